@@ -1,0 +1,35 @@
+//! What a protocol reports ([`Event`]) and what it is told to send ([`Part`]).
+
+use crate::{Fields, RequestHead, ResponseHead};
+
+/// Something that the peer has sent.
+#[derive(Debug)]
+pub enum Event<'b> {
+    /// A whole request head. `Body`s (if its framing has any) and `End` follow.
+    Head(Box<RequestHead>),
+    /// The next bytes of the request's body, without transfer coding; never empty.
+    Body(&'b [u8]),
+    /// The request is complete (its trailers, if any, are checked and dropped).
+    End,
+}
+
+/// Something to send to the peer.
+#[derive(Debug)]
+pub enum Part<'b> {
+    /// `100 Continue`; sent once per request at most, and only to a peer that expects it.
+    Continue,
+    /// `103 Early Hints` with these fields; nothing for peers that cannot take interim answers.
+    EarlyHints(&'b Fields),
+    /// The answer's head.
+    Head {
+        /// Status and fields.
+        head: &'b ResponseHead,
+        /// Whether the connection is to be closed after this answer whatever the peer wishes.
+        close: bool,
+    },
+    /// The next bytes of the answer's body; dropped where the answer has no body (HEAD, 204, 304). Empty blocks
+    /// send nothing.
+    Body(&'b [u8]),
+    /// The answer is complete.
+    End,
+}

@@ -1,0 +1,174 @@
+//! What a request and an answer are, whatever protocol carried them.
+//!
+//! Owns no parsing: `http1` (and later protocols) fill these in.
+
+/// A range of bytes inside the buffer of the message that it belongs to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    /// First byte.
+    pub start: u32,
+    /// One past the last byte.
+    pub end: u32,
+}
+
+impl Span {
+    /// The bytes that this span names in `buffer`; empty where the span does not lie within it.
+    pub fn of(self, buffer: &[u8]) -> &[u8] {
+        buffer.get(self.start as usize..self.end as usize).unwrap_or_default()
+    }
+}
+
+/// HTTP version of a message. RFC 9110, section 2.5.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Version {
+    /// HTTP/1.0
+    Http10,
+    /// HTTP/1.1
+    Http11,
+}
+
+/// How the body of a request is delimited. RFC 9112, section 6.3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// No body.
+    None,
+    /// Exactly this many bytes (`Content-Length`); may be 0.
+    Length(u64),
+    /// `Transfer-Encoding: chunked`.
+    Chunked,
+}
+
+/// A parsed request head: one owned buffer and spans into it.
+///
+/// Every invariant of RFC 9112 that the strict parser checks holds: the method is a token, the target has one
+/// of the four forms, names are tokens, values have no control bytes but HTAB, framing is unambiguous.
+#[derive(Clone, Debug)]
+pub struct RequestHead {
+    pub(crate) bytes: Box<[u8]>,
+    pub(crate) method: Span,
+    pub(crate) target: Span,
+    pub(crate) path: Span,
+    pub(crate) query: Span,
+    pub(crate) authority: Option<Span>,
+    pub(crate) field_lines: Span,
+    pub(crate) fields: Vec<(Span, Span)>,
+    pub(crate) dropped: Vec<Span>,
+    /// Version that the peer speaks.
+    pub version: Version,
+    /// How the body is delimited.
+    pub framing: Framing,
+    /// Whether the peer wants the connection kept (RFC 9112, section 9.3).
+    pub keep_alive: bool,
+    /// Whether the peer waits for `100 Continue` before it sends the body (RFC 9110, section 10.1.1).
+    pub expect_continue: bool,
+}
+
+impl RequestHead {
+    /// Method, as sent.
+    pub fn method(&self) -> &[u8] {
+        self.method.of(&self.bytes)
+    }
+    /// Request target, as sent.
+    pub fn target(&self) -> &[u8] {
+        self.target.of(&self.bytes)
+    }
+    /// Path part of the target, still percent-encoded. `*` in asterisk-form, `/` where absolute-form has none.
+    pub fn path(&self) -> &[u8] {
+        let path = self.path.of(&self.bytes);
+        if path.is_empty() { b"/" } else { path }
+    }
+    /// Query part of the target without the `?`; empty if there is none.
+    pub fn query(&self) -> &[u8] {
+        self.query.of(&self.bytes)
+    }
+    /// Host and port asked for: the authority of an absolute-form target, else the Host field.
+    pub fn authority(&self) -> Option<&[u8]> {
+        self.authority.map(|span| span.of(&self.bytes))
+    }
+    /// All field lines as they came, line ends included: equal bytes mean equal fields.
+    pub fn field_lines(&self) -> &[u8] {
+        self.field_lines.of(&self.bytes)
+    }
+    /// Names and values in order of arrival; values without surrounding white space. Names that were dropped
+    /// (see [`RequestHead::dropped`]) are not among them.
+    pub fn fields(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> {
+        self.fields.iter().map(|(name, value)| (name.of(&self.bytes), value.of(&self.bytes)))
+    }
+    /// First value of the field with this name, compared without regard to case.
+    pub fn field(&self, name: &[u8]) -> Option<&[u8]> {
+        self.fields().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+    /// Names that were dropped because they hold an underscore, so that `X_Y` cannot pose as `X-Y`.
+    pub fn dropped(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        self.dropped.iter().map(|name| name.of(&self.bytes))
+    }
+    /// Memory that this head holds, in bytes.
+    pub fn size(&self) -> usize {
+        self.bytes.len() + self.fields.len() * size_of::<(Span, Span)>()
+    }
+}
+
+/// Field lines of an answer, kept in the form in which HTTP/1 sends them (`name: value CRLF`).
+#[derive(Clone, Debug, Default)]
+pub struct Fields {
+    lines: Vec<u8>,
+    spans: Vec<(Span, Span)>,
+}
+
+impl Fields {
+    /// No fields.
+    pub fn new() -> Self {
+        Self::default()
+    }
+    /// Adds a field. The caller has checked name (a token) and value (no CR, LF, NUL).
+    pub fn push(&mut self, name: &[u8], value: &[u8]) {
+        let name_start = self.lines.len() as u32;
+        self.lines.extend_from_slice(name);
+        let name_end = self.lines.len() as u32;
+        self.lines.extend_from_slice(b": ");
+        let value_start = self.lines.len() as u32;
+        self.lines.extend_from_slice(value);
+        let value_end = self.lines.len() as u32;
+        self.lines.extend_from_slice(b"\r\n");
+        let name = Span { start: name_start, end: name_end };
+        self.spans.push((name, Span { start: value_start, end: value_end }));
+    }
+    /// Names and values in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> {
+        self.spans.iter().map(|(name, value)| (name.of(&self.lines), value.of(&self.lines)))
+    }
+    /// First value of the field with this name, compared without regard to case.
+    pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
+        self.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+    /// The lines as HTTP/1 sends them.
+    pub fn lines(&self) -> &[u8] {
+        &self.lines
+    }
+    /// Forgets all fields and keeps the memory.
+    pub fn clear(&mut self) {
+        self.lines.clear();
+        self.spans.clear();
+    }
+    /// Number of fields.
+    pub fn len(&self) -> usize {
+        self.spans.len()
+    }
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.spans.is_empty()
+    }
+}
+
+/// Head of an answer as the application gave it. `Content-Length` is not among `fields`: it is `length`.
+#[derive(Clone, Debug, Default)]
+pub struct ResponseHead {
+    /// Status code, 200 to 999 (interim answers have parts of their own).
+    pub status: u16,
+    /// Reason phrase; may be empty.
+    pub reason: Vec<u8>,
+    /// Fields, `Content-Length`, `Transfer-Encoding` and `Connection` left out.
+    pub fields: Fields,
+    /// Length of the body in bytes where it is known before the body is sent.
+    pub length: Option<u64>,
+}
