@@ -1,0 +1,57 @@
+//! The seam: what the engine hands to an application and what it asks of one.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use portico_proto::RequestHead;
+
+use crate::{Body, Responder};
+
+/// What answers requests. The gateway to Python implements it; tests and benches implement it in Rust.
+pub trait Application: Send + Sync + 'static {
+    /// Answers one request through `responder`, on the calling thread. Called on at most `threads` threads at
+    /// once, always the same ones. A panic costs the request, not the process.
+    fn call(&self, request: Request, responder: Responder);
+
+    /// Runs `wait`, which may block or does work that is not the application's: the place to let go of what the
+    /// thread holds for the application (Python's interpreter). Called on the threads that call `call`, both
+    /// between calls and, by the [`Responder`] and the [`Body`], within one.
+    fn blocking(&self, wait: &mut (dyn FnMut() + Send)) {
+        wait();
+    }
+}
+
+/// A complete request: its head, and its body buffered (or, where streaming is set, arriving).
+pub struct Request {
+    /// The head.
+    pub head: Box<RequestHead>,
+    /// The body.
+    pub body: Body,
+    /// Who sent it.
+    pub peer: Peer,
+    /// Where it arrived.
+    pub server: Arc<Server>,
+    /// How long it has waited for a thread.
+    pub queued: Duration,
+    /// Whether another call is running now, so that the interpreter should be let go where that costs little.
+    pub contended: bool,
+}
+
+/// The other end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// An address and a port.
+    Inet(SocketAddr),
+    /// A UNIX socket: it has no address worth telling.
+    Unix,
+}
+
+/// The listener that a request came through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Host part of the listener's own address, such as `127.0.0.1`; the path for a UNIX socket.
+    pub name: String,
+    /// Port in decimal; empty for a UNIX socket.
+    pub port: String,
+}
