@@ -1,5 +1,25 @@
-//! Every setting, declared once: `RawConfig` (what was said) becomes `Config` (resolved, every invariant held).
+//! Every setting, declared once: what was said (`RawConfig`) becomes a [`Config`] that holds every invariant.
+//!
+//! The table in `settings/` is the only list of settings. The command line, `--help`, the environment, the
+//! keyword arguments of `portico.serve` and docs/reference/settings.md all come from it. This crate reads no
+//! file and opens no socket; it resolves host names, because an address that cannot be had is a mistake in
+//! the configuration.
+#![forbid(unsafe_code)]
 
+mod bind;
+mod cli;
+mod error;
+mod raw;
+mod reference;
+mod resolve;
 mod resolved;
+mod setting;
+mod settings;
+#[cfg(test)]
+mod testing;
+mod value;
 
+pub use error::ConfigError;
+pub use reference::reference;
+pub use resolve::{Environment, Parsed, Resolved, from_pairs, parse};
 pub use resolved::{AccessLogFormat, Bind, Config, LogLevel, LogTarget};

@@ -74,7 +74,8 @@ pub struct Config {
     pub head_timeout: Duration,
     /// `--body-timeout`: for the next byte of a request body.
     pub body_timeout: Duration,
-    /// `--body-min-rate`: bytes a second that a body must average after the first `body_timeout`; 0 turns it off.
+    /// `--body-min-rate`: bytes a second that a body must average after the first `body_timeout`; 0 turns it
+    /// off.
     pub body_rate_min: u64,
     /// `--write-timeout`: for the next byte that the peer takes.
     pub write_timeout: Duration,

@@ -1,0 +1,5 @@
+//! Prints docs/reference/settings.md; `make docs-settings` writes it.
+
+fn main() {
+    print!("{}", portico_config::reference());
+}

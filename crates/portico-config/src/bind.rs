@@ -1,0 +1,187 @@
+//! The grammar of `--bind`, gunicorn's, and the resolution of host names.
+//!
+//! ```text
+//! bind    = [ "tcp://" ] tcp / "unix:" [ "//" ] path / "fd://" number
+//! tcp     = "" / host / [ host ] ":" port / "[" IPv6address "]" [ ":" port ]
+//! ```
+//! A missing port is 8000 and a missing host `0.0.0.0`.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+
+use crate::resolved::Bind;
+
+const PORT_DEFAULT: u16 = 8000;
+
+/// Bytes of a UNIX socket's path: Linux' `sockaddr_un.sun_path` has 108, the last of them NUL (unix(7)).
+const UNIX_PATH_BYTES_MAX: usize = 107;
+
+/// Reads one bind address, looking its host name up.
+///
+/// # Errors
+/// What is wrong with `text` and what to write instead; also when its host has no address.
+pub(crate) fn bind(text: &str) -> Result<Bind, String> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return unix(path.strip_prefix("//").unwrap_or(path), text);
+    }
+    if let Some(number) = text.strip_prefix("fd://") {
+        return number
+            .parse()
+            .ok()
+            .filter(|fd: &i32| *fd >= 0 && number.bytes().all(|byte| byte.is_ascii_digit()))
+            .map(Bind::Fd)
+            .ok_or_else(|| format!("{text:?} names no file descriptor; write a number, such as fd://3"));
+    }
+    let (host, port) = host_and_port(text.strip_prefix("tcp://").unwrap_or(text), text)?;
+    let addresses = resolve(host, port)?;
+    Ok(Bind::Tcp { text: text.to_owned(), addresses })
+}
+
+fn unix(path: &str, text: &str) -> Result<Bind, String> {
+    if path.is_empty() {
+        return Err(format!("{text:?} has no path; write unix:/run/app.sock"));
+    }
+    if path.len() > UNIX_PATH_BYTES_MAX || path.contains('\0') {
+        return Err(format!(
+            "{text:?} cannot be a UNIX socket; a path has at most {UNIX_PATH_BYTES_MAX} bytes and no NUL"
+        ));
+    }
+    Ok(Bind::Unix(PathBuf::from(path)))
+}
+
+fn host_and_port<'a>(tcp: &'a str, text: &str) -> Result<(&'a str, u16), String> {
+    let hint = "write HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N";
+    let (host, port) = match tcp.strip_prefix('[') {
+        Some(bracketed) => {
+            let (host, rest) =
+                bracketed.split_once(']').ok_or_else(|| format!("{text:?} lacks a ']'; {hint}"))?;
+            let port = match rest {
+                "" => None,
+                rest => {
+                    Some(rest.strip_prefix(':').ok_or_else(|| format!("{text:?} is no address; {hint}"))?)
+                }
+            };
+            (host, port)
+        }
+        None if tcp.matches(':').count() > 1 => {
+            return Err(format!(
+                "{text:?} has more than one ':'; put an IPv6 address in brackets: [::1]:8000"
+            ));
+        }
+        None => tcp.split_once(':').map_or((tcp, None), |(host, port)| (host, Some(port))),
+    };
+    let port = match port {
+        None => PORT_DEFAULT,
+        Some(digits) => {
+            digits.parse().ok().filter(|_| digits.bytes().all(|byte| byte.is_ascii_digit())).ok_or_else(
+                || format!("{text:?}: {digits:?} is not a port; write a number from 0 to 65535"),
+            )?
+        }
+    };
+    Ok((if host.is_empty() { "0.0.0.0" } else { host }, port))
+}
+
+fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
+    let remedy = "write an address or a name of this machine, such as 127.0.0.1:8000";
+    let found = (host, port)
+        .to_socket_addrs()
+        .map_err(|error| format!("host {host:?} cannot be looked up ({error}); {remedy}"))?;
+    let mut addresses: Vec<SocketAddr> = Vec::new();
+    for address in found {
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    if addresses.is_empty() {
+        return Err(format!("host {host:?} has no address; {remedy}"));
+    }
+    Ok(addresses)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tcp_forms() {
+        for (text, address) in [
+            ("127.0.0.1:9000", "127.0.0.1:9000"),
+            ("127.0.0.1", "127.0.0.1:8000"),
+            (":9000", "0.0.0.0:9000"),
+            ("", "0.0.0.0:8000"),
+            (":0", "0.0.0.0:0"),
+            ("tcp://127.0.0.1:9000", "127.0.0.1:9000"),
+            ("tcp://127.0.0.1", "127.0.0.1:8000"),
+            ("[::1]:9000", "[::1]:9000"),
+            ("[::1]", "[::1]:8000"),
+            ("tcp://[::1]:9000", "[::1]:9000"),
+        ] {
+            let expected = Bind::Tcp { text: text.to_owned(), addresses: vec![address.parse().unwrap()] };
+            assert_eq!(bind(text), Ok(expected), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_resolves_to_each_of_its_addresses_once() {
+        let Ok(Bind::Tcp { addresses, .. }) = bind("localhost:9000") else {
+            panic!("localhost has no address")
+        };
+        assert!(!addresses.is_empty());
+        assert!(addresses.iter().all(|address| address.ip().is_loopback() && address.port() == 9000));
+        let mut once = addresses.clone();
+        once.dedup();
+        assert_eq!(once, addresses);
+    }
+
+    #[test]
+    fn unix_forms() {
+        for (text, path) in
+            [("unix:/run/a.sock", "/run/a.sock"), ("unix:///run/a.sock", "/run/a.sock"), ("unix:a", "a")]
+        {
+            assert_eq!(bind(text), Ok(Bind::Unix(PathBuf::from(path))), "{text}");
+        }
+        let longest = format!("unix:/{}", "a".repeat(UNIX_PATH_BYTES_MAX - 1));
+        assert!(bind(&longest).is_ok());
+        assert!(bind(&format!("{longest}a")).is_err());
+    }
+
+    #[test]
+    fn descriptors() {
+        assert_eq!(bind("fd://3"), Ok(Bind::Fd(3)));
+        assert_eq!(bind("fd://0"), Ok(Bind::Fd(0)));
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused() {
+        for text in [
+            "127.0.0.1:",
+            "127.0.0.1:http",
+            "127.0.0.1:+80",
+            "127.0.0.1:65536",
+            "127.0.0.1:-1",
+            "::1",
+            "::1:8000",
+            "[::1",
+            "[::1]8000",
+            "[::1]:",
+            "unix:",
+            "unix://",
+            "unix:/a\0b",
+            "fd://",
+            "fd://x",
+            "fd://-1",
+            "fd://+3",
+            "fd://99999999999",
+            "http://127.0.0.1:80",
+        ] {
+            assert!(bind(text).is_err(), "{text:?} was taken");
+        }
+    }
+
+    #[test]
+    fn a_name_without_an_address_is_refused() {
+        // Longer than a name may be (RFC 1035 section 2.3.4), so that no name server is asked.
+        let refused = bind(&"a".repeat(300)).unwrap_err();
+        assert!(refused.contains("cannot be looked up"), "{refused}");
+    }
+}

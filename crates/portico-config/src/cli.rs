@@ -1,0 +1,236 @@
+//! The command line: clap's parser and help, built from the table of settings.
+
+use std::ffi::OsString;
+
+use clap::builder::ValueParser;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use crate::setting::{Setting, Value};
+use crate::settings;
+
+/// What a command line says.
+pub(crate) enum CommandLine {
+    /// The settings that it names, with the text of each time that one was given.
+    Settings(Vec<(&'static Setting, Vec<String>)>),
+    /// `--help`
+    Help(String),
+    /// `--version`
+    Version(String),
+}
+
+/// Below the options in the help.
+const AFTER_HELP: &str = "\
+Every setting can also be given as PORTICO_<NAME> in the environment (PORTICO_MAX_QUEUE for --max-queue), and \
+options as one text in PORTICO_CMD_ARGS. The command line counts before PORTICO_CMD_ARGS, this before single \
+variables, and those before the defaults. A long option may be shortened while it stays unambiguous.
+
+Exit status: 2 for a mistake on the command line, 1 for one in the environment.";
+
+/// Reads `args`, which come without the program's name.
+///
+/// # Errors
+/// One line: what is wrong and what to do.
+pub(crate) fn read(args: impl Iterator<Item = OsString>) -> Result<CommandLine, String> {
+    match command().try_get_matches_from(args) {
+        Ok(matches) => said(&matches).map(CommandLine::Settings),
+        Err(error) => match error.kind() {
+            ErrorKind::DisplayHelp => Ok(CommandLine::Help(error.to_string())),
+            ErrorKind::DisplayVersion => Ok(CommandLine::Version(error.to_string())),
+            _ => Err(one_line(&error)),
+        },
+    }
+}
+
+fn command() -> Command {
+    Command::new("portico")
+        .bin_name("portico")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Serves a WSGI application over HTTP")
+        .after_help(AFTER_HELP)
+        .no_binary_name(true)
+        .disable_help_flag(true)
+        .disable_version_flag(true)
+        .infer_long_args(true)
+        .args_override_self(true)
+        .max_term_width(100)
+        .args(settings::all().map(argument))
+        .arg(
+            Arg::new("help")
+                .long("help")
+                .short('h')
+                .action(ArgAction::Help)
+                .help("Print help; -h prints it short"),
+        )
+        .arg(
+            Arg::new("version")
+                .long("version")
+                .short('v')
+                .action(ArgAction::Version)
+                .help("Print the version"),
+        )
+}
+
+fn argument(setting: &'static Setting) -> Arg {
+    let mut arg = Arg::new(setting.name)
+        .help(short_help(setting))
+        .long_help(long_help(setting))
+        .help_heading(setting.area.to_string());
+    if let Some((flag, others)) = setting.flags.split_first() {
+        arg = arg.long(*flag).visible_aliases(others.iter().copied());
+    }
+    if let Some(short) = setting.short {
+        arg = arg.short(short);
+    }
+    if matches!(setting.value, Value::Switch { .. }) {
+        return arg.action(ArgAction::SetTrue);
+    }
+    // Numbers below zero are taken as values so that the refusal is that of the setting.
+    arg.action(if setting.repeatable() { ArgAction::Append } else { ArgAction::Set })
+        .value_name(setting.metavar())
+        .value_parser(ValueParser::os_string())
+        .allow_negative_numbers(!setting.flags.is_empty())
+}
+
+fn short_help(setting: &Setting) -> String {
+    match (&setting.value, setting.default) {
+        (Value::Switch { .. }, _) | (_, "") => setting.help.to_owned(),
+        (_, default) => format!("{} [default: {default}]", setting.help),
+    }
+}
+
+fn long_help(setting: &Setting) -> String {
+    let mut text = format!("{}.\n\n{}", setting.help, setting.details);
+    match setting.value {
+        Value::Switch { .. } => return text,
+        Value::Text { .. } => {}
+        _ => text.push_str(&format!("\n\n[{}]", setting.value.describe())),
+    }
+    if !setting.default.is_empty() {
+        text.push_str(&format!(" [default: {}]", setting.default));
+    }
+    text
+}
+
+fn said(matches: &ArgMatches) -> Result<Vec<(&'static Setting, Vec<String>)>, String> {
+    let mut said = Vec::new();
+    for setting in settings::all() {
+        let texts = match setting.value {
+            Value::Switch { given, .. } if matches.get_flag(setting.name) => vec![given.to_string()],
+            Value::Switch { .. } => continue,
+            _ => matches
+                .get_many::<OsString>(setting.name)
+                .unwrap_or_default()
+                .map(|value| {
+                    let problem =
+                        || format!("{}: {value:?} is not UTF-8; write it in UTF-8", setting.option());
+                    value.to_str().map(str::to_owned).ok_or_else(problem)
+                })
+                .collect::<Result<_, _>>()?,
+        };
+        said.push((setting, texts));
+    }
+    Ok(said)
+}
+
+/// Clap's own text of an error takes several lines, its usage among them.
+fn one_line(error: &clap::Error) -> String {
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.clone()),
+        Some(ContextValue::Strings(texts)) => texts.first().cloned(),
+        _ => None,
+    };
+    let argument = context(ContextKind::InvalidArg).unwrap_or_default();
+    let remedy = "`portico --help` lists the options";
+    match error.kind() {
+        ErrorKind::UnknownArgument if !argument.starts_with('-') => {
+            format!("{argument:?}: one application is served, and it is named already; remove this")
+        }
+        ErrorKind::UnknownArgument => match context(ContextKind::SuggestedArg) {
+            Some(likely) => format!("{argument} is not an option; did you mean {likely}?"),
+            None => format!("{argument} is not an option; {remedy}"),
+        },
+        ErrorKind::InvalidValue => format!("{argument}: a value is missing; write one after it"),
+        ErrorKind::TooManyValues => format!("{argument}: it takes no value; write it alone"),
+        _ => {
+            let text = error.to_string();
+            let first = text.lines().next().unwrap_or_default();
+            format!("{}; {remedy}", first.trim_start_matches("error: "))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{config, refusal};
+
+    fn help(flag: &str) -> String {
+        match read([OsString::from(flag)].into_iter()) {
+            Ok(CommandLine::Help(text)) => text,
+            _ => panic!("{flag} is not help"),
+        }
+    }
+
+    #[test]
+    fn the_table_makes_a_sound_command() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn help_has_every_setting_under_its_heading() {
+        for text in [help("-h"), help("--help")] {
+            let mut from = 0;
+            for area in crate::setting::Area::ALL {
+                let heading = format!("\n{area}:\n");
+                from += text[from..].find(&heading).unwrap_or_else(|| panic!("{area} is missing"))
+                    + heading.len();
+            }
+            for flag in settings::all().flat_map(|setting| setting.flags) {
+                assert!(text.contains(&format!("--{flag}")), "--{flag} is missing");
+            }
+        }
+        assert!(help("--help").len() > help("-h").len());
+    }
+
+    #[test]
+    fn version_is_the_packages() {
+        for flag in ["-v", "--version"] {
+            let Ok(CommandLine::Version(text)) = read([OsString::from(flag)].into_iter()) else {
+                panic!("{flag} is not a version")
+            };
+            assert_eq!(text, format!("portico {}\n", env!("CARGO_PKG_VERSION")));
+        }
+    }
+
+    #[test]
+    fn a_unique_prefix_is_enough() {
+        assert_eq!(config(&["--log-lev", "debug"]).log_level, crate::LogLevel::Debug);
+        assert_eq!(config(&["--keep", "5"]).keep_alive.as_secs(), 5);
+        assert!(config(&["--access-logfi", "-"]).access_log.is_some());
+        // Both spellings of one option begin with it.
+        assert_eq!(config(&["--limit-request-field_s", "9000"]).field_bytes_max, 9000);
+        assert!(refusal(&["--log", "x"]).starts_with("--log is not an option"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_in_one_line() {
+        for (args, expected) in [
+            (&["--thraeds", "4"][..], "--thraeds is not an option; did you mean --threads?"),
+            (&["--zzz"], "--zzz is not an option; `portico --help` lists the options"),
+            (&["-x"], "-x is not an option; `portico --help` lists the options"),
+            (&["--threads"], "--threads <N>: a value is missing; write one after it"),
+            (&["--check-config=1"], "--check-config: it takes no value; write it alone"),
+            (&["a:b", "c"], "\"c\": one application is served, and it is named already; remove this"),
+        ] {
+            assert_eq!(refusal(args), expected);
+        }
+    }
+
+    #[test]
+    fn options_may_stand_on_either_side_of_the_application() {
+        let expected = config(&["--threads", "2", "a:b", "--backlog", "9"]);
+        assert_eq!(config(&["a:b", "--threads=2", "--backlog=9"]), expected);
+        assert_eq!(config(&["--threads=2", "--backlog=9", "--", "a:b"]), expected);
+    }
+}

@@ -1,0 +1,37 @@
+//! What is wrong with a configuration, in one line, and the exit status that goes with it.
+
+use std::fmt;
+
+/// A configuration that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    message: String,
+    exit_status: u8,
+}
+
+impl ConfigError {
+    /// A mistake on the command line. Exit status 2, as argparse, getopt and clap programs have it.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self { message: message.into(), exit_status: 2 }
+    }
+
+    /// A mistake in the environment or in a keyword argument. Exit status 1, gunicorn's for a bad
+    /// configuration.
+    pub(crate) fn environment(message: impl Into<String>) -> Self {
+        Self { message: message.into(), exit_status: 1 }
+    }
+
+    /// Status for the process to exit with: 2 for the command line, 1 for anything else.
+    pub fn exit_status(&self) -> u8 {
+        self.exit_status
+    }
+}
+
+impl fmt::Display for ConfigError {
+    /// One line: the option or variable, what is wrong with it, what to do.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for ConfigError {}

@@ -1,0 +1,111 @@
+//! docs/reference/settings.md, written from the table of settings.
+
+use std::fmt::Write;
+
+use crate::setting::{Area, Setting, Value};
+use crate::settings;
+
+const HEAD: &str = "\
+# Settings
+
+<!-- Written by `make docs-settings` from crates/portico-config/src/settings; a test keeps it up to date. -->
+
+Each setting can be given in four ways. Where several speak, the later one in this list counts:
+
+1. its default;
+2. the environment: `PORTICO_<NAME>`, such as `PORTICO_MAX_QUEUE=100`, or the variable of a hosting platform
+   that is named with the setting, which counts below it; an empty variable says nothing;
+3. `PORTICO_CMD_ARGS`: options in one text, split as a shell splits it;
+4. the command line, or in Python the keyword arguments of `portico.serve`.
+
+A long option may be shortened while it stays unambiguous, and of an option given twice the last one counts,
+except for lists. Times are seconds or carry a suffix (`500ms`, `1.5s`, `2m`, `1h`); sizes are bytes or carry
+a suffix for powers of 1024 (`64k`, `1m`, `2g`). As a keyword a switch is `True` or `False`.
+
+A mistake is told in one line that names the option or the variable. The exit status is then 2 for the command
+line and 1 for the environment; `portico.serve` raises `ValueError`.
+";
+
+/// The reference of all settings, in Markdown.
+pub fn reference() -> String {
+    let mut page = HEAD.to_owned();
+    for area in Area::ALL {
+        push(&mut page, format_args!("\n## {area}\n"));
+        for setting in settings::all().filter(|setting| setting.area == area) {
+            section(&mut page, setting);
+        }
+    }
+    page
+}
+
+fn section(page: &mut String, setting: &Setting) {
+    push(page, format_args!("\n### `{}`\n\n{}.\n\n", setting.option(), setting.help));
+    let spellings: Vec<String> = setting
+        .short
+        .iter()
+        .map(|short| format!("`-{short}`"))
+        .chain(setting.flags.iter().map(|flag| format!("`--{flag}`")))
+        .collect();
+    if spellings.len() > 1 {
+        push(page, format_args!("* Spellings: {}\n", spellings.join(", ")));
+    }
+    push(page, format_args!("* Keyword: `{}`\n", setting.name));
+    push(page, format_args!("* Environment: `{}`", setting.variable()));
+    if let Some(platform) = &setting.platform {
+        push(page, format_args!(", `{}`", platform.variable));
+    }
+    push(page, format_args!("\n* Type: {}\n", setting.value.describe()));
+    match (&setting.value, setting.default) {
+        (_, "") => page.push_str("* Default: none\n"),
+        (Value::Switch { .. }, default) => {
+            push(page, format_args!("* Default: `{}`\n", if default == "true" { "True" } else { "False" }));
+        }
+        (_, default) => push(page, format_args!("* Default: `{default}`\n")),
+    }
+    for paragraph in setting.details.split("\n\n") {
+        page.push('\n');
+        wrap(page, paragraph);
+    }
+}
+
+/// Adds `paragraph` in lines of at most 110 columns, as Markdown that people read in the repository should
+/// be.
+fn wrap(page: &mut String, paragraph: &str) {
+    let mut column = 0;
+    for word in paragraph.split_whitespace() {
+        if column + 1 + word.len() > 110 {
+            page.push('\n');
+            column = 0;
+        } else if column > 0 {
+            page.push(' ');
+            column += 1;
+        }
+        page.push_str(word);
+        column += word.len();
+    }
+    page.push('\n');
+}
+
+fn push(page: &mut String, text: std::fmt::Arguments<'_>) {
+    // Writing to a String cannot fail.
+    let _ = page.write_fmt(text);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_in_the_repository_is_up_to_date() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/settings.md");
+        let page = std::fs::read_to_string(path).unwrap();
+        assert!(page == reference(), "docs/reference/settings.md is out of date: run `make docs-settings`");
+    }
+
+    #[test]
+    fn every_line_fits() {
+        for line in reference().lines() {
+            assert!(line.len() <= 115, "{line}");
+        }
+    }
+}

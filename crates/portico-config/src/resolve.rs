@@ -1,0 +1,322 @@
+//! From what was said to a [`Config`]: defaults, environment, `PORTICO_CMD_ARGS`, command line, in rising
+//! order.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::cli::{self, CommandLine};
+use crate::error::ConfigError;
+use crate::raw::{RawConfig, Source, read_variable};
+use crate::resolved::{AccessLogFormat, Config, LogLevel, LogTarget};
+use crate::setting::Setting;
+use crate::settings;
+
+/// Looks a variable of the environment up: `&|name| std::env::var_os(name)`.
+pub type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
+/// What a command line asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Parsed {
+    /// To serve.
+    Run(Box<Resolved>),
+    /// To print this and exit with status 0.
+    Help(String),
+    /// To print this and exit with status 0.
+    Version(String),
+}
+
+/// A configuration that can be used, with what its operator should know about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolved {
+    /// Every setting, resolved.
+    pub config: Config,
+    /// One line each, for the log at warning level.
+    pub warnings: Vec<String>,
+}
+
+/// Options in the environment, split like a shell's words; gunicorn's `GUNICORN_CMD_ARGS`.
+const COMMAND_ARGUMENTS: &str = "PORTICO_CMD_ARGS";
+
+/// Reads a command line. `args` come without the program's name.
+///
+/// # Errors
+/// One line for the operator; see [`ConfigError::exit_status`].
+pub fn parse(args: impl Iterator<Item = OsString>, env: Environment<'_>) -> Result<Parsed, ConfigError> {
+    let mut raw = RawConfig::default();
+    raw.say_environment(env)?;
+    match say_command_arguments(&mut raw, env)? {
+        CommandLine::Settings(_) => {}
+        CommandLine::Help(text) => return Ok(Parsed::Help(text)),
+        CommandLine::Version(text) => return Ok(Parsed::Version(text)),
+    }
+    match cli::read(args).map_err(ConfigError::usage)? {
+        CommandLine::Settings(said) => {
+            for (setting, texts) in said {
+                raw.say(setting, texts, Source::CommandLine);
+            }
+            resolve(&raw).map(|resolved| Parsed::Run(Box::new(resolved)))
+        }
+        CommandLine::Help(text) => Ok(Parsed::Help(text)),
+        CommandLine::Version(text) => Ok(Parsed::Version(text)),
+    }
+}
+
+/// Resolves the keyword arguments of `portico.serve`: pairs of a setting's name and its value as text, as the
+/// command line has it. A list is one pair for each of its items, or one with commas. The environment counts
+/// as it does for a command line, keywords above it.
+///
+/// # Errors
+/// A name is not a setting's, or a value is wrong; one line.
+pub fn from_pairs(pairs: &[(String, String)], env: Environment<'_>) -> Result<Resolved, ConfigError> {
+    let mut raw = RawConfig::default();
+    raw.say_environment(env)?;
+    say_command_arguments(&mut raw, env)?;
+    let mut said: Vec<(&Setting, Vec<String>)> = Vec::new();
+    for (name, text) in pairs {
+        let setting = settings::named(name).ok_or_else(|| unknown_keyword(name))?;
+        match said.iter_mut().find(|(other, _)| other.name == setting.name) {
+            Some((_, texts)) => texts.push(text.clone()),
+            None => said.push((setting, vec![text.clone()])),
+        }
+    }
+    for (setting, texts) in said {
+        raw.say(setting, texts, Source::Keyword);
+    }
+    resolve(&raw)
+}
+
+fn say_command_arguments(raw: &mut RawConfig, env: Environment<'_>) -> Result<CommandLine, ConfigError> {
+    let error = |problem: &str| ConfigError::environment(format!("{COMMAND_ARGUMENTS}: {problem}"));
+    let Some(text) = read_variable(env, COMMAND_ARGUMENTS)? else {
+        return Ok(CommandLine::Settings(Vec::new()));
+    };
+    let words = shlex::split(&text).ok_or_else(|| error("a quotation is not closed; close it"))?;
+    let line = cli::read(words.into_iter().map(OsString::from)).map_err(|problem| error(&problem))?;
+    if let CommandLine::Settings(said) = &line {
+        for (setting, texts) in said {
+            raw.say(setting, texts.clone(), Source::CommandArguments);
+        }
+    }
+    Ok(line)
+}
+
+fn unknown_keyword(name: &str) -> ConfigError {
+    let similar = settings::all()
+        .map(|setting| (strsim::jaro_winkler(name, setting.name), setting.name))
+        .filter(|(similarity, _)| *similarity > 0.8)
+        .max_by(|(left, _), (right, _)| left.total_cmp(right));
+    ConfigError::environment(match similar {
+        Some((_, likely)) => format!("{name} is not a setting; did you mean {likely}?"),
+        None => format!("{name} is not a setting; `portico --help` lists them"),
+    })
+}
+
+fn resolve(raw: &RawConfig) -> Result<Resolved, ConfigError> {
+    let mut config = blank();
+    for setting in settings::all() {
+        match raw.said(setting.name) {
+            Some(said) => setting
+                .value
+                .apply(&mut config, &said.texts)
+                .map_err(|problem| said.source.error(setting, &problem))?,
+            None if setting.default.is_empty() => {}
+            None => setting
+                .value
+                .apply(&mut config, &[setting.default.to_owned()])
+                .map_err(|problem| ConfigError::environment(format!("{}: {problem}", setting.option())))?,
+        }
+    }
+    let mut warnings = Vec::new();
+    one_worker(&mut config, raw, &mut warnings)?;
+    limits_within_head(&config, &mut warnings);
+    Ok(Resolved { config, warnings })
+}
+
+/// Where every setting's default and then its value is laid in.
+fn blank() -> Config {
+    Config {
+        app: None,
+        binds: Vec::new(),
+        backlog: 0,
+        workers: 0,
+        threads: 0,
+        max_queue: 0,
+        keep_alive: Duration::ZERO,
+        graceful_timeout: Duration::ZERO,
+        head_timeout: Duration::ZERO,
+        body_timeout: Duration::ZERO,
+        body_rate_min: 0,
+        write_timeout: Duration::ZERO,
+        request_line_bytes_max: 0,
+        fields_max: 0,
+        field_bytes_max: 0,
+        head_bytes_max: 0,
+        body_bytes_max: 0,
+        chunk_line_bytes_max: 0,
+        request_buffer_bytes: 0,
+        response_buffer_bytes: 0,
+        stream_request_body: false,
+        allow_half_close: false,
+        socket_mode: 0,
+        sendfile: false,
+        root_path: String::new(),
+        access_log: None,
+        access_log_format: AccessLogFormat::Combined,
+        error_log: LogTarget::Stderr,
+        log_level: LogLevel::Info,
+        chdir: None,
+        pythonpath: Vec::<PathBuf>::new(),
+        check_config: false,
+    }
+}
+
+/// Refuses more than one worker process, until there is a process tree. What a platform set without knowing
+/// Portico must not keep it from starting.
+fn one_worker(config: &mut Config, raw: &RawConfig, warnings: &mut Vec<String>) -> Result<(), ConfigError> {
+    let Some((setting, said)) = settings::named("workers").zip(raw.said("workers")) else {
+        return Ok(());
+    };
+    if config.workers == 1 {
+        return Ok(());
+    }
+    if let Source::Platform(variable) = said.source {
+        warnings.push(format!(
+            "{variable}={}: this version serves from one process, so 1 is used; --threads sets how many \
+             requests run at once",
+            config.workers
+        ));
+        config.workers = 1;
+        return Ok(());
+    }
+    let problem = format!(
+        "{} processes are not possible in this version, which serves from one; use --threads {} for as many \
+         requests at once",
+        config.workers,
+        config.workers.saturating_mul(config.threads)
+    );
+    Err(said.source.error(setting, &problem))
+}
+
+/// A limit of one line above the limit of all lines together is not what its operator expects.
+fn limits_within_head(config: &Config, warnings: &mut Vec<String>) {
+    let head = config.head_bytes_max;
+    for (option, bytes) in [
+        ("--limit-request-line", config.request_line_bytes_max),
+        ("--limit-request-field_size", config.field_bytes_max),
+    ] {
+        // usize::MAX was asked for as "no limit but that of the head".
+        if bytes > head && bytes != usize::MAX {
+            warnings.push(format!(
+                "{option} is {bytes}, but --limit-request-head refuses a head above {head}; raise it too"
+            ));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{config, environment, refusal, resolved};
+
+    fn pairs(pairs: &[(&str, &str)]) -> Result<Resolved, ConfigError> {
+        let pairs: Vec<_> = pairs.iter().map(|(name, text)| (name.to_string(), text.to_string())).collect();
+        from_pairs(&pairs, &|_| None)
+    }
+
+    #[test]
+    fn a_later_source_wins() {
+        let threads = |env: &[(&str, &str)], args: &[&str]| resolved(env, args).config.threads;
+        assert_eq!(threads(&[], &[]), 4);
+        assert_eq!(threads(&[("PORTICO_THREADS", "5")], &[]), 5);
+        let both = [("PORTICO_THREADS", "5"), ("PORTICO_CMD_ARGS", "--threads 6")];
+        assert_eq!(threads(&both, &[]), 6);
+        assert_eq!(threads(&both, &["--threads", "7"]), 7);
+        assert_eq!(threads(&[], &["--threads", "7", "--threads", "8"]), 8);
+    }
+
+    #[test]
+    fn a_list_from_a_later_source_replaces_an_earlier_one() {
+        let env = [("PORTICO_CMD_ARGS", "-b fd://3 -b fd://4")];
+        assert_eq!(resolved(&env, &[]).config.binds.len(), 2);
+        assert_eq!(resolved(&env, &["-b", "fd://5"]).config.binds, [crate::Bind::Fd(5)]);
+    }
+
+    #[test]
+    fn an_empty_variable_says_nothing() {
+        let env = [("PORTICO_THREADS", ""), ("PORT", ""), ("PORTICO_CMD_ARGS", "")];
+        assert_eq!(resolved(&env, &[]).config, config(&[]));
+    }
+
+    #[test]
+    fn command_arguments_are_split_as_a_shell_does() {
+        let env = [("PORTICO_CMD_ARGS", "--access-logfile 'a b.log' my:app --log-level=debug")];
+        let config = resolved(&env, &[]).config;
+        assert_eq!(config.access_log, Some(LogTarget::File("a b.log".into())));
+        assert_eq!(config.app.as_deref(), Some("my:app"));
+        assert_eq!(config.log_level, LogLevel::Debug);
+    }
+
+    #[test]
+    fn an_error_names_its_source_and_has_its_exit_status() {
+        let check = |env: &[(&str, &str)], args: &[&str], name: &str, status: u8| {
+            let error = parse(args.iter().map(OsString::from), &environment(env)).unwrap_err();
+            assert!(error.to_string().starts_with(name), "{error}");
+            assert!(!error.to_string().contains('\n'), "{error}");
+            assert_eq!(error.exit_status(), status, "{error}");
+        };
+        check(&[], &["--threads", "x"], "--threads: ", 2);
+        check(&[("PORTICO_THREADS", "x")], &[], "PORTICO_THREADS: ", 1);
+        check(&[("WEB_CONCURRENCY", "x")], &[], "WEB_CONCURRENCY: ", 1);
+        check(&[("PORT", "x")], &[], "PORT: ", 1);
+        check(&[("PORTICO_CMD_ARGS", "--threads x")], &[], "--threads in PORTICO_CMD_ARGS: ", 1);
+        check(&[("PORTICO_CMD_ARGS", "--thread 'x")], &[], "PORTICO_CMD_ARGS: ", 1);
+        check(&[("PORTICO_CMD_ARGS", "--nonsense")], &[], "PORTICO_CMD_ARGS: ", 1);
+        let error = pairs(&[("threads", "x")]).unwrap_err();
+        assert!(error.to_string().starts_with("threads: "), "{error}");
+        assert_eq!(error.exit_status(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_value_that_is_not_utf_8_is_refused_by_name() {
+        use std::os::unix::ffi::OsStringExt;
+        let latin_1 = || OsString::from_vec(b"caf\xe9".to_vec());
+        let env = |name: &str| (name == "PORTICO_CHDIR").then(latin_1);
+        assert!(parse(std::iter::empty(), &env).unwrap_err().to_string().starts_with("PORTICO_CHDIR: "));
+        let args = [OsString::from("--log-file"), latin_1()];
+        let error = parse(args.into_iter(), &|_| None).unwrap_err();
+        assert!(error.to_string().starts_with("--error-logfile: "), "{error}");
+    }
+
+    #[test]
+    fn keywords_use_the_same_table() {
+        let config = pairs(&[
+            ("bind", "fd://3"),
+            ("bind", "fd://4,fd://5"),
+            ("threads", "2"),
+            ("sendfile", "False"),
+            ("keep_alive", "1.5"),
+        ])
+        .unwrap()
+        .config;
+        assert_eq!(config.binds, [crate::Bind::Fd(3), crate::Bind::Fd(4), crate::Bind::Fd(5)]);
+        assert_eq!((config.threads, config.sendfile), (2, false));
+        assert_eq!(config.keep_alive, Duration::from_millis(1500));
+        assert_eq!(pairs(&[]).unwrap().config, crate::testing::config(&[]));
+    }
+
+    #[test]
+    fn an_unknown_keyword_is_refused_with_a_hint() {
+        let refusal = |name| pairs(&[(name, "1")]).unwrap_err().to_string();
+        assert_eq!(refusal("keepalive"), "keepalive is not a setting; did you mean keep_alive?");
+        assert_eq!(refusal("zzz"), "zzz is not a setting; `portico --help` lists them");
+    }
+
+    #[test]
+    fn several_workers_are_refused_whoever_asks_but_a_platform() {
+        assert!(refusal(&["-w", "2", "--threads", "8"]).contains("--threads 16"));
+        let error = parse(std::iter::empty(), &environment(&[("PORTICO_WORKERS", "2")])).unwrap_err();
+        assert!(error.to_string().starts_with("PORTICO_WORKERS: "), "{error}");
+    }
+}

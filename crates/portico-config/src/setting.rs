@@ -1,0 +1,135 @@
+//! What a setting is: its names, its type with limits, its default and its words. The settings are in
+//! `settings/`.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use crate::resolved::Config;
+
+/// One setting. Everything that is said about it anywhere comes from here.
+pub(crate) struct Setting {
+    /// Keyword of `portico.serve`, and in capitals after `PORTICO_` the environment variable.
+    pub name: &'static str,
+    /// Long options without their dashes, the documented one first; empty for the positional argument.
+    pub flags: &'static [&'static str],
+    /// One-letter option.
+    pub short: Option<char>,
+    /// A variable that platforms set and that counts where nothing else was said.
+    pub platform: Option<Platform>,
+    /// Type, limits, and the field of [`Config`] that it sets.
+    pub value: Value,
+    /// As an operator would write it; empty where there is none.
+    pub default: &'static str,
+    /// Heading that it stands under.
+    pub area: Area,
+    /// One line, without a full stop.
+    pub help: &'static str,
+    /// What an operator who wants to change it needs to know; paragraphs apart by `\n\n`.
+    pub details: &'static str,
+}
+
+/// An environment variable of hosting platforms (Heroku's `PORT`) that stands in for a setting.
+pub(crate) struct Platform {
+    /// Name of the variable.
+    pub variable: &'static str,
+    /// The setting's value that the variable's value asks for.
+    pub translate: fn(&str) -> String,
+}
+
+/// Type of a setting and what takes its value.
+pub(crate) enum Value {
+    /// Present or absent; the option gives it the value `given`.
+    Switch { given: bool, set: fn(&mut Config, bool) },
+    /// A whole number of `unit` within limits. `zero` says what 0 means where it is not just a number.
+    Count {
+        range: RangeInclusive<u64>,
+        zero: Option<&'static str>,
+        unit: &'static str,
+        set: fn(&mut Config, u64),
+    },
+    /// A number of bytes within limits, `k`, `m` and `g` for powers of 1024.
+    Size { range: RangeInclusive<u64>, zero: Option<&'static str>, set: fn(&mut Config, u64) },
+    /// A length of time within limits; a bare number is seconds.
+    Time { range: RangeInclusive<Duration>, zero: Option<&'static str>, set: fn(&mut Config, Duration) },
+    /// Permissions of a file, in octal.
+    Mode { set: fn(&mut Config, u32) },
+    /// One of a few words.
+    Choice { of: &'static [Word] },
+    /// Any text that `set` takes.
+    Text { metavar: &'static str, set: fn(&mut Config, &str) -> Result<(), String> },
+    /// One or more texts: the option repeated, or one value with commas.
+    List { metavar: &'static str, set: fn(&mut Config, &[&str]) -> Result<(), String> },
+}
+
+/// One of the words of a [`Value::Choice`] and what it sets.
+pub(crate) type Word = (&'static str, fn(&mut Config));
+
+/// A heading of the help and of the reference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Area {
+    Application,
+    Socket,
+    Threads,
+    Timeouts,
+    Limits,
+    Requests,
+    Logging,
+}
+
+impl Area {
+    /// In the order of the help.
+    pub const ALL: [Self; 7] = [
+        Self::Application,
+        Self::Socket,
+        Self::Threads,
+        Self::Timeouts,
+        Self::Limits,
+        Self::Requests,
+        Self::Logging,
+    ];
+}
+
+impl fmt::Display for Area {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Application => "Application",
+            Self::Socket => "Server socket",
+            Self::Threads => "Threads and queue",
+            Self::Timeouts => "Timeouts",
+            Self::Limits => "Limits",
+            Self::Requests => "Requests and answers",
+            Self::Logging => "Logging",
+        })
+    }
+}
+
+impl Setting {
+    /// The environment variable, such as `PORTICO_MAX_QUEUE`.
+    pub fn variable(&self) -> String {
+        format!("PORTICO_{}", self.name.to_ascii_uppercase())
+    }
+
+    /// As errors and the reference name it on the command line: `--max-queue`, or `APP_MODULE`.
+    pub fn option(&self) -> String {
+        self.flags.first().map_or_else(|| self.metavar().to_owned(), |flag| format!("--{flag}"))
+    }
+
+    /// What stands for its value in usage lines; empty for a switch.
+    pub fn metavar(&self) -> &'static str {
+        match self.value {
+            Value::Switch { .. } => "",
+            Value::Count { .. } => "N",
+            Value::Size { .. } => "SIZE",
+            Value::Time { .. } => "TIME",
+            Value::Mode { .. } => "MODE",
+            Value::Choice { .. } => "WORD",
+            Value::Text { metavar, .. } | Value::List { metavar, .. } => metavar,
+        }
+    }
+
+    /// Whether giving the option again adds to it; the last one counts otherwise.
+    pub fn repeatable(&self) -> bool {
+        matches!(self.value, Value::List { .. })
+    }
+}

@@ -1,0 +1,156 @@
+//! Settings that say which application is served and from where it is imported.
+
+use std::path::PathBuf;
+
+use crate::setting::{Area, Setting, Value};
+
+pub(super) const SETTINGS: &[Setting] = &[APP, CHDIR, PYTHONPATH, ROOT_PATH, CHECK_CONFIG];
+
+const APP: Setting = Setting {
+    name: "app",
+    flags: &[],
+    short: None,
+    platform: None,
+    value: Value::Text {
+        metavar: "APP_MODULE",
+        set: |config, text| {
+            config.app = (!text.is_empty()).then(|| text.to_owned());
+            Ok(())
+        },
+    },
+    default: "",
+    area: Area::Application,
+    help: "Application to serve: MODULE, MODULE:NAME, MODULE:FACTORY() or PATH.py:NAME",
+    details: "MODULE is imported from the current folder (or --chdir) and from --pythonpath; without NAME \
+        its `application` is taken. NAME followed by parentheses is called once, and what it returns is \
+        served.\n\nWithout an argument the application of the current folder is served: a Django project's \
+        WSGI_APPLICATION, or else `application`, `app` or `create_app()` of wsgi.py, app.py or main.py.",
+};
+
+#[cfg(test)]
+#[test]
+fn app() {
+    use crate::testing::{config, with_environment};
+    assert_eq!(config(&[]).app, None);
+    assert_eq!(config(&["mysite.wsgi:application"]).app.as_deref(), Some("mysite.wsgi:application"));
+    assert_eq!(with_environment(&[("PORTICO_APP", "a:b")], &[]).app.as_deref(), Some("a:b"));
+}
+
+const CHDIR: Setting = Setting {
+    name: "chdir",
+    flags: &["chdir"],
+    short: None,
+    platform: None,
+    value: Value::Text {
+        metavar: "PATH",
+        set: |config, text| {
+            let path = PathBuf::from(text);
+            if !path.is_dir() {
+                return Err(format!("{text:?} is not a folder; name one that exists"));
+            }
+            config.chdir = Some(path);
+            Ok(())
+        },
+    },
+    default: "",
+    area: Area::Application,
+    help: "Change to this folder before the application is imported",
+    details: "Relative paths of other settings are then relative to it.",
+};
+
+#[cfg(test)]
+#[test]
+fn chdir() {
+    use crate::testing::{config, refusal};
+    assert_eq!(config(&[]).chdir, None);
+    assert_eq!(config(&["--chdir", "/"]).chdir, Some(PathBuf::from("/")));
+    assert!(
+        refusal(&["--chdir", "/no/such/folder"]).starts_with("--chdir: \"/no/such/folder\" is not a folder")
+    );
+}
+
+const PYTHONPATH: Setting = Setting {
+    name: "pythonpath",
+    flags: &["pythonpath"],
+    short: None,
+    platform: None,
+    value: Value::List {
+        metavar: "PATH,...",
+        set: |config, paths| {
+            config.pythonpath = paths.iter().filter(|path| !path.is_empty()).map(PathBuf::from).collect();
+            Ok(())
+        },
+    },
+    default: "",
+    area: Area::Application,
+    help: "Folders to put in front of Python's module search path",
+    details: "Separated by commas, in the order in which they are searched.",
+};
+
+#[cfg(test)]
+#[test]
+fn pythonpath() {
+    use crate::testing::config;
+    assert_eq!(config(&[]).pythonpath, Vec::<PathBuf>::new());
+    let expected: Vec<PathBuf> = ["/a", "/b", "/c"].map(PathBuf::from).into();
+    assert_eq!(config(&["--pythonpath", "/a, /b,,/c"]).pythonpath, expected);
+    assert_eq!(config(&["--pythonpath", "/a,/b", "--pythonpath=/c"]).pythonpath, expected);
+}
+
+const ROOT_PATH: Setting = Setting {
+    name: "root_path",
+    flags: &["root-path"],
+    short: None,
+    platform: Some(crate::setting::Platform { variable: "SCRIPT_NAME", translate: str::to_owned }),
+    value: Value::Text {
+        metavar: "PATH",
+        set: |config, text| {
+            let path = text.trim_end_matches('/');
+            if !path.is_empty() && !path.starts_with('/') {
+                return Err(format!("{text:?} does not begin with a slash; write /{path}"));
+            }
+            if path.chars().any(char::is_control) {
+                return Err(format!("{text:?} has a control character; write a plain path, such as /api"));
+            }
+            config.root_path = path.to_owned();
+            Ok(())
+        },
+    },
+    default: "",
+    area: Area::Application,
+    help: "Path that the application is mounted under: its SCRIPT_NAME",
+    details: "Written decoded, as the application sees it. Of a request whose path begins with it, \
+        SCRIPT_NAME is this path and PATH_INFO the rest (PEP 3333).",
+};
+
+#[cfg(test)]
+#[test]
+fn root_path() {
+    use crate::testing::{config, refusal, with_environment};
+    assert_eq!(config(&[]).root_path, "");
+    assert_eq!(config(&["--root-path", "/"]).root_path, "");
+    assert_eq!(config(&["--root-path", "/api/v1/"]).root_path, "/api/v1");
+    assert_eq!(with_environment(&[("SCRIPT_NAME", "/api")], &[]).root_path, "/api");
+    assert!(refusal(&["--root-path", "api"]).ends_with("write /api"));
+    assert!(refusal(&["--root-path", "/a\r\nb"]).contains("control character"));
+}
+
+const CHECK_CONFIG: Setting = Setting {
+    name: "check_config",
+    flags: &["check-config"],
+    short: None,
+    platform: None,
+    value: Value::Switch { given: true, set: |config, on| config.check_config = on },
+    default: "false",
+    area: Area::Application,
+    help: "Check the settings, import the application and exit",
+    details: "Exit status 0 if it could be served; no socket is opened.",
+};
+
+#[cfg(test)]
+#[test]
+fn check_config() {
+    use crate::testing::config;
+    assert!(!config(&[]).check_config);
+    assert!(config(&["--check-config"]).check_config);
+}

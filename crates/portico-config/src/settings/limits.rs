@@ -1,0 +1,185 @@
+//! Settings that bound what a client may send.
+
+use crate::setting::{Area, Setting, Value};
+
+pub(super) const SETTINGS: &[Setting] = &[
+    LIMIT_REQUEST_LINE,
+    LIMIT_REQUEST_FIELDS,
+    LIMIT_REQUEST_FIELD_SIZE,
+    LIMIT_REQUEST_HEAD,
+    LIMIT_REQUEST_BODY,
+    LIMIT_CHUNK_LINE,
+];
+
+/// Largest head that can be asked for, and so what bounds the limits within it when they are off.
+const HEAD_BYTES_MAX: u64 = 16 << 20;
+
+/// gunicorn's own ceiling, which 0 stands for there as here.
+const FIELDS_MAX: u64 = 32_768;
+
+const WITHIN_HEAD: &str = "no limit but that of the head";
+
+const LIMIT_REQUEST_LINE: Setting = Setting {
+    name: "limit_request_line",
+    flags: &["limit-request-line"],
+    short: None,
+    platform: None,
+    value: Value::Size {
+        range: 64..=HEAD_BYTES_MAX,
+        zero: Some(WITHIN_HEAD),
+        set: |config, bytes| config.request_line_bytes_max = unlimited_if_zero(bytes),
+    },
+    default: "8190",
+    area: Area::Limits,
+    help: "Longest request line; a longer one is answered 414",
+    details: "Method, target and version without the line's end. --limit-request-head holds as well. 8190 is \
+        Apache's default; gunicorn's is 4094, which long query strings exceed.",
+};
+
+#[cfg(test)]
+#[test]
+fn limit_request_line() {
+    use crate::testing::{config, refusal, resolved};
+    assert_eq!(config(&[]).request_line_bytes_max, 8190);
+    assert_eq!(config(&["--limit-request-line", "4094"]).request_line_bytes_max, 4094);
+    assert_eq!(config(&["--limit-request-line", "0"]).request_line_bytes_max, usize::MAX);
+    assert!(refusal(&["--limit-request-line", "63"]).contains("from 64 to 16m"));
+    let warnings = resolved(&[], &["--limit-request-line", "100000"]).warnings;
+    assert!(warnings[0].contains("--limit-request-head"), "{warnings:?}");
+}
+
+const LIMIT_REQUEST_FIELDS: Setting = Setting {
+    name: "limit_request_fields",
+    flags: &["limit-request-fields"],
+    short: None,
+    platform: None,
+    value: Value::Count {
+        range: 1..=FIELDS_MAX,
+        zero: Some("32768"),
+        unit: "fields",
+        set: |config, n| config.fields_max = if n == 0 { FIELDS_MAX } else { n } as usize,
+    },
+    default: "100",
+    area: Area::Limits,
+    help: "Most header fields of a request; more are answered 431",
+    details: "It holds for the trailers of a chunked body as well.",
+};
+
+#[cfg(test)]
+#[test]
+fn limit_request_fields() {
+    use crate::testing::{config, refusal};
+    assert_eq!(config(&[]).fields_max, 100);
+    assert_eq!(config(&["--limit-request-fields", "32768"]).fields_max, 32_768);
+    assert_eq!(config(&["--limit-request-fields", "0"]).fields_max, 32_768);
+    assert!(refusal(&["--limit-request-fields", "32769"]).contains("from 1 to 32768"));
+}
+
+const LIMIT_REQUEST_FIELD_SIZE: Setting = Setting {
+    name: "limit_request_field_size",
+    // gunicorn's spelling with the underscore first: it is the one in people's scripts.
+    flags: &["limit-request-field_size", "limit-request-field-size"],
+    short: None,
+    platform: None,
+    value: Value::Size {
+        range: 64..=HEAD_BYTES_MAX,
+        zero: Some(WITHIN_HEAD),
+        set: |config, bytes| config.field_bytes_max = unlimited_if_zero(bytes),
+    },
+    default: "8190",
+    area: Area::Limits,
+    help: "Longest header field; a longer one is answered 431",
+    details: "Name, colon and value without the line's end. --limit-request-head holds as well.",
+};
+
+#[cfg(test)]
+#[test]
+fn limit_request_field_size() {
+    use crate::testing::{config, resolved};
+    assert_eq!(config(&[]).field_bytes_max, 8190);
+    assert_eq!(config(&["--limit-request-field_size", "16k"]).field_bytes_max, 16_384);
+    assert_eq!(config(&["--limit-request-field-size", "16k"]).field_bytes_max, 16_384);
+    assert_eq!(config(&["--limit-request-field_size", "0"]).field_bytes_max, usize::MAX);
+    assert_eq!(resolved(&[], &["--limit-request-field_size", "128k"]).warnings.len(), 1);
+}
+
+const LIMIT_REQUEST_HEAD: Setting = Setting {
+    name: "limit_request_head",
+    flags: &["limit-request-head"],
+    short: None,
+    platform: None,
+    value: Value::Size {
+        range: 1024..=HEAD_BYTES_MAX,
+        zero: None,
+        set: |config, bytes| config.head_bytes_max = bytes as usize,
+    },
+    default: "64k",
+    area: Area::Limits,
+    help: "Longest request head, all of its lines together; a longer one is answered 431",
+    details: "It bounds the memory that a request takes before it is complete, and so cannot be off.",
+};
+
+#[cfg(test)]
+#[test]
+fn limit_request_head() {
+    use crate::testing::{config, refusal};
+    assert_eq!(config(&[]).head_bytes_max, 65_536);
+    assert_eq!(config(&["--limit-request-head", "1m"]).head_bytes_max, 1 << 20);
+    assert!(refusal(&["--limit-request-head", "0"]).contains("from 1k to 16m"));
+}
+
+const LIMIT_REQUEST_BODY: Setting = Setting {
+    name: "limit_request_body",
+    flags: &["limit-request-body"],
+    short: None,
+    platform: None,
+    value: Value::Size {
+        range: 1..=1 << 50,
+        zero: Some("no limit"),
+        set: |config, bytes| config.body_bytes_max = bytes,
+    },
+    default: "0",
+    area: Area::Limits,
+    help: "Longest request body; a longer one is answered 413",
+    details: "Where Content-Length announces a longer one, the answer goes out before any of it is read. \
+        Beyond --request-buffer a body waits in a temporary file, so set a limit where disk space is \
+        short.",
+};
+
+#[cfg(test)]
+#[test]
+fn limit_request_body() {
+    use crate::testing::config;
+    assert_eq!(config(&[]).body_bytes_max, 0);
+    assert_eq!(config(&["--limit-request-body", "10m"]).body_bytes_max, 10 << 20);
+}
+
+const LIMIT_CHUNK_LINE: Setting = Setting {
+    name: "limit_chunk_line",
+    flags: &["limit-chunk-line"],
+    short: None,
+    platform: None,
+    value: Value::Size {
+        range: 32..=65_536,
+        zero: None,
+        set: |config, bytes| config.chunk_line_bytes_max = bytes as usize,
+    },
+    default: "256",
+    area: Area::Limits,
+    help: "Longest size line of a chunk; a longer one is answered 400",
+    details: "Size and extensions without the line's end. Extensions mean nothing to an application, and a \
+        client that sends long ones sends little else (RFC 9112 section 7.1.1 asks for a limit).",
+};
+
+#[cfg(test)]
+#[test]
+fn limit_chunk_line() {
+    use crate::testing::{config, refusal};
+    assert_eq!(config(&[]).chunk_line_bytes_max, 256);
+    assert_eq!(config(&["--limit-chunk-line", "1k"]).chunk_line_bytes_max, 1024);
+    assert!(refusal(&["--limit-chunk-line", "0"]).contains("from 32 to 64k"));
+}
+
+fn unlimited_if_zero(bytes: u64) -> usize {
+    if bytes == 0 { usize::MAX } else { bytes as usize }
+}

@@ -1,0 +1,69 @@
+//! The one table of settings, a file for each area.
+
+mod application;
+mod limits;
+mod logging;
+mod requests;
+mod socket;
+mod threads;
+mod timeouts;
+
+use crate::setting::Setting;
+
+/// Every setting, in the order of the help.
+pub(crate) fn all() -> impl Iterator<Item = &'static Setting> {
+    [
+        application::SETTINGS,
+        socket::SETTINGS,
+        threads::SETTINGS,
+        timeouts::SETTINGS,
+        limits::SETTINGS,
+        requests::SETTINGS,
+        logging::SETTINGS,
+    ]
+    .into_iter()
+    .flatten()
+}
+
+/// The setting of that name.
+pub(crate) fn named(name: &str) -> Option<&'static Setting> {
+    all().find(|setting| setting.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::setting::Area;
+
+    #[test]
+    fn names_and_options_are_unique() {
+        let mut seen = HashSet::new();
+        for setting in all() {
+            assert!(seen.insert(setting.name.to_owned()), "{} twice", setting.name);
+            for flag in setting.flags {
+                assert!(seen.insert(format!("--{flag}")), "--{flag} twice");
+            }
+            if let Some(short) = setting.short {
+                assert!(seen.insert(format!("-{short}")), "-{short} twice");
+            }
+        }
+    }
+
+    #[test]
+    fn words_are_there_and_in_house_style() {
+        for setting in all() {
+            assert!(!setting.help.is_empty() && !setting.help.ends_with('.'), "help of {}", setting.name);
+            assert!(setting.help.len() <= 80, "help of {} is long", setting.name);
+            assert!(setting.details.ends_with('.'), "details of {}", setting.name);
+        }
+    }
+
+    #[test]
+    fn areas_stand_together_in_the_order_of_the_help() {
+        let mut areas: Vec<Area> = all().map(|setting| setting.area).collect();
+        areas.dedup();
+        assert_eq!(areas, Area::ALL);
+    }
+}

@@ -1,0 +1,128 @@
+//! Settings that say how bodies and answers pass between clients and the application.
+
+use crate::setting::{Area, Platform, Setting, Value};
+use crate::value::boolean;
+
+pub(super) const SETTINGS: &[Setting] =
+    &[REQUEST_BUFFER, RESPONSE_BUFFER, STREAM_REQUEST_BODY, ALLOW_HALF_CLOSE, SENDFILE];
+
+const REQUEST_BUFFER: Setting = Setting {
+    name: "request_buffer",
+    flags: &["request-buffer"],
+    short: None,
+    platform: None,
+    value: Value::Size {
+        range: 0..=1 << 30,
+        zero: None,
+        set: |config, bytes| config.request_buffer_bytes = bytes as usize,
+    },
+    default: "64k",
+    area: Area::Requests,
+    help: "Bytes of a request body kept in memory; the rest waits in a temporary file",
+    details: "The application is called once the body is complete, so that a slow upload takes no thread. \
+        The file has no name and is in TMPDIR.",
+};
+
+#[cfg(test)]
+#[test]
+fn request_buffer() {
+    use crate::testing::{config, refusal};
+    assert_eq!(config(&[]).request_buffer_bytes, 65_536);
+    assert_eq!(config(&["--request-buffer", "1m"]).request_buffer_bytes, 1 << 20);
+    assert!(refusal(&["--request-buffer", "2g"]).contains("from 0 to 1g"));
+}
+
+const RESPONSE_BUFFER: Setting = Setting {
+    name: "response_buffer",
+    flags: &["response-buffer"],
+    short: None,
+    platform: None,
+    value: Value::Size {
+        range: 4096..=1 << 30,
+        zero: None,
+        set: |config, bytes| config.response_buffer_bytes = bytes as usize,
+    },
+    default: "1m",
+    area: Area::Requests,
+    help: "Bytes of an answer kept for a slow client before the application waits for it",
+    details: "An answer below it leaves its thread at once, however slowly the client reads.",
+};
+
+#[cfg(test)]
+#[test]
+fn response_buffer() {
+    use crate::testing::{config, refusal};
+    assert_eq!(config(&[]).response_buffer_bytes, 1 << 20);
+    assert_eq!(config(&["--response-buffer", "64k"]).response_buffer_bytes, 65_536);
+    assert!(refusal(&["--response-buffer", "0"]).contains("from 4k to 1g"));
+}
+
+const STREAM_REQUEST_BODY: Setting = Setting {
+    name: "stream_request_body",
+    flags: &["stream-request-body"],
+    short: None,
+    platform: None,
+    value: Value::Switch { given: true, set: |config, on| config.stream_request_body = on },
+    default: "false",
+    area: Area::Requests,
+    help: "Call the application as soon as the head is in, the body arriving as it is read",
+    details: "For applications that act while an upload goes on. A thread is then taken for as long as the \
+        upload lasts.",
+};
+
+#[cfg(test)]
+#[test]
+fn stream_request_body() {
+    use crate::testing::{config, with_environment};
+    assert!(!config(&[]).stream_request_body);
+    assert!(config(&["--stream-request-body"]).stream_request_body);
+    assert!(with_environment(&[("PORTICO_STREAM_REQUEST_BODY", "yes")], &[]).stream_request_body);
+}
+
+const ALLOW_HALF_CLOSE: Setting = Setting {
+    name: "allow_half_close",
+    flags: &["allow-half-close"],
+    short: None,
+    platform: None,
+    value: Value::Switch { given: true, set: |config, on| config.allow_half_close = on },
+    default: "false",
+    area: Area::Requests,
+    help: "Also run a waiting request whose client has closed its sending side",
+    details: "A client that goes away and one that only half-closes look the same to a server. Browsers, \
+        proxies and HTTP libraries never half-close, so a waiting request is dropped by default.",
+};
+
+#[cfg(test)]
+#[test]
+fn allow_half_close() {
+    use crate::testing::config;
+    assert!(!config(&[]).allow_half_close);
+    assert!(config(&["--allow-half-close"]).allow_half_close);
+}
+
+const SENDFILE: Setting = Setting {
+    name: "sendfile",
+    flags: &["no-sendfile"],
+    short: None,
+    // gunicorn's reading: anything but a yes is a no.
+    platform: Some(Platform {
+        variable: "SENDFILE",
+        translate: |text| boolean(text).unwrap_or(false).to_string(),
+    }),
+    value: Value::Switch { given: false, set: |config, on| config.sendfile = on },
+    default: "true",
+    area: Area::Requests,
+    help: "Do not hand files of wsgi.file_wrapper to the kernel's sendfile(2)",
+    details: "Turn it off where the files are on a network or FUSE file system on which sendfile misbehaves.",
+};
+
+#[cfg(test)]
+#[test]
+fn sendfile() {
+    use crate::testing::{config, with_environment};
+    assert!(config(&[]).sendfile);
+    assert!(!config(&["--no-sendfile"]).sendfile);
+    assert!(!with_environment(&[("PORTICO_SENDFILE", "no")], &[]).sendfile);
+    assert!(!with_environment(&[("SENDFILE", "never")], &[]).sendfile);
+    assert!(with_environment(&[("SENDFILE", "1")], &[]).sendfile);
+}

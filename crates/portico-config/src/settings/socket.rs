@@ -1,0 +1,96 @@
+//! Settings of the sockets that Portico listens on.
+
+use crate::bind::bind;
+use crate::setting::{Area, Platform, Setting, Value};
+
+pub(super) const SETTINGS: &[Setting] = &[BIND, BACKLOG, SOCKET_MODE];
+
+const BIND: Setting = Setting {
+    name: "bind",
+    flags: &["bind"],
+    short: Some('b'),
+    platform: Some(Platform { variable: "PORT", translate: |port| format!("0.0.0.0:{port}") }),
+    value: Value::List {
+        metavar: "ADDRESS",
+        set: |config, addresses| {
+            config.binds = addresses.iter().map(|address| bind(address)).collect::<Result<_, _>>()?;
+            Ok(())
+        },
+    },
+    default: "127.0.0.1:8000",
+    area: Area::Socket,
+    help: "Listen here: HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N; may be repeated",
+    details: "HOST alone listens on port 8000, :PORT on every IPv4 address, and port 0 on a free port, which \
+        is printed. A name is looked up once, at the start, and every address that it has is listened on. \
+        fd://N takes over a listening socket that this process inherited. `tcp://HOST:PORT` and \
+        `unix://PATH` are accepted too.\n\nWhere nothing is said but the variable PORT is set, as hosting \
+        platforms do, Portico listens on 0.0.0.0:$PORT.",
+};
+
+#[cfg(test)]
+#[test]
+fn binds() {
+    use crate::resolved::Bind;
+    use crate::testing::{config, refusal, with_environment};
+    let tcp = |text: &str| Bind::Tcp { text: text.to_owned(), addresses: vec![text.parse().unwrap()] };
+    assert_eq!(config(&[]).binds, [tcp("127.0.0.1:8000")]);
+    assert_eq!(config(&["-b", "127.0.0.1:1"]).binds, [tcp("127.0.0.1:1")]);
+    assert_eq!(
+        config(&["--bind", "127.0.0.1:1", "-bunix:a.sock", "--bind=fd://3"]).binds,
+        [tcp("127.0.0.1:1"), Bind::Unix("a.sock".into()), Bind::Fd(3)]
+    );
+    let environment = [("PORTICO_BIND", "127.0.0.1:1, fd://3"), ("PORT", "5000")];
+    assert_eq!(with_environment(&environment, &[]).binds, [tcp("127.0.0.1:1"), Bind::Fd(3)]);
+    assert_eq!(with_environment(&environment[1..], &[]).binds, [tcp("0.0.0.0:5000")]);
+    assert!(refusal(&["-b", "127.0.0.1:http"]).starts_with("--bind: \"127.0.0.1:http\""));
+}
+
+const BACKLOG: Setting = Setting {
+    name: "backlog",
+    flags: &["backlog"],
+    short: None,
+    platform: None,
+    value: Value::Count {
+        range: 1..=65_535,
+        zero: None,
+        unit: "connections",
+        set: |config, n| config.backlog = n as u32,
+    },
+    default: "2048",
+    area: Area::Socket,
+    help: "Connections that may wait in the kernel to be accepted",
+    details: "The kernel lowers it to net.core.somaxconn (4096 on current Linux).",
+};
+
+#[cfg(test)]
+#[test]
+fn backlog() {
+    use crate::testing::{config, refusal};
+    assert_eq!(config(&[]).backlog, 2048);
+    assert_eq!(config(&["--backlog", "65535"]).backlog, 65_535);
+    assert!(refusal(&["--backlog", "0"]).contains("from 1 to 65535"));
+}
+
+const SOCKET_MODE: Setting = Setting {
+    name: "socket_mode",
+    flags: &["socket-mode"],
+    short: None,
+    platform: None,
+    value: Value::Mode { set: |config, mode| config.socket_mode = mode },
+    default: "666",
+    area: Area::Socket,
+    help: "Permissions of UNIX sockets, in octal",
+    // connect(2) asks for write permission alone (unix(7)), so that 666 admits whom gunicorn's 777 (its umask
+    // is 0) admits; nginx sets 666 as well.
+    details: "The default lets every user of the machine connect, as on a TCP port and as with gunicorn and \
+        nginx. 660 together with the folder's group lets in one group, such as the web server's.",
+};
+
+#[cfg(test)]
+#[test]
+fn socket_mode() {
+    use crate::testing::{config, refusal};
+    assert_eq!(config(&[]).socket_mode, 0o666);
+    assert_eq!(config(&["--socket-mode", "0o660"]).socket_mode, 0o660);
+    assert!(refusal(&["--socket-mode", "rw"]).contains("octal"));
+}

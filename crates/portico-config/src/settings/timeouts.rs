@@ -1,0 +1,166 @@
+//! Settings that say how long a client may take, and the process to stop.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use crate::setting::{Area, Setting, Value};
+
+pub(super) const SETTINGS: &[Setting] =
+    &[KEEP_ALIVE, GRACEFUL_TIMEOUT, HEAD_TIMEOUT, BODY_TIMEOUT, BODY_MIN_RATE, WRITE_TIMEOUT];
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// For what a client must do: never off, since a client that stalls would then hold its connection for ever.
+const PATIENCE: RangeInclusive<Duration> = Duration::from_millis(100)..=DAY;
+
+const KEEP_ALIVE: Setting = Setting {
+    name: "keep_alive",
+    flags: &["keep-alive"],
+    short: None,
+    platform: None,
+    value: Value::Time {
+        range: Duration::from_millis(1)..=DAY,
+        zero: Some("that a connection closes after each answer"),
+        set: |config, time| config.keep_alive = time,
+    },
+    default: "75",
+    area: Area::Timeouts,
+    help: "How long a kept connection may stay idle",
+    // The shorter side's close races with the longer side's next request, which is where a balancer's 502
+    // comes from: AWS' ALB keeps 60 s, nginx' own default for clients is 75 s. Idle connections cost next to
+    // nothing here.
+    details: "It must be longer than the idle timeout of a load balancer in front, or the balancer sends \
+        requests into connections that are just being closed and answers 502. 75 s is right for AWS (60 s) \
+        and nginx (60 s); use 95 behind Heroku (90 s) and 620 behind Google Cloud (600 s).",
+};
+
+#[cfg(test)]
+#[test]
+fn keep_alive() {
+    use crate::testing::{config, refusal};
+    assert_eq!(config(&[]).keep_alive, Duration::from_secs(75));
+    assert_eq!(config(&["--keep-alive", "0"]).keep_alive, Duration::ZERO);
+    assert_eq!(config(&["--keep-alive", "620s"]).keep_alive, Duration::from_secs(620));
+    assert!(refusal(&["--keep-alive", "25h"]).contains("24h"));
+}
+
+const GRACEFUL_TIMEOUT: Setting = Setting {
+    name: "graceful_timeout",
+    flags: &["graceful-timeout"],
+    short: None,
+    platform: None,
+    value: Value::Time {
+        range: Duration::from_millis(1)..=DAY,
+        zero: Some("stopping at once"),
+        set: |config, time| config.graceful_timeout = time,
+    },
+    default: "30",
+    area: Area::Timeouts,
+    help: "How long running and waiting requests may take to end once told to stop",
+    details: "SIGTERM and SIGINT accept what already waits in the backlog, close idle connections and finish \
+        the rest within this time. A second signal stops at once. Keep it below the patience of what sends \
+        the signal (Kubernetes: terminationGracePeriodSeconds, 30 s; systemd: TimeoutStopSec, 90 s).",
+};
+
+#[cfg(test)]
+#[test]
+fn graceful_timeout() {
+    use crate::testing::config;
+    assert_eq!(config(&[]).graceful_timeout, Duration::from_secs(30));
+    assert_eq!(config(&["--graceful-timeout", "2m"]).graceful_timeout, Duration::from_secs(120));
+    assert_eq!(config(&["--graceful-timeout", "0"]).graceful_timeout, Duration::ZERO);
+}
+
+const HEAD_TIMEOUT: Setting = Setting {
+    name: "head_timeout",
+    flags: &["head-timeout"],
+    short: None,
+    platform: None,
+    value: Value::Time { range: PATIENCE, zero: None, set: |config, time| config.head_timeout = time },
+    default: "30",
+    area: Area::Timeouts,
+    help: "How long a client may take to send a request head",
+    details: "From the head's first byte, or from the connection's start for the first request, to its end. \
+        nginx calls it client_header_timeout.",
+};
+
+#[cfg(test)]
+#[test]
+fn head_timeout() {
+    use crate::testing::{config, refusal};
+    assert_eq!(config(&[]).head_timeout, Duration::from_secs(30));
+    assert_eq!(config(&["--head-timeout", "1.5"]).head_timeout, Duration::from_millis(1500));
+    assert!(refusal(&["--head-timeout", "0"]).contains("from 100ms to 24h"));
+}
+
+const BODY_TIMEOUT: Setting = Setting {
+    name: "body_timeout",
+    flags: &["body-timeout"],
+    short: None,
+    platform: None,
+    value: Value::Time { range: PATIENCE, zero: None, set: |config, time| config.body_timeout = time },
+    default: "30",
+    area: Area::Timeouts,
+    help: "How long a client may take to send the next byte of a request body",
+    details: "An upload may take as long as it needs while it goes on: see --body-min-rate. nginx calls it \
+        client_body_timeout.",
+};
+
+#[cfg(test)]
+#[test]
+fn body_timeout() {
+    use crate::testing::{config, refusal};
+    assert_eq!(config(&[]).body_timeout, Duration::from_secs(30));
+    assert_eq!(config(&["--body-timeout", "500ms"]).body_timeout, Duration::from_millis(500));
+    assert!(refusal(&["--body-timeout", "0"]).contains("from 100ms"));
+}
+
+const BODY_MIN_RATE: Setting = Setting {
+    name: "body_min_rate",
+    flags: &["body-min-rate"],
+    short: None,
+    platform: None,
+    value: Value::Size {
+        range: 1..=1 << 30,
+        zero: Some("no minimum"),
+        set: |config, bytes| config.body_rate_min = bytes,
+    },
+    // Apache's default too (mod_reqtimeout: body=20,MinRate=500). Far below the slowest line that people
+    // upload over (2 KB/s), far above a byte now and then, which --body-timeout alone would let go on for
+    // days.
+    default: "500",
+    area: Area::Timeouts,
+    help: "Bytes a second that a request body must average",
+    details: "Counted once --body-timeout has passed since the head. A client that sends a byte now and then \
+        to hold its connection falls below it. Apache's default is the same.",
+};
+
+#[cfg(test)]
+#[test]
+fn body_min_rate() {
+    use crate::testing::config;
+    assert_eq!(config(&[]).body_rate_min, 500);
+    assert_eq!(config(&["--body-min-rate", "2k"]).body_rate_min, 2048);
+    assert_eq!(config(&["--body-min-rate", "0"]).body_rate_min, 0);
+}
+
+const WRITE_TIMEOUT: Setting = Setting {
+    name: "write_timeout",
+    flags: &["write-timeout"],
+    short: None,
+    platform: None,
+    value: Value::Time { range: PATIENCE, zero: None, set: |config, time| config.write_timeout = time },
+    default: "30",
+    area: Area::Timeouts,
+    help: "How long a client may take to accept the next byte of an answer",
+    details: "A client that reads slowly but goes on is served to the end. nginx calls it send_timeout.",
+};
+
+#[cfg(test)]
+#[test]
+fn write_timeout() {
+    use crate::testing::{config, refusal};
+    assert_eq!(config(&[]).write_timeout, Duration::from_secs(30));
+    assert_eq!(config(&["--write-timeout", "1h"]).write_timeout, Duration::from_secs(3600));
+    assert!(refusal(&["--write-timeout", "50ms"]).contains("from 100ms"));
+}
