@@ -12,9 +12,11 @@ mod grammar;
 pub mod http1;
 mod limits;
 mod message;
+mod status;
 
 pub use date::HttpDate;
 pub use error::{Error, ErrorKind};
 pub use event::{Event, Part};
 pub use limits::Limits;
 pub use message::{Fields, Framing, RequestHead, ResponseHead, Span, Version};
+pub use status::reason;

@@ -81,7 +81,8 @@ impl RequestHead {
     pub fn query(&self) -> &[u8] {
         self.query.of(&self.bytes)
     }
-    /// Host and port asked for: the authority of an absolute-form target, else the Host field.
+    /// Host and port asked for: the authority of an absolute-form target, else the Host field (RFC 9112, section
+    /// 3.2.2: the field is then to be ignored). `None` where neither names a host.
     pub fn authority(&self) -> Option<&[u8]> {
         self.authority.map(|span| span.of(&self.bytes))
     }
@@ -113,6 +114,8 @@ impl RequestHead {
 pub struct Fields {
     lines: Vec<u8>,
     spans: Vec<(Span, Span)>,
+    has_date: bool,
+    has_server: bool,
 }
 
 impl Fields {
@@ -122,6 +125,11 @@ impl Fields {
     }
     /// Adds a field. The caller has checked name (a token) and value (no CR, LF, NUL).
     pub fn push(&mut self, name: &[u8], value: &[u8]) {
+        match name.len() {
+            4 => self.has_date |= name.eq_ignore_ascii_case(b"date"),
+            6 => self.has_server |= name.eq_ignore_ascii_case(b"server"),
+            _ => {}
+        }
         let name_start = self.lines.len() as u32;
         self.lines.extend_from_slice(name);
         let name_end = self.lines.len() as u32;
@@ -149,6 +157,15 @@ impl Fields {
     pub fn clear(&mut self) {
         self.lines.clear();
         self.spans.clear();
+        (self.has_date, self.has_server) = (false, false);
+    }
+    /// Whether Date is among them. Noted as it is added: every answer asks.
+    pub(crate) fn has_date(&self) -> bool {
+        self.has_date
+    }
+    /// Whether Server is among them. Noted as it is added: every answer asks.
+    pub(crate) fn has_server(&self) -> bool {
+        self.has_server
     }
     /// Number of fields.
     pub fn len(&self) -> usize {

@@ -1,0 +1,191 @@
+//! The request target and the authority (RFC 9112, section 3.2; RFC 3986).
+
+use crate::{Span, grammar};
+
+/// A request target taken apart. Spans count from the target's first byte.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Target {
+    pub(super) path: Span,
+    pub(super) query: Span,
+    pub(super) authority: Option<Span>,
+}
+
+/// Takes `target` apart; `None` where it has none of the forms that `method` allows. CONNECT, the only method
+/// with authority-form, is refused before.
+///
+/// ```abnf
+/// request-target = origin-form / absolute-form / asterisk-form
+/// origin-form    = absolute-path [ "?" query ]
+/// absolute-form  = ( "http" / "https" ) "://" authority path-abempty [ "?" query ]
+/// asterisk-form  = "*"                                             ; OPTIONS only
+/// ```
+///
+/// RFC 3986 allows fewer bytes in path and query than are taken here. Browsers (WHATWG URL) send `|`, `[`, `]`,
+/// `^` in paths and `\`, `` ` ``, `{`, `}` in queries as they are, older ones and scripts also `"`, `<`, `>`; none
+/// of these ends anything in a request line, so every visible ASCII byte is taken in both. Not `#`: what follows
+/// it is not meant for a server. A `%` must begin an escape in the path, which is decoded for the application and
+/// on which access is decided (nginx and Apache refuse it too), but not in the query, which is handed on as it
+/// is and in which browsers send what was typed.
+pub(super) fn parse(method: &[u8], target: &[u8]) -> Option<Target> {
+    if !grammar::is_visible_without_fragment(target) {
+        return None;
+    }
+    match target.first()? {
+        b'/' => path_and_query(target, 0, None),
+        b'*' => (method == b"OPTIONS" && target.len() == 1)
+            .then(|| Target { path: Span { start: 0, end: 1 }, ..Target::default() }),
+        _ => absolute(target),
+    }
+}
+
+fn absolute(target: &[u8]) -> Option<Target> {
+    let start = [&b"http://"[..], b"https://"]
+        .into_iter()
+        .find(|scheme| target.get(..scheme.len()).is_some_and(|t| t.eq_ignore_ascii_case(scheme)))?
+        .len();
+    let rest = &target[start..];
+    let end = start + rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
+    if start == end || !is_authority(&target[start..end]) {
+        return None;
+    }
+    path_and_query(target, end, Some(Span { start: start as u32, end: end as u32 }))
+}
+
+fn path_and_query(target: &[u8], path_start: usize, authority: Option<Span>) -> Option<Target> {
+    let length = target.len();
+    let path_end = memchr::memchr(b'?', &target[path_start..]).map_or(length, |offset| path_start + offset);
+    if !grammar::is_percent_encoded(&target[path_start..path_end]) {
+        return None;
+    }
+    Some(Target {
+        path: Span { start: path_start as u32, end: path_end as u32 },
+        query: Span { start: length.min(path_end + 1) as u32, end: length as u32 },
+        authority,
+    })
+}
+
+/// Whether `bytes` are `uri-host [ ":" port ]` with a host that is not empty. User information is not among it:
+/// RFC 9110, section 4.2.4 has it refused.
+///
+/// ```abnf
+/// uri-host = "[" IPv6address "]" / IPv4address / reg-name
+/// port     = *DIGIT                                                ; at most 65535
+/// ```
+pub(super) fn is_authority(bytes: &[u8]) -> bool {
+    let (host_is_valid, after_host) = if let Some(literal) = bytes.strip_prefix(b"[") {
+        let Some(end) = memchr::memchr(b']', literal) else { return false };
+        (is_ipv6_address(&literal[..end]), &literal[end + 1..])
+    } else {
+        let end = memchr::memchr(b':', bytes).unwrap_or(bytes.len());
+        (is_reg_name(&bytes[..end]), &bytes[end..])
+    };
+    host_is_valid && after_host.strip_prefix(b":").map_or(after_host.is_empty(), is_port)
+}
+
+fn is_reg_name(bytes: &[u8]) -> bool {
+    !bytes.is_empty()
+        && bytes.iter().all(|&byte| grammar::is(byte, grammar::REG_NAME) || byte == b'%')
+        && grammar::is_percent_encoded(bytes)
+}
+
+/// The address alone: zones (RFC 6874) mean nothing to another host, and no IPvFuture has been defined.
+fn is_ipv6_address(bytes: &[u8]) -> bool {
+    str::from_utf8(bytes).is_ok_and(|text| text.parse::<core::net::Ipv6Addr>().is_ok())
+}
+
+fn is_port(digits: &[u8]) -> bool {
+    digits.is_empty() || grammar::decimal(digits).is_some_and(|port| port <= u64::from(u16::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn authorities() {
+        for good in [
+            "a",
+            "a:",
+            "a:0",
+            "a:65535",
+            "a.example:00080",
+            "127.0.0.1:80",
+            "[::1]",
+            "[::1]:8000",
+            "a_b",
+            "%41",
+            "[::ffff:1.2.3.4]",
+            "a,b",
+        ] {
+            assert!(is_authority(good.as_bytes()), "{good}");
+        }
+        for bad in [
+            "",
+            ":80",
+            "a:65536",
+            "a:8 0",
+            "a:-1",
+            "a:b",
+            "u@a",
+            "[::1",
+            "::1",
+            "[::1]8000",
+            "[::1]:8000:1",
+            "[fe80::1%25eth0]",
+            "[v1.a]",
+            "[]",
+            "a/b",
+            "a b",
+            "%4",
+            "a\\b",
+            "a#b",
+            "\u{e4}",
+        ] {
+            assert!(!is_authority(bad.as_bytes()), "{bad}");
+        }
+    }
+
+    /// Path, query and authority of a GET target.
+    fn parts(target: &str) -> Option<(&str, &str, Option<&str>)> {
+        let parsed = parse(b"GET", target.as_bytes())?;
+        let text = |span: Span| &target[span.start as usize..span.end as usize];
+        Some((text(parsed.path), text(parsed.query), parsed.authority.map(text)))
+    }
+
+    #[test]
+    fn forms() {
+        assert_eq!(parts("/"), Some(("/", "", None)));
+        assert_eq!(parts("/a?b?c"), Some(("/a", "b?c", None)));
+        assert_eq!(parts("/a?"), Some(("/a", "", None)));
+        assert_eq!(parts("//a/b"), Some(("//a/b", "", None)));
+        assert_eq!(parts("/a?%"), Some(("/a", "%", None)));
+        assert_eq!(parts("http://h"), Some(("", "", Some("h"))));
+        assert_eq!(parts("HTTPS://h:1/p?q"), Some(("/p", "q", Some("h:1"))));
+        assert_eq!(parts("http://h?q"), Some(("", "q", Some("h"))));
+        for bad in [
+            "",
+            "*",
+            "a",
+            "a:80",
+            "http:/h",
+            "http://",
+            "http:///p",
+            "ftp://h/",
+            "http://u@h/",
+            "/a#b",
+            "/%",
+            "/a b",
+            "/\u{e4}",
+            "?q",
+        ] {
+            assert_eq!(parts(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn asterisk_is_for_options() {
+        assert!(parse(b"OPTIONS", b"*").is_some());
+        assert!(parse(b"options", b"*").is_none());
+        assert!(parse(b"OPTIONS", b"**").is_none());
+    }
+}

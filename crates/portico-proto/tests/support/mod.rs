@@ -1,0 +1,143 @@
+//! Drives a connection over given bytes, cut in given ways, and writes down what it made of them.
+#![allow(dead_code, reason = "each test target uses a part")]
+
+use portico_proto::http1::Connection;
+use portico_proto::{Error, Event, Fields, HttpDate, Limits, Part, ResponseHead, Version};
+
+/// A request as the connection reported it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    pub method: Vec<u8>,
+    pub target: Vec<u8>,
+    pub path: Vec<u8>,
+    pub query: Vec<u8>,
+    pub authority: Option<Vec<u8>>,
+    pub version: Version,
+    pub fields: Vec<(Vec<u8>, Vec<u8>)>,
+    pub dropped: Vec<Vec<u8>>,
+    pub keep_alive: bool,
+    pub expect_continue: bool,
+    pub body: Vec<u8>,
+    /// Whether `End` came.
+    pub complete: bool,
+}
+
+/// All that came of a peer's bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Transcript {
+    pub requests: Vec<Request>,
+    pub error: Option<Error>,
+    /// Whether the last request ended the connection.
+    pub closed: bool,
+    /// Whether the peer stopped between requests.
+    pub idle: bool,
+}
+
+impl Transcript {
+    fn last_request(&mut self) -> &mut Request {
+        self.requests.last_mut().expect("Head comes before Body and End")
+    }
+}
+
+/// Answers every request with 204 and writes down what comes until the connection ends or the bytes do.
+pub fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, limits: &Limits) -> Transcript {
+    let mut connection = Connection::new();
+    let mut transcript = Transcript { idle: true, ..Transcript::default() };
+    let mut buffer = Vec::new();
+    for piece in pieces {
+        buffer.extend_from_slice(piece);
+        let mut input = &buffer[..];
+        take_events(&mut connection, &mut input, limits, &mut transcript);
+        let used = buffer.len() - input.len();
+        buffer.drain(..used);
+        if transcript.error.is_some() || transcript.closed {
+            break;
+        }
+    }
+    transcript.idle = connection.is_idle();
+    transcript
+}
+
+fn take_events(connection: &mut Connection, input: &mut &[u8], limits: &Limits, transcript: &mut Transcript) {
+    loop {
+        match connection.next_event(input, limits) {
+            Ok(None) => return,
+            Ok(Some(Event::Head(head))) => transcript.requests.push(Request {
+                method: head.method().into(),
+                target: head.target().into(),
+                path: head.path().into(),
+                query: head.query().into(),
+                authority: head.authority().map(Into::into),
+                version: head.version,
+                fields: head.fields().map(|(name, value)| (name.into(), value.into())).collect(),
+                dropped: head.dropped().map(Into::into).collect(),
+                keep_alive: head.keep_alive,
+                expect_continue: head.expect_continue,
+                body: Vec::new(),
+                complete: false,
+            }),
+            Ok(Some(Event::Body(bytes))) => {
+                assert!(!bytes.is_empty(), "an empty Body");
+                transcript.last_request().body.extend_from_slice(bytes);
+            }
+            Ok(Some(Event::End)) => {
+                transcript.last_request().complete = true;
+                assert!(!connection.is_idle());
+                if !answer(connection) {
+                    transcript.closed = true;
+                    return;
+                }
+            }
+            Err(error) => {
+                let again = connection.next_event(&mut &b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"[..], limits);
+                assert_eq!(again.err(), Some(error), "the same error comes again");
+                assert!(!connection.can_keep_alive());
+                transcript.error = Some(error);
+                return;
+            }
+        }
+    }
+}
+
+/// Answers 204 and begins the next request, if the connection may have one.
+fn answer(connection: &mut Connection) -> bool {
+    let head = ResponseHead { status: 204, reason: Vec::new(), fields: Fields::new(), length: None };
+    let date = HttpDate::from_unix(0);
+    let mut out = Vec::new();
+    connection.send(Part::Head { head: &head, close: false }, &date, &mut out);
+    connection.send(Part::End, &date, &mut out);
+    let kept = connection.can_keep_alive();
+    connection.next_request();
+    assert_eq!(connection.is_idle(), kept, "next_request does nothing on a connection that ends");
+    kept
+}
+
+/// `bytes` read in four ways: whole, one byte at a time, and cut at places that follow from `seed` into large and
+/// into small pieces. The verdict must be the same; it is returned.
+pub fn read_all_ways(bytes: &[u8], limits: &Limits, seed: u64) -> Transcript {
+    let whole = read([bytes], limits);
+    assert_eq!(read(bytes.chunks(1), limits), whole, "one byte at a time");
+    for piece_bytes_max in [7, 64] {
+        assert_eq!(read(cut(bytes, seed, piece_bytes_max), limits), whole, "cut, seed {seed}");
+    }
+    whole
+}
+
+/// `bytes` cut into pieces of 1 to `piece_bytes_max` bytes, as `seed` will have it.
+pub fn cut(mut bytes: &[u8], seed: u64, piece_bytes_max: usize) -> Vec<&[u8]> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut pieces = Vec::new();
+    while !bytes.is_empty() {
+        // xorshift64: enough to spread the cuts, and the same on every machine.
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        let (piece, rest) = bytes.split_at((1 + state as usize % piece_bytes_max).min(bytes.len()));
+        pieces.push(piece);
+        bytes = rest;
+    }
+    pieces
+}
+
+/// A request to append to others: it must come out intact.
+pub const NEXT: &[u8] = b"GET /next HTTP/1.1\r\nHost: next.example\r\n\r\n";
