@@ -21,9 +21,9 @@ pub(crate) enum CommandLine {
 
 /// Below the options in the help.
 const AFTER_HELP: &str = "\
-Every setting can also be given as PORTICO_<NAME> in the environment (PORTICO_MAX_QUEUE for --max-queue), and \
-options as one text in PORTICO_CMD_ARGS. The command line counts before PORTICO_CMD_ARGS, this before single \
-variables, and those before the defaults. A long option may be shortened while it stays unambiguous.
+Every setting can also be given as PORTICO_<NAME> in the environment (PORTICO_MAX_QUEUE for --max-queue), \
+and options as one text in PORTICO_CMD_ARGS. The command line counts before PORTICO_CMD_ARGS, this before \
+single variables, and those before the defaults. A long option may be shortened while it stays unambiguous.
 
 Exit status: 2 for a mistake on the command line, 1 for one in the environment.";
 

@@ -1,1 +1,54 @@
-//! The house rules as one test; see `tests`.
+//! The house rules that a reader would tire of checking, as one test: `cargo test -p tidy`.
+//!
+//! Each rule is a function from files to findings and is tested here on a bad sample, so that it is known to
+//! be able to fail. `tests/house_rules.rs` runs them all over the repository. What rustfmt, clippy and ruff
+//! check already is left to them.
+#![forbid(unsafe_code)]
+
+mod calls;
+mod layers;
+mod shape;
+mod source;
+mod text;
+mod walk;
+
+use source::RustFile;
+pub use text::TextFile;
+pub use walk::text_files;
+
+use std::fmt;
+
+/// A place where a rule does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Path from the repository's root.
+    pub path: String,
+    /// Line, from 1.
+    pub line: usize,
+    /// What is wrong and what the rule is.
+    pub message: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: {}", self.path, self.line, self.message)
+    }
+}
+
+/// What every rule says about these files, all of the repository.
+pub fn check(files: &[TextFile]) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = files.iter().flat_map(text::check).collect();
+    let mut sources = Vec::new();
+    for file in files.iter().filter(|file| file.path.ends_with(".rs")) {
+        match RustFile::parse(file) {
+            Ok(source) => sources.push(source),
+            Err(finding) => findings.push(finding),
+        }
+    }
+    for source in &sources {
+        findings.extend(shape::check(source));
+        findings.extend(calls::check(source));
+    }
+    findings.extend(layers::check(&sources));
+    findings
+}
