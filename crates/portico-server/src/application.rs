@@ -1,5 +1,6 @@
 //! The seam: what the engine hands to an application and what it asks of one.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,8 +25,8 @@ pub trait Application: Send + Sync + 'static {
 
 /// A complete request: its head, and its body buffered (or, where streaming is set, arriving).
 pub struct Request {
-    /// The head.
-    pub head: Box<RequestHead>,
+    /// The head (the access log shares it).
+    pub head: Arc<RequestHead>,
     /// The body.
     pub body: Body,
     /// Who sent it.
@@ -54,4 +55,14 @@ pub struct Server {
     pub name: String,
     /// Port in decimal; empty for a UNIX socket.
     pub port: String,
+}
+
+impl fmt::Display for Peer {
+    /// The address without the port; `-` for a UNIX socket.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inet(address) => address.ip().fmt(f),
+            Self::Unix => f.write_str("-"),
+        }
+    }
 }

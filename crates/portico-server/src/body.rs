@@ -1,10 +1,25 @@
-//! The body of a request, as the application reads it.
+//! The body of a request: how the engine stores it and how the application reads it.
+//!
+//! A complete body lies in memory up to the request buffer's size and beyond it in an unlinked file. A streamed
+//! one passes through a [`Pipe`] of the same size.
 
 use std::fmt;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::MemfdFlags;
 
 /// A request's body: buffered in memory, spooled to an unlinked file, or still arriving.
 pub struct Body {
-    len: Option<u64>,
+    source: Source,
+}
+
+enum Source {
+    Memory { bytes: Vec<u8>, read: usize },
+    File { file: File, len: u64, read: u64 },
+    Stream { pipe: Arc<Pipe>, len: Option<u64>, read_more: Box<dyn Fn() + Send + Sync> },
 }
 
 /// Why the body ends before its end.
@@ -13,36 +28,95 @@ pub enum BodyError {
     /// The peer left, was too slow, or broke the framing before the body was complete.
     Disconnected,
     /// The spool file could not be read.
-    Io(std::io::Error),
+    Io(io::Error),
 }
 
 impl Body {
+    /// No body.
+    pub fn empty() -> Self {
+        Self::from(Vec::new())
+    }
+
+    /// A body that arrives while it is read. `read_more` tells the engine that there is room again, and is called
+    /// before every wait.
+    pub(crate) fn streamed(
+        pipe: Arc<Pipe>,
+        len: Option<u64>,
+        read_more: impl Fn() + Send + Sync + 'static,
+    ) -> Self {
+        Self { source: Source::Stream { pipe, len, read_more: Box::new(read_more) } }
+    }
+
     /// Length in bytes; `None` while a streamed chunked body is still arriving.
     pub fn len(&self) -> Option<u64> {
-        self.len
+        match &self.source {
+            Source::Memory { bytes, .. } => Some(bytes.len() as u64),
+            Source::File { len, .. } => Some(*len),
+            Source::Stream { len, .. } => *len,
+        }
     }
 
     /// Whether there is certainly nothing to read.
     pub fn is_empty(&self) -> bool {
-        self.len == Some(0)
+        self.len() == Some(0)
     }
 
     /// Bytes not yet read, if the whole body is at hand in memory: no copy, no wait. The gateway consumes with
     /// [`Body::consume`]. `None` for spooled and streamed bodies.
     pub fn in_memory(&self) -> Option<&[u8]> {
-        todo!()
+        match &self.source {
+            Source::Memory { bytes, read } => bytes.get(*read..),
+            Source::File { .. } | Source::Stream { .. } => None,
+        }
     }
 
     /// Marks `count` bytes of [`Body::in_memory`] as read.
     pub fn consume(&mut self, count: usize) {
-        todo!("{count}")
+        if let Source::Memory { bytes, read } = &mut self.source {
+            *read = read.saturating_add(count).min(bytes.len());
+        }
     }
 
     /// Reads at least one byte into `buffer` and returns how many; 0 at the end of a complete body only (or if
     /// `buffer` is empty). May block (spool file, streamed body): call it through
     /// [`Application::blocking`](crate::Application::blocking) or with the interpreter let go.
+    ///
+    /// # Errors
+    /// [`BodyError`], now and at every later call.
     pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, BodyError> {
-        todo!("{}", buffer.len())
+        match &mut self.source {
+            Source::Memory { bytes, read } => {
+                let count = buffer.len().min(bytes.len() - *read);
+                buffer[..count].copy_from_slice(&bytes[*read..*read + count]);
+                *read += count;
+                Ok(count)
+            }
+            Source::File { file, len, read } => {
+                let count = (buffer.len() as u64).min(*len - *read) as usize;
+                if count == 0 {
+                    return Ok(0);
+                }
+                let count = file.read_at(&mut buffer[..count], *read).map_err(BodyError::Io)?;
+                if count == 0 {
+                    return Err(BodyError::Io(io::ErrorKind::UnexpectedEof.into()));
+                }
+                *read += count as u64;
+                Ok(count)
+            }
+            Source::Stream { pipe, read_more, .. } => pipe.read(buffer, read_more.as_ref()),
+        }
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Body").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+impl From<Vec<u8>> for Body {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self { source: Source::Memory { bytes, read: 0 } }
     }
 }
 
@@ -56,3 +130,208 @@ impl fmt::Display for BodyError {
 }
 
 impl std::error::Error for BodyError {}
+
+/// A body on its way in: memory up to a limit, then an unlinked file.
+#[derive(Debug, Default)]
+pub(crate) struct Spool {
+    memory: Vec<u8>,
+    file: Option<(File, u64)>,
+}
+
+impl Spool {
+    /// A spool for a body of which `expected` bytes are announced, of which `memory_bytes_max` may lie in memory.
+    pub(crate) fn new(expected: Option<u64>, memory_bytes_max: usize) -> Self {
+        // An announced length is only a promise: no more than a read's worth is set aside for it.
+        let capacity = expected.unwrap_or(0).min(memory_bytes_max as u64).min(16 * 1024) as usize;
+        Self { memory: Vec::with_capacity(capacity), file: None }
+    }
+
+    /// Appends `bytes`.
+    ///
+    /// # Errors
+    /// The file system's, when the body does not fit on it.
+    pub(crate) fn push(&mut self, bytes: &[u8], memory_bytes_max: usize) -> io::Result<()> {
+        if self.file.is_none() {
+            if self.memory.len() + bytes.len() <= memory_bytes_max {
+                self.memory.extend_from_slice(bytes);
+                return Ok(());
+            }
+            let file = unlinked_file()?;
+            file.write_all_at(&self.memory, 0)?;
+            self.file = Some((file, self.memory.len() as u64));
+            self.memory = Vec::new();
+        }
+        if let Some((file, len)) = &mut self.file {
+            file.write_all_at(bytes, *len)?;
+            *len += bytes.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// The body, complete.
+    pub(crate) fn finish(self) -> Body {
+        match self.file {
+            Some((file, len)) => Body { source: Source::File { file, len, read: 0 } },
+            None => Body::from(self.memory),
+        }
+    }
+}
+
+/// A file without a name in the temporary folder or, where there is none to write to, in memory.
+fn unlinked_file() -> io::Result<File> {
+    tempfile::tempfile().or_else(|error| {
+        let file = rustix::fs::memfd_create("portico-request-body", MemfdFlags::CLOEXEC)?;
+        log::warn!("no temporary file for a large request body ({error}); set TMPDIR. Keeping it in memory");
+        Ok(file.into())
+    })
+}
+
+/// A bounded pipe from the engine to the thread that reads a streamed body.
+#[derive(Debug)]
+pub(crate) struct Pipe {
+    state: Mutex<PipeState>,
+    changed: Condvar,
+    bytes_max: usize,
+}
+
+#[derive(Debug)]
+struct PipeState {
+    bytes: Vec<u8>,
+    read: usize,
+    end: Option<PipeEnd>,
+}
+
+/// How a streamed body ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PipeEnd {
+    /// All of it has arrived.
+    Complete,
+    /// The rest will never come.
+    Disconnected,
+}
+
+impl Pipe {
+    /// An empty pipe that takes `bytes_max` bytes before it says that it is full.
+    pub(crate) fn new(bytes_max: usize) -> Self {
+        let state = PipeState { bytes: Vec::new(), read: 0, end: None };
+        Self { state: Mutex::new(state), changed: Condvar::new(), bytes_max }
+    }
+
+    /// Appends `bytes` (all of them, even beyond the limit: they are read already).
+    pub(crate) fn push(&self, bytes: &[u8]) {
+        self.lock().bytes.extend_from_slice(bytes);
+        self.changed.notify_one();
+    }
+
+    /// Whether the engine is to stop reading from the peer until the application has caught up.
+    pub(crate) fn is_full(&self) -> bool {
+        let state = self.lock();
+        state.bytes.len() - state.read >= self.bytes_max
+    }
+
+    /// No more bytes come. The first word stands.
+    pub(crate) fn end(&self, end: PipeEnd) {
+        let mut state = self.lock();
+        state.end.get_or_insert(end);
+        self.changed.notify_one();
+    }
+
+    fn read(&self, buffer: &mut [u8], read_more: &dyn Fn()) -> Result<usize, BodyError> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        loop {
+            let mut state = self.lock();
+            let waiting = state.bytes.len() - state.read;
+            if waiting > 0 {
+                let count = waiting.min(buffer.len());
+                buffer[..count].copy_from_slice(&state.bytes[state.read..state.read + count]);
+                state.read += count;
+                if state.read == state.bytes.len() {
+                    state.bytes.clear();
+                    state.read = 0;
+                }
+                return Ok(count);
+            }
+            match state.end {
+                Some(PipeEnd::Complete) => return Ok(0),
+                Some(PipeEnd::Disconnected) => return Err(BodyError::Disconnected),
+                None => {}
+            }
+            // Said without the lock: the engine takes it while it answers. What it pushes in between is seen by
+            // the look that follows.
+            drop(state);
+            read_more();
+            let state = self.lock();
+            if state.bytes.is_empty() && state.end.is_none() {
+                drop(self.changed.wait(state).unwrap_or_else(PoisonError::into_inner));
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, PipeState> {
+        // A panic while the lock is held leaves bytes and position consistent.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_all(body: &mut Body, step: usize) -> Result<Vec<u8>, BodyError> {
+        let (mut all, mut buffer) = (Vec::new(), vec![0; step]);
+        loop {
+            match body.read(&mut buffer)? {
+                0 => return Ok(all),
+                count => all.extend_from_slice(&buffer[..count]),
+            }
+        }
+    }
+
+    #[test]
+    fn a_spool_keeps_to_its_limit_and_gives_back_what_it_took() {
+        for (total, limit) in [(0, 10), (10, 10), (11, 10), (1000, 10)] {
+            let content: Vec<u8> = (0..total).map(|i| i as u8).collect();
+            let mut spool = Spool::new(Some(total), limit);
+            for piece in content.chunks(7) {
+                spool.push(piece, limit).unwrap();
+                assert!(spool.memory.len() <= limit);
+            }
+            let mut body = spool.finish();
+            assert_eq!(body.in_memory().is_some(), total <= limit as u64);
+            assert_eq!(body.len(), Some(total));
+            assert_eq!(read_all(&mut body, 13).unwrap(), content);
+        }
+    }
+
+    #[test]
+    fn a_pipe_passes_bytes_on_and_never_ends_a_cut_body_as_if_complete() {
+        let pipe = Arc::new(Pipe::new(8));
+        let mut body = Body::streamed(Arc::clone(&pipe), None, || {});
+        pipe.push(b"0123456789");
+        assert!(pipe.is_full());
+        let mut buffer = [0; 4];
+        assert_eq!(body.read(&mut buffer).unwrap(), 4);
+        assert!(!pipe.is_full());
+        pipe.end(PipeEnd::Disconnected);
+        pipe.end(PipeEnd::Complete);
+        assert!(matches!(read_all(&mut body, 3), Err(BodyError::Disconnected)));
+        assert!(matches!(body.read(&mut buffer), Err(BodyError::Disconnected)));
+    }
+
+    #[test]
+    fn a_reader_waits_for_the_engine_and_asks_it_for_more() {
+        let pipe = Arc::new(Pipe::new(8));
+        let asked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let (feed, count) = (Arc::clone(&pipe), Arc::clone(&asked));
+        let mut body = Body::streamed(Arc::clone(&pipe), Some(3), move || {
+            match count.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
+                0 => feed.push(b"abc"),
+                _ => feed.end(PipeEnd::Complete),
+            }
+        });
+        assert_eq!(read_all(&mut body, 10).unwrap(), b"abc");
+        assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), 2);
+    }
+}

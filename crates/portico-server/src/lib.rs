@@ -2,10 +2,22 @@
 //!
 //! Knows no Python. Its seam to the layer above is one trait, [`Application`].
 
+mod access_log;
 mod application;
 mod body;
+mod connection;
+mod engine;
+mod lending;
+mod listener;
+mod queue;
+mod reactor;
 mod responder;
+mod transport;
 
+pub use access_log::{AccessLog, Destination};
 pub use application::{Application, Peer, Request, Server};
 pub use body::{Body, BodyError};
+pub use connection::Counters;
+pub use lending::Lending;
+pub use listener::{BindError, Listener};
 pub use responder::{Gone, Responder};

@@ -1,0 +1,262 @@
+//! From the application to the peer: encoding, writing at once or later, and what follows a complete answer.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::sync::Arc;
+
+use portico_proto::{Fields, HttpDate, Part, ResponseHead};
+
+use super::{Connection, Deadline, Flow, Phase, Step, Tools};
+use crate::transport::Progress;
+
+/// What a call has its connection send.
+#[derive(Debug)]
+pub enum Answer<'a> {
+    /// `103 Early Hints`.
+    EarlyHints(Cow<'a, Fields>),
+    /// Head, body and end in one.
+    Whole {
+        /// Status and fields.
+        head: Cow<'a, ResponseHead>,
+        /// The whole body.
+        body: Cow<'a, [u8]>,
+    },
+    /// The head, with the first block of a body of several.
+    Start {
+        /// Status and fields.
+        head: Cow<'a, ResponseHead>,
+        /// May be empty.
+        block: Cow<'a, [u8]>,
+        /// Tells the application how far its answer has got.
+        flow: Arc<Flow>,
+    },
+    /// A further block.
+    Block(Cow<'a, [u8]>),
+    /// A part of a file; only after a head that tells the length.
+    File {
+        /// The file.
+        file: File,
+        /// First byte.
+        offset: u64,
+        /// Number of bytes.
+        length: u64,
+    },
+    /// The answer is complete.
+    Finish,
+    /// The answer will never be complete.
+    Abort,
+}
+
+impl Answer<'_> {
+    /// The same without borrowed parts, to be kept in the mailbox.
+    pub fn into_owned(self) -> Answer<'static> {
+        match self {
+            Answer::EarlyHints(fields) => Answer::EarlyHints(Cow::Owned(fields.into_owned())),
+            Answer::Whole { head, body } => {
+                Answer::Whole { head: Cow::Owned(head.into_owned()), body: Cow::Owned(body.into_owned()) }
+            }
+            Answer::Start { head, block, flow } => Answer::Start {
+                head: Cow::Owned(head.into_owned()),
+                block: Cow::Owned(block.into_owned()),
+                flow,
+            },
+            Answer::Block(block) => Answer::Block(Cow::Owned(block.into_owned())),
+            Answer::File { file, offset, length } => Answer::File { file, offset, length },
+            Answer::Finish => Answer::Finish,
+            Answer::Abort => Answer::Abort,
+        }
+    }
+
+    /// Bytes of body that it carries in memory.
+    pub fn len(&self) -> usize {
+        match self {
+            Answer::Whole { body: block, .. } | Answer::Start { block, .. } | Answer::Block(block) => {
+                block.len()
+            }
+            Answer::EarlyHints(_) | Answer::File { .. } | Answer::Finish | Answer::Abort => 0,
+        }
+    }
+}
+
+impl Connection {
+    /// Takes the next part of the present request's answer. With `hold` it is kept for [`Connection::flush`],
+    /// else it is written at once.
+    pub fn answer(&mut self, answer: Answer<'_>, hold: bool, tools: &mut Tools) -> Step {
+        if self.phase != Phase::Calling {
+            return Step::Keep; // An application that goes on after its answer was cut.
+        }
+        if matches!(answer, Answer::Abort) {
+            return self.cut();
+        }
+        let complete = matches!(answer, Answer::Whole { .. } | Answer::Finish);
+        if hold || !self.outbox.is_empty() || matches!(answer, Answer::File { .. }) {
+            self.encode_queued(answer, tools);
+        } else {
+            self.encode_and_write(answer, tools);
+        }
+        if complete {
+            if !self.protocol.answer_complete() {
+                return self.cut(); // Fewer bytes than announced.
+            }
+            self.phase = Phase::Flushing;
+        }
+        if hold {
+            return Step::Keep;
+        }
+        self.flush(tools)
+    }
+
+    /// Encodes into the engine's own buffer and writes it; only what the peer does not take yet is kept.
+    fn encode_and_write(&mut self, answer: Answer<'_>, tools: &mut Tools) {
+        let mut out = std::mem::take(&mut tools.out);
+        out.clear();
+        self.encode(answer, tools, &mut out);
+        let mut sent = 0;
+        while sent < out.len() {
+            match self.transport.write(&out[sent..]) {
+                Progress::Bytes(count) => sent += count,
+                Progress::Blocked => break,
+                Progress::Closed => {
+                    self.failed = true;
+                    break;
+                }
+            }
+        }
+        if sent < out.len() && !self.failed {
+            self.outbox.buffer().extend_from_slice(&out[sent..]);
+            self.blocked = true;
+        }
+        out.shrink_to(OUT_CAPACITY_KEPT);
+        tools.out = out;
+    }
+
+    /// Encodes behind what waits already.
+    fn encode_queued(&mut self, answer: Answer<'_>, tools: &mut Tools) {
+        if let Answer::File { file, offset, length } = answer {
+            let length = self.protocol.splice(length, self.outbox.buffer());
+            self.body_bytes += length;
+            self.outbox.push_file(file, offset, length);
+            return;
+        }
+        let mut out = std::mem::take(self.outbox.buffer());
+        self.encode(answer, tools, &mut out);
+        *self.outbox.buffer() = out;
+    }
+
+    fn encode(&mut self, answer: Answer<'_>, tools: &mut Tools, out: &mut Vec<u8>) {
+        let date = tools.date();
+        let close = tools.draining
+            || self.misunderstood
+            || self.upload.is_some()
+            || tools.config.keep_alive.is_zero();
+        match answer {
+            Answer::EarlyHints(fields) => self.protocol.send(Part::EarlyHints(&fields), &date, out),
+            Answer::Whole { head, body } => {
+                self.note_status(&head);
+                self.protocol.send(Part::Head { head: &head, close }, &date, out);
+                self.encode_block(&body, &date, out);
+                self.protocol.send(Part::End, &date, out);
+            }
+            Answer::Start { head, block, flow } => {
+                self.note_status(&head);
+                self.protocol.send(Part::Head { head: &head, close }, &date, out);
+                self.encode_block(&block, &date, out);
+                self.flow = Some(flow);
+            }
+            Answer::Block(block) => self.encode_block(&block, &date, out),
+            Answer::Finish => self.protocol.send(Part::End, &date, out),
+            Answer::File { .. } | Answer::Abort => {}
+        }
+    }
+
+    fn encode_block(&mut self, block: &[u8], date: &HttpDate, out: &mut Vec<u8>) {
+        let before = out.len();
+        self.protocol.send(Part::Body(block), date, out);
+        if out.len() > before {
+            self.body_bytes += block.len() as u64; // Not so for HEAD, 204, 304.
+        }
+    }
+
+    fn note_status(&mut self, head: &ResponseHead) {
+        if let Some(record) = &mut self.record {
+            record.status = head.status;
+        }
+    }
+
+    /// Writes what waits, as far as the peer takes it, and goes on to what follows.
+    pub fn flush(&mut self, tools: &mut Tools) -> Step {
+        if !self.outbox.is_empty() && !self.failed {
+            let (written, progress) = self.outbox.write_to(&self.transport);
+            self.blocked = progress == Progress::Blocked;
+            self.failed |= progress == Progress::Closed;
+            if written > 0 && self.blocked {
+                self.due = None; // There was progress: the write deadline starts anew.
+            }
+        }
+        if self.failed {
+            return Step::Close;
+        }
+        if let Some(flow) = &self.flow {
+            flow.set_buffered(self.outbox.buffered(), tools.config.response_buffer_bytes / 2);
+        }
+        if !self.outbox.is_empty() {
+            if self.due.is_none_or(|(deadline, _)| deadline != Deadline::Write) {
+                self.due = Some((Deadline::Write, tools.now + tools.config.write_timeout));
+            }
+            // Not blocked and not empty: a file has had its turn, others come first.
+            return if self.blocked { Step::Keep } else { Step::Again };
+        }
+        if self.phase == Phase::Flushing {
+            return self.finish_exchange(tools);
+        }
+        self.due = None;
+        Step::Keep
+    }
+
+    /// The answer is written: log it, then the next request or the end of the connection.
+    fn finish_exchange(&mut self, tools: &mut Tools) -> Step {
+        self.finish_record(tools);
+        self.flow = None;
+        self.outbox.release();
+        self.served = self.served.saturating_add(1);
+        tools.counters.answers += 1;
+        if self.misunderstood || self.upload.is_some() || !self.protocol.can_keep_alive() {
+            return self.begin_close(tools);
+        }
+        self.protocol.next_request();
+        self.phase = Phase::Receiving;
+        self.due = Some((Deadline::KeepAlive, tools.now + tools.config.keep_alive));
+        if self.readable || !self.inbox.is_empty() {
+            return self.receive(tools);
+        }
+        if tools.draining { self.drain(tools) } else { Step::Keep }
+    }
+
+    /// Ends the connection so that the peer gets all that was sent: closing with unread bytes would send a reset,
+    /// which may overtake the answer (RFC 9112, section 9.6).
+    pub(super) fn begin_close(&mut self, tools: &Tools) -> Step {
+        let all_read = self.upload.is_none() && self.inbox.is_empty() && !self.readable;
+        if all_read && !self.misunderstood {
+            return Step::Close;
+        }
+        self.transport.shutdown_write();
+        self.inbox = Vec::new();
+        self.upload = None;
+        self.phase = Phase::Lingering;
+        self.due = Some((Deadline::Drain, tools.now + LINGER));
+        Step::Again
+    }
+
+    /// Cuts the connection so that the peer cannot take the answer for complete.
+    pub(super) fn cut(&mut self) -> Step {
+        self.transport.set_reset_on_close();
+        self.failed = true;
+        Step::Close
+    }
+}
+
+/// How long a peer may go on sending after the last answer.
+const LINGER: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Capacity that the engine's encoding buffer keeps.
+const OUT_CAPACITY_KEPT: usize = 256 * 1024;

@@ -1,0 +1,335 @@
+//! One client: its transport, its protocol's state, what has been read and not used, what waits to be written.
+//!
+//! A connection works only when the engine calls it, returns what is to happen next as a [`Step`], and tells what
+//! readiness it wants ([`Connection::interest`]) and how long it may take ([`Connection::due`]). It registers
+//! nothing itself.
+
+mod answer;
+pub mod deadline;
+mod flow;
+mod outbox;
+mod receive;
+mod table;
+mod tools;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use portico_proto::{RequestHead, http1};
+
+pub use answer::Answer;
+pub use deadline::Deadline;
+pub use flow::Flow;
+pub use table::{ConnectionId, Table};
+pub use tools::{Counters, Tools};
+
+use crate::access_log::Record;
+use crate::application::{Peer, Server};
+use crate::body::Body;
+use crate::reactor::{Event, Interest};
+use crate::transport::Transport;
+use outbox::Outbox;
+use receive::Upload;
+
+/// One client.
+///
+/// An idle one holds this struct and no buffer.
+#[derive(Debug)]
+pub struct Connection {
+    transport: Transport,
+    peer: Peer,
+    server: Arc<Server>,
+    protocol: http1::Connection,
+    phase: Phase,
+    /// Bytes read that the protocol has not used: part of a head, or a pipelined request.
+    inbox: Vec<u8>,
+    outbox: Outbox,
+    upload: Option<Box<Upload>>,
+    head: Option<Arc<RequestHead>>,
+    body: Option<Body>,
+    flow: Option<Arc<Flow>>,
+    record: Option<Box<Record>>,
+    due: Option<(Deadline, Instant)>,
+    arrived: Instant,
+    /// Bytes of the present answer's body that have been handed over.
+    body_bytes: u64,
+    discarded: u64,
+    /// Answers given.
+    served: u32,
+    interest: Interest,
+    /// An edge has told of bytes, and no read has found the socket empty since.
+    readable: bool,
+    /// The last write found the socket full.
+    blocked: bool,
+    /// The peer has sent FIN.
+    peer_closed: bool,
+    /// Nothing can be written any more.
+    failed: bool,
+    /// The peer's bytes have lost their framing.
+    misunderstood: bool,
+}
+
+/// What a connection is at.
+///
+/// ```text
+/// Receiving ──request complete──> Waiting ──a thread is free──> Calling ──answer complete──> Flushing
+///     ^                                                                                       │
+///     ├──────────────────────────── written, kept ────────────────────────────────────────────┤
+///     │ refused: Flushing                              Lingering <── written, bytes unread ───┘
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// The next request is awaited or arriving.
+    Receiving,
+    /// The request waits in the queue for a thread.
+    Waiting,
+    /// The application makes the answer.
+    Calling,
+    /// The answer is complete and being written.
+    Flushing,
+    /// The last answer is out; what the peer still sends is read and dropped.
+    Lingering,
+}
+
+/// What the engine is to do with a connection after it has worked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Wait for the next event.
+    Keep,
+    /// Its request is complete: queue it.
+    Ready,
+    /// There is more to do at once; others first.
+    Again,
+    /// It has ended.
+    Close,
+}
+
+/// Body of the answer to a request that finds the queue full.
+pub(crate) const UNAVAILABLE: &[u8] = b"503 Service Unavailable: too many requests are waiting\n";
+
+/// How long a client that has connected and sent nothing is still listened to while the server stops.
+const DRAIN_GRACE: Duration = Duration::from_millis(500);
+
+/// How long a request must have waited before a FIN that came with it counts as a client gone.
+const ABANDONED_AFTER: Duration = Duration::from_millis(10);
+
+impl Connection {
+    /// A client that has just been accepted.
+    pub fn new(transport: Transport, peer: Peer, server: Arc<Server>, tools: &Tools) -> Self {
+        Self {
+            transport,
+            peer,
+            server,
+            protocol: http1::Connection::new(),
+            phase: Phase::Receiving,
+            inbox: Vec::new(),
+            outbox: Outbox::default(),
+            upload: None,
+            head: None,
+            body: None,
+            flow: None,
+            record: None,
+            due: Some((Deadline::Head, tools.now + tools.config.head_timeout)),
+            arrived: tools.now,
+            body_bytes: 0,
+            discarded: 0,
+            served: 0,
+            interest: Interest::Read,
+            readable: false,
+            blocked: false,
+            peer_closed: false,
+            failed: false,
+            misunderstood: false,
+        }
+    }
+
+    /// The socket.
+    pub fn transport(&self) -> &Transport {
+        &self.transport
+    }
+
+    /// The other end.
+    pub fn peer(&self) -> Peer {
+        self.peer
+    }
+
+    /// Where it connected to.
+    pub fn server(&self) -> &Arc<Server> {
+        &self.server
+    }
+
+    /// How long the present wait may last.
+    pub fn due(&self) -> Option<(Deadline, Instant)> {
+        self.due
+    }
+
+    /// What to be told of, if that has changed since the last call.
+    pub fn interest(&mut self) -> Option<Interest> {
+        let wanted = if self.blocked { Interest::ReadWrite } else { Interest::Read };
+        let changed = wanted != self.interest;
+        self.interest = wanted;
+        changed.then_some(wanted)
+    }
+
+    /// Whether its request waits in the queue.
+    pub fn is_waiting(&self) -> bool {
+        self.phase == Phase::Waiting
+    }
+
+    /// Whether it is kept, between requests, with nothing of a next one read.
+    pub fn is_idle(&self) -> bool {
+        self.phase == Phase::Receiving
+            && self.served > 0
+            && self.inbox.is_empty()
+            && self.upload.is_none()
+            && self.protocol.is_idle()
+    }
+
+    /// The request that the application is answering or is to answer, for the log: method and target.
+    pub fn current(&self) -> Option<String> {
+        let head = self.head.as_ref().filter(|_| matches!(self.phase, Phase::Waiting | Phase::Calling))?;
+        let (method, target) = (head.method().escape_ascii(), head.target().escape_ascii());
+        Some(format!("{method} {target}"))
+    }
+
+    /// The reactor tells of the socket.
+    pub fn handle_event(&mut self, event: Event, tools: &mut Tools) -> Step {
+        self.readable |= event.readable;
+        self.peer_closed |= event.read_closed;
+        if event.failed && self.phase != Phase::Receiving {
+            self.failed = true;
+            return Step::Close;
+        }
+        if event.writable && self.blocked {
+            self.blocked = false;
+            let step = self.flush(tools);
+            if step != Step::Keep {
+                return step;
+            }
+        }
+        self.receive(tools)
+    }
+
+    /// Goes on where [`Step::Again`] was returned.
+    pub fn proceed(&mut self, tools: &mut Tools) -> Step {
+        if !self.outbox.is_empty() {
+            return self.flush(tools);
+        }
+        self.receive(tools)
+    }
+
+    /// The application reads a streamed body and has room for more.
+    pub fn read_more(&mut self, tools: &mut Tools) -> Step {
+        match self.invite_body(tools) {
+            Step::Keep => {
+                if let (Some(_), None) = (&self.upload, self.due) {
+                    self.due = Some((Deadline::Body, tools.now + tools.config.body_timeout));
+                }
+                self.receive(tools)
+            }
+            step => step,
+        }
+    }
+
+    /// Whether the client has left while its request waited in the queue.
+    pub fn is_abandoned(&self, tools: &Tools) -> bool {
+        self.peer_closed
+            && !tools.config.allow_half_close
+            && tools.now.saturating_duration_since(self.arrived) > ABANDONED_AFTER
+    }
+
+    /// A thread is free: hands out the request and how long it has waited. `read_more` is what the reader of a
+    /// streamed body calls when there is room.
+    pub fn begin_call(
+        &mut self,
+        tools: &mut Tools,
+        read_more: impl Fn() + Send + Sync + 'static,
+    ) -> Option<(Arc<RequestHead>, Body, Duration)> {
+        let body = self.take_body(read_more);
+        self.start_record(tools);
+        let head = self.head.clone()?;
+        self.phase = Phase::Calling;
+        self.body_bytes = 0;
+        Some((head, body, tools.now.saturating_duration_since(self.arrived)))
+    }
+
+    /// Answers the waiting request in the application's stead.
+    pub fn answer_unavailable(&mut self, tools: &mut Tools) -> Step {
+        self.start_record(tools);
+        self.phase = Phase::Calling;
+        let head = tools.unavailable.clone();
+        let body = UNAVAILABLE;
+        let answer = Answer::Whole { head: Cow::Borrowed(&head), body: Cow::Borrowed(body) };
+        self.answer(answer, false, tools)
+    }
+
+    /// The deadline has passed.
+    pub fn handle_timeout(&mut self, deadline: Deadline, tools: &mut Tools) -> Step {
+        self.due = None;
+        match deadline {
+            // Bytes that came in just before are served: closing now would reset them.
+            Deadline::KeepAlive | Deadline::Head if self.is_untouched() => {
+                self.readable = true;
+                let step = self.receive(tools);
+                let nothing_came = step == Step::Keep && self.is_untouched();
+                if nothing_came { Step::Close } else { step }
+            }
+            Deadline::Head | Deadline::Body | Deadline::KeepAlive => {
+                self.refuse(408, "the request did not arrive in time", tools)
+            }
+            Deadline::Write => {
+                log::debug!("cut the answer to {}: it has taken nothing for too long", self.peer);
+                self.cut()
+            }
+            Deadline::Drain => Step::Close,
+        }
+    }
+
+    /// The server stops: closes what is idle at once, bounds what is not.
+    pub fn drain(&mut self, tools: &mut Tools) -> Step {
+        if self.phase != Phase::Receiving || self.upload.is_some() {
+            return Step::Keep;
+        }
+        self.readable = true;
+        let step = self.receive(tools);
+        if step != Step::Keep || !self.is_untouched() {
+            return step;
+        }
+        if self.served > 0 {
+            return Step::Close;
+        }
+        // A client whose connection has just been made is about to send its request.
+        self.due = Some((Deadline::Drain, tools.now + DRAIN_GRACE));
+        Step::Keep
+    }
+
+    /// Nothing of a (next) request has come.
+    fn is_untouched(&self) -> bool {
+        self.phase == Phase::Receiving && self.inbox.is_empty() && self.protocol.is_idle()
+    }
+
+    fn start_record(&mut self, tools: &Tools) {
+        if tools.access_log.is_some() && self.record.is_none() {
+            let waited = tools.now.saturating_duration_since(self.arrived);
+            self.record = Some(Box::new(Record::new(self.head.clone(), self.peer, waited)));
+        }
+    }
+
+    fn finish_record(&mut self, tools: &mut Tools) {
+        self.head = None;
+        if let (Some(mut record), Some(log)) = (self.record.take(), &mut tools.access_log) {
+            record.took = tools.now.saturating_duration_since(self.arrived);
+            record.body_bytes = self.body_bytes.saturating_sub(self.outbox.buffered() as u64);
+            log.push(*record);
+        }
+    }
+
+    /// The engine closes the connection: tells whoever still works for it.
+    pub fn close(&mut self, tools: &mut Tools) {
+        if let Some(flow) = self.flow.take() {
+            flow.set_gone();
+        }
+        self.finish_record(tools);
+    }
+}

@@ -1,0 +1,291 @@
+//! From the peer to the queue: reading, the protocol's events, the body on its way in.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use portico_proto::{Event, Framing, Part, RequestHead, http1};
+
+use super::{Connection, Deadline, Phase, Step, Tools};
+use crate::body::{Body, Pipe, PipeEnd, Spool};
+use crate::transport::Progress;
+
+/// A request body on its way in.
+#[derive(Debug)]
+pub struct Upload {
+    sink: Sink,
+    received: u64,
+    started: Instant,
+    /// The peer waits for `100 Continue`.
+    expected: bool,
+}
+
+#[derive(Debug)]
+enum Sink {
+    /// Buffered until it is complete.
+    Spool(Spool),
+    /// Read by the application as it arrives.
+    Pipe(Feed),
+}
+
+/// The engine's end of a pipe. Whatever ends the connection, the reader learns of it.
+#[derive(Debug)]
+struct Feed(Arc<Pipe>);
+
+/// Reads from one peer before others get their turn.
+const READS_MAX: usize = 16;
+
+/// Bytes that a peer may go on sending after the last answer before the connection is cut.
+const LINGER_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+impl Connection {
+    /// Reads what is there and makes of it what it is: the next request, its body, its end.
+    pub fn receive(&mut self, tools: &mut Tools) -> Step {
+        let mut scratch = std::mem::take(&mut tools.scratch);
+        let step = self.receive_through(&mut scratch, tools);
+        tools.scratch = scratch;
+        step
+    }
+
+    fn receive_through(&mut self, scratch: &mut [u8], tools: &mut Tools) -> Step {
+        if !self.inbox.is_empty() && self.wants_bytes() {
+            let step = self.digest_inbox(tools);
+            if step != Step::Keep {
+                return step;
+            }
+        }
+        for _ in 0..READS_MAX {
+            if !self.readable || !self.wants_bytes() {
+                return Step::Keep;
+            }
+            let count = match self.transport.read(scratch) {
+                Progress::Bytes(count) => count,
+                Progress::Blocked => {
+                    self.readable = false;
+                    return Step::Keep;
+                }
+                Progress::Closed => return self.end_of_input(),
+            };
+            // Fewer bytes than there was room for: the socket is empty, and an edge will tell of more. The one
+            // exception is an end that was announced already.
+            self.readable = count == scratch.len() || self.peer_closed;
+            let step = if self.phase == Phase::Lingering {
+                self.discard(count)
+            } else if self.inbox.is_empty() {
+                let rest = self.digest(&scratch[..count], tools);
+                self.inbox.extend_from_slice(rest.0);
+                rest.1
+            } else {
+                self.inbox.extend_from_slice(&scratch[..count]);
+                self.digest_inbox(tools)
+            };
+            if step != Step::Keep {
+                return step;
+            }
+        }
+        Step::Again
+    }
+
+    /// Whether bytes from the peer have a place to go now.
+    fn wants_bytes(&self) -> bool {
+        match (self.upload.as_deref(), self.phase) {
+            (_, Phase::Receiving | Phase::Lingering) => true,
+            (Some(Upload { sink: Sink::Pipe(pipe), .. }), _) => !pipe.0.is_full(),
+            (_, Phase::Waiting | Phase::Calling | Phase::Flushing) => false,
+        }
+    }
+
+    fn digest_inbox(&mut self, tools: &mut Tools) -> Step {
+        let mut inbox = std::mem::take(&mut self.inbox);
+        let (rest, step) = self.digest(&inbox, tools);
+        let rest = rest.len();
+        // A head that comes in small pieces stays where it is: nothing is copied again and again.
+        inbox.drain(..inbox.len() - rest);
+        if !inbox.is_empty() {
+            self.inbox = inbox;
+        }
+        step
+    }
+
+    /// Passes `input` through the protocol; returns what is left of it.
+    fn digest<'b>(&mut self, mut input: &'b [u8], tools: &mut Tools) -> (&'b [u8], Step) {
+        loop {
+            if !self.wants_bytes() {
+                return (input, Step::Keep);
+            }
+            let step = match self.protocol.next_event(&mut input, &tools.limits) {
+                Ok(Some(Event::Head(head))) => self.handle_head(head, !input.is_empty(), tools),
+                Ok(Some(Event::Body(bytes))) => self.handle_body(bytes, tools),
+                Ok(Some(Event::End)) => self.handle_end(tools),
+                Ok(None) => {
+                    self.await_more(!input.is_empty(), tools);
+                    return (input, Step::Keep);
+                }
+                Err(error) => return (&[], self.refuse(error.status, &error.to_string(), tools)),
+            };
+            if step != Step::Keep {
+                return (input, step);
+            }
+        }
+    }
+
+    fn handle_head(&mut self, head: Box<RequestHead>, more_follows: bool, tools: &mut Tools) -> Step {
+        for name in head.dropped() {
+            tools.report_dropped_field(name);
+        }
+        let head: Arc<RequestHead> = head.into();
+        self.arrived = tools.now;
+        self.head = Some(Arc::clone(&head));
+        let expected = match head.framing {
+            Framing::None | Framing::Length(0) => return Step::Keep,
+            Framing::Length(length) => Some(length),
+            Framing::Chunked => None,
+        };
+        let streamed = tools.config.stream_request_body;
+        let buffer_bytes = tools.config.request_buffer_bytes;
+        let sink = if streamed {
+            Sink::Pipe(Feed(Arc::new(Pipe::new(buffer_bytes))))
+        } else {
+            Sink::Spool(Spool::new(expected, buffer_bytes))
+        };
+        // Whoever has begun to send the body does not wait for the invitation.
+        let expected = head.expect_continue && !more_follows;
+        let upload = Upload { sink, received: 0, started: tools.now, expected };
+        self.upload = Some(Box::new(upload));
+        if streamed {
+            self.phase = Phase::Waiting;
+            return Step::Ready;
+        }
+        self.invite_body(tools)
+    }
+
+    /// Sends `100 Continue` to a peer that waits for it (RFC 9110, section 10.1.1).
+    pub(super) fn invite_body(&mut self, tools: &mut Tools) -> Step {
+        let Some(upload) = self.upload.as_mut().filter(|upload| upload.expected) else {
+            return Step::Keep;
+        };
+        upload.expected = false;
+        upload.started = tools.now;
+        let date = tools.date();
+        self.protocol.send(Part::Continue, &date, self.outbox.buffer());
+        match self.flush(tools) {
+            Step::Again => Step::Keep,
+            step => step,
+        }
+    }
+
+    fn handle_body(&mut self, bytes: &[u8], tools: &mut Tools) -> Step {
+        let Some(upload) = &mut self.upload else {
+            return Step::Keep;
+        };
+        upload.received += bytes.len() as u64;
+        upload.expected = false;
+        match &mut upload.sink {
+            Sink::Pipe(pipe) => pipe.0.push(bytes),
+            Sink::Spool(spool) => {
+                if let Err(error) = spool.push(bytes, tools.config.request_buffer_bytes) {
+                    log::error!("a request body of {} bytes cannot be stored: {error}", upload.received);
+                    return self.refuse(507, "the request body cannot be stored", tools);
+                }
+            }
+        }
+        Step::Keep
+    }
+
+    fn handle_end(&mut self, _tools: &mut Tools) -> Step {
+        match self.upload.take().map(|upload| upload.sink) {
+            // The call is waiting or running already; its body is whole now.
+            Some(Sink::Pipe(pipe)) => {
+                pipe.0.end(PipeEnd::Complete);
+                self.due = None;
+                return Step::Keep;
+            }
+            Some(Sink::Spool(spool)) => self.body = Some(spool.finish()),
+            None => self.body = Some(Body::empty()),
+        }
+        self.phase = Phase::Waiting;
+        self.due = None;
+        Step::Ready
+    }
+
+    /// The body that the application is to read: complete, or the pipe it arrives through.
+    pub(super) fn take_body(&mut self, read_more: impl Fn() + Send + Sync + 'static) -> Body {
+        if let Some(Upload { sink: Sink::Pipe(pipe), .. }) = self.upload.as_deref() {
+            let length = match self.head.as_ref().map(|head| head.framing) {
+                Some(Framing::Length(length)) => Some(length),
+                _ => None,
+            };
+            return Body::streamed(Arc::clone(&pipe.0), length, read_more);
+        }
+        self.body.take().unwrap_or_else(Body::empty)
+    }
+
+    /// Sets the deadline that a wait for more bytes has.
+    fn await_more(&mut self, partial: bool, tools: &Tools) {
+        let config = &tools.config;
+        if let Some(upload) = &self.upload {
+            // Each byte buys time: at least `body_timeout` from now on, unless the average since the start has
+            // fallen below the minimum rate.
+            let by_pause = tools.now + config.body_timeout;
+            let at = match upload.received.checked_div(config.body_rate_min) {
+                Some(seconds) => {
+                    by_pause.min(upload.started + config.body_timeout + Duration::from_secs(seconds))
+                }
+                None => by_pause,
+            };
+            self.due = Some((Deadline::Body, at));
+        } else if (partial || !self.protocol.is_idle())
+            && self.phase == Phase::Receiving
+            && self.due.is_none_or(|(deadline, _)| deadline != Deadline::Head)
+        {
+            self.due = Some((Deadline::Head, tools.now + config.head_timeout));
+        }
+    }
+
+    /// Tells the peer what is wrong with its request and ends the connection.
+    pub(super) fn refuse(&mut self, status: u16, reason: &str, tools: &mut Tools) -> Step {
+        log::debug!("refused a request of {}: {status} {reason}", self.peer);
+        self.misunderstood = true;
+        tools.counters.refused += 1;
+        if let Some(upload) = self.upload.take()
+            && let Sink::Pipe(pipe) = &upload.sink
+        {
+            // The call is running: it learns of the end by reading, and its answer is the answer.
+            pipe.0.end(PipeEnd::Disconnected);
+            return Step::Keep;
+        }
+        self.start_record(tools);
+        if let Some(record) = &mut self.record {
+            record.status = status;
+        }
+        let date = tools.date();
+        http1::plain_answer(status, reason, &date, self.outbox.buffer());
+        self.phase = Phase::Flushing;
+        self.due = None;
+        self.flush(tools)
+    }
+
+    /// The peer will send nothing more.
+    fn end_of_input(&mut self) -> Step {
+        self.readable = false;
+        self.peer_closed = true;
+        if let Some(Upload { sink: Sink::Pipe(pipe), .. }) = self.upload.as_deref() {
+            pipe.0.end(PipeEnd::Disconnected);
+        }
+        match self.phase {
+            Phase::Receiving | Phase::Lingering => Step::Close,
+            Phase::Waiting | Phase::Calling | Phase::Flushing => Step::Keep,
+        }
+    }
+
+    /// Counts bytes that nobody will read.
+    fn discard(&mut self, count: usize) -> Step {
+        self.discarded += count as u64;
+        if self.discarded > LINGER_BYTES_MAX { Step::Close } else { Step::Keep }
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.0.end(PipeEnd::Disconnected); // Not heard after `Complete`.
+    }
+}

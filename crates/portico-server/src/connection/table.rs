@@ -1,0 +1,121 @@
+//! All connections of one engine, each in a numbered place.
+
+use super::Connection;
+use super::deadline::Timer;
+
+/// Names one connection for as long as the process lives: its place, and how many held the place before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ConnectionId {
+    /// Place in the table.
+    pub index: u32,
+    /// Below 2^31, so that a token leaves its highest bit to other sources.
+    pub generation: u32,
+}
+
+impl ConnectionId {
+    /// The reactor's token for this connection.
+    pub fn token(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.index)
+    }
+
+    /// The connection that `token` was made from.
+    pub fn from_token(token: u64) -> Self {
+        Self { index: token as u32, generation: (token >> 32) as u32 }
+    }
+}
+
+/// The connections. Whoever works on one takes it out and puts it back, so that the rest of the engine stays at
+/// hand meanwhile.
+#[derive(Debug, Default)]
+pub struct Table {
+    places: Vec<Place>,
+    free: Vec<u32>,
+}
+
+#[derive(Debug, Default)]
+struct Place {
+    generation: u32,
+    occupied: bool,
+    timer: Timer,
+    connection: Option<Box<Connection>>,
+}
+
+impl Table {
+    /// Number of connections.
+    pub fn len(&self) -> usize {
+        self.places.len() - self.free.len()
+    }
+
+    /// Sets a place aside for a new connection; [`Table::put_back`] fills it.
+    pub fn reserve(&mut self) -> ConnectionId {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.places.push(Place::default());
+            (self.places.len() - 1) as u32
+        });
+        let place = &mut self.places[index as usize];
+        place.occupied = true;
+        ConnectionId { index, generation: place.generation }
+    }
+
+    /// Takes a connection out to work on it; `None` if it has been closed.
+    pub fn take(&mut self, id: ConnectionId) -> Option<Box<Connection>> {
+        let place = self.places.get_mut(id.index as usize)?;
+        if place.generation == id.generation { place.connection.take() } else { None }
+    }
+
+    /// Puts a connection back into its place.
+    pub fn put_back(&mut self, id: ConnectionId, connection: Box<Connection>) {
+        self.places[id.index as usize].connection = Some(connection);
+    }
+
+    /// Looks at a connection.
+    pub fn get(&self, id: ConnectionId) -> Option<&Connection> {
+        let place = self.places.get(id.index as usize)?;
+        if place.generation == id.generation { place.connection.as_deref() } else { None }
+    }
+
+    /// Gives the place of a connection that was taken out, or never put in, to the next one.
+    pub fn release(&mut self, id: ConnectionId) {
+        let place = &mut self.places[id.index as usize];
+        debug_assert!(place.occupied && place.generation == id.generation);
+        place.connection = None;
+        place.occupied = false;
+        place.generation = (place.generation + 1) & (u32::MAX >> 1);
+        place.timer.clear();
+        self.free.push(id.index);
+    }
+
+    /// The timer of a place.
+    pub fn timer(&mut self, index: u32) -> &mut Timer {
+        &mut self.places[index as usize].timer
+    }
+
+    /// Who sits at `index`, if anybody.
+    pub fn occupant(&self, index: u32) -> Option<ConnectionId> {
+        let place = self.places.get(index as usize)?;
+        place.occupied.then_some(ConnectionId { index, generation: place.generation })
+    }
+
+    /// Everybody.
+    pub fn ids(&self) -> Vec<ConnectionId> {
+        (0..self.places.len() as u32).filter_map(|index| self.occupant(index)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_used_again_under_another_name() {
+        let mut table = Table::default();
+        let first = table.reserve();
+        table.release(first);
+        let second = table.reserve();
+        assert_eq!((first.index, table.len()), (second.index, 1));
+        assert_ne!(first, second);
+        assert!(table.take(first).is_none());
+        assert_eq!(table.occupant(second.index), Some(second));
+        assert_eq!(ConnectionId::from_token(second.token()), second);
+    }
+}

@@ -1,0 +1,115 @@
+//! What every connection of an engine uses in turn: configuration, buffers, the date, counters.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use portico_config::Config;
+use portico_proto::{Fields, HttpDate, Limits, ResponseHead};
+
+use super::UNAVAILABLE;
+use crate::access_log::AccessLog;
+
+/// Shared by the connections of one engine, one at a time.
+#[derive(Debug)]
+pub struct Tools {
+    /// Settings.
+    pub config: Arc<Config>,
+    /// Limits on what peers may send.
+    pub limits: Limits,
+    /// The present moment; set by whoever drives, before it works.
+    pub now: Instant,
+    /// The server is stopping.
+    pub draining: bool,
+    /// Where reads go.
+    pub scratch: Vec<u8>,
+    /// Where answers are encoded.
+    pub out: Vec<u8>,
+    /// Where finished requests are noted.
+    pub access_log: Option<AccessLog>,
+    /// What has happened.
+    pub counters: Counters,
+    /// The answer to requests that find the queue full.
+    pub unavailable: Arc<ResponseHead>,
+    date: HttpDate,
+    date_until: Instant,
+    dropped_names: HashSet<Vec<u8>>,
+}
+
+/// What has happened since the start; told in the log when the server stops.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Answers sent completely.
+    pub answers: u64,
+    /// Requests refused for what they were (4xx, 5xx by the protocol).
+    pub refused: u64,
+    /// Requests that found the queue full (503).
+    pub queue_full: u64,
+    /// Queued requests whose client had left.
+    pub abandoned: u64,
+    /// Idle connections closed to make room for new ones.
+    pub evicted: u64,
+}
+
+/// Bytes read at once.
+const SCRATCH_BYTES: usize = 64 * 1024;
+
+/// Names of dropped fields that are reported, each once.
+const DROPPED_NAMES_MAX: usize = 64;
+
+impl Tools {
+    /// Tools for an engine that starts at `now`.
+    pub fn new(config: Arc<Config>, access_log: Option<AccessLog>, now: Instant) -> Self {
+        let limits = Limits {
+            request_line_bytes_max: config.request_line_bytes_max,
+            fields_max: config.fields_max,
+            field_bytes_max: config.field_bytes_max,
+            head_bytes_max: config.head_bytes_max,
+            body_bytes_max: config.body_bytes_max,
+            chunk_line_bytes_max: config.chunk_line_bytes_max,
+        };
+        let mut fields = Fields::new();
+        fields.push(b"Content-Type", b"text/plain; charset=utf-8");
+        fields.push(b"Retry-After", b"1");
+        let length = Some(UNAVAILABLE.len() as u64);
+        let unavailable = ResponseHead { status: 503, reason: Vec::new(), fields, length };
+        Self {
+            config,
+            limits,
+            now,
+            draining: false,
+            scratch: vec![0; SCRATCH_BYTES],
+            out: Vec::new(),
+            access_log,
+            counters: Counters::default(),
+            unavailable: Arc::new(unavailable),
+            date: HttpDate::from_unix(0),
+            date_until: now,
+            dropped_names: HashSet::new(),
+        }
+    }
+
+    /// Today's date, made once a second.
+    pub fn date(&mut self) -> HttpDate {
+        if self.now >= self.date_until {
+            let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            self.date = HttpDate::from_unix(since_epoch.as_secs());
+            let rest = 1_000_000_000 - since_epoch.subsec_nanos();
+            self.date_until = self.now + Duration::from_nanos(rest.into());
+        }
+        self.date
+    }
+
+    /// Says once of each name that it is dropped.
+    pub fn report_dropped_field(&mut self, name: &[u8]) {
+        let known = self.dropped_names.contains(name);
+        if !known && self.dropped_names.len() < DROPPED_NAMES_MAX {
+            self.dropped_names.insert(name.to_vec());
+            let name = name.escape_ascii();
+            log::warn!(
+                "dropped the request field {name}: with its underscores it could pass for another name \
+                 in environ (said once; have the client or the proxy send it with hyphens)"
+            );
+        }
+    }
+}

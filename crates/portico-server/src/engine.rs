@@ -1,0 +1,370 @@
+//! The value that is lent: the sockets, connections and deadlines of one event loop.
+//!
+//! The only place that owns both the reactor's registrations and the connections. Never calls an application:
+//! it hands out [`Call`]s and takes [`Answer`]s. The clock is its driver's ([`Engine::set_now`]).
+
+mod accept;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use portico_config::Config;
+use portico_proto::RequestHead;
+
+use crate::access_log::AccessLog;
+use crate::application::{Peer, Server};
+use crate::body::Body;
+use crate::connection::{
+    Answer, Connection, ConnectionId, Counters, Step, Table, Tools, deadline::Deadlines,
+};
+use crate::listener::Listener;
+use crate::queue::Queue;
+use crate::reactor::{Event, Events, Reactor};
+use accept::Accepting;
+
+/// One event loop's state.
+#[derive(Debug)]
+pub struct Engine {
+    reactor: Arc<Reactor>,
+    tools: Tools,
+    table: Table,
+    deadlines: Deadlines,
+    queue: Queue,
+    accepting: Accepting,
+    /// Connections that have more to do than one turn allowed.
+    again: Vec<ConnectionId>,
+    /// Connections whose answer is held back, to be written together.
+    held: Vec<ConnectionId>,
+    held_since: Instant,
+    drain_until: Option<Instant>,
+    stopped: bool,
+    /// The last look at the network.
+    polled: Instant,
+    /// What [`Engine::changed_timeout`] returned last.
+    told_timeout: Option<Instant>,
+}
+
+/// A request that a thread is to answer.
+pub struct Call {
+    /// Where the answer goes.
+    pub id: ConnectionId,
+    /// The request's head.
+    pub head: Arc<RequestHead>,
+    /// Its body.
+    pub body: Body,
+    /// Who sent it.
+    pub peer: Peer,
+    /// Through which listener.
+    pub server: Arc<Server>,
+    /// How long it waited in the queue.
+    pub queued: Duration,
+}
+
+/// How an answer is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writing {
+    /// Now.
+    AtOnce,
+    /// With the answers to the requests behind it, if there are any: waking the client's side once for a batch
+    /// costs less than once for each answer.
+    Batched,
+}
+
+/// Longest that an answer is held back for the answers behind it.
+const HOLD_MAX: Duration = Duration::from_micros(500);
+
+/// Deadlines that are handled in one turn.
+const TIMEOUTS_MAX: usize = 256;
+
+impl Engine {
+    /// An engine that accepts from `listeners`.
+    ///
+    /// # Errors
+    /// The kernel's, if a listener cannot be watched.
+    pub fn new(
+        config: Arc<Config>,
+        reactor: Arc<Reactor>,
+        listeners: Vec<Listener>,
+        access_log: Option<AccessLog>,
+        now: Instant,
+    ) -> std::io::Result<Self> {
+        let accepting = Accepting::new(listeners, &reactor)?;
+        Ok(Self {
+            reactor,
+            queue: Queue::new(config.max_queue),
+            tools: Tools::new(config, access_log, now),
+            table: Table::default(),
+            deadlines: Deadlines::default(),
+            accepting,
+            again: Vec::new(),
+            held: Vec::new(),
+            held_since: now,
+            drain_until: None,
+            stopped: false,
+            polled: now,
+            told_timeout: None,
+        })
+    }
+
+    /// Sets the present moment.
+    pub fn set_now(&mut self, now: Instant) {
+        self.tools.now = now;
+    }
+
+    /// The present moment, as it was set last.
+    pub fn now(&self) -> Instant {
+        self.tools.now
+    }
+
+    /// Sets the present moment, after a look at the network.
+    pub fn set_polled(&mut self, now: Instant) {
+        self.tools.now = now;
+        self.polled = now;
+    }
+
+    /// Whether the last look at the network is older than `interval`.
+    pub fn poll_is_due(&self, interval: Duration) -> bool {
+        self.tools.now.saturating_duration_since(self.polled) >= interval
+    }
+
+    /// Handles what the reactor has reported.
+    pub fn handle_events(&mut self, events: &Events) {
+        events.iter().for_each(|event| self.handle_event(event));
+    }
+
+    /// Handles one event.
+    pub fn handle_event(&mut self, event: Event) {
+        if Accepting::owns(event.token) {
+            return self.accept(event.token);
+        }
+        let id = ConnectionId::from_token(event.token);
+        if let Some(mut connection) = self.table.take(id) {
+            let step = connection.handle_event(event, &mut self.tools);
+            self.settle(id, connection, step);
+        }
+    }
+
+    /// Goes on with what was put off, and handles the deadlines that have passed.
+    pub fn advance(&mut self) {
+        for id in std::mem::take(&mut self.again) {
+            if let Some(mut connection) = self.table.take(id) {
+                let step = connection.proceed(&mut self.tools);
+                self.settle(id, connection, step);
+            }
+        }
+        for _ in 0..TIMEOUTS_MAX {
+            let Some((index, at)) = self.deadlines.next_due(self.tools.now) else {
+                break;
+            };
+            let now = self.tools.now;
+            let passed = self.deadlines.handle_timeout(self.table.timer(index), index, (at, now));
+            if let (Some(deadline), Some(id)) = (passed, self.table.occupant(index))
+                && let Some(mut connection) = self.table.take(id)
+            {
+                let step = connection.handle_timeout(deadline, &mut self.tools);
+                self.settle(id, connection, step);
+            }
+        }
+        self.resume_accepting();
+        if self.drain_until.is_some_and(|until| until <= self.tools.now) {
+            self.stop();
+        }
+    }
+
+    /// When [`Engine::advance`] has something to do: `Some(now)` at once, `None` never.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        if !self.again.is_empty() {
+            return Some(self.tools.now);
+        }
+        self.next_deadline()
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        [self.deadlines.next_timeout(), self.accepting.paused_until(), self.drain_until]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// The next deadline, if it is another one than the last time.
+    pub fn changed_timeout(&mut self) -> Option<Option<Instant>> {
+        let timeout = self.next_deadline();
+        let changed = timeout != self.told_timeout;
+        self.told_timeout = timeout;
+        changed.then_some(timeout)
+    }
+
+    /// Whether a complete request waits for a thread.
+    pub fn has_call(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// Whether there is something to do without waiting for the network.
+    pub fn has_work(&self) -> bool {
+        self.has_call() || !self.again.is_empty()
+    }
+
+    /// The next request to answer. `read_more` makes, for a connection, what the reader of its streamed body
+    /// calls when there is room.
+    pub fn next_call<R: Fn() + Send + Sync + 'static>(
+        &mut self,
+        read_more: impl Fn(ConnectionId) -> R,
+    ) -> Option<Call> {
+        while let Some(id) = self.queue.pop(|id| self.table.get(id).is_some()) {
+            let Some(mut connection) = self.table.take(id) else {
+                continue;
+            };
+            if connection.is_abandoned(&self.tools) {
+                self.tools.counters.abandoned += 1;
+                self.discard(id, connection);
+                continue;
+            }
+            let begun = connection.begin_call(&mut self.tools, read_more(id));
+            let (peer, server) = (connection.peer(), Arc::clone(connection.server()));
+            self.settle(id, connection, Step::Keep);
+            if let Some((head, body, queued)) = begun {
+                return Some(Call { id, head, body, peer, server, queued });
+            }
+        }
+        None
+    }
+
+    /// Takes a part of the answer of connection `id`; `false` if that connection has ended.
+    pub fn answer(&mut self, id: ConnectionId, answer: Answer<'_>, writing: Writing) -> bool {
+        let Some(mut connection) = self.table.take(id) else {
+            return false;
+        };
+        let whole = matches!(answer, Answer::Whole { .. });
+        let hold = whole && writing == Writing::Batched && !self.queue.is_empty();
+        let step = connection.answer(answer, hold, &mut self.tools);
+        if hold && step == Step::Keep {
+            if self.held.is_empty() {
+                self.held_since = self.tools.now;
+            }
+            self.held.push(id);
+        }
+        let alive = self.settle(id, connection, step);
+        if !hold || self.tools.now.saturating_duration_since(self.held_since) >= HOLD_MAX {
+            self.flush_held();
+        }
+        alive
+    }
+
+    /// Writes the answers that were held back.
+    pub fn flush_held(&mut self) {
+        for id in std::mem::take(&mut self.held) {
+            if let Some(mut connection) = self.table.take(id) {
+                let step = connection.flush(&mut self.tools);
+                self.settle(id, connection, step);
+            }
+        }
+    }
+
+    /// The reader of a streamed body has room for more.
+    pub fn read_more(&mut self, id: ConnectionId) {
+        if let Some(mut connection) = self.table.take(id) {
+            let step = connection.read_more(&mut self.tools);
+            self.settle(id, connection, step);
+        }
+    }
+
+    /// Begins to stop: takes what the kernel has accepted already, closes the listeners and what is idle, lets the
+    /// rest come to its end until `until`.
+    pub fn drain(&mut self, until: Instant) {
+        if self.tools.draining {
+            return;
+        }
+        self.tools.draining = true;
+        self.drain_until = Some(until);
+        self.close_listeners();
+        for id in self.table.ids() {
+            if let Some(mut connection) = self.table.take(id) {
+                let step = connection.drain(&mut self.tools);
+                self.settle(id, connection, step);
+            }
+        }
+    }
+
+    /// Stops at once: cuts what is still open.
+    pub fn stop(&mut self) {
+        self.tools.draining = true;
+        self.stopped = true;
+        self.close_listeners();
+        for id in self.table.ids() {
+            if let Some(connection) = self.table.take(id) {
+                if let Some(request) = connection.current() {
+                    log::error!("cut {request}: not finished when the server had to stop");
+                }
+                self.close(id, connection);
+            }
+        }
+    }
+
+    /// Whether it has come to its end: nothing is open any more.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped || (self.tools.draining && self.table.len() == 0)
+    }
+
+    /// What has happened so far.
+    pub fn counters(&self) -> Counters {
+        self.tools.counters
+    }
+
+    /// Carries out what a connection's work has come to; `false` if the connection has ended.
+    fn settle(&mut self, id: ConnectionId, mut connection: Box<Connection>, step: Step) -> bool {
+        let mut step = step;
+        // Each turn of this loop uses up a pipelined request.
+        while step == Step::Ready && !self.queue.push(id, |id| self.table.get(id).is_some()) {
+            self.report_full_queue();
+            step = connection.answer_unavailable(&mut self.tools);
+        }
+        match step {
+            Step::Close => {
+                self.close(id, connection);
+                return false;
+            }
+            Step::Again => self.again.push(id),
+            Step::Keep | Step::Ready => {}
+        }
+        if let Some(interest) = connection.interest()
+            && let Err(error) = self.reactor.reregister(connection.transport(), id.token(), interest)
+        {
+            log::error!("a connection cannot be watched: {error}");
+            self.close(id, connection);
+            return false;
+        }
+        let timer = self.table.timer(id.index);
+        if timer.due() != connection.due() {
+            match connection.due() {
+                Some((deadline, at)) => self.deadlines.set(timer, id.index, deadline, at),
+                None => timer.clear(),
+            }
+        }
+        self.table.put_back(id, connection);
+        true
+    }
+
+    fn report_full_queue(&mut self) {
+        self.tools.counters.queue_full += 1;
+        let refused = self.tools.counters.queue_full;
+        if refused.is_power_of_two() {
+            let waiting = self.queue.len();
+            log::warn!(
+                "{waiting} requests wait for a thread (--max-queue); answered 503 to {refused} so far"
+            );
+        }
+    }
+
+    fn close(&mut self, id: ConnectionId, connection: Box<Connection>) {
+        if connection.is_waiting() {
+            self.queue.abandon();
+        }
+        self.discard(id, connection);
+    }
+
+    fn discard(&mut self, id: ConnectionId, mut connection: Box<Connection>) {
+        connection.close(&mut self.tools);
+        drop(connection);
+        self.table.release(id);
+    }
+}

@@ -1,0 +1,161 @@
+//! Taking connections from the listeners, and what happens when descriptors run out.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Engine;
+use crate::connection::{Connection, ConnectionId, Step};
+use crate::listener::Listener;
+use crate::reactor::{Interest, Reactor};
+use crate::transport::Transport;
+
+/// The listeners of one engine.
+#[derive(Debug)]
+pub struct Accepting {
+    listeners: Vec<Listener>,
+    paused_until: Option<Instant>,
+    /// Descriptors from this number on are left to the application.
+    descriptor_ceiling: i32,
+}
+
+/// Marks a token as a listener's; a connection's generation stays below this bit.
+const LISTENER: u64 = 1 << 63;
+
+/// Connections taken from one listener before others get their turn.
+const ACCEPTS_MAX: usize = 64;
+
+/// How long accepting pauses when descriptors have run out and no connection could be closed.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Idle connections closed at once when descriptors run out.
+const EVICTIONS_MAX: usize = 16;
+
+impl Accepting {
+    pub(super) fn new(listeners: Vec<Listener>, reactor: &Reactor) -> io::Result<Self> {
+        for (index, listener) in listeners.iter().enumerate() {
+            reactor.register(listener, LISTENER | index as u64, Interest::Accept)?;
+        }
+        Ok(Self { listeners, paused_until: None, descriptor_ceiling: descriptor_ceiling() })
+    }
+
+    pub(super) fn owns(token: u64) -> bool {
+        token & LISTENER != 0
+    }
+
+    pub(super) fn paused_until(&self) -> Option<Instant> {
+        self.paused_until
+    }
+}
+
+/// The descriptors that connections may use: the soft limit, less a tenth (8 to 64) for the application's files
+/// and database connections.
+fn descriptor_ceiling() -> i32 {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let limit = limit.unwrap_or(i32::MAX as u64).min(i32::MAX as u64) as i32;
+    limit - (limit / 10).clamp(8, 64)
+}
+
+impl Engine {
+    /// Accepts what waits on the listener with this token.
+    pub(super) fn accept(&mut self, token: u64) {
+        let index = (token & !LISTENER) as usize;
+        for _ in 0..ACCEPTS_MAX {
+            if !self.accept_one(index) {
+                return;
+            }
+        }
+    }
+
+    /// Accepts one connection; `false` if none waits or there is no descriptor for it.
+    fn accept_one(&mut self, index: usize) -> bool {
+        let Some(listener) = self.accepting.listeners.get(index) else {
+            return false;
+        };
+        let server = Arc::clone(listener.server());
+        match Transport::accept(listener.as_fd(), listener.is_unix()) {
+            Ok(None) => false,
+            Ok(Some((transport, peer))) => {
+                let scarce = transport.as_fd().as_raw_fd() >= self.accepting.descriptor_ceiling;
+                let id = self.table.reserve();
+                if let Err(error) = self.reactor.register(&transport, id.token(), Interest::Read) {
+                    log::error!("a new connection cannot be watched: {error}");
+                    self.table.release(id);
+                    return true;
+                }
+                let connection = Connection::new(transport, peer, server, &self.tools);
+                self.settle(id, Box::new(connection), Step::Keep);
+                !scarce || self.make_room("they are nearly used up")
+            }
+            Err(error) => {
+                let out_of_descriptors = matches!(
+                    rustix::io::Errno::from_io_error(&error),
+                    Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE)
+                );
+                if !out_of_descriptors {
+                    log::error!("connections cannot be accepted: {error}");
+                }
+                self.make_room(&error.to_string())
+            }
+        }
+    }
+
+    /// Closes the connections that have been idle longest; where there are none, pauses accepting and returns
+    /// `false`. What waits in the kernel's backlog waits on.
+    fn make_room(&mut self, reason: &str) -> bool {
+        let mut idle: Vec<(Instant, ConnectionId)> = Vec::new();
+        for id in self.table.ids() {
+            if let Some(connection) = self.table.get(id).filter(|connection| connection.is_idle())
+                && let Some((_, due)) = connection.due()
+            {
+                idle.push((due, id));
+            }
+        }
+        idle.sort_unstable();
+        idle.truncate(EVICTIONS_MAX);
+        let evicted = idle.len();
+        for (_, id) in idle {
+            if let Some(connection) = self.table.take(id) {
+                self.close(id, connection);
+            }
+        }
+        self.tools.counters.evicted += evicted as u64;
+        if evicted > 0 {
+            return true;
+        }
+        log::warn!("no descriptors for new connections ({reason}); accepting pauses. Raise `ulimit -n`");
+        self.watch_listeners(false);
+        self.accepting.paused_until = Some(self.tools.now + PAUSE);
+        false
+    }
+
+    /// Ends a pause that is over.
+    pub(super) fn resume_accepting(&mut self) {
+        if self.accepting.paused_until.is_some_and(|until| until <= self.tools.now) {
+            self.accepting.paused_until = None;
+            self.watch_listeners(true);
+        }
+    }
+
+    fn watch_listeners(&self, watched: bool) {
+        for (index, listener) in self.accepting.listeners.iter().enumerate() {
+            let result = match watched {
+                true => self.reactor.register(listener, LISTENER | index as u64, Interest::Accept),
+                false => self.reactor.deregister(listener),
+            };
+            if let Err(error) = result {
+                log::error!("{} cannot be watched: {error}", listener.url());
+            }
+        }
+    }
+
+    /// Takes every connection that the kernel has accepted, then closes the listeners.
+    pub(super) fn close_listeners(&mut self) {
+        for index in 0..self.accepting.listeners.len() {
+            while self.accept_one(index) {}
+        }
+        self.accepting.paused_until = None;
+        self.accepting.listeners.clear();
+    }
+}

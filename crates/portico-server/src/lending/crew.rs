@@ -1,0 +1,275 @@
+//! The threads of one engine: who is in a call, who waits for the network, who is parked; and who is woken.
+//!
+//! Everything here is counted with sequentially consistent atomics, in the order "say what I do, then look into
+//! the slot" on one side and "lay the engine down, then look who is there" on the other, so that no engine is left
+//! lying with work in it while a thread goes to sleep.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use crate::reactor::Reactor;
+
+/// The threads' whereabouts.
+#[derive(Debug, Default)]
+pub struct Crew {
+    parked: Mutex<Vec<Thread>>,
+    polling: AtomicUsize,
+    calls: AtomicUsize,
+    lends: AtomicU64,
+    standby: OnceLock<Thread>,
+    standby_asleep: AtomicBool,
+    standby_polling: AtomicBool,
+    standby_asked: AtomicBool,
+}
+
+/// The moving average of what calls take decides how the engine is lent.
+#[derive(Debug, Default)]
+pub struct Pace {
+    average_nanos: AtomicU64,
+    long: AtomicBool,
+}
+
+/// Average above which calls count as long: each lending then has another thread wait for the network at once.
+const LONG_ABOVE: Duration = Duration::from_micros(150);
+
+/// Average below which they count as short again.
+const SHORT_BELOW: Duration = Duration::from_micros(75);
+
+impl Crew {
+    /// A thread begins a call; whether another one is in a call now.
+    pub fn begin_call(&self) -> bool {
+        self.calls.fetch_add(1, Ordering::SeqCst) > 0
+    }
+
+    /// A thread's call has ended.
+    pub fn end_call(&self) {
+        self.calls.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Threads that are in a call.
+    pub fn calls(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
+    }
+
+    /// Application threads that wait for the network.
+    pub fn polling(&self) -> usize {
+        self.polling.load(Ordering::SeqCst)
+    }
+
+    /// Whether any thread waits for the network.
+    pub fn is_polled(&self) -> bool {
+        self.polling() > 0 || self.standby_polling.load(Ordering::SeqCst)
+    }
+
+    /// The calling application thread begins to wait for the network.
+    pub fn begin_poll(&self) {
+        self.polling.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// It has ended its wait.
+    pub fn end_poll(&self) {
+        self.polling.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// The standby begins or ends to wait for the network.
+    pub fn set_standby_polling(&self, polling: bool) {
+        self.standby_polling.store(polling, Ordering::SeqCst);
+    }
+
+    /// Whether an application thread has nothing to do.
+    pub fn has_idle(&self) -> bool {
+        self.polling() > 0 || !self.parked().is_empty()
+    }
+
+    /// Says that the calling thread is about to park.
+    pub fn announce_park(&self) {
+        self.parked().push(thread::current());
+    }
+
+    /// Takes that back, if nobody has woken the thread in between.
+    pub fn revoke_park(&self) {
+        let me = thread::current().id();
+        self.parked().retain(|thread| thread.id() != me);
+    }
+
+    /// Parks the calling thread until it is woken.
+    pub fn park(&self) {
+        thread::park();
+    }
+
+    /// Wakes one application thread that has nothing to do, if there is one.
+    pub fn wake_one(&self, reactor: &Reactor) {
+        let parked = self.parked().pop();
+        if let Some(thread) = parked {
+            thread.unpark();
+        } else if self.polling() > 0 {
+            reactor.wake();
+        }
+    }
+
+    /// Wakes everybody, to end. Threads that poll pass the wake-up on.
+    pub fn wake_all(&self, reactor: &Reactor) {
+        self.parked().drain(..).for_each(|thread| thread.unpark());
+        if let Some(standby) = self.standby.get() {
+            standby.unpark();
+        }
+        reactor.wake();
+    }
+
+    /// The engine is being lent to call the application. Only its driver calls this.
+    pub fn count_lend(&self) {
+        self.lends.store(self.lends.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    /// Number of lendings so far.
+    pub fn lends(&self) -> u64 {
+        self.lends.load(Ordering::Relaxed)
+    }
+
+    /// Names the calling thread the standby.
+    pub fn enlist_standby(&self) {
+        self.standby.get_or_init(thread::current);
+    }
+
+    /// The standby sleeps deeply (`true`) or looks after lent engines by itself.
+    pub fn set_standby_asleep(&self, asleep: bool) {
+        self.standby_asleep.store(asleep, Ordering::SeqCst);
+    }
+
+    /// Has the standby look after the engine from now on, if it does not already.
+    pub fn rouse_standby(&self) {
+        if self.standby_asleep.load(Ordering::SeqCst) && self.standby_asleep.swap(false, Ordering::SeqCst) {
+            self.unpark_standby();
+        }
+    }
+
+    /// Has the standby drive the engine at once: the calling thread is about to wait for something that only a
+    /// driver brings.
+    pub fn ask_standby(&self) {
+        self.standby_asked.store(true, Ordering::SeqCst);
+        self.unpark_standby();
+    }
+
+    /// Whether somebody has asked since the last look.
+    pub fn was_standby_asked(&self) -> bool {
+        self.standby_asked.swap(false, Ordering::SeqCst)
+    }
+
+    /// Wakes the standby.
+    pub fn unpark_standby(&self) {
+        if let Some(standby) = self.standby.get() {
+            standby.unpark();
+        }
+    }
+
+    fn parked(&self) -> MutexGuard<'_, Vec<Thread>> {
+        self.parked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pace {
+    /// A call has taken `wall`.
+    pub fn record(&self, wall: Duration) {
+        // Two threads that end at once may lose one of the two: an average does not mind.
+        let wall = wall.as_nanos().min(u64::MAX.into()) as u64;
+        let average = self.average_nanos.load(Ordering::Relaxed);
+        let average = average - average / 16 + wall / 16;
+        self.average_nanos.store(average, Ordering::Relaxed);
+        let limit = if self.is_long() { SHORT_BELOW } else { LONG_ABOVE };
+        let long = u128::from(average) > limit.as_nanos();
+        if long != self.is_long() {
+            self.long.store(long, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether calls have lately been long.
+    pub fn is_long(&self) -> bool {
+        self.long.load(Ordering::Relaxed)
+    }
+}
+
+/// The moment of the engine's next deadline, told to the standby, which keeps the time while it sleeps.
+#[derive(Debug)]
+pub struct Alarm {
+    base: Instant,
+    due_nanos: AtomicU64,
+    standby_until_nanos: AtomicU64,
+}
+
+const NEVER: u64 = u64::MAX;
+
+impl Alarm {
+    /// No deadline.
+    pub fn new(base: Instant) -> Self {
+        Self { base, due_nanos: AtomicU64::new(NEVER), standby_until_nanos: AtomicU64::new(0) }
+    }
+
+    /// Publishes the next deadline; whether the standby must be woken because it would sleep past it.
+    pub fn publish(&self, due: Option<Instant>) -> bool {
+        let due = due.map_or(NEVER, |due| self.nanos(due));
+        self.due_nanos.store(due, Ordering::SeqCst);
+        due < self.standby_until_nanos.load(Ordering::SeqCst)
+    }
+
+    /// The standby sleeps until `until`; returns how long it may, given the deadline that is published now.
+    pub fn sleep_until(&self, until: Option<Instant>, now: Instant) -> Option<Duration> {
+        let until = until.map_or(NEVER, |until| self.nanos(until));
+        self.standby_until_nanos.store(until, Ordering::SeqCst);
+        match until.min(self.due_nanos.load(Ordering::SeqCst)) {
+            NEVER => None,
+            nanos => Some(Duration::from_nanos(nanos.saturating_sub(self.nanos(now)))),
+        }
+    }
+
+    /// The published deadline.
+    pub fn due(&self) -> Option<Instant> {
+        match self.due_nanos.load(Ordering::SeqCst) {
+            NEVER => None,
+            nanos => Some(self.base + Duration::from_nanos(nanos)),
+        }
+    }
+
+    fn nanos(&self, moment: Instant) -> u64 {
+        moment.saturating_duration_since(self.base).as_nanos().min(u128::from(NEVER - 1)) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pace_follows_the_calls_with_hysteresis() {
+        let pace = Pace::default();
+        for _ in 0..100 {
+            pace.record(Duration::from_micros(100));
+        }
+        assert!(!pace.is_long());
+        pace.record(Duration::from_millis(100));
+        assert!(pace.is_long());
+        for _ in 0..200 {
+            pace.record(Duration::from_micros(100));
+        }
+        assert!(pace.is_long(), "between the two limits nothing changes");
+        for _ in 0..200 {
+            pace.record(Duration::from_micros(10));
+        }
+        assert!(!pace.is_long());
+    }
+
+    #[test]
+    fn an_earlier_deadline_wakes_the_standby_and_a_later_one_does_not() {
+        let base = Instant::now();
+        let alarm = Alarm::new(base);
+        let at = |seconds| base + Duration::from_secs(seconds);
+        assert_eq!(alarm.sleep_until(None, base), None);
+        assert!(alarm.publish(Some(at(30))));
+        assert_eq!(alarm.sleep_until(None, at(1)), Some(Duration::from_secs(29)));
+        assert_eq!(alarm.sleep_until(alarm.due(), at(1)), Some(Duration::from_secs(29)));
+        assert!(!alarm.publish(Some(at(75))));
+        assert!(alarm.publish(Some(at(10))));
+        assert_eq!(alarm.due(), Some(at(10)));
+    }
+}

@@ -1,0 +1,215 @@
+//! epoll, edge-triggered for connections and level-triggered for listeners.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::event::{Timespec, epoll};
+
+use super::wake::Wake;
+
+/// Waits for readiness on behalf of one engine.
+#[derive(Debug)]
+pub struct Reactor {
+    epoll: OwnedFd,
+    wake: Wake,
+}
+
+/// Readiness of one registered descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// What the descriptor was registered with.
+    pub token: u64,
+    /// There is something to read, or the peer has closed.
+    pub readable: bool,
+    /// There is room to write, or the descriptor has failed.
+    pub writable: bool,
+    /// The peer will send nothing more (FIN) or is gone (RST).
+    pub read_closed: bool,
+    /// The descriptor has failed or both directions are closed.
+    pub failed: bool,
+}
+
+/// What to be told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interest {
+    /// A listener: told as long as connections wait.
+    Accept,
+    /// Bytes and the peer's end, once per change.
+    Read,
+    /// Also room to write, once per change.
+    ReadWrite,
+}
+
+/// Events of one wait; reused from wait to wait.
+#[derive(Debug)]
+pub struct Events {
+    list: Vec<Event>,
+}
+
+/// Events taken from the kernel in one wait.
+const EVENTS_MAX: usize = 512;
+
+/// Token of the reactor's own wake-up; never handed out.
+const WAKE_TOKEN: u64 = u64::MAX;
+
+impl Reactor {
+    /// A reactor that watches nothing but its own wake-up.
+    ///
+    /// # Errors
+    /// The kernel's, when descriptors have run out.
+    pub fn new() -> io::Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let wake = Wake::new()?;
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        epoll::add(&epoll, wake.as_fd(), epoll::EventData::new_u64(WAKE_TOKEN), flags)?;
+        Ok(Self { epoll, wake })
+    }
+
+    /// Begins to watch `source` under `token`.
+    ///
+    /// # Errors
+    /// The kernel's, when memory or the user's watches have run out.
+    pub fn register(&self, source: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
+        Ok(epoll::add(&self.epoll, source, epoll::EventData::new_u64(token), interest.flags())?)
+    }
+
+    /// Changes what `source` is watched for. Readiness that exists already is reported anew.
+    ///
+    /// # Errors
+    /// The kernel's, if `source` is not registered.
+    pub fn reregister(&self, source: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
+        Ok(epoll::modify(&self.epoll, source, epoll::EventData::new_u64(token), interest.flags())?)
+    }
+
+    /// Ends watching `source`. (Closing the descriptor does the same.)
+    ///
+    /// # Errors
+    /// The kernel's, if `source` is not registered.
+    pub fn deregister(&self, source: impl AsFd) -> io::Result<()> {
+        Ok(epoll::delete(&self.epoll, source)?)
+    }
+
+    /// Waits until something is ready, [`Reactor::wake`] is called or `timeout` has passed (`None`: for ever).
+    /// Several threads may wait; each event goes to one of them. A signal ends the wait early, without events.
+    ///
+    /// # Errors
+    /// The kernel's; none is expected.
+    pub fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
+        events.list.clear();
+        // Rounded up to whole milliseconds, the unit of epoll_wait before Linux 5.11: a deadline is never looked
+        // for before it has passed.
+        let timeout = timeout.map(|duration| {
+            let millis = duration.as_nanos().div_ceil(1_000_000).min(i32::MAX as u128) as i64;
+            Timespec { tv_sec: millis / 1000, tv_nsec: (millis % 1000) * 1_000_000 }
+        });
+        let mut raw = [const { MaybeUninit::uninit() }; EVENTS_MAX];
+        match epoll::wait(&self.epoll, &mut raw, timeout.as_ref()) {
+            Ok((raw, _)) => events.list.extend(raw.iter().filter_map(Event::from_raw)),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// Ends one thread's wait, or the next one to come.
+    pub fn wake(&self) {
+        self.wake.wake();
+    }
+}
+
+impl Interest {
+    fn flags(self) -> epoll::EventFlags {
+        use epoll::EventFlags;
+        match self {
+            Interest::Accept => EventFlags::IN,
+            Interest::Read => EventFlags::IN | EventFlags::RDHUP | EventFlags::ET,
+            Interest::ReadWrite => EventFlags::IN | EventFlags::RDHUP | EventFlags::OUT | EventFlags::ET,
+        }
+    }
+}
+
+impl Event {
+    /// `None` for a mere wake-up.
+    fn from_raw(raw: &epoll::Event) -> Option<Self> {
+        // The struct is packed: copy its fields before use.
+        let (flags, data) = (raw.flags, raw.data);
+        let token = data.u64();
+        let failed = flags.intersects(epoll::EventFlags::ERR | epoll::EventFlags::HUP);
+        let read_closed = failed || flags.contains(epoll::EventFlags::RDHUP);
+        (token != WAKE_TOKEN).then_some(Self {
+            token,
+            readable: read_closed || flags.contains(epoll::EventFlags::IN),
+            writable: failed || flags.contains(epoll::EventFlags::OUT),
+            read_closed,
+            failed,
+        })
+    }
+}
+
+impl Events {
+    /// Room for the events of one wait.
+    pub fn new() -> Self {
+        Self { list: Vec::new() }
+    }
+
+    /// Forgets them.
+    pub fn clear(&mut self) {
+        self.list.clear();
+    }
+
+    /// Whether the wait brought none. A mere wake-up counts as none.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// The events.
+    pub fn iter(&self) -> impl Iterator<Item = Event> {
+        self.list.iter().copied()
+    }
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn an_edge_is_reported_once_and_a_wake_is_no_event() {
+        let reactor = Reactor::new().unwrap();
+        let mut events = Events::new();
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        reactor.register(&ours, 7, Interest::Read).unwrap();
+        theirs.write_all(b"x").unwrap();
+        reactor.wait(&mut events, None).unwrap();
+        let event = Event { token: 7, readable: true, writable: false, read_closed: false, failed: false };
+        assert_eq!(events.iter().collect::<Vec<_>>(), [event]);
+        reactor.wait(&mut events, Some(Duration::ZERO)).unwrap();
+        assert!(events.is_empty());
+        reactor.wake();
+        reactor.wait(&mut events, None).unwrap();
+        assert!(events.is_empty());
+        drop(theirs);
+        reactor.wait(&mut events, None).unwrap();
+        let event = events.iter().next().unwrap();
+        assert!(event.read_closed && event.readable);
+    }
+
+    #[test]
+    fn every_wake_ends_one_wait_even_if_the_last_was_not_consumed() {
+        let reactor = Reactor::new().unwrap();
+        for _ in 0..3 {
+            reactor.wake();
+            reactor.wait(&mut Events::new(), None).unwrap();
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! A descriptor that becomes ready when another thread asks for it.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::event::EventfdFlags;
+
+/// An eventfd. It is never read: watched edge-triggered, every write is a new edge.
+#[derive(Debug)]
+pub struct Wake {
+    eventfd: OwnedFd,
+}
+
+impl Wake {
+    /// A wake-up that nobody has asked for yet.
+    pub fn new() -> io::Result<Self> {
+        let flags = EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC;
+        Ok(Self { eventfd: rustix::event::eventfd(0, flags)? })
+    }
+
+    /// Makes the descriptor ready. After 2^64 - 2 calls the counter is full; it is emptied then.
+    pub fn wake(&self) {
+        if rustix::io::write(&self.eventfd, &1u64.to_ne_bytes()).is_err() {
+            let mut count = [0; 8];
+            let _ = rustix::io::read(&self.eventfd, &mut count);
+            let _ = rustix::io::write(&self.eventfd, &1u64.to_ne_bytes());
+        }
+    }
+}
+
+impl AsFd for Wake {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.eventfd.as_fd()
+    }
+}

@@ -1,0 +1,27 @@
+//! TCP sockets.
+
+use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, acceptfrom_with};
+
+use super::Transport;
+use crate::application::Peer;
+
+pub(super) fn accept(listener: BorrowedFd<'_>) -> Result<(Transport, Peer), Errno> {
+    // TCP_NODELAY is set on the listener and inherited: one system call less per connection.
+    let (socket, address) = acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
+    let address = address.and_then(|address| SocketAddr::try_from(address).ok()).ok_or(Errno::CONNABORTED)?;
+    Ok((Transport::Tcp(socket), Peer::Inet(canonical(address))))
+}
+
+/// An IPv4 peer of a dual-stack listener is told as IPv4, not as `::ffff:a.b.c.d`.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+pub(super) fn set_reset_on_close(socket: BorrowedFd<'_>) {
+    let _ = rustix::net::sockopt::set_socket_linger(socket, Some(Duration::ZERO));
+}

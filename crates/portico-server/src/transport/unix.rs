@@ -1,0 +1,14 @@
+//! UNIX stream sockets.
+
+use std::os::fd::BorrowedFd;
+
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, accept_with};
+
+use super::Transport;
+use crate::application::Peer;
+
+pub(super) fn accept(listener: BorrowedFd<'_>) -> Result<(Transport, Peer), Errno> {
+    let socket = accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
+    Ok((Transport::Unix(socket), Peer::Unix))
+}
