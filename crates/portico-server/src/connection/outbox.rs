@@ -37,8 +37,7 @@ impl Outbox {
 
     /// Bytes of memory that wait (files take none).
     pub fn buffered(&self) -> usize {
-        let after: usize =
-            self.files.iter().flat_map(|files| files.iter()).map(|part| part.after.len()).sum();
+        let after: usize = self.files.iter().map(|part| part.after.len()).sum();
         self.bytes.len() - self.sent + after
     }
 
