@@ -11,13 +11,11 @@ mod lending;
 mod listener;
 mod queue;
 mod reactor;
-mod responder;
 mod transport;
 
 pub use access_log::{AccessLog, Destination};
 pub use application::{Application, Peer, Request, Server};
 pub use body::{Body, BodyError};
 pub use connection::Counters;
-pub use lending::Lending;
+pub use lending::{Gone, Lending, Responder};
 pub use listener::{BindError, Listener};
-pub use responder::{Gone, Responder};

@@ -19,6 +19,7 @@
 
 mod crew;
 mod mailbox;
+mod responder;
 mod slot;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -35,9 +36,9 @@ use crate::connection::{Answer, ConnectionId, Counters, Flow};
 use crate::engine::{Call, Engine, Writing};
 use crate::listener::Listener;
 use crate::reactor::{Event, Events, Reactor};
-use crate::responder::Responder;
 use crew::{Alarm, Crew, Pace};
 use mailbox::Mailbox;
+pub use responder::{Gone, Responder};
 use slot::Slot;
 
 /// One engine, its threads, and the application that they call.
@@ -62,8 +63,8 @@ enum Letter {
     Stop,
 }
 
-/// How often the standby looks whether a lent engine has been taken back, while there is traffic. A call that takes
-/// longer than one to two of these stops nobody else.
+/// How often the standby looks whether a lent engine has been taken back, while there is traffic. A call that
+/// takes longer than one to two of these stops nobody else.
 const WATCH_TICK: Duration = Duration::from_micros(1500);
 
 /// Looks that find everything looked after before the standby sleeps until it is roused.

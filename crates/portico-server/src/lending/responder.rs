@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use portico_proto::{Fields, ResponseHead};
 
+use super::Lending;
 use crate::connection::{Answer, ConnectionId, Flow};
-use crate::lending::Lending;
 
 /// Answers one request. Holds no socket: blocks are handed to the engine, which writes them at once if it can
 /// and buffers them up to the high-water mark, at which the calling thread waits.
