@@ -1,0 +1,1 @@
+"""A Django project: admin, sessions, ORM on SQLite, uploads, streams."""

@@ -1,0 +1,6 @@
+"""Fails whatever is asked."""
+
+
+def application(environ, start_response):
+    """Raises."""
+    raise ValueError("planted error")

@@ -1,0 +1,95 @@
+"""Fixtures: a factory of server processes, and one server shared by the tests of a module."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.rendezvous import Rendezvous
+from harness.server import Server
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests marked `slow` run only where `-m` asks for them."""
+    if config.option.markexpr:
+        return
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.skip(reason="slow: ask for it with -m slow"))
+
+
+class Servers:
+    """Starts servers and, at the end, stops each and asserts that it ended well."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.numbers = itertools.count()
+        self.servers: list[Server] = []
+
+    def start(self, application: str | None, *options: str, **settings) -> Server:
+        """Starts a server without waiting for it; the parameters are those of `Server`."""
+        server = Server(
+            application, *options, folder=self.folder / f"server-{next(self.numbers)}", **settings
+        )
+        self.servers.append(server)
+        return server
+
+    def __call__(self, application: str | None, *options: str, **settings) -> Server:
+        """Starts a server and waits until it is ready."""
+        return self.start(application, *options, **settings).wait_ready()
+
+    def stop(self) -> None:
+        """Stops those that still run; the first failure is raised when all are stopped."""
+        failures: list[BaseException] = []
+        for server in self.servers:
+            if server.process.poll() is not None:
+                continue
+            try:
+                server.stop()
+            except BaseException as failure:
+                failures.append(failure)
+            finally:
+                server.kill()
+        if failures:
+            raise failures[0]
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Factory of servers for one test."""
+    servers = Servers(tmp_path)
+    yield servers
+    servers.stop()
+
+
+@pytest.fixture(scope="module")
+def serve_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Server]]:
+    """Factory of servers for the tests of one module."""
+    servers = Servers(tmp_path_factory.mktemp("servers"))
+    yield servers
+    servers.stop()
+
+
+@pytest.fixture(scope="module")
+def shared_server(request: pytest.FixtureRequest, serve_module: Callable[..., Server]) -> Server:
+    """The server that a module describes in its `SERVER`: application first, then options."""
+    return serve_module(*request.module.SERVER)
+
+
+@pytest.fixture
+def server(shared_server: Server) -> Iterator[Server]:
+    """The module's server; each test answers for the errors that it leaves in the log."""
+    shared_server.first_record = len(shared_server.records)
+    yield shared_server
+    assert shared_server.process.poll() is None, f"the server has ended:\n{shared_server.log_text}"
+    left = shared_server.unexpected_records(shared_server.first_record)
+    assert not left, "\n".join(left)
+
+
+@pytest.fixture
+def meeting(server: Server) -> Rendezvous:
+    """Where the tests meet the application of the module's server."""
+    return server.rendezvous

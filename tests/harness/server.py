@@ -1,0 +1,342 @@
+"""A server as a real process: started, watched and stopped as an operator would.
+
+Every start ends in `stop`, which asserts that SIGTERM leads to exit status 0 and that the log holds no error
+which the test has not named. Processes are ended by their own id only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness.http_client import Address, Client, FieldList, Response, expect_refusal
+from harness.rendezvous import VARIABLE, Rendezvous, wait_until
+
+TESTS = Path(__file__).resolve().parent.parent
+STARTUP_PATIENCE = 20.0
+STOP_PATIENCE = 20.0
+LISTENING = re.compile(r"(?:https?://(\[[0-9a-fA-F:.]+\]|[^\s:/]+):(\d+)|unix:(?://)?(/\S+))")
+RECORD_START = re.compile(r"\[\d{4}-\d\d-\d\d ")
+TROUBLE = re.compile(r"\[(?:ERROR|CRITICAL)\]|Traceback \(most recent call last\)|panicked at", re.IGNORECASE)
+
+
+def command() -> list[str]:
+    """How the server is started. PORTICO_TEST_COMMAND names another, to try the tests themselves out."""
+    other = os.environ.get("PORTICO_TEST_COMMAND")
+    return shlex.split(other) if other else [sys.executable, "-m", "portico"]
+
+
+def server_environment(extra: dict[str, str | None] | None = None) -> dict[str, str]:
+    """This process' environment less what configures a server, with `extra`; None takes a name out."""
+    configuring = ("PORTICO_", "GUNICORN_", "LISTEN_", "WEB_CONCURRENCY", "PORT", "SCRIPT_NAME", "SENDFILE")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(configuring)}
+    environment |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(TESTS)}
+    for key, value in (extra or {}).items():
+        environment.pop(key, None)
+        if value is not None:
+            environment[key] = value
+    return environment
+
+
+class LineCollector:
+    """Reads a pipe to its end on a thread of its own and keeps the lines."""
+
+    def __init__(self, pipe) -> None:
+        self.lines: list[str] = []
+        self.thread = threading.Thread(target=self.run, args=(pipe,), daemon=True)
+        self.thread.start()
+
+    def run(self, pipe) -> None:
+        with pipe:
+            for line in pipe:
+                self.lines.append(line.decode("utf-8", "backslashreplace").rstrip("\n"))
+
+
+class Server:
+    """A running server and what it says."""
+
+    def __init__(
+        self,
+        application: str | None,
+        *options: str,
+        bind: str | list[str] | None = "127.0.0.1:0",
+        folder: Path,
+        environment: dict[str, str | None] | None = None,
+        cwd: Path = TESTS,
+        prefix: tuple[str, ...] = (),
+        program: list[str] | None = None,
+        **popen: object,
+    ) -> None:
+        """Starts a server.
+
+        `bind` gives its addresses, None leaves them to the server; `folder` is the meeting place with the
+        application; `prefix` is a command that runs the server's command, `program` stands for it; `popen`
+        goes to subprocess.Popen.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        self.rendezvous = Rendezvous(folder)
+        self.expected: list[re.Pattern[str]] = []
+        self.first_record = 0
+        binds = [bind] if isinstance(bind, str) else bind or []
+        arguments = [word for address in binds for word in ("--bind", address)]
+        self.arguments = [
+            *prefix,
+            *(program or command()),
+            *arguments,
+            *options,
+            *([application] if application else []),
+        ]
+        streams: dict = {
+            "stdin": subprocess.DEVNULL,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+        } | popen
+        self.process = subprocess.Popen(
+            self.arguments,
+            cwd=cwd,
+            env=server_environment({VARIABLE: str(folder)} | (environment or {})),
+            **streams,
+        )
+        self.stdout = LineCollector(self.process.stdout) if self.process.stdout else None
+        self.stderr = LineCollector(self.process.stderr) if self.process.stderr else None
+        self.binds_expected = max(1, len(binds))
+
+    # Start
+
+    def wait_ready(self) -> Server:
+        """Waits until the start-up lines tell every address."""
+        try:
+            wait_until(
+                lambda: self.process.poll() is not None or len(self.addresses) >= self.binds_expected,
+                "the start-up lines",
+                STARTUP_PATIENCE,
+            )
+            assert self.process.poll() is None, (
+                f"exit status {self.process.returncode} at start:\n{self.log_text}"
+            )
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    @property
+    def addresses(self) -> list[Address]:
+        """The addresses that the start-up lines tell, in their order."""
+        found: list[Address] = []
+        for line in self.log_lines:
+            for host, port, path in LISTENING.findall(line):
+                address: Address = path.rstrip(",;)") if path else (host.strip("[]"), int(port))
+                if address not in found and not (port and int(port) == 0):
+                    found.append(address)
+        return found
+
+    @property
+    def address(self) -> Address:
+        """The first address."""
+        return self.addresses[0]
+
+    @property
+    def pid(self) -> int:
+        """Process id of the server."""
+        return self.process.pid
+
+    # Talk
+
+    def connect(self, timeout: float = 10.0, receive_buffer: int | None = None) -> Client:
+        """A new connection to the first address."""
+        return Client(self.address, timeout, receive_buffer)
+
+    def request(
+        self,
+        method: str = "GET",
+        target: str = "/",
+        fields: FieldList = (),
+        body: bytes | None = None,
+        timeout: float = 10.0,
+    ) -> Response:
+        """One request on a connection of its own."""
+        with self.connect(timeout) as client:
+            return client.request(method, target, fields, body)
+
+    @contextlib.contextmanager
+    def connections(self, count: int) -> Iterator[list[Client]]:
+        """So many connections; they are closed at the end."""
+        with contextlib.ExitStack() as stack:
+            yield [stack.enter_context(self.connect()) for _ in range(count)]
+
+    def seconds_to_answer(self, target: str = "/ping") -> float:
+        """Seconds that a request on a new connection takes."""
+        started = time.monotonic()
+        assert self.request("GET", target, timeout=5.0).status == 200
+        return time.monotonic() - started
+
+    def wait_engine(self) -> None:
+        """Waits until the engine has seen what was sent so far: it answers a malformed request by itself."""
+        for _ in range(2):
+            expect_refusal(self.address, b"NOT HTTP\r\n\r\n", 400)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Sends a signal to the server."""
+        self.process.send_signal(number)
+
+    # Log
+
+    @property
+    def log_lines(self) -> list[str]:
+        """Lines of standard error so far."""
+        return list(self.stderr.lines) if self.stderr else []
+
+    @property
+    def log_text(self) -> str:
+        """Standard error so far."""
+        return "\n".join(self.log_lines)
+
+    @property
+    def records(self) -> list[str]:
+        """The log's records; one may span lines, as a traceback does."""
+        records: list[str] = []
+        for line in self.log_lines:
+            if records and not RECORD_START.match(line):
+                records[-1] += "\n" + line
+            else:
+                records.append(line)
+        return records
+
+    def find_records(self, pattern: str) -> list[str]:
+        """Records since `first_record` in which `pattern` is found."""
+        return [
+            record for record in self.records[self.first_record :] if re.search(pattern, record, re.DOTALL)
+        ]
+
+    def expect_log(self, pattern: str, count: int = 1, patience: float = 5.0) -> str:
+        """Waits for `count` records with `pattern` in them, takes them as expected, returns the last."""
+        self.expected.append(re.compile(pattern, re.DOTALL))
+
+        def found() -> list[str]:
+            return self.find_records(pattern)
+
+        try:
+            wait_until(lambda: len(found()) >= count, f"log record {pattern!r}", patience)
+        except TimeoutError as error:
+            raise AssertionError(f"{error}; the log is:\n{self.log_text}") from None
+        return found()[-1]
+
+    def expect_text(self, text: str, patience: float = 5.0) -> None:
+        """Waits until a text stands in the log, be it a record of its own or not."""
+        try:
+            wait_until(lambda: text in self.log_text, f"{text!r} in the log", patience)
+        except TimeoutError as error:
+            raise AssertionError(f"{error}; the log is:\n{self.log_text}") from None
+
+    def unexpected_records(self, first: int = 0) -> list[str]:
+        """Records of trouble, from number `first` on, that no `expect_log` has named."""
+        return [
+            record
+            for record in self.records[first:]
+            if TROUBLE.search(record) and not any(pattern.search(record) for pattern in self.expected)
+        ]
+
+    # Stop
+
+    def wait_exit(self, timeout: float = STOP_PATIENCE) -> int:
+        """Waits for the end of the process and of its output; the exit status."""
+        try:
+            status = self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            stacks = self.kernel_stacks()
+            self.kill()
+            raise AssertionError(f"still running after {timeout} s\n{stacks}\n{self.log_text}") from None
+        for collector in (self.stdout, self.stderr):
+            if collector:
+                collector.thread.join(5)
+        return status
+
+    def stop(self, timeout: float = STOP_PATIENCE) -> None:
+        """SIGTERM; asserts exit status 0 and a log without unexpected trouble."""
+        if self.process.poll() is None:
+            self.signal(signal.SIGTERM)
+        status = self.wait_exit(timeout)
+        assert status == 0, f"exit status {status}:\n{self.log_text}"
+        assert not self.unexpected_records(), "\n".join(self.unexpected_records())
+
+    def kill(self) -> None:
+        """Ends the process at once; for tidying up after a failure."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(10)
+
+    # Figures from /proc
+
+    def kernel_stacks(self) -> str:
+        """Where each thread waits, to explain a server that does not stop."""
+        tasks = Path(f"/proc/{self.pid}/task")
+        if not tasks.exists():
+            return ""
+        return "\n".join(f"{task.name}: {read_or_empty(task / 'wchan')}" for task in tasks.iterdir())
+
+    def memory(self) -> int:
+        """Bytes that the process holds: proportional set size, its share of what is shared."""
+        return self.kilobytes(f"/proc/{self.pid}/smaps_rollup", "Pss") * 1024
+
+    def peak_memory(self) -> int:
+        """Highest resident size ever, in bytes."""
+        return self.kilobytes(f"/proc/{self.pid}/status", "VmHWM") * 1024
+
+    @staticmethod
+    def kilobytes(path: str, name: str) -> int:
+        """The figure `name: N kB` of a file of /proc."""
+        match = re.search(rf"^{name}:\s+(\d+) kB", Path(path).read_text(), re.MULTILINE)
+        assert match, f"{path} has no {name}"
+        return int(match[1])
+
+    def reset_peak_memory(self) -> None:
+        """Lets `peak_memory` count from now."""
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+
+    def descriptors(self) -> int:
+        """How many descriptors are open."""
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def cpu_seconds(self) -> float:
+        """CPU time used so far, user and system."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def read_or_empty(path: Path) -> str:
+    """A file's text; nothing where it is gone or forbidden."""
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def run_to_end(
+    *arguments: str,
+    cwd: Path,
+    timeout: float = 30.0,
+    environment: dict[str, str | None] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Runs the server's command where it is expected to end by itself."""
+    started = time.monotonic()
+    process = subprocess.run(
+        [*command(), *arguments],
+        cwd=cwd,
+        env=server_environment(environment),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert time.monotonic() - started < timeout
+    return process

@@ -1,0 +1,246 @@
+"""Connections cost nothing: silent, idle, slow, half-closed, reset and vanished clients take no thread."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import threading
+import time
+
+import pytest
+
+from harness.http_client import request_bytes
+from harness.rendezvous import wait_until, wait_until_steady
+
+SERVER = ("apps.control:application", "--threads", "4")
+
+
+# Silent and idle
+
+
+def test_silent_and_idle_connections_hold_up_nobody(server):
+    with server.connections(20), server.connections(20) as idle:
+        for client in idle:
+            client.expect_in_sync()
+        assert server.seconds_to_answer() < 0.5
+        for client in idle:
+            client.expect_in_sync()
+
+
+def test_thousand_idle_connections_are_held_and_cheap(server):
+    with server.connections(100) as warm:
+        for client in warm:
+            client.expect_in_sync()
+    memory = server.memory()
+    with server.connections(1000) as clients:
+        for client in clients:
+            client.expect_in_sync()
+        assert (server.memory() - memory) / 1000 < 4096
+        assert server.seconds_to_answer() < 0.5
+        for client in clients[::50]:
+            client.expect_in_sync()
+
+
+def test_thousand_silent_connections_are_held(server):
+    with server.connections(1000) as clients:
+        assert server.seconds_to_answer() < 0.5
+        for client in clients[::50]:
+            client.expect_in_sync()
+
+
+@pytest.fixture
+def many_descriptors():
+    """Lets this process open as many descriptors as it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield hard
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.slow
+def test_eight_thousand_idle_connections(serve, many_descriptors):
+    server = serve("apps.control:application", "--threads", "4")
+    memory = server.memory()
+    with server.connections(8000) as clients:
+        for client in clients:
+            client.expect_in_sync()
+        assert (server.memory() - memory) / 8000 < 1024
+        assert server.seconds_to_answer() < 0.1
+
+
+# Slow clients
+
+
+def test_slow_uploads_take_no_thread(server):
+    with server.connections(50) as clients:
+        for client in clients:
+            client.send(request_bytes("POST", "/consume", [("Content-Length", "50")]))
+        for _ in range(10):
+            for client in clients:
+                client.send(b"x")
+            assert server.seconds_to_answer() < 0.5
+        for client in clients:
+            client.send(b"x" * 40)
+        for client in clients:
+            assert client.read_response().body == b"50"
+
+
+def test_slow_readers_take_no_thread_for_answers_within_the_buffer(server):
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(server.connect(receive_buffer=4096)) for _ in range(20)]
+        for client in clients:
+            client.send(request_bytes(target="/large?bytes=900000"))
+        assert server.seconds_to_answer() < 1
+        for client in clients:
+            assert len(client.read_response().body) == 900_000
+            client.expect_in_sync()
+
+
+def test_stream_to_a_slow_reader_is_bounded_in_memory(server):
+    before = server.memory()
+    with server.connect(receive_buffer=4096) as client:
+        client.send(request_bytes(target="/large?bytes=200000000&block=1000000&name=slow"))
+        assert client.read_head().status == 200
+        wait_until_steady(server.memory)
+        assert server.memory() - before < 8_000_000
+        assert server.rendezvous.count("all of slow is sent") == 0
+        assert server.seconds_to_answer() < 0.5
+    server.rendezvous.wait_for("slow is closed early")
+
+
+@pytest.mark.parametrize("size", [100_000_000, pytest.param(1_000_000_000, marks=pytest.mark.slow)])
+def test_large_download_is_bounded_in_memory(server, size):
+    server.request("GET", "/large?bytes=4000000&block=100000")
+    server.reset_peak_memory()
+    before = server.peak_memory()
+    with server.connect(60) as client:
+        client.send(request_bytes(target=f"/large?bytes={size}&block=100000"))
+        assert client.read_head().get("Content-Length") == str(size)
+        left = size - len(client.buffer)
+        while left:
+            data = client.socket.recv(min(left, 1 << 20))
+            assert data
+            left -= len(data)
+        client.buffer = b""
+        client.expect_in_sync()
+    assert server.peak_memory() - before < 8_000_000
+
+
+@pytest.mark.parametrize("size", [100_000_000, pytest.param(1_000_000_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("options", [[], ["--stream-request-body"]], ids=["buffered", "streamed"])
+def test_large_upload_is_bounded_in_memory(serve, size, options):
+    server = serve("apps.control:application", "--threads", "4", *options)
+    server.request("POST", "/consume", body=b"x" * 4_000_000)
+    server.reset_peak_memory()
+    before = server.peak_memory()
+    with server.connect(60) as client:
+        client.send(request_bytes("POST", "/consume", [("Content-Length", str(size))]))
+        block = b"x" * 1_000_000
+        for _ in range(size // len(block)):
+            client.send(block)
+        assert client.read_response().body == str(size).encode()
+        client.expect_in_sync()
+    assert server.peak_memory() - before < 8_000_000
+
+
+# Clients that leave
+
+
+@pytest.mark.parametrize("leave", ["close", "reset", "half_close"])
+def test_clients_that_leave_at_any_point_leave_nothing_behind(server, leave):
+    stages = [
+        b"",
+        b"GET",
+        b"GET / HTTP/1.1\r\nHost: a\r\n",
+        request_bytes("POST", "/", [("Content-Length", "10")]) + b"123",
+        request_bytes(),
+        request_bytes(target="/large?bytes=3000000&block=100000"),
+        request_bytes() + b"GET",
+    ]
+    server.request()
+    wait_until_steady(server.descriptors)
+    descriptors = server.descriptors()
+    clients = []
+    for data in stages * 5:
+        client = server.connect()
+        clients.append(client)
+        client.send(data)
+        getattr(client, leave)()
+    if leave == "half_close":
+        for client in clients:
+            client.read_to_end()
+            client.close()
+    wait_until(lambda: server.descriptors() <= descriptors, "the descriptors to be closed")
+    assert server.seconds_to_answer() < 0.5
+
+
+def test_half_closed_client_gets_its_answer_when_a_thread_is_free(server):
+    with server.connect() as client:
+        client.send(request_bytes(target="/ping", fields=[("X-Ping", "half")]))
+        client.half_close()
+        assert client.read_response().body == b"pong half"
+        client.expect_end()
+
+
+def test_half_closed_client_gets_the_answer_of_a_running_request(server, meeting):
+    with server.connect() as client:
+        client.send(request_bytes(target="/hold?gate=half-running"))
+        meeting.wait_for("holding half-running")
+        client.half_close()
+        meeting.open("half-running")
+        assert client.read_response().body == b"held half-running"
+        client.expect_end()
+
+
+# Descriptors
+
+
+def test_soft_descriptor_limit_is_raised(serve):
+    server = serve("apps.control:application", prefix=("sh", "-c", 'ulimit -Sn 64 && exec "$@"', "sh"))
+    soft, hard = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
+    assert soft == hard > 64
+
+
+def test_out_of_descriptors_pauses_and_recovers(serve):
+    server = serve(
+        "apps.control:application", "--threads", "2", prefix=("sh", "-c", 'ulimit -n 64 && exec "$@"', "sh")
+    )
+    clients = []
+    for _ in range(100):
+        clients.append(server.connect())
+    wait_until(lambda: server.descriptors() >= 60, "the descriptors to run out")
+    server.expect_log("(?i)too many open files|descriptor")
+    before = server.cpu_seconds()
+    time.sleep(0.7)
+    assert server.cpu_seconds() - before < 0.2, "a server that cannot accept must not spin"
+    clients[0].expect_in_sync()
+    for client in clients[1:]:
+        client.close()
+    assert server.seconds_to_answer() < 5
+    clients[0].expect_in_sync()
+    clients[0].close()
+    assert len(server.find_records("(?i)too many open files")) < 10
+
+
+# Streams
+
+
+def test_streams_to_clients_at_different_speeds_do_not_hold_each_other_up(server):
+    results = {}
+
+    def fetch(name: str, pause: float) -> None:
+        with server.connect(30, receive_buffer=8192) as client:
+            client.send(request_bytes(target=f"/large?bytes=2000000&block=10000&name={name}"))
+            length = int(client.read_head().get("Content-Length"))
+            while length > len(client.buffer):
+                client.receive()
+                time.sleep(pause)
+            results[name] = len(client.buffer)
+
+    threads = [threading.Thread(target=fetch, args=(f"{pause}", pause)) for pause in (0, 0, 0.01)]
+    for thread in threads:
+        thread.start()
+    assert server.seconds_to_answer() < 1
+    for thread in threads:
+        thread.join(50)
+    assert set(results.values()) == {2_000_000}

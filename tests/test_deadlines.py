@@ -1,0 +1,120 @@
+"""Deadlines: of an idle connection, of a head, of a body and its rate, of a reader that takes nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import time
+
+from harness.http_client import Client, request_bytes
+
+
+def test_idle_connection_is_closed_after_keep_alive(serve):
+    server = serve("apps.control:application", "--keep-alive", "1")
+    with server.connect() as client:
+        client.expect_in_sync()
+        started = time.monotonic()
+        client.expect_end()
+        assert 0.9 <= time.monotonic() - started < 2.5
+
+
+def test_request_delivered_before_the_idle_deadline_is_answered(serve):
+    server = serve("apps.control:application", "--keep-alive", "1")
+    with server.connections(30) as clients:
+        for client in clients:
+            client.expect_in_sync()
+        started = time.monotonic()
+        for number, client in enumerate(clients):
+            until = started + 0.70 + number * 0.007
+            time.sleep(max(0.0, until - time.monotonic()))
+            client.expect_in_sync()
+
+
+def test_each_request_renews_the_idle_deadline(serve):
+    server = serve("apps.control:application", "--keep-alive", "1")
+    with server.connect() as client:
+        for _ in range(5):
+            client.expect_in_sync()
+            time.sleep(0.5)
+        client.expect_in_sync()
+
+
+def test_running_request_is_not_idle(serve):
+    server = serve(
+        "apps.control:application", "--keep-alive", "1", "--head-timeout", "1", "--body-timeout", "1"
+    )
+    with server.connect() as client:
+        assert client.request("GET", "/sleep?seconds=2.5").body == b"slept"
+        client.expect_in_sync()
+
+
+def test_slow_head_is_ended_by_its_deadline(serve):
+    """Bytes that trickle in do not renew it."""
+    server = serve("apps.control:application", "--head-timeout", "1")
+    with server.connect() as client:
+        started = time.monotonic()
+        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n")
+        with contextlib.suppress(ConnectionError):
+            while time.monotonic() - started < 5 and not readable(client):
+                client.send(b"X: a\r\n")
+                time.sleep(0.1)
+        response = client.read_response()
+        assert response.status == 408
+        assert response.closes
+        assert 0.9 <= time.monotonic() - started < 3
+
+
+def test_silent_connection_is_closed_by_the_head_deadline_without_a_word(serve):
+    """408 to somebody who asked nothing would be taken for the answer to a request just sent."""
+    server = serve("apps.control:application", "--head-timeout", "1")
+    with server.connect() as client:
+        started = time.monotonic()
+        client.expect_end()
+        assert 0.9 <= time.monotonic() - started < 3
+
+
+def test_stalled_body_is_ended_by_its_deadline(serve):
+    server = serve("apps.control:application", "--body-timeout", "1")
+    with server.connect() as client:
+        client.send(request_bytes("POST", "/consume", [("Content-Length", "100")]) + b"some")
+        started = time.monotonic()
+        response = client.read_response()
+        assert (response.status, response.closes) == (408, True)
+        assert 0.9 <= time.monotonic() - started < 3
+
+
+def test_body_below_the_minimum_rate_is_ended(serve):
+    server = serve("apps.control:application", "--body-timeout", "1", "--body-min-rate", "1000")
+    with server.connect() as client:
+        client.send(request_bytes("POST", "/consume", [("Content-Length", "100000")]))
+        started = time.monotonic()
+        with contextlib.suppress(ConnectionError):
+            while time.monotonic() - started < 5 and not readable(client):
+                client.send(b"slow")
+                time.sleep(0.1)
+        assert client.read_response().status == 408
+        assert time.monotonic() - started < 5
+
+
+def test_body_above_the_minimum_rate_is_served_however_long_it_takes(serve):
+    server = serve("apps.control:application", "--body-timeout", "1", "--body-min-rate", "1000")
+    with server.connect() as client:
+        client.send(request_bytes("POST", "/consume", [("Content-Length", "10000")]))
+        for _ in range(20):
+            client.send(b"x" * 500)
+            time.sleep(0.15)
+        assert client.read_response().body == b"10000"
+
+
+def test_reader_that_takes_nothing_is_dropped(serve):
+    server = serve("apps.control:application", "--write-timeout", "1", "--response-buffer", "65536")
+    client = server.connect(receive_buffer=4096)
+    client.send(request_bytes(target="/large?bytes=50000000&block=100000&name=stalled"))
+    server.rendezvous.wait_for("stalled is closed early")
+    assert server.seconds_to_answer() < 0.5
+    client.close()
+
+
+def readable(client: Client) -> bool:
+    """Whether the server has sent something, or ended."""
+    return bool(select.select([client.socket], [], [], 0)[0])

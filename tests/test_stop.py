@@ -1,0 +1,246 @@
+"""How the server stops: nothing that was accepted or waits in the backlog is lost, and it always ends."""
+
+from __future__ import annotations
+
+import signal
+import stat
+import time
+
+import pytest
+
+from harness.http_client import FramingError, request_bytes
+
+CONTROL = "apps.control:application"
+
+
+def stop_seconds(server) -> float:
+    """Seconds until the process has ended, with status 0."""
+    started = time.monotonic()
+    assert server.wait_exit() == 0, server.log_text
+    return time.monotonic() - started
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_ends_an_idle_server_at_once_with_status_0(serve, number):
+    server = serve(CONTROL)
+    server.request()
+    server.signal(number)
+    assert stop_seconds(server) < 2
+    assert "Traceback" not in server.log_text
+    assert not server.unexpected_records()
+
+
+def test_term_right_after_the_start(serve):
+    server = serve(CONTROL)
+    server.signal(signal.SIGTERM)
+    assert stop_seconds(server) < 2
+
+
+def test_idle_connections_are_closed_at_once(serve):
+    server = serve(CONTROL)
+    clients = [server.connect() for _ in range(20)]
+    for client in clients[:10]:
+        client.expect_in_sync()
+    started = time.monotonic()
+    server.signal(signal.SIGTERM)
+    for client in clients:
+        client.expect_end()
+    assert time.monotonic() - started < 1
+    assert stop_seconds(server) < 2
+
+
+def test_running_and_queued_and_unaccepted_requests_are_all_answered(serve):
+    """One thread, one request running, three behind it: four of four."""
+    server = serve(CONTROL, "--threads", "1")
+    meeting = server.rendezvous
+    clients = [server.connect() for _ in range(4)]
+    for number, client in enumerate(clients):
+        client.send(request_bytes(target=f"/hold-each?gate=all&name={number}"))
+        if number == 0:
+            meeting.wait_for("runs 0")
+    server.signal(signal.SIGTERM)
+    server.expect_log("(?i)term|stop|shut")
+    meeting.open("all")
+    for number, client in enumerate(clients):
+        response = client.read_response()
+        assert (response.status, response.body) == (200, str(number).encode())
+        assert response.closes
+        client.expect_end()
+    assert stop_seconds(server) < 2
+
+
+@pytest.mark.parametrize("count", [1, 16, 64])
+def test_backlog_at_the_moment_of_the_signal_is_served(serve, count):
+    """The process stands still while clients connect: only the kernel knows them when it wakes to SIGTERM."""
+    server = serve(CONTROL, "--threads", "2")
+    server.request()
+    server.signal(signal.SIGSTOP)
+    clients = [server.connect() for _ in range(count)]
+    for number, client in enumerate(clients):
+        client.send(request_bytes(target=f"/run?name={number}"))
+    server.signal(signal.SIGTERM)
+    server.signal(signal.SIGCONT)
+    for number, client in enumerate(clients):
+        response = client.read_response()
+        assert (response.status, response.body) == (200, str(number).encode())
+    assert stop_seconds(server) < 3
+
+
+def test_streams_end_in_full(serve):
+    server = serve(CONTROL)
+    with server.connect(receive_buffer=8192) as client:
+        client.send(request_bytes(target="/large?bytes=10000000&block=10000"))
+        assert client.read_head().status == 200
+        server.signal(signal.SIGTERM)
+        assert len(client.read_exactly(10_000_000)) == 10_000_000
+        client.expect_end()
+    assert stop_seconds(server) < 2
+
+
+def test_answers_that_the_client_has_not_taken_yet_are_delivered(serve):
+    server = serve(CONTROL)
+    with server.connect(receive_buffer=8192) as client:
+        client.send(request_bytes(target="/large?bytes=900000"))
+        assert client.read_head().status == 200
+        server.signal(signal.SIGTERM)
+        time.sleep(0.3)
+        assert len(client.read_exactly(900_000)) == 900_000
+        client.expect_end()
+    assert stop_seconds(server) < 2
+
+
+def test_upload_under_way_is_finished(serve):
+    server = serve(CONTROL)
+    with server.connect() as client:
+        client.send(request_bytes("POST", "/consume", [("Content-Length", "10")]) + b"12345")
+        server.signal(signal.SIGTERM)
+        server.expect_log("(?i)term|stop|shut")
+        client.send(b"67890")
+        response = client.read_response()
+        assert (response.body, response.closes) == (b"10", True)
+    assert stop_seconds(server) < 2
+
+
+def test_pipelined_requests_that_have_arrived_are_answered(serve):
+    server = serve(CONTROL)
+    with server.connect() as client:
+        client.send(request_bytes(target="/hold?gate=first") + request_bytes(target="/run?name=second"))
+        server.rendezvous.wait_for("holding first")
+        server.signal(signal.SIGTERM)
+        server.rendezvous.open("first")
+        first = client.read_response()
+        assert first.body == b"held first"
+        if not first.closes:
+            assert client.read_response().body == b"second"
+        client.expect_end(reset_is_end=True)
+    assert stop_seconds(server) < 2
+
+
+def test_new_connections_are_refused_when_it_has_stopped_listening(serve):
+    server = serve(CONTROL, "--threads", "1")
+    with server.connect() as client:
+        client.send(request_bytes(target="/hold?gate=only"))
+        server.rendezvous.wait_for("holding only")
+        server.signal(signal.SIGTERM)
+        deadline = time.monotonic() + 5
+        with pytest.raises(OSError):
+            while time.monotonic() < deadline:
+                server.connect().close()
+                time.sleep(0.01)
+        server.rendezvous.open("only")
+        assert client.read_response().body == b"held only"
+    assert stop_seconds(server) < 2
+
+
+def test_graceful_timeout_bounds_the_stop(serve):
+    server = serve(CONTROL, "--threads", "2", "--graceful-timeout", "1")
+    with server.connect() as client:
+        client.send(request_bytes(target="/sleep?seconds=60"))
+        client.expect_silence(0.2)
+        server.signal(signal.SIGTERM)
+        assert 0.8 < stop_seconds(server) < 3
+        with pytest.raises((FramingError, ConnectionResetError)):
+            client.read_response()
+    assert "/sleep" in server.log_text, "the log names the request that was given up"
+
+
+def test_graceful_timeout_bounds_a_thread_that_never_lets_go(serve):
+    server = serve(CONTROL, "--threads", "1", "--graceful-timeout", "1")
+    with server.connect() as client:
+        client.send(request_bytes(target="/spin?seconds=30"))
+        client.expect_silence(0.3)
+        server.signal(signal.SIGTERM)
+        assert stop_seconds(server) < 4
+
+
+def test_graceful_timeout_bounds_an_endless_stream(serve):
+    server = serve("apps.contract:application", "--graceful-timeout", "1")
+    with server.connect(receive_buffer=4096) as client:
+        client.send(request_bytes(target="/endless"))
+        assert client.read_head().status == 200
+        server.signal(signal.SIGTERM)
+        assert stop_seconds(server) < 3
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+def test_second_signal_stops_at_once(serve, second):
+    server = serve(CONTROL, "--threads", "1", "--graceful-timeout", "30")
+    with server.connect() as client:
+        client.send(request_bytes(target="/sleep?seconds=20"))
+        client.expect_silence(0.2)
+        server.signal(signal.SIGTERM)
+        server.expect_log("(?i)term|stop|shut")
+        server.signal(second)
+        started = time.monotonic()
+        server.wait_exit()
+        assert time.monotonic() - started < 2
+
+
+def test_threads_and_hooks_of_the_application_end_well(serve, tmp_path):
+    """atexit handlers run: applications flush there."""
+    (tmp_path / "flushing.py").write_text(
+        "import atexit, sys\n"
+        "atexit.register(lambda: print('flushed at exit', file=sys.stderr, flush=True))\n"
+        "from apps.echo import application\n"
+    )
+    server = serve("flushing", cwd=tmp_path)
+    server.request("GET", "/ping")
+    server.stop()
+    assert "flushed at exit" in server.log_text
+
+
+def test_nothing_is_written_and_nothing_is_needed(serve, tmp_path):
+    """A read-only working directory, no HOME, no TMPDIR that exists: a locked-down container."""
+    folder = tmp_path / "locked"
+    folder.mkdir()
+    (folder / "hello.py").write_text("from apps.echo import application\n")
+    folder.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    missing = {
+        "HOME": None,
+        "USER": None,
+        "LOGNAME": None,
+        "XDG_RUNTIME_DIR": None,
+        "TERM": None,
+        "LANG": None,
+    }
+    server = serve("hello", cwd=folder, environment=missing)
+    assert server.request("POST", "/", body=b"x").status == 200
+    assert [path.name for path in folder.iterdir()] == ["hello.py"]
+    server.stop()
+    assert [path.name for path in folder.iterdir()] == ["hello.py"]
+    assert sorted(path.name for path in server.rendezvous.folder.iterdir()) == []
+    folder.chmod(0o700)
+
+
+def test_large_bodies_leave_no_files(serve, tmp_path):
+    """The spool is unlinked from the beginning."""
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    server = serve(CONTROL, environment={"TMPDIR": str(spool)})
+    with server.connect() as client:
+        client.send(request_bytes("POST", "/consume", [("Content-Length", "2000000")]) + b"x" * 1_000_000)
+        time.sleep(0.2)
+        assert list(spool.iterdir()) == []
+        client.send(b"x" * 1_000_000)
+        assert client.read_response().body == b"2000000"
+    assert list(spool.iterdir()) == []
