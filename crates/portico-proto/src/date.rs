@@ -5,8 +5,8 @@
 pub struct HttpDate(pub(crate) [u8; 29]);
 
 impl HttpDate {
-    /// The moment `seconds` after 1970-01-01T00:00:00Z (leap seconds not counted). The form has four digits for
-    /// the year: moments after 9999-12-31T23:59:59Z are written as that one.
+    /// The moment `seconds` after 1970-01-01T00:00:00Z (leap seconds not counted). The form has four digits
+    /// for the year: moments after 9999-12-31T23:59:59Z are written as that one.
     pub fn from_unix(seconds: u64) -> Self {
         let seconds = seconds.min(LAST_SECOND);
         let days = seconds / SECONDS_PER_DAY;
@@ -33,8 +33,8 @@ impl HttpDate {
 
 /// Year, month (1 to 12) and day (1 to 31) of the day `days` after 1970-01-01 in the Gregorian calendar.
 ///
-/// Counts in years that begin on 1 March, so that the leap day is a year's last, and in eras of 400 years, after
-/// which the calendar repeats (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms").
+/// Counts in years that begin on 1 March, so that the leap day is a year's last, and in eras of 400 years,
+/// after which the calendar repeats (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms").
 fn civil_from_days(days: u64) -> (u64, u64, u64) {
     let days_since_march_0000 = days + DAYS_FROM_MARCH_0000_TO_1970;
     let era = days_since_march_0000 / DAYS_PER_ERA;

@@ -17,8 +17,8 @@ pub struct Error {
 pub enum ErrorKind {
     /// A CR without LF. RFC 9112, section 2.2: 400.
     BareCr,
-    /// A LF without CR before it. RFC 9112, section 2.2 lets a server take it as a line end; those who did and
-    /// those who did not have read the same bytes in two ways: 400.
+    /// A LF without CR before it. RFC 9112, section 2.2 lets a server take it as a line end; those who did
+    /// and those who did not have read the same bytes in two ways: 400.
     BareLf,
     /// The body is longer than `body_bytes_max`. RFC 9110, section 15.5.14: 413.
     BodyTooLarge,

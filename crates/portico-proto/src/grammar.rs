@@ -4,7 +4,8 @@
 ///
 /// ```abnf
 /// token = 1*tchar
-/// tchar = "!" / "#" / "$" / "%" / "&" / "'" / "*" / "+" / "-" / "." / "^" / "_" / "`" / "|" / "~" / DIGIT / ALPHA
+/// tchar = "!" / "#" / "$" / "%" / "&" / "'" / "*" / "+" / "-" / "." / "^" / "_" / "`" / "|" / "~"
+///       / DIGIT / ALPHA
 /// ```
 pub(crate) const TOKEN: u8 = 1;
 
@@ -17,8 +18,8 @@ pub(crate) const TOKEN: u8 = 1;
 /// ```
 pub(crate) const REG_NAME: u8 = 2;
 
-/// Bit of [`CLASSES`]: the underscore, a `tchar` that CGI cannot tell from `-`.
-pub(crate) const UNDERSCORE: u8 = 4;
+/// Bit of [`CLASSES`]: a `tchar` other than the underscore, which CGI cannot tell from `-`.
+pub(crate) const TOKEN_SAFE_IN_CGI: u8 = 4;
 
 /// The classes of each byte.
 pub(crate) static CLASSES: [u8; 256] = classes();
@@ -30,14 +31,14 @@ const fn classes() -> [u8; 256] {
         let c = byte as u8;
         let alphanumeric = c.is_ascii_alphanumeric();
         if alphanumeric || contains(b"!#$%&'*+-.^_`|~", c) {
-            classes[byte] |= TOKEN;
+            classes[byte] |= TOKEN | TOKEN_SAFE_IN_CGI;
         }
         if alphanumeric || contains(b"-._~!$&'()*+,;=", c) {
             classes[byte] |= REG_NAME;
         }
         byte += 1;
     }
-    classes[b'_' as usize] |= UNDERSCORE;
+    classes[b'_' as usize] &= !TOKEN_SAFE_IN_CGI;
     classes
 }
 
@@ -107,22 +108,23 @@ pub(crate) fn decimal(bytes: &[u8]) -> Option<u64> {
 
 /// Position of the first `CTL = %x00-1F / %x7F` other than HTAB at or after `from`.
 ///
-/// Every byte of a head passes through here, so it takes eight at a time: a subtraction borrows into the top bit
-/// of each byte that is too small. A borrow can spoil only bytes above the first that is really small, and only
-/// the first is used.
+/// Every byte of a head passes through here: blocks without any go by in vector code, the first with one is
+/// looked at eight bytes at a time.
 pub(crate) fn find_control(bytes: &[u8], from: usize) -> Option<usize> {
-    const ONES: u64 = 0x0101_0101_0101_0101;
     let mut at = from;
+    while let Some(block) = bytes.get(at..).and_then(<[u8]>::first_chunk::<16>) {
+        // No early way out, so that the compiler makes vector code of it.
+        if block.iter().fold(false, |found, &byte| found | (byte < 0x20) | (byte == 0x7f)) {
+            break;
+        }
+        at += 16;
+    }
     while let Some(eight) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
-        let word = u64::from_le_bytes(*eight);
-        let deleted = word ^ (ONES * 0x7f);
-        let below_space = word.wrapping_sub(ONES * 0x20) & !word;
-        let found = (below_space | (deleted.wrapping_sub(ONES) & !deleted)) & (ONES * 0x80);
-        if found == 0 {
+        let Some(offset) = first_control(u64::from_le_bytes(*eight)) else {
             at += 8;
             continue;
-        }
-        at += found.trailing_zeros() as usize / 8;
+        };
+        at += offset;
         if bytes[at] != b'\t' {
             return Some(at);
         }
@@ -130,6 +132,18 @@ pub(crate) fn find_control(bytes: &[u8], from: usize) -> Option<usize> {
     }
     let rest = bytes.get(at..)?;
     rest.iter().position(|&byte| byte.is_ascii_control() && byte != b'\t').map(|offset| at + offset)
+}
+
+/// Which of the eight bytes of `word`, counted from the lowest, is the first control byte.
+///
+/// A subtraction borrows into the top bit of each byte that is too small. The borrow can spoil only bytes
+/// above the first that is really small, and only the first is used.
+fn first_control(word: u64) -> Option<usize> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let deleted = word ^ (ONES * 0x7f);
+    let below_space = word.wrapping_sub(ONES * 0x20) & !word;
+    let found = (below_space | (deleted.wrapping_sub(ONES) & !deleted)) & (ONES * 0x80);
+    (found != 0).then(|| found.trailing_zeros() as usize / 8)
 }
 
 #[cfg(test)]

@@ -72,7 +72,8 @@ impl RequestHead {
     pub fn target(&self) -> &[u8] {
         self.target.of(&self.bytes)
     }
-    /// Path part of the target, still percent-encoded. `*` in asterisk-form, `/` where absolute-form has none.
+    /// Path part of the target, still percent-encoded. `*` in asterisk-form, `/` where absolute-form has
+    /// none.
     pub fn path(&self) -> &[u8] {
         let path = self.path.of(&self.bytes);
         if path.is_empty() { b"/" } else { path }
@@ -81,8 +82,8 @@ impl RequestHead {
     pub fn query(&self) -> &[u8] {
         self.query.of(&self.bytes)
     }
-    /// Host and port asked for: the authority of an absolute-form target, else the Host field (RFC 9112, section
-    /// 3.2.2: the field is then to be ignored). `None` where neither names a host.
+    /// Host and port asked for: the authority of an absolute-form target, else the Host field (RFC 9112,
+    /// section 3.2.2: the field is then to be ignored). `None` where neither names a host.
     pub fn authority(&self) -> Option<&[u8]> {
         self.authority.map(|span| span.of(&self.bytes))
     }
@@ -130,16 +131,23 @@ impl Fields {
             6 => self.has_server |= name.eq_ignore_ascii_case(b"server"),
             _ => {}
         }
-        let name_start = self.lines.len() as u32;
+        if self.spans.is_empty() {
+            self.lines.reserve(LINES_BYTES_USUAL);
+            self.spans.reserve(FIELDS_USUAL);
+        }
+        self.lines.reserve(name.len() + value.len() + 4);
+        let start = self.lines.len();
         self.lines.extend_from_slice(name);
-        let name_end = self.lines.len() as u32;
         self.lines.extend_from_slice(b": ");
-        let value_start = self.lines.len() as u32;
         self.lines.extend_from_slice(value);
-        let value_end = self.lines.len() as u32;
         self.lines.extend_from_slice(b"\r\n");
-        let name = Span { start: name_start, end: name_end };
-        self.spans.push((name, Span { start: value_start, end: value_end }));
+        let name_end = start + name.len();
+        let value_start = name_end + 2;
+        let value_end = value_start + value.len();
+        self.spans.push((
+            Span { start: start as u32, end: name_end as u32 },
+            Span { start: value_start as u32, end: value_end as u32 },
+        ));
     }
     /// Names and values in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> {
@@ -189,3 +197,8 @@ pub struct ResponseHead {
     /// Length of the body in bytes where it is known before the body is sent.
     pub length: Option<u64>,
 }
+
+/// Room for the field lines that most answers have, so that adding them one by one allocates once.
+const LINES_BYTES_USUAL: usize = 256;
+/// Likewise, their number.
+const FIELDS_USUAL: usize = 8;

@@ -3,8 +3,7 @@
 //! Chunk framing is taken in byte by byte and never asked for again, so a verdict does not depend on how the
 //! bytes arrive. Only trailers wait in the caller's buffer until they are complete.
 
-use super::head::parse_field_line;
-use super::lines::{FieldLine, Scan};
+use super::lines::{self, FieldLine, Scan};
 use crate::{Error, ErrorKind, Event, Limits, grammar};
 
 /// Where in a chunked body the peer is.
@@ -181,17 +180,18 @@ fn take_trailers<'b>(
 ) -> Result<Option<Event<'b>>, Error> {
     loop {
         match scan.next_field_line(input, limits)? {
-            FieldLine::Incomplete => return Ok(None),
+            FieldLine::Incomplete => {
+                lines::check_size(input, limits)?;
+                return Ok(None);
+            }
             FieldLine::Blank => {
                 *input = &input[scan.line_start()..];
                 return Ok(Some(Event::End));
             }
-            FieldLine::Field(line) => {
-                let field = parse_field_line(&input[line.clone()], line.start)?;
-                if is_forbidden_trailer(field.name.of(input)) {
-                    return Err(ErrorKind::Trailer.into());
-                }
+            FieldLine::Field(field) if is_forbidden_trailer(field.name.of(input)) => {
+                return Err(ErrorKind::Trailer.into());
             }
+            FieldLine::Field(_) => {}
         }
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Owns the fields that belong to the connection rather than to the application: Content-Length,
 //! Transfer-Encoding, Connection, and Date and Server where the application gave none. Whatever it is told to
-//! send, the framing on the wire stays sound: bytes beyond the announced length are not written, and an answer
-//! that ends before it does not count as complete.
+//! send, the framing on the wire stays sound: bytes beyond the announced length are not written, and an
+//! answer that ends before it does not count as complete.
 
 use crate::{Error, Fields, HttpDate, Part, ResponseHead, Version, reason};
 
@@ -149,8 +149,8 @@ impl Answer {
         }
         match self.coding {
             Coding::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n\r\n"),
-            // A length is told for HEAD and 304 too, where it is the length that a GET would have got, but never
-            // with 1xx and 204 (RFC 9110, section 8.6).
+            // A length is told for HEAD and 304 too, where it is the length that a GET would have got, but
+            // never with 1xx and 204 (RFC 9110, section 8.6).
             _ => match length_to_send(head).filter(|_| head.status == 304 || !has_no_body(head.status)) {
                 Some(length) => write_content_length(length, out),
                 None => out.extend_from_slice(b"\r\n"),
@@ -205,14 +205,14 @@ impl Answer {
     }
 }
 
-/// Appends a whole short answer to a message that could not be taken: the error's sentence as plain text, after
-/// which the connection is to be closed. For a connection on which no answer has begun.
+/// Appends a whole short answer to a message that could not be taken: the error's sentence as plain text,
+/// after which the connection is to be closed. For a connection on which no answer has begun.
 pub fn error_answer(error: &Error, date: &HttpDate, out: &mut Vec<u8>) {
     plain_answer(error.status, &error.to_string(), date, out);
 }
 
-/// Appends a whole short answer with `text` and a line end as its plain-text body, after which the connection is
-/// to be closed. For a connection on which no answer has begun, also before its request has (408, 503).
+/// Appends a whole short answer with `text` and a line end as its plain-text body, after which the connection
+/// is to be closed. For a connection on which no answer has begun, also before its request has (408, 503).
 pub fn plain_answer(status: u16, text: &str, date: &HttpDate, out: &mut Vec<u8>) {
     write_status_line(status, b"", out);
     out.extend_from_slice(b"Content-Type: text/plain; charset=utf-8\r\n");

@@ -1,4 +1,5 @@
-//! Decides how a request's body is delimited and whether the connection is kept (RFC 9112, sections 6.3 and 9.3).
+//! Decides how a request's body is delimited and whether the connection is kept (RFC 9112, sections 6.3 and
+//! 9.3).
 //!
 //! There is one way to frame a body: `Transfer-Encoding: chunked` or one Content-Length. Whatever a peer in
 //! front of us could read otherwise is refused, never repaired.
@@ -65,8 +66,8 @@ impl Control {
         }
     }
 
-    /// The Host field's value. An empty one names no host: it says that the target has no authority (RFC 9112,
-    /// section 3.2).
+    /// The Host field's value. An empty one names no host: it says that the target has no authority (RFC
+    /// 9112, section 3.2).
     pub(super) fn host(&self, version: Version) -> Result<Option<Span>, Error> {
         if self.host.is_none() && version >= Version::Http11 {
             return Err(ErrorKind::HostMissing.into());
@@ -79,8 +80,9 @@ impl Control {
         !self.close && (version >= Version::Http11 || self.keep_alive)
     }
 
-    /// Whether the peer waits for `100 Continue`. An HTTP/1.0 proxy may have passed the field on without knowing
-    /// it, so there it is ignored; without a body there is nothing to wait with (RFC 9110, section 10.1.1).
+    /// Whether the peer waits for `100 Continue`. An HTTP/1.0 proxy may have passed the field on without
+    /// knowing it, so there it is ignored; without a body there is nothing to wait with (RFC 9110, section
+    /// 10.1.1).
     pub(super) fn expect_continue(&self, version: Version, framing: Framing) -> bool {
         let has_body = !matches!(framing, Framing::None | Framing::Length(0));
         self.continue_expected && has_body && version >= Version::Http11

@@ -1,18 +1,19 @@
-//! Parses a request head (RFC 9112, sections 2.2, 3 and 5).
+//! Parses a request head (RFC 9112, sections 2 and 3).
 //!
-//! Owns the syntax of the request line and of field lines. What the fields mean for the connection is `framing`'s.
+//! Owns the syntax of the request line. Lines and fields are found by `lines`; what fields mean for the
+//! connection is decided by `framing`.
 
 use std::ops::Range;
 
 use super::framing::Control;
-use super::lines::{FieldLine, Scan};
+use super::lines::{self, FieldLine, Scan};
 use super::target;
 use crate::{Error, ErrorKind, Limits, RequestHead, Span, Version, grammar};
 
 /// The head at the front of `input`, once it is complete, and its length in bytes.
 ///
-/// Every line is checked when its end arrives. A head that did not come in one piece is gone through once more
-/// when it is complete, to note where things are: nothing is kept meanwhile but `scan`.
+/// Every line is checked when its end arrives. A head that did not come in one piece is gone through once
+/// more when it is complete, to note where things are: nothing is kept meanwhile but `scan`.
 pub(super) fn parse(
     input: &[u8],
     scan: &mut Scan,
@@ -24,46 +25,17 @@ pub(super) fn parse(
     let resumed = !scan.in_first_line();
     let mut syntax = Syntax::default();
     if !syntax.take_lines(input, scan, limits)? {
+        lines::check_size(input, limits)?;
         return Ok(None);
     }
     if resumed {
-        *scan = Scan::default();
-        syntax = Syntax::default();
-        syntax.take_lines(input, scan, limits)?;
+        (*scan, syntax) = Default::default();
+        if !syntax.take_lines(input, scan, limits)? {
+            return Ok(None);
+        }
     }
     let head_bytes = scan.line_start();
     Ok(Some((syntax.into_head(&input[..head_bytes], limits)?, head_bytes)))
-}
-
-/// Name and value of the field line that begins at `start` of its block, and whether the name has an underscore.
-///
-/// ```abnf
-/// field-line  = field-name ":" OWS field-value OWS
-/// field-name  = token
-/// field-value = *( VCHAR / obs-text / SP / HTAB )                  ; what else there is, `lines` has refused
-/// ```
-pub(super) fn parse_field_line(line: &[u8], start: usize) -> Result<FieldSpans, Error> {
-    let mut classes_seen = 0;
-    for (at, &byte) in line.iter().enumerate() {
-        let classes = grammar::CLASSES[byte as usize];
-        if classes & grammar::TOKEN == 0 {
-            if byte != b':' || at == 0 {
-                break;
-            }
-            let name = span(start, 0..at);
-            let value = span(start, trim_range(line, at + 1));
-            return Ok(FieldSpans { name, value, underscore: classes_seen & grammar::UNDERSCORE != 0 });
-        }
-        classes_seen |= classes;
-    }
-    Err(ErrorKind::FieldName.into())
-}
-
-/// Where the parts of a field line are.
-pub(super) struct FieldSpans {
-    pub(super) name: Span,
-    pub(super) value: Span,
-    pub(super) underscore: bool,
 }
 
 /// Where the parts of a head are, noted line by line.
@@ -76,7 +48,7 @@ struct Syntax {
 
 impl Syntax {
     /// Takes in the lines that are there; whether the last was the empty one.
-    fn take_lines(&mut self, input: &[u8], scan: &mut Scan, limits: &Limits) -> Result<bool, Error> {
+    fn take_lines(&mut self, input: &[u8], scan: &mut Scan, limits: &Limits) -> Result<bool, ErrorKind> {
         if scan.in_first_line() {
             let Some(line) = scan.next_request_line(input, limits)? else { return Ok(false) };
             self.request_line = RequestLine::parse(&input[line])?;
@@ -85,14 +57,8 @@ impl Syntax {
             match scan.next_field_line(input, limits)? {
                 FieldLine::Blank => return Ok(true),
                 FieldLine::Incomplete => return Ok(false),
-                FieldLine::Field(line) => {
-                    let field = parse_field_line(&input[line.clone()], line.start)?;
-                    if field.underscore {
-                        self.dropped.push(field.name);
-                    } else {
-                        self.fields.push((field.name, field.value));
-                    }
-                }
+                FieldLine::Field(field) if field.underscore => self.dropped.push(field.name),
+                FieldLine::Field(field) => self.fields.push((field.name, field.value)),
             }
         }
     }
@@ -140,7 +106,7 @@ impl RequestLine {
     /// ```
     ///
     /// Any token is a method: which ones it answers is the application's affair (RFC 9110, section 9.1).
-    fn parse(line: &[u8]) -> Result<Self, Error> {
+    fn parse(line: &[u8]) -> Result<Self, ErrorKind> {
         let malformed = ErrorKind::RequestLine;
         let method_end = memchr::memchr(b' ', line).ok_or(malformed)?;
         let target_start = method_end + 1;
@@ -148,11 +114,11 @@ impl RequestLine {
         let target_end = target_start + target_bytes;
         let method = &line[..method_end];
         if !grammar::is_token(method) {
-            return Err(malformed.into());
+            return Err(malformed);
         }
         let version = parse_version(&line[target_end + 1..])?;
         if method == b"CONNECT" {
-            return Err(ErrorKind::Connect.into());
+            return Err(ErrorKind::Connect);
         }
         let target = target::parse(method, &line[target_start..target_end]).ok_or(ErrorKind::Target)?;
         let shifted = |part: Span| span(target_start, part.start as usize..part.end as usize);
@@ -180,7 +146,7 @@ impl Default for RequestLine {
 /// ```
 ///
 /// A minor version above 1 is served as 1.1, the highest that we conform to: RFC 9110, section 2.5.
-fn parse_version(bytes: &[u8]) -> Result<Version, Error> {
+fn parse_version(bytes: &[u8]) -> Result<Version, ErrorKind> {
     match bytes {
         b"HTTP/1.1" => Ok(Version::Http11),
         b"HTTP/1.0" => Ok(Version::Http10),
@@ -190,10 +156,10 @@ fn parse_version(bytes: &[u8]) -> Result<Version, Error> {
             if *major == b'1' {
                 Ok(Version::Http11)
             } else {
-                Err(ErrorKind::Version.into())
+                Err(ErrorKind::Version)
             }
         }
-        _ => Err(ErrorKind::RequestLine.into()),
+        _ => Err(ErrorKind::RequestLine),
     }
 }
 
@@ -242,26 +208,14 @@ fn may_begin(input: &[u8]) -> bool {
     input.first().is_none_or(|&byte| grammar::is(byte, grammar::TOKEN))
 }
 
-/// What to call a first byte with which no method begins. Said at once: a peer that speaks another protocol may
-/// never send a line end.
+/// What to call a first byte with which no method begins. Said at once: a peer that speaks another protocol
+/// may never send a line end.
 fn first_byte_error(input: &[u8]) -> ErrorKind {
     match input.first() {
         Some(&TLS_HANDSHAKE) => ErrorKind::Tls,
         Some(b'\n') => ErrorKind::BareLf,
         _ => ErrorKind::RequestLine,
     }
-}
-
-/// The bytes of `line` from `from` on without the white space around them.
-fn trim_range(line: &[u8], from: usize) -> Range<usize> {
-    let (mut start, mut end) = (from, line.len());
-    while start < end && grammar::is_blank(line[start]) {
-        start += 1;
-    }
-    while end > start && grammar::is_blank(line[end - 1]) {
-        end -= 1;
-    }
-    start..end
 }
 
 /// `range`, which counts from `start`, as a span of the head. Heads are limited to 32 bits.

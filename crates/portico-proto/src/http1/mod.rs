@@ -1,8 +1,8 @@
 //! HTTP/1.0 and HTTP/1.1, server side (RFC 9112).
 //!
-//! This file owns the state of a connection: which part of a request and of its answer comes next. Parsing is in
-//! `head`, `lines` and `target`, the decision how a body is delimited in `framing`, decoding in `body`, writing
-//! in `encode`.
+//! This file owns the state of a connection: which part of a request and of its answer comes next. Parsing is
+//! in `head`, `lines` and `target`, the decision how a body is delimited in `framing`, decoding in `body`,
+//! writing in `encode`.
 
 mod body;
 mod encode;
@@ -20,8 +20,8 @@ use crate::{Error, ErrorKind, Event, Framing, HttpDate, Limits, Part};
 
 /// State of one HTTP/1 connection: which part of a request comes next and which part of an answer.
 ///
-/// Small (it is kept for every idle connection) and without buffers: bytes that are not consumed stay with the
-/// caller, who passes them again with more behind them.
+/// Small (it is kept for every idle connection) and without buffers: bytes that are not consumed stay with
+/// the caller, who passes them again with more behind them.
 ///
 /// ```text
 /// Head ──▶ Length ──▶ Ended ──next_request──▶ Head          any error ──▶ Failed, for good
@@ -64,12 +64,12 @@ impl Connection {
     /// Takes the next event from the front of `input` and moves `input` past what it used.
     ///
     /// `Ok(None)`: more bytes are needed; `input` may have been moved past bytes that are done with (chunk
-    /// framing), what is left must be passed again with more behind it. After `End` no event of the next request
-    /// comes until [`Connection::next_request`] has been called. After an error the connection is to be closed;
-    /// the same error comes again for whatever is passed.
+    /// framing), what is left must be passed again with more behind it. After `End` no event of the next
+    /// request comes until [`Connection::next_request`] has been called. After an error the connection is to
+    /// be closed; the same error comes again for whatever is passed.
     ///
-    /// Events do not depend on how the bytes are cut, except that a `Body` holds what is there. `limits` must be
-    /// the same throughout a request.
+    /// Events do not depend on how the bytes are cut, except that a `Body` holds what is there. `limits` must
+    /// be the same throughout a request.
     pub fn next_event<'b>(
         &mut self,
         input: &mut &'b [u8],
@@ -103,10 +103,10 @@ impl Connection {
         self.answer.send(part, &mut self.asker, date, out);
     }
 
-    /// Makes room in the body of the answer for `length` bytes that the caller writes to the wire itself, such as
-    /// a file's through `sendfile`: appends to `out` what has to come before them and returns how many of them
-    /// the answer takes, which the caller must write right after `out`: none where the answer has no body, and no
-    /// more than the length that its head announced. Any parts may follow.
+    /// Makes room in the body of the answer for `length` bytes that the caller writes to the wire itself,
+    /// such as a file's through `sendfile`: appends to `out` what has to come before them and returns how
+    /// many of them the answer takes, which the caller must write right after `out`: none where the answer
+    /// has no body, and no more than the length that its head announced. Any parts may follow.
     pub fn splice(&mut self, length: u64, out: &mut Vec<u8>) -> u64 {
         self.answer.splice(length, out)
     }
@@ -116,8 +116,8 @@ impl Connection {
         self.answer.has_started()
     }
 
-    /// Whether the answer has been sent to its end. After [`Part::End`] this is false where the body was shorter
-    /// than its head announced: the connection must then be cut, or the peer would wait for the rest.
+    /// Whether the answer has been sent to its end. After [`Part::End`] this is false where the body was
+    /// shorter than its head announced: the connection must then be cut, or the peer would wait for the rest.
     pub fn answer_complete(&self) -> bool {
         self.answer.is_complete()
     }
@@ -127,8 +127,9 @@ impl Connection {
         self.answer.had_surplus()
     }
 
-    /// Whether, once the present answer is complete, the connection can serve another request. Never before the
-    /// present request has been taken in to its end, nor where [`Connection::answer_complete`] came out false.
+    /// Whether, once the present answer is complete, the connection can serve another request. Never before
+    /// the present request has been taken in to its end, nor where [`Connection::answer_complete`] came out
+    /// false.
     pub fn can_keep_alive(&self) -> bool {
         matches!(self.receive, Receive::Ended) && self.answer.can_keep_alive(&self.asker)
     }
@@ -163,8 +164,8 @@ impl Connection {
     }
 }
 
-/// Moves `input` past empty lines before a request; whether its first byte, if any, is a request's. Old clients
-/// send CRLF after a body: RFC 9112, section 2.2.
+/// Moves `input` past empty lines before a request; whether its first byte, if any, is a request's. Old
+/// clients send CRLF after a body: RFC 9112, section 2.2.
 fn skip_empty_lines(input: &mut &[u8], skipped: &mut u8) -> Result<bool, Error> {
     while input.first() == Some(&b'\r') {
         match input.get(1) {

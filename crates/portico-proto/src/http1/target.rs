@@ -20,12 +20,12 @@ pub(super) struct Target {
 /// asterisk-form  = "*"                                             ; OPTIONS only
 /// ```
 ///
-/// RFC 3986 allows fewer bytes in path and query than are taken here. Browsers (WHATWG URL) send `|`, `[`, `]`,
-/// `^` in paths and `\`, `` ` ``, `{`, `}` in queries as they are, older ones and scripts also `"`, `<`, `>`; none
-/// of these ends anything in a request line, so every visible ASCII byte is taken in both. Not `#`: what follows
-/// it is not meant for a server. A `%` must begin an escape in the path, which is decoded for the application and
-/// on which access is decided (nginx and Apache refuse it too), but not in the query, which is handed on as it
-/// is and in which browsers send what was typed.
+/// RFC 3986 allows fewer bytes in path and query than are taken here. Browsers (WHATWG URL) send `|`, `[`,
+/// `]`, `^` in paths and `\`, `` ` ``, `{`, `}` in queries as they are, older ones and scripts also `"`, `<`,
+/// `>`; none of these ends anything in a request line, so every visible ASCII byte is taken in both. Not `#`:
+/// what follows it is not meant for a server. A `%` must begin an escape in the path, which is decoded for
+/// the application and on which access is decided (nginx and Apache refuse it too), but not in the query,
+/// which is handed on as it is and in which browsers send what was typed.
 pub(super) fn parse(method: &[u8], target: &[u8]) -> Option<Target> {
     if !grammar::is_visible_without_fragment(target) {
         return None;
@@ -64,8 +64,8 @@ fn path_and_query(target: &[u8], path_start: usize, authority: Option<Span>) -> 
     })
 }
 
-/// Whether `bytes` are `uri-host [ ":" port ]` with a host that is not empty. User information is not among it:
-/// RFC 9110, section 4.2.4 has it refused.
+/// Whether `bytes` are `uri-host [ ":" port ]` with a host that is not empty. User information is not among
+/// it: RFC 9110, section 4.2.4 has it refused.
 ///
 /// ```abnf
 /// uri-host = "[" IPv6address "]" / IPv4address / reg-name
@@ -76,16 +76,23 @@ pub(super) fn is_authority(bytes: &[u8]) -> bool {
         let Some(end) = memchr::memchr(b']', literal) else { return false };
         (is_ipv6_address(&literal[..end]), &literal[end + 1..])
     } else {
-        let end = memchr::memchr(b':', bytes).unwrap_or(bytes.len());
-        (is_reg_name(&bytes[..end]), &bytes[end..])
+        let end = reg_name_length(bytes);
+        (end > 0, &bytes[end..])
     };
     host_is_valid && after_host.strip_prefix(b":").map_or(after_host.is_empty(), is_port)
 }
 
-fn is_reg_name(bytes: &[u8]) -> bool {
-    !bytes.is_empty()
-        && bytes.iter().all(|&byte| grammar::is(byte, grammar::REG_NAME) || byte == b'%')
-        && grammar::is_percent_encoded(bytes)
+/// Length of the `reg-name` at the front of `bytes`.
+fn reg_name_length(bytes: &[u8]) -> usize {
+    let mut length = 0;
+    while let Some(&byte) = bytes.get(length) {
+        length += match byte {
+            _ if grammar::is(byte, grammar::REG_NAME) => 1,
+            b'%' if grammar::is_percent_encoded(bytes.get(length..length + 3).unwrap_or(b"%")) => 3,
+            _ => break,
+        };
+    }
+    length
 }
 
 /// The address alone: zones (RFC 6874) mean nothing to another host, and no IPvFuture has been defined.
