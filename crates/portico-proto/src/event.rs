@@ -14,7 +14,7 @@ pub enum Event<'b> {
 }
 
 /// Something to send to the peer.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum Part<'b> {
     /// `100 Continue`; sent once per request at most, and only to a peer that expects it.
     Continue,
@@ -27,8 +27,8 @@ pub enum Part<'b> {
         /// Whether the connection is to be closed after this answer whatever the peer wishes.
         close: bool,
     },
-    /// The next bytes of the answer's body; dropped where the answer has no body (HEAD, 204, 304). Empty blocks
-    /// send nothing.
+    /// The next bytes of the answer's body; dropped where the answer has no body (HEAD, 204, 304). Empty
+    /// blocks send nothing.
     Body(&'b [u8]),
     /// The answer is complete.
     End,

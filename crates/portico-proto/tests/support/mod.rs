@@ -112,8 +112,8 @@ fn answer(connection: &mut Connection) -> bool {
     kept
 }
 
-/// `bytes` read in four ways: whole, one byte at a time, and cut at places that follow from `seed` into large and
-/// into small pieces. The verdict must be the same; it is returned.
+/// `bytes` read in four ways: whole, one byte at a time, and cut at places that follow from `seed` into large
+/// and into small pieces. The verdict must be the same; it is returned.
 pub fn read_all_ways(bytes: &[u8], limits: &Limits, seed: u64) -> Transcript {
     let whole = read([bytes], limits);
     assert_eq!(read(bytes.chunks(1), limits), whole, "one byte at a time");

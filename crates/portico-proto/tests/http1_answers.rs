@@ -1,0 +1,311 @@
+//! What the encoder writes: the exact bytes, by request and answer.
+
+use portico_proto::http1::{Connection, error_answer, plain_answer};
+use portico_proto::{ErrorKind, Event, Fields, HttpDate, Limits, Part, ResponseHead, reason};
+
+fn date() -> HttpDate {
+    HttpDate::from_unix(784_111_777)
+}
+
+/// A connection that has taken in all of `request`.
+fn asked(request: &str) -> Connection {
+    let mut connection = Connection::new();
+    let mut input = request.as_bytes();
+    while let Ok(Some(_)) = connection.next_event(&mut input, &Limits::default()) {}
+    assert!(input.is_empty(), "{request:?}");
+    connection
+}
+
+fn send(connection: &mut Connection, parts: &[Part<'_>]) -> String {
+    let mut out = Vec::new();
+    for part in parts {
+        connection.send(*part, &date(), &mut out);
+    }
+    String::from_utf8(out).expect("these answers are text")
+}
+
+fn head(status: u16, fields: &[(&str, &str)], length: Option<u64>) -> ResponseHead {
+    let mut lines = Fields::new();
+    for (name, value) in fields {
+        lines.push(name.as_bytes(), value.as_bytes());
+    }
+    ResponseHead { status, reason: Vec::new(), fields: lines, length }
+}
+
+/// Answers `request` with `head` and `blocks`: what is written, without Date and Server, and whether the
+/// connection can serve another request.
+fn answer(request: &str, head: &ResponseHead, blocks: &[&str]) -> (String, bool) {
+    let mut connection = asked(request);
+    let mut text = send(&mut connection, &[Part::Head { head, close: false }]);
+    assert!(connection.head_sent());
+    for block in blocks {
+        text += &send(&mut connection, &[Part::Body(block.as_bytes())]);
+    }
+    text += &send(&mut connection, &[Part::End]);
+    let kept = connection.can_keep_alive();
+    connection.next_request();
+    assert_eq!(connection.is_idle(), kept);
+    (text.replace(ORIGIN, ""), kept)
+}
+
+const ORIGIN: &str = "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nServer: portico\r\n";
+const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+const HEAD: &str = "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n";
+const GET_AND_CLOSE: &str = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+const GET_1_0: &str = "GET / HTTP/1.0\r\n\r\n";
+const GET_1_0_AND_KEEP: &str = "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n";
+
+/// Framing by request, status, length and blocks: what follows the status line and Date and Server, and
+/// whether the connection is kept.
+#[test]
+fn framing() {
+    #[rustfmt::skip]
+    let cases = [
+        (GET, 200, Some(2), &["ab"][..], "Content-Length: 2\r\n\r\nab", true),
+        (GET, 200, Some(2), &["a", "", "b"], "Content-Length: 2\r\n\r\nab", true),
+        (GET, 200, Some(0), &[], "Content-Length: 0\r\n\r\n", true),
+        (GET, 200, Some(2), &["abc"], "Content-Length: 2\r\n\r\nab", true),
+        (GET, 200, Some(2), &["ab", "c"], "Content-Length: 2\r\n\r\nab", true),
+        (GET, 200, Some(0), &["a"], "Content-Length: 0\r\n\r\n", true),
+        (GET, 200, Some(3), &["ab"], "Content-Length: 3\r\n\r\nab", false),
+        (
+            GET,
+            200,
+            None,
+            &["a", "", "bc"],
+            "Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n2\r\nbc\r\n0\r\n\r\n",
+            true,
+        ),
+        (GET, 200, None, &[], "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", true),
+        (GET, 204, None, &[], "\r\n", true),
+        (GET, 204, Some(0), &[], "\r\n", true),
+        (GET, 204, Some(1), &["a"], "\r\n", true),
+        (GET, 205, None, &["a"], "Content-Length: 0\r\n\r\n", true),
+        (GET, 304, None, &["a"], "\r\n", true),
+        (GET, 304, Some(9), &[], "Content-Length: 9\r\n\r\n", true),
+        (HEAD, 200, Some(9), &["a"], "Content-Length: 9\r\n\r\n", true),
+        (HEAD, 200, None, &["a"], "\r\n", true),
+        (HEAD, 204, Some(9), &["a"], "\r\n", true),
+        (GET_AND_CLOSE, 200, Some(1), &["a"], "Connection: close\r\nContent-Length: 1\r\n\r\na", false),
+        (
+            GET_AND_CLOSE,
+            200,
+            None,
+            &[],
+            "Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            false,
+        ),
+        (GET_1_0, 200, Some(1), &["a"], "Connection: close\r\nContent-Length: 1\r\n\r\na", false),
+        (GET_1_0, 200, None, &["a", "b"], "Connection: close\r\n\r\nab", false),
+        (
+            GET_1_0_AND_KEEP,
+            200,
+            Some(1),
+            &["a"],
+            "Connection: keep-alive\r\nContent-Length: 1\r\n\r\na",
+            true,
+        ),
+        (GET_1_0_AND_KEEP, 200, None, &["ab"], "Connection: close\r\n\r\nab", false),
+    ];
+    for (request, status, length, blocks, expected, kept) in cases {
+        let (text, can_keep_alive) = answer(request, &head(status, &[], length), blocks);
+        let line = format!("HTTP/1.1 {status} {}\r\n", reason(status));
+        assert_eq!(text, line + expected, "{request:?} {status} {length:?} {blocks:?}");
+        assert_eq!(can_keep_alive, kept, "{request:?} {status} {length:?} {blocks:?}");
+    }
+}
+
+#[test]
+fn status_lines() {
+    for (status, phrase, line) in [
+        (200, "", "HTTP/1.1 200 OK\r\n"),
+        (200, "OK", "HTTP/1.1 200 OK\r\n"),
+        (200, "Fine", "HTTP/1.1 200 Fine\r\n"),
+        (299, "", "HTTP/1.1 299 \r\n"),
+        (299, "Custom Reason", "HTTP/1.1 299 Custom Reason\r\n"),
+        (418, "", "HTTP/1.1 418 I'm a Teapot\r\n"),
+        (999, "x", "HTTP/1.1 999 x\r\n"),
+    ] {
+        let head = ResponseHead { reason: phrase.into(), ..head(status, &[], Some(0)) };
+        assert_eq!(answer(GET, &head, &[]).0, format!("{line}Content-Length: 0\r\n\r\n"));
+    }
+}
+
+#[test]
+fn fields_come_as_they_are_and_before_ours() {
+    let fields = [("Content-Type", "a/b"), ("Set-Cookie", "a"), ("set-cookie", "b")];
+    let (text, _) = answer(GET, &head(200, &fields, Some(0)), &[]);
+    assert_eq!(
+        text,
+        "HTTP/1.1 200 OK\r\nContent-Type: a/b\r\nSet-Cookie: a\r\nset-cookie: b\r\nContent-Length: 0\r\n\r\n"
+    );
+}
+
+#[test]
+fn date_and_server_give_way_to_the_applications() {
+    for (fields, expected) in [
+        (&[][..], ORIGIN),
+        (&[("date", "d")], "date: d\r\nServer: portico\r\n"),
+        (&[("SERVER", "s")], "SERVER: s\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n"),
+        (&[("Server", "s"), ("Date", "d")], "Server: s\r\nDate: d\r\n"),
+    ] {
+        let text = send(&mut asked(GET), &[Part::Head { head: &head(200, fields, Some(0)), close: false }]);
+        assert_eq!(text, format!("HTTP/1.1 200 OK\r\n{expected}Content-Length: 0\r\n\r\n"));
+    }
+    let mut fields = Fields::new();
+    fields.push(b"Date", b"d");
+    fields.clear();
+    let head = ResponseHead { status: 200, fields, length: Some(0), ..ResponseHead::default() };
+    assert!(send(&mut asked(GET), &[Part::Head { head: &head, close: false }]).contains(ORIGIN));
+}
+
+#[test]
+fn a_caller_may_close() {
+    let mut connection = asked(GET);
+    let text =
+        send(&mut connection, &[Part::Head { head: &head(200, &[], Some(0)), close: true }, Part::End]);
+    assert!(text.ends_with("Connection: close\r\nContent-Length: 0\r\n\r\n"), "{text}");
+    assert!(connection.answer_complete() && !connection.can_keep_alive());
+}
+
+#[test]
+fn continue_is_sent_once_and_only_to_who_waits() {
+    let waiting = "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n";
+    let mut connection = asked(waiting);
+    assert_eq!(send(&mut connection, &[Part::Continue, Part::Continue]), "HTTP/1.1 100 Continue\r\n\r\n");
+    // The next request is another matter.
+    let mut input = &b"x"[..];
+    while let Ok(Some(_)) = connection.next_event(&mut input, &Limits::default()) {}
+    send(&mut connection, &[Part::Head { head: &head(200, &[], Some(0)), close: false }, Part::End]);
+    connection.next_request();
+    let mut input = waiting.as_bytes();
+    assert!(matches!(connection.next_event(&mut input, &Limits::default()), Ok(Some(Event::Head(_)))));
+    assert_eq!(send(&mut connection, &[Part::Continue]), "HTTP/1.1 100 Continue\r\n\r\n");
+
+    let answered = Part::Head { head: &head(200, &[], Some(0)), close: true };
+    let mut connection = asked(waiting);
+    send(&mut connection, &[answered]);
+    assert_eq!(send(&mut connection, &[Part::Continue]), "", "after the answer's head");
+    for request in [GET, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n", &format!("{waiting}x")] {
+        assert_eq!(send(&mut asked(request), &[Part::Continue]), "", "{request:?}");
+    }
+    assert_eq!(send(&mut Connection::new(), &[Part::Continue]), "", "before a request");
+}
+
+#[test]
+fn early_hints_go_to_http_1_1_before_the_head() {
+    let mut fields = Fields::new();
+    fields.push(b"Link", b"</a>; rel=preload");
+    let hints = "HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\n";
+    let mut connection = asked(GET);
+    assert_eq!(
+        send(&mut connection, &[Part::EarlyHints(&fields), Part::EarlyHints(&fields)]),
+        hints.repeat(2)
+    );
+    assert!(!connection.head_sent());
+    send(&mut connection, &[Part::Head { head: &head(200, &[], Some(0)), close: false }]);
+    assert_eq!(send(&mut connection, &[Part::EarlyHints(&fields)]), "");
+    assert_eq!(send(&mut asked(GET_1_0), &[Part::EarlyHints(&fields)]), "");
+}
+
+#[test]
+fn parts_out_of_order_write_nothing() {
+    let first = head(200, &[], Some(1));
+    let second = head(500, &[], Some(0));
+    let mut connection = asked(GET);
+    assert_eq!(send(&mut connection, &[Part::Body(b"x")]), "");
+    let text = send(&mut connection, &[Part::Head { head: &first, close: false }]);
+    assert!(text.starts_with("HTTP/1.1 200"));
+    assert_eq!(send(&mut connection, &[Part::Head { head: &second, close: false }]), "");
+    assert_eq!(send(&mut connection, &[Part::Body(b"x"), Part::End, Part::Body(b"y"), Part::End]), "x");
+    assert!(connection.answer_complete());
+
+    let mut connection = asked(GET);
+    assert_eq!(send(&mut connection, &[Part::End]), "");
+    assert!(!connection.answer_complete() && !connection.can_keep_alive(), "an end without a head");
+}
+
+#[test]
+fn completeness_and_surplus_are_told() {
+    for (length, blocks, complete, surplus) in [
+        (Some(2), &["ab"][..], true, false),
+        (Some(2), &["abc"], true, true),
+        (Some(2), &["a"], false, false),
+        (None, &["a"], true, false),
+    ] {
+        let head = head(200, &[], length);
+        let mut connection = asked(GET);
+        send(&mut connection, &[Part::Head { head: &head, close: false }]);
+        blocks.iter().for_each(|block| drop(send(&mut connection, &[Part::Body(block.as_bytes())])));
+        assert!(!connection.answer_complete());
+        send(&mut connection, &[Part::End]);
+        assert_eq!(connection.answer_complete(), complete, "{length:?} {blocks:?}");
+        assert_eq!(connection.answer_surplus(), surplus, "{length:?} {blocks:?}");
+        assert_eq!(connection.can_keep_alive(), complete);
+    }
+}
+
+/// The caller writes bytes itself: what the encoder writes around them makes a sound body with them.
+#[test]
+fn spliced_bodies() {
+    let cases: [(&str, Option<u64>, u64, &str, &str); 6] = [
+        (GET, Some(5), 5, "[5]", ""),
+        (GET, Some(3), 3, "[3]", ""),
+        (GET, Some(9), 5, "[5]", "last"),
+        (GET, None, 5, "5\r\n[5]", "\r\n4\r\nlast\r\n0\r\n\r\n"),
+        (GET_1_0, None, 5, "[5]", "last"),
+        (HEAD, Some(5), 0, "[0]", ""),
+    ];
+    for (request, length, taken, before, after) in cases {
+        let mut connection = asked(request);
+        send(&mut connection, &[Part::Head { head: &head(200, &[], length), close: false }]);
+        let mut out = Vec::new();
+        assert_eq!(connection.splice(5, &mut out), taken, "{request:?} {length:?}");
+        assert_eq!(String::from_utf8_lossy(&out).into_owned() + &format!("[{taken}]"), before);
+        assert_eq!(send(&mut connection, &[Part::Body(b"last"), Part::End]), after, "{request:?} {length:?}");
+        assert!(connection.answer_complete(), "{request:?} {length:?}");
+    }
+    let mut out = Vec::new();
+    assert_eq!(asked(GET).splice(5, &mut out), 0, "before the head");
+    let mut connection = asked(GET);
+    send(&mut connection, &[Part::Head { head: &head(200, &[], None), close: false }]);
+    assert_eq!(connection.splice(0xabcde, &mut out), 0xabcde);
+    assert_eq!(connection.splice(1, &mut out), 1);
+    assert_eq!(out, b"abcde\r\n\r\n1\r\n");
+    assert_eq!(send(&mut connection, &[Part::End]), "\r\n0\r\n\r\n");
+}
+
+#[test]
+fn a_request_is_to_be_taken_in_before_the_next_begins() {
+    let mut connection = asked("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n");
+    send(&mut connection, &[Part::Head { head: &head(200, &[], Some(0)), close: false }, Part::End]);
+    assert!(connection.answer_complete() && !connection.can_keep_alive());
+    connection.next_request();
+    assert!(!connection.is_idle());
+    let mut input = &b"xy"[..];
+    assert!(matches!(connection.next_event(&mut input, &Limits::default()), Ok(Some(Event::Body(b"xy")))));
+    assert!(matches!(connection.next_event(&mut input, &Limits::default()), Ok(Some(Event::End))));
+    assert!(connection.can_keep_alive());
+    connection.next_request();
+    assert!(connection.is_idle());
+}
+
+#[test]
+fn error_answers() {
+    let mut out = Vec::new();
+    error_answer(&ErrorKind::HostMissing.into(), &date(), &mut out);
+    assert_eq!(
+        String::from_utf8(out).unwrap(),
+        format!(
+            "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n{ORIGIN}\
+             Connection: close\r\nContent-Length: 27\r\n\r\nThe Host field is missing.\n"
+        )
+    );
+    let mut out = Vec::new();
+    plain_answer(408, "Too slow.", &date(), &mut out);
+    let text = String::from_utf8(out).unwrap();
+    assert!(
+        text.starts_with("HTTP/1.1 408 Request Timeout\r\n") && text.ends_with("\r\n\r\nToo slow.\n"),
+        "{text}"
+    );
+}
