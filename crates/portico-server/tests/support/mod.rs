@@ -1,0 +1,110 @@
+//! A server in this process around an application written in Rust, and a client that reads answers strictly.
+
+use std::ffi::OsString;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use portico_config::{Parsed, parse};
+use portico_proto::{Fields, ResponseHead};
+use portico_server::{Application, Counters, Lending, Listener};
+
+pub struct TestServer {
+    pub address: SocketAddr,
+    pub lending: Arc<Lending>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl TestServer {
+    /// Serves `application` on a free port with these further arguments.
+    pub fn start(application: impl Application, arguments: &[&str]) -> Self {
+        let arguments = ["--bind", "127.0.0.1:0"].iter().chain(arguments).map(OsString::from);
+        let Ok(Parsed::Run(resolved)) = parse(arguments, &|_| None) else {
+            panic!("the arguments of a test are valid");
+        };
+        let config = Arc::new(resolved.config);
+        let listeners = Listener::bind_all(&config).unwrap();
+        let address = listeners[0].url().trim_start_matches("http://").parse().unwrap();
+        let lending = Lending::new(Arc::clone(&config), listeners, None, Arc::new(application)).unwrap();
+        let mut threads: Vec<_> = (0..config.threads)
+            .map(|_| {
+                let lending = Arc::clone(&lending);
+                thread::spawn(move || lending.run_thread())
+            })
+            .collect();
+        let standby = Arc::clone(&lending);
+        threads.push(thread::spawn(move || standby.run_standby()));
+        Self { address, lending, threads }
+    }
+
+    pub fn connect(&self) -> Client {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Client { stream, buffer: Vec::new() }
+    }
+
+    /// Stops gracefully and returns what has happened.
+    pub fn stop(self) -> Counters {
+        self.lending.drain(Duration::from_secs(10));
+        for thread in self.threads {
+            thread.join().unwrap();
+        }
+        self.lending.close().expect("the engine lies in the slot at the end")
+    }
+}
+
+pub struct Client {
+    pub stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Client {
+    pub fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
+    }
+
+    pub fn get(&mut self, path: &str) -> String {
+        self.send(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
+        self.answer()
+    }
+
+    /// The next answer, which must have a Content-Length: its status line and its body, joined by a blank.
+    pub fn answer(&mut self) -> String {
+        let head_end =
+            self.fill_until(|bytes| bytes.windows(4).position(|w| w == b"\r\n\r\n").map(|at| at + 4));
+        let head = String::from_utf8(self.buffer.drain(..head_end).collect()).unwrap();
+        let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).unwrap();
+        let length: usize = length.parse().unwrap();
+        self.fill_until(|bytes| (bytes.len() >= length).then_some(length));
+        let body: Vec<u8> = self.buffer.drain(..length).collect();
+        format!("{} {}", head.lines().next().unwrap(), String::from_utf8_lossy(&body))
+    }
+
+    /// Everything until the server closes.
+    pub fn rest(&mut self) -> Vec<u8> {
+        let _ = self.stream.read_to_end(&mut self.buffer);
+        std::mem::take(&mut self.buffer)
+    }
+
+    fn fill_until(&mut self, found: impl Fn(&[u8]) -> Option<usize>) -> usize {
+        loop {
+            if let Some(at) = found(&self.buffer) {
+                return at;
+            }
+            let mut piece = [0; 4096];
+            let count = self.stream.read(&mut piece).expect("an answer in time");
+            assert!(count > 0, "closed in the middle of {:?}", String::from_utf8_lossy(&self.buffer));
+            self.buffer.extend_from_slice(&piece[..count]);
+        }
+    }
+}
+
+/// A head that announces `length` bytes of text.
+pub fn head(length: usize) -> ResponseHead {
+    let mut fields = Fields::new();
+    fields.push(b"Content-Type", b"text/plain");
+    ResponseHead { status: 200, reason: b"OK".to_vec(), fields, length: Some(length as u64) }
+}
