@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import time
 from datetime import datetime, timezone
@@ -207,6 +208,26 @@ def test_log_level_silences(serve, tmp_path):
     wait_until((tmp_path / "socket").exists, "the socket")
     server.stop()
     assert server.log_lines == []
+
+
+@pytest.mark.parametrize(("no_color", "coloured"), [(None, True), ("1", False)])
+def test_terminal_gets_colours_unless_it_wants_none(serve, no_color, coloured):
+    ours, theirs = os.openpty()
+    server = serve.start(CONTROL, environment={"NO_COLOR": no_color, "TERM": "xterm"}, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    while b"http://127.0.0.1:" not in shown:
+        shown += os.read(ours, 4096)
+    server.signal(signal.SIGINT)
+    assert server.wait_exit() == 0
+    try:
+        while data := os.read(ours, 4096):
+            shown += data
+    except OSError:
+        pass  # EIO: the other end is closed
+    os.close(ours)
+    assert (b"\x1b[" in shown) == coloured
+    assert b"Traceback" not in shown
 
 
 def test_records_have_time_process_and_level(serve):

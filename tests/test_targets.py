@@ -8,7 +8,7 @@ import textwrap
 
 import pytest
 
-from harness.server import TESTS, run_to_end
+from harness.server import run_to_end
 
 HELLO = """
     def {name}(environ, start_response):
@@ -189,50 +189,6 @@ def test_missing_attribute_names_what_there_is(project):
     process = run_to_end("--bind", "127.0.0.1:0", "mysite:ap", cwd=folder)
     assert process.returncode in (2, 3)
     assert re.search(r"\bapp\b", process.stderr)
-
-
-def test_check_config(project):
-    folder = project(good=HELLO.format(name="application"), bad="raise ValueError")
-    assert run_to_end("--check-config", "good", cwd=folder).returncode == 0
-    assert run_to_end("--check-config", "bad", cwd=folder).returncode in (1, 2, 3)
-
-
-def test_version_and_help():
-    version = run_to_end("--version", cwd=TESTS)
-    assert version.returncode == 0
-    assert re.search(r"\d+\.\d+\.\d+", version.stdout)
-    text = run_to_end("--help", cwd=TESTS)
-    assert text.returncode == 0
-    for flag in (
-        "--bind",
-        "--workers",
-        "--threads",
-        "--keep-alive",
-        "--graceful-timeout",
-        "--limit-request-line",
-    ):
-        assert flag in text.stdout
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["--no-such-flag"],
-        ["--threads", "0"],
-        ["--threads", "many"],
-        ["--bind", "[::1"],
-        ["--bind", "a:b:c"],
-        ["--keep-alive", "-1"],
-        ["--socket-mode", "9"],
-        ["--log-level", "loud"],
-        ["one", "two"],
-    ],
-)
-def test_wrong_arguments_are_refused(arguments):
-    process = run_to_end(*arguments, "apps.echo", cwd=TESTS)
-    assert process.returncode in (1, 2)
-    assert arguments[0] in process.stderr or arguments[-1] in process.stderr
-    assert "Traceback" not in process.stderr
 
 
 def test_serve_from_python(serve, project):

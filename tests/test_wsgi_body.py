@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 
@@ -134,6 +135,16 @@ def test_each_block_leaves_before_the_next_is_made(server, meeting):
         meeting.open("third")
         assert list(client.read_chunks()) == [b"third"]
         client.expect_in_sync()
+
+
+def test_block_leaves_while_the_next_is_computed(server):
+    with server.connect() as client:
+        client.send(b"GET /computed-blocks?seconds=1 HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert client.read_head().status == 200
+        assert client.read_chunk() == b"first"
+        first = time.monotonic()
+        assert list(client.read_chunks()) == [b"second"]
+        assert time.monotonic() - first > 0.8
 
 
 # close()

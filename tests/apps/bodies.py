@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from pathlib import Path
 
 from apps.meeting import rendezvous
@@ -72,6 +73,22 @@ def held_blocks(environ, start_response):
 
     start_response("200 OK", PLAIN)
     return Tracked(environ, blocks())
+
+
+@routes("/computed-blocks")
+def computed_blocks(environ, start_response):
+    """Computes for as long as `seconds` between its blocks, without letting go of the interpreter."""
+    seconds = float(parameters(environ)["seconds"])
+
+    def blocks():
+        yield b"first"
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            pass
+        yield b"second"
+
+    start_response("200 OK", PLAIN)
+    return blocks()
 
 
 @routes("/endless")

@@ -22,5 +22,8 @@ def application(environ, start_response):
         "environ_type": type(environ).__name__,
     }
     environ["leak"] = "an environ belongs to one request"
-    start_response("200 OK", [("Content-Type", "application/json")])
-    return [json.dumps(answer).encode()]
+    text = json.dumps(answer)
+    # An answer to HEAD has no body to tell it in.
+    told = [("X-Echo", text)] if environ["REQUEST_METHOD"] == "HEAD" else []
+    start_response("200 OK", [("Content-Type", "application/json"), *told])
+    return [text.encode()]

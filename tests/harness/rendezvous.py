@@ -11,7 +11,7 @@ import os
 import time
 from pathlib import Path
 
-VARIABLE = "PORTICO_TEST_RENDEZVOUS"
+VARIABLE = "TEST_RENDEZVOUS"
 STEP = 0.002
 PATIENCE = 20.0
 

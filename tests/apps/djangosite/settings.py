@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-BASE = Path(os.environ["PORTICO_TEST_RENDEZVOUS"])
+BASE = Path(os.environ["TEST_RENDEZVOUS"])
 SECRET_KEY = "a key for tests"
 DEBUG = False
 ALLOWED_HOSTS = ["*"]
