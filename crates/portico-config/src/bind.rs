@@ -11,6 +11,9 @@ use std::path::PathBuf;
 
 use crate::resolved::Bind;
 
+/// Below it are standard input, output and error.
+const FIRST_INHERITED: i32 = 3;
+
 const PORT_DEFAULT: u16 = 8000;
 
 /// Bytes of a UNIX socket's path: Linux' `sockaddr_un.sun_path` has 108, the last of them NUL (unix(7)).
@@ -28,9 +31,11 @@ pub(crate) fn bind(text: &str) -> Result<Bind, String> {
         return number
             .parse()
             .ok()
-            .filter(|fd: &i32| *fd >= 0 && number.bytes().all(|byte| byte.is_ascii_digit()))
+            .filter(|fd: &i32| *fd >= FIRST_INHERITED && number.bytes().all(|byte| byte.is_ascii_digit()))
             .map(Bind::Fd)
-            .ok_or_else(|| format!("{text:?} names no file descriptor; write a number, such as fd://3"));
+            .ok_or_else(|| {
+                format!("{text:?} names no file descriptor; write a number from {FIRST_INHERITED} up")
+            });
     }
     let (host, port) = host_and_port(text.strip_prefix("tcp://").unwrap_or(text), text)?;
     let addresses = resolve(host, port)?;
@@ -148,7 +153,7 @@ mod tests {
     #[test]
     fn descriptors() {
         assert_eq!(bind("fd://3"), Ok(Bind::Fd(3)));
-        assert_eq!(bind("fd://0"), Ok(Bind::Fd(0)));
+        assert_eq!(bind("fd://42"), Ok(Bind::Fd(42)));
     }
 
     #[test]
@@ -170,6 +175,7 @@ mod tests {
             "fd://",
             "fd://x",
             "fd://-1",
+            "fd://2",
             "fd://+3",
             "fd://99999999999",
             "http://127.0.0.1:80",

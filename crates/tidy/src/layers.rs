@@ -40,8 +40,8 @@ const ORDERS: [Order; 2] = [
             &["connection"],
             &["queue"],
             &["engine"],
-            &["lending"],
-            &["responder"],
+            // The two ends of a call.
+            &["lending", "responder"],
         ],
         seam: "application",
     },

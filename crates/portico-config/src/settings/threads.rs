@@ -75,7 +75,7 @@ const MAX_QUEUE: Setting = Setting {
     short: None,
     platform: None,
     value: Value::Count {
-        range: 0..=1_000_000,
+        range: 1..=1_000_000,
         zero: None,
         unit: "requests",
         set: |config, n| config.max_queue = n as usize,
@@ -84,7 +84,7 @@ const MAX_QUEUE: Setting = Setting {
     area: Area::Threads,
     help: "Complete requests that may wait for a thread; more are answered 503",
     details: "The answer has a Retry-After. A request whose client goes away while it waits is dropped (see \
-        --allow-half-close). 0 refuses whatever no thread is free for.",
+        --allow-half-close).",
 };
 
 #[cfg(test)]
@@ -92,6 +92,6 @@ const MAX_QUEUE: Setting = Setting {
 fn max_queue() {
     use crate::testing::{config, refusal};
     assert_eq!(config(&[]).max_queue, 2048);
-    assert_eq!(config(&["--max-queue", "0"]).max_queue, 0);
-    assert!(refusal(&["--max-queue", "1000001"]).contains("from 0 to 1000000"));
+    assert_eq!(config(&["--max-queue", "1"]).max_queue, 1);
+    assert!(refusal(&["--max-queue", "1000001"]).contains("from 1 to 1000000"));
 }
