@@ -1,0 +1,1 @@
+"""Measures Portico and its peers side by side; started by `bench/run`."""
