@@ -217,6 +217,7 @@ mod tests {
     fn what_is_wrong_is_said_in_one_line() {
         for (args, expected) in [
             (&["--thraeds", "4"][..], "--thraeds is not an option; did you mean --threads?"),
+            (&["--thread-s", "2"], "--thread-s is not an option; did you mean --threads?"),
             (&["--zzz"], "--zzz is not an option; `portico --help` lists the options"),
             (&["-x"], "-x is not an option; `portico --help` lists the options"),
             (&["--threads"], "--threads <N>: a value is missing; write one after it"),

@@ -12,7 +12,7 @@ pub struct TextFile {
     pub text: String,
 }
 
-/// Columns of a line of code; rustfmt and ruff are set to the same.
+/// Columns of a line. rustfmt and ruff hold code to 110; comments may be a little wider.
 const COLUMNS_MAX: usize = 115;
 
 /// Folders that are on somebody's machine and nobody else's. In halves, or this file would break its own
