@@ -41,8 +41,8 @@ def parse_arguments(arguments):
     parser.add_argument(
         "--workloads", type=comma_list(workloads.BY_NAME, "workload"), help="names, with commas"
     )
-    parser.add_argument("--seconds", type=positive, default=5, help="of one measurement (default 5)")
-    parser.add_argument("--rounds", type=positive, default=3, help="of each workload (default 3)")
+    parser.add_argument("--seconds", type=positive, help="of one measurement (default 5)")
+    parser.add_argument("--rounds", type=positive, help="of each workload (default 3)")
     parser.add_argument("--all-rounds", action="store_true", help="run the slow peers in every round as well")
     parser.add_argument("--quick", action="store_true", help="2 seconds, one round, into bench/runs/quick")
     parser.add_argument(
@@ -51,8 +51,8 @@ def parse_arguments(arguments):
     parser.add_argument("--output", type=Path, help="folder of the results (default bench/runs/DATE-MACHINE)")
     parser.add_argument("--list", action="store_true", help="list servers and workloads, and exit")
     options = parser.parse_args(arguments)
-    if options.quick:
-        options.seconds, options.rounds = 2, 1
+    options.seconds = options.seconds or (2 if options.quick else 5)
+    options.rounds = options.rounds or (1 if options.quick else 3)
     options.is_complete = not (options.servers or options.workloads or options.quick)
     options.servers = options.servers or list(servers.SERVERS)
     options.workloads = options.workloads or [w for w in workloads.WORKLOADS if w.default]

@@ -86,7 +86,7 @@ def readme(results, options, spins, elapsed, interrupted, machine):
         "",
         f"{options.rounds} rounds of {options.seconds} s, {state}. Server on core 1, load generator on "
         "core 0, order of the servers rotated each round. The tables (summary.md) show medians over the "
-        "rounds, raw.json has every sample. The slow peers run in the first round only.",
+        "rounds, raw.json has every sample. The slow peers run in the first round only, for 3 s at most.",
         "",
         "* CPU us/request: user and system time of the server's process tree over the run (/proc/PID/stat), "
         "divided by the requests that the generator saw answered",

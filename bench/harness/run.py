@@ -12,6 +12,7 @@ from .process import Server, StartError, free_port
 from .servers import without_paths
 
 LOG_LINES_SHARE_MIN = 0.99
+PEER_SECONDS_MAX = 3  # of the slow peers: what they show is plain sooner
 
 
 @dataclass
@@ -44,18 +45,18 @@ def rounds_of(server, workload, options):
     return min(rounds, workload.rounds_max or rounds)
 
 
-def measured_seconds(workload, options):
-    """Roughly how long one cell lasts once its server runs."""
-    if workload.name in ("idle", "silent", "slow-clients"):
-        return 2 * options.seconds
-    return options.seconds
+def seconds_of(server, workload, options):
+    """How long one sample is measured; `workload.phases` says how often that time passes in it."""
+    if server.contender or options.all_rounds or workload.rounds_max:
+        return options.seconds
+    return min(options.seconds, PEER_SECONDS_MAX)
 
 
 def estimate(selected_servers, selected_workloads, options):
     """Seconds that the whole run should take."""
     return sum(
         rounds_of(server, workload, options)
-        * (measured_seconds(workload, options) + workload.overhead_seconds)
+        * (workload.phases * seconds_of(server, workload, options) + workload.overhead_seconds)
         for workload in selected_workloads
         for server in selected_servers
         if takes_part(server, workload)
@@ -73,7 +74,7 @@ def run_workload(workload, selected, options, environment, progress=sys.stderr):
             if cell.cannot or round_number >= rounds_of(server, workload, options):
                 continue
             print(f"  {workload.name} round {round_number + 1}: {server.name}    ", end="\r", file=progress)
-            measure_cell(cell, server, workload, options.seconds, environment)
+            measure_cell(cell, server, workload, seconds_of(server, workload, options), environment)
     print(" " * 78, end="\r", file=progress)
     return cells
 

@@ -33,7 +33,7 @@ class Launch:
 
 @dataclass(frozen=True)
 class Definition:
-    """One server. A contender is measured in every round, the others in the first only."""
+    """One server. A contender is measured in every round, the others (see `run`) in the first only."""
 
     name: str
     distribution: str | None

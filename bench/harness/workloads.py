@@ -88,7 +88,8 @@ class Workload:
     access_log: bool = False
     rate_min: float = 0.0  # below it the server "cannot": it runs the requests one after the other
     rounds_max: int | None = None
-    overhead_seconds: float = 1.3  # of one cell beyond the measured seconds: start, warm-up, stop
+    phases: int = 1  # how many times the measured seconds one cell takes
+    overhead_seconds: float = 1.1  # of one cell beyond them: start, warm-up, stop
     floor: bool = False  # whether the bare loop takes part
     default: bool = True
 
@@ -115,15 +116,15 @@ WORKLOADS = (
     Workload("stream-lag", "Lag of a streamed block while the next one takes 5 ms of Python",
              "apps:stamped_stream", measure_stream_lag, LAG_COLUMNS, "p99", rounds_max=1),
     Workload("idle", "10,000 idle keep-alive connections", "apps:hello", measure_idle, HELD_COLUMNS,
-             "bytes_each", connections=HELD_TARGET, rounds_max=1, overhead_seconds=4),
+             "bytes_each", connections=HELD_TARGET, rounds_max=1, phases=2, overhead_seconds=3),
     Workload("silent", "10,000 silent connections", "apps:hello", measure_silent, HELD_COLUMNS,
-             "bytes_each", connections=HELD_TARGET, rounds_max=1, overhead_seconds=4),
+             "bytes_each", connections=HELD_TARGET, rounds_max=1, phases=2, overhead_seconds=3),
     Workload("upload", "Upload of 1 GiB, read in blocks of 64 KiB", "apps:bulk", measure_upload,
              BULK_COLUMNS, "growth", rounds_max=1, default=False),
     Workload("download", "Streamed download of 1 GiB", "apps:bulk", measure_download, BULK_COLUMNS,
              "growth", rounds_max=1, default=False),
     Workload("slow-clients", "500 clients uploading at 2 KB/s and 500 reading at 10 KB/s", "apps:bulk",
              measure_slow_clients, SLOW_COLUMNS, "during_p99", connections=1000, rounds_max=1,
-             overhead_seconds=4, default=False),
+             phases=2, overhead_seconds=3, default=False),
 )  # fmt: skip
 BY_NAME = {workload.name: workload for workload in WORKLOADS}
