@@ -106,6 +106,8 @@ def main(arguments=None):
                 workload, options.servers, options, {"BENCH_SPINS": str(spins)}
             )
             print(report.text_table(workload, results[workload.name]), flush=True)
+        for line in report.logging_cost(results):
+            print(f"access log, {line}")
     except KeyboardInterrupt:
         interrupted = True
         print("\nbench: interrupted; what is complete is kept", file=sys.stderr)

@@ -30,6 +30,12 @@ def ratio(cell, reference, key):
     return theirs / ours if ours and ours > 0 and theirs is not None else None
 
 
+def ratio_text(cell, compared):
+    if cell.cannot:
+        return "cannot"
+    return f"{compared:.2f}" if compared is not None else "-"
+
+
 def rows(workload, cells):
     """Header and rows of one workload's table, as lists of text."""
     header = ["server", *(column.title for column in workload.columns), "ratio", "spread", "rounds"]
@@ -40,7 +46,7 @@ def rows(workload, cells):
         body.append([
             name,
             *(formatted(cell.median(column.key), column.kind) for column in workload.columns),
-            f"{compared:.2f}" if compared is not None else "-",
+            ratio_text(cell, compared),
             f"{spread:.0%}" if spread is not None else "-",
             str(len(cell.samples)),
         ])  # fmt: skip
@@ -48,7 +54,7 @@ def rows(workload, cells):
 
 
 def notes(workload, cells):
-    """One line for every server that cannot do the workload, and what logging costs."""
+    """One line for every server that cannot do the workload, and what the ratio compares."""
     lines = [f"{name} cannot: {first_line(cell.cannot)}" for name, cell in cells.items() if cell.cannot]
     title = next(column.title for column in workload.columns if column.key == workload.ratio)
     lines.append(f"ratio: {title}, each server's over Portico's")
