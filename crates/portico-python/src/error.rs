@@ -1,0 +1,51 @@
+//! What of ours becomes a Python exception, and how a Python exception is told in the log.
+
+use pyo3::create_exception;
+use pyo3::exceptions::{PyConnectionError, PyOSError};
+use pyo3::prelude::*;
+use pyo3::types::PyList;
+
+use portico_server::BodyError;
+
+create_exception!(
+    portico,
+    ClientDisconnected,
+    PyConnectionError,
+    "The client left before its request was read whole, or before its answer was written."
+);
+
+/// The exception that a read of `wsgi.input` raises when the body ends before its end.
+pub fn from_body_error(error: &BodyError) -> PyErr {
+    match error {
+        BodyError::Disconnected => ClientDisconnected::new_err(error.to_string()),
+        BodyError::Io(io) => match io.raw_os_error() {
+            Some(errno) => PyOSError::new_err((errno, error.to_string())),
+            None => PyOSError::new_err(error.to_string()),
+        },
+    }
+}
+
+/// The exception as Python prints it, with causes and contexts, without the last line end.
+///
+/// `traceback` is imported here and not before: it weighs half a megabyte, which an idle worker need not
+/// carry.
+pub fn traceback(py: Python<'_>, error: &PyErr) -> String {
+    let formatted = || -> PyResult<String> {
+        let format = py.import("traceback")?.getattr("format_exception")?;
+        let lines = format.call1((error.get_type(py), error.value(py), error.traceback(py)))?;
+        let mut text = String::new();
+        for line in lines.cast::<PyList>()?.iter() {
+            text.push_str(&line.str()?.to_string_lossy());
+        }
+        Ok(text.trim_end().to_owned())
+    };
+    formatted().unwrap_or_else(|_| error.to_string())
+}
+
+/// The exception in one line: its class and what it says.
+pub fn one_line(py: Python<'_>, error: &PyErr) -> String {
+    let class = error.get_type(py).name().map(|name| name.to_string()).unwrap_or_default();
+    let says = error.value(py).str().map(|says| says.to_string_lossy().into_owned()).unwrap_or_default();
+    let says = says.split('\n').next().unwrap_or_default();
+    if says.is_empty() { class } else { format!("{class}: {says}") }
+}

@@ -1,0 +1,155 @@
+//! The error log: the sink behind the `log` crate, in gunicorn's line format.
+//!
+//! One write per record, so that lines of several processes do not mix. Formatting needs no interpreter: the
+//! standby thread and the engine log as well. The access log is not here.
+
+use std::fmt::Write as _;
+use std::fs::{File, OpenOptions};
+use std::io::{self, IsTerminal, Write as _};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use log::{Level, LevelFilter, Metadata, Record};
+use portico_config::{LogLevel, LogTarget};
+
+use crate::raw;
+
+/// Sends records of the `log` crate and lines of `wsgi.errors` to where `target` says, from now on.
+///
+/// May be called again, as by a second `portico.serve` in one process.
+///
+/// # Errors
+/// The log file cannot be opened for appending.
+pub fn install(target: &LogTarget, level: LogLevel) -> io::Result<()> {
+    let sink = Sink::open(target)?;
+    match LOG.get() {
+        Some(log) => *log.sink.lock().unwrap_or_else(PoisonError::into_inner) = sink,
+        None => {
+            let log = LOG.get_or_init(|| ErrorLog { sink: Mutex::new(sink) });
+            // Fails only if another logger stands already; records then go to that one.
+            let _ = log::set_logger(log);
+        }
+    }
+    log::set_max_level(match level {
+        LogLevel::Debug => LevelFilter::Debug,
+        LogLevel::Info => LevelFilter::Info,
+        LogLevel::Warning => LevelFilter::Warn,
+        LogLevel::Error | LogLevel::Critical => LevelFilter::Error,
+    });
+    Ok(())
+}
+
+/// Writes `text`, which holds whole lines, as it is. What cannot be written is lost: there is nowhere to say
+/// so.
+pub fn write_lines(text: &str) {
+    match LOG.get() {
+        Some(log) => log.write(text),
+        None => drop(io::stderr().lock().write_all(text.as_bytes())),
+    }
+}
+
+static LOG: OnceLock<ErrorLog> = OnceLock::new();
+
+struct ErrorLog {
+    sink: Mutex<Sink>,
+}
+
+impl ErrorLog {
+    fn write(&self, text: &str) {
+        self.sink.lock().unwrap_or_else(PoisonError::into_inner).write(text);
+    }
+}
+
+impl log::Log for ErrorLog {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= log::max_level()
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        let mut sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
+        let line = line(record, sink.colour());
+        sink.write(&line);
+    }
+
+    fn flush(&self) {}
+}
+
+enum Sink {
+    Stdout,
+    Stderr { colour: bool },
+    File(File),
+}
+
+impl Sink {
+    fn open(target: &LogTarget) -> io::Result<Self> {
+        Ok(match target {
+            LogTarget::Stdout => Self::Stdout,
+            LogTarget::Stderr => {
+                Self::Stderr { colour: io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() }
+            }
+            LogTarget::File(path) => Self::File(OpenOptions::new().append(true).create(true).open(path)?),
+        })
+    }
+
+    fn colour(&self) -> bool {
+        matches!(self, Self::Stderr { colour: true })
+    }
+
+    fn write(&mut self, text: &str) {
+        let _ = match self {
+            Self::Stdout => {
+                let mut stdout = io::stdout().lock();
+                stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+            }
+            Self::Stderr { .. } => io::stderr().lock().write_all(text.as_bytes()),
+            Self::File(file) => file.write_all(text.as_bytes()),
+        };
+    }
+}
+
+/// `[2026-10-18 12:00:00 +0200] [4711] [INFO] message`. Control bytes of the message other than line ends and
+/// tabs are escaped: a target or a header in it may be hostile, a terminal obeys.
+fn line(record: &Record<'_>, colour: bool) -> String {
+    let (name, code) = match record.level() {
+        Level::Error => ("ERROR", "31"),
+        Level::Warn => ("WARNING", "33"),
+        Level::Info => ("INFO", "32"),
+        Level::Debug | Level::Trace => ("DEBUG", "2"),
+    };
+    let mut line = String::with_capacity(96);
+    push_time(&mut line);
+    let _ = match colour {
+        true => write!(line, " [{}] [\x1b[{code}m{name}\x1b[0m] ", std::process::id()),
+        false => write!(line, " [{}] [{name}] ", std::process::id()),
+    };
+    let message = record.args().to_string();
+    for character in message.trim_end_matches('\n').chars() {
+        match character {
+            '\n' | '\t' => line.push(character),
+            _ if character.is_control() => line.extend(character.escape_default()),
+            _ => line.push(character),
+        }
+    }
+    line.push('\n');
+    line
+}
+
+fn push_time(line: &mut String) {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let Some(local) = raw::local_time(seconds as i64) else {
+        let _ = write!(line, "[{seconds}]");
+        return;
+    };
+    let (year, month, day) = local.date;
+    let (hour, minute, second) = local.time;
+    let sign = if local.offset_seconds < 0 { '-' } else { '+' };
+    let minutes_east = local.offset_seconds.unsigned_abs() / 60;
+    let (hours_east, minutes_east) = (minutes_east / 60, minutes_east % 60);
+    let _ = write!(
+        line,
+        "[{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} {sign}{hours_east:02}{minutes_east:02}]"
+    );
+}

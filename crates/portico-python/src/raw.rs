@@ -1,0 +1,74 @@
+//! Every `unsafe` block of this crate: four calls for which PyO3, rustix and std have no safe form.
+//!
+//! Each function here is safe to call; what makes it so stands beside its block.
+
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+/// Decodes latin-1 into a `str`: the form in which PEP 3333 wants text from the network ("native strings").
+///
+/// `PyString::new` would need the bytes checked and, above 0x7F, re-encoded as UTF-8 first.
+pub fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyString>> {
+    // SAFETY: the pointer and the length are those of one live slice (a slice is never longer than
+    // isize::MAX); the call returns a new reference to a `str`, or null with an exception set.
+    unsafe {
+        let pointer =
+            ffi::PyUnicode_DecodeLatin1(bytes.as_ptr().cast(), bytes.len() as isize, std::ptr::null());
+        Ok(Bound::from_owned_ptr_or_err(py, pointer)?.cast_into_unchecked())
+    }
+}
+
+/// How many references to `object` exist; 1 means that the caller's is the only one.
+pub fn reference_count<T>(py: Python<'_>, object: &Py<T>) -> isize {
+    let _ = py;
+    // SAFETY: `object` is alive and this thread is attached, which `py` proves.
+    unsafe { ffi::Py_REFCNT(object.as_ptr()) as isize }
+}
+
+/// Duplicates a descriptor that Python code named by its number, close-on-exec.
+///
+/// # Errors
+/// `EBADF` if nothing is open under that number, `EMFILE` if the process has no descriptor left.
+pub fn duplicate(descriptor: RawFd) -> io::Result<OwnedFd> {
+    if descriptor < 0 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: the descriptor is borrowed for this one system call, which checks that it is open; it is not
+    // -1.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(descriptor) };
+    Ok(rustix::io::fcntl_dupfd_cloexec(borrowed, 3)?)
+}
+
+/// Calendar time of the machine's time zone.
+pub struct LocalTime {
+    /// Year, month (1 to 12) and day of the month.
+    pub date: (i32, i32, i32),
+    /// Hour, minute and second.
+    pub time: (i32, i32, i32),
+    /// Seconds east of UTC.
+    pub offset_seconds: i64,
+}
+
+/// Turns seconds since 1970-01-01T00:00:00Z into local time; `None` where the C library cannot.
+pub fn local_time(unix_seconds: i64) -> Option<LocalTime> {
+    let seconds: libc::time_t = unix_seconds;
+    // SAFETY: `tm` is a plain C struct for which zeroes are valid; localtime_r writes it and keeps no
+    // pointer. It may read TZ from the environment, which Rust code of this process never changes; Python's
+    // os.environ does so under the same libc lock as any other C program's setenv.
+    let tm = unsafe {
+        let mut tm: libc::tm = std::mem::zeroed();
+        if libc::localtime_r(&seconds, &mut tm).is_null() {
+            return None;
+        }
+        tm
+    };
+    Some(LocalTime {
+        date: (tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday),
+        time: (tm.tm_hour, tm.tm_min, tm.tm_sec),
+        offset_seconds: tm.tm_gmtoff,
+    })
+}
