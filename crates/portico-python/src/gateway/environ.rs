@@ -1,0 +1,328 @@
+//! The environ: from a request's head to the dict of PEP 3333 and RFC 3875 (CGI).
+//!
+//! Built by copying a template, of which there is one per listener and one per repeated set of field lines,
+//! so that what is the same from request to request is made once. The template has all keys that each request
+//! sets: setting them never makes the copy grow.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString};
+
+use portico_proto::{Framing, RequestHead, Version};
+use portico_server::{Peer, Server};
+
+use super::Settings;
+use super::field_names::FieldNames;
+use super::file_wrapper::FileWrapper;
+use super::template_cache::{Lookup, TemplateCache};
+use crate::raw::latin1;
+
+/// What one thread keeps to build environs.
+pub struct Environs {
+    names: FieldNames,
+    servers: Vec<(Arc<Server>, Py<PyDict>)>,
+    templates: TemplateCache,
+    addresses: Vec<(IpAddr, Py<PyString>)>,
+}
+
+/// The parts of a request that the environ is made of.
+pub struct Parts<'a, 'py> {
+    /// The head.
+    pub head: &'a RequestHead,
+    /// The listener.
+    pub server: &'a Arc<Server>,
+    /// The client.
+    pub peer: Peer,
+    /// Bytes of the body; `None` while they are not known.
+    pub body_length: Option<u64>,
+    /// `wsgi.input`
+    pub input: &'a Bound<'py, PyAny>,
+    /// `wsgi.early_hints`
+    pub early_hints: &'a Py<PyAny>,
+}
+
+/// Listeners whose templates are kept.
+const SERVERS_MAX: usize = 16;
+
+/// Client addresses whose strings are kept: a proxy has one or a few.
+const ADDRESSES_MAX: usize = 8;
+
+impl Environs {
+    /// Nothing kept yet.
+    pub fn new(py: Python<'_>) -> Self {
+        Self {
+            names: FieldNames::new(py),
+            servers: Vec::new(),
+            templates: TemplateCache::new(),
+            addresses: Vec::new(),
+        }
+    }
+
+    /// A new environ for one request.
+    ///
+    /// # Errors
+    /// Out of memory only.
+    pub fn build<'py>(
+        &mut self,
+        py: Python<'py>,
+        settings: &Settings,
+        parts: &Parts<'_, 'py>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let environ = self.with_fields(py, settings, parts)?;
+        set_target(py, &environ, settings, parts.head)?;
+        let method = method(py, parts.head.method())?;
+        environ.set_item(intern!(py, "REQUEST_METHOD"), method)?;
+        let protocol = match parts.head.version {
+            Version::Http10 => intern!(py, "HTTP/1.0"),
+            Version::Http11 => intern!(py, "HTTP/1.1"),
+        };
+        environ.set_item(intern!(py, "SERVER_PROTOCOL"), protocol)?;
+        environ.set_item(intern!(py, "wsgi.input"), parts.input)?;
+        environ.set_item(intern!(py, "wsgi.early_hints"), parts.early_hints)?;
+        self.set_peer(py, &environ, parts)?;
+        if parts.head.framing == Framing::Chunked {
+            set_chunked(py, &environ, parts.body_length)?;
+        }
+        Ok(environ)
+    }
+
+    /// The constants of the listener and the header entries.
+    fn with_fields<'py>(
+        &mut self,
+        py: Python<'py>,
+        settings: &Settings,
+        parts: &Parts<'_, 'py>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let lines = parts.head.field_lines();
+        let store = match self.templates.lookup(parts.server, lines) {
+            Lookup::Hit(template) => return template.bind(py).copy(),
+            Lookup::Store(hash) => Some(hash),
+            Lookup::Miss => None,
+        };
+        let environ = self.server_template(py, settings, parts.server)?.bind(py).copy()?;
+        add_fields(&environ, &mut self.names, parts.head)?;
+        if let Some(hash) = store {
+            self.templates.store(hash, parts.server, lines, environ.copy()?.unbind());
+        }
+        Ok(environ)
+    }
+
+    fn server_template(
+        &mut self,
+        py: Python<'_>,
+        settings: &Settings,
+        server: &Arc<Server>,
+    ) -> PyResult<&Py<PyDict>> {
+        let at = match self.servers.iter().position(|(known, _)| Arc::ptr_eq(known, server)) {
+            Some(at) => at,
+            None => {
+                if self.servers.len() >= SERVERS_MAX {
+                    self.servers.clear();
+                }
+                self.servers.push((Arc::clone(server), server_template(py, settings, server)?));
+                self.servers.len() - 1
+            }
+        };
+        Ok(&self.servers[at].1)
+    }
+
+    fn set_peer(
+        &mut self,
+        py: Python<'_>,
+        environ: &Bound<'_, PyDict>,
+        parts: &Parts<'_, '_>,
+    ) -> PyResult<()> {
+        let address = match parts.peer {
+            Peer::Inet(address) => address,
+            // A UNIX socket has neither addresses nor ports: the client's is empty, ours is the one it asked
+            // for.
+            Peer::Unix => {
+                environ.set_item(intern!(py, "REMOTE_ADDR"), intern!(py, ""))?;
+                environ.del_item(intern!(py, "REMOTE_PORT"))?;
+                return set_server_from_host(py, environ, parts.head);
+            }
+        };
+        let mut digits = itoa::Buffer::new();
+        let port = PyString::new(py, digits.format(address.port()));
+        environ.set_item(intern!(py, "REMOTE_PORT"), port)?;
+        let ip = address.ip();
+        if let Some((_, known)) = self.addresses.iter().find(|(known, _)| *known == ip) {
+            return environ.set_item(intern!(py, "REMOTE_ADDR"), known);
+        }
+        let text = PyString::new(py, &ip.to_string());
+        if self.addresses.len() >= ADDRESSES_MAX {
+            self.addresses.remove(0);
+        }
+        self.addresses.push((ip, text.clone().unbind()));
+        environ.set_item(intern!(py, "REMOTE_ADDR"), text)
+    }
+}
+
+/// The entries that are the same for all requests of one listener, and the keys of those that are not.
+fn server_template(py: Python<'_>, settings: &Settings, server: &Server) -> PyResult<Py<PyDict>> {
+    let template = PyDict::new(py);
+    for key in [
+        "REQUEST_METHOD",
+        "PATH_INFO",
+        "QUERY_STRING",
+        "RAW_URI",
+        "REQUEST_URI",
+        "SERVER_PROTOCOL",
+        "REMOTE_ADDR",
+        "REMOTE_PORT",
+        "wsgi.input",
+        "wsgi.early_hints",
+    ] {
+        template.set_item(PyString::intern(py, key), py.None())?;
+    }
+    let text = |text: &str| PyString::new(py, text);
+    template.set_item(intern!(py, "SCRIPT_NAME"), latin1(py, settings.root_path.as_bytes())?)?;
+    template.set_item(intern!(py, "SERVER_NAME"), text(&server.name))?;
+    template.set_item(intern!(py, "SERVER_PORT"), text(&server.port))?;
+    template.set_item(intern!(py, "SERVER_SOFTWARE"), concat!("portico/", env!("CARGO_PKG_VERSION")))?;
+    template.set_item(intern!(py, "GATEWAY_INTERFACE"), "CGI/1.1")?;
+    template.set_item(intern!(py, "wsgi.version"), (1, 0))?;
+    template.set_item(intern!(py, "wsgi.url_scheme"), "http")?;
+    template.set_item(intern!(py, "wsgi.errors"), &settings.errors)?;
+    template.set_item(intern!(py, "wsgi.multithread"), settings.multithread)?;
+    template.set_item(intern!(py, "wsgi.multiprocess"), settings.multiprocess)?;
+    template.set_item(intern!(py, "wsgi.run_once"), false)?;
+    template.set_item(intern!(py, "wsgi.input_terminated"), true)?;
+    template.set_item(intern!(py, "wsgi.file_wrapper"), py.get_type::<FileWrapper>())?;
+    Ok(template.unbind())
+}
+
+/// Adds the header entries. Fields of one name are joined as RFC 9110, section 5.2 and RFC 6265, section 5.4
+/// have it.
+fn add_fields(environ: &Bound<'_, PyDict>, names: &mut FieldNames, head: &RequestHead) -> PyResult<()> {
+    let py = environ.py();
+    for (name, value) in head.fields() {
+        let key = match name.len() {
+            12 if name.eq_ignore_ascii_case(b"content-type") => intern!(py, "CONTENT_TYPE").clone(),
+            // Set from the framing below, and never twice.
+            14 if name.eq_ignore_ascii_case(b"content-length") => continue,
+            // Decoded already. An application that saw it might decode once more. See `set_chunked`.
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => continue,
+            _ => names.key(py, name),
+        };
+        let value = latin1(py, value)?;
+        match environ.get_item(&key)? {
+            None => environ.set_item(key, value)?,
+            Some(earlier) => {
+                let separator = if name.eq_ignore_ascii_case(b"cookie") { "; " } else { "," };
+                let earlier = earlier.cast_into::<PyString>()?;
+                environ.set_item(key, earlier.add(separator)?.add(value)?)?;
+            }
+        }
+    }
+    if let Framing::Length(length) = head.framing {
+        let mut digits = itoa::Buffer::new();
+        environ.set_item(intern!(py, "CONTENT_LENGTH"), PyString::new(py, digits.format(length)))?;
+    }
+    Ok(())
+}
+
+/// A chunked body that is buffered has a length by now, and gets it: Django reads nothing without. One that
+/// is still arriving has none; the application sees its transfer coding instead, so that it can tell that a
+/// body is there.
+fn set_chunked(py: Python<'_>, environ: &Bound<'_, PyDict>, body_length: Option<u64>) -> PyResult<()> {
+    match body_length {
+        Some(length) => {
+            let mut digits = itoa::Buffer::new();
+            environ.set_item(intern!(py, "CONTENT_LENGTH"), PyString::new(py, digits.format(length)))
+        }
+        None => environ.set_item(intern!(py, "HTTP_TRANSFER_ENCODING"), intern!(py, "chunked")),
+    }
+}
+
+/// SERVER_NAME and SERVER_PORT as the client has them, where the listener has none of its own.
+fn set_server_from_host(py: Python<'_>, environ: &Bound<'_, PyDict>, head: &RequestHead) -> PyResult<()> {
+    let host = head.authority().unwrap_or_default();
+    let after_bracket = host.iter().rposition(|&byte| byte == b']').map_or(0, |at| at + 1);
+    let colon = host[after_bracket..].iter().position(|&byte| byte == b':').map(|at| at + after_bracket);
+    let (name, port) = match colon {
+        Some(at) => (&host[..at], &host[at + 1..]),
+        None => (host, &b""[..]),
+    };
+    let name = if name.is_empty() { b"localhost" } else { name };
+    let port = if port.is_empty() { b"80" } else { port };
+    environ.set_item(intern!(py, "SERVER_NAME"), latin1(py, name)?)?;
+    environ.set_item(intern!(py, "SERVER_PORT"), latin1(py, port)?)
+}
+
+/// Everything that comes from the request target.
+fn set_target(
+    py: Python<'_>,
+    environ: &Bound<'_, PyDict>,
+    settings: &Settings,
+    head: &RequestHead,
+) -> PyResult<()> {
+    let target = head.target();
+    let raw = latin1(py, target)?;
+    let path = percent_decode(head.path());
+    let inside = path_info(&path, settings.root_path.as_bytes());
+    match inside == target {
+        true => environ.set_item(intern!(py, "PATH_INFO"), &raw)?,
+        false => environ.set_item(intern!(py, "PATH_INFO"), latin1(py, inside)?)?,
+    }
+    environ.set_item(intern!(py, "QUERY_STRING"), latin1(py, head.query())?)?;
+    environ.set_item(intern!(py, "RAW_URI"), &raw)?;
+    environ.set_item(intern!(py, "REQUEST_URI"), &raw)?;
+    if let (false, Some(authority)) = (matches!(target.first(), Some(b'/' | b'*')), head.authority()) {
+        // RFC 9112, section 3.2.2: the authority of an absolute-form target stands in for Host.
+        environ.set_item(intern!(py, "HTTP_HOST"), latin1(py, authority)?)?;
+    }
+    Ok(())
+}
+
+/// The part of `path` below `root_path`. A path outside it is passed whole: the proxy in front has then taken
+/// the prefix off already, and its users expect the application to be called all the same.
+fn path_info<'p>(path: &'p [u8], root_path: &[u8]) -> &'p [u8] {
+    match path.strip_prefix(root_path) {
+        Some(rest) if rest.is_empty() || rest.starts_with(b"/") => rest,
+        _ => path,
+    }
+}
+
+/// Decodes `%XX`. A `%` without two hexadecimal digits stays, as in `urllib.parse.unquote`.
+fn percent_decode(path: &[u8]) -> Cow<'_, [u8]> {
+    let Some(first) = memchr::memchr(b'%', path) else { return Cow::Borrowed(path) };
+    let mut decoded = Vec::with_capacity(path.len());
+    decoded.extend_from_slice(&path[..first]);
+    let mut rest = &path[first..];
+    while let [byte, after @ ..] = rest {
+        rest = after;
+        match (byte, after) {
+            (b'%', [high, low, after @ ..]) => match (hex_digit(*high), hex_digit(*low)) {
+                (Some(high), Some(low)) => {
+                    decoded.push(high << 4 | low);
+                    rest = after;
+                }
+                _ => decoded.push(b'%'),
+            },
+            _ => decoded.push(*byte),
+        }
+    }
+    Cow::Owned(decoded)
+}
+
+fn hex_digit(byte: u8) -> Option<u8> {
+    char::from(byte).to_digit(16).map(|digit| digit as u8)
+}
+
+fn method<'py>(py: Python<'py>, method: &[u8]) -> PyResult<Bound<'py, PyString>> {
+    Ok(match method {
+        b"GET" => intern!(py, "GET").clone(),
+        b"POST" => intern!(py, "POST").clone(),
+        b"HEAD" => intern!(py, "HEAD").clone(),
+        b"PUT" => intern!(py, "PUT").clone(),
+        b"PATCH" => intern!(py, "PATCH").clone(),
+        b"DELETE" => intern!(py, "DELETE").clone(),
+        b"OPTIONS" => intern!(py, "OPTIONS").clone(),
+        other => latin1(py, other)?,
+    })
+}

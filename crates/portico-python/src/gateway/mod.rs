@@ -1,0 +1,166 @@
+//! The gateway: a request becomes a call of the WSGI application, and what that gives becomes the answer (PEP
+//! 3333).
+//!
+//! Touches no socket: the body and the responder of a request lead to the engine.
+
+mod environ;
+mod field_names;
+mod file_wrapper;
+mod hash;
+mod response;
+mod response_head;
+mod start_response;
+mod template_cache;
+mod wsgi_errors;
+mod wsgi_input;
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use pyo3::prelude::*;
+
+use portico_config::Config;
+use portico_server::{Application, Request, Responder};
+
+use environ::{Environs, Parts};
+use response::Call;
+use start_response::Callables;
+use wsgi_errors::ErrorStream;
+use wsgi_input::Input;
+
+pub use file_wrapper::FileWrapper;
+
+/// Serves one WSGI application.
+pub struct Gateway {
+    application: Py<PyAny>,
+    settings: Settings,
+    /// The input of all requests without a body.
+    empty_input: Py<Input>,
+    /// Tells this gateway's thread-local memory from another's.
+    id: u64,
+}
+
+/// What of the configuration the gateway needs, and what all requests share.
+struct Settings {
+    root_path: String,
+    multithread: bool,
+    multiprocess: bool,
+    sendfile: bool,
+    errors: Py<ErrorStream>,
+}
+
+impl Gateway {
+    /// A gateway to `application`, a WSGI callable.
+    ///
+    /// # Errors
+    /// Out of memory only.
+    pub fn new(py: Python<'_>, application: Py<PyAny>, config: &Config) -> PyResult<Self> {
+        static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+        Ok(Self {
+            application,
+            settings: Settings {
+                root_path: config.root_path.clone(),
+                multithread: config.threads > 1,
+                multiprocess: config.workers > 1,
+                sendfile: config.sendfile,
+                errors: Py::new(py, ErrorStream::default())?,
+            },
+            empty_input: Py::new(py, Input::empty())?,
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+        })
+    }
+
+    fn call_attached(&self, py: Python<'_>, request: Request, responder: Responder) -> PyResult<()> {
+        let mut kept = match KEPT.take() {
+            Some(kept) if kept.gateway == self.id => kept,
+            _ => Box::new(Kept {
+                gateway: self.id,
+                environs: Environs::new(py),
+                callables: Callables::new(py)?,
+            }),
+        };
+        let Request { head, body, peer, server, contended, .. } = request;
+        let body_length = body.len();
+        let input = match body.is_empty() {
+            true => None,
+            false => Some(Bound::new(py, Input::new(body))?),
+        };
+        let parts = Parts {
+            head: &head,
+            server: &server,
+            peer,
+            body_length,
+            input: input.as_ref().unwrap_or_else(|| self.empty_input.bind(py)).as_any(),
+            early_hints: &kept.callables.early_hints,
+        };
+        let environ = kept.environs.build(py, &self.settings, &parts)?;
+        kept.callables.answer(py).begin(responder, head.method() == b"HEAD", contended);
+        let call = Call { py, head: &head, callables: &kept.callables, sendfile: self.settings.sendfile };
+        call.run(&self.application, &environ);
+        drop(environ);
+        if let Some(input) = input {
+            input.get().end(py);
+        }
+        self.settings.errors.get().end_request(py);
+        if !kept.callables.end(py) {
+            kept.callables = Callables::new(py)?;
+        }
+        KEPT.set(Some(kept));
+        Ok(())
+    }
+}
+
+impl Application for Gateway {
+    fn call(&self, request: Request, responder: Responder) {
+        // The engine may have let go of the interpreter for itself, through `blocking`.
+        let was_detached = DETACHED.replace(false);
+        Python::attach(|py| {
+            if let Err(error) = self.call_attached(py, request, responder) {
+                // The responder, dropped unanswered, has told the client.
+                log::error!("a request could not be handed to the application: {error}");
+            }
+        });
+        DETACHED.set(was_detached);
+    }
+
+    fn blocking(&self, wait: &mut (dyn FnMut() + Send)) {
+        if DETACHED.get() {
+            return wait();
+        }
+        Python::attach(|py| detached(py, true, wait));
+    }
+}
+
+/// What a thread keeps from request to request.
+struct Kept {
+    gateway: u64,
+    environs: Environs,
+    callables: Callables,
+}
+
+thread_local! {
+    /// Empty while a call runs on the thread.
+    static KEPT: Cell<Option<Box<Kept>>> = const { Cell::new(None) };
+    /// Whether [`detached`] has let go of the interpreter.
+    static DETACHED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `work`, with the interpreter let go if `worth_it`: where another call waits for it, or the work takes
+/// long.
+fn detached<T: Send>(py: Python<'_>, worth_it: bool, work: impl FnOnce() -> T + Send) -> T {
+    if !worth_it {
+        return work();
+    }
+    py.detach(|| {
+        /// Takes the mark back, also when `work` panics.
+        struct Attaching;
+        impl Drop for Attaching {
+            fn drop(&mut self) {
+                DETACHED.set(false);
+            }
+        }
+        DETACHED.set(true);
+        let _attaching = Attaching;
+        work()
+    })
+}

@@ -1,0 +1,192 @@
+//! Calls the application and sends what it returns (PEP 3333, "Specification Details").
+//!
+//! Owns the one place where an application's failure is caught: it is told in the log and answered with 500,
+//! or, where the head is out already, with a cut connection. `close()` is called in every case, once.
+
+use std::fmt;
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyIterator, PyList, PyTuple};
+
+use portico_proto::RequestHead;
+
+use super::detached;
+use super::file_wrapper::FileWrapper;
+use super::start_response::{Callables, Progress, wrong_block};
+use crate::error::{self, ClientDisconnected};
+
+/// One call of the application.
+pub struct Call<'a, 'py> {
+    /// The interpreter.
+    pub py: Python<'py>,
+    /// What the request asks for; named in the log.
+    pub head: &'a RequestHead,
+    /// The callables that the application gets, and the answer behind them.
+    pub callables: &'a Callables,
+    /// Whether regular files are sent by the engine.
+    pub sendfile: bool,
+}
+
+impl<'py> Call<'_, 'py> {
+    /// Runs `application` and answers, whatever it does.
+    pub fn run(&self, application: &Py<PyAny>, environ: &Bound<'py, PyDict>) {
+        let arguments = (environ, &self.callables.start_response);
+        let result = application.bind(self.py).call1(arguments).and_then(|app_iter| {
+            let result = self.respond(&app_iter);
+            self.close(&app_iter);
+            result
+        });
+        self.report_length();
+        if let Err(error) = result {
+            self.fail(&error);
+        }
+    }
+
+    fn respond(&self, app_iter: &Bound<'py, PyAny>) -> PyResult<()> {
+        if let Ok(blocks) = app_iter.cast_exact::<PyList>() {
+            return match blocks.len() {
+                1 => self.send_last(&blocks.get_item(0)?),
+                _ => self.send_blocks(&blocks.to_tuple()),
+            };
+        }
+        if let Ok(blocks) = app_iter.cast_exact::<PyTuple>() {
+            return match blocks.len() {
+                1 => self.send_last(&blocks.get_item(0)?),
+                _ => self.send_blocks(blocks),
+            };
+        }
+        if let (true, Ok(wrapper)) = (self.sendfile, app_iter.cast_exact::<FileWrapper>())
+            && let Some(range) = wrapper.get().regular_file(self.py)
+        {
+            return self.callables.answer(self.py).send_file(self.py, range);
+        }
+        self.send_each(app_iter)
+    }
+
+    fn send_last(&self, block: &Bound<'py, PyAny>) -> PyResult<()> {
+        let bytes = block.cast::<PyBytes>().map_err(|_| wrong_block(block))?;
+        self.callables.answer(self.py).send_last(self.py, bytes.as_bytes())
+    }
+
+    /// Sends a body of which all blocks are there: together, with its length known, if it is small.
+    fn send_blocks(&self, blocks: &Bound<'py, PyTuple>) -> PyResult<()> {
+        let mut total = 0usize;
+        for block in blocks {
+            total += block.cast::<PyBytes>().map_err(|_| wrong_block(&block))?.as_bytes().len();
+        }
+        if total <= JOINED_BYTES_MAX {
+            let mut body = Vec::with_capacity(total);
+            for block in blocks {
+                body.extend_from_slice(block.cast::<PyBytes>()?.as_bytes());
+            }
+            return self.callables.answer(self.py).send_last(self.py, &body);
+        }
+        self.callables.answer(self.py).expect_length(total as u64);
+        for block in blocks {
+            let block = block.cast::<PyBytes>()?;
+            if self.callables.answer(self.py).send(self.py, block.as_bytes())? == Progress::Gone {
+                return Ok(());
+            }
+        }
+        self.callables.answer(self.py).finish(self.py)
+    }
+
+    /// Sends each block as it comes: the client has it before the application computes the next.
+    fn send_each(&self, app_iter: &Bound<'py, PyAny>) -> PyResult<()> {
+        for block in iterate(app_iter)? {
+            let block = block?;
+            let bytes = block.cast::<PyBytes>().map_err(|_| wrong_block(&block))?.as_bytes();
+            let mut answer = self.callables.answer(self.py);
+            if bytes.is_empty() {
+                // Streams yield nothing to ask whether somebody still listens.
+                answer.notice_gone();
+            }
+            match answer.send(self.py, bytes)? {
+                Progress::Gone => return Ok(()),
+                // The rest is of no use to HEAD, and may have no end.
+                Progress::Complete if answer.is_head() => return Ok(()),
+                Progress::Complete | Progress::More => {}
+            }
+        }
+        self.callables.answer(self.py).finish(self.py)
+    }
+
+    /// Calls `close()`, if there is one. What it raises is the application's error, but does not spoil the
+    /// answer.
+    fn close(&self, app_iter: &Bound<'py, PyAny>) {
+        if app_iter.is_exact_instance_of::<PyList>() || app_iter.is_exact_instance_of::<PyTuple>() {
+            return;
+        }
+        let close = app_iter.getattr_opt(intern!(self.py, "close"));
+        if let Err(error) = close.and_then(|close| close.map(|close| close.call0()).transpose()) {
+            let traceback = error::traceback(self.py, &error);
+            let request = self.request();
+            detached(self.py, true, || log::error!("{request}: close() of the response raised\n{traceback}"));
+        }
+    }
+
+    /// Tells when Content-Length was not kept: the client has an answer that is cut short or off.
+    fn report_length(&self) {
+        let answer = self.callables.answer(self.py);
+        let (surplus, missing) = (answer.surplus(), answer.missing());
+        let length = answer.length().unwrap_or_default();
+        let whole = answer.started() && answer.progress() == Progress::Complete;
+        drop(answer);
+        let request = self.request();
+        if surplus > 0 {
+            log::error!(
+                "{request}: the application sent {surplus} bytes more than its Content-Length of {length}; \
+                 they were dropped"
+            );
+        }
+        if missing > 0 && whole {
+            log::error!(
+                "{request}: the application sent {missing} bytes less than its Content-Length of {length}; \
+                 the connection was cut"
+            );
+        }
+    }
+
+    fn fail(&self, error: &PyErr) {
+        let request = self.request();
+        if error.is_instance_of::<ClientDisconnected>(self.py) {
+            log::info!("{request}: {}", error.value(self.py));
+        } else {
+            let traceback = error::traceback(self.py, error);
+            detached(self.py, true, || log::error!("{request}: the application failed\n{traceback}"));
+        }
+        // Dropped, the responder has the engine send its page for 500, or cut the connection if the head is
+        // out.
+        let responder = self.callables.answer(self.py).take_responder();
+        detached(self.py, true, || drop(responder));
+    }
+
+    fn request(&self) -> RequestName<'_> {
+        RequestName(self.head)
+    }
+}
+
+/// Blocks of a list are joined up to this size: copying them costs less than sending them one by one.
+const JOINED_BYTES_MAX: usize = 64 * 1024;
+
+fn iterate<'py>(app_iter: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyIterator>> {
+    app_iter.try_iter().map_err(|error| {
+        if !error.is_instance_of::<PyTypeError>(app_iter.py()) || app_iter.hasattr("__iter__").unwrap_or(true)
+        {
+            return error;
+        }
+        let class = app_iter.get_type().name().map(|name| name.to_string()).unwrap_or_default();
+        PyTypeError::new_err(format!("the application returned {class}, not an iterable of bytes (PEP 3333)"))
+    })
+}
+
+/// A request as the log names it: `GET /path?query`.
+struct RequestName<'a>(&'a RequestHead);
+
+impl fmt::Display for RequestName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.0.method().escape_ascii(), self.0.target().escape_ascii())
+    }
+}

@@ -1,0 +1,191 @@
+//! What `start_response` accepts as status and headers, and why it refuses the rest (PEP 3333, "The
+//! start_response() Callable"; RFC 9110, section 5).
+
+use pyo3::exceptions::{PyAssertionError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PyString, PyTuple};
+
+use portico_proto::ResponseHead;
+
+/// Fields that one answer may have.
+pub const FIELDS_MAX: usize = 1000;
+/// Bytes that the field lines of one answer may have.
+pub const FIELD_BYTES_MAX: usize = 1024 * 1024;
+
+/// Checks `status` and `headers` and puts them into `head`, whose former content is dropped.
+///
+/// # Errors
+/// `TypeError` for anything but `str`, `list` and 2-tuples; `ValueError` for text that cannot stand in a
+/// head, too much of it, or a bad Content-Length; `AssertionError` for hop-by-hop fields, as wsgiref raises
+/// it. Each names the field.
+pub fn fill(head: &mut ResponseHead, status: &Bound<'_, PyAny>, headers: &Bound<'_, PyAny>) -> PyResult<()> {
+    head.fields.clear();
+    head.reason.clear();
+    head.length = None;
+    fill_status(head, status)?;
+    let headers = headers.cast::<PyList>().map_err(|_| {
+        PyTypeError::new_err(format!("response headers must be a list, not {}", class_name(headers)))
+    })?;
+    for index in 0..headers.len() {
+        add_field(head, &headers.get_item(index)?)?;
+    }
+    Ok(())
+}
+
+fn fill_status(head: &mut ResponseHead, status: &Bound<'_, PyAny>) -> PyResult<()> {
+    let text = status
+        .cast::<PyString>()
+        .map_err(|_| PyTypeError::new_err(format!("the status must be a str, not {}", class_name(status))))?;
+    let refuse = |rule: &str| Err(PyValueError::new_err(format!("status {text:?}: {rule}")));
+    let mut buffer = Vec::new();
+    let Some(bytes) = latin1_bytes(text.to_str().unwrap_or("\u{fffd}"), &mut buffer) else {
+        return refuse("only latin-1 characters can be sent");
+    };
+    let (code, reason) = match *bytes {
+        [a, b, c] => ([a, b, c], &[][..]),
+        [a, b, c, b' ', ref reason @ ..] => ([a, b, c], reason),
+        _ => return refuse("it must be three digits, a space and a reason"),
+    };
+    if !code.iter().all(u8::is_ascii_digit) {
+        return refuse("it must be three digits, a space and a reason");
+    }
+    if !reason.iter().all(|&byte| is_value_byte(byte)) {
+        return refuse("control characters are not allowed");
+    }
+    let number = code.iter().fold(0, |number, digit| number * 10 + u16::from(digit - b'0'));
+    if number < 200 {
+        return refuse("interim (1xx) and lower statuses cannot be an answer");
+    }
+    head.status = number;
+    head.reason.extend_from_slice(reason);
+    Ok(())
+}
+
+fn add_field(head: &mut ResponseHead, item: &Bound<'_, PyAny>) -> PyResult<()> {
+    let pair = item.cast::<PyTuple>().ok().filter(|pair| pair.len() == 2).ok_or_else(|| {
+        PyTypeError::new_err(format!(
+            "each response header must be a tuple (name, value), not {}",
+            shown(item)
+        ))
+    })?;
+    let (name, value) = (pair.get_borrowed_item(0)?, pair.get_borrowed_item(1)?);
+    let name = name.cast::<PyString>().map_err(|_| {
+        PyTypeError::new_err(format!(
+            "header name {}: it must be a str, not {}",
+            shown(&name),
+            class_name(&name)
+        ))
+    })?;
+    let name = name.to_str().unwrap_or("\u{fffd}");
+    if name.is_empty() || !name.bytes().all(is_token_byte) {
+        return Err(PyValueError::new_err(format!(
+            "header name {name:?}: it is not a token (RFC 9110, section 5.1)"
+        )));
+    }
+    let value = value.cast::<PyString>().map_err(|_| {
+        PyTypeError::new_err(format!("header {name}: its value must be a str, not {}", class_name(&value)))
+    })?;
+    let refuse = |rule: &str| Err(PyValueError::new_err(format!("header {name}: {rule}")));
+    let mut buffer = Vec::new();
+    let Some(value) = latin1_bytes(value.to_str().unwrap_or("\u{fffd}"), &mut buffer) else {
+        return refuse("only latin-1 characters can be sent in its value");
+    };
+    if !value.iter().all(|&byte| is_value_byte(byte)) {
+        return refuse("control characters such as CR and LF are not allowed in its value");
+    }
+    match Rule::of(name) {
+        Rule::HopByHop => {
+            return Err(PyAssertionError::new_err(format!(
+                "header {name}: hop-by-hop headers are the server's, an application may not set them (PEP 3333)"
+            )));
+        }
+        Rule::Length => return set_length(head, value),
+        Rule::None => {}
+    }
+    if head.fields.len() >= FIELDS_MAX
+        || head.fields.lines().len() + name.len() + value.len() > FIELD_BYTES_MAX
+    {
+        return refuse("too much: at most 1,000 headers of 1 MiB in all can be sent");
+    }
+    head.fields.push(name.as_bytes(), value);
+    Ok(())
+}
+
+/// Takes `Content-Length`, which frames the answer and therefore is no field like others (RFC 9110, section
+/// 8.6).
+fn set_length(head: &mut ResponseHead, value: &[u8]) -> PyResult<()> {
+    let digits = value.trim_ascii();
+    let length =
+        std::str::from_utf8(digits).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let Some(length) = length.and_then(|text| text.parse().ok()) else {
+        return Err(PyValueError::new_err(
+            "header Content-Length: its value must be a decimal number of bytes",
+        ));
+    };
+    if head.length.is_some_and(|earlier| earlier != length) {
+        return Err(PyValueError::new_err("header Content-Length: it is given twice with different values"));
+    }
+    head.length = Some(length);
+    Ok(())
+}
+
+/// How a field is treated because of its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rule {
+    None,
+    HopByHop,
+    Length,
+}
+
+impl Rule {
+    fn of(name: &str) -> Self {
+        // By length first: most names are told apart without a comparison.
+        let hop_by_hop: &[&str] = match name.len() {
+            2 => &["te"],
+            7 => &["upgrade", "trailer"],
+            8 => &["trailers"],
+            10 => &["connection", "keep-alive"],
+            14 if name.eq_ignore_ascii_case("content-length") => return Self::Length,
+            16 => &["proxy-connection"],
+            17 => &["transfer-encoding"],
+            18 => &["proxy-authenticate"],
+            19 => &["proxy-authorization"],
+            _ => &[],
+        };
+        match hop_by_hop.iter().any(|known| name.eq_ignore_ascii_case(known)) {
+            true => Self::HopByHop,
+            false => Self::None,
+        }
+    }
+}
+
+/// `text` as latin-1, in place where it is ASCII; `None` if a character does not fit.
+fn latin1_bytes<'b>(text: &'b str, buffer: &'b mut Vec<u8>) -> Option<&'b [u8]> {
+    if text.is_ascii() {
+        return Some(text.as_bytes());
+    }
+    for character in text.chars() {
+        buffer.push(u8::try_from(u32::from(character)).ok()?);
+    }
+    Some(buffer)
+}
+
+/// `tchar` of RFC 9110, section 5.6.2.
+fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// `field-vchar`, SP and HTAB of RFC 9110, section 5.5.
+fn is_value_byte(byte: u8) -> bool {
+    byte == b'\t' || (byte >= b' ' && byte != 0x7F)
+}
+
+fn class_name(object: &Bound<'_, PyAny>) -> String {
+    object.get_type().name().map(|name| name.to_string()).unwrap_or_default()
+}
+
+/// The beginning of the object's `repr`.
+fn shown(object: &Bound<'_, PyAny>) -> String {
+    let shown = object.repr().map(|text| text.to_string_lossy().into_owned());
+    shown.unwrap_or_else(|_| class_name(object)).chars().take(120).collect()
+}

@@ -1,0 +1,91 @@
+//! Field lines that repeat: from their bytes to a dict that already holds every header entry of the environ.
+//!
+//! Between the requests of one connection, and between those of like clients, the field lines repeat byte for
+//! byte. A repeated head then costs a hash, a comparison and a copy of a dict. A head that never repeats
+//! costs the hash: a dict is kept only when the same bytes come a second time.
+
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use portico_server::Server;
+
+use super::hash::hash;
+
+/// One thread's templates: at most [`SLOTS`], each for field lines of at most [`LINES_BYTES_MAX`] bytes.
+pub struct TemplateCache {
+    slots: Vec<Slot>,
+}
+
+/// Number of templates; a power of two. With the largest heads they hold about half a megabyte.
+const SLOTS: usize = 64;
+
+/// Longer field lines are not looked up.
+const LINES_BYTES_MAX: usize = 2048;
+
+#[derive(Default)]
+struct Slot {
+    /// Hash of the field lines that last came here and were not found.
+    missed: u64,
+    entry: Option<Entry>,
+}
+
+struct Entry {
+    hash: u64,
+    lines: Box<[u8]>,
+    server: Arc<Server>,
+    template: Py<PyDict>,
+}
+
+/// What a look-up says.
+pub enum Lookup<'c> {
+    /// The template.
+    Hit(&'c Py<PyDict>),
+    /// These lines came a second time: the template is to be stored under this hash.
+    Store(u64),
+    /// Nothing is to be stored.
+    Miss,
+}
+
+impl TemplateCache {
+    /// An empty cache; its memory comes with its entries.
+    pub fn new() -> Self {
+        Self { slots: Vec::new() }
+    }
+
+    /// Looks for `lines` as they came through `server`.
+    pub fn lookup(&mut self, server: &Arc<Server>, lines: &[u8]) -> Lookup<'_> {
+        if lines.len() > LINES_BYTES_MAX {
+            return Lookup::Miss;
+        }
+        if self.slots.is_empty() {
+            self.slots.resize_with(SLOTS, Slot::default);
+        }
+        let hash = hash(lines);
+        let slot = &mut self.slots[hash as usize % SLOTS];
+        match &slot.entry {
+            Some(entry)
+                if entry.hash == hash && *entry.lines == *lines && Arc::ptr_eq(&entry.server, server) =>
+            {
+                // Looked at twice because a returned borrow in one arm would last through the others.
+            }
+            _ if slot.missed == hash => return Lookup::Store(hash),
+            _ => {
+                slot.missed = hash;
+                return Lookup::Miss;
+            }
+        }
+        match &self.slots[hash as usize % SLOTS].entry {
+            Some(entry) => Lookup::Hit(&entry.template),
+            None => Lookup::Miss,
+        }
+    }
+
+    /// Keeps `template` for the `lines` whose look-up answered [`Lookup::Store`] with `hash`.
+    pub fn store(&mut self, hash: u64, server: &Arc<Server>, lines: &[u8], template: Py<PyDict>) {
+        if let Some(slot) = self.slots.get_mut(hash as usize % SLOTS) {
+            slot.entry = Some(Entry { hash, lines: lines.into(), server: Arc::clone(server), template });
+        }
+    }
+}
