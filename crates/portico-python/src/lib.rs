@@ -1,4 +1,21 @@
 //! The extension module `portico._portico`: its table of contents, nothing else.
 
+mod error;
+mod gateway;
+mod logging;
+mod raw;
+mod worker;
+
 #[pyo3::pymodule(gil_used = false)]
-mod _portico {}
+mod _portico {
+    #[pymodule_export]
+    use crate::error::ClientDisconnected;
+    #[pymodule_export]
+    use crate::gateway::FileWrapper;
+    #[pymodule_export]
+    use crate::worker::entry::{main, serve};
+
+    #[pymodule_export]
+    #[allow(non_upper_case_globals)]
+    const __version__: &str = env!("CARGO_PKG_VERSION");
+}

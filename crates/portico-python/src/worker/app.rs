@@ -1,0 +1,293 @@
+//! From a target such as `mysite.wsgi:application` to the callable: parsing, importing, and saying what is
+//! wrong.
+//!
+//! Which target to take when none is named is `discovery`'s business.
+
+use std::path::{Path, PathBuf};
+
+use pyo3::exceptions::{PyModuleNotFoundError, PySyntaxError, PySystemExit, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyModule, PyTuple};
+
+use crate::error::{one_line, traceback};
+
+/// An application that was found.
+pub struct Loaded {
+    /// The WSGI callable.
+    pub application: Py<PyAny>,
+    /// Its target, in full.
+    pub target: String,
+}
+
+/// Why there is no application to serve.
+#[derive(Debug)]
+pub struct LoadError {
+    /// One line for the operator.
+    pub message: String,
+    /// The application's own exception, if it raised one.
+    pub traceback: Option<String>,
+}
+
+impl LoadError {
+    /// The target is wrong.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self { message: message.into(), traceback: None }
+    }
+
+    /// The application's code raised `error` while `doing`.
+    pub fn raised(py: Python<'_>, doing: &str, error: &PyErr) -> Self {
+        let message = match error.is_instance_of::<PySystemExit>(py) {
+            true => format!("{doing}: it asked to exit ({})", one_line(py, error)),
+            false => format!("{doing}: {}", one_line(py, error)),
+        };
+        Self { message, traceback: Some(traceback(py, error)) }
+    }
+
+    /// 2: what was asked for is not there; 3: it is, and raised.
+    pub fn exit_status(&self) -> i32 {
+        if self.traceback.is_some() { 3 } else { 2 }
+    }
+}
+
+/// Names that are tried in a module for which none is given; the first is PEP 3333's and mod_wsgi's.
+pub const CALLABLE_NAMES: [&str; 2] = ["application", "app"];
+
+/// The name of the function that is called for an application where there is none.
+pub const FACTORY_NAME: &str = "create_app";
+
+/// Loads `target`: `module`, `module:attribute`, `module:factory()`, with literal arguments if need be, or
+/// the path of a file in place of the module.
+///
+/// # Errors
+/// See [`LoadError`].
+pub fn load(py: Python<'_>, target: &str) -> Result<Loaded, LoadError> {
+    let (place, expression) = match target.split_once(':') {
+        Some((place, expression)) => (place, Some(expression)),
+        None => (target, None),
+    };
+    if place.is_empty() || expression.is_some_and(str::is_empty) {
+        return Err(LoadError::usage(format!("{target:?} is no target: write module:attribute")));
+    }
+    let module = match place.ends_with(".py") || place.contains('/') {
+        true => import_file(py, Path::new(place))?,
+        false => import(py, place)?,
+    };
+    let (application, target) = match expression {
+        Some(expression) => (evaluate(&module, place, expression)?, target.to_owned()),
+        None => {
+            let (application, name) = default_callable(&module, place)?;
+            (application, format!("{place}:{name}"))
+        }
+    };
+    check_callable(&application, &target)?;
+    Ok(Loaded { application: application.unbind(), target })
+}
+
+/// Imports a module by its dotted name.
+///
+/// # Errors
+/// It is not there, or its code raised.
+pub fn import<'py>(py: Python<'py>, name: &str) -> Result<Bound<'py, PyModule>, LoadError> {
+    py.import(name).map_err(|error| match is_missing(py, name, &error) {
+        true => LoadError::usage(missing_module(py, name)),
+        false => LoadError::raised(py, &format!("importing {name} failed"), &error),
+    })
+}
+
+/// Whether `error` says that the module `name` itself, or a package that it lies in, does not exist. A module
+/// that it imports and that is missing is the application's own failure.
+fn is_missing(py: Python<'_>, name: &str, error: &PyErr) -> bool {
+    if !error.is_instance_of::<PyModuleNotFoundError>(py) {
+        return false;
+    }
+    let missing = error.value(py).getattr("name").and_then(|missing| missing.extract::<String>());
+    missing.is_ok_and(|missing| {
+        name.strip_prefix(missing.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    })
+}
+
+fn missing_module(py: Python<'_>, name: &str) -> String {
+    let folder = std::env::current_dir().unwrap_or_default();
+    let mut message = format!("no module named {name:?} (looked in {} and on sys.path)", folder.display());
+    if let Some((package, last)) = name.rsplit_once('.')
+        && py.import(package).is_ok_and(|package| package.hasattr(last).unwrap_or(false))
+    {
+        message.push_str(&format!("; did you mean {package}:{last}?"));
+    }
+    message
+}
+
+/// Imports a file under the name that it has in its package, from the folder that holds the outermost
+/// package.
+fn import_file<'py>(py: Python<'py>, file: &Path) -> Result<Bound<'py, PyModule>, LoadError> {
+    let with_suffix = file.with_extension("py");
+    let path = [file, &with_suffix]
+        .into_iter()
+        .find(|path| path.is_file())
+        .and_then(|path| path.canonicalize().ok());
+    let Some(path) = path else {
+        return Err(LoadError::usage(format!("there is no file {}", file.display())));
+    };
+    let (folder, name) = module_name(&path);
+    let failed =
+        |error: PyErr| LoadError::raised(py, &format!("importing {} failed", path.display()), &error);
+    put_first_on_path(py, &folder).map_err(failed)?;
+    let module = import(py, &name)?;
+    let origin = module.getattr("__file__").and_then(|origin| origin.extract::<PathBuf>()).ok();
+    if origin.and_then(|origin| origin.canonicalize().ok()).is_none_or(|origin| origin != path) {
+        return Err(LoadError::usage(format!(
+            "{} cannot be imported: another module is called {name:?}; rename the file",
+            path.display()
+        )));
+    }
+    Ok(module)
+}
+
+/// The folder to import from and the dotted name of the module in the file at `path`, which is absolute.
+fn module_name(path: &Path) -> (PathBuf, String) {
+    let mut parts = vec![path.file_stem().unwrap_or_default().to_string_lossy().into_owned()];
+    let mut folder = path.parent().unwrap_or(Path::new("/"));
+    if parts[0] == "__init__" && folder.file_name().is_some() {
+        parts.clear();
+    }
+    while parts.is_empty() || folder.join("__init__.py").is_file() {
+        let (Some(name), Some(parent)) = (folder.file_name(), folder.parent()) else { break };
+        parts.insert(0, name.to_string_lossy().into_owned());
+        folder = parent;
+    }
+    (folder.to_owned(), parts.join("."))
+}
+
+/// Makes `folder` the first that imports look in.
+///
+/// # Errors
+/// `sys.path` is not the list that it should be.
+pub fn put_first_on_path(py: Python<'_>, folder: &Path) -> PyResult<()> {
+    let path = py.import("sys")?.getattr("path")?;
+    let path = path.cast::<PyList>()?;
+    let folder = folder.as_os_str().into_pyobject(py)?;
+    if path.get_item(0).is_ok_and(|first| first.eq(&folder).unwrap_or(false)) {
+        return Ok(());
+    }
+    path.insert(0, folder)
+}
+
+fn default_callable<'py>(
+    module: &Bound<'py, PyModule>,
+    place: &str,
+) -> Result<(Bound<'py, PyAny>, &'static str), LoadError> {
+    for name in CALLABLE_NAMES {
+        if let Ok(found) = module.getattr(name) {
+            return Ok((found, name));
+        }
+    }
+    let [first, second] = CALLABLE_NAMES;
+    let mut message =
+        format!("module {place:?} has neither {first:?} nor {second:?}: write {place}:attribute");
+    if module.hasattr(FACTORY_NAME).unwrap_or(false) {
+        message = format!("{message}, or {place}:{FACTORY_NAME}() to have it call that function");
+    }
+    Err(LoadError::usage(message))
+}
+
+/// The value of `name`, `name.name`, or `name(literals)` in `module`.
+fn evaluate<'py>(
+    module: &Bound<'py, PyModule>,
+    place: &str,
+    expression: &str,
+) -> Result<Bound<'py, PyAny>, LoadError> {
+    let py = module.py();
+    let (path, arguments) = match expression.split_once('(') {
+        Some((path, _)) => (path.trim_end(), Some(arguments(py, place, expression)?)),
+        None => (expression, None),
+    };
+    let mut value = module.clone().into_any();
+    for name in path.split('.') {
+        value = value.getattr(name).map_err(|_| {
+            LoadError::usage(format!("module {place:?} has no attribute {path:?}{}", similar(module, path)))
+        })?;
+    }
+    let Some((positional, keywords)) = arguments else { return Ok(value) };
+    if !value.is_callable() {
+        return Err(LoadError::usage(format!(
+            "{place}:{path} is {}, which cannot be called",
+            a_class(&value)
+        )));
+    }
+    let called = value.call(positional, Some(&keywords));
+    called.map_err(|error| LoadError::raised(py, &format!("calling {place}:{expression} failed"), &error))
+}
+
+/// The arguments of a call such as `factory('name', debug=True)`; literals only, as in gunicorn.
+fn arguments<'py>(
+    py: Python<'py>,
+    place: &str,
+    expression: &str,
+) -> Result<(Bound<'py, PyTuple>, Bound<'py, PyDict>), LoadError> {
+    let keywords = PyDict::new(py);
+    if expression.trim_end().strip_suffix("()").is_some() {
+        return Ok((PyTuple::empty(py), keywords));
+    }
+    let read = || -> PyResult<Bound<'py, PyTuple>> {
+        let ast = py.import("ast")?;
+        let parsed = ast.call_method1("parse", (expression.trim(), "", "eval"))?.getattr("body")?;
+        if !parsed.is_instance(&ast.getattr("Call")?)? {
+            return Err(PyValueError::new_err("it is no call"));
+        }
+        let literal = |node: Bound<'py, PyAny>| ast.call_method1("literal_eval", (node,));
+        for keyword in parsed.getattr("keywords")?.try_iter()? {
+            let keyword = keyword?;
+            keywords.set_item(keyword.getattr("arg")?, literal(keyword.getattr("value")?)?)?;
+        }
+        let positional =
+            parsed.getattr("args")?.try_iter()?.map(|node| literal(node?)).collect::<PyResult<Vec<_>>>()?;
+        PyTuple::new(py, positional)
+    };
+    match read() {
+        Ok(positional) => Ok((positional, keywords)),
+        Err(error)
+            if error.is_instance_of::<PySyntaxError>(py) || error.is_instance_of::<PyValueError>(py) =>
+        {
+            Err(LoadError::usage(format!(
+                "{place}:{expression}: only a call with literal arguments can stand there"
+            )))
+        }
+        Err(error) => Err(LoadError::raised(py, &format!("reading {place}:{expression} failed"), &error)),
+    }
+}
+
+/// The likely names, if the module has some.
+fn similar(module: &Bound<'_, PyModule>, path: &str) -> String {
+    let likely =
+        CALLABLE_NAMES.into_iter().filter(|&name| name != path && module.hasattr(name).unwrap_or(false));
+    let likely: Vec<_> = likely.collect();
+    if likely.is_empty() { String::new() } else { format!("; it has {}", likely.join(" and ")) }
+}
+
+/// Whether `application` can be called as WSGI has it.
+fn check_callable(application: &Bound<'_, PyAny>, target: &str) -> Result<(), LoadError> {
+    if !application.is_callable() {
+        return Err(LoadError::usage(format!("{target} is {}, not a callable", a_class(application))));
+    }
+    if is_coroutine_function(application) {
+        return Err(LoadError::usage(format!(
+            "{target} is an ASGI application; Portico serves WSGI applications"
+        )));
+    }
+    Ok(())
+}
+
+/// Whether calling it gives a coroutine, as in ASGI: it, or the `__call__` of its class, is an `async def`.
+fn is_coroutine_function(application: &Bound<'_, PyAny>) -> bool {
+    const CO_COROUTINE: u32 = 0x80;
+    let flags = |function: &Bound<'_, PyAny>| -> PyResult<u32> {
+        function.getattr("__code__")?.getattr("co_flags")?.extract()
+    };
+    let call = application.get_type().getattr("__call__");
+    let found = flags(application).or_else(|_| call.and_then(|call| flags(&call)));
+    found.is_ok_and(|flags| flags & CO_COROUTINE != 0)
+}
+
+fn a_class(value: &Bound<'_, PyAny>) -> String {
+    format!("of type {}", value.get_type().name().map(|name| name.to_string()).unwrap_or_default())
+}

@@ -1,0 +1,99 @@
+//! The ways in: the command line and `portico.serve`.
+
+use std::ffi::OsString;
+
+use pyo3::exceptions::{PyImportError, PyOSError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyDict, PyList, PyString, PyTuple};
+
+use portico_config::{Parsed, from_pairs, parse};
+
+use super::{Source, StartError, run};
+
+/// Runs the command line and returns the exit status.
+///
+/// # Errors
+/// What a handler of a signal raises, and what Python's own output streams do.
+#[pyfunction]
+pub fn main(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<i32> {
+    match parse(arguments.into_iter(), &|name| std::env::var_os(name)) {
+        Ok(Parsed::Run(resolved)) => match run(py, &resolved, Source::Target) {
+            Ok(()) => Ok(0),
+            Err(StartError::Raised(error)) => Err(error),
+            Err(error) => {
+                log::error!("{}", error.told());
+                Ok(error.exit_status())
+            }
+        },
+        Ok(Parsed::Help(text) | Parsed::Version(text)) => {
+            write(py, "stdout", text.trim_end())?;
+            Ok(0)
+        }
+        Err(error) => {
+            write(py, "stderr", &format!("portico: error: {error}"))?;
+            Ok(i32::from(error.exit_status()))
+        }
+    }
+}
+
+/// Serves `app`, a WSGI callable or a target such as `"mysite.wsgi:application"`, until a signal stops it.
+///
+/// Settings are keyword arguments by the names of docs/reference/settings.md, e.g. `bind="127.0.0.1:0",
+/// threads=8`; repeatable ones take a list. To be called in the main thread: elsewhere no signal can stop it.
+///
+/// # Errors
+/// `ValueError` for a setting, `TypeError` for its value's type or an `app` that cannot be called,
+/// `ImportError` for a target that cannot be loaded, `OSError` for an address that cannot be listened on.
+#[pyfunction]
+#[pyo3(signature = (app, /, **settings))]
+pub fn serve(py: Python<'_>, app: &Bound<'_, PyAny>, settings: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
+    let mut pairs = Vec::new();
+    if let Some(settings) = settings {
+        for (name, value) in settings {
+            add_pairs(&mut pairs, &name.extract::<String>()?, &value)?;
+        }
+    }
+    let source = match app.cast::<PyString>() {
+        Ok(target) => {
+            pairs.push(("app".to_owned(), target.to_str()?.to_owned()));
+            Source::Target
+        }
+        Err(_) if app.is_callable() => Source::Callable(app.clone().unbind()),
+        Err(_) => {
+            return Err(PyTypeError::new_err(
+                "app must be a WSGI callable or a target such as 'module:attribute'",
+            ));
+        }
+    };
+    let resolved = from_pairs(&pairs, &|name| std::env::var_os(name))
+        .map_err(|error| PyValueError::new_err(error.to_string()))?;
+    run(py, &resolved, source).map_err(|error| match error {
+        StartError::Raised(error) => error,
+        StartError::Load(error) => PyImportError::new_err(error.message),
+        StartError::Listen(message) => PyOSError::new_err(message),
+        StartError::System(message) => PyRuntimeError::new_err(message),
+    })
+}
+
+/// Adds a keyword argument in the form of the command line: text, once for each item of a list.
+fn add_pairs(pairs: &mut Vec<(String, String)>, name: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
+    if value.is_none() {
+        return Ok(());
+    }
+    if value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>() {
+        return value.try_iter()?.try_for_each(|item| add_pairs(pairs, name, &item?));
+    }
+    let text = match value.cast::<PyBool>() {
+        Ok(value) => value.is_true().to_string(),
+        Err(_) => value.str()?.to_str()?.to_owned(),
+    };
+    pairs.push((name.to_owned(), text));
+    Ok(())
+}
+
+/// Prints a line to one of Python's streams.
+fn write(py: Python<'_>, stream: &str, line: &str) -> PyResult<()> {
+    let stream = py.import("sys")?.getattr(stream)?;
+    stream.call_method1("write", (format!("{line}\n"),))?;
+    stream.call_method0("flush").map(drop)
+}
