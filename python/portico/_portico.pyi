@@ -1,0 +1,41 @@
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from os import PathLike
+from typing import Any, Protocol, final
+
+__version__: str
+
+class ClientDisconnected(ConnectionError):
+    """The client left before its request was read whole, or before its answer was written."""
+
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+@final
+class FileWrapper:
+    """``environ["wsgi.file_wrapper"]`` (PEP 3333): iterates over a file-like object in blocks."""
+
+    def __new__(cls, filelike: _Readable, block_size: int = 8192, /) -> FileWrapper: ...
+    def __iter__(self) -> Iterator[bytes]: ...
+    def __next__(self) -> bytes: ...
+    def close(self) -> None:
+        """Closes the file-like object, if it can be closed."""
+
+_Setting = str | int | float | bool | PathLike[str] | None
+
+def serve(
+    app: str | Callable[[dict[str, Any], Any], Iterable[bytes]],
+    /,
+    **settings: _Setting | Sequence[_Setting],
+) -> None:
+    """Serves ``app``, a WSGI callable or a target such as ``"mysite.wsgi:application"``.
+
+    Returns when a signal has stopped it. Settings are keyword arguments by the names of
+    docs/reference/settings.md, such as ``bind="127.0.0.1:0"`` and ``threads=8``; repeatable ones take a list.
+    To be called in the main thread: elsewhere no signal can stop it.
+
+    Raises ValueError for a setting, TypeError for an ``app`` that cannot be called, ImportError for a target
+    that cannot be loaded, OSError for an address that cannot be listened on.
+    """
+
+def main(arguments: Sequence[str], /) -> int:
+    """Runs the command line with these arguments and returns the exit status."""
