@@ -40,8 +40,9 @@ pub struct Engine {
     stopped: bool,
     /// The last look at the network.
     polled: Instant,
-    /// What [`Engine::changed_timeout`] returned last.
+    /// What [`Engine::changed_timeout`] and [`Engine::changed_work`] returned last.
     told_timeout: Option<Instant>,
+    told_work: bool,
 }
 
 /// A request that a thread is to answer.
@@ -103,6 +104,7 @@ impl Engine {
             stopped: false,
             polled: now,
             told_timeout: None,
+            told_work: false,
         })
     }
 
@@ -192,6 +194,14 @@ impl Engine {
         let changed = timeout != self.told_timeout;
         self.told_timeout = timeout;
         changed.then_some(timeout)
+    }
+
+    /// Whether there is work, if that is not what it was the last time.
+    pub fn changed_work(&mut self) -> Option<bool> {
+        let work = self.has_work();
+        let changed = work != self.told_work;
+        self.told_work = work;
+        changed.then_some(work)
     }
 
     /// Whether a complete request waits for a thread.

@@ -18,6 +18,7 @@ pub struct Crew {
     polling: AtomicUsize,
     calls: AtomicUsize,
     lends: AtomicU64,
+    work_waiting: AtomicBool,
     standby: OnceLock<Thread>,
     standby_asleep: AtomicBool,
     standby_polling: AtomicBool,
@@ -61,6 +62,16 @@ impl Crew {
     /// Whether any thread waits for the network.
     pub fn is_polled(&self) -> bool {
         self.polling() > 0 || self.standby_polling.load(Ordering::SeqCst)
+    }
+
+    /// Whether the engine that lies in the slot needs nobody: its sockets are waited on and it has no work.
+    pub fn is_looked_after(&self) -> bool {
+        self.is_polled() && !self.work_waiting.load(Ordering::SeqCst)
+    }
+
+    /// The engine is being laid down with (`true`) or without work in it.
+    pub fn set_work_waiting(&self, waiting: bool) {
+        self.work_waiting.store(waiting, Ordering::SeqCst);
     }
 
     /// The calling application thread begins to wait for the network.

@@ -128,10 +128,10 @@ impl Lending {
         while !self.is_stopped() {
             self.standby_sleep(quiet > QUIET_TICKS);
             let lends = self.crew.lends();
-            let polled = self.crew.is_polled();
-            let left_alone = lends == seen && !polled;
+            let looked_after = self.crew.is_looked_after();
+            let left_alone = lends == seen && !looked_after;
             let due = self.alarm.due().is_some_and(|due| due <= Instant::now());
-            quiet = if lends == seen && polled { quiet + 1 } else { 0 };
+            quiet = if lends == seen && looked_after { quiet + 1 } else { 0 };
             seen = lends;
             if (self.crew.was_standby_asked() || left_alone || due)
                 && let Some(engine) = self.slot.take()
@@ -314,6 +314,9 @@ impl Lending {
         {
             self.crew.unpark_standby();
         }
+        if let Some(work) = engine.changed_work() {
+            self.crew.set_work_waiting(work);
+        }
         self.slot.put(engine);
         if self.mailbox.has_letters() { self.slot.take() } else { None }
     }
@@ -334,19 +337,40 @@ impl Lending {
             return engine;
         }
         self.crew.announce_park();
-        // Not in use and not looked after: the one who looked after it has just left.
-        if self.is_stopped() || (!self.crew.is_polled() && self.slot.is_full()) {
+        if let Some(engine) = self.last_look() {
             self.crew.revoke_park();
-            return self.slot.take();
+            return Some(engine);
         }
-        self.application.blocking(&mut || self.crew.park());
+        if !self.is_stopped() {
+            self.application.blocking(&mut || self.crew.park());
+        }
         self.crew.revoke_park();
         self.slot.take()
+    }
+
+    /// What a thread does that has announced to park and not yet parked: sees to it that it does not leave a
+    /// queued request or an engine that nobody looks after. Whoever lays the engine down later sees the thread.
+    fn last_look(&self) -> Option<Box<Engine>> {
+        loop {
+            let engine = self.slot.take()?;
+            if engine.has_work() || !self.crew.is_polled() {
+                return Some(engine);
+            }
+            if let Some(engine) = self.lay_down(engine) {
+                return Some(engine);
+            }
+            // One that ended its wait while this thread had the engine found none, and may have parked.
+            if self.crew.is_polled() {
+                return None;
+            }
+        }
     }
 
     fn standby_sleep(&self, deeply: bool) {
         let now = Instant::now();
         self.crew.set_standby_asleep(deeply);
+        // Whoever lends and then finds nobody asleep is seen here: it does not poll any more.
+        let deeply = deeply && self.crew.is_looked_after();
         let until = if deeply { self.alarm.due() } else { Some(now + WATCH_TICK) };
         // Roused between the decision and here, `park` returns at once.
         if !self.is_stopped() {
@@ -367,11 +391,10 @@ impl Lending {
             if engine.is_stopped() {
                 return self.finish(engine);
             }
-            let (call, idle) = (engine.has_call(), self.crew.has_idle());
-            if !call || !idle {
-                engine.flush_held();
-            }
-            if (call && idle) || self.crew.polling() > 0 {
+            let call = engine.has_call();
+            let relieved = if call { self.crew.has_idle() } else { self.crew.polling() > 0 };
+            engine.flush_held();
+            if relieved {
                 match self.lay_down(engine) {
                     Some(again) => engine = again,
                     None if call => return self.crew.wake_one(&self.reactor),
@@ -385,6 +408,10 @@ impl Lending {
                 self.crew.set_standby_polling(false);
                 engine = again;
                 continue;
+            }
+            if call {
+                // For a thread whose call has ended since the look above.
+                self.crew.wake_one(&self.reactor);
             }
             self.wait(events, timeout);
             self.crew.set_standby_polling(false);
@@ -402,12 +429,11 @@ impl Lending {
         match self.slot.take() {
             Some(mut engine) => {
                 engine.set_now(Instant::now());
-                let queued = engine.has_work();
                 // What was posted before comes first: blocks of one answer keep their order.
                 self.deliver(&mut engine);
                 let writing = if self.pace.is_long() { Writing::AtOnce } else { Writing::Batched };
                 let alive = engine.answer(id, answer, writing);
-                self.give_back(engine, queued);
+                self.give_back(engine);
                 alive
             }
             None => {
@@ -431,25 +457,25 @@ impl Lending {
         self.mailbox.post(letter);
         if let Some(mut engine) = self.slot.take() {
             engine.set_now(Instant::now());
-            let queued = engine.has_work();
             self.deliver(&mut engine);
-            self.give_back(engine, queued);
+            self.give_back(engine);
         }
     }
 
-    /// Lays the engine down after a moment's use within a call or from outside. `had_work`: there was work in it
-    /// before, so that somebody knows.
-    fn give_back(&self, mut engine: Box<Engine>, had_work: bool) {
+    /// Lays the engine down after a moment's use within a call or from outside.
+    fn give_back(&self, mut engine: Box<Engine>) {
         loop {
             if engine.is_stopped() {
                 return self.finish(engine);
             }
-            let new_work = engine.has_work() && !had_work;
+            let more = engine.has_work();
             match self.lay_down(engine) {
                 Some(again) => engine = again,
                 None => {
                     self.crew.rouse_standby();
-                    if new_work {
+                    // Where nobody polls, a driver is in a call and comes back to it, or the standby will. Else it
+                    // takes a thread: one that came to rest while this one had the engine has not seen it.
+                    if more && self.crew.is_polled() {
                         self.crew.wake_one(&self.reactor);
                     }
                     return;
