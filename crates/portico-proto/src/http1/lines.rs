@@ -43,9 +43,9 @@ impl Scan {
         self.line_start == 0
     }
 
-    /// Whether no byte has been looked at.
-    pub(super) fn is_untouched(&self) -> bool {
-        self.scanned == 0
+    /// How many bytes need not be looked at again.
+    pub(super) fn scanned(&self) -> usize {
+        self.scanned as usize
     }
 
     /// Where the present line begins: right after a line, that line's end.

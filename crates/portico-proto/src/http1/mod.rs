@@ -95,7 +95,7 @@ impl Connection {
 
     /// Whether the peer is between requests: nothing of a next one has been taken in.
     pub fn is_idle(&self) -> bool {
-        matches!(&self.receive, Receive::Head { scan, .. } if scan.is_untouched())
+        matches!(&self.receive, Receive::Head { scan, .. } if scan.scanned() == 0)
     }
 
     /// Appends `part` to `out` in wire form. `date` is today's. Parts out of their order send nothing.
@@ -144,7 +144,7 @@ impl Connection {
 
     fn next_head<'b>(&mut self, input: &mut &'b [u8], limits: &Limits) -> Result<Option<Event<'b>>, Error> {
         let Receive::Head { scan, empty_lines } = &mut self.receive else { return Ok(None) };
-        if scan.is_untouched() && !skip_empty_lines(input, empty_lines)? {
+        if scan.scanned() == 0 && !skip_empty_lines(input, empty_lines)? {
             return Ok(None);
         }
         let Some((head, head_bytes)) = head::parse(input, scan, limits)? else { return Ok(None) };

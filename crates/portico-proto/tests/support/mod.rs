@@ -1,6 +1,9 @@
 //! Drives a connection over given bytes, cut in given ways, and writes down what it made of them.
 #![allow(dead_code, reason = "each test target uses a part")]
 
+pub mod client;
+pub mod oracle;
+
 use portico_proto::http1::Connection;
 use portico_proto::{Error, Event, Fields, HttpDate, Limits, Part, ResponseHead, Version};
 
