@@ -3,7 +3,8 @@
 mod support;
 
 use portico_proto::ErrorKind::{self, Version as UnknownVersion, *};
-use portico_proto::{Limits, Version};
+use portico_proto::http1::Connection;
+use portico_proto::{Event, Limits, Span, Version};
 use support::{NEXT, Request, Transcript, read_all_ways};
 
 /// Reads `bytes` in every way, alone and with another request behind, and returns the only request.
@@ -73,6 +74,18 @@ fn a_request_is_taken_apart() {
     assert!(request.fields.iter().map(|(n, v)| (&n[..], &v[..])).eq(expected), "{:?}", request.fields);
     assert_eq!(request.dropped, [b"x_y"]);
     assert_eq!(request.body, b"hello");
+}
+
+#[test]
+fn a_head_is_asked_for_its_parts() {
+    let bytes = b"GET / HTTP/1.1\r\nHost: a\r\nX: 1\r\nx: 2\r\nX_Y: 3\r\n\r\n";
+    let event = Connection::new().next_event(&mut &bytes[..], &Limits::default());
+    let Ok(Some(Event::Head(head))) = event else { panic!("{event:?}") };
+    assert_eq!(head.field(b"x"), Some(&b"1"[..]), "the first");
+    assert_eq!(head.field(b"HOST"), Some(&b"a"[..]));
+    assert_eq!(head.field(b"X_Y"), None, "dropped");
+    assert_eq!(head.field_lines(), b"Host: a\r\nX: 1\r\nx: 2\r\nX_Y: 3\r\n");
+    assert_eq!(head.size(), bytes.len() + 3 * size_of::<(Span, Span)>());
 }
 
 #[test]

@@ -197,22 +197,20 @@ fn take_trailers<'b>(
 }
 
 /// Whether a field of this name must not be sent as a trailer: framing, routing, request modifiers,
-/// authentication, and whatever says how to read the content (RFC 9110, section 6.5.1).
+/// authentication, and whatever says how to read the content (RFC 9110, section 6.5.1; RFC 7230, section 4.1.2
+/// has names).
 fn is_forbidden_trailer(name: &[u8]) -> bool {
     let has_prefix = |prefix: &[u8]| name.get(..prefix.len()).is_some_and(|n| n.eq_ignore_ascii_case(prefix));
     FORBIDDEN_TRAILER_PREFIXES.iter().any(|prefix| has_prefix(prefix))
         || FORBIDDEN_TRAILERS.iter().any(|forbidden| name.eq_ignore_ascii_case(forbidden))
 }
 
-const FORBIDDEN_TRAILER_PREFIXES: [&[u8]; 5] = [b"content-", b"if-", b"proxy-", b"sec-", b"x-forwarded-"];
-const FORBIDDEN_TRAILERS: [&[u8]; 21] = [
-    b"accept-encoding",
-    b"age",
+const FORBIDDEN_TRAILER_PREFIXES: [&[u8]; 4] = [b"content-", b"if-", b"proxy-", b"x-forwarded-"];
+const FORBIDDEN_TRAILERS: [&[u8]; 17] = [
     b"authorization",
     b"cache-control",
     b"connection",
     b"cookie",
-    b"date",
     b"expect",
     b"forwarded",
     b"host",
@@ -225,7 +223,6 @@ const FORBIDDEN_TRAILERS: [&[u8]; 21] = [
     b"trailer",
     b"transfer-encoding",
     b"upgrade",
-    b"via",
     b"www-authenticate",
 ];
 /// Bytes of a size line are counted in 32 bits.
