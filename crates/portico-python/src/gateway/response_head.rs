@@ -42,7 +42,6 @@ fn fill_status(head: &mut ResponseHead, status: &Bound<'_, PyAny>) -> PyResult<(
         return refuse("only latin-1 characters can be sent");
     };
     let (code, reason) = match *bytes {
-        [a, b, c] => ([a, b, c], &[][..]),
         [a, b, c, b' ', ref reason @ ..] => ([a, b, c], reason),
         _ => return refuse("it must be three digits, a space and a reason"),
     };

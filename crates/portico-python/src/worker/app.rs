@@ -40,7 +40,12 @@ impl LoadError {
             true => format!("{doing}: it asked to exit ({})", one_line(py, error)),
             false => format!("{doing}: {}", one_line(py, error)),
         };
-        Self { message, traceback: Some(traceback(py, error)) }
+        let mut traceback = traceback(py, error);
+        if error.is_instance_of::<PySyntaxError>(py) && error.traceback(py).is_none() {
+            // Raised by the compiler for the target itself: no frame is left but those of the import.
+            traceback.insert_str(0, "Traceback (most recent call last):\n");
+        }
+        Self { message, traceback: Some(traceback) }
     }
 
     /// 2: what was asked for is not there; 3: it is, and raised.
@@ -201,6 +206,10 @@ fn evaluate<'py>(
         Some((path, _)) => (path.trim_end(), Some(arguments(py, place, expression)?)),
         None => (expression, None),
     };
+    let is_name = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_');
+    if !path.split('.').all(is_name) {
+        return Err(LoadError::usage(format!("{place}:{expression}: {path:?} is no name")));
+    }
     let mut value = module.clone().into_any();
     for name in path.split('.') {
         value = value.getattr(name).map_err(|_| {
