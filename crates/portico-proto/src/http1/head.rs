@@ -1,9 +1,9 @@
 //! Parses a request head (RFC 9112, sections 2 and 3).
 //!
-//! There is no parser library beneath. httparse takes bare LF, bytes above 7F in the target and any number of empty
-//! lines, so that each of its heads would have to be gone over again, and it begins an incomplete one anew each
-//! time. One pass of ours takes 5,100 instructions for a browser's request, checks included; httparse takes 3,700
-//! without them. The tests hold every head that is taken against its reading.
+//! There is no parser library beneath. httparse takes bare LF, bytes above 7F in the target and any number of
+//! empty lines, so that each of its heads would have to be gone over again, and it begins an incomplete one
+//! anew each time. One pass of ours takes 5,100 instructions for a browser's request, checks included;
+//! httparse takes 3,700 without them. The tests hold every head that is taken against its reading.
 //!
 //! Owns the syntax of the request line. Lines and fields are found by `lines`; what fields mean for the
 //! connection is decided by `framing`.
