@@ -10,7 +10,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIND ?= 127.0.0.1:8000
 # Options of pytest, of bench/run, and seconds for each fuzz target.
-PYTEST ?=
+PYTEST ?= tests
 BENCH ?=
 FUZZ_SECONDS ?= 3600
 FUZZ_SMOKE_SECONDS ?= 10
@@ -58,7 +58,7 @@ test-loom: ## Check the lending of the event loop against every interleaving of 
 
 .PHONY: test-python
 test-python: $(VENV)/portico-ci $(VENV)/test-tools ## Run pytest: real processes over real sockets
-	$(BIN)/python -m pytest tests $(PYTEST)
+	$(BIN)/python -m pytest $(PYTEST)
 
 .PHONY: fuzz-smoke
 fuzz-smoke: ## Run each fuzz target for a few seconds
