@@ -109,8 +109,8 @@ impl Lending {
         let mut events = Events::new();
         let mut engine = None;
         while !self.is_stopped() {
-            // Without the engine it goes to rest first, where it sees whether it is wanted: taking a lent engine that
-            // another thread looks after would only be to lay it down again, and so on without an end.
+            // Without the engine it goes to rest first, where it sees whether it is wanted: taking a lent engine
+            // that another thread looks after would only be to lay it down again, and so on without an end.
             engine = match engine {
                 Some(engine) => self.drive(engine, &mut events),
                 None => self.idle(&mut events),

@@ -40,11 +40,6 @@ impl<T> Slot<T> {
         // SAFETY: see `own`; the swap took `value` out.
         unsafe { own(value) }
     }
-
-    /// Whether there was a value a moment ago.
-    pub fn is_full(&self) -> bool {
-        !self.value.load(Ordering::SeqCst).is_null()
-    }
 }
 
 /// Makes a box of a pointer that an atomic swap took out of a slot.
