@@ -2,6 +2,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from os import PathLike
 from typing import Any, Protocol, final
 
+__all__ = ["ClientDisconnected", "FileWrapper", "__version__", "main", "serve"]
+
 __version__: str
 
 class ClientDisconnected(ConnectionError):
@@ -37,5 +39,5 @@ def serve(
     that cannot be loaded, OSError for an address that cannot be listened on.
     """
 
-def main(arguments: Sequence[str], /) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Runs the command line with these arguments and returns the exit status."""

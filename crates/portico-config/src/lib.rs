@@ -23,3 +23,4 @@ pub use error::ConfigError;
 pub use reference::reference;
 pub use resolve::{Environment, Parsed, Resolved, from_pairs, parse};
 pub use resolved::{AccessLogFormat, Bind, Config, LogLevel, LogTarget};
+pub use settings::is_octal;

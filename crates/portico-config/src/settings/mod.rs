@@ -8,7 +8,7 @@ mod socket;
 mod threads;
 mod timeouts;
 
-use crate::setting::Setting;
+use crate::setting::{Setting, Value};
 
 /// Every setting, in the order of the help.
 pub(crate) fn all() -> impl Iterator<Item = &'static Setting> {
@@ -23,6 +23,12 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Setting> {
     ]
     .into_iter()
     .flatten()
+}
+
+/// Whether the setting of that name is written in octal, so that a number given from Python, which prints as
+/// decimal, has to be written so first.
+pub fn is_octal(name: &str) -> bool {
+    named(name).is_some_and(|setting| matches!(setting.value, Value::Mode { .. }))
 }
 
 /// The setting of that name.
@@ -58,6 +64,12 @@ mod tests {
             assert!(setting.help.len() <= 80, "help of {} is long", setting.name);
             assert!(setting.details.ends_with('.'), "details of {}", setting.name);
         }
+    }
+
+    #[test]
+    fn modes_are_octal_and_other_numbers_are_not() {
+        assert!(is_octal("socket_mode"));
+        assert!(!is_octal("threads") && !is_octal("no_such_setting"));
     }
 
     #[test]

@@ -4,9 +4,9 @@ use std::ffi::OsString;
 
 use pyo3::exceptions::{PyImportError, PyOSError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyList, PyString, PyTuple};
+use pyo3::types::{PyBool, PyDict, PyInt, PyList, PyString, PyTuple};
 
-use portico_config::{Parsed, from_pairs, parse};
+use portico_config::{Parsed, from_pairs, is_octal, parse};
 
 use super::{Source, StartError, run};
 
@@ -85,6 +85,10 @@ fn add_pairs(pairs: &mut Vec<(String, String)>, name: &str, value: &Bound<'_, Py
     }
     let text = match value.cast::<PyBool>() {
         Ok(value) => value.is_true().to_string(),
+        // `socket_mode=0o660` arrives as 432.
+        Err(_) if is_octal(name) && value.is_instance_of::<PyInt>() => {
+            format!("{:o}", value.extract::<u32>()?)
+        }
         Err(_) => value.str()?.to_str()?.to_owned(),
     };
     pairs.push((name.to_owned(), text));

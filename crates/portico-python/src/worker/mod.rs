@@ -89,12 +89,14 @@ const LEAVING: Duration = Duration::from_millis(500);
 /// See [`StartError`]; once it serves, nothing but a Python signal handler's exception.
 pub fn run(py: Python<'_>, resolved: &Resolved, source: Source) -> Result<(), StartError> {
     let config = Arc::new(resolved.config.clone());
+    // Before the logs are opened, whose paths are relative to it; a failure is told once there is a log.
+    let folder = enter_folder(py, &config);
     logging::install(&config.error_log, config.log_level)
         .map_err(|error| system("opening the error log", &error))?;
     for warning in &resolved.warnings {
         log::warn!("{warning}");
     }
-    let folder = enter_folder(py, &config)?;
+    let folder = folder?;
     if config.check_config {
         let loaded = find(py, source, &config, &folder)?;
         log::info!("The configuration is good; the application is {}", loaded.target);
