@@ -39,6 +39,14 @@ pub fn install(target: &LogTarget, level: LogLevel) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether records come to be seen where the process was started.
+pub fn goes_to_stderr() -> bool {
+    let sink = |log: &ErrorLog| {
+        matches!(*log.sink.lock().unwrap_or_else(PoisonError::into_inner), Sink::Stderr { .. })
+    };
+    LOG.get().is_some_and(sink)
+}
+
 /// Writes `text`, which holds whole lines, as it is. What cannot be written is lost: there is nowhere to say
 /// so.
 pub fn write_lines(text: &str) {

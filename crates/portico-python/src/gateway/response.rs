@@ -182,11 +182,11 @@ fn iterate<'py>(app_iter: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyIterator>
     })
 }
 
-/// A request as the log names it: `GET /path?query`.
+/// A request as the log names it: `GET /path`. Without the query, which may hold secrets.
 struct RequestName<'a>(&'a RequestHead);
 
 impl fmt::Display for RequestName<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.0.method().escape_ascii(), self.0.target().escape_ascii())
+        write!(f, "{} {}", self.0.method().escape_ascii(), self.0.path().escape_ascii())
     }
 }

@@ -5,7 +5,9 @@
 
 use std::path::{Path, PathBuf};
 
-use pyo3::exceptions::{PyModuleNotFoundError, PySyntaxError, PySystemExit, PyValueError};
+use pyo3::exceptions::{
+    PyKeyboardInterrupt, PyModuleNotFoundError, PySyntaxError, PySystemExit, PyValueError,
+};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyModule, PyTuple};
 
@@ -26,12 +28,14 @@ pub struct LoadError {
     pub message: String,
     /// The application's own exception, if it raised one.
     pub traceback: Option<String>,
+    /// Whether it was a signal that ended the import.
+    pub interrupted: bool,
 }
 
 impl LoadError {
     /// The target is wrong.
     pub fn usage(message: impl Into<String>) -> Self {
-        Self { message: message.into(), traceback: None }
+        Self { message: message.into(), traceback: None, interrupted: false }
     }
 
     /// The application's code raised `error` while `doing`.
@@ -45,7 +49,8 @@ impl LoadError {
             // Raised by the compiler for the target itself: no frame is left but those of the import.
             traceback.insert_str(0, "Traceback (most recent call last):\n");
         }
-        Self { message, traceback: Some(traceback) }
+        let interrupted = error.is_instance_of::<PyKeyboardInterrupt>(py);
+        Self { message, traceback: Some(traceback), interrupted }
     }
 
     /// 2: what was asked for is not there; 3: it is, and raised.

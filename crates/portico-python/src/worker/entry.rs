@@ -9,6 +9,7 @@ use pyo3::types::{PyBool, PyDict, PyInt, PyList, PyString, PyTuple};
 use portico_config::{Parsed, from_pairs, is_octal, parse};
 
 use super::{Source, StartError, run};
+use crate::logging;
 
 /// Runs the command line and returns the exit status.
 ///
@@ -22,6 +23,9 @@ pub fn main(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<i32> {
             Err(StartError::Raised(error)) => Err(error),
             Err(error) => {
                 log::error!("{}", error.told());
+                if !logging::goes_to_stderr() {
+                    write(py, "stderr", &format!("portico: error: {}", error.told()))?;
+                }
                 Ok(error.exit_status())
             }
         },

@@ -17,6 +17,7 @@ use pyo3::prelude::*;
 
 use portico_config::{Config, LogTarget, Resolved};
 use portico_server::{AccessLog, Destination, Lending, Listener};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::low_level;
 
 use crate::gateway::Gateway;
@@ -51,10 +52,10 @@ impl StartError {
     pub fn told(&self) -> String {
         match self {
             Self::Listen(message) | Self::System(message) => message.clone(),
-            Self::Load(LoadError { message, traceback: None }) => message.clone(),
-            Self::Load(LoadError { message, traceback: Some(traceback) }) => {
+            Self::Load(LoadError { message, traceback: Some(traceback), .. }) => {
                 format!("{message}\n{traceback}")
             }
+            Self::Load(LoadError { message, .. }) => message.clone(),
             Self::Raised(error) => error.to_string(),
         }
     }
@@ -92,33 +93,50 @@ pub fn run(py: Python<'_>, resolved: &Resolved, source: Source) -> Result<(), St
     // Before the logs are opened, whose paths are relative to it; a failure is told once there is a log.
     let folder = enter_folder(py, &config);
     logging::install(&config.error_log, config.log_level)
-        .map_err(|error| system("opening the error log", &error))?;
+        .map_err(|error| system(&opening("error log", &config.error_log), &error))?;
     for warning in &resolved.warnings {
         log::warn!("{warning}");
     }
     let folder = folder?;
-    if config.check_config {
-        let loaded = find(py, source, &config, &folder)?;
-        log::info!("The configuration is good; the application is {}", loaded.target);
-        return Ok(());
+    let mut signals = Signals::interrupting(py)?;
+    let result = match config.check_config {
+        true => find(py, source, &config, &folder).map_err(StartError::from).map(|loaded| {
+            log::info!("The configuration is good; the application is {}", loaded.target);
+        }),
+        false => serve(py, &config, source, &folder, &mut signals),
+    };
+    signals.release(py)?;
+    match result {
+        Err(StartError::Load(LoadError { interrupted: true, .. })) => {
+            log::info!("Stopped while the application was imported");
+            Ok(())
+        }
+        result => result,
     }
+}
+
+fn serve(
+    py: Python<'_>,
+    config: &Arc<Config>,
+    source: Source,
+    folder: &Path,
+    signals: &mut Signals,
+) -> Result<(), StartError> {
     log::info!("Starting portico {}", env!("CARGO_PKG_VERSION"));
+    raise_descriptor_limit();
     // Before the application is imported: an address that is taken shows at once, and a client that comes
     // early waits in the backlog.
-    let listeners = Listener::bind_all(&config).map_err(|error| StartError::Listen(error.to_string()))?;
+    let listeners = Listener::bind_all(config).map_err(|error| StartError::Listen(error.to_string()))?;
     let urls: Vec<String> = listeners.iter().map(|listener| listener.url().to_owned()).collect();
-    let Loaded { application, target } = find(py, source, &config, &folder)?;
-    let gateway = Arc::new(Gateway::new(py, application, &config)?);
-    let access_log = open_access_log(&config)?;
-    let lending = Lending::new(Arc::clone(&config), listeners, access_log, gateway)
+    let access_log = open_access_log(config)?;
+    let Loaded { application, target } = find(py, source, config, folder)?;
+    let gateway = Arc::new(Gateway::new(py, application, config)?);
+    let lending = Lending::new(Arc::clone(config), listeners, access_log, gateway)
         .map_err(|error| system("starting the engine", &error))?;
-    let mut signals = Signals::catch(py)?;
-    let threads = start_threads(py, &config, &lending, &signals);
-    let result = threads.and_then(|threads| {
-        announce(&config, &target, &urls);
-        wait_for_end(py, &config, &lending, &mut signals, threads)
-    });
-    signals.release(py)?;
+    signals.catch(py)?;
+    let threads = start_threads(py, config, &lending, signals)?;
+    announce(config, &target, &urls);
+    let result = wait_for_end(py, config, &lending, signals, threads);
     // Without the interpreter: this writes the rest of the access log.
     py.detach(|| drop((lending.close(), lending)));
     log::info!("Stopped");
@@ -158,7 +176,7 @@ fn open_access_log(config: &Config) -> Result<Option<AccessLog>, StartError> {
         LogTarget::File(path) => Destination::File(path.clone()),
     };
     let opened = AccessLog::open(destination, config.access_log_format);
-    opened.map(Some).map_err(|error| system("opening the access log", &error))
+    opened.map(Some).map_err(|error| system(&opening("access log", target), &error))
 }
 
 fn start_threads(
@@ -190,7 +208,7 @@ fn announce(config: &Config, target: &str, urls: &[String]) {
 fn wait_for_end(
     py: Python<'_>,
     config: &Config,
-    lending: &Lending,
+    lending: &Arc<Lending>,
     signals: &mut Signals,
     threads: Threads,
 ) -> Result<(), StartError> {
@@ -220,13 +238,15 @@ fn wait_for_end(
             Wake::Bell => continue,
             Wake::Timeout => exit_without_threads(py, lending),
         }
-        forced_exits.extend(end.map(|end| exit_in_any_case(end + LEAVING)));
+        forced_exits.extend(end.map(|end| exit_in_any_case(lending, end + LEAVING)));
     }
 }
 
 /// Ends the process although threads are still in the application: Python's own end would wait for locks that
 /// they may hold.
 fn exit_without_threads(py: Python<'_>, lending: &Lending) -> ! {
+    // Cuts what is still open, and names it in the log.
+    py.detach(|| lending.stop());
     log::error!("{} of the application's calls did not end; leaving without them", lending.calls());
     for stream in ["stdout", "stderr"] {
         // Lost output is all that can come of an error here.
@@ -240,11 +260,13 @@ fn exit_without_threads(py: Python<'_>, lending: &Lending) -> ! {
 
 /// Sees to it that the process ends at `end`, also if code of the application keeps the interpreter to
 /// itself, so that the main thread cannot run. Dropping what this returns calls it off.
-fn exit_in_any_case(end: Instant) -> mpsc::Sender<()> {
+fn exit_in_any_case(lending: &Arc<Lending>, end: Instant) -> mpsc::Sender<()> {
+    let lending = Arc::clone(lending);
     let (calling_off, called_off) = mpsc::channel();
     let exit = move || {
         let left = end.saturating_duration_since(Instant::now());
         if called_off.recv_timeout(left) == Err(mpsc::RecvTimeoutError::Timeout) {
+            lending.stop();
             log::error!("the application keeps the interpreter to itself; leaving without it");
             low_level::exit(0);
         }
@@ -253,6 +275,25 @@ fn exit_in_any_case(end: Instant) -> mpsc::Sender<()> {
         log::warn!("nothing will end the process if the application is stuck: {error}");
     }
     calling_off
+}
+
+/// Takes all the descriptors that the system allows: each connection needs one, and many systems start
+/// processes with 1,024 of them.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if limit.current != limit.maximum
+        && let Err(error) = setrlimit(Resource::Nofile, raised)
+    {
+        log::warn!("the limit of {:?} open files cannot be raised: {error}", limit.current);
+    }
+}
+
+fn opening(log: &str, target: &LogTarget) -> String {
+    match target {
+        LogTarget::Stdout | LogTarget::Stderr => format!("opening the {log}"),
+        LogTarget::File(path) => format!("opening the {log} {}", path.display()),
+    }
 }
 
 fn system(doing: &str, error: &io::Error) -> StartError {

@@ -28,45 +28,62 @@ pub enum Wake {
     Timeout,
 }
 
-/// Catches signals from its creation to its end.
+/// Python's handlers of the signals that stop a worker, replaced from its creation until its release.
 pub struct Signals {
+    /// What Python had, to be put back.
+    former: Vec<(i32, Py<PyAny>)>,
     caught: Vec<Caught>,
     bell: UnixStream,
     ring: UnixStream,
 }
 
 struct Caught {
-    number: i32,
     wake: Wake,
     pipe: UnixStream,
     id: SigId,
-    /// Python's handler, to be put back.
-    former: Py<PyAny>,
 }
 
+/// The signals and what they mean.
+const SIGNALS: [(i32, Wake); 3] =
+    [(SIGTERM, Wake::Stop("term")), (SIGINT, Wake::Stop("int")), (SIGQUIT, Wake::StopNow("quit"))];
+
 impl Signals {
-    /// Begins to catch. In a thread other than Python's main one no signal is caught: none could be given
-    /// back.
+    /// Has the signals raise KeyboardInterrupt: they end the import of an application, however long it takes,
+    /// and what was opened before it is closed in order. In a thread other than Python's main one they stay
+    /// as they are.
     ///
     /// # Errors
     /// The kernel's, or an exception of the `signal` module.
-    pub fn catch(py: Python<'_>) -> PyResult<Self> {
+    pub fn interrupting(py: Python<'_>) -> PyResult<Self> {
         let (bell, ring) = UnixStream::pair()?;
         bell.set_nonblocking(true)?;
         ring.set_nonblocking(true)?;
-        let mut signals = Self { caught: Vec::new(), bell, ring };
+        let mut signals = Self { former: Vec::new(), caught: Vec::new(), bell, ring };
         if is_main_thread(py)? {
-            for (number, wake) in
-                [(SIGTERM, Wake::Stop("term")), (SIGINT, Wake::Stop("int")), (SIGQUIT, Wake::StopNow("quit"))]
-            {
-                let former = set_handler(py, number, &py.import("_signal")?.getattr("SIG_DFL")?)?;
-                let (pipe, writer) = UnixStream::pair()?;
-                pipe.set_nonblocking(true)?;
-                let id = low_level::pipe::register(number, writer)?;
-                signals.caught.push(Caught { number, wake, pipe, id, former });
+            let interrupt = py.import("_signal")?.getattr("default_int_handler")?;
+            for (number, _) in SIGNALS {
+                signals.former.push((number, set_handler(py, number, &interrupt)?));
             }
         }
         Ok(signals)
+    }
+
+    /// Has the signals wake [`Signals::wait`] from now on.
+    ///
+    /// # Errors
+    /// As [`Signals::interrupting`].
+    pub fn catch(&mut self, py: Python<'_>) -> PyResult<()> {
+        if self.former.is_empty() {
+            return Ok(());
+        }
+        let default = py.import("_signal")?.getattr("SIG_DFL")?;
+        for (number, wake) in SIGNALS {
+            set_handler(py, number, &default)?;
+            let (pipe, writer) = UnixStream::pair()?;
+            pipe.set_nonblocking(true)?;
+            self.caught.push(Caught { wake, pipe, id: low_level::pipe::register(number, writer)? });
+        }
+        Ok(())
     }
 
     /// What a thread rings to end a wait: it writes a byte.
@@ -118,11 +135,13 @@ impl Signals {
     ///
     /// # Errors
     /// An exception of the `signal` module.
-    pub fn release(self, py: Python<'_>) -> PyResult<()> {
-        for caught in self.caught {
+    pub fn release(&mut self, py: Python<'_>) -> PyResult<()> {
+        for caught in self.caught.drain(..) {
             low_level::unregister(caught.id);
-            if !caught.former.is_none(py) {
-                set_handler(py, caught.number, caught.former.bind(py))?;
+        }
+        for (number, former) in self.former.drain(..) {
+            if !former.is_none(py) {
+                set_handler(py, number, former.bind(py))?;
             }
         }
         Ok(())
