@@ -173,14 +173,6 @@ impl Engine {
         }
     }
 
-    /// When [`Engine::advance`] has something to do: `Some(now)` at once, `None` never.
-    pub fn next_timeout(&self) -> Option<Instant> {
-        if !self.again.is_empty() {
-            return Some(self.tools.now);
-        }
-        self.next_deadline()
-    }
-
     fn next_deadline(&self) -> Option<Instant> {
         [self.deadlines.next_timeout(), self.accepting.paused_until(), self.drain_until]
             .into_iter()
@@ -211,7 +203,12 @@ impl Engine {
 
     /// Whether there is something to do without waiting for the network.
     pub fn has_work(&self) -> bool {
-        self.has_call() || !self.again.is_empty()
+        self.has_call() || self.has_unfinished()
+    }
+
+    /// Whether a connection has more to do than one turn allowed.
+    pub fn has_unfinished(&self) -> bool {
+        !self.again.is_empty()
     }
 
     /// The next request to answer. `read_more` makes, for a connection, what the reader of its streamed body

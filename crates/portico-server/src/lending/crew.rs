@@ -36,7 +36,7 @@ pub struct Pace {
 const LONG_ABOVE: Duration = Duration::from_micros(150);
 
 /// Average below which they count as short again.
-const SHORT_BELOW: Duration = Duration::from_micros(75);
+const SHORT_BELOW: Duration = Duration::from_micros(120);
 
 impl Crew {
     /// A thread begins a call; whether another one is in a call now.
@@ -61,7 +61,12 @@ impl Crew {
 
     /// Whether any thread waits for the network.
     pub fn is_polled(&self) -> bool {
-        self.polling() > 0 || self.standby_polling.load(Ordering::SeqCst)
+        self.polling() > 0 || self.is_standby_polling()
+    }
+
+    /// Whether the standby waits for the network.
+    pub fn is_standby_polling(&self) -> bool {
+        self.standby_polling.load(Ordering::SeqCst)
     }
 
     /// Whether the engine that lies in the slot needs nobody: its sockets are waited on and it has no work.
@@ -123,9 +128,7 @@ impl Crew {
     /// Wakes everybody, to end. Threads that poll pass the wake-up on.
     pub fn wake_all(&self, reactor: &Reactor) {
         self.parked().drain(..).for_each(|thread| thread.unpark());
-        if let Some(standby) = self.standby.get() {
-            standby.unpark();
-        }
+        self.wake_standby(reactor);
         reactor.wake();
     }
 
@@ -150,17 +153,17 @@ impl Crew {
     }
 
     /// Has the standby look after the engine from now on, if it does not already.
-    pub fn rouse_standby(&self) {
+    pub fn rouse_standby(&self, reactor: &Reactor) {
         if self.standby_asleep.load(Ordering::SeqCst) && self.standby_asleep.swap(false, Ordering::SeqCst) {
-            self.unpark_standby();
+            self.wake_standby(reactor);
         }
     }
 
     /// Has the standby drive the engine at once: the calling thread is about to wait for something that only a
     /// driver brings.
-    pub fn ask_standby(&self) {
+    pub fn ask_standby(&self, reactor: &Reactor) {
         self.standby_asked.store(true, Ordering::SeqCst);
-        self.unpark_standby();
+        self.wake_standby(reactor);
     }
 
     /// Whether somebody has asked since the last look.
@@ -168,8 +171,11 @@ impl Crew {
         self.standby_asked.swap(false, Ordering::SeqCst)
     }
 
-    /// Wakes the standby.
-    pub fn unpark_standby(&self) {
+    /// Wakes the standby, however it sleeps.
+    pub fn wake_standby(&self, reactor: &Reactor) {
+        if self.standby_polling.load(Ordering::SeqCst) {
+            reactor.wake_aside();
+        }
         if let Some(standby) = self.standby.get() {
             standby.unpark();
         }
@@ -255,13 +261,13 @@ mod tests {
     fn the_pace_follows_the_calls_with_hysteresis() {
         let pace = Pace::default();
         for _ in 0..100 {
-            pace.record(Duration::from_micros(100));
+            pace.record(Duration::from_micros(130));
         }
         assert!(!pace.is_long());
         pace.record(Duration::from_millis(100));
         assert!(pace.is_long());
         for _ in 0..200 {
-            pace.record(Duration::from_micros(100));
+            pace.record(Duration::from_micros(130));
         }
         assert!(pace.is_long(), "between the two limits nothing changes");
         for _ in 0..200 {

@@ -63,6 +63,14 @@ enum Letter {
     Stop,
 }
 
+/// A call for which the engine has been lent.
+struct Begun {
+    call: Call,
+    /// Another thread is in a call too.
+    contended: bool,
+    at: Instant,
+}
+
 /// How often the standby looks whether a lent engine has been taken back, while there is traffic. A call that
 /// takes longer than one to two of these stops nobody else.
 const WATCH_TICK: Duration = Duration::from_micros(1500);
@@ -109,12 +117,23 @@ impl Lending {
         let mut events = Events::new();
         let mut engine = None;
         while !self.is_stopped() {
-            // Without the engine it goes to rest first, where it sees whether it is wanted: taking a lent engine
-            // that another thread looks after would only be to lay it down again, and so on without an end.
-            engine = match engine {
-                Some(engine) => self.drive(engine, &mut events),
-                None => self.idle(&mut events),
-            };
+            let mut call = None;
+            // With nobody else in a call the thread works on as it is, as long as it finds work. Else it lets go of
+            // the interpreter first, and takes it again only when the engine is lent.
+            if self.crew.calls() == 0
+                && let Some(mine) = engine.take()
+            {
+                (call, engine) = self.look_for_call(mine, &mut events);
+            }
+            if call.is_none() {
+                self.application.blocking(&mut || call = self.await_call(engine.take(), &mut events));
+                if let Some(begun) = &mut call {
+                    begun.at = Instant::now(); // Waiting for the interpreter is not part of the call.
+                }
+            }
+            if let Some(begun) = call {
+                engine = self.run_call(begun);
+            }
         }
         if let Some(engine) = engine {
             self.slot.put(engine);
@@ -168,57 +187,74 @@ impl Lending {
         self.slot.take().map(|engine| engine.counters())
     }
 
-    /// One step of an application thread that has the engine; returns it if the thread still has it.
-    fn drive(self: &Arc<Self>, engine: Box<Engine>, events: &mut Events) -> Option<Box<Engine>> {
-        let next = if self.crew.calls() > 0 {
-            // Somebody else's call may want the interpreter: let go of it while this thread works for itself.
-            let (mut engine, mut next) = (Some(engine), None);
-            self.application.blocking(&mut || {
-                if let Some(engine) = engine.take() {
-                    next = self.next_call(engine, events, true);
-                }
-            });
-            next
-        } else {
-            self.next_call(engine, events, false)
-        };
-        let (engine, call) = next?;
-        self.run_call(engine, call)
-    }
-
-    /// Works the engine until there is a request to answer; `None` if another thread has the engine then, or it
-    /// has stopped. `detached`: the thread holds nothing of the application's.
-    fn next_call(
+    /// Looks for a request to answer without waiting; if there is one, the engine is lent.
+    fn look_for_call(
         self: &Arc<Self>,
         mut engine: Box<Engine>,
         events: &mut Events,
-        detached: bool,
-    ) -> Option<(Box<Engine>, Call)> {
-        loop {
-            self.deliver(&mut engine);
-            engine.advance();
-            if engine.is_stopped() {
-                self.finish(engine);
-                return None;
+    ) -> (Option<Begun>, Option<Box<Engine>>) {
+        for looked in [false, true] {
+            if !self.advance(&mut engine) {
+                return (None, Some(engine));
             }
             if !engine.poll_is_due(POLL_INTERVAL)
                 && let Some(call) = self.take_call(&mut engine)
             {
-                return Some((engine, call));
+                return (Some(self.begin(call, engine)), None);
             }
-            let idle = !engine.has_work();
-            if idle {
-                engine.flush_held();
-            }
-            // At saturation a look finds something, and the thread keeps the interpreter.
-            if !idle || !detached {
+            if !looked {
+                if !engine.has_work() {
+                    engine.flush_held();
+                }
                 self.look(&mut engine, events);
             }
-            if idle && events.is_empty() {
-                engine = self.rest(engine, events, detached)?;
-            }
-            events.clear();
         }
+        (None, Some(engine))
+    }
+
+    /// Waits for a request to answer, and for the engine where the thread does not have it; the engine is lent
+    /// then. `None` when the engine has stopped.
+    fn await_call(self: &Arc<Self>, engine: Option<Box<Engine>>, events: &mut Events) -> Option<Begun> {
+        let mut mine = engine;
+        loop {
+            let Some(mut engine) = mine.take() else {
+                if self.is_stopped() {
+                    return None;
+                }
+                mine = self.idle(events);
+                continue;
+            };
+            if !self.advance(&mut engine) {
+                self.finish(engine);
+                return None;
+            }
+            if engine.poll_is_due(POLL_INTERVAL) && engine.has_work() {
+                self.look(&mut engine, events);
+            }
+            if let Some(call) = self.take_call(&mut engine) {
+                return Some(self.begin(call, engine));
+            }
+            if engine.has_work() {
+                mine = Some(engine);
+            } else {
+                engine.flush_held();
+                mine = self.rest(engine, events);
+            }
+        }
+    }
+
+    /// Lends the engine for `call`.
+    fn begin(&self, call: Call, engine: Box<Engine>) -> Begun {
+        let (contended, at) = (self.crew.begin_call(), engine.now());
+        self.lend(engine);
+        Begun { call, contended, at }
+    }
+
+    /// Does what is due; `false` if the engine has stopped.
+    fn advance(&self, engine: &mut Engine) -> bool {
+        self.deliver(engine);
+        engine.advance();
+        !engine.is_stopped()
     }
 
     fn take_call(self: &Arc<Self>, engine: &mut Engine) -> Option<Call> {
@@ -233,10 +269,11 @@ impl Lending {
         self.wait(events, Some(Duration::ZERO));
         engine.set_polled(Instant::now());
         engine.handle_events(events);
+        events.clear();
     }
 
     /// Lays the engine down and waits for the network.
-    fn rest(&self, engine: Box<Engine>, events: &mut Events, detached: bool) -> Option<Box<Engine>> {
+    fn rest(&self, engine: Box<Engine>, events: &mut Events) -> Option<Box<Engine>> {
         if self.crew.polling() > 0 && !self.pace.is_long() {
             // One is enough. `idle` sees to it that there is one.
             return self.lay_down(engine);
@@ -246,45 +283,42 @@ impl Lending {
             self.crew.end_poll();
             return Some(engine);
         }
-        if detached {
-            self.wait(events, None);
-        } else {
-            self.application.blocking(&mut || self.wait(events, None));
-        }
+        self.wait(events, None);
         self.crew.end_poll();
         self.reclaim(events)
     }
 
     /// Takes the engine after a wait, to handle `events`; if another thread has it, that one gets them.
     fn reclaim(&self, events: &mut Events) -> Option<Box<Engine>> {
-        if let Some(mut engine) = self.slot.take() {
-            engine.set_polled(Instant::now());
-            engine.handle_events(events);
-            return Some(engine);
-        }
-        if events.is_empty() {
-            return None;
-        }
-        self.mailbox.post(Letter::Events(events.iter().collect()));
+        let engine = match self.slot.take() {
+            Some(mut engine) => {
+                engine.set_polled(Instant::now());
+                engine.handle_events(events);
+                Some(engine)
+            }
+            None if events.is_empty() => None,
+            None => {
+                self.mailbox.post(Letter::Events(events.iter().collect()));
+                self.slot.take()
+            }
+        };
         events.clear();
-        self.slot.take()
+        engine
     }
 
-    /// Calls the application, with the engine lent.
-    fn run_call(self: &Arc<Self>, engine: Box<Engine>, call: Call) -> Option<Box<Engine>> {
-        let contended = self.crew.begin_call();
-        let started = engine.now();
+    /// Calls the application; the engine is lent. Returns the engine if it is still there afterwards.
+    fn run_call(self: &Arc<Self>, begun: Begun) -> Option<Box<Engine>> {
+        let Begun { call, contended, at } = begun;
         let Call { id, head, body, peer, server, queued } = call;
         let request = Request { head, body, peer, server, queued, contended };
         let responder = Responder::new(Arc::clone(self), id);
-        self.lend(engine);
         let called = catch_unwind(AssertUnwindSafe(|| self.application.call(request, responder)));
         self.crew.end_call();
         if called.is_err() {
             log::error!("the server itself failed in a call (this is a bug in Portico); the request was cut");
         }
         let now = Instant::now();
-        self.pace.record(now.saturating_duration_since(started));
+        self.pace.record(now.saturating_duration_since(at));
         let mut engine = self.slot.take()?;
         engine.set_now(now);
         Some(engine)
@@ -298,8 +332,13 @@ impl Lending {
             match self.lay_down(engine) {
                 Some(again) => engine = again,
                 None => {
-                    self.crew.rouse_standby();
-                    if self.pace.is_long() && (more || !self.crew.is_polled()) {
+                    self.crew.rouse_standby(&self.reactor);
+                    // A standby that waits for the network sees only what comes from there, not what is queued.
+                    let wanted = match self.pace.is_long() {
+                        true => more || !self.crew.is_polled(),
+                        false => more && self.crew.is_standby_polling(),
+                    };
+                    if wanted {
                         self.crew.wake_one(&self.reactor);
                     }
                     return;
@@ -314,7 +353,7 @@ impl Lending {
         if let Some(due) = engine.changed_timeout()
             && self.alarm.publish(due)
         {
-            self.crew.unpark_standby();
+            self.crew.wake_standby(&self.reactor);
         }
         if let Some(work) = engine.changed_work() {
             self.crew.set_work_waiting(work);
@@ -327,16 +366,12 @@ impl Lending {
     fn idle(&self, events: &mut Events) -> Option<Box<Engine>> {
         if self.pace.is_long() {
             self.crew.begin_poll();
-            let mut engine = self.slot.take();
+            let engine = self.slot.take();
             if engine.is_none() && !self.is_stopped() {
-                self.application.blocking(&mut || self.wait(events, None));
+                self.wait(events, None);
             }
             self.crew.end_poll();
-            if engine.is_none() {
-                engine = self.reclaim(events);
-            }
-            events.clear();
-            return engine;
+            return engine.or_else(|| self.reclaim(events));
         }
         self.crew.announce_park();
         if let Some(engine) = self.last_look() {
@@ -344,7 +379,7 @@ impl Lending {
             return Some(engine);
         }
         if !self.is_stopped() {
-            self.application.blocking(&mut || self.crew.park());
+            self.crew.park();
         }
         self.crew.revoke_park();
         self.slot.take()
@@ -387,40 +422,36 @@ impl Lending {
     /// Drives until an application thread can.
     fn drive_as_standby(&self, mut engine: Box<Engine>, events: &mut Events) {
         loop {
-            engine.set_now(Instant::now());
-            self.deliver(&mut engine);
-            engine.advance();
-            if engine.is_stopped() {
+            self.look(&mut engine, events);
+            if !self.advance(&mut engine) {
                 return self.finish(engine);
             }
+            engine.flush_held();
             let call = engine.has_call();
             let relieved = if call { self.crew.has_idle() } else { self.crew.polling() > 0 };
-            engine.flush_held();
-            if relieved {
-                match self.lay_down(engine) {
-                    Some(again) => engine = again,
-                    None if call => return self.crew.wake_one(&self.reactor),
-                    None => return,
-                }
-                continue;
-            }
-            let timeout = engine.next_timeout().map(|at| at.saturating_duration_since(engine.now()));
-            self.crew.set_standby_polling(true);
+            let stays = !relieved && !engine.has_unfinished();
+            self.crew.set_standby_polling(stays);
             if let Some(again) = self.lay_down(engine) {
                 self.crew.set_standby_polling(false);
                 engine = again;
                 continue;
             }
             if call {
-                // For a thread whose call has ended since the look above.
+                // Also if none was idle before: a call may have ended since.
                 self.crew.wake_one(&self.reactor);
             }
-            self.wait(events, timeout);
-            self.crew.set_standby_polling(false);
-            let reclaimed = self.reclaim(events);
-            events.clear();
-            match reclaimed {
-                Some(reclaimed) => engine = reclaimed,
+            if relieved {
+                return;
+            }
+            if stays {
+                let timeout = self.alarm.sleep_until(self.alarm.due(), Instant::now());
+                if let Err(error) = self.reactor.wait_aside(timeout) {
+                    self.report_failed_wait(&error);
+                }
+                self.crew.set_standby_polling(false);
+            }
+            match self.slot.take() {
+                Some(again) => engine = again,
                 None => return,
             }
         }
@@ -474,7 +505,7 @@ impl Lending {
             match self.lay_down(engine) {
                 Some(again) => engine = again,
                 None => {
-                    self.crew.rouse_standby();
+                    self.crew.rouse_standby(&self.reactor);
                     // Where nobody polls, a driver is in a call and comes back to it, or the standby will. Else it
                     // takes a thread: one that came to rest while this one had the engine has not seen it.
                     if more && self.crew.is_polled() {
@@ -490,7 +521,7 @@ impl Lending {
     /// Makes sure that somebody drives: the calling thread is about to wait for what only a driver brings.
     pub(crate) fn ensure_driven(&self) {
         if !self.crew.is_polled() {
-            self.crew.ask_standby();
+            self.crew.ask_standby(&self.reactor);
         }
     }
 
@@ -524,9 +555,13 @@ impl Lending {
 
     fn wait(&self, events: &mut Events, timeout: Option<Duration>) {
         if let Err(error) = self.reactor.wait(events, timeout) {
-            log::error!("waiting for the network failed: {error}");
-            thread::sleep(POLL_INTERVAL); // Whatever it is, it must not become a busy loop.
+            self.report_failed_wait(&error);
         }
+    }
+
+    fn report_failed_wait(&self, error: &std::io::Error) {
+        log::error!("waiting for the network failed: {error}");
+        thread::sleep(POLL_INTERVAL); // Whatever it is, it must not become a busy loop.
     }
 
     /// The engine has stopped: everybody may go.

@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use rustix::event::{Timespec, epoll};
+use rustix::event::{PollFd, PollFlags, Timespec, epoll};
 
 use super::wake::Wake;
 
@@ -14,6 +14,7 @@ use super::wake::Wake;
 pub struct Reactor {
     epoll: OwnedFd,
     wake: Wake,
+    wake_aside: Wake,
 }
 
 /// Readiness of one registered descriptor.
@@ -64,7 +65,7 @@ impl Reactor {
         let wake = Wake::new()?;
         let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
         epoll::add(&epoll, wake.as_fd(), epoll::EventData::new_u64(WAKE_TOKEN), flags)?;
-        Ok(Self { epoll, wake })
+        Ok(Self { epoll, wake, wake_aside: Wake::new()? })
     }
 
     /// Begins to watch `source` under `token`.
@@ -98,15 +99,29 @@ impl Reactor {
     /// The kernel's; none is expected.
     pub fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
         events.list.clear();
-        // Rounded up to whole milliseconds, the unit of epoll_wait before Linux 5.11: a deadline is never looked
-        // for before it has passed.
-        let timeout = timeout.map(|duration| {
-            let millis = duration.as_nanos().div_ceil(1_000_000).min(i32::MAX as u128) as i64;
-            Timespec { tv_sec: millis / 1000, tv_nsec: (millis % 1000) * 1_000_000 }
-        });
+        let timeout = timeout.map(whole_millis);
         let mut raw = [const { MaybeUninit::uninit() }; EVENTS_MAX];
         match epoll::wait(&self.epoll, &mut raw, timeout.as_ref()) {
             Ok((raw, _)) => events.list.extend(raw.iter().filter_map(Event::from_raw)),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// Waits until a [`Reactor::wait`] would find something, [`Reactor::wake_aside`] is called or `timeout` has
+    /// passed, and takes nothing. For one thread that others must be able to wake by itself.
+    ///
+    /// # Errors
+    /// The kernel's; none is expected.
+    pub fn wait_aside(&self, timeout: Option<Duration>) -> io::Result<()> {
+        let timeout = timeout.map(whole_millis);
+        let mut fds = [
+            PollFd::new(&self.epoll, PollFlags::IN),
+            PollFd::from_borrowed_fd(self.wake_aside.as_fd(), PollFlags::IN),
+        ];
+        match rustix::event::poll(&mut fds, timeout.as_ref()) {
+            Ok(_) => self.wake_aside.consume(),
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
@@ -117,6 +132,18 @@ impl Reactor {
     pub fn wake(&self) {
         self.wake.wake();
     }
+
+    /// Ends the wait of the thread in [`Reactor::wait_aside`], or its next one.
+    pub fn wake_aside(&self) {
+        self.wake_aside.wake();
+    }
+}
+
+/// Rounded up to whole milliseconds, the unit of epoll_wait before Linux 5.11: a deadline is never looked for before
+/// it has passed.
+fn whole_millis(duration: Duration) -> Timespec {
+    let millis = duration.as_nanos().div_ceil(1_000_000).min(i32::MAX as u128) as i64;
+    Timespec { tv_sec: millis / 1000, tv_nsec: (millis % 1000) * 1_000_000 }
 }
 
 impl Interest {

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::EventfdFlags;
 
-/// An eventfd. It is never read: watched edge-triggered, every write is a new edge.
+/// An eventfd. Watched edge-triggered it need not be consumed: every write is a new edge.
 #[derive(Debug)]
 pub struct Wake {
     eventfd: OwnedFd,
@@ -21,10 +21,15 @@ impl Wake {
     /// Makes the descriptor ready. After 2^64 - 2 calls the counter is full; it is emptied then.
     pub fn wake(&self) {
         if rustix::io::write(&self.eventfd, &1u64.to_ne_bytes()).is_err() {
-            let mut count = [0; 8];
-            let _ = rustix::io::read(&self.eventfd, &mut count);
+            self.consume();
             let _ = rustix::io::write(&self.eventfd, &1u64.to_ne_bytes());
         }
+    }
+
+    /// Makes the descriptor unready.
+    pub fn consume(&self) {
+        let mut count = [0; 8];
+        let _ = rustix::io::read(&self.eventfd, &mut count);
     }
 }
 

@@ -20,6 +20,15 @@ pub struct TestServer {
 impl TestServer {
     /// Serves `application` on a free port with these further arguments.
     pub fn start(application: impl Application, arguments: &[&str]) -> Self {
+        Self::start_around(application, arguments, |run| run())
+    }
+
+    /// The same, with each application thread run by `around`.
+    pub fn start_around(
+        application: impl Application,
+        arguments: &[&str],
+        around: impl Fn(&dyn Fn()) + Clone + Send + 'static,
+    ) -> Self {
         let arguments = ["--bind", "127.0.0.1:0"].iter().chain(arguments).map(OsString::from);
         let Ok(Parsed::Run(resolved)) = parse(arguments, &|_| None) else {
             panic!("the arguments of a test are valid");
@@ -30,8 +39,8 @@ impl TestServer {
         let lending = Lending::new(Arc::clone(&config), listeners, None, Arc::new(application)).unwrap();
         let mut threads: Vec<_> = (0..config.threads)
             .map(|_| {
-                let lending = Arc::clone(&lending);
-                thread::spawn(move || lending.run_thread())
+                let (lending, around) = (Arc::clone(&lending), around.clone());
+                thread::spawn(move || around(&|| lending.run_thread()))
             })
             .collect();
         let standby = Arc::clone(&lending);
