@@ -3,6 +3,7 @@
 //!
 //! Touches no socket: the body and the responder of a request lead to the engine.
 
+mod answer;
 mod environ;
 mod field_names;
 mod file_wrapper;

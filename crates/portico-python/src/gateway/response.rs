@@ -12,9 +12,10 @@ use pyo3::types::{PyBytes, PyDict, PyIterator, PyList, PyTuple};
 
 use portico_proto::RequestHead;
 
+use super::answer::Progress;
 use super::detached;
 use super::file_wrapper::FileWrapper;
-use super::start_response::{Callables, Progress, wrong_block};
+use super::start_response::{Callables, wrong_block};
 use crate::error::{self, ClientDisconnected};
 
 /// One call of the application.

@@ -1,0 +1,298 @@
+//! The answer to one request, from the application's blocks to the responder: which part of it has been given
+//! and sent.
+//!
+//! Keeps the framing true whatever the application does: Content-Length is inferred, enforced, or its breach
+//! made visible.
+
+use pyo3::exceptions::PyAssertionError;
+use pyo3::prelude::*;
+
+use portico_proto::ResponseHead;
+use portico_server::{Gone, Responder};
+
+use super::detached;
+use super::file_wrapper::FileRange;
+
+/// Blocks from this size on are handed to the engine with the interpreter let go: copying them takes longer
+/// than that.
+const DETACH_BYTES: usize = 64 * 1024;
+
+/// What remains to be done after a block has been handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// The answer wants further blocks.
+    More,
+    /// The client has everything that it is to get.
+    Complete,
+    /// The client has left.
+    Gone,
+}
+
+/// The state of one answer: which part of it has been given and sent.
+#[derive(Default)]
+pub struct Answer {
+    /// Present while the request runs and its answer is not complete.
+    pub(super) responder: Option<Responder>,
+    pub(super) head: ResponseHead,
+    /// Whether `head` was given by the application.
+    pub(super) given: bool,
+    /// Whether the head has been handed to the engine.
+    pub(super) started: bool,
+    /// Whether the whole answer has been handed to the engine.
+    pub(super) complete: bool,
+    /// Whether the client has left.
+    gone: bool,
+    /// Whether the request's method is HEAD.
+    is_head: bool,
+    /// Whether another call runs at the same time.
+    contended: bool,
+    /// Bytes of the body that have been sent.
+    sent: u64,
+    /// Bytes that were dropped because they exceed Content-Length.
+    surplus: u64,
+    /// The bound method that `start_response` returns.
+    pub(super) write: Option<Py<PyAny>>,
+}
+
+impl Answer {
+    /// Makes ready for a request.
+    pub fn begin(&mut self, responder: Responder, is_head: bool, contended: bool) {
+        self.responder = Some(responder);
+        self.given = false;
+        self.started = false;
+        self.complete = false;
+        self.gone = false;
+        self.is_head = is_head;
+        self.contended = contended;
+        self.sent = 0;
+        self.surplus = 0;
+    }
+
+    /// Sends a block of the body, with the head before the first one. An empty block sends nothing.
+    ///
+    /// # Errors
+    /// `AssertionError` if the application has not called `start_response`.
+    pub fn send(&mut self, py: Python<'_>, block: &[u8]) -> PyResult<Progress> {
+        if block.is_empty() {
+            return Ok(self.progress());
+        }
+        if !self.given {
+            return Err(no_start_response());
+        }
+        let rest = self.head.length.map(|length| length - self.sent);
+        let block = self.cut(block, rest);
+        if self.responder.is_none() || (self.started && block.is_empty()) {
+            return Ok(self.progress());
+        }
+        let is_whole = rest == Some(block.len() as u64) || self.bodiless();
+        if is_whole && !self.started {
+            self.answer(py, block);
+            return Ok(self.progress());
+        }
+        let Some(responder) = self.responder.as_mut() else { return Ok(self.progress()) };
+        let head = (!self.started).then_some(&self.head);
+        let result = detached(py, self.contended || block.len() >= DETACH_BYTES, || match head {
+            Some(head) => responder.start(head, block),
+            None => responder.send(block),
+        });
+        self.started = true;
+        self.sent += block.len() as u64;
+        if result == Err(Gone) {
+            self.gone = true;
+        } else if rest == Some(block.len() as u64) {
+            self.finish_responder();
+        }
+        Ok(self.progress())
+    }
+
+    /// Sends what is known to be the whole body (or all of it that `write` has not sent) and ends the answer.
+    ///
+    /// # Errors
+    /// As [`Answer::send`].
+    pub fn send_last(&mut self, py: Python<'_>, block: &[u8]) -> PyResult<()> {
+        if !self.given {
+            return Err(no_start_response());
+        }
+        if !self.started && self.head.length.is_none() && self.may_infer(block) {
+            self.head.length = Some(block.len() as u64);
+        }
+        self.send(py, block)?;
+        self.finish(py)
+    }
+
+    /// The application has no further block.
+    ///
+    /// # Errors
+    /// As [`Answer::send`].
+    pub fn finish(&mut self, py: Python<'_>) -> PyResult<()> {
+        if !self.given {
+            return Err(no_start_response());
+        }
+        if self.complete || self.gone || self.responder.is_none() {
+            return Ok(());
+        }
+        if !self.started && self.head.length.is_none() && self.may_infer(b"") {
+            self.head.length = Some(0);
+        }
+        let missing = self.missing();
+        if missing > 0 {
+            if !self.started {
+                self.start_only(py);
+            }
+            self.abort();
+        } else if self.started {
+            self.finish_responder();
+        } else {
+            self.answer(py, b"");
+        }
+        Ok(())
+    }
+
+    /// Sends the range of a file as the body (after what `write` has sent) and ends the answer.
+    ///
+    /// # Errors
+    /// As [`Answer::send`].
+    pub fn send_file(&mut self, py: Python<'_>, range: FileRange) -> PyResult<()> {
+        if !self.given {
+            return Err(no_start_response());
+        }
+        if !self.started && self.head.length.is_none() && !self.no_content() {
+            self.head.length = Some(range.length);
+        }
+        let promised = self.head.length.map_or(range.length, |length| length - self.sent);
+        let length = promised.min(range.length);
+        if self.bodiless() || length == 0 {
+            return self.finish(py);
+        }
+        self.surplus += range.length - length;
+        let Some(responder) = self.responder.as_mut() else { return Ok(()) };
+        let head = (!self.started).then_some(&self.head);
+        let result = detached(py, true, || {
+            if let Some(head) = head {
+                responder.start(head, b"")?;
+            }
+            responder.send_file(range.file, range.offset, length)
+        });
+        self.started = true;
+        self.sent += length;
+        self.gone = result == Err(Gone);
+        self.finish(py)
+    }
+
+    /// Says how long the whole body is, if the application has not said it itself.
+    pub fn expect_length(&mut self, length: u64) {
+        if self.given && !self.started && !self.no_content() {
+            self.head.length.get_or_insert(length);
+        }
+    }
+
+    /// Whether the answer cannot be mended any more: its head is out.
+    pub fn started(&self) -> bool {
+        self.started
+    }
+
+    /// Whether the application has sent all that it promised, or the client has left: no block is wanted.
+    pub fn progress(&self) -> Progress {
+        match () {
+            () if self.gone => Progress::Gone,
+            () if self.complete => Progress::Complete,
+            () => Progress::More,
+        }
+    }
+
+    /// Asks whether the client has left in the meantime.
+    pub fn notice_gone(&mut self) {
+        self.gone |= self.responder.as_ref().is_some_and(Responder::is_gone);
+    }
+
+    /// Bytes of the body that the application promised and has not sent.
+    pub fn missing(&self) -> u64 {
+        if self.bodiless() {
+            return 0;
+        }
+        self.head.length.map_or(0, |length| length - self.sent)
+    }
+
+    /// Bytes that the application sent beyond its Content-Length.
+    pub fn surplus(&self) -> u64 {
+        self.surplus
+    }
+
+    /// The Content-Length that the application gave.
+    pub fn length(&self) -> Option<u64> {
+        self.head.length
+    }
+
+    /// Whether a body is to be produced at all: HEAD wants only the head.
+    pub fn is_head(&self) -> bool {
+        self.is_head
+    }
+
+    /// Takes the responder out, to answer in the application's place.
+    pub fn take_responder(&mut self) -> Option<Responder> {
+        self.complete = true;
+        self.responder.take()
+    }
+
+    /// HEAD, 204 and 304 are answered without a body (RFC 9110, sections 9.3.2, 15.3.5, 15.4.5).
+    fn bodiless(&self) -> bool {
+        self.is_head || self.no_content()
+    }
+
+    fn no_content(&self) -> bool {
+        matches!(self.head.status, 204 | 304)
+    }
+
+    /// Whether Content-Length may be inferred from the whole body. To HEAD an application may well return an
+    /// empty body although GET has one: zero would be wrong there.
+    fn may_infer(&self, block: &[u8]) -> bool {
+        !(self.no_content() || self.is_head && block.is_empty())
+    }
+
+    /// The part of `block` that Content-Length allows; the rest is counted and dropped.
+    fn cut<'b>(&mut self, block: &'b [u8], rest: Option<u64>) -> &'b [u8] {
+        let Some(rest) = rest else { return block };
+        let allowed = usize::try_from(rest).unwrap_or(usize::MAX).min(block.len());
+        if !self.bodiless() {
+            self.surplus += (block.len() - allowed) as u64;
+        }
+        &block[..allowed]
+    }
+
+    fn answer(&mut self, py: Python<'_>, block: &[u8]) {
+        let Some(responder) = self.responder.take() else { return };
+        let block = if self.bodiless() { b"" } else { block };
+        let head = &self.head;
+        detached(py, self.contended || block.len() >= DETACH_BYTES, || responder.answer(head, block));
+        self.started = true;
+        self.complete = true;
+        self.sent += block.len() as u64;
+    }
+
+    fn start_only(&mut self, py: Python<'_>) {
+        let Some(responder) = self.responder.as_mut() else { return };
+        let head = &self.head;
+        let _ = detached(py, self.contended, || responder.start(head, b""));
+        self.started = true;
+    }
+
+    fn finish_responder(&mut self) {
+        self.complete = true;
+        if let Some(responder) = self.responder.take() {
+            responder.finish();
+        }
+    }
+
+    fn abort(&mut self) {
+        self.complete = true;
+        if let Some(responder) = self.responder.take() {
+            responder.abort();
+        }
+    }
+}
+
+fn no_start_response() -> PyErr {
+    PyAssertionError::new_err(
+        "the application has not called start_response before its first block (PEP 3333)",
+    )
+}
