@@ -47,7 +47,7 @@ impl Connection {
     }
 
     fn receive_through(&mut self, scratch: &mut [u8], tools: &mut Tools) -> Step {
-        // Without bytes too: the last of a streamed body may have filled the pipe, and its end is still to be taken.
+        // Without bytes too: the last of a streamed body may have filled the pipe, with its end still to be taken.
         if (!self.inbox.is_empty() || self.upload.is_some()) && self.wants_bytes() {
             let step = self.digest_inbox(tools);
             if step != Step::Keep {
