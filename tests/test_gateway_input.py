@@ -1,4 +1,4 @@
-"""wsgi.input against io.BytesIO: random reads of random bodies, however the body is kept and however it comes."""
+"""wsgi.input against io.BytesIO: random reads of random bodies, however a body is kept and comes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
 pieces = st.tuples(st.sampled_from([b"\n", b"x", b"a line\n", b"\r\n", b"\x00\xff"]), st.integers(0, 40_000))
 bodies = st.one_of(
     st.binary(max_size=200),
-    st.lists(pieces, max_size=5).map(lambda parts: b"".join(piece * times for piece, times in parts)[:200_000]),
+    st.lists(pieces, max_size=5).map(
+        lambda parts: b"".join(piece * times for piece, times in parts)[:200_000]
+    ),
 )
 sizes = st.one_of(st.none(), st.integers(-2, 20), st.integers(0, 150_000))
 operations = st.lists(
