@@ -60,6 +60,9 @@ fn descriptor_ceiling() -> i32 {
 impl Engine {
     /// Accepts what waits on the listener with this token.
     pub(super) fn accept(&mut self, token: u64) {
+        if self.accepting.paused_until.is_some() {
+            return; // The event is from before the pause.
+        }
         let index = (token & !LISTENER) as usize;
         for _ in 0..ACCEPTS_MAX {
             if !self.accept_one(index) {
@@ -123,6 +126,9 @@ impl Engine {
         self.tools.counters.evicted += evicted as u64;
         if evicted > 0 {
             return true;
+        }
+        if self.accepting.paused_until.is_some() {
+            return false;
         }
         log::warn!("no descriptors for new connections ({reason}); accepting pauses. Raise `ulimit -n`");
         self.watch_listeners(false);
