@@ -69,9 +69,9 @@ impl AccessLog {
         };
         let shared = Arc::new(Shared::default());
         let writer = Arc::clone(&shared);
-        let thread = thread::Builder::new()
-            .name("portico-log".into())
-            .spawn(move || Writer { shared: writer, output, line, clock: Clock::default() }.run())?;
+        let thread = thread::Builder::new().name("portico-log".into()).spawn(move || {
+            Writer { shared: writer, output, line, clock: Clock::default(), lost_bytes: 0 }.run()
+        })?;
         Ok(Self { shared, thread: Some(thread) })
     }
 
@@ -122,6 +122,8 @@ struct Writer {
     output: Box<dyn Write + Send>,
     line: AccessLogFormat,
     clock: Clock,
+    /// Bytes that could not be written since it began to fail; 0 while it works.
+    lost_bytes: u64,
 }
 
 impl Writer {
@@ -160,9 +162,7 @@ impl Writer {
         for record in batch.records.drain(..) {
             format(&record, self.line, &mut self.clock, lines);
         }
-        if let Err(error) = self.output.write_all(lines).and_then(|()| self.output.flush()) {
-            log::error!("the access log cannot be written, {} bytes of it are lost: {error}", lines.len());
-        }
+        self.write_lines(lines);
         if batch.dropped > 0 {
             log::warn!("the access log could not keep up: {} lines were dropped", batch.dropped);
         }
@@ -173,6 +173,24 @@ impl Writer {
         if !self.shared.closed.load(Ordering::SeqCst) {
             // Let a batch gather: one write for many lines.
             thread::park_timeout(TICK);
+        }
+    }
+
+    /// Says that lines are lost when it begins and when it ends, not for each batch: a reader that has gone would
+    /// fill the error log.
+    fn write_lines(&mut self, lines: &[u8]) {
+        match self.output.write_all(lines).and_then(|()| self.output.flush()) {
+            Ok(()) if self.lost_bytes > 0 => {
+                log::warn!("the access log is written again; {} bytes of it are lost", self.lost_bytes);
+                self.lost_bytes = 0;
+            }
+            Ok(()) => {}
+            Err(error) => {
+                if self.lost_bytes == 0 {
+                    log::error!("the access log cannot be written, what would go there is lost: {error}");
+                }
+                self.lost_bytes += lines.len().max(1) as u64;
+            }
         }
     }
 }
