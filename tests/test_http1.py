@@ -283,13 +283,11 @@ def test_many_connections_in_turn_leave_nothing_behind(server):
 
 
 def test_requests_on_many_connections_do_not_mix(server):
-    clients = [server.connect() for _ in range(100)]
-    for number, client in enumerate(clients):
-        client.send(request_bytes(target=f"/{number}"))
-    for number, client in enumerate(clients):
-        assert json.loads(client.read_response().body)["target"] == f"/{number}"
-    for client in clients:
-        client.close()
+    with server.connections(100) as clients:
+        for number, client in enumerate(clients):
+            client.send(request_bytes(target=f"/{number}"))
+        for number, client in enumerate(clients):
+            assert json.loads(client.read_response().body)["target"] == f"/{number}"
 
 
 def test_unix_socket_speaks_the_same(serve, tmp_path):

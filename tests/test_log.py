@@ -147,7 +147,7 @@ def test_log_that_cannot_be_opened_ends_the_start(serve, option, target):
 
 
 def test_blocked_reader_of_the_access_log_blocks_no_request(serve):
-    """The pipe is full and nobody reads: requests are answered, memory stays bounded, and the loss is told."""
+    """The pipe is full and nobody reads: requests are answered, memory is bounded, the loss is told."""
     read_end, write_end = os.pipe()
     server = serve(CONTROL, "--access-logfile", "-", "--threads", "2", stdout=write_end)
     os.close(write_end)
@@ -164,7 +164,9 @@ def test_blocked_reader_of_the_access_log_blocks_no_request(serve):
         reader = LineCollector(os.fdopen(read_end, "rb"))
         server.expect_log("(?i)access log.*dropped")
         client.expect_in_sync()
-        wait_until(lambda: reader.lines[-1:] and "a" * 2000 not in reader.lines[-1], "the line after the loss")
+        wait_until(
+            lambda: reader.lines[-1:] and "a" * 2000 not in reader.lines[-1], "the line after the loss"
+        )
 
 
 def test_closed_reader_of_the_access_log_is_survived(serve):

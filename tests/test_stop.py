@@ -38,14 +38,14 @@ def test_term_right_after_the_start(serve):
 
 def test_idle_connections_are_closed_at_once(serve):
     server = serve(CONTROL)
-    clients = [server.connect() for _ in range(20)]
-    for client in clients[:10]:
-        client.expect_in_sync()
-    started = time.monotonic()
-    server.signal(signal.SIGTERM)
-    for client in clients:
-        client.expect_end()
-    assert time.monotonic() - started < 1
+    with server.connections(20) as clients:
+        for client in clients[:10]:
+            client.expect_in_sync()
+        started = time.monotonic()
+        server.signal(signal.SIGTERM)
+        for client in clients:
+            client.expect_end()
+        assert time.monotonic() - started < 1
     assert stop_seconds(server) < 2
 
 
@@ -53,19 +53,19 @@ def test_running_and_queued_and_unaccepted_requests_are_all_answered(serve):
     """One thread, one request running, three behind it: four of four."""
     server = serve(CONTROL, "--threads", "1")
     meeting = server.rendezvous
-    clients = [server.connect() for _ in range(4)]
-    for number, client in enumerate(clients):
-        client.send(request_bytes(target=f"/hold-each?gate=all&name={number}"))
-        if number == 0:
-            meeting.wait_for("runs 0")
-    server.signal(signal.SIGTERM)
-    server.expect_log("(?i)term|stop|shut")
-    meeting.open("all")
-    for number, client in enumerate(clients):
-        response = client.read_response()
-        assert (response.status, response.body) == (200, str(number).encode())
-        assert response.closes
-        client.expect_end()
+    with server.connections(4) as clients:
+        for number, client in enumerate(clients):
+            client.send(request_bytes(target=f"/hold-each?gate=all&name={number}"))
+            if number == 0:
+                meeting.wait_for("runs 0")
+        server.signal(signal.SIGTERM)
+        server.expect_log("(?i)term|stop|shut")
+        meeting.open("all")
+        for number, client in enumerate(clients):
+            response = client.read_response()
+            assert (response.status, response.body) == (200, str(number).encode())
+            assert response.closes
+            client.expect_end()
     assert stop_seconds(server) < 2
 
 
@@ -75,14 +75,14 @@ def test_backlog_at_the_moment_of_the_signal_is_served(serve, count):
     server = serve(CONTROL, "--threads", "2")
     server.request()
     server.signal(signal.SIGSTOP)
-    clients = [server.connect() for _ in range(count)]
-    for number, client in enumerate(clients):
-        client.send(request_bytes(target=f"/run?name={number}"))
-    server.signal(signal.SIGTERM)
-    server.signal(signal.SIGCONT)
-    for number, client in enumerate(clients):
-        response = client.read_response()
-        assert (response.status, response.body) == (200, str(number).encode())
+    with server.connections(count) as clients:
+        for number, client in enumerate(clients):
+            client.send(request_bytes(target=f"/run?name={number}"))
+        server.signal(signal.SIGTERM)
+        server.signal(signal.SIGCONT)
+        for number, client in enumerate(clients):
+            response = client.read_response()
+            assert (response.status, response.body) == (200, str(number).encode())
     assert stop_seconds(server) < 3
 
 

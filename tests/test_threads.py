@@ -40,15 +40,13 @@ def test_at_most_so_many_calls_at_once_on_the_same_threads(serve, threads):
 
 def test_all_threads_are_used_at_once(serve):
     server = serve("apps.control:application", "--threads", "4")
-    clients = [server.connect() for _ in range(4)]
-    for number, client in enumerate(clients):
-        client.send(request_bytes(target=f"/hold-each?gate=all&name={number}"))
-    for number in range(4):
-        server.rendezvous.wait_for(f"runs {number}")
-    server.rendezvous.open("all")
-    assert [client.read_response().body for client in clients] == [b"0", b"1", b"2", b"3"]
-    for client in clients:
-        client.close()
+    with server.connections(4) as clients:
+        for number, client in enumerate(clients):
+            client.send(request_bytes(target=f"/hold-each?gate=all&name={number}"))
+        for number in range(4):
+            server.rendezvous.wait_for(f"runs {number}")
+        server.rendezvous.open("all")
+        assert [client.read_response().body for client in clients] == [b"0", b"1", b"2", b"3"]
 
 
 def test_thread_locals_last(serve):
@@ -80,13 +78,11 @@ def status_lines(pid: int) -> list[str]:
 def test_an_idle_server_uses_no_cpu(serve):
     server = serve("apps.control:application", "--threads", "4")
     request_from_many(server, "/concurrency", clients=8, each=20)
-    idle = [server.connect() for _ in range(20)]
-    time.sleep(0.5)
-    before = server.cpu_seconds()
-    time.sleep(1.5)
-    assert server.cpu_seconds() - before <= 0.02
-    for client in idle:
-        client.close()
+    with server.connections(20):
+        time.sleep(0.5)
+        before = server.cpu_seconds()
+        time.sleep(1.5)
+        assert server.cpu_seconds() - before <= 0.02
 
 
 def test_computing_threads_do_not_stop_the_event_loop(serve):

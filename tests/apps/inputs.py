@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 from apps.meeting import rendezvous
@@ -24,7 +25,7 @@ def operations(environ, start_response):
 def perform(stream, name, *arguments):
     """One operation's result, bytes told as latin-1."""
     if name == "iterate":
-        result = list(stream)
+        result = list(itertools.islice(stream, *(arguments or [None])))
     elif name == "next":
         result = next(stream, b"<end>")
     else:
