@@ -209,12 +209,22 @@ def test_error_log_goes_to_a_file(serve, tmp_path):
 
 
 def test_log_level_silences(serve, tmp_path):
-    server = serve.start("apps.contract:application", "--log-level", "error", bind=f"unix:{tmp_path}/socket")
-    wait_until((tmp_path / "socket").exists, "the socket")
-    with Client(str(tmp_path / "socket")) as client:
+    path = str(tmp_path / "socket")
+    server = serve.start("apps.contract:application", "--log-level", "error", bind=f"unix:{path}")
+    wait_until(lambda: accepts(path), "the socket to accept")
+    with Client(path) as client:
         client.expect_in_sync()
     server.stop()
     assert server.log_lines == []
+
+
+def accepts(address) -> bool:
+    """Whether somebody listens there."""
+    try:
+        Client(address).close()
+    except OSError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize(("no_color", "coloured"), [(None, True), ("1", False)])
