@@ -4,8 +4,18 @@
 //! the slot" on one side and "lay the engine down, then look who is there" on the other, so that no engine is left
 //! lying with work in it while a thread goes to sleep.
 
+#[cfg(loom)]
+use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+#[cfg(loom)]
+use loom::sync::{Mutex, MutexGuard};
+#[cfg(loom)]
+use loom::thread::{self, Thread};
+#[cfg(not(loom))]
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+#[cfg(not(loom))]
+use std::sync::{Mutex, MutexGuard};
+use std::sync::{OnceLock, PoisonError};
+#[cfg(not(loom))]
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
@@ -149,12 +159,13 @@ impl Crew {
 
     /// The standby sleeps deeply (`true`) or looks after lent engines by itself.
     pub fn set_standby_asleep(&self, asleep: bool) {
-        self.standby_asleep.store(asleep, Ordering::SeqCst);
+        // A swap, as in `rouse_standby`: of two swaps the later one sees all that came before the earlier one.
+        self.standby_asleep.swap(asleep, Ordering::SeqCst);
     }
 
     /// Has the standby look after the engine from now on, if it does not already.
     pub fn rouse_standby(&self, reactor: &Reactor) {
-        if self.standby_asleep.load(Ordering::SeqCst) && self.standby_asleep.swap(false, Ordering::SeqCst) {
+        if self.standby_asleep.swap(false, Ordering::SeqCst) {
             self.wake_standby(reactor);
         }
     }
@@ -253,7 +264,7 @@ impl Alarm {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

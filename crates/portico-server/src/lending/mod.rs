@@ -18,6 +18,7 @@
 //! that runs it.
 
 mod crew;
+mod exchange;
 mod mailbox;
 mod responder;
 mod slot;
@@ -36,17 +37,14 @@ use crate::connection::{Answer, ConnectionId, Counters, Flow};
 use crate::engine::{Call, Engine, Writing};
 use crate::listener::Listener;
 use crate::reactor::{Event, Events, Reactor};
-use crew::{Alarm, Crew, Pace};
-use mailbox::Mailbox;
+use crew::{Alarm, Pace};
+use exchange::Exchange;
 pub use responder::{Gone, Responder};
-use slot::Slot;
 
 /// One engine, its threads, and the application that they call.
 pub struct Lending {
-    slot: Slot<Engine>,
-    mailbox: Mailbox<Letter>,
+    exchange: Exchange<Engine, Letter>,
     reactor: Arc<Reactor>,
-    crew: Crew,
     pace: Pace,
     alarm: Alarm,
     application: Arc<dyn Application>,
@@ -97,13 +95,9 @@ impl Lending {
         let reactor = Arc::new(Reactor::new()?);
         let response_buffer_bytes = config.response_buffer_bytes;
         let engine = Engine::new(config, Arc::clone(&reactor), listeners, access_log, now)?;
-        let slot = Slot::new();
-        slot.put(Box::new(engine));
         Ok(Arc::new(Self {
-            slot,
-            mailbox: Mailbox::new(),
+            exchange: Exchange::new(Box::new(engine)),
             reactor,
-            crew: Crew::default(),
             pace: Pace::default(),
             alarm: Alarm::new(now),
             application,
@@ -118,9 +112,9 @@ impl Lending {
         let mut engine = None;
         while !self.is_stopped() {
             let mut call = None;
-            // With nobody else in a call the thread works on as it is, as long as it finds work. Else it lets go of
-            // the interpreter first, and takes it again only when the engine is lent.
-            if self.crew.calls() == 0
+            // With nobody else in a call the thread works on as it is while it finds work. Else it lets go of the
+            // interpreter first, and takes it again only when the engine is lent.
+            if self.exchange.crew().calls() == 0
                 && let Some(mine) = engine.take()
             {
                 (call, engine) = self.look_for_call(mine, &mut events);
@@ -136,26 +130,26 @@ impl Lending {
             }
         }
         if let Some(engine) = engine {
-            self.slot.put(engine);
+            self.exchange.lay_to_rest(engine);
         }
-        self.crew.wake_all(&self.reactor);
+        self.exchange.crew().wake_all(&self.reactor);
     }
 
     /// Runs the calling thread as the standby until the engine has stopped.
     pub fn run_standby(&self) {
-        self.crew.enlist_standby();
+        self.exchange.crew().enlist_standby();
         let mut events = Events::new();
         let (mut seen, mut quiet) = (0, 0);
         while !self.is_stopped() {
             self.standby_sleep(quiet > QUIET_TICKS);
-            let lends = self.crew.lends();
-            let looked_after = self.crew.is_looked_after();
+            let lends = self.exchange.crew().lends();
+            let looked_after = self.exchange.crew().is_looked_after();
             let left_alone = lends == seen && !looked_after;
             let due = self.alarm.due().is_some_and(|due| due <= Instant::now());
             quiet = if lends == seen && looked_after { quiet + 1 } else { 0 };
             seen = lends;
-            if (self.crew.was_standby_asked() || left_alone || due)
-                && let Some(engine) = self.slot.take()
+            if (self.exchange.crew().was_standby_asked() || left_alone || due)
+                && let Some(engine) = self.exchange.take()
             {
                 self.drive_as_standby(engine, &mut events);
             }
@@ -179,12 +173,12 @@ impl Lending {
 
     /// Threads that are in a call.
     pub fn calls(&self) -> usize {
-        self.crew.calls()
+        self.exchange.crew().calls()
     }
 
     /// What has happened, once the threads have ended; writes the rest of the access log.
     pub fn close(&self) -> Option<Counters> {
-        self.slot.take().map(|engine| engine.counters())
+        self.exchange.take().map(|engine| engine.counters())
     }
 
     /// Looks for a request to answer without waiting; if there is one, the engine is lent.
@@ -245,7 +239,7 @@ impl Lending {
 
     /// Lends the engine for `call`.
     fn begin(&self, call: Call, engine: Box<Engine>) -> Begun {
-        let (contended, at) = (self.crew.begin_call(), engine.now());
+        let (contended, at) = (self.exchange.crew().begin_call(), engine.now());
         self.lend(engine);
         Begun { call, contended, at }
     }
@@ -274,33 +268,30 @@ impl Lending {
 
     /// Lays the engine down and waits for the network.
     fn rest(&self, engine: Box<Engine>, events: &mut Events) -> Option<Box<Engine>> {
-        if self.crew.polling() > 0 && !self.pace.is_long() {
+        if self.exchange.crew().polling() > 0 && !self.pace.is_long() {
             // One is enough. `idle` sees to it that there is one.
             return self.lay_down(engine);
         }
-        self.crew.begin_poll();
+        self.exchange.crew().begin_poll();
         if let Some(engine) = self.lay_down(engine) {
-            self.crew.end_poll();
+            self.exchange.crew().end_poll();
             return Some(engine);
         }
         self.wait(events, None);
-        self.crew.end_poll();
+        self.exchange.crew().end_poll();
         self.reclaim(events)
     }
 
     /// Takes the engine after a wait, to handle `events`; if another thread has it, that one gets them.
     fn reclaim(&self, events: &mut Events) -> Option<Box<Engine>> {
-        let engine = match self.slot.take() {
+        let engine = match self.exchange.take() {
             Some(mut engine) => {
                 engine.set_polled(Instant::now());
                 engine.handle_events(events);
                 Some(engine)
             }
             None if events.is_empty() => None,
-            None => {
-                self.mailbox.post(Letter::Events(events.iter().collect()));
-                self.slot.take()
-            }
+            None => self.exchange.post(Letter::Events(events.iter().collect())),
         };
         events.clear();
         engine
@@ -313,33 +304,33 @@ impl Lending {
         let request = Request { head, body, peer, server, queued, contended };
         let responder = Responder::new(Arc::clone(self), id);
         let called = catch_unwind(AssertUnwindSafe(|| self.application.call(request, responder)));
-        self.crew.end_call();
+        self.exchange.crew().end_call();
         if called.is_err() {
             log::error!("the server itself failed in a call (this is a bug in Portico); the request was cut");
         }
         let now = Instant::now();
         self.pace.record(now.saturating_duration_since(at));
-        let mut engine = self.slot.take()?;
+        let mut engine = self.exchange.take()?;
         engine.set_now(now);
         Some(engine)
     }
 
     /// Lays the engine down for a call, and has another thread look after it if calls are long.
     fn lend(&self, mut engine: Box<Engine>) {
-        self.crew.count_lend();
+        self.exchange.crew().count_lend();
         loop {
             let more = engine.has_work();
             match self.lay_down(engine) {
                 Some(again) => engine = again,
                 None => {
-                    self.crew.rouse_standby(&self.reactor);
+                    self.exchange.crew().rouse_standby(&self.reactor);
                     // A standby that waits for the network sees only what comes from there, not what is queued.
                     let wanted = match self.pace.is_long() {
-                        true => more || !self.crew.is_polled(),
-                        false => more && self.crew.is_standby_polling(),
+                        true => more || !self.exchange.crew().is_polled(),
+                        false => more && self.exchange.crew().is_standby_polling(),
                     };
                     if wanted {
-                        self.crew.wake_one(&self.reactor);
+                        self.exchange.crew().wake_one(&self.reactor);
                     }
                     return;
                 }
@@ -353,61 +344,42 @@ impl Lending {
         if let Some(due) = engine.changed_timeout()
             && self.alarm.publish(due)
         {
-            self.crew.wake_standby(&self.reactor);
+            self.exchange.crew().wake_standby(&self.reactor);
         }
         if let Some(work) = engine.changed_work() {
-            self.crew.set_work_waiting(work);
+            self.exchange.crew().set_work_waiting(work);
         }
-        self.slot.put(engine);
-        if self.mailbox.has_letters() { self.slot.take() } else { None }
+        self.exchange.lay_down(engine)
     }
 
     /// Waits without the engine, until it is this thread's turn to drive.
     fn idle(&self, events: &mut Events) -> Option<Box<Engine>> {
         if self.pace.is_long() {
-            self.crew.begin_poll();
-            let engine = self.slot.take();
+            self.exchange.crew().begin_poll();
+            let engine = self.exchange.take();
             if engine.is_none() && !self.is_stopped() {
                 self.wait(events, None);
             }
-            self.crew.end_poll();
+            self.exchange.crew().end_poll();
             return engine.or_else(|| self.reclaim(events));
         }
-        self.crew.announce_park();
-        if let Some(engine) = self.last_look() {
-            self.crew.revoke_park();
+        self.exchange.crew().announce_park();
+        if let Some(engine) = self.exchange.last_look(|engine| engine.has_work()) {
+            self.exchange.crew().revoke_park();
             return Some(engine);
         }
         if !self.is_stopped() {
-            self.crew.park();
+            self.exchange.crew().park();
         }
-        self.crew.revoke_park();
-        self.slot.take()
-    }
-
-    /// What a thread does that has announced to park and not yet parked: sees to it that it does not leave a
-    /// queued request or an engine that nobody looks after. Whoever lays the engine down later sees the thread.
-    fn last_look(&self) -> Option<Box<Engine>> {
-        loop {
-            let engine = self.slot.take()?;
-            if engine.has_work() || !self.crew.is_polled() {
-                return Some(engine);
-            }
-            if let Some(engine) = self.lay_down(engine) {
-                return Some(engine);
-            }
-            // One that ended its wait while this thread had the engine found none, and may have parked.
-            if self.crew.is_polled() {
-                return None;
-            }
-        }
+        self.exchange.crew().revoke_park();
+        self.exchange.take()
     }
 
     fn standby_sleep(&self, deeply: bool) {
         let now = Instant::now();
-        self.crew.set_standby_asleep(deeply);
+        self.exchange.crew().set_standby_asleep(deeply);
         // Whoever lends and then finds nobody asleep is seen here: it does not poll any more.
-        let deeply = deeply && self.crew.is_looked_after();
+        let deeply = deeply && self.exchange.crew().is_looked_after();
         let until = if deeply { self.alarm.due() } else { Some(now + WATCH_TICK) };
         // Roused between the decision and here, `park` returns at once.
         if !self.is_stopped() {
@@ -416,7 +388,7 @@ impl Lending {
                 None => thread::park(),
             }
         }
-        self.crew.set_standby_asleep(false);
+        self.exchange.crew().set_standby_asleep(false);
     }
 
     /// Drives until an application thread can.
@@ -428,17 +400,18 @@ impl Lending {
             }
             engine.flush_held();
             let call = engine.has_call();
-            let relieved = if call { self.crew.has_idle() } else { self.crew.polling() > 0 };
+            let relieved =
+                if call { self.exchange.crew().has_idle() } else { self.exchange.crew().polling() > 0 };
             let stays = !relieved && !engine.has_unfinished();
-            self.crew.set_standby_polling(stays);
+            self.exchange.crew().set_standby_polling(stays);
             if let Some(again) = self.lay_down(engine) {
-                self.crew.set_standby_polling(false);
+                self.exchange.crew().set_standby_polling(false);
                 engine = again;
                 continue;
             }
             if call {
                 // Also if none was idle before: a call may have ended since.
-                self.crew.wake_one(&self.reactor);
+                self.exchange.crew().wake_one(&self.reactor);
             }
             if relieved {
                 return;
@@ -448,9 +421,9 @@ impl Lending {
                 if let Err(error) = self.reactor.wait_aside(timeout) {
                     self.report_failed_wait(&error);
                 }
-                self.crew.set_standby_polling(false);
+                self.exchange.crew().set_standby_polling(false);
             }
-            match self.slot.take() {
+            match self.exchange.take() {
                 Some(again) => engine = again,
                 None => return,
             }
@@ -459,7 +432,7 @@ impl Lending {
 
     /// Hands a part of an answer to the engine: directly, if it lies in the slot. `false` if the client has gone.
     pub(crate) fn answer(&self, id: ConnectionId, answer: Answer<'_>, flow: Option<&Arc<Flow>>) -> bool {
-        match self.slot.take() {
+        match self.exchange.take() {
             Some(mut engine) => {
                 engine.set_now(Instant::now());
                 // What was posted before comes first: blocks of one answer keep their order.
@@ -487,8 +460,7 @@ impl Lending {
 
     /// Leaves a letter, and delivers it if the engine lies in the slot.
     fn send(&self, letter: Letter) {
-        self.mailbox.post(letter);
-        if let Some(mut engine) = self.slot.take() {
+        if let Some(mut engine) = self.exchange.post(letter) {
             engine.set_now(Instant::now());
             self.deliver(&mut engine);
             self.give_back(engine);
@@ -505,11 +477,11 @@ impl Lending {
             match self.lay_down(engine) {
                 Some(again) => engine = again,
                 None => {
-                    self.crew.rouse_standby(&self.reactor);
+                    self.exchange.crew().rouse_standby(&self.reactor);
                     // Where nobody polls, a driver is in a call and comes back to it, or the standby will. Else it
                     // takes a thread: one that came to rest while this one had the engine has not seen it.
-                    if more && self.crew.is_polled() {
-                        self.crew.wake_one(&self.reactor);
+                    if more && self.exchange.crew().is_polled() {
+                        self.exchange.crew().wake_one(&self.reactor);
                     }
                     return;
                 }
@@ -520,8 +492,8 @@ impl Lending {
 
     /// Makes sure that somebody drives: the calling thread is about to wait for what only a driver brings.
     pub(crate) fn ensure_driven(&self) {
-        if !self.crew.is_polled() {
-            self.crew.ask_standby(&self.reactor);
+        if !self.exchange.crew().is_polled() {
+            self.exchange.crew().ask_standby(&self.reactor);
         }
     }
 
@@ -536,7 +508,7 @@ impl Lending {
     }
 
     fn deliver(&self, engine: &mut Engine) {
-        for letter in self.mailbox.collect() {
+        for letter in self.exchange.collect() {
             match letter {
                 Letter::Answer(id, answer, flow) => {
                     let length = answer.len();
@@ -567,7 +539,7 @@ impl Lending {
     /// The engine has stopped: everybody may go.
     fn finish(&self, engine: Box<Engine>) {
         self.stopped.store(true, Ordering::SeqCst);
-        self.slot.put(engine);
-        self.crew.wake_all(&self.reactor);
+        self.exchange.lay_to_rest(engine);
+        self.exchange.crew().wake_all(&self.reactor);
     }
 }

@@ -139,8 +139,8 @@ impl Reactor {
     }
 }
 
-/// Rounded up to whole milliseconds, the unit of epoll_wait before Linux 5.11: a deadline is never looked for before
-/// it has passed.
+/// Rounded up to whole milliseconds, the unit of epoll_wait before Linux 5.11: nobody looks for a deadline
+/// before it has passed.
 fn whole_millis(duration: Duration) -> Timespec {
     let millis = duration.as_nanos().div_ceil(1_000_000).min(i32::MAX as u128) as i64;
     Timespec { tv_sec: millis / 1000, tv_nsec: (millis % 1000) * 1_000_000 }

@@ -1,0 +1,260 @@
+//! The slot, the mailbox and the crew together: the steps by which the engine changes hands.
+//!
+//! Generic over the value that is lent, so that `loom` can run these very steps in every interleaving.
+
+use super::crew::Crew;
+use super::mailbox::Mailbox;
+use super::slot::Slot;
+
+/// One value, the letters to whoever has it, and the threads that pass it on.
+#[derive(Debug)]
+pub struct Exchange<T, L> {
+    slot: Slot<T>,
+    mailbox: Mailbox<L>,
+    crew: Crew,
+}
+
+impl<T, L> Exchange<T, L> {
+    /// An exchange with `value` in its slot.
+    pub fn new(value: Box<T>) -> Self {
+        let slot = Slot::new();
+        slot.put(value);
+        Self { slot, mailbox: Mailbox::new(), crew: Crew::default() }
+    }
+
+    /// The threads.
+    pub fn crew(&self) -> &Crew {
+        &self.crew
+    }
+
+    /// Takes the value, if it lies in the slot.
+    pub fn take(&self) -> Option<Box<T>> {
+        self.slot.take()
+    }
+
+    /// Lays the value into the slot; gives it back if a letter has come meanwhile.
+    pub fn lay_down(&self, value: Box<T>) -> Option<Box<T>> {
+        self.slot.put(value);
+        if self.mailbox.has_letters() { self.slot.take() } else { None }
+    }
+
+    /// Lays the value down whatever letters there are: nobody will take it again.
+    pub fn lay_to_rest(&self, value: Box<T>) {
+        self.slot.put(value);
+    }
+
+    /// Leaves a letter for whoever has the value. `Some` if nobody has: the caller delivers.
+    pub fn post(&self, letter: L) -> Option<Box<T>> {
+        self.mailbox.post(letter);
+        self.slot.take()
+    }
+
+    /// The letters; whoever has the value asks for them.
+    pub fn collect(&self) -> Vec<L> {
+        self.mailbox.collect()
+    }
+
+    /// What a thread does that has announced to park and not yet parked: sees to it that it leaves no value with
+    /// work in it, and none that nobody looks after. Whoever lays the value down later sees the thread.
+    pub fn last_look(&self, has_work: impl Fn(&T) -> bool) -> Option<Box<T>> {
+        loop {
+            let value = self.slot.take()?;
+            if has_work(&value) || !self.crew.is_polled() {
+                return Some(value);
+            }
+            if let Some(value) = self.lay_down(value) {
+                return Some(value);
+            }
+            // One that ended its wait while this thread had the value found none, and may have parked.
+            if self.crew.is_polled() {
+                return None;
+            }
+        }
+    }
+}
+
+/// Every interleaving of a few threads, by `loom` (`make test-loom`).
+#[cfg(all(test, loom))]
+mod loom_models {
+    use loom::sync::atomic::{AtomicBool, Ordering};
+    use loom::sync::{Arc, Mutex};
+    use loom::thread;
+
+    use super::*;
+    use crate::reactor::Reactor;
+
+    /// Runs every interleaving with at most three preemptions: more find nothing new in models of this size, and
+    /// take hours.
+    fn explore(model: impl Fn() + Send + Sync + 'static) {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(3);
+        builder.check(model);
+    }
+
+    /// Stands for the engine. The lock is never waited for: the one thread that has the value finds it free.
+    #[derive(Default)]
+    struct Value {
+        delivered: Mutex<u32>,
+        work: bool,
+    }
+
+    impl Value {
+        fn deliver(&self, letters: &[u32]) {
+            *self.delivered.try_lock().expect("one thread has the value") += letters.iter().sum::<u32>();
+        }
+    }
+
+    type Model = Exchange<Value, u32>;
+
+    /// Delivers and lays down until no letter is left, as every thread does that has the engine.
+    fn put_back(model: &Model, mut value: Box<Value>) {
+        loop {
+            value.deliver(&model.collect());
+            match model.lay_down(value) {
+                Some(again) => value = again,
+                None => return,
+            }
+        }
+    }
+
+    #[test]
+    fn loom_one_thread_at_a_time_has_the_value_and_every_letter_is_delivered() {
+        explore(|| {
+            let model = Arc::new(Model::new(Box::default()));
+            let posters: Vec<_> = [1, 10]
+                .into_iter()
+                .map(|letter| {
+                    let model = Arc::clone(&model);
+                    thread::spawn(move || {
+                        if let Some(value) = model.post(letter) {
+                            put_back(&model, value);
+                        }
+                    })
+                })
+                .collect();
+            // The lender: lays down for a call, takes back if it is still there.
+            if let Some(value) = model.take() {
+                put_back(&model, value);
+            }
+            if let Some(value) = model.take() {
+                put_back(&model, value);
+            }
+            posters.into_iter().for_each(|poster| poster.join().unwrap());
+            let value = model.take().expect("it lies in the slot when everybody is done");
+            assert!(model.collect().is_empty());
+            assert_eq!(*value.delivered.lock().unwrap(), 11);
+        });
+    }
+
+    /// An idle thread that waits for work as `Lending::idle` does while calls are short.
+    fn idle_until_work(model: &Model) {
+        loop {
+            model.crew().announce_park();
+            let value = match model.last_look(|value| value.work) {
+                Some(value) => Some(value),
+                None => {
+                    model.crew().park();
+                    model.take()
+                }
+            };
+            model.crew().revoke_park();
+            match value {
+                Some(mut value) if value.work => {
+                    value.work = false;
+                    return put_back(model, value);
+                }
+                Some(value) => put_back(model, value),
+                None => {}
+            }
+        }
+    }
+
+    #[test]
+    fn loom_no_thread_parks_for_good_while_work_lies_in_the_slot() {
+        let reactor = std::sync::Arc::new(Reactor::new().unwrap());
+        explore(move || {
+            let model = Arc::new(Model::new(Box::default()));
+            // The standby waits for the network: that alone runs no request.
+            model.crew().set_standby_polling(true);
+            let idler = {
+                let model = Arc::clone(&model);
+                thread::spawn(move || idle_until_work(&model))
+            };
+            // A thread within a call brings work about, as `Lending::give_back` does.
+            let mut value = loop {
+                match model.take() {
+                    Some(value) => break value,
+                    None => thread::yield_now(),
+                }
+            };
+            value.work = true;
+            while let Some(again) = model.lay_down(value) {
+                value = again;
+            }
+            model.crew().wake_one(&reactor);
+            idler.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn loom_a_value_without_work_is_looked_after_by_somebody() {
+        explore(|| {
+            let model = Arc::new(Model::new(Box::default()));
+            model.crew().begin_poll();
+            let idle = |model: &Model| {
+                model.crew().announce_park();
+                if let Some(value) = model.last_look(|value| value.work) {
+                    model.crew().revoke_park();
+                    model.crew().begin_poll();
+                    put_back(model, value);
+                }
+            };
+            let leaver = {
+                let model = Arc::clone(&model);
+                // Wakes without events, as by a mere wake-up.
+                thread::spawn(move || {
+                    model.crew().end_poll();
+                    match model.take() {
+                        Some(value) => {
+                            model.crew().begin_poll();
+                            put_back(&model, value);
+                        }
+                        None => idle(&model),
+                    }
+                })
+            };
+            idle(&model);
+            leaver.join().unwrap();
+            assert!(model.crew().is_polled(), "both threads have parked");
+        });
+    }
+
+    #[test]
+    fn loom_the_standby_does_not_sleep_through_a_lending() {
+        let reactor = std::sync::Arc::new(Reactor::new().unwrap());
+        explore(move || {
+            let model = Arc::new(Model::new(Box::default()));
+            let watched = Arc::new(AtomicBool::new(false));
+            model.crew().begin_poll();
+            let standby = {
+                let (model, watched) = (Arc::clone(&model), Arc::clone(&watched));
+                thread::spawn(move || {
+                    model.crew().enlist_standby();
+                    model.crew().set_standby_asleep(true);
+                    if model.crew().is_looked_after() {
+                        thread::park();
+                    }
+                    watched.store(true, Ordering::SeqCst);
+                })
+            };
+            // The poller takes its engine, and lends it for a call.
+            model.crew().end_poll();
+            let value = model.take().expect("nobody else takes it here");
+            put_back(&model, value);
+            model.crew().rouse_standby(&reactor);
+            // A model in which the standby stays parked ends in a deadlock, which `loom` reports.
+            standby.join().unwrap();
+            assert!(watched.load(Ordering::SeqCst));
+        });
+    }
+}
