@@ -168,6 +168,7 @@ impl Engine {
             }
         }
         self.resume_accepting();
+        self.continue_accepting();
         if self.drain_until.is_some_and(|until| until <= self.tools.now) {
             self.stop();
         }
@@ -208,7 +209,7 @@ impl Engine {
 
     /// Whether a connection has more to do than one turn allowed.
     pub fn has_unfinished(&self) -> bool {
-        !self.again.is_empty()
+        !self.again.is_empty() || self.accepting.has_unfinished()
     }
 
     /// The next request to answer. `read_more` makes, for a connection, what the reader of its streamed body

@@ -16,6 +16,8 @@ use crate::transport::Transport;
 pub struct Accepting {
     listeners: Vec<Listener>,
     paused_until: Option<Instant>,
+    /// Tokens of listeners that were left before they were empty.
+    unfinished: Vec<u64>,
     /// Descriptors from this number on are left to the application.
     descriptor_ceiling: i32,
 }
@@ -37,11 +39,16 @@ impl Accepting {
         for (index, listener) in listeners.iter().enumerate() {
             reactor.register(listener, LISTENER | index as u64, Interest::Accept)?;
         }
-        Ok(Self { listeners, paused_until: None, descriptor_ceiling: descriptor_ceiling() })
+        let descriptor_ceiling = descriptor_ceiling();
+        Ok(Self { listeners, paused_until: None, unfinished: Vec::new(), descriptor_ceiling })
     }
 
     pub(super) fn owns(token: u64) -> bool {
         token & LISTENER != 0
+    }
+
+    pub(super) fn has_unfinished(&self) -> bool {
+        !self.unfinished.is_empty()
     }
 
     pub(super) fn paused_until(&self) -> Option<Instant> {
@@ -68,6 +75,14 @@ impl Engine {
             if !self.accept_one(index) {
                 return;
             }
+        }
+        self.accepting.unfinished.push(token);
+    }
+
+    /// Goes on with the listeners on which more connections wait than one turn takes.
+    pub(super) fn continue_accepting(&mut self) {
+        for token in std::mem::take(&mut self.accepting.unfinished) {
+            self.accept(token);
         }
     }
 

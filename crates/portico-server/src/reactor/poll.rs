@@ -1,4 +1,4 @@
-//! epoll, edge-triggered for connections and level-triggered for listeners.
+//! epoll, edge-triggered.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -35,7 +35,7 @@ pub struct Event {
 /// What to be told of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interest {
-    /// A listener: told as long as connections wait.
+    /// A listener: told once per connection, so that one thread is woken for it and not every thread that waits.
     Accept,
     /// Bytes and the peer's end, once per change.
     Read,
@@ -150,7 +150,7 @@ impl Interest {
     fn flags(self) -> epoll::EventFlags {
         use epoll::EventFlags;
         match self {
-            Interest::Accept => EventFlags::IN,
+            Interest::Accept => EventFlags::IN | EventFlags::ET,
             Interest::Read => EventFlags::IN | EventFlags::RDHUP | EventFlags::ET,
             Interest::ReadWrite => EventFlags::IN | EventFlags::RDHUP | EventFlags::OUT | EventFlags::ET,
         }
