@@ -260,7 +260,9 @@ impl Lending {
 
     /// Handles what the network has brought by now.
     fn look(&self, engine: &mut Engine, events: &mut Events) {
-        self.wait(events, Some(Duration::ZERO));
+        if let Err(error) = self.reactor.wait(events, Some(Duration::ZERO)) {
+            self.report_failed_wait(&error);
+        }
         engine.set_polled(Instant::now());
         engine.handle_events(events);
         events.clear();
@@ -277,7 +279,7 @@ impl Lending {
             self.exchange.crew().end_poll();
             return Some(engine);
         }
-        self.wait(events, None);
+        self.wait(events);
         self.exchange.crew().end_poll();
         self.reclaim(events)
     }
@@ -358,7 +360,7 @@ impl Lending {
             self.exchange.crew().begin_poll();
             let engine = self.exchange.take();
             if engine.is_none() && !self.is_stopped() {
-                self.wait(events, None);
+                self.wait(events);
             }
             self.exchange.crew().end_poll();
             return engine.or_else(|| self.reclaim(events));
@@ -525,8 +527,14 @@ impl Lending {
         }
     }
 
-    fn wait(&self, events: &mut Events, timeout: Option<Duration>) {
-        if let Err(error) = self.reactor.wait(events, timeout) {
+    /// Waits for the network. While calls are long each thread takes one event, so that the kernel wakes a thread
+    /// for each of those that come together; while they are short one thread takes them all.
+    fn wait(&self, events: &mut Events) {
+        let waited = match self.pace.is_long() {
+            true => self.reactor.wait_for_one(events, None),
+            false => self.reactor.wait(events, None),
+        };
+        if let Err(error) = waited {
             self.report_failed_wait(&error);
         }
     }

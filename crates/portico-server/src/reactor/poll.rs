@@ -98,10 +98,22 @@ impl Reactor {
     /// # Errors
     /// The kernel's; none is expected.
     pub fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
+        self.wait_for(EVENTS_MAX, events, timeout)
+    }
+
+    /// The same for one event at most. What else is ready the kernel gives to the other threads that wait.
+    ///
+    /// # Errors
+    /// The kernel's; none is expected.
+    pub fn wait_for_one(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
+        self.wait_for(1, events, timeout)
+    }
+
+    fn wait_for(&self, count: usize, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
         events.list.clear();
         let timeout = timeout.map(whole_millis);
         let mut raw = [const { MaybeUninit::uninit() }; EVENTS_MAX];
-        match epoll::wait(&self.epoll, &mut raw, timeout.as_ref()) {
+        match epoll::wait(&self.epoll, &mut raw[..count], timeout.as_ref()) {
             Ok((raw, _)) => events.list.extend(raw.iter().filter_map(Event::from_raw)),
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
