@@ -21,9 +21,11 @@ impl Flow {
         self.posted.fetch_add(count, Ordering::SeqCst);
     }
 
-    /// Notes that they have been taken out of it.
+    /// Notes that they have been taken out of it, and wakes the application: it may have looked after the outbox
+    /// was written and before this.
     pub fn deliver(&self, count: usize) {
         self.posted.fetch_sub(count, Ordering::SeqCst);
+        self.notify();
     }
 
     /// Notes what the outbox holds now, and wakes the application if that is little enough.
@@ -91,5 +93,25 @@ mod tests {
         flow.set_buffered(1000, 50);
         flow.set_gone();
         flow.wait(50);
+    }
+
+    #[test]
+    fn a_delivery_wakes_an_application_that_counted_the_bytes_as_posted() {
+        let flow = Arc::new(Flow::default());
+        flow.post(200);
+        let waiter = Arc::clone(&flow);
+        let (woken, wakes) = std::sync::mpsc::channel();
+        thread::spawn(move || {
+            waiter.wait(50);
+            woken.send(()).unwrap();
+        });
+        while !*flow.waiting.lock().unwrap() {
+            thread::yield_now();
+        }
+        // As the engine does: all is written before the bytes count as delivered.
+        flow.set_buffered(0, 50);
+        assert!(wakes.recv_timeout(std::time::Duration::from_millis(50)).is_err(), "they still count");
+        flow.deliver(200);
+        wakes.recv_timeout(std::time::Duration::from_secs(5)).expect("woken by the delivery");
     }
 }
