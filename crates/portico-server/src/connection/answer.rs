@@ -189,7 +189,7 @@ impl Connection {
             let (written, progress) = self.outbox.write_to(&self.transport);
             self.blocked = progress == Progress::Blocked;
             self.failed |= progress == Progress::Closed;
-            if written > 0 && self.blocked {
+            if written > 0 {
                 self.due = None; // There was progress: the write deadline starts anew.
             }
         }
@@ -227,7 +227,10 @@ impl Connection {
         self.phase = Phase::Receiving;
         self.due = Some((Deadline::KeepAlive, tools.now + tools.config.keep_alive));
         if self.readable || !self.inbox.is_empty() {
-            return self.receive(tools);
+            let step = self.receive(tools);
+            if step != Step::Keep {
+                return step;
+            }
         }
         if tools.draining { self.drain(tools) } else { Step::Keep }
     }

@@ -214,13 +214,17 @@ impl Connection {
     /// Goes on where [`Step::Again`] was returned.
     pub fn proceed(&mut self, tools: &mut Tools) -> Step {
         if !self.outbox.is_empty() {
-            return self.flush(tools);
+            let step = self.flush(tools);
+            if step != Step::Keep {
+                return step;
+            }
         }
         self.receive(tools)
     }
 
     /// The application reads a streamed body and has room for more.
     pub fn read_more(&mut self, tools: &mut Tools) -> Step {
+        self.resume_upload(tools.now);
         match self.invite_body(tools) {
             Step::Keep => {
                 if let (Some(_), None) = (&self.upload, self.due) {
@@ -269,7 +273,7 @@ impl Connection {
         self.due = None;
         match deadline {
             // Bytes that came in just before are served: closing now would reset them.
-            Deadline::KeepAlive | Deadline::Head if self.is_untouched() => {
+            Deadline::KeepAlive | Deadline::Head | Deadline::Drain if self.is_untouched() => {
                 self.readable = true;
                 let step = self.receive(tools);
                 let nothing_came = step == Step::Keep && self.is_untouched();
@@ -333,3 +337,6 @@ impl Connection {
         self.finish_record(tools);
     }
 }
+
+#[cfg(test)]
+mod tests;

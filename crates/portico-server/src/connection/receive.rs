@@ -14,7 +14,10 @@ use crate::transport::Progress;
 pub struct Upload {
     sink: Sink,
     received: u64,
+    /// When the peer began to send, put off by the time for which it could not.
     started: Instant,
+    /// Since when the application has had more than it reads: the peer is not at fault.
+    paused: Option<Instant>,
     /// The peer waits for `100 Continue`.
     expected: bool,
 }
@@ -43,7 +46,34 @@ impl Connection {
         let mut scratch = std::mem::take(&mut tools.scratch);
         let step = self.receive_through(&mut scratch, tools);
         tools.scratch = scratch;
+        if self.upload.is_some() && !self.wants_bytes() {
+            self.pause_upload(tools.now);
+        }
         step
+    }
+
+    /// The application has to read before the peer can go on: no deadline of the peer's runs meanwhile.
+    fn pause_upload(&mut self, now: Instant) {
+        self.clear_receive_due();
+        if let Some(upload) = &mut self.upload {
+            upload.paused.get_or_insert(now);
+        }
+    }
+
+    /// The peer can go on.
+    pub(super) fn resume_upload(&mut self, now: Instant) {
+        if let Some(upload) = &mut self.upload
+            && let Some(paused) = upload.paused.take()
+        {
+            upload.started += now.saturating_duration_since(paused);
+        }
+    }
+
+    /// Nothing is awaited from the peer; that it takes the answer still is.
+    fn clear_receive_due(&mut self) {
+        if self.due.is_some_and(|(deadline, _)| deadline != Deadline::Write) {
+            self.due = None;
+        }
     }
 
     fn receive_through(&mut self, scratch: &mut [u8], tools: &mut Tools) -> Step {
@@ -150,10 +180,11 @@ impl Connection {
         };
         // Whoever has begun to send the body does not wait for the invitation.
         let expected = head.expect_continue && !more_follows;
-        let upload = Upload { sink, received: 0, started: tools.now, expected };
+        let upload = Upload { sink, received: 0, started: tools.now, paused: None, expected };
         self.upload = Some(Box::new(upload));
         if streamed {
             self.phase = Phase::Waiting;
+            self.due = None;
             return Step::Ready;
         }
         self.invite_body(tools)
@@ -197,7 +228,7 @@ impl Connection {
             // The call is waiting or running already; its body is whole now.
             Some(Sink::Pipe(pipe)) => {
                 pipe.0.end(PipeEnd::Complete);
-                self.due = None;
+                self.clear_receive_due();
                 return Step::Keep;
             }
             Some(Sink::Spool(spool)) => self.body = Some(spool.finish()),
@@ -224,6 +255,9 @@ impl Connection {
     fn await_more(&mut self, partial: bool, tools: &Tools) {
         let config = &tools.config;
         if let Some(upload) = &self.upload {
+            if upload.expected || !self.outbox.is_empty() {
+                return; // The peer waits to be invited, or is waited on to take what there is for it.
+            }
             // Each byte buys time: at least `body_timeout` from now on, unless the average since the start has
             // fallen below the minimum rate.
             let by_pause = tools.now + config.body_timeout;

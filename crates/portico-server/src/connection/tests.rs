@@ -1,0 +1,347 @@
+//! Every deadline in every phase, with the clock set by hand: no test here waits for time to pass.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+
+use portico_config::{Parsed, parse};
+use portico_proto::{Fields, ResponseHead};
+
+use super::*;
+
+/// A connection as the engine holds it, and the client's end of it.
+struct Fixture<S> {
+    connection: Connection,
+    tools: Tools,
+    client: S,
+}
+
+const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+const POST: &[u8] = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n";
+const INPUT: Event = Event { token: 0, readable: true, writable: false, read_closed: false, failed: false };
+const ROOM: Event = Event { token: 0, readable: false, writable: true, read_closed: false, failed: false };
+
+fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+fn fixture(arguments: &[&str]) -> Fixture<UnixStream> {
+    let (ours, client) = UnixStream::pair().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    client.set_nonblocking(true).unwrap();
+    Fixture::around(Transport::Unix(ours.into()), client, arguments)
+}
+
+fn tcp_fixture() -> Fixture<TcpStream> {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (ours, _) = listener.accept().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    client.set_read_timeout(Some(seconds(5))).unwrap();
+    Fixture::around(Transport::Tcp(ours.into()), client, &[])
+}
+
+impl<S: Read + Write> Fixture<S> {
+    fn around(transport: Transport, client: S, arguments: &[&str]) -> Self {
+        let Ok(Parsed::Run(resolved)) = parse(arguments.iter().map(OsString::from), &|_| None) else {
+            panic!("the arguments of a test are valid");
+        };
+        let tools = Tools::new(Arc::new(resolved.config), None, Instant::now());
+        let server = Arc::new(Server { name: String::new(), port: String::new() });
+        let connection = Connection::new(transport, Peer::Unix, server, &tools);
+        Self { connection, tools, client }
+    }
+
+    /// The client sends `bytes`, and the reactor tells of it.
+    fn receive(&mut self, bytes: &[u8]) -> Step {
+        self.client.write_all(bytes).unwrap();
+        self.connection.handle_event(INPUT, &mut self.tools)
+    }
+
+    /// Everything that has been sent to the client and not been read by it.
+    fn sent(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let _ = self.client.read_to_end(&mut bytes);
+        bytes
+    }
+
+    fn wait(&mut self, time: Duration) {
+        self.tools.now += time;
+    }
+
+    /// Which deadline is set, and how far away it is.
+    fn due(&self) -> Option<(Deadline, Duration)> {
+        self.connection.due().map(|(deadline, at)| (deadline, at.saturating_duration_since(self.tools.now)))
+    }
+
+    /// The clock reaches the deadline that is set, which is this one.
+    fn pass(&mut self, expected: Deadline) -> Step {
+        let (deadline, at) = self.connection.due().expect("a deadline is set");
+        assert_eq!(deadline, expected);
+        self.tools.now = self.tools.now.max(at);
+        self.connection.handle_timeout(deadline, &mut self.tools)
+    }
+
+    /// A thread takes the request.
+    fn begin_call(&mut self) -> Body {
+        self.connection.begin_call(&mut self.tools, || {}).expect("a request waits").1
+    }
+
+    fn answer(&mut self, answer: Answer<'_>) -> Step {
+        self.connection.answer(answer, false, &mut self.tools)
+    }
+
+    /// Begins an answer of `length` bytes with `block`.
+    fn start(&mut self, length: Option<u64>, block: &[u8]) -> Step {
+        let head = ResponseHead { status: 200, reason: Vec::new(), fields: Fields::new(), length };
+        let flow = Arc::default();
+        self.answer(Answer::Start { head: Cow::Owned(head), block: block.into(), flow })
+    }
+
+    /// One whole exchange, after which the connection is kept.
+    fn exchange(&mut self) {
+        assert_eq!(self.receive(GET), Step::Ready);
+        self.begin_call();
+        assert_eq!(self.start(Some(2), b"ok"), Step::Keep);
+        assert_eq!(self.answer(Answer::Finish), Step::Keep);
+        assert!(self.connection.is_idle());
+    }
+}
+
+#[test]
+fn a_client_that_sends_nothing_is_closed_without_a_word() {
+    let mut fixture = fixture(&["--head-timeout", "20"]);
+    assert_eq!(fixture.due(), Some((Deadline::Head, seconds(20))));
+    assert_eq!(fixture.pass(Deadline::Head), Step::Close);
+    assert_eq!(fixture.sent(), b"");
+}
+
+#[test]
+fn a_head_is_not_bought_time_by_more_of_it_and_ends_in_408_and_lingering() {
+    let mut fixture = fixture(&["--head-timeout", "20"]);
+    for left in [20, 15, 10] {
+        assert_eq!(fixture.due(), Some((Deadline::Head, seconds(left))));
+        assert_eq!(fixture.receive(b"G"), Step::Keep);
+        fixture.wait(seconds(5));
+    }
+    assert_eq!(fixture.pass(Deadline::Head), Step::Again);
+    assert!(fixture.sent().starts_with(b"HTTP/1.1 408 "));
+    assert_eq!(fixture.connection.proceed(&mut fixture.tools), Step::Keep);
+    assert_eq!(fixture.receive(b"more that nobody reads"), Step::Keep);
+    assert_eq!(fixture.pass(Deadline::Drain), Step::Close);
+}
+
+#[test]
+fn bytes_of_a_body_buy_time_until_the_rate_has_fallen_too_low() {
+    let mut fixture = fixture(&["--body-timeout", "30", "--body-min-rate", "100"]);
+    assert_eq!(fixture.receive(POST), Step::Keep);
+    assert_eq!(fixture.due(), Some((Deadline::Body, seconds(30))));
+    fixture.wait(seconds(20));
+    assert_eq!(fixture.receive(&[0; 4000]), Step::Keep);
+    assert_eq!(fixture.due(), Some((Deadline::Body, seconds(30))), "40 seconds' worth came in 20");
+    fixture.wait(seconds(29));
+    assert_eq!(fixture.receive(b"x"), Step::Keep);
+    assert_eq!(fixture.due(), Some((Deadline::Body, seconds(21))), "30 + 4001 / 100 - 49");
+    assert_eq!(fixture.pass(Deadline::Body), Step::Again);
+    assert!(fixture.sent().starts_with(b"HTTP/1.1 408 "));
+}
+
+#[test]
+fn an_idle_connection_is_kept_for_its_time_and_bytes_just_before_the_end_are_served() {
+    let mut fixture = fixture(&["--keep-alive", "75"]);
+    fixture.exchange();
+    assert_eq!(fixture.due(), Some((Deadline::KeepAlive, seconds(75))));
+    // They are in the socket, and no event has told of them yet.
+    fixture.client.write_all(GET).unwrap();
+    assert_eq!(fixture.pass(Deadline::KeepAlive), Step::Ready);
+    assert_eq!(fixture.due(), None, "nothing is awaited of a client whose request waits");
+    fixture.begin_call();
+    assert_eq!(fixture.start(Some(0), b""), Step::Keep);
+    assert_eq!(fixture.answer(Answer::Finish), Step::Keep);
+    assert_eq!(fixture.pass(Deadline::KeepAlive), Step::Close);
+}
+
+#[test]
+fn a_part_of_a_head_just_before_the_end_has_the_time_that_heads_have() {
+    let mut fixture = fixture(&["--keep-alive", "75", "--head-timeout", "20"]);
+    fixture.exchange();
+    fixture.client.write_all(b"GET /").unwrap();
+    assert_eq!(fixture.pass(Deadline::KeepAlive), Step::Keep);
+    assert_eq!(fixture.due(), Some((Deadline::Head, seconds(20))));
+    assert_eq!(fixture.receive(&GET[5..]), Step::Ready);
+}
+
+#[test]
+fn a_client_that_takes_nothing_is_cut_and_one_that_takes_a_little_is_not() {
+    let mut fixture = fixture(&["--write-timeout", "30"]);
+    assert_eq!(fixture.receive(GET), Step::Ready);
+    fixture.begin_call();
+    assert_eq!(fixture.start(Some(4_000_000), &vec![0; 4_000_000]), Step::Keep);
+    assert_eq!(fixture.due(), Some((Deadline::Write, seconds(30))));
+    fixture.wait(seconds(29));
+    assert!(!fixture.sent().is_empty());
+    assert_eq!(fixture.connection.handle_event(ROOM, &mut fixture.tools), Step::Keep);
+    assert_eq!(fixture.due(), Some((Deadline::Write, seconds(30))), "there was progress");
+    fixture.wait(seconds(10));
+    assert_eq!(fixture.connection.handle_event(ROOM, &mut fixture.tools), Step::Keep);
+    assert_eq!(fixture.due(), Some((Deadline::Write, seconds(20))), "there was none");
+    assert_eq!(fixture.pass(Deadline::Write), Step::Close);
+}
+
+#[test]
+fn a_file_that_never_finds_the_socket_full_is_not_cut_however_long_it_takes() {
+    let mut fixture = tcp_fixture();
+    let file = tempfile::tempfile().unwrap();
+    let length = 4 * 1024 * 1024;
+    file.set_len(length).unwrap();
+    fixture.client.write_all(GET).unwrap();
+    while fixture.connection.handle_event(INPUT, &mut fixture.tools) != Step::Ready {}
+    fixture.begin_call();
+    fixture.start(Some(length), b"");
+    let mut left = read_head(&mut fixture.client, length);
+    let mut step = fixture.answer(Answer::File { file, offset: 0, length });
+    while left > 0 {
+        if step == Step::Again {
+            let (deadline, after) = fixture.due().expect("the file is being written");
+            assert_eq!((deadline, after), (Deadline::Write, seconds(30)));
+        }
+        let turn = left.min(256 * 1024);
+        left -= turn;
+        fixture.client.read_exact(&mut vec![0; turn as usize]).unwrap();
+        fixture.wait(seconds(10));
+        step = match step {
+            Step::Again => fixture.connection.proceed(&mut fixture.tools),
+            _ => fixture.connection.handle_event(ROOM, &mut fixture.tools),
+        };
+    }
+    assert_eq!((step, fixture.connection.due()), (Step::Keep, None));
+}
+
+fn read_head(client: &mut TcpStream, length: u64) -> u64 {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        client.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    length
+}
+
+#[test]
+fn a_drain_closes_what_is_idle_and_serves_what_has_come() {
+    let mut idle = fixture(&[]);
+    idle.exchange();
+    idle.tools.draining = true;
+    assert_eq!(idle.connection.drain(&mut idle.tools), Step::Close);
+
+    let mut busy = fixture(&[]);
+    busy.exchange();
+    busy.tools.draining = true;
+    busy.client.write_all(GET).unwrap();
+    assert_eq!(busy.connection.drain(&mut busy.tools), Step::Ready);
+}
+
+#[test]
+fn a_fresh_connection_has_half_a_second_in_a_drain_and_is_looked_at_once_more() {
+    let mut silent = fixture(&[]);
+    silent.tools.draining = true;
+    assert_eq!(silent.connection.drain(&mut silent.tools), Step::Keep);
+    assert_eq!(silent.due(), Some((Deadline::Drain, DRAIN_GRACE)));
+    assert_eq!(silent.pass(Deadline::Drain), Step::Close);
+
+    let mut late = fixture(&[]);
+    late.tools.draining = true;
+    assert_eq!(late.connection.drain(&mut late.tools), Step::Keep);
+    late.client.write_all(GET).unwrap();
+    assert_eq!(late.pass(Deadline::Drain), Step::Ready);
+}
+
+#[test]
+fn an_answer_begun_before_a_drain_ends_its_connection_also_after_an_edge_without_bytes() {
+    let mut fixture = fixture(&[]);
+    assert_eq!(fixture.receive(GET), Step::Ready);
+    fixture.begin_call();
+    fixture.start(Some(2), b"o");
+    // The edge of bytes that were read with those before them.
+    assert_eq!(fixture.connection.handle_event(INPUT, &mut fixture.tools), Step::Keep);
+    fixture.tools.draining = true;
+    assert_eq!(fixture.connection.drain(&mut fixture.tools), Step::Keep);
+    assert_eq!(fixture.answer(Answer::Block(b"k".into())), Step::Keep);
+    assert_eq!(fixture.answer(Answer::Finish), Step::Close);
+}
+
+const STREAMED: [&str; 7] =
+    ["--stream-request-body", "--request-buffer", "4k", "--body-timeout", "30", "--body-min-rate", "100"];
+
+#[test]
+fn a_streamed_upload_is_not_timed_while_the_application_does_not_read() {
+    let mut fixture = fixture(&STREAMED);
+    assert_eq!(fixture.receive(POST), Step::Ready);
+    assert_eq!(fixture.due(), None, "no thread has been free yet");
+    let mut body = fixture.begin_call();
+    assert_eq!(fixture.receive(&[0; 5000]), Step::Keep);
+    assert_eq!(fixture.due(), None, "the pipe is full");
+    fixture.wait(seconds(3600));
+    while body.read(&mut [0; 4096]).unwrap() == 4096 {}
+    assert_eq!(fixture.connection.read_more(&mut fixture.tools), Step::Keep);
+    assert_eq!(fixture.due(), Some((Deadline::Body, seconds(30))), "the hour was not the client's");
+    assert_eq!(fixture.pass(Deadline::Body), Step::Keep);
+    assert!(body.read(&mut [0; 4096]).is_err());
+}
+
+#[test]
+fn a_streamed_upload_that_waits_to_be_invited_is_not_timed() {
+    let mut fixture = fixture(&STREAMED);
+    let head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n";
+    assert_eq!(fixture.receive(head), Step::Ready);
+    fixture.begin_call();
+    assert_eq!(fixture.connection.handle_event(INPUT, &mut fixture.tools), Step::Keep);
+    assert_eq!((fixture.due(), fixture.sent()), (None, Vec::new()));
+    assert_eq!(fixture.connection.read_more(&mut fixture.tools), Step::Keep);
+    assert_eq!(fixture.due(), Some((Deadline::Body, seconds(30))));
+    assert_eq!(fixture.sent(), b"HTTP/1.1 100 Continue\r\n\r\n");
+}
+
+#[test]
+fn a_client_that_sends_on_and_takes_nothing_is_cut_all_the_same() {
+    let mut fixture = fixture(&STREAMED);
+    assert_eq!(fixture.receive(POST), Step::Ready);
+    fixture.begin_call();
+    assert_eq!(fixture.start(None, &vec![0; 1_000_000]), Step::Keep);
+    for left in [30, 20, 10] {
+        assert_eq!(fixture.receive(&[0; 1000]), Step::Keep);
+        assert_eq!(fixture.due(), Some((Deadline::Write, seconds(left))));
+        fixture.wait(seconds(10));
+    }
+    assert_eq!(fixture.pass(Deadline::Write), Step::Close);
+}
+
+#[test]
+fn the_end_of_an_upload_does_not_end_the_wait_for_a_client_that_takes_nothing() {
+    let mut fixture = fixture(&STREAMED);
+    let head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\n";
+    assert_eq!(fixture.receive(head), Step::Ready);
+    fixture.begin_call();
+    assert_eq!(fixture.start(None, &vec![0; 1_000_000]), Step::Keep);
+    assert_eq!(fixture.receive(b"abc"), Step::Keep);
+    assert_eq!(fixture.due(), Some((Deadline::Write, seconds(30))));
+}
+
+#[test]
+fn a_client_whose_file_has_been_sent_is_waited_on_for_the_rest_of_its_upload() {
+    let mut fixture = fixture(&STREAMED);
+    assert_eq!(fixture.receive(POST), Step::Ready);
+    fixture.begin_call();
+    assert_eq!(fixture.start(None, b""), Step::Keep);
+    let file: File = tempfile::tempfile().unwrap();
+    file.set_len(1_000_000).unwrap();
+    fixture.answer(Answer::File { file, offset: 0, length: 1_000_000 });
+    assert_eq!(fixture.connection.read_more(&mut fixture.tools), Step::Keep);
+    while !fixture.connection.outbox.is_empty() {
+        fixture.sent();
+        assert_ne!(fixture.connection.proceed(&mut fixture.tools), Step::Close);
+    }
+    assert_eq!(fixture.due(), Some((Deadline::Body, seconds(30))));
+}
