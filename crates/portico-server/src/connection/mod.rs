@@ -334,6 +334,9 @@ impl Connection {
         if let Some(flow) = self.flow.take() {
             flow.set_gone();
         }
+        if self.protocol.head_sent() && !(self.protocol.answer_complete() && self.outbox.is_empty()) {
+            self.transport.set_reset_on_close(); // An answer that ends with the connection would look whole.
+        }
         self.finish_record(tools);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 
@@ -344,4 +344,17 @@ fn a_client_whose_file_has_been_sent_is_waited_on_for_the_rest_of_its_upload() {
         assert_ne!(fixture.connection.proceed(&mut fixture.tools), Step::Close);
     }
     assert_eq!(fixture.due(), Some((Deadline::Body, seconds(30))));
+}
+
+#[test]
+fn an_answer_that_ends_with_the_connection_is_not_made_to_look_whole() {
+    let mut fixture = tcp_fixture();
+    fixture.client.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    while fixture.connection.handle_event(INPUT, &mut fixture.tools) != Step::Ready {}
+    fixture.begin_call();
+    assert_eq!(fixture.start(None, b"the first half"), Step::Keep);
+    fixture.connection.close(&mut fixture.tools);
+    drop(fixture.connection);
+    let error = fixture.client.read_to_end(&mut Vec::new()).expect_err("not the end of the answer");
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
 }
