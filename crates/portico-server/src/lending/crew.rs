@@ -45,6 +45,13 @@ pub struct Pace {
 /// Average above which calls count as long: each lending then has another thread wait for the network at once.
 const LONG_ABOVE: Duration = Duration::from_micros(150);
 
+/// What a single call may count for, however long it was: one garbage collection or one slow query among quick calls
+/// does not make calls long, one slow call in twenty does.
+const OUTLIER: Duration = Duration::from_millis(4);
+
+/// A call counts for one part in this many of the average.
+const WEIGHT: u64 = 64;
+
 /// Average below which they count as short again.
 const SHORT_BELOW: Duration = Duration::from_micros(120);
 
@@ -201,9 +208,9 @@ impl Pace {
     /// A call has taken `wall`.
     pub fn record(&self, wall: Duration) {
         // Two threads that end at once may lose one of the two: an average does not mind.
-        let wall = wall.as_nanos().min(u64::MAX.into()) as u64;
+        let wall = wall.min(OUTLIER).as_nanos() as u64;
         let average = self.average_nanos.load(Ordering::Relaxed);
-        let average = average - average / 16 + wall / 16;
+        let average = average - average / WEIGHT + wall / WEIGHT;
         self.average_nanos.store(average, Ordering::Relaxed);
         let limit = if self.is_long() { SHORT_BELOW } else { LONG_ABOVE };
         let long = u128::from(average) > limit.as_nanos();
@@ -271,19 +278,15 @@ mod tests {
     #[test]
     fn the_pace_follows_the_calls_with_hysteresis() {
         let pace = Pace::default();
-        for _ in 0..100 {
-            pace.record(Duration::from_micros(130));
-        }
-        assert!(!pace.is_long());
-        pace.record(Duration::from_millis(100));
+        let calls = |micros, count| (0..count).for_each(|_| pace.record(Duration::from_micros(micros)));
+        calls(80, 1000);
+        calls(100_000, 1);
+        assert!(!pace.is_long(), "one slow call says nothing");
+        calls(100_000, 1);
         assert!(pace.is_long());
-        for _ in 0..200 {
-            pace.record(Duration::from_micros(130));
-        }
+        calls(130, 1000);
         assert!(pace.is_long(), "between the two limits nothing changes");
-        for _ in 0..200 {
-            pace.record(Duration::from_micros(10));
-        }
+        calls(10, 1000);
         assert!(!pace.is_long());
     }
 

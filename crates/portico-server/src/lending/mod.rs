@@ -326,12 +326,8 @@ impl Lending {
                 Some(again) => engine = again,
                 None => {
                     self.exchange.crew().rouse_standby(&self.reactor);
-                    // A standby that waits for the network sees only what comes from there, not what is queued.
-                    let wanted = match self.pace.is_long() {
-                        true => more || !self.exchange.crew().is_polled(),
-                        false => more && self.exchange.crew().is_standby_polling(),
-                    };
-                    if wanted {
+                    let unpolled = self.pace.is_long() && !self.exchange.crew().is_polled();
+                    if unpolled || self.needs_another(more) {
                         self.exchange.crew().wake_one(&self.reactor);
                     }
                     return;
@@ -480,9 +476,7 @@ impl Lending {
                 Some(again) => engine = again,
                 None => {
                     self.exchange.crew().rouse_standby(&self.reactor);
-                    // Where nobody polls, a driver is in a call and comes back to it, or the standby will. Else it
-                    // takes a thread: one that came to rest while this one had the engine has not seen it.
-                    if more && self.exchange.crew().is_polled() {
+                    if self.needs_another(more) {
                         self.exchange.crew().wake_one(&self.reactor);
                     }
                     return;
@@ -490,6 +484,13 @@ impl Lending {
             }
             self.deliver(&mut engine);
         }
+    }
+
+    /// Whether the engine that has been laid down with work in it needs another thread at once. While calls are
+    /// short its driver is back before that one is awake; if not, the standby sees that work waits. But a standby
+    /// that itself waits for the network sees only what comes from there.
+    fn needs_another(&self, work: bool) -> bool {
+        work && (self.pace.is_long() || self.exchange.crew().is_standby_polling())
     }
 
     /// Makes sure that somebody drives: the calling thread is about to wait for what only a driver brings.

@@ -1,0 +1,50 @@
+//! The engine with a fixed answer and no Python: what the data plane costs by itself.
+//!
+//! `cargo run --release -p portico-server --example hello -- --bind 127.0.0.1:8000 --threads 4`
+
+use std::error::Error;
+use std::sync::Arc;
+use std::thread;
+
+use portico_config::{Parsed, parse};
+use portico_proto::{Fields, ResponseHead};
+use portico_server::{Application, Lending, Listener, Request, Responder};
+
+struct Hello {
+    head: ResponseHead,
+}
+
+const BODY: &[u8] = b"Hello, world!";
+
+impl Application for Hello {
+    fn call(&self, request: Request, responder: Responder) {
+        if request.queued.as_millis() > 20 {
+            eprintln!("queued {:?}", request.queued);
+        }
+        thread::sleep(std::time::Duration::from_millis(10));
+        responder.answer(&self.head, BODY);
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let parsed = parse(std::env::args_os().skip(1), &|name| std::env::var_os(name))?;
+    let Parsed::Run(resolved) = parsed else {
+        return Err("only settings are understood here".into());
+    };
+    let config = Arc::new(resolved.config);
+    let mut fields = Fields::new();
+    fields.push(b"Content-Type", b"text/plain");
+    let length = Some(BODY.len() as u64);
+    let head = ResponseHead { status: 200, reason: b"OK".to_vec(), fields, length };
+    let listeners = Listener::bind_all(&config)?;
+    let lending = Lending::new(Arc::clone(&config), listeners, None, Arc::new(Hello { head }))?;
+    let threads: Vec<_> = (0..config.threads)
+        .map(|_| {
+            let lending = Arc::clone(&lending);
+            thread::spawn(move || lending.run_thread())
+        })
+        .collect();
+    lending.run_standby();
+    threads.into_iter().try_for_each(|thread| thread.join()).map_err(|_| "a thread has failed")?;
+    Ok(())
+}
