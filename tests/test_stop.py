@@ -36,6 +36,14 @@ def test_term_right_after_the_start(serve):
     assert stop_seconds(server) < 2
 
 
+def test_a_process_that_the_application_forked_can_be_terminated_and_the_server_serves_on(serve):
+    """As `multiprocessing` does it: SIGTERM ends the child, and is none of the server's business."""
+    server = serve(CONTROL)
+    assert server.request("GET", "/fork-and-terminate").body == b"-15"
+    assert server.request("GET", "/ping").status == 200
+    server.stop()
+
+
 def test_idle_connections_are_closed_at_once(serve):
     server = serve(CONTROL)
     with server.connections(20) as clients:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import threading
 import time
 
@@ -78,6 +79,27 @@ def concurrency(environ, start_response):
 def figures(environ, start_response):
     """Most calls at once, and number of threads that ever ran one."""
     return plain(start_response, f"{running_most[0]} {len(threads_seen)}")
+
+
+def tell_and_sleep(connection):
+    """What the forked process does."""
+    connection.send("runs")
+    time.sleep(60)
+
+
+@routes("/fork-and-terminate")
+def fork_and_terminate(environ, start_response):
+    """Forks a process that sleeps, terminates it and tells its exit code."""
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=tell_and_sleep, args=(theirs,))
+    process.start()
+    ours.recv()
+    process.terminate()
+    process.join(5)
+    code = process.exitcode
+    process.kill()
+    return plain(start_response, str(code))
 
 
 @routes("/large")

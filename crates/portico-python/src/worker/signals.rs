@@ -1,19 +1,20 @@
 //! The signals that stop a worker, as something that its main thread waits for.
 //!
-//! Python's own handlers of these signals are set aside meanwhile (signal-hook would call them too, and
-//! SIGINT's raises KeyboardInterrupt) and put back afterwards. Handlers of other signals keep working: a wait
-//! that one of them interrupts gives Python its turn.
+//! Python's own handlers of these signals are set aside meanwhile and put back afterwards. They are caught
+//! through Python's wake-up descriptor and not by a handler beside Python's, which a second worker in the same
+//! process would find overwritten. Handlers of other signals keep working: a wait gives them their turn.
 
 use std::io::{self, Read};
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use signal_hook::SigId;
 use signal_hook::consts::{SIGINT, SIGQUIT, SIGTERM};
-use signal_hook::low_level;
 
 /// What ended a wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,16 +33,22 @@ pub enum Wake {
 pub struct Signals {
     /// What Python had, to be put back.
     former: Vec<(i32, Py<PyAny>)>,
-    caught: Vec<Caught>,
+    caught: Option<Caught>,
     bell: UnixStream,
     ring: UnixStream,
 }
 
+/// Where the numbers of signals arrive.
 struct Caught {
-    wake: Wake,
-    pipe: UnixStream,
-    id: SigId,
+    numbers: UnixStream,
+    /// Python's wake-up descriptor: its signal handler writes there.
+    _writer: UnixStream,
+    /// The wake-up descriptor that was set before; -1 if there was none.
+    former: RawFd,
 }
+
+/// The wake-up descriptor while signals are caught, else -1.
+static CAUGHT: AtomicI32 = AtomicI32::new(-1);
 
 /// The signals and what they mean.
 const SIGNALS: [(i32, Wake); 3] =
@@ -58,7 +65,7 @@ impl Signals {
         let (bell, ring) = UnixStream::pair()?;
         bell.set_nonblocking(true)?;
         ring.set_nonblocking(true)?;
-        let mut signals = Self { former: Vec::new(), caught: Vec::new(), bell, ring };
+        let mut signals = Self { former: Vec::new(), caught: None, bell, ring };
         if is_main_thread(py)? {
             let interrupt = py.import("_signal")?.getattr("default_int_handler")?;
             for (number, _) in SIGNALS {
@@ -68,7 +75,7 @@ impl Signals {
         Ok(signals)
     }
 
-    /// Has the signals wake [`Signals::wait`] from now on.
+    /// Has the signals wake [`Signals::wait`] from now on, instead of raising.
     ///
     /// # Errors
     /// As [`Signals::interrupting`].
@@ -76,12 +83,16 @@ impl Signals {
         if self.former.is_empty() {
             return Ok(());
         }
-        let default = py.import("_signal")?.getattr("SIG_DFL")?;
-        for (number, wake) in SIGNALS {
-            set_handler(py, number, &default)?;
-            let (pipe, writer) = UnixStream::pair()?;
-            pipe.set_nonblocking(true)?;
-            self.caught.push(Caught { wake, pipe, id: low_level::pipe::register(number, writer)? });
+        restore_in_children(py)?;
+        let (numbers, writer) = UnixStream::pair()?;
+        numbers.set_nonblocking(true)?;
+        writer.set_nonblocking(true)?;
+        let former = set_wakeup(py, writer.as_raw_fd())?;
+        CAUGHT.store(writer.as_raw_fd(), Ordering::SeqCst);
+        self.caught = Some(Caught { numbers, _writer: writer, former });
+        let handler = wrap_pyfunction!(noticed, py)?;
+        for (number, _) in SIGNALS {
+            set_handler(py, number, &handler)?;
         }
         Ok(())
     }
@@ -101,6 +112,7 @@ impl Signals {
     pub fn wait(&mut self, py: Python<'_>, limit: Option<Duration>) -> PyResult<Wake> {
         let end = limit.map(|limit| Instant::now() + limit);
         loop {
+            py.check_signals()?;
             if let Some(wake) = self.pending() {
                 return Ok(wake);
             }
@@ -108,23 +120,24 @@ impl Signals {
             if left == Some(Duration::ZERO) {
                 return Ok(Wake::Timeout);
             }
-            let mut polled: Vec<_> =
-                self.caught.iter().map(|caught| PollFd::new(&caught.pipe, PollFlags::IN)).collect();
-            polled.push(PollFd::new(&self.bell, PollFlags::IN));
+            let mut polled = vec![PollFd::new(&self.bell, PollFlags::IN)];
+            polled.extend(self.caught.iter().map(|caught| PollFd::new(&caught.numbers, PollFlags::IN)));
             let timeout = left.and_then(|left| Timespec::try_from(left).ok());
             match py.detach(|| poll(&mut polled, timeout.as_ref())) {
-                Ok(_) => {}
-                Err(rustix::io::Errno::INTR) => py.check_signals()?,
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(io::Error::from(error).into()),
             }
         }
     }
 
     fn pending(&mut self) -> Option<Wake> {
-        let mut byte = [0];
-        for caught in &mut self.caught {
-            if matches!(caught.pipe.read(&mut byte), Ok(1)) {
-                return Some(caught.wake);
+        let mut number = [0];
+        while let Some(caught) = &mut self.caught
+            && matches!(caught.numbers.read(&mut number), Ok(1))
+        {
+            // Signals that others handle are written there too.
+            if let Some((_, wake)) = SIGNALS.iter().find(|(known, _)| *known == i32::from(number[0])) {
+                return Some(*wake);
             }
         }
         let mut bytes = [0; 64];
@@ -136,8 +149,11 @@ impl Signals {
     /// # Errors
     /// An exception of the `signal` module.
     pub fn release(&mut self, py: Python<'_>) -> PyResult<()> {
-        for caught in self.caught.drain(..) {
-            low_level::unregister(caught.id);
+        if let Some(caught) = self.caught.take() {
+            // A signal of the last moment has its turn now: the handler that comes back would get it else.
+            py.check_signals()?;
+            CAUGHT.store(-1, Ordering::SeqCst);
+            set_wakeup(py, caught.former)?;
         }
         for (number, former) in self.former.drain(..) {
             if !former.is_none(py) {
@@ -146,6 +162,44 @@ impl Signals {
         }
         Ok(())
     }
+}
+
+/// Python's handler while signals are caught. Nothing is left to do: their numbers lie in the pipe.
+#[pyfunction]
+#[pyo3(signature = (_number, _frame, /))]
+fn noticed(_number: i32, _frame: &Bound<'_, PyAny>) {}
+
+/// Has every process that the application forks (`multiprocessing` does) get Python's default handlers: it
+/// would else outlive a SIGTERM, and tell this worker of it.
+fn restore_in_children(py: Python<'_>) -> PyResult<()> {
+    static REGISTERED: AtomicBool = AtomicBool::new(false);
+    if REGISTERED.swap(true, Ordering::SeqCst) {
+        return Ok(());
+    }
+    let keywords = PyDict::new(py);
+    keywords.set_item("after_in_child", wrap_pyfunction!(restore, py)?)?;
+    py.import("os")?.call_method("register_at_fork", (), Some(&keywords)).map(drop)
+}
+
+#[pyfunction]
+fn restore(py: Python<'_>) -> PyResult<()> {
+    if CAUGHT.swap(-1, Ordering::SeqCst) < 0 {
+        return Ok(());
+    }
+    set_wakeup(py, -1)?;
+    let signal = py.import("_signal")?;
+    for (number, _) in SIGNALS {
+        let default = if number == SIGINT { "default_int_handler" } else { "SIG_DFL" };
+        set_handler(py, number, &signal.getattr(default)?)?;
+    }
+    Ok(())
+}
+
+/// Sets Python's wake-up descriptor and returns the former one.
+fn set_wakeup(py: Python<'_>, descriptor: RawFd) -> PyResult<RawFd> {
+    let keywords = PyDict::new(py);
+    keywords.set_item("warn_on_full_buffer", false)?;
+    py.import("_signal")?.call_method("set_wakeup_fd", (descriptor,), Some(&keywords))?.extract()
 }
 
 fn set_handler(py: Python<'_>, number: i32, handler: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
