@@ -19,6 +19,10 @@ def test_status_and_fields_arrive_as_given(server):
     assert given == [("X-B", "2"), ("x-a", "1"), ("X-B", "3")]
 
 
+def test_arguments_by_name_are_taken_too(server):
+    assert server.request("GET", "/start-by-name").body == b"body"
+
+
 @pytest.mark.parametrize("status", ["299 Custom Reason", "404 Not here, sorry", "599 \xe9t\xe9", "999 Last"])
 def test_custom_status_is_kept(server, status):
     response = start(server, status, [])

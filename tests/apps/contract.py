@@ -28,6 +28,13 @@ def start(environ, start_response):
     return [b"body"]
 
 
+@routes("/start-by-name")
+def start_by_name(environ, start_response):
+    """Passes arguments by name, which PEP 3333 forbids and applications do."""
+    start_response(status="200 OK", headers=PLAIN, exc_info=None)
+    return [b"body"]
+
+
 @routes("/start-twice")
 def start_twice(environ, start_response):
     """The second call without exc_info must raise; tells what."""

@@ -148,7 +148,9 @@ impl Answer {
         Ok(())
     }
 
-    /// Sends the range of a file as the body (after what `write` has sent) and ends the answer.
+    /// Sends the range of a file as the body (after what `write` has sent) and ends the answer. What the file has
+    /// beyond Content-Length is not wanted, which is no fault (PEP 3333, "Optional Platform-Specific File
+    /// Handling").
     ///
     /// # Errors
     /// As [`Answer::send`].
@@ -164,7 +166,6 @@ impl Answer {
         if self.bodiless() || length == 0 {
             return self.finish(py);
         }
-        self.surplus += range.length - length;
         let Some(responder) = self.responder.as_mut() else { return Ok(()) };
         let head = (!self.started).then_some(&self.head);
         let result = detached(py, true, || {
@@ -177,6 +178,13 @@ impl Answer {
         self.sent += length;
         self.gone = result == Err(Gone);
         self.finish(py)
+    }
+
+    /// The part of `block` that Content-Length leaves room for.
+    pub fn within_length<'b>(&self, block: &'b [u8]) -> &'b [u8] {
+        let rest = self.head.length.filter(|_| self.given).map(|length| length - self.sent);
+        let allowed = rest.map_or(block.len(), |rest| usize::try_from(rest).unwrap_or(usize::MAX));
+        &block[..allowed.min(block.len())]
     }
 
     /// Says how long the whole body is, if the application has not said it itself.

@@ -96,18 +96,24 @@ impl<'py> Call<'_, 'py> {
 
     /// Sends each block as it comes: the client has it before the application computes the next.
     fn send_each(&self, app_iter: &Bound<'py, PyAny>) -> PyResult<()> {
+        let is_file = app_iter.is_exact_instance_of::<FileWrapper>();
         for block in iterate(app_iter)? {
             let block = block?;
-            let bytes = block.cast::<PyBytes>().map_err(|_| wrong_block(&block))?.as_bytes();
+            let bytes = block.cast::<PyBytes>().map_err(|_| wrong_item(app_iter, &block))?.as_bytes();
             let mut answer = self.callables.answer(self.py);
             if bytes.is_empty() {
                 // Streams yield nothing to ask whether somebody still listens.
                 answer.notice_gone();
             }
+            // A file is sent until Content-Length is reached: the rest of it is no fault.
+            let bytes = if is_file { answer.within_length(bytes) } else { bytes };
+            if is_file && bytes.is_empty() {
+                break;
+            }
             match answer.send(self.py, bytes)? {
                 Progress::Gone => return Ok(()),
                 // The rest is of no use to HEAD, and may have no end.
-                Progress::Complete if answer.is_head() => return Ok(()),
+                Progress::Complete if is_file || answer.is_head() => return Ok(()),
                 Progress::Complete | Progress::More => {}
             }
         }
@@ -181,6 +187,17 @@ fn iterate<'py>(app_iter: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyIterator>
         let class = app_iter.get_type().name().map(|name| name.to_string()).unwrap_or_default();
         PyTypeError::new_err(format!("the application returned {class}, not an iterable of bytes (PEP 3333)"))
     })
+}
+
+/// The error for an item that is no `bytes`: of a whole body returned by itself, the items are not what the
+/// application's author thinks of.
+fn wrong_item(app_iter: &Bound<'_, PyAny>, item: &Bound<'_, PyAny>) -> PyErr {
+    match app_iter.is_instance_of::<PyBytes>() {
+        true => {
+            PyTypeError::new_err("the application returned bytes, not an iterable of bytes: return [body]")
+        }
+        false => wrong_block(item),
+    }
 }
 
 /// A request as the log names it: `GET /path`. Without the query, which may hold secrets.

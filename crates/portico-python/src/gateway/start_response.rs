@@ -87,7 +87,10 @@ impl Exchange {
 #[pymethods]
 impl Exchange {
     /// Sets status and headers; they go out with the first block of the body. Returns `write`.
-    #[pyo3(signature = (status, headers, exc_info=None, /))]
+    ///
+    /// PEP 3333 has the arguments passed by position. By name is taken too: applications do it, and other servers
+    /// let them.
+    #[pyo3(signature = (status, headers, exc_info=None))]
     fn start_response(
         &self,
         py: Python<'_>,
