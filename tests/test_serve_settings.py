@@ -1,10 +1,28 @@
-"""What `portico.serve` makes of keyword arguments that are not text."""
+"""`portico.serve`: keyword arguments that are not text, what it raises, and what it leaves behind."""
 
 from __future__ import annotations
+
+import subprocess
+import sys
 
 import pytest
 
 import portico
+
+TWICE = """
+import os, signal, threading
+import portico
+
+def application(environ, start_response):
+    raise AssertionError("nothing is served here")
+
+before = signal.getsignal(signal.SIGTERM), signal.set_wakeup_fd(-1)
+for _ in range(2):
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    portico.serve(application, bind="127.0.0.1:0")
+    print("returned", flush=True)
+assert (signal.getsignal(signal.SIGTERM), signal.set_wakeup_fd(-1)) == before
+"""
 
 
 def application(environ, start_response):
@@ -32,3 +50,18 @@ def test_numbers_are_read_as_python_means_them(capfd):
         application, socket_mode=0o660, threads=2, sendfile=False, keep_alive=1.5, check_config=True
     )
     assert "The configuration is good" in capfd.readouterr().err
+
+
+def test_it_serves_and_stops_twice_in_one_process():
+    command = [sys.executable, "-c", TWICE]
+    ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
+    assert (ended.stdout, ended.returncode) == ("returned\n" * 2, 0), ended.stderr
+
+
+def test_an_import_that_fails_is_the_cause_of_the_import_error(tmp_path, monkeypatch):
+    (tmp_path / "raises.py").write_text("1 / 0\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    with pytest.raises(ImportError, match="importing raises failed") as raised:
+        portico.serve("raises", check_config=True)
+    assert isinstance(raised.value.__cause__, ZeroDivisionError)

@@ -162,6 +162,7 @@ def test_discovery_reports_a_broken_candidate_instead_of_passing_over_it(project
         ("mysite:", ["mysite:"], False),
         (":app", [":app"], False),
         ("mysite:a b", ["mysite:a b"], False),
+        ("mysite:failing", ["mysite:failing()"], False),
     ],
 )
 def test_wrong_target_is_told_in_one_clear_line(project, target, words, traceback):

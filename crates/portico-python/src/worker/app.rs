@@ -9,7 +9,7 @@ use pyo3::exceptions::{
     PyKeyboardInterrupt, PyModuleNotFoundError, PySyntaxError, PySystemExit, PyValueError,
 };
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyModule, PyTuple};
+use pyo3::types::{PyDict, PyFunction, PyList, PyModule, PyTuple};
 
 use crate::error::{one_line, traceback};
 
@@ -26,8 +26,10 @@ pub struct Loaded {
 pub struct LoadError {
     /// One line for the operator.
     pub message: String,
-    /// The application's own exception, if it raised one.
+    /// The application's own exception, if it raised one, as Python prints it.
     pub traceback: Option<String>,
+    /// That exception itself.
+    pub cause: Option<PyErr>,
     /// Whether it was a signal that ended the import.
     pub interrupted: bool,
 }
@@ -35,7 +37,7 @@ pub struct LoadError {
 impl LoadError {
     /// The target is wrong.
     pub fn usage(message: impl Into<String>) -> Self {
-        Self { message: message.into(), traceback: None, interrupted: false }
+        Self { message: message.into(), traceback: None, cause: None, interrupted: false }
     }
 
     /// The application's code raised `error` while `doing`.
@@ -50,7 +52,7 @@ impl LoadError {
             traceback.insert_str(0, "Traceback (most recent call last):\n");
         }
         let interrupted = error.is_instance_of::<PyKeyboardInterrupt>(py);
-        Self { message, traceback: Some(traceback), interrupted }
+        Self { message, traceback: Some(traceback), cause: Some(error.clone_ref(py)), interrupted }
     }
 
     /// 2: what was asked for is not there; 3: it is, and raised.
@@ -288,7 +290,25 @@ fn check_callable(application: &Bound<'_, PyAny>, target: &str) -> Result<(), Lo
             "{target} is an ASGI application; Portico serves WSGI applications"
         )));
     }
+    if let Some(count) = too_few_parameters(application) {
+        return Err(LoadError::usage(format!(
+            "{target} cannot be called with environ and start_response: it takes {count} argument{}; if it \
+             returns the application, write {target}()",
+            if count == 1 { "" } else { "s" }
+        )));
+    }
     Ok(())
+}
+
+/// How many arguments `application` takes, if it is a Python function that cannot take the two of WSGI: most
+/// likely a factory that was named without its parentheses.
+fn too_few_parameters(application: &Bound<'_, PyAny>) -> Option<u32> {
+    const CO_VARARGS: u32 = 0x04;
+    let function = application.cast_exact::<PyFunction>().ok()?;
+    let code = function.getattr("__code__").ok()?;
+    let number = |name: &str| code.getattr(name).and_then(|number| number.extract::<u32>()).ok();
+    let count = number("co_argcount")?;
+    (count < 2 && number("co_flags")? & CO_VARARGS == 0).then_some(count)
 }
 
 /// Whether calling it gives a coroutine, as in ASGI: it, or the `__call__` of its class, is an `async def`.

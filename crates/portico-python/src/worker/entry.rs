@@ -8,6 +8,7 @@ use pyo3::types::{PyBool, PyDict, PyInt, PyList, PyString, PyTuple};
 
 use portico_config::{Parsed, from_pairs, is_octal, parse};
 
+use super::app::LoadError;
 use super::{Source, StartError, run};
 use crate::logging;
 
@@ -73,7 +74,11 @@ pub fn serve(py: Python<'_>, app: &Bound<'_, PyAny>, settings: Option<&Bound<'_,
         .map_err(|error| PyValueError::new_err(error.to_string()))?;
     run(py, &resolved, source).map_err(|error| match error {
         StartError::Raised(error) => error,
-        StartError::Load(error) => PyImportError::new_err(error.message),
+        StartError::Load(LoadError { message, cause, .. }) => {
+            let error = PyImportError::new_err(message);
+            error.set_cause(py, cause);
+            error
+        }
         StartError::Listen(message) => PyOSError::new_err(message),
         StartError::System(message) => PyRuntimeError::new_err(message),
     })
