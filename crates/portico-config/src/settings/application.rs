@@ -22,7 +22,7 @@ const APP: Setting = Setting {
     area: Area::Application,
     help: "Application to serve: MODULE, MODULE:NAME, MODULE:FACTORY() or PATH.py:NAME",
     details: "MODULE is imported from the current folder (or --chdir) and from --pythonpath; without NAME \
-        its `application` is taken. NAME followed by parentheses is called once, and what it returns is \
+        its `application` or `app` is taken. NAME followed by parentheses is called once, and what it returns is \
         served.\n\nWithout an argument the application of the current folder is served: a Django project's \
         WSGI_APPLICATION, or else `application`, `app` or `create_app()` of wsgi.py, app.py or main.py.",
 };
