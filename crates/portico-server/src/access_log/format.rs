@@ -4,44 +4,42 @@
 //! become `\xHH`, so that no request can forge a line or a field.
 
 use std::io::Write as _;
-use std::time::UNIX_EPOCH;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use portico_config::AccessLogFormat;
-use portico_proto::{RequestHead, Version};
+use portico_proto::Version;
 
-use super::Record;
+use super::batch::Line;
 
-/// Appends the line of `record`, with its line end, to `out`.
-pub fn format(record: &Record, format: AccessLogFormat, clock: &mut Clock, out: &mut Vec<u8>) {
-    let head = record.head.as_deref();
-    let _ = write!(out, "{} - {} ", record.peer, User(head));
-    out.extend_from_slice(clock.stamp(record).as_bytes());
+/// Appends `line`, with its line end, to `out`.
+pub fn format(line: &Line<'_>, format: AccessLogFormat, clock: &mut Clock, out: &mut Vec<u8>) {
+    let [method, target, authorization, referer, user_agent] = line.texts;
+    let _ = write!(out, "{} - ", line.peer);
+    write_user(authorization, out);
+    out.push(b' ');
+    out.extend_from_slice(clock.stamp(line.second).as_bytes());
     out.extend_from_slice(b" \"");
-    match head {
-        Some(head) => {
-            escape(head.method(), out);
-            out.push(b' ');
-            escape(head.target(), out);
-            out.extend_from_slice(match head.version {
-                Version::Http10 => b" HTTP/1.0",
-                Version::Http11 => b" HTTP/1.1",
-            });
-        }
-        None => out.push(b'-'),
+    escape(method.unwrap_or(b"-"), out);
+    if let Some(target) = target {
+        out.push(b' ');
+        escape(target, out);
     }
-    let _ = write!(out, "\" {} ", record.status);
-    match record.body_bytes {
+    out.extend_from_slice(match line.version {
+        Some(Version::Http10) => b" HTTP/1.0",
+        Some(Version::Http11) => b" HTTP/1.1",
+        None => b"",
+    });
+    out.extend_from_slice(b"\" ");
+    out.extend_from_slice(itoa::Buffer::new().format(line.status).as_bytes());
+    out.push(b' ');
+    match line.body_bytes {
         0 => out.push(b'-'),
         count => out.extend_from_slice(itoa::Buffer::new().format(count).as_bytes()),
     }
     if format == AccessLogFormat::Combined {
-        for name in [b"referer".as_slice(), b"user-agent"] {
+        for text in [referer, user_agent] {
             out.extend_from_slice(b" \"");
-            match head.and_then(|head| head.field(name)) {
-                Some(value) => escape(value, out),
-                None => out.push(b'-'),
-            }
+            escape(text.unwrap_or(b"-"), out);
             out.push(b'"');
         }
     }
@@ -71,20 +69,17 @@ fn escape(bytes: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(rest);
 }
 
-/// The user name of Basic authentication (RFC 7617), `-` where there is none.
-struct User<'a>(Option<&'a RequestHead>);
-
-impl std::fmt::Display for User<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let credentials = self.0.and_then(|head| head.field(b"authorization"));
-        let name = credentials.and_then(user_of).filter(|name| !name.is_empty());
-        let Some(name) = name else {
-            return f.write_str("-");
-        };
-        let mut escaped = Vec::new();
-        escape(&name, &mut escaped);
+/// Writes the user name of Basic authentication (RFC 7617), `-` where there is none.
+fn write_user(authorization: Option<&[u8]>, out: &mut Vec<u8>) {
+    let name = authorization.and_then(user_of).filter(|name| !name.is_empty());
+    let Some(name) = name else {
+        return out.push(b'-');
+    };
+    for part in name.split_inclusive(|&byte| byte == b' ') {
         // A blank would shift the fields behind it.
-        f.write_str(&String::from_utf8_lossy(&escaped).replace(' ', "\\x20"))
+        let (part, blank) = part.strip_suffix(b" ").map_or((part, &b""[..]), |part| (part, b"\\x20"));
+        escape(part, out);
+        out.extend_from_slice(blank);
     }
 }
 
@@ -107,8 +102,7 @@ pub struct Clock {
 }
 
 impl Clock {
-    fn stamp(&mut self, record: &Record) -> &str {
-        let second = record.at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    fn stamp(&mut self, second: u64) -> &str {
         if self.second != Some(second) {
             // From `Sun, 06 Nov 1994 08:49:37 GMT`.
             let date = portico_proto::HttpDate::from_unix(second);
@@ -124,26 +118,25 @@ impl Clock {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::time::{Duration, SystemTime};
-
     use portico_proto::{Event, Limits, http1};
 
+    use super::super::{Record, batch::Batch};
     use super::*;
     use crate::application::Peer;
 
     fn line(request: &[u8], format: AccessLogFormat) -> String {
         let mut input = request;
         let head = match http1::Connection::new().next_event(&mut input, &Limits::default()) {
-            Ok(Some(Event::Head(head))) => Some(Arc::from(head)),
+            Ok(Some(Event::Head(head))) => Some(head),
             _ => None,
         };
-        let mut record = Record::new(head, Peer::Inet(([192, 0, 2, 7], 5000).into()), Duration::ZERO);
-        record.at = SystemTime::UNIX_EPOCH + Duration::from_secs(784111777);
-        record.status = 200;
-        record.body_bytes = 12;
+        let peer = Peer::Inet(([192, 0, 2, 7], 5000).into());
+        let head = head.as_deref();
+        let mut batch = Batch::default();
+        batch.push(&Record { head, peer, second: 784111777, status: 200, body_bytes: 12 });
         let mut out = Vec::new();
-        super::format(&record, format, &mut Clock::default(), &mut out);
+        let mut clock = Clock::default();
+        batch.lines().for_each(|line| super::format(&line, format, &mut clock, &mut out));
         String::from_utf8(out).unwrap()
     }
 

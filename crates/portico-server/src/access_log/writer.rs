@@ -11,6 +11,7 @@ use std::time::Duration;
 use portico_config::AccessLogFormat;
 
 use super::Record;
+use super::batch::Batch;
 use super::format::{Clock, format};
 
 /// Where the lines go.
@@ -35,17 +36,6 @@ struct Shared {
     asleep: AtomicBool,
     closed: AtomicBool,
 }
-
-#[derive(Debug, Default)]
-struct Batch {
-    records: Vec<Record>,
-    bytes: usize,
-    dropped: u64,
-}
-
-/// Records and memory that may wait for the writer; beyond either, records are counted and dropped.
-const RECORDS_MAX: usize = 65_536;
-const BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// How often the thread looks for records while there is traffic: lines are on disk within this time, and no
 /// request pays for waking the thread.
@@ -76,17 +66,10 @@ impl AccessLog {
     }
 
     /// Notes `record` for the thread.
-    pub fn push(&self, record: Record) {
-        let mut batch = self.shared.lock();
-        let size = record.size();
-        if batch.records.len() >= RECORDS_MAX || batch.bytes + size > BYTES_MAX {
-            batch.dropped += 1;
-            return;
-        }
-        batch.bytes += size;
-        batch.records.push(record);
-        drop(batch);
-        if self.shared.asleep.swap(false, Ordering::SeqCst)
+    pub fn push(&self, record: &Record<'_>) {
+        self.shared.lock().push(record);
+        if self.shared.asleep.load(Ordering::SeqCst)
+            && self.shared.asleep.swap(false, Ordering::SeqCst)
             && let Some(thread) = &self.thread
         {
             thread.thread().unpark();
@@ -134,7 +117,7 @@ impl Writer {
             let closed = self.shared.closed.load(Ordering::SeqCst);
             // The memory of the last batch is used for the next one.
             std::mem::swap(&mut *self.shared.lock(), &mut batch);
-            if !batch.records.is_empty() || batch.dropped > 0 {
+            if !batch.is_empty() {
                 quiet = 0;
                 self.write(&mut batch, &mut lines);
             } else if closed {
@@ -152,22 +135,21 @@ impl Writer {
         }
         self.shared.asleep.store(true, Ordering::SeqCst);
         // What came before `asleep` was set has seen nobody asleep: look once more.
-        if self.shared.lock().records.is_empty() && !self.shared.closed.load(Ordering::SeqCst) {
+        if self.shared.lock().is_empty() && !self.shared.closed.load(Ordering::SeqCst) {
             thread::park();
         }
         self.shared.asleep.store(false, Ordering::SeqCst);
     }
 
     fn write(&mut self, batch: &mut Batch, lines: &mut Vec<u8>) {
-        for record in batch.records.drain(..) {
-            format(&record, self.line, &mut self.clock, lines);
+        for line in batch.lines() {
+            format(&line, self.line, &mut self.clock, lines);
         }
         self.write_lines(lines);
-        if batch.dropped > 0 {
-            log::warn!("the access log could not keep up: {} lines were dropped", batch.dropped);
+        if batch.dropped() > 0 {
+            log::warn!("the access log could not keep up: {} lines were dropped", batch.dropped());
         }
-        (batch.bytes, batch.dropped) = (0, 0);
-        batch.records.shrink_to(1024);
+        batch.clear();
         lines.clear();
         lines.shrink_to(256 * 1024);
         if !self.shared.closed.load(Ordering::SeqCst) {
@@ -200,29 +182,15 @@ mod tests {
     use super::*;
     use crate::application::Peer;
 
-    fn record() -> Record {
-        Record::new(None, Peer::Unix, Duration::ZERO)
-    }
-
     #[test]
     fn every_record_is_written_before_the_log_is_closed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("access.log");
         let log = AccessLog::open(Destination::File(path.clone()), AccessLogFormat::Common).unwrap();
         for _ in 0..1000 {
-            log.push(record());
+            log.push(&Record { head: None, peer: Peer::Unix, second: 0, status: 400, body_bytes: 0 });
         }
         drop(log);
         assert_eq!(std::fs::read_to_string(path).unwrap().lines().count(), 1000);
-    }
-
-    #[test]
-    fn a_full_batch_drops_and_counts() {
-        let log = AccessLog { shared: Arc::default(), thread: None };
-        for _ in 0..RECORDS_MAX + 3 {
-            log.push(record());
-        }
-        let batch = log.shared.lock();
-        assert_eq!((batch.records.len(), batch.dropped), (RECORDS_MAX, 3));
     }
 }

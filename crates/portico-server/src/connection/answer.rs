@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fs::File;
+use std::io::IoSlice;
 use std::sync::Arc;
 
 use portico_proto::{Fields, HttpDate, Part, ResponseHead};
@@ -110,24 +111,67 @@ impl Connection {
     fn encode_and_write(&mut self, answer: Answer<'_>, tools: &mut Tools) {
         let mut out = std::mem::take(&mut tools.out);
         out.clear();
-        self.encode(answer, tools, &mut out);
+        match answer {
+            Answer::Whole { head, body } if body.len() >= VECTORED_BYTES_MIN => {
+                self.write_whole(&head, &body, tools, &mut out);
+            }
+            answer => {
+                self.encode(answer, tools, &mut out);
+                self.write_or_keep(&out);
+            }
+        }
+        out.shrink_to(OUT_CAPACITY_KEPT);
+        tools.out = out;
+    }
+
+    /// Writes a large body from where it lies, without a copy.
+    fn write_whole(&mut self, head: &ResponseHead, body: &[u8], tools: &mut Tools, out: &mut Vec<u8>) {
+        let date = tools.date();
+        self.note_status(head);
+        self.protocol.send(Part::Head { head, close: self.closes(tools) }, &date, out);
+        let length = self.protocol.splice(body.len() as u64, out);
+        let body = &body[..length as usize];
+        self.body_bytes += length;
+        let mut tail = Vec::new();
+        self.protocol.send(Part::End, &date, &mut tail);
+        let pieces = [IoSlice::new(out), IoSlice::new(body), IoSlice::new(&tail)];
+        let mut sent = match self.transport.write_vectored(&pieces) {
+            Progress::Bytes(count) => count,
+            Progress::Blocked => 0,
+            Progress::Closed => {
+                self.failed = true;
+                return;
+            }
+        };
+        for piece in [&out[..], body, &tail] {
+            let skipped = sent.min(piece.len());
+            sent -= skipped;
+            self.outbox.buffer().extend_from_slice(&piece[skipped..]);
+        }
+        self.blocked = !self.outbox.is_empty();
+    }
+
+    fn write_or_keep(&mut self, bytes: &[u8]) {
         let mut sent = 0;
-        while sent < out.len() {
-            match self.transport.write(&out[sent..]) {
+        while sent < bytes.len() {
+            match self.transport.write(&bytes[sent..]) {
                 Progress::Bytes(count) => sent += count,
                 Progress::Blocked => break,
                 Progress::Closed => {
                     self.failed = true;
-                    break;
+                    return;
                 }
             }
         }
-        if sent < out.len() && !self.failed {
-            self.outbox.buffer().extend_from_slice(&out[sent..]);
+        if sent < bytes.len() {
+            self.outbox.buffer().extend_from_slice(&bytes[sent..]);
             self.blocked = true;
         }
-        out.shrink_to(OUT_CAPACITY_KEPT);
-        tools.out = out;
+    }
+
+    /// Whether the connection is to be closed after this answer.
+    fn closes(&self, tools: &Tools) -> bool {
+        tools.draining || self.misunderstood || self.upload.is_some() || tools.config.keep_alive.is_zero()
     }
 
     /// Encodes behind what waits already.
@@ -145,10 +189,7 @@ impl Connection {
 
     fn encode(&mut self, answer: Answer<'_>, tools: &mut Tools, out: &mut Vec<u8>) {
         let date = tools.date();
-        let close = tools.draining
-            || self.misunderstood
-            || self.upload.is_some()
-            || tools.config.keep_alive.is_zero();
+        let close = self.closes(tools);
         match answer {
             Answer::EarlyHints(fields) => self.protocol.send(Part::EarlyHints(&fields), &date, out),
             Answer::Whole { head, body } => {
@@ -178,9 +219,7 @@ impl Connection {
     }
 
     fn note_status(&mut self, head: &ResponseHead) {
-        if let Some(record) = &mut self.record {
-            record.status = head.status;
-        }
+        self.status = Some(head.status);
     }
 
     /// Writes what waits, as far as the peer takes it, and goes on to what follows.
@@ -260,6 +299,9 @@ impl Connection {
 
 /// How long a peer may go on sending after the last answer.
 const LINGER: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Bodies from this size on are written from where they lie: below it one write of one buffer costs less.
+const VECTORED_BYTES_MIN: usize = 4096;
 
 /// Capacity that the engine's encoding buffer keeps.
 const OUT_CAPACITY_KEPT: usize = 256 * 1024;

@@ -24,7 +24,7 @@ pub use flow::Flow;
 pub use table::{ConnectionId, Table};
 pub use tools::{Counters, Tools};
 
-use crate::access_log::Record;
+use crate::access_log::{CLIENT_GONE, Record};
 use crate::application::{Peer, Server};
 use crate::body::Body;
 use crate::reactor::{Event, Interest};
@@ -49,7 +49,8 @@ pub struct Connection {
     head: Option<Arc<RequestHead>>,
     body: Option<Body>,
     flow: Option<Arc<Flow>>,
-    record: Option<Box<Record>>,
+    /// Status that the access log is to tell of the present request, once there is one.
+    status: Option<u16>,
     due: Option<(Deadline, Instant)>,
     arrived: Instant,
     /// Bytes of the present answer's body that have been handed over.
@@ -129,7 +130,7 @@ impl Connection {
             head: None,
             body: None,
             flow: None,
-            record: None,
+            status: None,
             due: Some((Deadline::Head, tools.now + tools.config.head_timeout)),
             arrived: tools.now,
             body_bytes: 0,
@@ -251,7 +252,7 @@ impl Connection {
         read_more: impl Fn() + Send + Sync + 'static,
     ) -> Option<(Arc<RequestHead>, Body, Duration)> {
         let body = self.take_body(read_more);
-        self.start_record(tools);
+        self.status = Some(CLIENT_GONE);
         let head = self.head.clone()?;
         self.phase = Phase::Calling;
         self.body_bytes = 0;
@@ -260,7 +261,7 @@ impl Connection {
 
     /// Answers the waiting request in the application's stead.
     pub fn answer_unavailable(&mut self, tools: &mut Tools) -> Step {
-        self.start_record(tools);
+        self.status = Some(CLIENT_GONE);
         self.phase = Phase::Calling;
         let head = tools.unavailable.clone();
         let body = UNAVAILABLE;
@@ -313,19 +314,15 @@ impl Connection {
         self.phase == Phase::Receiving && self.inbox.is_empty() && self.protocol.is_idle()
     }
 
-    fn start_record(&mut self, tools: &Tools) {
-        if tools.access_log.is_some() && self.record.is_none() {
-            let waited = tools.now.saturating_duration_since(self.arrived);
-            self.record = Some(Box::new(Record::new(self.head.clone(), self.peer, waited)));
-        }
-    }
-
+    /// Notes the end of the present request in the access log.
     fn finish_record(&mut self, tools: &mut Tools) {
-        self.head = None;
-        if let (Some(mut record), Some(log)) = (self.record.take(), &mut tools.access_log) {
-            record.took = tools.now.saturating_duration_since(self.arrived);
-            record.body_bytes = self.body_bytes.saturating_sub(self.outbox.buffered() as u64);
-            log.push(*record);
+        let head = self.head.take();
+        if let (Some(status), Some(_)) = (self.status.take(), &tools.access_log) {
+            let second = tools.unix_second();
+            let body_bytes = self.body_bytes.saturating_sub(self.outbox.buffered() as u64);
+            if let Some(log) = &tools.access_log {
+                log.push(&Record { head: head.as_deref(), peer: self.peer, second, status, body_bytes });
+            }
         }
     }
 

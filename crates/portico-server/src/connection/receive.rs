@@ -288,10 +288,7 @@ impl Connection {
             pipe.0.end(PipeEnd::Disconnected);
             return Step::Keep;
         }
-        self.start_record(tools);
-        if let Some(record) = &mut self.record {
-            record.status = status;
-        }
+        self.status = Some(status);
         let date = tools.date();
         http1::plain_answer(status, reason, &date, self.outbox.buffer());
         self.phase = Phase::Flushing;

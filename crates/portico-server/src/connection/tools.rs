@@ -32,6 +32,7 @@ pub struct Tools {
     /// The answer to requests that find the queue full.
     pub unavailable: Arc<ResponseHead>,
     date: HttpDate,
+    second: u64,
     date_until: Instant,
     dropped_names: HashSet<Vec<u8>>,
 }
@@ -84,6 +85,7 @@ impl Tools {
             counters: Counters::default(),
             unavailable: Arc::new(unavailable),
             date: HttpDate::from_unix(0),
+            second: 0,
             date_until: now,
             dropped_names: HashSet::new(),
         }
@@ -93,11 +95,18 @@ impl Tools {
     pub fn date(&mut self) -> HttpDate {
         if self.now >= self.date_until {
             let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            self.date = HttpDate::from_unix(since_epoch.as_secs());
+            self.second = since_epoch.as_secs();
+            self.date = HttpDate::from_unix(self.second);
             let rest = 1_000_000_000 - since_epoch.subsec_nanos();
             self.date_until = self.now + Duration::from_nanos(rest.into());
         }
         self.date
+    }
+
+    /// The present second since 1970.
+    pub fn unix_second(&mut self) -> u64 {
+        self.date();
+        self.second
     }
 
     /// Says once of each name that it is dropped.

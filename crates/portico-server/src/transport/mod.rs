@@ -4,11 +4,11 @@ mod tcp;
 mod unix;
 
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, Shutdown};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
 
 use crate::application::Peer;
 
@@ -67,6 +67,19 @@ impl Transport {
     pub fn write(&self, bytes: &[u8]) -> Progress {
         loop {
             return match rustix::net::send(self, bytes, SendFlags::NOSIGNAL) {
+                Ok(count) => Progress::Bytes(count),
+                Err(Errno::INTR) => continue,
+                Err(Errno::AGAIN) => Progress::Blocked,
+                Err(_) => Progress::Closed,
+            };
+        }
+    }
+
+    /// Writes what the kernel takes of several pieces, in their order.
+    pub fn write_vectored(&self, pieces: &[IoSlice<'_>]) -> Progress {
+        loop {
+            let mut control = SendAncillaryBuffer::default();
+            return match rustix::net::sendmsg(self, pieces, &mut control, SendFlags::NOSIGNAL) {
                 Ok(count) => Progress::Bytes(count),
                 Err(Errno::INTR) => continue,
                 Err(Errno::AGAIN) => Progress::Blocked,
