@@ -227,3 +227,31 @@ fn a_drain_lets_what_runs_and_what_is_queued_end_and_closes_what_is_idle() {
     assert_eq!(stopper.join().unwrap().answers, 5);
     assert!(lending.is_stopped());
 }
+
+#[test]
+fn an_upload_that_never_pauses_stops_nobody_else() {
+    let server = TestServer::start(Sleeper::default(), &["--threads", "2"]);
+    let mut other = server.connect();
+    assert_eq!(other.get("/0/before"), "HTTP/1.1 200 OK before");
+    let mut uploader = server.connect();
+    let bytes = vec![0; 192 << 20];
+    thread::scope(|scope| {
+        let upload = scope.spawn(|| {
+            uploader.send(
+                format!("PUT /0/up HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", bytes.len())
+                    .as_bytes(),
+            );
+            uploader.send(&bytes);
+            assert_eq!(uploader.answer(), "HTTP/1.1 200 OK up");
+        });
+        let mut slowest = Duration::ZERO;
+        while !upload.is_finished() {
+            let began = Instant::now();
+            assert_eq!(other.get("/0/quick"), "HTTP/1.1 200 OK quick");
+            slowest = slowest.max(began.elapsed());
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert!(slowest < Duration::from_millis(100), "{slowest:?}");
+    });
+    server.stop();
+}

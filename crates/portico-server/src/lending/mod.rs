@@ -229,6 +229,7 @@ impl Lending {
                 return Some(self.begin(call, engine));
             }
             if engine.has_work() {
+                engine.set_now(Instant::now());
                 mine = Some(engine);
             } else {
                 engine.flush_held();
@@ -521,7 +522,7 @@ impl Lending {
                     }
                 }
                 Letter::Drain(until) => engine.drain(until),
-                Letter::Events(events) => events.into_iter().for_each(|event| engine.handle_event(event)),
+                Letter::Events(events) => events.into_iter().for_each(|event| engine.note_event(event)),
                 Letter::ReadMore(id) => engine.read_more(id),
                 Letter::Stop => engine.stop(),
             }
