@@ -228,11 +228,14 @@ impl Lending {
             if let Some(call) = self.take_call(&mut engine) {
                 return Some(self.begin(call, engine));
             }
+            if !engine.has_work() {
+                engine.flush_held();
+            }
+            // An answer that has been written may have brought a pipelined request up.
             if engine.has_work() {
                 engine.set_now(Instant::now());
                 mine = Some(engine);
             } else {
-                engine.flush_held();
                 mine = self.rest(engine, events);
             }
         }
@@ -321,6 +324,10 @@ impl Lending {
     /// Lays the engine down for a call, and has another thread look after it if calls are long.
     fn lend(&self, mut engine: Box<Engine>) {
         self.exchange.crew().count_lend();
+        if self.exchange.crew().is_polled() {
+            // Whoever waits for the network looks at nothing by itself: nobody would write them before the call ends.
+            engine.flush_held();
+        }
         loop {
             let more = engine.has_work();
             match self.lay_down(engine) {
