@@ -523,9 +523,12 @@ impl Lending {
             match letter {
                 Letter::Answer(id, answer, flow) => {
                     let length = answer.len();
-                    engine.answer(id, answer, Writing::AtOnce);
+                    let alive = engine.answer(id, answer, Writing::AtOnce);
                     if let Some(flow) = flow {
                         flow.deliver(length);
+                        if !alive {
+                            flow.set_gone(); // The connection may have ended before it knew of the flow.
+                        }
                     }
                 }
                 Letter::Drain(until) => engine.drain(until),
