@@ -146,6 +146,21 @@ impl Engine {
         }
     }
 
+    /// Notes an event for [`Engine::advance`], which handles once what has been noted several times: a client that
+    /// sends without a pause keeps nobody who has something else to do.
+    pub fn note_event(&mut self, event: Event) {
+        if Accepting::owns(event.token) {
+            return self.accepting.note(event.token);
+        }
+        let id = ConnectionId::from_token(event.token);
+        if let Some(mut connection) = self.table.take(id) {
+            if connection.note_event(event) {
+                self.again.push(id);
+            }
+            self.table.put_back(id, connection);
+        }
+    }
+
     /// Goes on with what was put off, and handles the deadlines that have passed.
     pub fn advance(&mut self) {
         for id in std::mem::take(&mut self.again) {

@@ -227,3 +227,53 @@ fn a_drain_lets_what_runs_and_what_is_queued_end_and_closes_what_is_idle() {
     assert_eq!(stopper.join().unwrap().answers, 5);
     assert!(lending.is_stopped());
 }
+
+#[test]
+fn no_answer_is_held_back_behind_a_slow_call() {
+    let server = TestServer::start(Sleeper::default(), &["--threads", "1"]);
+    // The standby waits for the network from here on, and looks at nothing by itself.
+    let mut first = server.connect();
+    first.send(b"GET /12000/first HTTP/1.1\r\nHost: x\r\n\r\n");
+    thread::sleep(Duration::from_millis(6));
+    let mut quick: Vec<Client> = (0..80).map(|_| server.connect()).collect();
+    // So many that calls are short again when the last of them is answered.
+    quick.iter_mut().for_each(|client| client.send(b"GET /0/quick HTTP/1.1\r\nHost: x\r\n\r\n"));
+    let mut slow = server.connect();
+    slow.send(b"GET /600000/slow HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(first.answer(), "HTTP/1.1 200 OK first");
+    let began = Instant::now();
+    for client in &mut quick {
+        assert_eq!(client.answer(), "HTTP/1.1 200 OK quick");
+    }
+    assert!(began.elapsed() < Duration::from_millis(300), "{:?}", began.elapsed());
+    assert_eq!(slow.answer(), "HTTP/1.1 200 OK slow");
+    server.stop();
+}
+
+#[test]
+fn an_upload_that_never_pauses_stops_nobody_else() {
+    let server = TestServer::start(Sleeper::default(), &["--threads", "2"]);
+    let mut other = server.connect();
+    assert_eq!(other.get("/0/before"), "HTTP/1.1 200 OK before");
+    let mut uploader = server.connect();
+    let bytes = vec![0; 192 << 20];
+    thread::scope(|scope| {
+        let upload = scope.spawn(|| {
+            uploader.send(
+                format!("PUT /0/up HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", bytes.len())
+                    .as_bytes(),
+            );
+            uploader.send(&bytes);
+            assert_eq!(uploader.answer(), "HTTP/1.1 200 OK up");
+        });
+        let mut slowest = Duration::ZERO;
+        while !upload.is_finished() {
+            let began = Instant::now();
+            assert_eq!(other.get("/0/quick"), "HTTP/1.1 200 OK quick");
+            slowest = slowest.max(began.elapsed());
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert!(slowest < Duration::from_millis(100), "{slowest:?}");
+    });
+    server.stop();
+}

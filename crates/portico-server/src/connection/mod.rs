@@ -59,6 +59,8 @@ pub struct Connection {
     /// Answers given.
     served: u32,
     interest: Interest,
+    /// What another thread has been told of the socket, still to be handled.
+    noted: Option<Event>,
     /// An edge has told of bytes, and no read has found the socket empty since.
     readable: bool,
     /// The last write found the socket full.
@@ -137,6 +139,7 @@ impl Connection {
             discarded: 0,
             served: 0,
             interest: Interest::Read,
+            noted: None,
             readable: false,
             blocked: false,
             peer_closed: false,
@@ -194,6 +197,13 @@ impl Connection {
         Some(format!("{method} {target}"))
     }
 
+    /// Keeps `event` for [`Connection::proceed`]; whether it is the first.
+    pub fn note_event(&mut self, event: Event) -> bool {
+        let first = self.noted.is_none();
+        self.noted = Some(self.noted.map_or(event, |noted| noted.and(event)));
+        first
+    }
+
     /// The reactor tells of the socket.
     pub fn handle_event(&mut self, event: Event, tools: &mut Tools) -> Step {
         self.readable |= event.readable;
@@ -214,6 +224,9 @@ impl Connection {
 
     /// Goes on where [`Step::Again`] was returned.
     pub fn proceed(&mut self, tools: &mut Tools) -> Step {
+        if let Some(event) = self.noted.take() {
+            return self.handle_event(event, tools);
+        }
         if !self.outbox.is_empty() {
             let step = self.flush(tools);
             if step != Step::Keep {

@@ -47,6 +47,13 @@ impl Accepting {
         token & LISTENER != 0
     }
 
+    /// Has [`Engine::continue_accepting`] look at this listener.
+    pub(super) fn note(&mut self, token: u64) {
+        if !self.unfinished.contains(&token) {
+            self.unfinished.push(token);
+        }
+    }
+
     pub(super) fn has_unfinished(&self) -> bool {
         !self.unfinished.is_empty()
     }
@@ -76,7 +83,7 @@ impl Engine {
                 return;
             }
         }
-        self.accepting.unfinished.push(token);
+        self.accepting.note(token);
     }
 
     /// Goes on with the listeners on which more connections wait than one turn takes.

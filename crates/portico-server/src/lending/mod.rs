@@ -228,10 +228,14 @@ impl Lending {
             if let Some(call) = self.take_call(&mut engine) {
                 return Some(self.begin(call, engine));
             }
+            if !engine.has_work() {
+                engine.flush_held();
+            }
+            // An answer that has been written may have brought a pipelined request up.
             if engine.has_work() {
+                engine.set_now(Instant::now());
                 mine = Some(engine);
             } else {
-                engine.flush_held();
                 mine = self.rest(engine, events);
             }
         }
@@ -320,6 +324,10 @@ impl Lending {
     /// Lays the engine down for a call, and has another thread look after it if calls are long.
     fn lend(&self, mut engine: Box<Engine>) {
         self.exchange.crew().count_lend();
+        if self.exchange.crew().is_polled() {
+            // Whoever waits for the network looks at nothing by itself: nobody would write them before the call ends.
+            engine.flush_held();
+        }
         loop {
             let more = engine.has_work();
             match self.lay_down(engine) {
@@ -515,13 +523,16 @@ impl Lending {
             match letter {
                 Letter::Answer(id, answer, flow) => {
                     let length = answer.len();
-                    engine.answer(id, answer, Writing::AtOnce);
+                    let alive = engine.answer(id, answer, Writing::AtOnce);
                     if let Some(flow) = flow {
                         flow.deliver(length);
+                        if !alive {
+                            flow.set_gone(); // The connection may have ended before it knew of the flow.
+                        }
                     }
                 }
                 Letter::Drain(until) => engine.drain(until),
-                Letter::Events(events) => events.into_iter().for_each(|event| engine.handle_event(event)),
+                Letter::Events(events) => events.into_iter().for_each(|event| engine.note_event(event)),
                 Letter::ReadMore(id) => engine.read_more(id),
                 Letter::Stop => engine.stop(),
             }

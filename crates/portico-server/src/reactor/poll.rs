@@ -170,6 +170,17 @@ impl Interest {
 }
 
 impl Event {
+    /// This event and a later one of the same descriptor in one.
+    pub fn and(self, later: Self) -> Self {
+        Self {
+            token: self.token,
+            readable: self.readable | later.readable,
+            writable: self.writable | later.writable,
+            read_closed: self.read_closed | later.read_closed,
+            failed: self.failed | later.failed,
+        }
+    }
+
     /// `None` for a mere wake-up.
     fn from_raw(raw: &epoll::Event) -> Option<Self> {
         // The struct is packed: copy its fields before use.
