@@ -1,8 +1,8 @@
 //! The access log: what happened to each request, formatted and written off the request path.
 //!
 //! The engine copies what a line needs into a bounded batch. A thread of the log's own takes the batch some fifty
-//! times a second, formats and writes it. A writer that is blocked (a full pipe) costs lines, which are counted and
-//! reported, never a request's time.
+//! times a second, formats and writes it. A writer that is blocked (a full pipe) costs lines, which are counted
+//! and reported, never a request's time.
 
 mod batch;
 mod format;

@@ -45,8 +45,8 @@ pub struct Pace {
 /// Average above which calls count as long: each lending then has another thread wait for the network at once.
 const LONG_ABOVE: Duration = Duration::from_micros(150);
 
-/// What a single call may count for, however long it was: one garbage collection or one slow query among quick calls
-/// does not make calls long, one slow call in twenty does.
+/// What a single call may count for, however long it was: one garbage collection or one slow query among quick
+/// calls does not make calls long, one slow call in twenty does.
 const OUTLIER: Duration = Duration::from_millis(4);
 
 /// A call counts for one part in this many of the average.

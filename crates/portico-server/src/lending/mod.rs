@@ -325,7 +325,7 @@ impl Lending {
     fn lend(&self, mut engine: Box<Engine>) {
         self.exchange.crew().count_lend();
         if self.exchange.crew().is_polled() {
-            // Whoever waits for the network looks at nothing by itself: nobody would write them before the call ends.
+            // Whoever waits for the network looks at nothing by itself: they would wait for the end of this call.
             engine.flush_held();
         }
         loop {
@@ -443,7 +443,8 @@ impl Lending {
                 engine.set_now(Instant::now());
                 // What was posted before comes first: blocks of one answer keep their order.
                 self.deliver(&mut engine);
-                let writing = if self.pace.is_long() { Writing::AtOnce } else { Writing::Batched };
+                let quiet = !self.pace.is_long() && !self.exchange.crew().is_polled();
+                let writing = if quiet { Writing::Batched } else { Writing::AtOnce };
                 let alive = engine.answer(id, answer, writing);
                 self.give_back(engine);
                 alive
