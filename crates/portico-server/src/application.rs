@@ -35,8 +35,6 @@ pub struct Request {
     pub server: Arc<Server>,
     /// How long it has waited for a thread.
     pub queued: Duration,
-    /// Whether another call is running now, so that the interpreter should be let go where that costs little.
-    pub contended: bool,
 }
 
 /// The other end of a connection.

@@ -13,8 +13,9 @@ use portico_server::{Gone, Responder};
 use super::detached;
 use super::file_wrapper::FileRange;
 
-/// Blocks from this size on are handed to the engine with the interpreter let go: copying them takes longer
-/// than that.
+/// Blocks from this size on are handed to the engine with the interpreter let go: copying them takes longer than
+/// that. Smaller ones are not, even if other threads wait for the interpreter: they would run a whole call before
+/// this one got it back for its last steps.
 const DETACH_BYTES: usize = 64 * 1024;
 
 /// What remains to be done after a block has been handed over.
@@ -45,7 +46,6 @@ pub struct Answer {
     /// Whether the request's method is HEAD.
     is_head: bool,
     /// Whether another call runs at the same time.
-    contended: bool,
     /// Bytes of the body that have been sent.
     sent: u64,
     /// Bytes that were dropped because they exceed Content-Length.
@@ -56,14 +56,13 @@ pub struct Answer {
 
 impl Answer {
     /// Makes ready for a request.
-    pub fn begin(&mut self, responder: Responder, is_head: bool, contended: bool) {
+    pub fn begin(&mut self, responder: Responder, is_head: bool) {
         self.responder = Some(responder);
         self.given = false;
         self.started = false;
         self.complete = false;
         self.gone = false;
         self.is_head = is_head;
-        self.contended = contended;
         self.sent = 0;
         self.surplus = 0;
     }
@@ -91,7 +90,7 @@ impl Answer {
         }
         let Some(responder) = self.responder.as_mut() else { return Ok(self.progress()) };
         let head = (!self.started).then_some(&self.head);
-        let result = detached(py, self.contended || block.len() >= DETACH_BYTES, || match head {
+        let result = detached(py, block.len() >= DETACH_BYTES, || match head {
             Some(head) => responder.start(head, block),
             None => responder.send(block),
         });
@@ -137,7 +136,7 @@ impl Answer {
         let missing = self.missing();
         if missing > 0 {
             if !self.started {
-                self.start_only(py);
+                self.start_only();
             }
             self.abort();
         } else if self.started {
@@ -271,16 +270,16 @@ impl Answer {
         let Some(responder) = self.responder.take() else { return };
         let block = if self.bodiless() { b"" } else { block };
         let head = &self.head;
-        detached(py, self.contended || block.len() >= DETACH_BYTES, || responder.answer(head, block));
+        detached(py, block.len() >= DETACH_BYTES, || responder.answer(head, block));
         self.started = true;
         self.complete = true;
         self.sent += block.len() as u64;
     }
 
-    fn start_only(&mut self, py: Python<'_>) {
+    fn start_only(&mut self) {
         let Some(responder) = self.responder.as_mut() else { return };
         let head = &self.head;
-        let _ = detached(py, self.contended, || responder.start(head, b""));
+        let _ = responder.start(head, b"");
         self.started = true;
     }
 

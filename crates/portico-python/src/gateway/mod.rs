@@ -80,7 +80,7 @@ impl Gateway {
                 callables: Callables::new(py)?,
             }),
         };
-        let Request { head, body, peer, server, contended, .. } = request;
+        let Request { head, body, peer, server, .. } = request;
         let body_length = body.len();
         let input = match body.is_empty() {
             true => None,
@@ -95,7 +95,7 @@ impl Gateway {
             early_hints: &kept.callables.early_hints,
         };
         let environ = kept.environs.build(py, &self.settings, &parts)?;
-        kept.callables.answer(py).begin(responder, head.method() == b"HEAD", contended);
+        kept.callables.answer(py).begin(responder, head.method() == b"HEAD");
         let call = Call { py, head: &head, callables: &kept.callables, sendfile: self.settings.sendfile };
         call.run(&self.application, &environ);
         drop(environ);

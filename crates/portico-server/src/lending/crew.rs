@@ -56,9 +56,9 @@ const WEIGHT: u64 = 64;
 const SHORT_BELOW: Duration = Duration::from_micros(120);
 
 impl Crew {
-    /// A thread begins a call; whether another one is in a call now.
-    pub fn begin_call(&self) -> bool {
-        self.calls.fetch_add(1, Ordering::SeqCst) > 0
+    /// A thread begins a call.
+    pub fn begin_call(&self) {
+        self.calls.fetch_add(1, Ordering::SeqCst);
     }
 
     /// A thread's call has ended.

@@ -64,8 +64,6 @@ enum Letter {
 /// A call for which the engine has been lent.
 struct Begun {
     call: Call,
-    /// Another thread is in a call too.
-    contended: bool,
     at: Instant,
 }
 
@@ -243,9 +241,10 @@ impl Lending {
 
     /// Lends the engine for `call`.
     fn begin(&self, call: Call, engine: Box<Engine>) -> Begun {
-        let (contended, at) = (self.exchange.crew().begin_call(), engine.now());
+        let at = engine.now();
+        self.exchange.crew().begin_call();
         self.lend(engine);
-        Begun { call, contended, at }
+        Begun { call, at }
     }
 
     /// Does what is due; `false` if the engine has stopped.
@@ -305,9 +304,9 @@ impl Lending {
 
     /// Calls the application; the engine is lent. Returns the engine if it is still there afterwards.
     fn run_call(self: &Arc<Self>, begun: Begun) -> Option<Box<Engine>> {
-        let Begun { call, contended, at } = begun;
+        let Begun { call, at } = begun;
         let Call { id, head, body, peer, server, queued } = call;
-        let request = Request { head, body, peer, server, queued, contended };
+        let request = Request { head, body, peer, server, queued };
         let responder = Responder::new(Arc::clone(self), id);
         let called = catch_unwind(AssertUnwindSafe(|| self.application.call(request, responder)));
         self.exchange.crew().end_call();
