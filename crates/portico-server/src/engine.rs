@@ -5,6 +5,7 @@
 
 mod accept;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -140,10 +141,7 @@ impl Engine {
             return self.accept(event.token);
         }
         let id = ConnectionId::from_token(event.token);
-        if let Some(mut connection) = self.table.take(id) {
-            let step = connection.handle_event(event, &mut self.tools);
-            self.settle(id, connection, step);
-        }
+        self.work_on(id, |connection, tools| connection.handle_event(event, tools));
     }
 
     /// Notes an event for [`Engine::advance`], which handles once what has been noted several times: a client that
@@ -164,10 +162,7 @@ impl Engine {
     /// Goes on with what was put off, and handles the deadlines that have passed.
     pub fn advance(&mut self) {
         for id in std::mem::take(&mut self.again) {
-            if let Some(mut connection) = self.table.take(id) {
-                let step = connection.proceed(&mut self.tools);
-                self.settle(id, connection, step);
-            }
+            self.work_on(id, Connection::proceed);
         }
         for _ in 0..TIMEOUTS_MAX {
             let Some((index, at)) = self.deadlines.next_due(self.tools.now) else {
@@ -175,11 +170,8 @@ impl Engine {
             };
             let now = self.tools.now;
             let passed = self.deadlines.handle_timeout(self.table.timer(index), index, (at, now));
-            if let (Some(deadline), Some(id)) = (passed, self.table.occupant(index))
-                && let Some(mut connection) = self.table.take(id)
-            {
-                let step = connection.handle_timeout(deadline, &mut self.tools);
-                self.settle(id, connection, step);
+            if let (Some(deadline), Some(id)) = (passed, self.table.occupant(index)) {
+                self.work_on(id, |connection, tools| connection.handle_timeout(deadline, tools));
             }
         }
         self.resume_accepting();
@@ -254,19 +246,15 @@ impl Engine {
 
     /// Takes a part of the answer of connection `id`; `false` if that connection has ended.
     pub fn answer(&mut self, id: ConnectionId, answer: Answer<'_>, writing: Writing) -> bool {
-        let Some(mut connection) = self.table.take(id) else {
-            return false;
-        };
         let whole = matches!(answer, Answer::Whole { .. });
         let hold = whole && writing == Writing::Batched && !self.queue.is_empty();
-        let step = connection.answer(answer, hold, &mut self.tools);
-        if hold && step == Step::Keep {
+        if hold {
             if self.held.is_empty() {
                 self.held_since = self.tools.now;
             }
             self.held.push(id);
         }
-        let alive = self.settle(id, connection, step);
+        let alive = self.work_on(id, |connection, tools| connection.answer(answer, hold, tools));
         if !hold || self.tools.now.saturating_duration_since(self.held_since) >= HOLD_MAX {
             self.flush_held();
         }
@@ -276,19 +264,13 @@ impl Engine {
     /// Writes the answers that were held back.
     pub fn flush_held(&mut self) {
         for id in std::mem::take(&mut self.held) {
-            if let Some(mut connection) = self.table.take(id) {
-                let step = connection.flush(&mut self.tools);
-                self.settle(id, connection, step);
-            }
+            self.work_on(id, Connection::flush);
         }
     }
 
     /// The reader of a streamed body has room for more.
     pub fn read_more(&mut self, id: ConnectionId) {
-        if let Some(mut connection) = self.table.take(id) {
-            let step = connection.read_more(&mut self.tools);
-            self.settle(id, connection, step);
-        }
+        self.work_on(id, Connection::read_more);
     }
 
     /// Begins to stop: takes what the kernel has accepted already, closes the listeners and what is idle, lets the
@@ -301,10 +283,7 @@ impl Engine {
         self.drain_until = Some(until);
         self.close_listeners();
         for id in self.table.ids() {
-            if let Some(mut connection) = self.table.take(id) {
-                let step = connection.drain(&mut self.tools);
-                self.settle(id, connection, step);
-            }
+            self.work_on(id, Connection::drain);
         }
     }
 
@@ -331,6 +310,24 @@ impl Engine {
     /// What has happened so far.
     pub fn counters(&self) -> Counters {
         self.tools.counters
+    }
+
+    /// Has connection `id` work and carries out what comes of it; `false` if the connection has ended. A panic costs
+    /// this one connection: its state may be anything, so it is cut.
+    fn work_on(&mut self, id: ConnectionId, work: impl FnOnce(&mut Connection, &mut Tools) -> Step) -> bool {
+        let Some(mut connection) = self.table.take(id) else {
+            return false;
+        };
+        let tools = &mut self.tools;
+        let step = catch_unwind(AssertUnwindSafe(|| work(&mut connection, tools))).unwrap_or_else(|_| {
+            log::error!(
+                "the connection of {} was cut: its handling failed (a bug in Portico)",
+                connection.peer()
+            );
+            tools.restore();
+            connection.cut()
+        });
+        self.settle(id, connection, step)
     }
 
     /// Carries out what a connection's work has come to; `false` if the connection has ended.
@@ -389,5 +386,45 @@ impl Engine {
         connection.close(&mut self.tools);
         drop(connection);
         self.table.release(id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    use portico_config::{Parsed, parse};
+
+    use super::*;
+    use crate::transport::Transport;
+
+    /// An engine without listeners that has one client.
+    fn engine_with_client() -> (Engine, ConnectionId, UnixStream) {
+        let Ok(Parsed::Run(resolved)) = parse(std::iter::empty(), &|_| None) else {
+            panic!("the defaults are valid");
+        };
+        let reactor = Arc::new(Reactor::new().unwrap());
+        let now = Instant::now();
+        let mut engine = Engine::new(Arc::new(resolved.config), reactor, Vec::new(), None, now).unwrap();
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let server = Arc::new(Server { name: "x".into(), port: String::new() });
+        let id = engine.table.reserve();
+        let connection = Connection::new(Transport::Unix(ours.into()), Peer::Unix, server, &engine.tools);
+        engine.table.put_back(id, Box::new(connection));
+        (engine, id, theirs)
+    }
+
+    #[test]
+    fn a_panic_costs_the_connection_and_not_the_engine() {
+        let (mut engine, id, mut client) = engine_with_client();
+        let alive = engine.work_on(id, |_, tools| {
+            tools.scratch = Vec::new();
+            panic!("as a bug would")
+        });
+        assert!(!alive);
+        assert_eq!((engine.table.len(), engine.tools.scratch.is_empty()), (0, false));
+        assert_eq!(client.read(&mut [0; 1]).unwrap(), 0, "closed");
+        assert!(!engine.work_on(id, |_, _| Step::Keep), "and forgotten");
     }
 }

@@ -290,7 +290,7 @@ impl Connection {
     }
 
     /// Cuts the connection so that the peer cannot take the answer for complete.
-    pub(super) fn cut(&mut self) -> Step {
+    pub fn cut(&mut self) -> Step {
         self.transport.set_reset_on_close();
         self.failed = true;
         Step::Close

@@ -91,6 +91,11 @@ impl Tools {
         }
     }
 
+    /// Replaces a buffer that was lost with a connection that failed while it used it.
+    pub fn restore(&mut self) {
+        self.scratch.resize(SCRATCH_BYTES, 0);
+    }
+
     /// Today's date, made once a second.
     pub fn date(&mut self) -> HttpDate {
         if self.now >= self.date_until {
