@@ -312,8 +312,8 @@ impl Engine {
         self.tools.counters
     }
 
-    /// Has connection `id` work and carries out what comes of it; `false` if the connection has ended. A panic costs
-    /// this one connection: its state may be anything, so it is cut.
+    /// Has connection `id` work and carries out what comes of it; `false` if the connection has ended. A panic
+    /// costs this one connection: its state may be anything, so it is cut.
     fn work_on(&mut self, id: ConnectionId, work: impl FnOnce(&mut Connection, &mut Tools) -> Step) -> bool {
         let Some(mut connection) = self.table.take(id) else {
             return false;
