@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import stat
@@ -55,6 +56,9 @@ def test_ipv6(serve):
     server = serve(ECHO, bind="[::1]:0")
     assert server.address[0] == "::1"
     assert ping(server.address) == 200
+    with server.connect() as client:
+        environ = json.loads(client.request("GET", "/").body)["environ"]
+    assert environ["SERVER_NAME"] == "[::1]", "as RFC 3875, section 4.1.14, writes it"
 
 
 def test_host_name(serve):

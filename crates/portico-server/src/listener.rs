@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
@@ -123,7 +123,11 @@ impl Listener {
             Some(address) => {
                 // Inherited by every accepted connection.
                 socket.set_tcp_nodelay(true)?;
-                let server = Server { name: address.ip().to_string(), port: address.port().to_string() };
+                let name = match address.ip() {
+                    IpAddr::V4(ip) => ip.to_string(),
+                    IpAddr::V6(ip) => format!("[{ip}]"), // As RFC 3875, section 4.1.14, writes SERVER_NAME.
+                };
+                let server = Server { name, port: address.port().to_string() };
                 (server, format!("http://{address}"), false)
             }
             None => {

@@ -16,6 +16,8 @@ use crate::transport::Transport;
 pub struct Accepting {
     listeners: Vec<Listener>,
     paused_until: Option<Instant>,
+    /// Pauses so far.
+    pauses: u64,
     /// Tokens of listeners that were left before they were empty.
     unfinished: Vec<u64>,
     /// Descriptors from this number on are left to the application.
@@ -40,7 +42,7 @@ impl Accepting {
             reactor.register(listener, LISTENER | index as u64, Interest::Accept)?;
         }
         let descriptor_ceiling = descriptor_ceiling();
-        Ok(Self { listeners, paused_until: None, unfinished: Vec::new(), descriptor_ceiling })
+        Ok(Self { listeners, paused_until: None, pauses: 0, unfinished: Vec::new(), descriptor_ceiling })
     }
 
     pub(super) fn owns(token: u64) -> bool {
@@ -118,10 +120,11 @@ impl Engine {
                     rustix::io::Errno::from_io_error(&error),
                     Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE)
                 );
-                if !out_of_descriptors {
-                    log::error!("connections cannot be accepted: {error}");
+                if out_of_descriptors {
+                    return self.make_room(&error.to_string());
                 }
-                self.make_room(&error.to_string())
+                self.pause(&format!("connections cannot be accepted: {error}"));
+                false
             }
         }
     }
@@ -149,13 +152,22 @@ impl Engine {
         if evicted > 0 {
             return true;
         }
+        self.pause(&format!("no descriptors for new connections ({reason}); raise `ulimit -n`"));
+        false
+    }
+
+    /// Stops accepting for a moment. Told the first, the second, the fourth time and so on.
+    fn pause(&mut self, reason: &str) {
         if self.accepting.paused_until.is_some() {
-            return false;
+            return;
         }
-        log::warn!("no descriptors for new connections ({reason}); accepting pauses. Raise `ulimit -n`");
+        self.accepting.pauses += 1;
+        let times = self.accepting.pauses;
+        if times.is_power_of_two() {
+            log::warn!("accepting pauses: {reason} ({times} so far)");
+        }
         self.watch_listeners(false);
         self.accepting.paused_until = Some(self.tools.now + PAUSE);
-        false
     }
 
     /// Ends a pause that is over.
