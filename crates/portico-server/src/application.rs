@@ -25,7 +25,7 @@ pub trait Application: Send + Sync + 'static {
 
 /// A complete request: its head, and its body buffered (or, where streaming is set, arriving).
 pub struct Request {
-    /// The head (the access log shares it).
+    /// The head (its connection keeps it until the answer is complete).
     pub head: Arc<RequestHead>,
     /// The body.
     pub body: Body,
