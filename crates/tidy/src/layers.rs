@@ -27,7 +27,7 @@ struct Order {
     seam: &'static str,
 }
 
-const ORDERS: [Order; 2] = [
+const ORDERS: [Order; 3] = [
     Order {
         crate_name: "portico-server",
         rows: &[
@@ -46,8 +46,19 @@ const ORDERS: [Order; 2] = [
         seam: "application",
     },
     Order {
+        crate_name: "portico-supervisor",
+        rows: &[
+            &["control", "scoreboard", "memory", "notify", "signals"],
+            &["post"],
+            &["autoscale", "state"],
+            &["report", "process", "template", "upgrade"],
+            &["supervisor"],
+        ],
+        seam: "",
+    },
+    Order {
         crate_name: "portico-python",
-        rows: &[&["raw"], &["error"], &["logging"], &["gateway"], &["worker"], &["fork"]],
+        rows: &[&["raw"], &["error"], &["logging"], &["gateway"], &["fork"], &["worker"], &["command"]],
         seam: "",
     },
 ];

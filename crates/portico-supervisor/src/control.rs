@@ -1,0 +1,284 @@
+//! The line between the supervisor and a process that it has forked: a pair of sockets that keep messages apart.
+//!
+//! A message is one byte that tells its kind, and its content. Both ends come from the same build, so that a kind
+//! that is not known is a bug, told as `InvalidData`.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+};
+
+/// One end of the line. Neither sending nor receiving waits.
+#[derive(Debug)]
+pub struct Control(OwnedFd);
+
+/// What the supervisor tells a worker, or a template.
+#[derive(Debug)]
+pub enum Command {
+    /// Finish what has been taken, hand what is idle to the other workers, and end; within this time.
+    Retire(Duration),
+    /// As [`Command::Retire`], but no other worker will be left: take what the kernel has queued, close what is
+    /// idle.
+    Drain(Duration),
+    /// Go on, but announce with each answer that the connection closes: the server is about to stop.
+    AnnounceClose,
+    /// End at once.
+    Stop,
+    /// Open the log files again: they have been moved away.
+    ReopenLogs,
+    /// To a template: fork a worker for this slot. Its end of the line comes along.
+    Fork {
+        /// Number of the slot.
+        slot: u32,
+        /// The generation that it belongs to.
+        generation: u32,
+        /// The worker's end.
+        control: OwnedFd,
+    },
+}
+
+/// What a worker, or a template, tells the supervisor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// It lives, under this process id.
+    Started(u32),
+    /// A worker serves from now on; a template has imported the application.
+    Ready,
+    /// It cannot begin to serve and ends with this exit status. The text is one line, and the traceback if there
+    /// is one.
+    BootFailed {
+        /// The exit status.
+        status: i32,
+        /// For the operator.
+        message: String,
+    },
+    /// A worker that goes on serving is to be replaced, for this reason.
+    Replace(String),
+}
+
+/// Longest text in a message; the rest is cut.
+const TEXT_BYTES_MAX: usize = 32 * 1024;
+
+const MESSAGE_BYTES_MAX: usize = TEXT_BYTES_MAX + 16;
+
+impl Control {
+    /// Both ends of a new line; they are closed in programs that these processes start.
+    ///
+    /// # Errors
+    /// The process has no descriptor left.
+    pub fn pair() -> io::Result<(Self, Self)> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let (one, other) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        Ok((Self(one), Self(other)))
+    }
+
+    /// The end that came as a descriptor with [`Command::Fork`].
+    pub fn from_descriptor(descriptor: OwnedFd) -> Self {
+        Self(descriptor)
+    }
+
+    /// The end as a descriptor, to be sent with [`Command::Fork`].
+    pub fn into_descriptor(self) -> OwnedFd {
+        self.0
+    }
+
+    /// Tells the other end what to do.
+    ///
+    /// # Errors
+    /// `BrokenPipe` if it has gone, `WouldBlock` if it does not read.
+    pub fn send(&self, command: &Command) -> io::Result<()> {
+        let seconds = |tag: u8, limit: &Duration| {
+            let nanos = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
+            [&[tag][..], &nanos.to_le_bytes()].concat()
+        };
+        let (bytes, descriptor) = match command {
+            Command::Retire(limit) => (seconds(b'R', limit), None),
+            Command::Drain(limit) => (seconds(b'D', limit), None),
+            Command::AnnounceClose => (vec![b'A'], None),
+            Command::Stop => (vec![b'S'], None),
+            Command::ReopenLogs => (vec![b'L'], None),
+            Command::Fork { slot, generation, control } => {
+                let bytes = [&b"F"[..], &slot.to_le_bytes(), &generation.to_le_bytes()].concat();
+                (bytes, Some(control.as_fd()))
+            }
+        };
+        self.send_bytes(&bytes, descriptor)
+    }
+
+    /// The next command; `None` if none waits.
+    ///
+    /// # Errors
+    /// `BrokenPipe` if the supervisor has gone.
+    pub fn command(&self) -> io::Result<Option<Command>> {
+        let Some((bytes, descriptor)) = self.receive()? else { return Ok(None) };
+        let number =
+            |at: usize| -> Option<u32> { bytes.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes) };
+        let limit = || -> Option<Duration> {
+            bytes.get(1..9)?.try_into().ok().map(|bytes| Duration::from_nanos(u64::from_le_bytes(bytes)))
+        };
+        let command = match bytes.first() {
+            Some(b'R') => limit().map(Command::Retire),
+            Some(b'D') => limit().map(Command::Drain),
+            Some(b'A') => Some(Command::AnnounceClose),
+            Some(b'S') => Some(Command::Stop),
+            Some(b'L') => Some(Command::ReopenLogs),
+            Some(b'F') => match (number(1), number(5), descriptor) {
+                (Some(slot), Some(generation), Some(control)) => {
+                    Some(Command::Fork { slot, generation, control })
+                }
+                _ => None,
+            },
+            _ => None,
+        };
+        command.map(Some).ok_or_else(unknown)
+    }
+
+    /// Tells the supervisor something.
+    ///
+    /// # Errors
+    /// As [`Control::send`].
+    pub fn report(&self, report: &Report) -> io::Result<()> {
+        let text = |text: &str| cut(text).as_bytes().to_vec();
+        let bytes = match report {
+            Report::Started(pid) => [&b"s"[..], &pid.to_le_bytes()].concat(),
+            Report::Ready => vec![b'r'],
+            Report::BootFailed { status, message } => {
+                [&b"b"[..], &status.to_le_bytes(), &text(message)].concat()
+            }
+            Report::Replace(reason) => [&b"x"[..], &text(reason)].concat(),
+        };
+        self.send_bytes(&bytes, None)
+    }
+
+    /// The next report; `None` if none waits.
+    ///
+    /// # Errors
+    /// `BrokenPipe` if the other end has gone.
+    pub fn next_report(&self) -> io::Result<Option<Report>> {
+        let Some((bytes, _)) = self.receive()? else { return Ok(None) };
+        let number = || -> Option<[u8; 4]> { bytes.get(1..5)?.try_into().ok() };
+        let text = |from: usize| String::from_utf8_lossy(bytes.get(from..).unwrap_or_default()).into_owned();
+        let report = match bytes.first() {
+            Some(b's') => number().map(|bytes| Report::Started(u32::from_le_bytes(bytes))),
+            Some(b'r') => Some(Report::Ready),
+            Some(b'b') => number()
+                .map(|bytes| Report::BootFailed { status: i32::from_le_bytes(bytes), message: text(5) }),
+            Some(b'x') => Some(Report::Replace(text(1))),
+            _ => None,
+        };
+        report.map(Some).ok_or_else(unknown)
+    }
+
+    fn send_bytes(&self, bytes: &[u8], descriptor: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        let descriptors: Vec<_> = descriptor.into_iter().collect();
+        if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+            return Err(io::Error::other("no room for a descriptor"));
+        }
+        // A peer that has gone must not raise SIGPIPE.
+        sendmsg(&self.0, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL)?;
+        Ok(())
+    }
+
+    /// The next message and the descriptor that came with it.
+    fn receive(&self) -> io::Result<Option<(Vec<u8>, Option<OwnedFd>)>> {
+        let mut bytes = vec![0; MESSAGE_BYTES_MAX];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let mut slices = [IoSliceMut::new(&mut bytes)];
+        let received = loop {
+            match recvmsg(&self.0, &mut slices, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
+                Ok(received) => break received,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::AGAIN) => return Ok(None),
+                Err(rustix::io::Errno::CONNRESET) => return Err(io::ErrorKind::BrokenPipe.into()),
+                Err(error) => return Err(error.into()),
+            }
+        };
+        if received.bytes == 0 {
+            return Err(io::ErrorKind::BrokenPipe.into()); // No message is empty.
+        }
+        let descriptor = ancillary.drain().find_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+            _ => None,
+        });
+        bytes.truncate(received.bytes);
+        Ok(Some((bytes, descriptor)))
+    }
+}
+
+impl AsFd for Control {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// As much of `text` as there is room for, whole characters.
+fn cut(text: &str) -> &str {
+    let end = (0..=text.len().min(TEXT_BYTES_MAX)).rev().find(|&end| text.is_char_boundary(end));
+    &text[..end.unwrap_or(0)]
+}
+
+fn unknown() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "a message of an unknown kind")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn commands_and_reports_arrive_one_by_one_and_as_they_were_sent() {
+        let (supervisor, worker) = Control::pair().unwrap();
+        assert!(worker.command().unwrap().is_none());
+        supervisor.send(&Command::AnnounceClose).unwrap();
+        supervisor.send(&Command::Drain(Duration::from_millis(1500))).unwrap();
+        assert!(matches!(worker.command().unwrap(), Some(Command::AnnounceClose)));
+        assert!(
+            matches!(worker.command().unwrap(), Some(Command::Drain(limit)) if limit.as_millis() == 1500)
+        );
+        assert!(worker.command().unwrap().is_none());
+        let failed = Report::BootFailed { status: 3, message: "é".repeat(TEXT_BYTES_MAX) };
+        for report in [Report::Started(4321), Report::Ready, failed, Report::Replace("old".into())] {
+            worker.report(&report).unwrap();
+            let arrived = supervisor.next_report().unwrap().unwrap();
+            match (&report, &arrived) {
+                (Report::BootFailed { .. }, Report::BootFailed { status: 3, message }) => {
+                    assert_eq!(message.len(), TEXT_BYTES_MAX, "cut at a character's end");
+                }
+                _ => assert_eq!(report, arrived),
+            }
+        }
+    }
+
+    #[test]
+    fn the_end_of_one_side_is_told_to_the_other() {
+        let (supervisor, worker) = Control::pair().unwrap();
+        drop(supervisor);
+        assert_eq!(worker.command().unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        assert_eq!(worker.report(&Report::Ready).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn a_template_gets_the_end_of_the_worker_that_it_is_to_fork() {
+        let (supervisor, template) = Control::pair().unwrap();
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        supervisor.send(&Command::Fork { slot: 7, generation: 2, control: theirs.into() }).unwrap();
+        let Some(Command::Fork { slot: 7, generation: 2, control }) = template.command().unwrap() else {
+            panic!("the command has arrived");
+        };
+        UnixStream::from(control).write_all(b"x").unwrap();
+        let mut byte = [0];
+        ours.read_exact(&mut byte).unwrap();
+        assert_eq!(&byte, b"x");
+    }
+}

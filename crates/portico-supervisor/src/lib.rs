@@ -1,0 +1,15 @@
+//! The control plane: the supervisor process, which binds, forks, signals and reaps, and never runs application
+//! code; and what it shares with its workers.
+//!
+//! Knows no Python: how a process is forked is told to it ([`Fork`]).
+
+mod control;
+mod post;
+mod scoreboard;
+
+pub use control::{Command, Control, Report};
+pub use post::{Fork, Forked, Post};
+pub use scoreboard::{
+    Note, Running, Scoreboard, Slot, SlotField, SlotState, SupervisorField, SupervisorState, Thread,
+    ThreadState, now_nanos,
+};

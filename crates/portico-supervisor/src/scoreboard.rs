@@ -1,0 +1,634 @@
+//! The scoreboard: what the supervisor, every worker and every thread is doing, in memory that all of them share.
+//!
+//! It is read from outside too (`portico status`), also while every interpreter is held, and by the supervisor
+//! after a worker's death. So it is nothing but 64-bit numbers, each written atomically by its owner: a worker
+//! writes its own slot, a thread its own record. The text of a request, which is more than one number, is guarded
+//! by the record's sequence number: odd while it is written.
+//!
+//! ```text
+//!   supervisor   SupervisorField...
+//!   slot 0       SlotField..., queue waits, thread 0, thread 1, ...
+//!   slot 1       ...
+//! ```
+
+use std::fs::{self, File};
+use std::io;
+use std::net::{IpAddr, Ipv6Addr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::ptr::{NonNull, null_mut};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::time::{ClockId, clock_gettime};
+
+/// The memory, shared by all clones and, over a fork, by processes.
+#[derive(Clone, Debug)]
+pub struct Scoreboard(Arc<Mapping>);
+
+#[derive(Debug)]
+struct Mapping {
+    words: NonNull<AtomicU64>,
+    count: usize,
+    slots: usize,
+    threads: usize,
+    /// Stays open to be found by [`Scoreboard::attach`].
+    #[allow(dead_code, reason = "held, not read")]
+    file: OwnedFd,
+}
+
+/// Numbers that the supervisor writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SupervisorField {
+    /// [`MAGIC`], which also tells the layout.
+    Magic,
+    /// Number of slots.
+    Slots,
+    /// Number of thread records in each.
+    Threads,
+    /// Its process id.
+    Pid,
+    /// When it started, see [`now_nanos`].
+    StartedNanos,
+    /// A [`SupervisorState`].
+    State,
+    /// Workers that there should be now.
+    WorkersAsked,
+    /// The generation that new workers belong to.
+    Generation,
+    /// Reloads that have been asked for.
+    ReloadsAsked,
+    /// Reloads that have come to their end, good or bad.
+    ReloadsEnded,
+    /// Reloads that left the old code serving.
+    ReloadsFailed,
+    /// Upgrades that have been asked for.
+    UpgradesAsked,
+    /// Upgrades that were rolled back.
+    UpgradesFailed,
+    /// Threads that answer requests in each worker (there are more records than that).
+    ThreadsAsked,
+}
+
+/// What the supervisor is at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u64)]
+pub enum SupervisorState {
+    /// No worker has been ready yet.
+    #[default]
+    Booting = 0,
+    /// At least one worker serves.
+    Serving = 1,
+    /// A stop has been asked for.
+    Stopping = 2,
+}
+
+/// Numbers of one worker slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlotField {
+    /// Process id of the worker; 0 if there is none.
+    Pid,
+    /// A [`SlotState`].
+    State,
+    /// The generation that the worker belongs to.
+    Generation,
+    /// When it was forked.
+    StartedNanos,
+    /// When it became ready; 0 before.
+    ReadyNanos,
+    /// When it last showed that it lives.
+    HeartbeatNanos,
+    /// Requests that it has begun to answer.
+    Requests,
+    /// Threads that are in a call.
+    BusyThreads,
+    /// Threads that could take a request now.
+    IdleThreads,
+    /// Requests that wait in it for a thread.
+    Queued,
+    /// Connections that it holds.
+    Connections,
+    /// Threads that were written off.
+    LostThreads,
+    /// Resident memory in KiB, as it was measured last.
+    RssKib,
+    /// Proportional memory in KiB, as it was measured last; 0 if it never was.
+    PssKib,
+    /// Counts the demands for the stacks of its threads...
+    StacksAsked,
+    /// ... and those that have been met.
+    StacksTold,
+}
+
+/// What a worker slot is at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u64)]
+pub enum SlotState {
+    /// No worker.
+    #[default]
+    Empty = 0,
+    /// The worker starts: imports, warms up.
+    Starting = 1,
+    /// It serves.
+    Ready = 2,
+    /// It finishes what it has.
+    Retiring = 3,
+}
+
+/// What a thread is at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u64)]
+pub enum ThreadState {
+    /// There is no such thread, or it waits for a request.
+    #[default]
+    Idle = 0,
+    /// The application works on a request.
+    Running = 1,
+    /// The application waits for the client: to take more of the answer, or to send more of the body.
+    AwaitingClient = 2,
+    /// Written off: it did not end in time. The request that it holds has been answered.
+    Lost = 3,
+}
+
+/// A request as a thread notes it down.
+#[derive(Clone, Copy, Debug)]
+pub struct Note<'a> {
+    /// Its method; cut at 16 bytes.
+    pub method: &'a [u8],
+    /// Its target; cut at 256 bytes.
+    pub target: &'a [u8],
+    /// Who sent it; `None` for a UNIX socket.
+    pub peer: Option<IpAddr>,
+    /// When the thread began with it, see [`now_nanos`].
+    pub begun_nanos: u64,
+    /// How long it had waited.
+    pub queued_nanos: u64,
+}
+
+/// A request that a thread is answering, as another process reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Running {
+    /// Tells this request from the thread's others.
+    pub sequence: u64,
+    /// What the thread is at: not [`ThreadState::Idle`].
+    pub state: ThreadState,
+    /// The method.
+    pub method: Vec<u8>,
+    /// The target, as far as there was room.
+    pub target: Vec<u8>,
+    /// Who sent it; `None` for a UNIX socket.
+    pub peer: Option<IpAddr>,
+    /// When the thread began with it.
+    pub begun_nanos: u64,
+    /// When the application last handed over a block, or began.
+    pub progress_nanos: u64,
+    /// How long it had waited for the thread.
+    pub queued_nanos: u64,
+    /// The kernel's id of the thread.
+    pub native_id: u64,
+    /// Python's `threading.get_ident()`.
+    pub ident: u64,
+}
+
+/// One worker slot.
+#[derive(Clone, Copy, Debug)]
+pub struct Slot<'a> {
+    words: &'a [AtomicU64],
+    threads: usize,
+}
+
+/// One thread's record.
+#[derive(Clone, Copy, Debug)]
+pub struct Thread<'a>(&'a [AtomicU64]);
+
+/// Indices into a thread's record.
+#[derive(Clone, Copy)]
+enum ThreadField {
+    Sequence,
+    State,
+    BegunNanos,
+    ProgressNanos,
+    QueuedNanos,
+    NativeId,
+    Ident,
+    /// 0 none, else 1.
+    HasPeer,
+    PeerHigh,
+    PeerLow,
+    MethodBytes,
+    TargetBytes,
+}
+
+/// "portico" and the version of the layout.
+const MAGIC: u64 = u64::from_le_bytes(*b"portico\x01");
+
+/// Its name, under which [`Scoreboard::attach`] finds it among a process' descriptors.
+const NAME: &str = "portico-scoreboard";
+
+const SUPERVISOR_WORDS: usize = 32;
+const SLOT_WORDS: usize = 24;
+/// One bucket for each power of two of microseconds.
+const WAIT_BUCKETS: usize = 32;
+const METHOD_WORDS: usize = 2;
+const TARGET_WORDS: usize = 32;
+const TEXT_AT: usize = ThreadField::TargetBytes as usize + 1;
+const THREAD_WORDS: usize = TEXT_AT + METHOD_WORDS + TARGET_WORDS + 2;
+
+/// Nanoseconds of the monotonic clock, which all processes of a machine share.
+pub fn now_nanos() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    (now.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec as u64)
+}
+
+impl Scoreboard {
+    /// A new one, all zero, with room for `slots` workers of `threads` threads each. Pages that nobody writes cost
+    /// no memory.
+    ///
+    /// # Errors
+    /// The kernel's: no memory, no descriptor.
+    pub fn create(slots: usize, threads: usize) -> io::Result<Self> {
+        let file = memfd_create(NAME, MemfdFlags::CLOEXEC)?;
+        let count = word_count(slots, threads).ok_or(io::ErrorKind::InvalidInput)?;
+        ftruncate(&file, count as u64 * 8)?;
+        let board = Self::map(file, count, slots, threads)?;
+        board.set(SupervisorField::Slots, slots as u64);
+        board.set(SupervisorField::Threads, threads as u64);
+        board.set(SupervisorField::Magic, MAGIC);
+        Ok(board)
+    }
+
+    /// That of another process: the supervisor `pid` or one of its workers.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such process or it has none, `PermissionDenied` if it belongs to another user,
+    /// `InvalidData` if it is of another version of Portico.
+    pub fn attach(pid: u32) -> io::Result<Self> {
+        let wanted = format!("/memfd:{NAME}");
+        for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
+            let path = entry?.path();
+            if !fs::read_link(&path).is_ok_and(|link| link.to_string_lossy().starts_with(&wanted)) {
+                continue;
+            }
+            return Self::open(&path);
+        }
+        Err(io::Error::new(io::ErrorKind::NotFound, "it is not a Portico process"))
+    }
+
+    fn open(path: &Path) -> io::Result<Self> {
+        let open = || File::options().read(true).write(true).open(path);
+        let file = open()?;
+        let count = (file.metadata()?.len() / 8) as usize;
+        let message = "it runs another version of Portico";
+        let other_version = || io::Error::new(io::ErrorKind::InvalidData, message);
+        if count < SUPERVISOR_WORDS {
+            return Err(other_version());
+        }
+        let head = Self::map(file.into(), count, 0, 0)?;
+        let slots = head.get(SupervisorField::Slots) as usize;
+        let threads = head.get(SupervisorField::Threads) as usize;
+        if head.get(SupervisorField::Magic) != MAGIC || word_count(slots, threads) != Some(count) {
+            return Err(other_version());
+        }
+        Self::map(open()?.into(), count, slots, threads)
+    }
+
+    fn map(file: OwnedFd, count: usize, slots: usize, threads: usize) -> io::Result<Self> {
+        let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED);
+        // SAFETY: a fresh mapping at an address of the kernel's choice, of a file that is at least this long (it
+        // was made so, or measured, by the callers; nobody shortens it).
+        let address = unsafe { mmap(null_mut(), count * 8, protection, flags, file.as_fd(), 0) }?;
+        let words = NonNull::new(address.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self(Arc::new(Mapping { words, count, slots, threads, file })))
+    }
+
+    fn words(&self) -> &[AtomicU64] {
+        // SAFETY: the mapping is `count` words long, aligned to a page, zero or written by atomic stores alone,
+        // and lives as long as `self.0`.
+        unsafe { std::slice::from_raw_parts(self.0.words.as_ptr(), self.0.count) }
+    }
+
+    /// A number of the supervisor's.
+    pub fn get(&self, field: SupervisorField) -> u64 {
+        self.words()[field as usize].load(Ordering::Acquire)
+    }
+
+    /// Sets a number of the supervisor's.
+    pub fn set(&self, field: SupervisorField, value: u64) {
+        self.words()[field as usize].store(value, Ordering::Release);
+    }
+
+    /// The supervisor's state.
+    pub fn state(&self) -> SupervisorState {
+        match self.get(SupervisorField::State) {
+            1 => SupervisorState::Serving,
+            2 => SupervisorState::Stopping,
+            _ => SupervisorState::Booting,
+        }
+    }
+
+    /// Number of slots.
+    pub fn len(&self) -> usize {
+        self.0.slots
+    }
+
+    /// Whether it has no slot.
+    pub fn is_empty(&self) -> bool {
+        self.0.slots == 0
+    }
+
+    /// Slot `number`, if there is one.
+    pub fn slot(&self, number: u32) -> Option<Slot<'_>> {
+        let words = slot_words(self.0.threads)?;
+        let from = SUPERVISOR_WORDS + (number as usize).checked_mul(words)?;
+        let inside = (number as usize) < self.0.slots;
+        let words = self.words().get(from..from + words).filter(|_| inside)?;
+        Some(Slot { words, threads: self.0.threads })
+    }
+
+    /// All slots with their numbers.
+    pub fn slots(&self) -> impl Iterator<Item = (u32, Slot<'_>)> {
+        (0..self.0.slots as u32).filter_map(|number| Some((number, self.slot(number)?)))
+    }
+}
+
+impl<'a> Slot<'a> {
+    /// A number of the worker's.
+    pub fn get(self, field: SlotField) -> u64 {
+        self.words[field as usize].load(Ordering::Acquire)
+    }
+
+    /// Sets a number of the worker's.
+    pub fn set(self, field: SlotField, value: u64) {
+        self.words[field as usize].store(value, Ordering::Release);
+    }
+
+    /// Adds to a number that several threads write; returns what it was.
+    pub fn add(self, field: SlotField, value: u64) -> u64 {
+        self.words[field as usize].fetch_add(value, Ordering::AcqRel)
+    }
+
+    /// The worker's state.
+    pub fn state(self) -> SlotState {
+        match self.get(SlotField::State) {
+            1 => SlotState::Starting,
+            2 => SlotState::Ready,
+            3 => SlotState::Retiring,
+            _ => SlotState::Empty,
+        }
+    }
+
+    /// Counts a request that waited this long.
+    pub fn record_wait(self, nanos: u64) {
+        let bucket = (u64::BITS - (nanos / 1000).leading_zeros()) as usize;
+        let word = &self.words[SLOT_WORDS + bucket.min(WAIT_BUCKETS - 1)];
+        word.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many requests have waited less than a microsecond, less than two, four, eight, ...
+    pub fn waits(self) -> [u64; 32] {
+        std::array::from_fn(|bucket| self.words[SLOT_WORDS + bucket].load(Ordering::Relaxed))
+    }
+
+    /// Number of thread records.
+    pub fn thread_count(self) -> usize {
+        self.threads
+    }
+
+    /// A thread's record, if there is one.
+    pub fn thread(self, index: usize) -> Option<Thread<'a>> {
+        let from = SLOT_WORDS + WAIT_BUCKETS + index.checked_mul(THREAD_WORDS)?;
+        self.words.get(from..from + THREAD_WORDS).filter(|_| index < self.threads).map(Thread)
+    }
+
+    /// All records.
+    pub fn threads(self) -> impl Iterator<Item = Thread<'a>> {
+        (0..self.threads).filter_map(move |index| self.thread(index))
+    }
+
+    /// Sets everything to zero, for the next worker.
+    pub fn clear(self) {
+        self.words.iter().for_each(|word| word.store(0, Ordering::Release));
+    }
+}
+
+impl Thread<'_> {
+    fn word(&self, field: ThreadField) -> &AtomicU64 {
+        &self.0[field as usize]
+    }
+
+    /// The thread tells who it is, once: the kernel's id and Python's.
+    pub fn enlist(self, native_id: u64, ident: u64) {
+        self.word(ThreadField::NativeId).store(native_id, Ordering::Release);
+        self.word(ThreadField::Ident).store(ident, Ordering::Release);
+    }
+
+    /// The thread begins with a request. Returns the request's sequence number.
+    pub fn begin(self, note: &Note<'_>) -> u64 {
+        let sequence = self.word(ThreadField::Sequence).load(Ordering::Relaxed);
+        self.word(ThreadField::Sequence).store(sequence + 1, Ordering::Relaxed);
+        fence(Ordering::Release); // The odd number is out before what follows.
+        let set = |field, value| self.word(field).store(value, Ordering::Relaxed);
+        set(ThreadField::BegunNanos, note.begun_nanos);
+        set(ThreadField::ProgressNanos, note.begun_nanos);
+        set(ThreadField::QueuedNanos, note.queued_nanos);
+        let peer = note.peer.map(|peer| match peer {
+            IpAddr::V4(peer) => peer.to_ipv6_mapped().to_bits(),
+            IpAddr::V6(peer) => peer.to_bits(),
+        });
+        set(ThreadField::HasPeer, u64::from(peer.is_some()));
+        set(ThreadField::PeerHigh, (peer.unwrap_or_default() >> 64) as u64);
+        set(ThreadField::PeerLow, peer.unwrap_or_default() as u64);
+        let (method, target) = self.0[TEXT_AT..].split_at(METHOD_WORDS);
+        set(ThreadField::MethodBytes, store_text(method, note.method));
+        set(ThreadField::TargetBytes, store_text(&target[..TARGET_WORDS], note.target));
+        set(ThreadField::State, ThreadState::Running as u64);
+        self.word(ThreadField::Sequence).store(sequence + 2, Ordering::Release);
+        sequence + 2
+    }
+
+    /// The application has handed over a block.
+    pub fn progress(self, now_nanos: u64) {
+        self.word(ThreadField::ProgressNanos).store(now_nanos, Ordering::Relaxed);
+    }
+
+    /// Goes to another state.
+    pub fn set_state(self, state: ThreadState) {
+        self.word(ThreadField::State).store(state as u64, Ordering::Release);
+    }
+
+    /// What it is at.
+    pub fn state(self) -> ThreadState {
+        match self.word(ThreadField::State).load(Ordering::Acquire) {
+            1 => ThreadState::Running,
+            2 => ThreadState::AwaitingClient,
+            3 => ThreadState::Lost,
+            _ => ThreadState::Idle,
+        }
+    }
+
+    /// The sequence number of its present request.
+    pub fn sequence(self) -> u64 {
+        self.word(ThreadField::Sequence).load(Ordering::Acquire)
+    }
+
+    /// The request that it is answering; `None` if it is idle, or goes from one to the next at this moment.
+    pub fn running(self) -> Option<Running> {
+        // A few looks: the text is being written for some nanoseconds.
+        (0..8).find_map(|_| self.read())
+    }
+
+    fn read(self) -> Option<Running> {
+        let sequence = self.sequence();
+        let state = self.state();
+        if sequence % 2 == 1 || state == ThreadState::Idle {
+            return None;
+        }
+        let get = |field| self.word(field).load(Ordering::Relaxed);
+        let peer = u128::from(get(ThreadField::PeerHigh)) << 64 | u128::from(get(ThreadField::PeerLow));
+        let peer = (get(ThreadField::HasPeer) == 1).then(|| Ipv6Addr::from_bits(peer).to_canonical());
+        let (method, target) = self.0[TEXT_AT..].split_at(METHOD_WORDS);
+        let running = Running {
+            sequence,
+            state,
+            method: load_text(method, get(ThreadField::MethodBytes)),
+            target: load_text(&target[..TARGET_WORDS], get(ThreadField::TargetBytes)),
+            peer,
+            begun_nanos: get(ThreadField::BegunNanos),
+            progress_nanos: get(ThreadField::ProgressNanos),
+            queued_nanos: get(ThreadField::QueuedNanos),
+            native_id: get(ThreadField::NativeId),
+            ident: get(ThreadField::Ident),
+        };
+        fence(Ordering::Acquire); // All of that before the second look at the number.
+        (self.word(ThreadField::Sequence).load(Ordering::Relaxed) == sequence).then_some(running)
+    }
+}
+
+/// Stores as much of `text` as there is room for; returns how much that is.
+fn store_text(words: &[AtomicU64], text: &[u8]) -> u64 {
+    let text = &text[..text.len().min(words.len() * 8)];
+    for (word, bytes) in words.iter().zip(text.chunks(8)) {
+        let mut value = [0; 8];
+        value[..bytes.len()].copy_from_slice(bytes);
+        word.store(u64::from_le_bytes(value), Ordering::Relaxed);
+    }
+    text.len() as u64
+}
+
+fn load_text(words: &[AtomicU64], length: u64) -> Vec<u8> {
+    let length = (length as usize).min(words.len() * 8);
+    let mut text: Vec<u8> = words[..length.div_ceil(8)]
+        .iter()
+        .flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes())
+        .collect();
+    text.truncate(length);
+    text
+}
+
+fn slot_words(threads: usize) -> Option<usize> {
+    threads.checked_mul(THREAD_WORDS)?.checked_add(SLOT_WORDS + WAIT_BUCKETS)
+}
+
+fn word_count(slots: usize, threads: usize) -> Option<usize> {
+    slot_words(threads)?.checked_mul(slots)?.checked_add(SUPERVISOR_WORDS)
+}
+
+// SAFETY: the memory behind the pointer is used through atomics alone, and unmapped when the last owner goes.
+unsafe impl Send for Mapping {}
+// SAFETY: as for `Send`.
+unsafe impl Sync for Mapping {}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: it was mapped with this length, and no reference into it outlives the owner.
+        let unmapped = unsafe { munmap(self.words.as_ptr().cast(), self.count * 8) };
+        debug_assert!(unmapped.is_ok());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::sync::atomic::AtomicBool;
+    use std::thread;
+
+    use super::*;
+
+    const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
+
+    fn note<'a>(method: &'a [u8], target: &'a [u8]) -> Note<'a> {
+        Note { method, target, peer: Some(PEER), begun_nanos: 5, queued_nanos: 3 }
+    }
+
+    #[test]
+    fn a_process_finds_what_another_has_written() {
+        let board = Scoreboard::create(3, 2).unwrap();
+        board.slot(2).unwrap().set(SlotField::Pid, 77);
+        let thread = board.slot(2).unwrap().thread(1).unwrap();
+        thread.enlist(88, 99);
+        thread.begin(&note(b"GET", b"/a?b=c"));
+        // Not `attach`: the tests beside this one have boards as well.
+        let descriptor = std::os::fd::AsRawFd::as_raw_fd(&board.0.file);
+        let other = Scoreboard::open(Path::new(&format!("/proc/self/fd/{descriptor}"))).unwrap();
+        assert_eq!(other.len(), 3);
+        assert!(other.slot(3).is_none() && other.slot(2).unwrap().thread(2).is_none());
+        assert_eq!(other.slot(2).unwrap().get(SlotField::Pid), 77);
+        let running = other.slot(2).unwrap().thread(1).unwrap().running().unwrap();
+        assert_eq!((&running.method[..], &running.target[..]), (&b"GET"[..], &b"/a?b=c"[..]));
+        assert_eq!((running.peer, running.begun_nanos, running.queued_nanos), (Some(PEER), 5, 3));
+        assert_eq!((running.native_id, running.ident, running.state), (88, 99, ThreadState::Running));
+        thread.set_state(ThreadState::Idle);
+        assert_eq!(other.slot(2).unwrap().thread(1).unwrap().running(), None);
+    }
+
+    #[test]
+    fn text_beyond_its_room_is_cut() {
+        let board = Scoreboard::create(1, 1).unwrap();
+        let thread = board.slot(0).unwrap().thread(0).unwrap();
+        thread.begin(&note(&[b'M'; 20], &[b'/'; 300]));
+        let running = thread.running().unwrap();
+        assert_eq!((running.method.len(), running.target.len()), (16, 256));
+    }
+
+    #[test]
+    fn a_process_without_one_is_told_so() {
+        assert_eq!(Scoreboard::attach(1 << 30).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_reader_never_sees_two_requests_mixed() {
+        let board = Scoreboard::create(1, 1).unwrap();
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let thread = board.slot(0).unwrap().thread(0).unwrap();
+                for byte in (b'a'..=b'z').cycle().take(200_000) {
+                    thread.begin(&note(&[byte; 9], &[byte; 100]));
+                }
+                stop.store(true, Ordering::SeqCst);
+            });
+            let thread = board.slot(0).unwrap().thread(0).unwrap();
+            while !stop.load(Ordering::SeqCst) {
+                if let Some(running) = thread.read() {
+                    let first = running.method[0];
+                    assert!(running.method.iter().chain(&running.target).all(|&byte| byte == first));
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn waits_are_counted_by_powers_of_two() {
+        let board = Scoreboard::create(1, 1).unwrap();
+        let slot = board.slot(0).unwrap();
+        for nanos in [0, 999, 1_000, 1_999, 2_000, 1_000_000, u64::MAX] {
+            slot.record_wait(nanos);
+        }
+        let waits = slot.waits();
+        assert_eq!((waits[0], waits[1], waits[2], waits[10], waits[31]), (2, 2, 1, 1, 1));
+        slot.clear();
+        assert_eq!(slot.waits(), [0; 32]);
+    }
+}
