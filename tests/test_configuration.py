@@ -33,24 +33,16 @@ def test_application_from_the_environment(serve):
     assert server.request("GET", "/ping").status == 200
 
 
-def test_several_workers_are_refused_in_favour_of_threads():
-    process = run_to_end("--workers", "2", ECHO, cwd=TESTS)
-    assert process.returncode == 2
-    assert "--threads" in process.stderr
-
-
-def test_several_workers_of_a_platform_are_a_warning(serve):
-    server = serve(ECHO, environment={"WEB_CONCURRENCY": "3"})
-    server.expect_log("WARNING.*WEB_CONCURRENCY")
-    assert server.request("GET", "/ping").status == 200
-
-
 @pytest.mark.parametrize(
     "arguments",
     [
         ["--no-such-flag"],
         ["--threads", "0"],
         ["--threads", "many"],
+        ["--workers", "0"],
+        ["--workers", "8..2"],
+        ["--warmup", "POST:/"],
+        ["--timeout-path", "/reports"],
         ["--bind", "[::1"],
         ["--bind", "a:b:c"],
         ["--keep-alive", "-1"],

@@ -41,7 +41,6 @@ def test_every_key_of_a_plain_request(server):
         "wsgi.version": "(1, 0)",
         "wsgi.url_scheme": "http",
         "wsgi.multithread": "True",
-        "wsgi.multiprocess": "False",
         "wsgi.run_once": "False",
         "wsgi.input_terminated": "True",
     }
@@ -183,6 +182,12 @@ def test_http_10(server):
 
 def test_one_thread_says_not_multithread(serve):
     assert tell(serve("apps.echo:application", "--threads", "1"))["environ"]["wsgi.multithread"] == "False"
+
+
+@pytest.mark.parametrize(("workers", "told"), [("1", "False"), ("2", "True"), ("1..2", "True")])
+def test_several_workers_say_multiprocess(serve, workers, told):
+    server = serve("apps.echo:application", "--workers", workers)
+    assert tell(server)["environ"]["wsgi.multiprocess"] == told
 
 
 def test_root_path_is_script_name(serve):

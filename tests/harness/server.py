@@ -37,7 +37,9 @@ def command() -> list[str]:
 
 def server_environment(extra: dict[str, str | None] | None = None) -> dict[str, str]:
     """This process' environment less what configures a server, with `extra`; None takes a name out."""
-    configuring = ("PORTICO_", "GUNICORN_", "LISTEN_", "WEB_CONCURRENCY", "PORT", "SCRIPT_NAME", "SENDFILE")
+    platforms = ("KUBERNETES_SERVICE_HOST", "NOMAD_ALLOC_ID", "ECS_CONTAINER_METADATA_URI")
+    variables = ("LISTEN_", "WEB_CONCURRENCY", "PORT", "SCRIPT_NAME", "SENDFILE", *platforms)
+    configuring = ("PORTICO_", "GUNICORN_", *variables)
     environment = {key: value for key, value in os.environ.items() if not key.startswith(configuring)}
     environment |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(TESTS)}
     for key, value in (extra or {}).items():

@@ -85,6 +85,10 @@ fn argument(setting: &'static Setting) -> Arg {
     if matches!(setting.value, Value::Switch { .. }) {
         return arg.action(ArgAction::SetTrue);
     }
+    if let Value::Choice { alone: Some(word), .. } = setting.value {
+        // Without the equals sign a word that follows is the application's name.
+        arg = arg.num_args(0..=1).require_equals(true).default_missing_value(word);
+    }
     // Numbers below zero are taken as values so that the refusal is that of the setting.
     arg.action(if setting.repeatable() { ArgAction::Append } else { ArgAction::Set })
         .value_name(setting.metavar())

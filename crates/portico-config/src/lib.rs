@@ -22,5 +22,7 @@ mod value;
 pub use error::ConfigError;
 pub use reference::reference;
 pub use resolve::{Environment, Parsed, Resolved, from_pairs, parse};
-pub use resolved::{AccessLogFormat, Bind, Config, LogLevel, LogTarget};
+pub use resolved::{
+    AccessLogFormat, Bind, Config, LogLevel, LogTarget, PathTimeout, Preload, Warmup, Workers,
+};
 pub use settings::is_octal;

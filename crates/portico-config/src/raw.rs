@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 
 use crate::error::ConfigError;
-use crate::setting::Setting;
+use crate::setting::{Platform, Setting};
 use crate::settings;
 
 /// What was said about the settings; silent ones are absent.
@@ -59,11 +59,23 @@ impl RawConfig {
             let variable = setting.variable();
             if let Some(text) = read_variable(env, &variable)? {
                 self.say(setting, vec![text], Source::Environment(variable));
-            } else if let Some(platform) = &setting.platform
-                && let Some(text) = read_variable(env, platform.variable)?
-            {
-                let translated = (platform.translate)(&text);
-                self.say(setting, vec![translated], Source::Platform(platform.variable));
+            } else if let Some(platform) = &setting.platform {
+                self.say_platform(setting, platform, env)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn say_platform(
+        &mut self,
+        setting: &Setting,
+        platform: &Platform,
+        env: &dyn Fn(&str) -> Option<OsString>,
+    ) -> Result<(), ConfigError> {
+        for variable in platform.variables {
+            if let Some(text) = read_variable(env, variable)? {
+                self.say(setting, vec![(platform.translate)(&text)], Source::Platform(variable));
+                break;
             }
         }
         Ok(())

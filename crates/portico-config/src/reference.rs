@@ -50,11 +50,12 @@ fn section(page: &mut String, setting: &Setting) {
         push(page, format_args!("* Spellings: {}\n", spellings.join(", ")));
     }
     push(page, format_args!("* Keyword: `{}`\n", setting.name));
-    push(page, format_args!("* Environment: `{}`", setting.variable()));
-    if let Some(platform) = &setting.platform {
-        push(page, format_args!(", `{}`", platform.variable));
+    let mut variables = format!("* Environment: `{}`", setting.variable());
+    for variable in setting.platform.iter().flat_map(|platform| platform.variables) {
+        push(&mut variables, format_args!(", `{variable}`"));
     }
-    push(page, format_args!("\n* Type: {}\n", setting.value.describe()));
+    wrap(page, &variables, "  ");
+    push(page, format_args!("* Type: {}\n", setting.value.describe()));
     match (&setting.value, setting.default) {
         (_, "") => page.push_str("* Default: none\n"),
         (Value::Switch { .. }, default) => {
@@ -64,18 +65,19 @@ fn section(page: &mut String, setting: &Setting) {
     }
     for paragraph in setting.details.split("\n\n") {
         page.push('\n');
-        wrap(page, paragraph);
+        wrap(page, paragraph, "");
     }
 }
 
 /// Adds `paragraph` in lines of at most 110 columns, as Markdown that people read in the repository should
-/// be.
-fn wrap(page: &mut String, paragraph: &str) {
+/// be; all but the first begin with `indent`.
+fn wrap(page: &mut String, paragraph: &str, indent: &str) {
     let mut column = 0;
     for word in paragraph.split_whitespace() {
         if column + 1 + word.len() > 110 {
             page.push('\n');
-            column = 0;
+            page.push_str(indent);
+            column = indent.len();
         } else if column > 0 {
             page.push(' ');
             column += 1;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::cli::{self, CommandLine};
 use crate::error::ConfigError;
 use crate::raw::{RawConfig, Source, read_variable};
-use crate::resolved::{AccessLogFormat, Config, LogLevel, LogTarget};
+use crate::resolved::{AccessLogFormat, Config, LogLevel, LogTarget, Preload, Workers};
 use crate::setting::Setting;
 use crate::settings;
 
@@ -128,7 +128,6 @@ fn resolve(raw: &RawConfig) -> Result<Resolved, ConfigError> {
         }
     }
     let mut warnings = Vec::new();
-    one_worker(&mut config, raw, &mut warnings)?;
     limits_within_head(&config, &mut warnings);
     Ok(Resolved { config, warnings })
 }
@@ -139,9 +138,22 @@ fn blank() -> Config {
         app: None,
         binds: Vec::new(),
         backlog: 0,
-        workers: 0,
+        workers: Workers { min: 0, max: 0 },
+        preload: Preload::Off,
+        max_requests: 0,
+        max_requests_jitter: None,
+        worker_rss_max: 0,
+        max_lifetime: Duration::ZERO,
+        warmups: Vec::new(),
+        boot_timeout: Duration::ZERO,
         threads: 0,
         max_queue: 0,
+        timeout: Duration::ZERO,
+        path_timeouts: Vec::new(),
+        timeout_grace: Duration::ZERO,
+        slow_request: Duration::ZERO,
+        queue_timeout: Duration::ZERO,
+        drain_delay: Duration::ZERO,
         keep_alive: Duration::ZERO,
         graceful_timeout: Duration::ZERO,
         head_timeout: Duration::ZERO,
@@ -171,33 +183,6 @@ fn blank() -> Config {
     }
 }
 
-/// Refuses more than one worker process, until there is a process tree. What a platform set without knowing
-/// Portico must not keep it from starting.
-fn one_worker(config: &mut Config, raw: &RawConfig, warnings: &mut Vec<String>) -> Result<(), ConfigError> {
-    let Some((setting, said)) = settings::named("workers").zip(raw.said("workers")) else {
-        return Ok(());
-    };
-    if config.workers == 1 {
-        return Ok(());
-    }
-    if let Source::Platform(variable) = said.source {
-        warnings.push(format!(
-            "{variable}={}: this version serves from one process, so 1 is used; --threads sets how many \
-             requests run at once",
-            config.workers
-        ));
-        config.workers = 1;
-        return Ok(());
-    }
-    let problem = format!(
-        "{} processes are not possible in this version, which serves from one; use --threads {} for as many \
-         requests at once",
-        config.workers,
-        config.workers.saturating_mul(config.threads)
-    );
-    Err(said.source.error(setting, &problem))
-}
-
 /// A limit of one line above the limit of all lines together is not what its operator expects.
 fn limits_within_head(config: &Config, warnings: &mut Vec<String>) {
     let head = config.head_bytes_max;
@@ -217,7 +202,7 @@ fn limits_within_head(config: &Config, warnings: &mut Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{config, environment, refusal, resolved};
+    use crate::testing::{config, environment, resolved};
 
     fn pairs(pairs: &[(&str, &str)]) -> Result<Resolved, ConfigError> {
         let pairs: Vec<_> = pairs.iter().map(|(name, text)| (name.to_string(), text.to_string())).collect();
@@ -311,12 +296,5 @@ mod tests {
         let refusal = |name| pairs(&[(name, "1")]).unwrap_err().to_string();
         assert_eq!(refusal("keepalive"), "keepalive is not a setting; did you mean keep_alive?");
         assert_eq!(refusal("zzz"), "zzz is not a setting; `portico --help` lists them");
-    }
-
-    #[test]
-    fn several_workers_are_refused_whoever_asks_but_a_platform() {
-        assert!(refusal(&["-w", "2", "--threads", "8"]).contains("--threads 16"));
-        let error = parse(std::iter::empty(), &environment(&[("PORTICO_WORKERS", "2")])).unwrap_err();
-        assert!(error.to_string().starts_with("PORTICO_WORKERS: "), "{error}");
     }
 }

@@ -20,6 +20,52 @@ pub enum Bind {
     Fd(i32),
 }
 
+/// How many worker processes serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Workers {
+    /// At least 1.
+    pub min: u32,
+    /// At least `min`; the number varies between both where it is more.
+    pub max: u32,
+}
+
+/// Whether the application is imported once for all workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preload {
+    /// Each worker imports it.
+    Off,
+    /// A template process imports it and forks the workers.
+    On,
+    /// As `On`, and what does not survive a fork is refused.
+    Strict,
+}
+
+/// A request that each worker answers before it counts as ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warmup {
+    /// `GET` or `HEAD`.
+    pub method: String,
+    /// In origin form (RFC 9112 section 3.2.1): begins with `/`, visible ASCII.
+    pub target: String,
+}
+
+/// How long requests below a path may take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathTimeout {
+    /// Begins with `/` and, but for `/` itself, does not end with it. As it is sent: percent-encoded.
+    pub prefix: String,
+    /// Zero means without end.
+    pub timeout: Duration,
+}
+
+impl PathTimeout {
+    /// Whether `path` is the prefix or below it.
+    fn covers(&self, path: &[u8]) -> bool {
+        path.strip_prefix(self.prefix.trim_end_matches('/').as_bytes())
+            .is_some_and(|rest| rest.first().is_none_or(|byte| *byte == b'/'))
+    }
+}
+
 /// Where a log goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogTarget {
@@ -60,12 +106,41 @@ pub struct Config {
     pub binds: Vec<Bind>,
     /// `--backlog`
     pub backlog: u32,
-    /// `--workers`; at least 1.
-    pub workers: u32,
+    /// `--workers`
+    pub workers: Workers,
+    /// `--preload`
+    pub preload: Preload,
+    /// `--max-requests`: requests after which a worker is replaced; 0 turns it off.
+    pub max_requests: u64,
+    /// `--max-requests-jitter`: at most so many requests are added to `max_requests`, by chance; `None` means
+    /// a tenth of it.
+    pub max_requests_jitter: Option<u64>,
+    /// `--worker-max-rss`: bytes of memory above which a worker is replaced; 0 turns it off.
+    pub worker_rss_max: u64,
+    /// `--max-lifetime`: after which a worker is replaced; zero turns it off.
+    pub max_lifetime: Duration,
+    /// `--warmup`, in the order in which they are sent.
+    pub warmups: Vec<Warmup>,
+    /// `--boot-timeout`: until a worker must be ready; zero turns it off.
+    pub boot_timeout: Duration,
     /// `--threads`; at least 1.
     pub threads: u32,
     /// `--max-queue`: complete requests that may wait for a thread; beyond it 503.
     pub max_queue: usize,
+    /// `--timeout`: how long the application may take for a request without handing over a block; zero turns
+    /// it off. See [`Config::timeout_for`].
+    pub timeout: Duration,
+    /// `--timeout-path`, the longest prefix first.
+    pub path_timeouts: Vec<PathTimeout>,
+    /// `--timeout-grace`: how long a raised `portico.RequestTimeout` has to end its request.
+    pub timeout_grace: Duration,
+    /// `--slow-request`: after which a request is logged with its stack; zero turns it off.
+    pub slow_request: Duration,
+    /// `--queue-timeout`: how long a request may wait for a thread before it is answered 503; zero turns it
+    /// off.
+    pub queue_timeout: Duration,
+    /// `--drain-delay`: how long connections are still accepted once told to stop.
+    pub drain_delay: Duration,
     /// `--keep-alive`: how long an idle kept connection stays open; zero closes after each answer.
     pub keep_alive: Duration,
     /// `--graceful-timeout`
@@ -119,4 +194,50 @@ pub struct Config {
     pub pythonpath: Vec<PathBuf>,
     /// `--check-config`: import the application and exit.
     pub check_config: bool,
+}
+
+impl Config {
+    /// How long the application may take for a request of `path` without handing over a block; zero means
+    /// without end. `path` is that of the request target as it was sent, without its query.
+    pub fn timeout_for(&self, path: &[u8]) -> Duration {
+        self.path_timeouts.iter().find(|limit| limit.covers(path)).map_or(self.timeout, |limit| limit.timeout)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::testing::config;
+
+    #[test]
+    fn the_longest_prefix_that_ends_at_a_segment_counts() {
+        let config = config(&["-t", "9", "--timeout-path", "/a=1,/a/b/=2,/off=0", "--timeout-path=/a/b/c=3"]);
+        for (path, seconds) in [
+            ("/", 9),
+            ("/a", 1),
+            ("/a/", 1),
+            ("/ab", 9),
+            ("/ab/c", 9),
+            ("/a/c", 1),
+            ("/a/b", 2),
+            ("/a/bc", 1),
+            ("/a/b/c", 3),
+            ("/a/b/c/d", 3),
+            ("/off/x", 0),
+            ("/x/a", 9),
+            ("*", 9),
+            ("", 9),
+        ] {
+            assert_eq!(config.timeout_for(path.as_bytes()), Duration::from_secs(seconds), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_root_covers_every_path() {
+        let config = config(&["--timeout-path", "/=5,/a=6"]);
+        for (path, seconds) in [("/", 5), ("/b", 5), ("//", 5), ("/a/b", 6), ("*", 30)] {
+            assert_eq!(config.timeout_for(path.as_bytes()), Duration::from_secs(seconds), "{path}");
+        }
+    }
 }

@@ -29,10 +29,10 @@ pub(crate) struct Setting {
     pub details: &'static str,
 }
 
-/// An environment variable of hosting platforms (Heroku's `PORT`) that stands in for a setting.
+/// Environment variables of hosting platforms (Heroku's `PORT`) that stand in for a setting.
 pub(crate) struct Platform {
-    /// Name of the variable.
-    pub variable: &'static str,
+    /// Names of the variables; the first that is set counts.
+    pub variables: &'static [&'static str],
     /// The setting's value that the variable's value asks for.
     pub translate: fn(&str) -> String,
 }
@@ -54,10 +54,13 @@ pub(crate) enum Value {
     Time { range: RangeInclusive<Duration>, zero: Option<&'static str>, set: fn(&mut Config, Duration) },
     /// Permissions of a file, in octal.
     Mode { set: fn(&mut Config, u32) },
-    /// One of a few words.
-    Choice { of: &'static [Word] },
+    /// One of a few words. Where `alone` is one of them, the option without a value means it, a value follows
+    /// an equals sign, and a boolean is read as `alone` or the word `off`.
+    Choice { of: &'static [Word], alone: Option<&'static str> },
     /// Any text that `set` takes.
     Text { metavar: &'static str, set: fn(&mut Config, &str) -> Result<(), String> },
+    /// Text of a form of its own, which `form` describes.
+    Form { metavar: &'static str, form: &'static str, set: fn(&mut Config, &str) -> Result<(), String> },
     /// One or more texts: the option repeated, or one value with commas.
     List { metavar: &'static str, set: fn(&mut Config, &[&str]) -> Result<(), String> },
 }
@@ -70,6 +73,7 @@ pub(crate) type Word = (&'static str, fn(&mut Config));
 pub(crate) enum Area {
     Application,
     Socket,
+    Processes,
     Threads,
     Timeouts,
     Limits,
@@ -79,9 +83,10 @@ pub(crate) enum Area {
 
 impl Area {
     /// In the order of the help.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Application,
         Self::Socket,
+        Self::Processes,
         Self::Threads,
         Self::Timeouts,
         Self::Limits,
@@ -95,6 +100,7 @@ impl fmt::Display for Area {
         f.write_str(match self {
             Self::Application => "Application",
             Self::Socket => "Server socket",
+            Self::Processes => "Worker processes",
             Self::Threads => "Threads and queue",
             Self::Timeouts => "Timeouts",
             Self::Limits => "Limits",
@@ -124,7 +130,9 @@ impl Setting {
             Value::Time { .. } => "TIME",
             Value::Mode { .. } => "MODE",
             Value::Choice { .. } => "WORD",
-            Value::Text { metavar, .. } | Value::List { metavar, .. } => metavar,
+            Value::Text { metavar, .. } | Value::Form { metavar, .. } | Value::List { metavar, .. } => {
+                metavar
+            }
         }
     }
 

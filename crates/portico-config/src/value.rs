@@ -22,8 +22,8 @@ impl Value {
             Self::Size { range, zero, set } => set(config, size(last, range, *zero)?),
             Self::Time { range, zero, set } => set(config, time(last, range, *zero)?),
             Self::Mode { set } => set(config, mode(last)?),
-            Self::Choice { of } => choice(last, of)?(config),
-            Self::Text { set, .. } => set(config, last)?,
+            Self::Choice { of, alone } => choice(last, of, *alone)?(config),
+            Self::Text { set, .. } | Self::Form { set, .. } => set(config, last)?,
             Self::List { set, .. } => {
                 let parts: Vec<&str> = texts.iter().flat_map(|text| text.split(',')).map(str::trim).collect();
                 set(config, &parts)?;
@@ -53,7 +53,11 @@ impl Value {
                 or_zero(zero)
             ),
             Self::Mode { .. } => "file mode in octal, 0 to 777".to_owned(),
-            Self::Choice { of } => format!("one of {}", words(of)),
+            Self::Choice { of, alone: None } => format!("one of {}", words(of)),
+            Self::Choice { of, alone: Some(word) } => {
+                format!("one of {}; the option alone means {word}", words(of))
+            }
+            Self::Form { form, .. } => (*form).to_owned(),
             Self::Text { .. } => "text".to_owned(),
             Self::List { .. } => "list: repeat the option, or separate by commas".to_owned(),
         }
@@ -69,7 +73,13 @@ pub(crate) fn boolean(text: &str) -> Result<bool, String> {
     }
 }
 
-fn count(text: &str, range: &RangeInclusive<u64>, zero: Option<&str>, unit: &str) -> Result<u64, String> {
+/// A whole number of `unit` within `range`, or 0 where `zero` says what that means.
+pub(crate) fn count(
+    text: &str,
+    range: &RangeInclusive<u64>,
+    zero: Option<&str>,
+    unit: &str,
+) -> Result<u64, String> {
     let limits = || format!("write a number of {unit} from {} to {}", range.start(), range.end());
     let number = whole(text).ok_or_else(|| format!("{text:?} is not a whole number; {}", limits()))?;
     if range.contains(&number) || (number == 0 && zero.is_some()) {
@@ -97,7 +107,12 @@ fn size(text: &str, range: &RangeInclusive<u64>, zero: Option<&str>) -> Result<u
     }
 }
 
-fn time(text: &str, range: &RangeInclusive<Duration>, zero: Option<&str>) -> Result<Duration, String> {
+/// A length of time within `range`, or 0 where `zero` says what that means.
+pub(crate) fn time(
+    text: &str,
+    range: &RangeInclusive<Duration>,
+    zero: Option<&str>,
+) -> Result<Duration, String> {
     // "ms" before "m" and "s", which it ends in.
     let suffixes = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
     let (number, seconds) = suffixes
@@ -131,9 +146,11 @@ fn mode(text: &str) -> Result<u32, String> {
         .ok_or_else(|| format!("{text:?} is not a file mode; write three octal digits, such as 660"))
 }
 
-fn choice(text: &str, of: &'static [Word]) -> Result<fn(&mut Config), String> {
-    of.iter()
-        .find_map(|(word, set)| word.eq_ignore_ascii_case(text).then_some(*set))
+fn choice(text: &str, of: &'static [Word], alone: Option<&str>) -> Result<fn(&mut Config), String> {
+    let named =
+        |name: &str| of.iter().find_map(|(word, set)| word.eq_ignore_ascii_case(name).then_some(*set));
+    named(text)
+        .or_else(|| named(if boolean(text).ok()? { alone? } else { "off" }))
         .ok_or_else(|| format!("{text:?} is not known; write one of {}", words(of)))
 }
 

@@ -101,7 +101,7 @@ const ROOT_PATH: Setting = Setting {
     name: "root_path",
     flags: &["root-path"],
     short: None,
-    platform: Some(crate::setting::Platform { variable: "SCRIPT_NAME", translate: str::to_owned }),
+    platform: Some(crate::setting::Platform { variables: &["SCRIPT_NAME"], translate: str::to_owned }),
     value: Value::Text {
         metavar: "PATH",
         set: |config, text| {

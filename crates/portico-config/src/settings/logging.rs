@@ -41,6 +41,7 @@ const ACCESS_LOGFORMAT: Setting = Setting {
     short: None,
     platform: None,
     value: Value::Choice {
+        alone: None,
         of: &[
             ("common", |config| config.access_log_format = AccessLogFormat::Common),
             ("combined", |config| config.access_log_format = AccessLogFormat::Combined),
@@ -94,6 +95,7 @@ const LOG_LEVEL: Setting = Setting {
     short: None,
     platform: None,
     value: Value::Choice {
+        alone: None,
         of: &[
             ("debug", |config| config.log_level = LogLevel::Debug),
             ("info", |config| config.log_level = LogLevel::Info),

@@ -1,21 +1,35 @@
-//! The one table of settings, a file for each area.
+//! The one table of settings, a file or two for each area.
 
 mod application;
+mod calls;
 mod limits;
 mod logging;
+mod processes;
+mod recycling;
 mod requests;
 mod socket;
 mod threads;
 mod timeouts;
 
+use std::time::Duration;
+
 use crate::setting::{Setting, Value};
+
+/// The most that is taken for a length of time after which something is cut off or tried again.
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// The most that is taken for one that may as well be off. People write a huge number for that.
+const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Every setting, in the order of the help.
 pub(crate) fn all() -> impl Iterator<Item = &'static Setting> {
     [
         application::SETTINGS,
         socket::SETTINGS,
+        processes::SETTINGS,
+        recycling::SETTINGS,
         threads::SETTINGS,
+        calls::SETTINGS,
         timeouts::SETTINGS,
         limits::SETTINGS,
         requests::SETTINGS,

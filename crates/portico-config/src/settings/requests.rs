@@ -106,7 +106,7 @@ const SENDFILE: Setting = Setting {
     short: None,
     // gunicorn's reading: anything but a yes is a no.
     platform: Some(Platform {
-        variable: "SENDFILE",
+        variables: &["SENDFILE"],
         translate: |text| boolean(text).unwrap_or(false).to_string(),
     }),
     value: Value::Switch { given: false, set: |config, on| config.sendfile = on },

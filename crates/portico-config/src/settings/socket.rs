@@ -9,7 +9,7 @@ const BIND: Setting = Setting {
     name: "bind",
     flags: &["bind"],
     short: Some('b'),
-    platform: Some(Platform { variable: "PORT", translate: |port| format!("0.0.0.0:{port}") }),
+    platform: Some(Platform { variables: &["PORT"], translate: |port| format!("0.0.0.0:{port}") }),
     value: Value::List {
         metavar: "ADDRESS",
         set: |config, addresses| {

@@ -1,40 +1,8 @@
 //! Settings that say how many requests run at once and how many may wait.
 
-use crate::setting::{Area, Platform, Setting, Value};
+use crate::setting::{Area, Setting, Value};
 
-pub(super) const SETTINGS: &[Setting] = &[WORKERS, THREADS, MAX_QUEUE];
-
-const WORKERS: Setting = Setting {
-    name: "workers",
-    flags: &["workers"],
-    short: Some('w'),
-    platform: Some(Platform { variable: "WEB_CONCURRENCY", translate: str::to_owned }),
-    value: Value::Count {
-        range: 1..=4096,
-        zero: None,
-        unit: "processes",
-        set: |config, n| config.workers = n as u32,
-    },
-    default: "1",
-    area: Area::Threads,
-    help: "Processes that serve; only 1 for now",
-    details: "This version serves from one process: another number is refused, and one that a platform set \
-        through WEB_CONCURRENCY is lowered to 1 with a warning. Use --threads for more requests at once.",
-};
-
-#[cfg(test)]
-#[test]
-fn workers() {
-    use crate::testing::{config, refusal, resolved};
-    assert_eq!(config(&["-w", "1"]).workers, 1);
-    assert!(refusal(&["-w", "2"]).starts_with("--workers: "));
-    assert!(refusal(&["-w", "2"]).contains("--threads"));
-    assert!(refusal(&["-w", "0"]).contains("from 1"));
-    let platform = resolved(&[("WEB_CONCURRENCY", "3")], &[]);
-    assert_eq!(platform.config.workers, 1);
-    assert!(platform.warnings[0].contains("WEB_CONCURRENCY"), "{:?}", platform.warnings);
-    assert!(resolved(&[("WEB_CONCURRENCY", "1")], &[]).warnings.is_empty());
-}
+pub(super) const SETTINGS: &[Setting] = &[THREADS, MAX_QUEUE];
 
 const THREADS: Setting = Setting {
     name: "threads",
@@ -51,7 +19,7 @@ const THREADS: Setting = Setting {
     },
     default: "4",
     area: Area::Threads,
-    help: "Requests that the application answers at once",
+    help: "Requests that the application answers at once, in each worker process",
     details: "Each thread lives as long as the process, so that what it holds (a database connection of \
         Django) is kept, and a pool with this many connections is never short. Slow and idle clients take \
         none of them. More threads help an application that waits for other services, not one that \

@@ -3,12 +3,11 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::setting::{Area, Setting, Value};
+use super::DAY;
+use crate::setting::{Area, Platform, Setting, Value};
 
 pub(super) const SETTINGS: &[Setting] =
-    &[KEEP_ALIVE, GRACEFUL_TIMEOUT, HEAD_TIMEOUT, BODY_TIMEOUT, BODY_MIN_RATE, WRITE_TIMEOUT];
-
-const DAY: Duration = Duration::from_secs(24 * 3600);
+    &[KEEP_ALIVE, GRACEFUL_TIMEOUT, DRAIN_DELAY, HEAD_TIMEOUT, BODY_TIMEOUT, BODY_MIN_RATE, WRITE_TIMEOUT];
 
 /// For what a client must do: never off, since a client that stalls would then hold its connection for ever.
 const PATIENCE: RangeInclusive<Duration> = Duration::from_millis(100)..=DAY;
@@ -69,6 +68,52 @@ fn graceful_timeout() {
     assert_eq!(config(&[]).graceful_timeout, Duration::from_secs(30));
     assert_eq!(config(&["--graceful-timeout", "2m"]).graceful_timeout, Duration::from_secs(120));
     assert_eq!(config(&["--graceful-timeout", "0"]).graceful_timeout, Duration::ZERO);
+}
+
+/// What an orchestrator that takes its time to stop routing sets in the environment of what it runs.
+const ORCHESTRATORS: &[&str] = &[
+    "KUBERNETES_SERVICE_HOST",
+    "NOMAD_ALLOC_ID",
+    "ECS_CONTAINER_METADATA_URI",
+    "ECS_CONTAINER_METADATA_URI_V4",
+];
+
+const DRAIN_DELAY: Setting = Setting {
+    name: "drain_delay",
+    flags: &["drain-delay"],
+    short: None,
+    platform: Some(Platform { variables: ORCHESTRATORS, translate: |_| "5".to_owned() }),
+    value: Value::Time {
+        range: Duration::from_millis(1)..=Duration::from_secs(3600),
+        zero: Some("none"),
+        set: |config, time| config.drain_delay = time,
+    },
+    default: "0",
+    area: Area::Timeouts,
+    help: "How long connections are still accepted once told to stop",
+    // Endpoints and the SIGTERM go out at the same moment; kube-proxy and ingresses follow seconds later.
+    details: "Orchestrators tell the load balancer and the process at the same moment, and the balancer goes \
+        on sending for a while. Meanwhile readiness is off and each answer says `Connection: close`. 5 s is \
+        used where a variable of Kubernetes, Nomad or ECS is set. Raise it if clients see refused connections \
+        at a deploy; this time and --graceful-timeout together must stay below the patience of what stops \
+        the process. A second signal skips the rest of it.",
+};
+
+#[cfg(test)]
+#[test]
+fn drain_delay() {
+    use crate::testing::{config, refusal, with_environment};
+    assert_eq!(config(&[]).drain_delay, Duration::ZERO);
+    assert_eq!(config(&["--drain-delay", "1h"]).drain_delay, Duration::from_secs(3600));
+    assert!(refusal(&["--drain-delay", "2h"]).contains("from 1ms to 1h"));
+    for variable in ORCHESTRATORS {
+        let delay = |args: &[&str]| with_environment(&[(variable, "10.0.0.1")], args).drain_delay;
+        assert_eq!(delay(&[]), Duration::from_secs(5), "{variable}");
+        assert_eq!(delay(&["--drain-delay", "0"]), Duration::ZERO, "{variable}");
+    }
+    let environment = [("KUBERNETES_SERVICE_HOST", "10.0.0.1"), ("PORTICO_DRAIN_DELAY", "15")];
+    assert_eq!(with_environment(&environment, &[]).drain_delay, Duration::from_secs(15));
+    assert_eq!(with_environment(&[("NOMAD_ALLOC_ID", "")], &[]).drain_delay, Duration::ZERO);
 }
 
 const HEAD_TIMEOUT: Setting = Setting {

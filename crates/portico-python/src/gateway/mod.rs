@@ -62,7 +62,7 @@ impl Gateway {
             settings: Settings {
                 root_path: config.root_path.clone(),
                 multithread: config.threads > 1,
-                multiprocess: config.workers > 1,
+                multiprocess: config.workers.max > 1,
                 sendfile: config.sendfile,
                 errors: Py::new(py, ErrorStream::default())?,
             },

@@ -1,0 +1,198 @@
+//! Settings that say how long the application may take, and how long a request may wait for it.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::{DAY, YEAR};
+use crate::resolved::PathTimeout;
+use crate::setting::{Area, Setting, Value};
+use crate::value::time;
+
+pub(super) const SETTINGS: &[Setting] = &[TIMEOUT, TIMEOUT_PATH, TIMEOUT_GRACE, SLOW_REQUEST, QUEUE_TIMEOUT];
+
+const TIMEOUT_RANGE: RangeInclusive<Duration> = Duration::from_millis(100)..=YEAR;
+
+/// What 0 means for a time that may be off.
+const NEVER: Option<&str> = Some("without end");
+
+const TIMEOUT: Setting = Setting {
+    name: "timeout",
+    flags: &["timeout"],
+    short: Some('t'),
+    platform: None,
+    value: Value::Time { range: TIMEOUT_RANGE, zero: NEVER, set: |config, time| config.timeout = time },
+    default: "30",
+    area: Area::Timeouts,
+    help: "How long the application may take for a request without handing over a block",
+    details: "Then the log gets the request and the Python stack of its thread, and portico.RequestTimeout is \
+        raised in that thread alone. If that does not end the request within --timeout-grace, the client gets \
+        a 504, another thread takes the place of this one, and the worker is replaced. Other requests go \
+        on.\n\nThe time counts from the call of the application, not while a client sends or a request \
+        waits, and anew from each block: a stream that goes on yielding is not touched. Raise it for single \
+        slow paths with --timeout-path.",
+};
+
+#[cfg(test)]
+#[test]
+fn timeout() {
+    use crate::testing::{config, refusal};
+    assert_eq!(config(&[]).timeout, Duration::from_secs(30));
+    assert_eq!(config(&["-t", "120"]).timeout, Duration::from_secs(120));
+    assert_eq!(config(&["--timeout=0"]).timeout, Duration::ZERO);
+    assert_eq!(config(&["--timeout", "100ms"]).timeout, Duration::from_millis(100));
+    assert!(refusal(&["-t", "50ms"]).contains("from 100ms to 8760h"));
+    assert!(refusal(&["-t", "-1"]).starts_with("--timeout: "));
+}
+
+/// They are looked through for each request.
+const PATH_TIMEOUTS_MAX: usize = 64;
+
+const TIMEOUT_PATH: Setting = Setting {
+    name: "timeout_path",
+    flags: &["timeout-path"],
+    short: None,
+    platform: None,
+    value: Value::List {
+        metavar: "/PREFIX=TIME",
+        set: |config, texts| path_timeouts(texts).map(|timeouts| config.path_timeouts = timeouts),
+    },
+    default: "",
+    area: Area::Timeouts,
+    help: "Another --timeout for a path and what is below it; may be repeated",
+    details: "`/reports=5m` is for /reports and /reports/2024, not for /reportsheet; 0 turns the timeout off \
+        there. Of several the longest prefix counts. It is compared with the path as the client sent it, \
+        --root-path included; write what it percent-encodes so too, and a comma as %2C.",
+};
+
+fn path_timeouts(texts: &[&str]) -> Result<Vec<PathTimeout>, String> {
+    let mut timeouts: Vec<PathTimeout> = Vec::new();
+    for text in texts.iter().filter(|text| !text.is_empty()) {
+        let timeout = path_timeout(text)?;
+        if timeouts.iter().any(|other| other.prefix == timeout.prefix) {
+            return Err(format!("{} is given twice; remove one of them", timeout.prefix));
+        }
+        timeouts.push(timeout);
+    }
+    if timeouts.len() > PATH_TIMEOUTS_MAX {
+        return Err(format!("{} prefixes; name at most {PATH_TIMEOUTS_MAX}", timeouts.len()));
+    }
+    timeouts.sort_by_key(|timeout| std::cmp::Reverse(timeout.prefix.len()));
+    Ok(timeouts)
+}
+
+fn path_timeout(text: &str) -> Result<PathTimeout, String> {
+    let form = || format!("{text:?} is no path with a time; write /reports=5m");
+    let (prefix, length) = text.rsplit_once('=').ok_or_else(form)?;
+    let plain = prefix.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#'));
+    if !prefix.starts_with('/') || !plain {
+        return Err(form());
+    }
+    let timeout = time(length, &TIMEOUT_RANGE, NEVER).map_err(|problem| format!("{prefix}: {problem}"))?;
+    let trimmed = prefix.trim_end_matches('/');
+    Ok(PathTimeout { prefix: if trimmed.is_empty() { "/" } else { trimmed }.to_owned(), timeout })
+}
+
+#[cfg(test)]
+#[test]
+fn timeout_path() {
+    use crate::testing::{config, refusal, with_environment};
+    let of = |prefix: &str, seconds| PathTimeout {
+        prefix: prefix.to_owned(),
+        timeout: Duration::from_secs(seconds),
+    };
+    assert_eq!(config(&[]).path_timeouts, []);
+    assert_eq!(
+        config(&["--timeout-path", "/a=1", "--timeout-path", "/=2,/a/b/=5m", "--timeout-path=/x=y=0"])
+            .path_timeouts,
+        [of("/a/b", 300), of("/x=y", 0), of("/a", 1), of("/", 2)]
+    );
+    let environment = [("PORTICO_TIMEOUT_PATH", "/a=1, /bc=2")];
+    assert_eq!(with_environment(&environment, &[]).path_timeouts, [of("/bc", 2), of("/a", 1)]);
+    for text in ["/a", "a=1", "=1", "/a=", "/a=soon", "/a=-1", "/a=1ms", "/a b=1", "/a?b=1", "/\u{e9}=1"] {
+        assert!(refusal(&["--timeout-path", text]).starts_with("--timeout-path: "), "{text}");
+    }
+    assert!(refusal(&["--timeout-path", "/a=1,/a/=2"]).contains("/a is given twice"));
+    let many = |number| (0..number).map(|n| format!("/{n}=1")).collect::<Vec<_>>().join(",");
+    assert_eq!(config(&["--timeout-path", &many(64)]).path_timeouts.len(), 64);
+    assert!(refusal(&["--timeout-path", &many(65)]).contains("at most 64"));
+}
+
+const TIMEOUT_GRACE: Setting = Setting {
+    name: "timeout_grace",
+    flags: &["timeout-grace"],
+    short: None,
+    platform: None,
+    value: Value::Time {
+        range: Duration::ZERO..=Duration::from_secs(60),
+        zero: None,
+        set: |config, time| config.timeout_grace = time,
+    },
+    default: "500ms",
+    area: Area::Timeouts,
+    help: "How long a request has to end once portico.RequestTimeout is raised in it",
+    details: "The application may use it to roll back and to answer by itself. A thread in a call of C code, \
+        such as a query without a timeout, sees the exception only when the call returns: such a request gets \
+        its 504 after this time. Raise it where cleaning up takes longer.",
+};
+
+#[cfg(test)]
+#[test]
+fn timeout_grace() {
+    use crate::testing::{config, refusal};
+    assert_eq!(config(&[]).timeout_grace, Duration::from_millis(500));
+    assert_eq!(config(&["--timeout-grace", "60"]).timeout_grace, Duration::from_secs(60));
+    assert_eq!(config(&["--timeout-grace", "0"]).timeout_grace, Duration::ZERO);
+    assert!(refusal(&["--timeout-grace", "61"]).contains("from 0s to 60s"));
+}
+
+const SLOW_REQUEST: Setting = Setting {
+    name: "slow_request",
+    flags: &["slow-request"],
+    short: None,
+    platform: None,
+    value: Value::Time {
+        range: Duration::from_millis(1)..=DAY,
+        zero: Some("off"),
+        set: |config, time| config.slow_request = time,
+    },
+    default: "0",
+    area: Area::Timeouts,
+    help: "Time after which a running request is logged with its Python stack",
+    details: "It shows where slow requests spend their time without touching them. Use it below --timeout, \
+        such as 5s.",
+};
+
+#[cfg(test)]
+#[test]
+fn slow_request() {
+    use crate::testing::{config, refusal};
+    assert_eq!(config(&[]).slow_request, Duration::ZERO);
+    assert_eq!(config(&["--slow-request", "5s"]).slow_request, Duration::from_secs(5));
+    assert!(refusal(&["--slow-request", "25h"]).contains("from 1ms to 24h"));
+}
+
+const QUEUE_TIMEOUT: Setting = Setting {
+    name: "queue_timeout",
+    flags: &["queue-timeout"],
+    short: None,
+    platform: None,
+    value: Value::Time {
+        range: Duration::from_millis(1)..=DAY,
+        zero: NEVER,
+        set: |config, time| config.queue_timeout = time,
+    },
+    default: "0",
+    area: Area::Timeouts,
+    help: "How long a complete request may wait for a thread before it is answered 503",
+    details: "The answer has a Retry-After. Set it a little below the patience of clients or of the load \
+        balancer in front, so that an overloaded server works for those who still wait.",
+};
+
+#[cfg(test)]
+#[test]
+fn queue_timeout() {
+    use crate::testing::{config, refusal};
+    assert_eq!(config(&[]).queue_timeout, Duration::ZERO);
+    assert_eq!(config(&["--queue-timeout", "1.5"]).queue_timeout, Duration::from_millis(1500));
+    assert!(refusal(&["--queue-timeout", "25h"]).contains("from 1ms to 24h"));
+}

@@ -1,0 +1,229 @@
+//! Settings of the worker processes: how many there are and how they come to be ready.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::DAY;
+use crate::resolved::{Preload, Warmup, Workers};
+use crate::setting::{Area, Platform, Setting, Value};
+use crate::value::count;
+
+pub(super) const SETTINGS: &[Setting] = &[WORKERS, PRELOAD, WARMUP, BOOT_TIMEOUT];
+
+/// More would not be a number of processes but a port typed in the wrong place.
+const WORKERS_RANGE: RangeInclusive<u64> = 1..=512;
+
+const WORKERS: Setting = Setting {
+    name: "workers",
+    flags: &["workers"],
+    short: Some('w'),
+    platform: Some(Platform { variables: &["WEB_CONCURRENCY"], translate: str::to_owned }),
+    value: Value::Form {
+        metavar: "N",
+        form: "number of processes from 1 to 512, two of them as MIN..MAX, or auto",
+        set: |config, text| workers(text).map(|workers| config.workers = workers),
+    },
+    default: "auto",
+    area: Area::Processes,
+    help: "Processes that serve: a number, 2..8 to follow the load, or auto",
+    details: "`auto` is the number of CPUs that this process may use: by its affinity and the quota of its \
+        cgroup, so that a container with two CPUs of a machine with 64 gets two. An application that computes \
+        gains from no more; one that waits for databases and other services gains from --threads, at less \
+        memory than from workers.\n\nWith MIN..MAX workers are added while requests wait for a thread and \
+        leave again once the load has been low for a while. Lower the number where memory is short: each \
+        worker has the application of its own, unless --preload shares it.",
+};
+
+fn workers(text: &str) -> Result<Workers, String> {
+    let number = |text: &str| {
+        // The range is that of u32 too.
+        count(text, &WORKERS_RANGE, None, "processes")
+            .map(|number| number as u32)
+            .map_err(|problem| format!("{problem}, MIN..MAX, or auto"))
+    };
+    if text.eq_ignore_ascii_case("auto") {
+        let available = available_cpus();
+        return Ok(Workers { min: available, max: available });
+    }
+    let Some((min, max)) = text.split_once("..") else {
+        return number(text).map(|fixed| Workers { min: fixed, max: fixed });
+    };
+    let (min, max) = (number(min)?, number(max)?);
+    if min > max {
+        return Err(format!("{text}: the first number is the lesser one; write {max}..{min}"));
+    }
+    Ok(Workers { min, max })
+}
+
+/// The CPUs that affinity and cgroup quota leave to this process; 1 where that cannot be told.
+fn available_cpus() -> u32 {
+    let most = *WORKERS_RANGE.end() as u32;
+    let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get());
+    u32::try_from(cpus).unwrap_or(most).min(most)
+}
+
+#[cfg(test)]
+#[test]
+fn worker_numbers() {
+    use crate::testing::{config, refusal, with_environment};
+    let fixed = |number| Workers { min: number, max: number };
+    let cpus = std::thread::available_parallelism().unwrap().get();
+    assert_eq!(config(&[]).workers, fixed(cpus as u32));
+    assert_eq!(config(&["--workers", "AUTO"]).workers, fixed(cpus as u32));
+    assert_eq!(config(&["-w", "1"]).workers, fixed(1));
+    assert_eq!(config(&["-w512"]).workers, fixed(512));
+    assert_eq!(config(&["-w", "2..8"]).workers, Workers { min: 2, max: 8 });
+    assert_eq!(config(&["-w", "3..3"]).workers, fixed(3));
+    assert_eq!(with_environment(&[("WEB_CONCURRENCY", "3")], &[]).workers, fixed(3));
+    let both = [("WEB_CONCURRENCY", "3"), ("PORTICO_WORKERS", "2")];
+    assert_eq!(with_environment(&both, &[]).workers, fixed(2));
+    for text in ["0", "513", "-1", "2..513", "0..2", "8..2", "2..", "..8", "2...8", "2..auto", "2-8", "many"]
+    {
+        assert!(refusal(&["-w", text]).starts_with("--workers: "), "{text}");
+    }
+    assert!(refusal(&["-w", "0"]).ends_with("from 1 to 512, MIN..MAX, or auto"));
+    assert!(refusal(&["-w", "8..2"]).ends_with("write 2..8"));
+}
+
+const PRELOAD: Setting = Setting {
+    name: "preload",
+    flags: &["preload"],
+    short: None,
+    platform: None,
+    value: Value::Choice {
+        of: &[
+            ("off", |config| config.preload = Preload::Off),
+            ("on", |config| config.preload = Preload::On),
+            ("strict", |config| config.preload = Preload::Strict),
+        ],
+        alone: Some("on"),
+    },
+    default: "off",
+    area: Area::Processes,
+    help: "Import the application once and fork the workers from that process",
+    details: "Workers then start in milliseconds and share the memory of what was imported. The application \
+        must not start threads or open connections while it is imported: they do not survive the fork, and \
+        are named in a warning. --preload=strict refuses to start instead. A reload imports the application \
+        anew.",
+};
+
+#[cfg(test)]
+#[test]
+fn preload() {
+    use crate::testing::{config, refusal, with_environment};
+    assert_eq!(config(&[]).preload, Preload::Off);
+    assert_eq!(config(&["--preload"]).preload, Preload::On);
+    assert_eq!(config(&["--preload=strict"]).preload, Preload::Strict);
+    assert_eq!(config(&["--preload=off"]).preload, Preload::Off);
+    let before_the_application = config(&["--preload", "a:b"]);
+    assert_eq!(
+        (before_the_application.preload, before_the_application.app.as_deref()),
+        (Preload::On, Some("a:b"))
+    );
+    assert_eq!(config(&["--preload", "--preload=strict"]).preload, Preload::Strict);
+    assert_eq!(config(&["--preload=strict", "--preload"]).preload, Preload::On);
+    for (text, preload) in
+        [("1", Preload::On), ("true", Preload::On), ("strict", Preload::Strict), ("0", Preload::Off)]
+    {
+        assert_eq!(with_environment(&[("PORTICO_PRELOAD", text)], &[]).preload, preload, "{text}");
+    }
+    assert!(refusal(&["--preload=all"]).contains("off, on, strict"));
+    assert!(refusal(&["--preload="]).starts_with("--preload: "));
+}
+
+/// A path that many workers answer before they serve should be one of a few.
+const WARMUPS_MAX: usize = 64;
+
+const WARMUP_TARGET_BYTES_MAX: usize = 2048;
+
+const WARMUP: Setting = Setting {
+    name: "warmup",
+    flags: &["warmup"],
+    short: None,
+    platform: None,
+    value: Value::List {
+        metavar: "GET:/PATH",
+        set: |config, texts| {
+            let said: Vec<&&str> = texts.iter().filter(|text| !text.is_empty()).collect();
+            if said.len() > WARMUPS_MAX {
+                return Err(format!("{} requests; name at most {WARMUPS_MAX}", said.len()));
+            }
+            config.warmups = said.into_iter().map(|text| warmup(text)).collect::<Result<_, _>>()?;
+            Ok(())
+        },
+    },
+    default: "",
+    area: Area::Processes,
+    help: "A request that each worker answers before it takes traffic; may be repeated",
+    details: "GET:/PATH, HEAD:/PATH, or /PATH alone for GET; write a comma in it as %2C. It fills caches and \
+        opens connections that the first user would wait for otherwise. A worker whose application fails it \
+        with a status of 500 or above is not ready. They count towards --boot-timeout.",
+};
+
+fn warmup(text: &str) -> Result<Warmup, String> {
+    let hint = "write GET:/path, HEAD:/path or /path";
+    let (method, target) = match text.split_once(':') {
+        Some((method, target)) if !text.starts_with('/') => (method, target),
+        _ => ("GET", text),
+    };
+    if !matches!(method, "GET" | "HEAD") {
+        return Err(format!("{text:?} has the method {method:?}; {hint}"));
+    }
+    let plain = target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
+    if !target.starts_with('/') || !plain {
+        return Err(format!("{text:?} has no path that can be sent as it is; {hint}, percent-encoded"));
+    }
+    if target.len() > WARMUP_TARGET_BYTES_MAX {
+        return Err(format!("a path of {} bytes; write at most {WARMUP_TARGET_BYTES_MAX}", target.len()));
+    }
+    Ok(Warmup { method: method.to_owned(), target: target.to_owned() })
+}
+
+#[cfg(test)]
+#[test]
+fn warmups() {
+    use crate::testing::{config, refusal};
+    let get = |target: &str| Warmup { method: "GET".to_owned(), target: target.to_owned() };
+    assert_eq!(config(&[]).warmups, []);
+    assert_eq!(config(&["--warmup", "GET:/healthz?deep=1"]).warmups, [get("/healthz?deep=1")]);
+    let head = Warmup { method: "HEAD".to_owned(), ..get("/c") };
+    assert_eq!(config(&["--warmup", "/a:b,", "--warmup=HEAD:/c"]).warmups, [get("/a:b"), head]);
+    for text in
+        ["POST:/a", "get:/a", "GET:", "GET:a", "a", "GET:/a b", "/a#b", "/\u{e9}", "http://a/b", ":/a"]
+    {
+        assert!(refusal(&["--warmup", text]).starts_with("--warmup: "), "{text}");
+    }
+    let long = format!("/{}", "a".repeat(WARMUP_TARGET_BYTES_MAX - 1));
+    assert_eq!(config(&["--warmup", &long]).warmups, [get(&long)]);
+    assert!(refusal(&["--warmup", &format!("{long}a")]).contains("at most 2048"));
+    assert_eq!(config(&["--warmup", &["/"; 64].join(",")]).warmups.len(), 64);
+    assert!(refusal(&["--warmup", &["/"; 65].join(",")]).contains("at most 64"));
+}
+
+const BOOT_TIMEOUT: Setting = Setting {
+    name: "boot_timeout",
+    flags: &["boot-timeout"],
+    short: None,
+    platform: None,
+    value: Value::Time {
+        range: Duration::from_millis(100)..=DAY,
+        zero: Some("without end"),
+        set: |config, time| config.boot_timeout = time,
+    },
+    default: "120",
+    area: Area::Processes,
+    help: "How long a worker may take until it is ready",
+    details: "Importing the application and answering each --warmup are within it. A worker that takes longer \
+        is stopped, with its stack in the log, and counts as failed. Raise it for an application that loads \
+        large models.",
+};
+
+#[cfg(test)]
+#[test]
+fn boot_timeout() {
+    use crate::testing::{config, refusal};
+    assert_eq!(config(&[]).boot_timeout, Duration::from_secs(120));
+    assert_eq!(config(&["--boot-timeout", "10m"]).boot_timeout, Duration::from_secs(600));
+    assert_eq!(config(&["--boot-timeout", "0"]).boot_timeout, Duration::ZERO);
+    assert!(refusal(&["--boot-timeout", "10ms"]).contains("from 100ms to 24h"));
+}
