@@ -107,3 +107,14 @@ def bulk(environ, start_response):
     if path == "/read":
         return answer(start_response, SLOW_READ)
     return hello(environ, start_response)
+
+
+def bimodal(environ, start_response):
+    """Wait 200 ms for /slow, 1 ms for everything else, as for a database."""
+    time.sleep(0.200 if environ["PATH_INFO"] == "/slow" else 0.001)
+    return hello(environ, start_response)
+
+
+def process(environ, start_response):
+    """Answer which process this is."""
+    return answer(start_response, b"%10d" % os.getpid())

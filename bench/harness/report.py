@@ -19,6 +19,10 @@ def formatted(value, kind):
         if abs(value) >= 1 << 20:
             return f"{value / (1 << 20):,.1f} MB"
         return f"{value / 1024:,.2f} KB" if abs(value) >= 1024 else f"{value:,.0f} B"
+    if kind == "text":
+        return str(value)
+    if kind == "ratio":
+        return f"{value:.2f}"
     if kind == "share":
         return f"{value:.1%}"
     return f"{value:,.0f}"

@@ -24,8 +24,10 @@ class Cell:
     command: str = ""
 
     def median(self, key):
-        """The median over the rounds; None where nothing was measured."""
+        """The median over the rounds, of a text the last; None where nothing was measured."""
         values = [sample[key] for sample in self.samples if sample.get(key) is not None]
+        if values and isinstance(values[-1], str):
+            return values[-1]
         return statistics.median(values) if values else None
 
     def spread(self, key):
@@ -36,6 +38,8 @@ class Cell:
 
 
 def takes_part(server, workload):
+    if workload.players is not None:
+        return server.name in workload.players
     return server.name != "floor" or workload.floor
 
 
@@ -83,7 +87,15 @@ def measure_cell(cell, server, workload, seconds, environment):
     """One sample, or the reason why there is none. A server's failure never ends the run."""
     with tempfile.TemporaryDirectory(prefix="portico-bench-") as directory:
         log = Path(directory) / "access.log" if workload.access_log else None
-        launch = servers.Launch(workload.app, workload.threads, free_port(), log, workload.connections)
+        launch = servers.Launch(
+            workload.app,
+            workload.threads,
+            free_port(),
+            log,
+            workload.connections,
+            workload.workers,
+            (workload.players or {}).get(server.name, ()),
+        )
         command = server.command(launch)
         cell.command = servers.shown(command).replace(directory, "LOGS").replace(str(launch.port), "PORT")
         stdout = {"stdout": log} if log and server.logs_to_stdout else {}

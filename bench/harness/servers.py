@@ -25,6 +25,8 @@ class Launch:
     port: int
     access_log: Path | None = None
     connections: int = 64  # of the load generator, at the same time
+    workers: int = 1
+    options: tuple[str, ...] = ()  # of this server, for this workload
 
     @property
     def address(self):
@@ -47,18 +49,20 @@ class Definition:
 def portico(launch):
     log = ["--access-logfile", str(launch.access_log)] if launch.access_log else []
     return [
-        str(BIN / "portico"), "--bind", launch.address, "--workers", "1", "--threads", str(launch.threads),
-        "--keep-alive", str(KEEP_ALIVE_SECONDS), "--backlog", str(BACKLOG), "--log-level", "warning",
-        "--limit-request-body", str(BODY_BYTES_MAX), *log, launch.app,
+        str(BIN / "portico"), "--bind", launch.address, "--workers", str(launch.workers),
+        "--threads", str(launch.threads), "--keep-alive", str(KEEP_ALIVE_SECONDS), "--backlog", str(BACKLOG),
+        "--log-level", "warning", "--limit-request-body", str(BODY_BYTES_MAX), *log, *launch.options,
+        launch.app,
     ]  # fmt: skip
 
 
 def gunicorn(launch, *worker):
     log = ["--access-logfile", str(launch.access_log)] if launch.access_log else []
     return [
-        str(BIN / "gunicorn"), "--bind", launch.address, "--workers", "1", *worker, "--backlog", str(BACKLOG),
-        "--worker-connections", str(CONNECTIONS_MAX), "--keep-alive", str(KEEP_ALIVE_SECONDS),
-        "--log-level", "warning", "--no-control-socket", *log, launch.app,
+        str(BIN / "gunicorn"), "--bind", launch.address, "--workers", str(launch.workers), *worker,
+        "--backlog", str(BACKLOG), "--worker-connections", str(CONNECTIONS_MAX),
+        "--keep-alive", str(KEEP_ALIVE_SECONDS), "--log-level", "warning", "--no-control-socket", *log,
+        *launch.options, launch.app,
     ]  # fmt: skip
 
 
@@ -74,9 +78,9 @@ def granian(launch):
     log = ["--access-log"] if launch.access_log else ["--no-access-log", "--log-level", "warning"]
     return [
         str(BIN / "granian"), "--host", "127.0.0.1", "--port", str(launch.port), "--interface", "wsgi",
-        "--http", "1", "--no-ws", "--workers", "1", "--runtime-threads", "1",
+        "--http", "1", "--no-ws", "--workers", str(launch.workers), "--runtime-threads", "1",
         "--blocking-threads", str(launch.threads), "--backlog", str(BACKLOG),
-        "--backpressure", str(CONNECTIONS_MAX), *log, launch.app,
+        "--backpressure", str(CONNECTIONS_MAX), *log, *launch.options, launch.app,
     ]  # fmt: skip
 
 

@@ -5,6 +5,15 @@ from dataclasses import dataclass, field
 
 from .bulk import measure_download, measure_slow_clients, measure_upload
 from .load import BROWSER_HEADERS, measure_mixed, measure_wrk
+from .lifecycle import (
+    BIMODAL_RATE,
+    LIFECYCLE_RATE,
+    measure_bimodal,
+    measure_evenness,
+    measure_preload,
+    measure_recycle,
+    measure_reload,
+)
 from .probes import HELD_TARGET, measure_idle, measure_silent, measure_stream_lag
 
 THREADS = 4
@@ -67,6 +76,35 @@ SLOW_COLUMNS = (
     GROWTH,
     ERRORS,
 )
+LIFECYCLE_COLUMNS = (
+    Column("failed", "failed requests", "count"),
+    Column("unannounced", "closed unannounced", "count"),
+    Column("requests", "requests", "count"),
+    Column("replaced", "workers replaced", "count"),
+    P50,
+    P99,
+    Column("worst", "worst", "seconds"),
+    Column("reasons", "how they failed", "text"),
+)
+BIMODAL_COLUMNS = (
+    P50,
+    Column("p90", "p90", "seconds"),
+    P99,
+    Column("worst", "worst", "seconds"),
+    RATE,
+    ERRORS,
+)
+PRELOAD_COLUMNS = (
+    Column("pss", "PSS of all", "bytes"),
+    Column("share", "over the largest process' RSS", "ratio"),
+    Column("requests", "requests", "count"),
+    ERRORS,
+)
+EVEN_COLUMNS = (
+    Column("max_over_mean", "busiest worker over the mean", "ratio"),
+    Column("requests", "connections", "count"),
+    ERRORS,
+)
 
 
 @dataclass(frozen=True)
@@ -92,6 +130,10 @@ class Workload:
     overhead_seconds: float = 1.1  # of one cell beyond them: start, warm-up, stop
     floor: bool = False  # whether the bare loop takes part
     default: bool = True
+    workers: int = 1
+    players: dict[str, tuple[str, ...]] | None = (
+        None  # who takes part, with options of its own; None: everyone
+    )
 
 
 WORKLOADS = (
@@ -126,5 +168,23 @@ WORKLOADS = (
     Workload("slow-clients", "500 clients uploading at 2 KB/s and 500 reading at 10 KB/s", "apps:bulk",
              measure_slow_clients, SLOW_COLUMNS, "during_p99", connections=1000, rounds_max=1,
              phases=2, overhead_seconds=3, default=False),
+    Workload("reload", f"Reload every 2 s under {LIFECYCLE_RATE} requests/s, 4 workers of 4 threads",
+             "apps:hello", measure_reload, LIFECYCLE_COLUMNS, "failed", workers=4, rounds_max=1,
+             players={"portico": (), "gunicorn-gthread": (), "granian": ()}, default=False),
+    Workload("recycle", f"Recycle after 50 requests, 3 s of import, {LIFECYCLE_RATE} requests/s, 4 workers",
+             "slow_import:application", measure_recycle, LIFECYCLE_COLUMNS, "failed", workers=4, rounds_max=1,
+             players={"portico": ("--max-requests", "50"),
+                      "gunicorn-gthread": ("--max-requests", "50", "--max-requests-jitter", "5"),
+                      "granian": ("--workers-lifetime", "60", "--respawn-failed-workers")}, default=False),
+    Workload("bimodal", f"5 % of 200 ms among 1 ms, {BIMODAL_RATE} requests/s (70 %), 4 workers of 2 threads",
+             "apps:bimodal", measure_bimodal, BIMODAL_COLUMNS, "p99", threads=2, connections=32, workers=4,
+             players={"portico": (), "gunicorn-gthread": (), "granian": ()}, default=False),
+    Workload("preload", "200 MB of module data, 4 workers, after 10,000 requests", "big_module:application",
+             measure_preload, PRELOAD_COLUMNS, "share", workers=4, rounds_max=1,
+             players={"portico": ("--preload",), "gunicorn-gthread": ("--preload",), "granian": ()},
+             default=False),
+    Workload("even", "5,000 new connections, 4 workers of 4 threads", "apps:process", measure_evenness,
+             EVEN_COLUMNS, "max_over_mean", workers=4, rounds_max=1,
+             players={"portico": (), "gunicorn-gthread": (), "granian": ()}, default=False),
 )  # fmt: skip
 BY_NAME = {workload.name: workload for workload in WORKLOADS}
