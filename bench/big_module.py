@@ -1,4 +1,4 @@
-"""An application with about 200 MB of module data, in some 2 million objects, of which each request reads some."""
+"""An application with about 200 MB of module data, in some 2 million objects. Each request reads a few."""
 
 import itertools
 

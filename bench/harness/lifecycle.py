@@ -1,7 +1,7 @@
 """What becomes of requests while workers come and go, and how several workers share the work.
 
-The load is open-loop: requests are due at a fixed rate, whatever the server does, and each latency counts from the
-moment at which its request was due.
+The load is open-loop: requests are due at a fixed rate, whatever the server does, and each latency counts
+from the moment at which its request was due.
 """
 
 import contextlib
@@ -32,8 +32,8 @@ EVEN_CONNECTIONS = 5_000
 class OpenLoop:
     """Sends requests when they are due: every other one on a new connection, the rest on kept ones.
 
-    `path_of(number)` gives the path of a request. With `new_share` false all go over `kept` connections, and one
-    that finds them all busy waits for its turn.
+    `path_of(number)` gives the path of a request. Without `new_connections` all go over `kept` connections,
+    and one that finds them all busy waits for its turn.
     """
 
     def __init__(self, port, kept, path_of, *, new_connections=True):

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from .bulk import measure_download, measure_slow_clients, measure_upload
-from .load import BROWSER_HEADERS, measure_mixed, measure_wrk
 from .lifecycle import (
     BIMODAL_RATE,
     LIFECYCLE_RATE,
@@ -14,6 +13,7 @@ from .lifecycle import (
     measure_recycle,
     measure_reload,
 )
+from .load import BROWSER_HEADERS, measure_mixed, measure_wrk
 from .probes import HELD_TARGET, measure_idle, measure_silent, measure_stream_lag
 
 THREADS = 4
