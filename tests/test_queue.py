@@ -32,6 +32,9 @@ def test_queued_requests_whose_client_has_left_are_not_run(serve, leave):
         assert patient.read_response().body == b"stayed"
         assert busy.read_response().body == b"held only"
     assert [event for event in meeting.events() if event.startswith("runs")] == ["runs stayed"]
+    server.stop()
+    (told,) = server.find_records("Since the start")
+    assert told.endswith("; queued requests not run because their client had left: 3")
 
 
 def test_allow_half_close_runs_queued_requests_of_half_closed_clients(serve):
@@ -71,6 +74,9 @@ def test_requests_beyond_the_queue_get_503_and_retry_after(serve):
         ]
     assert meeting.count("runs beyond") == 0
     assert server.request("GET", "/run?name=after").status == 200
+    server.stop()
+    (told,) = server.find_records("Since the start")
+    assert told.endswith("; requests answered 503 because the queue was full (--max-queue): 3")
 
 
 def test_503_keeps_framing_for_requests_with_body(serve):

@@ -28,6 +28,24 @@ def test_signal_ends_an_idle_server_at_once_with_status_0(serve, number):
     assert stop_seconds(server) < 2
     assert "Traceback" not in server.log_text
     assert not server.unexpected_records()
+    assert "Since the start" not in server.log_text, "there is nothing to tell of"
+
+
+def test_what_went_wrong_is_told_at_the_end_also_without_threads_that_are_stuck(serve):
+    server = serve(CONTROL, "--threads", "1", "--max-queue", "1", "--graceful-timeout", "1")
+    with server.connect() as stuck, server.connect() as queued:
+        stuck.send(request_bytes(target="/hold?gate=never"))
+        server.rendezvous.wait_for("holding never")
+        queued.send(request_bytes(target="/ping"))
+        server.wait_engine()  # By two malformed requests.
+        assert server.request("GET", "/ping").status == 503
+        server.signal(signal.SIGTERM)
+        stop_seconds(server)
+    (told,) = server.find_records("Since the start")
+    assert told.endswith(
+        "Since the start: requests refused (malformed, too large or too slow): 2; "
+        "requests answered 503 because the queue was full (--max-queue): 1"
+    )
 
 
 def test_term_right_after_the_start(serve):

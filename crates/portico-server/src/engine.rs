@@ -378,6 +378,8 @@ impl Engine {
     fn close(&mut self, id: ConnectionId, connection: Box<Connection>) {
         if connection.is_waiting() {
             self.queue.abandon();
+            // At the stop the client has not left: its request is cut, which the log tells by itself.
+            self.tools.counters.abandoned += u64::from(!self.stopped);
         }
         self.discard(id, connection);
     }

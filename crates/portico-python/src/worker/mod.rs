@@ -138,7 +138,10 @@ fn serve(
     announce(config, &target, &urls);
     let result = wait_for_end(py, config, &lending, signals, threads);
     // Without the interpreter: this writes the rest of the access log.
-    py.detach(|| drop((lending.close(), lending)));
+    py.detach(|| {
+        close(&lending);
+        drop(lending);
+    });
     log::info!("Stopped");
     result
 }
@@ -242,6 +245,13 @@ fn wait_for_end(
     }
 }
 
+/// Writes the rest of the access log, and tells what went wrong with requests.
+fn close(lending: &Lending) {
+    if let Some(troubles) = lending.close().and_then(|counters| counters.troubles()) {
+        log::info!("Since the start: {troubles}");
+    }
+}
+
 /// Ends the process although threads are still in the application: Python's own end would wait for locks that
 /// they may hold.
 fn exit_without_threads(py: Python<'_>, lending: &Lending) -> ! {
@@ -253,7 +263,7 @@ fn exit_without_threads(py: Python<'_>, lending: &Lending) -> ! {
         let _ = py.import("sys").and_then(|sys| sys.getattr(stream)?.call_method0("flush"));
     }
     py.detach(|| {
-        lending.close();
+        close(lending);
         low_level::exit(0)
     })
 }

@@ -52,6 +52,21 @@ pub struct Counters {
     pub evicted: u64,
 }
 
+impl Counters {
+    /// What an operator should know of, for the log; `None` if there is nothing.
+    pub fn troubles(&self) -> Option<String> {
+        let told = [
+            ("requests refused (malformed, too large or too slow)", self.refused),
+            ("requests answered 503 because the queue was full (--max-queue)", self.queue_full),
+            ("queued requests not run because their client had left", self.abandoned),
+            ("idle connections closed to make room for new ones", self.evicted),
+        ];
+        let told = told.iter().filter(|(_, count)| *count > 0);
+        let told: Vec<_> = told.map(|(what, count)| format!("{what}: {count}")).collect();
+        (!told.is_empty()).then(|| told.join("; "))
+    }
+}
+
 /// Bytes read at once.
 const SCRATCH_BYTES: usize = 64 * 1024;
 
