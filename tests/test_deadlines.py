@@ -6,7 +6,7 @@ import contextlib
 import select
 import time
 
-from harness.http_client import Client, request_bytes
+from harness.http_client import Client, expect_refusal, request_bytes
 
 
 def test_idle_connection_is_closed_after_keep_alive(serve):
@@ -62,6 +62,11 @@ def test_slow_head_is_ended_by_its_deadline(serve):
         assert response.status == 408
         assert response.closes
         assert 0.9 <= time.monotonic() - started < 3
+
+
+def test_head_request_that_does_not_come_to_its_end_gets_408_without_a_body(serve):
+    server = serve("apps.control:application", "--head-timeout", "1")
+    expect_refusal(server.address, b"HEAD / HTTP/1.1\r\nHost: a\r\n", 408, method="HEAD")
 
 
 def test_silent_connection_is_closed_by_the_head_deadline_without_a_word(serve):

@@ -237,6 +237,30 @@ def test_malformed_requests_are_refused_at_once(server, data, status):
     expect_refusal(server.address, data, status)
 
 
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"HEAD / HTTP/1.1\r\n\r\n", 400),
+        (b"HEAD / HTTP/2.0\r\nHost: a\r\n\r\n", 505),
+        (b"HEAD /" + b"a" * 9000, 414),
+        (b"HEAD / HTTP/1.1\r\nHost: a\r\nContent-Length: 100001\r\n\r\n", 413),
+        (b"HEAD / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nno size", 400),
+    ],
+)
+def test_refusal_of_head_has_no_body(server, data, status):
+    response = expect_refusal(server.address, data, status, method="HEAD")
+    assert int(response.get("Content-Length")) > 0
+
+
+def test_refusal_after_a_head_request_has_its_body(server):
+    with server.connect() as client:
+        client.send(request_bytes("HEAD") + b"GET / HTTP/1.1\r\n\r\n")
+        assert client.read_response("HEAD").status == 200
+        response = client.read_response()
+        assert (response.status, response.body) == (400, b"The Host field is missing.\n")
+        client.expect_end()
+
+
 def test_refusal_is_short_and_tells_nothing(server):
     with server.connect() as client:
         client.send(b"GET / HTTP/1.1\r\nHost: <script>secret</script>\r\n\r\n")

@@ -283,11 +283,11 @@ def check_head(head: Response) -> None:
         email.utils.parsedate_to_datetime(date)
 
 
-def expect_refusal(address: Address, data: bytes, status: int) -> Response:
+def expect_refusal(address: Address, data: bytes, status: int, method: str = "GET") -> Response:
     """These bytes are answered with this status alone, and the connection is closed in order."""
     with Client(address) as client:
         client.send_until_refused(data)
-        response = client.read_response()
+        response = client.read_response(method)
         assert response.status == status, response
         assert response.closes
         client.expect_end()

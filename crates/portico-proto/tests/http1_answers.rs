@@ -1,7 +1,7 @@
 //! What the encoder writes: the exact bytes, by request and answer.
 
-use portico_proto::http1::{Connection, error_answer, plain_answer};
-use portico_proto::{ErrorKind, Event, Fields, HttpDate, Limits, Part, ResponseHead, reason};
+use portico_proto::http1::Connection;
+use portico_proto::{Event, Fields, HttpDate, Limits, Part, ResponseHead, reason};
 
 fn date() -> HttpDate {
     HttpDate::from_unix(784_111_777)
@@ -291,9 +291,12 @@ fn a_request_is_to_be_taken_in_before_the_next_begins() {
 }
 
 #[test]
-fn error_answers() {
+fn refusals() {
+    let mut input: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
+    let mut connection = Connection::new();
+    let error = connection.next_event(&mut input, &Limits::default()).unwrap_err();
     let mut out = Vec::new();
-    error_answer(&ErrorKind::HostMissing.into(), &date(), &mut out);
+    connection.refuse(error.status, &error.to_string(), &date(), &mut out);
     assert_eq!(
         String::from_utf8(out).unwrap(),
         format!(
@@ -301,11 +304,44 @@ fn error_answers() {
              Connection: close\r\nContent-Length: 27\r\n\r\nThe Host field is missing.\n"
         )
     );
+}
+
+/// Whatever has arrived of the request, if its method has.
+#[test]
+fn refusals_of_head_have_no_body() {
+    let requests: [&[u8]; 6] = [
+        b"HEAD / HTTP/1.1\r\n\r\n",
+        b"\r\nHEAD \r\n",
+        b"HEAD ",
+        b"HEAD / HTTP/1.1\r\nHost: a\r\n",
+        b"HEAD / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n",
+        b"HEAD / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nno size",
+    ];
+    for request in requests {
+        assert_eq!(refusal_body(request), "", "{:?}", request.escape_ascii().to_string());
+    }
+    for request in [&b""[..], b"HEAD", b"head / HTTP/1.1\r\n\r\n", b"HEADER / HTTP/1.1\r\n\r\n"] {
+        assert_eq!(refusal_body(request), "Too slow.\n", "{:?}", request.escape_ascii().to_string());
+    }
+}
+
+/// What follows the head of a refusal when `request` has come, one byte at a time.
+fn refusal_body(request: &[u8]) -> String {
+    let mut connection = Connection::new();
+    let mut buffer = Vec::new();
+    for byte in request {
+        buffer.push(*byte);
+        let mut input = &buffer[..];
+        // An error is what the refusal would be for; one that comes too late is refused all the same.
+        while let Ok(Some(_)) = connection.next_event(&mut input, &Limits::default()) {}
+        let used = buffer.len() - input.len();
+        buffer.drain(..used);
+    }
     let mut out = Vec::new();
-    plain_answer(408, "Too slow.", &date(), &mut out);
-    let text = String::from_utf8(out).unwrap();
-    assert!(
-        text.starts_with("HTTP/1.1 408 Request Timeout\r\n") && text.ends_with("\r\n\r\nToo slow.\n"),
-        "{text}"
-    );
+    connection.refuse(408, "Too slow.", &date(), &mut out);
+    let text = String::from_utf8(out).expect("an answer in ASCII");
+    let (head, body) = text.split_once("\r\n\r\n").expect("the end of the head");
+    assert!(head.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{head}");
+    assert!(head.ends_with("\r\nContent-Length: 10"), "{head}");
+    body.to_owned()
 }

@@ -5,7 +5,7 @@
 //! send, the framing on the wire stays sound: bytes beyond the announced length are not written, and an
 //! answer that ends before it does not count as complete.
 
-use crate::{Error, Fields, HttpDate, Part, ResponseHead, Version, reason};
+use crate::{Fields, HttpDate, Part, ResponseHead, Version, reason};
 
 /// What an answer needs to know of its request.
 #[derive(Clone, Copy, Debug)]
@@ -205,22 +205,17 @@ impl Answer {
     }
 }
 
-/// Appends a whole short answer to a message that could not be taken: the error's sentence as plain text,
-/// after which the connection is to be closed. For a connection on which no answer has begun.
-pub fn error_answer(error: &Error, date: &HttpDate, out: &mut Vec<u8>) {
-    plain_answer(error.status, &error.to_string(), date, out);
-}
-
-/// Appends a whole short answer with `text` and a line end as its plain-text body, after which the connection
-/// is to be closed. For a connection on which no answer has begun, also before its request has (408, 503).
-pub fn plain_answer(status: u16, text: &str, date: &HttpDate, out: &mut Vec<u8>) {
+/// Appends the whole answer that ends a connection, as `Connection::refuse` says it.
+pub(super) fn write_refusal(status: u16, text: &str, asker: &Asker, date: &HttpDate, out: &mut Vec<u8>) {
     write_status_line(status, b"", out);
     out.extend_from_slice(b"Content-Type: text/plain; charset=utf-8\r\n");
     write_origin(&Fields::new(), date, out);
     out.extend_from_slice(b"Connection: close\r\n");
     write_content_length(text.len() as u64 + 1, out);
-    out.extend_from_slice(text.as_bytes());
-    out.push(b'\n');
+    if !asker.is_head {
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'\n');
+    }
 }
 
 /// Whether answers with this status never have a body. RFC 9110, sections 15.2, 15.3.5 and 15.4.5.

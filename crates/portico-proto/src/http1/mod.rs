@@ -13,7 +13,6 @@ mod target;
 
 use body::Chunked;
 use encode::{Answer, Asker};
-pub use encode::{error_answer, plain_answer};
 use lines::Scan;
 
 use crate::{Error, ErrorKind, Event, Framing, HttpDate, Limits, Part};
@@ -103,6 +102,13 @@ impl Connection {
         self.answer.send(part, &mut self.asker, date, out);
     }
 
+    /// Appends a whole short answer with `text` and a line end as its plain-text body, after which the connection
+    /// is to be closed. For a connection on which no answer has begun, also before its request is complete: a
+    /// malformed one, 408, 507. No body follows where the request is known to be a HEAD (RFC 9110, section 9.3.2).
+    pub fn refuse(&self, status: u16, text: &str, date: &HttpDate, out: &mut Vec<u8>) {
+        encode::write_refusal(status, text, &self.asker, date, out);
+    }
+
     /// Makes room in the body of the answer for `length` bytes that the caller writes to the wire itself,
     /// such as a file's through `sendfile`: appends to `out` what has to come before them and returns how
     /// many of them the answer takes, which the caller must write right after `out`: none where the answer
@@ -147,7 +153,12 @@ impl Connection {
         if scan.scanned() == 0 && !skip_empty_lines(input, empty_lines)? {
             return Ok(None);
         }
-        let Some((head, head_bytes)) = head::parse(input, scan, limits)? else { return Ok(None) };
+        let parsed = head::parse(input, scan, limits);
+        let Ok(Some((head, head_bytes))) = parsed else {
+            // What is there may have to be refused: the method decides whether the refusal has a body.
+            self.asker.is_head = input.starts_with(b"HEAD ");
+            return parsed.map(|_| None);
+        };
         *input = &input[head_bytes..];
         self.receive = match head.framing {
             Framing::None => Receive::Length(0),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use portico_proto::{Event, Framing, Part, RequestHead, http1};
+use portico_proto::{Event, Framing, Part, RequestHead};
 
 use super::{Connection, Deadline, Phase, Step, Tools};
 use crate::body::{Body, Pipe, PipeEnd, Spool};
@@ -290,7 +290,7 @@ impl Connection {
         }
         self.status = Some(status);
         let date = tools.date();
-        http1::plain_answer(status, reason, &date, self.outbox.buffer());
+        self.protocol.refuse(status, reason, &date, self.outbox.buffer());
         self.phase = Phase::Flushing;
         self.due = None;
         self.flush(tools)
