@@ -4,12 +4,16 @@
 //! Knows no Python: how a process is forked is told to it ([`Fork`]).
 
 mod control;
+mod host;
 mod post;
 mod scoreboard;
+mod supervisor;
 
 pub use control::{Command, Control, Report};
+pub use host::{Host, Role};
 pub use post::{Fork, Forked, Post};
 pub use scoreboard::{
     Note, Running, Scoreboard, Slot, SlotField, SlotState, SupervisorField, SupervisorState, Thread,
     ThreadState, now_nanos,
 };
+pub use supervisor::Supervisor;

@@ -1,0 +1,29 @@
+//! What the supervisor needs of the program that it runs in.
+
+use std::os::fd::BorrowedFd;
+
+use crate::{Post, Running};
+
+/// The program around the supervisor: it has the listeners and the logs.
+pub trait Host {
+    /// A worker died while one of its threads was answering this request: it belongs into the access log, with
+    /// this status and this reason.
+    fn lost_request(&mut self, running: &Running, status: u16, reason: &str);
+
+    /// Opens the log files again: they have been moved away.
+    fn reopen_logs(&mut self);
+
+    /// The bound listeners, each with its name, for a supervisor that is to take over.
+    fn listeners(&self) -> Vec<(BorrowedFd<'_>, String)>;
+}
+
+/// What this process is once [`crate::Supervisor::run`] has returned.
+#[derive(Debug)]
+pub enum Role {
+    /// A worker that was just forked.
+    Worker(Post),
+    /// A template that was just forked. It has no slot: that number of its post says nothing.
+    Template(Post),
+    /// The supervisor, at its end; with the exit status.
+    Exit(i32),
+}
