@@ -47,7 +47,7 @@ fn command() -> Command {
         .bin_name("portico")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Serves a WSGI application over HTTP")
-        .after_help(AFTER_HELP)
+        .after_help(format!("{}\n{AFTER_HELP}", crate::command::help()))
         .no_binary_name(true)
         .disable_help_flag(true)
         .disable_version_flag(true)
@@ -195,6 +195,15 @@ mod tests {
             }
         }
         assert!(help("--help").len() > help("-h").len());
+    }
+
+    #[test]
+    fn help_has_every_command() {
+        for text in [help("-h"), help("--help")] {
+            for line in ["status PID ", "stacks PID ", "reload PID ", "upgrade PID "] {
+                assert!(text.contains(&format!("\n  portico {line}")), "{line} is missing");
+            }
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@
 
 mod bind;
 mod cli;
+mod command;
 mod error;
 mod raw;
 mod reference;
@@ -19,6 +20,7 @@ mod settings;
 mod testing;
 mod value;
 
+pub use command::Command;
 pub use error::ConfigError;
 pub use reference::reference;
 pub use resolve::{Environment, Parsed, Resolved, from_pairs, parse};

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::cli::{self, CommandLine};
+use crate::command::{self, Command};
 use crate::error::ConfigError;
 use crate::raw::{RawConfig, Source, read_variable};
 use crate::resolved::{AccessLogFormat, Config, LogLevel, LogTarget, Preload, Workers};
@@ -20,6 +21,8 @@ pub type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 pub enum Parsed {
     /// To serve.
     Run(Box<Resolved>),
+    /// To ask something of a running portico.
+    Command(Command),
     /// To print this and exit with status 0.
     Help(String),
     /// To print this and exit with status 0.
@@ -43,6 +46,10 @@ const COMMAND_ARGUMENTS: &str = "PORTICO_CMD_ARGS";
 /// # Errors
 /// One line for the operator; see [`ConfigError::exit_status`].
 pub fn parse(args: impl Iterator<Item = OsString>, env: Environment<'_>) -> Result<Parsed, ConfigError> {
+    let args: Vec<OsString> = args.collect();
+    if let Some(command) = command::read(&args).map_err(ConfigError::usage)? {
+        return Ok(Parsed::Command(command));
+    }
     let mut raw = RawConfig::default();
     raw.say_environment(env)?;
     match say_command_arguments(&mut raw, env)? {
@@ -50,7 +57,7 @@ pub fn parse(args: impl Iterator<Item = OsString>, env: Environment<'_>) -> Resu
         CommandLine::Help(text) => return Ok(Parsed::Help(text)),
         CommandLine::Version(text) => return Ok(Parsed::Version(text)),
     }
-    match cli::read(args).map_err(ConfigError::usage)? {
+    match cli::read(args.into_iter()).map_err(ConfigError::usage)? {
         CommandLine::Settings(said) => {
             for (setting, texts) in said {
                 raw.say(setting, texts, Source::CommandLine);

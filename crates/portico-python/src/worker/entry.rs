@@ -30,6 +30,10 @@ pub fn main(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<i32> {
                 Ok(error.exit_status())
             }
         },
+        Ok(Parsed::Command(command)) => {
+            write(py, "stderr", &format!("portico: error: {command:?}: not built yet"))?;
+            Ok(1)
+        }
         Ok(Parsed::Help(text) | Parsed::Version(text)) => {
             write(py, "stdout", text.trim_end())?;
             Ok(0)

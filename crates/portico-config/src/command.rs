@@ -1,0 +1,105 @@
+//! The commands to a running portico: `portico status PID` and its like.
+
+use std::ffi::{OsStr, OsString};
+
+/// What to ask of the portico whose supervisor has this process id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// `portico status PID`: print its workers and what they do.
+    Status(u32),
+    /// `portico stacks PID`: print the request and the Python stack of each thread.
+    Stacks(u32),
+    /// `portico reload PID`: replace its workers by ones that have imported the application anew.
+    Reload(u32),
+    /// `portico upgrade PID`: replace all of it, the program included, on the same sockets.
+    Upgrade(u32),
+}
+
+/// A command's word, what it makes of a process id, and its line in the help.
+type Entry = (&'static str, fn(u32) -> Command, &'static str);
+
+const COMMANDS: [Entry; 4] = [
+    ("status", Command::Status, "Print its workers, their requests, queue and memory"),
+    ("stacks", Command::Stacks, "Print the request and the Python stack of each thread"),
+    ("reload", Command::Reload, "Replace its workers by ones that import the application anew"),
+    ("upgrade", Command::Upgrade, "Replace all of it, the program too, on the same sockets"),
+];
+
+/// The largest that fits the kernel's `pid_t`.
+const PID_MAX: u32 = i32::MAX as u32;
+
+/// The command that `args` are, which come without the program's name; `None` where they are settings. With
+/// more than one argument after it the word is an application's name, as `status:app` always is.
+///
+/// # Errors
+/// One line: the process id is missing or is none.
+pub(crate) fn read(args: &[OsString]) -> Result<Option<Command>, String> {
+    let Some((word, rest)) = args.split_first() else { return Ok(None) };
+    let Some((name, command, _)) = COMMANDS.iter().find(|(name, _, _)| word == name) else {
+        return Ok(None);
+    };
+    match rest {
+        [] => Err(format!("{name}: a process id is missing; write portico {name} PID")),
+        [text] => process_id(text)
+            .map(|pid| Some(command(pid)))
+            .ok_or_else(|| format!("{name}: {text:?} is no process id; write portico {name} PID")),
+        _ => Ok(None),
+    }
+}
+
+fn process_id(text: &OsStr) -> Option<u32> {
+    let digits = text.to_str().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
+    digits.parse().ok().filter(|pid| (1..=PID_MAX).contains(pid))
+}
+
+/// The commands as the help lists them.
+pub(crate) fn help() -> String {
+    let mut text = "Commands to a running portico, with the process id of its supervisor:\n".to_owned();
+    for (name, _, help) in COMMANDS {
+        text.push_str(&format!("  portico {:<12} {help}\n", format!("{name} PID")));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{config, environment, refusal};
+    use crate::{Parsed, parse};
+
+    #[test]
+    fn a_word_with_a_process_id_is_a_command() {
+        for (word, command) in [
+            ("status", Command::Status(1)),
+            ("stacks", Command::Stacks(1)),
+            ("reload", Command::Reload(1)),
+            ("upgrade", Command::Upgrade(1)),
+        ] {
+            assert_eq!(read(&[word.into(), "1".into()]), Ok(Some(command)));
+        }
+        assert_eq!(read(&["status".into(), "2147483647".into()]), Ok(Some(Command::Status(PID_MAX))));
+    }
+
+    #[test]
+    fn what_is_no_process_id_is_told_in_a_line() {
+        assert_eq!(refusal(&["status"]), "status: a process id is missing; write portico status PID");
+        assert_eq!(refusal(&["reload", "app"]), "reload: \"app\" is no process id; write portico reload PID");
+        for text in ["", "0", "-1", "+1", "1.0", "2147483648", "--help", "--threads=2"] {
+            assert!(refusal(&["stacks", text]).ends_with("write portico stacks PID"), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_application_of_that_name_is_served() {
+        assert_eq!(config(&["status:app"]).app.as_deref(), Some("status:app"));
+        assert_eq!(config(&["status", "--threads", "2"]).app.as_deref(), Some("status"));
+        assert_eq!(config(&["--threads=2", "status"]).app.as_deref(), Some("status"));
+    }
+
+    #[test]
+    fn a_command_does_not_depend_on_settings() {
+        let env = environment(&[("PORTICO_THREADS", "x"), ("PORTICO_CMD_ARGS", "--nonsense")]);
+        let parsed = parse(["status", "7"].map(OsString::from).into_iter(), &env);
+        assert_eq!(parsed, Ok(Parsed::Command(Command::Status(7))));
+    }
+}
