@@ -1,10 +1,10 @@
 //! The grammar of `--bind`, gunicorn's, and the resolution of host names.
 //!
 //! ```text
-//! bind    = [ "tcp://" ] tcp / "unix:" [ "//" ] path / "fd://" number
+//! bind    = [ "tcp://" ] tcp / "unix:" [ "//" ] path / "fd://" ( number / name )
 //! tcp     = "" / host / [ host ] ":" port / "[" IPv6address "]" [ ":" port ]
 //! ```
-//! A missing port is 8000 and a missing host `0.0.0.0`.
+//! A missing port is 8000 and a missing host `0.0.0.0`. `inherited` has put numbers for the names before.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use crate::resolved::Bind;
 
 /// Below it are standard input, output and error.
-const FIRST_INHERITED: i32 = 3;
+pub(crate) const FIRST_INHERITED: i32 = 3;
 
 const PORT_DEFAULT: u16 = 8000;
 
@@ -34,7 +34,9 @@ pub(crate) fn bind(text: &str) -> Result<Bind, String> {
             .filter(|fd: &i32| *fd >= FIRST_INHERITED && number.bytes().all(|byte| byte.is_ascii_digit()))
             .map(Bind::Fd)
             .ok_or_else(|| {
-                format!("{text:?} names no file descriptor; write a number from {FIRST_INHERITED} up")
+                format!(
+                    "{text:?} names no file descriptor; write a number from {FIRST_INHERITED} up, or a name"
+                )
             });
     }
     let (host, port) = host_and_port(text.strip_prefix("tcp://").unwrap_or(text), text)?;

@@ -10,6 +10,7 @@ mod bind;
 mod cli;
 mod command;
 mod error;
+mod inherited;
 mod raw;
 mod reference;
 mod resolve;

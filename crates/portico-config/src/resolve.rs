@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::cli::{self, CommandLine};
 use crate::command::{self, Command};
 use crate::error::ConfigError;
+use crate::inherited::Inherited;
 use crate::raw::{RawConfig, Source, read_variable};
 use crate::resolved::{AccessLogFormat, Config, LogLevel, LogTarget, Preload, Workers};
 use crate::setting::Setting;
@@ -46,6 +47,15 @@ const COMMAND_ARGUMENTS: &str = "PORTICO_CMD_ARGS";
 /// # Errors
 /// One line for the operator; see [`ConfigError::exit_status`].
 pub fn parse(args: impl Iterator<Item = OsString>, env: Environment<'_>) -> Result<Parsed, ConfigError> {
+    parse_as(std::process::id(), args, env)
+}
+
+/// [`parse`] in the process `pid`, which is what systemd's variables are compared with.
+pub(crate) fn parse_as(
+    pid: u32,
+    args: impl Iterator<Item = OsString>,
+    env: Environment<'_>,
+) -> Result<Parsed, ConfigError> {
     let args: Vec<OsString> = args.collect();
     if let Some(command) = command::read(&args).map_err(ConfigError::usage)? {
         return Ok(Parsed::Command(command));
@@ -62,7 +72,7 @@ pub fn parse(args: impl Iterator<Item = OsString>, env: Environment<'_>) -> Resu
             for (setting, texts) in said {
                 raw.say(setting, texts, Source::CommandLine);
             }
-            resolve(&raw).map(|resolved| Parsed::Run(Box::new(resolved)))
+            resolve(raw, &Inherited::read(env, pid)?).map(|resolved| Parsed::Run(Box::new(resolved)))
         }
         CommandLine::Help(text) => Ok(Parsed::Help(text)),
         CommandLine::Version(text) => Ok(Parsed::Version(text)),
@@ -90,7 +100,7 @@ pub fn from_pairs(pairs: &[(String, String)], env: Environment<'_>) -> Result<Re
     for (setting, texts) in said {
         raw.say(setting, texts, Source::Keyword);
     }
-    resolve(&raw)
+    resolve(raw, &Inherited::read(env, std::process::id())?)
 }
 
 fn say_command_arguments(raw: &mut RawConfig, env: Environment<'_>) -> Result<CommandLine, ConfigError> {
@@ -119,7 +129,8 @@ fn unknown_keyword(name: &str) -> ConfigError {
     })
 }
 
-fn resolve(raw: &RawConfig) -> Result<Resolved, ConfigError> {
+fn resolve(mut raw: RawConfig, inherited: &Inherited) -> Result<Resolved, ConfigError> {
+    inherited.say(&mut raw)?;
     let mut config = blank();
     for setting in settings::all() {
         match raw.said(setting.name) {
@@ -135,6 +146,7 @@ fn resolve(raw: &RawConfig) -> Result<Resolved, ConfigError> {
         }
     }
     let mut warnings = Vec::new();
+    inherited.warn(&config, &mut warnings);
     limits_within_head(&config, &mut warnings);
     Ok(Resolved { config, warnings })
 }
@@ -303,5 +315,4 @@ mod tests {
         let refusal = |name| pairs(&[(name, "1")]).unwrap_err().to_string();
         assert_eq!(refusal("keepalive"), "keepalive is not a setting; did you mean keep_alive?");
         assert_eq!(refusal("zzz"), "zzz is not a setting; `portico --help` lists them");
-    }
-}
+    }}

@@ -19,12 +19,13 @@ const BIND: Setting = Setting {
     },
     default: "127.0.0.1:8000",
     area: Area::Socket,
-    help: "Listen here: HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N; may be repeated",
+    help: "Listen here: HOST:PORT, [IPV6]:PORT, unix:PATH, fd://N; may be repeated",
     details: "HOST alone listens on port 8000, :PORT on every IPv4 address, and port 0 on a free port, which \
         is printed. A name is looked up once, at the start, and every address that it has is listened on. \
         fd://N takes over a listening socket that this process inherited. `tcp://HOST:PORT` and \
         `unix://PATH` are accepted too.\n\nWhere nothing is said but the variable PORT is set, as hosting \
-        platforms do, Portico listens on 0.0.0.0:$PORT.",
+        platforms do, Portico listens on 0.0.0.0:$PORT. Where that is not set either and systemd passes sockets \
+        (LISTEN_FDS), it listens on all of these; fd://NAME chooses those whose FileDescriptorName is NAME.",
 };
 
 #[cfg(test)]
