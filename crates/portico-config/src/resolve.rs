@@ -148,6 +148,7 @@ fn resolve(mut raw: RawConfig, inherited: &Inherited) -> Result<Resolved, Config
     let mut warnings = Vec::new();
     inherited.warn(&config, &mut warnings);
     limits_within_head(&config, &mut warnings);
+    ineffective(&config, &mut warnings);
     Ok(Resolved { config, warnings })
 }
 
@@ -215,6 +216,21 @@ fn limits_within_head(config: &Config, warnings: &mut Vec<String>) {
                 "{option} is {bytes}, but --limit-request-head refuses a head above {head}; raise it too"
             ));
         }
+    }
+}
+
+/// Settings that do nothing beside others are not what their operator expects.
+fn ineffective(config: &Config, warnings: &mut Vec<String>) {
+    if config.max_requests == 0 && config.max_requests_jitter.is_some_and(|jitter| jitter > 0) {
+        warnings.push("--max-requests-jitter does nothing without --max-requests; set that too".to_owned());
+    }
+    let longest = config.path_timeouts.iter().map(|limit| limit.timeout).chain([config.timeout]);
+    let ends_before = |timeout: Duration| !timeout.is_zero() && timeout <= config.slow_request;
+    if !config.slow_request.is_zero() && longest.into_iter().all(ends_before) {
+        warnings.push(format!(
+            "--slow-request {:?} is never reached, since --timeout ends requests before; lower it",
+            config.slow_request
+        ));
     }
 }
 
@@ -315,4 +331,21 @@ mod tests {
         let refusal = |name| pairs(&[(name, "1")]).unwrap_err().to_string();
         assert_eq!(refusal("keepalive"), "keepalive is not a setting; did you mean keep_alive?");
         assert_eq!(refusal("zzz"), "zzz is not a setting; `portico --help` lists them");
-    }}
+    }
+    #[test]
+    fn what_does_nothing_is_a_warning() {
+        let warnings = |args: &[&str]| resolved(&[], args).warnings;
+        assert!(warnings(&["--max-requests-jitter", "5"])[0].starts_with("--max-requests-jitter"));
+        assert!(warnings(&["--slow-request", "30"])[0].starts_with("--slow-request 30s"));
+        for args in [
+            &["--max-requests-jitter", "0"][..],
+            &["--max-requests-jitter", "5", "--max-requests", "9"],
+            &["--slow-request", "29"],
+            &["--slow-request", "30", "-t", "0"],
+            &["--slow-request", "30", "--timeout-path", "/reports=31"],
+            &["--slow-request", "30", "--timeout-path", "/reports=0"],
+        ] {
+            assert_eq!(warnings(args), [""; 0], "{args:?}");
+        }
+    }
+}
