@@ -14,7 +14,8 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::application::Server;
 
-/// A bound, listening, non-blocking socket. A UNIX socket's file is removed with it, if it is still the same file.
+/// A bound, listening, non-blocking socket. A UNIX socket's file is removed with it, if it is still the same file
+/// and this is still the process that bound it.
 #[derive(Debug)]
 pub struct Listener {
     socket: OwnedFd,
@@ -30,6 +31,8 @@ struct SocketFile {
     path: PathBuf,
     device: u64,
     inode: u64,
+    /// The process that removes it: forked ones have a copy of this value.
+    owner: u32,
 }
 
 /// A bind that failed: the setting and the reason.
@@ -88,8 +91,7 @@ impl Listener {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.bind(&SockAddr::unix(path)?)?;
         fs::set_permissions(path, fs::Permissions::from_mode(config.socket_mode))?;
-        let metadata = fs::symlink_metadata(path)?;
-        let file = SocketFile { path: path.into(), device: metadata.dev(), inode: metadata.ino() };
+        let file = SocketFile::of(path)?;
         socket.listen(config.backlog.min(i32::MAX as u32) as i32)?;
         let mut listener = Self::from_socket(socket)?;
         listener.file = Some(file);
@@ -138,6 +140,21 @@ impl Listener {
         Ok(Self { socket: socket.into(), server: Arc::new(server), url, is_unix, file: None })
     }
 
+    /// Another listener on the same socket, which has one backlog. It does not remove a UNIX socket's file: that
+    /// goes with the one that bound it.
+    ///
+    /// # Errors
+    /// The process has no descriptor left.
+    pub fn share(&self) -> io::Result<Self> {
+        Ok(Self {
+            socket: self.socket.try_clone()?,
+            server: Arc::clone(&self.server),
+            url: self.url.clone(),
+            is_unix: self.is_unix,
+            file: None,
+        })
+    }
+
     /// Where it listens, for people: `http://127.0.0.1:8000`, `unix:/run/app.sock`.
     pub fn url(&self) -> &str {
         &self.url
@@ -160,8 +177,20 @@ impl AsFd for Listener {
     }
 }
 
+impl SocketFile {
+    /// The file that is at `path` now, as this process'.
+    fn of(path: &Path) -> io::Result<Self> {
+        let metadata = fs::symlink_metadata(path)?;
+        let (device, inode) = (metadata.dev(), metadata.ino());
+        Ok(Self { path: path.into(), device, inode, owner: std::process::id() })
+    }
+}
+
 impl Drop for SocketFile {
     fn drop(&mut self) {
+        if std::process::id() != self.owner {
+            return;
+        }
         let same = fs::symlink_metadata(&self.path)
             .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == (self.device, self.inode));
         if same && let Err(error) = fs::remove_file(&self.path) {
@@ -213,3 +242,62 @@ impl std::fmt::Display for BindError {
 }
 
 impl std::error::Error for BindError {}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+    use std::io::{Read, Write};
+
+    use portico_config::{Parsed, parse};
+
+    use super::*;
+
+    fn config(arguments: &[&str]) -> Config {
+        match parse(arguments.iter().map(OsString::from), &|_| None) {
+            Ok(Parsed::Run(resolved)) => resolved.config,
+            _ => panic!("the arguments of a test are valid"),
+        }
+    }
+
+    fn bind_unix(path: &Path) -> Listener {
+        let bind = format!("unix:{}", path.display());
+        Listener::bind_all(&config(&["--bind", &bind])).unwrap().remove(0)
+    }
+
+    /// Accepts from `listener` a connection made to `path`, and sends a byte through it.
+    fn meets(listener: &Listener, path: &Path) {
+        let mut client = UnixStream::connect(path).unwrap();
+        let accepted = rustix::net::accept(listener).unwrap();
+        UnixStream::from(accepted).write_all(b"x").unwrap();
+        client.read_exact(&mut [0]).unwrap();
+    }
+
+    #[test]
+    fn a_shared_listener_goes_without_its_file_and_outlives_the_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.sock");
+        let first = bind_unix(&path);
+        let shared = first.share().unwrap();
+        assert_eq!((shared.url(), shared.is_unix()), (first.url(), true));
+        drop(shared.share().unwrap());
+        meets(&shared, &path);
+        drop(first);
+        assert!(!path.exists(), "the file went with the one that bound it");
+        assert!(rustix::net::sockopt::socket_acceptconn(&shared).unwrap());
+    }
+
+    #[test]
+    fn a_socket_file_is_left_alone_by_other_processes_and_when_it_is_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.sock");
+        let mut inherited = bind_unix(&path);
+        inherited.file.as_mut().unwrap().owner += 1;
+        drop(inherited);
+        assert!(path.exists());
+        let old = bind_unix(&path); // Nobody listens there any more.
+        fs::remove_file(&path).unwrap();
+        let new = bind_unix(&path);
+        drop(old);
+        meets(&new, &path);
+    }
+}
