@@ -7,6 +7,7 @@ mod control;
 mod host;
 mod post;
 mod scoreboard;
+mod signals;
 mod supervisor;
 
 pub use control::{Command, Control, Report};
@@ -16,4 +17,5 @@ pub use scoreboard::{
     Note, Running, Scoreboard, Slot, SlotField, SlotState, SupervisorField, SupervisorState, Thread,
     ThreadState, now_nanos,
 };
+pub use signals::{Signal, Signals};
 pub use supervisor::Supervisor;
