@@ -33,7 +33,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let length = Some(BODY.len() as u64);
     let head = ResponseHead { status: 200, reason: b"OK".to_vec(), fields, length };
     let listeners = Listener::bind_all(&config)?;
-    let lending = Lending::new(Arc::clone(&config), listeners, None, Arc::new(Hello { head }))?;
+    let lending = Lending::new(Arc::clone(&config), None, Arc::new(Hello { head }), None)?;
+    lending.listen(listeners)?;
     let threads: Vec<_> = (0..config.threads)
         .map(|_| {
             let lending = Arc::clone(&lending);

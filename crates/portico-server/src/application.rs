@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use portico_proto::RequestHead;
 
-use crate::{Body, Responder};
+use crate::{Body, RequestKey, Responder};
 
 /// What answers requests. The gateway to Python implements it; tests and benches implement it in Rust.
 pub trait Application: Send + Sync + 'static {
@@ -25,6 +25,8 @@ pub trait Application: Send + Sync + 'static {
 
 /// A complete request: its head, and its body buffered (or, where streaming is set, arriving).
 pub struct Request {
+    /// Names it, among all that the server ever hands out.
+    pub key: RequestKey,
     /// The head (its connection keeps it until the answer is complete).
     pub head: Arc<RequestHead>,
     /// The body.

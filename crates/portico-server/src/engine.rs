@@ -16,12 +16,11 @@ use crate::access_log::AccessLog;
 use crate::application::{Peer, Server};
 use crate::body::Body;
 use crate::connection::{
-    Answer, Connection, ConnectionId, Counters, Step, Table, Tools, deadline::Deadlines,
+    Answer, Connection, ConnectionId, Counters, RequestKey, Step, Table, Tools, deadline::Deadlines,
 };
-use crate::listener::Listener;
 use crate::queue::Queue;
 use crate::reactor::{Event, Events, Reactor};
-use accept::Accepting;
+pub use accept::Accepting;
 
 /// One event loop's state.
 #[derive(Debug)]
@@ -39,6 +38,8 @@ pub struct Engine {
     held_since: Instant,
     drain_until: Option<Instant>,
     stopped: bool,
+    /// Calls so far.
+    calls: u64,
     /// The last look at the network.
     polled: Instant,
     /// What [`Engine::changed_timeout`] and [`Engine::changed_work`] returned last.
@@ -49,7 +50,7 @@ pub struct Engine {
 /// A request that a thread is to answer.
 pub struct Call {
     /// Where the answer goes.
-    pub id: ConnectionId,
+    pub key: RequestKey,
     /// The request's head.
     pub head: Arc<RequestHead>,
     /// Its body.
@@ -79,34 +80,30 @@ const HOLD_MAX: Duration = Duration::from_micros(500);
 const TIMEOUTS_MAX: usize = 256;
 
 impl Engine {
-    /// An engine that accepts from `listeners`.
-    ///
-    /// # Errors
-    /// The kernel's, if a listener cannot be watched.
+    /// An engine that does not accept yet.
     pub fn new(
         config: Arc<Config>,
         reactor: Arc<Reactor>,
-        listeners: Vec<Listener>,
         access_log: Option<AccessLog>,
         now: Instant,
-    ) -> std::io::Result<Self> {
-        let accepting = Accepting::new(listeners, &reactor)?;
-        Ok(Self {
+    ) -> Self {
+        Self {
             reactor,
             queue: Queue::new(config.max_queue),
             tools: Tools::new(config, access_log, now),
             table: Table::default(),
             deadlines: Deadlines::default(),
-            accepting,
+            accepting: Accepting::default(),
             again: Vec::new(),
             held: Vec::new(),
             held_since: now,
             drain_until: None,
             stopped: false,
+            calls: 0,
             polled: now,
             told_timeout: None,
             told_work: false,
-        })
+        }
     }
 
     /// Sets the present moment.
@@ -234,18 +231,24 @@ impl Engine {
                 self.discard(id, connection);
                 continue;
             }
-            let begun = connection.begin_call(&mut self.tools, read_more(id));
+            let key = RequestKey { id, call: self.calls + 1 };
+            let begun = connection.begin_call(key.call, &mut self.tools, read_more(id));
             let (peer, server) = (connection.peer(), Arc::clone(connection.server()));
             self.settle(id, connection, Step::Keep);
             if let Some((head, body, queued)) = begun {
-                return Some(Call { id, head, body, peer, server, queued });
+                self.calls = key.call;
+                return Some(Call { key, head, body, peer, server, queued });
             }
         }
         None
     }
 
-    /// Takes a part of the answer of connection `id`; `false` if that connection has ended.
-    pub fn answer(&mut self, id: ConnectionId, answer: Answer<'_>, writing: Writing) -> bool {
+    /// Takes a part of the answer of the call `key`; `false` if nobody awaits it any more.
+    pub fn answer(&mut self, key: RequestKey, answer: Answer<'_>, writing: Writing) -> bool {
+        let id = key.id;
+        if !self.awaits(key) {
+            return false;
+        }
         let whole = matches!(answer, Answer::Whole { .. });
         let hold = whole && writing == Writing::Batched && !self.queue.is_empty();
         if hold {
@@ -261,6 +264,24 @@ impl Engine {
         alive
     }
 
+    fn awaits(&self, key: RequestKey) -> bool {
+        self.table.get(key.id).is_some_and(|connection| connection.awaits(key.call))
+    }
+
+    /// The call `key` will not end: its connection is answered and ended without it.
+    pub fn give_up(&mut self, key: RequestKey) {
+        if self.awaits(key) {
+            self.work_on(key.id, Connection::give_up);
+        }
+    }
+
+    /// Whether the client of the call `key` has left before its answer was complete.
+    pub fn is_client_gone(&self, key: RequestKey) -> bool {
+        self.table
+            .get(key.id)
+            .is_none_or(|connection| connection.awaits(key.call) && connection.is_client_gone(&self.tools))
+    }
+
     /// Writes the answers that were held back.
     pub fn flush_held(&mut self) {
         for id in std::mem::take(&mut self.held) {
@@ -271,6 +292,11 @@ impl Engine {
     /// The reader of a streamed body has room for more.
     pub fn read_more(&mut self, id: ConnectionId) {
         self.work_on(id, Connection::read_more);
+    }
+
+    /// From now on every answer says that it is its connection's last.
+    pub fn announce_close(&mut self) {
+        self.tools.announcing = true;
     }
 
     /// Begins to stop: takes what the kernel has accepted already, closes the listeners and what is idle, lets the
@@ -408,12 +434,10 @@ mod tests {
         };
         let reactor = Arc::new(Reactor::new().unwrap());
         let now = Instant::now();
-        let mut engine = Engine::new(Arc::new(resolved.config), reactor, Vec::new(), None, now).unwrap();
+        let mut engine = Engine::new(Arc::new(resolved.config), reactor, None, now);
         let (ours, theirs) = UnixStream::pair().unwrap();
         let server = Arc::new(Server { name: "x".into(), port: String::new() });
-        let id = engine.table.reserve();
-        let connection = Connection::new(Transport::Unix(ours.into()), Peer::Unix, server, &engine.tools);
-        engine.table.put_back(id, Box::new(connection));
+        let id = engine.admit(Transport::Unix(ours.into()), Peer::Unix, server).unwrap();
         (engine, id, theirs)
     }
 

@@ -35,6 +35,7 @@ const ORDERS: [Order; 3] = [
             &["access_log", "metrics"],
             &["reactor"],
             &["listener", "transport"],
+            &["handover"],
             &["static_files"],
             &["route"],
             &["connection"],

@@ -131,10 +131,11 @@ fn serve(
     let access_log = open_access_log(config)?;
     let Loaded { application, target } = find(py, source, config, folder)?;
     let gateway = Arc::new(Gateway::new(py, application, config)?);
-    let lending = Lending::new(Arc::clone(config), listeners, access_log, gateway)
+    let lending = Lending::new(Arc::clone(config), access_log, gateway, None)
         .map_err(|error| system("starting the engine", &error))?;
     signals.catch(py)?;
     let threads = start_threads(py, config, &lending, signals)?;
+    lending.listen(listeners).map_err(|error| system("listening", &error))?;
     announce(config, &target, &urls);
     let result = wait_for_end(py, config, &lending, signals, threads);
     // Without the interpreter: this writes the rest of the access log.

@@ -171,7 +171,8 @@ impl Connection {
 
     /// Whether the connection is to be closed after this answer.
     fn closes(&self, tools: &Tools) -> bool {
-        tools.draining || self.misunderstood || self.upload.is_some() || tools.config.keep_alive.is_zero()
+        (tools.draining || tools.announcing || tools.config.keep_alive.is_zero())
+            || (self.misunderstood || self.closing || self.upload.is_some())
     }
 
     /// Encodes behind what waits already.
@@ -259,7 +260,7 @@ impl Connection {
         self.outbox.release();
         self.served = self.served.saturating_add(1);
         tools.counters.answers += 1;
-        if self.misunderstood || self.upload.is_some() || !self.protocol.can_keep_alive() {
+        if self.misunderstood || self.closing || self.upload.is_some() || !self.protocol.can_keep_alive() {
             return self.begin_close(tools);
         }
         self.protocol.next_request();

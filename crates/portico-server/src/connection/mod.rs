@@ -16,12 +16,12 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use portico_proto::{RequestHead, http1};
+use portico_proto::{Fields, RequestHead, ResponseHead, http1};
 
 pub use answer::Answer;
 pub use deadline::Deadline;
 pub use flow::Flow;
-pub use table::{ConnectionId, Table};
+pub use table::{ConnectionId, RequestKey, Table};
 pub use tools::{Counters, Tools};
 
 use crate::access_log::{CLIENT_GONE, Record};
@@ -53,6 +53,8 @@ pub struct Connection {
     status: Option<u16>,
     due: Option<(Deadline, Instant)>,
     arrived: Instant,
+    /// Number of the call that answers, or that answered last.
+    call: u64,
     /// Bytes of the present answer's body that have been handed over.
     body_bytes: u64,
     discarded: u64,
@@ -71,6 +73,8 @@ pub struct Connection {
     failed: bool,
     /// The peer's bytes have lost their framing.
     misunderstood: bool,
+    /// The present answer is the last.
+    closing: bool,
 }
 
 /// What a connection is at.
@@ -109,7 +113,10 @@ pub enum Step {
 }
 
 /// Body of the answer to a request that finds the queue full.
-pub(crate) const UNAVAILABLE: &[u8] = b"503 Service Unavailable: too many requests are waiting\n";
+pub const UNAVAILABLE: &[u8] = b"503 Service Unavailable: too many requests are waiting\n";
+
+/// Body of the answer to a request whose call did not end.
+const GAVE_UP: &[u8] = b"504 Gateway Timeout: the application did not answer in time\n";
 
 /// How long a client that has connected and sent nothing is still listened to while the server stops.
 const DRAIN_GRACE: Duration = Duration::from_millis(500);
@@ -135,6 +142,7 @@ impl Connection {
             status: None,
             due: Some((Deadline::Head, tools.now + tools.config.head_timeout)),
             arrived: tools.now,
+            call: 0,
             body_bytes: 0,
             discarded: 0,
             served: 0,
@@ -145,6 +153,7 @@ impl Connection {
             peer_closed: false,
             failed: false,
             misunderstood: false,
+            closing: false,
         }
     }
 
@@ -261,6 +270,7 @@ impl Connection {
     /// streamed body calls when there is room.
     pub fn begin_call(
         &mut self,
+        call: u64,
         tools: &mut Tools,
         read_more: impl Fn() + Send + Sync + 'static,
     ) -> Option<(Arc<RequestHead>, Body, Duration)> {
@@ -268,8 +278,33 @@ impl Connection {
         self.status = Some(CLIENT_GONE);
         let head = self.head.clone()?;
         self.phase = Phase::Calling;
+        self.call = call;
         self.body_bytes = 0;
         Some((head, body, tools.now.saturating_duration_since(self.arrived)))
+    }
+
+    /// Whether `call` is the one whose answer is awaited.
+    pub fn awaits(&self, call: u64) -> bool {
+        self.phase == Phase::Calling && self.call == call
+    }
+
+    /// The call will not end: answers in its stead where nothing of its answer has gone out, and ends the
+    /// connection.
+    pub fn give_up(&mut self, tools: &mut Tools) -> Step {
+        if self.protocol.head_sent() {
+            return self.cut();
+        }
+        self.closing = true;
+        self.upload = None;
+        let head = plain_head(504, GAVE_UP);
+        let answer = Answer::Whole { head: Cow::Owned(head), body: Cow::Borrowed(GAVE_UP) };
+        self.answer(answer, false, tools)
+    }
+
+    /// Whether the client of the request that is being answered has left: it has closed or reset the connection
+    /// or, where that does not merely end the request, its sending side.
+    pub fn is_client_gone(&self, tools: &Tools) -> bool {
+        self.failed || self.transport.is_peer_gone(!tools.config.allow_half_close)
     }
 
     /// Answers the waiting request in the application's stead.
@@ -349,6 +384,13 @@ impl Connection {
         }
         self.finish_record(tools);
     }
+}
+
+/// The head of an answer of the engine's own with this text.
+pub fn plain_head(status: u16, text: &[u8]) -> ResponseHead {
+    let mut fields = Fields::new();
+    fields.push(b"Content-Type", b"text/plain; charset=utf-8");
+    ResponseHead { status, reason: Vec::new(), fields, length: Some(text.len() as u64) }
 }
 
 #[cfg(test)]

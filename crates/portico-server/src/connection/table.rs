@@ -4,7 +4,7 @@ use super::Connection;
 use super::deadline::Timer;
 
 /// Names one connection for as long as the process lives: its place, and how many held the place before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId {
     /// Place in the table.
     pub index: u32,
@@ -22,6 +22,14 @@ impl ConnectionId {
     pub fn from_token(token: u64) -> Self {
         Self { index: token as u32, generation: (token >> 32) as u32 }
     }
+}
+
+/// Names one call of the application: the request that it answers, and no other one of the same connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RequestKey {
+    pub(crate) id: ConnectionId,
+    /// Which of the engine's calls, from 1 on.
+    pub(crate) call: u64,
 }
 
 /// The connections. Whoever works on one takes it out and puts it back, so that the rest of the engine stays at

@@ -86,7 +86,7 @@ impl<S: Read + Write> Fixture<S> {
 
     /// A thread takes the request.
     fn begin_call(&mut self) -> Body {
-        self.connection.begin_call(&mut self.tools, || {}).expect("a request waits").1
+        self.connection.begin_call(1, &mut self.tools, || {}).expect("a request waits").1
     }
 
     fn answer(&mut self, answer: Answer<'_>) -> Step {

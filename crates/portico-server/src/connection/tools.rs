@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use portico_config::Config;
-use portico_proto::{Fields, HttpDate, Limits, ResponseHead};
+use portico_proto::{HttpDate, Limits, ResponseHead};
 
-use super::UNAVAILABLE;
+use super::{UNAVAILABLE, plain_head};
 use crate::access_log::AccessLog;
 
 /// Shared by the connections of one engine, one at a time.
@@ -21,6 +21,8 @@ pub struct Tools {
     pub now: Instant,
     /// The server is stopping.
     pub draining: bool,
+    /// It is about to: every answer is its connection's last.
+    pub announcing: bool,
     /// Where reads go.
     pub scratch: Vec<u8>,
     /// Where answers are encoded.
@@ -84,16 +86,14 @@ impl Tools {
             body_bytes_max: config.body_bytes_max,
             chunk_line_bytes_max: config.chunk_line_bytes_max,
         };
-        let mut fields = Fields::new();
-        fields.push(b"Content-Type", b"text/plain; charset=utf-8");
-        fields.push(b"Retry-After", b"1");
-        let length = Some(UNAVAILABLE.len() as u64);
-        let unavailable = ResponseHead { status: 503, reason: Vec::new(), fields, length };
+        let mut unavailable = plain_head(503, UNAVAILABLE);
+        unavailable.fields.push(b"Retry-After", b"1");
         Self {
             config,
             limits,
             now,
             draining: false,
+            announcing: false,
             scratch: vec![0; SCRATCH_BYTES],
             out: Vec::new(),
             access_log,

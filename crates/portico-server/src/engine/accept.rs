@@ -2,17 +2,19 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Engine;
+use crate::application::{Peer, Server};
 use crate::connection::{Connection, ConnectionId, Step};
 use crate::listener::Listener;
 use crate::reactor::{Interest, Reactor};
 use crate::transport::Transport;
 
 /// The listeners of one engine.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Accepting {
     listeners: Vec<Listener>,
     paused_until: Option<Instant>,
@@ -37,12 +39,16 @@ const PAUSE: Duration = Duration::from_millis(100);
 const EVICTIONS_MAX: usize = 16;
 
 impl Accepting {
-    pub(super) fn new(listeners: Vec<Listener>, reactor: &Reactor) -> io::Result<Self> {
-        for (index, listener) in listeners.iter().enumerate() {
-            reactor.register(listener, LISTENER | index as u64, Interest::Accept)?;
-        }
-        let descriptor_ceiling = descriptor_ceiling();
-        Ok(Self { listeners, paused_until: None, pauses: 0, unfinished: Vec::new(), descriptor_ceiling })
+    /// Has `reactor` watch `listeners`. Of what it tells before the engine has them none is lost: the engine
+    /// looks at each when it gets it.
+    ///
+    /// # Errors
+    /// The kernel's, when memory or the user's watches have run out.
+    pub fn watch(listeners: &[Listener], reactor: &Reactor) -> io::Result<()> {
+        let mut numbered = listeners.iter().enumerate();
+        numbered.try_for_each(|(index, listener)| {
+            reactor.register(listener, LISTENER | index as u64, Interest::Accept)
+        })
     }
 
     pub(super) fn owns(token: u64) -> bool {
@@ -74,6 +80,46 @@ fn descriptor_ceiling() -> i32 {
 }
 
 impl Engine {
+    /// Accepts from `listeners`, which its reactor watches, from now on; at once closed if the engine has stopped.
+    pub fn listen(&mut self, listeners: Vec<Listener>) {
+        if self.tools.draining {
+            return;
+        }
+        self.accepting.descriptor_ceiling = descriptor_ceiling();
+        (0..listeners.len() as u64).for_each(|index| self.accepting.note(LISTENER | index));
+        self.accepting.listeners = listeners;
+    }
+
+    /// Serves a client that has not come through a listener.
+    pub fn adopt(&mut self, stream: UnixStream, server: Arc<Server>) {
+        if self.tools.draining {
+            return;
+        }
+        if let Err(error) = self.admit(Transport::Unix(stream.into()), Peer::Unix, server) {
+            log::error!("a new connection cannot be watched: {error}");
+        }
+    }
+
+    /// Gives a new connection its place.
+    ///
+    /// # Errors
+    /// The kernel's, if it cannot be watched.
+    pub(super) fn admit(
+        &mut self,
+        transport: Transport,
+        peer: Peer,
+        server: Arc<Server>,
+    ) -> io::Result<ConnectionId> {
+        let id = self.table.reserve();
+        if let Err(error) = self.reactor.register(&transport, id.token(), Interest::Read) {
+            self.table.release(id);
+            return Err(error);
+        }
+        let connection = Connection::new(transport, peer, server, &self.tools);
+        self.settle(id, Box::new(connection), Step::Keep);
+        Ok(id)
+    }
+
     /// Accepts what waits on the listener with this token.
     pub(super) fn accept(&mut self, token: u64) {
         if self.accepting.paused_until.is_some() {
@@ -105,14 +151,10 @@ impl Engine {
             Ok(None) => false,
             Ok(Some((transport, peer))) => {
                 let scarce = transport.as_fd().as_raw_fd() >= self.accepting.descriptor_ceiling;
-                let id = self.table.reserve();
-                if let Err(error) = self.reactor.register(&transport, id.token(), Interest::Read) {
+                if let Err(error) = self.admit(transport, peer, server) {
                     log::error!("a new connection cannot be watched: {error}");
-                    self.table.release(id);
                     return true;
                 }
-                let connection = Connection::new(transport, peer, server, &self.tools);
-                self.settle(id, Box::new(connection), Step::Keep);
                 !scarce || self.make_room("they are nearly used up")
             }
             Err(error) => {

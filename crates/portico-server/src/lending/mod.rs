@@ -17,13 +17,16 @@
 //! wait for the network together and the kernel wakes one per event: the thread that reads a request is the one
 //! that runs it.
 
+mod control;
 mod crew;
 mod exchange;
 mod mailbox;
 mod responder;
+mod seats;
 mod slot;
 mod standby;
 
+use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,19 +36,23 @@ use std::time::{Duration, Instant};
 use portico_config::Config;
 
 use crate::access_log::AccessLog;
-use crate::application::{Application, Request};
-use crate::connection::{Answer, ConnectionId, Counters, Flow};
+use crate::application::{Application, Request, Server};
+use crate::connection::{Answer, ConnectionId, Counters, Flow, RequestKey};
 use crate::engine::{Call, Engine, Writing};
+use crate::handover::Sharing;
 use crate::listener::Listener;
 use crate::reactor::{Event, Events, Reactor};
+use control::Inquiry;
 use crew::{Alarm, Pace};
 use exchange::Exchange;
 pub use responder::{Gone, Responder};
+use seats::{Seat, Seats};
 
 /// One engine, its threads, and the application that they call.
 pub struct Lending {
     exchange: Exchange<Engine, Letter>,
     reactor: Arc<Reactor>,
+    seats: Seats,
     pace: Pace,
     alarm: Alarm,
     application: Arc<dyn Application>,
@@ -55,10 +62,16 @@ pub struct Lending {
 
 /// What a thread without the engine asks of the one that has it.
 enum Letter {
-    Answer(ConnectionId, Answer<'static>, Option<Arc<Flow>>),
+    Adopt(UnixStream, Arc<Server>),
+    AnnounceClose,
+    Answer(RequestKey, Answer<'static>, Option<Arc<Flow>>),
     Drain(Instant),
     Events(Vec<Event>),
+    GiveUp(RequestKey),
+    IsClientGone(RequestKey, Arc<Inquiry>),
+    Listen(Vec<Listener>),
     ReadMore(ConnectionId),
+    Retire(Instant),
     Stop,
 }
 
@@ -68,28 +81,32 @@ struct Begun {
     at: Instant,
 }
 
+/// The call was given up meanwhile, and the thread with it.
+struct GivenUp;
+
 /// With requests waiting in its queue the engine looks at the network this often all the same.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 impl Lending {
-    /// An engine that accepts from `listeners` and has `application` called by the threads that will
-    /// [`run`](Lending::run_thread).
+    /// An engine that has `application` called by the threads that will [`run`](Lending::run_thread), and accepts
+    /// once it is to [`listen`](Lending::listen). `sharing` is for a worker that is one of several.
     ///
     /// # Errors
     /// The kernel's, when descriptors have run out.
     pub fn new(
         config: Arc<Config>,
-        listeners: Vec<Listener>,
         access_log: Option<AccessLog>,
         application: Arc<dyn Application>,
+        _sharing: Option<Sharing>,
     ) -> std::io::Result<Arc<Self>> {
         let now = Instant::now();
         let reactor = Arc::new(Reactor::new()?);
         let response_buffer_bytes = config.response_buffer_bytes;
-        let engine = Engine::new(config, Arc::clone(&reactor), listeners, access_log, now)?;
+        let engine = Engine::new(config, Arc::clone(&reactor), access_log, now);
         Ok(Arc::new(Self {
             exchange: Exchange::new(Box::new(engine)),
             reactor,
+            seats: Seats::default(),
             pace: Pace::default(),
             alarm: Alarm::new(now),
             application,
@@ -98,10 +115,12 @@ impl Lending {
         }))
     }
 
-    /// Runs the calling thread as an application thread until the engine has stopped.
+    /// Runs the calling thread as an application thread until the engine has stopped, or until a call of the
+    /// thread that was [given up](Lending::give_up) comes to its end after all.
     pub fn run_thread(self: &Arc<Self>) {
         let mut events = Events::new();
         let mut engine = None;
+        let seat = self.seats.take();
         while !self.is_stopped() {
             let mut call = None;
             // With nobody else in a call the thread works on as it is while it finds work. Else it lets go of the
@@ -118,23 +137,17 @@ impl Lending {
                 }
             }
             if let Some(begun) = call {
-                engine = self.run_call(begun);
+                engine = match self.run_call(begun, &seat) {
+                    Ok(engine) => engine,
+                    Err(GivenUp) => return,
+                };
             }
         }
+        self.seats.leave(&seat);
         if let Some(engine) = engine {
             self.exchange.lay_to_rest(engine);
         }
         self.exchange.crew().wake_all(&self.reactor);
-    }
-
-    /// Stops: lets what runs and what is queued come to its end, for `graceful` at most.
-    pub fn drain(&self, graceful: Duration) {
-        self.send(Letter::Drain(Instant::now() + graceful));
-    }
-
-    /// Stops at once.
-    pub fn stop(&self) {
-        self.send(Letter::Stop);
     }
 
     /// Whether the engine has stopped; threads that are not in a call end then.
@@ -276,21 +289,27 @@ impl Lending {
     }
 
     /// Calls the application; the engine is lent. Returns the engine if it is still there afterwards.
-    fn run_call(self: &Arc<Self>, begun: Begun) -> Option<Box<Engine>> {
+    fn run_call(self: &Arc<Self>, begun: Begun, seat: &Seat) -> Result<Option<Box<Engine>>, GivenUp> {
         let Begun { call, at } = begun;
-        let Call { id, head, body, peer, server, queued } = call;
-        let request = Request { head, body, peer, server, queued };
-        let responder = Responder::new(Arc::clone(self), id);
+        let Call { key, head, body, peer, server, queued } = call;
+        let request = Request { key, head, body, peer, server, queued };
+        let responder = Responder::new(Arc::clone(self), key);
+        seat.begin(key.call);
         let called = catch_unwind(AssertUnwindSafe(|| self.application.call(request, responder)));
+        if !seat.end(key.call) {
+            return Err(GivenUp);
+        }
         self.exchange.crew().end_call();
         if called.is_err() {
             log::error!("the server itself failed in a call (this is a bug in Portico); the request was cut");
         }
         let now = Instant::now();
         self.pace.record(now.saturating_duration_since(at));
-        let mut engine = self.exchange.take()?;
-        engine.set_now(now);
-        Some(engine)
+        let mut engine = self.exchange.take();
+        if let Some(engine) = &mut engine {
+            engine.set_now(now);
+        }
+        Ok(engine)
     }
 
     /// Lays the engine down for a call, and has another thread look after it if calls are long.
@@ -354,7 +373,7 @@ impl Lending {
     }
 
     /// Hands a part of an answer to the engine: directly, if it lies in the slot. `false` if the client has gone.
-    pub(crate) fn answer(&self, id: ConnectionId, answer: Answer<'_>, flow: Option<&Arc<Flow>>) -> bool {
+    pub(crate) fn answer(&self, key: RequestKey, answer: Answer<'_>, flow: Option<&Arc<Flow>>) -> bool {
         match self.exchange.take() {
             Some(mut engine) => {
                 engine.set_now(Instant::now());
@@ -362,7 +381,7 @@ impl Lending {
                 self.deliver(&mut engine);
                 let quiet = !self.pace.is_long() && !self.exchange.crew().is_polled();
                 let writing = if quiet { Writing::Batched } else { Writing::AtOnce };
-                let alive = engine.answer(id, answer, writing);
+                let alive = engine.answer(key, answer, writing);
                 self.give_back(engine);
                 alive
             }
@@ -370,7 +389,7 @@ impl Lending {
                 if let Some(flow) = flow {
                     flow.post(answer.len());
                 }
-                self.send(Letter::Answer(id, answer.into_owned(), flow.cloned()));
+                self.send(Letter::Answer(key, answer.into_owned(), flow.cloned()));
                 true
             }
         }
@@ -439,9 +458,11 @@ impl Lending {
     fn deliver(&self, engine: &mut Engine) {
         for letter in self.exchange.collect() {
             match letter {
-                Letter::Answer(id, answer, flow) => {
+                Letter::Adopt(stream, server) => engine.adopt(stream, server),
+                Letter::AnnounceClose => engine.announce_close(),
+                Letter::Answer(key, answer, flow) => {
                     let length = answer.len();
-                    let alive = engine.answer(id, answer, Writing::AtOnce);
+                    let alive = engine.answer(key, answer, Writing::AtOnce);
                     if let Some(flow) = flow {
                         flow.deliver(length);
                         if !alive {
@@ -451,7 +472,11 @@ impl Lending {
                 }
                 Letter::Drain(until) => engine.drain(until),
                 Letter::Events(events) => events.into_iter().for_each(|event| engine.note_event(event)),
+                Letter::GiveUp(key) => engine.give_up(key),
+                Letter::IsClientGone(key, inquiry) => inquiry.answer(engine.is_client_gone(key)),
+                Letter::Listen(listeners) => engine.listen(listeners),
                 Letter::ReadMore(id) => engine.read_more(id),
+                Letter::Retire(until) => engine.drain(until),
                 Letter::Stop => engine.stop(),
             }
         }

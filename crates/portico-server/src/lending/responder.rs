@@ -7,7 +7,7 @@ use std::sync::Arc;
 use portico_proto::{Fields, ResponseHead};
 
 use super::Lending;
-use crate::connection::{Answer, ConnectionId, Flow};
+use crate::connection::{Answer, Flow, RequestKey};
 
 /// Answers one request. Holds no socket: blocks are handed to the engine, which writes them at once if it can
 /// and buffers them up to the high-water mark, at which the calling thread waits.
@@ -16,7 +16,7 @@ use crate::connection::{Answer, ConnectionId, Flow};
 /// connection, so that a truncated answer never looks complete.
 pub struct Responder {
     lending: Arc<Lending>,
-    id: ConnectionId,
+    key: RequestKey,
     state: State,
     flow: Option<Arc<Flow>>,
 }
@@ -37,8 +37,8 @@ pub struct Gone;
 const PIECE_BYTES_MAX: usize = 256 * 1024;
 
 impl Responder {
-    pub(crate) fn new(lending: Arc<Lending>, id: ConnectionId) -> Self {
-        Self { lending, id, state: State::Open, flow: None }
+    pub(crate) fn new(lending: Arc<Lending>, key: RequestKey) -> Self {
+        Self { lending, key, state: State::Open, flow: None }
     }
 
     /// Sends `103 Early Hints` with these fields, if the head has not gone out and the peer can take them.
@@ -126,7 +126,7 @@ impl Responder {
     }
 
     fn hand(&self, answer: Answer<'_>) -> Result<(), Gone> {
-        if self.lending.answer(self.id, answer, self.flow.as_ref()) { Ok(()) } else { Err(Gone) }
+        if self.lending.answer(self.key, answer, self.flow.as_ref()) { Ok(()) } else { Err(Gone) }
     }
 
     fn wait_for_room(&self) -> Result<(), Gone> {

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
 
@@ -106,6 +107,15 @@ impl Transport {
     pub fn shutdown_write(&self) {
         // Fails only where the peer has gone already.
         let _ = rustix::net::shutdown(self, Shutdown::Write);
+    }
+
+    /// Whether the peer has gone: it has closed or reset the connection or, with `fin_counts`, sent its last byte.
+    pub fn is_peer_gone(&self, fin_counts: bool) -> bool {
+        let gone = PollFlags::HUP | PollFlags::ERR;
+        let gone = if fin_counts { gone | PollFlags::RDHUP } else { gone };
+        let mut fds = [PollFd::new(self, PollFlags::RDHUP)];
+        let polled = rustix::event::poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+        polled.is_ok() && fds[0].revents().intersects(gone)
     }
 
     /// Makes the close that follows a reset, so that the peer cannot take a cut answer for a whole one.

@@ -36,7 +36,8 @@ impl TestServer {
         let config = Arc::new(resolved.config);
         let listeners = Listener::bind_all(&config).unwrap();
         let address = listeners[0].url().trim_start_matches("http://").parse().unwrap();
-        let lending = Lending::new(Arc::clone(&config), listeners, None, Arc::new(application)).unwrap();
+        let lending = Lending::new(Arc::clone(&config), None, Arc::new(application), None).unwrap();
+        lending.listen(listeners).unwrap();
         let mut threads: Vec<_> = (0..config.threads)
             .map(|_| {
                 let (lending, around) = (Arc::clone(&lending), around.clone());

@@ -1,0 +1,102 @@
+//! What others than the application threads ask of the engine: to listen, to stop, to give a call up.
+
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::{Lending, Letter};
+use crate::application::Server;
+use crate::connection::RequestKey;
+use crate::engine::Accepting;
+use crate::listener::Listener;
+
+/// A question to whoever has the engine.
+#[derive(Debug, Default)]
+pub struct Inquiry {
+    answer: Mutex<Option<bool>>,
+    answered: Condvar,
+}
+
+/// How long an answer is waited for. Whoever has the engine reads its letters in microseconds, unless the
+/// system lets it wait.
+const INQUIRY_MAX: Duration = Duration::from_millis(10);
+
+impl Lending {
+    /// Begins to accept from `listeners`. To be called once.
+    ///
+    /// # Errors
+    /// The kernel's, when memory or the user's watches have run out.
+    pub fn listen(&self, listeners: Vec<Listener>) -> std::io::Result<()> {
+        Accepting::watch(&listeners, &self.reactor)?;
+        self.send(Letter::Listen(listeners));
+        Ok(())
+    }
+
+    /// Serves the client at the other end of `stream` as one that has connected to `server`.
+    ///
+    /// # Errors
+    /// The kernel's; none is expected.
+    pub fn adopt(&self, stream: UnixStream, server: Arc<Server>) -> std::io::Result<()> {
+        stream.set_nonblocking(true)?;
+        self.send(Letter::Adopt(stream, server));
+        Ok(())
+    }
+
+    /// From now on each answer says that it is its connection's last; accepting goes on.
+    pub fn announce_close(&self) {
+        self.send(Letter::AnnounceClose);
+    }
+
+    /// Stops: lets what runs and what is queued come to its end, for `graceful` at most.
+    pub fn drain(&self, graceful: Duration) {
+        self.send(Letter::Drain(Instant::now() + graceful));
+    }
+
+    /// Stops in favour of the siblings: as [`Lending::drain`], but connections that can go to a sibling do,
+    /// between two requests, and are not closed.
+    pub fn retire(&self, graceful: Duration) {
+        self.send(Letter::Retire(Instant::now() + graceful));
+    }
+
+    /// Stops at once.
+    pub fn stop(&self) {
+        self.send(Letter::Stop);
+    }
+
+    /// Gives up the call that answers `request`: the client gets 504, or sees the answer cut if it has begun, and
+    /// the connection ends. What the call still hands over is ignored, it is counted no more, and its thread
+    /// leaves [`run_thread`](Lending::run_thread) if it ever comes out of the application: `true` asks the caller
+    /// to run another one. `false` if the call has ended.
+    ///
+    /// For any thread, at any time.
+    pub fn give_up(&self, request: RequestKey) -> bool {
+        let given_up = self.seats.give_up(request.call);
+        if given_up {
+            self.exchange.crew().end_call();
+            self.send(Letter::GiveUp(request));
+        }
+        given_up
+    }
+
+    /// Whether the client of `request` is known to have left before the answer was complete. For any thread, at
+    /// any time; the network is asked, which takes microseconds.
+    pub fn is_client_gone(&self, request: RequestKey) -> bool {
+        let inquiry = Arc::new(Inquiry::default());
+        self.send(Letter::IsClientGone(request, Arc::clone(&inquiry)));
+        inquiry.wait().unwrap_or(false)
+    }
+}
+
+impl Inquiry {
+    /// Answers.
+    pub fn answer(&self, answer: bool) {
+        *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
+        self.answered.notify_one();
+    }
+
+    fn wait(&self) -> Option<bool> {
+        let answer = self.answer.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.answered.wait_timeout_while(answer, INQUIRY_MAX, |answer| answer.is_none());
+        *waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+}
