@@ -5,6 +5,7 @@
 
 mod control;
 mod host;
+mod memory;
 mod post;
 mod scoreboard;
 mod signals;
@@ -12,6 +13,7 @@ mod supervisor;
 
 pub use control::{Command, Control, Report};
 pub use host::{Host, Role};
+pub use memory::{Footprint, MemoryGroup, resident_kib};
 pub use post::{Fork, Forked, Post};
 pub use scoreboard::{
     Note, Running, Scoreboard, Slot, SlotField, SlotState, SupervisorField, SupervisorState, Thread,
