@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import socket
 import stat
+import sys
 
 import pytest
 
@@ -126,6 +128,37 @@ def test_inherited_descriptor(serve):
         number = listener.fileno()
         server = serve(ECHO, bind=f"fd://{number}", pass_fds=(number,))
         assert ping(listener.getsockname()) == 200
+        server.stop()
+
+
+# What systemd does between fork and exec: the sockets become 3 and up, and LISTEN_PID says whose they are.
+ACTIVATE = """
+import os, sys
+for descriptor, passed in enumerate(sys.argv[1].split(","), 3):
+    os.dup2(int(passed), descriptor)
+os.environ["LISTEN_PID"] = str(os.getpid())
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+
+
+@pytest.mark.parametrize(("bind", "served"), [(None, ["web", "admin"]), ("fd://admin", ["admin"])])
+def test_sockets_of_systemd(serve, bind, served):
+    with socket.create_server(("127.0.0.1", 0)) as web, socket.create_server(("127.0.0.1", 0)) as admin:
+        # High enough that none of them is among those that they become.
+        passed = [fcntl.fcntl(listener, fcntl.F_DUPFD, 10) for listener in (web, admin)]
+        server = serve(
+            ECHO,
+            bind=bind,
+            pass_fds=passed,
+            prefix=(sys.executable, "-c", ACTIVATE, ",".join(map(str, passed))),
+            environment={"LISTEN_FDS": "2", "LISTEN_FDNAMES": "web:admin"},
+        )
+        for descriptor in passed:
+            os.close(descriptor)
+        listeners = {"web": web, "admin": admin}
+        assert [ping(listeners[name].getsockname()) for name in served] == [200] * len(served)
+        if served == ["admin"]:
+            server.expect_log("WARNING.*fd://3")
         server.stop()
 
 
