@@ -7,6 +7,7 @@ mod control;
 mod host;
 mod memory;
 mod post;
+pub mod report;
 mod scoreboard;
 mod signals;
 mod supervisor;
