@@ -1,15 +1,15 @@
 //! A server in this process around an application written in Rust, and a client that reads answers strictly.
 
 use std::ffi::OsString;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use portico_config::{Parsed, parse};
+use portico_config::{LogTarget, Parsed, parse};
 use portico_proto::{Fields, ResponseHead};
-use portico_server::{Application, Counters, Lending, Listener};
+use portico_server::{AccessLog, Application, Counters, Destination, Lending, Listener};
 
 pub struct TestServer {
     pub address: SocketAddr,
@@ -36,7 +36,13 @@ impl TestServer {
         let config = Arc::new(resolved.config);
         let listeners = Listener::bind_all(&config).unwrap();
         let address = listeners[0].url().trim_start_matches("http://").parse().unwrap();
-        let lending = Lending::new(Arc::clone(&config), None, Arc::new(application), None).unwrap();
+        let access_log = match &config.access_log {
+            Some(LogTarget::File(path)) => {
+                Some(AccessLog::open(Destination::File(path.clone()), config.access_log_format).unwrap())
+            }
+            _ => None,
+        };
+        let lending = Lending::new(Arc::clone(&config), access_log, Arc::new(application), None).unwrap();
         lending.listen(listeners).unwrap();
         let mut threads: Vec<_> = (0..config.threads)
             .map(|_| {
@@ -47,6 +53,12 @@ impl TestServer {
         let standby = Arc::clone(&lending);
         threads.push(thread::spawn(move || standby.run_standby()));
         Self { address, lending, threads }
+    }
+
+    /// Starts one application thread more.
+    pub fn add_thread(&mut self) {
+        let lending = Arc::clone(&self.lending);
+        self.threads.push(thread::spawn(move || lending.run_thread()));
     }
 
     pub fn connect(&self) -> Client {
@@ -96,6 +108,13 @@ impl Client {
         self.fill_until(|bytes| (bytes.len() >= length).then_some(length));
         let body: Vec<u8> = self.buffer.drain(..length).collect();
         format!("{} {}", head.lines().next().unwrap(), String::from_utf8_lossy(&body))
+    }
+
+    /// Whether the server has closed or reset the connection, having sent no more than has been read.
+    pub fn is_closed(&mut self) -> bool {
+        self.stream
+            .read(&mut [0; 1])
+            .map_or_else(|error| error.kind() == ErrorKind::ConnectionReset, |n| n == 0)
     }
 
     /// Everything until the server closes.
