@@ -6,6 +6,7 @@
 mod control;
 mod host;
 mod memory;
+mod notify;
 mod post;
 pub mod report;
 mod scoreboard;
@@ -15,6 +16,7 @@ mod supervisor;
 pub use control::{Command, Control, Report};
 pub use host::{Host, Role};
 pub use memory::{Footprint, MemoryGroup, resident_kib};
+pub use notify::Notifier;
 pub use post::{Fork, Forked, Post};
 pub use scoreboard::{
     Note, Running, Scoreboard, Slot, SlotField, SlotState, SupervisorField, SupervisorState, Thread,

@@ -11,12 +11,12 @@ use crate::{MemoryGroup, Running, Scoreboard, Slot, SlotField, ThreadState, now_
 /// Requests in flight that are listed one by one.
 const REQUESTS_MAX: usize = 16;
 
-/// Tells why the worker `pid` in `slot`, whose records must still be on the board, ended with `status`: a line, and
-/// a further one for each request that it was answering.
+/// Tells why the worker `pid` in `slot`, whose records must still be on the board, ended with `status`: a line,
+/// and a further one for each request that it was answering.
 ///
-/// `sent` is the last signal that the supervisor itself has sent it, by its name, and the reason: `("SIGKILL", "it
-/// did not end within 30 s of SIGTERM")`. `oom_kills` is [`MemoryGroup::oom_kills`] as it was when the worker was
-/// known to live and as it is now.
+/// `sent` is the last signal that the supervisor itself has sent it, by its name, and the reason: `("SIGKILL",
+/// "it did not end within 30 s of SIGTERM")`. `oom_kills` is [`MemoryGroup::oom_kills`] as it was when the worker
+/// was known to live and as it is now.
 pub fn death(
     slot: u32,
     pid: u32,
@@ -138,8 +138,8 @@ fn meaning(signal: i32) -> &'static str {
         }
         number::SIGFPE => "a crash in C code: an integer divided by zero",
         number::SIGABRT => {
-            "C code has called abort(): a failed assertion, a damaged heap or a fatal error of Python, which stands \
-             above in this log"
+            "C code has called abort(): a failed assertion, a damaged heap or a fatal error of Python, which \
+             stands above in this log"
         }
         number::SIGSYS => "a system call that the sandbox (seccomp) forbids",
         number::SIGXCPU => "the limit of CPU time (RLIMIT_CPU) is used up",
