@@ -16,9 +16,10 @@ use crate::access_log::AccessLog;
 use crate::application::{Peer, Server};
 use crate::body::Body;
 use crate::connection::{
-    Answer, Connection, ConnectionId, Counters, RequestKey, Step, Table, Tools, deadline::Deadlines,
+    Answer, Connection, ConnectionId, Counters, Deadline, QUEUE_FULL, RequestKey, Step, Table, Tools,
+    deadline::Deadlines,
 };
-use crate::queue::Queue;
+use crate::queue::{Queue, Ticket};
 use crate::reactor::{Event, Events, Reactor};
 pub use accept::Accepting;
 
@@ -168,6 +169,10 @@ impl Engine {
             let now = self.tools.now;
             let passed = self.deadlines.handle_timeout(self.table.timer(index), index, (at, now));
             if let (Some(deadline), Some(id)) = (passed, self.table.occupant(index)) {
+                if deadline == Deadline::Queue {
+                    self.tools.counters.queue_timeouts += 1;
+                    self.queue.abandon();
+                }
                 self.work_on(id, |connection, tools| connection.handle_timeout(deadline, tools));
             }
         }
@@ -222,7 +227,7 @@ impl Engine {
         &mut self,
         read_more: impl Fn(ConnectionId) -> R,
     ) -> Option<Call> {
-        while let Some(id) = self.queue.pop(|id| self.table.get(id).is_some()) {
+        while let Some(id) = self.queue.pop(|ticket| self.table.awaits_thread(ticket.id, ticket.served)) {
             let Some(mut connection) = self.table.take(id) else {
                 continue;
             };
@@ -360,9 +365,13 @@ impl Engine {
     fn settle(&mut self, id: ConnectionId, mut connection: Box<Connection>, step: Step) -> bool {
         let mut step = step;
         // Each turn of this loop uses up a pipelined request.
-        while step == Step::Ready && !self.queue.push(id, |id| self.table.get(id).is_some()) {
+        while step == Step::Ready {
+            let ticket = Ticket { id, served: connection.served() };
+            if self.queue.push(ticket, |ticket| self.table.awaits_thread(ticket.id, ticket.served)) {
+                break;
+            }
             self.report_full_queue();
-            step = connection.answer_unavailable(&mut self.tools);
+            step = connection.answer_unavailable(QUEUE_FULL, &mut self.tools);
         }
         match step {
             Step::Close => {
@@ -419,7 +428,8 @@ impl Engine {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
+    use std::ffi::OsString;
+    use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
 
     use portico_config::{Parsed, parse};
@@ -428,22 +438,55 @@ mod tests {
     use crate::transport::Transport;
 
     /// An engine without listeners that has one client.
-    fn engine_with_client() -> (Engine, ConnectionId, UnixStream) {
-        let Ok(Parsed::Run(resolved)) = parse(std::iter::empty(), &|_| None) else {
-            panic!("the defaults are valid");
+    fn engine_with_client(arguments: &[&str]) -> (Engine, ConnectionId, UnixStream) {
+        let Ok(Parsed::Run(resolved)) = parse(arguments.iter().map(OsString::from), &|_| None) else {
+            panic!("the arguments of a test are valid");
         };
         let reactor = Arc::new(Reactor::new().unwrap());
         let now = Instant::now();
         let mut engine = Engine::new(Arc::new(resolved.config), reactor, None, now);
         let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
         let server = Arc::new(Server { name: "x".into(), port: String::new() });
         let id = engine.admit(Transport::Unix(ours.into()), Peer::Unix, server).unwrap();
         (engine, id, theirs)
     }
 
+    fn readable(id: ConnectionId) -> Event {
+        Event { token: id.token(), readable: true, writable: false, read_closed: false, failed: false }
+    }
+
+    const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+
+    #[test]
+    fn a_request_that_has_waited_too_long_is_answered_503_and_never_run() {
+        let (mut engine, id, mut client) = engine_with_client(&["--queue-timeout", "5"]);
+        let start = engine.now();
+        client.write_all(GET).unwrap();
+        engine.handle_event(readable(id));
+        assert!(engine.has_call());
+        assert_eq!(engine.next_deadline(), Some(start + Duration::from_secs(5)));
+        engine.set_now(start + Duration::from_secs(5));
+        engine.advance();
+        let mut answer = [0; 1024];
+        let count = client.read(&mut answer).unwrap();
+        let answer = String::from_utf8_lossy(&answer[..count]);
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\r\nRetry-After: 1\r\n"), "{answer}");
+        assert!(!engine.has_call() && engine.next_call(|_| || ()).is_none());
+        // The connection is kept. Its next request waits in the place of its own, not in the first one's.
+        client.write_all(GET).unwrap();
+        engine.handle_event(readable(id));
+        assert_eq!(engine.queue.len(), 1);
+        assert!(engine.next_call(|_| || ()).is_some() && engine.next_call(|_| || ()).is_none());
+        engine.set_now(start + Duration::from_secs(60));
+        engine.advance();
+        assert_eq!(engine.counters().queue_timeouts, 1, "a running call is not queued");
+        assert_eq!(engine.table.len(), 1);
+    }
+
     #[test]
     fn a_panic_costs_the_connection_and_not_the_engine() {
-        let (mut engine, id, mut client) = engine_with_client();
+        let (mut engine, id, mut client) = engine_with_client(&[]);
         let alive = engine.work_on(id, |_, tools| {
             tools.scratch = Vec::new();
             panic!("as a bug would")

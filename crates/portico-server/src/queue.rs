@@ -4,13 +4,22 @@ use std::collections::VecDeque;
 
 use crate::connection::ConnectionId;
 
+/// A connection and which of its requests waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    /// The connection.
+    pub id: ConnectionId,
+    /// Requests answered before this one.
+    pub served: u32,
+}
+
 /// Bounded queue of connections whose request is complete.
 ///
 /// The request itself stays with its connection, so that a client that leaves takes it along at once.
 #[derive(Debug)]
 pub struct Queue {
-    waiting: VecDeque<ConnectionId>,
-    /// Entries whose connection has gone.
+    waiting: VecDeque<Ticket>,
+    /// Entries whose request has gone.
     stale: usize,
     max: usize,
 }
@@ -23,7 +32,7 @@ impl Queue {
 
     /// Number of requests that wait.
     pub fn len(&self) -> usize {
-        self.waiting.len() - self.stale
+        self.waiting.len().saturating_sub(self.stale)
     }
 
     /// Whether none waits.
@@ -32,30 +41,30 @@ impl Queue {
     }
 
     /// Appends; `false` if the queue is full.
-    pub fn push(&mut self, id: ConnectionId, exists: impl Fn(ConnectionId) -> bool) -> bool {
+    pub fn push(&mut self, ticket: Ticket, is_live: impl Fn(Ticket) -> bool) -> bool {
         if self.len() >= self.max {
             return false;
         }
         if self.stale > self.max {
-            self.waiting.retain(|&id| exists(id));
+            self.waiting.retain(|&ticket| is_live(ticket));
             self.stale = 0;
         }
-        self.waiting.push_back(id);
+        self.waiting.push_back(ticket);
         true
     }
 
-    /// The next entry; its connection may have gone, which `is_live` tells.
-    pub fn pop(&mut self, is_live: impl Fn(ConnectionId) -> bool) -> Option<ConnectionId> {
-        while let Some(id) = self.waiting.pop_front() {
-            if is_live(id) {
-                return Some(id);
+    /// The next entry; its request may have gone, which `is_live` tells.
+    pub fn pop(&mut self, is_live: impl Fn(Ticket) -> bool) -> Option<ConnectionId> {
+        while let Some(ticket) = self.waiting.pop_front() {
+            if is_live(ticket) {
+                return Some(ticket.id);
             }
             self.stale = self.stale.saturating_sub(1);
         }
         None
     }
 
-    /// Notes that a connection with a waiting request has gone.
+    /// Notes that a waiting request has gone.
     pub fn abandon(&mut self) {
         self.stale += 1;
     }
@@ -65,21 +74,21 @@ impl Queue {
 mod tests {
     use super::*;
 
-    fn id(index: u32) -> ConnectionId {
-        ConnectionId { index, generation: 0 }
+    fn ticket(index: u32) -> Ticket {
+        Ticket { id: ConnectionId { index, generation: 0 }, served: 0 }
     }
 
     #[test]
     fn takes_max_and_no_more_and_those_who_left_make_room() {
         let mut queue = Queue::new(2);
-        assert!(queue.push(id(1), |_| true) && queue.push(id(2), |_| true));
-        assert!(!queue.push(id(3), |_| true));
+        assert!(queue.push(ticket(1), |_| true) && queue.push(ticket(2), |_| true));
+        assert!(!queue.push(ticket(3), |_| true));
         queue.abandon();
-        assert!(queue.push(id(3), |_| true));
+        assert!(queue.push(ticket(3), |_| true));
         assert_eq!(queue.len(), 2);
-        let live = |id: ConnectionId| id.index != 1;
-        assert_eq!(queue.pop(live), Some(id(2)));
-        assert_eq!(queue.pop(live), Some(id(3)));
+        let live = |ticket: Ticket| ticket.id.index != 1;
+        assert_eq!(queue.pop(live), Some(ticket(2).id));
+        assert_eq!(queue.pop(live), Some(ticket(3).id));
         assert_eq!((queue.pop(live), queue.len()), (None, 0));
     }
 
@@ -87,7 +96,7 @@ mod tests {
     fn entries_of_clients_that_left_do_not_pile_up() {
         let mut queue = Queue::new(2);
         for index in 0..100 {
-            assert!(queue.push(id(index), |_| false));
+            assert!(queue.push(ticket(index), |_| false));
             queue.abandon();
             assert!(queue.waiting.len() <= 4);
         }

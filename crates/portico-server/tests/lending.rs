@@ -2,6 +2,7 @@
 //! mixture of short and long calls.
 #![expect(clippy::unwrap_used, reason = "a test that meets what it does not expect has failed")]
 
+#[expect(dead_code, reason = "each test uses its part")]
 mod support;
 
 use std::sync::Arc;

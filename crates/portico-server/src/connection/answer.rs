@@ -240,7 +240,7 @@ impl Connection {
             flow.set_buffered(self.outbox.buffered(), tools.config.response_buffer_bytes / 2);
         }
         if !self.outbox.is_empty() {
-            if self.due.is_none_or(|(deadline, _)| deadline != Deadline::Write) {
+            if !self.is_waiting() && self.due.is_none_or(|(deadline, _)| deadline != Deadline::Write) {
                 self.due = Some((Deadline::Write, tools.now + tools.config.write_timeout));
             }
             // Not blocked and not empty: a file has had its turn, others come first.
@@ -249,7 +249,9 @@ impl Connection {
         if self.phase == Phase::Flushing {
             return self.finish_exchange(tools);
         }
-        self.due = None;
+        if !self.is_waiting() {
+            self.due = None;
+        }
         Step::Keep
     }
 

@@ -17,6 +17,8 @@ pub enum Deadline {
     Head,
     /// More of a request body.
     Body,
+    /// That a thread is free for a complete request.
+    Queue,
     /// The next request on a kept connection.
     KeepAlive,
     /// That the peer takes more of the answer.

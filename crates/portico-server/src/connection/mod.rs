@@ -52,6 +52,7 @@ pub struct Connection {
     /// Status that the access log is to tell of the present request, once there is one.
     status: Option<u16>,
     due: Option<(Deadline, Instant)>,
+    /// When the present request was complete, or complete enough to be run.
     arrived: Instant,
     /// Number of the call that answers, or that answered last.
     call: u64,
@@ -113,7 +114,10 @@ pub enum Step {
 }
 
 /// Body of the answer to a request that finds the queue full.
-pub const UNAVAILABLE: &[u8] = b"503 Service Unavailable: too many requests are waiting\n";
+pub const QUEUE_FULL: &[u8] = b"503 Service Unavailable: too many requests are waiting\n";
+
+/// Body of the answer to a request that has waited in it for too long.
+const WAITED_TOO_LONG: &[u8] = b"503 Service Unavailable: the request has waited too long for a thread\n";
 
 /// Body of the answer to a request whose call did not end.
 const GAVE_UP: &[u8] = b"504 Gateway Timeout: the application did not answer in time\n";
@@ -188,6 +192,11 @@ impl Connection {
     /// Whether its request waits in the queue.
     pub fn is_waiting(&self) -> bool {
         self.phase == Phase::Waiting
+    }
+
+    /// Answers given: the number of the present request among its own.
+    pub fn served(&self) -> u32 {
+        self.served
     }
 
     /// Whether it is kept, between requests, with nothing of a next one read.
@@ -275,6 +284,9 @@ impl Connection {
         read_more: impl Fn() + Send + Sync + 'static,
     ) -> Option<(Arc<RequestHead>, Body, Duration)> {
         let body = self.take_body(read_more);
+        if self.due.is_some_and(|(deadline, _)| deadline == Deadline::Queue) {
+            self.due = None;
+        }
         self.status = Some(CLIENT_GONE);
         let head = self.head.clone()?;
         self.phase = Phase::Calling;
@@ -308,12 +320,13 @@ impl Connection {
     }
 
     /// Answers the waiting request in the application's stead.
-    pub fn answer_unavailable(&mut self, tools: &mut Tools) -> Step {
+    pub fn answer_unavailable(&mut self, reason: &'static [u8], tools: &mut Tools) -> Step {
         self.status = Some(CLIENT_GONE);
         self.phase = Phase::Calling;
-        let head = tools.unavailable.clone();
-        let body = UNAVAILABLE;
-        let answer = Answer::Whole { head: Cow::Borrowed(&head), body: Cow::Borrowed(body) };
+        self.body_bytes = 0;
+        let mut head = plain_head(503, reason);
+        head.fields.push(b"Retry-After", b"1");
+        let answer = Answer::Whole { head: Cow::Owned(head), body: Cow::Borrowed(reason) };
         self.answer(answer, false, tools)
     }
 
@@ -335,6 +348,7 @@ impl Connection {
                 log::debug!("cut the answer to {}: it has taken nothing for too long", self.peer);
                 self.cut()
             }
+            Deadline::Queue => self.answer_unavailable(WAITED_TOO_LONG, tools),
             Deadline::Drain => Step::Close,
         }
     }

@@ -71,7 +71,7 @@ impl Connection {
 
     /// Nothing is awaited from the peer; that it takes the answer still is.
     fn clear_receive_due(&mut self) {
-        if self.due.is_some_and(|(deadline, _)| deadline != Deadline::Write) {
+        if self.due.is_some_and(|(deadline, _)| !matches!(deadline, Deadline::Write | Deadline::Queue)) {
             self.due = None;
         }
     }
@@ -164,7 +164,6 @@ impl Connection {
             tools.report_dropped_field(name);
         }
         let head: Arc<RequestHead> = head.into();
-        self.arrived = tools.now;
         self.head = Some(Arc::clone(&head));
         let expected = match head.framing {
             Framing::None | Framing::Length(0) => return Step::Keep,
@@ -183,8 +182,7 @@ impl Connection {
         let upload = Upload { sink, received: 0, started: tools.now, paused: None, expected };
         self.upload = Some(Box::new(upload));
         if streamed {
-            self.phase = Phase::Waiting;
-            self.due = None;
+            self.await_thread(tools);
             return Step::Ready;
         }
         self.invite_body(tools)
@@ -223,7 +221,7 @@ impl Connection {
         Step::Keep
     }
 
-    fn handle_end(&mut self, _tools: &mut Tools) -> Step {
+    fn handle_end(&mut self, tools: &mut Tools) -> Step {
         match self.upload.take().map(|upload| upload.sink) {
             // The call is waiting or running already; its body is whole now.
             Some(Sink::Pipe(pipe)) => {
@@ -234,9 +232,16 @@ impl Connection {
             Some(Sink::Spool(spool)) => self.body = Some(spool.finish()),
             None => self.body = Some(Body::empty()),
         }
-        self.phase = Phase::Waiting;
-        self.due = None;
+        self.await_thread(tools);
         Step::Ready
+    }
+
+    /// The request is to wait for a thread.
+    fn await_thread(&mut self, tools: &Tools) {
+        let patience = tools.config.queue_timeout;
+        self.arrived = tools.now;
+        self.phase = Phase::Waiting;
+        self.due = (!patience.is_zero()).then(|| (Deadline::Queue, self.arrived + patience));
     }
 
     /// The body that the application is to read: complete, or the pipe it arrives through.
@@ -255,8 +260,9 @@ impl Connection {
     fn await_more(&mut self, partial: bool, tools: &Tools) {
         let config = &tools.config;
         if let Some(upload) = &self.upload {
-            if upload.expected || !self.outbox.is_empty() {
-                return; // The peer waits to be invited, or is waited on to take what there is for it.
+            let queued = self.due.is_some_and(|(deadline, _)| deadline == Deadline::Queue);
+            if upload.expected || queued || !self.outbox.is_empty() {
+                return; // The peer waits to be invited or for a thread, or is to take what there is for it.
             }
             // Each byte buys time: at least `body_timeout` from now on, unless the average since the start has
             // fallen below the minimum rate.

@@ -82,6 +82,11 @@ impl Table {
         if place.generation == id.generation { place.connection.as_deref() } else { None }
     }
 
+    /// Whether the request that waited when the connection had answered `served` others still waits.
+    pub fn awaits_thread(&self, id: ConnectionId, served: u32) -> bool {
+        self.get(id).is_some_and(|connection| connection.is_waiting() && connection.served() == served)
+    }
+
     /// Gives the place of a connection that was taken out, or never put in, to the next one.
     pub fn release(&mut self, id: ConnectionId) {
         let place = &mut self.places[id.index as usize];

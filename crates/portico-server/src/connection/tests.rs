@@ -149,6 +149,37 @@ fn bytes_of_a_body_buy_time_until_the_rate_has_fallen_too_low() {
 }
 
 #[test]
+fn a_complete_request_has_its_time_in_the_queue_until_a_thread_takes_it() {
+    let mut fixture = fixture(&["--queue-timeout", "3"]);
+    assert_eq!(fixture.receive(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n"), Step::Keep);
+    fixture.wait(seconds(1));
+    assert_eq!(fixture.receive(b"body"), Step::Ready);
+    assert_eq!(fixture.due(), Some((Deadline::Queue, seconds(3))), "an upload takes what it takes");
+    fixture.begin_call();
+    assert_eq!(fixture.due(), None);
+    fixture.start(Some(0), b"");
+    assert_eq!(fixture.answer(Answer::Finish), Step::Keep);
+    assert_eq!(fixture.receive(GET), Step::Ready);
+    fixture.sent();
+    assert_eq!(fixture.pass(Deadline::Queue), Step::Keep);
+    assert!(fixture.sent().starts_with(b"HTTP/1.1 503 "));
+    assert!(fixture.connection.is_idle(), "and kept");
+}
+
+#[test]
+fn a_streamed_body_buys_its_request_no_time_in_the_queue() {
+    let mut fixture = fixture(&["--queue-timeout", "3", "--stream-request-body"]);
+    assert_eq!(fixture.receive(POST), Step::Ready);
+    fixture.wait(seconds(1));
+    assert_eq!(fixture.receive(b"some of the body"), Step::Keep);
+    assert_eq!(fixture.due(), Some((Deadline::Queue, seconds(2))));
+    assert_eq!(fixture.pass(Deadline::Queue), Step::Again);
+    let answer = fixture.sent();
+    assert!(answer.starts_with(b"HTTP/1.1 503 "), "{}", String::from_utf8_lossy(&answer));
+    assert_eq!(fixture.due(), Some((Deadline::Drain, seconds(2))), "the rest of the body is not read");
+}
+
+#[test]
 fn an_idle_connection_is_kept_for_its_time_and_bytes_just_before_the_end_are_served() {
     let mut fixture = fixture(&["--keep-alive", "75"]);
     fixture.exchange();

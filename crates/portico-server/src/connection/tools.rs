@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use portico_config::Config;
-use portico_proto::{HttpDate, Limits, ResponseHead};
+use portico_proto::{HttpDate, Limits};
 
-use super::{UNAVAILABLE, plain_head};
 use crate::access_log::AccessLog;
 
 /// Shared by the connections of one engine, one at a time.
@@ -31,8 +30,6 @@ pub struct Tools {
     pub access_log: Option<AccessLog>,
     /// What has happened.
     pub counters: Counters,
-    /// The answer to requests that find the queue full.
-    pub unavailable: Arc<ResponseHead>,
     date: HttpDate,
     second: u64,
     date_until: Instant,
@@ -48,6 +45,8 @@ pub struct Counters {
     pub refused: u64,
     /// Requests that found the queue full (503).
     pub queue_full: u64,
+    /// Requests that have waited in it for too long (503).
+    pub queue_timeouts: u64,
     /// Queued requests whose client had left.
     pub abandoned: u64,
     /// Idle connections closed to make room for new ones.
@@ -60,6 +59,7 @@ impl Counters {
         let told = [
             ("requests refused (malformed, too large or too slow)", self.refused),
             ("requests answered 503 because the queue was full (--max-queue)", self.queue_full),
+            ("requests answered 503 after too long a wait (--queue-timeout)", self.queue_timeouts),
             ("queued requests not run because their client had left", self.abandoned),
             ("idle connections closed to make room for new ones", self.evicted),
         ];
@@ -86,8 +86,6 @@ impl Tools {
             body_bytes_max: config.body_bytes_max,
             chunk_line_bytes_max: config.chunk_line_bytes_max,
         };
-        let mut unavailable = plain_head(503, UNAVAILABLE);
-        unavailable.fields.push(b"Retry-After", b"1");
         Self {
             config,
             limits,
@@ -98,7 +96,6 @@ impl Tools {
             out: Vec::new(),
             access_log,
             counters: Counters::default(),
-            unavailable: Arc::new(unavailable),
             date: HttpDate::from_unix(0),
             second: 0,
             date_until: now,
