@@ -1,9 +1,13 @@
 //! The extension module `portico._portico`: its table of contents, nothing else.
 
 mod error;
+#[allow(dead_code, reason = "the supervisor will use it")]
+mod fork;
 mod gateway;
 mod logging;
+#[allow(dead_code, reason = "the supervisor will use it")]
 mod raw;
+#[allow(dead_code, reason = "the supervisor will use it")]
 mod worker;
 
 #[pyo3::pymodule(gil_used = false)]

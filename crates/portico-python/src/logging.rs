@@ -6,7 +6,8 @@
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write as _};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use log::{Level, LevelFilter, Metadata, Record};
@@ -23,7 +24,7 @@ use crate::raw;
 pub fn install(target: &LogTarget, level: LogLevel) -> io::Result<()> {
     let sink = Sink::open(target)?;
     match LOG.get() {
-        Some(log) => *log.sink.lock().unwrap_or_else(PoisonError::into_inner) = sink,
+        Some(log) => *log.sink() = sink,
         None => {
             let log = LOG.get_or_init(|| ErrorLog { sink: Mutex::new(sink) });
             // Fails only if another logger stands already; records then go to that one.
@@ -39,12 +40,22 @@ pub fn install(target: &LogTarget, level: LogLevel) -> io::Result<()> {
     Ok(())
 }
 
+/// Opens a log file again that has been moved away. If that fails, the former one goes on being written.
+pub fn reopen() {
+    let Some(log) = LOG.get() else { return };
+    let path = match &*log.sink() {
+        Sink::File { path, .. } => path.clone(),
+        Sink::Stdout | Sink::Stderr { .. } => return,
+    };
+    match Sink::open(&LogTarget::File(path.clone())) {
+        Ok(opened) => *log.sink() = opened,
+        Err(error) => log::error!("opening the error log {} again failed: {error}", path.display()),
+    }
+}
+
 /// Whether records come to be seen where the process was started.
 pub fn goes_to_stderr() -> bool {
-    let sink = |log: &ErrorLog| {
-        matches!(*log.sink.lock().unwrap_or_else(PoisonError::into_inner), Sink::Stderr { .. })
-    };
-    LOG.get().is_some_and(sink)
+    LOG.get().is_some_and(|log| matches!(*log.sink(), Sink::Stderr { .. }))
 }
 
 /// Writes `text`, which holds whole lines, as it is. What cannot be written is lost: there is nowhere to say
@@ -63,8 +74,12 @@ struct ErrorLog {
 }
 
 impl ErrorLog {
+    fn sink(&self) -> MutexGuard<'_, Sink> {
+        self.sink.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn write(&self, text: &str) {
-        self.sink.lock().unwrap_or_else(PoisonError::into_inner).write(text);
+        self.sink().write(text);
     }
 }
 
@@ -77,7 +92,7 @@ impl log::Log for ErrorLog {
         if !self.enabled(record.metadata()) {
             return;
         }
-        let mut sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sink = self.sink();
         let line = line(record, sink.colour());
         sink.write(&line);
     }
@@ -88,7 +103,7 @@ impl log::Log for ErrorLog {
 enum Sink {
     Stdout,
     Stderr { colour: bool },
-    File(File),
+    File { file: File, path: PathBuf },
 }
 
 impl Sink {
@@ -98,7 +113,11 @@ impl Sink {
             LogTarget::Stderr => {
                 Self::Stderr { colour: io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() }
             }
-            LogTarget::File(path) => Self::File(OpenOptions::new().append(true).create(true).open(path)?),
+            LogTarget::File(path) => {
+                let file = OpenOptions::new().append(true).create(true).open(path)?;
+                // The application may change to another folder.
+                Self::File { file, path: std::path::absolute(path)? }
+            }
         })
     }
 
@@ -113,7 +132,7 @@ impl Sink {
                 stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
             }
             Self::Stderr { .. } => io::stderr().lock().write_all(text.as_bytes()),
-            Self::File(file) => file.write_all(text.as_bytes()),
+            Self::File { file, .. } => file.write_all(text.as_bytes()),
         };
     }
 }

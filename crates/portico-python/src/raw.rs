@@ -1,4 +1,4 @@
-//! Every `unsafe` block of this crate: four calls for which PyO3, rustix and std have no safe form.
+//! Every `unsafe` block of this crate: five calls for which PyO3, rustix and std have no safe form.
 //!
 //! Each function here is safe to call; what makes it so stands beside its block.
 
@@ -71,4 +71,13 @@ pub fn local_time(unix_seconds: i64) -> Option<LocalTime> {
         time: (tm.tm_hour, tm.tm_min, tm.tm_sec),
         offset_seconds: tm.tm_gmtoff,
     })
+}
+
+/// Ends the process as Python ends it: hooks of `atexit` run, threads are waited for, output is written,
+/// modules are torn down. The frames of Python code that are on the stack are left where they are.
+pub fn exit(py: Python<'_>, status: i32) -> ! {
+    let _ = py;
+    // SAFETY: this thread is attached, which `py` proves; the call does not come back, so that nothing uses
+    // the interpreter afterwards. Python itself ends so where SystemExit reaches it with frames on the stack.
+    unsafe { ffi::Py_Exit(status) }
 }

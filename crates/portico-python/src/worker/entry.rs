@@ -84,7 +84,7 @@ pub fn serve(py: Python<'_>, app: &Bound<'_, PyAny>, settings: Option<&Bound<'_,
             error
         }
         StartError::Listen(message) => PyOSError::new_err(message),
-        StartError::System(message) => PyRuntimeError::new_err(message),
+        StartError::System(message) | StartError::WarmUp(message) => PyRuntimeError::new_err(message),
     })
 }
 

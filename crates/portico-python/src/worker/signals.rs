@@ -1,8 +1,8 @@
-//! The signals that stop a worker, as something that its main thread waits for.
+//! What a worker's main thread waits for: signals, the supervisor's commands, threads that ring.
 //!
 //! Python's own handlers of these signals are set aside meanwhile and put back afterwards. They are caught
-//! through Python's wake-up descriptor and not by a handler beside Python's, which a second worker in the same
-//! process would find overwritten. Handlers of other signals keep working: a wait gives them their turn.
+//! through Python's wake-up descriptor and not by a handler beside Python's, which a second worker in the
+//! same process would find overwritten. Handlers of other signals keep working: a wait gives them their turn.
 
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, RawFd};
@@ -10,27 +10,57 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
+use portico_supervisor::{Command, Control};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyCFunction, PyDict};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use signal_hook::consts::{SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 
 /// What ended a wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Wake {
-    /// SIGTERM or SIGINT: stop when the work is done. With the signal's name as gunicorn logs it.
+    /// Stop when the work is done. With the signal's name as gunicorn logs it.
     Stop(&'static str),
     /// SIGQUIT: stop at once.
     StopNow(&'static str),
+    /// SIGUSR1: open the log files again.
+    ReopenLogs,
+    /// SIGUSR2: tell what the threads do.
+    TellStacks,
+    /// The supervisor has sent a command.
+    Command(Command),
+    /// The supervisor has died.
+    Orphaned,
     /// A thread has rung.
     Bell,
     /// The time is over.
     Timeout,
 }
 
-/// Python's handlers of the signals that stop a worker, replaced from its creation until its release.
+/// Who decides about this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Master {
+    /// It itself, by its signals.
+    Own,
+    /// A supervisor, which gets the terminal's signals and the operator's as well: SIGINT and SIGHUP, which
+    /// reach all processes of a terminal, are its business alone.
+    Supervisor,
+}
+
+/// What a signal means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Meaning {
+    Stop(&'static str),
+    StopNow(&'static str),
+    ReopenLogs,
+    TellStacks,
+    Nothing,
+}
+
+/// Python's handlers of a worker's signals, replaced from its creation until its release.
 pub struct Signals {
+    master: Master,
     /// What Python had, to be put back.
     former: Vec<(i32, Py<PyAny>)>,
     caught: Option<Caught>,
@@ -50,26 +80,56 @@ struct Caught {
 /// The wake-up descriptor while signals are caught, else -1.
 static CAUGHT: AtomicI32 = AtomicI32::new(-1);
 
-/// The signals and what they mean.
-const SIGNALS: [(i32, Wake); 3] =
-    [(SIGTERM, Wake::Stop("term")), (SIGINT, Wake::Stop("int")), (SIGQUIT, Wake::StopNow("quit"))];
+impl Master {
+    /// The signals that are the worker's in any case, and what they mean.
+    fn signals(self) -> &'static [(i32, Meaning)] {
+        match self {
+            Self::Own => &[
+                (SIGTERM, Meaning::Stop("term")),
+                (SIGINT, Meaning::Stop("int")),
+                (SIGQUIT, Meaning::StopNow("quit")),
+            ],
+            Self::Supervisor => &[
+                (SIGTERM, Meaning::Stop("term")),
+                (SIGQUIT, Meaning::StopNow("quit")),
+                (SIGINT, Meaning::Nothing),
+                (SIGHUP, Meaning::Nothing),
+            ],
+        }
+    }
+
+    /// Those that it takes where the application has not taken them.
+    fn offered(self) -> &'static [(i32, Meaning)] {
+        match self {
+            Self::Own => &[],
+            Self::Supervisor => &[(SIGUSR1, Meaning::ReopenLogs), (SIGUSR2, Meaning::TellStacks)],
+        }
+    }
+
+    fn meaning(self, number: i32) -> Option<Meaning> {
+        let known = self.signals().iter().chain(self.offered());
+        known.into_iter().find(|(known, _)| *known == number).map(|(_, meaning)| *meaning)
+    }
+}
 
 impl Signals {
-    /// Has the signals raise KeyboardInterrupt: they end the import of an application, however long it takes,
-    /// and what was opened before it is closed in order. In a thread other than Python's main one they stay
-    /// as they are.
+    /// Has the signals that stop raise KeyboardInterrupt: they end the import of an application, however long
+    /// it takes, and what was opened before it is closed in order. In a thread other than Python's main one
+    /// they stay as they are.
     ///
     /// # Errors
     /// The kernel's, or an exception of the `signal` module.
-    pub fn interrupting(py: Python<'_>) -> PyResult<Self> {
+    pub fn interrupting(py: Python<'_>, master: Master) -> PyResult<Self> {
         let (bell, ring) = UnixStream::pair()?;
         bell.set_nonblocking(true)?;
         ring.set_nonblocking(true)?;
-        let mut signals = Self { former: Vec::new(), caught: None, bell, ring };
+        let mut signals = Self { master, former: Vec::new(), caught: None, bell, ring };
         if is_main_thread(py)? {
             let interrupt = py.import("_signal")?.getattr("default_int_handler")?;
-            for (number, _) in SIGNALS {
-                signals.former.push((number, set_handler(py, number, &interrupt)?));
+            let nothing = wrap_pyfunction!(noticed, py)?.into_any();
+            for &(number, meaning) in master.signals() {
+                let handler = if meaning == Meaning::Nothing { &nothing } else { &interrupt };
+                signals.former.push((number, set_handler(py, number, handler)?));
             }
         }
         Ok(signals)
@@ -91,8 +151,14 @@ impl Signals {
         CAUGHT.store(writer.as_raw_fd(), Ordering::SeqCst);
         self.caught = Some(Caught { numbers, _writer: writer, former });
         let handler = wrap_pyfunction!(noticed, py)?;
-        for (number, _) in SIGNALS {
-            set_handler(py, number, &handler)?;
+        for (number, _) in self.master.signals() {
+            set_handler(py, *number, &handler)?;
+        }
+        for (number, _) in self.master.offered() {
+            let signal = py.import("_signal")?;
+            if signal.call_method1("getsignal", (number,))?.eq(signal.getattr("SIG_DFL")?)? {
+                self.former.push((*number, set_handler(py, *number, &handler)?));
+            }
         }
         Ok(())
     }
@@ -105,15 +171,21 @@ impl Signals {
         self.ring.try_clone()
     }
 
-    /// Waits, with the interpreter let go, until something happens or `limit` is over.
+    /// Waits, with the interpreter let go, until something happens or `limit` is over. `control` is the line
+    /// to the supervisor: a worker that has learnt that it is orphaned waits without it.
     ///
     /// # Errors
     /// What a Python signal handler raises.
-    pub fn wait(&mut self, py: Python<'_>, limit: Option<Duration>) -> PyResult<Wake> {
+    pub fn wait(
+        &mut self,
+        py: Python<'_>,
+        control: Option<&Control>,
+        limit: Option<Duration>,
+    ) -> PyResult<Wake> {
         let end = limit.map(|limit| Instant::now() + limit);
         loop {
             py.check_signals()?;
-            if let Some(wake) = self.pending() {
+            if let Some(wake) = self.pending().or_else(|| command(control?)) {
                 return Ok(wake);
             }
             let left = end.map(|end| end.saturating_duration_since(Instant::now()));
@@ -122,6 +194,7 @@ impl Signals {
             }
             let mut polled = vec![PollFd::new(&self.bell, PollFlags::IN)];
             polled.extend(self.caught.iter().map(|caught| PollFd::new(&caught.numbers, PollFlags::IN)));
+            polled.extend(control.map(|control| PollFd::new(control, PollFlags::IN)));
             let timeout = left.and_then(|left| Timespec::try_from(left).ok());
             match py.detach(|| poll(&mut polled, timeout.as_ref())) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -136,8 +209,12 @@ impl Signals {
             && matches!(caught.numbers.read(&mut number), Ok(1))
         {
             // Signals that others handle are written there too.
-            if let Some((_, wake)) = SIGNALS.iter().find(|(known, _)| *known == i32::from(number[0])) {
-                return Some(*wake);
+            match self.master.meaning(number[0].into()) {
+                Some(Meaning::Stop(name)) => return Some(Wake::Stop(name)),
+                Some(Meaning::StopNow(name)) => return Some(Wake::StopNow(name)),
+                Some(Meaning::ReopenLogs) => return Some(Wake::ReopenLogs),
+                Some(Meaning::TellStacks) => return Some(Wake::TellStacks),
+                Some(Meaning::Nothing) | None => {}
             }
         }
         let mut bytes = [0; 64];
@@ -161,6 +238,16 @@ impl Signals {
             }
         }
         Ok(())
+    }
+}
+
+/// What the supervisor has to say.
+fn command(control: &Control) -> Option<Wake> {
+    match control.command() {
+        Ok(None) => None,
+        Ok(Some(command)) => Some(Wake::Command(command)),
+        // Whatever is wrong with the line, there is no supervisor to be heard any more.
+        Err(_) => Some(Wake::Orphaned),
     }
 }
 
@@ -188,7 +275,10 @@ fn restore(py: Python<'_>) -> PyResult<()> {
     }
     set_wakeup(py, -1)?;
     let signal = py.import("_signal")?;
-    for (number, _) in SIGNALS {
+    for number in [SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2] {
+        if !signal.call_method1("getsignal", (number,))?.is_instance_of::<PyCFunction>() {
+            continue; // The application's own: ours is a builtin function.
+        }
         let default = if number == SIGINT { "default_int_handler" } else { "SIG_DFL" };
         set_handler(py, number, &signal.getattr(default)?)?;
     }

@@ -59,7 +59,7 @@ impl Threads {
     ///
     /// # Errors
     /// What a signal handler raises meanwhile.
-    pub fn join(self, py: Python<'_>) -> PyResult<()> {
+    pub fn join(&self, py: Python<'_>) -> PyResult<()> {
         self.threads.iter().try_for_each(|thread| thread.call_method0(py, "join").map(drop))
     }
 }

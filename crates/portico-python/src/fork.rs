@@ -1,0 +1,150 @@
+//! Forking as Python does it: by `os.fork`, so that what modules have registered to run around a fork runs.
+//!
+//! All signals are blocked around it, and in the child until it has handlers of its own: none is lost, and
+//! none is told to the parent.
+
+use std::io;
+use std::os::raw::c_int;
+
+use pyo3::prelude::*;
+
+use portico_supervisor::{Fork, Forked};
+use signal_hook::consts::{
+    SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2, SIGWINCH,
+};
+
+use crate::error::one_line;
+
+/// The signals that the supervisor handles.
+const SUPERVISORS: [c_int; 10] =
+    [SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2, SIGWINCH];
+
+/// What a child does with the signals that its parent handles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handlers {
+    /// Puts Python's own in their place: the parent's are the supervisor's.
+    Reset,
+    /// Keeps them: they are the application's, which the parent has imported.
+    Keep,
+}
+
+/// `os.fork` in a process of one thread, whose main thread this is.
+pub struct PythonFork<'py> {
+    py: Python<'py>,
+    handlers: Handlers,
+    warned: bool,
+    /// In a child: the signals that were blocked before.
+    blocked: Option<Bound<'py, PyAny>>,
+}
+
+impl<'py> PythonFork<'py> {
+    /// Forks nothing yet.
+    pub fn new(py: Python<'py>, handlers: Handlers) -> Self {
+        Self { py, handlers, warned: false, blocked: None }
+    }
+
+    /// In a child, once it has handlers of its own: signals are no longer blocked, and those that came
+    /// meanwhile are delivered.
+    ///
+    /// # Errors
+    /// What a handler raises.
+    pub fn unblock_signals(&mut self) -> PyResult<()> {
+        match self.blocked.take() {
+            Some(blocked) => set_mask(&blocked).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    fn fork_child(&mut self) -> PyResult<Forked> {
+        let py = self.py;
+        self.warn_of_threads();
+        // Else each child would write what waits there once more.
+        flush_output(py);
+        let signal = py.import("_signal")?;
+        let blocked = set_mask(&signal.call_method0("valid_signals")?)?;
+        let forked = py.import("os")?.call_method0("fork").and_then(|pid| pid.extract::<u32>());
+        if !matches!(forked, Ok(0)) {
+            if let Err(error) = set_mask(&blocked) {
+                log::error!("a signal's handler has raised beside a fork: {}", one_line(py, &error));
+            }
+            return forked.map(Forked::Parent);
+        }
+        self.blocked = Some(blocked);
+        if self.handlers == Handlers::Reset
+            && let Err(error) = reset_handlers(py)
+        {
+            // As a child it must not come back with an error: its caller would take itself for the parent.
+            log::error!("a new process cannot set signal handlers: {}", one_line(py, &error));
+            exit_now(py, 1);
+        }
+        Ok(Forked::Child)
+    }
+
+    /// Says once that threads are there which the child will not have, and whose locks stay locked in it.
+    fn warn_of_threads(&mut self) {
+        let threads = threads_of_this_process();
+        if threads.len() > 1 && !self.warned {
+            self.warned = true;
+            log::warn!(
+                "something has started threads in the process that forks the workers ({}): they are not there in \
+                 the workers, and what they have locked stays locked",
+                threads.join(", ")
+            );
+        }
+    }
+}
+
+impl Fork for PythonFork<'_> {
+    fn fork(&mut self) -> io::Result<Forked> {
+        self.fork_child().map_err(|error| match error.value(self.py).getattr("errno") {
+            Ok(errno) if let Ok(errno) = errno.extract::<i32>() => io::Error::from_raw_os_error(errno),
+            _ => io::Error::other(one_line(self.py, &error)),
+        })
+    }
+}
+
+/// The kernel's names of this process' threads, the main thread first; a Python thread has its own name there
+/// from Python 3.14 on.
+pub fn threads_of_this_process() -> Vec<String> {
+    let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return Vec::new() };
+    let main = std::process::id().to_string();
+    let mut tasks: Vec<_> = tasks.flatten().collect();
+    tasks.sort_by_key(|task| (task.file_name() != *main, task.file_name()));
+    let name = |task: std::fs::DirEntry| {
+        let name = std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+        format!("{} {}", task.file_name().to_string_lossy(), name.trim_end())
+    };
+    tasks.into_iter().map(name).collect()
+}
+
+/// Ends the process without anything that Python does at its end, but with its output written.
+pub fn exit_now(py: Python<'_>, status: i32) -> ! {
+    flush_output(py);
+    // Does not come back; if the module itself is broken, the kernel's exit remains.
+    let _ = py.import("os").and_then(|os| os.call_method1("_exit", (status,)));
+    signal_hook::low_level::exit(status)
+}
+
+/// Writes what waits in Python's output streams.
+pub fn flush_output(py: Python<'_>) {
+    for stream in ["stdout", "stderr"] {
+        // There may be none, or a closed one: lost output is all that can come of an error here.
+        let _ = py.import("sys").and_then(|sys| sys.getattr(stream)?.call_method0("flush"));
+    }
+}
+
+/// Has Python's own handlers in the place of the supervisor's.
+fn reset_handlers(py: Python<'_>) -> PyResult<()> {
+    let signal = py.import("_signal")?;
+    for number in SUPERVISORS {
+        let default = if number == SIGINT { "default_int_handler" } else { "SIG_DFL" };
+        signal.call_method1("signal", (number, signal.getattr(default)?))?;
+    }
+    Ok(())
+}
+
+/// Blocks these signals and no other; returns those that were blocked before.
+fn set_mask<'py>(blocked: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let signal = blocked.py().import("_signal")?;
+    signal.call_method1("pthread_sigmask", (signal.getattr("SIG_SETMASK")?, blocked))
+}

@@ -1,0 +1,263 @@
+//! The life of a worker process: import the application, start the engine and its threads, warm up, accept,
+//! wait for a signal or a command, stop.
+
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pyo3::prelude::*;
+
+use portico_config::{Config, LogTarget};
+use portico_server::{AccessLog, Destination, Lending, Listener};
+use portico_supervisor::Command;
+use signal_hook::low_level;
+
+use super::app::Loaded;
+use super::post::Station;
+use super::signals::{Signals, Wake};
+use super::threads::Threads;
+use super::{Setting, Source, StartError, find, opening, system, warmup};
+use crate::fork::flush_output;
+use crate::gateway::Gateway;
+use crate::logging;
+
+/// How long threads that have nothing to do any more may take to end.
+const LEAVING: Duration = Duration::from_millis(500);
+
+/// A worker that is to be.
+pub struct Life {
+    /// What it begins with.
+    pub setting: Setting,
+    /// Where it accepts.
+    pub listeners: Vec<Listener>,
+    /// Its place under a supervisor, if there is one.
+    pub station: Option<Station>,
+}
+
+/// A worker that serves.
+struct Serving<'a> {
+    config: &'a Config,
+    lending: Arc<Lending>,
+    threads: Threads,
+    station: Option<&'a Station>,
+    /// When the process ends in any case, once it is to end.
+    end: Option<Instant>,
+    /// What sees to that while Python cannot.
+    forced_exits: Vec<mpsc::Sender<()>>,
+}
+
+impl Life {
+    /// Serves until a signal or the supervisor ends it.
+    ///
+    /// # Errors
+    /// See [`StartError`]; once it serves, nothing but a Python signal handler's exception.
+    pub fn run(self, py: Python<'_>, source: Source, signals: &mut Signals) -> Result<(), StartError> {
+        let Self { setting, listeners, station } = self;
+        let config = &setting.config;
+        let access_log = open_access_log(config)?;
+        let Loaded { application, target } = find(py, source, config, &setting.folder)?;
+        let gateway = Arc::new(Gateway::new(py, application, config)?);
+        let sharing = station.as_ref().map(Station::sharing);
+        let lending = Lending::new(Arc::clone(config), access_log, gateway, sharing)
+            .map_err(|error| system("starting the engine", &error))?;
+        signals.catch(py)?;
+        let threads = start_threads(py, config, &lending, signals)?;
+        let mut serving = Serving {
+            config,
+            lending,
+            threads,
+            station: station.as_ref(),
+            end: None,
+            forced_exits: Vec::new(),
+        };
+        let result = serving.serve(py, &target, listeners, signals);
+        let lending = serving.lending;
+        // Without the interpreter: this writes the rest of the access log.
+        py.detach(|| {
+            close(&lending);
+            drop(lending);
+        });
+        result
+    }
+}
+
+impl Serving<'_> {
+    fn serve(
+        &mut self,
+        py: Python<'_>,
+        target: &str,
+        listeners: Vec<Listener>,
+        signals: &mut Signals,
+    ) -> Result<(), StartError> {
+        if let Some(listener) = listeners.first() {
+            let server = Arc::clone(listener.server());
+            py.detach(|| warmup::run(self.config, &self.lending, &server))?;
+        }
+        if let Some(station) = self.station {
+            station.ready();
+        }
+        let urls: Vec<String> = listeners.iter().map(|listener| listener.url().to_owned()).collect();
+        self.lending.listen(listeners).map_err(|error| system("listening", &error))?;
+        self.announce(target, &urls);
+        self.wait_for_end(py, signals)
+    }
+
+    fn announce(&self, target: &str, urls: &[String]) {
+        let (threads, pid) = (self.config.threads, std::process::id());
+        let threads = format!("{threads} thread{}", if threads == 1 { "" } else { "s" });
+        match self.station {
+            Some(station) => {
+                log::info!("Worker {} serves {target} with {threads} (pid {pid})", station.slot());
+            }
+            None => {
+                log::info!("Serving {target} with {threads} (pid {pid})");
+                for url in urls {
+                    log::info!("Listening at: {url} ({pid})");
+                }
+            }
+        }
+    }
+
+    /// Waits for what ends the worker, and then until everything has stopped; ends the process itself if a
+    /// thread is stuck in the application beyond the time that it has.
+    fn wait_for_end(&mut self, py: Python<'_>, signals: &mut Signals) -> Result<(), StartError> {
+        let mut control = self.station.map(Station::control);
+        loop {
+            let left = self.end.map(|end| end.saturating_duration_since(Instant::now()));
+            match signals.wait(py, control, left)? {
+                Wake::Stop(signal) if self.end.is_none() => {
+                    let limit = self.config.graceful_timeout;
+                    log::info!("Handling signal: {signal}; finishing what runs, {limit:?} at most");
+                    match self.station {
+                        Some(_) => self.retire(py, limit),
+                        None => self.drain(py, limit),
+                    }
+                }
+                Wake::Stop(signal) | Wake::StopNow(signal) => {
+                    log::info!("Handling signal: {signal}; stopping at once");
+                    self.stop(py);
+                }
+                Wake::Command(command) => self.obey(py, command),
+                Wake::Orphaned => {
+                    control = None;
+                    let limit = self.config.graceful_timeout;
+                    log::error!("The supervisor has died; finishing what runs, {limit:?} at most");
+                    self.drain(py, limit);
+                }
+                Wake::ReopenLogs => logging::reopen(),
+                Wake::TellStacks => {}
+                Wake::Bell if self.threads.all_ended() => return Ok(self.threads.join(py)?),
+                Wake::Bell => {}
+                Wake::Timeout => self.exit_without_threads(py),
+            }
+        }
+    }
+
+    /// Does what the supervisor wants.
+    fn obey(&mut self, py: Python<'_>, command: Command) {
+        log::debug!("Handling the supervisor's {command:?}");
+        match command {
+            Command::Retire(limit) => self.retire(py, limit),
+            Command::Drain(limit) => self.drain(py, limit),
+            Command::AnnounceClose => py.detach(|| self.lending.announce_close()),
+            Command::Stop => self.stop(py),
+            Command::ReopenLogs => logging::reopen(),
+            Command::Fork { .. } => {
+                log::error!("a worker was told to fork another (this is a bug in Portico)")
+            }
+        }
+    }
+
+    fn retire(&mut self, py: Python<'_>, limit: Duration) {
+        py.detach(|| self.lending.retire(limit));
+        self.end_within(limit);
+    }
+
+    fn drain(&mut self, py: Python<'_>, limit: Duration) {
+        py.detach(|| self.lending.drain(limit));
+        self.end_within(limit);
+    }
+
+    fn stop(&mut self, py: Python<'_>) {
+        py.detach(|| self.lending.stop());
+        self.end_within(Duration::ZERO);
+    }
+
+    /// Sees to it that the process ends after this time, or when it was to end already.
+    fn end_within(&mut self, limit: Duration) {
+        if let Some(station) = self.station {
+            station.retiring();
+        }
+        let end = Instant::now() + limit + LEAVING;
+        if self.end.is_none_or(|former| end < former) {
+            self.end = Some(end);
+            self.forced_exits.push(exit_in_any_case(&self.lending, end + LEAVING));
+        }
+    }
+
+    /// Ends the process although threads are still in the application: Python's own end would wait for locks
+    /// that they may hold.
+    fn exit_without_threads(&self, py: Python<'_>) -> ! {
+        // Cuts what is still open, and names it in the log.
+        py.detach(|| self.lending.stop());
+        log::error!("{} of the application's calls did not end; leaving without them", self.lending.calls());
+        flush_output(py);
+        py.detach(|| {
+            close(&self.lending);
+            low_level::exit(0)
+        })
+    }
+}
+
+/// Writes the rest of the access log, and tells what went wrong with requests.
+fn close(lending: &Lending) {
+    if let Some(troubles) = lending.close().and_then(|counters| counters.troubles()) {
+        log::info!("Since the start: {troubles}");
+    }
+}
+
+/// Sees to it that the process ends at `end`, also if code of the application keeps the interpreter to
+/// itself, so that the main thread cannot run. Dropping what this returns calls it off.
+fn exit_in_any_case(lending: &Arc<Lending>, end: Instant) -> mpsc::Sender<()> {
+    let lending = Arc::clone(lending);
+    let (calling_off, called_off) = mpsc::channel();
+    let exit = move || {
+        let left = end.saturating_duration_since(Instant::now());
+        if called_off.recv_timeout(left) == Err(mpsc::RecvTimeoutError::Timeout) {
+            lending.stop();
+            log::error!("the application keeps the interpreter to itself; leaving without it");
+            low_level::exit(0);
+        }
+    };
+    if let Err(error) = thread::Builder::new().name("portico-exit".to_owned()).spawn(exit) {
+        log::warn!("nothing will end the process if the application is stuck: {error}");
+    }
+    calling_off
+}
+
+fn start_threads(
+    py: Python<'_>,
+    config: &Config,
+    lending: &Arc<Lending>,
+    signals: &Signals,
+) -> Result<Threads, StartError> {
+    let bell = signals.bell().map_err(|error| system("starting threads", &error))?;
+    let standby = Arc::clone(lending);
+    thread::Builder::new()
+        .name("portico-standby".to_owned())
+        .spawn(move || standby.run_standby())
+        .map_err(|error| system("starting threads", &error))?;
+    let each = Arc::clone(lending);
+    Ok(Threads::start(py, config.threads, bell, move || each.run_thread())?)
+}
+
+fn open_access_log(config: &Config) -> Result<Option<AccessLog>, StartError> {
+    let Some(target) = &config.access_log else { return Ok(None) };
+    let destination = match target {
+        LogTarget::Stdout => Destination::Stdout,
+        LogTarget::Stderr => Destination::File("/dev/stderr".into()),
+        LogTarget::File(path) => Destination::File(path.clone()),
+    };
+    let opened = AccessLog::open(destination, config.access_log_format);
+    opened.map(Some).map_err(|error| system(&opening("access log", target), &error))
+}

@@ -1,0 +1,99 @@
+//! A worker's place under a supervisor: its slot on the scoreboard, its line, its siblings.
+
+use std::sync::Arc;
+
+use portico_server::{Handover, Load, Sharing, Siblings};
+use portico_supervisor::{Control, Post, Report, Scoreboard, Slot, SlotField, SlotState, now_nanos};
+
+/// The place of this worker.
+pub struct Station {
+    post: Post,
+    handover: Handover,
+}
+
+/// What this worker's engine tells the other workers, and sees of them.
+struct Others {
+    slot: u32,
+    scoreboard: Scoreboard,
+}
+
+impl Station {
+    /// Takes the place.
+    pub fn new(post: Post, handover: Handover) -> Self {
+        Self { post, handover }
+    }
+
+    /// Number of its slot.
+    pub fn slot(&self) -> u32 {
+        self.post.slot
+    }
+
+    /// Its line to the supervisor.
+    pub fn control(&self) -> &Control {
+        &self.post.control
+    }
+
+    /// Its place itself.
+    pub fn post(&self) -> &Post {
+        &self.post
+    }
+
+    /// How it passes connections on to its siblings.
+    pub fn sharing(&self) -> Sharing {
+        let others = Others { slot: self.post.slot, scoreboard: self.post.scoreboard.clone() };
+        Sharing { handover: self.handover.clone(), siblings: Arc::new(others) }
+    }
+
+    /// It serves from now on.
+    pub fn ready(&self) {
+        if let Some(slot) = self.record() {
+            slot.set(SlotField::ReadyNanos, now_nanos());
+            slot.set(SlotField::State, SlotState::Ready as u64);
+        }
+        self.report(&Report::Ready);
+    }
+
+    /// It takes nothing new from now on.
+    pub fn retiring(&self) {
+        if let Some(slot) = self.record() {
+            slot.set(SlotField::State, SlotState::Retiring as u64);
+        }
+    }
+
+    /// Tells the supervisor. One that has died is noticed where the line is read.
+    pub fn report(&self, report: &Report) {
+        if let Err(error) = self.post.control.report(report) {
+            log::debug!("The supervisor cannot be told {report:?}: {error}");
+        }
+    }
+
+    fn record(&self) -> Option<Slot<'_>> {
+        self.post.scoreboard.slot(self.post.slot)
+    }
+}
+
+impl Others {
+    fn ready(&self) -> impl Iterator<Item = Slot<'_>> {
+        let others = self.scoreboard.slots().filter(|(number, _)| *number != self.slot);
+        others.map(|(_, slot)| slot).filter(|slot| slot.state() == SlotState::Ready)
+    }
+}
+
+impl Siblings for Others {
+    fn publish(&self, load: Load) {
+        let Some(slot) = self.scoreboard.slot(self.slot) else { return };
+        slot.set(SlotField::BusyThreads, load.busy.into());
+        slot.set(SlotField::IdleThreads, load.idle.into());
+        slot.set(SlotField::Queued, load.queued.into());
+        slot.set(SlotField::Connections, load.connections.into());
+    }
+
+    fn idle_threads(&self) -> u32 {
+        let idle: u64 = self.ready().map(|slot| slot.get(SlotField::IdleThreads)).sum();
+        u32::try_from(idle).unwrap_or(u32::MAX)
+    }
+
+    fn has_ready(&self) -> bool {
+        self.ready().next().is_some()
+    }
+}

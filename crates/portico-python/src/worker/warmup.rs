@@ -1,0 +1,78 @@
+//! Warming up: requests that a worker answers before it counts as ready. They go through the engine and the
+//! gateway like any other, over a pair of sockets in place of a client's connection.
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use portico_config::{Config, Warmup};
+use portico_server::{Lending, Server};
+
+use super::StartError;
+
+/// The longest status line that is read.
+const STATUS_LINE_BYTES_MAX: usize = 4096;
+
+/// Has each of `--warmup` answered, in their order, as if its client had connected to `server`. The threads
+/// run already; the caller must not hold the interpreter.
+///
+/// # Errors
+/// One is answered by 500 or above, or not within what is left of `--boot-timeout`.
+pub fn run(config: &Config, lending: &Lending, server: &Arc<Server>) -> Result<(), StartError> {
+    let end = (!config.boot_timeout.is_zero()).then(|| Instant::now() + config.boot_timeout);
+    for warmup in &config.warmups {
+        let begun = Instant::now();
+        let named = format!("the warm-up {} {}", warmup.method, warmup.target);
+        let status = send(warmup, lending, server, end).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                StartError::WarmUp(format!("{named} was not answered within {:?}", config.boot_timeout))
+            }
+            _ => StartError::WarmUp(format!("{named} failed: {error}")),
+        })?;
+        if status >= 500 {
+            return Err(StartError::WarmUp(format!("{named} was answered {status}")));
+        }
+        log::debug!("Answered {named} with {status} in {:?}", begun.elapsed());
+    }
+    Ok(())
+}
+
+/// Sends one and returns its status, once the answer is complete.
+fn send(warmup: &Warmup, lending: &Lending, server: &Arc<Server>, end: Option<Instant>) -> io::Result<u16> {
+    let (mut client, served) = UnixStream::pair()?;
+    let port = if server.port.is_empty() { String::new() } else { format!(":{}", server.port) };
+    let host = if server.port.is_empty() { "localhost" } else { &server.name };
+    write!(
+        client,
+        "{} {} HTTP/1.1\r\nHost: {host}{port}\r\nUser-Agent: portico-warmup\r\nConnection: close\r\n\r\n",
+        warmup.method, warmup.target
+    )?;
+    lending.adopt(served, Arc::clone(server))?;
+    let mut line = Vec::new();
+    let mut block = [0; 16 * 1024];
+    loop {
+        client.set_read_timeout(end.map(time_left))?;
+        match client.read(&mut block) {
+            Ok(0) => break,
+            Ok(count) => {
+                let room = STATUS_LINE_BYTES_MAX.saturating_sub(line.len());
+                line.extend_from_slice(&block[..count.min(room)]);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    status(&line).ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, "its answer was cut"))
+}
+
+/// At least a moment: zero would mean no limit.
+fn time_left(end: Instant) -> Duration {
+    end.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
+}
+
+/// The status of `HTTP/1.1 200 OK`.
+fn status(answer: &[u8]) -> Option<u16> {
+    let code = answer.strip_prefix(b"HTTP/1.1 ")?.get(..3)?;
+    std::str::from_utf8(code).ok()?.parse().ok()
+}
