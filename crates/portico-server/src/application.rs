@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use portico_proto::RequestHead;
 
@@ -37,6 +37,8 @@ pub struct Request {
     pub server: Arc<Server>,
     /// How long it has waited for a thread.
     pub queued: Duration,
+    /// When the thread began with it.
+    pub begun: Instant,
 }
 
 /// The other end of a connection.

@@ -292,7 +292,7 @@ impl Lending {
     fn run_call(self: &Arc<Self>, begun: Begun, seat: &Seat) -> Result<Option<Box<Engine>>, GivenUp> {
         let Begun { call, at } = begun;
         let Call { key, head, body, peer, server, queued } = call;
-        let request = Request { key, head, body, peer, server, queued };
+        let request = Request { key, head, body, peer, server, queued, begun: at };
         let responder = Responder::new(Arc::clone(self), key);
         seat.begin(key.call);
         let called = catch_unwind(AssertUnwindSafe(|| self.application.call(request, responder)));

@@ -125,6 +125,12 @@ impl Responder {
         self.flow.as_ref().is_some_and(|flow| flow.is_gone())
     }
 
+    /// Whether the peer has left by now: asks the network, unlike [`Responder::is_gone`]. Takes microseconds, or
+    /// some milliseconds where the thread that drives is kept waiting by the system.
+    pub fn is_client_gone(&self) -> bool {
+        self.is_gone() || self.lending.is_client_gone(self.key)
+    }
+
     fn hand(&self, answer: Answer<'_>) -> Result<(), Gone> {
         if self.lending.answer(self.key, answer, self.flow.as_ref()) { Ok(()) } else { Err(Gone) }
     }
