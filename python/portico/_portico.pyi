@@ -2,12 +2,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from os import PathLike
 from typing import Any, Protocol, final
 
-__all__ = ["ClientDisconnected", "FileWrapper", "__version__", "main", "serve"]
+__all__ = ["ClientDisconnected", "FileWrapper", "RequestTimeout", "__version__", "main", "serve"]
 
 __version__: str
 
 class ClientDisconnected(ConnectionError):
     """The client left before its request was read whole, or before its answer was written."""
+
+class RequestTimeout(BaseException):
+    """The request has taken longer than ``--timeout``.
+
+    Raised in its thread, wherever that is; no ``Exception``, so that an application that catches those lets it
+    through.
+    """
 
 class _Readable(Protocol):
     def read(self, size: int, /) -> bytes: ...

@@ -1,7 +1,7 @@
 //! What of ours becomes a Python exception, and how a Python exception is told in the log.
 
 use pyo3::create_exception;
-use pyo3::exceptions::{PyConnectionError, PyOSError};
+use pyo3::exceptions::{PyBaseException, PyConnectionError, PyOSError};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
@@ -12,6 +12,14 @@ create_exception!(
     ClientDisconnected,
     PyConnectionError,
     "The client left before its request was read whole, or before its answer was written."
+);
+
+create_exception!(
+    portico,
+    RequestTimeout,
+    PyBaseException,
+    "The request has taken longer than --timeout. Raised in its thread, wherever that is; no Exception, so that \
+     an application that catches those lets it through."
 );
 
 /// The exception that a read of `wsgi.input` raises when the body ends before its end.

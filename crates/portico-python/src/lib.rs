@@ -8,12 +8,14 @@ mod logging;
 #[allow(dead_code, reason = "the supervisor will use it")]
 mod raw;
 #[allow(dead_code, reason = "the supervisor will use it")]
+mod record;
+#[allow(dead_code, reason = "the supervisor will use it")]
 mod worker;
 
 #[pyo3::pymodule(gil_used = false)]
 mod _portico {
     #[pymodule_export]
-    use crate::error::ClientDisconnected;
+    use crate::error::{ClientDisconnected, RequestTimeout};
     #[pymodule_export]
     use crate::gateway::FileWrapper;
     #[pymodule_export]

@@ -1,4 +1,4 @@
-//! Every `unsafe` block of this crate: five calls for which PyO3, rustix and std have no safe form.
+//! Every `unsafe` block of this crate: seven calls for which PyO3, rustix and std have no safe form.
 //!
 //! Each function here is safe to call; what makes it so stands beside its block.
 
@@ -27,6 +27,23 @@ pub fn reference_count<T>(py: Python<'_>, object: &Py<T>) -> isize {
     let _ = py;
     // SAFETY: `object` is alive and this thread is attached, which `py` proves.
     unsafe { ffi::Py_REFCNT(object.as_ptr()) as isize }
+}
+
+/// Python's identity of the calling thread, as `threading.get_ident()` has it.
+pub fn thread_ident(py: Python<'_>) -> u64 {
+    let _ = py;
+    // SAFETY: it reads the calling thread's own identity and has no precondition.
+    unsafe { ffi::PyThread_get_thread_ident() as u64 }
+}
+
+/// Has `exception`, a class, raised in the thread `ident` at its next step in Python; with `None`, takes back
+/// what has not been raised yet. A thread that has ended is left alone.
+pub fn raise_in_thread(py: Python<'_>, ident: u64, exception: Option<&Bound<'_, PyAny>>) {
+    let _ = py;
+    let exception = exception.map_or(std::ptr::null_mut(), |exception| exception.as_ptr());
+    // SAFETY: this thread is attached, which `py` proves. The interpreter looks the thread up among the living
+    // and takes a reference of its own to the exception, which is alive here, or null.
+    unsafe { ffi::PyThreadState_SetAsyncExc(ident as std::ffi::c_long, exception) };
 }
 
 /// Duplicates a descriptor that Python code named by its number, close-on-exec.

@@ -59,7 +59,16 @@ const ORDERS: [Order; 3] = [
     },
     Order {
         crate_name: "portico-python",
-        rows: &[&["raw"], &["error"], &["logging"], &["gateway"], &["fork"], &["worker"], &["command"]],
+        rows: &[
+            &["raw"],
+            &["error"],
+            &["logging"],
+            &["record"],
+            &["gateway"],
+            &["fork"],
+            &["worker"],
+            &["command"],
+        ],
         seam: "",
     },
 ];

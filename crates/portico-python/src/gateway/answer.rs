@@ -7,11 +7,12 @@
 use pyo3::exceptions::PyAssertionError;
 use pyo3::prelude::*;
 
-use portico_proto::ResponseHead;
+use portico_proto::{Fields, ResponseHead};
 use portico_server::{Gone, Responder};
 
 use super::detached;
 use super::file_wrapper::FileRange;
+use crate::record::note_progress;
 
 /// Blocks from this size on are handed to the engine with the interpreter let go: copying them takes longer than
 /// that. Smaller ones are not, even if other threads wait for the interpreter: they would run a whole call before
@@ -45,7 +46,6 @@ pub struct Answer {
     gone: bool,
     /// Whether the request's method is HEAD.
     is_head: bool,
-    /// Whether another call runs at the same time.
     /// Bytes of the body that have been sent.
     sent: u64,
     /// Bytes that were dropped because they exceed Content-Length.
@@ -94,6 +94,7 @@ impl Answer {
             Some(head) => responder.start(head, block),
             None => responder.send(block),
         });
+        note_progress();
         self.started = true;
         self.sent += block.len() as u64;
         if result == Err(Gone) {
@@ -235,6 +236,16 @@ impl Answer {
         self.is_head
     }
 
+    /// The request has taken too long: 504, or a cut connection where the head is out.
+    pub fn time_out(&mut self, py: Python<'_>) {
+        let started = self.started;
+        let Some(responder) = self.take_responder() else { return };
+        detached(py, true, || match started {
+            true => responder.abort(),
+            false => responder.answer(&gateway_timeout(), GATEWAY_TIMEOUT),
+        });
+    }
+
     /// Takes the responder out, to answer in the application's place.
     pub fn take_responder(&mut self) -> Option<Responder> {
         self.complete = true;
@@ -296,6 +307,15 @@ impl Answer {
             responder.abort();
         }
     }
+}
+
+/// What the engine answers, too, where it answers in the application's stead.
+const GATEWAY_TIMEOUT: &[u8] = b"504 Gateway Timeout: the application did not answer in time\n";
+
+fn gateway_timeout() -> ResponseHead {
+    let mut fields = Fields::new();
+    fields.push(b"Content-Type", b"text/plain; charset=utf-8");
+    ResponseHead { status: 504, reason: Vec::new(), fields, length: Some(GATEWAY_TIMEOUT.len() as u64) }
 }
 
 fn no_start_response() -> PyErr {

@@ -1,7 +1,8 @@
 //! Calls the application and sends what it returns (PEP 3333, "Specification Details").
 //!
-//! Owns the one place where an application's failure is caught: it is told in the log and answered with 500,
-//! or, where the head is out already, with a cut connection. `close()` is called in every case, once.
+//! Owns the one place where an application's failure is caught: it is told in the log and answered with 500, or
+//! 504 where it was the request's timeout; where the head is out already, with a cut connection. `close()` is
+//! called in every case, once.
 
 use std::fmt;
 
@@ -16,7 +17,7 @@ use super::answer::Progress;
 use super::detached;
 use super::file_wrapper::FileWrapper;
 use super::start_response::{Callables, wrong_block};
-use crate::error::{self, ClientDisconnected};
+use crate::error::{self, ClientDisconnected, RequestTimeout};
 
 /// One call of the application.
 pub struct Call<'a, 'py> {
@@ -36,8 +37,7 @@ impl<'py> Call<'_, 'py> {
         let arguments = (environ, &self.callables.start_response);
         let result = application.bind(self.py).call1(arguments).and_then(|app_iter| {
             let result = self.respond(&app_iter);
-            self.close(&app_iter);
-            result
+            self.close(&app_iter).and(result)
         });
         self.report_length();
         if let Err(error) = result {
@@ -122,15 +122,25 @@ impl<'py> Call<'_, 'py> {
 
     /// Calls `close()`, if there is one. What it raises is the application's error, but does not spoil the
     /// answer.
-    fn close(&self, app_iter: &Bound<'py, PyAny>) {
+    ///
+    /// # Errors
+    /// `RequestTimeout` alone.
+    fn close(&self, app_iter: &Bound<'py, PyAny>) -> PyResult<()> {
         if app_iter.is_exact_instance_of::<PyList>() || app_iter.is_exact_instance_of::<PyTuple>() {
-            return;
+            return Ok(());
         }
         let close = app_iter.getattr_opt(intern!(self.py, "close"));
-        if let Err(error) = close.and_then(|close| close.map(|close| close.call0()).transpose()) {
-            let traceback = error::traceback(self.py, &error);
-            let request = self.request();
-            detached(self.py, true, || log::error!("{request}: close() of the response raised\n{traceback}"));
+        match close.and_then(|close| close.map(|close| close.call0()).transpose()) {
+            Ok(_) => Ok(()),
+            Err(error) if error.is_instance_of::<RequestTimeout>(self.py) => Err(error),
+            Err(error) => {
+                let traceback = error::traceback(self.py, &error);
+                let request = self.request();
+                detached(self.py, true, || {
+                    log::error!("{request}: close() of the response raised\n{traceback}");
+                });
+                Ok(())
+            }
         }
     }
 
@@ -158,6 +168,11 @@ impl<'py> Call<'_, 'py> {
 
     fn fail(&self, error: &PyErr) {
         let request = self.request();
+        if error.is_instance_of::<RequestTimeout>(self.py) {
+            // Its stack has been logged as it was when the time was over.
+            log::info!("{request}: ended by portico.RequestTimeout");
+            return self.callables.answer(self.py).time_out(self.py);
+        }
         if error.is_instance_of::<ClientDisconnected>(self.py) {
             log::info!("{request}: {}", error.value(self.py));
         } else {

@@ -16,6 +16,7 @@ use portico_server::Body;
 
 use super::detached;
 use crate::error::from_body_error;
+use crate::record::awaiting_client;
 
 /// The file-like object that `environ["wsgi.input"]` holds. Usable while its request lasts.
 #[pyclass(frozen, name = "Input", module = "portico._portico")]
@@ -254,7 +255,8 @@ impl Reader {
         let ahead = &mut self.ahead;
         ahead.resize(AHEAD_BYTES, 0);
         self.taken = 0;
-        let result = detached(py, true, || body.read(ahead));
+        let mut result = Ok(0);
+        detached(py, true, || awaiting_client(&mut || result = body.read(ahead)));
         ahead.truncate(*result.as_ref().unwrap_or(&0));
         result.map_err(|error| from_body_error(&error))
     }

@@ -9,17 +9,21 @@ use pyo3::prelude::*;
 
 use portico_config::{Config, LogTarget};
 use portico_server::{AccessLog, Destination, Lending, Listener};
-use portico_supervisor::Command;
+use portico_supervisor::{Command, Report};
 use signal_hook::low_level;
 
 use super::app::Loaded;
+use super::monitor::Monitor;
 use super::post::Station;
 use super::signals::{Signals, Wake};
+use super::stacks::Stacks;
 use super::threads::Threads;
+use super::watch::{self, Watching};
 use super::{Setting, Source, StartError, find, opening, system, warmup};
 use crate::fork::flush_output;
 use crate::gateway::Gateway;
-use crate::logging;
+use crate::record::{Place, Records};
+use crate::{logging, raw};
 
 /// How long threads that have nothing to do any more may take to end.
 const LEAVING: Duration = Duration::from_millis(500);
@@ -38,7 +42,7 @@ pub struct Life {
 struct Serving<'a> {
     config: &'a Config,
     lending: Arc<Lending>,
-    threads: Threads,
+    threads: Arc<Threads>,
     station: Option<&'a Station>,
     /// When the process ends in any case, once it is to end.
     end: Option<Instant>,
@@ -54,26 +58,46 @@ impl Life {
     pub fn run(self, py: Python<'_>, source: Source, signals: &mut Signals) -> Result<(), StartError> {
         let Self { setting, listeners, station } = self;
         let config = &setting.config;
+        let station = station.map(Arc::new);
         let access_log = open_access_log(config)?;
+        let place = match &station {
+            Some(station) => station.place(),
+            None => Place::alone(config.threads).map_err(|error| system("making the scoreboard", &error))?,
+        };
+        let records = Records::new(place);
+        // Before the application is imported: an import that hangs can be looked at.
+        let stacks = Arc::new(Stacks::install(py)?);
         let Loaded { application, target } = find(py, source, config, &setting.folder)?;
-        let gateway = Arc::new(Gateway::new(py, application, config)?);
-        let sharing = station.as_ref().map(Station::sharing);
-        let lending = Lending::new(Arc::clone(config), access_log, gateway, sharing)
+        let gateway = Gateway::new(py, application, config)?;
+        let monitor = Arc::new(Monitor::new(gateway, Arc::clone(&records)));
+        let sharing = station.as_deref().map(Station::sharing);
+        let lending = Lending::new(Arc::clone(config), access_log, monitor, sharing)
             .map_err(|error| system("starting the engine", &error))?;
         signals.catch(py)?;
-        let threads = start_threads(py, config, &lending, signals)?;
+        let threads = Arc::new(start_threads(py, config, &lending, signals, &records)?);
+        let watch = watch::start(Watching {
+            config: Arc::clone(config),
+            records,
+            lending: Arc::clone(&lending),
+            threads: Arc::clone(&threads),
+            stacks: Arc::clone(&stacks),
+            replace: station.clone().map(replacing),
+        });
+        let watch = watch.map_err(|error| system("starting threads", &error))?;
         let mut serving = Serving {
             config,
             lending,
             threads,
-            station: station.as_ref(),
+            station: station.as_deref(),
             end: None,
             forced_exits: Vec::new(),
         };
         let result = serving.serve(py, &target, listeners, signals);
         let lending = serving.lending;
-        // Without the interpreter: this writes the rest of the access log.
+        stacks.uninstall(py);
+        // Without the interpreter: the watch's helper may wait for it, and this writes the rest of the access log.
         py.detach(|| {
+            drop(watch);
             close(&lending);
             drop(lending);
         });
@@ -240,6 +264,7 @@ fn start_threads(
     config: &Config,
     lending: &Arc<Lending>,
     signals: &Signals,
+    records: &Arc<Records>,
 ) -> Result<Threads, StartError> {
     let bell = signals.bell().map_err(|error| system("starting threads", &error))?;
     let standby = Arc::clone(lending);
@@ -247,8 +272,17 @@ fn start_threads(
         .name("portico-standby".to_owned())
         .spawn(move || standby.run_standby())
         .map_err(|error| system("starting threads", &error))?;
-    let each = Arc::clone(lending);
-    Ok(Threads::start(py, config.threads, bell, move || each.run_thread())?)
+    let (each, records) = (Arc::clone(lending), Arc::clone(records));
+    let run = move |index| {
+        records.enlist(index, Python::attach(raw::thread_ident));
+        each.run_thread();
+    };
+    Ok(Threads::start(py, config.threads, bell, run)?)
+}
+
+/// Has the supervisor replace this worker.
+fn replacing(station: Arc<Station>) -> Box<dyn Fn(String) + Send> {
+    Box::new(move |reason| station.report(&Report::Replace(reason)))
 }
 
 fn open_access_log(config: &Config) -> Result<Option<AccessLog>, StartError> {

@@ -4,11 +4,17 @@
 mod app;
 mod discovery;
 pub mod entry;
+mod inspector;
+mod ladder;
 mod life;
+mod monitor;
 mod post;
+mod recycling;
 mod signals;
+mod stacks;
 mod threads;
 mod warmup;
+mod watch;
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use portico_server::{Handover, Load, Sharing, Siblings};
 use portico_supervisor::{Control, Post, Report, Scoreboard, Slot, SlotField, SlotState, now_nanos};
 
+use crate::record::Place;
+
 /// The place of this worker.
 pub struct Station {
     post: Post,
@@ -36,6 +38,11 @@ impl Station {
     /// Its place itself.
     pub fn post(&self) -> &Post {
         &self.post
+    }
+
+    /// Where its threads note what they do.
+    pub fn place(&self) -> Place {
+        Place::new(self.post.scoreboard.clone(), self.post.slot)
     }
 
     /// How it passes connections on to its siblings.

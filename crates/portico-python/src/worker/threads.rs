@@ -1,25 +1,47 @@
 //! The application's threads: ordinary `threading.Thread`s that live as long as the worker.
 //!
 //! So `threading.local`, and with it Django's persistent database connections, last from request to request,
-//! and tracing tools see the threads that they know.
+//! and tracing tools see the threads that they know. One that is written off, because a call does not come out of
+//! the application, is replaced and not waited for any more.
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::record::thread_name;
+
 /// The threads of one worker.
 pub struct Threads {
-    threads: Vec<Py<PyAny>>,
-    running: Arc<AtomicUsize>,
+    crew: Arc<Crew>,
+    body: Py<ThreadBody>,
+    /// How many there may ever be.
+    max: usize,
+}
+
+/// What the threads share.
+struct Crew {
+    members: Mutex<Vec<Member>>,
+    bell: Mutex<UnixStream>,
+}
+
+struct Member {
+    thread: Option<Py<PyAny>>,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Running,
+    Ended,
+    WrittenOff,
 }
 
 impl Threads {
-    /// Starts `count` threads called `portico-1` and so on; each calls `run` once and rings `bell` as it
-    /// ends. They are daemons: one that is stuck in the application does not keep the process.
+    /// Starts `count` threads called `portico-1` and so on; each calls `run` once, with its number from 0, and
+    /// rings `bell` as it ends. They are daemons: one that is stuck in the application does not keep the process.
     ///
     /// # Errors
     /// The system has no thread left.
@@ -27,70 +49,119 @@ impl Threads {
         py: Python<'_>,
         count: u32,
         bell: UnixStream,
-        run: impl Fn() + Send + Sync + 'static,
+        run: impl Fn(usize) + Send + Sync + 'static,
     ) -> PyResult<Self> {
-        let running = Arc::new(AtomicUsize::new(0));
-        let end = End { running: Arc::clone(&running), bell: Mutex::new(bell) };
-        let body = Py::new(py, ThreadBody { run: Box::new(run), end })?;
-        let class = py.import("threading")?.getattr("Thread")?;
-        let mut threads = Vec::new();
-        for number in 1..=count {
-            let keywords = PyDict::new(py);
-            keywords.set_item("target", &body)?;
-            keywords.set_item("name", format!("portico-{number}"))?;
-            keywords.set_item("daemon", true)?;
-            let thread = class.call((), Some(&keywords))?;
-            running.fetch_add(1, Ordering::SeqCst);
-            thread.call_method0("start").inspect_err(|_| {
-                running.fetch_sub(1, Ordering::SeqCst);
-            })?;
-            threads.push(thread.unbind());
+        let crew = Arc::new(Crew { members: Mutex::default(), bell: Mutex::new(bell) });
+        let body = Py::new(py, ThreadBody { run: Box::new(run), crew: Arc::clone(&crew) })?;
+        let threads = Self { crew, body, max: 2 * count as usize };
+        for _ in 0..count {
+            threads.start_another(py)?;
         }
-        Ok(Self { threads, running })
+        Ok(threads)
     }
 
-    /// Whether every thread is done with the engine.
+    /// Starts one more thread, in the place of one that was written off. `false` if as many have been replaced as
+    /// there were in the beginning.
+    ///
+    /// # Errors
+    /// The system has no thread left.
+    pub fn start_another(&self, py: Python<'_>) -> PyResult<bool> {
+        let index = {
+            let mut members = self.crew.members();
+            if members.len() >= self.max {
+                return Ok(false);
+            }
+            members.push(Member { thread: None, state: State::Running });
+            members.len() - 1
+        };
+        let started = self.start_number(py, index);
+        let mut members = self.crew.members();
+        match started {
+            Ok(thread) => members[index].thread = Some(thread),
+            Err(error) => {
+                members[index].state = State::Ended;
+                return Err(error);
+            }
+        }
+        Ok(true)
+    }
+
+    fn start_number(&self, py: Python<'_>, index: usize) -> PyResult<Py<PyAny>> {
+        let keywords = PyDict::new(py);
+        keywords.set_item("target", &self.body)?;
+        keywords.set_item("args", (index,))?;
+        keywords.set_item("name", thread_name(index))?;
+        keywords.set_item("daemon", true)?;
+        let thread = py.import("threading")?.getattr("Thread")?.call((), Some(&keywords))?;
+        thread.call_method0("start")?;
+        Ok(thread.unbind())
+    }
+
+    /// Counts thread number `index` no more: it is stuck in the application.
+    pub fn write_off(&self, index: usize) {
+        self.crew.leave(index, State::WrittenOff);
+    }
+
+    /// Whether every thread that has not been written off is done with the engine.
     pub fn all_ended(&self) -> bool {
-        self.running.load(Ordering::SeqCst) == 0
+        self.crew.members().iter().all(|member| member.state != State::Running)
     }
 
-    /// Waits until all have ended. Only after [`Threads::all_ended`]: what is left to do then is Python's and
-    /// short.
+    /// Waits until all have ended but those that have been written off. Only after [`Threads::all_ended`]: what is
+    /// left to do then is Python's and short.
     ///
     /// # Errors
     /// What a signal handler raises meanwhile.
     pub fn join(&self, py: Python<'_>) -> PyResult<()> {
-        self.threads.iter().try_for_each(|thread| thread.call_method0(py, "join").map(drop))
+        let ended = |member: &mut Member| match member.state {
+            State::Ended => member.thread.take(),
+            State::Running | State::WrittenOff => None,
+        };
+        let threads: Vec<_> = self.crew.members().iter_mut().filter_map(ended).collect();
+        threads.iter().try_for_each(|thread| thread.call_method0(py, "join").map(drop))
+    }
+}
+
+impl Crew {
+    fn members(&self) -> MutexGuard<'_, Vec<Member>> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A thread goes, or is given up; the main thread is told. What is told later of it is no news.
+    fn leave(&self, index: usize, state: State) {
+        if let Some(member) = self.members().get_mut(index)
+            && member.state == State::Running
+        {
+            member.state = state;
+        }
+        // A full pipe has a ring in it already.
+        let _ = self.bell.lock().unwrap_or_else(PoisonError::into_inner).write(&[0]);
     }
 }
 
 /// What the threads call.
 #[pyclass(frozen, name = "ThreadBody", module = "portico._portico")]
 struct ThreadBody {
-    run: Box<dyn Fn() + Send + Sync>,
-    end: End,
+    run: Box<dyn Fn(usize) + Send + Sync>,
+    crew: Arc<Crew>,
 }
 
 #[pymethods]
 impl ThreadBody {
-    fn __call__(&self) {
-        let _leaving = Leaving(&self.end);
-        (self.run)();
+    fn __call__(&self, index: usize) {
+        let _leaving = Leaving { crew: &self.crew, index };
+        (self.run)(index);
     }
 }
 
-struct End {
-    running: Arc<AtomicUsize>,
-    bell: Mutex<UnixStream>,
-}
-
 /// Tells the main thread that one of the threads has ended, by whatever way.
-struct Leaving<'a>(&'a End);
+struct Leaving<'a> {
+    crew: &'a Crew,
+    index: usize,
+}
 
 impl Drop for Leaving<'_> {
     fn drop(&mut self) {
-        self.0.running.fetch_sub(1, Ordering::SeqCst);
-        // A full pipe has a ring in it already.
-        let _ = self.0.bell.lock().unwrap_or_else(PoisonError::into_inner).write(&[0]);
+        self.crew.leave(self.index, State::Ended);
     }
 }

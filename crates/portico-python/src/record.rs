@@ -1,0 +1,274 @@
+//! What each thread of this worker is doing: its record on the scoreboard, and the call that it is in.
+//!
+//! A thread writes its own record. Whoever watches may claim a call, to raise an exception in it or to write its
+//! thread off; a call is claimed under its number, so that what is meant for one never strikes another.
+
+use std::cell::OnceCell;
+use std::io;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use pyo3::prelude::*;
+use pyo3::sync::MutexExt;
+
+use portico_server::{Peer, Request, RequestKey};
+use portico_supervisor::{Note, Scoreboard, Slot, SlotField, Thread, ThreadState, now_nanos};
+
+use crate::raw;
+
+/// A worker's place: one slot of a scoreboard.
+#[derive(Clone, Debug)]
+pub struct Place {
+    scoreboard: Scoreboard,
+    slot: u32,
+}
+
+/// The records of a worker's threads.
+#[derive(Debug)]
+pub struct Records {
+    place: Place,
+    records: Vec<Arc<Record>>,
+    base: Base,
+}
+
+/// One thread's record.
+#[derive(Debug)]
+pub struct Record {
+    place: Place,
+    index: usize,
+    /// Python's identity of the thread; 0 before it has one.
+    ident: AtomicU64,
+    /// Number of the call that the thread is in, with [`CLAIMED`] and [`WRITTEN_OFF`]; 0 if it is in none.
+    call: AtomicU64,
+    /// The request of the present call, or of the last one.
+    request: Mutex<Option<RequestKey>>,
+    /// Held while an exception is raised in the call.
+    claiming: Mutex<()>,
+}
+
+/// One moment as both clocks have it. They are the same clock; only `Instant` keeps its number to itself.
+#[derive(Clone, Copy, Debug)]
+struct Base {
+    instant: Instant,
+    nanos: u64,
+}
+
+/// An exception has been raised in the call, or is about to be.
+const CLAIMED: u64 = 1 << 63;
+
+/// The thread has been written off.
+const WRITTEN_OFF: u64 = 1 << 62;
+
+const NUMBER: u64 = WRITTEN_OFF - 1;
+
+impl Place {
+    /// Slot `slot` of `scoreboard`.
+    pub fn new(scoreboard: Scoreboard, slot: u32) -> Self {
+        Self { scoreboard, slot }
+    }
+
+    /// A scoreboard of its own, for a worker of `threads` threads that has no supervisor.
+    ///
+    /// # Errors
+    /// The kernel's: no memory, no descriptor.
+    pub fn alone(threads: u32) -> io::Result<Self> {
+        let scoreboard = Scoreboard::create(1, 2 * threads as usize)?;
+        Ok(Self::new(scoreboard, 0))
+    }
+
+    /// The slot.
+    pub fn slot(&self) -> Slot<'_> {
+        self.scoreboard.slot(self.slot).expect("a place is made with a slot that its scoreboard has")
+    }
+}
+
+impl Records {
+    /// Records for all threads that `place` has room for.
+    pub fn new(place: Place) -> Arc<Self> {
+        let records = (0..place.slot().thread_count())
+            .map(|index| {
+                Arc::new(Record {
+                    place: place.clone(),
+                    index,
+                    ident: AtomicU64::new(0),
+                    call: AtomicU64::new(0),
+                    request: Mutex::new(None),
+                    claiming: Mutex::new(()),
+                })
+            })
+            .collect();
+        Arc::new(Self { place, records, base: Base { instant: Instant::now(), nanos: now_nanos() } })
+    }
+
+    /// The worker's place.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// All records.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Record>> {
+        self.records.iter()
+    }
+
+    /// Record number `index`.
+    pub fn get(&self, index: usize) -> Option<&Arc<Record>> {
+        self.records.get(index)
+    }
+
+    /// The calling thread, whose identity in Python is `ident`, takes record number `index` for as long as it
+    /// lives.
+    pub fn enlist(&self, index: usize, ident: u64) {
+        if let Some(record) = self.get(index) {
+            let native_id = rustix::thread::gettid().as_raw_nonzero().get() as u64;
+            record.thread().enlist(native_id, ident);
+            record.ident.store(ident, Ordering::Release);
+            RECORD.with(|own| drop(own.set(Arc::clone(record))));
+        }
+    }
+
+    /// The calling thread begins a call for `request`; it ends when what this returns is dropped.
+    pub fn begin(&self, request: &Request) -> InCall {
+        let slot = self.place.slot();
+        let queued = request.queued.as_nanos() as u64;
+        slot.add(SlotField::Requests, 1);
+        slot.record_wait(queued);
+        let Some(record) = RECORD.with(|own| own.get().cloned()) else { return InCall(None) };
+        let begun_nanos = self.base.nanos_at(request.begun);
+        record.begin(
+            request.key,
+            &Note {
+                method: request.head.method(),
+                target: request.head.target(),
+                peer: address(request.peer),
+                begun_nanos,
+                queued_nanos: queued,
+            },
+        );
+        InCall(Some(record))
+    }
+}
+
+impl Record {
+    /// As it stands on the scoreboard.
+    pub fn thread(&self) -> Thread<'_> {
+        let thread = self.place.slot().thread(self.index);
+        thread.expect("a record is made for each index that the slot has")
+    }
+
+    /// The name of its thread.
+    pub fn thread_name(&self) -> String {
+        thread_name(self.index)
+    }
+
+    /// Its thread's identity in Python; 0 if it has no thread yet.
+    pub fn ident(&self) -> u64 {
+        self.ident.load(Ordering::Acquire)
+    }
+
+    /// The request of call `number`, if the thread is still in it.
+    pub fn request(&self, number: u64) -> Option<RequestKey> {
+        let request = *self.request.lock().unwrap_or_else(PoisonError::into_inner);
+        request.filter(|_| self.call.load(Ordering::SeqCst) & NUMBER == number)
+    }
+
+    fn begin(&self, request: RequestKey, note: &Note<'_>) {
+        *self.request.lock().unwrap_or_else(PoisonError::into_inner) = Some(request);
+        let number = self.thread().begin(note);
+        self.call.store(number, Ordering::Release);
+    }
+
+    /// Raises `exception` in call `number`, if the thread is still in it. Returns whether it was.
+    ///
+    /// What is raised and not noticed is taken back at the call's end.
+    pub fn raise(&self, py: Python<'_>, number: u64, ident: u64, exception: &Bound<'_, PyAny>) -> bool {
+        let _claiming = self.claiming.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner);
+        let claimed =
+            self.call.compare_exchange(number, number | CLAIMED, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+        if claimed {
+            raw::raise_in_thread(py, ident, Some(exception));
+        }
+        claimed
+    }
+
+    /// Writes the thread off, if it is still in call `number`.
+    pub fn write_off(&self, number: u64) {
+        let written_off = |call: u64| (call & NUMBER == number).then_some(call | WRITTEN_OFF);
+        if self.call.fetch_update(Ordering::SeqCst, Ordering::SeqCst, written_off).is_ok() {
+            self.thread().set_state(ThreadState::Lost);
+        }
+    }
+
+    fn is_written_off(&self) -> bool {
+        self.call.load(Ordering::Acquire) & WRITTEN_OFF != 0
+    }
+}
+
+/// A call of the application, noted in its thread's record.
+pub struct InCall(Option<Arc<Record>>);
+
+impl Drop for InCall {
+    fn drop(&mut self) {
+        let Some(record) = &self.0 else { return };
+        let call = record.call.swap(0, Ordering::SeqCst);
+        if call & WRITTEN_OFF == 0 {
+            record.thread().set_state(ThreadState::Idle);
+        }
+        if call & CLAIMED != 0 {
+            // The exception may not have struck yet; the next call is not to meet it.
+            Python::attach(|py| {
+                drop(record.claiming.lock_py_attached(py));
+                raw::raise_in_thread(py, raw::thread_ident(py), None);
+            });
+        }
+    }
+}
+
+thread_local! {
+    static RECORD: OnceCell<Arc<Record>> = const { OnceCell::new() };
+}
+
+/// Notes that the calling thread's application has handed over a block.
+pub fn note_progress() {
+    RECORD.with(|own| {
+        if let Some(record) = own.get() {
+            record.thread().progress(now_nanos());
+        }
+    });
+}
+
+/// Runs `wait`, in which the calling thread waits for its client; that time is not the application's.
+pub fn awaiting_client(wait: &mut (dyn FnMut() + Send)) {
+    let record = RECORD.with(|own| own.get().cloned());
+    let Some(record) = record.filter(|record| record.call.load(Ordering::Relaxed) != 0) else {
+        return wait(); // Between calls.
+    };
+    record.thread().set_state(ThreadState::AwaitingClient);
+    wait();
+    record.thread().progress(now_nanos());
+    if !record.is_written_off() {
+        record.thread().set_state(ThreadState::Running);
+    }
+}
+
+impl Base {
+    fn nanos_at(&self, instant: Instant) -> u64 {
+        match instant.checked_duration_since(self.instant) {
+            Some(since) => self.nanos + since.as_nanos() as u64,
+            None => self.nanos,
+        }
+    }
+}
+
+/// The name of the thread that has record number `index`.
+pub fn thread_name(index: usize) -> String {
+    format!("portico-{}", index + 1)
+}
+
+fn address(peer: Peer) -> Option<IpAddr> {
+    match peer {
+        Peer::Inet(address) => Some(address.ip()),
+        Peer::Unix => None,
+    }
+}

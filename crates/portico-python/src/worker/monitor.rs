@@ -1,0 +1,33 @@
+//! The gateway as the engine calls it, with each call noted in its thread's record.
+
+use std::sync::Arc;
+
+use portico_server::{Application, Request, Responder};
+
+use crate::gateway::Gateway;
+use crate::record::{Records, awaiting_client};
+
+/// An application whose calls can be watched.
+pub struct Monitor {
+    gateway: Gateway,
+    records: Arc<Records>,
+}
+
+impl Monitor {
+    /// Has the calls of `gateway` noted in `records`.
+    pub fn new(gateway: Gateway, records: Arc<Records>) -> Self {
+        Self { gateway, records }
+    }
+}
+
+impl Application for Monitor {
+    fn call(&self, request: Request, responder: Responder) {
+        // Dropped at the end of the call, also where that is a panic.
+        let _in_call = self.records.begin(&request);
+        self.gateway.call(request, responder);
+    }
+
+    fn blocking(&self, wait: &mut (dyn FnMut() + Send)) {
+        self.gateway.blocking(&mut || awaiting_client(wait));
+    }
+}

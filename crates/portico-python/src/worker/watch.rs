@@ -1,0 +1,355 @@
+//! The thread "portico-watch": shows that the worker lives, sees to calls that take too long, says when the worker
+//! is to be replaced, and tells stacks on demand.
+//!
+//! It never waits for the interpreter: what needs it is done by the [`Inspector`], whose answer it looks for with
+//! each look at the calls.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+use std::{io, mem};
+
+use pyo3::prelude::*;
+
+use portico_config::Config;
+use portico_server::Lending;
+use portico_supervisor::{Running, SlotField, now_nanos};
+
+use super::inspector::Inspector;
+use super::ladder::{Ladder, Limits, Step};
+use super::recycling::Recycling;
+use super::stacks::{self, Stacks, ThreadStack};
+use super::threads::Threads;
+use crate::error::RequestTimeout;
+use crate::record::{Record, Records};
+
+/// What is watched, and who is told.
+pub struct Watching {
+    /// The settings.
+    pub config: Arc<Config>,
+    /// The threads' records.
+    pub records: Arc<Records>,
+    /// The engine.
+    pub lending: Arc<Lending>,
+    /// The threads.
+    pub threads: Arc<Threads>,
+    /// Where stacks come from.
+    pub stacks: Arc<Stacks>,
+    /// Asks for the worker to be replaced, for a reason; called at most once. `None` where nobody can replace it.
+    pub replace: Option<Box<dyn Fn(String) + Send>>,
+}
+
+/// The thread. Dropping this ends it, and waits for that: not to be done with the interpreter in hand.
+pub struct Watch {
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Starts the thread.
+///
+/// # Errors
+/// The system has no thread left.
+pub fn start(watching: Watching) -> io::Result<Watch> {
+    let (stop, stopped) = channel();
+    let mut watcher = Watcher::new(watching)?;
+    let work = move || {
+        while catch_unwind(AssertUnwindSafe(|| watcher.run(&stopped))).is_err() {
+            log::error!(
+                "the watch over the application's calls failed (this is a bug in Portico); it goes on"
+            );
+            watcher.begin_anew();
+            thread::sleep(TICK_MAX);
+        }
+    };
+    let thread = thread::Builder::new().name("portico-watch".to_owned()).spawn(work)?;
+    Ok(Watch { stop: Some(stop), thread: Some(thread) })
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        drop(mem::take(&mut self.stop));
+        if let Some(thread) = mem::take(&mut self.thread) {
+            let _ = thread.join(); // Its panics are caught.
+        }
+    }
+}
+
+/// Longest time between two looks.
+const TICK_MAX: Duration = Duration::from_millis(250);
+
+/// Shortest.
+const TICK_MIN: Duration = Duration::from_millis(10);
+
+/// How long the interpreter is waited for until stacks are taken without it.
+const INTERPRETER_PATIENCE: u64 = 1_000_000_000;
+
+/// How often all stacks are logged because the interpreter is not to be had.
+const HELD_EVERY: u64 = 10_000_000_000;
+
+/// The thread's own state.
+struct Watcher {
+    watching: Watching,
+    inspector: Inspector,
+    recycling: Recycling,
+    ladders: Vec<Ladder>,
+    inquiries: Vec<Inquiry>,
+    demand: Option<Demand>,
+    /// Longest time between two looks: no step of the ladder is to come much late.
+    tick: Duration,
+    replacing: bool,
+    /// When all stacks were last logged because the interpreter was not to be had.
+    held_told: Option<u64>,
+}
+
+/// A stack that was asked for, to be logged.
+struct Inquiry {
+    answer: Receiver<Option<String>>,
+    asked: u64,
+    ident: u64,
+    step: Step,
+    /// The line above the stack.
+    line: String,
+}
+
+/// All stacks, for `portico stacks`.
+struct Demand {
+    answer: Receiver<PyResult<Vec<ThreadStack>>>,
+    asked: u64,
+    /// Number of the demand.
+    number: u64,
+}
+
+impl Watcher {
+    fn new(watching: Watching) -> io::Result<Self> {
+        let config = &watching.config;
+        let times = [config.timeout, config.slow_request].into_iter();
+        let times = times.chain(config.path_timeouts.iter().map(|path| path.timeout));
+        let least = times.filter(|time| !time.is_zero()).min().unwrap_or(TICK_MAX);
+        Ok(Self {
+            inspector: Inspector::start()?,
+            recycling: Recycling::new(config, now_nanos()),
+            ladders: watching.records.iter().map(|_| Ladder::default()).collect(),
+            inquiries: Vec::new(),
+            demand: None,
+            tick: (least / 8).clamp(TICK_MIN, TICK_MAX),
+            replacing: false,
+            held_told: None,
+            watching,
+        })
+    }
+
+    /// After a failure: whatever it was about is left alone.
+    fn begin_anew(&mut self) {
+        self.inquiries.clear();
+        self.demand = None;
+    }
+
+    fn run(&mut self, stopped: &Receiver<()>) {
+        loop {
+            let now = now_nanos();
+            let slot = self.watching.records.place().slot();
+            slot.set(SlotField::HeartbeatNanos, now);
+            if let Some(reason) = self.recycling.check(slot, now) {
+                self.replace(reason);
+            }
+            let due = self.look_at_calls(now);
+            self.settle_inquiries(now);
+            self.see_to_demand(now);
+            let waiting = !self.inquiries.is_empty() || self.demand.is_some();
+            let until = if waiting { 0 } else { due.saturating_sub(now_nanos()) };
+            let wait = Duration::from_nanos(until).clamp(TICK_MIN, self.tick);
+            if stopped.recv_timeout(wait) != Err(RecvTimeoutError::Timeout) {
+                return;
+            }
+        }
+    }
+
+    /// Takes each call as far on the ladder as it is due. Returns when the next one is.
+    fn look_at_calls(&mut self, now: u64) -> u64 {
+        let mut next = u64::MAX;
+        let records = Arc::clone(&self.watching.records);
+        for (index, record) in records.iter().enumerate() {
+            let Some(running) = record.thread().running() else { continue };
+            let Some(ladder) = self.ladders.get_mut(index) else { continue };
+            let config = &self.watching.config;
+            let step = ladder.look(&running, now, || limits(config, path(&running.target)));
+            next = next.min(ladder.due().unwrap_or(u64::MAX));
+            match step {
+                Some(Step::GiveUp) => self.give_up(index, record, &running, now),
+                Some(step) => self.inquire(step, record, &running, now),
+                None => {}
+            }
+        }
+        next
+    }
+
+    /// Asks for the stack of a call, and raises the exception in it where it is time to.
+    fn inquire(&mut self, step: Step, record: &Arc<Record>, running: &Running, now: u64) {
+        let word = if step == Step::TimeOut { "timeout" } else { "slow request" };
+        let line = format!("{word}: {}", describe(record, running, now));
+        let (record, number, ident) = (Arc::clone(record), running.sequence, running.ident);
+        let answer = self.inspector.ask(move |py| {
+            record.request(number)?;
+            let stack = stacks::of(py, ident);
+            if step == Step::TimeOut {
+                record.raise(py, number, ident, py.get_type::<RequestTimeout>().as_any());
+            }
+            stack.unwrap_or_else(|error| Some(format!("no stack: {error}")))
+        });
+        self.inquiries.push(Inquiry { answer, asked: now, ident: running.ident, step, line });
+    }
+
+    /// Logs the stacks that have come, and takes those without the interpreter that have not in time.
+    fn settle_inquiries(&mut self, now: u64) {
+        for inquiry in mem::take(&mut self.inquiries) {
+            match inquiry.answer.try_recv() {
+                Ok(Some(stack)) => inquiry.log(&stack),
+                Ok(None) => inquiry.log("it has ended meanwhile"),
+                Err(TryRecvError::Empty) if now.saturating_sub(inquiry.asked) < INTERPRETER_PATIENCE => {
+                    self.inquiries.push(inquiry);
+                }
+                Err(TryRecvError::Empty) => self.log_without_interpreter(&inquiry, now),
+                Err(TryRecvError::Disconnected) => inquiry.log("its stack could not be had"),
+            }
+        }
+    }
+
+    fn log_without_interpreter(&mut self, inquiry: &Inquiry, now: u64) {
+        let stacks = match self.watching.stacks.dump() {
+            Ok(stacks) => self.named(stacks),
+            Err(error) => return inquiry.log(&format!("no stack: {error}")),
+        };
+        let own = stacks.iter().find(|stack| stack.ident == inquiry.ident);
+        inquiry.log(own.map_or("it has no Python stack", |stack| stack.frames.as_str()));
+        if self.held_told.is_none_or(|told| now.saturating_sub(told) >= HELD_EVERY) {
+            self.held_told = Some(now);
+            let text: String = stacks.iter().map(ThreadStack::to_string).collect();
+            log::warn!(
+                "C code holds the interpreter, so that no thread gets on in Python; all stacks:\n{text}"
+            );
+        }
+    }
+
+    /// Adds the names of the threads that this worker has started.
+    fn named(&self, mut stacks: Vec<ThreadStack>) -> Vec<ThreadStack> {
+        for stack in stacks.iter_mut().filter(|stack| stack.name.is_none()) {
+            let mut records = self.watching.records.iter();
+            stack.name =
+                records.find(|record| record.ident() == stack.ident).map(|record| record.thread_name());
+        }
+        stacks
+    }
+
+    /// The call has not ended for the exception: answers in its stead, and puts another thread in its thread's
+    /// place.
+    fn give_up(&mut self, index: usize, record: &Arc<Record>, running: &Running, now: u64) {
+        let Some(request) = record.request(running.sequence) else { return };
+        if !self.watching.lending.give_up(request) {
+            return;
+        }
+        record.write_off(running.sequence);
+        self.watching.threads.write_off(index);
+        self.watching.records.place().slot().add(SlotField::LostThreads, 1);
+        let begun = running.progress_nanos != running.begun_nanos;
+        let answer = if begun { "its answer is cut" } else { "it is answered 504" };
+        log::error!(
+            "timeout: {} did not end when portico.RequestTimeout was raised; {answer}, another thread takes the \
+             place of its thread",
+            describe(record, running, now)
+        );
+        let threads = Arc::clone(&self.watching.threads);
+        drop(self.inspector.ask(move |py| match threads.start_another(py) {
+            Ok(true) => {}
+            Ok(false) => {
+                log::error!("as many threads are stuck as there may be: none takes this one's place")
+            }
+            Err(error) => log::error!("no thread takes the place of the one that is stuck: {error}"),
+        }));
+        self.replace(format!(
+            "a thread is stuck in {} {}",
+            name(&running.method),
+            name(path(&running.target))
+        ));
+    }
+
+    fn replace(&mut self, reason: String) {
+        if self.replacing {
+            return;
+        }
+        self.replacing = true;
+        match &self.watching.replace {
+            Some(replace) => replace(reason),
+            None => log::warn!("this process should be replaced, and has no supervisor to do it: {reason}"),
+        }
+    }
+
+    /// Tells all stacks if they have been asked for since.
+    fn see_to_demand(&mut self, now: u64) {
+        let slot = self.watching.records.place().slot();
+        let number = slot.get(SlotField::StacksAsked);
+        if self.demand.is_none() && number != slot.get(SlotField::StacksTold) {
+            let answer = self.inspector.ask(stacks::all);
+            self.demand = Some(Demand { answer, asked: now, number });
+        }
+        let Some(demand) = self.demand.take() else { return };
+        let stacks = match demand.answer.try_recv() {
+            Err(TryRecvError::Empty) if now.saturating_sub(demand.asked) < INTERPRETER_PATIENCE => {
+                self.demand = Some(demand);
+                return;
+            }
+            Ok(Ok(stacks)) => Ok(stacks),
+            Ok(Err(_)) | Err(_) => self.watching.stacks.dump().map(|stacks| self.named(stacks)),
+        };
+        if let Err(error) = stacks.and_then(|stacks| self.watching.stacks.publish(&stacks)) {
+            log::warn!("the stacks that were asked for could not be told: {error}");
+        }
+        slot.set(SlotField::StacksTold, demand.number);
+    }
+}
+
+impl Inquiry {
+    fn log(&self, stack: &str) {
+        let (line, stack) = (&self.line, stack.trim_end());
+        match self.step {
+            Step::Slow => log::warn!("{line}\n{stack}"),
+            Step::TimeOut | Step::GiveUp => log::error!("{line}\n{stack}"),
+        }
+    }
+}
+
+fn limits(config: &Config, path: &[u8]) -> Limits {
+    let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    let limit = |time: Duration| (!time.is_zero()).then(|| nanos(time));
+    Limits {
+        slow: limit(config.slow_request),
+        timeout: limit(config.timeout_for(path)),
+        grace: nanos(config.timeout_grace),
+    }
+}
+
+/// `GET /x of 192.0.2.7, running 30.0 s, queued 0.1 s, thread portico-3`
+fn describe(record: &Record, running: &Running, now: u64) -> String {
+    let (method, path) = (name(&running.method), name(path(&running.target)));
+    let peer = running.peer.map(|peer| format!(" of {peer}")).unwrap_or_default();
+    let seconds = |nanos: u64| nanos as f64 / 1e9;
+    let ran = seconds(now.saturating_sub(running.begun_nanos));
+    let last = match running.progress_nanos == running.begun_nanos {
+        true => String::new(),
+        false => {
+            format!(" (its last block {:.1} s ago)", seconds(now.saturating_sub(running.progress_nanos)))
+        }
+    };
+    let (queued, thread) = (seconds(running.queued_nanos), record.thread_name());
+    format!("{method} {path}{peer}, running {ran:.1} s{last}, queued {queued:.1} s, thread {thread}")
+}
+
+/// The target without its query, which may hold secrets.
+fn path(target: &[u8]) -> &[u8] {
+    target.split(|&byte| byte == b'?').next().unwrap_or_default()
+}
+
+fn name(bytes: &[u8]) -> String {
+    bytes.escape_ascii().to_string()
+}
