@@ -69,8 +69,8 @@ pub struct Call {
 pub enum Writing {
     /// Now.
     AtOnce,
-    /// With the answers to the requests behind it, if there are any: waking the client's side once for a batch
-    /// costs less than once for each answer.
+    /// A small one with the answers to the requests behind it, if there are any: waking the client's side once for
+    /// a batch costs less than once for each answer.
     Batched,
 }
 
@@ -254,8 +254,7 @@ impl Engine {
         if !self.awaits(key) {
             return false;
         }
-        let whole = matches!(answer, Answer::Whole { .. });
-        let hold = whole && writing == Writing::Batched && !self.queue.is_empty();
+        let hold = writing == Writing::Batched && answer.is_worth_holding() && !self.queue.is_empty();
         if hold {
             if self.held.is_empty() {
                 self.held_since = self.tools.now;
@@ -428,11 +427,13 @@ impl Engine {
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
     use std::ffi::OsString;
     use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
 
     use portico_config::{Parsed, parse};
+    use portico_proto::ResponseHead;
 
     use super::*;
     use crate::transport::Transport;
@@ -445,11 +446,16 @@ mod tests {
         let reactor = Arc::new(Reactor::new().unwrap());
         let now = Instant::now();
         let mut engine = Engine::new(Arc::new(resolved.config), reactor, None, now);
+        let (id, client) = admit_client(&mut engine);
+        (engine, id, client)
+    }
+
+    fn admit_client(engine: &mut Engine) -> (ConnectionId, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
         let server = Arc::new(Server { name: "x".into(), port: String::new() });
         let id = engine.admit(Transport::Unix(ours.into()), Peer::Unix, server).unwrap();
-        (engine, id, theirs)
+        (id, theirs)
     }
 
     fn readable(id: ConnectionId) -> Event {
@@ -495,5 +501,28 @@ mod tests {
         assert_eq!((engine.table.len(), engine.tools.scratch.is_empty()), (0, false));
         assert_eq!(client.read(&mut [0; 1]).unwrap(), 0, "closed");
         assert!(!engine.work_on(id, |_, _| Step::Keep), "and forgotten");
+    }
+
+    #[test]
+    fn a_small_answer_is_held_for_the_next_one_and_a_large_one_never() {
+        for (length, held) in [(10, true), (10_000, false)] {
+            let (mut engine, first, mut client) = engine_with_client(&[]);
+            let (second, mut waiting) = admit_client(&mut engine);
+            for (id, peer) in [(first, &mut client), (second, &mut waiting)] {
+                peer.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+                engine.handle_event(readable(id));
+            }
+            let call = engine.next_call(|_| || {}).unwrap();
+            let head = ResponseHead { length: Some(length as u64), ..ResponseHead::default() };
+            let (head, body) = (Cow::Owned(head), Cow::Owned(vec![b'x'; length]));
+            assert!(engine.answer(call.key, Answer::Whole { head, body }, Writing::Batched));
+            client.set_nonblocking(true).unwrap();
+            let mut received = Vec::new();
+            let _ = client.read_to_end(&mut received);
+            assert_eq!(received.is_empty(), held);
+            engine.flush_held();
+            let _ = client.read_to_end(&mut received);
+            assert!(received.len() > length && received.ends_with(b"x"));
+        }
     }
 }

@@ -68,6 +68,12 @@ impl Answer<'_> {
         }
     }
 
+    /// Whether it gains by being written together with others. A large one does not: holding it takes a copy, and
+    /// a batch of such copies is more than the processor's cache and the allocator keep at hand.
+    pub fn is_worth_holding(&self) -> bool {
+        matches!(self, Answer::Whole { body, .. } if body.len() < VECTORED_BYTES_MIN)
+    }
+
     /// Bytes of body that it carries in memory.
     pub fn len(&self) -> usize {
         match self {
@@ -303,7 +309,8 @@ impl Connection {
 /// How long a peer may go on sending after the last answer.
 const LINGER: std::time::Duration = std::time::Duration::from_secs(2);
 
-/// Bodies from this size on are written from where they lie: below it one write of one buffer costs less.
+/// Bodies from this size on are written at once and from where they lie: below it one write of one buffer costs
+/// less.
 const VECTORED_BYTES_MIN: usize = 4096;
 
 /// Capacity that the engine's encoding buffer keeps.
