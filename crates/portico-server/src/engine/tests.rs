@@ -1,0 +1,100 @@
+//! The engine with clients of its own and without a driver: what becomes of connections, calls and answers.
+
+use std::borrow::Cow;
+use std::ffi::OsString;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+
+use portico_config::{Parsed, parse};
+use portico_proto::ResponseHead;
+
+use super::*;
+use crate::transport::Transport;
+
+/// An engine without listeners that has one client.
+fn engine_with_client(arguments: &[&str]) -> (Engine, ConnectionId, UnixStream) {
+    let Ok(Parsed::Run(resolved)) = parse(arguments.iter().map(OsString::from), &|_| None) else {
+        panic!("the arguments of a test are valid");
+    };
+    let reactor = Arc::new(Reactor::new().unwrap());
+    let now = Instant::now();
+    let mut engine = Engine::new(Arc::new(resolved.config), reactor, None, now);
+    let (id, client) = admit_client(&mut engine);
+    (engine, id, client)
+}
+
+fn admit_client(engine: &mut Engine) -> (ConnectionId, UnixStream) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    let server = Arc::new(Server { name: "x".into(), port: String::new() });
+    let id = engine.admit(Transport::Unix(ours.into()), Peer::Unix, server).unwrap();
+    (id, theirs)
+}
+
+fn readable(id: ConnectionId) -> Event {
+    Event { token: id.token(), readable: true, writable: false, read_closed: false, failed: false }
+}
+
+const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+
+#[test]
+fn a_request_that_has_waited_too_long_is_answered_503_and_never_run() {
+    let (mut engine, id, mut client) = engine_with_client(&["--queue-timeout", "5"]);
+    let start = engine.now();
+    client.write_all(GET).unwrap();
+    engine.handle_event(readable(id));
+    assert!(engine.has_call());
+    assert_eq!(engine.next_deadline(), Some(start + Duration::from_secs(5)));
+    engine.set_now(start + Duration::from_secs(5));
+    engine.advance();
+    let mut answer = [0; 1024];
+    let count = client.read(&mut answer).unwrap();
+    let answer = String::from_utf8_lossy(&answer[..count]);
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\r\nRetry-After: 1\r\n"), "{answer}");
+    assert!(!engine.has_call() && engine.next_call(|_| || ()).is_none());
+    // The connection is kept. Its next request waits in the place of its own, not in the first one's.
+    client.write_all(GET).unwrap();
+    engine.handle_event(readable(id));
+    assert_eq!(engine.queue.len(), 1);
+    assert!(engine.next_call(|_| || ()).is_some() && engine.next_call(|_| || ()).is_none());
+    engine.set_now(start + Duration::from_secs(60));
+    engine.advance();
+    assert_eq!(engine.counters().queue_timeouts, 1, "a running call is not queued");
+    assert_eq!(engine.table.len(), 1);
+}
+
+#[test]
+fn a_panic_costs_the_connection_and_not_the_engine() {
+    let (mut engine, id, mut client) = engine_with_client(&[]);
+    let alive = engine.work_on(id, |_, tools| {
+        tools.scratch = Vec::new();
+        panic!("as a bug would")
+    });
+    assert!(!alive);
+    assert_eq!((engine.table.len(), engine.tools.scratch.is_empty()), (0, false));
+    assert_eq!(client.read(&mut [0; 1]).unwrap(), 0, "closed");
+    assert!(!engine.work_on(id, |_, _| Step::Keep), "and forgotten");
+}
+
+#[test]
+fn a_small_answer_is_held_for_the_next_one_and_a_large_one_never() {
+    for (length, held) in [(10, true), (10_000, false)] {
+        let (mut engine, first, mut client) = engine_with_client(&[]);
+        let (second, mut waiting) = admit_client(&mut engine);
+        for (id, peer) in [(first, &mut client), (second, &mut waiting)] {
+            peer.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+            engine.handle_event(readable(id));
+        }
+        let call = engine.next_call(|_| || {}).unwrap();
+        let head = ResponseHead { length: Some(length as u64), ..ResponseHead::default() };
+        let (head, body) = (Cow::Owned(head), Cow::Owned(vec![b'x'; length]));
+        assert!(engine.answer(call.key, Answer::Whole { head, body }, Writing::Batched));
+        client.set_nonblocking(true).unwrap();
+        let mut received = Vec::new();
+        let _ = client.read_to_end(&mut received);
+        assert_eq!(received.is_empty(), held);
+        engine.flush_held();
+        let _ = client.read_to_end(&mut received);
+        assert!(received.len() > length && received.ends_with(b"x"));
+    }
+}
