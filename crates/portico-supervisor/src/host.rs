@@ -6,6 +6,14 @@ use crate::{Post, Running};
 
 /// The program around the supervisor: it has the listeners and the logs.
 pub trait Host {
+    /// The first worker is ready: requests are answered from now on. Called once.
+    fn serving(&mut self) {}
+
+    /// As many workers are ready as were asked for, with these process ids. Called once.
+    fn complete(&mut self, workers: &[u32]) {
+        let _ = workers;
+    }
+
     /// A worker died while one of its threads was answering this request: it belongs into the access log, with
     /// this status and this reason.
     fn lost_request(&mut self, running: &Running, status: u16, reason: &str);
