@@ -11,6 +11,7 @@ mod post;
 pub mod report;
 mod scoreboard;
 mod signals;
+mod state;
 mod supervisor;
 
 pub use control::{Command, Control, Report};
@@ -23,4 +24,5 @@ pub use scoreboard::{
     ThreadState, now_nanos,
 };
 pub use signals::{Signal, Signals};
+pub use state::{Action, Child, Event, Plan, State};
 pub use supervisor::Supervisor;

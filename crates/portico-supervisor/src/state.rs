@@ -1,0 +1,531 @@
+//! What the supervisor decides: a pure machine of events and actions, without a process, a clock or a log.
+//!
+//! The life of a worker in its slot:
+//!
+//! ```text
+//!            StartWorker                Ready
+//!   (empty) -------------> Starting ------------> Ready
+//!      ^                    |    |                  |  Retire: a successor is ready, or it is one too many
+//!      |      BootFailed,   |    |  it dies         |  Drain: the server stops
+//!      |      boot-timeout  |    |                  v
+//!      |                    +----|------------> Leaving
+//!      |                         |                  |  graceful-timeout + 2 s, or it hangs
+//!      |        Exited           v                  v
+//!      +---------------------------------------- Killed
+//! ```
+//!
+//! A slot belongs to one process until that has been reaped; a successor takes the lowest free one. After each
+//! event [`State`] compares what there is with what there should be, in this order: has a reload come to its end;
+//! which templates are needed; is a ready worker one too many (retire one, then wait for its end); is one to be
+//! replaced (allow one more); are there too few (start them, as far as the back-off allows). A replacement is
+//! therefore nothing but one worker more that is allowed, and once it is ready, one too many. That is why no
+//! worker is ever taken away before its successor is ready.
+//!
+//! `backoff.rs` has when a place that failed is tried again, `fleet.rs` the number of workers and their
+//! replacement, `reload.rs` generations and templates, `stop.rs` the end.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use log::Level;
+use portico_config::{Config, Preload};
+
+use backoff::Backoff;
+use reload::Reload;
+use stop::Phase;
+
+mod backoff;
+mod fleet;
+mod reload;
+mod stop;
+
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;
+
+/// What a state machine is told once.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Least number of workers, and the number at the start.
+    pub workers_min: u32,
+    /// Up to here autoscaling may go.
+    pub workers_max: u32,
+    /// Number of slots; beyond `workers_max` there is room for successors and for those that leave.
+    pub slots: u32,
+    /// Whether workers are forked by a template.
+    pub preload: bool,
+    /// Until a process must be ready; zero means without end.
+    pub boot_timeout: Duration,
+    /// How long a worker may take to end.
+    pub graceful_timeout: Duration,
+    /// How long connections are still accepted once told to stop.
+    pub drain_delay: Duration,
+}
+
+impl Plan {
+    /// Most workers that TTIN may ask for where a number, not a range, was configured. Beyond it there is not room
+    /// for all successors.
+    const GROWN_MAX: u32 = 16;
+
+    /// What the configuration says.
+    pub fn new(config: &Config) -> Self {
+        Self {
+            workers_min: config.workers.min,
+            workers_max: config.workers.max,
+            slots: 2 * config.workers.max.max(Self::GROWN_MAX) + 2,
+            preload: config.preload != Preload::Off,
+            boot_timeout: config.boot_timeout,
+            graceful_timeout: config.graceful_timeout,
+            drain_delay: config.drain_delay,
+        }
+    }
+
+    /// Least and greatest number of workers that may be asked for.
+    fn range(&self) -> (u32, u32) {
+        match self.workers_min == self.workers_max {
+            true => (1, self.workers_max.max(Self::GROWN_MAX)),
+            false => (self.workers_min, self.workers_max),
+        }
+    }
+}
+
+/// A process that was forked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Child {
+    /// The worker in this slot.
+    Worker(u32),
+    /// The template of this generation.
+    Template(u32),
+}
+
+/// What has happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// It serves; a template: it has imported the application.
+    Ready(Child),
+    /// It says that it cannot serve, and ends.
+    BootFailed {
+        /// Which.
+        child: Child,
+        /// The exit status that it ends with.
+        status: i32,
+        /// For the operator.
+        message: String,
+    },
+    /// It was reaped, or could not be forked.
+    Exited {
+        /// Which.
+        child: Child,
+        /// Its exit status; 128 and the number if a signal ended it.
+        status: i32,
+    },
+    /// It has closed its end of the line.
+    HungUp(Child),
+    /// A worker that goes on serving is to be replaced.
+    Replace {
+        /// Its slot.
+        slot: u32,
+        /// For the operator.
+        reason: String,
+    },
+    /// The worker in this slot has shown no life for long.
+    Stalled(u32),
+    /// TERM: stop after the drain delay.
+    Terminate,
+    /// INT: stop gracefully.
+    Interrupt,
+    /// QUIT: stop at once.
+    Quit,
+    /// Another supervisor has taken over.
+    Superseded,
+    /// HUP.
+    Reload,
+    /// TTIN: one worker more.
+    Grow,
+    /// TTOU: one worker less.
+    Shrink,
+    /// WINCH: stop the workers, keep the supervisor.
+    Withdraw,
+    /// Autoscaling asks for this number of workers.
+    Scale(u32),
+    /// Nothing but time has passed.
+    Tick,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Fork a template.
+    StartTemplate {
+        /// The generation of its workers.
+        generation: u32,
+    },
+    /// Fork a worker.
+    StartWorker {
+        /// Its slot.
+        slot: u32,
+        /// Its generation. With preload that template forks it.
+        generation: u32,
+    },
+    /// Tell the worker to end, others are left.
+    Retire(u32),
+    /// Tell the worker to end, no other is left.
+    Drain(u32),
+    /// Tell the worker that the server is about to stop.
+    AnnounceClose(u32),
+    /// Tell it to end at once.
+    Stop(Child),
+    /// SIGKILL.
+    Kill {
+        /// Which.
+        child: Child,
+        /// For the operator: it was killed because ...
+        why: &'static str,
+    },
+    /// Ask the worker for its stacks; they are logged before it is killed.
+    AskStacks(u32),
+    /// The first worker is ready.
+    Serving,
+    /// A stop was asked for.
+    Stopping,
+    /// Reloads have come to their end.
+    ReloadEnded {
+        /// How many demands that answers.
+        count: u32,
+        /// Whether the old code goes on serving.
+        failed: bool,
+    },
+    /// For the operator.
+    Log(Level, String),
+    /// Everything has ended.
+    Exit(i32),
+}
+
+/// All that is decided upon.
+#[derive(Debug)]
+pub struct State {
+    plan: Plan,
+    phase: Phase,
+    /// Workers asked for.
+    asked: u32,
+    /// WINCH: as if none were asked for.
+    withdrawn: bool,
+    /// Of a worker that is started now, unless a reload has a template of its own ready.
+    generation: u32,
+    /// The last one given to anything.
+    generation_last: u32,
+    processes: BTreeMap<Child, Process>,
+    /// The ready worker for which there may be one more.
+    replacing: Option<u32>,
+    reload: Option<Reload>,
+    worker_backoff: Backoff,
+    template_backoff: Backoff,
+}
+
+#[derive(Debug)]
+struct Process {
+    stage: Stage,
+    generation: u32,
+    started: Instant,
+    ready: Option<Instant>,
+    /// When it has to have reached its next stage, and why it is killed otherwise.
+    due: Option<(Instant, &'static str)>,
+    /// Failures of its place before it.
+    failures: u32,
+    /// Its boot has been told to have failed.
+    failed: bool,
+    /// It ends because it was told to.
+    dismissed: bool,
+    /// Its loss has been noted.
+    lost: bool,
+    /// It was told to finish what it has first.
+    draining: bool,
+    /// It has closed its line.
+    hung_up: bool,
+    /// It asked to be replaced.
+    outdated: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Starting,
+    Ready,
+    Leaving,
+    Killed,
+}
+
+/// Beyond its own time limit a worker has this long before it is killed.
+pub(crate) const KILL_GRACE: Duration = Duration::from_secs(2);
+
+/// For a process that has nothing to finish.
+const STOP_GRACE: Duration = Duration::from_secs(1);
+
+/// Exit status of a server whose first worker ended in its boot without saying why; gunicorn's.
+const BOOT_FAILED: i32 = 3;
+
+const TOO_SLOW_TO_BOOT: &str = "it was not ready within --boot-timeout";
+const TOO_SLOW_TO_END: &str = "it had not ended within --graceful-timeout";
+const NOT_ENDED: &str = "it had not ended when told to";
+const HUNG_UP: &str = "it had closed its line to the supervisor";
+const STALLED: &str = "its heartbeat had stopped";
+
+impl State {
+    /// Nothing runs yet: the first event, a [`Event::Tick`], starts the first processes.
+    pub fn new(plan: Plan) -> Self {
+        Self {
+            asked: plan.workers_min,
+            plan,
+            phase: Phase::Booting,
+            withdrawn: false,
+            generation: 0,
+            generation_last: 0,
+            processes: BTreeMap::new(),
+            replacing: None,
+            reload: None,
+            worker_backoff: Backoff::default(),
+            template_backoff: Backoff::default(),
+        }
+    }
+
+    /// Workers that there should be.
+    pub fn wanted(&self) -> u32 {
+        if self.withdrawn { 0 } else { self.asked }
+    }
+
+    /// The generation of a worker that is started now.
+    pub fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// When [`Event::Tick`] is due, if nothing else happens.
+    pub fn next_timeout(&self, now: Instant) -> Option<Instant> {
+        let processes = self.processes.values().filter_map(|process| Some(process.due?.0));
+        let backoffs = [&self.worker_backoff, &self.template_backoff].into_iter();
+        let backoffs = backoffs.filter(|_| self.phase.starts_workers()).filter_map(|it| it.next_timeout(now));
+        processes.chain(backoffs).chain(self.phase.timeout()).min()
+    }
+
+    /// Takes in what has happened and adds to `actions` what follows from it.
+    pub fn handle(&mut self, event: Event, now: Instant, actions: &mut Vec<Action>) {
+        if self.phase == Phase::Ended {
+            return;
+        }
+        self.note(event, now, actions);
+        self.expire(now, actions);
+        self.reconcile(now, actions);
+        self.pass_phase(now, actions);
+    }
+
+    fn note(&mut self, event: Event, now: Instant, actions: &mut Vec<Action>) {
+        match event {
+            Event::Ready(child) => self.on_ready(child, now, actions),
+            Event::BootFailed { child, status, message } => {
+                self.on_boot_failed(child, status, message, now, actions);
+            }
+            Event::Exited { child, status } => self.on_exited(child, status, now, actions),
+            Event::HungUp(child) => self.on_hung_up(child, now),
+            Event::Replace { slot, reason } => self.on_replace(slot, &reason, actions),
+            Event::Stalled(slot) => self.kill(Child::Worker(slot), STALLED, now, actions),
+            Event::Terminate | Event::Interrupt | Event::Quit | Event::Superseded => {
+                self.on_stop(&event, now, actions);
+            }
+            Event::Reload => self.on_reload(actions),
+            Event::Grow => self.scale_to(self.asked.saturating_add(1), actions),
+            Event::Shrink => self.scale_to(self.asked.saturating_sub(1), actions),
+            Event::Scale(count) => self.scale_to(count, actions),
+            Event::Withdraw => self.on_withdraw(now, actions),
+            Event::Tick => {}
+        }
+    }
+
+    fn on_ready(&mut self, child: Child, now: Instant, actions: &mut Vec<Action>) {
+        let Some(process) = self.processes.get_mut(&child) else { return };
+        if process.ready.is_some() || process.failed {
+            return;
+        }
+        match process.stage {
+            Stage::Starting => (process.stage, process.due) = (Stage::Ready, None),
+            // It was told to end before it had said this: it may have taken requests since.
+            Stage::Leaving if process.draining => {
+                process.due = Some((now + self.plan.graceful_timeout + KILL_GRACE, TOO_SLOW_TO_END));
+            }
+            _ => return,
+        }
+        process.ready = Some(now);
+        let (generation, stage) = (process.generation, process.stage);
+        if let (Child::Worker(slot), Stage::Ready) = (child, stage) {
+            self.phase_on_worker_ready(slot, actions);
+            self.prove(generation);
+        }
+    }
+
+    /// A process will not become ready.
+    fn on_boot_failed(
+        &mut self,
+        child: Child,
+        status: i32,
+        message: String,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(process) = self.processes.get_mut(&child) else { return };
+        if process.ready.is_some() || process.failed || process.dismissed {
+            return;
+        }
+        process.failed = true;
+        if process.stage == Stage::Starting {
+            process.stage = Stage::Leaving;
+            process.due = Some((now + KILL_GRACE, NOT_ENDED));
+        }
+        let generation = process.generation;
+        self.note_loss(child, now);
+        actions.push(Action::Log(Level::Error, message));
+        self.bear_failed_boot(generation, status, now, actions);
+    }
+
+    fn on_exited(&mut self, child: Child, status: i32, now: Instant, actions: &mut Vec<Action>) {
+        self.note_loss(child, now);
+        let Some(process) = self.processes.remove(&child) else { return };
+        if process.ready.is_none() || self.replacing.is_some_and(|slot| child == Child::Worker(slot)) {
+            // What had been begun is over: the next look decides anew.
+            self.replacing = None;
+        }
+        if process.dismissed {
+            return;
+        }
+        // A template of which no worker has become ready has failed as well.
+        let in_vain = match child {
+            Child::Worker(_) => process.ready.is_none(),
+            Child::Template(generation) => process.ready.is_none() || !self.is_proven(generation),
+        };
+        if in_vain && !process.failed {
+            self.bear_failed_boot(process.generation, status, now, actions);
+        }
+    }
+
+    /// The place of a process is empty, or will be soon; which is held against it if nobody has asked for that.
+    fn note_loss(&mut self, child: Child, now: Instant) {
+        let Some(process) = self.processes.get_mut(&child) else { return };
+        if process.dismissed || std::mem::replace(&mut process.lost, true) {
+            return;
+        }
+        let backoff = match child {
+            Child::Worker(_) => &mut self.worker_backoff,
+            Child::Template(_) => &mut self.template_backoff,
+        };
+        match process.ready {
+            None => backoff.note_failed_boot(process.failures, now),
+            Some(ready) => backoff.note_death(process.failures, process.started, ready, now),
+        }
+    }
+
+    /// What follows from the failure of a process of this generation.
+    fn bear_failed_boot(&mut self, generation: u32, status: i32, now: Instant, actions: &mut Vec<Action>) {
+        if self.phase == Phase::Booting {
+            self.stop_at_once(if status == 0 { BOOT_FAILED } else { status }, now, actions);
+        } else if self.reload.as_ref().is_some_and(|reload| reload.generation == generation) {
+            self.fail_reload("reload failed; the old code keeps serving", now, actions);
+        }
+    }
+
+    fn on_hung_up(&mut self, child: Child, now: Instant) {
+        let Some(process) = self.processes.get_mut(&child) else { return };
+        process.hung_up = true;
+        if process.stage != Stage::Killed {
+            let until = now + KILL_GRACE;
+            process.due = process.due.filter(|due| due.0 < until).or(Some((until, HUNG_UP)));
+        }
+    }
+
+    fn on_replace(&mut self, slot: u32, reason: &str, actions: &mut Vec<Action>) {
+        let Some(process) = self.processes.get_mut(&Child::Worker(slot)) else { return };
+        if process.stage == Stage::Ready && !process.outdated {
+            process.outdated = true;
+            let message = format!("The worker in slot {slot} is to be replaced: {reason}");
+            actions.push(Action::Log(Level::Info, message));
+        }
+    }
+
+    /// Goes on with what should have happened by now.
+    fn expire(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let due: Vec<_> = self
+            .processes
+            .iter()
+            .filter_map(|(child, process)| Some((*child, process.due.filter(|due| due.0 <= now)?.1)))
+            .collect();
+        for (child, why) in due {
+            let Some(process) = self.processes.get_mut(&child) else { continue };
+            if process.stage != Stage::Starting || process.hung_up {
+                self.kill(child, why, now, actions);
+                continue;
+            }
+            let name = match child {
+                Child::Worker(slot) => {
+                    actions.push(Action::AskStacks(slot));
+                    format!("The worker in slot {slot}")
+                }
+                Child::Template(_) => "The template".to_string(),
+            };
+            process.stage = Stage::Leaving;
+            process.due = Some((now + STOP_GRACE, why));
+            let message = format!("{name} is not ready after {} s", self.plan.boot_timeout.as_secs_f64());
+            self.on_boot_failed(child, BOOT_FAILED, message, now, actions);
+        }
+    }
+
+    fn kill(&mut self, child: Child, why: &'static str, now: Instant, actions: &mut Vec<Action>) {
+        self.note_loss(child, now);
+        let Some(process) = self.processes.get_mut(&child) else { return };
+        if process.stage != Stage::Killed {
+            (process.stage, process.due) = (Stage::Killed, None);
+            actions.push(Action::Kill { child, why });
+        }
+    }
+
+    /// Tells it to end; if it has not by `until`, it is killed.
+    fn dismiss(&mut self, child: Child, until: Instant, order: Action, actions: &mut Vec<Action>) {
+        let Some(process) = self.processes.get_mut(&child) else { return };
+        if process.stage == Stage::Killed {
+            return;
+        }
+        let why = if process.ready.is_some() { TOO_SLOW_TO_END } else { NOT_ENDED };
+        let ends_already = process.stage == Stage::Leaving || process.hung_up;
+        process.due = process.due.filter(|due| ends_already && due.0 <= until).or(Some((until, why)));
+        (process.stage, process.dismissed) = (Stage::Leaving, true);
+        process.draining = matches!(order, Action::Drain(_));
+        actions.push(order);
+    }
+
+    fn insert(&mut self, child: Child, generation: u32, failures: u32, now: Instant) {
+        let limit = self.plan.boot_timeout;
+        let process = Process {
+            stage: Stage::Starting,
+            generation,
+            started: now,
+            ready: None,
+            due: (!limit.is_zero()).then(|| (now + limit, TOO_SLOW_TO_BOOT)),
+            failures,
+            failed: false,
+            dismissed: false,
+            lost: false,
+            draining: false,
+            hung_up: false,
+            outdated: false,
+        };
+        let before = self.processes.insert(child, process);
+        debug_assert!(before.is_none(), "{child:?} has two owners");
+    }
+
+    /// All workers with their slots.
+    fn workers(&self) -> impl Iterator<Item = (u32, &Process)> {
+        self.processes.iter().filter_map(|(child, process)| match child {
+            Child::Worker(slot) => Some((*slot, process)),
+            Child::Template(_) => None,
+        })
+    }
+
+    fn count(&self, stage: Stage) -> u32 {
+        self.workers().filter(|(_, process)| process.stage == stage).count() as u32
+    }
+}

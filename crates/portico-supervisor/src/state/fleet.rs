@@ -1,0 +1,84 @@
+//! How many workers there are: starting those that are missing, retiring those that are too many, replacing one by
+//! one.
+
+use std::time::Instant;
+
+use log::Level;
+
+use super::{Action, Child, KILL_GRACE, Phase, Process, Stage, State};
+
+impl State {
+    /// Brings what there is closer to what there should be.
+    pub(super) fn reconcile(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if !self.phase.starts_workers() {
+            return;
+        }
+        self.worker_backoff.forget(now);
+        self.template_backoff.forget(now);
+        self.end_reload(actions);
+        self.settle_templates(now, actions);
+        if self.phase == Phase::Serving && !self.withdrawn {
+            self.retire_surplus(now, actions);
+            self.begin_replacement(now);
+        }
+        self.start_missing(now, actions);
+    }
+
+    pub(super) fn scale_to(&mut self, count: u32, actions: &mut Vec<Action>) {
+        let (least, most) = self.plan.range();
+        let count = count.clamp(least, most);
+        if count != self.asked && self.phase.starts_workers() {
+            self.asked = count;
+            actions.push(Action::Log(Level::Info, format!("{count} workers asked for")));
+        }
+    }
+
+    /// At most one worker leaves at a time.
+    fn retire_surplus(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if self.is_one_leaving() || self.count(Stage::Ready) <= self.wanted() {
+            return;
+        }
+        let ready = self.workers().filter(|(_, process)| process.stage == Stage::Ready);
+        let key = |slot: u32, process: &Process| {
+            (self.replacing == Some(slot), self.is_outdated(process), slot) // The highest slot of the rest.
+        };
+        let Some((slot, _)) = ready.max_by_key(|(slot, process)| key(*slot, process)) else { return };
+        self.replacing = self.replacing.filter(|replacing| *replacing != slot);
+        let until = now + self.plan.graceful_timeout + KILL_GRACE;
+        self.dismiss(Child::Worker(slot), until, Action::Retire(slot), actions);
+    }
+
+    /// Allows one more worker in favour of one that is to be replaced, while all are there.
+    fn begin_replacement(&mut self, now: Instant) {
+        let complete = self.count(Stage::Ready) == self.wanted() && self.count(Stage::Starting) == 0;
+        let possible = complete && self.replacing.is_none() && !self.is_one_leaving();
+        if possible && self.worker_backoff.allowed(1, now) == 1 && self.source().is_some() {
+            let outdated = |process: &Process| process.stage == Stage::Ready && self.is_outdated(process);
+            let first = self.workers().find(|(_, process)| outdated(process)).map(|(slot, _)| slot);
+            self.replacing = first;
+        }
+    }
+
+    fn start_missing(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let there = self.count(Stage::Ready) + self.count(Stage::Starting);
+        let goal = self.wanted() + u32::from(self.replacing.is_some());
+        for _ in 0..self.worker_backoff.allowed(goal.saturating_sub(there), now) {
+            let free = (0..self.plan.slots).find(|slot| !self.processes.contains_key(&Child::Worker(*slot)));
+            let (Some(slot), Some(generation)) = (free, self.source()) else { return };
+            let failures = self.worker_backoff.take(now);
+            self.insert(Child::Worker(slot), generation, failures, now);
+            actions.push(Action::StartWorker { slot, generation });
+        }
+    }
+
+    /// Whether a worker that has served is at its end.
+    fn is_one_leaving(&self) -> bool {
+        self.workers().any(|(_, process)| process.stage == Stage::Leaving && process.ready.is_some())
+    }
+
+    fn is_outdated(&self, process: &Process) -> bool {
+        let newest =
+            self.reload.as_ref().and_then(|reload| self.source().filter(|it| *it == reload.generation));
+        process.outdated || newest.is_some_and(|newest| process.generation < newest)
+    }
+}

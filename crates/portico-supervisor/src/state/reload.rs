@@ -1,0 +1,124 @@
+//! Reloads, the generations of workers that they make, and with preload the templates that these are forked from.
+
+use std::time::Instant;
+
+use log::Level;
+
+use super::{Action, Child, KILL_GRACE, Phase, STOP_GRACE, Stage, State};
+
+/// A reload in progress.
+#[derive(Debug)]
+pub(super) struct Reload {
+    /// The generation that it makes.
+    pub generation: u32,
+    /// Demands that it answers: one that comes while it runs makes it begin anew.
+    count: u32,
+    /// Whether a worker of it has become ready.
+    proven: bool,
+}
+
+impl State {
+    pub(super) fn on_reload(&mut self, actions: &mut Vec<Action>) {
+        if !matches!(self.phase, Phase::Booting | Phase::Serving) {
+            actions.push(Action::Log(Level::Warn, "Not reloading: the server is stopping".into()));
+            actions.push(Action::ReloadEnded { count: 1, failed: true });
+            return;
+        }
+        self.withdrawn = false;
+        self.generation_last += 1;
+        let generation = self.generation_last;
+        let count = self.reload.take().map_or(0, |reload| reload.count) + 1;
+        self.reload = Some(Reload { generation, count, proven: false });
+        if !self.plan.preload {
+            // Each worker imports what is there now.
+            self.generation = generation;
+        }
+        // What kept workers from booting may just have been mended.
+        self.worker_backoff.clear();
+        self.template_backoff.clear();
+    }
+
+    /// A worker of this generation is ready.
+    pub(super) fn prove(&mut self, generation: u32) {
+        if let Some(reload) = self.reload.as_mut().filter(|reload| reload.generation == generation) {
+            reload.proven = true;
+            self.generation = generation;
+        }
+    }
+
+    /// Whether all workers are of the new generation.
+    pub(super) fn end_reload(&mut self, actions: &mut Vec<Action>) {
+        let Some(reload) = &self.reload else { return };
+        if reload.proven && self.workers().all(|(_, process)| process.generation >= reload.generation) {
+            let message = format!("Reloaded: all workers are of generation {}", reload.generation);
+            actions.push(Action::Log(Level::Info, message));
+            actions.push(Action::ReloadEnded { count: reload.count, failed: false });
+            self.reload = None;
+        }
+    }
+
+    pub(super) fn fail_reload(&mut self, message: &str, now: Instant, actions: &mut Vec<Action>) {
+        let Some(reload) = self.reload.take() else { return };
+        actions.push(Action::Log(Level::Error, message.to_string()));
+        actions.push(Action::ReloadEnded { count: reload.count, failed: true });
+        if !self.plan.preload || reload.proven {
+            return;
+        }
+        // What its template has forked must not get to serve.
+        let unproven = self.workers().filter(|(_, process)| {
+            process.generation == reload.generation && process.stage == Stage::Starting
+        });
+        let slots: Vec<_> = unproven.map(|(slot, _)| Child::Worker(slot)).collect();
+        for child in slots {
+            self.dismiss(child, now + STOP_GRACE, Action::Stop(child), actions);
+        }
+    }
+
+    /// Whether a worker of this generation, the last or that of the reload, has been ready.
+    pub(super) fn is_proven(&self, generation: u32) -> bool {
+        let unproven = self.reload.as_ref().filter(|reload| !reload.proven);
+        self.phase != Phase::Booting && unproven.is_none_or(|reload| reload.generation != generation)
+    }
+
+    /// The generation that a worker can be started in now, if any.
+    pub(super) fn source(&self) -> Option<u32> {
+        if !self.plan.preload {
+            return Some(self.generation);
+        }
+        let newest = self.reload.as_ref().map(|reload| reload.generation);
+        let is_ready = |generation: &u32| {
+            let template = self.processes.get(&Child::Template(*generation));
+            template.is_some_and(|template| template.stage == Stage::Ready)
+        };
+        newest.into_iter().chain([self.generation]).find(is_ready)
+    }
+
+    /// Starts the template that is missing and ends those that are not needed any more.
+    pub(super) fn settle_templates(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if !self.plan.preload {
+            return;
+        }
+        let newest = self.reload.as_ref().map(|reload| reload.generation);
+        let is_needed = |generation| generation == self.generation || newest == Some(generation);
+        let superfluous: Vec<_> = self
+            .processes
+            .iter()
+            .filter_map(|(child, process)| match child {
+                Child::Template(generation) if !process.dismissed && !is_needed(*generation) => Some(*child),
+                _ => None,
+            })
+            .collect();
+        for child in superfluous {
+            self.dismiss(child, now + KILL_GRACE, Action::Stop(child), actions);
+        }
+        // While a reload makes a new one, the old one is not made again.
+        let generation = newest.unwrap_or(self.generation);
+        let child = Child::Template(generation);
+        let is_there = self.processes.contains_key(&child);
+        if !is_there && !self.withdrawn && self.template_backoff.allowed(1, now) == 1 {
+            let failures = self.template_backoff.take(now);
+            self.insert(child, generation, failures, now);
+            actions.push(Action::StartTemplate { generation });
+        }
+    }
+}

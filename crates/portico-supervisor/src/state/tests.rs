@@ -1,0 +1,223 @@
+//! Single stories of the machine, told step by step.
+
+use std::time::{Duration, Instant};
+
+use super::{Action, Child, Event, Plan, State};
+
+struct Story {
+    state: State,
+    now: Instant,
+}
+
+impl Story {
+    /// A server whose `workers` are all ready.
+    fn serving(workers: u32, preload: bool) -> Self {
+        let mut story = Self::booting(workers, preload);
+        if preload {
+            story.tell(Event::Ready(Child::Template(0)));
+        }
+        for slot in 0..workers {
+            story.tell(Event::Ready(Child::Worker(slot)));
+        }
+        story
+    }
+
+    fn booting(workers: u32, preload: bool) -> Self {
+        let plan = Plan {
+            workers_min: workers,
+            workers_max: workers,
+            slots: 34,
+            preload,
+            boot_timeout: Duration::from_secs(60),
+            graceful_timeout: Duration::from_secs(30),
+            drain_delay: Duration::from_secs(5),
+        };
+        let mut story = Self { state: State::new(plan), now: Instant::now() };
+        story.tell(Event::Tick);
+        story
+    }
+
+    /// What is done about it, but for what is logged.
+    fn tell(&mut self, event: Event) -> Vec<Action> {
+        let mut actions = Vec::new();
+        self.state.handle(event, self.now, &mut actions);
+        actions.retain(|action| !matches!(action, Action::Log(..)));
+        actions
+    }
+
+    fn after(&mut self, seconds: f64) -> Vec<Action> {
+        self.now += Duration::from_secs_f64(seconds);
+        self.tell(Event::Tick)
+    }
+
+    fn ready(&mut self, slot: u32) -> Vec<Action> {
+        self.tell(Event::Ready(Child::Worker(slot)))
+    }
+
+    fn exited(&mut self, slot: u32, status: i32) -> Vec<Action> {
+        self.tell(Event::Exited { child: Child::Worker(slot), status })
+    }
+}
+
+fn start(slot: u32, generation: u32) -> Action {
+    Action::StartWorker { slot, generation }
+}
+
+fn failed(slot: u32) -> Event {
+    Event::BootFailed { child: Child::Worker(slot), status: 4, message: "ImportError".into() }
+}
+
+#[test]
+fn a_reload_replaces_one_worker_after_the_other() {
+    let mut story = Story::serving(2, false);
+    assert_eq!(story.tell(Event::Reload), [start(2, 1)]);
+    assert_eq!(story.ready(2), [Action::Retire(0)]);
+    assert_eq!(story.after(20.0), []);
+    assert_eq!(story.exited(0, 0), [start(0, 1)]);
+    assert_eq!(story.ready(0), [Action::Retire(1)]);
+    assert_eq!(story.exited(1, 0), [Action::ReloadEnded { count: 1, failed: false }]);
+}
+
+#[test]
+fn a_reload_that_does_not_boot_leaves_the_old_code() {
+    let mut story = Story::serving(2, false);
+    assert_eq!(story.tell(Event::Reload), [start(2, 1)]);
+    assert_eq!(story.tell(failed(2)), [Action::ReloadEnded { count: 1, failed: true }]);
+    assert_eq!(story.exited(2, 4), []);
+    assert_eq!(story.after(100.0), []);
+    // What is missing is tried again all the same, with what is there now.
+    assert_eq!(story.exited(0, 139), [start(0, 1)]);
+}
+
+#[test]
+fn a_reload_during_a_reload_begins_anew_and_both_end_together() {
+    let mut story = Story::serving(1, false);
+    assert_eq!(story.tell(Event::Reload), [start(1, 1)]);
+    assert_eq!(story.tell(Event::Reload), []);
+    assert_eq!(story.ready(1), [Action::Retire(0)]);
+    assert_eq!(story.exited(0, 0), [start(0, 2)]);
+    assert_eq!(story.ready(0), [Action::Retire(1)]);
+    assert_eq!(story.exited(1, 0), [Action::ReloadEnded { count: 2, failed: false }]);
+}
+
+#[test]
+fn a_reload_with_preload_keeps_the_old_template_until_the_new_one_has_a_worker() {
+    let mut story = Story::serving(1, true);
+    assert_eq!(story.tell(Event::Reload), [Action::StartTemplate { generation: 1 }]);
+    story.after(1.0);
+    assert_eq!(story.exited(0, 139), [start(0, 0)]);
+    story.ready(0);
+    assert_eq!(story.tell(Event::Ready(Child::Template(1))), [start(1, 1)]);
+    assert_eq!(story.ready(1), [Action::Stop(Child::Template(0)), Action::Retire(0)]);
+    story.tell(Event::Exited { child: Child::Template(0), status: 0 });
+    assert_eq!(story.exited(0, 0), [Action::ReloadEnded { count: 1, failed: false }]);
+}
+
+#[test]
+fn a_new_template_whose_worker_does_not_boot_is_given_up() {
+    let mut story = Story::serving(1, true);
+    story.tell(Event::Reload);
+    assert_eq!(story.tell(Event::Ready(Child::Template(1))), [start(1, 1)]);
+    let given_up = [Action::ReloadEnded { count: 1, failed: true }, Action::Stop(Child::Template(1))];
+    assert_eq!(story.tell(failed(1)), given_up);
+    story.exited(1, 4);
+    story.after(1.0);
+    assert_eq!(story.exited(0, 139), [start(0, 0)], "the old template still forks");
+}
+
+#[test]
+fn an_old_worker_that_dies_before_its_successor_is_ready_needs_no_retirement() {
+    let mut story = Story::serving(1, false);
+    assert_eq!(story.tell(Event::Replace { slot: 0, reason: "memory".into() }), [start(1, 0)]);
+    assert_eq!(story.exited(0, 137), []);
+    assert_eq!(story.ready(1), []);
+}
+
+#[test]
+fn a_successor_that_dies_right_after_it_was_ready_is_succeeded() {
+    let mut story = Story::serving(1, false);
+    story.tell(Event::Replace { slot: 0, reason: "memory".into() });
+    assert_eq!(story.ready(1), [Action::Retire(0)]);
+    assert_eq!(story.exited(1, 139), []);
+    assert_eq!(story.after(0.1), [start(1, 0)]);
+    assert_eq!(story.ready(1), []);
+    assert_eq!(story.exited(0, 0), []);
+}
+
+#[test]
+fn a_worker_that_has_lived_for_a_while_is_succeeded_at_once() {
+    let mut story = Story::serving(1, false);
+    for _ in 0..50 {
+        story.after(1.5);
+        assert_eq!(story.exited(0, 137), [start(0, 0)]);
+        story.ready(0);
+    }
+}
+
+#[test]
+fn a_worker_that_does_not_retire_in_time_is_killed_and_the_next_one_follows() {
+    let mut story = Story::serving(2, false);
+    story.tell(Event::Reload);
+    assert_eq!(story.ready(2), [Action::Retire(0)]);
+    assert_eq!(story.after(31.9), []);
+    let actions = story.after(0.1);
+    assert!(matches!(
+        actions[..],
+        [Action::Kill { child: Child::Worker(0), .. }, Action::StartWorker { slot: 3, .. }]
+    ));
+}
+
+#[test]
+fn a_first_boot_that_fails_ends_the_server_with_its_status() {
+    let mut story = Story::booting(2, false);
+    let stop = [Action::Stopping, Action::Stop(Child::Worker(0)), Action::Stop(Child::Worker(1))];
+    assert_eq!(story.tell(failed(1)), stop);
+    assert_eq!(story.exited(1, 4), []);
+    assert_eq!(story.exited(0, 0), [Action::Exit(4)]);
+    let mut story = Story::booting(1, false);
+    assert_eq!(story.exited(0, 0), [Action::Stopping, Action::Exit(3)], "it did not serve, whatever it says");
+}
+
+#[test]
+fn a_worker_that_boots_for_too_long_shows_its_stacks_and_is_killed() {
+    let mut story = Story::serving(1, false);
+    assert_eq!(story.tell(Event::Grow), [start(1, 0)]);
+    assert_eq!(story.after(60.0), [Action::AskStacks(1)]);
+    let actions = story.after(1.0);
+    assert!(matches!(actions[..], [Action::Kill { .. }, Action::StartWorker { .. }]), "{actions:?}");
+}
+
+#[test]
+fn signals_make_a_stop_quicker_one_by_one() {
+    let mut story = Story::serving(1, false);
+    assert_eq!(story.tell(Event::Terminate), [Action::Stopping, Action::AnnounceClose(0)]);
+    assert_eq!(story.tell(Event::Terminate), [], "the same, sent to the group as well");
+    assert_eq!(story.after(1.0), []);
+    assert_eq!(story.tell(Event::Terminate), [Action::Drain(0)]);
+    story.after(1.0);
+    assert_eq!(story.tell(Event::Interrupt), [Action::Stop(Child::Worker(0))]);
+    story.after(1.0);
+    assert!(matches!(story.tell(Event::Quit)[..], [Action::Kill { .. }]));
+    assert_eq!(story.exited(0, 137), [Action::Exit(0)]);
+}
+
+#[test]
+fn a_stop_goes_on_by_itself() {
+    let mut story = Story::serving(2, true);
+    story.tell(Event::Terminate);
+    let drain = [Action::Drain(0), Action::Drain(1), Action::Stop(Child::Template(0))];
+    assert_eq!(story.after(5.0), drain);
+    story.tell(Event::Exited { child: Child::Template(0), status: 0 });
+    assert_eq!(story.exited(0, 139), [], "the last one may die as it likes");
+    assert!(matches!(story.after(32.0)[..], [Action::Kill { child: Child::Worker(1), .. }]));
+    assert_eq!(story.after(5.0), [Action::Exit(0)], "what cannot be killed is left behind");
+}
+
+#[test]
+fn winch_ends_the_workers_and_hup_brings_them_back() {
+    let mut story = Story::serving(2, false);
+    assert_eq!(story.tell(Event::Withdraw), [Action::Drain(0), Action::Drain(1)]);
+    assert_eq!((story.exited(0, 0), story.exited(1, 0)), (vec![], vec![]));
+    assert_eq!(story.after(100.0), []);
+    assert_eq!(story.tell(Event::Reload), [start(0, 1), start(1, 1)]);
+}
