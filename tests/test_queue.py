@@ -131,3 +131,28 @@ def test_queued_requests_are_served_in_the_order_of_their_arrival(serve):
             assert client.read_response().status == 200
     runs = [event for event in server.rendezvous.events() if event.startswith("runs")]
     assert runs == [f"runs {number}" for number in range(10)]
+
+
+@pytest.mark.parametrize("end", ["whole", "cut", "malformed"])
+def test_streamed_body_that_ends_while_its_request_waits_is_kept_for_it(serve, end):
+    server = serve("apps.inputs:application", "--threads", "1", "--stream-request-body")
+    with server.connect() as busy, server.connect() as client:
+        busy.send(request_bytes("POST", "/slurp", [("Content-Length", "1")]))
+        server.rendezvous.wait_for("slurp begins")
+        chunk = {"whole": b"4\r\nwxyz\r\n0\r\n\r\n", "cut": b"9\r\nwxyz", "malformed": b"4\r\nwxyz\r\n#\r\n"}[
+            end
+        ]
+        client.send(request_bytes("POST", "/slurp?name=b", [("Transfer-Encoding", "chunked")]) + chunk)
+        if end == "cut":
+            client.half_close()
+        server.wait_engine()
+        busy.send(b"x")
+        assert busy.read_response().body == b"1"
+        if end == "whole":
+            assert client.read_response().body == b"4"
+    if end == "malformed":
+        server.rendezvous.wait_for_prefix("OSError")
+        server.expect_log("ClientDisconnected|disconnected")
+    elif end == "whole":
+        server.rendezvous.wait_for("slurped 4")
+    assert server.rendezvous.count("slurped 0") == 0

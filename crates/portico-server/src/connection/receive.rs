@@ -226,6 +226,7 @@ impl Connection {
             // The call is waiting or running already; its body is whole now.
             Some(Sink::Pipe(pipe)) => {
                 pipe.0.end(PipeEnd::Complete);
+                self.keep_for_call(&pipe);
                 self.clear_receive_due();
                 return Step::Keep;
             }
@@ -236,12 +237,25 @@ impl Connection {
         Step::Ready
     }
 
+    /// A streamed body has ended, well or not: a call that still waits for its thread is to find it all the same.
+    fn keep_for_call(&mut self, pipe: &Feed) {
+        if self.phase == Phase::Waiting {
+            // There is nothing to ask the engine for any more.
+            self.body = Some(Body::streamed(Arc::clone(&pipe.0), self.announced_length(), || {}));
+        }
+    }
+
+    fn announced_length(&self) -> Option<u64> {
+        match self.head.as_ref().map(|head| head.framing) {
+            Some(Framing::Length(length)) => Some(length),
+            _ => None,
+        }
+    }
+
     /// The request is to wait for a thread.
     fn await_thread(&mut self, tools: &Tools) {
         let patience = tools.config.queue_timeout;
-        if !std::mem::take(&mut self.carried) {
-            self.arrived = tools.now;
-        }
+        self.arrived = tools.now;
         self.phase = Phase::Waiting;
         self.due = (!patience.is_zero()).then(|| (Deadline::Queue, self.arrived + patience));
     }
@@ -249,11 +263,7 @@ impl Connection {
     /// The body that the application is to read: complete, or the pipe it arrives through.
     pub(super) fn take_body(&mut self, read_more: impl Fn() + Send + Sync + 'static) -> Body {
         if let Some(Upload { sink: Sink::Pipe(pipe), .. }) = self.upload.as_deref() {
-            let length = match self.head.as_ref().map(|head| head.framing) {
-                Some(Framing::Length(length)) => Some(length),
-                _ => None,
-            };
-            return Body::streamed(Arc::clone(&pipe.0), length, read_more);
+            return Body::streamed(Arc::clone(&pipe.0), self.announced_length(), read_more);
         }
         self.body.take().unwrap_or_else(Body::empty)
     }
@@ -292,8 +302,9 @@ impl Connection {
         if let Some(upload) = self.upload.take()
             && let Sink::Pipe(pipe) = &upload.sink
         {
-            // The call is running: it learns of the end by reading, and its answer is the answer.
+            // The call waits or runs: it learns of the end by reading, and its answer is the answer.
             pipe.0.end(PipeEnd::Disconnected);
+            self.keep_for_call(pipe);
             return Step::Keep;
         }
         self.status = Some(status);

@@ -7,9 +7,8 @@ use std::time::{Duration, Instant};
 use super::{Lending, Letter};
 use crate::application::Server;
 use crate::connection::RequestKey;
-use crate::engine::{Accepting, Member};
+use crate::engine::Accepting;
 use crate::listener::Listener;
-use crate::reactor::Interest;
 
 /// A question to whoever has the engine.
 #[derive(Debug, Default)]
@@ -28,11 +27,7 @@ impl Lending {
     /// # Errors
     /// The kernel's, when memory or the user's watches have run out.
     pub fn listen(&self, listeners: Vec<Listener>) -> std::io::Result<()> {
-        let interest = if self.sharing.is_some() { Interest::Shared } else { Interest::Accept };
-        Accepting::watch(&listeners, &self.reactor, interest)?;
-        if let Some(sharing) = &self.sharing {
-            Member::watch(sharing, &self.reactor)?;
-        }
+        Accepting::watch(&listeners, &self.reactor)?;
         self.send(Letter::Listen(listeners));
         Ok(())
     }
