@@ -9,11 +9,12 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 PYTHON ?= python3
 VENV ?= .venv
 BIND ?= 127.0.0.1:8000
-# Options of pytest, of bench/run, and seconds for each fuzz target.
+# Options of pytest, of bench/run; seconds for each fuzz target and for each chaos run.
 PYTEST ?= tests
 BENCH ?=
 FUZZ_SECONDS ?= 3600
 FUZZ_SMOKE_SECONDS ?= 10
+CHAOS_SECONDS ?= 60
 
 # PyO3 builds against the interpreter of the virtual environment, also when cargo runs by itself.
 export PYO3_PYTHON := $(abspath $(VENV))/bin/python
@@ -59,6 +60,10 @@ test-loom: ## Check the lending of the event loop against every interleaving of 
 .PHONY: test-python
 test-python: $(VENV)/portico-ci $(VENV)/test-tools ## Run pytest: real processes over real sockets
 	$(BIN)/python -m pytest $(PYTEST)
+
+.PHONY: chaos
+chaos: $(VENV)/portico-ci $(VENV)/test-tools ## Reload, recycle and kill workers under load, CHAOS_SECONDS each
+	CHAOS_SECONDS=$(CHAOS_SECONDS) $(BIN)/python -m pytest -m chaos tests
 
 .PHONY: fuzz-smoke
 fuzz-smoke: ## Run each fuzz target for a few seconds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,12 +14,13 @@ from harness.server import Server
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests marked `slow` run only where `-m` asks for them."""
+    """Tests marked `slow` or `chaos` run only where `-m` asks for them."""
     if config.option.markexpr:
         return
     for item in items:
-        if item.get_closest_marker("slow"):
-            item.add_marker(pytest.mark.skip(reason="slow: ask for it with -m slow"))
+        for name in ("slow", "chaos"):
+            if item.get_closest_marker(name):
+                item.add_marker(pytest.mark.skip(reason=f"{name}: ask for it with -m {name}"))
 
 
 class Servers:
@@ -93,3 +95,9 @@ def server(shared_server: Server) -> Iterator[Server]:
 def meeting(server: Server) -> Rendezvous:
     """Where the tests meet the application of the module's server."""
     return server.rendezvous
+
+
+@pytest.fixture
+def chaos_seconds() -> float:
+    """How long a chaos run takes: CHAOS_SECONDS of the environment, see `make chaos`."""
+    return float(os.environ.get("CHAOS_SECONDS", "60"))

@@ -197,7 +197,7 @@ def test_half_closed_client_gets_the_answer_of_a_running_request(server, meeting
 
 def test_soft_descriptor_limit_is_raised(serve):
     server = serve("apps.control:application", prefix=("sh", "-c", 'ulimit -Sn 64 && exec "$@"', "sh"))
-    soft, hard = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
+    soft, hard = resource.prlimit(server.worker.pid, resource.RLIMIT_NOFILE)
     assert soft == hard > 64
 
 

@@ -249,10 +249,11 @@ def test_terminal_gets_colours_unless_it_wants_none(serve, no_color, coloured):
 
 def test_records_have_time_process_and_level(serve):
     server = serve(CONTROL)
+    pids = "|".join(str(process.pid) for process in {server.supervisor, server.worker})
     for line in server.log_lines:
-        assert re.match(
-            rf"\[\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{{4}}\] \[{server.pid}\] \[INFO\] ", line
-        ), line
+        assert re.match(rf"\[\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{{4}}\] \[({pids})\] \[INFO\] ", line), (
+            line
+        )
 
 
 def test_path_in_the_error_log_is_escaped(serve):

@@ -100,12 +100,14 @@ def test_backlog_at_the_moment_of_the_signal_is_served(serve, count):
     """The process stands still while clients connect: only the kernel knows them when it wakes to SIGTERM."""
     server = serve(CONTROL, "--threads", "2")
     server.request()
-    server.signal(signal.SIGSTOP)
+    worker = server.worker
+    worker.signal(signal.SIGSTOP)
     with server.connections(count) as clients:
         for number, client in enumerate(clients):
             client.send(request_bytes(target=f"/run?name={number}"))
         server.signal(signal.SIGTERM)
-        server.signal(signal.SIGCONT)
+        time.sleep(0.1)
+        worker.signal(signal.SIGCONT)
         for number, client in enumerate(clients):
             response = client.read_response()
             assert (response.status, response.body) == (200, str(number).encode())

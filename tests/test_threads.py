@@ -65,7 +65,9 @@ def test_the_process_has_no_more_threads_than_it_says(serve):
     """Those of the application, the standby, the main thread, and at most two of housekeeping."""
     server = serve("apps.control:application", "--threads", "4")
     request_from_many(server, "/concurrency?seconds=0.001", clients=30, each=5)
-    tasks = int(next(line.split()[1] for line in status_lines(server.pid) if line.startswith("Threads:")))
+    tasks = int(
+        next(line.split()[1] for line in status_lines(server.worker.pid) if line.startswith("Threads:"))
+    )
     assert 5 <= tasks <= 4 + 1 + 1 + 2
 
 

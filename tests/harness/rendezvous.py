@@ -57,6 +57,14 @@ class Rendezvous:
         """How often this very event was emitted."""
         return self.events().count(event)
 
+    def matching(self, prefix: str) -> list[str]:
+        """The events that begin so."""
+        return [event for event in self.events() if event.startswith(prefix)]
+
+    def wait_for_prefix(self, prefix: str, count: int = 1, patience: float = PATIENCE) -> None:
+        """Waits until at least `count` events that begin so were emitted."""
+        wait_until(lambda: len(self.matching(prefix)) >= count, f"{count} x {prefix!r}...", patience)
+
     def wait_for(self, event: str, count: int = 1, patience: float = PATIENCE) -> None:
         """Waits until this event was emitted at least `count` times."""
         wait_until(lambda: self.count(event) >= count, f"{count} x {event!r}", patience)

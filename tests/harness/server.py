@@ -1,7 +1,8 @@
-"""A server as a real process: started, watched and stopped as an operator would.
+"""A server as real processes: started, watched and stopped as an operator would.
 
-Every start ends in `stop`, which asserts that SIGTERM leads to exit status 0 and that the log holds no error
-which the test has not named. Processes are ended by their own id only.
+The command is a supervisor with workers; tests have one worker unless they ask for more. Every start ends in
+`stop`, which asserts that SIGTERM leads to exit status 0, that no process is left, and that the log holds no
+error which the test has not named. Processes are ended by their own id only.
 """
 
 from __future__ import annotations
@@ -19,13 +20,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.http_client import Address, Client, FieldList, Response, expect_refusal
+from harness.process import Process, read_or_empty
 from harness.rendezvous import VARIABLE, Rendezvous, wait_until
+from harness.scoreboard import Scoreboard
 
 TESTS = Path(__file__).resolve().parent.parent
 STARTUP_PATIENCE = 20.0
 STOP_PATIENCE = 20.0
 LISTENING = re.compile(r"(?:https?://(\[[0-9a-fA-F:.]+\]|[^\s:/]+):(\d+)|unix:(?://)?(/\S+))")
 RECORD_START = re.compile(r"\[\d{4}-\d\d-\d\d ")
+# What each worker has and nothing else: the thread that looks after a lent event loop.
+WORKER_THREAD = "portico-standby"
 TROUBLE = re.compile(r"\[(?:ERROR|CRITICAL)\]|Traceback \(most recent call last\)|panicked at", re.IGNORECASE)
 
 
@@ -36,12 +41,15 @@ def command() -> list[str]:
 
 
 def server_environment(extra: dict[str, str | None] | None = None) -> dict[str, str]:
-    """This process' environment less what configures a server, with `extra`; None takes a name out."""
+    """This process' environment less what configures a server, for one worker, with `extra`.
+
+    None as a value takes the name out.
+    """
     platforms = ("KUBERNETES_SERVICE_HOST", "NOMAD_ALLOC_ID", "ECS_CONTAINER_METADATA_URI")
     variables = ("LISTEN_", "WEB_CONCURRENCY", "PORT", "SCRIPT_NAME", "SENDFILE", *platforms)
     configuring = ("PORTICO_", "GUNICORN_", *variables)
     environment = {key: value for key, value in os.environ.items() if not key.startswith(configuring)}
-    environment |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(TESTS)}
+    environment |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(TESTS), "PORTICO_WORKERS": "1"}
     for key, value in (extra or {}).items():
         environment.pop(key, None)
         if value is not None:
@@ -76,24 +84,27 @@ class Server:
         cwd: Path = TESTS,
         prefix: tuple[str, ...] = (),
         program: list[str] | None = None,
+        error_log: Path | None = None,
         **popen: object,
     ) -> None:
         """Starts a server.
 
         `bind` gives its addresses, None leaves them to the server; `folder` is the meeting place with the
-        application; `prefix` is a command that runs the server's command, `program` stands for it; `popen`
-        goes to subprocess.Popen.
+        application; `prefix` is a command that runs the server's command, `program` stands for it;
+        `error_log` is where it writes instead of standard error; `popen` goes to subprocess.Popen.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self.rendezvous = Rendezvous(folder)
         self.expected: list[re.Pattern[str]] = []
         self.first_record = 0
+        self.error_log = error_log
         binds = [bind] if isinstance(bind, str) else bind or []
         arguments = [word for address in binds for word in ("--bind", address)]
         self.arguments = [
             *prefix,
             *(program or command()),
             *arguments,
+            *(["--error-logfile", str(error_log)] if error_log else []),
             *options,
             *([application] if application else []),
         ]
@@ -111,6 +122,8 @@ class Server:
         self.stdout = LineCollector(self.process.stdout) if self.process.stdout else None
         self.stderr = LineCollector(self.process.stderr) if self.process.stderr else None
         self.binds_expected = max(1, len(binds))
+        self.supervisor = Process(self.process.pid)
+        self.board: Scoreboard | None = None
 
     # Start
 
@@ -148,8 +161,54 @@ class Server:
 
     @property
     def pid(self) -> int:
-        """Process id of the server."""
+        """Process id of the server: of its supervisor."""
         return self.process.pid
+
+    # Processes
+
+    def workers(self) -> list[Process]:
+        """The workers that have an engine, ready or about to be; the process itself where it serves alone."""
+        family = [self.supervisor, *self.supervisor.children()]
+        return [process for process in family if WORKER_THREAD in process.thread_names()]
+
+    @property
+    def worker(self) -> Process:
+        """The only worker."""
+        workers = self.workers()
+        assert len(workers) == 1, f"{workers}\n{self.log_text}"
+        return workers[0]
+
+    def scoreboard(self) -> Scoreboard:
+        """The supervisor's scoreboard."""
+        if self.board is None:
+            self.board = Scoreboard(self.pid)
+        return self.board
+
+    def states(self) -> dict[int, str]:
+        """What each worker is at, by process id: starting, ready or retiring."""
+        return self.scoreboard().states()
+
+    def wait_workers(self, count: int, patience: float = STARTUP_PATIENCE) -> list[Process]:
+        """Waits until there are so many workers, all of which are ready and none of which is leaving."""
+
+        def settled() -> bool:
+            states = self.states()
+            return len(states) == count and set(states.values()) == {"ready"}
+
+        try:
+            wait_until(settled, f"{count} ready workers", patience)
+        except TimeoutError as error:
+            raise AssertionError(f"{error}; {self.states()}; the log is:\n{self.log_text}") from None
+        return [Process(pid) for pid in sorted(self.states())]
+
+    def wait_replaced(self, old: list[Process], patience: float = STARTUP_PATIENCE) -> list[Process]:
+        """Waits until as many ready workers serve and none of the `old` ones is left."""
+        wait_until(lambda: not any(process.alive for process in old), "the old workers to end", patience)
+        return self.wait_workers(len(old), patience)
+
+    def answering_pids(self, requests: int = 40) -> set[int]:
+        """The processes that answer so many requests, each on a connection of its own; needs `/pid`."""
+        return {int(self.request("GET", "/pid").body) for _ in range(requests)}
 
     # Talk
 
@@ -194,8 +253,9 @@ class Server:
 
     @property
     def log_lines(self) -> list[str]:
-        """Lines of standard error so far."""
-        return list(self.stderr.lines) if self.stderr else []
+        """Lines of standard error so far, and of the error log."""
+        lines = list(self.stderr.lines) if self.stderr else []
+        return lines + (read_or_empty(self.error_log).splitlines() if self.error_log else [])
 
     @property
     def log_text(self) -> str:
@@ -254,7 +314,8 @@ class Server:
         try:
             status = self.process.wait(timeout)
         except subprocess.TimeoutExpired:
-            stacks = self.kernel_stacks()
+            family = [self.supervisor, *self.supervisor.children()]
+            stacks = "\n".join(f"{process}:\n{process.kernel_stacks()}" for process in family)
             self.kill()
             raise AssertionError(f"still running after {timeout} s\n{stacks}\n{self.log_text}") from None
         for collector in (self.stdout, self.stderr):
@@ -266,60 +327,43 @@ class Server:
         """SIGTERM; asserts exit status 0 and a log without unexpected trouble."""
         if self.process.poll() is None:
             self.signal(signal.SIGTERM)
+        children = self.supervisor.children()
         status = self.wait_exit(timeout)
         assert status == 0, f"exit status {status}:\n{self.log_text}"
+        assert not any(child.alive for child in children), f"left: {children}\n{self.log_text}"
         assert not self.unexpected_records(), "\n".join(self.unexpected_records())
 
     def kill(self) -> None:
-        """Ends the process at once; for tidying up after a failure."""
+        """Ends all its processes at once; for tidying up after a failure."""
         if self.process.poll() is None:
+            children = self.supervisor.children()
             self.process.kill()
             self.process.wait(10)
+            for child in children:
+                child.kill()
 
-    # Figures from /proc
-
-    def kernel_stacks(self) -> str:
-        """Where each thread waits, to explain a server that does not stop."""
-        tasks = Path(f"/proc/{self.pid}/task")
-        if not tasks.exists():
-            return ""
-        return "\n".join(f"{task.name}: {read_or_empty(task / 'wchan')}" for task in tasks.iterdir())
+    # Figures of the process that serves
 
     def memory(self) -> int:
-        """Bytes that the process holds: proportional set size, its share of what is shared."""
-        return self.kilobytes(f"/proc/{self.pid}/smaps_rollup", "Pss") * 1024
+        """See `Process.memory`; of the only worker."""
+        return self.worker.memory()
 
     def peak_memory(self) -> int:
-        """Highest resident size ever, in bytes."""
-        return self.kilobytes(f"/proc/{self.pid}/status", "VmHWM") * 1024
-
-    @staticmethod
-    def kilobytes(path: str, name: str) -> int:
-        """The figure `name: N kB` of a file of /proc."""
-        match = re.search(rf"^{name}:\s+(\d+) kB", Path(path).read_text(), re.MULTILINE)
-        assert match, f"{path} has no {name}"
-        return int(match[1])
+        """See `Process.peak_memory`; of the only worker."""
+        return self.worker.peak_memory()
 
     def reset_peak_memory(self) -> None:
-        """Lets `peak_memory` count from now."""
-        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+        """See `Process.reset_peak_memory`; of the only worker."""
+        self.worker.reset_peak_memory()
 
     def descriptors(self) -> int:
-        """How many descriptors are open."""
-        return len(os.listdir(f"/proc/{self.pid}/fd"))
+        """How many descriptors the only worker has open."""
+        return self.worker.descriptors()
 
     def cpu_seconds(self) -> float:
-        """CPU time used so far, user and system."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def read_or_empty(path: Path) -> str:
-    """A file's text; nothing where it is gone or forbidden."""
-    try:
-        return path.read_text()
-    except OSError:
-        return ""
+        """CPU time that supervisor and only worker used so far."""
+        processes = {self.worker, self.supervisor}
+        return sum(process.cpu_seconds() for process in processes)
 
 
 def run_to_end(
@@ -327,11 +371,12 @@ def run_to_end(
     cwd: Path,
     timeout: float = 30.0,
     environment: dict[str, str | None] | None = None,
+    program: list[str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Runs the server's command where it is expected to end by itself."""
+    """Runs the server's command, or `program` in its place, where it is expected to end by itself."""
     started = time.monotonic()
     process = subprocess.run(
-        [*command(), *arguments],
+        [*(program or command()), *arguments],
         cwd=cwd,
         env=server_environment(environment),
         stdin=subprocess.DEVNULL,

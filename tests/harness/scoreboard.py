@@ -1,0 +1,49 @@
+"""The supervisor's scoreboard, read from outside: the state of each worker at this very moment.
+
+For what must hold at every moment (never fewer ready workers than asked for) nothing else is quick enough.
+The layout is that of crates/portico-supervisor/src/scoreboard.rs; one that does not fit is told.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from pathlib import Path
+
+MAGIC = int.from_bytes(b"portico\x01", "little")
+SUPERVISOR_WORDS, SLOT_WORDS, WAIT_BUCKETS, THREAD_WORDS = 32, 24, 32, 48
+STATES = ("empty", "starting", "ready", "retiring")
+# Indices, in the order of the enums there.
+SLOTS, THREADS, PID, STATE, REQUESTS, LOST_THREADS = 1, 2, 0, 1, 6, 11
+
+
+class Scoreboard:
+    """That of a supervisor."""
+
+    def __init__(self, pid: int) -> None:
+        for path in Path(f"/proc/{pid}/fd").iterdir():
+            if "/memfd:portico-scoreboard" in os.readlink(path):
+                break
+        else:
+            raise FileNotFoundError(f"process {pid} has no scoreboard")
+        with open(path, "rb") as file:
+            self.words = memoryview(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)).cast("Q")
+        assert self.words[0] == MAGIC, "the scoreboard has another layout"
+        self.slot_words = SLOT_WORDS + WAIT_BUCKETS + self.words[THREADS] * THREAD_WORDS
+        assert len(self.words) == SUPERVISOR_WORDS + self.words[SLOTS] * self.slot_words
+
+    def slot(self, number: int, field: int) -> int:
+        """A number of a slot."""
+        return self.words[SUPERVISOR_WORDS + number * self.slot_words + field]
+
+    def occupied(self) -> list[int]:
+        """The slots that have a worker."""
+        return [number for number in range(self.words[SLOTS]) if self.slot(number, STATE)]
+
+    def states(self) -> dict[int, str]:
+        """The state of each worker, by process id."""
+        return {self.slot(number, PID): STATES[self.slot(number, STATE)] for number in self.occupied()}
+
+    def ready(self) -> int:
+        """How many workers are ready."""
+        return sum(self.slot(number, STATE) == STATES.index("ready") for number in self.occupied())
