@@ -64,6 +64,10 @@ pub struct RequestHead {
 }
 
 impl RequestHead {
+    /// The whole head as it came, from the request line to the empty line that ends it.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
     /// Method, as sent.
     pub fn method(&self) -> &[u8] {
         self.method.of(&self.bytes)

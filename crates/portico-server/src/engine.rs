@@ -4,6 +4,7 @@
 //! it hands out [`Call`]s and takes [`Answer`]s. The clock is its driver's ([`Engine::set_now`]).
 
 mod accept;
+mod sharing;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -19,9 +20,11 @@ use crate::connection::{
     Answer, Connection, ConnectionId, Counters, Deadline, QUEUE_FULL, RequestKey, Step, Table, Tools,
     deadline::Deadlines,
 };
+use crate::handover::Sharing;
 use crate::queue::{Queue, Ticket};
 use crate::reactor::{Event, Events, Reactor};
 pub use accept::Accepting;
+pub use sharing::Member;
 
 /// One event loop's state.
 #[derive(Debug)]
@@ -32,6 +35,8 @@ pub struct Engine {
     deadlines: Deadlines,
     queue: Queue,
     accepting: Accepting,
+    /// Where there are other workers.
+    member: Option<Box<Member>>,
     /// Connections that have more to do than one turn allowed.
     again: Vec<ConnectionId>,
     /// Connections whose answer is held back, to be written together.
@@ -86,10 +91,13 @@ impl Engine {
         config: Arc<Config>,
         reactor: Arc<Reactor>,
         access_log: Option<AccessLog>,
+        sharing: Option<Sharing>,
         now: Instant,
     ) -> Self {
+        let threads = config.threads as usize;
         Self {
             reactor,
+            member: sharing.map(|sharing| Box::new(Member::new(sharing, threads))),
             queue: Queue::new(config.max_queue),
             tools: Tools::new(config, access_log, now),
             table: Table::default(),
@@ -178,13 +186,15 @@ impl Engine {
         }
         self.resume_accepting();
         self.continue_accepting();
+        self.advance_sharing();
         if self.drain_until.is_some_and(|until| until <= self.tools.now) {
             self.stop();
         }
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        [self.deadlines.next_timeout(), self.accepting.paused_until(), self.drain_until]
+        let sharing = self.member.as_ref().and_then(|member| member.next_deadline());
+        [self.deadlines.next_timeout(), self.accepting.paused_until(), self.drain_until, sharing]
             .into_iter()
             .flatten()
             .min()
@@ -311,7 +321,7 @@ impl Engine {
         }
         self.tools.draining = true;
         self.drain_until = Some(until);
-        self.close_listeners();
+        self.close_shared();
         for id in self.table.ids() {
             self.work_on(id, Connection::drain);
         }
@@ -334,7 +344,7 @@ impl Engine {
 
     /// Whether it has come to its end: nothing is open any more.
     pub fn is_stopped(&self) -> bool {
-        self.stopped || (self.tools.draining && self.table.len() == 0)
+        self.stopped || ((self.tools.draining || self.tools.retiring) && self.table.len() == 0)
     }
 
     /// What has happened so far.
@@ -378,7 +388,7 @@ impl Engine {
                 return false;
             }
             Step::Again => self.again.push(id),
-            Step::Keep | Step::Ready => {}
+            Step::Keep | Step::Ready | Step::Leave => {}
         }
         if let Some(interest) = connection.interest()
             && let Err(error) = self.reactor.reregister(connection.transport(), id.token(), interest)
@@ -395,6 +405,9 @@ impl Engine {
             }
         }
         self.table.put_back(id, connection);
+        if step == Step::Leave {
+            self.leave(id);
+        }
         true
     }
 

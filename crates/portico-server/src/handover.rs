@@ -1,13 +1,24 @@
 //! Connections and requests on their way from one worker process to another.
 //!
-//! Owns what workers share: two queues in the kernel that all of them send to and take from, and what each tells
-//! the others of its load.
+//! Owns what workers share: two queues in the kernel that all of them send to and take from, the form of what is
+//! in them, and what each worker tells the others of its load. Who sends what and when is the engine's affair.
 
-use std::io;
-use std::os::fd::OwnedFd;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair, sockopt,
+};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::application::Peer;
 
 /// How much there is to do in one worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,16 +58,73 @@ pub struct Sharing {
 /// clones are the same queues.
 #[derive(Clone, Debug)]
 pub struct Handover {
-    /// Connections between requests; every worker takes from it at any time.
-    _idle: Arc<Pair>,
-    /// Complete requests; a worker takes from it while it has an idle thread.
-    _ready: Arc<Pair>,
+    idle: Arc<Pair>,
+    ready: Arc<Pair>,
 }
+
+/// One of the two queues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// Connections between requests; every worker takes from it at any time.
+    Idle,
+    /// Complete requests; a worker takes from it while it has a free thread.
+    Ready,
+}
+
+/// What is told of a connection beside its descriptor and its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Label {
+    /// The other end.
+    pub peer: Peer,
+    /// Which of the listeners, which all workers have in the same order, it came through.
+    pub listener: u32,
+    /// Requests answered on it.
+    pub served: u32,
+    /// How often the present request has been handed over.
+    pub hops: u8,
+    /// In the idle lane until when the client's next bytes are awaited, in the other since when the request waits.
+    pub moment: Instant,
+}
+
+/// A connection that has arrived.
+#[derive(Debug)]
+pub struct Parcel<'a> {
+    /// Its descriptor.
+    pub socket: OwnedFd,
+    /// What is told of it.
+    pub label: Label,
+    /// What has been read from it and not been used.
+    pub bytes: &'a [u8],
+}
+
+/// What came of sending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// It is on its way: the sender has nothing more to do with it.
+    Sent,
+    /// The queue is full for now.
+    Full,
+}
+
+/// Bytes that go along with a connection at most. A message above some 48 KiB would be taken apart by the kernel.
+pub const BYTES_MAX: usize = MESSAGE_BYTES_MAX - HEADER_BYTES;
+
+/// The same with the label.
+pub const MESSAGE_BYTES_MAX: usize = 32 * 1024;
+
+/// Begins each message and tells its layout. Sender and taker are forks of one process.
+const MAGIC: [u8; 4] = *b"hnd\x01";
+
+/// Magic, kind of peer, hops, port, listener, served, moment, address, scope.
+const HEADER_BYTES: usize = 4 + 1 + 1 + 2 + 4 + 4 + 8 + 16 + 4;
+
+/// What the kernel is asked to let wait in each queue; it grants what `net.core.wmem_max` allows.
+const QUEUE_BYTES: usize = 1024 * 1024;
 
 #[derive(Debug)]
 struct Pair {
-    _sender: OwnedFd,
-    _receiver: OwnedFd,
+    sender: OwnedFd,
+    receiver: OwnedFd,
 }
 
 impl Handover {
@@ -65,14 +133,265 @@ impl Handover {
     /// # Errors
     /// The kernel's, when descriptors have run out.
     pub fn new() -> io::Result<Self> {
-        Ok(Self { _idle: Arc::new(Pair::new()?), _ready: Arc::new(Pair::new()?) })
+        Ok(Self { idle: Arc::new(Pair::new()?), ready: Arc::new(Pair::new()?) })
+    }
+
+    /// What becomes readable when there is something to take.
+    pub(crate) fn receiver(&self, lane: Lane) -> BorrowedFd<'_> {
+        self.pair(lane).receiver.as_fd()
+    }
+
+    /// Whether nothing waits to be taken.
+    pub(crate) fn is_empty(&self, lane: Lane) -> bool {
+        let mut fds = [PollFd::from_borrowed_fd(self.receiver(lane), PollFlags::IN)];
+        let polled = rustix::event::poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+        polled.is_ok_and(|ready| ready == 0)
+    }
+
+    /// Sends a connection and `pieces`, at most [`BYTES_MAX`] bytes together. `now` is what its label counts as
+    /// the present.
+    pub(crate) fn send(
+        &self,
+        lane: Lane,
+        (socket, label): (BorrowedFd<'_>, &Label),
+        pieces: [&[u8]; 3],
+        now: Instant,
+    ) -> Sent {
+        let header = label.encode(now);
+        let [first, second, third] = pieces;
+        let message = [&header[..], first, second, third].map(IoSlice::new);
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let sockets = [socket];
+        control.push(SendAncillaryMessage::ScmRights(&sockets));
+        loop {
+            let sender = &self.pair(lane).sender;
+            return match sendmsg(sender, &message, &mut control, SendFlags::NOSIGNAL) {
+                Ok(_) => Sent::Sent,
+                Err(Errno::INTR) => continue,
+                // The last two: too many descriptors are under way, or memory is short.
+                Err(Errno::AGAIN | Errno::TOOMANYREFS | Errno::NOBUFS) => Sent::Full,
+                Err(error) => {
+                    log::warn!("a connection cannot be handed over: {error}");
+                    Sent::Full
+                }
+            };
+        }
+    }
+
+    /// Takes what waits longest; `None` if nothing does. `buffer` has room for [`MESSAGE_BYTES_MAX`].
+    pub(crate) fn take<'b>(&self, lane: Lane, buffer: &'b mut [u8], now: Instant) -> Option<Parcel<'b>> {
+        loop {
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut control = RecvAncillaryBuffer::new(&mut space);
+            let flags = RecvFlags::CMSG_CLOEXEC;
+            let received = {
+                let mut pieces = [IoSliceMut::new(buffer)];
+                recvmsg(&self.pair(lane).receiver, &mut pieces, &mut control, flags)
+            };
+            let (count, truncated) = match received {
+                Ok(message) => (message.bytes, message.flags.contains(ReturnFlags::TRUNC)),
+                Err(Errno::INTR) => continue,
+                Err(Errno::AGAIN) => return None,
+                Err(error) => {
+                    log::error!("what other workers hand over cannot be taken: {error}");
+                    return None;
+                }
+            };
+            let socket = control.drain().find_map(|message| match message {
+                RecvAncillaryMessage::ScmRights(mut sockets) => sockets.next(),
+                _ => None,
+            });
+            let label = buffer.get(..count).and_then(|message| Label::decode(message, now));
+            match (socket, label) {
+                (Some(socket), Some(label)) if !truncated => {
+                    return Some(Parcel { socket, label, bytes: &buffer[HEADER_BYTES..count] });
+                }
+                (socket, _) => {
+                    let had = if socket.is_some() { "with" } else { "without" };
+                    log::error!(
+                        "a message of {count} bytes {had} a connection was not one of ours; closed it"
+                    );
+                }
+            }
+        }
+    }
+
+    fn pair(&self, lane: Lane) -> &Pair {
+        match lane {
+            Lane::Idle => &self.idle,
+            Lane::Ready => &self.ready,
+        }
     }
 }
 
 impl Pair {
     fn new() -> io::Result<Self> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        // SEQPACKET: a message is taken whole, by one taker.
         let (sender, receiver) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-        Ok(Self { _sender: sender, _receiver: receiver })
+        sockopt::set_socket_send_buffer_size(&sender, QUEUE_BYTES)?;
+        Ok(Self { sender, receiver })
+    }
+}
+
+impl Label {
+    fn encode(&self, now: Instant) -> [u8; HEADER_BYTES] {
+        let (kind, ip, port, scope) = match self.peer {
+            Peer::Unix => (0, Ipv6Addr::UNSPECIFIED, 0, 0),
+            Peer::Inet(SocketAddr::V4(peer)) => (4, peer.ip().to_ipv6_mapped(), peer.port(), 0),
+            Peer::Inet(SocketAddr::V6(peer)) => (6, *peer.ip(), peer.port(), peer.scope_id()),
+        };
+        let mut header = [0; HEADER_BYTES];
+        let mut rest = &mut header[..];
+        for field in [
+            &MAGIC[..],
+            &[kind, self.hops],
+            &port.to_ne_bytes(),
+            &self.listener.to_ne_bytes(),
+            &self.served.to_ne_bytes(),
+            &nanos_of(self.moment, now).to_ne_bytes(),
+            &ip.octets(),
+            &scope.to_ne_bytes(),
+        ] {
+            let (place, after) = rest.split_at_mut(field.len());
+            place.copy_from_slice(field);
+            rest = after;
+        }
+        header
+    }
+
+    /// `None` if `message` does not begin with one.
+    fn decode(message: &[u8], now: Instant) -> Option<Self> {
+        let mut rest = message.strip_prefix(&MAGIC)?;
+        let [kind, hops] = field(&mut rest)?;
+        let port = u16::from_ne_bytes(field(&mut rest)?);
+        let listener = u32::from_ne_bytes(field(&mut rest)?);
+        let served = u32::from_ne_bytes(field(&mut rest)?);
+        let moment = moment_of(u64::from_ne_bytes(field(&mut rest)?), now)?;
+        let ip = Ipv6Addr::from(field::<16>(&mut rest)?);
+        let scope = u32::from_ne_bytes(field(&mut rest)?);
+        let peer = match kind {
+            0 => Peer::Unix,
+            4 => Peer::Inet(SocketAddr::new(IpAddr::V4(ip.to_ipv4_mapped()?), port)),
+            6 => Peer::Inet(SocketAddrV6::new(ip, port, 0, scope).into()),
+            _ => return None,
+        };
+        Some(Self { peer, listener, served, hops, moment })
+    }
+}
+
+fn field<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    let (field, after) = rest.split_first_chunk()?;
+    *rest = after;
+    Some(*field)
+}
+
+/// The clock that all processes of a machine share, in nanoseconds.
+fn shared_nanos() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    (now.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec as u64)
+}
+
+/// `moment` by the shared clock. `Instant`s cannot be passed on: only what lies between two of them has a number.
+fn nanos_of(moment: Instant, now: Instant) -> u64 {
+    let past = now.saturating_duration_since(moment).as_nanos() as u64;
+    let ahead = moment.saturating_duration_since(now).as_nanos() as u64;
+    shared_nanos().saturating_sub(past).saturating_add(ahead)
+}
+
+/// The other way round; `None` for a moment that no `Instant` can tell.
+fn moment_of(nanos: u64, now: Instant) -> Option<Instant> {
+    let shared = shared_nanos();
+    now.checked_sub(Duration::from_nanos(shared.saturating_sub(nanos)))?
+        .checked_add(Duration::from_nanos(nanos.saturating_sub(shared)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    fn label(peer: Peer, moment: Instant) -> Label {
+        Label { peer, listener: 3, served: 70_000, hops: 2, moment }
+    }
+
+    #[test]
+    fn a_connection_arrives_with_what_is_told_of_it() {
+        let handover = Handover::new().unwrap();
+        let now = Instant::now();
+        let mut buffer = vec![0; 64 * 1024];
+        for peer in ["1.2.3.4:5", "[::1]:6"]
+            .map(|peer| Peer::Inet(peer.parse().unwrap()))
+            .into_iter()
+            .chain([Peer::Unix])
+        {
+            for seconds in [-30, 0, 75] {
+                let ago = Duration::from_secs(i64::unsigned_abs(seconds));
+                let moment = if seconds < 0 { now - ago } else { now + ago };
+                let (ours, mut theirs) = UnixStream::pair().unwrap();
+                let sent = label(peer, moment);
+                let pieces: [&[u8]; 3] = [b"head", b"", &vec![b'x'; BYTES_MAX - 4]];
+                assert_eq!(handover.send(Lane::Ready, (ours.as_fd(), &sent), pieces, now), Sent::Sent);
+                drop(ours);
+                assert!(handover.is_empty(Lane::Idle) && !handover.is_empty(Lane::Ready));
+                assert!(handover.take(Lane::Idle, &mut buffer, now).is_none());
+                let parcel = handover.take(Lane::Ready, &mut buffer, now).unwrap();
+                assert_eq!(parcel.bytes, pieces.concat());
+                let drift = parcel.label.moment.max(moment) - parcel.label.moment.min(moment);
+                assert!(drift < Duration::from_secs(1), "{drift:?}");
+                assert_eq!(Label { moment, ..parcel.label }, sent);
+                UnixStream::from(parcel.socket).write_all(b"it is this one").unwrap();
+                let mut received = String::new();
+                theirs.read_to_string(&mut received).unwrap();
+                assert_eq!(received, "it is this one");
+            }
+        }
+    }
+
+    #[test]
+    fn a_full_queue_says_so_and_empties() {
+        let handover = Handover::new().unwrap();
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let now = Instant::now();
+        let label = label(Peer::Unix, now);
+        let pieces: [&[u8]; 3] = [&[0; 1000], b"", b""];
+        let mut count = 0;
+        while handover.send(Lane::Idle, (ours.as_fd(), &label), pieces, now) == Sent::Sent {
+            count += 1;
+            assert!(count < 100_000, "it never fills");
+        }
+        assert!(count > 50, "{count}");
+        let mut buffer = vec![0; 64 * 1024];
+        for _ in 0..count {
+            assert_eq!(handover.take(Lane::Idle, &mut buffer, now).unwrap().bytes.len(), 1000);
+        }
+        assert!(handover.take(Lane::Idle, &mut buffer, now).is_none());
+    }
+
+    #[test]
+    fn what_is_not_of_ours_is_closed_and_what_is_behind_it_is_taken() {
+        let handover = Handover::new().unwrap();
+        let now = Instant::now();
+        let sender = &handover.idle.sender;
+        rustix::net::send(sender, b"", SendFlags::empty()).unwrap();
+        rustix::net::send(sender, b"hnd\x01 and then nothing of the kind", SendFlags::empty()).unwrap();
+        rustix::net::send(sender, &label(Peer::Unix, now).encode(now), SendFlags::empty()).unwrap();
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        {
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut control = SendAncillaryBuffer::new(&mut space);
+            let sockets = [ours.as_fd()];
+            control.push(SendAncillaryMessage::ScmRights(&sockets));
+            sendmsg(sender, &[IoSlice::new(b"another layout")], &mut control, SendFlags::empty()).unwrap();
+        }
+        drop(ours);
+        let (good, _client) = UnixStream::pair().unwrap();
+        handover.send(Lane::Idle, (good.as_fd(), &label(Peer::Unix, now)), [b"x", b"", b""], now);
+        let mut buffer = vec![0; 64 * 1024];
+        assert_eq!(handover.take(Lane::Idle, &mut buffer, now).unwrap().bytes, b"x");
+        assert_eq!(theirs.read(&mut [0; 1]).unwrap(), 0, "closed");
     }
 }

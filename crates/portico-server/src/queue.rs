@@ -64,6 +64,11 @@ impl Queue {
         None
     }
 
+    /// All entries in their order, also those whose request has gone.
+    pub fn iter(&self) -> impl Iterator<Item = Ticket> {
+        self.waiting.iter().copied()
+    }
+
     /// Notes that a waiting request has gone.
     pub fn abandon(&mut self) {
         self.stale += 1;

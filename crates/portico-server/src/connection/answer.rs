@@ -177,7 +177,8 @@ impl Connection {
 
     /// Whether the connection is to be closed after this answer.
     fn closes(&self, tools: &Tools) -> bool {
-        (tools.draining || tools.announcing || tools.config.keep_alive.is_zero())
+        let stays = tools.retiring && !self.transport.can_be_handed_over();
+        (tools.draining || tools.announcing || stays || tools.config.keep_alive.is_zero())
             || (self.misunderstood || self.closing || self.upload.is_some())
     }
 
@@ -267,6 +268,7 @@ impl Connection {
         self.flow = None;
         self.outbox.release();
         self.served = self.served.saturating_add(1);
+        self.hops = 0;
         tools.counters.answers += 1;
         if self.misunderstood || self.closing || self.upload.is_some() || !self.protocol.can_keep_alive() {
             return self.begin_close(tools);
@@ -274,6 +276,9 @@ impl Connection {
         self.protocol.next_request();
         self.phase = Phase::Receiving;
         self.due = Some((Deadline::KeepAlive, tools.now + tools.config.keep_alive));
+        if tools.retiring {
+            return Step::Leave;
+        }
         if self.readable || !self.inbox.is_empty() {
             let step = self.receive(tools);
             if step != Step::Keep {

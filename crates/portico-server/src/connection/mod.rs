@@ -7,6 +7,7 @@
 mod answer;
 pub mod deadline;
 mod flow;
+mod moving;
 mod outbox;
 mod receive;
 mod table;
@@ -61,6 +62,10 @@ pub struct Connection {
     discarded: u64,
     /// Answers given.
     served: u32,
+    /// How often the present request has been handed over.
+    hops: u8,
+    /// It has come with the moment since when it waits.
+    carried: bool,
     interest: Interest,
     /// What another thread has been told of the socket, still to be handled.
     noted: Option<Event>,
@@ -107,6 +112,8 @@ pub enum Step {
     Keep,
     /// Its request is complete: queue it.
     Ready,
+    /// It is between requests, and the worker retires.
+    Leave,
     /// There is more to do at once; others first.
     Again,
     /// It has ended.
@@ -150,6 +157,8 @@ impl Connection {
             body_bytes: 0,
             discarded: 0,
             served: 0,
+            hops: 0,
+            carried: false,
             interest: Interest::Read,
             noted: None,
             readable: false,

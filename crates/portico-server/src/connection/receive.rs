@@ -255,7 +255,9 @@ impl Connection {
     /// The request is to wait for a thread.
     fn await_thread(&mut self, tools: &Tools) {
         let patience = tools.config.queue_timeout;
-        self.arrived = tools.now;
+        if !std::mem::take(&mut self.carried) {
+            self.arrived = tools.now;
+        }
         self.phase = Phase::Waiting;
         self.due = (!patience.is_zero()).then(|| (Deadline::Queue, self.arrived + patience));
     }

@@ -20,7 +20,9 @@ pub struct Tools {
     pub now: Instant,
     /// The server is stopping.
     pub draining: bool,
-    /// It is about to: every answer is its connection's last.
+    /// It is stopping in favour of other workers, which get its connections.
+    pub retiring: bool,
+    /// It is about to stop: every answer is its connection's last.
     pub announcing: bool,
     /// Where reads go.
     pub scratch: Vec<u8>,
@@ -51,6 +53,12 @@ pub struct Counters {
     pub abandoned: u64,
     /// Idle connections closed to make room for new ones.
     pub evicted: u64,
+    /// Waiting requests passed on to other workers.
+    pub passed_on: u64,
+    /// Connections handed to other workers while this one retired.
+    pub handed_on: u64,
+    /// Connections and requests taken over from other workers.
+    pub taken_over: u64,
 }
 
 impl Counters {
@@ -91,6 +99,7 @@ impl Tools {
             limits,
             now,
             draining: false,
+            retiring: false,
             announcing: false,
             scratch: vec![0; SCRATCH_BYTES],
             out: Vec::new(),

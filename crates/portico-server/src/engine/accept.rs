@@ -22,15 +22,23 @@ pub struct Accepting {
     pauses: u64,
     /// Tokens of listeners that were left before they were empty.
     unfinished: Vec<u64>,
+    /// What requests are told of each listener, also after these are closed.
+    servers: Vec<Arc<Server>>,
     /// Descriptors from this number on are left to the application.
     descriptor_ceiling: i32,
 }
 
 /// Marks a token as a listener's; a connection's generation stays below this bit.
-const LISTENER: u64 = 1 << 63;
+pub(super) const LISTENER: u64 = 1 << 63;
+
+/// Marks such a token further, as that of a lane by which other workers hand connections over.
+pub(super) const LANE: u64 = 1 << 62;
 
 /// Connections taken from one listener before others get their turn.
 const ACCEPTS_MAX: usize = 64;
+
+/// The same where there are other workers to take the rest.
+const SHARED_ACCEPTS_MAX: usize = 4;
 
 /// How long accepting pauses when descriptors have run out and no connection could be closed.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -44,11 +52,33 @@ impl Accepting {
     ///
     /// # Errors
     /// The kernel's, when memory or the user's watches have run out.
-    pub fn watch(listeners: &[Listener], reactor: &Reactor) -> io::Result<()> {
+    pub fn watch(listeners: &[Listener], reactor: &Reactor, interest: Interest) -> io::Result<()> {
         let mut numbered = listeners.iter().enumerate();
-        numbered.try_for_each(|(index, listener)| {
-            reactor.register(listener, LISTENER | index as u64, Interest::Accept)
-        })
+        numbered
+            .try_for_each(|(index, listener)| reactor.register(listener, LISTENER | index as u64, interest))
+    }
+
+    pub(super) fn is_listening(&self) -> bool {
+        !self.listeners.is_empty()
+    }
+
+    /// The number of the listener that told of itself by `server`.
+    pub(super) fn number_of(&self, server: &Arc<Server>) -> Option<u32> {
+        let number = self.servers.iter().position(|other| Arc::ptr_eq(other, server))?;
+        u32::try_from(number).ok()
+    }
+
+    /// What the listener with this number tells of itself.
+    pub(super) fn server(&self, number: u32) -> Option<Arc<Server>> {
+        self.servers.get(number as usize).cloned()
+    }
+
+    pub(super) fn listener(&self, index: usize) -> Option<&Listener> {
+        self.listeners.get(index)
+    }
+
+    pub(super) fn descriptor_ceiling(&self) -> i32 {
+        self.descriptor_ceiling
     }
 
     pub(super) fn owns(token: u64) -> bool {
@@ -82,17 +112,19 @@ fn descriptor_ceiling() -> i32 {
 impl Engine {
     /// Accepts from `listeners`, which its reactor watches, from now on; at once closed if the engine has stopped.
     pub fn listen(&mut self, listeners: Vec<Listener>) {
-        if self.tools.draining {
+        if self.is_ending() {
             return;
         }
         self.accepting.descriptor_ceiling = descriptor_ceiling();
         (0..listeners.len() as u64).for_each(|index| self.accepting.note(LISTENER | index));
+        self.accepting.servers = listeners.iter().map(|listener| Arc::clone(listener.server())).collect();
         self.accepting.listeners = listeners;
+        self.note_lanes();
     }
 
     /// Serves a client that has not come through a listener.
     pub fn adopt(&mut self, stream: UnixStream, server: Arc<Server>) {
-        if self.tools.draining {
+        if self.is_ending() {
             return;
         }
         if let Err(error) = self.admit(Transport::Unix(stream.into()), Peer::Unix, server) {
@@ -110,28 +142,39 @@ impl Engine {
         peer: Peer,
         server: Arc<Server>,
     ) -> io::Result<ConnectionId> {
+        self.seat(Connection::new(transport, peer, server, &self.tools))
+    }
+
+    pub(super) fn seat(&mut self, connection: Connection) -> io::Result<ConnectionId> {
         let id = self.table.reserve();
-        if let Err(error) = self.reactor.register(&transport, id.token(), Interest::Read) {
+        if let Err(error) = self.reactor.register(connection.transport(), id.token(), Interest::Read) {
             self.table.release(id);
             return Err(error);
         }
-        let connection = Connection::new(transport, peer, server, &self.tools);
         self.settle(id, Box::new(connection), Step::Keep);
         Ok(id)
     }
 
-    /// Accepts what waits on the listener with this token.
+    fn is_ending(&self) -> bool {
+        self.tools.draining || self.tools.retiring
+    }
+
+    /// Accepts what waits on the listener with this token, or takes what does in this lane.
     pub(super) fn accept(&mut self, token: u64) {
-        if self.accepting.paused_until.is_some() {
+        if token & LANE != 0 {
+            return self.take_from_lane(token);
+        }
+        if self.accepting.paused_until.is_some() || self.leaves(token) {
             return; // The event is from before the pause.
         }
         let index = (token & !LISTENER) as usize;
-        for _ in 0..ACCEPTS_MAX {
-            if !self.accept_one(index) {
-                return;
-            }
+        let max = if self.member.is_some() { SHARED_ACCEPTS_MAX } else { ACCEPTS_MAX };
+        let accepted = (0..max).take_while(|_| self.accept_one(index)).count();
+        if self.member.is_some() && accepted > 0 {
+            self.step_back(index, token);
+        } else if accepted == max {
+            self.accepting.note(token);
         }
-        self.accepting.note(token);
     }
 
     /// Goes on with the listeners on which more connections wait than one turn takes.
@@ -173,7 +216,7 @@ impl Engine {
 
     /// Closes the connections that have been idle longest; where there are none, pauses accepting and returns
     /// `false`. What waits in the kernel's backlog waits on.
-    fn make_room(&mut self, reason: &str) -> bool {
+    pub(super) fn make_room(&mut self, reason: &str) -> bool {
         let mut idle: Vec<(Instant, ConnectionId)> = Vec::new();
         for id in self.table.ids() {
             if let Some(connection) = self.table.get(id).filter(|connection| connection.is_idle())
@@ -221,9 +264,10 @@ impl Engine {
     }
 
     fn watch_listeners(&self, watched: bool) {
+        let interest = if self.member.is_some() { Interest::Shared } else { Interest::Accept };
         for (index, listener) in self.accepting.listeners.iter().enumerate() {
             let result = match watched {
-                true => self.reactor.register(listener, LISTENER | index as u64, Interest::Accept),
+                true => self.reactor.register(listener, LISTENER | index as u64, interest),
                 false => self.reactor.deregister(listener),
             };
             if let Err(error) = result {
@@ -234,10 +278,13 @@ impl Engine {
 
     /// Takes every connection that the kernel has accepted, then closes the listeners.
     pub(super) fn close_listeners(&mut self) {
+        // Closing our descriptor alone would not end the watch: other processes have the socket too.
+        if self.accepting.paused_until.take().is_none() {
+            self.watch_listeners(false);
+        }
         for index in 0..self.accepting.listeners.len() {
             while self.accept_one(index) {}
         }
-        self.accepting.paused_until = None;
         self.accepting.listeners.clear();
     }
 }

@@ -18,7 +18,7 @@ fn engine_with_client(arguments: &[&str]) -> (Engine, ConnectionId, UnixStream) 
     };
     let reactor = Arc::new(Reactor::new().unwrap());
     let now = Instant::now();
-    let mut engine = Engine::new(Arc::new(resolved.config), reactor, None, now);
+    let mut engine = Engine::new(Arc::new(resolved.config), reactor, None, None, now);
     let (id, client) = admit_client(&mut engine);
     (engine, id, client)
 }

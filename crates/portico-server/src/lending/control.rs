@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use super::{Lending, Letter};
 use crate::application::Server;
 use crate::connection::RequestKey;
-use crate::engine::Accepting;
+use crate::engine::{Accepting, Member};
 use crate::listener::Listener;
+use crate::reactor::Interest;
 
 /// A question to whoever has the engine.
 #[derive(Debug, Default)]
@@ -27,7 +28,11 @@ impl Lending {
     /// # Errors
     /// The kernel's, when memory or the user's watches have run out.
     pub fn listen(&self, listeners: Vec<Listener>) -> std::io::Result<()> {
-        Accepting::watch(&listeners, &self.reactor)?;
+        let interest = if self.sharing.is_some() { Interest::Shared } else { Interest::Accept };
+        Accepting::watch(&listeners, &self.reactor, interest)?;
+        if let Some(sharing) = &self.sharing {
+            Member::watch(sharing, &self.reactor)?;
+        }
         self.send(Letter::Listen(listeners));
         Ok(())
     }

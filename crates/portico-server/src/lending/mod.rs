@@ -57,6 +57,7 @@ pub struct Lending {
     alarm: Alarm,
     application: Arc<dyn Application>,
     response_buffer_bytes: usize,
+    sharing: Option<Sharing>,
     stopped: AtomicBool,
 }
 
@@ -73,6 +74,8 @@ enum Letter {
     ReadMore(ConnectionId),
     Retire(Instant),
     Stop,
+    /// To be read is enough: the load is told with each laying down.
+    TellLoad,
 }
 
 /// A call for which the engine has been lent.
@@ -97,12 +100,12 @@ impl Lending {
         config: Arc<Config>,
         access_log: Option<AccessLog>,
         application: Arc<dyn Application>,
-        _sharing: Option<Sharing>,
+        sharing: Option<Sharing>,
     ) -> std::io::Result<Arc<Self>> {
         let now = Instant::now();
         let reactor = Arc::new(Reactor::new()?);
         let response_buffer_bytes = config.response_buffer_bytes;
-        let engine = Engine::new(config, Arc::clone(&reactor), access_log, now);
+        let engine = Engine::new(config, Arc::clone(&reactor), access_log, sharing.clone(), now);
         Ok(Arc::new(Self {
             exchange: Exchange::new(Box::new(engine)),
             reactor,
@@ -111,6 +114,7 @@ impl Lending {
             alarm: Alarm::new(now),
             application,
             response_buffer_bytes,
+            sharing,
             stopped: AtomicBool::new(false),
         }))
     }
@@ -236,8 +240,17 @@ impl Lending {
     /// Does what is due; `false` if the engine has stopped.
     fn advance(&self, engine: &mut Engine) -> bool {
         self.deliver(engine);
+        self.tell_calls(engine);
         engine.advance();
         !engine.is_stopped()
+    }
+
+    /// Tells the engine of a worker that is one of several how many threads are in calls; whether it is one.
+    fn tell_calls(&self, engine: &mut Engine) -> bool {
+        if self.sharing.is_some() {
+            engine.set_calls(self.exchange.crew().calls(), self.pace.is_long());
+        }
+        self.sharing.is_some()
     }
 
     fn take_call(self: &Arc<Self>, engine: &mut Engine) -> Option<Call> {
@@ -253,6 +266,7 @@ impl Lending {
             self.report_failed_wait(&error);
         }
         engine.set_polled(Instant::now());
+        self.tell_calls(engine);
         engine.handle_events(events);
         events.clear();
     }
@@ -278,6 +292,7 @@ impl Lending {
         let engine = match self.exchange.take() {
             Some(mut engine) => {
                 engine.set_polled(Instant::now());
+                self.tell_calls(&mut engine);
                 engine.handle_events(events);
                 Some(engine)
             }
@@ -306,8 +321,11 @@ impl Lending {
         let now = Instant::now();
         self.pace.record(now.saturating_duration_since(at));
         let mut engine = self.exchange.take();
-        if let Some(engine) = &mut engine {
-            engine.set_now(now);
+        match &mut engine {
+            Some(engine) => engine.set_now(now),
+            // Whoever has it may have told the siblings of this call as running.
+            None if self.sharing.is_some() => self.send(Letter::TellLoad),
+            None => {}
         }
         Ok(engine)
     }
@@ -338,6 +356,9 @@ impl Lending {
 
     /// Lays the engine into the slot; gives it back if a letter has come meanwhile.
     fn lay_down(&self, mut engine: Box<Engine>) -> Option<Box<Engine>> {
+        if self.tell_calls(&mut engine) {
+            engine.tell_load();
+        }
         if let Some(due) = engine.changed_timeout()
             && self.alarm.publish(due)
         {
@@ -476,8 +497,9 @@ impl Lending {
                 Letter::IsClientGone(key, inquiry) => inquiry.answer(engine.is_client_gone(key)),
                 Letter::Listen(listeners) => engine.listen(listeners),
                 Letter::ReadMore(id) => engine.read_more(id),
-                Letter::Retire(until) => engine.drain(until),
+                Letter::Retire(until) => engine.retire(until),
                 Letter::Stop => engine.stop(),
+                Letter::TellLoad => {}
             }
         }
     }

@@ -37,6 +37,8 @@ pub struct Event {
 pub enum Interest {
     /// A listener: told once per connection, so that one thread is woken for it and not every thread that waits.
     Accept,
+    /// The same of a source that several processes watch: one of those that wait is woken. Cannot be changed.
+    Shared,
     /// Bytes and the peer's end, once per change.
     Read,
     /// Also room to write, once per change.
@@ -163,6 +165,7 @@ impl Interest {
         use epoll::EventFlags;
         match self {
             Interest::Accept => EventFlags::IN | EventFlags::ET,
+            Interest::Shared => EventFlags::IN | EventFlags::ET | EventFlags::EXCLUSIVE,
             Interest::Read => EventFlags::IN | EventFlags::RDHUP | EventFlags::ET,
             Interest::ReadWrite => EventFlags::IN | EventFlags::RDHUP | EventFlags::OUT | EventFlags::ET,
         }

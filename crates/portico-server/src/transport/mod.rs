@@ -51,6 +51,21 @@ impl Transport {
         }
     }
 
+    /// The socket of a connection to `peer` that another process has accepted.
+    pub fn from_socket(socket: OwnedFd, peer: Peer) -> Self {
+        match peer {
+            Peer::Inet(_) => Self::Tcp(socket),
+            Peer::Unix => Self::Unix(socket),
+        }
+    }
+
+    /// Whether another process could go on with it: its state is all in the kernel.
+    pub fn can_be_handed_over(&self) -> bool {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => true,
+        }
+    }
+
     /// Reads into `buffer` what is there.
     pub fn read(&self, buffer: &mut [u8]) -> Progress {
         loop {

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use portico_config::{LogTarget, Parsed, parse};
+use portico_config::{Config, LogTarget, Parsed, parse};
 use portico_proto::{Fields, ResponseHead};
-use portico_server::{AccessLog, Application, Counters, Destination, Lending, Listener};
+use portico_server::{AccessLog, Application, Counters, Destination, Lending, Listener, Sharing};
 
 pub struct TestServer {
     pub address: SocketAddr,
@@ -29,12 +29,20 @@ impl TestServer {
         arguments: &[&str],
         around: impl Fn(&dyn Fn()) + Clone + Send + 'static,
     ) -> Self {
-        let arguments = ["--bind", "127.0.0.1:0"].iter().chain(arguments).map(OsString::from);
-        let Ok(Parsed::Run(resolved)) = parse(arguments, &|_| None) else {
-            panic!("the arguments of a test are valid");
-        };
-        let config = Arc::new(resolved.config);
+        let config = config(arguments);
         let listeners = Listener::bind_all(&config).unwrap();
+        let server = Self::start_silent(application, (config, None), &listeners, around);
+        server.lending.listen(listeners).unwrap();
+        server
+    }
+
+    /// The same without listening to `listeners`, perhaps as one of several.
+    pub fn start_silent(
+        application: impl Application,
+        (config, sharing): (Arc<Config>, Option<Sharing>),
+        listeners: &[Listener],
+        around: impl Fn(&dyn Fn()) + Clone + Send + 'static,
+    ) -> Self {
         let address = listeners[0].url().trim_start_matches("http://").parse().unwrap();
         let access_log = match &config.access_log {
             Some(LogTarget::File(path)) => {
@@ -42,8 +50,7 @@ impl TestServer {
             }
             _ => None,
         };
-        let lending = Lending::new(Arc::clone(&config), access_log, Arc::new(application), None).unwrap();
-        lending.listen(listeners).unwrap();
+        let lending = Lending::new(Arc::clone(&config), access_log, Arc::new(application), sharing).unwrap();
         let mut threads: Vec<_> = (0..config.threads)
             .map(|_| {
                 let (lending, around) = (Arc::clone(&lending), around.clone());
@@ -62,10 +69,7 @@ impl TestServer {
     }
 
     pub fn connect(&self) -> Client {
-        let stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        stream.set_nodelay(true).unwrap();
-        Client { stream, buffer: Vec::new() }
+        Client::connect(self.address)
     }
 
     /// Stops at once and lets calls that still run end by themselves.
@@ -76,11 +80,24 @@ impl TestServer {
     /// Stops gracefully and returns what has happened.
     pub fn stop(self) -> Counters {
         self.lending.drain(Duration::from_secs(10));
+        self.join()
+    }
+
+    /// Waits until it has stopped and returns what has happened.
+    pub fn join(self) -> Counters {
         for thread in self.threads {
             thread.join().unwrap();
         }
         self.lending.close().expect("the engine lies in the slot at the end")
     }
+}
+
+pub fn config(arguments: &[&str]) -> Arc<Config> {
+    let arguments = ["--bind", "127.0.0.1:0"].iter().chain(arguments).map(OsString::from);
+    let Ok(Parsed::Run(resolved)) = parse(arguments, &|_| None) else {
+        panic!("the arguments of a test are valid");
+    };
+    Arc::new(resolved.config)
 }
 
 pub struct Client {
@@ -89,6 +106,13 @@ pub struct Client {
 }
 
 impl Client {
+    pub fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self { stream, buffer: Vec::new() }
+    }
+
     pub fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).unwrap();
     }

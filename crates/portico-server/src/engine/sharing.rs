@@ -1,0 +1,449 @@
+//! The engine as one of several: what it tells its siblings, and what it leaves or hands to them.
+//!
+//! Four ways lead to a thread that is free in another worker. New connections are left in the listeners' backlog
+//! while all threads are busy here and one is free there. Requests that wait here are passed on through the ready
+//! lane of the [`Handover`](crate::handover::Handover). When this worker retires, connections between requests go
+//! through the idle lane. And after each connection that it has accepted the engine goes to the end of the queue
+//! in which the kernel keeps the pollers of a listener.
+//!
+//! No wake-up is lost by leaving something alone. Shared sources are watched exclusively: the kernel wakes one
+//! poller that has a thread waiting in it and notes the event for all that it passes by. A thread waits in the
+//! poller only while it is in no call; so whoever is woken takes, and whoever has only a note of the event (all
+//! its threads are in calls, its standby watches from aside) may leave it, and looks again a moment later in any
+//! case.
+
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::{Duration, Instant};
+
+use super::Engine;
+use super::accept::{LANE, LISTENER};
+use crate::connection::{Connection, ConnectionId};
+use crate::handover::{BYTES_MAX, Lane, Load, MESSAGE_BYTES_MAX, Parcel, Sent, Sharing};
+use crate::reactor::{Interest, Reactor};
+use crate::transport::Transport;
+
+/// What an engine knows of itself as one of several.
+#[derive(Debug)]
+pub struct Member {
+    sharing: Sharing,
+    threads: usize,
+    /// Threads in calls, when last told.
+    calls: usize,
+    /// Whether calls are long.
+    unhurried: bool,
+    /// What the siblings know.
+    published: Option<Load>,
+    /// When to see again whether waiting requests can be passed on.
+    pass_at: Option<Instant>,
+    /// Sources that were left to the siblings, when to look at them again, and how often that has been put off.
+    left: Vec<u64>,
+    look_at: Option<Instant>,
+    looks: u32,
+    /// Connections that are to go to a sibling, and when to try.
+    leaving: Vec<ConnectionId>,
+    leave_at: Option<Instant>,
+    /// Where messages are read to, once there have been some.
+    buffer: Vec<u8>,
+}
+
+/// What came of sending a connection off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Departure {
+    Gone,
+    /// It can go later.
+    Full,
+    /// It cannot go as it is.
+    Stays,
+}
+
+/// How long a request waits before it is passed on while calls are short: it would be run here before it arrives.
+const PASS_AFTER: Duration = Duration::from_millis(2);
+
+/// How soon is looked again whether a sibling has a thread for the requests that wait.
+const PASS_INTERVAL: Duration = Duration::from_millis(1);
+
+/// Waiting requests that are looked at in one turn.
+const PASS_SCAN_MAX: usize = 64;
+
+/// How often one request is handed over at most.
+const HOPS_MAX: u8 = 3;
+
+/// How soon a source that was left to the siblings is looked at again.
+const LEFT_INTERVAL: Duration = Duration::from_millis(2);
+
+/// How often that is put off: a sibling that says it has a free thread and takes nothing is not relied on.
+const LOOKS_MAX: u32 = 10;
+
+/// Connections taken from a lane before others get their turn.
+const TAKES_MAX: usize = 64;
+
+/// How soon a full lane is tried again.
+const FULL_INTERVAL: Duration = Duration::from_millis(1);
+
+const LANES: [Lane; 2] = [Lane::Idle, Lane::Ready];
+
+impl Member {
+    /// A member whose siblings know nothing of it yet.
+    pub fn new(sharing: Sharing, threads: usize) -> Self {
+        Self {
+            sharing,
+            threads,
+            calls: 0,
+            unhurried: false,
+            published: None,
+            pass_at: None,
+            left: Vec::new(),
+            look_at: None,
+            looks: 0,
+            leaving: Vec::new(),
+            leave_at: None,
+            buffer: Vec::new(),
+        }
+    }
+
+    /// Has `reactor` watch what siblings hand over.
+    ///
+    /// # Errors
+    /// The kernel's, when memory or the user's watches have run out.
+    pub fn watch(sharing: &Sharing, reactor: &Reactor) -> std::io::Result<()> {
+        let mut lanes = LANES.into_iter();
+        lanes.try_for_each(|lane| {
+            reactor.register(sharing.handover.receiver(lane), token(lane), Interest::Shared)
+        })
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        [self.pass_at, self.look_at, self.leave_at].into_iter().flatten().min()
+    }
+
+    fn free_threads(&self) -> usize {
+        self.threads.saturating_sub(self.calls)
+    }
+
+    /// Whether what has come for all workers is better left to the others.
+    fn yields(&self) -> bool {
+        self.free_threads() == 0 && self.looks < LOOKS_MAX && self.sharing.siblings.idle_threads() > 0
+    }
+}
+
+fn token(lane: Lane) -> u64 {
+    LISTENER | LANE | lane as u64
+}
+
+impl Engine {
+    /// Tells how many threads are in calls, and whether calls are long.
+    pub fn set_calls(&mut self, calls: usize, unhurried: bool) {
+        if let Some(member) = &mut self.member {
+            (member.calls, member.unhurried) = (calls, unhurried);
+        }
+    }
+
+    /// Tells the siblings what has changed since they were told last.
+    pub fn tell_load(&mut self) {
+        let Some(member) = &mut self.member else { return };
+        if member.pass_at.is_none() && self.queue.len() > member.free_threads() {
+            if member.unhurried {
+                self.pass_on();
+            } else {
+                member.pass_at = Some(self.tools.now + PASS_AFTER);
+            }
+        }
+        let Some(member) = &mut self.member else { return };
+        let queued = self.queue.len();
+        let load = Load {
+            busy: member.calls as u32,
+            // Requests that wait have the first claim to the threads.
+            idle: member.free_threads().saturating_sub(queued) as u32,
+            queued: queued as u32,
+            connections: self.table.len() as u32,
+        };
+        if member.published != Some(load) {
+            member.published = Some(load);
+            member.sharing.siblings.publish(load);
+        }
+    }
+
+    /// Does what is due towards the siblings.
+    pub(super) fn advance_sharing(&mut self) {
+        let now = self.tools.now;
+        let Some(member) = &mut self.member else { return };
+        if member.pass_at.is_some_and(|at| at <= now) {
+            member.pass_at = None;
+            self.pass_on();
+        }
+        let Some(member) = &mut self.member else { return };
+        if member.look_at.is_some_and(|at| at <= now) {
+            (member.look_at, member.looks) = (None, member.looks + 1);
+            std::mem::take(&mut member.left).into_iter().for_each(|token| self.accept(token));
+        }
+        let Some(member) = &mut self.member else { return };
+        if member.leave_at.is_some_and(|at| at <= now) {
+            member.leave_at = None;
+            self.hand_on();
+        }
+    }
+
+    /// Looks at the lanes: what they were told of before there were listeners was passed over.
+    pub(super) fn note_lanes(&mut self) {
+        if self.member.is_some() {
+            LANES.into_iter().for_each(|lane| self.accepting.note(token(lane)));
+        }
+    }
+
+    /// Whether the source with this token, from which all workers take, is left to the siblings for now.
+    pub(super) fn leaves(&mut self, token: u64) -> bool {
+        let Some(member) = &mut self.member else { return false };
+        if self.tools.draining || self.tools.retiring || !member.yields() {
+            member.looks = 0;
+            return false;
+        }
+        self.put_off(token);
+        true
+    }
+
+    fn put_off(&mut self, token: u64) {
+        let Some(member) = &mut self.member else { return };
+        if !member.left.contains(&token) {
+            member.left.push(token);
+        }
+        member.look_at.get_or_insert(self.tools.now + LEFT_INTERVAL);
+    }
+
+    /// Passes the requests that wait longest, and for which there is no thread here, to siblings that have one.
+    fn pass_on(&mut self) {
+        let Some(member) = &mut self.member else { return };
+        let free = member.free_threads();
+        if self.queue.len() <= free {
+            return;
+        }
+        let interval = if member.unhurried { PASS_INTERVAL } else { PASS_AFTER };
+        member.pass_at = Some(self.tools.now + interval);
+        // What lies in the lane already has the first claim to their threads.
+        let idle = if member.sharing.handover.is_empty(Lane::Ready) {
+            member.sharing.siblings.idle_threads() as usize
+        } else {
+            0
+        };
+        let (after, now) = (if member.unhurried { Duration::ZERO } else { PASS_AFTER }, self.tools.now);
+        let surplus = self.queue.len() - free;
+        let mut passed = 0;
+        let waiting: Vec<_> = self.queue.iter().skip(free).take(PASS_SCAN_MAX).collect();
+        for ticket in waiting {
+            if passed == idle.min(surplus) || !self.waits(ticket) {
+                continue;
+            }
+            let ready = self.table.get(ticket.id).is_some_and(|connection| {
+                connection.hops() < HOPS_MAX
+                    && now.saturating_duration_since(connection.arrived()) >= after
+                    && !connection.is_abandoned(&self.tools)
+            });
+            if ready && self.send(Lane::Ready, ticket.id) == Departure::Gone {
+                passed += 1;
+                self.queue.abandon();
+                self.tools.counters.passed_on += 1;
+            }
+        }
+    }
+
+    /// Sends connection `id` off if that is possible; it is no longer ours then.
+    fn send(&mut self, lane: Lane, id: ConnectionId) -> Departure {
+        let Some(member) = &self.member else { return Departure::Stays };
+        let Some(connection) = self.table.take(id) else { return Departure::Stays };
+        let sent = {
+            let listener = self.accepting.number_of(connection.server());
+            let pieces = match lane {
+                Lane::Idle => connection.pack_idle(),
+                Lane::Ready => connection.pack_request(),
+            };
+            let length = |pieces: &[&[u8]; 3]| pieces.iter().map(|piece| piece.len()).sum::<usize>();
+            match (listener, pieces.filter(|pieces| length(pieces) <= BYTES_MAX)) {
+                (Some(listener), Some(pieces)) => {
+                    let label = connection.label(lane, listener);
+                    let socket = connection.transport().as_fd();
+                    let now = self.tools.now;
+                    match member.sharing.handover.send(lane, (socket, &label), pieces, now) {
+                        Sent::Sent => Departure::Gone,
+                        Sent::Full => Departure::Full,
+                    }
+                }
+                _ => Departure::Stays,
+            }
+        };
+        if sent != Departure::Gone {
+            self.table.put_back(id, connection);
+            return sent;
+        }
+        // Closing our descriptor alone would not end the watch: the socket lives on.
+        if let Err(error) = self.reactor.deregister(connection.transport()) {
+            log::error!("a connection that was handed over is still watched: {error}");
+        }
+        drop(connection);
+        self.table.release(id);
+        Departure::Gone
+    }
+
+    /// Takes what siblings have handed over in the lane with this token, if there is room for it here.
+    pub(super) fn take_from_lane(&mut self, lane_token: u64) {
+        let lane = if lane_token == token(Lane::Idle) { Lane::Idle } else { Lane::Ready };
+        if self.accepting.paused_until().is_some() {
+            self.put_off(lane_token); // Without a descriptor for it the kernel would close what comes.
+        } else if lane == Lane::Idle || !self.leaves(lane_token) {
+            self.take_parcels(lane);
+        }
+    }
+
+    fn take_parcels(&mut self, lane: Lane) {
+        if !self.accepting.is_listening() {
+            return; // It is looked at again when the engine begins to listen.
+        }
+        let Some(member) = &mut self.member else { return };
+        let mut buffer = std::mem::take(&mut member.buffer);
+        buffer.resize(MESSAGE_BYTES_MAX, 0);
+        let mut taken = 0;
+        while taken < TAKES_MAX && self.take_parcel(lane, &mut buffer) {
+            taken += 1;
+        }
+        if let Some(member) = &mut self.member {
+            member.buffer = buffer;
+        }
+        if taken == TAKES_MAX {
+            self.accepting.note(token(lane));
+        }
+    }
+
+    /// Takes one; `false` if there is none.
+    fn take_parcel(&mut self, lane: Lane, buffer: &mut [u8]) -> bool {
+        let Some(member) = &self.member else { return false };
+        let Some(parcel) = member.sharing.handover.take(lane, buffer, self.tools.now) else { return false };
+        let Parcel { socket, label, bytes } = parcel;
+        let Some(server) = self.accepting.server(label.listener) else {
+            log::error!(
+                "closed a connection of {} from listener {}, which is not ours",
+                label.peer,
+                label.listener
+            );
+            return true;
+        };
+        let scarce = socket.as_raw_fd() >= self.accepting.descriptor_ceiling();
+        let transport = Transport::from_socket(socket, label.peer);
+        let mut connection = Connection::new(transport, label.peer, server, &self.tools);
+        connection.unpack(lane, &label, bytes);
+        self.tools.counters.taken_over += 1;
+        match self.seat(connection) {
+            Ok(id) => drop(self.work_on(id, Connection::receive)),
+            Err(error) => log::error!("a connection that was handed over cannot be watched: {error}"),
+        }
+        if scarce {
+            self.make_room("they are nearly used up");
+        }
+        true
+    }
+
+    /// Begins to stop in favour of the siblings; where there is none, as [`Engine::drain`]. Connections between
+    /// requests go to siblings, the others after their answer.
+    pub fn retire(&mut self, until: Instant) {
+        if self.tools.draining || self.tools.retiring {
+            return;
+        }
+        if !self.has_heir() {
+            return self.drain(until);
+        }
+        self.drain_until = Some(until);
+        self.close_shared();
+        self.tools.retiring = true;
+        let everybody = self.table.ids();
+        if let Some(member) = &mut self.member {
+            member.leaving = everybody;
+        }
+        self.hand_on();
+    }
+
+    fn has_heir(&self) -> bool {
+        self.member.as_ref().is_some_and(|member| member.sharing.siblings.has_ready())
+    }
+
+    /// Closes listeners and lanes. What had come for all workers and was told to this one is taken.
+    pub(super) fn close_shared(&mut self) {
+        if let Some(member) = &mut self.member
+            && self.accepting.is_listening()
+        {
+            for lane in LANES {
+                if let Err(error) = self.reactor.deregister(member.sharing.handover.receiver(lane)) {
+                    log::error!("what siblings hand over is still watched: {error}");
+                }
+            }
+            (member.left, member.look_at) = (Vec::new(), None);
+            for lane in LANES {
+                self.take_parcels(lane);
+            }
+        }
+        self.close_listeners();
+    }
+
+    /// Hands connections that are between requests to siblings, as many as the lane takes now.
+    fn hand_on(&mut self) {
+        if !self.has_heir() {
+            return self.drain_instead();
+        }
+        let Some(member) = &mut self.member else { return };
+        let mut leaving = std::mem::take(&mut member.leaving);
+        while let Some(id) = leaving.pop() {
+            match self.send(Lane::Idle, id) {
+                Departure::Gone => self.tools.counters.handed_on += 1,
+                // One that never can go is closed where it is idle; the others come to the end of their request.
+                Departure::Stays => drop(self.work_on(id, Connection::drain)),
+                Departure::Full => {
+                    leaving.push(id);
+                    if let Some(member) = &mut self.member {
+                        member.leave_at = Some(self.tools.now + FULL_INTERVAL);
+                    }
+                    break;
+                }
+            }
+        }
+        if let Some(member) = &mut self.member {
+            member.leaving.append(&mut leaving);
+        }
+    }
+
+    /// There is no sibling to go to any more.
+    fn drain_instead(&mut self) {
+        if let Some(until) = self.drain_until {
+            self.tools.retiring = false;
+            self.drain(until);
+        }
+    }
+
+    /// A connection has come to the end of a request while the engine retires; it is in its place.
+    pub(super) fn leave(&mut self, id: ConnectionId) {
+        if let Some(member) = &mut self.member {
+            member.leaving.push(id);
+            if member.leave_at.is_none() {
+                self.hand_on();
+            }
+        }
+        // Where it has stayed: bytes may wait that no event will tell of.
+        if self.table.get(id).is_some() {
+            self.again.push(id);
+        }
+    }
+
+    /// Puts the engine at the end of the pollers of the listener with this token. What waits there is told anew.
+    pub(super) fn step_back(&self, index: usize, token: u64) {
+        let Some(listener) = self.accepting.listener(index) else { return };
+        let removed = self.reactor.deregister(listener);
+        if let Err(error) = removed.and_then(|()| self.reactor.register(listener, token, Interest::Shared)) {
+            log::error!("{} is not watched any more: {error}", listener.url());
+        }
+    }
+
+    fn waits(&self, ticket: crate::queue::Ticket) -> bool {
+        self.table.awaits_thread(ticket.id, ticket.served)
+    }
+}
+
+impl std::fmt::Debug for Sharing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sharing").field("handover", &self.handover).finish_non_exhaustive()
+    }
+}
