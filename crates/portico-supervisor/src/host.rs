@@ -14,6 +14,10 @@ pub trait Host {
         let _ = workers;
     }
 
+    /// The workers end, and none follows them: closes the listeners, so that they are closed for good once the
+    /// workers have taken what waits there. Called once, when the first worker is told to drain or to stop.
+    fn stop_listening(&mut self) {}
+
     /// A worker died while one of its threads was answering this request: it belongs into the access log, with
     /// this status and this reason.
     fn lost_request(&mut self, running: &Running, status: u16, reason: &str);
