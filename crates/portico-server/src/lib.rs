@@ -14,7 +14,7 @@ mod queue;
 mod reactor;
 mod transport;
 
-pub use access_log::{AccessLog, Destination};
+pub use access_log::{AccessLog, Destination, LostRequest, Reopener};
 pub use application::{Application, Peer, Request, Server};
 pub use body::{Body, BodyError};
 pub use connection::{Counters, RequestKey};

@@ -1,21 +1,21 @@
 //! The batch between the engine and the log's own thread, and that thread.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread::{self, JoinHandle, Thread};
 use std::time::Duration;
 
 use portico_config::AccessLogFormat;
 
-use super::Record;
 use super::batch::Batch;
 use super::format::{Clock, format};
+use super::{LostRequest, Record};
 
 /// Where the lines go.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Destination {
     /// Standard output.
     Stdout,
@@ -35,7 +35,19 @@ struct Shared {
     batch: Mutex<Batch>,
     asleep: AtomicBool,
     closed: AtomicBool,
+    reopening: AtomicBool,
 }
+
+/// Has the file opened again that lines go to, for when it has been moved away.
+#[derive(Clone, Debug)]
+pub struct Reopener {
+    shared: Arc<Shared>,
+    thread: Thread,
+}
+
+/// Most bytes that are written at once, whole lines: so much a pipe takes from several processes without mixing
+/// it (PIPE_BUF, pipe(7)).
+const WRITE_BYTES_MAX: usize = 4096;
 
 /// How often the thread looks for records while there is traffic: lines are on disk within this time, and no
 /// request pays for waking the thread.
@@ -53,16 +65,37 @@ impl AccessLog {
     /// # Errors
     /// The file system's, if the file cannot be opened for appending, or the kernel's, if there can be no thread.
     pub fn open(destination: Destination, line: AccessLogFormat) -> std::io::Result<Self> {
-        let output: Box<dyn Write + Send> = match destination {
-            Destination::Stdout => Box::new(std::io::stdout()),
-            Destination::File(path) => Box::new(File::options().create(true).append(true).open(path)?),
-        };
+        let output = destination.open()?;
         let shared = Arc::new(Shared::default());
         let writer = Arc::clone(&shared);
         let thread = thread::Builder::new().name("portico-log".into()).spawn(move || {
-            Writer { shared: writer, output, line, clock: Clock::default(), lost_bytes: 0 }.run()
+            let clock = Clock::default();
+            Writer { shared: writer, destination, output, line, clock, lost_bytes: 0 }.run()
         })?;
         Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// How to have its file opened again; `None` once it has been closed.
+    pub fn reopener(&self) -> Option<Reopener> {
+        let thread = self.thread.as_ref()?.thread().clone();
+        Some(Reopener { shared: Arc::clone(&self.shared), thread })
+    }
+
+    /// Appends the line of a request that died with its worker, without a thread and at once: for a process that
+    /// has no log open.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn append(
+        destination: &Destination,
+        line: AccessLogFormat,
+        request: &LostRequest<'_>,
+    ) -> std::io::Result<()> {
+        let mut text = Vec::new();
+        format(&request.line(), line, &mut Clock::default(), &mut text);
+        let mut output = destination.open()?;
+        output.write_all(&text)?;
+        output.flush()
     }
 
     /// Notes `record` for the thread.
@@ -74,6 +107,23 @@ impl AccessLog {
         {
             thread.thread().unpark();
         }
+    }
+}
+
+impl Reopener {
+    /// From the next line on it is another file. If that cannot be opened, the former one goes on being written.
+    pub fn reopen(&self) {
+        self.shared.reopening.store(true, Ordering::SeqCst);
+        self.thread.unpark();
+    }
+}
+
+impl Destination {
+    fn open(&self) -> io::Result<Box<dyn Write + Send>> {
+        Ok(match self {
+            Self::Stdout => Box::new(io::stdout()),
+            Self::File(path) => Box::new(File::options().create(true).append(true).open(path)?),
+        })
     }
 }
 
@@ -102,6 +152,7 @@ impl Shared {
 /// The thread.
 struct Writer {
     shared: Arc<Shared>,
+    destination: Destination,
     output: Box<dyn Write + Send>,
     line: AccessLogFormat,
     clock: Clock,
@@ -115,6 +166,9 @@ impl Writer {
         let mut quiet = 0;
         loop {
             let closed = self.shared.closed.load(Ordering::SeqCst);
+            if self.shared.reopening.swap(false, Ordering::SeqCst) {
+                self.reopen();
+            }
             // The memory of the last batch is used for the next one.
             std::mem::swap(&mut *self.shared.lock(), &mut batch);
             if !batch.is_empty() {
@@ -135,7 +189,10 @@ impl Writer {
         }
         self.shared.asleep.store(true, Ordering::SeqCst);
         // What came before `asleep` was set has seen nobody asleep: look once more.
-        if self.shared.lock().is_empty() && !self.shared.closed.load(Ordering::SeqCst) {
+        let nothing = self.shared.lock().is_empty()
+            && !self.shared.closed.load(Ordering::SeqCst)
+            && !self.shared.reopening.load(Ordering::SeqCst);
+        if nothing {
             thread::park();
         }
         self.shared.asleep.store(false, Ordering::SeqCst);
@@ -160,8 +217,19 @@ impl Writer {
 
     /// Says that lines are lost when it begins and when it ends, not for each batch: a reader that has gone would
     /// fill the error log.
+    fn reopen(&mut self) {
+        match self.destination.open() {
+            Ok(output) => self.output = output,
+            Err(error) => log::error!("opening the access log again failed: {error}"),
+        }
+    }
+
     fn write_lines(&mut self, lines: &[u8]) {
-        match self.output.write_all(lines).and_then(|()| self.output.flush()) {
+        let written = parts(lines).try_for_each(|part| {
+            self.output.write_all(part)?;
+            self.output.flush()
+        });
+        match written {
             Ok(()) if self.lost_bytes > 0 => {
                 log::warn!("the access log is written again; {} bytes of it are lost", self.lost_bytes);
                 self.lost_bytes = 0;
@@ -177,10 +245,66 @@ impl Writer {
     }
 }
 
+/// `lines` in parts of whole lines, none longer than [`WRITE_BYTES_MAX`] unless one line is.
+fn parts(mut lines: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let is_end = |byte: &u8| *byte == b'\n';
+        let fitting = lines.iter().take(WRITE_BYTES_MAX).rposition(is_end);
+        let end = fitting.or_else(|| lines.iter().position(is_end)).map_or(lines.len(), |at| at + 1);
+        let (part, rest) = lines.split_at(end);
+        lines = rest;
+        (!part.is_empty()).then_some(part)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::application::Peer;
+
+    #[test]
+    fn parts_are_whole_lines_of_bounded_length() {
+        let lines: Vec<u8> = (0..500).flat_map(|number| format!("line {number}\n").into_bytes()).collect();
+        let long = [vec![b'x'; 2 * WRITE_BYTES_MAX], lines.clone()].concat();
+        for text in [&lines, &long, &b"\n".to_vec(), &Vec::new()] {
+            let parts: Vec<&[u8]> = parts(text).collect();
+            assert_eq!(parts.concat(), *text);
+            assert!(parts.iter().all(|part| part.ends_with(b"\n")));
+            let longer = parts.iter().filter(|part| part.len() > WRITE_BYTES_MAX);
+            assert_eq!(longer.count(), usize::from(text.starts_with(b"x")));
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_moved_away_is_opened_again_also_while_the_log_is_asleep() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, moved) = (folder.path().join("access.log"), folder.path().join("moved"));
+        let log = AccessLog::open(Destination::File(path.clone()), AccessLogFormat::Common).unwrap();
+        log.push(&Record { head: None, peer: Peer::Unix, second: 0, status: 400, body_bytes: 0 });
+        while !log.shared.asleep.load(Ordering::SeqCst) {
+            thread::sleep(TICK);
+        }
+        std::fs::rename(&path, &moved).unwrap();
+        log.reopener().unwrap().reopen();
+        while !path.exists() {
+            thread::sleep(TICK);
+        }
+        log.push(&Record { head: None, peer: Peer::Unix, second: 0, status: 408, body_bytes: 0 });
+        drop(log);
+        assert!(std::fs::read_to_string(path).unwrap().contains(" 408 "));
+        assert!(std::fs::read_to_string(moved).unwrap().ends_with(" 400 -\n"));
+    }
+
+    #[test]
+    fn a_request_that_was_lost_gets_its_line_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("access.log");
+        let request =
+            LostRequest { method: b"GET", target: b"/a\"b", peer: None, second: 784111777, status: 502 };
+        AccessLog::append(&Destination::File(path.clone()), AccessLogFormat::Common, &request).unwrap();
+        let expected = "- - - [06/Nov/1994:08:49:37 +0000] \"GET /a\\\"b\" 502 -\n";
+        assert_eq!(std::fs::read_to_string(path).unwrap(), expected);
+    }
 
     #[test]
     fn every_record_is_written_before_the_log_is_closed() {
