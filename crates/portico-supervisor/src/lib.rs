@@ -13,6 +13,7 @@ mod scoreboard;
 mod signals;
 mod state;
 mod supervisor;
+pub mod upgrade;
 
 pub use control::{Command, Control, Report};
 pub use host::{Host, Role};
