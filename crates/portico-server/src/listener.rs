@@ -5,7 +5,6 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,15 +13,17 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::application::Server;
 
-/// A bound, listening, non-blocking socket. A UNIX socket's file is removed with it, if it is still the same file
-/// and this is still the process that bound it.
+/// A bound, listening, non-blocking socket. A UNIX socket's file is removed with the last listener on it, if it is
+/// still the same file, this is the process that bound it or took it over, and no other one listens there.
 #[derive(Debug)]
 pub struct Listener {
     socket: OwnedFd,
     server: Arc<Server>,
     url: String,
     is_unix: bool,
-    file: Option<SocketFile>,
+    name: String,
+    /// Dropped after the socket.
+    file: Option<Arc<SocketFile>>,
 }
 
 /// The file of a UNIX socket, known by more than its name.
@@ -34,6 +35,9 @@ struct SocketFile {
     /// The process that removes it: forked ones have a copy of this value.
     owner: u32,
 }
+
+/// Sockets of another process, with their names.
+struct Inherited(Vec<(String, OwnedFd)>);
 
 /// A bind that failed: the setting and the reason.
 #[derive(Debug)]
@@ -50,22 +54,33 @@ impl Listener {
     /// # Errors
     /// The first bind that fails; what was bound before is closed again.
     pub fn bind_all(config: &Config) -> Result<Vec<Self>, BindError> {
+        Self::take_over(config, Vec::new())
+    }
+
+    /// As [`Listener::bind_all`], but takes what it can from `inherited`: sockets that another process listens on,
+    /// under the names that [`Listener::name`] has for them there. Those that `config` does not name are closed.
+    ///
+    /// # Errors
+    /// As [`Listener::bind_all`].
+    pub fn take_over(config: &Config, inherited: Vec<(String, OwnedFd)>) -> Result<Vec<Self>, BindError> {
+        warn_of_backlog(config);
+        let mut inherited = Inherited(inherited);
         let mut listeners = Vec::new();
         for bind in &config.binds {
             match bind {
                 Bind::Tcp { text, addresses } => {
                     for address in addresses {
-                        let bound = Self::bind_tcp(*address, config.backlog);
+                        let bound = Self::tcp(*address, config, &mut inherited);
                         listeners.push(bound.map_err(|error| BindError::new(text, &explain(&error)))?);
                     }
                 }
                 Bind::Unix(path) => {
+                    let bound = Self::unix(path, config, &mut inherited);
                     let text = format!("unix:{}", path.display());
-                    let bound = Self::bind_unix(path, config);
                     listeners.push(bound.map_err(|error| BindError::new(&text, &explain(&error)))?);
                 }
                 Bind::Fd(number) => {
-                    let bound = Self::inherit(*number);
+                    let bound = Self::descriptor(*number, &mut inherited);
                     let text = format!("fd://{number}");
                     listeners.push(bound.map_err(|error| BindError::new(&text, &explain(&error)))?);
                 }
@@ -74,51 +89,49 @@ impl Listener {
         Ok(listeners)
     }
 
-    fn bind_tcp(address: SocketAddr, backlog: u32) -> io::Result<Self> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-        socket.set_reuse_address(true)?;
-        if address.is_ipv6() {
-            // `[::]` is IPv6 alone, as for gunicorn; IPv4 is bound by itself.
-            socket.set_only_v6(true)?;
-        }
-        socket.bind(&address.into())?;
-        socket.listen(backlog.min(i32::MAX as u32) as i32)?;
-        Self::from_socket(socket)
+    fn tcp(address: SocketAddr, config: &Config, inherited: &mut Inherited) -> io::Result<Self> {
+        let name = format!("tcp:{address}");
+        let socket = match inherited.take(&name) {
+            Some(socket) => socket,
+            None => bind_tcp(address)?,
+        };
+        socket.listen(backlog(config))?;
+        Self::from_socket(socket, name)
     }
 
-    fn bind_unix(path: &Path, config: &Config) -> io::Result<Self> {
-        remove_stale(path)?;
-        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        socket.bind(&SockAddr::unix(path)?)?;
+    fn unix(path: &Path, config: &Config, inherited: &mut Inherited) -> io::Result<Self> {
+        let name = format!("unix:{}", path.display());
+        let socket = match inherited.take(&name) {
+            Some(socket) => socket,
+            None => {
+                remove_stale(path)?;
+                let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+                socket.bind(&SockAddr::unix(path)?)?;
+                socket
+            }
+        };
         fs::set_permissions(path, fs::Permissions::from_mode(config.socket_mode))?;
         let file = SocketFile::of(path)?;
-        socket.listen(config.backlog.min(i32::MAX as u32) as i32)?;
-        let mut listener = Self::from_socket(socket)?;
-        listener.file = Some(file);
+        socket.listen(backlog(config))?;
+        let mut listener = Self::from_socket(socket, name)?;
+        listener.file = Some(Arc::new(file));
         Ok(listener)
     }
 
     /// Takes over descriptor `number`, on which the parent process listens for us.
-    fn inherit(number: i32) -> io::Result<Self> {
-        if number < 3 {
-            return Err(io::Error::other("descriptors 0 to 2 are standard input, output and error"));
-        }
-        // SAFETY: the descriptor is only borrowed, to see whether it is open; F_DUPFD below makes our own.
-        let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
-        let copy = rustix::io::fcntl_dupfd_cloexec(borrowed, 3).map_err(|error| match error {
-            rustix::io::Errno::BADF => io::Error::other("no such descriptor was inherited"),
-            error => error.into(),
-        })?;
-        let socket = Socket::from(copy);
+    fn descriptor(number: i32, inherited: &mut Inherited) -> io::Result<Self> {
+        let name = format!("fd:{number}");
+        let socket = match inherited.take(&name) {
+            Some(socket) => socket,
+            None => own(number)?,
+        };
         if socket.r#type()? != Type::STREAM || !socket.is_listener()? {
             return Err(io::Error::other("the descriptor is not a listening stream socket"));
         }
-        // SAFETY: the number was open a moment ago and was handed to this process to own; the copy stands for it.
-        drop(unsafe { OwnedFd::from_raw_fd(number) });
-        Self::from_socket(socket)
+        Self::from_socket(socket, name)
     }
 
-    fn from_socket(socket: Socket) -> io::Result<Self> {
+    fn from_socket(socket: Socket, name: String) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         let local = socket.local_addr()?;
         let (server, url, is_unix) = match local.as_socket() {
@@ -137,11 +150,16 @@ impl Listener {
                 (Server { name: path.clone(), port: String::new() }, format!("unix:{path}"), true)
             }
         };
-        Ok(Self { socket: socket.into(), server: Arc::new(server), url, is_unix, file: None })
+        Ok(Self { socket: socket.into(), server: Arc::new(server), url, is_unix, name, file: None })
     }
 
-    /// Another listener on the same socket, which has one backlog. It does not remove a UNIX socket's file: that
-    /// goes with the one that bound it.
+    /// What it is called in the configuration, for [`Listener::take_over`] in another process.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Another listener on the same socket, which has one backlog. In a forked process it leaves a UNIX socket's
+    /// file alone, as every listener there does.
     ///
     /// # Errors
     /// The process has no descriptor left.
@@ -151,7 +169,8 @@ impl Listener {
             server: Arc::clone(&self.server),
             url: self.url.clone(),
             is_unix: self.is_unix,
-            file: None,
+            name: self.name.clone(),
+            file: self.file.clone(),
         })
     }
 
@@ -193,9 +212,85 @@ impl Drop for SocketFile {
         }
         let same = fs::symlink_metadata(&self.path)
             .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == (self.device, self.inode));
-        if same && let Err(error) = fs::remove_file(&self.path) {
+        // After an upgrade the new supervisor listens there; after one that failed, the old one.
+        let is_ours = same && is_listened_on(&self.path).is_ok_and(|listened_on| !listened_on);
+        if is_ours && let Err(error) = fs::remove_file(&self.path) {
             log::warn!("the socket {} cannot be removed: {error}", self.path.display());
         }
+    }
+}
+
+impl Inherited {
+    fn take(&mut self, name: &str) -> Option<Socket> {
+        let index = self.0.iter().position(|(other, _)| other == name)?;
+        Some(Socket::from(self.0.remove(index).1))
+    }
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        // `[::]` is IPv6 alone, as for gunicorn; IPv4 is bound by itself.
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+/// Makes descriptor `number`, which the parent process has left open for us, our own.
+fn own(number: i32) -> io::Result<Socket> {
+    if number < 3 {
+        return Err(io::Error::other("descriptors 0 to 2 are standard input, output and error"));
+    }
+    // SAFETY: the descriptor is only borrowed, to see whether it is open; F_DUPFD below makes our own.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+    let copy = rustix::io::fcntl_dupfd_cloexec(borrowed, 3).map_err(|error| match error {
+        rustix::io::Errno::BADF => io::Error::other("no such descriptor was inherited"),
+        error => error.into(),
+    })?;
+    if !rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&copy)?.st_mode).is_socket() {
+        return Err(io::Error::other("the descriptor is not a listening stream socket"));
+    }
+    // SAFETY: the number was open a moment ago and was handed to this process to own; the copy stands for it.
+    drop(unsafe { OwnedFd::from_raw_fd(number) });
+    Ok(copy.into())
+}
+
+fn backlog(config: &Config) -> i32 {
+    config.backlog.min(i32::MAX as u32) as i32
+}
+
+/// Says so if the kernel lowers the backlog.
+fn warn_of_backlog(config: &Config) {
+    let limit =
+        fs::read_to_string("/proc/sys/net/core/somaxconn").ok().and_then(|text| text.trim().parse().ok());
+    if let Some(warning) = limit.and_then(|limit| lowered_backlog(config, limit)) {
+        log::warn!("{warning}");
+    }
+}
+
+fn lowered_backlog(config: &Config, limit: u32) -> Option<String> {
+    // What was bound elsewhere has its backlog from there.
+    let binds = config.binds.iter().any(|bind| !matches!(bind, Bind::Fd(_)));
+    (binds && config.backlog > limit).then(|| {
+        format!(
+            "--backlog {} is lowered to {limit} by the kernel: raise net.core.somaxconn (sysctl), or connections \
+             are refused in a burst",
+            config.backlog
+        )
+    })
+}
+
+/// Whether a process listens on the UNIX socket at `path`. A full backlog is not waited for.
+fn is_listened_on(path: &Path) -> io::Result<bool> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    match socket.connect(&SockAddr::unix(path)?) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -209,11 +304,11 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     if !metadata.file_type().is_socket() {
         return Err(io::Error::other("the path exists and is not a socket"));
     }
-    match UnixStream::connect(path) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+    match is_listened_on(path) {
+        Ok(false) => fs::remove_file(path),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
-        // Answered, or its backlog is full: somebody listens.
-        Ok(_) | Err(_) => Err(io::Error::other("another process is listening on it")),
+        // Also a socket of another type: somebody's.
+        Ok(true) | Err(_) => Err(io::Error::other("another process is listening on it")),
     }
 }
 
@@ -247,6 +342,7 @@ impl std::error::Error for BindError {}
 mod tests {
     use std::ffi::OsString;
     use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
 
     use portico_config::{Parsed, parse};
 
@@ -266,24 +362,31 @@ mod tests {
 
     /// Accepts from `listener` a connection made to `path`, and sends a byte through it.
     fn meets(listener: &Listener, path: &Path) {
+        while rustix::net::accept(listener).is_ok() {} // Others that have only looked.
         let mut client = UnixStream::connect(path).unwrap();
         let accepted = rustix::net::accept(listener).unwrap();
         UnixStream::from(accepted).write_all(b"x").unwrap();
         client.read_exact(&mut [0]).unwrap();
     }
 
+    /// As another process gets it.
+    fn hand_over(listener: &Listener) -> (String, OwnedFd) {
+        (listener.name().to_owned(), listener.socket.try_clone().unwrap())
+    }
+
     #[test]
-    fn a_shared_listener_goes_without_its_file_and_outlives_the_first() {
+    fn a_socket_file_goes_with_the_last_listener_of_its_process() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("app.sock");
         let first = bind_unix(&path);
         let shared = first.share().unwrap();
-        assert_eq!((shared.url(), shared.is_unix()), (first.url(), true));
+        assert_eq!((shared.url(), shared.name(), shared.is_unix()), (first.url(), first.name(), true));
         drop(shared.share().unwrap());
-        meets(&shared, &path);
+        meets(&first, &path);
         drop(first);
-        assert!(!path.exists(), "the file went with the one that bound it");
-        assert!(rustix::net::sockopt::socket_acceptconn(&shared).unwrap());
+        meets(&shared, &path);
+        drop(shared);
+        assert!(!path.exists());
     }
 
     #[test]
@@ -291,7 +394,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("app.sock");
         let mut inherited = bind_unix(&path);
-        inherited.file.as_mut().unwrap().owner += 1;
+        Arc::get_mut(inherited.file.as_mut().unwrap()).unwrap().owner += 1;
         drop(inherited);
         assert!(path.exists());
         let old = bind_unix(&path); // Nobody listens there any more.
@@ -299,5 +402,59 @@ mod tests {
         let new = bind_unix(&path);
         drop(old);
         meets(&new, &path);
+    }
+
+    #[test]
+    fn what_is_inherited_is_taken_by_its_name_and_the_rest_is_closed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (kept, gone) = (folder.path().join("kept.sock"), folder.path().join("gone.sock"));
+        let text = |path: &Path| format!("unix:{}", path.display());
+        let arguments = ["-b", "127.0.0.1:0", "-b", "127.0.0.1:0", "-b", &text(&kept), "-b", &text(&gone)];
+        let old = Listener::bind_all(&config(&arguments)).unwrap();
+        let inherited = old.iter().map(hand_over).collect();
+        let arguments = ["-b", &text(&kept), "-b", "127.0.0.1:0", "-b", "[::1]:0", "-b", "127.0.0.1:0"];
+        let mut new = Listener::take_over(&config(&arguments), inherited).unwrap();
+        assert_eq!([new[1].url(), new[3].url()], [old[0].url(), old[1].url()]);
+        assert!(new[2].url().starts_with("http://[::1]:"), "it is bound afresh");
+        drop(old);
+        meets(&new[0], &kept);
+        assert!(!gone.exists(), "the old one removes what nobody listens on any more");
+        let one_more = Listener::take_over(&config(&["-b", &text(&kept)]), vec![hand_over(&new[0])]);
+        drop(one_more);
+        meets(&new.remove(0), &kept); // An upgrade that failed takes nothing away.
+        assert!(!kept.exists());
+    }
+
+    #[test]
+    fn a_descriptor_is_taken_by_its_number_in_the_first_process() {
+        let first = Listener::bind_all(&config(&["-b", "127.0.0.1:0"])).unwrap().remove(0);
+        let inherited = vec![("fd:77".to_owned(), first.socket.try_clone().unwrap())];
+        let second = Listener::take_over(&config(&["-b", "fd://77"]), inherited).unwrap().remove(0);
+        assert_eq!((second.url(), second.name()), (first.url(), "fd:77"));
+        let file = vec![("fd:77".to_owned(), fs::File::open("/dev/null").unwrap().into())];
+        let error = Listener::take_over(&config(&["-b", "fd://77"]), file).unwrap_err();
+        assert!(error.to_string().starts_with("cannot listen on fd://77: "), "{error}");
+    }
+
+    #[test]
+    fn a_full_backlog_counts_as_listened_on_and_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.sock");
+        let bind = format!("unix:{}", path.display());
+        let listener = Listener::bind_all(&config(&["--bind", &bind, "--backlog", "1"])).unwrap();
+        let _clients: Vec<_> = (0..2).map(|_| UnixStream::connect(&path).unwrap()).collect();
+        let error = Listener::bind_all(&config(&["--bind", &bind])).unwrap_err();
+        assert_eq!(error.reason, "another process is listening on it");
+        drop(listener);
+    }
+
+    #[test]
+    fn a_backlog_that_the_kernel_lowers_is_told() {
+        let config = config(&["--backlog", "2048", "-b", ":0"]);
+        assert_eq!(lowered_backlog(&config, 2048), None);
+        let warning = lowered_backlog(&config, 128).unwrap();
+        assert!(warning.starts_with("--backlog 2048 is lowered to 128 by the kernel"), "{warning}");
+        let passed = Config { binds: vec![Bind::Fd(3)], ..config };
+        assert_eq!(lowered_backlog(&passed, 128), None);
     }
 }
