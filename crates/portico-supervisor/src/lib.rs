@@ -3,6 +3,7 @@
 //!
 //! Knows no Python: how a process is forked is told to it ([`Fork`]).
 
+mod backlog;
 mod control;
 mod host;
 mod memory;
@@ -15,6 +16,7 @@ mod state;
 mod supervisor;
 pub mod upgrade;
 
+pub use backlog::{ListenOverflows, listen_overflows};
 pub use control::{Command, Control, Report};
 pub use host::{Host, Role};
 pub use memory::{Footprint, MemoryGroup, resident_kib};

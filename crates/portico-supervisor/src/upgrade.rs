@@ -167,8 +167,8 @@ impl AsFd for Upgrade {
 }
 
 impl Takeover {
-    /// What this process has from an old supervisor; `None` if it was not started by one. To be called once, before
-    /// anything reads the standard input.
+    /// What this process has from an old supervisor; `None` if it was not started by one. To be called once,
+    /// before anything reads the standard input.
     ///
     /// # Errors
     /// What the old supervisor has laid before it cannot be had.

@@ -49,7 +49,7 @@ const ORDERS: [Order; 3] = [
     Order {
         crate_name: "portico-supervisor",
         rows: &[
-            &["control", "scoreboard", "memory", "notify", "signals"],
+            &["backlog", "control", "scoreboard", "memory", "notify", "signals"],
             &["post"],
             &["autoscale", "state"],
             &["report", "process", "template", "upgrade"],
