@@ -426,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn a_descriptor_is_taken_by_its_number_in_the_first_process() {
+    fn a_descriptor_is_taken_by_the_number_that_it_had_at_first() {
         let first = Listener::bind_all(&config(&["-b", "127.0.0.1:0"])).unwrap().remove(0);
         let inherited = vec![("fd:77".to_owned(), first.socket.try_clone().unwrap())];
         let second = Listener::take_over(&config(&["-b", "fd://77"]), inherited).unwrap().remove(0);

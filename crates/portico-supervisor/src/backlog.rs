@@ -33,7 +33,7 @@ impl ListenOverflows {
         Self { told: count, next: None }
     }
 
-    /// What to log if the counter stands at `count` now; at most once a minute, and nothing is left out of the sum.
+    /// What to log if the counter stands at `count` now; at most once a minute, with all of the meantime.
     pub fn look(&mut self, count: u64, now: Instant) -> Option<String> {
         let dropped = count.saturating_sub(self.told);
         if dropped == 0 || self.next.is_some_and(|next| now < next) {
