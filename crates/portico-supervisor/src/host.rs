@@ -25,6 +25,18 @@ pub trait Host {
     /// Opens the log files again: they have been moved away.
     fn reopen_logs(&mut self);
 
+    /// Has the process write down the stacks of its threads, for [`Host::stacks`] a second later. Its interpreter
+    /// may be held.
+    fn ask_stacks(&mut self, pid: u32) {
+        let _ = pid;
+    }
+
+    /// What the process has written down.
+    fn stacks(&mut self, pid: u32) -> Option<String> {
+        let _ = pid;
+        None
+    }
+
     /// The bound listeners, each with its name, for a supervisor that is to take over.
     fn listeners(&self) -> Vec<(BorrowedFd<'_>, String)>;
 }

@@ -3,12 +3,14 @@
 //!
 //! Knows no Python: how a process is forked is told to it ([`Fork`]).
 
+mod autoscale;
 mod backlog;
 mod control;
 mod host;
 mod memory;
 mod notify;
 mod post;
+mod process;
 pub mod report;
 mod scoreboard;
 mod signals;

@@ -1,17 +1,42 @@
 //! The loop of the supervisor: it waits for signals, reports and the time, asks [`State`] what follows, does it.
+//!
+//! `observe.rs` turns what comes from processes into events, `perform.rs` does the actions, `look.rs` has what is
+//! done every second.
 
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
 use std::io;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use portico_config::Config;
+use portico_config::{Config, Preload};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::{Fork, Host, Role, Scoreboard};
+use crate::process::{Process, adopt_orphans};
+use crate::{
+    Child, Command, Event, Fork, Host, Notifier, Plan, Role, Scoreboard, Signal, Signals, State,
+    SupervisorField, now_nanos,
+};
+use look::Looking;
+
+mod look;
+mod observe;
+mod perform;
 
 /// The parent of all workers. It runs no application code and has one thread.
 pub struct Supervisor {
     config: Arc<Config>,
     scoreboard: Scoreboard,
     host: Box<dyn Host>,
+    state: State,
+    processes: BTreeMap<Child, Process>,
+    /// What the machine has not been told yet.
+    events: VecDeque<Event>,
+    signals: Option<Signals>,
+    notifier: Notifier,
+    looking: Looking,
+    /// Whether as many workers as were asked for have been ready at once.
+    complete: bool,
 }
 
 impl Supervisor {
@@ -20,9 +45,24 @@ impl Supervisor {
     /// # Errors
     /// The kernel has no memory or descriptor for the scoreboard.
     pub fn new(config: Arc<Config>, host: Box<dyn Host>) -> io::Result<Self> {
-        let slots = 2 * (config.workers.max as usize).max(16) + 2;
-        let scoreboard = Scoreboard::create(slots, 2 * config.threads as usize)?;
-        Ok(Self { config, scoreboard, host })
+        let plan = Plan::new(&config);
+        let scoreboard = Scoreboard::create(plan.slots as usize, 2 * config.threads as usize)?;
+        scoreboard.set(SupervisorField::Pid, u64::from(std::process::id()));
+        scoreboard.set(SupervisorField::StartedNanos, now_nanos());
+        scoreboard.set(SupervisorField::ThreadsAsked, u64::from(config.threads));
+        scoreboard.set(SupervisorField::WorkersAsked, u64::from(config.workers.min));
+        Ok(Self {
+            looking: Looking::new(&config),
+            config,
+            scoreboard,
+            host,
+            state: State::new(plan),
+            processes: BTreeMap::new(),
+            events: VecDeque::new(),
+            signals: None,
+            notifier: Notifier::from_env(),
+            complete: false,
+        })
     }
 
     /// The memory that it shares with its workers.
@@ -31,10 +71,129 @@ impl Supervisor {
     }
 
     /// Starts the workers and looks after them until a signal ends the server. In a process that it forks it
-    /// returns there as well, with that process' part.
-    pub fn run(&mut self, _fork: &mut dyn Fork) -> Role {
-        log::error!("{} workers asked for", self.config.workers.min);
-        self.host.reopen_logs();
-        Role::Exit(1)
+    /// returns there as well, with that process' part; the supervisor is of no use there any more.
+    pub fn run(&mut self, fork: &mut dyn Fork) -> Role {
+        if let Err(error) = self.begin() {
+            log::error!("The supervisor cannot begin: {error}");
+            return Role::Exit(1);
+        }
+        self.events.push_back(Event::Tick);
+        loop {
+            if let Some(role) = self.settle(fork) {
+                return role;
+            }
+            self.wait();
+            self.observe();
+            self.handle_signals();
+            self.look(Instant::now());
+            if self.events.is_empty() {
+                self.events.push_back(Event::Tick);
+            }
+        }
     }
+
+    fn begin(&mut self) -> io::Result<()> {
+        self.signals = Some(Signals::install()?);
+        if self.config.preload != Preload::Off {
+            adopt_orphans()?;
+        }
+        Ok(())
+    }
+
+    /// Tells the machine what has happened and does what follows, until nothing is left.
+    fn settle(&mut self, fork: &mut dyn Fork) -> Option<Role> {
+        while let Some(event) = self.events.pop_front() {
+            let mut actions = Vec::new();
+            self.state.handle(event, Instant::now(), &mut actions);
+            self.scoreboard.set(SupervisorField::WorkersAsked, u64::from(self.state.wanted()));
+            self.scoreboard.set(SupervisorField::Generation, u64::from(self.state.generation()));
+            for action in actions {
+                if let Some(role) = self.perform(action, fork) {
+                    return Some(role);
+                }
+            }
+        }
+        None
+    }
+
+    /// Waits until something has happened, or is due.
+    fn wait(&mut self) {
+        let now = Instant::now();
+        let due = [self.state.next_timeout(now), Some(self.looking.next_timeout())];
+        let limit =
+            due.into_iter().flatten().min().map_or(Duration::ZERO, |due| due.saturating_duration_since(now));
+        // Whole milliseconds, rounded up: not to wake just before.
+        let limit = Duration::from_millis(limit.as_millis() as u64 + 1);
+        let timeout = Timespec {
+            tv_sec: limit.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: limit.subsec_nanos().into(),
+        };
+        let lines = self.processes.values().filter(|process| !process.hung_up);
+        let mut polled: Vec<_> = lines.map(|process| PollFd::new(process, PollFlags::IN)).collect();
+        polled.extend(self.signals.as_ref().map(|signals| PollFd::new(signals, PollFlags::IN)));
+        match poll(&mut polled, Some(&timeout)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => {
+                log::error!("The supervisor cannot wait: {error}");
+                std::thread::sleep(limit.min(Duration::from_millis(100)));
+            }
+        }
+    }
+
+    fn handle_signals(&mut self) {
+        while let Some(signal) = self.signals.as_ref().and_then(Signals::next) {
+            if signal == Signal::Winch && has_terminal() {
+                continue; // Its window has another size.
+            }
+            if signal != Signal::Chld {
+                log::info!("Handling signal: {}", signal.name());
+            }
+            let event = match signal {
+                Signal::Term => Event::Terminate,
+                Signal::Int => Event::Interrupt,
+                Signal::Quit => Event::Quit,
+                Signal::Hup => {
+                    self.note_reload();
+                    Event::Reload
+                }
+                Signal::Ttin => Event::Grow,
+                Signal::Ttou => Event::Shrink,
+                Signal::Winch => Event::Withdraw,
+                Signal::Usr1 => {
+                    self.reopen_logs();
+                    continue;
+                }
+                Signal::Usr2 => {
+                    log::warn!("No upgrade: the program around the supervisor cannot be started again");
+                    continue;
+                }
+                Signal::Chld => {
+                    self.reap();
+                    continue;
+                }
+            };
+            self.events.push_back(event);
+        }
+    }
+
+    fn note_reload(&mut self) {
+        let asked = self.scoreboard.get(SupervisorField::ReloadsAsked);
+        self.scoreboard.set(SupervisorField::ReloadsAsked, asked + 1);
+        if self.scoreboard.state() == crate::SupervisorState::Serving {
+            self.notifier.reloading();
+        }
+    }
+
+    fn reopen_logs(&mut self) {
+        self.host.reopen_logs();
+        let children: Vec<_> = self.processes.keys().copied().collect();
+        for child in children {
+            self.send(child, &Command::ReopenLogs);
+        }
+    }
+}
+
+/// Whether this process has a controlling terminal: it was not daemonised.
+fn has_terminal() -> bool {
+    File::open("/dev/tty").is_ok()
 }

@@ -1,0 +1,111 @@
+//! What the supervisor looks at every second: heartbeats, waiting requests, memory kills; and the watchdog.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use portico_config::Config;
+
+use super::Supervisor;
+use crate::autoscale::{Autoscaler, Look, Waits};
+use crate::{Child, Event, MemoryGroup, SlotField, SlotState, SupervisorState};
+
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// What is kept from one look to the next.
+pub(super) struct Looking {
+    next: Instant,
+    memory_group: Option<MemoryGroup>,
+    oom_kills: Option<u64>,
+    /// With a range of workers.
+    autoscaler: Option<Autoscaler>,
+    /// When each worker was started, and how long its requests had waited until the last look.
+    waits: BTreeMap<u32, (u64, Waits)>,
+    watchdog_next: Option<Instant>,
+}
+
+impl Looking {
+    pub fn new(config: &Config) -> Self {
+        let (min, max) = (config.workers.min, config.workers.max);
+        Self {
+            next: Instant::now(),
+            memory_group: MemoryGroup::own(Path::new("/")),
+            oom_kills: None,
+            autoscaler: (min < max).then(|| Autoscaler::new(min, max, config.threads)),
+            waits: BTreeMap::new(),
+            watchdog_next: None,
+        }
+    }
+
+    pub fn next_timeout(&self) -> Instant {
+        self.watchdog_next.map_or(self.next, |watchdog| watchdog.min(self.next))
+    }
+
+    /// Processes that the kernel had killed for want of memory when the one that died now was known to live, and
+    /// until now. Each of them explains one death.
+    pub fn oom_kills_since(&mut self) -> Option<(u64, u64)> {
+        let now = self.memory_group.as_ref()?.oom_kills()?;
+        let before = self.oom_kills?;
+        self.oom_kills = Some(now.min(before + 1));
+        Some((before, now))
+    }
+}
+
+impl Supervisor {
+    /// Looks, if it is time to.
+    pub(super) fn look(&mut self, now: Instant) {
+        if let Some(interval) = self.notifier.watchdog_interval()
+            && self.looking.watchdog_next.is_none_or(|next| next <= now)
+        {
+            self.looking.watchdog_next = Some(now + interval);
+            self.notifier.watchdog();
+        }
+        if now < self.looking.next {
+            return;
+        }
+        self.looking.next = now + INTERVAL;
+        self.reap(); // Also what no signal has told.
+        self.looking.oom_kills = self.looking.memory_group.as_ref().and_then(MemoryGroup::oom_kills);
+        self.feel_pulses();
+        self.autoscale();
+    }
+
+    fn feel_pulses(&mut self) {
+        for (child, process) in &mut self.processes {
+            if let Child::Worker(slot) = *child
+                && let Some(row) = self.scoreboard.slot(slot)
+                && process.pulse.has_stopped(row.get(SlotField::HeartbeatNanos))
+            {
+                self.events.push_back(Event::Stalled(slot));
+            }
+        }
+    }
+
+    fn autoscale(&mut self) {
+        if self.looking.autoscaler.is_none() || self.scoreboard.state() != SupervisorState::Serving {
+            return;
+        }
+        let mut look = Look { workers: self.state.wanted(), ..Look::default() };
+        let mut seen = BTreeMap::new();
+        for (number, slot) in self.scoreboard.slots() {
+            if !matches!(slot.state(), SlotState::Ready | SlotState::Retiring) {
+                continue;
+            }
+            let (started, waits) = (slot.get(SlotField::StartedNanos), slot.waits());
+            // One that is new counts from its start.
+            let before = self.looking.waits.get(&number).filter(|before| before.0 == started);
+            for (bucket, count) in waits.iter().enumerate() {
+                look.waits[bucket] += count.saturating_sub(before.map_or(0, |before| before.1[bucket]));
+            }
+            seen.insert(number, (started, waits));
+            if slot.state() == SlotState::Ready {
+                look.ready += 1;
+                look.queued += slot.get(SlotField::Queued);
+                look.busy += slot.get(SlotField::BusyThreads);
+            }
+        }
+        self.looking.waits = seen;
+        let count = self.looking.autoscaler.as_mut().and_then(|autoscaler| autoscaler.look(&look));
+        self.events.extend(count.map(Event::Scale));
+    }
+}

@@ -1,0 +1,166 @@
+//! What comes from the processes: their reports, and their ends.
+
+use log::Level;
+use rustix::process::{Pid, Signal, WaitStatus};
+
+use super::Supervisor;
+use crate::process::{Process, exit_status, number, reap};
+use crate::{Child, Event, Report, SlotField, SlotState, ThreadState, now_nanos, report};
+
+impl Supervisor {
+    /// Takes in what the processes say.
+    pub(super) fn observe(&mut self) {
+        let children: Vec<_> = self.processes.keys().copied().collect();
+        children.into_iter().for_each(|child| self.listen_to(child));
+    }
+
+    /// Takes in what a process has said; the end of its line comes last.
+    fn listen_to(&mut self, child: Child) {
+        let Some(process) = self.processes.get_mut(&child).filter(|process| !process.hung_up) else { return };
+        let mut reports = Vec::new();
+        reports.extend(std::iter::from_fn(|| process.next_report()));
+        let hung_up = process.hung_up;
+        reports.into_iter().for_each(|report| self.on_report(child, report));
+        if !hung_up {
+            return;
+        }
+        match self.processes.get(&child).and_then(|process| process.pid) {
+            Some(_) => self.events.push_back(Event::HungUp(child)),
+            // Its template, or what should have become it, has ended before it had a process id.
+            None => self.bury(child, None),
+        }
+    }
+
+    fn on_report(&mut self, child: Child, report: Report) {
+        let Some(process) = self.processes.get_mut(&child) else { return };
+        match report {
+            Report::Started(pid) if process.pid.is_none() => {
+                process.pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+                self.note_started(child);
+            }
+            Report::Started(_) => {}
+            Report::Ready => {
+                process.ready = true;
+                let dismissed = process.dismissed;
+                if let Some(slot) = slot_of(child).and_then(|slot| self.scoreboard.slot(slot)) {
+                    slot.set(SlotField::ReadyNanos, now_nanos());
+                    if !dismissed {
+                        slot.set(SlotField::State, SlotState::Ready as u64);
+                    }
+                }
+                self.events.push_back(Event::Ready(child));
+                self.note_complete();
+            }
+            Report::BootFailed { status, message } => {
+                process.boot_failed = true;
+                self.events.push_back(Event::BootFailed { child, status, message });
+            }
+            Report::Replace(reason) => {
+                self.events.extend(slot_of(child).map(|slot| Event::Replace { slot, reason }));
+            }
+        }
+    }
+
+    /// The process id of a process is known.
+    pub(super) fn note_started(&mut self, child: Child) {
+        let Some(process) = self.processes.get(&child) else { return };
+        let pid = process.pid_number();
+        match child {
+            Child::Worker(slot) => {
+                if let Some(row) = self.scoreboard.slot(slot) {
+                    row.set(SlotField::Pid, u64::from(pid));
+                }
+                log::info!("Booting worker with pid: {pid} (slot {slot})");
+            }
+            Child::Template(_) => log::info!("Booting template with pid: {pid}"),
+        }
+    }
+
+    fn note_complete(&mut self) {
+        let is_ready = |process: &&Process| process.ready && matches!(process.child, Child::Worker(_));
+        let ready: Vec<_> = self.processes.values().filter(is_ready).map(Process::pid_number).collect();
+        if !self.complete && ready.len() >= self.state.wanted() as usize {
+            self.complete = true;
+            self.host.complete(&ready);
+        }
+    }
+
+    /// Reaps all processes that have ended.
+    pub(super) fn reap(&mut self) {
+        while let Some((pid, status)) = reap() {
+            // What it has said before its end comes first; a worker that a template has forked may be known by that
+            // alone.
+            self.observe();
+            let ended = self.processes.values().find(|process| process.pid == Some(pid));
+            match ended.map(|process| process.child) {
+                Some(child) => self.bury(child, Some(status)),
+                None => log::debug!("Reaped orphan {}", number(pid)),
+            }
+        }
+    }
+
+    /// A process is no more.
+    fn bury(&mut self, child: Child, status: Option<WaitStatus>) {
+        let Some(process) = self.processes.remove(&child) else { return };
+        if let Some(status) = status {
+            self.tell_end(&process, status);
+        }
+        if let Some(slot) = slot_of(child).and_then(|slot| self.scoreboard.slot(slot)) {
+            slot.set(SlotField::State, SlotState::Empty as u64);
+            slot.set(SlotField::Pid, 0);
+        }
+        self.events.push_back(Event::Exited { child, status: status.map_or(1, exit_status) });
+    }
+
+    /// Says in the log how a process has ended, if that is worth it, and puts the requests that it took with it into
+    /// the access log.
+    fn tell_end(&mut self, process: &Process, status: WaitStatus) {
+        let pid = process.pid_number();
+        let by_itself = status.exit_status() == Some(0) && process.dismissed;
+        // One that was still starting has nothing to lose, and what it had to say it has said.
+        let in_vain = !process.ready && (process.boot_failed || process.dismissed);
+        let Child::Worker(slot) = process.child else {
+            let level = if by_itself || in_vain { Level::Info } else { Level::Error };
+            log::log!(level, "Template exiting (pid: {pid}, status: {})", exit_status(status));
+            return;
+        };
+        if by_itself || in_vain {
+            log::info!("Worker exiting (pid: {pid})");
+        } else {
+            let is_killed =
+                status.terminating_signal() == Some(Signal::KILL.as_raw()) && process.sent.is_none();
+            let oom_kills = is_killed.then(|| self.looking.oom_kills_since()).flatten();
+            let death = report::death(slot, pid, status, process.sent, &self.scoreboard, oom_kills);
+            log::error!("{death}");
+        }
+        self.tell_lost_requests(slot, pid);
+    }
+
+    fn tell_lost_requests(&mut self, slot: u32, pid: u32) {
+        let Some(row) = self.scoreboard.slot(slot) else { return };
+        let now = now_nanos();
+        for running in row.threads().filter_map(|thread| thread.running()) {
+            if running.state == ThreadState::Lost {
+                continue; // It has had its answer.
+            }
+            let path = running.target.split(|byte| *byte == b'?').next().unwrap_or_default();
+            let timeout = self.config.timeout_for(path);
+            let late = running.state == ThreadState::Running
+                && !timeout.is_zero()
+                && u128::from(now.saturating_sub(running.progress_nanos)) >= timeout.as_nanos();
+            let (status, reason) = if late { (504, "timed out in") } else { (502, "lost with") };
+            self.host.lost_request(
+                &running,
+                status,
+                &format!("{reason} worker {slot} (pid {pid}), which died"),
+            );
+        }
+    }
+}
+
+fn slot_of(child: Child) -> Option<u32> {
+    match child {
+        Child::Worker(slot) => Some(slot),
+        Child::Template(_) => None,
+    }
+}

@@ -1,0 +1,182 @@
+//! Doing what the machine has decided.
+
+use std::io;
+
+use portico_config::Preload;
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::Supervisor;
+use crate::process::Process;
+use crate::{
+    Action, Child, Command, Control, Event, Fork, Forked, Post, Role, SlotField, SlotState, SupervisorField,
+    SupervisorState, now_nanos,
+};
+
+impl Supervisor {
+    /// Does it. Returns what this process is from now on, if that is not the supervisor.
+    pub(super) fn perform(&mut self, action: Action, fork: &mut dyn Fork) -> Option<Role> {
+        let graceful = self.config.graceful_timeout;
+        match action {
+            Action::StartTemplate { generation } => {
+                return self.fork_child(Child::Template(generation), generation, fork);
+            }
+            Action::StartWorker { slot, generation } => return self.start_worker(slot, generation, fork),
+            Action::Retire(slot) => self.dismiss(Child::Worker(slot), &Command::Retire(graceful)),
+            Action::Drain(slot) => self.dismiss(Child::Worker(slot), &Command::Drain(graceful)),
+            Action::Stop(child) => self.stop(child),
+            Action::AnnounceClose(slot) => self.send(Child::Worker(slot), &Command::AnnounceClose),
+            Action::Kill { child, why } => self.kill(child, why),
+            Action::AskStacks(slot) => {
+                if let Some(process) = self.processes.get_mut(&Child::Worker(slot)) {
+                    process.stacks_asked = true;
+                    self.host.ask_stacks(process.pid_number());
+                }
+            }
+            Action::Serving => {
+                self.scoreboard.set(SupervisorField::State, SupervisorState::Serving as u64);
+                self.host.serving();
+                self.notifier.ready();
+            }
+            Action::Stopping => {
+                log::info!("Shutting down");
+                self.scoreboard.set(SupervisorField::State, SupervisorState::Stopping as u64);
+                self.notifier.stopping();
+            }
+            Action::ReloadEnded { count, failed } => self.end_reload(count, failed),
+            Action::Log(level, message) => log::log!(level, "{message}"),
+            Action::Exit(status) => return Some(Role::Exit(status)),
+        }
+        None
+    }
+
+    fn start_worker(&mut self, slot: u32, generation: u32, fork: &mut dyn Fork) -> Option<Role> {
+        let child = Child::Worker(slot);
+        if let Some(row) = self.scoreboard.slot(slot) {
+            row.clear();
+            row.set(SlotField::Generation, u64::from(generation));
+            row.set(SlotField::StartedNanos, now_nanos());
+            row.set(SlotField::State, SlotState::Starting as u64);
+        }
+        if self.config.preload == Preload::Off {
+            return self.fork_child(child, generation, fork);
+        }
+        if let Err(error) = self.ask_template(slot, generation) {
+            self.fail_to_start(child, &error);
+        }
+        None
+    }
+
+    fn ask_template(&mut self, slot: u32, generation: u32) -> io::Result<()> {
+        let template = self.processes.get(&Child::Template(generation)).ok_or(io::ErrorKind::NotFound)?;
+        let (ours, theirs) = Control::pair()?;
+        let control = theirs.into_descriptor();
+        template.control.send(&Command::Fork { slot, generation, control })?;
+        let child = Child::Worker(slot);
+        self.processes.insert(child, Process::new(child, None, ours));
+        Ok(())
+    }
+
+    fn fork_child(&mut self, child: Child, generation: u32, fork: &mut dyn Fork) -> Option<Role> {
+        let forked = Control::pair().and_then(|(ours, theirs)| Ok((ours, theirs, fork.fork()?)));
+        match forked {
+            Ok((_, control, Forked::Child)) => Some(self.become_child(child, generation, control)),
+            Ok((control, _, Forked::Parent(pid))) => {
+                let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+                self.processes.insert(child, Process::new(child, pid, control));
+                self.note_started(child);
+                None
+            }
+            Err(error) => {
+                self.fail_to_start(child, &error);
+                None
+            }
+        }
+    }
+
+    /// This is the new process: it lets go of what is the supervisor's.
+    fn become_child(&mut self, child: Child, generation: u32, control: Control) -> Role {
+        self.signals.take().into_iter().for_each(crate::Signals::release);
+        // The other lines would not come to their end with the supervisor.
+        self.processes.clear();
+        self.events.clear();
+        let scoreboard = self.scoreboard.clone();
+        match child {
+            Child::Worker(slot) => Role::Worker(Post { slot, generation, scoreboard, control }),
+            Child::Template(_) => Role::Template(Post { slot: u32::MAX, generation, scoreboard, control }),
+        }
+    }
+
+    fn fail_to_start(&mut self, child: Child, error: &io::Error) {
+        log::error!("{child:?} cannot be started: {error}");
+        if let Child::Worker(slot) = child
+            && let Some(row) = self.scoreboard.slot(slot)
+        {
+            row.set(SlotField::State, SlotState::Empty as u64);
+        }
+        self.events.push_back(Event::Exited { child, status: 1 });
+    }
+
+    fn dismiss(&mut self, child: Child, command: &Command) {
+        if let Some(process) = self.processes.get_mut(&child) {
+            process.dismissed = true;
+        }
+        if let Child::Worker(slot) = child
+            && let Some(row) = self.scoreboard.slot(slot)
+        {
+            row.set(SlotField::State, SlotState::Retiring as u64);
+        }
+        self.send(child, command);
+    }
+
+    /// Ends it at once, also where it does not read its line yet.
+    fn stop(&mut self, child: Child) {
+        self.dismiss(child, &Command::Stop);
+        let process = self.processes.get(&child).filter(|process| !process.ready);
+        if let Some(pid) = process.and_then(|process| process.pid)
+            && let Err(error) = kill_process(pid, Signal::QUIT)
+        {
+            log::debug!("{child:?} cannot be told to end: {error}");
+        }
+    }
+
+    /// Tells a process something. One that has died is noticed elsewhere.
+    pub(super) fn send(&mut self, child: Child, command: &Command) {
+        let Some(process) = self.processes.get(&child) else { return };
+        match process.control.send(command) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+            Err(error) => log::warn!("{child:?} cannot be told {command:?}: {error}"),
+        }
+    }
+
+    fn kill(&mut self, child: Child, why: &'static str) {
+        let Some(process) = self.processes.get_mut(&child) else { return };
+        if process.stacks_asked
+            && let Some(stacks) = self.host.stacks(process.pid_number())
+        {
+            log::error!("Stacks of {child:?} (pid {}):\n{stacks}", process.pid_number());
+        }
+        process.kill(why);
+        if process.pid.is_none()
+            && let Child::Worker(slot) = child
+        {
+            // Its template has not forked it: it hangs.
+            let generation =
+                self.scoreboard.slot(slot).map_or(0, |row| row.get(SlotField::Generation) as u32);
+            if let Some(template) = self.processes.get_mut(&Child::Template(generation)) {
+                template.kill("it had not forked a worker in time");
+            }
+        }
+    }
+
+    fn end_reload(&mut self, count: u32, failed: bool) {
+        let add = |field| self.scoreboard.set(field, self.scoreboard.get(field) + u64::from(count));
+        if failed {
+            add(SupervisorField::ReloadsFailed);
+        }
+        add(SupervisorField::ReloadsEnded); // Last: who waits for it reads the other one then.
+        if self.scoreboard.state() == SupervisorState::Serving {
+            self.notifier.ready();
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! The loop with processes of the test's own: what `fork` starts here is another program, which never reports.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+use portico_config::{Config, Parsed, parse};
+use portico_supervisor::{Fork, Forked, Host, Role, Running, SlotField, Supervisor};
+
+/// Starts a shell with each script after the other, or says that this is the child.
+struct Scripts(VecDeque<Option<&'static str>>);
+
+struct NoHost;
+
+/// Signals and children belong to the process: one test at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+impl Fork for Scripts {
+    #[expect(clippy::zombie_processes, reason = "the supervisor reaps them")]
+    fn fork(&mut self) -> io::Result<Forked> {
+        let Some(script) = self.0.pop_front() else { return Err(io::ErrorKind::WouldBlock.into()) };
+        let Some(script) = script else { return Ok(Forked::Child) };
+        let child = Command::new("/bin/sh").args(["-c", script]).stdin(Stdio::null()).spawn()?;
+        Ok(Forked::Parent(child.id()))
+    }
+}
+
+impl Host for NoHost {
+    fn lost_request(&mut self, running: &Running, status: u16, reason: &str) {
+        panic!("{running:?} {status} {reason}");
+    }
+
+    fn reopen_logs(&mut self) {}
+
+    fn listeners(&self) -> Vec<(BorrowedFd<'_>, String)> {
+        Vec::new()
+    }
+}
+
+fn run(workers: u32, scripts: &[Option<&'static str>]) -> (Role, Supervisor) {
+    let mut supervisor = Supervisor::new(Arc::new(config(workers)), Box::new(NoHost)).unwrap();
+    let role = supervisor.run(&mut Scripts(scripts.iter().copied().collect()));
+    (role, supervisor)
+}
+
+#[test]
+fn a_server_whose_first_worker_ends_in_its_boot_ends_with_its_status() {
+    let _alone = ALONE.lock().unwrap();
+    let (role, supervisor) = run(2, &[Some("exit 4"), Some("exec sleep 60")]);
+    assert!(matches!(role, Role::Exit(4)), "{role:?}");
+    let board = supervisor.scoreboard();
+    assert!(board.slots().all(|(_, slot)| slot.get(SlotField::Pid) == 0), "nobody is left");
+}
+
+#[test]
+fn a_server_that_cannot_fork_ends() {
+    let _alone = ALONE.lock().unwrap();
+    let (role, _) = run(1, &[]);
+    assert!(matches!(role, Role::Exit(1)), "{role:?}");
+}
+
+#[test]
+fn a_child_gets_its_post_and_nothing_of_the_supervisor() {
+    let _alone = ALONE.lock().unwrap();
+    let (role, supervisor) = run(2, &[Some("exec sleep 60"), None]);
+    let Role::Worker(post) = role else { panic!("{role:?}") };
+    assert_eq!((post.slot, post.generation), (1, 0));
+    // In this process, where there was no fork, that was the only other end.
+    assert_eq!(post.control.command().unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    let pid = supervisor.scoreboard().slot(0).unwrap().get(SlotField::Pid).to_string();
+    let killed = Command::new("/bin/kill").args(["-9", &pid]).status().unwrap();
+    assert!(killed.success());
+}
+
+fn config(workers: u32) -> Config {
+    let args = ["portico", "--workers", &workers.to_string(), "app:app"].map(Into::into);
+    match parse(args.into_iter(), &|_| None) {
+        Ok(Parsed::Run(resolved)) => resolved.config,
+        other => panic!("{other:?}"),
+    }
+}
