@@ -2,6 +2,7 @@
 
 use std::os::fd::BorrowedFd;
 
+use crate::upgrade::CommandLine;
 use crate::{Post, Running};
 
 /// The program around the supervisor: it has the listeners and the logs.
@@ -36,6 +37,15 @@ pub trait Host {
         let _ = pid;
         None
     }
+
+    /// How this program was started, for an upgrade; `None` if it cannot be started again.
+    fn command_line(&self) -> Option<&CommandLine> {
+        None
+    }
+
+    /// Another supervisor has the listeners from now on: what belongs to them, such as files, is its own. Called
+    /// once, before [`Host::stop_listening`].
+    fn superseded(&mut self) {}
 
     /// The bound listeners, each with its name, for a supervisor that is to take over.
     fn listeners(&self) -> Vec<(BorrowedFd<'_>, String)>;

@@ -189,6 +189,8 @@ pub enum Action {
     Serving,
     /// A stop was asked for.
     Stopping,
+    /// The workers end now, and none will follow them.
+    StopListening,
     /// Reloads have come to their end.
     ReloadEnded {
         /// How many demands that answers.

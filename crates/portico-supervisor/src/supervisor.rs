@@ -1,7 +1,7 @@
 //! The loop of the supervisor: it waits for signals, reports and the time, asks [`State`] what follows, does it.
 //!
 //! `observe.rs` turns what comes from processes into events, `perform.rs` does the actions, `look.rs` has what is
-//! done every second.
+//! done every second, `upgrading.rs` the start of a new supervisor.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
@@ -15,13 +15,15 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::process::{Process, adopt_orphans};
 use crate::{
     Child, Command, Event, Fork, Host, Notifier, Plan, Role, Scoreboard, Signal, Signals, State,
-    SupervisorField, now_nanos,
+    SupervisorField, SupervisorState, now_nanos,
 };
 use look::Looking;
+use upgrading::Upgrading;
 
 mod look;
 mod observe;
 mod perform;
+mod upgrading;
 
 /// The parent of all workers. It runs no application code and has one thread.
 pub struct Supervisor {
@@ -33,7 +35,9 @@ pub struct Supervisor {
     /// What the machine has not been told yet.
     events: VecDeque<Event>,
     signals: Option<Signals>,
-    notifier: Notifier,
+    /// `None` once another supervisor has taken over, whose service it is then.
+    notifier: Option<Notifier>,
+    upgrading: Option<Upgrading>,
     looking: Looking,
     /// Whether as many workers as were asked for have been ready at once.
     complete: bool,
@@ -60,7 +64,8 @@ impl Supervisor {
             processes: BTreeMap::new(),
             events: VecDeque::new(),
             signals: None,
-            notifier: Notifier::from_env(),
+            notifier: Some(Notifier::from_env()),
+            upgrading: None,
             complete: false,
         })
     }
@@ -86,6 +91,7 @@ impl Supervisor {
             self.observe();
             self.handle_signals();
             self.look(Instant::now());
+            self.follow_upgrade(Instant::now());
             if self.events.is_empty() {
                 self.events.push_back(Event::Tick);
             }
@@ -119,7 +125,8 @@ impl Supervisor {
     /// Waits until something has happened, or is due.
     fn wait(&mut self) {
         let now = Instant::now();
-        let due = [self.state.next_timeout(now), Some(self.looking.next_timeout())];
+        let upgrade = self.upgrading.as_ref().and_then(Upgrading::next_timeout);
+        let due = [self.state.next_timeout(now), Some(self.looking.next_timeout()), upgrade];
         let limit =
             due.into_iter().flatten().min().map_or(Duration::ZERO, |due| due.saturating_duration_since(now));
         // Whole milliseconds, rounded up: not to wake just before.
@@ -131,6 +138,7 @@ impl Supervisor {
         let lines = self.processes.values().filter(|process| !process.hung_up);
         let mut polled: Vec<_> = lines.map(|process| PollFd::new(process, PollFlags::IN)).collect();
         polled.extend(self.signals.as_ref().map(|signals| PollFd::new(signals, PollFlags::IN)));
+        polled.extend(self.upgrading.as_ref().map(|upgrading| PollFd::new(upgrading, PollFlags::IN)));
         match poll(&mut polled, Some(&timeout)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => {
@@ -164,7 +172,7 @@ impl Supervisor {
                     continue;
                 }
                 Signal::Usr2 => {
-                    log::warn!("No upgrade: the program around the supervisor cannot be started again");
+                    self.begin_upgrade(Instant::now());
                     continue;
                 }
                 Signal::Chld => {
@@ -179,8 +187,15 @@ impl Supervisor {
     fn note_reload(&mut self) {
         let asked = self.scoreboard.get(SupervisorField::ReloadsAsked);
         self.scoreboard.set(SupervisorField::ReloadsAsked, asked + 1);
-        if self.scoreboard.state() == crate::SupervisorState::Serving {
-            self.notifier.reloading();
+        if self.scoreboard.state() == SupervisorState::Serving {
+            self.notify(Notifier::reloading);
+        }
+    }
+
+    /// Tells systemd.
+    fn notify(&self, tell: impl FnOnce(&Notifier)) {
+        if let Some(notifier) = &self.notifier {
+            tell(notifier);
         }
     }
 

@@ -18,7 +18,6 @@ struct NoHost;
 static ALONE: Mutex<()> = Mutex::new(());
 
 impl Fork for Scripts {
-    #[expect(clippy::zombie_processes, reason = "the supervisor reaps them")]
     fn fork(&mut self) -> io::Result<Forked> {
         let Some(script) = self.0.pop_front() else { return Err(io::ErrorKind::WouldBlock.into()) };
         let Some(script) = script else { return Ok(Forked::Child) };
@@ -40,7 +39,7 @@ impl Host for NoHost {
 }
 
 fn run(workers: u32, scripts: &[Option<&'static str>]) -> (Role, Supervisor) {
-    let mut supervisor = Supervisor::new(Arc::new(config(workers)), Box::new(NoHost)).unwrap();
+    let mut supervisor = Supervisor::new(Arc::new(config(workers)), Box::new(NoHost)).expect("memory for the scoreboard");
     let role = supervisor.run(&mut Scripts(scripts.iter().copied().collect()));
     (role, supervisor)
 }
@@ -75,7 +74,7 @@ fn a_child_gets_its_post_and_nothing_of_the_supervisor() {
 }
 
 fn config(workers: u32) -> Config {
-    let args = ["portico", "--workers", &workers.to_string(), "app:app"].map(Into::into);
+    let args = ["--workers", &workers.to_string(), "app:app"].map(Into::into);
     match parse(args.into_iter(), &|_| None) {
         Ok(Parsed::Run(resolved)) => resolved.config,
         other => panic!("{other:?}"),

@@ -45,6 +45,7 @@ struct World {
     reloads_asked: u32,
     reloads_ended: u32,
     served: bool,
+    deaf: bool,
     exited: Option<i32>,
 }
 
@@ -67,6 +68,7 @@ impl World {
             reloads_asked: 0,
             reloads_ended: 0,
             served: false,
+            deaf: false,
             exited: None,
         };
         world.tell(Event::Tick);
@@ -132,6 +134,7 @@ impl World {
             Action::AskStacks(slot) => {
                 assert_eq!(self.living.insert(Child::Worker(slot), Life::Ending), Some(Life::Starting));
             }
+            Action::StopListening => assert!(!std::mem::replace(&mut self.deaf, true)),
             Action::Stopping | Action::Log(..) => {}
         }
     }
@@ -294,7 +297,7 @@ impl std::fmt::Debug for World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_server_that_is_left_in_peace_has_what_was_asked_for(world in world(), steps in steps(false)) {

@@ -103,6 +103,7 @@ impl State {
 
     fn drain(&mut self, now: Instant, actions: &mut Vec<Action>) {
         self.leave_service(now, actions);
+        self.stop_listening(actions);
         let until = now + self.plan.graceful_timeout + KILL_GRACE;
         self.phase = Phase::Draining { asked: now, until };
         self.drain_workers(now, actions);
@@ -112,6 +113,7 @@ impl State {
     /// Ends everything now. A server that could not be started ends with the `status` of what failed.
     pub(super) fn stop_at_once(&mut self, status: i32, now: Instant, actions: &mut Vec<Action>) {
         self.leave_service(now, actions);
+        self.stop_listening(actions);
         let until = now + KILL_GRACE;
         self.phase = Phase::Stopping { asked: now, until, status };
         let children: Vec<_> = self.processes.keys().copied().collect();
@@ -128,6 +130,13 @@ impl State {
             self.replacing = None;
             self.fail_reload("reload abandoned: the server is stopping", now, actions);
             actions.push(Action::Stopping);
+        }
+    }
+
+    /// The server accepts nothing new from now on; told once.
+    fn stop_listening(&mut self, actions: &mut Vec<Action>) {
+        if self.phase.starts_workers() {
+            actions.push(Action::StopListening);
         }
     }
 

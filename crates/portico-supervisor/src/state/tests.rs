@@ -170,12 +170,21 @@ fn a_worker_that_does_not_retire_in_time_is_killed_and_the_next_one_follows() {
 #[test]
 fn a_first_boot_that_fails_ends_the_server_with_its_status() {
     let mut story = Story::booting(2, false);
-    let stop = [Action::Stopping, Action::Stop(Child::Worker(0)), Action::Stop(Child::Worker(1))];
+    let stop = [
+        Action::Stopping,
+        Action::StopListening,
+        Action::Stop(Child::Worker(0)),
+        Action::Stop(Child::Worker(1)),
+    ];
     assert_eq!(story.tell(failed(1)), stop);
     assert_eq!(story.exited(1, 4), []);
     assert_eq!(story.exited(0, 0), [Action::Exit(4)]);
     let mut story = Story::booting(1, false);
-    assert_eq!(story.exited(0, 0), [Action::Stopping, Action::Exit(3)], "it did not serve, whatever it says");
+    assert_eq!(
+        story.exited(0, 0),
+        [Action::Stopping, Action::StopListening, Action::Exit(3)],
+        "it did not serve, whatever it says"
+    );
 }
 
 #[test]
@@ -193,7 +202,7 @@ fn signals_make_a_stop_quicker_one_by_one() {
     assert_eq!(story.tell(Event::Terminate), [Action::Stopping, Action::AnnounceClose(0)]);
     assert_eq!(story.tell(Event::Terminate), [], "the same, sent to the group as well");
     assert_eq!(story.after(1.0), []);
-    assert_eq!(story.tell(Event::Terminate), [Action::Drain(0)]);
+    assert_eq!(story.tell(Event::Terminate), [Action::StopListening, Action::Drain(0)]);
     story.after(1.0);
     assert_eq!(story.tell(Event::Interrupt), [Action::Stop(Child::Worker(0))]);
     story.after(1.0);
@@ -205,7 +214,8 @@ fn signals_make_a_stop_quicker_one_by_one() {
 fn a_stop_goes_on_by_itself() {
     let mut story = Story::serving(2, true);
     story.tell(Event::Terminate);
-    let drain = [Action::Drain(0), Action::Drain(1), Action::Stop(Child::Template(0))];
+    let template = Action::Stop(Child::Template(0));
+    let drain = [Action::StopListening, Action::Drain(0), Action::Drain(1), template];
     assert_eq!(story.after(5.0), drain);
     story.tell(Event::Exited { child: Child::Template(0), status: 0 });
     assert_eq!(story.exited(0, 139), [], "the last one may die as it likes");

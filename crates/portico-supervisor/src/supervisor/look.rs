@@ -8,7 +8,7 @@ use portico_config::Config;
 
 use super::Supervisor;
 use crate::autoscale::{Autoscaler, Look, Waits};
-use crate::{Child, Event, MemoryGroup, SlotField, SlotState, SupervisorState};
+use crate::{Child, Event, MemoryGroup, Notifier, SlotField, SlotState, SupervisorState};
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -54,11 +54,11 @@ impl Looking {
 impl Supervisor {
     /// Looks, if it is time to.
     pub(super) fn look(&mut self, now: Instant) {
-        if let Some(interval) = self.notifier.watchdog_interval()
+        if let Some(interval) = self.notifier.as_ref().and_then(Notifier::watchdog_interval)
             && self.looking.watchdog_next.is_none_or(|next| next <= now)
         {
             self.looking.watchdog_next = Some(now + interval);
-            self.notifier.watchdog();
+            self.notify(Notifier::watchdog);
         }
         if now < self.looking.next {
             return;

@@ -8,8 +8,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::Supervisor;
 use crate::process::Process;
 use crate::{
-    Action, Child, Command, Control, Event, Fork, Forked, Post, Role, SlotField, SlotState, SupervisorField,
-    SupervisorState, now_nanos,
+    Action, Child, Command, Control, Event, Fork, Forked, Notifier, Post, Role, SlotField, SlotState,
+    SupervisorField, SupervisorState, now_nanos,
 };
 
 impl Supervisor {
@@ -35,13 +35,15 @@ impl Supervisor {
             Action::Serving => {
                 self.scoreboard.set(SupervisorField::State, SupervisorState::Serving as u64);
                 self.host.serving();
-                self.notifier.ready();
+                self.notify(Notifier::ready);
             }
             Action::Stopping => {
                 log::info!("Shutting down");
                 self.scoreboard.set(SupervisorField::State, SupervisorState::Stopping as u64);
-                self.notifier.stopping();
+                self.notify(Notifier::stopping);
+                self.give_up_upgrade();
             }
+            Action::StopListening => self.host.stop_listening(),
             Action::ReloadEnded { count, failed } => self.end_reload(count, failed),
             Action::Log(level, message) => log::log!(level, "{message}"),
             Action::Exit(status) => return Some(Role::Exit(status)),
@@ -99,6 +101,7 @@ impl Supervisor {
         // The other lines would not come to their end with the supervisor.
         self.processes.clear();
         self.events.clear();
+        self.upgrading = None;
         let scoreboard = self.scoreboard.clone();
         match child {
             Child::Worker(slot) => Role::Worker(Post { slot, generation, scoreboard, control }),
@@ -176,7 +179,7 @@ impl Supervisor {
         }
         add(SupervisorField::ReloadsEnded); // Last: who waits for it reads the other one then.
         if self.scoreboard.state() == SupervisorState::Serving {
-            self.notifier.ready();
+            self.notify(Notifier::ready);
         }
     }
 }
