@@ -48,7 +48,7 @@ const RECENT: usize = 5;
 /// So many in a hundred requests should not wait longer than the limits below.
 const PERCENTILE: u64 = 95;
 
-/// From this bucket on waits are too long: 16 ms and more. Below half a call of a usual application nobody notices.
+/// From this bucket on waits are too long: 16 ms and more, as long as many a call takes itself.
 const LONG: usize = 15;
 
 /// Up to this bucket nobody has waited: less than 2 ms.

@@ -40,8 +40,6 @@ mod reload;
 mod stop;
 
 #[cfg(test)]
-mod simulation;
-#[cfg(test)]
 mod tests;
 
 /// What a state machine is told once.

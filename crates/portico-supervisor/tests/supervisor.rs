@@ -39,7 +39,8 @@ impl Host for NoHost {
 }
 
 fn run(workers: u32, scripts: &[Option<&'static str>]) -> (Role, Supervisor) {
-    let mut supervisor = Supervisor::new(Arc::new(config(workers)), Box::new(NoHost)).expect("memory for the scoreboard");
+    let config = Arc::new(config(workers));
+    let mut supervisor = Supervisor::new(config, Box::new(NoHost)).expect("memory for the scoreboard");
     let role = supervisor.run(&mut Scripts(scripts.iter().copied().collect()));
     (role, supervisor)
 }

@@ -52,7 +52,7 @@ const ORDERS: [Order; 3] = [
             &["backlog", "control", "scoreboard", "memory", "notify", "signals"],
             &["post"],
             &["autoscale", "state"],
-            &["report", "process", "template", "upgrade"],
+            &["report", "process", "upgrade", "host"],
             &["supervisor"],
         ],
         seam: "",

@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::{Action, Child, Event, Plan, State};
 
+mod simulation;
+
 struct Story {
     state: State,
     now: Instant,

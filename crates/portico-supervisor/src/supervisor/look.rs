@@ -1,4 +1,5 @@
-//! What the supervisor looks at every second: heartbeats, waiting requests, memory kills; and the watchdog.
+//! What the supervisor looks at every second: heartbeats, waiting requests, memory
+//! kills, dropped connections; and the watchdog.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,7 +9,10 @@ use portico_config::Config;
 
 use super::Supervisor;
 use crate::autoscale::{Autoscaler, Look, Waits};
-use crate::{Child, Event, MemoryGroup, Notifier, SlotField, SlotState, SupervisorState};
+use crate::{
+    Child, Event, ListenOverflows, MemoryGroup, Notifier, SlotField, SlotState, SupervisorState,
+    listen_overflows,
+};
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -22,6 +26,7 @@ pub(super) struct Looking {
     /// When each worker was started, and how long its requests had waited until the last look.
     waits: BTreeMap<u32, (u64, Waits)>,
     watchdog_next: Option<Instant>,
+    overflows: Option<ListenOverflows>,
 }
 
 impl Looking {
@@ -34,6 +39,7 @@ impl Looking {
             autoscaler: (min < max).then(|| Autoscaler::new(min, max, config.threads)),
             waits: BTreeMap::new(),
             watchdog_next: None,
+            overflows: listen_overflows(Path::new("/")).map(ListenOverflows::since),
         }
     }
 
@@ -68,6 +74,12 @@ impl Supervisor {
         self.looking.oom_kills = self.looking.memory_group.as_ref().and_then(MemoryGroup::oom_kills);
         self.feel_pulses();
         self.autoscale();
+        if let Some(overflows) = &mut self.looking.overflows
+            && let Some(count) = listen_overflows(Path::new("/"))
+            && let Some(message) = overflows.look(count, now)
+        {
+            log::warn!("{message}");
+        }
     }
 
     fn feel_pulses(&mut self) {

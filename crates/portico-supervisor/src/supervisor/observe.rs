@@ -88,8 +88,8 @@ impl Supervisor {
     /// Reaps all processes that have ended.
     pub(super) fn reap(&mut self) {
         while let Some((pid, status)) = reap() {
-            // What it has said before its end comes first; a worker that a template has forked may be known by that
-            // alone.
+            // What it has said before its end comes first; a worker that a template has forked may be known by
+            // that alone.
             self.observe();
             let ended = self.processes.values().find(|process| process.pid == Some(pid));
             match ended.map(|process| process.child) {
@@ -112,8 +112,8 @@ impl Supervisor {
         self.events.push_back(Event::Exited { child, status: status.map_or(1, exit_status) });
     }
 
-    /// Says in the log how a process has ended, if that is worth it, and puts the requests that it took with it into
-    /// the access log.
+    /// Says in the log how a process has ended, if that is worth it, and puts the requests that it took with it
+    /// into the access log.
     fn tell_end(&mut self, process: &Process, status: WaitStatus) {
         let pid = process.pid_number();
         let by_itself = status.exit_status() == Some(0) && process.dismissed;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::{Action, Child, Event, Phase, Plan, State};
+use crate::state::{Action, Child, Event, Phase, Plan, State};
 
 const GRACEFUL: Duration = Duration::from_secs(5);
 
