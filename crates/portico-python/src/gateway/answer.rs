@@ -213,6 +213,12 @@ impl Answer {
         self.gone |= self.responder.as_ref().is_some_and(Responder::is_gone);
     }
 
+    /// Asks the network whether the client has left.
+    pub fn client_has_left(&self, py: Python<'_>) -> bool {
+        let Some(responder) = &self.responder else { return self.gone };
+        self.gone || detached(py, true, || responder.is_client_gone())
+    }
+
     /// Bytes of the body that the application promised and has not sent.
     pub fn missing(&self) -> u64 {
         if self.bodiless() {

@@ -43,6 +43,8 @@ pub struct Parts<'a, 'py> {
     pub input: &'a Bound<'py, PyAny>,
     /// `wsgi.early_hints`
     pub early_hints: &'a Py<PyAny>,
+    /// `portico.client_disconnected`
+    pub client_disconnected: &'a Py<PyAny>,
 }
 
 /// Listeners whose templates are kept.
@@ -83,6 +85,7 @@ impl Environs {
         environ.set_item(intern!(py, "SERVER_PROTOCOL"), protocol)?;
         environ.set_item(intern!(py, "wsgi.input"), parts.input)?;
         environ.set_item(intern!(py, "wsgi.early_hints"), parts.early_hints)?;
+        environ.set_item(intern!(py, "portico.client_disconnected"), parts.client_disconnected)?;
         self.set_peer(py, &environ, parts)?;
         if parts.head.framing == Framing::Chunked {
             set_chunked(py, &environ, parts.body_length)?;
@@ -176,6 +179,7 @@ fn server_template(py: Python<'_>, settings: &Settings, server: &Server) -> PyRe
         "REMOTE_PORT",
         "wsgi.input",
         "wsgi.early_hints",
+        "portico.client_disconnected",
     ] {
         template.set_item(PyString::intern(py, key), py.None())?;
     }

@@ -93,6 +93,7 @@ impl Gateway {
             body_length,
             input: input.as_ref().unwrap_or_else(|| self.empty_input.bind(py)).as_any(),
             early_hints: &kept.callables.early_hints,
+            client_disconnected: &kept.callables.client_disconnected,
         };
         let environ = kept.environs.build(py, &self.settings, &parts)?;
         kept.callables.answer(py).begin(responder, head.method() == b"HEAD");

@@ -1,6 +1,7 @@
-//! One request's answer as the application makes it: `start_response`, `write` and `wsgi.early_hints`.
+//! One request's answer as the application makes it: `start_response`, `write`, `wsgi.early_hints` and
+//! `portico.client_disconnected`.
 //!
-//! The three are bound methods of one [`Exchange`], made once per thread and used again for the next request
+//! The four are bound methods of one [`Exchange`], made once per thread and used again for the next request
 //! unless the application has kept one of them.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -34,6 +35,8 @@ pub struct Callables {
     pub start_response: Py<PyAny>,
     /// `environ["wsgi.early_hints"]`.
     pub early_hints: Py<PyAny>,
+    /// `environ["portico.client_disconnected"]`.
+    pub client_disconnected: Py<PyAny>,
 }
 
 impl Callables {
@@ -45,6 +48,7 @@ impl Callables {
         Ok(Self {
             start_response: exchange.getattr(intern!(py, "start_response"))?.unbind(),
             early_hints: exchange.getattr(intern!(py, "early_hints"))?.unbind(),
+            client_disconnected: exchange.getattr(intern!(py, "client_disconnected"))?.unbind(),
             exchange: exchange.unbind(),
         })
     }
@@ -63,10 +67,11 @@ impl Callables {
         if answer.head.fields.lines().len() > KEPT_FIELD_BYTES {
             answer.head.fields = Fields::new();
         }
-        // The exchange is held here and by its three bound methods, each of those by one owner.
-        let alone = raw::reference_count(py, &self.exchange) == 4
+        // The exchange is held here and by its four bound methods, each of those by one owner.
+        let alone = raw::reference_count(py, &self.exchange) == 5
             && raw::reference_count(py, &self.start_response) == 1
             && raw::reference_count(py, &self.early_hints) == 1
+            && raw::reference_count(py, &self.client_disconnected) == 1
             && answer.write.as_ref().is_some_and(|write| raw::reference_count(py, write) == 1);
         if !alone {
             // Breaks the cycle of the exchange and its own bound method.
@@ -155,6 +160,12 @@ impl Exchange {
             let _ = responder.early_hints(&hints.fields);
         }
         Ok(())
+    }
+
+    /// Whether the client is known to have left before its answer was complete: nobody will read it. A
+    /// computation that takes long may ask now and then. False once the request has ended.
+    fn client_disconnected(&self, py: Python<'_>) -> bool {
+        self.lock(py).client_has_left(py)
     }
 }
 
