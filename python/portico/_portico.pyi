@@ -12,8 +12,8 @@ class ClientDisconnected(ConnectionError):
 class RequestTimeout(BaseException):
     """The request has taken longer than ``--timeout``.
 
-    Raised in its thread, wherever that is; no ``Exception``, so that an application that catches those lets it
-    through.
+    Raised in its thread, wherever that is; no ``Exception``, so that an application that catches those lets
+    it through.
     """
 
 class _Readable(Protocol):

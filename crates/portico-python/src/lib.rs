@@ -1,5 +1,6 @@
 //! The extension module `portico._portico`: its table of contents, nothing else.
 
+mod command;
 mod error;
 #[allow(dead_code, reason = "the supervisor will use it")]
 mod fork;
@@ -9,6 +10,8 @@ mod logging;
 mod raw;
 #[allow(dead_code, reason = "the supervisor will use it")]
 mod record;
+#[allow(dead_code, reason = "the supervisor will use it")]
+mod stacks;
 #[allow(dead_code, reason = "the supervisor will use it")]
 mod worker;
 

@@ -1,4 +1,4 @@
-//! Every `unsafe` block of this crate: seven calls for which PyO3, rustix and std have no safe form.
+//! Every `unsafe` block of this crate: eight calls for which PyO3, rustix and std have no safe form.
 //!
 //! Each function here is safe to call; what makes it so stands beside its block.
 
@@ -44,6 +44,22 @@ pub fn raise_in_thread(py: Python<'_>, ident: u64, exception: Option<&Bound<'_, 
     // SAFETY: this thread is attached, which `py` proves. The interpreter looks the thread up among the living
     // and takes a reference of its own to the exception, which is alive here, or null.
     unsafe { ffi::PyThreadState_SetAsyncExc(ident as std::ffi::c_long, exception) };
+}
+
+/// Sends signal `number` to a process. rustix has no real-time signals.
+///
+/// # Errors
+/// The kernel's: there is no such process, or it is not ours.
+pub fn send_signal(pid: u32, number: i32) -> io::Result<()> {
+    let pid = libc::pid_t::try_from(pid).map_err(|_| io::ErrorKind::InvalidInput)?;
+    if pid == 0 {
+        return Err(io::ErrorKind::InvalidInput.into()); // Would be this process' group.
+    }
+    // SAFETY: it passes two numbers to the kernel, which checks them.
+    match unsafe { libc::kill(pid, number) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Duplicates a descriptor that Python code named by its number, close-on-exec.

@@ -14,7 +14,10 @@ use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
 
 use portico_server::{Peer, Request, RequestKey};
-use portico_supervisor::{Note, Scoreboard, Slot, SlotField, Thread, ThreadState, now_nanos};
+use portico_supervisor::{
+    Note, Scoreboard, Slot, SlotField, SlotState, SupervisorField, SupervisorState, Thread, ThreadState,
+    now_nanos,
+};
 
 use crate::raw;
 
@@ -75,7 +78,15 @@ impl Place {
     /// The kernel's: no memory, no descriptor.
     pub fn alone(threads: u32) -> io::Result<Self> {
         let scoreboard = Scoreboard::create(1, 2 * threads as usize)?;
-        Ok(Self::new(scoreboard, 0))
+        scoreboard.set(SupervisorField::StartedNanos, now_nanos());
+        scoreboard.set(SupervisorField::ThreadsAsked, threads.into());
+        scoreboard.set(SupervisorField::WorkersAsked, 1);
+        scoreboard.set(SupervisorField::State, SupervisorState::Serving as u64);
+        let place = Self::new(scoreboard, 0);
+        place.slot().set(SlotField::StartedNanos, now_nanos());
+        place.slot().set(SlotField::State, SlotState::Ready as u64);
+        place.slot().set(SlotField::Pid, std::process::id().into());
+        Ok(place)
     }
 
     /// The slot.
@@ -264,6 +275,11 @@ impl Base {
 /// The name of the thread that has record number `index`.
 pub fn thread_name(index: usize) -> String {
     format!("portico-{}", index + 1)
+}
+
+/// The path of a request's target: without the query, which may hold secrets.
+pub fn path_of(target: &[u8]) -> &[u8] {
+    target.split(|&byte| byte == b'?').next().unwrap_or_default()
 }
 
 fn address(peer: Peer) -> Option<IpAddr> {

@@ -10,7 +10,7 @@ use portico_config::{Parsed, from_pairs, is_octal, parse};
 
 use super::app::LoadError;
 use super::{Source, StartError, run};
-use crate::logging;
+use crate::{command, logging};
 
 /// Runs the command line and returns the exit status.
 ///
@@ -31,8 +31,14 @@ pub fn main(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<i32> {
             }
         },
         Ok(Parsed::Command(command)) => {
-            write(py, "stderr", &format!("portico: error: {command:?}: not built yet"))?;
-            Ok(1)
+            let told = command::run(py, command)?;
+            if !told.output.is_empty() {
+                write(py, "stdout", told.output.trim_end())?;
+            }
+            if let Some(error) = &told.error {
+                write(py, "stderr", &format!("portico: error: {error}"))?;
+            }
+            Ok(i32::from(told.error.is_some()))
         }
         Ok(Parsed::Help(text) | Parsed::Version(text)) => {
             write(py, "stdout", text.trim_end())?;

@@ -16,13 +16,13 @@ use super::app::Loaded;
 use super::monitor::Monitor;
 use super::post::Station;
 use super::signals::{Signals, Wake};
-use super::stacks::Stacks;
 use super::threads::Threads;
 use super::watch::{self, Watching};
 use super::{Setting, Source, StartError, find, opening, system, warmup};
 use crate::fork::flush_output;
 use crate::gateway::Gateway;
 use crate::record::{Place, Records};
+use crate::stacks::Stacks;
 use crate::{logging, raw};
 
 /// How long threads that have nothing to do any more may take to end.

@@ -11,7 +11,6 @@ mod monitor;
 mod post;
 mod recycling;
 mod signals;
-mod stacks;
 mod threads;
 mod warmup;
 mod watch;

@@ -102,9 +102,12 @@ impl Threads {
         self.crew.leave(index, State::WrittenOff);
     }
 
-    /// Whether every thread that has not been written off is done with the engine.
+    /// Whether every thread that has not been written off is done with the engine. They are so once that has
+    /// stopped; that the last one has been written off is no end, another is about to take its place.
     pub fn all_ended(&self) -> bool {
-        self.crew.members().iter().all(|member| member.state != State::Running)
+        let members = self.crew.members();
+        let are = |state: State| members.iter().any(|member| member.state == state);
+        are(State::Ended) && !are(State::Running)
     }
 
     /// Waits until all have ended but those that have been written off. Only after [`Threads::all_ended`]: what is

@@ -20,10 +20,10 @@ use portico_supervisor::{Running, SlotField, now_nanos};
 use super::inspector::Inspector;
 use super::ladder::{Ladder, Limits, Step};
 use super::recycling::Recycling;
-use super::stacks::{self, Stacks, ThreadStack};
 use super::threads::Threads;
 use crate::error::RequestTimeout;
-use crate::record::{Record, Records};
+use crate::record::{Record, Records, path_of};
+use crate::stacks::{self, Stacks, ThreadStack};
 
 /// What is watched, and who is told.
 pub struct Watching {
@@ -174,7 +174,7 @@ impl Watcher {
             let Some(running) = record.thread().running() else { continue };
             let Some(ladder) = self.ladders.get_mut(index) else { continue };
             let config = &self.watching.config;
-            let step = ladder.look(&running, now, || limits(config, path(&running.target)));
+            let step = ladder.look(&running, now, || limits(config, path_of(&running.target)));
             next = next.min(ladder.due().unwrap_or(u64::MAX));
             match step {
                 Some(Step::GiveUp) => self.give_up(index, record, &running, now),
@@ -270,7 +270,7 @@ impl Watcher {
         self.replace(format!(
             "a thread is stuck in {} {}",
             name(&running.method),
-            name(path(&running.target))
+            name(path_of(&running.target))
         ));
     }
 
@@ -331,7 +331,7 @@ fn limits(config: &Config, path: &[u8]) -> Limits {
 
 /// `GET /x of 192.0.2.7, running 30.0 s, queued 0.1 s, thread portico-3`
 fn describe(record: &Record, running: &Running, now: u64) -> String {
-    let (method, path) = (name(&running.method), name(path(&running.target)));
+    let (method, path) = (name(&running.method), name(path_of(&running.target)));
     let peer = running.peer.map(|peer| format!(" of {peer}")).unwrap_or_default();
     let seconds = |nanos: u64| nanos as f64 / 1e9;
     let ran = seconds(now.saturating_sub(running.begun_nanos));
@@ -343,11 +343,6 @@ fn describe(record: &Record, running: &Running, now: u64) -> String {
     };
     let (queued, thread) = (seconds(running.queued_nanos), record.thread_name());
     format!("{method} {path}{peer}, running {ran:.1} s{last}, queued {queued:.1} s, thread {thread}")
-}
-
-/// The target without its query, which may hold secrets.
-fn path(target: &[u8]) -> &[u8] {
-    target.split(|&byte| byte == b'?').next().unwrap_or_default()
 }
 
 fn name(bytes: &[u8]) -> String {

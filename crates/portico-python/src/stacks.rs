@@ -3,8 +3,10 @@
 //! Without it they come from Python's faulthandler, which writes them from within a signal's handler into a file
 //! in memory. `portico stacks` reads that file too: what is told to it is written there.
 
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::PathBuf;
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -35,7 +37,7 @@ pub struct ThreadStack {
 }
 
 /// The file's name, under which `portico stacks` finds it among the descriptors of a worker.
-pub const FILE_NAME: &str = "portico-stacks";
+const FILE_NAME: &str = "portico-stacks";
 
 /// More than that is not read: the faulthandler writes at most 100 threads of 100 frames.
 const DUMP_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -175,22 +177,68 @@ fn format(frame: &Bound<'_, PyAny>) -> PyResult<String> {
     Ok(without_start(&entries))
 }
 
-/// What the faulthandler has written. It has the most recent frame first.
+/// What stands in the file of a process: what that has told, or what its faulthandler has written.
+///
+/// # Errors
+/// `NotFound` if it has no such file; what else keeps it from being read.
+pub fn told_by(pid: u32) -> io::Result<Vec<ThreadStack>> {
+    let bytes = fs::read(file_of(pid)?)?;
+    Ok(parse(&String::from_utf8_lossy(&bytes)))
+}
+
+/// Empties the file of a process, and has that write its stacks there, without its interpreter and without any
+/// thread of it in particular. `false` if it could not: it does not expect the signal, which would end it.
+///
+/// # Errors
+/// As [`told_by`].
+pub fn ask(pid: u32) -> io::Result<bool> {
+    let file = file_of(pid)?;
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    // proc_pid_status(5): the signals that have a handler, in hexadecimal.
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
+    if caught >> (signal() - 1) & 1 == 0 {
+        return Ok(false);
+    }
+    File::options().write(true).open(file)?.set_len(0)?;
+    raw::send_signal(pid, signal())?;
+    Ok(true)
+}
+
+fn file_of(pid: u32) -> io::Result<PathBuf> {
+    let wanted = format!("/memfd:{FILE_NAME}");
+    for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
+        let path = entry?.path();
+        if fs::read_link(&path).is_ok_and(|link| link.to_string_lossy().starts_with(&wanted)) {
+            return Ok(path);
+        }
+    }
+    Err(io::ErrorKind::NotFound.into())
+}
+
+/// Reads stacks as they are [published](Stacks::publish) or as the faulthandler writes them, which has the most
+/// recent frame first.
 fn parse(text: &str) -> Vec<ThreadStack> {
-    let mut stacks: Vec<(u64, Vec<String>)> = Vec::new();
+    let mut stacks: Vec<(&str, Vec<String>)> = Vec::new();
     for line in text.lines() {
         let heading = line.strip_prefix("Current thread 0x").or_else(|| line.strip_prefix("Thread 0x"));
         if let Some(heading) = heading {
-            let digits = heading.split(|character: char| !character.is_ascii_hexdigit()).next();
-            let ident = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok());
-            stacks.push((ident.unwrap_or_default(), Vec::new()));
+            stacks.push((heading, Vec::new()));
         } else if let Some((_, frames)) = stacks.last_mut().filter(|_| !line.is_empty()) {
             frames.push(format!("{line}\n"));
         }
     }
-    let stack = |(ident, mut frames): (u64, Vec<String>)| {
-        frames.reverse();
-        ThreadStack { ident, name: None, frames: without_start(&frames) }
+    let stack = |(heading, mut frames): (&str, Vec<String>)| {
+        let (digits, rest) = heading.split_once(' ').unwrap_or((heading, ""));
+        let ident = u64::from_str_radix(digits, 16).unwrap_or_default();
+        if rest.ends_with("(most recent call first):") {
+            frames.reverse();
+            // Threads of ours and of C libraries have none.
+            frames.retain(|frame| frame.trim() != "<no Python frame>");
+            return ThreadStack { ident, name: None, frames: without_start(&frames) };
+        }
+        let name = Some(rest.to_owned()).filter(|name| !name.is_empty() && name != "-");
+        ThreadStack { ident, name, frames: frames.concat() }
     };
     stacks.into_iter().map(stack).collect()
 }

@@ -1,0 +1,84 @@
+//! `portico reload PID` and `portico upgrade PID`: ask the supervisor, and wait until it has done it or not.
+
+use std::os::fd::OwnedFd;
+
+use pyo3::prelude::*;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use portico_supervisor::{Scoreboard, SupervisorField, SupervisorState};
+
+use super::{Told, pause, supervisor};
+
+/// The supervisor as a process that cannot be mistaken for another one.
+struct Process(OwnedFd);
+
+impl Process {
+    fn of(board: &Scoreboard) -> Result<Self, String> {
+        let pid = supervisor(board)?;
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or("its process id is none")?;
+        let opened = pidfd_open(pid, PidfdFlags::empty());
+        opened.map(Self).map_err(|error| format!("its supervisor cannot be reached: {error}"))
+    }
+
+    fn send(&self, signal: Signal) -> Result<(), String> {
+        pidfd_send_signal(&self.0, signal).map_err(|error| format!("its supervisor cannot be told: {error}"))
+    }
+
+    fn has_ended(&self) -> bool {
+        let mut polled = [PollFd::new(&self.0, PollFlags::IN)];
+        matches!(poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(1..))
+    }
+}
+
+/// Has the workers replaced by ones that import the application anew.
+pub fn reload(py: Python<'_>, board: &Scoreboard) -> PyResult<Told> {
+    let process = match Process::of(board) {
+        Ok(process) => process,
+        Err(error) => return Ok(Told::failure(error)),
+    };
+    let failed = board.get(SupervisorField::ReloadsFailed);
+    // One that is under way does not count: it may have read the old code.
+    let asked = board.get(SupervisorField::ReloadsAsked);
+    if let Err(error) = process.send(Signal::HUP) {
+        return Ok(Told::failure(error));
+    }
+    while board.get(SupervisorField::ReloadsEnded) <= asked {
+        if process.has_ended() {
+            return Ok(Told::failure("the server ended before the reload did".to_owned()));
+        }
+        pause(py)?;
+    }
+    Ok(match board.get(SupervisorField::ReloadsFailed) > failed {
+        true => {
+            Told::failure("the reload failed; the old code keeps serving (its error log says why)".to_owned())
+        }
+        false => Told { output: "Reloaded".to_owned(), error: None },
+    })
+}
+
+/// Has a new supervisor started in the place of this one.
+pub fn upgrade(py: Python<'_>, board: &Scoreboard) -> PyResult<Told> {
+    let process = match Process::of(board) {
+        Ok(process) => process,
+        Err(error) => return Ok(Told::failure(error)),
+    };
+    let failed = board.get(SupervisorField::UpgradesFailed);
+    if board.state() != SupervisorState::Serving {
+        return Ok(Told::failure("it is not serving: nothing is upgraded".to_owned()));
+    }
+    if let Err(error) = process.send(Signal::USR2) {
+        return Ok(Told::failure(error));
+    }
+    loop {
+        if board.get(SupervisorField::UpgradesFailed) > failed {
+            let error = "the upgrade failed; the old program keeps serving (its error log says why)";
+            return Ok(Told::failure(error.to_owned()));
+        }
+        // The old one stops when the new one serves.
+        if board.state() == SupervisorState::Stopping || process.has_ended() {
+            return Ok(Told { output: "Upgraded".to_owned(), error: None });
+        }
+        pause(py)?;
+    }
+}
