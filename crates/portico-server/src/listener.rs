@@ -9,12 +9,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use portico_config::{Bind, Config};
+use rustix::io::Errno;
+use rustix::net::sockopt;
+use rustix::process::{Pid, getpid, test_kill_process};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::application::Server;
 
-/// A bound, listening, non-blocking socket. A UNIX socket's file is removed with the last listener on it, if it is
-/// still the same file, this is the process that bound it or took it over, and no other one listens there.
+/// A bound, listening, non-blocking socket. A UNIX socket's file goes with the last listener on it of the process
+/// that bound it, or took it over; unless another one has taken it over since, or the file is another one.
 #[derive(Debug)]
 pub struct Listener {
     socket: OwnedFd,
@@ -22,7 +25,6 @@ pub struct Listener {
     url: String,
     is_unix: bool,
     name: String,
-    /// Dropped after the socket.
     file: Option<Arc<SocketFile>>,
 }
 
@@ -33,7 +35,9 @@ struct SocketFile {
     device: u64,
     inode: u64,
     /// The process that removes it: forked ones have a copy of this value.
-    owner: u32,
+    owner: Pid,
+    /// The process that this one has taken the socket over from. It goes on with it if this one's start fails.
+    former: Option<Pid>,
 }
 
 /// Sockets of another process, with their names.
@@ -111,7 +115,7 @@ impl Listener {
             }
         };
         fs::set_permissions(path, fs::Permissions::from_mode(config.socket_mode))?;
-        let file = SocketFile::of(path)?;
+        let file = SocketFile::of(path, &socket)?;
         socket.listen(backlog(config))?;
         let mut listener = Self::from_socket(socket, name)?;
         listener.file = Some(Arc::new(file));
@@ -197,27 +201,43 @@ impl AsFd for Listener {
 }
 
 impl SocketFile {
-    /// The file that is at `path` now, as this process'.
-    fn of(path: &Path) -> io::Result<Self> {
+    /// The file that is at `path` now, on which this process is about to listen.
+    fn of(path: &Path, socket: &Socket) -> io::Result<Self> {
         let metadata = fs::symlink_metadata(path)?;
         let (device, inode) = (metadata.dev(), metadata.ino());
-        Ok(Self { path: path.into(), device, inode, owner: std::process::id() })
+        let former = if socket.is_listener()? { last_to_listen(socket) } else { None };
+        Ok(Self { path: path.into(), device, inode, owner: getpid(), former })
     }
-}
 
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if std::process::id() != self.owner {
-            return;
+    /// Removes it, if that is this process' part.
+    fn remove(&self, socket: &OwnedFd) {
+        let is_alive = |pid: Pid| pid != self.owner && test_kill_process(pid) != Err(Errno::SRCH);
+        if getpid() != self.owner || last_to_listen(socket).is_some_and(is_alive) {
+            return; // A worker's copy; or another process has taken the socket over.
+        }
+        if self.former.is_some_and(is_alive) {
+            return; // This one's start has failed, and the former goes on.
         }
         let same = fs::symlink_metadata(&self.path)
             .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == (self.device, self.inode));
-        // After an upgrade the new supervisor listens there; after one that failed, the old one.
-        let is_ours = same && is_listened_on(&self.path).is_ok_and(|listened_on| !listened_on);
-        if is_ours && let Err(error) = fs::remove_file(&self.path) {
+        if same && let Err(error) = fs::remove_file(&self.path) {
             log::warn!("the socket {} cannot be removed: {error}", self.path.display());
         }
     }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Some(file) = self.file.take().and_then(Arc::into_inner) {
+            file.remove(&self.socket);
+        }
+    }
+}
+
+/// The process that was the last to call listen(2) on this UNIX socket: its credentials are what clients see
+/// (unix(7), SO_PEERCRED).
+fn last_to_listen(socket: impl AsFd) -> Option<Pid> {
+    sockopt::socket_peercred(socket).ok().map(|credentials| credentials.pid)
 }
 
 impl Inherited {
@@ -362,7 +382,6 @@ mod tests {
 
     /// Accepts from `listener` a connection made to `path`, and sends a byte through it.
     fn meets(listener: &Listener, path: &Path) {
-        while rustix::net::accept(listener).is_ok() {} // Others that have only looked.
         let mut client = UnixStream::connect(path).unwrap();
         let accepted = rustix::net::accept(listener).unwrap();
         UnixStream::from(accepted).write_all(b"x").unwrap();
@@ -394,7 +413,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("app.sock");
         let mut inherited = bind_unix(&path);
-        Arc::get_mut(inherited.file.as_mut().unwrap()).unwrap().owner += 1;
+        Arc::get_mut(inherited.file.as_mut().unwrap()).unwrap().owner = Pid::INIT;
         drop(inherited);
         assert!(path.exists());
         let old = bind_unix(&path); // Nobody listens there any more.
@@ -416,13 +435,59 @@ mod tests {
         let mut new = Listener::take_over(&config(&arguments), inherited).unwrap();
         assert_eq!([new[1].url(), new[3].url()], [old[0].url(), old[1].url()]);
         assert!(new[2].url().starts_with("http://[::1]:"), "it is bound afresh");
-        drop(old);
-        meets(&new[0], &kept);
-        assert!(!gone.exists(), "the old one removes what nobody listens on any more");
-        let one_more = Listener::take_over(&config(&["-b", &text(&kept)]), vec![hand_over(&new[0])]);
-        drop(one_more);
-        meets(&new.remove(0), &kept); // An upgrade that failed takes nothing away.
-        assert!(!kept.exists());
+        meets(&new.remove(0), &kept);
+    }
+
+    /// Listens on the UNIX socket anew from another process, which lives until its standard input is closed.
+    fn taken_over(listener: &Listener) -> std::process::Child {
+        let socket = std::process::Stdio::from(listener.socket.try_clone().unwrap());
+        let script = "import socket, sys; socket.socket(fileno=1).listen(); sys.stderr.write('x'); \
+                      sys.stderr.flush(); sys.stdin.read()";
+        let mut child = std::process::Command::new("python3")
+            .args(["-c", script])
+            .stdin(std::process::Stdio::piped())
+            .stdout(socket)
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stderr.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        child
+    }
+
+    #[test]
+    fn a_socket_file_is_left_to_the_process_that_took_the_socket_over_while_it_lives() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.sock");
+        for upgraded in [true, false] {
+            let old = bind_unix(&path);
+            let mut new = taken_over(&old);
+            if !upgraded {
+                drop(new.stdin.take());
+                new.wait().unwrap();
+            }
+            drop(old);
+            assert_eq!(path.exists(), upgraded);
+            drop(new.stdin.take());
+            new.wait().unwrap();
+        }
+    }
+
+    #[test]
+    fn one_whose_start_fails_leaves_the_file_to_the_process_that_it_took_the_socket_from() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.sock");
+        let bind = format!("unix:{}", path.display());
+        let first = bind_unix(&path);
+        let mut old = taken_over(&first);
+        let take = || Listener::take_over(&config(&["-b", &bind]), vec![hand_over(&first)]).unwrap();
+        let (failed, good) = (take(), take());
+        assert_eq!(failed[0].file.as_ref().unwrap().former, Some(Pid::from_child(&old)));
+        drop(failed);
+        meets(&good[0], &path);
+        drop(old.stdin.take());
+        old.wait().unwrap();
+        drop(good);
+        assert!(!path.exists());
     }
 
     #[test]
