@@ -148,6 +148,50 @@ fn what_the_new_supervisor_starts_takes_nothing_over() {
     assert_eq!(reap(upgrade.pid()).exit_status(), Some(7));
 }
 
+/// One supervisor of a row of them, each an upgrade of the one before; `next` is the one after it.
+fn passes_sockets_on(next: Option<&str>) {
+    if env::var_os("LISTEN_FDS").is_none() {
+        return;
+    }
+    let takeover = Takeover::from_env().unwrap();
+    let own = std::process::id().to_string();
+    assert_eq!(variable("LISTEN_PID"), Some(own.into()));
+    assert_eq!(variable("LISTEN_FDS"), Some("2".into()));
+    let Some(next) = next else { return };
+    let command = new_supervisor(next);
+    // The first has ended long ago when the second makes room for the third.
+    drop(takeover);
+    let upgrade = Upgrade::start(&command, &[]).unwrap();
+    assert_eq!(reap(upgrade.pid()).exit_status(), Some(0));
+}
+
+#[test]
+#[ignore = "the part of a supervisor that systemd has started"]
+fn first_of_a_row() {
+    passes_sockets_on(Some("second_of_a_row"));
+}
+
+#[test]
+#[ignore = "the part of a new supervisor"]
+fn second_of_a_row() {
+    passes_sockets_on(Some("third_of_a_row"));
+}
+
+#[test]
+#[ignore = "the part of a new supervisor"]
+fn third_of_a_row() {
+    passes_sockets_on(None);
+}
+
+#[test]
+fn sockets_that_systemd_passed_are_every_later_supervisors_too() {
+    let start = "LISTEN_PID=$$ LISTEN_FDS=2 exec \"$0\" --exact first_of_a_row --ignored --test-threads=1";
+    let ended =
+        std::process::Command::new("sh").args(["-c", start]).arg(env::current_exe().unwrap()).output();
+    let ended = ended.unwrap();
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stdout));
+}
+
 #[test]
 fn a_variable_is_what_the_environment_says() {
     assert_eq!(variable("PATH"), env::var_os("PATH"));
