@@ -14,7 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::process::{Process, adopt_orphans};
 use crate::{
-    Child, Command, Event, Fork, Host, Notifier, Plan, Role, Scoreboard, Signal, Signals, State,
+    Child, Command, Event, Fork, Host, Notifier, Plan, Role, Scoreboard, Signal, Signals, SlotState, State,
     SupervisorField, SupervisorState, now_nanos,
 };
 use look::Looking;
@@ -39,6 +39,8 @@ pub struct Supervisor {
     notifier: Option<Notifier>,
     upgrading: Option<Upgrading>,
     looking: Looking,
+    /// What systemd was last told of the workers: how many are ready, of how many that were asked for.
+    status: (usize, u32),
     /// Whether as many workers as were asked for have been ready at once.
     complete: bool,
 }
@@ -66,6 +68,7 @@ impl Supervisor {
             signals: None,
             notifier: Some(Notifier::from_env()),
             upgrading: None,
+            status: (0, 0),
             complete: false,
         })
     }
@@ -119,7 +122,18 @@ impl Supervisor {
                 }
             }
         }
+        self.tell_status();
         None
+    }
+
+    /// For `systemctl status`.
+    fn tell_status(&mut self) {
+        let ready = self.scoreboard.slots().filter(|(_, slot)| slot.state() == SlotState::Ready).count();
+        let status = (ready, self.state.wanted());
+        if self.status != status {
+            self.status = status;
+            self.notify(|notifier| notifier.status(&format!("{} of {} workers ready", status.0, status.1)));
+        }
     }
 
     /// Waits until something has happened, or is due.
