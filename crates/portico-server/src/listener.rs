@@ -436,6 +436,11 @@ mod tests {
         assert_eq!([new[1].url(), new[3].url()], [old[0].url(), old[1].url()]);
         assert!(new[2].url().starts_with("http://[::1]:"), "it is bound afresh");
         meets(&new.remove(0), &kept);
+        let moved = folder.path().join("moved.sock");
+        fs::rename(&gone, &moved).unwrap();
+        drop(old);
+        let refused = UnixStream::connect(&moved).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused, "nobody listens there any more");
     }
 
     /// Listens on the UNIX socket anew from another process, which lives until its standard input is closed.
