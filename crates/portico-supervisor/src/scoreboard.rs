@@ -239,8 +239,8 @@ const THREAD_WORDS: usize = TEXT_AT + METHOD_WORDS + TARGET_WORDS + 2;
 pub fn now_nanos() -> u64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // Not rustix, whose way to the clock does not survive valgrind, which counts our instructions.
-    // SAFETY: the call writes one `timespec` through the pointer and keeps nothing. It cannot fail: every Linux has
-    // this clock.
+    // SAFETY: the call writes one `timespec` through the pointer and keeps nothing. It cannot fail: every Linux
+    // has this clock.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
     (now.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec as u64)
 }
