@@ -65,8 +65,8 @@ pub struct Call {
     pub peer: Peer,
     /// Through which listener.
     pub server: Arc<Server>,
-    /// How long it waited in the queue.
-    pub queued: Duration,
+    /// How long it waited in the queue, in nanoseconds: a few bytes less that are moved from hand to hand.
+    pub queued_nanos: u64,
 }
 
 /// How an answer is written.
@@ -193,11 +193,13 @@ impl Engine {
     }
 
     fn next_deadline(&self) -> Option<Instant> {
+        let next = self.deadlines.next_timeout();
+        // Asked with every laying down, when there is hardly ever more.
+        if self.member.is_none() && self.drain_until.is_none() && self.accepting.paused_until().is_none() {
+            return next;
+        }
         let sharing = self.member.as_ref().and_then(|member| member.next_deadline());
-        [self.deadlines.next_timeout(), self.accepting.paused_until(), self.drain_until, sharing]
-            .into_iter()
-            .flatten()
-            .min()
+        [next, self.accepting.paused_until(), self.drain_until, sharing].into_iter().flatten().min()
     }
 
     /// The next deadline, if it is another one than the last time.
@@ -252,7 +254,8 @@ impl Engine {
             self.settle(id, connection, Step::Keep);
             if let Some((head, body, queued)) = begun {
                 self.calls = key.call;
-                return Some(Call { key, head, body, peer, server, queued });
+                let queued_nanos = queued.as_nanos() as u64;
+                return Some(Call { key, head, body, peer, server, queued_nanos });
             }
         }
         None

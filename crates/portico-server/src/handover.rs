@@ -99,11 +99,13 @@ pub struct Parcel<'a> {
 
 /// What came of sending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sent {
+pub enum Dispatch {
     /// It is on its way: the sender has nothing more to do with it.
-    Sent,
+    Done,
     /// The queue is full for now.
     Full,
+    /// The kernel does not do it.
+    Refused,
 }
 
 /// Bytes that go along with a connection at most. A message above some 48 KiB would be taken apart by the kernel.
@@ -156,7 +158,7 @@ impl Handover {
         (socket, label): (BorrowedFd<'_>, &Label),
         pieces: [&[u8]; 3],
         now: Instant,
-    ) -> Sent {
+    ) -> Dispatch {
         let header = label.encode(now);
         let [first, second, third] = pieces;
         let message = [&header[..], first, second, third].map(IoSlice::new);
@@ -167,13 +169,13 @@ impl Handover {
         loop {
             let sender = &self.pair(lane).sender;
             return match sendmsg(sender, &message, &mut control, SendFlags::NOSIGNAL) {
-                Ok(_) => Sent::Sent,
+                Ok(_) => Dispatch::Done,
                 Err(Errno::INTR) => continue,
-                // The last two: too many descriptors are under way, or memory is short.
-                Err(Errno::AGAIN | Errno::TOOMANYREFS | Errno::NOBUFS) => Sent::Full,
+                // All but the first: too many descriptors are under way, or memory is short.
+                Err(Errno::AGAIN | Errno::TOOMANYREFS | Errno::NOBUFS | Errno::NOMEM) => Dispatch::Full,
                 Err(error) => {
-                    log::warn!("a connection cannot be handed over: {error}");
-                    Sent::Full
+                    log::debug!("a connection cannot be handed over: {error}");
+                    Dispatch::Refused
                 }
             };
         }
@@ -334,7 +336,7 @@ mod tests {
                 let (ours, mut theirs) = UnixStream::pair().unwrap();
                 let sent = label(peer, moment);
                 let pieces: [&[u8]; 3] = [b"head", b"", &vec![b'x'; BYTES_MAX - 4]];
-                assert_eq!(handover.send(Lane::Ready, (ours.as_fd(), &sent), pieces, now), Sent::Sent);
+                assert_eq!(handover.send(Lane::Ready, (ours.as_fd(), &sent), pieces, now), Dispatch::Done);
                 drop(ours);
                 assert!(handover.is_empty(Lane::Idle) && !handover.is_empty(Lane::Ready));
                 assert!(handover.take(Lane::Idle, &mut buffer, now).is_none());
@@ -359,7 +361,7 @@ mod tests {
         let label = label(Peer::Unix, now);
         let pieces: [&[u8]; 3] = [&[0; 1000], b"", b""];
         let mut count = 0;
-        while handover.send(Lane::Idle, (ours.as_fd(), &label), pieces, now) == Sent::Sent {
+        while handover.send(Lane::Idle, (ours.as_fd(), &label), pieces, now) == Dispatch::Done {
             count += 1;
             assert!(count < 100_000, "it never fills");
         }

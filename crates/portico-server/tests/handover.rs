@@ -230,6 +230,32 @@ fn a_request_behind_a_slow_one_goes_to_a_sibling_whole_and_with_its_waiting_time
 }
 
 #[test]
+fn a_sibling_that_says_it_is_free_and_takes_nothing_costs_a_moment() {
+    let workers = Workers::start(2, &["--threads", "1"]);
+    workers.listen(0);
+    // As one that has been killed: it is still on the board.
+    workers.board.loads[1].lock().unwrap().idle = 1;
+    workers.board.ready[1].store(true, Ordering::SeqCst);
+    let mut clients: Vec<_> = (0..3).map(|_| workers.connect()).collect();
+    let mut slow = workers.connect();
+    slow.send(b"GET /200/slow HTTP/1.1\r\nHost: x\r\n\r\n");
+    thread::sleep(Duration::from_millis(20));
+    let began = Instant::now();
+    for client in &mut clients {
+        client.send(b"GET /0/x HTTP/1.1\r\nHost: x\r\n\r\n");
+    }
+    let mut late = workers.connect();
+    late.send(b"GET /0/late HTTP/1.1\r\nHost: x\r\n\r\n");
+    for client in &mut clients {
+        assert_eq!(client.answer(), "HTTP/1.1 200 OK 0:x");
+    }
+    assert_eq!(late.answer(), "HTTP/1.1 200 OK 0:late");
+    assert!(began.elapsed() < Duration::from_millis(400), "{:?}", began.elapsed());
+    let counters = workers.stop();
+    assert!(counters[0].passed_on > 0 && counters[0].passed_on == counters[0].taken_over, "{counters:?}");
+}
+
+#[test]
 fn what_cannot_be_told_again_waits_where_it_is() {
     let workers = Workers::start_all(2, &["--threads", "1", "--request-buffer", "1000"]);
     let mut clients: Vec<_> = (0..4).map(|_| workers.connect()).collect();

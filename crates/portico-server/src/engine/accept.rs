@@ -155,7 +155,7 @@ impl Engine {
         Ok(id)
     }
 
-    fn is_ending(&self) -> bool {
+    pub(super) fn is_ending(&self) -> bool {
         self.tools.draining || self.tools.retiring
     }
 
@@ -242,7 +242,7 @@ impl Engine {
     }
 
     /// Stops accepting for a moment. Told the first, the second, the fourth time and so on.
-    fn pause(&mut self, reason: &str) {
+    pub(super) fn pause(&mut self, reason: &str) {
         if self.accepting.paused_until.is_some() {
             return;
         }

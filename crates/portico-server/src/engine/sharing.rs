@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use super::Engine;
 use super::accept::{LANE, LISTENER};
 use crate::connection::{Connection, ConnectionId};
-use crate::handover::{BYTES_MAX, Lane, Load, MESSAGE_BYTES_MAX, Parcel, Sent, Sharing};
+use crate::handover::{BYTES_MAX, Dispatch, Lane, Load, MESSAGE_BYTES_MAX, Parcel, Sharing};
 use crate::reactor::{Interest, Reactor};
 use crate::transport::Transport;
 
@@ -69,10 +69,10 @@ const PASS_SCAN_MAX: usize = 64;
 const HOPS_MAX: u8 = 3;
 
 /// How soon a source that was left to the siblings is looked at again.
-const LEFT_INTERVAL: Duration = Duration::from_millis(2);
+const LEFT_INTERVAL: Duration = Duration::from_millis(5);
 
 /// How often that is put off: a sibling that says it has a free thread and takes nothing is not relied on.
-const LOOKS_MAX: u32 = 10;
+const LOOKS_MAX: u32 = 4;
 
 /// Connections taken from a lane before others get their turn.
 const TAKES_MAX: usize = 64;
@@ -140,8 +140,9 @@ impl Engine {
 
     /// Tells the siblings what has changed since they were told last.
     pub fn tell_load(&mut self) {
+        let ending = self.is_ending();
         let Some(member) = &mut self.member else { return };
-        if member.pass_at.is_none() && self.queue.len() > member.free_threads() {
+        if !ending && member.pass_at.is_none() && self.queue.len() > member.free_threads() {
             if member.unhurried {
                 self.pass_on();
             } else {
@@ -153,7 +154,7 @@ impl Engine {
         let load = Load {
             busy: member.calls as u32,
             // Requests that wait have the first claim to the threads.
-            idle: member.free_threads().saturating_sub(queued) as u32,
+            idle: if ending { 0 } else { member.free_threads().saturating_sub(queued) as u32 },
             queued: queued as u32,
             connections: self.table.len() as u32,
         };
@@ -193,7 +194,7 @@ impl Engine {
     /// Whether the source with this token, from which all workers take, is left to the siblings for now.
     pub(super) fn leaves(&mut self, token: u64) -> bool {
         let Some(member) = &mut self.member else { return false };
-        if self.tools.draining || self.tools.retiring || !member.yields() {
+        if !member.yields() {
             member.looks = 0;
             return false;
         }
@@ -211,19 +212,21 @@ impl Engine {
 
     /// Passes the requests that wait longest, and for which there is no thread here, to siblings that have one.
     fn pass_on(&mut self) {
+        // Who has given up the lanes must not use them: what nobody takes, the sender takes back.
+        let ending = self.is_ending();
         let Some(member) = &mut self.member else { return };
         let free = member.free_threads();
-        if self.queue.len() <= free {
+        if ending || self.queue.len() <= free {
             return;
         }
         let interval = if member.unhurried { PASS_INTERVAL } else { PASS_AFTER };
         member.pass_at = Some(self.tools.now + interval);
-        // What lies in the lane already has the first claim to their threads.
-        let idle = if member.sharing.handover.is_empty(Lane::Ready) {
-            member.sharing.siblings.idle_threads() as usize
-        } else {
-            0
-        };
+        if !member.sharing.handover.is_empty(Lane::Ready) {
+            // What is in the lane already has the first claim to their threads. If it stays there, as when a
+            // worker is killed that was to take it, this one takes it.
+            return self.put_off(token(Lane::Ready));
+        }
+        let idle = member.sharing.siblings.idle_threads() as usize;
         let (after, now) = (if member.unhurried { Duration::ZERO } else { PASS_AFTER }, self.tools.now);
         let surplus = self.queue.len() - free;
         let mut passed = 0;
@@ -262,8 +265,9 @@ impl Engine {
                     let socket = connection.transport().as_fd();
                     let now = self.tools.now;
                     match member.sharing.handover.send(lane, (socket, &label), pieces, now) {
-                        Sent::Sent => Departure::Gone,
-                        Sent::Full => Departure::Full,
+                        Dispatch::Done => Departure::Gone,
+                        Dispatch::Full => Departure::Full,
+                        Dispatch::Refused => Departure::Stays,
                     }
                 }
                 _ => Departure::Stays,
@@ -429,11 +433,11 @@ impl Engine {
     }
 
     /// Puts the engine at the end of the pollers of the listener with this token. What waits there is told anew.
-    pub(super) fn step_back(&self, index: usize, token: u64) {
+    pub(super) fn step_back(&mut self, index: usize, token: u64) {
         let Some(listener) = self.accepting.listener(index) else { return };
         let removed = self.reactor.deregister(listener);
         if let Err(error) = removed.and_then(|()| self.reactor.register(listener, token, Interest::Shared)) {
-            log::error!("{} is not watched any more: {error}", listener.url());
+            self.pause(&format!("a listener cannot be watched: {error}"));
         }
     }
 

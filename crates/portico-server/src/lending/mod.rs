@@ -306,7 +306,8 @@ impl Lending {
     /// Calls the application; the engine is lent. Returns the engine if it is still there afterwards.
     fn run_call(self: &Arc<Self>, begun: Begun, seat: &Seat) -> Result<Option<Box<Engine>>, GivenUp> {
         let Begun { call, at } = begun;
-        let Call { key, head, body, peer, server, queued } = call;
+        let Call { key, head, body, peer, server, queued_nanos } = call;
+        let queued = Duration::from_nanos(queued_nanos);
         let request = Request { key, head, body, peer, server, queued, begun: at };
         let responder = Responder::new(Arc::clone(self), key);
         seat.begin(key.call);
