@@ -5,6 +5,7 @@
 mod support;
 
 use std::net::Shutdown;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
@@ -181,6 +182,61 @@ fn a_late_word_about_an_ended_call_hits_nobody() {
         assert!(!fixture.server.lending.give_up(key));
     }
     fixture.server.stop();
+}
+
+/// `/lost` waits at the gate; of the other calls it is noted how many run at once.
+struct Counting {
+    entered: Mutex<Sender<RequestKey>>,
+    gate: Arc<Gate>,
+    running: AtomicUsize,
+    most: Arc<AtomicUsize>,
+}
+
+impl Application for Counting {
+    fn call(&self, request: Request, responder: Responder) {
+        if request.head.path() == b"/lost" {
+            self.entered.lock().unwrap().send(request.key).unwrap();
+            return self.gate.pass();
+        }
+        let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(running, Ordering::SeqCst);
+        thread::sleep(Duration::from_millis(2));
+        self.running.fetch_sub(1, Ordering::SeqCst);
+        responder.answer(&head(2), b"ok");
+    }
+}
+
+#[test]
+fn a_lost_thread_that_comes_back_is_one_too_many_and_leaves() {
+    let (enter, entered) = channel();
+    let (gate, most) = (Arc::new(Gate::default()), Arc::new(AtomicUsize::new(0)));
+    let application = Counting {
+        entered: Mutex::new(enter),
+        gate: Arc::clone(&gate),
+        running: AtomicUsize::new(0),
+        most: Arc::clone(&most),
+    };
+    let mut server = TestServer::start(application, &["--threads", "2"]);
+    let mut lost = server.connect();
+    lost.send(b"GET /lost HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert!(server.lending.give_up(entered.recv().unwrap()));
+    server.add_thread();
+    let load = || {
+        thread::scope(|scope| {
+            for _ in 0..6 {
+                scope.spawn(|| {
+                    let mut client = server.connect();
+                    (0..30).for_each(|_| assert_eq!(client.get("/x"), "HTTP/1.1 200 OK ok"));
+                });
+            }
+        });
+    };
+    load();
+    assert_eq!(most.load(Ordering::SeqCst), 2, "capacity is back");
+    gate.open();
+    load();
+    assert_eq!(most.load(Ordering::SeqCst), 2, "and does not grow");
+    server.stop();
 }
 
 /// Waits in its call until its client has left, for two seconds at most, and tells whether it has.
