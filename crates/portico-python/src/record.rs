@@ -3,12 +3,12 @@
 //! A thread writes its own record. Whoever watches may claim a call, to raise an exception in it or to write its
 //! thread off; a call is claimed under its number, so that what is meant for one never strikes another.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::io;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
@@ -136,16 +136,18 @@ impl Records {
             record.thread().enlist(native_id, ident);
             record.ident.store(ident, Ordering::Release);
             RECORD.with(|own| drop(own.set(Arc::clone(record))));
+            INDEX.set(index);
         }
     }
 
     /// The calling thread begins a call for `request`; it ends when what this returns is dropped.
-    pub fn begin(&self, request: &Request) -> InCall {
+    pub fn begin(&self, request: &Request) -> InCall<'_> {
         let slot = self.place.slot();
-        let queued = request.queued.as_nanos() as u64;
+        let queued = nanos(request.queued);
         slot.add(SlotField::Requests, 1);
         slot.record_wait(queued);
-        let Some(record) = RECORD.with(|own| own.get().cloned()) else { return InCall(None) };
+        // By its number: counting references to the record would cost as much as all the rest.
+        let Some(record) = self.get(INDEX.get()) else { return InCall(None) };
         let begun_nanos = self.base.nanos_at(request.begun);
         record.begin(
             request.key,
@@ -217,11 +219,11 @@ impl Record {
 }
 
 /// A call of the application, noted in its thread's record.
-pub struct InCall(Option<Arc<Record>>);
+pub struct InCall<'a>(Option<&'a Record>);
 
-impl Drop for InCall {
+impl Drop for InCall<'_> {
     fn drop(&mut self) {
-        let Some(record) = &self.0 else { return };
+        let Some(record) = self.0 else { return };
         let call = record.call.swap(0, Ordering::SeqCst);
         if call & WRITTEN_OFF == 0 {
             record.thread().set_state(ThreadState::Idle);
@@ -237,6 +239,8 @@ impl Drop for InCall {
 }
 
 thread_local! {
+    /// Number of the calling thread's record; no number where it has none.
+    static INDEX: Cell<usize> = const { Cell::new(usize::MAX) };
     static RECORD: OnceCell<Arc<Record>> = const { OnceCell::new() };
 }
 
@@ -266,10 +270,15 @@ pub fn awaiting_client(wait: &mut (dyn FnMut() + Send)) {
 impl Base {
     fn nanos_at(&self, instant: Instant) -> u64 {
         match instant.checked_duration_since(self.instant) {
-            Some(since) => self.nanos + since.as_nanos() as u64,
+            Some(since) => self.nanos + nanos(since),
             None => self.nanos,
         }
     }
+}
+
+/// As a number of 64 bits, which is enough for centuries. `Duration::as_nanos` reckons with 128.
+fn nanos(duration: Duration) -> u64 {
+    duration.as_secs() * 1_000_000_000 + u64::from(duration.subsec_nanos())
 }
 
 /// The name of the thread that has record number `index`.

@@ -155,6 +155,17 @@ pub fn all(py: Python<'_>) -> PyResult<Vec<ThreadStack>> {
     Ok(stacks)
 }
 
+/// Logs the stacks of all threads: what SIGUSR2 asks a worker for.
+pub fn log_all(py: Python<'_>) {
+    match all(py) {
+        Ok(stacks) => {
+            let text: String = stacks.iter().map(ThreadStack::to_string).collect();
+            log::info!("Stacks of all threads:\n{text}");
+        }
+        Err(error) => log::warn!("the stacks that were asked for could not be told: {error}"),
+    }
+}
+
 fn current_frames(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     Ok(py.import("sys")?.call_method0(intern!(py, "_current_frames"))?.cast_into::<PyDict>()?)
 }

@@ -22,7 +22,7 @@ use super::{Setting, Source, StartError, find, opening, system, warmup};
 use crate::fork::flush_output;
 use crate::gateway::Gateway;
 use crate::record::{Place, Records};
-use crate::stacks::Stacks;
+use crate::stacks::{self, Stacks};
 use crate::{logging, raw};
 
 /// How long threads that have nothing to do any more may take to end.
@@ -169,7 +169,7 @@ impl Serving<'_> {
                     self.drain(py, limit);
                 }
                 Wake::ReopenLogs => logging::reopen(),
-                Wake::TellStacks => {}
+                Wake::TellStacks => stacks::log_all(py),
                 Wake::Bell if self.threads.all_ended() => return Ok(self.threads.join(py)?),
                 Wake::Bell => {}
                 Wake::Timeout => self.exit_without_threads(py),
