@@ -1,0 +1,33 @@
+"""When a worker has served long enough. Without a supervisor it can only say so."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+CODE = """\
+import sys, portico
+from apps.stuck import application
+ballast = b"x" * (32 << 20)
+name, _, value = sys.argv[3].partition("=")
+portico.serve(application, bind=sys.argv[2], max_requests_jitter=0, **{name: value})
+"""
+TOLD = r"\[WARNING\] this process should be replaced, and has no supervisor to do it: "
+
+
+@pytest.mark.parametrize(
+    "setting, reason",
+    [
+        ("max_requests=5", r"it has served 5 requests"),
+        ("max_lifetime=1", r"it has served for 1 s"),
+        ("worker_max_rss=16M", r"it has \d+ MiB of memory"),
+    ],
+)
+def test_the_reason_is_told_once_and_requests_go_on(serve, setting, reason):
+    server = serve(None, setting, program=[sys.executable, "-c", CODE])
+    for _ in range(5):
+        assert server.request("GET", "/ping").status == 200
+    server.expect_log(TOLD + reason, patience=8)
+    assert server.request("GET", "/ping").status == 200
+    assert len(server.find_records(TOLD)) == 1
