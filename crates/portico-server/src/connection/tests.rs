@@ -10,6 +10,7 @@ use portico_config::{Parsed, parse};
 use portico_proto::{Fields, ResponseHead};
 
 use super::*;
+use crate::handover::Lane;
 
 /// A connection as the engine holds it, and the client's end of it.
 struct Fixture<S> {
@@ -177,6 +178,44 @@ fn a_streamed_body_buys_its_request_no_time_in_the_queue() {
     let answer = fixture.sent();
     assert!(answer.starts_with(b"HTTP/1.1 503 "), "{}", String::from_utf8_lossy(&answer));
     assert_eq!(fixture.due(), Some((Deadline::Drain, seconds(2))), "the rest of the body is not read");
+}
+
+/// The connection of `fixture` as it arrives in another worker.
+fn moved(fixture: &Fixture<UnixStream>, lane: Lane, arguments: &[&str]) -> (Fixture<UnixStream>, Step) {
+    let mut there = self::fixture(arguments);
+    there.tools.now = fixture.tools.now;
+    let pieces = match lane {
+        Lane::Idle => fixture.connection.pack_idle(),
+        Lane::Ready => fixture.connection.pack_request(),
+    };
+    let bytes = pieces.expect("it can go").concat();
+    there.connection.unpack(lane, &fixture.connection.label(lane, 0), &bytes);
+    let step = there.connection.receive(&mut there.tools);
+    (there, step)
+}
+
+#[test]
+fn a_move_to_another_worker_buys_no_time() {
+    let arguments = ["--keep-alive", "75", "--head-timeout", "20", "--queue-timeout", "8"];
+    let mut here = fixture(&arguments);
+    here.exchange();
+    here.wait(seconds(30));
+    let (idle, step) = moved(&here, Lane::Idle, &arguments);
+    assert_eq!((step, idle.due()), (Step::Keep, Some((Deadline::KeepAlive, seconds(45)))));
+    assert!(idle.connection.is_idle());
+    assert_eq!(here.receive(&GET[..9]), Step::Keep);
+    here.wait(seconds(5));
+    let (mut begun, step) = moved(&here, Lane::Idle, &arguments);
+    assert_eq!((step, begun.due()), (Step::Keep, Some((Deadline::Head, seconds(15)))));
+    assert_eq!(begun.receive(&GET[9..]), Step::Ready);
+    assert_eq!(here.receive(&[&GET[9..], GET].concat()), Step::Ready);
+    here.wait(seconds(3));
+    let (mut waiting, step) = moved(&here, Lane::Ready, &arguments);
+    assert_eq!((step, waiting.due()), (Step::Ready, Some((Deadline::Queue, seconds(5)))));
+    waiting.begin_call();
+    waiting.start(Some(0), b"");
+    assert_eq!(waiting.answer(Answer::Finish), Step::Ready, "what was behind it has come along");
+    assert_eq!(waiting.due(), Some((Deadline::Queue, seconds(8))));
 }
 
 #[test]

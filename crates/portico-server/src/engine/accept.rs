@@ -168,9 +168,10 @@ impl Engine {
             return; // The event is from before the pause.
         }
         let index = (token & !LISTENER) as usize;
-        let max = if self.member.is_some() { SHARED_ACCEPTS_MAX } else { ACCEPTS_MAX };
+        let shared = self.has_sibling();
+        let max = if shared { SHARED_ACCEPTS_MAX } else { ACCEPTS_MAX };
         let accepted = (0..max).take_while(|_| self.accept_one(index)).count();
-        if self.member.is_some() && accepted > 0 {
+        if shared && accepted > 0 {
             self.step_back(index, token);
         } else if accepted == max {
             self.accepting.note(token);

@@ -349,7 +349,7 @@ impl Engine {
         if self.tools.draining || self.tools.retiring {
             return;
         }
-        if !self.has_heir() {
+        if !self.has_sibling() {
             return self.drain(until);
         }
         self.drain_until = Some(until);
@@ -362,7 +362,8 @@ impl Engine {
         self.hand_on();
     }
 
-    fn has_heir(&self) -> bool {
+    /// Whether another worker serves beside this one.
+    pub(super) fn has_sibling(&self) -> bool {
         self.member.as_ref().is_some_and(|member| member.sharing.siblings.has_ready())
     }
 
@@ -386,7 +387,7 @@ impl Engine {
 
     /// Hands connections that are between requests to siblings, as many as the lane takes now.
     fn hand_on(&mut self) {
-        if !self.has_heir() {
+        if !self.has_sibling() {
             return self.drain_instead();
         }
         let Some(member) = &mut self.member else { return };
