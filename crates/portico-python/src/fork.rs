@@ -69,7 +69,8 @@ impl<'py> PythonFork<'py> {
             }
             return forked.map(Forked::Parent);
         }
-        self.blocked = Some(blocked);
+        // Forked again from a child that has not unblocked them, it has them from the first parent.
+        self.blocked.get_or_insert(blocked);
         if self.handlers == Handlers::Reset
             && let Err(error) = reset_handlers(py)
         {
@@ -82,8 +83,11 @@ impl<'py> PythonFork<'py> {
 
     /// Says once that threads are there which the child will not have, and whose locks stay locked in it.
     fn warn_of_threads(&mut self) {
-        let threads = threads_of_this_process();
-        if threads.len() > 1 && !self.warned {
+        if self.warned || self.handlers == Handlers::Keep {
+            return; // A template has looked at its threads, and said so.
+        }
+        let threads: Vec<_> = threads_of_this_process().into_iter().skip(1).map(|(_, name)| name).collect();
+        if !threads.is_empty() {
             self.warned = true;
             log::warn!(
                 "something has started threads in the process that forks the workers ({}): they are not there in \
@@ -103,18 +107,19 @@ impl Fork for PythonFork<'_> {
     }
 }
 
-/// The kernel's names of this process' threads, the main thread first; a Python thread has its own name there
-/// from Python 3.14 on.
-pub fn threads_of_this_process() -> Vec<String> {
+/// This process' threads, the main one first, with the kernel's numbers and names for them; a Python thread
+/// has its own name there from Python 3.14 on.
+pub fn threads_of_this_process() -> Vec<(u64, String)> {
     let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return Vec::new() };
-    let main = std::process::id().to_string();
-    let mut tasks: Vec<_> = tasks.flatten().collect();
-    tasks.sort_by_key(|task| (task.file_name() != *main, task.file_name()));
-    let name = |task: std::fs::DirEntry| {
+    let named = |task: std::fs::DirEntry| {
+        let id = task.file_name().to_str()?.parse().ok()?;
         let name = std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
-        format!("{} {}", task.file_name().to_string_lossy(), name.trim_end())
+        Some((id, name.trim_end().to_owned()))
     };
-    tasks.into_iter().map(name).collect()
+    let mut threads: Vec<_> = tasks.flatten().filter_map(named).collect();
+    let main = u64::from(std::process::id());
+    threads.sort_by_key(|(id, _)| (*id != main, *id));
+    threads
 }
 
 /// Ends the process without anything that Python does at its end, but with its output written.
@@ -131,6 +136,17 @@ pub fn flush_output(py: Python<'_>) {
         // There may be none, or a closed one: lost output is all that can come of an error here.
         let _ = py.import("sys").and_then(|sys| sys.getattr(stream)?.call_method0("flush"));
     }
+}
+
+/// Takes Python's handlers away from the signals that the supervisor will handle, which would call them as
+/// well.
+///
+/// # Errors
+/// An exception of the `signal` module: this is not Python's main thread.
+pub fn leave_signals(py: Python<'_>) -> PyResult<()> {
+    let signal = py.import("_signal")?;
+    let default = signal.getattr("SIG_DFL")?;
+    SUPERVISORS.iter().try_for_each(|number| signal.call_method1("signal", (number, &default)).map(drop))
 }
 
 /// Has Python's own handlers in the place of the supervisor's.

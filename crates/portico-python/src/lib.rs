@@ -2,17 +2,12 @@
 
 mod command;
 mod error;
-#[allow(dead_code, reason = "the supervisor will use it")]
 mod fork;
 mod gateway;
 mod logging;
-#[allow(dead_code, reason = "the supervisor will use it")]
 mod raw;
-#[allow(dead_code, reason = "the supervisor will use it")]
 mod record;
-#[allow(dead_code, reason = "the supervisor will use it")]
 mod stacks;
-#[allow(dead_code, reason = "the supervisor will use it")]
 mod worker;
 
 #[pyo3::pymodule(gil_used = false)]

@@ -41,8 +41,8 @@ pub fn thread_ident(py: Python<'_>) -> u64 {
 pub fn raise_in_thread(py: Python<'_>, ident: u64, exception: Option<&Bound<'_, PyAny>>) {
     let _ = py;
     let exception = exception.map_or(std::ptr::null_mut(), |exception| exception.as_ptr());
-    // SAFETY: this thread is attached, which `py` proves. The interpreter looks the thread up among the living
-    // and takes a reference of its own to the exception, which is alive here, or null.
+    // SAFETY: this thread is attached, which `py` proves. The interpreter looks the thread up among the
+    // living and takes a reference of its own to the exception, which is alive here, or null.
     unsafe { ffi::PyThreadState_SetAsyncExc(ident as std::ffi::c_long, exception) };
 }
 

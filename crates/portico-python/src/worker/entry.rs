@@ -9,7 +9,7 @@ use pyo3::types::{PyBool, PyDict, PyInt, PyList, PyString, PyTuple};
 use portico_config::{Parsed, from_pairs, is_octal, parse};
 
 use super::app::LoadError;
-use super::{Source, StartError, run};
+use super::{Source, StartError, run, tree};
 use crate::{command, logging};
 
 /// Runs the command line and returns the exit status.
@@ -19,8 +19,8 @@ use crate::{command, logging};
 #[pyfunction]
 pub fn main(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<i32> {
     match parse(arguments.into_iter(), &|name| std::env::var_os(name)) {
-        Ok(Parsed::Run(resolved)) => match run(py, &resolved, Source::Target) {
-            Ok(()) => Ok(0),
+        Ok(Parsed::Run(resolved)) => match tree::run(py, &resolved) {
+            Ok(status) => Ok(status),
             Err(StartError::Raised(error)) => Err(error),
             Err(error) => {
                 log::error!("{}", error.told());
@@ -80,8 +80,17 @@ pub fn serve(py: Python<'_>, app: &Bound<'_, PyAny>, settings: Option<&Bound<'_,
             ));
         }
     };
+    // Whatever the environment says of workers is for the command.
+    let workers_asked = pairs.iter().any(|(name, _)| name == WORKERS);
+    pairs.insert(0, (WORKERS.to_owned(), "1".to_owned()));
     let resolved = from_pairs(&pairs, &|name| std::env::var_os(name))
         .map_err(|error| PyValueError::new_err(error.to_string()))?;
+    if workers_asked && resolved.config.workers.max > 1 {
+        return Err(PyValueError::new_err(
+            "portico.serve() serves in the process that calls it, with one worker; for more run the command: \
+             portico --workers N module:attribute",
+        ));
+    }
     run(py, &resolved, source).map_err(|error| match error {
         StartError::Raised(error) => error,
         StartError::Load(LoadError { message, cause, .. }) => {
@@ -90,9 +99,14 @@ pub fn serve(py: Python<'_>, app: &Bound<'_, PyAny>, settings: Option<&Bound<'_,
             error
         }
         StartError::Listen(message) => PyOSError::new_err(message),
-        StartError::System(message) | StartError::WarmUp(message) => PyRuntimeError::new_err(message),
+        StartError::System(message) | StartError::Unforkable(message) | StartError::WarmUp(message) => {
+            PyRuntimeError::new_err(message)
+        }
     })
 }
+
+/// The setting that only the command can have above 1.
+const WORKERS: &str = "workers";
 
 /// Adds a keyword argument in the form of the command line: text, once for each item of a list.
 fn add_pairs(pairs: &mut Vec<(String, String)>, name: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {

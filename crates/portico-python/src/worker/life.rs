@@ -7,18 +7,19 @@ use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 
-use portico_config::{Config, LogTarget};
-use portico_server::{AccessLog, Destination, Lending, Listener};
+use portico_config::Config;
+use portico_server::{AccessLog, Lending, Listener, Reopener};
 use portico_supervisor::{Command, Report};
 use signal_hook::low_level;
 
 use super::app::Loaded;
+use super::host::counted;
 use super::monitor::Monitor;
 use super::post::Station;
 use super::signals::{Signals, Wake};
 use super::threads::Threads;
 use super::watch::{self, Watching};
-use super::{Setting, Source, StartError, find, opening, system, warmup};
+use super::{Setting, Source, StartError, destination, find, opening, system, warmup};
 use crate::fork::flush_output;
 use crate::gateway::Gateway;
 use crate::record::{Place, Records};
@@ -35,7 +36,7 @@ pub struct Life {
     /// Where it accepts.
     pub listeners: Vec<Listener>,
     /// Its place under a supervisor, if there is one.
-    pub station: Option<Station>,
+    pub station: Option<Arc<Station>>,
 }
 
 /// A worker that serves.
@@ -44,6 +45,9 @@ struct Serving<'a> {
     lending: Arc<Lending>,
     threads: Arc<Threads>,
     station: Option<&'a Station>,
+    reopener: Option<Reopener>,
+    /// The exit status, if the process has to end without its threads.
+    status: i32,
     /// When the process ends in any case, once it is to end.
     end: Option<Instant>,
     /// What sees to that while Python cannot.
@@ -58,8 +62,8 @@ impl Life {
     pub fn run(self, py: Python<'_>, source: Source, signals: &mut Signals) -> Result<(), StartError> {
         let Self { setting, listeners, station } = self;
         let config = &setting.config;
-        let station = station.map(Arc::new);
         let access_log = open_access_log(config)?;
+        let reopener = access_log.as_ref().and_then(AccessLog::reopener);
         let place = match &station {
             Some(station) => station.place(),
             None => Place::alone(config.threads).map_err(|error| system("making the scoreboard", &error))?,
@@ -89,13 +93,16 @@ impl Life {
             lending,
             threads,
             station: station.as_deref(),
+            reopener,
+            status: 0,
             end: None,
             forced_exits: Vec::new(),
         };
         let result = serving.serve(py, &target, listeners, signals);
         let lending = serving.lending;
         stacks.uninstall(py);
-        // Without the interpreter: the watch's helper may wait for it, and this writes the rest of the access log.
+        // Without the interpreter: the watch's helper may wait for it, and this writes the rest of the access
+        // log.
         py.detach(|| {
             drop(watch);
             close(&lending);
@@ -113,22 +120,32 @@ impl Serving<'_> {
         listeners: Vec<Listener>,
         signals: &mut Signals,
     ) -> Result<(), StartError> {
-        if let Some(listener) = listeners.first() {
-            let server = Arc::clone(listener.server());
-            py.detach(|| warmup::run(self.config, &self.lending, &server))?;
-        }
-        if let Some(station) = self.station {
-            station.ready();
+        if let Err(error) = self.warm_up(py, &listeners) {
+            if let Some(station) = self.station {
+                station.boot_failed(&error);
+            }
+            self.status = error.exit_status();
+            self.stop(py);
+            self.wait_for_end(py, signals)?;
+            return Err(error);
         }
         let urls: Vec<String> = listeners.iter().map(|listener| listener.url().to_owned()).collect();
         self.lending.listen(listeners).map_err(|error| system("listening", &error))?;
         self.announce(target, &urls);
+        if let Some(station) = self.station {
+            station.ready();
+        }
         self.wait_for_end(py, signals)
     }
 
+    fn warm_up(&self, py: Python<'_>, listeners: &[Listener]) -> Result<(), StartError> {
+        let Some(listener) = listeners.first() else { return Ok(()) };
+        py.detach(|| warmup::run(self.config, &self.lending, listener.server()))
+    }
+
     fn announce(&self, target: &str, urls: &[String]) {
-        let (threads, pid) = (self.config.threads, std::process::id());
-        let threads = format!("{threads} thread{}", if threads == 1 { "" } else { "s" });
+        let threads = counted(self.config.threads.into(), "thread");
+        let pid = std::process::id();
         match self.station {
             Some(station) => {
                 log::info!("Worker {} serves {target} with {threads} (pid {pid})", station.slot());
@@ -168,7 +185,7 @@ impl Serving<'_> {
                     log::error!("The supervisor has died; finishing what runs, {limit:?} at most");
                     self.drain(py, limit);
                 }
-                Wake::ReopenLogs => logging::reopen(),
+                Wake::ReopenLogs => self.reopen_logs(),
                 Wake::TellStacks => stacks::log_all(py),
                 Wake::Bell if self.threads.all_ended() => return Ok(self.threads.join(py)?),
                 Wake::Bell => {}
@@ -185,10 +202,17 @@ impl Serving<'_> {
             Command::Drain(limit) => self.drain(py, limit),
             Command::AnnounceClose => py.detach(|| self.lending.announce_close()),
             Command::Stop => self.stop(py),
-            Command::ReopenLogs => logging::reopen(),
+            Command::ReopenLogs => self.reopen_logs(),
             Command::Fork { .. } => {
                 log::error!("a worker was told to fork another (this is a bug in Portico)")
             }
+        }
+    }
+
+    fn reopen_logs(&self) {
+        logging::reopen();
+        if let Some(reopener) = &self.reopener {
+            reopener.reopen();
         }
     }
 
@@ -228,7 +252,7 @@ impl Serving<'_> {
         flush_output(py);
         py.detach(|| {
             close(&self.lending);
-            low_level::exit(0)
+            low_level::exit(self.status)
         })
     }
 }
@@ -287,11 +311,6 @@ fn replacing(station: Arc<Station>) -> Box<dyn Fn(String) + Send> {
 
 fn open_access_log(config: &Config) -> Result<Option<AccessLog>, StartError> {
     let Some(target) = &config.access_log else { return Ok(None) };
-    let destination = match target {
-        LogTarget::Stdout => Destination::Stdout,
-        LogTarget::Stderr => Destination::File("/dev/stderr".into()),
-        LogTarget::File(path) => Destination::File(path.clone()),
-    };
-    let opened = AccessLog::open(destination, config.access_log_format);
+    let opened = AccessLog::open(destination(target), config.access_log_format);
     opened.map(Some).map_err(|error| system(&opening("access log", target), &error))
 }

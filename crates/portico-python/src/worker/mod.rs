@@ -4,6 +4,8 @@
 mod app;
 mod discovery;
 pub mod entry;
+mod fork_safety;
+mod host;
 mod inspector;
 mod ladder;
 mod life;
@@ -11,7 +13,9 @@ mod monitor;
 mod post;
 mod recycling;
 mod signals;
+mod template;
 mod threads;
+mod tree;
 mod warmup;
 mod watch;
 
@@ -19,10 +23,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
 
 use portico_config::{Config, LogTarget, Resolved};
-use portico_server::Listener;
+use portico_server::{Destination, Listener};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::logging;
@@ -51,6 +56,8 @@ pub enum StartError {
     Raised(PyErr),
     /// The system refuses something: a log file, a folder, a descriptor.
     System(String),
+    /// What is to be forked does not survive it.
+    Unforkable(String),
     /// A request of `--warmup` was not answered well.
     WarmUp(String),
 }
@@ -59,7 +66,10 @@ impl StartError {
     /// For the operator: one line, and the traceback if there is one.
     pub fn told(&self) -> String {
         match self {
-            Self::Listen(message) | Self::System(message) | Self::WarmUp(message) => message.clone(),
+            Self::Listen(message)
+            | Self::System(message)
+            | Self::Unforkable(message)
+            | Self::WarmUp(message) => message.clone(),
             Self::Load(LoadError { message, traceback: Some(traceback), .. }) => {
                 format!("{message}\n{traceback}")
             }
@@ -68,17 +78,22 @@ impl StartError {
         }
     }
 
-    /// Whether a signal ended the import of the application.
-    fn is_interruption(&self) -> bool {
-        matches!(self, Self::Load(LoadError { interrupted: true, .. }))
+    /// Whether a signal ended the import of the application, or what comes before and after it.
+    fn is_interruption(&self, py: Python<'_>) -> bool {
+        match self {
+            Self::Load(error) => error.interrupted,
+            Self::Raised(error) => error.is_instance_of::<PyKeyboardInterrupt>(py),
+            _ => false,
+        }
     }
 
-    /// The process' exit status: 2 and 3 for the application (see `LoadError`; 3 if it does not warm up), 1
+    /// The process' exit status: 2 and 3 for the application (see `LoadError`; 3 if it does not
+    /// warm up or cannot be forked), 1
     /// for all else.
     pub fn exit_status(&self) -> i32 {
         match self {
             Self::Load(error) => error.exit_status(),
-            Self::WarmUp(_) => 3,
+            Self::Unforkable(_) | Self::WarmUp(_) => 3,
             Self::Listen(_) | Self::Raised(_) | Self::System(_) => 1,
         }
     }
@@ -116,7 +131,7 @@ pub fn run(py: Python<'_>, resolved: &Resolved, source: Source) -> Result<(), St
     };
     signals.release(py)?;
     match result {
-        Err(error) if error.is_interruption() => {
+        Err(error) if error.is_interruption(py) => {
             log::info!("Stopped while the application was imported");
             Ok(())
         }
@@ -191,6 +206,18 @@ fn raise_descriptor_limit() {
         && let Err(error) = setrlimit(Resource::Nofile, raised)
     {
         log::warn!("the limit of {:?} open files cannot be raised: {error}", limit.current);
+    }
+}
+
+/// Where the access log goes.
+fn destination(target: &LogTarget) -> Destination {
+    match target {
+        LogTarget::Stdout => Destination::Stdout,
+        LogTarget::Stderr => Destination::File("/dev/stderr".into()),
+        // The application may change to another folder before the file is opened again.
+        LogTarget::File(path) => {
+            Destination::File(std::path::absolute(path).unwrap_or_else(|_| path.clone()))
+        }
     }
 }
 

@@ -1,16 +1,19 @@
 //! A worker's place under a supervisor: its slot on the scoreboard, its line, its siblings.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use portico_server::{Handover, Load, Sharing, Siblings};
 use portico_supervisor::{Control, Post, Report, Scoreboard, Slot, SlotField, SlotState, now_nanos};
 
+use super::StartError;
 use crate::record::Place;
 
 /// The place of this worker.
 pub struct Station {
     post: Post,
     handover: Handover,
+    failed: AtomicBool,
 }
 
 /// What this worker's engine tells the other workers, and sees of them.
@@ -22,7 +25,7 @@ struct Others {
 impl Station {
     /// Takes the place.
     pub fn new(post: Post, handover: Handover) -> Self {
-        Self { post, handover }
+        Self { post, handover, failed: AtomicBool::new(false) }
     }
 
     /// Number of its slot.
@@ -33,11 +36,6 @@ impl Station {
     /// Its line to the supervisor.
     pub fn control(&self) -> &Control {
         &self.post.control
-    }
-
-    /// Its place itself.
-    pub fn post(&self) -> &Post {
-        &self.post
     }
 
     /// Where its threads note what they do.
@@ -58,6 +56,13 @@ impl Station {
             slot.set(SlotField::State, SlotState::Ready as u64);
         }
         self.report(&Report::Ready);
+    }
+
+    /// It will not serve, for this reason; the supervisor is told once.
+    pub fn boot_failed(&self, error: &StartError) {
+        if !self.failed.swap(true, Ordering::SeqCst) {
+            self.report(&Report::BootFailed { status: error.exit_status(), message: error.told() });
+        }
     }
 
     /// It takes nothing new from now on.

@@ -251,6 +251,20 @@ fn command(control: &Control) -> Option<Wake> {
     }
 }
 
+/// Has a process that is about to end ignore what would only disturb that: the end has been asked for, or
+/// comes by itself.
+pub fn ignore_at_end(py: Python<'_>) {
+    let ignored = py.import("_signal").and_then(|signal| {
+        let ignore = signal.getattr("SIG_IGN")?;
+        [SIGTERM, SIGINT, SIGHUP]
+            .into_iter()
+            .try_for_each(|number| set_handler(py, number, &ignore).map(drop))
+    });
+    if let Err(error) = ignored {
+        log::debug!("Signals cannot be ignored at the end: {error}");
+    }
+}
+
 /// Python's handler while signals are caught. Nothing is left to do: their numbers lie in the pipe.
 #[pyfunction]
 #[pyo3(signature = (_number, _frame, /))]

@@ -1,0 +1,137 @@
+//! The template process of `--preload`: imports the application, and forks the workers from what it has then.
+//!
+//! It has one thread and answers no request. Each worker is forked twice: the process in between ends at
+//! once, so that the worker becomes the supervisor's child and the supervisor alone reaps.
+
+use std::io;
+
+use pyo3::prelude::*;
+use rustix::process::{Pid, WaitOptions, waitpid};
+
+use portico_config::Preload;
+use portico_supervisor::{Command, Control, Fork, Forked, Post, Report};
+use signal_hook::low_level;
+
+use super::app::Loaded;
+use super::fork_safety::obstacles;
+use super::signals::{Master, Signals, Wake, ignore_at_end};
+use super::{Setting, Source, StartError, find};
+use crate::fork::{Handlers, PythonFork, exit_now};
+use crate::{logging, raw, stacks};
+
+/// What a process that the template has forked goes on with.
+pub struct Forebear<'py> {
+    /// Its place.
+    pub post: Post,
+    /// The application.
+    pub loaded: Loaded,
+    /// How it was forked.
+    pub fork: PythonFork<'py>,
+}
+
+/// Is a template. Returns in the workers that it forks alone.
+pub fn run<'py>(py: Python<'py>, setting: &Setting, post: Post, mut fork: PythonFork<'py>) -> Forebear<'py> {
+    let prepared = prepare(py, setting, &mut fork);
+    let (loaded, signals) = match prepared {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            ignore_at_end(py);
+            if error.is_interruption(py) {
+                raw::exit(py, 0);
+            }
+            let status = error.exit_status();
+            report(&post.control, &Report::BootFailed { status, message: error.told() });
+            raw::exit(py, status)
+        }
+    };
+    report(&post.control, &Report::Ready);
+    serve(py, post, loaded, signals)
+}
+
+/// Imports the application and looks at what that has left.
+fn prepare(
+    py: Python<'_>,
+    setting: &Setting,
+    fork: &mut PythonFork<'_>,
+) -> Result<(Loaded, Signals), StartError> {
+    let mut signals = Signals::interrupting(py, Master::Supervisor)?;
+    fork.unblock_signals()?;
+    let loaded = find(py, Source::Target, &setting.config, &setting.folder)?;
+    let gc = py.import("gc")?;
+    gc.call_method0("collect")?;
+    // What is there now is not looked at by the workers' collections, which would write to it: its pages stay
+    // shared.
+    gc.call_method0("freeze")?;
+    let obstacles = obstacles(py)?;
+    if setting.config.preload == Preload::Strict && !obstacles.is_empty() {
+        return Err(StartError::Unforkable(format!(
+            "--preload=strict: what the import of {} has left does not survive a fork: {}",
+            loaded.target,
+            obstacles.join("; ")
+        )));
+    }
+    for obstacle in obstacles {
+        log::warn!(
+            "--preload: the import of {} has left what does not survive a fork: {obstacle}",
+            loaded.target
+        );
+    }
+    signals.catch(py)?;
+    Ok((loaded, signals))
+}
+
+/// Forks workers as the supervisor asks for them, until that ends.
+fn serve<'py>(py: Python<'py>, post: Post, loaded: Loaded, mut signals: Signals) -> Forebear<'py> {
+    let mut fork = PythonFork::new(py, Handlers::Keep);
+    loop {
+        match signals.wait(py, Some(&post.control), None) {
+            Ok(Wake::Command(Command::Fork { slot, generation, control })) => {
+                match fork_twice(&mut fork) {
+                    Ok(Forked::Parent(_)) => {}
+                    Ok(Forked::Child) => {
+                        let control = Control::from_descriptor(control);
+                        report(&control, &Report::Started(std::process::id()));
+                        // The template's own line and its signals go.
+                        let post = Post { slot, generation, control, scoreboard: post.scoreboard };
+                        return Forebear { post, loaded, fork };
+                    }
+                    // The worker's end of its line goes with this turn, which tells the supervisor.
+                    Err(error) => log::error!("forking a worker failed: {error}"),
+                }
+            }
+            Ok(Wake::Command(Command::ReopenLogs) | Wake::ReopenLogs) => logging::reopen(),
+            Ok(Wake::TellStacks) => stacks::log_all(py),
+            Ok(Wake::Command(Command::AnnounceClose) | Wake::Bell | Wake::Timeout) => {}
+            // What the application has registered to run at the end is the workers' to run.
+            Ok(Wake::Stop(_) | Wake::StopNow(_) | Wake::Orphaned | Wake::Command(_)) => exit_now(py, 0),
+            Err(error) => {
+                log::error!("a signal's handler has raised in the template: {error}");
+                exit_now(py, 1);
+            }
+        }
+    }
+}
+
+/// Forks a process that forks one and ends.
+fn fork_twice(fork: &mut PythonFork<'_>) -> io::Result<Forked> {
+    let Forked::Parent(middle) = fork.fork()? else {
+        match fork.fork() {
+            Ok(Forked::Child) => return Ok(Forked::Child),
+            Ok(Forked::Parent(_)) => low_level::exit(0),
+            Err(error) => {
+                log::error!("forking a worker failed: {error}");
+                low_level::exit(1);
+            }
+        }
+    };
+    let pid = i32::try_from(middle).ok().and_then(Pid::from_raw);
+    waitpid(pid, WaitOptions::empty())?;
+    Ok(Forked::Parent(middle))
+}
+
+/// Tells the supervisor. One that has died is noticed where the line is read.
+fn report(control: &Control, report: &Report) {
+    if let Err(error) = control.report(report) {
+        log::debug!("The supervisor cannot be told {report:?}: {error}");
+    }
+}
