@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyInt, PyList, PyString, PyTuple};
 
 use portico_config::{Parsed, from_pairs, is_octal, parse};
+use portico_supervisor::upgrade;
 
 use super::app::LoadError;
 use super::{Source, StartError, run, tree};
@@ -18,7 +19,7 @@ use crate::{command, logging};
 /// What a handler of a signal raises, and what Python's own output streams do.
 #[pyfunction]
 pub fn main(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<i32> {
-    match parse(arguments.into_iter(), &|name| std::env::var_os(name)) {
+    match parse(arguments.into_iter(), &upgrade::variable) {
         Ok(Parsed::Run(resolved)) => match tree::run(py, &resolved) {
             Ok(status) => Ok(status),
             Err(StartError::Raised(error)) => Err(error),

@@ -1,17 +1,21 @@
 //! What the supervisor has of this program: the listeners, and the logs.
 
+use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use pyo3::prelude::*;
+
 use portico_config::{Config, Preload};
 use portico_server::{AccessLog, Destination, Listener, LostRequest};
+use portico_supervisor::upgrade::{CommandLine, Takeover};
 use portico_supervisor::{Footprint, Host, Running};
 
-use super::destination;
-use crate::logging;
+use super::{StartError, destination, system};
+use crate::{logging, stacks};
 
 /// The command, as its supervisor sees it.
 pub struct Command {
@@ -19,13 +23,43 @@ pub struct Command {
     /// The bound sockets, until they are closed.
     listeners: Option<Rc<Vec<Listener>>>,
     access_log: Option<Destination>,
+    origin: Origin,
+}
+
+/// Where this process comes from.
+#[derive(Debug, Default)]
+pub struct Origin {
+    /// How it was started; `None` where Python does not know.
+    pub command_line: Option<CommandLine>,
+    /// What it has from the supervisor that it is to replace, until it serves.
+    pub takeover: Option<Takeover>,
 }
 
 impl Command {
     /// With these settings and bound sockets.
-    pub fn new(config: Arc<Config>, listeners: Rc<Vec<Listener>>) -> Self {
+    pub fn new(config: Arc<Config>, listeners: Rc<Vec<Listener>>, origin: Origin) -> Self {
         let access_log = config.access_log.as_ref().map(destination);
-        Self { config, listeners: Some(listeners), access_log }
+        Self { config, listeners: Some(listeners), access_log, origin }
+    }
+}
+
+impl Origin {
+    /// To be called at the start of the process, before it changes its folder and before anything reads its
+    /// standard input.
+    ///
+    /// # Errors
+    /// The supervisor that has started this one to replace it has laid nothing before it; Python's own.
+    pub fn find(py: Python<'_>) -> Result<Self, StartError> {
+        let sys = py.import("sys")?;
+        let program: Option<OsString> = sys.getattr("executable")?.extract()?;
+        let arguments: Vec<OsString> = sys.getattr("orig_argv")?.extract()?;
+        let program = program.filter(|program| !program.is_empty() && !arguments.is_empty());
+        let command_line = program
+            .map(|program| CommandLine::new(program, arguments.into_iter().skip(1).collect()))
+            .transpose()
+            .map_err(|error| system("finding the current folder", &error))?;
+        let takeover = Takeover::from_env().map_err(|error| system("replacing another server", &error))?;
+        Ok(Self { command_line, takeover })
     }
 }
 
@@ -33,6 +67,9 @@ impl Host for Command {
     fn serving(&mut self) {
         for listener in self.listeners.iter().flat_map(|listeners| listeners.iter()) {
             log::info!("Listening at: {} ({})", listener.url(), std::process::id());
+        }
+        if let Some(takeover) = self.origin.takeover.take() {
+            takeover.ready();
         }
     }
 
@@ -72,9 +109,25 @@ impl Host for Command {
         logging::reopen();
     }
 
+    fn ask_stacks(&mut self, pid: u32) {
+        if let Err(error) = stacks::ask(pid) {
+            log::debug!("Process {pid} cannot be asked for its stacks: {error}");
+        }
+    }
+
+    fn stacks(&mut self, pid: u32) -> Option<String> {
+        let told = stacks::told_by(pid).ok()?;
+        let stacks: Vec<String> = told.iter().map(ToString::to_string).collect();
+        (!stacks.is_empty()).then(|| stacks.join("\n"))
+    }
+
+    fn command_line(&self) -> Option<&CommandLine> {
+        self.origin.command_line.as_ref()
+    }
+
     fn listeners(&self) -> Vec<(BorrowedFd<'_>, String)> {
         let listeners = self.listeners.iter().flat_map(|listeners| listeners.iter());
-        listeners.map(|listener| (listener.as_fd(), listener.url().to_owned())).collect()
+        listeners.map(|listener| (listener.as_fd(), listener.name().to_owned())).collect()
     }
 }
 

@@ -11,9 +11,10 @@ use pyo3::prelude::*;
 
 use portico_config::Resolved;
 use portico_server::{Handover, Listener};
+use portico_supervisor::upgrade::Takeover;
 use portico_supervisor::{Post, Role, Supervisor};
 
-use super::host::{Command, tell_workers};
+use super::host::{Command, Origin, tell_workers};
 use super::life::Life;
 use super::post::Station;
 use super::signals::{Master, Signals, ignore_at_end};
@@ -35,6 +36,7 @@ struct Tree {
 /// # Errors
 /// See [`StartError`].
 pub fn run(py: Python<'_>, resolved: &Resolved) -> Result<i32, StartError> {
+    let mut origin = Origin::find(py)?;
     let setting = set_up(py, resolved)?;
     if setting.config.check_config {
         return check(py, Source::Target, &setting).map(|()| 0);
@@ -43,8 +45,9 @@ pub fn run(py: Python<'_>, resolved: &Resolved) -> Result<i32, StartError> {
     raise_descriptor_limit();
     // Before the application is imported: an address that is taken shows at once, and a client that comes
     // early waits in the backlog.
-    let listeners =
-        Listener::bind_all(&setting.config).map_err(|error| StartError::Listen(error.to_string()))?;
+    let inherited = origin.takeover.as_mut().map(Takeover::take_listeners).unwrap_or_default();
+    let listeners = Listener::take_over(&setting.config, inherited)
+        .map_err(|error| StartError::Listen(error.to_string()))?;
     let listeners = Rc::new(listeners);
     let tree = Tree {
         setting,
@@ -52,7 +55,7 @@ pub fn run(py: Python<'_>, resolved: &Resolved) -> Result<i32, StartError> {
         handover: Handover::new().map_err(|error| system("connecting the workers", &error))?,
     };
     let config = Arc::clone(&tree.setting.config);
-    let host = Command::new(Arc::clone(&config), listeners);
+    let host = Command::new(Arc::clone(&config), listeners, origin);
     let mut supervisor =
         Supervisor::new(config, Box::new(host)).map_err(|error| system("making the scoreboard", &error))?;
     leave_signals(py)?;
