@@ -6,6 +6,7 @@ from the moment at which its request was due.
 
 import contextlib
 import os
+import random
 import select
 import signal
 import socket
@@ -24,13 +25,15 @@ ANSWER_TIMEOUT_SECONDS = 10.0
 # Mean of 10.95 ms, 8 threads: 731 requests/s are 100 %.
 BIMODAL_RATE = 511
 BIMODAL_SECONDS_MIN = 15
-SLOW_IN = 20
+SLOW_SHARE = 0.05
+SEED = 2026
 PRELOAD_REQUESTS = 10_000
 EVEN_CONNECTIONS = 5_000
 
 
 class OpenLoop:
-    """Sends requests when they are due: every other one on a new connection, the rest on kept ones.
+    """Sends requests when they are due, at random moments as independent clients do (Poisson,
+    the same moments for every server): every other one on a new connection, the rest on kept ones.
 
     `path_of(number)` gives the path of a request. Without `new_connections` all go over `kept` connections,
     and one that finds them all busy waits for its turn.
@@ -39,21 +42,24 @@ class OpenLoop:
     def __init__(self, port, kept, path_of, *, new_connections=True):
         self.port, self.kept, self.path_of, self.new_connections = port, kept, path_of, new_connections
         self.poller = select.epoll()
-        self.busy = {}  # descriptor: (socket, reader, due, is_new, sent)
+        self.busy = {}  # descriptor: (socket, reader, due, is_new, sent, number)
         self.idle = deque()
         self.idle_by_descriptor = {}
         self.waiting = deque()  # (number, due)
-        self.latencies, self.reasons = [], Counter()
+        self.latencies, self.reasons = [], Counter()  # (number, seconds)
         self.unannounced = 0
 
     def run(self, rate, seconds, every=None, action=None):
         """Keep the rate for `seconds`; call `action` every `every` seconds meanwhile."""
         start = time.perf_counter()
         end, number, next_action = start + seconds, 0, start + every if every else float("inf")
+        chance = random.Random(SEED)
+        due = start
         while (now := time.perf_counter()) < end:
-            while (due := start + number / rate) <= now:
+            while due <= now:
                 self._request(number, due)
                 number += 1
+                due += chance.expovariate(rate)
             if now >= next_action:
                 action()
                 next_action += every
@@ -63,7 +69,6 @@ class OpenLoop:
         while (self.busy or self.waiting) and time.perf_counter() < deadline:
             self._poll(0.05)
         self.reasons["no answer"] += len(self.busy) + len(self.waiting)
-        self.latencies.sort()
         return number
 
     def close(self):
@@ -75,6 +80,7 @@ class OpenLoop:
 
     def figures(self, requests):
         failed = sum(self.reasons.values())
+        latencies = sorted(latency for _, latency in self.latencies)
         reasons = ", ".join(f"{count} {reason}" for reason, count in self.reasons.most_common() if count)
         return {
             "requests": requests,
@@ -82,10 +88,10 @@ class OpenLoop:
             "errors": failed,
             "unannounced": self.unannounced,
             "reasons": reasons or "-",
-            "p50": percentile(self.latencies, 0.5),
-            "p90": percentile(self.latencies, 0.9),
-            "p99": percentile(self.latencies, 0.99),
-            "worst": self.latencies[-1] if self.latencies else None,
+            "p50": percentile(latencies, 0.5),
+            "p90": percentile(latencies, 0.9),
+            "p99": percentile(latencies, 0.99),
+            "worst": latencies[-1] if latencies else None,
         }
 
     def _request(self, number, due):
@@ -119,7 +125,7 @@ class OpenLoop:
             if client is not None:
                 self._forget(client)
             return
-        self.busy[client.fileno()] = (client, ResponseReader(), due, is_new, time.perf_counter())
+        self.busy[client.fileno()] = (client, ResponseReader(), due, is_new, time.perf_counter(), number)
 
     def _forget(self, client):
         with contextlib.suppress(OSError, ValueError):
@@ -140,7 +146,7 @@ class OpenLoop:
             self._send_on(self._take_idle() if self.idle else None, number, due)
 
     def _receive(self, descriptor):
-        client, reader, due, is_new, _ = self.busy[descriptor]
+        client, reader, due, is_new, _, number = self.busy[descriptor]
         try:
             data = client.recv(65536)
         except BlockingIOError:
@@ -160,7 +166,7 @@ class OpenLoop:
         if reader.status != 200:
             self.reasons[f"status {reader.status}"] += 1
         else:
-            self.latencies.append(time.perf_counter() - due)
+            self.latencies.append((number, time.perf_counter() - due))
         if reader.keep_alive and len(self.idle) < self.kept:
             self.idle.append(client)
             self.idle_by_descriptor[descriptor] = client
@@ -205,16 +211,18 @@ def measure_lifecycle(server, seconds, action):
 
 def measure_bimodal(server, workload, seconds):
     """Every twentieth request waits 200 ms; which connection it goes over is as it comes."""
-    load = OpenLoop(
-        server.port,
-        workload.connections,
-        lambda number: "/slow" if (number * 7919) % SLOW_IN == 0 else "/",
-        new_connections=False,
-    )
+    slow = lambda number: random.Random(number).random() < SLOW_SHARE  # noqa: E731
+    path = lambda number: "/slow" if slow(number) else "/"  # noqa: E731
+    load = OpenLoop(server.port, workload.connections, path, new_connections=False)
     seconds = max(seconds, BIMODAL_SECONDS_MIN)
     requests = load.run(BIMODAL_RATE, seconds)
     load.close()
-    return load.figures(requests) | {"rate": len(load.latencies) / seconds}
+    fast = sorted(latency for number, latency in load.latencies if not slow(number))
+    return load.figures(requests) | {
+        "rate": len(load.latencies) / seconds,
+        "fast_p50": percentile(fast, 0.5),
+        "fast_p99": percentile(fast, 0.99),
+    }
 
 
 def measure_preload(server, workload, seconds):
