@@ -87,6 +87,7 @@ LIFECYCLE_COLUMNS = (
     Column("reasons", "how they failed", "text"),
 )
 BIMODAL_COLUMNS = (
+    *FAST_COLUMNS,
     P50,
     Column("p90", "p90", "seconds"),
     P99,
