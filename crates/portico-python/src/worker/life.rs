@@ -50,6 +50,8 @@ struct Serving<'a> {
     status: i32,
     /// When the process ends in any case, once it is to end.
     end: Option<Instant>,
+    /// It was told by a signal to end, and has asked for a successor.
+    leaving: bool,
     /// What sees to that while Python cannot.
     forced_exits: Vec<mpsc::Sender<()>>,
 }
@@ -96,6 +98,7 @@ impl Life {
             reopener,
             status: 0,
             end: None,
+            leaving: false,
             forced_exits: Vec::new(),
         };
         let result = serving.serve(py, &target, listeners, signals);
@@ -166,16 +169,27 @@ impl Serving<'_> {
         loop {
             let left = self.end.map(|end| end.saturating_duration_since(Instant::now()));
             match signals.wait(py, control, left)? {
-                Wake::Stop(signal) if self.end.is_none() => {
-                    let limit = self.config.graceful_timeout;
-                    log::info!("Handling signal: {signal}; finishing what runs, {limit:?} at most");
-                    match self.station {
-                        Some(_) => self.retire(py, limit),
-                        None => self.drain(py, limit),
+                Wake::Stop(signal) if self.end.is_none() => match self.station.filter(|_| !self.leaving) {
+                    Some(station) if control.is_some() => {
+                        // As all who leave: when there is a successor. At the second time without one.
+                        log::info!("Handling signal: {signal}; leaving when another worker is ready");
+                        self.leaving = true;
+                        station.report(&Report::Replace("it was told to end by a signal".into()));
                     }
-                }
+                    _ => {
+                        let limit = self.config.graceful_timeout;
+                        log::info!("Handling signal: {signal}; finishing what runs, {limit:?} at most");
+                        match self.station {
+                            Some(_) => self.retire(py, limit),
+                            None => self.drain(py, limit),
+                        }
+                    }
+                },
                 Wake::Stop(signal) | Wake::StopNow(signal) => {
                     log::info!("Handling signal: {signal}; stopping at once");
+                    if let Some(station) = self.station {
+                        station.report(&Report::Replace(format!("it was told to stop at once ({signal})")));
+                    }
                     self.stop(py);
                 }
                 Wake::Command(command) => self.obey(py, command),
