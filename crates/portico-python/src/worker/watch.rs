@@ -16,6 +16,8 @@ use pyo3::prelude::*;
 use portico_config::Config;
 use portico_server::Lending;
 use portico_supervisor::{Running, SlotField, now_nanos};
+use rustix::process::{Pid, getppid};
+use signal_hook::low_level;
 
 use super::inspector::Inspector;
 use super::ladder::{Ladder, Limits, Step};
@@ -88,6 +90,9 @@ const INTERPRETER_PATIENCE: u64 = 1_000_000_000;
 /// How often all stacks are logged because the interpreter is not to be had.
 const HELD_EVERY: u64 = 10_000_000_000;
 
+/// What a worker that has lost its supervisor has beyond --graceful-timeout.
+const ORPHAN_GRACE: Duration = Duration::from_secs(2);
+
 /// The thread's own state.
 struct Watcher {
     watching: Watching,
@@ -101,6 +106,9 @@ struct Watcher {
     replacing: bool,
     /// When all stacks were last logged because the interpreter was not to be had.
     held_told: Option<u64>,
+    /// The supervisor, and since when it has gone.
+    parent: Option<Pid>,
+    orphaned: Option<u64>,
 }
 
 /// A stack that was asked for, to be logged.
@@ -136,6 +144,8 @@ impl Watcher {
             tick: (least / 8).clamp(TICK_MIN, TICK_MAX),
             replacing: false,
             held_told: None,
+            parent: watching.replace.as_ref().and_then(|_| getppid()),
+            orphaned: None,
             watching,
         })
     }
@@ -157,12 +167,28 @@ impl Watcher {
             let due = self.look_at_calls(now);
             self.settle_inquiries(now);
             self.see_to_demand(now);
+            self.end_an_orphan(now);
             let waiting = !self.inquiries.is_empty() || self.demand.is_some();
             let until = if waiting { 0 } else { due.saturating_sub(now_nanos()) };
             let wait = Duration::from_nanos(until).clamp(TICK_MIN, self.tick);
             if stopped.recv_timeout(wait) != Err(RecvTimeoutError::Timeout) {
                 return;
             }
+        }
+    }
+
+    /// Ends the process if the supervisor died so long ago that it should have ended: it has not noticed, since
+    /// C code holds the interpreter.
+    fn end_an_orphan(&mut self, now: u64) {
+        if self.parent.is_none() || getppid() == self.parent {
+            return;
+        }
+        let limit = self.watching.config.graceful_timeout + ORPHAN_GRACE;
+        if u128::from(now - *self.orphaned.get_or_insert(now)) >= limit.as_nanos() {
+            log::error!(
+                "The supervisor has died, and the application keeps the interpreter; leaving without it"
+            );
+            low_level::exit(1);
         }
     }
 
