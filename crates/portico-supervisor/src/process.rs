@@ -22,8 +22,6 @@ pub(crate) struct Process {
     pub boot_failed: bool,
     /// It was told to end.
     pub dismissed: bool,
-    /// It was asked for its stacks.
-    pub stacks_asked: bool,
     /// The signal that it was sent, and why.
     pub sent: Option<(&'static str, &'static str)>,
     pub pulse: Pulse,
@@ -51,7 +49,6 @@ impl Process {
             ready: false,
             boot_failed: false,
             dismissed: false,
-            stacks_asked: false,
             sent: None,
             pulse: Pulse::default(),
         }

@@ -3,6 +3,7 @@
 use std::io;
 
 use portico_config::Preload;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::Supervisor;
@@ -11,6 +12,10 @@ use crate::{
     Action, Child, Command, Control, Event, Fork, Forked, Notifier, Post, Role, SlotField, SlotState,
     SupervisorField, SupervisorState, now_nanos,
 };
+
+/// How often it is looked whether a worker has told its stacks, and how long in between.
+const STACKS_LOOKS: u32 = 30;
+const STACKS_PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
 impl Supervisor {
     /// Does it. Returns what this process is from now on, if that is not the supervisor.
@@ -26,12 +31,7 @@ impl Supervisor {
             Action::Stop(child) => self.stop(child),
             Action::AnnounceClose(slot) => self.send(Child::Worker(slot), &Command::AnnounceClose),
             Action::Kill { child, why } => self.kill(child, why),
-            Action::AskStacks(slot) => {
-                if let Some(process) = self.processes.get_mut(&Child::Worker(slot)) {
-                    process.stacks_asked = true;
-                    self.host.ask_stacks(process.pid_number());
-                }
-            }
+            Action::AskStacks(slot) => self.tell_stacks(Child::Worker(slot)),
             Action::Serving => {
                 self.scoreboard.set(SupervisorField::State, SupervisorState::Serving as u64);
                 self.host.serving();
@@ -152,13 +152,24 @@ impl Supervisor {
         }
     }
 
+    /// Logs the stacks of a worker that is about to be told to end, after which it has none. They come within
+    /// milliseconds from a process that hangs.
+    fn tell_stacks(&mut self, child: Child) {
+        let Some(process) = self.processes.get(&child) else { return };
+        let pid = process.pid_number();
+        self.host.ask_stacks(pid);
+        for _ in 0..STACKS_LOOKS {
+            // The end of its line ends the wait too.
+            let _ = poll(&mut [PollFd::new(&process.control, PollFlags::empty())], Some(&STACKS_PAUSE));
+            if let Some(stacks) = self.host.stacks(pid) {
+                log::error!("Stacks of {child:?} (pid {pid}):\n{stacks}");
+                return;
+            }
+        }
+    }
+
     fn kill(&mut self, child: Child, why: &'static str) {
         let Some(process) = self.processes.get_mut(&child) else { return };
-        if process.stacks_asked
-            && let Some(stacks) = self.host.stacks(process.pid_number())
-        {
-            log::error!("Stacks of {child:?} (pid {}):\n{stacks}", process.pid_number());
-        }
         process.kill(why);
         if process.pid.is_none()
             && let Child::Worker(slot) = child
