@@ -101,13 +101,13 @@ def test_backlog_at_the_moment_of_the_signal_is_served(serve, count):
     server = serve(CONTROL, "--threads", "2")
     server.request()
     worker = server.worker
-    worker.signal(signal.SIGSTOP)
+    worker.pause()
     with server.connections(count) as clients:
         for number, client in enumerate(clients):
             client.send(request_bytes(target=f"/run?name={number}"))
         server.signal(signal.SIGTERM)
         time.sleep(0.1)
-        worker.signal(signal.SIGCONT)
+        worker.resume()
         for number, client in enumerate(clients):
             response = client.read_response()
             assert (response.status, response.body) == (200, str(number).encode())

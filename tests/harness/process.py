@@ -36,6 +36,21 @@ class Process:
         """Sends it a signal."""
         os.kill(self.pid, number)
 
+    def pause(self) -> None:
+        """Stops it (SIGSTOP) and waits until each of its threads stands still."""
+        self.signal(signal.SIGSTOP)
+        wait_until(lambda: all(self.stands_still(task) for task in self.tasks()), f"{self} to stand still", 5)
+
+    def resume(self) -> None:
+        """Lets it go on."""
+        self.signal(signal.SIGCONT)
+
+    @staticmethod
+    def stands_still(task: Path) -> bool:
+        """Whether a thread is stopped, or gone."""
+        stat = read_or_empty(task / "stat")
+        return not stat or stat.rpartition(")")[2].split()[0] in "TZX"
+
     def kill(self) -> None:
         """Ends it at once, if it still runs."""
         try:

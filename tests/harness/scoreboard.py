@@ -14,7 +14,8 @@ MAGIC = int.from_bytes(b"portico\x01", "little")
 SUPERVISOR_WORDS, SLOT_WORDS, WAIT_BUCKETS, THREAD_WORDS = 32, 24, 32, 48
 STATES = ("empty", "starting", "ready", "retiring")
 # Indices, in the order of the enums there.
-SLOTS, THREADS, PID, STATE, REQUESTS, LOST_THREADS = 1, 2, 0, 1, 6, 11
+SLOTS, THREADS = 1, 2
+PID, STATE, BUSY_THREADS = 0, 1, 7
 
 
 class Scoreboard:
@@ -43,6 +44,12 @@ class Scoreboard:
     def states(self) -> dict[int, str]:
         """The state of each worker, by process id."""
         return {self.slot(number, PID): STATES[self.slot(number, STATE)] for number in self.occupied()}
+
+    def busy_threads(self, pid: int) -> int:
+        """How many threads of a worker are in a call."""
+        return sum(
+            self.slot(number, BUSY_THREADS) for number in self.occupied() if self.slot(number, PID) == pid
+        )
 
     def ready(self) -> int:
         """How many workers are ready."""

@@ -124,6 +124,7 @@ class Server:
         self.binds_expected = max(1, len(binds))
         self.supervisor = Process(self.process.pid)
         self.board: Scoreboard | None = None
+        self.found_addresses: list[Address] = []
 
     # Start
 
@@ -145,8 +146,10 @@ class Server:
 
     @property
     def addresses(self) -> list[Address]:
-        """The addresses that the start-up lines tell, in their order."""
-        found: list[Address] = []
+        """The addresses that the start-up lines tell, in their order; the log may be moved away later."""
+        if len(self.found_addresses) >= self.binds_expected:
+            return self.found_addresses
+        found = self.found_addresses = []
         for line in self.log_lines:
             for host, port, path in LISTENING.findall(line):
                 address: Address = path.rstrip(",;)") if path else (host.strip("[]"), int(port))
@@ -187,6 +190,10 @@ class Server:
     def states(self) -> dict[int, str]:
         """What each worker is at, by process id: starting, ready or retiring."""
         return self.scoreboard().states()
+
+    def is_busy(self, worker: Process) -> bool:
+        """Whether a thread of this worker is in a call."""
+        return self.scoreboard().busy_threads(worker.pid) > 0
 
     def wait_workers(self, count: int, patience: float = STARTUP_PATIENCE) -> list[Process]:
         """Waits until there are so many workers, all of which are ready and none of which is leaving."""

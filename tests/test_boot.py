@@ -1,0 +1,184 @@
+"""How workers start: warmed up before they serve, told once if they cannot, tried again if others serve."""
+
+from __future__ import annotations
+
+import re
+import signal
+import time
+from itertools import pairwise
+
+import pytest
+
+from harness.http_client import Client
+from harness.rendezvous import wait_until
+from harness.server import run_to_end
+
+BROKEN = "import os\nraise RuntimeError('planted error of the import')\n"
+PRELOADS = [(), ("--preload",)]
+
+# Fails at will: while `broken` exists in the folder of the meeting place.
+FICKLE = """
+import os, time
+from apps.meeting import rendezvous
+rendezvous.emit(f"imports {time.monotonic()}")
+if (rendezvous.folder / "broken").exists():
+    raise RuntimeError("planted error of the import")
+from apps.processes import application
+"""
+
+WARMED = """
+import os, time
+from apps.meeting import rendezvous
+from apps.processes import application as inner
+def application(environ, start_response):
+    target = f"{environ['PATH_INFO']}?{environ['QUERY_STRING']}"
+    rendezvous.emit(f"{environ['REQUEST_METHOD']} {target} {os.getpid()}")
+    if environ["PATH_INFO"] == "/failing":
+        start_response("500 Internal Server Error", [])
+        return []
+    if environ["PATH_INFO"] == "/hanging":
+        time.sleep(60)
+    return inner(environ, start_response)
+"""
+
+
+@pytest.mark.parametrize("preload", PRELOADS)
+def test_application_that_does_not_import_is_told_once_for_all_workers(tmp_path, preload):
+    (tmp_path / "broken.py").write_text(BROKEN)
+    ended = run_to_end("--workers", "4", *preload, "--bind", "127.0.0.1:0", "broken", cwd=tmp_path)
+    assert ended.returncode == 3, ended
+    assert ended.stderr.count("Traceback") == 1, ended.stderr
+    assert ended.stderr.count("importing broken failed") == 1
+    assert "KeyboardInterrupt" not in ended.stderr
+    assert 'broken.py", line 2' in ended.stderr
+
+
+@pytest.mark.parametrize("preload", PRELOADS)
+def test_application_that_is_not_there_ends_with_the_status_of_one_process(tmp_path, preload):
+    ended = run_to_end("--workers", "3", *preload, "--bind", "127.0.0.1:0", "no_such_module", cwd=tmp_path)
+    assert ended.returncode == 2, ended
+    assert ended.stderr.count("no_such_module") == 1, ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("preload", PRELOADS)
+def test_application_that_ends_the_process_at_its_import(tmp_path, preload):
+    (tmp_path / "leaving.py").write_text("import os\nos._exit(7)\n")
+    ended = run_to_end("--workers", "2", *preload, "--bind", "127.0.0.1:0", "leaving", cwd=tmp_path)
+    assert ended.returncode == 7, ended
+    assert "status: 7" in ended.stderr or "status 7" in ended.stderr, ended.stderr
+
+
+def test_address_that_is_taken_is_told_before_anything_is_imported(tmp_path, serve):
+    server = serve("apps.processes:application")
+    address = "{}:{}".format(*server.address)
+    (tmp_path / "loud.py").write_text("print('imported')\ndef application(environ, start_response): pass\n")
+    ended = run_to_end("--workers", "2", "--bind", address, "loud", cwd=tmp_path)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.count(address) == 1, ended.stderr
+
+
+def test_term_while_the_application_is_imported(serve, tmp_path):
+    (tmp_path / "slow.py").write_text(
+        "import time\nfrom apps.meeting import rendezvous\nrendezvous.emit('imports')\ntime.sleep(30)\n"
+    )
+    server = serve.start("slow", "--workers", "2", cwd=tmp_path)
+    server.rendezvous.wait_for("imports", 2)
+    started = time.monotonic()
+    server.signal(signal.SIGTERM)
+    assert server.wait_exit() == 0
+    assert time.monotonic() - started < 3
+    assert "Traceback" not in server.log_text
+
+
+@pytest.mark.parametrize("preload", PRELOADS)
+def test_after_a_good_boot_failures_cost_nobody_anything_and_are_tried_again_later_and_later(
+    serve, tmp_path, preload
+):
+    (tmp_path / "fickle.py").write_text(FICKLE)
+    server = serve("fickle", "--workers", "2", *preload, cwd=tmp_path)
+    dying, surviving = server.wait_workers(2)
+    imports = len(imported_at(server))
+    (server.rendezvous.folder / "broken").touch()
+    if preload:
+        template = next(child for child in server.supervisor.children() if child not in (dying, surviving))
+        template.kill()
+        server.expect_log(f"pid:? {template.pid}.*")
+    dying.kill()
+    wait_until(lambda: len(imported_at(server)) >= imports + 5, "five attempts", 15)
+    attempts = imported_at(server)[imports : imports + 5]
+    pauses = [later - earlier for earlier, later in pairwise(attempts)]
+    assert all(later > 1.4 * earlier for earlier, later in pairwise(pauses)), pauses
+    assert pauses[0] < 1
+    assert server.answering_pids(10) == {surviving.pid}
+    server.expect_log("SIGKILL")
+    server.expect_log("planted error of the import")
+    (server.rendezvous.folder / "broken").unlink()
+    assert surviving in server.wait_workers(2)
+
+
+def imported_at(server) -> list[float]:
+    """When the application was imported, each time."""
+    return [float(event.split()[1]) for event in server.rendezvous.matching("imports")]
+
+
+def test_each_worker_is_warmed_up_before_it_serves(serve, tmp_path):
+    (tmp_path / "warmed.py").write_text(WARMED)
+    server = serve(
+        "warmed", "--workers", "2", "--warmup", "GET:/pid?a=1", "--warmup", "HEAD:/ping", cwd=tmp_path
+    )
+    workers = server.wait_workers(2)
+    for worker in workers:
+        events = [event for event in server.rendezvous.events() if event.endswith(f" {worker.pid}")]
+        assert events == [f"GET /pid?a=1 {worker.pid}", f"HEAD /ping? {worker.pid}"]
+    # Nobody had to ask first, and those who ask come after.
+    server.answering_pids(10)
+    workers[0].kill()
+    server.expect_log("SIGKILL")
+    new = next(worker for worker in server.wait_workers(2) if worker not in workers)
+    events = [event for event in server.rendezvous.events() if event.endswith(f" {new.pid}")]
+    assert events[:2] == [f"GET /pid?a=1 {new.pid}", f"HEAD /ping? {new.pid}"]
+
+
+@pytest.mark.parametrize("preload", PRELOADS)
+def test_warm_up_that_fails_is_a_failed_boot(tmp_path, preload):
+    (tmp_path / "warmed.py").write_text(WARMED)
+    environment = {"TEST_RENDEZVOUS": str(tmp_path)}
+    options = ("--workers", "2", "--warmup", "/failing", "--bind", "127.0.0.1:0", *preload)
+    ended = run_to_end(*options, "warmed", cwd=tmp_path, environment=environment)
+    assert ended.returncode not in (0, -signal.SIGTERM), ended
+    assert ended.stderr.count("/failing") == 1 and "500" in ended.stderr, ended.stderr
+
+
+def test_warm_up_that_hangs_is_a_failed_boot_with_its_stack(tmp_path):
+    (tmp_path / "warmed.py").write_text(WARMED)
+    environment = {"TEST_RENDEZVOUS": str(tmp_path)}
+    options = ("--warmup", "/hanging", "--boot-timeout", "1", "--bind", "127.0.0.1:0")
+    ended = run_to_end(*options, "warmed", cwd=tmp_path, environment=environment, timeout=10)
+    assert ended.returncode not in (0, -signal.SIGTERM), ended
+    assert re.search(r'warmed\.py", line \d+,? in application', ended.stderr), ended.stderr
+
+
+def test_import_beyond_the_boot_timeout_is_told_with_its_stack(tmp_path):
+    (tmp_path / "slow.py").write_text("import time\ndef load():\n    time.sleep(60)\nload()\n")
+    ended = run_to_end("--boot-timeout", "1", "--bind", "127.0.0.1:0", "slow", cwd=tmp_path, timeout=10)
+    assert ended.returncode not in (0, -signal.SIGTERM), ended
+    assert "not ready" in ended.stderr
+    assert 'slow.py", line 3' in ended.stderr, ended.stderr
+
+
+def test_clients_that_come_early_wait_for_the_first_worker(serve, tmp_path):
+    (tmp_path / "slow.py").write_text(
+        "from apps.meeting import rendezvous\nrendezvous.hold('import')\n"
+        "from apps.processes import application\n"
+    )
+    path = tmp_path / "socket"
+    server = serve.start("slow", "--workers", "2", bind=f"unix:{path}", cwd=tmp_path)
+    server.rendezvous.wait_for("holding import", 2)
+    wait_until(path.exists, "the socket")
+    with Client(str(path)) as client:
+        client.send(b"GET /pid HTTP/1.1\r\nHost: test\r\n\r\n")
+        client.expect_silence(0.3)
+        server.rendezvous.open("import")
+        assert client.read_response().status == 200
+    server.wait_ready().wait_workers(2)

@@ -1,0 +1,106 @@
+"""Workers that are replaced for their age, their memory or their requests: the successor is ready first."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+
+from harness.http_client import request_bytes
+from harness.load import Load
+from harness.rendezvous import wait_until
+
+APP = "apps.processes:application"
+
+SLOW_IMPORT = """
+import time
+time.sleep({seconds})
+from apps.processes import application
+"""
+
+
+def recycle_under_load(
+    serve, tmp_path, seconds: float, import_seconds: float, rate: float, options: tuple[str, ...] = ()
+) -> int:
+    """Workers that are due every 50 requests, with an application that takes its time to import.
+
+    Returns how many workers have come and gone.
+    """
+    (tmp_path / "slow.py").write_text(SLOW_IMPORT.format(seconds=import_seconds))
+    server = serve("slow", "--workers", "2", "--max-requests", "50", *options, cwd=tmp_path)
+    server.wait_workers(2)
+    board, least_ready, most, seen = server.scoreboard(), 2, 0, set()
+    end = time.monotonic() + seconds
+    with Load(server.address, rate, lambda number: "/pid", kept=16) as load:
+        while time.monotonic() < end:
+            least_ready = min(least_ready, board.ready())
+            states = board.states()
+            most = max(most, len(states))
+            seen.update(states)
+            time.sleep(0.002)
+    load.assert_lossless()
+    assert least_ready == 2, "a worker left before its successor was ready"
+    assert most <= 4, "one at a time: at most its successor and the one that has just left besides"
+    return len(seen) - 2
+
+
+def test_recycling_with_a_slow_import_loses_nothing_and_no_capacity(serve, tmp_path):
+    assert recycle_under_load(serve, tmp_path, 8, 3, 300) >= 2
+
+
+def test_recycling_as_quickly_as_it_goes_loses_nothing(serve, tmp_path):
+    assert recycle_under_load(serve, tmp_path, 5, 0, 500, ("--preload",)) >= 8
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("preload", [(), ("--preload",)])
+def test_recycling_for_long(serve, tmp_path, chaos_seconds, preload):
+    recycle_under_load(serve, tmp_path, chaos_seconds, 3, 500, preload)
+
+
+def test_workers_that_started_together_are_not_due_together(serve):
+    """The jitter is on by default."""
+    server = serve(APP, "--workers", "2", "--max-requests", "300")
+    old = server.wait_workers(2)
+    with Load(server.address, 400, lambda number: "/pid", kept=8) as load:
+        wait_until(lambda: len(server.find_records("is to be replaced")) >= 2, "both to be replaced", 15)
+    load.assert_lossless()
+    records = server.find_records("is to be replaced")[:2]
+    limits = [int(re.search(r"(\d+) requests", record)[1]) for record in records]
+    assert all(300 <= limit <= 330 + 5 for limit in limits), records
+    server.wait_replaced(old)
+
+
+def test_worker_that_leaks_is_replaced_before_it_is_too_large(serve):
+    server = serve(APP, "--worker-max-rss", "96m")
+    (worker,) = server.wait_workers(1)
+    with Load(server.address, 100, lambda number: "/leak?bytes=500000", kept=4) as load:
+        wait_until(lambda: not worker.alive, "the worker that leaks to be replaced", 20)
+    load.assert_lossless()
+    server.expect_log("replaced: .*(?:memory|RSS|PSS|MiB)")
+    assert len({outcome.body for outcome in load.outcomes}) >= 2
+
+
+def test_worker_has_an_end_of_its_lifetime(serve):
+    server = serve(APP, "--workers", "2", "--max-lifetime", "1s")
+    old = server.wait_workers(2)
+    with Load(server.address, 200, lambda number: "/pid", kept=8) as load:
+        wait_until(lambda: not any(worker.alive for worker in old), "both workers to be replaced", 10)
+    load.assert_lossless()
+    server.expect_log("replaced: ")
+
+
+def test_long_request_in_a_worker_that_leaves_comes_to_its_end(serve):
+    server = serve(APP, "--max-requests", "5", "--max-requests-jitter", "0")
+    (worker,) = server.wait_workers(1)
+    with server.connect() as client:
+        client.send(request_bytes(target="/hold?gate=only"))
+        server.rendezvous.wait_for("holding only")
+        assert len(server.answering_pids(8)) == 1
+        wait_until(lambda: server.states().get(worker.pid) == "retiring", "the worker to retire")
+        assert server.answering_pids(3).isdisjoint({worker.pid})
+        server.rendezvous.open("only")
+        assert client.read_response().body == str(worker.pid).encode()
+    server.wait_replaced([worker])

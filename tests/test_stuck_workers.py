@@ -1,0 +1,66 @@
+"""Threads that are stuck in a server of several workers: the client is answered, the worker replaced."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+
+from harness.http_client import request_bytes
+from harness.load import Load
+from harness.rendezvous import wait_until
+
+APP = "apps.processes:application"
+OPTIONS = ("--workers", "2", "--threads", "2", "--timeout", "1", "--graceful-timeout", "1")
+
+
+@pytest.mark.parametrize("target", ["/stuck", "/stuck?interpreter"])
+def test_worker_whose_thread_never_comes_back_is_replaced(serve, tmp_path, target):
+    """In C code for ever, with and without the interpreter."""
+    log = tmp_path / "access.log"
+    server = serve(APP, *OPTIONS, "--access-logfile", str(log))
+    workers = server.wait_workers(2)
+    with server.connect() as client:
+        started = time.monotonic()
+        client.send(request_bytes(target=target))
+        server.rendezvous.wait_for_prefix("stuck")
+        held = int(server.rendezvous.matching("stuck")[0].split()[1])
+        assert client.read_response().status == 504
+        assert time.monotonic() - started < 3
+    server.expect_log("timeout: GET /stuck.*processes.py.*in stuck")
+    server.expected.append(re.compile("/stuck|calls did not end|SIGKILL"))
+    wait_until(lambda: held not in server.states(), "the worker to be replaced", 15)
+    new = server.wait_workers(2)
+    assert len(set(workers) & set(new)) == 1
+    assert server.answering_pids() == {worker.pid for worker in new}
+    statuses = re.findall(r'"GET /stuck\S* HTTP/1.1" (\d+)', log.read_text())
+    assert statuses == ["504"]
+
+
+def test_others_do_not_notice_a_thread_that_spins(serve):
+    server = serve(APP, *OPTIONS)
+    workers = server.wait_workers(2)
+    with Load(server.address, 100, lambda number: "/pid", kept=8) as load:
+        time.sleep(0.3)
+        assert server.request("GET", "/spin").status == 504
+        time.sleep(0.3)
+    load.assert_lossless()
+    assert load.percentile(0.99) < 0.3
+    server.expect_log("timeout: GET /spin")
+    assert server.wait_workers(2) == workers, "nothing has to be replaced"
+
+
+def test_all_threads_of_all_workers_stuck_is_overcome(serve):
+    server = serve(APP, *OPTIONS)
+    server.wait_workers(2)
+    with server.connections(4) as clients:
+        for client in clients:
+            client.send(request_bytes(target="/stuck"))
+        server.rendezvous.wait_for_prefix("stuck", 4)
+        started = time.monotonic()
+        assert server.request("GET", "/pid").status == 200
+        assert time.monotonic() - started < 4, "threads take the place of those that are lost"
+        assert [client.read_response().status for client in clients] == [504] * 4
+    server.expected.append(re.compile("/stuck|calls did not end|SIGKILL"))
+    server.wait_workers(2)
