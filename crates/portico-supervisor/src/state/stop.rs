@@ -26,6 +26,10 @@ pub(super) enum Phase {
 /// A signal is often sent to the process and, by another, to its group: that is one wish.
 const SAME_WISH: Duration = Duration::from_millis(300);
 
+/// How long connections are told that they will be closed once another supervisor serves: those that are in use
+/// then move to it between two requests.
+const SUCCESSION: Duration = Duration::from_secs(1);
+
 /// A killed process that is not gone by then (it waits for a disk) is left behind.
 const ABANDON: Duration = Duration::from_secs(5);
 
@@ -71,10 +75,11 @@ impl State {
             (Event::Quit, Phase::Stopping { .. }) => self.kill_all(now, actions),
             (Event::Quit, _) => self.stop_at_once(0, now, actions),
             (Event::Superseded, Phase::Draining { .. } | Phase::Stopping { .. }) => {}
+            (Event::Superseded, Phase::Serving) if !self.withdrawn => self.announce(SUCCESSION, now, actions),
             (Event::Superseded, _) => self.drain(now, actions),
             _ if hasty => {}
             (Event::Terminate, Phase::Serving) if !self.plan.drain_delay.is_zero() && !self.withdrawn => {
-                self.announce(now, actions);
+                self.announce(self.plan.drain_delay, now, actions);
             }
             (_, Phase::Booting | Phase::Serving | Phase::Announcing { .. }) => self.drain(now, actions),
             (_, Phase::Draining { .. }) => self.stop_at_once(0, now, actions),
@@ -94,9 +99,9 @@ impl State {
         self.drain_workers(now, actions);
     }
 
-    fn announce(&mut self, now: Instant, actions: &mut Vec<Action>) {
+    fn announce(&mut self, time: Duration, now: Instant, actions: &mut Vec<Action>) {
         self.leave_service(now, actions);
-        self.phase = Phase::Announcing { asked: now, until: now + self.plan.drain_delay };
+        self.phase = Phase::Announcing { asked: now, until: now + time };
         let ready = self.workers().filter(|(_, process)| process.stage == Stage::Ready);
         actions.extend(ready.map(|(slot, _)| Action::AnnounceClose(slot)));
     }
