@@ -68,8 +68,8 @@ def test_workers_that_started_together_are_not_due_together(serve):
         wait_until(lambda: len(server.find_records("is to be replaced")) >= 2, "both to be replaced", 15)
     load.assert_lossless()
     records = server.find_records("is to be replaced")[:2]
-    limits = [int(re.search(r"(\d+) requests", record)[1]) for record in records]
-    assert all(300 <= limit <= 330 + 5 for limit in limits), records
+    limits = [int(re.search(r"with jitter (\d+)", record)[1]) for record in records]
+    assert all(300 <= limit <= 330 for limit in limits), records
     server.wait_replaced(old)
 
 

@@ -69,7 +69,7 @@ def test_broken_code_leaves_the_old_serving_and_says_so(serve, tmp_path, preload
     assert ended.returncode == 1, ended
     assert "fail" in ended.stderr
     server.expect_log("reload failed; the old code keeps serving|reload failed, .*the old code keeps serving")
-    server.expect_log("planted error|exit status 3|SyntaxError|died")
+    server.expect_log("planted error|status:? 3|SyntaxError|died")
     assert server.wait_workers(2) == old
     assert {server.request().body for _ in range(10)} == {b"1"}
     versioned(tmp_path, 2)
