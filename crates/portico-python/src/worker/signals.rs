@@ -256,7 +256,7 @@ fn command(control: &Control) -> Option<Wake> {
 pub fn ignore_at_end(py: Python<'_>) {
     let ignored = py.import("_signal").and_then(|signal| {
         let ignore = signal.getattr("SIG_IGN")?;
-        [SIGTERM, SIGINT, SIGHUP]
+        [SIGTERM, SIGINT, SIGHUP, SIGQUIT]
             .into_iter()
             .try_for_each(|number| set_handler(py, number, &ignore).map(drop))
     });
