@@ -121,7 +121,7 @@ def test_thread_of_the_import_and_two_hundred_forks(serve, tmp_path):
         workers = server.wait_workers(4)
         for worker in workers:
             worker.kill()
-        wait_until(lambda old=workers: not any(worker.alive for worker in old), "them to end")
+        wait_until(lambda old=workers: not any(worker.folder.exists() for worker in old), "them to end")
     server.expect_log("SIGKILL", 200)
     server.wait_workers(4)
     assert server.request("GET", "/pid").status == 200
