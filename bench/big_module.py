@@ -1,7 +1,7 @@
 """An application with about 200 MB of module data, in some 2 million objects, as a model or a catalogue is.
 
 Each request reads a thousand rows of the same small part: what is read is copied into the worker, since
-reading an object writes its reference count. No server can change that; it can see to it that nothing else is.
+reading an object writes its reference count. No server can change that; it can see that nothing else is.
 """
 
 import itertools
