@@ -292,6 +292,12 @@ impl Engine {
         }
     }
 
+    /// The head of the request that the call `key` answers.
+    pub fn head_of(&self, key: RequestKey) -> Option<Arc<RequestHead>> {
+        let connection = self.table.get(key.id).filter(|connection| connection.awaits(key.call))?;
+        connection.head().cloned()
+    }
+
     /// Whether the client of the call `key` has left before its answer was complete.
     pub fn is_client_gone(&self, key: RequestKey) -> bool {
         self.table

@@ -87,6 +87,9 @@ const TICK_MIN: Duration = Duration::from_millis(10);
 /// How long the interpreter is waited for until stacks are taken without it.
 const INTERPRETER_PATIENCE: u64 = 1_000_000_000;
 
+/// Bytes of a request's id that are told.
+const ID_BYTES_MAX: usize = 128;
+
 /// How often all stacks are logged because the interpreter is not to be had.
 const HELD_EVERY: u64 = 10_000_000_000;
 
@@ -214,7 +217,7 @@ impl Watcher {
     /// Asks for the stack of a call, and raises the exception in it where it is time to.
     fn inquire(&mut self, step: Step, record: &Arc<Record>, running: &Running, now: u64) {
         let word = if step == Step::TimeOut { "timeout" } else { "slow request" };
-        let line = format!("{word}: {}", describe(record, running, now));
+        let line = format!("{word}: {}", self.describe(record, running, now));
         let (record, number, ident) = (Arc::clone(record), running.sequence, running.ident);
         let answer = self.inspector.ask(move |py| {
             record.request(number)?;
@@ -272,6 +275,7 @@ impl Watcher {
     /// place.
     fn give_up(&mut self, index: usize, record: &Arc<Record>, running: &Running, now: u64) {
         let Some(request) = record.request(running.sequence) else { return };
+        let told = self.describe(record, running, now); // While the engine knows it.
         if !self.watching.lending.give_up(request) {
             return;
         }
@@ -281,9 +285,8 @@ impl Watcher {
         let begun = running.progress_nanos != running.begun_nanos;
         let answer = if begun { "its answer is cut" } else { "it is answered 504" };
         log::error!(
-            "timeout: {} did not end when portico.RequestTimeout was raised; {answer}, another thread takes the \
-             place of its thread",
-            describe(record, running, now)
+            "timeout: {told} did not end when portico.RequestTimeout was raised; {answer}, another thread takes \
+             the place of its thread"
         );
         let threads = Arc::clone(&self.watching.threads);
         drop(self.inspector.ask(move |py| match threads.start_another(py) {
@@ -298,6 +301,14 @@ impl Watcher {
             name(&running.method),
             name(path_of(&running.target))
         ));
+    }
+
+    /// A call for the log. The engine is asked for what its request calls itself, so that no request has to
+    /// note that down.
+    fn describe(&self, record: &Record, running: &Running, now: u64) -> String {
+        let request = record.request(running.sequence);
+        let head = request.and_then(|request| self.watching.lending.head_of(request));
+        describe(head.as_ref().and_then(|head| head.field(b"X-Request-Id")), record, running, now)
     }
 
     fn replace(&mut self, reason: String) {
@@ -355,10 +366,12 @@ fn limits(config: &Config, path: &[u8]) -> Limits {
     }
 }
 
-/// `GET /x of 192.0.2.7, running 30.0 s, queued 0.1 s, thread portico-3`
-fn describe(record: &Record, running: &Running, now: u64) -> String {
+/// `GET /x of 192.0.2.7, request id 7f3a, running 30.0 s, queued 0.1 s, thread portico-3`
+fn describe(id: Option<&[u8]>, record: &Record, running: &Running, now: u64) -> String {
     let (method, path) = (name(&running.method), name(path_of(&running.target)));
     let peer = running.peer.map(|peer| format!(" of {peer}")).unwrap_or_default();
+    let id = id.filter(|id| !id.is_empty()).map(|id| &id[..id.len().min(ID_BYTES_MAX)]);
+    let id = id.map(|id| format!(", request id {}", name(id))).unwrap_or_default();
     let seconds = |nanos: u64| nanos as f64 / 1e9;
     let ran = seconds(now.saturating_sub(running.begun_nanos));
     let last = match running.progress_nanos == running.begun_nanos {
@@ -368,7 +381,7 @@ fn describe(record: &Record, running: &Running, now: u64) -> String {
         }
     };
     let (queued, thread) = (seconds(running.queued_nanos), record.thread_name());
-    format!("{method} {path}{peer}, running {ran:.1} s{last}, queued {queued:.1} s, thread {thread}")
+    format!("{method} {path}{peer}{id}, running {ran:.1} s{last}, queued {queued:.1} s, thread {thread}")
 }
 
 fn name(bytes: &[u8]) -> String {

@@ -217,6 +217,11 @@ impl Connection {
             && self.protocol.is_idle()
     }
 
+    /// The head of the present request.
+    pub fn head(&self) -> Option<&Arc<RequestHead>> {
+        self.head.as_ref()
+    }
+
     /// The request that the application is answering or is to answer, for the log: method and target.
     pub fn current(&self) -> Option<String> {
         let head = self.head.as_ref().filter(|_| matches!(self.phase, Phase::Waiting | Phase::Calling))?;

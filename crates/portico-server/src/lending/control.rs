@@ -4,6 +4,8 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use portico_proto::RequestHead;
+
 use super::{Lending, Letter};
 use crate::application::Server;
 use crate::connection::RequestKey;
@@ -12,9 +14,9 @@ use crate::listener::Listener;
 use crate::reactor::Interest;
 
 /// A question to whoever has the engine.
-#[derive(Debug, Default)]
-pub struct Inquiry {
-    answer: Mutex<Option<bool>>,
+#[derive(Debug)]
+pub struct Inquiry<T> {
+    answer: Mutex<Option<T>>,
     answered: Condvar,
 }
 
@@ -86,22 +88,32 @@ impl Lending {
     /// Whether the client of `request` is known to have left before the answer was complete. For any thread, at
     /// any time; the network is asked, which takes microseconds.
     pub fn is_client_gone(&self, request: RequestKey) -> bool {
-        let inquiry = Arc::new(Inquiry::default());
-        self.send(Letter::IsClientGone(request, Arc::clone(&inquiry)));
-        inquiry.wait().unwrap_or(false)
+        self.inquire(|inquiry| Letter::IsClientGone(request, inquiry)).unwrap_or(false)
+    }
+
+    /// The head of `request`; `None` if its call has ended, or the one that has the engine is kept waiting by the
+    /// system. For any thread, at any time.
+    pub fn head_of(&self, request: RequestKey) -> Option<Arc<RequestHead>> {
+        self.inquire(|inquiry| Letter::HeadOf(request, inquiry)).flatten()
+    }
+
+    fn inquire<T>(&self, letter: impl FnOnce(Arc<Inquiry<T>>) -> Letter) -> Option<T> {
+        let inquiry = Arc::new(Inquiry { answer: Mutex::new(None), answered: Condvar::new() });
+        self.send(letter(Arc::clone(&inquiry)));
+        inquiry.wait()
     }
 }
 
-impl Inquiry {
+impl<T> Inquiry<T> {
     /// Answers.
-    pub fn answer(&self, answer: bool) {
+    pub fn answer(&self, answer: T) {
         *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
         self.answered.notify_one();
     }
 
-    fn wait(&self) -> Option<bool> {
+    fn wait(&self) -> Option<T> {
         let answer = self.answer.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.answered.wait_timeout_while(answer, INQUIRY_MAX, |answer| answer.is_none());
-        *waited.unwrap_or_else(PoisonError::into_inner).0
+        waited.unwrap_or_else(PoisonError::into_inner).0.take()
     }
 }

@@ -34,6 +34,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use portico_config::Config;
+use portico_proto::RequestHead;
 
 use crate::access_log::AccessLog;
 use crate::application::{Application, Request, Server};
@@ -69,7 +70,8 @@ enum Letter {
     Drain(Instant),
     Events(Vec<Event>),
     GiveUp(RequestKey),
-    IsClientGone(RequestKey, Arc<Inquiry>),
+    HeadOf(RequestKey, Arc<Inquiry<Option<Arc<RequestHead>>>>),
+    IsClientGone(RequestKey, Arc<Inquiry<bool>>),
     Listen(Vec<Listener>),
     ReadMore(ConnectionId),
     Retire(Instant),
@@ -495,6 +497,7 @@ impl Lending {
                 Letter::Drain(until) => engine.drain(until),
                 Letter::Events(events) => events.into_iter().for_each(|event| engine.note_event(event)),
                 Letter::GiveUp(key) => engine.give_up(key),
+                Letter::HeadOf(key, inquiry) => inquiry.answer(engine.head_of(key)),
                 Letter::IsClientGone(key, inquiry) => inquiry.answer(engine.is_client_gone(key)),
                 Letter::Listen(listeners) => engine.listen(listeners),
                 Letter::ReadMore(id) => engine.read_more(id),
