@@ -150,6 +150,7 @@ impl Records {
         let Some(record) = self.get(INDEX.get()) else { return InCall(None) };
         let begun_nanos = self.base.nanos_at(request.begun);
         record.begin(
+            slot,
             request.key,
             &Note {
                 method: request.head.method(),
@@ -186,10 +187,10 @@ impl Record {
         request.filter(|_| self.call.load(Ordering::SeqCst) & NUMBER == number)
     }
 
-    fn begin(&self, request: RequestKey, note: &Note<'_>) {
+    fn begin(&self, slot: Slot<'_>, request: RequestKey, note: &Note<'_>) {
+        let Some(thread) = slot.thread(self.index) else { return };
         *self.request.lock().unwrap_or_else(PoisonError::into_inner) = Some(request);
-        let number = self.thread().begin(note);
-        self.call.store(number, Ordering::Release);
+        self.call.store(thread.begin(note), Ordering::Release);
     }
 
     /// Raises `exception` in call `number`, if the thread is still in it. Returns whether it was.

@@ -194,12 +194,8 @@ impl Engine {
 
     fn next_deadline(&self) -> Option<Instant> {
         let next = self.deadlines.next_timeout();
-        // Asked with every laying down, when there is hardly ever more.
-        if self.member.is_none() && self.drain_until.is_none() && self.accepting.paused_until().is_none() {
-            return next;
-        }
         let sharing = self.member.as_ref().and_then(|member| member.next_deadline());
-        [next, self.accepting.paused_until(), self.drain_until, sharing].into_iter().flatten().min()
+        earlier(earlier(next, sharing), earlier(self.accepting.paused_until(), self.drain_until))
     }
 
     /// The next deadline, if it is another one than the last time.
@@ -444,6 +440,14 @@ impl Engine {
         connection.close(&mut self.tools);
         drop(connection);
         self.table.release(id);
+    }
+}
+
+/// The earlier one of what there is: without a loop, for it is asked for with every laying down.
+fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
 }
 

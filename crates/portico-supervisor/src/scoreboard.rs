@@ -13,7 +13,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::ptr::{NonNull, null_mut};
@@ -212,8 +212,8 @@ enum ThreadField {
     QueuedNanos,
     NativeId,
     Ident,
-    /// 0 none, else 1.
-    HasPeer,
+    /// 0 none, else the version of its address.
+    PeerKind,
     PeerHigh,
     PeerLow,
     MethodBytes,
@@ -436,13 +436,18 @@ impl Thread<'_> {
         set(ThreadField::BegunNanos, note.begun_nanos);
         set(ThreadField::ProgressNanos, note.begun_nanos);
         set(ThreadField::QueuedNanos, note.queued_nanos);
-        let peer = note.peer.map(|peer| match peer {
-            IpAddr::V4(peer) => peer.to_ipv6_mapped().to_bits(),
-            IpAddr::V6(peer) => peer.to_bits(),
-        });
-        set(ThreadField::HasPeer, u64::from(peer.is_some()));
-        set(ThreadField::PeerHigh, (peer.unwrap_or_default() >> 64) as u64);
-        set(ThreadField::PeerLow, peer.unwrap_or_default() as u64);
+        match note.peer {
+            None => set(ThreadField::PeerKind, 0),
+            Some(IpAddr::V4(peer)) => {
+                set(ThreadField::PeerKind, 4);
+                set(ThreadField::PeerLow, peer.to_bits().into());
+            }
+            Some(IpAddr::V6(peer)) => {
+                set(ThreadField::PeerKind, 6);
+                set(ThreadField::PeerHigh, (peer.to_bits() >> 64) as u64);
+                set(ThreadField::PeerLow, peer.to_bits() as u64);
+            }
+        }
         let (method, target) = self.0[TEXT_AT..].split_at(METHOD_WORDS);
         set(ThreadField::MethodBytes, store_text(method, note.method));
         set(ThreadField::TargetBytes, store_text(&target[..TARGET_WORDS], note.target));
@@ -489,8 +494,12 @@ impl Thread<'_> {
             return None;
         }
         let get = |field| self.word(field).load(Ordering::Relaxed);
-        let peer = u128::from(get(ThreadField::PeerHigh)) << 64 | u128::from(get(ThreadField::PeerLow));
-        let peer = (get(ThreadField::HasPeer) == 1).then(|| Ipv6Addr::from_bits(peer).to_canonical());
+        let (high, low) = (get(ThreadField::PeerHigh), get(ThreadField::PeerLow));
+        let peer = match get(ThreadField::PeerKind) {
+            4 => Some(Ipv4Addr::from_bits(low as u32).into()),
+            6 => Some(Ipv6Addr::from_bits(u128::from(high) << 64 | u128::from(low)).to_canonical()),
+            _ => None,
+        };
         let (method, target) = self.0[TEXT_AT..].split_at(METHOD_WORDS);
         let running = Running {
             sequence,
@@ -512,10 +521,14 @@ impl Thread<'_> {
 /// Stores as much of `text` as there is room for; returns how much that is.
 fn store_text(words: &[AtomicU64], text: &[u8]) -> u64 {
     let text = &text[..text.len().min(words.len() * 8)];
-    for (word, bytes) in words.iter().zip(text.chunks(8)) {
-        let mut value = [0; 8];
-        value[..bytes.len()].copy_from_slice(bytes);
-        word.store(u64::from_le_bytes(value), Ordering::Relaxed);
+    // Whole words, and the rest byte by byte: each request pays for this, and a copy of some bytes is a call.
+    let (whole, rest) = text.as_chunks::<8>();
+    for (word, bytes) in words.iter().zip(whole) {
+        word.store(u64::from_le_bytes(*bytes), Ordering::Relaxed);
+    }
+    if let Some(word) = words.get(whole.len()).filter(|_| !rest.is_empty()) {
+        let value = rest.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte));
+        word.store(value, Ordering::Relaxed);
     }
     text.len() as u64
 }
@@ -553,7 +566,6 @@ impl Drop for Mapping {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
     use std::sync::atomic::AtomicBool;
     use std::thread;
 

@@ -15,8 +15,8 @@
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
-use super::Engine;
 use super::accept::{LANE, LISTENER};
+use super::{Engine, earlier};
 use crate::connection::{Connection, ConnectionId};
 use crate::handover::{BYTES_MAX, Dispatch, Lane, Load, MESSAGE_BYTES_MAX, Parcel, Sharing};
 use crate::reactor::{Interest, Reactor};
@@ -113,7 +113,7 @@ impl Member {
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        [self.pass_at, self.look_at, self.leave_at].into_iter().flatten().min()
+        earlier(earlier(self.pass_at, self.look_at), self.leave_at)
     }
 
     fn free_threads(&self) -> usize {
