@@ -2,14 +2,14 @@
 //! wait for a signal or a command, stop.
 
 use std::sync::{Arc, mpsc};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{io, thread};
 
 use pyo3::prelude::*;
 
 use portico_config::Config;
 use portico_server::{AccessLog, Lending, Listener, Reopener};
-use portico_supervisor::{Command, Report};
+use portico_supervisor::{Command, Control, Report};
 use signal_hook::low_level;
 
 use super::app::Loaded;
@@ -45,6 +45,8 @@ struct Serving<'a> {
     lending: Arc<Lending>,
     threads: Arc<Threads>,
     station: Option<&'a Station>,
+    /// The line to the supervisor, while there is one.
+    control: Option<&'a Control>,
     reopener: Option<Reopener>,
     /// The exit status, if the process has to end without its threads.
     status: i32,
@@ -95,6 +97,7 @@ impl Life {
             lending,
             threads,
             station: station.as_deref(),
+            control: station.as_deref().map(Station::control),
             reopener,
             status: 0,
             end: None,
@@ -128,7 +131,7 @@ impl Serving<'_> {
                 station.boot_failed(&error);
             }
             self.status = error.exit_status();
-            self.stop(py);
+            py.detach(|| self.stop());
             self.wait_for_end(py, signals)?;
             return Err(error);
         }
@@ -165,12 +168,26 @@ impl Serving<'_> {
     /// Waits for what ends the worker, and then until everything has stopped; ends the process itself if a
     /// thread is stuck in the application beyond the time that it has.
     fn wait_for_end(&mut self, py: Python<'_>, signals: &mut Signals) -> Result<(), StartError> {
-        let mut control = self.station.map(Station::control);
+        loop {
+            let wake = py.detach(|| self.follow(signals));
+            py.check_signals()?;
+            match wake.map_err(|error| system("waiting for signals", &error))? {
+                Wake::TellStacks => stacks::log_all(py),
+                Wake::Bell if self.threads.all_ended() => return Ok(self.threads.join(py)?),
+                Wake::Timeout => self.exit_without_threads(py),
+                _ => {}
+            }
+        }
+    }
+
+    /// Does what signals and the supervisor want, until something happens that takes the interpreter; without
+    /// it so far, for the application may keep it to itself.
+    fn follow(&mut self, signals: &mut Signals) -> io::Result<Wake> {
         loop {
             let left = self.end.map(|end| end.saturating_duration_since(Instant::now()));
-            match signals.wait(py, control, left)? {
+            match signals.wait(self.control, left)? {
                 Wake::Stop(signal) if self.end.is_none() => match self.station.filter(|_| !self.leaving) {
-                    Some(station) if control.is_some() => {
+                    Some(station) if self.control.is_some() => {
                         // As all who leave: when there is a successor. At the second time without one.
                         log::info!("Handling signal: {signal}; leaving when another worker is ready");
                         self.leaving = true;
@@ -180,8 +197,8 @@ impl Serving<'_> {
                         let limit = self.config.graceful_timeout;
                         log::info!("Handling signal: {signal}; finishing what runs, {limit:?} at most");
                         match self.station {
-                            Some(_) => self.retire(py, limit),
-                            None => self.drain(py, limit),
+                            Some(_) => self.retire(limit),
+                            None => self.drain(limit),
                         }
                     }
                 },
@@ -190,32 +207,29 @@ impl Serving<'_> {
                     if let Some(station) = self.station {
                         station.report(&Report::Replace(format!("it was told to stop at once ({signal})")));
                     }
-                    self.stop(py);
+                    self.stop();
                 }
-                Wake::Command(command) => self.obey(py, command),
+                Wake::Command(command) => self.obey(command),
                 Wake::Orphaned => {
-                    control = None;
+                    self.control = None;
                     let limit = self.config.graceful_timeout;
                     log::error!("The supervisor has died; finishing what runs, {limit:?} at most");
-                    self.drain(py, limit);
+                    self.drain(limit);
                 }
                 Wake::ReopenLogs => self.reopen_logs(),
-                Wake::TellStacks => stacks::log_all(py),
-                Wake::Bell if self.threads.all_ended() => return Ok(self.threads.join(py)?),
-                Wake::Bell => {}
-                Wake::Timeout => self.exit_without_threads(py),
+                wake @ (Wake::TellStacks | Wake::Handlers | Wake::Bell | Wake::Timeout) => return Ok(wake),
             }
         }
     }
 
     /// Does what the supervisor wants.
-    fn obey(&mut self, py: Python<'_>, command: Command) {
+    fn obey(&mut self, command: Command) {
         log::debug!("Handling the supervisor's {command:?}");
         match command {
-            Command::Retire(limit) => self.retire(py, limit),
-            Command::Drain(limit) => self.drain(py, limit),
-            Command::AnnounceClose => py.detach(|| self.lending.announce_close()),
-            Command::Stop => self.stop(py),
+            Command::Retire(limit) => self.retire(limit),
+            Command::Drain(limit) => self.drain(limit),
+            Command::AnnounceClose => self.lending.announce_close(),
+            Command::Stop => self.stop(),
             Command::ReopenLogs => self.reopen_logs(),
             Command::Fork { .. } => {
                 log::error!("a worker was told to fork another (this is a bug in Portico)")
@@ -230,22 +244,23 @@ impl Serving<'_> {
         }
     }
 
-    fn retire(&mut self, py: Python<'_>, limit: Duration) {
-        py.detach(|| self.lending.retire(limit));
+    fn retire(&mut self, limit: Duration) {
         self.end_within(limit);
+        self.lending.retire(limit);
     }
 
-    fn drain(&mut self, py: Python<'_>, limit: Duration) {
-        py.detach(|| self.lending.drain(limit));
+    fn drain(&mut self, limit: Duration) {
         self.end_within(limit);
+        self.lending.drain(limit);
     }
 
-    fn stop(&mut self, py: Python<'_>) {
-        py.detach(|| self.lending.stop());
+    fn stop(&mut self) {
         self.end_within(Duration::ZERO);
+        self.lending.stop();
     }
 
-    /// Sees to it that the process ends after this time, or when it was to end already.
+    /// Sees to it that the process ends after this time, or when it was to end already. First of all the siblings
+    /// are told: none is to rely on this worker once its engine takes nothing any more.
     fn end_within(&mut self, limit: Duration) {
         if let Some(station) = self.station {
             station.retiring();

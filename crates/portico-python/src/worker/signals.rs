@@ -32,6 +32,8 @@ pub enum Wake {
     Command(Command),
     /// The supervisor has died.
     Orphaned,
+    /// A signal that is not ours: Python's handlers are to have their turn.
+    Handlers,
     /// A thread has rung.
     Bell,
     /// The time is over.
@@ -171,20 +173,15 @@ impl Signals {
         self.ring.try_clone()
     }
 
-    /// Waits, with the interpreter let go, until something happens or `limit` is over. `control` is the line
-    /// to the supervisor: a worker that has learnt that it is orphaned waits without it.
+    /// Waits until something happens or `limit` is over. To be called with the interpreter let go: what is to be
+    /// done at a signal must not wait for code that keeps the interpreter to itself. `control` is the line to the
+    /// supervisor: a worker that has learnt that it is orphaned waits without it.
     ///
     /// # Errors
-    /// What a Python signal handler raises.
-    pub fn wait(
-        &mut self,
-        py: Python<'_>,
-        control: Option<&Control>,
-        limit: Option<Duration>,
-    ) -> PyResult<Wake> {
+    /// The kernel's: none is expected.
+    pub fn wait(&mut self, control: Option<&Control>, limit: Option<Duration>) -> io::Result<Wake> {
         let end = limit.map(|limit| Instant::now() + limit);
         loop {
-            py.check_signals()?;
             if let Some(wake) = self.pending().or_else(|| command(control?)) {
                 return Ok(wake);
             }
@@ -196,9 +193,10 @@ impl Signals {
             polled.extend(self.caught.iter().map(|caught| PollFd::new(&caught.numbers, PollFlags::IN)));
             polled.extend(control.map(|control| PollFd::new(control, PollFlags::IN)));
             let timeout = left.and_then(|left| Timespec::try_from(left).ok());
-            match py.detach(|| poll(&mut polled, timeout.as_ref())) {
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(io::Error::from(error).into()),
+            match poll(&mut polled, timeout.as_ref()) {
+                Ok(_) => {}
+                Err(rustix::io::Errno::INTR) => return Ok(self.pending().unwrap_or(Wake::Handlers)),
+                Err(error) => return Err(error.into()),
             }
         }
     }
@@ -208,13 +206,14 @@ impl Signals {
         while let Some(caught) = &mut self.caught
             && matches!(caught.numbers.read(&mut number), Ok(1))
         {
-            // Signals that others handle are written there too.
             match self.master.meaning(number[0].into()) {
                 Some(Meaning::Stop(name)) => return Some(Wake::Stop(name)),
                 Some(Meaning::StopNow(name)) => return Some(Wake::StopNow(name)),
                 Some(Meaning::ReopenLogs) => return Some(Wake::ReopenLogs),
                 Some(Meaning::TellStacks) => return Some(Wake::TellStacks),
-                Some(Meaning::Nothing) | None => {}
+                Some(Meaning::Nothing) => {}
+                // Signals that others handle are written there too.
+                None => return Some(Wake::Handlers),
             }
         }
         let mut bytes = [0; 64];

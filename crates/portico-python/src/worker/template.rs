@@ -84,7 +84,8 @@ fn prepare(
 fn serve<'py>(py: Python<'py>, post: Post, loaded: Loaded, mut signals: Signals) -> Forebear<'py> {
     let mut fork = PythonFork::new(py, Handlers::Keep);
     loop {
-        match signals.wait(py, Some(&post.control), None) {
+        let waited = py.detach(|| signals.wait(Some(&post.control), None));
+        match waited.map_err(PyErr::from).and_then(|wake| py.check_signals().map(|()| wake)) {
             Ok(Wake::Command(Command::Fork { slot, generation, control })) => {
                 match fork_twice(&mut fork) {
                     Ok(Forked::Parent(_)) => {}
@@ -101,11 +102,11 @@ fn serve<'py>(py: Python<'py>, post: Post, loaded: Loaded, mut signals: Signals)
             }
             Ok(Wake::Command(Command::ReopenLogs) | Wake::ReopenLogs) => logging::reopen(),
             Ok(Wake::TellStacks) => stacks::log_all(py),
-            Ok(Wake::Command(Command::AnnounceClose) | Wake::Bell | Wake::Timeout) => {}
+            Ok(Wake::Command(Command::AnnounceClose) | Wake::Handlers | Wake::Bell | Wake::Timeout) => {}
             // What the application has registered to run at the end is the workers' to run.
             Ok(Wake::Stop(_) | Wake::StopNow(_) | Wake::Orphaned | Wake::Command(_)) => exit_now(py, 0),
             Err(error) => {
-                log::error!("a signal's handler has raised in the template: {error}");
+                log::error!("waiting has failed in the template: {error}");
                 exit_now(py, 1);
             }
         }
