@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import sys
 import threading
 import time
@@ -19,6 +20,7 @@ import sys, portico
 from apps.stuck import application
 portico.serve(application, bind=sys.argv[2], threads=int(sys.argv[3]), timeout=sys.argv[4])
 """
+GRACEFUL = 2
 WRITTEN_OFF = r"did not end when portico\.RequestTimeout was raised"
 
 
@@ -51,6 +53,21 @@ def test_a_call_in_python_gets_the_exception_and_its_client_504_on_a_kept_connec
     assert "in spin\n" in record and "in spin_for_ever\n" in record and "secret" not in record
     assert "/threading.py" not in record, "how threads start is no news"
     assert not server.find_records(WRITTEN_OFF)
+
+
+def test_what_is_logged_of_a_call_names_its_request(serve):
+    """By the value of X-Request-Id, as far as that is short and cannot be taken for a line of the log."""
+    server = serve(STUCK, *OPTIONS, "--threads", "1", "--slow-request", "200ms")
+    for path, value, told in [
+        ("/spin", "7f3a-1", "7f3a-1"),
+        ("/sleep", "a\tb\"" + "x" * 200, r'a\tb\"' + "x" * 124),
+    ]:
+        with server.connect() as client:
+            client.send(request_bytes(target=path, fields=[("x-request-id", value)]))
+            assert client.read_response().status == 504
+        line = re.escape(f"GET {path} of 127.0.0.1, request id {told}, running ")
+        server.expect_log(f"slow request: {line}")
+        server.expect_log(f"timeout: {line}", 1 if path == "/spin" else 2)
 
 
 def test_head_is_timed_out_without_a_body(serve):
@@ -153,6 +170,28 @@ def test_a_call_that_holds_the_interpreter(serve):
     assert "portico-" in server.expect_log("C code holds the interpreter, .*MainThread")
     server.expect_log(WRITTEN_OFF)
     assert server.request("GET", "/count").status == 200, "once it is let go of"
+
+
+@pytest.mark.parametrize("in_process", [False, True], ids=["command", "portico.serve"])
+def test_term_ends_a_server_whose_interpreter_is_held(serve, in_process):
+    """Nothing that SIGTERM asks for waits until C code lets go of the interpreter."""
+    if in_process:
+        options = f"threads=2, graceful_timeout='{GRACEFUL}'"
+        program = [sys.executable, "-c", IN_PROCESS.replace("threads=int(sys.argv[3])", options)]
+        server = serve(None, "", "0", program=program)
+    else:
+        server = serve(STUCK, "--workers", "1", "--graceful-timeout", str(GRACEFUL), "--timeout", "0")
+    server.expected.append(re.compile("keeps the interpreter to itself|cut GET /hold-interpreter|died after"))
+    with server.connect() as held, server.connect() as idle:
+        idle.expect_in_sync()
+        held.send(request_bytes(target="/hold-interpreter?seconds=60"))
+        server.rendezvous.wait_for("holds")
+        started = time.monotonic()
+        server.signal(signal.SIGTERM)
+        idle.expect_end()
+        assert time.monotonic() - started < GRACEFUL, "the engine has heard of it"
+        server.process.wait(30)
+        assert GRACEFUL <= time.monotonic() - started < GRACEFUL + 4
 
 
 def test_timeouts_by_path_and_none(serve):
