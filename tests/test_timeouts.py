@@ -260,6 +260,19 @@ def test_two_stuck_threads_of_eight_harm_nobody_else(serve, in_process):
         server.expect_text("has no supervisor to do it")
 
 
+def test_a_worker_ends_in_order_beside_a_thread_that_cannot_be_ended(serve):
+    """What is registered with `atexit` runs; the thread does not take the process down with an abort."""
+    server = serve(STUCK, *OPTIONS, "--threads", "2")
+    workers = server.workers()
+    assert server.request("GET", "/swallow").status == 504
+    server.rendezvous.wait_for("swallows")
+    server.expect_log("timeout: GET /swallow .*, in spin_for_ever\n")
+    server.expect_log(WRITTEN_OFF)
+    server.wait_replaced(workers)
+    server.rendezvous.wait_for("exits")
+    assert server.request("GET", "/ping").status == 200
+
+
 def test_as_many_threads_as_there_are_may_be_replaced_and_no_more(serve):
     server = serve(STUCK, *OPTIONS, "--threads", "1", "--graceful-timeout", "1")
     server.expected.append(re.compile("timeout: GET /sleep|calls did not end"))

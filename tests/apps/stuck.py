@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import threading
 import time
@@ -32,6 +33,17 @@ def spin(environ, start_response):
     """In Python."""
     rendezvous.emit("spins")
     spin_for_ever()
+
+
+@routes("/swallow")
+def swallow(environ, start_response):
+    """In Python, and nothing ends it."""
+    atexit.register(rendezvous.emit, "exits")
+    while True:
+        try:
+            spin_for_ever()
+        except BaseException:
+            rendezvous.emit("swallows")
 
 
 @routes("/sleep")

@@ -16,11 +16,12 @@ use super::app::Loaded;
 use super::host::counted;
 use super::monitor::Monitor;
 use super::post::Station;
-use super::signals::{Signals, Wake};
+use super::signals::{Signals, Wake, ignore_at_end};
 use super::threads::Threads;
 use super::watch::{self, Watching};
 use super::{Setting, Source, StartError, destination, find, opening, system, warmup};
-use crate::fork::flush_output;
+use crate::error::traceback;
+use crate::fork::{exit_now, flush_output};
 use crate::gateway::Gateway;
 use crate::record::{Place, Records};
 use crate::stacks::{self, Stacks};
@@ -95,7 +96,7 @@ impl Life {
         let mut serving = Serving {
             config,
             lending,
-            threads,
+            threads: Arc::clone(&threads),
             station: station.as_deref(),
             control: station.as_deref().map(Station::control),
             reopener,
@@ -114,6 +115,10 @@ impl Life {
             close(&lending);
             drop(lending);
         });
+        if let Some(station) = station.filter(|_| threads.are_some_stuck()) {
+            let status = result.map_or_else(|error| station.boot_failed(&error), |()| 0);
+            exit_beside_stuck_threads(py, status);
+        }
         result
     }
 }
@@ -310,6 +315,18 @@ fn exit_in_any_case(lending: &Arc<Lending>, end: Instant) -> mpsc::Sender<()> {
         log::warn!("nothing will end the process if the application is stuck: {error}");
     }
     calling_off
+}
+
+/// Ends the process as Python does, as far as that goes with threads that are stuck in the application: one that
+/// comes back to an interpreter that is no more aborts the process.
+fn exit_beside_stuck_threads(py: Python<'_>, status: i32) -> ! {
+    ignore_at_end(py);
+    for (module, function) in [("threading", "_shutdown"), ("atexit", "_run_exitfuncs")] {
+        if let Err(error) = py.import(module).and_then(|module| module.call_method0(function)) {
+            log::error!("at the end {module}.{function} raised\n{}", traceback(py, &error));
+        }
+    }
+    exit_now(py, status)
 }
 
 fn start_threads(

@@ -58,11 +58,13 @@ impl Station {
         self.report(&Report::Ready);
     }
 
-    /// It will not serve, for this reason; the supervisor is told once.
-    pub fn boot_failed(&self, error: &StartError) {
+    /// It will not serve, for this reason; the supervisor is told once. Returns the exit status.
+    pub fn boot_failed(&self, error: &StartError) -> i32 {
+        let status = error.exit_status();
         if !self.failed.swap(true, Ordering::SeqCst) {
-            self.report(&Report::BootFailed { status: error.exit_status(), message: error.told() });
+            self.report(&Report::BootFailed { status, message: error.told() });
         }
+        status
     }
 
     /// It takes nothing new from now on.

@@ -37,6 +37,8 @@ enum State {
     Running,
     Ended,
     WrittenOff,
+    /// Written off, and come out of the application after all.
+    Returned,
 }
 
 impl Threads {
@@ -110,6 +112,11 @@ impl Threads {
         are(State::Ended) && !are(State::Running)
     }
 
+    /// Whether some that have been written off are still in the application.
+    pub fn are_some_stuck(&self) -> bool {
+        self.crew.members().iter().any(|member| member.state == State::WrittenOff)
+    }
+
     /// Waits until all have ended but those that have been written off. Only after [`Threads::all_ended`]: what is
     /// left to do then is Python's and short.
     ///
@@ -118,7 +125,7 @@ impl Threads {
     pub fn join(&self, py: Python<'_>) -> PyResult<()> {
         let ended = |member: &mut Member| match member.state {
             State::Ended => member.thread.take(),
-            State::Running | State::WrittenOff => None,
+            State::Running | State::WrittenOff | State::Returned => None,
         };
         let threads: Vec<_> = self.crew.members().iter_mut().filter_map(ended).collect();
         threads.iter().try_for_each(|thread| thread.call_method0(py, "join").map(drop))
@@ -132,10 +139,12 @@ impl Crew {
 
     /// A thread goes, or is given up; the main thread is told. What is told later of it is no news.
     fn leave(&self, index: usize, state: State) {
-        if let Some(member) = self.members().get_mut(index)
-            && member.state == State::Running
-        {
-            member.state = state;
+        if let Some(member) = self.members().get_mut(index) {
+            member.state = match (member.state, state) {
+                (State::Running, _) => state,
+                (State::WrittenOff, State::Ended) => State::Returned,
+                (former, _) => former,
+            };
         }
         // A full pipe has a ring in it already.
         let _ = self.bell.lock().unwrap_or_else(PoisonError::into_inner).write(&[0]);
