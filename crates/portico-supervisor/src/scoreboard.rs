@@ -41,7 +41,7 @@ struct Mapping {
 /// Numbers that the supervisor writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SupervisorField {
-    /// [`MAGIC`], which also tells the layout.
+    /// The word "portico" and the version of the layout.
     Magic,
     /// Number of slots.
     Slots,
