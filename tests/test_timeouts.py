@@ -60,7 +60,7 @@ def test_what_is_logged_of_a_call_names_its_request(serve):
     server = serve(STUCK, *OPTIONS, "--threads", "1", "--slow-request", "200ms")
     for path, value, told in [
         ("/spin", "7f3a-1", "7f3a-1"),
-        ("/sleep", "a\tb\"" + "x" * 200, r'a\tb\"' + "x" * 124),
+        ("/sleep", 'a\tb"' + "x" * 200, r"a\tb\"" + "x" * 124),
     ]:
         with server.connect() as client:
             client.send(request_bytes(target=path, fields=[("x-request-id", value)]))
