@@ -90,6 +90,7 @@ def test_worker_has_an_end_of_its_lifetime(serve):
         wait_until(lambda: not any(worker.alive for worker in old), "both workers to be replaced", 10)
     load.assert_lossless()
     server.expect_log("replaced: ")
+    server.expect_log(rf"Worker exiting \(pid: {old[0].pid}\): it has served for 1 s \(--max-lifetime\)")
 
 
 def test_long_request_in_a_worker_that_leaves_comes_to_its_end(serve):

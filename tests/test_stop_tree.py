@@ -155,6 +155,18 @@ def test_drain_delay_is_five_seconds_on_kubernetes_and_a_second_term_skips_it(se
     assert stop_seconds(server) < 2
 
 
+def test_the_delay_is_a_part_of_the_time_to_end(serve):
+    server = serve(APP, "--drain-delay", "1s", "--graceful-timeout", "2s", "--timeout", "0")
+    with server.connect() as client:
+        client.send(request_bytes(target="/hold?gate=never"))
+        server.rendezvous.wait_for("holding never")
+        started = time.monotonic()
+        server.signal(signal.SIGTERM)
+        server.expect_log("calls did not end; leaving without them")
+        assert stop_seconds(server) < 4
+        assert 1.9 < time.monotonic() - started < 3.5
+
+
 def test_int_takes_no_delay(serve):
     server = serve(APP, environment={"KUBERNETES_SERVICE_HOST": "10.0.0.1"})
     server.signal(signal.SIGINT)

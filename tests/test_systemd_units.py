@@ -40,8 +40,7 @@ def test_the_options_of_the_service_are_taken(tmp_path):
 
 def test_systemd_is_more_patient_than_portico():
     service = unit("portico.service")
-    stopping = default_seconds("drain-delay") + default_seconds("graceful-timeout")
-    assert float(service["TimeoutStopSec"]) >= stopping + 5
+    assert float(service["TimeoutStopSec"]) >= default_seconds("graceful-timeout") + 5
     assert float(service["TimeoutStartSec"]) > default_seconds("boot-timeout")
 
 

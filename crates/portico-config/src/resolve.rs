@@ -224,6 +224,14 @@ fn ineffective(config: &Config, warnings: &mut Vec<String>) {
     if config.max_requests == 0 && config.max_requests_jitter.is_some_and(|jitter| jitter > 0) {
         warnings.push("--max-requests-jitter does nothing without --max-requests; set that too".to_owned());
     }
+    let (delay, end) = (config.drain_delay, config.graceful_timeout);
+    if !delay.is_zero() && delay >= end {
+        warnings.push(format!(
+            "--drain-delay {delay:?} is a part of --graceful-timeout {end:?} and leaves nothing of it to finish \
+             requests; connections are accepted for {:?} only; raise --graceful-timeout",
+            end / 2
+        ));
+    }
     let longest = config.path_timeouts.iter().map(|limit| limit.timeout).chain([config.timeout]);
     let ends_before = |timeout: Duration| !timeout.is_zero() && timeout <= config.slow_request;
     if !config.slow_request.is_zero() && longest.into_iter().all(ends_before) {

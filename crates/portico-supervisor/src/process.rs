@@ -22,6 +22,8 @@ pub(crate) struct Process {
     pub boot_failed: bool,
     /// It was told to end.
     pub dismissed: bool,
+    /// Why it ends, as far as that is known before it does.
+    pub reason: Option<String>,
     /// The signal that it was sent, and why.
     pub sent: Option<(&'static str, &'static str)>,
     pub pulse: Pulse,
@@ -49,6 +51,7 @@ impl Process {
             ready: false,
             boot_failed: false,
             dismissed: false,
+            reason: None,
             sent: None,
             pulse: Pulse::default(),
         }

@@ -55,9 +55,9 @@ pub struct Plan {
     pub preload: bool,
     /// Until a process must be ready; zero means without end.
     pub boot_timeout: Duration,
-    /// How long a worker may take to end.
+    /// How long a worker may take to end, and the server from the first signal on.
     pub graceful_timeout: Duration,
-    /// How long connections are still accepted once told to stop.
+    /// How long connections are still accepted once told to stop: a part of `graceful_timeout`.
     pub drain_delay: Duration,
 }
 
@@ -75,7 +75,15 @@ impl Plan {
             preload: config.preload != Preload::Off,
             boot_timeout: config.boot_timeout,
             graceful_timeout: config.graceful_timeout,
-            drain_delay: config.drain_delay,
+            drain_delay: Self::drain_delay(config),
+        }
+    }
+
+    /// A delay that leaves nothing of the time to end is cut to half of that; the configuration has warned of it.
+    fn drain_delay(config: &Config) -> Duration {
+        match config.drain_delay < config.graceful_timeout {
+            true => config.drain_delay,
+            false => config.graceful_timeout / 2,
         }
     }
 
@@ -167,9 +175,19 @@ pub enum Action {
         generation: u32,
     },
     /// Tell the worker to end, others are left.
-    Retire(u32),
-    /// Tell the worker to end, no other is left.
-    Drain(u32),
+    Retire {
+        /// Its slot.
+        slot: u32,
+        /// For the operator, in a few words.
+        why: String,
+    },
+    /// Tell the worker to end within this time, no other is left.
+    Drain {
+        /// Its slot.
+        slot: u32,
+        /// From now on.
+        limit: Duration,
+    },
     /// Tell the worker that the server is about to stop.
     AnnounceClose(u32),
     /// Tell it to end at once.
@@ -243,8 +261,8 @@ struct Process {
     draining: bool,
     /// It has closed its line.
     hung_up: bool,
-    /// It asked to be replaced.
-    outdated: bool,
+    /// It asked to be replaced, for this reason.
+    outdated: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -325,7 +343,7 @@ impl State {
             }
             Event::Exited { child, status } => self.on_exited(child, status, now, actions),
             Event::HungUp(child) => self.on_hung_up(child, now),
-            Event::Replace { slot, reason } => self.on_replace(slot, &reason, actions),
+            Event::Replace { slot, reason } => self.on_replace(slot, reason, actions),
             Event::Stalled(slot) => self.kill(Child::Worker(slot), STALLED, now, actions),
             Event::Terminate | Event::Interrupt | Event::Quit | Event::Superseded => {
                 self.on_stop(&event, now, actions);
@@ -348,7 +366,11 @@ impl State {
             Stage::Starting => (process.stage, process.due) = (Stage::Ready, None),
             // It was told to end before it had said this: it may have taken requests since.
             Stage::Leaving if process.draining => {
-                process.due = Some((now + self.plan.graceful_timeout + KILL_GRACE, TOO_SLOW_TO_END));
+                let until = match self.phase {
+                    Phase::Draining { until, .. } => until,
+                    _ => now + self.plan.graceful_timeout + KILL_GRACE,
+                };
+                process.due = Some((until, TOO_SLOW_TO_END));
             }
             _ => return,
         }
@@ -438,11 +460,11 @@ impl State {
         }
     }
 
-    fn on_replace(&mut self, slot: u32, reason: &str, actions: &mut Vec<Action>) {
+    fn on_replace(&mut self, slot: u32, reason: String, actions: &mut Vec<Action>) {
         let Some(process) = self.processes.get_mut(&Child::Worker(slot)) else { return };
-        if process.stage == Stage::Ready && !process.outdated {
-            process.outdated = true;
+        if process.stage == Stage::Ready && process.outdated.is_none() {
             let message = format!("The worker in slot {slot} is to be replaced: {reason}");
+            process.outdated = Some(reason);
             actions.push(Action::Log(Level::Info, message));
         }
     }
@@ -493,7 +515,7 @@ impl State {
         let ends_already = process.stage == Stage::Leaving || process.hung_up;
         process.due = process.due.filter(|due| ends_already && due.0 <= until).or(Some((until, why)));
         (process.stage, process.dismissed) = (Stage::Leaving, true);
-        process.draining = matches!(order, Action::Drain(_));
+        process.draining = matches!(order, Action::Drain { .. });
         actions.push(order);
     }
 
@@ -511,7 +533,7 @@ impl State {
             lost: false,
             draining: false,
             hung_up: false,
-            outdated: false,
+            outdated: None,
         };
         let before = self.processes.insert(child, process);
         debug_assert!(before.is_none(), "{child:?} has two owners");

@@ -57,8 +57,9 @@ const GRACEFUL_TIMEOUT: Setting = Setting {
     area: Area::Timeouts,
     help: "How long running and waiting requests may take to end once told to stop",
     details: "SIGTERM and SIGINT accept what already waits in the backlog, close idle connections and finish \
-        the rest within this time. A second signal stops at once. Keep it below the patience of what sends \
-        the signal (Kubernetes: terminationGracePeriodSeconds, 30 s; systemd: TimeoutStopSec, 90 s).",
+        the rest within this time. It counts from the first signal: --drain-delay is a part of it. A second \
+        signal stops at once. Keep it some seconds below the patience of what sends the signal (Kubernetes: \
+        terminationGracePeriodSeconds, 30 s, so make that 35; systemd: TimeoutStopSec, 90 s).",
 };
 
 #[cfg(test)]
@@ -95,8 +96,8 @@ const DRAIN_DELAY: Setting = Setting {
     details: "Orchestrators tell the load balancer and the process at the same moment, and the balancer goes \
         on sending for a while. Meanwhile readiness is off and each answer says `Connection: close`. 5 s is \
         used where a variable of Kubernetes, Nomad or ECS is set. Raise it if clients see refused connections \
-        at a deploy; this time and --graceful-timeout together must stay below the patience of what stops \
-        the process. A second signal skips the rest of it.",
+        at a deploy. It is a part of --graceful-timeout, and half of that at most if it is not shorter. A \
+        second signal skips the rest of it.",
 };
 
 #[cfg(test)]

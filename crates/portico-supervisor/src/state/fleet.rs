@@ -42,10 +42,15 @@ impl State {
         let key = |slot: u32, process: &Process| {
             (self.replacing == Some(slot), self.is_outdated(process), slot) // The highest slot of the rest.
         };
-        let Some((slot, _)) = ready.max_by_key(|(slot, process)| key(*slot, process)) else { return };
+        let Some((slot, process)) = ready.max_by_key(|(slot, process)| key(*slot, process)) else { return };
+        let why = match &process.outdated {
+            Some(reason) => reason.clone(),
+            None if self.is_outdated(process) => "reload".to_owned(),
+            None => format!("scaled down to {}", self.wanted()),
+        };
         self.replacing = self.replacing.filter(|replacing| *replacing != slot);
         let until = now + self.plan.graceful_timeout + KILL_GRACE;
-        self.dismiss(Child::Worker(slot), until, Action::Retire(slot), actions);
+        self.dismiss(Child::Worker(slot), until, Action::Retire { slot, why }, actions);
     }
 
     /// Allows one more worker in favour of one that is to be replaced, while all are there.
@@ -79,6 +84,6 @@ impl State {
     fn is_outdated(&self, process: &Process) -> bool {
         let newest =
             self.reload.as_ref().and_then(|reload| self.source().filter(|it| *it == reload.generation));
-        process.outdated || newest.is_some_and(|newest| process.generation < newest)
+        process.outdated.is_some() || newest.is_some_and(|newest| process.generation < newest)
     }
 }

@@ -96,7 +96,7 @@ impl State {
         self.withdrawn = true;
         self.replacing = None;
         self.fail_reload("reload abandoned: the workers were told to stop", now, actions);
-        self.drain_workers(now, actions);
+        self.drain_workers(self.plan.graceful_timeout, now, actions);
     }
 
     fn announce(&mut self, time: Duration, now: Instant, actions: &mut Vec<Action>) {
@@ -109,9 +109,14 @@ impl State {
     fn drain(&mut self, now: Instant, actions: &mut Vec<Action>) {
         self.leave_service(now, actions);
         self.stop_listening(actions);
-        let until = now + self.plan.graceful_timeout + KILL_GRACE;
-        self.phase = Phase::Draining { asked: now, until };
-        self.drain_workers(now, actions);
+        // From the first signal on: whoever has sent it does not wait longer because of the delay.
+        let announced = match self.phase {
+            Phase::Announcing { asked, .. } => now.saturating_duration_since(asked),
+            _ => Duration::ZERO,
+        };
+        let limit = self.plan.graceful_timeout.saturating_sub(announced);
+        self.phase = Phase::Draining { asked: now, until: now + limit + KILL_GRACE };
+        self.drain_workers(limit, now, actions);
         self.stop_templates(now, actions);
     }
 
@@ -145,13 +150,13 @@ impl State {
         }
     }
 
-    fn drain_workers(&mut self, now: Instant, actions: &mut Vec<Action>) {
+    fn drain_workers(&mut self, limit: Duration, now: Instant, actions: &mut Vec<Action>) {
         let workers: Vec<_> =
             self.workers().map(|(slot, process)| (slot, process.ready.is_some(), process.failed)).collect();
         for (slot, served, failed) in workers {
-            let limit = if served { self.plan.graceful_timeout + KILL_GRACE } else { STOP_GRACE };
+            let until = now + if served { limit + KILL_GRACE } else { STOP_GRACE };
             if !failed {
-                self.dismiss(Child::Worker(slot), now + limit, Action::Drain(slot), actions);
+                self.dismiss(Child::Worker(slot), until, Action::Drain { slot, limit }, actions);
             }
         }
     }

@@ -65,6 +65,14 @@ fn start(slot: u32, generation: u32) -> Action {
     Action::StartWorker { slot, generation }
 }
 
+fn retire(slot: u32, why: &str) -> Action {
+    Action::Retire { slot, why: why.into() }
+}
+
+fn drain(slot: u32, seconds: u64) -> Action {
+    Action::Drain { slot, limit: Duration::from_secs(seconds) }
+}
+
 fn failed(slot: u32) -> Event {
     Event::BootFailed { child: Child::Worker(slot), status: 4, message: "ImportError".into() }
 }
@@ -73,10 +81,10 @@ fn failed(slot: u32) -> Event {
 fn a_reload_replaces_one_worker_after_the_other() {
     let mut story = Story::serving(2, false);
     assert_eq!(story.tell(Event::Reload), [start(2, 1)]);
-    assert_eq!(story.ready(2), [Action::Retire(0)]);
+    assert_eq!(story.ready(2), [retire(0, "reload")]);
     assert_eq!(story.after(20.0), []);
     assert_eq!(story.exited(0, 0), [start(0, 1)]);
-    assert_eq!(story.ready(0), [Action::Retire(1)]);
+    assert_eq!(story.ready(0), [retire(1, "reload")]);
     assert_eq!(story.exited(1, 0), [Action::ReloadEnded { count: 1, failed: false }]);
 }
 
@@ -96,9 +104,9 @@ fn a_reload_during_a_reload_begins_anew_and_both_end_together() {
     let mut story = Story::serving(1, false);
     assert_eq!(story.tell(Event::Reload), [start(1, 1)]);
     assert_eq!(story.tell(Event::Reload), []);
-    assert_eq!(story.ready(1), [Action::Retire(0)]);
+    assert_eq!(story.ready(1), [retire(0, "reload")]);
     assert_eq!(story.exited(0, 0), [start(0, 2)]);
-    assert_eq!(story.ready(0), [Action::Retire(1)]);
+    assert_eq!(story.ready(0), [retire(1, "reload")]);
     assert_eq!(story.exited(1, 0), [Action::ReloadEnded { count: 2, failed: false }]);
 }
 
@@ -110,7 +118,7 @@ fn a_reload_with_preload_keeps_the_old_template_until_the_new_one_has_a_worker()
     assert_eq!(story.exited(0, 139), [start(0, 0)]);
     story.ready(0);
     assert_eq!(story.tell(Event::Ready(Child::Template(1))), [start(1, 1)]);
-    assert_eq!(story.ready(1), [Action::Stop(Child::Template(0)), Action::Retire(0)]);
+    assert_eq!(story.ready(1), [Action::Stop(Child::Template(0)), retire(0, "reload")]);
     story.tell(Event::Exited { child: Child::Template(0), status: 0 });
     assert_eq!(story.exited(0, 0), [Action::ReloadEnded { count: 1, failed: false }]);
 }
@@ -139,7 +147,7 @@ fn an_old_worker_that_dies_before_its_successor_is_ready_needs_no_retirement() {
 fn a_successor_that_dies_right_after_it_was_ready_is_succeeded() {
     let mut story = Story::serving(1, false);
     story.tell(Event::Replace { slot: 0, reason: "memory".into() });
-    assert_eq!(story.ready(1), [Action::Retire(0)]);
+    assert_eq!(story.ready(1), [retire(0, "memory")]);
     assert_eq!(story.exited(1, 139), []);
     assert_eq!(story.after(0.1), [start(1, 0)]);
     assert_eq!(story.ready(1), []);
@@ -160,7 +168,7 @@ fn a_worker_that_has_lived_for_a_while_is_succeeded_at_once() {
 fn a_worker_that_does_not_retire_in_time_is_killed_and_the_next_one_follows() {
     let mut story = Story::serving(2, false);
     story.tell(Event::Reload);
-    assert_eq!(story.ready(2), [Action::Retire(0)]);
+    assert_eq!(story.ready(2), [retire(0, "reload")]);
     assert_eq!(story.after(31.9), []);
     let actions = story.after(0.1);
     assert!(matches!(
@@ -204,7 +212,7 @@ fn signals_make_a_stop_quicker_one_by_one() {
     assert_eq!(story.tell(Event::Terminate), [Action::Stopping, Action::AnnounceClose(0)]);
     assert_eq!(story.tell(Event::Terminate), [], "the same, sent to the group as well");
     assert_eq!(story.after(1.0), []);
-    assert_eq!(story.tell(Event::Terminate), [Action::StopListening, Action::Drain(0)]);
+    assert_eq!(story.tell(Event::Terminate), [Action::StopListening, drain(0, 29)]);
     story.after(1.0);
     assert_eq!(story.tell(Event::Interrupt), [Action::Stop(Child::Worker(0))]);
     story.after(1.0);
@@ -217,19 +225,39 @@ fn a_stop_goes_on_by_itself() {
     let mut story = Story::serving(2, true);
     story.tell(Event::Terminate);
     let template = Action::Stop(Child::Template(0));
-    let drain = [Action::StopListening, Action::Drain(0), Action::Drain(1), template];
+    let drain = [Action::StopListening, drain(0, 25), drain(1, 25), template];
     assert_eq!(story.after(5.0), drain);
     story.tell(Event::Exited { child: Child::Template(0), status: 0 });
     assert_eq!(story.exited(0, 139), [], "the last one may die as it likes");
-    assert!(matches!(story.after(32.0)[..], [Action::Kill { child: Child::Worker(1), .. }]));
+    assert!(matches!(story.after(27.0)[..], [Action::Kill { child: Child::Worker(1), .. }]));
     assert_eq!(story.after(5.0), [Action::Exit(0)], "what cannot be killed is left behind");
 }
 
 #[test]
 fn winch_ends_the_workers_and_hup_brings_them_back() {
     let mut story = Story::serving(2, false);
-    assert_eq!(story.tell(Event::Withdraw), [Action::Drain(0), Action::Drain(1)]);
+    assert_eq!(story.tell(Event::Withdraw), [drain(0, 30), drain(1, 30)]);
     assert_eq!((story.exited(0, 0), story.exited(1, 0)), (vec![], vec![]));
     assert_eq!(story.after(100.0), []);
     assert_eq!(story.tell(Event::Reload), [start(0, 1), start(1, 1)]);
+}
+
+#[test]
+fn what_is_one_too_many_is_told_so() {
+    let mut story = Story::serving(3, false);
+    assert_eq!(story.tell(Event::Shrink), [retire(2, "scaled down to 2")]);
+}
+
+#[test]
+fn a_drain_delay_that_leaves_nothing_of_the_time_to_end_is_cut_to_half_of_it() {
+    let delay = |graceful_timeout: &str, drain_delay: &str| {
+        let pairs = [("graceful_timeout", graceful_timeout), ("drain_delay", drain_delay)];
+        let pairs = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let resolved = portico_config::from_pairs(&pairs, &|_| None).unwrap();
+        assert_eq!(resolved.warnings.len(), usize::from(graceful_timeout != "30"), "{:?}", resolved.warnings);
+        Plan::new(&resolved.config).drain_delay
+    };
+    assert_eq!(delay("30", "20"), Duration::from_secs(20));
+    assert_eq!(delay("4", "5"), Duration::from_secs(2));
+    assert_eq!(delay("0", "5"), Duration::ZERO);
 }

@@ -56,6 +56,7 @@ impl Supervisor {
                 self.events.push_back(Event::BootFailed { child, status, message });
             }
             Report::Replace(reason) => {
+                process.reason = Some(reason.clone());
                 self.events.extend(slot_of(child).map(|slot| Event::Replace { slot, reason }));
             }
         }
@@ -116,7 +117,8 @@ impl Supervisor {
     /// into the access log.
     fn tell_end(&mut self, process: &Process, status: WaitStatus) {
         let pid = process.pid_number();
-        let by_itself = status.exit_status() == Some(0) && process.dismissed;
+        let announced = process.dismissed || process.reason.is_some();
+        let by_itself = status.exit_status() == Some(0) && announced;
         // One that was still starting has nothing to lose, and what it had to say it has said.
         let in_vain = !process.ready && (process.boot_failed || process.dismissed);
         let Child::Worker(slot) = process.child else {
@@ -125,7 +127,8 @@ impl Supervisor {
             return;
         };
         if by_itself || in_vain {
-            log::info!("Worker exiting (pid: {pid})");
+            let why = process.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+            log::info!("Worker exiting (pid: {pid}){why}");
         } else {
             let is_killed =
                 status.terminating_signal() == Some(Signal::KILL.as_raw()) && process.sent.is_none();

@@ -20,14 +20,19 @@ const STACKS_PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 impl Supervisor {
     /// Does it. Returns what this process is from now on, if that is not the supervisor.
     pub(super) fn perform(&mut self, action: Action, fork: &mut dyn Fork) -> Option<Role> {
-        let graceful = self.config.graceful_timeout;
         match action {
             Action::StartTemplate { generation } => {
                 return self.fork_child(Child::Template(generation), generation, fork);
             }
             Action::StartWorker { slot, generation } => return self.start_worker(slot, generation, fork),
-            Action::Retire(slot) => self.dismiss(Child::Worker(slot), &Command::Retire(graceful)),
-            Action::Drain(slot) => self.dismiss(Child::Worker(slot), &Command::Drain(graceful)),
+            Action::Retire { slot, why } => {
+                let child = Child::Worker(slot);
+                self.dismiss(child, &Command::Retire(self.config.graceful_timeout));
+                if let Some(process) = self.processes.get_mut(&child) {
+                    process.reason = Some(why);
+                }
+            }
+            Action::Drain { slot, limit } => self.dismiss(Child::Worker(slot), &Command::Drain(limit)),
             Action::Stop(child) => self.stop(child),
             Action::AnnounceClose(slot) => self.send(Child::Worker(slot), &Command::AnnounceClose),
             Action::Kill { child, why } => self.kill(child, why),

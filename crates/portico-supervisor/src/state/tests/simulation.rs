@@ -111,13 +111,13 @@ impl World {
                 let most = self.state.wanted() as usize + 1;
                 assert!(self.count(Life::Starting) + self.count(Life::Ready) <= most, "two replacements");
             }
-            Action::Retire(slot) => {
+            Action::Retire { slot, .. } => {
                 assert_eq!(self.living.insert(Child::Worker(slot), Life::Ending), Some(Life::Ready));
                 assert!(self.retiring.is_empty(), "{:?} retire already", self.retiring);
                 self.retiring.push(slot);
                 assert!(self.count(Life::Ready) >= self.state.wanted() as usize, "too few are left");
             }
-            Action::Drain(slot) => self.dismiss(Child::Worker(slot)),
+            Action::Drain { slot, .. } => self.dismiss(Child::Worker(slot)),
             Action::Stop(child) => self.dismiss(child),
             Action::Kill { child, .. } => {
                 self.retiring.retain(|retiring| child != Child::Worker(*retiring));
@@ -310,7 +310,7 @@ proptest! {
         prop_assert!(templates == usize::from(world.state.plan.preload) || world.state.withdrawn);
         prop_assert_eq!(world.reloads_asked, world.reloads_ended);
         // Nobody is left who should have been replaced.
-        prop_assert!(world.state.workers().all(|(_, process)| !process.outdated));
+        prop_assert!(world.state.workers().all(|(_, process)| process.outdated.is_none()));
     }
 
     #[test]
