@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write as _};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -67,7 +68,14 @@ pub fn write_lines(text: &str) {
     }
 }
 
+/// Whether errors that go to a file are written to standard error as well: until the server serves, that is where
+/// its operator looks.
+pub fn show_errors(shown: bool) {
+    ERRORS_SHOWN.store(shown, Ordering::Relaxed);
+}
+
 static LOG: OnceLock<ErrorLog> = OnceLock::new();
+static ERRORS_SHOWN: AtomicBool = AtomicBool::new(false);
 
 struct ErrorLog {
     sink: Mutex<Sink>,
@@ -95,6 +103,11 @@ impl log::Log for ErrorLog {
         let mut sink = self.sink();
         let line = line(record, sink.colour());
         sink.write(&line);
+        let shown = record.level() == Level::Error && ERRORS_SHOWN.load(Ordering::Relaxed);
+        if shown && matches!(*sink, Sink::File { .. }) {
+            // A closed standard error is no error of the server's.
+            let _ = io::stderr().lock().write_all(line.as_bytes());
+        }
     }
 
     fn flush(&self) {}

@@ -26,10 +26,11 @@ pub trait Host {
     /// Opens the log files again: they have been moved away.
     fn reopen_logs(&mut self);
 
-    /// Has the process write down the stacks of its threads, for [`Host::stacks`] a second later. Its interpreter
-    /// may be held.
-    fn ask_stacks(&mut self, pid: u32) {
+    /// Has the process write down the stacks of its threads, for [`Host::stacks`] a moment later. Its interpreter
+    /// may be held. `false` if it cannot be asked.
+    fn ask_stacks(&mut self, pid: u32) -> bool {
         let _ = pid;
+        false
     }
 
     /// What the process has written down.

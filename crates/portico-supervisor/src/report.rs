@@ -26,17 +26,27 @@ pub fn death(
     oom_kills: Option<(u64, u64)>,
 ) -> String {
     let row = board.slot(slot);
-    let limit_kib = MemoryGroup::own(Path::new("/")).and_then(|group| group.limit_kib());
-    let memory = Memory { oom_kills, limit_kib, rss_kib: row.map_or(0, |row| row.get(SlotField::RssKib)) };
     let now_nanos = now_nanos();
     let started = row.map_or(0, |row| row.get(SlotField::StartedNanos));
     let age = match started {
         0 => String::new(),
         started => format!(" after {}", span(Duration::from_nanos(now_nanos.saturating_sub(started)))),
     };
-    let cause = End::of(status).cause(sent, &memory);
+    let cause = cause(status, sent, oom_kills, row.map_or(0, |row| row.get(SlotField::RssKib)));
     let requests = row.map(|row| in_flight(row, now_nanos)).unwrap_or_default();
     format!("worker {slot} (pid {pid}) died{age}: {cause}{requests}")
+}
+
+/// Why a process ended, without its name: "SIGKILL by the supervisor: ...". As [`death`]; `rss_kib` is the last that
+/// is known of its memory, 0 if nothing is.
+pub fn cause(
+    status: WaitStatus,
+    sent: Option<(&str, &str)>,
+    oom_kills: Option<(u64, u64)>,
+    rss_kib: u64,
+) -> String {
+    let limit_kib = MemoryGroup::own(Path::new("/")).and_then(|group| group.limit_kib());
+    End::of(status).cause(sent, &Memory { oom_kills, limit_kib, rss_kib })
 }
 
 /// How a process ended.

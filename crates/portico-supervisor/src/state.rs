@@ -199,8 +199,8 @@ pub enum Action {
         /// For the operator: it was killed because ...
         why: &'static str,
     },
-    /// Ask the worker for its stacks; they are logged before it is killed.
-    AskStacks(u32),
+    /// Log its stacks: it is about to be told to end.
+    TellStacks(Child),
     /// The first worker is ready.
     Serving,
     /// A stop was asked for.
@@ -482,11 +482,9 @@ impl State {
                 self.kill(child, why, now, actions);
                 continue;
             }
+            actions.push(Action::TellStacks(child));
             let name = match child {
-                Child::Worker(slot) => {
-                    actions.push(Action::AskStacks(slot));
-                    format!("The worker in slot {slot}")
-                }
+                Child::Worker(slot) => format!("The worker in slot {slot}"),
                 Child::Template(_) => "The template".to_string(),
             };
             process.stage = Stage::Leaving;

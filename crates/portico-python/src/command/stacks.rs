@@ -1,12 +1,13 @@
 //! `portico stacks PID`: what each thread of the workers is at, with its Python stack.
 
 use std::fmt::Write as _;
+use std::fs;
 use std::io;
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 
-use portico_supervisor::{Running, Scoreboard, Slot, SlotField, ThreadState, now_nanos};
+use portico_supervisor::{Running, Scoreboard, Slot, SlotField, SupervisorField, ThreadState, now_nanos};
 
 use super::table::time;
 use super::{Told, pause};
@@ -41,14 +42,21 @@ pub fn tell(py: Python<'_>, board: &Scoreboard, pid: u32) -> PyResult<Told> {
             Asked { number, slot, pid: pid_of(slot), demand }
         })
         .collect();
-    if asked.is_empty() {
+    let template = template(board, pid);
+    if asked.is_empty() && template.is_none() {
         return Ok(Told::failure("it has no worker at this moment".to_owned()));
     }
     let end = Instant::now() + PATIENCE;
-    while asked.iter().any(|worker| !worker.has_told()) && Instant::now() < end {
+    while asked.iter().any(|worker| worker.is_watched() && !worker.has_told()) && Instant::now() < end {
         pause(py)?;
     }
     let mut told = Told::default();
+    if let Some(pid) = template
+        && let Ok(stacks) = dumped(py, pid)?
+    {
+        let _ = writeln!(told.output, "Template (pid {pid})\n");
+        stacks.iter().for_each(|stack| told.output.push_str(&format!("{}\n", without_request(stack))));
+    }
     for worker in &asked {
         let _ = writeln!(told.output, "Worker {} (pid {})\n", worker.number, worker.pid);
         match worker.stacks(py)? {
@@ -63,6 +71,11 @@ pub fn tell(py: Python<'_>, board: &Scoreboard, pid: u32) -> PyResult<Told> {
 }
 
 impl Asked<'_> {
+    /// Whether it is past its import, so that somebody sees the demand.
+    fn is_watched(&self) -> bool {
+        self.slot.get(SlotField::HeartbeatNanos) != 0
+    }
+
     fn has_told(&self) -> bool {
         self.slot.get(SlotField::StacksTold) >= self.demand
     }
@@ -73,21 +86,7 @@ impl Asked<'_> {
         if self.has_told() {
             return Ok(stacks::told_by(self.pid));
         }
-        match stacks::ask(self.pid) {
-            Ok(true) => {}
-            Ok(false) => return Ok(Err(io::Error::other("it has not begun yet, or is ending"))),
-            Err(error) => return Ok(Err(error)),
-        }
-        let end = Instant::now() + SIGNAL_PATIENCE;
-        while Instant::now() < end {
-            pause(py)?;
-        }
-        let mut told = stacks::told_by(self.pid);
-        // The faulthandler has the oldest thread last, and no names.
-        if let Some(oldest) = told.as_mut().ok().and_then(|stacks| stacks.last_mut()) {
-            oldest.name.get_or_insert_with(|| "MainThread".to_owned());
-        }
-        Ok(told)
+        dumped(py, self.pid)
     }
 
     fn described(&self, stacks: &[ThreadStack]) -> String {
@@ -107,16 +106,52 @@ impl Asked<'_> {
                     let _ = writeln!(text, "{}: {}", thread_name(*index), request(running, now));
                 }
                 None => {
-                    let unnamed = format!("thread 0x{:x}", stack.ident);
-                    let name = stack.name.as_deref().unwrap_or(&unnamed);
-                    let idle = if stack.frames.is_empty() { ": idle" } else { "" };
-                    let _ = writeln!(text, "{name}{idle}");
+                    let _ = writeln!(text, "{}", without_request(stack));
+                    continue;
                 }
             }
             let _ = writeln!(text, "{}", stack.frames);
         }
         text
     }
+}
+
+/// The process that imports the application for the workers, as long as it does; if `pid` is its supervisor.
+fn template(board: &Scoreboard, pid: u32) -> Option<u32> {
+    if u64::from(pid) != board.get(SupervisorField::Pid) {
+        return None;
+    }
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+    let is_worker =
+        |child: &u32| board.slots().any(|(_, slot)| slot.get(SlotField::Pid) == u64::from(*child));
+    let children = children.split_ascii_whitespace().filter_map(|child| child.parse().ok());
+    children.filter(|child| !is_worker(child)).find(|child| stacks::told_by(*child).is_ok())
+}
+
+/// What the faulthandler of process `pid` writes.
+fn dumped(py: Python<'_>, pid: u32) -> PyResult<io::Result<Vec<ThreadStack>>> {
+    match stacks::ask(pid) {
+        Ok(true) => {}
+        Ok(false) => return Ok(Err(io::Error::other("it has not begun yet, or is ending"))),
+        Err(error) => return Ok(Err(error)),
+    }
+    let end = Instant::now() + SIGNAL_PATIENCE;
+    while Instant::now() < end {
+        pause(py)?;
+    }
+    let mut told = stacks::told_by(pid);
+    // The faulthandler has the oldest thread last, and no names.
+    if let Some(oldest) = told.as_mut().ok().and_then(|stacks| stacks.last_mut()) {
+        oldest.name.get_or_insert_with(|| "MainThread".to_owned());
+    }
+    Ok(told)
+}
+
+fn without_request(stack: &ThreadStack) -> String {
+    let unnamed = format!("thread 0x{:x}", stack.ident);
+    let name = stack.name.as_deref().unwrap_or(&unnamed);
+    let idle = if stack.frames.is_empty() { ": idle" } else { "" };
+    format!("{name}{idle}\n{}", stack.frames)
 }
 
 fn request(running: &Running, now: u64) -> String {

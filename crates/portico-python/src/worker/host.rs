@@ -65,15 +65,17 @@ impl Origin {
 
 impl Host for Command {
     fn serving(&mut self) {
+        logging::show_errors(false);
         for listener in self.listeners.iter().flat_map(|listeners| listeners.iter()) {
             log::info!("Listening at: {} ({})", listener.url(), std::process::id());
-        }
-        if let Some(takeover) = self.origin.takeover.take() {
-            takeover.ready();
         }
     }
 
     fn complete(&mut self, workers: &[u32]) {
+        // Not before: the old one's workers leave now, and these have to do for all requests.
+        if let Some(takeover) = self.origin.takeover.take() {
+            takeover.ready();
+        }
         let footprints = workers.iter().filter_map(|pid| Footprint::of(Path::new("/"), *pid));
         let footprints: Vec<Footprint> = footprints.collect();
         let mean = |part: fn(&Footprint) -> u64| {
@@ -109,10 +111,12 @@ impl Host for Command {
         logging::reopen();
     }
 
-    fn ask_stacks(&mut self, pid: u32) {
-        if let Err(error) = stacks::ask(pid) {
+    fn ask_stacks(&mut self, pid: u32) -> bool {
+        let asked = stacks::ask(pid);
+        if let Err(error) = &asked {
             log::debug!("Process {pid} cannot be asked for its stacks: {error}");
         }
+        asked.unwrap_or_default()
     }
 
     fn stacks(&mut self, pid: u32) -> Option<String> {

@@ -201,7 +201,7 @@ fn a_first_boot_that_fails_ends_the_server_with_its_status() {
 fn a_worker_that_boots_for_too_long_shows_its_stacks_and_is_killed() {
     let mut story = Story::serving(1, false);
     assert_eq!(story.tell(Event::Grow), [start(1, 0)]);
-    assert_eq!(story.after(60.0), [Action::AskStacks(1)]);
+    assert_eq!(story.after(60.0), [Action::TellStacks(Child::Worker(1))]);
     let actions = story.after(1.0);
     assert!(matches!(actions[..], [Action::Kill { .. }, Action::StartWorker { .. }]), "{actions:?}");
 }

@@ -1,6 +1,5 @@
 //! What comes from the processes: their reports, and their ends.
 
-use log::Level;
 use rustix::process::{Pid, Signal, WaitStatus};
 
 use super::Supervisor;
@@ -56,7 +55,9 @@ impl Supervisor {
                 self.events.push_back(Event::BootFailed { child, status, message });
             }
             Report::Replace(reason) => {
-                process.reason = Some(reason.clone());
+                if !process.dismissed {
+                    process.reason = Some(reason.clone());
+                }
                 self.events.extend(slot_of(child).map(|slot| Event::Replace { slot, reason }));
             }
         }
@@ -121,19 +122,25 @@ impl Supervisor {
         let by_itself = status.exit_status() == Some(0) && announced;
         // One that was still starting has nothing to lose, and what it had to say it has said.
         let in_vain = !process.ready && (process.boot_failed || process.dismissed);
+        let mut oom_kills = || {
+            let is_killed =
+                status.terminating_signal() == Some(Signal::KILL.as_raw()) && process.sent.is_none();
+            is_killed.then(|| self.looking.oom_kills_since()).flatten()
+        };
+        let why = process.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
         let Child::Worker(slot) = process.child else {
-            let level = if by_itself || in_vain { Level::Info } else { Level::Error };
-            log::log!(level, "Template exiting (pid: {pid}, status: {})", exit_status(status));
+            if by_itself || in_vain {
+                log::info!("Template exiting (pid: {pid}, status: {}){why}", exit_status(status));
+            } else {
+                let cause = report::cause(status, process.sent, oom_kills(), 0);
+                log::error!("the template (pid {pid}) died: {cause}");
+            }
             return;
         };
         if by_itself || in_vain {
-            let why = process.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
             log::info!("Worker exiting (pid: {pid}){why}");
         } else {
-            let is_killed =
-                status.terminating_signal() == Some(Signal::KILL.as_raw()) && process.sent.is_none();
-            let oom_kills = is_killed.then(|| self.looking.oom_kills_since()).flatten();
-            let death = report::death(slot, pid, status, process.sent, &self.scoreboard, oom_kills);
+            let death = report::death(slot, pid, status, process.sent, &self.scoreboard, oom_kills());
             log::error!("{death}");
         }
         self.tell_lost_requests(slot, pid);

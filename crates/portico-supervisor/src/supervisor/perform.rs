@@ -36,7 +36,7 @@ impl Supervisor {
             Action::Stop(child) => self.stop(child),
             Action::AnnounceClose(slot) => self.send(Child::Worker(slot), &Command::AnnounceClose),
             Action::Kill { child, why } => self.kill(child, why),
-            Action::AskStacks(slot) => self.tell_stacks(Child::Worker(slot)),
+            Action::TellStacks(child) => self.tell_stacks(child),
             Action::Serving => {
                 self.scoreboard.set(SupervisorField::State, SupervisorState::Serving as u64);
                 self.host.serving();
@@ -157,12 +157,14 @@ impl Supervisor {
         }
     }
 
-    /// Logs the stacks of a worker that is about to be told to end, after which it has none. They come within
+    /// Logs the stacks of a process that is about to be told to end, after which it has none. They come within
     /// milliseconds from a process that hangs.
     fn tell_stacks(&mut self, child: Child) {
         let Some(process) = self.processes.get(&child) else { return };
         let pid = process.pid_number();
-        self.host.ask_stacks(pid);
+        if !self.host.ask_stacks(pid) {
+            return;
+        }
         for _ in 0..STACKS_LOOKS {
             // The end of its line ends the wait too.
             let _ = poll(&mut [PollFd::new(&process.control, PollFlags::empty())], Some(&STACKS_PAUSE));

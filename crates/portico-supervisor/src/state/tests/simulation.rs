@@ -131,8 +131,8 @@ impl World {
                 assert_eq!(self.living.get(&Child::Worker(slot)), Some(&Life::Ready));
             }
             // It was too slow to boot, and is killed soon.
-            Action::AskStacks(slot) => {
-                assert_eq!(self.living.insert(Child::Worker(slot), Life::Ending), Some(Life::Starting));
+            Action::TellStacks(child) => {
+                assert_eq!(self.living.insert(child, Life::Ending), Some(Life::Starting));
             }
             Action::StopListening => assert!(!std::mem::replace(&mut self.deaf, true)),
             Action::Stopping | Action::Log(..) => {}
