@@ -10,7 +10,7 @@ from harness.http_client import request_bytes
 from harness.server import run_to_end
 
 APP = "apps.processes:application"
-GIVEN_UP = re.compile("/stuck|calls did not end|SIGKILL")
+GIVEN_UP = re.compile("/stuck|calls did not end|keeps the interpreter to itself|SIGKILL")
 
 
 def run_command(name: str, pid: int, folder) -> str:

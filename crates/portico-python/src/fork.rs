@@ -5,6 +5,7 @@
 
 use std::io;
 use std::os::raw::c_int;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::prelude::*;
 
@@ -18,6 +19,14 @@ use crate::error::one_line;
 /// The signals that the supervisor handles.
 const SUPERVISORS: [c_int; 10] =
     [SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2, SIGWINCH];
+
+/// Whether a fork is under way that is Portico's.
+static OWN: AtomicBool = AtomicBool::new(false);
+
+/// Whether the fork that hooks run for is Portico's, not the application's.
+pub fn is_own() -> bool {
+    OWN.load(Ordering::Relaxed)
+}
 
 /// What a child does with the signals that its parent handles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +71,9 @@ impl<'py> PythonFork<'py> {
         flush_output(py);
         let signal = py.import("_signal")?;
         let blocked = set_mask(&signal.call_method0("valid_signals")?)?;
+        OWN.store(true, Ordering::Relaxed);
         let forked = py.import("os")?.call_method0("fork").and_then(|pid| pid.extract::<u32>());
+        OWN.store(false, Ordering::Relaxed);
         if !matches!(forked, Ok(0)) {
             if let Err(error) = set_mask(&blocked) {
                 log::error!("a signal's handler has raised beside a fork: {}", one_line(py, &error));

@@ -1,9 +1,9 @@
-//! Every `unsafe` block of this crate: eight calls for which PyO3, rustix and std have no safe form.
+//! Every `unsafe` block of this crate: nine calls for which PyO3, rustix and std have no safe form.
 //!
 //! Each function here is safe to call; what makes it so stands beside its block.
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -74,6 +74,29 @@ pub fn duplicate(descriptor: RawFd) -> io::Result<OwnedFd> {
     // -1.
     let borrowed = unsafe { BorrowedFd::borrow_raw(descriptor) };
     Ok(rustix::io::fcntl_dupfd_cloexec(borrowed, 3)?)
+}
+
+/// Puts /dev/null in the place of `descriptor`, if that is still the file of this inode: its number stays taken, so
+/// that whoever owns it closes nothing of another's. Nothing is done otherwise.
+///
+/// # Errors
+/// The kernel's; /dev/null cannot be opened.
+pub fn replace_by_null(descriptor: RawFd, inode: u64) -> io::Result<()> {
+    if descriptor < 0 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: it is borrowed for this one system call, which checks that it is open; it is not -1.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(descriptor) };
+    if !rustix::fs::fstat(borrowed).is_ok_and(|stat| stat.st_ino == inode) {
+        return Ok(());
+    }
+    let null = std::fs::File::open("/dev/null")?;
+    // SAFETY: both are open, and no memory is concerned. Its owner in this process, if there is one, is left
+    // with a descriptor that is open and does nothing.
+    match unsafe { libc::dup3(null.as_raw_fd(), descriptor, libc::O_CLOEXEC) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
 }
 
 /// Calendar time of the machine's time zone.

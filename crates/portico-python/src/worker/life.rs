@@ -18,8 +18,9 @@ use super::monitor::Monitor;
 use super::post::Station;
 use super::signals::{Signals, Wake, ignore_at_end};
 use super::threads::Threads;
+use super::tree::ENDED_BY_SIGNAL;
 use super::watch::{self, Watching};
-use super::{Setting, Source, StartError, destination, find, opening, system, warmup};
+use super::{Setting, Source, StartError, destination, find, forked, opening, system, warmup};
 use crate::error::traceback;
 use crate::fork::{exit_now, flush_output};
 use crate::gateway::Gateway;
@@ -74,6 +75,7 @@ impl Life {
             None => Place::alone(config.threads).map_err(|error| system("making the scoreboard", &error))?,
         };
         let records = Records::new(place);
+        forked::withhold(py, &listeners)?;
         // Before the application is imported: an import that hangs can be looked at.
         let stacks = Arc::new(Stacks::install(py)?);
         let Loaded { application, target } = find(py, source, config, &setting.folder)?;
@@ -141,6 +143,9 @@ impl Serving<'_> {
             return Err(error);
         }
         let urls: Vec<String> = listeners.iter().map(|listener| listener.url().to_owned()).collect();
+        if let Some(station) = self.station {
+            station.outlive_supervisor();
+        }
         self.lending.listen(listeners).map_err(|error| system("listening", &error))?;
         self.announce(target, &urls);
         if let Some(station) = self.station {
@@ -196,7 +201,7 @@ impl Serving<'_> {
                         // As all who leave: when there is a successor. At the second time without one.
                         log::info!("Handling signal: {signal}; leaving when another worker is ready");
                         self.leaving = true;
-                        station.report(&Report::Replace("it was told to end by a signal".into()));
+                        station.report(&Report::Replace(ENDED_BY_SIGNAL.into()));
                     }
                     _ => {
                         let limit = self.config.graceful_timeout;

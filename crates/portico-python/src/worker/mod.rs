@@ -5,6 +5,7 @@ mod app;
 mod discovery;
 pub mod entry;
 mod fork_safety;
+mod forked;
 mod host;
 mod inspector;
 mod ladder;

@@ -4,7 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use portico_server::{Handover, Load, Sharing, Siblings};
-use portico_supervisor::{Control, Post, Report, Scoreboard, Slot, SlotField, SlotState, now_nanos};
+use portico_supervisor::{
+    Control, Post, Report, Scoreboard, Slot, SlotField, SlotState, SupervisorField, now_nanos,
+};
+use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+use signal_hook::low_level;
 
 use super::StartError;
 use crate::record::Place;
@@ -26,6 +30,18 @@ impl Station {
     /// Takes the place.
     pub fn new(post: Post, handover: Handover) -> Self {
         Self { post, handover, failed: AtomicBool::new(false) }
+    }
+
+    /// What it has from the supervisor.
+    pub fn post(&self) -> &Post {
+        &self.post
+    }
+
+    /// From now on it notices by itself that the supervisor has died, and finishes its work first.
+    pub fn outlive_supervisor(&self) {
+        if let Err(error) = set_parent_process_death_signal(None) {
+            log::debug!("The kernel still ends this worker with the supervisor: {error}");
+        }
     }
 
     /// Number of its slot.
@@ -83,6 +99,18 @@ impl Station {
 
     fn record(&self) -> Option<Slot<'_>> {
         self.post.scoreboard.slot(self.post.slot)
+    }
+}
+
+/// Has the kernel end this process, a child of the supervisor, together with that: while the application is imported,
+/// nothing else would.
+pub fn end_with_supervisor(post: &Post) {
+    if let Err(error) = set_parent_process_death_signal(Some(Signal::KILL)) {
+        log::debug!("The kernel does not end this process with the supervisor: {error}");
+    }
+    let parent = getppid().map_or(0, |parent| u64::from(parent.as_raw_nonzero().get().unsigned_abs()));
+    if parent != post.scoreboard.get(SupervisorField::Pid) {
+        low_level::exit(1); // It died before this was asked for.
     }
 }
 

@@ -79,6 +79,9 @@ struct Caught {
     former: RawFd,
 }
 
+/// Whether handlers are in the place of Python's.
+static TAKEN: AtomicBool = AtomicBool::new(false);
+
 /// The wake-up descriptor while signals are caught, else -1.
 static CAUGHT: AtomicI32 = AtomicI32::new(-1);
 
@@ -129,9 +132,18 @@ impl Signals {
         if is_main_thread(py)? {
             let interrupt = py.import("_signal")?.getattr("default_int_handler")?;
             let nothing = wrap_pyfunction!(noticed, py)?.into_any();
+            restore_in_children(py)?;
+            TAKEN.store(true, Ordering::SeqCst);
             for &(number, meaning) in master.signals() {
                 let handler = if meaning == Meaning::Nothing { &nothing } else { &interrupt };
                 signals.former.push((number, set_handler(py, number, handler)?));
+            }
+            // The default would end the process.
+            for (number, _) in master.offered() {
+                let signal = py.import("_signal")?;
+                if signal.call_method1("getsignal", (number,))?.eq(signal.getattr("SIG_DFL")?)? {
+                    signals.former.push((*number, set_handler(py, *number, &nothing)?));
+                }
             }
         }
         Ok(signals)
@@ -145,7 +157,6 @@ impl Signals {
         if self.former.is_empty() {
             return Ok(());
         }
-        restore_in_children(py)?;
         let (numbers, writer) = UnixStream::pair()?;
         numbers.set_nonblocking(true)?;
         writer.set_nonblocking(true)?;
@@ -155,12 +166,6 @@ impl Signals {
         let handler = wrap_pyfunction!(noticed, py)?;
         for (number, _) in self.master.signals() {
             set_handler(py, *number, &handler)?;
-        }
-        for (number, _) in self.master.offered() {
-            let signal = py.import("_signal")?;
-            if signal.call_method1("getsignal", (number,))?.eq(signal.getattr("SIG_DFL")?)? {
-                self.former.push((*number, set_handler(py, *number, &handler)?));
-            }
         }
         Ok(())
     }
@@ -231,6 +236,9 @@ impl Signals {
             CAUGHT.store(-1, Ordering::SeqCst);
             set_wakeup(py, caught.former)?;
         }
+        if !self.former.is_empty() {
+            TAKEN.store(false, Ordering::SeqCst);
+        }
         for (number, former) in self.former.drain(..) {
             if !former.is_none(py) {
                 set_handler(py, number, former.bind(py))?;
@@ -283,10 +291,12 @@ fn restore_in_children(py: Python<'_>) -> PyResult<()> {
 
 #[pyfunction]
 fn restore(py: Python<'_>) -> PyResult<()> {
-    if CAUGHT.swap(-1, Ordering::SeqCst) < 0 {
+    if !TAKEN.swap(false, Ordering::SeqCst) {
         return Ok(());
     }
-    set_wakeup(py, -1)?;
+    if CAUGHT.swap(-1, Ordering::SeqCst) >= 0 {
+        set_wakeup(py, -1)?;
+    }
     let signal = py.import("_signal")?;
     for number in [SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2] {
         if !signal.call_method1("getsignal", (number,))?.is_instance_of::<PyCFunction>() {

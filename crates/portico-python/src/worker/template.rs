@@ -15,9 +15,11 @@ use signal_hook::low_level;
 use super::app::Loaded;
 use super::fork_safety::obstacles;
 use super::signals::{Master, Signals, Wake, ignore_at_end};
+use super::tree::ENDED_BY_SIGNAL;
 use super::{Setting, Source, StartError, find};
 use crate::fork::{Handlers, PythonFork, exit_now};
-use crate::{logging, raw, stacks};
+use crate::stacks::{self, Stacks};
+use crate::{logging, raw};
 
 /// What a process that the template has forked goes on with.
 pub struct Forebear<'py> {
@@ -37,6 +39,7 @@ pub fn run<'py>(py: Python<'py>, setting: &Setting, post: Post, mut fork: Python
         Err(error) => {
             ignore_at_end(py);
             if error.is_interruption(py) {
+                report(&post.control, &Report::Replace(ENDED_BY_SIGNAL.into()));
                 raw::exit(py, 0);
             }
             let status = error.exit_status();
@@ -56,7 +59,12 @@ fn prepare(
 ) -> Result<(Loaded, Signals), StartError> {
     let mut signals = Signals::interrupting(py, Master::Supervisor)?;
     fork.unblock_signals()?;
-    let loaded = find(py, Source::Target, &setting.config, &setting.folder)?;
+    let stacks = Stacks::install(py)?;
+    let found = find(py, Source::Target, &setting.config, &setting.folder);
+    // The workers have their own.
+    stacks.uninstall(py);
+    drop(stacks);
+    let loaded = found?;
     let gc = py.import("gc")?;
     gc.call_method0("collect")?;
     // What is there now is not looked at by the workers' collections, which would write to it: its pages stay
@@ -104,7 +112,11 @@ fn serve<'py>(py: Python<'py>, post: Post, loaded: Loaded, mut signals: Signals)
             Ok(Wake::TellStacks) => stacks::log_all(py),
             Ok(Wake::Command(Command::AnnounceClose) | Wake::Handlers | Wake::Bell | Wake::Timeout) => {}
             // What the application has registered to run at the end is the workers' to run.
-            Ok(Wake::Stop(_) | Wake::StopNow(_) | Wake::Orphaned | Wake::Command(_)) => exit_now(py, 0),
+            Ok(Wake::Stop(_) | Wake::StopNow(_)) => {
+                report(&post.control, &Report::Replace(ENDED_BY_SIGNAL.into()));
+                exit_now(py, 0)
+            }
+            Ok(Wake::Orphaned | Wake::Command(_)) => exit_now(py, 0),
             Err(error) => {
                 log::error!("waiting has failed in the template: {error}");
                 exit_now(py, 1);

@@ -12,16 +12,16 @@ use pyo3::prelude::*;
 use portico_config::Resolved;
 use portico_server::{Handover, Listener};
 use portico_supervisor::upgrade::Takeover;
-use portico_supervisor::{Post, Role, Supervisor};
+use portico_supervisor::{Post, Report, Role, Supervisor};
 
 use super::host::{Command, Origin, tell_workers};
 use super::life::Life;
-use super::post::Station;
+use super::post::{Station, end_with_supervisor};
 use super::signals::{Master, Signals, ignore_at_end};
 use super::template::{self, Forebear};
-use super::{Setting, Source, StartError, check, raise_descriptor_limit, set_up, system};
+use super::{Setting, Source, StartError, check, forked, raise_descriptor_limit, set_up, system};
 use crate::fork::{Handlers, PythonFork, leave_signals};
-use crate::raw;
+use crate::{logging, raw};
 
 /// What all processes of the tree have from the first.
 struct Tree {
@@ -61,7 +61,9 @@ pub fn run(py: Python<'_>, resolved: &Resolved) -> Result<i32, StartError> {
     leave_signals(py)?;
     let mut fork = PythonFork::new(py, Handlers::Reset);
     tell_workers(&tree.setting.config);
+    logging::show_errors(true);
     let role = supervisor.run(&mut fork);
+    logging::show_errors(false);
     let listeners = tree.listeners.upgrade();
     // In a child the supervisor's ends of the other processes' lines go with it, which must not outlive it.
     // So does the host, and the listeners are this process' own.
@@ -71,6 +73,10 @@ pub fn run(py: Python<'_>, resolved: &Resolved) -> Result<i32, StartError> {
         Role::Exit(status) => Ok(status),
         Role::Worker(post) => tree.work(py, post, Source::Target, listeners, fork),
         Role::Template(post) => {
+            end_with_supervisor(&post);
+            if let Err(error) = forked::withhold(py, &listeners) {
+                log::warn!("what the application forks at its import keeps the listening sockets: {error}");
+            }
             let Forebear { post, loaded, fork } = template::run(py, &tree.setting, post, fork);
             tree.work(py, post, Source::Loaded(loaded), listeners, fork)
         }
@@ -88,6 +94,9 @@ impl Tree {
         fork: PythonFork<'_>,
     ) -> ! {
         let station = Arc::new(Station::new(post, self.handover));
+        if matches!(source, Source::Target) {
+            end_with_supervisor(station.post()); // It has the application to import.
+        }
         let begun = begin(py, &station, fork);
         let lived = begun.map_err(StartError::from).and_then(|mut signals| {
             let life = Life { setting: self.setting, listeners, station: Some(Arc::clone(&station)) };
@@ -96,7 +105,10 @@ impl Tree {
         });
         let status = match lived {
             Ok(()) => 0,
-            Err(error) if error.is_interruption(py) => 0,
+            Err(error) if error.is_interruption(py) => {
+                station.report(&Report::Replace(ENDED_BY_SIGNAL.into()));
+                0
+            }
             Err(error) => {
                 station.boot_failed(&error);
                 error.exit_status()
@@ -106,6 +118,9 @@ impl Tree {
         raw::exit(py, status)
     }
 }
+
+/// Why a process ends before it was told to by the supervisor.
+pub const ENDED_BY_SIGNAL: &str = "it was told to end by a signal";
 
 /// Makes the process a worker's: its signals, its name.
 fn begin(py: Python<'_>, station: &Station, mut fork: PythonFork<'_>) -> PyResult<Signals> {

@@ -1,0 +1,63 @@
+//! What a process that the application forks, as `multiprocessing` does, must not keep: the listening sockets. It
+//! would hold the port long after the server has stopped.
+//!
+//! Programs that it starts are no concern: all descriptors are close-on-exec.
+
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use rustix::fs::fstat;
+
+use portico_server::Listener;
+
+use crate::{fork, raw};
+
+/// A socket by its number and, since that may be another file's by now, its identity.
+struct Withheld {
+    descriptor: RawFd,
+    inode: u64,
+}
+
+/// The listening sockets of this process.
+static WITHHELD: Mutex<Vec<Withheld>> = Mutex::new(Vec::new());
+
+/// Has every process that the application forks from now on let go of `listeners`.
+///
+/// # Errors
+/// Python's `os` refuses the hook; the kernel does not know a socket.
+pub fn withhold(py: Python<'_>, listeners: &[Listener]) -> PyResult<()> {
+    let withheld = |listener: &Listener| -> PyResult<Withheld> {
+        let descriptor = listener.as_fd();
+        let inode = fstat(descriptor).map_err(std::io::Error::from)?.st_ino;
+        Ok(Withheld { descriptor: descriptor.as_raw_fd(), inode })
+    };
+    let withheld = listeners.iter().map(withheld).collect::<PyResult<Vec<_>>>()?;
+    if let Ok(mut known) = WITHHELD.lock() {
+        *known = withheld;
+    }
+    static REGISTERED: AtomicBool = AtomicBool::new(false);
+    if REGISTERED.swap(true, Ordering::SeqCst) {
+        return Ok(());
+    }
+    let keywords = PyDict::new(py);
+    keywords.set_item("after_in_child", wrap_pyfunction!(let_go, py)?)?;
+    py.import("os")?.call_method("register_at_fork", (), Some(&keywords)).map(drop)
+}
+
+/// What runs in a process that was forked.
+#[pyfunction]
+fn let_go() {
+    if fork::is_own() {
+        return; // By a template: a worker.
+    }
+    // Another thread may have held the lock at the moment of the fork: nobody would ever release it here.
+    let Ok(withheld) = WITHHELD.try_lock() else { return };
+    for Withheld { descriptor, inode } in withheld.iter() {
+        if let Err(error) = raw::replace_by_null(*descriptor, *inode) {
+            log::debug!("A forked process keeps listening socket {descriptor}: {error}");
+        }
+    }
+}

@@ -1,0 +1,64 @@
+"""Processes that the application forks without a program of their own, as `multiprocessing` does."""
+
+from __future__ import annotations
+
+import signal
+import socket
+
+import pytest
+
+from harness.process import Process
+from harness.rendezvous import wait_until
+
+# Leaves a process behind at its import and at each request of /fork.
+APPLICATION = """
+import os, time
+from apps.meeting import rendezvous
+from apps.processes import application as inner
+
+def leave_process(name):
+    pid = os.fork()
+    if pid == 0:
+        time.sleep(60)
+        os._exit(0)
+    rendezvous.emit(f"{name} {pid}")
+
+leave_process("import")
+
+def application(environ, start_response):
+    if environ["PATH_INFO"] == "/fork":
+        leave_process("request")
+    return inner(environ, start_response)
+"""
+
+
+def left(server, name: str) -> list[Process]:
+    """The processes that were left behind by this."""
+    return [Process(int(event.split()[1])) for event in server.rendezvous.matching(f"{name} ")]
+
+
+@pytest.mark.parametrize("preload", [(), ("--preload",)])
+def test_what_they_leave_behind_does_not_hold_the_port(serve, tmp_path, preload):
+    (tmp_path / "forking.py").write_text(APPLICATION)
+    server = serve("forking", *preload, cwd=tmp_path)
+    server.wait_workers(1)
+    assert server.request("GET", "/fork").status in (200, 404)
+    server.rendezvous.wait_for_prefix("request ")
+    forked = left(server, "import") + left(server, "request")
+    try:
+        assert server.request("GET", "/pid").status == 200, "the worker itself still listens"
+        server.signal(signal.SIGHUP)
+        server.expect_log("Reloaded")
+        assert server.request("GET", "/pid").status == 200
+        server.signal(signal.SIGTERM)
+        assert server.wait_exit() == 0
+        forked += left(server, "import")
+        assert all(process.alive for process in forked)
+        with socket.socket() as again:
+            again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            again.bind(server.address)
+            again.listen()
+    finally:
+        for process in forked:
+            process.kill()
+    wait_until(lambda: not any(process.alive for process in forked), "them to end")
