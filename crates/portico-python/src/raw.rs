@@ -76,8 +76,8 @@ pub fn duplicate(descriptor: RawFd) -> io::Result<OwnedFd> {
     Ok(rustix::io::fcntl_dupfd_cloexec(borrowed, 3)?)
 }
 
-/// Puts /dev/null in the place of `descriptor`, if that is still the file of this inode: its number stays taken, so
-/// that whoever owns it closes nothing of another's. Nothing is done otherwise.
+/// Puts /dev/null in the place of `descriptor`, if that is still the file of this inode: its number stays taken,
+/// so that whoever owns it closes nothing of another's. Nothing is done otherwise.
 ///
 /// # Errors
 /// The kernel's; /dev/null cannot be opened.

@@ -37,8 +37,8 @@ pub fn death(
     format!("worker {slot} (pid {pid}) died{age}: {cause}{requests}")
 }
 
-/// Why a process ended, without its name: "SIGKILL by the supervisor: ...". As [`death`]; `rss_kib` is the last that
-/// is known of its memory, 0 if nothing is.
+/// Why a process ended, without its name: "SIGKILL by the supervisor: ...". As [`death`]; `rss_kib` is the last
+/// that is known of its memory, 0 if nothing is.
 pub fn cause(
     status: WaitStatus,
     sent: Option<(&str, &str)>,

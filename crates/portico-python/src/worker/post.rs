@@ -102,8 +102,8 @@ impl Station {
     }
 }
 
-/// Has the kernel end this process, a child of the supervisor, together with that: while the application is imported,
-/// nothing else would.
+/// Has the kernel end this process, a child of the supervisor, together with that: while the application is
+/// imported, nothing else would.
 pub fn end_with_supervisor(post: &Post) {
     if let Err(error) = set_parent_process_death_signal(Some(Signal::KILL)) {
         log::debug!("The kernel does not end this process with the supervisor: {error}");
