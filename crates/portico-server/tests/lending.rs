@@ -267,14 +267,15 @@ fn an_upload_that_never_pauses_stops_nobody_else() {
             uploader.send(&bytes);
             assert_eq!(uploader.answer(), "HTTP/1.1 200 OK up");
         });
-        let mut slowest = Duration::ZERO;
+        // No bound on time: the machine's disk may stall both. One that had the loop to itself would leave room for
+        // one answer, or two.
+        let mut answers = 0;
         while !upload.is_finished() {
-            let began = Instant::now();
             assert_eq!(other.get("/0/quick"), "HTTP/1.1 200 OK quick");
-            slowest = slowest.max(began.elapsed());
+            answers += 1;
             thread::sleep(Duration::from_millis(1));
         }
-        assert!(slowest < Duration::from_millis(100), "{slowest:?}");
+        assert!(answers > 10, "{answers}");
     });
     server.stop();
 }
