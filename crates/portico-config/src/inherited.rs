@@ -3,8 +3,7 @@
 
 use crate::bind::FIRST_INHERITED;
 use crate::error::ConfigError;
-use crate::raw::{RawConfig, Source, read_variable};
-use crate::resolve::Environment;
+use crate::raw::{Environment, RawConfig, Source, read_variable};
 use crate::resolved::{Bind, Config};
 use crate::settings;
 

@@ -23,8 +23,9 @@ mod value;
 
 pub use command::Command;
 pub use error::ConfigError;
+pub use raw::Environment;
 pub use reference::reference;
-pub use resolve::{Environment, Parsed, Resolved, from_pairs, parse};
+pub use resolve::{Parsed, Resolved, from_pairs, parse};
 pub use resolved::{
     AccessLogFormat, Bind, Config, LogLevel, LogTarget, PathTimeout, Preload, Warmup, Workers,
 };

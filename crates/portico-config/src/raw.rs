@@ -7,6 +7,9 @@ use crate::error::ConfigError;
 use crate::setting::{Platform, Setting};
 use crate::settings;
 
+/// Looks a variable of the environment up: `&|name| std::env::var_os(name)`.
+pub type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
 /// What was said about the settings; silent ones are absent.
 #[derive(Default)]
 pub(crate) struct RawConfig {
@@ -86,10 +89,7 @@ impl RawConfig {
 ///
 /// # Errors
 /// It is not UTF-8.
-pub(crate) fn read_variable(
-    env: &dyn Fn(&str) -> Option<OsString>,
-    variable: &str,
-) -> Result<Option<String>, ConfigError> {
+pub(crate) fn read_variable(env: Environment<'_>, variable: &str) -> Result<Option<String>, ConfigError> {
     env(variable)
         .filter(|value| !value.is_empty())
         .map(|value| {

@@ -9,13 +9,10 @@ use crate::cli::{self, CommandLine};
 use crate::command::{self, Command};
 use crate::error::ConfigError;
 use crate::inherited::Inherited;
-use crate::raw::{RawConfig, Source, read_variable};
+use crate::raw::{Environment, RawConfig, Source, read_variable};
 use crate::resolved::{AccessLogFormat, Config, LogLevel, LogTarget, Preload, Workers};
 use crate::setting::Setting;
 use crate::settings;
-
-/// Looks a variable of the environment up: `&|name| std::env::var_os(name)`.
-pub type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// What a command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -267,8 +267,8 @@ fn an_upload_that_never_pauses_stops_nobody_else() {
             uploader.send(&bytes);
             assert_eq!(uploader.answer(), "HTTP/1.1 200 OK up");
         });
-        // No bound on time: the machine's disk may stall both. One that had the loop to itself would leave room for
-        // one answer, or two.
+        // No bound on time: the machine's disk may stall both. One that had the loop to itself would leave
+        // room for one answer, or two.
         let mut answers = 0;
         while !upload.is_finished() {
             assert_eq!(other.get("/0/quick"), "HTTP/1.1 200 OK quick");

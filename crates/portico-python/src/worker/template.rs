@@ -14,8 +14,7 @@ use signal_hook::low_level;
 
 use super::app::Loaded;
 use super::fork_safety::obstacles;
-use super::signals::{Master, Signals, Wake, ignore_at_end};
-use super::tree::ENDED_BY_SIGNAL;
+use super::signals::{ENDED_BY_SIGNAL, Master, Signals, Wake, ignore_at_end};
 use super::{Setting, Source, StartError, find};
 use crate::fork::{Handlers, PythonFork, exit_now};
 use crate::stacks::{self, Stacks};

@@ -17,7 +17,7 @@ use portico_supervisor::{Post, Report, Role, Supervisor};
 use super::host::{Command, Origin, tell_workers};
 use super::life::Life;
 use super::post::{Station, end_with_supervisor};
-use super::signals::{Master, Signals, ignore_at_end};
+use super::signals::{ENDED_BY_SIGNAL, Master, Signals, ignore_at_end};
 use super::template::{self, Forebear};
 use super::{Setting, Source, StartError, check, forked, raise_descriptor_limit, set_up, system};
 use crate::fork::{Handlers, PythonFork, leave_signals};
@@ -118,9 +118,6 @@ impl Tree {
         raw::exit(py, status)
     }
 }
-
-/// Why a process ends before it was told to by the supervisor.
-pub const ENDED_BY_SIGNAL: &str = "it was told to end by a signal";
 
 /// Makes the process a worker's: its signals, its name.
 fn begin(py: Python<'_>, station: &Station, mut fork: PythonFork<'_>) -> PyResult<Signals> {
