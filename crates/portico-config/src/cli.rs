@@ -6,7 +6,7 @@ use clap::builder::ValueParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use crate::setting::{Setting, Value};
+use crate::setting::{Setting, Takes, Value};
 use crate::settings;
 
 /// What a command line says.
@@ -54,7 +54,7 @@ fn command() -> Command {
         .infer_long_args(true)
         .args_override_self(true)
         .max_term_width(100)
-        .args(settings::all().map(argument))
+        .args(settings::all().filter(|setting| setting.has_option()).map(argument))
         .arg(
             Arg::new("help")
                 .long("help")
@@ -82,8 +82,12 @@ fn argument(setting: &'static Setting) -> Arg {
     if let Some(short) = setting.short {
         arg = arg.short(short);
     }
-    if matches!(setting.value, Value::Switch { .. }) {
+    arg = arg.hide(!setting.is_real());
+    if setting.switch().is_some() {
         return arg.action(ArgAction::SetTrue);
+    }
+    if let Value::Refused { takes: Takes::AtMostOne { alone, .. }, .. } = setting.value {
+        arg = arg.num_args(0..=1).default_missing_value(alone);
     }
     if let Value::Choice { alone: Some(word), .. } = setting.value {
         // Without the equals sign a word that follows is the application's name.
@@ -118,11 +122,11 @@ fn long_help(setting: &Setting) -> String {
 
 fn said(matches: &ArgMatches) -> Result<Vec<(&'static Setting, Vec<String>)>, String> {
     let mut said = Vec::new();
-    for setting in settings::all() {
-        let texts = match setting.value {
-            Value::Switch { given, .. } if matches.get_flag(setting.name) => vec![given.to_string()],
-            Value::Switch { .. } => continue,
-            _ => matches
+    for setting in settings::all().filter(|setting| setting.has_option()) {
+        let texts = match setting.switch() {
+            Some(given) if matches.get_flag(setting.name) => vec![given.to_string()],
+            Some(_) => continue,
+            None => matches
                 .get_many::<OsString>(setting.name)
                 .unwrap_or_default()
                 .map(|value| {
@@ -167,6 +171,7 @@ fn one_line(error: &clap::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::setting::Area;
     use crate::testing::{config, refusal};
 
     fn help(flag: &str) -> String {
@@ -185,12 +190,14 @@ mod tests {
     fn help_has_every_setting_under_its_heading() {
         for text in [help("-h"), help("--help")] {
             let mut from = 0;
-            for area in crate::setting::Area::ALL {
+            let shown = |area: &Area| *area != Area::Compatibility;
+            for area in Area::ALL.into_iter().filter(shown) {
                 let heading = format!("\n{area}:\n");
                 from += text[from..].find(&heading).unwrap_or_else(|| panic!("{area} is missing"))
                     + heading.len();
             }
-            for flag in settings::all().flat_map(|setting| setting.flags) {
+            for flag in settings::all().filter(|setting| setting.is_real()).flat_map(|setting| setting.flags)
+            {
                 assert!(text.contains(&format!("--{flag}")), "--{flag} is missing");
             }
         }

@@ -15,9 +15,9 @@ impl ConfigError {
         Self { message: message.into(), exit_status: 2 }
     }
 
-    /// A mistake in the environment or in a keyword argument. Exit status 1, gunicorn's for a bad
-    /// configuration.
-    pub(crate) fn environment(message: impl Into<String>) -> Self {
+    /// A mistake anywhere else: in a configuration file, the environment, a keyword argument. Exit status 1,
+    /// gunicorn's for a bad configuration. `message` is one line that says where it is and what to do.
+    pub fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), exit_status: 1 }
     }
 

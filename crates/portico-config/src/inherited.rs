@@ -35,7 +35,7 @@ impl Inherited {
         let Some(text) = read_variable(env, NUMBER)? else { return Ok(Self::default()) };
         let number = text.parse().ok().filter(|number| *number <= SOCKETS_MAX).ok_or_else(|| {
             let limits = format!("pass a number of sockets from 0 to {SOCKETS_MAX}, or unset {PID}");
-            ConfigError::environment(format!("{NUMBER}: {text:?} is no such number; {limits}"))
+            ConfigError::new(format!("{NUMBER}: {text:?} is no such number; {limits}"))
         })?;
         let names = read_variable(env, NAMES)?.unwrap_or_default();
         Ok(Self { number, names: names.split(':').take(number).map(str::to_owned).collect() })
@@ -125,7 +125,7 @@ mod tests {
 
     /// What process 7 makes of it.
     fn resolved(env: &[(&str, &str)], args: &[&str]) -> Result<Resolved, ConfigError> {
-        match parse_as(7, args.iter().map(OsString::from), &environment(env))? {
+        match parse_as(7, args.iter().map(OsString::from), &environment(env), None)? {
             Parsed::Run(resolved) => Ok(*resolved),
             other => panic!("{args:?} gave {other:?}"),
         }

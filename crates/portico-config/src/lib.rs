@@ -10,6 +10,7 @@ mod bind;
 mod cli;
 mod command;
 mod error;
+mod files;
 mod inherited;
 mod raw;
 mod reference;
@@ -23,9 +24,10 @@ mod value;
 
 pub use command::Command;
 pub use error::ConfigError;
-pub use raw::Environment;
+pub use files::{Evaluate, FileValue, PythonFile};
+pub use raw::{Environment, Source};
 pub use reference::reference;
-pub use resolve::{Parsed, Resolved, from_pairs, parse};
+pub use resolve::{Effective, Parsed, Resolved, from_pairs, parse, parse_with_files};
 pub use resolved::{
     AccessLogFormat, Bind, Config, LogLevel, LogTarget, PathTimeout, Preload, Warmup, Workers,
 };

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fmt;
 
 use crate::error::ConfigError;
 use crate::setting::{Platform, Setting};
@@ -24,25 +25,36 @@ pub(crate) struct Said {
     pub source: Source,
 }
 
-/// Where a value comes from.
+/// Where a value comes from. In the order in which they count, the last most.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Source {
-    /// The command line.
-    CommandLine,
-    /// The options in `PORTICO_CMD_ARGS`.
-    CommandArguments,
-    /// A variable named after its setting.
-    Environment(String),
+pub enum Source {
+    /// Nobody said anything.
+    Default,
     /// A variable that the hosting platform sets.
     Platform(&'static str),
+    /// The configuration file.
+    File {
+        /// As it was named.
+        path: String,
+        /// Where that is known, from 1.
+        line: Option<u32>,
+    },
+    /// A variable named after its setting.
+    Environment(String),
+    /// The options in this variable: `GUNICORN_CMD_ARGS`, or above it `PORTICO_CMD_ARGS`.
+    CommandArguments(&'static str),
     /// An argument of `portico.serve`.
     Keyword,
+    /// The command line.
+    CommandLine,
 }
 
 impl RawConfig {
-    /// Takes `texts` in place of what was said before; of no texts, takes no note.
+    /// Takes `texts` in place of what was said before by a source that counts no more than `source`; of no
+    /// texts, takes no note.
     pub fn say(&mut self, setting: &Setting, texts: Vec<String>, source: Source) {
-        if !texts.is_empty() {
+        let outranked = self.said(setting.name).is_some_and(|said| said.source.rank() > source.rank());
+        if !texts.is_empty() && !outranked {
             self.said.insert(setting.name, Said { texts, source });
         }
     }
@@ -94,23 +106,58 @@ pub(crate) fn read_variable(env: Environment<'_>, variable: &str) -> Result<Opti
         .filter(|value| !value.is_empty())
         .map(|value| {
             value.into_string().map_err(|value| {
-                ConfigError::environment(format!("{variable}: {value:?} is not UTF-8; write it in UTF-8"))
+                ConfigError::new(format!("{variable}: {value:?} is not UTF-8; write it in UTF-8"))
             })
         })
         .transpose()
 }
 
 impl Source {
-    /// An error about `setting`, named as this source names it, with this source's exit status.
-    pub fn error(&self, setting: &Setting, problem: &str) -> ConfigError {
+    /// Of two sources the one with the higher rank counts, of two with the same the later one.
+    fn rank(&self) -> u8 {
         match self {
-            Self::CommandLine => ConfigError::usage(format!("{}: {problem}", setting.option())),
-            Self::CommandArguments => {
-                ConfigError::environment(format!("{} in PORTICO_CMD_ARGS: {problem}", setting.option()))
-            }
-            Self::Environment(variable) => ConfigError::environment(format!("{variable}: {problem}")),
-            Self::Platform(variable) => ConfigError::environment(format!("{variable}: {problem}")),
-            Self::Keyword => ConfigError::environment(format!("{}: {problem}", setting.name)),
+            Self::Default => 0,
+            Self::Platform(_) => 1,
+            Self::File { .. } => 2,
+            Self::Environment(_) => 3,
+            Self::CommandArguments(_) => 4,
+            Self::Keyword => 5,
+            Self::CommandLine => 6,
+        }
+    }
+
+    /// An error about `setting`, named as this source names it, with this source's exit status.
+    pub(crate) fn error(&self, setting: &Setting, problem: &str) -> ConfigError {
+        let message = format!("{}: {problem}", self.naming(setting));
+        match self {
+            Self::CommandLine => ConfigError::usage(message),
+            _ => ConfigError::new(message),
+        }
+    }
+
+    /// `setting` as this source names it.
+    pub(crate) fn naming(&self, setting: &Setting) -> String {
+        match self {
+            Self::Default | Self::CommandLine => setting.option(),
+            Self::CommandArguments(variable) => format!("{} in {variable}", setting.option()),
+            Self::Environment(variable) => variable.clone(),
+            Self::Platform(variable) => (*variable).to_owned(),
+            Self::File { .. } => format!("{self}: {}", setting.name),
+            Self::Keyword => setting.name.to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::Platform(variable) | Self::CommandArguments(variable) => f.write_str(variable),
+            Self::Environment(variable) => f.write_str(variable),
+            Self::File { path, line: Some(line) } => write!(f, "{path}:{line}"),
+            Self::File { path, line: None } => f.write_str(path),
+            Self::Keyword => f.write_str("keyword argument"),
+            Self::CommandLine => f.write_str("command line"),
         }
     }
 }

@@ -10,13 +10,14 @@ const HEAD: &str = "\
 
 <!-- Written by `make docs-settings` from crates/portico-config/src/settings; a test keeps it up to date. -->
 
-Each setting can be given in four ways. Where several speak, the later one in this list counts:
+Each setting can be given in several ways. Where several speak, the later one in this list counts:
 
 1. its default;
-2. the environment: `PORTICO_<NAME>`, such as `PORTICO_MAX_QUEUE=100`, or the variable of a hosting platform
-   that is named with the setting, which counts below it; an empty variable says nothing;
-3. `PORTICO_CMD_ARGS`: options in one text, split as a shell splits it;
-4. the command line, or in Python the keyword arguments of `portico.serve`.
+2. the variable of a hosting platform that is named with the setting;
+3. the configuration file: `gunicorn.conf.py`, or what `--config` names;
+4. the environment: `PORTICO_<NAME>`, such as `PORTICO_MAX_QUEUE=100`; an empty variable says nothing;
+5. `GUNICORN_CMD_ARGS` and above it `PORTICO_CMD_ARGS`: options in one text, split as a shell splits it;
+6. the command line, or in Python the keyword arguments of `portico.serve`.
 
 A long option may be shortened while it stays unambiguous, and of an option given twice the last one counts,
 except for lists. Times are seconds or carry a suffix (`500ms`, `1.5s`, `2m`, `1h`); sizes are bytes or carry
@@ -31,11 +32,41 @@ pub fn reference() -> String {
     let mut page = HEAD.to_owned();
     for area in Area::ALL {
         push(&mut page, format_args!("\n## {area}\n"));
+        if area == Area::Compatibility {
+            compatibility(&mut page);
+            continue;
+        }
         for setting in settings::all().filter(|setting| setting.area == area) {
             section(&mut page, setting);
         }
     }
     page
+}
+
+/// What is ignored and what is refused, a line for each reason.
+fn compatibility(page: &mut String) {
+    for (title, wanted) in [
+        ("Accepted without effect, with a warning in the log", false),
+        ("Refused; a value that asks for nothing, such as the default of gunicorn, is accepted", true),
+    ] {
+        push(page, format_args!("\n{title}:\n\n"));
+        let mut reasons: Vec<(&str, Vec<String>)> = Vec::new();
+        for setting in settings::all() {
+            let why = match setting.value {
+                Value::Ignored { why, .. } if !wanted => why,
+                Value::Refused { why, .. } if wanted => why,
+                _ => continue,
+            };
+            let name = format!("`{}`", setting.option());
+            match reasons.iter_mut().find(|(other, _)| *other == why) {
+                Some((_, names)) => names.push(name),
+                None => reasons.push((why, vec![name])),
+            }
+        }
+        for (why, names) in reasons {
+            wrap(page, &format!("* {}: {why}.", names.join(", ")), "  ");
+        }
+    }
 }
 
 fn section(page: &mut String, setting: &Setting) {
@@ -50,6 +81,9 @@ fn section(page: &mut String, setting: &Setting) {
         push(page, format_args!("* Spellings: {}\n", spellings.join(", ")));
     }
     push(page, format_args!("* Keyword: `{}`\n", setting.name));
+    if let Some(name) = setting.gunicorn {
+        push(page, format_args!("* In gunicorn.conf.py: `{name}`\n"));
+    }
     let mut variables = format!("* Environment: `{}`", setting.variable());
     for variable in setting.platform.iter().flat_map(|platform| platform.variables) {
         push(&mut variables, format_args!(", `{variable}`"));
@@ -63,6 +97,7 @@ fn section(page: &mut String, setting: &Setting) {
         }
         (_, default) => push(page, format_args!("* Default: `{default}`\n")),
     }
+    push(page, format_args!("* Since: {}\n", setting.since));
     for paragraph in setting.details.split("\n\n") {
         page.push('\n');
         wrap(page, paragraph, "");

@@ -1,13 +1,14 @@
-//! From what was said to a [`Config`]: defaults, environment, `PORTICO_CMD_ARGS`, command line, in rising
-//! order.
+//! From what was said to a [`Config`]: defaults, variables of platforms, configuration file, environment,
+//! `GUNICORN_CMD_ARGS`, `PORTICO_CMD_ARGS`, command line, in rising order.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::cli::{self, CommandLine};
 use crate::command::{self, Command};
 use crate::error::ConfigError;
+use crate::files::{self, Evaluate};
 use crate::inherited::Inherited;
 use crate::raw::{Environment, RawConfig, Source, read_variable};
 use crate::resolved::{AccessLogFormat, Config, LogLevel, LogTarget, Preload, Workers};
@@ -34,24 +35,52 @@ pub struct Resolved {
     pub config: Config,
     /// One line each, for the log at warning level.
     pub warnings: Vec<String>,
+    /// What counts for each setting, in the order of the help.
+    pub effective: Vec<Effective>,
 }
 
-/// Options in the environment, split like a shell's words; gunicorn's `GUNICORN_CMD_ARGS`.
-const COMMAND_ARGUMENTS: &str = "PORTICO_CMD_ARGS";
+/// What counts for a setting, and who said it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Effective {
+    /// The setting's name.
+    pub name: &'static str,
+    /// As it was written: one text, one for each item of a list, or none where there is no default.
+    pub texts: Vec<String>,
+    /// Who said it.
+    pub source: Source,
+}
 
-/// Reads a command line. `args` come without the program's name.
+/// Options in the environment, split like a shell's words; the later ones count.
+const COMMAND_ARGUMENTS: [&str; 2] = ["GUNICORN_CMD_ARGS", "PORTICO_CMD_ARGS"];
+
+/// Reads a command line, and no configuration file. `args` come without the program's name.
 ///
 /// # Errors
 /// One line for the operator; see [`ConfigError::exit_status`].
 pub fn parse(args: impl Iterator<Item = OsString>, env: Environment<'_>) -> Result<Parsed, ConfigError> {
-    parse_as(std::process::id(), args, env)
+    parse_as(std::process::id(), args, env, None)
 }
 
-/// [`parse`] in the process `pid`, which is what systemd's variables are compared with.
+/// Reads a command line and the configuration file that it names, or that of the current folder; `evaluate`
+/// runs one that is written in Python.
+///
+/// # Errors
+/// As [`parse`], and what `evaluate` returns.
+pub fn parse_with_files(
+    args: impl Iterator<Item = OsString>,
+    env: Environment<'_>,
+    evaluate: Evaluate<'_>,
+) -> Result<Parsed, ConfigError> {
+    parse_as(std::process::id(), args, env, Some(evaluate))
+}
+
+/// [`parse`] in the process `pid`, which is what systemd's variables are compared with; files are read where
+/// there is an `evaluate`.
 pub(crate) fn parse_as(
     pid: u32,
     args: impl Iterator<Item = OsString>,
     env: Environment<'_>,
+    evaluate: Option<Evaluate<'_>>,
 ) -> Result<Parsed, ConfigError> {
     let args: Vec<OsString> = args.collect();
     if let Some(command) = command::read(&args).map_err(ConfigError::usage)? {
@@ -68,6 +97,9 @@ pub(crate) fn parse_as(
         CommandLine::Settings(said) => {
             for (setting, texts) in said {
                 raw.say(setting, texts, Source::CommandLine);
+            }
+            if let Some(evaluate) = evaluate {
+                files::say_file(&mut raw, Path::new(""), evaluate)?;
             }
             resolve(raw, &Inherited::read(env, pid)?).map(|resolved| Parsed::Run(Box::new(resolved)))
         }
@@ -101,18 +133,20 @@ pub fn from_pairs(pairs: &[(String, String)], env: Environment<'_>) -> Result<Re
 }
 
 fn say_command_arguments(raw: &mut RawConfig, env: Environment<'_>) -> Result<CommandLine, ConfigError> {
-    let error = |problem: &str| ConfigError::environment(format!("{COMMAND_ARGUMENTS}: {problem}"));
-    let Some(text) = read_variable(env, COMMAND_ARGUMENTS)? else {
-        return Ok(CommandLine::Settings(Vec::new()));
-    };
-    let words = shlex::split(&text).ok_or_else(|| error("a quotation is not closed; close it"))?;
-    let line = cli::read(words.into_iter().map(OsString::from)).map_err(|problem| error(&problem))?;
-    if let CommandLine::Settings(said) = &line {
-        for (setting, texts) in said {
-            raw.say(setting, texts.clone(), Source::CommandArguments);
+    for variable in COMMAND_ARGUMENTS {
+        let error = |problem: &str| ConfigError::new(format!("{variable}: {problem}"));
+        let Some(text) = read_variable(env, variable)? else { continue };
+        let words = shlex::split(&text).ok_or_else(|| error("a quotation is not closed; close it"))?;
+        match cli::read(words.into_iter().map(OsString::from)).map_err(|problem| error(&problem))? {
+            CommandLine::Settings(said) => {
+                for (setting, texts) in said {
+                    raw.say(setting, texts, Source::CommandArguments(variable));
+                }
+            }
+            line => return Ok(line),
         }
     }
-    Ok(line)
+    Ok(CommandLine::Settings(Vec::new()))
 }
 
 fn unknown_keyword(name: &str) -> ConfigError {
@@ -120,7 +154,7 @@ fn unknown_keyword(name: &str) -> ConfigError {
         .map(|setting| (strsim::jaro_winkler(name, setting.name), setting.name))
         .filter(|(similarity, _)| *similarity > 0.8)
         .max_by(|(left, _), (right, _)| left.total_cmp(right));
-    ConfigError::environment(match similar {
+    ConfigError::new(match similar {
         Some((_, likely)) => format!("{name} is not a setting; did you mean {likely}?"),
         None => format!("{name} is not a setting; `portico --help` lists them"),
     })
@@ -129,24 +163,27 @@ fn unknown_keyword(name: &str) -> ConfigError {
 fn resolve(mut raw: RawConfig, inherited: &Inherited) -> Result<Resolved, ConfigError> {
     inherited.say(&mut raw)?;
     let mut config = blank();
-    for setting in settings::all() {
-        match raw.said(setting.name) {
-            Some(said) => setting
-                .value
-                .apply(&mut config, &said.texts)
-                .map_err(|problem| said.source.error(setting, &problem))?,
-            None if setting.default.is_empty() => {}
-            None => setting
-                .value
-                .apply(&mut config, &[setting.default.to_owned()])
-                .map_err(|problem| ConfigError::environment(format!("{}: {problem}", setting.option())))?,
-        }
-    }
     let mut warnings = Vec::new();
+    let mut effective = Vec::new();
+    for setting in settings::all() {
+        let (texts, source) = match raw.said(setting.name) {
+            Some(said) => (said.texts.clone(), said.source.clone()),
+            None if setting.default.is_empty() => (Vec::new(), Source::Default),
+            None => (vec![setting.default.to_owned()], Source::Default),
+        };
+        if !texts.is_empty() {
+            let applied = setting.value.apply(&mut config, &texts);
+            applied.map_err(|problem| source.error(setting, &problem))?;
+            if let Some(why) = setting.value.ignores(&texts) {
+                warnings.push(format!("{} has no effect: {why}", source.naming(setting)));
+            }
+        }
+        effective.push(Effective { name: setting.name, texts, source });
+    }
     inherited.warn(&config, &mut warnings);
     limits_within_head(&config, &mut warnings);
     ineffective(&config, &mut warnings);
-    Ok(Resolved { config, warnings })
+    Ok(Resolved { config, warnings, effective })
 }
 
 /// Where every setting's default and then its value is laid in.

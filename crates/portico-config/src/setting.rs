@@ -7,11 +7,19 @@ use std::time::Duration;
 
 use crate::resolved::Config;
 
+/// The name of the setting that is the command line's argument without an option.
+const POSITIONAL: &str = "app";
+
 /// One setting. Everything that is said about it anywhere comes from here.
 pub(crate) struct Setting {
     /// Keyword of `portico.serve`, and in capitals after `PORTICO_` the environment variable.
     pub name: &'static str,
-    /// Long options without their dashes, the documented one first; empty for the positional argument.
+    /// Its name in gunicorn.conf.py where that is another one.
+    pub gunicorn: Option<&'static str>,
+    /// The first version that has it.
+    pub since: &'static str,
+    /// Long options without their dashes, the documented one first; empty for the positional argument and for
+    /// what only files and the environment can say.
     pub flags: &'static [&'static str],
     /// One-letter option.
     pub short: Option<char>,
@@ -63,6 +71,28 @@ pub(crate) enum Value {
     Form { metavar: &'static str, form: &'static str, set: fn(&mut Config, &str) -> Result<(), String> },
     /// One or more texts: the option repeated, or one value with commas.
     List { metavar: &'static str, set: fn(&mut Config, &[&str]) -> Result<(), String> },
+    /// Accepted for gunicorn's sake, without effect: a warning says `why`, but for a `harmless` value, which
+    /// asks for what is done anyway.
+    Ignored { takes: Takes, harmless: &'static [&'static str], why: &'static str },
+    /// Not to be had: an error says `why` and what to do instead, but for a `harmless` value, which asks for
+    /// nothing.
+    Refused { takes: Takes, harmless: &'static [&'static str], why: &'static str },
+}
+
+/// What follows the option of a setting that is ignored or refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Takes {
+    /// Nothing: the option alone says `true`.
+    Nothing,
+    /// A value, by this name.
+    One(&'static str),
+    /// A value, or nothing.
+    AtMostOne {
+        /// The value's name.
+        metavar: &'static str,
+        /// What the option alone says.
+        alone: &'static str,
+    },
 }
 
 /// One of the words of a [`Value::Choice`] and what it sets.
@@ -79,11 +109,12 @@ pub(crate) enum Area {
     Limits,
     Requests,
     Logging,
+    Compatibility,
 }
 
 impl Area {
     /// In the order of the help.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Application,
         Self::Socket,
         Self::Processes,
@@ -92,6 +123,7 @@ impl Area {
         Self::Limits,
         Self::Requests,
         Self::Logging,
+        Self::Compatibility,
     ];
 }
 
@@ -106,6 +138,7 @@ impl fmt::Display for Area {
             Self::Limits => "Limits",
             Self::Requests => "Requests and answers",
             Self::Logging => "Logging",
+            Self::Compatibility => "For gunicorn's sake",
         })
     }
 }
@@ -116,9 +149,28 @@ impl Setting {
         format!("PORTICO_{}", self.name.to_ascii_uppercase())
     }
 
-    /// As errors and the reference name it on the command line: `--max-queue`, or `APP_MODULE`.
+    /// Whether it is the command line's argument that has no option: the application.
+    pub fn is_positional(&self) -> bool {
+        self.name == POSITIONAL
+    }
+
+    /// Whether the command line can say it.
+    pub fn has_option(&self) -> bool {
+        self.is_positional() || !self.flags.is_empty()
+    }
+
+    /// As errors and the reference name it: `--max-queue`, `APP_MODULE`, or its name where it has no option.
     pub fn option(&self) -> String {
-        self.flags.first().map_or_else(|| self.metavar().to_owned(), |flag| format!("--{flag}"))
+        match self.flags.first() {
+            Some(flag) => format!("--{flag}"),
+            None if self.is_positional() => self.metavar().to_owned(),
+            None => self.name.to_owned(),
+        }
+    }
+
+    /// Whether `name` is its name, Portico's or gunicorn's.
+    pub fn is_called(&self, name: &str) -> bool {
+        self.name == name || self.gunicorn == Some(name)
     }
 
     /// What stands for its value in usage lines; empty for a switch.
@@ -130,6 +182,7 @@ impl Setting {
             Value::Time { .. } => "TIME",
             Value::Mode { .. } => "MODE",
             Value::Choice { .. } => "WORD",
+            Value::Ignored { takes, .. } | Value::Refused { takes, .. } => takes.metavar(),
             Value::Text { metavar, .. } | Value::Form { metavar, .. } | Value::List { metavar, .. } => {
                 metavar
             }
@@ -138,6 +191,31 @@ impl Setting {
 
     /// Whether giving the option again adds to it; the last one counts otherwise.
     pub fn repeatable(&self) -> bool {
-        matches!(self.value, Value::List { .. })
+        matches!(self.value, Value::List { .. } | Value::Ignored { .. } | Value::Refused { .. })
+    }
+
+    /// What its option says where that takes no value.
+    pub fn switch(&self) -> Option<bool> {
+        match self.value {
+            Value::Switch { given, .. } => Some(given),
+            Value::Ignored { takes: Takes::Nothing, .. } | Value::Refused { takes: Takes::Nothing, .. } => {
+                Some(true)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether it does something: it is neither ignored nor refused.
+    pub fn is_real(&self) -> bool {
+        !matches!(self.value, Value::Ignored { .. } | Value::Refused { .. })
+    }
+}
+
+impl Takes {
+    fn metavar(self) -> &'static str {
+        match self {
+            Self::Nothing => "",
+            Self::One(metavar) | Self::AtMostOne { metavar, .. } => metavar,
+        }
     }
 }

@@ -28,8 +28,22 @@ impl Value {
                 let parts: Vec<&str> = texts.iter().flat_map(|text| text.split(',')).map(str::trim).collect();
                 set(config, &parts)?;
             }
+            Self::Ignored { .. } => {}
+            Self::Refused { harmless, why, .. } => {
+                if !are_harmless(texts, harmless) {
+                    return Err((*why).to_owned());
+                }
+            }
         }
         Ok(())
+    }
+
+    /// Why `texts` have no effect, where they should have one and are taken all the same.
+    pub fn ignores(&self, texts: &[String]) -> Option<&'static str> {
+        match self {
+            Self::Ignored { harmless, why, .. } => (!are_harmless(texts, harmless)).then_some(*why),
+            _ => None,
+        }
     }
 
     /// Type and limits in words, for the help and the reference: `whole number of threads, 1 to 4096`.
@@ -60,6 +74,8 @@ impl Value {
             Self::Form { form, .. } => (*form).to_owned(),
             Self::Text { .. } => "text".to_owned(),
             Self::List { .. } => "list: repeat the option, or separate by commas".to_owned(),
+            Self::Ignored { .. } => "accepted without effect".to_owned(),
+            Self::Refused { .. } => "refused".to_owned(),
         }
     }
 }
@@ -152,6 +168,16 @@ fn choice(text: &str, of: &'static [Word], alone: Option<&str>) -> Result<fn(&mu
     named(text)
         .or_else(|| named(if boolean(text).ok()? { alone? } else { "off" }))
         .ok_or_else(|| format!("{text:?} is not known; write one of {}", words(of)))
+}
+
+/// Whether each of `texts` is one of `harmless`; of booleans any spelling.
+fn are_harmless(texts: &[String], harmless: &[&str]) -> bool {
+    texts.iter().all(|text| {
+        harmless.iter().any(|word| {
+            word.eq_ignore_ascii_case(text.trim())
+                || boolean(word).is_ok_and(|word| boolean(text) == Ok(word))
+        })
+    })
 }
 
 /// Digits only: `u64`'s own grammar also takes a plus sign.

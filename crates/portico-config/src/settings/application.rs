@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use crate::setting::{Area, Setting, Value};
 
-pub(super) const SETTINGS: &[Setting] = &[APP, CHDIR, PYTHONPATH, ROOT_PATH, CHECK_CONFIG];
+pub(super) const SETTINGS: &[Setting] = &[APP, CONFIG, CHDIR, PYTHONPATH, ROOT_PATH, CHECK_CONFIG];
 
 const APP: Setting = Setting {
     name: "app",
+    gunicorn: Some("wsgi_app"),
+    since: "0.1",
     flags: &[],
     short: None,
     platform: None,
@@ -36,8 +38,34 @@ fn app() {
     assert_eq!(with_environment(&[("PORTICO_APP", "a:b")], &[]).app.as_deref(), Some("a:b"));
 }
 
+const CONFIG: Setting = Setting {
+    name: "config",
+    gunicorn: None,
+    since: "0.1",
+    flags: &["config"],
+    short: Some('c'),
+    platform: None,
+    // It is read before all others: see `files`.
+    value: Value::Text { metavar: "FILE", set: |_, _| Ok(()) },
+    default: "",
+    area: Area::Application,
+    help: "Configuration file: gunicorn.conf.py, file:PATH or python:MODULE",
+    details: "Without it the current folder's gunicorn.conf.py is read where there is one.",
+};
+
+#[cfg(test)]
+#[test]
+fn config_file() {
+    use crate::testing::resolved;
+    let effective = resolved(&[], &["-c", "a.py"]).effective;
+    let said = effective.iter().find(|effective| effective.name == "config").unwrap();
+    assert_eq!((&said.texts[..], &said.source), (&["a.py".to_owned()][..], &crate::Source::CommandLine));
+}
+
 const CHDIR: Setting = Setting {
     name: "chdir",
+    gunicorn: None,
+    since: "0.1",
     flags: &["chdir"],
     short: None,
     platform: None,
@@ -71,6 +99,8 @@ fn chdir() {
 
 const PYTHONPATH: Setting = Setting {
     name: "pythonpath",
+    gunicorn: None,
+    since: "0.1",
     flags: &["pythonpath"],
     short: None,
     platform: None,
@@ -99,6 +129,8 @@ fn pythonpath() {
 
 const ROOT_PATH: Setting = Setting {
     name: "root_path",
+    gunicorn: None,
+    since: "0.1",
     flags: &["root-path"],
     short: None,
     platform: Some(crate::setting::Platform { variables: &["SCRIPT_NAME"], translate: str::to_owned }),
@@ -137,6 +169,8 @@ fn root_path() {
 
 const CHECK_CONFIG: Setting = Setting {
     name: "check_config",
+    gunicorn: None,
+    since: "0.1",
     flags: &["check-config"],
     short: None,
     platform: None,

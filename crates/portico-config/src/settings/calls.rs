@@ -17,6 +17,8 @@ const NEVER: Option<&str> = Some("without end");
 
 const TIMEOUT: Setting = Setting {
     name: "timeout",
+    gunicorn: None,
+    since: "0.1",
     flags: &["timeout"],
     short: Some('t'),
     platform: None,
@@ -49,6 +51,8 @@ const PATH_TIMEOUTS_MAX: usize = 64;
 
 const TIMEOUT_PATH: Setting = Setting {
     name: "timeout_path",
+    gunicorn: None,
+    since: "0.1",
     flags: &["timeout-path"],
     short: None,
     platform: None,
@@ -119,6 +123,8 @@ fn timeout_path() {
 
 const TIMEOUT_GRACE: Setting = Setting {
     name: "timeout_grace",
+    gunicorn: None,
+    since: "0.1",
     flags: &["timeout-grace"],
     short: None,
     platform: None,
@@ -147,6 +153,8 @@ fn timeout_grace() {
 
 const SLOW_REQUEST: Setting = Setting {
     name: "slow_request",
+    gunicorn: None,
+    since: "0.1",
     flags: &["slow-request"],
     short: None,
     platform: None,
@@ -173,6 +181,8 @@ fn slow_request() {
 
 const QUEUE_TIMEOUT: Setting = Setting {
     name: "queue_timeout",
+    gunicorn: None,
+    since: "0.1",
     flags: &["queue-timeout"],
     short: None,
     platform: None,

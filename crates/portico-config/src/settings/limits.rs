@@ -21,6 +21,8 @@ const WITHIN_HEAD: &str = "no limit but that of the head";
 
 const LIMIT_REQUEST_LINE: Setting = Setting {
     name: "limit_request_line",
+    gunicorn: None,
+    since: "0.1",
     flags: &["limit-request-line"],
     short: None,
     platform: None,
@@ -50,6 +52,8 @@ fn limit_request_line() {
 
 const LIMIT_REQUEST_FIELDS: Setting = Setting {
     name: "limit_request_fields",
+    gunicorn: None,
+    since: "0.1",
     flags: &["limit-request-fields"],
     short: None,
     platform: None,
@@ -77,6 +81,8 @@ fn limit_request_fields() {
 
 const LIMIT_REQUEST_FIELD_SIZE: Setting = Setting {
     name: "limit_request_field_size",
+    gunicorn: None,
+    since: "0.1",
     // gunicorn's spelling with the underscore first: it is the one in people's scripts.
     flags: &["limit-request-field_size", "limit-request-field-size"],
     short: None,
@@ -105,6 +111,8 @@ fn limit_request_field_size() {
 
 const LIMIT_REQUEST_HEAD: Setting = Setting {
     name: "limit_request_head",
+    gunicorn: None,
+    since: "0.1",
     flags: &["limit-request-head"],
     short: None,
     platform: None,
@@ -130,6 +138,8 @@ fn limit_request_head() {
 
 const LIMIT_REQUEST_BODY: Setting = Setting {
     name: "limit_request_body",
+    gunicorn: None,
+    since: "0.1",
     flags: &["limit-request-body"],
     short: None,
     platform: None,
@@ -156,6 +166,8 @@ fn limit_request_body() {
 
 const LIMIT_CHUNK_LINE: Setting = Setting {
     name: "limit_chunk_line",
+    gunicorn: None,
+    since: "0.1",
     flags: &["limit-chunk-line"],
     short: None,
     platform: None,

@@ -9,6 +9,8 @@ pub(super) const SETTINGS: &[Setting] = &[ACCESS_LOGFILE, ACCESS_LOGFORMAT, ERRO
 
 const ACCESS_LOGFILE: Setting = Setting {
     name: "access_logfile",
+    gunicorn: Some("accesslog"),
+    since: "0.1",
     flags: &["access-logfile"],
     short: None,
     platform: None,
@@ -37,6 +39,8 @@ fn access_logfile() {
 
 const ACCESS_LOGFORMAT: Setting = Setting {
     name: "access_logformat",
+    gunicorn: Some("access_log_format"),
+    since: "0.1",
     flags: &["access-logformat"],
     short: None,
     platform: None,
@@ -64,6 +68,8 @@ fn access_logformat() {
 
 const ERROR_LOGFILE: Setting = Setting {
     name: "error_logfile",
+    gunicorn: Some("errorlog"),
+    since: "0.1",
     flags: &["error-logfile", "log-file"],
     short: None,
     platform: None,
@@ -91,6 +97,8 @@ fn error_logfile() {
 
 const LOG_LEVEL: Setting = Setting {
     name: "log_level",
+    gunicorn: Some("loglevel"),
+    since: "0.1",
     flags: &["log-level"],
     short: None,
     platform: None,

@@ -2,6 +2,7 @@
 
 mod application;
 mod calls;
+mod compatibility;
 mod limits;
 mod logging;
 mod processes;
@@ -34,6 +35,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Setting> {
         limits::SETTINGS,
         requests::SETTINGS,
         logging::SETTINGS,
+        compatibility::SETTINGS,
     ]
     .into_iter()
     .flatten()
@@ -42,12 +44,17 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Setting> {
 /// Whether the setting of that name is written in octal, so that a number given from Python, which prints as
 /// decimal, has to be written so first.
 pub fn is_octal(name: &str) -> bool {
-    named(name).is_some_and(|setting| matches!(setting.value, Value::Mode { .. }))
+    called(name).is_some_and(|setting| matches!(setting.value, Value::Mode { .. }))
 }
 
 /// The setting of that name.
 pub(crate) fn named(name: &str) -> Option<&'static Setting> {
     all().find(|setting| setting.name == name)
+}
+
+/// The setting that a configuration file calls so, by Portico's name or gunicorn's.
+pub(crate) fn called(name: &str) -> Option<&'static Setting> {
+    all().find(|setting| setting.is_called(name))
 }
 
 #[cfg(test)]
@@ -61,7 +68,9 @@ mod tests {
     fn names_and_options_are_unique() {
         let mut seen = HashSet::new();
         for setting in all() {
-            assert!(seen.insert(setting.name.to_owned()), "{} twice", setting.name);
+            for name in setting.gunicorn.iter().chain([&setting.name]) {
+                assert!(seen.insert(name.to_string()), "{name} twice");
+            }
             for flag in setting.flags {
                 assert!(seen.insert(format!("--{flag}")), "--{flag} twice");
             }

@@ -15,6 +15,8 @@ const WORKERS_RANGE: RangeInclusive<u64> = 1..=512;
 
 const WORKERS: Setting = Setting {
     name: "workers",
+    gunicorn: None,
+    since: "0.1",
     flags: &["workers"],
     short: Some('w'),
     platform: Some(Platform { variables: &["WEB_CONCURRENCY"], translate: str::to_owned }),
@@ -87,6 +89,8 @@ fn worker_numbers() {
 
 const PRELOAD: Setting = Setting {
     name: "preload",
+    gunicorn: Some("preload_app"),
+    since: "0.1",
     flags: &["preload"],
     short: None,
     platform: None,
@@ -138,6 +142,8 @@ const WARMUP_TARGET_BYTES_MAX: usize = 2048;
 
 const WARMUP: Setting = Setting {
     name: "warmup",
+    gunicorn: None,
+    since: "0.1",
     flags: &["warmup"],
     short: None,
     platform: None,
@@ -202,6 +208,8 @@ fn warmups() {
 
 const BOOT_TIMEOUT: Setting = Setting {
     name: "boot_timeout",
+    gunicorn: None,
+    since: "0.1",
     flags: &["boot-timeout"],
     short: None,
     platform: None,

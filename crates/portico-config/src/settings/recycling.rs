@@ -12,6 +12,8 @@ const REQUESTS_MAX: u64 = 1_000_000_000;
 
 const MAX_REQUESTS: Setting = Setting {
     name: "max_requests",
+    gunicorn: None,
+    since: "0.1",
     flags: &["max-requests"],
     short: None,
     platform: None,
@@ -41,6 +43,8 @@ fn max_requests() {
 
 const MAX_REQUESTS_JITTER: Setting = Setting {
     name: "max_requests_jitter",
+    gunicorn: None,
+    since: "0.1",
     flags: &["max-requests-jitter"],
     short: None,
     platform: None,
@@ -79,6 +83,8 @@ fn max_requests_jitter() {
 
 const WORKER_MAX_RSS: Setting = Setting {
     name: "worker_max_rss",
+    gunicorn: None,
+    since: "0.1",
     flags: &["worker-max-rss"],
     short: None,
     platform: None,
@@ -108,6 +114,8 @@ fn worker_max_rss() {
 
 const MAX_LIFETIME: Setting = Setting {
     name: "max_lifetime",
+    gunicorn: None,
+    since: "0.1",
     flags: &["max-lifetime"],
     short: None,
     platform: None,

@@ -8,6 +8,8 @@ pub(super) const SETTINGS: &[Setting] =
 
 const REQUEST_BUFFER: Setting = Setting {
     name: "request_buffer",
+    gunicorn: None,
+    since: "0.1",
     flags: &["request-buffer"],
     short: None,
     platform: None,
@@ -34,6 +36,8 @@ fn request_buffer() {
 
 const RESPONSE_BUFFER: Setting = Setting {
     name: "response_buffer",
+    gunicorn: None,
+    since: "0.1",
     flags: &["response-buffer"],
     short: None,
     platform: None,
@@ -59,6 +63,8 @@ fn response_buffer() {
 
 const STREAM_REQUEST_BODY: Setting = Setting {
     name: "stream_request_body",
+    gunicorn: None,
+    since: "0.1",
     flags: &["stream-request-body"],
     short: None,
     platform: None,
@@ -81,6 +87,8 @@ fn stream_request_body() {
 
 const ALLOW_HALF_CLOSE: Setting = Setting {
     name: "allow_half_close",
+    gunicorn: None,
+    since: "0.1",
     flags: &["allow-half-close"],
     short: None,
     platform: None,
@@ -102,6 +110,8 @@ fn allow_half_close() {
 
 const SENDFILE: Setting = Setting {
     name: "sendfile",
+    gunicorn: None,
+    since: "0.1",
     flags: &["no-sendfile"],
     short: None,
     // gunicorn's reading: anything but a yes is a no.

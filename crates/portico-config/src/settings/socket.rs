@@ -7,6 +7,8 @@ pub(super) const SETTINGS: &[Setting] = &[BIND, BACKLOG, SOCKET_MODE];
 
 const BIND: Setting = Setting {
     name: "bind",
+    gunicorn: None,
+    since: "0.1",
     flags: &["bind"],
     short: Some('b'),
     platform: Some(Platform { variables: &["PORT"], translate: |port| format!("0.0.0.0:{port}") }),
@@ -48,6 +50,8 @@ fn binds() {
 
 const BACKLOG: Setting = Setting {
     name: "backlog",
+    gunicorn: None,
+    since: "0.1",
     flags: &["backlog"],
     short: None,
     platform: None,
@@ -74,6 +78,8 @@ fn backlog() {
 
 const SOCKET_MODE: Setting = Setting {
     name: "socket_mode",
+    gunicorn: None,
+    since: "0.1",
     flags: &["socket-mode"],
     short: None,
     platform: None,

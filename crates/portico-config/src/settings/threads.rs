@@ -6,6 +6,8 @@ pub(super) const SETTINGS: &[Setting] = &[THREADS, MAX_QUEUE];
 
 const THREADS: Setting = Setting {
     name: "threads",
+    gunicorn: None,
+    since: "0.1",
     flags: &["threads"],
     short: None,
     platform: None,
@@ -39,6 +41,8 @@ fn threads() {
 
 const MAX_QUEUE: Setting = Setting {
     name: "max_queue",
+    gunicorn: None,
+    since: "0.1",
     flags: &["max-queue"],
     short: None,
     platform: None,

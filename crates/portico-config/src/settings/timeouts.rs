@@ -14,6 +14,8 @@ const PATIENCE: RangeInclusive<Duration> = Duration::from_millis(100)..=DAY;
 
 const KEEP_ALIVE: Setting = Setting {
     name: "keep_alive",
+    gunicorn: Some("keepalive"),
+    since: "0.1",
     flags: &["keep-alive"],
     short: None,
     platform: None,
@@ -45,6 +47,8 @@ fn keep_alive() {
 
 const GRACEFUL_TIMEOUT: Setting = Setting {
     name: "graceful_timeout",
+    gunicorn: None,
+    since: "0.1",
     flags: &["graceful-timeout"],
     short: None,
     platform: None,
@@ -81,6 +85,8 @@ const ORCHESTRATORS: &[&str] = &[
 
 const DRAIN_DELAY: Setting = Setting {
     name: "drain_delay",
+    gunicorn: None,
+    since: "0.1",
     flags: &["drain-delay"],
     short: None,
     platform: Some(Platform { variables: ORCHESTRATORS, translate: |_| "5".to_owned() }),
@@ -119,6 +125,8 @@ fn drain_delay() {
 
 const HEAD_TIMEOUT: Setting = Setting {
     name: "head_timeout",
+    gunicorn: None,
+    since: "0.1",
     flags: &["head-timeout"],
     short: None,
     platform: None,
@@ -141,6 +149,8 @@ fn head_timeout() {
 
 const BODY_TIMEOUT: Setting = Setting {
     name: "body_timeout",
+    gunicorn: None,
+    since: "0.1",
     flags: &["body-timeout"],
     short: None,
     platform: None,
@@ -163,6 +173,8 @@ fn body_timeout() {
 
 const BODY_MIN_RATE: Setting = Setting {
     name: "body_min_rate",
+    gunicorn: None,
+    since: "0.1",
     flags: &["body-min-rate"],
     short: None,
     platform: None,
@@ -192,6 +204,8 @@ fn body_min_rate() {
 
 const WRITE_TIMEOUT: Setting = Setting {
     name: "write_timeout",
+    gunicorn: None,
+    since: "0.1",
     flags: &["write-timeout"],
     short: None,
     platform: None,

@@ -1,0 +1,521 @@
+//! gunicorn's settings that Portico takes without effect, or refuses by name: whoever sets one learns what to
+//! do instead. What asks for nothing but what is done anyway, as its own default does, is taken in silence.
+
+use crate::setting::{Area, Setting, Takes, Value};
+
+/// What the rows below have in common.
+const BLANK: Setting = Setting {
+    name: "",
+    gunicorn: None,
+    since: "0.1",
+    flags: &[],
+    short: None,
+    platform: None,
+    value: Value::Refused { takes: Takes::Nothing, harmless: &[], why: "" },
+    default: "",
+    area: Area::Compatibility,
+    help: "",
+    details: "",
+};
+
+const FALSE: &[&str] = &["false"];
+
+const TLS: &str = "Portico does not speak TLS yet; let nginx or a load balancer in front do so";
+
+const TWO: &str = "Portico does not speak HTTP/2 yet; let nginx or a load balancer in front do so";
+
+const PROXY: &str = "Portico does not read the PROXY protocol yet; have the load balancer send \
+    X-Forwarded-For and trust it with --forwarded-allow-ips";
+
+const UWSGI: &str =
+    "Portico does not speak the uwsgi protocol yet; use proxy_pass in nginx instead of uwsgi_pass";
+
+const ASGI: &str = "Portico serves WSGI applications; serve an ASGI application with uvicorn or hypercorn";
+
+const DIRTY: &str = "Portico has no dirty workers; give long work to a task queue such as Celery, Dramatiq or \
+    RQ";
+
+pub(super) const SETTINGS: &[Setting] = &[
+    SPEW,
+    WORKER_TMP_DIR,
+    DEFAULT_PROC_NAME,
+    SSL_VERSION,
+    SUPPRESS_RAGGED_EOFS,
+    DO_HANDSHAKE_ON_CONNECT,
+    HTTP_PARSER,
+    CONTROL_SOCKET_DISABLE,
+    CONTROL_SOCKET,
+    CONTROL_SOCKET_MODE,
+    KEYFILE,
+    CERTFILE,
+    CERT_REQS,
+    CA_CERTS,
+    CIPHERS,
+    SSL_CONTEXT,
+    HTTP_PROTOCOLS,
+    HTTP2_CLEARTEXT,
+    HTTP2_MAX_CONCURRENT_STREAMS,
+    HTTP2_INITIAL_WINDOW_SIZE,
+    HTTP2_MAX_FRAME_SIZE,
+    HTTP2_MAX_HEADER_LIST_SIZE,
+    PROXY_PROTOCOL,
+    PROXY_ALLOW_IPS,
+    PROTOCOL,
+    UWSGI_ALLOW_IPS,
+    ASGI_LOOP,
+    ASGI_LIFESPAN,
+    ASGI_DISCONNECT_GRACE_PERIOD,
+    WEBSOCKET_MAX_MESSAGE_SIZE,
+    DIRTY_APPS,
+    DIRTY_WORKERS,
+    DIRTY_TIMEOUT,
+    DIRTY_THREADS,
+    DIRTY_GRACEFUL_TIMEOUT,
+    ON_DIRTY_STARTING,
+    DIRTY_POST_FORK,
+    DIRTY_WORKER_INIT,
+    DIRTY_WORKER_EXIT,
+];
+
+const SPEW: Setting = Setting {
+    name: "spew",
+    flags: &["spew"],
+    value: Value::Ignored {
+        takes: Takes::Nothing,
+        harmless: FALSE,
+        why: "lines are not traced; `portico stacks PID` shows what each thread is doing",
+    },
+    help: "Print every line of Python that runs",
+    details: "gunicorn's tool for debugging. `portico stacks PID` and --slow-request show where time is spent.",
+    ..BLANK
+};
+
+const WORKER_TMP_DIR: Setting = Setting {
+    name: "worker_tmp_dir",
+    flags: &["worker-tmp-dir"],
+    value: Value::Ignored {
+        takes: Takes::One("DIR"),
+        harmless: &[],
+        why: "workers tell that they are alive in shared memory, not in a file",
+    },
+    help: "Folder of gunicorn's heartbeat files",
+    details: "Portico has no such files, so that there is nothing to keep off a disk.",
+    ..BLANK
+};
+
+const DEFAULT_PROC_NAME: Setting = Setting {
+    name: "default_proc_name",
+    flags: &[],
+    value: Value::Ignored {
+        takes: Takes::One("NAME"),
+        harmless: &["gunicorn"],
+        why: "name the processes with proc_name",
+    },
+    help: "Name of the processes where proc_name is not set",
+    details: "gunicorn sets it itself.",
+    ..BLANK
+};
+
+const SSL_VERSION: Setting = Setting {
+    name: "ssl_version",
+    flags: &["ssl-version"],
+    value: Value::Ignored {
+        takes: Takes::One("VERSION"),
+        harmless: &["2", "17", "_SSLMethod.PROTOCOL_TLS", "PROTOCOL_TLS"],
+        why: "gunicorn ignores it too",
+    },
+    help: "Version of TLS",
+    details: "gunicorn ignores it too.",
+    ..BLANK
+};
+
+const SUPPRESS_RAGGED_EOFS: Setting = Setting {
+    name: "suppress_ragged_eofs",
+    flags: &["suppress-ragged-eofs"],
+    value: Value::Ignored {
+        takes: Takes::Nothing,
+        harmless: &["true"],
+        why: "it is about sockets of Python's ssl module, which Portico does not use",
+    },
+    help: "Take a TLS connection cut short for one that ended",
+    details: "It is an option of Python's ssl module.",
+    ..BLANK
+};
+
+const DO_HANDSHAKE_ON_CONNECT: Setting = Setting {
+    name: "do_handshake_on_connect",
+    flags: &["do-handshake-on-connect"],
+    value: Value::Ignored {
+        takes: Takes::Nothing,
+        harmless: FALSE,
+        why: "it is about sockets of Python's ssl module, which Portico does not use",
+    },
+    help: "Do the TLS handshake as soon as a client connects",
+    details: "It is an option of Python's ssl module.",
+    ..BLANK
+};
+
+const HTTP_PARSER: Setting = Setting {
+    name: "http_parser",
+    flags: &["http-parser"],
+    value: Value::Ignored { takes: Takes::One("WORD"), harmless: &["auto"], why: "Portico has one parser" },
+    help: "gunicorn's parser: auto, fast or python",
+    details: "Portico has one.",
+    ..BLANK
+};
+
+const CONTROL_SOCKET_DISABLE: Setting = Setting {
+    name: "control_socket_disable",
+    flags: &["no-control-socket"],
+    value: Value::Ignored { takes: Takes::Nothing, harmless: &["true", "false"], why: "there is none" },
+    help: "Make no control socket",
+    details: "Portico makes none: `portico status PID` and its like need none.",
+    ..BLANK
+};
+
+const CONTROL_SOCKET: Setting = Setting {
+    name: "control_socket",
+    flags: &["control-socket"],
+    value: Value::Refused {
+        takes: Takes::One("PATH"),
+        harmless: &[],
+        why: "Portico has no control socket; ask with `portico status PID` and `portico stacks PID`",
+    },
+    help: "Path of gunicorn's control socket",
+    details: "`portico status PID` and its like find a running Portico by its process id.",
+    ..BLANK
+};
+
+const CONTROL_SOCKET_MODE: Setting = Setting {
+    name: "control_socket_mode",
+    flags: &["control-socket-mode"],
+    value: Value::Refused {
+        takes: Takes::One("MODE"),
+        harmless: &["384", "600", "0600", "0o600", "0x180"],
+        why: "Portico has no control socket; ask with `portico status PID` and `portico stacks PID`",
+    },
+    help: "Permissions of gunicorn's control socket",
+    details: "`portico status PID` and its like find a running Portico by its process id.",
+    ..BLANK
+};
+
+const KEYFILE: Setting = Setting {
+    name: "keyfile",
+    flags: &["keyfile"],
+    value: Value::Refused { takes: Takes::One("FILE"), harmless: &[], why: TLS },
+    help: "Private key for TLS",
+    details: "TLS ends in front of Portico.",
+    ..BLANK
+};
+
+const CERTFILE: Setting = Setting {
+    name: "certfile",
+    flags: &["certfile"],
+    value: Value::Refused { takes: Takes::One("FILE"), harmless: &[], why: TLS },
+    help: "Certificate for TLS",
+    details: "TLS ends in front of Portico.",
+    ..BLANK
+};
+
+const CERT_REQS: Setting = Setting {
+    name: "cert_reqs",
+    flags: &["cert-reqs"],
+    value: Value::Refused {
+        takes: Takes::One("N"),
+        harmless: &["0", "CERT_NONE", "VerifyMode.CERT_NONE"],
+        why: TLS,
+    },
+    help: "Whether clients need a certificate: 0, 1 or 2",
+    details: "TLS ends in front of Portico.",
+    ..BLANK
+};
+
+const CA_CERTS: Setting = Setting {
+    name: "ca_certs",
+    flags: &["ca-certs"],
+    value: Value::Refused { takes: Takes::One("FILE"), harmless: &[], why: TLS },
+    help: "Authorities for the certificates of clients",
+    details: "TLS ends in front of Portico.",
+    ..BLANK
+};
+
+const CIPHERS: Setting = Setting {
+    name: "ciphers",
+    flags: &["ciphers"],
+    value: Value::Refused { takes: Takes::One("LIST"), harmless: &[], why: TLS },
+    help: "Ciphers for TLS",
+    details: "TLS ends in front of Portico.",
+    ..BLANK
+};
+
+const SSL_CONTEXT: Setting = Setting {
+    name: "ssl_context",
+    flags: &[],
+    value: Value::Refused { takes: Takes::One("FUNCTION"), harmless: &[], why: TLS },
+    help: "Function that makes the TLS context of a connection",
+    details: "TLS ends in front of Portico.",
+    ..BLANK
+};
+
+const HTTP_PROTOCOLS: Setting = Setting {
+    name: "http_protocols",
+    flags: &["http-protocols"],
+    value: Value::Refused { takes: Takes::One("LIST"), harmless: &["h1"], why: TWO },
+    help: "Versions of HTTP: h1, h2",
+    details: "HTTP/2 ends in front of Portico.",
+    ..BLANK
+};
+
+const HTTP2_CLEARTEXT: Setting = Setting {
+    name: "http2_cleartext",
+    flags: &["http2-cleartext"],
+    value: Value::Refused { takes: Takes::One("WORD"), harmless: &["off"], why: TWO },
+    help: "HTTP/2 without TLS: off, prior-knowledge, upgrade or both",
+    details: "HTTP/2 ends in front of Portico.",
+    ..BLANK
+};
+
+const HTTP2_MAX_CONCURRENT_STREAMS: Setting = Setting {
+    name: "http2_max_concurrent_streams",
+    flags: &["http2-max-concurrent-streams"],
+    value: Value::Refused { takes: Takes::One("N"), harmless: &["100"], why: TWO },
+    help: "Streams of an HTTP/2 connection",
+    details: "HTTP/2 ends in front of Portico.",
+    ..BLANK
+};
+
+const HTTP2_INITIAL_WINDOW_SIZE: Setting = Setting {
+    name: "http2_initial_window_size",
+    flags: &["http2-initial-window-size"],
+    value: Value::Refused { takes: Takes::One("N"), harmless: &["65535"], why: TWO },
+    help: "First window of an HTTP/2 stream",
+    details: "HTTP/2 ends in front of Portico.",
+    ..BLANK
+};
+
+const HTTP2_MAX_FRAME_SIZE: Setting = Setting {
+    name: "http2_max_frame_size",
+    flags: &["http2-max-frame-size"],
+    value: Value::Refused { takes: Takes::One("N"), harmless: &["16384"], why: TWO },
+    help: "Longest HTTP/2 frame",
+    details: "HTTP/2 ends in front of Portico.",
+    ..BLANK
+};
+
+const HTTP2_MAX_HEADER_LIST_SIZE: Setting = Setting {
+    name: "http2_max_header_list_size",
+    flags: &["http2-max-header-list-size"],
+    value: Value::Refused { takes: Takes::One("N"), harmless: &["65536"], why: TWO },
+    help: "Longest HTTP/2 header list",
+    details: "HTTP/2 ends in front of Portico.",
+    ..BLANK
+};
+
+const PROXY_PROTOCOL: Setting = Setting {
+    name: "proxy_protocol",
+    flags: &["proxy-protocol"],
+    value: Value::Refused {
+        takes: Takes::AtMostOne { metavar: "WORD", alone: "auto" },
+        harmless: &["off"],
+        why: PROXY,
+    },
+    help: "PROXY protocol of a load balancer: off, v1, v2 or auto",
+    details: "X-Forwarded-For says the same.",
+    ..BLANK
+};
+
+const PROXY_ALLOW_IPS: Setting = Setting {
+    name: "proxy_allow_ips",
+    flags: &["proxy-allow-from"],
+    value: Value::Refused { takes: Takes::One("LIST"), harmless: &["127.0.0.1,::1"], why: PROXY },
+    help: "Peers that may send the PROXY protocol",
+    details: "X-Forwarded-For says the same.",
+    ..BLANK
+};
+
+const PROTOCOL: Setting = Setting {
+    name: "protocol",
+    flags: &["protocol"],
+    value: Value::Refused { takes: Takes::One("WORD"), harmless: &["http"], why: UWSGI },
+    help: "Protocol of the listeners: http or uwsgi",
+    details: "nginx speaks HTTP to Portico.",
+    ..BLANK
+};
+
+const UWSGI_ALLOW_IPS: Setting = Setting {
+    name: "uwsgi_allow_ips",
+    flags: &["uwsgi-allow-from"],
+    value: Value::Refused { takes: Takes::One("LIST"), harmless: &["127.0.0.1,::1"], why: UWSGI },
+    help: "Peers that may speak the uwsgi protocol",
+    details: "nginx speaks HTTP to Portico.",
+    ..BLANK
+};
+
+const ASGI_LOOP: Setting = Setting {
+    name: "asgi_loop",
+    flags: &["asgi-loop"],
+    value: Value::Refused { takes: Takes::One("WORD"), harmless: &["auto"], why: ASGI },
+    help: "Event loop of ASGI applications",
+    details: "Portico serves WSGI.",
+    ..BLANK
+};
+
+const ASGI_LIFESPAN: Setting = Setting {
+    name: "asgi_lifespan",
+    flags: &["asgi-lifespan"],
+    value: Value::Refused { takes: Takes::One("WORD"), harmless: &["auto"], why: ASGI },
+    help: "Lifespan events of ASGI applications",
+    details: "Portico serves WSGI.",
+    ..BLANK
+};
+
+const ASGI_DISCONNECT_GRACE_PERIOD: Setting = Setting {
+    name: "asgi_disconnect_grace_period",
+    flags: &["asgi-disconnect-grace-period"],
+    value: Value::Refused { takes: Takes::One("N"), harmless: &["3"], why: ASGI },
+    help: "Patience with ASGI applications whose client left",
+    details: "Portico serves WSGI.",
+    ..BLANK
+};
+
+const WEBSOCKET_MAX_MESSAGE_SIZE: Setting = Setting {
+    name: "websocket_max_message_size",
+    flags: &["websocket-max-message-size"],
+    value: Value::Refused { takes: Takes::One("N"), harmless: &["16777216"], why: ASGI },
+    help: "Longest message of a WebSocket",
+    details: "Portico serves WSGI.",
+    ..BLANK
+};
+
+const DIRTY_APPS: Setting = Setting {
+    name: "dirty_apps",
+    flags: &["dirty-app"],
+    value: Value::Refused { takes: Takes::One("APP"), harmless: &[], why: DIRTY },
+    help: "Application of the dirty workers",
+    details: "A task queue does the same.",
+    ..BLANK
+};
+
+const DIRTY_WORKERS: Setting = Setting {
+    name: "dirty_workers",
+    flags: &["dirty-workers"],
+    value: Value::Refused { takes: Takes::One("N"), harmless: &["0"], why: DIRTY },
+    help: "Number of dirty workers",
+    details: "A task queue does the same.",
+    ..BLANK
+};
+
+const DIRTY_TIMEOUT: Setting = Setting {
+    name: "dirty_timeout",
+    flags: &["dirty-timeout"],
+    value: Value::Refused { takes: Takes::One("N"), harmless: &["300"], why: DIRTY },
+    help: "Timeout of dirty workers",
+    details: "A task queue does the same.",
+    ..BLANK
+};
+
+const DIRTY_THREADS: Setting = Setting {
+    name: "dirty_threads",
+    flags: &["dirty-threads"],
+    value: Value::Refused { takes: Takes::One("N"), harmless: &["1"], why: DIRTY },
+    help: "Threads of dirty workers",
+    details: "A task queue does the same.",
+    ..BLANK
+};
+
+const DIRTY_GRACEFUL_TIMEOUT: Setting = Setting {
+    name: "dirty_graceful_timeout",
+    flags: &["dirty-graceful-timeout"],
+    value: Value::Refused { takes: Takes::One("N"), harmless: &["30"], why: DIRTY },
+    help: "Graceful timeout of dirty workers",
+    details: "A task queue does the same.",
+    ..BLANK
+};
+
+const ON_DIRTY_STARTING: Setting = Setting {
+    name: "on_dirty_starting",
+    flags: &[],
+    value: Value::Refused { takes: Takes::One("FUNCTION"), harmless: &[], why: DIRTY },
+    help: "Hook of dirty workers",
+    details: "A task queue does the same.",
+    ..BLANK
+};
+
+const DIRTY_POST_FORK: Setting = Setting {
+    name: "dirty_post_fork",
+    flags: &[],
+    value: Value::Refused { takes: Takes::One("FUNCTION"), harmless: &[], why: DIRTY },
+    help: "Hook of dirty workers",
+    details: "A task queue does the same.",
+    ..BLANK
+};
+
+const DIRTY_WORKER_INIT: Setting = Setting {
+    name: "dirty_worker_init",
+    flags: &[],
+    value: Value::Refused { takes: Takes::One("FUNCTION"), harmless: &[], why: DIRTY },
+    help: "Hook of dirty workers",
+    details: "A task queue does the same.",
+    ..BLANK
+};
+
+const DIRTY_WORKER_EXIT: Setting = Setting {
+    name: "dirty_worker_exit",
+    flags: &[],
+    value: Value::Refused { takes: Takes::One("FUNCTION"), harmless: &[], why: DIRTY },
+    help: "Hook of dirty workers",
+    details: "A task queue does the same.",
+    ..BLANK
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{refusal, resolved};
+
+    #[test]
+    fn what_is_ignored_is_a_warning() {
+        for setting in SETTINGS {
+            let Value::Ignored { takes, harmless, why } = setting.value else { continue };
+            let variable = setting.variable();
+            let warnings = |text: &str| resolved(&[(&variable, text)], &[]).warnings;
+            for text in harmless {
+                assert_eq!(warnings(text), [""; 0], "{} {text}", setting.name);
+            }
+            if takes != Takes::Nothing {
+                assert_eq!(warnings("/dev/shm"), [format!("{variable} has no effect: {why}")]);
+            }
+        }
+        assert!(resolved(&[], &["--spew"]).warnings[0].starts_with("--spew has no effect: "));
+        assert_eq!(resolved(&[("PORTICO_SPEW", "off")], &[]).warnings, [""; 0]);
+        assert_eq!(resolved(&[], &["--no-control-socket"]).warnings, [""; 0]);
+    }
+
+    #[test]
+    fn what_is_refused_is_an_error_but_for_its_own_default() {
+        for setting in SETTINGS {
+            let Value::Refused { takes, harmless, why } = setting.value else { continue };
+            for text in harmless {
+                assert_eq!(resolved(&[(&setting.variable(), text)], &[]).warnings, [""; 0]);
+            }
+            let Some(flag) = setting.flags.first() else { continue };
+            let flag = format!("--{flag}");
+            let line = format!("{}: {why}", setting.option());
+            if takes != Takes::Nothing {
+                assert_eq!(refusal(&[&flag, "x"]), line);
+                for text in harmless {
+                    assert_eq!(refusal(&[&flag, "x", &flag, text]), line);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_proxy_protocol_may_stand_alone() {
+        assert_eq!(refusal(&["--proxy-protocol"]), format!("--proxy-protocol: {PROXY}"));
+        assert_eq!(refusal(&["--proxy-protocol", "app:app"]), format!("--proxy-protocol: {PROXY}"));
+        let off = resolved(&[], &["--proxy-protocol", "off", "app:app"]);
+        assert_eq!(off.config.app.as_deref(), Some("app:app"));
+        assert_eq!(resolved(&[("PORTICO_PROXY_PROTOCOL", "False")], &[]).config.app, None);
+    }
+}
