@@ -51,6 +51,22 @@ def test_others_do_not_notice_a_thread_that_spins(serve):
     assert server.wait_workers(2) == workers, "nothing has to be replaced"
 
 
+def test_interpreter_is_shared_more_finely_while_a_call_computes_for_long(serve):
+    server = serve(APP, "--threads", "2", "--timeout", "2")
+
+    def interval() -> float:
+        return float(server.request("GET", "/switch-interval").body)
+
+    assert interval() == 0.005
+    with server.connect() as client:
+        client.send(request_bytes(target="/spin"))
+        server.rendezvous.wait_for_prefix("spins")
+        wait_until(lambda: interval() < 0.001, "the interval to be made short")
+        assert client.read_response().status == 504
+    server.expect_log("timeout: GET /spin")
+    wait_until(lambda: interval() == 0.005, "Python's own interval to be back")
+
+
 def test_all_threads_of_all_workers_stuck_is_overcome(serve):
     server = serve(APP, *OPTIONS)
     server.wait_workers(2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import sys
 import threading
 import time
 
@@ -21,6 +22,12 @@ hoard: list[bytearray] = []
 def pid(environ, start_response):
     """The process."""
     return plain(start_response, str(os.getpid()))
+
+
+@routes("/switch-interval")
+def switch_interval(environ, start_response):
+    """How soon a thread that computes has to let another one run."""
+    return plain(start_response, str(sys.getswitchinterval()))
 
 
 @routes("/multiprocess")

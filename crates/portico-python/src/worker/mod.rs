@@ -14,6 +14,7 @@ mod monitor;
 mod post;
 mod recycling;
 mod signals;
+mod switching;
 mod template;
 mod threads;
 mod tree;

@@ -1,5 +1,5 @@
-//! The thread "portico-watch": shows that the worker lives, sees to calls that take too long, says when the worker
-//! is to be replaced, and tells stacks on demand.
+//! The thread "portico-watch": shows that the worker lives, sees to calls that take too long and that they slow no
+//! others, says when the worker is to be replaced, and tells stacks on demand.
 //!
 //! It never waits for the interpreter: what needs it is done by the [`Inspector`], whose answer it looks for with
 //! each look at the calls.
@@ -15,13 +15,14 @@ use pyo3::prelude::*;
 
 use portico_config::Config;
 use portico_server::Lending;
-use portico_supervisor::{Running, SlotField, now_nanos};
+use portico_supervisor::{Running, SlotField, ThreadState, now_nanos};
 use rustix::process::{Pid, getppid};
 use signal_hook::low_level;
 
 use super::inspector::Inspector;
 use super::ladder::{Ladder, Limits, Step};
 use super::recycling::Recycling;
+use super::switching::Switching;
 use super::threads::Threads;
 use crate::error::RequestTimeout;
 use crate::record::{Record, Records, path_of};
@@ -79,7 +80,7 @@ impl Drop for Watch {
 }
 
 /// Longest time between two looks.
-const TICK_MAX: Duration = Duration::from_millis(250);
+const TICK_MAX: Duration = Duration::from_millis(100);
 
 /// Shortest.
 const TICK_MIN: Duration = Duration::from_millis(10);
@@ -101,6 +102,7 @@ struct Watcher {
     watching: Watching,
     inspector: Inspector,
     recycling: Recycling,
+    switching: Switching,
     ladders: Vec<Ladder>,
     inquiries: Vec<Inquiry>,
     demand: Option<Demand>,
@@ -141,6 +143,7 @@ impl Watcher {
         Ok(Self {
             inspector: Inspector::start()?,
             recycling: Recycling::new(config, now_nanos()),
+            switching: Switching::default(),
             ladders: watching.records.iter().map(|_| Ladder::default()).collect(),
             inquiries: Vec::new(),
             demand: None,
@@ -197,10 +200,13 @@ impl Watcher {
 
     /// Takes each call as far on the ladder as it is due. Returns when the next one is.
     fn look_at_calls(&mut self, now: u64) -> u64 {
-        let mut next = u64::MAX;
+        let (mut next, mut longest) = (u64::MAX, 0);
         let records = Arc::clone(&self.watching.records);
         for (index, record) in records.iter().enumerate() {
             let Some(running) = record.thread().running() else { continue };
+            if running.state != ThreadState::AwaitingClient {
+                longest = longest.max(now.saturating_sub(running.begun_nanos));
+            }
             let Some(ladder) = self.ladders.get_mut(index) else { continue };
             let config = &self.watching.config;
             let step = ladder.look(&running, now, || limits(config, path_of(&running.target)));
@@ -211,6 +217,7 @@ impl Watcher {
                 None => {}
             }
         }
+        self.switching.look(Duration::from_nanos(longest), &self.inspector);
         next
     }
 
