@@ -6,6 +6,7 @@ use clap::builder::ValueParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
+use crate::abbreviation;
 use crate::setting::{Setting, Takes, Value};
 use crate::settings;
 
@@ -32,7 +33,7 @@ Exit status: 2 for a mistake on the command line, 1 for one in the environment."
 /// # Errors
 /// One line: what is wrong and what to do.
 pub(crate) fn read(args: impl Iterator<Item = OsString>) -> Result<CommandLine, String> {
-    match command().try_get_matches_from(args) {
+    match command().try_get_matches_from(abbreviation::write_out(args.collect())?) {
         Ok(matches) => said(&matches).map(CommandLine::Settings),
         Err(error) => match error.kind() {
             ErrorKind::DisplayHelp => Ok(CommandLine::Help(error.to_string())),
@@ -51,7 +52,6 @@ fn command() -> Command {
         .no_binary_name(true)
         .disable_help_flag(true)
         .disable_version_flag(true)
-        .infer_long_args(true)
         .args_override_self(true)
         .max_term_width(100)
         .args(settings::all().filter(|setting| setting.has_option()).map(argument))
@@ -230,7 +230,7 @@ mod tests {
         assert!(config(&["--access-logfi", "-"]).access_log.is_some());
         // Both spellings of one option begin with it.
         assert_eq!(config(&["--limit-request-field_s", "9000"]).field_bytes_max, 9000);
-        assert!(refusal(&["--log", "x"]).starts_with("--log is not an option"));
+        assert!(refusal(&["--log", "x"]).starts_with("--log is the beginning of several options: --"));
     }
 
     #[test]

@@ -6,6 +6,9 @@
 //! the configuration.
 #![forbid(unsafe_code)]
 
+mod abbreviation;
+#[cfg(test)]
+mod account;
 mod bind;
 mod cli;
 mod command;
@@ -31,4 +34,4 @@ pub use resolve::{Effective, Parsed, Resolved, from_pairs, parse, parse_with_fil
 pub use resolved::{
     AccessLogFormat, Bind, Config, LogLevel, LogTarget, PathTimeout, Preload, Warmup, Workers,
 };
-pub use settings::is_octal;
+pub use settings::{HOOKS, is_octal};

@@ -22,6 +22,25 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// The most that is taken for one that may as well be off. People write a huge number for that.
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
+/// gunicorn's hooks: functions in a configuration file that is written in Python, no settings.
+pub const HOOKS: &[&str] = &[
+    "on_starting",
+    "on_reload",
+    "when_ready",
+    "pre_fork",
+    "post_fork",
+    "post_worker_init",
+    "worker_int",
+    "worker_abort",
+    "pre_exec",
+    "pre_request",
+    "post_request",
+    "child_exit",
+    "worker_exit",
+    "nworkers_changed",
+    "on_exit",
+];
+
 /// Every setting, in the order of the help.
 pub(crate) fn all() -> impl Iterator<Item = &'static Setting> {
     [

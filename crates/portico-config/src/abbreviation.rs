@@ -1,0 +1,247 @@
+//! Long options written short: any beginning that belongs to one option alone stands for it, as argparse has
+//! it.
+//!
+//! Scripts have such beginnings, and options that gunicorn does not have must not break them: one that means
+//! a single option among gunicorn's means that one, whatever else begins with it.
+
+use std::ffi::OsString;
+
+use crate::setting::Setting;
+use crate::settings;
+
+/// The options that belong to no setting.
+const OTHERS: [&str; 2] = ["help", "version"];
+
+/// gunicorn's long options, without the dashes.
+const GUNICORN: &[&str] = &[
+    "access-logfile",
+    "access-logformat",
+    "asgi-disconnect-grace-period",
+    "asgi-lifespan",
+    "asgi-loop",
+    "backlog",
+    "bind",
+    "ca-certs",
+    "capture-output",
+    "casefold-http-method",
+    "cert-reqs",
+    "certfile",
+    "chdir",
+    "check-config",
+    "ciphers",
+    "config",
+    "control-socket",
+    "control-socket-mode",
+    "daemon",
+    "dirty-app",
+    "dirty-graceful-timeout",
+    "dirty-threads",
+    "dirty-timeout",
+    "dirty-workers",
+    "disable-redirect-access-to-syslog",
+    "do-handshake-on-connect",
+    "dogstatsd-tags",
+    "enable-backlog-metric",
+    "enable-stdio-inheritance",
+    "env",
+    "error-logfile",
+    "forwarded-allow-ips",
+    "forwarder-headers",
+    "graceful-timeout",
+    "group",
+    "header-map",
+    "http-parser",
+    "http-protocols",
+    "http2-cleartext",
+    "http2-initial-window-size",
+    "http2-max-concurrent-streams",
+    "http2-max-frame-size",
+    "http2-max-header-list-size",
+    "initgroups",
+    "keep-alive",
+    "keyfile",
+    "limit-request-field_size",
+    "limit-request-fields",
+    "limit-request-line",
+    "log-config",
+    "log-config-json",
+    "log-file",
+    "log-level",
+    "log-syslog",
+    "log-syslog-facility",
+    "log-syslog-prefix",
+    "log-syslog-to",
+    "logger-class",
+    "max-requests",
+    "max-requests-jitter",
+    "name",
+    "no-control-socket",
+    "no-sendfile",
+    "paste",
+    "paste-global",
+    "paster",
+    "permit-obsolete-folding",
+    "permit-unconventional-http-method",
+    "permit-unconventional-http-version",
+    "pid",
+    "preload",
+    "print-config",
+    "protocol",
+    "proxy-allow-from",
+    "proxy-protocol",
+    "pythonpath",
+    "reload",
+    "reload-engine",
+    "reload-extra-file",
+    "reuse-port",
+    "root-path",
+    "spew",
+    "ssl-version",
+    "statsd-host",
+    "statsd-prefix",
+    "strip-header-spaces",
+    "suppress-ragged-eofs",
+    "threads",
+    "timeout",
+    "umask",
+    "user",
+    "uwsgi-allow-from",
+    "websocket-max-message-size",
+    "worker-class",
+    "worker-connections",
+    "worker-tmp-dir",
+    "workers",
+];
+
+/// Writes the long options among `args` out.
+///
+/// # Errors
+/// One line: a beginning stands for several options.
+pub(crate) fn write_out(args: Vec<OsString>) -> Result<Vec<OsString>, String> {
+    let mut options_end = false;
+    args.into_iter()
+        .map(|arg| {
+            options_end |= arg == "--";
+            match arg.to_str().and_then(|text| text.strip_prefix("--")) {
+                Some(text) if !options_end => option(text).map(|written| written.map_or(arg, OsString::from)),
+                _ => Ok(arg),
+            }
+        })
+        .collect()
+}
+
+/// `option`, which comes without its dashes, written out; `None` where that changes nothing.
+fn option(option: &str) -> Result<Option<String>, String> {
+    let (beginning, value) = match option.split_once('=') {
+        Some((beginning, value)) => (beginning, format!("={value}")),
+        None => (option, String::new()),
+    };
+    let begun = all().filter(|(flag, _)| flag.starts_with(beginning));
+    let (flags, settings): (Vec<&str>, Vec<&str>) = begun.unzip();
+    if flags.is_empty() || flags.contains(&beginning) {
+        return Ok(None);
+    }
+    let written = |flag: &str| Ok(Some(format!("--{flag}{value}")));
+    if one(&settings) {
+        return written(flags[0]);
+    }
+    let theirs =
+        || flags.iter().zip(&settings).filter(|(flag, _)| GUNICORN.contains(flag) || OTHERS.contains(flag));
+    match theirs().next() {
+        Some((flag, _)) if one(&theirs().map(|(_, name)| *name).collect::<Vec<_>>()) => written(flag),
+        _ => {
+            let flags: Vec<String> = flags.iter().map(|flag| format!("--{flag}")).collect();
+            Err(format!(
+                "--{beginning} is the beginning of several options: {}; write one of them",
+                flags.join(", ")
+            ))
+        }
+    }
+}
+
+/// Every long option, with the name of its setting.
+fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let settings =
+        settings::all().flat_map(|setting: &Setting| setting.flags.iter().map(|flag| (*flag, setting.name)));
+    settings.chain(OTHERS.map(|flag| (flag, flag)))
+}
+
+fn one(names: &[&str]) -> bool {
+    names.iter().all(|name| *name == names[0])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(arg: &str, expected: &str) {
+        assert_eq!(write_out(vec![arg.into()]), Ok(vec![OsString::from(expected)]));
+    }
+
+    #[test]
+    fn the_list_of_gunicorns_options_is_whole() {
+        let mut flags: Vec<String> = crate::account::gunicorn()
+            .into_iter()
+            .flat_map(|setting| setting.options)
+            .filter_map(|option| option.strip_prefix("--").map(str::to_owned))
+            .collect();
+        flags.sort();
+        assert_eq!(flags, GUNICORN);
+    }
+
+    #[test]
+    fn a_beginning_of_one_option_is_that_option() {
+        check("--log-lev", "--log-level");
+        check("--log-lev=debug", "--log-level=debug");
+        check("--keep=a=b", "--keep-alive=a=b");
+        check("--max-requests-j", "--max-requests-jitter");
+        check("--limit-request-field_s", "--limit-request-field_size");
+        check("--error-logf", "--error-logfile");
+        check("--log-f", "--log-file");
+        check("--threads", "--threads");
+        check("--threads=1", "--threads=1");
+        check("--zzz", "--zzz");
+        check("--ver", "--version");
+        check("--max-requests", "--max-requests");
+        for text in ["-w", "app", "--", "-", ""] {
+            check(text, text);
+        }
+    }
+
+    #[test]
+    fn what_gunicorn_takes_is_taken_beside_options_of_our_own() {
+        check("--time", "--timeout");
+        check("--proxy-p", "--proxy-protocol");
+        check("--conf", "--config");
+    }
+
+    #[test]
+    fn a_beginning_of_several_names_them() {
+        let refusal = |arg: &str| write_out(vec![arg.into()]).unwrap_err();
+        assert_eq!(
+            refusal("--access-logf"),
+            "--access-logf is the beginning of several options: --access-logfile, --access-logformat; \
+             write one of them"
+        );
+        assert!(refusal("--limit-request-field=1").starts_with("--limit-request-field is the beginning"));
+    }
+
+    #[test]
+    fn what_stands_behind_the_end_of_the_options_is_left_alone() {
+        let args = ["--thr=1", "--", "--thr"].map(OsString::from).to_vec();
+        assert_eq!(write_out(args), Ok(["--threads=1", "--", "--thr"].map(OsString::from).to_vec()));
+    }
+
+    #[test]
+    fn every_beginning_that_gunicorn_takes_is_the_same_option_here() {
+        for flag in GUNICORN.iter().filter(|flag| all().any(|(other, _)| other == **flag)) {
+            for end in 1..flag.len() {
+                let beginning = &flag[..end];
+                let begun = GUNICORN.iter().chain(&OTHERS).filter(|other| other.starts_with(beginning));
+                if begun.count() == 1 {
+                    check(&format!("--{beginning}"), &format!("--{flag}"));
+                }
+            }
+        }
+    }
+}
