@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod abbreviation;
+mod access_log_format;
 #[cfg(test)]
 mod account;
 mod bind;
@@ -25,13 +26,12 @@ mod settings;
 mod testing;
 mod value;
 
+pub use access_log_format::{AccessLogFormat, Atom, Piece, Stage, Template};
 pub use command::Command;
 pub use error::ConfigError;
 pub use files::{Evaluate, FileValue, PythonFile};
 pub use raw::{Environment, Source};
 pub use reference::reference;
 pub use resolve::{Effective, Parsed, Resolved, from_pairs, parse, parse_with_files};
-pub use resolved::{
-    AccessLogFormat, Bind, Config, LogLevel, LogTarget, PathTimeout, Preload, Warmup, Workers,
-};
+pub use resolved::{Bind, Config, LogLevel, LogTarget, PathTimeout, Preload, Warmup, Workers};
 pub use settings::{HOOKS, is_octal};

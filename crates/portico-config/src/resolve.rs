@@ -5,13 +5,14 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::access_log_format::AccessLogFormat;
 use crate::cli::{self, CommandLine};
 use crate::command::{self, Command};
 use crate::error::ConfigError;
 use crate::files::{self, Evaluate};
 use crate::inherited::Inherited;
 use crate::raw::{Environment, RawConfig, Source, read_variable};
-use crate::resolved::{AccessLogFormat, Config, LogLevel, LogTarget, Preload, Workers};
+use crate::resolved::{Config, LogLevel, LogTarget, Preload, Workers};
 use crate::setting::Setting;
 use crate::settings;
 
@@ -229,6 +230,7 @@ fn blank() -> Config {
         root_path: String::new(),
         access_log: None,
         access_log_format: AccessLogFormat::Combined,
+        request_id: false,
         error_log: LogTarget::Stderr,
         log_level: LogLevel::Info,
         chdir: None,

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::access_log_format::AccessLogFormat;
+
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Bind {
@@ -75,15 +77,6 @@ pub enum LogTarget {
     Stderr,
     /// A path.
     File(PathBuf),
-}
-
-/// Lines of the access log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AccessLogFormat {
-    /// Common Log Format.
-    Common,
-    /// Common Log Format with Referer and User-Agent.
-    Combined,
 }
 
 /// Least severe level that is logged.
@@ -182,8 +175,10 @@ pub struct Config {
     pub root_path: String,
     /// `--access-logfile`
     pub access_log: Option<LogTarget>,
-    /// `--access-logformat` (`common`, `combined`)
+    /// `--access-logformat`
     pub access_log_format: AccessLogFormat,
+    /// `--request-id`: the request's id is in environ and in the answer.
+    pub request_id: bool,
     /// `--error-logfile`
     pub error_log: LogTarget,
     /// `--log-level`

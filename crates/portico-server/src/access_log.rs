@@ -5,16 +5,25 @@
 //! and reported, never a request's time.
 
 mod batch;
+mod clock;
+mod escape;
 mod format;
+mod plan;
+mod structured;
+mod template;
+#[cfg(test)]
+mod testing;
+mod trace;
 mod writer;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use portico_proto::RequestHead;
 
-use crate::application::Peer;
-use batch::Line;
+use crate::application::{Peer, Server};
+use crate::request_id::RequestId;
 
+pub use plan::{Facts, Plan};
 pub use writer::{AccessLog, Destination, Reopener};
 
 /// What happened to one request.
@@ -24,12 +33,92 @@ pub struct Record<'a> {
     pub head: Option<&'a RequestHead>,
     /// Who sent it.
     pub peer: Peer,
-    /// When it was answered, in seconds since 1970.
-    pub second: u64,
+    /// Through which listener.
+    pub server: &'a Server,
+    /// When it was answered.
+    pub moment: Moment,
     /// Status of the answer.
     pub status: u16,
     /// Bytes of the answer's body that were sent.
     pub body_bytes: u64,
+    /// Its id.
+    pub id: RequestId,
+    /// Where its time went; `None` where nothing was awaited for it.
+    pub times: Option<Times>,
+    /// Why it ended otherwise than with the application's whole answer.
+    pub reason: Option<Reason>,
+    /// What [`AccessLog::note_answer`] has noted of the answer's fields.
+    pub answer_fields: &'a [u8],
+}
+
+/// A moment of the clock on the wall.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moment {
+    /// Seconds since 1970.
+    pub second: u64,
+    /// Nanoseconds within that.
+    pub nanos: u32,
+}
+
+/// Where the time of a request went, in nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Times {
+    /// From the complete request until a thread took it.
+    pub queue: u64,
+    /// From then on until the application had given the last of its answer.
+    pub application: u64,
+    /// From then on until it was written.
+    pub write: u64,
+}
+
+impl Times {
+    /// All of it.
+    pub fn whole(&self) -> u64 {
+        self.queue + self.application + self.write
+    }
+}
+
+/// Why an exchange ended otherwise than with the application's whole answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The application ended its answer too early, or failed within it.
+    Aborted,
+    /// The client left before it had the answer.
+    ClientGone,
+    /// The queue was full.
+    QueueFull,
+    /// It waited in the queue for too long.
+    QueueTimeout,
+    /// It was malformed or too large.
+    Refused,
+    /// It did not arrive in time.
+    RequestTimeout,
+    /// The server stopped before the answer was complete.
+    ServerStopped,
+    /// The application did not answer in time.
+    Timeout,
+    /// The worker died.
+    WorkerDied,
+    /// The client took nothing of the answer for too long.
+    WriteTimeout,
+}
+
+impl Reason {
+    /// As the log tells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Aborted => "aborted",
+            Self::ClientGone => "client_gone",
+            Self::QueueFull => "queue_full",
+            Self::QueueTimeout => "queue_timeout",
+            Self::Refused => "refused",
+            Self::RequestTimeout => "request_timeout",
+            Self::ServerStopped => "server_stopped",
+            Self::Timeout => "timeout",
+            Self::WorkerDied => "worker_died",
+            Self::WriteTimeout => "write_timeout",
+        }
+    }
 }
 
 /// A request that died with the process that was answering it, as another process knows it.
@@ -45,14 +134,8 @@ pub struct LostRequest<'a> {
     pub second: u64,
     /// The status that stands for what the client saw.
     pub status: u16,
-}
-
-impl LostRequest<'_> {
-    fn line(&self) -> Line<'_> {
-        let texts = [Some(self.method), Some(self.target), None, None, None];
-        let peer = self.peer.map_or(Peer::Unix, |peer| Peer::Inet(SocketAddr::new(peer, 0)));
-        Line { peer, second: self.second, version: None, status: self.status, body_bytes: 0, texts }
-    }
+    /// Where its time went.
+    pub times: Times,
 }
 
 /// The status of a request whose client left before there was an answer (nginx's number for it).

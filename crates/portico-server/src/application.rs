@@ -1,5 +1,6 @@
 //! The seam: what the engine hands to an application and what it asks of one.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use portico_proto::RequestHead;
 
-use crate::{Body, RequestKey, Responder};
+use crate::{Body, RequestId, RequestKey, Responder};
 
 /// What answers requests. The gateway to Python implements it; tests and benches implement it in Rust.
 pub trait Application: Send + Sync + 'static {
@@ -31,6 +32,8 @@ pub struct Request {
     pub head: Arc<RequestHead>,
     /// The body.
     pub body: Body,
+    /// Its id.
+    pub id: RequestId,
     /// Who sent it.
     pub peer: Peer,
     /// Where it arrived.
@@ -57,6 +60,49 @@ pub struct Server {
     pub name: String,
     /// Port in decimal; empty for a UNIX socket.
     pub port: String,
+}
+
+/// PATH_INFO of a request for `path`, still percent-encoded: decoded, and below `root_path`. A path outside it is
+/// passed whole: the proxy in front has then taken the prefix off already, and its users expect the application to
+/// be called all the same.
+pub fn path_info<'p>(path: &'p [u8], root_path: &[u8]) -> Cow<'p, [u8]> {
+    let inside = |path: &[u8]| match path.strip_prefix(root_path) {
+        Some(rest) if rest.is_empty() || rest.starts_with(b"/") => path.len() - rest.len(),
+        _ => 0,
+    };
+    match percent_decode(path) {
+        Cow::Borrowed(path) => Cow::Borrowed(&path[inside(path)..]),
+        Cow::Owned(mut path) => {
+            path.drain(..inside(&path));
+            Cow::Owned(path)
+        }
+    }
+}
+
+/// Decodes `%XX`. A `%` without two hexadecimal digits stays, as in `urllib.parse.unquote`.
+fn percent_decode(path: &[u8]) -> Cow<'_, [u8]> {
+    let Some(first) = memchr::memchr(b'%', path) else { return Cow::Borrowed(path) };
+    let mut decoded = Vec::with_capacity(path.len());
+    decoded.extend_from_slice(&path[..first]);
+    let mut rest = &path[first..];
+    while let [byte, after @ ..] = rest {
+        rest = after;
+        match (byte, after) {
+            (b'%', [high, low, after @ ..]) => match (hex_digit(*high), hex_digit(*low)) {
+                (Some(high), Some(low)) => {
+                    decoded.push(high << 4 | low);
+                    rest = after;
+                }
+                _ => decoded.push(b'%'),
+            },
+            _ => decoded.push(*byte),
+        }
+    }
+    Cow::Owned(decoded)
+}
+
+fn hex_digit(byte: u8) -> Option<u8> {
+    char::from(byte).to_digit(16).map(|digit| digit as u8)
 }
 
 impl fmt::Display for Peer {

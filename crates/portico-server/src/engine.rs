@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use portico_config::Config;
 use portico_proto::RequestHead;
 
-use crate::access_log::AccessLog;
+use crate::access_log::{AccessLog, Reason};
 use crate::application::{Peer, Server};
 use crate::body::Body;
 use crate::connection::{
@@ -23,6 +23,7 @@ use crate::connection::{
 use crate::handover::Sharing;
 use crate::queue::{Queue, Ticket};
 use crate::reactor::{Event, Events, Reactor};
+use crate::request_id::RequestId;
 pub use accept::Accepting;
 pub use sharing::Member;
 
@@ -65,6 +66,8 @@ pub struct Call {
     pub peer: Peer,
     /// Through which listener.
     pub server: Arc<Server>,
+    /// Its id.
+    pub id: RequestId,
     /// How long it waited in the queue, in nanoseconds: a few bytes less that are moved from hand to hand.
     pub queued_nanos: u64,
 }
@@ -123,6 +126,11 @@ impl Engine {
     /// The present moment, as it was set last.
     pub fn now(&self) -> Instant {
         self.tools.now
+    }
+
+    /// Whether the access log tells where the time of requests goes.
+    pub fn tells_times(&self) -> bool {
+        self.tools.access_log.as_ref().is_some_and(AccessLog::needs_times)
     }
 
     /// Sets the present moment, after a look at the network.
@@ -246,12 +254,13 @@ impl Engine {
             }
             let key = RequestKey { id, call: self.calls + 1 };
             let begun = connection.begin_call(key.call, &mut self.tools, read_more(id));
-            let (peer, server) = (connection.peer(), Arc::clone(connection.server()));
+            let (peer, server, id_told) =
+                (connection.peer(), Arc::clone(connection.server()), connection.id());
             self.settle(id, connection, Step::Keep);
             if let Some((head, body, queued)) = begun {
                 self.calls = key.call;
                 let queued_nanos = queued.as_nanos() as u64;
-                return Some(Call { key, head, body, peer, server, queued_nanos });
+                return Some(Call { key, head, body, peer, server, id: id_told, queued_nanos });
             }
         }
         None
@@ -338,7 +347,8 @@ impl Engine {
         self.stopped = true;
         self.close_listeners();
         for id in self.table.ids() {
-            if let Some(connection) = self.table.take(id) {
+            if let Some(mut connection) = self.table.take(id) {
+                connection.note_reason(Reason::ServerStopped);
                 if let Some(request) = connection.current() {
                     log::error!("cut {request}: not finished when the server had to stop");
                 }

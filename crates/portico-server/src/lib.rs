@@ -12,12 +12,14 @@ mod lending;
 mod listener;
 mod queue;
 mod reactor;
+mod request_id;
 mod transport;
 
-pub use access_log::{AccessLog, Destination, LostRequest, Reopener};
-pub use application::{Application, Peer, Request, Server};
+pub use access_log::{AccessLog, Destination, Facts, LostRequest, Plan, Reopener, Times};
+pub use application::{Application, Peer, Request, Server, path_info};
 pub use body::{Body, BodyError};
 pub use connection::{Counters, RequestKey};
 pub use handover::{Handover, Load, Sharing, Siblings};
 pub use lending::{Gone, Lending, Responder};
 pub use listener::{BindError, Listener};
+pub use request_id::{IdBuffer, RequestId};

@@ -19,9 +19,8 @@ pub trait Host {
     /// workers have taken what waits there. Called once, when the first worker is told to drain or to stop.
     fn stop_listening(&mut self) {}
 
-    /// A worker died while one of its threads was answering this request: it belongs into the access log, with
-    /// this status and this reason.
-    fn lost_request(&mut self, running: &Running, status: u16, reason: &str);
+    /// A worker died while one of its threads was answering this request: it belongs into the access log.
+    fn lost_request(&mut self, lost: &Lost<'_>);
 
     /// Opens the log files again: they have been moved away.
     fn reopen_logs(&mut self);
@@ -50,6 +49,21 @@ pub trait Host {
 
     /// The bound listeners, each with its name, for a supervisor that is to take over.
     fn listeners(&self) -> Vec<(BorrowedFd<'_>, String)>;
+}
+
+/// A request whose worker died.
+#[derive(Clone, Copy, Debug)]
+pub struct Lost<'a> {
+    /// The request.
+    pub running: &'a Running,
+    /// The worker's slot.
+    pub slot: u32,
+    /// Its process id.
+    pub pid: u32,
+    /// The status that stands for what the client saw: 504 if it was beyond its time, else 502.
+    pub status: u16,
+    /// How long it had been running, in nanoseconds.
+    pub took_nanos: u64,
 }
 
 /// What this process is once [`crate::Supervisor::run`] has returned.

@@ -20,7 +20,7 @@ pub mod upgrade;
 
 pub use backlog::{ListenOverflows, listen_overflows};
 pub use control::{Command, Control, Report};
-pub use host::{Host, Role};
+pub use host::{Host, Lost, Role};
 pub use memory::{Footprint, MemoryGroup, resident_kib};
 pub use notify::Notifier;
 pub use post::{Fork, Forked, Post};

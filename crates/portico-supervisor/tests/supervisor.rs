@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use portico_config::{Config, Parsed, parse};
-use portico_supervisor::{Fork, Forked, Host, Role, Running, SlotField, Supervisor};
+use portico_supervisor::{Fork, Forked, Host, Lost, Role, SlotField, Supervisor};
 
 /// Starts a shell with each script after the other, or says that this is the child.
 struct Scripts(VecDeque<Option<&'static str>>);
@@ -27,8 +27,8 @@ impl Fork for Scripts {
 }
 
 impl Host for NoHost {
-    fn lost_request(&mut self, running: &Running, status: u16, reason: &str) {
-        panic!("{running:?} {status} {reason}");
+    fn lost_request(&mut self, lost: &Lost<'_>) {
+        panic!("{lost:?}");
     }
 
     fn reopen_logs(&mut self) {}

@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
-use crate::resolved::{AccessLogFormat, LogLevel, LogTarget};
+use crate::access_log_format::AccessLogFormat;
+use crate::resolved::{LogLevel, LogTarget};
 use crate::setting::{Area, Setting, Value};
 
-pub(super) const SETTINGS: &[Setting] = &[ACCESS_LOGFILE, ACCESS_LOGFORMAT, ERROR_LOGFILE, LOG_LEVEL];
+pub(super) const SETTINGS: &[Setting] =
+    &[ACCESS_LOGFILE, ACCESS_LOGFORMAT, REQUEST_ID, ERROR_LOGFILE, LOG_LEVEL];
 
 const ACCESS_LOGFILE: Setting = Setting {
     name: "access_logfile",
@@ -44,17 +46,21 @@ const ACCESS_LOGFORMAT: Setting = Setting {
     flags: &["access-logformat"],
     short: None,
     platform: None,
-    value: Value::Choice {
-        alone: None,
-        of: &[
-            ("common", |config| config.access_log_format = AccessLogFormat::Common),
-            ("combined", |config| config.access_log_format = AccessLogFormat::Combined),
-        ],
+    value: Value::Form {
+        metavar: "FORMAT",
+        form: "common, combined, json, logfmt, or a template of atoms",
+        set: |config, text| {
+            config.access_log_format = AccessLogFormat::parse(text)?;
+            Ok(())
+        },
     },
     default: "combined",
     area: Area::Logging,
-    help: "Lines of the access log: common or combined",
-    details: "combined is common with Referer and User-Agent: gunicorn's lines, which log analysers expect.",
+    help: "Lines of the access log: combined, common, json, logfmt, or a template",
+    details: "combined is common with Referer and User-Agent: gunicorn's lines, which log analysers expect. json \
+        and logfmt tell more, under OpenTelemetry's names: docs/reference/access-log.md lists their keys. A \
+        template is a text with gunicorn's atoms in it, such as `%(h)s \"%(r)s\" %(s)s %(D)s`. What a client has \
+        sent is escaped in all of them: no request can forge a line or a field.",
 };
 
 #[cfg(test)]
@@ -63,7 +69,34 @@ fn access_logformat() {
     use crate::testing::{config, refusal};
     assert_eq!(config(&[]).access_log_format, AccessLogFormat::Combined);
     assert_eq!(config(&["--access-logformat", "common"]).access_log_format, AccessLogFormat::Common);
-    assert!(refusal(&["--access-logformat", "%(h)s"]).contains("one of common, combined"));
+    let template = config(&["--access-logformat", "%(h)s"]).access_log_format;
+    assert!(matches!(template, AccessLogFormat::Template(_)));
+    assert!(refusal(&["--access-logformat", "%(x)s"]).contains("%(x)s is no atom"));
+}
+
+const REQUEST_ID: Setting = Setting {
+    name: "request_id",
+    gunicorn: None,
+    since: "0.1",
+    flags: &["request-id"],
+    short: None,
+    platform: None,
+    value: Value::Switch { given: true, set: |config, on| config.request_id = on },
+    default: "false",
+    area: Area::Logging,
+    help: "Give each request an id: in environ, and as X-Request-Id in its answer",
+    details: "The id is the request's own X-Request-Id where a trusted peer has sent one, else a new one that is \
+        unique over all processes. The application finds it as environ['portico.request_id'], the client in the \
+        answer, unless the application has set X-Request-Id itself. With an access log that tells it, json and \
+        logfmt among them, requests have one also without this option; it is then not in the answer.",
+};
+
+#[cfg(test)]
+#[test]
+fn request_id() {
+    use crate::testing::config;
+    assert!(!config(&[]).request_id);
+    assert!(config(&["--request-id"]).request_id);
 }
 
 const ERROR_LOGFILE: Setting = Setting {

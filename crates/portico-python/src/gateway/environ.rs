@@ -4,7 +4,6 @@
 //! so that what is the same from request to request is made once. The template has all keys that each request
 //! sets: setting them never makes the copy grow.
 
-use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -13,7 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
 use portico_proto::{Framing, RequestHead, Version};
-use portico_server::{Peer, Server};
+use portico_server::{Peer, Server, path_info};
 
 use super::Settings;
 use super::field_names::FieldNames;
@@ -37,6 +36,8 @@ pub struct Parts<'a, 'py> {
     pub server: &'a Arc<Server>,
     /// The client.
     pub peer: Peer,
+    /// Its id, if it has one.
+    pub id: Option<&'a [u8]>,
     /// Bytes of the body; `None` while they are not known.
     pub body_length: Option<u64>,
     /// `wsgi.input`
@@ -87,6 +88,9 @@ impl Environs {
         environ.set_item(intern!(py, "wsgi.early_hints"), parts.early_hints)?;
         environ.set_item(intern!(py, "portico.client_disconnected"), parts.client_disconnected)?;
         self.set_peer(py, &environ, parts)?;
+        if let Some(id) = parts.id {
+            environ.set_item(intern!(py, "portico.request_id"), latin1(py, id)?)?;
+        }
         if parts.head.framing == Framing::Chunked {
             set_chunked(py, &environ, parts.body_length)?;
         }
@@ -267,11 +271,10 @@ fn set_target(
 ) -> PyResult<()> {
     let target = head.target();
     let raw = latin1(py, target)?;
-    let path = percent_decode(head.path());
-    let inside = path_info(&path, settings.root_path.as_bytes());
-    match inside == target {
+    let inside = path_info(head.path(), settings.root_path.as_bytes());
+    match *inside == *target {
         true => environ.set_item(intern!(py, "PATH_INFO"), &raw)?,
-        false => environ.set_item(intern!(py, "PATH_INFO"), latin1(py, inside)?)?,
+        false => environ.set_item(intern!(py, "PATH_INFO"), latin1(py, &inside)?)?,
     }
     environ.set_item(intern!(py, "QUERY_STRING"), latin1(py, head.query())?)?;
     environ.set_item(intern!(py, "RAW_URI"), &raw)?;
@@ -281,41 +284,6 @@ fn set_target(
         environ.set_item(intern!(py, "HTTP_HOST"), latin1(py, authority)?)?;
     }
     Ok(())
-}
-
-/// The part of `path` below `root_path`. A path outside it is passed whole: the proxy in front has then taken
-/// the prefix off already, and its users expect the application to be called all the same.
-fn path_info<'p>(path: &'p [u8], root_path: &[u8]) -> &'p [u8] {
-    match path.strip_prefix(root_path) {
-        Some(rest) if rest.is_empty() || rest.starts_with(b"/") => rest,
-        _ => path,
-    }
-}
-
-/// Decodes `%XX`. A `%` without two hexadecimal digits stays, as in `urllib.parse.unquote`.
-fn percent_decode(path: &[u8]) -> Cow<'_, [u8]> {
-    let Some(first) = memchr::memchr(b'%', path) else { return Cow::Borrowed(path) };
-    let mut decoded = Vec::with_capacity(path.len());
-    decoded.extend_from_slice(&path[..first]);
-    let mut rest = &path[first..];
-    while let [byte, after @ ..] = rest {
-        rest = after;
-        match (byte, after) {
-            (b'%', [high, low, after @ ..]) => match (hex_digit(*high), hex_digit(*low)) {
-                (Some(high), Some(low)) => {
-                    decoded.push(high << 4 | low);
-                    rest = after;
-                }
-                _ => decoded.push(b'%'),
-            },
-            _ => decoded.push(*byte),
-        }
-    }
-    Cow::Owned(decoded)
-}
-
-fn hex_digit(byte: u8) -> Option<u8> {
-    char::from(byte).to_digit(16).map(|digit| digit as u8)
 }
 
 fn method<'py>(py: Python<'py>, method: &[u8]) -> PyResult<Bound<'py, PyString>> {

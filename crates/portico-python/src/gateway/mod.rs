@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use pyo3::prelude::*;
 
 use portico_config::Config;
-use portico_server::{Application, Request, Responder};
+use portico_server::{Application, IdBuffer, Request, Responder};
 
 use environ::{Environs, Parts};
 use response::Call;
@@ -80,7 +80,8 @@ impl Gateway {
                 callables: Callables::new(py)?,
             }),
         };
-        let Request { head, body, peer, server, .. } = request;
+        let Request { head, body, peer, server, id, .. } = request;
+        let mut buffer = IdBuffer::default();
         let body_length = body.len();
         let input = match body.is_empty() {
             true => None,
@@ -90,6 +91,7 @@ impl Gateway {
             head: &head,
             server: &server,
             peer,
+            id: id.text(&head, &mut buffer),
             body_length,
             input: input.as_ref().unwrap_or_else(|| self.empty_input.bind(py)).as_any(),
             early_hints: &kept.callables.early_hints,

@@ -10,9 +10,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use pyo3::prelude::*;
 
 use portico_config::{Config, Preload};
-use portico_server::{AccessLog, Destination, Listener, LostRequest};
+use portico_server::{AccessLog, Destination, Facts, Listener, LostRequest, Plan, Times};
 use portico_supervisor::upgrade::{CommandLine, Takeover};
-use portico_supervisor::{Footprint, Host, Running};
+use portico_supervisor::{Footprint, Host, Lost, Running};
 
 use super::{StartError, destination, system};
 use crate::{logging, stacks};
@@ -97,12 +97,16 @@ impl Host for Command {
         self.listeners = None;
     }
 
-    fn lost_request(&mut self, running: &Running, status: u16, _reason: &str) {
+    fn lost_request(&mut self, lost: &Lost<'_>) {
         let Some(destination) = &self.access_log else { return };
         let second = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let Running { method, target, peer, .. } = running;
-        let request = LostRequest { method, target, peer: *peer, second, status };
-        if let Err(error) = AccessLog::append(destination, self.config.access_log_format, &request) {
+        let Lost { running, slot, pid, status, took_nanos } = *lost;
+        let Running { method, target, peer, queued_nanos, .. } = running;
+        let times = Times { queue: *queued_nanos, application: took_nanos, write: 0 };
+        let request = LostRequest { method, target, peer: *peer, second, status, times };
+        let facts = Facts { pid, slot: Some(slot), root_path: self.config.root_path.clone() };
+        let plan = Plan::new(&self.config.access_log_format, facts);
+        if let Err(error) = AccessLog::append(destination, &plan, &request) {
             log::error!("the access log cannot be written: {error}");
         }
     }

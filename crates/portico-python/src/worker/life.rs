@@ -8,7 +8,7 @@ use std::{io, thread};
 use pyo3::prelude::*;
 
 use portico_config::Config;
-use portico_server::{AccessLog, Lending, Listener, Reopener};
+use portico_server::{AccessLog, Facts, Lending, Listener, Reopener};
 use portico_supervisor::{Command, Control, Report};
 use signal_hook::low_level;
 
@@ -67,7 +67,7 @@ impl Life {
     pub fn run(self, py: Python<'_>, source: Source, signals: &mut Signals) -> Result<(), StartError> {
         let Self { setting, listeners, station } = self;
         let config = &setting.config;
-        let access_log = open_access_log(config)?;
+        let access_log = open_access_log(config, station.as_deref())?;
         let reopener = access_log.as_ref().and_then(AccessLog::reopener);
         let place = match &station {
             Some(station) => station.place(),
@@ -359,8 +359,13 @@ fn replacing(station: Arc<Station>) -> Box<dyn Fn(String) + Send> {
     Box::new(move |reason| station.report(&Report::Replace(reason)))
 }
 
-fn open_access_log(config: &Config) -> Result<Option<AccessLog>, StartError> {
+fn open_access_log(config: &Config, station: Option<&Station>) -> Result<Option<AccessLog>, StartError> {
     let Some(target) = &config.access_log else { return Ok(None) };
-    let opened = AccessLog::open(destination(target), config.access_log_format);
+    let facts = Facts {
+        pid: std::process::id(),
+        slot: station.map(Station::slot),
+        root_path: config.root_path.clone(),
+    };
+    let opened = AccessLog::open(destination(target), &config.access_log_format, facts);
     opened.map(Some).map_err(|error| system(&opening("access log", target), &error))
 }

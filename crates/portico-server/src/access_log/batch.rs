@@ -3,81 +3,102 @@
 //! Nothing of a request outlives it here: keeping the heads themselves alive until they are written would cost a
 //! busy server its warm memory.
 
+use std::net::SocketAddr;
+
 use portico_proto::Version;
 
-use super::Record;
+use super::plan::Plan;
+use super::{LostRequest, Moment, Reason, Record, Times};
 use crate::application::Peer;
 
 /// Records, and the bytes that they refer to.
 #[derive(Debug, Default)]
 pub struct Batch {
     entries: Vec<Entry>,
+    /// For each entry where each of its texts ends in `bytes`, with [`ABSENT`] added where there is none.
+    ends: Vec<u32>,
     bytes: Vec<u8>,
     dropped: u64,
 }
 
-/// What is kept of a record; its texts follow each other in the batch's bytes.
-#[derive(Debug)]
-struct Entry {
-    peer: Peer,
-    second: u64,
-    version: Option<Version>,
-    status: u16,
-    body_bytes: u64,
-    lengths: [u32; TEXTS],
-}
-
-/// One line's worth, to be formatted.
-#[derive(Debug)]
-pub struct Line<'a> {
+/// What is kept of a record, but for its texts.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
     /// Who sent it.
     pub peer: Peer,
-    /// When, in seconds since 1970.
-    pub second: u64,
+    /// When it was answered.
+    pub moment: Moment,
     /// `None` where what came was no request.
     pub version: Option<Version>,
     /// Status of the answer.
     pub status: u16,
     /// Bytes of the answer's body that were sent.
     pub body_bytes: u64,
-    /// Method, target, Authorization, Referer, User-Agent; `None` where the request has none.
-    pub texts: [Option<&'a [u8]>; TEXTS],
+    /// Where its time went.
+    pub times: Option<Times>,
+    /// Why it ended otherwise than with the application's whole answer.
+    pub reason: Option<Reason>,
 }
 
-const TEXTS: usize = 5;
-const ABSENT: u32 = u32::MAX;
+/// One line's worth, to be formatted.
+#[derive(Clone, Copy, Debug)]
+pub struct Line<'a> {
+    /// What is no text.
+    pub entry: &'a Entry,
+    ends: &'a [u32],
+    start: usize,
+    bytes: &'a [u8],
+}
+
+const ABSENT: u32 = 1 << 31;
 
 /// Records and memory that may wait for the writer; beyond either, records are counted and dropped.
 const RECORDS_MAX: usize = 65_536;
 const BYTES_MAX: usize = 16 * 1024 * 1024;
 
 impl Batch {
-    /// Copies what a line needs of `record`.
-    pub fn push(&mut self, record: &Record<'_>) {
+    /// Copies what `plan` needs of `record`.
+    pub fn push(&mut self, record: &Record<'_>, plan: &Plan) {
         if self.entries.len() >= RECORDS_MAX || self.bytes.len() >= BYTES_MAX {
             self.dropped += 1;
             return;
         }
-        let field = |name| record.head.and_then(|head| head.field(name));
-        let texts = [
-            record.head.map(|head| head.method()),
-            record.head.map(|head| head.target()),
-            field(b"authorization"),
-            field(b"referer"),
-            field(b"user-agent"),
-        ];
-        let lengths = texts.map(|text| {
-            self.bytes.extend_from_slice(text.unwrap_or_default());
-            text.map_or(ABSENT, |text| text.len() as u32)
-        });
+        for source in &plan.texts {
+            let present = source.copy(record, &mut self.bytes);
+            self.end_text(present);
+        }
         self.entries.push(Entry {
             peer: record.peer,
-            second: record.second,
+            moment: record.moment,
             version: record.head.map(|head| head.version),
             status: record.status,
             body_bytes: record.body_bytes,
-            lengths,
+            times: record.times,
+            reason: record.reason,
         });
+    }
+
+    /// The same for a request of another process.
+    pub fn push_lost(&mut self, request: &LostRequest<'_>, plan: &Plan) {
+        let known = [Some(request.method), Some(request.target)].into_iter();
+        for text in known.chain(std::iter::repeat(None)).take(plan.texts.len()) {
+            self.bytes.extend_from_slice(text.unwrap_or_default());
+            self.end_text(text.is_some());
+        }
+        self.entries.push(Entry {
+            peer: request.peer.map_or(Peer::Unix, |peer| Peer::Inet(SocketAddr::new(peer, 0))),
+            moment: Moment { second: request.second, nanos: 0 },
+            version: None,
+            status: request.status,
+            body_bytes: 0,
+            times: Some(request.times),
+            reason: Some(Reason::WorkerDied),
+        });
+    }
+
+    fn end_text(&mut self, present: bool) {
+        let absent = if present { 0 } else { ABSENT };
+        self.ends.push(self.bytes.len() as u32 | absent);
     }
 
     /// Whether there is nothing to tell.
@@ -90,17 +111,13 @@ impl Batch {
         self.dropped
     }
 
-    /// The lines, in order.
-    pub fn lines(&self) -> impl Iterator<Item = Line<'_>> {
-        let mut rest = self.bytes.as_slice();
-        self.entries.iter().map(move |entry| {
-            let texts = entry.lengths.map(|length| {
-                let (text, after) = rest.split_at_checked(length as usize).filter(|_| length != ABSENT)?;
-                rest = after;
-                Some(text)
-            });
-            let Entry { peer, second, version, status, body_bytes, .. } = *entry;
-            Line { peer, second, version, status, body_bytes, texts }
+    /// The lines, in order; `plan` is that of their pushing.
+    pub fn lines(&self, plan: &Plan) -> impl Iterator<Item = Line<'_>> {
+        let mut start = 0;
+        self.entries.iter().zip(self.ends.chunks_exact(plan.texts.len())).map(move |(entry, ends)| {
+            let line = Line { entry, ends, start, bytes: &self.bytes };
+            start = ends.last().map_or(start, |end| (end & !ABSENT) as usize);
+            line
         })
     }
 
@@ -108,23 +125,60 @@ impl Batch {
     pub fn clear(&mut self) {
         self.entries.clear();
         self.entries.shrink_to(4096);
+        self.ends.clear();
+        self.ends.shrink_to(16 * 1024);
         self.bytes.clear();
         self.bytes.shrink_to(1024 * 1024);
         self.dropped = 0;
     }
 }
 
+impl<'a> Line<'a> {
+    /// The text of that number in the plan; `None` where the request has none.
+    pub fn text(&self, at: usize) -> Option<&'a [u8]> {
+        let end = *self.ends.get(at)?;
+        let start = match at.checked_sub(1) {
+            Some(before) => (self.ends[before] & !ABSENT) as usize,
+            None => self.start,
+        };
+        self.bytes.get(start..end as usize).filter(|_| end & ABSENT == 0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use portico_config::AccessLogFormat;
+
+    use super::super::testing::Sample;
     use super::*;
 
     #[test]
     fn a_full_batch_drops_and_counts() {
+        let plan = Plan::new(&AccessLogFormat::Common, Default::default());
         let mut batch = Batch::default();
-        let record = Record { head: None, peer: Peer::Unix, second: 0, status: 400, body_bytes: 0 };
-        (0..RECORDS_MAX + 3).for_each(|_| batch.push(&record));
-        assert_eq!((batch.lines().count(), batch.dropped()), (RECORDS_MAX, 3));
+        let sample = Sample::default();
+        (0..RECORDS_MAX + 3).for_each(|_| batch.push(&sample.record(), &plan));
+        assert_eq!((batch.lines(&plan).count(), batch.dropped()), (RECORDS_MAX, 3));
         batch.clear();
         assert!(batch.is_empty());
+    }
+
+    #[test]
+    fn each_line_has_its_own_texts() {
+        let plan = Plan::new(&AccessLogFormat::Combined, Default::default());
+        let mut batch = Batch::default();
+        let requests = [
+            "GET /a HTTP/1.1\r\nHost: x\r\nUser-Agent: b\r\nReferer:\r\n\r\n",
+            "",
+            "PUT /c HTTP/1.0\r\n\r\n",
+        ];
+        for request in requests {
+            batch.push(&Sample::of(request.as_bytes()).record(), &plan);
+        }
+        let texts: Vec<Vec<Option<&[u8]>>> =
+            batch.lines(&plan).map(|line| (0..5).map(|at| line.text(at)).collect()).collect();
+        let first: [Option<&[u8]>; 5] = [Some(b"GET"), Some(b"/a"), None, Some(b""), Some(b"b")];
+        assert_eq!(texts, [&first[..], &[None; 5], &[Some(b"PUT"), Some(b"/c"), None, None, None]]);
+        assert_eq!(batch.lines(&plan).next().and_then(|line| line.text(5)), None);
     }
 }

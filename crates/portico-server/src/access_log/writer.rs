@@ -9,9 +9,12 @@ use std::thread::{self, JoinHandle, Thread};
 use std::time::Duration;
 
 use portico_config::AccessLogFormat;
+use portico_proto::ResponseHead;
 
 use super::batch::Batch;
-use super::format::{Clock, format};
+use super::clock::Clock;
+use super::format::format;
+use super::plan::{Facts, Plan};
 use super::{LostRequest, Record};
 
 /// Where the lines go.
@@ -27,6 +30,7 @@ pub enum Destination {
 #[derive(Debug)]
 pub struct AccessLog {
     shared: Arc<Shared>,
+    plan: Arc<Plan>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -64,15 +68,16 @@ impl AccessLog {
     ///
     /// # Errors
     /// The file system's, if the file cannot be opened for appending, or the kernel's, if there can be no thread.
-    pub fn open(destination: Destination, line: AccessLogFormat) -> std::io::Result<Self> {
+    pub fn open(destination: Destination, format: &AccessLogFormat, facts: Facts) -> io::Result<Self> {
         let output = destination.open()?;
         let shared = Arc::new(Shared::default());
-        let writer = Arc::clone(&shared);
+        let plan = Arc::new(Plan::new(format, facts));
+        let (writer, lines) = (Arc::clone(&shared), Arc::clone(&plan));
         let thread = thread::Builder::new().name("portico-log".into()).spawn(move || {
             let clock = Clock::default();
-            Writer { shared: writer, destination, output, line, clock, lost_bytes: 0 }.run()
+            Writer { shared: writer, destination, output, plan: lines, clock, lost_bytes: 0 }.run()
         })?;
-        Ok(Self { shared, thread: Some(thread) })
+        Ok(Self { shared, plan, thread: Some(thread) })
     }
 
     /// How to have its file opened again; `None` once it has been closed.
@@ -86,21 +91,33 @@ impl AccessLog {
     ///
     /// # Errors
     /// The file system's.
-    pub fn append(
-        destination: &Destination,
-        line: AccessLogFormat,
-        request: &LostRequest<'_>,
-    ) -> std::io::Result<()> {
-        let mut text = Vec::new();
-        format(&request.line(), line, &mut Clock::default(), &mut text);
+    pub fn append(destination: &Destination, plan: &Plan, request: &LostRequest<'_>) -> io::Result<()> {
+        let (mut batch, mut text) = (Batch::default(), Vec::new());
+        batch.push_lost(request, plan);
+        batch.lines(plan).for_each(|line| format(&line, plan, &mut Clock::default(), &mut text));
         let mut output = destination.open()?;
         output.write_all(&text)?;
         output.flush()
     }
 
+    /// Whether it needs to know where the time of requests goes.
+    pub fn needs_times(&self) -> bool {
+        self.plan.needs_times()
+    }
+
+    /// Whether it needs an id of each request.
+    pub fn needs_ids(&self) -> bool {
+        self.plan.needs_ids()
+    }
+
+    /// Notes what it needs of the answer's fields, for the request's record.
+    pub fn note_answer(&self, head: &ResponseHead, noted: &mut Vec<u8>) {
+        self.plan.note_answer(head, noted);
+    }
+
     /// Notes `record` for the thread.
     pub fn push(&self, record: &Record<'_>) {
-        self.shared.lock().push(record);
+        self.shared.lock().push(record, &self.plan);
         if self.shared.asleep.load(Ordering::SeqCst)
             && self.shared.asleep.swap(false, Ordering::SeqCst)
             && let Some(thread) = &self.thread
@@ -154,7 +171,7 @@ struct Writer {
     shared: Arc<Shared>,
     destination: Destination,
     output: Box<dyn Write + Send>,
-    line: AccessLogFormat,
+    plan: Arc<Plan>,
     clock: Clock,
     /// Bytes that could not be written since it began to fail; 0 while it works.
     lost_bytes: u64,
@@ -199,8 +216,8 @@ impl Writer {
     }
 
     fn write(&mut self, batch: &mut Batch, lines: &mut Vec<u8>) {
-        for line in batch.lines() {
-            format(&line, self.line, &mut self.clock, lines);
+        for line in batch.lines(&self.plan) {
+            format(&line, &self.plan, &mut self.clock, lines);
         }
         self.write_lines(lines);
         if batch.dropped() > 0 {
@@ -259,8 +276,9 @@ fn parts(mut lines: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Times;
+    use super::super::testing::Sample;
     use super::*;
-    use crate::application::Peer;
 
     #[test]
     fn parts_are_whole_lines_of_bounded_length() {
@@ -279,8 +297,11 @@ mod tests {
     fn a_file_that_was_moved_away_is_opened_again_also_while_the_log_is_asleep() {
         let folder = tempfile::tempdir().unwrap();
         let (path, moved) = (folder.path().join("access.log"), folder.path().join("moved"));
-        let log = AccessLog::open(Destination::File(path.clone()), AccessLogFormat::Common).unwrap();
-        log.push(&Record { head: None, peer: Peer::Unix, second: 0, status: 400, body_bytes: 0 });
+        let log =
+            AccessLog::open(Destination::File(path.clone()), &AccessLogFormat::Common, Facts::default())
+                .unwrap();
+        let sample = Sample::default();
+        log.push(&sample.record());
         while !log.shared.asleep.load(Ordering::SeqCst) {
             thread::sleep(TICK);
         }
@@ -289,19 +310,26 @@ mod tests {
         while !path.exists() {
             thread::sleep(TICK);
         }
-        log.push(&Record { head: None, peer: Peer::Unix, second: 0, status: 408, body_bytes: 0 });
+        log.push(&Record { status: 408, ..sample.record() });
         drop(log);
         assert!(std::fs::read_to_string(path).unwrap().contains(" 408 "));
-        assert!(std::fs::read_to_string(moved).unwrap().ends_with(" 400 -\n"));
+        assert!(std::fs::read_to_string(moved).unwrap().ends_with(" 200 12\n"));
     }
 
     #[test]
     fn a_request_that_was_lost_gets_its_line_at_once() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("access.log");
-        let request =
-            LostRequest { method: b"GET", target: b"/a\"b", peer: None, second: 784111777, status: 502 };
-        AccessLog::append(&Destination::File(path.clone()), AccessLogFormat::Common, &request).unwrap();
+        let request = LostRequest {
+            method: b"GET",
+            target: b"/a\"b",
+            peer: None,
+            second: 784111777,
+            status: 502,
+            times: Times::default(),
+        };
+        let plan = Plan::new(&AccessLogFormat::Common, Facts::default());
+        AccessLog::append(&Destination::File(path.clone()), &plan, &request).unwrap();
         let expected = "- - - [06/Nov/1994:08:49:37 +0000] \"GET /a\\\"b\" 502 -\n";
         assert_eq!(std::fs::read_to_string(path).unwrap(), expected);
     }
@@ -310,9 +338,12 @@ mod tests {
     fn every_record_is_written_before_the_log_is_closed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("access.log");
-        let log = AccessLog::open(Destination::File(path.clone()), AccessLogFormat::Common).unwrap();
+        let log =
+            AccessLog::open(Destination::File(path.clone()), &AccessLogFormat::Common, Facts::default())
+                .unwrap();
+        let sample = Sample::default();
         for _ in 0..1000 {
-            log.push(&Record { head: None, peer: Peer::Unix, second: 0, status: 400, body_bytes: 0 });
+            log.push(&sample.record());
         }
         drop(log);
         assert_eq!(std::fs::read_to_string(path).unwrap().lines().count(), 1000);

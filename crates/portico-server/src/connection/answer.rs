@@ -8,6 +8,8 @@ use std::sync::Arc;
 use portico_proto::{Fields, HttpDate, Part, ResponseHead};
 
 use super::{Connection, Deadline, Flow, Phase, Step, Tools};
+use crate::access_log::Reason;
+use crate::request_id::{FIELD, IdBuffer, RequestId};
 use crate::transport::Progress;
 
 /// What a call has its connection send.
@@ -93,6 +95,7 @@ impl Connection {
             return Step::Keep; // An application that goes on after its answer was cut.
         }
         if matches!(answer, Answer::Abort) {
+            self.note_reason(Reason::Aborted);
             return self.cut();
         }
         let complete = matches!(answer, Answer::Whole { .. } | Answer::Finish);
@@ -102,7 +105,9 @@ impl Connection {
             self.encode_and_write(answer, tools);
         }
         if complete {
+            self.answered = Some(tools.now);
             if !self.protocol.answer_complete() {
+                self.note_reason(Reason::Aborted);
                 return self.cut(); // Fewer bytes than announced.
             }
             self.phase = Phase::Flushing;
@@ -119,6 +124,7 @@ impl Connection {
         out.clear();
         match answer {
             Answer::Whole { head, body } if body.len() >= VECTORED_BYTES_MIN => {
+                let head = self.take_head(head, tools);
                 self.write_whole(&head, &body, tools, &mut out);
             }
             answer => {
@@ -133,7 +139,6 @@ impl Connection {
     /// Writes a large body from where it lies, without a copy.
     fn write_whole(&mut self, head: &ResponseHead, body: &[u8], tools: &mut Tools, out: &mut Vec<u8>) {
         let date = tools.date();
-        self.note_status(head);
         self.protocol.send(Part::Head { head, close: self.closes(tools) }, &date, out);
         let length = self.protocol.splice(body.len() as u64, out);
         let body = &body[..length as usize];
@@ -201,13 +206,13 @@ impl Connection {
         match answer {
             Answer::EarlyHints(fields) => self.protocol.send(Part::EarlyHints(&fields), &date, out),
             Answer::Whole { head, body } => {
-                self.note_status(&head);
+                let head = self.take_head(head, tools);
                 self.protocol.send(Part::Head { head: &head, close }, &date, out);
                 self.encode_block(&body, &date, out);
                 self.protocol.send(Part::End, &date, out);
             }
             Answer::Start { head, block, flow } => {
-                self.note_status(&head);
+                let head = self.take_head(head, tools);
                 self.protocol.send(Part::Head { head: &head, close }, &date, out);
                 self.encode_block(&block, &date, out);
                 self.flow = Some(flow);
@@ -226,8 +231,21 @@ impl Connection {
         }
     }
 
-    fn note_status(&mut self, head: &ResponseHead) {
+    /// Notes what the access log is to tell of an answer, and adds the request's id if it is to have that.
+    fn take_head<'h>(&mut self, mut head: Cow<'h, ResponseHead>, tools: &Tools) -> Cow<'h, ResponseHead> {
         self.status = Some(head.status);
+        if let Some(log) = &tools.access_log {
+            log.note_answer(&head, &mut self.answer_fields);
+        }
+        if tools.config.request_id
+            && self.id != RequestId::None
+            && head.fields.get(FIELD).is_none()
+            && let Some(asked) = &self.head
+            && let Some(id) = self.id.text(asked, &mut IdBuffer::default())
+        {
+            head.to_mut().fields.push(b"X-Request-Id", id);
+        }
+        head
     }
 
     /// Writes what waits, as far as the peer takes it, and goes on to what follows.

@@ -25,10 +25,11 @@ pub use flow::Flow;
 pub use table::{ConnectionId, RequestKey, Table};
 pub use tools::{Counters, Tools};
 
-use crate::access_log::{CLIENT_GONE, Record};
+use crate::access_log::{CLIENT_GONE, Reason, Record, Times};
 use crate::application::{Peer, Server};
 use crate::body::Body;
 use crate::reactor::{Event, Interest};
+use crate::request_id::RequestId;
 use crate::transport::Transport;
 use outbox::Outbox;
 use receive::Upload;
@@ -52,9 +53,19 @@ pub struct Connection {
     flow: Option<Arc<Flow>>,
     /// Status that the access log is to tell of the present request, once there is one.
     status: Option<u16>,
+    /// Why the present exchange ends otherwise than with the application's whole answer.
+    reason: Option<Reason>,
+    /// The present request's id.
+    id: RequestId,
+    /// What the access log wants to know of the present answer's fields.
+    answer_fields: Vec<u8>,
     due: Option<(Deadline, Instant)>,
     /// When the present request was complete, or complete enough to be run.
     arrived: Instant,
+    /// When a thread took it, or it was answered without one.
+    begun: Option<Instant>,
+    /// When the last of its answer was given.
+    answered: Option<Instant>,
     /// Number of the call that answers, or that answered last.
     call: u64,
     /// Bytes of the present answer's body that have been handed over.
@@ -151,8 +162,13 @@ impl Connection {
             body: None,
             flow: None,
             status: None,
+            reason: None,
+            id: RequestId::None,
+            answer_fields: Vec::new(),
             due: Some((Deadline::Head, tools.now + tools.config.head_timeout)),
             arrived: tools.now,
+            begun: None,
+            answered: None,
             call: 0,
             body_bytes: 0,
             discarded: 0,
@@ -220,6 +236,11 @@ impl Connection {
     /// The head of the present request.
     pub fn head(&self) -> Option<&Arc<RequestHead>> {
         self.head.as_ref()
+    }
+
+    /// The id of the present request.
+    pub fn id(&self) -> RequestId {
+        self.id
     }
 
     /// The request that the application is answering or is to answer, for the log: method and target.
@@ -303,6 +324,7 @@ impl Connection {
         }
         self.status = Some(CLIENT_GONE);
         let head = self.head.clone()?;
+        self.begin_record(tools);
         self.phase = Phase::Calling;
         self.call = call;
         self.body_bytes = 0;
@@ -317,6 +339,7 @@ impl Connection {
     /// The call will not end: answers in its stead where nothing of its answer has gone out, and ends the
     /// connection.
     pub fn give_up(&mut self, tools: &mut Tools) -> Step {
+        self.note_reason(Reason::Timeout);
         if self.protocol.head_sent() {
             return self.cut();
         }
@@ -336,6 +359,8 @@ impl Connection {
     /// Answers the waiting request in the application's stead.
     pub fn answer_unavailable(&mut self, reason: &'static [u8], tools: &mut Tools) -> Step {
         self.status = Some(CLIENT_GONE);
+        self.note_reason(Reason::QueueFull);
+        self.begin_record(tools);
         self.phase = Phase::Calling;
         self.body_bytes = 0;
         let mut head = plain_head(503, reason);
@@ -360,9 +385,13 @@ impl Connection {
             }
             Deadline::Write => {
                 log::debug!("cut the answer to {}: it has taken nothing for too long", self.peer);
+                self.note_reason(Reason::WriteTimeout);
                 self.cut()
             }
-            Deadline::Queue => self.answer_unavailable(WAITED_TOO_LONG, tools),
+            Deadline::Queue => {
+                self.note_reason(Reason::QueueTimeout);
+                self.answer_unavailable(WAITED_TOO_LONG, tools)
+            }
             Deadline::Drain => Step::Close,
         }
     }
@@ -390,16 +419,52 @@ impl Connection {
         self.phase == Phase::Receiving && self.inbox.is_empty() && self.protocol.is_idle()
     }
 
+    /// Notes the beginning of the present request's call, for the access log.
+    fn begin_record(&mut self, tools: &mut Tools) {
+        self.begun = Some(tools.now);
+        if let Some(head) = &self.head {
+            self.id = tools.id_of(head, self.peer);
+        }
+    }
+
+    /// Notes why the present exchange ends otherwise than with the application's whole answer: the first reason
+    /// counts.
+    pub fn note_reason(&mut self, reason: Reason) {
+        self.reason.get_or_insert(reason);
+    }
+
     /// Notes the end of the present request in the access log.
     fn finish_record(&mut self, tools: &mut Tools) {
-        let head = self.head.take();
-        if let (Some(status), Some(_)) = (self.status.take(), &tools.access_log) {
-            let second = tools.unix_second();
-            let body_bytes = self.body_bytes.saturating_sub(self.outbox.buffered() as u64);
-            if let Some(log) = &tools.access_log {
-                log.push(&Record { head: head.as_deref(), peer: self.peer, second, status, body_bytes });
-            }
+        let (head, id, reason) = (self.head.take(), std::mem::take(&mut self.id), self.reason.take());
+        let (begun, answered) = (self.begun.take(), self.answered.take());
+        let Some(status) = self.status.take() else { return };
+        if tools.access_log.is_none() {
+            return;
         }
+        let moment = tools.moment();
+        let Some(log) = &tools.access_log else { return };
+        let times = begun.filter(|_| log.needs_times()).map(|begun| {
+            let nanos = |from: Instant, to: Instant| to.saturating_duration_since(from).as_nanos() as u64;
+            let answered = answered.unwrap_or(tools.now);
+            Times {
+                queue: nanos(self.arrived, begun),
+                application: nanos(begun, answered),
+                write: nanos(answered, tools.now),
+            }
+        });
+        log.push(&Record {
+            head: head.as_deref(),
+            peer: self.peer,
+            server: &self.server,
+            moment,
+            status,
+            body_bytes: self.body_bytes.saturating_sub(self.outbox.buffered() as u64),
+            id,
+            times,
+            reason,
+            answer_fields: &self.answer_fields,
+        });
+        self.answer_fields.clear();
     }
 
     /// The engine closes the connection: tells whoever still works for it.
@@ -409,6 +474,9 @@ impl Connection {
         }
         if self.protocol.head_sent() && !(self.protocol.answer_complete() && self.outbox.is_empty()) {
             self.transport.set_reset_on_close(); // An answer that ends with the connection would look whole.
+            self.note_reason(Reason::ClientGone);
+        } else if self.status == Some(CLIENT_GONE) {
+            self.note_reason(Reason::ClientGone);
         }
         self.finish_record(tools);
     }

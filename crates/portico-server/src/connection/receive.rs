@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use portico_proto::{Event, Framing, Part, RequestHead};
 
 use super::{Connection, Deadline, Phase, Step, Tools};
+use crate::access_log::Reason;
 use crate::body::{Body, Pipe, PipeEnd, Spool};
 use crate::transport::Progress;
 
@@ -309,6 +310,7 @@ impl Connection {
             self.keep_for_call(pipe);
             return Step::Keep;
         }
+        self.note_reason(if status == 408 { Reason::RequestTimeout } else { Reason::Refused });
         self.status = Some(status);
         let date = tools.date();
         self.protocol.refuse(status, reason, &date, self.outbox.buffer());

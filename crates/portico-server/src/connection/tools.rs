@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use portico_config::Config;
-use portico_proto::{HttpDate, Limits};
+use portico_proto::{HttpDate, Limits, RequestHead};
 
-use crate::access_log::AccessLog;
+use crate::access_log::{AccessLog, Moment};
+use crate::application::Peer;
+use crate::request_id::{RequestId, RequestIds};
 
 /// Shared by the connections of one engine, one at a time.
 #[derive(Debug)]
@@ -32,6 +34,8 @@ pub struct Tools {
     pub access_log: Option<AccessLog>,
     /// What has happened.
     pub counters: Counters,
+    /// Where requests get ids.
+    ids: Option<RequestIds>,
     date: HttpDate,
     second: u64,
     date_until: Instant,
@@ -94,6 +98,7 @@ impl Tools {
             body_bytes_max: config.body_bytes_max,
             chunk_line_bytes_max: config.chunk_line_bytes_max,
         };
+        let ids = config.request_id || access_log.as_ref().is_some_and(AccessLog::needs_ids);
         Self {
             config,
             limits,
@@ -105,6 +110,7 @@ impl Tools {
             out: Vec::new(),
             access_log,
             counters: Counters::default(),
+            ids: ids.then(RequestIds::new),
             date: HttpDate::from_unix(0),
             second: 0,
             date_until: now,
@@ -129,10 +135,21 @@ impl Tools {
         self.date
     }
 
-    /// The present second since 1970.
-    pub fn unix_second(&mut self) -> u64 {
+    /// The present moment of the clock on the wall, without a look at it but once a second.
+    pub fn moment(&mut self) -> Moment {
         self.date();
-        self.second
+        let rest = self.date_until.saturating_duration_since(self.now);
+        Moment { second: self.second, nanos: 999_999_999 - rest.as_nanos().min(999_999_999) as u32 }
+    }
+
+    /// The id of a request; none where nobody asks for it.
+    pub fn id_of(&mut self, head: &RequestHead, peer: Peer) -> RequestId {
+        if self.ids.is_none() {
+            return RequestId::None;
+        }
+        let Moment { second, nanos } = self.moment();
+        let millis = second * 1000 + u64::from(nanos / 1_000_000);
+        self.ids.as_mut().map_or(RequestId::None, |ids| ids.id_of(head, peer, millis))
     }
 
     /// Says once of each name that it is dropped.

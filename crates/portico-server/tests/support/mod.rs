@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use portico_config::{Config, LogTarget, Parsed, parse};
 use portico_proto::{Fields, ResponseHead};
-use portico_server::{AccessLog, Application, Counters, Destination, Lending, Listener, Sharing};
+use portico_server::{AccessLog, Application, Counters, Destination, Facts, Lending, Listener, Sharing};
 
 pub struct TestServer {
     pub address: SocketAddr,
@@ -45,9 +45,10 @@ impl TestServer {
     ) -> Self {
         let address = listeners[0].url().trim_start_matches("http://").parse().unwrap();
         let access_log = match &config.access_log {
-            Some(LogTarget::File(path)) => {
-                Some(AccessLog::open(Destination::File(path.clone()), config.access_log_format).unwrap())
-            }
+            Some(LogTarget::File(path)) => Some(
+                AccessLog::open(Destination::File(path.clone()), &config.access_log_format, Facts::default())
+                    .unwrap(),
+            ),
             _ => None,
         };
         let lending = Lending::new(Arc::clone(&config), access_log, Arc::new(application), sharing).unwrap();

@@ -3,6 +3,7 @@
 use rustix::process::{Pid, Signal, WaitStatus};
 
 use super::Supervisor;
+use crate::host::Lost;
 use crate::process::{Process, exit_status, number, reap};
 use crate::{Child, Event, Report, SlotField, SlotState, ThreadState, now_nanos, report};
 
@@ -158,12 +159,9 @@ impl Supervisor {
             let late = running.state == ThreadState::Running
                 && !timeout.is_zero()
                 && u128::from(now.saturating_sub(running.progress_nanos)) >= timeout.as_nanos();
-            let (status, reason) = if late { (504, "timed out in") } else { (502, "lost with") };
-            self.host.lost_request(
-                &running,
-                status,
-                &format!("{reason} worker {slot} (pid {pid}), which died"),
-            );
+            let (status, took_nanos) =
+                (if late { 504 } else { 502 }, now.saturating_sub(running.begun_nanos));
+            self.host.lost_request(&Lost { running: &running, slot, pid, status, took_nanos });
         }
     }
 }

@@ -1,0 +1,291 @@
+//! What a format of the log needs of each request, found out once: the engine notes that and no more.
+
+use portico_config::{AccessLogFormat, Atom, Piece, Stage};
+use portico_proto::ResponseHead;
+
+use super::Record;
+use crate::request_id::IdBuffer;
+
+/// What every line of a worker has in common.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// The worker's process id.
+    pub pid: u32,
+    /// The number of its slot; `None` where it is alone.
+    pub slot: Option<u32>,
+    /// `--root-path`
+    pub root_path: String,
+}
+
+/// What is noted of each request, and what is made of it.
+#[derive(Debug)]
+pub struct Plan {
+    /// The texts, in the order in which a batch has them.
+    pub texts: Vec<Source>,
+    /// What a line looks like.
+    pub layout: Layout,
+    /// What all lines have in common.
+    pub facts: Facts,
+    /// Names of the answer's fields that are noted, in lower case.
+    answer_fields: Vec<String>,
+    times: bool,
+    id: bool,
+}
+
+/// Where a text comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The request's method.
+    Method,
+    /// Its target, as sent.
+    Target,
+    /// A field of the request, its name in lower case; all values of the name.
+    Field(String),
+    /// A field that counts only if it is there once.
+    SoleField(&'static str),
+    /// Host and port that the client asked for.
+    Authority,
+    /// The listener's name.
+    ServerName,
+    /// Its port.
+    ServerPort,
+    /// A field of the answer: its place among those that are noted.
+    AnswerField(usize),
+    /// The request's id.
+    RequestId,
+}
+
+/// What a line looks like.
+#[derive(Debug)]
+pub enum Layout {
+    /// Common Log Format.
+    Common,
+    /// The same with Referer and User-Agent.
+    Combined,
+    /// A JSON object.
+    Json,
+    /// `key=value`.
+    Logfmt,
+    /// Parts one after the other.
+    Template(Vec<Part>),
+}
+
+/// A part of a template's line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Stands for itself.
+    Fixed(Vec<u8>),
+    /// The text of that number.
+    Text(usize),
+    /// The user in the text of that number.
+    User(usize),
+    /// The trace's or the span's id in the text of that number.
+    Trace(usize),
+    /// See [`Part::Trace`].
+    Span(usize),
+    /// Anything else.
+    Atom(Atom),
+}
+
+/// Places of the texts in every plan.
+pub const METHOD: usize = 0;
+/// See [`METHOD`].
+pub const TARGET: usize = 1;
+/// Places of further ones in the plans of the named formats.
+pub const AUTHORIZATION: usize = 2;
+/// See [`AUTHORIZATION`].
+pub const REFERER: usize = 3;
+/// See [`AUTHORIZATION`].
+pub const USER_AGENT: usize = 4;
+/// See [`AUTHORIZATION`].
+pub const AUTHORITY: usize = 5;
+/// See [`AUTHORIZATION`].
+pub const TRACEPARENT: usize = 6;
+/// See [`AUTHORIZATION`].
+pub const REQUEST_ID: usize = 7;
+
+/// Stands for the length of a field that the answer does not have.
+const ABSENT: u32 = u32::MAX;
+
+impl Plan {
+    /// The plan for lines of this format.
+    pub fn new(format: &AccessLogFormat, facts: Facts) -> Self {
+        let mut plan = Self {
+            texts: vec![Source::Method, Source::Target],
+            layout: Layout::Common,
+            facts,
+            answer_fields: Vec::new(),
+            times: false,
+            id: false,
+        };
+        let field = |name: &str| Source::Field(name.to_owned());
+        let named = [
+            field("authorization"),
+            field("referer"),
+            field("user-agent"),
+            Source::Authority,
+            Source::SoleField("traceparent"),
+            Source::RequestId,
+        ];
+        let (layout, count) = match format {
+            AccessLogFormat::Common => (Layout::Common, 1),
+            AccessLogFormat::Combined => (Layout::Combined, 3),
+            AccessLogFormat::Json => (Layout::Json, named.len()),
+            AccessLogFormat::Logfmt => (Layout::Logfmt, named.len()),
+            AccessLogFormat::Template(template) => {
+                let parts = template.pieces().iter().map(|piece| plan.part(piece)).collect();
+                (Layout::Template(parts), 0)
+            }
+        };
+        plan.texts.extend(named.into_iter().take(count));
+        if matches!(layout, Layout::Json | Layout::Logfmt) {
+            (plan.times, plan.id) = (true, true);
+        }
+        plan.layout = layout;
+        plan
+    }
+
+    /// Has where the time goes noted, whatever the format.
+    pub fn with_times(mut self) -> Self {
+        self.times = true;
+        self
+    }
+
+    /// Whether it needs to know where the time goes.
+    pub fn needs_times(&self) -> bool {
+        self.times
+    }
+
+    /// Whether each request needs an id.
+    pub fn needs_ids(&self) -> bool {
+        self.id
+    }
+
+    /// Notes what is needed of the answer's fields.
+    pub fn note_answer(&self, head: &ResponseHead, noted: &mut Vec<u8>) {
+        noted.clear();
+        for name in &self.answer_fields {
+            let mut digits = itoa::Buffer::new();
+            let value = match head.length.filter(|_| name == "content-length") {
+                Some(length) => Some(digits.format(length).as_bytes()),
+                None => head.fields.get(name.as_bytes()),
+            };
+            let length = value.map_or(ABSENT, |value| value.len() as u32);
+            noted.extend_from_slice(&length.to_le_bytes());
+            noted.extend_from_slice(value.unwrap_or_default());
+        }
+    }
+
+    fn part(&mut self, piece: &Piece) -> Part {
+        let atom = match piece {
+            Piece::Text(text) => return Part::Fixed(text.clone().into_bytes()),
+            Piece::Atom(atom) => atom,
+        };
+        let fixed = |text: String| Part::Fixed(text.into_bytes());
+        match atom {
+            Atom::Ident => fixed("-".to_owned()),
+            Atom::Pid => fixed(format!("<{}>", self.facts.pid)),
+            Atom::Scheme => fixed("http".to_owned()),
+            Atom::ServerSoftware => fixed(concat!("portico/", env!("CARGO_PKG_VERSION")).to_owned()),
+            Atom::ScriptName => fixed(self.facts.root_path.clone()),
+            Atom::Slot => fixed(self.facts.slot.map_or("-".to_owned(), |slot| slot.to_string())),
+            Atom::Method => Part::Text(METHOD),
+            Atom::Target => Part::Text(TARGET),
+            Atom::ServerName => Part::Text(self.text(Source::ServerName)),
+            Atom::ServerPort => Part::Text(self.text(Source::ServerPort)),
+            Atom::RequestField(name) => Part::Text(self.text(Source::Field(name.clone()))),
+            Atom::ResponseField(name) => {
+                let at = place(&mut self.answer_fields, name.clone());
+                Part::Text(self.text(Source::AnswerField(at)))
+            }
+            Atom::RequestId => {
+                self.id = true;
+                Part::Text(self.text(Source::RequestId))
+            }
+            Atom::User => Part::User(self.text(Source::Field("authorization".to_owned()))),
+            Atom::TraceId => Part::Trace(self.text(Source::SoleField("traceparent"))),
+            Atom::SpanId => Part::Span(self.text(Source::SoleField("traceparent"))),
+            atom => {
+                self.times |= matches!(
+                    atom,
+                    Atom::Seconds
+                        | Atom::Milliseconds
+                        | Atom::Microseconds
+                        | Atom::DecimalSeconds
+                        | Atom::Took(Stage::Queue | Stage::Application | Stage::Write)
+                );
+                Part::Atom(atom.clone())
+            }
+        }
+    }
+
+    fn text(&mut self, source: Source) -> usize {
+        place(&mut self.texts, source)
+    }
+}
+
+/// The place of `item` in `items`, where it is added if it is missing.
+fn place<T: PartialEq>(items: &mut Vec<T>, item: T) -> usize {
+    items.iter().position(|known| *known == item).unwrap_or_else(|| {
+        items.push(item);
+        items.len() - 1
+    })
+}
+
+impl Source {
+    /// Appends the text to `bytes`; whether the request has it.
+    pub fn copy(&self, record: &Record<'_>, bytes: &mut Vec<u8>) -> bool {
+        let text = match self {
+            Self::Method => record.head.map(|head| head.method()),
+            Self::Target => record.head.map(|head| head.target()),
+            Self::Field(name) => return copy_field(record, name.as_bytes(), bytes),
+            Self::SoleField(name) => {
+                let fields = record.head.into_iter().flat_map(|head| head.fields());
+                let mut named = fields.filter(|(other, _)| other.eq_ignore_ascii_case(name.as_bytes()));
+                named.next().filter(|_| named.next().is_none()).map(|(_, value)| value)
+            }
+            Self::Authority => record.head.and_then(|head| head.authority()),
+            Self::ServerName => Some(record.server.name.as_bytes()),
+            Self::ServerPort => Some(record.server.port.as_bytes()),
+            Self::AnswerField(at) => noted_field(record.answer_fields, *at),
+            Self::RequestId => {
+                let mut buffer = IdBuffer::default();
+                let id = record.head.and_then(|head| record.id.text(head, &mut buffer));
+                bytes.extend_from_slice(id.unwrap_or_default());
+                return id.is_some();
+            }
+        };
+        bytes.extend_from_slice(text.unwrap_or_default());
+        text.is_some()
+    }
+}
+
+/// Several fields of one name are one value, as in environ.
+fn copy_field(record: &Record<'_>, name: &[u8], bytes: &mut Vec<u8>) -> bool {
+    let mut found = false;
+    for (other, value) in record.head.into_iter().flat_map(|head| head.fields()) {
+        if other.eq_ignore_ascii_case(name) {
+            if found {
+                bytes.push(b',');
+            }
+            bytes.extend_from_slice(value);
+            found = true;
+        }
+    }
+    found
+}
+
+/// The field of that number among those that were noted.
+fn noted_field(noted: &[u8], at: usize) -> Option<&[u8]> {
+    let mut rest = noted;
+    for index in 0..=at {
+        let (length, after) = rest.split_first_chunk()?;
+        let length = u32::from_le_bytes(*length);
+        let (value, after) = after.split_at_checked(if length == ABSENT { 0 } else { length as usize })?;
+        if index == at {
+            return (length != ABSENT).then_some(value);
+        }
+        rest = after;
+    }
+    None
+}

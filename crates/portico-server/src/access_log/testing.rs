@@ -1,0 +1,75 @@
+//! What the tests of the log share: one exchange, and the line that is made of it.
+
+use portico_config::AccessLogFormat;
+use portico_proto::{Event, Fields, Limits, RequestHead, ResponseHead, http1};
+
+use super::batch::Batch;
+use super::clock::Clock;
+use super::format::format;
+use super::plan::{Facts, Plan};
+use super::{Moment, Reason, Record, Times};
+use crate::application::{Peer, Server};
+use crate::request_id::RequestId;
+
+/// An exchange, but for what is the same in all tests.
+pub struct Sample {
+    head: Option<Box<RequestHead>>,
+    server: Server,
+    answer_fields: Vec<u8>,
+    pub times: Option<Times>,
+    pub reason: Option<Reason>,
+}
+
+impl Default for Sample {
+    fn default() -> Self {
+        Self::of(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    }
+}
+
+impl Sample {
+    /// The exchange that began with these bytes.
+    pub fn of(request: &[u8]) -> Self {
+        let mut input = request;
+        let head = match http1::Connection::new().next_event(&mut input, &Limits::default()) {
+            Ok(Some(Event::Head(head))) => Some(head),
+            _ => None,
+        };
+        let server = Server { name: "198.51.100.1".to_owned(), port: "8000".to_owned() };
+        let times = Times { queue: 1_000_000_000, application: 1_500_000_000, write: 3_000 };
+        Self { head, server, answer_fields: Vec::new(), times: Some(times), reason: None }
+    }
+
+    pub fn record(&self) -> Record<'_> {
+        let mut id = [0; 16];
+        id[15] = 1;
+        Record {
+            head: self.head.as_deref(),
+            peer: Peer::Inet(([192, 0, 2, 7], 5000).into()),
+            server: &self.server,
+            moment: Moment { second: 784111777, nanos: 123_456 },
+            status: 200,
+            body_bytes: 12,
+            id: RequestId::Made(id),
+            times: self.times,
+            reason: self.reason,
+            answer_fields: &self.answer_fields,
+        }
+    }
+}
+
+/// The line of `sample`, whose answer is a text of 12 bytes.
+pub fn line(sample: &Sample, wanted: &AccessLogFormat) -> String {
+    let facts = Facts { pid: 4711, slot: Some(3), root_path: "/below".to_owned() };
+    let plan = Plan::new(wanted, facts);
+    let mut fields = Fields::new();
+    fields.push(b"Content-Type", b"text/plain");
+    let head = ResponseHead { status: 200, reason: Vec::new(), fields, length: Some(12) };
+    let mut answer_fields = Vec::new();
+    plan.note_answer(&head, &mut answer_fields);
+    let mut batch = Batch::default();
+    batch.push(&Record { answer_fields: &answer_fields, ..sample.record() }, &plan);
+    let mut out = Vec::new();
+    let mut clock = Clock::default();
+    batch.lines(&plan).for_each(|line| format(&line, &plan, &mut clock, &mut out));
+    String::from_utf8(out).unwrap()
+}
