@@ -1,10 +1,11 @@
 //! The configuration file: which it is, and what it says.
 
 use std::path::{Path, PathBuf};
+use std::{fmt, fs};
 
 use crate::error::ConfigError;
 use crate::raw::{RawConfig, Source};
-use crate::settings;
+use crate::{settings, toml_file};
 
 /// A configuration file in Python, gunicorn's, which this crate cannot run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,10 +31,22 @@ pub struct FileValue {
 /// Runs a configuration file in Python and returns what it says of the settings, in any order.
 pub type Evaluate<'a> = &'a mut dyn FnMut(&PythonFile) -> Result<Vec<FileValue>, ConfigError>;
 
-/// What is looked for in the current folder, as gunicorn does.
-const PYTHON_FILE: &str = "gunicorn.conf.py";
+/// What is looked for in the current folder; of several the first counts.
+const FILES: [&str; 3] = ["gunicorn.conf.py", "portico.toml", PYPROJECT];
 
-/// Takes what the configuration file says: that which `raw` names (`--config`), or that of `folder`.
+/// Has more than our settings.
+const PYPROJECT: &str = "pyproject.toml";
+
+/// A configuration file, by how it is read.
+#[derive(Debug, PartialEq, Eq)]
+enum File {
+    Python(PythonFile),
+    Toml(PathBuf),
+    Pyproject(PathBuf),
+}
+
+/// Takes what the configuration file says: that which `raw` names (`--config`), or that of `folder`. Returns what
+/// its operator should know.
 ///
 /// # Errors
 /// The file cannot be read or says something wrong.
@@ -41,30 +54,86 @@ pub(crate) fn say_file(
     raw: &mut RawConfig,
     folder: &Path,
     evaluate: Evaluate<'_>,
-) -> Result<(), ConfigError> {
-    let named = raw.said("config").and_then(|said| said.texts.last()).filter(|text| !text.is_empty());
-    let file = match named {
-        Some(text) => python_file(text),
-        None if folder.join(PYTHON_FILE).is_file() => PythonFile::Path(Path::new("./").join(PYTHON_FILE)),
-        None => return Ok(()),
-    };
-    let path = match &file {
-        PythonFile::Path(path) => path.display().to_string(),
-        PythonFile::Module(module) => format!("python:{module}"),
-    };
-    for value in evaluate(&file)? {
-        if let Some(setting) = settings::called(&value.name) {
-            raw.say(setting, value.texts, Source::File { path: path.clone(), line: value.line });
+) -> Result<Vec<String>, ConfigError> {
+    let named = raw.said(settings::CONFIG).and_then(|said| said.texts.last()).filter(|text| !text.is_empty());
+    if let Some(text) = named.cloned() {
+        let file = file(&text);
+        if !say(raw, &file, evaluate)? {
+            return Err(ConfigError::new(format!("{text}: there is no table [tool.portico] in it; add one")));
+        }
+        return Ok(Vec::new());
+    }
+    let mut found: Option<&str> = None;
+    let mut warnings = Vec::new();
+    for name in FILES.into_iter().filter(|name| folder.join(name).is_file()) {
+        let path = folder.join(name);
+        match found {
+            None => found = say(raw, &file(&path.to_string_lossy()), &mut *evaluate)?.then_some(name),
+            Some(counts) if name != PYPROJECT || has_table(&path) => warnings.push(format!(
+                "{counts} is the configuration file, and {name} counts for nothing; remove one of them, or name \
+                 one with --config"
+            )),
+            Some(_) => {}
         }
     }
-    Ok(())
+    Ok(warnings)
 }
 
-/// gunicorn's ways to name it: `python:MODULE`, `file:PATH`, or `PATH`.
-fn python_file(text: &str) -> PythonFile {
-    match text.strip_prefix("python:") {
-        Some(module) => PythonFile::Module(module.to_owned()),
-        None => PythonFile::Path(text.strip_prefix("file:").unwrap_or(text).into()),
+/// gunicorn's ways to name it, `python:MODULE`, `file:PATH` or `PATH`; which language it is in its name says.
+fn file(text: &str) -> File {
+    if let Some(module) = text.strip_prefix("python:") {
+        return File::Python(PythonFile::Module(module.to_owned()));
+    }
+    let path = PathBuf::from(text.strip_prefix("file:").unwrap_or(text));
+    match path.extension() {
+        _ if path.file_name().is_some_and(|name| name == PYPROJECT) => File::Pyproject(path),
+        Some(extension) if extension == "toml" => File::Toml(path),
+        _ => File::Python(PythonFile::Path(path)),
+    }
+}
+
+/// Takes what `file` says; whether it has anything for us.
+fn say(raw: &mut RawConfig, file: &File, evaluate: Evaluate<'_>) -> Result<bool, ConfigError> {
+    let path = file.to_string();
+    let source = |line, column| Source::File { path: path.clone(), line, column };
+    match file {
+        File::Python(file) => {
+            for value in evaluate(file)? {
+                if let Some(setting) = settings::called(&value.name) {
+                    raw.say(setting, value.texts, source(value.line, None));
+                }
+            }
+        }
+        File::Toml(location) | File::Pyproject(location) => {
+            let text = fs::read_to_string(location).map_err(|error| {
+                ConfigError::new(format!(
+                    "{path}: the configuration file cannot be read ({error}); name another"
+                ))
+            })?;
+            let pyproject = matches!(file, File::Pyproject(_));
+            let Some(lines) = toml_file::read(&path, &text, pyproject)? else { return Ok(false) };
+            for line in lines {
+                raw.say(line.setting, line.texts, source(Some(line.place.line), Some(line.place.column)));
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// Whether this pyproject.toml has our table; one that is not even TOML has not.
+fn has_table(path: &Path) -> bool {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    toml_file::read(PYPROJECT, &text, true).is_ok_and(|lines| lines.is_some())
+}
+
+impl fmt::Display for File {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Python(PythonFile::Module(module)) => write!(f, "python:{module}"),
+            Self::Python(PythonFile::Path(path)) | Self::Toml(path) | Self::Pyproject(path) => {
+                path.display().fmt(f)
+            }
+        }
     }
 }
 
@@ -138,5 +207,70 @@ mod tests {
         let error = resolved(&[], &["-c", "a.py"], &says).0.unwrap_err();
         assert!(error.to_string().starts_with("a.py:12: threads: \"many\" is not"), "{error}");
         assert_eq!(error.exit_status(), 1);
+    }
+
+    /// What a folder of these files, with --chdir to another, says of threads, and the warnings.
+    fn in_folder(files: &[(&str, &str)], args: &[&str]) -> Result<(u32, Vec<String>), ConfigError> {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            fs::write(folder.path().join(name), text).unwrap();
+        }
+        let mut raw = RawConfig::default();
+        for text in args {
+            let text = text.replace("{}", folder.path().to_str().unwrap());
+            raw.say(settings::named("config").unwrap(), vec![text], Source::CommandLine);
+        }
+        let mut evaluate = |_: &PythonFile| Ok(vec![value("threads", &["2"], 1)]);
+        let warnings = say_file(&mut raw, folder.path(), &mut evaluate)?;
+        let threads = raw.said("threads").map_or(0, |said| said.texts[0].parse().unwrap());
+        Ok((threads, warnings))
+    }
+
+    const PYTHON: (&str, &str) = ("gunicorn.conf.py", "");
+    const TOML: (&str, &str) = ("portico.toml", "threads = 3");
+    const PROJECT: (&str, &str) = ("pyproject.toml", "[tool.portico]\nthreads = 4");
+    const OTHER_PROJECT: (&str, &str) = ("pyproject.toml", "[project]\nname = 'x'");
+
+    #[test]
+    fn the_first_file_of_the_folder_counts_and_the_others_are_a_warning() {
+        for (files, threads, warnings) in [
+            (&[][..], 0, 0),
+            (&[PYTHON], 2, 0),
+            (&[TOML], 3, 0),
+            (&[PROJECT], 4, 0),
+            (&[OTHER_PROJECT], 0, 0),
+            (&[TOML, OTHER_PROJECT], 3, 0),
+            (&[PYTHON, TOML], 2, 1),
+            (&[TOML, PROJECT], 3, 1),
+            (&[PYTHON, TOML, PROJECT], 2, 2),
+        ] {
+            let (found, warned) = in_folder(files, &[]).unwrap();
+            assert_eq!((found, warned.len()), (threads, warnings), "{files:?}: {warned:?}");
+        }
+        assert!(
+            in_folder(&[PYTHON, TOML], &[]).unwrap().1[0].starts_with(
+                "gunicorn.conf.py is the configuration file, and portico.toml counts for nothing"
+            )
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_named_counts_alone() {
+        assert_eq!(in_folder(&[PYTHON, TOML], &["{}/portico.toml"]), Ok((3, Vec::new())));
+        assert_eq!(in_folder(&[PYTHON, PROJECT], &["file:{}/pyproject.toml"]), Ok((4, Vec::new())));
+        let refusal = |files, name| in_folder(files, &[name]).unwrap_err().to_string();
+        assert!(refusal(&[OTHER_PROJECT], "{}/pyproject.toml").contains("no table [tool.portico]"));
+        assert!(refusal(&[], "{}/portico.toml").contains("cannot be read"));
+        assert!(refusal(&[("a.toml", "x = 1")], "{}/a.toml").contains("/a.toml:1:1: x is not a setting"));
+    }
+
+    #[test]
+    fn a_wrong_value_names_line_and_column() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("p.toml");
+        fs::write(&path, "\n  threads = 0").unwrap();
+        let path = path.to_str().unwrap();
+        let error = resolved(&[], &["-c", path], &[]).0.unwrap_err().to_string();
+        assert!(error.starts_with(&format!("{path}:2:3: threads: 0 is out of range")), "{error}");
     }
 }

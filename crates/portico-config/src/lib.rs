@@ -1,9 +1,9 @@
 //! Every setting, declared once: what was said (`RawConfig`) becomes a [`Config`] that holds every invariant.
 //!
-//! The table in `settings/` is the only list of settings. The command line, `--help`, the environment, the
-//! keyword arguments of `portico.serve` and docs/reference/settings.md all come from it. This crate reads no
-//! file and opens no socket; it resolves host names, because an address that cannot be had is a mistake in
-//! the configuration.
+//! The table in `settings/` is the only list of settings. The command line, `--help`, the environment,
+//! configuration files, the keyword arguments of `portico.serve` and docs/reference/settings.md all come from it.
+//! This crate reads configuration files, but runs none that is written in Python; it opens no socket. It resolves
+//! host names, because an address that cannot be had is a mistake in the configuration.
 #![forbid(unsafe_code)]
 
 mod abbreviation;
@@ -24,6 +24,7 @@ mod setting;
 mod settings;
 #[cfg(test)]
 mod testing;
+mod toml_file;
 mod value;
 
 pub use access_log_format::{AccessLogFormat, Atom, Piece, Stage, Template};

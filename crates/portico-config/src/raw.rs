@@ -38,6 +38,8 @@ pub enum Source {
         path: String,
         /// Where that is known, from 1.
         line: Option<u32>,
+        /// Where that is known, from 1.
+        column: Option<u32>,
     },
     /// A variable named after its setting.
     Environment(String),
@@ -142,7 +144,8 @@ impl Source {
             Self::CommandArguments(variable) => format!("{} in {variable}", setting.option()),
             Self::Environment(variable) => variable.clone(),
             Self::Platform(variable) => (*variable).to_owned(),
-            Self::File { .. } => format!("{self}: {}", setting.name),
+            Self::File { column: Some(column), .. } => format!("{self}:{column}: {}", setting.name),
+            Self::File { column: None, .. } => format!("{self}: {}", setting.name),
             Self::Keyword => setting.name.to_owned(),
         }
     }
@@ -154,8 +157,8 @@ impl fmt::Display for Source {
             Self::Default => f.write_str("default"),
             Self::Platform(variable) | Self::CommandArguments(variable) => f.write_str(variable),
             Self::Environment(variable) => f.write_str(variable),
-            Self::File { path, line: Some(line) } => write!(f, "{path}:{line}"),
-            Self::File { path, line: None } => f.write_str(path),
+            Self::File { path, line: Some(line), .. } => write!(f, "{path}:{line}"),
+            Self::File { path, line: None, .. } => f.write_str(path),
             Self::Keyword => f.write_str("keyword argument"),
             Self::CommandLine => f.write_str("command line"),
         }

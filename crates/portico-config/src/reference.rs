@@ -14,7 +14,8 @@ Each setting can be given in several ways. Where several speak, the later one in
 
 1. its default;
 2. the variable of a hosting platform that is named with the setting;
-3. the configuration file: `gunicorn.conf.py`, or what `--config` names;
+3. the configuration file: `gunicorn.conf.py`, `portico.toml`, the table `[tool.portico]` of `pyproject.toml`, or
+   what `--config` names;
 4. the environment: `PORTICO_<NAME>`, such as `PORTICO_MAX_QUEUE=100`; an empty variable says nothing;
 5. `GUNICORN_CMD_ARGS` and above it `PORTICO_CMD_ARGS`: options in one text, split as a shell splits it;
 6. the command line, or in Python the keyword arguments of `portico.serve`.

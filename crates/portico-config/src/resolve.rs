@@ -99,10 +99,13 @@ pub(crate) fn parse_as(
             for (setting, texts) in said {
                 raw.say(setting, texts, Source::CommandLine);
             }
-            if let Some(evaluate) = evaluate {
-                files::say_file(&mut raw, Path::new(""), evaluate)?;
-            }
-            resolve(raw, &Inherited::read(env, pid)?).map(|resolved| Parsed::Run(Box::new(resolved)))
+            let of_files = match evaluate {
+                Some(evaluate) => files::say_file(&mut raw, Path::new(""), evaluate)?,
+                None => Vec::new(),
+            };
+            let mut resolved = resolve(raw, &Inherited::read(env, pid)?)?;
+            resolved.warnings.splice(0..0, of_files);
+            Ok(Parsed::Run(Box::new(resolved)))
         }
         CommandLine::Help(text) => Ok(Parsed::Help(text)),
         CommandLine::Version(text) => Ok(Parsed::Version(text)),
@@ -151,12 +154,8 @@ fn say_command_arguments(raw: &mut RawConfig, env: Environment<'_>) -> Result<Co
 }
 
 fn unknown_keyword(name: &str) -> ConfigError {
-    let similar = settings::all()
-        .map(|setting| (strsim::jaro_winkler(name, setting.name), setting.name))
-        .filter(|(similarity, _)| *similarity > 0.8)
-        .max_by(|(left, _), (right, _)| left.total_cmp(right));
-    ConfigError::new(match similar {
-        Some((_, likely)) => format!("{name} is not a setting; did you mean {likely}?"),
+    ConfigError::new(match settings::likely(name) {
+        Some(likely) => format!("{name} is not a setting; did you mean {likely}?"),
         None => format!("{name} is not a setting; `portico --help` lists them"),
     })
 }

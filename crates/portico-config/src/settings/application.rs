@@ -39,7 +39,7 @@ fn app() {
 }
 
 const CONFIG: Setting = Setting {
-    name: "config",
+    name: super::CONFIG,
     gunicorn: None,
     since: "0.1",
     flags: &["config"],
@@ -49,8 +49,10 @@ const CONFIG: Setting = Setting {
     value: Value::Text { metavar: "FILE", set: |_, _| Ok(()) },
     default: "",
     area: Area::Application,
-    help: "Configuration file: gunicorn.conf.py, file:PATH or python:MODULE",
-    details: "Without it the current folder's gunicorn.conf.py is read where there is one.",
+    help: "Configuration file: portico.toml, gunicorn.conf.py or python:MODULE",
+    details: "A name that ends in .toml is TOML, and the table [tool.portico] of a pyproject.toml; anything else \
+        is Python, as gunicorn has it: PATH, file:PATH or python:MODULE.\n\nWithout it the first of these in the \
+        current folder counts: gunicorn.conf.py, portico.toml, pyproject.toml with that table.",
 };
 
 #[cfg(test)]

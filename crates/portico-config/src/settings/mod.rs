@@ -16,6 +16,9 @@ use std::time::Duration;
 
 use crate::setting::{Setting, Value};
 
+/// The setting that names the configuration file, and so is read before all others.
+pub(crate) const CONFIG: &str = "config";
+
 /// The most that is taken for a length of time after which something is cut off or tried again.
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -69,6 +72,15 @@ pub fn is_octal(name: &str) -> bool {
 /// The setting of that name.
 pub(crate) fn named(name: &str) -> Option<&'static Setting> {
     all().find(|setting| setting.name == name)
+}
+
+/// The name of a setting that `name` was most likely meant to be.
+pub(crate) fn likely(name: &str) -> Option<&'static str> {
+    all()
+        .map(|setting| (strsim::jaro_winkler(name, setting.name), setting.name))
+        .filter(|(similarity, _)| *similarity > 0.8)
+        .max_by(|(left, _), (right, _)| left.total_cmp(right))
+        .map(|(_, likely)| likely)
 }
 
 /// The setting that a configuration file calls so, by Portico's name or gunicorn's.

@@ -1,0 +1,306 @@
+//! Settings in TOML: portico.toml, or the table `tool.portico` of pyproject.toml. Pure text to what it says.
+//!
+//! Types are taken strictly: a number in quotes where a number belongs is a mistake, as is `true` where a time
+//! belongs. What can be written in several ways, as a size can, may be a number or a string.
+
+use std::fmt;
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeInteger, DeTable, DeValue};
+
+use crate::error::ConfigError;
+use crate::setting::{Setting, Value};
+use crate::settings;
+
+/// What the file says of one setting.
+pub(crate) struct Line {
+    pub setting: &'static Setting,
+    pub texts: Vec<String>,
+    pub place: Place,
+}
+
+/// Where in a file something stands; both count from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub line: u32,
+    pub column: u32,
+}
+
+/// The table of pyproject.toml that is ours.
+const TABLE: [&str; 2] = ["tool", "portico"];
+
+/// A file being read, for the sake of its errors.
+struct File<'a> {
+    path: &'a str,
+    text: &'a str,
+}
+
+/// What `text`, the content of the file `path`, says: all of it, or in a pyproject.toml its table for us; `None`
+/// where it has no such table.
+///
+/// # Errors
+/// One line with the place: it is no TOML, a key is no setting, or a value is of a wrong type.
+pub(crate) fn read(path: &str, text: &str, pyproject: bool) -> Result<Option<Vec<Line>>, ConfigError> {
+    let file = File { path, text };
+    let root = DeTable::parse(text).map_err(|error| {
+        let message = error.message().lines().collect::<Vec<_>>().join("; ");
+        file.error(error.span().unwrap_or_default(), &message)
+    })?;
+    let mut table = root.get_ref();
+    for name in TABLE.iter().filter(|_| pyproject) {
+        let Some(value) = table.get(*name) else { return Ok(None) };
+        let DeValue::Table(inner) = value.get_ref() else {
+            return Err(file.error(value.span(), &format!("{name} is no table; write [tool.portico]")));
+        };
+        table = inner;
+    }
+    let mut lines: Vec<Line> = Vec::new();
+    // The table is sorted by its keys; a file is read from its top.
+    let mut entries: Vec<_> = table.iter().collect();
+    entries.sort_by_key(|(key, _)| key.span().start);
+    for (key, value) in entries {
+        let name: &str = key.get_ref();
+        let setting = settings::called(name).ok_or_else(|| file.error(key.span(), &unknown(name)))?;
+        if setting.name == settings::CONFIG {
+            let problem = "config names the configuration file and cannot stand in it; remove it";
+            return Err(file.error(key.span(), problem));
+        }
+        if lines.iter().any(|line| line.setting.name == setting.name) {
+            let problem = format!("{name} is said twice, also by its other name; remove one of them");
+            return Err(file.error(key.span(), &problem));
+        }
+        let texts = texts(setting, value.get_ref())
+            .map_err(|expected| file.error(value.span(), &wrong_type(name, value.get_ref(), &expected)))?;
+        lines.push(Line { setting, texts, place: file.place(key.span()) });
+    }
+    Ok(Some(lines))
+}
+
+fn unknown(name: &str) -> String {
+    match settings::likely(name) {
+        Some(likely) => format!("{name} is not a setting; did you mean {likely}?"),
+        None => format!("{name} is not a setting; `portico --help` lists them"),
+    }
+}
+
+fn wrong_type(name: &str, value: &DeValue<'_>, expected: &str) -> String {
+    format!("{name}: this is {}; write {expected}", with_article(value.type_str()))
+}
+
+fn with_article(kind: &str) -> String {
+    format!("{} {kind}", if kind.starts_with(['a', 'i']) { "an" } else { "a" })
+}
+
+/// The texts that the command line would have for `value`.
+///
+/// # Errors
+/// What the setting takes instead.
+fn texts(setting: &Setting, value: &DeValue<'_>) -> Result<Vec<String>, String> {
+    if setting.repeatable() {
+        return items(setting, value);
+    }
+    let expected = |of: &str| Err(of.to_owned());
+    let text = match (&setting.value, value) {
+        (Value::Switch { .. }, DeValue::Boolean(on)) => on.to_string(),
+        (Value::Switch { .. }, _) => return expected("true or false"),
+        (Value::Choice { alone: Some(_), .. }, DeValue::Boolean(on)) => on.to_string(),
+        (Value::Count { .. }, DeValue::Integer(number)) => integer(number),
+        (Value::Count { .. }, _) => return expected("a whole number"),
+        (Value::Mode { .. }, DeValue::Integer(number)) if number.radix() == 8 => number.as_str().to_owned(),
+        (Value::Mode { .. }, DeValue::String(text)) => text.to_string(),
+        (Value::Mode { .. }, _) => return expected("a mode in octal, such as \"660\" or 0o660"),
+        (Value::Size { .. }, DeValue::Integer(number)) => integer(number),
+        (Value::Size { .. }, DeValue::String(text)) => text.to_string(),
+        (Value::Size { .. }, _) => return expected("a number of bytes, or a string such as \"64k\""),
+        (Value::Time { .. }, DeValue::Integer(number)) => integer(number),
+        (Value::Time { .. }, DeValue::Float(number)) => number.as_str().to_owned(),
+        (Value::Time { .. }, DeValue::String(text)) => text.to_string(),
+        (Value::Time { .. }, _) => return expected("a number of seconds, or a string such as \"500ms\""),
+        (Value::Form { .. }, DeValue::Integer(number)) => integer(number),
+        (Value::Form { .. }, DeValue::Float(number)) => number.as_str().to_owned(),
+        (Value::Choice { .. } | Value::Text { .. } | Value::Form { .. }, DeValue::String(text)) => {
+            text.to_string()
+        }
+        _ => return Err(format!("a string: {}", setting.value.describe())),
+    };
+    Ok(vec![text])
+}
+
+/// The items of a list: of an array, of a table `key = value`, or a string as the command line has it.
+fn items(setting: &Setting, value: &DeValue<'_>) -> Result<Vec<String>, String> {
+    let expected = || "a string, or an array of strings".to_owned();
+    match value {
+        DeValue::Array(items) => {
+            items.iter().map(|item| scalar(setting, item).ok_or_else(expected)).collect()
+        }
+        DeValue::Table(table) => table
+            .iter()
+            .map(|(key, value)| {
+                let value = scalar(setting, value).ok_or_else(expected)?;
+                Ok(format!("{}={value}", key.get_ref()))
+            })
+            .collect(),
+        DeValue::String(text) => Ok(vec![text.to_string()]),
+        // What is ignored or refused is so with a value of any type.
+        DeValue::Integer(number) if !setting.is_real() => Ok(vec![integer(number)]),
+        DeValue::Boolean(on) if !setting.is_real() => Ok(vec![on.to_string()]),
+        _ => Err(expected()),
+    }
+}
+
+fn scalar(setting: &Setting, value: &Spanned<DeValue<'_>>) -> Option<String> {
+    match value.get_ref() {
+        DeValue::String(text) => Some(text.to_string()),
+        DeValue::Integer(number) => Some(integer(number)),
+        DeValue::Float(number) => Some(number.as_str().to_owned()),
+        _ => (!setting.is_real()).then(String::new),
+    }
+}
+
+/// As Python writes it: the table's numbers are decimal but for modes.
+fn integer(number: &DeInteger<'_>) -> String {
+    match number.radix() {
+        10 => number.as_str().to_owned(),
+        // One that is too large stays as it is, and is refused for that.
+        radix => i128::from_str_radix(number.as_str(), radix)
+            .map_or_else(|_| number.as_str().to_owned(), |number| number.to_string()),
+    }
+}
+
+impl File<'_> {
+    fn error(&self, span: Range<usize>, problem: &str) -> ConfigError {
+        ConfigError::new(format!("{}:{}: {problem}", self.path, self.place(span)))
+    }
+
+    fn place(&self, span: Range<usize>) -> Place {
+        let before = self.text.get(..span.start).unwrap_or(self.text);
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        Place { line: line as u32, column: column as u32 }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.line, self.column)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(text: &str) -> Vec<(&'static str, Vec<String>, String)> {
+        let lines = read("portico.toml", text, false).unwrap().unwrap();
+        lines.into_iter().map(|line| (line.setting.name, line.texts, line.place.to_string())).collect()
+    }
+
+    fn refusal(text: &str) -> String {
+        let error = read("portico.toml", text, false).err().unwrap();
+        assert_eq!(error.exit_status(), 1);
+        assert!(!error.to_string().contains('\n'), "{error}");
+        error.to_string()
+    }
+
+    #[test]
+    fn each_type_as_it_is_written() {
+        for (line, name, texts) in [
+            ("threads = 8", "threads", &["8"][..]),
+            ("threads = 1_0", "threads", &["10"]),
+            ("threads = 0x10", "threads", &["16"]),
+            ("sendfile = false", "sendfile", &["false"]),
+            ("preload = true", "preload", &["true"]),
+            ("preload = \"strict\"", "preload", &["strict"]),
+            ("keep_alive = 1.5", "keep_alive", &["1.5"]),
+            ("keepalive = \"2m\"", "keep_alive", &["2m"]),
+            ("request_buffer = \"64k\"", "request_buffer", &["64k"]),
+            ("request_buffer = 1024", "request_buffer", &["1024"]),
+            ("socket_mode = 0o660", "socket_mode", &["660"]),
+            ("socket_mode = \"660\"", "socket_mode", &["660"]),
+            ("workers = 4", "workers", &["4"]),
+            ("workers = \"2..8\"", "workers", &["2..8"]),
+            ("log_level = \"debug\"", "log_level", &["debug"]),
+            ("loglevel = \"debug\"", "log_level", &["debug"]),
+            ("wsgi_app = 'a:b'", "app", &["a:b"]),
+            ("bind = \"fd://3, fd://4\"", "bind", &["fd://3, fd://4"]),
+            ("bind = [\"fd://3\",\n \"fd://4\"]", "bind", &["fd://3", "fd://4"]),
+            ("timeout_path = { \"/a\" = \"5m\", \"/b\" = 7 }", "timeout_path", &["/a=5m", "/b=7"]),
+            ("[timeout_path]\n\"/a\" = 0.5", "timeout_path", &["/a=0.5"]),
+            ("proxy_protocol = false", "proxy_protocol", &["false"]),
+            ("dirty_workers = 0", "dirty_workers", &["0"]),
+        ] {
+            let texts: Vec<String> = texts.iter().map(|text| text.to_string()).collect();
+            let [found] = &said(line)[..] else { panic!("{line}") };
+            assert_eq!((found.0, &found.1), (name, &texts), "{line}");
+        }
+    }
+
+    #[test]
+    fn places_are_lines_and_columns() {
+        let lines = said("# é\nthreads = 8\n\n  é_ = 1".replace("é_", "max_queue").as_str());
+        assert_eq!(lines[0].2, "2:1");
+        assert_eq!(lines[1].2, "4:3");
+    }
+
+    #[test]
+    fn a_value_of_another_type_is_refused_at_its_place() {
+        for (line, expected) in [
+            ("threads = true", "1:11: threads: this is a boolean; write a whole number"),
+            ("threads = \"8\"", "1:11: threads: this is a string; write a whole number"),
+            ("threads = 8.0", "1:11: threads: this is a float; write a whole number"),
+            ("sendfile = 1", "1:12: sendfile: this is an integer; write true or false"),
+            ("keep_alive = true", "1:14: keep_alive: this is a boolean; write a number of seconds, or"),
+            ("socket_mode = 660", "1:15: socket_mode: this is an integer; write a mode in octal"),
+            ("log_level = 3", "1:13: log_level: this is an integer; write a string: one of debug,"),
+            ("app = [\"a\"]", "1:7: app: this is an array; write a string: text"),
+            ("bind = 8000", "1:8: bind: this is an integer; write a string, or an array of strings"),
+            ("bind = [true]", "1:8: bind: this is an array; write a string, or an array of strings"),
+            ("workers = 2024-01-01", "1:11: workers: this is a datetime; write a string: number of"),
+        ] {
+            let refused = refusal(line);
+            assert!(refused.starts_with(&format!("portico.toml:{expected}")), "{line}: {refused}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_with_a_hint() {
+        assert_eq!(
+            refusal("threads = 1\nthraeds = 1"),
+            "portico.toml:2:1: thraeds is not a setting; did you mean threads?"
+        );
+        assert_eq!(
+            refusal("keep-alive = 1"),
+            "portico.toml:1:1: keep-alive is not a setting; did you mean keep_alive?"
+        );
+        assert!(
+            refusal("[logs]\na = 1").ends_with("1:2: logs is not a setting; `portico --help` lists them")
+        );
+        assert!(refusal("config = 'a'").contains("cannot stand in it"));
+        assert!(
+            refusal("keepalive = 1\nkeep_alive = 1")
+                .starts_with("portico.toml:2:1: keep_alive is said twice")
+        );
+    }
+
+    #[test]
+    fn what_is_no_toml_is_told_in_a_line() {
+        for text in
+            ["threads = ", "threads", "threads = 1 2", "threads = 1\nthreads = 2", "[a\n", "bind = [\n"]
+        {
+            assert!(refusal(text).starts_with("portico.toml:"), "{text}");
+        }
+        assert!(refusal("a = 1\nthreads = \n").starts_with("portico.toml:2:"));
+    }
+
+    #[test]
+    fn pyproject_has_a_table_for_us() {
+        let lines = |text| read("pyproject.toml", text, true).map(|lines| lines.map(|lines| lines.len()));
+        assert_eq!(lines("[project]\nname = 'x'\n"), Ok(None));
+        assert_eq!(lines("[tool.black]\nx = 1"), Ok(None));
+        assert_eq!(lines("[tool.portico]\n"), Ok(Some(0)));
+        assert_eq!(lines("[tool.portico]\nthreads = 8\n[tool.ruff]\nx = 1"), Ok(Some(1)));
+        assert_eq!(lines("[tool]\nportico.threads = 8"), Ok(Some(1)));
+        assert!(lines("[tool]\nportico = 8").is_err());
+    }
+}
