@@ -109,6 +109,21 @@ def test_many_hups_at_once_are_one_or_two_reloads(serve, tmp_path):
     assert len(server.wait_workers(2)) == 2
 
 
+@pytest.mark.parametrize("preload", PRELOADS)
+def test_a_reload_does_not_wait_for_the_hanging_import_of_the_one_before(serve, tmp_path, preload):
+    versioned(tmp_path, 1)
+    server = serve("versioned", "--workers", "2", *preload, cwd=tmp_path)
+    old = server.wait_workers(2)
+    write(tmp_path, "import time\ntime.sleep(60)\n")
+    children = len(server.supervisor.children())
+    server.signal(signal.SIGHUP)
+    wait_until(lambda: len(server.supervisor.children()) > children, "what imports the code that hangs")
+    versioned(tmp_path, 2)
+    assert reload(server, timeout=10).returncode == 0
+    server.wait_replaced(old)
+    assert {server.request().body for _ in range(10)} == {b"2"}
+
+
 def test_term_during_a_reload(serve, tmp_path):
     versioned(tmp_path, 1)
     server = serve("versioned", "--workers", "2", cwd=tmp_path)

@@ -348,7 +348,7 @@ impl State {
             Event::Terminate | Event::Interrupt | Event::Quit | Event::Superseded => {
                 self.on_stop(&event, now, actions);
             }
-            Event::Reload => self.on_reload(actions),
+            Event::Reload => self.on_reload(now, actions),
             Event::Grow => self.scale_to(self.asked.saturating_add(1), actions),
             Event::Shrink => self.scale_to(self.asked.saturating_sub(1), actions),
             Event::Scale(count) => self.scale_to(count, actions),

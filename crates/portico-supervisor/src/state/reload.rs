@@ -1,5 +1,6 @@
 //! Reloads, the generations of workers that they make, and with preload the templates that these are forked from.
 
+use std::ops::Range;
 use std::time::Instant;
 
 use log::Level;
@@ -18,7 +19,7 @@ pub(super) struct Reload {
 }
 
 impl State {
-    pub(super) fn on_reload(&mut self, actions: &mut Vec<Action>) {
+    pub(super) fn on_reload(&mut self, now: Instant, actions: &mut Vec<Action>) {
         if !matches!(self.phase, Phase::Booting | Phase::Serving) {
             actions.push(Action::Log(Level::Warn, "Not reloading: the server is stopping".into()));
             actions.push(Action::ReloadEnded { count: 1, failed: true });
@@ -30,8 +31,12 @@ impl State {
         let count = self.reload.take().map_or(0, |reload| reload.count) + 1;
         self.reload = Some(Reload { generation, count, proven: false });
         if !self.plan.preload {
-            // Each worker imports what is there now.
+            // Each worker imports what is there now. One that is still at what was there before may hang in it,
+            // and would keep what has been mended from being imported. If it serves by now, it finishes what it
+            // has.
             self.generation = generation;
+            let limit = self.plan.graceful_timeout;
+            self.dismiss_starting(0..generation, |slot| Action::Drain { slot, limit }, now, actions);
         }
         // What kept workers from booting may just have been mended.
         self.worker_backoff.clear();
@@ -65,12 +70,27 @@ impl State {
             return;
         }
         // What its template has forked must not get to serve.
-        let unproven = self.workers().filter(|(_, process)| {
-            process.generation == reload.generation && process.stage == Stage::Starting
+        let generations = reload.generation..reload.generation + 1;
+        self.dismiss_starting(generations, |slot| Action::Stop(Child::Worker(slot)), now, actions);
+    }
+
+    /// Ends the workers of these generations that do not serve yet. Not at the first boot, of which none may end.
+    fn dismiss_starting(
+        &mut self,
+        generations: Range<u32>,
+        order: impl Fn(u32) -> Action,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) {
+        if self.phase == Phase::Booting {
+            return;
+        }
+        let starting = self.workers().filter(|(_, process)| {
+            process.stage == Stage::Starting && generations.contains(&process.generation)
         });
-        let slots: Vec<_> = unproven.map(|(slot, _)| Child::Worker(slot)).collect();
-        for child in slots {
-            self.dismiss(child, now + STOP_GRACE, Action::Stop(child), actions);
+        let slots: Vec<_> = starting.map(|(slot, _)| slot).collect();
+        for slot in slots {
+            self.dismiss(Child::Worker(slot), now + STOP_GRACE, order(slot), actions);
         }
     }
 

@@ -103,11 +103,11 @@ fn a_reload_that_does_not_boot_leaves_the_old_code() {
 fn a_reload_during_a_reload_begins_anew_and_both_end_together() {
     let mut story = Story::serving(1, false);
     assert_eq!(story.tell(Event::Reload), [start(1, 1)]);
-    assert_eq!(story.tell(Event::Reload), []);
-    assert_eq!(story.ready(1), [retire(0, "reload")]);
-    assert_eq!(story.exited(0, 0), [start(0, 2)]);
-    assert_eq!(story.ready(0), [retire(1, "reload")]);
-    assert_eq!(story.exited(1, 0), [Action::ReloadEnded { count: 2, failed: false }]);
+    // The import of the first may hang, and the second be what mends that.
+    assert_eq!(story.tell(Event::Reload), [drain(1, 30), start(2, 2)]);
+    assert_eq!(story.exited(1, 0), []);
+    assert_eq!(story.ready(2), [retire(0, "reload")]);
+    assert_eq!(story.exited(0, 0), [Action::ReloadEnded { count: 2, failed: false }]);
 }
 
 #[test]
