@@ -53,6 +53,12 @@ def test_recycling_as_quickly_as_it_goes_loses_nothing(serve, tmp_path):
     assert recycle_under_load(serve, tmp_path, 5, 0, 500, ("--preload",)) >= 8
 
 
+def test_a_worker_that_is_due_while_it_warms_up_is_replaced_all_the_same(serve):
+    server = serve(APP, "--max-lifetime", "1", "--warmup", "/sleep?seconds=1.5")
+    due = server.workers()[0]
+    wait_until(lambda: not due.alive, "it to be replaced")
+
+
 @pytest.mark.chaos
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("preload", [(), ("--preload",)])

@@ -462,7 +462,8 @@ impl State {
 
     fn on_replace(&mut self, slot: u32, reason: String, actions: &mut Vec<Action>) {
         let Some(process) = self.processes.get_mut(&Child::Worker(slot)) else { return };
-        if process.stage == Stage::Ready && process.outdated.is_none() {
+        // One that still warms up may have enough of it already; it is asked for no second time.
+        if matches!(process.stage, Stage::Starting | Stage::Ready) && process.outdated.is_none() {
             let message = format!("The worker in slot {slot} is to be replaced: {reason}");
             process.outdated = Some(reason);
             actions.push(Action::Log(Level::Info, message));

@@ -111,6 +111,16 @@ fn a_reload_during_a_reload_begins_anew_and_both_end_together() {
 }
 
 #[test]
+fn a_worker_that_is_to_be_replaced_before_it_is_ready_is_replaced_once_it_is() {
+    let mut story = Story::serving(1, false);
+    story.after(1.0);
+    assert_eq!(story.exited(0, 139), [start(0, 0)]);
+    assert_eq!(story.tell(Event::Replace { slot: 0, reason: "leaks".into() }), []);
+    assert_eq!(story.ready(0), [start(1, 0)]);
+    assert_eq!(story.ready(1), [retire(0, "leaks")]);
+}
+
+#[test]
 fn a_reload_with_preload_keeps_the_old_template_until_the_new_one_has_a_worker() {
     let mut story = Story::serving(1, true);
     assert_eq!(story.tell(Event::Reload), [Action::StartTemplate { generation: 1 }]);
