@@ -62,3 +62,66 @@ def test_what_they_leave_behind_does_not_hold_the_port(serve, tmp_path, preload)
         for process in forked:
             process.kill()
     wait_until(lambda: not any(process.alive for process in forked), "them to end")
+
+
+# Forks a process that comes back, by whatever way, from where it was forked.
+COMING_BACK = """
+import os, sys
+from apps.meeting import rendezvous
+from apps.processes import application as inner
+
+def fork():
+    pid = os.fork()
+    if pid:
+        rendezvous.emit(f"forked {pid}")
+    return pid == 0
+
+AT_IMPORT
+
+class Stream:
+    def __iter__(self):
+        yield b"a"
+        fork()
+        yield b"b"
+
+    def close(self):
+        fork()
+
+def application(environ, start_response):
+    way = environ["PATH_INFO"]
+    if way == "/return":
+        fork()
+    if way == "/exit" and fork():
+        sys.exit(5)
+    if way == "/raise" and fork():
+        raise RuntimeError("planted error")
+    if way == "/stream":
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return Stream()
+    return inner({**environ, "PATH_INFO": "/pid"}, start_response)
+"""
+
+
+def test_what_comes_back_from_a_request_ends_and_the_worker_serves_on(serve, tmp_path):
+    (tmp_path / "coming_back.py").write_text(COMING_BACK.replace("AT_IMPORT", ""))
+    server = serve("coming_back", cwd=tmp_path)
+    [worker] = server.wait_workers(1)
+    for way in ("/return", "/exit", "/raise", "/stream"):
+        answer = server.request("GET", way)
+        assert (answer.status, answer.body) == (200, b"ab" if way == "/stream" else str(worker.pid).encode())
+        for _ in range(10):
+            assert server.request("GET", "/").body == str(worker.pid).encode()
+    server.expect_log("forked in a request has come back from it", count=3)
+    server.expect_log("forked in a request has failed")
+    wait_until(lambda: not any(process.alive for process in left(server, "forked")), "them to end")
+    assert len(left(server, "forked")) == 5
+
+
+@pytest.mark.parametrize("preload", [(), ("--preload",)])
+def test_what_comes_back_from_the_import_ends_and_the_worker_serves(serve, tmp_path, preload):
+    (tmp_path / "coming_back.py").write_text(COMING_BACK.replace("AT_IMPORT", "fork()"))
+    server = serve("coming_back", *preload, cwd=tmp_path)
+    server.expect_log("forked in its import has come back from it")
+    [worker] = server.wait_workers(1)
+    assert {server.request("GET", "/").body for _ in range(10)} == {str(worker.pid).encode()}
+    wait_until(lambda: not any(process.alive for process in left(server, "forked")), "them to end")

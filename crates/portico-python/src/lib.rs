@@ -8,6 +8,7 @@ mod logging;
 mod raw;
 mod record;
 mod stacks;
+mod stray;
 mod worker;
 
 #[pyo3::pymodule(gil_used = false)]

@@ -63,7 +63,7 @@ const ORDERS: [Order; 3] = [
             &["raw"],
             &["error"],
             &["logging"],
-            &["record", "stacks"],
+            &["record", "stacks", "stray"],
             &["gateway"],
             &["fork"],
             &["command"],

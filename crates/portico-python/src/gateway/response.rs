@@ -18,6 +18,7 @@ use super::detached;
 use super::file_wrapper::FileWrapper;
 use super::start_response::{Callables, wrong_block};
 use crate::error::{self, ClientDisconnected, RequestTimeout};
+use crate::stray;
 
 /// One call of the application.
 pub struct Call<'a, 'py> {
@@ -35,7 +36,9 @@ impl<'py> Call<'_, 'py> {
     /// Runs `application` and answers, whatever it does.
     pub fn run(&self, application: &Py<PyAny>, environ: &Bound<'py, PyDict>) {
         let arguments = (environ, &self.callables.start_response);
-        let result = application.bind(self.py).call1(arguments).and_then(|app_iter| {
+        let called = application.bind(self.py).call1(arguments);
+        stray::end(self.py, called.as_ref().err(), IN_REQUEST);
+        let result = called.and_then(|app_iter| {
             let result = self.respond(&app_iter);
             self.close(&app_iter).and(result)
         });
@@ -98,6 +101,7 @@ impl<'py> Call<'_, 'py> {
     fn send_each(&self, app_iter: &Bound<'py, PyAny>) -> PyResult<()> {
         let is_file = app_iter.is_exact_instance_of::<FileWrapper>();
         for block in iterate(app_iter)? {
+            stray::end(self.py, block.as_ref().err(), IN_REQUEST);
             let block = block?;
             let bytes = block.cast::<PyBytes>().map_err(|_| wrong_item(app_iter, &block))?.as_bytes();
             let mut answer = self.callables.answer(self.py);
@@ -117,6 +121,7 @@ impl<'py> Call<'_, 'py> {
                 Progress::Complete | Progress::More => {}
             }
         }
+        stray::end(self.py, None, IN_REQUEST);
         self.callables.answer(self.py).finish(self.py)
     }
 
@@ -130,7 +135,9 @@ impl<'py> Call<'_, 'py> {
             return Ok(());
         }
         let close = app_iter.getattr_opt(intern!(self.py, "close"));
-        match close.and_then(|close| close.map(|close| close.call0()).transpose()) {
+        let closed = close.and_then(|close| close.map(|close| close.call0()).transpose());
+        stray::end(self.py, closed.as_ref().err(), IN_REQUEST);
+        match closed {
             Ok(_) => Ok(()),
             Err(error) if error.is_instance_of::<RequestTimeout>(self.py) => Err(error),
             Err(error) => {
@@ -189,6 +196,9 @@ impl<'py> Call<'_, 'py> {
         RequestName(self.head)
     }
 }
+
+/// Where a process is forked that comes back from a call.
+const IN_REQUEST: &str = "a request";
 
 /// Blocks of a list are joined up to this size: copying them costs less than sending them one by one.
 const JOINED_BYTES_MAX: usize = 64 * 1024;

@@ -32,7 +32,7 @@ use portico_config::{Config, LogTarget, Resolved};
 use portico_server::{Destination, Listener};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::logging;
+use crate::{logging, stray};
 use app::{LoadError, Loaded};
 use life::Life;
 use signals::{Master, Signals};
@@ -188,7 +188,7 @@ fn enter_folder(py: Python<'_>, config: &Config) -> Result<PathBuf, StartError> 
 }
 
 fn find(py: Python<'_>, source: Source, config: &Config, folder: &Path) -> Result<Loaded, LoadError> {
-    match (source, &config.app) {
+    let found = match (source, &config.app) {
         (Source::Callable(application), _) => {
             let target = application.bind(py).repr().map(|text| text.to_string_lossy().into_owned());
             Ok(Loaded { application, target: target.unwrap_or_default() })
@@ -196,7 +196,9 @@ fn find(py: Python<'_>, source: Source, config: &Config, folder: &Path) -> Resul
         (Source::Loaded(loaded), _) => Ok(loaded),
         (Source::Target, Some(target)) => app::load(py, target),
         (Source::Target, None) => discovery::discover(py, folder),
-    }
+    };
+    stray::end(py, found.as_ref().err().and_then(|error| error.cause.as_ref()), "its import");
+    found
 }
 
 /// Takes all the descriptors that the system allows: each connection needs one, and many systems start
