@@ -74,7 +74,7 @@ def test_workers_that_started_together_are_not_due_together(serve):
         wait_until(lambda: len(server.find_records("is to be replaced")) >= 2, "both to be replaced", 15)
     load.assert_lossless()
     records = server.find_records("is to be replaced")[:2]
-    limits = [int(re.search(r"with jitter (\d+)", record)[1]) for record in records]
+    limits = [int(re.search(r"(\d+) with its jitter", record)[1]) for record in records]
     assert all(300 <= limit <= 330 for limit in limits), records
     server.wait_replaced(old)
 
@@ -96,7 +96,7 @@ def test_worker_has_an_end_of_its_lifetime(serve):
         wait_until(lambda: not any(worker.alive for worker in old), "both workers to be replaced", 10)
     load.assert_lossless()
     server.expect_log("replaced: ")
-    server.expect_log(rf"Worker exiting \(pid: {old[0].pid}\): it has served for 1 s \(--max-lifetime\)")
+    server.expect_log(rf"Worker exiting \(pid: {old[0].pid}\): it has lived for 1 s \(--max-lifetime\)")
 
 
 def test_long_request_in_a_worker_that_leaves_comes_to_its_end(serve):

@@ -20,7 +20,7 @@ TOLD = r"\[WARNING\] this process should be replaced, and has no supervisor to d
     "setting, reason",
     [
         ("max_requests=5", r"it has served 5 requests"),
-        ("max_lifetime=1", r"it has served for 1 s"),
+        ("max_lifetime=1", r"it has lived for 1 s"),
         ("worker_max_rss=16M", r"it has \d+ MiB of memory"),
     ],
 )

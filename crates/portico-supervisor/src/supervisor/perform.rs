@@ -169,7 +169,11 @@ impl Supervisor {
             // The end of its line ends the wait too.
             let _ = poll(&mut [PollFd::new(&process.control, PollFlags::empty())], Some(&STACKS_PAUSE));
             if let Some(stacks) = self.host.stacks(pid) {
-                log::error!("Stacks of {child:?} (pid {pid}):\n{stacks}");
+                let name = match child {
+                    Child::Worker(slot) => format!("the worker in slot {slot}"),
+                    Child::Template(_) => "the template".to_owned(),
+                };
+                log::error!("Stacks of {name} (pid {pid}):\n{stacks}");
                 return;
             }
         }
