@@ -46,7 +46,15 @@ def server_environment(extra: dict[str, str | None] | None = None) -> dict[str, 
     None as a value takes the name out.
     """
     platforms = ("KUBERNETES_SERVICE_HOST", "NOMAD_ALLOC_ID", "ECS_CONTAINER_METADATA_URI")
-    variables = ("LISTEN_", "WEB_CONCURRENCY", "PORT", "SCRIPT_NAME", "SENDFILE", *platforms)
+    variables = (
+        "LISTEN_",
+        "WEB_CONCURRENCY",
+        "PORT",
+        "SCRIPT_NAME",
+        "SENDFILE",
+        "FORWARDED_ALLOW_IPS",
+        *platforms,
+    )
     configuring = ("PORTICO_", "GUNICORN_", *variables)
     environment = {key: value for key, value in os.environ.items() if not key.startswith(configuring)}
     environment |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(TESTS), "PORTICO_WORKERS": "1"}

@@ -32,6 +32,8 @@ pub enum Source {
     Default,
     /// A variable that the hosting platform sets.
     Platform(&'static str),
+    /// What `--behind` with this word stands for.
+    Preset(&'static str),
     /// The configuration file.
     File {
         /// As it was named.
@@ -119,7 +121,7 @@ impl Source {
     fn rank(&self) -> u8 {
         match self {
             Self::Default => 0,
-            Self::Platform(_) => 1,
+            Self::Platform(_) | Self::Preset(_) => 1,
             Self::File { .. } => 2,
             Self::Environment(_) => 3,
             Self::CommandArguments(_) => 4,
@@ -146,6 +148,7 @@ impl Source {
             Self::Platform(variable) => (*variable).to_owned(),
             Self::File { column: Some(column), .. } => format!("{self}:{column}: {}", setting.name),
             Self::File { column: None, .. } => format!("{self}: {}", setting.name),
+            Self::Preset(_) => format!("{} of {self}", setting.option()),
             Self::Keyword => setting.name.to_owned(),
         }
     }
@@ -156,6 +159,7 @@ impl fmt::Display for Source {
         match self {
             Self::Default => f.write_str("default"),
             Self::Platform(variable) | Self::CommandArguments(variable) => f.write_str(variable),
+            Self::Preset(word) => write!(f, "--behind {word}"),
             Self::Environment(variable) => f.write_str(variable),
             Self::File { path, line: Some(line), .. } => write!(f, "{path}:{line}"),
             Self::File { path, line: None, .. } => f.write_str(path),

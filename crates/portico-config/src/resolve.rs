@@ -11,6 +11,8 @@ use crate::command::{self, Command};
 use crate::error::ConfigError;
 use crate::files::{self, Evaluate};
 use crate::inherited::Inherited;
+use crate::preset;
+use crate::proxies::{ForwardedHeaders, HeaderMap, TrustedPeers};
 use crate::raw::{Environment, RawConfig, Source, read_variable};
 use crate::resolved::{Config, LogLevel, LogTarget, Preload, Workers};
 use crate::setting::Setting;
@@ -38,6 +40,8 @@ pub struct Resolved {
     pub warnings: Vec<String>,
     /// What counts for each setting, in the order of the help.
     pub effective: Vec<Effective>,
+    /// One line each, for the log at info level.
+    pub notes: Vec<String>,
 }
 
 /// What counts for a setting, and who said it.
@@ -162,6 +166,7 @@ fn unknown_keyword(name: &str) -> ConfigError {
 
 fn resolve(mut raw: RawConfig, inherited: &Inherited) -> Result<Resolved, ConfigError> {
     inherited.say(&mut raw)?;
+    let preset = preset::say(&mut raw)?;
     let mut config = blank();
     let mut warnings = Vec::new();
     let mut effective = Vec::new();
@@ -183,7 +188,8 @@ fn resolve(mut raw: RawConfig, inherited: &Inherited) -> Result<Resolved, Config
     inherited.warn(&config, &mut warnings);
     limits_within_head(&config, &mut warnings);
     ineffective(&config, &mut warnings);
-    Ok(Resolved { config, warnings, effective })
+    let notes = preset.into_iter().collect();
+    Ok(Resolved { config, warnings, notes, effective })
 }
 
 /// Where every setting's default and then its value is laid in.
@@ -227,6 +233,12 @@ fn blank() -> Config {
         socket_mode: 0,
         sendfile: false,
         root_path: String::new(),
+        behind: None,
+        forwarded_allow: TrustedPeers::default(),
+        forwarded_headers: ForwardedHeaders::default(),
+        secure_scheme_headers: Vec::new(),
+        forwarder_headers: Vec::new(),
+        header_map: HeaderMap::Drop,
         access_log: None,
         access_log_format: AccessLogFormat::Combined,
         request_id: false,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::access_log_format::AccessLogFormat;
+use crate::proxies::{Behind, ForwardedHeaders, HeaderMap, SchemeHeader, TrustedPeers};
 
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -173,6 +174,18 @@ pub struct Config {
     pub sendfile: bool,
     /// `--root-path`: SCRIPT_NAME; empty or begins with `/` and does not end with it.
     pub root_path: String,
+    /// `--behind`
+    pub behind: Option<Behind>,
+    /// `--forwarded-allow-ips`
+    pub forwarded_allow: TrustedPeers,
+    /// `--forwarded-headers`
+    pub forwarded_headers: ForwardedHeaders,
+    /// `--secure-scheme-headers`
+    pub secure_scheme_headers: Vec<SchemeHeader>,
+    /// `--forwarder-headers`: in lower case, each with `*` at its end where it stands for all that begin so.
+    pub forwarder_headers: Vec<String>,
+    /// `--header-map`
+    pub header_map: HeaderMap,
     /// `--access-logfile`
     pub access_log: Option<LogTarget>,
     /// `--access-logformat`

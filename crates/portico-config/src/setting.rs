@@ -108,6 +108,7 @@ pub(crate) enum Area {
     Timeouts,
     Limits,
     Requests,
+    Proxies,
     Logging,
     Compatibility,
 }
@@ -122,6 +123,7 @@ impl Area {
         Self::Timeouts,
         Self::Limits,
         Self::Requests,
+        Self::Proxies,
         Self::Logging,
         Self::Compatibility,
     ];
@@ -137,6 +139,7 @@ impl fmt::Display for Area {
             Self::Timeouts => "Timeouts",
             Self::Limits => "Limits",
             Self::Requests => "Requests and answers",
+            Self::Proxies => "Proxies in front",
             Self::Logging => "Logging",
             Self::Compatibility => "For gunicorn's sake",
         })

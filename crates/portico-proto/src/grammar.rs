@@ -58,8 +58,8 @@ pub(crate) fn is(byte: u8, class: u8) -> bool {
     CLASSES[byte as usize] & class != 0
 }
 
-/// Whether `bytes` are a token.
-pub(crate) fn is_token(bytes: &[u8]) -> bool {
+/// Whether `bytes` are a token (RFC 9110, section 5.6.2).
+pub fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|&byte| is(byte, TOKEN))
 }
 

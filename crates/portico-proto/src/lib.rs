@@ -17,6 +17,7 @@ mod status;
 pub use date::HttpDate;
 pub use error::{Error, ErrorKind};
 pub use event::{Event, Part};
+pub use grammar::is_token;
 pub use limits::Limits;
-pub use message::{Fields, Framing, RequestHead, ResponseHead, Span, Version};
+pub use message::{Fields, Framing, Initials, RequestHead, ResponseHead, Span, Version};
 pub use status::reason;

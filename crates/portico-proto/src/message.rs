@@ -18,6 +18,23 @@ impl Span {
     }
 }
 
+/// A set of letters with which names of fields begin, whatever their case: tells of most names at once that
+/// they are not among a request's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Initials(u32);
+
+impl Initials {
+    /// Adds the first letter of `name`.
+    pub fn insert(&mut self, name: &[u8]) {
+        // Letters differ in their low five bits only by what letter they are; what is no letter shares one's bit.
+        self.0 |= name.first().map_or(0, |byte| 1 << (byte & 0x1f));
+    }
+    /// Whether a letter is in both sets.
+    pub fn meets(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
 /// HTTP version of a message. RFC 9110, section 2.5.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Version {
@@ -52,7 +69,9 @@ pub struct RequestHead {
     pub(crate) authority: Option<Span>,
     pub(crate) field_lines: Span,
     pub(crate) fields: Vec<(Span, Span)>,
-    pub(crate) dropped: Vec<Span>,
+    pub(crate) dropped: Vec<(Span, Span)>,
+    pub(crate) initials: Initials,
+    pub(crate) edited: bool,
     /// Version that the peer speaks.
     pub version: Version,
     /// How the body is delimited.
@@ -106,7 +125,31 @@ impl RequestHead {
     }
     /// Names that were dropped because they hold an underscore, so that `X_Y` cannot pose as `X-Y`.
     pub fn dropped(&self) -> impl ExactSizeIterator<Item = &[u8]> {
-        self.dropped.iter().map(|name| name.of(&self.bytes))
+        self.dropped.iter().map(|(name, _)| name.of(&self.bytes))
+    }
+    /// With which letters the names of fields begin that are not dropped.
+    pub fn initials(&self) -> Initials {
+        self.initials
+    }
+    /// Removes the fields of which `keep`, given name and value, says no.
+    pub fn retain_fields(&mut self, mut keep: impl FnMut(&[u8], &[u8]) -> bool) {
+        let before = self.fields.len();
+        let bytes = &self.bytes;
+        self.fields.retain(|(name, value)| keep(name.of(bytes), value.of(bytes)));
+        self.edited |= self.fields.len() != before;
+    }
+    /// Puts those dropped fields of whose names `restore` says yes behind the others after all.
+    pub fn restore_dropped(&mut self, mut restore: impl FnMut(&[u8]) -> bool) {
+        let bytes = &self.bytes;
+        let (restored, dropped): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.dropped).into_iter().partition(|(name, _)| restore(name.of(bytes)));
+        self.edited |= !restored.is_empty();
+        self.fields.extend(restored);
+        self.dropped = dropped;
+    }
+    /// Whether fields have been removed or restored: [`RequestHead::field_lines`] tell another tale.
+    pub fn is_edited(&self) -> bool {
+        self.edited
     }
     /// Memory that this head holds, in bytes.
     pub fn size(&self) -> usize {

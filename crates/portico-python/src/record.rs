@@ -155,7 +155,7 @@ impl Records {
             &Note {
                 method: request.head.method(),
                 target: request.head.target(),
-                peer: address(request.peer),
+                peer: address(request.client()),
                 begun_nanos,
                 queued_nanos: queued,
             },

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use portico_proto::RequestHead;
 
-use crate::{Body, RequestId, RequestKey, Responder};
+use crate::{Body, Forwarded, RequestId, RequestKey, Responder};
 
 /// What answers requests. The gateway to Python implements it; tests and benches implement it in Rust.
 pub trait Application: Send + Sync + 'static {
@@ -34,14 +34,23 @@ pub struct Request {
     pub body: Body,
     /// Its id.
     pub id: RequestId,
-    /// Who sent it.
+    /// The other end of its connection.
     pub peer: Peer,
+    /// What a believed proxy says of the client.
+    pub forwarded: Option<Arc<Forwarded>>,
     /// Where it arrived.
     pub server: Arc<Server>,
     /// How long it has waited for a thread.
     pub queued: Duration,
     /// When the thread began with it.
     pub begun: Instant,
+}
+
+impl Request {
+    /// Who sent it, as far as that can be believed; without a port where none was told.
+    pub fn client(&self) -> Peer {
+        self.forwarded.as_ref().and_then(|forwarded| forwarded.client()).unwrap_or(self.peer)
+    }
 }
 
 /// The other end of a connection.
@@ -80,7 +89,7 @@ pub fn path_info<'p>(path: &'p [u8], root_path: &[u8]) -> Cow<'p, [u8]> {
 }
 
 /// Decodes `%XX`. A `%` without two hexadecimal digits stays, as in `urllib.parse.unquote`.
-fn percent_decode(path: &[u8]) -> Cow<'_, [u8]> {
+pub fn percent_decode(path: &[u8]) -> Cow<'_, [u8]> {
     let Some(first) = memchr::memchr(b'%', path) else { return Cow::Borrowed(path) };
     let mut decoded = Vec::with_capacity(path.len());
     decoded.extend_from_slice(&path[..first]);

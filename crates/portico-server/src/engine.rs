@@ -20,6 +20,7 @@ use crate::connection::{
     Answer, Connection, ConnectionId, Counters, Deadline, QUEUE_FULL, RequestKey, Step, Table, Tools,
     deadline::Deadlines,
 };
+use crate::forwarded::Forwarded;
 use crate::handover::Sharing;
 use crate::queue::{Queue, Ticket};
 use crate::reactor::{Event, Events, Reactor};
@@ -62,8 +63,10 @@ pub struct Call {
     pub head: Arc<RequestHead>,
     /// Its body.
     pub body: Body,
-    /// Who sent it.
+    /// The other end of its connection.
     pub peer: Peer,
+    /// What a believed proxy says of the client.
+    pub forwarded: Option<Arc<Forwarded>>,
     /// Through which listener.
     pub server: Arc<Server>,
     /// Its id.
@@ -256,11 +259,12 @@ impl Engine {
             let begun = connection.begin_call(key.call, &mut self.tools, read_more(id));
             let (peer, server, id_told) =
                 (connection.peer(), Arc::clone(connection.server()), connection.id());
+            let forwarded = connection.forwarded().cloned();
             self.settle(id, connection, Step::Keep);
             if let Some((head, body, queued)) = begun {
                 self.calls = key.call;
                 let queued_nanos = queued.as_nanos() as u64;
-                return Some(Call { key, head, body, peer, server, id: id_told, queued_nanos });
+                return Some(Call { key, head, body, peer, forwarded, server, id: id_told, queued_nanos });
             }
         }
         None

@@ -2,8 +2,6 @@
 
 use portico_proto::RequestHead;
 
-use crate::application::Peer;
-
 /// The id of one request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RequestId {
@@ -69,10 +67,10 @@ impl RequestIds {
         Self { seed, count: 0, tail: u16::from_le_bytes([i, j]) }
     }
 
-    /// The id of the request `head` of `peer`, begun so many milliseconds after 1970.
-    pub fn id_of(&mut self, head: &RequestHead, peer: Peer, unix_millis: u64) -> RequestId {
+    /// The id of the request `head` of a peer that is `trusted` or not, begun so many milliseconds after 1970.
+    pub fn id_of(&mut self, head: &RequestHead, trusted: bool, unix_millis: u64) -> RequestId {
         match head.field(FIELD) {
-            Some(given) if is_trusted(peer) && is_usable(given) => RequestId::Given,
+            Some(given) if trusted && is_usable(given) => RequestId::Given,
             _ => RequestId::Made(self.next(unix_millis)),
         }
     }
@@ -82,14 +80,6 @@ impl RequestIds {
         self.count = self.count.wrapping_add(1);
         let differing = u128::from(self.tail) << 64 | u128::from(mixed(self.seed.wrapping_add(self.count)));
         (u128::from(unix_millis) << 80 | differing).to_be_bytes()
-    }
-}
-
-/// Whether what this peer says of a request is believed.
-fn is_trusted(peer: Peer) -> bool {
-    match peer {
-        Peer::Unix => true,
-        Peer::Inet(address) => address.ip().to_canonical().is_loopback(),
     }
 }
 
@@ -136,8 +126,8 @@ mod tests {
         let mut last = String::new();
         let (mut one, mut other) = (RequestIds::new(), RequestIds::new());
         for millis in 1..=1000 {
-            let first = text(one.id_of(&head, Peer::Unix, millis), &head);
-            let second = text(other.id_of(&head, Peer::Unix, millis), &head);
+            let first = text(one.id_of(&head, true, millis), &head);
+            let second = text(other.id_of(&head, true, millis), &head);
             assert!(first > last && second > last, "{first} and {second} after {last}");
             assert!(first.len() == 26 && first.bytes().all(|byte| DIGITS.contains(&byte)));
             last = first.clone().max(second.clone());
@@ -148,16 +138,13 @@ mod tests {
     #[test]
     fn the_id_of_a_trusted_peer_is_taken_if_it_is_usable() {
         let mut ids = RequestIds::new();
-        let stranger = Peer::Inet(([192, 0, 2, 7], 5000).into());
-        let neighbour = Peer::Inet(([127, 0, 0, 1], 5000).into());
         let usable = head("6f9619ff-8b86-d011-b42d-00c04fc964ff");
-        assert_eq!(ids.id_of(&usable, Peer::Unix, 0), RequestId::Given);
-        assert_eq!(ids.id_of(&usable, neighbour, 0), RequestId::Given);
-        assert_ne!(ids.id_of(&usable, stranger, 0), RequestId::Given);
+        assert_eq!(ids.id_of(&usable, true, 0), RequestId::Given);
+        assert_ne!(ids.id_of(&usable, false, 0), RequestId::Given);
         assert_eq!(text(RequestId::Given, &usable), "6f9619ff-8b86-d011-b42d-00c04fc964ff");
         for odd in ["", "a\"b", "a b", "a\\b", "\u{e9}", "a".repeat(129).as_str()] {
-            assert_ne!(ids.id_of(&head(odd), Peer::Unix, 0), RequestId::Given, "{odd}");
+            assert_ne!(ids.id_of(&head(odd), true, 0), RequestId::Given, "{odd}");
         }
-        assert_eq!(ids.id_of(&head(&"a".repeat(128)), Peer::Unix, 0), RequestId::Given);
+        assert_eq!(ids.id_of(&head(&"a".repeat(128)), true, 0), RequestId::Given);
     }
 }

@@ -31,7 +31,7 @@ const ORDERS: [Order; 3] = [
     Order {
         crate_name: "portico-server",
         rows: &[
-            &["body", "request_id"],
+            &["body", "forwarded", "request_id"],
             &["access_log", "metrics"],
             &["reactor"],
             &["listener", "transport"],

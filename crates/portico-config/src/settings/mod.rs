@@ -11,6 +11,7 @@ mod requests;
 mod socket;
 mod threads;
 mod timeouts;
+mod trust;
 
 use std::time::Duration;
 
@@ -56,6 +57,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Setting> {
         timeouts::SETTINGS,
         limits::SETTINGS,
         requests::SETTINGS,
+        trust::SETTINGS,
         logging::SETTINGS,
         compatibility::SETTINGS,
     ]

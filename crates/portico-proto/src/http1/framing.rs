@@ -5,7 +5,7 @@
 //! front of us could read otherwise is refused, never repaired.
 
 use super::target;
-use crate::{Error, ErrorKind, Framing, Limits, Span, Version, grammar};
+use crate::{Error, ErrorKind, Framing, Initials, Limits, Span, Version, grammar};
 
 /// What the fields say about the message itself rather than to the application.
 #[derive(Default)]
@@ -16,6 +16,7 @@ pub(super) struct Control {
     close: bool,
     keep_alive: bool,
     continue_expected: bool,
+    initials: Initials,
 }
 
 impl Control {
@@ -23,6 +24,7 @@ impl Control {
     pub(super) fn gather(bytes: &[u8], fields: &[(Span, Span)]) -> Result<Self, Error> {
         let mut control = Self::default();
         for &(name, value) in fields {
+            control.initials.insert(name.of(bytes));
             // Looking at the length first spares comparing nearly all other names.
             let names: &[u8] = match name.end - name.start {
                 4 => b"host",
@@ -73,6 +75,11 @@ impl Control {
             return Err(ErrorKind::HostMissing.into());
         }
         Ok(self.host.filter(|host| host.start < host.end))
+    }
+
+    /// With which letters the names of the fields begin.
+    pub(super) fn initials(&self) -> Initials {
+        self.initials
     }
 
     /// Whether the peer wants the connection kept. RFC 9112, section 9.3.

@@ -48,7 +48,7 @@ pub(super) fn parse(
 struct Syntax {
     request_line: RequestLine,
     fields: FieldList,
-    dropped: Vec<Span>,
+    dropped: Vec<(Span, Span)>,
 }
 
 impl Syntax {
@@ -62,7 +62,7 @@ impl Syntax {
             match scan.next_field_line(input, limits)? {
                 FieldLine::Blank => return Ok(true),
                 FieldLine::Incomplete => return Ok(false),
-                FieldLine::Field(field) if field.underscore => self.dropped.push(field.name),
+                FieldLine::Field(field) if field.underscore => self.dropped.push((field.name, field.value)),
                 FieldLine::Field(field) => self.fields.push((field.name, field.value)),
             }
         }
@@ -84,6 +84,8 @@ impl Syntax {
             field_lines: Span { start: line.end, end: bytes.len() as u32 - LINE_END_BYTES },
             fields: self.fields.into_vec(),
             dropped: self.dropped,
+            initials: control.initials(),
+            edited: false,
             version: line.version,
             framing,
             keep_alive: control.keep_alive(line.version),

@@ -11,6 +11,8 @@ mod head;
 mod lines;
 mod target;
 
+pub use target::is_authority;
+
 use body::Chunked;
 use encode::{Answer, Asker};
 use lines::Scan;

@@ -71,7 +71,7 @@ fn path_and_query(target: &[u8], path_start: usize, authority: Option<Span>) -> 
 /// uri-host = "[" IPv6address "]" / IPv4address / reg-name
 /// port     = *DIGIT                                                ; at most 65535
 /// ```
-pub(super) fn is_authority(bytes: &[u8]) -> bool {
+pub fn is_authority(bytes: &[u8]) -> bool {
     let (host_is_valid, after_host) = if let Some(literal) = bytes.strip_prefix(b"[") {
         let Some(end) = memchr::memchr(b']', literal) else { return false };
         (is_ipv6_address(&literal[..end]), &literal[end + 1..])

@@ -4,6 +4,8 @@
 //! so that what is the same from request to request is made once. The template has all keys that each request
 //! sets: setting them never makes the copy grow.
 
+mod forwarded;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -12,7 +14,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
 use portico_proto::{Framing, RequestHead, Version};
-use portico_server::{Peer, Server, path_info};
+use portico_server::{Forwarded, Peer, Server, path_info};
 
 use super::Settings;
 use super::field_names::FieldNames;
@@ -34,10 +36,12 @@ pub struct Parts<'a, 'py> {
     pub head: &'a RequestHead,
     /// The listener.
     pub server: &'a Arc<Server>,
-    /// The client.
+    /// The other end of the connection.
     pub peer: Peer,
     /// Its id, if it has one.
     pub id: Option<&'a [u8]>,
+    /// What a believed proxy says of the client.
+    pub forwarded: Option<&'a Forwarded>,
     /// Bytes of the body; `None` while they are not known.
     pub body_length: Option<u64>,
     /// `wsgi.input`
@@ -94,6 +98,9 @@ impl Environs {
         if parts.head.framing == Framing::Chunked {
             set_chunked(py, &environ, parts.body_length)?;
         }
+        if let Some(forwarded) = parts.forwarded {
+            forwarded::apply(&environ, &settings.root_path, parts, forwarded)?;
+        }
         Ok(environ)
     }
 
@@ -105,7 +112,9 @@ impl Environs {
         parts: &Parts<'_, 'py>,
     ) -> PyResult<Bound<'py, PyDict>> {
         let lines = parts.head.field_lines();
-        let store = match self.templates.lookup(parts.server, lines) {
+        let found =
+            if parts.head.is_edited() { Lookup::Miss } else { self.templates.lookup(parts.server, lines) };
+        let store = match found {
             Lookup::Hit(template) => return template.bind(py).copy(),
             Lookup::Store(hash) => Some(hash),
             Lookup::Miss => None,
@@ -149,6 +158,7 @@ impl Environs {
             // for.
             Peer::Unix => {
                 environ.set_item(intern!(py, "REMOTE_ADDR"), intern!(py, ""))?;
+                environ.set_item(intern!(py, "portico.peer"), intern!(py, "unix"))?;
                 environ.del_item(intern!(py, "REMOTE_PORT"))?;
                 return set_server_from_host(py, environ, parts.head);
             }
@@ -158,6 +168,7 @@ impl Environs {
         environ.set_item(intern!(py, "REMOTE_PORT"), port)?;
         let ip = address.ip();
         if let Some((_, known)) = self.addresses.iter().find(|(known, _)| *known == ip) {
+            environ.set_item(intern!(py, "portico.peer"), known)?;
             return environ.set_item(intern!(py, "REMOTE_ADDR"), known);
         }
         let text = PyString::new(py, &ip.to_string());
@@ -165,6 +176,7 @@ impl Environs {
             self.addresses.remove(0);
         }
         self.addresses.push((ip, text.clone().unbind()));
+        environ.set_item(intern!(py, "portico.peer"), &text)?;
         environ.set_item(intern!(py, "REMOTE_ADDR"), text)
     }
 }
@@ -184,6 +196,7 @@ fn server_template(py: Python<'_>, settings: &Settings, server: &Server) -> PyRe
         "wsgi.input",
         "wsgi.early_hints",
         "portico.client_disconnected",
+        "portico.peer",
     ] {
         template.set_item(PyString::intern(py, key), py.None())?;
     }
@@ -249,17 +262,20 @@ fn set_chunked(py: Python<'_>, environ: &Bound<'_, PyDict>, body_length: Option<
 
 /// SERVER_NAME and SERVER_PORT as the client has them, where the listener has none of its own.
 fn set_server_from_host(py: Python<'_>, environ: &Bound<'_, PyDict>, head: &RequestHead) -> PyResult<()> {
-    let host = head.authority().unwrap_or_default();
+    let (name, port) = host_and_port(head.authority().unwrap_or_default());
+    let name = if name.is_empty() { b"localhost" } else { name };
+    environ.set_item(intern!(py, "SERVER_NAME"), latin1(py, name)?)?;
+    environ.set_item(intern!(py, "SERVER_PORT"), latin1(py, port.unwrap_or(b"80"))?)
+}
+
+/// The parts of an authority; an empty port is none.
+fn host_and_port(host: &[u8]) -> (&[u8], Option<&[u8]>) {
     let after_bracket = host.iter().rposition(|&byte| byte == b']').map_or(0, |at| at + 1);
     let colon = host[after_bracket..].iter().position(|&byte| byte == b':').map(|at| at + after_bracket);
-    let (name, port) = match colon {
-        Some(at) => (&host[..at], &host[at + 1..]),
-        None => (host, &b""[..]),
-    };
-    let name = if name.is_empty() { b"localhost" } else { name };
-    let port = if port.is_empty() { b"80" } else { port };
-    environ.set_item(intern!(py, "SERVER_NAME"), latin1(py, name)?)?;
-    environ.set_item(intern!(py, "SERVER_PORT"), latin1(py, port)?)
+    match colon {
+        Some(at) => (&host[..at], Some(&host[at + 1..]).filter(|port| !port.is_empty())),
+        None => (host, None),
+    }
 }
 
 /// Everything that comes from the request target.

@@ -80,7 +80,7 @@ impl Gateway {
                 callables: Callables::new(py)?,
             }),
         };
-        let Request { head, body, peer, server, id, .. } = request;
+        let Request { head, body, peer, forwarded, server, id, .. } = request;
         let mut buffer = IdBuffer::default();
         let body_length = body.len();
         let input = match body.is_empty() {
@@ -92,6 +92,7 @@ impl Gateway {
             server: &server,
             peer,
             id: id.text(&head, &mut buffer),
+            forwarded: forwarded.as_deref(),
             body_length,
             input: input.as_ref().unwrap_or_else(|| self.empty_input.bind(py)).as_any(),
             early_hints: &kept.callables.early_hints,

@@ -151,6 +151,9 @@ fn set_up(py: Python<'_>, resolved: &Resolved) -> Result<Setting, StartError> {
     for warning in &resolved.warnings {
         log::warn!("{warning}");
     }
+    for note in &resolved.notes {
+        log::info!("{note}");
+    }
     Ok(Setting { config, folder: folder? })
 }
 

@@ -10,6 +10,7 @@ mod flow;
 mod moving;
 mod outbox;
 mod receive;
+mod reports;
 mod table;
 mod tools;
 
@@ -28,6 +29,7 @@ pub use tools::{Counters, Tools};
 use crate::access_log::{CLIENT_GONE, Reason, Record, Times};
 use crate::application::{Peer, Server};
 use crate::body::Body;
+use crate::forwarded::Forwarded;
 use crate::reactor::{Event, Interest};
 use crate::request_id::RequestId;
 use crate::transport::Transport;
@@ -41,6 +43,8 @@ use receive::Upload;
 pub struct Connection {
     transport: Transport,
     peer: Peer,
+    /// What it says of others is believed.
+    trusted: bool,
     server: Arc<Server>,
     protocol: http1::Connection,
     phase: Phase,
@@ -49,6 +53,8 @@ pub struct Connection {
     outbox: Outbox,
     upload: Option<Box<Upload>>,
     head: Option<Arc<RequestHead>>,
+    /// What a believed proxy says of the present request's client.
+    forwarded: Option<Arc<Forwarded>>,
     body: Option<Body>,
     flow: Option<Arc<Flow>>,
     /// Status that the access log is to tell of the present request, once there is one.
@@ -152,6 +158,7 @@ impl Connection {
         Self {
             transport,
             peer,
+            trusted: tools.policy.trusts(peer),
             server,
             protocol: http1::Connection::new(),
             phase: Phase::Receiving,
@@ -159,6 +166,7 @@ impl Connection {
             outbox: Outbox::default(),
             upload: None,
             head: None,
+            forwarded: None,
             body: None,
             flow: None,
             status: None,
@@ -194,6 +202,11 @@ impl Connection {
     /// The other end.
     pub fn peer(&self) -> Peer {
         self.peer
+    }
+
+    /// What a believed proxy says of the client of the present request.
+    pub fn forwarded(&self) -> Option<&Arc<Forwarded>> {
+        self.forwarded.as_ref()
     }
 
     /// Where it connected to.
@@ -423,7 +436,7 @@ impl Connection {
     fn begin_record(&mut self, tools: &mut Tools) {
         self.begun = Some(tools.now);
         if let Some(head) = &self.head {
-            self.id = tools.id_of(head, self.peer);
+            self.id = tools.id_of(head, self.trusted);
         }
     }
 
@@ -436,6 +449,7 @@ impl Connection {
     /// Notes the end of the present request in the access log.
     fn finish_record(&mut self, tools: &mut Tools) {
         let (head, id, reason) = (self.head.take(), std::mem::take(&mut self.id), self.reason.take());
+        let client = self.forwarded.take().and_then(|forwarded| forwarded.client());
         let (begun, answered) = (self.begun.take(), self.answered.take());
         let Some(status) = self.status.take() else { return };
         if tools.access_log.is_none() {
@@ -454,7 +468,7 @@ impl Connection {
         });
         log.push(&Record {
             head: head.as_deref(),
-            peer: self.peer,
+            peer: client.unwrap_or(self.peer),
             server: &self.server,
             moment,
             status,

@@ -8,6 +8,7 @@ use portico_proto::{Event, Framing, Part, RequestHead};
 use super::{Connection, Deadline, Phase, Step, Tools};
 use crate::access_log::Reason;
 use crate::body::{Body, Pipe, PipeEnd, Spool};
+use crate::forwarded::Refusal;
 use crate::transport::Progress;
 
 /// A request body on its way in.
@@ -160,12 +161,15 @@ impl Connection {
         }
     }
 
-    fn handle_head(&mut self, head: Box<RequestHead>, more_follows: bool, tools: &mut Tools) -> Step {
-        for name in head.dropped() {
-            tools.report_dropped_field(name);
-        }
+    fn handle_head(&mut self, mut head: Box<RequestHead>, more_follows: bool, tools: &mut Tools) -> Step {
+        self.forwarded = None;
+        let judged =
+            if tools.policy.concerns(&head) { self.judge_forwarded(&mut head, tools) } else { Ok(()) };
         let head: Arc<RequestHead> = head.into();
         self.head = Some(Arc::clone(&head));
+        if let Err(refusal) = judged {
+            return self.refuse(400, refusal.sentence(), tools);
+        }
         let expected = match head.framing {
             Framing::None | Framing::Length(0) => return Step::Keep,
             Framing::Length(length) => Some(length),
@@ -187,6 +191,21 @@ impl Connection {
             return Step::Ready;
         }
         self.invite_body(tools)
+    }
+
+    /// Takes note of what the peer says of its client, if it is believed, and else has it unsaid.
+    #[inline(never)]
+    fn judge_forwarded(&mut self, head: &mut RequestHead, tools: &mut Tools) -> Result<(), Refusal> {
+        let judgement = tools.policy.judge(self.trusted, head);
+        for name in head.dropped() {
+            tools.reports.dropped_field(name);
+        }
+        let judgement = judgement.inspect_err(|refusal| tools.reports.refusal(*refusal, self.peer))?;
+        if judgement.scheme_ignored {
+            tools.reports.ignored_scheme(self.peer);
+        }
+        self.forwarded = judgement.forwarded;
+        Ok(())
     }
 
     /// Sends `100 Continue` to a peer that waits for it (RFC 9110, section 10.1.1).

@@ -1,14 +1,14 @@
 //! What every connection of an engine uses in turn: configuration, buffers, the date, counters.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use portico_config::Config;
 use portico_proto::{HttpDate, Limits, RequestHead};
 
+use super::reports::Reports;
 use crate::access_log::{AccessLog, Moment};
-use crate::application::Peer;
+use crate::forwarded::Policy;
 use crate::request_id::{RequestId, RequestIds};
 
 /// Shared by the connections of one engine, one at a time.
@@ -18,6 +18,8 @@ pub struct Tools {
     pub config: Arc<Config>,
     /// Limits on what peers may send.
     pub limits: Limits,
+    /// Which proxies are believed, and what of their word.
+    pub policy: Policy,
     /// The present moment; set by whoever drives, before it works.
     pub now: Instant,
     /// The server is stopping.
@@ -36,10 +38,11 @@ pub struct Tools {
     pub counters: Counters,
     /// Where requests get ids.
     ids: Option<RequestIds>,
+    /// What has been said, to say it once.
+    pub reports: Reports,
     date: HttpDate,
     second: u64,
     date_until: Instant,
-    dropped_names: HashSet<Vec<u8>>,
 }
 
 /// What has happened since the start; told in the log when the server stops.
@@ -84,9 +87,6 @@ impl Counters {
 /// Bytes read at once.
 const SCRATCH_BYTES: usize = 64 * 1024;
 
-/// Names of dropped fields that are reported, each once.
-const DROPPED_NAMES_MAX: usize = 64;
-
 impl Tools {
     /// Tools for an engine that starts at `now`.
     pub fn new(config: Arc<Config>, access_log: Option<AccessLog>, now: Instant) -> Self {
@@ -99,9 +99,11 @@ impl Tools {
             chunk_line_bytes_max: config.chunk_line_bytes_max,
         };
         let ids = config.request_id || access_log.as_ref().is_some_and(AccessLog::needs_ids);
+        let policy = Policy::new(&config);
         Self {
             config,
             limits,
+            policy,
             now,
             draining: false,
             retiring: false,
@@ -114,7 +116,7 @@ impl Tools {
             date: HttpDate::from_unix(0),
             second: 0,
             date_until: now,
-            dropped_names: HashSet::new(),
+            reports: Reports::default(),
         }
     }
 
@@ -142,26 +144,13 @@ impl Tools {
         Moment { second: self.second, nanos: 999_999_999 - rest.as_nanos().min(999_999_999) as u32 }
     }
 
-    /// The id of a request; none where nobody asks for it.
-    pub fn id_of(&mut self, head: &RequestHead, peer: Peer) -> RequestId {
+    /// The id of a request of a peer that is `trusted` or not; none where nobody asks for it.
+    pub fn id_of(&mut self, head: &RequestHead, trusted: bool) -> RequestId {
         if self.ids.is_none() {
             return RequestId::None;
         }
         let Moment { second, nanos } = self.moment();
         let millis = second * 1000 + u64::from(nanos / 1_000_000);
-        self.ids.as_mut().map_or(RequestId::None, |ids| ids.id_of(head, peer, millis))
-    }
-
-    /// Says once of each name that it is dropped.
-    pub fn report_dropped_field(&mut self, name: &[u8]) {
-        let known = self.dropped_names.contains(name);
-        if !known && self.dropped_names.len() < DROPPED_NAMES_MAX {
-            self.dropped_names.insert(name.to_vec());
-            let name = name.escape_ascii();
-            log::warn!(
-                "dropped the request field {name}: with its underscores it could pass for another name \
-                 in environ (said once; have the client or the proxy send it with hyphens)"
-            );
-        }
+        self.ids.as_mut().map_or(RequestId::None, |ids| ids.id_of(head, trusted, millis))
     }
 }

@@ -1,0 +1,298 @@
+//! Settings that say what stands in front, and what of its word is believed.
+
+use crate::proxies::{self, Behind, ForwardedHeaders, HeaderMap, SchemeHeader, TrustedPeers};
+use crate::setting::{Area, Platform, Setting, Value};
+
+pub(super) const SETTINGS: &[Setting] = &[
+    BEHIND,
+    FORWARDED_ALLOW_IPS,
+    FORWARDED_HEADERS,
+    SECURE_SCHEME_HEADERS,
+    FORWARDER_HEADERS,
+    HEADER_MAP,
+    PERMIT_UNCONVENTIONAL_HTTP_METHOD,
+];
+
+const BEHIND: Setting = Setting {
+    name: "behind",
+    gunicorn: None,
+    since: "0.1",
+    flags: &["behind"],
+    short: None,
+    platform: None,
+    value: Value::Choice {
+        of: &[
+            ("alb", |config| config.behind = Some(Behind::Alb)),
+            ("gclb", |config| config.behind = Some(Behind::Gclb)),
+            ("heroku", |config| config.behind = Some(Behind::Heroku)),
+            ("nginx", |config| config.behind = Some(Behind::Nginx)),
+            ("cloudflare", |config| config.behind = Some(Behind::Cloudflare)),
+        ],
+        alone: None,
+    },
+    default: "",
+    area: Area::Proxies,
+    help: "What stands in front: sets whom to believe and how long to keep connections",
+    details: "Sets --forwarded-allow-ips, --forwarded-headers and --keep-alive where they are not said: \
+        a line at the start tells to what. \
+        alb (AWS): private addresses; for, proto, port; 75 s. \
+        gclb (Google Cloud): private addresses, 35.191.0.0/16 and 130.211.0.0/22; for, proto; 620 s; the last \
+        address of X-Forwarded-For, which is the balancer's own, is passed over. \
+        heroku: private addresses; for, proto, port; 95 s. \
+        nginx: private addresses; for, proto; 75 s. \
+        cloudflare: for, proto; 905 s; the client's address is that of CF-Connecting-IP. Cloudflare's \
+        addresses change, so --forwarded-allow-ips has to name them, or that of your tunnel.",
+};
+
+#[cfg(test)]
+#[test]
+fn behind() {
+    use std::time::Duration;
+
+    use crate::testing::{config, refusal, resolved};
+    assert_eq!(config(&[]).behind, None);
+    assert_eq!(resolved(&[], &[]).notes, [""; 0]);
+    let alb = resolved(&[], &["--behind", "alb"]);
+    assert_eq!(alb.config.behind, Some(Behind::Alb));
+    assert!(alb.config.forwarded_allow.names([10, 0, 0, 9].into()));
+    assert!(alb.config.forwarded_headers.port && !alb.config.forwarded_headers.forwarded);
+    assert_eq!(
+        alb.notes,
+        ["--behind alb: --forwarded-allow-ips private --forwarded-headers for,proto,port --keep-alive 75"]
+    );
+    let said = resolved(&[("FORWARDED_ALLOW_IPS", "10.0.0.1")], &["--behind=gclb", "--keep-alive", "9"]);
+    assert_eq!(said.config.keep_alive, Duration::from_secs(9));
+    assert!(!said.config.forwarded_allow.names([10, 0, 0, 9].into()));
+    assert_eq!(said.notes, ["--behind gclb: --forwarded-headers for,proto"]);
+    assert_eq!(config(&["--behind", "gclb"]).keep_alive, Duration::from_secs(620));
+    assert_eq!(config(&["--behind", "heroku"]).keep_alive, Duration::from_secs(95));
+    assert_eq!(config(&["--behind", "nginx"]).keep_alive, Duration::from_secs(75));
+    let cloudflare = ["--behind", "Cloudflare", "--forwarded-allow-ips", "173.245.48.0/20"];
+    assert_eq!(config(&cloudflare).keep_alive, Duration::from_secs(905));
+    assert!(refusal(&cloudflare[..2]).starts_with("--behind: Cloudflare's addresses change"));
+    assert!(refusal(&["--behind", "apache"]).contains("write one of alb, gclb"));
+}
+
+const FORWARDED_ALLOW_IPS: Setting = Setting {
+    name: "forwarded_allow_ips",
+    gunicorn: None,
+    since: "0.1",
+    flags: &["forwarded-allow-ips"],
+    short: None,
+    platform: Some(Platform { variables: &["FORWARDED_ALLOW_IPS"], translate: str::to_owned }),
+    value: Value::List {
+        metavar: "ADDRESS",
+        set: |config, words| TrustedPeers::parse(words).map(|read| config.forwarded_allow = read),
+    },
+    default: "127.0.0.1,::1",
+    area: Area::Proxies,
+    help: "Addresses and networks of proxies whose word about the client is believed",
+    details: "Also: private (loopback, RFC 1918, RFC 4193, RFC 6598 and link-local addresses), unix (UNIX sockets, \
+        which are believed unless it is none), none, and * for whoever connects. \
+        X-Forwarded-For is read from its right end; the first address that is not among these is the client's. \
+        With * alone that is the last one, for anybody can write the others. \
+        Fields about the client (Forwarded, X-Forwarded-*, X-Real-IP, and those of --secure-scheme-headers and \
+        --forwarder-headers) that come from anybody else do not reach the application.",
+};
+
+#[cfg(test)]
+#[test]
+fn forwarded_allow_ips() {
+    use crate::testing::{config, refusal, with_environment};
+    let peers = config(&[]).forwarded_allow;
+    assert!(peers.names([127, 0, 0, 1].into()) && !peers.names([127, 0, 0, 2].into()));
+    assert!(peers.unix && !peers.anybody);
+    let peers =
+        config(&["--forwarded-allow-ips", "10.0.0.0/8, unix", "--forwarded-allow-ips=*"]).forwarded_allow;
+    assert!(peers.names([10, 9, 9, 9].into()) && peers.anybody);
+    assert!(with_environment(&[("FORWARDED_ALLOW_IPS", "*")], &[]).forwarded_allow.anybody);
+    assert!(
+        !with_environment(&[("FORWARDED_ALLOW_IPS", "*")], &["--forwarded-allow-ips=none"])
+            .forwarded_allow
+            .unix
+    );
+    assert!(refusal(&["--forwarded-allow-ips", "10.0.0.0/33"]).contains("is no address"));
+}
+
+const FORWARDED_HEADERS: Setting = Setting {
+    name: "forwarded_headers",
+    gunicorn: None,
+    since: "0.1",
+    flags: &["forwarded-headers"],
+    short: None,
+    platform: None,
+    value: Value::List {
+        metavar: "WORD",
+        set: |config, words| ForwardedHeaders::parse(words).map(|read| config.forwarded_headers = read),
+    },
+    default: "for,proto,forwarded",
+    area: Area::Proxies,
+    help: "What of a believed proxy's word counts",
+    details: "for: X-Forwarded-For sets REMOTE_ADDR and REMOTE_PORT. proto: --secure-scheme-headers set wsgi.url_scheme. \
+        host: X-Forwarded-Host sets HTTP_HOST, SERVER_NAME and SERVER_PORT. port: X-Forwarded-Port sets \
+        SERVER_PORT. prefix: X-Forwarded-Prefix goes before --root-path in SCRIPT_NAME. forwarded: RFC 7239's \
+        Forwarded is read as well, for what of for, proto and host is named here. none: nothing. \
+        Name what your proxy sets: it passes on what a client sends of the rest, and a client that chooses the host \
+        chooses where the links in your mails lead.",
+};
+
+#[cfg(test)]
+#[test]
+fn forwarded_headers() {
+    use crate::testing::{config, refusal};
+    let headers = config(&[]).forwarded_headers;
+    assert!(headers.client && headers.scheme && headers.forwarded);
+    assert!(!headers.host && !headers.port && !headers.prefix);
+    let headers = config(&["--forwarded-headers", "Host,port,prefix"]).forwarded_headers;
+    assert!(headers.host && headers.port && headers.prefix && !headers.client && !headers.forwarded);
+    assert_eq!(config(&["--forwarded-headers", "none"]).forwarded_headers, ForwardedHeaders::default());
+    assert!(refusal(&["--forwarded-headers", "ip"]).contains("write some of for, proto"));
+}
+
+const SECURE_SCHEME_HEADERS: Setting = Setting {
+    name: "secure_scheme_headers",
+    gunicorn: None,
+    since: "0.1",
+    flags: &["secure-scheme-headers"],
+    short: None,
+    platform: None,
+    value: Value::List {
+        metavar: "NAME=VALUE",
+        set: |config, pairs| SchemeHeader::parse(pairs).map(|read| config.secure_scheme_headers = read),
+    },
+    default: "X-FORWARDED-PROTOCOL=ssl,X-FORWARDED-PROTO=https,X-FORWARDED-SSL=on",
+    area: Area::Proxies,
+    help: "Fields by which a believed proxy says that its client speaks TLS",
+    details: "With this value wsgi.url_scheme is https, with another one http. Fields that contradict each \
+        other get their request refused with 400. none: there are none. In gunicorn.conf.py it is a \
+        dictionary.",
+};
+
+#[cfg(test)]
+#[test]
+fn secure_scheme_headers() {
+    use crate::testing::{config, refusal};
+    let headers = config(&[]).secure_scheme_headers;
+    assert_eq!(headers.len(), 3);
+    assert_eq!((headers[1].name.as_str(), headers[1].value.as_str()), ("x-forwarded-proto", "https"));
+    let headers = config(&["--secure-scheme-headers", "X-Scheme = a=b"]).secure_scheme_headers;
+    assert_eq!((headers[0].name.as_str(), headers[0].value.as_str()), ("x-scheme", "a=b"));
+    assert!(config(&["--secure-scheme-headers=none"]).secure_scheme_headers.is_empty());
+    for bad in ["X-Scheme", "=x", "a b=c"] {
+        assert!(refusal(&["--secure-scheme-headers", bad]).contains("is no pair"), "{bad}");
+    }
+}
+
+const FORWARDER_HEADERS: Setting = Setting {
+    name: "forwarder_headers",
+    gunicorn: None,
+    since: "0.1",
+    flags: &["forwarder-headers"],
+    short: None,
+    platform: None,
+    value: Value::List {
+        metavar: "NAME",
+        set: |config, names| forwarder_names(names).map(|read| config.forwarder_headers = read),
+    },
+    default: "SCRIPT_NAME,PATH_INFO",
+    area: Area::Proxies,
+    help: "Fields that only believed proxies may send, underscores in their names allowed",
+    details: "A name may end in *. Such a field reaches the application (as HTTP_ and its name) from proxies of \
+        --forwarded-allow-ips and from nobody else, and only as it is spelled here: a client's OIDC-CLAIM-sub \
+        does not pass for a proxy's OIDC_CLAIM_sub. SCRIPT_NAME also takes the place of --root-path. \
+        Have the proxy overwrite or remove what clients send of them.",
+};
+
+/// Names of fields in lower case, each with `*` at its end where it stands for all that begin so.
+fn forwarder_names(names: &[&str]) -> Result<Vec<String>, String> {
+    let mut read = Vec::new();
+    for name in names.iter().filter(|name| !name.is_empty()) {
+        let (stem, all) = name.strip_suffix('*').map_or((*name, false), |stem| (stem, true));
+        if !(proxies::is_field_name(stem) || (all && stem.is_empty())) || stem.contains('*') {
+            return Err(format!(
+                "{name:?} is no name of a field; write names such as REMOTE_USER or OIDC_CLAIM_*"
+            ));
+        }
+        let name = name.to_ascii_lowercase();
+        if ["content-length", "transfer-encoding"].contains(&name.replace('_', "-").as_str()) {
+            return Err(format!(
+                "{name:?} says where a body ends, which no proxy may say twice; leave it out"
+            ));
+        }
+        read.push(name);
+    }
+    Ok(read)
+}
+
+#[cfg(test)]
+#[test]
+fn forwarder_headers() {
+    use crate::testing::{config, refusal};
+    assert_eq!(config(&[]).forwarder_headers, ["script_name", "path_info"]);
+    assert_eq!(
+        config(&["--forwarder-headers", "OIDC_CLAIM_*,Remote-User"]).forwarder_headers,
+        ["oidc_claim_*", "remote-user"]
+    );
+    assert_eq!(config(&["--forwarder-headers", "*"]).forwarder_headers, ["*"]);
+    assert!(config(&["--forwarder-headers="]).forwarder_headers.is_empty());
+    for bad in ["a b", "*a", "a*b*", "a:"] {
+        assert!(refusal(&["--forwarder-headers", bad]).contains("is no name"), "{bad}");
+    }
+    assert!(refusal(&["--forwarder-headers", "Content_Length"]).contains("where a body ends"));
+}
+
+const HEADER_MAP: Setting = Setting {
+    name: "header_map",
+    gunicorn: None,
+    since: "0.1",
+    flags: &["header-map"],
+    short: None,
+    platform: None,
+    value: Value::Choice {
+        of: &[
+            ("drop", |config| config.header_map = HeaderMap::Drop),
+            ("refuse", |config| config.header_map = HeaderMap::Refuse),
+            ("dangerous", |config| config.header_map = HeaderMap::Dangerous),
+        ],
+        alone: None,
+    },
+    default: "drop",
+    area: Area::Proxies,
+    help: "What becomes of fields whose names have underscores",
+    details: "In environ X_Y and X-Y are both HTTP_X_Y, so that a client could pass one for the other that a proxy \
+        has checked. drop leaves them out and says so once a name; refuse answers 400; dangerous takes them, and \
+        joins the values where both come. Even then no underscore stands for a hyphen in fields about the \
+        client (X_Forwarded_For) and in those that frame a body (Content_Length).",
+};
+
+#[cfg(test)]
+#[test]
+fn header_map() {
+    use crate::testing::{config, refusal};
+    assert_eq!(config(&[]).header_map, HeaderMap::Drop);
+    assert_eq!(config(&["--header-map", "refuse"]).header_map, HeaderMap::Refuse);
+    assert_eq!(config(&["--header-map", "dangerous"]).header_map, HeaderMap::Dangerous);
+    assert!(refusal(&["--header-map", "keep"]).contains("write one of drop, refuse, dangerous"));
+}
+
+const PERMIT_UNCONVENTIONAL_HTTP_METHOD: Setting = Setting {
+    name: "permit_unconventional_http_method",
+    gunicorn: None,
+    since: "0.1",
+    flags: &["permit-unconventional-http-method"],
+    short: None,
+    platform: None,
+    value: Value::Switch { given: true, set: |_, _| {} },
+    default: "false",
+    area: Area::Proxies,
+    help: "Has no effect: every method that RFC 9110 allows is served",
+    details: "For gunicorn's configurations: it refuses methods with small letters and short or long ones unless \
+        told so. Here any token is a method, and which ones it answers is the application's affair.",
+};
+
+#[cfg(test)]
+#[test]
+fn permit_unconventional_http_method() {
+    use crate::testing::config;
+    assert_eq!(config(&["--permit-unconventional-http-method"]), config(&[]));
+}

@@ -1,0 +1,56 @@
+//! What is wrong with what proxies and clients send, said in the log once: every request would say it again.
+
+use std::collections::HashSet;
+
+use crate::application::Peer;
+use crate::forwarded::Refusal;
+
+/// What has been said.
+#[derive(Debug, Default)]
+pub struct Reports {
+    dropped_names: HashSet<Vec<u8>>,
+    ignored_scheme: bool,
+    refusals: Vec<Refusal>,
+}
+
+/// Names of dropped fields that are reported, each once.
+const DROPPED_NAMES_MAX: usize = 64;
+
+impl Reports {
+    /// Says once of each name that it is dropped.
+    pub fn dropped_field(&mut self, name: &[u8]) {
+        let known = self.dropped_names.contains(name);
+        if !known && self.dropped_names.len() < DROPPED_NAMES_MAX {
+            self.dropped_names.insert(name.to_vec());
+            let name = name.escape_ascii();
+            log::warn!(
+                "dropped the request field {name}: with its underscores it could pass for another name in \
+                 environ (said once; have it sent with hyphens, or, if your proxy sets it and removes what \
+                 clients send of it, add --forwarder-headers {name} and the proxy to --forwarded-allow-ips)"
+            );
+        }
+    }
+
+    /// Says that nobody believes this peer's word for TLS.
+    pub fn ignored_scheme(&mut self, peer: Peer) {
+        if !std::mem::replace(&mut self.ignored_scheme, true) {
+            let (who, remedy) = match peer {
+                Peer::Inet(_) => (format!("{peer}"), format!("--forwarded-allow-ips {peer}")),
+                Peer::Unix => ("a UNIX socket".to_owned(), "--forwarded-allow-ips unix".to_owned()),
+            };
+            log::warn!(
+                "{who} says that its client speaks https and is not believed, so your application thinks it is \
+                 http; if that is your proxy, add {remedy} (said once)"
+            );
+        }
+    }
+
+    /// Says once of each reason that a request is refused for what its proxy has said.
+    pub fn refusal(&mut self, refusal: Refusal, peer: Peer) {
+        if !self.refusals.contains(&refusal) {
+            self.refusals.push(refusal);
+            let from = if peer == Peer::Unix { "a UNIX socket".to_owned() } else { peer.to_string() };
+            log::warn!("answered 400 to a request from {from}: {} (said once)", refusal.sentence());
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! Whose word about the client counts: what proxies say in request fields of the client's address, the scheme,
+//! the host, the port and the path in front, or why a request that says it twice is refused.
+//!
+//! Pure: whether the peer is believed, the head and the policy in; the outcome out, with what nobody should
+//! believe taken from the head. Deliberately not here: PROXY protocol, which speaks before the first request.
+
+mod names;
+mod rfc7239;
+mod x_forwarded;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use portico_config::{Behind, Config, ForwardedHeaders, HeaderMap, SchemeHeader, TrustedPeers};
+use portico_proto::{Initials, RequestHead};
+
+use crate::application::Peer;
+use names::Names;
+
+/// What the configuration says about proxies.
+#[derive(Debug)]
+pub struct Policy {
+    peers: TrustedPeers,
+    used: ForwardedHeaders,
+    scheme_headers: Vec<SchemeHeader>,
+    names: Names,
+    header_map: HeaderMap,
+    /// The field that has the client's address alone, in place of X-Forwarded-For.
+    client_field: Option<&'static [u8]>,
+    /// Entries at the right end of X-Forwarded-For that name the proxy itself.
+    own_entries: usize,
+    /// Letters with which the names of fields begin that have to be looked at.
+    watched: Initials,
+}
+
+/// What a believed proxy has said of the client.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Forwarded {
+    /// Its address.
+    pub address: Option<IpAddr>,
+    /// Its port, where that was said with the address.
+    pub port: Option<u16>,
+    /// Whether it speaks TLS.
+    pub scheme: Option<Scheme>,
+    /// The host that it asked for, an authority.
+    pub host: Option<Box<[u8]>>,
+    /// The port that it connected to.
+    pub server_port: Option<u16>,
+    /// The path that the proxy has taken off: begins with one `/` and does not end with it.
+    pub prefix: Option<Box<[u8]>>,
+    /// What stands in for `--root-path`: empty, or of the form of `prefix`.
+    pub script_name: Option<Box<[u8]>>,
+}
+
+impl Forwarded {
+    /// The client, if it was named; its port is 0 where that was not.
+    pub fn client(&self) -> Option<Peer> {
+        self.address.map(|address| Peer::Inet(SocketAddr::new(address, self.port.unwrap_or_default())))
+    }
+}
+
+/// The scheme of the URL that the client asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it all")]
+pub enum Scheme {
+    Http,
+    Https,
+}
+
+/// What comes of one request.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Judgement {
+    /// What was said of the client, if it was anything.
+    pub forwarded: Option<Arc<Forwarded>>,
+    /// A peer that is not believed has said that its client speaks TLS.
+    pub scheme_ignored: bool,
+}
+
+/// Why a request is refused with 400.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// X-Forwarded-For and Forwarded name different clients.
+    ClientConflict,
+    /// Fields name different hosts.
+    HostConflict,
+    /// Fields name different ports or prefixes.
+    ValueConflict,
+    /// A field is not of the form that its name asks for.
+    Malformed,
+    /// Fields name different schemes.
+    SchemeConflict,
+    /// A name has an underscore, which `--header-map refuse` refuses.
+    Underscore,
+}
+
+impl Refusal {
+    /// What a client and a log are told; quotes nothing that the peer has sent.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::ClientConflict => "X-Forwarded-For and Forwarded name different clients.",
+            Self::HostConflict => "X-Forwarded-Host and Forwarded name different hosts.",
+            Self::ValueConflict => "A field of the proxy is given more than once, and not alike.",
+            Self::Malformed => {
+                "A field of the proxy (Forwarded, X-Forwarded-Host, -Port, -Prefix) is malformed."
+            }
+            Self::SchemeConflict => "The fields of the proxy name different schemes.",
+            Self::Underscore => "The name of a field has an underscore.",
+        }
+    }
+}
+
+impl Policy {
+    /// The policy of `config`.
+    pub fn new(config: &Config) -> Self {
+        let behind = config.behind;
+        let names = Names::new(&config.forwarder_headers);
+        let client_field = (behind == Some(Behind::Cloudflare)).then_some(&b"cf-connecting-ip"[..]);
+        let mut watched = names.initials();
+        for name in [&b"forwarded"[..], b"x-"].into_iter().chain(client_field) {
+            watched.insert(name);
+        }
+        config.secure_scheme_headers.iter().for_each(|header| watched.insert(header.name.as_bytes()));
+        Self {
+            peers: config.forwarded_allow.clone(),
+            used: config.forwarded_headers,
+            scheme_headers: config.secure_scheme_headers.clone(),
+            names,
+            header_map: config.header_map,
+            client_field,
+            own_entries: usize::from(behind == Some(Behind::Gclb)),
+            watched,
+        }
+    }
+
+    /// Whether `peer` is believed. Asked once for each connection.
+    pub fn trusts(&self, peer: Peer) -> bool {
+        match peer {
+            Peer::Unix => self.peers.unix,
+            Peer::Inet(address) => self.peers.anybody || self.peers.names(address.ip()),
+        }
+    }
+
+    /// Whether there is anything in `head` to judge: nearly always not.
+    #[inline]
+    pub fn concerns(&self, head: &RequestHead) -> bool {
+        head.initials().meets(self.watched) || head.dropped().len() != 0
+    }
+
+    /// Judges the fields of a peer that is `trusted` or not, and takes those away that the application should
+    /// not see.
+    ///
+    /// # Errors
+    /// The request is to be refused.
+    pub fn judge(&self, trusted: bool, head: &mut RequestHead) -> Result<Judgement, Refusal> {
+        if !trusted {
+            let scheme_ignored =
+                head.fields().any(|(name, value)| self.scheme_of(name, value, 0, 0) == Some(Scheme::Https));
+            head.retain_fields(|name, _| !(self.is_forwarded(name) || self.names.claims(name)));
+            self.map_underscores(head)?;
+            return Ok(Judgement { forwarded: None, scheme_ignored });
+        }
+        self.names.admit(head)?;
+        self.map_underscores(head)?;
+        let forwarded = self.read(head)?;
+        let forwarded = (forwarded != Forwarded::default()).then(|| Arc::new(forwarded));
+        Ok(Judgement { forwarded, scheme_ignored: false })
+    }
+
+    /// What becomes of the names with underscores that no proxy may send.
+    fn map_underscores(&self, head: &mut RequestHead) -> Result<(), Refusal> {
+        match self.header_map {
+            HeaderMap::Drop => {}
+            HeaderMap::Refuse if head.dropped().len() != 0 => return Err(Refusal::Underscore),
+            HeaderMap::Refuse => {}
+            HeaderMap::Dangerous => head.restore_dropped(|name| {
+                let hyphened = hyphened(name);
+                let framing = [&b"content-length"[..], b"transfer-encoding"].contains(&&*hyphened);
+                !(framing || self.is_forwarded(&hyphened) || self.names.claims(name))
+            }),
+        }
+        Ok(())
+    }
+
+    /// Whether the field `name` tells of the client.
+    fn is_forwarded(&self, name: &[u8]) -> bool {
+        let begins =
+            |prefix: &[u8]| name.get(..prefix.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(prefix));
+        match name.first() {
+            Some(b'x' | b'X') if begins(b"x-forwarded-") || name.eq_ignore_ascii_case(b"x-real-ip") => true,
+            Some(b'f' | b'F') if name.eq_ignore_ascii_case(b"forwarded") => true,
+            _ => {
+                self.client_field.is_some_and(|field| name.eq_ignore_ascii_case(field))
+                    || self
+                        .scheme_headers
+                        .iter()
+                        .any(|header| name.eq_ignore_ascii_case(header.name.as_bytes()))
+            }
+        }
+    }
+
+    /// All that the fields of a believed peer say.
+    fn read(&self, head: &RequestHead) -> Result<Forwarded, Refusal> {
+        let said = x_forwarded::read(self, head)?;
+        let script_name = self.names.script_name(head)?;
+        let mut forwarded = Forwarded { script_name, ..said };
+        if !self.used.forwarded || !head.fields().any(|(name, _)| name.eq_ignore_ascii_case(b"forwarded")) {
+            return Ok(forwarded);
+        }
+        let other = rfc7239::read(self, head)?;
+        if disagree(forwarded.address, other.address) {
+            return Err(Refusal::ClientConflict);
+        }
+        if disagree(forwarded.scheme, other.scheme) {
+            return Err(Refusal::SchemeConflict);
+        }
+        let lower = |host: &Option<Box<[u8]>>| host.as_deref().map(<[u8]>::to_ascii_lowercase);
+        if disagree(lower(&forwarded.host), lower(&other.host)) {
+            return Err(Refusal::HostConflict);
+        }
+        if forwarded.address.is_none() {
+            (forwarded.address, forwarded.port) = (other.address, other.port);
+        }
+        forwarded.port = forwarded.port.or(other.port);
+        forwarded.scheme = forwarded.scheme.or(other.scheme);
+        forwarded.host = forwarded.host.or(other.host);
+        Ok(forwarded)
+    }
+
+    /// What the field `name` says of the scheme; `None` where it is none that does. Of a list the element counts
+    /// that stands beside the client, `place` from the right, if the list is as long as that of the addresses.
+    fn scheme_of(&self, name: &[u8], value: &[u8], place: usize, addresses: usize) -> Option<Scheme> {
+        let header =
+            self.scheme_headers.iter().find(|header| name.eq_ignore_ascii_case(header.name.as_bytes()))?;
+        let is_secure = |value: &[u8]| value.eq_ignore_ascii_case(header.value.as_bytes());
+        let secure = is_secure(value) || is_secure(beside(value, place, addresses));
+        Some(if secure { Scheme::Https } else { Scheme::Http })
+    }
+
+    /// Goes through what proxies say whom they got the request from, the nearest first: the last address that
+    /// they can be believed, and how many were passed over on the way.
+    ///
+    /// A proxy that is named in the configuration is believed what it says of the one before it. The first
+    /// address that is not is the client's: it did not come by the word of anybody unknown. Whatever is no
+    /// address ends the walk.
+    fn walk(&self, hops: impl Iterator<Item = Hop>) -> (Option<(IpAddr, Option<u16>)>, usize) {
+        let mut client = None;
+        let mut place = 0;
+        for (at, hop) in hops.enumerate() {
+            place = at;
+            let Hop::Address(address, port) = hop else { break };
+            client = Some((address, port));
+            if !self.peers.names(address) {
+                break;
+            }
+        }
+        (client, place)
+    }
+}
+
+/// Whom a proxy got a request from, as it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hop {
+    Address(IpAddr, Option<u16>),
+    /// It does not say, or nothing that could be read.
+    Unknown,
+}
+
+impl Hop {
+    /// Reads an address, with or without brackets and port: `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`,
+    /// `[2001:db8::1]:80`.
+    fn read(text: &[u8]) -> Self {
+        let Ok(text) = str::from_utf8(text) else { return Self::Unknown };
+        if let Ok(address) = text.parse::<IpAddr>() {
+            return Self::Address(address.to_canonical(), None);
+        }
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            return Self::Address(address.ip().to_canonical(), Some(address.port()));
+        }
+        let inner = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        match inner.and_then(|inner| inner.parse::<std::net::Ipv6Addr>().ok()) {
+            Some(address) => Self::Address(IpAddr::V6(address).to_canonical(), None),
+            None => Self::Unknown,
+        }
+    }
+}
+
+/// The element of the list `value` that is `place` from its right, if it has as many as there are `addresses`;
+/// its last otherwise.
+fn beside(value: &[u8], place: usize, addresses: usize) -> &[u8] {
+    let mut elements = value.rsplit(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+    let number = elements.clone().count();
+    elements.nth(if number == addresses { place.min(number - 1) } else { 0 }).unwrap_or_default()
+}
+
+/// Whether both are there and not alike.
+fn disagree<T: PartialEq>(one: Option<T>, other: Option<T>) -> bool {
+    matches!((one, other), (Some(one), Some(other)) if one != other)
+}
+
+/// `path` without a `/` at its end, if it is empty or begins with one `/` that no browser takes for the begin of
+/// a host, and has nothing else that could end a path.
+fn prefix(path: &[u8]) -> Result<Box<[u8]>, Refusal> {
+    let end = path.iter().rposition(|&byte| byte != b'/').map_or(0, |last| last + 1);
+    let trimmed = &path[..end];
+    let sound = match trimmed {
+        [] => true,
+        [b'/', second, ..] => {
+            *second != b'/' && trimmed.iter().all(|byte| byte.is_ascii_graphic() && !b"?#\\".contains(byte))
+        }
+        _ => false,
+    };
+    if sound { Ok(trimmed.into()) } else { Err(Refusal::Malformed) }
+}
+
+/// `name` in lower case, with hyphens for underscores: alike for names that are one in environ.
+fn hyphened(name: &[u8]) -> Vec<u8> {
+    name.iter().map(|byte| hyphen(byte.to_ascii_lowercase())).collect()
+}
+
+/// A hyphen for an underscore.
+fn hyphen(byte: u8) -> u8 {
+    if byte == b'_' { b'-' } else { byte }
+}
+
+#[cfg(test)]
+mod tests;
