@@ -16,8 +16,8 @@ pub(crate) fn say(raw: &mut RawConfig) -> Result<Option<String>, ConfigError> {
     // A word that is none is refused where it is read.
     let Some(behind) = said.texts.last().and_then(|word| Behind::named(word)) else { return Ok(None) };
     if behind == Behind::Cloudflare && raw.said("forwarded_allow_ips").is_none() {
-        let problem = "Cloudflare's addresses change, and whoever reaches this server past it must not be believed; \
-            name them, or your tunnel's: --forwarded-allow-ips 173.245.48.0/20,...";
+        let problem = "Cloudflare's addresses change, and whoever reaches this server past it must not be \
+            believed; name them, or your tunnel's: --forwarded-allow-ips 173.245.48.0/20,...";
         return Err(said.source.error(setting, problem));
     }
     let mut line = format!("--behind {}:", behind.word());

@@ -115,7 +115,7 @@ pub(crate) enum Area {
 
 impl Area {
     /// In the order of the help.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Application,
         Self::Socket,
         Self::Processes,

@@ -4,7 +4,7 @@
 use crate::setting::{Area, Setting, Takes, Value};
 
 /// What the rows below have in common.
-const BLANK: Setting = Setting {
+pub(super) const BLANK: Setting = Setting {
     name: "",
     gunicorn: None,
     since: "0.1",

@@ -3,6 +3,7 @@
 mod application;
 mod calls;
 mod compatibility;
+mod leniency;
 mod limits;
 mod logging;
 mod processes;
@@ -60,6 +61,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Setting> {
         trust::SETTINGS,
         logging::SETTINGS,
         compatibility::SETTINGS,
+        leniency::SETTINGS,
     ]
     .into_iter()
     .flatten()

@@ -1,0 +1,82 @@
+//! gunicorn's switches that have malformed requests taken. There is one strict parser here: what two servers in
+//! a row read in two ways is how a request is smuggled past the first.
+
+use super::compatibility::BLANK;
+use crate::setting::{Setting, Takes, Value};
+
+pub(super) const SETTINGS: &[Setting] =
+    &[PERMIT_OBSOLETE_FOLDING, STRIP_HEADER_SPACES, PERMIT_UNCONVENTIONAL_HTTP_VERSION, CASEFOLD_HTTP_METHOD];
+
+const FALSE: &[&str] = &["false"];
+
+const PERMIT_OBSOLETE_FOLDING: Setting = Setting {
+    name: "permit_obsolete_folding",
+    flags: &["permit-obsolete-folding"],
+    value: Value::Refused {
+        takes: Takes::Nothing,
+        harmless: FALSE,
+        why: "folded fields are read in two ways by servers in a row, and so smuggle requests (RFC 9112, \
+            section 5.2); have the client or the proxy send each field in one line",
+    },
+    help: "Take fields that go on in the next line",
+    details: "They are answered 400.",
+    ..BLANK
+};
+
+const STRIP_HEADER_SPACES: Setting = Setting {
+    name: "strip_header_spaces",
+    flags: &["strip-header-spaces"],
+    value: Value::Refused {
+        takes: Takes::Nothing,
+        harmless: FALSE,
+        why: "white space before a field's colon smuggles requests (RFC 9112, section 5.1); have the \
+            client or the proxy send none",
+    },
+    help: "Take white space between a field's name and its colon",
+    details: "Such requests are answered 400.",
+    ..BLANK
+};
+
+const PERMIT_UNCONVENTIONAL_HTTP_VERSION: Setting = Setting {
+    name: "permit_unconventional_http_version",
+    flags: &["permit-unconventional-http-version"],
+    value: Value::Refused {
+        takes: Takes::Nothing,
+        harmless: FALSE,
+        why: "how a body ends depends on the version, so unknown ones are refused; every HTTP/1.x is \
+            served without this switch",
+    },
+    help: "Take versions of HTTP that there are not",
+    details: "HTTP/1.2 to 1.9 are served as 1.1 (RFC 9110, section 2.5), others answered 505.",
+    ..BLANK
+};
+
+const CASEFOLD_HTTP_METHOD: Setting = Setting {
+    name: "casefold_http_method",
+    flags: &["casefold-http-method"],
+    value: Value::Refused {
+        takes: Takes::Nothing,
+        harmless: FALSE,
+        why: "methods are case-sensitive (RFC 9110, section 9.1), and whether an answer has a body hangs \
+            on them; have the client send them in capitals",
+    },
+    help: "Turn methods into capitals",
+    details: "A method reaches the application as it was sent.",
+    ..BLANK
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{refusal, resolved};
+
+    #[test]
+    fn there_is_no_leniency() {
+        for setting in SETTINGS {
+            let Value::Refused { why, .. } = setting.value else { panic!("{}", setting.name) };
+            let flag = format!("--{}", setting.flags[0]);
+            assert_eq!(refusal(&[&flag]), format!("{flag}: {why}"));
+            assert_eq!(resolved(&[(&setting.variable(), "False")], &[]).warnings, [""; 0]);
+        }
+    }
+}
