@@ -56,7 +56,7 @@ def test_application_that_does_not_import_is_told_once_for_all_workers(tmp_path,
 @pytest.mark.parametrize("preload", PRELOADS)
 def test_application_that_is_not_there_ends_with_the_status_of_one_process(tmp_path, preload):
     ended = run_to_end("--workers", "3", *preload, "--bind", "127.0.0.1:0", "no_such_module", cwd=tmp_path)
-    assert ended.returncode == 2, ended
+    assert ended.returncode == 3, ended
     assert ended.stderr.count("no_such_module") == 1, ended.stderr
     assert "Traceback" not in ended.stderr
 

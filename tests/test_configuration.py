@@ -81,7 +81,7 @@ def test_check_config_opens_nothing(tmp_path):
     assert good.returncode == 0, good
     assert not path.exists()
     bad = run_to_end("--check-config", "apps.no_such_module", cwd=TESTS)
-    assert bad.returncode == 2, bad
+    assert bad.returncode == 1, bad
     assert "apps.no_such_module" in bad.stderr
 
 

@@ -128,7 +128,7 @@ def test_discovery_finds_a_django_project_through_manage_py(serve, project):
 
 def test_nothing_to_discover_tells_how_to_name_it(project):
     process = run_to_end(cwd=project(unrelated="x = 1"))
-    assert process.returncode == 2
+    assert process.returncode == 1
     assert "portico" in process.stderr and "module:" in process.stderr
     assert "Traceback" not in process.stderr
 
@@ -176,7 +176,7 @@ def test_wrong_target_is_told_in_one_clear_line(project, target, words, tracebac
         exits="raise SystemExit(0)",
     )
     process = run_to_end("--bind", "127.0.0.1:0", target, cwd=folder)
-    assert process.returncode in (2, 3), process
+    assert process.returncode in (3, 4), process
     lines = [line for line in process.stderr.splitlines() if all(word in line for word in words)]
     assert lines, process.stderr
     assert ("Traceback (most recent call last)" in process.stderr) == traceback, process.stderr
@@ -188,7 +188,7 @@ def test_wrong_target_is_told_in_one_clear_line(project, target, words, tracebac
 def test_missing_attribute_names_what_there_is(project):
     folder = project(mysite=HELLO.format(name="app"))
     process = run_to_end("--bind", "127.0.0.1:0", "mysite:ap", cwd=folder)
-    assert process.returncode in (2, 3)
+    assert process.returncode in (3, 4)
     assert re.search(r"\bapp\b", process.stderr)
 
 

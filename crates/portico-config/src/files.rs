@@ -98,6 +98,7 @@ fn say(raw: &mut RawConfig, file: &File, evaluate: Evaluate<'_>) -> Result<bool,
     let source = |line, column| Source::File { path: path.clone(), line, column };
     match file {
         File::Python(file) => {
+            raw.note_gunicorns_file();
             for value in evaluate(file)? {
                 if let Some(setting) = settings::called(&value.name) {
                     raw.say(setting, value.texts, source(value.line, None));

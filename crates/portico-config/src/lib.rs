@@ -37,5 +37,7 @@ pub use proxies::{Behind, ForwardedHeaders, HeaderMap, SchemeHeader, TrustedPeer
 pub use raw::{Environment, Source};
 pub use reference::reference;
 pub use resolve::{Effective, Parsed, Resolved, from_pairs, parse, parse_with_files};
-pub use resolved::{Bind, Config, LogLevel, LogTarget, PathTimeout, Preload, Warmup, Workers};
+pub use resolved::{
+    Account, Bind, Config, LogLevel, LogTarget, PathTimeout, Preload, Warmup, WorkerClass, Workers,
+};
 pub use settings::{HOOKS, is_octal};

@@ -15,6 +15,7 @@ pub type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 #[derive(Default)]
 pub(crate) struct RawConfig {
     said: BTreeMap<&'static str, Said>,
+    gunicorns_file: bool,
 }
 
 /// What was said about one setting.
@@ -66,6 +67,16 @@ impl RawConfig {
     /// What was said about the setting of that name.
     pub fn said(&self, name: &str) -> Option<&Said> {
         self.said.get(name)
+    }
+
+    /// Takes note that a configuration file for gunicorn was read, whatever it says.
+    pub fn note_gunicorns_file(&mut self) {
+        self.gunicorns_file = true;
+    }
+
+    /// Whether one was.
+    pub fn has_gunicorns_file(&self) -> bool {
+        self.gunicorns_file
     }
 
     /// Takes what the environment says. A variable that is empty says nothing, as in a compose file's

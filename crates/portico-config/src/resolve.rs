@@ -14,7 +14,7 @@ use crate::inherited::Inherited;
 use crate::preset;
 use crate::proxies::{ForwardedHeaders, HeaderMap, TrustedPeers};
 use crate::raw::{Environment, RawConfig, Source, read_variable};
-use crate::resolved::{Config, LogLevel, LogTarget, Preload, Workers};
+use crate::resolved::{Config, LogLevel, LogTarget, Preload, WorkerClass, Workers};
 use crate::setting::Setting;
 use crate::settings;
 
@@ -185,6 +185,19 @@ fn resolve(mut raw: RawConfig, inherited: &Inherited) -> Result<Resolved, Config
         }
         effective.push(Effective { name: setting.name, texts, source });
     }
+    if let Some(mask) = config.umask.filter(|_| raw.said("socket_mode").is_none()) {
+        config.socket_mode = 0o777 & !mask;
+    }
+    if let (Some(app), Some(said), Some(setting)) = (&config.app, raw.said("paste"), settings::named("paste"))
+    {
+        return Err(said.source.error(setting, &format!("{app:?} is named too; leave one of both out")));
+    }
+    settings::settle_threads(
+        &mut config,
+        raw.said("threads").is_some(),
+        raw.has_gunicorns_file(),
+        &mut warnings,
+    );
     inherited.warn(&config, &mut warnings);
     limits_within_head(&config, &mut warnings);
     ineffective(&config, &mut warnings);
@@ -199,6 +212,9 @@ fn blank() -> Config {
         binds: Vec::new(),
         backlog: 0,
         workers: Workers { min: 0, max: 0 },
+        workers_auto: false,
+        worker_class: WorkerClass::Threads,
+        worker_connections: None,
         preload: Preload::Off,
         max_requests: 0,
         max_requests_jitter: None,
@@ -230,6 +246,8 @@ fn blank() -> Config {
         response_buffer_bytes: 0,
         stream_request_body: false,
         allow_half_close: false,
+        reuse_port: false,
+        tmp_upload_dir: None,
         socket_mode: 0,
         sendfile: false,
         root_path: String::new(),
@@ -246,6 +264,17 @@ fn blank() -> Config {
         log_level: LogLevel::Info,
         chdir: None,
         pythonpath: Vec::<PathBuf>::new(),
+        paste: None,
+        paste_global: Vec::new(),
+        pidfile: None,
+        daemon: false,
+        stdio_inheritance: false,
+        user: None,
+        group: None,
+        initgroups: false,
+        umask: None,
+        raw_env: Vec::new(),
+        proc_name: None,
         check_config: false,
     }
 }
@@ -278,6 +307,15 @@ fn ineffective(config: &Config, warnings: &mut Vec<String>) {
              requests; connections are accepted for {:?} only; raise --graceful-timeout",
             end / 2
         ));
+    }
+    for (option, does_nothing, needed) in [
+        ("--enable-stdio-inheritance", config.stdio_inheritance && !config.daemon, "--daemon"),
+        ("--initgroups", config.initgroups && config.user.is_none(), "--user"),
+        ("--paste-global", !config.paste_global.is_empty() && config.paste.is_none(), "--paste"),
+    ] {
+        if does_nothing {
+            warnings.push(format!("{option} does nothing without {needed}; set that too"));
+        }
     }
     let longest = config.path_timeouts.iter().map(|limit| limit.timeout).chain([config.timeout]);
     let ends_before = |timeout: Duration| !timeout.is_zero() && timeout <= config.slow_request;

@@ -32,6 +32,26 @@ pub struct Workers {
     pub max: u32,
 }
 
+/// A user or a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Account {
+    /// By its number.
+    Id(u32),
+    /// By its name on this machine.
+    Name(String),
+}
+
+/// What a class of gunicorn's workers amounts to here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkerClass {
+    /// Threads.
+    Threads,
+    /// One request at a time.
+    Sync,
+    /// Greenlets or another loop: many threads.
+    Green,
+}
+
 /// Whether the application is imported once for all workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preload {
@@ -102,6 +122,13 @@ pub struct Config {
     pub backlog: u32,
     /// `--workers`
     pub workers: Workers,
+    /// `--workers auto`, or nothing was said: their number is that of the CPUs, and may be lowered to what memory
+    /// has room for.
+    pub workers_auto: bool,
+    /// `--worker-class`
+    pub worker_class: WorkerClass,
+    /// `--worker-connections`, where it was said.
+    pub worker_connections: Option<u32>,
     /// `--preload`
     pub preload: Preload,
     /// `--max-requests`: requests after which a worker is replaced; 0 turns it off.
@@ -168,7 +195,11 @@ pub struct Config {
     pub stream_request_body: bool,
     /// `--allow-half-close`: a queued request whose client has sent FIN is run all the same.
     pub allow_half_close: bool,
-    /// `--socket-mode`: permissions of UNIX sockets.
+    /// `--reuse-port`: other servers may listen on the same TCP ports.
+    pub reuse_port: bool,
+    /// `--tmp-upload-dir`: where large request bodies wait.
+    pub tmp_upload_dir: Option<PathBuf>,
+    /// `--socket-mode`, or what `--umask` leaves: permissions of UNIX sockets.
     pub socket_mode: u32,
     /// `--no-sendfile` clears it.
     pub sendfile: bool,
@@ -200,6 +231,28 @@ pub struct Config {
     pub chdir: Option<PathBuf>,
     /// `--pythonpath`, split at commas
     pub pythonpath: Vec<PathBuf>,
+    /// `--paste`: a PasteDeploy file, with `#` and a name perhaps.
+    pub paste: Option<PathBuf>,
+    /// `--paste-global`
+    pub paste_global: Vec<(String, String)>,
+    /// `--pid`
+    pub pidfile: Option<PathBuf>,
+    /// `--daemon`
+    pub daemon: bool,
+    /// `--enable-stdio-inheritance`
+    pub stdio_inheritance: bool,
+    /// `--user`; `None` leaves it as it is, as for the next one.
+    pub user: Option<Account>,
+    /// `--group`
+    pub group: Option<Account>,
+    /// `--initgroups`
+    pub initgroups: bool,
+    /// `--umask`; it has gone into `socket_mode`.
+    pub umask: Option<u32>,
+    /// `--env`: names and values.
+    pub raw_env: Vec<(String, String)>,
+    /// `--name`
+    pub proc_name: Option<String>,
     /// `--check-config`: import the application and exit.
     pub check_config: bool,
 }

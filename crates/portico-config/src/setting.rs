@@ -71,6 +71,8 @@ pub(crate) enum Value {
     Form { metavar: &'static str, form: &'static str, set: fn(&mut Config, &str) -> Result<(), String> },
     /// One or more texts: the option repeated, or one value with commas.
     List { metavar: &'static str, set: fn(&mut Config, &[&str]) -> Result<(), String> },
+    /// One or more texts that may have commas: the option repeated.
+    Texts { metavar: &'static str, set: fn(&mut Config, &[&str]) -> Result<(), String> },
     /// Accepted for gunicorn's sake, without effect: a warning says `why`, but for a `harmless` value, which
     /// asks for what is done anyway.
     Ignored { takes: Takes, harmless: &'static [&'static str], why: &'static str },
@@ -110,6 +112,7 @@ pub(crate) enum Area {
     Requests,
     Proxies,
     Logging,
+    System,
     Compatibility,
 }
 
@@ -125,6 +128,7 @@ impl Area {
         Self::Requests,
         Self::Proxies,
         Self::Logging,
+        Self::System,
         Self::Compatibility,
     ];
 }
@@ -141,6 +145,7 @@ impl fmt::Display for Area {
             Self::Requests => "Requests and answers",
             Self::Proxies => "Proxies in front",
             Self::Logging => "Logging",
+            Self::System => "System",
             Self::Compatibility => "For gunicorn's sake",
         })
     }
@@ -186,15 +191,19 @@ impl Setting {
             Value::Mode { .. } => "MODE",
             Value::Choice { .. } => "WORD",
             Value::Ignored { takes, .. } | Value::Refused { takes, .. } => takes.metavar(),
-            Value::Text { metavar, .. } | Value::Form { metavar, .. } | Value::List { metavar, .. } => {
-                metavar
-            }
+            Value::Text { metavar, .. }
+            | Value::Form { metavar, .. }
+            | Value::List { metavar, .. }
+            | Value::Texts { metavar, .. } => metavar,
         }
     }
 
     /// Whether giving the option again adds to it; the last one counts otherwise.
     pub fn repeatable(&self) -> bool {
-        matches!(self.value, Value::List { .. } | Value::Ignored { .. } | Value::Refused { .. })
+        matches!(
+            self.value,
+            Value::List { .. } | Value::Texts { .. } | Value::Ignored { .. } | Value::Refused { .. }
+        )
     }
 
     /// What its option says where that takes no value.

@@ -28,6 +28,10 @@ impl Value {
                 let parts: Vec<&str> = texts.iter().flat_map(|text| text.split(',')).map(str::trim).collect();
                 set(config, &parts)?;
             }
+            Self::Texts { set, .. } => {
+                let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+                set(config, &texts)?;
+            }
             Self::Ignored { .. } => {}
             Self::Refused { harmless, why, .. } => {
                 if !are_harmless(texts, harmless) {
@@ -74,6 +78,7 @@ impl Value {
             Self::Form { form, .. } => (*form).to_owned(),
             Self::Text { .. } => "text".to_owned(),
             Self::List { .. } => "list: repeat the option, or separate by commas".to_owned(),
+            Self::Texts { .. } => "list: repeat the option".to_owned(),
             Self::Ignored { .. } => "accepted without effect".to_owned(),
             Self::Refused { .. } => "refused".to_owned(),
         }

@@ -14,7 +14,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use log::{Level, LevelFilter, Metadata, Record};
 use portico_config::{LogLevel, LogTarget};
 
-use crate::raw;
+use crate::{daemon, raw};
 
 /// Sends records of the `log` crate and lines of `wsgi.errors` to where `target` says, from now on.
 ///
@@ -104,7 +104,8 @@ impl log::Log for ErrorLog {
         let line = line(record, sink.colour());
         sink.write(&line);
         let shown = record.level() == Level::Error && ERRORS_SHOWN.load(Ordering::Relaxed);
-        if shown && matches!(*sink, Sink::File { .. }) {
+        let is_file = matches!(*sink, Sink::File { .. });
+        if shown && !daemon::tell(&line, !is_file) && is_file {
             // A closed standard error is no error of the server's.
             let _ = io::stderr().lock().write_all(line.as_bytes());
         }

@@ -7,6 +7,7 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::MemfdFlags;
@@ -146,17 +147,22 @@ impl Spool {
         Self { memory: Vec::with_capacity(capacity), file: None }
     }
 
-    /// Appends `bytes`.
+    /// Appends `bytes`; the file is made in `folder`, or else the temporary one.
     ///
     /// # Errors
     /// The file system's, when the body does not fit on it.
-    pub(crate) fn push(&mut self, bytes: &[u8], memory_bytes_max: usize) -> io::Result<()> {
+    pub(crate) fn push(
+        &mut self,
+        bytes: &[u8],
+        memory_bytes_max: usize,
+        folder: Option<&Path>,
+    ) -> io::Result<()> {
         if self.file.is_none() {
             if self.memory.len() + bytes.len() <= memory_bytes_max {
                 self.memory.extend_from_slice(bytes);
                 return Ok(());
             }
-            let file = unlinked_file()?;
+            let file = unlinked_file(folder)?;
             file.write_all_at(&self.memory, 0)?;
             self.file = Some((file, self.memory.len() as u64));
             self.memory = Vec::new();
@@ -177,11 +183,12 @@ impl Spool {
     }
 }
 
-/// A file without a name in the temporary folder or, where there is none to write to, in memory.
-fn unlinked_file() -> io::Result<File> {
-    tempfile::tempfile().or_else(|error| {
+/// A file without a name in `folder`, or else the temporary folder; where it cannot be written to, in memory.
+fn unlinked_file(folder: Option<&Path>) -> io::Result<File> {
+    folder.map_or_else(tempfile::tempfile, tempfile::tempfile_in).or_else(|error| {
         let file = rustix::fs::memfd_create("portico-request-body", MemfdFlags::CLOEXEC)?;
-        log::warn!("no temporary file for a large request body ({error}); set TMPDIR. Keeping it in memory");
+        let remedy = if folder.is_some() { "mend --tmp-upload-dir" } else { "set TMPDIR" };
+        log::warn!("no temporary file for a large request body ({error}); {remedy}. Keeping it in memory");
         Ok(file.into())
     })
 }
@@ -295,7 +302,7 @@ mod tests {
             let content: Vec<u8> = (0..total).map(|i| i as u8).collect();
             let mut spool = Spool::new(Some(total), limit);
             for piece in content.chunks(7) {
-                spool.push(piece, limit).unwrap();
+                spool.push(piece, limit, None).unwrap();
                 assert!(spool.memory.len() <= limit);
             }
             let mut body = spool.finish();

@@ -97,7 +97,7 @@ impl Listener {
         let name = format!("tcp:{address}");
         let socket = match inherited.take(&name) {
             Some(socket) => socket,
-            None => bind_tcp(address)?,
+            None => bind_tcp(address, config.reuse_port)?,
         };
         socket.listen(backlog(config))?;
         Self::from_socket(socket, name)
@@ -247,9 +247,12 @@ impl Inherited {
     }
 }
 
-fn bind_tcp(address: SocketAddr) -> io::Result<Socket> {
+fn bind_tcp(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
+    if reuse_port {
+        socket.set_reuse_port(true)?;
+    }
     if address.is_ipv6() {
         // `[::]` is IPv6 alone, as for gunicorn; IPv4 is bound by itself.
         socket.set_only_v6(true)?;

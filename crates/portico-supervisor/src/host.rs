@@ -43,6 +43,9 @@ pub trait Host {
         None
     }
 
+    /// Another second has passed.
+    fn look(&mut self) {}
+
     /// Another supervisor has the listeners from now on: what belongs to them, such as files, is its own. Called
     /// once, before [`Host::stop_listening`].
     fn superseded(&mut self) {}

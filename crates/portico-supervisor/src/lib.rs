@@ -5,10 +5,12 @@
 
 mod autoscale;
 mod backlog;
+mod capacity;
 mod control;
 mod host;
 mod memory;
 mod notify;
+mod pidfile;
 mod post;
 mod process;
 pub mod report;
@@ -19,10 +21,12 @@ mod supervisor;
 pub mod upgrade;
 
 pub use backlog::{ListenOverflows, listen_overflows};
+pub use capacity::Capacity;
 pub use control::{Command, Control, Report};
 pub use host::{Host, Lost, Role};
 pub use memory::{Footprint, MemoryGroup, resident_kib};
 pub use notify::Notifier;
+pub use pidfile::Pidfile;
 pub use post::{Fork, Forked, Post};
 pub use scoreboard::{
     Note, Running, Scoreboard, Slot, SlotField, SlotState, SupervisorField, SupervisorState, Thread,

@@ -50,6 +50,7 @@ const ORDERS: [Order; 3] = [
         crate_name: "portico-supervisor",
         rows: &[
             &["backlog", "control", "scoreboard", "memory", "notify", "signals"],
+            &["capacity", "pidfile"],
             &["post"],
             &["autoscale", "state"],
             &["report", "process", "upgrade", "host"],
@@ -62,10 +63,11 @@ const ORDERS: [Order; 3] = [
         rows: &[
             &["raw"],
             &["error"],
+            &["fork"],
+            &["daemon"],
             &["logging"],
             &["record", "stacks", "stray"],
             &["gateway"],
-            &["fork"],
             &["command"],
             &["worker"],
         ],

@@ -6,6 +6,7 @@ mod compatibility;
 mod leniency;
 mod limits;
 mod logging;
+mod platform;
 mod processes;
 mod recycling;
 mod requests;
@@ -13,6 +14,7 @@ mod socket;
 mod threads;
 mod timeouts;
 mod trust;
+mod worker_class;
 
 use std::time::Duration;
 
@@ -50,8 +52,10 @@ pub const HOOKS: &[&str] = &[
 pub(crate) fn all() -> impl Iterator<Item = &'static Setting> {
     [
         application::SETTINGS,
+        platform::PASTE_SETTINGS,
         socket::SETTINGS,
         processes::SETTINGS,
+        worker_class::SETTINGS,
         recycling::SETTINGS,
         threads::SETTINGS,
         calls::SETTINGS,
@@ -60,6 +64,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Setting> {
         requests::SETTINGS,
         trust::SETTINGS,
         logging::SETTINGS,
+        platform::SETTINGS,
         compatibility::SETTINGS,
         leniency::SETTINGS,
     ]
@@ -72,6 +77,8 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Setting> {
 pub fn is_octal(name: &str) -> bool {
     called(name).is_some_and(|setting| matches!(setting.value, Value::Mode { .. }))
 }
+
+pub(crate) use worker_class::settle_threads;
 
 /// The setting of that name.
 pub(crate) fn named(name: &str) -> Option<&'static Setting> {

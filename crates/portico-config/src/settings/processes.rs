@@ -23,13 +23,17 @@ const WORKERS: Setting = Setting {
     value: Value::Form {
         metavar: "N",
         form: "number of processes from 1 to 512, two of them as MIN..MAX, or auto",
-        set: |config, text| workers(text).map(|workers| config.workers = workers),
+        set: |config, text| {
+            config.workers_auto = is_auto(text);
+            workers(text).map(|workers| config.workers = workers)
+        },
     },
     default: "auto",
     area: Area::Processes,
     help: "Processes that serve: a number, 2..8 to follow the load, or auto",
     details: "`auto` is the number of CPUs that this process may use: by its affinity and the quota of its \
-        cgroup, so that a container with two CPUs of a machine with 64 gets two. An application that computes \
+        cgroup, so that a container with two CPUs of a machine with 64 gets two; and no more than memory has room \
+        for, its cgroup's or the machine's, at 128 MiB a worker. An application that computes \
         gains from no more; one that waits for databases and other services gains from --threads, at less \
         memory than from workers.\n\nWith MIN..MAX workers are added while requests wait for a thread and \
         leave again once the load has been low for a while. Lower the number where memory is short: each \
@@ -43,7 +47,7 @@ fn workers(text: &str) -> Result<Workers, String> {
             .map(|number| number as u32)
             .map_err(|problem| format!("{problem}, MIN..MAX, or auto"))
     };
-    if text.eq_ignore_ascii_case("auto") {
+    if is_auto(text) {
         let available = available_cpus();
         return Ok(Workers { min: available, max: available });
     }
@@ -55,6 +59,10 @@ fn workers(text: &str) -> Result<Workers, String> {
         return Err(format!("{text}: the first number is the lesser one; write {max}..{min}"));
     }
     Ok(Workers { min, max })
+}
+
+fn is_auto(text: &str) -> bool {
+    text.eq_ignore_ascii_case("auto")
 }
 
 /// The CPUs that affinity and cgroup quota leave to this process; 1 where that cannot be told.
@@ -72,6 +80,8 @@ fn worker_numbers() {
     let cpus = std::thread::available_parallelism().unwrap().get();
     assert_eq!(config(&[]).workers, fixed(cpus as u32));
     assert_eq!(config(&["--workers", "AUTO"]).workers, fixed(cpus as u32));
+    assert!(config(&[]).workers_auto && config(&["-w", "Auto"]).workers_auto);
+    assert!(!config(&["-w", "2"]).workers_auto && !config(&["-w", "1..2"]).workers_auto);
     assert_eq!(config(&["-w", "1"]).workers, fixed(1));
     assert_eq!(config(&["-w512"]).workers, fixed(512));
     assert_eq!(config(&["-w", "2..8"]).workers, Workers { min: 2, max: 8 });

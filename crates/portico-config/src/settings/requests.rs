@@ -4,7 +4,7 @@ use crate::setting::{Area, Platform, Setting, Value};
 use crate::value::boolean;
 
 pub(super) const SETTINGS: &[Setting] =
-    &[REQUEST_BUFFER, RESPONSE_BUFFER, STREAM_REQUEST_BODY, ALLOW_HALF_CLOSE, SENDFILE];
+    &[REQUEST_BUFFER, TMP_UPLOAD_DIR, RESPONSE_BUFFER, STREAM_REQUEST_BODY, ALLOW_HALF_CLOSE, SENDFILE];
 
 const REQUEST_BUFFER: Setting = Setting {
     name: "request_buffer",
@@ -22,7 +22,7 @@ const REQUEST_BUFFER: Setting = Setting {
     area: Area::Requests,
     help: "Bytes of a request body kept in memory; the rest waits in a temporary file",
     details: "The application is called once the body is complete, so that a slow upload takes no thread. \
-        The file has no name and is in TMPDIR.",
+        The file has no name and is in --tmp-upload-dir, or TMPDIR.",
 };
 
 #[cfg(test)]
@@ -32,6 +32,35 @@ fn request_buffer() {
     assert_eq!(config(&[]).request_buffer_bytes, 65_536);
     assert_eq!(config(&["--request-buffer", "1m"]).request_buffer_bytes, 1 << 20);
     assert!(refusal(&["--request-buffer", "2g"]).contains("from 0 to 1g"));
+}
+
+const TMP_UPLOAD_DIR: Setting = Setting {
+    name: "tmp_upload_dir",
+    gunicorn: None,
+    since: "0.1",
+    flags: &["tmp-upload-dir"],
+    short: None,
+    platform: None,
+    value: Value::Text {
+        metavar: "PATH",
+        set: |config, text| {
+            config.tmp_upload_dir = (!text.is_empty()).then(|| text.into());
+            Ok(())
+        },
+    },
+    default: "",
+    area: Area::Requests,
+    help: "Folder of the temporary files for request bodies",
+    details: "By default TMPDIR, or /tmp. The files have no name, so that none is left behind. Where none can be \
+        written, the bodies stay in memory.",
+};
+
+#[cfg(test)]
+#[test]
+fn tmp_upload_dir() {
+    use crate::testing::config;
+    assert_eq!(config(&[]).tmp_upload_dir, None);
+    assert_eq!(config(&["--tmp-upload-dir", "/srv/up"]).tmp_upload_dir, Some("/srv/up".into()));
 }
 
 const RESPONSE_BUFFER: Setting = Setting {

@@ -3,7 +3,7 @@
 use crate::bind::bind;
 use crate::setting::{Area, Platform, Setting, Value};
 
-pub(super) const SETTINGS: &[Setting] = &[BIND, BACKLOG, SOCKET_MODE];
+pub(super) const SETTINGS: &[Setting] = &[BIND, BACKLOG, REUSE_PORT, SOCKET_MODE];
 
 const BIND: Setting = Setting {
     name: "bind",
@@ -24,9 +24,9 @@ const BIND: Setting = Setting {
     help: "Listen here: HOST:PORT, [IPV6]:PORT, unix:PATH, fd://N; may be repeated",
     details: "HOST alone listens on port 8000, :PORT on every IPv4 address, and port 0 on a free port, which \
         is printed. A name is looked up once, at the start, and every address that it has is listened on. \
-        fd://N takes over a listening socket that this process inherited. `tcp://HOST:PORT` and \
-        `unix://PATH` are accepted too.\n\nWhere nothing is said but the variable PORT is set, as hosting \
-        platforms do, Portico listens on 0.0.0.0:$PORT. Where that is not set either and systemd passes sockets \
+        fd://N takes over a listening socket that this process inherited. `tcp://HOST:PORT` and `unix://PATH` \
+        are accepted too.\n\nWhere nothing is said but the variable PORT is set, as hosting platforms do, \
+        Portico listens on 0.0.0.0:$PORT. Where that is not set either and systemd passes sockets \
         (LISTEN_FDS), it listens on all of these; fd://NAME chooses those whose FileDescriptorName is NAME.",
 };
 
@@ -74,6 +74,30 @@ fn backlog() {
     assert_eq!(config(&[]).backlog, 2048);
     assert_eq!(config(&["--backlog", "65535"]).backlog, 65_535);
     assert!(refusal(&["--backlog", "0"]).contains("from 1 to 65535"));
+}
+
+const REUSE_PORT: Setting = Setting {
+    name: "reuse_port",
+    gunicorn: None,
+    since: "0.1",
+    flags: &["reuse-port"],
+    short: None,
+    platform: None,
+    value: Value::Switch { given: true, set: |config, on| config.reuse_port = on },
+    default: "false",
+    area: Area::Socket,
+    help: "Let other servers of the same user listen on the same TCP ports",
+    details: "The kernel divides the connections among them (SO_REUSEPORT); all have to ask for it. One \
+        server's workers share its sockets without it.",
+};
+
+#[cfg(test)]
+#[test]
+fn reuse_port() {
+    use crate::testing::{config, with_environment};
+    assert!(!config(&[]).reuse_port);
+    assert!(config(&["--reuse-port"]).reuse_port);
+    assert!(with_environment(&[("PORTICO_REUSE_PORT", "1")], &[]).reuse_port);
 }
 
 const SOCKET_MODE: Setting = Setting {

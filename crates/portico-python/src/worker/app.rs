@@ -32,12 +32,30 @@ pub struct LoadError {
     pub cause: Option<PyErr>,
     /// Whether it was a signal that ended the import.
     pub interrupted: bool,
+    /// The exit status: gunicorn's for the same.
+    pub exit_status: i32,
 }
 
 impl LoadError {
     /// The target is wrong.
     pub fn usage(message: impl Into<String>) -> Self {
-        Self { message: message.into(), traceback: None, cause: None, interrupted: false }
+        Self {
+            message: message.into(),
+            traceback: None,
+            cause: None,
+            interrupted: false,
+            exit_status: LOAD_FAILED,
+        }
+    }
+
+    /// The target, or what it takes to load it, is not there.
+    pub fn missing(message: impl Into<String>) -> Self {
+        Self { exit_status: BOOT_FAILED, ..Self::usage(message) }
+    }
+
+    /// No target was named.
+    pub fn unnamed(message: impl Into<String>) -> Self {
+        Self { exit_status: 1, ..Self::usage(message) }
     }
 
     /// The application's code raised `error` while `doing`.
@@ -52,14 +70,22 @@ impl LoadError {
             traceback.insert_str(0, "Traceback (most recent call last):\n");
         }
         let interrupted = error.is_instance_of::<PyKeyboardInterrupt>(py);
-        Self { message, traceback: Some(traceback), cause: Some(error.clone_ref(py)), interrupted }
-    }
-
-    /// 2: what was asked for is not there; 3: it is, and raised.
-    pub fn exit_status(&self) -> i32 {
-        if self.traceback.is_some() { 3 } else { 2 }
+        Self {
+            message,
+            traceback: Some(traceback),
+            cause: Some(error.clone_ref(py)),
+            interrupted,
+            exit_status: BOOT_FAILED,
+        }
     }
 }
+
+/// Exit status of a worker that does not come to serve: gunicorn's WORKER_BOOT_ERROR. Also of one whose
+/// application raises at its import, or whose module does not exist.
+pub const BOOT_FAILED: i32 = 3;
+
+/// Exit status for a module that has no application under that name: gunicorn's APP_LOAD_ERROR.
+const LOAD_FAILED: i32 = 4;
 
 /// Names that are tried in a module for which none is given; the first is PEP 3333's and mod_wsgi's.
 pub const CALLABLE_NAMES: [&str; 2] = ["application", "app"];
@@ -101,7 +127,7 @@ pub fn load(py: Python<'_>, target: &str) -> Result<Loaded, LoadError> {
 /// It is not there, or its code raised.
 pub fn import<'py>(py: Python<'py>, name: &str) -> Result<Bound<'py, PyModule>, LoadError> {
     py.import(name).map_err(|error| match is_missing(py, name, &error) {
-        true => LoadError::usage(missing_module(py, name)),
+        true => LoadError::missing(missing_module(py, name)),
         false => LoadError::raised(py, &format!("importing {name} failed"), &error),
     })
 }
@@ -281,7 +307,10 @@ fn similar(module: &Bound<'_, PyModule>, path: &str) -> String {
 }
 
 /// Whether `application` can be called as WSGI has it.
-fn check_callable(application: &Bound<'_, PyAny>, target: &str) -> Result<(), LoadError> {
+///
+/// # Errors
+/// It cannot.
+pub fn check_callable(application: &Bound<'_, PyAny>, target: &str) -> Result<(), LoadError> {
     if !application.is_callable() {
         return Err(LoadError::usage(format!("{target} is {}, not a callable", a_class(application))));
     }

@@ -36,7 +36,7 @@ pub fn discover(py: Python<'_>, folder: &Path) -> Result<Loaded, LoadError> {
         return took(load(py, &target)?, file);
     }
     let [first, second] = CALLABLE_NAMES;
-    Err(LoadError::usage(format!(
+    Err(LoadError::unnamed(format!(
         "no application was named and none was found in {}: there is no manage.py of a Django project, and no \
          {} that has {first}, {second} or {FACTORY_NAME}(). Name one: portico module:attribute",
         folder.display(),

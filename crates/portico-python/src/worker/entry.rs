@@ -11,7 +11,7 @@ use portico_supervisor::upgrade;
 
 use super::app::LoadError;
 use super::{Source, StartError, run, tree};
-use crate::{command, logging};
+use crate::{command, daemon, logging};
 
 /// Runs the command line and returns the exit status.
 ///
@@ -21,14 +21,21 @@ use crate::{command, logging};
 pub fn main(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<i32> {
     match parse_with_files(arguments.into_iter(), &upgrade::variable, &mut evaluate) {
         Ok(Parsed::Run(resolved)) => match tree::run(py, &resolved) {
-            Ok(status) => Ok(status),
+            Ok(status) => {
+                daemon::settle(status);
+                Ok(status)
+            }
             Err(StartError::Raised(error)) => Err(error),
             Err(error) => {
                 log::error!("{}", error.told());
-                if !logging::goes_to_stderr() {
-                    write(py, "stderr", &format!("portico: error: {}", error.told()))?;
+                let line = format!("portico: error: {}", error.told());
+                let in_log = logging::goes_to_stderr();
+                if !daemon::tell(&format!("{line}\n"), in_log) && !in_log {
+                    write(py, "stderr", &line)?;
                 }
-                Ok(error.exit_status())
+                let status = if resolved.config.check_config { 1 } else { error.exit_status() };
+                daemon::settle(status);
+                Ok(status)
             }
         },
         Ok(Parsed::Command(command)) => {
@@ -93,6 +100,11 @@ pub fn serve(py: Python<'_>, app: &Bound<'_, PyAny>, settings: Option<&Bound<'_,
     // Whatever the environment says of workers is for the command.
     let workers_asked = pairs.iter().any(|(name, _)| name == WORKERS);
     pairs.insert(0, (WORKERS.to_owned(), "1".to_owned()));
+    if let Some((name, _)) = pairs.iter().find(|(name, _)| FOR_THE_COMMAND.contains(&name.as_str())) {
+        let message =
+            format!("portico.serve() serves in the process that calls it: {name} is for the command");
+        return Err(PyValueError::new_err(message));
+    }
     let resolved = from_pairs(&pairs, &|name| std::env::var_os(name))
         .map_err(|error| PyValueError::new_err(error.to_string()))?;
     if workers_asked && resolved.config.workers.max > 1 {
@@ -114,6 +126,9 @@ pub fn serve(py: Python<'_>, app: &Bound<'_, PyAny>, settings: Option<&Bound<'_,
         }
     })
 }
+
+/// Settings of a process that is the server's own.
+const FOR_THE_COMMAND: [&str; 6] = ["daemon", "group", "initgroups", "pidfile", "proc_name", "user"];
 
 /// The setting that only the command can have above 1.
 const WORKERS: &str = "workers";

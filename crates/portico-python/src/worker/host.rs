@@ -9,13 +9,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use pyo3::prelude::*;
 
-use portico_config::{Config, Preload};
+use portico_config::{Config, Preload, Workers};
 use portico_server::{AccessLog, Destination, Facts, Listener, LostRequest, Plan, Times};
 use portico_supervisor::upgrade::{CommandLine, Takeover};
-use portico_supervisor::{Footprint, Host, Lost, Running};
+use portico_supervisor::{Capacity, Footprint, Host, Lost, Pidfile, Running};
+use rustix::process::{Pid, getppid};
 
+use super::identity::Identity;
 use super::{StartError, destination, system};
-use crate::{logging, stacks};
+use crate::{daemon, logging, stacks};
 
 /// The command, as its supervisor sees it.
 pub struct Command {
@@ -24,6 +26,16 @@ pub struct Command {
     listeners: Option<Rc<Vec<Listener>>>,
     access_log: Option<Destination>,
     origin: Origin,
+    possessions: Possessions,
+}
+
+/// What the server has of the system beside its sockets.
+#[derive(Debug, Default)]
+pub struct Possessions {
+    /// `--pid`.
+    pub pidfile: Option<Pidfile>,
+    /// Whose the workers are.
+    pub identity: Option<Identity>,
 }
 
 /// Where this process comes from.
@@ -33,13 +45,20 @@ pub struct Origin {
     pub command_line: Option<CommandLine>,
     /// What it has from the supervisor that it is to replace, until it serves.
     pub takeover: Option<Takeover>,
+    /// That supervisor, until it has ended.
+    pub former: Option<Pid>,
 }
 
 impl Command {
     /// With these settings and bound sockets.
-    pub fn new(config: Arc<Config>, listeners: Rc<Vec<Listener>>, origin: Origin) -> Self {
+    pub fn new(
+        config: Arc<Config>,
+        listeners: Rc<Vec<Listener>>,
+        origin: Origin,
+        possessions: Possessions,
+    ) -> Self {
         let access_log = config.access_log.as_ref().map(destination);
-        Self { config, listeners: Some(listeners), access_log, origin }
+        Self { config, listeners: Some(listeners), access_log, origin, possessions }
     }
 }
 
@@ -59,7 +78,8 @@ impl Origin {
             .transpose()
             .map_err(|error| system("finding the current folder", &error))?;
         let takeover = Takeover::from_env().map_err(|error| system("replacing another server", &error))?;
-        Ok(Self { command_line, takeover })
+        let former = takeover.as_ref().and_then(|_| getppid());
+        Ok(Self { command_line, takeover, former })
     }
 }
 
@@ -69,6 +89,7 @@ impl Host for Command {
         for listener in self.listeners.iter().flat_map(|listeners| listeners.iter()) {
             log::info!("Listening at: {} ({})", listener.url(), std::process::id());
         }
+        daemon::settle(0);
     }
 
     fn complete(&mut self, workers: &[u32]) {
@@ -113,6 +134,21 @@ impl Host for Command {
 
     fn reopen_logs(&mut self) {
         logging::reopen();
+        // Before the workers open them, who may not make any.
+        if let Some(identity) = &self.possessions.identity {
+            identity.give_logs(&self.config);
+        }
+    }
+
+    fn look(&mut self) {
+        if self.origin.former.is_some() && getppid() != self.origin.former {
+            self.origin.former = None;
+            self.possessions.pidfile.iter_mut().for_each(Pidfile::promote);
+        }
+    }
+
+    fn superseded(&mut self) {
+        self.possessions.pidfile.iter_mut().for_each(Pidfile::supersede);
     }
 
     fn ask_stacks(&mut self, pid: u32) -> bool {
@@ -139,22 +175,45 @@ impl Host for Command {
     }
 }
 
+/// Lowers the number of workers, where it is Portico's to choose, to what there is room for. Returns what there
+/// is.
+pub fn fit_workers(config: &mut Config) -> Capacity {
+    let capacity = Capacity::of(Path::new("/"), available_cpus());
+    if config.workers_auto {
+        let count = config.workers.max.min(capacity.workers());
+        config.workers = Workers { min: count, max: count };
+    }
+    capacity
+}
+
 /// What the workers are, in one line: how many, why so many, and what follows for what they talk to.
-pub fn tell_workers(config: &Config) {
+pub fn tell_workers(config: &Config, capacity: &Capacity) {
     let workers = match (config.workers.min, config.workers.max) {
         (1, 1) => "1 worker".to_owned(),
         (min, max) if min == max => format!("{max} workers"),
         (min, max) => format!("{min} to {max} workers"),
     };
-    let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get());
+    let why = match config.workers_auto {
+        true => capacity.to_string(),
+        false => format!("as asked for; there {}", are_cpus(capacity.cpus)),
+    };
     let requests = u64::from(config.workers.max) * u64::from(config.threads);
     log::info!(
-        "{workers} x {} on {}: at most {} at once, so at most {} of an application whose threads keep one each",
+        "{workers} ({why}) x {} = at most {}, so at most {} per pool",
         counted(config.threads.into(), "thread"),
-        counted(cpus as u64, "CPU"),
-        counted(requests, "request"),
+        counted(requests, "concurrent request"),
         counted(requests, "database connection"),
     );
+}
+
+/// By affinity and quota.
+fn available_cpus() -> u32 {
+    let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get());
+    u32::try_from(cpus).unwrap_or(u32::MAX)
+}
+
+fn are_cpus(count: u32) -> String {
+    format!("{} {}", if count == 1 { "is" } else { "are" }, counted(count.into(), "CPU"))
 }
 
 /// `1 thread`, `2 threads`.

@@ -7,16 +7,19 @@ pub mod entry;
 mod fork_safety;
 mod forked;
 mod host;
+mod identity;
 mod inspector;
 mod ladder;
 mod life;
 mod monitor;
+mod paste;
 mod post;
 mod recycling;
 mod signals;
 mod switching;
 mod template;
 mod threads;
+mod title;
 mod tree;
 mod warmup;
 mod watch;
@@ -33,7 +36,7 @@ use portico_server::{Destination, Listener};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{logging, stray};
-use app::{LoadError, Loaded};
+use app::{BOOT_FAILED, LoadError, Loaded};
 use life::Life;
 use signals::{Master, Signals};
 
@@ -89,13 +92,12 @@ impl StartError {
         }
     }
 
-    /// The process' exit status: 2 and 3 for the application (see `LoadError`; 3 if it does not
-    /// warm up or cannot be forked), 1
-    /// for all else.
+    /// The process' exit status, gunicorn's where it has one: 3 and 4 for the application (see `LoadError`; 3 if
+    /// it does not warm up or cannot be forked), 1 for all else.
     pub fn exit_status(&self) -> i32 {
         match self {
-            Self::Load(error) => error.exit_status(),
-            Self::Unforkable(_) | Self::WarmUp(_) => 3,
+            Self::Load(error) => error.exit_status,
+            Self::Unforkable(_) | Self::WarmUp(_) => BOOT_FAILED,
             Self::Listen(_) | Self::Raised(_) | Self::System(_) => 1,
         }
     }
@@ -141,9 +143,9 @@ pub fn run(py: Python<'_>, resolved: &Resolved, source: Source) -> Result<(), St
     }
 }
 
-/// Goes to the folder and opens the log.
+/// Goes to the folder, opens the log and fills the environment.
 fn set_up(py: Python<'_>, resolved: &Resolved) -> Result<Setting, StartError> {
-    let config = Arc::new(resolved.config.clone());
+    let mut config = resolved.config.clone();
     // Before the logs are opened, whose paths are relative to it; a failure is told once there is a log.
     let folder = enter_folder(py, &config);
     logging::install(&config.error_log, config.log_level)
@@ -154,7 +156,27 @@ fn set_up(py: Python<'_>, resolved: &Resolved) -> Result<Setting, StartError> {
     for note in &resolved.notes {
         log::info!("{note}");
     }
-    Ok(Setting { config, folder: folder? })
+    let folder = folder?;
+    if let Some(path) = &mut config.tmp_upload_dir {
+        // The application may change to another folder.
+        *path = folder.join(&*path);
+        if !path.is_dir() {
+            let message =
+                format!("--tmp-upload-dir: {} is not a folder; name one that exists", path.display());
+            return Err(StartError::System(message));
+        }
+    }
+    fill_environment(py, &config)?;
+    Ok(Setting { config: Arc::new(config), folder })
+}
+
+/// Sets `--env`, and the variable by which applications know that a server runs them. Some look for gunicorn's
+/// name in it: hence the way in which browsers name each other.
+fn fill_environment(py: Python<'_>, config: &Config) -> PyResult<()> {
+    let environ = py.import("os")?.getattr("environ")?;
+    environ
+        .set_item("SERVER_SOFTWARE", concat!("portico/", env!("CARGO_PKG_VERSION"), " (like gunicorn)"))?;
+    config.raw_env.iter().try_for_each(|(name, value)| environ.set_item(name, value))
 }
 
 /// Imports the application, and does no more.
@@ -197,6 +219,7 @@ fn find(py: Python<'_>, source: Source, config: &Config, folder: &Path) -> Resul
             Ok(Loaded { application, target: target.unwrap_or_default() })
         }
         (Source::Loaded(loaded), _) => Ok(loaded),
+        (Source::Target, _) if let Some(paste) = &config.paste => paste::load(py, paste, config),
         (Source::Target, Some(target)) => app::load(py, target),
         (Source::Target, None) => discovery::discover(py, folder),
     };

@@ -14,6 +14,8 @@ use signal_hook::low_level;
 
 use super::app::Loaded;
 use super::fork_safety::obstacles;
+use super::identity::Identity;
+use super::post::end_with_supervisor;
 use super::signals::{ENDED_BY_SIGNAL, Master, Signals, Wake, ignore_at_end};
 use super::{Setting, Source, StartError, find};
 use crate::fork::{Handlers, PythonFork, exit_now};
@@ -31,8 +33,17 @@ pub struct Forebear<'py> {
 }
 
 /// Is a template. Returns in the workers that it forks alone.
-pub fn run<'py>(py: Python<'py>, setting: &Setting, post: Post, mut fork: PythonFork<'py>) -> Forebear<'py> {
-    let prepared = prepare(py, setting, &mut fork);
+pub fn run<'py>(
+    py: Python<'py>,
+    setting: &Setting,
+    identity: Option<&Identity>,
+    post: Post,
+    mut fork: PythonFork<'py>,
+) -> Forebear<'py> {
+    // First the one, which undoes the other.
+    let taken = identity.map_or(Ok(()), |identity| identity.take(py));
+    end_with_supervisor(&post);
+    let prepared = taken.map_err(StartError::from).and_then(|()| prepare(py, setting, &mut fork));
     let (loaded, signals) = match prepared {
         Ok(prepared) => prepared,
         Err(error) => {

@@ -4,24 +4,26 @@
 //! with its part, and ends here: it never returns to the Python code that has called the command, which runs
 //! on in the supervisor alone.
 
+use std::io::{self, Write};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use pyo3::prelude::*;
 
-use portico_config::Resolved;
+use portico_config::{Config, LogTarget, Resolved};
 use portico_server::{Handover, Listener};
 use portico_supervisor::upgrade::Takeover;
-use portico_supervisor::{Post, Report, Role, Supervisor};
+use portico_supervisor::{Pidfile, Post, Report, Role, Supervisor};
 
-use super::host::{Command, Origin, tell_workers};
+use super::host::{Command, Origin, Possessions, fit_workers, tell_workers};
+use super::identity::Identity;
 use super::life::Life;
 use super::post::{Station, end_with_supervisor};
 use super::signals::{ENDED_BY_SIGNAL, Master, Signals, ignore_at_end};
 use super::template::{self, Forebear};
-use super::{Setting, Source, StartError, check, forked, raise_descriptor_limit, set_up, system};
+use super::{Setting, Source, StartError, check, forked, raise_descriptor_limit, set_up, system, title};
 use crate::fork::{Handlers, PythonFork, leave_signals};
-use crate::{logging, raw};
+use crate::{daemon, logging, raw};
 
 /// What all processes of the tree have from the first.
 struct Tree {
@@ -29,6 +31,8 @@ struct Tree {
     /// The sockets are the host's, which closes them in the supervisor.
     listeners: Weak<Vec<Listener>>,
     handover: Handover,
+    /// Whose the workers are.
+    identity: Option<Identity>,
 }
 
 /// Runs the command until a signal stops it; returns the exit status, in the process that was started alone.
@@ -37,10 +41,15 @@ struct Tree {
 /// See [`StartError`].
 pub fn run(py: Python<'_>, resolved: &Resolved) -> Result<i32, StartError> {
     let mut origin = Origin::find(py)?;
-    let setting = set_up(py, resolved)?;
-    if setting.config.check_config {
-        return check(py, Source::Target, &setting).map(|()| 0);
+    if resolved.config.check_config {
+        return check(py, Source::Target, &set_up(py, resolved)?).map(|()| 0);
     }
+    if resolved.config.daemon && origin.takeover.is_none() {
+        detach(py, &resolved.config)?;
+    }
+    let mut resolved = resolved.clone();
+    let capacity = fit_workers(&mut resolved.config);
+    let setting = set_up(py, &resolved)?;
     log::info!("Starting portico {}", env!("CARGO_PKG_VERSION"));
     raise_descriptor_limit();
     // Before the application is imported: an address that is taken shows at once, and a client that comes
@@ -49,18 +58,21 @@ pub fn run(py: Python<'_>, resolved: &Resolved) -> Result<i32, StartError> {
     let listeners = Listener::take_over(&setting.config, inherited)
         .map_err(|error| StartError::Listen(error.to_string()))?;
     let listeners = Rc::new(listeners);
+    let possessions = possess(py, &setting.config, origin.takeover.is_some())?;
     let tree = Tree {
         setting,
         listeners: Rc::downgrade(&listeners),
         handover: Handover::new().map_err(|error| system("connecting the workers", &error))?,
+        identity: possessions.identity.clone(),
     };
     let config = Arc::clone(&tree.setting.config);
-    let host = Command::new(Arc::clone(&config), listeners, origin);
+    let host = Command::new(Arc::clone(&config), listeners, origin, possessions);
     let mut supervisor =
         Supervisor::new(config, Box::new(host)).map_err(|error| system("making the scoreboard", &error))?;
     leave_signals(py)?;
     let mut fork = PythonFork::new(py, Handlers::Reset);
-    tell_workers(&tree.setting.config);
+    tell_workers(&tree.setting.config, &capacity);
+    name_processes(py, &tree.setting.config);
     logging::show_errors(true);
     let role = supervisor.run(&mut fork);
     logging::show_errors(false);
@@ -73,13 +85,47 @@ pub fn run(py: Python<'_>, resolved: &Resolved) -> Result<i32, StartError> {
         Role::Exit(status) => Ok(status),
         Role::Worker(post) => tree.work(py, post, Source::Target, listeners, fork),
         Role::Template(post) => {
-            end_with_supervisor(&post);
+            daemon::forget();
+            title::set(py, title::Role::Template, &tree.setting.config);
             if let Err(error) = forked::withhold(py, &listeners) {
                 log::warn!("what the application forks at its import keeps the listening sockets: {error}");
             }
-            let Forebear { post, loaded, fork } = template::run(py, &tree.setting, post, fork);
+            let Forebear { post, loaded, fork } =
+                template::run(py, &tree.setting, tree.identity.as_ref(), post, fork);
             tree.work(py, post, Source::Loaded(loaded), listeners, fork)
         }
+    }
+}
+
+/// Goes on as a daemon. What goes nowhere from then on is said while somebody can read it.
+fn detach(py: Python<'_>, config: &Config) -> Result<(), StartError> {
+    if config.error_log == LogTarget::Stderr && !config.stdio_inheritance {
+        let warning =
+            "portico: warning: --daemon: the error log goes nowhere; name a file (--error-logfile)\n";
+        // A closed standard error is no error of the server's.
+        let _ = io::stderr().write_all(warning.as_bytes());
+    }
+    Ok(daemon::detach(py, config.stdio_inheritance)?)
+}
+
+/// Takes what the server is to have of the system, once its sockets are bound.
+fn possess(py: Python<'_>, config: &Config, upgrading: bool) -> Result<Possessions, StartError> {
+    let identity = Identity::find(py, config)?;
+    if let Some(identity) = &identity {
+        identity.give_files(config);
+    }
+    let pidfile = config.pidfile.as_ref().map(|path| {
+        let doing = format!("writing the pid file {}", path.display());
+        Pidfile::create(path, upgrading).map_err(|error| system(&doing, &error))
+    });
+    Ok(Possessions { pidfile: pidfile.transpose()?, identity })
+}
+
+fn name_processes(py: Python<'_>, config: &Config) {
+    if !title::set(py, title::Role::Master, config) && config.proc_name.is_some() {
+        log::warn!(
+            "--name: ps shows it with the package setproctitle alone; install it: pip install setproctitle"
+        );
     }
 }
 
@@ -94,10 +140,15 @@ impl Tree {
         fork: PythonFork<'_>,
     ) -> ! {
         let station = Arc::new(Station::new(post, self.handover));
+        daemon::forget();
+        title::set(py, title::Role::Worker, &self.setting.config);
+        let mut begun = Ok(());
         if matches!(source, Source::Target) {
+            // First the one, which undoes the other.
+            begun = self.identity.as_ref().map_or(Ok(()), |identity| identity.take(py));
             end_with_supervisor(station.post()); // It has the application to import.
         }
-        let begun = begin(py, &station, fork);
+        let begun = begun.and_then(|()| begin(py, &station, fork));
         let lived = begun.map_err(StartError::from).and_then(|mut signals| {
             let life = Life { setting: self.setting, listeners, station: Some(Arc::clone(&station)) };
             life.run(py, source, &mut signals)?;

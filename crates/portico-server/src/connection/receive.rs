@@ -232,7 +232,9 @@ impl Connection {
         match &mut upload.sink {
             Sink::Pipe(pipe) => pipe.0.push(bytes),
             Sink::Spool(spool) => {
-                if let Err(error) = spool.push(bytes, tools.config.request_buffer_bytes) {
+                let (limit, folder) =
+                    (tools.config.request_buffer_bytes, tools.config.tmp_upload_dir.as_deref());
+                if let Err(error) = spool.push(bytes, limit, folder) {
                     log::error!("a request body of {} bytes cannot be stored: {error}", upload.received);
                     return self.refuse(507, "the request body cannot be stored", tools);
                 }

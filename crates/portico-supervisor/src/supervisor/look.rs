@@ -71,6 +71,7 @@ impl Supervisor {
         }
         self.looking.next = now + INTERVAL;
         self.reap(); // Also what no signal has told.
+        self.host.look();
         self.looking.oom_kills = self.looking.memory_group.as_ref().and_then(MemoryGroup::oom_kills);
         self.feel_pulses();
         self.autoscale();

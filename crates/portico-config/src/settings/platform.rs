@@ -1,0 +1,401 @@
+//! Settings of the server's processes as the system sees them: whose they are, what they are called, what they
+//! find in their environment.
+
+use std::path::PathBuf;
+
+use crate::resolved::Account;
+use crate::setting::{Area, Setting, Value};
+
+pub(super) const SETTINGS: &[Setting] =
+    &[PIDFILE, DAEMON, STDIO_INHERITANCE, USER, GROUP, INITGROUPS, UMASK, RAW_ENV, PROC_NAME];
+
+const PIDFILE: Setting = Setting {
+    name: "pidfile",
+    gunicorn: None,
+    since: "0.1",
+    flags: &["pid"],
+    short: Some('p'),
+    platform: None,
+    value: Value::Text {
+        metavar: "FILE",
+        set: |config, text| {
+            config.pidfile = (!text.is_empty()).then(|| text.into());
+            Ok(())
+        },
+    },
+    default: "",
+    area: Area::System,
+    help: "Write the process id of the supervisor to this file",
+    details: "Once the sockets are bound. If the file names another server that runs, the start is refused; \
+        what a dead one has left is taken over. The file goes with the server. At an upgrade (SIGUSR2) the \
+        new supervisor writes FILE.2, which becomes FILE when the old one has ended.",
+};
+
+#[cfg(test)]
+#[test]
+fn pidfile() {
+    use crate::testing::{config, with_environment};
+    assert_eq!(config(&[]).pidfile, None);
+    assert_eq!(config(&["-p", "a.pid"]).pidfile, Some("a.pid".into()));
+    assert_eq!(config(&["--pid=/run/a.pid"]).pidfile, Some("/run/a.pid".into()));
+    assert_eq!(with_environment(&[("PORTICO_PIDFILE", "b")], &[]).pidfile, Some("b".into()));
+}
+
+const DAEMON: Setting = Setting {
+    name: "daemon",
+    gunicorn: None,
+    since: "0.1",
+    flags: &["daemon"],
+    short: Some('D'),
+    platform: None,
+    value: Value::Switch { given: true, set: |config, on| config.daemon = on },
+    default: "false",
+    area: Area::System,
+    help: "Leave the terminal and serve in the background",
+    details: "The command returns when the first worker serves, with status 0; or, if that fails, with what \
+        went wrong and the status that says so. Standard input, output and error are /dev/null from then on, \
+        so that the error log needs a file (--error-logfile). systemd, containers and supervisord want no \
+        daemon.",
+};
+
+#[cfg(test)]
+#[test]
+fn daemon() {
+    use crate::testing::{config, with_environment};
+    assert!(!config(&[]).daemon);
+    assert!(config(&["-D"]).daemon && config(&["--daemon"]).daemon);
+    assert!(with_environment(&[("PORTICO_DAEMON", "true")], &[]).daemon);
+}
+
+const STDIO_INHERITANCE: Setting = Setting {
+    name: "enable_stdio_inheritance",
+    gunicorn: None,
+    since: "0.1",
+    flags: &["enable-stdio-inheritance"],
+    short: Some('R'),
+    platform: None,
+    value: Value::Switch { given: true, set: |config, on| config.stdio_inheritance = on },
+    default: "false",
+    area: Area::System,
+    help: "With --daemon: keep standard output and error, unless they are a terminal",
+    details: "Set PYTHONUNBUFFERED=1 to see at once what the application prints.",
+};
+
+#[cfg(test)]
+#[test]
+fn enable_stdio_inheritance() {
+    use crate::testing::{config, resolved};
+    assert!(!config(&[]).stdio_inheritance);
+    assert!(config(&["-D", "-R"]).stdio_inheritance);
+    assert_eq!(resolved(&[], &["-D", "--enable-stdio-inheritance"]).warnings, [""; 0]);
+    assert!(resolved(&[], &["-R"]).warnings[0].starts_with("--enable-stdio-inheritance does nothing"));
+}
+
+const USER: Setting = Setting {
+    name: "user",
+    gunicorn: None,
+    since: "0.1",
+    flags: &["user"],
+    short: Some('u'),
+    platform: None,
+    value: Value::Text {
+        metavar: "USER",
+        set: |config, text| {
+            config.user = account(text)?;
+            Ok(())
+        },
+    },
+    default: "",
+    area: Area::System,
+    help: "Serve as this user, by name or number; for a server that root starts",
+    details: "The workers change to it before they import the application, with --preload too. The supervisor \
+        stays root, for ports below 1024, reloads and logs; it runs no code of the application. UNIX sockets \
+        and log files are given to the user. Without --group the workers have the user's own group; of root's \
+        other groups they keep none (--initgroups gives them the user's).",
+};
+
+#[cfg(test)]
+#[test]
+fn user() {
+    use crate::testing::{config, refusal, with_environment};
+    assert_eq!(config(&[]).user, None);
+    assert_eq!(config(&["-u", "www-data"]).user, Some(Account::Name("www-data".to_owned())));
+    assert_eq!(config(&["--user=1000"]).user, Some(Account::Id(1000)));
+    assert_eq!(with_environment(&[("PORTICO_USER", "0")], &[]).user, Some(Account::Id(0)));
+    assert!(refusal(&["-u", "-1"]).starts_with("--user: \"-1\" is no user"));
+    assert!(refusal(&["-u", "4294967295"]).contains("is no"));
+}
+
+const GROUP: Setting = Setting {
+    name: "group",
+    gunicorn: None,
+    since: "0.1",
+    flags: &["group"],
+    short: Some('g'),
+    platform: None,
+    value: Value::Text {
+        metavar: "GROUP",
+        set: |config, text| {
+            config.group = account(text)?;
+            Ok(())
+        },
+    },
+    default: "",
+    area: Area::System,
+    help: "Serve as this group, by name or number; for a server that root starts",
+    details: "UNIX sockets and log files are given to it.",
+};
+
+#[cfg(test)]
+#[test]
+fn group() {
+    use crate::testing::config;
+    assert_eq!(config(&[]).group, None);
+    assert_eq!(config(&["-g", "www-data"]).group, Some(Account::Name("www-data".to_owned())));
+    assert_eq!(config(&["--group=33"]).group, Some(Account::Id(33)));
+}
+
+/// A name, or a number that is one: the highest stands for none (chown(2)).
+fn account(text: &str) -> Result<Option<Account>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let odd = || format!("{text:?} is no user or group; write its name or its number");
+    if !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        let plain = !text.starts_with('-') && !text.contains([':', '/', '\0', '\n']);
+        return if plain { Ok(Some(Account::Name(text.to_owned()))) } else { Err(odd()) };
+    }
+    let id = text.parse().ok().filter(|id| *id != u32::MAX).ok_or_else(odd)?;
+    Ok(Some(Account::Id(id)))
+}
+
+const INITGROUPS: Setting = Setting {
+    name: "initgroups",
+    gunicorn: None,
+    since: "0.1",
+    flags: &["initgroups"],
+    short: None,
+    platform: None,
+    value: Value::Switch { given: true, set: |config, on| config.initgroups = on },
+    default: "false",
+    area: Area::System,
+    help: "Give the workers all groups that --user is a member of",
+    details: "The user has to have a name on this machine.",
+};
+
+#[cfg(test)]
+#[test]
+fn initgroups() {
+    use crate::testing::{config, resolved};
+    assert!(!config(&[]).initgroups);
+    assert!(config(&["--initgroups", "-u", "daemon"]).initgroups);
+    assert!(resolved(&[], &["--initgroups"]).warnings[0].starts_with("--initgroups does nothing"));
+}
+
+const UMASK: Setting = Setting {
+    name: "umask",
+    gunicorn: None,
+    since: "0.1",
+    flags: &["umask"],
+    short: Some('m'),
+    platform: None,
+    value: Value::Form {
+        metavar: "MASK",
+        form: "number, octal where it begins with 0 or 0o, hexadecimal after 0x, 0 to 0o777",
+        set: |config, text| umask(text).map(|mask| config.umask = Some(mask)),
+    },
+    default: "",
+    area: Area::System,
+    help: "Take these permissions away from UNIX sockets",
+    details: "022 and 0o022 are octal, 18 is decimal. The sockets then have 0777 less these; what \
+        --socket-mode says counts before it. The process' own mask, which the application's files are made \
+        with, is left alone.",
+};
+
+/// As gunicorn reads it: C's octal, Python's octal, hexadecimal, decimal.
+fn umask(text: &str) -> Result<u32, String> {
+    let number = match text.as_bytes() {
+        [b'0', b'o' | b'O', ..] => u32::from_str_radix(&text[2..], 8),
+        [b'0', b'x' | b'X', ..] => u32::from_str_radix(&text[2..], 16),
+        [b'0', ..] => u32::from_str_radix(text, 8),
+        _ => text.parse(),
+    };
+    let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    number
+        .ok()
+        .filter(|mask| plain && *mask <= 0o777)
+        .ok_or_else(|| format!("{text:?} is no mask; write one such as 022 or 0o022, at most 0o777"))
+}
+
+#[cfg(test)]
+#[test]
+fn umasks() {
+    use crate::testing::{config, refusal, with_environment};
+    assert_eq!((config(&[]).umask, config(&[]).socket_mode), (None, 0o666));
+    for (text, mask) in [
+        ("022", 0o022),
+        ("0o022", 0o022),
+        ("18", 0o022),
+        ("0x12", 0o022),
+        ("0", 0),
+        ("511", 0o777),
+        ("007", 7),
+    ] {
+        let config = config(&["-m", text]);
+        assert_eq!((config.umask, config.socket_mode), (Some(mask), 0o777 & !mask), "{text}");
+    }
+    assert_eq!(config(&["--umask=022", "--socket-mode", "660"]).socket_mode, 0o660);
+    assert_eq!(with_environment(&[("PORTICO_UMASK", "077")], &[]).socket_mode, 0o700);
+    for text in ["", "-1", "0o", "08", "512", "0o+7", "x"] {
+        assert!(refusal(&[&format!("-m{text}")]).starts_with("--umask"), "{text}");
+    }
+}
+
+const RAW_ENV: Setting = Setting {
+    name: "raw_env",
+    gunicorn: None,
+    since: "0.1",
+    flags: &["env"],
+    short: Some('e'),
+    platform: None,
+    value: Value::Texts {
+        metavar: "NAME=VALUE",
+        set: |config, texts| {
+            let said = texts.iter().filter(|text| !text.is_empty());
+            config.raw_env = said.map(|text| variable(text)).collect::<Result<_, _>>()?;
+            Ok(())
+        },
+    },
+    default: "",
+    area: Area::System,
+    help: "Set a variable in the application's environment; may be repeated",
+    details: "Before anything of the application is imported.",
+};
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() && !text.contains('\0') => {
+            Ok((name.to_owned(), value.to_owned()))
+        }
+        _ => Err(format!("{text:?} sets no variable; write NAME=VALUE")),
+    }
+}
+
+#[cfg(test)]
+#[test]
+fn raw_env() {
+    use crate::testing::{config, refusal, with_environment};
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    assert_eq!(config(&[]).raw_env, []);
+    let both = config(&["-e", "A=1,2", "--env=B=x=y", "-eC="]).raw_env;
+    assert_eq!(both, [pair("A", "1,2"), pair("B", "x=y"), pair("C", "")]);
+    assert_eq!(with_environment(&[("PORTICO_RAW_ENV", "A=b c")], &[]).raw_env, [pair("A", "b c")]);
+    for text in ["A", "=1", "="] {
+        assert!(refusal(&["-e", text]).ends_with("write NAME=VALUE"), "{text}");
+    }
+}
+
+const PROC_NAME: Setting = Setting {
+    name: "proc_name",
+    gunicorn: None,
+    since: "0.1",
+    flags: &["name"],
+    short: Some('n'),
+    platform: None,
+    value: Value::Text {
+        metavar: "NAME",
+        set: |config, text| {
+            config.proc_name = (!text.is_empty()).then(|| text.to_owned());
+            Ok(())
+        },
+    },
+    default: "",
+    area: Area::System,
+    help: "What the processes are called in ps: portico: master [NAME]",
+    details: "By default the application's name. It needs the Python package setproctitle, as gunicorn does; \
+        without it ps and top show `portico: master` and `portico: worker` as the command's name alone.",
+};
+
+#[cfg(test)]
+#[test]
+fn proc_name() {
+    use crate::testing::{config, with_environment};
+    assert_eq!(config(&[]).proc_name, None);
+    assert_eq!(config(&["-n", "shop"]).proc_name.as_deref(), Some("shop"));
+    assert_eq!(with_environment(&[("PORTICO_PROC_NAME", "a b")], &[]).proc_name.as_deref(), Some("a b"));
+}
+
+/// Where PasteDeploy's settings stand: among those of the application.
+pub(super) const PASTE_SETTINGS: &[Setting] = &[PASTE, PASTE_GLOBAL];
+
+const PASTE: Setting = Setting {
+    name: "paste",
+    gunicorn: None,
+    since: "0.1",
+    flags: &["paste", "paster"],
+    short: None,
+    platform: None,
+    value: Value::Text {
+        metavar: "FILE",
+        set: |config, text| {
+            config.paste = (!text.is_empty()).then(|| PathBuf::from(text));
+            Ok(())
+        },
+    },
+    default: "",
+    area: Area::Application,
+    help: "Serve the application of this PasteDeploy file: FILE or FILE#NAME",
+    details: "In place of APP_MODULE; it needs the package PasteDeploy. NAME is `main` by default.",
+};
+
+#[cfg(test)]
+#[test]
+fn paste() {
+    use crate::testing::{config, refusal};
+    assert_eq!(config(&[]).paste, None);
+    assert_eq!(config(&["--paste", "a.ini#admin"]).paste, Some("a.ini#admin".into()));
+    assert_eq!(config(&["--paster", "a.ini"]).paste, Some("a.ini".into()));
+    assert!(refusal(&["--paste", "a.ini", "a:b"]).contains("leave one of both out"));
+}
+
+const PASTE_GLOBAL: Setting = Setting {
+    name: "raw_paste_global_conf",
+    gunicorn: None,
+    since: "0.1",
+    flags: &["paste-global"],
+    short: None,
+    platform: None,
+    value: Value::Texts {
+        metavar: "NAME=VALUE",
+        set: |config, texts| {
+            let said = texts.iter().filter(|text| !text.is_empty());
+            config.paste_global = said.map(|text| paste_variable(text)).collect::<Result<_, _>>()?;
+            Ok(())
+        },
+    },
+    default: "",
+    area: Area::Application,
+    help: "Set a variable of the PasteDeploy file's [DEFAULT]; may be repeated",
+    details: "An equals sign in the name is written \\=.",
+};
+
+fn paste_variable(text: &str) -> Result<(String, String), String> {
+    let equals = text.match_indices('=').map(|(index, _)| index);
+    let at = equals.into_iter().find(|index| !text[..*index].ends_with('\\')).filter(|index| *index > 0);
+    let at = at.ok_or_else(|| format!("{text:?} sets no variable; write NAME=VALUE"))?;
+    let plain = |text: &str| text.replace("\\=", "=");
+    Ok((plain(&text[..at]), plain(&text[at + 1..])))
+}
+
+#[cfg(test)]
+#[test]
+fn paste_global() {
+    use crate::testing::{config, refusal};
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    assert_eq!(config(&[]).paste_global, []);
+    let said = config(&["--paste-global", "a=1,2", "--paste-global=b\\=c=d=e"]).paste_global;
+    assert_eq!(said, [pair("a", "1,2"), pair("b=c", "d=e")]);
+    for text in ["a", "=1", "a\\=b"] {
+        assert!(refusal(&["--paste-global", text]).ends_with("write NAME=VALUE"), "{text}");
+    }
+}

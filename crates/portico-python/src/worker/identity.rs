@@ -1,0 +1,176 @@
+//! Whose the workers are: `--user`, `--group`, `--initgroups`. The supervisor stays root's.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{fchown, lchown};
+use std::path::Path;
+
+use pyo3::exceptions::{PyKeyError, PyPermissionError};
+use pyo3::prelude::*;
+use pyo3::types::PyAny;
+use rustix::process::{DumpableBehavior, getegid, geteuid, set_dumpable_behavior};
+
+use portico_config::{Account, Bind, Config, LogTarget};
+
+use super::StartError;
+use crate::error::one_line;
+
+/// Another user, another group, or both.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    user: Option<u32>,
+    group: Option<u32>,
+    /// Whose groups the workers have; those of `group` alone otherwise.
+    member: Option<String>,
+}
+
+/// What the machine knows of a user.
+struct Entry {
+    id: u32,
+    /// Its name and its own group, if there is an entry for it.
+    known: Option<(String, u32)>,
+}
+
+impl Identity {
+    /// The one that is asked for; `None` if this process is that already.
+    ///
+    /// # Errors
+    /// There is no such user or group, or this process may not become it.
+    pub fn find(py: Python<'_>, config: &Config) -> Result<Option<Self>, StartError> {
+        let user = config.user.as_ref().map(|account| user(py, account)).transpose()?;
+        let own = user.as_ref().and_then(|user| user.known.as_ref()).map(|(_, group)| *group);
+        let group = config.group.as_ref().map(|account| group(py, account)).transpose()?.or(own);
+        let name = user.as_ref().and_then(|user| user.known.as_ref()).map(|(name, _)| name.clone());
+        if config.initgroups && config.user.is_some() && name.is_none() {
+            return Err(refused("--initgroups: the user has no name on this machine; leave it out"));
+        }
+        let user = user.map(|user| user.id);
+        let is_root = geteuid().is_root();
+        let changes = user.is_some_and(|user| user != geteuid().as_raw())
+            || group.is_some_and(|group| group != getegid().as_raw());
+        if !(changes || is_root && config.initgroups) {
+            return Ok(None);
+        }
+        if !is_root {
+            return Err(refused(
+                "--user, --group: only root can become another; start as root, or leave them out",
+            ));
+        }
+        Ok(Some(Self { user, group, member: name.filter(|_| config.initgroups) }))
+    }
+
+    /// Makes this process theirs, for good.
+    ///
+    /// # Errors
+    /// The system's: it lacks a capability.
+    pub fn take(&self, py: Python<'_>) -> PyResult<()> {
+        let os = py.import("os")?;
+        let group = self.group.unwrap_or_else(|| getegid().as_raw());
+        let groups = match &self.member {
+            Some(name) => os.call_method1("initgroups", (name, group)),
+            // Else they would go on being root's.
+            None if self.user.is_some() => os.call_method1("setgroups", ([group],)),
+            None => Ok(py.None().into_bound(py)),
+        };
+        match groups {
+            Err(error) if error.is_instance_of::<PyPermissionError>(py) => {
+                // As in a user namespace that forbids it.
+                log::warn!("the worker keeps its supplementary groups: {}", one_line(py, &error));
+            }
+            groups => drop(groups?),
+        }
+        if let Some(group) = self.group {
+            os.call_method1("setgid", (group,))?;
+        }
+        if let Some(user) = self.user {
+            os.call_method1("setuid", (user,))?;
+            // What the kernel takes away with it: without it the process cannot read its own /proc/self/fd, and
+            // every subprocess closes descriptors one by one.
+            if let Err(error) = set_dumpable_behavior(DumpableBehavior::Dumpable) {
+                log::debug!("the worker is not dumpable: {error}");
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives them the UNIX sockets and the log files, which they open again when told to. Makes the files that are
+    /// not there.
+    pub fn give_files(&self, config: &Config) {
+        for bind in &config.binds {
+            if let Bind::Unix(path) = bind {
+                self.tell(path, lchown(path, self.user, self.group));
+            }
+        }
+        self.give_logs(config);
+    }
+
+    /// Gives them the log files.
+    pub fn give_logs(&self, config: &Config) {
+        for target in [Some(&config.error_log), config.access_log.as_ref()].into_iter().flatten() {
+            if let LogTarget::File(path) = target {
+                self.tell(path, self.give_log(path));
+            }
+        }
+    }
+
+    fn give_log(&self, path: &Path) -> io::Result<()> {
+        let file: File = OpenOptions::new().append(true).create(true).open(path)?;
+        match file.metadata()?.is_file() {
+            true => fchown(file, self.user, self.group),
+            false => Ok(()), // /dev/stdout, a pipe: not ours to give away.
+        }
+    }
+
+    fn tell(&self, path: &Path, given: io::Result<()>) {
+        if let Err(error) = given {
+            log::warn!("{} cannot be given to the workers' user: {error}", path.display());
+        }
+    }
+}
+
+fn user(py: Python<'_>, account: &Account) -> Result<Entry, StartError> {
+    let found = match account {
+        Account::Name(name) => look_up(py, "pwd", "getpwnam", name)?,
+        Account::Id(id) => look_up(py, "pwd", "getpwuid", id)?,
+    };
+    match (found, account) {
+        (Some(entry), _) => {
+            let known = (entry.getattr("pw_name")?.extract()?, entry.getattr("pw_gid")?.extract()?);
+            Ok(Entry { id: entry.getattr("pw_uid")?.extract()?, known: Some(known) })
+        }
+        (None, Account::Id(id)) => Ok(Entry { id: *id, known: None }),
+        (None, Account::Name(name)) => {
+            Err(refused(&format!("--user: there is no user {name:?} on this machine; write its number")))
+        }
+    }
+}
+
+fn group(py: Python<'_>, account: &Account) -> Result<u32, StartError> {
+    match account {
+        Account::Id(id) => Ok(*id),
+        Account::Name(name) => match look_up(py, "grp", "getgrnam", name)? {
+            Some(entry) => Ok(entry.getattr("gr_gid")?.extract()?),
+            None => Err(refused(&format!(
+                "--group: there is no group {name:?} on this machine; write its number"
+            ))),
+        },
+    }
+}
+
+/// An entry of the user or group database; `None` if there is none.
+fn look_up<'py>(
+    py: Python<'py>,
+    module: &str,
+    function: &str,
+    key: impl IntoPyObject<'py>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    match py.import(module)?.getattr(function)?.call1((key,)) {
+        Ok(entry) => Ok(Some(entry)),
+        Err(error) if error.is_instance_of::<PyKeyError>(py) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn refused(message: &str) -> StartError {
+    StartError::System(message.to_owned())
+}

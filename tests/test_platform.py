@@ -1,0 +1,508 @@
+"""The server among the system's processes: pid file, daemon, users, environment, names, exit statuses."""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import json
+import os
+import pwd
+import re
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from harness.http_client import Client
+from harness.process import Process, read_or_empty
+from harness.rendezvous import wait_until
+from harness.server import run_to_end
+
+ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
+
+# Tells what the worker is.
+APP = """
+import json, os, threading
+AT_IMPORT = {"uid": os.getuid(), "environ": dict(os.environ)}
+def application(environ, start_response):
+    told = {
+        "at_import": AT_IMPORT,
+        "ids": [*os.getresuid(), *os.getresgid()],
+        "groups": os.getgroups(),
+        "descriptors": len(os.listdir("/proc/self/fd")),
+        "pid": os.getpid(),
+        "threads": sum(thread.name.startswith("portico-") for thread in threading.enumerate()),
+        "session": os.getsid(0),
+        "umask": os.umask(0o22),
+        "length": len(environ["wsgi.input"].read()),
+    }
+    os.umask(told["umask"])
+    print("printed by the application", flush=True)
+    body = json.dumps(told).encode()
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+"""
+
+# The tests' Python may lie in root's home, which nobody else may enter: in a mount namespace of its own a
+# folder that everybody may enter stands in its place, with Python in it.
+OPEN_UP = r"""
+set -e
+python=$1
+shift
+top=/$(cut -d/ -f2 <<< "$python")
+if ! setpriv --reuid 65534 --clear-groups test -x "$python/bin"; then
+    mount --make-rprivate /
+    place=$(mktemp -d)
+    mount --bind "$python" "$place"
+    mount -t tmpfs -o mode=755 none "$top"
+    mkdir -p "$python"
+    mount --move "$place" "$python"
+    rmdir "$place"
+fi
+exec "$@"
+"""
+OPENED_UP = ("unshare", "--mount", "bash", "-c", OPEN_UP, "bash", sys.base_prefix)
+
+
+@pytest.fixture
+def folder():
+    """A folder that every user may enter, with an application in it; those of pytest are its own."""
+    path = Path(tempfile.mkdtemp(prefix="portico-test-"))
+    path.chmod(0o755)
+    (path / "app.py").write_text(APP)
+    yield path
+    shutil.rmtree(path)
+
+
+def told(server) -> dict:
+    """What the worker that answers is."""
+    return json.loads(server.request().body)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+# The pid file
+
+
+def test_pid_file_names_the_supervisor_and_goes_with_it(serve, tmp_path):
+    path = tmp_path / "portico.pid"
+    server = serve("apps.processes:application", "--pid", str(path))
+    assert path.read_text() == f"{server.pid}\n"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    server.worker.kill()
+    server.expect_log("SIGKILL")
+    server.wait_workers(1)
+    assert path.read_text() == f"{server.pid}\n", "a worker's end leaves it alone"
+    server.stop()
+    assert not path.exists()
+
+
+def test_pid_file_of_a_server_that_runs_is_refused_and_one_left_behind_taken_over(serve, tmp_path):
+    path = tmp_path / "portico.pid"
+    path.write_text("4194399\n")
+    server = serve("apps.processes:application", "-p", str(path))
+    assert path.read_text() == f"{server.pid}\n"
+    ended = run_to_end("-p", str(path), "-b", "127.0.0.1:0", "app", cwd=tmp_path)
+    assert ended.returncode == 1
+    assert f"a server runs already, as process {server.pid}" in ended.stderr
+    assert path.read_text() == f"{server.pid}\n"
+
+
+def test_pid_file_of_a_start_that_fails_is_not_left_behind(tmp_path):
+    path = tmp_path / "portico.pid"
+    ended = run_to_end("-p", str(path), "-b", "127.0.0.1:0", "no_such_module", cwd=tmp_path)
+    assert ended.returncode == 3
+    assert not path.exists()
+    ended = run_to_end("-p", "/no/such/folder/x", "-b", "127.0.0.1:0", "app", cwd=tmp_path)
+    assert ended.returncode == 1
+    assert "/no/such/folder/x" in ended.stderr
+
+
+def test_upgrade_has_a_second_pid_file_until_the_old_one_has_ended(serve, tmp_path):
+    path, second = tmp_path / "portico.pid", tmp_path / "portico.pid.2"
+    server = serve("apps.processes:application", "--pid", str(path))
+    with server.connect() as client:
+        # Holds the old one up, so that both are seen.
+        client.send(b"GET /sleep?seconds=3 HTTP/1.1\r\nHost: test\r\n\r\n")
+        wait_until(lambda: server.is_busy(server.worker), "the call")
+        server.signal(signal.SIGUSR2)
+        wait_until(lambda: second.exists() and second.read_text(), "the second file")
+        new = Process(int(second.read_text()))
+        assert path.read_text() == f"{server.pid}\n"
+        assert client.read_response().status == 200
+    try:
+        server.process.wait(20)
+        wait_until(lambda: path.read_text() == f"{new.pid}\n", "the new one's file")
+        assert not second.exists()
+        assert server.request("GET", "/ping").status == 200
+    finally:
+        new.signal(signal.SIGTERM)
+        wait_until(lambda: not new.alive, "the new one to end", 20)
+    assert not path.exists()
+
+
+# Daemon
+
+
+@contextlib.contextmanager
+def daemon(folder: Path, *options: str, **settings):
+    """A daemon in `folder`: how the command ended, its supervisor, its port. It is stopped at the end."""
+    port, pidfile = free_port(), folder / "daemon.pid"
+    bind = ["--bind", f"127.0.0.1:{port}", "--pid", str(pidfile)]
+    ended = run_to_end("--daemon", *bind, *options, "app", cwd=folder, **settings)
+    supervisor = Process(int(read_or_empty(pidfile) or 0))
+    try:
+        yield ended, supervisor, port
+    finally:
+        if supervisor.pid:
+            supervisor.signal(signal.SIGTERM)
+            wait_until(lambda: not supervisor.alive, "the daemon to end", 20)
+
+
+def test_daemon_serves_when_the_command_returns_and_has_no_terminal(folder):
+    log = folder / "error.log"
+    with daemon(folder, "--error-logfile", str(log)) as (ended, supervisor, port):
+        assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+        with Client(("127.0.0.1", port)) as client:
+            told = json.loads(client.request("GET", "/").body)
+        assert told["session"] not in (os.getsid(0), supervisor.pid), "it can come to no terminal"
+        for process in (supervisor, Process(told["pid"])):
+            assert {os.readlink(process.folder / "fd" / str(number)) for number in range(3)} == {"/dev/null"}
+    assert "Listening at" in log.read_text()
+
+
+def test_daemon_without_an_error_log_says_so(folder):
+    with daemon(folder) as (ended, _, _):
+        assert ended.returncode == 0
+        assert re.fullmatch(r"portico: warning: --daemon: .*--error-logfile\)\n", ended.stderr)
+
+
+def test_daemon_keeps_its_streams_if_told_to(folder):
+    with (folder / "out").open("w") as out:
+        with daemon(folder, "-R", program=[*with_output(folder / "out")]) as (ended, supervisor, port):
+            assert ended.returncode == 0
+            with Client(("127.0.0.1", port)) as client:
+                assert client.request("GET", "/").status == 200
+            assert os.readlink(supervisor.folder / "fd" / "0") == "/dev/null"
+        out.flush()
+    written = (folder / "out").read_text()
+    assert "Listening at" in written and "printed by the application" in written, written
+
+
+def with_output(path: Path) -> list[str]:
+    """The command, its output into a file."""
+    return ["bash", "-c", f'exec {sys.executable} -m portico "$@" > {path} 2>&1', "bash"]
+
+
+@pytest.mark.parametrize(
+    ("application", "options", "status", "words"),
+    [
+        ("broken", (), 3, "planted"),
+        ("broken", ("--error-logfile", "error.log"), 3, "planted"),
+        ("broken", ("--preload",), 3, "planted"),
+        ("app:missing", (), 4, "missing"),
+        ("app", ("--bind", "127.0.0.1:1"), 1 if os.geteuid() else None, "127.0.0.1:1"),
+        ("app", ("--pid", "/no/such/folder/x"), 1, "/no/such/folder/x"),
+    ],
+)
+def test_daemon_that_fails_says_why_where_it_was_started(folder, application, options, status, words):
+    if status is None:
+        pytest.skip("root may listen there")
+    (folder / "broken.py").write_text("raise RuntimeError('planted')\n")
+    bind = () if "--bind" in options else ("--bind", "127.0.0.1:0")
+    ended = run_to_end("-D", *bind, *options, application, cwd=folder)
+    assert ended.returncode == status, ended
+    assert words in ended.stderr, ended
+    assert ended.stderr.count("Traceback") == (application == "broken"), ended.stderr
+
+
+def test_daemon_is_upgraded_in_the_background(folder):
+    with daemon(folder, "--error-logfile", "error.log") as (_, supervisor, port):
+        old = Process(supervisor.pid)
+        supervisor.signal(signal.SIGUSR2)
+        wait_until(lambda: not old.alive, "the old one to end", 20)
+        wait_until(lambda: not (folder / "daemon.pid.2").exists(), "the file to be moved")
+        supervisor.pid = int((folder / "daemon.pid").read_text())
+        supervisor.folder = Path(f"/proc/{supervisor.pid}")
+        with Client(("127.0.0.1", port)) as client:
+            assert client.request("GET", "/").status == 200
+
+
+# Another user
+
+
+@ROOT
+@pytest.mark.parametrize("preload", [(), ("--preload",)])
+def test_workers_become_another_user_before_they_import_anything(serve, folder, preload):
+    nobody = pwd.getpwnam("nobody")
+    server = serve("app", "--user", "nobody", "--workers", "2", *preload, cwd=folder, prefix=OPENED_UP)
+    worker = told(server)
+    assert worker["at_import"]["uid"] == nobody.pw_uid
+    assert worker["ids"] == [nobody.pw_uid] * 3 + [nobody.pw_gid] * 3
+    assert worker["groups"] == [nobody.pw_gid], "none of root's is left"
+    assert worker["descriptors"] > 3, "it can read its own descriptors"
+    assert os.stat(f"/proc/{server.pid}").st_uid == 0
+    # The supervisor keeps what it needs for new ones.
+    workers = server.wait_workers(2)
+    server.signal(signal.SIGHUP)
+    server.wait_replaced(workers)
+    assert told(server)["ids"][0] == nobody.pw_uid
+    stacks = run_to_end("stacks", str(server.pid), cwd=folder)
+    assert stacks.returncode == 0, stacks
+
+
+@ROOT
+def test_groups_of_the_user_by_number_and_by_name(serve, folder):
+    daemon_user, group = pwd.getpwnam("daemon"), grp.getgrnam("games")
+    server = serve("app", "-u", str(daemon_user.pw_uid), "-g", "games", cwd=folder, prefix=OPENED_UP)
+    worker = told(server)
+    assert worker["ids"] == [daemon_user.pw_uid] * 3 + [group.gr_gid] * 3
+    assert worker["groups"] == [group.gr_gid]
+    server = serve("app", "-u", "daemon", "--initgroups", cwd=folder, prefix=OPENED_UP)
+    assert sorted(told(server)["groups"]) == sorted(os.getgrouplist("daemon", daemon_user.pw_gid))
+    # One that the machine does not know.
+    server = serve("app", "-u", "54321", "-g", "54322", cwd=folder, prefix=OPENED_UP)
+    assert told(server)["ids"] == [54321] * 3 + [54322] * 3
+
+
+@ROOT
+def test_sockets_and_log_files_are_the_users(serve, folder):
+    logs = folder / "logs"
+    logs.mkdir()
+    options = ("-u", "nobody", "-m", "007", "--access-logfile", str(logs / "access"))
+    path, error_log = folder / "socket", logs / "error"
+    server = serve("app", *options, bind=f"unix:{path}", error_log=error_log, cwd=folder, prefix=OPENED_UP)
+    nobody = pwd.getpwnam("nobody")
+    for file in (path, logs / "access", error_log):
+        assert (file.stat().st_uid, file.stat().st_gid) == (nobody.pw_uid, nobody.pw_gid), file
+    assert stat.S_IMODE(path.stat().st_mode) == 0o770
+    assert told(server)["umask"] == 0o022, "the application's own is left alone"
+    for name in ("access", "error"):
+        (logs / name).rename(logs / f"{name}.1")
+    server.signal(signal.SIGUSR1)
+    wait_until((logs / "access").exists, "the new log")
+    assert (logs / "access").stat().st_uid == nobody.pw_uid
+    server.request()
+    wait_until((logs / "access").read_text, "a line in the new log")
+    server.stop()
+
+
+@ROOT
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--user", "no-such-user"), "--user: there is no user"),
+        (("--group", "no-such-group"), "--group: there is no group"),
+        (("--user", "54321", "--initgroups"), "--initgroups: the user has no name"),
+    ],
+)
+def test_user_that_does_not_exist_ends_the_start(folder, options, words):
+    ended = run_to_end(*options, "-b", "127.0.0.1:0", "app", cwd=folder)
+    assert ended.returncode == 1
+    assert words in ended.stderr and "Traceback" not in ended.stderr, ended.stderr
+
+
+@ROOT
+def test_user_without_privileges_cannot_become_another(folder):
+    program = [*OPENED_UP, "setpriv", "--reuid", "65534", "--clear-groups", sys.executable, "-m", "portico"]
+    ended = run_to_end("-u", "daemon", "-b", "127.0.0.1:0", "app", cwd=folder, program=program)
+    assert ended.returncode == 1, ended
+    assert "only root can become another" in ended.stderr
+    # What it is already is no change.
+    ended = run_to_end("-u", "65534", "--check-config", "app", cwd=folder, program=program)
+    assert ended.returncode == 0, ended
+
+
+# Environment, names, folders
+
+
+def test_environment_of_the_application(serve, folder):
+    options = ("-e", "FIRST=1,2", "--env", "SECOND=a=b", "--env", "HOME=/other")
+    at_import = told(serve("app", *options, cwd=folder))["at_import"]["environ"]
+    assert (at_import["FIRST"], at_import["SECOND"], at_import["HOME"]) == ("1,2", "a=b", "/other")
+    assert re.fullmatch(r"portico/\S+ \(like gunicorn\)", at_import["SERVER_SOFTWARE"])
+
+
+def command_name(process: Process) -> str:
+    return (process.folder / "comm").read_text().strip()
+
+
+def test_processes_have_names_without_any_package(serve, folder):
+    server = serve("app", "--preload", cwd=folder, environment={"PYTHONPATH": str(folder)})
+    names = sorted(command_name(process) for process in [server.supervisor, *server.supervisor.children()])
+    assert names == ["portico: master", "portico: templ.", "portico: worker"]
+    assert not server.find_records("setproctitle")
+    server = serve("app", "--name", "shop", cwd=folder)
+    assert server.find_records("--name: .*setproctitle")
+
+
+def test_processes_have_their_titles_with_the_package(serve, folder):
+    (folder / "setproctitle.py").write_text(
+        "import os\ndef setproctitle(title):\n    open(f'title.{os.getpid()}', 'a').write(title + '\\n')\n"
+    )
+    environment = {"PYTHONPATH": str(folder)}
+    server = serve("app", "-n", "shop", cwd=folder, environment=environment)
+    title = lambda process: (folder / f"title.{process.pid}").read_text()  # noqa: E731
+    assert title(server.supervisor) == "portico: master [shop]\n"
+    assert title(server.worker) == "portico: worker [shop]\n"
+    server = serve("app:application", cwd=folder, environment=environment)
+    assert title(server.worker) == "portico: worker [app:application]\n"
+
+
+def test_several_servers_share_a_port_if_all_ask_for_it(serve, folder):
+    first = serve("app", "--reuse-port", cwd=folder)
+    address = "{}:{}".format(*first.address)
+    second = serve("app", "--reuse-port", bind=address, cwd=folder)
+    pids = {told(first)["pid"] for _ in range(60)}
+    assert pids == {first.worker.pid, second.worker.pid}
+    ended = run_to_end("-b", address, "app", cwd=folder)
+    assert ended.returncode == 1 and address in ended.stderr
+
+
+def test_large_bodies_wait_in_the_folder_that_was_named(serve, folder):
+    uploads = folder / "uploads"
+    uploads.mkdir()
+    server = serve("app", "--tmp-upload-dir", "uploads", cwd=folder)
+    with server.connect() as client:
+        size = 300_000
+        client.send(f"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n".encode())
+        client.send(b"x" * (size - 1))
+        files = lambda: [os.readlink(link) for link in (server.worker.folder / "fd").iterdir()]  # noqa: E731
+        wait_until(lambda: any(file.startswith(str(uploads)) for file in files()), "a file there")
+        assert list(uploads.iterdir()) == [], "it has no name"
+        client.send(b"x")
+        assert json.loads(client.read_response().body)["length"] == size
+    ended = run_to_end("--tmp-upload-dir", "missing", "-b", "127.0.0.1:0", "app", cwd=folder)
+    assert ended.returncode == 1
+    assert "--tmp-upload-dir" in ended.stderr and "not a folder" in ended.stderr
+
+
+# PasteDeploy
+
+INI = """
+[DEFAULT]
+greeting = hello
+[app:main]
+paste.app_factory = factory:make
+[app:other]
+paste.app_factory = factory:make
+word = other
+"""
+FACTORY = """
+def make(global_conf, **local_conf):
+    answer = (local_conf.get("word") or global_conf["greeting"]).encode()
+    def application(environ, start_response):
+        start_response("200 OK", [("Content-Length", str(len(answer)))])
+        return [answer]
+    return application
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "answer"),
+    [
+        (("--paste", "site.ini"), b"hello"),
+        (("--paster", "site.ini#other"), b"other"),
+        (("--paste", "site.ini", "--paste-global", "greeting=a=b"), b"a=b"),
+    ],
+)
+def test_application_of_a_paste_file(serve, folder, options, answer):
+    pytest.importorskip("paste.deploy")
+    (folder / "site.ini").write_text(INI)
+    (folder / "factory.py").write_text(FACTORY)
+    assert serve(None, *options, cwd=folder).request().body == answer
+
+
+def test_paste_file_that_cannot_be_served_is_told(folder):
+    (folder / "site.ini").write_text(INI)
+    (folder / "factory.py").write_text("raise RuntimeError('planted')\n")
+    ended = run_to_end("--paste", "missing.ini", "--check-config", cwd=folder)
+    assert ended.returncode == 1 and '--paste: "missing.ini" cannot be read' in ended.stderr
+    if subprocess.run([sys.executable, "-c", "import paste.deploy"], check=False).returncode == 0:
+        ended = run_to_end("--paste", "site.ini", "-b", "127.0.0.1:0", cwd=folder)
+        assert ended.returncode == 3 and "planted" in ended.stderr
+    missing = (
+        "import sys; sys.modules['paste.deploy'] = None; from portico.__main__ import main; sys.exit(main())"
+    )
+    program = [sys.executable, "-c", missing]
+    ended = run_to_end("--paste", "site.ini", "-b", "127.0.0.1:0", cwd=folder, program=program)
+    assert (ended.returncode, "Traceback" in ended.stderr) == (3, False), ended.stderr
+    assert "pip install PasteDeploy" in ended.stderr
+
+
+# Worker classes, exit statuses, the first lines
+
+
+@pytest.mark.parametrize(
+    ("options", "threads"),
+    [
+        ((), 4),
+        (("-k", "sync"), 1),
+        (("-k", "gthread", "--threads", "3"), 3),
+        (("-k", "gevent", "--worker-connections", "6"), 6),
+    ],
+)
+def test_worker_class_says_how_many_threads(serve, folder, options, threads):
+    server = serve("app", *options, cwd=folder)
+    assert told(server)["threads"] == threads
+    assert server.find_records(rf"= at most {threads} concurrent")
+    assert bool(server.find_records("not by greenlets")) == ("gevent" in options)
+
+
+def test_worker_class_that_is_none_of_ours_is_refused_by_name():
+    for name in ("uvicorn.workers.UvicornWorker", "meinheld.gmeinheld.MeinheldWorker"):
+        ended = run_to_end("-k", name, "app", cwd=Path("/"))
+        assert ended.returncode == 2
+        assert ended.stderr.count("\n") == 1 and name in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (("--check-config", "app"), 0),
+        (("--check-config", "app:missing"), 1),
+        (("--check-config", "no_such_module"), 1),
+        (("app:missing",), 4),
+        (("app:AT_IMPORT",), 4),
+        (("no_such_module",), 3),
+        (("broken",), 3),
+        (("--preload", "broken"), 3),
+        (("--threads", "x", "app"), 2),
+        ((), 1),
+    ],
+)
+def test_exit_statuses_are_gunicorns(folder, arguments, status):
+    (folder / "broken.py").write_text("raise RuntimeError('planted')\n")
+    if not arguments:
+        (folder / "app.py").unlink()
+    ended = run_to_end("-b", "127.0.0.1:0", *arguments, cwd=folder)
+    assert ended.returncode == status, ended
+
+
+def test_first_lines_say_how_many_requests_run_at_once(serve, folder):
+    server = serve("app", "--workers", "2", "--threads", "3", cwd=folder)
+    assert server.find_records(
+        r"2 workers \(as asked for; there (is|are) \d+ CPUs?\) x 3 threads = at most 6 concurrent requests, "
+        r"so at most 6 database connections per pool"
+    )
+    server = serve("app", "--workers", "auto", "--threads", "1", cwd=folder)
+    assert server.find_records(r"(\d+) workers? \((one )?for [^)]*CPUs?\) x 1 thread = at most \1 concurrent")
+
+
+def test_procfile_with_a_port(serve, folder):
+    port = free_port()
+    server = serve("app", bind=None, cwd=folder, environment={"PORT": str(port), "WEB_CONCURRENCY": "2"})
+    server.wait_workers(1)
+    assert f"http://0.0.0.0:{port}" in server.log_text
+    with Client(("127.0.0.1", port)) as client:
+        assert client.request("GET", "/").status == 200
