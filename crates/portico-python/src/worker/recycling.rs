@@ -61,7 +61,9 @@ impl Recycling {
         let memory = self.memory.check(slot, now);
         let requests = slot.get(SlotField::Requests);
         if let Some(max) = self.requests_max.filter(|max| requests >= *max) {
-            return Some(format!("it has served {requests} requests (--max-requests, {max} with its jitter)"));
+            return Some(format!(
+                "it has served {requests} requests (--max-requests, {max} with its jitter)"
+            ));
         }
         let age = now.saturating_sub(self.began);
         if self.lifetime_max.is_some_and(|max| age >= max) {
