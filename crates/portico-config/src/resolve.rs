@@ -14,7 +14,7 @@ use crate::inherited::Inherited;
 use crate::preset;
 use crate::proxies::{ForwardedHeaders, HeaderMap, TrustedPeers};
 use crate::raw::{Environment, RawConfig, Source, read_variable};
-use crate::resolved::{Config, LogLevel, LogTarget, Preload, WorkerClass, Workers};
+use crate::resolved::{Config, LogLevel, LogTarget, Preload, System, WorkerClass, Workers};
 use crate::setting::Setting;
 use crate::settings;
 
@@ -185,7 +185,7 @@ fn resolve(mut raw: RawConfig, inherited: &Inherited) -> Result<Resolved, Config
         }
         effective.push(Effective { name: setting.name, texts, source });
     }
-    if let Some(mask) = config.umask.filter(|_| raw.said("socket_mode").is_none()) {
+    if let Some(mask) = config.system.umask.filter(|_| raw.said("socket_mode").is_none()) {
         config.socket_mode = 0o777 & !mask;
     }
     if let (Some(app), Some(said), Some(setting)) = (&config.app, raw.said("paste"), settings::named("paste"))
@@ -266,15 +266,7 @@ fn blank() -> Config {
         pythonpath: Vec::<PathBuf>::new(),
         paste: None,
         paste_global: Vec::new(),
-        pidfile: None,
-        daemon: false,
-        stdio_inheritance: false,
-        user: None,
-        group: None,
-        initgroups: false,
-        umask: None,
-        raw_env: Vec::new(),
-        proc_name: None,
+        system: System::default(),
         check_config: false,
     }
 }
@@ -309,8 +301,8 @@ fn ineffective(config: &Config, warnings: &mut Vec<String>) {
         ));
     }
     for (option, does_nothing, needed) in [
-        ("--enable-stdio-inheritance", config.stdio_inheritance && !config.daemon, "--daemon"),
-        ("--initgroups", config.initgroups && config.user.is_none(), "--user"),
+        ("--enable-stdio-inheritance", config.system.stdio_inheritance && !config.system.daemon, "--daemon"),
+        ("--initgroups", config.system.initgroups && config.system.user.is_none(), "--user"),
         ("--paste-global", !config.paste_global.is_empty() && config.paste.is_none(), "--paste"),
     ] {
         if does_nothing {

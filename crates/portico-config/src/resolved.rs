@@ -111,6 +111,29 @@ pub enum LogLevel {
     Critical,
 }
 
+/// Whose the server's processes are, what they are called, what they find in their environment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct System {
+    /// `--pid`
+    pub pidfile: Option<PathBuf>,
+    /// `--daemon`
+    pub daemon: bool,
+    /// `--enable-stdio-inheritance`
+    pub stdio_inheritance: bool,
+    /// `--user`; `None` leaves it as it is, as for the next one.
+    pub user: Option<Account>,
+    /// `--group`
+    pub group: Option<Account>,
+    /// `--initgroups`
+    pub initgroups: bool,
+    /// `--umask`; it has gone into `socket_mode`.
+    pub umask: Option<u32>,
+    /// `--env`: names and values.
+    pub raw_env: Vec<(String, String)>,
+    /// `--name`
+    pub proc_name: Option<String>,
+}
+
 /// Resolved configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -235,24 +258,8 @@ pub struct Config {
     pub paste: Option<PathBuf>,
     /// `--paste-global`
     pub paste_global: Vec<(String, String)>,
-    /// `--pid`
-    pub pidfile: Option<PathBuf>,
-    /// `--daemon`
-    pub daemon: bool,
-    /// `--enable-stdio-inheritance`
-    pub stdio_inheritance: bool,
-    /// `--user`; `None` leaves it as it is, as for the next one.
-    pub user: Option<Account>,
-    /// `--group`
-    pub group: Option<Account>,
-    /// `--initgroups`
-    pub initgroups: bool,
-    /// `--umask`; it has gone into `socket_mode`.
-    pub umask: Option<u32>,
-    /// `--env`: names and values.
-    pub raw_env: Vec<(String, String)>,
-    /// `--name`
-    pub proc_name: Option<String>,
+    /// The server's processes as the system sees them.
+    pub system: System,
     /// `--check-config`: import the application and exit.
     pub check_config: bool,
 }

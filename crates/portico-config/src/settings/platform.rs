@@ -19,7 +19,7 @@ const PIDFILE: Setting = Setting {
     value: Value::Text {
         metavar: "FILE",
         set: |config, text| {
-            config.pidfile = (!text.is_empty()).then(|| text.into());
+            config.system.pidfile = (!text.is_empty()).then(|| text.into());
             Ok(())
         },
     },
@@ -35,10 +35,10 @@ const PIDFILE: Setting = Setting {
 #[test]
 fn pidfile() {
     use crate::testing::{config, with_environment};
-    assert_eq!(config(&[]).pidfile, None);
-    assert_eq!(config(&["-p", "a.pid"]).pidfile, Some("a.pid".into()));
-    assert_eq!(config(&["--pid=/run/a.pid"]).pidfile, Some("/run/a.pid".into()));
-    assert_eq!(with_environment(&[("PORTICO_PIDFILE", "b")], &[]).pidfile, Some("b".into()));
+    assert_eq!(config(&[]).system.pidfile, None);
+    assert_eq!(config(&["-p", "a.pid"]).system.pidfile, Some("a.pid".into()));
+    assert_eq!(config(&["--pid=/run/a.pid"]).system.pidfile, Some("/run/a.pid".into()));
+    assert_eq!(with_environment(&[("PORTICO_PIDFILE", "b")], &[]).system.pidfile, Some("b".into()));
 }
 
 const DAEMON: Setting = Setting {
@@ -48,7 +48,7 @@ const DAEMON: Setting = Setting {
     flags: &["daemon"],
     short: Some('D'),
     platform: None,
-    value: Value::Switch { given: true, set: |config, on| config.daemon = on },
+    value: Value::Switch { given: true, set: |config, on| config.system.daemon = on },
     default: "false",
     area: Area::System,
     help: "Leave the terminal and serve in the background",
@@ -62,9 +62,9 @@ const DAEMON: Setting = Setting {
 #[test]
 fn daemon() {
     use crate::testing::{config, with_environment};
-    assert!(!config(&[]).daemon);
-    assert!(config(&["-D"]).daemon && config(&["--daemon"]).daemon);
-    assert!(with_environment(&[("PORTICO_DAEMON", "true")], &[]).daemon);
+    assert!(!config(&[]).system.daemon);
+    assert!(config(&["-D"]).system.daemon && config(&["--daemon"]).system.daemon);
+    assert!(with_environment(&[("PORTICO_DAEMON", "true")], &[]).system.daemon);
 }
 
 const STDIO_INHERITANCE: Setting = Setting {
@@ -74,7 +74,7 @@ const STDIO_INHERITANCE: Setting = Setting {
     flags: &["enable-stdio-inheritance"],
     short: Some('R'),
     platform: None,
-    value: Value::Switch { given: true, set: |config, on| config.stdio_inheritance = on },
+    value: Value::Switch { given: true, set: |config, on| config.system.stdio_inheritance = on },
     default: "false",
     area: Area::System,
     help: "With --daemon: keep standard output and error, unless they are a terminal",
@@ -85,8 +85,8 @@ const STDIO_INHERITANCE: Setting = Setting {
 #[test]
 fn enable_stdio_inheritance() {
     use crate::testing::{config, resolved};
-    assert!(!config(&[]).stdio_inheritance);
-    assert!(config(&["-D", "-R"]).stdio_inheritance);
+    assert!(!config(&[]).system.stdio_inheritance);
+    assert!(config(&["-D", "-R"]).system.stdio_inheritance);
     assert_eq!(resolved(&[], &["-D", "--enable-stdio-inheritance"]).warnings, [""; 0]);
     assert!(resolved(&[], &["-R"]).warnings[0].starts_with("--enable-stdio-inheritance does nothing"));
 }
@@ -101,7 +101,7 @@ const USER: Setting = Setting {
     value: Value::Text {
         metavar: "USER",
         set: |config, text| {
-            config.user = account(text)?;
+            config.system.user = account(text)?;
             Ok(())
         },
     },
@@ -118,10 +118,10 @@ const USER: Setting = Setting {
 #[test]
 fn user() {
     use crate::testing::{config, refusal, with_environment};
-    assert_eq!(config(&[]).user, None);
-    assert_eq!(config(&["-u", "www-data"]).user, Some(Account::Name("www-data".to_owned())));
-    assert_eq!(config(&["--user=1000"]).user, Some(Account::Id(1000)));
-    assert_eq!(with_environment(&[("PORTICO_USER", "0")], &[]).user, Some(Account::Id(0)));
+    assert_eq!(config(&[]).system.user, None);
+    assert_eq!(config(&["-u", "www-data"]).system.user, Some(Account::Name("www-data".to_owned())));
+    assert_eq!(config(&["--user=1000"]).system.user, Some(Account::Id(1000)));
+    assert_eq!(with_environment(&[("PORTICO_USER", "0")], &[]).system.user, Some(Account::Id(0)));
     assert!(refusal(&["-u", "-1"]).starts_with("--user: \"-1\" is no user"));
     assert!(refusal(&["-u", "4294967295"]).contains("is no"));
 }
@@ -136,7 +136,7 @@ const GROUP: Setting = Setting {
     value: Value::Text {
         metavar: "GROUP",
         set: |config, text| {
-            config.group = account(text)?;
+            config.system.group = account(text)?;
             Ok(())
         },
     },
@@ -150,9 +150,9 @@ const GROUP: Setting = Setting {
 #[test]
 fn group() {
     use crate::testing::config;
-    assert_eq!(config(&[]).group, None);
-    assert_eq!(config(&["-g", "www-data"]).group, Some(Account::Name("www-data".to_owned())));
-    assert_eq!(config(&["--group=33"]).group, Some(Account::Id(33)));
+    assert_eq!(config(&[]).system.group, None);
+    assert_eq!(config(&["-g", "www-data"]).system.group, Some(Account::Name("www-data".to_owned())));
+    assert_eq!(config(&["--group=33"]).system.group, Some(Account::Id(33)));
 }
 
 /// A name, or a number that is one: the highest stands for none (chown(2)).
@@ -176,7 +176,7 @@ const INITGROUPS: Setting = Setting {
     flags: &["initgroups"],
     short: None,
     platform: None,
-    value: Value::Switch { given: true, set: |config, on| config.initgroups = on },
+    value: Value::Switch { given: true, set: |config, on| config.system.initgroups = on },
     default: "false",
     area: Area::System,
     help: "Give the workers all groups that --user is a member of",
@@ -187,8 +187,8 @@ const INITGROUPS: Setting = Setting {
 #[test]
 fn initgroups() {
     use crate::testing::{config, resolved};
-    assert!(!config(&[]).initgroups);
-    assert!(config(&["--initgroups", "-u", "daemon"]).initgroups);
+    assert!(!config(&[]).system.initgroups);
+    assert!(config(&["--initgroups", "-u", "daemon"]).system.initgroups);
     assert!(resolved(&[], &["--initgroups"]).warnings[0].starts_with("--initgroups does nothing"));
 }
 
@@ -202,7 +202,7 @@ const UMASK: Setting = Setting {
     value: Value::Form {
         metavar: "MASK",
         form: "number, octal where it begins with 0 or 0o, hexadecimal after 0x, 0 to 0o777",
-        set: |config, text| umask(text).map(|mask| config.umask = Some(mask)),
+        set: |config, text| umask(text).map(|mask| config.system.umask = Some(mask)),
     },
     default: "",
     area: Area::System,
@@ -231,7 +231,7 @@ fn umask(text: &str) -> Result<u32, String> {
 #[test]
 fn umasks() {
     use crate::testing::{config, refusal, with_environment};
-    assert_eq!((config(&[]).umask, config(&[]).socket_mode), (None, 0o666));
+    assert_eq!((config(&[]).system.umask, config(&[]).socket_mode), (None, 0o666));
     for (text, mask) in [
         ("022", 0o022),
         ("0o022", 0o022),
@@ -242,7 +242,7 @@ fn umasks() {
         ("007", 7),
     ] {
         let config = config(&["-m", text]);
-        assert_eq!((config.umask, config.socket_mode), (Some(mask), 0o777 & !mask), "{text}");
+        assert_eq!((config.system.umask, config.socket_mode), (Some(mask), 0o777 & !mask), "{text}");
     }
     assert_eq!(config(&["--umask=022", "--socket-mode", "660"]).socket_mode, 0o660);
     assert_eq!(with_environment(&[("PORTICO_UMASK", "077")], &[]).socket_mode, 0o700);
@@ -262,7 +262,7 @@ const RAW_ENV: Setting = Setting {
         metavar: "NAME=VALUE",
         set: |config, texts| {
             let said = texts.iter().filter(|text| !text.is_empty());
-            config.raw_env = said.map(|text| variable(text)).collect::<Result<_, _>>()?;
+            config.system.raw_env = said.map(|text| variable(text)).collect::<Result<_, _>>()?;
             Ok(())
         },
     },
@@ -286,10 +286,10 @@ fn variable(text: &str) -> Result<(String, String), String> {
 fn raw_env() {
     use crate::testing::{config, refusal, with_environment};
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-    assert_eq!(config(&[]).raw_env, []);
-    let both = config(&["-e", "A=1,2", "--env=B=x=y", "-eC="]).raw_env;
+    assert_eq!(config(&[]).system.raw_env, []);
+    let both = config(&["-e", "A=1,2", "--env=B=x=y", "-eC="]).system.raw_env;
     assert_eq!(both, [pair("A", "1,2"), pair("B", "x=y"), pair("C", "")]);
-    assert_eq!(with_environment(&[("PORTICO_RAW_ENV", "A=b c")], &[]).raw_env, [pair("A", "b c")]);
+    assert_eq!(with_environment(&[("PORTICO_RAW_ENV", "A=b c")], &[]).system.raw_env, [pair("A", "b c")]);
     for text in ["A", "=1", "="] {
         assert!(refusal(&["-e", text]).ends_with("write NAME=VALUE"), "{text}");
     }
@@ -305,7 +305,7 @@ const PROC_NAME: Setting = Setting {
     value: Value::Text {
         metavar: "NAME",
         set: |config, text| {
-            config.proc_name = (!text.is_empty()).then(|| text.to_owned());
+            config.system.proc_name = (!text.is_empty()).then(|| text.to_owned());
             Ok(())
         },
     },
@@ -320,9 +320,12 @@ const PROC_NAME: Setting = Setting {
 #[test]
 fn proc_name() {
     use crate::testing::{config, with_environment};
-    assert_eq!(config(&[]).proc_name, None);
-    assert_eq!(config(&["-n", "shop"]).proc_name.as_deref(), Some("shop"));
-    assert_eq!(with_environment(&[("PORTICO_PROC_NAME", "a b")], &[]).proc_name.as_deref(), Some("a b"));
+    assert_eq!(config(&[]).system.proc_name, None);
+    assert_eq!(config(&["-n", "shop"]).system.proc_name.as_deref(), Some("shop"));
+    assert_eq!(
+        with_environment(&[("PORTICO_PROC_NAME", "a b")], &[]).system.proc_name.as_deref(),
+        Some("a b")
+    );
 }
 
 /// Where PasteDeploy's settings stand: among those of the application.

@@ -37,18 +37,18 @@ impl Identity {
     /// # Errors
     /// There is no such user or group, or this process may not become it.
     pub fn find(py: Python<'_>, config: &Config) -> Result<Option<Self>, StartError> {
-        let user = config.user.as_ref().map(|account| user(py, account)).transpose()?;
+        let user = config.system.user.as_ref().map(|account| user(py, account)).transpose()?;
         let own = user.as_ref().and_then(|user| user.known.as_ref()).map(|(_, group)| *group);
-        let group = config.group.as_ref().map(|account| group(py, account)).transpose()?.or(own);
+        let group = config.system.group.as_ref().map(|account| group(py, account)).transpose()?.or(own);
         let name = user.as_ref().and_then(|user| user.known.as_ref()).map(|(name, _)| name.clone());
-        if config.initgroups && config.user.is_some() && name.is_none() {
+        if config.system.initgroups && config.system.user.is_some() && name.is_none() {
             return Err(refused("--initgroups: the user has no name on this machine; leave it out"));
         }
         let user = user.map(|user| user.id);
         let is_root = geteuid().is_root();
         let changes = user.is_some_and(|user| user != geteuid().as_raw())
             || group.is_some_and(|group| group != getegid().as_raw());
-        if !(changes || is_root && config.initgroups) {
+        if !(changes || is_root && config.system.initgroups) {
             return Ok(None);
         }
         if !is_root {
@@ -56,7 +56,7 @@ impl Identity {
                 "--user, --group: only root can become another; start as root, or leave them out",
             ));
         }
-        Ok(Some(Self { user, group, member: name.filter(|_| config.initgroups) }))
+        Ok(Some(Self { user, group, member: name.filter(|_| config.system.initgroups) }))
     }
 
     /// Makes this process theirs, for good.

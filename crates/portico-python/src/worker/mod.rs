@@ -176,7 +176,7 @@ fn fill_environment(py: Python<'_>, config: &Config) -> PyResult<()> {
     let environ = py.import("os")?.getattr("environ")?;
     environ
         .set_item("SERVER_SOFTWARE", concat!("portico/", env!("CARGO_PKG_VERSION"), " (like gunicorn)"))?;
-    config.raw_env.iter().try_for_each(|(name, value)| environ.set_item(name, value))
+    config.system.raw_env.iter().try_for_each(|(name, value)| environ.set_item(name, value))
 }
 
 /// Imports the application, and does no more.

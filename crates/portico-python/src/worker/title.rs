@@ -25,8 +25,13 @@ pub fn set(py: Python<'_>, role: Role, config: &Config) -> bool {
         Role::Worker => ("worker", c"portico: worker"),
     };
     let paste = config.paste.as_ref().map(|paste| paste.to_string_lossy());
-    let name =
-        config.proc_name.as_deref().or(config.app.as_deref()).or(paste.as_deref()).unwrap_or("portico");
+    let name = config
+        .system
+        .proc_name
+        .as_deref()
+        .or(config.app.as_deref())
+        .or(paste.as_deref())
+        .unwrap_or("portico");
     let set = py.import("setproctitle");
     let set = set.and_then(|module| {
         module.call_method1("setproctitle", (format!("portico: {word} [{name}]"),)).map(drop)

@@ -44,7 +44,7 @@ pub fn run(py: Python<'_>, resolved: &Resolved) -> Result<i32, StartError> {
     if resolved.config.check_config {
         return check(py, Source::Target, &set_up(py, resolved)?).map(|()| 0);
     }
-    if resolved.config.daemon && origin.takeover.is_none() {
+    if resolved.config.system.daemon && origin.takeover.is_none() {
         detach(py, &resolved.config)?;
     }
     let mut resolved = resolved.clone();
@@ -99,13 +99,13 @@ pub fn run(py: Python<'_>, resolved: &Resolved) -> Result<i32, StartError> {
 
 /// Goes on as a daemon. What goes nowhere from then on is said while somebody can read it.
 fn detach(py: Python<'_>, config: &Config) -> Result<(), StartError> {
-    if config.error_log == LogTarget::Stderr && !config.stdio_inheritance {
+    if config.error_log == LogTarget::Stderr && !config.system.stdio_inheritance {
         let warning =
             "portico: warning: --daemon: the error log goes nowhere; name a file (--error-logfile)\n";
         // A closed standard error is no error of the server's.
         let _ = io::stderr().write_all(warning.as_bytes());
     }
-    Ok(daemon::detach(py, config.stdio_inheritance)?)
+    Ok(daemon::detach(py, config.system.stdio_inheritance)?)
 }
 
 /// Takes what the server is to have of the system, once its sockets are bound.
@@ -114,7 +114,7 @@ fn possess(py: Python<'_>, config: &Config, upgrading: bool) -> Result<Possessio
     if let Some(identity) = &identity {
         identity.give_files(config);
     }
-    let pidfile = config.pidfile.as_ref().map(|path| {
+    let pidfile = config.system.pidfile.as_ref().map(|path| {
         let doing = format!("writing the pid file {}", path.display());
         Pidfile::create(path, upgrading).map_err(|error| system(&doing, &error))
     });
@@ -122,7 +122,7 @@ fn possess(py: Python<'_>, config: &Config, upgrading: bool) -> Result<Possessio
 }
 
 fn name_processes(py: Python<'_>, config: &Config) {
-    if !title::set(py, title::Role::Master, config) && config.proc_name.is_some() {
+    if !title::set(py, title::Role::Master, config) && config.system.proc_name.is_some() {
         log::warn!(
             "--name: ps shows it with the package setproctitle alone; install it: pip install setproctitle"
         );
