@@ -14,7 +14,7 @@ use crate::inherited::Inherited;
 use crate::preset;
 use crate::proxies::{ForwardedHeaders, HeaderMap, TrustedPeers};
 use crate::raw::{Environment, RawConfig, Source, read_variable};
-use crate::resolved::{Config, LogLevel, LogTarget, Preload, System, WorkerClass, Workers};
+use crate::resolved::{Config, LogLevel, LogTarget, Preload, ReloadEngine, System, WorkerClass, Workers};
 use crate::setting::Setting;
 use crate::settings;
 
@@ -198,6 +198,9 @@ fn resolve(mut raw: RawConfig, inherited: &Inherited) -> Result<Resolved, Config
         raw.has_gunicorns_file(),
         &mut warnings,
     );
+    if config.reload {
+        develop(&mut config, &mut effective, &mut warnings);
+    }
     inherited.warn(&config, &mut warnings);
     limits_within_head(&config, &mut warnings);
     ineffective(&config, &mut warnings);
@@ -268,6 +271,39 @@ fn blank() -> Config {
         paste_global: Vec::new(),
         system: System::default(),
         check_config: false,
+        reload: false,
+        reload_engine: ReloadEngine::Auto,
+        reload_extra_files: Vec::new(),
+    }
+}
+
+/// How long what runs may take to end under --reload: it may be waiting at a debugger's prompt, and whoever has
+/// saved a file waits for the new code.
+const DEVELOPERS_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Other defaults hold under --reload, and some settings do not go with it.
+fn develop(config: &mut Config, effective: &mut [Effective], warnings: &mut Vec<String>) {
+    let mut defaults = |name: &str, text: &str| {
+        let unsaid = effective.iter_mut().find(|it| it.name == name && it.source == Source::Default);
+        unsaid.map(|it| it.texts = vec![text.to_owned()]).is_some()
+    };
+    if defaults("workers", "1") {
+        config.workers = Workers { min: 1, max: 1 };
+    }
+    if defaults("timeout", "0") {
+        config.timeout = Duration::ZERO;
+    }
+    if defaults("graceful_timeout", "2") {
+        config.graceful_timeout = DEVELOPERS_PATIENCE;
+    }
+    if config.preload != Preload::Off {
+        config.preload = Preload::Off;
+        warnings
+            .push("--preload does nothing with --reload: each restart imports everything anew".to_owned());
+    }
+    if !config.warmups.is_empty() {
+        config.warmups.clear();
+        warnings.push("--warmup does nothing with --reload: a page that fails is to be seen".to_owned());
     }
 }
 

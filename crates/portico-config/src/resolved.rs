@@ -63,6 +63,17 @@ pub enum Preload {
     Strict,
 }
 
+/// How changes of files are noticed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReloadEngine {
+    /// As `Inotify`, and `Poll` where that cannot be had.
+    Auto,
+    /// By looking again and again.
+    Poll,
+    /// The kernel tells.
+    Inotify,
+}
+
 /// A request that each worker answers before it counts as ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warmup {
@@ -262,6 +273,12 @@ pub struct Config {
     pub system: System,
     /// `--check-config`: import the application and exit.
     pub check_config: bool,
+    /// `--reload`: restart when files of the application change.
+    pub reload: bool,
+    /// `--reload-engine`
+    pub reload_engine: ReloadEngine,
+    /// `--reload-extra-file`: globs.
+    pub reload_extra_files: Vec<PathBuf>,
 }
 
 impl Config {

@@ -112,13 +112,14 @@ pub(crate) enum Area {
     Requests,
     Proxies,
     Logging,
+    Development,
     System,
     Compatibility,
 }
 
 impl Area {
     /// In the order of the help.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Application,
         Self::Socket,
         Self::Processes,
@@ -128,6 +129,7 @@ impl Area {
         Self::Requests,
         Self::Proxies,
         Self::Logging,
+        Self::Development,
         Self::System,
         Self::Compatibility,
     ];
@@ -145,6 +147,7 @@ impl fmt::Display for Area {
             Self::Requests => "Requests and answers",
             Self::Proxies => "Proxies in front",
             Self::Logging => "Logging",
+            Self::Development => "Development",
             Self::System => "System",
             Self::Compatibility => "For gunicorn's sake",
         })

@@ -43,6 +43,12 @@ pub trait Siblings: Send + Sync + 'static {
 
     /// Whether another worker is ready.
     fn has_ready(&self) -> bool;
+
+    /// Whether a worker that retires leaves the requests that wait in it to the others as well: its code is out of
+    /// date.
+    fn take_waiting(&self) -> bool {
+        false
+    }
 }
 
 /// What a worker that is one of several shares with the others.

@@ -59,6 +59,8 @@ pub enum Report {
     },
     /// A worker that goes on serving is to be replaced, for this reason.
     Replace(String),
+    /// With `--reload`: this file of the application has changed.
+    Changed(String),
 }
 
 /// Longest text in a message; the rest is cut.
@@ -151,6 +153,7 @@ impl Control {
                 [&b"b"[..], &status.to_le_bytes(), &text(message)].concat()
             }
             Report::Replace(reason) => [&b"x"[..], &text(reason)].concat(),
+            Report::Changed(file) => [&b"c"[..], &text(file)].concat(),
         };
         self.send_bytes(&bytes, None)
     }
@@ -169,6 +172,7 @@ impl Control {
             Some(b'b') => number()
                 .map(|bytes| Report::BootFailed { status: i32::from_le_bytes(bytes), message: text(5) }),
             Some(b'x') => Some(Report::Replace(text(1))),
+            Some(b'c') => Some(Report::Changed(text(1))),
             _ => None,
         };
         report.map(Some).ok_or_else(unknown)
@@ -248,7 +252,13 @@ mod tests {
         );
         assert!(worker.command().unwrap().is_none());
         let failed = Report::BootFailed { status: 3, message: "é".repeat(TEXT_BYTES_MAX) };
-        for report in [Report::Started(4321), Report::Ready, failed, Report::Replace("old".into())] {
+        for report in [
+            Report::Started(4321),
+            Report::Ready,
+            failed,
+            Report::Replace("old".into()),
+            Report::Changed("a.py".into()),
+        ] {
             worker.report(&report).unwrap();
             let arrived = supervisor.next_report().unwrap().unwrap();
             match (&report, &arrived) {

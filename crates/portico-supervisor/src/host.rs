@@ -22,6 +22,9 @@ pub trait Host {
     /// A worker died while one of its threads was answering this request: it belongs into the access log.
     fn lost_request(&mut self, lost: &Lost<'_>);
 
+    /// A worker has ended, by whatever way.
+    fn worker_ended(&mut self) {}
+
     /// Opens the log files again: they have been moved away.
     fn reopen_logs(&mut self);
 

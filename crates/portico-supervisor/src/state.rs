@@ -59,6 +59,8 @@ pub struct Plan {
     pub graceful_timeout: Duration,
     /// How long connections are still accepted once told to stop: a part of `graceful_timeout`.
     pub drain_delay: Duration,
+    /// `--reload`: old code answers nothing any more once it has changed, and nothing is worth a wait at the end.
+    pub development: bool,
 }
 
 impl Plan {
@@ -76,6 +78,7 @@ impl Plan {
             boot_timeout: config.boot_timeout,
             graceful_timeout: config.graceful_timeout,
             drain_delay: Self::drain_delay(config),
+            development: config.reload,
         }
     }
 
@@ -134,6 +137,13 @@ pub enum Event {
         slot: u32,
         /// For the operator.
         reason: String,
+    },
+    /// A file of the application has changed since the worker in this slot was started.
+    Changed {
+        /// Its slot.
+        slot: u32,
+        /// The file.
+        file: String,
     },
     /// The worker in this slot has shown no life for long.
     Stalled(u32),
@@ -344,6 +354,7 @@ impl State {
             Event::Exited { child, status } => self.on_exited(child, status, now, actions),
             Event::HungUp(child) => self.on_hung_up(child, now),
             Event::Replace { slot, reason } => self.on_replace(slot, reason, actions),
+            Event::Changed { slot, file } => self.on_changed(slot, &file, now, actions),
             Event::Stalled(slot) => self.kill(Child::Worker(slot), STALLED, now, actions),
             Event::Terminate | Event::Interrupt | Event::Quit | Event::Superseded => {
                 self.on_stop(&event, now, actions);
@@ -447,7 +458,11 @@ impl State {
         if self.phase == Phase::Booting {
             self.stop_at_once(if status == 0 { BOOT_FAILED } else { status }, now, actions);
         } else if self.reload.as_ref().is_some_and(|reload| reload.generation == generation) {
-            self.fail_reload("reload failed; the old code keeps serving", now, actions);
+            let left = match self.plan.development {
+                true => reload::NOT_MENDED,
+                false => "reload failed; the old code keeps serving",
+            };
+            self.fail_reload(left, now, actions);
         }
     }
 

@@ -198,6 +198,7 @@ impl Supervisor {
         }
     }
 
+    /// A reload is asked for, which [`Supervisor::end_reload`] will be told the end of.
     fn note_reload(&mut self) {
         let asked = self.scoreboard.get(SupervisorField::ReloadsAsked);
         self.scoreboard.set(SupervisorField::ReloadsAsked, asked + 1);

@@ -7,17 +7,35 @@ use crate::{Finding, RustFile};
 
 /// What each crate may name of the others, and of what they alone may name. The protocols and the settings
 /// stand on nothing; the data plane on both; Python is the top's alone.
-const CRATES: [(&str, &[&str]); 5] = [
+const CRATES: [(&str, &[&str]); 6] = [
     ("portico-proto", &[]),
     ("portico-config", &[]),
     ("portico-server", &["portico_config", "portico_proto"]),
+    ("portico-reload", &["portico_config"]),
     ("portico-supervisor", &["portico_config"]),
-    ("portico-python", &["portico_config", "portico_proto", "portico_server", "portico_supervisor", "pyo3"]),
+    (
+        "portico-python",
+        &[
+            "portico_config",
+            "portico_proto",
+            "portico_reload",
+            "portico_server",
+            "portico_supervisor",
+            "pyo3",
+        ],
+    ),
 ];
 
 /// Names that the table above is about.
-const GUARDED: [&str; 6] =
-    ["portico_config", "portico_proto", "portico_python", "portico_server", "portico_supervisor", "pyo3"];
+const GUARDED: [&str; 7] = [
+    "portico_config",
+    "portico_proto",
+    "portico_python",
+    "portico_reload",
+    "portico_server",
+    "portico_supervisor",
+    "pyo3",
+];
 
 /// The modules of a crate from the bottom up; one may name its own row and those before it.
 struct Order {

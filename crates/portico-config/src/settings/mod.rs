@@ -3,6 +3,7 @@
 mod application;
 mod calls;
 mod compatibility;
+mod development;
 mod leniency;
 mod limits;
 mod logging;
@@ -64,6 +65,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Setting> {
         requests::SETTINGS,
         trust::SETTINGS,
         logging::SETTINGS,
+        development::SETTINGS,
         platform::SETTINGS,
         compatibility::SETTINGS,
         leniency::SETTINGS,

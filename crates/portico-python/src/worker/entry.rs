@@ -113,6 +113,12 @@ pub fn serve(py: Python<'_>, app: &Bound<'_, PyAny>, settings: Option<&Bound<'_,
              portico --workers N module:attribute",
         ));
     }
+    if resolved.config.reload {
+        return Err(PyValueError::new_err(
+            "reload: portico.serve() serves in the process that calls it, which cannot import itself anew; run \
+             the command: portico --reload module:attribute",
+        ));
+    }
     run(py, &resolved, source).map_err(|error| match error {
         StartError::Raised(error) => error,
         StartError::Load(LoadError { message, cause, .. }) => {

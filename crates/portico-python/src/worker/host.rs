@@ -15,6 +15,7 @@ use portico_supervisor::upgrade::{CommandLine, Takeover};
 use portico_supervisor::{Capacity, Footprint, Host, Lost, Pidfile, Running};
 use rustix::process::{Pid, getppid};
 
+use super::development::restore_terminal;
 use super::identity::Identity;
 use super::{StartError, destination, system};
 use crate::{daemon, logging, stacks};
@@ -129,6 +130,12 @@ impl Host for Command {
         let plan = Plan::new(&self.config.access_log_format, facts);
         if let Err(error) = AccessLog::append(destination, &plan, &request) {
             log::error!("the access log cannot be written: {error}");
+        }
+    }
+
+    fn worker_ended(&mut self) {
+        if self.config.reload {
+            restore_terminal();
         }
     }
 

@@ -7,12 +7,15 @@ use std::{io, thread};
 
 use pyo3::prelude::*;
 
+use log::Level;
 use portico_config::Config;
 use portico_server::{AccessLog, Facts, Lending, Listener, Reopener};
 use portico_supervisor::{Command, Control, Report};
 use signal_hook::low_level;
 
-use super::app::Loaded;
+use super::app::{LoadError, Loaded};
+use super::development::Reloader;
+use super::error_page;
 use super::host::counted;
 use super::monitor::Monitor;
 use super::post::Station;
@@ -77,7 +80,12 @@ impl Life {
         forked::withhold(py, &listeners)?;
         // Before the application is imported: an import that hangs can be looked at.
         let stacks = Arc::new(Stacks::install(py)?);
-        let Loaded { application, target } = find(py, source, config, &setting.folder)?;
+        let reloader = start_reloader(py, &setting, station.as_ref())?;
+        let found = find(py, source, config, &setting.folder);
+        let Loaded { application, target } = match &reloader {
+            Some(reloader) => or_error_page(py, found, reloader, station.as_deref())?,
+            None => found?,
+        };
         let gateway = Gateway::new(py, application, config)?;
         let monitor = Arc::new(Monitor::new(gateway, Arc::clone(&records)));
         let sharing = station.as_deref().map(Station::sharing);
@@ -112,6 +120,7 @@ impl Life {
         // Without the interpreter: the watch's helper may wait for it, and this writes the rest of the access
         // log.
         py.detach(|| {
+            drop(reloader);
             drop(watch);
             close(&lending);
             drop(lending);
@@ -163,7 +172,10 @@ impl Serving<'_> {
         let pid = std::process::id();
         match self.station {
             Some(station) => {
-                log::info!("Worker {} serves {target} with {threads} (pid {pid})", station.slot());
+                // Under --reload one line tells of each restart, and that is another one.
+                let level =
+                    if station.generation() > 0 && self.config.reload { Level::Debug } else { Level::Info };
+                log::log!(level, "Worker {} serves {target} with {threads} (pid {pid})", station.slot());
             }
             None => {
                 log::info!("Serving {target} with {threads} (pid {pid})");
@@ -352,6 +364,38 @@ fn start_threads(
         each.run_thread();
     };
     Ok(Threads::start(py, config.threads, bell, run)?)
+}
+
+/// With `--reload`: before the application is imported, so that nothing that changes meanwhile is missed.
+fn start_reloader(
+    py: Python<'_>,
+    setting: &Setting,
+    station: Option<&Arc<Station>>,
+) -> Result<Option<Reloader>, StartError> {
+    let Some(station) = station.filter(|_| setting.config.reload) else { return Ok(None) };
+    let started = py.detach(|| Reloader::start(setting, station));
+    started.map(Some).map_err(|error| system("watching files for --reload", &error))
+}
+
+/// What was found, or a page that tells why it was not. What was asked for in vain at the first start is refused
+/// as ever: no change of a file would mend it.
+fn or_error_page(
+    py: Python<'_>,
+    found: Result<Loaded, LoadError>,
+    reloader: &Reloader,
+    station: Option<&Station>,
+) -> Result<Loaded, StartError> {
+    let error = match found {
+        Err(error) if !error.interrupted => error,
+        found => return Ok(found?),
+    };
+    if error.traceback.is_none() && station.is_some_and(|station| station.generation() == 0) {
+        return Err(error.into());
+    }
+    reloader.note_broken();
+    let page = error_page::standing_in(py, &error)?;
+    log::error!("{}", StartError::from(error).told());
+    Ok(page)
 }
 
 /// Has the supervisor replace this worker.

@@ -2,8 +2,10 @@
 //! supervisor (the command).
 
 mod app;
+mod development;
 mod discovery;
 pub mod entry;
+mod error_page;
 mod fork_safety;
 mod forked;
 mod host;

@@ -17,6 +17,7 @@ use crate::record::Place;
 pub struct Station {
     post: Post,
     handover: Handover,
+    succeeded: bool,
     failed: AtomicBool,
 }
 
@@ -24,12 +25,13 @@ pub struct Station {
 struct Others {
     slot: u32,
     scoreboard: Scoreboard,
+    succeeded: bool,
 }
 
 impl Station {
-    /// Takes the place.
-    pub fn new(post: Post, handover: Handover) -> Self {
-        Self { post, handover, failed: AtomicBool::new(false) }
+    /// Takes the place. `succeeded`: whoever retires is followed by another, who may not be ready yet.
+    pub fn new(post: Post, handover: Handover, succeeded: bool) -> Self {
+        Self { post, handover, succeeded, failed: AtomicBool::new(false) }
     }
 
     /// What it has from the supervisor.
@@ -42,6 +44,11 @@ impl Station {
         if let Err(error) = set_parent_process_death_signal(None) {
             log::debug!("The kernel still ends this worker with the supervisor: {error}");
         }
+    }
+
+    /// How many reloads came before it.
+    pub fn generation(&self) -> u32 {
+        self.post.generation
     }
 
     /// Number of its slot.
@@ -61,7 +68,11 @@ impl Station {
 
     /// How it passes connections on to its siblings.
     pub fn sharing(&self) -> Sharing {
-        let others = Others { slot: self.post.slot, scoreboard: self.post.scoreboard.clone() };
+        let others = Others {
+            slot: self.post.slot,
+            scoreboard: self.post.scoreboard.clone(),
+            succeeded: self.succeeded,
+        };
         Sharing { handover: self.handover.clone(), siblings: Arc::new(others) }
     }
 
@@ -136,6 +147,10 @@ impl Siblings for Others {
     }
 
     fn has_ready(&self) -> bool {
-        self.ready().next().is_some()
+        self.succeeded || self.ready().next().is_some()
+    }
+
+    fn take_waiting(&self) -> bool {
+        self.succeeded
     }
 }

@@ -139,7 +139,7 @@ impl Tree {
         listeners: Vec<Listener>,
         fork: PythonFork<'_>,
     ) -> ! {
-        let station = Arc::new(Station::new(post, self.handover));
+        let station = Arc::new(Station::new(post, self.handover, self.setting.config.reload));
         daemon::forget();
         title::set(py, title::Role::Worker, &self.setting.config);
         let mut begun = Ok(());

@@ -355,11 +355,25 @@ impl Engine {
         self.drain_until = Some(until);
         self.close_shared();
         self.tools.retiring = true;
+        self.leave_waiting();
         let everybody = self.table.ids();
         if let Some(member) = &mut self.member {
             member.leaving = everybody;
         }
         self.hand_on();
+    }
+
+    /// Sends the requests that wait here to the siblings, if they are to take these too.
+    fn leave_waiting(&mut self) {
+        if self.member.as_ref().is_some_and(|member| member.sharing.siblings.take_waiting()) {
+            let waiting: Vec<_> = self.queue.iter().collect();
+            for ticket in waiting {
+                if self.waits(ticket) && self.send(Lane::Ready, ticket.id) == Departure::Gone {
+                    self.queue.abandon();
+                    self.tools.counters.passed_on += 1;
+                }
+            }
+        }
     }
 
     /// Whether another worker serves beside this one.

@@ -18,6 +18,9 @@ pub(super) struct Reload {
     proven: bool,
 }
 
+/// Under --reload: the new code ends its process.
+pub(super) const NOT_MENDED: &str = "reload failed; requests wait until the code is mended";
+
 impl State {
     pub(super) fn on_reload(&mut self, now: Instant, actions: &mut Vec<Action>) {
         if !matches!(self.phase, Phase::Booting | Phase::Serving) {
@@ -43,6 +46,32 @@ impl State {
         self.template_backoff.clear();
     }
 
+    /// With `--reload`: from now on the old code answers nothing; what comes waits for the new one.
+    pub(super) fn on_changed(&mut self, slot: u32, file: &str, now: Instant, actions: &mut Vec<Action>) {
+        let process = self.processes.get(&Child::Worker(slot));
+        if process.is_none_or(|process| process.generation != self.generation || process.dismissed) {
+            actions.push(Action::ReloadEnded { count: 1, failed: false }); // Another worker has told it.
+            return;
+        }
+        if !matches!(self.phase, Phase::Booting | Phase::Serving) {
+            actions.push(Action::ReloadEnded { count: 1, failed: true });
+            return;
+        }
+        actions.push(Action::Log(Level::Info, format!("Reloading: {file} changed")));
+        let old: Vec<_> = self.workers().map(|(slot, process)| (slot, process.ready.is_some())).collect();
+        for (slot, served) in old {
+            let (child, why) = (Child::Worker(slot), format!("{file} changed"));
+            let (until, order) = match served {
+                true => (now + self.plan.graceful_timeout + KILL_GRACE, Action::Retire { slot, why }),
+                false => (now + STOP_GRACE, Action::Stop(child)),
+            };
+            if self.processes.get(&child).is_some_and(|process| !process.dismissed) {
+                self.dismiss(child, until, order, actions);
+            }
+        }
+        self.on_reload(now, actions);
+    }
+
     /// A worker of this generation is ready.
     pub(super) fn prove(&mut self, generation: u32) {
         if let Some(reload) = self.reload.as_mut().filter(|reload| reload.generation == generation) {
@@ -56,7 +85,9 @@ impl State {
         let Some(reload) = &self.reload else { return };
         if reload.proven && self.workers().all(|(_, process)| process.generation >= reload.generation) {
             let message = format!("Reloaded: all workers are of generation {}", reload.generation);
-            actions.push(Action::Log(Level::Info, message));
+            // Under --reload there is one line for each.
+            let level = if self.plan.development { Level::Debug } else { Level::Info };
+            actions.push(Action::Log(level, message));
             actions.push(Action::ReloadEnded { count: reload.count, failed: false });
             self.reload = None;
         }
@@ -64,7 +95,10 @@ impl State {
 
     pub(super) fn fail_reload(&mut self, message: &str, now: Instant, actions: &mut Vec<Action>) {
         let Some(reload) = self.reload.take() else { return };
-        actions.push(Action::Log(Level::Error, message.to_string()));
+        // Under --reload there is hardly an end that comes not just after a save.
+        let expected = self.plan.development && message != NOT_MENDED;
+        let level = if expected { Level::Debug } else { Level::Error };
+        actions.push(Action::Log(level, message.to_string()));
         actions.push(Action::ReloadEnded { count: reload.count, failed: true });
         if !self.plan.preload || reload.proven {
             return;

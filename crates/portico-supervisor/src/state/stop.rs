@@ -81,6 +81,7 @@ impl State {
             (Event::Terminate, Phase::Serving) if !self.plan.drain_delay.is_zero() && !self.withdrawn => {
                 self.announce(self.plan.drain_delay, now, actions);
             }
+            (Event::Interrupt, _) if self.plan.development => self.stop_at_once(0, now, actions),
             (_, Phase::Booting | Phase::Serving | Phase::Announcing { .. }) => self.drain(now, actions),
             (_, Phase::Draining { .. }) => self.stop_at_once(0, now, actions),
             (_, Phase::Stopping { .. }) => self.kill_all(now, actions),

@@ -24,6 +24,13 @@ impl Story {
         story
     }
 
+    /// The same under --reload.
+    fn developing(workers: u32) -> Self {
+        let mut story = Self::serving(workers, false);
+        story.state.plan.development = true;
+        story
+    }
+
     fn booting(workers: u32, preload: bool) -> Self {
         let plan = Plan {
             workers_min: workers,
@@ -33,6 +40,7 @@ impl Story {
             boot_timeout: Duration::from_secs(60),
             graceful_timeout: Duration::from_secs(30),
             drain_delay: Duration::from_secs(5),
+            development: false,
         };
         let mut story = Self { state: State::new(plan), now: Instant::now() };
         story.tell(Event::Tick);
@@ -61,6 +69,10 @@ impl Story {
     }
 }
 
+fn changed(slot: u32) -> Event {
+    Event::Changed { slot, file: "views.py".into() }
+}
+
 fn start(slot: u32, generation: u32) -> Action {
     Action::StartWorker { slot, generation }
 }
@@ -86,6 +98,35 @@ fn a_reload_replaces_one_worker_after_the_other() {
     assert_eq!(story.exited(0, 0), [start(0, 1)]);
     assert_eq!(story.ready(0), [retire(1, "reload")]);
     assert_eq!(story.exited(1, 0), [Action::ReloadEnded { count: 1, failed: false }]);
+}
+
+#[test]
+fn changed_code_answers_nothing_any_more() {
+    let mut story = Story::developing(2);
+    let why = "views.py changed";
+    assert_eq!(story.tell(changed(1)), [retire(0, why), retire(1, why), start(2, 1), start(3, 1)]);
+    // The other worker has seen it as well.
+    assert_eq!(story.tell(changed(0)), [Action::ReloadEnded { count: 1, failed: false }]);
+    assert_eq!(story.exited(0, 0), []);
+    assert_eq!((story.ready(2), story.ready(3)), (vec![], vec![]));
+    assert_eq!(story.exited(1, 0), [Action::ReloadEnded { count: 1, failed: false }]);
+}
+
+#[test]
+fn code_that_changes_while_it_is_imported_is_imported_anew() {
+    let mut story = Story::developing(1);
+    story.tell(changed(0));
+    assert_eq!(story.tell(changed(1)), [Action::Stop(Child::Worker(1)), start(2, 2)]);
+    assert_eq!((story.exited(1, 0), story.exited(0, 0)), (vec![], vec![]));
+    assert_eq!(story.ready(2), [Action::ReloadEnded { count: 2, failed: false }]);
+}
+
+#[test]
+fn in_development_an_interrupt_ends_at_once() {
+    let mut story = Story::developing(1);
+    let ending = [Action::Stopping, Action::StopListening, Action::Stop(Child::Worker(0))];
+    assert_eq!(story.tell(Event::Interrupt), ending);
+    assert_eq!(story.exited(0, 0), [Action::Exit(0)]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What comes from the processes: their reports, and their ends.
 
+use log::Level;
 use rustix::process::{Pid, Signal, WaitStatus};
 
 use super::Supervisor;
@@ -55,6 +56,12 @@ impl Supervisor {
                 process.boot_failed = true;
                 self.events.push_back(Event::BootFailed { child, status, message });
             }
+            Report::Changed(file) => {
+                if let Some(slot) = slot_of(child) {
+                    self.note_reload();
+                    self.events.push_back(Event::Changed { slot, file });
+                }
+            }
             Report::Replace(reason) => {
                 if !process.dismissed {
                     process.reason = Some(reason.clone());
@@ -73,10 +80,15 @@ impl Supervisor {
                 if let Some(row) = self.scoreboard.slot(slot) {
                     row.set(SlotField::Pid, u64::from(pid));
                 }
-                log::info!("Booting worker with pid: {pid} (slot {slot})");
+                log::log!(self.routine(), "Booting worker with pid: {pid} (slot {slot})");
             }
             Child::Template(_) => log::info!("Booting template with pid: {pid}"),
         }
+    }
+
+    /// How much what belongs to every start of a worker is worth: under --reload there is one with each save.
+    fn routine(&self) -> Level {
+        if self.config.reload { Level::Debug } else { Level::Info }
     }
 
     fn note_complete(&mut self) {
@@ -111,6 +123,7 @@ impl Supervisor {
         if let Some(slot) = slot_of(child).and_then(|slot| self.scoreboard.slot(slot)) {
             slot.set(SlotField::State, SlotState::Empty as u64);
             slot.set(SlotField::Pid, 0);
+            self.host.worker_ended();
         }
         self.events.push_back(Event::Exited { child, status: status.map_or(1, exit_status) });
     }
@@ -139,7 +152,7 @@ impl Supervisor {
             return;
         };
         if by_itself || in_vain {
-            log::info!("Worker exiting (pid: {pid}){why}");
+            log::log!(self.routine(), "Worker exiting (pid: {pid}){why}");
         } else {
             let death = report::death(slot, pid, status, process.sent, &self.scoreboard, oom_kills());
             log::error!("{death}");

@@ -59,6 +59,7 @@ impl World {
             boot_timeout: Duration::from_secs(20),
             graceful_timeout: GRACEFUL,
             drain_delay: Duration::from_secs(drain_delay),
+            development: false,
         };
         let mut world = Self {
             state: State::new(plan),

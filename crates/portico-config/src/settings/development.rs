@@ -1,0 +1,114 @@
+//! Settings for development: restarting when the application's files change.
+
+use std::path::PathBuf;
+
+use crate::resolved::ReloadEngine;
+use crate::setting::{Area, Setting, Value};
+
+pub(super) const SETTINGS: &[Setting] = &[RELOAD, RELOAD_ENGINE, RELOAD_EXTRA_FILES];
+
+const RELOAD: Setting = Setting {
+    name: "reload",
+    gunicorn: None,
+    since: "0.1",
+    flags: &["reload"],
+    short: None,
+    platform: None,
+    value: Value::Switch { given: true, set: |config, on| config.reload = on },
+    default: "false",
+    area: Area::Development,
+    help: "Restart the workers when the application's files change",
+    details: "For development. Watched are the Python files that the application has imported, those of \
+        installed packages aside, its templates, and --reload-extra-file. The listener stays open: a request \
+        that comes while the new code is imported waits for it. Code that cannot be imported is answered with \
+        a page that shows the error, until it is mended.\n\nWith it there is one worker unless --workers says \
+        otherwise, --timeout is off unless it is set (so that a debugger can wait), --graceful-timeout is 2 s, \
+        SIGINT ends the server at once, and --preload and --warmup count for nothing.",
+};
+
+#[cfg(test)]
+#[test]
+fn reload() {
+    use std::time::Duration;
+
+    use crate::resolved::{Preload, Workers};
+    use crate::testing::{config, resolved, with_environment};
+    assert!(!config(&[]).reload);
+    assert!(with_environment(&[("PORTICO_RELOAD", "true")], &[]).reload);
+    let reload = config(&["--reload"]);
+    assert!(reload.reload);
+    assert_eq!((reload.workers, reload.timeout), (Workers { min: 1, max: 1 }, Duration::ZERO));
+    assert_eq!(reload.graceful_timeout, Duration::from_secs(2));
+    let asked = config(&["--reload", "-w", "3", "-t", "7", "--graceful-timeout", "9"]);
+    assert_eq!(asked.graceful_timeout, Duration::from_secs(9));
+    assert_eq!((asked.workers, asked.timeout), (Workers { min: 3, max: 3 }, Duration::from_secs(7)));
+    assert_eq!(with_environment(&[("WEB_CONCURRENCY", "2")], &["--reload"]).workers.max, 2);
+    let both = resolved(&[], &["--reload", "--preload", "--warmup", "/"]);
+    assert_eq!((both.config.preload, both.config.warmups.len()), (Preload::Off, 0));
+    assert!(both.warnings[0].starts_with("--preload does nothing with --reload"), "{:?}", both.warnings);
+    assert!(both.warnings[1].starts_with("--warmup does nothing with --reload"), "{:?}", both.warnings);
+}
+
+const RELOAD_ENGINE: Setting = Setting {
+    name: "reload_engine",
+    gunicorn: None,
+    since: "0.1",
+    flags: &["reload-engine"],
+    short: None,
+    platform: None,
+    value: Value::Choice {
+        of: &[
+            ("auto", |config| config.reload_engine = ReloadEngine::Auto),
+            ("poll", |config| config.reload_engine = ReloadEngine::Poll),
+            ("inotify", |config| config.reload_engine = ReloadEngine::Inotify),
+        ],
+        alone: None,
+    },
+    default: "auto",
+    area: Area::Development,
+    help: "How --reload notices that a file has changed",
+    details: "`inotify` is told by the kernel. `poll` looks at the files several times a second: for folders \
+        whose changes the kernel does not tell, such as those that a virtual machine or a container shares \
+        with its host, or NFS. `auto` is inotify, and poll where the system has no watches left.",
+};
+
+#[cfg(test)]
+#[test]
+fn reload_engine() {
+    use crate::testing::{config, refusal};
+    assert_eq!(config(&[]).reload_engine, ReloadEngine::Auto);
+    assert_eq!(config(&["--reload-engine", "poll"]).reload_engine, ReloadEngine::Poll);
+    assert_eq!(config(&["--reload-engine", "inotify"]).reload_engine, ReloadEngine::Inotify);
+    assert!(refusal(&["--reload-engine", "kqueue"]).contains("auto, poll, inotify"));
+}
+
+const RELOAD_EXTRA_FILES: Setting = Setting {
+    name: "reload_extra_files",
+    gunicorn: None,
+    since: "0.1",
+    flags: &["reload-extra-file"],
+    short: None,
+    platform: None,
+    value: Value::List {
+        metavar: "GLOB",
+        set: |config, texts| {
+            let said = texts.iter().filter(|text| !text.is_empty());
+            config.reload_extra_files = said.map(PathBuf::from).collect();
+            Ok(())
+        },
+    },
+    default: "",
+    area: Area::Development,
+    help: "A further file, or a glob, whose change restarts under --reload; may be repeated",
+    details: "`*` and `?` stand for characters of a name, `**` for any number of folders: config/**/*.yaml. \
+        Relative to the folder that the server works in. Quote it, or the shell expands it.",
+};
+
+#[cfg(test)]
+#[test]
+fn reload_extra_files() {
+    use crate::testing::config;
+    assert_eq!(config(&[]).reload_extra_files, [""; 0].map(PathBuf::from));
+    let args = ["--reload-extra-file", "a/*.yaml", "--reload-extra-file", "b.toml,.env"];
+    assert_eq!(config(&args).reload_extra_files, ["a/*.yaml", "b.toml", ".env"].map(PathBuf::from));
+}

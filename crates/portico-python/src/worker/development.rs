@@ -1,0 +1,176 @@
+//! `--reload` in a worker: which files are the application's, and who is told when one of them changes.
+//!
+//! Each worker watches what it has imported itself, from before its import on, and says so once: it is replaced
+//! then. What counts as a file of an application by its name, and how changes are noticed, is `portico-reload`'s
+//! affair.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+use std::{io, mem};
+
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyModule};
+
+use portico_reload::{Change, Kind, Next, Stop, Watch};
+use portico_supervisor::Report;
+use rustix::process::getpgrp;
+use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcgetpgrp, tcsetattr};
+
+use super::Setting;
+use super::post::Station;
+
+/// The thread "portico-reload". Dropping this ends it.
+pub struct Reloader {
+    /// Whether the application could not be imported: any code may mend it.
+    broken: Arc<AtomicBool>,
+    stop: Option<Stop>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Watcher {
+    watch: Watch,
+    broken: Arc<AtomicBool>,
+    station: Arc<Station>,
+    /// Number of modules when they were last looked at.
+    modules: usize,
+}
+
+/// How long nothing may have changed before the application is imported: editors write in several steps.
+const QUIET: Duration = Duration::from_millis(40);
+
+/// Longest time until then. What changes later makes the import begin anew.
+const QUIET_MAX: Duration = Duration::from_millis(250);
+
+/// How often is looked for modules that were imported from elsewhere.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Where others' code lies.
+const INSTALLED: [&str; 2] = ["dist-packages", "site-packages"];
+
+impl Reloader {
+    /// Begins to watch. In a worker that follows a change it waits until the files have come to rest: to be called
+    /// without the interpreter.
+    ///
+    /// # Errors
+    /// The kernel's; a file that was named cannot be watched.
+    pub fn start(setting: &Setting, station: &Arc<Station>) -> io::Result<Self> {
+        let (mut watch, stop) = Watch::new(&setting.config, &setting.folder)?;
+        if station.generation() > 0 {
+            watch.settle(QUIET, QUIET_MAX);
+        }
+        let broken = Arc::new(AtomicBool::new(false));
+        let mut watcher =
+            Watcher { watch, broken: Arc::clone(&broken), station: Arc::clone(station), modules: 0 };
+        let thread = thread::Builder::new().name("portico-reload".to_owned()).spawn(move || watcher.run())?;
+        Ok(Self { broken, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// The application could not be imported.
+    pub fn note_broken(&self) {
+        self.broken.store(true, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Reloader {
+    fn drop(&mut self) {
+        drop(mem::take(&mut self.stop));
+        let Some(thread) = mem::take(&mut self.thread) else { return };
+        // Without the interpreter, which the thread may be waiting for.
+        Python::attach(|py| {
+            py.detach(|| {
+                if thread.join().is_err() {
+                    log::error!("the watch over files failed (this is a bug in Portico)");
+                }
+            });
+        });
+    }
+}
+
+impl Watcher {
+    fn run(&mut self) {
+        loop {
+            match self.watch.next(LOOK_INTERVAL) {
+                Next::Stopped => return,
+                Next::Quiet => self.follow_imports(),
+                Next::Changed(changes) => {
+                    if let Some(change) = self.first_that_matters(&changes) {
+                        let name = self.watch.name(&change.path).to_string();
+                        return self.station.report(&Report::Changed(name));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Modules may come from other folders.
+    fn follow_imports(&mut self) {
+        let count = Python::attach(|py| modules(py).map_or(0, |modules| modules.len()));
+        if mem::replace(&mut self.modules, count) != count {
+            let files = own_files();
+            self.watch.follow(files.iter().map(PathBuf::as_path));
+        }
+    }
+
+    fn first_that_matters<'a>(&self, changes: &'a [Change]) -> Option<&'a Change> {
+        if let Some(change) = changes.iter().find(|change| change.kind == Kind::Read) {
+            return Some(change);
+        }
+        if self.broken.load(Ordering::SeqCst) {
+            return changes.first();
+        }
+        let imported = own_files();
+        // A folder that has gone takes what is in it along.
+        changes.iter().find(|change| imported.iter().any(|file| file.starts_with(&change.path)))
+    }
+}
+
+/// The files of all modules that are not installed packages' or Python's own.
+fn own_files() -> Vec<PathBuf> {
+    let files = Python::attach(|py| files(py).unwrap_or_default());
+    let installed = |file: &Path| {
+        file.components().any(|part| part.as_os_str().to_str().is_some_and(|part| INSTALLED.contains(&part)))
+    };
+    let standard = files.first().cloned().unwrap_or_default();
+    files.into_iter().filter(|file| !installed(file) && !file.starts_with(&standard)).map(resolved).collect()
+}
+
+/// The folder of Python's own modules, and after it each module's file.
+fn files(py: Python<'_>) -> PyResult<Vec<PathBuf>> {
+    let os: PathBuf = py.import("os")?.getattr("__file__")?.extract()?;
+    let standard = os.parent().map(Path::to_owned);
+    // Read from its dictionary: asking the module may run code of its own.
+    let file = |module: Bound<'_, PyAny>| -> Option<PathBuf> {
+        module.cast::<PyModule>().ok()?.dict().get_item("__file__").ok()??.extract().ok()
+    };
+    Ok(standard.into_iter().chain(modules(py)?.values().iter().filter_map(file)).collect())
+}
+
+fn modules(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    Ok(py.import("sys")?.getattr("modules")?.cast_into::<PyDict>()?)
+}
+
+/// Without links in its folder; the file itself may have gone.
+fn resolved(file: PathBuf) -> PathBuf {
+    let folder = file.parent().and_then(|folder| folder.canonicalize().ok());
+    folder.zip(file.file_name()).map_or_else(|| file.clone(), |(folder, name)| folder.join(name))
+}
+
+/// Has the terminal show what is typed again: a debugger that is ended at its prompt leaves it as it was there.
+pub fn restore_terminal() {
+    let terminal = io::stdin();
+    // From the background the kernel would stop this process for it.
+    if !tcgetpgrp(&terminal).is_ok_and(|group| group == getpgrp()) {
+        return;
+    }
+    let Ok(mut modes) = tcgetattr(&terminal) else { return };
+    let plain = LocalModes::ECHO | LocalModes::ICANON;
+    if !modes.local_modes.contains(plain) {
+        modes.local_modes |= plain;
+        if let Err(error) = tcsetattr(&terminal, OptionalActions::Now, &modes) {
+            log::debug!("the terminal cannot be restored: {error}");
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! Which files of an application have changed, for `--reload`: what counts as one of its files, and how a change
+//! is noticed.
+//!
+//! Knows no Python and no process: which modules are imported is told to it, and what follows from a change is
+//! the caller's affair.
+#![forbid(unsafe_code)]
+
+mod bytecode;
+mod inotify;
+mod kind;
+mod look;
+mod watch;
+
+pub use kind::Kind;
+pub use watch::{Change, Next, Stop, Watch};

@@ -1,0 +1,275 @@
+//! The watch over an application's folders.
+
+use std::collections::HashSet;
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use glob::{MatchOptions, Pattern};
+use portico_config::{Config, ReloadEngine};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::bytecode;
+use crate::inotify::{Inotify, Seen};
+use crate::kind::{self, Kind};
+use crate::look::Looks;
+
+/// A watch over the folders of an application.
+#[derive(Debug)]
+pub struct Watch {
+    eyes: Eyes,
+    /// Absolute; relative paths begin here.
+    root: PathBuf,
+    extra: Vec<Pattern>,
+    folders: HashSet<PathBuf>,
+    /// Whether the limit has been told.
+    full: bool,
+    stopped: UnixStream,
+}
+
+/// Dropping this ends the wait of its [`Watch`], for good.
+#[derive(Debug)]
+pub struct Stop(#[expect(dead_code, reason = "its end is what is told")] UnixStream);
+
+/// A file that has changed, or come, or gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Absolute.
+    pub path: PathBuf,
+    /// What it means.
+    pub kind: Kind,
+}
+
+/// What came of waiting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// These files have changed; at least one.
+    Changed(Vec<Change>),
+    /// Nothing has.
+    Quiet,
+    /// There is nobody any more to be told.
+    Stopped,
+}
+
+#[derive(Debug)]
+enum Eyes {
+    Told(Inotify),
+    Looking(Looks),
+}
+
+/// Folders that are watched at most. More are no application's: the server was started in a home folder.
+const FOLDERS_MAX: usize = 4096;
+
+/// How often is looked where the kernel does not tell.
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+
+/// A folder with this file is a virtual environment.
+const VIRTUAL_ENVIRONMENT: &str = "pyvenv.cfg";
+
+const GLOBS: MatchOptions = MatchOptions {
+    case_sensitive: true,
+    require_literal_separator: true,
+    require_literal_leading_dot: false,
+};
+
+impl Watch {
+    /// Watches the application in the folder `root`, and what `--reload-extra-file` names.
+    ///
+    /// # Errors
+    /// The kernel's, where inotify was asked for by name.
+    pub fn new(config: &Config, root: &Path) -> io::Result<(Self, Stop)> {
+        let eyes = match config.reload_engine {
+            ReloadEngine::Poll => Eyes::Looking(Looks::default()),
+            ReloadEngine::Inotify => Eyes::Told(Inotify::new()?),
+            ReloadEngine::Auto => match Inotify::new() {
+                Ok(inotify) => Eyes::Told(inotify),
+                Err(error) => {
+                    log::warn!("--reload looks for changes by itself, inotify is not to be had: {error}");
+                    Eyes::Looking(Looks::default())
+                }
+            },
+        };
+        let (stopped, stop) = UnixStream::pair()?;
+        let root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
+        let mut watch = Self { eyes, root, extra: Vec::new(), folders: HashSet::new(), full: false, stopped };
+        watch.add_tree(&watch.root.clone(), config.reload_engine == ReloadEngine::Auto)?;
+        for glob in &config.reload_extra_files {
+            watch.add_glob(&watch.root.join(glob))?;
+        }
+        Ok((watch, Stop(stop)))
+    }
+
+    /// Watches the folders of these files as well, which are imported from elsewhere.
+    pub fn follow<'a>(&mut self, files: impl Iterator<Item = &'a Path>) {
+        for folder in files.filter_map(Path::parent) {
+            if let Err(error) = self.add(folder) {
+                log::debug!("changes in {} are not noticed: {error}", folder.display());
+            }
+        }
+    }
+
+    /// As the log names it: relative to the application's folder where it lies there.
+    pub fn name<'a>(&self, path: &'a Path) -> std::path::Display<'a> {
+        path.strip_prefix(&self.root).unwrap_or(path).display()
+    }
+
+    /// Waits until files have changed, for so long at most.
+    pub fn next(&mut self, limit: Duration) -> Next {
+        let end = Instant::now() + limit;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let (pause, told) = match &self.eyes {
+                Eyes::Told(inotify) => (left, Some(inotify)),
+                Eyes::Looking(_) => (left.min(LOOK_INTERVAL), None),
+            };
+            let timeout = Timespec { tv_sec: pause.as_secs() as i64, tv_nsec: pause.subsec_nanos().into() };
+            let mut polled = vec![PollFd::new(&self.stopped, PollFlags::IN)];
+            polled.extend(told.map(|inotify| PollFd::new(inotify, PollFlags::IN)));
+            // A failure is as if nothing had been told: it is looked again.
+            let _ = poll(&mut polled, Some(&timeout));
+            if !polled[0].revents().is_empty() {
+                return Next::Stopped;
+            }
+            let seen = match &mut self.eyes {
+                Eyes::Told(inotify) => inotify.read(),
+                Eyes::Looking(looks) => looks.look(),
+            };
+            let mut changes = Vec::new();
+            seen.into_iter().for_each(|seen| self.take(seen, &mut changes));
+            if !changes.is_empty() {
+                let code = changes.iter().filter(|change| change.kind == Kind::Code);
+                code.for_each(|change| bytecode::forget(&change.path));
+                return Next::Changed(changes);
+            }
+            if Instant::now() >= end {
+                return Next::Quiet;
+            }
+        }
+    }
+
+    /// Waits until nothing has changed for `quiet`, for `limit` at most: editors write in several steps, and a
+    /// checkout writes many files. `false` if there is nobody any more to be told.
+    pub fn settle(&mut self, quiet: Duration, limit: Duration) -> bool {
+        let end = Instant::now() + limit;
+        loop {
+            match self.next(quiet) {
+                Next::Changed(_) if Instant::now() < end => {}
+                Next::Stopped => return false,
+                _ => return true,
+            }
+        }
+    }
+
+    fn take(&mut self, seen: Seen, changes: &mut Vec<Change>) {
+        let Seen { path, folder, there } = seen;
+        if !folder {
+            changes.extend(self.kind(&path).map(|kind| Change { path, kind }));
+        } else if !is_foreign(&path) {
+            if there {
+                self.arrive(&path, changes);
+            } else {
+                self.folders.retain(|known| !known.starts_with(&path));
+                changes.push(Change { path, kind: Kind::Code });
+            }
+        }
+    }
+
+    /// A folder has come, with what is in it.
+    fn arrive(&mut self, folder: &Path, changes: &mut Vec<Change>) {
+        self.folders.retain(|known| !known.starts_with(folder)); // Watches of one that was there before are over.
+        if let Err(error) = self.add_tree(folder, false) {
+            log::warn!("changes in {} are not noticed: {error}", folder.display());
+        }
+        let inside: Vec<_> = self.folders.iter().filter(|known| known.starts_with(folder)).cloned().collect();
+        for entry in inside.iter().filter_map(|folder| folder.read_dir().ok()).flatten().flatten() {
+            let path = entry.path();
+            if !path.is_dir() {
+                changes.extend(self.kind(&path).map(|kind| Change { path, kind }));
+            }
+        }
+    }
+
+    fn kind(&self, path: &Path) -> Option<Kind> {
+        let named =
+            path.ancestors().any(|path| self.extra.iter().any(|glob| glob.matches_path_with(path, GLOBS)));
+        let below = path.strip_prefix(&self.root).unwrap_or(path);
+        if named { Some(Kind::Read) } else { kind::of_file(below) }
+    }
+
+    /// Watches a folder and those in it but for what others have put there. With `fall_back`, looks by itself from
+    /// now on where the kernel has no watch left.
+    fn add_tree(&mut self, root: &Path, fall_back: bool) -> io::Result<()> {
+        let mut waiting = vec![root.to_owned()];
+        while let Some(folder) = waiting.pop() {
+            match self.add(&folder) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::StorageFull && fall_back => {
+                    log::warn!("--reload looks for changes by itself: the system has no inotify watch left");
+                    let mut looks = Looks::default();
+                    self.folders.insert(folder.clone());
+                    self.folders.iter().for_each(|folder| looks.add(folder));
+                    self.eyes = Eyes::Looking(looks);
+                }
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => return Err(error),
+                Err(error) => {
+                    log::debug!("changes in {} are not noticed: {error}", folder.display());
+                    continue;
+                }
+            }
+            if self.full {
+                return Ok(());
+            }
+            let entries = folder.read_dir().into_iter().flatten().flatten();
+            // Not through links, which may lead in a circle.
+            let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+            waiting.extend(folders.map(|entry| entry.path()).filter(|path| !is_foreign(path)));
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, folder: &Path) -> io::Result<()> {
+        if self.folders.contains(folder) {
+            return Ok(());
+        }
+        if self.folders.len() >= FOLDERS_MAX {
+            if !std::mem::replace(&mut self.full, true) {
+                log::warn!("--reload watches the first {FOLDERS_MAX} folders below {}", self.root.display());
+            }
+            return Ok(());
+        }
+        match &mut self.eyes {
+            Eyes::Told(inotify) => inotify.add(folder)?,
+            Eyes::Looking(looks) => looks.add(folder),
+        }
+        self.folders.insert(folder.to_owned());
+        Ok(())
+    }
+
+    /// Watches what this glob, which is absolute, may match.
+    fn add_glob(&mut self, glob: &Path) -> io::Result<()> {
+        let Some(text) = glob.to_str() else { return Ok(()) };
+        match Pattern::new(text) {
+            Ok(pattern) => self.extra.push(pattern),
+            Err(error) => {
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{text}: {error}")));
+            }
+        }
+        let is_plain = |path: &Path| path.to_str().is_some_and(|path| !path.contains(['*', '?', '[']));
+        let base = glob.ancestors().find(|path| is_plain(path)).unwrap_or(&self.root).to_owned();
+        if base == glob && !base.is_dir() {
+            self.follow(std::iter::once(glob));
+            return Ok(());
+        }
+        self.add_tree(&base, false)
+    }
+}
+
+/// Whether a folder is none of the application's.
+fn is_foreign(folder: &Path) -> bool {
+    let name = folder.file_name().and_then(|name| name.to_str());
+    name.is_none_or(kind::is_foreign_folder) || folder.join(VIRTUAL_ENVIRONMENT).exists()
+}
+
+#[cfg(test)]
+mod tests;
