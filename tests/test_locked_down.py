@@ -33,7 +33,10 @@ LOCKED = {"prefix": ("unshare", "--mount", "bash", "-c", LOCK_DOWN, "bash"), "en
 
 
 @ROOT
-@pytest.mark.parametrize("options", [(), ("--preload",)])
+@pytest.mark.parametrize(
+    "options",
+    [(), ("--preload",), ("-k", "gthread", "-e", "A=b", "-m", "022", "--reuse-port", "--user", "54321")],
+)
 def test_everything_works_with_nothing_to_write_to(serve, tmp_path, options):
     (tmp_path / "app.py").write_text(
         "import os\n"

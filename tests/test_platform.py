@@ -99,7 +99,8 @@ def test_pid_file_names_the_supervisor_and_goes_with_it(serve, tmp_path):
     server = serve("apps.processes:application", "--pid", str(path))
     assert path.read_text() == f"{server.pid}\n"
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
-    server.worker.kill()
+    (worker,) = server.wait_workers(1)
+    worker.kill()
     server.expect_log("SIGKILL")
     server.wait_workers(1)
     assert path.read_text() == f"{server.pid}\n", "a worker's end leaves it alone"
@@ -131,10 +132,11 @@ def test_pid_file_of_a_start_that_fails_is_not_left_behind(tmp_path):
 def test_upgrade_has_a_second_pid_file_until_the_old_one_has_ended(serve, tmp_path):
     path, second = tmp_path / "portico.pid", tmp_path / "portico.pid.2"
     server = serve("apps.processes:application", "--pid", str(path))
+    (worker,) = server.wait_workers(1)
     with server.connect() as client:
         # Holds the old one up, so that both are seen.
         client.send(b"GET /sleep?seconds=3 HTTP/1.1\r\nHost: test\r\n\r\n")
-        wait_until(lambda: server.is_busy(server.worker), "the call")
+        wait_until(lambda: server.is_busy(worker), "the call")
         server.signal(signal.SIGUSR2)
         wait_until(lambda: second.exists() and second.read_text(), "the second file")
         new = Process(int(second.read_text()))
@@ -339,6 +341,7 @@ def command_name(process: Process) -> str:
 
 def test_processes_have_names_without_any_package(serve, folder):
     server = serve("app", "--preload", cwd=folder, environment={"PYTHONPATH": str(folder)})
+    server.wait_workers(1)
     names = sorted(command_name(process) for process in [server.supervisor, *server.supervisor.children()])
     assert names == ["portico: master", "portico: templ.", "portico: worker"]
     assert not server.find_records("setproctitle")
@@ -354,9 +357,9 @@ def test_processes_have_their_titles_with_the_package(serve, folder):
     server = serve("app", "-n", "shop", cwd=folder, environment=environment)
     title = lambda process: (folder / f"title.{process.pid}").read_text()  # noqa: E731
     assert title(server.supervisor) == "portico: master [shop]\n"
-    assert title(server.worker) == "portico: worker [shop]\n"
+    assert title(server.wait_workers(1)[0]) == "portico: worker [shop]\n"
     server = serve("app:application", cwd=folder, environment=environment)
-    assert title(server.worker) == "portico: worker [app:application]\n"
+    assert title(server.wait_workers(1)[0]) == "portico: worker [app:application]\n"
 
 
 def test_several_servers_share_a_port_if_all_ask_for_it(serve, folder):
@@ -364,7 +367,7 @@ def test_several_servers_share_a_port_if_all_ask_for_it(serve, folder):
     address = "{}:{}".format(*first.address)
     second = serve("app", "--reuse-port", bind=address, cwd=folder)
     pids = {told(first)["pid"] for _ in range(60)}
-    assert pids == {first.worker.pid, second.worker.pid}
+    assert pids == {server.wait_workers(1)[0].pid for server in (first, second)}
     ended = run_to_end("-b", address, "app", cwd=folder)
     assert ended.returncode == 1 and address in ended.stderr
 
