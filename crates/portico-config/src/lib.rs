@@ -38,7 +38,7 @@ pub use raw::{Environment, Source};
 pub use reference::reference;
 pub use resolve::{Effective, Parsed, Resolved, from_pairs, parse, parse_with_files};
 pub use resolved::{
-    Account, Bind, Config, LogLevel, LogTarget, PathTimeout, Preload, ReloadEngine, System, Warmup,
-    WorkerClass, Workers,
+    Account, Bind, Config, LogLevel, LogTarget, PathTimeout, Preload, PythonLogging, ReloadEngine, System,
+    Warmup, WorkerClass, Workers,
 };
-pub use settings::{HOOKS, is_octal};
+pub use settings::{file_name, file_names, is_hook, is_octal, likely_file_name};

@@ -14,7 +14,9 @@ use crate::inherited::Inherited;
 use crate::preset;
 use crate::proxies::{ForwardedHeaders, HeaderMap, TrustedPeers};
 use crate::raw::{Environment, RawConfig, Source, read_variable};
-use crate::resolved::{Config, LogLevel, LogTarget, Preload, ReloadEngine, System, WorkerClass, Workers};
+use crate::resolved::{
+    Config, LogLevel, LogTarget, Preload, PythonLogging, ReloadEngine, System, WorkerClass, Workers,
+};
 use crate::setting::Setting;
 use crate::settings;
 
@@ -265,6 +267,9 @@ fn blank() -> Config {
         request_id: false,
         error_log: LogTarget::Stderr,
         log_level: LogLevel::Info,
+        python_logging: PythonLogging::default(),
+        capture_output: false,
+        access_to_syslog: true,
         chdir: None,
         pythonpath: Vec::<PathBuf>::new(),
         paste: None,

@@ -145,6 +145,26 @@ pub struct System {
     pub proc_name: Option<String>,
 }
 
+/// What has the server's own log go through Python's `logging`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PythonLogging {
+    /// `--logger-class`, where it is not gunicorn's own.
+    pub class: Option<String>,
+    /// `logconfig_dict` is given; only Python has it.
+    pub dict: bool,
+    /// `--log-config-json`
+    pub json: Option<PathBuf>,
+    /// `--log-config`
+    pub file: Option<PathBuf>,
+}
+
+impl PythonLogging {
+    /// Whether anything of it is given.
+    pub fn is_in_force(&self) -> bool {
+        *self != Self::default()
+    }
+}
+
 /// Resolved configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -261,6 +281,12 @@ pub struct Config {
     pub error_log: LogTarget,
     /// `--log-level`
     pub log_level: LogLevel,
+    /// `--logger-class`, `--log-config` and their like.
+    pub python_logging: PythonLogging,
+    /// `--capture-output`: standard output and error go to the error log.
+    pub capture_output: bool,
+    /// `--disable-redirect-access-to-syslog` clears it.
+    pub access_to_syslog: bool,
     /// `--chdir`
     pub chdir: Option<PathBuf>,
     /// `--pythonpath`, split at commas

@@ -114,12 +114,13 @@ pub(crate) enum Area {
     Logging,
     Development,
     System,
+    Hooks,
     Compatibility,
 }
 
 impl Area {
     /// In the order of the help.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Application,
         Self::Socket,
         Self::Processes,
@@ -131,6 +132,7 @@ impl Area {
         Self::Logging,
         Self::Development,
         Self::System,
+        Self::Hooks,
         Self::Compatibility,
     ];
 }
@@ -149,6 +151,7 @@ impl fmt::Display for Area {
             Self::Logging => "Logging",
             Self::Development => "Development",
             Self::System => "System",
+            Self::Hooks => "Server hooks",
             Self::Compatibility => "For gunicorn's sake",
         })
     }

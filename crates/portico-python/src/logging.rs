@@ -3,27 +3,36 @@
 //! One write per record, so that lines of several processes do not mix. Formatting needs no interpreter: the
 //! standby thread and the engine log as well. The access log is not here.
 
+use std::cell::Cell;
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write as _};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use log::{Level, LevelFilter, Metadata, Record};
 use portico_config::{LogLevel, LogTarget};
 
 use crate::{daemon, raw};
+use diversion::{Diversion, Queue, Relay};
+
+pub use diversion::Diverted;
+
+mod diversion;
 
 /// Sends records of the `log` crate and lines of `wsgi.errors` to where `target` says, from now on.
 ///
-/// May be called again, as by a second `portico.serve` in one process.
+/// With `capture`, so do standard output and error from now on, where that is a file. May be called again, as by a
+/// second `portico.serve` in one process.
 ///
 /// # Errors
 /// The log file cannot be opened for appending.
-pub fn install(target: &LogTarget, level: LogLevel) -> io::Result<()> {
+pub fn install(target: &LogTarget, level: LogLevel, capture: bool) -> io::Result<()> {
     let sink = Sink::open(target)?;
+    CAPTURING.store(capture, Ordering::Relaxed);
+    sink.capture_output()?;
     match LOG.get() {
         Some(log) => *log.sink() = sink,
         None => {
@@ -49,8 +58,49 @@ pub fn reopen() {
         Sink::Stdout | Sink::Stderr { .. } => return,
     };
     match Sink::open(&LogTarget::File(path.clone())) {
-        Ok(opened) => *log.sink() = opened,
+        Ok(opened) => {
+            let captured = opened.capture_output();
+            *log.sink() = opened;
+            if let Err(error) = captured {
+                log::error!("standard output cannot be captured: {error}");
+            }
+        }
         Err(error) => log::error!("opening the error log {} again failed: {error}", path.display()),
+    }
+}
+
+/// Has records go to `relay` from now on, on the thread that logs. What it does not log goes where it went before.
+pub fn divert(relay: Relay) {
+    *diversion() = Some((Diversion::AtOnce(Relay::clone(&relay)), relay));
+}
+
+/// Has records that are diverted wait for a thread of this process: nobody who logs waits for the relay.
+///
+/// # Errors
+/// The system has no thread left.
+pub fn divert_to_thread() -> io::Result<()> {
+    let mut diversion = diversion();
+    if let Some((way, relay)) = diversion.as_mut() {
+        *way = Diversion::Queued(Queue::start(Relay::clone(relay), write_diverted)?);
+    }
+    Ok(())
+}
+
+/// Ends that. What waits is logged by the relay within this time, or goes to the log itself.
+pub fn end_diversion(patience: Duration) {
+    let ended = diversion().take();
+    if let Some((Diversion::Queued(queue), _)) = ended {
+        queue.close(patience).into_iter().for_each(write_diverted);
+    }
+}
+
+fn diversion() -> MutexGuard<'static, Option<(Diversion, Relay)>> {
+    DIVERSION.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write_diverted(record: Diverted) {
+    if let Some(log) = LOG.get() {
+        log.write_record(record.level, &record.message);
     }
 }
 
@@ -76,6 +126,13 @@ pub fn show_errors(shown: bool) {
 
 static LOG: OnceLock<ErrorLog> = OnceLock::new();
 static ERRORS_SHOWN: AtomicBool = AtomicBool::new(false);
+static CAPTURING: AtomicBool = AtomicBool::new(false);
+static DIVERSION: Mutex<Option<(Diversion, Relay)>> = Mutex::new(None);
+
+thread_local! {
+    /// This thread is diverting a record: what is logged meanwhile is about that.
+    static DIVERTING: Cell<bool> = const { Cell::new(false) };
+}
 
 struct ErrorLog {
     sink: Mutex<Sink>,
@@ -100,18 +157,37 @@ impl log::Log for ErrorLog {
         if !self.enabled(record.metadata()) {
             return;
         }
+        let way = diversion().as_ref().map(|(way, _)| way.clone()).filter(|_| !DIVERTING.replace(true));
+        let message = record.args().to_string();
+        let left = match way {
+            None => Some(message),
+            Some(way) => {
+                let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+                let taken = way.take(Diverted { level: record.level(), message, seconds });
+                DIVERTING.set(false);
+                taken.err().map(|record| record.message)
+            }
+        };
+        if let Some(message) = left {
+            self.write_record(record.level(), &message);
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+impl ErrorLog {
+    fn write_record(&self, level: Level, message: &str) {
         let mut sink = self.sink();
-        let line = line(record, sink.colour());
+        let line = line(level, message, sink.colour());
         sink.write(&line);
-        let shown = record.level() == Level::Error && ERRORS_SHOWN.load(Ordering::Relaxed);
+        let shown = level == Level::Error && ERRORS_SHOWN.load(Ordering::Relaxed);
         let is_file = matches!(*sink, Sink::File { .. });
         if shown && !daemon::tell(&line, !is_file) && is_file {
             // A closed standard error is no error of the server's.
             let _ = io::stderr().lock().write_all(line.as_bytes());
         }
     }
-
-    fn flush(&self) {}
 }
 
 enum Sink {
@@ -135,6 +211,17 @@ impl Sink {
         })
     }
 
+    /// Puts the file in the place of standard output and error, where that is asked for.
+    fn capture_output(&self) -> io::Result<()> {
+        if let Self::File { file, .. } = self
+            && CAPTURING.load(Ordering::Relaxed)
+        {
+            rustix::stdio::dup2_stdout(file)?;
+            rustix::stdio::dup2_stderr(file)?;
+        }
+        Ok(())
+    }
+
     fn colour(&self) -> bool {
         matches!(self, Self::Stderr { colour: true })
     }
@@ -153,8 +240,8 @@ impl Sink {
 
 /// `[2026-10-18 12:00:00 +0200] [4711] [INFO] message`. Control bytes of the message other than line ends and
 /// tabs are escaped: a target or a header in it may be hostile, a terminal obeys.
-fn line(record: &Record<'_>, colour: bool) -> String {
-    let (name, code) = match record.level() {
+fn line(level: Level, message: &str, colour: bool) -> String {
+    let (name, code) = match level {
         Level::Error => ("ERROR", "31"),
         Level::Warn => ("WARNING", "33"),
         Level::Info => ("INFO", "32"),
@@ -166,7 +253,6 @@ fn line(record: &Record<'_>, colour: bool) -> String {
         true => write!(line, " [{}] [\x1b[{code}m{name}\x1b[0m] ", std::process::id()),
         false => write!(line, " [{}] [{name}] ", std::process::id()),
     };
-    let message = record.args().to_string();
     for character in message.trim_end_matches('\n').chars() {
         match character {
             '\n' | '\t' => line.push(character),

@@ -1,6 +1,9 @@
 //! What the supervisor needs of the program that it runs in.
 
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use portico_config::Config;
 
 use crate::upgrade::CommandLine;
 use crate::{Post, Running};
@@ -9,6 +12,43 @@ use crate::{Post, Running};
 pub trait Host {
     /// The first worker is ready: requests are answered from now on. Called once.
     fn serving(&mut self) {}
+
+    /// This process is about to fork the worker of this slot. `false`: it must not.
+    fn before_fork(&mut self, slot: u32) -> bool {
+        let _ = slot;
+        true
+    }
+
+    /// The worker of this slot has its process id.
+    fn started(&mut self, slot: u32, pid: u32) {
+        let _ = (slot, pid);
+    }
+
+    /// A worker was reaped.
+    fn ended(&mut self, pid: u32) {
+        let _ = pid;
+    }
+
+    /// So many workers are asked for from now on.
+    fn scaled(&mut self, workers: u32) {
+        let _ = workers;
+    }
+
+    /// A reload was asked for: reads the configuration again. Returns the new one, if it can be another.
+    ///
+    /// # Errors
+    /// It cannot be used, for this reason: nothing is reloaded.
+    fn reload(&mut self) -> Result<Option<Arc<Config>>, String> {
+        Ok(None)
+    }
+
+    /// A new supervisor is about to be started.
+    fn upgrading(&mut self) {}
+
+    /// SIGINT: these workers are about to be told to end.
+    fn interrupting(&mut self, workers: &[u32]) {
+        let _ = workers;
+    }
 
     /// As many workers are ready as were asked for, with these process ids. Called once.
     fn complete(&mut self, workers: &[u32]) {

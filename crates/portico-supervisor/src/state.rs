@@ -73,13 +73,22 @@ impl Plan {
         Self {
             workers_min: config.workers.min,
             workers_max: config.workers.max,
-            slots: 2 * config.workers.max.max(Self::GROWN_MAX) + 2,
+            slots: Self::slots_for(config.workers.max),
             preload: config.preload != Preload::Off,
             boot_timeout: config.boot_timeout,
             graceful_timeout: config.graceful_timeout,
             drain_delay: Self::drain_delay(config),
             development: config.reload,
         }
+    }
+
+    fn slots_for(workers_max: u32) -> u32 {
+        2 * workers_max.max(Self::GROWN_MAX) + 2
+    }
+
+    /// The most workers that these slots have room for.
+    pub fn workers_room(&self) -> u32 {
+        (self.slots.saturating_sub(2) / 2).max(1)
     }
 
     /// A delay that leaves nothing of the time to end is cut to half of that; the configuration has warned of it.

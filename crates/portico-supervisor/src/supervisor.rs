@@ -114,7 +114,11 @@ impl Supervisor {
         while let Some(event) = self.events.pop_front() {
             let mut actions = Vec::new();
             self.state.handle(event, Instant::now(), &mut actions);
-            self.scoreboard.set(SupervisorField::WorkersAsked, u64::from(self.state.wanted()));
+            let wanted = u64::from(self.state.wanted());
+            if wanted != self.scoreboard.get(SupervisorField::WorkersAsked) {
+                self.scoreboard.set(SupervisorField::WorkersAsked, wanted);
+                self.host.scaled(self.state.wanted());
+            }
             self.scoreboard.set(SupervisorField::Generation, u64::from(self.state.generation()));
             for action in actions {
                 if let Some(role) = self.perform(action, fork) {
@@ -172,10 +176,16 @@ impl Supervisor {
             }
             let event = match signal {
                 Signal::Term => Event::Terminate,
-                Signal::Int => Event::Interrupt,
+                Signal::Int => {
+                    self.host.interrupting(&self.ready_pids());
+                    Event::Interrupt
+                }
                 Signal::Quit => Event::Quit,
                 Signal::Hup => {
                     self.note_reload();
+                    if !self.read_configuration() {
+                        continue;
+                    }
                     Event::Reload
                 }
                 Signal::Ttin => Event::Grow,
@@ -205,6 +215,27 @@ impl Supervisor {
         if self.scoreboard.state() == SupervisorState::Serving {
             self.notify(Notifier::reloading);
         }
+    }
+
+    /// Reads the configuration again. `false`: it cannot be used, and nothing is reloaded.
+    fn read_configuration(&mut self) -> bool {
+        if self.scoreboard.state() == SupervisorState::Stopping {
+            return true; // The machine says that it is too late.
+        }
+        match self.host.reload() {
+            Ok(None) => {}
+            Ok(Some(config)) => {
+                self.state.replan(Plan::new(&config));
+                self.looking.follow(&config);
+                self.config = config;
+            }
+            Err(why) => {
+                log::error!("reload failed; the old configuration and code keep serving: {why}");
+                self.end_reload(1, true);
+                return false;
+            }
+        }
+        true
     }
 
     /// Tells systemd.

@@ -84,7 +84,7 @@ const ORDERS: [Order; 3] = [
             &["fork"],
             &["daemon"],
             &["logging"],
-            &["record", "stacks", "stray"],
+            &["record", "stacks", "stray", "conf"],
             &["gateway"],
             &["command"],
             &["worker"],

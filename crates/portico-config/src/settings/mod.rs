@@ -4,11 +4,13 @@ mod application;
 mod calls;
 mod compatibility;
 mod development;
+mod hooks;
 mod leniency;
 mod limits;
 mod logging;
 mod platform;
 mod processes;
+mod python_logging;
 mod recycling;
 mod requests;
 mod socket;
@@ -30,25 +32,6 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// The most that is taken for one that may as well be off. People write a huge number for that.
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// gunicorn's hooks: functions in a configuration file that is written in Python, no settings.
-pub const HOOKS: &[&str] = &[
-    "on_starting",
-    "on_reload",
-    "when_ready",
-    "pre_fork",
-    "post_fork",
-    "post_worker_init",
-    "worker_int",
-    "worker_abort",
-    "pre_exec",
-    "pre_request",
-    "post_request",
-    "child_exit",
-    "worker_exit",
-    "nworkers_changed",
-    "on_exit",
-];
-
 /// Every setting, in the order of the help.
 pub(crate) fn all() -> impl Iterator<Item = &'static Setting> {
     [
@@ -65,8 +48,10 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Setting> {
         requests::SETTINGS,
         trust::SETTINGS,
         logging::SETTINGS,
+        python_logging::SETTINGS,
         development::SETTINGS,
         platform::SETTINGS,
+        hooks::SETTINGS,
         compatibility::SETTINGS,
         leniency::SETTINGS,
     ]
@@ -81,6 +66,32 @@ pub fn is_octal(name: &str) -> bool {
 }
 
 pub(crate) use worker_class::settle_threads;
+
+/// The names that are settings in a configuration file in Python: gunicorn's, and Portico's for what gunicorn
+/// does not have. What gunicorn calls otherwise is not one by Portico's name: there are variables called `app`.
+pub fn file_names() -> impl Iterator<Item = &'static str> {
+    all().map(|setting| setting.gunicorn.unwrap_or(setting.name))
+}
+
+/// What a configuration file in Python calls the setting of this name.
+pub fn file_name(name: &'static str) -> &'static str {
+    named(name).and_then(|setting| setting.gunicorn).unwrap_or(name)
+}
+
+/// Whether the setting of this name is one of gunicorn's hooks, a function that is called when something happens.
+pub fn is_hook(name: &str) -> bool {
+    hooks::SETTINGS.iter().any(|setting| setting.name == name)
+}
+
+/// The setting that a name in such a file was most likely meant to be, if it is hardly another.
+pub fn likely_file_name(name: &str) -> Option<&'static str> {
+    let similar = file_names().map(|known| (strsim::jaro_winkler(name, known), known));
+    let similar = similar.filter(|(similarity, known)| *similarity > SIMILAR && *known != name);
+    similar.max_by(|(left, _), (right, _)| left.total_cmp(right)).map(|(_, known)| known)
+}
+
+/// From here on two names are hardly by chance so similar.
+const SIMILAR: f64 = 0.9;
 
 /// The setting of that name.
 pub(crate) fn named(name: &str) -> Option<&'static Setting> {

@@ -237,6 +237,12 @@ impl Answer {
         self.head.length
     }
 
+    /// The head that the application has given, the bytes of the body that were sent, and whether any is out.
+    pub fn outcome(&self) -> (ResponseHead, u64, bool) {
+        let head = if self.given || self.started { self.head.clone() } else { ResponseHead::default() };
+        (head, self.sent, self.started)
+    }
+
     /// Whether a body is to be produced at all: HEAD wants only the head.
     pub fn is_head(&self) -> bool {
         self.is_head

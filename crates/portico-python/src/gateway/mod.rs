@@ -29,7 +29,17 @@ use start_response::Callables;
 use wsgi_errors::ErrorStream;
 use wsgi_input::Input;
 
+use crate::conf::Observer;
+
 pub use file_wrapper::FileWrapper;
+
+/// A stream into the error log, as `wsgi.errors` is one.
+///
+/// # Errors
+/// Out of memory only.
+pub fn error_stream(py: Python<'_>) -> PyResult<Py<PyAny>> {
+    Ok(Py::new(py, ErrorStream::default())?.into_any())
+}
 
 /// Serves one WSGI application.
 pub struct Gateway {
@@ -37,6 +47,8 @@ pub struct Gateway {
     settings: Settings,
     /// The input of all requests without a body.
     empty_input: Py<Input>,
+    /// Who in Python wants to know of each request.
+    observer: Option<Observer>,
     /// Tells this gateway's thread-local memory from another's.
     id: u64,
 }
@@ -55,7 +67,12 @@ impl Gateway {
     ///
     /// # Errors
     /// Out of memory only.
-    pub fn new(py: Python<'_>, application: Py<PyAny>, config: &Config) -> PyResult<Self> {
+    pub fn new(
+        py: Python<'_>,
+        application: Py<PyAny>,
+        config: &Config,
+        observer: Option<Observer>,
+    ) -> PyResult<Self> {
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
         Ok(Self {
             application,
@@ -67,6 +84,7 @@ impl Gateway {
                 errors: Py::new(py, ErrorStream::default())?,
             },
             empty_input: Py::new(py, Input::empty())?,
+            observer,
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
         })
     }
@@ -80,7 +98,7 @@ impl Gateway {
                 callables: Callables::new(py)?,
             }),
         };
-        let Request { head, body, peer, forwarded, server, id, .. } = request;
+        let Request { head, body, peer, forwarded, server, id, begun, .. } = request;
         let mut buffer = IdBuffer::default();
         let body_length = body.len();
         let input = match body.is_empty() {
@@ -101,7 +119,10 @@ impl Gateway {
         let environ = kept.environs.build(py, &self.settings, &parts)?;
         kept.callables.answer(py).begin(responder, head.method() == b"HEAD");
         let call = Call { py, head: &head, callables: &kept.callables, sendfile: self.settings.sendfile };
-        call.run(&self.application, &environ);
+        match &self.observer {
+            None => drop(call.run(&self.application, &environ)),
+            Some(observer) => call.run_observed(&self.application, &environ, observer, begun)?,
+        }
         drop(environ);
         if let Some(input) = input {
             input.get().end(py);

@@ -5,6 +5,7 @@
 //! called in every case, once.
 
 use std::fmt;
+use std::time::Instant;
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
@@ -17,6 +18,7 @@ use super::answer::Progress;
 use super::detached;
 use super::file_wrapper::FileWrapper;
 use super::start_response::{Callables, wrong_block};
+use crate::conf::{Observer, Outcome};
 use crate::error::{self, ClientDisconnected, RequestTimeout};
 use crate::stray;
 
@@ -33,8 +35,8 @@ pub struct Call<'a, 'py> {
 }
 
 impl<'py> Call<'_, 'py> {
-    /// Runs `application` and answers, whatever it does.
-    pub fn run(&self, application: &Py<PyAny>, environ: &Bound<'py, PyDict>) {
+    /// Runs `application` and answers, whatever it does. Returns the status of what is answered in its stead.
+    pub fn run(&self, application: &Py<PyAny>, environ: &Bound<'py, PyDict>) -> Option<&'static str> {
         let arguments = (environ, &self.callables.start_response);
         let called = application.bind(self.py).call1(arguments);
         stray::end(self.py, called.as_ref().err(), IN_REQUEST);
@@ -43,9 +45,40 @@ impl<'py> Call<'_, 'py> {
             self.close(&app_iter).and(result)
         });
         self.report_length();
-        if let Err(error) = result {
-            self.fail(&error);
-        }
+        result.err().map(|error| self.fail(&error))
+    }
+
+    /// As [`Call::run`], with `observer` told before and after it. What its hook raises before is the request's
+    /// failure.
+    ///
+    /// # Errors
+    /// Out of memory only.
+    pub fn run_observed(
+        &self,
+        application: &Py<PyAny>,
+        environ: &Bound<'py, PyDict>,
+        observer: &Observer,
+        begun: Instant,
+    ) -> PyResult<()> {
+        let request = observer.begin(self.py, self.head, environ)?;
+        let (called, instead) = match observer.before_call(&request) {
+            Ok(()) => (true, self.run(application, environ)),
+            Err(error) => (false, Some(self.fail(&error))),
+        };
+        // A copy: hooks may take long, and the application's own thread may still look at the answer.
+        let (head, sent, began) = self.callables.answer(self.py).outcome();
+        let mut length = itoa::Buffer::new();
+        let outcome = called.then(|| {
+            let mut fields: Vec<_> = head.fields.iter().collect();
+            fields.extend(
+                head.length.map(|length_of| (&b"Content-Length"[..], length.format(length_of).as_bytes())),
+            );
+            let own = || format!("{} {}", head.status, head.reason.escape_ascii());
+            let status = instead.filter(|_| !began).map_or_else(own, str::to_owned);
+            Outcome { status, fields, sent, began }
+        });
+        observer.end(&request, environ, outcome, begun.elapsed());
+        Ok(())
     }
 
     fn respond(&self, app_iter: &Bound<'py, PyAny>) -> PyResult<()> {
@@ -173,12 +206,14 @@ impl<'py> Call<'_, 'py> {
         }
     }
 
-    fn fail(&self, error: &PyErr) {
+    /// Returns the status that the client gets instead, if the head is not out yet.
+    fn fail(&self, error: &PyErr) -> &'static str {
         let request = self.request();
         if error.is_instance_of::<RequestTimeout>(self.py) {
             // Its stack has been logged as it was when the time was over.
             log::info!("{request}: ended by portico.RequestTimeout");
-            return self.callables.answer(self.py).time_out(self.py);
+            self.callables.answer(self.py).time_out(self.py);
+            return "504 Gateway Timeout";
         }
         if error.is_instance_of::<ClientDisconnected>(self.py) {
             log::info!("{request}: {}", error.value(self.py));
@@ -190,6 +225,7 @@ impl<'py> Call<'_, 'py> {
         // out.
         let responder = self.callables.answer(self.py).take_responder();
         detached(self.py, true, || drop(responder));
+        "500 Internal Server Error"
     }
 
     fn request(&self) -> RequestName<'_> {

@@ -6,10 +6,10 @@ use pyo3::exceptions::{PyImportError, PyOSError, PyRuntimeError, PyTypeError, Py
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyInt, PyList, PyString, PyTuple};
 
-use portico_config::{ConfigError, FileValue, Parsed, PythonFile, from_pairs, is_octal, parse_with_files};
-use portico_supervisor::upgrade;
+use portico_config::{Parsed, from_pairs, is_octal};
 
 use super::app::LoadError;
+use super::configuration::Configuration;
 use super::{Source, StartError, run, tree};
 use crate::{command, daemon, logging};
 
@@ -19,8 +19,9 @@ use crate::{command, daemon, logging};
 /// What a handler of a signal raises, and what Python's own output streams do.
 #[pyfunction]
 pub fn main(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<i32> {
-    match parse_with_files(arguments.into_iter(), &upgrade::variable, &mut evaluate) {
-        Ok(Parsed::Run(resolved)) => match tree::run(py, &resolved) {
+    let mut configuration = Configuration::new(arguments);
+    match configuration.read(py) {
+        Ok(Parsed::Run(resolved)) => match tree::run(py, &resolved, configuration) {
             Ok(status) => {
                 daemon::settle(status);
                 Ok(status)
@@ -57,15 +58,6 @@ pub fn main(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<i32> {
             Ok(i32::from(error.exit_status()))
         }
     }
-}
-
-/// Runs a configuration file that is written in Python.
-fn evaluate(file: &PythonFile) -> Result<Vec<FileValue>, ConfigError> {
-    let name = match file {
-        PythonFile::Path(path) => path.display().to_string(),
-        PythonFile::Module(module) => module.clone(),
-    };
-    Err(ConfigError::new(format!("{name}: configuration files in Python are not read yet; write options")))
 }
 
 /// Serves `app`, a WSGI callable or a target such as `"mysite.wsgi:application"`, until a signal stops it.
@@ -127,9 +119,10 @@ pub fn serve(py: Python<'_>, app: &Bound<'_, PyAny>, settings: Option<&Bound<'_,
             error
         }
         StartError::Listen(message) => PyOSError::new_err(message),
-        StartError::System(message) | StartError::Unforkable(message) | StartError::WarmUp(message) => {
-            PyRuntimeError::new_err(message)
-        }
+        StartError::Hook(message)
+        | StartError::System(message)
+        | StartError::Unforkable(message)
+        | StartError::WarmUp(message) => PyRuntimeError::new_err(message),
     })
 }
 

@@ -1,5 +1,6 @@
 //! What the supervisor has of this program: the listeners, and the logs.
 
+use std::cell::RefCell;
 use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
@@ -7,18 +8,24 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use pyo3::call::PyCallArgs;
 use pyo3::prelude::*;
 
-use portico_config::{Config, Preload, Workers};
+use portico_config::{Config, Preload, Resolved, Workers};
 use portico_server::{AccessLog, Destination, Facts, Listener, LostRequest, Plan, Times};
 use portico_supervisor::upgrade::{CommandLine, Takeover};
 use portico_supervisor::{Capacity, Footprint, Host, Lost, Pidfile, Running};
 use rustix::process::{Pid, getppid};
+use signal_hook::consts::SIGINT;
 
+use super::configuration::{Configuration, keep_fixed};
 use super::development::restore_terminal;
 use super::identity::Identity;
-use super::{StartError, destination, system};
-use crate::{daemon, logging, stacks};
+use super::{Setting, StartError, destination, opening, prepare, system};
+use crate::conf::{Hooks, log_here};
+use crate::error::{one_line, traceback};
+use crate::gateway::error_stream;
+use crate::{daemon, logging, raw, stacks};
 
 /// The command, as its supervisor sees it.
 pub struct Command {
@@ -28,6 +35,24 @@ pub struct Command {
     access_log: Option<Destination>,
     origin: Origin,
     possessions: Possessions,
+    /// What a reload reads again.
+    configuration: Configuration,
+    inheritance: Rc<RefCell<Inheritance>>,
+}
+
+/// What processes that are forked from now on begin with.
+pub struct Inheritance {
+    /// The settings.
+    pub setting: Setting,
+    /// The hooks, where something in Python is configured.
+    pub hooks: Option<Rc<Hooks>>,
+}
+
+impl Inheritance {
+    /// The hooks, where something in Python is configured.
+    pub fn hooks(&self) -> Option<Rc<Hooks>> {
+        self.hooks.clone()
+    }
 }
 
 /// What the server has of the system beside its sockets.
@@ -53,13 +78,71 @@ pub struct Origin {
 impl Command {
     /// With these settings and bound sockets.
     pub fn new(
-        config: Arc<Config>,
+        inheritance: Rc<RefCell<Inheritance>>,
         listeners: Rc<Vec<Listener>>,
         origin: Origin,
         possessions: Possessions,
+        configuration: Configuration,
     ) -> Self {
+        let config = Arc::clone(&inheritance.borrow().setting.config);
         let access_log = config.access_log.as_ref().map(destination);
-        Self { config, listeners: Some(listeners), access_log, origin, possessions }
+        Self {
+            config,
+            listeners: Some(listeners),
+            access_log,
+            origin,
+            possessions,
+            configuration,
+            inheritance,
+        }
+    }
+
+    /// Has the hooks told of something.
+    fn tell(&self, what: &str, arguments: impl for<'py> PyCallArgs<'py>) {
+        if let Some(hooks) = self.hooks() {
+            Python::attach(|py| hooks.tell(py, what, arguments));
+        }
+    }
+
+    fn hooks(&self) -> Option<Rc<Hooks>> {
+        self.inheritance.borrow().hooks()
+    }
+
+    /// Takes another configuration as far as a running server can.
+    fn follow(&mut self, py: Python<'_>, mut resolved: Resolved) -> Result<Arc<Config>, String> {
+        let told = |error: PyErr| one_line(py, &error);
+        fit_workers(&mut resolved.config);
+        keep_fixed(&mut resolved.config, &self.config);
+        let setting = prepare(py, resolved.config.clone()).map_err(|error| error.told())?;
+        let config = Arc::clone(&setting.config);
+        if (&config.error_log, config.log_level, config.capture_output)
+            != (&self.config.error_log, self.config.log_level, self.config.capture_output)
+        {
+            logging::install(&config.error_log, config.log_level, config.capture_output)
+                .map_err(|error| format!("{} failed: {error}", opening("error log", &config.error_log)))?;
+        }
+        let warnings = resolved.warnings.iter().chain(&self.configuration.files.warnings);
+        warnings.for_each(|warning| log::warn!("{warning}"));
+        let hooks = match self.hooks() {
+            Some(hooks) => {
+                let workers = (config.workers != self.config.workers).then_some(config.workers.min);
+                hooks.reload(py, &self.configuration.files, &resolved, workers);
+                Some(hooks)
+            }
+            None => {
+                let hooks =
+                    Hooks::new(py, &self.configuration.files, &resolved, error_stream(py).map_err(told)?);
+                let hooks = hooks.map_err(told)?.map(Rc::new);
+                hooks.inspect(|hooks| hooks.tell(py, "scaled", (config.workers.min,)))
+            }
+        };
+        if let Some(hooks) = &hooks {
+            log_here(py, hooks);
+        }
+        self.access_log = config.access_log.as_ref().map(destination);
+        self.config = Arc::clone(&config);
+        *self.inheritance.borrow_mut() = Inheritance { setting, hooks };
+        Ok(config)
     }
 }
 
@@ -85,6 +168,50 @@ impl Origin {
 }
 
 impl Host for Command {
+    fn before_fork(&mut self, slot: u32) -> bool {
+        let Some(hooks) = self.hooks() else { return true };
+        Python::attach(|py| match hooks.call(py, "before_fork", (slot,)) {
+            Ok(()) => true,
+            Err(error) => {
+                log::error!("the hook pre_fork raised\n{}", traceback(py, &error));
+                false
+            }
+        })
+    }
+
+    fn started(&mut self, slot: u32, pid: u32) {
+        self.tell("started", (slot, pid));
+    }
+
+    fn ended(&mut self, pid: u32) {
+        self.tell("ended", (pid,));
+    }
+
+    fn scaled(&mut self, workers: u32) {
+        self.tell("scaled", (workers,));
+    }
+
+    fn reload(&mut self) -> Result<Option<Arc<Config>>, String> {
+        Python::attach(|py| {
+            let resolved = self.configuration.read_again(py)?;
+            self.follow(py, resolved).map(Some)
+        })
+    }
+
+    fn upgrading(&mut self) {
+        self.tell("upgrading", ());
+    }
+
+    fn interrupting(&mut self, workers: &[u32]) {
+        if self.hooks().is_some() {
+            for pid in workers {
+                if let Err(error) = raw::send_signal(*pid, SIGINT) {
+                    log::debug!("Worker {pid} cannot be told of SIGINT: {error}");
+                }
+            }
+        }
+    }
+
     fn serving(&mut self) {
         logging::show_errors(false);
         for listener in self.listeners.iter().flat_map(|listeners| listeners.iter()) {

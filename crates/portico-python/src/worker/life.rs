@@ -21,7 +21,7 @@ use super::monitor::Monitor;
 use super::post::Station;
 use super::signals::{ENDED_BY_SIGNAL, Signals, Wake, ignore_at_end};
 use super::threads::Threads;
-use super::watch::{self, Watching};
+use super::watch::{self, Stuck, Watching};
 use super::{Setting, Source, StartError, destination, find, forked, opening, system, warmup};
 use crate::error::traceback;
 use crate::fork::{exit_now, flush_output};
@@ -86,7 +86,11 @@ impl Life {
             Some(reloader) => or_error_page(py, found, reloader, station.as_deref())?,
             None => found?,
         };
-        let gateway = Gateway::new(py, application, config)?;
+        let observer = match &station {
+            Some(station) => station.loaded(py, &application)?,
+            None => None,
+        };
+        let gateway = Gateway::new(py, application, config, observer)?;
         let monitor = Arc::new(Monitor::new(gateway, Arc::clone(&records)));
         let sharing = station.as_deref().map(Station::sharing);
         let lending = Lending::new(Arc::clone(config), access_log, monitor, sharing)
@@ -100,6 +104,7 @@ impl Life {
             threads: Arc::clone(&threads),
             stacks: Arc::clone(&stacks),
             replace: station.clone().map(replacing),
+            stuck: station.clone().map(aborting),
         });
         let watch = watch.map_err(|error| system("starting threads", &error))?;
         let mut serving = Serving {
@@ -127,6 +132,7 @@ impl Life {
         });
         if let Some(station) = station.filter(|_| threads.are_some_stuck()) {
             let status = result.map_or_else(|error| station.boot_failed(&error), |()| 0);
+            station.end(py);
             exit_beside_stuck_threads(py, status);
         }
         result
@@ -158,6 +164,7 @@ impl Serving<'_> {
         self.announce(target, &urls);
         if let Some(station) = self.station {
             station.ready();
+            station.tell(py, "ready", "worker.alive");
         }
         self.wait_for_end(py, signals)
     }
@@ -194,6 +201,7 @@ impl Serving<'_> {
             py.check_signals()?;
             match wake.map_err(|error| system("waiting for signals", &error))? {
                 Wake::TellStacks => stacks::log_all(py),
+                Wake::Interrupted => self.tell_interruption(py),
                 Wake::Bell if self.threads.all_ended() => return Ok(self.threads.join(py)?),
                 Wake::Timeout => self.exit_without_threads(py),
                 _ => {}
@@ -229,6 +237,11 @@ impl Serving<'_> {
                         station.report(&Report::Replace(format!("it was told to stop at once ({signal})")));
                     }
                     self.stop();
+                    return Ok(Wake::Interrupted);
+                }
+                Wake::Command(Command::Stop) => {
+                    self.obey(Command::Stop);
+                    return Ok(Wake::Interrupted);
                 }
                 Wake::Command(command) => self.obey(command),
                 Wake::Orphaned => {
@@ -238,7 +251,11 @@ impl Serving<'_> {
                     self.drain(limit);
                 }
                 Wake::ReopenLogs => self.reopen_logs(),
-                wake @ (Wake::TellStacks | Wake::Handlers | Wake::Bell | Wake::Timeout) => return Ok(wake),
+                wake @ (Wake::TellStacks
+                | Wake::Interrupted
+                | Wake::Handlers
+                | Wake::Bell
+                | Wake::Timeout) => return Ok(wake),
             }
         }
     }
@@ -255,6 +272,13 @@ impl Serving<'_> {
             Command::Fork { .. } => {
                 log::error!("a worker was told to fork another (this is a bug in Portico)")
             }
+        }
+    }
+
+    /// For the hook `worker_int`.
+    fn tell_interruption(&self, py: Python<'_>) {
+        if let Some(station) = self.station {
+            station.tell(py, "interrupt", "worker_int");
         }
     }
 
@@ -299,6 +323,9 @@ impl Serving<'_> {
         // Cuts what is still open, and names it in the log.
         py.detach(|| self.lending.stop());
         log::error!("{} of the application's calls did not end; leaving without them", self.lending.calls());
+        if let Some(station) = self.station {
+            station.end(py);
+        }
         flush_output(py);
         py.detach(|| {
             close(&self.lending);
@@ -323,6 +350,7 @@ fn exit_in_any_case(lending: &Arc<Lending>, end: Instant) -> mpsc::Sender<()> {
         let left = end.saturating_duration_since(Instant::now());
         if called_off.recv_timeout(left) == Err(mpsc::RecvTimeoutError::Timeout) {
             lending.stop();
+            logging::end_diversion(Duration::ZERO);
             log::error!("the application keeps the interpreter to itself; leaving without it");
             low_level::exit(0);
         }
@@ -401,6 +429,11 @@ fn or_error_page(
 /// Has the supervisor replace this worker.
 fn replacing(station: Arc<Station>) -> Box<dyn Fn(String) + Send> {
     Box::new(move |reason| station.report(&Report::Replace(reason)))
+}
+
+/// Tells the worker that one of its threads is stuck, for the hook `worker_abort`.
+fn aborting(station: Arc<Station>) -> Stuck {
+    Arc::new(move |py| station.tell(py, "abort", "worker_abort"))
 }
 
 fn open_access_log(config: &Config, station: Option<&Station>) -> Result<Option<AccessLog>, StartError> {

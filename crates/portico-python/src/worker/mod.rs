@@ -2,6 +2,7 @@
 //! supervisor (the command).
 
 mod app;
+mod configuration;
 mod development;
 mod discovery;
 pub mod entry;
@@ -37,7 +38,8 @@ use portico_config::{Config, LogTarget, Resolved};
 use portico_server::{Destination, Listener};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::{logging, stray};
+use crate::gateway::error_stream;
+use crate::{conf, logging, stray};
 use app::{BOOT_FAILED, LoadError, Loaded};
 use life::Life;
 use signals::{Master, Signals};
@@ -59,6 +61,8 @@ pub enum StartError {
     Listen(String),
     /// There is no application.
     Load(LoadError),
+    /// A hook raised in a worker.
+    Hook(String),
     /// Python code that is not the application raised.
     Raised(PyErr),
     /// The system refuses something: a log file, a folder, a descriptor.
@@ -73,7 +77,8 @@ impl StartError {
     /// For the operator: one line, and the traceback if there is one.
     pub fn told(&self) -> String {
         match self {
-            Self::Listen(message)
+            Self::Hook(message)
+            | Self::Listen(message)
             | Self::System(message)
             | Self::Unforkable(message)
             | Self::WarmUp(message) => message.clone(),
@@ -99,7 +104,7 @@ impl StartError {
     pub fn exit_status(&self) -> i32 {
         match self {
             Self::Load(error) => error.exit_status,
-            Self::Unforkable(_) | Self::WarmUp(_) => BOOT_FAILED,
+            Self::Hook(_) | Self::Unforkable(_) | Self::WarmUp(_) => BOOT_FAILED,
             Self::Listen(_) | Self::Raised(_) | Self::System(_) => 1,
         }
     }
@@ -118,6 +123,7 @@ impl From<LoadError> for StartError {
 }
 
 /// What every way to serve begins with.
+#[derive(Clone)]
 struct Setting {
     config: Arc<Config>,
     /// The current folder.
@@ -130,6 +136,7 @@ struct Setting {
 /// See [`StartError`]; once it serves, nothing but a Python signal handler's exception.
 pub fn run(py: Python<'_>, resolved: &Resolved, source: Source) -> Result<(), StartError> {
     let setting = set_up(py, resolved)?;
+    conf::install_loggers(py, &setting.config, error_stream(py)?)?;
     let mut signals = Signals::interrupting(py, Master::Own)?;
     let result = match setting.config.check_config {
         true => check(py, source, &setting),
@@ -147,10 +154,10 @@ pub fn run(py: Python<'_>, resolved: &Resolved, source: Source) -> Result<(), St
 
 /// Goes to the folder, opens the log and fills the environment.
 fn set_up(py: Python<'_>, resolved: &Resolved) -> Result<Setting, StartError> {
-    let mut config = resolved.config.clone();
+    let config = resolved.config.clone();
     // Before the logs are opened, whose paths are relative to it; a failure is told once there is a log.
     let folder = enter_folder(py, &config);
-    logging::install(&config.error_log, config.log_level)
+    logging::install(&config.error_log, config.log_level, config.capture_output)
         .map_err(|error| system(&opening("error log", &config.error_log), &error))?;
     for warning in &resolved.warnings {
         log::warn!("{warning}");
@@ -158,7 +165,16 @@ fn set_up(py: Python<'_>, resolved: &Resolved) -> Result<Setting, StartError> {
     for note in &resolved.notes {
         log::info!("{note}");
     }
-    let folder = folder?;
+    settle(py, config, folder?)
+}
+
+/// Goes to the folder and fills the environment, where the log is open already.
+fn prepare(py: Python<'_>, config: Config) -> Result<Setting, StartError> {
+    let folder = enter_folder(py, &config)?;
+    settle(py, config, folder)
+}
+
+fn settle(py: Python<'_>, mut config: Config, folder: PathBuf) -> Result<Setting, StartError> {
     if let Some(path) = &mut config.tmp_upload_dir {
         // The application may change to another folder.
         *path = folder.join(&*path);

@@ -1,7 +1,9 @@
 //! A worker's place under a supervisor: its slot on the scoreboard, its line, its siblings.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use pyo3::prelude::*;
 
 use portico_server::{Handover, Load, Sharing, Siblings};
 use portico_supervisor::{
@@ -10,7 +12,9 @@ use portico_supervisor::{
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use signal_hook::low_level;
 
-use super::StartError;
+use super::{StartError, system};
+use crate::conf::{Hooks, Link, Observer, leave_loggers, log_from_thread};
+use crate::error::traceback;
 use crate::record::Place;
 
 /// The place of this worker.
@@ -19,6 +23,10 @@ pub struct Station {
     handover: Handover,
     succeeded: bool,
     failed: AtomicBool,
+    /// The `Worker` that hooks get, where there are some.
+    hooked: OnceLock<Py<PyAny>>,
+    /// It has been told of its end.
+    ended: AtomicBool,
 }
 
 /// What this worker's engine tells the other workers, and sees of them.
@@ -31,7 +39,14 @@ struct Others {
 impl Station {
     /// Takes the place. `succeeded`: whoever retires is followed by another, who may not be ready yet.
     pub fn new(post: Post, handover: Handover, succeeded: bool) -> Self {
-        Self { post, handover, succeeded, failed: AtomicBool::new(false) }
+        Self {
+            post,
+            handover,
+            succeeded,
+            failed: AtomicBool::new(false),
+            hooked: OnceLock::new(),
+            ended: AtomicBool::new(false),
+        }
     }
 
     /// What it has from the supervisor.
@@ -76,6 +91,58 @@ impl Station {
         Sharing { handover: self.handover.clone(), siblings: Arc::new(others) }
     }
 
+    /// Has `hooks` called in this process; calls `post_fork`.
+    ///
+    /// # Errors
+    /// What that raises.
+    pub fn enter(self: &Arc<Self>, py: Python<'_>, hooks: &Hooks) -> Result<(), StartError> {
+        if hooks.are_loggers_in_force(py) {
+            log_from_thread().map_err(|error| system("starting threads", &error))?;
+        }
+        let (own, counting) = (Arc::clone(self), Arc::clone(self));
+        let link = Link::new(
+            move |reason| own.report(&Report::Replace(reason)),
+            move || counting.record().map_or(0, |slot| slot.get(SlotField::Requests)),
+        );
+        let worker = hooks.enter_worker(py, self.slot(), link);
+        let worker = worker.map_err(|error| hook_failed(py, "post_fork", &error))?;
+        self.hooked.get_or_init(|| worker);
+        Ok(())
+    }
+
+    /// The `Worker` that hooks get, where there are some.
+    pub fn hooked(&self) -> Option<&Py<PyAny>> {
+        self.hooked.get()
+    }
+
+    /// The application is there: calls `post_worker_init`. Returns who wants to know of its requests.
+    ///
+    /// # Errors
+    /// What that raises.
+    pub fn loaded(&self, py: Python<'_>, application: &Py<PyAny>) -> Result<Option<Observer>, StartError> {
+        let Some(worker) = self.hooked() else { return Ok(None) };
+        let requests = worker.call_method1(py, "load", (application,));
+        let requests = requests.map_err(|error| hook_failed(py, "post_worker_init", &error))?;
+        Ok((!requests.is_none(py)).then(|| Observer::new(requests)))
+    }
+
+    /// Tells the `Worker` of something; what its hook raises is logged.
+    pub fn tell(&self, py: Python<'_>, what: &str, hook: &str) {
+        if let Some(worker) = self.hooked()
+            && let Err(error) = worker.call_method0(py, what)
+        {
+            log::error!("the hook {hook} raised\n{}", traceback(py, &error));
+        }
+    }
+
+    /// The process is about to end: calls `worker_exit`, once.
+    pub fn end(&self, py: Python<'_>) {
+        if !self.ended.swap(true, Ordering::SeqCst) {
+            self.tell(py, "exit", "worker_exit");
+            leave_loggers(py);
+        }
+    }
+
     /// It serves from now on.
     pub fn ready(&self) {
         if let Some(slot) = self.record() {
@@ -111,6 +178,10 @@ impl Station {
     fn record(&self) -> Option<Slot<'_>> {
         self.post.scoreboard.slot(self.post.slot)
     }
+}
+
+fn hook_failed(py: Python<'_>, hook: &str, error: &PyErr) -> StartError {
+    StartError::Hook(format!("the hook {hook} raised\n{}", traceback(py, error)))
 }
 
 /// Has the kernel end this process, a child of the supervisor, together with that: while the application is

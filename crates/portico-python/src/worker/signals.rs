@@ -28,6 +28,8 @@ pub enum Wake {
     ReopenLogs,
     /// SIGUSR2: tell what the threads do.
     TellStacks,
+    /// SIGINT, which is the supervisor's to act upon.
+    Interrupted,
     /// The supervisor has sent a command.
     Command(Command),
     /// The supervisor has died.
@@ -57,6 +59,7 @@ enum Meaning {
     StopNow(&'static str),
     ReopenLogs,
     TellStacks,
+    Interrupted,
     Nothing,
 }
 
@@ -100,7 +103,7 @@ impl Master {
             Self::Supervisor => &[
                 (SIGTERM, Meaning::Stop("term")),
                 (SIGQUIT, Meaning::StopNow("quit")),
-                (SIGINT, Meaning::Nothing),
+                (SIGINT, Meaning::Interrupted),
                 (SIGHUP, Meaning::Nothing),
             ],
         }
@@ -138,7 +141,8 @@ impl Signals {
             restore_in_children(py)?;
             TAKEN.store(true, Ordering::SeqCst);
             for &(number, meaning) in master.signals() {
-                let handler = if meaning == Meaning::Nothing { &nothing } else { &interrupt };
+                let is_nothing = matches!(meaning, Meaning::Nothing | Meaning::Interrupted);
+                let handler = if is_nothing { &nothing } else { &interrupt };
                 signals.former.push((number, set_handler(py, number, handler)?));
             }
             // The default would end the process.
@@ -219,6 +223,7 @@ impl Signals {
                 Some(Meaning::StopNow(name)) => return Some(Wake::StopNow(name)),
                 Some(Meaning::ReopenLogs) => return Some(Wake::ReopenLogs),
                 Some(Meaning::TellStacks) => return Some(Wake::TellStacks),
+                Some(Meaning::Interrupted) => return Some(Wake::Interrupted),
                 Some(Meaning::Nothing) => {}
                 // Signals that others handle are written there too.
                 None => return Some(Wake::Handlers),

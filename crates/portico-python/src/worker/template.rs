@@ -18,6 +18,8 @@ use super::identity::Identity;
 use super::post::end_with_supervisor;
 use super::signals::{ENDED_BY_SIGNAL, Master, Signals, Wake, ignore_at_end};
 use super::{Setting, Source, StartError, find};
+use crate::conf::Hooks;
+use crate::error::traceback;
 use crate::fork::{Handlers, PythonFork, exit_now};
 use crate::stacks::{self, Stacks};
 use crate::{logging, raw};
@@ -36,6 +38,7 @@ pub struct Forebear<'py> {
 pub fn run<'py>(
     py: Python<'py>,
     setting: &Setting,
+    hooks: Option<&Hooks>,
     identity: Option<&Identity>,
     post: Post,
     mut fork: PythonFork<'py>,
@@ -58,7 +61,7 @@ pub fn run<'py>(
         }
     };
     report(&post.control, &Report::Ready);
-    serve(py, post, loaded, signals)
+    serve(py, hooks, post, loaded, signals)
 }
 
 /// Imports the application and looks at what that has left.
@@ -99,12 +102,25 @@ fn prepare(
 }
 
 /// Forks workers as the supervisor asks for them, until that ends.
-fn serve<'py>(py: Python<'py>, post: Post, loaded: Loaded, mut signals: Signals) -> Forebear<'py> {
+fn serve<'py>(
+    py: Python<'py>,
+    hooks: Option<&Hooks>,
+    post: Post,
+    loaded: Loaded,
+    mut signals: Signals,
+) -> Forebear<'py> {
     let mut fork = PythonFork::new(py, Handlers::Keep);
     loop {
         let waited = py.detach(|| signals.wait(Some(&post.control), None));
         match waited.map_err(PyErr::from).and_then(|wake| py.check_signals().map(|()| wake)) {
             Ok(Wake::Command(Command::Fork { slot, generation, control })) => {
+                // Here and not in the supervisor: this process has the application.
+                if let Some(hooks) = hooks
+                    && let Err(error) = hooks.call(py, "before_fork", (slot,))
+                {
+                    log::error!("the hook pre_fork raised\n{}", traceback(py, &error));
+                    continue; // The worker's end of its line goes with this turn, which tells the supervisor.
+                }
                 match fork_twice(&mut fork) {
                     Ok(Forked::Parent(_)) => {}
                     Ok(Forked::Child) => {
@@ -120,7 +136,13 @@ fn serve<'py>(py: Python<'py>, post: Post, loaded: Loaded, mut signals: Signals)
             }
             Ok(Wake::Command(Command::ReopenLogs) | Wake::ReopenLogs) => logging::reopen(),
             Ok(Wake::TellStacks) => stacks::log_all(py),
-            Ok(Wake::Command(Command::AnnounceClose) | Wake::Handlers | Wake::Bell | Wake::Timeout) => {}
+            Ok(
+                Wake::Command(Command::AnnounceClose)
+                | Wake::Interrupted
+                | Wake::Handlers
+                | Wake::Bell
+                | Wake::Timeout,
+            ) => {}
             // What the application has registered to run at the end is the workers' to run.
             Ok(Wake::Stop(_) | Wake::StopNow(_)) => {
                 report(&post.control, &Report::Replace(ENDED_BY_SIGNAL.into()));

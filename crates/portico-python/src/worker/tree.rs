@@ -4,6 +4,7 @@
 //! with its part, and ends here: it never returns to the Python code that has called the command, which runs
 //! on in the supervisor alone.
 
+use std::cell::RefCell;
 use std::io::{self, Write};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -15,19 +16,23 @@ use portico_server::{Handover, Listener};
 use portico_supervisor::upgrade::Takeover;
 use portico_supervisor::{Pidfile, Post, Report, Role, Supervisor};
 
-use super::host::{Command, Origin, Possessions, fit_workers, tell_workers};
+use super::configuration::Configuration;
+use super::host::{Command, Inheritance, Origin, Possessions, fit_workers, tell_workers};
 use super::identity::Identity;
 use super::life::Life;
 use super::post::{Station, end_with_supervisor};
 use super::signals::{ENDED_BY_SIGNAL, Master, Signals, ignore_at_end};
 use super::template::{self, Forebear};
-use super::{Setting, Source, StartError, check, forked, raise_descriptor_limit, set_up, system, title};
+use super::{Source, StartError, check, forked, raise_descriptor_limit, set_up, system, title};
+use crate::conf::{Hooks, install_loggers, leave_loggers, log_here};
+use crate::error::{one_line, traceback};
 use crate::fork::{Handlers, PythonFork, leave_signals};
+use crate::gateway::error_stream;
 use crate::{daemon, logging, raw};
 
 /// What all processes of the tree have from the first.
 struct Tree {
-    setting: Setting,
+    inheritance: Rc<RefCell<Inheritance>>,
     /// The sockets are the host's, which closes them in the supervisor.
     listeners: Weak<Vec<Listener>>,
     handover: Handover,
@@ -39,7 +44,7 @@ struct Tree {
 ///
 /// # Errors
 /// See [`StartError`].
-pub fn run(py: Python<'_>, resolved: &Resolved) -> Result<i32, StartError> {
+pub fn run(py: Python<'_>, resolved: &Resolved, configuration: Configuration) -> Result<i32, StartError> {
     let mut origin = Origin::find(py)?;
     if resolved.config.check_config {
         return check(py, Source::Target, &set_up(py, resolved)?).map(|()| 0);
@@ -50,7 +55,7 @@ pub fn run(py: Python<'_>, resolved: &Resolved) -> Result<i32, StartError> {
     let mut resolved = resolved.clone();
     let capacity = fit_workers(&mut resolved.config);
     let setting = set_up(py, &resolved)?;
-    log::info!("Starting portico {}", env!("CARGO_PKG_VERSION"));
+    let hooks = announce(py, &configuration, &resolved)?;
     raise_descriptor_limit();
     // Before the application is imported: an address that is taken shows at once, and a client that comes
     // early waits in the backlog.
@@ -59,20 +64,23 @@ pub fn run(py: Python<'_>, resolved: &Resolved) -> Result<i32, StartError> {
         .map_err(|error| StartError::Listen(error.to_string()))?;
     let listeners = Rc::new(listeners);
     let possessions = possess(py, &setting.config, origin.takeover.is_some())?;
+    if let Some(hooks) = &hooks {
+        hooks.listening(py, &listeners).map_err(|error| hook_failed(py, "when_ready", &error))?;
+    }
+    let config = Arc::clone(&setting.config);
     let tree = Tree {
-        setting,
+        inheritance: Rc::new(RefCell::new(Inheritance { setting, hooks })),
         listeners: Rc::downgrade(&listeners),
         handover: Handover::new().map_err(|error| system("connecting the workers", &error))?,
         identity: possessions.identity.clone(),
     };
-    let config = Arc::clone(&tree.setting.config);
-    let host = Command::new(Arc::clone(&config), listeners, origin, possessions);
-    let mut supervisor =
-        Supervisor::new(config, Box::new(host)).map_err(|error| system("making the scoreboard", &error))?;
+    let host = Command::new(Rc::clone(&tree.inheritance), listeners, origin, possessions, configuration);
+    let mut supervisor = Supervisor::new(Arc::clone(&config), Box::new(host))
+        .map_err(|error| system("making the scoreboard", &error))?;
     leave_signals(py)?;
     let mut fork = PythonFork::new(py, Handlers::Reset);
-    tell_workers(&tree.setting.config, &capacity);
-    name_processes(py, &tree.setting.config);
+    tell_workers(&config, &capacity);
+    name_processes(py, &config);
     logging::show_errors(true);
     let role = supervisor.run(&mut fork);
     logging::show_errors(false);
@@ -81,17 +89,26 @@ pub fn run(py: Python<'_>, resolved: &Resolved) -> Result<i32, StartError> {
     // So does the host, and the listeners are this process' own.
     drop(supervisor);
     let listeners = listeners.and_then(Rc::into_inner).unwrap_or_default();
+    let hooks = tree.inheritance.borrow().hooks();
+    if hooks.is_none() && !matches!(role, Role::Exit(_)) {
+        install_loggers(py, &tree.inheritance.borrow().setting.config, error_stream(py)?)?;
+    }
     match role {
-        Role::Exit(status) => Ok(status),
+        Role::Exit(status) => {
+            hooks.inspect(|hooks| hooks.tell(py, "exit", ()));
+            leave_loggers(py);
+            Ok(status)
+        }
         Role::Worker(post) => tree.work(py, post, Source::Target, listeners, fork),
         Role::Template(post) => {
             daemon::forget();
-            title::set(py, title::Role::Template, &tree.setting.config);
+            title::set(py, title::Role::Template, &tree.inheritance.borrow().setting.config);
             if let Err(error) = forked::withhold(py, &listeners) {
                 log::warn!("what the application forks at its import keeps the listening sockets: {error}");
             }
+            let setting = tree.inheritance.borrow().setting.clone();
             let Forebear { post, loaded, fork } =
-                template::run(py, &tree.setting, tree.identity.as_ref(), post, fork);
+                template::run(py, &setting, hooks.as_deref(), tree.identity.as_ref(), post, fork);
             tree.work(py, post, Source::Loaded(loaded), listeners, fork)
         }
     }
@@ -139,9 +156,10 @@ impl Tree {
         listeners: Vec<Listener>,
         fork: PythonFork<'_>,
     ) -> ! {
-        let station = Arc::new(Station::new(post, self.handover, self.setting.config.reload));
+        let station =
+            Arc::new(Station::new(post, self.handover, self.inheritance.borrow().setting.config.reload));
         daemon::forget();
-        title::set(py, title::Role::Worker, &self.setting.config);
+        title::set(py, title::Role::Worker, &self.inheritance.borrow().setting.config);
         let mut begun = Ok(());
         if matches!(source, Source::Target) {
             // First the one, which undoes the other.
@@ -149,8 +167,12 @@ impl Tree {
             end_with_supervisor(station.post()); // It has the application to import.
         }
         let begun = begun.and_then(|()| begin(py, &station, fork));
+        let Inheritance { setting, hooks } = &*self.inheritance.borrow();
         let lived = begun.map_err(StartError::from).and_then(|mut signals| {
-            let life = Life { setting: self.setting, listeners, station: Some(Arc::clone(&station)) };
+            if let Some(hooks) = hooks {
+                station.enter(py, hooks)?;
+            }
+            let life = Life { setting: setting.clone(), listeners, station: Some(Arc::clone(&station)) };
             life.run(py, source, &mut signals)?;
             Ok(signals.release(py)?)
         });
@@ -166,8 +188,33 @@ impl Tree {
             }
         };
         ignore_at_end(py);
+        station.end(py);
         raw::exit(py, status)
     }
+}
+
+/// Says that the server starts, with the objects that hooks get, and through Python where that is configured.
+fn announce(
+    py: Python<'_>,
+    configuration: &Configuration,
+    resolved: &Resolved,
+) -> Result<Option<Rc<Hooks>>, StartError> {
+    configuration.files.warnings.iter().for_each(|warning| log::warn!("{warning}"));
+    let hooks = Hooks::new(py, &configuration.files, resolved, error_stream(py)?);
+    let hooks = hooks.map_err(|error| StartError::System(one_line(py, &error)))?;
+    if let Some(hooks) = &hooks {
+        log_here(py, hooks);
+        hooks.tell(py, "scaled", (resolved.config.workers.min,));
+    }
+    log::info!("Starting portico {}", env!("CARGO_PKG_VERSION"));
+    if let Some(hooks) = &hooks {
+        hooks.call(py, "starting", ()).map_err(|error| hook_failed(py, "on_starting", &error))?;
+    }
+    Ok(hooks.map(Rc::new))
+}
+
+fn hook_failed(py: Python<'_>, hook: &str, error: &PyErr) -> StartError {
+    StartError::System(format!("the hook {hook} raised\n{}", traceback(py, error)))
 }
 
 /// Makes the process a worker's: its signals, its name.

@@ -42,7 +42,12 @@ pub struct Watching {
     pub stacks: Arc<Stacks>,
     /// Asks for the worker to be replaced, for a reason; called at most once. `None` where nobody can replace it.
     pub replace: Option<Box<dyn Fn(String) + Send>>,
+    /// Is told, in Python, that a thread is stuck.
+    pub stuck: Option<Stuck>,
 }
+
+/// What is told in Python that a thread is stuck.
+pub type Stuck = Arc<dyn Fn(Python<'_>) + Send + Sync>;
 
 /// The thread. Dropping this ends it, and waits for that: not to be done with the interpreter in hand.
 pub struct Watch {
@@ -295,13 +300,16 @@ impl Watcher {
             "timeout: {told} did not end when portico.RequestTimeout was raised; {answer}, another thread takes \
              the place of its thread"
         );
-        let threads = Arc::clone(&self.watching.threads);
-        drop(self.inspector.ask(move |py| match threads.start_another(py) {
-            Ok(true) => {}
-            Ok(false) => {
-                log::error!("as many threads are stuck as there may be: none takes this one's place")
+        let (threads, stuck) = (Arc::clone(&self.watching.threads), self.watching.stuck.clone());
+        drop(self.inspector.ask(move |py| {
+            match threads.start_another(py) {
+                Ok(true) => {}
+                Ok(false) => {
+                    log::error!("as many threads are stuck as there may be: none takes this one's place")
+                }
+                Err(error) => log::error!("no thread takes the place of the one that is stuck: {error}"),
             }
-            Err(error) => log::error!("no thread takes the place of the one that is stuck: {error}"),
+            stuck.into_iter().for_each(|stuck| stuck(py));
         }));
         self.replace(format!(
             "a thread is stuck in {} {}",

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use log::Level;
 
-use super::{Action, Child, KILL_GRACE, Phase, STOP_GRACE, Stage, State};
+use super::{Action, Child, KILL_GRACE, Phase, Plan, STOP_GRACE, Stage, State};
 
 /// A reload in progress.
 #[derive(Debug)]
@@ -70,6 +70,19 @@ impl State {
             }
         }
         self.on_reload(now, actions);
+    }
+
+    /// Goes by another plan, as far as that can be: processes and slots stay what they are.
+    pub fn replan(&mut self, plan: Plan) {
+        let most = self.plan.workers_room();
+        let (min, max) = (plan.workers_min.min(most), plan.workers_max.min(most));
+        if (min, max) != (self.plan.workers_min, self.plan.workers_max) {
+            (self.plan.workers_min, self.plan.workers_max) = (min, max);
+            self.asked = if min == max { max } else { self.asked.clamp(min, max) };
+        }
+        self.plan.boot_timeout = plan.boot_timeout;
+        self.plan.graceful_timeout = plan.graceful_timeout;
+        self.plan.drain_delay = plan.drain_delay;
     }
 
     /// A worker of this generation is ready.

@@ -312,3 +312,22 @@ fn a_drain_delay_that_leaves_nothing_of_the_time_to_end_is_cut_to_half_of_it() {
     assert_eq!(delay("4", "5"), Duration::from_secs(2));
     assert_eq!(delay("0", "5"), Duration::ZERO);
 }
+
+#[test]
+fn another_plan_counts_as_far_as_there_is_room() {
+    let mut story = Story::serving(2, false);
+    let plan = |workers_min, workers_max| Plan {
+        workers_min,
+        workers_max,
+        graceful_timeout: Duration::from_secs(7),
+        ..Story::booting(1, true).state.plan
+    };
+    story.state.replan(plan(3, 3));
+    assert_eq!(story.tell(Event::Reload), [start(2, 1)]);
+    assert_eq!(story.ready(2), [start(3, 1)]);
+    assert_eq!(story.ready(3), [retire(0, "reload")]);
+    story.state.replan(plan(2, 40));
+    assert_eq!((story.state.wanted(), story.state.plan.workers_max, story.state.plan.slots), (3, 16, 34));
+    assert_eq!(story.state.plan.graceful_timeout, Duration::from_secs(7));
+    assert!(!story.state.plan.preload);
+}

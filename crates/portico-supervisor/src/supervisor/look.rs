@@ -43,6 +43,12 @@ impl Looking {
         }
     }
 
+    /// Goes by another configuration.
+    pub fn follow(&mut self, config: &Config) {
+        let (min, max) = (config.workers.min, config.workers.max);
+        self.autoscaler = (min < max).then(|| Autoscaler::new(min, max, config.threads));
+    }
+
     pub fn next_timeout(&self) -> Instant {
         self.watchdog_next.map_or(self.next, |watchdog| watchdog.min(self.next))
     }

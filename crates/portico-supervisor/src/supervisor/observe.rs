@@ -81,6 +81,7 @@ impl Supervisor {
                     row.set(SlotField::Pid, u64::from(pid));
                 }
                 log::log!(self.routine(), "Booting worker with pid: {pid} (slot {slot})");
+                self.host.started(slot, pid);
             }
             Child::Template(_) => log::info!("Booting template with pid: {pid}"),
         }
@@ -91,9 +92,14 @@ impl Supervisor {
         if self.config.reload { Level::Debug } else { Level::Info }
     }
 
-    fn note_complete(&mut self) {
+    /// The workers that are ready, or were.
+    pub(super) fn ready_pids(&self) -> Vec<u32> {
         let is_ready = |process: &&Process| process.ready && matches!(process.child, Child::Worker(_));
-        let ready: Vec<_> = self.processes.values().filter(is_ready).map(Process::pid_number).collect();
+        self.processes.values().filter(is_ready).map(Process::pid_number).collect()
+    }
+
+    fn note_complete(&mut self) {
+        let ready = self.ready_pids();
         if !self.complete && ready.len() >= self.state.wanted() as usize {
             self.complete = true;
             self.host.complete(&ready);
@@ -119,6 +125,9 @@ impl Supervisor {
         let Some(process) = self.processes.remove(&child) else { return };
         if let Some(status) = status {
             self.tell_end(&process, status);
+            if matches!(child, Child::Worker(_)) {
+                self.host.ended(process.pid_number());
+            }
         }
         if let Some(slot) = slot_of(child).and_then(|slot| self.scoreboard.slot(slot)) {
             slot.set(SlotField::State, SlotState::Empty as u64);

@@ -84,6 +84,12 @@ impl Supervisor {
     }
 
     fn fork_child(&mut self, child: Child, generation: u32, fork: &mut dyn Fork) -> Option<Role> {
+        if let Child::Worker(slot) = child
+            && !self.host.before_fork(slot)
+        {
+            self.fail_to_start(child, &io::Error::other("a hook forbids it"));
+            return None;
+        }
         let forked = Control::pair().and_then(|(ours, theirs)| Ok((ours, theirs, fork.fork()?)));
         match forked {
             Ok((_, control, Forked::Child)) => Some(self.become_child(child, generation, control)),
@@ -194,7 +200,7 @@ impl Supervisor {
         }
     }
 
-    fn end_reload(&mut self, count: u32, failed: bool) {
+    pub(super) fn end_reload(&mut self, count: u32, failed: bool) {
         let add = |field| self.scoreboard.set(field, self.scoreboard.get(field) + u64::from(count));
         if failed {
             add(SupervisorField::ReloadsFailed);

@@ -41,13 +41,14 @@ impl Supervisor {
         }
     }
 
-    fn start_new(&self) -> Result<Upgrade, String> {
+    fn start_new(&mut self) -> Result<Upgrade, String> {
         if self.scoreboard.state() != SupervisorState::Serving {
             return Err("this one does not serve".to_owned());
         }
         if self.upgrading.is_some() {
             return Err("there is one under way".to_owned());
         }
+        self.host.upgrading();
         let command = self.host.command_line().ok_or("how this program was started is not known")?;
         Upgrade::start(command, &self.host.listeners()).map_err(|error| error.to_string())
     }

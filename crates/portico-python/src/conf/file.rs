@@ -1,0 +1,86 @@
+//! Reads configuration files in Python, for the table of settings.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+
+use portico_config::{ConfigError, FileValue, PythonFile, file_names, is_octal, likely_file_name};
+
+use crate::error::traceback;
+
+/// The file that was read last, and what its operator should know about it.
+#[derive(Default)]
+pub struct ConfFiles {
+    /// The `ConfFile` of `portico._gunicorn.conf_file`.
+    pub last: Option<Py<PyAny>>,
+    /// One line each.
+    pub warnings: Vec<String>,
+}
+
+/// Name, texts and line of a setting.
+type Value = (String, Vec<String>, Option<u32>);
+
+impl ConfFiles {
+    /// Executes `file`, as gunicorn does: with the current folder on `sys.path`.
+    ///
+    /// # Errors
+    /// It is not there, it raises, or what it says cannot be used.
+    pub fn evaluate(&mut self, py: Python<'_>, file: &PythonFile) -> Result<Vec<FileValue>, ConfigError> {
+        let (place, is_module) = match file {
+            PythonFile::Path(path) => (path.display().to_string(), false),
+            PythonFile::Module(module) => (module.clone(), true),
+        };
+        if !is_module && !Path::new(&place).exists() {
+            return Err(ConfigError::new(format!(
+                "{place}: there is no such file; name another with --config"
+            )));
+        }
+        self.read(py, &place, is_module).map_err(|error| match unusable(py, &error) {
+            Some((message, Some(line))) => ConfigError::new(format!("{place}:{line}: {message}")),
+            Some((message, None)) => ConfigError::new(format!("{place}: {message}")),
+            None => {
+                ConfigError::new(format!("Failed to read config file: {place}\n{}", traceback(py, &error)))
+            }
+        })
+    }
+
+    fn read(&mut self, py: Python<'_>, place: &str, is_module: bool) -> PyResult<Vec<FileValue>> {
+        let path = py.import("sys")?.getattr("path")?.cast_into::<PyList>()?;
+        let folder = std::env::current_dir()?.into_os_string().into_pyobject(py)?;
+        if !path.contains(&folder)? {
+            path.insert(0, folder)?;
+        }
+        let known = PyDict::new(py);
+        for name in file_names() {
+            known.set_item(name, is_octal(name))?;
+        }
+        let reader = py.import("portico._gunicorn.conf_file")?;
+        let conf = reader.call_method1("read", (place, is_module, known))?;
+        let values: Vec<Value> = conf.getattr("values")?.extract()?;
+        let said: HashSet<&str> = values.iter().map(|(name, ..)| name.as_str()).collect();
+        let others: Vec<(String, Option<u32>)> = conf.getattr("others")?.extract()?;
+        self.warnings = others
+            .iter()
+            .filter_map(|(name, line)| {
+                let likely = likely_file_name(name).filter(|likely| !said.contains(likely))?;
+                let at = line.map(|line| format!("{place}:{line}")).unwrap_or_else(|| place.to_owned());
+                Some(format!("{at}: {name} is not a setting and counts for nothing; did you mean {likely}?"))
+            })
+            .collect();
+        self.last = Some(conf.unbind());
+        Ok(values.into_iter().map(|(name, texts, line)| FileValue { name, texts, line }).collect())
+    }
+}
+
+/// What the file says that cannot be used, and where; `None` if `error` is one that the file has raised.
+fn unusable(py: Python<'_>, error: &PyErr) -> Option<(String, Option<u32>)> {
+    let class =
+        py.import("portico._gunicorn.conf_file").and_then(|module| module.getattr("Unusable")).ok()?;
+    let value = error.value(py);
+    value.is_instance(&class).ok()?.then(|| {
+        let line = value.getattr("line").and_then(|line| line.extract()).unwrap_or_default();
+        (value.str().map(|text| text.to_string_lossy().into_owned()).unwrap_or_default(), line)
+    })
+}

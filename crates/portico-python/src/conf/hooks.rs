@@ -1,0 +1,125 @@
+//! The calls of hooks: when something happens, `portico._gunicorn.server` is told of it.
+
+use std::os::fd::{AsFd, AsRawFd};
+
+use pyo3::call::PyCallArgs;
+use pyo3::prelude::*;
+
+use portico_config::{Resolved, Source, file_name, is_hook};
+use portico_server::Listener;
+
+use super::file::ConfFiles;
+use crate::error::traceback;
+
+/// The `Server` of `portico._gunicorn.server`: what hooks are called with.
+pub struct Hooks {
+    server: Py<PyAny>,
+}
+
+/// What a worker process can ask of the server, from Python.
+#[pyclass(frozen, module = "portico._portico")]
+pub struct Link {
+    replace: Box<dyn Fn(String) + Send + Sync>,
+    requests: Box<dyn Fn() -> u64 + Send + Sync>,
+}
+
+impl Link {
+    /// Has the worker replaced by `replace`, and its requests counted by `requests`.
+    pub fn new(
+        replace: impl Fn(String) + Send + Sync + 'static,
+        requests: impl Fn() -> u64 + Send + Sync + 'static,
+    ) -> Self {
+        Self { replace: Box::new(replace), requests: Box::new(requests) }
+    }
+}
+
+#[pymethods]
+impl Link {
+    /// Has the worker replaced: it leaves when its successor is ready.
+    fn replace(&self, reason: String) {
+        (self.replace)(reason);
+    }
+
+    /// How many requests it has begun.
+    fn requests(&self) -> u64 {
+        (self.requests)()
+    }
+}
+
+impl Hooks {
+    /// `None` where nothing in Python is configured. `errors` is a stream into the error log.
+    ///
+    /// # Errors
+    /// The configuration of logging cannot be used.
+    pub fn new(
+        py: Python<'_>,
+        files: &ConfFiles,
+        resolved: &Resolved,
+        errors: Py<PyAny>,
+    ) -> PyResult<Option<Self>> {
+        let any_hook = resolved.effective.iter().any(|it| is_hook(it.name) && it.source != Source::Default);
+        if files.last.is_none() && !resolved.config.python_logging.is_in_force() && !any_hook {
+            return Ok(None);
+        }
+        let class = py.import("portico._gunicorn.server")?.getattr("Server")?;
+        let server = class.call1((files.last.as_ref(), effective(resolved), errors))?;
+        Ok(Some(Self { server: server.unbind() }))
+    }
+
+    /// The object itself.
+    pub fn server(&self) -> &Py<PyAny> {
+        &self.server
+    }
+
+    /// Whether what the server logs goes through Python.
+    pub fn are_loggers_in_force(&self, py: Python<'_>) -> bool {
+        let in_force = self.server.bind(py).getattr("logs_through_python");
+        in_force.and_then(|in_force| in_force.is_truthy()).unwrap_or_default()
+    }
+
+    /// Tells it of something.
+    ///
+    /// # Errors
+    /// What the hook raises.
+    pub fn call<'py>(&self, py: Python<'py>, what: &str, arguments: impl PyCallArgs<'py>) -> PyResult<()> {
+        self.server.bind(py).call_method1(what, arguments).map(drop)
+    }
+
+    /// Tells it of something; what the hook raises is logged.
+    pub fn tell<'py>(&self, py: Python<'py>, what: &str, arguments: impl PyCallArgs<'py>) {
+        if let Err(error) = self.call(py, what, arguments) {
+            let hook = self.server.getattr(py, "called").and_then(|hook| hook.extract::<String>(py));
+            let hook = hook.unwrap_or_else(|_| what.to_owned());
+            log::error!("the hook {hook} raised\n{}", traceback(py, &error));
+        }
+    }
+
+    /// The sockets listen: calls `when_ready`.
+    ///
+    /// # Errors
+    /// What the hook raises.
+    pub fn listening(&self, py: Python<'_>, listeners: &[Listener]) -> PyResult<()> {
+        let sockets = listeners.iter().map(|it| (it.url().to_owned(), it.as_fd().as_raw_fd()));
+        self.call(py, "listening", (sockets.collect::<Vec<_>>(),))
+    }
+
+    /// Goes by another configuration, with another number of workers perhaps; what hooks raise is logged.
+    pub fn reload(&self, py: Python<'_>, files: &ConfFiles, resolved: &Resolved, workers: Option<u32>) {
+        self.tell(py, "reloaded", (files.last.as_ref(), effective(resolved), workers));
+    }
+
+    /// This process is a worker: calls `post_fork`. Returns its `Worker`.
+    ///
+    /// # Errors
+    /// What the hook raises.
+    pub fn enter_worker(&self, py: Python<'_>, slot: u32, link: Link) -> PyResult<Py<PyAny>> {
+        Ok(self.server.bind(py).call_method1("enter_worker", (slot, Py::new(py, link)?))?.unbind())
+    }
+}
+
+/// What counts of each setting, for the `cfg` of the hooks.
+fn effective(resolved: &Resolved) -> Vec<(&'static str, &[String], bool)> {
+    let is_files = |source: &Source| matches!(source, Source::File { .. });
+    let all = resolved.effective.iter();
+    all.map(|it| (file_name(it.name), it.texts.as_slice(), is_files(&it.source))).collect()
+}

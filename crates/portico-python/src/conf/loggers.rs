@@ -1,0 +1,74 @@
+//! Python's loggers: those that applications expect, and those that log in the server's place.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pyo3::prelude::*;
+
+use portico_config::{Config, LogLevel, LogTarget};
+
+use super::hooks::Hooks;
+use crate::logging::{self, Diverted};
+
+/// How long the end of a process waits for a logger of Python.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Gives the loggers `gunicorn.error` and the like the server's own log to write to; `errors` is a stream into it.
+///
+/// # Errors
+/// Python's own.
+pub fn install_loggers(py: Python<'_>, config: &Config, errors: Py<PyAny>) -> PyResult<()> {
+    let level = match config.log_level {
+        LogLevel::Debug => "debug",
+        LogLevel::Info => "info",
+        LogLevel::Warning => "warning",
+        LogLevel::Error => "error",
+        LogLevel::Critical => "critical",
+    };
+    let access = config.access_log.as_ref().map(|target| match target {
+        LogTarget::Stdout => "-".to_owned(),
+        LogTarget::Stderr => "/dev/stderr".to_owned(),
+        LogTarget::File(path) => path.display().to_string(),
+    });
+    py.import("portico._logs")?.call_method1("install", (level, errors, access)).map(drop)
+}
+
+/// Has what the server logs go through the `log` of `hooks`, on the thread that logs it: this process has one.
+/// Where that is not configured, it goes to the log itself.
+pub fn log_here(py: Python<'_>, hooks: &Hooks) {
+    if !hooks.are_loggers_in_force(py) {
+        return leave_loggers(py);
+    }
+    let server = hooks.server().clone_ref(py);
+    logging::divert(Arc::new(move |record| relay(&server, record)));
+}
+
+/// As before, but on a thread of its own: none of the server's waits for Python.
+///
+/// # Errors
+/// The system has no thread left.
+pub fn log_from_thread() -> std::io::Result<()> {
+    logging::divert_to_thread()
+}
+
+/// Ends that: what waits is logged, and what comes from now on goes where it would without Python.
+pub fn leave_loggers(py: Python<'_>) {
+    py.detach(|| logging::end_diversion(PATIENCE));
+}
+
+/// Logs a record through Python.
+fn relay(server: &Py<PyAny>, record: &Diverted) -> bool {
+    Python::attach(|py| {
+        let level = match record.level {
+            log::Level::Error => "error",
+            log::Level::Warn => "warning",
+            log::Level::Info => "info",
+            log::Level::Debug | log::Level::Trace => "debug",
+        };
+        let relayed = server.bind(py).getattr("log").and_then(|log| {
+            let arguments = (log, level, record.message.as_str(), record.seconds);
+            py.import("portico._logs")?.call_method1("relay", arguments)
+        });
+        relayed.is_ok()
+    })
+}

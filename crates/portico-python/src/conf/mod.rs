@@ -1,0 +1,13 @@
+//! The configuration in Python: gunicorn.conf.py, its hooks, and Python's loggers in the place of the server's.
+//!
+//! The Python side of it is `portico._gunicorn` and `portico._logs`; here are the calls into it.
+
+mod file;
+mod hooks;
+mod loggers;
+mod observer;
+
+pub use file::ConfFiles;
+pub use hooks::{Hooks, Link};
+pub use loggers::{install_loggers, leave_loggers, log_from_thread, log_here};
+pub use observer::{Observer, Outcome};

@@ -1,0 +1,102 @@
+//! Who in Python wants to know of each request: the hooks around it, and the access log of a Python logger.
+
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyString};
+
+use portico_proto::{RequestHead, Version};
+
+use crate::error::traceback;
+use crate::raw::latin1;
+
+/// The `Requests` of `portico._gunicorn.requests`.
+pub struct Observer(Py<PyAny>);
+
+/// A request that it has been told of.
+pub struct Observed<'py>(Bound<'py, PyAny>);
+
+/// The answer to it.
+pub struct Outcome<'a> {
+    /// Its status and reason.
+    pub status: String,
+    /// Its fields.
+    pub fields: Vec<(&'a [u8], &'a [u8])>,
+    /// Bytes of its body.
+    pub sent: u64,
+    /// Whether it has begun.
+    pub began: bool,
+}
+
+impl Observer {
+    /// Tells `requests`.
+    pub fn new(requests: Py<PyAny>) -> Self {
+        Self(requests)
+    }
+
+    /// A request begins.
+    ///
+    /// # Errors
+    /// Out of memory only.
+    pub fn begin<'py>(
+        &self,
+        py: Python<'py>,
+        head: &RequestHead,
+        environ: &Bound<'py, PyDict>,
+    ) -> PyResult<Observed<'py>> {
+        let minor = match head.version {
+            Version::Http10 => 0,
+            Version::Http11 => 1,
+        };
+        let (method, uri) = (latin1(py, head.method())?, latin1(py, head.target())?);
+        let fields = pairs(py, head.fields())?;
+        let request = self.0.bind(py).call_method1("begin", (method, uri, minor, fields, environ));
+        request.map(Observed)
+    }
+
+    /// Calls `pre_request`.
+    ///
+    /// # Errors
+    /// What that raises.
+    pub fn before_call(&self, request: &Observed<'_>) -> PyResult<()> {
+        let py = request.0.py();
+        self.0.bind(py).call_method1("call_pre_request", (&request.0,)).map(drop)
+    }
+
+    /// The request has ended; with `None` the application was not called.
+    pub fn end<'py>(
+        &self,
+        request: &Observed<'py>,
+        environ: &Bound<'py, PyDict>,
+        outcome: Option<Outcome<'_>>,
+        took: Duration,
+    ) {
+        let py = request.0.py();
+        let told = outcome
+            .map(|it| -> PyResult<_> {
+                let status = PyString::new(py, &it.status);
+                Ok((status, pairs(py, it.fields.into_iter())?, it.sent, it.began))
+            })
+            .transpose()
+            .and_then(|answer| {
+                let arguments = (&request.0, environ, answer, took.as_secs_f64());
+                self.0.bind(py).call_method1("end", arguments)
+            });
+        if let Err(error) = told {
+            let traceback = traceback(py, &error);
+            py.detach(|| log::error!("what was to follow a request raised\n{traceback}"));
+        }
+    }
+}
+
+/// Names and values as Python has them.
+fn pairs<'py, 'a>(
+    py: Python<'py>,
+    fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+) -> PyResult<Bound<'py, PyList>> {
+    let list = PyList::empty(py);
+    for (name, value) in fields {
+        list.append((latin1(py, name)?, latin1(py, value)?))?;
+    }
+    Ok(list)
+}

@@ -1,0 +1,208 @@
+"""Reads a configuration file in Python, as gunicorn does: it is executed, and its names are settings.
+
+What can be written as text goes to the table of settings, which checks it. Hooks, classes and dictionaries
+stay objects of Python.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import inspect
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from importlib.machinery import SourceFileLoader
+from types import ModuleType
+from typing import Any
+
+from portico._gunicorn.hooks import HOOKS, REFUSED, Misfit, resolve
+
+MODULE = "__config__"
+
+# Objects that have no text.
+OBJECTS = ("logconfig_dict", "logger_class")
+
+# Where an empty text is not the same as nothing said: nobody is trusted.
+EMPTY_COUNTS = ("forwarded_allow_ips", "forwarder_headers", "proxy_allow_ips", "uwsgi_allow_ips")
+
+
+class Unusable(Exception):
+    """What the file says cannot be used: what is wrong, in one line, and where."""
+
+    def __init__(self, problem: str, line: int | None = None) -> None:
+        super().__init__(problem)
+        self.line = line
+
+
+class ConfFile:
+    """A configuration file that was executed."""
+
+    def __init__(self, module: ModuleType, path: str | None) -> None:
+        self.module = module
+        self.path = path
+        self.lines = assignments(path)
+        self.hooks: dict[str, Callable[..., Any]] = {}
+        # What was said, as it was said, by gunicorn's names.
+        self.objects: dict[str, Any] = {}
+        # Name, texts and line of each setting.
+        self.values: list[tuple[str, list[str], int | None]] = []
+        # Names that are no settings, but might be meant as such, and their lines.
+        self.others: list[tuple[str, int | None]] = []
+
+    def take(self, known: Mapping[str, bool]) -> None:
+        """Sorts the names of the module; `known` are those of settings, and whether one is octal."""
+        for name, value in list(vars(self.module).items()):
+            if name in known or name in HOOKS or name in REFUSED or name in OBJECTS:
+                try:
+                    self.take_setting(name, value, known.get(name, False))
+                except Misfit as error:
+                    raise Unusable(f"{name}: {error}", self.lines.get(name)) from None
+            elif could_be_meant(name, value):
+                self.others.append((name, self.lines.get(name)))
+
+    def take_setting(self, name: str, value: Any, octal: bool) -> None:
+        """Takes one setting; None is its default."""
+        if value is None:
+            return
+        if name in HOOKS:
+            value = self.hooks[name] = resolve(name, value)
+            texts = [function_text(name, value)]
+        elif name in REFUSED:
+            texts = [function_text(name, value)]
+        elif name in OBJECTS:
+            texts = object_texts(name, value)
+        else:
+            if inspect.isfunction(value) and name.endswith("_class"):
+                value = value()
+            texts = setting_texts(value, octal)
+        if texts and (texts != [""] or name in EMPTY_COUNTS):
+            self.objects[name] = value
+            self.values.append((name, texts, self.lines.get(name)))
+
+
+def read(place: str, is_module: bool, known: Mapping[str, bool]) -> ConfFile:
+    """Executes the file at `place`, or the module of that name, and takes what it says."""
+    module = import_module(place) if is_module else execute(place)
+    conf = ConfFile(module, getattr(module, "__file__", None) if is_module else place)
+    conf.take(known)
+    return conf
+
+
+def execute(path: str) -> ModuleType:
+    """Executes the file as the module `__config__`. Nothing is written beside it."""
+    loader = None if path.endswith((".py", ".pyc")) else SourceFileLoader(MODULE, path)
+    spec = importlib.util.spec_from_file_location(MODULE, path, loader=loader)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[MODULE] = module
+    if path.endswith(".pyc"):
+        spec.loader.exec_module(module)
+    else:
+        with open(path, "rb") as file:
+            source = file.read()
+        exec(compile(source, path, "exec", dont_inherit=True), module.__dict__)
+    return module
+
+
+def import_module(name: str) -> ModuleType:
+    """Imports the module, anew if it has been imported before: a reload wants what is there now."""
+    known = sys.modules.get(name)
+    return importlib.reload(known) if known else importlib.import_module(name)
+
+
+def setting_texts(value: Any, octal: bool) -> list[str]:
+    """A value as the command line has it, one text for each time that the option would be given."""
+    if isinstance(value, Mapping):
+        return [json.dumps(dict(value))]
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [scalar_text(item, octal) for item in value]
+    return [scalar_text(value, octal)]
+
+
+def function_text(name: str, value: Any) -> str:
+    """Stands for a function."""
+    return f"{getattr(value, '__module__', None) or MODULE}.{getattr(value, '__qualname__', name)}"
+
+
+def scalar_text(value: Any, octal: bool) -> str:
+    """A single value as text."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return f"{int(value):o}" if octal else str(int(value))
+    if isinstance(value, float):
+        return repr(value)
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "surrogateescape")
+    if isinstance(value, (str, os.PathLike)):
+        return str(os.fspath(value)).strip()
+    if inspect.isclass(value):
+        return f"{value.__module__}.{value.__qualname__}"
+    raise Misfit(f"{value!r} is of type {type(value).__name__}, which no setting takes")
+
+
+def object_texts(name: str, value: Any) -> list[str]:
+    """Stands for an object in what the table of settings gets."""
+    if name == "logconfig_dict":
+        if not isinstance(value, Mapping):
+            raise Misfit(f"{value!r} is of type {type(value).__name__}; write a dictionary")
+        return ["(a dictionary)"] if value else []
+    if inspect.isfunction(value):
+        value = value()
+    if not isinstance(value, str) and not inspect.isclass(value):
+        raise Misfit(f"{value!r} is of type {type(value).__name__}; write a class or its import string")
+    return setting_texts(value, False)
+
+
+def could_be_meant(name: str, value: Any) -> bool:
+    """Whether a name might be a setting's, misspelt: helpers of the file are not looked at."""
+    helper = callable(value) or isinstance(value, ModuleType) or type(value).__module__ == "__future__"
+    return name.islower() and not name.startswith("_") and not helper
+
+
+def assignments(path: str | None) -> dict[str, int]:
+    """The last line that gives each name of the file its value."""
+    if path is None:
+        return {}
+    try:
+        with open(path, "rb") as file:
+            tree = ast.parse(file.read())
+    except (OSError, SyntaxError, ValueError):
+        return {}  # Such as a compiled file.
+    finder = AssignmentFinder()
+    finder.visit(tree)
+    return finder.lines
+
+
+class AssignmentFinder(ast.NodeVisitor):
+    """Collects what is assigned, defined and imported on the level of the module."""
+
+    def __init__(self) -> None:
+        self.lines: dict[str, int] = {}
+
+    def visit_Name(self, node: ast.Name) -> None:
+        """A target of an assignment."""
+        if isinstance(node.ctx, ast.Store):
+            self.lines[node.id] = node.lineno
+
+    def visit_alias(self, node: ast.alias) -> None:
+        """An import."""
+        self.lines[node.asname or node.name] = node.lineno
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+        """A function: its body is its own."""
+        self.lines[node.name] = node.lineno
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:
+        """As another function."""
+        self.lines[node.name] = node.lineno
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> None:
+        """A class."""
+        self.lines[node.name] = node.lineno
+
+    def visit_Lambda(self, node: ast.Lambda) -> None:
+        """Nothing in it is the module's."""

@@ -1,0 +1,150 @@
+"""What hooks and loggers see of a request and its answer, and when they are told of it."""
+
+from __future__ import annotations
+
+import datetime
+import queue
+import threading
+from typing import TYPE_CHECKING, Any
+
+from portico._gunicorn.hooks import arity
+
+if TYPE_CHECKING:
+    from portico._gunicorn.server import Worker
+
+# Access records that may wait for the logger; beyond it they are counted and dropped.
+WAITING_MAX = 10_000
+
+# How long the end of a worker waits for records that its logger has not taken.
+CLOSE_SECONDS = 2.0
+
+
+class Request:
+    """gunicorn's `req`."""
+
+    def __init__(self, method: str, uri: str, minor: int, fields: list[tuple[str, str]]) -> None:
+        self.method = method
+        self.uri = uri
+        self.path, _, rest = uri.partition("?")
+        self.query, _, self.fragment = rest.partition("#")
+        self.version = (1, minor)
+        self.headers = [(name.upper(), value) for name, value in fields]
+        self.trailers: list[tuple[str, str]] = []
+        self.scheme = "http"
+        self.body: Any = None
+        self.peer_addr: Any = None
+        self.remote_addr: Any = None
+        self.proxy_protocol_info: Any = None
+        self.req_number = 1
+
+    def look_at(self, environ: dict[str, Any]) -> None:
+        """Takes from environ what gunicorn's request has."""
+        self.scheme = environ.get("wsgi.url_scheme", "http")
+        self.body = environ.get("wsgi.input")
+        port = environ.get("REMOTE_PORT", "")
+        self.peer_addr = self.remote_addr = (environ.get("REMOTE_ADDR", ""), int(port) if port else 0)
+
+    def __repr__(self) -> str:
+        return f"<Request {self.method} {self.uri}>"
+
+
+class Response:
+    """gunicorn's `resp`, as it was when the request ended."""
+
+    def __init__(self, status: str, headers: list[tuple[str, str]], sent: int, began: bool) -> None:
+        self.status = status
+        self.status_code = int(status[:3]) if status[:3].isdigit() else None
+        self.headers = headers
+        self.sent = sent
+        self.headers_sent = began
+        self.version = "portico"
+        lengths = [value for name, value in headers if name.lower() == "content-length"]
+        self.response_length = int(lengths[0]) if lengths and lengths[0].isdigit() else None
+        self.chunked = self.response_length is None
+        self.must_close = False
+
+
+class Requests:
+    """Is told by the server of the beginning and the end of each request: calls the hooks, and the logger."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+        hooks = worker.hooks
+        self.pre_request = hooks.get("pre_request")
+        self.post_request = hooks.get("post_request")
+        self.arity = arity("post_request", self.post_request) if self.post_request else 0
+        self.access = AccessQueue(worker.log) if worker.logs_access else None
+
+    def begin(
+        self, method: str, uri: str, minor: int, fields: list[tuple[str, str]], environ: dict[str, Any]
+    ) -> Request:
+        """Makes the request."""
+        request = Request(method, uri, minor, fields)
+        request.look_at(environ)
+        return request
+
+    def call_pre_request(self, request: Request) -> None:
+        """Calls `pre_request`; what it raises is the request's failure."""
+        if self.pre_request:
+            self.pre_request(self.worker, request)
+
+    def end(
+        self,
+        request: Request,
+        environ: dict[str, Any],
+        answer: tuple[str, list[tuple[str, str]], int, bool] | None,
+        seconds: float,
+    ) -> None:
+        """Logs the access and calls `post_request`, whose exceptions are logged."""
+        response = Response(*answer) if answer else None
+        if self.access and response:
+            self.access.put(response, request, environ, seconds)
+        if self.post_request:
+            try:
+                self.post_request(*(self.worker, request, environ, response)[: self.arity])
+            except Exception:
+                self.worker.log.exception("Exception in post_request hook")
+
+    def close(self) -> None:
+        """Has what waits logged."""
+        if self.access:
+            self.access.close()
+
+
+class AccessQueue:
+    """Brings accesses to a logger of Python, in a thread of its own: no request waits for it."""
+
+    def __init__(self, log: Any) -> None:
+        self.log = log
+        self.waiting: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.dropped = 0
+        self.thread = threading.Thread(target=self.run, name="portico-access", daemon=True)
+        self.thread.start()
+
+    def put(self, response: Response, request: Request, environ: dict[str, Any], seconds: float) -> None:
+        """Takes what may be logged: whatever else environ holds is to live no longer than its request."""
+        if self.waiting.qsize() >= WAITING_MAX:
+            self.dropped += 1
+            return
+        kept = {name: value for name, value in environ.items() if isinstance(value, (str, int, float, tuple))}
+        request.body = None
+        self.waiting.put((response, request, kept, datetime.timedelta(seconds=seconds)))
+
+    def run(self) -> None:
+        """Logs until the end."""
+        while True:
+            item = self.waiting.get()
+            if item is None:
+                return
+            try:
+                self.log.access(*item)
+                if self.dropped and self.waiting.empty():
+                    dropped, self.dropped = self.dropped, 0
+                    self.log.warning("The access log has lost %d lines: its logger is too slow", dropped)
+            except Exception:
+                self.log.exception("Exception in the access log")
+
+    def close(self) -> None:
+        """Waits until all is logged, but not long."""
+        self.waiting.put(None)
+        self.thread.join(CLOSE_SECONDS)

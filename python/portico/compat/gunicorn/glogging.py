@@ -1,0 +1,5 @@
+"""The base class for `logger_class`."""
+
+from portico._logs import CONFIG_DEFAULTS, Logger, SafeAtoms
+
+__all__ = ["CONFIG_DEFAULTS", "Logger", "SafeAtoms"]
