@@ -125,9 +125,11 @@ rustdoc: $(BIN)/python ## Check the Rust documentation
 ##@ Documentation
 
 .PHONY: docs-settings
-docs-settings: ## Write docs/reference/settings.md from the settings' table
+docs-settings: ## Write docs/reference/settings.md and portico.schema.json from the settings' table
 	cargo run --quiet --package portico-config --example settings_reference > docs/reference/settings.md.new
 	mv docs/reference/settings.md.new docs/reference/settings.md
+	cargo run --quiet --package portico-config --example settings_schema > docs/reference/portico.schema.json.new
+	mv docs/reference/portico.schema.json.new docs/reference/portico.schema.json
 
 ##@ Tidying up
 

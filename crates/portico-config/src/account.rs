@@ -30,7 +30,6 @@ pub(crate) fn gunicorn() -> Vec<Theirs> {
 const MISSING: &[&str] = &[
     "dogstatsd_tags",
     "enable_backlog_metric",
-    "print_config",
     "statsd_host",
     "statsd_prefix",
     "syslog",

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use clap::builder::ValueParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap_complete::Shell;
 
 use crate::abbreviation;
 use crate::setting::{Setting, Takes, Value};
@@ -23,17 +24,19 @@ pub(crate) enum CommandLine {
 /// Below the options in the help.
 const AFTER_HELP: &str = "\
 Every setting can also be given as PORTICO_<NAME> in the environment (PORTICO_MAX_QUEUE for --max-queue), \
-and options as one text in PORTICO_CMD_ARGS. The command line counts before PORTICO_CMD_ARGS, this before \
-single variables, and those before the defaults. A long option may be shortened while it stays unambiguous.
+options as one text in PORTICO_CMD_ARGS or GUNICORN_CMD_ARGS, and all of it in portico.toml, pyproject.toml or \
+gunicorn.conf.py. The command line counts before PORTICO_CMD_ARGS, this before GUNICORN_CMD_ARGS, single \
+variables, the file and the defaults; `portico config` shows what counts, and why. A long option may be shortened \
+while it stays unambiguous.
 
-Exit status: 2 for a mistake on the command line, 1 for one in the environment.";
+Exit status: 2 for a mistake on the command line, 1 for one anywhere else.";
 
 /// Reads `args`, which come without the program's name.
 ///
 /// # Errors
 /// One line: what is wrong and what to do.
 pub(crate) fn read(args: impl Iterator<Item = OsString>) -> Result<CommandLine, String> {
-    match command().try_get_matches_from(abbreviation::write_out(args.collect())?) {
+    match command(|_| true).try_get_matches_from(abbreviation::write_out(args.collect())?) {
         Ok(matches) => said(&matches).map(CommandLine::Settings),
         Err(error) => match error.kind() {
             ErrorKind::DisplayHelp => Ok(CommandLine::Help(error.to_string())),
@@ -43,18 +46,19 @@ pub(crate) fn read(args: impl Iterator<Item = OsString>) -> Result<CommandLine, 
     }
 }
 
-fn command() -> Command {
+/// The parser of the settings that are `wanted` and that the command line can say.
+fn command(wanted: fn(&Setting) -> bool) -> Command {
     Command::new("portico")
         .bin_name("portico")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Serves a WSGI application over HTTP")
-        .after_help(format!("{}\n{AFTER_HELP}", crate::command::help()))
+        .after_help(format!("{}\n{}\n{AFTER_HELP}", crate::task::help(), crate::command::help()))
         .no_binary_name(true)
         .disable_help_flag(true)
         .disable_version_flag(true)
         .args_override_self(true)
         .max_term_width(100)
-        .args(settings::all().filter(|setting| setting.has_option()).map(argument))
+        .args(settings::all().filter(|setting| setting.has_option() && wanted(setting)).map(argument))
         .arg(
             Arg::new("help")
                 .long("help")
@@ -69,6 +73,17 @@ fn command() -> Command {
                 .action(ArgAction::Version)
                 .help("Print the version"),
         )
+}
+
+/// A script that completes options in `shell`.
+pub(crate) fn completions(shell: Shell) -> String {
+    let words = crate::task::words().chain(crate::command::words());
+    let mut command = words.fold(command(Setting::is_real), |command, (word, help)| {
+        command.subcommand(Command::new(word).about(help).disable_help_flag(true))
+    });
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command, "portico", &mut script);
+    String::from_utf8_lossy(&script).into_owned()
 }
 
 fn argument(setting: &'static Setting) -> Arg {
@@ -183,7 +198,7 @@ mod tests {
 
     #[test]
     fn the_table_makes_a_sound_command() {
-        command().debug_assert();
+        command(|_| true).debug_assert();
     }
 
     #[test]
@@ -207,9 +222,20 @@ mod tests {
     #[test]
     fn help_has_every_command() {
         for text in [help("-h"), help("--help")] {
-            for line in ["status PID ", "stacks PID ", "reload PID ", "upgrade PID "] {
+            for line in ["status PID ", "stacks PID ", "reload PID ", "upgrade PID ", "check [OPTIONS] "] {
                 assert!(text.contains(&format!("\n  portico {line}")), "{line} is missing");
             }
+        }
+    }
+
+    #[test]
+    fn completions_have_options_and_words() {
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+            let script = completions(shell);
+            for text in ["keep-alive", "max-requests-jitter", "check", "status"] {
+                assert!(script.contains(text), "{text} in {shell}");
+            }
+            assert!(!script.contains("certfile"), "{shell}");
         }
     }
 

@@ -52,6 +52,11 @@ fn process_id(text: &OsStr) -> Option<u32> {
     digits.parse().ok().filter(|pid| (1..=PID_MAX).contains(pid))
 }
 
+/// Their words, each with its line in the help.
+pub(crate) fn words() -> impl Iterator<Item = (&'static str, &'static str)> {
+    COMMANDS.into_iter().map(|(word, _, help)| (word, help))
+}
+
 /// The commands as the help lists them.
 pub(crate) fn help() -> String {
     let mut text = "Commands to a running portico, with the process id of its supervisor:\n".to_owned();

@@ -22,11 +22,15 @@ mod raw;
 mod reference;
 mod resolve;
 mod resolved;
+mod schema;
 mod setting;
 mod settings;
+mod show;
+mod task;
 #[cfg(test)]
 mod testing;
 mod toml_file;
+mod typed;
 mod value;
 
 pub use access_log_format::{AccessLogFormat, Atom, Piece, Stage, Template};
@@ -36,9 +40,10 @@ pub use files::{Evaluate, FileValue, PythonFile};
 pub use proxies::{Behind, ForwardedHeaders, HeaderMap, SchemeHeader, TrustedPeers};
 pub use raw::{Environment, Source};
 pub use reference::reference;
-pub use resolve::{Effective, Parsed, Resolved, from_pairs, parse, parse_with_files};
+pub use resolve::{Effective, Parsed, Printout, Resolved, from_pairs, parse, parse_with_files};
 pub use resolved::{
-    Account, Bind, Config, LogLevel, LogTarget, PathTimeout, Preload, PythonLogging, ReloadEngine, System,
-    Warmup, WorkerClass, Workers,
+    Account, Bind, Checks, Config, LogLevel, LogTarget, PathTimeout, Preload, PythonLogging, ReloadEngine,
+    System, Warmup, WorkerClass, Workers,
 };
+pub use schema::schema;
 pub use settings::{file_name, file_names, is_hook, is_octal, likely_file_name};

@@ -15,10 +15,12 @@ use crate::preset;
 use crate::proxies::{ForwardedHeaders, HeaderMap, TrustedPeers};
 use crate::raw::{Environment, RawConfig, Source, read_variable};
 use crate::resolved::{
-    Config, LogLevel, LogTarget, Preload, PythonLogging, ReloadEngine, System, WorkerClass, Workers,
+    Checks, Config, LogLevel, LogTarget, Preload, PythonLogging, ReloadEngine, System, WorkerClass, Workers,
 };
+use crate::schema::schema;
 use crate::setting::Setting;
 use crate::settings;
+use crate::task::{self, Task};
 
 /// What a command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +33,21 @@ pub enum Parsed {
     Help(String),
     /// To print this and exit with status 0.
     Version(String),
+    /// To say whether it could be served, and exit with status 0 or 1.
+    Check(Box<Resolved>),
+    /// To print what was asked for, and exit with status 0.
+    Print(Printout),
+}
+
+/// Something to print.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Printout {
+    /// For standard output, or for `file`.
+    pub text: String,
+    /// Where the text goes instead of to standard output.
+    pub file: Option<PathBuf>,
+    /// One line each, for standard error.
+    pub notes: Vec<String>,
 }
 
 /// A configuration that can be used, with what its operator should know about it.
@@ -93,6 +110,33 @@ pub(crate) fn parse_as(
     if let Some(command) = command::read(&args).map_err(ConfigError::usage)? {
         return Ok(Parsed::Command(command));
     }
+    let (task, args) = task::read(args).map_err(ConfigError::usage)?;
+    match task {
+        None => settings_of(pid, args, env, evaluate),
+        Some(Task::Check) => match settings_of(pid, args, env, evaluate) {
+            Ok(Parsed::Run(resolved)) => Ok(Parsed::Check(resolved)),
+            Err(error) => Err(ConfigError::new(error.to_string())),
+            other => other,
+        },
+        Some(Task::Config { json }) => match settings_of(pid, args, env, evaluate)? {
+            Parsed::Run(resolved) => {
+                let text = if json { resolved.show_json() } else { resolved.show() };
+                Ok(Parsed::Print(Printout { text, file: None, notes: resolved.warnings }))
+            }
+            other => Ok(other),
+        },
+        Some(Task::Completions(shell)) => Ok(Parsed::Print(Printout::of(cli::completions(shell)))),
+        Some(Task::Schema) => Ok(Parsed::Print(Printout::of(schema()))),
+    }
+}
+
+/// What the settings among `args` and from everywhere else come to.
+fn settings_of(
+    pid: u32,
+    args: Vec<OsString>,
+    env: Environment<'_>,
+    evaluate: Option<Evaluate<'_>>,
+) -> Result<Parsed, ConfigError> {
     let mut raw = RawConfig::default();
     raw.say_environment(env)?;
     match say_command_arguments(&mut raw, env)? {
@@ -115,6 +159,12 @@ pub(crate) fn parse_as(
         }
         CommandLine::Help(text) => Ok(Parsed::Help(text)),
         CommandLine::Version(text) => Ok(Parsed::Version(text)),
+    }
+}
+
+impl Printout {
+    fn of(text: String) -> Self {
+        Self { text, ..Self::default() }
     }
 }
 
@@ -275,7 +325,7 @@ fn blank() -> Config {
         paste: None,
         paste_global: Vec::new(),
         system: System::default(),
-        check_config: false,
+        checks: Checks::default(),
         reload: false,
         reload_engine: ReloadEngine::Auto,
         reload_extra_files: Vec::new(),

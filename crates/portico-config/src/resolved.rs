@@ -165,6 +165,15 @@ impl PythonLogging {
     }
 }
 
+/// What is asked for instead of serving; the application is imported in either case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Checks {
+    /// `--check-config`: import the application and exit.
+    pub import: bool,
+    /// `--print-config`: print the settings first.
+    pub print: bool,
+}
+
 /// Resolved configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -297,8 +306,8 @@ pub struct Config {
     pub paste_global: Vec<(String, String)>,
     /// The server's processes as the system sees them.
     pub system: System,
-    /// `--check-config`: import the application and exit.
-    pub check_config: bool,
+    /// `--check-config`, `--print-config`
+    pub checks: Checks,
     /// `--reload`: restart when files of the application change.
     pub reload: bool,
     /// `--reload-engine`
@@ -308,6 +317,11 @@ pub struct Config {
 }
 
 impl Config {
+    /// Whether it is only to be seen that the application can be served.
+    pub fn only_checks(&self) -> bool {
+        self.checks.import || self.checks.print
+    }
+
     /// How long the application may take for a request of `path` without handing over a block; zero means
     /// without end. `path` is that of the request target as it was sent, without its query.
     pub fn timeout_for(&self, path: &[u8]) -> Duration {

@@ -93,6 +93,30 @@ impl Listener {
         Ok(listeners)
     }
 
+    /// What would keep this process from listening where `config` says. It listens nowhere, and leaves alone what
+    /// others listen on.
+    pub fn probe(config: &Config) -> Vec<BindError> {
+        let mut errors = Vec::new();
+        let mut note = |bind: &str, probed: io::Result<()>| {
+            errors.extend(probed.err().map(|error| BindError::new(bind, &explain(&error))));
+        };
+        for bind in &config.binds {
+            match bind {
+                Bind::Tcp { text, addresses } => {
+                    for address in addresses {
+                        note(text, bind_tcp(*address, config.reuse_port).map(drop));
+                    }
+                }
+                Bind::Unix(path) => note(&format!("unix:{}", path.display()), probe_unix(path)),
+                Bind::Fd(number) => {
+                    let taken = Self::descriptor(*number, &mut Inherited(Vec::new()));
+                    note(&format!("fd://{number}"), taken.map(drop));
+                }
+            }
+        }
+        errors
+    }
+
     fn tcp(address: SocketAddr, config: &Config, inherited: &mut Inherited) -> io::Result<Self> {
         let name = format!("tcp:{address}");
         let socket = match inherited.take(&name) {
@@ -319,16 +343,31 @@ fn is_listened_on(path: &Path) -> io::Result<bool> {
 
 /// Removes the socket file that a killed server left behind; leaves anything else alone.
 fn remove_stale(path: &Path) -> io::Result<()> {
+    if is_stale(path)? { fs::remove_file(path) } else { Ok(()) }
+}
+
+/// Whether a socket of this path can be bound.
+fn probe_unix(path: &Path) -> io::Result<()> {
+    is_stale(path)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Ok(rustix::fs::access(folder, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)?)
+}
+
+/// Whether a killed server left a socket file at `path`; `false` where there is nothing.
+///
+/// # Errors
+/// There is something else.
+fn is_stale(path: &Path) -> io::Result<bool> {
     let metadata = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error),
     };
     if !metadata.file_type().is_socket() {
         return Err(io::Error::other("the path exists and is not a socket"));
     }
     match is_listened_on(path) {
-        Ok(false) => fs::remove_file(path),
+        Ok(false) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
         // Also a socket of another type: somebody's.
         Ok(true) | Err(_) => Err(io::Error::other("another process is listening on it")),

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use crate::setting::{Area, Setting, Value};
 
-pub(super) const SETTINGS: &[Setting] = &[APP, CONFIG, CHDIR, PYTHONPATH, ROOT_PATH, CHECK_CONFIG];
+pub(super) const SETTINGS: &[Setting] =
+    &[APP, CONFIG, CHDIR, PYTHONPATH, ROOT_PATH, CHECK_CONFIG, PRINT_CONFIG];
 
 const APP: Setting = Setting {
     name: "app",
@@ -176,17 +177,41 @@ const CHECK_CONFIG: Setting = Setting {
     flags: &["check-config"],
     short: None,
     platform: None,
-    value: Value::Switch { given: true, set: |config, on| config.check_config = on },
+    value: Value::Switch { given: true, set: |config, on| config.checks.import = on },
     default: "false",
     area: Area::Application,
     help: "Check the settings, import the application and exit",
-    details: "Exit status 0 if it could be served; no socket is opened.",
+    details: "Exit status 0 if it could be served, else 1; no socket is opened. `portico check` also tries the \
+        addresses.",
 };
 
 #[cfg(test)]
 #[test]
 fn check_config() {
     use crate::testing::config;
-    assert!(!config(&[]).check_config);
-    assert!(config(&["--check-config"]).check_config);
+    assert!(!config(&[]).only_checks());
+    assert!(config(&["--check-config"]).checks.import);
+}
+
+const PRINT_CONFIG: Setting = Setting {
+    name: "print_config",
+    gunicorn: None,
+    since: "0.1",
+    flags: &["print-config"],
+    short: None,
+    platform: None,
+    value: Value::Switch { given: true, set: |config, on| config.checks.print = on },
+    default: "false",
+    area: Area::Application,
+    help: "Print the settings, import the application and exit",
+    details: "As --check-config, with what `portico config` prints before it.",
+};
+
+#[cfg(test)]
+#[test]
+fn print_config() {
+    use crate::testing::config;
+    assert!(!config(&[]).only_checks());
+    assert!(config(&["--print-config"]).checks.print);
+    assert!(config(&["--print-config"]).only_checks());
 }

@@ -1,16 +1,18 @@
 //! The ways in: the command line and `portico.serve`.
 
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::Write;
 
 use pyo3::exceptions::{PyImportError, PyOSError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyInt, PyList, PyString, PyTuple};
 
-use portico_config::{Parsed, from_pairs, is_octal};
+use portico_config::{Parsed, Printout, Resolved, from_pairs, is_octal};
 
 use super::app::LoadError;
 use super::configuration::Configuration;
-use super::{Source, StartError, run, tree};
+use super::{Source, StartError, check, run, tree};
 use crate::{command, daemon, logging};
 
 /// Runs the command line and returns the exit status.
@@ -21,7 +23,7 @@ use crate::{command, daemon, logging};
 pub fn main(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<i32> {
     let mut configuration = Configuration::new(arguments);
     match configuration.read(py) {
-        Ok(Parsed::Run(resolved)) => match tree::run(py, &resolved, configuration) {
+        Ok(Parsed::Run(resolved)) => match begin(py, &resolved, configuration) {
             Ok(status) => {
                 daemon::settle(status);
                 Ok(status)
@@ -34,7 +36,7 @@ pub fn main(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<i32> {
                 if !daemon::tell(&format!("{line}\n"), in_log) && !in_log {
                     write(py, "stderr", &line)?;
                 }
-                let status = if resolved.config.check_config { 1 } else { error.exit_status() };
+                let status = if resolved.config.only_checks() { 1 } else { error.exit_status() };
                 daemon::settle(status);
                 Ok(status)
             }
@@ -49,6 +51,17 @@ pub fn main(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<i32> {
             }
             Ok(i32::from(told.error.is_some()))
         }
+        Ok(Parsed::Check(resolved)) => {
+            let found = check::check(py, &resolved)?;
+            for line in &found.wrong {
+                write(py, "stderr", &format!("portico: error: {line}"))?;
+            }
+            for line in &found.right {
+                write(py, "stdout", line)?;
+            }
+            Ok(i32::from(!found.wrong.is_empty()))
+        }
+        Ok(Parsed::Print(printout)) => print(py, &printout),
         Ok(Parsed::Help(text) | Parsed::Version(text)) => {
             write(py, "stdout", text.trim_end())?;
             Ok(0)
@@ -58,6 +71,31 @@ pub fn main(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<i32> {
             Ok(i32::from(error.exit_status()))
         }
     }
+}
+
+/// Serves; prints the settings first where that is asked for.
+fn begin(py: Python<'_>, resolved: &Resolved, configuration: Configuration) -> Result<i32, StartError> {
+    if resolved.config.checks.print {
+        write(py, "stdout", resolved.show().trim_end())?;
+    }
+    tree::run(py, resolved, configuration)
+}
+
+/// Writes what was asked for where it belongs; returns the exit status.
+fn print(py: Python<'_>, printout: &Printout) -> PyResult<i32> {
+    for note in &printout.notes {
+        write(py, "stderr", &format!("portico: {note}"))?;
+    }
+    let Some(file) = &printout.file else {
+        write(py, "stdout", printout.text.trim_end())?;
+        return Ok(0);
+    };
+    // A file that is there may have taken somebody an afternoon.
+    let written = File::create_new(file).and_then(|mut file| file.write_all(printout.text.as_bytes()));
+    if let Err(error) = &written {
+        write(py, "stderr", &format!("portico: error: {} cannot be written: {error}", file.display()))?;
+    }
+    Ok(i32::from(written.is_err()))
 }
 
 /// Serves `app`, a WSGI callable or a target such as `"mysite.wsgi:application"`, until a signal stops it.

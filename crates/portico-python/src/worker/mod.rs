@@ -2,6 +2,7 @@
 //! supervisor (the command).
 
 mod app;
+mod check;
 mod configuration;
 mod development;
 mod discovery;
@@ -138,8 +139,8 @@ pub fn run(py: Python<'_>, resolved: &Resolved, source: Source) -> Result<(), St
     let setting = set_up(py, resolved)?;
     conf::install_loggers(py, &setting.config, error_stream(py)?)?;
     let mut signals = Signals::interrupting(py, Master::Own)?;
-    let result = match setting.config.check_config {
-        true => check(py, source, &setting),
+    let result = match setting.config.only_checks() {
+        true => check::import(py, source, &setting),
         false => serve(py, source, setting, &mut signals),
     };
     signals.release(py)?;
@@ -195,13 +196,6 @@ fn fill_environment(py: Python<'_>, config: &Config) -> PyResult<()> {
     environ
         .set_item("SERVER_SOFTWARE", concat!("portico/", env!("CARGO_PKG_VERSION"), " (like gunicorn)"))?;
     config.system.raw_env.iter().try_for_each(|(name, value)| environ.set_item(name, value))
-}
-
-/// Imports the application, and does no more.
-fn check(py: Python<'_>, source: Source, setting: &Setting) -> Result<(), StartError> {
-    let loaded = find(py, source, &setting.config, &setting.folder)?;
-    log::info!("The configuration is good; the application is {}", loaded.target);
-    Ok(())
 }
 
 fn serve(py: Python<'_>, source: Source, setting: Setting, signals: &mut Signals) -> Result<(), StartError> {

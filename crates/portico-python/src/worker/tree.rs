@@ -46,8 +46,8 @@ struct Tree {
 /// See [`StartError`].
 pub fn run(py: Python<'_>, resolved: &Resolved, configuration: Configuration) -> Result<i32, StartError> {
     let mut origin = Origin::find(py)?;
-    if resolved.config.check_config {
-        return check(py, Source::Target, &set_up(py, resolved)?).map(|()| 0);
+    if resolved.config.only_checks() {
+        return check::import(py, Source::Target, &set_up(py, resolved)?).map(|()| 0);
     }
     if resolved.config.system.daemon && origin.takeover.is_none() {
         detach(py, &resolved.config)?;

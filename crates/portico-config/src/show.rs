@@ -1,0 +1,150 @@
+//! `portico config`: each effective value and who set it, as TOML that a configuration file can have, or as JSON.
+
+use std::fmt::Write;
+
+use serde_json::{Map, Value as Json, json};
+use toml::Value as Toml;
+
+use crate::raw::Source;
+use crate::resolve::{Effective, Resolved};
+use crate::setting::{Area, Setting};
+use crate::settings;
+use crate::typed::typed;
+
+/// Columns of a value, beyond which who set it is not lined up.
+const VALUE_COLUMNS: usize = 32;
+
+impl Resolved {
+    /// Each effective value and who set it: lines of TOML, those that have no value commented out.
+    pub fn show(&self) -> String {
+        let shown: Vec<(&Setting, &Effective)> = self.shown().collect();
+        let names = shown.iter().map(|(setting, _)| setting.name.len()).max().unwrap_or_default();
+        let mut page = String::new();
+        let mut area: Option<Area> = None;
+        for (setting, effective) in shown {
+            if area.replace(setting.area) != Some(setting.area) {
+                let apart = if page.is_empty() { "" } else { "\n" };
+                push(&mut page, format_args!("{apart}# {}\n", setting.area));
+            }
+            let Effective { name, texts, source } = effective;
+            match typed(setting, texts) {
+                Some(value) if setting.name == settings::CONFIG => {
+                    // A file cannot name another.
+                    let line = format!("# {name} = {value}");
+                    push(&mut page, format_args!("{line:<0$} # {source}\n", names + 3 + VALUE_COLUMNS));
+                }
+                Some(value) => {
+                    let value = value.to_string();
+                    push(&mut page, format_args!("{name:<names$} = {value:<VALUE_COLUMNS$} # {source}\n"));
+                }
+                None => {
+                    let line = format!("# {name}");
+                    push(&mut page, format_args!("{line:<0$} # {source}\n", names + 3 + VALUE_COLUMNS));
+                }
+            }
+        }
+        page
+    }
+
+    /// The same as a JSON object: of each setting its value, `null` where it has none, and its source.
+    pub fn show_json(&self) -> String {
+        let mut all = Map::new();
+        for (setting, effective) in self.shown() {
+            let mut of_one = source(&effective.source);
+            let value = typed(setting, &effective.texts).map_or(Json::Null, |value| json(&value));
+            of_one.insert("value".to_owned(), value);
+            all.insert(setting.name.to_owned(), Json::Object(of_one));
+        }
+        format!("{:#}", Json::Object(all))
+    }
+
+    /// All but what does nothing and what nobody has asked for.
+    fn shown(&self) -> impl Iterator<Item = (&'static Setting, &Effective)> {
+        self.effective.iter().filter_map(|effective| {
+            let setting = settings::named(effective.name)?;
+            let always = setting.is_real() && setting.area != Area::Hooks;
+            (always || effective.source != Source::Default).then_some((setting, effective))
+        })
+    }
+}
+
+fn source(source: &Source) -> Map<String, Json> {
+    let fields = match source {
+        Source::Default => json!({"source": "default"}),
+        Source::Platform(variable) => json!({"source": "environment", "variable": variable}),
+        Source::Preset(word) => json!({"source": "preset", "behind": word}),
+        Source::File { path, line, column } => {
+            json!({"source": "file", "file": path, "line": line, "column": column})
+        }
+        Source::Environment(variable) => json!({"source": "environment", "variable": variable}),
+        Source::CommandArguments(variable) => json!({"source": "arguments", "variable": variable}),
+        Source::Keyword => json!({"source": "keyword"}),
+        Source::CommandLine => json!({"source": "command line"}),
+    };
+    match fields {
+        Json::Object(fields) => fields,
+        _ => Map::new(),
+    }
+}
+
+fn json(value: &Toml) -> Json {
+    match value {
+        Toml::Boolean(on) => json!(on),
+        Toml::Integer(number) => json!(number),
+        Toml::Float(number) => json!(number),
+        Toml::Array(items) => items.iter().map(json).collect(),
+        Toml::String(text) => json!(text),
+        other => json!(other.to_string()),
+    }
+}
+
+fn push(page: &mut String, text: std::fmt::Arguments<'_>) {
+    // Writing to a String cannot fail.
+    let _ = page.write_fmt(text);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::resolved;
+
+    const ENV: [(&str, &str); 3] =
+        [("PORTICO_THREADS", "2"), ("WEB_CONCURRENCY", "3"), ("GUNICORN_CMD_ARGS", "--keep-alive 500ms")];
+
+    #[test]
+    fn each_value_has_its_source() {
+        let page = resolved(&ENV, &["-b", "fd://3", "-b", "fd://4", "--spew", "a:b"]).show();
+        let has = |line: &str| {
+            let squeezed = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(page.lines().any(|other| squeezed(other) == line), "{line} in\n{page}");
+        };
+        has("app = \"a:b\" # command line");
+        has("threads = 2 # PORTICO_THREADS");
+        has("workers = 3 # WEB_CONCURRENCY");
+        has("keep_alive = \"500ms\" # GUNICORN_CMD_ARGS");
+        has("bind = [\"fd://3\", \"fd://4\"] # command line");
+        has("spew = \"true\" # command line");
+        has("sendfile = true # default");
+        has("# chdir # default");
+        assert!(!page.contains("keyfile"));
+    }
+
+    #[test]
+    fn what_is_shown_is_a_configuration_file() {
+        let shown = resolved(&ENV, &["a:b", "-b", "fd://3", "-c", "a.toml"]).show();
+        let lines = crate::toml_file::read("", &shown, false).unwrap().unwrap();
+        assert!(lines.len() > 30);
+    }
+
+    #[test]
+    fn json_has_types_and_places() {
+        let shown: Json = serde_json::from_str(&resolved(&ENV, &["-b", "fd://3"]).show_json()).unwrap();
+        assert_eq!(
+            shown["threads"],
+            json!({"value": 2, "source": "environment", "variable": "PORTICO_THREADS"})
+        );
+        assert_eq!(shown["bind"], json!({"value": ["fd://3"], "source": "command line"}));
+        assert_eq!(shown["app"], json!({"value": null, "source": "default"}));
+        assert_eq!(shown["sendfile"]["value"], json!(true));
+    }
+}

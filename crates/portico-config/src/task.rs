@@ -1,0 +1,114 @@
+//! The words that ask for something else than to serve and to ask a running portico: `portico config` and its
+//! like. Each is the first argument; a module of that name is served as `check:app`.
+
+use std::ffi::OsString;
+
+use clap_complete::Shell;
+
+/// What such a word asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Task {
+    /// Print the effective settings.
+    Config { json: bool },
+    /// Say whether it could be served.
+    Check,
+    /// Print a script that completes options in this shell.
+    Completions(Shell),
+    /// Print the JSON Schema of portico.toml.
+    Schema,
+}
+
+/// Word, what follows it, and its line in the help.
+const TASKS: [(&str, &str, &str); 4] = [
+    ("check", "[OPTIONS]", "Check settings, addresses and application; exit status 0 or 1"),
+    ("config", "[--json] [OPTIONS]", "Print the value of each setting and who has set it"),
+    ("completions", "SHELL", "Print completions for bash, zsh or fish"),
+    ("schema", "", "Print the JSON Schema of portico.toml"),
+];
+
+/// The task that `args` begin with, and the rest of them, which are settings.
+///
+/// # Errors
+/// One line: the task needs something else after its word.
+pub(crate) fn read(args: Vec<OsString>) -> Result<(Option<Task>, Vec<OsString>), String> {
+    let Some(word) = args.first().and_then(|word| word.to_str()) else { return Ok((None, args)) };
+    let rest = &args[1..];
+    let task = match word {
+        "check" => return Ok((Some(Task::Check), rest.to_vec())),
+        "config" => {
+            let (json, rest): (Vec<_>, Vec<_>) = rest.iter().cloned().partition(|arg| arg == "--json");
+            return Ok((Some(Task::Config { json: !json.is_empty() }), rest));
+        }
+        "schema" => match rest {
+            [] => Task::Schema,
+            _ => return Err("schema: nothing follows it; write portico schema".to_owned()),
+        },
+        "completions" => completions(rest)?,
+        _ => return Ok((None, args)),
+    };
+    Ok((Some(task), Vec::new()))
+}
+
+fn completions(rest: &[OsString]) -> Result<Task, String> {
+    match rest.iter().map(|arg| arg.to_str()).collect::<Vec<_>>()[..] {
+        [Some("bash")] => Ok(Task::Completions(Shell::Bash)),
+        [Some("zsh")] => Ok(Task::Completions(Shell::Zsh)),
+        [Some("fish")] => Ok(Task::Completions(Shell::Fish)),
+        _ => Err("completions: name a shell; write portico completions bash, zsh or fish".to_owned()),
+    }
+}
+
+/// Their words, each with its line in the help.
+pub(crate) fn words() -> impl Iterator<Item = (&'static str, &'static str)> {
+    TASKS.into_iter().map(|(word, _, help)| (word, help))
+}
+
+/// The tasks as the help lists them.
+pub(crate) fn help() -> String {
+    let mut text = "Commands:\n".to_owned();
+    for (word, after, help) in TASKS {
+        text.push_str(&format!("  portico {:<27} {help}\n", format!("{word} {after}").trim_end()));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::config;
+
+    fn check(args: &[&str], expected: Option<Task>, rest: &[&str]) {
+        let (task, left) = read(args.iter().map(OsString::from).collect()).unwrap();
+        assert_eq!((task, left), (expected, rest.iter().map(OsString::from).collect()), "{args:?}");
+    }
+
+    #[test]
+    fn words_are_tasks() {
+        check(&["check"], Some(Task::Check), &[]);
+        check(&["check", "-w", "2", "a:b"], Some(Task::Check), &["-w", "2", "a:b"]);
+        check(&["config", "a:b", "--json", "-w2"], Some(Task::Config { json: true }), &["a:b", "-w2"]);
+        check(&["config"], Some(Task::Config { json: false }), &[]);
+        check(&["schema"], Some(Task::Schema), &[]);
+        check(&["completions", "fish"], Some(Task::Completions(Shell::Fish)), &[]);
+    }
+
+    #[test]
+    fn all_else_is_settings() {
+        for args in [&["check:app"][..], &["-w", "check"], &["./check.py"], &[]] {
+            check(args, None, args);
+        }
+        assert_eq!(config(&["config:app"]).app.as_deref(), Some("config:app"));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_told() {
+        for (args, word) in [
+            (&["completions"][..], "completions: "),
+            (&["completions", "tcsh"], "completions: "),
+            (&["schema", "x"], "schema: "),
+        ] {
+            let refused = read(args.iter().map(OsString::from).collect()).unwrap_err();
+            assert!(refused.starts_with(word), "{refused}");
+        }
+    }
+}

@@ -1,0 +1,134 @@
+"""`portico check`, `config`, `completions` and `schema`, and configuration files in TOML."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+from harness.server import TESTS, run_to_end
+
+ECHO = "apps.echo:application"
+
+
+def test_config_tells_each_value_and_who_set_it(tmp_path):
+    (tmp_path / "portico.toml").write_text("# mine\nthreads = 7\nkeepalive = '5s'\n")
+    shown = run_to_end("config", "--workers", "2", cwd=tmp_path, environment={"PORTICO_BACKLOG": "9"})
+    assert shown.returncode == 0, shown
+    lines = [" ".join(line.split()) for line in shown.stdout.splitlines()]
+    assert "threads = 7 # portico.toml:2" in lines
+    assert 'keep_alive = "5s" # portico.toml:3' in lines
+    assert "backlog = 9 # PORTICO_BACKLOG" in lines
+    assert "workers = 2 # command line" in lines
+    assert "sendfile = true # default" in lines
+
+
+def test_what_config_prints_is_a_configuration_file(tmp_path):
+    first = run_to_end("config", "--threads", "9", "-b", "127.0.0.1:7", "a:b", cwd=tmp_path)
+    (tmp_path / "portico.toml").write_text(first.stdout)
+    again = json.loads(run_to_end("config", "--json", cwd=tmp_path).stdout)
+    assert again["threads"]["value"] == 9
+    assert again["bind"]["value"] == ["127.0.0.1:7"]
+    assert again["app"] == {
+        "value": "a:b",
+        "source": "file",
+        "file": "portico.toml",
+        "line": 2,
+        "column": 1,
+    }
+
+
+def test_a_file_serves(serve, tmp_path):
+    (tmp_path / "settings.toml").write_text(f'app = "{ECHO}"\nthreads = 3\nchdir = "{TESTS}"\n')
+    server = serve(None, "-c", str(tmp_path / "settings.toml"))
+    assert "3 threads" in server.log_text
+    assert server.request("GET", "/ping").status == 200
+
+
+def test_of_two_files_one_counts_and_the_log_says_so(tmp_path):
+    (tmp_path / "portico.toml").write_text("threads = 2\n")
+    (tmp_path / "pyproject.toml").write_text("[tool.portico]\nthreads = 3\n")
+    shown = run_to_end("config", "--json", cwd=tmp_path)
+    assert json.loads(shown.stdout)["threads"]["value"] == 2
+    assert "portico.toml is the configuration file, and pyproject.toml counts for nothing" in shown.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("threads = 2\nthreds = 3\n", "portico.toml:2:1: threds is not a setting; did you mean threads?"),
+        ("threads = true\n", "portico.toml:1:11: threads: this is a boolean; write a whole number"),
+        ("\n threads = 0\n", "portico.toml:2:2: threads: 0 is out of range"),
+        ("threads = \n", "portico.toml:1:"),
+        ("certfile = 'x.pem'\n", "portico.toml:1:1: certfile: Portico does not speak TLS yet"),
+    ],
+)
+def test_a_mistake_in_a_file_is_told_with_its_place(tmp_path, text, told):
+    (tmp_path / "portico.toml").write_text(text)
+    ended = run_to_end(ECHO, cwd=tmp_path)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"portico: error: {told}"), ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def test_check_finds_nothing_wrong(tmp_path):
+    good = run_to_end("check", ECHO, "-b", f"unix:{tmp_path}/socket", "--spew", cwd=TESTS)
+    assert good.returncode == 0, good
+    assert "The configuration is good" in good.stdout
+    assert "warning: --spew has no effect" in good.stdout
+    assert not (tmp_path / "socket").exists()
+
+
+def test_check_tells_all_that_is_wrong(tmp_path):
+    path = tmp_path / "socket"
+    with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(socket.AF_UNIX) as unix:
+        unix.bind(str(path))
+        unix.listen()
+        port = tcp.getsockname()[1]
+        binds = [
+            "-b",
+            f"127.0.0.1:{port}",
+            "-b",
+            f"unix:{path}",
+            "-b",
+            "unix:/no/such/folder/s",
+            "-b",
+            "fd://77",
+        ]
+        bad = run_to_end("check", "apps.no_such_module", *binds, cwd=TESTS)
+        assert path.exists()
+    assert bad.returncode == 1
+    lines = bad.stderr.splitlines()
+    assert len(lines) == 5, bad.stderr
+    for place, line in zip(
+        [f":{port}", str(path), "/no/such/", "fd://77", "no_such_module"], lines, strict=True
+    ):
+        assert line.startswith("portico: error: ")
+        assert place in line
+
+
+def test_check_is_1_for_wrong_settings_too():
+    assert run_to_end("check", "--threads", "0", cwd=TESTS).returncode == 1
+    assert run_to_end("check", ECHO, cwd=TESTS, environment={"PORTICO_THREADS": "0"}).returncode == 1
+
+
+def test_print_config_prints_and_imports():
+    good = run_to_end("--print-config", ECHO, cwd=TESTS)
+    assert good.returncode == 0
+    assert f'app = "{ECHO}"' in " ".join(good.stdout.split())
+    assert run_to_end("--print-config", "apps.no_such_module", cwd=TESTS).returncode == 1
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completions(shell):
+    script = run_to_end("completions", shell, cwd=TESTS)
+    assert script.returncode == 0
+    assert "max-requests-jitter" in script.stdout
+
+
+def test_schema_is_the_one_of_the_repository():
+    printed = run_to_end("schema", cwd=TESTS)
+    kept = Path(TESTS).parent / "docs" / "reference" / "portico.schema.json"
+    assert json.loads(printed.stdout) == json.loads(kept.read_text())
