@@ -58,7 +58,7 @@ test-loom: ## Check the lending of the event loop against every interleaving of 
 		awk '{ print } /[1-9][0-9]* passed/ { found = 1 } END { exit !found }'
 
 .PHONY: test-python
-test-python: $(VENV)/portico-ci $(VENV)/test-tools ## Run pytest: real processes over real sockets
+test-python: $(VENV)/portico-ci $(VENV)/test-tools $(VENV)/docs-tools ## Run pytest: real processes over real sockets
 	$(BIN)/python -m pytest $(PYTEST)
 
 .PHONY: chaos
@@ -124,6 +124,11 @@ rustdoc: $(BIN)/python ## Check the Rust documentation
 
 ##@ Documentation
 
+.PHONY: docs
+docs: $(VENV)/docs-tools ## Build the documentation's site into site/
+	$(BIN)/python -m mkdocs build --strict --quiet
+	@echo "Open site/index.html"
+
 .PHONY: docs-settings
 docs-settings: ## Write docs/reference/settings.md and portico.schema.json from the settings' table
 	cargo run --quiet --package portico-config --example settings_reference > docs/reference/settings.md.new
@@ -136,7 +141,7 @@ docs-settings: ## Write docs/reference/settings.md and portico.schema.json from 
 .PHONY: clean
 clean: ## Remove what was built
 	cargo clean
-	rm -rf .venv .venv-* dist python/portico/*.so
+	rm -rf .venv .venv-* dist site python/portico/*.so
 
 # Below: what the targets build. Two profiles of the wheel: users' and, quicker to compile, the tests'.
 
@@ -154,6 +159,10 @@ $(VENV)/lint-tools: requirements/lint.txt | $(BIN)/python
 	@touch $@
 
 $(VENV)/test-tools: requirements/test.txt | $(BIN)/python
+	$(PIP) install --quiet --requirement $<
+	@touch $@
+
+$(VENV)/docs-tools: requirements/docs.txt | $(BIN)/python
 	$(PIP) install --quiet --requirement $<
 	@touch $@
 

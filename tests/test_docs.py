@@ -1,0 +1,265 @@
+"""The documentation: its site builds, links resolve, commands are understood, the first minute works."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from harness.documentation import (
+    INLINE_CODE,
+    PAGES,
+    README,
+    ROOT,
+    Command,
+    anchors,
+    links,
+    portico_commands,
+    read,
+)
+from harness.http_client import request_bytes
+from harness.server import run_to_end, server_environment
+
+SETTINGS = ROOT / "docs/reference/settings.md"
+FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9_-]*")
+# Options of other programs that stand alone in the text.
+FOREIGN_FLAGS = {"--cpus", "--tmpfs"}
+# Options that the reference tells of and that are still being built.
+MISSING_FLAGS = {"--log-syslog"}
+VARIABLE = re.compile(r"\bPORTICO_[A-Z_]*[A-Z]\b")
+# A word that could name an application, and so gets a module to be imported.
+APPLICATION = re.compile(r"([a-z_]\w*(?:\.\w+)*)(?::(\w+)(?:\(\))?)?")
+STUB = "def application(environ, start_response): pass\n"
+WITH_PROCESS = ("status", "stacks", "reload", "upgrade")
+
+
+class Html(HTMLParser):
+    """What a page of the site refers to, its anchors, and its text outside of preformatted parts."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        self.ids: set[str] = set()
+        self.links: list[str] = []
+        self.parts: list[str] = []
+        self.text: list[str] = []
+        self.preformatted = 0
+        self.feed(path.read_text())
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        values = dict(attributes)
+        self.preformatted += tag in ("pre", "script", "style", "code")
+        if values.get("id"):
+            self.ids.add(values["id"])
+        if tag == "a" and values.get("href"):
+            self.links.append(values["href"])
+        elif tag in ("img", "link", "script") and (part := values.get("src") or values.get("href")):
+            self.parts.append(part)
+
+    def handle_endtag(self, tag: str) -> None:
+        self.preformatted -= tag in ("pre", "script", "style", "code")
+
+    def handle_data(self, data: str) -> None:
+        if not self.preformatted:
+            self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Html]:
+    """The pages of the site, built anew."""
+    if not importlib.util.find_spec("mkdocs"):
+        pytest.skip("pip install -r requirements/docs.txt")
+    folder = tmp_path_factory.mktemp("site").resolve()
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
+    built = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=50)
+    assert built.returncode == 0, built.stdout + built.stderr
+    assert "WARNING" not in built.stderr, built.stderr
+    return {path: Html(path) for path in folder.rglob("*.html")}
+
+
+def test_every_page_is_on_the_site(site):
+    assert len(site) >= len(PAGES)
+
+
+def test_links_of_the_site_resolve(site):
+    wrong = []
+    for page in site.values():
+        for link in [*page.links, *page.parts]:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc or page.path.name == "404.html":
+                continue
+            target = (page.path.parent / unquote(parts.path)).resolve() if parts.path else page.path
+            known = target.exists() and (
+                not parts.fragment or target not in site or parts.fragment in site[target].ids
+            )
+            wrong += [] if known else [f"{page.path.name}: {link}"]
+    assert not wrong
+
+
+def test_site_fetches_nothing_from_elsewhere(site):
+    assert not [(page.path.name, part) for page in site.values() for part in page.parts if "//" in part]
+
+
+def test_site_shows_no_markdown(site):
+    """A list without an empty line before it, or a table that is none, would be shown as it was written."""
+    left = re.compile(r"^ *(?:[*|] |```|#+ )|\]\(|\*\*", re.MULTILINE)
+    wrong = [(page.path.name, text) for page in site.values() for text in page.text if left.search(text)]
+    assert not wrong
+
+
+def test_links_in_the_repository_resolve():
+    wrong = []
+    pages = [*PAGES, *ROOT.glob("*.md"), *ROOT.glob("*/README.md"), *ROOT.glob("deploy/**/*.md")]
+    for page in pages:
+        for link in links(page):
+            path, _, anchor = link.partition("#")
+            target = (page.parent / path).resolve() if path else page
+            known = target.exists() and (not anchor or anchor in anchors(target))
+            wrong += [] if known else [f"{page.relative_to(ROOT)}: {link}"]
+    assert not wrong
+
+
+def known_flags() -> set[str]:
+    """Every option that the reference, which is generated, has an entry for."""
+    flags = {"--help", "--version"}
+    for line in SETTINGS.read_text().split("## For gunicorn's sake")[0].splitlines():
+        if line.startswith(("### ", "* Spellings: ")):
+            flags.update(FLAG.findall(line))
+    flags.update(FLAG.findall(SETTINGS.read_text().split("## For gunicorn's sake")[1]))
+    return flags
+
+
+def test_options_in_the_text_exist():
+    known, wrong = known_flags() | FOREIGN_FLAGS | MISSING_FLAGS, []
+    assert {"--bind", "--keep-alive", "--certfile"} <= known
+    for page in PAGES:
+        _, prose = read(page)
+        spans = INLINE_CODE.findall(prose.replace("\n", " "))
+        texts = [span for span in spans if span.startswith("--")]
+        texts += [prose] if page == SETTINGS else []
+        flags = {flag for text in texts for flag in FLAG.findall(text)}
+        wrong += [f"{page.relative_to(ROOT)}: {flag}" for flag in flags - known]
+    assert not wrong
+
+
+def test_variables_in_the_text_exist():
+    known = set(VARIABLE.findall(SETTINGS.read_text()))
+    assert {"PORTICO_CMD_ARGS", "PORTICO_THREADS"} <= known
+    wrong = {
+        (page.name, name)
+        for page in PAGES
+        for name in VARIABLE.findall(page.read_text())
+        if name not in known
+    }
+    assert not wrong
+
+
+def prepare(folder: Path, command: Command) -> None:
+    """Makes the modules that a command could name, and the files of its options."""
+    (folder / "wsgi.py").write_text(STUB)
+    for word in command.words:
+        if word.endswith((".conf.py", ".toml")):
+            (folder / word).parent.mkdir(parents=True, exist_ok=True)
+            (folder / word).write_text("")
+        match = APPLICATION.fullmatch(word)
+        if not match or match[1].split(".")[0] in sys.stdlib_module_names:
+            continue
+        path = folder / f"{match[1].replace('.', '/')}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        name = match[2] or "application"
+        factory = f"def {name}(): return application\n" if word.endswith("()") else f"{name} = application\n"
+        path.write_text(STUB + factory)
+
+
+def understands(command: Command, folder: Path, words_of_help: set[str]) -> str | None:
+    """What is wrong with a command; None if portico would do as it says."""
+    first = command.words[0] if command.words else ""
+    if first in WITH_PROCESS and len(command.words) <= 2:
+        return None if first in words_of_help else f"{command}: no such command"
+    folder.mkdir()
+    prepare(folder, command)
+    words = list(command.words)
+    if first == "check":
+        # The same without trying the addresses, which others may have.
+        words[0] = "--check-config"
+    elif first not in words_of_help and not {"--help", "--version"} & set(words):
+        words.append("--check-config")
+    ended = run_to_end(*words, cwd=folder, environment=dict(command.variables))
+    return None if ended.returncode == 0 else f"{command}: {ended.stderr}"
+
+
+def test_commands_are_understood(tmp_path):
+    commands = portico_commands()
+    assert len(commands) >= 20
+    words = set(re.findall(r"^  portico ([a-z]+)", run_to_end("--help", cwd=tmp_path).stdout, re.MULTILINE))
+    assert set(WITH_PROCESS) <= words
+    distinct = {(command.words, command.variables): command for command in commands}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        wrong = pool.map(
+            lambda pair: understands(pair[1], tmp_path / str(pair[0]), words), enumerate(distinct.values())
+        )
+        assert not [one for one in wrong if one]
+
+
+def test_toml_is_understood(tmp_path):
+    blocks = [block for page in PAGES for block in read(page)[0] if block.language == "toml"]
+    assert blocks
+    (tmp_path / "mysite").mkdir()
+    (tmp_path / "mysite/wsgi.py").write_text(STUB)
+    for block in blocks:
+        (tmp_path / "portico.toml").write_text("\n".join(block.lines))
+        ended = run_to_end("--check-config", cwd=tmp_path)
+        assert ended.returncode == 0, (block.page, ended.stderr)
+
+
+def python_block(page: Path, beginning: str) -> str:
+    """The Python block of a page that begins so."""
+    blocks, _ = read(page)
+    texts = ["\n".join(block.lines) for block in blocks if block.language == "python"]
+    (text,) = [text for text in texts if text.startswith(beginning)]
+    return text + "\n"
+
+
+def test_first_minute_step_by_step(serve, tmp_path):
+    page = ROOT / "docs/guides/first-minute.md"
+    (tmp_path / "hello.py").write_text(python_block(page, "def app(environ"))
+    server = serve("hello:app", cwd=tmp_path)
+    lines = page.read_text().splitlines()
+    (at,) = [number for number, line in enumerate(lines) if line.startswith("$ curl ")]
+    url, answer = lines[at].split()[-1], lines[at + 1]
+    assert server.request("GET", urlsplit(url).path).body.decode() == f"{answer}\n"
+
+
+def test_first_minute_of_the_readme(serve, tmp_path):
+    shown = [command.words for command in portico_commands() if command.place.startswith("README")]
+    flask, django = tmp_path / "flask", tmp_path / "django"
+    flask.mkdir()
+    django.mkdir()
+    (flask / "hello.py").write_text(
+        "from flask import Flask\napp = Flask(__name__)\n@app.get('/')\ndef hello(): return 'hello'\n"
+    )
+    django_admin = [sys.executable, "-m", "django", "startproject", "mysite", str(django)]
+    subprocess.run(django_admin, check=True, env=server_environment())
+    for words, folder in [(("hello:app",), flask), (("mysite.wsgi",), django), ((), django)]:
+        assert words in shown
+        server = serve(*words or (None,), cwd=folder, environment={"PYTHONPATH": None})
+        with server.connect() as client:
+            client.send(request_bytes(host="localhost"))
+            assert client.read_response().status == 200
+        server.stop()
+
+
+def test_portico_serve_of_the_readme(serve, tmp_path):
+    block = python_block(README, "import portico").replace("127.0.0.1:8000", "127.0.0.1:0")
+    (tmp_path / "served.py").write_text(f"from hello import app\n{block}")
+    (tmp_path / "hello.py").write_text(python_block(ROOT / "docs/guides/first-minute.md", "def app(environ"))
+    server = serve(None, program=[sys.executable, "served.py"], bind=None, cwd=tmp_path)
+    assert server.request("GET", "/here").body == b"Hello from /here\n"
