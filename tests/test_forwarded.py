@@ -43,10 +43,14 @@ def told(serve_module, tmp_path_factory):
 
 
 # (options, fields, what environ says; None: the key is not there; or the status)
-PEER = {"REMOTE_ADDR": "127.0.0.1", "wsgi.url_scheme": "http", "portico.peer": "127.0.0.1"}
+PEER = {"REMOTE_ADDR": "127.0.0.1", "wsgi.url_scheme": "http", "portico.peer": None}
 MATRIX = {
     "nothing said": ((), [], PEER),
-    "one address": ((), [(FOR, "203.0.113.7")], PEER | {"REMOTE_ADDR": "203.0.113.7", "REMOTE_PORT": None}),
+    "one address": (
+        (),
+        [(FOR, "203.0.113.7")],
+        PEER | {"REMOTE_ADDR": "203.0.113.7", "REMOTE_PORT": None, "portico.peer": "127.0.0.1"},
+    ),
     "spoofed left-most": (NAMED, [(FOR, "6.6.6.6, 203.0.113.7")], {"REMOTE_ADDR": "203.0.113.7"}),
     "through named proxies": (
         NAMED,
@@ -216,10 +220,12 @@ def test_unbelieved_and_believed_requests_with_the_same_lines_are_told_apart(ser
     server = serve(
         "apps.echo:application",
         "--forwarded-allow-ips=unix",
-        "--log-level=debug",
+        "--forwarder-headers=OIDC_*",
         bind=["127.0.0.1:0", f"unix:{tmp_path}/s"],
     )
-    request = request_bytes("GET", "/", [(FOR, "203.0.113.7"), ("X-Forwarded-Server", "s")])
+    request = request_bytes(
+        "GET", "/", [(FOR, "203.0.113.7"), ("X-Forwarded-Server", "s"), ("OIDC_sub", "a")]
+    )
     seen = set()
     for _ in range(6):
         for address in server.addresses:
@@ -227,8 +233,15 @@ def test_unbelieved_and_believed_requests_with_the_same_lines_are_told_apart(ser
                 client.send(request)
                 environ = json.loads(client.read_response().body)["environ"]
             believed = isinstance(address, str)
-            seen.add((believed, environ["REMOTE_ADDR"], environ.get("HTTP_X_FORWARDED_SERVER")))
-    assert seen == {(True, "203.0.113.7", "s"), (False, "127.0.0.1", None)}
+            seen.add(
+                (
+                    believed,
+                    environ["REMOTE_ADDR"],
+                    environ.get("HTTP_X_FORWARDED_SERVER"),
+                    environ.get("HTTP_OIDC_SUB"),
+                )
+            )
+    assert seen == {(True, "203.0.113.7", "s", "a"), (False, "127.0.0.1", None, None)}
 
 
 @pytest.mark.parametrize(
@@ -249,11 +262,7 @@ def test_peers_on_unix_sockets_are_believed(told, host, fields, expected):
 
 def test_peers_on_unix_sockets_can_be_disbelieved(told):
     environ = told(NOBODY, [(FOR, "203.0.113.7"), (PROTO, "https")], unix=True)
-    assert (environ["REMOTE_ADDR"], environ["portico.peer"], environ["wsgi.url_scheme"]) == (
-        "",
-        "unix",
-        "http",
-    )
+    assert (environ["REMOTE_ADDR"], environ["wsgi.url_scheme"]) == ("", "http")
     assert "HTTP_X_FORWARDED_FOR" not in environ
 
 

@@ -24,10 +24,16 @@ impl Span {
 pub struct Initials(u32);
 
 impl Initials {
-    /// Adds the first letter of `name`.
-    pub fn insert(&mut self, name: &[u8]) {
-        // Letters differ in their low five bits only by what letter they are; what is no letter shares one's bit.
-        self.0 |= name.first().map_or(0, |byte| 1 << (byte & 0x1f));
+    /// Adds the first letter of a name.
+    #[inline]
+    pub fn insert(&mut self, first: u8) {
+        // Small and large letters have the same low five bits; what is no letter shares one's bit.
+        self.0 |= 1 << (first & 0x1f);
+    }
+    /// Whether the first letter of `name` is in the set.
+    #[inline]
+    pub fn has(self, name: &[u8]) -> bool {
+        name.first().is_some_and(|first| self.0 & 1 << (first & 0x1f) != 0)
     }
     /// Whether a letter is in both sets.
     pub fn meets(self, other: Self) -> bool {

@@ -36,6 +36,8 @@ pub struct Request {
     pub id: RequestId,
     /// The other end of its connection.
     pub peer: Peer,
+    /// Whether what that says of others is believed.
+    pub trusted: bool,
     /// What a believed proxy says of the client.
     pub forwarded: Option<Arc<Forwarded>>,
     /// Where it arrived.

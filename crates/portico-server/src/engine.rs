@@ -65,6 +65,8 @@ pub struct Call {
     pub body: Body,
     /// The other end of its connection.
     pub peer: Peer,
+    /// What that says of others is believed.
+    pub trusted: bool,
     /// What a believed proxy says of the client.
     pub forwarded: Option<Arc<Forwarded>>,
     /// Through which listener.
@@ -259,12 +261,22 @@ impl Engine {
             let begun = connection.begin_call(key.call, &mut self.tools, read_more(id));
             let (peer, server, id_told) =
                 (connection.peer(), Arc::clone(connection.server()), connection.id());
-            let forwarded = connection.forwarded().cloned();
+            let (trusted, forwarded) = (connection.is_trusted(), connection.forwarded().cloned());
             self.settle(id, connection, Step::Keep);
             if let Some((head, body, queued)) = begun {
                 self.calls = key.call;
                 let queued_nanos = queued.as_nanos() as u64;
-                return Some(Call { key, head, body, peer, forwarded, server, id: id_told, queued_nanos });
+                return Some(Call {
+                    key,
+                    head,
+                    body,
+                    peer,
+                    trusted,
+                    forwarded,
+                    server,
+                    id: id_told,
+                    queued_nanos,
+                });
             }
         }
         None

@@ -117,9 +117,11 @@ impl Policy {
         let client_field = (behind == Some(Behind::Cloudflare)).then_some(&b"cf-connecting-ip"[..]);
         let mut watched = names.initials();
         for name in [&b"forwarded"[..], b"x-"].into_iter().chain(client_field) {
-            watched.insert(name);
+            watched.insert(name[0]);
         }
-        config.secure_scheme_headers.iter().for_each(|header| watched.insert(header.name.as_bytes()));
+        let scheme_names =
+            config.secure_scheme_headers.iter().filter_map(|header| header.name.bytes().next());
+        scheme_names.for_each(|first| watched.insert(first));
         Self {
             peers: config.forwarded_allow.clone(),
             used: config.forwarded_headers,
@@ -153,9 +155,14 @@ impl Policy {
     /// The request is to be refused.
     pub fn judge(&self, trusted: bool, head: &mut RequestHead) -> Result<Judgement, Refusal> {
         if !trusted {
-            let scheme_ignored =
-                head.fields().any(|(name, value)| self.scheme_of(name, value, 0, 0) == Some(Scheme::Https));
-            head.retain_fields(|name, _| !(self.is_forwarded(name) || self.names.claims(name)));
+            let mut scheme_ignored = false;
+            head.retain_fields(|name, value| {
+                if !self.watched.has(name) {
+                    return true;
+                }
+                scheme_ignored |= self.scheme_of(name, value, 0, 0) == Some(Scheme::Https);
+                !(self.is_forwarded(name) || self.names.claims(name))
+            });
             self.map_underscores(head)?;
             return Ok(Judgement { forwarded: None, scheme_ignored });
         }
@@ -200,13 +207,14 @@ impl Policy {
 
     /// All that the fields of a believed peer say.
     fn read(&self, head: &RequestHead) -> Result<Forwarded, Refusal> {
-        let said = x_forwarded::read(self, head)?;
+        let fields: Fields<'_> = head.fields().filter(|(name, _)| self.watched.has(name)).collect();
+        let said = x_forwarded::read(self, &fields)?;
         let script_name = self.names.script_name(head)?;
         let mut forwarded = Forwarded { script_name, ..said };
-        if !self.used.forwarded || !head.fields().any(|(name, _)| name.eq_ignore_ascii_case(b"forwarded")) {
+        if !self.used.forwarded || !fields.iter().any(|(name, _)| name.eq_ignore_ascii_case(b"forwarded")) {
             return Ok(forwarded);
         }
-        let other = rfc7239::read(self, head)?;
+        let other = rfc7239::read(self, &fields)?;
         if disagree(forwarded.address, other.address) {
             return Err(Refusal::ClientConflict);
         }
@@ -256,6 +264,9 @@ impl Policy {
         (client, place)
     }
 }
+
+/// Names and values of the few fields that may tell of the client.
+type Fields<'a> = Vec<(&'a [u8], &'a [u8])>;
 
 /// Whom a proxy got a request from, as it says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -24,7 +24,7 @@ impl Control {
     pub(super) fn gather(bytes: &[u8], fields: &[(Span, Span)]) -> Result<Self, Error> {
         let mut control = Self::default();
         for &(name, value) in fields {
-            control.initials.insert(name.of(bytes));
+            control.initials.insert(bytes.get(name.start as usize).copied().unwrap_or_default());
             // Looking at the length first spares comparing nearly all other names.
             let names: &[u8] = match name.end - name.start {
                 4 => b"host",

@@ -19,7 +19,7 @@ use portico_server::{Forwarded, Peer, Server, path_info};
 use super::Settings;
 use super::field_names::FieldNames;
 use super::file_wrapper::FileWrapper;
-use super::template_cache::{Lookup, TemplateCache};
+use super::template_cache::{Lines, Lookup, Reading, TemplateCache};
 use crate::raw::latin1;
 
 /// What one thread keeps to build environs.
@@ -40,6 +40,8 @@ pub struct Parts<'a, 'py> {
     pub peer: Peer,
     /// Its id, if it has one.
     pub id: Option<&'a [u8]>,
+    /// Whether what that says of others is believed.
+    pub trusted: bool,
     /// What a believed proxy says of the client.
     pub forwarded: Option<&'a Forwarded>,
     /// Bytes of the body; `None` while they are not known.
@@ -111,10 +113,14 @@ impl Environs {
         settings: &Settings,
         parts: &Parts<'_, 'py>,
     ) -> PyResult<Bound<'py, PyDict>> {
-        let lines = parts.head.field_lines();
-        let found =
-            if parts.head.is_edited() { Lookup::Miss } else { self.templates.lookup(parts.server, lines) };
-        let store = match found {
+        // Of equal lines there are up to three readings.
+        let reading = match (parts.head.is_edited(), parts.trusted) {
+            (false, _) => Reading::Whole,
+            (true, true) => Reading::OfBelieved,
+            (true, false) => Reading::OfOthers,
+        };
+        let lines = Lines { bytes: parts.head.field_lines(), reading, server: parts.server };
+        let store = match self.templates.lookup(lines) {
             Lookup::Hit(template) => return template.bind(py).copy(),
             Lookup::Store(hash) => Some(hash),
             Lookup::Miss => None,
@@ -122,7 +128,7 @@ impl Environs {
         let environ = self.server_template(py, settings, parts.server)?.bind(py).copy()?;
         add_fields(&environ, &mut self.names, parts.head)?;
         if let Some(hash) = store {
-            self.templates.store(hash, parts.server, lines, environ.copy()?.unbind());
+            self.templates.store(hash, lines, environ.copy()?.unbind());
         }
         Ok(environ)
     }
@@ -158,7 +164,6 @@ impl Environs {
             // for.
             Peer::Unix => {
                 environ.set_item(intern!(py, "REMOTE_ADDR"), intern!(py, ""))?;
-                environ.set_item(intern!(py, "portico.peer"), intern!(py, "unix"))?;
                 environ.del_item(intern!(py, "REMOTE_PORT"))?;
                 return set_server_from_host(py, environ, parts.head);
             }
@@ -168,7 +173,6 @@ impl Environs {
         environ.set_item(intern!(py, "REMOTE_PORT"), port)?;
         let ip = address.ip();
         if let Some((_, known)) = self.addresses.iter().find(|(known, _)| *known == ip) {
-            environ.set_item(intern!(py, "portico.peer"), known)?;
             return environ.set_item(intern!(py, "REMOTE_ADDR"), known);
         }
         let text = PyString::new(py, &ip.to_string());
@@ -176,7 +180,6 @@ impl Environs {
             self.addresses.remove(0);
         }
         self.addresses.push((ip, text.clone().unbind()));
-        environ.set_item(intern!(py, "portico.peer"), &text)?;
         environ.set_item(intern!(py, "REMOTE_ADDR"), text)
     }
 }
@@ -196,7 +199,6 @@ fn server_template(py: Python<'_>, settings: &Settings, server: &Server) -> PyRe
         "wsgi.input",
         "wsgi.early_hints",
         "portico.client_disconnected",
-        "portico.peer",
     ] {
         template.set_item(PyString::intern(py, key), py.None())?;
     }

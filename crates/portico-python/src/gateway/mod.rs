@@ -98,7 +98,7 @@ impl Gateway {
                 callables: Callables::new(py)?,
             }),
         };
-        let Request { head, body, peer, forwarded, server, id, begun, .. } = request;
+        let Request { head, body, peer, trusted, forwarded, server, id, begun, .. } = request;
         let mut buffer = IdBuffer::default();
         let body_length = body.len();
         let input = match body.is_empty() {
@@ -110,6 +110,7 @@ impl Gateway {
             server: &server,
             peer,
             id: id.text(&head, &mut buffer),
+            trusted,
             forwarded: forwarded.as_deref(),
             body_length,
             input: input.as_ref().unwrap_or_else(|| self.empty_input.bind(py)).as_any(),

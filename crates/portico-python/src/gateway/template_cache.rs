@@ -34,8 +34,31 @@ struct Slot {
 struct Entry {
     hash: u64,
     lines: Box<[u8]>,
+    reading: Reading,
     server: Arc<Server>,
     template: Py<PyDict>,
+}
+
+/// Field lines, and what else the header entries that come of them hang on.
+#[derive(Clone, Copy)]
+pub struct Lines<'a> {
+    /// As they came.
+    pub bytes: &'a [u8],
+    /// What has been made of them.
+    pub reading: Reading,
+    /// Where they came through.
+    pub server: &'a Arc<Server>,
+}
+
+/// What the engine has made of field lines.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// All fields that they have.
+    Whole,
+    /// Without some, or with more, as believed peers are read.
+    OfBelieved,
+    /// Without some, or with more, as other peers are read.
+    OfOthers,
 }
 
 /// What a look-up says.
@@ -54,19 +77,22 @@ impl TemplateCache {
         Self { slots: Vec::new() }
     }
 
-    /// Looks for `lines` as they came through `server`.
-    pub fn lookup(&mut self, server: &Arc<Server>, lines: &[u8]) -> Lookup<'_> {
-        if lines.len() > LINES_BYTES_MAX {
+    /// Looks for `lines`.
+    pub fn lookup(&mut self, lines: Lines<'_>) -> Lookup<'_> {
+        if lines.bytes.len() > LINES_BYTES_MAX {
             return Lookup::Miss;
         }
         if self.slots.is_empty() {
             self.slots.resize_with(SLOTS, Slot::default);
         }
-        let hash = hash(lines);
+        let hash = hash(lines.bytes);
         let slot = &mut self.slots[hash as usize % SLOTS];
         match &slot.entry {
             Some(entry)
-                if entry.hash == hash && *entry.lines == *lines && Arc::ptr_eq(&entry.server, server) =>
+                if entry.hash == hash
+                    && *entry.lines == *lines.bytes
+                    && entry.reading == lines.reading
+                    && Arc::ptr_eq(&entry.server, lines.server) =>
             {
                 // Looked at twice because a returned borrow in one arm would last through the others.
             }
@@ -83,9 +109,11 @@ impl TemplateCache {
     }
 
     /// Keeps `template` for the `lines` whose look-up answered [`Lookup::Store`] with `hash`.
-    pub fn store(&mut self, hash: u64, server: &Arc<Server>, lines: &[u8], template: Py<PyDict>) {
+    pub fn store(&mut self, hash: u64, lines: Lines<'_>, template: Py<PyDict>) {
         if let Some(slot) = self.slots.get_mut(hash as usize % SLOTS) {
-            slot.entry = Some(Entry { hash, lines: lines.into(), server: Arc::clone(server), template });
+            let Lines { bytes, reading, server } = lines;
+            slot.entry =
+                Some(Entry { hash, lines: bytes.into(), reading, server: Arc::clone(server), template });
         }
     }
 }

@@ -204,6 +204,11 @@ impl Connection {
         self.peer
     }
 
+    /// Whether what the peer says of others is believed.
+    pub fn is_trusted(&self) -> bool {
+        self.trusted
+    }
+
     /// What a believed proxy says of the client of the present request.
     pub fn forwarded(&self) -> Option<&Arc<Forwarded>> {
         self.forwarded.as_ref()

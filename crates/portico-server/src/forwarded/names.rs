@@ -39,7 +39,7 @@ impl Names {
         let mut initials = Initials::default();
         for pattern in &patterns {
             if pattern.open || !UNDERSCORED_ONLY.iter().any(|name| name.as_bytes() == pattern.stem) {
-                initials.insert(&pattern.stem);
+                pattern.stem.first().iter().for_each(|first| initials.insert(**first));
             }
         }
         Self { patterns, any: names.iter().any(|name| name == "*"), initials }

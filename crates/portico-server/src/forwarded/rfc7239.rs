@@ -12,9 +12,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use portico_proto::{RequestHead, is_token};
+use portico_proto::is_token;
 
-use super::{Forwarded, Hop, Policy, Refusal, Scheme};
+use super::{Fields, Forwarded, Hop, Policy, Refusal, Scheme};
 
 /// What one proxy says of the request that it got.
 #[derive(Debug, Default)]
@@ -26,10 +26,10 @@ struct Element {
     seen: u8,
 }
 
-/// What the field says in `head`.
-pub(super) fn read(policy: &Policy, head: &RequestHead) -> Result<Forwarded, Refusal> {
+/// What the field says, of which there may be several lines.
+pub(super) fn read(policy: &Policy, fields: &Fields<'_>) -> Result<Forwarded, Refusal> {
     let mut elements = Vec::new();
-    for (_, value) in head.fields().filter(|(name, _)| name.eq_ignore_ascii_case(b"forwarded")) {
+    for (_, value) in fields.iter().filter(|(name, _)| name.eq_ignore_ascii_case(b"forwarded")) {
         parse(value, &mut elements)?;
     }
     let hops = elements.iter().rev().map(|element| element.client.unwrap_or(Hop::Unknown));

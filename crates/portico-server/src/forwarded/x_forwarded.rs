@@ -3,22 +3,20 @@
 //! Each proxy appends to X-Forwarded-For whom it got the request from. The others it mostly overwrites; where one
 //! appends to them too, the element beside the client's address counts.
 
-use portico_proto::RequestHead;
+use super::{Fields, Forwarded, Hop, Policy, Refusal, beside, disagree, prefix};
 
-use super::{Forwarded, Hop, Policy, Refusal, beside, disagree, prefix};
-
-/// What these fields of `head` say.
-pub(super) fn read(policy: &Policy, head: &RequestHead) -> Result<Forwarded, Refusal> {
+/// What these fields say.
+pub(super) fn read(policy: &Policy, fields: &Fields<'_>) -> Result<Forwarded, Refusal> {
     let used = policy.used;
     let mut forwarded = Forwarded::default();
     let (mut place, mut addresses) = (0, 0);
     if used.client {
         let client;
-        (client, place, addresses) = read_client(policy, head);
+        (client, place, addresses) = read_client(policy, fields);
         (forwarded.address, forwarded.port) =
             client.map_or((None, None), |(address, port)| (Some(address), port));
     }
-    for (name, value) in head.fields() {
+    for &(name, value) in fields {
         if used.scheme
             && let scheme @ Some(_) = policy.scheme_of(name, value, place, addresses)
         {
@@ -63,19 +61,19 @@ pub(super) fn read(policy: &Policy, head: &RequestHead) -> Result<Forwarded, Ref
 type Client = Option<(std::net::IpAddr, Option<u16>)>;
 
 /// The client's address, its place in X-Forwarded-For counted from the right, and the number of entries there.
-fn read_client(policy: &Policy, head: &RequestHead) -> (Client, usize, usize) {
-    let fields = |wanted: &'static [u8]| {
-        head.fields().filter(move |(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value)
+fn read_client(policy: &Policy, fields: &Fields<'_>) -> (Client, usize, usize) {
+    let values = |wanted: &'static [u8]| {
+        fields.iter().filter(move |(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| *value)
     };
     if let Some(field) = policy.client_field {
-        let mut values = fields(field);
+        let mut values = values(field);
         let client = match (values.next().map(Hop::read), values.next()) {
             (Some(Hop::Address(address, port)), None) => Some((address, port)),
             _ => None,
         };
         return (client, 0, 0);
     }
-    let lines: Vec<&[u8]> = fields(b"x-forwarded-for").collect();
+    let lines: Vec<&[u8]> = values(b"x-forwarded-for").collect();
     let entries = || {
         let lines = lines.iter().rev().flat_map(|line| line.rsplit(|&byte| byte == b','));
         lines.map(<[u8]>::trim_ascii).filter(|entry| !entry.is_empty())

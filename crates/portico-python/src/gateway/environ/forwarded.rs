@@ -1,5 +1,7 @@
 //! What a believed proxy says of the client, laid over the environ.
 
+use std::net::IpAddr;
+
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
@@ -18,7 +20,12 @@ pub(super) fn apply(
 ) -> PyResult<()> {
     let py = environ.py();
     if let Some(address) = forwarded.address {
-        environ.set_item(intern!(py, "REMOTE_ADDR"), address.to_string())?;
+        let peer = match parts.peer {
+            Peer::Inet(_) => environ.get_item(intern!(py, "REMOTE_ADDR"))?,
+            Peer::Unix => Some(intern!(py, "unix").clone().into_any()),
+        };
+        environ.set_item(intern!(py, "portico.peer"), peer)?;
+        environ.set_item(intern!(py, "REMOTE_ADDR"), address_text(py, address))?;
         match forwarded.port {
             Some(port) => environ.set_item(intern!(py, "REMOTE_PORT"), decimal(py, port))?,
             // The proxy's own beside the client's address would be nobody's.
@@ -85,6 +92,20 @@ fn set_script_name(
     let script_name = [prefix.as_deref().unwrap_or_default(), mounted].concat();
     environ.set_item(intern!(py, "SCRIPT_NAME"), latin1(py, &script_name)?)?;
     environ.set_item(intern!(py, "PATH_INFO"), latin1(py, &path_info(parts.head.path(), mounted))?)
+}
+
+/// `address` as text. IPv4, which most are, without `Display`, which can also pad.
+fn address_text(py: Python<'_>, address: IpAddr) -> Bound<'_, PyString> {
+    let IpAddr::V4(address) = address else { return PyString::new(py, &address.to_string()) };
+    let mut text = String::with_capacity(15);
+    let mut digits = itoa::Buffer::new();
+    for (at, octet) in address.octets().into_iter().enumerate() {
+        if at > 0 {
+            text.push('.');
+        }
+        text.push_str(digits.format(octet));
+    }
+    PyString::new(py, &text)
 }
 
 fn decimal(py: Python<'_>, number: u16) -> Bound<'_, PyString> {
