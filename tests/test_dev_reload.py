@@ -247,7 +247,7 @@ def test_a_first_start_with_broken_code_shows_the_page(developing, project):
 
 def test_a_target_that_is_not_there_is_refused(project):
     ended = run_to_end("--reload", "no_such_module", cwd=project.folder)
-    assert ended.returncode == 2
+    assert ended.returncode == 3
     assert 'no module named "no_such_module"' in ended.stderr
 
 

@@ -94,6 +94,9 @@ impl Watch {
         let root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
         let mut watch = Self { eyes, root, extra: Vec::new(), folders: HashSet::new(), full: false, stopped };
         watch.add_tree(&watch.root.clone(), config.reload_engine == ReloadEngine::Auto)?;
+        for folder in &config.pythonpath {
+            watch.add_tree(&watch.root.join(folder), false)?;
+        }
         for glob in &config.reload_extra_files {
             watch.add_glob(&watch.root.join(glob))?;
         }

@@ -221,10 +221,14 @@ fn hook_failed(py: Python<'_>, hook: &str, error: &PyErr) -> StartError {
 fn begin(py: Python<'_>, station: &Station, mut fork: PythonFork<'_>) -> PyResult<Signals> {
     let signals = Signals::interrupting(py, Master::Supervisor)?;
     fork.unblock_signals()?;
-    let slot = station.slot().to_string();
-    py.import("os")?.getattr("environ")?.set_item(SLOT_VARIABLE, slot)?;
+    let environ = py.import("os")?.getattr("environ")?;
+    environ.set_item(SLOT_VARIABLE, station.slot().to_string())?;
+    environ.set_item(GENERATION_VARIABLE, station.generation().to_string())?;
     Ok(signals)
 }
+
+/// Tells the application how many reloads there have been.
+const GENERATION_VARIABLE: &str = "PORTICO_GENERATION";
 
 /// Tells the application which of the workers it is in.
 const SLOT_VARIABLE: &str = "PORTICO_WORKER_SLOT";

@@ -1,0 +1,1 @@
+"""What frameworks' own commands need to run Portico."""
