@@ -15,6 +15,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -509,3 +510,42 @@ def test_procfile_with_a_port(serve, folder):
     assert f"http://0.0.0.0:{port}" in server.log_text
     with Client(("127.0.0.1", port)) as client:
         assert client.request("GET", "/").status == 200
+
+
+# gevent
+
+PATCHED = """
+from gevent import monkey
+monkey.patch_all()
+import queue, socket, threading, time
+local = threading.local()
+def application(environ, start_response):
+    local.calls = getattr(local, "calls", 0) + 1
+    time.sleep(0.1)
+    results = queue.Queue()
+    threading.Thread(target=results.put, args=(1,)).start()
+    assert results.get(timeout=5) == 1
+    body = f"{threading.current_thread().name} {threading.get_native_id()} {local.calls}".encode()
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+"""
+
+
+@pytest.mark.parametrize("preload", [(), ("--preload",)])
+def test_application_that_gevent_has_patched_is_served_by_real_threads(serve, folder, preload):
+    pytest.importorskip("gevent")
+    (folder / "patched.py").write_text(PATCHED)
+    server = serve("patched", "-k", "gevent", "--worker-connections", "6", *preload, cwd=folder)
+    server.wait_workers(1)
+    with ThreadPoolExecutor(6) as clients:
+        asked = [clients.submit(lambda: server.request().body.decode().split()) for _ in range(30)]
+        answers = [future.result() for future in asked]
+    names = {name for name, _, _ in answers}
+    assert len(names) > 1 and names <= {f"portico-{number}" for number in range(1, 7)}
+    threads = {native: [] for _, native, _ in answers}
+    assert len(threads) == len(names), "they are threads of the system"
+    for _, native, calls in answers:
+        threads[native].append(int(calls))
+    for calls in threads.values():
+        assert sorted(calls) == list(range(1, len(calls) + 1)), "what a thread keeps lasts"
+    server.stop()

@@ -3,14 +3,19 @@
 //! So `threading.local`, and with it Django's persistent database connections, last from request to request,
 //! and tracing tools see the threads that they know. One that is written off, because a call does not come out of
 //! the application, is replaced and not waited for any more.
+//!
+//! Where gevent or eventlet has patched `threading`, whose threads are greenlets of one thread then, the threads are
+//! started past it. Each has a hub of its own.
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread::{self, JoinHandle};
 
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyCFunction, PyDict};
 
+use crate::error::one_line;
 use crate::record::thread_name;
 
 /// The threads of one worker.
@@ -28,8 +33,16 @@ struct Crew {
 }
 
 struct Member {
-    thread: Option<Py<PyAny>>,
+    thread: Option<Thread>,
     state: State,
+}
+
+/// A thread that was started.
+enum Thread {
+    /// Python's `threading.Thread`.
+    Python(Py<PyAny>),
+    /// One that `threading` knows of by its own calls alone.
+    Native(JoinHandle<()>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,15 +101,38 @@ impl Threads {
         Ok(true)
     }
 
-    fn start_number(&self, py: Python<'_>, index: usize) -> PyResult<Py<PyAny>> {
+    fn start_number(&self, py: Python<'_>, index: usize) -> PyResult<Thread> {
+        let threading = py.import("threading")?;
+        if is_patched(&threading) {
+            return self.start_native(py, index).map(Thread::Native);
+        }
         let keywords = PyDict::new(py);
         keywords.set_item("target", &self.body)?;
         keywords.set_item("args", (index,))?;
         keywords.set_item("name", thread_name(index))?;
         keywords.set_item("daemon", true)?;
-        let thread = py.import("threading")?.getattr("Thread")?.call((), Some(&keywords))?;
+        let thread = threading.getattr("Thread")?.call((), Some(&keywords))?;
         thread.call_method0("start")?;
-        Ok(thread.unbind())
+        Ok(Thread::Python(thread.unbind()))
+    }
+
+    fn start_native(&self, py: Python<'_>, index: usize) -> PyResult<JoinHandle<()>> {
+        let body = self.body.clone_ref(py);
+        let (begun, begins) = mpsc::channel();
+        begin_hub(py)?;
+        let run = move || {
+            Python::attach(|py| {
+                let prepared = name_thread(py, index).and_then(|()| begin_hub(py));
+                drop(begun);
+                if let Err(error) = prepared.and_then(|()| body.call1(py, (index,)).map(drop)) {
+                    log::error!("the thread {} has ended: {}", thread_name(index), one_line(py, &error));
+                }
+            });
+        };
+        let thread = thread::Builder::new().name(thread_name(index)).spawn(run)?;
+        // One after the other: what a hub imports at its beginning waits for locks that take a hub.
+        let _: Result<(), _> = py.detach(move || begins.recv());
+        Ok(thread)
     }
 
     /// Counts thread number `index` no more: it is stuck in the application.
@@ -128,8 +164,37 @@ impl Threads {
             State::Running | State::WrittenOff | State::Returned => None,
         };
         let threads: Vec<_> = self.crew.members().iter_mut().filter_map(ended).collect();
-        threads.iter().try_for_each(|thread| thread.call_method0(py, "join").map(drop))
+        threads.into_iter().try_for_each(|thread| match thread {
+            Thread::Python(thread) => thread.call_method0(py, "join").map(drop),
+            Thread::Native(thread) => {
+                // One that has panicked has ended as well.
+                let _ = py.detach(|| thread.join());
+                Ok(())
+            }
+        })
     }
+}
+
+/// Whether what `threading` starts is no thread: what it starts them by is not the interpreter's own.
+fn is_patched(threading: &Bound<'_, PyModule>) -> bool {
+    // The second from Python 3.13 on.
+    let starters = ["_start_new_thread", "_start_joinable_thread"];
+    let starters = starters.into_iter().filter_map(|name| threading.getattr(name).ok());
+    starters.into_iter().any(|starter| !starter.is_instance_of::<PyCFunction>())
+}
+
+/// Makes the calling thread's hub, if gevent is there: not in the middle of a request, nor in two threads at once.
+fn begin_hub(py: Python<'_>) -> PyResult<()> {
+    match py.import("sys")?.getattr("modules")?.get_item("gevent") {
+        Ok(gevent) => gevent.call_method0("get_hub").map(drop),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Tells `threading` the calling thread's name.
+fn name_thread(py: Python<'_>, index: usize) -> PyResult<()> {
+    let thread = py.import("threading")?.call_method0("current_thread")?;
+    thread.setattr("name", thread_name(index))
 }
 
 impl Crew {
