@@ -4,8 +4,8 @@
 //! and tracing tools see the threads that they know. One that is written off, because a call does not come out of
 //! the application, is replaced and not waited for any more.
 //!
-//! Where gevent or eventlet has patched `threading`, whose threads are greenlets of one thread then, the threads are
-//! started past it. Each has a hub of its own.
+//! Where gevent or eventlet has patched `threading`, whose threads are greenlets of one thread then, the threads
+//! are started past it. Each has a hub of its own.
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
