@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 ERROR_FORMAT = "%(asctime)s [%(process)d] [%(levelname)s] %(message)s"
@@ -100,7 +100,7 @@ def install(level: str, errors: Any, access: str | None) -> None:
         give(logging.getLogger(name), handler, LEVELS.get(level, logging.INFO))
     accesses = None
     if access:
-        accesses = logging.StreamHandler(AppendedFile(access))  # type: ignore[arg-type]
+        accesses = logging.StreamHandler(AppendedFile(access))
         accesses.setFormatter(logging.Formatter("%(message)s"))
     for name in ACCESS_LOGGERS:
         give(logging.getLogger(name), accesses, logging.INFO)
@@ -110,10 +110,10 @@ def give(logger: logging.Logger, handler: logging.Handler | None, level: int) ->
     """Has the logger write to this handler, in place of one that it was given before."""
     logger.propagate = False
     logger.setLevel(level)
-    for former in [former for former in logger.handlers if getattr(former, "_portico", False)]:
+    for former in [former for former in logger.handlers if is_own(former)]:
         logger.removeHandler(former)
     if handler:
-        handler._portico = True  # type: ignore[attr-defined]
+        mark_own(handler)
         logger.addHandler(handler)
 
 
@@ -351,8 +351,8 @@ class Logger:
             "p": f"<{os.getpid()}>",
         }
         for letter, pairs in (("i", getattr(req, "headers", req)), ("o", resp.headers), ("e", environ)):
-            pairs = pairs.items() if hasattr(pairs, "items") else pairs
-            atoms.update({f"{{{name.lower()}}}{letter}": value for name, value in pairs})
+            items: Iterable[tuple[str, Any]] = pairs.items() if isinstance(pairs, Mapping) else pairs
+            atoms.update({f"{{{name.lower()}}}{letter}": value for name, value in items})
         return atoms
 
     @property
@@ -403,7 +403,7 @@ class Logger:
         else:
             made = logging.StreamHandler(stream) if output == "-" else logging.FileHandler(output)
         made.setFormatter(fmt)
-        made._portico = True  # type: ignore[attr-defined]
+        mark_own(made)
         log.addHandler(made)
 
     def _set_syslog_handler(self, log: logging.Logger, cfg: Any, fmt: str, name: str) -> None:
@@ -416,7 +416,7 @@ class Logger:
         facility = FACILITIES[cfg.syslog_facility.lower()]
         handler = SysLogHandler(address=address, facility=facility, socktype=kind)
         handler.setFormatter(logging.Formatter(f"gunicorn.{prefix}.{name}: {fmt}"))
-        handler._portico = True  # type: ignore[attr-defined]
+        mark_own(handler)
         log.addHandler(handler)
 
     def _get_user(self, environ: Mapping[str, Any]) -> str | None:
@@ -427,6 +427,11 @@ class Logger:
             return base64.b64decode(token.strip()).partition(b":")[0].decode()
         except (UnicodeDecodeError, binascii.Error):
             return None
+
+
+def mark_own(handler: logging.Handler) -> None:
+    """Marks a handler as the server's."""
+    handler._portico = True  # type: ignore[attr-defined]
 
 
 def is_own(handler: logging.Handler) -> bool:

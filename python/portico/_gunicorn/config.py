@@ -229,7 +229,7 @@ class Config:
     @property
     def proc_name(self) -> str:
         """The name of the processes."""
-        return self.settings["proc_name"].value or self.settings["default_proc_name"].value
+        return str(self.settings["proc_name"].value or self.settings["default_proc_name"].value)
 
     @property
     def sendfile(self) -> bool:

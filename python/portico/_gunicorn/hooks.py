@@ -45,7 +45,8 @@ def resolve(name: str, value: Any) -> Callable[..., Any]:
         wanted = " or ".join(str(arity) for arity in arities)
         plural = "" if arities == (1,) else "s"
         raise Misfit(f"it must take {wanted} argument{plural}, and its signature is {signature_text(value)}")
-    return value
+    hook: Callable[..., Any] = value
+    return hook
 
 
 def imported(name: str) -> Any:

@@ -92,9 +92,9 @@ class Worker:
         self.sockets = server.LISTENERS
         self.app = server.app
         self.cfg = server.cfg
-        self.log = server.log
-        self.hooks = server.hooks
-        self.logs_access = server.logs_access
+        self.log: Any = server.log
+        self.hooks: Hooks = server.hooks
+        self.logs_access: bool = server.logs_access
         self.timeout = self.cfg.timeout / 2
         self.booted = False
         self.aborted = False
