@@ -31,9 +31,20 @@ from harness.server import run_to_end, server_environment
 SETTINGS = ROOT / "docs/reference/settings.md"
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9_-]*")
 # Options of other programs that stand alone in the text.
-FOREIGN_FLAGS = {"--cpus", "--tmpfs"}
+FOREIGN_FLAGS = {
+    *("--cpus", "--tmpfs"),  # docker run
+    *(
+        "--insecure",
+        "--ipv6",
+        "--noreload",
+        "--nostatic",
+        "--nothreading",
+        "--skip-checks",
+    ),  # manage.py runserver
+    *("--debug", "--debugger", "--no-debugger", "--no-reload"),  # flask
+}
 # Options that the reference tells of and that are still being built.
-MISSING_FLAGS = {"--log-syslog"}
+MISSING_FLAGS = {"--log-syslog", "--statsd-host"}
 VARIABLE = re.compile(r"\bPORTICO_[A-Z_]*[A-Z]\b")
 # A word that could name an application, and so gets a module to be imported.
 APPLICATION = re.compile(r"([a-z_]\w*(?:\.\w+)*)(?::(\w+)(?:\(\))?)?")
