@@ -1,12 +1,20 @@
-"""`environ["portico.client_disconnected"]`: an application can ask whether somebody still waits."""
+"""`environ["portico.client_disconnected"]`: an application can ask whether somebody still waits.
+
+It can be told when nobody does and, with `--on-disconnect raise`, be ended then.
+"""
 
 from __future__ import annotations
+
+import time
 
 import pytest
 
 from harness.http_client import request_bytes
+from harness.rendezvous import wait_until
 
 SERVER = ("apps.stuck:application", "--workers", "1", "--threads", "2")
+GONE = "apps.gone:application"
+RAISE = ("--workers", "1", "--threads", "1", "--on-disconnect", "raise")
 
 
 @pytest.mark.parametrize("leave", ["close", "reset", "half_close"])
@@ -42,3 +50,113 @@ def test_one_that_was_kept_says_nothing_of_other_requests(serve):
         for number in range(5):
             assert client.request(target="/keep-asking").body == f"{number} False".encode()
     assert server.request("GET", "/keep-asking").body == b"5 False"
+
+
+def leave_during(server, target: str, method: str = "GET", how: str = "close") -> None:
+    """A client that leaves when its request has begun."""
+    begun = len(server.rendezvous.matching("begins"))
+    with server.connect() as client:
+        client.send(request_bytes(method, target))
+        server.rendezvous.wait_for_prefix("begins", begun + 1)
+        getattr(client, how)()
+
+
+@pytest.mark.parametrize("how", ["close", "reset", "half_close"])
+def test_callbacks_are_called_once_and_in_another_thread(serve, how):
+    server = serve(GONE, "--workers", "1", "--threads", "1")
+    leave_during(server, "/callback?patience=10", "POST", how)
+    server.rendezvous.wait_for("waited for it", patience=2)
+    assert server.request("GET", "/ping").status == 200
+    (called,) = server.rendezvous.matching("called back")
+    assert called.startswith("called back for /callback, not in ") and "portico-1" not in called
+    server.expect_log(r"a callback of portico\.client_disconnected raised\n.*ZeroDivisionError")
+    assert "begins with False" in server.rendezvous.events()
+
+
+def test_callbacks_of_a_client_that_waits_are_not_called(serve):
+    server = serve(GONE, "--workers", "1", "--threads", "1")
+    with server.connect() as client:
+        assert client.request(target="/callback?patience=0.4").body == b"done"
+        assert client.request(target="/ping").status == 200
+    time.sleep(0.3)
+    assert not server.rendezvous.matching("called back"), "nor when it leaves afterwards"
+    leave_during(server, "/late-callback")
+    server.rendezvous.wait_for("too late: True")
+    server.rendezvous.wait_for("called back: True")
+
+
+def test_a_call_does_not_end_before_its_callbacks(serve):
+    """They could come in the way of the next request: what they cancel might be its query."""
+    server = serve(GONE, "--workers", "1", "--threads", "1")
+    leave_during(server, "/slow-callback")
+    assert server.request("GET", "/ping").status == 200
+    assert server.rendezvous.count("callback ends") == 1
+
+
+def test_what_was_kept_is_for_no_other_request(serve):
+    server = serve(GONE, "--workers", "1", "--threads", "1")
+    for expected in (b"[]", b"[None, False]"):
+        assert server.request("GET", "/keep").body == expected
+    leave_during(server, "/register-late?patience=10")
+    server.rendezvous.wait_for("waited for it", patience=2)
+    assert not server.rendezvous.count("called back for another")
+    server.expect_log("ZeroDivisionError")
+    assert server.request("GET", "/no-callable").body == b"the callback must be callable"
+
+
+@pytest.mark.parametrize(("method", "how"), [("GET", "close"), ("HEAD", "reset"), ("GET", "half_close")])
+def test_the_exception_ends_a_call_whose_client_has_left(serve, tmp_path, method, how):
+    log = tmp_path / "access.log"
+    server = serve(GONE, *RAISE, "--access-logfile", str(log))
+    leave_during(server, "/spin?patience=30", method, how)
+    server.rendezvous.wait_for("raised", patience=2)
+    line = f'"{method} /spin?patience=30 HTTP/1.1" 499 '
+    wait_until(lambda: line in log.read_text(), "the line in the access log")
+    assert server.request("GET", "/spin?patience=0.5").body == b"done", (
+        "which a client waits for is left alone"
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "options"), [("POST", RAISE), ("GET", RAISE[:-2]), ("GET", (*RAISE, "--allow-half-close"))]
+)
+def test_others_are_left_alone(serve, method, options):
+    server = serve(GONE, *options)
+    leave_during(
+        server, "/spin?patience=0.6", method, "half_close" if "--allow-half-close" in options else "close"
+    )
+    server.rendezvous.wait_for("not raised")
+    assert not server.rendezvous.count("raised")
+
+
+def test_it_is_raised_once(serve):
+    server = serve(GONE, *RAISE)
+    leave_during(server, "/swallow")
+    server.rendezvous.wait_for("raised 1 times")
+
+
+def test_a_stream_is_closed_soon_although_it_yields_nothing(serve):
+    server = serve(GONE, *RAISE)
+    leave_during(server, "/stream?patience=30")
+    server.rendezvous.wait_for("closing", patience=1)
+    server.rendezvous.wait_for("closed")
+    assert server.request("GET", "/ping").status == 200
+
+
+def test_what_runs_after_the_answer_is_left_alone(serve):
+    """Although its connection has been closed."""
+    server = serve(GONE, *RAISE)
+    with server.connect() as client:
+        client.send(request_bytes(target="/answered", fields=[("Connection", "close")]))
+        assert client.read_response().body == b"done"
+        client.expect_end()
+    server.rendezvous.wait_for("went on")
+    assert not {"raised", "called back"} & set(server.rendezvous.events())
+
+
+def test_the_timeout_comes_through_after_it(serve):
+    """In a call that has swallowed the one exception the other is raised all the same."""
+    server = serve(GONE, *RAISE, "--timeout", "600ms")
+    leave_during(server, "/swallow")
+    server.expect_log("timeout: GET /swallow")
+    server.expect_text("GET /swallow: ended by portico.RequestTimeout")

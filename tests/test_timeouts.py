@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import sys
@@ -279,3 +280,19 @@ def test_as_many_threads_as_there_are_may_be_replaced_and_no_more(serve):
     for _ in range(2):
         assert server.request("GET", "/sleep").status == 504
     server.expect_log("as many threads are stuck as there may be")
+
+
+def test_an_application_can_ask_how_much_time_it_has(serve):
+    """Also from another thread; it counts anew from each block."""
+    server = serve(
+        "apps.gone:application", "--workers", "1", "--timeout", "20", "--timeout-path", "/deadline=5"
+    )
+    first, later, elsewhere, anew = json.loads(server.request("GET", "/deadline").body)
+    assert 4 < first <= 5
+    assert first - 1 < elsewhere <= later <= first - 0.3
+    assert later < anew <= 5
+
+
+def test_without_a_timeout_there_is_no_deadline(serve):
+    server = serve("apps.gone:application", "--workers", "1", "--timeout", "0")
+    assert server.request("GET", "/deadline").body == b"[None, None, None, None]"

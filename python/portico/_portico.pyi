@@ -7,7 +7,11 @@ __all__ = ["ClientDisconnected", "FileWrapper", "RequestTimeout", "__version__",
 __version__: str
 
 class ClientDisconnected(ConnectionError):
-    """The client left before its request was read whole, or before its answer was written."""
+    """The client left before its request was read whole, or before its answer was written.
+
+    Raised by what reads and writes, and with ``--on-disconnect raise`` in the thread of the request,
+    wherever that is.
+    """
 
 class RequestTimeout(BaseException):
     """The request has taken longer than ``--timeout``.

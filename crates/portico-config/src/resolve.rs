@@ -15,7 +15,8 @@ use crate::preset;
 use crate::proxies::{ForwardedHeaders, HeaderMap, TrustedPeers};
 use crate::raw::{Environment, RawConfig, Source, read_variable};
 use crate::resolved::{
-    Checks, Config, LogLevel, LogTarget, Preload, PythonLogging, ReloadEngine, System, WorkerClass, Workers,
+    Checks, Config, LogLevel, LogTarget, OnDisconnect, Preload, PythonLogging, ReloadWatch, System,
+    WorkerClass, Workers,
 };
 use crate::schema::schema;
 use crate::setting::Setting;
@@ -284,6 +285,7 @@ fn blank() -> Config {
         timeout_grace: Duration::ZERO,
         slow_request: Duration::ZERO,
         queue_timeout: Duration::ZERO,
+        on_disconnect: OnDisconnect::Ignore,
         drain_delay: Duration::ZERO,
         keep_alive: Duration::ZERO,
         graceful_timeout: Duration::ZERO,
@@ -327,8 +329,7 @@ fn blank() -> Config {
         system: System::default(),
         checks: Checks::default(),
         reload: false,
-        reload_engine: ReloadEngine::Auto,
-        reload_extra_files: Vec::new(),
+        reload_watch: ReloadWatch::default(),
     }
 }
 

@@ -63,15 +63,34 @@ pub enum Preload {
     Strict,
 }
 
+/// What `--reload` looks at, and how.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReloadWatch {
+    /// `--reload-engine`
+    pub engine: ReloadEngine,
+    /// `--reload-extra-file`: globs.
+    pub extra_files: Vec<PathBuf>,
+}
+
 /// How changes of files are noticed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReloadEngine {
     /// As `Inotify`, and `Poll` where that cannot be had.
+    #[default]
     Auto,
     /// By looking again and again.
     Poll,
     /// The kernel tells.
     Inotify,
+}
+
+/// What is done about a running request whose client has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDisconnect {
+    /// Nothing; the application may ask.
+    Ignore,
+    /// `portico.ClientDisconnected` is raised in it.
+    Raise,
 }
 
 /// A request that each worker answers before it counts as ready.
@@ -223,6 +242,8 @@ pub struct Config {
     /// `--queue-timeout`: how long a request may wait for a thread before it is answered 503; zero turns it
     /// off.
     pub queue_timeout: Duration,
+    /// `--on-disconnect`
+    pub on_disconnect: OnDisconnect,
     /// `--drain-delay`: how long connections are still accepted once told to stop.
     pub drain_delay: Duration,
     /// `--keep-alive`: how long an idle kept connection stays open; zero closes after each answer.
@@ -310,10 +331,8 @@ pub struct Config {
     pub checks: Checks,
     /// `--reload`: restart when files of the application change.
     pub reload: bool,
-    /// `--reload-engine`
-    pub reload_engine: ReloadEngine,
-    /// `--reload-extra-file`: globs.
-    pub reload_extra_files: Vec<PathBuf>,
+    /// What it looks at, and how.
+    pub reload_watch: ReloadWatch,
 }
 
 impl Config {

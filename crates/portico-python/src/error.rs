@@ -11,7 +11,8 @@ create_exception!(
     portico,
     ClientDisconnected,
     PyConnectionError,
-    "The client left before its request was read whole, or before its answer was written."
+    "The client left before its request was read whole, or before its answer was written. Raised by what reads \
+     and writes, and with --on-disconnect raise in the thread of the request, wherever that is."
 );
 
 create_exception!(
@@ -48,6 +49,12 @@ pub fn traceback(py: Python<'_>, error: &PyErr) -> String {
         Ok(text.trim_end().to_owned())
     };
     formatted().unwrap_or_else(|_| error.to_string())
+}
+
+/// What the exception says; `otherwise` where it says nothing, as one that was raised from another thread.
+pub fn text_of(py: Python<'_>, error: &PyErr, otherwise: &str) -> String {
+    let says = error.value(py).str().map(|says| says.to_string_lossy().into_owned()).unwrap_or_default();
+    if says.is_empty() { otherwise.to_owned() } else { says }
 }
 
 /// The exception in one line: its class and what it says.

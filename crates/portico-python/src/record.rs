@@ -4,11 +4,11 @@
 //! thread off; a call is claimed under its number, so that what is meant for one never strikes another.
 
 use std::cell::{Cell, OnceCell};
-use std::io;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use std::{io, mem};
 
 use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
@@ -19,7 +19,7 @@ use portico_supervisor::{
     now_nanos,
 };
 
-use crate::raw;
+use crate::{error, raw};
 
 /// A worker's place: one slot of a scoreboard.
 #[derive(Clone, Debug)]
@@ -49,6 +49,24 @@ pub struct Record {
     request: Mutex<Option<RequestKey>>,
     /// Held while an exception is raised in the call.
     claiming: Mutex<()>,
+    /// How the present call stands towards its client: a [`Standing`].
+    standing: AtomicU8,
+    /// What is to be called when the client of the present call leaves.
+    callbacks: Mutex<Vec<Py<PyAny>>>,
+    /// Held while callbacks run.
+    calling_back: Mutex<()>,
+}
+
+/// How a call stands towards its client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Standing {
+    /// The client waits, as far as the application knows.
+    Open,
+    /// The application knows that the client has left, or makes an end for another reason.
+    Told,
+    /// The answer is complete.
+    Complete,
 }
 
 /// One moment as both clocks have it. They are the same clock; only `Instant` keeps its number to itself.
@@ -64,7 +82,10 @@ const CLAIMED: u64 = 1 << 63;
 /// The thread has been written off.
 const WRITTEN_OFF: u64 = 1 << 62;
 
-const NUMBER: u64 = WRITTEN_OFF - 1;
+/// There are, or were, callbacks for when the client leaves.
+const CALLBACKS: u64 = 1 << 61;
+
+const NUMBER: u64 = CALLBACKS - 1;
 
 impl Place {
     /// Slot `slot` of `scoreboard`.
@@ -107,6 +128,9 @@ impl Records {
                     call: AtomicU64::new(0),
                     request: Mutex::new(None),
                     claiming: Mutex::new(()),
+                    standing: AtomicU8::new(Standing::Complete as u8),
+                    callbacks: Mutex::default(),
+                    calling_back: Mutex::new(()),
                 })
             })
             .collect();
@@ -190,6 +214,7 @@ impl Record {
     fn begin(&self, slot: Slot<'_>, request: RequestKey, note: &Note<'_>) {
         let Some(thread) = slot.thread(self.index) else { return };
         *self.request.lock().unwrap_or_else(PoisonError::into_inner) = Some(request);
+        self.set_standing(Standing::Open);
         self.call.store(thread.begin(note), Ordering::Release);
     }
 
@@ -198,8 +223,7 @@ impl Record {
     /// What is raised and not noticed is taken back at the call's end.
     pub fn raise(&self, py: Python<'_>, number: u64, ident: u64, exception: &Bound<'_, PyAny>) -> bool {
         let _claiming = self.claiming.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner);
-        let claimed =
-            self.call.compare_exchange(number, number | CLAIMED, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+        let claimed = self.mark(number, CLAIMED);
         if claimed {
             raw::raise_in_thread(py, ident, Some(exception));
         }
@@ -208,10 +232,71 @@ impl Record {
 
     /// Writes the thread off, if it is still in call `number`.
     pub fn write_off(&self, number: u64) {
-        let written_off = |call: u64| (call & NUMBER == number).then_some(call | WRITTEN_OFF);
-        if self.call.fetch_update(Ordering::SeqCst, Ordering::SeqCst, written_off).is_ok() {
+        if self.mark(number, WRITTEN_OFF) {
             self.thread().set_state(ThreadState::Lost);
         }
+    }
+
+    /// Sets `mark` if the thread is in call `number` and has not been written off.
+    fn mark(&self, number: u64, mark: u64) -> bool {
+        let marked = |call: u64| (call & (NUMBER | WRITTEN_OFF) == number).then_some(call | mark);
+        self.call.fetch_update(Ordering::SeqCst, Ordering::SeqCst, marked).is_ok()
+    }
+
+    /// How the present call stands towards its client.
+    pub fn standing(&self) -> Standing {
+        match self.standing.load(Ordering::Acquire) {
+            0 => Standing::Open,
+            1 => Standing::Told,
+            _ => Standing::Complete,
+        }
+    }
+
+    /// Notes how the present call stands towards its client.
+    pub fn set_standing(&self, standing: Standing) {
+        self.standing.store(standing as u8, Ordering::Release);
+    }
+
+    /// Has `callback` called when the client of the present call leaves. Only while the application works on it.
+    pub fn add_callback(&self, py: Python<'_>, callback: Py<PyAny>) {
+        self.callbacks.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner).push(callback);
+        self.call.fetch_or(CALLBACKS, Ordering::SeqCst);
+    }
+
+    /// Whether there are callbacks for call `number`. Waits for nobody: `false` while they are being looked at.
+    pub fn has_callbacks(&self, number: u64) -> bool {
+        let call = self.call.load(Ordering::SeqCst);
+        call & CALLBACKS != 0
+            && call & NUMBER == number
+            && self.callbacks.try_lock().is_ok_and(|callbacks| !callbacks.is_empty())
+    }
+
+    /// Calls the callbacks of call `number`, if the thread is still in it and its answer is not complete. The call
+    /// does not end meanwhile: what they do never comes in the way of another request.
+    pub fn call_back(&self, py: Python<'_>, number: u64) {
+        let _calling = self.calling_back.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner);
+        if self.call.load(Ordering::SeqCst) & NUMBER != number || self.standing() == Standing::Complete {
+            return;
+        }
+        for callback in self.take_callbacks(py) {
+            if let Err(error) = callback.call0(py) {
+                let traceback = error::traceback(py, &error);
+                log::error!("a callback of portico.client_disconnected raised\n{traceback}");
+            }
+        }
+    }
+
+    fn take_callbacks(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
+        mem::take(&mut *self.callbacks.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Drops the callbacks, and waits for those that run.
+    #[cold]
+    fn end_callbacks(&self) {
+        Python::attach(|py| {
+            drop(self.take_callbacks(py));
+            drop(self.calling_back.lock_py_attached(py));
+        });
     }
 
     fn is_written_off(&self) -> bool {
@@ -225,6 +310,9 @@ pub struct InCall<'a>(Option<&'a Record>);
 impl Drop for InCall<'_> {
     fn drop(&mut self) {
         let Some(record) = self.0 else { return };
+        if record.call.load(Ordering::Relaxed) & CALLBACKS != 0 {
+            record.end_callbacks(); // The thread is in the call until then, for whoever watches it.
+        }
         let call = record.call.swap(0, Ordering::SeqCst);
         if call & WRITTEN_OFF == 0 {
             record.thread().set_state(ThreadState::Idle);
@@ -245,6 +333,11 @@ thread_local! {
     static RECORD: OnceCell<Arc<Record>> = const { OnceCell::new() };
 }
 
+/// The calling thread's record, where it has one.
+pub fn own() -> Option<Arc<Record>> {
+    RECORD.with(|own| own.get().cloned())
+}
+
 /// Notes that the calling thread's application has handed over a block.
 pub fn note_progress() {
     RECORD.with(|own| {
@@ -256,8 +349,7 @@ pub fn note_progress() {
 
 /// Runs `wait`, in which the calling thread waits for its client; that time is not the application's.
 pub fn awaiting_client(wait: &mut (dyn FnMut() + Send)) {
-    let record = RECORD.with(|own| own.get().cloned());
-    let Some(record) = record.filter(|record| record.call.load(Ordering::Relaxed) != 0) else {
+    let Some(record) = own().filter(|record| record.call.load(Ordering::Relaxed) != 0) else {
         return wait(); // Between calls.
     };
     record.thread().set_state(ThreadState::AwaitingClient);

@@ -79,7 +79,7 @@ impl Watch {
     /// # Errors
     /// The kernel's, where inotify was asked for by name.
     pub fn new(config: &Config, root: &Path) -> io::Result<(Self, Stop)> {
-        let eyes = match config.reload_engine {
+        let eyes = match config.reload_watch.engine {
             ReloadEngine::Poll => Eyes::Looking(Looks::default()),
             ReloadEngine::Inotify => Eyes::Told(Inotify::new()?),
             ReloadEngine::Auto => match Inotify::new() {
@@ -93,11 +93,11 @@ impl Watch {
         let (stopped, stop) = UnixStream::pair()?;
         let root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
         let mut watch = Self { eyes, root, extra: Vec::new(), folders: HashSet::new(), full: false, stopped };
-        watch.add_tree(&watch.root.clone(), config.reload_engine == ReloadEngine::Auto)?;
+        watch.add_tree(&watch.root.clone(), config.reload_watch.engine == ReloadEngine::Auto)?;
         for folder in &config.pythonpath {
             watch.add_tree(&watch.root.join(folder), false)?;
         }
-        for glob in &config.reload_extra_files {
+        for glob in &config.reload_watch.extra_files {
             watch.add_glob(&watch.root.join(glob))?;
         }
         Ok((watch, Stop(stop)))

@@ -48,8 +48,8 @@ pub struct Engine {
     stopped: bool,
     /// Calls so far.
     calls: u64,
-    /// The last look at the network.
-    polled: Instant,
+    /// When the network is to be looked at again, whatever there is to do.
+    poll_due: Instant,
     /// What [`Engine::changed_timeout`] and [`Engine::changed_work`] returned last.
     told_timeout: Option<Instant>,
     told_work: bool,
@@ -87,6 +87,9 @@ pub enum Writing {
     Batched,
 }
 
+/// With requests waiting in its queue the engine looks at the network this often all the same.
+pub const POLL_INTERVAL: Duration = Duration::from_millis(1);
+
 /// Longest that an answer is held back for the answers behind it.
 const HOLD_MAX: Duration = Duration::from_micros(500);
 
@@ -117,7 +120,7 @@ impl Engine {
             drain_until: None,
             stopped: false,
             calls: 0,
-            polled: now,
+            poll_due: now + POLL_INTERVAL,
             told_timeout: None,
             told_work: false,
         }
@@ -141,12 +144,12 @@ impl Engine {
     /// Sets the present moment, after a look at the network.
     pub fn set_polled(&mut self, now: Instant) {
         self.tools.now = now;
-        self.polled = now;
+        self.poll_due = now + POLL_INTERVAL;
     }
 
-    /// Whether the last look at the network is older than `interval`.
-    pub fn poll_is_due(&self, interval: Duration) -> bool {
-        self.tools.now.saturating_duration_since(self.polled) >= interval
+    /// Whether the last look at the network is so old that it is time for another.
+    pub fn poll_is_due(&self) -> bool {
+        self.tools.now >= self.poll_due
     }
 
     /// Handles what the reactor has reported.

@@ -4,11 +4,12 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::{DAY, YEAR};
-use crate::resolved::PathTimeout;
+use crate::resolved::{OnDisconnect, PathTimeout};
 use crate::setting::{Area, Setting, Value};
 use crate::value::time;
 
-pub(super) const SETTINGS: &[Setting] = &[TIMEOUT, TIMEOUT_PATH, TIMEOUT_GRACE, SLOW_REQUEST, QUEUE_TIMEOUT];
+pub(super) const SETTINGS: &[Setting] =
+    &[TIMEOUT, TIMEOUT_PATH, TIMEOUT_GRACE, SLOW_REQUEST, QUEUE_TIMEOUT, ON_DISCONNECT];
 
 const TIMEOUT_RANGE: RangeInclusive<Duration> = Duration::from_millis(100)..=YEAR;
 
@@ -205,4 +206,43 @@ fn queue_timeout() {
     assert_eq!(config(&[]).queue_timeout, Duration::ZERO);
     assert_eq!(config(&["--queue-timeout", "1.5"]).queue_timeout, Duration::from_millis(1500));
     assert!(refusal(&["--queue-timeout", "25h"]).contains("from 1ms to 24h"));
+}
+
+const ON_DISCONNECT: Setting = Setting {
+    name: "on_disconnect",
+    gunicorn: None,
+    since: "0.1",
+    flags: &["on-disconnect"],
+    short: None,
+    platform: None,
+    value: Value::Choice {
+        of: &[
+            ("ignore", |config| config.on_disconnect = OnDisconnect::Ignore),
+            ("raise", |config| config.on_disconnect = OnDisconnect::Raise),
+        ],
+        alone: None,
+    },
+    default: "ignore",
+    area: Area::Timeouts,
+    help: "What to do about a running GET or HEAD whose client has left",
+    // Others may be half done: who sends them again expects that they were done or were not.
+    details: "raise has portico.ClientDisconnected raised in its thread alone, wherever that is, within about a \
+        tenth of a second; the access log says 499. The application may clean up; what it answers nobody reads. \
+        It is raised once, also between the blocks of a stream, never in close(), and not in requests of other \
+        methods. It is a ConnectionError: a framework that turns exceptions into error pages logs it as one of \
+        the application's. A thread in a call of C code sees it only when the call returns. With ignore the \
+        application finds out by itself, through `environ[\"portico.client_disconnected\"]`.\n\nA client that \
+        shuts down its sending side counts as gone, unless --allow-half-close is set.",
+};
+
+#[cfg(test)]
+#[test]
+fn on_disconnect() {
+    use crate::testing::{config, refusal, with_environment};
+    assert_eq!(config(&[]).on_disconnect, OnDisconnect::Ignore);
+    assert_eq!(config(&["--on-disconnect", "raise"]).on_disconnect, OnDisconnect::Raise);
+    assert_eq!(config(&["--on-disconnect=ignore"]).on_disconnect, OnDisconnect::Ignore);
+    let environment = [("PORTICO_ON_DISCONNECT", "raise")];
+    assert_eq!(with_environment(&environment, &[]).on_disconnect, OnDisconnect::Raise);
+    assert!(refusal(&["--on-disconnect", "kill"]).starts_with("--on-disconnect: "));
 }

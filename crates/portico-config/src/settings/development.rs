@@ -58,9 +58,9 @@ const RELOAD_ENGINE: Setting = Setting {
     platform: None,
     value: Value::Choice {
         of: &[
-            ("auto", |config| config.reload_engine = ReloadEngine::Auto),
-            ("poll", |config| config.reload_engine = ReloadEngine::Poll),
-            ("inotify", |config| config.reload_engine = ReloadEngine::Inotify),
+            ("auto", |config| config.reload_watch.engine = ReloadEngine::Auto),
+            ("poll", |config| config.reload_watch.engine = ReloadEngine::Poll),
+            ("inotify", |config| config.reload_watch.engine = ReloadEngine::Inotify),
         ],
         alone: None,
     },
@@ -76,9 +76,9 @@ const RELOAD_ENGINE: Setting = Setting {
 #[test]
 fn reload_engine() {
     use crate::testing::{config, refusal};
-    assert_eq!(config(&[]).reload_engine, ReloadEngine::Auto);
-    assert_eq!(config(&["--reload-engine", "poll"]).reload_engine, ReloadEngine::Poll);
-    assert_eq!(config(&["--reload-engine", "inotify"]).reload_engine, ReloadEngine::Inotify);
+    assert_eq!(config(&[]).reload_watch.engine, ReloadEngine::Auto);
+    assert_eq!(config(&["--reload-engine", "poll"]).reload_watch.engine, ReloadEngine::Poll);
+    assert_eq!(config(&["--reload-engine", "inotify"]).reload_watch.engine, ReloadEngine::Inotify);
     assert!(refusal(&["--reload-engine", "kqueue"]).contains("auto, poll, inotify"));
 }
 
@@ -93,7 +93,7 @@ const RELOAD_EXTRA_FILES: Setting = Setting {
         metavar: "GLOB",
         set: |config, texts| {
             let said = texts.iter().filter(|text| !text.is_empty());
-            config.reload_extra_files = said.map(PathBuf::from).collect();
+            config.reload_watch.extra_files = said.map(PathBuf::from).collect();
             Ok(())
         },
     },
@@ -108,7 +108,7 @@ const RELOAD_EXTRA_FILES: Setting = Setting {
 #[test]
 fn reload_extra_files() {
     use crate::testing::config;
-    assert_eq!(config(&[]).reload_extra_files, [""; 0].map(PathBuf::from));
+    assert_eq!(config(&[]).reload_watch.extra_files, [""; 0].map(PathBuf::from));
     let args = ["--reload-extra-file", "a/*.yaml", "--reload-extra-file", "b.toml,.env"];
-    assert_eq!(config(&args).reload_extra_files, ["a/*.yaml", "b.toml", ".env"].map(PathBuf::from));
+    assert_eq!(config(&args).reload_watch.extra_files, ["a/*.yaml", "b.toml", ".env"].map(PathBuf::from));
 }

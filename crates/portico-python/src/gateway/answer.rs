@@ -4,6 +4,8 @@
 //! Keeps the framing true whatever the application does: Content-Length is inferred, enforced, or its breach
 //! made visible.
 
+use std::sync::Arc;
+
 use pyo3::exceptions::PyAssertionError;
 use pyo3::prelude::*;
 
@@ -12,7 +14,7 @@ use portico_server::{Gone, Responder};
 
 use super::detached;
 use super::file_wrapper::FileRange;
-use crate::record::note_progress;
+use crate::record::{Record, Standing, note_progress};
 
 /// Blocks from this size on are handed to the engine with the interpreter let go: copying them takes longer than
 /// that. Smaller ones are not, even if other threads wait for the interpreter: they would run a whole call before
@@ -52,9 +54,16 @@ pub struct Answer {
     surplus: u64,
     /// The bound method that `start_response` returns.
     pub(super) write: Option<Py<PyAny>>,
+    /// The record of the thread whose request is answered, where it has one.
+    pub(super) record: Option<Arc<Record>>,
 }
 
 impl Answer {
+    /// For the requests of the thread with `record`.
+    pub fn new(record: Option<Arc<Record>>) -> Self {
+        Self { record, ..Self::default() }
+    }
+
     /// Makes ready for a request.
     pub fn begin(&mut self, responder: Responder, is_head: bool) {
         self.responder = Some(responder);
@@ -98,7 +107,7 @@ impl Answer {
         self.started = true;
         self.sent += block.len() as u64;
         if result == Err(Gone) {
-            self.gone = true;
+            self.set_gone();
         } else if rest == Some(block.len() as u64) {
             self.finish_responder();
         }
@@ -176,7 +185,9 @@ impl Answer {
         });
         self.started = true;
         self.sent += length;
-        self.gone = result == Err(Gone);
+        if result == Err(Gone) {
+            self.set_gone();
+        }
         self.finish(py)
     }
 
@@ -210,13 +221,27 @@ impl Answer {
 
     /// Asks whether the client has left in the meantime.
     pub fn notice_gone(&mut self) {
-        self.gone |= self.responder.as_ref().is_some_and(Responder::is_gone);
+        if self.responder.as_ref().is_some_and(Responder::is_gone) {
+            self.set_gone();
+        }
     }
 
     /// Asks the network whether the client has left.
     pub fn client_has_left(&self, py: Python<'_>) -> bool {
         let Some(responder) = &self.responder else { return self.gone };
-        self.gone || detached(py, true, || responder.is_client_gone())
+        let gone = self.gone || detached(py, true, || responder.is_client_gone());
+        if gone {
+            self.note(Standing::Told);
+        }
+        gone
+    }
+
+    /// The application has nothing more to say but `close()`, in which nothing is to be raised because a client
+    /// has left.
+    pub fn note_closing(&self) {
+        if !self.complete {
+            self.note(Standing::Told);
+        }
     }
 
     /// Bytes of the body that the application promised and has not sent.
@@ -258,9 +283,16 @@ impl Answer {
         });
     }
 
+    /// The client has left: there is nobody to be told of a failure.
+    pub fn cut_off(&mut self, py: Python<'_>) {
+        if let Some(responder) = self.take_responder() {
+            detached(py, true, || responder.abort());
+        }
+    }
+
     /// Takes the responder out, to answer in the application's place.
     pub fn take_responder(&mut self) -> Option<Responder> {
-        self.complete = true;
+        self.set_complete();
         self.responder.take()
     }
 
@@ -292,10 +324,10 @@ impl Answer {
     fn answer(&mut self, py: Python<'_>, block: &[u8]) {
         let Some(responder) = self.responder.take() else { return };
         let block = if self.bodiless() { b"" } else { block };
+        self.set_complete();
         let head = &self.head;
         detached(py, block.len() >= DETACH_BYTES, || responder.answer(head, block));
         self.started = true;
-        self.complete = true;
         self.sent += block.len() as u64;
     }
 
@@ -307,16 +339,33 @@ impl Answer {
     }
 
     fn finish_responder(&mut self) {
-        self.complete = true;
+        self.set_complete();
         if let Some(responder) = self.responder.take() {
             responder.finish();
         }
     }
 
     fn abort(&mut self) {
-        self.complete = true;
+        self.set_complete();
         if let Some(responder) = self.responder.take() {
             responder.abort();
+        }
+    }
+
+    /// Before the last of it is handed to the engine: a client that leaves then has left nothing.
+    fn set_complete(&mut self) {
+        self.complete = true;
+        self.note(Standing::Complete);
+    }
+
+    fn set_gone(&mut self) {
+        self.gone = true;
+        self.note(Standing::Told);
+    }
+
+    fn note(&self, standing: Standing) {
+        if let Some(record) = &self.record {
+            record.set_standing(standing);
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Built by copying a template, of which there is one per listener and one per repeated set of field lines,
 //! so that what is the same from request to request is made once. The template has all keys that each request
-//! sets: setting them never makes the copy grow.
+//! sets: setting them never makes the copy grow. What nearly all requests have in common, it has as well: only
+//! what differs is set.
 
 mod forwarded;
 
@@ -19,13 +20,15 @@ use portico_server::{Forwarded, Peer, Server, path_info};
 use super::Settings;
 use super::field_names::FieldNames;
 use super::file_wrapper::FileWrapper;
-use super::template_cache::{Lines, Lookup, Reading, TemplateCache};
+use super::start_response::Callables;
+use super::template_cache::{Lines, Lookup, Reading, Template, TemplateCache};
+use super::wsgi_input::Input;
 use crate::raw::latin1;
 
 /// What one thread keeps to build environs.
 pub struct Environs {
     names: FieldNames,
-    servers: Vec<(Arc<Server>, Py<PyDict>)>,
+    servers: Vec<(Arc<Server>, Template)>,
     templates: TemplateCache,
     addresses: Vec<(IpAddr, Py<PyString>)>,
 }
@@ -46,12 +49,10 @@ pub struct Parts<'a, 'py> {
     pub forwarded: Option<&'a Forwarded>,
     /// Bytes of the body; `None` while they are not known.
     pub body_length: Option<u64>,
-    /// `wsgi.input`
-    pub input: &'a Bound<'py, PyAny>,
-    /// `wsgi.early_hints`
-    pub early_hints: &'a Py<PyAny>,
-    /// `portico.client_disconnected`
-    pub client_disconnected: &'a Py<PyAny>,
+    /// `wsgi.input`, where there is something to read.
+    pub input: Option<&'a Bound<'py, Input>>,
+    /// What it can call.
+    pub callables: &'a Callables,
 }
 
 /// Listeners whose templates are kept.
@@ -83,16 +84,15 @@ impl Environs {
     ) -> PyResult<Bound<'py, PyDict>> {
         let environ = self.with_fields(py, settings, parts)?;
         set_target(py, &environ, settings, parts.head)?;
-        let method = method(py, parts.head.method())?;
-        environ.set_item(intern!(py, "REQUEST_METHOD"), method)?;
-        let protocol = match parts.head.version {
-            Version::Http10 => intern!(py, "HTTP/1.0"),
-            Version::Http11 => intern!(py, "HTTP/1.1"),
-        };
-        environ.set_item(intern!(py, "SERVER_PROTOCOL"), protocol)?;
-        environ.set_item(intern!(py, "wsgi.input"), parts.input)?;
-        environ.set_item(intern!(py, "wsgi.early_hints"), parts.early_hints)?;
-        environ.set_item(intern!(py, "portico.client_disconnected"), parts.client_disconnected)?;
+        if parts.head.method() != b"GET" {
+            environ.set_item(intern!(py, "REQUEST_METHOD"), method(py, parts.head.method())?)?;
+        }
+        if parts.head.version == Version::Http10 {
+            environ.set_item(intern!(py, "SERVER_PROTOCOL"), intern!(py, "HTTP/1.0"))?;
+        }
+        if let Some(input) = parts.input {
+            environ.set_item(intern!(py, "wsgi.input"), input)?;
+        }
         self.set_peer(py, &environ, parts)?;
         if let Some(id) = parts.id {
             environ.set_item(intern!(py, "portico.request_id"), latin1(py, id)?)?;
@@ -121,14 +121,15 @@ impl Environs {
         };
         let lines = Lines { bytes: parts.head.field_lines(), reading, server: parts.server };
         let store = match self.templates.lookup(lines) {
-            Lookup::Hit(template) => return template.bind(py).copy(),
+            Lookup::Hit(template) => return template.copy(py, parts.callables),
             Lookup::Store(hash) => Some(hash),
             Lookup::Miss => None,
         };
-        let environ = self.server_template(py, settings, parts.server)?.bind(py).copy()?;
+        let environ = self.server_template(py, settings, parts)?.copy(py, parts.callables)?;
         add_fields(&environ, &mut self.names, parts.head)?;
         if let Some(hash) = store {
-            self.templates.store(hash, lines, environ.copy()?.unbind());
+            let template = Template::new(&environ.copy()?, parts.callables)?;
+            self.templates.store(hash, lines, template);
         }
         Ok(environ)
     }
@@ -137,19 +138,21 @@ impl Environs {
         &mut self,
         py: Python<'_>,
         settings: &Settings,
-        server: &Arc<Server>,
-    ) -> PyResult<&Py<PyDict>> {
+        parts: &Parts<'_, '_>,
+    ) -> PyResult<&mut Template> {
+        let server = parts.server;
         let at = match self.servers.iter().position(|(known, _)| Arc::ptr_eq(known, server)) {
             Some(at) => at,
             None => {
                 if self.servers.len() >= SERVERS_MAX {
                     self.servers.clear();
                 }
-                self.servers.push((Arc::clone(server), server_template(py, settings, server)?));
+                let template = Template::new(&server_template(py, settings, server)?, parts.callables)?;
+                self.servers.push((Arc::clone(server), template));
                 self.servers.len() - 1
             }
         };
-        Ok(&self.servers[at].1)
+        Ok(&mut self.servers[at].1)
     }
 
     fn set_peer(
@@ -184,25 +187,20 @@ impl Environs {
     }
 }
 
-/// The entries that are the same for all requests of one listener, and the keys of those that are not.
-fn server_template(py: Python<'_>, settings: &Settings, server: &Server) -> PyResult<Py<PyDict>> {
+/// The entries that are the same for all requests of one listener, or for most, and the keys of those that are
+/// not.
+fn server_template<'py>(
+    py: Python<'py>,
+    settings: &Settings,
+    server: &Server,
+) -> PyResult<Bound<'py, PyDict>> {
     let template = PyDict::new(py);
-    for key in [
-        "REQUEST_METHOD",
-        "PATH_INFO",
-        "QUERY_STRING",
-        "RAW_URI",
-        "REQUEST_URI",
-        "SERVER_PROTOCOL",
-        "REMOTE_ADDR",
-        "REMOTE_PORT",
-        "wsgi.input",
-        "wsgi.early_hints",
-        "portico.client_disconnected",
-    ] {
+    for key in ["PATH_INFO", "QUERY_STRING", "RAW_URI", "REQUEST_URI", "REMOTE_ADDR", "REMOTE_PORT"] {
         template.set_item(PyString::intern(py, key), py.None())?;
     }
     let text = |text: &str| PyString::new(py, text);
+    template.set_item(intern!(py, "REQUEST_METHOD"), intern!(py, "GET"))?;
+    template.set_item(intern!(py, "SERVER_PROTOCOL"), intern!(py, "HTTP/1.1"))?;
     template.set_item(intern!(py, "SCRIPT_NAME"), latin1(py, settings.root_path.as_bytes())?)?;
     template.set_item(intern!(py, "SERVER_NAME"), text(&server.name))?;
     template.set_item(intern!(py, "SERVER_PORT"), text(&server.port))?;
@@ -210,13 +208,14 @@ fn server_template(py: Python<'_>, settings: &Settings, server: &Server) -> PyRe
     template.set_item(intern!(py, "GATEWAY_INTERFACE"), "CGI/1.1")?;
     template.set_item(intern!(py, "wsgi.version"), (1, 0))?;
     template.set_item(intern!(py, "wsgi.url_scheme"), "http")?;
+    template.set_item(intern!(py, "wsgi.input"), &settings.empty_input)?;
     template.set_item(intern!(py, "wsgi.errors"), &settings.errors)?;
     template.set_item(intern!(py, "wsgi.multithread"), settings.multithread)?;
     template.set_item(intern!(py, "wsgi.multiprocess"), settings.multiprocess)?;
     template.set_item(intern!(py, "wsgi.run_once"), false)?;
     template.set_item(intern!(py, "wsgi.input_terminated"), true)?;
     template.set_item(intern!(py, "wsgi.file_wrapper"), py.get_type::<FileWrapper>())?;
-    Ok(template.unbind())
+    Ok(template)
 }
 
 /// Adds the header entries. Fields of one name are joined as RFC 9110, section 5.2 and RFC 6265, section 5.4
@@ -306,7 +305,6 @@ fn set_target(
 
 fn method<'py>(py: Python<'py>, method: &[u8]) -> PyResult<Bound<'py, PyString>> {
     Ok(match method {
-        b"GET" => intern!(py, "GET").clone(),
         b"POST" => intern!(py, "POST").clone(),
         b"HEAD" => intern!(py, "HEAD").clone(),
         b"PUT" => intern!(py, "PUT").clone(),

@@ -16,6 +16,7 @@ mod wsgi_errors;
 mod wsgi_input;
 
 use std::cell::Cell;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use pyo3::prelude::*;
@@ -45,8 +46,7 @@ pub fn error_stream(py: Python<'_>) -> PyResult<Py<PyAny>> {
 pub struct Gateway {
     application: Py<PyAny>,
     settings: Settings,
-    /// The input of all requests without a body.
-    empty_input: Py<Input>,
+    config: Arc<Config>,
     /// Who in Python wants to know of each request.
     observer: Option<Observer>,
     /// Tells this gateway's thread-local memory from another's.
@@ -59,6 +59,8 @@ struct Settings {
     multithread: bool,
     multiprocess: bool,
     sendfile: bool,
+    /// The input of all requests without a body.
+    empty_input: Py<Input>,
     errors: Py<ErrorStream>,
 }
 
@@ -70,7 +72,7 @@ impl Gateway {
     pub fn new(
         py: Python<'_>,
         application: Py<PyAny>,
-        config: &Config,
+        config: &Arc<Config>,
         observer: Option<Observer>,
     ) -> PyResult<Self> {
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
@@ -81,9 +83,10 @@ impl Gateway {
                 multithread: config.threads > 1,
                 multiprocess: config.workers.max > 1,
                 sendfile: config.sendfile,
+                empty_input: Py::new(py, Input::empty())?,
                 errors: Py::new(py, ErrorStream::default())?,
             },
-            empty_input: Py::new(py, Input::empty())?,
+            config: Arc::clone(config),
             observer,
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
         })
@@ -95,7 +98,7 @@ impl Gateway {
             _ => Box::new(Kept {
                 gateway: self.id,
                 environs: Environs::new(py),
-                callables: Callables::new(py)?,
+                callables: Callables::new(py, &self.config)?,
             }),
         };
         let Request { head, body, peer, trusted, forwarded, server, id, begun, .. } = request;
@@ -113,12 +116,11 @@ impl Gateway {
             trusted,
             forwarded: forwarded.as_deref(),
             body_length,
-            input: input.as_ref().unwrap_or_else(|| self.empty_input.bind(py)).as_any(),
-            early_hints: &kept.callables.early_hints,
-            client_disconnected: &kept.callables.client_disconnected,
+            input: input.as_ref(),
+            callables: &kept.callables,
         };
         let environ = kept.environs.build(py, &self.settings, &parts)?;
-        kept.callables.answer(py).begin(responder, head.method() == b"HEAD");
+        kept.callables.begin(py, responder, head.method() == b"HEAD");
         let call = Call { py, head: &head, callables: &kept.callables, sendfile: self.settings.sendfile };
         match &self.observer {
             None => drop(call.run(&self.application, &environ)),
@@ -130,7 +132,7 @@ impl Gateway {
         }
         self.settings.errors.get().end_request(py);
         if !kept.callables.end(py) {
-            kept.callables = Callables::new(py)?;
+            kept.callables = Callables::new(py, &self.config)?;
         }
         KEPT.set(Some(kept));
         Ok(())

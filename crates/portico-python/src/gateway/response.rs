@@ -167,6 +167,7 @@ impl<'py> Call<'_, 'py> {
         if app_iter.is_exact_instance_of::<PyList>() || app_iter.is_exact_instance_of::<PyTuple>() {
             return Ok(());
         }
+        self.callables.answer(self.py).note_closing();
         let close = app_iter.getattr_opt(intern!(self.py, "close"));
         let closed = close.and_then(|close| close.map(|close| close.call0()).transpose());
         stray::end(self.py, closed.as_ref().err(), IN_REQUEST);
@@ -216,7 +217,12 @@ impl<'py> Call<'_, 'py> {
             return "504 Gateway Timeout";
         }
         if error.is_instance_of::<ClientDisconnected>(self.py) {
-            log::info!("{request}: {}", error.value(self.py));
+            log::info!("{request}: {}", error::text_of(self.py, error, "the client has left"));
+            let mut answer = self.callables.answer(self.py);
+            if answer.client_has_left(self.py) {
+                answer.cut_off(self.py);
+                return "499 Client Closed Request";
+            }
         } else {
             let traceback = error::traceback(self.py, error);
             detached(self.py, true, || log::error!("{request}: the application failed\n{traceback}"));

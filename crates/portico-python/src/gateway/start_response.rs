@@ -1,23 +1,28 @@
-//! One request's answer as the application makes it: `start_response`, `write`, `wsgi.early_hints` and
-//! `portico.client_disconnected`.
+//! One request's answer as the application makes it, and what it can ask meanwhile: `start_response`, `write`,
+//! `wsgi.early_hints`, `portico.client_disconnected` and `portico.deadline`.
 //!
-//! The four are bound methods of one [`Exchange`], made once per thread and used again for the next request
-//! unless the application has kept one of them.
+//! They are bound methods of one [`Exchange`], made once per thread and used again for the next request unless the
+//! application has kept one of them.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use pyo3::exceptions::{PyAssertionError, PyTypeError};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
-use pyo3::types::{PyBytes, PyList, PyString, PyTraceback, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTraceback, PyTuple};
 
+use portico_config::Config;
 use portico_proto::{Fields, ResponseHead};
+use portico_server::Responder;
+use portico_supervisor::now_nanos;
 
 use super::answer::{Answer, Progress};
 use super::response_head;
 use crate::error::ClientDisconnected;
 use crate::raw;
+use crate::record::{self, path_of};
 
 /// Field memory that is kept for the next answer.
 const KEPT_FIELD_BYTES: usize = 16 * 1024;
@@ -26,31 +31,62 @@ const KEPT_FIELD_BYTES: usize = 16 * 1024;
 #[pyclass(frozen, name = "Exchange", module = "portico._portico")]
 pub struct Exchange {
     state: Mutex<Answer>,
+    config: Arc<Config>,
 }
 
 /// An [`Exchange`] with its bound methods.
 pub struct Callables {
     exchange: Py<Exchange>,
+    /// Tells them from others.
+    pub number: u64,
     /// The `start_response` of PEP 3333.
     pub start_response: Py<PyAny>,
-    /// `environ["wsgi.early_hints"]`.
-    pub early_hints: Py<PyAny>,
-    /// `environ["portico.client_disconnected"]`.
-    pub client_disconnected: Py<PyAny>,
+    /// Those of the environ, in the order of [`IN_ENVIRON`].
+    in_environ: [Py<PyAny>; IN_ENVIRON.len()],
+    /// How many references to each of them there are while the environ has one.
+    references: [isize; IN_ENVIRON.len()],
 }
 
+/// Keys of the environ and the methods that they stand for.
+const IN_ENVIRON: [(&str, &str); 3] = [
+    ("wsgi.early_hints", "early_hints"),
+    ("portico.client_disconnected", "client_disconnected"),
+    ("portico.deadline", "deadline"),
+];
+
+/// References to an exchange that nobody else has: here, and from each of its bound methods.
+const EXCHANGE_REFERENCES: isize = 3 + IN_ENVIRON.len() as isize;
+
 impl Callables {
-    /// A new exchange, for no request yet.
-    pub fn new(py: Python<'_>) -> PyResult<Self> {
-        let exchange = Bound::new(py, Exchange { state: Mutex::new(Answer::default()) })?;
-        let write = exchange.getattr(intern!(py, "write"))?.unbind();
-        exchange.get().lock(py).write = Some(write);
+    /// A new exchange, for no request yet. To be made in the thread that will have the requests.
+    pub fn new(py: Python<'_>, config: &Arc<Config>) -> PyResult<Self> {
+        static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
+        let state = Mutex::new(Answer::new(record::own()));
+        let exchange = Bound::new(py, Exchange { state, config: Arc::clone(config) })?;
+        let method = |name: &str| exchange.getattr(name).map(Bound::unbind);
+        let [(_, first), (_, second), (_, third)] = IN_ENVIRON;
+        exchange.get().lock(py).write = Some(method("write")?);
         Ok(Self {
-            start_response: exchange.getattr(intern!(py, "start_response"))?.unbind(),
-            early_hints: exchange.getattr(intern!(py, "early_hints"))?.unbind(),
-            client_disconnected: exchange.getattr(intern!(py, "client_disconnected"))?.unbind(),
+            number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
+            start_response: method("start_response")?,
+            in_environ: [method(first)?, method(second)?, method(third)?],
+            references: [0; IN_ENVIRON.len()],
             exchange: exchange.unbind(),
         })
+    }
+
+    /// Puts those of the environ into `environ`.
+    pub fn put_into(&self, environ: &Bound<'_, PyDict>) -> PyResult<()> {
+        let mut entries = IN_ENVIRON.iter().zip(&self.in_environ);
+        entries.try_for_each(|((key, _), callable)| {
+            environ.set_item(PyString::intern(environ.py(), key), callable)
+        })
+    }
+
+    /// Begins a request, whose environ is made.
+    pub fn begin(&mut self, py: Python<'_>, responder: Responder, is_head: bool) {
+        self.references = self.in_environ.each_ref().map(|callable| raw::reference_count(py, callable));
+        self.answer(py).begin(responder, is_head);
     }
 
     /// The answer under construction.
@@ -67,11 +103,11 @@ impl Callables {
         if answer.head.fields.lines().len() > KEPT_FIELD_BYTES {
             answer.head.fields = Fields::new();
         }
-        // The exchange is held here and by its four bound methods, each of those by one owner.
-        let alone = raw::reference_count(py, &self.exchange) == 5
+        let mut in_environ = self.in_environ.iter().zip(self.references);
+        let alone = raw::reference_count(py, &self.exchange) == EXCHANGE_REFERENCES
             && raw::reference_count(py, &self.start_response) == 1
-            && raw::reference_count(py, &self.early_hints) == 1
-            && raw::reference_count(py, &self.client_disconnected) == 1
+            && in_environ
+                .all(|(callable, with_environ)| raw::reference_count(py, callable) == with_environ - 1)
             && answer.write.as_ref().is_some_and(|write| raw::reference_count(py, write) == 1);
         if !alone {
             // Breaks the cycle of the exchange and its own bound method.
@@ -164,8 +200,35 @@ impl Exchange {
 
     /// Whether the client is known to have left before its answer was complete: nobody will read it. A
     /// computation that takes long may ask now and then. False once the request has ended.
-    fn client_disconnected(&self, py: Python<'_>) -> bool {
-        self.lock(py).client_has_left(py)
+    ///
+    /// `callback` is called, without arguments and in a thread of Portico's, when the client leaves while the
+    /// request runs, and at once if it has left. It is called once at most, and not after the request.
+    #[pyo3(signature = (callback=None))]
+    fn client_disconnected(&self, py: Python<'_>, callback: Option<Bound<'_, PyAny>>) -> PyResult<bool> {
+        let answer = self.lock(py);
+        if let Some(callback) = callback {
+            if !callback.is_callable() {
+                return Err(PyTypeError::new_err("the callback must be callable"));
+            }
+            // While the request runs: the call does not end before this lock is let go of.
+            if let (Some(_), Some(record)) = (&answer.write, &answer.record) {
+                record.add_callback(py, callback.unbind());
+            }
+        }
+        Ok(answer.client_has_left(py))
+    }
+
+    /// Seconds until `portico.RequestTimeout` is raised; they count anew from each block. None where there is no
+    /// limit, and once the request has ended.
+    fn deadline(&self, py: Python<'_>) -> Option<f64> {
+        let answer = self.lock(py);
+        let running = match (&answer.write, &answer.record) {
+            (Some(_), Some(record)) => record.thread().running()?,
+            _ => return None,
+        };
+        let timeout = self.config.timeout_for(path_of(&running.target));
+        let taken = Duration::from_nanos(now_nanos().saturating_sub(running.progress_nanos));
+        (!timeout.is_zero()).then(|| timeout.saturating_sub(taken).as_secs_f64())
     }
 }
 

@@ -12,6 +12,14 @@ use pyo3::types::PyDict;
 use portico_server::Server;
 
 use super::hash::hash;
+use super::start_response::Callables;
+
+/// A dict that environs are copied from. It holds the thread's callables, so that no environ is given them.
+pub struct Template {
+    dict: Py<PyDict>,
+    /// Number of those callables.
+    callables: u64,
+}
 
 /// One thread's templates: at most [`SLOTS`], each for field lines of at most [`LINES_BYTES_MAX`] bytes.
 pub struct TemplateCache {
@@ -36,7 +44,7 @@ struct Entry {
     lines: Box<[u8]>,
     reading: Reading,
     server: Arc<Server>,
-    template: Py<PyDict>,
+    template: Template,
 }
 
 /// Field lines, and what else the header entries that come of them hang on.
@@ -64,11 +72,29 @@ pub enum Reading {
 /// What a look-up says.
 pub enum Lookup<'c> {
     /// The template.
-    Hit(&'c Py<PyDict>),
+    Hit(&'c mut Template),
     /// These lines came a second time: the template is to be stored under this hash.
     Store(u64),
     /// Nothing is to be stored.
     Miss,
+}
+
+impl Template {
+    /// `dict`, into which `callables` are put.
+    pub fn new(dict: &Bound<'_, PyDict>, callables: &Callables) -> PyResult<Self> {
+        callables.put_into(dict)?;
+        Ok(Self { dict: dict.clone().unbind(), callables: callables.number })
+    }
+
+    /// A copy, with `callables` in it: where they are other ones than the last time, they are replaced first.
+    pub fn copy<'py>(&mut self, py: Python<'py>, callables: &Callables) -> PyResult<Bound<'py, PyDict>> {
+        let dict = self.dict.bind(py);
+        if self.callables != callables.number {
+            callables.put_into(dict)?;
+            self.callables = callables.number;
+        }
+        dict.copy()
+    }
 }
 
 impl TemplateCache {
@@ -102,14 +128,14 @@ impl TemplateCache {
                 return Lookup::Miss;
             }
         }
-        match &self.slots[hash as usize % SLOTS].entry {
-            Some(entry) => Lookup::Hit(&entry.template),
+        match &mut self.slots[hash as usize % SLOTS].entry {
+            Some(entry) => Lookup::Hit(&mut entry.template),
             None => Lookup::Miss,
         }
     }
 
     /// Keeps `template` for the `lines` whose look-up answered [`Lookup::Store`] with `hash`.
-    pub fn store(&mut self, hash: u64, lines: Lines<'_>, template: Py<PyDict>) {
+    pub fn store(&mut self, hash: u64, lines: Lines<'_>, template: Template) {
         if let Some(slot) = self.slots.get_mut(hash as usize % SLOTS) {
             let Lines { bytes, reading, server } = lines;
             slot.entry =

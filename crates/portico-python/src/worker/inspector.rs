@@ -1,4 +1,4 @@
-//! The thread "portico-stacks": does what needs the interpreter for those who must not wait for it.
+//! A thread that does what needs the interpreter for those who must not wait for it.
 //!
 //! C code of the application may hold the interpreter for as long as it likes. This thread then waits; whoever
 //! asked looks at the clock and goes on.
@@ -23,18 +23,18 @@ const LEAVING: Duration = Duration::from_millis(500);
 type Job = Box<dyn FnOnce(Python<'_>) + Send>;
 
 impl Inspector {
-    /// Starts the thread.
+    /// Starts the thread, by this name.
     ///
     /// # Errors
     /// The system has no thread left.
-    pub fn start() -> io::Result<Self> {
+    pub fn start(name: &str) -> io::Result<Self> {
         let (jobs, queue) = channel::<Job>();
         let (end, ended) = channel();
         let work = move || {
             queue.into_iter().for_each(run);
             drop(end);
         };
-        thread::Builder::new().name("portico-stacks".to_owned()).spawn(work)?;
+        thread::Builder::new().name(name.to_owned()).spawn(work)?;
         Ok(Self { jobs: Some(jobs), ended })
     }
 
@@ -56,7 +56,7 @@ impl Inspector {
 
 fn run(job: Job) {
     if catch_unwind(AssertUnwindSafe(|| Python::attach(job))).is_err() {
-        log::error!("looking at the application's threads failed (this is a bug in Portico)");
+        log::error!("looking after the application's threads failed (this is a bug in Portico)");
     }
 }
 

@@ -5,6 +5,7 @@ mod app;
 mod check;
 mod configuration;
 mod development;
+mod disconnects;
 mod discovery;
 pub mod entry;
 mod error_page;

@@ -1,5 +1,5 @@
-//! The thread "portico-watch": shows that the worker lives, sees to calls that take too long and that they slow no
-//! others, says when the worker is to be replaced, and tells stacks on demand.
+//! The thread "portico-watch": shows that the worker lives, sees to calls that take too long or whose client has
+//! left, and that long ones slow no others, says when the worker is to be replaced, and tells stacks on demand.
 //!
 //! It never waits for the interpreter: what needs it is done by the [`Inspector`], whose answer it looks for with
 //! each look at the calls.
@@ -13,12 +13,13 @@ use std::{io, mem};
 
 use pyo3::prelude::*;
 
-use portico_config::Config;
+use portico_config::{Config, OnDisconnect};
 use portico_server::Lending;
 use portico_supervisor::{Running, SlotField, ThreadState, now_nanos};
 use rustix::process::{Pid, getppid};
 use signal_hook::low_level;
 
+use super::disconnects::Disconnects;
 use super::inspector::Inspector;
 use super::ladder::{Ladder, Limits, Step};
 use super::recycling::Recycling;
@@ -108,6 +109,7 @@ struct Watcher {
     inspector: Inspector,
     recycling: Recycling,
     switching: Switching,
+    disconnects: Disconnects,
     ladders: Vec<Ladder>,
     inquiries: Vec<Inquiry>,
     demand: Option<Demand>,
@@ -146,9 +148,13 @@ impl Watcher {
         let times = times.chain(config.path_timeouts.iter().map(|path| path.timeout));
         let least = times.filter(|time| !time.is_zero()).min().unwrap_or(TICK_MAX);
         Ok(Self {
-            inspector: Inspector::start()?,
+            inspector: Inspector::start("portico-stacks")?,
             recycling: Recycling::new(config, now_nanos()),
             switching: Switching::default(),
+            disconnects: Disconnects::new(
+                config.on_disconnect == OnDisconnect::Raise,
+                watching.records.iter().count(),
+            ),
             ladders: watching.records.iter().map(|_| Ladder::default()).collect(),
             inquiries: Vec::new(),
             demand: None,
@@ -212,6 +218,8 @@ impl Watcher {
             if running.state != ThreadState::AwaitingClient {
                 longest = longest.max(now.saturating_sub(running.begun_nanos));
             }
+            let call = (record, &running);
+            self.disconnects.look(index, call, &self.watching.lending, &self.inspector);
             let Some(ladder) = self.ladders.get_mut(index) else { continue };
             let config = &self.watching.config;
             let step = ladder.look(&running, now, || limits(config, path_of(&running.target)));

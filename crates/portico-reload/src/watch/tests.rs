@@ -16,7 +16,10 @@ fn config(engine: ReloadEngine, extra: &[&str]) -> Config {
     let mut arguments = vec!["--reload".to_owned(), "--bind=127.0.0.1:0".to_owned()];
     arguments.extend(extra.iter().map(|glob| format!("--reload-extra-file={glob}")));
     match portico_config::parse(arguments.into_iter().map(Into::into), &|_| None) {
-        Ok(portico_config::Parsed::Run(resolved)) => Config { reload_engine: engine, ..resolved.config },
+        Ok(portico_config::Parsed::Run(mut resolved)) => {
+            resolved.config.reload_watch.engine = engine;
+            resolved.config
+        }
         other => panic!("{other:?}"),
     }
 }

@@ -39,7 +39,7 @@ use portico_proto::RequestHead;
 use crate::access_log::AccessLog;
 use crate::application::{Application, Request, Server};
 use crate::connection::{Answer, ConnectionId, Counters, Flow, RequestKey};
-use crate::engine::{Call, Engine, Writing};
+use crate::engine::{Call, Engine, POLL_INTERVAL, Writing};
 use crate::handover::Sharing;
 use crate::listener::Listener;
 use crate::reactor::{Event, Events, Reactor};
@@ -88,9 +88,6 @@ struct Begun {
 
 /// The call was given up meanwhile, and the thread with it.
 struct GivenUp;
-
-/// With requests waiting in its queue the engine looks at the network this often all the same.
-const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 impl Lending {
     /// An engine that has `application` called by the threads that will [`run`](Lending::run_thread), and accepts
@@ -181,7 +178,7 @@ impl Lending {
             if !self.advance(&mut engine) {
                 return (None, Some(engine));
             }
-            if !engine.poll_is_due(POLL_INTERVAL)
+            if !engine.poll_is_due()
                 && let Some(call) = self.take_call(&mut engine)
             {
                 return (Some(self.begin(call, engine)), None);
@@ -212,7 +209,7 @@ impl Lending {
                 self.finish(engine);
                 return None;
             }
-            if engine.poll_is_due(POLL_INTERVAL) && engine.has_work() {
+            if engine.poll_is_due() && engine.has_work() {
                 self.look(&mut engine, events);
             }
             if let Some(call) = self.take_call(&mut engine) {

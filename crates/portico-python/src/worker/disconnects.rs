@@ -1,0 +1,95 @@
+//! What is done about a running call whose client has left: its callbacks are called and, with --on-disconnect
+//! raise, an exception is raised in it.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError};
+
+use portico_server::Lending;
+use portico_supervisor::{Running, ThreadState};
+
+use super::inspector::Inspector;
+use crate::error::ClientDisconnected;
+use crate::record::{Record, Standing};
+
+/// What has been done about the present call of each thread.
+pub struct Disconnects {
+    /// Whether the exception is wanted.
+    raises: bool,
+    threads: Vec<Thread>,
+    /// A thread of their own for callbacks: one that takes long must not keep timeouts waiting. Started when there
+    /// is a callback to call.
+    callbacks: Option<Inspector>,
+}
+
+#[derive(Default)]
+struct Thread {
+    /// The call in which the exception was raised last.
+    raised: u64,
+    /// Disconnected once the callbacks that were asked for have been called.
+    calling_back: Option<Receiver<()>>,
+}
+
+impl Disconnects {
+    /// For `threads` threads.
+    pub fn new(raises: bool, threads: usize) -> Self {
+        let threads = (0..threads).map(|_| Thread::default()).collect();
+        Self { raises, threads, callbacks: None }
+    }
+
+    /// Looks at the call that the thread `index` is in. The engine is asked only if somebody wants to know.
+    pub fn look(
+        &mut self,
+        index: usize,
+        (record, running): (&Arc<Record>, &Running),
+        lending: &Lending,
+        inspector: &Inspector,
+    ) {
+        let Some(thread) = self.threads.get_mut(index) else { return };
+        let number = running.sequence;
+        let raises = self.raises && is_safe(&running.method) && thread.wants_exception(record, running);
+        let calls_back = thread.is_free() && record.has_callbacks(number);
+        if !raises && !calls_back || running.state == ThreadState::Lost {
+            return;
+        }
+        if !record.request(number).is_some_and(|request| lending.is_client_gone(request)) {
+            return;
+        }
+        if raises {
+            thread.raised = number;
+            let (record, ident) = (Arc::clone(record), running.ident);
+            drop(inspector.ask(move |py| {
+                // The engine knows no client either whose answer has been completed meanwhile.
+                if record.standing() == Standing::Open {
+                    record.raise(py, number, ident, py.get_type::<ClientDisconnected>().as_any());
+                }
+            }));
+        }
+        if calls_back {
+            match self.callbacks.take().map_or_else(|| Inspector::start("portico-callbacks"), Ok) {
+                Ok(callbacks) => {
+                    let record = Arc::clone(record);
+                    thread.calling_back = Some(callbacks.ask(move |py| record.call_back(py, number)));
+                    self.callbacks = Some(callbacks);
+                }
+                Err(error) => log::error!("callbacks cannot be called, since no thread starts: {error}"),
+            }
+        }
+    }
+}
+
+impl Thread {
+    fn wants_exception(&self, record: &Record, running: &Running) -> bool {
+        running.state == ThreadState::Running
+            && self.raised != running.sequence
+            && record.standing() == Standing::Open
+    }
+
+    fn is_free(&self) -> bool {
+        self.calling_back.as_ref().is_none_or(|answer| answer.try_recv() != Err(TryRecvError::Empty))
+    }
+}
+
+/// Whether a request of this method is to change nothing (RFC 9110, section 9.2.1), so that it can be broken off.
+fn is_safe(method: &[u8]) -> bool {
+    matches!(method, b"GET" | b"HEAD")
+}
