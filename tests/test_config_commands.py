@@ -132,3 +132,34 @@ def test_schema_is_the_one_of_the_repository():
     printed = run_to_end("schema", cwd=TESTS)
     kept = Path(TESTS).parent / "docs" / "reference" / "portico.schema.json"
     assert json.loads(printed.stdout) == json.loads(kept.read_text())
+
+
+def test_migrate_writes_what_serves(serve, tmp_path):
+    (tmp_path / "gunicorn.conf.py").write_text(
+        "import os\nbind = ['127.0.0.1:0']\nworkers = 2\nthreads = 3\nkeepalive = 5\n"
+        f"chdir = {str(TESTS)!r}\nwsgi_app = {ECHO!r}\n"
+        "worker_tmp_dir = '/dev/shm'\ndef post_fork(server, worker):\n    pass\n"
+    )
+    written = tmp_path / "portico.toml"
+    done = run_to_end("migrate", "gunicorn.conf.py", "-o", str(written), cwd=tmp_path)
+    assert done.returncode == 0, done
+    assert "gunicorn.conf.py:9: post_fork: a file in TOML has no functions" in done.stderr
+    assert "worker_tmp_dir: left out" in done.stderr
+    server = serve(None, "-c", str(written))
+    assert "3 threads" in server.log_text
+    assert server.request("GET", "/ping").status == 200
+    again = run_to_end("migrate", "gunicorn.conf.py", "-o", str(written), cwd=tmp_path)
+    assert again.returncode == 1
+    assert "cannot be written" in again.stderr
+
+
+def test_migrate_uwsgi(tmp_path):
+    (tmp_path / "uwsgi.ini").write_text(
+        f"[uwsgi]\nhttp-socket = 127.0.0.1:0\nmodule = apps.echo\nchdir = {TESTS}\n"
+        "processes = 2\nthreads = 3\nmaster = true\nspooler = /tmp\n"
+    )
+    done = run_to_end("migrate", "uwsgi.ini", cwd=tmp_path)
+    assert done.returncode == 0, done
+    assert "uwsgi.ini:8: spooler: run it as a service of its own" in done.stderr
+    (tmp_path / "portico.toml").write_text(done.stdout)
+    assert run_to_end("check", cwd=tmp_path).returncode == 0

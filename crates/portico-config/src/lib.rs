@@ -16,6 +16,7 @@ mod command;
 mod error;
 mod files;
 mod inherited;
+mod migrate;
 mod preset;
 mod proxies;
 mod raw;
@@ -31,6 +32,7 @@ mod task;
 mod testing;
 mod toml_file;
 mod typed;
+mod uwsgi;
 mod value;
 
 pub use access_log_format::{AccessLogFormat, Atom, Piece, Stage, Template};

@@ -11,6 +11,7 @@ use crate::command::{self, Command};
 use crate::error::ConfigError;
 use crate::files::{self, Evaluate};
 use crate::inherited::Inherited;
+use crate::migrate::migrate;
 use crate::preset;
 use crate::proxies::{ForwardedHeaders, HeaderMap, TrustedPeers};
 use crate::raw::{Environment, RawConfig, Source, read_variable};
@@ -127,6 +128,7 @@ pub(crate) fn parse_as(
             other => Ok(other),
         },
         Some(Task::Completions(shell)) => Ok(Parsed::Print(Printout::of(cli::completions(shell)))),
+        Some(Task::Migrate { from, to }) => migrate(&from, to, env, evaluate).map(Parsed::Print),
         Some(Task::Schema) => Ok(Parsed::Print(Printout::of(schema()))),
     }
 }
@@ -262,7 +264,7 @@ fn resolve(mut raw: RawConfig, inherited: &Inherited) -> Result<Resolved, Config
 }
 
 /// Where every setting's default and then its value is laid in.
-fn blank() -> Config {
+pub(crate) fn blank() -> Config {
     Config {
         app: None,
         binds: Vec::new(),

@@ -2,6 +2,7 @@
 //! like. Each is the first argument; a module of that name is served as `check:app`.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap_complete::Shell;
 
@@ -16,12 +17,15 @@ pub(crate) enum Task {
     Completions(Shell),
     /// Print the JSON Schema of portico.toml.
     Schema,
+    /// Write portico.toml for another server's configuration file.
+    Migrate { from: PathBuf, to: Option<PathBuf> },
 }
 
 /// Word, what follows it, and its line in the help.
-const TASKS: [(&str, &str, &str); 4] = [
+const TASKS: [(&str, &str, &str); 5] = [
     ("check", "[OPTIONS]", "Check settings, addresses and application; exit status 0 or 1"),
     ("config", "[--json] [OPTIONS]", "Print the value of each setting and who has set it"),
+    ("migrate", "FILE [-o FILE]", "Write portico.toml for a gunicorn.conf.py or a uwsgi.ini"),
     ("completions", "SHELL", "Print completions for bash, zsh or fish"),
     ("schema", "", "Print the JSON Schema of portico.toml"),
 ];
@@ -44,6 +48,7 @@ pub(crate) fn read(args: Vec<OsString>) -> Result<(Option<Task>, Vec<OsString>),
             _ => return Err("schema: nothing follows it; write portico schema".to_owned()),
         },
         "completions" => completions(rest)?,
+        "migrate" => migrate(rest)?,
         _ => return Ok((None, args)),
     };
     Ok((Some(task), Vec::new()))
@@ -55,6 +60,20 @@ fn completions(rest: &[OsString]) -> Result<Task, String> {
         [Some("zsh")] => Ok(Task::Completions(Shell::Zsh)),
         [Some("fish")] => Ok(Task::Completions(Shell::Fish)),
         _ => Err("completions: name a shell; write portico completions bash, zsh or fish".to_owned()),
+    }
+}
+
+fn migrate(rest: &[OsString]) -> Result<Task, String> {
+    let is_option = |arg: &OsString| arg.as_encoded_bytes().first() == Some(&b'-');
+    match rest {
+        [from] if !is_option(from) => Ok(Task::Migrate { from: from.into(), to: None }),
+        [from, option, to] | [option, to, from]
+            if (option == "-o" || option == "--output") && !is_option(from) =>
+        {
+            Ok(Task::Migrate { from: from.into(), to: Some(to.into()) })
+        }
+        _ => Err("migrate: name one file; write portico migrate gunicorn.conf.py, or with -o portico.toml"
+            .to_owned()),
     }
 }
 
@@ -90,6 +109,15 @@ mod tests {
         check(&["config"], Some(Task::Config { json: false }), &[]);
         check(&["schema"], Some(Task::Schema), &[]);
         check(&["completions", "fish"], Some(Task::Completions(Shell::Fish)), &[]);
+        let from = || PathBuf::from("u.ini");
+        check(&["migrate", "u.ini"], Some(Task::Migrate { from: from(), to: None }), &[]);
+        let to = Some(PathBuf::from("p.toml"));
+        check(
+            &["migrate", "u.ini", "-o", "p.toml"],
+            Some(Task::Migrate { from: from(), to: to.clone() }),
+            &[],
+        );
+        check(&["migrate", "-o", "p.toml", "u.ini"], Some(Task::Migrate { from: from(), to }), &[]);
     }
 
     #[test]
@@ -106,6 +134,9 @@ mod tests {
             (&["completions"][..], "completions: "),
             (&["completions", "tcsh"], "completions: "),
             (&["schema", "x"], "schema: "),
+            (&["migrate"], "migrate: "),
+            (&["migrate", "-o", "x"], "migrate: "),
+            (&["migrate", "a", "b"], "migrate: "),
         ] {
             let refused = read(args.iter().map(OsString::from).collect()).unwrap_err();
             assert!(refused.starts_with(word), "{refused}");

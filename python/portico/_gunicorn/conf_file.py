@@ -10,7 +10,6 @@ import ast
 import importlib
 import importlib.util
 import inspect
-import json
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -116,7 +115,8 @@ def import_module(name: str) -> ModuleType:
 def setting_texts(value: Any, octal: bool) -> list[str]:
     """A value as the command line has it, one text for each time that the option would be given."""
     if isinstance(value, Mapping):
-        return [json.dumps(dict(value))]
+        # Of the settings of the table that are dictionaries, `none` empties each.
+        return [f"{key}={item}" for key, item in value.items()] or ["none"]
     if isinstance(value, (list, tuple, set, frozenset)):
         return [scalar_text(item, octal) for item in value]
     return [scalar_text(value, octal)]

@@ -1,0 +1,178 @@
+//! `portico migrate`: portico.toml for what another server's configuration file says, and what it cannot say.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::error::ConfigError;
+use crate::files::{Evaluate, FileValue, PythonFile};
+use crate::raw::Environment;
+use crate::resolve::{Printout, blank};
+use crate::setting::Value;
+use crate::typed::typed;
+use crate::{settings, uwsgi};
+
+/// A portico.toml in the making.
+#[derive(Debug, Default)]
+pub(crate) struct Draft {
+    said: Vec<(&'static str, Vec<String>)>,
+    /// What its operator has to see to, a line each.
+    pub notes: Vec<String>,
+}
+
+/// Writes portico.toml for the file `from`: uWSGI's if it ends in `.ini`, else gunicorn's.
+///
+/// # Errors
+/// The file cannot be read.
+pub(crate) fn migrate(
+    from: &Path,
+    to: Option<PathBuf>,
+    env: Environment<'_>,
+    evaluate: Option<Evaluate<'_>>,
+) -> Result<Printout, ConfigError> {
+    let name = from.display().to_string();
+    let mut draft = Draft::default();
+    if from.extension().is_some_and(|extension| extension == "ini") {
+        let text = fs::read_to_string(from).map_err(|error| {
+            ConfigError::new(format!("migrate: {name} cannot be read: {error}; name another"))
+        })?;
+        draft.take_uwsgi(uwsgi::Ini::read(&text, from, env));
+    } else {
+        let evaluate =
+            evaluate.ok_or_else(|| ConfigError::new("migrate: there is nothing to run Python with"))?;
+        draft.take_gunicorn(&name, evaluate(&PythonFile::Path(from.into()))?);
+    }
+    let text = format!("# Written by `portico migrate {name}`.\n{}", draft.text());
+    Ok(Printout { text, file: to, notes: draft.notes })
+}
+
+impl Draft {
+    /// Adds a setting. What Portico says against it is noted; it is written all the same, to be mended.
+    pub fn say(&mut self, place: &str, name: &str, texts: Vec<String>) {
+        let Some(setting) = settings::named(name) else {
+            self.notes.push(format!("{place}: this Portico has no {name}; leave it out"));
+            return;
+        };
+        if let Err(problem) = setting.value.apply(&mut blank(), &texts) {
+            self.notes.push(format!("{place}: written as {name}, but {problem}"));
+        }
+        match self.said.iter_mut().find(|(other, _)| *other == setting.name) {
+            Some((_, said)) if setting.repeatable() => said.extend(texts),
+            Some((_, said)) => *said = texts,
+            None => self.said.push((setting.name, texts)),
+        }
+    }
+
+    /// Whether something is said of this setting.
+    pub fn says(&self, name: &str) -> bool {
+        self.said.iter().any(|(other, _)| *other == name)
+    }
+
+    fn take_gunicorn(&mut self, file: &str, values: Vec<FileValue>) {
+        for value in values {
+            let Some(setting) = settings::called(&value.name) else { continue };
+            let line = value.line.map_or(String::new(), |line| format!(":{line}"));
+            let place = format!("{file}{line}: {}", value.name);
+            if settings::is_hook(setting.name) {
+                let remedy = "a file in TOML has no functions; keep it in one in Python, named with --config";
+                self.notes.push(format!("{place}: {remedy}"));
+                continue;
+            }
+            match setting.value {
+                Value::Ignored { why, .. } => self.notes.push(format!("{place}: left out, {why}")),
+                Value::Refused { why, .. } => {
+                    if setting.value.apply(&mut blank(), &value.texts).is_err() {
+                        self.notes.push(format!("{place}: left out, {why}"));
+                    }
+                }
+                _ if setting.name == "logconfig_dict" => {
+                    let remedy = "write the dictionary to a file and name that with logconfig_json";
+                    self.notes.push(format!("{place}: {remedy}"));
+                }
+                _ => self.say(&place, setting.name, value.texts),
+            }
+        }
+        if !self.says("threads") {
+            self.say(file, "threads", vec!["1".to_owned()]);
+            self.notes.push(format!(
+                "{file}: names no threads, which is 1 for gunicorn and written so; remove it where the \
+                 application is thread-safe"
+            ));
+        }
+        self.notes.push(format!(
+            "{file}: what it computes, from the environment for example, is written as it is now; and it counts \
+             before portico.toml: remove it once that is as you want it"
+        ));
+    }
+
+    /// The settings in the order of the help, as TOML.
+    fn text(&self) -> String {
+        let mut page = String::new();
+        for setting in settings::all() {
+            let said = self.said.iter().find(|(name, _)| *name == setting.name);
+            if let Some(value) = said.and_then(|(_, texts)| typed(setting, texts)) {
+                page.push_str(&format!("{} = {value}\n", setting.name));
+            }
+        }
+        page
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_gunicorn(values: &[(&str, &[&str])]) -> (String, String) {
+        let value = |(name, texts): &(&str, &[&str])| FileValue {
+            name: name.to_string(),
+            texts: texts.iter().map(|text| text.to_string()).collect(),
+            line: Some(3),
+        };
+        let values: Vec<FileValue> = values.iter().map(value).collect();
+        let mut evaluate = |_: &PythonFile| Ok(values.clone());
+        let done = migrate(Path::new("g.py"), None, &|_| None, Some(&mut evaluate)).unwrap();
+        (done.text, done.notes.join("\n"))
+    }
+
+    #[test]
+    fn gunicorns_settings_get_our_names_and_types() {
+        let (text, _) = of_gunicorn(&[
+            ("keepalive", &["5"]),
+            ("bind", &["127.0.0.1:1", "unix:/a"]),
+            ("preload_app", &["true"]),
+            ("loglevel", &["debug"]),
+            ("threads", &["4"]),
+            ("wsgi_app", &["a:b"]),
+        ]);
+        let expected = "# Written by `portico migrate g.py`.\n\
+            app = \"a:b\"\n\
+            bind = [\"127.0.0.1:1\", \"unix:/a\"]\n\
+            preload = true\n\
+            threads = 4\n\
+            keep_alive = 5\n\
+            log_level = \"debug\"\n";
+        assert_eq!(text, expected);
+        assert!(crate::toml_file::read("", &text, false).is_ok());
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_noted() {
+        let (text, notes) = of_gunicorn(&[
+            ("post_fork", &["__config__.post_fork"]),
+            ("worker_tmp_dir", &["/dev/shm"]),
+            ("certfile", &["x.pem"]),
+            ("dirty_workers", &["0"]),
+            ("timeout", &["-1"]),
+        ]);
+        assert_eq!(text, "# Written by `portico migrate g.py`.\nthreads = 1\ntimeout = -1\n");
+        for note in [
+            "g.py:3: post_fork: a file in TOML has no functions",
+            "g.py:3: worker_tmp_dir: left out, ",
+            "g.py:3: certfile: left out, ",
+            "g.py:3: timeout: written as timeout, but \"-1\" is not a time",
+            "g.py: names no threads",
+        ] {
+            assert!(notes.contains(note), "{note} in\n{notes}");
+        }
+        assert!(!notes.contains("dirty_workers"));
+    }
+}
