@@ -153,15 +153,18 @@ def share(logger: logging.Logger, model: logging.Logger) -> None:
 
 def remake(former: Any, cfg: Any, errors: Any) -> Any:
     """The `log` of other settings; if those cannot be used, the former one stays as it was."""
+    known = former.cfg
     try:
-        if in_force(cfg) and type(former) is logger_class(cfg.logger_class) and in_force(former.cfg):
+        if in_force(cfg) and type(former) is logger_class(cfg.logger_class) and in_force(known):
             former.setup(cfg)
             return former
         return make(cfg, errors)
     except Exception:
-        install(former.cfg.loglevel, errors, former.cfg.accesslog)
-        with contextlib.suppress(Exception):
-            former.setup(former.cfg)
+        install(known.loglevel, errors, known.accesslog)
+        former.cfg = known
+        if in_force(known):
+            with contextlib.suppress(Exception):
+                former.setup(known)
         former.error("reloading the logger configuration failed, keeping the previous one")
         former.error(traceback.format_exc().rstrip())
         return former

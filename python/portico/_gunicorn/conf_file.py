@@ -61,6 +61,9 @@ class ConfFile:
                     raise Unusable(f"{name}: {error}", self.lines.get(name)) from None
             elif could_be_meant(name, value):
                 self.others.append((name, self.lines.get(name)))
+        if "logger_class" in self.objects:
+            # Its format may have atoms of its own, which the server knows nothing of.
+            self.values = [value for value in self.values if value[0] != "access_log_format"]
 
     def take_setting(self, name: str, value: Any, octal: bool) -> None:
         """Takes one setting; None is its default."""

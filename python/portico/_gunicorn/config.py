@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -167,7 +166,8 @@ class Config:
             elif name not in HOOKS and texts:
                 setting.value = from_texts(texts, setting.default)
         if "%" not in (self.settings["access_log_format"].value or ""):
-            self.settings["access_log_format"].value = ACCESS_LOG_FORMAT
+            # A word of Portico's: nobody has said a format, but perhaps the file, for a logger of its own.
+            self.settings["access_log_format"].value = said.get("access_log_format", ACCESS_LOG_FORMAT)
         self.settings["chdir"].value = self.settings["chdir"].value or os.getcwd()
         user, group = self.settings["user"], self.settings["group"]
         user.value = os.geteuid() if user.value is None else user.value
@@ -254,7 +254,7 @@ def from_texts(texts: list[str], default: Any) -> Any:
     readers: list[tuple[type, Callable[[str], Any]]] = [
         (bool, lambda text: text.lower() in ("true", "1", "yes", "on")),
         (int, number),
-        (dict, json.loads),
+        (dict, lambda text: dict(pair.partition("=")[::2] for pair in text.split(","))),
     ]
     for kind, read in readers:
         if isinstance(default, kind):

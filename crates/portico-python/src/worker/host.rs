@@ -85,7 +85,7 @@ impl Command {
         configuration: Configuration,
     ) -> Self {
         let config = Arc::clone(&inheritance.borrow().setting.config);
-        let access_log = config.access_log.as_ref().map(destination);
+        let access_log = access_log_of(&config);
         Self {
             config,
             listeners: Some(listeners),
@@ -139,7 +139,7 @@ impl Command {
         if let Some(hooks) = &hooks {
             log_here(py, hooks);
         }
-        self.access_log = config.access_log.as_ref().map(destination);
+        self.access_log = access_log_of(&config);
         self.config = Arc::clone(&config);
         *self.inheritance.borrow_mut() = Inheritance { setting, hooks };
         Ok(config)
@@ -307,6 +307,11 @@ impl Host for Command {
         let listeners = self.listeners.iter().flat_map(|listeners| listeners.iter());
         listeners.map(|listener| (listener.as_fd(), listener.name().to_owned())).collect()
     }
+}
+
+/// Where the server's own access log goes; where a logger of Python has it, nowhere.
+fn access_log_of(config: &Config) -> Option<Destination> {
+    config.access_log.as_ref().filter(|_| !config.python_logging.is_in_force()).map(destination)
 }
 
 /// Lowers the number of workers, where it is Portico's to choose, to what there is room for. Returns what there

@@ -437,6 +437,9 @@ fn aborting(station: Arc<Station>) -> Stuck {
 }
 
 fn open_access_log(config: &Config, station: Option<&Station>) -> Result<Option<AccessLog>, StartError> {
+    if config.python_logging.is_in_force() {
+        return Ok(None); // The logger of Python has it.
+    }
     let Some(target) = &config.access_log else { return Ok(None) };
     let facts = Facts {
         pid: std::process::id(),

@@ -1,0 +1,264 @@
+"""Python's logging: the loggers that every worker has, and what the operator configures of it."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import textwrap
+
+import pytest
+
+from harness.rendezvous import wait_until
+from harness.server import run_to_end
+
+RECIPE = """
+import logging
+from apps.routes import plain
+
+# Flask's and Django's users do this.
+logger = logging.getLogger("shop")
+logger.handlers = logging.getLogger("gunicorn.error").handlers
+logger.setLevel(logging.getLogger("gunicorn.error").level)
+logger.propagate = False
+existed = [logging.getLogger(name).propagate for name in ("gunicorn.error", "gunicorn.access")]
+
+def application(environ, start_response):
+    logger.info("of the shop\\nsecond line")
+    logger.debug("not at this level")
+    logging.getLogger("portico.error").warning("of the %s", "server")
+    logging.getLogger("gunicorn.access").info("an access")
+    if environ["PATH_INFO"] == "/raise":
+        try:
+            1 / 0
+        except ZeroDivisionError:
+            logging.getLogger("gunicorn.error").exception("it happens")
+    return plain(start_response, str(existed))
+"""
+
+DICT = """
+logconfig_dict = {
+    "version": 1,
+    "formatters": {
+        "words": {"format": "%(name)s|%(levelname)s|%(message)s"},
+    },
+    "handlers": {
+        "file": {"class": "logging.FileHandler", "filename": "python.log", "formatter": "words"},
+        "console": {"class": "logging.StreamHandler", "formatter": "words", "stream": "ext://sys.stderr"},
+    },
+    "root": {"level": "INFO", "handlers": []},
+    "loggers": {
+        "gunicorn.error": {"level": "INFO", "handlers": ["file", "console"], "propagate": False},
+        "gunicorn.access": {"level": "INFO", "handlers": ["file"], "propagate": False},
+    },
+}
+"""
+
+INI = """
+[loggers]
+keys=root, gunicorn.error, gunicorn.access
+
+[handlers]
+keys=file, console
+
+[formatters]
+keys=words
+
+[logger_root]
+level=INFO
+handlers=file
+
+[logger_gunicorn.error]
+level=INFO
+handlers=file, console
+propagate=0
+qualname=gunicorn.error
+
+[logger_gunicorn.access]
+level=INFO
+handlers=file
+propagate=0
+qualname=gunicorn.access
+
+[handler_file]
+class=FileHandler
+formatter=words
+args=('python.log',)
+
+[handler_console]
+class=StreamHandler
+formatter=words
+args=(sys.stderr,)
+
+[formatter_words]
+format=%(name)s|%(levelname)s|%(message)s
+"""
+
+
+def conf(folder, text: str) -> None:
+    """Writes gunicorn.conf.py."""
+    (folder / "gunicorn.conf.py").write_text(textwrap.dedent(text))
+
+
+def test_the_loggers_are_there_before_the_application(serve, tmp_path):
+    (tmp_path / "shop.py").write_text(RECIPE)
+    server = serve("shop", "--access-logfile", "-", cwd=tmp_path)
+    worker = server.worker
+    assert server.request("GET", "/raise").body == b"[False, False]"
+    server.expect_log(rf"\[{worker.pid}\] \[INFO\] of the shop\nsecond line$")
+    server.expect_log(rf"\[{worker.pid}\] \[WARNING\] of the server$")
+    server.expect_log(r"\[ERROR\] it happens\nTraceback .*ZeroDivisionError")
+    assert not server.find_records("not at this level")
+    wait_until(lambda: "an access" in server.stdout.lines, "the access")
+
+
+def test_the_loggers_write_where_the_logs_go(serve, tmp_path):
+    (tmp_path / "shop.py").write_text(RECIPE)
+    log = tmp_path / "error.log"
+    server = serve("shop", "--access-logfile", "access.log", cwd=tmp_path, error_log=log)
+    server.request()
+    server.expect_log("of the server")
+    log.rename(tmp_path / "old.log")
+    server.signal(signal.SIGUSR1)
+    wait_until(log.exists, "the new file")
+
+    def logged() -> bool:
+        server.request()
+        return "of the server" in log.read_text()
+
+    wait_until(logged, "the record in the new file")
+    assert "an access\n" in (tmp_path / "access.log").read_text()
+
+
+def python_log(folder) -> list[str]:
+    """What Python's handlers have written."""
+    path = folder / "python.log"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+@pytest.mark.parametrize("way", ["dict", "ini", "json"])
+def test_a_configuration_of_logging_has_the_servers_log_too(serve, tmp_path, way):
+    options: list[str] = []
+    if way == "dict":
+        conf(tmp_path, DICT)
+    elif way == "ini":
+        (tmp_path / "logging.ini").write_text(INI)
+        options = ["--log-config", "logging.ini"]
+    else:
+        namespace: dict = {}
+        exec(DICT, namespace)
+        (tmp_path / "logging.json").write_text(json.dumps(namespace["logconfig_dict"]))
+        options = ["--log-config-json", "logging.json"]
+    server = serve("apps.echo", *options, cwd=tmp_path)
+    worker = server.worker
+    server.request("GET", "/some?x=1", [("User-Agent", "probe")])
+    wait_until(lambda: any("/some" in line for line in python_log(tmp_path)), "the access in Python's log")
+    server.stop()
+    lines = python_log(tmp_path)
+    assert any(line.startswith("gunicorn.error|INFO|Starting portico") for line in lines) or way == "x"
+    assert f"gunicorn.error|INFO|Booting worker with pid: {worker.pid} (slot 0)" in lines
+    assert any(line.startswith("gunicorn.error|INFO|Worker 0 serves apps.echo") for line in lines)
+    assert any(line == f"gunicorn.error|INFO|Worker exiting (pid: {worker.pid})" for line in lines)
+    (access,) = [line for line in lines if line.startswith("gunicorn.access|INFO|")]
+    assert '"GET /some?x=1 HTTP/1.1" 200 ' in access
+    assert access.endswith('"-" "probe"')
+    assert not any(line.startswith("[20") for line in server.log_lines), server.log_text
+
+
+def test_a_logger_class_of_ones_own(serve, tmp_path):
+    (tmp_path / "shoplogs.py").write_text(
+        textwrap.dedent(
+            """
+            import logging
+            from portico.compat.gunicorn.glogging import Logger
+
+            class ShopLogger(Logger):
+                def setup(self, cfg):
+                    super().setup(cfg)
+                    fmt = logging.Formatter("shop %(levelname)s %(message)s")
+                    self._set_handler(self.error_log, cfg.errorlog, fmt)
+
+                def access(self, resp, req, environ, request_time):
+                    if req.path != "/healthz":
+                        super().access(resp, req, environ, request_time)
+
+                def atoms(self, resp, req, environ, request_time):
+                    return super().atoms(resp, req, environ, request_time) | {"shop": "here"}
+
+                def now(self):
+                    return "[now]"
+            """
+        )
+    )
+    conf(
+        tmp_path,
+        """
+        import shoplogs
+        logger_class = shoplogs.ShopLogger
+        accesslog = "-"
+        access_log_format = '%(t)s %(shop)s %(s)s %(m)s %(U)s %({x-a}i)s %({Content-Type}o)s %({nothing}i)s'
+        """,
+    )
+    server = serve("apps.echo", cwd=tmp_path)
+    server.request("GET", "/healthz")
+    server.request("GET", "/a", [("X-A", 'q"')])
+    wait_until(lambda: any("/a" in line for line in server.stdout.lines), "the access")
+    server.stop()
+    assert server.stdout.lines == ['[now] here 200 GET /a q\\" application/json -']
+    assert any(line.startswith("shop INFO Starting portico") for line in server.log_lines)
+    assert any(line.startswith("shop INFO Listening at: http://") for line in server.log_lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("logger_class = 'no.such.Logger'\n", "logger_class: no.such.Logger cannot be imported"),
+        ("logger_class = 'gunicorn.nowhere.Logger'\n", "portico.compat.gunicorn.glogging.Logger"),
+        (
+            "logconfig_dict = {'handlers': {'x': {'class': 'no.Such'}}}\n",
+            "configuration of logging cannot be used",
+        ),
+        ("logconfig = 'nowhere.ini'\n", "there is no file nowhere.ini"),
+    ],
+)
+def test_what_cannot_be_used_ends_the_start(tmp_path, text, said):
+    conf(tmp_path, text)
+    ended = run_to_end("-b", "127.0.0.1:0", "apps.echo", cwd=tmp_path)
+    assert ended.returncode == 1
+    assert said in ended.stderr
+
+
+def test_a_reload_takes_another_configuration_of_logging_and_keeps_the_old_one_if_it_is_broken(
+    serve, tmp_path
+):
+    conf(tmp_path, DICT)
+    server = serve("apps.echo", cwd=tmp_path)
+    conf(tmp_path, DICT.replace("python.log", "other.log"))
+    assert run_to_end("reload", str(server.pid), cwd=tmp_path).returncode == 0
+    server.request("GET", "/other")
+    wait_until(lambda: "/other" in (tmp_path / "other.log").read_text(), "the access")
+    conf(tmp_path, DICT.replace("logging.FileHandler", "no.Such"))
+    server.expected.append(re.compile("reloading the logger configuration failed|no.Such"))
+    run_to_end("reload", str(server.pid), cwd=tmp_path)
+    server.expect_text("reloading the logger configuration failed, keeping the previous one")
+    server.request("GET", "/still")
+    wait_until(lambda: "/still" in (tmp_path / "other.log").read_text(), "the access")
+
+
+def test_output_is_captured_into_the_error_log(serve, tmp_path):
+    (tmp_path / "printing.py").write_text(
+        "import os, sys\nfrom apps.routes import plain\n"
+        "def application(environ, start_response):\n"
+        "    print('printed', flush=True)\n    os.system('echo of a child >&2')\n"
+        "    return plain(start_response, 'ok')\n"
+    )
+    log = tmp_path / "error.log"
+    server = serve("printing", "--capture-output", cwd=tmp_path, error_log=log)
+    server.request()
+    wait_until(lambda: "of a child\n" in log.read_text() and "printed\n" in log.read_text(), "the output")
+    log.rename(tmp_path / "old.log")
+    server.signal(signal.SIGUSR1)
+    wait_until(log.exists, "the new file")
+    server.request()
+    wait_until(lambda: "of a child\n" in log.read_text() and "printed\n" in log.read_text(), "the output")
+    assert server.stdout.lines == []
