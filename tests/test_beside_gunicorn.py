@@ -1,0 +1,226 @@
+"""gunicorn itself beside Portico, same configuration and requests: hooks, environ, logs, exit statuses.
+
+Where the two differ on purpose is written here.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from harness.http_client import Client
+from harness.rendezvous import VARIABLE, Rendezvous, wait_until
+from harness.server import server_environment
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("gunicorn") is None, reason="gunicorn is not installed"
+)
+
+PROGRAMS = {"gunicorn": [sys.executable, "-m", "gunicorn"], "portico": [sys.executable, "-m", "portico"]}
+
+HOOKS = """
+import os
+from harness.rendezvous import Rendezvous
+
+master = os.getpid()
+
+def tell(name, *said):
+    where = "master" if os.getpid() == master else "worker"
+    Rendezvous.from_environment().emit(" ".join([where, name, *map(str, said)]))
+
+def on_starting(server): tell("on_starting")
+def on_reload(server): tell("on_reload")
+def when_ready(server): tell("when_ready", len(server.LISTENERS), len(server.WORKERS))
+def pre_fork(server, worker): tell("pre_fork", worker.pid, worker.age)
+def post_fork(server, worker): tell("post_fork", worker.pid == os.getpid(), worker.ppid == server.pid)
+def post_worker_init(worker): tell("post_worker_init", callable(worker.wsgi), worker.alive, worker.booted)
+def worker_int(worker): tell("worker_int", worker.pid == os.getpid())
+def child_exit(server, worker): tell("child_exit", worker.pid in server.WORKERS)
+def worker_exit(server, worker): tell("worker_exit", worker.pid == os.getpid())
+def nworkers_changed(server, new, old): tell("nworkers_changed", new, old, server.num_workers)
+def on_exit(server): tell("on_exit")
+
+def pre_request(worker, req):
+    tell("pre_request", req.method, req.uri, req.path, req.query, req.version, sorted(req.headers))
+
+def post_request(worker, req, environ, resp):
+    tell("post_request", req.path, environ["PATH_INFO"], resp.status, resp.sent)
+"""
+
+SMALL = """
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"small"]
+"""
+
+# Keys whose values have to differ, or of which one server has more.
+OWN_KEYS = re.compile(
+    r"^(portico\.|gunicorn\.|REMOTE_PORT$|SERVER_SOFTWARE$|REQUEST_URI$|SERVER_ADDR$|wsgi\.errors$)"
+)
+OWN_VALUES = ("wsgi.input", "wsgi.file_wrapper", "wsgi.early_hints")
+
+
+class Beside:
+    """One of the two servers, on a port that the test has chosen."""
+
+    def __init__(
+        self, name: str, folder: Path, conf: str, *options: str, application: str = "apps.echo"
+    ) -> None:
+        self.folder = folder / name
+        self.folder.mkdir()
+        (self.folder / "gunicorn.conf.py").write_text(conf)
+        (self.folder / "small.py").write_text(SMALL)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.rendezvous = Rendezvous(self.folder)
+        self.process = subprocess.Popen(
+            [*PROGRAMS[name], "-b", f"127.0.0.1:{self.port}", *options, f"{application}:application"],
+            cwd=self.folder,
+            env=server_environment({VARIABLE: str(self.folder), "PORTICO_WORKERS": None}),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def wait(self) -> Beside:
+        """Until it answers."""
+
+        def answers() -> bool:
+            with socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+        wait_until(answers, "the server to listen")
+        return self
+
+    def wait_event(self, event: str) -> None:
+        """Until a hook has told this."""
+        wait_until(lambda: self.rendezvous.count(event) >= 1, event)
+
+    def get(self, target: str, fields: list[tuple[str, str]]):
+        """One request."""
+        with Client(("127.0.0.1", self.port)) as client:
+            return client.request("GET", target, fields)
+
+    def stop(self, number: int = signal.SIGTERM) -> tuple[int, str, str]:
+        """Ends it: status, standard output and standard error."""
+        self.process.send_signal(number)
+        out, err = self.process.communicate(timeout=20)
+        return self.process.returncode, out, err
+
+
+def both(folder: Path, conf: str, *options: str, **more: str) -> dict[str, Beside]:
+    """Both servers with this configuration."""
+    return {name: Beside(name, folder, conf, *options, **more) for name in PROGRAMS}
+
+
+def test_hooks_are_called_in_the_same_processes_and_order(tmp_path):
+    events = {}
+    for name, server in both(tmp_path, "workers = 1\nthreads = 2\n" + HOOKS, application="small").items():
+        server.wait()
+        for target in ("/a%20b?c=d", "/x"):
+            server.get(target, [("X-A", "1"), ("X-a", "2")])
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_event("worker worker_exit True")
+        server.wait_event("master child_exit False")
+        status, _, errors = server.stop()
+        assert status == 0, errors
+        events[name] = server.rendezvous.events()
+    ours, theirs = events["portico"], events["gunicorn"]
+    # Both old and new worker live for a moment; which of them is told of first is a matter of the clock.
+    for process in ("master", "worker"):
+        assert sorted(line for line in ours if line.startswith(process)) == sorted(
+            line for line in theirs if line.startswith(process)
+        )
+    first = theirs.index("master on_reload") - 1
+    assert ours[:first] == theirs[:first]
+    assert ours[-1] == theirs[-1] == "master on_exit"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
+def test_worker_int_is_called_at_the_same_signals(tmp_path, number):
+    for name, server in both(tmp_path, "workers = 1\n" + HOOKS).items():
+        server.wait()
+        server.wait_event("worker post_worker_init True True False")
+        time.sleep(0.5)
+        status, _, errors = server.stop(number)
+        assert status == 0, errors
+        assert server.rendezvous.count("worker worker_int True") == 1, name
+
+
+def test_environ_has_the_same_keys_and_values(tmp_path):
+    environs = {}
+    for name, server in both(tmp_path, "workers = 1\nthreads = 2\nraw_env = ['A=b']\n").items():
+        server.wait()
+        fields = [("User-Agent", "x"), ("X-A", "1"), ("X-A", "2"), ("Cookie", "a=b")]
+        environs[name] = json.loads(server.get("/a%20b;c?d=%20e", fields).body)["environ"]
+        server.stop()
+    common = {
+        name: {key: value for key, value in environ.items() if not OWN_KEYS.match(key)}
+        for name, environ in environs.items()
+    }
+    ours, theirs = common["portico"], common["gunicorn"]
+    for environ in (ours, theirs):
+        environ.update(SERVER_PORT="", **dict.fromkeys(OWN_VALUES, ""))
+    assert {k: v for k, v in ours.items() if k in theirs} == theirs
+
+
+TEXTS = [
+    r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{4}\] \[\d+\] \[INFO\] Starting \w+ \d",
+    r"\[INFO\] Listening at: http://127\.0\.0\.1:\d+ \(\d+\)",
+    r"\[INFO\] Booting worker with pid: \d+",
+    r"\[INFO\] Handling signal: hup",
+    r"\[INFO\] Worker exiting \(pid: \d+\)",
+    r"\[INFO\] Handling signal: term",
+    r"\[INFO\] Shutting down",
+]
+
+
+def test_log_lines_have_the_same_texts(tmp_path):
+    for name, server in both(tmp_path, "workers = 1\nthreads = 2\naccesslog = '-'\n").items():
+        server.wait()
+        server.get("/a?b", [("User-Agent", "probe"), ("Referer", "http://x/")])
+        server.process.send_signal(signal.SIGHUP)
+        time.sleep(2)
+        _, out, errors = server.stop()
+        for text in TEXTS:
+            assert re.search(text, errors), f"{name} has no {text}:\n{errors}"
+        line = r'127\.0\.0\.1 - - \[\d\d/\w{3}/\d{4}:[\d:]{8} [+-]\d{4}\] "GET /a\?b HTTP/1\.1" 200 \d+ '
+        line += '"http://x/" "probe"'
+        assert re.search(f"^{line}$", out, re.MULTILINE), f"{name}: {out}"
+
+
+@pytest.mark.parametrize(
+    ("conf", "application"),
+    [
+        ("1 / 0\n", "apps.echo"),
+        ("threads = 'x'\n", "apps.echo"),
+        ("def post_fork(server):\n    pass\n", "apps.echo"),
+        ("def post_fork(server, worker):\n    1 / 0\n", "apps.echo"),
+        ("def post_worker_init(worker):\n    1 / 0\n", "apps.echo"),
+        ("def on_starting(server):\n    1 / 0\n", "apps.echo"),
+        ("def when_ready(server):\n    1 / 0\n", "apps.echo"),
+        ("logconfig_dict = {'handlers': {'x': {'class': 'no.Such'}}}\n", "apps.echo"),
+    ],
+)
+def test_exit_statuses_are_the_same(tmp_path, conf, application):
+    statuses = {}
+    for name, server in both(tmp_path, "workers = 1\n" + conf, application=application).items():
+        try:
+            _, errors = server.process.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            os.kill(server.process.pid, signal.SIGKILL)
+            raise
+        statuses[name] = server.process.returncode
+        assert errors
+    assert statuses["portico"] == statuses["gunicorn"]
