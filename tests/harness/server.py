@@ -184,10 +184,12 @@ class Server:
 
     @property
     def worker(self) -> Process:
-        """The only worker."""
-        workers = self.workers()
-        assert len(workers) == 1, f"{workers}\n{self.log_text}"
-        return workers[0]
+        """The only worker; waits for its threads, which come with its first connections."""
+        try:
+            wait_until(lambda: len(self.workers()) == 1, "one worker with an engine", STARTUP_PATIENCE)
+        except TimeoutError as error:
+            raise AssertionError(f"{error}; {self.workers()}; the log is:\n{self.log_text}") from None
+        return self.workers()[0]
 
     def scoreboard(self) -> Scoreboard:
         """The supervisor's scoreboard."""
