@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import os
 import re
 import subprocess
@@ -176,8 +177,9 @@ def test_variables_in_the_text_exist():
 def prepare(folder: Path, command: Command) -> None:
     """Makes the modules that a command could name, and the files of its options."""
     (folder / "wsgi.py").write_text(STUB)
-    for word in command.words:
-        if word.endswith((".conf.py", ".toml")):
+    for previous, word in itertools.pairwise(["", *command.words]):
+        # A file that is to be written is not there yet.
+        if word.endswith((".conf.py", ".ini", ".toml")) and previous != "-o":
             (folder / word).parent.mkdir(parents=True, exist_ok=True)
             (folder / word).write_text("")
         match = APPLICATION.fullmatch(word)
