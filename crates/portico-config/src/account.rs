@@ -27,16 +27,7 @@ pub(crate) fn gunicorn() -> Vec<Theirs> {
 }
 
 /// Those that may be missing while they are being built.
-const MISSING: &[&str] = &[
-    "dogstatsd_tags",
-    "enable_backlog_metric",
-    "statsd_host",
-    "statsd_prefix",
-    "syslog",
-    "syslog_addr",
-    "syslog_facility",
-    "syslog_prefix",
-];
+const MISSING: &[&str] = &[];
 
 fn ours(theirs: &Theirs) -> Option<&'static Setting> {
     settings::all().find(|setting| match setting.gunicorn {

@@ -28,6 +28,7 @@ mod setting;
 mod settings;
 mod show;
 mod task;
+mod telemetry;
 #[cfg(test)]
 mod testing;
 mod toml_file;
@@ -49,3 +50,4 @@ pub use resolved::{
 };
 pub use schema::schema;
 pub use settings::{file_name, file_names, is_hook, is_octal, likely_file_name};
+pub use telemetry::{Endpoint, StatsdSettings, SyslogSettings, SyslogTransport, Telemetry};

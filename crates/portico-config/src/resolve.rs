@@ -23,6 +23,7 @@ use crate::schema::schema;
 use crate::setting::Setting;
 use crate::settings;
 use crate::task::{self, Task};
+use crate::telemetry::Telemetry;
 
 /// What a command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -318,7 +319,7 @@ pub(crate) fn blank() -> Config {
         header_map: HeaderMap::Drop,
         access_log: None,
         access_log_format: AccessLogFormat::Combined,
-        request_id: false,
+        telemetry: Telemetry::default(),
         error_log: LogTarget::Stderr,
         log_level: LogLevel::Info,
         python_logging: PythonLogging::default(),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::access_log_format::AccessLogFormat;
 use crate::proxies::{Behind, ForwardedHeaders, HeaderMap, SchemeHeader, TrustedPeers};
+use crate::telemetry::Telemetry;
 
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -305,8 +306,8 @@ pub struct Config {
     pub access_log: Option<LogTarget>,
     /// `--access-logformat`
     pub access_log_format: AccessLogFormat,
-    /// `--request-id`: the request's id is in environ and in the answer.
-    pub request_id: bool,
+    /// `--statsd-host`, `--log-syslog` and their like
+    pub telemetry: Telemetry,
     /// `--error-logfile`
     pub error_log: LogTarget,
     /// `--log-level`

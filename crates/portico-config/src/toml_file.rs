@@ -273,9 +273,7 @@ mod tests {
             refusal("keep-alive = 1"),
             "portico.toml:1:1: keep-alive is not a setting; did you mean keep_alive?"
         );
-        assert!(
-            refusal("[logs]\na = 1").ends_with("1:2: logs is not a setting; `portico --help` lists them")
-        );
+        assert!(refusal("[zoo]\na = 1").ends_with("1:2: zoo is not a setting; `portico --help` lists them"));
         assert!(refusal("config = 'a'").contains("cannot stand in it"));
         assert!(
             refusal("keepalive = 1\nkeep_alive = 1")

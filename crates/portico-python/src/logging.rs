@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use log::{Level, LevelFilter, Metadata, Record};
 use portico_config::{LogLevel, LogTarget};
+use portico_server::{Severity, Statsd, Syslog};
 
 use crate::{daemon, raw};
 use diversion::{Diversion, Queue, Relay};
@@ -48,6 +49,12 @@ pub fn install(target: &LogTarget, level: LogLevel, capture: bool) -> io::Result
         LogLevel::Error | LogLevel::Critical => LevelFilter::Error,
     });
     Ok(())
+}
+
+/// Has records told there as well from now on, in this process and in those that it forks.
+pub fn observe(syslog: Option<Syslog>, statsd: Option<Statsd>) {
+    let mut observers = OBSERVERS.lock().unwrap_or_else(PoisonError::into_inner);
+    *observers = Observers { syslog, statsd };
 }
 
 /// Opens a log file again that has been moved away. If that fails, the former one goes on being written.
@@ -134,6 +141,41 @@ thread_local! {
     static DIVERTING: Cell<bool> = const { Cell::new(false) };
 }
 
+static OBSERVERS: Mutex<Observers> = Mutex::new(Observers { syslog: None, statsd: None });
+
+/// Who is told of records beside the log.
+struct Observers {
+    syslog: Option<Syslog>,
+    statsd: Option<Statsd>,
+}
+
+impl Observers {
+    fn note(&mut self, level: Level, message: &str) {
+        if let Some(syslog) = &mut self.syslog {
+            let severity = match level {
+                Level::Error => Severity::Error,
+                Level::Warn => Severity::Warning,
+                Level::Info => Severity::Info,
+                Level::Debug | Level::Trace => Severity::Debug,
+            };
+            syslog.send(severity, std::process::id(), message.as_bytes());
+        }
+        let metric = match level {
+            Level::Error if message.contains(TRACEBACK) => "gunicorn.log.exception",
+            Level::Error => "gunicorn.log.error",
+            Level::Warn => "gunicorn.log.warning",
+            Level::Info | Level::Debug | Level::Trace => return,
+        };
+        if let Some(statsd) = &mut self.statsd {
+            statsd.count(metric, 1);
+            statsd.flush();
+        }
+    }
+}
+
+/// What tells an exception from another error.
+const TRACEBACK: &str = "\nTraceback (most recent call last)";
+
 struct ErrorLog {
     sink: Mutex<Sink>,
 }
@@ -178,8 +220,9 @@ impl log::Log for ErrorLog {
 
 impl ErrorLog {
     fn write_record(&self, level: Level, message: &str) {
+        let message = escaped(message);
         let mut sink = self.sink();
-        let line = line(level, message, sink.colour());
+        let line = line(level, &message, sink.colour());
         sink.write(&line);
         let shown = level == Level::Error && ERRORS_SHOWN.load(Ordering::Relaxed);
         let is_file = matches!(*sink, Sink::File { .. });
@@ -187,6 +230,8 @@ impl ErrorLog {
             // A closed standard error is no error of the server's.
             let _ = io::stderr().lock().write_all(line.as_bytes());
         }
+        drop(sink);
+        OBSERVERS.lock().unwrap_or_else(PoisonError::into_inner).note(level, &message);
     }
 }
 
@@ -238,8 +283,21 @@ impl Sink {
     }
 }
 
-/// `[2026-10-18 12:00:00 +0200] [4711] [INFO] message`. Control bytes of the message other than line ends and
-/// tabs are escaped: a target or a header in it may be hostile, a terminal obeys.
+/// `message` without control bytes other than line ends and tabs: a target or a header in it may be hostile, a
+/// terminal obeys.
+fn escaped(message: &str) -> String {
+    let mut escaped = String::with_capacity(message.len());
+    for character in message.trim_end_matches('\n').chars() {
+        match character {
+            '\n' | '\t' => escaped.push(character),
+            _ if character.is_control() => escaped.extend(character.escape_default()),
+            _ => escaped.push(character),
+        }
+    }
+    escaped
+}
+
+/// `[2026-10-18 12:00:00 +0200] [4711] [INFO] message`
 fn line(level: Level, message: &str, colour: bool) -> String {
     let (name, code) = match level {
         Level::Error => ("ERROR", "31"),
@@ -247,19 +305,13 @@ fn line(level: Level, message: &str, colour: bool) -> String {
         Level::Info => ("INFO", "32"),
         Level::Debug | Level::Trace => ("DEBUG", "2"),
     };
-    let mut line = String::with_capacity(96);
+    let mut line = String::with_capacity(64 + message.len());
     push_time(&mut line);
     let _ = match colour {
         true => write!(line, " [{}] [\x1b[{code}m{name}\x1b[0m] ", std::process::id()),
         false => write!(line, " [{}] [{name}] ", std::process::id()),
     };
-    for character in message.trim_end_matches('\n').chars() {
-        match character {
-            '\n' | '\t' => line.push(character),
-            _ if character.is_control() => line.extend(character.escape_default()),
-            _ => line.push(character),
-        }
-    }
+    line.push_str(message);
     line.push('\n');
     line
 }

@@ -24,7 +24,7 @@ use crate::application::{Peer, Server};
 use crate::request_id::RequestId;
 
 pub use plan::{Facts, Plan};
-pub use writer::{AccessLog, Destination, Reopener};
+pub use writer::{AccessLog, Destination, Outputs, Reopener};
 
 /// What happened to one request.
 #[derive(Debug)]

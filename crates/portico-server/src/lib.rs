@@ -14,9 +14,11 @@ mod listener;
 mod queue;
 mod reactor;
 mod request_id;
+mod statsd;
+mod syslog;
 mod transport;
 
-pub use access_log::{AccessLog, Destination, Facts, LostRequest, Plan, Reopener, Times};
+pub use access_log::{AccessLog, Destination, Facts, LostRequest, Outputs, Plan, Reopener, Times};
 pub use application::{Application, Peer, Request, Server, path_info, percent_decode};
 pub use body::{Body, BodyError};
 pub use connection::{Counters, RequestKey};
@@ -25,3 +27,5 @@ pub use handover::{Handover, Load, Sharing, Siblings};
 pub use lending::{Gone, Lending, Responder};
 pub use listener::{BindError, Listener};
 pub use request_id::{IdBuffer, RequestId};
+pub use statsd::Statsd;
+pub use syslog::{Severity, Syslog};

@@ -65,6 +65,16 @@ pub trait Host {
     /// A worker has ended, by whatever way.
     fn worker_ended(&mut self) {}
 
+    /// So many workers live now.
+    fn workers(&mut self, count: usize) {
+        let _ = count;
+    }
+
+    /// So many requests wait for a thread, all workers together. Called every second.
+    fn waiting(&mut self, requests: u64) {
+        let _ = requests;
+    }
+
     /// Opens the log files again: they have been moved away.
     fn reopen_logs(&mut self);
 

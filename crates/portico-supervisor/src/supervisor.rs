@@ -41,6 +41,8 @@ pub struct Supervisor {
     looking: Looking,
     /// What systemd was last told of the workers: how many are ready, of how many that were asked for.
     status: (usize, u32),
+    /// Workers that live, as the host was last told.
+    living: usize,
     /// Whether as many workers as were asked for have been ready at once.
     complete: bool,
 }
@@ -69,6 +71,7 @@ impl Supervisor {
             notifier: Some(Notifier::from_env()),
             upgrading: None,
             status: (0, 0),
+            living: 0,
             complete: false,
         })
     }
@@ -130,8 +133,13 @@ impl Supervisor {
         None
     }
 
-    /// For `systemctl status`.
+    /// For `systemctl status`, and for the host.
     fn tell_status(&mut self) {
+        let living = self.processes.keys().filter(|child| matches!(child, Child::Worker(_))).count();
+        if self.living != living {
+            self.living = living;
+            self.host.workers(living);
+        }
         let ready = self.scoreboard.slots().filter(|(_, slot)| slot.state() == SlotState::Ready).count();
         let status = (ready, self.state.wanted());
         if self.status != status {

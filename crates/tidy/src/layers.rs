@@ -50,6 +50,7 @@ const ORDERS: [Order; 3] = [
         crate_name: "portico-server",
         rows: &[
             &["body", "forwarded", "request_id"],
+            &["statsd", "syslog"],
             &["access_log", "metrics"],
             &["reactor"],
             &["listener", "transport"],

@@ -81,7 +81,7 @@ const REQUEST_ID: Setting = Setting {
     flags: &["request-id"],
     short: None,
     platform: None,
-    value: Value::Switch { given: true, set: |config, on| config.request_id = on },
+    value: Value::Switch { given: true, set: |config, on| config.telemetry.request_id = on },
     default: "false",
     area: Area::Logging,
     help: "Give each request an id: in environ, and as X-Request-Id in its answer",
@@ -96,8 +96,8 @@ const REQUEST_ID: Setting = Setting {
 #[test]
 fn request_id() {
     use crate::testing::config;
-    assert!(!config(&[]).request_id);
-    assert!(config(&["--request-id"]).request_id);
+    assert!(!config(&[]).telemetry.request_id);
+    assert!(config(&["--request-id"]).telemetry.request_id);
 }
 
 const ERROR_LOGFILE: Setting = Setting {

@@ -14,6 +14,7 @@ mod python_logging;
 mod recycling;
 mod requests;
 mod socket;
+mod telemetry;
 mod threads;
 mod timeouts;
 mod trust;
@@ -48,6 +49,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Setting> {
         requests::SETTINGS,
         trust::SETTINGS,
         logging::SETTINGS,
+        telemetry::SETTINGS,
         python_logging::SETTINGS,
         development::SETTINGS,
         platform::SETTINGS,

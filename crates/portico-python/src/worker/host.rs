@@ -12,7 +12,7 @@ use pyo3::call::PyCallArgs;
 use pyo3::prelude::*;
 
 use portico_config::{Config, Preload, Resolved, Workers};
-use portico_server::{AccessLog, Destination, Facts, Listener, LostRequest, Plan, Times};
+use portico_server::{AccessLog, Destination, Facts, Listener, LostRequest, Plan, Statsd, Times};
 use portico_supervisor::upgrade::{CommandLine, Takeover};
 use portico_supervisor::{Capacity, Footprint, Host, Lost, Pidfile, Running};
 use rustix::process::{Pid, getppid};
@@ -21,7 +21,7 @@ use signal_hook::consts::SIGINT;
 use super::configuration::{Configuration, keep_fixed};
 use super::development::restore_terminal;
 use super::identity::Identity;
-use super::{Setting, StartError, destination, opening, prepare, system};
+use super::{Setting, StartError, destination, opening, prepare, system, telemetry};
 use crate::conf::{Hooks, log_here};
 use crate::error::{one_line, traceback};
 use crate::gateway::error_stream;
@@ -33,6 +33,7 @@ pub struct Command {
     /// The bound sockets, until they are closed.
     listeners: Option<Rc<Vec<Listener>>>,
     access_log: Option<Destination>,
+    statsd: Option<Statsd>,
     origin: Origin,
     possessions: Possessions,
     /// What a reload reads again.
@@ -86,10 +87,12 @@ impl Command {
     ) -> Self {
         let config = Arc::clone(&inheritance.borrow().setting.config);
         let access_log = access_log_of(&config);
+        let statsd = telemetry::statsd(&config);
         Self {
             config,
             listeners: Some(listeners),
             access_log,
+            statsd,
             origin,
             possessions,
             configuration,
@@ -263,6 +266,20 @@ impl Host for Command {
     fn worker_ended(&mut self) {
         if self.config.reload {
             restore_terminal();
+        }
+    }
+
+    fn workers(&mut self, count: usize) {
+        if let Some(statsd) = &mut self.statsd {
+            statsd.gauge("gunicorn.workers", count as u64);
+            statsd.flush();
+        }
+    }
+
+    fn waiting(&mut self, requests: u64) {
+        if let Some(statsd) = self.statsd.as_mut().filter(|_| self.config.telemetry.backlog_metric) {
+            statsd.histogram("gunicorn.backlog", requests);
+            statsd.flush();
         }
     }
 

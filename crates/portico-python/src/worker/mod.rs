@@ -22,6 +22,7 @@ mod post;
 mod recycling;
 mod signals;
 mod switching;
+mod telemetry;
 mod template;
 mod threads;
 mod title;
@@ -161,6 +162,7 @@ fn set_up(py: Python<'_>, resolved: &Resolved) -> Result<Setting, StartError> {
     let folder = enter_folder(py, &config);
     logging::install(&config.error_log, config.log_level, config.capture_output)
         .map_err(|error| system(&opening("error log", &config.error_log), &error))?;
+    telemetry::observe_log(&config);
     for warning in &resolved.warnings {
         log::warn!("{warning}");
     }

@@ -1,5 +1,6 @@
 //! The batch between the engine and the log's own thread, and that thread.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -15,7 +16,9 @@ use super::batch::Batch;
 use super::clock::Clock;
 use super::format::format;
 use super::plan::{Facts, Plan};
-use super::{LostRequest, Record};
+use super::{LostRequest, Record, Times};
+use crate::statsd::Statsd;
+use crate::syslog::{Severity, Syslog};
 
 /// Where the lines go.
 #[derive(Clone, Debug)]
@@ -24,6 +27,17 @@ pub enum Destination {
     Stdout,
     /// A file, appended to.
     File(PathBuf),
+}
+
+/// All that is told of requests, and where.
+#[derive(Debug, Default)]
+pub struct Outputs {
+    /// Where lines go.
+    pub lines: Option<Destination>,
+    /// Where they go as well.
+    pub syslog: Option<Syslog>,
+    /// Where metrics go.
+    pub statsd: Option<Statsd>,
 }
 
 /// The engine's end of the access log. Dropping it writes what is left and ends the thread.
@@ -51,7 +65,10 @@ pub struct Reopener {
 
 /// Most bytes that are written at once, whole lines: so much a pipe takes from several processes without mixing
 /// it (PIPE_BUF, pipe(7)).
-const WRITE_BYTES_MAX: usize = 4096;
+const PIPE_BYTES_MAX: usize = 4096;
+
+/// The same for a file, which takes any number when it is appended to: one call for a batch.
+const FILE_BYTES_MAX: usize = 256 * 1024;
 
 /// How often the thread looks for records while there is traffic: lines are on disk within this time, and no
 /// request pays for waking the thread.
@@ -64,19 +81,25 @@ const QUIET_TICKS: u32 = 50;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl AccessLog {
-    /// Opens `destination` and starts the thread.
+    /// Opens the file of `outputs` and starts the thread.
     ///
     /// # Errors
     /// The file system's, if the file cannot be opened for appending, or the kernel's, if there can be no thread.
-    pub fn open(destination: Destination, format: &AccessLogFormat, facts: Facts) -> io::Result<Self> {
-        let output = destination.open()?;
+    pub fn open(outputs: Outputs, format: &AccessLogFormat, facts: Facts) -> io::Result<Self> {
+        let file = outputs.lines.as_ref().map(Destination::open).transpose()?;
+        let told = file.is_some() || outputs.syslog.is_some();
+        let plan = Plan::new(if told { format } else { &AccessLogFormat::Common }, facts);
+        let plan = Arc::new(if outputs.statsd.is_some() { plan.with_times() } else { plan });
         let shared = Arc::new(Shared::default());
-        let plan = Arc::new(Plan::new(format, facts));
-        let (writer, lines) = (Arc::clone(&shared), Arc::clone(&plan));
-        let thread = thread::Builder::new().name("portico-log".into()).spawn(move || {
-            let clock = Clock::default();
-            Writer { shared: writer, destination, output, plan: lines, clock, lost_bytes: 0 }.run()
-        })?;
+        let writer = Writer {
+            shared: Arc::clone(&shared),
+            outputs,
+            file,
+            plan: Arc::clone(&plan),
+            clock: Clock::default(),
+            lost_bytes: 0,
+        };
+        let thread = thread::Builder::new().name("portico-log".into()).spawn(move || writer.run())?;
         Ok(Self { shared, plan, thread: Some(thread) })
     }
 
@@ -95,9 +118,9 @@ impl AccessLog {
         let (mut batch, mut text) = (Batch::default(), Vec::new());
         batch.push_lost(request, plan);
         batch.lines(plan).for_each(|line| format(&line, plan, &mut Clock::default(), &mut text));
-        let mut output = destination.open()?;
-        output.write_all(&text)?;
-        output.flush()
+        let mut file = destination.open()?;
+        file.out.write_all(&text)?;
+        file.out.flush()
     }
 
     /// Whether it needs to know where the time of requests goes.
@@ -136,11 +159,13 @@ impl Reopener {
 }
 
 impl Destination {
-    fn open(&self) -> io::Result<Box<dyn Write + Send>> {
-        Ok(match self {
-            Self::Stdout => Box::new(io::stdout()),
-            Self::File(path) => Box::new(File::options().create(true).append(true).open(path)?),
-        })
+    fn open(&self) -> io::Result<Opened> {
+        let Self::File(path) = self else {
+            return Ok(Opened { out: Box::new(io::stdout()), write_bytes_max: PIPE_BYTES_MAX });
+        };
+        let file = File::options().create(true).append(true).open(path)?;
+        let write_bytes_max = if file.metadata()?.is_file() { FILE_BYTES_MAX } else { PIPE_BYTES_MAX };
+        Ok(Opened { out: Box::new(file), write_bytes_max })
     }
 }
 
@@ -166,11 +191,17 @@ impl Shared {
     }
 }
 
+/// A destination that is open.
+struct Opened {
+    out: Box<dyn Write + Send>,
+    write_bytes_max: usize,
+}
+
 /// The thread.
 struct Writer {
     shared: Arc<Shared>,
-    destination: Destination,
-    output: Box<dyn Write + Send>,
+    outputs: Outputs,
+    file: Option<Opened>,
     plan: Arc<Plan>,
     clock: Clock,
     /// Bytes that could not be written since it began to fail; 0 while it works.
@@ -195,7 +226,11 @@ impl Writer {
                 return;
             } else {
                 quiet += 1;
-                self.pause(quiet > QUIET_TICKS);
+                let unsent = self.outputs.syslog.as_mut().is_some_and(|syslog| {
+                    syslog.proceed();
+                    syslog.is_waiting()
+                });
+                self.pause(quiet > QUIET_TICKS && !unsent);
             }
         }
     }
@@ -216,8 +251,19 @@ impl Writer {
     }
 
     fn write(&mut self, batch: &mut Batch, lines: &mut Vec<u8>) {
-        for line in batch.lines(&self.plan) {
-            format(&line, &self.plan, &mut self.clock, lines);
+        if let Some(statsd) = &mut self.outputs.statsd {
+            measure(batch, &self.plan, statsd);
+        }
+        if self.file.is_some() || self.outputs.syslog.is_some() {
+            for line in batch.lines(&self.plan) {
+                format(&line, &self.plan, &mut self.clock, lines);
+            }
+        }
+        if let Some(syslog) = &mut self.outputs.syslog {
+            // A template may have more than one line: each is a message.
+            for line in lines.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
+                syslog.send(Severity::Info, self.plan.facts.pid, line);
+            }
         }
         self.write_lines(lines);
         if batch.dropped() > 0 {
@@ -235,16 +281,17 @@ impl Writer {
     /// Says that lines are lost when it begins and when it ends, not for each batch: a reader that has gone would
     /// fill the error log.
     fn reopen(&mut self) {
-        match self.destination.open() {
-            Ok(output) => self.output = output,
+        match self.outputs.lines.as_ref().map(Destination::open).transpose() {
+            Ok(file) => self.file = file,
             Err(error) => log::error!("opening the access log again failed: {error}"),
         }
     }
 
     fn write_lines(&mut self, lines: &[u8]) {
-        let written = parts(lines).try_for_each(|part| {
-            self.output.write_all(part)?;
-            self.output.flush()
+        let Some(Opened { out, write_bytes_max }) = &mut self.file else { return };
+        let written = parts(lines, *write_bytes_max).try_for_each(|part| {
+            out.write_all(part)?;
+            out.flush()
         });
         match written {
             Ok(()) if self.lost_bytes > 0 => {
@@ -262,11 +309,26 @@ impl Writer {
     }
 }
 
-/// `lines` in parts of whole lines, none longer than [`WRITE_BYTES_MAX`] unless one line is.
-fn parts(mut lines: &[u8]) -> impl Iterator<Item = &[u8]> {
+/// Tells statsd of the requests of a batch, as gunicorn does of each.
+fn measure(batch: &Batch, plan: &Plan, statsd: &mut Statsd) {
+    let (mut requests, mut statuses) = (0, BTreeMap::new());
+    for line in batch.lines(plan) {
+        requests += 1;
+        *statuses.entry(line.entry.status).or_insert(0) += 1;
+        statsd.time("gunicorn.request.duration", line.entry.times.as_ref().map_or(0, Times::whole));
+    }
+    statsd.count("gunicorn.requests", requests);
+    for (status, count) in statuses {
+        statsd.count(&format!("gunicorn.request.status.{status}"), count);
+    }
+    statsd.flush();
+}
+
+/// `lines` in parts of whole lines, none longer than `bytes_max` unless one line is.
+fn parts(mut lines: &[u8], bytes_max: usize) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let is_end = |byte: &u8| *byte == b'\n';
-        let fitting = lines.iter().take(WRITE_BYTES_MAX).rposition(is_end);
+        let fitting = lines.iter().take(bytes_max).rposition(is_end);
         let end = fitting.or_else(|| lines.iter().position(is_end)).map_or(lines.len(), |at| at + 1);
         let (part, rest) = lines.split_at(end);
         lines = rest;
@@ -276,19 +338,23 @@ fn parts(mut lines: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Times;
     use super::super::testing::Sample;
     use super::*;
+
+    fn log_to(path: &std::path::Path) -> AccessLog {
+        let outputs = Outputs { lines: Some(Destination::File(path.to_owned())), ..Outputs::default() };
+        AccessLog::open(outputs, &AccessLogFormat::Common, Facts::default()).unwrap()
+    }
 
     #[test]
     fn parts_are_whole_lines_of_bounded_length() {
         let lines: Vec<u8> = (0..500).flat_map(|number| format!("line {number}\n").into_bytes()).collect();
-        let long = [vec![b'x'; 2 * WRITE_BYTES_MAX], lines.clone()].concat();
+        let long = [vec![b'x'; 2 * PIPE_BYTES_MAX], lines.clone()].concat();
         for text in [&lines, &long, &b"\n".to_vec(), &Vec::new()] {
-            let parts: Vec<&[u8]> = parts(text).collect();
+            let parts: Vec<&[u8]> = parts(text, PIPE_BYTES_MAX).collect();
             assert_eq!(parts.concat(), *text);
             assert!(parts.iter().all(|part| part.ends_with(b"\n")));
-            let longer = parts.iter().filter(|part| part.len() > WRITE_BYTES_MAX);
+            let longer = parts.iter().filter(|part| part.len() > PIPE_BYTES_MAX);
             assert_eq!(longer.count(), usize::from(text.starts_with(b"x")));
         }
     }
@@ -297,9 +363,7 @@ mod tests {
     fn a_file_that_was_moved_away_is_opened_again_also_while_the_log_is_asleep() {
         let folder = tempfile::tempdir().unwrap();
         let (path, moved) = (folder.path().join("access.log"), folder.path().join("moved"));
-        let log =
-            AccessLog::open(Destination::File(path.clone()), &AccessLogFormat::Common, Facts::default())
-                .unwrap();
+        let log = log_to(&path);
         let sample = Sample::default();
         log.push(&sample.record());
         while !log.shared.asleep.load(Ordering::SeqCst) {
@@ -338,9 +402,7 @@ mod tests {
     fn every_record_is_written_before_the_log_is_closed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("access.log");
-        let log =
-            AccessLog::open(Destination::File(path.clone()), &AccessLogFormat::Common, Facts::default())
-                .unwrap();
+        let log = log_to(&path);
         let sample = Sample::default();
         for _ in 0..1000 {
             log.push(&sample.record());

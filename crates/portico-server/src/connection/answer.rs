@@ -237,7 +237,7 @@ impl Connection {
         if let Some(log) = &tools.access_log {
             log.note_answer(&head, &mut self.answer_fields);
         }
-        if tools.config.request_id
+        if tools.config.telemetry.request_id
             && self.id != RequestId::None
             && head.fields.get(FIELD).is_none()
             && let Some(asked) = &self.head

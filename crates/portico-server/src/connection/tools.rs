@@ -98,7 +98,7 @@ impl Tools {
             body_bytes_max: config.body_bytes_max,
             chunk_line_bytes_max: config.chunk_line_bytes_max,
         };
-        let ids = config.request_id || access_log.as_ref().is_some_and(AccessLog::needs_ids);
+        let ids = config.telemetry.request_id || access_log.as_ref().is_some_and(AccessLog::needs_ids);
         let policy = Policy::new(&config);
         Self {
             config,

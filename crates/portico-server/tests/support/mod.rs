@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use portico_config::{Config, LogTarget, Parsed, parse};
 use portico_proto::{Fields, ResponseHead};
-use portico_server::{AccessLog, Application, Counters, Destination, Facts, Lending, Listener, Sharing};
+use portico_server::{
+    AccessLog, Application, Counters, Destination, Facts, Lending, Listener, Outputs, Sharing,
+};
 
 pub struct TestServer {
     pub address: SocketAddr,
@@ -44,13 +46,11 @@ impl TestServer {
         around: impl Fn(&dyn Fn()) + Clone + Send + 'static,
     ) -> Self {
         let address = listeners[0].url().trim_start_matches("http://").parse().unwrap();
-        let access_log = match &config.access_log {
-            Some(LogTarget::File(path)) => Some(
-                AccessLog::open(Destination::File(path.clone()), &config.access_log_format, Facts::default())
-                    .unwrap(),
-            ),
-            _ => None,
-        };
+        let access_log = config.access_log.as_ref().map(|target| {
+            let LogTarget::File(path) = target else { panic!("tests log to files") };
+            let outputs = Outputs { lines: Some(Destination::File(path.clone())), ..Outputs::default() };
+            AccessLog::open(outputs, &config.access_log_format, Facts::default()).unwrap()
+        });
         let lending = Lending::new(Arc::clone(&config), access_log, Arc::new(application), sharing).unwrap();
         let mut threads: Vec<_> = (0..config.threads)
             .map(|_| {

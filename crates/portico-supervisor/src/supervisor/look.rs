@@ -81,6 +81,8 @@ impl Supervisor {
         self.looking.oom_kills = self.looking.memory_group.as_ref().and_then(MemoryGroup::oom_kills);
         self.feel_pulses();
         self.autoscale();
+        let ready = self.scoreboard.slots().filter(|(_, slot)| slot.state() == SlotState::Ready);
+        self.host.waiting(ready.map(|(_, slot)| slot.get(SlotField::Queued)).sum());
         if let Some(overflows) = &mut self.looking.overflows
             && let Some(count) = listen_overflows(Path::new("/"))
             && let Some(message) = overflows.look(count, now)

@@ -1,0 +1,249 @@
+//! Settings of what is told to statsd and to syslog.
+
+use crate::setting::{Area, Setting, Value};
+use crate::telemetry;
+
+pub(super) const SETTINGS: &[Setting] = &[
+    STATSD_HOST,
+    STATSD_PREFIX,
+    DOGSTATSD_TAGS,
+    ENABLE_BACKLOG_METRIC,
+    LOG_SYSLOG,
+    LOG_SYSLOG_TO,
+    LOG_SYSLOG_PREFIX,
+    LOG_SYSLOG_FACILITY,
+];
+
+const STATSD_HOST: Setting = Setting {
+    name: "statsd_host",
+    gunicorn: None,
+    since: "0.1",
+    flags: &["statsd-host"],
+    short: None,
+    platform: None,
+    value: Value::Form {
+        metavar: "ADDRESS",
+        form: "HOST:PORT (8125 by default) or unix://PATH",
+        set: |config, text| {
+            config.telemetry.statsd.endpoint = Some(telemetry::statsd(text)?);
+            Ok(())
+        },
+    },
+    default: "",
+    area: Area::Logging,
+    help: "Send metrics to statsd at this address",
+    details: "gunicorn's metrics under gunicorn's names: the counters gunicorn.requests and \
+        gunicorn.request.status.NNN, the time gunicorn.request.duration in milliseconds, the gauge \
+        gunicorn.workers, and gunicorn.log.error and its like. They are sent in batches off the path of requests; \
+        what statsd does not take is lost, and costs nothing.",
+};
+
+#[cfg(test)]
+#[test]
+fn statsd_host() {
+    use crate::testing::{config, refusal};
+    assert_eq!(config(&[]).telemetry.statsd.endpoint, None);
+    let endpoint = config(&["--statsd-host", "localhost:9125"]).telemetry.statsd.endpoint;
+    assert_eq!(endpoint.map(|endpoint| endpoint.to_string()).as_deref(), Some("localhost:9125"));
+    assert!(refusal(&["--statsd-host", "a:b"]).contains("unix://PATH"));
+}
+
+const STATSD_PREFIX: Setting = Setting {
+    name: "statsd_prefix",
+    gunicorn: None,
+    since: "0.1",
+    flags: &["statsd-prefix"],
+    short: None,
+    platform: None,
+    value: Value::Text {
+        metavar: "TEXT",
+        set: |config, text| {
+            config.telemetry.statsd.prefix = telemetry::prefix(text);
+            Ok(())
+        },
+    },
+    default: "",
+    area: Area::Logging,
+    help: "What the names of metrics begin with",
+    details: "A dot is put between it and the name.",
+};
+
+#[cfg(test)]
+#[test]
+fn statsd_prefix() {
+    use crate::testing::config;
+    assert_eq!(config(&[]).telemetry.statsd.prefix, "");
+    assert_eq!(config(&["--statsd-prefix", "service"]).telemetry.statsd.prefix, "service.");
+}
+
+const DOGSTATSD_TAGS: Setting = Setting {
+    name: "dogstatsd_tags",
+    gunicorn: None,
+    since: "0.1",
+    flags: &["dogstatsd-tags"],
+    short: None,
+    platform: None,
+    value: Value::Text {
+        metavar: "TAGS",
+        set: |config, text| {
+            config.telemetry.statsd.tags = text.to_owned();
+            Ok(())
+        },
+    },
+    default: "",
+    area: Area::Logging,
+    help: "Tags of all metrics, separated by commas",
+    details: "Such as `env:production,service:shop`; in DogStatsD's notation, which other servers of statsd may \
+        not understand.",
+};
+
+#[cfg(test)]
+#[test]
+fn dogstatsd_tags() {
+    use crate::testing::config;
+    assert_eq!(config(&[]).telemetry.statsd.tags, "");
+    assert_eq!(config(&["--dogstatsd-tags", "a:b,c"]).telemetry.statsd.tags, "a:b,c");
+}
+
+const ENABLE_BACKLOG_METRIC: Setting = Setting {
+    name: "enable_backlog_metric",
+    gunicorn: None,
+    since: "0.1",
+    flags: &["enable-backlog-metric"],
+    short: None,
+    platform: None,
+    value: Value::Switch { given: true, set: |config, on| config.telemetry.backlog_metric = on },
+    default: "false",
+    area: Area::Logging,
+    help: "Send how many requests wait for a thread to statsd, every second",
+    details: "As gunicorn.backlog. In gunicorn these wait in the kernel; here workers accept at once, and \
+        complete requests wait in their queues.",
+};
+
+#[cfg(test)]
+#[test]
+fn enable_backlog_metric() {
+    use crate::testing::config;
+    assert!(!config(&[]).telemetry.backlog_metric);
+    assert!(config(&["--enable-backlog-metric"]).telemetry.backlog_metric);
+}
+
+const LOG_SYSLOG: Setting = Setting {
+    name: "log_syslog",
+    gunicorn: Some("syslog"),
+    since: "0.1",
+    flags: &["log-syslog"],
+    short: None,
+    platform: None,
+    value: Value::Switch { given: true, set: |config, on| config.telemetry.syslog.on = on },
+    default: "false",
+    area: Area::Logging,
+    help: "Send the error log and the access log to syslog as well",
+    details: "In the form of gunicorn, which is that of Python's SysLogHandler: \
+        `<14>gunicorn.NAME.access: [PID] LINE`. Nothing waits for syslog: what it does not take is lost.",
+};
+
+#[cfg(test)]
+#[test]
+fn log_syslog() {
+    use crate::testing::config;
+    assert!(!config(&[]).telemetry.syslog.on);
+    assert!(config(&["--log-syslog"]).telemetry.syslog.on);
+}
+
+const LOG_SYSLOG_TO: Setting = Setting {
+    name: "log_syslog_to",
+    gunicorn: Some("syslog_addr"),
+    since: "0.1",
+    flags: &["log-syslog-to"],
+    short: None,
+    platform: None,
+    value: Value::Form {
+        metavar: "ADDRESS",
+        form: "udp://HOST:PORT, tcp://HOST:PORT, unix://PATH, unix://PATH#dgram or unix://PATH#stream",
+        set: |config, text| {
+            (config.telemetry.syslog.endpoint, config.telemetry.syslog.transport) = telemetry::syslog(text)?;
+            Ok(())
+        },
+    },
+    default: "udp://localhost:514",
+    area: Area::Logging,
+    help: "Where syslog is",
+    details: "A UNIX socket without #dgram or #stream is tried as both. A message ends in a null byte in a \
+        datagram, as gunicorn's do, and in a line end in a stream.",
+};
+
+#[cfg(test)]
+#[test]
+fn log_syslog_to() {
+    use crate::testing::{config, refusal};
+    assert_eq!(config(&[]).telemetry.syslog, crate::SyslogSettings::default());
+    let syslog = config(&["--log-syslog-to", "unix:///dev/log#dgram"]).telemetry.syslog;
+    assert_eq!(syslog.endpoint.to_string(), "unix:///dev/log");
+    assert!(refusal(&["--log-syslog-to", "localhost"]).contains("udp://HOST:PORT"));
+}
+
+const LOG_SYSLOG_PREFIX: Setting = Setting {
+    name: "log_syslog_prefix",
+    gunicorn: Some("syslog_prefix"),
+    since: "0.1",
+    flags: &["log-syslog-prefix"],
+    short: None,
+    platform: None,
+    value: Value::Text {
+        metavar: "NAME",
+        set: |config, text| {
+            let bad = |character: char| !character.is_ascii_graphic() || "[]:".contains(character);
+            if text.contains(bad) {
+                return Err(format!(
+                    "{text:?} cannot be a program's name; write letters, digits, dots, dashes"
+                ));
+            }
+            config.telemetry.syslog.prefix = (!text.is_empty()).then(|| text.to_owned());
+            Ok(())
+        },
+    },
+    default: "",
+    area: Area::Logging,
+    help: "The program's name in syslog, between gunicorn. and .access or .error",
+    details: "By default the application's, with dots for colons.",
+};
+
+#[cfg(test)]
+#[test]
+fn log_syslog_prefix() {
+    use crate::testing::{config, refusal};
+    assert_eq!(config(&[]).telemetry.syslog.prefix, None);
+    assert_eq!(config(&["--log-syslog-prefix", "shop"]).telemetry.syslog.prefix.as_deref(), Some("shop"));
+    assert!(refusal(&["--log-syslog-prefix", "a b"]).contains("write letters"));
+}
+
+const LOG_SYSLOG_FACILITY: Setting = Setting {
+    name: "log_syslog_facility",
+    gunicorn: Some("syslog_facility"),
+    since: "0.1",
+    flags: &["log-syslog-facility"],
+    short: None,
+    platform: None,
+    value: Value::Form {
+        metavar: "NAME",
+        form: "user, daemon, local0 to local7, or another of syslog's, with or without LOG_",
+        set: |config, text| {
+            config.telemetry.syslog.facility = telemetry::facility(text)?;
+            Ok(())
+        },
+    },
+    default: "user",
+    area: Area::Logging,
+    help: "The facility of messages to syslog",
+    details: "What RFC 3164 has in its section 4.1.1.",
+};
+
+#[cfg(test)]
+#[test]
+fn log_syslog_facility() {
+    use crate::testing::{config, refusal};
+    assert_eq!(config(&[]).telemetry.syslog.facility, 1);
+    assert_eq!(config(&["--log-syslog-facility", "local3"]).telemetry.syslog.facility, 19);
+    assert!(refusal(&["--log-syslog-facility", "mine"]).contains("is no facility"));
+}
