@@ -44,8 +44,6 @@ FOREIGN_FLAGS = {
     ),  # manage.py runserver
     *("--debug", "--debugger", "--no-debugger", "--no-reload"),  # flask
 }
-# Options that the reference tells of and that are still being built.
-MISSING_FLAGS = {"--log-syslog", "--statsd-host"}
 VARIABLE = re.compile(r"\bPORTICO_[A-Z_]*[A-Z]\b")
 # A word that could name an application, and so gets a module to be imported.
 APPLICATION = re.compile(r"([a-z_]\w*(?:\.\w+)*)(?::(\w+)(?:\(\))?)?")
@@ -150,7 +148,7 @@ def known_flags() -> set[str]:
 
 
 def test_options_in_the_text_exist():
-    known, wrong = known_flags() | FOREIGN_FLAGS | MISSING_FLAGS, []
+    known, wrong = known_flags() | FOREIGN_FLAGS, []
     assert {"--bind", "--keep-alive", "--certfile"} <= known
     for page in PAGES:
         _, prose = read(page)

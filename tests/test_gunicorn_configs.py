@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.datagrams import Receiver
 from harness.http_client import Client
 from harness.rendezvous import wait_until
 
@@ -147,8 +148,11 @@ def test_opentelemetry(start, tmp_path):
 def test_psycogreen(start, tmp_path):
     server = start("psycogreen")
     server.expect_log("Made Psycopg2 Green")
-    pids = {str(worker.pid) for worker in server.workers()}
-    wait_until(lambda: {pid for _, pid in told(tmp_path)} == pids, "all workers")
+
+    def patched() -> bool:
+        return {pid for _, pid in told(tmp_path)} == {str(worker.pid) for worker in server.workers()}
+
+    wait_until(patched, "all workers")
 
 
 def test_sentry(start, tmp_path):
@@ -225,9 +229,14 @@ def test_django(start, serve, tmp_path):
     wait_until(lambda: "GET /print " in (tmp_path / "access.log").read_text(), "the access")
 
 
-@pytest.mark.skip(reason="statsd is built elsewhere")
 def test_statsd(start):
-    assert start("statsd").request().status == 200
+    receiver = Receiver()
+    server = start("statsd", STATSD_ADDRESS=f"127.0.0.1:{receiver.port}")
+    receiver.expect(r"shop\.gunicorn\.workers:[1-9]\d*\|g")
+    assert server.request().status == 200
+    receiver.expect(r"shop\.gunicorn\.requests:1\|c")
+    receiver.expect(r"shop\.gunicorn\.request\.status\.200:1\|c")
+    receiver.expect(r"shop\.gunicorn\.request\.duration:\d+\.\d{3}\|ms")
 
 
 def test_all_hooks(start):

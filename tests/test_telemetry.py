@@ -10,44 +10,13 @@ import threading
 
 import pytest
 
-from harness.http_client import request_bytes
+from harness.datagrams import Receiver
+from harness.http_client import FramingError, request_bytes
 from harness.rendezvous import wait_until
 from harness.server import TESTS, run_to_end
 
 CONTRACT = "apps.contract:application"
 CONTROL = "apps.control:application"
-
-
-class Receiver:
-    """A socket for datagrams that keeps what comes, each as text."""
-
-    def __init__(self, path: str | None = None) -> None:
-        self.socket = socket.socket(socket.AF_UNIX if path else socket.AF_INET, socket.SOCK_DGRAM)
-        self.socket.bind(path or ("127.0.0.1", 0))
-        self.datagrams: list[str] = []
-        self.thread = threading.Thread(target=self.run, daemon=True)
-        self.thread.start()
-
-    @property
-    def port(self) -> int:
-        return self.socket.getsockname()[1]
-
-    @property
-    def lines(self) -> list[str]:
-        return [line for datagram in list(self.datagrams) for line in datagram.split("\n")]
-
-    def run(self) -> None:
-        while True:
-            self.datagrams.append(self.socket.recv(65536).decode())
-
-    def expect(self, pattern: str, count: int = 1) -> list[re.Match[str]]:
-        """The lines that match, once there are so many."""
-
-        def found() -> list[re.Match[str]]:
-            return [match for line in self.lines if (match := re.fullmatch(pattern, line))]
-
-        wait_until(lambda: len(found()) >= count, f"{count} x {pattern} in {self.lines}", 10)
-        return found()
 
 
 # statsd
@@ -58,7 +27,7 @@ def test_metrics_have_gunicorns_names(serve):
     options = ("--statsd-host", f"127.0.0.1:{receiver.port}", "--statsd-prefix", "shop.", "--workers", "2")
     server = serve(CONTRACT, *options, "--enable-backlog-metric")
     receiver.expect(r"shop\.gunicorn\.workers:2\|g")
-    receiver.expect(r"shop\.gunicorn\.backlog:0\|ms", 2)
+    receiver.expect(r"shop\.gunicorn\.backlog:0\|h", 2)
     with server.connect() as client:
         client.send(request_bytes("GET", "/ping") * 50)
         for _ in range(50):
@@ -101,6 +70,63 @@ def test_statsd_that_is_not_there_is_done_without(serve, host):
         assert server.request("GET", "/ping").status == 200
     if "invalid" in host:
         server.expect_log("no metrics are sent to statsd at no-such-host.invalid:8125")
+
+
+def test_metrics_count_what_a_logger_of_python_writes(serve, tmp_path):
+    receiver = Receiver()
+    (tmp_path / "gunicorn.conf.py").write_text(
+        f"""
+statsd_host = "127.0.0.1:{receiver.port}"
+logconfig_dict = {{
+    "handlers": {{"all": {{"class": "logging.StreamHandler", "stream": "ext://sys.stderr"}}}},
+    "root": {{"level": "INFO", "handlers": ["all"]}},
+    "loggers": {{
+        "gunicorn.error": {{"level": "INFO", "handlers": ["all"], "propagate": False}},
+        "gunicorn.access": {{"level": "INFO", "handlers": ["all"], "propagate": False}},
+    }},
+}}
+"""
+    )
+    server = serve(CONTRACT, "--pythonpath", TESTS, cwd=tmp_path)
+    server.request("GET", "/raise?error=Exception&at=call")
+    receiver.expect(r"gunicorn\.log\.exception:1\|c")
+    receiver.expect(r"gunicorn\.request\.status\.500:1\|c")
+    server.expect_log("planted error")
+
+
+def test_a_reload_sends_elsewhere(serve, tmp_path):
+    former, latter = Receiver(), Receiver()
+    conf = tmp_path / "gunicorn.conf.py"
+    conf.write_text(f'statsd_host = "127.0.0.1:{former.port}"\n')
+    server = serve(CONTROL, cwd=tmp_path)
+    former.expect(r"gunicorn\.workers:1\|g")
+    address = f"udp://127.0.0.1:{latter.port}"
+    lines = f'statsd_host = "127.0.0.1:{latter.port}"', f'syslog_addr = "{address}"'
+    conf.write_text("\n".join([*lines, "syslog = True", 'syslog_prefix = "a"', "workers = 2"]))
+    assert run_to_end("reload", str(server.pid), cwd=tmp_path).returncode == 0
+    server.request("GET", "/ping")
+    latter.expect(r"gunicorn\.requests:1\|c")
+    latter.expect(r"gunicorn\.workers:[2-4]\|g")
+    latter.expect(rf"<14>gunicorn\.a\.error: \[{server.pid}\] .*\0")
+    latter.expect(r"<14>gunicorn\.a\.access: \[\d+\] .* 200 .*\0")
+    assert not any("requests" in line for line in former.lines)
+
+
+def test_a_request_that_dies_with_its_worker_is_told_to_both(serve):
+    receiver = Receiver()
+    address = f"127.0.0.1:{receiver.port}"
+    options = ("--statsd-host", address, "--log-syslog", "--log-syslog-to", f"udp://{address}")
+    server = serve("apps.processes:application", *options)
+    pid = server.worker.pid
+    with server.connect() as client:
+        client.send(request_bytes(target="/exit?status=5"))
+        with pytest.raises((FramingError, ConnectionResetError)):
+            client.read_response()
+    server.expect_log("died")
+    receiver.expect(r"gunicorn\.request\.status\.502:1\|c")
+    receiver.expect(
+        rf'<14>gunicorn\.apps\.processes\.application\.access: \[{pid}\] .*"GET /exit\?status=5" 502 .*\0'
+    )
 
 
 # syslog

@@ -1,4 +1,6 @@
 """Figures to a statsd beside it."""
 
-statsd_host = "127.0.0.1:8125"
+import os
+
+statsd_host = os.environ.get("STATSD_ADDRESS", "127.0.0.1:8125")
 statsd_prefix = "shop"

@@ -53,8 +53,7 @@ pub fn install(target: &LogTarget, level: LogLevel, capture: bool) -> io::Result
 
 /// Has records told there as well from now on, in this process and in those that it forks.
 pub fn observe(syslog: Option<Syslog>, statsd: Option<Statsd>) {
-    let mut observers = OBSERVERS.lock().unwrap_or_else(PoisonError::into_inner);
-    *observers = Observers { syslog, statsd };
+    *observers() = Observers { syslog, statsd };
 }
 
 /// Opens a log file again that has been moved away. If that fails, the former one goes on being written.
@@ -105,6 +104,10 @@ fn diversion() -> MutexGuard<'static, Option<(Diversion, Relay)>> {
     DIVERSION.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+fn observers() -> MutexGuard<'static, Observers> {
+    OBSERVERS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn write_diverted(record: Diverted) {
     if let Some(log) = LOG.get() {
         log.write_record(record.level, &record.message);
@@ -150,16 +153,20 @@ struct Observers {
 }
 
 impl Observers {
-    fn note(&mut self, level: Level, message: &str) {
-        if let Some(syslog) = &mut self.syslog {
-            let severity = match level {
-                Level::Error => Severity::Error,
-                Level::Warn => Severity::Warning,
-                Level::Info => Severity::Info,
-                Level::Debug | Level::Trace => Severity::Debug,
-            };
-            syslog.send(severity, std::process::id(), message.as_bytes());
-        }
+    /// A record has been written.
+    fn send(&mut self, level: Level, message: &str) {
+        let Some(syslog) = &mut self.syslog else { return };
+        let severity = match level {
+            Level::Error => Severity::Error,
+            Level::Warn => Severity::Warning,
+            Level::Info => Severity::Info,
+            Level::Debug | Level::Trace => Severity::Debug,
+        };
+        syslog.send(severity, std::process::id(), message.as_bytes());
+    }
+
+    /// A record has come about, whoever writes it.
+    fn count(&mut self, level: Level, message: &str) {
         let metric = match level {
             Level::Error if message.contains(TRACEBACK) => "gunicorn.log.exception",
             Level::Error => "gunicorn.log.error",
@@ -201,6 +208,7 @@ impl log::Log for ErrorLog {
         }
         let way = diversion().as_ref().map(|(way, _)| way.clone()).filter(|_| !DIVERTING.replace(true));
         let message = record.args().to_string();
+        observers().count(record.level(), &message);
         let left = match way {
             None => Some(message),
             Some(way) => {
@@ -231,7 +239,7 @@ impl ErrorLog {
             let _ = io::stderr().lock().write_all(line.as_bytes());
         }
         drop(sink);
-        OBSERVERS.lock().unwrap_or_else(PoisonError::into_inner).note(level, &message);
+        observers().send(level, &message);
     }
 }
 

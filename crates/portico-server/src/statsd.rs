@@ -60,9 +60,9 @@ impl Statsd {
         self.add(format_args!("{name}:{value}|g"));
     }
 
-    /// Adds to a distribution. gunicorn's are times, whatever they count.
+    /// Adds to a distribution.
     pub fn histogram(&mut self, name: &str, value: u64) {
-        self.add(format_args!("{name}:{value}|ms"));
+        self.add(format_args!("{name}:{value}|h"));
     }
 
     /// Adds a time to a distribution, in milliseconds.
@@ -143,11 +143,12 @@ mod tests {
         let mut statsd = sender(&receiver, "shop.", "a:b,c");
         statsd.count("gunicorn.requests", 2);
         statsd.gauge("gunicorn.workers", 4);
+        statsd.histogram("gunicorn.backlog", 3);
         statsd.time("gunicorn.request.duration", 12_345_678);
         statsd.flush();
         statsd.flush();
         let expected = "shop.gunicorn.requests:2|c|#a:b,c\nshop.gunicorn.workers:4|g|#a:b,c\n\
-             shop.gunicorn.request.duration:12.345|ms|#a:b,c";
+             shop.gunicorn.backlog:3|h|#a:b,c\nshop.gunicorn.request.duration:12.345|ms|#a:b,c";
         assert_eq!(received(&receiver), [expected]);
     }
 

@@ -12,7 +12,7 @@ use pyo3::call::PyCallArgs;
 use pyo3::prelude::*;
 
 use portico_config::{Config, Preload, Resolved, Workers};
-use portico_server::{AccessLog, Destination, Facts, Listener, LostRequest, Plan, Statsd, Times};
+use portico_server::{AccessLog, Facts, Listener, LostRequest, Outputs, Plan, Times};
 use portico_supervisor::upgrade::{CommandLine, Takeover};
 use portico_supervisor::{Capacity, Footprint, Host, Lost, Pidfile, Running};
 use rustix::process::{Pid, getppid};
@@ -21,7 +21,7 @@ use signal_hook::consts::SIGINT;
 use super::configuration::{Configuration, keep_fixed};
 use super::development::restore_terminal;
 use super::identity::Identity;
-use super::{Setting, StartError, destination, opening, prepare, system, telemetry};
+use super::{Setting, StartError, opening, prepare, system, telemetry};
 use crate::conf::{Hooks, log_here};
 use crate::error::{one_line, traceback};
 use crate::gateway::error_stream;
@@ -32,8 +32,8 @@ pub struct Command {
     config: Arc<Config>,
     /// The bound sockets, until they are closed.
     listeners: Option<Rc<Vec<Listener>>>,
-    access_log: Option<Destination>,
-    statsd: Option<Statsd>,
+    /// Who is told of requests that died with their workers, and of the workers.
+    outputs: Outputs,
     origin: Origin,
     possessions: Possessions,
     /// What a reload reads again.
@@ -86,18 +86,8 @@ impl Command {
         configuration: Configuration,
     ) -> Self {
         let config = Arc::clone(&inheritance.borrow().setting.config);
-        let access_log = access_log_of(&config);
-        let statsd = telemetry::statsd(&config);
-        Self {
-            config,
-            listeners: Some(listeners),
-            access_log,
-            statsd,
-            origin,
-            possessions,
-            configuration,
-            inheritance,
-        }
+        let outputs = telemetry::outputs(&config);
+        Self { config, listeners: Some(listeners), outputs, origin, possessions, configuration, inheritance }
     }
 
     /// Has the hooks told of something.
@@ -124,6 +114,9 @@ impl Command {
             logging::install(&config.error_log, config.log_level, config.capture_output)
                 .map_err(|error| format!("{} failed: {error}", opening("error log", &config.error_log)))?;
         }
+        if config.telemetry != self.config.telemetry {
+            telemetry::observe_log(&config);
+        }
         let warnings = resolved.warnings.iter().chain(&self.configuration.files.warnings);
         warnings.for_each(|warning| log::warn!("{warning}"));
         let hooks = match self.hooks() {
@@ -142,7 +135,7 @@ impl Command {
         if let Some(hooks) = &hooks {
             log_here(py, hooks);
         }
-        self.access_log = access_log_of(&config);
+        self.outputs = telemetry::outputs(&config);
         self.config = Arc::clone(&config);
         *self.inheritance.borrow_mut() = Inheritance { setting, hooks };
         Ok(config)
@@ -250,7 +243,9 @@ impl Host for Command {
     }
 
     fn lost_request(&mut self, lost: &Lost<'_>) {
-        let Some(destination) = &self.access_log else { return };
+        if self.outputs.are_none() {
+            return;
+        }
         let second = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let Lost { running, slot, pid, status, took_nanos } = *lost;
         let Running { method, target, peer, queued_nanos, .. } = running;
@@ -258,7 +253,7 @@ impl Host for Command {
         let request = LostRequest { method, target, peer: *peer, second, status, times };
         let facts = Facts { pid, slot: Some(slot), root_path: self.config.root_path.clone() };
         let plan = Plan::new(&self.config.access_log_format, facts);
-        if let Err(error) = AccessLog::append(destination, &plan, &request) {
+        if let Err(error) = AccessLog::append(&mut self.outputs, &plan, &request) {
             log::error!("the access log cannot be written: {error}");
         }
     }
@@ -270,14 +265,14 @@ impl Host for Command {
     }
 
     fn workers(&mut self, count: usize) {
-        if let Some(statsd) = &mut self.statsd {
+        if let Some(statsd) = &mut self.outputs.statsd {
             statsd.gauge("gunicorn.workers", count as u64);
             statsd.flush();
         }
     }
 
     fn waiting(&mut self, requests: u64) {
-        if let Some(statsd) = self.statsd.as_mut().filter(|_| self.config.telemetry.backlog_metric) {
+        if let Some(statsd) = self.outputs.statsd.as_mut().filter(|_| self.config.telemetry.backlog_metric) {
             statsd.histogram("gunicorn.backlog", requests);
             statsd.flush();
         }
@@ -324,11 +319,6 @@ impl Host for Command {
         let listeners = self.listeners.iter().flat_map(|listeners| listeners.iter());
         listeners.map(|listener| (listener.as_fd(), listener.name().to_owned())).collect()
     }
-}
-
-/// Where the server's own access log goes; where a logger of Python has it, nowhere.
-fn access_log_of(config: &Config) -> Option<Destination> {
-    config.access_log.as_ref().filter(|_| !config.python_logging.is_in_force()).map(destination)
 }
 
 /// Lowers the number of workers, where it is Portico's to choose, to what there is room for. Returns what there

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 
 use log::Level;
 use portico_config::Config;
-use portico_server::{AccessLog, Facts, Lending, Listener, Outputs, Reopener};
+use portico_server::{AccessLog, Facts, Lending, Listener, Reopener};
 use portico_supervisor::{Command, Control, Report};
 use signal_hook::low_level;
 
@@ -22,7 +22,7 @@ use super::post::Station;
 use super::signals::{ENDED_BY_SIGNAL, Signals, Wake, ignore_at_end};
 use super::threads::Threads;
 use super::watch::{self, Stuck, Watching};
-use super::{Setting, Source, StartError, destination, find, forked, opening, system, telemetry, warmup};
+use super::{Setting, Source, StartError, find, forked, opening, system, telemetry, warmup};
 use crate::error::traceback;
 use crate::fork::{exit_now, flush_output};
 use crate::gateway::Gateway;
@@ -437,13 +437,8 @@ fn aborting(station: Arc<Station>) -> Stuck {
 }
 
 fn open_access_log(config: &Config, station: Option<&Station>) -> Result<Option<AccessLog>, StartError> {
-    let ours = !config.python_logging.is_in_force(); // Else the logger of Python has it.
-    let outputs = Outputs {
-        lines: config.access_log.as_ref().filter(|_| ours).map(destination),
-        syslog: telemetry::syslog(config, "access").filter(|_| ours && config.access_to_syslog),
-        statsd: telemetry::statsd(config),
-    };
-    if outputs.lines.is_none() && outputs.syslog.is_none() && outputs.statsd.is_none() {
+    let outputs = telemetry::outputs(config);
+    if outputs.are_none() {
         return Ok(None);
     }
     let facts = Facts {

@@ -2,8 +2,9 @@
 //! keeps a server from serving.
 
 use portico_config::Config;
-use portico_server::{Statsd, Syslog};
+use portico_server::{Outputs, Statsd, Syslog};
 
+use super::destination;
 use crate::logging;
 
 /// Has the error log tell them as well.
@@ -15,16 +16,24 @@ pub fn observe_log(config: &Config) {
     logging::observe(syslog, statsd);
 }
 
-/// A sender of the log called `log`.
-pub fn syslog(config: &Config, log: &str) -> Option<Syslog> {
+/// Who is told of requests. Where a logger of Python has the access log, no line of it goes elsewhere.
+pub fn outputs(config: &Config) -> Outputs {
+    let lines = !config.python_logging.is_in_force();
+    Outputs {
+        lines: config.access_log.as_ref().filter(|_| lines).map(destination),
+        syslog: (lines && config.access_to_syslog).then(|| syslog(config, "access")).flatten(),
+        statsd: statsd(config),
+    }
+}
+
+fn syslog(config: &Config, log: &str) -> Option<Syslog> {
     Syslog::open(&config.telemetry.syslog, config.app.as_deref(), log).unwrap_or_else(|error| {
         log::warn!("nothing is sent to syslog at {}: {error}", config.telemetry.syslog.endpoint);
         None
     })
 }
 
-/// A sender of metrics.
-pub fn statsd(config: &Config) -> Option<Statsd> {
+fn statsd(config: &Config) -> Option<Statsd> {
     Statsd::open(&config.telemetry.statsd).unwrap_or_else(|error| {
         let endpoint = config.telemetry.statsd.endpoint.as_ref().map(ToString::to_string).unwrap_or_default();
         log::warn!("no metrics are sent to statsd at {endpoint}: {error}");

@@ -109,15 +109,17 @@ impl AccessLog {
         Some(Reopener { shared: Arc::clone(&self.shared), thread })
     }
 
-    /// Appends the line of a request that died with its worker, without a thread and at once: for a process that
-    /// has no log open.
+    /// Tells of a request that died with its worker, without a thread and at once: for a process that has no log
+    /// open.
     ///
     /// # Errors
     /// The file system's.
-    pub fn append(destination: &Destination, plan: &Plan, request: &LostRequest<'_>) -> io::Result<()> {
+    pub fn append(outputs: &mut Outputs, plan: &Plan, request: &LostRequest<'_>) -> io::Result<()> {
         let (mut batch, mut text) = (Batch::default(), Vec::new());
         batch.push_lost(request, plan);
         batch.lines(plan).for_each(|line| format(&line, plan, &mut Clock::default(), &mut text));
+        outputs.send(&batch, &text, plan);
+        let Some(destination) = &outputs.lines else { return Ok(()) };
         let mut file = destination.open()?;
         file.out.write_all(&text)?;
         file.out.flush()
@@ -155,6 +157,26 @@ impl Reopener {
     pub fn reopen(&self) {
         self.shared.reopening.store(true, Ordering::SeqCst);
         self.thread.unpark();
+    }
+}
+
+impl Outputs {
+    /// Whether nobody is told.
+    pub fn are_none(&self) -> bool {
+        self.lines.is_none() && self.syslog.is_none() && self.statsd.is_none()
+    }
+
+    /// Tells statsd and syslog of the requests of a batch, of which `lines` tell.
+    fn send(&mut self, batch: &Batch, lines: &[u8], plan: &Plan) {
+        if let Some(statsd) = &mut self.statsd {
+            measure(batch, plan, statsd);
+        }
+        if let Some(syslog) = &mut self.syslog {
+            // A template may have more than one line: each is a message.
+            for line in lines.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
+                syslog.send(Severity::Info, plan.facts.pid, line);
+            }
+        }
     }
 }
 
@@ -251,20 +273,12 @@ impl Writer {
     }
 
     fn write(&mut self, batch: &mut Batch, lines: &mut Vec<u8>) {
-        if let Some(statsd) = &mut self.outputs.statsd {
-            measure(batch, &self.plan, statsd);
-        }
         if self.file.is_some() || self.outputs.syslog.is_some() {
             for line in batch.lines(&self.plan) {
                 format(&line, &self.plan, &mut self.clock, lines);
             }
         }
-        if let Some(syslog) = &mut self.outputs.syslog {
-            // A template may have more than one line: each is a message.
-            for line in lines.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
-                syslog.send(Severity::Info, self.plan.facts.pid, line);
-            }
-        }
+        self.outputs.send(batch, lines, &self.plan);
         self.write_lines(lines);
         if batch.dropped() > 0 {
             log::warn!("the access log could not keep up: {} lines were dropped", batch.dropped());
@@ -393,7 +407,8 @@ mod tests {
             times: Times::default(),
         };
         let plan = Plan::new(&AccessLogFormat::Common, Facts::default());
-        AccessLog::append(&Destination::File(path.clone()), &plan, &request).unwrap();
+        let mut outputs = Outputs { lines: Some(Destination::File(path.clone())), ..Outputs::default() };
+        AccessLog::append(&mut outputs, &plan, &request).unwrap();
         let expected = "- - - [06/Nov/1994:08:49:37 +0000] \"GET /a\\\"b\" 502 -\n";
         assert_eq!(std::fs::read_to_string(path).unwrap(), expected);
     }
