@@ -5,6 +5,7 @@
 //! so never learn which protocol a client speaks.
 #![forbid(unsafe_code)]
 
+mod assemble;
 mod date;
 mod error;
 mod event;
@@ -12,12 +13,15 @@ mod grammar;
 pub mod http1;
 mod limits;
 mod message;
+mod protocol;
 mod status;
 
+pub use assemble::HeadParts;
 pub use date::HttpDate;
 pub use error::{Error, ErrorKind};
 pub use event::{Event, Part};
 pub use grammar::is_token;
 pub use limits::Limits;
 pub use message::{Fields, Framing, Initials, RequestHead, ResponseHead, Span, Version};
+pub use protocol::Protocol;
 pub use status::reason;

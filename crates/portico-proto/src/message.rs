@@ -48,6 +48,10 @@ pub enum Version {
     Http10,
     /// HTTP/1.1
     Http11,
+    /// HTTP/2
+    Http2,
+    /// HTTP/3; only gateways tell of it.
+    Http3,
 }
 
 /// How the body of a request is delimited. RFC 9112, section 6.3.
@@ -57,7 +61,7 @@ pub enum Framing {
     None,
     /// Exactly this many bytes (`Content-Length`); may be 0.
     Length(u64),
-    /// `Transfer-Encoding: chunked`.
+    /// By marks in the stream: `Transfer-Encoding: chunked`, or the end of a stream whose length was not told.
     Chunked,
 }
 
@@ -78,6 +82,7 @@ pub struct RequestHead {
     pub(crate) dropped: Vec<(Span, Span)>,
     pub(crate) initials: Initials,
     pub(crate) edited: bool,
+    pub(crate) gateway: Option<Box<Gateway>>,
     /// Version that the peer speaks.
     pub version: Version,
     /// How the body is delimited.
@@ -88,10 +93,38 @@ pub struct RequestHead {
     pub expect_continue: bool,
 }
 
+/// What a head has that came through a gateway: as variables, after the manner of CGI (RFC 3875).
+#[derive(Clone, Debug)]
+pub(crate) struct Gateway {
+    /// Names and values that are no fields.
+    pub(crate) variables: Vec<(Span, Span)>,
+    /// Bytes of the packet: what is behind them in the head's buffer was not sent.
+    pub(crate) packet_bytes: u32,
+}
+
 impl RequestHead {
-    /// The whole head as it came, from the request line to the empty line that ends it.
+    /// The whole head as it came: for HTTP/1 from the request line to the empty line that ends it.
     pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+        match &self.gateway {
+            None => &self.bytes,
+            Some(gateway) => &self.bytes[..gateway.packet_bytes as usize],
+        }
+    }
+    /// Whether it came through a gateway (uwsgi, SCGI, FastCGI), which tells of its client in
+    /// [`RequestHead::variables`].
+    #[inline]
+    pub fn is_gateway(&self) -> bool {
+        self.gateway.is_some()
+    }
+    /// The gateway's variables that are no fields, such as SCRIPT_NAME, REMOTE_ADDR and HTTPS: names, each once,
+    /// and values. There are none where the request did not come through a gateway.
+    pub fn variables(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> {
+        let variables = self.gateway.as_deref().map_or(&[][..], |gateway| &gateway.variables);
+        variables.iter().map(|(name, value)| (name.of(&self.bytes), value.of(&self.bytes)))
+    }
+    /// The gateway's variable with this name.
+    pub fn variable(&self, name: &[u8]) -> Option<&[u8]> {
+        self.variables().find(|(other, _)| *other == name).map(|(_, value)| value)
     }
     /// Method, as sent.
     pub fn method(&self) -> &[u8] {

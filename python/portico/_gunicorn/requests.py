@@ -22,12 +22,14 @@ CLOSE_SECONDS = 2.0
 class Request:
     """gunicorn's `req`."""
 
-    def __init__(self, method: str, uri: str, minor: int, fields: list[tuple[str, str]]) -> None:
+    def __init__(
+        self, method: str, uri: str, version: tuple[int, int], fields: list[tuple[str, str]]
+    ) -> None:
         self.method = method
         self.uri = uri
         self.path, _, rest = uri.partition("?")
         self.query, _, self.fragment = rest.partition("#")
-        self.version = (1, minor)
+        self.version = version
         self.headers = [(name.upper(), value) for name, value in fields]
         self.trailers: list[tuple[str, str]] = []
         self.scheme = "http"
@@ -42,7 +44,10 @@ class Request:
         self.scheme = environ.get("wsgi.url_scheme", "http")
         self.body = environ.get("wsgi.input")
         port = environ.get("REMOTE_PORT", "")
-        self.peer_addr = self.remote_addr = (environ.get("REMOTE_ADDR", ""), int(port) if port else 0)
+        self.peer_addr = self.remote_addr = (
+            environ.get("REMOTE_ADDR", ""),
+            int(port) if port.isdecimal() else 0,
+        )
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.uri}>"
@@ -76,10 +81,15 @@ class Requests:
         self.access = AccessQueue(worker.log) if worker.logs_access else None
 
     def begin(
-        self, method: str, uri: str, minor: int, fields: list[tuple[str, str]], environ: dict[str, Any]
+        self,
+        method: str,
+        uri: str,
+        version: tuple[int, int],
+        fields: list[tuple[str, str]],
+        environ: dict[str, Any],
     ) -> Request:
         """Makes the request."""
-        request = Request(method, uri, minor, fields)
+        request = Request(method, uri, version, fields)
         request.look_at(environ)
         return request
 

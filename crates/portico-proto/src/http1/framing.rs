@@ -9,7 +9,7 @@ use crate::{Error, ErrorKind, Framing, Initials, Limits, Span, Version, grammar}
 
 /// What the fields say about the message itself rather than to the application.
 #[derive(Default)]
-pub(super) struct Control {
+pub(crate) struct Control {
     host: Option<Span>,
     content_length: Option<u64>,
     chunked: bool,
@@ -21,7 +21,7 @@ pub(super) struct Control {
 
 impl Control {
     /// Reads it from `fields`, spans into `bytes`; the first field that is wrong decides the error.
-    pub(super) fn gather(bytes: &[u8], fields: &[(Span, Span)]) -> Result<Self, Error> {
+    pub(crate) fn gather(bytes: &[u8], fields: &[(Span, Span)]) -> Result<Self, Error> {
         let mut control = Self::default();
         for &(name, value) in fields {
             control.initials.insert(bytes.get(name.start as usize).copied().unwrap_or_default());
@@ -49,7 +49,7 @@ impl Control {
     }
 
     /// How the body is delimited. RFC 9112, section 6.3.
-    pub(super) fn framing(&self, version: Version, limits: &Limits) -> Result<Framing, Error> {
+    pub(crate) fn framing(&self, version: Version, limits: &Limits) -> Result<Framing, Error> {
         if self.chunked {
             if version < Version::Http11 {
                 return Err(ErrorKind::TransferEncodingInHttp10.into());
@@ -70,7 +70,7 @@ impl Control {
 
     /// The Host field's value. An empty one names no host: it says that the target has no authority (RFC
     /// 9112, section 3.2).
-    pub(super) fn host(&self, version: Version) -> Result<Option<Span>, Error> {
+    pub(crate) fn host(&self, version: Version) -> Result<Option<Span>, Error> {
         if self.host.is_none() && version >= Version::Http11 {
             return Err(ErrorKind::HostMissing.into());
         }
@@ -78,19 +78,19 @@ impl Control {
     }
 
     /// With which letters the names of the fields begin.
-    pub(super) fn initials(&self) -> Initials {
+    pub(crate) fn initials(&self) -> Initials {
         self.initials
     }
 
     /// Whether the peer wants the connection kept. RFC 9112, section 9.3.
-    pub(super) fn keep_alive(&self, version: Version) -> bool {
+    pub(crate) fn keep_alive(&self, version: Version) -> bool {
         !self.close && (version >= Version::Http11 || self.keep_alive)
     }
 
     /// Whether the peer waits for `100 Continue`. An HTTP/1.0 proxy may have passed the field on without
     /// knowing it, so there it is ignored; without a body there is nothing to wait with (RFC 9110, section
     /// 10.1.1).
-    pub(super) fn expect_continue(&self, version: Version, framing: Framing) -> bool {
+    pub(crate) fn expect_continue(&self, version: Version, framing: Framing) -> bool {
         let has_body = !matches!(framing, Framing::None | Framing::Length(0));
         self.continue_expected && has_body && version >= Version::Http11
     }

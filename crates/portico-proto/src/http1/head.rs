@@ -86,6 +86,7 @@ impl Syntax {
             dropped: self.dropped,
             initials: control.initials(),
             edited: false,
+            gateway: None,
             version: line.version,
             framing,
             keep_alive: control.keep_alive(line.version),

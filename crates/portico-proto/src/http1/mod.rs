@@ -11,7 +11,9 @@ mod head;
 mod lines;
 mod target;
 
+pub(crate) use framing::Control;
 pub use target::is_authority;
+pub(crate) use target::parse as parse_target;
 
 use body::Chunked;
 use encode::{Answer, Asker};

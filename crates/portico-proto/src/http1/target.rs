@@ -4,10 +4,10 @@ use crate::{Span, grammar};
 
 /// A request target taken apart. Spans count from the target's first byte.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Target {
-    pub(super) path: Span,
-    pub(super) query: Span,
-    pub(super) authority: Option<Span>,
+pub(crate) struct Target {
+    pub(crate) path: Span,
+    pub(crate) query: Span,
+    pub(crate) authority: Option<Span>,
 }
 
 /// Takes `target` apart; `None` where it has none of the forms that `method` allows. CONNECT, the only method
@@ -26,7 +26,7 @@ pub(super) struct Target {
 /// what follows it is not meant for a server. A `%` must begin an escape in the path, which is decoded for
 /// the application and on which access is decided (nginx and Apache refuse it too), but not in the query,
 /// which is handed on as it is and in which browsers send what was typed.
-pub(super) fn parse(method: &[u8], target: &[u8]) -> Option<Target> {
+pub(crate) fn parse(method: &[u8], target: &[u8]) -> Option<Target> {
     if !grammar::is_visible_without_fragment(target) {
         return None;
     }

@@ -44,13 +44,15 @@ impl Observer {
         head: &RequestHead,
         environ: &Bound<'py, PyDict>,
     ) -> PyResult<Observed<'py>> {
-        let minor = match head.version {
-            Version::Http10 => 0,
-            Version::Http11 => 1,
+        let version = match head.version {
+            Version::Http10 => (1, 0),
+            Version::Http11 => (1, 1),
+            Version::Http2 => (2, 0),
+            Version::Http3 => (3, 0),
         };
         let (method, uri) = (latin1(py, head.method())?, latin1(py, head.target())?);
         let fields = pairs(py, head.fields())?;
-        let request = self.0.bind(py).call_method1("begin", (method, uri, minor, fields, environ));
+        let request = self.0.bind(py).call_method1("begin", (method, uri, version, fields, environ));
         request.map(Observed)
     }
 

@@ -87,8 +87,14 @@ impl Environs {
         if parts.head.method() != b"GET" {
             environ.set_item(intern!(py, "REQUEST_METHOD"), method(py, parts.head.method())?)?;
         }
-        if parts.head.version == Version::Http10 {
-            environ.set_item(intern!(py, "SERVER_PROTOCOL"), intern!(py, "HTTP/1.0"))?;
+        if parts.head.version != Version::Http11 {
+            let protocol = match parts.head.version {
+                Version::Http10 => intern!(py, "HTTP/1.0"),
+                Version::Http11 => intern!(py, "HTTP/1.1"),
+                Version::Http2 => intern!(py, "HTTP/2.0"),
+                Version::Http3 => intern!(py, "HTTP/3.0"),
+            };
+            environ.set_item(intern!(py, "SERVER_PROTOCOL"), protocol)?;
         }
         if let Some(input) = parts.input {
             environ.set_item(intern!(py, "wsgi.input"), input)?;

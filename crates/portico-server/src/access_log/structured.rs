@@ -49,7 +49,13 @@ fn members(line: &Line<'_>, plan: &Plan, clock: &mut Clock, to: &mut Members<'_>
     }
     if let Some(version) = entry.version {
         to.text("network.protocol.name", b"http");
-        to.text("network.protocol.version", if version == Version::Http10 { b"1.0" } else { b"1.1" });
+        let version: &[u8] = match version {
+            Version::Http10 => b"1.0",
+            Version::Http11 => b"1.1",
+            Version::Http2 => b"2",
+            Version::Http3 => b"3",
+        };
+        to.text("network.protocol.version", version);
     }
     to.number("http.response.status_code", entry.status.into());
     to.number("http.response.body.size", entry.body_bytes);

@@ -18,7 +18,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use portico_proto::{Fields, RequestHead, ResponseHead, http1};
+use portico_proto::{Fields, Protocol, RequestHead, ResponseHead};
 
 pub use answer::Answer;
 pub use deadline::Deadline;
@@ -46,7 +46,7 @@ pub struct Connection {
     /// What it says of others is believed.
     trusted: bool,
     server: Arc<Server>,
-    protocol: http1::Connection,
+    protocol: Protocol,
     phase: Phase,
     /// Bytes read that the protocol has not used: part of a head, or a pipelined request.
     inbox: Vec<u8>,
@@ -160,7 +160,7 @@ impl Connection {
             peer,
             trusted: tools.policy.trusts(peer),
             server,
-            protocol: http1::Connection::new(),
+            protocol: Protocol::default(),
             phase: Phase::Receiving,
             inbox: Vec::new(),
             outbox: Outbox::default(),
