@@ -1,4 +1,7 @@
-"""The ready-made Dockerfile and Kubernetes manifests: they hold together, and Portico takes their options."""
+"""The ready-made Dockerfile and Kubernetes manifests: they hold together, and Portico takes their options.
+
+Configurations of proxies are run by test_peers.py; here they are compared with the guides.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import sys
 
 import pytest
 
+from harness.documentation import read
 from harness.process import Process
 from harness.rendezvous import wait_until
 from harness.server import TESTS, run_to_end
@@ -163,6 +167,15 @@ def test_the_manifests_are_valid(name):
     wrong["spec"]["selectors"] = {}
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(wrong, version, strict=True)
+
+
+@pytest.mark.parametrize("proxy", ["nginx", "apache", "lighttpd", "haproxy"])
+def test_the_guide_shows_the_files_of_the_proxy(proxy):
+    blocks, _ = read(TESTS.parent / "docs" / "guides" / f"behind-{proxy}.md")
+    shown = {"\n".join(block.lines) + "\n" for block in blocks}
+    files = [file for file in (DEPLOY / proxy).iterdir() if file.is_file()]
+    assert files
+    assert not [file.name for file in files if file.read_text() not in shown]
 
 
 def test_every_option_in_the_guide_is_one():

@@ -84,7 +84,14 @@ def chunked(blocks: Iterable[bytes]) -> bytes:
 class Client:
     """One connection. Every wait is bounded by `timeout` seconds."""
 
-    def __init__(self, address: Address, timeout: float = 10.0, receive_buffer: int | None = None) -> None:
+    def __init__(
+        self,
+        address: Address,
+        timeout: float = 10.0,
+        receive_buffer: int | None = None,
+        source: str | None = None,
+    ) -> None:
+        """Connects, from the address `source` if it is given."""
         family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
         if not isinstance(address, str) and ":" in address[0]:
             family = socket.AF_INET6
@@ -92,6 +99,8 @@ class Client:
         self.socket.settimeout(timeout)
         if receive_buffer is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        if source is not None:
+            self.socket.bind((source, 0))
         try:
             self.socket.connect(address)
         except OSError:
