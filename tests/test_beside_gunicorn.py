@@ -178,11 +178,12 @@ def test_environ_has_the_same_keys_and_values(tmp_path):
 TEXTS = [
     r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{4}\] \[\d+\] \[INFO\] Starting \w+ \d",
     r"\[INFO\] Listening at: http://127\.0\.0\.1:\d+ \(\d+\)",
+    r"\[INFO\] Using worker: gthread",
     r"\[INFO\] Booting worker with pid: \d+",
     r"\[INFO\] Handling signal: hup",
     r"\[INFO\] Worker exiting \(pid: \d+\)",
     r"\[INFO\] Handling signal: term",
-    r"\[INFO\] Shutting down",
+    r"\[INFO\] Shutting down: Master",
 ]
 
 

@@ -9,8 +9,9 @@ import textwrap
 
 import pytest
 
+from harness.http_client import FramingError, request_bytes
 from harness.rendezvous import wait_until
-from harness.server import run_to_end
+from harness.server import TESTS, run_to_end
 
 RECIPE = """
 import logging
@@ -163,6 +164,112 @@ def test_a_configuration_of_logging_has_the_servers_log_too(serve, tmp_path, way
     assert '"GET /some?x=1 HTTP/1.1" 200 ' in access
     assert access.endswith('"-" "probe"')
     assert not any(line.startswith("[20") for line in server.log_lines), server.log_text
+
+
+def accesses(folder) -> list[str]:
+    """Request lines, statuses and user agents in Python's access log."""
+    lines = [line for line in python_log(folder) if line.startswith("gunicorn.access|")]
+    found = [re.search(r'"([^"]*)" (\d+) .* "([^"]*)"$', line) for line in lines]
+    return [" ".join(match.groups()) for match in found if match]
+
+
+def test_what_the_server_answers_itself_is_in_the_access_log(serve, tmp_path):
+    conf(tmp_path, DICT)
+    options = ("--threads", "1", "--max-queue", "1", "--limit-request-body", "1000", "--timeout", "1")
+    server = serve("apps.control:application", *options, "--pythonpath", str(TESTS), cwd=tmp_path)
+    agent = [("User-Agent", "probe")]
+    assert server.request("POST", "/large", [*agent, ("Content-Length", "2000")]).status == 413
+    server.expected.append(re.compile("/sleep|is stuck|died"))
+    with server.connect() as busy, server.connect() as queued:
+        busy.send(request_bytes("GET", "/sleep?seconds=3", agent))
+        server.wait_engine()
+        queued.send(request_bytes("GET", "/run?name=queued", agent))
+        server.wait_engine()
+        assert server.request("GET", "/run?name=beyond", agent).status == 503
+        assert busy.read_response().status == 504
+        assert queued.read_response().status == 200
+    server.stop()
+    lines = accesses(tmp_path)
+    assert [line for line in lines if "HTTP/1.1" in line] == [
+        "GET /run?name=beyond HTTP/1.1 503 probe",
+        "GET /sleep?seconds=3 HTTP/1.1 504 probe",
+        "GET /run?name=queued HTTP/1.1 200 probe",
+    ]
+    assert lines[0] == "- - - 413 -", (
+        "what is refused unread has a line without a request, as in the server's log"
+    )
+    assert lines.count("- - - 400 -") == 4, "malformed ones"
+
+
+def test_a_request_that_dies_with_its_worker_is_in_the_access_log(serve, tmp_path):
+    conf(tmp_path, DICT)
+    server = serve("apps.processes:application", "--pythonpath", str(TESTS), cwd=tmp_path)
+    with server.connect() as client, pytest.raises((FramingError, ConnectionResetError)):
+        client.send(request_bytes(target="/exit?status=5"))
+        client.read_response()
+    server.expect_text("died")
+    wait_until(lambda: accesses(tmp_path), "its line")
+    assert accesses(tmp_path) == ["GET /exit?status=5 - 502 -"]
+    server.expected.append(re.compile("died"))
+
+
+def test_the_files_of_handlers_are_opened_again(serve, tmp_path):
+    """Of the server's loggers and of the application's own, in the supervisor and in the worker."""
+    conf(tmp_path, DICT)
+    (tmp_path / "shop.py").write_text(
+        textwrap.dedent(
+            """
+            import logging, logging.handlers
+            from apps.routes import plain
+
+            watched = logging.handlers.WatchedFileHandler
+            for name, Handler in (("own", logging.FileHandler), ("watched", watched)):
+                logging.getLogger(name).addHandler(Handler(f"{name}.log"))
+            logging.getLogger("late").addHandler(logging.FileHandler("late.log", delay=True))
+
+            def application(environ, start_response):
+                for name in ("own", "watched"):
+                    logging.getLogger(name).warning("said")
+                return plain(start_response, "ok")
+            """
+        )
+    )
+    server = serve("shop", cwd=tmp_path)
+    server.request("GET", "/first")
+    names = ("python", "own", "watched")
+    wait_until(lambda: "/first" in (tmp_path / "python.log").read_text(), "the access")
+    for name in names:
+        (tmp_path / f"{name}.log").rename(tmp_path / f"{name}.old")
+    server.signal(signal.SIGUSR1)
+    wait_until((tmp_path / "own.log").exists, "the new file")
+    server.request("GET", "/second")
+    wait_until(lambda: "/second" in "".join(python_log(tmp_path)), "the access in the new file")
+    server.stop()
+    assert [(tmp_path / f"{name}.log").read_text() for name in names[1:]] == ["said\n", "said\n"]
+    assert "Shutting down: Master" in "".join(python_log(tmp_path)), "the supervisor has opened it too"
+    assert "/second" not in (tmp_path / "python.old").read_text()
+    assert not (tmp_path / "late.log").exists()
+
+
+@pytest.mark.parametrize("options", [[], ["--preload"]])
+def test_an_applications_own_handlers_need_no_configuration_of_the_servers(serve, tmp_path, options):
+    (tmp_path / "shop.py").write_text(
+        "import logging\nfrom apps.routes import plain\n"
+        "logging.basicConfig(filename='own.log')\n"
+        "def application(environ, start_response):\n"
+        "    logging.warning('said')\n"
+        "    return plain(start_response, 'ok')\n"
+    )
+    server = serve("shop", *options, cwd=tmp_path)
+    (tmp_path / "own.log").rename(tmp_path / "own.old")
+    server.signal(signal.SIGUSR1)
+    wait_until((tmp_path / "own.log").exists, "the new file")
+
+    def told() -> bool:
+        server.request()
+        return "said" in (tmp_path / "own.log").read_text()
+
+    wait_until(told, "the line in the new file")
 
 
 def test_a_logger_class_of_ones_own(serve, tmp_path):

@@ -94,6 +94,37 @@ logconfig_dict = {{
     server.expect_log("planted error")
 
 
+def test_a_configuration_sends_metrics_of_its_own(serve, tmp_path):
+    receiver = Receiver()
+    (tmp_path / "gunicorn.conf.py").write_text(
+        f"""
+statsd_host = "127.0.0.1:{receiver.port}"
+statsd_prefix = "shop"
+
+def post_request(worker, req, environ, resp):
+    for kind in ("gauge", "counter", "histogram", "timer"):
+        worker.log.info("", extra={{"metric": f"own.{{kind}}", "value": 3, "mtype": kind}})
+    worker.log.info("said and counted", extra={{"metric": "own.both", "value": 1, "mtype": "gauge"}})
+    worker.log.increment("own.method", 2)
+    worker.log.warning("a warning of the hook")
+"""
+    )
+    server = serve(CONTROL, "--pythonpath", TESTS, cwd=tmp_path)
+    server.request("GET", "/ping")
+    server.expect_log("said and counted")
+    server.expect_log("a warning of the hook")
+    for metric in (
+        "gauge:3|g",
+        "counter:3|c|@1.0",
+        "histogram:3|h",
+        "timer:3|ms",
+        "both:1|g",
+        "method:2|c|@1.0",
+    ):
+        receiver.expect(rf"shop\.own\.{re.escape(metric)}")
+    receiver.expect(r"shop\.gunicorn\.log\.warning:1\|c\|@1\.0")
+
+
 def test_a_reload_sends_elsewhere(serve, tmp_path):
     former, latter = Receiver(), Receiver()
     conf = tmp_path / "gunicorn.conf.py"

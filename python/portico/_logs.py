@@ -133,11 +133,12 @@ def make(cfg: Any, errors: Any) -> Any:
     """The `log` of these settings; where Python's loggers are in force, one of `logger_class`."""
     if not in_force(cfg):
         install(cfg.loglevel, errors, cfg.accesslog)
-        log = Logger.__new__(Logger)
+        kind = own_class(cfg)
+        log = kind.__new__(kind)
         log.join(cfg)
         return log
     Logger.errors = errors
-    made = logger_class(cfg.logger_class)(cfg)
+    made = logger_class(cfg)(cfg)
     for kind in ("error", "access"):
         share(logging.getLogger(f"portico.{kind}"), logging.getLogger(f"gunicorn.{kind}"))
     return made
@@ -155,7 +156,7 @@ def remake(former: Any, cfg: Any, errors: Any) -> Any:
     """The `log` of other settings; if those cannot be used, the former one stays as it was."""
     known = former.cfg
     try:
-        if in_force(cfg) and type(former) is logger_class(cfg.logger_class) and in_force(known):
+        if in_force(cfg) and type(former) is logger_class(cfg) and in_force(known):
             former.setup(cfg)
             return former
         return make(cfg, errors)
@@ -170,12 +171,22 @@ def remake(former: Any, cfg: Any, errors: Any) -> Any:
         return former
 
 
-def logger_class(named: Any) -> Any:
+def own_class(cfg: Any) -> Any:
+    """The class that stands for gunicorn's own, which sends metrics where statsd is configured."""
+    if not cfg.statsd_host:
+        return Logger
+    from portico._statsd import Statsd
+
+    return Statsd
+
+
+def logger_class(cfg: Any) -> Any:
     """The class that `logger_class` is or names."""
+    named = cfg.logger_class
     if inspect.isclass(named):
         return named
     if named in OWN_CLASSES:
-        return Logger
+        return own_class(cfg)
     module, _, name = named.replace(":", ".").rpartition(".")
     if not module:
         raise RuntimeError(f"logger_class: {named!r} is no import string; write module.Class")
@@ -196,10 +207,39 @@ def flush() -> None:
                 handler.flush()
 
 
+def reopen_files() -> None:
+    """Opens the files of all handlers again. What cannot be opened goes on being written where it was."""
+    watching = getattr(sys.modules.get("logging.handlers"), "WatchedFileHandler", ())
+    loggers = [logging.root, *list(logging.root.manager.loggerDict.values())]
+    handlers = {handler for logger in loggers for handler in getattr(logger, "handlers", ())}
+    for handler in handlers:
+        # One that watches its file does it by itself; one that has not written yet has nothing open.
+        if not isinstance(handler, logging.FileHandler) or isinstance(handler, watching):
+            continue
+        with handler.lock or contextlib.nullcontext():
+            if handler.stream is None:
+                continue
+            # What another process has written meanwhile stays.
+            handler.mode = handler.mode.replace("w", "a")
+            try:
+                former = handler.setStream(handler._open())
+            except OSError:
+                logging.getLogger(ERROR_LOGGERS[0]).exception("opening a log file again failed")
+            else:
+                if former:
+                    former.close()
+
+
+def reopen_aside(log: Any) -> None:
+    """The same on a thread of its own, by `log` where there is one."""
+    target = log.reopen_files if log else reopen_files
+    threading.Thread(target=target, name="portico-reopen", daemon=True).start()
+
+
 def relay(log: Any, level: str, message: str, created: float) -> None:
     """Logs a record of the server's through the operator's logger, with the time at which it came about."""
     factory = logging.getLogRecordFactory()
-    if type(log) is not Logger:
+    if type(log) is not own_class(log.cfg):
         getattr(log, level)("%s", message)
         return
     logger = log.error_log
@@ -379,16 +419,7 @@ class Logger:
 
     def reopen_files(self) -> None:
         """Opens the files of all handlers again."""
-        for logger in [logging.root, *map(logging.getLogger, list(logging.root.manager.loggerDict))]:
-            for handler in logger.handlers:
-                if isinstance(handler, logging.FileHandler):
-                    handler.acquire()
-                    try:
-                        if handler.stream:
-                            handler.close()
-                            handler.stream = handler._open()
-                    finally:
-                        handler.release()
+        reopen_files()
 
     def close_on_exec(self) -> None:
         """All files are, since Python opens them so."""

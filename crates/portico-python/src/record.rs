@@ -333,6 +333,11 @@ thread_local! {
     static RECORD: OnceCell<Arc<Record>> = const { OnceCell::new() };
 }
 
+/// Whether the calling thread has been written off: the server has answered in its call's stead.
+pub fn is_written_off() -> bool {
+    own().is_some_and(|record| record.call.load(Ordering::SeqCst) & WRITTEN_OFF != 0)
+}
+
 /// The calling thread's record, where it has one.
 pub fn own() -> Option<Arc<Record>> {
     RECORD.with(|own| own.get().cloned())

@@ -10,6 +10,7 @@ mod escape;
 mod format;
 mod plan;
 mod structured;
+mod teller;
 mod template;
 #[cfg(test)]
 mod testing;
@@ -24,6 +25,7 @@ use crate::application::{Peer, Server};
 use crate::request_id::RequestId;
 
 pub use plan::{Facts, Plan};
+pub use teller::{Teller, Told};
 pub use writer::{AccessLog, Destination, Outputs, Reopener};
 
 /// What happened to one request.
@@ -104,6 +106,19 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Whether the server has answered, not the application.
+    pub fn is_servers(self) -> bool {
+        match self {
+            Self::QueueFull
+            | Self::QueueTimeout
+            | Self::Refused
+            | Self::RequestTimeout
+            | Self::Timeout
+            | Self::WorkerDied => true,
+            Self::Aborted | Self::ClientGone | Self::ServerStopped | Self::WriteTimeout => false,
+        }
+    }
+
     /// As the log tells it.
     pub fn name(self) -> &'static str {
         match self {

@@ -18,7 +18,9 @@ mod statsd;
 mod syslog;
 mod transport;
 
-pub use access_log::{AccessLog, Destination, Facts, LostRequest, Outputs, Plan, Reopener, Times};
+pub use access_log::{
+    AccessLog, Destination, Facts, LostRequest, Outputs, Plan, Reopener, Teller, Times, Told,
+};
 pub use application::{Application, Peer, Request, Server, path_info, percent_decode};
 pub use body::{Body, BodyError};
 pub use connection::{Counters, RequestKey};

@@ -232,6 +232,17 @@ class Config:
         return str(self.settings["proc_name"].value or self.settings["default_proc_name"].value)
 
     @property
+    def statsd_host(self) -> tuple[str, int] | str | None:
+        """Host and port, or the path of a socket."""
+        text = self.settings["statsd_host"].value
+        if not isinstance(text, str) or not text:
+            return text or None
+        if text.startswith("unix:"):
+            return text.removeprefix("unix:").removeprefix("//")
+        host, _, port = (text if text.rpartition(":")[2].isdigit() else f"{text}:8125").rpartition(":")
+        return host.strip("[]"), int(port)
+
+    @property
     def sendfile(self) -> bool:
         """Whether the kernel sends files."""
         return self.settings["sendfile"].value is not False

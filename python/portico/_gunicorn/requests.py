@@ -5,7 +5,9 @@ from __future__ import annotations
 import datetime
 import queue
 import threading
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from portico._gunicorn.hooks import arity
 
@@ -69,6 +71,43 @@ class Response:
         self.must_close = False
 
 
+Access = tuple[Response, Request, dict[str, Any], float]
+
+
+def access_without_call(
+    method: str | None,
+    uri: str | None,
+    version: tuple[int, int] | None,
+    fields: str,
+    address: tuple[str, int] | None,
+    status: int,
+    sent: int,
+    seconds: float,
+) -> Access:
+    """What is logged of a request that the application has not answered; `-` for what is not known."""
+    pairs = [(name, value) for name, _, value in (line.partition(": ") for line in fields.split("\r\n")[:-1])]
+    request = Request(method or "-", uri or "-", version or (1, 1), pairs)
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": request.method,
+        "RAW_URI": request.uri,
+        "PATH_INFO": unquote(request.path, "latin-1"),
+        "QUERY_STRING": request.query,
+        "SERVER_PROTOCOL": "HTTP/{}.{}".format(*version) if version else "-",
+    }
+    for name, value in pairs:
+        if "_" not in name:
+            key = "HTTP_" + name.upper().replace("-", "_")
+            environ[key] = f"{environ[key]},{value}" if key in environ else value
+    if address:
+        environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = address[0], str(address[1])
+    request.look_at(environ)
+    try:
+        line = f"{status} {HTTPStatus(status).phrase}"
+    except ValueError:
+        line = str(status)
+    return Response(line, [], sent, True), request, environ, seconds
+
+
 class Requests:
     """Is told by the server of the beginning and the end of each request: calls the hooks, and the logger."""
 
@@ -104,16 +143,22 @@ class Requests:
         environ: dict[str, Any],
         answer: tuple[str, list[tuple[str, str]], int, bool] | None,
         seconds: float,
+        logged: bool,
     ) -> None:
         """Logs the access and calls `post_request`, whose exceptions are logged."""
         response = Response(*answer) if answer else None
-        if self.access and response:
+        if self.access and response and logged:
             self.access.put(response, request, environ, seconds)
         if self.post_request:
             try:
                 self.post_request(*(self.worker, request, environ, response)[: self.arity])
             except Exception:
                 self.worker.log.exception("Exception in post_request hook")
+
+    def answered(self, access: Access) -> None:
+        """The server has answered a request without the application."""
+        if self.access:
+            self.access.put(*access)
 
     def close(self) -> None:
         """Has what waits logged."""

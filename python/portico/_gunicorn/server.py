@@ -7,6 +7,7 @@ goes on with its `Worker`.
 from __future__ import annotations
 
 import contextlib
+import datetime
 import os
 import random
 import signal
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from portico import _logs
 from portico._gunicorn.config import Config, Effective
 from portico._gunicorn.hooks import HOOKS, resolve
-from portico._gunicorn.requests import Requests
+from portico._gunicorn.requests import Requests, access_without_call
 
 if TYPE_CHECKING:
     from portico._gunicorn.conf_file import ConfFile
@@ -149,6 +150,11 @@ class Worker:
         if not self.is_alive and self.link:
             self.link.replace("worker.alive was set to False")
 
+    def answered(self, *told: Any) -> None:
+        """The server has answered a request without the application."""
+        if self.requests:
+            self.requests.answered(access_without_call(*told))
+
     def interrupt(self) -> None:
         """It is told to stop at once: calls `worker_int`, once."""
         if not self.interrupted:
@@ -270,6 +276,15 @@ class Server:
         self.log = _logs.remake(self.log, self.cfg, self.errors)
         self.scaled(workers or self.num_workers, always=True)
         self.call("on_reload", self)
+
+    def answered(self, *told: Any) -> None:
+        """A request has died with its worker."""
+        response, request, environ, seconds = access_without_call(*told)
+        self.log.access(response, request, environ, datetime.timedelta(seconds=seconds))
+
+    def reopen(self) -> None:
+        """SIGUSR1: the log files have been moved away."""
+        self.log.reopen_files()
 
     def upgrading(self) -> None:
         """SIGUSR2: a new program is about to be started."""

@@ -56,6 +56,23 @@ pub fn leave_loggers(py: Python<'_>) {
     py.detach(|| logging::end_diversion(PATIENCE));
 }
 
+/// Has the files of Python's handlers opened again, on a thread of its own: a handler may be held by a thread that
+/// writes to something that takes nothing. `worker` is what hooks get, where there are some.
+pub fn reopen_loggers(py: Python<'_>, worker: Option<&Py<PyAny>>) {
+    let log = worker.map(|worker| worker.getattr(py, "log")).transpose();
+    let begun = log.and_then(|log| py.import("portico._logs")?.call_method1("reopen_aside", (log,)));
+    if let Err(error) = begun {
+        log::error!("the files of Python's loggers cannot be opened again: {error}");
+    }
+}
+
+/// The same on this thread, where nobody else logs.
+pub fn reopen_handlers(py: Python<'_>) {
+    if let Err(error) = py.import("portico._logs").and_then(|logs| logs.call_method0("reopen_files")) {
+        log::error!("the files of Python's loggers cannot be opened again: {error}");
+    }
+}
+
 /// Logs a record through Python.
 fn relay(server: &Py<PyAny>, record: &Diverted) -> bool {
     Python::attach(|py| {

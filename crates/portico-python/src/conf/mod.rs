@@ -2,12 +2,16 @@
 //!
 //! The Python side of it is `portico._gunicorn` and `portico._logs`; here are the calls into it.
 
+mod accesses;
 mod file;
 mod hooks;
 mod loggers;
 mod observer;
 
+pub use accesses::teller;
 pub use file::ConfFiles;
 pub use hooks::{Hooks, Link};
-pub use loggers::{install_loggers, leave_loggers, log_from_thread, log_here};
+pub use loggers::{
+    install_loggers, leave_loggers, log_from_thread, log_here, reopen_handlers, reopen_loggers,
+};
 pub use observer::{Observer, Outcome};

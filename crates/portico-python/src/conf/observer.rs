@@ -44,12 +44,7 @@ impl Observer {
         head: &RequestHead,
         environ: &Bound<'py, PyDict>,
     ) -> PyResult<Observed<'py>> {
-        let version = match head.version {
-            Version::Http10 => (1, 0),
-            Version::Http11 => (1, 1),
-            Version::Http2 => (2, 0),
-            Version::Http3 => (3, 0),
-        };
+        let version = number(head.version);
         let (method, uri) = (latin1(py, head.method())?, latin1(py, head.target())?);
         let fields = pairs(py, head.fields())?;
         let request = self.0.bind(py).call_method1("begin", (method, uri, version, fields, environ));
@@ -65,13 +60,15 @@ impl Observer {
         self.0.bind(py).call_method1("call_pre_request", (&request.0,)).map(drop)
     }
 
-    /// The request has ended; with `None` the application was not called.
+    /// The request has ended; with `None` the application was not called. What is not `logged` has its line in
+    /// the access log already.
     pub fn end<'py>(
         &self,
         request: &Observed<'py>,
         environ: &Bound<'py, PyDict>,
         outcome: Option<Outcome<'_>>,
         took: Duration,
+        logged: bool,
     ) {
         let py = request.0.py();
         let told = outcome
@@ -81,13 +78,23 @@ impl Observer {
             })
             .transpose()
             .and_then(|answer| {
-                let arguments = (&request.0, environ, answer, took.as_secs_f64());
+                let arguments = (&request.0, environ, answer, took.as_secs_f64(), logged);
                 self.0.bind(py).call_method1("end", arguments)
             });
         if let Err(error) = told {
             let traceback = traceback(py, &error);
             py.detach(|| log::error!("what was to follow a request raised\n{traceback}"));
         }
+    }
+}
+
+/// A version as gunicorn's request has it.
+pub fn number(version: Version) -> (u8, u8) {
+    match version {
+        Version::Http10 => (1, 0),
+        Version::Http11 => (1, 1),
+        Version::Http2 => (2, 0),
+        Version::Http3 => (3, 0),
     }
 }
 

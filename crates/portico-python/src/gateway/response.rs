@@ -20,6 +20,7 @@ use super::file_wrapper::FileWrapper;
 use super::start_response::{Callables, wrong_block};
 use crate::conf::{Observer, Outcome};
 use crate::error::{self, ClientDisconnected, RequestTimeout};
+use crate::record::is_written_off;
 use crate::stray;
 
 /// One call of the application.
@@ -77,7 +78,8 @@ impl<'py> Call<'_, 'py> {
             let status = instead.filter(|_| !began).map_or_else(own, str::to_owned);
             Outcome { status, fields, sent, began }
         });
-        observer.end(&request, environ, outcome, begun.elapsed());
+        // The server has answered for a call that it has given up, and told so.
+        observer.end(&request, environ, outcome, begun.elapsed(), !is_written_off());
         Ok(())
     }
 

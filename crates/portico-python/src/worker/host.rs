@@ -22,7 +22,7 @@ use super::configuration::{Configuration, keep_fixed};
 use super::development::restore_terminal;
 use super::identity::Identity;
 use super::{Setting, StartError, opening, prepare, system, telemetry};
-use crate::conf::{Hooks, log_here};
+use crate::conf::{Hooks, log_here, teller};
 use crate::error::{one_line, traceback};
 use crate::gateway::error_stream;
 use crate::{daemon, logging, raw, stacks};
@@ -86,7 +86,7 @@ impl Command {
         configuration: Configuration,
     ) -> Self {
         let config = Arc::clone(&inheritance.borrow().setting.config);
-        let outputs = telemetry::outputs(&config);
+        let outputs = outputs(&config, inheritance.borrow().hooks.as_deref());
         Self { config, listeners: Some(listeners), outputs, origin, possessions, configuration, inheritance }
     }
 
@@ -135,7 +135,7 @@ impl Command {
         if let Some(hooks) = &hooks {
             log_here(py, hooks);
         }
-        self.outputs = telemetry::outputs(&config);
+        self.outputs = outputs(&config, hooks.as_deref());
         self.config = Arc::clone(&config);
         *self.inheritance.borrow_mut() = Inheritance { setting, hooks };
         Ok(config)
@@ -213,6 +213,7 @@ impl Host for Command {
         for listener in self.listeners.iter().flat_map(|listeners| listeners.iter()) {
             log::info!("Listening at: {} ({})", listener.url(), std::process::id());
         }
+        log::info!("Using worker: {}", worker_class(&self.config));
         daemon::settle(0);
     }
 
@@ -280,6 +281,7 @@ impl Host for Command {
 
     fn reopen_logs(&mut self) {
         logging::reopen();
+        self.tell("reopen", ());
         // Before the workers open them, who may not make any.
         if let Some(identity) = &self.possessions.identity {
             identity.give_logs(&self.config);
@@ -319,6 +321,16 @@ impl Host for Command {
         let listeners = self.listeners.iter().flat_map(|listeners| listeners.iter());
         listeners.map(|listener| (listener.as_fd(), listener.name().to_owned())).collect()
     }
+}
+
+/// What a worker is in gunicorn's words.
+fn worker_class(config: &Config) -> &'static str {
+    if config.threads > 1 { "gthread" } else { "sync" }
+}
+
+/// Who is told of requests that have died with their workers.
+fn outputs(config: &Config, hooks: Option<&Hooks>) -> Outputs {
+    telemetry::outputs(config, hooks.and_then(|hooks| Python::attach(|py| teller(py, hooks.server()))))
 }
 
 /// Lowers the number of workers, where it is Portico's to choose, to what there is room for. Returns what there

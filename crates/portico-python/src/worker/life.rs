@@ -23,6 +23,7 @@ use super::signals::{ENDED_BY_SIGNAL, Signals, Wake, ignore_at_end};
 use super::threads::Threads;
 use super::watch::{self, Stuck, Watching};
 use super::{Setting, Source, StartError, find, forked, opening, system, telemetry, warmup};
+use crate::conf::{reopen_loggers, teller};
 use crate::error::traceback;
 use crate::fork::{exit_now, flush_output};
 use crate::gateway::Gateway;
@@ -70,7 +71,7 @@ impl Life {
     pub fn run(self, py: Python<'_>, source: Source, signals: &mut Signals) -> Result<(), StartError> {
         let Self { setting, listeners, station } = self;
         let config = &setting.config;
-        let access_log = open_access_log(config, station.as_deref())?;
+        let access_log = open_access_log(py, config, station.as_deref())?;
         let reopener = access_log.as_ref().and_then(AccessLog::reopener);
         let place = match &station {
             Some(station) => station.place(),
@@ -201,6 +202,7 @@ impl Serving<'_> {
             py.check_signals()?;
             match wake.map_err(|error| system("waiting for signals", &error))? {
                 Wake::TellStacks => stacks::log_all(py),
+                Wake::ReopenLogs => reopen_loggers(py, self.station.and_then(Station::hooked)),
                 Wake::Interrupted => self.tell_interruption(py),
                 Wake::Bell if self.threads.all_ended() => return Ok(self.threads.join(py)?),
                 Wake::Timeout => self.exit_without_threads(py),
@@ -243,6 +245,10 @@ impl Serving<'_> {
                     self.obey(Command::Stop);
                     return Ok(Wake::Interrupted);
                 }
+                Wake::Command(Command::ReopenLogs) | Wake::ReopenLogs => {
+                    self.reopen_logs();
+                    return Ok(Wake::ReopenLogs);
+                }
                 Wake::Command(command) => self.obey(command),
                 Wake::Orphaned => {
                     self.control = None;
@@ -250,7 +256,6 @@ impl Serving<'_> {
                     log::error!("The supervisor has died; finishing what runs, {limit:?} at most");
                     self.drain(limit);
                 }
-                Wake::ReopenLogs => self.reopen_logs(),
                 wake @ (Wake::TellStacks
                 | Wake::Interrupted
                 | Wake::Handlers
@@ -436,8 +441,13 @@ fn aborting(station: Arc<Station>) -> Stuck {
     Arc::new(move |py| station.tell(py, "abort", "worker_abort"))
 }
 
-fn open_access_log(config: &Config, station: Option<&Station>) -> Result<Option<AccessLog>, StartError> {
-    let outputs = telemetry::outputs(config);
+fn open_access_log(
+    py: Python<'_>,
+    config: &Config,
+    station: Option<&Station>,
+) -> Result<Option<AccessLog>, StartError> {
+    let worker = station.and_then(Station::hooked);
+    let outputs = telemetry::outputs(config, worker.and_then(|worker| teller(py, worker)));
     if outputs.are_none() {
         return Ok(None);
     }

@@ -2,7 +2,7 @@
 //! keeps a server from serving.
 
 use portico_config::Config;
-use portico_server::{Outputs, Statsd, Syslog};
+use portico_server::{Outputs, Statsd, Syslog, Teller};
 
 use super::destination;
 use crate::logging;
@@ -16,13 +16,15 @@ pub fn observe_log(config: &Config) {
     logging::observe(syslog, statsd);
 }
 
-/// Who is told of requests. Where a logger of Python has the access log, no line of it goes elsewhere.
-pub fn outputs(config: &Config) -> Outputs {
+/// Who is told of requests. Where a logger of Python has the access log, no line of it goes elsewhere; what the
+/// gateway cannot tell that logger of, `teller` does.
+pub fn outputs(config: &Config, teller: Option<Teller>) -> Outputs {
     let lines = !config.python_logging.is_in_force();
     Outputs {
         lines: config.access_log.as_ref().filter(|_| lines).map(destination),
         syslog: (lines && config.access_to_syslog).then(|| syslog(config, "access")).flatten(),
         statsd: statsd(config),
+        teller,
     }
 }
 

@@ -18,7 +18,7 @@ use super::identity::Identity;
 use super::post::end_with_supervisor;
 use super::signals::{ENDED_BY_SIGNAL, Master, Signals, Wake, ignore_at_end};
 use super::{Setting, Source, StartError, find};
-use crate::conf::Hooks;
+use crate::conf::{Hooks, reopen_handlers};
 use crate::error::traceback;
 use crate::fork::{Handlers, PythonFork, exit_now};
 use crate::stacks::{self, Stacks};
@@ -134,7 +134,10 @@ fn serve<'py>(
                     Err(error) => log::error!("forking a worker failed: {error}"),
                 }
             }
-            Ok(Wake::Command(Command::ReopenLogs) | Wake::ReopenLogs) => logging::reopen(),
+            Ok(Wake::Command(Command::ReopenLogs) | Wake::ReopenLogs) => {
+                logging::reopen();
+                reopen_handlers(py);
+            }
             Ok(Wake::TellStacks) => stacks::log_all(py),
             Ok(
                 Wake::Command(Command::AnnounceClose)

@@ -3,7 +3,7 @@
 use portico_config::{AccessLogFormat, Atom, Piece, Stage};
 use portico_proto::ResponseHead;
 
-use super::Record;
+use super::{Reason, Record};
 use crate::request_id::IdBuffer;
 
 /// What every line of a worker has in common.
@@ -53,6 +53,8 @@ pub enum Source {
     AnswerField(usize),
     /// The request's id.
     RequestId,
+    /// All fields of a request that the server has answered, each with a line end.
+    Fields,
 }
 
 /// What a line looks like.
@@ -149,6 +151,17 @@ impl Plan {
     pub fn with_times(mut self) -> Self {
         self.times = true;
         self
+    }
+
+    /// Has the fields noted of requests that the server has answered.
+    pub fn with_fields(mut self) -> Self {
+        self.text(Source::Fields);
+        self
+    }
+
+    /// The number of that text.
+    pub fn fields_at(&self) -> Option<usize> {
+        self.texts.iter().position(|source| *source == Source::Fields)
     }
 
     /// Whether it needs to know where the time goes.
@@ -248,6 +261,13 @@ impl Source {
             Self::ServerName => Some(record.server.name.as_bytes()),
             Self::ServerPort => Some(record.server.port.as_bytes()),
             Self::AnswerField(at) => noted_field(record.answer_fields, *at),
+            Self::Fields => {
+                let head = record.head.filter(|_| record.reason.is_some_and(Reason::is_servers));
+                for (name, value) in head.into_iter().flat_map(|head| head.fields()) {
+                    [name, b": ", value, b"\r\n"].iter().for_each(|part| bytes.extend_from_slice(part));
+                }
+                return head.is_some();
+            }
             Self::RequestId => {
                 let mut buffer = IdBuffer::default();
                 let id = record.head.and_then(|head| record.id.text(head, &mut buffer));

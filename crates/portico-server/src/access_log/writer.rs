@@ -16,7 +16,8 @@ use super::batch::Batch;
 use super::clock::Clock;
 use super::format::format;
 use super::plan::{Facts, Plan};
-use super::{LostRequest, Record, Times};
+use super::teller::Teller;
+use super::{LostRequest, Reason, Record, Times};
 use crate::statsd::Statsd;
 use crate::syslog::{Severity, Syslog};
 
@@ -38,6 +39,8 @@ pub struct Outputs {
     pub syslog: Option<Syslog>,
     /// Where metrics go.
     pub statsd: Option<Statsd>,
+    /// Who is told of requests that the application has not answered.
+    pub teller: Option<Teller>,
 }
 
 /// The engine's end of the access log. Dropping it writes what is left and ends the thread.
@@ -45,6 +48,8 @@ pub struct Outputs {
 pub struct AccessLog {
     shared: Arc<Shared>,
     plan: Arc<Plan>,
+    /// Only what the server has answered is told.
+    selective: bool,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -89,7 +94,9 @@ impl AccessLog {
         let file = outputs.lines.as_ref().map(Destination::open).transpose()?;
         let told = file.is_some() || outputs.syslog.is_some();
         let plan = Plan::new(if told { format } else { &AccessLogFormat::Common }, facts);
-        let plan = Arc::new(if outputs.statsd.is_some() { plan.with_times() } else { plan });
+        let plan = if outputs.statsd.is_some() { plan.with_times() } else { plan };
+        let plan = Arc::new(if outputs.teller.is_some() { plan.with_times().with_fields() } else { plan });
+        let selective = !told && outputs.statsd.is_none();
         let shared = Arc::new(Shared::default());
         let writer = Writer {
             shared: Arc::clone(&shared),
@@ -100,7 +107,7 @@ impl AccessLog {
             lost_bytes: 0,
         };
         let thread = thread::Builder::new().name("portico-log".into()).spawn(move || writer.run())?;
-        Ok(Self { shared, plan, thread: Some(thread) })
+        Ok(Self { shared, plan, selective, thread: Some(thread) })
     }
 
     /// How to have its file opened again; `None` once it has been closed.
@@ -142,6 +149,9 @@ impl AccessLog {
 
     /// Notes `record` for the thread.
     pub fn push(&self, record: &Record<'_>) {
+        if self.selective && !record.reason.is_some_and(Reason::is_servers) {
+            return;
+        }
         self.shared.lock().push(record, &self.plan);
         if self.shared.asleep.load(Ordering::SeqCst)
             && self.shared.asleep.swap(false, Ordering::SeqCst)
@@ -163,10 +173,10 @@ impl Reopener {
 impl Outputs {
     /// Whether nobody is told.
     pub fn are_none(&self) -> bool {
-        self.lines.is_none() && self.syslog.is_none() && self.statsd.is_none()
+        self.lines.is_none() && self.syslog.is_none() && self.statsd.is_none() && self.teller.is_none()
     }
 
-    /// Tells statsd and syslog of the requests of a batch, of which `lines` tell.
+    /// Tells everybody else of the requests of a batch, of which `lines` tell.
     fn send(&mut self, batch: &Batch, lines: &[u8], plan: &Plan) {
         if let Some(statsd) = &mut self.statsd {
             measure(batch, plan, statsd);
@@ -176,6 +186,9 @@ impl Outputs {
             for line in lines.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
                 syslog.send(Severity::Info, plan.facts.pid, line);
             }
+        }
+        if let Some(teller) = &mut self.teller {
+            teller.tell(batch, plan);
         }
     }
 }

@@ -43,7 +43,7 @@ impl Supervisor {
                 self.notify(Notifier::ready);
             }
             Action::Stopping => {
-                log::info!("Shutting down");
+                log::info!("Shutting down: Master");
                 self.scoreboard.set(SupervisorField::State, SupervisorState::Stopping as u64);
                 self.notify(Notifier::stopping);
                 self.give_up_upgrade();
