@@ -1,7 +1,9 @@
-//! The grammar of `--bind`, gunicorn's, and the resolution of host names.
+//! The grammar of `--bind`, gunicorn's with a scheme before it, and the resolution of host names.
 //!
 //! ```text
-//! bind    = [ "tcp://" ] tcp / "unix:" [ "//" ] path / "fd://" ( number / name )
+//! bind    = [ scheme "://" ] address
+//! scheme  = "http" / "https" / "uwsgi" / "scgi" / "fastcgi" / "redirect"
+//! address = [ "tcp://" ] tcp / "unix:" [ "//" ] path / "fd://" ( number / name )
 //! tcp     = "" / host / [ host ] ":" port / "[" IPv6address "]" [ ":" port ]
 //! ```
 //! A missing port is 8000 and a missing host `0.0.0.0`. `inherited` has put numbers for the names before.
@@ -9,7 +11,7 @@
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
-use crate::resolved::Bind;
+use crate::resolved::{Address, Bind, WireProtocol};
 
 /// Below it are standard input, output and error.
 pub(crate) const FIRST_INHERITED: i32 = 3;
@@ -24,27 +26,56 @@ const UNIX_PATH_BYTES_MAX: usize = 107;
 /// # Errors
 /// What is wrong with `text` and what to write instead; also when its host has no address.
 pub(crate) fn bind(text: &str) -> Result<Bind, String> {
-    if let Some(path) = text.strip_prefix("unix:") {
+    let (scheme, rest) = split_scheme(text);
+    let (protocol, tls) = match scheme {
+        None => (WireProtocol::Http, false),
+        Some("https") => (WireProtocol::Http, true),
+        Some(scheme) => (PROTOCOLS.into_iter().find(|it| it.scheme() == scheme).unwrap_or_default(), false),
+    };
+    Ok(Bind { address: address(rest, text)?, protocol, tls, named: scheme.is_some() })
+}
+
+/// The scheme that `text` begins with, if it is one of those above, and the address behind it.
+pub(crate) fn split_scheme(text: &str) -> (Option<&str>, &str) {
+    match text.split_once("://") {
+        Some((scheme, rest)) if scheme == "https" || PROTOCOLS.iter().any(|it| it.scheme() == scheme) => {
+            (Some(scheme), rest)
+        }
+        _ => (None, text),
+    }
+}
+
+const PROTOCOLS: [WireProtocol; 5] = [
+    WireProtocol::Http,
+    WireProtocol::Uwsgi,
+    WireProtocol::Scgi,
+    WireProtocol::Fastcgi,
+    WireProtocol::Redirect,
+];
+
+/// Reads `rest`, the address of the bind `text`.
+fn address(rest: &str, text: &str) -> Result<Address, String> {
+    if let Some(path) = rest.strip_prefix("unix:") {
         return unix(path.strip_prefix("//").unwrap_or(path), text);
     }
-    if let Some(number) = text.strip_prefix("fd://") {
+    if let Some(number) = rest.strip_prefix("fd://") {
         return number
             .parse()
             .ok()
             .filter(|fd: &i32| *fd >= FIRST_INHERITED && number.bytes().all(|byte| byte.is_ascii_digit()))
-            .map(Bind::Fd)
+            .map(Address::Fd)
             .ok_or_else(|| {
                 format!(
                     "{text:?} names no file descriptor; write a number from {FIRST_INHERITED} up, or a name"
                 )
             });
     }
-    let (host, port) = host_and_port(text.strip_prefix("tcp://").unwrap_or(text), text)?;
+    let (host, port) = host_and_port(rest.strip_prefix("tcp://").unwrap_or(rest), text)?;
     let addresses = resolve(host, port)?;
-    Ok(Bind::Tcp { text: text.to_owned(), addresses })
+    Ok(Address::Tcp { text: text.to_owned(), addresses })
 }
 
-fn unix(path: &str, text: &str) -> Result<Bind, String> {
+fn unix(path: &str, text: &str) -> Result<Address, String> {
     if path.is_empty() {
         return Err(format!("{text:?} has no path; write unix:/run/app.sock"));
     }
@@ -53,7 +84,7 @@ fn unix(path: &str, text: &str) -> Result<Bind, String> {
             "{text:?} cannot be a UNIX socket; a path has at most {UNIX_PATH_BYTES_MAX} bytes and no NUL"
         ));
     }
-    Ok(Bind::Unix(PathBuf::from(path)))
+    Ok(Address::Unix(PathBuf::from(path)))
 }
 
 fn host_and_port<'a>(tcp: &'a str, text: &str) -> Result<(&'a str, u16), String> {
@@ -123,14 +154,14 @@ mod tests {
             ("[::1]", "[::1]:8000"),
             ("tcp://[::1]:9000", "[::1]:9000"),
         ] {
-            let expected = Bind::Tcp { text: text.to_owned(), addresses: vec![address.parse().unwrap()] };
-            assert_eq!(bind(text), Ok(expected), "{text:?}");
+            let expected = Address::Tcp { text: text.to_owned(), addresses: vec![address.parse().unwrap()] };
+            assert_eq!(bind(text), Ok(expected.into()), "{text:?}");
         }
     }
 
     #[test]
     fn a_name_resolves_to_each_of_its_addresses_once() {
-        let Ok(Bind::Tcp { addresses, .. }) = bind("localhost:9000") else {
+        let Ok(Bind { address: Address::Tcp { addresses, .. }, .. }) = bind("localhost:9000") else {
             panic!("localhost has no address")
         };
         assert!(!addresses.is_empty());
@@ -145,7 +176,7 @@ mod tests {
         for (text, path) in
             [("unix:/run/a.sock", "/run/a.sock"), ("unix:///run/a.sock", "/run/a.sock"), ("unix:a", "a")]
         {
-            assert_eq!(bind(text), Ok(Bind::Unix(PathBuf::from(path))), "{text}");
+            assert_eq!(bind(text), Ok(Address::Unix(PathBuf::from(path)).into()), "{text}");
         }
         let longest = format!("unix:/{}", "a".repeat(UNIX_PATH_BYTES_MAX - 1));
         assert!(bind(&longest).is_ok());
@@ -154,8 +185,33 @@ mod tests {
 
     #[test]
     fn descriptors() {
-        assert_eq!(bind("fd://3"), Ok(Bind::Fd(3)));
-        assert_eq!(bind("fd://42"), Ok(Bind::Fd(42)));
+        assert_eq!(bind("fd://3"), Ok(Address::Fd(3).into()));
+        assert_eq!(bind("fd://42"), Ok(Address::Fd(42).into()));
+    }
+
+    #[test]
+    fn a_scheme_says_what_is_spoken() {
+        use WireProtocol::{Fastcgi, Http, Redirect, Scgi, Uwsgi};
+        for (text, protocol, tls) in [
+            ("http://127.0.0.1:1", Http, false),
+            ("https://127.0.0.1:1", Http, true),
+            ("uwsgi://127.0.0.1:1", Uwsgi, false),
+            ("scgi://127.0.0.1:1", Scgi, false),
+            ("fastcgi://127.0.0.1:1", Fastcgi, false),
+            ("redirect://127.0.0.1:1", Redirect, false),
+        ] {
+            let address =
+                Address::Tcp { text: text.to_owned(), addresses: vec!["127.0.0.1:1".parse().unwrap()] };
+            let found = bind(text).unwrap();
+            assert_eq!(found, Bind { address, protocol, tls, named: true });
+            assert!(text.starts_with(found.scheme()));
+        }
+        let address = |text: &str| bind(text).unwrap().address;
+        assert_eq!(address("uwsgi://unix:/run/a.sock"), Address::Unix("/run/a.sock".into()));
+        assert_eq!(address("scgi://unix:///run/a.sock"), Address::Unix("/run/a.sock".into()));
+        assert_eq!(address("https://fd://3"), Address::Fd(3));
+        assert!(matches!(address("https://[::1]:443"), Address::Tcp { .. }));
+        assert!(matches!(address("https://tcp://[::1]:443"), Address::Tcp { .. }));
     }
 
     #[test]
@@ -180,7 +236,13 @@ mod tests {
             "fd://2",
             "fd://+3",
             "fd://99999999999",
-            "http://127.0.0.1:80",
+            "ftp://127.0.0.1:80",
+            "HTTPS://127.0.0.1:80",
+            "http://127.0.0.1:80/",
+            "https://https://127.0.0.1:80",
+            "tcp://https://127.0.0.1:80",
+            "uwsgi://unix:",
+            "https://fd://x",
         ] {
             assert!(bind(text).is_err(), "{text:?} was taken");
         }

@@ -1,10 +1,10 @@
 //! Listening sockets that systemd passes to this process (sd_listen_fds(3)): which there are, and their names
 //! in `--bind`.
 
-use crate::bind::FIRST_INHERITED;
+use crate::bind::{FIRST_INHERITED, split_scheme};
 use crate::error::ConfigError;
 use crate::raw::{Environment, RawConfig, Source, read_variable};
-use crate::resolved::{Bind, Config};
+use crate::resolved::{Address, Config};
 use crate::settings;
 
 /// Far above what a unit has; it bounds what is made of a number in the environment.
@@ -54,9 +54,12 @@ impl Inherited {
         };
         let mut texts = Vec::new();
         for part in said.texts.iter().flat_map(|text| text.split(',')).map(str::trim) {
-            match name(part) {
+            let (scheme, address) = split_scheme(part);
+            match name(address) {
                 Some(name) => texts.extend(
-                    self.named(name).map_err(|problem| said.source.error(setting, &problem))?.map(text),
+                    self.named(name)
+                        .map_err(|problem| said.source.error(setting, &problem))?
+                        .map(|fd| scheme.map_or(text(fd), |scheme| format!("{scheme}://{}", text(fd)))),
                 ),
                 None => texts.push(part.to_owned()),
             }
@@ -69,8 +72,7 @@ impl Inherited {
     /// A warning where a socket was passed that `config` does not listen on: what connects to it waits for
     /// ever.
     pub fn warn(&self, config: &Config, warnings: &mut Vec<String>) {
-        let unused: Vec<String> =
-            self.descriptors().filter(|fd| !config.binds.contains(&Bind::Fd(*fd))).map(text).collect();
+        let unused: Vec<String> = self.descriptors().filter(|fd| !is_bound(config, *fd)).map(text).collect();
         if !unused.is_empty() {
             warnings.push(format!(
                 "systemd passed {}, which no --bind names; nobody answers what connects there",
@@ -98,6 +100,10 @@ impl Inherited {
             )),
         }
     }
+}
+
+fn is_bound(config: &Config, fd: i32) -> bool {
+    config.binds.iter().any(|bind| bind.address == Address::Fd(fd))
 }
 
 /// The name in `fd://NAME`; digits are a descriptor's number.
@@ -133,13 +139,16 @@ mod tests {
 
     fn descriptors(env: &[(&str, &str)], args: &[&str]) -> Vec<i32> {
         let binds = resolved(env, args).unwrap().config.binds;
-        binds.iter().filter_map(|bind| if let Bind::Fd(fd) = bind { Some(*fd) } else { None }).collect()
+        binds
+            .iter()
+            .filter_map(|bind| if let Address::Fd(fd) = bind.address { Some(fd) } else { None })
+            .collect()
     }
 
     #[test]
     fn all_are_listened_on_where_nothing_is_said() {
         let resolved = resolved(&THREE, &[]).unwrap();
-        assert_eq!(resolved.config.binds, [Bind::Fd(3), Bind::Fd(4), Bind::Fd(5)]);
+        assert_eq!(resolved.config.binds, [3, 4, 5].map(|fd| Address::Fd(fd).into()));
         assert_eq!(resolved.warnings, [""; 0]);
         assert_eq!(descriptors(&THREE[..2], &[]), [3, 4, 5]);
     }
@@ -161,7 +170,7 @@ mod tests {
         ] {
             let resolved = resolved(&[&THREE[..], env].concat(), args).unwrap();
             assert_eq!(resolved.config.binds.len(), 1);
-            assert!(matches!(resolved.config.binds[0], Bind::Tcp { .. }));
+            assert!(matches!(resolved.config.binds[0].address, Address::Tcp { .. }));
             assert!(resolved.warnings[0].contains("fd://3, fd://4, fd://5"), "{:?}", resolved.warnings);
         }
         let warnings = resolved(&THREE, &["-b", "fd://web"]).unwrap().warnings;

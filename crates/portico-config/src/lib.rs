@@ -45,8 +45,8 @@ pub use raw::{Environment, Source};
 pub use reference::reference;
 pub use resolve::{Effective, Parsed, Printout, Resolved, from_pairs, parse, parse_with_files};
 pub use resolved::{
-    Account, Bind, Checks, Config, LogLevel, LogTarget, OnDisconnect, PathTimeout, Preload, PythonLogging,
-    ReloadEngine, ReloadWatch, System, Warmup, WorkerClass, Workers,
+    Account, Address, Bind, Checks, Config, LogLevel, LogTarget, OnDisconnect, PathTimeout, Preload,
+    PythonLogging, ReloadEngine, ReloadWatch, System, Warmup, WireProtocol, WorkerClass, Workers,
 };
 pub use schema::schema;
 pub use settings::{file_name, file_names, is_hook, is_octal, likely_file_name};

@@ -439,7 +439,7 @@ mod tests {
     fn a_list_from_a_later_source_replaces_an_earlier_one() {
         let env = [("PORTICO_CMD_ARGS", "-b fd://3 -b fd://4")];
         assert_eq!(resolved(&env, &[]).config.binds.len(), 2);
-        assert_eq!(resolved(&env, &["-b", "fd://5"]).config.binds, [crate::Bind::Fd(5)]);
+        assert_eq!(resolved(&env, &["-b", "fd://5"]).config.binds, [crate::Address::Fd(5).into()]);
     }
 
     #[test]
@@ -500,7 +500,7 @@ mod tests {
         ])
         .unwrap()
         .config;
-        assert_eq!(config.binds, [crate::Bind::Fd(3), crate::Bind::Fd(4), crate::Bind::Fd(5)]);
+        assert_eq!(config.binds, [3, 4, 5].map(|fd| crate::Address::Fd(fd).into()));
         assert_eq!((config.threads, config.sendfile), (2, false));
         assert_eq!(config.keep_alive, Duration::from_millis(1500));
         assert_eq!(pairs(&[]).unwrap().config, crate::testing::config(&[]));

@@ -8,9 +8,65 @@ use crate::access_log_format::AccessLogFormat;
 use crate::proxies::{Behind, ForwardedHeaders, HeaderMap, SchemeHeader, TrustedPeers};
 use crate::telemetry::Telemetry;
 
+/// Where to listen, and what is spoken there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bind {
+    /// Where.
+    pub address: Address,
+    /// What clients speak, within TLS where that is spoken.
+    pub protocol: WireProtocol,
+    /// Whether they speak TLS.
+    pub tls: bool,
+    /// Whether the operator named a scheme. Where none is named, other settings decide on it.
+    pub named: bool,
+}
+
+impl Bind {
+    /// The scheme that asks for it.
+    pub fn scheme(&self) -> &'static str {
+        if self.tls { "https" } else { self.protocol.scheme() }
+    }
+}
+
+impl From<Address> for Bind {
+    /// Plain HTTP, by no name.
+    fn from(address: Address) -> Self {
+        Self { address, protocol: WireProtocol::Http, tls: false, named: false }
+    }
+}
+
+/// What the clients of a listener speak.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WireProtocol {
+    /// HTTP.
+    #[default]
+    Http,
+    /// uwsgi.
+    Uwsgi,
+    /// SCGI.
+    Scgi,
+    /// FastCGI.
+    Fastcgi,
+    /// HTTP; every request is told to come again by https.
+    Redirect,
+}
+
+impl WireProtocol {
+    /// Its scheme in `--bind`.
+    pub fn scheme(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Uwsgi => "uwsgi",
+            Self::Scgi => "scgi",
+            Self::Fastcgi => "fastcgi",
+            Self::Redirect => "redirect",
+        }
+    }
+}
+
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Bind {
+pub enum Address {
     /// Addresses that one `host:port` resolved to, with the text it came from.
     Tcp {
         /// As the operator wrote it.

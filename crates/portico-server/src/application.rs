@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use portico_config::WireProtocol;
 use portico_proto::RequestHead;
 
 use crate::{Body, Forwarded, RequestId, RequestKey, Responder};
@@ -65,12 +66,16 @@ pub enum Peer {
 }
 
 /// The listener that a request came through.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Server {
     /// Host part of the listener's own address, such as `127.0.0.1`; the path for a UNIX socket.
     pub name: String,
     /// Port in decimal; empty for a UNIX socket.
     pub port: String,
+    /// What its clients speak, within TLS where that is spoken.
+    pub protocol: WireProtocol,
+    /// Whether they speak TLS.
+    pub tls: bool,
 }
 
 /// PATH_INFO of a request for `path`, still percent-encoded: decoded, and below `root_path`. A path outside it is

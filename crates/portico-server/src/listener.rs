@@ -8,7 +8,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use portico_config::{Bind, Config};
+use portico_config::{Address, Bind, Config, WireProtocol};
 use rustix::io::Errno;
 use rustix::net::sockopt;
 use rustix::process::{Pid, getpid, test_kill_process};
@@ -71,22 +71,24 @@ impl Listener {
         let mut inherited = Inherited(inherited);
         let mut listeners = Vec::new();
         for bind in &config.binds {
-            match bind {
-                Bind::Tcp { text, addresses } => {
+            let mut push = |text: &str, bound: io::Result<Self>| {
+                let mut listener = bound.map_err(|error| BindError::new(text, &explain(&error)))?;
+                listener.speak(bind);
+                listeners.push(listener);
+                Ok(())
+            };
+            match &bind.address {
+                Address::Tcp { text, addresses } => {
                     for address in addresses {
-                        let bound = Self::tcp(*address, config, &mut inherited);
-                        listeners.push(bound.map_err(|error| BindError::new(text, &explain(&error)))?);
+                        push(text, Self::tcp(*address, config, &mut inherited))?;
                     }
                 }
-                Bind::Unix(path) => {
+                Address::Unix(path) => {
                     let bound = Self::unix(path, config, &mut inherited);
-                    let text = format!("unix:{}", path.display());
-                    listeners.push(bound.map_err(|error| BindError::new(&text, &explain(&error)))?);
+                    push(&format!("unix:{}", path.display()), bound)?;
                 }
-                Bind::Fd(number) => {
-                    let bound = Self::descriptor(*number, &mut inherited);
-                    let text = format!("fd://{number}");
-                    listeners.push(bound.map_err(|error| BindError::new(&text, &explain(&error)))?);
+                Address::Fd(number) => {
+                    push(&format!("fd://{number}"), Self::descriptor(*number, &mut inherited))?;
                 }
             }
         }
@@ -101,14 +103,14 @@ impl Listener {
             errors.extend(probed.err().map(|error| BindError::new(bind, &explain(&error))));
         };
         for bind in &config.binds {
-            match bind {
-                Bind::Tcp { text, addresses } => {
+            match &bind.address {
+                Address::Tcp { text, addresses } => {
                     for address in addresses {
                         note(text, bind_tcp(*address, config.reuse_port).map(drop));
                     }
                 }
-                Bind::Unix(path) => note(&format!("unix:{}", path.display()), probe_unix(path)),
-                Bind::Fd(number) => {
+                Address::Unix(path) => note(&format!("unix:{}", path.display()), probe_unix(path)),
+                Address::Fd(number) => {
                     let taken = Self::descriptor(*number, &mut Inherited(Vec::new()));
                     note(&format!("fd://{number}"), taken.map(drop));
                 }
@@ -170,15 +172,25 @@ impl Listener {
                     IpAddr::V4(ip) => ip.to_string(),
                     IpAddr::V6(ip) => format!("[{ip}]"), // As RFC 3875, section 4.1.14, writes SERVER_NAME.
                 };
-                let server = Server { name, port: address.port().to_string() };
+                let server = Server { name, port: address.port().to_string(), ..Server::default() };
                 (server, format!("http://{address}"), false)
             }
             None => {
                 let path = local.as_pathname().map(|path| path.display().to_string()).unwrap_or_default();
-                (Server { name: path.clone(), port: String::new() }, format!("unix:{path}"), true)
+                (Server { name: path.clone(), ..Server::default() }, format!("unix:{path}"), true)
             }
         };
         Ok(Self { socket: socket.into(), server: Arc::new(server), url, is_unix, name, file: None })
+    }
+
+    /// Has its clients speak what `bind` says.
+    fn speak(&mut self, bind: &Bind) {
+        if bind.tls || bind.protocol != WireProtocol::Http {
+            let address = self.url.strip_prefix("http://").unwrap_or(&self.url);
+            self.url = format!("{}://{address}", bind.scheme());
+        }
+        let server = Arc::make_mut(&mut self.server);
+        (server.protocol, server.tls) = (bind.protocol, bind.tls);
     }
 
     /// What it is called in the configuration, for [`Listener::take_over`] in another process.
@@ -202,7 +214,8 @@ impl Listener {
         })
     }
 
-    /// Where it listens, for people: `http://127.0.0.1:8000`, `unix:/run/app.sock`.
+    /// Where it listens and what is spoken there, for people: `http://127.0.0.1:8000`, `unix:/run/app.sock`,
+    /// `uwsgi://unix:/run/app.sock`.
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -319,7 +332,7 @@ fn warn_of_backlog(config: &Config) {
 
 fn lowered_backlog(config: &Config, limit: u32) -> Option<String> {
     // What was bound elsewhere has its backlog from there.
-    let binds = config.binds.iter().any(|bind| !matches!(bind, Bind::Fd(_)));
+    let binds = config.binds.iter().any(|bind| !matches!(bind.address, Address::Fd(_)));
     (binds && config.backlog > limit).then(|| {
         format!(
             "--backlog {} is lowered to {limit} by the kernel: raise net.core.somaxconn (sysctl), or connections \
@@ -549,6 +562,39 @@ mod tests {
     }
 
     #[test]
+    fn a_scheme_goes_with_the_listener_also_to_another_process_and_does_not_name_its_socket() {
+        let folder = tempfile::tempdir().unwrap();
+        let unix = format!("unix:{}", folder.path().join("app.sock").display());
+        let binds = |schemes: [&str; 3]| {
+            let mut config = config(&["-b", "127.0.0.1:0", "-b", &unix, "-b", "fd://77"]);
+            for (bind, scheme) in config.binds.iter_mut().zip(schemes) {
+                (bind.tls, bind.protocol) = match scheme {
+                    "https" => (true, WireProtocol::Http),
+                    "uwsgi" => (false, WireProtocol::Uwsgi),
+                    _ => (false, WireProtocol::Redirect),
+                };
+            }
+            config
+        };
+        let passed = Listener::bind_all(&config(&["-b", "127.0.0.1:0"])).unwrap().remove(0);
+        let inherited = vec![("fd:77".to_owned(), passed.socket.try_clone().unwrap())];
+        let old = Listener::take_over(&binds(["https", "uwsgi", "redirect"]), inherited).unwrap();
+        let urls =
+            |listeners: &[Listener]| listeners.iter().map(|it| it.url().to_owned()).collect::<Vec<_>>();
+        assert!(urls(&old)[0].starts_with("https://127.0.0.1:"));
+        assert_eq!(urls(&old)[1], format!("uwsgi://{unix}"));
+        assert!(urls(&old)[2].starts_with("redirect://127.0.0.1:"));
+        let told = |listener: &Listener| (listener.server().protocol, listener.server().tls);
+        assert_eq!(told(&old[0].share().unwrap()), (WireProtocol::Http, true));
+        let new = old.iter().map(hand_over).collect();
+        let new = Listener::take_over(&binds(["redirect", "https", "uwsgi"]), new).unwrap();
+        assert_eq!(told(&new[0]), (WireProtocol::Redirect, false));
+        assert_eq!(told(&new[1]), (WireProtocol::Http, true));
+        let port = |listener: &Listener| listener.server().port.clone();
+        assert_eq!([port(&new[0]), port(&new[2])], [port(&old[0]), port(&old[2])], "the same sockets");
+    }
+
+    #[test]
     fn a_full_backlog_counts_as_listened_on_and_is_not_waited_for() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("app.sock");
@@ -566,7 +612,7 @@ mod tests {
         assert_eq!(lowered_backlog(&config, 2048), None);
         let warning = lowered_backlog(&config, 128).unwrap();
         assert!(warning.starts_with("--backlog 2048 is lowered to 128 by the kernel"), "{warning}");
-        let passed = Config { binds: vec![Bind::Fd(3)], ..config };
+        let passed = Config { binds: vec![Address::Fd(3).into()], ..config };
         assert_eq!(lowered_backlog(&passed, 128), None);
     }
 }

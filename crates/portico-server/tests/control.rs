@@ -25,7 +25,7 @@ impl Application for Named {
 fn a_client_over_a_socket_pair_is_served_as_one_of_the_server_that_is_named() {
     let server = TestServer::start(Named, &["--threads", "1"]);
     let (ours, mut theirs) = UnixStream::pair().unwrap();
-    let named = Arc::new(Server { name: "named".into(), port: "80".into() });
+    let named = Arc::new(Server { name: "named".into(), port: "80".into(), ..Server::default() });
     server.lending.adopt(ours, named).unwrap();
     theirs.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();

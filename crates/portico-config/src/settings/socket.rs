@@ -1,6 +1,7 @@
 //! Settings of the sockets that Portico listens on.
 
 use crate::bind::bind;
+use crate::resolved::{Bind, WireProtocol};
 use crate::setting::{Area, Platform, Setting, Value};
 
 pub(super) const SETTINGS: &[Setting] = &[BIND, BACKLOG, REUSE_PORT, SOCKET_MODE];
@@ -16,35 +17,49 @@ const BIND: Setting = Setting {
         metavar: "ADDRESS",
         set: |config, addresses| {
             config.binds = addresses.iter().map(|address| bind(address)).collect::<Result<_, _>>()?;
-            Ok(())
+            config.binds.iter().try_for_each(is_spoken)
         },
     },
     default: "127.0.0.1:8000",
     area: Area::Socket,
     help: "Listen here: HOST:PORT, [IPV6]:PORT, unix:PATH, fd://N; may be repeated",
-    details: "HOST alone listens on port 8000, :PORT on every IPv4 address, and port 0 on a free port, which \
-        is printed. A name is looked up once, at the start, and every address that it has is listened on. \
-        fd://N takes over a listening socket that this process inherited. `tcp://HOST:PORT` and `unix://PATH` \
-        are accepted too.\n\nWhere nothing is said but the variable PORT is set, as hosting platforms do, \
-        Portico listens on 0.0.0.0:$PORT. Where that is not set either and systemd passes sockets \
-        (LISTEN_FDS), it listens on all of these; fd://NAME chooses those whose FileDescriptorName is NAME.",
+    details: "A scheme before any of these says what is spoken there: http://, which is meant without one, \
+        https://, uwsgi://, scgi://, fastcgi://, and redirect://, which sends every request to https, as \
+        in https://0.0.0.0:443 or uwsgi://unix:/run/app.sock.\n\nHOST alone listens on port 8000, :PORT on \
+        every IPv4 address, and port 0 on a free port, which is printed. A name is looked up once, at the \
+        start, and every address that it has is listened on. fd://N takes over a listening socket that \
+        this process inherited. `tcp://HOST:PORT` and `unix://PATH` are accepted too.\n\nWhere nothing is \
+        said but the variable PORT is set, as hosting platforms do, Portico listens on 0.0.0.0:$PORT. \
+        Where that is not set either and systemd passes sockets (LISTEN_FDS), it listens on all of these; \
+        fd://NAME chooses those whose FileDescriptorName is NAME.",
 };
+
+/// What is not built yet is refused.
+fn is_spoken(bind: &Bind) -> Result<(), String> {
+    match (bind.tls, bind.protocol) {
+        (false, WireProtocol::Http) => Ok(()),
+        _ => Err(format!("Portico does not speak {} yet", bind.scheme())),
+    }
+}
 
 #[cfg(test)]
 #[test]
 fn binds() {
-    use crate::resolved::Bind;
+    use crate::resolved::Address;
     use crate::testing::{config, refusal, with_environment};
-    let tcp = |text: &str| Bind::Tcp { text: text.to_owned(), addresses: vec![text.parse().unwrap()] };
+    let tcp = |text: &str| -> Bind {
+        Address::Tcp { text: text.to_owned(), addresses: vec![text.parse().unwrap()] }.into()
+    };
     assert_eq!(config(&[]).binds, [tcp("127.0.0.1:8000")]);
     assert_eq!(config(&["-b", "127.0.0.1:1"]).binds, [tcp("127.0.0.1:1")]);
     assert_eq!(
         config(&["--bind", "127.0.0.1:1", "-bunix:a.sock", "--bind=fd://3"]).binds,
-        [tcp("127.0.0.1:1"), Bind::Unix("a.sock".into()), Bind::Fd(3)]
+        [tcp("127.0.0.1:1"), Address::Unix("a.sock".into()).into(), Address::Fd(3).into()]
     );
     let environment = [("PORTICO_BIND", "127.0.0.1:1, fd://3"), ("PORT", "5000")];
-    assert_eq!(with_environment(&environment, &[]).binds, [tcp("127.0.0.1:1"), Bind::Fd(3)]);
+    assert_eq!(with_environment(&environment, &[]).binds, [tcp("127.0.0.1:1"), Address::Fd(3).into()]);
     assert_eq!(with_environment(&environment[1..], &[]).binds, [tcp("0.0.0.0:5000")]);
+    assert!(refusal(&["-b", "https://127.0.0.1:1"]).contains("does not speak https yet"));
     assert!(refusal(&["-b", "127.0.0.1:http"]).starts_with("--bind: \"127.0.0.1:http\""));
 }
 

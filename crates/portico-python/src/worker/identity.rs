@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyAny;
 use rustix::process::{DumpableBehavior, getegid, geteuid, set_dumpable_behavior};
 
-use portico_config::{Account, Bind, Config, LogTarget};
+use portico_config::{Account, Address, Config, LogTarget};
 
 use super::StartError;
 use crate::error::one_line;
@@ -97,7 +97,7 @@ impl Identity {
     /// not there.
     pub fn give_files(&self, config: &Config) {
         for bind in &config.binds {
-            if let Bind::Unix(path) = bind {
+            if let Address::Unix(path) = &bind.address {
                 self.tell(path, lchown(path, self.user, self.group));
             }
         }

@@ -34,7 +34,7 @@ impl Sample {
             Ok(Some(Event::Head(head))) => Some(head),
             _ => None,
         };
-        let server = Server { name: "198.51.100.1".to_owned(), port: "8000".to_owned() };
+        let server = Server { name: "198.51.100.1".to_owned(), port: "8000".to_owned(), ..Server::default() };
         let times = Times { queue: 1_000_000_000, application: 1_500_000_000, write: 3_000 };
         Self { head, server, answer_fields: Vec::new(), times: Some(times), reason: None }
     }

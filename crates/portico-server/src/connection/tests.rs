@@ -50,7 +50,7 @@ impl<S: Read + Write> Fixture<S> {
             panic!("the arguments of a test are valid");
         };
         let tools = Tools::new(Arc::new(resolved.config), None, Instant::now());
-        let server = Arc::new(Server { name: String::new(), port: String::new() });
+        let server = Arc::new(Server { name: String::new(), port: String::new(), ..Server::default() });
         let connection = Connection::new(transport, Peer::Unix, server, &tools);
         Self { connection, tools, client }
     }

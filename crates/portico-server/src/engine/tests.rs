@@ -26,7 +26,7 @@ fn engine_with_client(arguments: &[&str]) -> (Engine, ConnectionId, UnixStream) 
 fn admit_client(engine: &mut Engine) -> (ConnectionId, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     ours.set_nonblocking(true).unwrap();
-    let server = Arc::new(Server { name: "x".into(), port: String::new() });
+    let server = Arc::new(Server { name: "x".into(), port: String::new(), ..Server::default() });
     let id = engine.admit(Transport::Unix(ours.into()), Peer::Unix, server).unwrap();
     (id, theirs)
 }
