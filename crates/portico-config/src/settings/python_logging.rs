@@ -42,7 +42,9 @@ const LOGGER_CLASS: Setting = Setting {
     help: "Class of Python that logs in the server's place",
     details: "An import string such as mysite.logs.Logger. Its base class is \
         portico.compat.gunicorn.glogging.Logger; it may override setup, access, atoms and now. Errors and \
-        accesses of the server then go through Python, which costs some ten times as much for each.",
+        accesses of the server then go through Python. With a trivial application a request and its line took six \
+        times the CPU of a request without an access log; a line of the server's own in the combined format adds \
+        some 7 %.",
     ..BLANK
 };
 

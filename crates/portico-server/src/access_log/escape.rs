@@ -1,5 +1,8 @@
 //! What peers have sent, so written that it forges no line and no field; and numbers.
 
+use std::io::Write as _;
+use std::net::IpAddr;
+
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// Escapes for the line formats: printable ASCII stays, `"` and `\` get a backslash, other bytes become `\xHH`.
@@ -81,6 +84,20 @@ pub fn number(number: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
+/// Appends an address.
+pub fn address(address: IpAddr, out: &mut Vec<u8>) {
+    let IpAddr::V4(address) = address else {
+        let _ = write!(out, "{address}");
+        return;
+    };
+    for (index, octet) in address.octets().into_iter().enumerate() {
+        if index > 0 {
+            out.push(b'.');
+        }
+        number(octet.into(), out);
+    }
+}
+
 /// Appends nanoseconds as seconds with six decimals.
 pub fn seconds(nanos: u64, out: &mut Vec<u8>) {
     number(nanos / 1_000_000_000, out);
@@ -90,7 +107,8 @@ pub fn seconds(nanos: u64, out: &mut Vec<u8>) {
 
 /// Appends nanoseconds, fewer than a second, as six digits.
 pub fn micros(nanos: u64, out: &mut Vec<u8>) {
-    let mut micros = nanos / 1000;
+    // Half the width: a division costs a third.
+    let mut micros = (nanos / 1000) as u32;
     let mut digits = [b'0'; 6];
     for digit in digits.iter_mut().rev() {
         *digit += (micros % 10) as u8;
@@ -104,6 +122,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn addresses_are_as_the_standard_library_writes_them() {
+        for text in ["0.0.0.0", "127.0.0.1", "203.0.113.255", "::1", "2001:db8::7", "::ffff:192.0.2.1"] {
+            let mut out = Vec::new();
+            address(text.parse().unwrap(), &mut out);
+            assert_eq!(out, text.as_bytes());
+        }
+    }
 
     fn told(escape: fn(&[u8], &mut Vec<u8>), bytes: &[u8]) -> String {
         let mut out = Vec::new();

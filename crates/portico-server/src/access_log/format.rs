@@ -2,16 +2,15 @@
 //!
 //! Everything that a peer has sent is escaped, so that no request can forge a line or a field.
 
-use std::io::Write as _;
-
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use portico_proto::Version;
 
 use super::batch::Line;
 use super::clock::Clock;
-use super::escape::{number, plain};
+use super::escape::{address, number, plain};
 use super::plan::{AUTHORIZATION, Layout, METHOD, Plan, REFERER, TARGET, USER_AGENT};
 use super::{structured, template};
+use crate::application::Peer;
 
 /// Appends `line`, with its line end, to `out`.
 pub fn format(line: &Line<'_>, plan: &Plan, clock: &mut Clock, out: &mut Vec<u8>) {
@@ -51,7 +50,10 @@ fn common(line: &Line<'_>, clock: &mut Clock, out: &mut Vec<u8>) {
 
 /// Writes the client's address, `-` where it has none.
 pub fn write_client(line: &Line<'_>, out: &mut Vec<u8>) {
-    let _ = write!(out, "{}", line.entry.peer);
+    match line.entry.peer {
+        Peer::Inet(peer) => address(peer.ip(), out),
+        Peer::Unix => out.push(b'-'),
+    }
 }
 
 /// Writes method, target and protocol, `-` for what was no request.

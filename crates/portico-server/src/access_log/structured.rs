@@ -1,7 +1,5 @@
 //! Lines for machines: JSON and logfmt with the same keys, OpenTelemetry's where it has one.
 
-use std::io::Write as _;
-
 use portico_proto::Version;
 
 use super::batch::Line;
@@ -13,6 +11,9 @@ use super::plan::{
 };
 use super::trace;
 use crate::application::Peer;
+
+/// Room for a line of usual length.
+const LINE_BYTES: usize = 1024;
 
 /// Appends `line` as a JSON object, without its line end.
 pub fn json(line: &Line<'_>, plan: &Plan, clock: &mut Clock, out: &mut Vec<u8>) {
@@ -32,6 +33,19 @@ enum Notation {
     Logfmt,
 }
 
+/// A key with all that stands around it, in each notation: one piece to copy.
+#[derive(Clone, Copy, Debug)]
+struct Key {
+    json: &'static str,
+    logfmt: &'static str,
+}
+
+macro_rules! key {
+    ($name:literal) => {
+        Key { json: concat!(",\"", $name, "\":"), logfmt: concat!(" ", $name, "=") }
+    };
+}
+
 /// The members of one line, one after the other.
 struct Members<'o> {
     out: &'o mut Vec<u8>,
@@ -40,64 +54,65 @@ struct Members<'o> {
 
 fn members(line: &Line<'_>, plan: &Plan, clock: &mut Clock, to: &mut Members<'_>) {
     let entry = line.entry;
+    to.out.reserve(LINE_BYTES);
     to.first(clock, line);
-    to.optional("http.request.method", line.text(METHOD));
+    to.optional(key!("http.request.method"), line.text(METHOD));
     if let Some(target) = line.text(TARGET) {
         let (path, query) = split_target(target);
-        to.text("url.path", path);
-        to.optional("url.query", Some(query).filter(|query| !query.is_empty()));
+        to.text(key!("url.path"), path);
+        to.optional(key!("url.query"), Some(query).filter(|query| !query.is_empty()));
     }
     if let Some(version) = entry.version {
-        to.text("network.protocol.name", b"http");
+        to.text(key!("network.protocol.name"), b"http");
         let version: &[u8] = match version {
             Version::Http10 => b"1.0",
             Version::Http11 => b"1.1",
             Version::Http2 => b"2",
             Version::Http3 => b"3",
         };
-        to.text("network.protocol.version", version);
+        to.text(key!("network.protocol.version"), version);
     }
-    to.number("http.response.status_code", entry.status.into());
-    to.number("http.response.body.size", entry.body_bytes);
+    to.number(key!("http.response.status_code"), entry.status.into());
+    to.number(key!("http.response.body.size"), entry.body_bytes);
     if let Peer::Inet(address) = entry.peer {
-        to.key("client.address");
+        to.key(key!("client.address"));
         to.quote();
-        let _ = write!(to.out, "{}", address.ip());
+        escape::address(address.ip(), to.out);
         to.quote();
-        to.number("client.port", address.port().into());
+        to.number(key!("client.port"), address.port().into());
     }
     if let Some(authority) = line.text(AUTHORITY) {
         let (name, port) = split_authority(authority);
-        to.text("server.address", name);
+        to.text(key!("server.address"), name);
         if let Some(port) = port {
-            to.number("server.port", port.into());
+            to.number(key!("server.port"), port.into());
         }
     }
     let user = line.text(AUTHORIZATION).and_then(user_of);
-    to.optional("user.name", user.as_deref());
+    to.optional(key!("user.name"), user.as_deref());
     if let Some(referer) = line.text(REFERER) {
-        to.list_of_one("http.request.header.referer", referer);
+        to.list_of_one(key!("http.request.header.referer"), referer);
     }
-    to.optional("user_agent.original", line.text(USER_AGENT));
+    to.optional(key!("user_agent.original"), line.text(USER_AGENT));
     if let Some(times) = &entry.times {
-        to.seconds("http.server.request.duration", times.whole());
-        to.seconds("portico.queue_time", times.queue);
-        to.seconds("portico.application_time", times.application);
-        to.seconds("portico.write_time", times.write);
+        to.seconds(key!("http.server.request.duration"), times.whole());
+        to.seconds(key!("portico.queue_time"), times.queue);
+        to.seconds(key!("portico.application_time"), times.application);
+        to.seconds(key!("portico.write_time"), times.write);
     }
-    to.optional("portico.request_id", line.text(REQUEST_ID));
+    to.optional(key!("portico.request_id"), line.text(REQUEST_ID));
     if let Some(trace) = line.text(TRACEPARENT).and_then(trace::parse) {
-        to.text("trace_id", trace.trace_id);
-        to.text("span_id", trace.span_id);
-        to.text("trace_flags", trace.flags);
+        to.text(key!("trace_id"), trace.trace_id);
+        to.text(key!("span_id"), trace.span_id);
+        to.text(key!("trace_flags"), trace.flags);
     }
     if let Some(reason) = entry.reason {
-        to.text("portico.reason", reason.name().as_bytes());
+        to.text(key!("portico.reason"), reason.name().as_bytes());
     }
     if let Some(slot) = plan.facts.slot {
-        to.number("portico.worker", slot.into());
+        to.number(key!("portico.worker"), slot.into());
     }
-    to.number("process.pid", plan.facts.pid.into());
+    to.number(key!("process.pid"), plan.facts.pid.into());
 }
 
 impl Members<'_> {
@@ -110,19 +125,11 @@ impl Members<'_> {
         self.quote();
     }
 
-    fn key(&mut self, key: &str) {
-        match self.notation {
-            Notation::Json => {
-                self.out.extend_from_slice(b",\"");
-                self.out.extend_from_slice(key.as_bytes());
-                self.out.extend_from_slice(b"\":");
-            }
-            Notation::Logfmt => {
-                self.out.push(b' ');
-                self.out.extend_from_slice(key.as_bytes());
-                self.out.push(b'=');
-            }
-        }
+    fn key(&mut self, key: Key) {
+        self.out.extend_from_slice(match self.notation {
+            Notation::Json => key.json.as_bytes(),
+            Notation::Logfmt => key.logfmt.as_bytes(),
+        });
     }
 
     /// The quotes that a text has in any case.
@@ -139,19 +146,19 @@ impl Members<'_> {
         }
     }
 
-    fn text(&mut self, key: &str, text: &[u8]) {
+    fn text(&mut self, key: Key, text: &[u8]) {
         self.key(key);
         self.value(text);
     }
 
-    fn optional(&mut self, key: &str, text: Option<&[u8]>) {
+    fn optional(&mut self, key: Key, text: Option<&[u8]>) {
         if let Some(text) = text {
             self.text(key, text);
         }
     }
 
     /// OpenTelemetry has the values of a field as a list.
-    fn list_of_one(&mut self, key: &str, text: &[u8]) {
+    fn list_of_one(&mut self, key: Key, text: &[u8]) {
         self.key(key);
         let is_json = self.notation == Notation::Json;
         self.out.extend_from_slice(if is_json { b"[" } else { b"" });
@@ -159,12 +166,12 @@ impl Members<'_> {
         self.out.extend_from_slice(if is_json { b"]" } else { b"" });
     }
 
-    fn number(&mut self, key: &str, number: u64) {
+    fn number(&mut self, key: Key, number: u64) {
         self.key(key);
         escape::number(number, self.out);
     }
 
-    fn seconds(&mut self, key: &str, nanos: u64) {
+    fn seconds(&mut self, key: Key, nanos: u64) {
         self.key(key);
         escape::seconds(nanos, self.out);
     }
