@@ -144,6 +144,34 @@ def test_chunked_request(path):
         assert client.read_response().body == b"pong "
 
 
+def test_expect_100_continue(path):
+    with path.peer.connect() as client:
+        fields = [("Expect", "100-continue"), ("Content-Length", "5")]
+        client.send(request_bytes("POST", "/mirror", fields, host=NAME))
+        assert client.read_head().status == 100
+        client.send(b"hello")
+        response = client.read_response()
+        while response.status < 200:
+            response = client.read_response()
+        assert (response.status, response.body) == (200, b"hello")
+        client.send(request_bytes("GET", "/ping", host=NAME))
+        assert client.read_response().body == b"pong "
+
+
+def test_body_that_the_server_refuses(path, serve):
+    with running(path.way, serve, "--limit-request-body", "1m") as limited:
+        for _ in range(3):
+            with limited.peer.connect() as client:
+                client.send_until_refused(request_bytes("POST", "/mirror", body=b"x" * 10_000_000, host=NAME))
+                assert client.read_response().status == 413
+        assert limited.request("POST", "/mirror", body=b"x" * 1_000_000).status == 200
+
+
+@pytest.mark.skip(reason="being built")
+def test_early_hints(path):
+    assert path.request("GET", "/hinted").body == b"hinted"
+
+
 def test_answer_of_unknown_length(path):
     response = path.request("GET", "/unknown-length")
     assert response.body == b"".join(b"%07d" % number * 1000 for number in range(100))

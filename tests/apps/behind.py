@@ -108,3 +108,10 @@ def moved_here(environ, start_response):
     """A redirect to a path."""
     start_response("303 See Other", [*PLAIN, ("Location", "/ping"), ("Content-Length", "0")])
     return []
+
+
+@routes("/hinted")
+def hinted(environ, start_response):
+    """Early hints before the answer."""
+    environ["wsgi.early_hints"]([("Link", "</style.css>; rel=preload; as=style")])
+    return plain(start_response, "hinted")

@@ -162,8 +162,9 @@ class Peer:
         try:
             wait_until(listens, f"{self.program} to listen", STARTUP_PATIENCE)
         except (AssertionError, TimeoutError) as error:
+            told = self.log_text
             self.kill()
-            raise AssertionError(f"{self.program}: {error}\n{self.log_text}") from None
+            raise AssertionError(f"{self.program}: {error}\n{told}") from None
 
     def stop(self) -> None:
         """SIGTERM; asserts that it ran until now, and that its log tells of no trouble."""
@@ -173,19 +174,19 @@ class Peer:
             )
             self.process.terminate()
             self.process.wait(STOP_PATIENCE)
+            assert not self.complaints(), "\n".join(self.complaints())
         finally:
             self.kill()
-        assert not self.complaints(), "\n".join(self.complaints())
-        shutil.rmtree(self.folder)
 
     def kill(self) -> None:
-        """Ends all its processes at once."""
+        """Ends all its processes at once, and removes its folder."""
         if self.process.poll() is None:
             children = Process(self.process.pid).children()
             self.process.kill()
             self.process.wait(STOP_PATIENCE)
             for child in children:
                 child.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
     def log_text(self) -> str:
