@@ -381,3 +381,15 @@ def test_what_cannot_be_is_refused_at_the_start(options, problem):
     ended = run_to_end(*options, "apps.echo:application", cwd=TESTS)
     assert ended.returncode == 2 and len(ended.stderr.splitlines()) == 1
     assert problem in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "through_proxy", "directly"),
+    [((), 0, 1), (("--early-hints", "always"), 1, 1), (("--early-hints", "never"), 0, 0)],
+)
+def test_early_hints_go_to_proxies_only_where_they_can_take_them(serve, options, through_proxy, directly):
+    server = serve("apps.behind:application", *options)
+    with server.connect() as client:
+        for fields, count in ([(FOR, "203.0.113.7")], through_proxy), ([], directly):
+            response = client.request("GET", "/hinted", fields)
+            assert (len(response.interim), response.body) == (count, b"hinted")

@@ -167,9 +167,17 @@ def test_body_that_the_server_refuses(path, serve):
         assert limited.request("POST", "/mirror", body=b"x" * 1_000_000).status == 200
 
 
-@pytest.mark.skip(reason="being built")
-def test_early_hints(path):
+def test_early_hints_harm_nobody(path):
     assert path.request("GET", "/hinted").body == b"hinted"
+
+
+@pytest.mark.parametrize("peer", [Apache, Haproxy])
+def test_early_hints_through_those_that_can(serve, peer):
+    with running(Way(peer, "http"), serve, "--early-hints", "always") as hinting:
+        response = hinting.request("GET", "/hinted")
+    (interim,) = response.interim
+    assert (interim.status, response.body) == (103, b"hinted")
+    assert interim.get("Link")
 
 
 def test_answer_of_unknown_length(path):

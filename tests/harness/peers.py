@@ -248,7 +248,7 @@ class Apache(Peer):
     trouble = r":(warn|error|crit|alert|emerg)\]"
     modules = (
         *("mpm_event", "authz_core", "alias", "headers", "ssl", "socache_shmcb"),
-        *("proxy", "proxy_http", "proxy_uwsgi", "proxy_scgi", "proxy_fcgi", "setenvif", "rewrite"),
+        *("proxy", "proxy_http", "proxy_uwsgi", "proxy_scgi", "proxy_fcgi", "env", "setenvif"),
     )
 
     def arguments(self) -> list[str]:

@@ -40,7 +40,7 @@ pub use access_log_format::{AccessLogFormat, Atom, Piece, Stage, Template};
 pub use command::Command;
 pub use error::ConfigError;
 pub use files::{Evaluate, FileValue, PythonFile};
-pub use proxies::{Behind, ForwardedHeaders, HeaderMap, SchemeHeader, TrustedPeers};
+pub use proxies::{Behind, EarlyHints, ForwardedHeaders, HeaderMap, SchemeHeader, TrustedPeers};
 pub use raw::{Environment, Source};
 pub use reference::reference;
 pub use resolve::{Effective, Parsed, Printout, Resolved, from_pairs, parse, parse_with_files};

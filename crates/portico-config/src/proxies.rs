@@ -161,6 +161,17 @@ pub enum HeaderMap {
     Dangerous,
 }
 
+/// Whom `103 Early Hints` are sent to (`--early-hints`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EarlyHints {
+    /// Clients, but not proxies that tell of theirs.
+    Direct,
+    /// Proxies too.
+    Always,
+    /// Nobody.
+    Never,
+}
+
 /// What stands in front (`--behind`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it all")]

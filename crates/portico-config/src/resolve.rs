@@ -13,7 +13,7 @@ use crate::files::{self, Evaluate};
 use crate::inherited::Inherited;
 use crate::migrate::migrate;
 use crate::preset;
-use crate::proxies::{ForwardedHeaders, HeaderMap, TrustedPeers};
+use crate::proxies::{EarlyHints, ForwardedHeaders, HeaderMap, TrustedPeers};
 use crate::raw::{Environment, RawConfig, Source, read_variable};
 use crate::resolved::{
     Checks, Config, LogLevel, LogTarget, OnDisconnect, Preload, PythonLogging, ReloadWatch, System,
@@ -317,6 +317,7 @@ pub(crate) fn blank() -> Config {
         secure_scheme_headers: Vec::new(),
         forwarder_headers: Vec::new(),
         header_map: HeaderMap::Drop,
+        early_hints: EarlyHints::Direct,
         access_log: None,
         access_log_format: AccessLogFormat::Combined,
         telemetry: Telemetry::default(),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::access_log_format::AccessLogFormat;
-use crate::proxies::{Behind, ForwardedHeaders, HeaderMap, SchemeHeader, TrustedPeers};
+use crate::proxies::{Behind, EarlyHints, ForwardedHeaders, HeaderMap, SchemeHeader, TrustedPeers};
 use crate::telemetry::Telemetry;
 
 /// Where to listen, and what is spoken there.
@@ -358,6 +358,8 @@ pub struct Config {
     pub forwarder_headers: Vec<String>,
     /// `--header-map`
     pub header_map: HeaderMap,
+    /// `--early-hints`
+    pub early_hints: EarlyHints,
     /// `--access-logfile`
     pub access_log: Option<LogTarget>,
     /// `--access-logformat`

@@ -1,6 +1,6 @@
 //! Settings that say what stands in front, and what of its word is believed.
 
-use crate::proxies::{self, Behind, ForwardedHeaders, HeaderMap, SchemeHeader, TrustedPeers};
+use crate::proxies::{self, Behind, EarlyHints, ForwardedHeaders, HeaderMap, SchemeHeader, TrustedPeers};
 use crate::setting::{Area, Platform, Setting, Value};
 
 pub(super) const SETTINGS: &[Setting] = &[
@@ -10,6 +10,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     SECURE_SCHEME_HEADERS,
     FORWARDER_HEADERS,
     HEADER_MAP,
+    EARLY_HINTS,
     PERMIT_UNCONVENTIONAL_HTTP_METHOD,
 ];
 
@@ -272,6 +273,39 @@ fn header_map() {
     assert_eq!(config(&["--header-map", "refuse"]).header_map, HeaderMap::Refuse);
     assert_eq!(config(&["--header-map", "dangerous"]).header_map, HeaderMap::Dangerous);
     assert!(refusal(&["--header-map", "keep"]).contains("write one of drop, refuse, dangerous"));
+}
+
+const EARLY_HINTS: Setting = Setting {
+    name: "early_hints",
+    gunicorn: None,
+    since: "0.1",
+    flags: &["early-hints"],
+    short: None,
+    platform: None,
+    value: Value::Choice {
+        of: &[
+            ("direct", |config| config.early_hints = EarlyHints::Direct),
+            ("always", |config| config.early_hints = EarlyHints::Always),
+            ("never", |config| config.early_hints = EarlyHints::Never),
+        ],
+        alone: None,
+    },
+    default: "direct",
+    area: Area::Proxies,
+    help: "Whom the application's early hints (103) are sent to",
+    details: "direct: not to a believed proxy that tells of its client, for nginx before 1.29 takes 103 for the \
+        answer and its client waits for what never comes. always: to proxies too, if yours passes 103 on, as \
+        HAProxy and Apache do. environ[\"wsgi.early_hints\"] can be called in any case.",
+};
+
+#[cfg(test)]
+#[test]
+fn early_hints() {
+    use crate::testing::{config, refusal};
+    assert_eq!(config(&[]).early_hints, EarlyHints::Direct);
+    assert_eq!(config(&["--early-hints", "always"]).early_hints, EarlyHints::Always);
+    assert_eq!(config(&["--early-hints", "never"]).early_hints, EarlyHints::Never);
+    assert!(refusal(&["--early-hints", "yes"]).contains("write one of direct, always, never"));
 }
 
 const PERMIT_UNCONVENTIONAL_HTTP_METHOD: Setting = Setting {

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::IoSlice;
 use std::sync::Arc;
 
+use portico_config::EarlyHints;
 use portico_proto::{Fields, HttpDate, Part, ResponseHead};
 
 use super::{Connection, Deadline, Flow, Phase, Step, Tools};
@@ -204,7 +205,16 @@ impl Connection {
         let date = tools.date();
         let close = self.closes(tools);
         match answer {
-            Answer::EarlyHints(fields) => self.protocol.send(Part::EarlyHints(&fields), &date, out),
+            Answer::EarlyHints(fields) => {
+                let wanted = match tools.config.early_hints {
+                    EarlyHints::Direct => self.forwarded.is_none(),
+                    EarlyHints::Always => true,
+                    EarlyHints::Never => false,
+                };
+                if wanted {
+                    self.protocol.send(Part::EarlyHints(&fields), &date, out);
+                }
+            }
             Answer::Whole { head, body } => {
                 let head = self.take_head(head, tools);
                 self.protocol.send(Part::Head { head: &head, close }, &date, out);
