@@ -109,6 +109,10 @@ fn host_and_port<'a>(tcp: &'a str, text: &str) -> Result<(&'a str, u16), String>
         None => tcp.split_once(':').map_or((tcp, None), |(host, port)| (host, Some(port))),
     };
     let port = match port {
+        // As a host it would be an IPv4 address, 8000 that of 0.0.31.64.
+        None if !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_digit()) => {
+            return Err(format!("{text:?} is no address; for a port write :{host}"));
+        }
         None => PORT_DEFAULT,
         Some(digits) => {
             digits.parse().ok().filter(|_| digits.bytes().all(|byte| byte.is_ascii_digit())).ok_or_else(
@@ -243,9 +247,12 @@ mod tests {
             "tcp://https://127.0.0.1:80",
             "uwsgi://unix:",
             "https://fd://x",
+            "8000",
+            "tcp://8000",
         ] {
             assert!(bind(text).is_err(), "{text:?} was taken");
         }
+        assert_eq!(bind("8000"), Err("\"8000\" is no address; for a port write :8000".to_owned()));
     }
 
     #[test]

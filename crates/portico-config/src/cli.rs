@@ -26,8 +26,8 @@ const AFTER_HELP: &str = "\
 Every setting can also be given as PORTICO_<NAME> in the environment (PORTICO_MAX_QUEUE for --max-queue), \
 options as one text in PORTICO_CMD_ARGS or GUNICORN_CMD_ARGS, and all of it in portico.toml, pyproject.toml or \
 gunicorn.conf.py. The command line counts before PORTICO_CMD_ARGS, this before GUNICORN_CMD_ARGS, single \
-variables, the file and the defaults; `portico config` shows what counts, and why. A long option may be shortened \
-while it stays unambiguous.
+variables, the file and the defaults; `portico config` shows what counts, and why, and `portico help SETTING` \
+what there is to know of one. A long option may be shortened while it stays unambiguous.
 
 Exit status: 2 for a mistake on the command line, 1 for one anywhere else.";
 
@@ -78,7 +78,8 @@ fn command(wanted: fn(&Setting) -> bool) -> Command {
 /// A script that completes options in `shell`.
 pub(crate) fn completions(shell: Shell) -> String {
     let words = crate::task::words().chain(crate::command::words());
-    let mut command = words.fold(command(Setting::is_real), |command, (word, help)| {
+    let command = command(Setting::is_real).disable_help_subcommand(true);
+    let mut command = words.fold(command, |command, (word, help)| {
         command.subcommand(Command::new(word).about(help).disable_help_flag(true))
     });
     let mut script = Vec::new();
@@ -168,6 +169,10 @@ fn one_line(error: &clap::Error) -> String {
     match error.kind() {
         ErrorKind::UnknownArgument if !argument.starts_with('-') => {
             format!("{argument:?}: one application is served, and it is named already; remove this")
+        }
+        // As uvicorn, Flask and many others have it.
+        ErrorKind::UnknownArgument if ["--host", "--port"].contains(&argument.as_str()) => {
+            format!("{argument} is not an option; write --bind HOST:PORT")
         }
         ErrorKind::UnknownArgument => match context(ContextKind::SuggestedArg) {
             Some(likely) => format!("{argument} is not an option; did you mean {likely}?"),
@@ -265,6 +270,7 @@ mod tests {
             (&["--thraeds", "4"][..], "--thraeds is not an option; did you mean --threads?"),
             (&["--thread-s", "2"], "--thread-s is not an option; did you mean --threads?"),
             (&["--zzz"], "--zzz is not an option; `portico --help` lists the options"),
+            (&["--port", "80"], "--port is not an option; write --bind HOST:PORT"),
             (&["-x"], "-x is not an option; `portico --help` lists the options"),
             (&["--threads"], "--threads <N>: a value is missing; write one after it"),
             (&["--check-config=1"], "--check-config: it takes no value; write it alone"),

@@ -6,6 +6,7 @@ use crate::error::ConfigError;
 use crate::raw::{Environment, RawConfig, Source, read_variable};
 use crate::resolved::{Address, Config};
 use crate::settings;
+use crate::value::{escaped, items};
 
 /// Far above what a unit has; it bounds what is made of a number in the environment.
 const SOCKETS_MAX: usize = 512;
@@ -53,15 +54,15 @@ impl Inherited {
             return Ok(());
         };
         let mut texts = Vec::new();
-        for part in said.texts.iter().flat_map(|text| text.split(',')).map(str::trim) {
-            let (scheme, address) = split_scheme(part);
+        for part in said.texts.iter().flat_map(|text| items(text)) {
+            let (scheme, address) = split_scheme(&part);
             match name(address) {
                 Some(name) => texts.extend(
                     self.named(name)
                         .map_err(|problem| said.source.error(setting, &problem))?
                         .map(|fd| scheme.map_or(text(fd), |scheme| format!("{scheme}://{}", text(fd)))),
                 ),
-                None => texts.push(part.to_owned()),
+                None => texts.push(escaped(&part)),
             }
         }
         let source = said.source.clone();

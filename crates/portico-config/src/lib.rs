@@ -17,6 +17,7 @@ mod error;
 mod files;
 mod inherited;
 mod migrate;
+mod misspelt;
 mod preset;
 mod proxies;
 mod raw;
@@ -40,6 +41,7 @@ pub use access_log_format::{AccessLogFormat, Atom, Piece, Stage, Template};
 pub use command::Command;
 pub use error::ConfigError;
 pub use files::{Evaluate, FileValue, PythonFile};
+pub use misspelt::misspelt_variables;
 pub use proxies::{Behind, EarlyHints, ForwardedHeaders, HeaderMap, SchemeHeader, TrustedPeers};
 pub use raw::{Environment, Source};
 pub use reference::reference;
@@ -49,5 +51,6 @@ pub use resolved::{
     PythonLogging, ReloadEngine, ReloadWatch, System, Warmup, WireProtocol, WorkerClass, Workers,
 };
 pub use schema::schema;
-pub use settings::{file_name, file_names, is_hook, is_octal, likely_file_name};
+pub use settings::{file_name, file_names, is_hook, is_list, is_octal, likely_file_name};
 pub use telemetry::{Endpoint, StatsdSettings, SyslogSettings, SyslogTransport, Telemetry};
+pub use value::escaped;

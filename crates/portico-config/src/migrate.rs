@@ -42,7 +42,7 @@ pub(crate) fn migrate(
         draft.take_gunicorn(&name, evaluate(&PythonFile::Path(from.into()))?);
     }
     let text = format!("# Written by `portico migrate {name}`.\n{}", draft.text());
-    Ok(Printout { text, file: to, notes: draft.notes })
+    Ok(Printout { text, file: to, notes: draft.notes, of_settings: false })
 }
 
 impl Draft {

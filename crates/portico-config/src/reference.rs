@@ -22,7 +22,8 @@ Each setting can be given in several ways. Where several speak, the later one in
 
 A long option may be shortened while it stays unambiguous, and of an option given twice the last one counts,
 except for lists. Times are seconds or carry a suffix (`500ms`, `1.5s`, `2m`, `1h`); sizes are bytes or carry
-a suffix for powers of 1024 (`64k`, `1m`, `2g`). As a keyword a switch is `True` or `False`.
+a suffix for powers of 1024 (`64k`, `1m`, `2g`). As a keyword a switch is `True` or `False`. Where commas
+separate the items of a list, `\\,` is a comma in one of them; in a list of TOML or of Python a comma is a comma.
 
 A mistake is told in one line that names the option or the variable. The exit status is then 2 for the command
 line and 1 for the environment; `portico.serve` raises `ValueError`.
@@ -42,6 +43,30 @@ pub fn reference() -> String {
         }
     }
     page
+}
+
+/// All that there is to know of one setting, by any of its names: `max_queue`, `--max-queue`, `PORTICO_MAX_QUEUE`.
+///
+/// # Errors
+/// There is none of that name.
+pub(crate) fn about(name: &str) -> Result<String, String> {
+    let flag = name.trim_start_matches('-');
+    let plain = flag.strip_prefix("PORTICO_").unwrap_or(flag).to_ascii_lowercase().replace('-', "_");
+    let is_meant = |setting: &&Setting| {
+        let short = setting.short.map(|short| short.to_string());
+        setting.flags.contains(&flag) || setting.is_called(&plain) || short.as_deref() == Some(flag)
+    };
+    let setting = settings::all().find(is_meant).ok_or_else(|| match settings::likely(&plain) {
+        Some(likely) => format!("help: {name} is not a setting; did you mean {likely}?"),
+        None => format!("help: {name} is not a setting; `portico --help` lists them"),
+    })?;
+    let mut page = String::new();
+    section(&mut page, setting);
+    if let Value::Ignored { why, .. } | Value::Refused { why, .. } = setting.value {
+        page.push('\n');
+        wrap(&mut page, &format!("This is {}: {why}.", setting.value.describe()), "");
+    }
+    Ok(page.trim_start_matches(['\n', '#', ' ']).to_owned())
 }
 
 /// What is ignored and what is refused, a line for each reason.
@@ -138,6 +163,21 @@ mod tests {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/settings.md");
         let page = std::fs::read_to_string(path).unwrap();
         assert!(page == reference(), "docs/reference/settings.md is out of date: run `make docs-settings`");
+    }
+
+    #[test]
+    fn one_setting_is_told_of_by_any_of_its_names() {
+        for name in ["keep_alive", "--keep-alive", "keep-alive", "PORTICO_KEEP_ALIVE", "keepalive"] {
+            let text = about(name).unwrap();
+            assert!(text.starts_with("`--keep-alive`\n\n"), "{text}");
+            assert!(text.contains("* Environment: `PORTICO_KEEP_ALIVE`"), "{text}");
+        }
+        assert!(about("-w").unwrap().starts_with("`--workers`"));
+        assert!(about("spew").unwrap().contains("This is accepted without effect: "));
+        assert_eq!(about("thraeds"), Err("help: thraeds is not a setting; did you mean threads?".to_owned()));
+        for setting in settings::all() {
+            assert!(about(setting.name).is_ok(), "{}", setting.name);
+        }
     }
 
     #[test]

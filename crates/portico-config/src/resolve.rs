@@ -15,6 +15,7 @@ use crate::migrate::migrate;
 use crate::preset;
 use crate::proxies::{EarlyHints, ForwardedHeaders, HeaderMap, TrustedPeers};
 use crate::raw::{Environment, RawConfig, Source, read_variable};
+use crate::reference::about;
 use crate::resolved::{
     Checks, Config, LogLevel, LogTarget, OnDisconnect, Preload, PythonLogging, ReloadWatch, System,
     WorkerClass, Workers,
@@ -51,6 +52,8 @@ pub struct Printout {
     pub file: Option<PathBuf>,
     /// One line each, for standard error.
     pub notes: Vec<String>,
+    /// Whether it is what counts for each setting.
+    pub of_settings: bool,
 }
 
 /// A configuration that can be used, with what its operator should know about it.
@@ -124,10 +127,15 @@ pub(crate) fn parse_as(
         Some(Task::Config { json }) => match settings_of(pid, args, env, evaluate)? {
             Parsed::Run(resolved) => {
                 let text = if json { resolved.show_json() } else { resolved.show() };
-                Ok(Parsed::Print(Printout { text, file: None, notes: resolved.warnings }))
+                let notes = resolved.warnings;
+                Ok(Parsed::Print(Printout { text, file: None, notes, of_settings: true }))
             }
             other => Ok(other),
         },
+        Some(Task::Help { setting: None }) => settings_of(pid, vec!["--help".into()], &|_| None, None),
+        Some(Task::Help { setting: Some(name) }) => {
+            about(&name).map(Parsed::Help).map_err(ConfigError::usage)
+        }
         Some(Task::Completions(shell)) => Ok(Parsed::Print(Printout::of(cli::completions(shell)))),
         Some(Task::Migrate { from, to }) => migrate(&from, to, env, evaluate).map(Parsed::Print),
         Some(Task::Schema) => Ok(Parsed::Print(Printout::of(schema()))),
@@ -223,6 +231,7 @@ fn unknown_keyword(name: &str) -> ConfigError {
 fn resolve(mut raw: RawConfig, inherited: &Inherited) -> Result<Resolved, ConfigError> {
     inherited.say(&mut raw)?;
     let preset = preset::say(&mut raw)?;
+    say_paste_logging(&mut raw);
     let mut config = blank();
     let mut warnings = Vec::new();
     let mut effective = Vec::new();
@@ -243,6 +252,8 @@ fn resolve(mut raw: RawConfig, inherited: &Inherited) -> Result<Resolved, Config
     }
     if let Some(mask) = config.system.umask.filter(|_| raw.said("socket_mode").is_none()) {
         config.socket_mode = 0o777 & !mask;
+        let shown = effective.iter_mut().find(|it: &&mut Effective| it.name == "socket_mode");
+        shown.into_iter().for_each(|it| it.texts = vec![format!("{:o}", config.socket_mode)]);
     }
     if let (Some(app), Some(said), Some(setting)) = (&config.app, raw.said("paste"), settings::named("paste"))
     {
@@ -254,6 +265,11 @@ fn resolve(mut raw: RawConfig, inherited: &Inherited) -> Result<Resolved, Config
         raw.has_gunicorns_file(),
         &mut warnings,
     );
+    if let Some(threads) = effective.iter_mut().find(|it| it.name == "threads")
+        && threads.source == Source::Default
+    {
+        threads.texts = vec![config.threads.to_string()];
+    }
     if config.reload {
         develop(&mut config, &mut effective, &mut warnings);
     }
@@ -262,6 +278,24 @@ fn resolve(mut raw: RawConfig, inherited: &Inherited) -> Result<Resolved, Config
     ineffective(&config, &mut warnings);
     let notes = preset.into_iter().collect();
     Ok(Resolved { config, warnings, notes, effective })
+}
+
+/// A PasteDeploy file that has the logging's sections is `--log-config` too, unless that is said, as it is for
+/// gunicorn.
+fn say_paste_logging(raw: &mut RawConfig) {
+    let said = |name: &str| raw.said(name).and_then(|said| said.texts.last()).cloned();
+    let (Some(paste), None, Some(setting)) =
+        (said("paste"), raw.said("logconfig"), settings::named("logconfig"))
+    else {
+        return;
+    };
+    let path = paste.split('#').next().unwrap_or_default().to_owned();
+    let text = std::fs::read_to_string(Path::new(&said("chdir").unwrap_or_default()).join(&path));
+    let section = text.unwrap_or_default().lines().position(|line| line.trim_end() == "[loggers]");
+    if let Some(at) = section {
+        let line = u32::try_from(at + 1).ok();
+        raw.say(setting, vec![path.clone()], Source::File { path, line, column: None });
+    }
 }
 
 /// Where every setting's default and then its value is laid in.
@@ -349,6 +383,7 @@ fn develop(config: &mut Config, effective: &mut [Effective], warnings: &mut Vec<
     };
     if defaults("workers", "1") {
         config.workers = Workers { min: 1, max: 1 };
+        config.workers_auto = false;
     }
     if defaults("timeout", "0") {
         config.timeout = Duration::ZERO;
@@ -418,6 +453,19 @@ fn ineffective(config: &Config, warnings: &mut Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn logging_of_a_paste_file_counts_unless_another_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a.ini"), "[app:main]\n\n[loggers]\nkeys = root\n").unwrap();
+        std::fs::write(folder.path().join("b.ini"), "[app:main]\n").unwrap();
+        let chdir = folder.path().to_str().unwrap();
+        let file = |args: &[&str]| config(&[&["--chdir", chdir], args].concat()).python_logging.file;
+        assert_eq!(file(&["--paste", "a.ini"]), Some("a.ini".into()));
+        assert_eq!(file(&["--paste", "a.ini#other"]), Some("a.ini".into()));
+        assert_eq!(file(&["--paste", "a.ini", "--log-config", "c.ini"]), Some("c.ini".into()));
+        assert_eq!(file(&["--paste", "b.ini"]), None);
+    }
     use crate::testing::{config, environment, resolved};
 
     fn pairs(pairs: &[(&str, &str)]) -> Result<Resolved, ConfigError> {

@@ -212,6 +212,11 @@ impl Setting {
         )
     }
 
+    /// Whether commas separate the items of its texts.
+    pub fn is_list(&self) -> bool {
+        matches!(self.value, Value::List { .. })
+    }
+
     /// What its option says where that takes no value.
     pub fn switch(&self) -> Option<bool> {
         match self.value {

@@ -13,6 +13,8 @@ pub(crate) enum Task {
     Config { json: bool },
     /// Say whether it could be served.
     Check,
+    /// Print what there is to know of one setting, or the help of all.
+    Help { setting: Option<String> },
     /// Print a script that completes options in this shell.
     Completions(Shell),
     /// Print the JSON Schema of portico.toml.
@@ -22,9 +24,10 @@ pub(crate) enum Task {
 }
 
 /// Word, what follows it, and its line in the help.
-const TASKS: [(&str, &str, &str); 5] = [
+const TASKS: [(&str, &str, &str); 6] = [
     ("check", "[OPTIONS]", "Check settings, addresses and application; exit status 0 or 1"),
     ("config", "[--json] [OPTIONS]", "Print the value of each setting and who has set it"),
+    ("help", "SETTING", "Print all there is to know of one setting"),
     ("migrate", "FILE [-o FILE]", "Write portico.toml for a gunicorn.conf.py or a uwsgi.ini"),
     ("completions", "SHELL", "Print completions for bash, zsh or fish"),
     ("schema", "", "Print the JSON Schema of portico.toml"),
@@ -43,6 +46,11 @@ pub(crate) fn read(args: Vec<OsString>) -> Result<(Option<Task>, Vec<OsString>),
             let (json, rest): (Vec<_>, Vec<_>) = rest.iter().cloned().partition(|arg| arg == "--json");
             return Ok((Some(Task::Config { json: !json.is_empty() }), rest));
         }
+        "help" => match rest {
+            [] => Task::Help { setting: None },
+            [name] => Task::Help { setting: Some(name.to_string_lossy().into_owned()) },
+            _ => return Err("help: name one setting; write portico help threads".to_owned()),
+        },
         "schema" => match rest {
             [] => Task::Schema,
             _ => return Err("schema: nothing follows it; write portico schema".to_owned()),
@@ -108,6 +116,8 @@ mod tests {
         check(&["config", "a:b", "--json", "-w2"], Some(Task::Config { json: true }), &["a:b", "-w2"]);
         check(&["config"], Some(Task::Config { json: false }), &[]);
         check(&["schema"], Some(Task::Schema), &[]);
+        check(&["help"], Some(Task::Help { setting: None }), &[]);
+        check(&["help", "threads"], Some(Task::Help { setting: Some("threads".to_owned()) }), &[]);
         check(&["completions", "fish"], Some(Task::Completions(Shell::Fish)), &[]);
         let from = || PathBuf::from("u.ini");
         check(&["migrate", "u.ini"], Some(Task::Migrate { from: from(), to: None }), &[]);
@@ -134,6 +144,7 @@ mod tests {
             (&["completions"][..], "completions: "),
             (&["completions", "tcsh"], "completions: "),
             (&["schema", "x"], "schema: "),
+            (&["help", "a", "b"], "help: "),
             (&["migrate"], "migrate: "),
             (&["migrate", "-o", "x"], "migrate: "),
             (&["migrate", "a", "b"], "migrate: "),

@@ -12,6 +12,7 @@ use toml::de::{DeInteger, DeTable, DeValue};
 use crate::error::ConfigError;
 use crate::setting::{Setting, Value};
 use crate::settings;
+use crate::value::escaped;
 
 /// What the file says of one setting.
 pub(crate) struct Line {
@@ -130,15 +131,16 @@ fn texts(setting: &Setting, value: &DeValue<'_>) -> Result<Vec<String>, String> 
 /// The items of a list: of an array, of a table `key = value`, or a string as the command line has it.
 fn items(setting: &Setting, value: &DeValue<'_>) -> Result<Vec<String>, String> {
     let expected = || "a string, or an array of strings".to_owned();
+    let item = |text: String| if setting.is_list() { escaped(&text) } else { text };
     match value {
         DeValue::Array(items) => {
-            items.iter().map(|item| scalar(setting, item).ok_or_else(expected)).collect()
+            items.iter().map(|value| scalar(setting, value).map(item).ok_or_else(expected)).collect()
         }
         DeValue::Table(table) => table
             .iter()
             .map(|(key, value)| {
                 let value = scalar(setting, value).ok_or_else(expected)?;
-                Ok(format!("{}={value}", key.get_ref()))
+                Ok(item(format!("{}={value}", key.get_ref())))
             })
             .collect(),
         DeValue::String(text) => Ok(vec![text.to_string()]),
@@ -225,6 +227,9 @@ mod tests {
             ("wsgi_app = 'a:b'", "app", &["a:b"]),
             ("bind = \"fd://3, fd://4\"", "bind", &["fd://3, fd://4"]),
             ("bind = [\"fd://3\",\n \"fd://4\"]", "bind", &["fd://3", "fd://4"]),
+            ("bind = [\"unix:/a,b\", \"fd://4\"]", "bind", &[r"unix:/a\,b", "fd://4"]),
+            ("timeout_path = { \"/a,b\" = 7 }", "timeout_path", &[r"/a\,b=7"]),
+            ("raw_env = [\"A=1,2\"]", "raw_env", &["A=1,2"]),
             ("timeout_path = { \"/a\" = \"5m\", \"/b\" = 7 }", "timeout_path", &["/a=5m", "/b=7"]),
             ("[timeout_path]\n\"/a\" = 0.5", "timeout_path", &["/a=0.5"]),
             ("proxy_protocol = false", "proxy_protocol", &["false"]),

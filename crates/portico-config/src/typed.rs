@@ -3,7 +3,7 @@
 use toml::Value as Toml;
 
 use crate::setting::{Setting, Value};
-use crate::value::boolean;
+use crate::value::{boolean, items};
 
 /// What stands for `texts`; `None` for none.
 pub(crate) fn typed(setting: &Setting, texts: &[String]) -> Option<Toml> {
@@ -11,7 +11,7 @@ pub(crate) fn typed(setting: &Setting, texts: &[String]) -> Option<Toml> {
     let string = || Toml::String(last.clone());
     Some(match &setting.value {
         Value::List { .. } => {
-            let items = texts.iter().flat_map(|text| text.split(',')).map(str::trim);
+            let items = texts.iter().flat_map(|text| items(text));
             Toml::Array(items.filter(|item| !item.is_empty()).map(Toml::from).collect())
         }
         Value::Ignored { .. } | Value::Refused { .. } => string(),
@@ -55,6 +55,7 @@ mod tests {
             ("request_buffer", &["64k"], "\"64k\""),
             ("log_level", &["debug"], "\"debug\""),
             ("bind", &["fd://3, fd://4", "fd://5"], "[\"fd://3\", \"fd://4\", \"fd://5\"]"),
+            ("bind", &[r"unix:/a\,b, fd://4"], "[\"unix:/a,b\", \"fd://4\"]"),
             ("app", &["a\"b:c"], "'a\"b:c'"),
         ] {
             let setting = settings::named(name).unwrap();

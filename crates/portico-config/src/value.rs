@@ -25,8 +25,8 @@ impl Value {
             Self::Choice { of, alone } => choice(last, of, *alone)?(config),
             Self::Text { set, .. } | Self::Form { set, .. } => set(config, last)?,
             Self::List { set, .. } => {
-                let parts: Vec<&str> = texts.iter().flat_map(|text| text.split(',')).map(str::trim).collect();
-                set(config, &parts)?;
+                let parts: Vec<String> = texts.iter().flat_map(|text| items(text)).collect();
+                set(config, &parts.iter().map(String::as_str).collect::<Vec<_>>())?;
             }
             Self::Texts { set, .. } => {
                 let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
@@ -83,6 +83,31 @@ impl Value {
             Self::Refused { .. } => "refused".to_owned(),
         }
     }
+}
+
+/// The items of a list in one text: commas stand between them, and `\,` is a comma in one.
+pub(crate) fn items(text: &str) -> Vec<String> {
+    let mut items = vec![String::new()];
+    let mut rest = text;
+    while let Some(at) = rest.find(',') {
+        let (before, after) = (&rest[..at], &rest[at + 1..]);
+        let item = items.last_mut();
+        match (before.strip_suffix('\\'), item) {
+            (Some(before), Some(item)) => item.extend([before, ","]),
+            (_, item) => {
+                item.into_iter().for_each(|item| item.push_str(before));
+                items.push(String::new());
+            }
+        }
+        rest = after;
+    }
+    items.last_mut().into_iter().for_each(|item| item.push_str(rest));
+    items.iter().map(|item| item.trim().to_owned()).collect()
+}
+
+/// One item of a list as it is written among others.
+pub fn escaped(item: &str) -> String {
+    item.replace(',', "\\,")
 }
 
 /// A boolean as environment variables and Python write it.
@@ -273,6 +298,19 @@ mod tests {
         }
         for text in ["", "0o", "888", "1777", "rw", "-660", "+660"] {
             assert!(mode(text).is_err(), "{text:?} was taken");
+        }
+    }
+
+    #[test]
+    fn a_comma_in_an_item_has_a_backslash_before_it() {
+        let check = |text: &str, expected: &[&str]| assert_eq!(items(text), expected, "{text}");
+        check("a", &["a"]);
+        check(" a , b,", &["a", "b", ""]);
+        check(r"a\,b,c", &["a,b", "c"]);
+        check(r"\,", &[","]);
+        check(r"a\b, \c", &[r"a\b", r"\c"]);
+        for item in ["a,b", ",", "a,,b", ",a,"] {
+            assert_eq!(items(&escaped(item)), [item]);
         }
     }
 

@@ -67,6 +67,12 @@ pub fn is_octal(name: &str) -> bool {
     called(name).is_some_and(|setting| matches!(setting.value, Value::Mode { .. }))
 }
 
+/// Whether commas separate the items of the setting of that name, so that one in an item has to be
+/// [`escaped`](crate::escaped).
+pub fn is_list(name: &str) -> bool {
+    called(name).is_some_and(Setting::is_list)
+}
+
 pub(crate) use worker_class::settle_threads;
 
 /// The names that are settings in a configuration file in Python: gunicorn's, and Portico's for what gunicorn

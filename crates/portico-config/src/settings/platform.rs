@@ -348,7 +348,8 @@ const PASTE: Setting = Setting {
     default: "",
     area: Area::Application,
     help: "Serve the application of this PasteDeploy file: FILE or FILE#NAME",
-    details: "In place of APP_MODULE; it needs the package PasteDeploy. NAME is `main` by default.",
+    details: "In place of APP_MODULE; it needs the package PasteDeploy. NAME is `main` by default. If \
+        the file has a section [loggers], it is --log-config as well.",
 };
 
 #[cfg(test)]
