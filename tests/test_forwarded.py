@@ -43,13 +43,13 @@ def told(serve_module, tmp_path_factory):
 
 
 # (options, fields, what environ says; None: the key is not there; or the status)
-PEER = {"REMOTE_ADDR": "127.0.0.1", "wsgi.url_scheme": "http", "portico.peer": None}
+PEER = {"REMOTE_ADDR": "127.0.0.1", "wsgi.url_scheme": "http", "portico.peer": "127.0.0.1"}
 MATRIX = {
     "nothing said": ((), [], PEER),
     "one address": (
         (),
         [(FOR, "203.0.113.7")],
-        PEER | {"REMOTE_ADDR": "203.0.113.7", "REMOTE_PORT": None, "portico.peer": "127.0.0.1"},
+        PEER | {"REMOTE_ADDR": "203.0.113.7", "REMOTE_PORT": None},
     ),
     "spoofed left-most": (NAMED, [(FOR, "6.6.6.6, 203.0.113.7")], {"REMOTE_ADDR": "203.0.113.7"}),
     "through named proxies": (

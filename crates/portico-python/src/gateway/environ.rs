@@ -7,7 +7,6 @@
 
 mod forwarded;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use pyo3::intern;
@@ -21,7 +20,7 @@ use super::Settings;
 use super::field_names::FieldNames;
 use super::file_wrapper::FileWrapper;
 use super::start_response::Callables;
-use super::template_cache::{Lines, Lookup, Reading, Template, TemplateCache};
+use super::template_cache::{Address, Addresses, Lines, Lookup, Reading, Template, TemplateCache};
 use super::wsgi_input::Input;
 use crate::raw::latin1;
 
@@ -30,7 +29,7 @@ pub struct Environs {
     names: FieldNames,
     servers: Vec<(Arc<Server>, Template)>,
     templates: TemplateCache,
-    addresses: Vec<(IpAddr, Py<PyString>)>,
+    addresses: Addresses,
 }
 
 /// The parts of a request that the environ is made of.
@@ -58,9 +57,6 @@ pub struct Parts<'a, 'py> {
 /// Listeners whose templates are kept.
 const SERVERS_MAX: usize = 16;
 
-/// Client addresses whose strings are kept: a proxy has one or a few.
-const ADDRESSES_MAX: usize = 8;
-
 impl Environs {
     /// Nothing kept yet.
     pub fn new(py: Python<'_>) -> Self {
@@ -68,7 +64,7 @@ impl Environs {
             names: FieldNames::new(py),
             servers: Vec::new(),
             templates: TemplateCache::new(),
-            addresses: Vec::new(),
+            addresses: Addresses::new(),
         }
     }
 
@@ -99,7 +95,7 @@ impl Environs {
         if let Some(input) = parts.input {
             environ.set_item(intern!(py, "wsgi.input"), input)?;
         }
-        self.set_peer(py, &environ, parts)?;
+        set_peer(py, &environ, parts)?;
         if let Some(id) = parts.id {
             environ.set_item(intern!(py, "portico.request_id"), latin1(py, id)?)?;
         }
@@ -127,11 +123,17 @@ impl Environs {
         };
         let lines = Lines { bytes: parts.head.field_lines(), reading, server: parts.server };
         let store = match self.templates.lookup(lines) {
-            Lookup::Hit(template) => return template.copy(py, parts.callables),
+            Lookup::Hit(template) => {
+                template.meet(py, address(parts.peer), &mut self.addresses)?;
+                return template.copy(py, parts.callables);
+            }
             Lookup::Store(hash) => Some(hash),
             Lookup::Miss => None,
         };
-        let environ = self.server_template(py, settings, parts)?.copy(py, parts.callables)?;
+        let at = self.server_template(py, settings, parts)?;
+        let template = &mut self.servers[at].1;
+        template.meet(py, address(parts.peer), &mut self.addresses)?;
+        let environ = template.copy(py, parts.callables)?;
         add_fields(&environ, &mut self.names, parts.head)?;
         if let Some(hash) = store {
             let template = Template::new(&environ.copy()?, parts.callables)?;
@@ -140,56 +142,46 @@ impl Environs {
         Ok(environ)
     }
 
+    /// The place of the listener's template.
     fn server_template(
         &mut self,
         py: Python<'_>,
         settings: &Settings,
         parts: &Parts<'_, '_>,
-    ) -> PyResult<&mut Template> {
+    ) -> PyResult<usize> {
         let server = parts.server;
-        let at = match self.servers.iter().position(|(known, _)| Arc::ptr_eq(known, server)) {
-            Some(at) => at,
-            None => {
-                if self.servers.len() >= SERVERS_MAX {
-                    self.servers.clear();
-                }
-                let template = Template::new(&server_template(py, settings, server)?, parts.callables)?;
-                self.servers.push((Arc::clone(server), template));
-                self.servers.len() - 1
-            }
-        };
-        Ok(&mut self.servers[at].1)
+        if let Some(at) = self.servers.iter().position(|(known, _)| Arc::ptr_eq(known, server)) {
+            return Ok(at);
+        }
+        if self.servers.len() >= SERVERS_MAX {
+            self.servers.clear();
+        }
+        let template = Template::new(&server_template(py, settings, server)?, parts.callables)?;
+        self.servers.push((Arc::clone(server), template));
+        Ok(self.servers.len() - 1)
     }
+}
 
-    fn set_peer(
-        &mut self,
-        py: Python<'_>,
-        environ: &Bound<'_, PyDict>,
-        parts: &Parts<'_, '_>,
-    ) -> PyResult<()> {
-        let address = match parts.peer {
-            Peer::Inet(address) => address,
-            // A UNIX socket has neither addresses nor ports: the client's is empty, ours is the one it asked
-            // for.
-            Peer::Unix => {
-                environ.set_item(intern!(py, "REMOTE_ADDR"), intern!(py, ""))?;
-                environ.del_item(intern!(py, "REMOTE_PORT"))?;
-                return set_server_from_host(py, environ, parts.head);
-            }
-        };
-        let mut digits = itoa::Buffer::new();
-        let port = PyString::new(py, digits.format(address.port()));
-        environ.set_item(intern!(py, "REMOTE_PORT"), port)?;
-        let ip = address.ip();
-        if let Some((_, known)) = self.addresses.iter().find(|(known, _)| *known == ip) {
-            return environ.set_item(intern!(py, "REMOTE_ADDR"), known);
+fn address(peer: Peer) -> Address {
+    match peer {
+        Peer::Inet(address) => Address::Ip(address.ip()),
+        Peer::Unix => Address::Unix,
+    }
+}
+
+/// What of the peer is another's from connection to connection; its address is the template's.
+fn set_peer(py: Python<'_>, environ: &Bound<'_, PyDict>, parts: &Parts<'_, '_>) -> PyResult<()> {
+    match parts.peer {
+        Peer::Inet(address) => {
+            let mut digits = itoa::Buffer::new();
+            let port = PyString::new(py, digits.format(address.port()));
+            environ.set_item(intern!(py, "REMOTE_PORT"), port)
         }
-        let text = PyString::new(py, &ip.to_string());
-        if self.addresses.len() >= ADDRESSES_MAX {
-            self.addresses.remove(0);
+        // A UNIX socket has no ports either: ours is the one that the client asked for.
+        Peer::Unix => {
+            environ.del_item(intern!(py, "REMOTE_PORT"))?;
+            set_server_from_host(py, environ, parts.head)
         }
-        self.addresses.push((ip, text.clone().unbind()));
-        environ.set_item(intern!(py, "REMOTE_ADDR"), text)
     }
 }
 
@@ -201,7 +193,9 @@ fn server_template<'py>(
     server: &Server,
 ) -> PyResult<Bound<'py, PyDict>> {
     let template = PyDict::new(py);
-    for key in ["PATH_INFO", "QUERY_STRING", "RAW_URI", "REQUEST_URI", "REMOTE_ADDR", "REMOTE_PORT"] {
+    for key in
+        ["PATH_INFO", "QUERY_STRING", "RAW_URI", "REQUEST_URI", "REMOTE_ADDR", "REMOTE_PORT", "portico.peer"]
+    {
         template.set_item(PyString::intern(py, key), py.None())?;
     }
     let text = |text: &str| PyString::new(py, text);

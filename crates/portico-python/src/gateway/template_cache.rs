@@ -4,22 +4,42 @@
 //! byte. A repeated head then costs a hash, a comparison and a copy of a dict. A head that never repeats
 //! costs the hash: a dict is kept only when the same bytes come a second time.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyString};
 
 use portico_server::Server;
 
 use super::hash::hash;
 use super::start_response::Callables;
 
-/// A dict that environs are copied from. It holds the thread's callables, so that no environ is given them.
+/// A dict that environs are copied from. It holds the thread's callables and the address of the peer, so that no
+/// environ is given them.
 pub struct Template {
     dict: Py<PyDict>,
     /// Number of those callables.
     callables: u64,
+    /// That address, once there is one.
+    peer: Option<Address>,
 }
+
+/// Where a peer is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Address {
+    /// There.
+    Ip(IpAddr),
+    /// At the other end of a UNIX socket, which has no address.
+    Unix,
+}
+
+/// Strings of addresses.
+pub struct Addresses(Vec<(IpAddr, Py<PyString>)>);
+
+/// Client addresses whose strings are kept: a proxy has one or a few.
+const ADDRESSES_MAX: usize = 8;
 
 /// One thread's templates: at most [`SLOTS`], each for field lines of at most [`LINES_BYTES_MAX`] bytes.
 pub struct TemplateCache {
@@ -83,7 +103,27 @@ impl Template {
     /// `dict`, into which `callables` are put.
     pub fn new(dict: &Bound<'_, PyDict>, callables: &Callables) -> PyResult<Self> {
         callables.put_into(dict)?;
-        Ok(Self { dict: dict.clone().unbind(), callables: callables.number })
+        Ok(Self { dict: dict.clone().unbind(), callables: callables.number, peer: None })
+    }
+
+    /// Puts the peer's address into it, if it is not there: most requests come from where the last one came.
+    pub fn meet(&mut self, py: Python<'_>, peer: Address, addresses: &mut Addresses) -> PyResult<()> {
+        if self.peer == Some(peer) {
+            return Ok(());
+        }
+        let dict = self.dict.bind(py);
+        let (remote, name) = match peer {
+            Address::Ip(ip) => {
+                let text = addresses.text(py, ip);
+                (text.clone(), text)
+            }
+            // RFC 3875, section 4.1.8, has no word for it.
+            Address::Unix => (intern!(py, "").clone(), intern!(py, "unix").clone()),
+        };
+        dict.set_item(intern!(py, "REMOTE_ADDR"), remote)?;
+        dict.set_item(intern!(py, "portico.peer"), name)?;
+        self.peer = Some(peer);
+        Ok(())
     }
 
     /// A copy, with `callables` in it: where they are other ones than the last time, they are replaced first.
@@ -94,6 +134,25 @@ impl Template {
             self.callables = callables.number;
         }
         dict.copy()
+    }
+}
+
+impl Addresses {
+    /// None yet.
+    pub fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    fn text<'py>(&mut self, py: Python<'py>, ip: IpAddr) -> Bound<'py, PyString> {
+        if let Some((_, known)) = self.0.iter().find(|(known, _)| *known == ip) {
+            return known.bind(py).clone();
+        }
+        let text = PyString::new(py, &ip.to_string());
+        if self.0.len() >= ADDRESSES_MAX {
+            self.0.remove(0);
+        }
+        self.0.push((ip, text.clone().unbind()));
+        text
     }
 }
 

@@ -20,11 +20,6 @@ pub(super) fn apply(
 ) -> PyResult<()> {
     let py = environ.py();
     if let Some(address) = forwarded.address {
-        let peer = match parts.peer {
-            Peer::Inet(_) => environ.get_item(intern!(py, "REMOTE_ADDR"))?,
-            Peer::Unix => Some(intern!(py, "unix").clone().into_any()),
-        };
-        environ.set_item(intern!(py, "portico.peer"), peer)?;
         environ.set_item(intern!(py, "REMOTE_ADDR"), address_text(py, address))?;
         match forwarded.port {
             Some(port) => environ.set_item(intern!(py, "REMOTE_PORT"), decimal(py, port))?,
