@@ -26,10 +26,10 @@ def expect_loss(client) -> None:
 @pytest.mark.parametrize(
     ("target", "said"),
     [
-        ("/segfault?token=1", "SIGSEGV.*in flight: GET /segfault\\?token=1 of 127.0.0.1"),
+        ("/segfault?token=1", "SIGSEGV.*in flight: GET /segfault of 127.0.0.1"),
         ("/abort", "SIGABRT.*in flight: GET /abort"),
-        ("/exit?status=5", "exit status 5.*os._exit.*in flight: GET /exit\\?status=5"),
-        ("/exit?status=0", "exit status 0.*os._exit.*in flight: GET /exit\\?status=0"),
+        ("/exit?status=5", "exit status 5.*os._exit.*in flight: GET /exit of"),
+        ("/exit?status=0", "exit status 0.*os._exit.*in flight: GET /exit of"),
     ],
 )
 def test_death_by_the_application_is_told_with_its_request(serve, tmp_path, target, said):
@@ -41,6 +41,7 @@ def test_death_by_the_application_is_told_with_its_request(serve, tmp_path, targ
         expect_loss(client)
     record = server.expect_log(f"died.*{said}")
     assert any(f"(pid {worker.pid})" in record for worker in workers)
+    assert "?" not in record, "what a query holds is for the access log"
     wait_until(lambda: ACCESS_LINE.search(log.read_text()), "the access log")
     (line,) = ACCESS_LINE.finditer(log.read_text())
     assert (line["target"], line["status"]) == (target, "502")
@@ -63,7 +64,7 @@ def test_death_from_outside_is_told_as_such_with_all_that_ran(serve, tmp_path):
     record = server.expect_log("died.*SIGKILL from outside")
     assert "OOM" in record or "memory" in record
     targets = [f"/hold?gate=never&name={number}" for number in range(3)]
-    assert all(f"in flight: GET {target} of 127.0.0.1, 0." in record for target in targets), record
+    assert record.count("in flight: GET /hold of 127.0.0.1, 0.") == 3, record
     wait_until(lambda: log.read_text().count("\n") == 3, "three lines in the access log")
     lines = list(ACCESS_LINE.finditer(log.read_text()))
     assert sorted(line["target"] for line in lines) == targets

@@ -191,8 +191,10 @@ fn request(running: &Running, now_nanos: u64) -> String {
     let peer = running.peer.map(|peer| format!(" of {peer}")).unwrap_or_default();
     let waits = if running.state == ThreadState::AwaitingClient { ", waiting for the client" } else { "" };
     let seconds = Duration::from_nanos(now_nanos.saturating_sub(running.begun_nanos)).as_secs_f64();
-    let (method, target) = (running.method.escape_ascii(), running.target.escape_ascii());
-    format!("\n  in flight: {method} {target}{peer}, {seconds:.1} s{waits}")
+    // As everywhere in the error log: a query may hold what is nobody else's business.
+    let path = running.target.split(|byte| *byte == b'?').next().unwrap_or_default();
+    let (method, path) = (running.method.escape_ascii(), path.escape_ascii());
+    format!("\n  in flight: {method} {path}{peer}, {seconds:.1} s{waits}")
 }
 
 /// In the two largest units: `12.3 s`, `2 min 5 s`, `3 h 20 min`, `4 d 1 h`.
@@ -242,7 +244,7 @@ mod tests {
         };
         begin(0, "/x", ThreadState::Running);
         begin(1, "/written-off", ThreadState::Lost);
-        begin(2, "/y\n\u{e9}", ThreadState::AwaitingClient);
+        begin(2, "/y\n\u{e9}?token=1", ThreadState::AwaitingClient);
         let text = death(2, 4711, ended("kill -SEGV $$"), None, &board, Some((0, 0)));
         let lines: Vec<&str> = text.lines().collect();
         assert!(
