@@ -127,6 +127,13 @@ impl Threads {
                 if let Err(error) = prepared.and_then(|()| body.call1(py, (index,)).map(drop)) {
                     log::error!("the thread {} has ended: {}", thread_name(index), one_line(py, &error));
                 }
+                if let Err(error) = end_hub(py) {
+                    log::debug!(
+                        "the hub of {} is not destroyed: {}",
+                        thread_name(index),
+                        one_line(py, &error)
+                    );
+                }
             });
         };
         let thread = thread::Builder::new().name(thread_name(index)).spawn(run)?;
@@ -187,6 +194,15 @@ fn is_patched(threading: &Bound<'_, PyModule>) -> bool {
 fn begin_hub(py: Python<'_>) -> PyResult<()> {
     match py.import("sys")?.getattr("modules")?.get_item("gevent") {
         Ok(gevent) => gevent.call_method0("get_hub").map(drop),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Takes the calling thread's hub apart, as gevent wants it of whoever has one in a thread of his own: one that
+/// is left to the interpreter, at the end of the thread, crashes in the loop's destructor.
+fn end_hub(py: Python<'_>) -> PyResult<()> {
+    match py.import("sys")?.getattr("modules")?.get_item("gevent") {
+        Ok(gevent) => gevent.call_method0("get_hub")?.call_method1("destroy", (true,)).map(drop),
         Err(_) => Ok(()),
     }
 }
