@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import json
 import os
 import re
 import subprocess
@@ -229,6 +230,23 @@ def test_toml_is_understood(tmp_path):
         (tmp_path / "portico.toml").write_text("\n".join(block.lines))
         ended = run_to_end("--check-config", cwd=tmp_path)
         assert ended.returncode == 0, (block.page, ended.stderr)
+
+
+def test_toml_is_what_the_schema_describes():
+    jsonschema = pytest.importorskip("jsonschema")
+    tomllib = pytest.importorskip("tomllib" if sys.version_info >= (3, 11) else "tomli")
+    schema = json.loads((ROOT / "docs/reference/portico.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    blocks = [block for page in PAGES for block in read(page)[0] if block.language == "toml"]
+    for block in blocks:
+        read_block = tomllib.loads("\n".join(block.lines))
+        table = read_block.get("tool", {}).get("portico", read_block)
+        assert list(validator.iter_errors(table)) == [], block.page
+    for wrong in ({"thraeds": 1}, {"threads": "1"}, {"threads": 0}, {"log_level": "loud"}, {"preload": "x"}):
+        assert not validator.is_valid(wrong), wrong
+    shown = tomllib.loads(run_to_end("config", "a:b", "-b", "127.0.0.1:1", cwd=ROOT / "tests").stdout)
+    assert list(validator.iter_errors(shown)) == []
 
 
 def python_block(page: Path, beginning: str) -> str:

@@ -331,7 +331,8 @@ class Logger:
             else:
                 if not os.path.exists(cfg.logconfig):
                     raise RuntimeError(f"there is no file {cfg.logconfig}")
-                defaults = {"__file__": cfg.logconfig, "here": os.path.dirname(cfg.logconfig)}
+                path = os.path.abspath(cfg.logconfig)
+                defaults = {"__file__": path, "here": os.path.dirname(path)}
                 fileConfig(cfg.logconfig, defaults=defaults, disable_existing_loggers=False)
         except (AttributeError, ImportError, KeyError, OSError, TypeError, ValueError) as error:
             raise RuntimeError(f"the configuration of logging cannot be used: {error!r}") from error

@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from importlib.machinery import SourceFileLoader
-from types import ModuleType
+from types import ModuleType, TracebackType
 from typing import Any
 
 from portico._gunicorn.hooks import HOOKS, REFUSED, Misfit, resolve
@@ -48,24 +48,24 @@ class ConfFile:
         self.objects: dict[str, Any] = {}
         # Name, texts and line of each setting.
         self.values: list[tuple[str, list[str], int | None]] = []
-        # Names that are no settings, but might be meant as such, and their lines.
-        self.others: list[tuple[str, int | None]] = []
+        # Names that are no settings, but might be meant as such, their lines, and whether they are functions.
+        self.others: list[tuple[str, int | None, bool]] = []
 
-    def take(self, known: Mapping[str, bool]) -> None:
-        """Sorts the names of the module; `known` are those of settings, and whether one is octal."""
+    def take(self, known: Mapping[str, str]) -> None:
+        """Sorts the names of the module; `known` are those of settings, with how each is written."""
         for name, value in list(vars(self.module).items()):
             if name in known or name in HOOKS or name in REFUSED or name in OBJECTS:
                 try:
-                    self.take_setting(name, value, known.get(name, False))
+                    self.take_setting(name, value, known.get(name, ""))
                 except Misfit as error:
                     raise Unusable(f"{name}: {error}", self.lines.get(name)) from None
             elif could_be_meant(name, value):
-                self.others.append((name, self.lines.get(name)))
+                self.others.append((name, self.lines.get(name), inspect.isfunction(value)))
         if "logger_class" in self.objects:
             # Its format may have atoms of its own, which the server knows nothing of.
             self.values = [value for value in self.values if value[0] != "access_log_format"]
 
-    def take_setting(self, name: str, value: Any, octal: bool) -> None:
+    def take_setting(self, name: str, value: Any, written: str) -> None:
         """Takes one setting; None is its default."""
         if value is None:
             return
@@ -79,18 +79,29 @@ class ConfFile:
         else:
             if inspect.isfunction(value) and name.endswith("_class"):
                 value = value()
-            texts = setting_texts(value, octal)
+            texts = setting_texts(value, written)
         if texts and (texts != [""] or name in EMPTY_COUNTS):
             self.objects[name] = value
             self.values.append((name, texts, self.lines.get(name)))
 
 
-def read(place: str, is_module: bool, known: Mapping[str, bool]) -> ConfFile:
+def read(place: str, is_module: bool, known: Mapping[str, str]) -> ConfFile:
     """Executes the file at `place`, or the module of that name, and takes what it says."""
-    module = import_module(place) if is_module else execute(place)
+    try:
+        module = import_module(place) if is_module else execute(place)
+    except BaseException as error:
+        error.__traceback__ = beyond_reader(error.__traceback__)
+        raise
     conf = ConfFile(module, getattr(module, "__file__", None) if is_module else place)
     conf.take(known)
     return conf
+
+
+def beyond_reader(trace: TracebackType | None) -> TracebackType | None:
+    """What of a traceback is the file's own."""
+    while trace and trace.tb_frame.f_code.co_filename in (__file__, importlib.__file__):
+        trace = trace.tb_next
+    return trace
 
 
 def execute(path: str) -> ModuleType:
@@ -115,14 +126,19 @@ def import_module(name: str) -> ModuleType:
     return importlib.reload(known) if known else importlib.import_module(name)
 
 
-def setting_texts(value: Any, octal: bool) -> list[str]:
+def setting_texts(value: Any, written: str) -> list[str]:
     """A value as the command line has it, one text for each time that the option would be given."""
     if isinstance(value, Mapping):
         # Of the settings of the table that are dictionaries, `none` empties each.
-        return [f"{key}={item}" for key, item in value.items()] or ["none"]
+        return [item_text(f"{key}={item}", written) for key, item in value.items()] or ["none"]
     if isinstance(value, (list, tuple, set, frozenset)):
-        return [scalar_text(item, octal) for item in value]
-    return [scalar_text(value, octal)]
+        return [item_text(scalar_text(item, written), written) for item in value]
+    return [scalar_text(value, written)]
+
+
+def item_text(text: str, written: str) -> str:
+    """An item of a list, in which a comma is one of its own."""
+    return text.replace(",", "\\,") if written == "list" else text
 
 
 def function_text(name: str, value: Any) -> str:
@@ -130,12 +146,12 @@ def function_text(name: str, value: Any) -> str:
     return f"{getattr(value, '__module__', None) or MODULE}.{getattr(value, '__qualname__', name)}"
 
 
-def scalar_text(value: Any, octal: bool) -> str:
+def scalar_text(value: Any, written: str) -> str:
     """A single value as text."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):
-        return f"{int(value):o}" if octal else str(int(value))
+        return f"{int(value):o}" if written == "octal" else str(int(value))
     if isinstance(value, float):
         return repr(value)
     if isinstance(value, bytes):
@@ -157,11 +173,13 @@ def object_texts(name: str, value: Any) -> list[str]:
         value = value()
     if not isinstance(value, str) and not inspect.isclass(value):
         raise Misfit(f"{value!r} is of type {type(value).__name__}; write a class or its import string")
-    return setting_texts(value, False)
+    return setting_texts(value, "")
 
 
 def could_be_meant(name: str, value: Any) -> bool:
     """Whether a name might be a setting's, misspelt: helpers of the file are not looked at."""
+    if inspect.isfunction(value):
+        return value.__module__ == MODULE  # Others are imported.
     helper = callable(value) or isinstance(value, ModuleType) or type(value).__module__ == "__future__"
     return name.islower() and not name.startswith("_") and not helper
 

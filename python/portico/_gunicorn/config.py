@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -124,6 +125,12 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
+# Between the items of a list; a backslash makes it one of an item's own.
+COMMA = re.compile(r"(?<!\\),")
+
+# Lists whose items are said one by one.
+ONE_BY_ONE = ("raw_env", "raw_paste_global_conf")
+
 # What counts of each setting: gunicorn's name for it, its texts, and whether the file has said them.
 Effective = Iterable[tuple[str, list[str], bool]]
 
@@ -163,6 +170,8 @@ class Config:
             setting = self.settings.setdefault(name, Setting(name, None))
             if is_files and name in said:
                 setting.value = from_object(said[name], setting.default)
+            elif name in ONE_BY_ONE:
+                setting.value = texts
             elif name not in HOOKS and texts:
                 setting.value = from_texts(texts, setting.default)
         if "%" not in (self.settings["access_log_format"].value or ""):
@@ -261,11 +270,12 @@ def nothing(*_arguments: Any) -> None:
 def from_texts(texts: list[str], default: Any) -> Any:
     """What the texts of a setting are, of a type like that of its default."""
     if isinstance(default, list):
-        return [part.strip() for text in texts for part in text.split(",") if part.strip()]
+        parts = (part.replace("\\,", ",").strip() for text in texts for part in COMMA.split(text))
+        return [part for part in parts if part]
     readers: list[tuple[type, Callable[[str], Any]]] = [
         (bool, lambda text: text.lower() in ("true", "1", "yes", "on")),
         (int, number),
-        (dict, lambda text: dict(pair.partition("=")[::2] for pair in text.split(","))),
+        (dict, lambda text: dict(pair.partition("=")[::2] for pair in COMMA.split(text))),
     ]
     for kind, read in readers:
         if isinstance(default, kind):

@@ -6,7 +6,9 @@ use std::path::Path;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
-use portico_config::{ConfigError, FileValue, PythonFile, file_names, is_octal, likely_file_name};
+use portico_config::{
+    ConfigError, FileValue, PythonFile, file_names, is_hook, is_list, is_octal, likely_file_name,
+};
 
 use crate::error::traceback;
 
@@ -54,17 +56,25 @@ impl ConfFiles {
         }
         let known = PyDict::new(py);
         for name in file_names() {
-            known.set_item(name, is_octal(name))?;
+            let written = match name {
+                name if is_octal(name) => "octal",
+                name if is_list(name) => "list",
+                _ => "",
+            };
+            known.set_item(name, written)?;
         }
         let reader = py.import("portico._gunicorn.conf_file")?;
         let conf = reader.call_method1("read", (place, is_module, known))?;
         let values: Vec<Value> = conf.getattr("values")?.extract()?;
         let said: HashSet<&str> = values.iter().map(|(name, ..)| name.as_str()).collect();
-        let others: Vec<(String, Option<u32>)> = conf.getattr("others")?.extract()?;
+        let others: Vec<(String, Option<u32>, bool)> = conf.getattr("others")?.extract()?;
         self.warnings = others
             .iter()
-            .filter_map(|(name, line)| {
+            .filter_map(|(name, line, is_function)| {
                 let likely = likely_file_name(name).filter(|likely| !said.contains(likely))?;
+                if *is_function && !is_hook(likely) {
+                    return None;
+                }
                 let at = line.map(|line| format!("{place}:{line}")).unwrap_or_else(|| place.to_owned());
                 Some(format!("{at}: {name} is not a setting and counts for nothing; did you mean {likely}?"))
             })

@@ -1,11 +1,17 @@
 //! Whether it could be served, without serving: `portico check` and `--check-config`.
 
-use pyo3::prelude::*;
+use std::path::Path;
 
-use portico_config::Resolved;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use rustix::fs::{Access, access};
+
+use portico_config::{Config, LogTarget, Resolved};
 use portico_server::Listener;
 
-use super::{Setting, Source, StartError, enter_folder, fill_environment, find};
+use super::identity::Identity;
+use super::{Setting, Source, StartError, enter_folder, environment, find, no_upload_folder};
+use crate::error::text_of;
 
 /// What `portico check` has found, a line each.
 #[derive(Debug, Default)]
@@ -16,8 +22,8 @@ pub struct Found {
     pub right: Vec<String>,
 }
 
-/// Goes through what a start goes through, as far as that disturbs nobody: the folder, the addresses, the import
-/// of the application. No log is opened.
+/// Goes through what a start goes through, as far as that disturbs nobody: the folder, the addresses, files and
+/// users that are named, the import of the application. No log is opened.
 ///
 /// # Errors
 /// What a handler of a signal raises.
@@ -33,8 +39,22 @@ pub fn check(py: Python<'_>, resolved: &Resolved) -> PyResult<Found> {
             return Ok(found);
         }
     };
-    fill_environment(py, config)?;
+    environment::fill(py, config)?;
     found.wrong.extend(Listener::probe(config).iter().map(ToString::to_string));
+    found.wrong.extend(files(config));
+    match Identity::find(py, config) {
+        Err(StartError::Raised(error)) => return Err(error),
+        identity => found.wrong.extend(identity.err().map(|error| error.told())),
+    }
+    if let Some(class) = &config.python_logging.class {
+        let settings = PyDict::new(py);
+        settings.set_item("logger_class", class)?;
+        let settings = py.import("types")?.getattr("SimpleNamespace")?.call((), Some(&settings))?;
+        let found_class = py.import("portico._logs")?.call_method1("logger_class", (settings,));
+        found
+            .wrong
+            .extend(found_class.err().map(|error| text_of(py, &error, "logger_class cannot be imported")));
+    }
     match find(py, Source::Target, config, &folder) {
         Ok(loaded) => found.right.push(format!("The application is {}", loaded.target)),
         Err(error) if error.interrupted => {
@@ -47,6 +67,40 @@ pub fn check(py: Python<'_>, resolved: &Resolved) -> PyResult<Found> {
         found.right.push("The configuration is good".to_owned());
     }
     Ok(found)
+}
+
+/// What is wrong with the files and folders that the settings name. None is made.
+fn files(config: &Config) -> Vec<String> {
+    let logging = &config.python_logging;
+    let logs =
+        [("--error-logfile", Some(&config.error_log)), ("--access-logfile", config.access_log.as_ref())];
+    let logs = logs.into_iter().filter_map(|(option, log)| match log {
+        Some(LogTarget::File(path)) => Some((option, path)),
+        _ => None,
+    });
+    let written = logs.chain(config.system.pidfile.iter().map(|path| ("--pid", path)));
+    let written = written.filter_map(|(option, path)| {
+        // A log may be a pipe, which would wait for its reader.
+        let there =
+            if path.exists() { access(path, Access::WRITE_OK) } else { access(folder_of(path), FOLDER) };
+        there.err().map(|error| format!("{option}: {} cannot be written: {error}", path.display()))
+    });
+    let read = [("--log-config", &logging.file), ("--log-config-json", &logging.json)];
+    let read = read.into_iter().filter_map(|(option, path)| {
+        let path = path.as_ref()?;
+        let error = access(path, Access::READ_OK).err()?;
+        Some(format!("{option}: {} cannot be read: {error}", path.display()))
+    });
+    let uploads = config.tmp_upload_dir.iter().filter(|path| !path.is_dir());
+    let uploads = uploads.map(|path| no_upload_folder(path));
+    written.chain(read).chain(uploads).collect()
+}
+
+/// What a folder has to allow whoever makes a file in it.
+const FOLDER: Access = Access::WRITE_OK.union(Access::EXEC_OK);
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."))
 }
 
 /// Imports the application, and does no more.

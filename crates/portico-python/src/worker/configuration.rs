@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use pyo3::prelude::*;
 
-use portico_config::{Config, ConfigError, Parsed, Resolved, parse_with_files};
+use portico_config::{Config, ConfigError, Parsed, Resolved, misspelt_variables, parse_with_files};
 use portico_supervisor::upgrade;
 
 use crate::conf::ConfFiles;
@@ -32,7 +32,16 @@ impl Configuration {
     pub fn read(&mut self, py: Python<'_>) -> Result<Parsed, ConfigError> {
         let files = &mut self.files;
         let arguments = self.arguments.iter().cloned();
-        parse_with_files(arguments, &upgrade::variable, &mut |file| files.evaluate(py, file))
+        let mut parsed =
+            parse_with_files(arguments, &upgrade::variable, &mut |file| files.evaluate(py, file))?;
+        let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        let misspelt = misspelt_variables(names).into_iter().chain(files.warnings.iter().cloned());
+        match &mut parsed {
+            Parsed::Run(resolved) | Parsed::Check(resolved) => resolved.warnings.extend(misspelt),
+            Parsed::Print(printout) if printout.of_settings => printout.notes.extend(misspelt),
+            _ => {}
+        }
+        Ok(parsed)
     }
 
     /// Reads it again, from where the program was started.

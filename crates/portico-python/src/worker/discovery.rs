@@ -13,7 +13,7 @@ const FILES: [&str; 3] = ["wsgi.py", "app.py", "main.py"];
 /// Where the settings module of a Django project is named.
 const SETTINGS_VARIABLE: &str = "DJANGO_SETTINGS_MODULE";
 
-/// Finds the application of `folder`, which is on `sys.path`, and logs which it took.
+/// Finds the application of `folder`, which is on `sys.path`, and says which it took.
 ///
 /// # Errors
 /// There is none, or its import failed.
@@ -33,7 +33,7 @@ pub fn discover(py: Python<'_>, folder: &Path) -> Result<Loaded, LoadError> {
             None if callable(&FACTORY_NAME) => format!("{name}:{FACTORY_NAME}()"),
             None => continue,
         };
-        return took(load(py, &target)?, file);
+        return Ok(found(load(py, &target)?, file));
     }
     let [first, second] = CALLABLE_NAMES;
     Err(LoadError::unnamed(format!(
@@ -62,7 +62,7 @@ fn django(py: Python<'_>, folder: &Path) -> Result<Option<Loaded>, LoadError> {
             format!("{package}.wsgi:application")
         }
     };
-    took(load(py, &target)?, "manage.py").map(Some)
+    Ok(Some(found(load(py, &target)?, "manage.py")))
 }
 
 /// The module that `manage.py` names: the first string after the variable's name, in quotes of either kind.
@@ -76,7 +76,7 @@ fn settings_module(manage: &str) -> Option<&str> {
     is_name.then_some(name)
 }
 
-fn took(loaded: Loaded, file: &str) -> Result<Loaded, LoadError> {
-    log::info!("No application was named: taking {}, found through {file}", loaded.target);
-    Ok(loaded)
+/// Its name goes into the log with how it was come by.
+fn found(loaded: Loaded, file: &str) -> Loaded {
+    Loaded { target: format!("{} (found through {file})", loaded.target), ..loaded }
 }

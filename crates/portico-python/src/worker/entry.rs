@@ -8,7 +8,7 @@ use pyo3::exceptions::{PyImportError, PyOSError, PyRuntimeError, PyTypeError, Py
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyInt, PyList, PyString, PyTuple};
 
-use portico_config::{Parsed, Printout, Resolved, from_pairs, is_octal};
+use portico_config::{Parsed, Printout, Resolved, escaped, from_pairs, is_list, is_octal};
 
 use super::app::LoadError;
 use super::configuration::Configuration;
@@ -112,7 +112,7 @@ pub fn serve(py: Python<'_>, app: &Bound<'_, PyAny>, settings: Option<&Bound<'_,
     let mut pairs = Vec::new();
     if let Some(settings) = settings {
         for (name, value) in settings {
-            add_pairs(&mut pairs, &name.extract::<String>()?, &value)?;
+            add_pairs(&mut pairs, &name.extract::<String>()?, &value, false)?;
         }
     }
     let source = match app.cast::<PyString>() {
@@ -171,12 +171,17 @@ const FOR_THE_COMMAND: [&str; 6] = ["daemon", "group", "initgroups", "pidfile", 
 const WORKERS: &str = "workers";
 
 /// Adds a keyword argument in the form of the command line: text, once for each item of a list.
-fn add_pairs(pairs: &mut Vec<(String, String)>, name: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
+fn add_pairs(
+    pairs: &mut Vec<(String, String)>,
+    name: &str,
+    value: &Bound<'_, PyAny>,
+    is_item: bool,
+) -> PyResult<()> {
     if value.is_none() {
         return Ok(());
     }
     if value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>() {
-        return value.try_iter()?.try_for_each(|item| add_pairs(pairs, name, &item?));
+        return value.try_iter()?.try_for_each(|item| add_pairs(pairs, name, &item?, true));
     }
     let text = match value.cast::<PyBool>() {
         Ok(value) => value.is_true().to_string(),
@@ -186,6 +191,7 @@ fn add_pairs(pairs: &mut Vec<(String, String)>, name: &str, value: &Bound<'_, Py
         }
         Err(_) => value.str()?.to_str()?.to_owned(),
     };
+    let text = if is_item && is_list(name) { escaped(&text) } else { text };
     pairs.push((name.to_owned(), text));
     Ok(())
 }

@@ -21,7 +21,7 @@ use signal_hook::consts::SIGINT;
 use super::configuration::{Configuration, keep_fixed};
 use super::development::restore_terminal;
 use super::identity::Identity;
-use super::{Setting, StartError, opening, prepare, system, telemetry};
+use super::{Setting, StartError, environment, opening, prepare, system, telemetry, title};
 use crate::conf::{Hooks, log_here, teller};
 use crate::error::{one_line, traceback};
 use crate::gateway::error_stream;
@@ -42,11 +42,14 @@ pub struct Command {
 }
 
 /// What processes that are forked from now on begin with.
+#[derive(Clone)]
 pub struct Inheritance {
     /// The settings.
     pub setting: Setting,
     /// The hooks, where something in Python is configured.
     pub hooks: Option<Rc<Hooks>>,
+    /// Whose the workers are.
+    pub identity: Option<Identity>,
 }
 
 impl Inheritance {
@@ -61,8 +64,6 @@ impl Inheritance {
 pub struct Possessions {
     /// `--pid`.
     pub pidfile: Option<Pidfile>,
-    /// Whose the workers are.
-    pub identity: Option<Identity>,
 }
 
 /// Where this process comes from.
@@ -103,11 +104,37 @@ impl Command {
 
     /// Takes another configuration as far as a running server can.
     fn follow(&mut self, py: Python<'_>, mut resolved: Resolved) -> Result<Arc<Config>, String> {
-        let told = |error: PyErr| one_line(py, &error);
         fit_workers(&mut resolved.config);
         keep_fixed(&mut resolved.config, &self.config);
+        let identity = Identity::find(py, &resolved.config).map_err(|error| error.told())?;
         let setting = prepare(py, resolved.config.clone()).map_err(|error| error.told())?;
+        let former = setting.former.clone();
+        let followed = self.adopt(py, &resolved, setting, identity);
+        if followed.is_err() {
+            former.restore(py).map_err(|error| one_line(py, &error))?;
+        }
+        followed
+    }
+
+    /// Goes by `setting` from now on, or by none of it.
+    fn adopt(
+        &mut self,
+        py: Python<'_>,
+        resolved: &Resolved,
+        setting: Setting,
+        identity: Option<Identity>,
+    ) -> Result<Arc<Config>, String> {
+        let told = |error: PyErr| one_line(py, &error);
         let config = Arc::clone(&setting.config);
+        let place = |config: &Config| config.system.pidfile.as_ref().map(std::path::absolute);
+        let moves = match (place(&self.config), place(&config)) {
+            (Some(Ok(old)), Some(Ok(new))) => old != new,
+            (old, new) => old.is_some() || new.is_some(),
+        };
+        let pidfile = match moves {
+            true => write_pidfile(&config, self.origin.former.is_some()).map_err(|error| error.told())?,
+            false => None,
+        };
         if (&config.error_log, config.log_level, config.capture_output)
             != (&self.config.error_log, self.config.log_level, self.config.capture_output)
         {
@@ -117,17 +144,16 @@ impl Command {
         if config.telemetry != self.config.telemetry {
             telemetry::observe_log(&config);
         }
-        let warnings = resolved.warnings.iter().chain(&self.configuration.files.warnings);
-        warnings.for_each(|warning| log::warn!("{warning}"));
+        resolved.warnings.iter().for_each(|warning| log::warn!("{warning}"));
         let hooks = match self.hooks() {
             Some(hooks) => {
                 let workers = (config.workers != self.config.workers).then_some(config.workers.min);
-                hooks.reload(py, &self.configuration.files, &resolved, workers);
+                hooks.reload(py, &self.configuration.files, resolved, workers);
                 Some(hooks)
             }
             None => {
                 let hooks =
-                    Hooks::new(py, &self.configuration.files, &resolved, error_stream(py).map_err(told)?);
+                    Hooks::new(py, &self.configuration.files, resolved, error_stream(py).map_err(told)?);
                 let hooks = hooks.map_err(told)?.map(Rc::new);
                 hooks.inspect(|hooks| hooks.tell(py, "scaled", (config.workers.min,)))
             }
@@ -137,7 +163,15 @@ impl Command {
         }
         self.outputs = outputs(&config, hooks.as_deref());
         self.config = Arc::clone(&config);
-        *self.inheritance.borrow_mut() = Inheritance { setting, hooks };
+        if moves {
+            // The former one goes, and its file with it.
+            self.possessions.pidfile = pidfile;
+        }
+        if let Some(identity) = &identity {
+            identity.give_files(&config);
+        }
+        title::set(py, title::Role::Master, &config);
+        *self.inheritance.borrow_mut() = Inheritance { setting, hooks, identity };
         Ok(config)
     }
 }
@@ -189,8 +223,16 @@ impl Host for Command {
 
     fn reload(&mut self) -> Result<Option<Arc<Config>>, String> {
         Python::attach(|py| {
-            let resolved = self.configuration.read_again(py)?;
-            self.follow(py, resolved).map(Some)
+            let told = |error: PyErr| one_line(py, &error);
+            // What --env has said is said anew, and counts for none of the settings.
+            let former = self.inheritance.borrow().setting.former.clone();
+            former.restore(py).map_err(told)?;
+            let read = self.configuration.read_again(py);
+            let followed = read.and_then(|resolved| self.follow(py, resolved));
+            if followed.is_err() {
+                environment::fill(py, &self.config).map_err(told)?;
+            }
+            followed.map(Some)
         })
     }
 
@@ -283,7 +325,7 @@ impl Host for Command {
         logging::reopen();
         self.tell("reopen", ());
         // Before the workers open them, who may not make any.
-        if let Some(identity) = &self.possessions.identity {
+        if let Some(identity) = &self.inheritance.borrow().identity {
             identity.give_logs(&self.config);
         }
     }
@@ -333,6 +375,16 @@ fn outputs(config: &Config, hooks: Option<&Hooks>) -> Outputs {
     telemetry::outputs(config, hooks.and_then(|hooks| Python::attach(|py| teller(py, hooks.server()))))
 }
 
+/// Writes `--pid`, if there is to be one; `upgrading`: another supervisor has the file still.
+///
+/// # Errors
+/// Another server has it; or the system's.
+pub fn write_pidfile(config: &Config, upgrading: bool) -> Result<Option<Pidfile>, StartError> {
+    let Some(path) = &config.system.pidfile else { return Ok(None) };
+    let doing = format!("writing the pid file {}", path.display());
+    Pidfile::create(path, upgrading).map(Some).map_err(|error| system(&doing, &error))
+}
+
 /// Lowers the number of workers, where it is Portico's to choose, to what there is room for. Returns what there
 /// is.
 pub fn fit_workers(config: &mut Config) -> Capacity {
@@ -353,6 +405,7 @@ pub fn tell_workers(config: &Config, capacity: &Capacity) {
     };
     let why = match config.workers_auto {
         true => capacity.to_string(),
+        false if config.reload && config.workers.max == 1 => "which is enough for --reload".to_owned(),
         false => format!("as asked for; there {}", are_cpus(capacity.cpus)),
     };
     let requests = u64::from(config.workers.max) * u64::from(config.threads);

@@ -8,6 +8,7 @@ mod development;
 mod disconnects;
 mod discovery;
 pub mod entry;
+mod environment;
 mod error_page;
 mod fork_safety;
 mod forked;
@@ -44,6 +45,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::gateway::error_stream;
 use crate::{conf, logging, stray};
 use app::{BOOT_FAILED, LoadError, Loaded};
+use environment::Former;
 use life::Life;
 use signals::{Master, Signals};
 
@@ -131,6 +133,8 @@ struct Setting {
     config: Arc<Config>,
     /// The current folder.
     folder: PathBuf,
+    /// What `--env` has changed.
+    former: Former,
 }
 
 /// Serves in this process until a signal stops it.
@@ -183,22 +187,15 @@ fn settle(py: Python<'_>, mut config: Config, folder: PathBuf) -> Result<Setting
         // The application may change to another folder.
         *path = folder.join(&*path);
         if !path.is_dir() {
-            let message =
-                format!("--tmp-upload-dir: {} is not a folder; name one that exists", path.display());
-            return Err(StartError::System(message));
+            return Err(StartError::System(no_upload_folder(path)));
         }
     }
-    fill_environment(py, &config)?;
-    Ok(Setting { config: Arc::new(config), folder })
+    let former = environment::fill(py, &config)?;
+    Ok(Setting { config: Arc::new(config), folder, former })
 }
 
-/// Sets `--env`, and the variable by which applications know that a server runs them. Some look for gunicorn's
-/// name in it: hence the way in which browsers name each other.
-fn fill_environment(py: Python<'_>, config: &Config) -> PyResult<()> {
-    let environ = py.import("os")?.getattr("environ")?;
-    environ
-        .set_item("SERVER_SOFTWARE", concat!("portico/", env!("CARGO_PKG_VERSION"), " (like gunicorn)"))?;
-    config.system.raw_env.iter().try_for_each(|(name, value)| environ.set_item(name, value))
+fn no_upload_folder(path: &Path) -> String {
+    format!("--tmp-upload-dir: {} is not a folder; name one that exists", path.display())
 }
 
 fn serve(py: Python<'_>, source: Source, setting: Setting, signals: &mut Signals) -> Result<(), StartError> {

@@ -14,7 +14,7 @@ use signal_hook::low_level;
 
 use super::app::Loaded;
 use super::fork_safety::obstacles;
-use super::identity::Identity;
+use super::host::Inheritance;
 use super::post::end_with_supervisor;
 use super::signals::{ENDED_BY_SIGNAL, Master, Signals, Wake, ignore_at_end};
 use super::{Setting, Source, StartError, find};
@@ -37,14 +37,13 @@ pub struct Forebear<'py> {
 /// Is a template. Returns in the workers that it forks alone.
 pub fn run<'py>(
     py: Python<'py>,
-    setting: &Setting,
-    hooks: Option<&Hooks>,
-    identity: Option<&Identity>,
+    inheritance: &Inheritance,
     post: Post,
     mut fork: PythonFork<'py>,
 ) -> Forebear<'py> {
+    let Inheritance { setting, hooks, identity } = inheritance;
     // First the one, which undoes the other.
-    let taken = identity.map_or(Ok(()), |identity| identity.take(py));
+    let taken = identity.as_ref().map_or(Ok(()), |identity| identity.take(py));
     end_with_supervisor(&post);
     let prepared = taken.map_err(StartError::from).and_then(|()| prepare(py, setting, &mut fork));
     let (loaded, signals) = match prepared {
@@ -61,7 +60,7 @@ pub fn run<'py>(
         }
     };
     report(&post.control, &Report::Ready);
-    serve(py, hooks, post, loaded, signals)
+    serve(py, hooks.as_deref(), post, loaded, signals)
 }
 
 /// Imports the application and looks at what that has left.

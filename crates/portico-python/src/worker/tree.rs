@@ -14,16 +14,16 @@ use pyo3::prelude::*;
 use portico_config::{Config, LogTarget, Resolved};
 use portico_server::{Handover, Listener};
 use portico_supervisor::upgrade::Takeover;
-use portico_supervisor::{Pidfile, Post, Report, Role, Supervisor};
+use portico_supervisor::{Post, Report, Role, Supervisor};
 
 use super::configuration::Configuration;
-use super::host::{Command, Inheritance, Origin, Possessions, fit_workers, tell_workers};
+use super::host::{Command, Inheritance, Origin, Possessions, fit_workers, tell_workers, write_pidfile};
 use super::identity::Identity;
 use super::life::Life;
 use super::post::{Station, end_with_supervisor};
 use super::signals::{ENDED_BY_SIGNAL, Master, Signals, ignore_at_end};
 use super::template::{self, Forebear};
-use super::{Source, StartError, check, forked, raise_descriptor_limit, set_up, system, title};
+use super::{Source, StartError, check, environment, forked, raise_descriptor_limit, set_up, system, title};
 use crate::conf::{Hooks, install_loggers, leave_loggers, log_here};
 use crate::error::{one_line, traceback};
 use crate::fork::{Handlers, PythonFork, leave_signals};
@@ -36,8 +36,6 @@ struct Tree {
     /// The sockets are the host's, which closes them in the supervisor.
     listeners: Weak<Vec<Listener>>,
     handover: Handover,
-    /// Whose the workers are.
-    identity: Option<Identity>,
 }
 
 /// Runs the command until a signal stops it; returns the exit status, in the process that was started alone.
@@ -63,16 +61,15 @@ pub fn run(py: Python<'_>, resolved: &Resolved, configuration: Configuration) ->
     let listeners = Listener::take_over(&setting.config, inherited)
         .map_err(|error| StartError::Listen(error.to_string()))?;
     let listeners = Rc::new(listeners);
-    let possessions = possess(py, &setting.config, origin.takeover.is_some())?;
+    let (possessions, identity) = possess(py, &setting.config, origin.takeover.is_some())?;
     if let Some(hooks) = &hooks {
         hooks.listening(py, &listeners).map_err(|error| hook_failed(py, "when_ready", &error))?;
     }
     let config = Arc::clone(&setting.config);
     let tree = Tree {
-        inheritance: Rc::new(RefCell::new(Inheritance { setting, hooks })),
+        inheritance: Rc::new(RefCell::new(Inheritance { setting, hooks, identity })),
         listeners: Rc::downgrade(&listeners),
         handover: Handover::new().map_err(|error| system("connecting the workers", &error))?,
-        identity: possessions.identity.clone(),
     };
     let host = Command::new(Rc::clone(&tree.inheritance), listeners, origin, possessions, configuration);
     let mut supervisor = Supervisor::new(Arc::clone(&config), Box::new(host))
@@ -90,8 +87,8 @@ pub fn run(py: Python<'_>, resolved: &Resolved, configuration: Configuration) ->
     drop(supervisor);
     let listeners = listeners.and_then(Rc::into_inner).unwrap_or_default();
     let hooks = tree.inheritance.borrow().hooks();
-    if hooks.is_none() && !matches!(role, Role::Exit(_)) {
-        install_loggers(py, &tree.inheritance.borrow().setting.config, error_stream(py)?)?;
+    if !matches!(role, Role::Exit(_)) {
+        leave_supervisor(py, &tree.inheritance.borrow())?;
     }
     match role {
         Role::Exit(status) => {
@@ -106,12 +103,21 @@ pub fn run(py: Python<'_>, resolved: &Resolved, configuration: Configuration) ->
             if let Err(error) = forked::withhold(py, &listeners) {
                 log::warn!("what the application forks at its import keeps the listening sockets: {error}");
             }
-            let setting = tree.inheritance.borrow().setting.clone();
-            let Forebear { post, loaded, fork } =
-                template::run(py, &setting, hooks.as_deref(), tree.identity.as_ref(), post, fork);
+            let inheritance = tree.inheritance.borrow().clone();
+            let Forebear { post, loaded, fork } = template::run(py, &inheritance, post, fork);
             tree.work(py, post, Source::Loaded(loaded), listeners, fork)
         }
     }
+}
+
+/// Goes on in a child: what is the supervisor's own stays with it.
+fn leave_supervisor(py: Python<'_>, inheritance: &Inheritance) -> PyResult<()> {
+    let config = &inheritance.setting.config;
+    environment::keep_manager_apart(py, config)?;
+    if inheritance.hooks.is_none() {
+        install_loggers(py, config, error_stream(py)?)?;
+    }
+    Ok(())
 }
 
 /// Goes on as a daemon. What goes nowhere from then on is said while somebody can read it.
@@ -126,16 +132,16 @@ fn detach(py: Python<'_>, config: &Config) -> Result<(), StartError> {
 }
 
 /// Takes what the server is to have of the system, once its sockets are bound.
-fn possess(py: Python<'_>, config: &Config, upgrading: bool) -> Result<Possessions, StartError> {
+fn possess(
+    py: Python<'_>,
+    config: &Config,
+    upgrading: bool,
+) -> Result<(Possessions, Option<Identity>), StartError> {
     let identity = Identity::find(py, config)?;
     if let Some(identity) = &identity {
         identity.give_files(config);
     }
-    let pidfile = config.system.pidfile.as_ref().map(|path| {
-        let doing = format!("writing the pid file {}", path.display());
-        Pidfile::create(path, upgrading).map_err(|error| system(&doing, &error))
-    });
-    Ok(Possessions { pidfile: pidfile.transpose()?, identity })
+    Ok((Possessions { pidfile: write_pidfile(config, upgrading)? }, identity))
 }
 
 fn name_processes(py: Python<'_>, config: &Config) {
@@ -163,11 +169,11 @@ impl Tree {
         let mut begun = Ok(());
         if matches!(source, Source::Target) {
             // First the one, which undoes the other.
-            begun = self.identity.as_ref().map_or(Ok(()), |identity| identity.take(py));
+            begun = self.inheritance.borrow().identity.as_ref().map_or(Ok(()), |identity| identity.take(py));
             end_with_supervisor(station.post()); // It has the application to import.
         }
         let begun = begun.and_then(|()| begin(py, &station, fork));
-        let Inheritance { setting, hooks } = &*self.inheritance.borrow();
+        let Inheritance { setting, hooks, .. } = &*self.inheritance.borrow();
         let lived = begun.map_err(StartError::from).and_then(|mut signals| {
             if let Some(hooks) = hooks {
                 station.enter(py, hooks)?;
@@ -199,7 +205,6 @@ fn announce(
     configuration: &Configuration,
     resolved: &Resolved,
 ) -> Result<Option<Rc<Hooks>>, StartError> {
-    configuration.files.warnings.iter().for_each(|warning| log::warn!("{warning}"));
     let hooks = Hooks::new(py, &configuration.files, resolved, error_stream(py)?);
     let hooks = hooks.map_err(|error| StartError::System(one_line(py, &error)))?;
     if let Some(hooks) = &hooks {
