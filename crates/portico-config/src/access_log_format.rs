@@ -5,11 +5,12 @@
 use std::fmt;
 
 /// Lines of the access log.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum AccessLogFormat {
     /// Common Log Format.
     Common,
     /// Common Log Format with Referer and User-Agent.
+    #[default]
     Combined,
     /// One JSON object a line.
     Json,

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use crate::error::ConfigError;
 use crate::files::{Evaluate, FileValue, PythonFile};
 use crate::raw::Environment;
-use crate::resolve::{Printout, blank};
+use crate::resolve::Printout;
+use crate::resolved::Config;
 use crate::setting::Value;
 use crate::typed::typed;
 use crate::{settings, uwsgi};
@@ -52,7 +53,7 @@ impl Draft {
             self.notes.push(format!("{place}: this Portico has no {name}; leave it out"));
             return;
         };
-        if let Err(problem) = setting.value.apply(&mut blank(), &texts) {
+        if let Err(problem) = setting.value.apply(&mut Config::default(), &texts) {
             self.notes.push(format!("{place}: written as {name}, but {problem}"));
         }
         match self.said.iter_mut().find(|(other, _)| *other == setting.name) {
@@ -80,7 +81,7 @@ impl Draft {
             match setting.value {
                 Value::Ignored { why, .. } => self.notes.push(format!("{place}: left out, {why}")),
                 Value::Refused { why, .. } => {
-                    if setting.value.apply(&mut blank(), &value.texts).is_err() {
+                    if setting.value.apply(&mut Config::default(), &value.texts).is_err() {
                         self.notes.push(format!("{place}: left out, {why}"));
                     }
                 }

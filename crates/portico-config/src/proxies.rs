@@ -151,9 +151,10 @@ impl SchemeHeader {
 }
 
 /// What becomes of fields whose names have underscores (`--header-map`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HeaderMap {
     /// They are left out.
+    #[default]
     Drop,
     /// Their requests are refused.
     Refuse,
@@ -162,9 +163,10 @@ pub enum HeaderMap {
 }
 
 /// Whom `103 Early Hints` are sent to (`--early-hints`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EarlyHints {
     /// Clients, but not proxies that tell of theirs.
+    #[default]
     Direct,
     /// Proxies too.
     Always,

@@ -5,7 +5,6 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::access_log_format::AccessLogFormat;
 use crate::cli::{self, CommandLine};
 use crate::command::{self, Command};
 use crate::error::ConfigError;
@@ -13,18 +12,13 @@ use crate::files::{self, Evaluate};
 use crate::inherited::Inherited;
 use crate::migrate::migrate;
 use crate::preset;
-use crate::proxies::{EarlyHints, ForwardedHeaders, HeaderMap, TrustedPeers};
 use crate::raw::{Environment, RawConfig, Source, read_variable};
 use crate::reference::about;
-use crate::resolved::{
-    Checks, Config, LogLevel, LogTarget, OnDisconnect, Preload, PythonLogging, ReloadWatch, System,
-    WorkerClass, Workers,
-};
+use crate::resolved::{Config, Preload, Workers};
 use crate::schema::schema;
 use crate::setting::Setting;
 use crate::settings;
 use crate::task::{self, Task};
-use crate::telemetry::Telemetry;
 
 /// What a command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -232,7 +226,8 @@ fn resolve(mut raw: RawConfig, inherited: &Inherited) -> Result<Resolved, Config
     inherited.say(&mut raw)?;
     let preset = preset::say(&mut raw)?;
     say_paste_logging(&mut raw);
-    let mut config = blank();
+    // Where every setting's default and then its value is laid in.
+    let mut config = Config::default();
     let mut warnings = Vec::new();
     let mut effective = Vec::new();
     for setting in settings::all() {
@@ -295,79 +290,6 @@ fn say_paste_logging(raw: &mut RawConfig) {
     if let Some(at) = section {
         let line = u32::try_from(at + 1).ok();
         raw.say(setting, vec![path.clone()], Source::File { path, line, column: None });
-    }
-}
-
-/// Where every setting's default and then its value is laid in.
-pub(crate) fn blank() -> Config {
-    Config {
-        app: None,
-        binds: Vec::new(),
-        backlog: 0,
-        workers: Workers { min: 0, max: 0 },
-        workers_auto: false,
-        worker_class: WorkerClass::Threads,
-        worker_connections: None,
-        preload: Preload::Off,
-        max_requests: 0,
-        max_requests_jitter: None,
-        worker_rss_max: 0,
-        max_lifetime: Duration::ZERO,
-        warmups: Vec::new(),
-        boot_timeout: Duration::ZERO,
-        threads: 0,
-        max_queue: 0,
-        timeout: Duration::ZERO,
-        path_timeouts: Vec::new(),
-        timeout_grace: Duration::ZERO,
-        slow_request: Duration::ZERO,
-        queue_timeout: Duration::ZERO,
-        on_disconnect: OnDisconnect::Ignore,
-        drain_delay: Duration::ZERO,
-        keep_alive: Duration::ZERO,
-        graceful_timeout: Duration::ZERO,
-        head_timeout: Duration::ZERO,
-        body_timeout: Duration::ZERO,
-        body_rate_min: 0,
-        write_timeout: Duration::ZERO,
-        request_line_bytes_max: 0,
-        fields_max: 0,
-        field_bytes_max: 0,
-        head_bytes_max: 0,
-        body_bytes_max: 0,
-        chunk_line_bytes_max: 0,
-        request_buffer_bytes: 0,
-        response_buffer_bytes: 0,
-        stream_request_body: false,
-        allow_half_close: false,
-        reuse_port: false,
-        tmp_upload_dir: None,
-        socket_mode: 0,
-        sendfile: false,
-        root_path: String::new(),
-        behind: None,
-        forwarded_allow: TrustedPeers::default(),
-        forwarded_headers: ForwardedHeaders::default(),
-        secure_scheme_headers: Vec::new(),
-        forwarder_headers: Vec::new(),
-        header_map: HeaderMap::Drop,
-        early_hints: EarlyHints::Direct,
-        access_log: None,
-        access_log_format: AccessLogFormat::Combined,
-        telemetry: Telemetry::default(),
-        error_log: LogTarget::Stderr,
-        log_level: LogLevel::Info,
-        python_logging: PythonLogging::default(),
-        capture_output: false,
-        access_to_syslog: true,
-        chdir: None,
-        pythonpath: Vec::<PathBuf>::new(),
-        paste: None,
-        paste_global: Vec::new(),
-        system: System::default(),
-        checks: Checks::default(),
-        reload: false,
-        reload_watch: ReloadWatch::default(),
     }
 }
 
@@ -453,6 +375,8 @@ fn ineffective(config: &Config, warnings: &mut Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resolved::{LogLevel, LogTarget};
+    use crate::testing::{config, environment, resolved};
 
     #[test]
     fn logging_of_a_paste_file_counts_unless_another_is_named() {
@@ -466,7 +390,6 @@ mod tests {
         assert_eq!(file(&["--paste", "a.ini", "--log-config", "c.ini"]), Some("c.ini".into()));
         assert_eq!(file(&["--paste", "b.ini"]), None);
     }
-    use crate::testing::{config, environment, resolved};
 
     fn pairs(pairs: &[(&str, &str)]) -> Result<Resolved, ConfigError> {
         let pairs: Vec<_> = pairs.iter().map(|(name, text)| (name.to_string(), text.to_string())).collect();

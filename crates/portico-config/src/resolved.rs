@@ -81,7 +81,7 @@ pub enum Address {
 }
 
 /// How many worker processes serve.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Workers {
     /// At least 1.
     pub min: u32,
@@ -99,9 +99,10 @@ pub enum Account {
 }
 
 /// What a class of gunicorn's workers amounts to here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WorkerClass {
     /// Threads.
+    #[default]
     Threads,
     /// One request at a time.
     Sync,
@@ -110,9 +111,10 @@ pub enum WorkerClass {
 }
 
 /// Whether the application is imported once for all workers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Preload {
     /// Each worker imports it.
+    #[default]
     Off,
     /// A template process imports it and forks the workers.
     On,
@@ -142,9 +144,10 @@ pub enum ReloadEngine {
 }
 
 /// What is done about a running request whose client has left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnDisconnect {
     /// Nothing; the application may ask.
+    #[default]
     Ignore,
     /// `portico.ClientDisconnected` is raised in it.
     Raise,
@@ -177,21 +180,23 @@ impl PathTimeout {
 }
 
 /// Where a log goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum LogTarget {
     /// `-` for the access log.
     Stdout,
     /// `-` for the error log.
+    #[default]
     Stderr,
     /// A path.
     File(PathBuf),
 }
 
 /// Least severe level that is logged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "the names say it all")]
 pub enum LogLevel {
     Debug,
+    #[default]
     Info,
     Warning,
     Error,
@@ -251,7 +256,7 @@ pub struct Checks {
 }
 
 /// Resolved configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
     /// `APP_MODULE`; `None` asks for discovery.
     pub app: Option<String>,
