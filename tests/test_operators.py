@@ -264,6 +264,22 @@ def test_a_comma_in_an_item_of_a_list(serve, tmp_path):
         server.stop()
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("portico.toml", "forwarded_allow_ips = []\n"),
+        ("gunicorn.conf.py", "forwarded_allow_ips = []\nbind = []\nraw_env = []\n"),
+    ],
+)
+def test_an_empty_list_of_the_believed_believes_nobody(serve, tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    (tmp_path / "told.py").write_text(ENVIRON.replace("os.environ", "environ"))
+    server = serve("told", cwd=tmp_path)
+    told = server.request("GET", "/", [("X-Forwarded-Proto", "https")]).body.decode().splitlines()
+    assert "wsgi.url_scheme=http" in told
+    server.stop()
+
+
 # gevent
 
 GREEN = """

@@ -79,6 +79,9 @@ pub(crate) fn read(path: &str, text: &str, pyproject: bool) -> Result<Option<Vec
 }
 
 fn unknown(name: &str) -> String {
+    if TABLE.contains(&name) {
+        return format!("{name} is not a setting; write the settings at the top, in no table");
+    }
     match settings::likely(name) {
         Some(likely) => format!("{name} is not a setting; did you mean {likely}?"),
         None => format!("{name} is not a setting; `portico --help` lists them"),
@@ -132,7 +135,10 @@ fn texts(setting: &Setting, value: &DeValue<'_>) -> Result<Vec<String>, String> 
 fn items(setting: &Setting, value: &DeValue<'_>) -> Result<Vec<String>, String> {
     let expected = || "a string, or an array of strings".to_owned();
     let item = |text: String| if setting.is_list() { escaped(&text) } else { text };
+    let empty = || settings::empty_list(setting.name).map(str::to_owned).into_iter().collect();
     match value {
+        DeValue::Array(items) if items.is_empty() => Ok(empty()),
+        DeValue::Table(table) if table.is_empty() => Ok(empty()),
         DeValue::Array(items) => {
             items.iter().map(|value| scalar(setting, value).map(item).ok_or_else(expected)).collect()
         }
@@ -229,6 +235,10 @@ mod tests {
             ("bind = [\"fd://3\",\n \"fd://4\"]", "bind", &["fd://3", "fd://4"]),
             ("bind = [\"unix:/a,b\", \"fd://4\"]", "bind", &[r"unix:/a\,b", "fd://4"]),
             ("timeout_path = { \"/a,b\" = 7 }", "timeout_path", &[r"/a\,b=7"]),
+            ("forwarded_allow_ips = []", "forwarded_allow_ips", &[""]),
+            ("forwarded_headers = []", "forwarded_headers", &["none"]),
+            ("secure_scheme_headers = {}", "secure_scheme_headers", &["none"]),
+            ("bind = []", "bind", &[]),
             ("raw_env = [\"A=1,2\"]", "raw_env", &["A=1,2"]),
             ("timeout_path = { \"/a\" = \"5m\", \"/b\" = 7 }", "timeout_path", &["/a=5m", "/b=7"]),
             ("[timeout_path]\n\"/a\" = 0.5", "timeout_path", &["/a=0.5"]),
@@ -279,6 +289,9 @@ mod tests {
             "portico.toml:1:1: keep-alive is not a setting; did you mean keep_alive?"
         );
         assert!(refusal("[zoo]\na = 1").ends_with("1:2: zoo is not a setting; `portico --help` lists them"));
+        for text in ["[tool.portico]\nthreads = 1", "[portico]\nthreads = 1"] {
+            assert!(refusal(text).ends_with("write the settings at the top, in no table"), "{text}");
+        }
         assert!(refusal("config = 'a'").contains("cannot stand in it"));
         assert!(
             refusal("keepalive = 1\nkeep_alive = 1")

@@ -80,6 +80,8 @@ class ConfFile:
             if inspect.isfunction(value) and name.endswith("_class"):
                 value = value()
             texts = setting_texts(value, written)
+        if isinstance(value, (list, tuple, set, frozenset)) and not texts:
+            texts = ["none"] if name == "forwarded_headers" else [""]
         if texts and (texts != [""] or name in EMPTY_COUNTS):
             self.objects[name] = value
             self.values.append((name, texts, self.lines.get(name)))

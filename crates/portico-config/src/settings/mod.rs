@@ -73,6 +73,16 @@ pub fn is_list(name: &str) -> bool {
     called(name).is_some_and(Setting::is_list)
 }
 
+/// What a list that is empty says of the setting of that name, where it is not the same as nothing said: `[]` in a
+/// file believes nobody.
+pub fn empty_list(name: &str) -> Option<&'static str> {
+    match called(name)?.name {
+        "forwarded_allow_ips" | "forwarder_headers" => Some(""),
+        "forwarded_headers" | "secure_scheme_headers" => Some("none"),
+        _ => None,
+    }
+}
+
 pub(crate) use worker_class::settle_threads;
 
 /// The names that are settings in a configuration file in Python: gunicorn's, and Portico's for what gunicorn
@@ -150,6 +160,17 @@ mod tests {
             assert!(setting.help.len() <= 80, "help of {} is long", setting.name);
             assert!(setting.details.ends_with('.'), "details of {}", setting.name);
         }
+    }
+
+    #[test]
+    fn an_empty_list_is_one_that_its_setting_takes() {
+        let mut config = crate::Config::default();
+        for setting in all() {
+            if let Some(text) = empty_list(setting.name) {
+                assert_eq!(setting.value.apply(&mut config, &[text.to_owned()]), Ok(()), "{}", setting.name);
+            }
+        }
+        assert_eq!((empty_list("bind"), empty_list("x")), (None, None));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use pyo3::exceptions::{PyImportError, PyOSError, PyRuntimeError, PyTypeError, Py
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyInt, PyList, PyString, PyTuple};
 
-use portico_config::{Parsed, Printout, Resolved, escaped, from_pairs, is_list, is_octal};
+use portico_config::{Parsed, Printout, Resolved, empty_list, escaped, from_pairs, is_list, is_octal};
 
 use super::app::LoadError;
 use super::configuration::Configuration;
@@ -181,6 +181,9 @@ fn add_pairs(
         return Ok(());
     }
     if value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>() {
+        if value.is_empty()? {
+            pairs.extend(empty_list(name).map(|text| (name.to_owned(), text.to_owned())));
+        }
         return value.try_iter()?.try_for_each(|item| add_pairs(pairs, name, &item?, true));
     }
     let text = match value.cast::<PyBool>() {
