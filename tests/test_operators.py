@@ -200,6 +200,15 @@ def test_check_makes_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_boolean_is_no_text(tmp_path):
+    (tmp_path / "g.py").write_text("import os\naccesslog = True\n")
+    ended = run_to_end("check", "-c", "g.py", cwd=tmp_path)
+    assert (ended.returncode, ended.stderr) == (
+        1,
+        "portico: error: g.py:2: accesslog: True is no text; write a string\n",
+    )
+
+
 def test_an_error_in_a_file_is_told_without_the_reader(tmp_path):
     (tmp_path / "g.py").write_text("import os\nraise ValueError('planted')\n")
     ended = run_to_end(ECHO, "-c", "g.py", cwd=tmp_path)

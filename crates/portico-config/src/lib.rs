@@ -51,6 +51,8 @@ pub use resolved::{
     PythonLogging, ReloadEngine, ReloadWatch, System, Warmup, WireProtocol, WorkerClass, Workers,
 };
 pub use schema::schema;
-pub use settings::{empty_list, file_name, file_names, is_hook, is_list, is_octal, likely_file_name};
+pub use settings::{
+    empty_list, file_name, file_names, is_hook, is_list, is_octal, is_text, likely_file_name,
+};
 pub use telemetry::{Endpoint, StatsdSettings, SyslogSettings, SyslogTransport, Telemetry};
 pub use value::escaped;

@@ -151,6 +151,8 @@ def function_text(name: str, value: Any) -> str:
 def scalar_text(value: Any, written: str) -> str:
     """A single value as text."""
     if isinstance(value, bool):
+        if written == "text":
+            raise Misfit(f"{value!r} is no text; write a string")
         return "true" if value else "false"
     if isinstance(value, int):
         return f"{int(value):o}" if written == "octal" else str(int(value))

@@ -73,6 +73,11 @@ pub fn is_list(name: &str) -> bool {
     called(name).is_some_and(Setting::is_list)
 }
 
+/// Whether the setting of that name is plain text, which no boolean is.
+pub fn is_text(name: &str) -> bool {
+    called(name).is_some_and(|setting| matches!(setting.value, Value::Text { .. }))
+}
+
 /// What a list that is empty says of the setting of that name, where it is not the same as nothing said: `[]` in a
 /// file believes nobody.
 pub fn empty_list(name: &str) -> Option<&'static str> {

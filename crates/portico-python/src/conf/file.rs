@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
 use portico_config::{
-    ConfigError, FileValue, PythonFile, file_names, is_hook, is_list, is_octal, likely_file_name,
+    ConfigError, FileValue, PythonFile, file_names, is_hook, is_list, is_octal, is_text, likely_file_name,
 };
 
 use crate::error::traceback;
@@ -59,6 +59,7 @@ impl ConfFiles {
             let written = match name {
                 name if is_octal(name) => "octal",
                 name if is_list(name) => "list",
+                name if is_text(name) => "text",
                 _ => "",
             };
             known.set_item(name, written)?;
