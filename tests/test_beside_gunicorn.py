@@ -130,6 +130,14 @@ def test_hooks_are_called_in_the_same_processes_and_order(tmp_path):
         server.wait()
         for target in ("/a%20b?c=d", "/x"):
             server.get(target, [("X-A", "1"), ("X-a", "2")])
+            # The client has its answer before the hook is called.
+            path = target.partition("?")[0]
+            wait_until(
+                lambda path=path, server=server: any(
+                    event.startswith(f"worker post_request {path} ") for event in server.rendezvous.events()
+                ),
+                "post_request",
+            )
         server.process.send_signal(signal.SIGHUP)
         server.wait_event("worker worker_exit True")
         server.wait_event("master child_exit False")
