@@ -9,6 +9,7 @@ mod clock;
 mod escape;
 mod format;
 mod plan;
+mod repeat;
 mod structured;
 mod teller;
 mod template;

@@ -34,25 +34,53 @@ const GIVEN_BYTES_MAX: usize = 128;
 /// Crockford's base 32: no letter that is taken for another, and sorted as the numbers are.
 const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
+/// Two digits for each ten bits.
+static PAIRS: [[u8; 2]; 1024] = {
+    let mut pairs = [[0; 2]; 1024];
+    let mut at = 0;
+    while at < 1024 {
+        pairs[at] = [DIGITS[at >> 5], DIGITS[at & 31]];
+        at += 1;
+    }
+    pairs
+};
+
 impl RequestId {
     /// The id as it is told; `None` where there is none.
     pub fn text<'a>(&self, head: &'a RequestHead, buffer: &'a mut IdBuffer) -> Option<&'a [u8]> {
+        self.given(head).or_else(|| self.made(buffer))
+    }
+
+    /// The id as it is told, if it is the one of the request `head`.
+    pub fn given<'a>(&self, head: &'a RequestHead) -> Option<&'a [u8]> {
         match self {
-            Self::None => None,
             Self::Given => head.field(FIELD),
-            Self::Made(id) => {
-                let number = u128::from_be_bytes(*id);
-                // By twelve digits: words of 128 bits are slow.
-                for (index, digits) in buffer.rchunks_mut(12).enumerate() {
-                    let mut part = (number >> (60 * index)) as u64;
-                    for digit in digits.iter_mut().rev() {
-                        *digit = DIGITS[(part & 31) as usize];
-                        part >>= 5;
-                    }
-                }
-                Some(&buffer[..])
-            }
+            Self::None | Self::Made(_) => None,
         }
+    }
+
+    /// The id as it is told, if it is one of ours.
+    pub fn made<'a>(&self, buffer: &'a mut IdBuffer) -> Option<&'a [u8]> {
+        let Self::Made(id) = self else { return None };
+        write(id, buffer);
+        Some(&buffer[..])
+    }
+}
+
+/// Writes an id of ours.
+pub fn write(id: &[u8; 16], buffer: &mut IdBuffer) {
+    let number = u128::from_be_bytes(*id);
+    // By twelve digits: words of 128 bits are slow.
+    write_digits((number >> 120) as u64, &mut buffer[..2]);
+    write_digits((number >> 60) as u64, &mut buffer[2..14]);
+    write_digits(number as u64, &mut buffer[14..]);
+}
+
+#[inline]
+fn write_digits(mut number: u64, digits: &mut [u8]) {
+    for pair in digits.rchunks_exact_mut(2) {
+        pair.copy_from_slice(&PAIRS[(number & 1023) as usize]);
+        number >>= 10;
     }
 }
 
@@ -73,8 +101,10 @@ impl RequestIds {
 
     /// The id of the request `head` of a peer that is `trusted` or not, begun so many milliseconds after 1970.
     pub fn id_of(&mut self, head: &RequestHead, trusted: bool, unix_millis: u64) -> RequestId {
-        match head.field(FIELD) {
-            Some(given) if trusted && is_usable(given) => RequestId::Given,
+        // A name with an underscore, as edited heads may have, is another one.
+        let given = if trusted && head.initials().has(FIELD) { head.field(FIELD) } else { None };
+        match given {
+            Some(given) if is_usable(given) => RequestId::Given,
             _ => RequestId::Made(self.next(unix_millis)),
         }
     }
@@ -107,6 +137,7 @@ mod tests {
     use std::collections::HashSet;
 
     use portico_proto::{Event, Limits, http1};
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -136,6 +167,21 @@ mod tests {
             assert!(first.len() == 26 && first.bytes().all(|byte| DIGITS.contains(&byte)));
             last = first.clone().max(second.clone());
             assert!(seen.insert(first) && seen.insert(second));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn digits_are_the_number_in_base_32(id: [u8; 16]) {
+            let mut number = u128::from_be_bytes(id);
+            let mut expected = IdBuffer::default();
+            for digit in expected.iter_mut().rev() {
+                *digit = DIGITS[(number & 31) as usize];
+                number >>= 5;
+            }
+            let mut written = IdBuffer::default();
+            write(&id, &mut written);
+            prop_assert_eq!(written, expected);
         }
     }
 

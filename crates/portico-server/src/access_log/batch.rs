@@ -1,24 +1,41 @@
 //! Records between two looks of the log's thread, copied small and close together.
 //!
 //! Nothing of a request outlives it here: keeping the heads themselves alive until they are written would cost a
-//! busy server its warm memory.
+//! busy server its warm memory. What a request has in common with the one before, all but its time as a rule, is
+//! there once.
 
 use std::net::SocketAddr;
 
-use portico_proto::Version;
+use portico_proto::{RequestHead, Version};
 
 use super::plan::Plan;
 use super::{LostRequest, Moment, Reason, Record, Times};
 use crate::application::Peer;
+use crate::request_id::{IdBuffer, RequestId};
 
 /// Records, and the bytes that they refer to.
 #[derive(Debug, Default)]
 pub struct Batch {
     entries: Vec<Entry>,
-    /// For each entry where each of its texts ends in `bytes`, with [`ABSENT`] added where there is none.
-    ends: Vec<u32>,
+    /// Rows of places in `bytes`: where the first text of a request begins, and where each of its texts ends, with
+    /// [`ABSENT`] added where there is none.
+    rows: Vec<u32>,
     bytes: Vec<u8>,
+    last: Last,
     dropped: u64,
+}
+
+/// What the last row was made of.
+#[derive(Debug, Default)]
+struct Last {
+    /// Where the row begins.
+    row: u32,
+    /// Whether another request can have the same.
+    is_known: bool,
+    /// The head's bytes.
+    head: Vec<u8>,
+    /// Whether the request's id is its own.
+    is_id_given: bool,
 }
 
 /// What is kept of a record, but for its texts.
@@ -38,6 +55,10 @@ pub struct Entry {
     pub times: Option<Times>,
     /// Why it ended otherwise than with the application's whole answer.
     pub reason: Option<Reason>,
+    /// Its id.
+    pub id: RequestId,
+    /// Where its row begins: requests with the same row have the same texts and the same version.
+    pub row: u32,
 }
 
 /// One line's worth, to be formatted.
@@ -45,8 +66,7 @@ pub struct Entry {
 pub struct Line<'a> {
     /// What is no text.
     pub entry: &'a Entry,
-    ends: &'a [u32],
-    start: usize,
+    row: &'a [u32],
     bytes: &'a [u8],
 }
 
@@ -56,6 +76,9 @@ const ABSENT: u32 = 1 << 31;
 const RECORDS_MAX: usize = 65_536;
 const BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// Longer heads are not kept to be compared.
+const HEAD_BYTES_MAX: usize = 4096;
+
 impl Batch {
     /// Copies what `plan` needs of `record`.
     pub fn push(&mut self, record: &Record<'_>, plan: &Plan) {
@@ -63,9 +86,8 @@ impl Batch {
             self.dropped += 1;
             return;
         }
-        for source in &plan.texts {
-            let present = source.copy(record, &mut self.bytes);
-            self.end_text(present);
+        if !self.last.is_of(record) {
+            self.push_row(record, plan);
         }
         self.entries.push(Entry {
             peer: record.peer,
@@ -75,11 +97,30 @@ impl Batch {
             body_bytes: record.body_bytes,
             times: record.times,
             reason: record.reason,
+            id: record.id,
+            row: self.last.row,
         });
+    }
+
+    /// Copies the texts of `record`.
+    fn push_row(&mut self, record: &Record<'_>, plan: &Plan) {
+        self.begin_row();
+        for source in &plan.texts {
+            let present = source.copy(record, &mut self.bytes);
+            self.end_text(present);
+        }
+        self.last.note(record, plan);
+    }
+
+    fn begin_row(&mut self) {
+        self.last.row = self.rows.len() as u32;
+        self.last.is_known = false;
+        self.rows.push(self.bytes.len() as u32);
     }
 
     /// The same for a request of another process.
     pub fn push_lost(&mut self, request: &LostRequest<'_>, plan: &Plan) {
+        self.begin_row();
         let known = [Some(request.method), Some(request.target)].into_iter();
         for text in known.chain(std::iter::repeat(None)).take(plan.texts.len()) {
             self.bytes.extend_from_slice(text.unwrap_or_default());
@@ -93,12 +134,14 @@ impl Batch {
             body_bytes: 0,
             times: Some(request.times),
             reason: Some(Reason::WorkerDied),
+            id: RequestId::None,
+            row: self.last.row,
         });
     }
 
     fn end_text(&mut self, present: bool) {
         let absent = if present { 0 } else { ABSENT };
-        self.ends.push(self.bytes.len() as u32 | absent);
+        self.rows.push(self.bytes.len() as u32 | absent);
     }
 
     /// Whether there is nothing to tell.
@@ -113,11 +156,11 @@ impl Batch {
 
     /// The lines, in order; `plan` is that of their pushing.
     pub fn lines(&self, plan: &Plan) -> impl Iterator<Item = Line<'_>> {
-        let mut start = 0;
-        self.entries.iter().zip(self.ends.chunks_exact(plan.texts.len())).map(move |(entry, ends)| {
-            let line = Line { entry, ends, start, bytes: &self.bytes };
-            start = ends.last().map_or(start, |end| (end & !ABSENT) as usize);
-            line
+        let length = plan.texts.len() + 1;
+        self.entries.iter().map(move |entry| {
+            let start = entry.row as usize;
+            let row = self.rows.get(start..start + length).unwrap_or_default();
+            Line { entry, row, bytes: &self.bytes }
         })
     }
 
@@ -125,23 +168,57 @@ impl Batch {
     pub fn clear(&mut self) {
         self.entries.clear();
         self.entries.shrink_to(4096);
-        self.ends.clear();
-        self.ends.shrink_to(16 * 1024);
+        self.rows.clear();
+        self.rows.shrink_to(16 * 1024);
+        self.last.is_known = false;
         self.bytes.clear();
         self.bytes.shrink_to(1024 * 1024);
         self.dropped = 0;
     }
 }
 
+impl Last {
+    /// Whether the texts of `record` are those of the row.
+    fn is_of(&self, record: &Record<'_>) -> bool {
+        let same = |head: &RequestHead| self.head == head.bytes() && is_as_it_came(head);
+        self.is_known && self.is_id_given == (record.id == RequestId::Given) && record.head.is_some_and(same)
+    }
+
+    /// The row has the texts of `record`.
+    fn note(&mut self, record: &Record<'_>, plan: &Plan) {
+        let Some(head) = record.head.filter(|head| plan.is_of_head() && is_as_it_came(head)) else { return };
+        if head.bytes().len() > HEAD_BYTES_MAX {
+            return;
+        }
+        self.head.clear();
+        self.head.extend_from_slice(head.bytes());
+        self.is_id_given = record.id == RequestId::Given;
+        self.is_known = true;
+    }
+}
+
+/// Whether the bytes of `head` tell all of it.
+fn is_as_it_came(head: &RequestHead) -> bool {
+    !head.is_edited() && !head.is_gateway()
+}
+
 impl<'a> Line<'a> {
     /// The text of that number in the plan; `None` where the request has none.
     pub fn text(&self, at: usize) -> Option<&'a [u8]> {
-        let end = *self.ends.get(at)?;
-        let start = match at.checked_sub(1) {
-            Some(before) => (self.ends[before] & !ABSENT) as usize,
-            None => self.start,
-        };
+        let (&before, &end) = (self.row.get(at)?, self.row.get(at + 1)?);
+        let start = (before & !ABSENT) as usize;
         self.bytes.get(start..end as usize).filter(|_| end & ABSENT == 0)
+    }
+
+    /// The request's id, the text of that number if it is its own.
+    pub fn id<'l>(&self, at: usize, buffer: &'l mut IdBuffer) -> Option<&'l [u8]>
+    where
+        'a: 'l,
+    {
+        match self.entry.version {
+            Some(_) => self.entry.id.made(buffer).or_else(|| self.text(at)),
+            None => None,
+        }
     }
 }
 

@@ -5,8 +5,27 @@ use std::net::IpAddr;
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
+/// Two decimal digits for each number below 100.
+static PAIRS: [[u8; 2]; 100] = {
+    let mut pairs = [[0; 2]; 100];
+    let mut at = 0;
+    while at < 100 {
+        pairs[at] = [b'0' + (at / 10) as u8, b'0' + (at % 10) as u8];
+        at += 1;
+    }
+    pairs
+};
+
 /// Escapes for the line formats: printable ASCII stays, `"` and `\` get a backslash, other bytes become `\xHH`.
 pub fn plain(bytes: &[u8], out: &mut Vec<u8>) {
+    match are_harmless(bytes) {
+        true => out.extend_from_slice(bytes),
+        false => plain_inner(bytes, out),
+    }
+}
+
+#[cold]
+fn plain_inner(bytes: &[u8], out: &mut Vec<u8>) {
     let mut rest = bytes;
     while let Some(at) = rest.iter().position(|&byte| !is_harmless(byte)) {
         out.extend_from_slice(&rest[..at]);
@@ -28,7 +47,7 @@ pub fn plain(bytes: &[u8], out: &mut Vec<u8>) {
 /// `\u00XX`, as latin-1 has it: the line tells the two apart, and nothing is lost.
 pub fn json(bytes: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
-    if bytes.iter().all(|&byte| is_harmless(byte)) {
+    if are_harmless(bytes) {
         out.extend_from_slice(bytes);
     } else {
         json_inner(bytes, out);
@@ -72,7 +91,14 @@ fn is_treacherous(character: char) -> bool {
 }
 
 fn is_harmless(byte: u8) -> bool {
-    matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\'
+    matches!(byte, b' '..=b'~') & (byte != b'"') & (byte != b'\\')
+}
+
+/// Whether all are, found out for many at a time and without a branch for each.
+fn are_harmless(bytes: &[u8]) -> bool {
+    let are = |bytes: &[u8]| bytes.iter().fold(true, |all, &byte| all & is_harmless(byte));
+    let mut chunks = bytes.chunks_exact(16);
+    chunks.all(are) && are(chunks.remainder())
 }
 
 fn hex(byte: u8) -> (u8, u8) {
@@ -107,14 +133,24 @@ pub fn seconds(nanos: u64, out: &mut Vec<u8>) {
 
 /// Appends nanoseconds, fewer than a second, as six digits.
 pub fn micros(nanos: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(&micros_digits(nanos));
+}
+
+/// Nanoseconds, fewer than ten seconds, as seconds with six decimals.
+pub fn seconds_digits(nanos: u64) -> [u8; 8] {
+    let micros = (nanos / 1000) as u32;
+    let [a, b, c, d, e, f] = micros_digits(nanos);
+    [b'0' + (micros / 1_000_000) as u8, b'.', a, b, c, d, e, f]
+}
+
+/// Nanoseconds within their second as six digits.
+pub fn micros_digits(nanos: u64) -> [u8; 6] {
     // Half the width: a division costs a third.
-    let mut micros = (nanos / 1000) as u32;
-    let mut digits = [b'0'; 6];
-    for digit in digits.iter_mut().rev() {
-        *digit += (micros % 10) as u8;
-        micros /= 10;
-    }
-    out.extend_from_slice(&digits);
+    let micros = (nanos / 1000) as u32;
+    let [a, b] = PAIRS[(micros / 10_000 % 100) as usize];
+    let [c, d] = PAIRS[(micros / 100 % 100) as usize];
+    let [e, f] = PAIRS[(micros % 100) as usize];
+    [a, b, c, d, e, f]
 }
 
 #[cfg(test)]

@@ -5,15 +5,48 @@
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use portico_proto::Version;
 
-use super::batch::Line;
+use super::batch::{Batch, Line};
 use super::clock::Clock;
 use super::escape::{address, number, plain};
 use super::plan::{AUTHORIZATION, Layout, METHOD, Plan, REFERER, TARGET, USER_AGENT};
+use super::repeat::{Marks, Written};
 use super::{structured, template};
 use crate::application::Peer;
 
+/// So many bytes of lines are passed on at once: few enough to stay in the nearest caches.
+const PASSED_BYTES: usize = 64 * 1024;
+
+/// Formats the lines of `batch`, each with its line end, and passes them on, many at a time. `out` is where they
+/// are formatted; it is left empty.
+pub fn format(
+    batch: &Batch,
+    plan: &Plan,
+    clock: &mut Clock,
+    out: &mut Vec<u8>,
+    mut pass_on: impl FnMut(&[u8]),
+) {
+    let mut last: Option<Written<'_>> = None;
+    for line in batch.lines(plan) {
+        if !last.as_ref().is_some_and(|last| last.repeat(line.entry, plan, out)) {
+            let start = out.len();
+            let marks = write(&line, plan, clock, out);
+            last = Some(Written { entry: line.entry, range: start..out.len(), marks });
+        }
+        if out.len() >= PASSED_BYTES {
+            pass_on(out);
+            out.clear();
+            last = None;
+        }
+    }
+    if !out.is_empty() {
+        pass_on(out);
+        out.clear();
+    }
+}
+
 /// Appends `line`, with its line end, to `out`.
-pub fn format(line: &Line<'_>, plan: &Plan, clock: &mut Clock, out: &mut Vec<u8>) {
+fn write(line: &Line<'_>, plan: &Plan, clock: &mut Clock, out: &mut Vec<u8>) -> Marks {
+    let mut marks = Marks::at(out.len());
     match &plan.layout {
         Layout::Common => common(line, clock, out),
         Layout::Combined => {
@@ -24,11 +57,12 @@ pub fn format(line: &Line<'_>, plan: &Plan, clock: &mut Clock, out: &mut Vec<u8>
                 out.push(b'"');
             }
         }
-        Layout::Json => structured::json(line, plan, clock, out),
-        Layout::Logfmt => structured::logfmt(line, plan, clock, out),
+        Layout::Json => structured::json(line, plan, clock, &mut marks, out),
+        Layout::Logfmt => structured::logfmt(line, plan, clock, &mut marks, out),
         Layout::Template(parts) => template::line(line, parts, plan, clock, out),
     }
     out.push(b'\n');
+    marks
 }
 
 fn common(line: &Line<'_>, clock: &mut Clock, out: &mut Vec<u8>) {

@@ -4,7 +4,6 @@ use portico_config::{AccessLogFormat, Atom, Piece, Stage};
 use portico_proto::ResponseHead;
 
 use super::{Reason, Record};
-use crate::request_id::IdBuffer;
 
 /// What every line of a worker has in common.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +29,7 @@ pub struct Plan {
     answer_fields: Vec<String>,
     times: bool,
     id: bool,
+    of_head: bool,
 }
 
 /// Where a text comes from.
@@ -51,7 +51,7 @@ pub enum Source {
     ServerPort,
     /// A field of the answer: its place among those that are noted.
     AnswerField(usize),
-    /// The request's id.
+    /// The request's id where it is its own.
     RequestId,
     /// All fields of a request that the server has answered, each with a line end.
     Fields,
@@ -85,6 +85,8 @@ pub enum Part {
     Trace(usize),
     /// See [`Part::Trace`].
     Span(usize),
+    /// The request's id, the text of that number if it is its own.
+    Id(usize),
     /// Anything else.
     Atom(Atom),
 }
@@ -119,6 +121,7 @@ impl Plan {
             answer_fields: Vec::new(),
             times: false,
             id: false,
+            of_head: true,
         };
         let field = |name: &str| Source::Field(name.to_owned());
         let named = [
@@ -144,6 +147,7 @@ impl Plan {
             (plan.times, plan.id) = (true, true);
         }
         plan.layout = layout;
+        plan.of_head = plan.texts.iter().all(Source::is_of_head);
         plan
     }
 
@@ -156,7 +160,13 @@ impl Plan {
     /// Has the fields noted of requests that the server has answered.
     pub fn with_fields(mut self) -> Self {
         self.text(Source::Fields);
+        self.of_head = false;
         self
+    }
+
+    /// Whether the texts are those of the request's head and nothing else.
+    pub fn is_of_head(&self) -> bool {
+        self.of_head
     }
 
     /// The number of that text.
@@ -213,7 +223,7 @@ impl Plan {
             }
             Atom::RequestId => {
                 self.id = true;
-                Part::Text(self.text(Source::RequestId))
+                Part::Id(self.text(Source::RequestId))
             }
             Atom::User => Part::User(self.text(Source::Field("authorization".to_owned()))),
             Atom::TraceId => Part::Trace(self.text(Source::SoleField("traceparent"))),
@@ -246,6 +256,18 @@ fn place<T: PartialEq>(items: &mut Vec<T>, item: T) -> usize {
 }
 
 impl Source {
+    fn is_of_head(&self) -> bool {
+        match self {
+            Self::Method
+            | Self::Target
+            | Self::Field(_)
+            | Self::SoleField(_)
+            | Self::Authority
+            | Self::RequestId => true,
+            Self::ServerName | Self::ServerPort | Self::AnswerField(_) | Self::Fields => false,
+        }
+    }
+
     /// Appends the text to `bytes`; whether the request has it.
     pub fn copy(&self, record: &Record<'_>, bytes: &mut Vec<u8>) -> bool {
         let text = match self {
@@ -253,7 +275,8 @@ impl Source {
             Self::Target => record.head.map(|head| head.target()),
             Self::Field(name) => return copy_field(record, name.as_bytes(), bytes),
             Self::SoleField(name) => {
-                let fields = record.head.into_iter().flat_map(|head| head.fields());
+                let head = record.head.filter(|head| head.initials().has(name.as_bytes()));
+                let fields = head.into_iter().flat_map(|head| head.fields());
                 let mut named = fields.filter(|(other, _)| other.eq_ignore_ascii_case(name.as_bytes()));
                 named.next().filter(|_| named.next().is_none()).map(|(_, value)| value)
             }
@@ -268,12 +291,7 @@ impl Source {
                 }
                 return head.is_some();
             }
-            Self::RequestId => {
-                let mut buffer = IdBuffer::default();
-                let id = record.head.and_then(|head| record.id.text(head, &mut buffer));
-                bytes.extend_from_slice(id.unwrap_or_default());
-                return id.is_some();
-            }
+            Self::RequestId => record.head.and_then(|head| record.id.given(head)),
         };
         bytes.extend_from_slice(text.unwrap_or_default());
         text.is_some()
@@ -283,7 +301,9 @@ impl Source {
 /// Several fields of one name are one value, as in environ.
 fn copy_field(record: &Record<'_>, name: &[u8], bytes: &mut Vec<u8>) -> bool {
     let mut found = false;
-    for (other, value) in record.head.into_iter().flat_map(|head| head.fields()) {
+    // Names with an underscore may have been restored, without their letter.
+    let head = record.head.filter(|head| head.initials().has(name) || head.is_edited());
+    for (other, value) in head.into_iter().flat_map(|head| head.fields()) {
         if other.eq_ignore_ascii_case(name) {
             if found {
                 bytes.push(b',');

@@ -9,22 +9,24 @@ use super::format::{split_target, user_of};
 use super::plan::{
     AUTHORITY, AUTHORIZATION, METHOD, Plan, REFERER, REQUEST_ID, TARGET, TRACEPARENT, USER_AGENT,
 };
+use super::repeat::Marks;
 use super::trace;
 use crate::application::Peer;
+use crate::request_id::IdBuffer;
 
 /// Room for a line of usual length.
 const LINE_BYTES: usize = 1024;
 
 /// Appends `line` as a JSON object, without its line end.
-pub fn json(line: &Line<'_>, plan: &Plan, clock: &mut Clock, out: &mut Vec<u8>) {
+pub fn json(line: &Line<'_>, plan: &Plan, clock: &mut Clock, marks: &mut Marks, out: &mut Vec<u8>) {
     out.push(b'{');
-    members(line, plan, clock, &mut Members { out, notation: Notation::Json });
+    members(line, plan, clock, &mut Members { out, marks, notation: Notation::Json });
     out.push(b'}');
 }
 
 /// Appends `line` as `key=value`, without its line end.
-pub fn logfmt(line: &Line<'_>, plan: &Plan, clock: &mut Clock, out: &mut Vec<u8>) {
-    members(line, plan, clock, &mut Members { out, notation: Notation::Logfmt });
+pub fn logfmt(line: &Line<'_>, plan: &Plan, clock: &mut Clock, marks: &mut Marks, out: &mut Vec<u8>) {
+    members(line, plan, clock, &mut Members { out, marks, notation: Notation::Logfmt });
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +51,8 @@ macro_rules! key {
 /// The members of one line, one after the other.
 struct Members<'o> {
     out: &'o mut Vec<u8>,
+    /// Where those begin that differ between lines that are otherwise alike.
+    marks: &'o mut Marks,
     notation: Notation,
 }
 
@@ -79,7 +83,9 @@ fn members(line: &Line<'_>, plan: &Plan, clock: &mut Clock, to: &mut Members<'_>
         to.quote();
         escape::address(address.ip(), to.out);
         to.quote();
-        to.number(key!("client.port"), address.port().into());
+        to.key(key!("client.port"));
+        to.marks.note_port(to.out);
+        escape::number(address.port().into(), to.out);
     }
     if let Some(authority) = line.text(AUTHORITY) {
         let (name, port) = split_authority(authority);
@@ -100,7 +106,11 @@ fn members(line: &Line<'_>, plan: &Plan, clock: &mut Clock, to: &mut Members<'_>
         to.seconds(key!("portico.application_time"), times.application);
         to.seconds(key!("portico.write_time"), times.write);
     }
-    to.optional(key!("portico.request_id"), line.text(REQUEST_ID));
+    if let Some(id) = line.id(REQUEST_ID, &mut IdBuffer::default()) {
+        to.key(key!("portico.request_id"));
+        to.marks.note_id(to.out);
+        to.value(id);
+    }
     if let Some(trace) = line.text(TRACEPARENT).and_then(trace::parse) {
         to.text(key!("trace_id"), trace.trace_id);
         to.text(key!("span_id"), trace.span_id);
@@ -122,6 +132,7 @@ impl Members<'_> {
             Notation::Logfmt => b"timestamp=",
         });
         clock.rfc3339(line.entry.moment, self.out);
+        self.marks.note_stamp(self.out);
         self.quote();
     }
 
@@ -173,6 +184,7 @@ impl Members<'_> {
 
     fn seconds(&mut self, key: Key, nanos: u64) {
         self.key(key);
+        self.marks.note_time(self.out);
         escape::seconds(nanos, self.out);
     }
 }

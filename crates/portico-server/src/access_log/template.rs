@@ -10,6 +10,7 @@ use super::format::{protocol, split_target, write_client, write_request_line, wr
 use super::plan::{Part, Plan, TARGET};
 use super::trace;
 use crate::application::{Peer, path_info};
+use crate::request_id::IdBuffer;
 
 /// Appends `line` without its line end.
 pub fn line(line: &Line<'_>, parts: &[Part], plan: &Plan, clock: &mut Clock, out: &mut Vec<u8>) {
@@ -25,6 +26,10 @@ pub fn line(line: &Line<'_>, parts: &[Part], plan: &Plan, clock: &mut Clock, out
             Part::Span(at) => {
                 let trace = line.text(*at).and_then(trace::parse);
                 out.extend_from_slice(trace.map_or(b"-", |trace| trace.span_id));
+            }
+            Part::Id(at) => {
+                let mut buffer = IdBuffer::default();
+                plain(line.id(*at, &mut buffer).unwrap_or(b"-"), out);
             }
             Part::Atom(atom) => write_atom(atom, line, plan, clock, out),
         }

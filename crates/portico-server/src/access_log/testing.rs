@@ -69,7 +69,6 @@ pub fn line(sample: &Sample, wanted: &AccessLogFormat) -> String {
     let mut batch = Batch::default();
     batch.push(&Record { answer_fields: &answer_fields, ..sample.record() }, &plan);
     let mut out = Vec::new();
-    let mut clock = Clock::default();
-    batch.lines(&plan).for_each(|line| format(&line, &plan, &mut clock, &mut out));
+    format(&batch, &plan, &mut Clock::default(), &mut Vec::new(), |lines| out.extend_from_slice(lines));
     String::from_utf8(out).unwrap()
 }

@@ -72,7 +72,7 @@ pub struct Reopener {
 /// it (PIPE_BUF, pipe(7)).
 const PIPE_BYTES_MAX: usize = 4096;
 
-/// The same for a file, which takes any number when it is appended to: one call for a batch.
+/// The same for a file, which takes any number when it is appended to.
 const FILE_BYTES_MAX: usize = 256 * 1024;
 
 /// How often the thread looks for records while there is traffic: lines are on disk within this time, and no
@@ -124,8 +124,9 @@ impl AccessLog {
     pub fn append(outputs: &mut Outputs, plan: &Plan, request: &LostRequest<'_>) -> io::Result<()> {
         let (mut batch, mut text) = (Batch::default(), Vec::new());
         batch.push_lost(request, plan);
-        batch.lines(plan).for_each(|line| format(&line, plan, &mut Clock::default(), &mut text));
-        outputs.send(&batch, &text, plan);
+        format(&batch, plan, &mut Clock::default(), &mut Vec::new(), |lines| text.extend_from_slice(lines));
+        outputs.send(&text, plan);
+        outputs.tell(&batch, plan);
         let Some(destination) = &outputs.lines else { return Ok(()) };
         let mut file = destination.open()?;
         file.out.write_all(&text)?;
@@ -176,16 +177,20 @@ impl Outputs {
         self.lines.is_none() && self.syslog.is_none() && self.statsd.is_none() && self.teller.is_none()
     }
 
-    /// Tells everybody else of the requests of a batch, of which `lines` tell.
-    fn send(&mut self, batch: &Batch, lines: &[u8], plan: &Plan) {
-        if let Some(statsd) = &mut self.statsd {
-            measure(batch, plan, statsd);
-        }
+    /// Sends `lines` to where they go as well.
+    fn send(&mut self, lines: &[u8], plan: &Plan) {
         if let Some(syslog) = &mut self.syslog {
             // A template may have more than one line: each is a message.
             for line in lines.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
                 syslog.send(Severity::Info, plan.facts.pid, line);
             }
+        }
+    }
+
+    /// Tells those of the requests of a batch who want no lines.
+    fn tell(&mut self, batch: &Batch, plan: &Plan) {
+        if let Some(statsd) = &mut self.statsd {
+            measure(batch, plan, statsd);
         }
         if let Some(teller) = &mut self.teller {
             teller.tell(batch, plan);
@@ -287,17 +292,18 @@ impl Writer {
 
     fn write(&mut self, batch: &mut Batch, lines: &mut Vec<u8>) {
         if self.file.is_some() || self.outputs.syslog.is_some() {
-            for line in batch.lines(&self.plan) {
-                format(&line, &self.plan, &mut self.clock, lines);
-            }
+            let (plan, mut clock) = (Arc::clone(&self.plan), std::mem::take(&mut self.clock));
+            format(batch, &plan, &mut clock, lines, |lines| {
+                self.outputs.send(lines, &plan);
+                self.write_lines(lines);
+            });
+            self.clock = clock;
         }
-        self.outputs.send(batch, lines, &self.plan);
-        self.write_lines(lines);
+        self.outputs.tell(batch, &self.plan);
         if batch.dropped() > 0 {
             log::warn!("the access log could not keep up: {} lines were dropped", batch.dropped());
         }
         batch.clear();
-        lines.clear();
         lines.shrink_to(256 * 1024);
         if !self.shared.closed.load(Ordering::SeqCst) {
             // Let a batch gather: one write for many lines.

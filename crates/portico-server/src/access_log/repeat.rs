@@ -1,0 +1,276 @@
+//! Lines that are those before but for times, port and id: copied, and these written into the copy.
+//!
+//! Under load most lines are of that kind: what makes a server busy asks the same of it again and again.
+
+use std::ops::Range;
+
+use super::Times;
+use super::batch::Entry;
+use super::escape::{micros_digits, seconds_digits};
+use super::plan::{Layout, Plan};
+use crate::application::Peer;
+use crate::request_id::{self, IdBuffer, RequestId};
+
+/// A line that has been written.
+#[derive(Debug)]
+pub struct Written<'b> {
+    /// Of what it tells.
+    pub entry: &'b Entry,
+    /// Where it stands.
+    pub range: Range<usize>,
+    /// Where in it what stands that differs.
+    pub marks: Marks,
+}
+
+/// Places in a line, counted from its beginning: 0 where there is no such thing.
+#[derive(Clone, Copy, Debug)]
+pub struct Marks {
+    start: usize,
+    stamp: usize,
+    port: usize,
+    id: usize,
+    times: [usize; 4],
+    times_noted: usize,
+}
+
+/// Times below this have one digit before the point.
+const NANOS_END: u64 = 10_000_000_000;
+
+/// Ports from this one on have five digits.
+const PORT_MIN: u16 = 10_000;
+
+impl Marks {
+    /// Those of a line that begins at `start`.
+    pub fn at(start: usize) -> Self {
+        Self { start, stamp: 0, port: 0, id: 0, times: [0; 4], times_noted: 0 }
+    }
+
+    /// A time stamp with microseconds and `Z` has just been written.
+    pub fn note_stamp(&mut self, out: &[u8]) {
+        self.stamp = out.len() - self.start - 7;
+    }
+
+    /// The client's port follows.
+    pub fn note_port(&mut self, out: &[u8]) {
+        self.port = out.len() - self.start;
+    }
+
+    /// The request's id follows.
+    pub fn note_id(&mut self, out: &[u8]) {
+        self.id = out.len() - self.start;
+    }
+
+    /// A time follows; in the order of [`Times`], the whole first.
+    pub fn note_time(&mut self, out: &[u8]) {
+        if let Some(place) = self.times.get_mut(self.times_noted) {
+            *place = out.len() - self.start;
+            self.times_noted += 1;
+        }
+    }
+
+    /// Writes what differs in `entry` into `line`.
+    fn patch(&self, entry: &Entry, line: &mut [u8]) {
+        put(line, self.stamp, &micros_digits(entry.moment.nanos.into()));
+        if let Peer::Inet(address) = entry.peer
+            && address.port() >= PORT_MIN
+        {
+            let high = micros_digits(u64::from(address.port()) * 1000);
+            put(line, self.port, &high[1..]);
+        }
+        if let Some(times) = &entry.times {
+            for (place, nanos) in
+                self.times.iter().zip([times.whole(), times.queue, times.application, times.write])
+            {
+                put(line, *place, &seconds_digits(nanos));
+            }
+        }
+        if let RequestId::Made(id) = &entry.id {
+            let mut digits = IdBuffer::default();
+            request_id::write(id, &mut digits);
+            // Behind its quote, if it has one.
+            let quote = usize::from(line.get(self.id) == Some(&b'"'));
+            put(line, self.id + quote, &digits);
+        }
+    }
+}
+
+impl Written<'_> {
+    /// Appends the line of `entry` to `out`, where this line stands, if it is like this one; whether it is.
+    pub fn repeat(&self, entry: &Entry, plan: &Plan, out: &mut Vec<u8>) -> bool {
+        let last = self.entry;
+        let same = entry.row == last.row
+            && entry.moment.second == last.moment.second
+            && entry.status == last.status
+            && entry.body_bytes == last.body_bytes
+            && entry.reason == last.reason;
+        let is_structured = match plan.layout {
+            Layout::Common | Layout::Combined => false,
+            Layout::Json | Layout::Logfmt => true,
+            Layout::Template(_) => return false,
+        };
+        if !same || !are_alike(entry.peer, last.peer) || is_structured && !self.has_places(entry) {
+            return false;
+        }
+        let start = out.len();
+        out.extend_from_within(self.range.clone());
+        if is_structured && let Some(line) = out.get_mut(start..) {
+            self.marks.patch(entry, line);
+        }
+        true
+    }
+
+    /// Whether what differs in `entry` is as long.
+    fn has_places(&self, entry: &Entry) -> bool {
+        let last = self.entry;
+        let are_short = |times: &Times| times.whole() < NANOS_END;
+        let times = match (&entry.times, &last.times) {
+            (None, None) => true,
+            (Some(times), Some(others)) => are_short(times) && are_short(others),
+            (None, Some(_)) | (Some(_), None) => false,
+        };
+        let ids = match (entry.id, last.id) {
+            (RequestId::Made(_), RequestId::Made(_)) => true,
+            // Its own id is one of the texts, which are the same.
+            (id, other) => id == other,
+        };
+        let ports = match (entry.peer, last.peer) {
+            (Peer::Inet(address), Peer::Inet(other)) => {
+                address.port() == other.port() || address.port().min(other.port()) >= PORT_MIN
+            }
+            _ => true,
+        };
+        times && ids && ports
+    }
+}
+
+/// Whether both have the same address.
+fn are_alike(peer: Peer, other: Peer) -> bool {
+    match (peer, other) {
+        (Peer::Inet(address), Peer::Inet(other)) => address.ip() == other.ip(),
+        (Peer::Unix, Peer::Unix) => true,
+        (Peer::Inet(_), Peer::Unix) | (Peer::Unix, Peer::Inet(_)) => false,
+    }
+}
+
+/// Puts `bytes` into `line` at `at`.
+#[inline]
+fn put(line: &mut [u8], at: usize, bytes: &[u8]) {
+    if let Some(place) = line.get_mut(at..at + bytes.len()) {
+        place.copy_from_slice(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use portico_config::AccessLogFormat;
+    use proptest::prelude::*;
+
+    use super::super::batch::Batch;
+    use super::super::clock::Clock;
+    use super::super::format::format;
+    use super::super::plan::Facts;
+    use super::super::testing::Sample;
+    use super::super::{Moment, Reason, Record};
+    use super::*;
+
+    const HEADS: [&[u8]; 9] = [
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.0\r\nHost: x\r\n\r\n",
+        b"GET /a%20b?c=\"d HTTP/1.1\r\nHost: x:80\r\nUser-Agent: a\"b\xff\r\nX-Request-Id: abc\r\n\r\n",
+        b"GET /a%20b?c=\"d HTTP/1.1\r\nHost: x:80\r\nUser-Agent: a\"c\xff\r\nX-Request-Id: abd\r\n\r\n",
+        b"PUT http://y:7/a HTTP/1.1\r\nHost: x\r\nReferer: r\r\nAuthorization: Basic YWxpY2U6c2VjcmV0\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\ntraceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\ntraceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n\
+            traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nX_Y: 1\r\n\r\n",
+        b"\x16\x03\x01",
+    ];
+
+    const FORMATS: [&str; 6] = [
+        "common",
+        "combined",
+        "json",
+        "logfmt",
+        "%(h)s %(r)s %(D)s %({portico.request_id}e)s %({X-Y}i)s %({portico.trace_id}e)s %(a)s",
+        "%(h)s %(r)s %({Content-Type}o)s %({SERVER_NAME}e)s",
+    ];
+
+    /// What is chosen of each request: head, peer, times, id, reason and answer.
+    type Choice = (usize, usize, usize, [u8; 16], usize, usize);
+
+    fn choices() -> impl Strategy<Value = Vec<Choice>> {
+        // Few of each, so that lines repeat.
+        prop::collection::vec(
+            (0..HEADS.len(), 0..8usize, 0..6usize, any::<[u8; 16]>(), 0..12usize, 0..6usize),
+            0..60,
+        )
+        .prop_flat_map(|choices| {
+            let repeated = prop::collection::vec(0..5usize, choices.len());
+            (Just(choices), repeated).prop_map(|(choices, counts)| {
+                choices.into_iter().zip(counts).flat_map(|(it, count)| vec![it; count]).collect()
+            })
+        })
+    }
+
+    fn record<'s>(sample: &'s Sample, choice: &Choice, number: u64) -> Record<'s> {
+        let (head, peer, time, id, reason, answer) = *choice;
+        let address = |ip: [u8; 4], port: u16| Peer::Inet((ip, port).into());
+        let times = |queue| Times { queue, application: queue / 3 + number, write: number * 1_000_003 };
+        let usual = sample.record();
+        Record {
+            peer: match peer {
+                0 => Peer::Unix,
+                1 => address([192, 0, 2, 7], 80),
+                2 => address([192, 0, 2, 7], 9999),
+                3 => address([192, 0, 2, 7], 10_000),
+                4 => address([192, 0, 2, 7], 65_535),
+                5 => address([127, 0, 0, 1], 40_000),
+                _ => address([192, 0, 2, 7], 40_000 + number as u16),
+            },
+            times: match time {
+                0 => None,
+                1 => Some(times(9_999_999_999)),
+                2 => Some(times(0)),
+                _ => Some(times(number * 1_999)),
+            },
+            id: match (head, id[0] % 8) {
+                (0..=7, 0) => RequestId::None,
+                (2 | 3, 1..5) => RequestId::Given,
+                (0..=7, _) => RequestId::Made(id),
+                _ => RequestId::None,
+            },
+            reason: (reason == 0).then_some(Reason::Timeout).or((reason == 1).then_some(Reason::Refused)),
+            status: if answer == 0 { 404 } else { 200 },
+            body_bytes: if answer == 1 { 0 } else { 12 },
+            moment: Moment {
+                second: 784111777 + u64::from(answer == 2),
+                nanos: (number * 16_666_667) as u32 % 1_000_000_000,
+            },
+            answer_fields: if answer == 3 { &b"\x01\0\0\0x"[..] } else { &b"\xff\xff\xff\xff"[..] },
+            ..usual
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_line_is_the_same_after_any_other_as_alone(choices in choices(), wanted in 0..FORMATS.len()) {
+            let facts = Facts { pid: 4711, slot: Some(3), root_path: String::new() };
+            let plan = Plan::new(&AccessLogFormat::parse(FORMATS[wanted]).unwrap(), facts);
+            let samples = HEADS.map(Sample::of);
+            let written = |batch: &Batch| {
+                let mut out = Vec::new();
+                format(batch, &plan, &mut Clock::default(), &mut Vec::new(), |lines| out.extend_from_slice(lines));
+                String::from_utf8(out).unwrap()
+            };
+            let (mut all, mut alone) = (Batch::default(), String::new());
+            for (number, choice) in choices.iter().enumerate() {
+                let record = record(&samples[choice.0], choice, number as u64);
+                all.push(&record, &plan);
+                let mut one = Batch::default();
+                one.push(&record, &plan);
+                alone += &written(&one);
+            }
+            prop_assert_eq!(written(&all), alone);
+        }
+    }
+}
