@@ -62,7 +62,8 @@ def test_death_from_outside_is_told_as_such_with_all_that_ran(serve, tmp_path):
         for client in clients:
             expect_loss(client)
     record = server.expect_log("died.*SIGKILL from outside")
-    assert "OOM" in record or "memory" in record
+    assert f"[ERROR] Worker (pid:{worker.pid}) was sent SIGKILL! Perhaps out of memory?" in record, "gunicorn's words"
+    assert "OOM" in record or "whether memory was short" in record or "out of memory: " in record
     targets = [f"/hold?gate=never&name={number}" for number in range(3)]
     assert record.count("in flight: GET /hold of 127.0.0.1, 0.") == 3, record
     wait_until(lambda: log.read_text().count("\n") == 3, "three lines in the access log")
@@ -115,7 +116,8 @@ def test_worker_that_stands_still_is_killed_at_the_stop(serve):
     stopped.pause()
     started = time.monotonic()
     server.signal(signal.SIGTERM)
-    server.expect_log(f"pid {stopped.pid}.*SIGKILL by the supervisor", patience=8)
+    record = server.expect_log(f"pid {stopped.pid}.*SIGKILL by the supervisor", patience=8)
+    assert "was sent SIGKILL" not in record, "Portico has sent it"
     assert server.wait_exit() == 0
     assert 2.5 < time.monotonic() - started < 5
     assert not other.alive

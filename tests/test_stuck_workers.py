@@ -29,6 +29,7 @@ def test_worker_whose_thread_never_comes_back_is_replaced(serve, tmp_path, targe
         assert client.read_response().status == 504
         assert time.monotonic() - started < 3
     server.expect_log("timeout: GET /stuck.*processes.py.*in stuck")
+    server.expect_log(rf"\[ERROR\] WORKER TIMEOUT \(pid:{held}\): .*did not end when")
     server.expected.append(re.compile("/stuck|calls did not end|SIGKILL"))
     wait_until(lambda: held not in server.states(), "the worker to be replaced", 15)
     new = server.wait_workers(2)

@@ -8,6 +8,9 @@ use signal_hook::consts as number;
 
 use crate::{MemoryGroup, Running, Scoreboard, Slot, SlotField, ThreadState, now_nanos};
 
+/// Why a worker is killed that does nothing any more.
+pub(crate) const STALLED: &str = "its heartbeat had stopped";
+
 /// Requests in flight that are listed one by one.
 const REQUESTS_MAX: usize = 16;
 
@@ -34,7 +37,20 @@ pub fn death(
     };
     let cause = cause(status, sent, oom_kills, row.map_or(0, |row| row.get(SlotField::RssKib)));
     let requests = row.map(|row| in_flight(row, now_nanos)).unwrap_or_default();
-    format!("worker {slot} (pid {pid}) died{age}: {cause}{requests}")
+    let known = as_gunicorn_has_it(pid, End::of(status), sent);
+    format!("{known}worker {slot} (pid {pid}) died{age}: {cause}{requests}")
+}
+
+/// What gunicorn says of the same, word for word: what watches logs looks for it.
+fn as_gunicorn_has_it(pid: u32, end: End, sent: Option<(&str, &str)>) -> String {
+    match (end, sent) {
+        (_, Some(("SIGKILL", STALLED))) => format!("WORKER TIMEOUT (pid:{pid}): "),
+        (_, Some(("SIGKILL", _))) => String::new(),
+        (End::Signaled { signal: number::SIGKILL, .. }, _) => {
+            format!("Worker (pid:{pid}) was sent SIGKILL! Perhaps out of memory? ")
+        }
+        _ => String::new(),
+    }
 }
 
 /// Why a process ended, without its name: "SIGKILL by the supervisor: ...". As [`death`]; `rss_kib` is the last
@@ -281,7 +297,16 @@ mod tests {
             text,
             "worker 0 (pid 5) died: SIGKILL by the supervisor: it did not end within 30 s of SIGTERM"
         );
+        let text = death(0, 5, ended("kill -KILL $$"), Some(("SIGKILL", STALLED)), &board, None);
+        assert_eq!(
+            text,
+            "WORKER TIMEOUT (pid:5): worker 0 (pid 5) died: SIGKILL by the supervisor: its heartbeat had stopped"
+        );
         let sent = Some(("SIGTERM", "it is to be replaced"));
+        let text = death(0, 5, ended("kill -KILL $$"), sent, &board, None);
+        let known =
+            "Worker (pid:5) was sent SIGKILL! Perhaps out of memory? worker 0 (pid 5) died: SIGKILL from";
+        assert!(text.starts_with(known), "{text}");
         let text = End::Signaled { signal: number::SIGABRT, core: true }.cause(sent, &Memory::default());
         assert!(text.starts_with("SIGABRT, core dumped: C code has called abort()"), "{text}");
         assert!(text.ends_with("; the supervisor had sent it SIGTERM: it is to be replaced"), "{text}");

@@ -60,7 +60,7 @@ impl Recycling {
     pub fn check(&mut self, slot: Slot<'_>, now: u64) -> Option<String> {
         let memory = self.memory.check(slot, now);
         let requests = slot.get(SlotField::Requests);
-        if let Some(max) = self.requests_max.filter(|max| requests >= *max) {
+        if let Some(max) = self.requests_max.filter(|_| self.has_served_enough(slot)) {
             return Some(format!(
                 "it has served {requests} requests (--max-requests, {max} with its jitter)"
             ));
@@ -70,6 +70,11 @@ impl Recycling {
             return Some(format!("it has lived for {} s (--max-lifetime)", age / 1_000_000_000));
         }
         memory
+    }
+
+    /// Whether it is for its requests that the worker is to be replaced (`--max-requests`).
+    pub fn has_served_enough(&self, slot: Slot<'_>) -> bool {
+        self.requests_max.is_some_and(|max| slot.get(SlotField::Requests) >= max)
     }
 }
 

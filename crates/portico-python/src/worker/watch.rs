@@ -179,6 +179,12 @@ impl Watcher {
             let slot = self.watching.records.place().slot();
             slot.set(SlotField::HeartbeatNanos, now);
             if let Some(reason) = self.recycling.check(slot, now) {
+                if self.recycling.has_served_enough(slot)
+                    && self.watching.replace.is_some()
+                    && !self.replacing
+                {
+                    log::info!("Autorestarting worker after current request."); // gunicorn's words.
+                }
                 self.replace(reason);
             }
             let due = self.look_at_calls(now);
@@ -305,8 +311,9 @@ impl Watcher {
         let begun = running.progress_nanos != running.begun_nanos;
         let answer = if begun { "its answer is cut" } else { "it is answered 504" };
         log::error!(
-            "timeout: {told} did not end when portico.RequestTimeout was raised; {answer}, another thread takes \
-             the place of its thread"
+            "WORKER TIMEOUT (pid:{}): timeout: {told} did not end when portico.RequestTimeout was raised; {answer}, \
+             another thread takes the place of its thread",
+            std::process::id()
         );
         let (threads, stuck) = (Arc::clone(&self.watching.threads), self.watching.stuck.clone());
         drop(self.inspector.ask(move |py| {
