@@ -6,10 +6,8 @@ use std::time::Duration;
 use rustix::process::WaitStatus;
 use signal_hook::consts as number;
 
+use crate::state::STALLED;
 use crate::{MemoryGroup, Running, Scoreboard, Slot, SlotField, ThreadState, now_nanos};
-
-/// Why a worker is killed that does nothing any more.
-pub(crate) const STALLED: &str = "its heartbeat had stopped";
 
 /// Requests in flight that are listed one by one.
 const REQUESTS_MAX: usize = 16;

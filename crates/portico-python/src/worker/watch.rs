@@ -311,8 +311,8 @@ impl Watcher {
         let begun = running.progress_nanos != running.begun_nanos;
         let answer = if begun { "its answer is cut" } else { "it is answered 504" };
         log::error!(
-            "WORKER TIMEOUT (pid:{}): timeout: {told} did not end when portico.RequestTimeout was raised; {answer}, \
-             another thread takes the place of its thread",
+            "WORKER TIMEOUT (pid:{}): timeout: {told} did not end when portico.RequestTimeout was raised; \
+             {answer}, another thread takes the place of its thread",
             std::process::id()
         );
         let (threads, stuck) = (Arc::clone(&self.watching.threads), self.watching.stuck.clone());

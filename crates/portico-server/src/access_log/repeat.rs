@@ -68,20 +68,21 @@ impl Marks {
         }
     }
 
-    /// Writes what differs in `entry` into `line`.
-    fn patch(&self, entry: &Entry, line: &mut [u8]) {
+    /// Writes what differs between `entry` and `last` into `line`, which tells of `last`.
+    fn patch(&self, entry: &Entry, last: &Entry, line: &mut [u8]) {
         put(line, self.stamp, &micros_digits(entry.moment.nanos.into()));
-        if let Peer::Inet(address) = entry.peer
-            && address.port() >= PORT_MIN
+        if let (Peer::Inet(address), Peer::Inet(other)) = (entry.peer, last.peer)
+            && address.port() != other.port()
         {
-            let high = micros_digits(u64::from(address.port()) * 1000);
-            put(line, self.port, &high[1..]);
+            // Five digits of six.
+            let digits = micros_digits(u64::from(address.port()) * 1000);
+            put(line, self.port, &digits[1..]);
         }
-        if let Some(times) = &entry.times {
-            for (place, nanos) in
-                self.times.iter().zip([times.whole(), times.queue, times.application, times.write])
-            {
-                put(line, *place, &seconds_digits(nanos));
+        if let (Some(times), Some(others)) = (&entry.times, &last.times) {
+            for (place, (time, other)) in self.times.iter().zip(told(times).into_iter().zip(told(others))) {
+                if time != other {
+                    put(line, *place, &seconds_digits(time));
+                }
             }
         }
         if let RequestId::Made(id) = &entry.id {
@@ -92,6 +93,11 @@ impl Marks {
             put(line, self.id + quote, &digits);
         }
     }
+}
+
+/// Times in the order in which they are told.
+fn told(times: &Times) -> [u64; 4] {
+    [times.whole(), times.queue, times.application, times.write]
 }
 
 impl Written<'_> {
@@ -114,7 +120,7 @@ impl Written<'_> {
         let start = out.len();
         out.extend_from_within(self.range.clone());
         if is_structured && let Some(line) = out.get_mut(start..) {
-            self.marks.patch(entry, line);
+            self.marks.patch(entry, last, line);
         }
         true
     }
@@ -179,7 +185,8 @@ mod tests {
         b"GET /a%20b?c=\"d HTTP/1.1\r\nHost: x:80\r\nUser-Agent: a\"b\xff\r\nX-Request-Id: abc\r\n\r\n",
         b"GET /a%20b?c=\"d HTTP/1.1\r\nHost: x:80\r\nUser-Agent: a\"c\xff\r\nX-Request-Id: abd\r\n\r\n",
         b"PUT http://y:7/a HTTP/1.1\r\nHost: x\r\nReferer: r\r\nAuthorization: Basic YWxpY2U6c2VjcmV0\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: x\r\ntraceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\n\
+            traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: x\r\ntraceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n\
             traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: x\r\nX_Y: 1\r\n\r\n",

@@ -463,7 +463,11 @@ impl Connection {
         let moment = tools.moment();
         let Some(log) = &tools.access_log else { return };
         let times = begun.filter(|_| log.needs_times()).map(|begun| {
-            let nanos = |from: Instant, to: Instant| to.saturating_duration_since(from).as_nanos() as u64;
+            // Of these moments two are the same as a rule.
+            let nanos = |from: Instant, to: Instant| match from == to {
+                true => 0,
+                false => to.saturating_duration_since(from).as_nanos() as u64,
+            };
             let answered = answered.unwrap_or(tools.now);
             Times {
                 queue: nanos(self.arrived, begun),

@@ -43,6 +43,8 @@ pub struct Tools {
     date: HttpDate,
     second: u64,
     date_until: Instant,
+    millis: u64,
+    millis_until: Instant,
 }
 
 /// What has happened since the start; told in the log when the server stops.
@@ -116,6 +118,8 @@ impl Tools {
             date: HttpDate::from_unix(0),
             second: 0,
             date_until: now,
+            millis: 0,
+            millis_until: now,
             reports: Reports::default(),
         }
     }
@@ -149,8 +153,11 @@ impl Tools {
         if self.ids.is_none() {
             return RequestId::None;
         }
-        let Moment { second, nanos } = self.moment();
-        let millis = second * 1000 + u64::from(nanos / 1_000_000);
-        self.ids.as_mut().map_or(RequestId::None, |ids| ids.id_of(head, trusted, millis))
+        if self.now >= self.millis_until {
+            let Moment { second, nanos } = self.moment();
+            self.millis = second * 1000 + u64::from(nanos / 1_000_000);
+            self.millis_until = self.now + Duration::from_nanos(u64::from(1_000_000 - nanos % 1_000_000));
+        }
+        self.ids.as_mut().map_or(RequestId::None, |ids| ids.id_of(head, trusted, self.millis))
     }
 }
