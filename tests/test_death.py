@@ -62,9 +62,7 @@ def test_death_from_outside_is_told_as_such_with_all_that_ran(serve, tmp_path):
         for client in clients:
             expect_loss(client)
     record = server.expect_log("died.*SIGKILL from outside")
-    assert f"[ERROR] Worker (pid:{worker.pid}) was sent SIGKILL! Perhaps out of memory?" in record, (
-        "gunicorn's words"
-    )
+    assert f"[ERROR] Worker (pid:{worker.pid}) was sent SIGKILL! Perhaps out of memory?" in record
     assert "OOM" in record or "whether memory was short" in record or "out of memory: " in record
     targets = [f"/hold?gate=never&name={number}" for number in range(3)]
     assert record.count("in flight: GET /hold of 127.0.0.1, 0.") == 3, record
