@@ -151,8 +151,9 @@ def test_blocked_reader_of_the_access_log_blocks_no_request(serve):
     read_end, write_end = os.pipe()
     server = serve(CONTROL, "--access-logfile", "-", "--threads", "2", stdout=write_end)
     os.close(write_end)
-    agent = [("User-Agent", "a" * 2000)]
-    pipeline = request_bytes("GET", "/ping", agent) * 50
+    # No request is like the one before, of which but one copy would be kept.
+    agents = ["a" * 2000 + letter for letter in "ab" * 25]
+    pipeline = b"".join(request_bytes("GET", "/ping", [("User-Agent", agent)]) for agent in agents)
     with server.connect() as client:
         for turn in range(500):
             client.send(pipeline)
