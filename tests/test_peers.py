@@ -12,12 +12,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path as FilePath
 
 import pytest
 
 from harness.documentation import ROOT, read
 from harness.http_client import chunked, request_bytes
-from harness.peers import NAME, Apache, Haproxy, Lighttpd, Nginx, Peer
+from harness.peers import NAME, Apache, Haproxy, Lighttpd, Nginx, Peer, certificate
 from harness.rendezvous import wait_until
 
 APPLICATION = "apps.behind:application"
@@ -32,12 +33,28 @@ class Way:
 
     peer: type[Peer]
     file: str
+    # What the server is told to speak, and whether over a UNIX socket.
+    scheme: str = "http"
     unix: bool = False
+    # Further options of the server; `{pem}` is a file with certificate and key.
+    options: tuple[str, ...] = ()
+    # What in the file is replaced by what.
+    edit: tuple[str, str] = ("", "")
     # It does not tell that its client has left before it has something to send to it.
     learns_late: bool = False
+    # It refuses chunked requests.
+    needs_length: bool = False
+    # It keeps the length of an answer to HEAD to itself.
+    hides_length: bool = False
 
     def __str__(self) -> str:
-        return f"{self.peer.deploy}-{self.file}{'-unix' if self.unix else ''}"
+        return "-".join([self.peer.deploy, self.file, *(["unix"] if self.unix else []), *self.options[1:2]])
+
+
+def proxy_protocol(version: str, edit: tuple[str, str] = ("", "")) -> Way:
+    """Through HAProxy without its looking into it: TLS ends at the server."""
+    options = ("--proxy-protocol", version, "--certfile", "{pem}", "--keyfile", "{pem}")
+    return Way(Haproxy, "proxy", "https", options=options, edit=edit)
 
 
 WAYS = [
@@ -81,9 +98,12 @@ def running(way: Way, serve, *options: str, edit: Callable[[str], str] = str) ->
     with tempfile.TemporaryDirectory(prefix="portico-socket-") as folder:
         # The peer is somebody else.
         os.chmod(folder, 0o755)
-        bind = f"unix:{folder}/s" if way.unix else "127.0.0.1:0"
-        server = serve(APPLICATION, "--threads", "4", *options, bind=bind)
-        peer = way.peer(way.file, server.address, edit)
+        bind = f"{way.scheme}://" + (f"unix:{folder}/s" if way.unix else "127.0.0.1:0")
+        pem = FilePath(folder, "pem")
+        pem.write_bytes(b"".join(certificate()))
+        own = [option.format(pem=pem) for option in way.options]
+        server = serve(APPLICATION, "--threads", "4", *own, *options, bind=bind)
+        peer = way.peer(way.file, server.address, lambda text: edit(text.replace(*way.edit)))
         try:
             yield Path(way, peer, server)
         except BaseException:
@@ -139,6 +159,9 @@ def test_chunked_request(path):
         client.send(request_bytes("POST", "/mirror", [("Transfer-Encoding", "chunked")], host=NAME))
         client.send(chunked(blocks))
         response = client.read_response()
+        if path.way.needs_length:
+            assert response.status == 411
+            return
         assert (response.status, response.body) == (200, b"".join(blocks))
         client.send(request_bytes("GET", "/ping", host=NAME))
         assert client.read_response().body == b"pong "
@@ -203,7 +226,8 @@ def test_head(path):
     with path.peer.connect() as client:
         client.send(request_bytes("HEAD", "/cached", host=NAME))
         response = client.read_response("HEAD")
-        assert (response.status, response.get("Content-Length")) == (200, "6")
+        assert response.status == 200
+        assert response.get("Content-Length") == (None if path.way.hides_length else "6")
         client.send(request_bytes("HEAD", "/unknown-length", host=NAME))
         assert client.read_response("HEAD").status == 200
         client.send(request_bytes("GET", "/ping", host=NAME))
@@ -233,6 +257,7 @@ def test_redirects_lead_to_where_the_client_came_from(path):
         ("/a;b=c,d/~e!$&'()*@:", "/a;b=c,d/~e!$&'()*@:"),
         ("/%3Fq%23f", "/?q#f"),
         ("/a%2Fb", "/a/b"),
+        ("/a/b/", "/a/b/"),
     ],
 )
 def test_path_and_query(path, target, decoded):

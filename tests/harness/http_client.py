@@ -10,6 +10,7 @@ import email.utils
 import re
 import select
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Iterable, Sequence
@@ -126,7 +127,7 @@ class Client:
         """Sends `data`; a server that has answered and closed meanwhile is no failure."""
         try:
             self.socket.sendall(data)
-        except (BrokenPipeError, ConnectionResetError):
+        except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
             pass
 
     def request(

@@ -27,7 +27,9 @@ from harness.scoreboard import Scoreboard
 TESTS = Path(__file__).resolve().parent.parent
 STARTUP_PATIENCE = 20.0
 STOP_PATIENCE = 20.0
-LISTENING = re.compile(r"(?:https?://(\[[0-9a-fA-F:.]+\]|[^\s:/]+):(\d+)|unix:(?://)?(/\S+))")
+LISTENING = re.compile(
+    r"(?:(?:https?|redirect|uwsgi|scgi|fastcgi)://(\[[0-9a-fA-F:.]+\]|[^\s:/]+):(\d+)|unix:(?://)?(/\S+))"
+)
 RECORD_START = re.compile(r"\[\d{4}-\d\d-\d\d ")
 # What each worker has and nothing else: the thread that looks after a lent event loop.
 WORKER_THREAD = "portico-standby"
