@@ -47,7 +47,7 @@ pub use raw::{Environment, Source};
 pub use reference::reference;
 pub use resolve::{Effective, Parsed, Printout, Resolved, from_pairs, parse, parse_with_files};
 pub use resolved::{
-    Account, Address, Bind, Checks, Config, LogLevel, LogTarget, OnDisconnect, PathTimeout, Preload,
+    Account, Address, Bind, Checks, Config, Http2, LogLevel, LogTarget, OnDisconnect, PathTimeout, Preload,
     PythonLogging, ReloadEngine, ReloadWatch, System, Warmup, WireProtocol, WorkerClass, Workers,
 };
 pub use schema::schema;

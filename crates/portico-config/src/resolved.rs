@@ -333,6 +333,8 @@ pub struct Config {
     pub body_bytes_max: u64,
     /// `--limit-chunk-line`
     pub chunk_line_bytes_max: usize,
+    /// `--http2-*` and `--http-protocols`
+    pub http2: Http2,
     /// `--request-buffer`: bytes of a request body kept in memory, beyond them an unlinked file.
     pub request_buffer_bytes: usize,
     /// `--response-buffer`: bytes of an answer buffered for a slow client before the application waits.
@@ -410,6 +412,23 @@ impl Config {
     pub fn timeout_for(&self, path: &[u8]) -> Duration {
         self.path_timeouts.iter().find(|limit| limit.covers(path)).map_or(self.timeout, |limit| limit.timeout)
     }
+}
+
+/// What of HTTP/2 is spoken, and within which limits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Http2 {
+    /// `--http-protocols` has h2: it is offered in TLS handshakes.
+    pub offered: bool,
+    /// `--http2-cleartext`: clients without TLS may begin with it, where it is offered at all.
+    pub cleartext: bool,
+    /// `--http2-max-concurrent-streams`
+    pub concurrent_streams_max: u32,
+    /// `--http2-initial-window-size`
+    pub window_bytes: u32,
+    /// `--http2-max-frame-size`
+    pub frame_bytes_max: u32,
+    /// `--http2-max-header-list-size`
+    pub header_list_bytes_max: u32,
 }
 
 #[cfg(test)]

@@ -110,6 +110,7 @@ pub(crate) enum Area {
     Timeouts,
     Limits,
     Requests,
+    Http2,
     Proxies,
     Logging,
     Development,
@@ -120,7 +121,7 @@ pub(crate) enum Area {
 
 impl Area {
     /// In the order of the help.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Application,
         Self::Socket,
         Self::Processes,
@@ -128,6 +129,7 @@ impl Area {
         Self::Timeouts,
         Self::Limits,
         Self::Requests,
+        Self::Http2,
         Self::Proxies,
         Self::Logging,
         Self::Development,
@@ -147,6 +149,7 @@ impl fmt::Display for Area {
             Self::Timeouts => "Timeouts",
             Self::Limits => "Limits",
             Self::Requests => "Requests and answers",
+            Self::Http2 => "HTTP/2",
             Self::Proxies => "Proxies in front",
             Self::Logging => "Logging",
             Self::Development => "Development",

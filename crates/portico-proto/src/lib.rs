@@ -11,6 +11,7 @@ mod error;
 mod event;
 mod grammar;
 pub mod http1;
+pub mod http2;
 mod limits;
 mod message;
 mod protocol;

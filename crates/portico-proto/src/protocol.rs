@@ -2,7 +2,7 @@
 //!
 //! Protocols that carry several at once are no [`Protocol`] but sessions, whose streams are.
 
-use crate::{Error, Event, HttpDate, Limits, Part, http1};
+use crate::{Error, Event, HttpDate, Limits, Part, http1, http2};
 
 /// State of one connection in the protocol that it speaks. All verbs are those of [`http1::Connection`].
 ///
@@ -11,6 +11,8 @@ use crate::{Error, Event, HttpDate, Limits, Part, http1};
 pub enum Protocol {
     /// HTTP/1.0 and HTTP/1.1.
     Http1(http1::Connection),
+    /// One stream of an HTTP/2 session.
+    Http2(Box<http2::Stream>),
 }
 
 impl Default for Protocol {
@@ -24,6 +26,7 @@ macro_rules! each {
     ($protocol:expr, $state:ident => $work:expr) => {
         match $protocol {
             Protocol::Http1($state) => $work,
+            Protocol::Http2($state) => $work,
         }
     };
 }

@@ -5,8 +5,8 @@
 
 mod accept;
 mod sharing;
+mod streams;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -44,6 +44,10 @@ pub struct Engine {
     /// Connections whose answer is held back, to be written together.
     held: Vec<ConnectionId>,
     held_since: Instant,
+    /// Sessions whose streams have worked since the session was written.
+    worked: Vec<streams::Worked>,
+    /// Connections that are streams of another.
+    streams: usize,
     drain_until: Option<Instant>,
     stopped: bool,
     /// Calls so far.
@@ -117,6 +121,8 @@ impl Engine {
             again: Vec::new(),
             held: Vec::new(),
             held_since: now,
+            worked: Vec::new(),
+            streams: 0,
             drain_until: None,
             stopped: false,
             calls: 0,
@@ -155,6 +161,7 @@ impl Engine {
     /// Handles what the reactor has reported.
     pub fn handle_events(&mut self, events: &Events) {
         events.iter().for_each(|event| self.handle_event(event));
+        self.write_sessions();
     }
 
     /// Handles one event.
@@ -200,6 +207,7 @@ impl Engine {
                 self.work_on(id, |connection, tools| connection.handle_timeout(deadline, tools));
             }
         }
+        self.write_sessions();
         self.resume_accepting();
         self.continue_accepting();
         self.advance_sharing();
@@ -292,13 +300,15 @@ impl Engine {
             return false;
         }
         let hold = writing == Writing::Batched && answer.is_worth_holding() && !self.queue.is_empty();
-        if hold {
-            if self.held.is_empty() {
-                self.held_since = self.tools.now;
-            }
+        if hold && self.held.is_empty() && self.worked.is_empty() {
+            self.held_since = self.tools.now;
+        }
+        // Of a stream the answer goes to its session at once, which is written with the others.
+        let alone = hold && !self.is_stream(id);
+        if alone {
             self.held.push(id);
         }
-        let alive = self.work_on(id, |connection, tools| connection.answer(answer, hold, tools));
+        let alive = self.work_on(id, |connection, tools| connection.answer(answer, alone, tools));
         if !hold || self.tools.now.saturating_duration_since(self.held_since) >= HOLD_MAX {
             self.flush_held();
         }
@@ -313,6 +323,7 @@ impl Engine {
     pub fn give_up(&mut self, key: RequestKey) {
         if self.awaits(key) {
             self.work_on(key.id, Connection::give_up);
+            self.write_sessions();
         }
     }
 
@@ -323,7 +334,8 @@ impl Engine {
     }
 
     /// Whether the client of the call `key` has left before its answer was complete.
-    pub fn is_client_gone(&self, key: RequestKey) -> bool {
+    pub fn is_client_gone(&mut self, key: RequestKey) -> bool {
+        self.look_at_session_of(key.id);
         self.table
             .get(key.id)
             .is_none_or(|connection| connection.awaits(key.call) && connection.is_client_gone(&self.tools))
@@ -334,16 +346,19 @@ impl Engine {
         for id in std::mem::take(&mut self.held) {
             self.work_on(id, Connection::flush);
         }
+        self.write_sessions();
     }
 
     /// The reader of a streamed body has room for more.
     pub fn read_more(&mut self, id: ConnectionId) {
         self.work_on(id, Connection::read_more);
+        self.write_sessions();
     }
 
     /// From now on every answer says that it is its connection's last.
     pub fn announce_close(&mut self) {
         self.tools.announcing = true;
+        self.shut_sessions_down();
     }
 
     /// Begins to stop: takes what the kernel has accepted already, closes the listeners and what is idle, lets the
@@ -358,6 +373,7 @@ impl Engine {
         for id in self.table.ids() {
             self.work_on(id, Connection::drain);
         }
+        self.write_sessions();
     }
 
     /// Stops at once: cuts what is still open.
@@ -365,7 +381,10 @@ impl Engine {
         self.tools.draining = true;
         self.stopped = true;
         self.close_listeners();
-        for id in self.table.ids() {
+        let mut everybody = self.table.ids();
+        // Streams first: each is to end for this reason, and not because its session has ended.
+        everybody.sort_by_key(|id| !self.is_stream(*id));
+        for id in everybody {
             if let Some(mut connection) = self.table.take(id) {
                 connection.note_reason(Reason::ServerStopped);
                 if let Some(request) = connection.current() {
@@ -386,27 +405,22 @@ impl Engine {
         self.tools.counters
     }
 
-    /// Has connection `id` work and carries out what comes of it; `false` if the connection has ended. A panic
-    /// costs this one connection: its state may be anything, so it is cut.
+    /// Has connection `id` work and carries out what comes of it; `false` if the connection has ended.
     fn work_on(&mut self, id: ConnectionId, work: impl FnOnce(&mut Connection, &mut Tools) -> Step) -> bool {
         let Some(mut connection) = self.table.take(id) else {
             return false;
         };
-        let tools = &mut self.tools;
-        let step = catch_unwind(AssertUnwindSafe(|| work(&mut connection, tools))).unwrap_or_else(|_| {
-            log::error!(
-                "the connection of {} was cut: its handling failed (a bug in Portico)",
-                connection.peer()
-            );
-            tools.restore();
-            connection.cut()
-        });
+        let step = self.guarded(&mut connection, work).unwrap_or(Step::Close);
+        self.note_work(&connection);
         self.settle(id, connection, step)
     }
 
     /// Carries out what a connection's work has come to; `false` if the connection has ended.
     fn settle(&mut self, id: ConnectionId, mut connection: Box<Connection>, step: Step) -> bool {
         let mut step = step;
+        if step == Step::Streams {
+            step = self.serve_streams(id, &mut connection);
+        }
         // Each turn of this loop uses up a pipelined request.
         while step == Step::Ready {
             let ticket = Ticket { id, served: connection.served() };
@@ -422,10 +436,11 @@ impl Engine {
                 return false;
             }
             Step::Again => self.again.push(id),
-            Step::Keep | Step::Ready | Step::Leave => {}
+            Step::Keep | Step::Ready | Step::Leave | Step::Streams => {}
         }
         if let Some(interest) = connection.interest()
-            && let Err(error) = self.reactor.reregister(connection.transport(), id.token(), interest)
+            && let Some(socket) = connection.transport().socket()
+            && let Err(error) = self.reactor.reregister(socket, id.token(), interest)
         {
             log::error!("a connection cannot be watched: {error}");
             self.close(id, connection);
@@ -466,7 +481,11 @@ impl Engine {
     }
 
     fn discard(&mut self, id: ConnectionId, mut connection: Box<Connection>) {
+        if connection.is_session() {
+            self.close_streams(&mut connection);
+        }
         connection.close(&mut self.tools);
+        self.note_end(&connection);
         drop(connection);
         self.table.release(id);
     }

@@ -22,8 +22,6 @@ const FALSE: &[&str] = &["false"];
 
 const TLS: &str = "Portico does not speak TLS yet; let nginx or a load balancer in front do so";
 
-const TWO: &str = "Portico does not speak HTTP/2 yet; let nginx or a load balancer in front do so";
-
 const PROXY: &str = "Portico does not read the PROXY protocol yet; have the load balancer send \
     X-Forwarded-For and trust it with --forwarded-allow-ips";
 
@@ -52,12 +50,6 @@ pub(super) const SETTINGS: &[Setting] = &[
     CA_CERTS,
     CIPHERS,
     SSL_CONTEXT,
-    HTTP_PROTOCOLS,
-    HTTP2_CLEARTEXT,
-    HTTP2_MAX_CONCURRENT_STREAMS,
-    HTTP2_INITIAL_WINDOW_SIZE,
-    HTTP2_MAX_FRAME_SIZE,
-    HTTP2_MAX_HEADER_LIST_SIZE,
     PROXY_PROTOCOL,
     PROXY_ALLOW_IPS,
     PROTOCOL,
@@ -254,60 +246,6 @@ const SSL_CONTEXT: Setting = Setting {
     value: Value::Refused { takes: Takes::One("FUNCTION"), harmless: &[], why: TLS },
     help: "Function that makes the TLS context of a connection",
     details: "TLS ends in front of Portico.",
-    ..BLANK
-};
-
-const HTTP_PROTOCOLS: Setting = Setting {
-    name: "http_protocols",
-    flags: &["http-protocols"],
-    value: Value::Refused { takes: Takes::One("LIST"), harmless: &["h1"], why: TWO },
-    help: "Versions of HTTP: h1, h2",
-    details: "HTTP/2 ends in front of Portico.",
-    ..BLANK
-};
-
-const HTTP2_CLEARTEXT: Setting = Setting {
-    name: "http2_cleartext",
-    flags: &["http2-cleartext"],
-    value: Value::Refused { takes: Takes::One("WORD"), harmless: &["off"], why: TWO },
-    help: "HTTP/2 without TLS: off, prior-knowledge, upgrade or both",
-    details: "HTTP/2 ends in front of Portico.",
-    ..BLANK
-};
-
-const HTTP2_MAX_CONCURRENT_STREAMS: Setting = Setting {
-    name: "http2_max_concurrent_streams",
-    flags: &["http2-max-concurrent-streams"],
-    value: Value::Refused { takes: Takes::One("N"), harmless: &["100"], why: TWO },
-    help: "Streams of an HTTP/2 connection",
-    details: "HTTP/2 ends in front of Portico.",
-    ..BLANK
-};
-
-const HTTP2_INITIAL_WINDOW_SIZE: Setting = Setting {
-    name: "http2_initial_window_size",
-    flags: &["http2-initial-window-size"],
-    value: Value::Refused { takes: Takes::One("N"), harmless: &["65535"], why: TWO },
-    help: "First window of an HTTP/2 stream",
-    details: "HTTP/2 ends in front of Portico.",
-    ..BLANK
-};
-
-const HTTP2_MAX_FRAME_SIZE: Setting = Setting {
-    name: "http2_max_frame_size",
-    flags: &["http2-max-frame-size"],
-    value: Value::Refused { takes: Takes::One("N"), harmless: &["16384"], why: TWO },
-    help: "Longest HTTP/2 frame",
-    details: "HTTP/2 ends in front of Portico.",
-    ..BLANK
-};
-
-const HTTP2_MAX_HEADER_LIST_SIZE: Setting = Setting {
-    name: "http2_max_header_list_size",
-    flags: &["http2-max-header-list-size"],
-    value: Value::Refused { takes: Takes::One("N"), harmless: &["65536"], why: TWO },
-    help: "Longest HTTP/2 header list",
-    details: "HTTP/2 ends in front of Portico.",
     ..BLANK
 };
 

@@ -5,6 +5,7 @@ mod calls;
 mod compatibility;
 mod development;
 mod hooks;
+mod http2;
 mod leniency;
 mod limits;
 mod logging;
@@ -47,6 +48,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Setting> {
         timeouts::SETTINGS,
         limits::SETTINGS,
         requests::SETTINGS,
+        http2::SETTINGS,
         trust::SETTINGS,
         logging::SETTINGS,
         telemetry::SETTINGS,

@@ -163,7 +163,7 @@ impl Connection {
         self.blocked = !self.outbox.is_empty();
     }
 
-    fn write_or_keep(&mut self, bytes: &[u8]) {
+    pub(super) fn write_or_keep(&mut self, bytes: &[u8]) {
         let mut sent = 0;
         while sent < bytes.len() {
             match self.transport.write(&bytes[sent..]) {
@@ -260,6 +260,9 @@ impl Connection {
 
     /// Writes what waits, as far as the peer takes it, and goes on to what follows.
     pub fn flush(&mut self, tools: &mut Tools) -> Step {
+        if self.is_session() {
+            return self.resume_session(tools);
+        }
         if !self.outbox.is_empty() && !self.failed {
             let (written, progress) = self.outbox.write_to(&self.transport);
             self.blocked = progress == Progress::Blocked;
@@ -320,7 +323,7 @@ impl Connection {
     /// which may overtake the answer (RFC 9112, section 9.6).
     pub(super) fn begin_close(&mut self, tools: &Tools) -> Step {
         let all_read = self.upload.is_none() && self.inbox.is_empty() && !self.readable;
-        if all_read && !self.misunderstood {
+        if all_read && !self.misunderstood || self.transport.socket().is_none() {
             return Step::Close;
         }
         self.transport.shutdown_write();
@@ -347,4 +350,4 @@ const LINGER: std::time::Duration = std::time::Duration::from_secs(2);
 const VECTORED_BYTES_MIN: usize = 4096;
 
 /// Capacity that the engine's encoding buffer keeps.
-const OUT_CAPACITY_KEPT: usize = 256 * 1024;
+pub(super) const OUT_CAPACITY_KEPT: usize = 256 * 1024;

@@ -11,6 +11,7 @@ mod moving;
 mod outbox;
 mod receive;
 mod reports;
+mod session;
 mod table;
 mod tools;
 
@@ -35,6 +36,7 @@ use crate::request_id::RequestId;
 use crate::transport::Transport;
 use outbox::Outbox;
 use receive::Upload;
+use session::Link;
 
 /// One client.
 ///
@@ -47,6 +49,7 @@ pub struct Connection {
     trusted: bool,
     server: Arc<Server>,
     protocol: Protocol,
+    link: Link,
     phase: Phase,
     /// Bytes read that the protocol has not used: part of a head, or a pipelined request.
     inbox: Vec<u8>,
@@ -131,6 +134,8 @@ pub enum Step {
     Ready,
     /// It is between requests, and the worker retires.
     Leave,
+    /// Its session has events, or something to write.
+    Streams,
     /// There is more to do at once; others first.
     Again,
     /// It has ended.
@@ -155,12 +160,23 @@ const ABANDONED_AFTER: Duration = Duration::from_millis(10);
 impl Connection {
     /// A client that has just been accepted.
     pub fn new(transport: Transport, peer: Peer, server: Arc<Server>, tools: &Tools) -> Self {
+        Self::with_trust(transport, peer, tools.policy.trusts(peer), server, tools)
+    }
+
+    fn with_trust(
+        transport: Transport,
+        peer: Peer,
+        trusted: bool,
+        server: Arc<Server>,
+        tools: &Tools,
+    ) -> Self {
         Self {
             transport,
             peer,
-            trusted: tools.policy.trusts(peer),
+            trusted,
             server,
             protocol: Protocol::default(),
+            link: Link::Alone,
             phase: Phase::Receiving,
             inbox: Vec::new(),
             outbox: Outbox::default(),
@@ -227,7 +243,7 @@ impl Connection {
     /// What to be told of, if that has changed since the last call.
     pub fn interest(&mut self) -> Option<Interest> {
         let wanted = if self.blocked { Interest::ReadWrite } else { Interest::Read };
-        let changed = wanted != self.interest;
+        let changed = wanted != self.interest && self.transport.socket().is_some();
         self.interest = wanted;
         changed.then_some(wanted)
     }
@@ -249,6 +265,7 @@ impl Connection {
             && self.inbox.is_empty()
             && self.upload.is_none()
             && self.protocol.is_idle()
+            && self.is_without_streams()
     }
 
     /// The head of the present request.
@@ -390,6 +407,9 @@ impl Connection {
     /// The deadline has passed.
     pub fn handle_timeout(&mut self, deadline: Deadline, tools: &mut Tools) -> Step {
         self.due = None;
+        if self.is_session() {
+            return self.handle_session_timeout(deadline);
+        }
         match deadline {
             // Bytes that came in just before are served: closing now would reset them.
             Deadline::KeepAlive | Deadline::Head | Deadline::Drain if self.is_untouched() => {
@@ -416,6 +436,9 @@ impl Connection {
 
     /// The server stops: closes what is idle at once, bounds what is not.
     pub fn drain(&mut self, tools: &mut Tools) -> Step {
+        if self.is_session() {
+            return self.shut_session_down();
+        }
         if self.phase != Phase::Receiving || self.upload.is_some() {
             return Step::Keep;
         }

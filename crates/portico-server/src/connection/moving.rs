@@ -39,6 +39,7 @@ impl Connection {
 
     fn is_sound(&self) -> bool {
         self.transport.can_be_handed_over()
+            && !self.is_session()
             && self.outbox.is_empty()
             && !(self.failed || self.misunderstood || self.peer_closed)
     }

@@ -100,7 +100,8 @@ impl Connection {
             };
             // Fewer bytes than there was room for: the socket is empty, and an edge will tell of more. The one
             // exception is an end that was announced already.
-            self.readable = count == scratch.len() || self.peer_closed;
+            let emptied = count < scratch.len() && self.transport.is_emptied_by_short_read();
+            self.readable = !emptied || self.peer_closed;
             let step = if self.phase == Phase::Lingering {
                 self.discard(count)
             } else if self.inbox.is_empty() {
@@ -121,7 +122,8 @@ impl Connection {
     /// Whether bytes from the peer have a place to go now.
     fn wants_bytes(&self) -> bool {
         match (self.upload.as_deref(), self.phase) {
-            (_, Phase::Receiving | Phase::Lingering) => true,
+            (_, Phase::Receiving) => self.session_wants_bytes(),
+            (_, Phase::Lingering) => true,
             (Some(Upload { sink: Sink::Pipe(pipe), .. }), _) => !pipe.0.is_full(),
             (_, Phase::Waiting | Phase::Calling | Phase::Flushing) => false,
         }
@@ -140,7 +142,10 @@ impl Connection {
     }
 
     /// Passes `input` through the protocol; returns what is left of it.
-    fn digest<'b>(&mut self, mut input: &'b [u8], tools: &mut Tools) -> (&'b [u8], Step) {
+    pub(super) fn digest<'b>(&mut self, mut input: &'b [u8], tools: &mut Tools) -> (&'b [u8], Step) {
+        if self.is_session() {
+            return (&[], self.feed_session(input, tools));
+        }
         loop {
             if !self.wants_bytes() {
                 return (input, Step::Keep);
@@ -152,6 +157,11 @@ impl Connection {
                 Ok(None) => {
                     self.await_more(!input.is_empty(), tools);
                     return (input, Step::Keep);
+                }
+                // Here and not before HTTP/1 is tried: so it costs HTTP/1 nothing.
+                Err(_) if self.speaks_http2(input, tools) => {
+                    self.begin_session(tools);
+                    return (&[], self.feed_session(input, tools));
                 }
                 Err(error) => return (&[], self.refuse(error.status, &error.to_string(), tools)),
             };

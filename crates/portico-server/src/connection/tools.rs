@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use portico_config::Config;
-use portico_proto::{HttpDate, Limits, RequestHead};
+use portico_proto::{HttpDate, Limits, RequestHead, http2};
 
 use super::reports::Reports;
 use crate::access_log::{AccessLog, Moment};
@@ -18,6 +18,8 @@ pub struct Tools {
     pub config: Arc<Config>,
     /// Limits on what peers may send.
     pub limits: Limits,
+    /// What HTTP/2 peers are told.
+    pub http2: http2::Settings,
     /// Which proxies are believed, and what of their word.
     pub policy: Policy,
     /// The present moment; set by whoever drives, before it works.
@@ -100,11 +102,18 @@ impl Tools {
             body_bytes_max: config.body_bytes_max,
             chunk_line_bytes_max: config.chunk_line_bytes_max,
         };
+        let http2 = http2::Settings {
+            concurrent_streams_max: config.http2.concurrent_streams_max,
+            window_bytes: config.http2.window_bytes,
+            frame_bytes_max: config.http2.frame_bytes_max,
+            header_list_bytes_max: config.http2.header_list_bytes_max,
+        };
         let ids = config.telemetry.request_id || access_log.as_ref().is_some_and(AccessLog::needs_ids);
         let policy = Policy::new(&config);
         Self {
             config,
             limits,
+            http2,
             policy,
             now,
             draining: false,

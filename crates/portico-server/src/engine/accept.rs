@@ -147,7 +147,9 @@ impl Engine {
 
     pub(super) fn seat(&mut self, connection: Connection) -> io::Result<ConnectionId> {
         let id = self.table.reserve();
-        if let Err(error) = self.reactor.register(connection.transport(), id.token(), Interest::Read) {
+        if let Some(socket) = connection.transport().socket()
+            && let Err(error) = self.reactor.register(socket, id.token(), Interest::Read)
+        {
             self.table.release(id);
             return Err(error);
         }
@@ -194,7 +196,8 @@ impl Engine {
         match Transport::accept(listener.as_fd(), listener.is_unix()) {
             Ok(None) => false,
             Ok(Some((transport, peer))) => {
-                let scarce = transport.as_fd().as_raw_fd() >= self.accepting.descriptor_ceiling;
+                let ceiling = self.accepting.descriptor_ceiling;
+                let scarce = transport.socket().is_some_and(|socket| socket.as_raw_fd() >= ceiling);
                 if let Err(error) = self.admit(transport, peer, server) {
                     log::error!("a new connection cannot be watched: {error}");
                     return true;

@@ -12,7 +12,7 @@
 //! its threads are in calls, its standby watches from aside) may leave it, and looks again a moment later in any
 //! case.
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use super::accept::{LANE, LISTENER};
@@ -156,7 +156,7 @@ impl Engine {
             // Requests that wait have the first claim to the threads.
             idle: if ending { 0 } else { member.free_threads().saturating_sub(queued) as u32 },
             queued: queued as u32,
-            connections: self.table.len() as u32,
+            connections: (self.table.len() - self.streams) as u32,
         };
         if member.published != Some(load) {
             member.published = Some(load);
@@ -259,10 +259,10 @@ impl Engine {
                 Lane::Ready => connection.pack_request(),
             };
             let length = |pieces: &[&[u8]; 3]| pieces.iter().map(|piece| piece.len()).sum::<usize>();
-            match (listener, pieces.filter(|pieces| length(pieces) <= BYTES_MAX)) {
-                (Some(listener), Some(pieces)) => {
+            let pieces = pieces.filter(|pieces| length(pieces) <= BYTES_MAX);
+            match (listener, pieces, connection.transport().socket()) {
+                (Some(listener), Some(pieces), Some(socket)) => {
                     let label = connection.label(lane, listener);
-                    let socket = connection.transport().as_fd();
                     let now = self.tools.now;
                     match member.sharing.handover.send(lane, (socket, &label), pieces, now) {
                         Dispatch::Done => Departure::Gone,
@@ -278,7 +278,9 @@ impl Engine {
             return sent;
         }
         // Closing our descriptor alone would not end the watch: the socket lives on.
-        if let Err(error) = self.reactor.deregister(connection.transport()) {
+        if let Some(socket) = connection.transport().socket()
+            && let Err(error) = self.reactor.deregister(socket)
+        {
             log::error!("a connection that was handed over is still watched: {error}");
         }
         drop(connection);

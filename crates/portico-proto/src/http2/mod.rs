@@ -1,0 +1,287 @@
+//! HTTP/2, server side (RFC 9113).
+//!
+//! A [`Session`] is one connection: bytes in, events of its streams and bytes out. The h2 crate keeps the frames,
+//! the header compression, the states of streams and the windows; it is driven by hand over buffers in memory and
+//! waits for nothing. What a stream needs of the session it holds itself ([`Stream`], [`Port`]), so that whoever
+//! answers need not have the session at hand; what has been sent on streams goes out with the session's next
+//! [`Session::output`].
+//!
+//! Against peers that only keep us busy there are limits in the crate (streams, header lists, CONTINUATION, small
+//! DATA frames, streams reset before they were looked at) and in `frames`.
+
+mod answer;
+mod frames;
+mod pipe;
+mod port;
+mod request;
+mod stream;
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::server::{Builder, Connection, Handshake};
+use h2::{Reason, RecvStream};
+
+pub use frames::Offence;
+pub use port::{Moved, Port};
+pub use stream::Stream;
+
+use crate::Limits;
+use frames::{Frames, Touch};
+use pipe::{Pipe, Shared};
+
+/// What a client sends first (RFC 9113, section 3.4).
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What we tell the peer of us; each is a setting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Streams that may be open at once (`--http2-max-concurrent-streams`).
+    pub concurrent_streams_max: u32,
+    /// Bytes that may come on one stream before we have taken them (`--http2-initial-window-size`).
+    pub window_bytes: u32,
+    /// Bytes of a frame (`--http2-max-frame-size`).
+    pub frame_bytes_max: u32,
+    /// Bytes of a header list, as RFC 9113, section 6.5.2 counts them (`--http2-max-header-list-size`).
+    pub header_list_bytes_max: u32,
+}
+
+/// One connection.
+pub struct Session {
+    state: State,
+    shared: Arc<Shared>,
+    frames: Frames,
+    touched: Vec<Touch>,
+    /// Those of `touched` that have been told of.
+    told: usize,
+    /// The crate has nothing more to tell until bytes come or go.
+    settled: bool,
+    /// The peer has been asked to begin no more streams.
+    leaving: bool,
+    /// The last stream that has begun.
+    last_stream: u32,
+}
+
+enum State {
+    Handshake(Box<Handshake<Pipe, Bytes>>),
+    Open(Box<Connection<Pipe, Bytes>>),
+    /// Nothing more is read; what is to be written may still wait.
+    Closed,
+}
+
+/// What has come of the peer's bytes.
+#[derive(Debug)]
+pub enum SessionEvent {
+    /// A new stream, with its number.
+    Opened(u32, Box<Stream>),
+    /// There may be more of this stream's body in its port.
+    Body(u32),
+    /// The peer has given this stream up.
+    Reset(u32),
+    /// A port of this stream that was blocked may have room.
+    Room(u32),
+}
+
+impl Session {
+    /// A connection on which nothing has come. Of the first bytes of `receive` the preface is one.
+    pub fn new(settings: &Settings) -> Self {
+        let shared = Arc::new(Shared::default());
+        let window = settings.window_bytes;
+        let handshake = Builder::new()
+            .max_concurrent_streams(settings.concurrent_streams_max)
+            .initial_window_size(window)
+            .initial_connection_window_size(
+                window.saturating_mul(WINDOWS).clamp(WINDOW_BYTES_MIN, WINDOW_BYTES_MAX),
+            )
+            .max_frame_size(settings.frame_bytes_max)
+            .max_header_list_size(settings.header_list_bytes_max)
+            .max_send_buffer_size(SEND_BYTES_MAX)
+            .handshake(Pipe(Arc::clone(&shared)));
+        Self {
+            state: State::Handshake(Box::new(handshake)),
+            shared,
+            frames: Frames::new(),
+            touched: Vec::new(),
+            told: 0,
+            settled: false,
+            leaving: false,
+            last_stream: 0,
+        }
+    }
+
+    /// Takes in bytes of the peer's. `elapsed` is the time since the last call.
+    ///
+    /// # Errors
+    /// What the peer has done that ends the session.
+    pub fn receive(&mut self, bytes: &[u8], elapsed: Duration) -> Result<(), Offence> {
+        self.frames.refill(elapsed);
+        self.frames.note_data_sent(self.shared.take_data_sent());
+        self.settled = false;
+        let looked = self.frames.look_over(bytes, &mut self.touched);
+        looked.inspect_err(|offence| self.abort(offence.reason()))?;
+        self.shared.push(bytes);
+        Ok(())
+    }
+
+    /// The next event; `None` until more bytes come or go. `limits` are those on requests.
+    pub fn next_event(&mut self, limits: &Limits) -> Option<SessionEvent> {
+        while !self.settled {
+            if let Some(opened) = self.advance(limits) {
+                return Some(opened);
+            }
+        }
+        while let Some(touch) = self.touched.get(self.told) {
+            self.told += 1;
+            match *touch {
+                Touch::Body(stream) if stream <= self.last_stream => return Some(SessionEvent::Body(stream)),
+                Touch::Reset(stream) if stream <= self.last_stream => {
+                    return Some(SessionEvent::Reset(stream));
+                }
+                // A stream that never was, or one that the crate has refused.
+                Touch::Body(_) | Touch::Reset(_) => {}
+            }
+        }
+        self.touched.clear();
+        self.told = 0;
+        self.shared.next_roomy().map(SessionEvent::Room)
+    }
+
+    /// Appends to `out` what is to be written now. There may be more once that is written.
+    pub fn output(&mut self, out: &mut Vec<u8>) {
+        // With room for more the crate may go on with what it had left lying.
+        self.settled &= self.shared.waiting().0 == 0;
+        if let State::Open(connection) = &mut self.state
+            && connection.poll_closed(&mut Context::from_waker(Waker::noop())).is_ready()
+        {
+            self.state = State::Closed;
+        }
+        self.shared.take_output(out);
+    }
+
+    /// Whether [`Session::next_event`] is to be asked though nothing has come.
+    pub fn has_more(&self) -> bool {
+        !self.settled || self.shared.is_roomy()
+    }
+
+    /// Whether there is nothing more to read or write but what [`Session::output`] gives.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed)
+    }
+
+    /// Whether bytes of the peer's have a place: not before what it has not taken of ours makes room.
+    pub fn wants_bytes(&self) -> bool {
+        let (unread, _) = self.shared.waiting();
+        !self.is_closed() && unread == 0
+    }
+
+    /// Whether something has begun to come that is not whole, bodies excepted.
+    pub fn is_partial(&self) -> bool {
+        self.frames.is_partial()
+    }
+
+    /// A request has been answered to its end.
+    pub fn note_answer(&mut self) {
+        self.frames.note_answer();
+    }
+
+    /// Has the peer begin no more streams: tells it so, and after a round trip, in which it may have begun some,
+    /// which was the last (RFC 9113, section 6.8). When the streams have ended the session ends.
+    pub fn shut_down(&mut self) {
+        if std::mem::replace(&mut self.leaving, true) {
+            return;
+        }
+        self.settled = false;
+        if let State::Open(connection) = &mut self.state {
+            connection.graceful_shutdown();
+        }
+    }
+
+    /// Whether it has been told to [`shut_down`](Session::shut_down).
+    pub fn is_leaving(&self) -> bool {
+        self.leaving
+    }
+
+    /// Ends the session at once, after a last word.
+    pub fn end(&mut self) {
+        self.abort(Reason::NO_ERROR);
+    }
+
+    /// Gives the memory of empty buffers back.
+    pub fn release(&mut self) {
+        self.shared.release();
+        self.touched.shrink_to(0);
+    }
+
+    fn abort(&mut self, reason: Reason) {
+        self.settled = false;
+        match &mut self.state {
+            State::Open(connection) => connection.abrupt_shutdown(reason),
+            State::Handshake(_) | State::Closed => self.state = State::Closed,
+        }
+    }
+
+    /// Has the crate go on; returns what has begun.
+    fn advance(&mut self, limits: &Limits) -> Option<SessionEvent> {
+        let mut context = Context::from_waker(Waker::noop());
+        match &mut self.state {
+            State::Handshake(handshake) => match Pin::new(handshake).poll(&mut context) {
+                Poll::Ready(Ok(mut connection)) => {
+                    if self.leaving {
+                        connection.graceful_shutdown();
+                    }
+                    self.state = State::Open(Box::new(connection));
+                }
+                Poll::Ready(Err(_)) => self.state = State::Closed,
+                Poll::Pending => self.settled = true,
+            },
+            State::Open(connection) => match connection.poll_accept(&mut context) {
+                Poll::Ready(Some(Ok((request, respond)))) => {
+                    let (parts, receive) = request.into_parts();
+                    let id = respond.stream_id().as_u32();
+                    self.last_stream = self.last_stream.max(id);
+                    return Some(SessionEvent::Opened(id, self.open(&parts, receive, respond, limits)));
+                }
+                Poll::Ready(Some(Err(_)) | None) => self.state = State::Closed,
+                Poll::Pending => self.settled = true,
+            },
+            State::Closed => self.settled = true,
+        }
+        None
+    }
+
+    fn open(
+        &self,
+        parts: &http::request::Parts,
+        receive: RecvStream,
+        respond: h2::server::SendResponse<Bytes>,
+        limits: &Limits,
+    ) -> Box<Stream> {
+        let head = request::head(parts, receive.is_end_stream(), limits);
+        let is_head = parts.method == http::Method::HEAD;
+        let port = Port::new(respond, receive, Arc::clone(&self.shared));
+        Box::new(Stream::new(port, head, is_head))
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("last_stream", &self.last_stream).finish_non_exhaustive()
+    }
+}
+
+/// How many streams' windows a connection's is worth: beside so many uploads that nobody reads others stand still.
+const WINDOWS: u32 = 16;
+/// The least that it is: one stream on a long line is to fill it.
+const WINDOW_BYTES_MIN: u32 = 1 << 20;
+/// The most: RFC 9113, section 6.9.1.
+const WINDOW_BYTES_MAX: u32 = (1 << 31) - 1;
+
+/// Bytes of one stream that lie in the session until the socket takes them.
+const SEND_BYTES_MAX: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests;

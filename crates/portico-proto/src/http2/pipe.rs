@@ -1,0 +1,160 @@
+//! The two buffers between a session and its bytes: what the h2 crate takes for a socket.
+//!
+//! Nothing waits here: where there is nothing to read, or no room to write, the crate is told so and tried again
+//! by whoever brings bytes or takes them.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake};
+
+use tokio::io::{self, AsyncRead, AsyncWrite, ReadBuf};
+
+/// What a session shares with its pipe and its streams.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    buffers: Mutex<Buffers>,
+    /// Streams on which there is room again for those who found none.
+    roomy: Mutex<Vec<u32>>,
+}
+
+#[derive(Debug, Default)]
+struct Buffers {
+    input: Vec<u8>,
+    /// Bytes of `input` that have been read.
+    read: usize,
+    output: Vec<u8>,
+    /// DATA frames given to the crate since this was asked last.
+    data_sent: u32,
+}
+
+/// The crate's end.
+#[derive(Debug)]
+pub(super) struct Pipe(pub(super) Arc<Shared>);
+
+/// Notes that a stream has room again.
+#[derive(Debug)]
+pub(super) struct RoomNote {
+    pub(super) shared: Arc<Shared>,
+    pub(super) stream: u32,
+}
+
+/// Bytes that wait for the socket before the crate is told that there is no room. One frame more may come.
+const OUTPUT_BYTES_MAX: usize = 128 * 1024;
+
+/// Capacity that an empty input buffer keeps.
+const INPUT_CAPACITY_KEPT: usize = 4 * 1024;
+
+impl Shared {
+    /// Adds `bytes` to what there is to read.
+    pub(super) fn push(&self, bytes: &[u8]) {
+        self.buffers().input.extend_from_slice(bytes);
+    }
+
+    /// Moves what there is to write to the end of `out`.
+    pub(super) fn take_output(&self, out: &mut Vec<u8>) {
+        let mut buffers = self.buffers();
+        if out.is_empty() {
+            std::mem::swap(&mut buffers.output, out);
+        } else {
+            out.extend_from_slice(&buffers.output);
+            buffers.output.clear();
+        }
+        if buffers.output.capacity() > OUTPUT_BYTES_MAX {
+            buffers.output = Vec::new();
+        }
+    }
+
+    /// Bytes that the crate has not read, and bytes that nobody has taken to write.
+    pub(super) fn waiting(&self) -> (usize, usize) {
+        let buffers = self.buffers();
+        (buffers.input.len() - buffers.read, buffers.output.len())
+    }
+
+    /// Notes that `count` DATA frames' worth of body has been given to the crate.
+    pub(super) fn note_data(&self, count: u32) {
+        let mut buffers = self.buffers();
+        buffers.data_sent = buffers.data_sent.saturating_add(count);
+    }
+
+    /// DATA frames given to the crate since the last call.
+    pub(super) fn take_data_sent(&self) -> u32 {
+        std::mem::take(&mut self.buffers().data_sent)
+    }
+
+    /// A stream that has room again.
+    pub(super) fn next_roomy(&self) -> Option<u32> {
+        self.roomy.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    /// Whether [`Shared::next_roomy`] has something.
+    pub(super) fn is_roomy(&self) -> bool {
+        !self.roomy.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// Gives the memory of empty buffers back.
+    pub(super) fn release(&self) {
+        let mut buffers = self.buffers();
+        if buffers.read == buffers.input.len() {
+            (buffers.input, buffers.read) = (Vec::new(), 0);
+        }
+        if buffers.output.is_empty() {
+            buffers.output = Vec::new();
+        }
+    }
+
+    fn buffers(&self) -> MutexGuard<'_, Buffers> {
+        // Each change is whole before the lock is let go.
+        self.buffers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl AsyncRead for Pipe {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let mut buffers = self.0.buffers();
+        let unread = &buffers.input[buffers.read..];
+        if unread.is_empty() {
+            return Poll::Pending;
+        }
+        let count = unread.len().min(to.remaining());
+        to.put_slice(&unread[..count]);
+        buffers.read += count;
+        if buffers.read == buffers.input.len() {
+            buffers.input.clear();
+            buffers.input.shrink_to(INPUT_CAPACITY_KEPT);
+            buffers.read = 0;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Pipe {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let mut buffers = self.0.buffers();
+        if buffers.output.len() >= OUTPUT_BYTES_MAX {
+            return Poll::Pending;
+        }
+        buffers.output.extend_from_slice(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Wake for RoomNote {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let mut roomy = self.shared.roomy.lock().unwrap_or_else(PoisonError::into_inner);
+        if !roomy.contains(&self.stream) {
+            roomy.push(self.stream);
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! A connection that carries several requests at once: each of its streams is a connection of its own in the
+//! engine's table, this one owns the socket and the protocol's session.
+//!
+//! The engine passes the session's events on to the streams, and has the session written once they have worked.
+
+use std::time::Instant;
+
+use portico_proto::Protocol;
+use portico_proto::http2::{self, SessionEvent, Stream};
+
+use super::{Connection, ConnectionId, DRAIN_GRACE, Deadline, Phase, Step, Tools};
+use crate::access_log::{CLIENT_GONE, Reason};
+use crate::transport::{Progress, Transport};
+
+/// How a connection belongs to others.
+#[derive(Debug)]
+pub enum Link {
+    /// Not at all.
+    Alone,
+    /// It carries streams.
+    Session(Box<Session>),
+    /// It is a stream of the connection `carrier`, and has this number there.
+    Stream {
+        /// Who has the session.
+        carrier: ConnectionId,
+        /// Its number.
+        number: u32,
+    },
+}
+
+/// What a connection that carries streams has beside its socket.
+#[derive(Debug)]
+pub struct Session {
+    wire: http2::Session,
+    /// Numbers of the streams, and where they are: few enough to be looked through.
+    streams: Vec<(u32, ConnectionId)>,
+    /// When bytes came last.
+    received: Instant,
+}
+
+impl Connection {
+    /// The stream `number` of the connection `carrier`, whose id is `id`.
+    pub fn carried(
+        carrier: &Self,
+        id: ConnectionId,
+        number: u32,
+        stream: Box<Stream>,
+        tools: &Tools,
+    ) -> Self {
+        let transport = Transport::Stream(stream.port().clone());
+        let server = carrier.server.clone();
+        Self {
+            protocol: Protocol::Http2(stream),
+            link: Link::Stream { carrier: id, number },
+            due: None,
+            ..Self::with_trust(transport, carrier.peer, carrier.trusted, server, tools)
+        }
+    }
+
+    /// The connection that carries this one, if it is a stream, and its number there.
+    #[inline]
+    pub fn carrier(&self) -> Option<(ConnectionId, u32)> {
+        match self.link {
+            Link::Stream { carrier, number } => Some((carrier, number)),
+            Link::Alone | Link::Session(_) => None,
+        }
+    }
+
+    /// Takes in the head of a stream that has just begun, and what of the body is there.
+    pub fn begin_stream(&mut self, tools: &mut Tools) -> Step {
+        let (_, step) = self.digest(&[], tools);
+        if step == Step::Keep { self.receive_more(tools) } else { step }
+    }
+
+    /// There may be more of a stream's body.
+    pub fn receive_more(&mut self, tools: &mut Tools) -> Step {
+        self.readable = true;
+        self.receive(tools)
+    }
+
+    /// There may be room for more of a stream's answer.
+    pub fn write_more(&mut self, tools: &mut Tools) -> Step {
+        self.blocked = false;
+        self.flush(tools)
+    }
+
+    /// The peer has given this stream up, or its session has ended: the request is not answered any more.
+    pub fn leave_stream(&mut self) -> Step {
+        if self.phase == Phase::Waiting {
+            self.status = Some(CLIENT_GONE);
+        }
+        if self.status == Some(CLIENT_GONE) {
+            self.note_reason(Reason::ClientGone);
+        }
+        self.failed = true;
+        Step::Close
+    }
+
+    /// Whether what a new connection begins with is HTTP/2.
+    pub(super) fn speaks_http2(&self, input: &[u8], tools: &Tools) -> bool {
+        let first = self.served == 0 && matches!(self.link, Link::Alone) && !input.is_empty();
+        first
+            && (tools.config.http2.offered && tools.config.http2.cleartext)
+            && (input.starts_with(http2::PREFACE) || http2::PREFACE.starts_with(input))
+    }
+
+    /// Goes on as a session, of which nothing has been read yet.
+    pub(super) fn begin_session(&mut self, tools: &Tools) {
+        let mut wire = http2::Session::new(&tools.http2);
+        if tools.draining || tools.retiring || tools.announcing {
+            wire.shut_down();
+        }
+        let session = Session { wire, streams: Vec::new(), received: tools.now };
+        self.link = Link::Session(Box::new(session));
+    }
+
+    /// Takes in bytes of a session.
+    pub(super) fn feed_session(&mut self, bytes: &[u8], tools: &mut Tools) -> Step {
+        let Link::Session(session) = &mut self.link else { return Step::Keep };
+        let elapsed = tools.now.saturating_duration_since(session.received);
+        session.received = tools.now;
+        if let Err(offence) = session.wire.receive(bytes, elapsed) {
+            tools.counters.refused += 1;
+            let level = if offence.is_flood() { log::Level::Info } else { log::Level::Debug };
+            log::log!(level, "closed the HTTP/2 connection of {}: {offence}", self.peer);
+        }
+        Step::Streams
+    }
+
+    /// Whether the session has a place for more bytes; `true` where there is none.
+    #[inline]
+    pub(super) fn session_wants_bytes(&self) -> bool {
+        match &self.link {
+            Link::Session(session) => session.wire.wants_bytes(),
+            Link::Alone | Link::Stream { .. } => true,
+        }
+    }
+
+    /// The session's next event.
+    pub fn next_stream_event(&mut self, tools: &Tools) -> Option<SessionEvent> {
+        match &mut self.link {
+            Link::Session(session) => session.wire.next_event(&tools.limits),
+            Link::Alone | Link::Stream { .. } => None,
+        }
+    }
+
+    /// Notes where stream `number` is.
+    pub fn add_stream(&mut self, number: u32, id: ConnectionId) {
+        if let Link::Session(session) = &mut self.link {
+            session.streams.push((number, id));
+        }
+    }
+
+    /// Where stream `number` is.
+    pub fn stream(&self, number: u32) -> Option<ConnectionId> {
+        match &self.link {
+            Link::Session(session) => {
+                let mut streams = session.streams.iter();
+                streams.find(|(other, _)| *other == number).map(|(_, id)| *id)
+            }
+            Link::Alone | Link::Stream { .. } => None,
+        }
+    }
+
+    /// Stream `number` has ended; `answered` to its end or not.
+    pub fn forget_stream(&mut self, number: u32, answered: bool) {
+        if let Link::Session(session) = &mut self.link {
+            session.streams.retain(|(other, _)| *other != number);
+            if answered {
+                self.served = self.served.saturating_add(1);
+                session.wire.note_answer();
+            }
+        }
+    }
+
+    /// Takes out where all streams are.
+    pub fn take_streams(&mut self) -> Vec<ConnectionId> {
+        match &mut self.link {
+            Link::Session(session) => session.streams.drain(..).map(|(_, id)| id).collect(),
+            Link::Alone | Link::Stream { .. } => Vec::new(),
+        }
+    }
+
+    /// Whether it carries streams, or would if there were any.
+    pub fn is_session(&self) -> bool {
+        matches!(self.link, Link::Session(_))
+    }
+
+    /// Whether it carries no stream now.
+    pub(super) fn is_without_streams(&self) -> bool {
+        match &self.link {
+            Link::Session(session) => session.streams.is_empty(),
+            Link::Alone | Link::Stream { .. } => true,
+        }
+    }
+
+    /// Has the peer begin no more streams; the session ends with those that there are.
+    pub fn shut_session_down(&mut self) -> Step {
+        match &mut self.link {
+            Link::Session(session) => {
+                session.wire.shut_down();
+                Step::Streams
+            }
+            Link::Alone | Link::Stream { .. } => Step::Keep,
+        }
+    }
+
+    /// Writes what the streams have brought up, as far as the peer takes it. [`Step::Streams`]: writing has made
+    /// room for more.
+    pub fn flush_session(&mut self, tools: &mut Tools) -> Step {
+        let mut wrote = false;
+        let mut out = std::mem::take(&mut tools.out);
+        while self.outbox.is_empty() && !self.failed {
+            out.clear();
+            let Link::Session(session) = &mut self.link else { break };
+            session.wire.output(&mut out);
+            if out.is_empty() {
+                break;
+            }
+            wrote = true;
+            self.write_or_keep(&out);
+        }
+        out.shrink_to(super::answer::OUT_CAPACITY_KEPT);
+        tools.out = out;
+        if self.failed {
+            return Step::Close;
+        }
+        let Link::Session(session) = &self.link else { return Step::Keep };
+        if wrote && session.wire.has_more() {
+            return Step::Streams;
+        }
+        self.set_session_due(tools)
+    }
+
+    /// Whether the session has said its last word.
+    pub fn is_session_over(&self) -> bool {
+        matches!(&self.link, Link::Session(session) if session.wire.is_closed()) && self.outbox.is_empty()
+    }
+
+    /// Ends the connection after its session, which no longer has streams. The peer may not have heard yet.
+    pub fn end_session(&mut self, tools: &Tools) -> Step {
+        self.link = Link::Alone;
+        self.misunderstood = true;
+        let step = self.begin_close(tools);
+        self.due = Some((Deadline::Drain, tools.now + DRAIN_GRACE));
+        step
+    }
+
+    /// Whether the session can go on reading at once.
+    pub fn has_unread(&self) -> bool {
+        self.readable && self.session_wants_bytes()
+    }
+
+    /// Goes on writing what the socket did not take before.
+    pub(super) fn resume_session(&mut self, tools: &mut Tools) -> Step {
+        if !self.outbox.is_empty() {
+            let (written, progress) = self.outbox.write_to(&self.transport);
+            self.blocked = progress == Progress::Blocked;
+            self.failed |= progress == Progress::Closed;
+            if written > 0 {
+                self.due = None; // There was progress: the write deadline starts anew.
+            }
+        }
+        match (self.failed, self.blocked) {
+            (true, _) => Step::Close,
+            (false, true) => self.set_session_due(tools),
+            (false, false) => Step::Streams,
+        }
+    }
+
+    /// What is waited for now, and how long.
+    fn set_session_due(&mut self, tools: &Tools) -> Step {
+        let Link::Session(session) = &mut self.link else { return Step::Keep };
+        let config = &tools.config;
+        let (deadline, patience) = if !self.outbox.is_empty() {
+            (Deadline::Write, config.write_timeout)
+        } else if session.wire.is_partial() {
+            (Deadline::Head, config.head_timeout)
+        } else if !session.streams.is_empty() {
+            self.due = None;
+            return Step::Keep;
+        } else if session.wire.is_leaving() {
+            (Deadline::Drain, DRAIN_GRACE)
+        } else if config.keep_alive.is_zero() && self.served > 0 {
+            return self.shut_session_down();
+        } else {
+            (Deadline::KeepAlive, config.keep_alive.max(DRAIN_GRACE))
+        };
+        if self.due.is_none_or(|(present, _)| present != deadline) {
+            self.due = Some((deadline, tools.now + patience));
+            session.wire.release();
+        }
+        Step::Keep
+    }
+
+    /// The session's deadline has passed.
+    pub(super) fn handle_session_timeout(&mut self, deadline: Deadline) -> Step {
+        let Link::Session(session) = &mut self.link else { return Step::Close };
+        match deadline {
+            // A request may be under way to us: the peer is told first.
+            Deadline::KeepAlive => session.wire.shut_down(),
+            Deadline::Write => return self.cut(),
+            Deadline::Head => {
+                log::debug!("closed the HTTP/2 connection of {}: a frame did not arrive in time", self.peer);
+                session.wire.end();
+            }
+            Deadline::Body | Deadline::Queue | Deadline::Drain => session.wire.end(),
+        }
+        Step::Streams
+    }
+}

@@ -1,0 +1,192 @@
+//! Sessions and their streams: each stream is a connection in the table and works like any other; what it
+//! has sent goes out when its session is written, once for all streams that have worked meanwhile.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use portico_proto::http2::{SessionEvent, Stream};
+
+use super::Engine;
+use crate::connection::{Connection, ConnectionId, Step, Tools};
+
+/// A stream has worked.
+#[derive(Debug)]
+pub(super) struct Worked {
+    /// Who carries it.
+    carrier: ConnectionId,
+    ended: Option<Ended>,
+}
+
+/// It has worked for the last time.
+#[derive(Clone, Copy, Debug)]
+struct Ended {
+    number: u32,
+    /// Its request has been answered.
+    answered: bool,
+}
+
+/// How often in one turn a session is written when that has made room for more.
+const WRITES_MAX: usize = 16;
+
+impl Engine {
+    /// Passes on to its streams what has come of the session of connection `id`, which is taken out of the table,
+    /// and has the session written.
+    pub(super) fn serve_streams(&mut self, id: ConnectionId, connection: &mut Connection) -> Step {
+        for _ in 0..WRITES_MAX {
+            loop {
+                match self.guarded(connection, |connection, tools| connection.next_stream_event(tools)) {
+                    Some(Some(event)) => self.pass_on_event(id, connection, event),
+                    Some(None) => break,
+                    None => return Step::Close,
+                }
+            }
+            self.forget_ended(id, connection);
+            let step = self.guarded(connection, Connection::flush_session).unwrap_or(Step::Close);
+            if connection.is_session_over() {
+                self.close_streams(connection);
+                return connection.end_session(&self.tools);
+            }
+            match step {
+                Step::Streams => {}
+                Step::Keep if connection.has_unread() => return Step::Again,
+                step => return step,
+            }
+        }
+        Step::Again
+    }
+
+    fn pass_on_event(&mut self, id: ConnectionId, connection: &mut Connection, event: SessionEvent) {
+        match event {
+            SessionEvent::Opened(number, stream) => self.open_stream(id, connection, number, stream),
+            SessionEvent::Body(number) => {
+                if let Some(stream) = connection.stream(number) {
+                    self.work_on(stream, Connection::receive_more);
+                }
+            }
+            SessionEvent::Room(number) => {
+                if let Some(stream) = connection.stream(number) {
+                    self.work_on(stream, Connection::write_more);
+                }
+            }
+            SessionEvent::Reset(number) => {
+                if let Some(stream) = connection.stream(number) {
+                    self.work_on(stream, |stream, _| stream.leave_stream());
+                }
+            }
+        }
+    }
+
+    fn open_stream(&mut self, id: ConnectionId, carrier: &mut Connection, number: u32, stream: Box<Stream>) {
+        let place = self.table.reserve();
+        let connection = Connection::carried(carrier, id, number, stream, &self.tools);
+        carrier.add_stream(number, place);
+        self.streams += 1;
+        self.table.put_back(place, Box::new(connection));
+        self.work_on(place, Connection::begin_stream);
+    }
+
+    /// Notes that `connection` has worked, if it is a stream: its session is to be written.
+    #[inline]
+    pub(super) fn note_work(&mut self, connection: &Connection) {
+        if let Some((carrier, _)) = connection.carrier()
+            && self.worked.last().is_none_or(|last| last.carrier != carrier)
+        {
+            self.worked.push(Worked { carrier, ended: None });
+        }
+    }
+
+    /// Notes that `connection` has ended, if it is a stream.
+    #[inline]
+    pub(super) fn note_end(&mut self, connection: &Connection) {
+        if let Some((carrier, number)) = connection.carrier() {
+            self.streams -= 1;
+            let answered = connection.served() > 0;
+            self.worked.push(Worked { carrier, ended: Some(Ended { number, answered }) });
+        }
+    }
+
+    /// Writes the sessions whose streams have worked.
+    #[inline]
+    pub(super) fn write_sessions(&mut self) {
+        if !self.worked.is_empty() {
+            self.write_worked();
+        }
+    }
+
+    fn write_worked(&mut self) {
+        while let Some(first) = self.worked.first() {
+            let id = first.carrier;
+            match self.table.take(id) {
+                Some(mut connection) => {
+                    self.forget_ended(id, &mut connection);
+                    self.settle(id, connection, Step::Streams);
+                }
+                None => self.worked.retain(|worked| worked.carrier != id),
+            }
+        }
+    }
+
+    /// Takes what has been noted of the streams of `connection`, whose id is `id`.
+    fn forget_ended(&mut self, id: ConnectionId, connection: &mut Connection) {
+        self.worked.retain(|worked| {
+            if worked.carrier != id {
+                return true;
+            }
+            if let Some(Ended { number, answered }) = worked.ended {
+                connection.forget_stream(number, answered);
+            }
+            false
+        });
+    }
+
+    /// The session of `connection` has ended, and its streams with it.
+    pub(super) fn close_streams(&mut self, connection: &mut Connection) {
+        for id in connection.take_streams() {
+            if let Some(mut stream) = self.table.take(id) {
+                stream.leave_stream();
+                self.close(id, stream);
+            }
+        }
+    }
+
+    /// Has all sessions begin no more streams.
+    pub(super) fn shut_sessions_down(&mut self) {
+        for id in self.table.ids() {
+            if self.table.get(id).is_some_and(Connection::is_session) {
+                self.work_on(id, |connection, _| connection.shut_session_down());
+            }
+        }
+    }
+
+    /// Reads what has come for the session that carries connection `id`, if that is a stream.
+    pub(super) fn look_at_session_of(&mut self, id: ConnectionId) {
+        if let Some((carrier, _)) = self.table.get(id).and_then(Connection::carrier) {
+            self.work_on(carrier, Connection::receive_more);
+            self.write_sessions();
+        }
+    }
+
+    /// Whether connection `id` is a stream.
+    #[inline]
+    pub(super) fn is_stream(&self, id: ConnectionId) -> bool {
+        self.table.get(id).is_some_and(|connection| connection.carrier().is_some())
+    }
+
+    /// Has `connection` work. A panic costs this one connection: its state may be anything, so it is cut.
+    pub(super) fn guarded<T>(
+        &mut self,
+        connection: &mut Connection,
+        work: impl FnOnce(&mut Connection, &mut Tools) -> T,
+    ) -> Option<T> {
+        let tools = &mut self.tools;
+        let worked = catch_unwind(AssertUnwindSafe(|| work(connection, tools)));
+        if worked.is_err() {
+            log::error!(
+                "the connection of {} was cut: its handling failed (a bug in Portico)",
+                connection.peer()
+            );
+            self.tools.restore();
+            connection.cut();
+        }
+        worked.ok()
+    }
+}
