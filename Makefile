@@ -158,8 +158,8 @@ $(VENV)/lint-tools: requirements/lint.txt | $(BIN)/python
 	$(PIP) install --quiet --requirement $<
 	@touch $@
 
-$(VENV)/test-tools: requirements/test.txt | $(BIN)/python
-	$(PIP) install --quiet --requirement $<
+$(VENV)/test-tools: requirements/test.txt requirements/apm.txt | $(BIN)/python
+	$(PIP) install --quiet $(addprefix --requirement=,$^)
 	@touch $@
 
 $(VENV)/docs-tools: requirements/docs.txt | $(BIN)/python

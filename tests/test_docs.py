@@ -25,6 +25,7 @@ from harness.documentation import (
     anchors,
     links,
     portico_commands,
+    python_block,
     read,
 )
 from harness.http_client import request_bytes
@@ -247,14 +248,6 @@ def test_toml_is_what_the_schema_describes():
         assert not validator.is_valid(wrong), wrong
     shown = tomllib.loads(run_to_end("config", "a:b", "-b", "127.0.0.1:1", cwd=ROOT / "tests").stdout)
     assert list(validator.iter_errors(shown)) == []
-
-
-def python_block(page: Path, beginning: str) -> str:
-    """The Python block of a page that begins so."""
-    blocks, _ = read(page)
-    texts = ["\n".join(block.lines) for block in blocks if block.language == "python"]
-    (text,) = [text for text in texts if text.startswith(beginning)]
-    return text + "\n"
 
 
 def test_first_minute_step_by_step(serve, tmp_path):

@@ -20,7 +20,10 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"#+ +(.+)")
 ASSIGNMENT = re.compile(r"[A-Z_]+=")
 # What may stand before a command and runs it.
-RUNNERS = (["sudo"], ["exec"], ["python", "-m"], ["docker", "exec", "CONTAINER"])
+RUNNERS = (
+    *(["sudo"], ["exec"], ["python", "-m"], ["docker", "exec", "CONTAINER"]),
+    *(["opentelemetry-instrument"], ["ddtrace-run"], ["newrelic-admin", "run-program"]),
+)
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,14 @@ def portico_commands() -> list[Command]:
             if text.startswith("portico "):
                 commands.append(portico_command(text, str(page.relative_to(ROOT))))
     return [command for command in commands if command]
+
+
+def python_block(page: Path, beginning: str) -> str:
+    """The Python block of a page that begins so."""
+    blocks, _ = read(page)
+    texts = ["\n".join(block.lines) for block in blocks if block.language == "python"]
+    (text,) = [text for text in texts if text.startswith(beginning)]
+    return text + "\n"
 
 
 def anchors(page: Path) -> set[str]:

@@ -3,6 +3,7 @@
 //! All signals are blocked around it, and in the child until it has handlers of its own: none is lost, and
 //! none is told to the parent.
 
+use std::collections::HashMap;
 use std::io;
 use std::os::raw::c_int;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,6 +43,9 @@ pub struct PythonFork<'py> {
     py: Python<'py>,
     handlers: Handlers,
     warned: bool,
+    /// The threads beside the main one, by their names, that the process had which has forked last: this one, or
+    /// in a child its parent.
+    threads: Vec<String>,
     /// In a child: the signals that were blocked before.
     blocked: Option<Bound<'py, PyAny>>,
 }
@@ -49,7 +53,12 @@ pub struct PythonFork<'py> {
 impl<'py> PythonFork<'py> {
     /// Forks nothing yet.
     pub fn new(py: Python<'py>, handlers: Handlers) -> Self {
-        Self { py, handlers, warned: false, blocked: None }
+        Self { py, handlers, warned: false, threads: Vec::new(), blocked: None }
+    }
+
+    /// In a child: the parent's threads beside the main one. If one of this name is here, it was started anew.
+    pub fn former_threads(&self) -> &[String] {
+        &self.threads
     }
 
     /// In a child, once it has handlers of its own: signals are no longer blocked, and those that came
@@ -94,16 +103,16 @@ impl<'py> PythonFork<'py> {
 
     /// Says once that threads are there which the child will not have, and whose locks stay locked in it.
     fn warn_of_threads(&mut self) {
+        self.threads = other_threads(self.py).into_iter().map(|thread| thread.name).collect();
         if self.warned || self.handlers == Handlers::Keep {
             return; // A template has looked at its threads, and said so.
         }
-        let threads: Vec<_> = threads_of_this_process().into_iter().skip(1).map(|(_, name)| name).collect();
-        if !threads.is_empty() {
+        if !self.threads.is_empty() {
             self.warned = true;
             log::warn!(
-                "something has started threads in the process that forks the workers ({}): they are not there in \
-                 the workers, and what they have locked stays locked",
-                threads.join(", ")
+                "something has started threads in the process that forks the workers ({}): a worker has them only \
+                 if they are started anew after a fork, and what they have locked stays locked",
+                self.threads.join(", ")
             );
         }
     }
@@ -118,19 +127,51 @@ impl Fork for PythonFork<'_> {
     }
 }
 
-/// This process' threads, the main one first, with the kernel's numbers and names for them; a Python thread
-/// has its own name there from Python 3.14 on.
-pub fn threads_of_this_process() -> Vec<(u64, String)> {
+/// A thread of this process.
+pub struct OtherThread {
+    /// The kernel's number for it.
+    pub id: u64,
+    /// The name that Python has for it, else the kernel's.
+    pub name: String,
+    /// Whether Python knows it.
+    pub is_python: bool,
+}
+
+/// The threads of this process but for the main one.
+pub fn other_threads(py: Python<'_>) -> Vec<OtherThread> {
     let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return Vec::new() };
+    let main = u64::from(std::process::id());
     let named = |task: std::fs::DirEntry| {
-        let id = task.file_name().to_str()?.parse().ok()?;
+        let id = task.file_name().to_str()?.parse().ok().filter(|id| *id != main)?;
         let name = std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
-        Some((id, name.trim_end().to_owned()))
+        Some(OtherThread { id, name: name.trim_end().to_owned(), is_python: false })
     };
     let mut threads: Vec<_> = tasks.flatten().filter_map(named).collect();
-    let main = u64::from(std::process::id());
-    threads.sort_by_key(|(id, _)| (*id != main, *id));
+    threads.sort_by_key(|thread| thread.id);
+    // The kernel has Python's names from Python 3.14 on, and only the beginnings of them.
+    if !threads.is_empty()
+        && let Ok(mut names) = python_threads(py)
+    {
+        for thread in &mut threads {
+            if let Some(name) = names.remove(&thread.id) {
+                thread.name = name;
+                thread.is_python = true;
+            }
+        }
+    }
     threads
+}
+
+/// The names of Python's threads by the kernel's numbers.
+fn python_threads(py: Python<'_>) -> PyResult<HashMap<u64, String>> {
+    let mut names = HashMap::new();
+    for thread in py.import("threading")?.call_method0("enumerate")?.try_iter()? {
+        let thread = thread?;
+        if let Ok(id) = thread.getattr("native_id")?.extract() {
+            names.insert(id, thread.getattr("name")?.str()?.to_string_lossy().into_owned());
+        }
+    }
+    Ok(names)
 }
 
 /// Ends the process without anything that Python does at its end, but with its output written.

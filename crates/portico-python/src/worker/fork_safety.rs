@@ -6,7 +6,7 @@ use std::fs;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict};
 
-use crate::fork::threads_of_this_process;
+use crate::fork::{OtherThread, other_threads};
 
 /// Modules that break in a forked process, and why; loaded is enough, but where a check is named.
 const MODULES: &[(&str, &str)] = &[
@@ -19,38 +19,27 @@ const MODULES: &[(&str, &str)] = &[
     ("tensorflow", "its runtime has threads that stay behind, and forking it may deadlock"),
 ];
 
-/// What there is, each in words for the operator.
+/// What there is, each in words for the operator. Threads with the names of `restarted`, those that the process
+/// had which has forked this one, are started anew after each fork by whoever has them.
 ///
 /// # Errors
 /// Modules of Python's own raise.
-pub fn obstacles(py: Python<'_>) -> PyResult<Vec<String>> {
-    let mut found = threads(py)?;
+pub fn obstacles(py: Python<'_>, restarted: &[String]) -> PyResult<Vec<String>> {
+    let mut found = threads(py, restarted);
     found.extend(children(py)?);
     found.extend(connections(py)?);
     found.extend(modules(py)?);
     Ok(found)
 }
 
-/// The threads but for the main one; Python's own by their Python names.
-fn threads(py: Python<'_>) -> PyResult<Vec<String>> {
-    let threading = py.import("threading")?;
-    let main = threading.call_method0("main_thread")?;
-    let mut found = Vec::new();
-    let mut known = vec![u64::from(std::process::id())];
-    for thread in threading.call_method0("enumerate")?.try_iter()? {
-        let thread = thread?;
-        if thread.is(&main) {
-            continue;
-        }
-        known.extend(thread.getattr("native_id")?.extract::<u64>());
-        found.push(format!("the thread {}", thread.getattr("name")?.str()?.to_string_lossy()));
-    }
-    for (id, name) in threads_of_this_process() {
-        if !known.contains(&id) {
-            found.push(format!("the thread {name} (number {id}) of a C library"));
-        }
-    }
-    Ok(found)
+/// The threads but for the main one and `restarted`; Python's own by their Python names.
+fn threads(py: Python<'_>, restarted: &[String]) -> Vec<String> {
+    let left = other_threads(py).into_iter().filter(|thread| !restarted.contains(&thread.name));
+    left.map(|OtherThread { id, name, is_python }| match is_python {
+        true => format!("the thread {name}"),
+        false => format!("the thread {name} (number {id}) of a C library"),
+    })
+    .collect()
 }
 
 /// Processes that were started by `multiprocessing`: only who has started them can wait for them.

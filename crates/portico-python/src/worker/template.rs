@@ -82,7 +82,7 @@ fn prepare(
     // What is there now is not looked at by the workers' collections, which would write to it: its pages stay
     // shared.
     gc.call_method0("freeze")?;
-    let obstacles = obstacles(py)?;
+    let obstacles = obstacles(py, fork.former_threads())?;
     if setting.config.preload == Preload::Strict && !obstacles.is_empty() {
         return Err(StartError::Unforkable(format!(
             "--preload=strict: what the import of {} has left does not survive a fork: {}",
