@@ -225,7 +225,8 @@ def test_datadog(serve, tmp_path, collector, preload):
     assert {span["resource"] for span in spans} == {"GET /item/<int:number>"}
     assert {span["meta"]["http.status_code"] for span in spans} == {"200"}
     assert {span["meta"]["http.method"] for span in spans} == {"GET"}
-    assert "--preload: the import" not in server.log_text
+    # A thread of the tracer may have been talking to its agent in the moment of the fork.
+    assert "has left what does not survive a fork: the thread" not in server.log_text
 
 
 @PRELOAD

@@ -1,4 +1,5 @@
-//! Forking as Python does it: by `os.fork`, so that what modules have registered to run around a fork runs.
+//! Forking as Python does it: by `os.fork` or, twice, as that does it, so that what modules have registered to run
+//! around a fork runs.
 //!
 //! All signals are blocked around it, and in the child until it has handlers of its own: none is lost, and
 //! none is told to the parent.
@@ -11,11 +12,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use pyo3::prelude::*;
 
 use portico_supervisor::{Fork, Forked};
+use rustix::process::{Pid, WaitOptions, waitpid};
 use signal_hook::consts::{
     SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2, SIGWINCH,
 };
+use signal_hook::low_level;
 
 use crate::error::one_line;
+use crate::raw;
 
 /// The signals that the supervisor handles.
 const SUPERVISORS: [c_int; 10] =
@@ -73,7 +77,52 @@ impl<'py> PythonFork<'py> {
         }
     }
 
-    fn fork_child(&mut self) -> PyResult<Forked> {
+    /// Forks a process that becomes the child of whoever adopts orphans, which is to reap it.
+    ///
+    /// # Errors
+    /// The kernel's, and Python's own.
+    pub fn fork_twice(&mut self) -> io::Result<Forked> {
+        let forked = if self.has_pythons_fork() {
+            let py = self.py;
+            self.fork_child(|| raw::fork_twice(py).map_err(PyErr::from))
+                .map_err(|error| self.io_error(&error))?
+        } else {
+            match self.fork()? {
+                Forked::Parent(middle) => Forked::Parent(middle),
+                Forked::Child => match self.fork() {
+                    Ok(Forked::Child) => Forked::Child,
+                    Ok(Forked::Parent(_)) => low_level::exit(0),
+                    Err(_) => low_level::exit(1),
+                },
+            }
+        };
+        let Forked::Parent(middle) = forked else { return Ok(forked) };
+        let pid = i32::try_from(middle).ok().and_then(Pid::from_raw);
+        match waitpid(pid, WaitOptions::empty())? {
+            Some((_, status)) if status.exit_status() != Some(0) => {
+                Err(io::Error::other(format!("in the process in between: {status:?}")))
+            }
+            _ => Ok(forked),
+        }
+    }
+
+    /// Whether `os.fork` is Python's. Others, such as gevent's, do more than that.
+    fn has_pythons_fork(&self) -> bool {
+        let is_same = || -> PyResult<bool> {
+            let own = self.py.import("posix")?.getattr("fork")?;
+            Ok(self.py.import("os")?.getattr("fork")?.is(&own))
+        };
+        is_same().unwrap_or(false)
+    }
+
+    fn io_error(&self, error: &PyErr) -> io::Error {
+        match error.value(self.py).getattr("errno") {
+            Ok(errno) if let Ok(errno) = errno.extract::<i32>() => io::Error::from_raw_os_error(errno),
+            _ => io::Error::other(one_line(self.py, error)),
+        }
+    }
+
+    fn fork_child(&mut self, fork: impl FnOnce() -> PyResult<u32>) -> PyResult<Forked> {
         let py = self.py;
         self.warn_of_threads();
         // Else each child would write what waits there once more.
@@ -81,7 +130,7 @@ impl<'py> PythonFork<'py> {
         let signal = py.import("_signal")?;
         let blocked = set_mask(&signal.call_method0("valid_signals")?)?;
         OWN.store(true, Ordering::Relaxed);
-        let forked = py.import("os")?.call_method0("fork").and_then(|pid| pid.extract::<u32>());
+        let forked = fork();
         OWN.store(false, Ordering::Relaxed);
         if !matches!(forked, Ok(0)) {
             if let Err(error) = set_mask(&blocked) {
@@ -120,10 +169,9 @@ impl<'py> PythonFork<'py> {
 
 impl Fork for PythonFork<'_> {
     fn fork(&mut self) -> io::Result<Forked> {
-        self.fork_child().map_err(|error| match error.value(self.py).getattr("errno") {
-            Ok(errno) if let Ok(errno) = errno.extract::<i32>() => io::Error::from_raw_os_error(errno),
-            _ => io::Error::other(one_line(self.py, &error)),
-        })
+        let py = self.py;
+        let fork = || py.import("os")?.call_method0("fork")?.extract();
+        self.fork_child(fork).map_err(|error| self.io_error(&error))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Every `unsafe` block of this crate: nine calls for which PyO3, rustix and std have no safe form.
+//! Every `unsafe` block of this crate: ten calls for which PyO3, rustix and std have no safe form.
 //!
 //! Each function here is safe to call; what makes it so stands beside its block.
 
@@ -136,4 +136,32 @@ pub fn exit(py: Python<'_>, status: i32) -> ! {
     // SAFETY: this thread is attached, which `py` proves; the call does not come back, so that nothing uses
     // the interpreter afterwards. Python itself ends so where SystemExit reaches it with frames on the stack.
     unsafe { ffi::Py_Exit(status) }
+}
+
+/// `os.fork`, twice: the process in between forks the other and ends at once, with 0, or with 1 if it cannot. It
+/// runs no code of Python's, so that hooks of forks run as if there had been one: neither are threads started
+/// there which the second fork would cut down, nor does it wait for such as it has not. 0 in the new process,
+/// which somebody else will reap; in this one the process in between, which is to be reaped here.
+///
+/// # Errors
+/// The kernel's.
+pub fn fork_twice(py: Python<'_>) -> io::Result<u32> {
+    let _ = py;
+    // SAFETY: this thread is attached, which `py` proves. The three calls of Python's stand around the fork as in
+    // `os.fork`, each in the process that it is for. In between nothing is done but `fork` and `_exit`, which may
+    // follow a fork in a process with several threads.
+    unsafe {
+        ffi::PyOS_BeforeFork();
+        let middle = libc::fork();
+        let error = io::Error::last_os_error();
+        if middle == 0 {
+            match libc::fork() {
+                0 => ffi::PyOS_AfterFork_Child(),
+                other => libc::_exit(i32::from(other < 0)),
+            }
+        } else {
+            ffi::PyOS_AfterFork_Parent();
+        }
+        u32::try_from(middle).map_err(|_| error)
+    }
 }

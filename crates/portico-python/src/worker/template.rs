@@ -3,14 +3,10 @@
 //! It has one thread and answers no request. Each worker is forked twice: the process in between ends at
 //! once, so that the worker becomes the supervisor's child and the supervisor alone reaps.
 
-use std::io;
-
 use pyo3::prelude::*;
-use rustix::process::{Pid, WaitOptions, waitpid};
 
 use portico_config::Preload;
-use portico_supervisor::{Command, Control, Fork, Forked, Post, Report};
-use signal_hook::low_level;
+use portico_supervisor::{Command, Control, Forked, Post, Report};
 
 use super::app::Loaded;
 use super::fork_safety::obstacles;
@@ -120,7 +116,7 @@ fn serve<'py>(
                     log::error!("the hook pre_fork raised\n{}", traceback(py, &error));
                     continue; // The worker's end of its line goes with this turn, which tells the supervisor.
                 }
-                match fork_twice(&mut fork) {
+                match fork.fork_twice() {
                     Ok(Forked::Parent(_)) => {}
                     Ok(Forked::Child) => {
                         let control = Control::from_descriptor(control);
@@ -157,23 +153,6 @@ fn serve<'py>(
             }
         }
     }
-}
-
-/// Forks a process that forks one and ends.
-fn fork_twice(fork: &mut PythonFork<'_>) -> io::Result<Forked> {
-    let Forked::Parent(middle) = fork.fork()? else {
-        match fork.fork() {
-            Ok(Forked::Child) => return Ok(Forked::Child),
-            Ok(Forked::Parent(_)) => low_level::exit(0),
-            Err(error) => {
-                log::error!("forking a worker failed: {error}");
-                low_level::exit(1);
-            }
-        }
-    };
-    let pid = i32::try_from(middle).ok().and_then(Pid::from_raw);
-    waitpid(pid, WaitOptions::empty())?;
-    Ok(Forked::Parent(middle))
 }
 
 /// Tells the supervisor. One that has died is noticed where the line is read.
