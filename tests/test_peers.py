@@ -66,6 +66,7 @@ WAYS = [
     Way(Lighttpd, "http", unix=True, learns_late=True),
     Way(Haproxy, "http"),
     Way(Haproxy, "http", unix=True),
+    Way(Haproxy, "http2"),
 ]
 
 
