@@ -40,8 +40,8 @@ class Way:
     options: tuple[str, ...] = ()
     # What in the file is replaced by what.
     edit: tuple[str, str] = ("", "")
-    # It does not tell that its client has left before it has something to send to it.
-    learns_late: bool = False
+    # What clients do when they leave that it passes on before it has something to send to them.
+    notices: tuple[str, ...] = ("close", "reset")
     # It refuses chunked requests.
     needs_length: bool = False
     # It keeps the length of an answer to HEAD to itself.
@@ -60,10 +60,10 @@ def proxy_protocol(version: str, edit: tuple[str, str] = ("", "")) -> Way:
 WAYS = [
     Way(Nginx, "http"),
     Way(Nginx, "http", unix=True),
-    Way(Apache, "http", learns_late=True),
-    Way(Apache, "http", unix=True, learns_late=True),
-    Way(Lighttpd, "http"),
-    Way(Lighttpd, "http", unix=True, learns_late=True),
+    Way(Apache, "http", notices=()),
+    Way(Apache, "http", unix=True, notices=()),
+    Way(Lighttpd, "http", notices=("reset",)),
+    Way(Lighttpd, "http", unix=True, notices=("reset",)),
     Way(Haproxy, "http"),
     Way(Haproxy, "http", unix=True),
     Way(Haproxy, "http2"),
@@ -326,15 +326,17 @@ def test_client_leaves_during_a_stream(path):
     path.server.rendezvous.wait_for("closed /events/endless", closed + 1, patience=5)
 
 
-def test_client_leaves_while_nothing_is_said(path):
-    if path.way.learns_late:
+@pytest.mark.parametrize("how", ["close", "reset"])
+def test_client_leaves_while_nothing_is_said(path, how):
+    if how not in path.way.notices:
         pytest.skip("this peer tells it when there is something to send")
     meeting = path.server.rendezvous
     begun, gone = meeting.count("silent begins"), meeting.count("silent: gone")
     with path.peer.connect() as client:
         client.send(request_bytes("GET", "/silent?patience=10", host=NAME))
         meeting.wait_for("silent begins", begun + 1)
-    meeting.wait_for("silent: gone", gone + 1, patience=5)
+        getattr(client, how)()
+        meeting.wait_for("silent: gone", gone + 1, patience=5)
 
 
 @dataclass
