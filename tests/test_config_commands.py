@@ -62,7 +62,7 @@ def test_of_two_files_one_counts_and_the_log_says_so(tmp_path):
         ("threads = true\n", "portico.toml:1:11: threads: this is a boolean; write a whole number"),
         ("\n threads = 0\n", "portico.toml:2:2: threads: 0 is out of range"),
         ("threads = \n", "portico.toml:1:"),
-        ("certfile = 'x.pem'\n", "portico.toml:1:1: certfile: Portico does not speak TLS yet"),
+        ("dirty_apps = 'x'\n", "portico.toml:1:1: dirty_apps: Portico has no dirty workers"),
     ],
 )
 def test_a_mistake_in_a_file_is_told_with_its_place(tmp_path, text, told):

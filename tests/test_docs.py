@@ -212,7 +212,7 @@ def understands(command: Command, folder: Path, words_of_help: set[str]) -> str 
 def test_commands_are_understood(tmp_path):
     commands = portico_commands()
     assert len(commands) >= 20
-    words = set(re.findall(r"^  portico ([a-z]+)", run_to_end("--help", cwd=tmp_path).stdout, re.MULTILINE))
+    words = set(re.findall(r"^  portico ([a-z-]+)", run_to_end("--help", cwd=tmp_path).stdout, re.MULTILINE))
     assert set(WITH_PROCESS) <= words
     distinct = {(command.words, command.variables): command for command in commands}
     with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -443,4 +443,5 @@ def test_completions_load(tmp_path, shell):
 
     assert offered("portico", "--max-re") == ["--max-requests", "--max-requests-jitter"]
     assert "check" in offered("portico", "ch")
-    assert "--certfile" not in offered("portico", "--cert")
+    assert "--certfile" in offered("portico", "--cert")
+    assert offered("portico", "--dirty") == []

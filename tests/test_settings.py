@@ -24,7 +24,9 @@ VALUES = {
     "accesslog": "-",
     "backlog": "100",
     "bind": "127.0.0.1:7",
+    "cert_reqs": "1",
     "chdir": "/",
+    "ciphers": "AES128",
     "dogstatsd_tags": "a:b",
     "errorlog": "/dev/null",
     "forwarded_allow_ips": "10.0.0.1",
@@ -49,6 +51,8 @@ VALUES = {
     "paste": "/etc/hostname",
     "preload_app": "true",
     "proc_name": "shop",
+    "proxy_allow_ips": "10.0.0.1",
+    "proxy_protocol": "v1",
     "pythonpath": "/",
     "raw_env": "A=1",
     "raw_paste_global_conf": "a=1",
@@ -69,6 +73,12 @@ VALUES = {
     "worker_connections": "10",
     "workers": "3",
     "wsgi_app": "a:b",
+}
+
+# What else has to be said for a setting to be taken.
+NEEDS = {
+    "cert_reqs": {"PORTICO_CERTFILE": "c.pem", "PORTICO_CA_CERTS": "a.pem"},
+    "keyfile": {"PORTICO_CERTFILE": "c.pem"},
 }
 
 # They ask for what is done anyway.
@@ -142,34 +152,35 @@ def test_a_setting_counts_by_each_way(name, tmp_path):
     text = value_of(name)
     options = next(options for other, _, options, _ in ALL if other == name)
     values = []
+    needs = NEEDS.get(name, {})
 
     for option in options:
         given = [option] if is_switch(name) else [option, text]
-        by_flag = shown(config("--json", *given, cwd=tmp_path), name)
+        by_flag = shown(config("--json", *given, cwd=tmp_path, environment=needs), name)
         assert by_flag["source"] == "command line"
         values.append(by_flag["value"])
     if name == "wsgi_app":
-        by_flag = shown(config("--json", text, cwd=tmp_path), name)
+        by_flag = shown(config("--json", text, cwd=tmp_path, environment=needs), name)
         assert by_flag["source"] == "command line"
 
     variable = f"PORTICO_{ours(name).upper()}"
-    by_variable = shown(config("--json", cwd=tmp_path, environment={variable: text}), name)
+    by_variable = shown(config("--json", cwd=tmp_path, environment=needs | {variable: text}), name)
     assert (by_variable["source"], by_variable["variable"]) == ("environment", variable)
     values.append(by_variable["value"])
 
     for key in sorted({name, ours(name)}):
         (tmp_path / "portico.toml").write_text(f"\n{key} = {toml(name, text)}\n")
-        by_file = shown(config("--json", cwd=tmp_path), name)
+        by_file = shown(config("--json", cwd=tmp_path, environment=needs), name)
         assert (by_file["source"], by_file["file"], by_file["line"]) == ("file", "portico.toml", 2)
         values.append(by_file["value"])
     (tmp_path / "portico.toml").unlink()
 
     (tmp_path / "gunicorn.conf.py").write_text(f"\n{name} = {python(name, text)}\n")
-    by_python = shown(config("--json", cwd=tmp_path), name)
+    by_python = shown(config("--json", cwd=tmp_path, environment=needs), name)
     assert (by_python["source"], by_python["file"], by_python["line"]) == ("file", "gunicorn.conf.py", 2)
 
     assert all(value == values[0] for value in values), values
-    default = shown(config("--json", cwd=TESTS), name)
+    default = shown(config("--json", cwd=TESTS, environment=needs), name)
     assert default["value"] != values[0]
 
 

@@ -8,7 +8,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use clap_complete::Shell;
 
 use crate::abbreviation;
-use crate::setting::{Setting, Takes, Value};
+use crate::setting::{Setting, Value};
 use crate::settings;
 
 /// What a command line says.
@@ -87,6 +87,9 @@ pub(crate) fn completions(shell: Shell) -> String {
     String::from_utf8_lossy(&script).into_owned()
 }
 
+/// Settings whose option may stand alone and takes the next word all the same, as gunicorn has it.
+const TAKES_WHAT_FOLLOWS: [&str; 1] = ["proxy_protocol"];
+
 fn argument(setting: &'static Setting) -> Arg {
     let mut arg = Arg::new(setting.name)
         .help(short_help(setting))
@@ -102,12 +105,10 @@ fn argument(setting: &'static Setting) -> Arg {
     if setting.switch().is_some() {
         return arg.action(ArgAction::SetTrue);
     }
-    if let Value::Refused { takes: Takes::AtMostOne { alone, .. }, .. } = setting.value {
-        arg = arg.num_args(0..=1).default_missing_value(alone);
-    }
     if let Value::Choice { alone: Some(word), .. } = setting.value {
         // Without the equals sign a word that follows is the application's name.
-        arg = arg.num_args(0..=1).require_equals(true).default_missing_value(word);
+        let equals = !TAKES_WHAT_FOLLOWS.contains(&setting.name);
+        arg = arg.num_args(0..=1).require_equals(equals).default_missing_value(word);
     }
     // Numbers below zero are taken as values so that the refusal is that of the setting.
     arg.action(if setting.repeatable() { ArgAction::Append } else { ArgAction::Set })
@@ -240,7 +241,7 @@ mod tests {
             for text in ["keep-alive", "max-requests-jitter", "check", "status"] {
                 assert!(script.contains(text), "{text} in {shell}");
             }
-            assert!(!script.contains("certfile"), "{shell}");
+            assert!(!script.contains("dirty-workers"), "{shell}");
         }
     }
 

@@ -11,6 +11,7 @@ mod access_log_format;
 #[cfg(test)]
 mod account;
 mod bind;
+mod ciphers;
 mod cli;
 mod command;
 mod error;
@@ -42,13 +43,16 @@ pub use command::Command;
 pub use error::ConfigError;
 pub use files::{Evaluate, FileValue, PythonFile};
 pub use misspelt::misspelt_variables;
-pub use proxies::{Behind, EarlyHints, ForwardedHeaders, HeaderMap, SchemeHeader, TrustedPeers};
+pub use proxies::{
+    Behind, EarlyHints, ForwardedHeaders, HeaderMap, ProxyProtocol, SchemeHeader, TrustedPeers,
+};
 pub use raw::{Environment, Source};
 pub use reference::reference;
 pub use resolve::{Effective, Parsed, Printout, Resolved, from_pairs, parse, parse_with_files};
 pub use resolved::{
-    Account, Address, Bind, Checks, Config, Http2, LogLevel, LogTarget, OnDisconnect, PathTimeout, Preload,
-    PythonLogging, ReloadEngine, ReloadWatch, System, Warmup, WireProtocol, WorkerClass, Workers,
+    Account, Address, Bind, Checks, ClientCertificate, Config, Http2, LogLevel, LogTarget, OnDisconnect,
+    PathTimeout, Preload, PythonLogging, ReloadEngine, ReloadWatch, System, Tls, Warmup, WireProtocol,
+    WorkerClass, Workers,
 };
 pub use schema::schema;
 pub use settings::{

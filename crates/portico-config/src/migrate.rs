@@ -160,7 +160,7 @@ mod tests {
         let (text, notes) = of_gunicorn(&[
             ("post_fork", &["__config__.post_fork"]),
             ("worker_tmp_dir", &["/dev/shm"]),
-            ("certfile", &["x.pem"]),
+            ("dirty_apps", &["x.pem"]),
             ("dirty_workers", &["0"]),
             ("timeout", &["-1"]),
         ]);
@@ -168,7 +168,7 @@ mod tests {
         for note in [
             "g.py:3: post_fork: a file in TOML has no functions",
             "g.py:3: worker_tmp_dir: left out, ",
-            "g.py:3: certfile: left out, ",
+            "g.py:3: dirty_apps: left out, ",
             "g.py:3: timeout: written as timeout, but \"-1\" is not a time",
             "g.py: names no threads",
         ] {

@@ -174,6 +174,20 @@ pub enum EarlyHints {
     Never,
 }
 
+/// Which versions of the PROXY protocol trusted peers have to begin with (`--proxy-protocol`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    /// None.
+    #[default]
+    Off,
+    /// Text.
+    V1,
+    /// Binary.
+    V2,
+    /// Either.
+    Auto,
+}
+
 /// What stands in front (`--behind`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it all")]

@@ -115,7 +115,7 @@ fn section(page: &mut String, setting: &Setting) {
         push(&mut variables, format_args!(", `{variable}`"));
     }
     wrap(page, &variables, "  ");
-    push(page, format_args!("* Type: {}\n", setting.value.describe()));
+    wrap(page, &format!("* Type: {}", setting.value.describe()), "  ");
     match (&setting.value, setting.default) {
         (_, "") => page.push_str("* Default: none\n"),
         (Value::Switch { .. }, default) => {

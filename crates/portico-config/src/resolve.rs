@@ -35,6 +35,8 @@ pub enum Parsed {
     Check(Box<Resolved>),
     /// To print what was asked for, and exit with status 0.
     Print(Printout),
+    /// To write a certificate for this machine into this folder.
+    DevCert(PathBuf),
 }
 
 /// Something to print.
@@ -132,6 +134,7 @@ pub(crate) fn parse_as(
         }
         Some(Task::Completions(shell)) => Ok(Parsed::Print(Printout::of(cli::completions(shell)))),
         Some(Task::Migrate { from, to }) => migrate(&from, to, env, evaluate).map(Parsed::Print),
+        Some(Task::DevCert { folder }) => Ok(Parsed::DevCert(folder)),
         Some(Task::Schema) => Ok(Parsed::Print(Printout::of(schema()))),
     }
 }
@@ -265,6 +268,7 @@ fn resolve(mut raw: RawConfig, inherited: &Inherited) -> Result<Resolved, Config
     {
         threads.texts = vec![config.threads.to_string()];
     }
+    settings::settle_tls(&mut config, &raw, &mut warnings)?;
     if config.reload {
         develop(&mut config, &mut effective, &mut warnings);
     }

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::access_log_format::AccessLogFormat;
-use crate::proxies::{Behind, EarlyHints, ForwardedHeaders, HeaderMap, SchemeHeader, TrustedPeers};
+use crate::proxies::{
+    Behind, EarlyHints, ForwardedHeaders, HeaderMap, ProxyProtocol, SchemeHeader, TrustedPeers,
+};
 use crate::telemetry::Telemetry;
 
 /// Where to listen, and what is spoken there.
@@ -203,6 +205,37 @@ pub enum LogLevel {
     Critical,
 }
 
+/// What `--bind https://` takes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// `--certfile`
+    pub certificates: Vec<PathBuf>,
+    /// `--keyfile`: none, or one for each certificate.
+    pub keys: Vec<PathBuf>,
+    /// `--ocsp-file`: none, or one for each certificate.
+    pub ocsp_responses: Vec<PathBuf>,
+    /// `--cert-reqs`
+    pub client_certificate: ClientCertificate,
+    /// `--ca-certs`
+    pub authorities: Option<PathBuf>,
+    /// `--ciphers`, by OpenSSL's names; none where it is not said.
+    pub ciphers: Vec<&'static str>,
+    /// `--handshake-timeout`
+    pub handshake_timeout: Duration,
+}
+
+/// Whether clients need a certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientCertificate {
+    /// None is asked for.
+    #[default]
+    None,
+    /// One is asked for.
+    Optional,
+    /// Without one nobody is served.
+    Required,
+}
+
 /// Whose the server's processes are, what they are called, what they find in their environment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct System {
@@ -262,6 +295,8 @@ pub struct Config {
     pub app: Option<String>,
     /// `--bind`; never empty.
     pub binds: Vec<Bind>,
+    /// What those of `binds` that speak TLS go by.
+    pub tls: Tls,
     /// `--backlog`
     pub backlog: u32,
     /// `--workers`
@@ -351,6 +386,10 @@ pub struct Config {
     pub socket_mode: u32,
     /// `--no-sendfile` clears it.
     pub sendfile: bool,
+    /// `--proxy-protocol`
+    pub proxy_protocol: ProxyProtocol,
+    /// `--proxy-allow-from`
+    pub proxy_allow: TrustedPeers,
     /// `--root-path`: SCRIPT_NAME; empty or begins with `/` and does not end with it.
     pub root_path: String,
     /// `--behind`

@@ -88,13 +88,6 @@ pub(crate) enum Takes {
     Nothing,
     /// A value, by this name.
     One(&'static str),
-    /// A value, or nothing.
-    AtMostOne {
-        /// The value's name.
-        metavar: &'static str,
-        /// What the option alone says.
-        alone: &'static str,
-    },
 }
 
 /// One of the words of a [`Value::Choice`] and what it sets.
@@ -105,6 +98,7 @@ pub(crate) type Word = (&'static str, fn(&mut Config));
 pub(crate) enum Area {
     Application,
     Socket,
+    Tls,
     Processes,
     Threads,
     Timeouts,
@@ -121,9 +115,10 @@ pub(crate) enum Area {
 
 impl Area {
     /// In the order of the help.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Application,
         Self::Socket,
+        Self::Tls,
         Self::Processes,
         Self::Threads,
         Self::Timeouts,
@@ -144,6 +139,7 @@ impl fmt::Display for Area {
         f.write_str(match self {
             Self::Application => "Application",
             Self::Socket => "Server socket",
+            Self::Tls => "TLS",
             Self::Processes => "Worker processes",
             Self::Threads => "Threads and queue",
             Self::Timeouts => "Timeouts",
@@ -241,7 +237,7 @@ impl Takes {
     fn metavar(self) -> &'static str {
         match self {
             Self::Nothing => "",
-            Self::One(metavar) | Self::AtMostOne { metavar, .. } => metavar,
+            Self::One(metavar) => metavar,
         }
     }
 }

@@ -126,7 +126,7 @@ mod tests {
         has("spew = \"true\" # command line");
         has("sendfile = true # default");
         has("# chdir # default");
-        assert!(!page.contains("keyfile"));
+        assert!(!page.contains("dirty_apps"));
     }
 
     #[test]

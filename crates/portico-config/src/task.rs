@@ -19,16 +19,19 @@ pub(crate) enum Task {
     Completions(Shell),
     /// Print the JSON Schema of portico.toml.
     Schema,
+    /// Write a certificate for this machine into this folder.
+    DevCert { folder: PathBuf },
     /// Write portico.toml for another server's configuration file.
     Migrate { from: PathBuf, to: Option<PathBuf> },
 }
 
 /// Word, what follows it, and its line in the help.
-const TASKS: [(&str, &str, &str); 6] = [
+const TASKS: [(&str, &str, &str); 7] = [
     ("check", "[OPTIONS]", "Check settings, addresses and application; exit status 0 or 1"),
     ("config", "[--json] [OPTIONS]", "Print the value of each setting and who has set it"),
     ("help", "SETTING", "Print all there is to know of one setting"),
     ("migrate", "FILE [-o FILE]", "Write portico.toml for a gunicorn.conf.py or a uwsgi.ini"),
+    ("dev-cert", "[FOLDER]", "Write a certificate for localhost, to try https:// with"),
     ("completions", "SHELL", "Print completions for bash, zsh or fish"),
     ("schema", "", "Print the JSON Schema of portico.toml"),
 ];
@@ -57,6 +60,15 @@ pub(crate) fn read(args: Vec<OsString>) -> Result<(Option<Task>, Vec<OsString>),
         },
         "completions" => completions(rest)?,
         "migrate" => migrate(rest)?,
+        "dev-cert" => match rest {
+            [] => Task::DevCert { folder: PathBuf::new() },
+            [folder] if !is_option(folder) => Task::DevCert { folder: folder.into() },
+            _ => {
+                return Err(
+                    "dev-cert: name one folder, or none; write portico dev-cert certificates".to_owned()
+                );
+            }
+        },
         _ => return Ok((None, args)),
     };
     Ok((Some(task), Vec::new()))
@@ -72,7 +84,6 @@ fn completions(rest: &[OsString]) -> Result<Task, String> {
 }
 
 fn migrate(rest: &[OsString]) -> Result<Task, String> {
-    let is_option = |arg: &OsString| arg.as_encoded_bytes().first() == Some(&b'-');
     match rest {
         [from] if !is_option(from) => Ok(Task::Migrate { from: from.into(), to: None }),
         [from, option, to] | [option, to, from]
@@ -83,6 +94,10 @@ fn migrate(rest: &[OsString]) -> Result<Task, String> {
         _ => Err("migrate: name one file; write portico migrate gunicorn.conf.py, or with -o portico.toml"
             .to_owned()),
     }
+}
+
+fn is_option(arg: &OsString) -> bool {
+    arg.as_encoded_bytes().first() == Some(&b'-')
 }
 
 /// Their words, each with its line in the help.
@@ -119,6 +134,8 @@ mod tests {
         check(&["help"], Some(Task::Help { setting: None }), &[]);
         check(&["help", "threads"], Some(Task::Help { setting: Some("threads".to_owned()) }), &[]);
         check(&["completions", "fish"], Some(Task::Completions(Shell::Fish)), &[]);
+        check(&["dev-cert"], Some(Task::DevCert { folder: PathBuf::new() }), &[]);
+        check(&["dev-cert", "x/y"], Some(Task::DevCert { folder: "x/y".into() }), &[]);
         let from = || PathBuf::from("u.ini");
         check(&["migrate", "u.ini"], Some(Task::Migrate { from: from(), to: None }), &[]);
         let to = Some(PathBuf::from("p.toml"));
@@ -148,6 +165,8 @@ mod tests {
             (&["migrate"], "migrate: "),
             (&["migrate", "-o", "x"], "migrate: "),
             (&["migrate", "a", "b"], "migrate: "),
+            (&["dev-cert", "a", "b"], "dev-cert: "),
+            (&["dev-cert", "-o"], "dev-cert: "),
         ] {
             let refused = read(args.iter().map(OsString::from).collect()).unwrap_err();
             assert!(refused.starts_with(word), "{refused}");

@@ -15,6 +15,7 @@ pub mod http2;
 mod limits;
 mod message;
 mod protocol;
+mod proxy;
 mod status;
 
 pub use assemble::HeadParts;
@@ -25,4 +26,5 @@ pub use grammar::is_token;
 pub use limits::Limits;
 pub use message::{Fields, Framing, Initials, RequestHead, ResponseHead, Span, Version};
 pub use protocol::Protocol;
+pub use proxy::{ProxyAddresses, ProxyError, ProxyHeader, ProxyVersions};
 pub use status::reason;

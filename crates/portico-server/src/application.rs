@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use portico_config::WireProtocol;
 use portico_proto::RequestHead;
 
-use crate::{Body, Forwarded, RequestId, RequestKey, Responder};
+use crate::{Body, Forwarded, RequestId, RequestKey, Responder, TlsClient};
 
 /// What answers requests. The gateway to Python implements it; tests and benches implement it in Rust.
 pub trait Application: Send + Sync + 'static {
@@ -41,6 +41,8 @@ pub struct Request {
     pub trusted: bool,
     /// What a believed proxy says of the client.
     pub forwarded: Option<Arc<Forwarded>>,
+    /// What the client has shown of itself in the TLS handshake, if there was one with this server.
+    pub tls: Option<Arc<TlsClient>>,
     /// Where it arrived.
     pub server: Arc<Server>,
     /// How long it has waited for a thread.

@@ -25,6 +25,7 @@ use crate::handover::Sharing;
 use crate::queue::{Queue, Ticket};
 use crate::reactor::{Event, Events, Reactor};
 use crate::request_id::RequestId;
+use crate::tls::TlsClient;
 pub use accept::Accepting;
 pub use sharing::Member;
 
@@ -73,6 +74,8 @@ pub struct Call {
     pub trusted: bool,
     /// What a believed proxy says of the client.
     pub forwarded: Option<Arc<Forwarded>>,
+    /// What the client has shown of itself in the TLS handshake.
+    pub tls: Option<Arc<TlsClient>>,
     /// Through which listener.
     pub server: Arc<Server>,
     /// Its id.
@@ -273,6 +276,7 @@ impl Engine {
             let (peer, server, id_told) =
                 (connection.peer(), Arc::clone(connection.server()), connection.id());
             let (trusted, forwarded) = (connection.is_trusted(), connection.forwarded().cloned());
+            let tls = connection.tls().cloned();
             self.settle(id, connection, Step::Keep);
             if let Some((head, body, queued)) = begun {
                 self.calls = key.call;
@@ -284,6 +288,7 @@ impl Engine {
                     peer,
                     trusted,
                     forwarded,
+                    tls,
                     server,
                     id: id_told,
                     queued_nanos,

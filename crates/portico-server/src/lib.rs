@@ -16,6 +16,7 @@ mod reactor;
 mod request_id;
 mod statsd;
 mod syslog;
+mod tls;
 mod transport;
 
 pub use access_log::{
@@ -31,3 +32,4 @@ pub use listener::{BindError, Listener};
 pub use request_id::{IdBuffer, RequestId};
 pub use statsd::Statsd;
 pub use syslog::{Severity, Syslog};
+pub use tls::{CertificateExpiry, Keeper, TlsClient, Vault};

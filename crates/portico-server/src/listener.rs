@@ -15,6 +15,7 @@ use rustix::process::{Pid, getpid, test_kill_process};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::application::Server;
+use crate::tls::Vault;
 
 /// A bound, listening, non-blocking socket. A UNIX socket's file goes with the last listener on it of the process
 /// that bound it, or took it over; unless another one has taken it over since, or the file is another one.
@@ -26,6 +27,8 @@ pub struct Listener {
     is_unix: bool,
     name: String,
     file: Option<Arc<SocketFile>>,
+    /// What it takes to speak TLS.
+    vault: Option<Vault>,
 }
 
 /// The file of a UNIX socket, known by more than its name.
@@ -180,7 +183,15 @@ impl Listener {
                 (Server { name: path.clone(), ..Server::default() }, format!("unix:{path}"), true)
             }
         };
-        Ok(Self { socket: socket.into(), server: Arc::new(server), url, is_unix, name, file: None })
+        Ok(Self {
+            socket: socket.into(),
+            server: Arc::new(server),
+            url,
+            is_unix,
+            name,
+            file: None,
+            vault: None,
+        })
     }
 
     /// Has its clients speak what `bind` says.
@@ -191,6 +202,18 @@ impl Listener {
         }
         let server = Arc::make_mut(&mut self.server);
         (server.protocol, server.tls) = (bind.protocol, bind.tls);
+    }
+
+    /// Gives those of `listeners` whose clients speak TLS what that takes. Without it they are closed at once.
+    pub fn secure(listeners: &mut [Self], vault: &Vault) {
+        for listener in listeners.iter_mut().filter(|listener| listener.server.tls) {
+            listener.vault = Some(vault.clone());
+        }
+    }
+
+    /// What it takes to speak TLS, where that is spoken.
+    pub fn vault(&self) -> Option<&Vault> {
+        self.vault.as_ref()
     }
 
     /// What it is called in the configuration, for [`Listener::take_over`] in another process.
@@ -211,6 +234,7 @@ impl Listener {
             is_unix: self.is_unix,
             name: self.name.clone(),
             file: self.file.clone(),
+            vault: self.vault.clone(),
         })
     }
 

@@ -53,6 +53,7 @@ const ORDERS: [Order; 3] = [
             &["statsd", "syslog"],
             &["access_log", "metrics"],
             &["reactor"],
+            &["tls"],
             &["listener", "transport"],
             &["handover"],
             &["static_files"],

@@ -20,10 +20,8 @@ pub(super) const BLANK: Setting = Setting {
 
 const FALSE: &[&str] = &["false"];
 
-const TLS: &str = "Portico does not speak TLS yet; let nginx or a load balancer in front do so";
-
-const PROXY: &str = "Portico does not read the PROXY protocol yet; have the load balancer send \
-    X-Forwarded-For and trust it with --forwarded-allow-ips";
+const TLS: &str = "Portico speaks TLS without Python's ssl module; say what you need with certfile, \
+    keyfile, ca_certs, cert_reqs and ciphers";
 
 const UWSGI: &str =
     "Portico does not speak the uwsgi protocol yet; use proxy_pass in nginx instead of uwsgi_pass";
@@ -44,14 +42,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     CONTROL_SOCKET_DISABLE,
     CONTROL_SOCKET,
     CONTROL_SOCKET_MODE,
-    KEYFILE,
-    CERTFILE,
-    CERT_REQS,
-    CA_CERTS,
-    CIPHERS,
     SSL_CONTEXT,
-    PROXY_PROTOCOL,
-    PROXY_ALLOW_IPS,
     PROTOCOL,
     UWSGI_ALLOW_IPS,
     ASGI_LOOP,
@@ -191,83 +182,12 @@ const CONTROL_SOCKET_MODE: Setting = Setting {
     ..BLANK
 };
 
-const KEYFILE: Setting = Setting {
-    name: "keyfile",
-    flags: &["keyfile"],
-    value: Value::Refused { takes: Takes::One("FILE"), harmless: &[], why: TLS },
-    help: "Private key for TLS",
-    details: "TLS ends in front of Portico.",
-    ..BLANK
-};
-
-const CERTFILE: Setting = Setting {
-    name: "certfile",
-    flags: &["certfile"],
-    value: Value::Refused { takes: Takes::One("FILE"), harmless: &[], why: TLS },
-    help: "Certificate for TLS",
-    details: "TLS ends in front of Portico.",
-    ..BLANK
-};
-
-const CERT_REQS: Setting = Setting {
-    name: "cert_reqs",
-    flags: &["cert-reqs"],
-    value: Value::Refused {
-        takes: Takes::One("N"),
-        harmless: &["0", "CERT_NONE", "VerifyMode.CERT_NONE"],
-        why: TLS,
-    },
-    help: "Whether clients need a certificate: 0, 1 or 2",
-    details: "TLS ends in front of Portico.",
-    ..BLANK
-};
-
-const CA_CERTS: Setting = Setting {
-    name: "ca_certs",
-    flags: &["ca-certs"],
-    value: Value::Refused { takes: Takes::One("FILE"), harmless: &[], why: TLS },
-    help: "Authorities for the certificates of clients",
-    details: "TLS ends in front of Portico.",
-    ..BLANK
-};
-
-const CIPHERS: Setting = Setting {
-    name: "ciphers",
-    flags: &["ciphers"],
-    value: Value::Refused { takes: Takes::One("LIST"), harmless: &[], why: TLS },
-    help: "Ciphers for TLS",
-    details: "TLS ends in front of Portico.",
-    ..BLANK
-};
-
 const SSL_CONTEXT: Setting = Setting {
     name: "ssl_context",
     flags: &[],
     value: Value::Refused { takes: Takes::One("FUNCTION"), harmless: &[], why: TLS },
     help: "Function that makes the TLS context of a connection",
-    details: "TLS ends in front of Portico.",
-    ..BLANK
-};
-
-const PROXY_PROTOCOL: Setting = Setting {
-    name: "proxy_protocol",
-    flags: &["proxy-protocol"],
-    value: Value::Refused {
-        takes: Takes::AtMostOne { metavar: "WORD", alone: "auto" },
-        harmless: &["off"],
-        why: PROXY,
-    },
-    help: "PROXY protocol of a load balancer: off, v1, v2 or auto",
-    details: "X-Forwarded-For says the same.",
-    ..BLANK
-};
-
-const PROXY_ALLOW_IPS: Setting = Setting {
-    name: "proxy_allow_ips",
-    flags: &["proxy-allow-from"],
-    value: Value::Refused { takes: Takes::One("LIST"), harmless: &["127.0.0.1,::1"], why: PROXY },
-    help: "Peers that may send the PROXY protocol",
-    details: "X-Forwarded-For says the same.",
+    details: "It makes an object of Python's ssl module, which Portico does not use.",
     ..BLANK
 };
 
@@ -446,14 +366,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn the_proxy_protocol_may_stand_alone() {
-        assert_eq!(refusal(&["--proxy-protocol"]), format!("--proxy-protocol: {PROXY}"));
-        assert_eq!(refusal(&["--proxy-protocol", "app:app"]), format!("--proxy-protocol: {PROXY}"));
-        let off = resolved(&[], &["--proxy-protocol", "off", "app:app"]);
-        assert_eq!(off.config.app.as_deref(), Some("app:app"));
-        assert_eq!(resolved(&[("PORTICO_PROXY_PROTOCOL", "False")], &[]).config.app, None);
     }
 }

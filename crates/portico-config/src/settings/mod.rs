@@ -11,6 +11,7 @@ mod limits;
 mod logging;
 mod platform;
 mod processes;
+mod proxy_protocol;
 mod python_logging;
 mod recycling;
 mod requests;
@@ -18,6 +19,7 @@ mod socket;
 mod telemetry;
 mod threads;
 mod timeouts;
+mod tls;
 mod trust;
 mod worker_class;
 
@@ -40,6 +42,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Setting> {
         application::SETTINGS,
         platform::PASTE_SETTINGS,
         socket::SETTINGS,
+        tls::SETTINGS,
         processes::SETTINGS,
         worker_class::SETTINGS,
         recycling::SETTINGS,
@@ -50,6 +53,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Setting> {
         requests::SETTINGS,
         http2::SETTINGS,
         trust::SETTINGS,
+        proxy_protocol::SETTINGS,
         logging::SETTINGS,
         telemetry::SETTINGS,
         python_logging::SETTINGS,
@@ -90,6 +94,7 @@ pub fn empty_list(name: &str) -> Option<&'static str> {
     }
 }
 
+pub(crate) use tls::settle as settle_tls;
 pub(crate) use worker_class::settle_threads;
 
 /// The names that are settings in a configuration file in Python: gunicorn's, and Portico's for what gunicorn

@@ -6,7 +6,7 @@ use crate::setting::{Area, Platform, Setting, Value};
 
 pub(super) const SETTINGS: &[Setting] = &[BIND, BACKLOG, REUSE_PORT, SOCKET_MODE];
 
-const BIND: Setting = Setting {
+pub(super) const BIND: Setting = Setting {
     name: "bind",
     gunicorn: None,
     since: "0.1",
@@ -37,7 +37,7 @@ const BIND: Setting = Setting {
 /// What is not built yet is refused.
 fn is_spoken(bind: &Bind) -> Result<(), String> {
     match (bind.tls, bind.protocol) {
-        (false, WireProtocol::Http) => Ok(()),
+        (_, WireProtocol::Http | WireProtocol::Redirect) => Ok(()),
         _ => Err(format!("Portico does not speak {} yet", bind.scheme())),
     }
 }
@@ -59,7 +59,7 @@ fn binds() {
     let environment = [("PORTICO_BIND", "127.0.0.1:1, fd://3"), ("PORT", "5000")];
     assert_eq!(with_environment(&environment, &[]).binds, [tcp("127.0.0.1:1"), Address::Fd(3).into()]);
     assert_eq!(with_environment(&environment[1..], &[]).binds, [tcp("0.0.0.0:5000")]);
-    assert!(refusal(&["-b", "https://127.0.0.1:1"]).contains("does not speak https yet"));
+    assert!(refusal(&["-b", "scgi://127.0.0.1:1"]).contains("does not speak scgi yet"));
     assert!(refusal(&["-b", "127.0.0.1:http"]).starts_with("--bind: \"127.0.0.1:http\""));
 }
 

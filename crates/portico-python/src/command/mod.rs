@@ -3,6 +3,7 @@
 //! They read the scoreboard, send a signal and wait for what comes of it. No process that serves has to do
 //! anything for `status`; it works while every interpreter is held.
 
+pub mod dev_cert;
 mod replacement;
 mod stacks;
 mod status;

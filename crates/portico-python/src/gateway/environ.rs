@@ -6,6 +6,7 @@
 //! what differs is set.
 
 mod forwarded;
+mod tls;
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
 use portico_proto::{Framing, RequestHead, Version};
-use portico_server::{Forwarded, Peer, Server, path_info};
+use portico_server::{Forwarded, Peer, Server, TlsClient, path_info};
 
 use super::Settings;
 use super::field_names::FieldNames;
@@ -46,6 +47,8 @@ pub struct Parts<'a, 'py> {
     pub trusted: bool,
     /// What a believed proxy says of the client.
     pub forwarded: Option<&'a Forwarded>,
+    /// What the client has shown of itself in the TLS handshake.
+    pub tls: Option<&'a TlsClient>,
     /// Bytes of the body; `None` while they are not known.
     pub body_length: Option<u64>,
     /// `wsgi.input`, where there is something to read.
@@ -101,6 +104,9 @@ impl Environs {
         }
         if parts.head.framing == Framing::Chunked {
             set_chunked(py, &environ, parts.body_length)?;
+        }
+        if let Some(client) = parts.tls {
+            tls::apply(&environ, client)?;
         }
         if let Some(forwarded) = parts.forwarded {
             forwarded::apply(&environ, &settings.root_path, parts, forwarded)?;
@@ -180,7 +186,7 @@ fn set_peer(py: Python<'_>, environ: &Bound<'_, PyDict>, parts: &Parts<'_, '_>) 
         // A UNIX socket has no ports either: ours is the one that the client asked for.
         Peer::Unix => {
             environ.del_item(intern!(py, "REMOTE_PORT"))?;
-            set_server_from_host(py, environ, parts.head)
+            set_server_from_host(py, environ, parts)
         }
     }
 }
@@ -207,7 +213,10 @@ fn server_template<'py>(
     template.set_item(intern!(py, "SERVER_SOFTWARE"), concat!("portico/", env!("CARGO_PKG_VERSION")))?;
     template.set_item(intern!(py, "GATEWAY_INTERFACE"), "CGI/1.1")?;
     template.set_item(intern!(py, "wsgi.version"), (1, 0))?;
-    template.set_item(intern!(py, "wsgi.url_scheme"), "http")?;
+    template.set_item(intern!(py, "wsgi.url_scheme"), if server.tls { "https" } else { "http" })?;
+    if server.tls {
+        tls::prepare(&template)?;
+    }
     template.set_item(intern!(py, "wsgi.input"), &settings.empty_input)?;
     template.set_item(intern!(py, "wsgi.errors"), &settings.errors)?;
     template.set_item(intern!(py, "wsgi.multithread"), settings.multithread)?;
@@ -262,11 +271,14 @@ fn set_chunked(py: Python<'_>, environ: &Bound<'_, PyDict>, body_length: Option<
 }
 
 /// SERVER_NAME and SERVER_PORT as the client has them, where the listener has none of its own.
-fn set_server_from_host(py: Python<'_>, environ: &Bound<'_, PyDict>, head: &RequestHead) -> PyResult<()> {
-    let (name, port) = host_and_port(head.authority().unwrap_or_default());
+fn set_server_from_host(py: Python<'_>, environ: &Bound<'_, PyDict>, parts: &Parts<'_, '_>) -> PyResult<()> {
+    let (name, port) = host_and_port(parts.head.authority().unwrap_or_default());
     let name = if name.is_empty() { b"localhost" } else { name };
     environ.set_item(intern!(py, "SERVER_NAME"), latin1(py, name)?)?;
-    environ.set_item(intern!(py, "SERVER_PORT"), latin1(py, port.unwrap_or(b"80"))?)
+    environ.set_item(
+        intern!(py, "SERVER_PORT"),
+        latin1(py, port.unwrap_or(if parts.server.tls { b"443" } else { b"80" }))?,
+    )
 }
 
 /// The parts of an authority; an empty port is none.

@@ -101,7 +101,7 @@ impl Gateway {
                 callables: Callables::new(py, &self.config)?,
             }),
         };
-        let Request { head, body, peer, trusted, forwarded, server, id, begun, .. } = request;
+        let Request { head, body, peer, trusted, forwarded, tls, server, id, begun, .. } = request;
         let mut buffer = IdBuffer::default();
         let body_length = body.len();
         let input = match body.is_empty() {
@@ -115,6 +115,7 @@ impl Gateway {
             id: id.text(&head, &mut buffer),
             trusted,
             forwarded: forwarded.as_deref(),
+            tls: tls.as_deref(),
             body_length,
             input: input.as_ref(),
             callables: &kept.callables,

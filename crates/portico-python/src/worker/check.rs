@@ -7,7 +7,7 @@ use pyo3::types::PyDict;
 use rustix::fs::{Access, access};
 
 use portico_config::{Config, LogTarget, Resolved};
-use portico_server::Listener;
+use portico_server::{Keeper, Listener};
 
 use super::identity::Identity;
 use super::{Setting, Source, StartError, enter_folder, environment, find, no_upload_folder};
@@ -40,6 +40,7 @@ pub fn check(py: Python<'_>, resolved: &Resolved) -> PyResult<Found> {
         }
     };
     environment::fill(py, config)?;
+    found.wrong.extend(Keeper::check(config).err());
     found.wrong.extend(Listener::probe(config).iter().map(ToString::to_string));
     found.wrong.extend(files(config));
     match Identity::find(py, config) {

@@ -41,16 +41,8 @@ pub fn main(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<i32> {
                 Ok(status)
             }
         },
-        Ok(Parsed::Command(command)) => {
-            let told = command::run(py, command)?;
-            if !told.output.is_empty() {
-                write(py, "stdout", told.output.trim_end())?;
-            }
-            if let Some(error) = &told.error {
-                write(py, "stderr", &format!("portico: error: {error}"))?;
-            }
-            Ok(i32::from(told.error.is_some()))
-        }
+        Ok(Parsed::Command(command)) => tell(py, &command::run(py, command)?),
+        Ok(Parsed::DevCert(folder)) => tell(py, &command::dev_cert::make(&folder)),
         Ok(Parsed::Check(resolved)) => {
             let found = check::check(py, &resolved)?;
             for line in &found.wrong {
@@ -71,6 +63,17 @@ pub fn main(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<i32> {
             Ok(i32::from(error.exit_status()))
         }
     }
+}
+
+/// Prints what a command has to say; returns the exit status.
+fn tell(py: Python<'_>, told: &command::Told) -> PyResult<i32> {
+    if !told.output.is_empty() {
+        write(py, "stdout", told.output.trim_end())?;
+    }
+    if let Some(error) = &told.error {
+        write(py, "stderr", &format!("portico: error: {error}"))?;
+    }
+    Ok(i32::from(told.error.is_some()))
 }
 
 /// Serves; prints the settings first where that is asked for.

@@ -6,13 +6,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pyo3::call::PyCallArgs;
 use pyo3::prelude::*;
 
 use portico_config::{Config, Preload, Resolved, Workers};
-use portico_server::{AccessLog, Facts, Listener, LostRequest, Outputs, Plan, Times};
+use portico_server::{AccessLog, Facts, Keeper, Listener, LostRequest, Outputs, Plan, Times};
 use portico_supervisor::upgrade::{CommandLine, Takeover};
 use portico_supervisor::{Capacity, Footprint, Host, Lost, Pidfile, Running};
 use rustix::process::{Pid, getppid};
@@ -39,6 +39,8 @@ pub struct Command {
     /// What a reload reads again.
     configuration: Configuration,
     inheritance: Rc<RefCell<Inheritance>>,
+    /// When statsd was told last how long the certificates are valid.
+    certificates_told: Option<Instant>,
 }
 
 /// What processes that are forked from now on begin with.
@@ -64,6 +66,8 @@ impl Inheritance {
 pub struct Possessions {
     /// `--pid`.
     pub pidfile: Option<Pidfile>,
+    /// Who reads certificates and keys.
+    pub keeper: Option<Keeper>,
 }
 
 /// Where this process comes from.
@@ -77,6 +81,9 @@ pub struct Origin {
     pub former: Option<Pid>,
 }
 
+/// How often statsd is told of the certificates.
+const CERTIFICATES_INTERVAL: Duration = Duration::from_secs(60);
+
 impl Command {
     /// With these settings and bound sockets.
     pub fn new(
@@ -88,7 +95,16 @@ impl Command {
     ) -> Self {
         let config = Arc::clone(&inheritance.borrow().setting.config);
         let outputs = outputs(&config, inheritance.borrow().hooks.as_deref());
-        Self { config, listeners: Some(listeners), outputs, origin, possessions, configuration, inheritance }
+        Self {
+            config,
+            listeners: Some(listeners),
+            outputs,
+            origin,
+            possessions,
+            configuration,
+            inheritance,
+            certificates_told: None,
+        }
     }
 
     /// Has the hooks told of something.
@@ -100,6 +116,20 @@ impl Command {
 
     fn hooks(&self) -> Option<Rc<Hooks>> {
         self.inheritance.borrow().hooks()
+    }
+
+    /// Reads certificates that have changed, and tells statsd how many days the first one is still valid.
+    fn look_after_certificates(&mut self) {
+        let Some(keeper) = &mut self.possessions.keeper else { return };
+        keeper.look();
+        let is_due = self.certificates_told.is_none_or(|told| told.elapsed() >= CERTIFICATES_INTERVAL);
+        if let Some(statsd) = self.outputs.statsd.as_mut().filter(|_| is_due)
+            && let Some(days) = keeper.expiries().iter().map(|expiry| expiry.days).min()
+        {
+            self.certificates_told = Some(Instant::now());
+            statsd.gauge("portico.certificate.days", u64::try_from(days).unwrap_or(0));
+            statsd.flush();
+        }
     }
 
     /// Takes another configuration as far as a running server can.
@@ -162,6 +192,9 @@ impl Command {
             log_here(py, hooks);
         }
         self.outputs = outputs(&config, hooks.as_deref());
+        if let Some(keeper) = &mut self.possessions.keeper {
+            keeper.follow(&config);
+        }
         self.config = Arc::clone(&config);
         if moves {
             // The former one goes, and its file with it.
@@ -331,6 +364,7 @@ impl Host for Command {
     }
 
     fn look(&mut self) {
+        self.look_after_certificates();
         if self.origin.former.is_some() && getppid() != self.origin.former {
             self.origin.former = None;
             self.possessions.pidfile.iter_mut().for_each(Pidfile::promote);

@@ -39,7 +39,7 @@ use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
 
 use portico_config::{Config, LogTarget, Resolved};
-use portico_server::{Destination, Listener};
+use portico_server::{Destination, Keeper, Listener};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::gateway::error_stream;
@@ -203,8 +203,11 @@ fn serve(py: Python<'_>, source: Source, setting: Setting, signals: &mut Signals
     raise_descriptor_limit();
     // Before the application is imported: an address that is taken shows at once, and a client that comes
     // early waits in the backlog.
-    let listeners =
+    let mut listeners =
         Listener::bind_all(&setting.config).map_err(|error| StartError::Listen(error.to_string()))?;
+    if let Some(keeper) = Keeper::open(&setting.config).map_err(StartError::System)? {
+        Listener::secure(&mut listeners, &keeper.into_vault());
+    }
     Life { setting, listeners, station: None }.run(py, source, signals)?;
     log::info!("Stopped");
     Ok(())

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 
 use portico_config::{Config, LogTarget, Resolved};
-use portico_server::{Handover, Listener};
+use portico_server::{Handover, Keeper, Listener};
 use portico_supervisor::upgrade::Takeover;
 use portico_supervisor::{Post, Report, Role, Supervisor};
 
@@ -57,11 +57,10 @@ pub fn run(py: Python<'_>, resolved: &Resolved, configuration: Configuration) ->
     raise_descriptor_limit();
     // Before the application is imported: an address that is taken shows at once, and a client that comes
     // early waits in the backlog.
-    let inherited = origin.takeover.as_mut().map(Takeover::take_listeners).unwrap_or_default();
-    let listeners = Listener::take_over(&setting.config, inherited)
-        .map_err(|error| StartError::Listen(error.to_string()))?;
+    let (listeners, keeper) = listen(&setting.config, &mut origin)?;
     let listeners = Rc::new(listeners);
-    let (possessions, identity) = possess(py, &setting.config, origin.takeover.is_some())?;
+    let (mut possessions, identity) = possess(py, &setting.config, origin.takeover.is_some())?;
+    possessions.keeper = keeper;
     if let Some(hooks) = &hooks {
         hooks.listening(py, &listeners).map_err(|error| hook_failed(py, "when_ready", &error))?;
     }
@@ -120,6 +119,19 @@ fn leave_supervisor(py: Python<'_>, inheritance: &Inheritance) -> PyResult<()> {
     Ok(())
 }
 
+/// Binds what the configuration names, or takes it over from the supervisor that this one is to replace, and reads
+/// the certificates for it.
+fn listen(config: &Config, origin: &mut Origin) -> Result<(Vec<Listener>, Option<Keeper>), StartError> {
+    let inherited = origin.takeover.as_mut().map(Takeover::take_listeners).unwrap_or_default();
+    let mut listeners =
+        Listener::take_over(config, inherited).map_err(|error| StartError::Listen(error.to_string()))?;
+    let keeper = Keeper::open(config).map_err(StartError::System)?;
+    if let Some(keeper) = &keeper {
+        Listener::secure(&mut listeners, &keeper.vault());
+    }
+    Ok((listeners, keeper))
+}
+
 /// Goes on as a daemon. What goes nowhere from then on is said while somebody can read it.
 fn detach(py: Python<'_>, config: &Config) -> Result<(), StartError> {
     if config.error_log == LogTarget::Stderr && !config.system.stdio_inheritance {
@@ -141,7 +153,7 @@ fn possess(
     if let Some(identity) = &identity {
         identity.give_files(config);
     }
-    Ok((Possessions { pidfile: write_pidfile(config, upgrading)? }, identity))
+    Ok((Possessions { pidfile: write_pidfile(config, upgrading)?, keeper: None }, identity))
 }
 
 fn name_processes(py: Python<'_>, config: &Config) {

@@ -160,7 +160,7 @@ impl Connection {
             sent -= skipped;
             self.outbox.buffer().extend_from_slice(&piece[skipped..]);
         }
-        self.blocked = !self.outbox.is_empty();
+        self.blocked = !self.is_written();
     }
 
     pub(super) fn write_or_keep(&mut self, bytes: &[u8]) {
@@ -177,6 +177,8 @@ impl Connection {
         }
         if sent < bytes.len() {
             self.outbox.buffer().extend_from_slice(&bytes[sent..]);
+            self.blocked = true;
+        } else if self.transport.is_owing() {
             self.blocked = true;
         }
     }
@@ -258,13 +260,18 @@ impl Connection {
         head
     }
 
+    /// Whether all that was to be written is.
+    pub(super) fn is_written(&self) -> bool {
+        self.outbox.is_empty() && !self.transport.is_owing()
+    }
+
     /// Writes what waits, as far as the peer takes it, and goes on to what follows.
     pub fn flush(&mut self, tools: &mut Tools) -> Step {
         if self.is_session() {
             return self.resume_session(tools);
         }
-        if !self.outbox.is_empty() && !self.failed {
-            let (written, progress) = self.outbox.write_to(&self.transport);
+        if !self.is_written() && !self.failed {
+            let (written, progress) = self.outbox.write_to(&mut self.transport);
             self.blocked = progress == Progress::Blocked;
             self.failed |= progress == Progress::Closed;
             if written > 0 {
@@ -277,7 +284,7 @@ impl Connection {
         if let Some(flow) = &self.flow {
             flow.set_buffered(self.outbox.buffered(), tools.config.response_buffer_bytes / 2);
         }
-        if !self.outbox.is_empty() {
+        if !self.is_written() {
             if !self.is_waiting() && self.due.is_none_or(|(deadline, _)| deadline != Deadline::Write) {
                 self.due = Some((Deadline::Write, tools.now + tools.config.write_timeout));
             }

@@ -13,6 +13,8 @@ use std::time::Instant;
 /// What a connection is waited on for. One at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deadline {
+    /// The end of the TLS handshake.
+    Handshake,
     /// The rest of a request head; a new connection's first head too.
     Head,
     /// More of a request body.

@@ -10,6 +10,7 @@ mod flow;
 mod moving;
 mod outbox;
 mod receive;
+mod redirect;
 mod reports;
 mod session;
 mod table;
@@ -33,7 +34,8 @@ use crate::body::Body;
 use crate::forwarded::Forwarded;
 use crate::reactor::{Event, Interest};
 use crate::request_id::RequestId;
-use crate::transport::Transport;
+use crate::tls::TlsClient;
+use crate::transport::{Progress, Transport};
 use outbox::Outbox;
 use receive::Upload;
 use session::Link;
@@ -47,6 +49,8 @@ pub struct Connection {
     peer: Peer,
     /// What it says of others is believed.
     trusted: bool,
+    /// What it has shown of itself in the TLS handshake.
+    tls: Option<Arc<TlsClient>>,
     server: Arc<Server>,
     protocol: Protocol,
     link: Link,
@@ -154,6 +158,9 @@ const GAVE_UP: &[u8] = b"504 Gateway Timeout: the application did not answer in 
 /// How long a client that has connected and sent nothing is still listened to while the server stops.
 const DRAIN_GRACE: Duration = Duration::from_millis(500);
 
+/// How long a kept client that cannot be handed over is still listened to while the worker retires.
+const RETIRE_GRACE: Duration = Duration::from_secs(5);
+
 /// How long a request must have waited before a FIN that came with it counts as a client gone.
 const ABANDONED_AFTER: Duration = Duration::from_millis(10);
 
@@ -170,10 +177,12 @@ impl Connection {
         server: Arc<Server>,
         tools: &Tools,
     ) -> Self {
+        let due = first_deadline(&transport, tools);
         Self {
             transport,
             peer,
             trusted,
+            tls: None,
             server,
             protocol: Protocol::default(),
             link: Link::Alone,
@@ -189,7 +198,7 @@ impl Connection {
             reason: None,
             id: RequestId::None,
             answer_fields: Vec::new(),
-            due: Some((Deadline::Head, tools.now + tools.config.head_timeout)),
+            due: Some(due),
             arrived: tools.now,
             begun: None,
             answered: None,
@@ -230,6 +239,11 @@ impl Connection {
         self.forwarded.as_ref()
     }
 
+    /// What it has shown of itself in the TLS handshake, if there was one.
+    pub fn tls(&self) -> Option<&Arc<TlsClient>> {
+        self.tls.as_ref()
+    }
+
     /// Where it connected to.
     pub fn server(&self) -> &Arc<Server> {
         &self.server
@@ -242,7 +256,8 @@ impl Connection {
 
     /// What to be told of, if that has changed since the last call.
     pub fn interest(&mut self) -> Option<Interest> {
-        let wanted = if self.blocked { Interest::ReadWrite } else { Interest::Read };
+        let waits = self.blocked || self.transport.is_owing();
+        let wanted = if waits { Interest::ReadWrite } else { Interest::Read };
         let changed = wanted != self.interest && self.transport.socket().is_some();
         self.interest = wanted;
         changed.then_some(wanted)
@@ -297,6 +312,10 @@ impl Connection {
         self.readable |= event.readable;
         self.peer_closed |= event.read_closed;
         if event.failed && self.phase != Phase::Receiving {
+            self.failed = true;
+            return Step::Close;
+        }
+        if event.writable && self.transport.is_owing() && self.transport.settle() == Progress::Closed {
             self.failed = true;
             return Step::Close;
         }
@@ -430,7 +449,7 @@ impl Connection {
                 self.note_reason(Reason::QueueTimeout);
                 self.answer_unavailable(WAITED_TOO_LONG, tools)
             }
-            Deadline::Drain => Step::Close,
+            Deadline::Drain | Deadline::Handshake => Step::Close,
         }
     }
 
@@ -448,7 +467,13 @@ impl Connection {
             return step;
         }
         if self.served > 0 {
-            return Step::Close;
+            if !tools.retiring || tools.draining || self.transport.can_be_handed_over() {
+                return Step::Close;
+            }
+            // Nobody else can go on with it: its next request is its last. One that comes at this moment would be
+            // lost.
+            self.due = Some((Deadline::Drain, tools.now + RETIRE_GRACE));
+            return Step::Keep;
         }
         // A client whose connection has just been made is about to send its request.
         self.due = Some((Deadline::Drain, tools.now + DRAIN_GRACE));
@@ -518,14 +543,28 @@ impl Connection {
         if let Some(flow) = self.flow.take() {
             flow.set_gone();
         }
-        if self.protocol.head_sent() && !(self.protocol.answer_complete() && self.outbox.is_empty()) {
+        if self.protocol.head_sent() && !(self.protocol.answer_complete() && self.is_written()) {
             self.transport.set_reset_on_close(); // An answer that ends with the connection would look whole.
             self.note_reason(Reason::ClientGone);
-        } else if self.status == Some(CLIENT_GONE) {
-            self.note_reason(Reason::ClientGone);
+        } else {
+            if self.status == Some(CLIENT_GONE) {
+                self.note_reason(Reason::ClientGone);
+            }
+            self.transport.say_end();
         }
         self.finish_record(tools);
     }
+}
+
+/// What is awaited first of a client: the end of the handshake, or the head of a request. The PROXY protocol has
+/// as long as a head.
+fn first_deadline(transport: &Transport, tools: &Tools) -> (Deadline, Instant) {
+    let (deadline, time) = match transport.is_handshaking() {
+        true if transport.awaits_header() => (Deadline::Handshake, tools.config.head_timeout),
+        true => (Deadline::Handshake, tools.config.tls.handshake_timeout),
+        false => (Deadline::Head, tools.config.head_timeout),
+    };
+    (deadline, tools.now + time)
 }
 
 /// The head of an answer of the engine's own with this text.

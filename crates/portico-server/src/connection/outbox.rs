@@ -59,7 +59,7 @@ impl Outbox {
 
     /// Writes what the peer takes. `Bytes(n)`: n bytes went out and either all is written or a file has had its
     /// turn ([`Outbox::is_empty`] tells); `Blocked`: wait until there is room; `Closed`: give up.
-    pub fn write_to(&mut self, transport: &Transport) -> (u64, Progress) {
+    pub fn write_to(&mut self, transport: &mut Transport) -> (u64, Progress) {
         let mut written = 0u64;
         loop {
             while self.sent < self.bytes.len() {
@@ -75,7 +75,7 @@ impl Outbox {
             self.bytes.clear();
             self.bytes.shrink_to(KEPT_CAPACITY);
             let Some(part) = self.files.front_mut() else {
-                return (written, Progress::Bytes(0));
+                return (written, transport.settle());
             };
             match part.write_to(transport) {
                 (count, Progress::Bytes(_)) => written += count,
@@ -100,7 +100,7 @@ impl Outbox {
 
 impl FilePart {
     /// Sends up to one turn of the file. `Closed` also where the file has become shorter than was announced.
-    fn write_to(&mut self, transport: &Transport) -> (u64, Progress) {
+    fn write_to(&mut self, transport: &mut Transport) -> (u64, Progress) {
         let mut written = 0;
         while self.left > 0 && written < FILE_TURN_BYTES {
             let count = self.left.min(FILE_TURN_BYTES) as usize;
@@ -129,7 +129,7 @@ mod tests {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
         theirs.set_nonblocking(true).unwrap();
-        let transport = Transport::Unix(ours.into());
+        let mut transport = Transport::Unix(ours.into());
         let mut file = tempfile::tempfile().unwrap();
         let content: Vec<u8> = (0..2_000_000u32).map(|i| i as u8).collect();
         file.write_all(&content).unwrap();
@@ -144,7 +144,7 @@ mod tests {
 
         let (mut received, mut written, mut blocked) = (Vec::new(), 0, false);
         while !outbox.is_empty() {
-            let (count, progress) = outbox.write_to(&transport);
+            let (count, progress) = outbox.write_to(&mut transport);
             written += count;
             blocked |= progress == Progress::Blocked;
             let _ = theirs.read_to_end(&mut received);
@@ -160,6 +160,6 @@ mod tests {
         let (ours, _theirs) = UnixStream::pair().unwrap();
         let mut outbox = Outbox::default();
         outbox.push_file(tempfile::tempfile().unwrap(), 0, 10);
-        assert_eq!(outbox.write_to(&Transport::Unix(ours.into())).1, Progress::Closed);
+        assert_eq!(outbox.write_to(&mut Transport::Unix(ours.into())).1, Progress::Closed);
     }
 }

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use portico_proto::{Event, Framing, Part, RequestHead};
+use portico_config::WireProtocol;
+use portico_proto::{Event, Framing, Part, ProxyAddresses, RequestHead};
 
-use super::{Connection, Deadline, Phase, Step, Tools};
+use super::{Connection, Deadline, Phase, Step, Tools, first_deadline};
 use crate::access_log::Reason;
+use crate::application::Peer;
 use crate::body::{Body, Pipe, PipeEnd, Spool};
 use crate::forwarded::Refusal;
 use crate::transport::Progress;
@@ -92,12 +94,14 @@ impl Connection {
             }
             let count = match self.transport.read(scratch) {
                 Progress::Bytes(count) => count,
-                Progress::Blocked => {
-                    self.readable = false;
-                    return Step::Keep;
-                }
-                Progress::Closed => return self.end_of_input(),
+                stopped => match self.handle_stop(stopped, tools) {
+                    Some(step) => return step,
+                    None => continue,
+                },
             };
+            if matches!(self.due, Some((Deadline::Handshake, _))) {
+                self.note_handshake(tools);
+            }
             // Fewer bytes than there was room for: the socket is empty, and an edge will tell of more. The one
             // exception is an end that was announced already.
             let emptied = count < scratch.len() && self.transport.is_emptied_by_short_read();
@@ -117,6 +121,47 @@ impl Connection {
             }
         }
         Step::Again
+    }
+
+    /// Nothing could be read; `None` where something can be now.
+    fn handle_stop(&mut self, stopped: Progress, tools: &mut Tools) -> Option<Step> {
+        if matches!(self.due, Some((Deadline::Handshake, _))) && self.note_handshake(tools) {
+            return None;
+        }
+        match stopped {
+            Progress::Closed if self.transport.is_stray() => {
+                Some(self.refuse(400, "this port speaks TLS: write https:// in place of http://", tools))
+            }
+            Progress::Closed => Some(self.end_of_input()),
+            Progress::Blocked | Progress::Bytes(_) => {
+                self.readable = false;
+                Some(Step::Keep)
+            }
+        }
+    }
+
+    /// Sees how far what comes before the first request has got: the PROXY protocol, the TLS handshake. Whether
+    /// the first of them is done, and there may be more to read.
+    #[cold]
+    fn note_handshake(&mut self, tools: &mut Tools) -> bool {
+        match self.transport.take_header() {
+            Some(Ok(addresses)) => {
+                if let Some(ProxyAddresses { source, .. }) = addresses {
+                    self.peer = Peer::Inet(source);
+                    self.trusted = tools.policy.trusts(self.peer);
+                }
+                self.due = Some(first_deadline(&self.transport, tools));
+                return true;
+            }
+            Some(Err(error)) => tools.reports.proxy_header(error, self.peer),
+            None => {}
+        }
+        if !self.transport.is_handshaking() {
+            // What the two sides have agreed to speak (`TlsClient::application_protocol`) counts from here.
+            self.tls = self.transport.tls_client().cloned();
+            self.due = Some((Deadline::Head, tools.now + tools.config.head_timeout));
+        }
+        false
     }
 
     /// Whether bytes from the peer have a place to go now.
@@ -179,6 +224,9 @@ impl Connection {
         self.head = Some(Arc::clone(&head));
         if let Err(refusal) = judged {
             return self.refuse(400, refusal.sentence(), tools);
+        }
+        if self.server.protocol == WireProtocol::Redirect {
+            return self.redirect(tools);
         }
         let expected = match head.framing {
             Framing::None | Framing::Length(0) => return Step::Keep,

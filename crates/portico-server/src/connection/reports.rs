@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use portico_proto::ProxyError;
+
 use crate::application::Peer;
 use crate::forwarded::Refusal;
 
@@ -11,6 +13,7 @@ pub struct Reports {
     dropped_names: HashSet<Vec<u8>>,
     ignored_scheme: bool,
     refusals: Vec<Refusal>,
+    proxy_headers: Vec<ProxyError>,
 }
 
 /// Names of dropped fields that are reported, each once.
@@ -42,6 +45,26 @@ impl Reports {
                 "{who} says that its client speaks https and is not believed, so your application thinks it is \
                  http; if that is your proxy, add {remedy} (said once)"
             );
+        }
+    }
+
+    /// Says once of each reason that a connection is closed for what it does not begin with.
+    pub fn proxy_header(&mut self, error: ProxyError, peer: Peer) {
+        if self.proxy_headers.contains(&error) {
+            return;
+        }
+        self.proxy_headers.push(error);
+        let from = if peer == Peer::Unix { "a UNIX socket".to_owned() } else { peer.to_string() };
+        match error {
+            ProxyError::Missing => log::warn!(
+                "closed a connection from {from}, which does not begin with the PROXY protocol; have it sent, or \
+                 take the address out of --proxy-allow-from (said once)"
+            ),
+            ProxyError::Malformed | ProxyError::TooLong => {
+                log::warn!(
+                    "closed a connection from {from}: its PROXY header is malformed or too long (said once)"
+                );
+            }
         }
     }
 

@@ -53,6 +53,7 @@ impl Connection {
             protocol: Protocol::Http2(stream),
             link: Link::Stream { carrier: id, number },
             due: None,
+            tls: carrier.tls.clone(),
             ..Self::with_trust(transport, carrier.peer, carrier.trusted, server, tools)
         }
     }
@@ -100,7 +101,11 @@ impl Connection {
     pub(super) fn speaks_http2(&self, input: &[u8], tools: &Tools) -> bool {
         let first = self.served == 0 && matches!(self.link, Link::Alone) && !input.is_empty();
         first
-            && (tools.config.http2.offered && tools.config.http2.cleartext)
+            && tools.config.http2.offered
+            && self
+                .tls
+                .as_ref()
+                .map_or(tools.config.http2.cleartext, |tls| tls.application_protocol == Some("h2"))
             && (input.starts_with(http2::PREFACE) || http2::PREFACE.starts_with(input))
     }
 
@@ -234,7 +239,7 @@ impl Connection {
 
     /// Whether the session has said its last word.
     pub fn is_session_over(&self) -> bool {
-        matches!(&self.link, Link::Session(session) if session.wire.is_closed()) && self.outbox.is_empty()
+        matches!(&self.link, Link::Session(session) if session.wire.is_closed()) && self.is_written()
     }
 
     /// Ends the connection after its session, which no longer has streams. The peer may not have heard yet.
@@ -253,8 +258,8 @@ impl Connection {
 
     /// Goes on writing what the socket did not take before.
     pub(super) fn resume_session(&mut self, tools: &mut Tools) -> Step {
-        if !self.outbox.is_empty() {
-            let (written, progress) = self.outbox.write_to(&self.transport);
+        if !self.is_written() {
+            let (written, progress) = self.outbox.write_to(&mut self.transport);
             self.blocked = progress == Progress::Blocked;
             self.failed |= progress == Progress::Closed;
             if written > 0 {
@@ -270,9 +275,10 @@ impl Connection {
 
     /// What is waited for now, and how long.
     fn set_session_due(&mut self, tools: &Tools) -> Step {
+        let is_written = self.is_written();
         let Link::Session(session) = &mut self.link else { return Step::Keep };
         let config = &tools.config;
-        let (deadline, patience) = if !self.outbox.is_empty() {
+        let (deadline, patience) = if !is_written {
             (Deadline::Write, config.write_timeout)
         } else if session.wire.is_partial() {
             (Deadline::Head, config.head_timeout)
@@ -304,7 +310,7 @@ impl Connection {
                 log::debug!("closed the HTTP/2 connection of {}: a frame did not arrive in time", self.peer);
                 session.wire.end();
             }
-            Deadline::Body | Deadline::Queue | Deadline::Drain => session.wire.end(),
+            Deadline::Handshake | Deadline::Body | Deadline::Queue | Deadline::Drain => session.wire.end(),
         }
         Step::Streams
     }

@@ -3,13 +3,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use portico_config::Config;
-use portico_proto::{HttpDate, Limits, RequestHead, http2};
+use portico_config::{Config, ProxyProtocol};
+use portico_proto::{HttpDate, Limits, ProxyVersions, RequestHead, http2};
 
 use super::reports::Reports;
 use crate::access_log::{AccessLog, Moment};
+use crate::application::{Peer, Server};
 use crate::forwarded::Policy;
 use crate::request_id::{RequestId, RequestIds};
+use crate::tls::Acceptor;
+use crate::transport::Transport;
 
 /// Shared by the connections of one engine, one at a time.
 #[derive(Debug)]
@@ -30,6 +33,10 @@ pub struct Tools {
     pub retiring: bool,
     /// It is about to stop: every answer is its connection's last.
     pub announcing: bool,
+    /// What clients that speak TLS are greeted with.
+    pub tls: Option<Arc<Acceptor>>,
+    /// The port of the first listener where TLS is spoken.
+    pub https_port: Option<String>,
     /// Where reads go.
     pub scratch: Vec<u8>,
     /// Where answers are encoded.
@@ -119,6 +126,8 @@ impl Tools {
             draining: false,
             retiring: false,
             announcing: false,
+            tls: None,
+            https_port: None,
             scratch: vec![0; SCRATCH_BYTES],
             out: Vec::new(),
             access_log,
@@ -131,6 +140,28 @@ impl Tools {
             millis_until: now,
             reports: Reports::default(),
         }
+    }
+
+    /// A connection that has just been accepted, with what is to come before its first request: the PROXY
+    /// protocol, TLS. `None` if there are no certificates for it: what is secret is not to go in the clear.
+    pub fn dress(&self, transport: Transport, peer: Peer, server: &Server) -> Option<Transport> {
+        let transport = match &self.tls {
+            _ if !server.tls => transport,
+            Some(acceptor) => transport.secure(Arc::clone(acceptor)),
+            None => return None,
+        };
+        let versions = match self.config.proxy_protocol {
+            ProxyProtocol::Off => return Some(transport),
+            ProxyProtocol::V1 => ProxyVersions::V1,
+            ProxyProtocol::V2 => ProxyVersions::V2,
+            ProxyProtocol::Auto => ProxyVersions::Auto,
+        };
+        let allowed = &self.config.proxy_allow;
+        let trusted = match peer {
+            Peer::Unix => allowed.unix,
+            Peer::Inet(address) => allowed.anybody || allowed.names(address.ip()),
+        };
+        Some(if trusted { transport.await_header(versions) } else { transport })
     }
 
     /// Replaces a buffer that was lost with a connection that failed while it used it.

@@ -11,6 +11,7 @@ use crate::application::{Peer, Server};
 use crate::connection::{Connection, ConnectionId, Step};
 use crate::listener::Listener;
 use crate::reactor::{Interest, Reactor};
+use crate::tls::Acceptor;
 use crate::transport::Transport;
 
 /// The listeners of one engine.
@@ -118,6 +119,10 @@ impl Engine {
         self.accepting.descriptor_ceiling = descriptor_ceiling();
         (0..listeners.len() as u64).for_each(|index| self.accepting.note(LISTENER | index));
         self.accepting.servers = listeners.iter().map(|listener| Arc::clone(listener.server())).collect();
+        let vault = listeners.iter().find_map(Listener::vault);
+        self.tools.tls = vault.map(|vault| Arc::new(Acceptor::new(vault.clone(), &self.tools.config)));
+        self.tools.https_port =
+            listeners.iter().find(|it| it.server().tls).map(|it| it.server().port.clone());
         self.accepting.listeners = listeners;
         self.note_lanes();
     }
@@ -198,6 +203,9 @@ impl Engine {
             Ok(Some((transport, peer))) => {
                 let ceiling = self.accepting.descriptor_ceiling;
                 let scarce = transport.socket().is_some_and(|socket| socket.as_raw_fd() >= ceiling);
+                let Some(transport) = self.tools.dress(transport, peer, &server) else {
+                    return true;
+                };
                 if let Err(error) = self.admit(transport, peer, server) {
                     log::error!("a new connection cannot be watched: {error}");
                     return true;

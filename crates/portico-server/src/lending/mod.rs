@@ -305,9 +305,10 @@ impl Lending {
     /// Calls the application; the engine is lent. Returns the engine if it is still there afterwards.
     fn run_call(self: &Arc<Self>, begun: Begun, seat: &Seat) -> Result<Option<Box<Engine>>, GivenUp> {
         let Begun { call, at } = begun;
-        let Call { key, head, body, peer, trusted, forwarded, server, id, queued_nanos } = call;
+        let Call { key, head, body, peer, trusted, forwarded, tls, server, id, queued_nanos } = call;
         let queued = Duration::from_nanos(queued_nanos);
-        let request = Request { key, head, body, id, peer, trusted, forwarded, server, queued, begun: at };
+        let request =
+            Request { key, head, body, id, peer, trusted, forwarded, tls, server, queued, begun: at };
         let responder = Responder::new(Arc::clone(self), key);
         seat.begin(key.call);
         let called = catch_unwind(AssertUnwindSafe(|| self.application.call(request, responder)));

@@ -1,19 +1,27 @@
-//! The byte pipe to one peer. What carries the bytes (tcp, unix; later tls) is matched here and nowhere else.
+//! The byte pipe to one peer. What carries the bytes (tcp, unix, tls) is matched here and nowhere else.
 
+mod proxied;
 mod stream;
 mod tcp;
+mod tls;
 mod unix;
 
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
+use portico_proto::ProxyVersions;
 use portico_proto::http2::Port;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
 
 use crate::application::Peer;
+use crate::tls::{Acceptor, TlsClient};
+pub use proxied::Found;
+use proxied::Proxied;
+use tls::Tls;
 
 /// An accepted, non-blocking stream socket, or what stands for one.
 #[derive(Debug)]
@@ -22,6 +30,10 @@ pub enum Transport {
     Tcp(OwnedFd),
     /// UNIX stream socket.
     Unix(OwnedFd),
+    /// TLS over either.
+    Tls(Box<Tls>),
+    /// Any of these, once the peer has said whom it speaks for.
+    Proxied(Box<Proxied>),
     /// A stream of a session that another connection carries.
     Stream(Port),
 }
@@ -63,11 +75,68 @@ impl Transport {
         }
     }
 
+    /// The same with TLS on top, of which nothing has been spoken yet.
+    pub fn secure(self, acceptor: Arc<Acceptor>) -> Self {
+        match self {
+            Self::Tcp(socket) | Self::Unix(socket) => Self::Tls(Box::new(Tls::new(socket, acceptor))),
+            Self::Tls(_) | Self::Proxied(_) | Self::Stream(_) => self,
+        }
+    }
+
+    /// The same, of which nothing can be read before a header of the PROXY protocol.
+    pub fn await_header(self, versions: ProxyVersions) -> Self {
+        Self::Proxied(Box::new(Proxied::new(self, versions)))
+    }
+
+    /// Whether a header of the PROXY protocol is still to come.
+    pub fn awaits_header(&self) -> bool {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) | Self::Tls(_) | Self::Stream(_) => false,
+            Self::Proxied(proxied) => proxied.inner().is_none(),
+        }
+    }
+
+    /// What the peer has said of whom it speaks for: once, and only where that is awaited.
+    pub fn take_header(&mut self) -> Option<Found> {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) | Self::Tls(_) | Self::Stream(_) => None,
+            Self::Proxied(proxied) => proxied.take_found(),
+        }
+    }
+
     /// Whether another process could go on with it: its state is all in the kernel.
     pub fn can_be_handed_over(&self) -> bool {
         match self {
             Self::Tcp(_) | Self::Unix(_) => true,
-            Self::Stream(_) => false,
+            Self::Tls(_) | Self::Stream(_) => false,
+            Self::Proxied(proxied) => proxied.inner().is_some_and(Self::can_be_handed_over),
+        }
+    }
+
+    /// Whether nothing can be read before a handshake is done.
+    pub fn is_handshaking(&self) -> bool {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) | Self::Stream(_) => false,
+            Self::Tls(tls) => tls.client().is_none() && !tls.is_stray(),
+            Self::Proxied(proxied) => proxied.inner().is_none_or(Self::is_handshaking),
+        }
+    }
+
+    /// Whether the peer was to speak TLS and does not: what it is told, it is told in the clear.
+    pub fn is_stray(&self) -> bool {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) | Self::Stream(_) => false,
+            Self::Tls(tls) => tls.is_stray(),
+            Self::Proxied(proxied) => proxied.inner().is_some_and(Self::is_stray),
+        }
+    }
+
+    /// The client of a handshake that is done.
+    pub fn tls_client(&self) -> Option<&Arc<TlsClient>> {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) | Self::Stream(_) => None,
+            Self::Tls(tls) => tls.client(),
+            Self::Proxied(proxied) => proxied.inner().and_then(Self::tls_client),
         }
     }
 
@@ -75,6 +144,8 @@ impl Transport {
     pub fn socket(&self) -> Option<BorrowedFd<'_>> {
         match self {
             Self::Tcp(socket) | Self::Unix(socket) => Some(socket.as_fd()),
+            Self::Tls(tls) => Some(tls.as_fd()),
+            Self::Proxied(proxied) => proxied.socket(),
             Self::Stream(_) => None,
         }
     }
@@ -83,45 +154,96 @@ impl Transport {
     /// more.
     #[inline]
     pub fn is_emptied_by_short_read(&self) -> bool {
-        self.socket().is_some()
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => true,
+            Self::Tls(tls) => tls.is_drained(),
+            Self::Stream(_) => false,
+            Self::Proxied(proxied) => proxied.inner().is_some_and(Self::is_emptied_by_short_read),
+        }
+    }
+
+    /// Whether it has taken bytes that are still to be written: readiness is to be waited for, and then
+    /// [`Transport::settle`] called.
+    #[inline]
+    pub fn is_owing(&self) -> bool {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) | Self::Stream(_) => false,
+            Self::Tls(tls) => tls.is_owing(),
+            Self::Proxied(proxied) => proxied.inner().is_some_and(Self::is_owing),
+        }
+    }
+
+    /// Writes what it owes: `Bytes(0)` when that is all written.
+    #[inline]
+    pub fn settle(&mut self) -> Progress {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) | Self::Stream(_) => Progress::Bytes(0),
+            Self::Tls(tls) => tls.settle(),
+            Self::Proxied(proxied) => proxied.inner_mut().map_or(Progress::Bytes(0), Self::settle),
+        }
     }
 
     /// Reads into `buffer` what is there.
     #[inline]
-    pub fn read(&self, buffer: &mut [u8]) -> Progress {
+    pub fn read(&mut self, buffer: &mut [u8]) -> Progress {
         match self {
             Self::Tcp(socket) | Self::Unix(socket) => read(socket.as_fd(), buffer),
+            Self::Tls(tls) => tls.read(buffer),
+            Self::Proxied(proxied) => proxied.read(buffer),
             Self::Stream(port) => stream::read(port, buffer),
         }
     }
 
-    /// Writes what the kernel takes of `bytes`.
+    /// Writes what the kernel takes of `bytes`. TLS may take more of them than are written: see
+    /// [`Transport::is_owing`].
     #[inline]
-    pub fn write(&self, bytes: &[u8]) -> Progress {
+    pub fn write(&mut self, bytes: &[u8]) -> Progress {
         match self {
             Self::Tcp(socket) | Self::Unix(socket) => write(socket.as_fd(), bytes),
+            Self::Tls(tls) => tls.write(bytes),
             Self::Stream(port) => stream::write(port, bytes),
+            Self::Proxied(proxied) => {
+                proxied.inner_mut().map_or(Progress::Closed, |inner| inner.write(bytes))
+            }
         }
     }
 
     /// Writes what the kernel takes of several pieces, in their order.
-    pub fn write_vectored(&self, pieces: &[IoSlice<'_>]) -> Progress {
+    pub fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> Progress {
         match self {
             Self::Tcp(socket) | Self::Unix(socket) => write_vectored(socket.as_fd(), pieces),
+            Self::Tls(tls) => tls.write_vectored(pieces),
             Self::Stream(port) => stream::write_pieces(port, pieces.iter().map(|piece| &**piece)),
+            Self::Proxied(proxied) => {
+                proxied.inner_mut().map_or(Progress::Closed, |inner| inner.write_vectored(pieces))
+            }
         }
     }
 
     /// Sends up to `count` bytes of `file` from `offset` on; `Closed` also where the file is shorter.
-    pub fn send_file(&self, file: &File, offset: u64, count: usize) -> Progress {
+    pub fn send_file(&mut self, file: &File, offset: u64, count: usize) -> Progress {
         match self {
             Self::Tcp(socket) | Self::Unix(socket) => send_file(socket.as_fd(), file, offset, count),
+            Self::Tls(tls) => tls.send_file(file, offset, count),
             Self::Stream(port) => stream::send_file(port, file, offset, count),
+            Self::Proxied(proxied) => {
+                proxied.inner_mut().map_or(Progress::Closed, |inner| inner.send_file(file, offset, count))
+            }
+        }
+    }
+
+    /// Tells the peer that the connection ends as it should, where there is a word for it.
+    pub fn say_end(&mut self) {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) | Self::Stream(_) => {}
+            Self::Tls(tls) => tls.say_end(),
+            Self::Proxied(proxied) => proxied.inner_mut().map_or((), Self::say_end),
         }
     }
 
     /// Tells the peer that nothing more will come, and goes on reading.
-    pub fn shutdown_write(&self) {
+    pub fn shutdown_write(&mut self) {
+        self.say_end();
         if let Some(socket) = self.socket() {
             // Fails only where the peer has gone already.
             let _ = rustix::net::shutdown(socket, Shutdown::Write);
@@ -130,13 +252,13 @@ impl Transport {
 
     /// Whether the peer has gone: it has closed or reset the connection or, with `fin_counts`, sent its last byte.
     pub fn is_peer_gone(&self, fin_counts: bool) -> bool {
-        let socket = match self {
-            Self::Tcp(socket) | Self::Unix(socket) => socket,
-            Self::Stream(port) => return port.is_gone(),
-        };
+        if let Self::Stream(port) = self {
+            return port.is_gone();
+        }
+        let Some(socket) = self.socket() else { return true };
         let gone = PollFlags::HUP | PollFlags::ERR;
         let gone = if fin_counts { gone | PollFlags::RDHUP } else { gone };
-        let mut fds = [PollFd::new(socket, PollFlags::RDHUP)];
+        let mut fds = [PollFd::from_borrowed_fd(socket, PollFlags::RDHUP)];
         let polled = rustix::event::poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
         polled.is_ok() && fds[0].revents().intersects(gone)
     }
@@ -146,14 +268,20 @@ impl Transport {
         match self {
             Self::Tcp(socket) => tcp::set_reset_on_close(socket.as_fd()),
             Self::Unix(_) => {}
+            Self::Tls(tls) => tcp::set_reset_on_close(tls.as_fd()),
+            Self::Proxied(proxied) => proxied.inner().map_or((), Self::set_reset_on_close),
             Self::Stream(port) => port.cut(),
         }
     }
 }
 
 fn read(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Progress {
+    receive(socket, buffer, RecvFlags::empty())
+}
+
+fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], flags: RecvFlags) -> Progress {
     loop {
-        return match rustix::net::recv(socket, &mut *buffer, RecvFlags::empty()) {
+        return match rustix::net::recv(socket, &mut *buffer, flags) {
             Ok((0, _)) => Progress::Closed,
             Ok((count, _)) => Progress::Bytes(count),
             Err(Errno::INTR) => continue,

@@ -28,21 +28,30 @@ pub(super) fn apply(
             None => {}
         }
     }
-    if forwarded.scheme == Some(Scheme::Https) {
-        environ.set_item(intern!(py, "wsgi.url_scheme"), intern!(py, "https"))?;
+    match forwarded.scheme {
+        Some(Scheme::Https) => environ.set_item(intern!(py, "wsgi.url_scheme"), intern!(py, "https"))?,
+        Some(Scheme::Http) if parts.server.tls => {
+            environ.set_item(intern!(py, "wsgi.url_scheme"), intern!(py, "http"))?;
+            environ.del_item(intern!(py, "HTTPS"))?;
+        }
+        Some(Scheme::Http) | None => {}
     }
     set_server(environ, parts, forwarded)?;
     set_script_name(environ, root_path, parts, forwarded)
 }
 
 /// The port that a URL of this scheme need not name.
-fn usual_port(forwarded: &Forwarded) -> u16 {
-    if forwarded.scheme == Some(Scheme::Https) { 443 } else { 80 }
+fn usual_port(parts: &Parts<'_, '_>, forwarded: &Forwarded) -> u16 {
+    match forwarded.scheme {
+        Some(Scheme::Https) => 443,
+        None if parts.server.tls => 443,
+        Some(Scheme::Http) | None => 80,
+    }
 }
 
 fn set_server(environ: &Bound<'_, PyDict>, parts: &Parts<'_, '_>, forwarded: &Forwarded) -> PyResult<()> {
     let py = environ.py();
-    let usual = usual_port(forwarded);
+    let usual = usual_port(parts, forwarded);
     let authority = match forwarded.host.as_deref() {
         Some(host) => Some(host),
         // A UNIX socket has no name and port of its own.

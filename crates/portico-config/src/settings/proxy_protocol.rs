@@ -1,0 +1,75 @@
+//! Settings of the PROXY protocol.
+
+use crate::proxies::{ProxyProtocol, TrustedPeers};
+use crate::setting::{Area, Setting, Value};
+
+pub(super) const SETTINGS: &[Setting] = &[PROXY_PROTOCOL, PROXY_ALLOW_IPS];
+
+const PROXY_PROTOCOL: Setting = Setting {
+    name: "proxy_protocol",
+    gunicorn: None,
+    since: "0.1",
+    flags: &["proxy-protocol"],
+    short: None,
+    platform: None,
+    value: Value::Choice {
+        of: &[
+            ("off", |config| config.proxy_protocol = ProxyProtocol::Off),
+            ("v1", |config| config.proxy_protocol = ProxyProtocol::V1),
+            ("v2", |config| config.proxy_protocol = ProxyProtocol::V2),
+            ("auto", |config| config.proxy_protocol = ProxyProtocol::Auto),
+        ],
+        alone: Some("auto"),
+    },
+    default: "off",
+    area: Area::Proxies,
+    help: "PROXY protocol of a load balancer: off, v1, v2, or auto for either",
+    details: "What it says of the client becomes REMOTE_ADDR and REMOTE_PORT, on every --bind, and before TLS. \
+        Peers of --proxy-allow-from have to begin with it, as the protocol demands: whoever may leave it out \
+        could have its client write it. Others are read as ever. The client is then who is, or is not, \
+        among --forwarded-allow-ips.",
+};
+
+#[cfg(test)]
+#[test]
+fn proxy_protocol() {
+    use crate::testing::{config, refusal, with_environment};
+    assert_eq!(config(&[]).proxy_protocol, ProxyProtocol::Off);
+    assert_eq!(config(&["--proxy-protocol"]).proxy_protocol, ProxyProtocol::Auto);
+    assert_eq!(config(&["--proxy-protocol=v2"]).proxy_protocol, ProxyProtocol::V2);
+    let followed = config(&["--proxy-protocol", "v1", "app:app"]);
+    assert_eq!((followed.proxy_protocol, followed.app.as_deref()), (ProxyProtocol::V1, Some("app:app")));
+    assert_eq!(with_environment(&[("PORTICO_PROXY_PROTOCOL", "v1")], &[]).proxy_protocol, ProxyProtocol::V1);
+    assert_eq!(
+        with_environment(&[("PORTICO_PROXY_PROTOCOL", "False")], &[]).proxy_protocol,
+        ProxyProtocol::Off
+    );
+    assert!(refusal(&["--proxy-protocol=v3"]).contains("write one of off, v1"));
+}
+
+const PROXY_ALLOW_IPS: Setting = Setting {
+    name: "proxy_allow_ips",
+    gunicorn: None,
+    since: "0.1",
+    flags: &["proxy-allow-from"],
+    short: None,
+    platform: None,
+    value: Value::List {
+        metavar: "ADDRESS",
+        set: |config, words| TrustedPeers::parse(words).map(|read| config.proxy_allow = read),
+    },
+    default: "127.0.0.1,::1",
+    area: Area::Proxies,
+    help: "Addresses and networks of load balancers that speak the PROXY protocol",
+    details: "The words are those of --forwarded-allow-ips. UNIX sockets are among them unless it is none.",
+};
+
+#[cfg(test)]
+#[test]
+fn proxy_allow_ips() {
+    use crate::testing::{config, refusal};
+    let peers = config(&[]).proxy_allow;
+    assert!(peers.names([127, 0, 0, 1].into()) && peers.unix && !peers.anybody);
+    assert!(config(&["--proxy-allow-from", "10.0.0.0/8,*"]).proxy_allow.anybody);
+    assert!(refusal(&["--proxy-allow-from", "nowhere"]).contains("is no address"));
+}

@@ -1,0 +1,32 @@
+//! What the environ of a request that came by TLS has beside the others: HTTPS, and the variables of Apache's
+//! mod_ssl. Fields of a request become HTTP_*, so that no client can pose as one that has shown a certificate.
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString};
+
+use portico_server::TlsClient;
+
+use crate::raw::latin1;
+
+/// Sets what all requests of such a listener have, and the keys of what each has.
+pub(super) fn prepare(template: &Bound<'_, PyDict>) -> PyResult<()> {
+    let py = template.py();
+    template.set_item(intern!(py, "HTTPS"), intern!(py, "on"))?;
+    template.set_item(intern!(py, "SSL_PROTOCOL"), intern!(py, ""))?;
+    template.set_item(intern!(py, "SSL_CIPHER"), intern!(py, ""))
+}
+
+/// Sets what the handshake has told of the client.
+pub(super) fn apply(environ: &Bound<'_, PyDict>, client: &TlsClient) -> PyResult<()> {
+    let py = environ.py();
+    environ.set_item(intern!(py, "SSL_PROTOCOL"), PyString::intern(py, client.protocol))?;
+    environ.set_item(intern!(py, "SSL_CIPHER"), PyString::intern(py, client.cipher))?;
+    if let Some(name) = &client.server_name {
+        environ.set_item(intern!(py, "SSL_SERVER_NAME"), PyString::new(py, name))?;
+    }
+    for (name, value) in &client.certificate {
+        environ.set_item(PyString::intern(py, name), latin1(py, value.as_bytes())?)?;
+    }
+    Ok(())
+}

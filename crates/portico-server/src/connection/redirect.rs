@@ -1,0 +1,56 @@
+//! `redirect://`: every request is told to come again by https.
+
+use std::borrow::Cow;
+
+use portico_proto::Framing;
+
+use super::{Answer, Connection, Phase, Step, Tools, plain_head};
+
+/// Body of the answer.
+const TEXT: &[u8] = b"308 Permanent Redirect: this server is to be asked by https\n";
+
+/// The port that an https URL need not name.
+const USUAL_PORT: &str = "443";
+
+impl Connection {
+    /// Answers the request whose head has come, and ends the connection.
+    pub(super) fn redirect(&mut self, tools: &mut Tools) -> Step {
+        let Some(asked) = self.head.as_deref() else { return Step::Close };
+        let host = asked.authority().map(host).filter(|host| !host.is_empty());
+        let Some(host) = host else {
+            return self.refuse(400, "the request names no host to redirect to", tools);
+        };
+        let mut location = b"https://".to_vec();
+        location.extend_from_slice(host);
+        if let Some(port) = tools.https_port.as_deref().filter(|port| *port != USUAL_PORT && !port.is_empty())
+        {
+            location.extend_from_slice(b":");
+            location.extend_from_slice(port.as_bytes());
+        }
+        if asked.path().first() != Some(&b'/') {
+            location.push(b'/'); // `*`, or an absolute form without a path.
+        } else {
+            location.extend_from_slice(asked.path());
+        }
+        if !asked.query().is_empty() {
+            location.push(b'?');
+            location.extend_from_slice(asked.query());
+        }
+        // Its body is not read, but a reset must not overtake the answer.
+        self.misunderstood = !matches!(asked.framing, Framing::None | Framing::Length(0));
+        let mut head = plain_head(308, TEXT);
+        head.fields.push(b"Location", &location);
+        self.begin_record(tools);
+        self.phase = Phase::Calling;
+        self.body_bytes = 0;
+        self.closing = true;
+        self.answer(Answer::Whole { head: Cow::Owned(head), body: Cow::Borrowed(TEXT) }, false, tools)
+    }
+}
+
+/// An authority without its port.
+fn host(authority: &[u8]) -> &[u8] {
+    let after_bracket = authority.iter().rposition(|byte| *byte == b']').map_or(0, |at| at + 1);
+    let colon = authority[after_bracket..].iter().position(|byte| *byte == b':');
+    colon.map_or(authority, |at| &authority[..after_bracket + at])
+}

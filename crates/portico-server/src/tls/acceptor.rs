@@ -1,0 +1,134 @@
+//! What a worker greets TLS clients with, made anew when the vault has something new.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aws_lc_rs::digest;
+use portico_config::{ClientCertificate, Config, Tls};
+use rustls::crypto::{CryptoProvider, aws_lc_rs::default_provider};
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::{RootCertStore, ServerConfig};
+
+use super::client::cipher_name;
+use super::material::Material;
+use super::resolver::Resolver;
+use super::tickets::{KEY_BYTES, TicketKeys, Ticketer};
+use super::vault::Vault;
+
+/// The protocols within TLS (ALPN), the preferred one first.
+const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+
+/// Greets the clients of one worker.
+#[derive(Debug)]
+pub struct Acceptor {
+    vault: Vault,
+    settings: Tls,
+    /// HTTP/2 is offered.
+    http2: bool,
+    present: Mutex<Present>,
+}
+
+#[derive(Debug, Default)]
+struct Present {
+    /// The edition of the vault that `config` was made of, or could not be.
+    edition: u64,
+    config: Option<Arc<ServerConfig>>,
+}
+
+impl Acceptor {
+    /// One that has what it needs from `vault`.
+    pub fn new(vault: Vault, config: &Config) -> Self {
+        let (settings, http2) = (config.tls.clone(), config.http2.offered);
+        Self { vault, settings, http2, present: Mutex::default() }
+    }
+
+    /// What the next client is greeted with. `None`: with nothing, which has been told.
+    pub fn config(&self) -> Option<Arc<ServerConfig>> {
+        self.vault.look();
+        let edition = self.vault.edition();
+        let mut present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
+        if present.edition != edition
+            && let Some((edition, content)) = self.vault.read()
+        {
+            present.edition = edition;
+            match config(&self.settings, &content) {
+                Ok(mut config) => {
+                    config.alpn_protocols = self.protocols();
+                    present.config = Some(Arc::new(config));
+                }
+                Err(error) => log::error!("new certificates cannot be used by this worker: {error}"),
+            }
+        }
+        present.config.clone()
+    }
+
+    fn protocols(&self) -> Vec<Vec<u8>> {
+        let offered = PROTOCOLS.iter().filter(|protocol| self.http2 || **protocol != b"h2");
+        offered.map(|protocol| protocol.to_vec()).collect()
+    }
+
+    /// Whether clients are asked for a certificate.
+    pub fn asks_for_certificates(&self) -> bool {
+        self.settings.client_certificate != ClientCertificate::None
+    }
+}
+
+/// The provider of all ciphers and key exchanges; of the ciphers those that the settings name.
+pub(super) fn provider(settings: &Tls) -> CryptoProvider {
+    let mut provider = default_provider();
+    if !settings.ciphers.is_empty() {
+        provider.cipher_suites.retain(|suite| settings.ciphers.contains(&cipher_name(suite.suite())));
+    }
+    provider
+}
+
+/// An edition of the vault.
+pub(super) fn edition(keys: &TicketKeys, material: &Material) -> Vec<u8> {
+    let mut content: Vec<u8> = keys.bytes().flatten().copied().collect();
+    material.write(&mut content);
+    content
+}
+
+fn config(settings: &Tls, content: &[u8]) -> Result<ServerConfig, String> {
+    let (keys, material) = content.split_at_checked(3 * KEY_BYTES).ok_or("too little is known of them")?;
+    let keys = TicketKeys::read(keys).ok_or("the keys of tickets are not known")?;
+    let material = Material::read(material).ok_or("they cannot be read")?;
+    let told = |error: rustls::Error| error.to_string();
+    let provider = Arc::new(provider(settings));
+    let mut resolver = Resolver::default();
+    for pair in &material.pairs {
+        resolver.add(pair.certified(&provider).map_err(told)?, &pair.facts()?.names);
+    }
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(told)?;
+    let builder = match settings.client_certificate {
+        ClientCertificate::None => builder.with_no_client_auth(),
+        required => {
+            let mut roots = RootCertStore::empty();
+            material.authorities.iter().try_for_each(|der| roots.add(der.clone())).map_err(told)?;
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            let verifier = match required {
+                ClientCertificate::Optional => verifier.allow_unauthenticated(),
+                _ => verifier,
+            };
+            builder.with_client_cert_verifier(verifier.build().map_err(|error| error.to_string())?)
+        }
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(resolver));
+    let ticketer =
+        Ticketer::new(&keys, terms(settings, &material)).ok_or("the keys of tickets are broken")?;
+    config.ticketer = Arc::new(ticketer);
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.ignore_client_order = true;
+    Ok(config)
+}
+
+/// Who may be a client: a session does not go on under other terms than it was begun under.
+fn terms(settings: &Tls, material: &Material) -> Vec<u8> {
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(&[settings.client_certificate as u8]);
+    if settings.client_certificate != ClientCertificate::None {
+        material.authorities.iter().for_each(|authority| context.update(authority));
+    }
+    context.finish().as_ref().to_vec()
+}

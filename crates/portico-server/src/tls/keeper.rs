@@ -1,0 +1,223 @@
+//! The one process that reads certificates and keys: at the start, when their files change, and when told to.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use portico_config::{Config, Tls};
+
+use super::acceptor::{edition, provider};
+use super::material::{Facts, Files, Material};
+use super::tickets::{ROTATION, TicketKeys};
+use super::vault::Vault;
+
+/// Looks after the files.
+#[derive(Debug)]
+pub struct Keeper {
+    settings: Tls,
+    files: Files,
+    vault: Vault,
+    keys: TicketKeys,
+    material: Material,
+    facts: Vec<Facts>,
+    /// The files as they were when they were read last, well or not.
+    read: Stamps,
+    /// The files as they were at the last look.
+    seen: Stamps,
+    next_look: Instant,
+    next_keys: Instant,
+    next_warning: Instant,
+}
+
+/// A file as stat(2) has it: device, inode, size, and the nanoseconds since 1970 when it was written last.
+type Stamp = Option<(u64, u64, u64, i128)>;
+type Stamps = Vec<Stamp>;
+
+/// How long a certificate is still valid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateExpiry {
+    /// Its file.
+    pub file: String,
+    /// Whole days; negative once it has expired.
+    pub days: i64,
+}
+
+/// How often the files are looked at.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often it is said that a certificate expires soon.
+const WARNING_INTERVAL: Duration = Duration::from_secs(24 * 3600);
+
+/// From so many days on that is said.
+const WARNING_DAYS: i64 = 14;
+
+const DAY_SECONDS: i64 = 24 * 3600;
+
+impl Keeper {
+    /// Reads what `config` names, and tells of it in the log; `None` where nobody speaks TLS.
+    ///
+    /// # Errors
+    /// One line: what is wrong with which file.
+    pub fn open(config: &Config) -> Result<Option<Self>, String> {
+        if !config.binds.iter().any(|bind| bind.tls) {
+            return Ok(None);
+        }
+        let settings = config.tls.clone();
+        let files = Files::of(&settings);
+        let read = stamps(&files);
+        let material = files.read(&provider(&settings))?;
+        let vault =
+            Vault::new().map_err(|error| format!("memory for certificates cannot be had: {error}"))?;
+        let now = Instant::now();
+        let mut keeper = Self {
+            facts: facts(&material)?,
+            keys: TicketKeys::new()?,
+            seen: read.clone(),
+            settings,
+            files,
+            vault,
+            material,
+            read,
+            next_look: now + INTERVAL,
+            next_keys: now + ROTATION,
+            next_warning: now,
+        };
+        keeper.publish().map_err(|error| format!("memory for certificates cannot be had: {error}"))?;
+        keeper.tell();
+        Ok(Some(keeper))
+    }
+
+    /// Whether what `config` names could be served with.
+    ///
+    /// # Errors
+    /// One line: what is wrong with which file.
+    pub fn check(config: &Config) -> Result<(), String> {
+        match config.binds.iter().any(|bind| bind.tls) {
+            true => Files::of(&config.tls).read(&provider(&config.tls)).map(drop),
+            false => Ok(()),
+        }
+    }
+
+    /// What workers have of it.
+    pub fn vault(&self) -> Vault {
+        self.vault.clone()
+    }
+
+    /// The same for a process that has no other beside it: it looks after the files itself, when clients come.
+    pub fn into_vault(self) -> Vault {
+        self.vault().kept_by(self)
+    }
+
+    /// To be called every second: reads files that have changed, makes new keys for tickets, and warns.
+    pub fn look(&mut self) {
+        let now = Instant::now();
+        self.next_look = now + INTERVAL;
+        if now >= self.next_keys {
+            self.next_keys = now + ROTATION;
+            let rotated = self.keys.rotate().map_err(std::io::Error::other);
+            if let Err(error) = rotated.and_then(|()| self.publish()) {
+                log::error!("session tickets keep their keys: {error}");
+            }
+        }
+        let stamps = stamps(&self.files);
+        // What is being written is waited for: certificate and key are two files.
+        if stamps != self.read && stamps == self.seen {
+            self.read_again(Files::of(&self.settings));
+        }
+        self.seen = stamps;
+        if now >= self.next_warning {
+            self.next_warning = now + WARNING_INTERVAL;
+            self.warn();
+        }
+    }
+
+    /// As [`Keeper::look`], if that was not done within the last second.
+    pub(super) fn look_if_due(&mut self) {
+        if Instant::now() >= self.next_look {
+            self.look();
+        }
+    }
+
+    /// Reads the files that `config` names now, whether they have changed or not. What is wrong is told, and the
+    /// former certificates stay.
+    pub fn follow(&mut self, config: &Config) {
+        self.settings = config.tls.clone();
+        self.read_again(Files::of(&config.tls));
+    }
+
+    /// How long each certificate is still valid.
+    pub fn expiries(&self) -> Vec<CertificateExpiry> {
+        let files = self.files.certificates().map(|path| path.display().to_string());
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
+        let days = self.facts.iter().map(|facts| (facts.until - now).div_euclid(DAY_SECONDS));
+        files.zip(days).map(|(file, days)| CertificateExpiry { file, days }).collect()
+    }
+
+    fn read_again(&mut self, files: Files) {
+        let stamps = stamps(&files);
+        let read = files.read(&provider(&self.settings));
+        let read = read.and_then(|material| Ok((facts(&material)?, material)));
+        self.read = stamps;
+        self.files = files;
+        match read {
+            Ok((_, material)) if material == self.material => {}
+            Ok((facts, material)) => {
+                (self.facts, self.material) = (facts, material);
+                match self.publish() {
+                    Ok(()) => self.tell(),
+                    Err(error) => log::error!("new certificates cannot be handed to the workers: {error}"),
+                }
+            }
+            Err(problem) => log::error!("{problem}; the former certificates stay"),
+        }
+    }
+
+    fn publish(&self) -> std::io::Result<()> {
+        self.vault.write(&edition(&self.keys, &self.material))
+    }
+
+    /// What there is, for the log.
+    fn tell(&mut self) {
+        for (expiry, facts) in self.expiries().iter().zip(&self.facts) {
+            log::info!(
+                "Certificate of {}: valid until {}, {} days ({})",
+                facts.names.join(", "),
+                facts.until_text,
+                expiry.days,
+                expiry.file
+            );
+        }
+        self.next_warning = Instant::now() + WARNING_INTERVAL;
+        self.warn();
+    }
+
+    fn warn(&self) {
+        for CertificateExpiry { file, days } in self.expiries() {
+            match days {
+                ..0 => log::warn!("the certificate {file} has expired; clients refuse it"),
+                0..WARNING_DAYS => log::warn!(
+                    "the certificate {file} expires in {days} days; replace the file, it is read again by itself"
+                ),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn facts(material: &Material) -> Result<Vec<Facts>, String> {
+    material.pairs.iter().map(|pair| pair.facts()).collect()
+}
+
+fn stamps(files: &Files) -> Stamps {
+    files.paths().map(stamp).collect()
+}
+
+fn stamp(path: &Path) -> Stamp {
+    let metadata = fs::metadata(path).ok()?;
+    let written = i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
+    Some((metadata.dev(), metadata.ino(), metadata.size(), written))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,102 @@
+//! Files that change while they are looked after.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
+
+use portico_config::{Parsed, parse};
+use rcgen::{CertificateParams, KeyPair};
+
+use super::*;
+
+fn write_pair(folder: &Path, name: &str) {
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new(vec![name.to_owned()]).unwrap().self_signed(&key).unwrap();
+    fs::write(folder.join("c.pem"), certificate.pem()).unwrap();
+    fs::write(folder.join("k.pem"), key.serialize_pem()).unwrap();
+}
+
+fn config(folder: &Path, more: &[&str]) -> Config {
+    let path = |name: &str| folder.join(name).display().to_string();
+    let (certificate, key) = (path("c.pem"), path("k.pem"));
+    let arguments = [&["-b", "127.0.0.1:0", "--certfile", &certificate, "--keyfile", &key], more].concat();
+    match parse(arguments.iter().map(OsString::from), &|_| None) {
+        Ok(Parsed::Run(resolved)) => resolved.config,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The names of the certificate that workers have.
+fn names(vault: &Vault) -> Vec<String> {
+    let (_, content) = vault.read().unwrap();
+    Material::read(&content[3 * super::super::tickets::KEY_BYTES..]).unwrap().pairs[0].facts().unwrap().names
+}
+
+#[test]
+fn a_pair_that_is_replaced_is_read_once_it_is_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    write_pair(folder.path(), "first.example");
+    let mut keeper = Keeper::open(&config(folder.path(), &[])).unwrap().unwrap();
+    let vault = keeper.vault();
+    assert_eq!((names(&vault), vault.edition()), (vec!["first.example".to_owned()], 1));
+    keeper.look();
+    assert_eq!(vault.edition(), 1, "nothing has changed");
+
+    // A certificate without its key: the first look waits, the second one tells, and the former stays.
+    let kept = fs::read(folder.path().join("k.pem")).unwrap();
+    write_pair(folder.path(), "second.example");
+    let key = fs::read(folder.path().join("k.pem")).unwrap();
+    fs::write(folder.path().join("k.pem"), kept).unwrap();
+    (0..3).for_each(|_| keeper.look());
+    assert_eq!((names(&vault), vault.edition()), (vec!["first.example".to_owned()], 1));
+
+    fs::write(folder.path().join("k.pem"), key).unwrap();
+    (0..2).for_each(|_| keeper.look());
+    assert_eq!((names(&vault), vault.edition()), (vec!["second.example".to_owned()], 2));
+}
+
+#[test]
+fn a_reload_reads_at_once_what_is_named_now() {
+    let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    write_pair(first.path(), "first.example");
+    write_pair(second.path(), "second.example");
+    let mut keeper = Keeper::open(&config(first.path(), &[])).unwrap().unwrap();
+    let vault = keeper.vault();
+    keeper.follow(&config(second.path(), &[]));
+    assert_eq!(names(&vault), ["second.example"]);
+    fs::remove_file(first.path().join("c.pem")).unwrap();
+    keeper.follow(&config(first.path(), &[]));
+    assert_eq!(names(&vault), ["second.example"], "what cannot be read changes nothing");
+}
+
+#[test]
+fn workers_greet_with_what_is_new_and_keep_the_former_where_it_is_of_no_use() {
+    let folder = tempfile::tempdir().unwrap();
+    write_pair(folder.path(), "first.example");
+    let config = config(folder.path(), &[]);
+    let mut keeper = Keeper::open(&config).unwrap().unwrap();
+    let acceptor = super::super::Acceptor::new(keeper.vault(), &config);
+    let first = acceptor.config().unwrap();
+    assert!(std::sync::Arc::ptr_eq(&first, &acceptor.config().unwrap()));
+    write_pair(folder.path(), "second.example");
+    keeper.follow(&config);
+    let second = acceptor.config().unwrap();
+    assert!(!std::sync::Arc::ptr_eq(&first, &second));
+    keeper.vault().write(b"nonsense").unwrap();
+    assert!(std::sync::Arc::ptr_eq(&second, &acceptor.config().unwrap()));
+}
+
+#[test]
+fn days_are_counted_and_nobody_looks_where_nobody_speaks_tls() {
+    let folder = tempfile::tempdir().unwrap();
+    write_pair(folder.path(), "first.example");
+    let keeper = Keeper::open(&config(folder.path(), &[])).unwrap().unwrap();
+    let expiries = keeper.expiries();
+    assert!(expiries[0].file.ends_with("c.pem") && expiries[0].days > 365);
+    let mut plain = config(folder.path(), &[]);
+    plain.binds.iter_mut().for_each(|bind| bind.tls = false);
+    assert!(Keeper::open(&plain).unwrap().is_none());
+    let missing = config(Path::new("/nowhere"), &[]);
+    assert!(Keeper::open(&missing).unwrap_err().starts_with("--certfile: /nowhere/c.pem cannot be read"));
+    assert!(Keeper::check(&missing).is_err() && Keeper::check(&plain).is_ok());
+}

@@ -1,0 +1,286 @@
+//! Certificates, keys and what belongs to them: from their files, and on their way to the workers.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use portico_config::Tls;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+use rustls::{Error, InconsistentKeys};
+use x509_parser::prelude::{ASN1Time, FromDer, GeneralName, X509Certificate};
+
+use super::names;
+
+/// The files that the settings name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Files {
+    pairs: Vec<PairFiles>,
+    authorities: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct PairFiles {
+    certificate: PathBuf,
+    /// Where it is not in the certificate's.
+    key: Option<PathBuf>,
+    ocsp: Option<PathBuf>,
+}
+
+/// What the files hold.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Material {
+    pub pairs: Vec<Pair>,
+    /// Certificates of the authorities that clients' certificates may be from.
+    pub authorities: Vec<CertificateDer<'static>>,
+}
+
+/// A certificate with its chain, and its key.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Pair {
+    pub chain: Vec<CertificateDer<'static>>,
+    pub key: PrivateKeyDer<'static>,
+    pub ocsp: Option<Vec<u8>>,
+}
+
+/// What a certificate says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Facts {
+    /// The names that it is for; the subject's common name where it has no others.
+    pub names: Vec<String>,
+    /// Until when it is valid, in seconds since 1970.
+    pub until: i64,
+    /// The same as text.
+    pub until_text: String,
+}
+
+impl Files {
+    /// Those of `tls`, by paths that hold whatever folder the process is in.
+    pub fn of(tls: &Tls) -> Self {
+        let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        let pair = |(index, certificate): (usize, &PathBuf)| PairFiles {
+            certificate: absolute(certificate),
+            key: tls.keys.get(index).map(absolute),
+            ocsp: tls.ocsp_responses.get(index).map(absolute),
+        };
+        Self {
+            pairs: tls.certificates.iter().enumerate().map(pair).collect(),
+            authorities: tls.authorities.as_ref().map(absolute),
+        }
+    }
+
+    /// All of them.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        let pairs = self.pairs.iter().flat_map(|pair| {
+            [Some(&pair.certificate), pair.key.as_ref(), pair.ocsp.as_ref()].into_iter().flatten()
+        });
+        pairs.chain(&self.authorities).map(PathBuf::as_path)
+    }
+
+    /// The certificates' files, in their order.
+    pub fn certificates(&self) -> impl Iterator<Item = &Path> {
+        self.pairs.iter().map(|pair| pair.certificate.as_path())
+    }
+
+    /// What they hold, if it can be served with.
+    ///
+    /// # Errors
+    /// One line that names the setting, the file and what is wrong with it.
+    pub fn read(&self, provider: &CryptoProvider) -> Result<Material, String> {
+        let pairs = self.pairs.iter().map(|pair| pair.read(provider)).collect::<Result<_, _>>()?;
+        let authorities = match &self.authorities {
+            Some(path) => certificates("--ca-certs", path)?,
+            None => Vec::new(),
+        };
+        for authority in &authorities {
+            let added = rustls::RootCertStore::empty().add(authority.clone());
+            added.map_err(|error| told("--ca-certs", self.authorities.as_deref(), &error))?;
+        }
+        Ok(Material { pairs, authorities })
+    }
+}
+
+impl PairFiles {
+    fn read(&self, provider: &CryptoProvider) -> Result<Pair, String> {
+        let chain = certificates("--certfile", &self.certificate)?;
+        let key = self.read_key()?;
+        let ocsp = match &self.ocsp {
+            Some(path) => Some(read("--ocsp-file", path)?),
+            None => None,
+        };
+        let pair = Pair { chain, key, ocsp };
+        pair.facts().map_err(|problem| told("--certfile", Some(&self.certificate), &problem))?;
+        match pair.certified(provider) {
+            Ok(_) => Ok(pair),
+            Err(Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => Err(format!(
+                "--keyfile: the key in {} does not belong to the certificate in {}",
+                self.key_file().display(),
+                self.certificate.display()
+            )),
+            Err(error) => Err(told("--keyfile", Some(self.key_file()), &format!("cannot be used: {error}"))),
+        }
+    }
+
+    fn key_file(&self) -> &Path {
+        self.key.as_ref().unwrap_or(&self.certificate)
+    }
+
+    fn read_key(&self) -> Result<PrivateKeyDer<'static>, String> {
+        let path = self.key_file();
+        let text = read("--keyfile", path)?;
+        let has = |words: &str| memchr::memmem::find(&text, words.as_bytes()).is_some();
+        if has("BEGIN ENCRYPTED PRIVATE KEY") || has("Proc-Type: 4,ENCRYPTED") {
+            return Err(format!(
+                "--keyfile: the key in {0} has a passphrase, and nobody is there to type it; write it without \
+                 one: openssl pkey -in {0} -out FILE",
+                path.display()
+            ));
+        }
+        PrivateKeyDer::from_pem_slice(&text).map_err(|_| match &self.key {
+            Some(path) => format!(
+                "--keyfile: {} has no private key in PEM (-----BEGIN PRIVATE KEY-----)",
+                path.display()
+            ),
+            None => format!(
+                "--certfile: {} has no private key beside the certificate; name the key's file with --keyfile",
+                path.display()
+            ),
+        })
+    }
+}
+
+impl Pair {
+    /// As rustls takes it.
+    ///
+    /// # Errors
+    /// The key cannot be used, or is that of another certificate.
+    pub fn certified(&self, provider: &CryptoProvider) -> Result<CertifiedKey, Error> {
+        let mut certified = CertifiedKey::from_der(self.chain.clone(), self.key.clone_key(), provider)?;
+        certified.ocsp.clone_from(&self.ocsp);
+        Ok(certified)
+    }
+
+    /// What its certificate says of itself.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn facts(&self) -> Result<Facts, String> {
+        let leaf = self.chain.first().ok_or("has no certificate")?;
+        let (_, certificate) =
+            X509Certificate::from_der(leaf).map_err(|error| format!("is no certificate: {error}"))?;
+        let mut names: Vec<String> = Vec::new();
+        if let Ok(Some(alternatives)) = certificate.subject_alternative_name() {
+            for name in &alternatives.value.general_names {
+                match name {
+                    GeneralName::DNSName(name) => names.push((*name).to_owned()),
+                    GeneralName::IPAddress(bytes) => names.extend(address(bytes)),
+                    _ => {}
+                }
+            }
+        }
+        if names.is_empty() {
+            names.extend(
+                names::attributes(certificate.subject()).find(|(short, _)| *short == "CN").map(|it| it.1),
+            );
+        }
+        let until = certificate.validity().not_after;
+        Ok(Facts { names, until: until.timestamp(), until_text: date(until) })
+    }
+}
+
+fn address(bytes: &[u8]) -> Option<String> {
+    if let Ok(v4) = <[u8; 4]>::try_from(bytes) {
+        return Some(std::net::Ipv4Addr::from(v4).to_string());
+    }
+    <[u8; 16]>::try_from(bytes).ok().map(|v6| std::net::Ipv6Addr::from(v6).to_string())
+}
+
+fn date(time: ASN1Time) -> String {
+    names::moment(time)
+}
+
+fn told(setting: &str, path: Option<&Path>, problem: &impl std::fmt::Display) -> String {
+    format!("{setting}: {} {problem}", path.unwrap_or(Path::new("")).display())
+}
+
+fn read(setting: &str, path: &Path) -> Result<Vec<u8>, String> {
+    fs::read(path).map_err(|error| told(setting, Some(path), &format!("cannot be read: {error}")))
+}
+
+fn certificates(setting: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let text = read(setting, path)?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    match found {
+        Ok(found) if !found.is_empty() => Ok(found),
+        _ if text.starts_with(&[0x30, 0x82]) => Err(format!(
+            "{setting}: {0} is in DER; write it in PEM: openssl x509 -inform der -in {0} -out FILE",
+            path.display()
+        )),
+        _ => Err(told(setting, Some(path), &"has no certificate in PEM (-----BEGIN CERTIFICATE-----)")),
+    }
+}
+
+impl Material {
+    /// Appends bytes for [`Material::read`].
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let mut put = |bytes: &[u8]| {
+            out.extend((bytes.len() as u32).to_ne_bytes());
+            out.extend(bytes);
+        };
+        put(&[self.pairs.len() as u8]);
+        for pair in &self.pairs {
+            put(&(pair.chain.len() as u32).to_ne_bytes());
+            pair.chain.iter().for_each(|certificate| put(certificate));
+            let kind = match &pair.key {
+                PrivateKeyDer::Pkcs1(_) => 1,
+                PrivateKeyDer::Sec1(_) => 2,
+                _ => 8,
+            };
+            put(&[kind]);
+            put(pair.key.secret_der());
+            put(pair.ocsp.as_deref().unwrap_or_default());
+        }
+        self.authorities.iter().for_each(|authority| put(authority));
+    }
+
+    /// What `bytes` were made of; `None` if they were made otherwise.
+    pub fn read(mut bytes: &[u8]) -> Option<Self> {
+        let rest = &mut bytes;
+        let pairs = match take(rest)? {
+            [count] => (0..*count).map(|_| Pair::take(rest)).collect::<Option<_>>()?,
+            _ => return None,
+        };
+        let mut authorities = Vec::new();
+        while !rest.is_empty() {
+            authorities.push(take(rest)?.to_vec().into());
+        }
+        Some(Self { pairs, authorities })
+    }
+}
+
+impl Pair {
+    fn take(rest: &mut &[u8]) -> Option<Self> {
+        let length = u32::from_ne_bytes(take(rest)?.try_into().ok()?);
+        let chain = (0..length).map(|_| Some(take(rest)?.to_vec().into())).collect::<Option<_>>()?;
+        let kind = take(rest)?;
+        let secret = take(rest)?.to_vec();
+        let key = match kind {
+            [1] => PrivateKeyDer::Pkcs1(secret.into()),
+            [2] => PrivateKeyDer::Sec1(secret.into()),
+            _ => PrivateKeyDer::Pkcs8(secret.into()),
+        };
+        let ocsp = Some(take(rest)?.to_vec()).filter(|ocsp| !ocsp.is_empty());
+        Some(Self { chain, key, ocsp })
+    }
+}
+
+fn take<'b>(rest: &mut &'b [u8]) -> Option<&'b [u8]> {
+    let (length, after) = rest.split_first_chunk::<4>()?;
+    let (bytes, after) = after.split_at_checked(u32::from_ne_bytes(*length) as usize)?;
+    *rest = after;
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,173 @@
+//! The memory through which one process gives all workers certificates, keys and the keys of session tickets.
+//!
+//! A file without a name (memfd), made before the first fork. Its first bytes are the number of the edition that
+//! counts; an edition lies in one of two places, so that nobody reads what is being written. One that is read
+//! while it is replaced all the same has a wrong digest, and is read again.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aws_lc_rs::digest;
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::io::{pread, pwrite};
+
+use super::keeper::Keeper;
+
+/// What a worker has of it.
+#[derive(Clone, Debug)]
+pub struct Vault {
+    memory: Arc<OwnedFd>,
+    /// Whoever looks after the files, where no other process does.
+    keeper: Option<Arc<Mutex<Keeper>>>,
+}
+
+/// Bytes that an edition may have: a thousand certificates.
+const EDITION_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Its length and its digest stand before it.
+const HEAD_BYTES: usize = 8 + digest::SHA256_OUTPUT_LEN;
+
+/// How often one is read that changes meanwhile.
+const ATTEMPTS: usize = 5;
+
+impl Vault {
+    /// An empty one.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(super) fn new() -> io::Result<Self> {
+        let memory = memfd_create("portico-tls", MemfdFlags::CLOEXEC)?;
+        Ok(Self { memory: Arc::new(memory), keeper: None })
+    }
+
+    /// The same, looked after from within.
+    pub(super) fn kept_by(&self, keeper: Keeper) -> Self {
+        Self { memory: Arc::clone(&self.memory), keeper: Some(Arc::new(Mutex::new(keeper))) }
+    }
+
+    /// Has the files looked at, if that is this process' part and it is time to.
+    pub(super) fn look(&self) {
+        if let Some(keeper) = &self.keeper {
+            keeper.lock().unwrap_or_else(PoisonError::into_inner).look_if_due();
+        }
+    }
+
+    /// The number of the present edition; 0 while there is none.
+    pub(super) fn edition(&self) -> u64 {
+        let mut number = [0; 8];
+        match pread(&self.memory, &mut number, 0) {
+            Ok(8) => u64::from_ne_bytes(number),
+            _ => 0,
+        }
+    }
+
+    /// The present edition and its number.
+    pub(super) fn read(&self) -> Option<(u64, Vec<u8>)> {
+        (0..ATTEMPTS).find_map(|_| {
+            let number = self.edition();
+            let (length, expected) = self.head(number)?;
+            let mut content = vec![0; length];
+            self.read_exactly(&mut content, place(number) + HEAD_BYTES as u64)?;
+            (digest_of(number, &content).as_ref() == expected).then_some((number, content))
+        })
+    }
+
+    fn head(&self, number: u64) -> Option<(usize, [u8; digest::SHA256_OUTPUT_LEN])> {
+        let mut head = [0; HEAD_BYTES];
+        self.read_exactly(&mut head, place(number))?;
+        let (length, expected) = head.split_first_chunk::<8>()?;
+        let length = usize::try_from(u64::from_ne_bytes(*length)).ok()?;
+        let expected = expected.first_chunk()?;
+        (length <= EDITION_BYTES_MAX).then_some((length, *expected))
+    }
+
+    fn read_exactly(&self, bytes: &mut [u8], from: u64) -> Option<()> {
+        let mut done = 0;
+        while done < bytes.len() {
+            match pread(&self.memory, &mut bytes[done..], from + done as u64) {
+                Ok(0) => return None,
+                Ok(count) => done += count,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return None,
+            }
+        }
+        Some(())
+    }
+
+    /// Makes `content` the present edition, and the former one unreadable. To be called by one process alone.
+    ///
+    /// # Errors
+    /// It is too large, or the system is out of memory: the former edition stays.
+    pub(super) fn write(&self, content: &[u8]) -> io::Result<()> {
+        if content.len() > EDITION_BYTES_MAX {
+            return Err(io::Error::other("the certificates are too large together"));
+        }
+        let number = self.edition() + 1;
+        let head = [&(content.len() as u64).to_ne_bytes()[..], digest_of(number, content).as_ref()].concat();
+        self.write_exactly(&head, place(number))?;
+        self.write_exactly(content, place(number) + HEAD_BYTES as u64)?;
+        self.write_exactly(&number.to_ne_bytes(), 0)?;
+        // Old keys of tickets are to be gone.
+        let (former, _) = self.head(number - 1).unwrap_or_default();
+        let zeros = vec![0; HEAD_BYTES + former];
+        self.write_exactly(&zeros, place(number - 1))
+    }
+
+    fn write_exactly(&self, bytes: &[u8], from: u64) -> io::Result<()> {
+        let mut done = 0;
+        while done < bytes.len() {
+            match pwrite(&self.memory, &bytes[done..], from + done as u64) {
+                Ok(count) => done += count,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where the edition of this number begins.
+fn place(number: u64) -> u64 {
+    8 + (number % 2) * (HEAD_BYTES + EDITION_BYTES_MAX) as u64
+}
+
+fn digest_of(number: u64, content: &[u8]) -> digest::Digest {
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(&number.to_ne_bytes());
+    context.update(content);
+    context.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_edition_is_read_by_whoever_shares_the_memory_and_the_former_ones_are_gone() {
+        let vault = Vault::new().unwrap();
+        assert_eq!((vault.edition(), vault.read()), (0, None));
+        let worker = vault.clone();
+        for (number, content) in
+            [b"first".to_vec(), b"the second".to_vec(), vec![7; 100_000], Vec::new()].into_iter().enumerate()
+        {
+            vault.write(&content).unwrap();
+            assert_eq!(worker.read(), Some((number as u64 + 1, content)));
+        }
+        let mut all = vec![0; 300_000];
+        let count = pread(&vault.memory, &mut all, 0).unwrap();
+        assert!(!all[..count].windows(5).any(|bytes| bytes == b"first" || bytes == [7; 5]));
+    }
+
+    #[test]
+    fn an_edition_that_is_not_whole_is_not_read() {
+        let vault = Vault::new().unwrap();
+        vault.write(b"content").unwrap();
+        vault.write_exactly(b"X", place(1) + HEAD_BYTES as u64).unwrap();
+        assert_eq!(vault.read(), None);
+        vault.write_exactly(&u64::MAX.to_ne_bytes(), place(1)).unwrap();
+        assert_eq!(vault.read(), None);
+        assert!(vault.write(&vec![0; EDITION_BYTES_MAX + 1]).is_err());
+        assert_eq!(vault.edition(), 1);
+    }
+}

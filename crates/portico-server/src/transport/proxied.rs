@@ -1,0 +1,79 @@
+//! A connection whose peer has to say first whom it speaks for (the PROXY protocol).
+
+use std::os::fd::BorrowedFd;
+
+use portico_proto::{ProxyAddresses, ProxyError, ProxyHeader, ProxyVersions};
+use rustix::net::RecvFlags;
+
+use super::{Progress, Transport, receive};
+
+/// What is awaited of such a peer, and the connection as it is from then on.
+#[derive(Debug)]
+pub struct Proxied {
+    inner: Transport,
+    versions: ProxyVersions,
+    found: Option<Found>,
+    told: bool,
+}
+
+/// What a peer has said.
+pub type Found = Result<Option<ProxyAddresses>, ProxyError>;
+
+impl Proxied {
+    pub(super) fn new(inner: Transport, versions: ProxyVersions) -> Self {
+        Self { inner, versions, found: None, told: false }
+    }
+
+    /// Reads what comes after the header. While that is not there it is looked for, and taken, and no byte more:
+    /// then it is `Blocked` once (see [`Proxied::take_found`]).
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Progress {
+        match self.found {
+            Some(Ok(_)) => self.inner.read(buffer),
+            Some(Err(_)) => Progress::Closed,
+            None => self.read_header(),
+        }
+    }
+
+    fn read_header(&mut self) -> Progress {
+        let Some(socket) = self.inner.socket() else { return Progress::Closed };
+        let mut bytes = [0; ProxyHeader::BYTES_MAX];
+        let count = match receive(socket, &mut bytes, RecvFlags::PEEK) {
+            Progress::Bytes(count) => count,
+            stopped => return stopped,
+        };
+        match ProxyHeader::parse(&bytes[..count], self.versions) {
+            Ok(None) => Progress::Blocked,
+            Ok(Some(header)) => {
+                // It is there: nobody else reads from this socket.
+                let taken = receive(socket, &mut bytes[..header.length], RecvFlags::empty());
+                if taken != Progress::Bytes(header.length) {
+                    return Progress::Closed;
+                }
+                self.found = Some(Ok(header.addresses));
+                Progress::Blocked
+            }
+            Err(error) => {
+                self.found = Some(Err(error));
+                Progress::Closed
+            }
+        }
+    }
+
+    /// What the peer has said, once.
+    pub(super) fn take_found(&mut self) -> Option<Found> {
+        if std::mem::replace(&mut self.told, self.found.is_some()) { None } else { self.found }
+    }
+
+    pub(super) fn socket(&self) -> Option<BorrowedFd<'_>> {
+        self.inner.socket()
+    }
+
+    /// The connection, where the header has been read; nothing is to be said before.
+    pub(super) fn inner(&self) -> Option<&Transport> {
+        matches!(self.found, Some(Ok(_))).then_some(&self.inner)
+    }
+
+    pub(super) fn inner_mut(&mut self) -> Option<&mut Transport> {
+        if matches!(self.found, Some(Ok(_))) { Some(&mut self.inner) } else { None }
+    }
+}

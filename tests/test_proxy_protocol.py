@@ -1,0 +1,152 @@
+"""The PROXY protocol: what a load balancer says of its client, before HTTP and before TLS."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import struct
+import time
+
+import pytest
+
+from harness.certificates import Authority
+
+ECHO = "apps.echo:application"
+GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+V1 = b"PROXY TCP4 192.0.2.1 198.51.100.2 56324 443\r\n"
+SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
+
+
+def v2(command: int, family: int, content: bytes) -> bytes:
+    return SIGNATURE + bytes([command, family]) + struct.pack("!H", len(content)) + content
+
+
+V2 = v2(
+    0x21,
+    0x21,
+    socket.inet_pton(socket.AF_INET6, "2001:db8::1") + bytes(16) + struct.pack("!HH", 9, 10) + b"\x04\0\1x",
+)
+LOCAL = v2(0x20, 0, b"")
+
+
+@contextlib.contextmanager
+def connected(server, number: int = 0):
+    address = server.addresses[number]
+    with socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET) as client:
+        client.settimeout(10)
+        client.connect(address)
+        yield client
+
+
+def environ(client) -> dict[str, str]:
+    """The environ that the next answer tells."""
+    received = b""
+    while b"\r\n\r\n" not in received:
+        piece = client.recv(65536)
+        assert piece, "closed"
+        received += piece
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 "), head
+    length = next(int(line[15:]) for line in head.split(b"\r\n") if line.startswith(b"Content-Length:"))
+    while len(body) < length:
+        body += client.recv(65536)
+    return json.loads(body)["environ"]
+
+
+def is_closed(client) -> bool:
+    with contextlib.suppress(ConnectionError):
+        return client.recv(1) == b""
+    return True
+
+
+@pytest.mark.parametrize(
+    ("header", "address", "port"),
+    [
+        (V1, "192.0.2.1", "56324"),
+        (V2, "2001:db8::1", "9"),
+        (LOCAL, None, None),
+        (b"PROXY UNKNOWN\r\n", None, None),
+    ],
+)
+def test_the_client_is_whom_the_balancer_tells_of(serve, header, address, port):
+    server = serve(ECHO, "--proxy-protocol", "auto")
+    for pieces in ([header + GET], [header, GET], [bytes([byte]) for byte in header] + [GET]):
+        with connected(server) as client:
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            expected = (address or "127.0.0.1", port or str(client.getsockname()[1]))
+            for piece in pieces:
+                client.sendall(piece)
+                if len(pieces) > 2:
+                    time.sleep(0.001)
+            for _ in range(2):
+                seen = environ(client)
+                assert (seen["REMOTE_ADDR"], seen["REMOTE_PORT"]) == expected
+                client.sendall(GET)
+
+
+def test_it_comes_before_tls(serve, tmp_path):
+    authority = Authority(tmp_path / "authority")
+    server = serve(ECHO, *authority.issue("localhost").options, "--proxy-protocol", "v1")
+    with connected(server) as plain:
+        plain.sendall(V1)
+        with authority.context().wrap_socket(plain, server_hostname="localhost") as client:
+            client.sendall(GET)
+            seen = environ(client)
+    assert (seen["REMOTE_ADDR"], seen["wsgi.url_scheme"]) == ("192.0.2.1", "https")
+
+
+def test_a_trusted_peer_has_to_send_it(serve):
+    server = serve(ECHO, "--proxy-protocol=v2")
+    for start in (GET, V1 + GET, v2(0x21, 0x11, b"short") + GET, SIGNATURE[:5] + b"x"):
+        with connected(server) as client:
+            client.sendall(start)
+            assert is_closed(client)
+    server.expect_log("which does not begin with the PROXY protocol")
+    server.expect_log("its PROXY header is malformed")
+    assert len(server.find_records("does not begin with the PROXY protocol")) == 1
+
+
+@pytest.mark.parametrize(("allowed", "is_unix"), [("10.0.0.1", False), ("none", True)])
+def test_others_are_read_as_ever(serve, tmp_path, allowed, is_unix):
+    bind = f"unix:{tmp_path / 'socket'}" if is_unix else "127.0.0.1:0"
+    server = serve(ECHO, "--proxy-protocol", "auto", "--proxy-allow-from", allowed, bind=bind)
+    with connected(server) as client:
+        client.sendall(GET)
+        assert environ(client)["REMOTE_ADDR"] != "192.0.2.1"
+    with connected(server) as client:
+        client.sendall(V1 + GET)
+        assert client.recv(20).startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_unix_peer_is_trusted_and_may_tell_of_clients(serve, tmp_path):
+    server = serve(ECHO, "--proxy-protocol", "auto", bind=f"unix:{tmp_path / 'socket'}")
+    with connected(server) as client:
+        client.sendall(V1 + GET)
+        seen = environ(client)
+        assert (seen["REMOTE_ADDR"], seen["REMOTE_PORT"]) == ("192.0.2.1", "56324")
+
+
+def test_fields_are_believed_if_the_client_told_of_is_trusted(serve):
+    request = b"GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 203.0.113.7\r\n\r\n"
+    for allowed, address in (("127.0.0.1", "192.0.2.1"), ("192.0.2.1", "203.0.113.7")):
+        server = serve(ECHO, "--proxy-protocol", "--forwarded-allow-ips", allowed)
+        with connected(server) as client:
+            client.sendall(V1 + request)
+            assert environ(client)["REMOTE_ADDR"] == address
+
+
+def test_it_has_as_long_as_a_head(serve):
+    server = serve(ECHO, "--proxy-protocol", "--head-timeout", "1")
+    with connected(server) as silent, connected(server) as slow:
+        slow.sendall(V1[:10])
+        started = time.monotonic()
+        assert is_closed(silent) and is_closed(slow)
+        assert 0.5 < time.monotonic() - started < 5
+
+
+def test_without_it_the_header_is_no_request(serve):
+    server = serve(ECHO)
+    with connected(server) as client:
+        client.sendall(V1 + GET)
+        assert client.recv(20).startswith(b"HTTP/1.1 400 ")
