@@ -164,7 +164,7 @@ impl Engine {
     /// Handles what the reactor has reported.
     pub fn handle_events(&mut self, events: &Events) {
         events.iter().for_each(|event| self.handle_event(event));
-        self.write_sessions();
+        self.write_unheld_sessions();
     }
 
     /// Handles one event.
@@ -210,7 +210,7 @@ impl Engine {
                 self.work_on(id, |connection, tools| connection.handle_timeout(deadline, tools));
             }
         }
-        self.write_sessions();
+        self.write_unheld_sessions();
         self.resume_accepting();
         self.continue_accepting();
         self.advance_sharing();

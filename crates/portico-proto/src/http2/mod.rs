@@ -118,6 +118,9 @@ impl Session {
     /// # Errors
     /// What the peer has done that ends the session.
     pub fn receive(&mut self, bytes: &[u8], elapsed: Duration) -> Result<(), Offence> {
+        if self.is_closed() {
+            return Ok(());
+        }
         self.frames.refill(elapsed);
         self.frames.note_data_sent(self.shared.take_data_sent());
         self.settled = false;

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use portico_proto::http2::{SessionEvent, Stream};
 
-use super::Engine;
+use super::{Engine, HOLD_MAX};
 use crate::connection::{Connection, ConnectionId, Step, Tools};
 
 /// A stream has worked.
@@ -112,6 +112,16 @@ impl Engine {
         }
     }
 
+    /// The same, unless answers are held back for those behind them.
+    #[inline]
+    pub(super) fn write_unheld_sessions(&mut self) {
+        let held =
+            !self.queue.is_empty() && self.tools.now.saturating_duration_since(self.held_since) < HOLD_MAX;
+        if !held {
+            self.write_sessions();
+        }
+    }
+
     fn write_worked(&mut self) {
         while let Some(first) = self.worked.first() {
             let id = first.carrier;
@@ -190,3 +200,6 @@ impl Engine {
         worked.ok()
     }
 }
+
+#[cfg(test)]
+mod tests;

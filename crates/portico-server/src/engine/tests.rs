@@ -12,7 +12,7 @@ use super::*;
 use crate::transport::Transport;
 
 /// An engine without listeners that has one client.
-fn engine_with_client(arguments: &[&str]) -> (Engine, ConnectionId, UnixStream) {
+pub(super) fn engine_with_client(arguments: &[&str]) -> (Engine, ConnectionId, UnixStream) {
     let Ok(Parsed::Run(resolved)) = parse(arguments.iter().map(OsString::from), &|_| None) else {
         panic!("the arguments of a test are valid");
     };
@@ -23,7 +23,7 @@ fn engine_with_client(arguments: &[&str]) -> (Engine, ConnectionId, UnixStream) 
     (engine, id, client)
 }
 
-fn admit_client(engine: &mut Engine) -> (ConnectionId, UnixStream) {
+pub(super) fn admit_client(engine: &mut Engine) -> (ConnectionId, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     ours.set_nonblocking(true).unwrap();
     let server = Arc::new(Server { name: "x".into(), port: String::new(), ..Server::default() });
@@ -31,7 +31,7 @@ fn admit_client(engine: &mut Engine) -> (ConnectionId, UnixStream) {
     (id, theirs)
 }
 
-fn readable(id: ConnectionId) -> Event {
+pub(super) fn readable(id: ConnectionId) -> Event {
     Event { token: id.token(), readable: true, writable: false, read_closed: false, failed: false }
 }
 
