@@ -6,6 +6,7 @@ It sends whatever the test asks for, in whatever order, and acknowledges nothing
 from __future__ import annotations
 
 import socket
+import ssl
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -68,6 +69,7 @@ class Http2Client:
         timeout: float = 10.0,
         settings: dict[int, int] | None = None,
         hello: bool = True,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         """Connects; with `hello` sends preface and SETTINGS and waits for the server's."""
         family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
@@ -75,6 +77,8 @@ class Http2Client:
         self.socket.settimeout(timeout)
         self.timeout = timeout
         self.socket.connect(address)
+        if tls:
+            self.socket = tls.wrap_socket(self.socket, server_hostname="localhost")
         self.received = b""
         self.encoder = hpack.Encoder()
         self.decoder = hpack.Decoder()
@@ -175,7 +179,7 @@ class Http2Client:
         while len(self.received) < count:
             try:
                 data = self.socket.recv(65536)
-            except ConnectionError:
+            except (ConnectionError, ssl.SSLEOFError):
                 data = b""
             if not data:
                 self.eof = True

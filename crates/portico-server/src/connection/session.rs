@@ -215,7 +215,7 @@ impl Connection {
     pub fn flush_session(&mut self, tools: &mut Tools) -> Step {
         let mut wrote = false;
         let mut out = std::mem::take(&mut tools.out);
-        while self.outbox.is_empty() && !self.failed {
+        while self.is_written() && !self.failed {
             out.clear();
             let Link::Session(session) = &mut self.link else { break };
             session.wire.output(&mut out);

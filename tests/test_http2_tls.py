@@ -1,0 +1,133 @@
+"""HTTP/2 within TLS: agreed on in the handshake, and through a transport that keeps bytes back."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import ssl
+import subprocess
+import time
+
+import pytest
+from hyperframe.frame import SettingsFrame
+
+from harness.certificates import Authority
+from harness.http2_client import PREFACE, Http2Client
+
+STUCK = "apps.stuck:application"
+CONTROL = "apps.control:application"
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="module")
+def pair(authority):
+    return authority.issue("localhost", "127.0.0.1")
+
+
+@pytest.fixture
+def context(authority) -> ssl.SSLContext:
+    """A client's, that asks for HTTP/2."""
+    context = ssl.create_default_context(cafile=str(authority.certificate))
+    context.set_alpn_protocols(["h2"])
+    return context
+
+
+def test_each_stream_knows_of_tls(serve, pair, context):
+    server = serve("apps.echo:application", *pair.options)
+    with Http2Client(server.address, tls=context) as client:
+        assert client.socket.selected_alpn_protocol() == "h2"
+        for _ in range(3):
+            environ = json.loads(client.request("/").body)["environ"]
+            assert environ["SERVER_PROTOCOL"] == "HTTP/2.0"
+            assert (environ["wsgi.url_scheme"], environ["HTTPS"]) == ("https", "on")
+
+
+def test_cleartext_off_is_not_off_within_tls(serve, pair, context):
+    server = serve(CONTROL, *pair.options, "--http2-cleartext", "off")
+    with Http2Client(server.address, tls=context) as client:
+        client.expect_alive()
+
+
+def test_the_preface_without_the_agreement_is_505(serve, pair, context):
+    server = serve(CONTROL, *pair.options)
+    context.set_alpn_protocols(["http/1.1"])
+    with Http2Client(server.address, tls=context, hello=False) as client:
+        client.send(PREFACE)
+        assert client.socket.recv(100).startswith(b"HTTP/1.1 505 ")
+
+
+def test_much_both_ways_through_a_reader_that_dawdles(serve, pair, context):
+    server = serve(STUCK, *pair.options, "--threads", "2")
+    with Http2Client(
+        server.address, tls=context, settings={SettingsFrame.INITIAL_WINDOW_SIZE: 1 << 30}
+    ) as client:
+        client.update_window(0, 1 << 30)
+        streams = [client.open("/large?blocks=100") for _ in range(4)]
+        time.sleep(0.5)
+        for stream in streams:
+            assert client.answer(stream).body == b"x" * 6_553_600
+        assert client.request("/ping", "POST", body=b"y" * 200_000).status == 200
+
+
+def test_an_upload_by_curl(serve, authority, pair, tmp_path):
+    curl = shutil.which("curl")
+    if not curl:
+        pytest.skip("curl is not there")
+    server = serve(CONTROL, *pair.options)
+    body = tmp_path / "body"
+    body.write_bytes(b"0123456789" * 1_000_000)
+    command = [curl, "-sS", "--http2", "--cacert", str(authority.certificate), "--data-binary", f"@{body}"]
+    url = f"https://localhost:{server.address[1]}/ping"
+    done = subprocess.run(
+        [*command, "-w", " %{http_version} %{http_code}", url], capture_output=True, check=True
+    )
+    assert done.stdout.endswith(b" 2 200"), done
+
+
+def test_a_reset_a_stop_and_the_end(serve, pair, context):
+    server = serve(STUCK, *pair.options, "--threads", "1")
+    with Http2Client(server.address, tls=context) as client:
+        running = client.open("/sleep?seconds=0.7")
+        server.rendezvous.wait_for("sleeps")
+        client.reset(client.open("/ping"))
+        server.signal(signal.SIGTERM)
+        client.wait(lambda: client.goaways, "GOAWAY")
+        assert client.answer(running).body == b"slept"
+        assert client.wait_end() == 0
+    assert server.process.wait(10) == 0
+
+
+def test_a_window_of_zero_is_cut_and_an_idle_session_is_closed(serve, pair, context):
+    server = serve(CONTROL, *pair.options, "--write-timeout", "1", "--keep-alive", "1")
+    with Http2Client(server.address, tls=context, settings={SettingsFrame.INITIAL_WINDOW_SIZE: 0}) as client:
+        assert client.answer(client.open("/ping")).reset is not None
+        assert client.wait_end() == 0
+
+
+def test_a_client_that_never_reads_is_cut(serve, pair, context):
+    server = serve(STUCK, *pair.options, "--threads", "2", "--write-timeout", "1")
+    with Http2Client(
+        server.address, tls=context, settings={SettingsFrame.INITIAL_WINDOW_SIZE: 1 << 30}
+    ) as client:
+        client.update_window(0, 1 << 30)
+        for _ in range(4):
+            client.open("/large?blocks=1000")
+        time.sleep(3)
+        with Http2Client(server.address, tls=context) as other:
+            other.expect_alive()
+
+
+def test_h2load(serve, pair):
+    h2load = shutil.which("h2load")
+    if not h2load:
+        pytest.skip("h2load is not there")
+    server = serve(CONTROL, *pair.options, "--workers", "2")
+    url = f"https://localhost:{server.address[1]}/ping"
+    command = [h2load, "-n", "5000", "-c", "4", "-m", "32", url]
+    done = subprocess.run(command, capture_output=True, timeout=60, check=True, text=True)
+    assert "5000 succeeded, 0 failed, 0 errored, 0 timeout" in done.stdout, done.stdout
