@@ -26,7 +26,7 @@ def key_digest() -> str:
 
 @pytest.mark.parametrize(
     ("scheme", "protocol", "flags"),
-    [("http", "http/1.1", ())],
+    [("http", "http/1.1", ()), ("https", "http/1.1", ("--disable-http2",)), ("https", "h2", ())],
 )
 def test_the_example_site(serve, tmp_path, scheme, protocol, flags):
     pem = tmp_path / "pem"

@@ -67,6 +67,8 @@ WAYS = [
     Way(Haproxy, "http"),
     Way(Haproxy, "http", unix=True),
     Way(Haproxy, "http2"),
+    proxy_protocol("v2"),
+    proxy_protocol("v1", ("send-proxy-v2", "send-proxy")),
 ]
 
 
