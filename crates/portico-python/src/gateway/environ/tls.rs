@@ -9,19 +9,27 @@ use portico_server::TlsClient;
 
 use crate::raw::latin1;
 
-/// Sets what all requests of such a listener have, and the keys of what each has.
+/// What nearly all clients speak: it is in the environ from the beginning, and set where it is another.
+const USUAL_PROTOCOL: &str = "TLSv1.3";
+const USUAL_CIPHER: &str = "TLS_AES_256_GCM_SHA384";
+
+/// Sets what all requests of such a listener have, or most of them.
 pub(super) fn prepare(template: &Bound<'_, PyDict>) -> PyResult<()> {
     let py = template.py();
     template.set_item(intern!(py, "HTTPS"), intern!(py, "on"))?;
-    template.set_item(intern!(py, "SSL_PROTOCOL"), intern!(py, ""))?;
-    template.set_item(intern!(py, "SSL_CIPHER"), intern!(py, ""))
+    template.set_item(intern!(py, "SSL_PROTOCOL"), USUAL_PROTOCOL)?;
+    template.set_item(intern!(py, "SSL_CIPHER"), USUAL_CIPHER)
 }
 
 /// Sets what the handshake has told of the client.
 pub(super) fn apply(environ: &Bound<'_, PyDict>, client: &TlsClient) -> PyResult<()> {
     let py = environ.py();
-    environ.set_item(intern!(py, "SSL_PROTOCOL"), PyString::intern(py, client.protocol))?;
-    environ.set_item(intern!(py, "SSL_CIPHER"), PyString::intern(py, client.cipher))?;
+    if client.protocol != USUAL_PROTOCOL {
+        environ.set_item(intern!(py, "SSL_PROTOCOL"), PyString::intern(py, client.protocol))?;
+    }
+    if client.cipher != USUAL_CIPHER {
+        environ.set_item(intern!(py, "SSL_CIPHER"), PyString::intern(py, client.cipher))?;
+    }
     if let Some(name) = &client.server_name {
         environ.set_item(intern!(py, "SSL_SERVER_NAME"), PyString::new(py, name))?;
     }
