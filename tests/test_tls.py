@@ -524,6 +524,7 @@ def test_http2_is_agreed_on_in_the_handshake(serve, authority, pair):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.skipif(shutil.which("testssl") is None, reason="there is no testssl")
 def test_testssl_finds_nothing(serve, authority, tmp_path):
     """Nothing above "low" but what the tests' own authority has not: it says nothing of revocation."""
