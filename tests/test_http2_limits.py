@@ -150,6 +150,38 @@ def test_some_resets_are_nobodys_fault(server):
         client.expect_alive()
 
 
+def test_requests_that_make_us_reset(serve):
+    """Malformed ones: each costs a RST_STREAM of ours."""
+    server = serve("apps.control:application")
+    with connect(server) as client:
+        try:
+            for number in range(20_000):
+                fields = [*client.head(), ("connection", "close")]
+                client.send_frame(client.headers_frame(1 + 2 * number, fields, "END_STREAM"))
+        except OSError:
+            pass
+        assert client.wait_end() == ENHANCE_YOUR_CALM
+    with connect(server) as other:
+        other.expect_alive()
+
+
+def test_a_small_block_that_is_a_large_list(serve):
+    """One long field in the table, named thousands of times in the bytes of one frame."""
+    server = serve("apps.control:application")
+    worker = server.worker
+    before = memory_of(worker.pid)
+    with connect(server) as client:
+        block = client.block(client.head()) + b"\x40\x01x\x7f\xa1\x1e" + b"v" * 4000 + b"\xbe" * 12_000
+        frame = HeadersFrame(1, block)
+        frame.flags |= {"END_HEADERS", "END_STREAM"}
+        client.send_frame(frame)
+        client.wait_for_reset_or_end(1, ended=True)
+        assert client.goaways or client.answers[1].status == 431
+    assert memory_of(worker.pid) - before < 16 << 20
+    with connect(server) as other:
+        other.expect_alive()
+
+
 def test_continuation_flood(serve):
     server = serve("apps.control:application")
     with connect(server) as client:

@@ -304,11 +304,14 @@ impl Engine {
         if !self.awaits(key) {
             return false;
         }
-        let hold = writing == Writing::Batched && answer.is_worth_holding() && !self.queue.is_empty();
+        // Of a stream the answer goes to its session at once, which is what is held: that takes no copy more.
+        let worth = |engine: &Self| {
+            answer.is_worth_holding() || (matches!(answer, Answer::Whole { .. }) && engine.is_stream(id))
+        };
+        let hold = writing == Writing::Batched && !self.queue.is_empty() && worth(self);
         if hold && self.held.is_empty() && self.worked.is_empty() {
             self.held_since = self.tools.now;
         }
-        // Of a stream the answer goes to its session at once, which is written with the others.
         let alone = hold && !self.is_stream(id);
         if alone {
             self.held.push(id);
