@@ -528,7 +528,7 @@ def test_http2_is_agreed_on_in_the_handshake(serve, authority, pair):
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(shutil.which("testssl") is None, reason="there is no testssl")
 def test_testssl_finds_nothing(serve, authority, tmp_path):
-    """Nothing above "low" but what is not the server's: the authority's revocation, the application's fields."""
+    """Nothing above "low" but what is the authority's (revocation) and the application's (its fields)."""
     options = [*authority.issue("localhost").options, *authority.issue("localhost", kind="rsa").options]
     server = serve(ECHO, *options)
     report = tmp_path / "report.json"
