@@ -5,6 +5,7 @@
 
 use std::time::Instant;
 
+use portico_config::WireProtocol;
 use portico_proto::Protocol;
 use portico_proto::http2::{self, SessionEvent, Stream};
 
@@ -100,6 +101,7 @@ impl Connection {
     /// Whether what a new connection begins with is HTTP/2.
     pub(super) fn speaks_http2(&self, input: &[u8], tools: &Tools) -> bool {
         let first = self.served == 0 && matches!(self.link, Link::Alone) && !input.is_empty();
+        let first = first && self.server.protocol == WireProtocol::Http;
         first
             && tools.config.http2.offered
             && self
