@@ -28,6 +28,8 @@ pub(super) struct Frames {
     in_block: bool,
     /// The highest stream that a header block has named.
     last_stream: u32,
+    /// The stream whose body, or the end of it, the present frame has.
+    body_of: Option<u32>,
     idle: Allowance,
     resets: Allowance,
 }
@@ -130,6 +132,7 @@ impl Frames {
             in_data: false,
             in_block: false,
             last_stream: 0,
+            body_of: None,
             idle: Allowance::new(IDLE_MAX, IDLE_PER_SECOND),
             resets: Allowance::new(RESETS_MAX, RESETS_PER_SECOND),
         }
@@ -171,6 +174,10 @@ impl Frames {
                 let count = bytes.len().min(self.payload_left as usize);
                 self.payload_left -= count as u32;
                 bytes = &bytes[count..];
+                // The crate takes frames whole: not before the last byte is there anything of it to be had.
+                if let (0, Some(stream)) = (self.payload_left, self.body_of) {
+                    touch_body(stream, touched);
+                }
                 continue;
             }
             let have = self.head_bytes as usize;
@@ -195,6 +202,9 @@ impl Frames {
         let stream = u32::from_be_bytes([s0, s1, s2, s3]) & (u32::MAX >> 1);
         self.payload_left = length;
         self.in_data = kind == DATA;
+        if kind != CONTINUATION {
+            self.body_of = None;
+        }
         if matches!(kind, HEADERS | CONTINUATION) {
             self.in_block = flags & END_HEADERS == 0;
         }
@@ -206,9 +216,8 @@ impl Frames {
         }
         match kind {
             DATA => {
-                if touched.last() != Some(&Touch::Body(stream)) {
-                    touched.push(Touch::Body(stream));
-                }
+                self.body_of = Some(stream);
+                touch_body(stream, touched);
                 if length == 0 && flags & END_STREAM == 0 {
                     self.idle.take(Offence::IdleFrames)?;
                 }
@@ -218,7 +227,10 @@ impl Frames {
                 self.idle.add(IDLE_PER_REQUEST);
             }
             // Trailers, and the end with them.
-            HEADERS => touched.push(Touch::Body(stream)),
+            HEADERS => {
+                self.body_of = Some(stream);
+                touch_body(stream, touched);
+            }
             RST_STREAM => {
                 touched.push(Touch::Reset(stream));
                 self.resets.take(Offence::Resets)?;
@@ -226,6 +238,12 @@ impl Frames {
             _ => self.idle.take(Offence::IdleFrames)?,
         }
         Ok(())
+    }
+}
+
+fn touch_body(stream: u32, touched: &mut Vec<Touch>) {
+    if touched.last() != Some(&Touch::Body(stream)) {
+        touched.push(Touch::Body(stream));
     }
 }
 
@@ -307,6 +325,19 @@ mod tests {
             }
             assert_eq!(touched, expected, "{step}");
             assert!(!frames.is_partial());
+        }
+    }
+
+    #[test]
+    fn a_body_is_touched_when_its_frame_is_whole() {
+        let mut frames = after_preface();
+        let data = frame(DATA, END_STREAM, 1, b"12345");
+        for cut in 9..data.len() {
+            let mut touched = Vec::new();
+            frames.look_over(&data[..cut], &mut touched).unwrap();
+            touched.clear();
+            frames.look_over(&data[cut..], &mut touched).unwrap();
+            assert_eq!(touched, [Touch::Body(1)], "{cut}");
         }
     }
 

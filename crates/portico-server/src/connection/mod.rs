@@ -340,7 +340,11 @@ impl Connection {
                 return step;
             }
         }
-        self.receive(tools)
+        match self.receive(tools) {
+            // Its streams may have more to write though nothing has come.
+            Step::Keep if self.is_session() => Step::Streams,
+            step => step,
+        }
     }
 
     /// The application reads a streamed body and has room for more.
