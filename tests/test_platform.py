@@ -246,7 +246,7 @@ def test_daemon_is_upgraded_in_the_background(folder):
 
 @ROOT
 @pytest.mark.parametrize("preload", [(), ("--preload",)])
-def test_workers_become_another_user_before_they_import_anything(serve, folder, preload):
+def test_workers_become_another_user_before_they_import_anything(folder, serve, preload):
     nobody = pwd.getpwnam("nobody")
     server = serve("app", "--user", "nobody", "--workers", "2", *preload, cwd=folder, prefix=OPENED_UP)
     worker = told(server)
@@ -265,7 +265,7 @@ def test_workers_become_another_user_before_they_import_anything(serve, folder, 
 
 
 @ROOT
-def test_groups_of_the_user_by_number_and_by_name(serve, folder):
+def test_groups_of_the_user_by_number_and_by_name(folder, serve):
     daemon_user, group = pwd.getpwnam("daemon"), grp.getgrnam("games")
     server = serve("app", "-u", str(daemon_user.pw_uid), "-g", "games", cwd=folder, prefix=OPENED_UP)
     worker = told(server)
@@ -279,7 +279,7 @@ def test_groups_of_the_user_by_number_and_by_name(serve, folder):
 
 
 @ROOT
-def test_sockets_and_log_files_are_the_users(serve, folder):
+def test_sockets_and_log_files_are_the_users(folder, serve):
     logs = folder / "logs"
     logs.mkdir()
     options = ("-u", "nobody", "-m", "007", "--access-logfile", str(logs / "access"))
@@ -329,7 +329,7 @@ def test_user_without_privileges_cannot_become_another(folder):
 # Environment, names, folders
 
 
-def test_environment_of_the_application(serve, folder):
+def test_environment_of_the_application(folder, serve):
     options = ("-e", "FIRST=1,2", "--env", "SECOND=a=b", "--env", "HOME=/other")
     at_import = told(serve("app", *options, cwd=folder))["at_import"]["environ"]
     assert (at_import["FIRST"], at_import["SECOND"], at_import["HOME"]) == ("1,2", "a=b", "/other")
@@ -340,7 +340,7 @@ def command_name(process: Process) -> str:
     return (process.folder / "comm").read_text().strip()
 
 
-def test_processes_have_names_without_any_package(serve, folder):
+def test_processes_have_names_without_any_package(folder, serve):
     server = serve("app", "--preload", cwd=folder, environment={"PYTHONPATH": str(folder)})
     server.wait_workers(1)
     names = sorted(command_name(process) for process in [server.supervisor, *server.supervisor.children()])
@@ -350,7 +350,7 @@ def test_processes_have_names_without_any_package(serve, folder):
     assert server.find_records("--name: .*setproctitle")
 
 
-def test_processes_have_their_titles_with_the_package(serve, folder):
+def test_processes_have_their_titles_with_the_package(folder, serve):
     (folder / "setproctitle.py").write_text(
         "import os\ndef setproctitle(title):\n    open(f'title.{os.getpid()}', 'a').write(title + '\\n')\n"
     )
@@ -363,7 +363,7 @@ def test_processes_have_their_titles_with_the_package(serve, folder):
     assert title(server.wait_workers(1)[0]) == "portico: worker [app:application]\n"
 
 
-def test_several_servers_share_a_port_if_all_ask_for_it(serve, folder):
+def test_several_servers_share_a_port_if_all_ask_for_it(folder, serve):
     first = serve("app", "--reuse-port", cwd=folder)
     address = "{}:{}".format(*first.address)
     second = serve("app", "--reuse-port", bind=address, cwd=folder)
@@ -373,7 +373,7 @@ def test_several_servers_share_a_port_if_all_ask_for_it(serve, folder):
     assert ended.returncode == 1 and address in ended.stderr
 
 
-def test_large_bodies_wait_in_the_folder_that_was_named(serve, folder):
+def test_large_bodies_wait_in_the_folder_that_was_named(folder, serve):
     uploads = folder / "uploads"
     uploads.mkdir()
     server = serve("app", "--tmp-upload-dir", "uploads", cwd=folder)
@@ -420,7 +420,7 @@ def make(global_conf, **local_conf):
         (("--paste", "site.ini", "--paste-global", "greeting=a=b"), b"a=b"),
     ],
 )
-def test_application_of_a_paste_file(serve, folder, options, answer):
+def test_application_of_a_paste_file(folder, serve, options, answer):
     pytest.importorskip("paste.deploy")
     (folder / "site.ini").write_text(INI)
     (folder / "factory.py").write_text(FACTORY)
@@ -456,7 +456,7 @@ def test_paste_file_that_cannot_be_served_is_told(folder):
         (("-k", "gevent", "--worker-connections", "6"), 6),
     ],
 )
-def test_worker_class_says_how_many_threads(serve, folder, options, threads):
+def test_worker_class_says_how_many_threads(folder, serve, options, threads):
     server = serve("app", *options, cwd=folder)
     assert told(server)["threads"] == threads
     assert server.find_records(rf"= at most {threads} concurrent")
@@ -493,7 +493,7 @@ def test_exit_statuses_are_gunicorns(folder, arguments, status):
     assert ended.returncode == status, ended
 
 
-def test_first_lines_say_how_many_requests_run_at_once(serve, folder):
+def test_first_lines_say_how_many_requests_run_at_once(folder, serve):
     server = serve("app", "--workers", "2", "--threads", "3", cwd=folder)
     assert server.find_records(
         r"2 workers \(as asked for; there (is|are) \d+ CPUs?\) x 3 threads = at most 6 concurrent requests, "
@@ -503,7 +503,7 @@ def test_first_lines_say_how_many_requests_run_at_once(serve, folder):
     assert server.find_records(r"(\d+) workers? \((one )?for [^)]*CPUs?\) x 1 thread = at most \1 concurrent")
 
 
-def test_procfile_with_a_port(serve, folder):
+def test_procfile_with_a_port(folder, serve):
     port = free_port()
     server = serve("app", bind=None, cwd=folder, environment={"PORT": str(port), "WEB_CONCURRENCY": "2"})
     server.wait_workers(1)
@@ -532,7 +532,7 @@ def application(environ, start_response):
 
 
 @pytest.mark.parametrize("preload", [(), ("--preload",)])
-def test_application_that_gevent_has_patched_is_served_by_real_threads(serve, folder, preload):
+def test_application_that_gevent_has_patched_is_served_by_real_threads(folder, serve, preload):
     pytest.importorskip("gevent")
     (folder / "patched.py").write_text(PATCHED)
     server = serve("patched", "-k", "gevent", "--worker-connections", "6", *preload, cwd=folder)
