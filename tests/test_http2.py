@@ -268,6 +268,20 @@ def test_h2load(serve, streams):
     assert "5000 succeeded, 0 failed, 0 errored, 0 timeout" in done.stdout, done.stdout
 
 
+def test_many_uploads_at_once(serve, tmp_path):
+    """Their frames come cut anywhere; none of them waits for one that does not come."""
+    h2load = shutil.which("h2load")
+    if not h2load:
+        pytest.skip("h2load is not there")
+    server = serve("apps.control:application", "--body-timeout", "5")
+    body = tmp_path / "body"
+    body.write_bytes(b"0123456789" * 100_000)
+    host, port = server.address
+    command = [h2load, "-n", "200", "-c", "2", "-m", "20", "-d", str(body), f"http://{host}:{port}/ping"]
+    done = subprocess.run(command, capture_output=True, timeout=60, check=True, text=True)
+    assert "200 succeeded, 0 failed, 0 errored, 0 timeout" in done.stdout, done.stdout
+
+
 # Clients that give up
 
 

@@ -26,10 +26,10 @@ pub(super) struct Frames {
     in_data: bool,
     /// A header block goes on in the next frame.
     in_block: bool,
+    /// What the present frame, or header block, will have done once it is whole: the crate takes it in no sooner.
+    pending: Option<Touch>,
     /// The highest stream that a header block has named.
     last_stream: u32,
-    /// The stream whose body, or the end of it, the present frame has.
-    body_of: Option<u32>,
     idle: Allowance,
     resets: Allowance,
 }
@@ -131,8 +131,8 @@ impl Frames {
             payload_left: 0,
             in_data: false,
             in_block: false,
+            pending: None,
             last_stream: 0,
-            body_of: None,
             idle: Allowance::new(IDLE_MAX, IDLE_PER_SECOND),
             resets: Allowance::new(RESETS_MAX, RESETS_PER_SECOND),
         }
@@ -174,10 +174,7 @@ impl Frames {
                 let count = bytes.len().min(self.payload_left as usize);
                 self.payload_left -= count as u32;
                 bytes = &bytes[count..];
-                // The crate takes frames whole: not before the last byte is there anything of it to be had.
-                if let (0, Some(stream)) = (self.payload_left, self.body_of) {
-                    touch_body(stream, touched);
-                }
+                self.note_whole(touched);
                 continue;
             }
             let have = self.head_bytes as usize;
@@ -187,24 +184,32 @@ impl Frames {
             bytes = &bytes[count..];
             if self.head_bytes as usize == HEAD_BYTES {
                 self.head_bytes = 0;
-                self.handle_frame(touched)?;
+                self.handle_frame()?;
+                self.note_whole(touched);
             }
         }
         Ok(())
     }
 
+    fn note_whole(&mut self, touched: &mut Vec<Touch>) {
+        if self.payload_left == 0
+            && !self.in_block
+            && let Some(touch) = self.pending.take()
+            && touched.last() != Some(&touch)
+        {
+            touched.push(touch);
+        }
+    }
+
     /// ```text
     /// Length (24), Type (8), Flags (8), Reserved (1), Stream Identifier (31)
     /// ```
-    fn handle_frame(&mut self, touched: &mut Vec<Touch>) -> Result<(), Offence> {
+    fn handle_frame(&mut self) -> Result<(), Offence> {
         let [l0, l1, l2, kind, flags, s0, s1, s2, s3] = self.head;
         let length = u32::from_be_bytes([0, l0, l1, l2]);
         let stream = u32::from_be_bytes([s0, s1, s2, s3]) & (u32::MAX >> 1);
         self.payload_left = length;
         self.in_data = kind == DATA;
-        if kind != CONTINUATION {
-            self.body_of = None;
-        }
         if matches!(kind, HEADERS | CONTINUATION) {
             self.in_block = flags & END_HEADERS == 0;
         }
@@ -216,8 +221,7 @@ impl Frames {
         }
         match kind {
             DATA => {
-                self.body_of = Some(stream);
-                touch_body(stream, touched);
+                self.pending = Some(Touch::Body(stream));
                 if length == 0 && flags & END_STREAM == 0 {
                     self.idle.take(Offence::IdleFrames)?;
                 }
@@ -227,23 +231,14 @@ impl Frames {
                 self.idle.add(IDLE_PER_REQUEST);
             }
             // Trailers, and the end with them.
-            HEADERS => {
-                self.body_of = Some(stream);
-                touch_body(stream, touched);
-            }
+            HEADERS => self.pending = Some(Touch::Body(stream)),
             RST_STREAM => {
-                touched.push(Touch::Reset(stream));
+                self.pending = Some(Touch::Reset(stream));
                 self.resets.take(Offence::Resets)?;
             }
             _ => self.idle.take(Offence::IdleFrames)?,
         }
         Ok(())
-    }
-}
-
-fn touch_body(stream: u32, touched: &mut Vec<Touch>) {
-    if touched.last() != Some(&Touch::Body(stream)) {
-        touched.push(Touch::Body(stream));
     }
 }
 
@@ -335,7 +330,7 @@ mod tests {
         for cut in 9..data.len() {
             let mut touched = Vec::new();
             frames.look_over(&data[..cut], &mut touched).unwrap();
-            touched.clear();
+            assert_eq!(touched, []);
             frames.look_over(&data[cut..], &mut touched).unwrap();
             assert_eq!(touched, [Touch::Body(1)], "{cut}");
         }

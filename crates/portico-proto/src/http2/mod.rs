@@ -148,7 +148,10 @@ impl Session {
                 Touch::Body(_) | Touch::Reset(_) => {}
             }
         }
-        self.touched.clear();
+        // What the crate has still to take in is told once more when it has.
+        if self.shared.waiting().0 == 0 {
+            self.touched.clear();
+        }
         self.told = 0;
         self.shared.next_roomy().map(SessionEvent::Room)
     }

@@ -160,6 +160,23 @@ fn a_request_becomes_a_head_and_its_body_comes_through_the_port() {
 }
 
 #[test]
+fn a_body_is_told_of_when_its_frame_is_whole_however_it_comes() {
+    let mut session = Session::new(&SETTINGS);
+    let head = [&[0, 0, 6, 1, 4, 0, 0, 0, 1][..], b"\x83\x84\x86\x41\x01a"].concat();
+    let data = [&[0, 0, 5, 0, 1, 0, 0, 0, 1][..], b"01234"].concat();
+    let mut start = [PREFACE, &[0, 0, 0, 4, 0, 0, 0, 0, 0], &head].concat();
+    start.extend_from_slice(&data[..11]);
+    session.receive(&start, Duration::ZERO).unwrap();
+    let Some(SessionEvent::Opened(1, mut stream)) = session.next_event(&Limits::default()) else {
+        panic!("it has begun");
+    };
+    assert!(session.next_event(&Limits::default()).is_none(), "nothing can be read yet");
+    session.receive(&data[11..], Duration::ZERO).unwrap();
+    assert!(matches!(session.next_event(&Limits::default()), Some(SessionEvent::Body(1))));
+    assert_eq!(events(&mut stream, &Limits::default()).unwrap()[1..], ["body 01234", "end"]);
+}
+
+#[test]
 fn trailers_end_a_body_and_are_dropped() {
     let mut pair = Pair::new();
     let (_answer, mut body) = pair.request(Request::post("http://a/").body(()).unwrap(), false);
