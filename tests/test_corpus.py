@@ -58,7 +58,9 @@ def server_for(serve_module):
             pytest.skip(f"{', '.join(too_small)}: the server takes no limit as small")
         options = tuple(f"{OPTIONS[key]}={value}" for key, value in sorted(case.get("limits", {}).items()))
         if options not in servers:
-            servers[options] = serve_module("apps.echo:application", "--threads", "2", "--http-protocols", "h1", *options)
+            servers[options] = serve_module(
+                "apps.echo:application", "--threads", "2", "--http-protocols", "h1", *options
+            )
         return servers[options]
 
     return find
