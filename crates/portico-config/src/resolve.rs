@@ -257,6 +257,9 @@ fn resolve(mut raw: RawConfig, inherited: &Inherited) -> Result<Resolved, Config
     {
         return Err(said.source.error(setting, &format!("{app:?} is named too; leave one of both out")));
     }
+    for bind in config.binds.iter_mut().filter(|bind| !bind.named) {
+        bind.protocol = config.protocol;
+    }
     settings::settle_threads(
         &mut config,
         raw.said("threads").is_some(),

@@ -396,6 +396,10 @@ pub struct Config {
     pub behind: Option<Behind>,
     /// `--forwarded-allow-ips`
     pub forwarded_allow: TrustedPeers,
+    /// `--uwsgi-allow-from`: gateways, whatever they speak
+    pub gateway_allow: TrustedPeers,
+    /// `--protocol`: of binds that name none; they have it by now
+    pub protocol: WireProtocol,
     /// `--forwarded-headers`
     pub forwarded_headers: ForwardedHeaders,
     /// `--secure-scheme-headers`

@@ -7,7 +7,7 @@ use std::fmt;
 pub struct Error {
     /// What was wrong.
     pub kind: ErrorKind,
-    /// The status to answer.
+    /// The status to answer; 0 where nothing is: the peer does not speak this protocol.
     pub status: u16,
 }
 
@@ -15,6 +15,8 @@ pub struct Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
+    /// A gateway has given its request up: no answer.
+    Aborted,
     /// A CR without LF. RFC 9112, section 2.2: 400.
     BareCr,
     /// A LF without CR before it. RFC 9112, section 2.2 lets a server take it as a line end; those who did
@@ -57,6 +59,10 @@ pub enum ErrorKind {
     HostMissing,
     /// More than one Host. RFC 9112, section 3.2: 400.
     HostRepeated,
+    /// A gateway passes on a chunked body and does not tell its length. RFC 9110, section 15.5.12: 411.
+    LengthMissing,
+    /// A packet, or a record, of a gateway's protocol against its form, or out of its order: no answer.
+    Packet,
     /// A request line that is not `method SP request-target SP HTTP-version`. RFC 9112, section 3: 400.
     RequestLine,
     /// The request line is longer than `request_line_bytes_max`. RFC 9112, section 3: 414.
@@ -76,6 +82,12 @@ pub enum ErrorKind {
     TransferEncoding,
     /// Transfer-Encoding in HTTP/1.0. RFC 9112, section 6.1: 400.
     TransferEncodingInHttp10,
+    /// A packet of uwsgi for another modifier than 0: no answer.
+    UwsgiModifier,
+    /// A gateway's variable that is missing (REQUEST_METHOD), or malformed: 400.
+    Variable,
+    /// A gateway's variable that must not come again: 400.
+    VariableRepeated,
     /// A version of HTTP other than 1.x. RFC 9110, section 15.6.6: 505.
     Version,
 }
@@ -84,6 +96,8 @@ impl ErrorKind {
     /// The status that tells a peer of this.
     pub fn status(self) -> u16 {
         match self {
+            Self::Aborted | Self::Packet | Self::UwsgiModifier => 0,
+            Self::LengthMissing => 411,
             Self::BodyTooLarge => 413,
             Self::RequestLineTooLong => 414,
             Self::Expectation => 417,
@@ -97,6 +111,7 @@ impl ErrorKind {
     /// What a client and a log are told; quotes nothing that the peer has sent.
     fn sentence(self) -> &'static str {
         match self {
+            Self::Aborted => "The gateway has given the request up.",
             Self::BareCr => "A CR is not followed by LF.",
             Self::BareLf => "A line ends in LF without CR.",
             Self::BodyTooLarge => "The request body is larger than this server accepts.",
@@ -117,6 +132,8 @@ impl ErrorKind {
             Self::Host => "The Host field is not a valid host and port.",
             Self::HostMissing => "The Host field is missing.",
             Self::HostRepeated => "The Host field is given more than once.",
+            Self::LengthMissing => "CONTENT_LENGTH is missing, and the client's body was chunked.",
+            Self::Packet => "A packet or record is malformed, or out of order.",
             Self::RequestLine => "The request line is malformed.",
             Self::RequestLineTooLong => "The request line is too long.",
             Self::Target => "The request target is malformed.",
@@ -128,6 +145,9 @@ impl ErrorKind {
                 "Transfer-Encoding is malformed, or chunked is not its only last coding."
             }
             Self::TransferEncodingInHttp10 => "Transfer-Encoding is not allowed in HTTP/1.0.",
+            Self::UwsgiModifier => "A packet is not one of uwsgi with modifier 0.",
+            Self::Variable => "A variable is malformed, or REQUEST_METHOD is missing.",
+            Self::VariableRepeated => "A variable is given more than once.",
             Self::Version => "The only versions of HTTP supported here are 1.0 and 1.1.",
         }
     }

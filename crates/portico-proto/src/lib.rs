@@ -9,6 +9,8 @@ mod assemble;
 mod date;
 mod error;
 mod event;
+pub mod fastcgi;
+pub mod gateway;
 mod grammar;
 pub mod http1;
 pub mod http2;

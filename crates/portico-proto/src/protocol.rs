@@ -2,7 +2,8 @@
 //!
 //! Protocols that carry several at once are no [`Protocol`] but sessions, whose streams are.
 
-use crate::{Error, Event, HttpDate, Limits, Part, http1, http2};
+use crate::gateway::{self, Dialect};
+use crate::{Error, Event, HttpDate, Limits, Part, fastcgi, http1, http2};
 
 /// State of one connection in the protocol that it speaks. All verbs are those of [`http1::Connection`].
 ///
@@ -13,6 +14,10 @@ pub enum Protocol {
     Http1(http1::Connection),
     /// One stream of an HTTP/2 session.
     Http2(Box<http2::Stream>),
+    /// uwsgi or SCGI.
+    Gateway(gateway::Connection),
+    /// FastCGI.
+    Fastcgi(Box<fastcgi::Connection>),
 }
 
 impl Default for Protocol {
@@ -27,11 +32,81 @@ macro_rules! each {
         match $protocol {
             Protocol::Http1($state) => $work,
             Protocol::Http2($state) => $work,
+            Protocol::Gateway($state) => $work,
+            Protocol::Fastcgi($state) => $work,
+        }
+    };
+}
+
+/// The same for those whose answers go to a gateway.
+macro_rules! each_answer {
+    ($protocol:expr, $http:ident => $work:expr, $answer:ident => $gateway:expr) => {
+        match $protocol {
+            Protocol::Http1($http) => $work,
+            Protocol::Http2($http) => $work,
+            Protocol::Gateway(state) => {
+                let $answer = state.answer();
+                $gateway
+            }
+            Protocol::Fastcgi(state) => {
+                let $answer = state.answer();
+                $gateway
+            }
         }
     };
 }
 
 impl Protocol {
+    /// A uwsgi connection on which nothing has been sent.
+    pub fn uwsgi() -> Self {
+        Self::Gateway(gateway::Connection::new(Dialect::Uwsgi))
+    }
+
+    /// An SCGI connection on which nothing has been sent.
+    pub fn scgi() -> Self {
+        Self::Gateway(gateway::Connection::new(Dialect::Scgi))
+    }
+
+    /// A FastCGI connection on which nothing has been sent.
+    pub fn fastcgi() -> Self {
+        Self::Fastcgi(Box::default())
+    }
+
+    /// Whether the other end is a gateway, which tells of its clients in variables.
+    #[inline]
+    pub fn is_gateway(&self) -> bool {
+        matches!(self, Self::Gateway(_) | Self::Fastcgi(_))
+    }
+
+    /// Moves what is to be sent beside answers behind `out`; whether there is any.
+    #[inline]
+    pub fn take_replies(&mut self, out: &mut Vec<u8>) -> bool {
+        match self {
+            Self::Fastcgi(state) => state.take_replies(out),
+            Self::Http1(_) | Self::Http2(_) | Self::Gateway(_) => false,
+        }
+    }
+
+    /// Whether the bytes that the caller still has are all that there is of a request that has begun: another
+    /// [`Protocol`] could go on with them.
+    pub fn keeps_nothing(&self) -> bool {
+        match self {
+            Self::Http1(_) | Self::Http2(_) | Self::Gateway(_) => true,
+            Self::Fastcgi(state) => state.is_idle(),
+        }
+    }
+
+    /// Whether the bytes of a request's head and its body behind them are that request once more.
+    pub fn can_be_told_again(&self) -> bool {
+        !matches!(self, Self::Fastcgi(_))
+    }
+
+    /// Whether [`Protocol::splice`] makes room for any number of bytes at once.
+    #[inline]
+    pub fn splices_whole(&self) -> bool {
+        !matches!(self, Self::Fastcgi(_))
+    }
+
     /// Takes the next event from the front of `input` and moves `input` past what it used.
     ///
     /// # Errors
@@ -60,42 +135,63 @@ impl Protocol {
     /// Appends a whole short answer with `text` and a line end as its plain-text body, after which the connection
     /// is to be closed.
     pub fn refuse(&self, status: u16, text: &str, date: &HttpDate, out: &mut Vec<u8>) {
-        each!(self, state => state.refuse(status, text, date, out));
+        match self {
+            Self::Http1(state) => state.refuse(status, text, date, out),
+            Self::Http2(state) => state.refuse(status, text, date, out),
+            Self::Gateway(state) => state.refuse(status, text, out),
+            Self::Fastcgi(state) => state.refuse(status, text, out),
+        }
     }
 
     /// Makes room in the body of the answer for `length` bytes that the caller writes to the wire itself, right
-    /// after `out`; returns how many of them the answer takes.
+    /// after `out`; returns how many of them the answer takes. Where that is fewer, the rest is to be asked for
+    /// again, until it takes none.
     #[inline]
     pub fn splice(&mut self, length: u64, out: &mut Vec<u8>) -> u64 {
-        each!(self, state => state.splice(length, out))
+        match self {
+            Self::Http1(state) => state.splice(length, out),
+            Self::Http2(state) => state.splice(length, out),
+            Self::Gateway(state) => state.splice(length),
+            Self::Fastcgi(state) => state.splice(length, out),
+        }
     }
 
     /// Whether the head of the answer has been sent.
     #[inline]
     pub fn head_sent(&self) -> bool {
-        each!(self, state => state.head_sent())
+        each_answer!(self, state => state.head_sent(), answer => answer.has_started())
     }
 
     /// Whether the answer has been sent to its end.
     #[inline]
     pub fn answer_complete(&self) -> bool {
-        each!(self, state => state.answer_complete())
+        each_answer!(self, state => state.answer_complete(), answer => answer.is_complete())
     }
 
     /// Whether bytes of the body have been dropped because its head announced fewer.
     pub fn answer_surplus(&self) -> bool {
-        each!(self, state => state.answer_surplus())
+        each_answer!(self, state => state.answer_surplus(), answer => answer.had_surplus())
     }
 
     /// Whether, once the present answer is complete, the connection can serve another request.
     #[inline]
     pub fn can_keep_alive(&self) -> bool {
-        each!(self, state => state.can_keep_alive())
+        match self {
+            Self::Http1(state) => state.can_keep_alive(),
+            Self::Http2(state) => state.can_keep_alive(),
+            Self::Gateway(_) => false,
+            Self::Fastcgi(state) => state.can_keep_alive(),
+        }
     }
 
     /// Begins the next request, if the answer is complete and the connection can serve another.
     #[inline]
     pub fn next_request(&mut self) {
-        each!(self, state => state.next_request());
+        match self {
+            Self::Http1(state) => state.next_request(),
+            Self::Http2(state) => state.next_request(),
+            Self::Gateway(_) => {}
+            Self::Fastcgi(state) => state.next_request(),
+        }
     }
 }

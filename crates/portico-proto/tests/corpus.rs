@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use portico_proto::{Limits, Version};
+use portico_proto::{Limits, Protocol, Version};
 use serde::Deserialize;
-use support::{NEXT, Request, Transcript, read, read_all_ways};
+use support::{NEXT, Request, Transcript, read_all_ways_as, read_as};
 
 /// A `.toml` file of the corpus.
 #[derive(Debug, Deserialize)]
@@ -46,6 +46,8 @@ struct CaseRequest {
     version: String,
     fields: Vec<(String, String)>,
     #[serde(default)]
+    variables: Vec<(String, String)>,
+    #[serde(default)]
     dropped: Vec<String>,
     body: Option<String>,
     body_hex: Option<String>,
@@ -61,52 +63,81 @@ struct CaseError {
     status: u16,
 }
 
+/// A protocol of which there is a corpus.
+struct Corpus {
+    folder: &'static str,
+    protocol: fn() -> Protocol,
+    /// Files that there are at least.
+    valid: usize,
+    invalid: usize,
+    /// A request to append to others.
+    next: &'static [u8],
+}
+
+const CORPORA: [Corpus; 4] = [
+    Corpus { folder: "http1", protocol: Protocol::default, valid: 150, invalid: 250, next: NEXT },
+    Corpus { folder: "uwsgi", protocol: Protocol::uwsgi, valid: 10, invalid: 15, next: b"" },
+    Corpus { folder: "scgi", protocol: Protocol::scgi, valid: 7, invalid: 20, next: b"" },
+    Corpus { folder: "fastcgi", protocol: Protocol::fastcgi, valid: 12, invalid: 15, next: FASTCGI_NEXT },
+];
+
+/// A request of FastCGI for `/next`.
+const FASTCGI_NEXT: &[u8] = b"\x01\x01\0\x09\0\x08\0\0\0\x01\0\0\0\0\0\0\
+    \x01\x04\0\x09\0\x25\0\0\x0e\x03REQUEST_METHODGET\x0b\x05REQUEST_URI/next\
+    \x01\x04\0\x09\0\0\0\0\x01\x05\0\x09\0\0\0\0";
+
 #[test]
 fn valid() {
-    let cases = read_cases("valid");
-    assert!(cases.len() >= 150, "{} files", cases.len());
-    for (path, bytes, case) in &cases {
-        assert!(case.error.is_none(), "{}", path.display());
-        check(path, bytes, case);
+    for corpus in &CORPORA {
+        let cases = read_cases(corpus, "valid");
+        assert!(cases.len() >= corpus.valid, "{}: {} files", corpus.folder, cases.len());
+        for (path, bytes, case) in &cases {
+            assert!(case.error.is_none(), "{}", path.display());
+            check(corpus, path, bytes, case);
+        }
     }
 }
 
 #[test]
 fn invalid() {
-    let cases = read_cases("invalid");
-    assert!(cases.len() >= 250, "{} files", cases.len());
-    for (path, bytes, case) in &cases {
-        assert!(case.error.is_some() && !case.unfinished, "{}", path.display());
-        check(path, bytes, case);
+    for corpus in &CORPORA {
+        let cases = read_cases(corpus, "invalid");
+        assert!(cases.len() >= corpus.invalid, "{}: {} files", corpus.folder, cases.len());
+        for (path, bytes, case) in &cases {
+            assert!(case.error.is_some() && !case.unfinished, "{}", path.display());
+            check(corpus, path, bytes, case);
+        }
     }
 }
 
 /// What has arrived of bad bytes is either not bad yet, or bad in the way in which all of them are.
 #[test]
 fn errors_do_not_change_as_bytes_arrive() {
-    for (path, bytes, case) in read_cases("invalid") {
-        let expected = case.error.map(|error| error.kind);
-        for length in (0..bytes.len()).rev().take(100) {
-            let transcript = read([&bytes[..length]], &case.limits.resolve());
-            let kind = transcript.error.map(|error| format!("{:?}", error.kind));
-            assert!(kind.is_none() || kind == expected, "{}: {kind:?} at {length}", path.display());
+    for corpus in &CORPORA {
+        for (path, bytes, case) in read_cases(corpus, "invalid") {
+            let expected = case.error.map(|error| error.kind);
+            for length in (0..bytes.len()).rev().take(100) {
+                let transcript = read_as(corpus.protocol, [&bytes[..length]], &case.limits.resolve());
+                let kind = transcript.error.map(|error| format!("{:?}", error.kind));
+                assert!(kind.is_none() || kind == expected, "{}: {kind:?} at {length}", path.display());
+            }
         }
     }
 }
 
 /// Reads `bytes` in every way, alone and with a good request behind, and compares with `case`.
-fn check(path: &Path, bytes: &[u8], case: &Case) {
+fn check(corpus: &Corpus, path: &Path, bytes: &[u8], case: &Case) {
     let name = path.display();
     let limits = case.limits.resolve();
     for seed in 0..8 {
-        let transcript = read_all_ways(bytes, &limits, seed);
+        let transcript = read_all_ways_as(corpus.protocol, bytes, &limits, seed);
         compare(&transcript, case, &name.to_string());
         assert_eq!(transcript.idle, !case.unfinished && is_open(case), "{name}: {}", case.why);
     }
     if case.unfinished {
         return;
     }
-    let followed = read_all_ways(&[bytes, NEXT].concat(), &limits, 9);
+    let followed = read_all_ways_as(corpus.protocol, &[bytes, corpus.next].concat(), &limits, 9);
     if is_open(case) && limits == Limits::default() {
         let (next, requests) = followed.requests.split_last().expect("the request behind");
         assert_eq!(next.target, b"/next", "{name}: {}", case.why);
@@ -142,12 +173,21 @@ fn compare_request(request: &Request, expected: &CaseRequest, name: &str) {
     if let Some(authority) = &expected.authority {
         assert_eq!(request.authority, Some(bytes_of(authority)), "{name}");
     }
-    let version = if expected.version == "1.0" { Version::Http10 } else { Version::Http11 };
+    let version = match &*expected.version {
+        "1.0" => Version::Http10,
+        "1.1" => Version::Http11,
+        "2" => Version::Http2,
+        other => panic!("{name}: version {other}"),
+    };
     assert_eq!(request.version, version, "{name}");
     let fields: Vec<_> = expected.fields.iter().map(|(n, v)| (bytes_of(n), bytes_of(v))).collect();
     assert_eq!(request.fields, fields, "{name}");
     let dropped: Vec<_> = expected.dropped.iter().map(|name| bytes_of(name)).collect();
     assert_eq!(request.dropped, dropped, "{name}");
+    for (variable, value) in &expected.variables {
+        let told = request.variables.iter().find(|(name, _)| *name == bytes_of(variable));
+        assert_eq!(told.map(|(_, value)| value), Some(&bytes_of(value)), "{name}: {variable}");
+    }
     assert_eq!(request.body, expected.body(), "{name}");
     assert_eq!(request.keep_alive, expected.keep_alive, "{name}");
     assert_eq!(request.expect_continue, expected.expect_continue, "{name}");
@@ -188,9 +228,10 @@ fn bytes_of(text: &str) -> Vec<u8> {
     text.chars().map(|c| u8::try_from(c).expect("characters up to U+00FF")).collect()
 }
 
-/// The cases in `folder` of the corpus: where they are, their bytes, and what must come of them.
-fn read_cases(folder: &str) -> Vec<(PathBuf, Vec<u8>, Case)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/corpus/http1").join(folder);
+/// The cases in `folder` of a corpus: where they are, their bytes, and what must come of them.
+fn read_cases(corpus: &Corpus, folder: &str) -> Vec<(PathBuf, Vec<u8>, Case)> {
+    let folder =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/corpus").join(corpus.folder).join(folder);
     let entries = fs::read_dir(&folder).expect("the corpus is there");
     let files: BTreeSet<PathBuf> = entries.map(|entry| entry.expect("a readable folder").path()).collect();
     let (raw, described): (BTreeSet<_>, BTreeSet<_>) =

@@ -145,7 +145,7 @@ impl Policy {
     /// Whether there is anything in `head` to judge: nearly always not.
     #[inline]
     pub fn concerns(&self, head: &RequestHead) -> bool {
-        head.initials().meets(self.watched) || head.dropped().len() != 0
+        head.initials().meets(self.watched) || head.dropped().len() != 0 || head.is_gateway()
     }
 
     /// Judges the fields of a peer that is `trusted` or not, and takes those away that the application should

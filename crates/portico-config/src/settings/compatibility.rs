@@ -23,9 +23,6 @@ const FALSE: &[&str] = &["false"];
 const TLS: &str = "Portico speaks TLS without Python's ssl module; say what you need with certfile, \
     keyfile, ca_certs, cert_reqs and ciphers";
 
-const UWSGI: &str =
-    "Portico does not speak the uwsgi protocol yet; use proxy_pass in nginx instead of uwsgi_pass";
-
 const ASGI: &str = "Portico serves WSGI applications; serve an ASGI application with uvicorn or hypercorn";
 
 const DIRTY: &str = "Portico has no dirty workers; give long work to a task queue such as Celery, Dramatiq or \
@@ -43,8 +40,6 @@ pub(super) const SETTINGS: &[Setting] = &[
     CONTROL_SOCKET,
     CONTROL_SOCKET_MODE,
     SSL_CONTEXT,
-    PROTOCOL,
-    UWSGI_ALLOW_IPS,
     ASGI_LOOP,
     ASGI_LIFESPAN,
     ASGI_DISCONNECT_GRACE_PERIOD,
@@ -188,24 +183,6 @@ const SSL_CONTEXT: Setting = Setting {
     value: Value::Refused { takes: Takes::One("FUNCTION"), harmless: &[], why: TLS },
     help: "Function that makes the TLS context of a connection",
     details: "It makes an object of Python's ssl module, which Portico does not use.",
-    ..BLANK
-};
-
-const PROTOCOL: Setting = Setting {
-    name: "protocol",
-    flags: &["protocol"],
-    value: Value::Refused { takes: Takes::One("WORD"), harmless: &["http"], why: UWSGI },
-    help: "Protocol of the listeners: http or uwsgi",
-    details: "nginx speaks HTTP to Portico.",
-    ..BLANK
-};
-
-const UWSGI_ALLOW_IPS: Setting = Setting {
-    name: "uwsgi_allow_ips",
-    flags: &["uwsgi-allow-from"],
-    value: Value::Refused { takes: Takes::One("LIST"), harmless: &["127.0.0.1,::1"], why: UWSGI },
-    help: "Peers that may speak the uwsgi protocol",
-    details: "nginx speaks HTTP to Portico.",
     ..BLANK
 };
 

@@ -4,6 +4,7 @@ mod application;
 mod calls;
 mod compatibility;
 mod development;
+mod gateway;
 mod hooks;
 mod http2;
 mod leniency;
@@ -54,6 +55,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Setting> {
         http2::SETTINGS,
         trust::SETTINGS,
         proxy_protocol::SETTINGS,
+        gateway::SETTINGS,
         logging::SETTINGS,
         telemetry::SETTINGS,
         python_logging::SETTINGS,

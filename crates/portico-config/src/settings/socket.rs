@@ -1,6 +1,7 @@
 //! Settings of the sockets that Portico listens on.
 
 use crate::bind::bind;
+#[cfg(test)]
 use crate::resolved::{Bind, WireProtocol};
 use crate::setting::{Area, Platform, Setting, Value};
 
@@ -17,7 +18,7 @@ pub(super) const BIND: Setting = Setting {
         metavar: "ADDRESS",
         set: |config, addresses| {
             config.binds = addresses.iter().map(|address| bind(address)).collect::<Result<_, _>>()?;
-            config.binds.iter().try_for_each(is_spoken)
+            Ok(())
         },
     },
     default: "127.0.0.1:8000",
@@ -33,14 +34,6 @@ pub(super) const BIND: Setting = Setting {
         Where that is not set either and systemd passes sockets (LISTEN_FDS), it listens on all of these; \
         fd://NAME chooses those whose FileDescriptorName is NAME.",
 };
-
-/// What is not built yet is refused.
-fn is_spoken(bind: &Bind) -> Result<(), String> {
-    match (bind.tls, bind.protocol) {
-        (_, WireProtocol::Http | WireProtocol::Redirect) => Ok(()),
-        _ => Err(format!("Portico does not speak {} yet", bind.scheme())),
-    }
-}
 
 #[cfg(test)]
 #[test]
@@ -59,7 +52,7 @@ fn binds() {
     let environment = [("PORTICO_BIND", "127.0.0.1:1, fd://3"), ("PORT", "5000")];
     assert_eq!(with_environment(&environment, &[]).binds, [tcp("127.0.0.1:1"), Address::Fd(3).into()]);
     assert_eq!(with_environment(&environment[1..], &[]).binds, [tcp("0.0.0.0:5000")]);
-    assert!(refusal(&["-b", "scgi://127.0.0.1:1"]).contains("does not speak scgi yet"));
+    assert_eq!(config(&["-b", "scgi://127.0.0.1:1"]).binds[0].protocol, WireProtocol::Scgi);
     assert!(refusal(&["-b", "127.0.0.1:http"]).starts_with("--bind: \"127.0.0.1:http\""));
 }
 

@@ -229,7 +229,7 @@ fn length_to_send(head: &ResponseHead) -> Option<u64> {
 }
 
 /// `status-line = HTTP-version SP status-code SP [ reason-phrase ] CRLF`, with the standard phrase for none.
-fn write_status_line(status: u16, phrase: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn write_status_line(status: u16, phrase: &[u8], out: &mut Vec<u8>) {
     if let Some(line) = common_status_line(status) {
         let standard = &line[STATUS_LINE_PHRASE..line.len() - 2];
         if phrase.is_empty() || phrase == standard {

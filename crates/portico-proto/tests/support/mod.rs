@@ -4,8 +4,7 @@
 pub mod client;
 pub mod oracle;
 
-use portico_proto::http1::Connection;
-use portico_proto::{Error, Event, Fields, HttpDate, Limits, Part, ResponseHead, Version};
+use portico_proto::{Error, Event, Fields, HttpDate, Limits, Part, Protocol, ResponseHead, Version};
 
 /// A request as the connection reported it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +17,7 @@ pub struct Request {
     pub version: Version,
     pub fields: Vec<(Vec<u8>, Vec<u8>)>,
     pub dropped: Vec<Vec<u8>>,
+    pub variables: Vec<(Vec<u8>, Vec<u8>)>,
     pub keep_alive: bool,
     pub expect_continue: bool,
     pub body: Vec<u8>,
@@ -44,7 +44,16 @@ impl Transcript {
 
 /// Answers every request with 204 and writes down what comes until the connection ends or the bytes do.
 pub fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, limits: &Limits) -> Transcript {
-    let mut connection = Connection::new();
+    read_as(Protocol::default, pieces, limits)
+}
+
+/// The same in another protocol.
+pub fn read_as<'a>(
+    protocol: fn() -> Protocol,
+    pieces: impl IntoIterator<Item = &'a [u8]>,
+    limits: &Limits,
+) -> Transcript {
+    let mut connection = protocol();
     let mut transcript = Transcript { idle: true, ..Transcript::default() };
     let mut buffer = Vec::new();
     for piece in pieces {
@@ -61,7 +70,7 @@ pub fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, limits: &Limits) -> 
     transcript
 }
 
-fn take_events(connection: &mut Connection, input: &mut &[u8], limits: &Limits, transcript: &mut Transcript) {
+fn take_events(connection: &mut Protocol, input: &mut &[u8], limits: &Limits, transcript: &mut Transcript) {
     loop {
         match connection.next_event(input, limits) {
             Ok(None) => return,
@@ -74,6 +83,7 @@ fn take_events(connection: &mut Connection, input: &mut &[u8], limits: &Limits, 
                 version: head.version,
                 fields: head.fields().map(|(name, value)| (name.into(), value.into())).collect(),
                 dropped: head.dropped().map(Into::into).collect(),
+                variables: head.variables().map(|(name, value)| (name.into(), value.into())).collect(),
                 keep_alive: head.keep_alive,
                 expect_continue: head.expect_continue,
                 body: Vec::new(),
@@ -103,7 +113,7 @@ fn take_events(connection: &mut Connection, input: &mut &[u8], limits: &Limits, 
 }
 
 /// Answers 204 and begins the next request, if the connection may have one.
-fn answer(connection: &mut Connection) -> bool {
+fn answer(connection: &mut Protocol) -> bool {
     let head = ResponseHead { status: 204, reason: Vec::new(), fields: Fields::new(), length: None };
     let date = HttpDate::from_unix(0);
     let mut out = Vec::new();
@@ -118,10 +128,15 @@ fn answer(connection: &mut Connection) -> bool {
 /// `bytes` read in four ways: whole, one byte at a time, and cut at places that follow from `seed` into large
 /// and into small pieces. The verdict must be the same; it is returned.
 pub fn read_all_ways(bytes: &[u8], limits: &Limits, seed: u64) -> Transcript {
-    let whole = read([bytes], limits);
-    assert_eq!(read(bytes.chunks(1), limits), whole, "one byte at a time");
+    read_all_ways_as(Protocol::default, bytes, limits, seed)
+}
+
+/// The same in another protocol.
+pub fn read_all_ways_as(protocol: fn() -> Protocol, bytes: &[u8], limits: &Limits, seed: u64) -> Transcript {
+    let whole = read_as(protocol, [bytes], limits);
+    assert_eq!(read_as(protocol, bytes.chunks(1), limits), whole, "one byte at a time");
     for piece_bytes_max in [7, 64] {
-        assert_eq!(read(cut(bytes, seed, piece_bytes_max), limits), whole, "cut, seed {seed}");
+        assert_eq!(read_as(protocol, cut(bytes, seed, piece_bytes_max), limits), whole, "cut, seed {seed}");
     }
     whole
 }

@@ -5,6 +5,7 @@
 //! sets: setting them never makes the copy grow. What nearly all requests have in common, it has as well: only
 //! what differs is set.
 
+mod cgi;
 mod forwarded;
 mod tls;
 
@@ -81,6 +82,9 @@ impl Environs {
         settings: &Settings,
         parts: &Parts<'_, 'py>,
     ) -> PyResult<Bound<'py, PyDict>> {
+        if parts.head.is_gateway() {
+            return self.build_from_variables(py, settings, parts);
+        }
         let environ = self.with_fields(py, settings, parts)?;
         set_target(py, &environ, settings, parts.head)?;
         if parts.head.method() != b"GET" {
@@ -110,6 +114,34 @@ impl Environs {
         }
         if let Some(forwarded) = parts.forwarded {
             forwarded::apply(&environ, &settings.root_path, parts, forwarded)?;
+        }
+        Ok(environ)
+    }
+
+    /// The same for a request of which a gateway tells.
+    fn build_from_variables<'py>(
+        &mut self,
+        py: Python<'py>,
+        settings: &Settings,
+        parts: &Parts<'_, 'py>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let at = self.server_template(py, settings, parts)?;
+        let template = &mut self.servers[at].1;
+        template.meet(py, address(parts.peer), &mut self.addresses)?;
+        let environ = template.copy(py, parts.callables)?;
+        if parts.peer == Peer::Unix {
+            set_server_from_host(py, &environ, parts)?;
+        }
+        add_fields(&environ, &mut self.names, parts.head)?;
+        cgi::apply(&environ, &settings.root_path, &mut self.names, parts)?;
+        if let Some(input) = parts.input {
+            environ.set_item(intern!(py, "wsgi.input"), input)?;
+        }
+        if let Some(id) = parts.id {
+            environ.set_item(intern!(py, "portico.request_id"), latin1(py, id)?)?;
+        }
+        if parts.head.framing == Framing::Chunked {
+            set_chunked(py, &environ, parts.body_length)?;
         }
         Ok(environ)
     }

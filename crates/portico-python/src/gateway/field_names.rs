@@ -10,6 +10,8 @@ use super::hash::BuildHash;
 /// Keys for the names that requests have shown, one `str` object for each.
 pub struct FieldNames {
     keys: HashMap<Box<[u8]>, Py<PyString>, BuildHash>,
+    /// Names of gateways' variables, which are keys as they are.
+    variables: HashMap<Box<[u8]>, Py<PyString>, BuildHash>,
 }
 
 /// Names that are kept besides the well-known ones: what an attacker sends cannot grow the table further.
@@ -86,7 +88,7 @@ impl FieldNames {
     pub fn new(py: Python<'_>) -> Self {
         let key = |name: &&str| PyString::intern(py, &environ_key(name.as_bytes())).unbind();
         let keys = WELL_KNOWN.iter().map(|name| (name.as_bytes().into(), key(name))).collect();
-        Self { keys }
+        Self { keys, variables: HashMap::default() }
     }
 
     /// The key for `name`, a token (RFC 9110, section 5.6.2) in any case.
@@ -104,6 +106,22 @@ impl FieldNames {
         if self.keys.len() < WELL_KNOWN.len() + NAMES_MAX {
             self.keys.insert((&*lower).into(), key.clone().unbind());
         }
+        key
+    }
+}
+
+impl FieldNames {
+    /// The key for a gateway's variable. The first names that come are kept: gateways do not make up new ones.
+    pub fn variable<'py>(&mut self, py: Python<'py>, name: &[u8]) -> Bound<'py, PyString> {
+        if let Some(key) = self.variables.get(name) {
+            return key.bind(py).clone();
+        }
+        let text: String = name.iter().map(|&byte| char::from(byte)).collect();
+        if name.len() > NAME_BYTES_MAX || self.variables.len() >= NAMES_MAX {
+            return PyString::new(py, &text);
+        }
+        let key = PyString::intern(py, &text);
+        self.variables.insert(name.into(), key.clone().unbind());
         key
     }
 }

@@ -281,8 +281,8 @@ impl Source {
                 named.next().filter(|_| named.next().is_none()).map(|(_, value)| value)
             }
             Self::Authority => record.head.and_then(|head| head.authority()),
-            Self::ServerName => Some(record.server.name.as_bytes()),
-            Self::ServerPort => Some(record.server.port.as_bytes()),
+            Self::ServerName => told(record, b"SERVER_NAME").or(Some(record.server.name.as_bytes())),
+            Self::ServerPort => told(record, b"SERVER_PORT").or(Some(record.server.port.as_bytes())),
             Self::AnswerField(at) => noted_field(record.answer_fields, *at),
             Self::Fields => {
                 let head = record.head.filter(|_| record.reason.is_some_and(Reason::is_servers));
@@ -296,6 +296,11 @@ impl Source {
         bytes.extend_from_slice(text.unwrap_or_default());
         text.is_some()
     }
+}
+
+/// What a gateway tells.
+fn told<'a>(record: &Record<'a>, name: &[u8]) -> Option<&'a [u8]> {
+    record.head.and_then(|head| head.variable(name))
 }
 
 /// Several fields of one name are one value, as in environ.

@@ -124,7 +124,9 @@ impl Connection {
         let mut out = std::mem::take(&mut tools.out);
         out.clear();
         match answer {
-            Answer::Whole { head, body } if body.len() >= VECTORED_BYTES_MIN => {
+            Answer::Whole { head, body }
+                if body.len() >= VECTORED_BYTES_MIN && self.protocol.splices_whole() =>
+            {
                 let head = self.take_head(head, tools);
                 self.write_whole(&head, &body, tools, &mut out);
             }
@@ -193,9 +195,17 @@ impl Connection {
     /// Encodes behind what waits already.
     fn encode_queued(&mut self, answer: Answer<'_>, tools: &mut Tools) {
         if let Answer::File { file, offset, length } = answer {
-            let length = self.protocol.splice(length, self.outbox.buffer());
-            self.body_bytes += length;
-            self.outbox.push_file(file, offset, length);
+            let file = Arc::new(file);
+            let (mut offset, mut left) = (offset, length);
+            while left > 0 {
+                let taken = self.protocol.splice(left, self.outbox.buffer());
+                if taken == 0 {
+                    break;
+                }
+                self.body_bytes += taken;
+                self.outbox.push_file(Arc::clone(&file), offset, taken);
+                (offset, left) = (offset + taken, left - taken);
+            }
             return;
         }
         let mut out = std::mem::take(self.outbox.buffer());

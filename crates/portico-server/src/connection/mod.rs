@@ -7,6 +7,7 @@
 mod answer;
 pub mod deadline;
 mod flow;
+mod gateway;
 mod moving;
 mod outbox;
 mod receive;
@@ -183,8 +184,8 @@ impl Connection {
             peer,
             trusted,
             tls: None,
+            protocol: gateway::protocol(&server),
             server,
-            protocol: Protocol::default(),
             link: Link::Alone,
             phase: Phase::Receiving,
             inbox: Vec::new(),
@@ -493,7 +494,7 @@ impl Connection {
     fn begin_record(&mut self, tools: &mut Tools) {
         self.begun = Some(tools.now);
         if let Some(head) = &self.head {
-            self.id = tools.id_of(head, self.trusted);
+            self.id = tools.id_of(head, self.trusted || head.is_gateway());
         }
     }
 

@@ -24,7 +24,10 @@ impl Connection {
     /// The bytes that go along with a connection on which nothing but the next request, or its rest, is awaited;
     /// `None` if it is at something else.
     pub fn pack_idle(&self) -> Option<Pieces<'_>> {
-        let between = self.phase == Phase::Receiving && self.upload.is_none() && self.is_sound();
+        let between = self.phase == Phase::Receiving
+            && self.upload.is_none()
+            && self.is_sound()
+            && self.protocol.keeps_nothing();
         between.then_some([&self.inbox, b"", b""])
     }
 
@@ -32,7 +35,10 @@ impl Connection {
     /// told again: its body is not in memory, or came in chunks.
     pub fn pack_request(&self) -> Option<Pieces<'_>> {
         let head = self.head.as_ref().filter(|head| head.framing != Framing::Chunked)?;
-        let whole = self.phase == Phase::Waiting && self.upload.is_none() && self.is_sound();
+        let whole = self.phase == Phase::Waiting
+            && self.upload.is_none()
+            && self.is_sound()
+            && self.protocol.can_be_told_again();
         let body = self.body.as_ref().filter(|_| whole)?.in_memory()?;
         Some([head.bytes(), body, &self.inbox])
     }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
+use std::sync::Arc;
 
 use crate::transport::{Progress, Transport};
 
@@ -17,7 +18,7 @@ pub struct Outbox {
 
 #[derive(Debug)]
 struct FilePart {
-    file: File,
+    file: Arc<File>,
     offset: u64,
     left: u64,
     after: Vec<u8>,
@@ -50,7 +51,7 @@ impl Outbox {
     }
 
     /// Appends `length` bytes of `file` from `offset` on.
-    pub fn push_file(&mut self, file: File, offset: u64, length: u64) {
+    pub fn push_file(&mut self, file: Arc<File>, offset: u64, length: u64) {
         if length > 0 {
             let part = FilePart { file, offset, left: length, after: Vec::new() };
             self.files.push_back(part);
@@ -86,6 +87,10 @@ impl Outbox {
             }
             self.bytes = std::mem::take(&mut part.after);
             self.files.pop_front();
+            // A file may come in many parts.
+            if written >= FILE_TURN_BYTES {
+                return (written, Progress::Bytes(0));
+            }
         }
     }
 
@@ -136,7 +141,8 @@ mod tests {
 
         let mut outbox = Outbox::default();
         outbox.buffer().extend_from_slice(b"head");
-        outbox.push_file(file.try_clone().unwrap(), 1, 1_999_990);
+        let file = Arc::new(file);
+        outbox.push_file(Arc::clone(&file), 1, 1_999_990);
         outbox.buffer().extend_from_slice(b"between");
         outbox.push_file(file, 0, 3);
         outbox.buffer().extend_from_slice(b"tail");
@@ -159,7 +165,7 @@ mod tests {
     fn a_file_that_shrank_ends_the_connection_and_not_the_loop() {
         let (ours, _theirs) = UnixStream::pair().unwrap();
         let mut outbox = Outbox::default();
-        outbox.push_file(tempfile::tempfile().unwrap(), 0, 10);
+        outbox.push_file(Arc::new(tempfile::tempfile().unwrap()), 0, 10);
         assert_eq!(outbox.write_to(&mut Transport::Unix(ours.into())).1, Progress::Closed);
     }
 }

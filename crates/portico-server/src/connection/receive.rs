@@ -200,9 +200,11 @@ impl Connection {
                 Ok(Some(Event::Body(bytes))) => self.handle_body(bytes, tools),
                 Ok(Some(Event::End)) => self.handle_end(tools),
                 Ok(None) => {
+                    let step = self.reply(tools);
                     self.await_more(!input.is_empty(), tools);
-                    return (input, Step::Keep);
+                    return (input, step);
                 }
+                Err(error) if error.status == 0 => return (&[], self.close_unanswered(error, tools)),
                 // Here and not before HTTP/1 is tried: so it costs HTTP/1 nothing.
                 Err(_) if self.speaks_http2(input, tools) => {
                     self.begin_session(tools);
@@ -254,6 +256,9 @@ impl Connection {
     /// Takes note of what the peer says of its client, if it is believed, and else has it unsaid.
     #[inline(never)]
     fn judge_forwarded(&mut self, head: &mut RequestHead, tools: &mut Tools) -> Result<(), Refusal> {
+        if head.is_gateway() {
+            return self.judge_gateway(head, tools);
+        }
         let judgement = tools.policy.judge(self.trusted, head);
         for name in head.dropped() {
             tools.reports.dropped_field(name);

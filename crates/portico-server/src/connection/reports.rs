@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use portico_proto::ProxyError;
+use portico_proto::{Error, ProxyError};
 
 use crate::application::Peer;
 use crate::forwarded::Refusal;
@@ -14,6 +14,9 @@ pub struct Reports {
     ignored_scheme: bool,
     refusals: Vec<Refusal>,
     proxy_headers: Vec<ProxyError>,
+    /// How often gateways have been turned away, and packets of theirs.
+    foreign: u64,
+    malformed: u64,
 }
 
 /// Names of dropped fields that are reported, each once.
@@ -68,12 +71,37 @@ impl Reports {
         }
     }
 
+    /// Says that a peer that is not among those of `--uwsgi-allow-from` was turned away: the first, the second,
+    /// the fourth time and so on.
+    pub fn foreign_gateway(&mut self, peer: Peer, protocol: &str) {
+        self.foreign += 1;
+        if self.foreign.is_power_of_two() {
+            let times = self.foreign;
+            log::warn!(
+                "closed a {protocol} connection of {peer}, which is not among --uwsgi-allow-from ({times} so far)"
+            );
+        }
+    }
+
+    /// Says likewise that what a gateway has sent is none of its protocol.
+    pub fn malformed_packet(&mut self, peer: Peer, protocol: &str, error: Error) {
+        self.malformed += 1;
+        if self.malformed.is_power_of_two() {
+            let (from, times) = (told(peer), self.malformed);
+            log::warn!("closed a {protocol} connection of {from}: {error} ({times} so far)");
+        }
+    }
+
     /// Says once of each reason that a request is refused for what its proxy has said.
     pub fn refusal(&mut self, refusal: Refusal, peer: Peer) {
         if !self.refusals.contains(&refusal) {
             self.refusals.push(refusal);
-            let from = if peer == Peer::Unix { "a UNIX socket".to_owned() } else { peer.to_string() };
+            let from = told(peer);
             log::warn!("answered 400 to a request from {from}: {} (said once)", refusal.sentence());
         }
     }
+}
+
+fn told(peer: Peer) -> String {
+    if peer == Peer::Unix { "a UNIX socket".to_owned() } else { peer.to_string() }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use portico_config::{Config, ProxyProtocol};
+use portico_config::{Config, ProxyProtocol, WireProtocol};
 use portico_proto::{HttpDate, Limits, ProxyVersions, RequestHead, http2};
 
 use super::reports::Reports;
@@ -162,6 +162,24 @@ impl Tools {
             Peer::Inet(address) => allowed.anybody || allowed.names(address.ip()),
         };
         Some(if trusted { transport.await_header(versions) } else { transport })
+    }
+
+    /// Whether `peer` may speak to `server`: anybody, but the protocols of gateways, whose every word about
+    /// clients is believed.
+    pub fn admits(&mut self, peer: Peer, server: &Server) -> bool {
+        match server.protocol {
+            WireProtocol::Http | WireProtocol::Redirect => return true,
+            WireProtocol::Uwsgi | WireProtocol::Scgi | WireProtocol::Fastcgi => {}
+        }
+        let gateways = &self.config.gateway_allow;
+        let admitted = match peer {
+            Peer::Unix => gateways.unix,
+            Peer::Inet(address) => gateways.anybody || gateways.names(address.ip()),
+        };
+        if !admitted {
+            self.reports.foreign_gateway(peer, server.protocol.scheme());
+        }
+        admitted
     }
 
     /// Replaces a buffer that was lost with a connection that failed while it used it.

@@ -40,6 +40,29 @@ pub(super) fn apply(
     set_script_name(environ, root_path, parts, forwarded)
 }
 
+/// The same for the client of a gateway's client, which is a proxy that is believed: `environ` has that one.
+pub(super) fn apply_behind_gateway(
+    environ: &Bound<'_, PyDict>,
+    parts: &Parts<'_, '_>,
+    forwarded: &Forwarded,
+) -> PyResult<()> {
+    let py = environ.py();
+    if let Some(address) = forwarded.address {
+        environ.set_item(intern!(py, "REMOTE_ADDR"), address_text(py, address))?;
+        match forwarded.port {
+            Some(port) => environ.set_item(intern!(py, "REMOTE_PORT"), decimal(py, port))?,
+            None if environ.contains(intern!(py, "REMOTE_PORT"))? => {
+                environ.del_item(intern!(py, "REMOTE_PORT"))?;
+            }
+            None => {}
+        }
+    }
+    if forwarded.host.is_some() || forwarded.server_port.is_some() {
+        set_server(environ, parts, forwarded)?;
+    }
+    Ok(())
+}
+
 /// The port that a URL of this scheme need not name.
 fn usual_port(parts: &Parts<'_, '_>, forwarded: &Forwarded) -> u16 {
     match forwarded.scheme {

@@ -1,0 +1,80 @@
+//! Settings of the protocols that gateways speak: uwsgi, SCGI, FastCGI.
+
+use crate::proxies::TrustedPeers;
+use crate::resolved::WireProtocol;
+use crate::setting::{Area, Setting, Value};
+
+pub(super) const SETTINGS: &[Setting] = &[PROTOCOL, UWSGI_ALLOW_IPS];
+
+const PROTOCOL: Setting = Setting {
+    name: "protocol",
+    gunicorn: None,
+    since: "0.1",
+    flags: &["protocol"],
+    short: None,
+    platform: None,
+    value: Value::Choice {
+        of: &[
+            ("http", |config| config.protocol = WireProtocol::Http),
+            ("uwsgi", |config| config.protocol = WireProtocol::Uwsgi),
+            ("scgi", |config| config.protocol = WireProtocol::Scgi),
+            ("fastcgi", |config| config.protocol = WireProtocol::Fastcgi),
+        ],
+        alone: None,
+    },
+    default: "http",
+    area: Area::Proxies,
+    help: "What is spoken where --bind names no scheme: http, uwsgi, scgi or fastcgi",
+    details: "uwsgi, scgi and fastcgi are for a web server in front, which then says all about the client: \
+        see --uwsgi-allow-from. `--bind uwsgi://unix:/run/app.sock` says it of one address.",
+};
+
+#[cfg(test)]
+#[test]
+fn protocol() {
+    use crate::testing::{config, refusal};
+    let protocols = |args: &[&str]| -> Vec<WireProtocol> {
+        config(args).binds.iter().map(|bind| bind.protocol).collect()
+    };
+    assert_eq!(protocols(&[]), [WireProtocol::Http]);
+    assert_eq!(protocols(&["--protocol", "uwsgi"]), [WireProtocol::Uwsgi]);
+    assert_eq!(
+        protocols(&["-bhttp://:1", "-bunix:a", "-b", "fastcgi://:2", "--protocol=scgi"]),
+        [WireProtocol::Http, WireProtocol::Scgi, WireProtocol::Fastcgi]
+    );
+    assert!(refusal(&["--protocol", "ajp"]).contains("write one of http, uwsgi, scgi, fastcgi"));
+}
+
+const UWSGI_ALLOW_IPS: Setting = Setting {
+    name: "uwsgi_allow_ips",
+    gunicorn: None,
+    since: "0.1",
+    flags: &["uwsgi-allow-from"],
+    short: None,
+    platform: None,
+    value: Value::List {
+        metavar: "ADDRESS",
+        set: |config, words| TrustedPeers::parse(words).map(|read| config.gateway_allow = read),
+    },
+    default: "127.0.0.1,::1",
+    area: Area::Proxies,
+    help: "Addresses and networks of web servers that may speak uwsgi, SCGI or FastCGI",
+    details: "Whatever these say of the client is believed: its address, its scheme, the user. Connections of \
+        anybody else are closed. Also: private, unix (UNIX sockets, which are believed unless it is none), none, \
+        and *, as in --forwarded-allow-ips. X-Forwarded-For and its like, which a web server passes on as its \
+        client has sent them, say something of the client only where REMOTE_ADDR is among those of \
+        --forwarded-allow-ips.",
+};
+
+#[cfg(test)]
+#[test]
+fn uwsgi_allow_from() {
+    use crate::testing::{config, refusal};
+    let peers = config(&[]).gateway_allow;
+    assert!(peers.names([127, 0, 0, 1].into()) && !peers.names([10, 0, 0, 1].into()));
+    assert!(peers.unix && !peers.anybody);
+    assert!(config(&["--uwsgi-allow-from", "10.0.0.0/8"]).gateway_allow.names([10, 0, 0, 1].into()));
+    assert!(config(&["--uwsgi-allow-from=*"]).gateway_allow.anybody);
+    assert!(!config(&["--uwsgi-allow-from=none"]).gateway_allow.unix);
+    assert!(refusal(&["--uwsgi-allow-from", "nginx"]).contains("is no address"));
+}

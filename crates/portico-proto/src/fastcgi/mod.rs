@@ -1,0 +1,409 @@
+//! FastCGI, server side, as a responder (https://fastcgi-archives.github.io/FastCGI_Specification.html).
+//!
+//! This file owns the state of a connection. Records are in `record`; what variables mean and how an answer begins
+//! is shared with the other gateways' protocols. One request at a time: one that begins before another has arrived
+//! is told that the connection cannot be shared; one that comes later waits for its turn.
+
+mod record;
+
+use record::{Header, Kind, Status};
+
+use crate::gateway::{Answer, Draft, Form, Repeats, span, write_refusal};
+use crate::{Error, ErrorKind, Event, Framing, HttpDate, Limits, Part, RequestHead};
+
+/// State of one FastCGI connection.
+///
+/// ```text
+///            BEGIN_REQUEST        empty PARAMS          STDIN         empty STDIN
+/// Idle ──────────────▶ Params ──────────────▶ Prepared ──────▶ Body ──────────────▶ Ended ──next_request──▶ Idle
+/// ```
+#[derive(Debug, Default)]
+pub struct Connection {
+    receive: Receive,
+    /// The record whose content or padding is coming in.
+    record: Option<Record>,
+    request: Request,
+    answer: Answer,
+    /// Answers to what is no request, and of requests that are not taken.
+    replies: Vec<u8>,
+}
+
+/// Which part of a request comes next.
+#[derive(Debug, Default)]
+enum Receive {
+    #[default]
+    Idle,
+    /// The variables as far as they have come.
+    Params(Vec<u8>),
+    /// The head is there. Whether it has a body, the first record of that tells.
+    Prepared(Box<RequestHead>),
+    /// So many bytes of the body have come; so many are to, if that is known.
+    Body { received: u64, announced: Option<u64> },
+    /// Nothing: the request is complete.
+    Ended,
+    /// Nothing any more.
+    Failed(ErrorKind),
+}
+
+/// What is to be known of the present request for its answer.
+#[derive(Clone, Copy, Debug, Default)]
+struct Request {
+    id: u16,
+    is_head: bool,
+    keep_connection: bool,
+}
+
+/// What is left of a record.
+#[derive(Clone, Copy, Debug)]
+struct Record {
+    kind: Kind,
+    /// It belongs to the present request.
+    is_ours: bool,
+    content_left: usize,
+    padding_left: usize,
+}
+
+/// What is told to those who ask. The number of requests is the engine's to bound, and it does so by having them
+/// wait, so that this is no more than a number.
+const VALUES: [(&[u8], &[u8]); 3] =
+    [(b"FCGI_MAX_CONNS", b"65535"), (b"FCGI_MAX_REQS", b"65535"), (b"FCGI_MPXS_CONNS", b"0")];
+
+/// Bytes of names in GET_VALUES.
+const NAMES_BYTES_MAX: usize = 1024;
+
+/// Bytes of replies that wait to be sent.
+const REPLIES_BYTES_MAX: usize = 4096;
+
+impl Connection {
+    /// A connection on which nothing has been sent.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// As [`crate::http1::Connection::next_event`]. What has come of a head is kept here, so that
+    /// [`Connection::is_idle`] tells whether the caller's bytes are all that there is.
+    ///
+    /// # Errors
+    /// As there; where [`Error::status`] is 0, nothing is answered: the bytes are none of this protocol.
+    pub fn next_event<'b>(
+        &mut self,
+        input: &mut &'b [u8],
+        limits: &Limits,
+    ) -> Result<Option<Event<'b>>, Error> {
+        match self.receive {
+            Receive::Ended => return Ok(None),
+            Receive::Failed(kind) => return Err(kind.into()),
+            _ => {}
+        }
+        let event = self.take_records(input, limits);
+        if let Err(kind) = event {
+            self.receive = Receive::Failed(kind);
+        }
+        Ok(event?)
+    }
+
+    /// Whether the peer is between requests: nothing of a next one has been taken in.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.receive, Receive::Idle) && self.record.is_none()
+    }
+
+    /// Moves what is to be sent beside answers behind `out`; whether there is any.
+    pub fn take_replies(&mut self, out: &mut Vec<u8>) -> bool {
+        let is_some = !self.replies.is_empty();
+        out.append(&mut self.replies);
+        is_some
+    }
+
+    /// As [`crate::http1::Connection::send`]. There are no interim answers.
+    pub fn send(&mut self, part: Part<'_>, _date: &HttpDate, out: &mut Vec<u8>) {
+        match part {
+            Part::Head { head, close } if !self.answer.has_started() => {
+                self.request.keep_connection &= !close;
+                self.answer.start(head, self.request.is_head);
+                let mut text = Vec::new();
+                self.answer.write_head(head, Form::Cgi, &mut text);
+                self.write_stdout(&text, out);
+            }
+            Part::Body(block) => {
+                let taken = self.answer.take(block.len() as u64) as usize;
+                self.write_stdout(&block[..taken], out);
+            }
+            Part::End => {
+                self.answer.end();
+                if self.answer.is_complete() {
+                    self.write_end(out);
+                }
+            }
+            Part::Head { .. } | Part::Continue | Part::EarlyHints(_) => {}
+        }
+    }
+
+    /// As [`crate::http1::Connection::refuse`]; nothing where there is no request to refuse.
+    pub fn refuse(&self, status: u16, text: &str, out: &mut Vec<u8>) {
+        if self.request.id != 0 {
+            let mut answer = Vec::new();
+            write_refusal(status, text, (Form::Cgi, self.request.is_head), &mut answer);
+            self.write_stdout(&answer, out);
+            self.write_end(out);
+        }
+    }
+
+    /// As [`crate::http1::Connection::splice`], but of a record's length at most: what is left is to be asked for
+    /// again.
+    pub fn splice(&mut self, length: u64, out: &mut Vec<u8>) -> u64 {
+        let taken = self.answer.take(length.min(record::CONTENT_BYTES_MAX as u64));
+        if taken > 0 {
+            record::write_stdout_header(self.request.id, taken as usize, out);
+        }
+        taken
+    }
+
+    /// As [`crate::http1::Connection::can_keep_alive`].
+    pub fn can_keep_alive(&self) -> bool {
+        matches!(self.receive, Receive::Ended) && self.request.keep_connection
+    }
+
+    /// As [`crate::http1::Connection::next_request`].
+    pub fn next_request(&mut self) {
+        if self.can_keep_alive() && self.answer.is_complete() {
+            // A record that is not at its end yet stays: of the last of a request only padding can be left.
+            self.receive = Receive::Idle;
+            self.request = Request::default();
+            self.answer = Answer::default();
+        }
+    }
+
+    /// The state of the answer.
+    pub(crate) fn answer(&self) -> &Answer {
+        &self.answer
+    }
+
+    fn write_stdout(&self, block: &[u8], out: &mut Vec<u8>) {
+        for content in block.chunks(record::CONTENT_BYTES_MAX) {
+            out.reserve(content.len() + 2 * record::HEADER_BYTES);
+            record::write_stdout_header(self.request.id, content.len(), out);
+            out.extend_from_slice(content);
+        }
+    }
+
+    fn write_end(&self, out: &mut Vec<u8>) {
+        record::write_stdout_header(self.request.id, 0, out);
+        record::write_end(self.request.id, Status::Complete, out);
+    }
+
+    /// Takes records in until one makes an event, or more bytes are needed.
+    fn take_records<'b>(
+        &mut self,
+        input: &mut &'b [u8],
+        limits: &Limits,
+    ) -> Result<Option<Event<'b>>, ErrorKind> {
+        loop {
+            match self.record {
+                Some(record) if record.content_left > 0 => {
+                    if input.is_empty() {
+                        return Ok(None);
+                    }
+                    if let Some(event) = self.take_content(record, input) {
+                        return Ok(Some(event));
+                    }
+                }
+                Some(record) => {
+                    let count = record.padding_left.min(input.len());
+                    *input = &input[count..];
+                    let left = Record { padding_left: record.padding_left - count, ..record };
+                    self.record = Some(left).filter(|record| record.padding_left > 0);
+                    if self.record.is_some() {
+                        return Ok(None);
+                    }
+                }
+                None => {
+                    let Some(header) = Header::read(input)? else { return Ok(None) };
+                    if let Some(event) = self.take_prepared(&header) {
+                        return Ok(Some(event));
+                    }
+                    if !self.is_taken_whole(&header)? {
+                        self.begin_record(&header, limits)?;
+                        *input = &input[record::HEADER_BYTES..];
+                        continue;
+                    }
+                    let end = record::HEADER_BYTES + usize::from(header.content_bytes);
+                    let whole = end + usize::from(header.padding_bytes);
+                    let Some(bytes) = input.get(..whole) else { return Ok(None) };
+                    *input = &input[whole..];
+                    if let Some(event) =
+                        self.take_whole(&header, &bytes[record::HEADER_BYTES..end], limits)?
+                    {
+                        return Ok(Some(event));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether the record belongs to the present request.
+    fn is_ours(&self, header: &Header) -> bool {
+        header.id != 0 && header.id == self.request.id
+    }
+
+    /// The head that waits for the first record of a body, if this is it.
+    fn take_prepared<'b>(&mut self, header: &Header) -> Option<Event<'b>> {
+        if header.kind != Kind::Stdin
+            || !self.is_ours(header)
+            || !matches!(self.receive, Receive::Prepared(_))
+        {
+            return None;
+        }
+        let body = Receive::Body { received: 0, announced: None };
+        let Receive::Prepared(mut head) = std::mem::replace(&mut self.receive, body) else { return None };
+        head.framing = if header.content_bytes == 0 { Framing::None } else { Framing::Chunked };
+        Some(Event::Head(head))
+    }
+
+    /// Whether a record is looked at when all of it has come: it is a short one, or ends a stream.
+    fn is_taken_whole(&self, header: &Header) -> Result<bool, ErrorKind> {
+        let bytes_max = match header.kind {
+            Kind::BeginRequest => record::BODY_BYTES,
+            Kind::AbortRequest => return Ok(header.content_bytes == 0),
+            Kind::GetValues if header.id == 0 => NAMES_BYTES_MAX,
+            Kind::Params | Kind::Stdin => return Ok(header.content_bytes == 0),
+            Kind::Data | Kind::GetValues | Kind::Other(_) => return Ok(false),
+        };
+        if usize::from(header.content_bytes) > bytes_max { Err(ErrorKind::Packet) } else { Ok(true) }
+    }
+
+    /// Begins with a record whose content is taken as it comes, or passed over.
+    fn begin_record(&mut self, header: &Header, limits: &Limits) -> Result<(), ErrorKind> {
+        let is_ours = self.is_ours(header);
+        match (header.kind, &self.receive) {
+            (Kind::Params, Receive::Params(bytes)) if is_ours => {
+                let bytes = bytes.len() + usize::from(header.content_bytes);
+                if bytes > limits.head_bytes_max.min(u32::MAX as usize) {
+                    return Err(ErrorKind::HeadTooLarge);
+                }
+            }
+            (Kind::Stdin, Receive::Body { received, announced }) if is_ours => {
+                let received = received + u64::from(header.content_bytes);
+                if announced.is_some_and(|announced| received > announced) {
+                    return Err(ErrorKind::Packet);
+                }
+                if limits.body_bytes_max != 0 && received > limits.body_bytes_max {
+                    return Err(ErrorKind::BodyTooLarge);
+                }
+            }
+            (Kind::Params | Kind::Stdin, _) if is_ours => return Err(ErrorKind::Packet),
+            (Kind::Other(kind), _) if header.id == 0 => {
+                record::write_unknown_type(kind, &mut self.replies);
+                self.check_replies()?;
+            }
+            _ => {}
+        }
+        self.record = Some(Record {
+            kind: header.kind,
+            is_ours,
+            content_left: header.content_bytes.into(),
+            padding_left: header.padding_bytes.into(),
+        });
+        Ok(())
+    }
+
+    /// Takes what has come of a record's content.
+    fn take_content<'b>(&mut self, record: Record, input: &mut &'b [u8]) -> Option<Event<'b>> {
+        let (content, rest) = input.split_at(record.content_left.min(input.len()));
+        *input = rest;
+        self.record = Some(Record { content_left: record.content_left - content.len(), ..record });
+        match (record.kind, &mut self.receive) {
+            (Kind::Params, Receive::Params(bytes)) if record.is_ours => bytes.extend_from_slice(content),
+            (Kind::Stdin, Receive::Body { received, .. }) if record.is_ours => {
+                *received += content.len() as u64;
+                return Some(Event::Body(content));
+            }
+            _ => {}
+        }
+        None
+    }
+
+    /// Takes a record that has come whole.
+    fn take_whole<'b>(
+        &mut self,
+        header: &Header,
+        content: &[u8],
+        limits: &Limits,
+    ) -> Result<Option<Event<'b>>, ErrorKind> {
+        let is_ours = self.is_ours(header);
+        match header.kind {
+            Kind::BeginRequest => self.begin_request(header.id, content)?,
+            Kind::GetValues => {
+                record::write_values(content, &VALUES, &mut self.replies)?;
+                self.check_replies()?;
+            }
+            Kind::AbortRequest if is_ours => return Err(ErrorKind::Aborted),
+            Kind::Params if is_ours => return self.end_params(limits),
+            Kind::Stdin if is_ours => {
+                let Receive::Body { received, announced } = self.receive else {
+                    return Err(ErrorKind::Packet);
+                };
+                if announced.is_some_and(|announced| received != announced) {
+                    return Err(ErrorKind::Packet);
+                }
+                self.receive = Receive::Ended;
+                return Ok(Some(Event::End));
+            }
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    fn begin_request(&mut self, id: u16, content: &[u8]) -> Result<(), ErrorKind> {
+        let Some(&[role_high, role_low, flags, ..]) = content.first_chunk::<{ record::BODY_BYTES }>() else {
+            return Err(ErrorKind::Packet);
+        };
+        if id == 0 || id == self.request.id {
+            return Err(ErrorKind::Packet);
+        }
+        if self.request.id != 0 {
+            record::write_end(id, Status::CannotMultiplex, &mut self.replies);
+            return self.check_replies();
+        }
+        if u16::from_be_bytes([role_high, role_low]) != record::RESPONDER {
+            record::write_end(id, Status::UnknownRole, &mut self.replies);
+            return self.check_replies();
+        }
+        let keep_connection = flags & record::KEEP_CONNECTION != 0;
+        self.request = Request { id, is_head: false, keep_connection };
+        self.receive = Receive::Params(Vec::new());
+        Ok(())
+    }
+
+    /// The variables are complete.
+    fn end_params<'b>(&mut self, limits: &Limits) -> Result<Option<Event<'b>>, ErrorKind> {
+        let Receive::Params(bytes) = &mut self.receive else { return Err(ErrorKind::Packet) };
+        let end = bytes.len();
+        let mut draft = Draft::new(std::mem::take(bytes), Repeats::LastCounts);
+        let mut at = 0;
+        while at < end {
+            let mut rest = &draft.bytes()[at..];
+            let (name, value) = record::sizes(&mut rest).ok_or(ErrorKind::Packet)?;
+            let start = end - rest.len();
+            // Of 31 bits each: no overflow.
+            let (name_end, value_end) = (start + name, start + name + value);
+            if value_end > end {
+                return Err(ErrorKind::Packet);
+            }
+            draft.push(span(start, name_end), span(name_end, value_end), limits)?;
+            at = value_end;
+        }
+        self.request.is_head = draft.is_head();
+        let mut head = draft.finish(limits).map_err(|error| error.kind)?;
+        head.keep_alive = self.request.keep_connection;
+        if let Framing::Length(length) = head.framing {
+            self.receive = Receive::Body { received: 0, announced: Some(length) };
+            return Ok(Some(Event::Head(head)));
+        }
+        self.receive = Receive::Prepared(head);
+        Ok(None)
+    }
+
+    fn check_replies(&self) -> Result<(), ErrorKind> {
+        if self.replies.len() > REPLIES_BYTES_MAX { Err(ErrorKind::Packet) } else { Ok(()) }
+    }
+}

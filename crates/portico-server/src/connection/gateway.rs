@@ -1,0 +1,108 @@
+//! Connections of gateways (uwsgi, SCGI, FastCGI): each request has a client of its own, of whom the gateway tells
+//! in variables.
+//!
+//! Only peers that are named get as far as this ([`Tools::admits`]), so that the variables are believed. Fields
+//! are another matter: a gateway passes on what its client has sent, and sets some itself, and nobody can tell
+//! which. They stay in environ, but say nothing of the client unless the gateway's own client, REMOTE_ADDR, is
+//! a proxy that is believed.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use portico_config::WireProtocol;
+use portico_proto::{Error, Protocol, RequestHead};
+
+use super::{Connection, Step, Tools};
+use crate::access_log::Reason;
+use crate::application::{Peer, Server};
+use crate::forwarded::{Refusal, Scheme};
+
+/// What a new connection to `server` speaks.
+pub(super) fn protocol(server: &Server) -> Protocol {
+    match server.protocol {
+        WireProtocol::Http | WireProtocol::Redirect => Protocol::default(),
+        WireProtocol::Uwsgi => Protocol::uwsgi(),
+        WireProtocol::Scgi => Protocol::scgi(),
+        WireProtocol::Fastcgi => Protocol::fastcgi(),
+    }
+}
+
+impl Connection {
+    /// Takes note of the client of whom the gateway tells, and of whom that tells in turn, if it is believed.
+    pub(super) fn judge_gateway(&mut self, head: &mut RequestHead, tools: &mut Tools) -> Result<(), Refusal> {
+        let client = client(head);
+        self.trusted = client.is_some_and(|client| tools.policy.trusts(client));
+        let mut forwarded = None;
+        if self.trusted {
+            let judged = tools.policy.judge(true, head);
+            forwarded = judged.inspect_err(|refusal| tools.reports.refusal(*refusal, self.peer))?.forwarded;
+        }
+        let scheme = scheme(head);
+        if !matches!(client, Some(Peer::Inet(_))) && scheme.is_none() {
+            self.forwarded = forwarded;
+            return Ok(());
+        }
+        let mut forwarded = forwarded.unwrap_or_default();
+        let said = Arc::make_mut(&mut forwarded);
+        if let (None, Some(Peer::Inet(client))) = (said.address, client) {
+            said.address = Some(client.ip());
+            said.port = Some(client.port()).filter(|port| *port != 0);
+        }
+        said.scheme = said.scheme.or(scheme);
+        self.forwarded = Some(forwarded);
+        Ok(())
+    }
+
+    /// Sends what the protocol has to tell beside answers.
+    #[inline]
+    pub(super) fn reply(&mut self, tools: &mut Tools) -> Step {
+        if !self.protocol.is_gateway() || !self.protocol.take_replies(self.outbox.buffer()) {
+            return Step::Keep;
+        }
+        let due = self.due;
+        match self.flush(tools) {
+            Step::Keep | Step::Again => {
+                // A peer that only asks earns no time by it.
+                self.due = self.due.or(due);
+                Step::Keep
+            }
+            step => step,
+        }
+    }
+
+    /// Closes the connection of a peer that does not speak its protocol.
+    pub(super) fn close_unanswered(&mut self, error: Error, tools: &mut Tools) -> Step {
+        let protocol = self.server.protocol.scheme();
+        tools.reports.malformed_packet(self.peer, protocol, error);
+        tools.counters.refused += 1;
+        self.misunderstood = true;
+        self.upload = None; // Whoever reads it learns of the end.
+        self.note_reason(Reason::Refused);
+        Step::Close
+    }
+}
+
+/// The client that the gateway tells of.
+fn client(head: &RequestHead) -> Option<Peer> {
+    let address = str::from_utf8(head.variable(b"REMOTE_ADDR")?).ok()?;
+    if address.starts_with("unix:") {
+        return Some(Peer::Unix); // As nginx has it.
+    }
+    let address: IpAddr = address.trim_matches(['[', ']']).parse().ok()?;
+    let port = head.variable(b"REMOTE_PORT").and_then(|port| str::from_utf8(port).ok());
+    let port = port.and_then(|port| port.parse().ok()).unwrap_or_default();
+    Some(Peer::Inet(SocketAddr::new(address.to_canonical(), port)))
+}
+
+/// The scheme that the gateway tells of.
+fn scheme(head: &RequestHead) -> Option<Scheme> {
+    for name in [&b"UWSGI_SCHEME"[..], b"REQUEST_SCHEME"] {
+        match head.variable(name) {
+            Some(value) if value.eq_ignore_ascii_case(b"https") => return Some(Scheme::Https),
+            Some(value) if value.eq_ignore_ascii_case(b"http") => return Some(Scheme::Http),
+            _ => {}
+        }
+    }
+    let on = |value: &[u8]| value.eq_ignore_ascii_case(b"on") || value == b"1";
+    head.variable(b"HTTPS").filter(|value| on(value)).map(|_| Scheme::Https)
+}
