@@ -69,6 +69,17 @@ WAYS = [
     Way(Haproxy, "http2"),
     proxy_protocol("v2"),
     proxy_protocol("v1", ("send-proxy-v2", "send-proxy")),
+    Way(Nginx, "uwsgi", "uwsgi"),
+    Way(Nginx, "uwsgi", "uwsgi", unix=True),
+    Way(Apache, "uwsgi", "uwsgi", notices=(), needs_length=True),
+    Way(Nginx, "scgi", "scgi"),
+    Way(Nginx, "scgi", "scgi", unix=True),
+    Way(Apache, "scgi", "scgi", notices=(), needs_length=True, hides_length=True),
+    Way(Lighttpd, "scgi", "scgi", notices=("reset",)),
+    Way(Nginx, "fastcgi", "fastcgi"),
+    Way(Nginx, "fastcgi", "fastcgi", unix=True),
+    Way(Apache, "fastcgi", "fastcgi", notices=(), hides_length=True),
+    Way(Lighttpd, "fastcgi", "fastcgi", notices=("reset",)),
 ]
 
 
@@ -294,6 +305,22 @@ def test_nginx_takes_the_path_off_and_says_so(serve):
     assert environ["SCRIPT_NAME"] == MOUNT
     assert environ["PATH_INFO"].encode("latin-1").decode() == "/café"
     assert (environ["REMOTE_ADDR"], environ["wsgi.url_scheme"]) == (CLIENT, "https")
+
+
+@pytest.mark.parametrize("protocol", ["uwsgi", "scgi", "fastcgi"])
+def test_nginx_names_the_mount(serve, protocol):
+    """The guide's way to mount an application by other protocols than HTTP."""
+    blocks, _ = read(ROOT / "docs/guides/behind-nginx.md")
+    (block,) = [block for block in blocks if any("SCRIPT_NAME /shop" in line for line in block.lines)]
+    location = "\n".join(block.lines).replace("uwsgi", protocol)
+
+    def insert(text: str) -> str:
+        return text.replace("    location / {", f"{location}\n    location / {{")
+
+    with running(Way(Nginx, protocol, protocol), serve, edit=insert) as mounted:
+        environ = mounted.environ(f"{MOUNT}/caf%C3%A9/")
+    assert environ["SCRIPT_NAME"] == MOUNT
+    assert environ["PATH_INFO"].encode("latin-1").decode() == "/café/"
 
 
 def test_who_asks_and_how(path):
