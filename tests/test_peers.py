@@ -75,11 +75,11 @@ WAYS = [
     Way(Nginx, "scgi", "scgi"),
     Way(Nginx, "scgi", "scgi", unix=True),
     Way(Apache, "scgi", "scgi", notices=(), needs_length=True, hides_length=True),
-    Way(Lighttpd, "scgi", "scgi", notices=("reset",)),
+    Way(Lighttpd, "scgi", "scgi", notices=()),
     Way(Nginx, "fastcgi", "fastcgi"),
     Way(Nginx, "fastcgi", "fastcgi", unix=True),
     Way(Apache, "fastcgi", "fastcgi", notices=(), hides_length=True),
-    Way(Lighttpd, "fastcgi", "fastcgi", notices=("reset",)),
+    Way(Lighttpd, "fastcgi", "fastcgi", notices=()),
 ]
 
 

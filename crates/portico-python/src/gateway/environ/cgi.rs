@@ -80,7 +80,8 @@ impl<'a> Place<'a> {
     ///   Apache's mod_proxy_fcgi): that is the path.
     /// * No SCRIPT_NAME: `root_path` stands in for it.
     fn of(head: &'a RequestHead, root_path: &'a [u8]) -> Self {
-        let script_name = without_end_slash(head.variable(b"SCRIPT_NAME").unwrap_or_default());
+        let script_variable = head.variable(b"SCRIPT_NAME").unwrap_or_default();
+        let script_name = without_end_slash(script_variable);
         let told = head.variable(b"PATH_INFO");
         if script_name.is_empty() {
             let path_info = match told {
@@ -95,7 +96,8 @@ impl<'a> Place<'a> {
             Some(told) if !told.is_empty() || !is_file_like(&script_name, head) => Cow::Borrowed(told),
             None if !is_file_like(&script_name, head) => path_info(head.path(), &script_name),
             _ => {
-                let path_info = below(script_name, root_path);
+                // It is the whole path, of which the slash at the end is a part.
+                let path_info = below(Cow::Borrowed(script_variable), root_path);
                 return Self { script_name: Cow::Borrowed(root_path), path_info };
             }
         };
