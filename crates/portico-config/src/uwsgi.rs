@@ -78,6 +78,8 @@ const SAME: &[(&str, &str)] = &[
     ("so-keepalive", ""),
     ("close-on-exec", ""),
     ("callable", ""),
+    ("protocol", ""),
+    ("socket-protocol", ""),
     ("cheaper", ""),
     ("cheaper-initial", ""),
     ("cheaper-algo", ""),
@@ -112,11 +114,7 @@ const INSTEAD: &[(&[&str], &str)] = &[
         &["gevent", "async", "ugreen", "asyncio", "greenlet", "loop"],
         "use threads, as many as requests run at once",
     ),
-    (
-        &["uwsgi-socket", "fastcgi-socket", "scgi-socket"],
-        "Portico speaks HTTP; use proxy_pass in nginx and bind",
-    ),
-    (&["https", "https-socket", "ssl-socket", "http2-socket"], "let nginx or a load balancer end TLS"),
+    (&["suwsgi-socket", "ssl-socket"], "uwsgi within TLS is not spoken; use https-socket"),
     (&["chown-socket"], "give the socket's folder that owner or group"),
     (
         &["emperor", "vassals", "subscribe-to", "zerg", "zerg-server"],
@@ -207,11 +205,27 @@ impl Draft {
         let value = option.value.as_str();
         let mut say = |name: &str, text: String| self.say(place, name, vec![text]);
         match option.name.as_str() {
-            "socket" | "uwsgi-socket" => {
-                say("bind", address(value));
-                self.notes.push(format!(
-                    "{place}: Portico speaks HTTP on it; use proxy_pass in nginx, not uwsgi_pass"
-                ));
+            "socket" => match ini.last("protocol").or(ini.last("socket-protocol")) {
+                Some("http") => say("bind", address(value)),
+                Some("scgi") => self.take_gateway("scgi", value, place),
+                Some("fastcgi") => self.take_gateway("fastcgi", value, place),
+                _ => self.take_gateway("uwsgi", value, place),
+            },
+            "uwsgi-socket" => self.take_gateway("uwsgi", value, place),
+            "fastcgi-socket" => self.take_gateway("fastcgi", value, place),
+            "scgi-socket" => self.take_gateway("scgi", value, place),
+            "https" | "https-socket" | "http2-socket" => {
+                // ADDRESS,CERTIFICATE,KEY[,CIPHERS[,CLIENTS' CA]]
+                let names = ["bind", "certfile", "keyfile", "ciphers", "ca_certs"];
+                for (name, part) in
+                    names.into_iter().zip(value.split(',')).filter(|(_, part)| !part.is_empty())
+                {
+                    let part = part.trim_start_matches('!');
+                    say(
+                        name,
+                        if name == "bind" { format!("https://{}", address(part)) } else { part.to_owned() },
+                    );
+                }
             }
             "http-socket" | "http" | "http11-socket" => say("bind", address(value)),
             "processes" | "workers" => say(
@@ -251,6 +265,19 @@ impl Draft {
                 None if ini.used.iter().any(|used| used == name) => {}
                 None => self.notes.push(format!("{place}: {}", instead(name))),
             },
+        }
+    }
+
+    /// Takes an address where web servers speak `protocol`.
+    fn take_gateway(&mut self, protocol: &str, value: &str, place: &str) {
+        let address = address(value);
+        let near = ["unix:", "127.", "localhost:", "[::1]"].iter().any(|start| address.starts_with(start));
+        self.say(place, "bind", vec![format!("{protocol}://{address}")]);
+        if !near {
+            self.notes.push(format!(
+                "{place}: only 127.0.0.1 and ::1 may speak {protocol} there; name others in uwsgi_allow_ips, \
+                 or listen on 127.0.0.1"
+            ));
         }
     }
 }
@@ -319,9 +346,9 @@ mod tests {
             "[uwsgi]\nsocket = :3031\nworkers = 2\nstatic-map = /s=/srv\nmule\ncron = 1\n\
              stats = :1\nnonsense = 1\n",
         );
-        assert_eq!(text, "bind = [\":3031\"]\nworkers = 2\nthreads = 1");
+        assert_eq!(text, "bind = [\"uwsgi://:3031\"]\nworkers = 2\nthreads = 1");
         for note in [
-            "u.ini:2: socket: Portico speaks HTTP on it",
+            "u.ini:2: socket: only 127.0.0.1 and ::1 may speak uwsgi there",
             "u.ini:4: static-map: let nginx",
             "u.ini:5: mule: run it as a service",
             "u.ini:6: cron: use cron",
@@ -331,6 +358,21 @@ mod tests {
         ] {
             assert!(notes.contains(note), "{note} in\n{notes}");
         }
+    }
+
+    #[test]
+    fn sockets_speak_what_they_spoke() {
+        let (text, notes) = migrated(
+            "[uwsgi]\nsocket = /run/app.sock\nscgi-socket = 127.0.0.1:4000\nfastcgi-socket = 127.0.0.1:5000\n\
+             https-socket = 0.0.0.0:8443,/etc/site.crt,/etc/site.key,,!/etc/ca.pem\nthreads = 2\n",
+        );
+        let expected = "bind = [\"uwsgi://unix:/run/app.sock\", \"scgi://127.0.0.1:4000\", \
+                        \"fastcgi://127.0.0.1:5000\", \"https://0.0.0.0:8443\"]\n\
+                        certfile = [\"/etc/site.crt\"]\nkeyfile = [\"/etc/site.key\"]\n\
+                        ca_certs = \"/etc/ca.pem\"\nthreads = 2";
+        assert_eq!((text.as_str(), notes.as_str()), (expected, ""));
+        let (text, _) = migrated("[uwsgi]\nprotocol = http\nsocket = 127.0.0.1:4000\nthreads = 2\n");
+        assert_eq!(text, "bind = [\"127.0.0.1:4000\"]\nthreads = 2");
     }
 
     #[test]
