@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import socket
 import struct
 import time
@@ -28,6 +29,9 @@ V2 = v2(
     socket.inet_pton(socket.AF_INET6, "2001:db8::1") + bytes(16) + struct.pack("!HH", 9, 10) + b"\x04\0\1x",
 )
 LOCAL = v2(0x20, 0, b"")
+NOTHING = (None, None, None)
+V1_TOLD = ("TCP4", "198.51.100.2", "443")
+V2_TOLD = ("TCP6", "::", "10")
 
 
 @contextlib.contextmanager
@@ -54,6 +58,11 @@ def environ(client) -> dict[str, str]:
     return json.loads(body)["environ"]
 
 
+def proxy_entries(environ: dict[str, str]) -> tuple[str | None, ...]:
+    """What environ has of the header under gunicorn's names."""
+    return tuple(environ.get(f"PROXY_{name}") for name in ("PROTOCOL", "ADDR", "PORT"))
+
+
 def is_closed(client) -> bool:
     with contextlib.suppress(ConnectionError):
         return client.recv(1) == b""
@@ -61,15 +70,15 @@ def is_closed(client) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("header", "address", "port"),
+    ("header", "address", "port", "told"),
     [
-        (V1, "192.0.2.1", "56324"),
-        (V2, "2001:db8::1", "9"),
-        (LOCAL, None, None),
-        (b"PROXY UNKNOWN\r\n", None, None),
+        (V1, "192.0.2.1", "56324", V1_TOLD),
+        (V2, "2001:db8::1", "9", V2_TOLD),
+        (LOCAL, None, None, NOTHING),
+        (b"PROXY UNKNOWN\r\n", None, None, NOTHING),
     ],
 )
-def test_the_client_is_whom_the_balancer_tells_of(serve, header, address, port):
+def test_the_client_is_whom_the_balancer_tells_of(serve, header, address, port, told):
     server = serve(ECHO, "--proxy-protocol", "auto")
     for pieces in ([header + GET], [header, GET], [bytes([byte]) for byte in header] + [GET]):
         with connected(server) as client:
@@ -82,7 +91,23 @@ def test_the_client_is_whom_the_balancer_tells_of(serve, header, address, port):
             for _ in range(2):
                 seen = environ(client)
                 assert (seen["REMOTE_ADDR"], seen["REMOTE_PORT"]) == expected
+                assert proxy_entries(seen) == told
                 client.sendall(GET)
+
+
+def test_what_was_told_goes_along_to_another_worker(serve):
+    server = serve(ECHO, "--workers", "2", "--proxy-protocol=auto")
+    workers = server.wait_workers(2)
+    with connected(server) as first, connected(server) as second:
+        for client, header in ((first, V1), (second, V2)):
+            client.sendall(header + GET)
+            environ(client)
+        server.signal(signal.SIGHUP)
+        server.wait_replaced(workers)
+        for client, address, told in ((first, "192.0.2.1", V1_TOLD), (second, "2001:db8::1", V2_TOLD)):
+            client.sendall(GET)
+            seen = environ(client)
+            assert (seen["REMOTE_ADDR"], proxy_entries(seen)) == (address, told)
 
 
 def test_it_comes_before_tls(serve, tmp_path):
@@ -94,6 +119,49 @@ def test_it_comes_before_tls(serve, tmp_path):
             client.sendall(GET)
             seen = environ(client)
     assert (seen["REMOTE_ADDR"], seen["wsgi.url_scheme"]) == ("192.0.2.1", "https")
+
+
+def test_a_bind_says_for_itself_what_it_takes(serve, tmp_path):
+    tcp, unix = "127.0.0.1:0", f"unix:{tmp_path / 'socket'}"
+    server = serve(ECHO, "--proxy-protocol=v1", bind=[f"{tcp}?proxy=off", tcp, f"{unix}?proxy=v2"])
+    for number, (taken, told) in enumerate([(b"", NOTHING), (V1, V1_TOLD), (V2, V2_TOLD)]):
+        for header in (b"", V1, V2):
+            with connected(server, number) as client:
+                client.sendall(header + GET)
+                if header == taken:
+                    assert proxy_entries(environ(client)) == told
+                elif number == 0:
+                    assert client.recv(20).startswith(b"HTTP/1.1 400 ")
+                else:
+                    assert is_closed(client)
+
+
+def test_a_bind_says_it_where_the_setting_is_off(serve, tmp_path):
+    authority = Authority(tmp_path / "authority")
+    binds = ["https://127.0.0.1:0?proxy=auto", "http://127.0.0.1:0"]
+    server = serve(ECHO, *authority.issue("localhost").options, bind=binds)
+    with connected(server, 0) as plain:
+        plain.sendall(V2)
+        with authority.context().wrap_socket(plain, server_hostname="localhost") as client:
+            client.sendall(GET)
+            seen = environ(client)
+    assert (seen["REMOTE_ADDR"], seen["wsgi.url_scheme"]) == ("2001:db8::1", "https")
+    assert proxy_entries(seen) == V2_TOLD
+    with connected(server, 1) as client:
+        client.sendall(GET)
+        seen = environ(client)
+        assert (seen["REMOTE_ADDR"], proxy_entries(seen)) == ("127.0.0.1", NOTHING)
+
+
+def test_a_gateway_may_begin_with_it_too(serve, tmp_path):
+    server = serve(ECHO, bind=f"scgi://unix:{tmp_path / 'socket'}?proxy=v1")
+    pairs = ("CONTENT_LENGTH 0", "SCGI 1", "REQUEST_METHOD GET", "REQUEST_URI /", "REMOTE_ADDR 203.0.113.7")
+    variables = b"".join(word.encode() + b"\0" for pair in pairs for word in pair.split())
+    with connected(server) as client:
+        client.sendall(V1 + b"%d:%b," % (len(variables), variables))
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+    seen = json.loads(answer.partition(b"\r\n\r\n")[2])["environ"]
+    assert (seen["REMOTE_ADDR"], proxy_entries(seen)) == ("203.0.113.7", V1_TOLD)
 
 
 def test_a_trusted_peer_has_to_send_it(serve):

@@ -1,16 +1,19 @@
-//! The grammar of `--bind`, gunicorn's with a scheme before it, and the resolution of host names.
+//! The grammar of `--bind`, gunicorn's with a scheme before it and parameters behind it, and the
+//! resolution of host names.
 //!
 //! ```text
-//! bind    = [ scheme "://" ] address
+//! bind    = [ scheme "://" ] address [ "?" "proxy=" ( "off" / "v1" / "v2" / "auto" ) ]
 //! scheme  = "http" / "https" / "uwsgi" / "scgi" / "fastcgi" / "redirect"
 //! address = [ "tcp://" ] tcp / "unix:" [ "//" ] path / "fd://" ( number / name )
 //! tcp     = "" / host / [ host ] ":" port / "[" IPv6address "]" [ ":" port ]
 //! ```
-//! A missing port is 8000 and a missing host `0.0.0.0`. `inherited` has put numbers for the names before.
+//! A missing port is 8000, whatever the scheme, and a missing host `0.0.0.0`. `inherited` has put numbers for
+//! the names before.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
+use crate::proxies::ProxyProtocol;
 use crate::resolved::{Address, Bind, WireProtocol};
 
 /// Below it are standard input, output and error.
@@ -27,12 +30,33 @@ const UNIX_PATH_BYTES_MAX: usize = 107;
 /// What is wrong with `text` and what to write instead; also when its host has no address.
 pub(crate) fn bind(text: &str) -> Result<Bind, String> {
     let (scheme, rest) = split_scheme(text);
+    let (rest, parameters) = split_parameters(rest);
     let (protocol, tls) = match scheme {
         None => (WireProtocol::Http, false),
         Some("https") => (WireProtocol::Http, true),
         Some(scheme) => (PROTOCOLS.into_iter().find(|it| it.scheme() == scheme).unwrap_or_default(), false),
     };
-    Ok(Bind { address: address(rest, text)?, protocol, tls, named: scheme.is_some() })
+    let proxy = parameters.map(|parameters| proxy(parameters, text)).transpose()?;
+    Ok(Bind { address: address(rest, text)?, protocol, tls, named: scheme.is_some(), proxy })
+}
+
+/// The address that `rest`, what stands behind a scheme, begins with, and what stands behind its question mark.
+pub(crate) fn split_parameters(rest: &str) -> (&str, Option<&str>) {
+    rest.split_once('?').map_or((rest, None), |(address, parameters)| (address, Some(parameters)))
+}
+
+/// Reads `parameters` of the bind `text`; there is one.
+fn proxy(parameters: &str, text: &str) -> Result<ProxyProtocol, String> {
+    match parameters {
+        "proxy=off" => Ok(ProxyProtocol::Off),
+        "proxy=v1" => Ok(ProxyProtocol::V1),
+        "proxy=v2" => Ok(ProxyProtocol::V2),
+        "proxy=auto" => Ok(ProxyProtocol::Auto),
+        _ => Err(format!(
+            "{text:?}: {parameters:?} is no parameter of a bind; behind the '?' write proxy=off, proxy=v1, \
+             proxy=v2 or proxy=auto"
+        )),
+    }
 }
 
 /// The scheme that `text` begins with, if it is one of those above, and the address behind it.
@@ -207,7 +231,7 @@ mod tests {
             let address =
                 Address::Tcp { text: text.to_owned(), addresses: vec!["127.0.0.1:1".parse().unwrap()] };
             let found = bind(text).unwrap();
-            assert_eq!(found, Bind { address, protocol, tls, named: true });
+            assert_eq!(found, Bind { address, protocol, tls, named: true, proxy: None });
             assert!(text.starts_with(found.scheme()));
         }
         let address = |text: &str| bind(text).unwrap().address;
@@ -216,6 +240,41 @@ mod tests {
         assert_eq!(address("https://fd://3"), Address::Fd(3));
         assert!(matches!(address("https://[::1]:443"), Address::Tcp { .. }));
         assert!(matches!(address("https://tcp://[::1]:443"), Address::Tcp { .. }));
+    }
+
+    #[test]
+    fn a_parameter_says_which_proxy_protocol() {
+        for (text, proxy) in [
+            ("127.0.0.1:1", None),
+            ("127.0.0.1:1?proxy=off", Some(ProxyProtocol::Off)),
+            ("https://127.0.0.1:1?proxy=v1", Some(ProxyProtocol::V1)),
+            ("redirect://[::1]?proxy=v2", Some(ProxyProtocol::V2)),
+            ("?proxy=auto", Some(ProxyProtocol::Auto)),
+        ] {
+            assert_eq!(bind(text).unwrap().proxy, proxy, "{text}");
+        }
+        let found = bind("uwsgi://unix:/run/a.sock?proxy=v2").unwrap();
+        assert_eq!(found.address, Address::Unix("/run/a.sock".into()));
+        assert_eq!((found.protocol, found.proxy), (WireProtocol::Uwsgi, Some(ProxyProtocol::V2)));
+        let found = bind("fd://3?proxy=v1").unwrap();
+        assert_eq!(found, Bind { proxy: Some(ProxyProtocol::V1), ..Address::Fd(3).into() });
+        let Address::Tcp { addresses, .. } = bind("https://127.0.0.1:1?proxy=v1").unwrap().address else {
+            panic!("no TCP")
+        };
+        assert_eq!(addresses, ["127.0.0.1:1".parse().unwrap()]);
+    }
+
+    #[test]
+    fn other_parameters_are_refused_and_the_known_ones_named() {
+        for parameters in
+            ["", "proxy", "proxy=", "proxy=v3", "proxy=V1", "proxy=v1&proxy=v2", "proxy=v1?", "backlog=5"]
+        {
+            for address in ["127.0.0.1:1", "https://[::1]:1", "unix:/a", "fd://3"] {
+                let refused = bind(&format!("{address}?{parameters}")).unwrap_err();
+                assert!(refused.contains(&format!("{parameters:?} is no parameter")), "{refused}");
+                assert!(refused.contains("proxy=off, proxy=v1, proxy=v2 or proxy=auto"), "{refused}");
+            }
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Listening sockets that systemd passes to this process (sd_listen_fds(3)): which there are, and their names
 //! in `--bind`.
 
-use crate::bind::{FIRST_INHERITED, split_scheme};
+use crate::bind::{FIRST_INHERITED, split_parameters, split_scheme};
 use crate::error::ConfigError;
 use crate::raw::{Environment, RawConfig, Source, read_variable};
 use crate::resolved::{Address, Config};
@@ -55,12 +55,16 @@ impl Inherited {
         };
         let mut texts = Vec::new();
         for part in said.texts.iter().flat_map(|text| items(text)) {
-            let (scheme, address) = split_scheme(&part);
+            let (scheme, rest) = split_scheme(&part);
+            let (address, parameters) = split_parameters(rest);
+            let around = |fd| {
+                let scheme = scheme.map_or(String::new(), |scheme| format!("{scheme}://"));
+                let parameters = parameters.map_or(String::new(), |them| format!("?{them}"));
+                format!("{scheme}{}{}", text(fd), escaped(&parameters))
+            };
             match name(address) {
                 Some(name) => texts.extend(
-                    self.named(name)
-                        .map_err(|problem| said.source.error(setting, &problem))?
-                        .map(|fd| scheme.map_or(text(fd), |scheme| format!("{scheme}://{}", text(fd)))),
+                    self.named(name).map_err(|problem| said.source.error(setting, &problem))?.map(around),
                 ),
                 None => texts.push(escaped(&part)),
             }
@@ -125,7 +129,7 @@ mod tests {
     use super::*;
     use crate::resolve::parse_as;
     use crate::testing::environment;
-    use crate::{Parsed, Resolved};
+    use crate::{Parsed, ProxyProtocol, Resolved};
 
     const THREE: [(&str, &str); 3] =
         [("LISTEN_PID", "7"), ("LISTEN_FDS", "3"), ("LISTEN_FDNAMES", "web:admin:web")];
@@ -160,6 +164,9 @@ mod tests {
         assert_eq!(descriptors(&THREE, &["-b", "fd://admin, fd://web", "-b", "fd://9"]), [4, 3, 5, 9]);
         let environment = [&THREE[..], &[("PORTICO_BIND", "fd://admin")]].concat();
         assert_eq!(descriptors(&environment, &[]), [4]);
+        let binds = resolved(&THREE, &["-b", "redirect://fd://web?proxy=v1"]).unwrap().config.binds;
+        assert!(binds.iter().all(|bind| bind.proxy == Some(ProxyProtocol::V1) && bind.named));
+        assert_eq!(binds.len(), 2);
     }
 
     #[test]

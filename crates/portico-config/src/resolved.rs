@@ -21,6 +21,9 @@ pub struct Bind {
     pub tls: bool,
     /// Whether the operator named a scheme. Where none is named, other settings decide on it.
     pub named: bool,
+    /// Which versions of the PROXY protocol its trusted peers have to begin with; where it does not say,
+    /// `--proxy-protocol` does.
+    pub proxy: Option<ProxyProtocol>,
 }
 
 impl Bind {
@@ -33,7 +36,7 @@ impl Bind {
 impl From<Address> for Bind {
     /// Plain HTTP, by no name.
     fn from(address: Address) -> Self {
-        Self { address, protocol: WireProtocol::Http, tls: false, named: false }
+        Self { address, protocol: WireProtocol::Http, tls: false, named: false, proxy: None }
     }
 }
 

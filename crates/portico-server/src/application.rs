@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use portico_config::WireProtocol;
+use portico_config::{ProxyProtocol, WireProtocol};
 use portico_proto::RequestHead;
 
 use crate::{Body, Forwarded, RequestId, RequestKey, Responder, TlsClient};
@@ -43,6 +43,8 @@ pub struct Request {
     pub forwarded: Option<Arc<Forwarded>>,
     /// What the client has shown of itself in the TLS handshake, if there was one with this server.
     pub tls: Option<Arc<TlsClient>>,
+    /// Where the client connected to, as a header of the PROXY protocol tells.
+    pub destination: Option<Arc<SocketAddr>>,
     /// Where it arrived.
     pub server: Arc<Server>,
     /// How long it has waited for a thread.
@@ -78,6 +80,8 @@ pub struct Server {
     pub protocol: WireProtocol,
     /// Whether they speak TLS.
     pub tls: bool,
+    /// Which PROXY protocol they begin with, where that is not what the configuration says of all.
+    pub proxy: Option<ProxyProtocol>,
 }
 
 /// PATH_INFO of a request for `path`, still percent-encoded: decoded, and below `root_path`. A path outside it is

@@ -7,6 +7,7 @@ mod accept;
 mod sharing;
 mod streams;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -76,6 +77,8 @@ pub struct Call {
     pub forwarded: Option<Arc<Forwarded>>,
     /// What the client has shown of itself in the TLS handshake.
     pub tls: Option<Arc<TlsClient>>,
+    /// Where the client connected to, as its PROXY header tells.
+    pub destination: Option<Arc<SocketAddr>>,
     /// Through which listener.
     pub server: Arc<Server>,
     /// Its id.
@@ -276,7 +279,7 @@ impl Engine {
             let (peer, server, id_told) =
                 (connection.peer(), Arc::clone(connection.server()), connection.id());
             let (trusted, forwarded) = (connection.is_trusted(), connection.forwarded().cloned());
-            let tls = connection.tls().cloned();
+            let (tls, destination) = (connection.tls().cloned(), connection.destination().cloned());
             self.settle(id, connection, Step::Keep);
             if let Some((head, body, queued)) = begun {
                 self.calls = key.call;
@@ -289,6 +292,7 @@ impl Engine {
                     trusted,
                     forwarded,
                     tls,
+                    destination,
                     server,
                     id: id_told,
                     queued_nanos,

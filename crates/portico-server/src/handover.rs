@@ -82,6 +82,8 @@ pub enum Lane {
 pub struct Label {
     /// The other end.
     pub peer: Peer,
+    /// Where the client connected to, as its PROXY header tells.
+    pub destination: Option<SocketAddr>,
     /// Which of the listeners, which all workers have in the same order, it came through.
     pub listener: u32,
     /// Requests answered on it.
@@ -121,10 +123,13 @@ pub const BYTES_MAX: usize = MESSAGE_BYTES_MAX - HEADER_BYTES;
 pub const MESSAGE_BYTES_MAX: usize = 32 * 1024;
 
 /// Begins each message and tells its layout. Sender and taker are forks of one process.
-const MAGIC: [u8; 4] = *b"hnd\x01";
+const MAGIC: [u8; 4] = *b"hnd\x02";
 
-/// Magic, kind of peer, hops, port, listener, served, moment, address, scope.
-const HEADER_BYTES: usize = 4 + 1 + 1 + 2 + 4 + 4 + 8 + 16 + 4;
+/// Magic, hops, listener, served, moment, peer, destination.
+const HEADER_BYTES: usize = 4 + 1 + 4 + 4 + 8 + 2 * ADDRESS_BYTES;
+
+/// Kind, port, address, scope.
+const ADDRESS_BYTES: usize = 1 + 2 + 16 + 4;
 
 /// What the kernel is asked to let wait in each queue; it grants what `net.core.wmem_max` allows.
 const QUEUE_BYTES: usize = 1024 * 1024;
@@ -245,26 +250,22 @@ impl Pair {
 
 impl Label {
     fn encode(&self, now: Instant) -> [u8; HEADER_BYTES] {
-        let (kind, ip, port, scope) = match self.peer {
-            Peer::Unix => (0, Ipv6Addr::UNSPECIFIED, 0, 0),
-            Peer::Inet(SocketAddr::V4(peer)) => (4, peer.ip().to_ipv6_mapped(), peer.port(), 0),
-            Peer::Inet(SocketAddr::V6(peer)) => (6, *peer.ip(), peer.port(), peer.scope_id()),
+        let peer = match self.peer {
+            Peer::Unix => None,
+            Peer::Inet(address) => Some(address),
         };
         let mut header = [0; HEADER_BYTES];
         let mut rest = &mut header[..];
         for field in [
             &MAGIC[..],
-            &[kind, self.hops],
-            &port.to_ne_bytes(),
+            &[self.hops],
             &self.listener.to_ne_bytes(),
             &self.served.to_ne_bytes(),
             &nanos_of(self.moment, now).to_ne_bytes(),
-            &ip.octets(),
-            &scope.to_ne_bytes(),
+            &encode_address(peer),
+            &encode_address(self.destination),
         ] {
-            let (place, after) = rest.split_at_mut(field.len());
-            place.copy_from_slice(field);
-            rest = after;
+            put(&mut rest, field);
         }
         header
     }
@@ -272,21 +273,49 @@ impl Label {
     /// `None` if `message` does not begin with one.
     fn decode(message: &[u8], now: Instant) -> Option<Self> {
         let mut rest = message.strip_prefix(&MAGIC)?;
-        let [kind, hops] = field(&mut rest)?;
-        let port = u16::from_ne_bytes(field(&mut rest)?);
+        let [hops] = field(&mut rest)?;
         let listener = u32::from_ne_bytes(field(&mut rest)?);
         let served = u32::from_ne_bytes(field(&mut rest)?);
         let moment = moment_of(u64::from_ne_bytes(field(&mut rest)?), now)?;
-        let ip = Ipv6Addr::from(field::<16>(&mut rest)?);
-        let scope = u32::from_ne_bytes(field(&mut rest)?);
-        let peer = match kind {
-            0 => Peer::Unix,
-            4 => Peer::Inet(SocketAddr::new(IpAddr::V4(ip.to_ipv4_mapped()?), port)),
-            6 => Peer::Inet(SocketAddrV6::new(ip, port, 0, scope).into()),
-            _ => return None,
-        };
-        Some(Self { peer, listener, served, hops, moment })
+        let peer = decode_address(&mut rest)?.map_or(Peer::Unix, Peer::Inet);
+        let destination = decode_address(&mut rest)?;
+        Some(Self { peer, destination, listener, served, hops, moment })
     }
+}
+
+fn encode_address(address: Option<SocketAddr>) -> [u8; ADDRESS_BYTES] {
+    let (kind, ip, port, scope) = match address {
+        None => (0, Ipv6Addr::UNSPECIFIED, 0, 0),
+        Some(SocketAddr::V4(it)) => (4, it.ip().to_ipv6_mapped(), it.port(), 0),
+        Some(SocketAddr::V6(it)) => (6, *it.ip(), it.port(), it.scope_id()),
+    };
+    let mut encoded = [0; ADDRESS_BYTES];
+    let mut rest = &mut encoded[..];
+    for field in [&[kind][..], &port.to_ne_bytes(), &ip.octets(), &scope.to_ne_bytes()] {
+        put(&mut rest, field);
+    }
+    encoded
+}
+
+/// The address that `rest` begins with, if it tells of one; `None` if what it begins with is not encoded so.
+fn decode_address(rest: &mut &[u8]) -> Option<Option<SocketAddr>> {
+    let [kind] = field(rest)?;
+    let port = u16::from_ne_bytes(field(rest)?);
+    let ip = Ipv6Addr::from(field::<16>(rest)?);
+    let scope = u32::from_ne_bytes(field(rest)?);
+    match kind {
+        0 => Some(None),
+        4 => Some(Some(SocketAddr::new(IpAddr::V4(ip.to_ipv4_mapped()?), port))),
+        6 => Some(Some(SocketAddrV6::new(ip, port, 0, scope).into())),
+        _ => None,
+    }
+}
+
+/// Writes `field` to the beginning of `rest`, of which what is behind it is left.
+fn put(rest: &mut &mut [u8], field: &[u8]) {
+    let (place, after) = std::mem::take(rest).split_at_mut(field.len());
+    place.copy_from_slice(field);
+    *rest = after;
 }
 
 fn field<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
@@ -323,7 +352,8 @@ mod tests {
     use super::*;
 
     fn label(peer: Peer, moment: Instant) -> Label {
-        Label { peer, listener: 3, served: 70_000, hops: 2, moment }
+        let destination = (peer != Peer::Unix).then(|| "[2001:db8::1%7]:443".parse().unwrap());
+        Label { peer, destination, listener: 3, served: 70_000, hops: 2, moment }
     }
 
     #[test]

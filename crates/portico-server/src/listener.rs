@@ -201,7 +201,7 @@ impl Listener {
             self.url = format!("{}://{address}", bind.scheme());
         }
         let server = Arc::make_mut(&mut self.server);
-        (server.protocol, server.tls) = (bind.protocol, bind.tls);
+        (server.protocol, server.tls, server.proxy) = (bind.protocol, bind.tls, bind.proxy);
     }
 
     /// Gives those of `listeners` whose clients speak TLS what that takes. Without it they are closed at once.

@@ -304,7 +304,7 @@ def number(text: str) -> int | float:
 
 def address(text: str) -> Any:
     """What one `bind` names, in gunicorn's form."""
-    text = text.removeprefix("tcp://").removeprefix("http://")
+    text = text.partition("?")[0].removeprefix("tcp://").removeprefix("http://")
     if text.startswith("unix:"):
         return text.removeprefix("unix:").removeprefix("//") or text
     if text.startswith("fd://"):

@@ -24,7 +24,8 @@ const PROXY_PROTOCOL: Setting = Setting {
     default: "off",
     area: Area::Proxies,
     help: "PROXY protocol of a load balancer: off, v1, v2, or auto for either",
-    details: "What it says of the client becomes REMOTE_ADDR and REMOTE_PORT, on every --bind, and before TLS. \
+    details: "What it says of the client becomes REMOTE_ADDR and REMOTE_PORT, before TLS, and PROXY_ADDR and \
+        PROXY_PORT are where the client connected to. It counts for every --bind that has no ?proxy= of its own. \
         Peers of --proxy-allow-from have to begin with it, as the protocol demands: whoever may leave it out \
         could have its client write it. Others are read as ever. The client is then who is, or is not, \
         among --forwarded-allow-ips.",

@@ -26,13 +26,14 @@ pub(super) const BIND: Setting = Setting {
     help: "Listen here: HOST:PORT, [IPV6]:PORT, unix:PATH, fd://N; may be repeated",
     details: "A scheme before any of these says what is spoken there: http://, which is meant without one, \
         https://, uwsgi://, scgi://, fastcgi://, and redirect://, which sends every request to https, as \
-        in https://0.0.0.0:443 or uwsgi://unix:/run/app.sock.\n\nHOST alone listens on port 8000, :PORT on \
-        every IPv4 address, and port 0 on a free port, which is printed. A name is looked up once, at the \
-        start, and every address that it has is listened on. fd://N takes over a listening socket that \
-        this process inherited. `tcp://HOST:PORT` and `unix://PATH` are accepted too.\n\nWhere nothing is \
-        said but the variable PORT is set, as hosting platforms do, Portico listens on 0.0.0.0:$PORT. \
-        Where that is not set either and systemd passes sockets (LISTEN_FDS), it listens on all of these; \
-        fd://NAME chooses those whose FileDescriptorName is NAME.",
+        in https://0.0.0.0:443 or uwsgi://unix:/run/app.sock. ?proxy=off, v1, v2 or auto behind any of them \
+        stands for --proxy-protocol on this one, as in https://0.0.0.0:443?proxy=v2.\n\nHOST alone listens \
+        on port 8000, whatever the scheme, :PORT on every IPv4 address, and port 0 on a free port, which is \
+        printed. A name is looked up once, at the start, and every address that it has is listened on. fd://N \
+        takes over a listening socket that this process inherited. `tcp://HOST:PORT` and `unix://PATH` are \
+        accepted too.\n\nWhere nothing is said but the variable PORT is set, as hosting platforms do, Portico \
+        listens on 0.0.0.0:$PORT. Where that is not set either and systemd passes sockets (LISTEN_FDS), it \
+        listens on all of these; fd://NAME chooses those whose FileDescriptorName is NAME.",
 };
 
 #[cfg(test)]

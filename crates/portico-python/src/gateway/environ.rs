@@ -9,6 +9,7 @@ mod cgi;
 mod forwarded;
 mod tls;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use pyo3::intern;
@@ -50,6 +51,8 @@ pub struct Parts<'a, 'py> {
     pub forwarded: Option<&'a Forwarded>,
     /// What the client has shown of itself in the TLS handshake.
     pub tls: Option<&'a TlsClient>,
+    /// Where the client connected to, as a header of the PROXY protocol tells.
+    pub destination: Option<&'a SocketAddr>,
     /// Bytes of the body; `None` while they are not known.
     pub body_length: Option<u64>,
     /// `wsgi.input`, where there is something to read.
@@ -112,6 +115,9 @@ impl Environs {
         if let Some(client) = parts.tls {
             tls::apply(&environ, client)?;
         }
+        if let Some(destination) = parts.destination {
+            set_destination(py, &environ, *destination)?;
+        }
         if let Some(forwarded) = parts.forwarded {
             forwarded::apply(&environ, &settings.root_path, parts, forwarded)?;
         }
@@ -142,6 +148,9 @@ impl Environs {
         }
         if parts.head.framing == Framing::Chunked {
             set_chunked(py, &environ, parts.body_length)?;
+        }
+        if let Some(destination) = parts.destination {
+            set_destination(py, &environ, *destination)?;
         }
         Ok(environ)
     }
@@ -221,6 +230,16 @@ fn set_peer(py: Python<'_>, environ: &Bound<'_, PyDict>, parts: &Parts<'_, '_>) 
             set_server_from_host(py, environ, parts)
         }
     }
+}
+
+/// What a PROXY header tells beside the client's address, by the names that gunicorn gives it.
+#[cold]
+fn set_destination(py: Python<'_>, environ: &Bound<'_, PyDict>, destination: SocketAddr) -> PyResult<()> {
+    // Both ends of a connection are of one family.
+    let family = if destination.is_ipv4() { intern!(py, "TCP4") } else { intern!(py, "TCP6") };
+    environ.set_item(intern!(py, "PROXY_PROTOCOL"), family)?;
+    environ.set_item(intern!(py, "PROXY_ADDR"), forwarded::address_text(py, destination.ip()))?;
+    environ.set_item(intern!(py, "PROXY_PORT"), forwarded::decimal(py, destination.port()))
 }
 
 /// The entries that are the same for all requests of one listener, or for most, and the keys of those that are

@@ -101,7 +101,8 @@ impl Gateway {
                 callables: Callables::new(py, &self.config)?,
             }),
         };
-        let Request { head, body, peer, trusted, forwarded, tls, server, id, begun, .. } = request;
+        let Request { head, body, peer, trusted, forwarded, tls, destination, server, id, begun, .. } =
+            request;
         let mut buffer = IdBuffer::default();
         let body_length = body.len();
         let input = match body.is_empty() {
@@ -116,6 +117,7 @@ impl Gateway {
             trusted,
             forwarded: forwarded.as_deref(),
             tls: tls.as_deref(),
+            destination: destination.as_deref(),
             body_length,
             input: input.as_ref(),
             callables: &kept.callables,

@@ -18,6 +18,7 @@ mod table;
 mod tools;
 
 use std::borrow::Cow;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -52,6 +53,8 @@ pub struct Connection {
     trusted: bool,
     /// What it has shown of itself in the TLS handshake.
     tls: Option<Arc<TlsClient>>,
+    /// Where it connected to, as its PROXY header tells.
+    destination: Option<Arc<SocketAddr>>,
     server: Arc<Server>,
     protocol: Protocol,
     link: Link,
@@ -184,6 +187,7 @@ impl Connection {
             peer,
             trusted,
             tls: None,
+            destination: None,
             protocol: gateway::protocol(&server),
             server,
             link: Link::Alone,
@@ -243,6 +247,11 @@ impl Connection {
     /// What it has shown of itself in the TLS handshake, if there was one.
     pub fn tls(&self) -> Option<&Arc<TlsClient>> {
         self.tls.as_ref()
+    }
+
+    /// Where it connected to, as its PROXY header tells, if there was one that does.
+    pub fn destination(&self) -> Option<&Arc<SocketAddr>> {
+        self.destination.as_ref()
     }
 
     /// Where it connected to.

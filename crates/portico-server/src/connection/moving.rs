@@ -1,5 +1,6 @@
 //! A connection on its way to another worker: what goes along, and what is made of it there.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use portico_proto::Framing;
@@ -56,7 +57,8 @@ impl Connection {
             Lane::Idle => (0, self.due.map_or(self.arrived, |(_, at)| at)),
             Lane::Ready => (self.hops + 1, self.arrived),
         };
-        Label { peer: self.peer, listener, served: self.served, hops, moment }
+        let destination = self.destination.as_deref().copied();
+        Label { peer: self.peer, destination, listener, served: self.served, hops, moment }
     }
 
     /// Makes of a new connection the one that has come with this label and these bytes, which are still to be
@@ -64,6 +66,7 @@ impl Connection {
     pub fn unpack(&mut self, lane: Lane, label: &Label, bytes: &[u8]) {
         self.inbox = bytes.to_vec();
         self.served = label.served;
+        self.destination = label.destination.map(Arc::new);
         match lane {
             Lane::Idle => {
                 let between = label.served > 0 && bytes.is_empty();

@@ -146,8 +146,9 @@ impl Connection {
     fn note_handshake(&mut self, tools: &mut Tools) -> bool {
         match self.transport.take_header() {
             Some(Ok(addresses)) => {
-                if let Some(ProxyAddresses { source, .. }) = addresses {
+                if let Some(ProxyAddresses { source, destination }) = addresses {
                     self.peer = Peer::Inet(source);
+                    self.destination = Some(Arc::new(destination));
                     self.trusted = tools.policy.trusts(self.peer);
                 }
                 self.due = Some(first_deadline(&self.transport, tools));

@@ -55,6 +55,7 @@ impl Connection {
             link: Link::Stream { carrier: id, number },
             due: None,
             tls: carrier.tls.clone(),
+            destination: carrier.destination.clone(),
             ..Self::with_trust(transport, carrier.peer, carrier.trusted, server, tools)
         }
     }

@@ -150,7 +150,7 @@ impl Tools {
             Some(acceptor) => transport.secure(Arc::clone(acceptor)),
             None => return None,
         };
-        let versions = match self.config.proxy_protocol {
+        let versions = match server.proxy.unwrap_or(self.config.proxy_protocol) {
             ProxyProtocol::Off => return Some(transport),
             ProxyProtocol::V1 => ProxyVersions::V1,
             ProxyProtocol::V2 => ProxyVersions::V2,

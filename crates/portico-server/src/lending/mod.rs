@@ -305,10 +305,22 @@ impl Lending {
     /// Calls the application; the engine is lent. Returns the engine if it is still there afterwards.
     fn run_call(self: &Arc<Self>, begun: Begun, seat: &Seat) -> Result<Option<Box<Engine>>, GivenUp> {
         let Begun { call, at } = begun;
-        let Call { key, head, body, peer, trusted, forwarded, tls, server, id, queued_nanos } = call;
-        let queued = Duration::from_nanos(queued_nanos);
-        let request =
-            Request { key, head, body, id, peer, trusted, forwarded, tls, server, queued, begun: at };
+        let queued = Duration::from_nanos(call.queued_nanos);
+        let key = call.key;
+        let request = Request {
+            key,
+            head: call.head,
+            body: call.body,
+            id: call.id,
+            peer: call.peer,
+            trusted: call.trusted,
+            forwarded: call.forwarded,
+            tls: call.tls,
+            destination: call.destination,
+            server: call.server,
+            queued,
+            begun: at,
+        };
         let responder = Responder::new(Arc::clone(self), key);
         seat.begin(key.call);
         let called = catch_unwind(AssertUnwindSafe(|| self.application.call(request, responder)));

@@ -122,7 +122,7 @@ fn set_script_name(
 }
 
 /// `address` as text. IPv4, which most are, without `Display`, which can also pad.
-fn address_text(py: Python<'_>, address: IpAddr) -> Bound<'_, PyString> {
+pub(super) fn address_text(py: Python<'_>, address: IpAddr) -> Bound<'_, PyString> {
     let IpAddr::V4(address) = address else { return PyString::new(py, &address.to_string()) };
     let mut text = String::with_capacity(15);
     let mut digits = itoa::Buffer::new();
@@ -135,6 +135,7 @@ fn address_text(py: Python<'_>, address: IpAddr) -> Bound<'_, PyString> {
     PyString::new(py, &text)
 }
 
-fn decimal(py: Python<'_>, number: u16) -> Bound<'_, PyString> {
+/// `number` as text.
+pub(super) fn decimal(py: Python<'_>, number: u16) -> Bound<'_, PyString> {
     PyString::new(py, itoa::Buffer::new().format(number))
 }
