@@ -1,4 +1,4 @@
-//! FastCGI, server side, as a responder (https://fastcgi-archives.github.io/FastCGI_Specification.html).
+//! FastCGI, server side, as a responder (<https://fastcgi-archives.github.io/FastCGI_Specification.html>).
 //!
 //! This file owns the state of a connection. Records are in `record`; what variables mean and how an answer begins
 //! is shared with the other gateways' protocols. One request at a time: one that begins before another has arrived

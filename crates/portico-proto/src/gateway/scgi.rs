@@ -1,4 +1,4 @@
-//! The head of SCGI (https://python.ca/scgi/protocol.txt).
+//! The head of SCGI (<https://python.ca/scgi/protocol.txt>).
 //!
 //! ```abnf
 //! head     = length ":" *header ","                            ; length counts the headers' bytes
