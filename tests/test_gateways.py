@@ -271,6 +271,18 @@ def test_only_gateways_that_are_named_over_tcp(serve, protocol):
     assert ask(allowed.address, protocol, variables("/pid")).status == 200
 
 
+@pytest.mark.parametrize("client", ["203.0.113.9", "127.0.0.1"])
+def test_fields_that_only_proxies_may_send_are_none_of_a_gateways_client(serve, tmp_path, client):
+    path = tmp_path / "uwsgi.sock"
+    serve(APP, "--forwarder-headers", "REMOTE_USER", bind=f"uwsgi://unix:{path}")
+    values = variables(
+        "/", REMOTE_ADDR=client, REMOTE_USER="alice", HTTP_REMOTE_USER="admin", HTTP_X_OTHER="1"
+    )
+    environ = echoed(str(path), "uwsgi", values)["environ"]
+    assert (environ["REMOTE_USER"], environ["HTTP_X_OTHER"]) == ("alice", "1")
+    assert "HTTP_REMOTE_USER" not in environ
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_access_log_tells_of_the_gateways_client(serve, tmp_path, protocol):
     log = tmp_path / "access.log"

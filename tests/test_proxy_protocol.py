@@ -12,6 +12,7 @@ import time
 import pytest
 
 from harness.certificates import Authority
+from harness.rendezvous import wait_until
 
 ECHO = "apps.echo:application"
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -108,6 +109,35 @@ def test_what_was_told_goes_along_to_another_worker(serve):
             client.sendall(GET)
             seen = environ(client)
             assert (seen["REMOTE_ADDR"], proxy_entries(seen)) == (address, told)
+
+
+@pytest.mark.parametrize(
+    ("header", "address"),
+    [(b"PROXY UNKNOWN\r\n", "127.0.0.1"), (v2(0x21, 0, b""), "127.0.0.1"), (LOCAL, "1.1.1.1")],
+)
+def test_the_balancer_is_believed_only_where_it_speaks_for_itself(serve, header, address):
+    server = serve(ECHO, "--proxy-protocol", "auto")
+    with connected(server) as client:
+        client.sendall(header + GET.replace(b"\r\n\r\n", b"\r\nX-Forwarded-For: 1.1.1.1\r\n\r\n"))
+        assert environ(client)["REMOTE_ADDR"] == address
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_header_that_comes_while_the_worker_ends_counts(serve, name):
+    server = serve(ECHO, "--workers", "1", "--proxy-protocol", "auto")
+    fields = b"\r\nX-Forwarded-For: 203.0.113.7\r\nX-Forwarded-Proto: https\r\n\r\n"
+    with connected(server) as client:
+        workers = server.wait_workers(1)
+        time.sleep(0.1)  # Until it is accepted; if it is not, the test passes all the same.
+        server.signal(getattr(signal, name))
+        if name == "SIGHUP":
+            wait_until(lambda: server.states().get(workers[0].pid) != "ready", "the old worker to retire")
+        time.sleep(0.2)
+        client.sendall(V1 + GET.replace(b"\r\n\r\n", fields))
+        seen = environ(client)
+    if name == "SIGHUP":
+        server.wait_replaced(workers)
+    assert (seen["REMOTE_ADDR"], seen["wsgi.url_scheme"]) == ("192.0.2.1", "http")
 
 
 def test_it_comes_before_tls(serve, tmp_path):

@@ -50,6 +50,20 @@ def connected(server, context, name="localhost", session=None):
             yield client
 
 
+def test_a_handshake_that_comes_while_the_worker_ends_counts(serve, authority, pair):
+    server = serve(ECHO, *pair.options, "--workers", "1", "--timeout", "10")
+    with socket.create_connection(server.address, timeout=10) as plain:
+        workers = server.wait_workers(1)
+        time.sleep(0.1)  # Until it is accepted; if it is not, the test passes all the same.
+        server.signal(signal.SIGHUP)
+        wait_until(lambda: server.states().get(workers[0].pid) != "ready", "the old worker to retire")
+        time.sleep(0.2)
+        with authority.context().wrap_socket(plain, server_hostname="localhost") as client:
+            environ = json.loads(fetch(client)[1])["environ"]
+    server.wait_replaced(workers)
+    assert (environ["HTTPS"], environ["SSL_SERVER_NAME"]) == ("on", "localhost")
+
+
 def fetch(client, request: bytes = GET) -> tuple[int, bytes]:
     """Status and body of an answer that tells its length."""
     client.sendall(request)

@@ -28,5 +28,5 @@ pub use grammar::is_token;
 pub use limits::Limits;
 pub use message::{Fields, Framing, Initials, RequestHead, ResponseHead, Span, Version};
 pub use protocol::Protocol;
-pub use proxy::{ProxyAddresses, ProxyError, ProxyHeader, ProxyVersions};
+pub use proxy::{ProxyAddresses, ProxyClient, ProxyError, ProxyHeader, ProxyVersions};
 pub use status::reason;

@@ -24,9 +24,19 @@ pub enum ProxyVersions {
 pub struct ProxyHeader {
     /// Its bytes, behind which the client's begin.
     pub length: usize,
-    /// Who has connected to whom; `None` where the balancer speaks for itself, as to see whether the server is
-    /// there, or cannot tell.
-    pub addresses: Option<ProxyAddresses>,
+    /// Whose bytes those are.
+    pub client: ProxyClient,
+}
+
+/// Of whom a header tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyClient {
+    /// The balancer speaks for itself, as to see whether the server is there (LOCAL).
+    Balancer,
+    /// A client of which it tells nothing that is known here.
+    Unknown,
+    /// Who has connected to whom.
+    Known(ProxyAddresses),
 }
 
 /// The two ends of the client's connection to the balancer.
@@ -96,21 +106,22 @@ fn v1(bytes: &[u8]) -> Result<Option<ProxyHeader>, ProxyError> {
     let line = line.and_then(|line| str::from_utf8(line).ok()).ok_or(ProxyError::Malformed)?;
     let length = end + 1;
     let words: Vec<&str> = line.split(' ').collect();
-    let addresses = match words[..] {
+    let client = match words[..] {
         // What follows it is to be passed over.
-        ["UNKNOWN", ..] => None,
+        ["UNKNOWN", ..] => ProxyClient::Unknown,
         [family @ ("TCP4" | "TCP6"), source, destination, from, to] => {
             let end = |address: &str, port: &str| {
                 let address: IpAddr = address.parse().map_err(|_| ProxyError::Malformed)?;
                 let is_of_family = address.is_ipv4() == (family == "TCP4");
                 let port = port_of(port).filter(|_| is_of_family).ok_or(ProxyError::Malformed)?;
-                Ok(SocketAddr::new(address, port))
+                Ok(SocketAddr::new(address.to_canonical(), port))
             };
-            Some(ProxyAddresses { source: end(source, from)?, destination: end(destination, to)? })
+            let (source, destination) = (end(source, from)?, end(destination, to)?);
+            ProxyClient::Known(ProxyAddresses { source, destination })
         }
         _ => return Err(ProxyError::Malformed),
     };
-    Ok(Some(ProxyHeader { length, addresses }))
+    Ok(Some(ProxyHeader { length, client }))
 }
 
 /// Decimal, without sign and leading zeros.
@@ -131,16 +142,16 @@ fn v2(bytes: &[u8]) -> Result<Option<ProxyHeader>, ProxyError> {
         return Err(ProxyError::TooLong);
     }
     let Some(content) = bytes.get(V2_FIXED_BYTES..length) else { return Ok(None) };
-    let addresses = match (command & 0xF, family) {
+    let client = match (command & 0xF, family) {
         // LOCAL: whatever family it has.
-        (0, _) => None,
-        (1, 0x11) => Some(ends::<4>(content).ok_or(ProxyError::Malformed)?),
-        (1, 0x21) => Some(ends::<16>(content).ok_or(ProxyError::Malformed)?),
+        (0, _) => ProxyClient::Balancer,
+        (1, 0x11) => ProxyClient::Known(ends::<4>(content).ok_or(ProxyError::Malformed)?),
+        (1, 0x21) => ProxyClient::Known(ends::<16>(content).ok_or(ProxyError::Malformed)?),
         // Unspecified, UNIX sockets, datagrams: the address is to be passed over (section 2.2).
-        (1, 0x00 | 0x12 | 0x22 | 0x31 | 0x32) => None,
+        (1, 0x00 | 0x12 | 0x22 | 0x31 | 0x32) => ProxyClient::Unknown,
         _ => return Err(ProxyError::Malformed),
     };
-    Ok(Some(ProxyHeader { length, addresses }))
+    Ok(Some(ProxyHeader { length, client }))
 }
 
 /// Two addresses of `N` bytes and two ports.
@@ -157,7 +168,7 @@ fn ends<const N: usize>(content: &[u8]) -> Option<ProxyAddresses> {
 fn address(bytes: &[u8]) -> Option<IpAddr> {
     match bytes.len() {
         4 => <[u8; 4]>::try_from(bytes).ok().map(|bytes| Ipv4Addr::from(bytes).into()),
-        _ => <[u8; 16]>::try_from(bytes).ok().map(|bytes| Ipv6Addr::from(bytes).into()),
+        _ => <[u8; 16]>::try_from(bytes).ok().map(|bytes| IpAddr::from(Ipv6Addr::from(bytes)).to_canonical()),
     }
 }
 
@@ -178,9 +189,16 @@ mod tests {
 
     /// Source and destination of a header behind which the client's bytes follow.
     fn ends(header: &[u8]) -> Option<(String, String)> {
+        match client(header) {
+            ProxyClient::Known(it) => Some((it.source.to_string(), it.destination.to_string())),
+            ProxyClient::Balancer | ProxyClient::Unknown => None,
+        }
+    }
+
+    fn client(header: &[u8]) -> ProxyClient {
         let parsed = parse(&[header, b"GET / HTTP/1.1\r\n"].concat()).unwrap().unwrap();
         assert_eq!(parsed.length, header.len());
-        parsed.addresses.map(|it| (it.source.to_string(), it.destination.to_string()))
+        parsed.client
     }
 
     fn binary(command: u8, family: u8, content: &[u8]) -> Vec<u8> {
@@ -195,7 +213,12 @@ mod tests {
             told("192.0.2.1:56324", "198.51.100.2:443")
         );
         assert_eq!(ends(b"PROXY TCP6 2001:db8::1 ::1 0 65535\r\n"), told("[2001:db8::1]:0", "[::1]:65535"));
-        assert_eq!(ends(b"PROXY UNKNOWN\r\n"), None);
+        assert_eq!(
+            ends(b"PROXY TCP6 ::ffff:192.0.2.1 ::1 1 2\r\n"),
+            told("192.0.2.1:1", "[::1]:2"),
+            "as the same client is told of without a proxy"
+        );
+        assert_eq!(client(b"PROXY UNKNOWN\r\n"), ProxyClient::Unknown);
         assert_eq!(ends(b"PROXY UNKNOWN ffff:f...f:ffff ffff:f...f:ffff 65535 65535\r\n"), None);
     }
 
@@ -246,7 +269,8 @@ mod tests {
             (0x21, 0x31, &[0; 216]),
             (0x21, 0x12, &[0; 12]),
         ] {
-            assert_eq!(ends(&binary(command, family, content)), None);
+            let expected = if command == 0x20 { ProxyClient::Balancer } else { ProxyClient::Unknown };
+            assert_eq!(client(&binary(command, family, content)), expected);
         }
     }
 

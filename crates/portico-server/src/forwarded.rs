@@ -134,6 +134,11 @@ impl Policy {
         }
     }
 
+    /// Removes the fields that only proxies may send, however they are spelled.
+    pub fn remove_claimed(&self, head: &mut RequestHead) {
+        head.retain_fields(|name, _| !self.names.claims(name));
+    }
+
     /// Whether `peer` is believed. Asked once for each connection.
     pub fn trusts(&self, peer: Peer) -> bool {
         match peer {

@@ -3,8 +3,8 @@
 //!
 //! Only peers that are named get as far as this ([`Tools::admits`]), so that the variables are believed. Fields
 //! are another matter: a gateway passes on what its client has sent, and sets some itself, and nobody can tell
-//! which. They stay in environ, but say nothing of the client unless the gateway's own client, REMOTE_ADDR, is
-//! a proxy that is believed.
+//! which. They stay in environ, but for those that only proxies may send (`forwarder_headers`), and say nothing of
+//! the client unless the gateway's own client, REMOTE_ADDR, is a proxy that is believed.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -30,6 +30,8 @@ pub(super) fn protocol(server: &Server) -> Protocol {
 impl Connection {
     /// Takes note of the client of whom the gateway tells, and of whom that tells in turn, if it is believed.
     pub(super) fn judge_gateway(&mut self, head: &mut RequestHead, tools: &mut Tools) -> Result<(), Refusal> {
+        // Gateways have variables to say such things with; in a field it is what their client has sent.
+        tools.policy.remove_claimed(head);
         let client = client(head);
         self.trusted = client.is_some_and(|client| tools.policy.trusts(client));
         let mut forwarded = None;

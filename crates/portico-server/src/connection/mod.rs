@@ -109,6 +109,8 @@ pub struct Connection {
     misunderstood: bool,
     /// The present answer is the last.
     closing: bool,
+    /// A header of the PROXY protocol or a handshake is still to come: nothing of a request can have.
+    opening: bool,
 }
 
 /// What a connection is at.
@@ -181,7 +183,7 @@ impl Connection {
         server: Arc<Server>,
         tools: &Tools,
     ) -> Self {
-        let due = first_deadline(&transport, tools);
+        let (due, opening) = (first_deadline(&transport, tools), transport.is_handshaking());
         Self {
             transport,
             peer,
@@ -221,6 +223,7 @@ impl Connection {
             failed: false,
             misunderstood: false,
             closing: false,
+            opening,
         }
     }
 
@@ -489,8 +492,10 @@ impl Connection {
             self.due = Some((Deadline::Drain, tools.now + RETIRE_GRACE));
             return Step::Keep;
         }
-        // A client whose connection has just been made is about to send its request.
-        self.due = Some((Deadline::Drain, tools.now + DRAIN_GRACE));
+        // A client whose connection has just been made is about to send its request. Before that may be a few ways
+        // there and back.
+        let grace = if self.opening { RETIRE_GRACE } else { DRAIN_GRACE };
+        self.due = Some((Deadline::Drain, tools.now + grace));
         Step::Keep
     }
 
@@ -567,6 +572,15 @@ impl Connection {
             self.transport.say_end();
         }
         self.finish_record(tools);
+    }
+}
+
+/// What is awaited of a client next, after a header of the PROXY protocol or a handshake.
+fn next_deadline(transport: &Transport, tools: &Tools) -> (Deadline, Instant) {
+    match (tools.draining || tools.retiring, transport.is_handshaking()) {
+        (false, _) => first_deadline(transport, tools),
+        (true, true) => (Deadline::Drain, tools.now + RETIRE_GRACE),
+        (true, false) => (Deadline::Drain, tools.now + DRAIN_GRACE),
     }
 }
 

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use portico_config::WireProtocol;
-use portico_proto::{Event, Framing, Part, ProxyAddresses, RequestHead};
+use portico_proto::{Event, Framing, Part, ProxyAddresses, ProxyClient, RequestHead};
 
-use super::{Connection, Deadline, Phase, Step, Tools, first_deadline};
+use super::{Connection, Deadline, Phase, Step, Tools, next_deadline};
 use crate::access_log::Reason;
 use crate::application::Peer;
 use crate::body::{Body, Pipe, PipeEnd, Spool};
@@ -99,7 +99,7 @@ impl Connection {
                     None => continue,
                 },
             };
-            if matches!(self.due, Some((Deadline::Handshake, _))) {
+            if self.opening {
                 self.note_handshake(tools);
             }
             // Fewer bytes than there was room for: the socket is empty, and an edge will tell of more. The one
@@ -125,7 +125,7 @@ impl Connection {
 
     /// Nothing could be read; `None` where something can be now.
     fn handle_stop(&mut self, stopped: Progress, tools: &mut Tools) -> Option<Step> {
-        if matches!(self.due, Some((Deadline::Handshake, _))) && self.note_handshake(tools) {
+        if self.opening && self.note_handshake(tools) {
             return None;
         }
         match stopped {
@@ -145,13 +145,19 @@ impl Connection {
     #[cold]
     fn note_handshake(&mut self, tools: &mut Tools) -> bool {
         match self.transport.take_header() {
-            Some(Ok(addresses)) => {
-                if let Some(ProxyAddresses { source, destination }) = addresses {
-                    self.peer = Peer::Inet(source);
-                    self.destination = Some(Arc::new(destination));
-                    self.trusted = tools.policy.trusts(self.peer);
+            Some(Ok(client)) => {
+                match client {
+                    ProxyClient::Balancer => {}
+                    // Whoever it is, it is not the balancer, whose word counts.
+                    ProxyClient::Unknown => self.trusted = false,
+                    ProxyClient::Known(ProxyAddresses { source, destination }) => {
+                        self.peer = Peer::Inet(source);
+                        self.destination = Some(Arc::new(destination));
+                        self.trusted = tools.policy.trusts(self.peer);
+                    }
                 }
-                self.due = Some(first_deadline(&self.transport, tools));
+                self.opening = self.transport.is_handshaking();
+                self.due = Some(next_deadline(&self.transport, tools));
                 return true;
             }
             Some(Err(error)) => tools.reports.proxy_header(error, self.peer),
@@ -160,7 +166,8 @@ impl Connection {
         if !self.transport.is_handshaking() {
             // What the two sides have agreed to speak (`TlsClient::application_protocol`) counts from here.
             self.tls = self.transport.tls_client().cloned();
-            self.due = Some((Deadline::Head, tools.now + tools.config.head_timeout));
+            self.opening = false;
+            self.due = Some(next_deadline(&self.transport, tools));
         }
         false
     }

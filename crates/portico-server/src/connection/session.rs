@@ -37,6 +37,8 @@ pub struct Session {
     streams: Vec<(u32, ConnectionId)>,
     /// When bytes came last.
     received: Instant,
+    /// Since when it has had no stream.
+    idle_since: Option<Instant>,
 }
 
 impl Connection {
@@ -118,7 +120,7 @@ impl Connection {
         if tools.draining || tools.retiring || tools.announcing {
             wire.shut_down();
         }
-        let session = Session { wire, streams: Vec::new(), received: tools.now };
+        let session = Session { wire, streams: Vec::new(), received: tools.now, idle_since: None };
         self.link = Link::Session(Box::new(session));
     }
 
@@ -286,6 +288,7 @@ impl Connection {
         } else if session.wire.is_partial() {
             (Deadline::Head, config.head_timeout)
         } else if !session.streams.is_empty() {
+            session.idle_since = None;
             self.due = None;
             return Step::Keep;
         } else if session.wire.is_leaving() {
@@ -296,7 +299,10 @@ impl Connection {
             (Deadline::KeepAlive, config.keep_alive.max(DRAIN_GRACE))
         };
         if self.due.is_none_or(|(present, _)| present != deadline) {
-            self.due = Some((deadline, tools.now + patience));
+            // Frames that are no requests, such as pings, earn an idle session no time.
+            let idle = session.streams.is_empty() && deadline == Deadline::KeepAlive;
+            let since = if idle { *session.idle_since.get_or_insert(tools.now) } else { tools.now };
+            self.due = Some((deadline, since + patience));
             session.wire.release();
         }
         Step::Keep

@@ -228,7 +228,7 @@ impl Material {
             out.extend((bytes.len() as u32).to_ne_bytes());
             out.extend(bytes);
         };
-        put(&[self.pairs.len() as u8]);
+        put(&(self.pairs.len() as u32).to_ne_bytes());
         for pair in &self.pairs {
             put(&(pair.chain.len() as u32).to_ne_bytes());
             pair.chain.iter().for_each(|certificate| put(certificate));
@@ -247,10 +247,8 @@ impl Material {
     /// What `bytes` were made of; `None` if they were made otherwise.
     pub fn read(mut bytes: &[u8]) -> Option<Self> {
         let rest = &mut bytes;
-        let pairs = match take(rest)? {
-            [count] => (0..*count).map(|_| Pair::take(rest)).collect::<Option<_>>()?,
-            _ => return None,
-        };
+        let count = u32::from_ne_bytes(take(rest)?.try_into().ok()?);
+        let pairs = (0..count).map(|_| Pair::take(rest)).collect::<Option<_>>()?;
         let mut authorities = Vec::new();
         while !rest.is_empty() {
             authorities.push(take(rest)?.to_vec().into());

@@ -2,7 +2,7 @@
 
 use std::os::fd::BorrowedFd;
 
-use portico_proto::{ProxyAddresses, ProxyError, ProxyHeader, ProxyVersions};
+use portico_proto::{ProxyClient, ProxyError, ProxyHeader, ProxyVersions};
 use rustix::net::RecvFlags;
 
 use super::{Progress, Transport, receive};
@@ -17,7 +17,7 @@ pub struct Proxied {
 }
 
 /// What a peer has said.
-pub type Found = Result<Option<ProxyAddresses>, ProxyError>;
+pub type Found = Result<ProxyClient, ProxyError>;
 
 impl Proxied {
     pub(super) fn new(inner: Transport, versions: ProxyVersions) -> Self {
@@ -49,7 +49,7 @@ impl Proxied {
                 if taken != Progress::Bytes(header.length) {
                     return Progress::Closed;
                 }
-                self.found = Some(Ok(header.addresses));
+                self.found = Some(Ok(header.client));
                 Progress::Blocked
             }
             Err(error) => {

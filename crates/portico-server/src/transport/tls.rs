@@ -217,6 +217,7 @@ impl Tls {
             }
         }
         if failed {
+            take_asked(); // It would be told of the thread's next client.
             self.settle();
             self.stage = Stage::Failed;
             return filled;

@@ -56,6 +56,21 @@ fn what_is_read_goes_to_the_workers_as_it_is() {
 }
 
 #[test]
+fn there_may_be_more_certificates_than_a_byte_counts() {
+    let (certificate, key) = made(&["a.example"]);
+    let (_folder, read) =
+        read_of(&[("c", certificate.as_bytes()), ("k", key.as_bytes())], [Some("c"), Some("k"), None, None]);
+    let mut material = read.unwrap();
+    let (mut one, mut many) = (Vec::new(), Vec::new());
+    material.write(&mut one);
+    for _ in 1..256 {
+        material.pairs.extend(Material::read(&one).unwrap().pairs);
+    }
+    material.write(&mut many);
+    assert_eq!(Material::read(&many).unwrap().pairs.len(), 256);
+}
+
+#[test]
 fn a_key_may_stand_in_the_certificates_file() {
     let (certificate, key) = made(&["a.example"]);
     let both = format!("{key}{certificate}");
