@@ -86,14 +86,19 @@ def no_callable(environ, start_response):
         return plain(start_response, str(error))
 
 
+def compute_until(deadline: float) -> None:
+    """In a function of its own: CPython 3.13 does not catch in the frame whose loop is broken off."""
+    while time.monotonic() < deadline:
+        pass
+
+
 @routes("/spin")
 def spin(environ, start_response):
     """Computes until ClientDisconnected is raised, or for some time."""
     rendezvous.emit("begins")
     deadline = time.monotonic() + float(parameters(environ)["patience"])
     try:
-        while time.monotonic() < deadline:
-            pass
+        compute_until(deadline)
     except portico.ClientDisconnected:
         rendezvous.emit("raised")
         raise
@@ -108,8 +113,7 @@ def swallow(environ, start_response):
     count, deadline = 0, time.monotonic() + 1
     while time.monotonic() < deadline:
         try:
-            while time.monotonic() < deadline:
-                pass
+            compute_until(deadline)
         except portico.ClientDisconnected:
             count += 1
     rendezvous.emit(f"raised {count} times")
