@@ -5,6 +5,7 @@ It has a profile of its own, speaks to no host but this one, and runs as nobody 
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import select
@@ -38,8 +39,8 @@ class Browser:
         if os.geteuid() == 0:
             privileges = {"user": "nobody", "group": "nogroup", "extra_groups": []}
             shutil.chown(self.folder, "nobody", "nogroup")
-        commands, self.commands = os.pipe()
-        self.answers, answers = os.pipe()
+        commands, self.commands = pipe_above(4)
+        self.answers, answers = pipe_above(4)
         # It reads descriptor 3 and writes descriptor 4.
         redirected = f'exec "$@" 3<&{commands} 4>&{answers} {commands}<&- {answers}>&-'
         profile = f"--user-data-dir={self.folder}/profile"
@@ -139,3 +140,12 @@ class Browser:
         while not self.evaluate(f"Boolean({expression})"):
             assert time.monotonic() < deadline, f"{expression}: {self.evaluate('document.body.innerText')}"
             time.sleep(0.01)
+
+
+def pipe_above(last: int) -> list[int]:
+    """A pipe whose descriptors come after `last`."""
+    low = os.pipe()
+    ends = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, last + 1) for end in low]
+    for end in low:
+        os.close(end)
+    return ends
