@@ -28,7 +28,7 @@ pub struct Tls {
     paid: usize,
     /// `kept` may have whole records.
     whole: bool,
-    /// The last read from the socket found it empty.
+    /// The last read has looked into the socket and left it empty.
     drained: bool,
     /// The peer has said that nothing more will come.
     ended: bool,
@@ -118,6 +118,8 @@ impl Tls {
     }
 
     fn read_through(&mut self, input: &mut [u8], buffer: &mut [u8]) -> Progress {
+        // What an earlier read found empty may be full by now, and that may have been told already.
+        self.drained = false;
         loop {
             if !self.surplus.is_empty() {
                 let count = self.surplus.len().min(buffer.len());
@@ -380,3 +382,6 @@ impl std::fmt::Debug for Tls {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;
