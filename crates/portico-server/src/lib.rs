@@ -32,4 +32,4 @@ pub use listener::{BindError, Listener};
 pub use request_id::{IdBuffer, RequestId};
 pub use statsd::Statsd;
 pub use syslog::{Severity, Syslog};
-pub use tls::{CertificateExpiry, Keeper, TlsClient, Vault};
+pub use tls::{CertificateExpiry, Keeper, Supply, TlsClient};

@@ -15,7 +15,7 @@ use rustix::process::{Pid, getpid, test_kill_process};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::application::Server;
-use crate::tls::Vault;
+use crate::tls::Supply;
 
 /// A bound, listening, non-blocking socket. A UNIX socket's file goes with the last listener on it of the process
 /// that bound it, or took it over; unless another one has taken it over since, or the file is another one.
@@ -28,7 +28,7 @@ pub struct Listener {
     name: String,
     file: Option<Arc<SocketFile>>,
     /// What it takes to speak TLS.
-    vault: Option<Vault>,
+    supply: Option<Supply>,
 }
 
 /// The file of a UNIX socket, known by more than its name.
@@ -190,7 +190,7 @@ impl Listener {
             is_unix,
             name,
             file: None,
-            vault: None,
+            supply: None,
         })
     }
 
@@ -205,15 +205,15 @@ impl Listener {
     }
 
     /// Gives those of `listeners` whose clients speak TLS what that takes. Without it they are closed at once.
-    pub fn secure(listeners: &mut [Self], vault: &Vault) {
+    pub fn secure(listeners: &mut [Self], supply: &Supply) {
         for listener in listeners.iter_mut().filter(|listener| listener.server.tls) {
-            listener.vault = Some(vault.clone());
+            listener.supply = Some(supply.clone());
         }
     }
 
     /// What it takes to speak TLS, where that is spoken.
-    pub fn vault(&self) -> Option<&Vault> {
-        self.vault.as_ref()
+    pub fn supply(&self) -> Option<&Supply> {
+        self.supply.as_ref()
     }
 
     /// What it is called in the configuration, for [`Listener::take_over`] in another process.
@@ -234,7 +234,7 @@ impl Listener {
             is_unix: self.is_unix,
             name: self.name.clone(),
             file: self.file.clone(),
-            vault: self.vault.clone(),
+            supply: self.supply.clone(),
         })
     }
 

@@ -127,7 +127,7 @@ fn listen(config: &Config, origin: &mut Origin) -> Result<(Vec<Listener>, Option
         Listener::take_over(config, inherited).map_err(|error| StartError::Listen(error.to_string()))?;
     let keeper = Keeper::open(config).map_err(StartError::System)?;
     if let Some(keeper) = &keeper {
-        Listener::secure(&mut listeners, &keeper.vault());
+        Listener::secure(&mut listeners, &keeper.vault().into());
     }
     Ok((listeners, keeper))
 }

@@ -119,8 +119,8 @@ impl Engine {
         self.accepting.descriptor_ceiling = descriptor_ceiling();
         (0..listeners.len() as u64).for_each(|index| self.accepting.note(LISTENER | index));
         self.accepting.servers = listeners.iter().map(|listener| Arc::clone(listener.server())).collect();
-        let vault = listeners.iter().find_map(Listener::vault);
-        self.tools.tls = vault.map(|vault| Arc::new(Acceptor::new(vault.clone(), &self.tools.config)));
+        let supply = listeners.iter().find_map(Listener::supply);
+        self.tools.tls = supply.map(|supply| Arc::new(Acceptor::new(supply.clone(), &self.tools.config)));
         self.tools.https_port =
             listeners.iter().find(|it| it.server().tls).map(|it| it.server().port.clone());
         self.accepting.listeners = listeners;

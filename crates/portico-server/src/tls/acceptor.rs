@@ -4,15 +4,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::digest;
 use portico_config::{ClientCertificate, Config, Tls};
-use rustls::crypto::{CryptoProvider, aws_lc_rs::default_provider};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 
-use super::client::cipher_name;
+use super::edition;
 use super::material::Material;
+use super::provider::provider;
 use super::resolver::Resolver;
-use super::tickets::{KEY_BYTES, TicketKeys, Ticketer};
-use super::vault::Vault;
+use super::supply::Supply;
+use super::tickets::Ticketer;
 
 /// The protocols within TLS (ALPN), the preferred one first.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
@@ -20,7 +20,7 @@ const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 /// Greets the clients of one worker.
 #[derive(Debug)]
 pub struct Acceptor {
-    vault: Vault,
+    supply: Supply,
     settings: Tls,
     /// HTTP/2 is offered.
     http2: bool,
@@ -35,19 +35,19 @@ struct Present {
 }
 
 impl Acceptor {
-    /// One that has what it needs from `vault`.
-    pub fn new(vault: Vault, config: &Config) -> Self {
+    /// One that has what it needs from `supply`.
+    pub fn new(supply: Supply, config: &Config) -> Self {
         let (settings, http2) = (config.tls.clone(), config.http2.offered);
-        Self { vault, settings, http2, present: Mutex::default() }
+        Self { supply, settings, http2, present: Mutex::default() }
     }
 
     /// What the next client is greeted with. `None`: with nothing, which has been told.
     pub fn config(&self) -> Option<Arc<ServerConfig>> {
-        self.vault.look();
-        let edition = self.vault.edition();
+        let vault = self.supply.vault();
+        let edition = vault.edition();
         let mut present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
         if present.edition != edition
-            && let Some((edition, content)) = self.vault.read()
+            && let Some((edition, content)) = vault.read()
         {
             present.edition = edition;
             match config(&self.settings, &content) {
@@ -72,26 +72,8 @@ impl Acceptor {
     }
 }
 
-/// The provider of all ciphers and key exchanges; of the ciphers those that the settings name.
-pub(super) fn provider(settings: &Tls) -> CryptoProvider {
-    let mut provider = default_provider();
-    if !settings.ciphers.is_empty() {
-        provider.cipher_suites.retain(|suite| settings.ciphers.contains(&cipher_name(suite.suite())));
-    }
-    provider
-}
-
-/// An edition of the vault.
-pub(super) fn edition(keys: &TicketKeys, material: &Material) -> Vec<u8> {
-    let mut content: Vec<u8> = keys.bytes().flatten().copied().collect();
-    material.write(&mut content);
-    content
-}
-
 fn config(settings: &Tls, content: &[u8]) -> Result<ServerConfig, String> {
-    let (keys, material) = content.split_at_checked(3 * KEY_BYTES).ok_or("too little is known of them")?;
-    let keys = TicketKeys::read(keys).ok_or("the keys of tickets are not known")?;
-    let material = Material::read(material).ok_or("they cannot be read")?;
+    let (keys, material) = edition::read(content)?;
     let told = |error: rustls::Error| error.to_string();
     let provider = Arc::new(provider(settings));
     let mut resolver = Resolver::default();

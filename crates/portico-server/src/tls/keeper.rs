@@ -7,8 +7,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use portico_config::{Config, Tls};
 
-use super::acceptor::{edition, provider};
+use super::edition;
 use super::material::{Facts, Files, Material};
+use super::provider::provider;
 use super::tickets::{ROTATION, TicketKeys};
 use super::vault::Vault;
 
@@ -104,11 +105,6 @@ impl Keeper {
         self.vault.clone()
     }
 
-    /// The same for a process that has no other beside it: it looks after the files itself, when clients come.
-    pub fn into_vault(self) -> Vault {
-        self.vault().kept_by(self)
-    }
-
     /// To be called every second: reads files that have changed, makes new keys for tickets, and warns.
     pub fn look(&mut self) {
         let now = Instant::now();
@@ -174,7 +170,7 @@ impl Keeper {
     }
 
     fn publish(&self) -> std::io::Result<()> {
-        self.vault.write(&edition(&self.keys, &self.material))
+        self.vault.write(&edition::write(&self.keys, &self.material))
     }
 
     /// What there is, for the log.

@@ -2,16 +2,19 @@
 //! and how each worker gets what it needs of them.
 //!
 //! One process reads the files, the one that started the server, and it alone needs permission to: it lays what it
-//! has read into a [`Vault`], memory that all its workers share, and looks every second whether the files have
-//! changed. Workers make of the vault what rustls works with, anew when there is something new in it. The keys of
-//! session tickets are made in the same place, so that a session begun with one worker goes on with any.
+//! has read into a [`Vault`](vault::Vault), memory that all its workers share, and looks every second whether the
+//! files have changed. Workers make of the vault what rustls works with, anew when there is something new in it. The
+//! keys of session tickets are made in the same place, so that a session begun with one worker goes on with any.
 
 mod acceptor;
 mod client;
+mod edition;
 mod keeper;
 mod material;
 mod names;
+mod provider;
 mod resolver;
+mod supply;
 mod tickets;
 mod vault;
 
@@ -19,4 +22,4 @@ pub use acceptor::Acceptor;
 pub use client::TlsClient;
 pub use keeper::{CertificateExpiry, Keeper};
 pub(crate) use resolver::take_asked;
-pub use vault::Vault;
+pub use supply::Supply;

@@ -6,21 +6,15 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use aws_lc_rs::digest;
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::{pread, pwrite};
 
-use super::keeper::Keeper;
-
 /// What a worker has of it.
 #[derive(Clone, Debug)]
-pub struct Vault {
-    memory: Arc<OwnedFd>,
-    /// Whoever looks after the files, where no other process does.
-    keeper: Option<Arc<Mutex<Keeper>>>,
-}
+pub struct Vault(Arc<OwnedFd>);
 
 /// Bytes that an edition may have: a thousand certificates.
 const EDITION_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -38,25 +32,13 @@ impl Vault {
     /// The kernel's.
     pub(super) fn new() -> io::Result<Self> {
         let memory = memfd_create("portico-tls", MemfdFlags::CLOEXEC)?;
-        Ok(Self { memory: Arc::new(memory), keeper: None })
-    }
-
-    /// The same, looked after from within.
-    pub(super) fn kept_by(&self, keeper: Keeper) -> Self {
-        Self { memory: Arc::clone(&self.memory), keeper: Some(Arc::new(Mutex::new(keeper))) }
-    }
-
-    /// Has the files looked at, if that is this process' part and it is time to.
-    pub(super) fn look(&self) {
-        if let Some(keeper) = &self.keeper {
-            keeper.lock().unwrap_or_else(PoisonError::into_inner).look_if_due();
-        }
+        Ok(Self(Arc::new(memory)))
     }
 
     /// The number of the present edition; 0 while there is none.
     pub(super) fn edition(&self) -> u64 {
         let mut number = [0; 8];
-        match pread(&self.memory, &mut number, 0) {
+        match pread(&self.0, &mut number, 0) {
             Ok(8) => u64::from_ne_bytes(number),
             _ => 0,
         }
@@ -85,7 +67,7 @@ impl Vault {
     fn read_exactly(&self, bytes: &mut [u8], from: u64) -> Option<()> {
         let mut done = 0;
         while done < bytes.len() {
-            match pread(&self.memory, &mut bytes[done..], from + done as u64) {
+            match pread(&self.0, &mut bytes[done..], from + done as u64) {
                 Ok(0) => return None,
                 Ok(count) => done += count,
                 Err(rustix::io::Errno::INTR) => {}
@@ -117,7 +99,7 @@ impl Vault {
     fn write_exactly(&self, bytes: &[u8], from: u64) -> io::Result<()> {
         let mut done = 0;
         while done < bytes.len() {
-            match pwrite(&self.memory, &bytes[done..], from + done as u64) {
+            match pwrite(&self.0, &bytes[done..], from + done as u64) {
                 Ok(count) => done += count,
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
@@ -155,7 +137,7 @@ mod tests {
             assert_eq!(worker.read(), Some((number as u64 + 1, content)));
         }
         let mut all = vec![0; 300_000];
-        let count = pread(&vault.memory, &mut all, 0).unwrap();
+        let count = pread(&vault.0, &mut all, 0).unwrap();
         assert!(!all[..count].windows(5).any(|bytes| bytes == b"first" || bytes == [7; 5]));
     }
 

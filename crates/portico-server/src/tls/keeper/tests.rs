@@ -29,7 +29,7 @@ fn config(folder: &Path, more: &[&str]) -> Config {
 /// The names of the certificate that workers have.
 fn names(vault: &Vault) -> Vec<String> {
     let (_, content) = vault.read().unwrap();
-    Material::read(&content[3 * super::super::tickets::KEY_BYTES..]).unwrap().pairs[0].facts().unwrap().names
+    edition::read(&content).unwrap().1.pairs[0].facts().unwrap().names
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn workers_greet_with_what_is_new_and_keep_the_former_where_it_is_of_no_use() {
     write_pair(folder.path(), "first.example");
     let config = config(folder.path(), &[]);
     let mut keeper = Keeper::open(&config).unwrap().unwrap();
-    let acceptor = super::super::Acceptor::new(keeper.vault(), &config);
+    let acceptor = super::super::Acceptor::new(keeper.vault().into(), &config);
     let first = acceptor.config().unwrap();
     assert!(std::sync::Arc::ptr_eq(&first, &acceptor.config().unwrap()));
     write_pair(folder.path(), "second.example");

@@ -30,7 +30,7 @@ static SERVER: LazyLock<(Arc<Acceptor>, CertificateDer<'static>)> = LazyLock::ne
         other => panic!("{other:?}"),
     };
     let keeper = Keeper::open(&config).unwrap().unwrap();
-    (Arc::new(Acceptor::new(keeper.vault(), &config)), certificate.der().clone())
+    (Arc::new(Acceptor::new(keeper.vault().into(), &config)), certificate.der().clone())
 });
 
 /// Both sides after their handshake.
