@@ -10,6 +10,7 @@ mod escape;
 mod format;
 mod plan;
 mod repeat;
+mod request;
 mod structured;
 mod teller;
 mod template;

@@ -5,11 +5,11 @@ use portico_proto::Version;
 use super::batch::Line;
 use super::clock::Clock;
 use super::escape;
-use super::format::{split_target, user_of};
 use super::plan::{
     AUTHORITY, AUTHORIZATION, METHOD, Plan, REFERER, REQUEST_ID, TARGET, TRACEPARENT, USER_AGENT,
 };
 use super::repeat::Marks;
+use super::request::{split_target, user_of};
 use super::trace;
 use crate::application::Peer;
 use crate::request_id::IdBuffer;
