@@ -1,28 +1,18 @@
 //! What others than the application threads ask of the engine: to listen, to stop, to give a call up.
 
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use portico_proto::RequestHead;
 
-use super::{Lending, Letter};
+use super::Lending;
+use super::letter::Letter;
 use crate::application::Server;
 use crate::connection::RequestKey;
 use crate::engine::{Accepting, Member};
 use crate::listener::Listener;
 use crate::reactor::Interest;
-
-/// A question to whoever has the engine.
-#[derive(Debug)]
-pub struct Inquiry<T> {
-    answer: Mutex<Option<T>>,
-    answered: Condvar,
-}
-
-/// How long an answer is waited for. Whoever has the engine reads its letters in microseconds, unless the
-/// system lets it wait.
-const INQUIRY_MAX: Duration = Duration::from_millis(10);
 
 impl Lending {
     /// Begins to accept from `listeners`. To be called once.
@@ -95,25 +85,5 @@ impl Lending {
     /// system. For any thread, at any time.
     pub fn head_of(&self, request: RequestKey) -> Option<Arc<RequestHead>> {
         self.inquire(|inquiry| Letter::HeadOf(request, inquiry)).flatten()
-    }
-
-    fn inquire<T>(&self, letter: impl FnOnce(Arc<Inquiry<T>>) -> Letter) -> Option<T> {
-        let inquiry = Arc::new(Inquiry { answer: Mutex::new(None), answered: Condvar::new() });
-        self.send(letter(Arc::clone(&inquiry)));
-        inquiry.wait()
-    }
-}
-
-impl<T> Inquiry<T> {
-    /// Answers.
-    pub fn answer(&self, answer: T) {
-        *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
-        self.answered.notify_one();
-    }
-
-    fn wait(&self) -> Option<T> {
-        let answer = self.answer.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.answered.wait_timeout_while(answer, INQUIRY_MAX, |answer| answer.is_none());
-        waited.unwrap_or_else(PoisonError::into_inner).0.take()
     }
 }

@@ -20,13 +20,13 @@
 mod control;
 mod crew;
 mod exchange;
+mod letter;
 mod mailbox;
 mod responder;
 mod seats;
 mod slot;
 mod standby;
 
-use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,18 +34,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use portico_config::Config;
-use portico_proto::RequestHead;
 
 use crate::access_log::AccessLog;
-use crate::application::{Application, Request, Server};
+use crate::application::{Application, Request};
 use crate::connection::{Answer, ConnectionId, Counters, Flow, RequestKey};
 use crate::engine::{Call, Engine, POLL_INTERVAL, Writing};
 use crate::handover::Sharing;
-use crate::listener::Listener;
-use crate::reactor::{Event, Events, Reactor};
-use control::Inquiry;
+use crate::reactor::{Events, Reactor};
 use crew::{Alarm, Pace};
 use exchange::Exchange;
+use letter::Letter;
 pub use responder::{Gone, Responder};
 use seats::{Seat, Seats};
 
@@ -60,24 +58,6 @@ pub struct Lending {
     response_buffer_bytes: usize,
     sharing: Option<Sharing>,
     stopped: AtomicBool,
-}
-
-/// What a thread without the engine asks of the one that has it.
-enum Letter {
-    Adopt(UnixStream, Arc<Server>),
-    AnnounceClose,
-    Answer(RequestKey, Answer<'static>, Option<Arc<Flow>>),
-    Drain(Instant),
-    Events(Vec<Event>),
-    GiveUp(RequestKey),
-    HeadOf(RequestKey, Arc<Inquiry<Option<Arc<RequestHead>>>>),
-    IsClientGone(RequestKey, Arc<Inquiry<bool>>),
-    Listen(Vec<Listener>),
-    ReadMore(ConnectionId),
-    Retire(Instant),
-    Stop,
-    /// To be read is enough: the load is told with each laying down.
-    TellLoad,
 }
 
 /// A call for which the engine has been lent.
@@ -435,15 +415,6 @@ impl Lending {
         self.ensure_driven();
     }
 
-    /// Leaves a letter, and delivers it if the engine lies in the slot.
-    fn send(&self, letter: Letter) {
-        if let Some(mut engine) = self.exchange.post(letter) {
-            engine.set_now(Instant::now());
-            self.deliver(&mut engine);
-            self.give_back(engine);
-        }
-    }
-
     /// Lays the engine down after a moment's use within a call or from outside.
     fn give_back(&self, mut engine: Box<Engine>) {
         loop {
@@ -487,38 +458,6 @@ impl Lending {
     /// `--response-buffer`
     pub(crate) fn response_buffer_bytes(&self) -> usize {
         self.response_buffer_bytes
-    }
-
-    fn deliver(&self, engine: &mut Engine) {
-        for letter in self.exchange.collect() {
-            match letter {
-                Letter::Adopt(stream, server) => engine.adopt(stream, server),
-                Letter::AnnounceClose => engine.announce_close(),
-                Letter::Answer(key, answer, flow) => {
-                    if engine.tells_times() {
-                        engine.set_now(Instant::now());
-                    }
-                    let length = answer.len();
-                    let alive = engine.answer(key, answer, Writing::AtOnce);
-                    if let Some(flow) = flow {
-                        flow.deliver(length);
-                        if !alive {
-                            flow.set_gone(); // The connection may have ended before it knew of the flow.
-                        }
-                    }
-                }
-                Letter::Drain(until) => engine.drain(until),
-                Letter::Events(events) => events.into_iter().for_each(|event| engine.note_event(event)),
-                Letter::GiveUp(key) => engine.give_up(key),
-                Letter::HeadOf(key, inquiry) => inquiry.answer(engine.head_of(key)),
-                Letter::IsClientGone(key, inquiry) => inquiry.answer(engine.is_client_gone(key)),
-                Letter::Listen(listeners) => engine.listen(listeners),
-                Letter::ReadMore(id) => engine.read_more(id),
-                Letter::Retire(until) => engine.retire(until),
-                Letter::Stop => engine.stop(),
-                Letter::TellLoad => {}
-            }
-        }
     }
 
     /// Waits for the network. While calls are long each thread takes one event, so that the kernel wakes a thread
