@@ -1,0 +1,99 @@
+//! The numbers of the supervisor and of each worker.
+
+/// Numbers that the supervisor writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SupervisorField {
+    /// The word "portico" and the version of the layout.
+    Magic,
+    /// Number of slots.
+    Slots,
+    /// Number of thread records in each.
+    Threads,
+    /// Its process id.
+    Pid,
+    /// When it started, see [`now_nanos`](super::now_nanos).
+    StartedNanos,
+    /// A [`SupervisorState`].
+    State,
+    /// Workers that there should be now.
+    WorkersAsked,
+    /// The generation that new workers belong to.
+    Generation,
+    /// Reloads that have been asked for.
+    ReloadsAsked,
+    /// Reloads that have come to their end, good or bad.
+    ReloadsEnded,
+    /// Reloads that left the old code serving.
+    ReloadsFailed,
+    /// Upgrades that have been asked for.
+    UpgradesAsked,
+    /// Upgrades that were rolled back.
+    UpgradesFailed,
+    /// Threads that answer requests in each worker (there are more records than that).
+    ThreadsAsked,
+}
+
+/// What the supervisor is at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u64)]
+pub enum SupervisorState {
+    /// No worker has been ready yet.
+    #[default]
+    Booting = 0,
+    /// At least one worker serves.
+    Serving = 1,
+    /// A stop has been asked for.
+    Stopping = 2,
+}
+
+/// Numbers of one worker slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlotField {
+    /// Process id of the worker; 0 if there is none.
+    Pid,
+    /// A [`SlotState`].
+    State,
+    /// The generation that the worker belongs to.
+    Generation,
+    /// When it was forked.
+    StartedNanos,
+    /// When it became ready; 0 before.
+    ReadyNanos,
+    /// When it last showed that it lives.
+    HeartbeatNanos,
+    /// Requests that it has begun to answer.
+    Requests,
+    /// Threads that are in a call.
+    BusyThreads,
+    /// Threads that could take a request now.
+    IdleThreads,
+    /// Requests that wait in it for a thread.
+    Queued,
+    /// Connections that it holds.
+    Connections,
+    /// Threads that were written off.
+    LostThreads,
+    /// Resident memory in KiB, as it was measured last.
+    RssKib,
+    /// Proportional memory in KiB, as it was measured last; 0 if it never was.
+    PssKib,
+    /// Counts the demands for the stacks of its threads...
+    StacksAsked,
+    /// ... and those that have been met.
+    StacksTold,
+}
+
+/// What a worker slot is at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u64)]
+pub enum SlotState {
+    /// No worker.
+    #[default]
+    Empty = 0,
+    /// The worker starts: imports, warms up.
+    Starting = 1,
+    /// It serves.
+    Ready = 2,
+    /// It finishes what it has.
+    Retiring = 3,
+}

@@ -1,0 +1,213 @@
+//! One thread's record: what it is at, and which request it answers.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+/// One thread's record.
+#[derive(Clone, Copy, Debug)]
+pub struct Thread<'a>(pub(super) &'a [AtomicU64]);
+
+/// What a thread is at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u64)]
+pub enum ThreadState {
+    /// There is no such thread, or it waits for a request.
+    #[default]
+    Idle = 0,
+    /// The application works on a request.
+    Running = 1,
+    /// The application waits for the client: to take more of the answer, or to send more of the body.
+    AwaitingClient = 2,
+    /// Written off: it did not end in time. The request that it holds has been answered.
+    Lost = 3,
+}
+
+/// A request as a thread notes it down.
+#[derive(Clone, Copy, Debug)]
+pub struct Note<'a> {
+    /// Its method; cut at 16 bytes.
+    pub method: &'a [u8],
+    /// Its target; cut at 256 bytes.
+    pub target: &'a [u8],
+    /// Who sent it; `None` for a UNIX socket.
+    pub peer: Option<IpAddr>,
+    /// When the thread began with it, see [`now_nanos`](super::now_nanos).
+    pub begun_nanos: u64,
+    /// How long it had waited.
+    pub queued_nanos: u64,
+}
+
+/// A request that a thread is answering, as another process reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Running {
+    /// Tells this request from the thread's others.
+    pub sequence: u64,
+    /// What the thread is at: not [`ThreadState::Idle`].
+    pub state: ThreadState,
+    /// The method.
+    pub method: Vec<u8>,
+    /// The target, as far as there was room.
+    pub target: Vec<u8>,
+    /// Who sent it; `None` for a UNIX socket.
+    pub peer: Option<IpAddr>,
+    /// When the thread began with it.
+    pub begun_nanos: u64,
+    /// When the application last handed over a block, or began.
+    pub progress_nanos: u64,
+    /// How long it had waited for the thread.
+    pub queued_nanos: u64,
+    /// The kernel's id of the thread.
+    pub native_id: u64,
+    /// Python's `threading.get_ident()`.
+    pub ident: u64,
+}
+
+/// Indices into a thread's record.
+#[derive(Clone, Copy)]
+enum ThreadField {
+    Sequence,
+    State,
+    BegunNanos,
+    ProgressNanos,
+    QueuedNanos,
+    NativeId,
+    Ident,
+    /// 0 none, else the version of its address.
+    PeerKind,
+    PeerHigh,
+    PeerLow,
+    MethodBytes,
+    TargetBytes,
+}
+
+const METHOD_WORDS: usize = 2;
+const TARGET_WORDS: usize = 32;
+const TEXT_AT: usize = ThreadField::TargetBytes as usize + 1;
+pub(super) const THREAD_WORDS: usize = TEXT_AT + METHOD_WORDS + TARGET_WORDS + 2;
+
+impl Thread<'_> {
+    fn word(&self, field: ThreadField) -> &AtomicU64 {
+        &self.0[field as usize]
+    }
+
+    /// The thread tells who it is, once: the kernel's id and Python's.
+    pub fn enlist(self, native_id: u64, ident: u64) {
+        self.word(ThreadField::NativeId).store(native_id, Ordering::Release);
+        self.word(ThreadField::Ident).store(ident, Ordering::Release);
+    }
+
+    /// The thread begins with a request. Returns the request's sequence number.
+    pub fn begin(self, note: &Note<'_>) -> u64 {
+        let sequence = self.word(ThreadField::Sequence).load(Ordering::Relaxed);
+        self.word(ThreadField::Sequence).store(sequence + 1, Ordering::Relaxed);
+        fence(Ordering::Release); // The odd number is out before what follows.
+        let set = |field, value| self.word(field).store(value, Ordering::Relaxed);
+        set(ThreadField::BegunNanos, note.begun_nanos);
+        set(ThreadField::ProgressNanos, note.begun_nanos);
+        set(ThreadField::QueuedNanos, note.queued_nanos);
+        match note.peer {
+            None => set(ThreadField::PeerKind, 0),
+            Some(IpAddr::V4(peer)) => {
+                set(ThreadField::PeerKind, 4);
+                set(ThreadField::PeerLow, peer.to_bits().into());
+            }
+            Some(IpAddr::V6(peer)) => {
+                set(ThreadField::PeerKind, 6);
+                set(ThreadField::PeerHigh, (peer.to_bits() >> 64) as u64);
+                set(ThreadField::PeerLow, peer.to_bits() as u64);
+            }
+        }
+        let (method, target) = self.0[TEXT_AT..].split_at(METHOD_WORDS);
+        set(ThreadField::MethodBytes, store_text(method, note.method));
+        set(ThreadField::TargetBytes, store_text(&target[..TARGET_WORDS], note.target));
+        set(ThreadField::State, ThreadState::Running as u64);
+        self.word(ThreadField::Sequence).store(sequence + 2, Ordering::Release);
+        sequence + 2
+    }
+
+    /// The application has handed over a block.
+    pub fn progress(self, now_nanos: u64) {
+        self.word(ThreadField::ProgressNanos).store(now_nanos, Ordering::Relaxed);
+    }
+
+    /// Goes to another state.
+    pub fn set_state(self, state: ThreadState) {
+        self.word(ThreadField::State).store(state as u64, Ordering::Release);
+    }
+
+    /// What it is at.
+    pub fn state(self) -> ThreadState {
+        match self.word(ThreadField::State).load(Ordering::Acquire) {
+            1 => ThreadState::Running,
+            2 => ThreadState::AwaitingClient,
+            3 => ThreadState::Lost,
+            _ => ThreadState::Idle,
+        }
+    }
+
+    /// The sequence number of its present request.
+    pub fn sequence(self) -> u64 {
+        self.word(ThreadField::Sequence).load(Ordering::Acquire)
+    }
+
+    /// The request that it is answering; `None` if it is idle, or goes from one to the next at this moment.
+    pub fn running(self) -> Option<Running> {
+        // A few looks: the text is being written for some nanoseconds.
+        (0..8).find_map(|_| self.read())
+    }
+
+    fn read(self) -> Option<Running> {
+        let sequence = self.sequence();
+        let state = self.state();
+        if sequence % 2 == 1 || state == ThreadState::Idle {
+            return None;
+        }
+        let get = |field| self.word(field).load(Ordering::Relaxed);
+        let (high, low) = (get(ThreadField::PeerHigh), get(ThreadField::PeerLow));
+        let peer = match get(ThreadField::PeerKind) {
+            4 => Some(Ipv4Addr::from_bits(low as u32).into()),
+            6 => Some(Ipv6Addr::from_bits(u128::from(high) << 64 | u128::from(low)).to_canonical()),
+            _ => None,
+        };
+        let (method, target) = self.0[TEXT_AT..].split_at(METHOD_WORDS);
+        let running = Running {
+            sequence,
+            state,
+            method: load_text(method, get(ThreadField::MethodBytes)),
+            target: load_text(&target[..TARGET_WORDS], get(ThreadField::TargetBytes)),
+            peer,
+            begun_nanos: get(ThreadField::BegunNanos),
+            progress_nanos: get(ThreadField::ProgressNanos),
+            queued_nanos: get(ThreadField::QueuedNanos),
+            native_id: get(ThreadField::NativeId),
+            ident: get(ThreadField::Ident),
+        };
+        fence(Ordering::Acquire); // All of that before the second look at the number.
+        (self.word(ThreadField::Sequence).load(Ordering::Relaxed) == sequence).then_some(running)
+    }
+}
+
+/// Stores as much of `text` as there is room for; returns how much that is.
+fn store_text(words: &[AtomicU64], text: &[u8]) -> u64 {
+    let text = &text[..text.len().min(words.len() * 8)];
+    // Whole words, and the rest byte by byte: each request pays for this, and a copy of some bytes is a call.
+    let (whole, rest) = text.as_chunks::<8>();
+    for (word, bytes) in words.iter().zip(whole) {
+        word.store(u64::from_le_bytes(*bytes), Ordering::Relaxed);
+    }
+    if let Some(word) = words.get(whole.len()).filter(|_| !rest.is_empty()) {
+        let value = rest.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte));
+        word.store(value, Ordering::Relaxed);
+    }
+    text.len() as u64
+}
+
+fn load_text(words: &[AtomicU64], length: u64) -> Vec<u8> {
+    let length = (length as usize).min(words.len() * 8);
+    let mut text: Vec<u8> = words[..length.div_ceil(8)]
+        .iter()
+        .flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes())
+        .collect();
+    text.truncate(length);
+    text
+}
