@@ -21,223 +21,30 @@
 //! therefore nothing but one worker more that is allowed, and once it is ready, one too many. That is why no
 //! worker is ever taken away before its successor is ready.
 //!
-//! `backoff.rs` has when a place that failed is tried again, `fleet.rs` the number of workers and their
-//! replacement, `reload.rs` generations and templates, `stop.rs` the end.
+//! `event.rs` has the events and the actions, `plan.rs` what holds throughout; `backoff.rs` when a place that
+//! failed is tried again, `fleet.rs` the number of workers and their replacement, `reload.rs` generations and
+//! templates, `stop.rs` the end.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use log::Level;
-use portico_config::{Config, Preload};
 
 use backoff::Backoff;
+pub use event::{Action, Child, Event};
+pub use plan::Plan;
 use reload::Reload;
 use stop::Phase;
 
 mod backoff;
+mod event;
 mod fleet;
+mod plan;
 mod reload;
 mod stop;
 
 #[cfg(test)]
 mod tests;
-
-/// What a state machine is told once.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// Least number of workers, and the number at the start.
-    pub workers_min: u32,
-    /// Up to here autoscaling may go.
-    pub workers_max: u32,
-    /// Number of slots; beyond `workers_max` there is room for successors and for those that leave.
-    pub slots: u32,
-    /// Whether workers are forked by a template.
-    pub preload: bool,
-    /// Until a process must be ready; zero means without end.
-    pub boot_timeout: Duration,
-    /// How long a worker may take to end, and the server from the first signal on.
-    pub graceful_timeout: Duration,
-    /// How long connections are still accepted once told to stop: a part of `graceful_timeout`.
-    pub drain_delay: Duration,
-    /// `--reload`: old code answers nothing any more once it has changed, and nothing is worth a wait at the end.
-    pub development: bool,
-}
-
-impl Plan {
-    /// Most workers that TTIN may ask for where a number, not a range, was configured. Beyond it there is not room
-    /// for all successors.
-    const GROWN_MAX: u32 = 16;
-
-    /// What the configuration says.
-    pub fn new(config: &Config) -> Self {
-        Self {
-            workers_min: config.workers.min,
-            workers_max: config.workers.max,
-            slots: Self::slots_for(config.workers.max),
-            preload: config.preload != Preload::Off,
-            boot_timeout: config.boot_timeout,
-            graceful_timeout: config.graceful_timeout,
-            drain_delay: Self::drain_delay(config),
-            development: config.reload,
-        }
-    }
-
-    fn slots_for(workers_max: u32) -> u32 {
-        2 * workers_max.max(Self::GROWN_MAX) + 2
-    }
-
-    /// The most workers that these slots have room for.
-    pub fn workers_room(&self) -> u32 {
-        (self.slots.saturating_sub(2) / 2).max(1)
-    }
-
-    /// A delay that leaves nothing of the time to end is cut to half of that; the configuration has warned of it.
-    fn drain_delay(config: &Config) -> Duration {
-        match config.drain_delay < config.graceful_timeout {
-            true => config.drain_delay,
-            false => config.graceful_timeout / 2,
-        }
-    }
-
-    /// Least and greatest number of workers that may be asked for.
-    fn range(&self) -> (u32, u32) {
-        match self.workers_min == self.workers_max {
-            true => (1, self.workers_max.max(Self::GROWN_MAX)),
-            false => (self.workers_min, self.workers_max),
-        }
-    }
-}
-
-/// A process that was forked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Child {
-    /// The worker in this slot.
-    Worker(u32),
-    /// The template of this generation.
-    Template(u32),
-}
-
-/// What has happened.
-#[derive(Clone, Debug)]
-pub enum Event {
-    /// It serves; a template: it has imported the application.
-    Ready(Child),
-    /// It says that it cannot serve, and ends.
-    BootFailed {
-        /// Which.
-        child: Child,
-        /// The exit status that it ends with.
-        status: i32,
-        /// For the operator.
-        message: String,
-    },
-    /// It was reaped, or could not be forked.
-    Exited {
-        /// Which.
-        child: Child,
-        /// Its exit status; 128 and the number if a signal ended it.
-        status: i32,
-    },
-    /// It has closed its end of the line.
-    HungUp(Child),
-    /// A worker that goes on serving is to be replaced.
-    Replace {
-        /// Its slot.
-        slot: u32,
-        /// For the operator.
-        reason: String,
-    },
-    /// A file of the application has changed since the worker in this slot was started.
-    Changed {
-        /// Its slot.
-        slot: u32,
-        /// The file.
-        file: String,
-    },
-    /// The worker in this slot has shown no life for long.
-    Stalled(u32),
-    /// TERM: stop after the drain delay.
-    Terminate,
-    /// INT: stop gracefully.
-    Interrupt,
-    /// QUIT: stop at once.
-    Quit,
-    /// Another supervisor has taken over.
-    Superseded,
-    /// HUP.
-    Reload,
-    /// TTIN: one worker more.
-    Grow,
-    /// TTOU: one worker less.
-    Shrink,
-    /// WINCH: stop the workers, keep the supervisor.
-    Withdraw,
-    /// Autoscaling asks for this number of workers.
-    Scale(u32),
-    /// Nothing but time has passed.
-    Tick,
-}
-
-/// What is to be done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Fork a template.
-    StartTemplate {
-        /// The generation of its workers.
-        generation: u32,
-    },
-    /// Fork a worker.
-    StartWorker {
-        /// Its slot.
-        slot: u32,
-        /// Its generation. With preload that template forks it.
-        generation: u32,
-    },
-    /// Tell the worker to end, others are left.
-    Retire {
-        /// Its slot.
-        slot: u32,
-        /// For the operator, in a few words.
-        why: String,
-    },
-    /// Tell the worker to end within this time, no other is left.
-    Drain {
-        /// Its slot.
-        slot: u32,
-        /// From now on.
-        limit: Duration,
-    },
-    /// Tell the worker that the server is about to stop.
-    AnnounceClose(u32),
-    /// Tell it to end at once.
-    Stop(Child),
-    /// SIGKILL.
-    Kill {
-        /// Which.
-        child: Child,
-        /// For the operator: it was killed because ...
-        why: &'static str,
-    },
-    /// Log its stacks: it is about to be told to end.
-    TellStacks(Child),
-    /// The first worker is ready.
-    Serving,
-    /// A stop was asked for.
-    Stopping,
-    /// The workers end now, and none will follow them.
-    StopListening,
-    /// Reloads have come to their end.
-    ReloadEnded {
-        /// How many demands that answers.
-        count: u32,
-        /// Whether the old code goes on serving.
-        failed: bool,
-    },
-    /// For the operator.
-    Log(Level, String),
-    /// Everything has ended.
-    Exit(i32),
-}
 
 /// All that is decided upon.
 #[derive(Debug)]

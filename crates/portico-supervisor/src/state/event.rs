@@ -1,0 +1,136 @@
+//! What the machine is told, what it has done, and which process that is about.
+
+use std::time::Duration;
+
+use log::Level;
+
+/// A process that was forked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Child {
+    /// The worker in this slot.
+    Worker(u32),
+    /// The template of this generation.
+    Template(u32),
+}
+
+/// What has happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// It serves; a template: it has imported the application.
+    Ready(Child),
+    /// It says that it cannot serve, and ends.
+    BootFailed {
+        /// Which.
+        child: Child,
+        /// The exit status that it ends with.
+        status: i32,
+        /// For the operator.
+        message: String,
+    },
+    /// It was reaped, or could not be forked.
+    Exited {
+        /// Which.
+        child: Child,
+        /// Its exit status; 128 and the number if a signal ended it.
+        status: i32,
+    },
+    /// It has closed its end of the line.
+    HungUp(Child),
+    /// A worker that goes on serving is to be replaced.
+    Replace {
+        /// Its slot.
+        slot: u32,
+        /// For the operator.
+        reason: String,
+    },
+    /// A file of the application has changed since the worker in this slot was started.
+    Changed {
+        /// Its slot.
+        slot: u32,
+        /// The file.
+        file: String,
+    },
+    /// The worker in this slot has shown no life for long.
+    Stalled(u32),
+    /// TERM: stop after the drain delay.
+    Terminate,
+    /// INT: stop gracefully.
+    Interrupt,
+    /// QUIT: stop at once.
+    Quit,
+    /// Another supervisor has taken over.
+    Superseded,
+    /// HUP.
+    Reload,
+    /// TTIN: one worker more.
+    Grow,
+    /// TTOU: one worker less.
+    Shrink,
+    /// WINCH: stop the workers, keep the supervisor.
+    Withdraw,
+    /// Autoscaling asks for this number of workers.
+    Scale(u32),
+    /// Nothing but time has passed.
+    Tick,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Fork a template.
+    StartTemplate {
+        /// The generation of its workers.
+        generation: u32,
+    },
+    /// Fork a worker.
+    StartWorker {
+        /// Its slot.
+        slot: u32,
+        /// Its generation. With preload that template forks it.
+        generation: u32,
+    },
+    /// Tell the worker to end, others are left.
+    Retire {
+        /// Its slot.
+        slot: u32,
+        /// For the operator, in a few words.
+        why: String,
+    },
+    /// Tell the worker to end within this time, no other is left.
+    Drain {
+        /// Its slot.
+        slot: u32,
+        /// From now on.
+        limit: Duration,
+    },
+    /// Tell the worker that the server is about to stop.
+    AnnounceClose(u32),
+    /// Tell it to end at once.
+    Stop(Child),
+    /// SIGKILL.
+    Kill {
+        /// Which.
+        child: Child,
+        /// For the operator: it was killed because ...
+        why: &'static str,
+    },
+    /// Log its stacks: it is about to be told to end.
+    TellStacks(Child),
+    /// The first worker is ready.
+    Serving,
+    /// A stop was asked for.
+    Stopping,
+    /// The workers end now, and none will follow them.
+    StopListening,
+    /// Reloads have come to their end.
+    ReloadEnded {
+        /// How many demands that answers.
+        count: u32,
+        /// Whether the old code goes on serving.
+        failed: bool,
+    },
+    /// For the operator.
+    Log(Level, String),
+    /// Everything has ended.
+    Exit(i32),
+}
