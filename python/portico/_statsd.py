@@ -10,7 +10,7 @@ import logging
 import socket
 from typing import Any
 
-from portico._logs import Logger
+from portico._logger import Logger
 
 
 class Statsd(Logger):

@@ -22,6 +22,7 @@ from portico import _logs
 from portico._gunicorn.config import Config, Effective
 from portico._gunicorn.hooks import HOOKS, resolve
 from portico._gunicorn.requests import Requests, access_without_call
+from portico._logger import wants_access
 
 if TYPE_CHECKING:
     from portico._gunicorn.conf_file import ConfFile
@@ -222,7 +223,7 @@ class Server:
         self.proc_name = self.cfg.proc_name
         self.worker_class = self.cfg.worker_class
         self.logs_through_python = _logs.in_force(self.cfg)
-        self.logs_access = self.logs_through_python and _logs.wants_access(self.cfg)
+        self.logs_access = self.logs_through_python and wants_access(self.cfg)
 
     def call(self, name: str, *arguments: Any) -> None:
         """Calls a hook, if it is configured."""
