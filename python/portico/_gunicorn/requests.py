@@ -1,4 +1,4 @@
-"""What hooks and loggers see of a request and its answer, and when they are told of it."""
+"""What hooks and loggers see of a request and its answer, and how accesses come to the logger."""
 
 from __future__ import annotations
 
@@ -6,13 +6,8 @@ import datetime
 import queue
 import threading
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import unquote
-
-from portico._gunicorn.hooks import arity
-
-if TYPE_CHECKING:
-    from portico._gunicorn.server import Worker
 
 # Access records that may wait for the logger; beyond it they are counted and dropped.
 WAITING_MAX = 10_000
@@ -106,64 +101,6 @@ def access_without_call(
     except ValueError:
         line = str(status)
     return Response(line, [], sent, True), request, environ, seconds
-
-
-class Requests:
-    """Is told by the server of the beginning and the end of each request: calls the hooks, and the logger."""
-
-    def __init__(self, worker: Worker) -> None:
-        self.worker = worker
-        hooks = worker.hooks
-        self.pre_request = hooks.get("pre_request")
-        self.post_request = hooks.get("post_request")
-        self.arity = arity("post_request", self.post_request) if self.post_request else 0
-        self.access = AccessQueue(worker.log) if worker.logs_access else None
-
-    def begin(
-        self,
-        method: str,
-        uri: str,
-        version: tuple[int, int],
-        fields: list[tuple[str, str]],
-        environ: dict[str, Any],
-    ) -> Request:
-        """Makes the request."""
-        request = Request(method, uri, version, fields)
-        request.look_at(environ)
-        return request
-
-    def call_pre_request(self, request: Request) -> None:
-        """Calls `pre_request`; what it raises is the request's failure."""
-        if self.pre_request:
-            self.pre_request(self.worker, request)
-
-    def end(
-        self,
-        request: Request,
-        environ: dict[str, Any],
-        answer: tuple[str, list[tuple[str, str]], int, bool] | None,
-        seconds: float,
-        logged: bool,
-    ) -> None:
-        """Logs the access and calls `post_request`, whose exceptions are logged."""
-        response = Response(*answer) if answer else None
-        if self.access and response and logged:
-            self.access.put(response, request, environ, seconds)
-        if self.post_request:
-            try:
-                self.post_request(*(self.worker, request, environ, response)[: self.arity])
-            except Exception:
-                self.worker.log.exception("Exception in post_request hook")
-
-    def answered(self, access: Access) -> None:
-        """The server has answered a request without the application."""
-        if self.access:
-            self.access.put(*access)
-
-    def close(self) -> None:
-        """Has what waits logged."""
-        if self.access:
-            self.access.close()
 
 
 class AccessQueue:

@@ -10,7 +10,7 @@ use portico_proto::{RequestHead, Version};
 use crate::error::traceback;
 use crate::raw::latin1;
 
-/// The `Requests` of `portico._gunicorn.requests`.
+/// The `Requests` of `portico._gunicorn.server`.
 pub struct Observer(Py<PyAny>);
 
 /// A request that it has been told of.
