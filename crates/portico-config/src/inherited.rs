@@ -1,10 +1,10 @@
 //! Listening sockets that systemd passes to this process (sd_listen_fds(3)): which there are, and their names
 //! in `--bind`.
 
-use crate::bind::{FIRST_INHERITED, split_parameters, split_scheme};
+use crate::bind::{Address, FIRST_INHERITED, split_parameters, split_scheme};
 use crate::error::ConfigError;
 use crate::raw::{Environment, RawConfig, Source, read_variable};
-use crate::resolved::{Address, Config};
+use crate::resolved::Config;
 use crate::settings;
 use crate::value::{escaped, items};
 

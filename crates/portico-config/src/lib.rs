@@ -39,6 +39,7 @@ mod uwsgi;
 mod value;
 
 pub use access_log_format::{AccessLogFormat, Atom, Piece, Stage, Template};
+pub use bind::{Address, Bind, WireProtocol};
 pub use command::Command;
 pub use error::ConfigError;
 pub use files::{Evaluate, FileValue, PythonFile};
@@ -50,9 +51,8 @@ pub use raw::{Environment, Source};
 pub use reference::reference;
 pub use resolve::{Effective, Parsed, Printout, Resolved, from_pairs, parse, parse_with_files};
 pub use resolved::{
-    Account, Address, Bind, Checks, ClientCertificate, Config, Http2, LogLevel, LogTarget, OnDisconnect,
-    PathTimeout, Preload, PythonLogging, ReloadEngine, ReloadWatch, System, Tls, Warmup, WireProtocol,
-    WorkerClass, Workers,
+    Account, Checks, ClientCertificate, Config, Http2, LogLevel, LogTarget, OnDisconnect, PathTimeout,
+    Preload, PythonLogging, ReloadEngine, ReloadWatch, System, Tls, Warmup, WorkerClass, Workers,
 };
 pub use schema::schema;
 pub use settings::{

@@ -1,7 +1,7 @@
 //! Settings of the protocols that gateways speak: uwsgi, SCGI, FastCGI.
 
+use crate::bind::WireProtocol;
 use crate::proxies::TrustedPeers;
-use crate::resolved::WireProtocol;
 use crate::setting::{Area, Setting, Value};
 
 pub(super) const SETTINGS: &[Setting] = &[PROTOCOL, UWSGI_ALLOW_IPS];

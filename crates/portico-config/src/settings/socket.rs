@@ -2,7 +2,7 @@
 
 use crate::bind::bind;
 #[cfg(test)]
-use crate::resolved::{Bind, WireProtocol};
+use crate::bind::{Bind, WireProtocol};
 use crate::setting::{Area, Platform, Setting, Value};
 
 pub(super) const SETTINGS: &[Setting] = &[BIND, BACKLOG, REUSE_PORT, SOCKET_MODE];
@@ -39,7 +39,7 @@ pub(super) const BIND: Setting = Setting {
 #[cfg(test)]
 #[test]
 fn binds() {
-    use crate::resolved::Address;
+    use crate::bind::Address;
     use crate::testing::{config, refusal, with_environment};
     let tcp = |text: &str| -> Bind {
         Address::Tcp { text: text.to_owned(), addresses: vec![text.parse().unwrap()] }.into()

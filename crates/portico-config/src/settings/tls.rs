@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::DAY;
+use crate::bind::{Address, WireProtocol};
 use crate::ciphers::ciphers;
 use crate::error::ConfigError;
 use crate::raw::RawConfig;
-use crate::resolved::{Address, ClientCertificate, Config, WireProtocol};
+use crate::resolved::{ClientCertificate, Config};
 use crate::setting::{Area, Setting, Value};
 
 pub(super) const SETTINGS: &[Setting] =
