@@ -2,8 +2,9 @@
 //! in `--bind`.
 
 use crate::bind::{Address, FIRST_INHERITED, split_parameters, split_scheme};
+use crate::environment::{Environment, read_variable};
 use crate::error::ConfigError;
-use crate::raw::{Environment, RawConfig, Source, read_variable};
+use crate::raw::{RawConfig, Source};
 use crate::resolved::Config;
 use crate::settings;
 use crate::value::{escaped, items};
@@ -127,7 +128,7 @@ mod tests {
     use std::ffi::OsString;
 
     use super::*;
-    use crate::resolve::parse_as;
+    use crate::parse::parse_as;
     use crate::testing::environment;
     use crate::{Parsed, ProxyProtocol, Resolved};
 

@@ -14,11 +14,14 @@ mod bind;
 mod ciphers;
 mod cli;
 mod command;
+mod draft;
+mod environment;
 mod error;
 mod files;
 mod inherited;
 mod migrate;
 mod misspelt;
+mod parse;
 mod preset;
 mod proxies;
 mod raw;
@@ -41,15 +44,17 @@ mod value;
 pub use access_log_format::{AccessLogFormat, Atom, Piece, Stage, Template};
 pub use bind::{Address, Bind, WireProtocol};
 pub use command::Command;
+pub use environment::Environment;
 pub use error::ConfigError;
 pub use files::{Evaluate, FileValue, PythonFile};
 pub use misspelt::misspelt_variables;
+pub use parse::{Parsed, from_pairs, parse, parse_with_files};
 pub use proxies::{
     Behind, EarlyHints, ForwardedHeaders, HeaderMap, ProxyProtocol, SchemeHeader, TrustedPeers,
 };
-pub use raw::{Environment, Source};
+pub use raw::Source;
 pub use reference::reference;
-pub use resolve::{Effective, Parsed, Printout, Resolved, from_pairs, parse, parse_with_files};
+pub use resolve::{Effective, Resolved};
 pub use resolved::{
     Account, Checks, ClientCertificate, Config, Http2, LogLevel, LogTarget, OnDisconnect, PathTimeout,
     Preload, PythonLogging, ReloadEngine, ReloadWatch, System, Tls, Warmup, WorkerClass, Workers,
@@ -58,5 +63,6 @@ pub use schema::schema;
 pub use settings::{
     empty_list, file_name, file_names, is_hook, is_list, is_octal, is_text, likely_file_name,
 };
+pub use task::Printout;
 pub use telemetry::{Endpoint, StatsdSettings, SyslogSettings, SyslogTransport, Telemetry};
 pub use value::escaped;

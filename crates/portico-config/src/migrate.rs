@@ -3,22 +3,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::draft::Draft;
+use crate::environment::Environment;
 use crate::error::ConfigError;
 use crate::files::{Evaluate, FileValue, PythonFile};
-use crate::raw::Environment;
-use crate::resolve::Printout;
 use crate::resolved::Config;
 use crate::setting::Value;
-use crate::typed::typed;
+use crate::task::Printout;
 use crate::{settings, uwsgi};
-
-/// A portico.toml in the making.
-#[derive(Debug, Default)]
-pub(crate) struct Draft {
-    said: Vec<(&'static str, Vec<String>)>,
-    /// What its operator has to see to, a line each.
-    pub notes: Vec<String>,
-}
 
 /// Writes portico.toml for the file `from`: uWSGI's if it ends in `.ini`, else gunicorn's.
 ///
@@ -47,27 +39,6 @@ pub(crate) fn migrate(
 }
 
 impl Draft {
-    /// Adds a setting. What Portico says against it is noted; it is written all the same, to be mended.
-    pub fn say(&mut self, place: &str, name: &str, texts: Vec<String>) {
-        let Some(setting) = settings::named(name) else {
-            self.notes.push(format!("{place}: this Portico has no {name}; leave it out"));
-            return;
-        };
-        if let Err(problem) = setting.value.apply(&mut Config::default(), &texts) {
-            self.notes.push(format!("{place}: written as {name}, but {problem}"));
-        }
-        match self.said.iter_mut().find(|(other, _)| *other == setting.name) {
-            Some((_, said)) if setting.repeatable() => said.extend(texts),
-            Some((_, said)) => *said = texts,
-            None => self.said.push((setting.name, texts)),
-        }
-    }
-
-    /// Whether something is said of this setting.
-    pub fn says(&self, name: &str) -> bool {
-        self.said.iter().any(|(other, _)| *other == name)
-    }
-
     fn take_gunicorn(&mut self, file: &str, values: Vec<FileValue>) {
         for value in values {
             let Some(setting) = settings::called(&value.name) else { continue };
@@ -103,18 +74,6 @@ impl Draft {
             "{file}: what it computes, from the environment for example, is written as it is now; and it counts \
              before portico.toml: remove it once that is as you want it"
         ));
-    }
-
-    /// The settings in the order of the help, as TOML.
-    fn text(&self) -> String {
-        let mut page = String::new();
-        for setting in settings::all() {
-            let said = self.said.iter().find(|(name, _)| *name == setting.name);
-            if let Some(value) = said.and_then(|(_, texts)| typed(setting, texts)) {
-                page.push_str(&format!("{} = {value}\n", setting.name));
-            }
-        }
-        page
     }
 }
 

@@ -1,15 +1,10 @@
 //! What was said, by whom: the texts of each setting before they are read, the last source to speak winning.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::fmt;
 
 use crate::error::ConfigError;
-use crate::setting::{Platform, Setting};
-use crate::settings;
-
-/// Looks a variable of the environment up: `&|name| std::env::var_os(name)`.
-pub type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+use crate::setting::Setting;
 
 /// What was said about the settings; silent ones are absent.
 #[derive(Default)]
@@ -78,53 +73,6 @@ impl RawConfig {
     pub fn has_gunicorns_file(&self) -> bool {
         self.gunicorns_file
     }
-
-    /// Takes what the environment says. A variable that is empty says nothing, as in a compose file's
-    /// `PORTICO_BIND=${BIND}` with `BIND` unset.
-    ///
-    /// # Errors
-    /// A variable is not UTF-8.
-    pub fn say_environment(&mut self, env: &dyn Fn(&str) -> Option<OsString>) -> Result<(), ConfigError> {
-        for setting in settings::all() {
-            let variable = setting.variable();
-            if let Some(text) = read_variable(env, &variable)? {
-                self.say(setting, vec![text], Source::Environment(variable));
-            } else if let Some(platform) = &setting.platform {
-                self.say_platform(setting, platform, env)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn say_platform(
-        &mut self,
-        setting: &Setting,
-        platform: &Platform,
-        env: &dyn Fn(&str) -> Option<OsString>,
-    ) -> Result<(), ConfigError> {
-        for variable in platform.variables {
-            if let Some(text) = read_variable(env, variable)? {
-                self.say(setting, vec![(platform.translate)(&text)], Source::Platform(variable));
-                break;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The value of a variable; `None` where it is unset or empty.
-///
-/// # Errors
-/// It is not UTF-8.
-pub(crate) fn read_variable(env: Environment<'_>, variable: &str) -> Result<Option<String>, ConfigError> {
-    env(variable)
-        .filter(|value| !value.is_empty())
-        .map(|value| {
-            value.into_string().map_err(|value| {
-                ConfigError::new(format!("{variable}: {value:?} is not UTF-8; write it in UTF-8"))
-            })
-        })
-        .transpose()
 }
 
 impl Source {

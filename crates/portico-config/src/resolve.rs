@@ -1,56 +1,14 @@
-//! From what was said to a [`Config`]: defaults, variables of platforms, configuration file, environment,
-//! `GUNICORN_CMD_ARGS`, `PORTICO_CMD_ARGS`, command line, in rising order.
+//! From what was said to a [`Config`]: every default laid in, every value checked, and what does not go together.
 
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use crate::cli::{self, CommandLine};
-use crate::command::{self, Command};
 use crate::error::ConfigError;
-use crate::files::{self, Evaluate};
 use crate::inherited::Inherited;
-use crate::migrate::migrate;
 use crate::preset;
-use crate::raw::{Environment, RawConfig, Source, read_variable};
-use crate::reference::about;
+use crate::raw::{RawConfig, Source};
 use crate::resolved::{Config, Preload, Workers};
-use crate::schema::schema;
-use crate::setting::Setting;
 use crate::settings;
-use crate::task::{self, Task};
-
-/// What a command line asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Parsed {
-    /// To serve.
-    Run(Box<Resolved>),
-    /// To ask something of a running portico.
-    Command(Command),
-    /// To print this and exit with status 0.
-    Help(String),
-    /// To print this and exit with status 0.
-    Version(String),
-    /// To say whether it could be served, and exit with status 0 or 1.
-    Check(Box<Resolved>),
-    /// To print what was asked for, and exit with status 0.
-    Print(Printout),
-    /// To write a certificate for this machine into this folder.
-    DevCert(PathBuf),
-}
-
-/// Something to print.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Printout {
-    /// For standard output, or for `file`.
-    pub text: String,
-    /// Where the text goes instead of to standard output.
-    pub file: Option<PathBuf>,
-    /// One line each, for standard error.
-    pub notes: Vec<String>,
-    /// Whether it is what counts for each setting.
-    pub of_settings: bool,
-}
 
 /// A configuration that can be used, with what its operator should know about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,156 +34,11 @@ pub struct Effective {
     pub source: Source,
 }
 
-/// Options in the environment, split like a shell's words; the later ones count.
-const COMMAND_ARGUMENTS: [&str; 2] = ["GUNICORN_CMD_ARGS", "PORTICO_CMD_ARGS"];
-
-/// Reads a command line, and no configuration file. `args` come without the program's name.
+/// Resolves what was said.
 ///
 /// # Errors
-/// One line for the operator; see [`ConfigError::exit_status`].
-pub fn parse(args: impl Iterator<Item = OsString>, env: Environment<'_>) -> Result<Parsed, ConfigError> {
-    parse_as(std::process::id(), args, env, None)
-}
-
-/// Reads a command line and the configuration file that it names, or that of the current folder; `evaluate`
-/// runs one that is written in Python.
-///
-/// # Errors
-/// As [`parse`], and what `evaluate` returns.
-pub fn parse_with_files(
-    args: impl Iterator<Item = OsString>,
-    env: Environment<'_>,
-    evaluate: Evaluate<'_>,
-) -> Result<Parsed, ConfigError> {
-    parse_as(std::process::id(), args, env, Some(evaluate))
-}
-
-/// [`parse`] in the process `pid`, which is what systemd's variables are compared with; files are read where
-/// there is an `evaluate`.
-pub(crate) fn parse_as(
-    pid: u32,
-    args: impl Iterator<Item = OsString>,
-    env: Environment<'_>,
-    evaluate: Option<Evaluate<'_>>,
-) -> Result<Parsed, ConfigError> {
-    let args: Vec<OsString> = args.collect();
-    if let Some(command) = command::read(&args).map_err(ConfigError::usage)? {
-        return Ok(Parsed::Command(command));
-    }
-    let (task, args) = task::read(args).map_err(ConfigError::usage)?;
-    match task {
-        None => settings_of(pid, args, env, evaluate),
-        Some(Task::Check) => match settings_of(pid, args, env, evaluate) {
-            Ok(Parsed::Run(resolved)) => Ok(Parsed::Check(resolved)),
-            Err(error) => Err(ConfigError::new(error.to_string())),
-            other => other,
-        },
-        Some(Task::Config { json }) => match settings_of(pid, args, env, evaluate)? {
-            Parsed::Run(resolved) => {
-                let text = if json { resolved.show_json() } else { resolved.show() };
-                let notes = resolved.warnings;
-                Ok(Parsed::Print(Printout { text, file: None, notes, of_settings: true }))
-            }
-            other => Ok(other),
-        },
-        Some(Task::Help { setting: None }) => settings_of(pid, vec!["--help".into()], &|_| None, None),
-        Some(Task::Help { setting: Some(name) }) => {
-            about(&name).map(Parsed::Help).map_err(ConfigError::usage)
-        }
-        Some(Task::Completions(shell)) => Ok(Parsed::Print(Printout::of(cli::completions(shell)))),
-        Some(Task::Migrate { from, to }) => migrate(&from, to, env, evaluate).map(Parsed::Print),
-        Some(Task::DevCert { folder }) => Ok(Parsed::DevCert(folder)),
-        Some(Task::Schema) => Ok(Parsed::Print(Printout::of(schema()))),
-    }
-}
-
-/// What the settings among `args` and from everywhere else come to.
-fn settings_of(
-    pid: u32,
-    args: Vec<OsString>,
-    env: Environment<'_>,
-    evaluate: Option<Evaluate<'_>>,
-) -> Result<Parsed, ConfigError> {
-    let mut raw = RawConfig::default();
-    raw.say_environment(env)?;
-    match say_command_arguments(&mut raw, env)? {
-        CommandLine::Settings(_) => {}
-        CommandLine::Help(text) => return Ok(Parsed::Help(text)),
-        CommandLine::Version(text) => return Ok(Parsed::Version(text)),
-    }
-    match cli::read(args.into_iter()).map_err(ConfigError::usage)? {
-        CommandLine::Settings(said) => {
-            for (setting, texts) in said {
-                raw.say(setting, texts, Source::CommandLine);
-            }
-            let of_files = match evaluate {
-                Some(evaluate) => files::say_file(&mut raw, Path::new(""), evaluate)?,
-                None => Vec::new(),
-            };
-            let mut resolved = resolve(raw, &Inherited::read(env, pid)?)?;
-            resolved.warnings.splice(0..0, of_files);
-            Ok(Parsed::Run(Box::new(resolved)))
-        }
-        CommandLine::Help(text) => Ok(Parsed::Help(text)),
-        CommandLine::Version(text) => Ok(Parsed::Version(text)),
-    }
-}
-
-impl Printout {
-    fn of(text: String) -> Self {
-        Self { text, ..Self::default() }
-    }
-}
-
-/// Resolves the keyword arguments of `portico.serve`: pairs of a setting's name and its value as text, as the
-/// command line has it. A list is one pair for each of its items, or one with commas. The environment counts
-/// as it does for a command line, keywords above it.
-///
-/// # Errors
-/// A name is not a setting's, or a value is wrong; one line.
-pub fn from_pairs(pairs: &[(String, String)], env: Environment<'_>) -> Result<Resolved, ConfigError> {
-    let mut raw = RawConfig::default();
-    raw.say_environment(env)?;
-    say_command_arguments(&mut raw, env)?;
-    let mut said: Vec<(&Setting, Vec<String>)> = Vec::new();
-    for (name, text) in pairs {
-        let setting = settings::named(name).ok_or_else(|| unknown_keyword(name))?;
-        match said.iter_mut().find(|(other, _)| other.name == setting.name) {
-            Some((_, texts)) => texts.push(text.clone()),
-            None => said.push((setting, vec![text.clone()])),
-        }
-    }
-    for (setting, texts) in said {
-        raw.say(setting, texts, Source::Keyword);
-    }
-    resolve(raw, &Inherited::read(env, std::process::id())?)
-}
-
-fn say_command_arguments(raw: &mut RawConfig, env: Environment<'_>) -> Result<CommandLine, ConfigError> {
-    for variable in COMMAND_ARGUMENTS {
-        let error = |problem: &str| ConfigError::new(format!("{variable}: {problem}"));
-        let Some(text) = read_variable(env, variable)? else { continue };
-        let words = shlex::split(&text).ok_or_else(|| error("a quotation is not closed; close it"))?;
-        match cli::read(words.into_iter().map(OsString::from)).map_err(|problem| error(&problem))? {
-            CommandLine::Settings(said) => {
-                for (setting, texts) in said {
-                    raw.say(setting, texts, Source::CommandArguments(variable));
-                }
-            }
-            line => return Ok(line),
-        }
-    }
-    Ok(CommandLine::Settings(Vec::new()))
-}
-
-fn unknown_keyword(name: &str) -> ConfigError {
-    ConfigError::new(match settings::likely(name) {
-        Some(likely) => format!("{name} is not a setting; did you mean {likely}?"),
-        None => format!("{name} is not a setting; `portico --help` lists them"),
-    })
-}
-
-fn resolve(mut raw: RawConfig, inherited: &Inherited) -> Result<Resolved, ConfigError> {
+/// One line for the operator: which value is wrong.
+pub(crate) fn resolve(mut raw: RawConfig, inherited: &Inherited) -> Result<Resolved, ConfigError> {
     inherited.say(&mut raw)?;
     let preset = preset::say(&mut raw)?;
     say_paste_logging(&mut raw);
@@ -381,9 +194,7 @@ fn ineffective(config: &Config, warnings: &mut Vec<String>) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::resolved::{LogLevel, LogTarget};
-    use crate::testing::{config, environment, resolved};
+    use crate::testing::{config, resolved};
 
     #[test]
     fn logging_of_a_paste_file_counts_unless_another_is_named() {
@@ -398,99 +209,6 @@ mod tests {
         assert_eq!(file(&["--paste", "b.ini"]), None);
     }
 
-    fn pairs(pairs: &[(&str, &str)]) -> Result<Resolved, ConfigError> {
-        let pairs: Vec<_> = pairs.iter().map(|(name, text)| (name.to_string(), text.to_string())).collect();
-        from_pairs(&pairs, &|_| None)
-    }
-
-    #[test]
-    fn a_later_source_wins() {
-        let threads = |env: &[(&str, &str)], args: &[&str]| resolved(env, args).config.threads;
-        assert_eq!(threads(&[], &[]), 4);
-        assert_eq!(threads(&[("PORTICO_THREADS", "5")], &[]), 5);
-        let both = [("PORTICO_THREADS", "5"), ("PORTICO_CMD_ARGS", "--threads 6")];
-        assert_eq!(threads(&both, &[]), 6);
-        assert_eq!(threads(&both, &["--threads", "7"]), 7);
-        assert_eq!(threads(&[], &["--threads", "7", "--threads", "8"]), 8);
-    }
-
-    #[test]
-    fn a_list_from_a_later_source_replaces_an_earlier_one() {
-        let env = [("PORTICO_CMD_ARGS", "-b fd://3 -b fd://4")];
-        assert_eq!(resolved(&env, &[]).config.binds.len(), 2);
-        assert_eq!(resolved(&env, &["-b", "fd://5"]).config.binds, [crate::Address::Fd(5).into()]);
-    }
-
-    #[test]
-    fn an_empty_variable_says_nothing() {
-        let env = [("PORTICO_THREADS", ""), ("PORT", ""), ("PORTICO_CMD_ARGS", "")];
-        assert_eq!(resolved(&env, &[]).config, config(&[]));
-    }
-
-    #[test]
-    fn command_arguments_are_split_as_a_shell_does() {
-        let env = [("PORTICO_CMD_ARGS", "--access-logfile 'a b.log' my:app --log-level=debug")];
-        let config = resolved(&env, &[]).config;
-        assert_eq!(config.access_log, Some(LogTarget::File("a b.log".into())));
-        assert_eq!(config.app.as_deref(), Some("my:app"));
-        assert_eq!(config.log_level, LogLevel::Debug);
-    }
-
-    #[test]
-    fn an_error_names_its_source_and_has_its_exit_status() {
-        let check = |env: &[(&str, &str)], args: &[&str], name: &str, status: u8| {
-            let error = parse(args.iter().map(OsString::from), &environment(env)).unwrap_err();
-            assert!(error.to_string().starts_with(name), "{error}");
-            assert!(!error.to_string().contains('\n'), "{error}");
-            assert_eq!(error.exit_status(), status, "{error}");
-        };
-        check(&[], &["--threads", "x"], "--threads: ", 2);
-        check(&[("PORTICO_THREADS", "x")], &[], "PORTICO_THREADS: ", 1);
-        check(&[("WEB_CONCURRENCY", "x")], &[], "WEB_CONCURRENCY: ", 1);
-        check(&[("PORT", "x")], &[], "PORT: ", 1);
-        check(&[("PORTICO_CMD_ARGS", "--threads x")], &[], "--threads in PORTICO_CMD_ARGS: ", 1);
-        check(&[("PORTICO_CMD_ARGS", "--thread 'x")], &[], "PORTICO_CMD_ARGS: ", 1);
-        check(&[("PORTICO_CMD_ARGS", "--nonsense")], &[], "PORTICO_CMD_ARGS: ", 1);
-        let error = pairs(&[("threads", "x")]).unwrap_err();
-        assert!(error.to_string().starts_with("threads: "), "{error}");
-        assert_eq!(error.exit_status(), 1);
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn a_value_that_is_not_utf_8_is_refused_by_name() {
-        use std::os::unix::ffi::OsStringExt;
-        let latin_1 = || OsString::from_vec(b"caf\xe9".to_vec());
-        let env = |name: &str| (name == "PORTICO_CHDIR").then(latin_1);
-        assert!(parse(std::iter::empty(), &env).unwrap_err().to_string().starts_with("PORTICO_CHDIR: "));
-        let args = [OsString::from("--log-file"), latin_1()];
-        let error = parse(args.into_iter(), &|_| None).unwrap_err();
-        assert!(error.to_string().starts_with("--error-logfile: "), "{error}");
-    }
-
-    #[test]
-    fn keywords_use_the_same_table() {
-        let config = pairs(&[
-            ("bind", "fd://3"),
-            ("bind", "fd://4,fd://5"),
-            ("threads", "2"),
-            ("sendfile", "False"),
-            ("keep_alive", "1.5"),
-        ])
-        .unwrap()
-        .config;
-        assert_eq!(config.binds, [3, 4, 5].map(|fd| crate::Address::Fd(fd).into()));
-        assert_eq!((config.threads, config.sendfile), (2, false));
-        assert_eq!(config.keep_alive, Duration::from_millis(1500));
-        assert_eq!(pairs(&[]).unwrap().config, crate::testing::config(&[]));
-    }
-
-    #[test]
-    fn an_unknown_keyword_is_refused_with_a_hint() {
-        let refusal = |name| pairs(&[(name, "1")]).unwrap_err().to_string();
-        assert_eq!(refusal("keepalive"), "keepalive is not a setting; did you mean keep_alive?");
-        assert_eq!(refusal("zzz"), "zzz is not a setting; `portico --help` lists them");
-    }
     #[test]
     fn what_does_nothing_is_a_warning() {
         let warnings = |args: &[&str]| resolved(&[], args).warnings;

@@ -25,6 +25,19 @@ pub(crate) enum Task {
     Migrate { from: PathBuf, to: Option<PathBuf> },
 }
 
+/// Something to print.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Printout {
+    /// For standard output, or for `file`.
+    pub text: String,
+    /// Where the text goes instead of to standard output.
+    pub file: Option<PathBuf>,
+    /// One line each, for standard error.
+    pub notes: Vec<String>,
+    /// Whether it is what counts for each setting.
+    pub of_settings: bool,
+}
+
 /// Word, what follows it, and its line in the help.
 const TASKS: [(&str, &str, &str); 7] = [
     ("check", "[OPTIONS]", "Check settings, addresses and application; exit status 0 or 1"),
@@ -112,6 +125,13 @@ pub(crate) fn help() -> String {
         text.push_str(&format!("  portico {:<27} {help}\n", format!("{word} {after}").trim_end()));
     }
     text
+}
+
+impl Printout {
+    /// Text for standard output.
+    pub(crate) fn of(text: String) -> Self {
+        Self { text, ..Self::default() }
+    }
 }
 
 #[cfg(test)]

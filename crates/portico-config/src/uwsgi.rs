@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use crate::migrate::Draft;
-use crate::raw::Environment;
+use crate::draft::Draft;
+use crate::environment::Environment;
 
 /// The options of a file in its order, variables put in.
 #[derive(Debug, Default)]

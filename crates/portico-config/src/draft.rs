@@ -1,0 +1,48 @@
+//! A portico.toml in the making, out of another server's configuration file.
+
+use crate::resolved::Config;
+use crate::settings;
+use crate::typed::typed;
+
+/// What it says so far.
+#[derive(Debug, Default)]
+pub(crate) struct Draft {
+    said: Vec<(&'static str, Vec<String>)>,
+    /// What its operator has to see to, a line each.
+    pub notes: Vec<String>,
+}
+
+impl Draft {
+    /// Adds a setting. What Portico says against it is noted; it is written all the same, to be mended.
+    pub fn say(&mut self, place: &str, name: &str, texts: Vec<String>) {
+        let Some(setting) = settings::named(name) else {
+            self.notes.push(format!("{place}: this Portico has no {name}; leave it out"));
+            return;
+        };
+        if let Err(problem) = setting.value.apply(&mut Config::default(), &texts) {
+            self.notes.push(format!("{place}: written as {name}, but {problem}"));
+        }
+        match self.said.iter_mut().find(|(other, _)| *other == setting.name) {
+            Some((_, said)) if setting.repeatable() => said.extend(texts),
+            Some((_, said)) => *said = texts,
+            None => self.said.push((setting.name, texts)),
+        }
+    }
+
+    /// Whether something is said of this setting.
+    pub fn says(&self, name: &str) -> bool {
+        self.said.iter().any(|(other, _)| *other == name)
+    }
+
+    /// The settings in the order of the help, as TOML.
+    pub fn text(&self) -> String {
+        let mut page = String::new();
+        for setting in settings::all() {
+            let said = self.said.iter().find(|(name, _)| *name == setting.name);
+            if let Some(value) = said.and_then(|(_, texts)| typed(setting, texts)) {
+                page.push_str(&format!("{} = {value}\n", setting.name));
+            }
+        }
+        page
+    }
+}
