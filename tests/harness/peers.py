@@ -129,8 +129,11 @@ class Peer:
         raise NotImplementedError
 
     def replacements(self) -> dict[str, str]:
-        """What of a file in deploy/ is replaced by what, ports and certificates."""
-        raise NotImplementedError
+        """What of a file in deploy/ is replaced by what: certificates here, and ports."""
+        return {
+            "/etc/ssl/example.org.pem": f"{self.folder}/pem",
+            "/etc/ssl/example.org.key": f"{self.folder}/key",
+        }
 
     def substituted(self, path: Path) -> str:
         """The file of deploy/ with the addresses of this test."""
@@ -232,11 +235,9 @@ class Nginx(Peer):
         return "\n".join([*lines, "http {", "access_log off;", *temporary, f"include {self.site};", "}"])
 
     def replacements(self) -> dict[str, str]:
-        return {
+        return super().replacements() | {
             "listen 80;": f"listen {HOST}:{self.plain_port};",
             "listen 443 ssl;": f"listen {HOST}:{self.tls_port} ssl;",
-            "/etc/ssl/example.org.pem": f"{self.folder}/pem",
-            "/etc/ssl/example.org.key": f"{self.folder}/key",
         }
 
 
@@ -270,11 +271,9 @@ class Apache(Peer):
         )
 
     def replacements(self) -> dict[str, str]:
-        return {
+        return super().replacements() | {
             "*:80>": f"{HOST}:{self.plain_port}>",
             "*:443>": f"{HOST}:{self.tls_port}>",
-            "/etc/ssl/example.org.pem": f"{self.folder}/pem",
-            "/etc/ssl/example.org.key": f"{self.folder}/key",
         }
 
 
@@ -299,11 +298,7 @@ class Lighttpd(Peer):
         )
 
     def replacements(self) -> dict[str, str]:
-        return {
-            '":443"': f'"{HOST}:{self.tls_port}"',
-            "/etc/ssl/example.org.pem": f"{self.folder}/pem",
-            "/etc/ssl/example.org.key": f"{self.folder}/key",
-        }
+        return super().replacements() | {'":443"': f'"{HOST}:{self.tls_port}"'}
 
 
 class Haproxy(Peer):
