@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.certificates import Authority, Pair
 from harness.rendezvous import Rendezvous
 from harness.server import Server
 
@@ -95,6 +96,18 @@ def server(shared_server: Server) -> Iterator[Server]:
 def meeting(server: Server) -> Rendezvous:
     """Where the tests meet the application of the module's server."""
     return server.rendezvous
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Signs the certificates of a module's tests."""
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="module")
+def pair(authority: Authority) -> Pair:
+    """A certificate for this machine, and its key."""
+    return authority.issue("localhost", "127.0.0.1")
 
 
 @pytest.fixture

@@ -12,21 +12,10 @@ import time
 import pytest
 from hyperframe.frame import SettingsFrame
 
-from harness.certificates import Authority
 from harness.http2_client import PREFACE, Http2Client
 
 STUCK = "apps.stuck:application"
 CONTROL = "apps.control:application"
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(scope="module")
-def pair(authority):
-    return authority.issue("localhost", "127.0.0.1")
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from harness.certificates import Authority
+from harness.http_client import connection
 from harness.rendezvous import wait_until
 
 ECHO = "apps.echo:application"
@@ -37,10 +37,7 @@ V2_TOLD = ("TCP6", "::", "10")
 
 @contextlib.contextmanager
 def connected(server, number: int = 0):
-    address = server.addresses[number]
-    with socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET) as client:
-        client.settimeout(10)
-        client.connect(address)
+    with connection(server.addresses[number]) as client:
         yield client
 
 
@@ -140,9 +137,8 @@ def test_a_header_that_comes_while_the_worker_ends_counts(serve, name):
     assert (seen["REMOTE_ADDR"], seen["wsgi.url_scheme"]) == ("192.0.2.1", "http")
 
 
-def test_it_comes_before_tls(serve, tmp_path):
-    authority = Authority(tmp_path / "authority")
-    server = serve(ECHO, *authority.issue("localhost").options, "--proxy-protocol", "v1")
+def test_it_comes_before_tls(serve, authority, pair):
+    server = serve(ECHO, *pair.options, "--proxy-protocol", "v1")
     with connected(server) as plain:
         plain.sendall(V1)
         with authority.context().wrap_socket(plain, server_hostname="localhost") as client:
@@ -166,10 +162,9 @@ def test_a_bind_says_for_itself_what_it_takes(serve, tmp_path):
                     assert is_closed(client)
 
 
-def test_a_bind_says_it_where_the_setting_is_off(serve, tmp_path):
-    authority = Authority(tmp_path / "authority")
+def test_a_bind_says_it_where_the_setting_is_off(serve, authority, pair):
     binds = ["https://127.0.0.1:0?proxy=auto", "http://127.0.0.1:0"]
-    server = serve(ECHO, *authority.issue("localhost").options, bind=binds)
+    server = serve(ECHO, *pair.options, bind=binds)
     with connected(server, 0) as plain:
         plain.sendall(V2)
         with authority.context().wrap_socket(plain, server_hostname="localhost") as client:

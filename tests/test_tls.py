@@ -30,16 +30,6 @@ ECHO = "apps.echo:application"
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(scope="module")
-def pair(authority):
-    return authority.issue("localhost", "127.0.0.1")
-
-
 @contextlib.contextmanager
 def connected(server, context, name="localhost", session=None):
     """A TLS connection to the server."""

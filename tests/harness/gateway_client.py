@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import socket
 import struct
 from dataclasses import dataclass
 
-from harness.http_client import Address
+from harness.http_client import Address, connection
 
 Variables = dict[str, str]
 
@@ -118,10 +117,7 @@ class Gateway:
 
     def __init__(self, address: Address, protocol: str, timeout: float = 10.0) -> None:
         self.protocol = protocol
-        family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
-        self.socket = socket.socket(family, socket.SOCK_STREAM)
-        self.socket.settimeout(timeout)
-        self.socket.connect(address)
+        self.socket = connection(address, timeout)
         self.buffer = b""
 
     def __enter__(self) -> Gateway:

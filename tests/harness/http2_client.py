@@ -5,7 +5,6 @@ It sends whatever the test asks for, in whatever order, and acknowledges nothing
 
 from __future__ import annotations
 
-import socket
 import ssl
 import time
 from collections.abc import Iterable, Sequence
@@ -24,7 +23,7 @@ from hyperframe.frame import (
     WindowUpdateFrame,
 )
 
-from harness.http_client import Address
+from harness.http_client import Address, connection
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
@@ -72,11 +71,8 @@ class Http2Client:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         """Connects; with `hello` sends preface and SETTINGS and waits for the server's."""
-        family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
-        self.socket = socket.socket(family, socket.SOCK_STREAM)
-        self.socket.settimeout(timeout)
+        self.socket = connection(address, timeout)
         self.timeout = timeout
-        self.socket.connect(address)
         if tls:
             self.socket = tls.wrap_socket(self.socket, server_hostname="localhost")
         self.received = b""

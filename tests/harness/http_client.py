@@ -82,6 +82,30 @@ def chunked(blocks: Iterable[bytes]) -> bytes:
     return b"".join(b"%x\r\n%s\r\n" % (len(block), block) for block in blocks if block) + b"0\r\n\r\n"
 
 
+def connection(
+    address: Address,
+    timeout: float = 10.0,
+    receive_buffer: int | None = None,
+    source: str | None = None,
+) -> socket.socket:
+    """A connected socket; from the address `source` if it is given."""
+    family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
+    if not isinstance(address, str) and ":" in address[0]:
+        family = socket.AF_INET6
+    connected = socket.socket(family, socket.SOCK_STREAM)
+    connected.settimeout(timeout)
+    if receive_buffer is not None:
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    if source is not None:
+        connected.bind((source, 0))
+    try:
+        connected.connect(address)
+    except OSError:
+        connected.close()
+        raise
+    return connected
+
+
 class Client:
     """One connection. Every wait is bounded by `timeout` seconds."""
 
@@ -93,21 +117,8 @@ class Client:
         source: str | None = None,
     ) -> None:
         """Connects, from the address `source` if it is given."""
-        family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
-        if not isinstance(address, str) and ":" in address[0]:
-            family = socket.AF_INET6
-        self.socket = socket.socket(family, socket.SOCK_STREAM)
-        self.socket.settimeout(timeout)
-        if receive_buffer is not None:
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        if source is not None:
-            self.socket.bind((source, 0))
-        try:
-            self.socket.connect(address)
-        except OSError:
-            self.socket.close()
-            raise
-        if family != socket.AF_UNIX:
+        self.socket = connection(address, timeout, receive_buffer, source)
+        if self.socket.family != socket.AF_UNIX:
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = b""
 

@@ -16,7 +16,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from harness.http_client import Address
+from harness.http_client import Address, connection
 
 HEAD = re.compile(rb"HTTP/1\.1 (\d{3}) .*?\r\n\r\n", re.DOTALL)
 LENGTH = re.compile(rb"\r\nContent-Length: *(\d+)", re.IGNORECASE)
@@ -165,10 +165,7 @@ class Load:
         self.busy[client.fileno()] = Exchange(client, outcome, due)
 
     def connect(self) -> socket.socket:
-        family = socket.AF_UNIX if isinstance(self.address, str) else socket.AF_INET
-        client = socket.socket(family, socket.SOCK_STREAM)
-        client.settimeout(self.patience)
-        client.connect(self.address)
+        client = connection(self.address, self.patience)
         client.setblocking(False)
         return client
 
