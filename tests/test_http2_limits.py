@@ -84,6 +84,13 @@ def test_header_list(server, count):
         client.expect_alive()
 
 
+def begin_head(client: Http2Client) -> None:
+    """HEADERS that others are to continue."""
+    frame = client.headers_frame(client.next_stream, client.head())
+    frame.flags.discard("END_HEADERS")
+    client.send_frame(frame)
+
+
 def send_in_pieces(client: Http2Client, frame: HeadersFrame) -> None:
     """Sends HEADERS that are longer than a frame may be."""
     block, frame.data = frame.data[16384:], frame.data[:16384]
@@ -185,9 +192,7 @@ def test_a_small_block_that_is_a_large_list(serve):
 def test_continuation_flood(serve):
     server = serve("apps.control:application")
     with connect(server) as client:
-        frame = client.headers_frame(1, client.head())
-        frame.flags.discard("END_HEADERS")
-        client.send_frame(frame)
+        begin_head(client)
         flood(client, ContinuationFrame(1, b"").serialize(), 20_000)
         assert client.wait_end() is not None
     with connect(server) as other:
@@ -197,9 +202,7 @@ def test_continuation_flood(serve):
 def test_continuation_of_never_ending_fields(serve):
     server = serve("apps.control:application")
     with connect(server) as client:
-        frame = client.headers_frame(1, client.head())
-        frame.flags.discard("END_HEADERS")
-        client.send_frame(frame)
+        begin_head(client)
         # Literal fields without indexing: nothing is kept but what is decoded.
         one = b"\0\x01x\x7f\x80\x7d" + b"v" * 16127
         flood(client, ContinuationFrame(1, one).serialize(), 2000)
@@ -386,9 +389,7 @@ def test_half_a_header_block_has_a_deadline(serve):
     server = serve("apps.control:application", "--head-timeout", "1")
     with connect(server) as client:
         client.expect_alive()
-        frame = client.headers_frame(client.next_stream, client.head())
-        frame.flags.discard("END_HEADERS")
-        client.send_frame(frame)
+        begin_head(client)
         begun = time.monotonic()
         client.wait_end()
         assert 0.7 < time.monotonic() - begun < 5
