@@ -19,15 +19,7 @@ pub(super) fn apply(
     forwarded: &Forwarded,
 ) -> PyResult<()> {
     let py = environ.py();
-    if let Some(address) = forwarded.address {
-        environ.set_item(intern!(py, "REMOTE_ADDR"), address_text(py, address))?;
-        match forwarded.port {
-            Some(port) => environ.set_item(intern!(py, "REMOTE_PORT"), decimal(py, port))?,
-            // The proxy's own beside the client's address would be nobody's.
-            None if parts.peer != Peer::Unix => environ.del_item(intern!(py, "REMOTE_PORT"))?,
-            None => {}
-        }
-    }
+    set_client(environ, forwarded)?;
     match forwarded.scheme {
         Some(Scheme::Https) => environ.set_item(intern!(py, "wsgi.url_scheme"), intern!(py, "https"))?,
         Some(Scheme::Http) if parts.server.tls => {
@@ -46,21 +38,23 @@ pub(super) fn apply_behind_gateway(
     parts: &Parts<'_, '_>,
     forwarded: &Forwarded,
 ) -> PyResult<()> {
-    let py = environ.py();
-    if let Some(address) = forwarded.address {
-        environ.set_item(intern!(py, "REMOTE_ADDR"), address_text(py, address))?;
-        match forwarded.port {
-            Some(port) => environ.set_item(intern!(py, "REMOTE_PORT"), decimal(py, port))?,
-            None if environ.contains(intern!(py, "REMOTE_PORT"))? => {
-                environ.del_item(intern!(py, "REMOTE_PORT"))?;
-            }
-            None => {}
-        }
-    }
+    set_client(environ, forwarded)?;
     if forwarded.host.is_some() || forwarded.server_port.is_some() {
         set_server(environ, parts, forwarded)?;
     }
     Ok(())
+}
+
+fn set_client(environ: &Bound<'_, PyDict>, forwarded: &Forwarded) -> PyResult<()> {
+    let py = environ.py();
+    let Some(address) = forwarded.address else { return Ok(()) };
+    environ.set_item(intern!(py, "REMOTE_ADDR"), address_text(py, address))?;
+    match forwarded.port {
+        Some(port) => environ.set_item(intern!(py, "REMOTE_PORT"), decimal(py, port)),
+        // The proxy's own beside the client's address would be nobody's. A UNIX socket has none.
+        None if environ.contains(intern!(py, "REMOTE_PORT"))? => environ.del_item(intern!(py, "REMOTE_PORT")),
+        None => Ok(()),
+    }
 }
 
 /// The port that a URL of this scheme need not name.
