@@ -18,6 +18,8 @@ mod scoreboard;
 mod signals;
 mod state;
 mod supervisor;
+#[cfg(test)]
+mod testing;
 pub mod upgrade;
 
 pub use backlog::{ListenOverflows, listen_overflows};
