@@ -157,6 +157,21 @@ impl fmt::Display for Area {
 }
 
 impl Setting {
+    /// What tables of settings that have much in common begin with.
+    pub const BLANK: Self = Self {
+        name: "",
+        gunicorn: None,
+        since: "0.1",
+        flags: &[],
+        short: None,
+        platform: None,
+        value: Value::Switch { given: true, set: |_, _| {} },
+        default: "",
+        area: Area::Application,
+        help: "",
+        details: "",
+    };
+
     /// The environment variable, such as `PORTICO_MAX_QUEUE`.
     pub fn variable(&self) -> String {
         format!("PORTICO_{}", self.name.to_ascii_uppercase())

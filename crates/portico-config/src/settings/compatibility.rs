@@ -5,17 +5,9 @@ use crate::setting::{Area, Setting, Takes, Value};
 
 /// What the rows below have in common.
 pub(super) const BLANK: Setting = Setting {
-    name: "",
-    gunicorn: None,
-    since: "0.1",
-    flags: &[],
-    short: None,
-    platform: None,
     value: Value::Refused { takes: Takes::Nothing, harmless: &[], why: "" },
-    default: "",
     area: Area::Compatibility,
-    help: "",
-    details: "",
+    ..Setting::BLANK
 };
 
 const FALSE: &[&str] = &["false"];

@@ -101,21 +101,13 @@ pub(super) const SETTINGS: &[Setting] = &[
 
 /// What all of them have in common.
 const HOOK: Setting = Setting {
-    name: "",
-    gunicorn: None,
-    since: "0.1",
-    flags: &[],
-    short: None,
-    platform: None,
     value: Value::Form {
         metavar: "FUNCTION",
         form: "a function in a Python file, or `module.function`",
         set,
     },
-    default: "",
     area: Area::Hooks,
-    help: "",
-    details: "",
+    ..Setting::BLANK
 };
 
 fn set(_: &mut Config, text: &str) -> Result<(), String> {

@@ -14,17 +14,9 @@ pub(super) const SETTINGS: &[Setting] = &[
 
 /// What is common to them, to be completed.
 const BLANK: Setting = Setting {
-    name: "",
-    gunicorn: None,
-    since: "0.1",
-    flags: &[],
-    short: None,
-    platform: None,
     value: Value::Count { range: 1..=1, zero: None, unit: "", set: |_, _| {} },
-    default: "",
     area: Area::Http2,
-    help: "",
-    details: "",
+    ..Setting::BLANK
 };
 
 const HTTP_PROTOCOLS: Setting = Setting {

@@ -12,19 +12,7 @@ pub(super) const SETTINGS: &[Setting] = &[
 ];
 
 /// What the rows below have in common.
-const BLANK: Setting = Setting {
-    name: "",
-    gunicorn: None,
-    since: "0.1",
-    flags: &[],
-    short: None,
-    platform: None,
-    value: Value::Switch { given: true, set: |_, _| {} },
-    default: "",
-    area: Area::Logging,
-    help: "",
-    details: "",
-};
+const BLANK: Setting = Setting { area: Area::Logging, ..Setting::BLANK };
 
 /// gunicorn's own classes: what they do is done without a class.
 const OWN_CLASSES: [&str; 3] = ["simple", "gunicorn.glogging.Logger", "gunicorn.instrument.statsd.Statsd"];
