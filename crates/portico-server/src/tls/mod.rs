@@ -3,8 +3,9 @@
 //!
 //! One process reads the files, the one that started the server, and it alone needs permission to: it lays what it
 //! has read into a [`Vault`](vault::Vault), memory that all its workers share, and looks every second whether the
-//! files have changed. Workers make of the vault what rustls works with, anew when there is something new in it. The
-//! keys of session tickets are made in the same place, so that a session begun with one worker goes on with any.
+//! files have changed. Workers make of the vault what rustls works with, anew when there is something new in it.
+//! The keys of session tickets are made in the same place, so that a session begun with one worker goes on with
+//! any.
 
 mod acceptor;
 mod client;
