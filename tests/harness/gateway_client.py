@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from harness.http_client import Address, connection
+from harness.http_client import Address, Connection, connection
 
 Variables = dict[str, str]
 
@@ -112,27 +112,13 @@ def packed(protocol: str, values: Variables, body: bytes = b"") -> bytes:
     return {"uwsgi": uwsgi, "scgi": scgi, "fastcgi": fastcgi}[protocol](values, body)
 
 
-class Gateway:
+class Gateway(Connection):
     """A connection of a web server."""
 
     def __init__(self, address: Address, protocol: str, timeout: float = 10.0) -> None:
         self.protocol = protocol
         self.socket = connection(address, timeout)
         self.buffer = b""
-
-    def __enter__(self) -> Gateway:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Closes the connection."""
-        self.socket.close()
-
-    def send(self, data: bytes) -> None:
-        """Sends bytes."""
-        self.socket.sendall(data)
 
     def receive(self) -> bool:
         """Waits for more; whether there was any."""

@@ -23,7 +23,7 @@ from hyperframe.frame import (
     WindowUpdateFrame,
 )
 
-from harness.http_client import Address, connection
+from harness.http_client import Address, Connection, connection
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
@@ -59,7 +59,7 @@ class Answer:
         return values[0] if values else None
 
 
-class Http2Client:
+class Http2Client(Connection):
     """One connection. Every wait is bounded by `timeout` seconds."""
 
     def __init__(
@@ -91,21 +91,7 @@ class Http2Client:
             self.send_frame(SettingsFrame(0, settings or {}))
             self.wait(lambda: self.server_settings, "the server's SETTINGS")
 
-    def __enter__(self) -> Http2Client:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Closes the socket."""
-        self.socket.close()
-
     # Sending
-
-    def send(self, data: bytes) -> None:
-        """Sends bytes as they are."""
-        self.socket.sendall(data)
 
     def send_frame(self, frame: Frame) -> None:
         """Sends a frame."""

@@ -15,6 +15,10 @@ import struct
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Self
 
 TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-9][0-9]{2}) ([\t \x21-\x7e\x80-\xff]*)")
@@ -106,7 +110,27 @@ def connection(
     return connected
 
 
-class Client:
+class Connection:
+    """One connection, closed at the end of a `with`."""
+
+    socket: socket.socket
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def send(self, data: bytes) -> None:
+        """Sends all of `data`."""
+        self.socket.sendall(data)
+
+    def close(self) -> None:
+        """Ends the connection with FIN."""
+        self.socket.close()
+
+
+class Client(Connection):
     """One connection. Every wait is bounded by `timeout` seconds."""
 
     def __init__(
@@ -122,17 +146,7 @@ class Client:
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = b""
 
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     # Sending
-
-    def send(self, data: bytes) -> None:
-        """Sends all of `data`."""
-        self.socket.sendall(data)
 
     def send_until_refused(self, data: bytes) -> None:
         """Sends `data`; a server that has answered and closed meanwhile is no failure."""
@@ -160,10 +174,6 @@ class Client:
     def reset(self) -> None:
         """Ends the connection with RST."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.socket.close()
-
-    def close(self) -> None:
-        """Ends the connection with FIN."""
         self.socket.close()
 
     # Receiving
