@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod assemble;
+mod content;
 mod date;
 mod error;
 mod event;

@@ -2,6 +2,7 @@
 //!
 //! Protocols that carry several at once are no [`Protocol`] but sessions, whose streams are.
 
+use crate::content::Content;
 use crate::gateway::{self, Dialect};
 use crate::{Error, Event, HttpDate, Limits, Part, fastcgi, http1, http2};
 
@@ -34,24 +35,6 @@ macro_rules! each {
             Protocol::Http2($state) => $work,
             Protocol::Gateway($state) => $work,
             Protocol::Fastcgi($state) => $work,
-        }
-    };
-}
-
-/// The same for those whose answers go to a gateway.
-macro_rules! each_answer {
-    ($protocol:expr, $http:ident => $work:expr, $answer:ident => $gateway:expr) => {
-        match $protocol {
-            Protocol::Http1($http) => $work,
-            Protocol::Http2($http) => $work,
-            Protocol::Gateway(state) => {
-                let $answer = state.answer();
-                $gateway
-            }
-            Protocol::Fastcgi(state) => {
-                let $answer = state.answer();
-                $gateway
-            }
         }
     };
 }
@@ -159,18 +142,23 @@ impl Protocol {
     /// Whether the head of the answer has been sent.
     #[inline]
     pub fn head_sent(&self) -> bool {
-        each_answer!(self, state => state.head_sent(), answer => answer.has_started())
+        self.content().has_started()
     }
 
     /// Whether the answer has been sent to its end.
     #[inline]
     pub fn answer_complete(&self) -> bool {
-        each_answer!(self, state => state.answer_complete(), answer => answer.is_complete())
+        self.content().is_complete()
     }
 
     /// Whether bytes of the body have been dropped because its head announced fewer.
     pub fn answer_surplus(&self) -> bool {
-        each_answer!(self, state => state.answer_surplus(), answer => answer.had_surplus())
+        self.content().had_surplus()
+    }
+
+    #[inline]
+    fn content(&self) -> &Content {
+        each!(self, state => state.content())
     }
 
     /// Whether, once the present answer is complete, the connection can serve another request.

@@ -8,7 +8,8 @@ mod record;
 
 use record::{Header, Kind, Status};
 
-use crate::gateway::{Answer, Draft, Form, Repeats, span, write_refusal};
+use crate::content::Content;
+use crate::gateway::{Draft, Form, Repeats, span, write_head, write_refusal};
 use crate::{Error, ErrorKind, Event, Framing, HttpDate, Limits, Part, RequestHead};
 
 /// State of one FastCGI connection.
@@ -23,7 +24,7 @@ pub struct Connection {
     /// The record whose content or padding is coming in.
     record: Option<Record>,
     request: Request,
-    answer: Answer,
+    content: Content,
     /// Answers to what is no request, and of requests that are not taken.
     replies: Vec<u8>,
 }
@@ -117,20 +118,20 @@ impl Connection {
     /// As [`crate::http1::Connection::send`]. There are no interim answers.
     pub fn send(&mut self, part: Part<'_>, _date: &HttpDate, out: &mut Vec<u8>) {
         match part {
-            Part::Head { head, close } if !self.answer.has_started() => {
+            Part::Head { head, close } if !self.content.has_started() => {
                 self.request.keep_connection &= !close;
-                self.answer.start(head, self.request.is_head);
+                self.content.start(head, self.request.is_head);
                 let mut text = Vec::new();
-                self.answer.write_head(head, Form::Cgi, &mut text);
+                write_head(head, Form::Cgi, &mut text);
                 self.write_stdout(&text, out);
             }
             Part::Body(block) => {
-                let taken = self.answer.take(block.len() as u64) as usize;
+                let taken = self.content.take(block.len() as u64) as usize;
                 self.write_stdout(&block[..taken], out);
             }
             Part::End => {
-                self.answer.end();
-                if self.answer.is_complete() {
+                self.content.end();
+                if self.content.is_complete() {
                     self.write_end(out);
                 }
             }
@@ -151,7 +152,7 @@ impl Connection {
     /// As [`crate::http1::Connection::splice`], but of a record's length at most: what is left is to be asked for
     /// again.
     pub fn splice(&mut self, length: u64, out: &mut Vec<u8>) -> u64 {
-        let taken = self.answer.take(length.min(record::CONTENT_BYTES_MAX as u64));
+        let taken = self.content.take(length.min(record::CONTENT_BYTES_MAX as u64));
         if taken > 0 {
             record::write_stdout_header(self.request.id, taken as usize, out);
         }
@@ -165,17 +166,17 @@ impl Connection {
 
     /// As [`crate::http1::Connection::next_request`].
     pub fn next_request(&mut self) {
-        if self.can_keep_alive() && self.answer.is_complete() {
+        if self.can_keep_alive() && self.content.is_complete() {
             // A record that is not at its end yet stays: of the last of a request only padding can be left.
             self.receive = Receive::Idle;
             self.request = Request::default();
-            self.answer = Answer::default();
+            self.content = Content::default();
         }
     }
 
     /// The state of the answer.
-    pub(crate) fn answer(&self) -> &Answer {
-        &self.answer
+    pub(crate) fn content(&self) -> &Content {
+        &self.content
     }
 
     fn write_stdout(&self, block: &[u8], out: &mut Vec<u8>) {

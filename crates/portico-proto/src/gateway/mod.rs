@@ -9,9 +9,10 @@ mod head;
 mod scgi;
 mod uwsgi;
 
-pub(crate) use answer::{Answer, Form, write_refusal};
+pub(crate) use answer::{Form, write_head, write_refusal};
 pub(crate) use head::{Draft, Repeats, span};
 
+use crate::content::Content;
 use crate::{Error, ErrorKind, Event, Framing, HttpDate, Limits, Part};
 
 /// State of one uwsgi or SCGI connection: which part of its request comes next, and which of the answer.
@@ -21,7 +22,7 @@ use crate::{Error, ErrorKind, Event, Framing, HttpDate, Limits, Part};
 pub struct Connection {
     dialect: Dialect,
     receive: Receive,
-    answer: Answer,
+    content: Content,
     is_head: bool,
 }
 
@@ -52,7 +53,7 @@ pub(crate) type Found = Option<(usize, Draft)>;
 impl Connection {
     /// A connection on which nothing has been sent.
     pub fn new(dialect: Dialect) -> Self {
-        Self { dialect, receive: Receive::Head, answer: Answer::default(), is_head: false }
+        Self { dialect, receive: Receive::Head, content: Content::default(), is_head: false }
     }
 
     /// As [`crate::http1::Connection::next_event`].
@@ -87,15 +88,15 @@ impl Connection {
     /// As [`crate::http1::Connection::send`]. There are no interim answers.
     pub fn send(&mut self, part: Part<'_>, _date: &HttpDate, out: &mut Vec<u8>) {
         match part {
-            Part::Head { head, .. } if !self.answer.has_started() => {
-                self.answer.start(head, self.is_head);
-                self.answer.write_head(head, self.form(), out);
+            Part::Head { head, .. } if !self.content.has_started() => {
+                self.content.start(head, self.is_head);
+                write_head(head, self.form(), out);
             }
             Part::Body(block) => {
-                let taken = self.answer.take(block.len() as u64) as usize;
+                let taken = self.content.take(block.len() as u64) as usize;
                 out.extend_from_slice(&block[..taken]);
             }
-            Part::End => self.answer.end(),
+            Part::End => self.content.end(),
             Part::Head { .. } | Part::Continue | Part::EarlyHints(_) => {}
         }
     }
@@ -107,12 +108,12 @@ impl Connection {
 
     /// As [`crate::http1::Connection::splice`].
     pub fn splice(&mut self, length: u64) -> u64 {
-        self.answer.take(length)
+        self.content.take(length)
     }
 
     /// The state of the answer.
-    pub(crate) fn answer(&self) -> &Answer {
-        &self.answer
+    pub(crate) fn content(&self) -> &Content {
+        &self.content
     }
 
     fn form(&self) -> Form {

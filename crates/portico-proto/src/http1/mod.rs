@@ -20,6 +20,7 @@ use body::Chunked;
 use encode::{Answer, Asker};
 use lines::Scan;
 
+use crate::content::Content;
 use crate::{Error, ErrorKind, Event, Framing, HttpDate, Limits, Part};
 
 /// State of one HTTP/1 connection: which part of a request comes next and which part of an answer.
@@ -35,7 +36,6 @@ use crate::{Error, ErrorKind, Event, Framing, HttpDate, Limits, Part};
 pub struct Connection {
     receive: Receive,
     answer: Answer,
-    asker: Asker,
 }
 
 /// Which part of a request comes next.
@@ -90,7 +90,7 @@ impl Connection {
         match &event {
             Ok(Some(Event::End)) => self.receive = Receive::Ended,
             // A peer that sends its body does not wait for leave to do so (RFC 9110, section 10.1.1).
-            Ok(Some(Event::Body(_))) => self.asker.waits = false,
+            Ok(Some(Event::Body(_))) => self.answer.asker.waits = false,
             Ok(_) => {}
             Err(error) => self.receive = Receive::Failed(error.kind),
         }
@@ -104,14 +104,14 @@ impl Connection {
 
     /// Appends `part` to `out` in wire form. `date` is today's. Parts out of their order send nothing.
     pub fn send(&mut self, part: Part<'_>, date: &HttpDate, out: &mut Vec<u8>) {
-        self.answer.send(part, &mut self.asker, date, out);
+        self.answer.send(part, date, out);
     }
 
     /// Appends a whole short answer with `text` and a line end as its plain-text body, after which the connection
     /// is to be closed. For a connection on which no answer has begun, also before its request is complete: a
     /// malformed one, 408, 507. No body follows where the request is known to be a HEAD (RFC 9110, section 9.3.2).
     pub fn refuse(&self, status: u16, text: &str, date: &HttpDate, out: &mut Vec<u8>) {
-        encode::write_refusal(status, text, &self.asker, date, out);
+        self.answer.write_refusal(status, text, date, out);
     }
 
     /// Makes room in the body of the answer for `length` bytes that the caller writes to the wire itself,
@@ -124,25 +124,30 @@ impl Connection {
 
     /// Whether the head of the answer has been sent (an error page can no longer be).
     pub fn head_sent(&self) -> bool {
-        self.answer.has_started()
+        self.content().has_started()
     }
 
     /// Whether the answer has been sent to its end. After [`Part::End`] this is false where the body was
     /// shorter than its head announced: the connection must then be cut, or the peer would wait for the rest.
     pub fn answer_complete(&self) -> bool {
-        self.answer.is_complete()
+        self.content().is_complete()
     }
 
     /// Whether bytes of the body have been dropped because its head announced fewer.
     pub fn answer_surplus(&self) -> bool {
-        self.answer.had_surplus()
+        self.content().had_surplus()
+    }
+
+    #[inline]
+    pub(crate) fn content(&self) -> &Content {
+        self.answer.content()
     }
 
     /// Whether, once the present answer is complete, the connection can serve another request. Never before
     /// the present request has been taken in to its end, nor where [`Connection::answer_complete`] came out
     /// false.
     pub fn can_keep_alive(&self) -> bool {
-        matches!(self.receive, Receive::Ended) && self.answer.can_keep_alive(&self.asker)
+        matches!(self.receive, Receive::Ended) && self.answer.can_keep_alive()
     }
 
     /// Begins the next request. Call it when the answer is complete and `can_keep_alive`; otherwise it does
@@ -161,7 +166,7 @@ impl Connection {
         let parsed = head::parse(input, scan, limits);
         let Ok(Some((head, head_bytes))) = parsed else {
             // What is there may have to be refused: the method decides whether the refusal has a body.
-            self.asker.is_head = input.starts_with(b"HEAD ");
+            self.answer.asker.is_head = input.starts_with(b"HEAD ");
             return parsed.map(|_| None);
         };
         *input = &input[head_bytes..];
@@ -170,7 +175,7 @@ impl Connection {
             Framing::Length(length) => Receive::Length(length),
             Framing::Chunked => Receive::Chunked(Chunked::default()),
         };
-        self.asker = Asker {
+        self.answer.asker = Asker {
             version: head.version,
             is_head: head.method() == b"HEAD",
             keep_alive: head.keep_alive,

@@ -7,6 +7,7 @@ use http::StatusCode;
 
 use super::answer;
 use super::port::Port;
+use crate::content::{Content, announced_length};
 use crate::{Error, ErrorKind, Event, Fields, Framing, HttpDate, Limits, Part, RequestHead, ResponseHead};
 
 /// State of one stream.
@@ -18,14 +19,9 @@ pub struct Stream {
     is_head: bool,
     /// The peer waits for `100 Continue`.
     waits: bool,
-    stage: Stage,
-    /// The answer has no body, whatever the application says.
-    bodyless: bool,
-    /// Bytes of the answer's body that may still be sent, where its length is known.
-    left: Option<u64>,
-    /// Bytes of the answer's body so far.
+    content: Content,
+    /// Bytes of the answer's content so far.
     sent: u64,
-    surplus: bool,
 }
 
 #[derive(Debug)]
@@ -38,15 +34,6 @@ enum Receive {
     Failed(ErrorKind),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    Waiting,
-    Started,
-    Complete,
-    /// It has ended before its announced end.
-    Incomplete,
-}
-
 impl Stream {
     /// A stream that begins with this head, or with what is wrong with it.
     pub(super) fn new(port: Port, head: Result<Box<RequestHead>, Error>, is_head: bool) -> Self {
@@ -56,11 +43,8 @@ impl Stream {
             received: 0,
             is_head,
             waits: false,
-            stage: Stage::Waiting,
-            bodyless: false,
-            left: None,
+            content: Content::default(),
             sent: 0,
-            surplus: false,
         }
     }
 
@@ -114,15 +98,15 @@ impl Stream {
     /// Sends `part`; what of it belongs to the body is appended to `out`, to be written to the port.
     pub fn send(&mut self, part: Part<'_>, date: &HttpDate, out: &mut Vec<u8>) {
         match part {
-            Part::Continue if self.stage == Stage::Waiting && self.waits => {
+            Part::Continue if !self.content.has_started() && self.waits => {
                 self.waits = false;
                 self.port.send_interim(interim(StatusCode::CONTINUE, &Fields::new()));
             }
-            Part::EarlyHints(fields) if self.stage == Stage::Waiting => {
+            Part::EarlyHints(fields) if !self.content.has_started() => {
                 self.port.send_interim(interim(StatusCode::EARLY_HINTS, fields));
             }
-            Part::Head { head, .. } if self.stage == Stage::Waiting => self.send_head(head, date),
-            Part::Body(block) if self.stage == Stage::Started => {
+            Part::Head { head, .. } if !self.content.has_started() => self.send_head(head, date),
+            Part::Body(block) => {
                 let taken = self.splice(block.len() as u64, out) as usize;
                 out.extend_from_slice(&block[..taken]);
             }
@@ -148,29 +132,14 @@ impl Stream {
 
     /// How many of `length` further bytes belong to the body; the caller writes them to the port.
     pub fn splice(&mut self, length: u64, _: &mut Vec<u8>) -> u64 {
-        if self.stage != Stage::Started || self.bodyless {
-            return 0;
-        }
-        let taken = self.left.map_or(length, |left| length.min(left));
-        self.surplus |= taken < length;
-        self.left = self.left.map(|left| left - taken);
+        let taken = self.content.take(length);
         self.sent += taken;
         taken
     }
 
-    /// Whether the head of the answer has been sent.
-    pub fn head_sent(&self) -> bool {
-        self.stage != Stage::Waiting
-    }
-
-    /// Whether the answer has been sent to its end.
-    pub fn answer_complete(&self) -> bool {
-        self.stage == Stage::Complete
-    }
-
-    /// Whether bytes of the body have been dropped because its head announced fewer.
-    pub fn answer_surplus(&self) -> bool {
-        self.surplus
+    /// The state of the answer.
+    pub(crate) fn content(&self) -> &Content {
+        &self.content
     }
 
     /// Whether another request can follow: never, each has a stream of its own.
@@ -182,28 +151,15 @@ impl Stream {
     pub fn next_request(&mut self) {}
 
     fn send_head(&mut self, head: &ResponseHead, date: &HttpDate) {
-        self.stage = Stage::Started;
-        let status = status_code(head.status);
-        // RFC 9110, sections 9.3.2, 15.3.5 and 15.4.5.
-        self.bodyless = self.is_head || matches!(head.status, 204 | 304);
-        // RFC 9110, section 15.3.6.
-        let length = if head.status == 205 { Some(0) } else { head.length };
-        self.left = length.filter(|_| !self.bodyless);
-        // It is told for HEAD and 304 too, never with 204 (RFC 9110, section 8.6).
-        let told = length.filter(|_| head.status != 204);
-        let fields = answer::fields(&head.fields, told, date);
-        self.port.send_head(status, fields, if self.bodyless { Some(0) } else { length });
+        self.content.start(head, self.is_head);
+        let fields = answer::fields(&head.fields, announced_length(head), date);
+        self.port.send_head(status_code(head.status), fields, self.content.left());
     }
 
     fn end(&mut self) {
-        if self.stage != Stage::Started {
-            return;
-        }
-        self.stage = match self.left {
-            Some(left) if left > 0 => Stage::Incomplete,
-            _ => Stage::Complete,
-        };
-        if self.left.is_none() && !self.bodyless {
+        let is_open = self.content.is_open() && self.content.is_started();
+        self.content.end();
+        if is_open {
             self.port.finish(self.sent);
         }
     }

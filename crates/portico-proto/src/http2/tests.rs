@@ -198,7 +198,7 @@ fn an_answer_of_known_length_ends_with_its_last_byte_and_one_of_unknown_with_its
         let fields =
             [("X-A", " b "), ("Connection", "close"), ("Transfer-Encoding", "chunked"), ("Bad", "\u{1}")];
         answer(&mut stream, &head(200, &fields, length), &[b"abc", b"def"]);
-        assert!(stream.answer_complete());
+        assert!(stream.content().is_complete());
         pair.turn();
         let (parts, mut body) = now(future).unwrap().unwrap().into_parts();
         let names: Vec<_> = parts.headers.keys().map(|name| name.as_str()).collect();
@@ -224,7 +224,7 @@ fn head_204_and_304_have_no_body_and_a_short_answer_is_not_complete() {
         let (future, _) = pair.request(request, true);
         let (_, mut stream) = pair.streams.pop().unwrap();
         answer(&mut stream, &head(status, &[], length), &[b"abc"]);
-        assert!(stream.answer_complete());
+        assert!(stream.content().is_complete());
         pair.turn();
         let answer = now(future).unwrap().unwrap();
         assert!(answer.body().is_end_stream());
@@ -234,7 +234,7 @@ fn head_204_and_304_have_no_body_and_a_short_answer_is_not_complete() {
     let mut pair = Pair::new();
     let (_future, mut stream) = pair.get();
     answer(&mut stream, &head(200, &[], Some(9)), &[b"abc"]);
-    assert!(!stream.answer_complete());
+    assert!(!stream.content().is_complete());
 }
 
 #[test]

@@ -1,0 +1,151 @@
+//! How much of an answer's content may be sent, and has been (RFC 9110, section 6.4), in whatever protocol.
+//!
+//! Whatever the application says, the framing on the wire stays sound: bytes beyond the announced length are not
+//! sent, and an answer that ends before it does not count as complete.
+
+use crate::ResponseHead;
+
+/// State of one answer.
+#[derive(Debug, Default)]
+pub(crate) struct Content {
+    /// Bytes that may still be sent, where `extent` is `Known`.
+    left: u64,
+    extent: Extent,
+    stage: Stage,
+    /// Whether bytes beyond the announced length have been dropped.
+    surplus: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Extent {
+    /// There is none, whatever the application says.
+    #[default]
+    None,
+    Known,
+    /// Its end will tell.
+    Open,
+}
+
+/// `Waiting` → `Started` → `Complete` or `Incomplete`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Waiting,
+    Started,
+    Complete,
+    /// It has ended before its announced end: the peer must see that.
+    Incomplete,
+}
+
+impl Content {
+    /// The answer begins with `head`; `is_head`: it is one to a HEAD request (RFC 9110, section 9.3.2).
+    #[inline]
+    pub(crate) fn start(&mut self, head: &ResponseHead, is_head: bool) {
+        self.stage = Stage::Started;
+        self.left = 0;
+        self.extent = if is_head || has_no_content(head.status) {
+            Extent::None
+        } else if let Some(length) = known_length(head) {
+            self.left = length;
+            Extent::Known
+        } else {
+            Extent::Open
+        };
+    }
+
+    /// How many of `length` further bytes belong to it.
+    #[inline]
+    pub(crate) fn take(&mut self, length: u64) -> u64 {
+        if self.stage != Stage::Started {
+            return 0;
+        }
+        match self.extent {
+            Extent::None => 0,
+            Extent::Known => {
+                let taken = length.min(self.left);
+                self.surplus |= taken < length;
+                self.left -= taken;
+                taken
+            }
+            Extent::Open => length,
+        }
+    }
+
+    /// The application has given all of it.
+    #[inline]
+    pub(crate) fn end(&mut self) {
+        self.stage = match self.stage {
+            Stage::Started | Stage::Complete if self.left == 0 => Stage::Complete,
+            _ => Stage::Incomplete,
+        };
+    }
+
+    /// Whether the head has been sent.
+    #[inline]
+    pub(crate) fn has_started(&self) -> bool {
+        self.stage != Stage::Waiting
+    }
+
+    /// Whether the head has been sent and the end has not come.
+    #[inline]
+    pub(crate) fn is_started(&self) -> bool {
+        self.stage == Stage::Started
+    }
+
+    /// Whether it has been sent to its end.
+    #[inline]
+    pub(crate) fn is_complete(&self) -> bool {
+        self.stage == Stage::Complete
+    }
+
+    /// Whether it has ended before its end.
+    #[inline]
+    pub(crate) fn is_incomplete(&self) -> bool {
+        self.stage == Stage::Incomplete
+    }
+
+    /// Bytes that may still be sent, if that is known.
+    #[inline]
+    pub(crate) fn left(&self) -> Option<u64> {
+        if self.is_open() { None } else { Some(self.left) }
+    }
+
+    /// Whether only its end will tell how long it is.
+    #[inline]
+    pub(crate) fn is_open(&self) -> bool {
+        self.extent == Extent::Open
+    }
+
+    /// Whether bytes have been dropped because the head announced fewer.
+    #[inline]
+    pub(crate) fn had_surplus(&self) -> bool {
+        self.surplus
+    }
+}
+
+/// The Content-Length that goes with `head`: for HEAD and 304 too, where it is what a GET would have got, but
+/// never with 1xx and 204 (RFC 9110, section 8.6).
+#[inline]
+pub(crate) fn announced_length(head: &ResponseHead) -> Option<u64> {
+    known_length(head).filter(|_| head.status == 304 || !has_no_content(head.status))
+}
+
+/// Writes Content-Length and the end of the head.
+#[inline]
+pub(crate) fn write_content_length(length: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"Content-Length: ");
+    out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
+    out.extend_from_slice(b"\r\n\r\n");
+}
+
+/// Whether answers with this status never have content. RFC 9110, sections 15.2, 15.3.5 and 15.4.5.
+#[inline]
+fn has_no_content(status: u16) -> bool {
+    matches!(status, 100..=199 | 204 | 304)
+}
+
+/// The length, if it is known. A 205 has none: RFC 9110, section 15.3.6.
+#[inline]
+fn known_length(head: &ResponseHead) -> Option<u64> {
+    if head.status == 205 { Some(0) } else { head.length }
+}
