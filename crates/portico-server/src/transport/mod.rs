@@ -212,8 +212,8 @@ impl Transport {
     pub fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> Progress {
         match self {
             Self::Tcp(socket) | Self::Unix(socket) => write_vectored(socket.as_fd(), pieces),
-            Self::Tls(tls) => tls.write_vectored(pieces),
-            Self::Stream(port) => stream::write_pieces(port, pieces.iter().map(|piece| &**piece)),
+            Self::Tls(tls) => write_in_turn(pieces, |piece| tls.write(piece)),
+            Self::Stream(port) => write_in_turn(pieces, |piece| stream::write(port, piece)),
             Self::Proxied(proxied) => {
                 proxied.inner_mut().map_or(Progress::Closed, |inner| inner.write_vectored(pieces))
             }
@@ -312,6 +312,24 @@ fn write_vectored(socket: BorrowedFd<'_>, pieces: &[IoSlice<'_>]) -> Progress {
             Err(_) => Progress::Closed,
         };
     }
+}
+
+/// Writes `pieces` one by one, where they cannot go together.
+fn write_in_turn(pieces: &[IoSlice<'_>], mut write: impl FnMut(&[u8]) -> Progress) -> Progress {
+    let mut written = 0;
+    for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
+        match write(piece) {
+            Progress::Bytes(count) => {
+                written += count;
+                if count < piece.len() {
+                    break;
+                }
+            }
+            stopped if written == 0 => return stopped,
+            _ => break,
+        }
+    }
+    Progress::Bytes(written)
 }
 
 fn send_file(socket: BorrowedFd<'_>, file: &File, offset: u64, count: usize) -> Progress {

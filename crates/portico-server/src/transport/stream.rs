@@ -28,23 +28,6 @@ pub(super) fn write(port: &Port, bytes: &[u8]) -> Progress {
     }
 }
 
-pub(super) fn write_pieces<'b>(port: &Port, pieces: impl Iterator<Item = &'b [u8]>) -> Progress {
-    let mut written = 0;
-    for piece in pieces.filter(|piece| !piece.is_empty()) {
-        match write(port, piece) {
-            Progress::Bytes(count) => {
-                written += count;
-                if count < piece.len() {
-                    break;
-                }
-            }
-            stopped if written == 0 => return stopped,
-            _ => break,
-        }
-    }
-    Progress::Bytes(written)
-}
-
 /// Writes what there is room for of `count` bytes of `file` from `offset` on; `Closed` also where it is shorter.
 pub(super) fn send_file(port: &Port, file: &File, offset: u64, count: usize) -> Progress {
     let room = port.room(count.min(FILE_PIECE_BYTES));

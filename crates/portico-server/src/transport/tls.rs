@@ -3,7 +3,6 @@
 
 use std::cell::RefCell;
 use std::fs::File;
-use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -250,24 +249,6 @@ impl Tls {
                 _ => Progress::Closed,
             }
         })
-    }
-
-    /// Several pieces: each in records of its own.
-    pub(super) fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> Progress {
-        let mut written = 0;
-        for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
-            match self.write(piece) {
-                Progress::Bytes(count) => {
-                    written += count;
-                    if count < piece.len() {
-                        break;
-                    }
-                }
-                stopped if written == 0 => return stopped,
-                _ => break,
-            }
-        }
-        Progress::Bytes(written)
     }
 
     pub(super) fn send_file(&mut self, file: &File, offset: u64, count: usize) -> Progress {
