@@ -191,12 +191,14 @@ def test_a_gateway_may_begin_with_it_too(serve, tmp_path):
 
 def test_a_trusted_peer_has_to_send_it(serve):
     server = serve(ECHO, "--proxy-protocol=v2")
-    for start in (GET, V1 + GET, v2(0x21, 0x11, b"short") + GET, SIGNATURE[:5] + b"x"):
+    changed = v2(0x21, 0x11, bytes(12) + b"\3\0\4" + b"\0\1\2\3")
+    for start in (GET, V1 + GET, v2(0x21, 0x11, b"short") + GET, SIGNATURE[:5] + b"x", changed + GET):
         with connected(server) as client:
             client.sendall(start)
             assert is_closed(client)
     server.expect_log("which does not begin with the PROXY protocol")
     server.expect_log("its PROXY header is malformed")
+    server.expect_log("the checksum of its PROXY header is wrong")
     assert len(server.find_records("does not begin with the PROXY protocol")) == 1
 
 

@@ -51,6 +51,8 @@ pub struct ProxyAddresses {
 /// Why bytes are no header. Whoever sends them is to be cut off: nothing that follows can be read for sure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProxyError {
+    /// It has been changed on its way: its checksum is another.
+    Checksum,
     /// They begin with none of the versions that are taken.
     Missing,
     /// What follows the beginning is not as it must be.
@@ -72,6 +74,12 @@ const V2: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 
 /// Signature, version and command, family, length.
 const V2_FIXED_BYTES: usize = 16;
+
+/// What goes with the addresses begins with its type and its length (section 2.2).
+const TLV_HEAD_BYTES: usize = 3;
+
+/// The checksum of the whole header, its own four bytes taken as zeros (PP2_TYPE_CRC32C, section 2.2.3).
+const TLV_CHECKSUM: u8 = 3;
 
 impl ProxyHeader {
     /// Most bytes that a header has.
@@ -141,7 +149,12 @@ fn v2(bytes: &[u8]) -> Result<Option<ProxyHeader>, ProxyError> {
     if length > V2_BYTES_MAX {
         return Err(ProxyError::TooLong);
     }
-    let Some(content) = bytes.get(V2_FIXED_BYTES..length) else { return Ok(None) };
+    let Some(header) = bytes.get(..length) else { return Ok(None) };
+    let content = &header[V2_FIXED_BYTES..];
+    // LOCAL has all of it passed over.
+    if command & 0xF != 0 {
+        check_tlvs(header, V2_FIXED_BYTES + addresses_bytes(family))?;
+    }
     let client = match (command & 0xF, family) {
         // LOCAL: whatever family it has.
         (0, _) => ProxyClient::Balancer,
@@ -152,6 +165,46 @@ fn v2(bytes: &[u8]) -> Result<Option<ProxyHeader>, ProxyError> {
         _ => return Err(ProxyError::Malformed),
     };
     Ok(Some(ProxyHeader { length, client }))
+}
+
+/// Bytes of the addresses of this family, behind which stands what goes with them. For those of no family that is
+/// not known.
+fn addresses_bytes(family: u8) -> usize {
+    match family >> 4 {
+        1 => 12,
+        2 => 36,
+        3 => 216,
+        _ => V2_BYTES_MAX,
+    }
+}
+
+/// Goes over what stands in `header` from `at` on, and compares its checksum if it has one.
+fn check_tlvs(header: &[u8], mut at: usize) -> Result<(), ProxyError> {
+    while at < header.len() {
+        let (tlv, value) = (&header[at..], at + TLV_HEAD_BYTES);
+        let Some(&[kind, high, low]) = tlv.first_chunk::<TLV_HEAD_BYTES>() else {
+            return Err(ProxyError::Malformed);
+        };
+        at = value + usize::from(u16::from_be_bytes([high, low]));
+        let value = header.get(value..at).ok_or(ProxyError::Malformed)?;
+        if kind == TLV_CHECKSUM {
+            let told = value.try_into().map(u32::from_be_bytes).map_err(|_| ProxyError::Malformed)?;
+            let before = &header[..at - value.len()];
+            let summed = before.iter().chain(&[0; 4]).chain(&header[at..]);
+            if crc32c(summed) != told {
+                return Err(ProxyError::Checksum);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// CRC-32C (Castagnoli; RFC 3720, appendix B.4), bit by bit: it is asked for once in a connection.
+fn crc32c<'b>(bytes: impl Iterator<Item = &'b u8>) -> u32 {
+    const POLYNOMIAL: u32 = 0x82F6_3B78;
+    !bytes.fold(!0, |sum, byte| {
+        (0..8).fold(sum ^ u32::from(*byte), |sum, _| (sum >> 1) ^ (POLYNOMIAL & (sum & 1).wrapping_neg()))
+    })
 }
 
 /// Two addresses of `N` bytes and two ports.
@@ -257,6 +310,48 @@ mod tests {
         let mut six = [0; 36];
         (six[15], six[31], six[33], six[35]) = (1, 2, 3, 4);
         assert_eq!(ends(&binary(0x21, 0x21, &six)), Some(("[::1]:3".to_owned(), "[::2]:4".to_owned())));
+    }
+
+    /// A header with this behind its addresses, in which a checksum of zeros is put right and then changed by
+    /// `wrong`.
+    fn summed(tlvs: &[u8], wrong: u8) -> Vec<u8> {
+        let mut header = binary(0x21, 0x11, &[&[7; 12], tlvs].concat());
+        let at =
+            V2_FIXED_BYTES + 12 + tlvs.windows(7).position(|tlv| tlv == [3, 0, 4, 0, 0, 0, 0]).unwrap() + 3;
+        let sum = crc32c(header.iter());
+        header[at..at + 4].copy_from_slice(&(sum ^ u32::from(wrong)).to_be_bytes());
+        header
+    }
+
+    #[test]
+    fn a_checksum_is_held_against_the_whole_header() {
+        assert_eq!(crc32c(b"123456789".iter()), 0xE306_9283, "RFC 3720's own");
+        for tlvs in [&[3, 0, 4, 0, 0, 0, 0][..], &[4, 0, 1, 9, 3, 0, 4, 0, 0, 0, 0, 2, 0, 2, b'a', b'b']] {
+            assert!(ends(&summed(tlvs, 0)).is_some());
+            assert_eq!(ProxyHeader::parse(&summed(tlvs, 1), ProxyVersions::V2), Err(ProxyError::Checksum));
+            for at in V2_FIXED_BYTES..V2_FIXED_BYTES + 12 {
+                let mut changed = summed(tlvs, 0);
+                changed[at] ^= 0x80;
+                assert_eq!(
+                    ProxyHeader::parse(&changed, ProxyVersions::V2),
+                    Err(ProxyError::Checksum),
+                    "{at}"
+                );
+            }
+        }
+        let twice = [[3, 0, 4, 0, 0, 0, 0], [3, 0, 4, 0, 0, 0, 0]].concat();
+        assert_eq!(ProxyHeader::parse(&summed(&twice, 0), ProxyVersions::V2), Err(ProxyError::Checksum));
+        let local = binary(0x20, 0x11, &[&[7; 12][..], &[3, 0, 4, 1, 2, 3, 4]].concat());
+        assert_eq!(client(&local), ProxyClient::Balancer, "all of it is passed over");
+    }
+
+    #[test]
+    fn what_goes_with_the_addresses_is_whole_or_refused() {
+        for tlvs in [&[4][..], &[4, 0], &[4, 0, 2, 1], &[4, 0, 0, 9], &[3, 0, 3, 1, 2, 3], &[3, 0, 0]] {
+            let header = binary(0x21, 0x11, &[&[7; 12], tlvs].concat());
+            let parsed = ProxyHeader::parse(&header, ProxyVersions::V2);
+            assert_eq!(parsed, Err(ProxyError::Malformed), "{tlvs:?}");
+        }
     }
 
     #[test]

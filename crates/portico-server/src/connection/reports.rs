@@ -63,6 +63,9 @@ impl Reports {
                 "closed a connection from {from}, which does not begin with the PROXY protocol; have it sent, or \
                  take the address out of --proxy-allow-from (said once)"
             ),
+            ProxyError::Checksum => log::warn!(
+                "closed a connection from {from}: the checksum of its PROXY header is wrong (said once)"
+            ),
             ProxyError::Malformed | ProxyError::TooLong => {
                 log::warn!(
                     "closed a connection from {from}: its PROXY header is malformed or too long (said once)"
