@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import time
 
 import pytest
@@ -360,6 +361,29 @@ def test_a_minimum_rate_for_bodies(serve):
             time.sleep(0.1)
         assert client.answer(stream).status == 408
         assert time.monotonic() - begun < 4
+
+
+@pytest.mark.parametrize(
+    ("each", "pause", "status"),
+    [(500, 0.15, 200), (20, 0.15, 408), (500, 2, 408)],
+    ids=["fast", "slow", "stops"],
+)
+def test_a_frame_that_comes_in_pieces_counts_as_it_comes(serve, each, pause, status):
+    """One DATA frame on a slow line, or by a client that is slow on purpose: no whole frame within the deadline."""
+    server = serve("apps.control:application", "--body-timeout", "1", "--body-min-rate", "1000")
+    length = 10_000
+    with connect(server) as client:
+        stream = client.open("/consume", "POST", [("content-length", str(length))], end=False)
+        frame = DataFrame(stream, b"x" * length, flags=["END_STREAM"]).serialize()
+        begun = time.monotonic()
+        for start in range(0, len(frame), each):
+            client.send(frame[start : start + each])
+            if select.select([client.socket], [], [], pause)[0]:
+                client.pump()
+            if stream in client.answers:
+                break
+        assert client.answer(stream).status == status
+        assert 1 <= time.monotonic() - begun < 5
 
 
 # What is begun and not ended

@@ -12,7 +12,7 @@ import time
 import pytest
 from hyperframe.frame import SettingsFrame
 
-from harness.http2_client import PREFACE, Http2Client
+from harness.http2_client import PREFACE, PROTOCOL_ERROR, Http2Client
 
 STUCK = "apps.stuck:application"
 CONTROL = "apps.control:application"
@@ -48,6 +48,32 @@ def test_the_preface_without_the_agreement_is_505(serve, pair, context):
     with Http2Client(server.address, tls=context, hello=False) as client:
         client.send(PREFACE)
         assert client.socket.recv(100).startswith(b"HTTP/1.1 505 ")
+
+
+def test_http1_after_the_agreement_on_http2_is_closed(serve, pair, context):
+    """RFC 9113, section 3.4: what does not begin with the preface is a connection error."""
+    server = serve("apps.echo:application", *pair.options, "--log-level", "debug")
+    for sent in (b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", b"P", PREFACE[:-1] + b"!"):
+        with Http2Client(server.address, tls=context, hello=False) as client:
+            client.send(sent[:1])
+            time.sleep(0.1)
+            client.send(sent[1:] or b"OST / HTTP/1.1\r\n")
+            assert client.wait_end() in (None, PROTOCOL_ERROR)
+            assert not any(answer.status for answer in client.answers.values())
+        server.expect_log(r"closed the HTTP/2 connection of 127\.0\.0\.1: no preface")
+    with Http2Client(server.address, tls=context) as client:
+        client.expect_alive()
+
+
+def test_a_client_that_has_agreed_and_says_nothing_keeps_no_stop_waiting(serve, pair, context):
+    server = serve(CONTROL, *pair.options)
+    with Http2Client(server.address, tls=context, hello=False) as client:
+        time.sleep(0.2)
+        begun = time.monotonic()
+        server.signal(signal.SIGTERM)
+        assert server.process.wait(10) == 0
+        assert time.monotonic() - begun < 5
+        client.wait_end()
 
 
 def test_much_both_ways_through_a_reader_that_dawdles(serve, pair, context):

@@ -22,8 +22,8 @@ pub(super) struct Frames {
     head_bytes: u8,
     /// Bytes of the present frame's payload that are still to come.
     payload_left: u32,
-    /// The present frame is DATA.
-    in_data: bool,
+    /// The present frame is DATA, and this long.
+    data_bytes: Option<u32>,
     /// A header block goes on in the next frame.
     in_block: bool,
     /// What the present frame, or header block, will have done once it is whole: the crate takes it in no sooner.
@@ -53,6 +53,8 @@ pub enum Offence {
     IdleFrames,
     /// It has begun with another frame than SETTINGS. RFC 9113, section 3.4.
     NoSettings,
+    /// It does not begin as HTTP/2 does, though HTTP/2 has been agreed upon. RFC 9113, section 3.4.
+    Preface,
     /// It gives up too many requests (CVE-2023-44487).
     Resets,
 }
@@ -103,7 +105,7 @@ impl Offence {
     pub(super) fn reason(self) -> Reason {
         match self {
             Self::FrameLength => Reason::FRAME_SIZE_ERROR,
-            Self::NoSettings => Reason::PROTOCOL_ERROR,
+            Self::NoSettings | Self::Preface => Reason::PROTOCOL_ERROR,
             Self::IdleFrames | Self::Resets => Reason::ENHANCE_YOUR_CALM,
         }
     }
@@ -115,6 +117,7 @@ impl fmt::Display for Offence {
             Self::FrameLength => "a frame of a wrong length",
             Self::IdleFrames => "too many frames that serve no request",
             Self::NoSettings => "no SETTINGS",
+            Self::Preface => "no preface, though the TLS handshake has agreed on h2",
             Self::Resets => "too many requests that it gave up",
         })
     }
@@ -129,7 +132,7 @@ impl Frames {
             head: [0; HEAD_BYTES],
             head_bytes: 0,
             payload_left: 0,
-            in_data: false,
+            data_bytes: None,
             in_block: false,
             pending: None,
             last_stream: 0,
@@ -138,11 +141,27 @@ impl Frames {
         }
     }
 
+    /// Whether nothing has come, not even a byte of the preface.
+    pub(super) fn is_untouched(&self) -> bool {
+        usize::from(self.preface_left) == super::PREFACE.len()
+    }
+
     /// Whether something has begun to come that is not whole: the preface with the SETTINGS behind it, a frame
     /// other than DATA, a header block.
     pub(super) fn is_partial(&self) -> bool {
-        let in_frame = self.payload_left > 0 && !self.in_data;
+        let in_frame = self.payload_left > 0 && self.data_bytes.is_none();
         !self.greeted || self.head_bytes > 0 || in_frame || self.in_block
+    }
+
+    /// The stream whose DATA frame is only half there, and how much of it there is: the crate tells of whole ones
+    /// alone.
+    pub(super) fn arriving(&self) -> Option<(u32, u32)> {
+        match (self.pending, self.data_bytes) {
+            (Some(Touch::Body(stream)), Some(length)) if self.payload_left > 0 => {
+                Some((stream, length - self.payload_left))
+            }
+            _ => None,
+        }
     }
 
     /// Time has passed.
@@ -165,7 +184,11 @@ impl Frames {
     pub(super) fn look_over(&mut self, mut bytes: &[u8], touched: &mut Vec<Touch>) -> Result<(), Offence> {
         while !bytes.is_empty() {
             if self.preface_left > 0 {
-                let count = bytes.len().min(self.preface_left.into());
+                let preface = &super::PREFACE[super::PREFACE.len() - usize::from(self.preface_left)..];
+                let count = bytes.len().min(preface.len());
+                if bytes[..count] != preface[..count] {
+                    return Err(Offence::Preface);
+                }
                 self.preface_left -= count as u8;
                 bytes = &bytes[count..];
                 continue;
@@ -209,7 +232,7 @@ impl Frames {
         let length = u32::from_be_bytes([0, l0, l1, l2]);
         let stream = u32::from_be_bytes([s0, s1, s2, s3]) & (u32::MAX >> 1);
         self.payload_left = length;
-        self.in_data = kind == DATA;
+        self.data_bytes = (kind == DATA).then_some(length);
         if matches!(kind, HEADERS | CONTINUATION) {
             self.in_block = flags & END_HEADERS == 0;
         }
@@ -333,6 +356,25 @@ mod tests {
             assert_eq!(touched, []);
             frames.look_over(&data[cut..], &mut touched).unwrap();
             assert_eq!(touched, [Touch::Body(1)], "{cut}");
+        }
+    }
+
+    #[test]
+    fn of_half_a_data_frame_is_told_how_much_there_is_and_of_no_other() {
+        let mut frames = after_preface();
+        for (bytes, expected) in [
+            (frame(DATA, END_STREAM, 1, b"12345"), Some(1)),
+            (frame(HEADERS, END_HEADERS, 3, b"block"), None),
+            (frame(HEADERS, END_HEADERS, 3, b"trail"), None),
+            (frame(RST_STREAM, 0, 5, &[0; 4]), None),
+        ] {
+            for at in 0..bytes.len() {
+                let expected =
+                    expected.filter(|_| at >= HEAD_BYTES).map(|stream| (stream, (at - HEAD_BYTES) as u32));
+                assert_eq!(frames.arriving(), expected, "{bytes:?} {at}");
+                frames.look_over(&bytes[at..=at], &mut Vec::new()).unwrap();
+            }
+            assert_eq!(frames.arriving(), None);
         }
     }
 

@@ -58,6 +58,8 @@ pub struct Session {
     touched: Vec<Touch>,
     /// Those of `touched` that have been told of.
     told: usize,
+    /// What there is of a DATA frame that is not whole.
+    arriving: Option<(u32, u32)>,
     /// The crate has nothing more to tell until bytes come or go.
     settled: bool,
     /// The peer has been asked to begin no more streams.
@@ -78,6 +80,8 @@ enum State {
 pub enum SessionEvent {
     /// A new stream, with its number.
     Opened(u32, Box<Stream>),
+    /// So many bytes are there of a frame of this stream's body, which is not whole.
+    Arriving(u32, u32),
     /// There may be more of this stream's body in its port.
     Body(u32),
     /// The peer has given this stream up.
@@ -107,6 +111,7 @@ impl Session {
             frames: Frames::new(),
             touched: Vec::new(),
             told: 0,
+            arriving: None,
             settled: false,
             leaving: false,
             last_stream: 0,
@@ -126,6 +131,7 @@ impl Session {
         self.settled = false;
         let looked = self.frames.look_over(bytes, &mut self.touched);
         looked.inspect_err(|offence| self.abort(offence.reason()))?;
+        self.arriving = self.frames.arriving();
         self.shared.push(bytes);
         Ok(())
     }
@@ -153,6 +159,9 @@ impl Session {
             self.touched.clear();
         }
         self.told = 0;
+        if let Some((stream, bytes)) = self.arriving.take() {
+            return Some(SessionEvent::Arriving(stream, bytes));
+        }
         self.shared.next_roomy().map(SessionEvent::Room)
     }
 
@@ -182,6 +191,11 @@ impl Session {
     pub fn wants_bytes(&self) -> bool {
         let (unread, _) = self.shared.waiting();
         !self.is_closed() && unread == 0
+    }
+
+    /// Whether nothing has come yet.
+    pub fn is_untouched(&self) -> bool {
+        self.frames.is_untouched()
     }
 
     /// Whether something has begun to come that is not whole, bodies excepted.

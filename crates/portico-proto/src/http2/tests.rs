@@ -170,6 +170,7 @@ fn a_body_is_told_of_when_its_frame_is_whole_however_it_comes() {
     let Some(SessionEvent::Opened(1, mut stream)) = session.next_event(&Limits::default()) else {
         panic!("it has begun");
     };
+    assert!(matches!(session.next_event(&Limits::default()), Some(SessionEvent::Arriving(1, 2))));
     assert!(session.next_event(&Limits::default()).is_none(), "nothing can be read yet");
     session.receive(&data[11..], Duration::ZERO).unwrap();
     assert!(matches!(session.next_event(&Limits::default()), Some(SessionEvent::Body(1))));

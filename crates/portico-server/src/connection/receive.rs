@@ -18,6 +18,8 @@ use crate::transport::Progress;
 pub struct Upload {
     sink: Sink,
     received: u64,
+    /// Bytes beyond these that have come of a frame which is not whole.
+    arriving: u32,
     /// When the peer began to send, put off by the time for which it could not.
     started: Instant,
     /// Since when the application has had more than it reads: the peer is not at fault.
@@ -164,10 +166,12 @@ impl Connection {
             None => {}
         }
         if !self.transport.is_handshaking() {
-            // What the two sides have agreed to speak (`TlsClient::application_protocol`) counts from here.
             self.tls = self.transport.tls_client().cloned();
             self.opening = false;
             self.due = Some(next_deadline(&self.transport, tools));
+            if self.has_agreed_on_http2() {
+                self.begin_session(tools);
+            }
         }
         false
     }
@@ -252,7 +256,7 @@ impl Connection {
         };
         // Whoever has begun to send the body does not wait for the invitation.
         let expected = head.expect_continue && !more_follows;
-        let upload = Upload { sink, received: 0, started: tools.now, paused: None, expected };
+        let upload = Upload { sink, received: 0, arriving: 0, started: tools.now, paused: None, expected };
         self.upload = Some(Box::new(upload));
         if streamed {
             self.await_thread(tools);
@@ -299,6 +303,7 @@ impl Connection {
             return Step::Keep;
         };
         upload.received += bytes.len() as u64;
+        upload.arriving = 0;
         upload.expected = false;
         match &mut upload.sink {
             Sink::Pipe(pipe) => pipe.0.push(bytes),
@@ -374,7 +379,8 @@ impl Connection {
             // Each byte buys time: at least `body_timeout` from now on, unless the average since the start has
             // fallen below the minimum rate.
             let by_pause = tools.now + config.body_timeout;
-            let at = match upload.received.checked_div(config.body_rate_min) {
+            let received = upload.received + u64::from(upload.arriving);
+            let at = match received.checked_div(config.body_rate_min) {
                 Some(seconds) => {
                     by_pause.min(upload.started + config.body_timeout + Duration::from_secs(seconds))
                 }
@@ -387,6 +393,18 @@ impl Connection {
         {
             self.due = Some((Deadline::Head, tools.now + config.head_timeout));
         }
+    }
+
+    /// So many bytes have come of a frame of the body: it can be taken in when it is whole, the peer is judged by
+    /// what it sends.
+    pub fn note_arriving(&mut self, bytes: u32, tools: &Tools) -> Step {
+        if let Some(upload) = &mut self.upload
+            && upload.paused.is_none()
+        {
+            upload.arriving = bytes;
+            self.await_more(false, tools);
+        }
+        Step::Keep
     }
 
     /// Tells the peer what is wrong with its request and ends the connection.

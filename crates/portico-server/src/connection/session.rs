@@ -101,16 +101,21 @@ impl Connection {
         Step::Close
     }
 
-    /// Whether what a new connection begins with is HTTP/2.
+    /// Whether HTTP/2 has been agreed on in the TLS handshake: nothing else is spoken then, and it is not spoken
+    /// where it was not agreed on (RFC 9113, section 3.3).
+    pub(super) fn has_agreed_on_http2(&self) -> bool {
+        let agreed = self.tls.as_ref().and_then(|tls| tls.application_protocol) == Some("h2");
+        agreed && self.server.protocol == WireProtocol::Http
+    }
+
+    /// Whether what a new connection without TLS begins with is HTTP/2.
     pub(super) fn speaks_http2(&self, input: &[u8], tools: &Tools) -> bool {
         let first = self.served == 0 && matches!(self.link, Link::Alone) && !input.is_empty();
-        let first = first && self.server.protocol == WireProtocol::Http;
         first
+            && self.server.protocol == WireProtocol::Http
+            && self.tls.is_none()
             && tools.config.http2.offered
-            && self
-                .tls
-                .as_ref()
-                .map_or(tools.config.http2.cleartext, |tls| tls.application_protocol == Some("h2"))
+            && tools.config.http2.cleartext
             && (input.starts_with(http2::PREFACE) || http2::PREFACE.starts_with(input))
     }
 
@@ -285,7 +290,7 @@ impl Connection {
         let config = &tools.config;
         let (deadline, patience) = if !is_written {
             (Deadline::Write, config.write_timeout)
-        } else if session.wire.is_partial() {
+        } else if session.wire.is_partial() && !(session.wire.is_leaving() && session.wire.is_untouched()) {
             (Deadline::Head, config.head_timeout)
         } else if !session.streams.is_empty() {
             session.idle_since = None;

@@ -57,6 +57,11 @@ impl Engine {
     fn pass_on_event(&mut self, id: ConnectionId, connection: &mut Connection, event: SessionEvent) {
         match event {
             SessionEvent::Opened(number, stream) => self.open_stream(id, connection, number, stream),
+            SessionEvent::Arriving(number, bytes) => {
+                if let Some(stream) = connection.stream(number) {
+                    self.work_on(stream, |stream, tools| stream.note_arriving(bytes, tools));
+                }
+            }
             SessionEvent::Body(number) => {
                 if let Some(stream) = connection.stream(number) {
                     self.work_on(stream, Connection::receive_more);
