@@ -369,7 +369,7 @@ def test_a_minimum_rate_for_bodies(serve):
     ids=["fast", "slow", "stops"],
 )
 def test_a_frame_that_comes_in_pieces_counts_as_it_comes(serve, each, pause, status):
-    """One DATA frame on a slow line, or by a client that is slow on purpose: no whole frame within the deadline."""
+    """One DATA frame over a slow line, or by a client that is slow on purpose: none is whole in time."""
     server = serve("apps.control:application", "--body-timeout", "1", "--body-min-rate", "1000")
     length = 10_000
     with connect(server) as client:
