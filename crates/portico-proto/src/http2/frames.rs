@@ -55,6 +55,8 @@ pub enum Offence {
     NoSettings,
     /// It does not begin as HTTP/2 does, though HTTP/2 has been agreed upon. RFC 9113, section 3.4.
     Preface,
+    /// What the h2 crate has refused, by the name that it was told to the peer with.
+    Refused(Reason),
     /// It gives up too many requests (CVE-2023-44487).
     Resets,
 }
@@ -99,7 +101,7 @@ const RESETS_PER_SECOND: u32 = 33;
 impl Offence {
     /// Whether it is nothing worse than too much of what is allowed.
     pub fn is_flood(self) -> bool {
-        matches!(self, Self::IdleFrames | Self::Resets)
+        self.reason() == Reason::ENHANCE_YOUR_CALM
     }
 
     pub(super) fn reason(self) -> Reason {
@@ -107,6 +109,7 @@ impl Offence {
             Self::FrameLength => Reason::FRAME_SIZE_ERROR,
             Self::NoSettings | Self::Preface => Reason::PROTOCOL_ERROR,
             Self::IdleFrames | Self::Resets => Reason::ENHANCE_YOUR_CALM,
+            Self::Refused(reason) => reason,
         }
     }
 }
@@ -118,6 +121,8 @@ impl fmt::Display for Offence {
             Self::IdleFrames => "too many frames that serve no request",
             Self::NoSettings => "no SETTINGS",
             Self::Preface => "no preface, though the TLS handshake has agreed on h2",
+            Self::Refused(Reason::ENHANCE_YOUR_CALM) => "too many frames or resets at once",
+            Self::Refused(reason) => reason.description(),
             Self::Resets => "too many requests that it gave up",
         })
     }

@@ -60,6 +60,8 @@ pub struct Session {
     told: usize,
     /// What there is of a DATA frame that is not whole.
     arriving: Option<(u32, u32)>,
+    /// What the crate has ended the session for.
+    fault: Option<Offence>,
     /// The crate has nothing more to tell until bytes come or go.
     settled: bool,
     /// The peer has been asked to begin no more streams.
@@ -112,6 +114,7 @@ impl Session {
             touched: Vec::new(),
             told: 0,
             arriving: None,
+            fault: None,
             settled: false,
             leaving: false,
             last_stream: 0,
@@ -170,11 +173,16 @@ impl Session {
         // With room for more the crate may go on with what it had left lying.
         self.settled &= self.shared.waiting().0 == 0;
         if let State::Open(connection) = &mut self.state
-            && connection.poll_closed(&mut Context::from_waker(Waker::noop())).is_ready()
+            && let Poll::Ready(ended) = connection.poll_closed(&mut Context::from_waker(Waker::noop()))
         {
-            self.state = State::Closed;
+            self.close(ended.err());
         }
         self.shared.take_output(out);
+    }
+
+    /// What the session has ended for, where that was not told by [`Session::receive`]; once.
+    pub fn take_fault(&mut self) -> Option<Offence> {
+        self.fault.take()
     }
 
     /// Whether [`Session::next_event`] is to be asked though nothing has come.
@@ -236,6 +244,13 @@ impl Session {
         self.touched.shrink_to(0);
     }
 
+    fn close(&mut self, error: Option<h2::Error>) {
+        self.state = State::Closed;
+        // What we have ended it for ourselves the caller knows.
+        let fault = error.filter(h2::Error::is_library).and_then(|error| error.reason());
+        self.fault = fault.map(Offence::Refused);
+    }
+
     fn abort(&mut self, reason: Reason) {
         self.settled = false;
         match &mut self.state {
@@ -265,7 +280,7 @@ impl Session {
                     self.last_stream = self.last_stream.max(id);
                     return Some(SessionEvent::Opened(id, self.open(&parts, receive, respond, limits)));
                 }
-                Poll::Ready(Some(Err(_)) | None) => self.state = State::Closed,
+                Poll::Ready(ended) => self.close(ended.and_then(Result::err)),
                 Poll::Pending => self.settled = true,
             },
             State::Closed => self.settled = true,

@@ -387,8 +387,25 @@ fn a_flood_ends_the_session_with_a_word() {
     let mut out = Vec::new();
     session.output(&mut out);
     assert!(session.is_closed());
+    assert_eq!(session.take_fault(), None, "it has been told");
     let goaway = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11];
     assert!(out.ends_with(&goaway), "ENHANCE_YOUR_CALM: {out:?}");
+}
+
+#[test]
+fn what_the_crate_ends_a_session_for_is_told() {
+    let mut session = Session::new(&SETTINGS);
+    session.receive(PREFACE, Duration::ZERO).unwrap();
+    session.receive(&[0, 0, 0, 4, 0, 0, 0, 0, 0], Duration::ZERO).unwrap();
+    // DATA on a stream that has not begun.
+    session.receive(&[0, 0, 1, 0, 0, 0, 0, 0, 1, 7], Duration::ZERO).unwrap();
+    for _ in 0..4 {
+        while session.next_event(&Limits::default()).is_some() {}
+        session.output(&mut Vec::new());
+    }
+    assert!(session.is_closed());
+    assert_eq!(session.take_fault(), Some(Offence::Refused(Reason::PROTOCOL_ERROR)));
+    assert_eq!(session.take_fault(), None);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use portico_config::WireProtocol;
 use portico_proto::Protocol;
-use portico_proto::http2::{self, SessionEvent, Stream};
+use portico_proto::http2::{self, Offence, SessionEvent, Stream};
 
 use super::{Connection, ConnectionId, DRAIN_GRACE, Deadline, Phase, Step, Tools};
 use crate::access_log::{CLIENT_GONE, Reason};
@@ -135,11 +135,15 @@ impl Connection {
         let elapsed = tools.now.saturating_duration_since(session.received);
         session.received = tools.now;
         if let Err(offence) = session.wire.receive(bytes, elapsed) {
-            tools.counters.refused += 1;
-            let level = if offence.is_flood() { log::Level::Info } else { log::Level::Debug };
-            log::log!(level, "closed the HTTP/2 connection of {}: {offence}", self.peer);
+            self.tell_offence(offence, tools);
         }
         Step::Streams
+    }
+
+    fn tell_offence(&self, offence: Offence, tools: &mut Tools) {
+        tools.counters.refused += 1;
+        let level = if offence.is_flood() { log::Level::Info } else { log::Level::Debug };
+        log::log!(level, "closed the HTTP/2 connection of {}: {offence}", self.peer);
     }
 
     /// Whether the session has a place for more bytes; `true` where there is none.
@@ -253,7 +257,12 @@ impl Connection {
     }
 
     /// Ends the connection after its session, which no longer has streams. The peer may not have heard yet.
-    pub fn end_session(&mut self, tools: &Tools) -> Step {
+    pub fn end_session(&mut self, tools: &mut Tools) -> Step {
+        if let Link::Session(session) = &mut self.link
+            && let Some(offence) = session.wire.take_fault()
+        {
+            self.tell_offence(offence, tools);
+        }
         self.link = Link::Alone;
         self.misunderstood = true;
         let step = self.begin_close(tools);

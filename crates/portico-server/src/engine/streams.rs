@@ -43,7 +43,7 @@ impl Engine {
             let step = self.guarded(connection, Connection::flush_session).unwrap_or(Step::Close);
             if connection.is_session_over() {
                 self.close_streams(connection);
-                return connection.end_session(&self.tools);
+                return connection.end_session(&mut self.tools);
             }
             match step {
                 Step::Streams => {}
