@@ -10,6 +10,7 @@ import threading
 
 import pytest
 
+from harness.certificates import Authority
 from harness.datagrams import Receiver
 from harness.http_client import FramingError, request_bytes
 from harness.rendezvous import wait_until
@@ -48,6 +49,21 @@ def test_metrics_have_gunicorns_names(serve):
 def counted(receiver: Receiver, pattern: str) -> int:
     """The sum of a counter."""
     return sum(int(match[1]) for match in receiver.expect(pattern))
+
+
+def test_metrics_of_certificates(serve, tmp_path):
+    pair = Authority(tmp_path / "authority").issue("localhost", days=20)
+    receiver = Receiver()
+    server = serve(CONTROL, *pair.options, "--statsd-host", f"127.0.0.1:{receiver.port}")
+    (days,) = receiver.expect(r"portico\.certificate\.days:(\d+)\|g")
+    assert days[1] in ("19", "20")
+    receiver.expect(r"portico\.certificate\.stale:0\|g")
+    good = pair.certificate.read_text()
+    pair.certificate.write_text("nonsense")
+    receiver.expect(r"portico\.certificate\.stale:1\|g")
+    server.expect_log("the former certificates stay")
+    pair.certificate.write_text(good)
+    receiver.expect(r"portico\.certificate\.stale:0\|g", 2)
 
 
 def test_metrics_go_to_a_unix_socket_with_tags(serve, tmp_path):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import shutil
 import signal
 import socket
@@ -405,6 +404,43 @@ def test_a_certificate_may_be_optional_and_nobody_can_pretend_to_have_one(serve,
     server.expect_log("dropped the request field")
 
 
+def test_a_revoked_certificate_is_refused_from_then_on(serve, authority, pair, tmp_path):
+    """Nor does a session go on that was begun before. Without a list, or by an old one, nobody is let in."""
+    good, bad = authority.issue("good.example.org"), authority.issue("bad.example.org")
+    other = Authority(tmp_path / "others", "Others")
+    crl = tmp_path / "crl.pem"
+    crl.write_text(other.revocations() + authority.revocations())
+    options = [*pair.options, "--ca-certs", str(authority.certificate), "--crl-file", str(crl)]
+    server = serve(ECHO, *options, "--cert-reqs", "2")
+    good_context, bad_context = authority.context(good), authority.context(bad)
+
+    def is_served(context, session=None) -> bool:
+        try:
+            with connected(server, context, session=session) as connection:
+                return fetch(connection)[0] == 200
+        except (ssl.SSLError, ConnectionError):
+            return False
+
+    with connected(server, bad_context) as connection:
+        assert fetch(connection)[0] == 200
+        session = connection.session
+    crl.write_text(other.revocations() + authority.revocations(bad))
+    wait_until(lambda: not is_served(bad_context), "the list to be read", 10)
+    assert not is_served(bad_context, session) and is_served(good_context)
+    crl.write_text("nonsense")
+    server.expect_log("--crl-file: .* has no revocation list in PEM .*; the former certificates stay")
+    assert not is_served(bad_context) and is_served(good_context), "the former list stays"
+    crl.write_text(other.revocations())
+    wait_until(lambda: not is_served(good_context), "the list to be read", 10)
+    expired = authority.revocations(seconds=1)
+    time.sleep(1.5)
+    crl.write_text(expired)
+    server.expect_log("a list of --crl-file has expired")
+    assert not is_served(good_context)
+    crl.write_text(authority.revocations())
+    wait_until(lambda: is_served(bad_context), "the list to be read", 10)
+
+
 def test_silent_clients_are_cut_and_hold_no_thread(serve, authority, pair):
     server = serve(ECHO, *pair.options, "--threads", "1", "--handshake-timeout", "1")
     hello = b"\x16\x03\x01\x02\x00\x01\x00"
@@ -526,34 +562,6 @@ def test_http2_is_agreed_on_in_the_handshake(serve, authority, pair):
         assert told.startswith(version)
         seen = json.loads(first)["environ"]
         assert (seen["wsgi.url_scheme"], seen["HTTPS"], seen["SSL_PROTOCOL"]) == ("https", "on", "TLSv1.3")
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-@pytest.mark.skipif(shutil.which("testssl") is None, reason="there is no testssl")
-def test_testssl_finds_nothing(serve, authority, tmp_path):
-    """Nothing above "low" but what is the authority's (revocation) and the application's (its fields)."""
-    options = [*authority.issue("localhost").options, *authority.issue("localhost", kind="rsa").options]
-    server = serve(ECHO, *options)
-    report = tmp_path / "report.json"
-    subprocess.run(
-        [
-            *("testssl", "--quiet", "--color", "0", "--warnings", "off", "--severity", "MEDIUM"),
-            *(
-                "--jsonfile",
-                str(report),
-                "--add-ca",
-                str(authority.certificate),
-                f"localhost:{server.address[1]}",
-            ),
-        ],
-        capture_output=True,
-        timeout=600,
-        check=False,
-    )
-    elsewhere = re.compile("cert_revocation|security_headers|HSTS")
-    assert [entry for entry in json.loads(report.read_text()) if not elsewhere.match(entry["id"])] == []
-    assert not server.find_records("WARNING|ERROR")
 
 
 class ReadySocket(ssl.SSLSocket):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import signal
+import socket
+import ssl
 import sys
 import time
 
 import pytest
 
+from harness.certificates import Authority
 from harness.load import Load
 from harness.process import Process
 from harness.rendezvous import wait_until
@@ -98,6 +101,34 @@ def test_upgrade_to_what_does_not_serve_is_rolled_back(serve, deployed, broken):
     server.expect_log("(?i)upgrade.*(failed|rolled back)")
     server.expect_log(".*")
     wait_until(lambda: set(server.supervisor.children()) == set(workers), "the new one to be gone")
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_tls_sessions_go_on_after_an_upgrade(serve, deployed, tmp_path, version):
+    authority = Authority(tmp_path / "authority")
+    context = authority.context()
+    context.minimum_version = context.maximum_version = version
+    server = start(serve, deployed, "--workers", "2", *authority.issue("localhost").options)
+
+    def visit(session=None):
+        """The supervisor that answers, whether the session has gone on, and what goes on next."""
+        with (
+            socket.create_connection(server.address, timeout=10) as plain,
+            context.wrap_socket(plain, server_hostname="localhost", session=session) as client,
+        ):
+            client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            answer = b"".join(iter(lambda: client.recv(65536), b""))
+            return int(answer.split()[-1]), client.session_reused, client.session
+
+    pid, reused, session = visit()
+    assert (pid, reused) == (server.pid, False)
+    for _ in range(2):  # The second time the keys have been handed on twice.
+        assert upgrade(Process(pid), deployed).returncode == 0
+        wait_until(lambda old=pid: not Process(old).alive or visit()[0] != old, "the new one to serve", 10)
+        former = pid
+        pid, reused, session = visit(session)
+        assert pid != former and reused
+    end_new(server, pid)
 
 
 def test_upgrade_by_signal_tells_systemd_the_new_main_process(serve, deployed, tmp_path):

@@ -146,6 +146,8 @@ pub struct Tls {
     pub client_certificate: ClientCertificate,
     /// `--ca-certs`
     pub authorities: Option<PathBuf>,
+    /// `--crl-file`
+    pub revocations: Option<PathBuf>,
     /// `--ciphers`, by OpenSSL's names; none where it is not said.
     pub ciphers: Vec<&'static str>,
     /// `--handshake-timeout`

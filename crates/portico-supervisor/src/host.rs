@@ -105,6 +105,11 @@ pub trait Host {
 
     /// The bound listeners, each with its name, for a supervisor that is to take over.
     fn listeners(&self) -> Vec<(BorrowedFd<'_>, String)>;
+
+    /// What such a supervisor is to go on with and nobody else to know: the keys of sessions.
+    fn secret(&self) -> Vec<u8> {
+        Vec::new()
+    }
 }
 
 /// A request whose worker died.

@@ -3,7 +3,8 @@
 //!
 //! The new one is started as the old one was, but that its standard input is a line between both. The old one has
 //! laid the sockets into it, each with its name, and its own standard input, which the new one puts back first of
-//! all. Nothing else is inherited by number, and no other program that either starts gets at the sockets. When the
+//! all. What else it is to go on with, such as keys, is a message on the line too: nobody else can read it, and it lies
+//! in no file. Nothing is inherited by number, and no other program that either starts gets at any of it. When the
 //! new one serves it says so; should it end before, or take too long, the old one has lost nothing.
 //!
 //! ```text
@@ -59,6 +60,7 @@ pub enum Outcome {
 pub struct Takeover {
     line: OwnedFd,
     listeners: Vec<(String, OwnedFd)>,
+    secret: Vec<u8>,
 }
 
 /// Names the old supervisor's process id to the new one. Only its child believes it: the variable comes down to
@@ -77,6 +79,8 @@ const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 // The first byte of a message.
 /// Names, NUL between them, and as many sockets.
 const LISTENERS: u8 = b'l';
+/// What nobody else is to know.
+const SECRET: u8 = b's';
 /// The standard input comes along; the last message of the old one's.
 const INPUT: u8 = b'i';
 /// The only message of the new one's.
@@ -102,12 +106,16 @@ impl CommandLine {
 }
 
 impl Upgrade {
-    /// Starts a new supervisor and lays `listeners` before it, each with its name. It is a child of this process
+    /// Starts a new supervisor and lays `listeners` before it, each with its name, and `secret`. It is a child of this process
     /// and to be reaped like the others; signals that are blocked here are blocked there.
     ///
     /// # Errors
     /// The program cannot be started; or this process is the first of a container, which ends with it.
-    pub fn start(command: &CommandLine, listeners: &[(BorrowedFd<'_>, String)]) -> io::Result<Self> {
+    pub fn start(
+        command: &CommandLine,
+        listeners: &[(BorrowedFd<'_>, String)],
+        secret: &[u8],
+    ) -> io::Result<Self> {
         if getpid().is_init() {
             return Err(io::Error::other(
                 "it is process 1, with which the container ends; start a new container instead",
@@ -119,6 +127,9 @@ impl Upgrade {
             let names: Vec<&str> = listeners.iter().map(|(_, name)| name.as_str()).collect();
             let sockets: Vec<BorrowedFd<'_>> = listeners.iter().map(|(socket, _)| *socket).collect();
             lay(&line, LISTENERS, names.join("\0").as_bytes(), &sockets)?;
+        }
+        if !secret.is_empty() {
+            lay(&line, SECRET, secret, &[])?;
         }
         let null = std::fs::File::open("/dev/null")?;
         let input = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3);
@@ -185,7 +196,7 @@ impl Takeover {
     fn receive(line: OwnedFd) -> io::Result<(Self, OwnedFd)> {
         let broken =
             || io::Error::new(io::ErrorKind::InvalidData, "the old supervisor's sockets cannot be had");
-        let mut listeners = Vec::new();
+        let (mut listeners, mut secret) = (Vec::new(), Vec::new());
         loop {
             let (bytes, mut descriptors) = receive(&line)?.ok_or_else(broken)?;
             match bytes.split_first() {
@@ -197,9 +208,10 @@ impl Takeover {
                     }
                     listeners.extend(names.into_iter().map(str::to_owned).zip(descriptors));
                 }
+                Some((&SECRET, bytes)) => secret = bytes.to_vec(),
                 Some((&INPUT, _)) => {
                     let input = descriptors.pop().ok_or_else(broken)?;
-                    return Ok((Self { line, listeners }, input));
+                    return Ok((Self { line, listeners, secret }, input));
                 }
                 _ => return Err(broken()),
             }
@@ -209,6 +221,12 @@ impl Takeover {
     /// The old supervisor's sockets with their names; the second time none are left.
     pub fn take_listeners(&mut self) -> Vec<(String, OwnedFd)> {
         std::mem::take(&mut self.listeners)
+    }
+
+    /// What the old supervisor has laid before this one that nobody else is to know; nothing where it had nothing,
+    /// and the second time.
+    pub fn take_secret(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.secret)
     }
 
     /// This process serves: the old one may end. If it has ended already, this one serves all the same.
@@ -241,7 +259,8 @@ fn is_pid(text: &OsStr, pid: Pid) -> bool {
 fn lay(line: &OwnedFd, kind: u8, text: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SOCKETS_MAX))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    if !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) || text.len() >= MESSAGE_BYTES_MAX {
+    let has_room = descriptors.is_empty() || ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
+    if !has_room || text.len() >= MESSAGE_BYTES_MAX {
         return Err(io::Error::other("too many listeners"));
     }
     let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;

@@ -40,6 +40,8 @@ fn serves() {
     let Some(mut takeover) = Takeover::from_env().unwrap() else { return };
     let listeners = takeover.take_listeners();
     assert!(takeover.take_listeners().is_empty());
+    assert_eq!((takeover.take_secret(), takeover.take_secret()), (b"key\0s".to_vec(), Vec::new()));
+    assert!(!fs::read("/proc/self/environ").unwrap().windows(5).any(|bytes| bytes == b"key\0s"));
     let folder = env::current_dir().unwrap();
     for (name, socket) in listeners {
         let mut client: Box<dyn Write> = match name.starts_with("unix") {
@@ -95,7 +97,7 @@ fn the_new_supervisor_serves_on_the_sockets_of_the_old_one() {
         .map(|listener| (listener.as_fd(), format!("tcp:{}", listener.local_addr().unwrap())))
         .collect();
     listeners.push((unix.as_fd(), format!("unix:{}", path.display())));
-    let upgrade = Upgrade::start(&new_supervisor("serves"), &listeners).unwrap();
+    let upgrade = Upgrade::start(&new_supervisor("serves"), &listeners, b"key\0s").unwrap();
     assert_eq!(upgrade.outcome(), None);
     let expected = |name: &str| {
         let folder = env::current_dir().unwrap();
@@ -117,7 +119,7 @@ fn the_new_supervisor_serves_on_the_sockets_of_the_old_one() {
 
 #[test]
 fn one_that_ends_before_it_serves_is_told() {
-    let upgrade = Upgrade::start(&new_supervisor("ends_before_it_serves"), &[]).unwrap();
+    let upgrade = Upgrade::start(&new_supervisor("ends_before_it_serves"), &[], b"").unwrap();
     assert_eq!(outcome(&upgrade), Outcome::Ended);
     assert_eq!(reap(upgrade.pid()).exit_status(), Some(0));
 }
@@ -126,7 +128,7 @@ fn one_that_ends_before_it_serves_is_told() {
 fn one_that_hangs_can_be_ended() {
     let listener: OwnedFd = TcpListener::bind("127.0.0.1:0").unwrap().into();
     let started = Instant::now();
-    let upgrade = Upgrade::start(&new_supervisor("hangs"), &[(listener.as_fd(), "a".into())]).unwrap();
+    let upgrade = Upgrade::start(&new_supervisor("hangs"), &[(listener.as_fd(), "a".into())], b"").unwrap();
     let pid = upgrade.pid();
     thread::sleep(Duration::from_millis(200));
     assert_eq!(upgrade.outcome(), None);
@@ -138,13 +140,13 @@ fn one_that_hangs_can_be_ended() {
 #[test]
 fn a_program_that_is_gone_is_an_error() {
     let command = CommandLine::new("/nowhere/portico".into(), Vec::new()).unwrap();
-    assert_eq!(Upgrade::start(&command, &[]).unwrap_err().kind(), std::io::ErrorKind::NotFound);
+    assert_eq!(Upgrade::start(&command, &[], b"").unwrap_err().kind(), std::io::ErrorKind::NotFound);
 }
 
 #[test]
 fn what_the_new_supervisor_starts_takes_nothing_over() {
     assert!(Takeover::from_env().unwrap().is_none(), "nor does this process");
-    let upgrade = Upgrade::start(&new_supervisor("is_no_supervisor"), &[]).unwrap();
+    let upgrade = Upgrade::start(&new_supervisor("is_no_supervisor"), &[], b"").unwrap();
     assert_eq!(reap(upgrade.pid()).exit_status(), Some(7));
 }
 
@@ -161,7 +163,7 @@ fn passes_sockets_on(next: Option<&str>) {
     let command = new_supervisor(next);
     // The first has ended long ago when the second makes room for the third.
     drop(takeover);
-    let upgrade = Upgrade::start(&command, &[]).unwrap();
+    let upgrade = Upgrade::start(&command, &[], b"").unwrap();
     assert_eq!(reap(upgrade.pid()).exit_status(), Some(0));
 }
 

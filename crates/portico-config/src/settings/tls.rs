@@ -12,7 +12,7 @@ use crate::resolved::{ClientCertificate, Config};
 use crate::setting::{Area, Setting, Value};
 
 pub(super) const SETTINGS: &[Setting] =
-    &[CERTFILE, KEYFILE, OCSP_FILE, CERT_REQS, CA_CERTS, CIPHERS, HANDSHAKE_TIMEOUT];
+    &[CERTFILE, KEYFILE, OCSP_FILE, CERT_REQS, CA_CERTS, CRL_FILE, CIPHERS, HANDSHAKE_TIMEOUT];
 
 const CERTFILE: Setting = Setting {
     name: "certfile",
@@ -193,6 +193,39 @@ fn ca_certs() {
     assert!(resolved(&[], &said).warnings[0].starts_with("--ca-certs has no effect without --cert-reqs"));
 }
 
+const CRL_FILE: Setting = Setting {
+    name: "crl_file",
+    gunicorn: None,
+    since: "0.1",
+    flags: &["crl-file"],
+    short: None,
+    platform: None,
+    value: Value::Text {
+        metavar: "FILE",
+        set: |config, file| {
+            config.tls.revocations = Some(file.into());
+            Ok(())
+        },
+    },
+    default: "",
+    area: Area::Tls,
+    help: "Revocation lists for clients' certificates, in PEM",
+    details: "For --cert-reqs. A client whose certificate is in one of them is refused. One list of each authority \
+        in a client's chain has to be there, and none may have expired, or the client is refused as well. The file \
+        is read again when it changes. nginx calls it ssl_crl.",
+};
+
+#[cfg(test)]
+#[test]
+fn crl_file() {
+    use crate::testing::{config, resolved};
+    let said = ["--certfile", "a", "--crl-file", "crl.pem"];
+    assert_eq!(config(&said).tls.revocations, Some("crl.pem".into()));
+    assert!(resolved(&[], &said).warnings[0].starts_with("--crl-file has no effect without --cert-reqs"));
+    let whole = [&said[..], &["--cert-reqs", "2", "--ca-certs", "ca.pem"]].concat();
+    assert!(resolved(&[], &whole).warnings.is_empty());
+}
+
 const CIPHERS: Setting = Setting {
     name: "ciphers",
     gunicorn: None,
@@ -282,8 +315,10 @@ pub(crate) fn settle(
     if tls.client_certificate != ClientCertificate::None && tls.authorities.is_none() {
         return Err(refuse(&CERT_REQS, "name the authorities that issue these certificates with --ca-certs"));
     }
-    if tls.client_certificate == ClientCertificate::None && tls.authorities.is_some() {
-        warnings.push("--ca-certs has no effect without --cert-reqs 1 or 2".to_owned());
+    for (setting, file) in [(&CA_CERTS, &tls.authorities), (&CRL_FILE, &tls.revocations)] {
+        if tls.client_certificate == ClientCertificate::None && file.is_some() {
+            warnings.push(format!("{} has no effect without --cert-reqs 1 or 2", setting.option()));
+        }
     }
     let given = !tls.certificates.is_empty();
     for bind in &mut config.binds {

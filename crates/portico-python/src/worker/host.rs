@@ -40,7 +40,7 @@ pub struct Command {
     configuration: Configuration,
     inheritance: Rc<RefCell<Inheritance>>,
     /// When statsd was told last how long the certificates are valid.
-    certificates_told: Option<Instant>,
+    certificates_told: Option<(Instant, bool)>,
 }
 
 /// What processes that are forked from now on begin with.
@@ -118,16 +118,21 @@ impl Command {
         self.inheritance.borrow().hooks()
     }
 
-    /// Reads certificates that have changed, and tells statsd how many days the first one is still valid.
+    /// Reads certificates that have changed, and tells statsd how many days the first one is still valid, and whether
+    /// there are newer ones that cannot be served with.
     fn look_after_certificates(&mut self) {
         let Some(keeper) = &mut self.possessions.keeper else { return };
         keeper.look();
-        let is_due = self.certificates_told.is_none_or(|told| told.elapsed() >= CERTIFICATES_INTERVAL);
+        let stale = keeper.is_stale();
+        let is_due = self
+            .certificates_told
+            .is_none_or(|(told, was_stale)| was_stale != stale || told.elapsed() >= CERTIFICATES_INTERVAL);
         if let Some(statsd) = self.outputs.statsd.as_mut().filter(|_| is_due)
             && let Some(days) = keeper.expiries().iter().map(|expiry| expiry.days).min()
         {
-            self.certificates_told = Some(Instant::now());
+            self.certificates_told = Some((Instant::now(), stale));
             statsd.gauge("portico.certificate.days", u64::try_from(days).unwrap_or(0));
+            statsd.gauge("portico.certificate.stale", u64::from(stale));
             statsd.flush();
         }
     }
@@ -396,6 +401,10 @@ impl Host for Command {
     fn listeners(&self) -> Vec<(BorrowedFd<'_>, String)> {
         let listeners = self.listeners.iter().flat_map(|listeners| listeners.iter());
         listeners.map(|listener| (listener.as_fd(), listener.name().to_owned())).collect()
+    }
+
+    fn secret(&self) -> Vec<u8> {
+        self.possessions.keeper.as_ref().map(Keeper::legacy).unwrap_or_default()
     }
 }
 

@@ -205,7 +205,7 @@ fn serve(py: Python<'_>, source: Source, setting: Setting, signals: &mut Signals
     // early waits in the backlog.
     let mut listeners =
         Listener::bind_all(&setting.config).map_err(|error| StartError::Listen(error.to_string()))?;
-    if let Some(keeper) = Keeper::open(&setting.config).map_err(StartError::System)? {
+    if let Some(keeper) = Keeper::open(&setting.config, &[]).map_err(StartError::System)? {
         Listener::secure(&mut listeners, &keeper.into());
     }
     Life { setting, listeners, station: None }.run(py, source, signals)?;

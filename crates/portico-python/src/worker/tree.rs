@@ -125,7 +125,8 @@ fn listen(config: &Config, origin: &mut Origin) -> Result<(Vec<Listener>, Option
     let inherited = origin.takeover.as_mut().map(Takeover::take_listeners).unwrap_or_default();
     let mut listeners =
         Listener::take_over(config, inherited).map_err(|error| StartError::Listen(error.to_string()))?;
-    let keeper = Keeper::open(config).map_err(StartError::System)?;
+    let legacy = origin.takeover.as_mut().map(Takeover::take_secret).unwrap_or_default();
+    let keeper = Keeper::open(config, &legacy).map_err(StartError::System)?;
     if let Some(keeper) = &keeper {
         Listener::secure(&mut listeners, &keeper.vault().into());
     }

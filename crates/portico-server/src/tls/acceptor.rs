@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::digest;
 use portico_config::{ClientCertificate, Config, Tls};
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::{RootCertStore, ServerConfig};
+use rustls::ServerConfig;
+use rustls::server::NoServerSessionStorage;
 
 use super::edition;
 use super::material::Material;
@@ -86,9 +86,7 @@ fn config(settings: &Tls, content: &[u8]) -> Result<ServerConfig, String> {
     let builder = match settings.client_certificate {
         ClientCertificate::None => builder.with_no_client_auth(),
         required => {
-            let mut roots = RootCertStore::empty();
-            material.authorities.iter().try_for_each(|der| roots.add(der.clone())).map_err(told)?;
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            let verifier = material.verifier(&provider)?;
             let verifier = match required {
                 ClientCertificate::Optional => verifier.allow_unauthenticated(),
                 _ => verifier,
@@ -111,6 +109,8 @@ fn terms(settings: &Tls, material: &Material) -> Vec<u8> {
     context.update(&[settings.client_certificate as u8]);
     if settings.client_certificate != ClientCertificate::None {
         material.authorities.iter().for_each(|authority| context.update(authority));
+        // Whoever has been revoked since is not to go on.
+        material.revocations.iter().for_each(|list| context.update(list));
     }
     context.finish().as_ref().to_vec()
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use portico_config::{Config, Tls};
 
 use super::edition;
-use super::material::{Facts, Files, Material};
+use super::material::{Facts, Files, Material, list_until};
 use super::provider::provider;
 use super::tickets::{ROTATION, TicketKeys};
 use super::vault::Vault;
@@ -26,6 +26,8 @@ pub struct Keeper {
     read: Stamps,
     /// The files as they were at the last look.
     seen: Stamps,
+    /// What the files hold now cannot be served with.
+    stale: bool,
     next_look: Instant,
     next_keys: Instant,
     next_warning: Instant,
@@ -56,11 +58,12 @@ const WARNING_DAYS: i64 = 14;
 const DAY_SECONDS: i64 = 24 * 3600;
 
 impl Keeper {
-    /// Reads what `config` names, and tells of it in the log; `None` where nobody speaks TLS.
+    /// Reads what `config` names, and tells of it in the log; `None` where nobody speaks TLS. The keys of tickets are
+    /// those of the keeper whose [`Keeper::legacy`] this is, if it is one's.
     ///
     /// # Errors
     /// One line: what is wrong with which file.
-    pub fn open(config: &Config) -> Result<Option<Self>, String> {
+    pub fn open(config: &Config, legacy: &[u8]) -> Result<Option<Self>, String> {
         if !config.binds.iter().any(|bind| bind.tls) {
             return Ok(None);
         }
@@ -71,9 +74,13 @@ impl Keeper {
         let vault =
             Vault::new().map_err(|error| format!("memory for certificates cannot be had: {error}"))?;
         let now = Instant::now();
+        let (keys, rotation) = match inherited(legacy) {
+            Some(inherited) => inherited,
+            None => (TicketKeys::new()?, ROTATION),
+        };
         let mut keeper = Self {
             facts: facts(&material)?,
-            keys: TicketKeys::new()?,
+            keys,
             seen: read.clone(),
             settings,
             files,
@@ -81,7 +88,8 @@ impl Keeper {
             material,
             read,
             next_look: now + INTERVAL,
-            next_keys: now + ROTATION,
+            next_keys: now + rotation,
+            stale: false,
             next_warning: now,
         };
         keeper.publish().map_err(|error| format!("memory for certificates cannot be had: {error}"))?;
@@ -98,6 +106,15 @@ impl Keeper {
             true => Files::of(&config.tls).read(&provider(&config.tls)).map(drop),
             false => Ok(()),
         }
+    }
+
+    /// What a keeper in another process needs so that sessions go on with it: the keys of tickets, and how long they
+    /// still stay as they are. It is secret.
+    pub fn legacy(&self) -> Vec<u8> {
+        let rest = self.next_keys.saturating_duration_since(Instant::now()).as_millis() as u64;
+        let mut bytes = rest.to_ne_bytes().to_vec();
+        bytes.extend(self.keys.bytes().flatten());
+        bytes
     }
 
     /// What workers have of it.
@@ -145,9 +162,14 @@ impl Keeper {
     /// How long each certificate is still valid.
     pub fn expiries(&self) -> Vec<CertificateExpiry> {
         let files = self.files.certificates().map(|path| path.display().to_string());
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
+        let now = unix_time();
         let days = self.facts.iter().map(|facts| (facts.until - now).div_euclid(DAY_SECONDS));
         files.zip(days).map(|(file, days)| CertificateExpiry { file, days }).collect()
+    }
+
+    /// Whether files have changed and cannot be served with, so that former certificates still are.
+    pub fn is_stale(&self) -> bool {
+        self.stale
     }
 
     fn read_again(&mut self, files: Files) {
@@ -156,13 +178,17 @@ impl Keeper {
         let read = read.and_then(|material| Ok((facts(&material)?, material)));
         self.read = stamps;
         self.files = files;
+        self.stale = read.is_err();
         match read {
             Ok((_, material)) if material == self.material => {}
             Ok((facts, material)) => {
                 (self.facts, self.material) = (facts, material);
                 match self.publish() {
                     Ok(()) => self.tell(),
-                    Err(error) => log::error!("new certificates cannot be handed to the workers: {error}"),
+                    Err(error) => {
+                        self.stale = true;
+                        log::error!("new certificates cannot be handed to the workers: {error}");
+                    }
                 }
             }
             Err(problem) => log::error!("{problem}; the former certificates stay"),
@@ -198,11 +224,29 @@ impl Keeper {
                 _ => {}
             }
         }
+        let now = unix_time();
+        if self.material.revocations.iter().any(|list| list_until(list).is_some_and(|until| until < now)) {
+            log::warn!(
+                "a list of --crl-file has expired: certificates of its authority are refused; have the authority \
+                 issue a new one and replace the file, it is read again by itself"
+            );
+        }
     }
+}
+
+/// What the bytes of [`Keeper::legacy`] say.
+fn inherited(legacy: &[u8]) -> Option<(TicketKeys, Duration)> {
+    let (rest, keys) = legacy.split_first_chunk::<8>()?;
+    let rotation = Duration::from_millis(u64::from_ne_bytes(*rest)).min(ROTATION);
+    Some((TicketKeys::read(keys)?, rotation))
 }
 
 fn facts(material: &Material) -> Result<Vec<Facts>, String> {
     material.pairs.iter().map(|pair| pair.facts()).collect()
+}
+
+fn unix_time() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
 }
 
 fn stamps(files: &Files) -> Stamps {

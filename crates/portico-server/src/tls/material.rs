@@ -2,14 +2,16 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use portico_config::Tls;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use rustls::server::{ClientCertVerifierBuilder, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{Error, InconsistentKeys};
-use x509_parser::prelude::{ASN1Time, FromDer, GeneralName, X509Certificate};
+use rustls::{Error, InconsistentKeys, RootCertStore};
+use x509_parser::prelude::{ASN1Time, CertificateRevocationList, FromDer, GeneralName, X509Certificate};
 
 use super::names;
 
@@ -18,6 +20,7 @@ use super::names;
 pub(super) struct Files {
     pairs: Vec<PairFiles>,
     authorities: Option<PathBuf>,
+    revocations: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +37,8 @@ pub(super) struct Material {
     pub pairs: Vec<Pair>,
     /// Certificates of the authorities that clients' certificates may be from.
     pub authorities: Vec<CertificateDer<'static>>,
+    /// Their lists of certificates that are so no longer.
+    pub revocations: Vec<CertificateRevocationListDer<'static>>,
 }
 
 /// A certificate with its chain, and its key.
@@ -67,6 +72,7 @@ impl Files {
         Self {
             pairs: tls.certificates.iter().enumerate().map(pair).collect(),
             authorities: tls.authorities.as_ref().map(absolute),
+            revocations: tls.revocations.as_ref().map(absolute),
         }
     }
 
@@ -75,7 +81,7 @@ impl Files {
         let pairs = self.pairs.iter().flat_map(|pair| {
             [Some(&pair.certificate), pair.key.as_ref(), pair.ocsp.as_ref()].into_iter().flatten()
         });
-        pairs.chain(&self.authorities).map(PathBuf::as_path)
+        pairs.chain(&self.authorities).chain(&self.revocations).map(PathBuf::as_path)
     }
 
     /// The certificates' files, in their order.
@@ -94,10 +100,24 @@ impl Files {
             None => Vec::new(),
         };
         for authority in &authorities {
-            let added = rustls::RootCertStore::empty().add(authority.clone());
+            let added = RootCertStore::empty().add(authority.clone());
             added.map_err(|error| told("--ca-certs", self.authorities.as_deref(), &error))?;
         }
-        Ok(Material { pairs, authorities })
+        let revocations = match &self.revocations {
+            Some(path) => revocations("--crl-file", path)?,
+            None => Vec::new(),
+        };
+        let material = Material { pairs, authorities, revocations };
+        if !material.revocations.is_empty() {
+            let built = material.verifier(&Arc::new(provider.clone()));
+            let built = built.and_then(|verifier| verifier.build().map_err(|error| error.to_string()));
+            built.map_err(|problem| {
+                let problem =
+                    format!("cannot be used: {problem}; its lists have to be of version 2 (RFC 5280)");
+                told("--crl-file", self.revocations.as_deref(), &problem)
+            })?;
+        }
+        Ok(material)
     }
 }
 
@@ -221,7 +241,44 @@ fn certificates(setting: &str, path: &Path) -> Result<Vec<CertificateDer<'static
     }
 }
 
+fn revocations(setting: &str, path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
+    let text = read(setting, path)?;
+    let found: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&text).collect();
+    match found {
+        Ok(found) if !found.is_empty() && found.iter().all(|list| list_until(list).is_some()) => Ok(found),
+        Ok(found) if !found.is_empty() => Err(told(
+            setting,
+            Some(path),
+            &"has a list that cannot be read, or that does not say when the next one comes",
+        )),
+        _ if text.starts_with(&[0x30, 0x82]) || text.starts_with(&[0x30, 0x81]) => Err(format!(
+            "{setting}: {0} is in DER; write it in PEM: openssl crl -inform der -in {0} -out FILE",
+            path.display()
+        )),
+        _ => Err(told(setting, Some(path), &"has no revocation list in PEM (-----BEGIN X509 CRL-----)")),
+    }
+}
+
+/// Until when a revocation list counts, in seconds since 1970; `None` if it is none or does not say so.
+pub(super) fn list_until(list: &CertificateRevocationListDer<'_>) -> Option<i64> {
+    let (_, list) = CertificateRevocationList::from_der(list).ok()?;
+    list.next_update().map(|until| until.timestamp())
+}
+
 impl Material {
+    /// Says of clients' certificates whether they are from whom this names. Where there are revocation lists, there
+    /// must be one of each authority of the chain, and of those none that has expired: OpenSSL asks for as much.
+    ///
+    /// # Errors
+    /// An authority cannot be used.
+    pub fn verifier(&self, provider: &Arc<CryptoProvider>) -> Result<ClientCertVerifierBuilder, String> {
+        let mut roots = RootCertStore::empty();
+        let added = self.authorities.iter().try_for_each(|der| roots.add(der.clone()));
+        added.map_err(|error| error.to_string())?;
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
+        Ok(verifier.with_crls(self.revocations.iter().cloned()).enforce_revocation_expiration())
+    }
+
     /// Appends bytes for [`Material::read`].
     pub fn write(&self, out: &mut Vec<u8>) {
         let mut put = |bytes: &[u8]| {
@@ -241,7 +298,9 @@ impl Material {
             put(pair.key.secret_der());
             put(pair.ocsp.as_deref().unwrap_or_default());
         }
+        put(&(self.authorities.len() as u32).to_ne_bytes());
         self.authorities.iter().for_each(|authority| put(authority));
+        self.revocations.iter().for_each(|list| put(list));
     }
 
     /// What `bytes` were made of; `None` if they were made otherwise.
@@ -249,11 +308,13 @@ impl Material {
         let rest = &mut bytes;
         let count = u32::from_ne_bytes(take(rest)?.try_into().ok()?);
         let pairs = (0..count).map(|_| Pair::take(rest)).collect::<Option<_>>()?;
-        let mut authorities = Vec::new();
+        let count = u32::from_ne_bytes(take(rest)?.try_into().ok()?);
+        let authorities = (0..count).map(|_| Some(take(rest)?.to_vec().into())).collect::<Option<_>>()?;
+        let mut revocations = Vec::new();
         while !rest.is_empty() {
-            authorities.push(take(rest)?.to_vec().into());
+            revocations.push(take(rest)?.to_vec().into());
         }
-        Some(Self { pairs, authorities })
+        Some(Self { pairs, authorities, revocations })
     }
 }
 

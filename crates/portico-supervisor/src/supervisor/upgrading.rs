@@ -50,7 +50,8 @@ impl Supervisor {
         }
         self.host.upgrading();
         let command = self.host.command_line().ok_or("how this program was started is not known")?;
-        Upgrade::start(command, &self.host.listeners()).map_err(|error| error.to_string())
+        Upgrade::start(command, &self.host.listeners(), &self.host.secret())
+            .map_err(|error| error.to_string())
     }
 
     /// Looks what has become of the new supervisor.

@@ -2,7 +2,10 @@
 
 use std::fs;
 
-use rcgen::{CertificateParams, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, IsCa, Issuer, KeyIdMethod, KeyPair,
+    KeyUsagePurpose, SerialNumber, date_time_ymd,
+};
 use rustls::crypto::aws_lc_rs::default_provider;
 use tempfile::TempDir;
 
@@ -15,17 +18,19 @@ fn made(names: &[&str]) -> (String, String) {
     (CertificateParams::new(names).unwrap().self_signed(&key).unwrap().pem(), key.serialize_pem())
 }
 
-/// A folder with these files, and what comes of reading them as a certificate, a key, a response, authorities.
-fn read_of(files: &[(&str, &[u8])], named: [Option<&str>; 4]) -> (TempDir, Result<Material, String>) {
+/// A folder with these files, and what comes of reading them as a certificate, a key, a response,
+/// authorities, revocation lists.
+fn read_of(files: &[(&str, &[u8])], named: [Option<&str>; 5]) -> (TempDir, Result<Material, String>) {
     let folder = tempfile::tempdir().unwrap();
     files.iter().for_each(|(name, content)| fs::write(folder.path().join(name), content).unwrap());
     let path = |name: &str| folder.path().join(name);
-    let [certificate, key, ocsp, authorities] = named.map(|name| name.map(path));
+    let [certificate, key, ocsp, authorities, revocations] = named.map(|name| name.map(path));
     let tls = Tls {
         certificates: certificate.into_iter().collect(),
         keys: key.into_iter().collect(),
         ocsp_responses: ocsp.into_iter().collect(),
         authorities,
+        revocations,
         ..Tls::default()
     };
     let read = Files::of(&tls).read(&default_provider());
@@ -43,7 +48,7 @@ fn what_is_read_goes_to_the_workers_as_it_is() {
         ("o", b"response".as_slice()),
         ("a", authority.as_bytes()),
     ];
-    let (_folder, read) = read_of(&files, [Some("c"), Some("k"), Some("o"), Some("a")]);
+    let (_folder, read) = read_of(&files, [Some("c"), Some("k"), Some("o"), Some("a"), None]);
     let material = read.unwrap();
     assert_eq!((material.pairs[0].chain.len(), material.authorities.len()), (2, 1));
     assert_eq!(material.pairs[0].facts().unwrap().names, ["a.example", "*.b.example", "127.0.0.1"]);
@@ -58,8 +63,10 @@ fn what_is_read_goes_to_the_workers_as_it_is() {
 #[test]
 fn there_may_be_more_certificates_than_a_byte_counts() {
     let (certificate, key) = made(&["a.example"]);
-    let (_folder, read) =
-        read_of(&[("c", certificate.as_bytes()), ("k", key.as_bytes())], [Some("c"), Some("k"), None, None]);
+    let (_folder, read) = read_of(
+        &[("c", certificate.as_bytes()), ("k", key.as_bytes())],
+        [Some("c"), Some("k"), None, None, None],
+    );
     let mut material = read.unwrap();
     let (mut one, mut many) = (Vec::new(), Vec::new());
     material.write(&mut one);
@@ -74,8 +81,8 @@ fn there_may_be_more_certificates_than_a_byte_counts() {
 fn a_key_may_stand_in_the_certificates_file() {
     let (certificate, key) = made(&["a.example"]);
     let both = format!("{key}{certificate}");
-    assert!(read_of(&[("c", both.as_bytes())], [Some("c"), None, None, None]).1.is_ok());
-    let (_folder, read) = read_of(&[("c", certificate.as_bytes())], [Some("c"), None, None, None]);
+    assert!(read_of(&[("c", both.as_bytes())], [Some("c"), None, None, None, None]).1.is_ok());
+    let (_folder, read) = read_of(&[("c", certificate.as_bytes())], [Some("c"), None, None, None, None]);
     assert!(
         read.unwrap_err()
             .ends_with("has no private key beside the certificate; name the key's file with --keyfile")
@@ -114,8 +121,58 @@ fn what_is_wrong_is_named() {
         ("c", "k", Some("missing"), None, "--ocsp-file: "),
         ("c", "k", None, Some("k"), "--ca-certs: "),
     ] {
-        let (_folder, read) = read_of(&files, [Some(certificate), Some(key), ocsp, authorities]);
+        let (_folder, read) = read_of(&files, [Some(certificate), Some(key), ocsp, authorities, None]);
         let told = read.unwrap_err();
         assert!(told.contains(problem) && !told.contains('\n'), "{told}");
+    }
+}
+
+/// An authority and an empty list of it, in PEM; a list for the year 2000.
+fn authority() -> (String, String, String) {
+    let key = KeyPair::generate().unwrap();
+    let mut parameters = CertificateParams::new(Vec::new()).unwrap();
+    parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let certificate = parameters.self_signed(&key).unwrap();
+    let issuer = Issuer::new(parameters, &key);
+    let list = |year| {
+        let parameters = CertificateRevocationListParams {
+            this_update: date_time_ymd(year, 1, 1),
+            next_update: date_time_ymd(year + 1, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: Vec::new(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        parameters.signed_by(&issuer).unwrap().pem().unwrap()
+    };
+    (certificate.pem(), list(2100), list(2000))
+}
+
+#[test]
+fn revocation_lists_go_along_and_what_is_none_is_refused() {
+    let (certificate, key) = made(&["a.example"]);
+    let (authority, list, old) = authority();
+    let both = format!("{list}{old}");
+    let broken = "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n";
+    let read = |lists: &[u8]| {
+        let (certificate, key) = (certificate.as_bytes(), key.as_bytes());
+        let files = [("c", certificate), ("k", key), ("a", authority.as_bytes()), ("r", lists)];
+        read_of(&files, [Some("c"), Some("k"), None, Some("a"), Some("r")]).1
+    };
+    let material = read(both.as_bytes()).unwrap();
+    let until: Vec<_> = material.revocations.iter().filter_map(list_until).collect();
+    assert_eq!(until, [4_133_980_800, 978_307_200]);
+    let mut bytes = Vec::new();
+    material.write(&mut bytes);
+    assert_eq!(Material::read(&bytes).as_ref(), Some(&material));
+    for (lists, problem) in [
+        (certificate.as_bytes(), "has no revocation list in PEM"),
+        (broken.as_bytes(), "has a list that cannot be read"),
+        (&[0x30, 0x82, 1, 2], "is in DER; write it in PEM: openssl crl -inform der"),
+        (b"", "has no revocation list in PEM"),
+    ] {
+        let told = read(lists).unwrap_err();
+        assert!(told.starts_with("--crl-file: ") && told.contains(problem), "{told}");
     }
 }
