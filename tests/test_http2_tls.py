@@ -8,11 +8,14 @@ import signal
 import ssl
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from hyperframe.frame import SettingsFrame
 
 from harness.http2_client import PREFACE, PROTOCOL_ERROR, Http2Client
+from harness.peers import installed
+from harness.process import read_or_empty
 
 STUCK = "apps.stuck:application"
 CONTROL = "apps.control:application"
@@ -102,6 +105,31 @@ def test_an_upload_by_curl(serve, authority, pair, tmp_path):
         [*command, "-w", " %{http_version} %{http_code}", url], capture_output=True, check=True
     )
     assert done.stdout.endswith(b" 2 200"), done
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["stored", "streamed"])
+@pytest.mark.parametrize("secure", [False, True], ids=["cleartext", "tls"])
+def test_an_upload_of_100_mb_takes_bounded_memory(serve, authority, pair, tmp_path, secure, streamed):
+    curl = installed("curl")
+    options = [*(pair.options if secure else ()), *(["--stream-request-body"] if streamed else [])]
+    server = serve(CONTROL, *options, "--limit-request-body", "200m")
+    before = peak(server.worker.pid)
+    size = 100 << 20
+    body = tmp_path / "body"
+    with body.open("wb") as file:
+        file.truncate(size)
+    way = ["--http2", "--cacert", str(authority.certificate)] if secure else ["--http2-prior-knowledge"]
+    url = f"{'https' if secure else 'http'}://localhost:{server.address[1]}/consume"
+    command = [curl, "-sS", *way, "-4", "-T", str(body), "-w", " %{http_version} %{http_code}", url]
+    done = subprocess.run(command, capture_output=True, timeout=50, check=True, text=True)
+    assert done.stdout == f"{size} 2 200", done
+    assert peak(server.worker.pid) - before < 16 << 20
+
+
+def peak(pid: int) -> int:
+    """The most memory that a process has had."""
+    (line,) = [line for line in read_or_empty(Path(f"/proc/{pid}/status")).splitlines() if "VmHWM" in line]
+    return int(line.split()[1]) << 10
 
 
 def test_a_reset_a_stop_and_the_end(serve, pair, context):
