@@ -2,10 +2,10 @@
 //! old one serves.
 //!
 //! The new one is started as the old one was, but that its standard input is a line between both. The old one has
-//! laid the sockets into it, each with its name, and its own standard input, which the new one puts back first of
-//! all. What else it is to go on with, such as keys, is a message on the line too: nobody else can read it, and it lies
-//! in no file. Nothing is inherited by number, and no other program that either starts gets at any of it. When the
-//! new one serves it says so; should it end before, or take too long, the old one has lost nothing.
+//! laid the sockets into it, each with its name, what nobody else is to know, such as keys, and its own standard
+//! input, which the new one puts back first of all. Nothing else is inherited by number or lies in a file, and no
+//! other program that either starts gets at it. When the new one serves it says so; should it end before, or take
+//! too long, the old one has lost nothing.
 //!
 //! ```text
 //!   old                                new
@@ -106,8 +106,8 @@ impl CommandLine {
 }
 
 impl Upgrade {
-    /// Starts a new supervisor and lays `listeners` before it, each with its name, and `secret`. It is a child of this process
-    /// and to be reaped like the others; signals that are blocked here are blocked there.
+    /// Starts a new supervisor and lays `listeners` before it, each with its name, and `secret`. It is a
+    /// child of this process and to be reaped like the others; signals that are blocked here are blocked there.
     ///
     /// # Errors
     /// The program cannot be started; or this process is the first of a container, which ends with it.

@@ -210,9 +210,9 @@ const CRL_FILE: Setting = Setting {
     default: "",
     area: Area::Tls,
     help: "Revocation lists for clients' certificates, in PEM",
-    details: "For --cert-reqs. A client whose certificate is in one of them is refused. One list of each authority \
-        in a client's chain has to be there, and none may have expired, or the client is refused as well. The file \
-        is read again when it changes. nginx calls it ssl_crl.",
+    details: "For --cert-reqs. A client whose certificate is in one of them is refused. One list of each \
+        authority in a client's chain has to be there, and none may have expired, or the client is refused as \
+        well. The file is read again when it changes. nginx calls it ssl_crl.",
 };
 
 #[cfg(test)]

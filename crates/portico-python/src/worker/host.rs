@@ -118,8 +118,8 @@ impl Command {
         self.inheritance.borrow().hooks()
     }
 
-    /// Reads certificates that have changed, and tells statsd how many days the first one is still valid, and whether
-    /// there are newer ones that cannot be served with.
+    /// Reads certificates that have changed, and tells statsd how many days the first one is still valid, and
+    /// whether there are newer ones that cannot be served with.
     fn look_after_certificates(&mut self) {
         let Some(keeper) = &mut self.possessions.keeper else { return };
         keeper.look();

@@ -58,8 +58,8 @@ const WARNING_DAYS: i64 = 14;
 const DAY_SECONDS: i64 = 24 * 3600;
 
 impl Keeper {
-    /// Reads what `config` names, and tells of it in the log; `None` where nobody speaks TLS. The keys of tickets are
-    /// those of the keeper whose [`Keeper::legacy`] this is, if it is one's.
+    /// Reads what `config` names, and tells of it in the log; `None` where nobody speaks TLS. The keys of tickets
+    /// are those of the keeper whose [`Keeper::legacy`] is given, if it is one's.
     ///
     /// # Errors
     /// One line: what is wrong with which file.
@@ -108,8 +108,8 @@ impl Keeper {
         }
     }
 
-    /// What a keeper in another process needs so that sessions go on with it: the keys of tickets, and how long they
-    /// still stay as they are. It is secret.
+    /// What a keeper in another process needs so that sessions go on with it: the keys of tickets, and how long
+    /// they still stay as they are. It is secret.
     pub fn legacy(&self) -> Vec<u8> {
         let rest = self.next_keys.saturating_duration_since(Instant::now()).as_millis() as u64;
         let mut bytes = rest.to_ne_bytes().to_vec();

@@ -266,8 +266,9 @@ pub(super) fn list_until(list: &CertificateRevocationListDer<'_>) -> Option<i64>
 }
 
 impl Material {
-    /// Says of clients' certificates whether they are from whom this names. Where there are revocation lists, there
-    /// must be one of each authority of the chain, and of those none that has expired: OpenSSL asks for as much.
+    /// Says of clients' certificates whether they are from whom this names. Where there are revocation lists,
+    /// there must be one of each authority of the chain, and of those none that has expired: OpenSSL asks for as
+    /// much.
     ///
     /// # Errors
     /// An authority cannot be used.
