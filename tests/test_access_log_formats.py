@@ -341,6 +341,23 @@ def test_json_gives_requests_an_id_that_is_not_in_the_answer(serve):
     assert response.get("X-Request-Id") is None
 
 
+def test_an_id_that_the_application_keeps_stays_what_it_was(serve):
+    server = serve("apps.keeping_ids:application", *JSON, "--workers", "1", "--threads", "1")
+    ways = ["/text", "/hash", "/environ", "/intern", "/nothing", "/nothing"]
+    told: dict[str, list[bytes]] = {way: [] for way in ways}
+    with server.connect() as connection:
+        for way in ways * 5:
+            connection.send(request_bytes("GET", way))
+            told[way].append(connection.read_response().body)
+        connection.send(request_bytes("GET", "/kept"))
+        kept = connection.read_response().body
+    assert kept.split() == told["/text"] + told["/hash"] + told["/environ"]
+    everything = [identity for identities in told.values() for identity in identities]
+    assert len(set(everything)) == len(everything) == 30
+    logged = [strict_json(line)["portico.request_id"] for line in lines_of(server, 31)]
+    assert {identity.decode() for identity in everything} <= set(logged)
+
+
 def test_an_answer_of_the_servers_own_has_the_id_too(serve):
     server = serve(CONTROL, *JSON, "--request-id", "--threads", "1", "--queue-timeout", "0.2")
     with server.connect() as first, server.connect() as second:

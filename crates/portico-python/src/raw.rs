@@ -1,9 +1,11 @@
-//! Every `unsafe` block of this crate: ten calls for which PyO3, rustix and std have no safe form.
+//! Every `unsafe` block of this crate: calls, and a place to write at, for which PyO3, rustix and std have no safe
+//! form.
 //!
 //! Each function here is safe to call; what makes it so stands beside its block.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::ptr::NonNull;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -27,6 +29,43 @@ pub fn reference_count<T>(py: Python<'_>, object: &Py<T>) -> isize {
     let _ = py;
     // SAFETY: `object` is alive and this thread is attached, which `py` proves.
     unsafe { ffi::Py_REFCNT(object.as_ptr()) as isize }
+}
+
+/// A `str` of ASCII that is written anew while nobody can tell.
+pub struct Rewritable {
+    text: Py<PyString>,
+    /// Its characters; in itself, so that they are there as long as it is.
+    characters: NonNull<u8>,
+    length: usize,
+}
+
+impl Rewritable {
+    /// `text`, to be kept; `None` if it is not ASCII.
+    pub fn new(text: &Bound<'_, PyString>) -> Option<Self> {
+        let characters = text.to_str().ok().filter(|text| text.is_ascii())?;
+        let length = characters.len();
+        // What is ASCII has its UTF-8 in itself.
+        let characters = NonNull::from(characters.as_bytes()).cast();
+        Some(Self { text: text.clone().unbind(), characters, length })
+    }
+
+    /// Writes `bytes` there if they are as many, and ASCII, and there are no more than so many `references`, this
+    /// one among them, all of which the caller knows of, and it is neither hashed nor interned. By the same rule
+    /// the interpreter appends to a `str` in its place. `false` if it was left as it is.
+    pub fn write(&self, py: Python<'_>, references: isize, bytes: &[u8]) -> bool {
+        let object = self.text.as_ptr();
+        // SAFETY: the object is a `str` and alive, and this thread is attached, which `py` proves.
+        let hash = unsafe { (*object.cast::<ffi::PyASCIIObject>()).hash };
+        let is_unseen = hash == -1 && reference_count(py, &self.text) == references;
+        if !is_unseen || bytes.len() != self.length || !bytes.is_ascii() {
+            return false;
+        }
+        // SAFETY: there are as many characters, in the object, which this keeps alive. Being ASCII they leave true
+        // what it says of itself. Nobody else has a reference through which it could be read meanwhile; one that
+        // is interned has a hash. `bytes` may be they themselves, for which `copy_from` is made.
+        unsafe { self.characters.as_ptr().copy_from(bytes.as_ptr(), bytes.len()) };
+        true
+    }
 }
 
 /// Python's identity of the calling thread, as `threading.get_ident()` has it.

@@ -31,12 +31,12 @@ pub use teller::{Teller, Told};
 pub use writer::{AccessLog, Destination, Outputs, Reopener};
 
 /// What happened to one request.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Record<'a> {
     /// The request; `None` where what came was not one.
     pub head: Option<&'a RequestHead>,
     /// Who sent it.
-    pub peer: Peer,
+    pub peer: &'a Peer,
     /// Through which listener.
     pub server: &'a Server,
     /// When it was answered.
@@ -46,7 +46,7 @@ pub struct Record<'a> {
     /// Bytes of the answer's body that were sent.
     pub body_bytes: u64,
     /// Its id.
-    pub id: RequestId,
+    pub id: &'a RequestId,
     /// Where its time went; `None` where nothing was awaited for it.
     pub times: Option<Times>,
     /// Why it ended otherwise than with the application's whole answer.

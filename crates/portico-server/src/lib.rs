@@ -29,7 +29,7 @@ pub use forwarded::{Forwarded, Scheme};
 pub use handover::{Handover, Load, Sharing, Siblings};
 pub use lending::{Gone, Lending, Responder};
 pub use listener::{BindError, Listener};
-pub use request_id::{IdBuffer, RequestId};
+pub use request_id::RequestId;
 pub use statsd::Statsd;
 pub use syslog::{Severity, Syslog};
 pub use tls::{CertificateExpiry, Keeper, Supply, TlsClient};

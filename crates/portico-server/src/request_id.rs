@@ -11,19 +11,27 @@ pub enum RequestId {
     /// Its own field `X-Request-Id`.
     Given,
     /// One of ours.
-    Made([u8; 16]),
+    Made(Digits),
 }
+
+/// An id of ours as it is told, a ULID: 48 bits of time and 80 that differ, in base 32.
+pub type Digits = [u8; 26];
 
 /// Makes ids. No system call, no lock: each engine has its own.
+///
+/// What differs is a number that begins at random and counts up, so that of an id as a rule the last four digits
+/// have to be written, and in each millisecond those of the time.
 #[derive(Debug)]
 pub struct RequestIds {
-    seed: u64,
-    count: u64,
-    tail: u16,
+    /// The last one.
+    digits: Digits,
+    /// The time in it.
+    millis: u64,
+    /// The upper 60 bits of the number.
+    upper: u64,
+    /// The lower 20.
+    lower: u32,
 }
-
-/// Where [`RequestId::text`] puts an id of ours.
-pub type IdBuffer = [u8; 26];
 
 /// The field that carries an id.
 pub const FIELD: &[u8] = b"x-request-id";
@@ -45,10 +53,13 @@ static PAIRS: [[u8; 2]; 1024] = {
     pairs
 };
 
+/// Numbers below this are the lower part of one.
+const LOWER_END: u32 = 1 << 20;
+
 impl RequestId {
     /// The id as it is told; `None` where there is none.
-    pub fn text<'a>(&self, head: &'a RequestHead, buffer: &'a mut IdBuffer) -> Option<&'a [u8]> {
-        self.given(head).or_else(|| self.made(buffer))
+    pub fn text<'a>(&'a self, head: &'a RequestHead) -> Option<&'a [u8]> {
+        self.given(head).or_else(|| self.made())
     }
 
     /// The id as it is told, if it is the one of the request `head`.
@@ -60,43 +71,33 @@ impl RequestId {
     }
 
     /// The id as it is told, if it is one of ours.
-    pub fn made<'a>(&self, buffer: &'a mut IdBuffer) -> Option<&'a [u8]> {
-        let Self::Made(id) = self else { return None };
-        write(id, buffer);
-        Some(&buffer[..])
-    }
-}
-
-/// Writes an id of ours.
-pub fn write(id: &[u8; 16], buffer: &mut IdBuffer) {
-    let number = u128::from_be_bytes(*id);
-    // By twelve digits: words of 128 bits are slow.
-    write_digits((number >> 120) as u64, &mut buffer[..2]);
-    write_digits((number >> 60) as u64, &mut buffer[2..14]);
-    write_digits(number as u64, &mut buffer[14..]);
-}
-
-#[inline]
-fn write_digits(mut number: u64, digits: &mut [u8]) {
-    for pair in digits.rchunks_exact_mut(2) {
-        pair.copy_from_slice(&PAIRS[(number & 1023) as usize]);
-        number >>= 10;
+    pub fn made(&self) -> Option<&[u8]> {
+        match self {
+            Self::Made(digits) => Some(digits),
+            Self::None | Self::Given => None,
+        }
     }
 }
 
 impl RequestIds {
-    /// Ids of an engine of this process. To be called after the last fork: two processes with one seed would make
-    /// the same ids.
+    /// Ids of an engine of this process. To be called after the last fork: two processes that begin with one
+    /// number would make the same ids.
     pub fn new() -> Self {
-        let mut bytes = [0; 10];
+        let mut bytes = [0; 12];
         if rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).is_err() {
             let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
             bytes[..8].copy_from_slice(&(now.as_nanos() as u64).to_le_bytes());
-            bytes[6..].copy_from_slice(&std::process::id().to_le_bytes());
+            bytes[4..8].copy_from_slice(&std::process::id().to_le_bytes());
         }
-        let [a, b, c, d, e, f, g, h, i, j] = bytes;
-        let seed = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
-        Self { seed, count: 0, tail: u16::from_le_bytes([i, j]) }
+        let [a, b, c, d, e, f, g, h, i, j, k, l] = bytes;
+        let upper = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+        Self::from_number(upper, u32::from_le_bytes([i, j, k, l]) % LOWER_END)
+    }
+
+    fn from_number(upper: u64, lower: u32) -> Self {
+        let mut ids = Self { digits: [b'0'; 26], millis: 0, upper, lower };
+        write_digits(upper, &mut ids.digits[10..22]);
+        ids
     }
 
     /// The id of the request `head` of a peer that is `trusted` or not, begun so many milliseconds after 1970.
@@ -109,11 +110,28 @@ impl RequestIds {
         }
     }
 
-    /// 48 bits of time and 80 that differ, as in a ULID.
-    fn next(&mut self, unix_millis: u64) -> [u8; 16] {
-        self.count = self.count.wrapping_add(1);
-        let differing = u128::from(self.tail) << 64 | u128::from(mixed(self.seed.wrapping_add(self.count)));
-        (u128::from(unix_millis) << 80 | differing).to_be_bytes()
+    fn next(&mut self, unix_millis: u64) -> Digits {
+        self.lower += 1;
+        if self.lower == LOWER_END {
+            self.lower = 0;
+            self.upper = self.upper.wrapping_add(1);
+            write_digits(self.upper, &mut self.digits[10..22]);
+        }
+        if self.millis != unix_millis {
+            self.millis = unix_millis;
+            write_digits(unix_millis, &mut self.digits[..10]);
+        }
+        write_digits(self.lower.into(), &mut self.digits[22..]);
+        self.digits
+    }
+}
+
+/// Writes as many digits of `number` as there is room for, the last ones.
+#[inline]
+fn write_digits(mut number: u64, digits: &mut [u8]) {
+    for pair in digits.rchunks_exact_mut(2) {
+        pair.copy_from_slice(&PAIRS[(number & 1023) as usize]);
+        number >>= 10;
     }
 }
 
@@ -121,15 +139,6 @@ impl RequestIds {
 fn is_usable(id: &[u8]) -> bool {
     let usual = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:/+=@~,;|".contains(byte);
     (1..=GIVEN_BYTES_MAX).contains(&id.len()) && id.iter().all(usual)
-}
-
-/// The finisher of SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators): one to one, so
-/// that no id comes twice before the count has gone round.
-fn mixed(number: u64) -> u64 {
-    let number = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    let number = (number ^ (number >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let number = (number ^ (number >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    number ^ (number >> 31)
 }
 
 #[cfg(test)]
@@ -150,8 +159,7 @@ mod tests {
     }
 
     fn text(id: RequestId, head: &RequestHead) -> String {
-        let mut buffer = IdBuffer::default();
-        String::from_utf8(id.text(head, &mut buffer).unwrap().to_vec()).unwrap()
+        String::from_utf8(id.text(head).unwrap().to_vec()).unwrap()
     }
 
     #[test]
@@ -172,16 +180,23 @@ mod tests {
 
     proptest! {
         #[test]
-        fn digits_are_the_number_in_base_32(id: [u8; 16]) {
-            let mut number = u128::from_be_bytes(id);
-            let mut expected = IdBuffer::default();
-            for digit in expected.iter_mut().rev() {
-                *digit = DIGITS[(number & 31) as usize];
-                number >>= 5;
+        fn digits_are_time_and_number_in_base_32(
+            upper in 0..1u64 << 60,
+            lower in prop_oneof![Just(0), Just(LOWER_END - 2), Just(LOWER_END - 1), 0..LOWER_END],
+            times in prop::collection::vec(prop_oneof![Just(7), Just(8), 0..1u64 << 48], 1..5),
+        ) {
+            let mut ids = RequestIds::from_number(upper, lower);
+            let mut number = u128::from(upper) << 20 | u128::from(lower);
+            for millis in times {
+                number = (number + 1) % (1 << 80);
+                let mut rest = u128::from(millis) << 80 | number;
+                let mut expected = [0; 26];
+                for digit in expected.iter_mut().rev() {
+                    *digit = DIGITS[(rest & 31) as usize];
+                    rest >>= 5;
+                }
+                prop_assert_eq!(ids.next(millis), expected);
             }
-            let mut written = IdBuffer::default();
-            write(&id, &mut written);
-            prop_assert_eq!(written, expected);
         }
     }
 

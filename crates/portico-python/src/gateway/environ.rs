@@ -106,9 +106,6 @@ impl Environs {
             environ.set_item(intern!(py, "wsgi.input"), input)?;
         }
         set_peer(py, &environ, parts)?;
-        if let Some(id) = parts.id {
-            environ.set_item(intern!(py, "portico.request_id"), latin1(py, id)?)?;
-        }
         if parts.head.framing == Framing::Chunked {
             set_chunked(py, &environ, parts.body_length)?;
         }
@@ -172,6 +169,9 @@ impl Environs {
         let store = match self.templates.lookup(lines) {
             Lookup::Hit(template) => {
                 template.meet(py, address(parts.peer), &mut self.addresses)?;
+                if let Some(id) = parts.id {
+                    template.meet_id(py, id)?;
+                }
                 return template.copy(py, parts.callables);
             }
             Lookup::Store(hash) => Some(hash),
@@ -180,6 +180,9 @@ impl Environs {
         let at = self.server_template(py, settings, parts)?;
         let template = &mut self.servers[at].1;
         template.meet(py, address(parts.peer), &mut self.addresses)?;
+        if let Some(id) = parts.id {
+            template.meet_id(py, id)?;
+        }
         let environ = template.copy(py, parts.callables)?;
         add_fields(&environ, &mut self.names, parts.head)?;
         if let Some(hash) = store {

@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use pyo3::prelude::*;
 
 use portico_config::Config;
-use portico_server::{Application, IdBuffer, Request, Responder};
+use portico_server::{Application, Request, Responder};
 
 use environ::{Environs, Parts};
 use response::Call;
@@ -103,7 +103,6 @@ impl Gateway {
         };
         let Request { head, body, peer, trusted, forwarded, tls, destination, server, id, begun, .. } =
             request;
-        let mut buffer = IdBuffer::default();
         let body_length = body.len();
         let input = match body.is_empty() {
             true => None,
@@ -113,7 +112,7 @@ impl Gateway {
             head: &head,
             server: &server,
             peer,
-            id: id.text(&head, &mut buffer),
+            id: id.text(&head),
             trusted,
             forwarded: forwarded.as_deref(),
             tls: tls.as_deref(),

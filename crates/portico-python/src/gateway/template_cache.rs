@@ -15,6 +15,7 @@ use portico_server::Server;
 
 use super::hash::hash;
 use super::start_response::Callables;
+use crate::raw::{Rewritable, latin1};
 
 /// A dict that environs are copied from. It holds the thread's callables and the address of the peer, so that no
 /// environ is given them.
@@ -24,6 +25,8 @@ pub struct Template {
     callables: u64,
     /// That address, once there is one.
     peer: Option<Address>,
+    /// The request's id in it, once there is one; a reference beside the dict's own.
+    id: Option<Rewritable>,
 }
 
 /// Where a peer is.
@@ -103,7 +106,7 @@ impl Template {
     /// `dict`, into which `callables` are put.
     pub fn new(dict: &Bound<'_, PyDict>, callables: &Callables) -> PyResult<Self> {
         callables.put_into(dict)?;
-        Ok(Self { dict: dict.clone().unbind(), callables: callables.number, peer: None })
+        Ok(Self { dict: dict.clone().unbind(), callables: callables.number, peer: None, id: None })
     }
 
     /// Puts the peer's address into it, if it is not there: most requests come from where the last one came.
@@ -123,6 +126,18 @@ impl Template {
         dict.set_item(intern!(py, "REMOTE_ADDR"), remote)?;
         dict.set_item(intern!(py, "portico.peer"), name)?;
         self.peer = Some(peer);
+        Ok(())
+    }
+
+    /// Puts the request's id into it. If nobody has kept the last one, its `str` is written anew: another one in
+    /// each dict costs as much as a line of the log.
+    pub fn meet_id(&mut self, py: Python<'_>, id: &[u8]) -> PyResult<()> {
+        if self.id.as_ref().is_some_and(|last| last.write(py, 2, id)) {
+            return Ok(());
+        }
+        let text = latin1(py, id)?;
+        self.dict.bind(py).set_item(intern!(py, "portico.request_id"), &text)?;
+        self.id = Rewritable::new(&text);
         Ok(())
     }
 

@@ -4,19 +4,21 @@
 //! busy server its warm memory. What a request has in common with the one before, all but its time as a rule, is
 //! there once.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use portico_proto::{RequestHead, Version};
 
 use super::plan::Plan;
 use super::{LostRequest, Moment, Reason, Record, Times};
 use crate::application::Peer;
-use crate::request_id::{IdBuffer, RequestId};
+use crate::request_id::{Digits, RequestId};
 
 /// Records, and the bytes that they refer to.
 #[derive(Debug, Default)]
 pub struct Batch {
-    entries: Vec<Entry>,
+    exchanges: Vec<Exchange>,
+    /// What of them is the same for several that follow each other.
+    commons: Vec<Common>,
     /// Rows of places in `bytes`: where the first text of a request begins, and where each of its texts ends, with
     /// [`ABSENT`] added where there is none.
     rows: Vec<u32>,
@@ -25,17 +27,50 @@ pub struct Batch {
     dropped: u64,
 }
 
-/// What the last row was made of.
+/// The record that came last, to be compared with the next one.
 #[derive(Debug, Default)]
 struct Last {
-    /// Where the row begins.
-    row: u32,
-    /// Whether another request can have the same.
-    is_known: bool,
+    /// What others may have in common with it; `None` where they cannot.
+    common: Option<Common>,
     /// The head's bytes.
     head: Vec<u8>,
-    /// Whether the request's id is its own.
-    is_id_given: bool,
+}
+
+/// What of an exchange is its own even if all else repeats.
+#[derive(Clone, Copy, Debug)]
+pub struct Exchange {
+    /// Where its time went; 0 where that is not known.
+    pub times: Times,
+    /// Its id, if it is one of ours.
+    pub id: Digits,
+    /// Nanoseconds within the second when it was answered.
+    pub nanos: u32,
+    /// The number of what it has in common with others.
+    pub common: u32,
+    /// The client's; 0 where it has none.
+    pub port: u16,
+}
+
+/// What exchanges have in common that differ in nothing but times, port and id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Common {
+    address: Option<IpAddr>,
+    second: u64,
+    version: Option<Version>,
+    status: u16,
+    body_bytes: u64,
+    is_timed: bool,
+    reason: Option<Reason>,
+    id: IdKind,
+    /// Where their row begins.
+    row: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum IdKind {
+    None,
+    Given,
+    Made,
 }
 
 /// What is kept of a record, but for its texts.
@@ -57,15 +92,13 @@ pub struct Entry {
     pub reason: Option<Reason>,
     /// Its id.
     pub id: RequestId,
-    /// Where its row begins: requests with the same row have the same texts and the same version.
-    pub row: u32,
 }
 
 /// One line's worth, to be formatted.
 #[derive(Clone, Copy, Debug)]
 pub struct Line<'a> {
     /// What is no text.
-    pub entry: &'a Entry,
+    pub entry: Entry,
     row: &'a [u32],
     bytes: &'a [u8],
 }
@@ -81,61 +114,84 @@ const HEAD_BYTES_MAX: usize = 4096;
 
 impl Batch {
     /// Copies what `plan` needs of `record`.
+    #[inline]
     pub fn push(&mut self, record: &Record<'_>, plan: &Plan) {
-        if self.entries.len() >= RECORDS_MAX || self.bytes.len() >= BYTES_MAX {
+        if self.exchanges.len() >= RECORDS_MAX || self.bytes.len() >= BYTES_MAX {
             self.dropped += 1;
             return;
         }
-        if !self.last.is_of(record) {
-            self.push_row(record, plan);
+        if !self.last.is_like(record) {
+            // Only a copy goes out of sight, so that otherwise the record need not be put together in memory.
+            let record = *record;
+            self.push_common(&record, plan);
         }
-        self.entries.push(Entry {
-            peer: record.peer,
-            moment: record.moment,
-            version: record.head.map(|head| head.version),
-            status: record.status,
-            body_bytes: record.body_bytes,
-            times: record.times,
-            reason: record.reason,
-            id: record.id,
-            row: self.last.row,
+        self.exchanges.push(Exchange {
+            times: record.times.unwrap_or_default(),
+            id: match *record.id {
+                RequestId::Made(digits) => digits,
+                RequestId::None | RequestId::Given => [0; 26],
+            },
+            nanos: record.moment.nanos,
+            common: self.commons.len() as u32 - 1,
+            port: port_of(record.peer),
         });
     }
 
-    /// Copies the texts of `record`.
-    fn push_row(&mut self, record: &Record<'_>, plan: &Plan) {
-        self.begin_row();
+    /// Copies what others may have in common with `record`.
+    #[cold]
+    #[inline(never)]
+    fn push_common(&mut self, record: &Record<'_>, plan: &Plan) {
+        let row = match &self.last.common {
+            Some(common) if self.last.has_texts_of(record) => common.row,
+            _ => self.push_row(record, plan),
+        };
+        let common = Common::of(record, row);
+        self.commons.push(common);
+        self.last.note(record, plan, common);
+    }
+
+    /// Copies the texts of `record`; where their row begins.
+    fn push_row(&mut self, record: &Record<'_>, plan: &Plan) -> u32 {
+        let row = self.begin_row();
         for source in &plan.texts {
             let present = source.copy(record, &mut self.bytes);
             self.end_text(present);
         }
-        self.last.note(record, plan);
+        row
     }
 
-    fn begin_row(&mut self) {
-        self.last.row = self.rows.len() as u32;
-        self.last.is_known = false;
+    fn begin_row(&mut self) -> u32 {
+        let row = self.rows.len() as u32;
         self.rows.push(self.bytes.len() as u32);
+        row
     }
 
     /// The same for a request of another process.
     pub fn push_lost(&mut self, request: &LostRequest<'_>, plan: &Plan) {
-        self.begin_row();
+        let row = self.begin_row();
         let known = [Some(request.method), Some(request.target)].into_iter();
         for text in known.chain(std::iter::repeat(None)).take(plan.texts.len()) {
             self.bytes.extend_from_slice(text.unwrap_or_default());
             self.end_text(text.is_some());
         }
-        self.entries.push(Entry {
-            peer: request.peer.map_or(Peer::Unix, |peer| Peer::Inet(SocketAddr::new(peer, 0))),
-            moment: Moment { second: request.second, nanos: 0 },
+        self.last.common = None;
+        self.commons.push(Common {
+            address: request.peer,
+            second: request.second,
             version: None,
             status: request.status,
             body_bytes: 0,
-            times: Some(request.times),
+            is_timed: true,
             reason: Some(Reason::WorkerDied),
-            id: RequestId::None,
-            row: self.last.row,
+            id: IdKind::None,
+            row,
+        });
+        self.exchanges.push(Exchange {
+            times: request.times,
+            id: [0; 26],
+            nanos: 0,
+            common: self.commons.len() as u32 - 1,
+            port: 0,
         });
     }
 
@@ -146,7 +202,7 @@ impl Batch {
 
     /// Whether there is nothing to tell.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.dropped == 0
+        self.exchanges.is_empty() && self.dropped == 0
     }
 
     /// Records that found no room.
@@ -154,23 +210,33 @@ impl Batch {
         self.dropped
     }
 
-    /// The lines, in order; `plan` is that of their pushing.
+    /// What is each record's own, in order.
+    pub fn exchanges(&self) -> &[Exchange] {
+        &self.exchanges
+    }
+
+    /// The line of one of them; `plan` is that of its pushing.
+    pub fn line(&self, exchange: &Exchange, plan: &Plan) -> Option<Line<'_>> {
+        let common = self.commons.get(exchange.common as usize)?;
+        let start = common.row as usize;
+        let row = self.rows.get(start..=start + plan.texts.len())?;
+        Some(Line { entry: common.entry(exchange), row, bytes: &self.bytes })
+    }
+
+    /// The lines, in order.
     pub fn lines(&self, plan: &Plan) -> impl Iterator<Item = Line<'_>> {
-        let length = plan.texts.len() + 1;
-        self.entries.iter().map(move |entry| {
-            let start = entry.row as usize;
-            let row = self.rows.get(start..start + length).unwrap_or_default();
-            Line { entry, row, bytes: &self.bytes }
-        })
+        self.exchanges.iter().filter_map(move |exchange| self.line(exchange, plan))
     }
 
     /// Forgets everything and keeps a working set of memory.
     pub fn clear(&mut self) {
-        self.entries.clear();
-        self.entries.shrink_to(4096);
+        self.exchanges.clear();
+        self.exchanges.shrink_to(4096);
+        self.commons.clear();
+        self.commons.shrink_to(4096);
         self.rows.clear();
         self.rows.shrink_to(16 * 1024);
-        self.last.is_known = false;
+        self.last.common = None;
         self.bytes.clear();
         self.bytes.shrink_to(1024 * 1024);
         self.dropped = 0;
@@ -178,26 +244,87 @@ impl Batch {
 }
 
 impl Last {
-    /// Whether the texts of `record` are those of the row.
-    fn is_of(&self, record: &Record<'_>) -> bool {
-        let same = |head: &RequestHead| self.head == head.bytes() && is_as_it_came(head);
-        self.is_known && self.is_id_given == (record.id == RequestId::Given) && record.head.is_some_and(same)
+    /// Whether all that `record` has not by itself is what the last one had.
+    #[inline]
+    fn is_like(&self, record: &Record<'_>) -> bool {
+        let same = |common: &Common| *common == Common::of(record, common.row);
+        self.common.as_ref().is_some_and(same) && self.has_head_of(record)
     }
 
-    /// The row has the texts of `record`.
-    fn note(&mut self, record: &Record<'_>, plan: &Plan) {
-        let Some(head) = record.head.filter(|head| plan.is_of_head() && is_as_it_came(head)) else { return };
-        if head.bytes().len() > HEAD_BYTES_MAX {
-            return;
-        }
+    /// Whether the texts of `record` are those of the last one.
+    fn has_texts_of(&self, record: &Record<'_>) -> bool {
+        let id = self.common.as_ref().map(|common| common.id == IdKind::Given);
+        id == Some(*record.id == RequestId::Given) && self.has_head_of(record)
+    }
+
+    #[inline]
+    fn has_head_of(&self, record: &Record<'_>) -> bool {
+        record.head.is_some_and(|head| is_as_it_came(head) && self.head == head.bytes())
+    }
+
+    /// `record` with this in common is the last one.
+    fn note(&mut self, record: &Record<'_>, plan: &Plan, common: Common) {
+        let is_whole = |head: &&RequestHead| is_as_it_came(head) && head.bytes().len() <= HEAD_BYTES_MAX;
+        let head = record.head.filter(is_whole).filter(|_| plan.is_of_head());
+        self.common = head.map(|_| common);
         self.head.clear();
-        self.head.extend_from_slice(head.bytes());
-        self.is_id_given = record.id == RequestId::Given;
-        self.is_known = true;
+        self.head.extend_from_slice(head.map_or(&[], |head| head.bytes()));
+    }
+}
+
+impl Common {
+    #[inline]
+    fn of(record: &Record<'_>, row: u32) -> Self {
+        Self {
+            address: match record.peer {
+                Peer::Inet(address) => Some(address.ip()),
+                Peer::Unix => None,
+            },
+            second: record.moment.second,
+            version: record.head.map(|head| head.version),
+            status: record.status,
+            body_bytes: record.body_bytes,
+            is_timed: record.times.is_some(),
+            reason: record.reason,
+            id: match record.id {
+                RequestId::None => IdKind::None,
+                RequestId::Given => IdKind::Given,
+                RequestId::Made(_) => IdKind::Made,
+            },
+            row,
+        }
+    }
+
+    /// With what is `exchange`'s own.
+    fn entry(&self, exchange: &Exchange) -> Entry {
+        let peer = |ip| Peer::Inet(SocketAddr::new(ip, exchange.port));
+        Entry {
+            peer: self.address.map_or(Peer::Unix, peer),
+            moment: Moment { second: self.second, nanos: exchange.nanos },
+            version: self.version,
+            status: self.status,
+            body_bytes: self.body_bytes,
+            times: self.is_timed.then_some(exchange.times),
+            reason: self.reason,
+            id: match self.id {
+                IdKind::None => RequestId::None,
+                IdKind::Given => RequestId::Given,
+                IdKind::Made => RequestId::Made(exchange.id),
+            },
+        }
+    }
+}
+
+#[inline]
+fn port_of(peer: &Peer) -> u16 {
+    match peer {
+        Peer::Inet(address) => address.port(),
+        Peer::Unix => 0,
     }
 }
 
 /// Whether the bytes of `head` tell all of it.
+#[inline]
 fn is_as_it_came(head: &RequestHead) -> bool {
     !head.is_edited() && !head.is_gateway()
 }
@@ -211,14 +338,8 @@ impl<'a> Line<'a> {
     }
 
     /// The request's id, the text of that number if it is its own.
-    pub fn id<'l>(&self, at: usize, buffer: &'l mut IdBuffer) -> Option<&'l [u8]>
-    where
-        'a: 'l,
-    {
-        match self.entry.version {
-            Some(_) => self.entry.id.made(buffer).or_else(|| self.text(at)),
-            None => None,
-        }
+    pub fn id(&self, at: usize) -> Option<&[u8]> {
+        self.entry.version.and_then(|_| self.entry.id.made().or_else(|| self.text(at)))
     }
 }
 

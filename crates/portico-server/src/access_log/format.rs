@@ -21,11 +21,12 @@ pub fn format(
     mut pass_on: impl FnMut(&[u8]),
 ) {
     let mut last: Option<Written<'_>> = None;
-    for line in batch.lines(plan) {
-        if !last.as_ref().is_some_and(|last| last.repeat(line.entry, plan, out)) {
+    for exchange in batch.exchanges() {
+        if !last.as_ref().is_some_and(|last| last.repeat(exchange, &plan.layout, out)) {
+            let Some(line) = batch.line(exchange, plan) else { continue };
             let start = out.len();
             let marks = write(&line, plan, clock, out);
-            last = Some(Written { entry: line.entry, range: start..out.len(), marks });
+            last = Some(Written { exchange, range: start..out.len(), marks });
         }
         if out.len() >= PASSED_BYTES {
             pass_on(out);

@@ -4,18 +4,16 @@
 
 use std::ops::Range;
 
-use super::Times;
-use super::batch::Entry;
+use super::batch::Exchange;
 use super::escape::{micros_digits, seconds_digits};
-use super::plan::{Layout, Plan};
-use crate::application::Peer;
-use crate::request_id::{self, IdBuffer, RequestId};
+use super::plan::Layout;
+use crate::request_id::Digits;
 
 /// A line that has been written.
 #[derive(Debug)]
 pub struct Written<'b> {
     /// Of what it tells.
-    pub entry: &'b Entry,
+    pub exchange: &'b Exchange,
     /// Where it stands.
     pub range: Range<usize>,
     /// Where in it what stands that differs.
@@ -29,6 +27,7 @@ pub struct Marks {
     stamp: usize,
     port: usize,
     id: usize,
+    /// The whole first, then as in [`Times`](super::Times).
     times: [usize; 4],
     times_noted: usize,
 }
@@ -55,12 +54,12 @@ impl Marks {
         self.port = out.len() - self.start;
     }
 
-    /// The request's id follows.
-    pub fn note_id(&mut self, out: &[u8]) {
-        self.id = out.len() - self.start;
+    /// An id of ours has just been written, and so many bytes behind it.
+    pub fn note_id(&mut self, out: &[u8], behind: usize) {
+        self.id = out.len() - self.start - size_of::<Digits>() - behind;
     }
 
-    /// A time follows; in the order of [`Times`], the whole first.
+    /// A time follows.
     pub fn note_time(&mut self, out: &[u8]) {
         if let Some(place) = self.times.get_mut(self.times_noted) {
             *place = out.len() - self.start;
@@ -68,93 +67,66 @@ impl Marks {
         }
     }
 
-    /// Writes what differs between `entry` and `last` into `line`, which tells of `last`.
-    fn patch(&self, entry: &Entry, last: &Entry, line: &mut [u8]) {
-        put(line, self.stamp, &micros_digits(entry.moment.nanos.into()));
-        if let (Peer::Inet(address), Peer::Inet(other)) = (entry.peer, last.peer)
-            && address.port() != other.port()
-        {
+    /// Writes what differs between `exchange` and `last` into `line`, which tells of `last`.
+    fn patch(&self, exchange: &Exchange, last: &Exchange, line: &mut [u8]) {
+        put(line, self.stamp, &micros_digits(exchange.nanos.into()));
+        if exchange.port != last.port {
             // Five digits of six.
-            let digits = micros_digits(u64::from(address.port()) * 1000);
+            let digits = micros_digits(u64::from(exchange.port) * 1000);
             put(line, self.port, &digits[1..]);
         }
-        if let (Some(times), Some(others)) = (&entry.times, &last.times) {
-            for (place, (time, other)) in self.times.iter().zip(told(times).into_iter().zip(told(others))) {
+        let [whole_at, queue_at, application_at, write_at] = self.times;
+        let (times, others) = (&exchange.times, &last.times);
+        if times != others {
+            let application = seconds_digits(times.application);
+            put(line, application_at, &application);
+            let whole = times.whole();
+            // As a rule there is nothing else.
+            let whole = if whole == times.application { application } else { seconds_digits(whole) };
+            put(line, whole_at, &whole);
+            for (at, time, other) in
+                [(queue_at, times.queue, others.queue), (write_at, times.write, others.write)]
+            {
                 if time != other {
-                    put(line, *place, &seconds_digits(time));
+                    put(line, at, &seconds_digits(time));
                 }
             }
         }
-        if let RequestId::Made(id) = &entry.id {
-            let mut digits = IdBuffer::default();
-            request_id::write(id, &mut digits);
-            // Behind its quote, if it has one.
-            let quote = usize::from(line.get(self.id) == Some(&b'"'));
-            put(line, self.id + quote, &digits);
+        if self.id != 0 {
+            put(line, self.id, &exchange.id);
         }
     }
 }
 
-/// Times in the order in which they are told.
-fn told(times: &Times) -> [u64; 4] {
-    [times.whole(), times.queue, times.application, times.write]
-}
-
 impl Written<'_> {
-    /// Appends the line of `entry` to `out`, where this line stands, if it is like this one; whether it is.
-    pub fn repeat(&self, entry: &Entry, plan: &Plan, out: &mut Vec<u8>) -> bool {
-        let last = self.entry;
-        let same = entry.row == last.row
-            && entry.moment.second == last.moment.second
-            && entry.status == last.status
-            && entry.body_bytes == last.body_bytes
-            && entry.reason == last.reason;
-        let is_structured = match plan.layout {
+    /// Appends the line of `exchange` to `out`, where this line stands, if it is like this one; whether it is.
+    #[inline]
+    pub fn repeat(&self, exchange: &Exchange, layout: &Layout, out: &mut Vec<u8>) -> bool {
+        let last = self.exchange;
+        if exchange.common != last.common {
+            return false;
+        }
+        let is_structured = match layout {
             Layout::Common | Layout::Combined => false,
             Layout::Json | Layout::Logfmt => true,
             Layout::Template(_) => return false,
         };
-        if !same || !are_alike(entry.peer, last.peer) || is_structured && !self.has_places(entry) {
+        if is_structured && !self.has_places(exchange) {
             return false;
         }
         let start = out.len();
         out.extend_from_within(self.range.clone());
         if is_structured && let Some(line) = out.get_mut(start..) {
-            self.marks.patch(entry, last, line);
+            self.marks.patch(exchange, last, line);
         }
         true
     }
 
-    /// Whether what differs in `entry` is as long.
-    fn has_places(&self, entry: &Entry) -> bool {
-        let last = self.entry;
-        let are_short = |times: &Times| times.whole() < NANOS_END;
-        let times = match (&entry.times, &last.times) {
-            (None, None) => true,
-            (Some(times), Some(others)) => are_short(times) && are_short(others),
-            (None, Some(_)) | (Some(_), None) => false,
-        };
-        let ids = match (entry.id, last.id) {
-            (RequestId::Made(_), RequestId::Made(_)) => true,
-            // Its own id is one of the texts, which are the same.
-            (id, other) => id == other,
-        };
-        let ports = match (entry.peer, last.peer) {
-            (Peer::Inet(address), Peer::Inet(other)) => {
-                address.port() == other.port() || address.port().min(other.port()) >= PORT_MIN
-            }
-            _ => true,
-        };
-        times && ids && ports
-    }
-}
-
-/// Whether both have the same address.
-fn are_alike(peer: Peer, other: Peer) -> bool {
-    match (peer, other) {
-        (Peer::Inet(address), Peer::Inet(other)) => address.ip() == other.ip(),
-        (Peer::Unix, Peer::Unix) => true,
-        (Peer::Inet(_), Peer::Unix) | (Peer::Unix, Peer::Inet(_)) => false,
+    /// Whether what differs in `exchange` is as long.
+    fn has_places(&self, exchange: &Exchange) -> bool {
+        let last = self.exchange;
+        let times = exchange.times.whole().max(last.times.whole()) < NANOS_END;
+        times && (exchange.port == last.port || exchange.port.min(last.port) >= PORT_MIN)
     }
 }
 
@@ -174,10 +146,11 @@ mod tests {
     use super::super::batch::Batch;
     use super::super::clock::Clock;
     use super::super::format::format;
-    use super::super::plan::Facts;
+    use super::super::plan::{Facts, Plan};
     use super::super::testing::Sample;
-    use super::super::{Moment, Reason, Record};
-    use super::*;
+    use super::super::{Moment, Reason, Record, Times};
+    use crate::application::Peer;
+    use crate::request_id::RequestId;
 
     const HEADS: [&[u8]; 9] = [
         b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -203,12 +176,12 @@ mod tests {
     ];
 
     /// What is chosen of each request: head, peer, times, id, reason and answer.
-    type Choice = (usize, usize, usize, [u8; 16], usize, usize);
+    type Choice = (usize, usize, usize, u8, usize, usize);
 
     fn choices() -> impl Strategy<Value = Vec<Choice>> {
         // Few of each, so that lines repeat.
         prop::collection::vec(
-            (0..HEADS.len(), 0..8usize, 0..6usize, any::<[u8; 16]>(), 0..12usize, 0..6usize),
+            (0..HEADS.len(), 0..8usize, 0..6usize, any::<u8>(), 0..12usize, 0..6usize),
             0..60,
         )
         .prop_flat_map(|choices| {
@@ -219,33 +192,45 @@ mod tests {
         })
     }
 
-    fn record<'s>(sample: &'s Sample, choice: &Choice, number: u64) -> Record<'s> {
-        let (head, peer, time, id, reason, answer) = *choice;
+    fn sender(choice: &Choice, number: u64) -> (Peer, RequestId) {
+        let (head, peer, _, id, ..) = *choice;
         let address = |ip: [u8; 4], port: u16| Peer::Inet((ip, port).into());
+        let peer = match peer {
+            0 => Peer::Unix,
+            1 => address([192, 0, 2, 7], 80),
+            2 => address([192, 0, 2, 7], 9999),
+            3 => address([192, 0, 2, 7], 10_000),
+            4 => address([192, 0, 2, 7], 65_535),
+            5 => address([127, 0, 0, 1], 40_000),
+            _ => address([192, 0, 2, 7], 40_000 + number as u16),
+        };
+        let id = match (head, id % 8) {
+            (0..=7, 0) => RequestId::None,
+            (2 | 3, 1..5) => RequestId::Given,
+            (0..=7, _) => RequestId::Made([b'A' + id % 26; 26]),
+            _ => RequestId::None,
+        };
+        (peer, id)
+    }
+
+    fn record<'s>(
+        sample: &'s Sample,
+        (peer, id): &'s (Peer, RequestId),
+        choice: &Choice,
+        number: u64,
+    ) -> Record<'s> {
+        let (_, _, time, _, reason, answer) = *choice;
         let times = |queue| Times { queue, application: queue / 3 + number, write: number * 1_000_003 };
         let usual = sample.record();
         Record {
-            peer: match peer {
-                0 => Peer::Unix,
-                1 => address([192, 0, 2, 7], 80),
-                2 => address([192, 0, 2, 7], 9999),
-                3 => address([192, 0, 2, 7], 10_000),
-                4 => address([192, 0, 2, 7], 65_535),
-                5 => address([127, 0, 0, 1], 40_000),
-                _ => address([192, 0, 2, 7], 40_000 + number as u16),
-            },
+            peer,
             times: match time {
                 0 => None,
                 1 => Some(times(9_999_999_999)),
                 2 => Some(times(0)),
                 _ => Some(times(number * 1_999)),
             },
-            id: match (head, id[0] % 8) {
-                (0..=7, 0) => RequestId::None,
-                (2 | 3, 1..5) => RequestId::Given,
-                (0..=7, _) => RequestId::Made(id),
-                _ => RequestId::None,
-            },
+            id,
             reason: (reason == 0).then_some(Reason::Timeout).or((reason == 1).then_some(Reason::Refused)),
             status: if answer == 0 { 404 } else { 200 },
             body_bytes: if answer == 1 { 0 } else { 12 },
@@ -271,7 +256,8 @@ mod tests {
             };
             let (mut all, mut alone) = (Batch::default(), String::new());
             for (number, choice) in choices.iter().enumerate() {
-                let record = record(&samples[choice.0], choice, number as u64);
+                let sender = sender(choice, number as u64);
+                let record = record(&samples[choice.0], &sender, choice, number as u64);
                 all.push(&record, &plan);
                 let mut one = Batch::default();
                 one.push(&record, &plan);

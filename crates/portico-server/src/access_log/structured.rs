@@ -12,7 +12,7 @@ use super::repeat::Marks;
 use super::request::{split_target, user_of};
 use super::trace;
 use crate::application::Peer;
-use crate::request_id::IdBuffer;
+use crate::request_id::RequestId;
 
 /// Room for a line of usual length.
 const LINE_BYTES: usize = 1024;
@@ -57,7 +57,7 @@ struct Members<'o> {
 }
 
 fn members(line: &Line<'_>, plan: &Plan, clock: &mut Clock, to: &mut Members<'_>) {
-    let entry = line.entry;
+    let entry = &line.entry;
     to.out.reserve(LINE_BYTES);
     to.first(clock, line);
     to.optional(key!("http.request.method"), line.text(METHOD));
@@ -106,10 +106,11 @@ fn members(line: &Line<'_>, plan: &Plan, clock: &mut Clock, to: &mut Members<'_>
         to.seconds(key!("portico.application_time"), times.application);
         to.seconds(key!("portico.write_time"), times.write);
     }
-    if let Some(id) = line.id(REQUEST_ID, &mut IdBuffer::default()) {
-        to.key(key!("portico.request_id"));
-        to.marks.note_id(to.out);
-        to.value(id);
+    if let Some(id) = line.id(REQUEST_ID) {
+        to.text(key!("portico.request_id"), id);
+        if entry.id != RequestId::Given {
+            to.marks.note_id(to.out, usize::from(to.notation == Notation::Json));
+        }
     }
     if let Some(trace) = line.text(TRACEPARENT).and_then(trace::parse) {
         to.text(key!("trace_id"), trace.trace_id);

@@ -10,7 +10,6 @@ use super::plan::{Part, Plan, TARGET};
 use super::request::{protocol, split_target, write_client, write_request_line, write_user};
 use super::trace;
 use crate::application::{Peer, path_info};
-use crate::request_id::IdBuffer;
 
 /// Appends `line` without its line end.
 pub fn line(line: &Line<'_>, parts: &[Part], plan: &Plan, clock: &mut Clock, out: &mut Vec<u8>) {
@@ -27,17 +26,14 @@ pub fn line(line: &Line<'_>, parts: &[Part], plan: &Plan, clock: &mut Clock, out
                 let trace = line.text(*at).and_then(trace::parse);
                 out.extend_from_slice(trace.map_or(b"-", |trace| trace.span_id));
             }
-            Part::Id(at) => {
-                let mut buffer = IdBuffer::default();
-                plain(line.id(*at, &mut buffer).unwrap_or(b"-"), out);
-            }
+            Part::Id(at) => plain(line.id(*at).unwrap_or(b"-"), out),
             Part::Atom(atom) => write_atom(atom, line, plan, clock, out),
         }
     }
 }
 
 fn write_atom(atom: &Atom, line: &Line<'_>, plan: &Plan, clock: &mut Clock, out: &mut Vec<u8>) {
-    let entry = line.entry;
+    let entry = &line.entry;
     let whole = entry.times.as_ref().map_or(0, Times::whole);
     match atom {
         Atom::Client => write_client(line, out),

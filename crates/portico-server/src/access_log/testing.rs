@@ -16,6 +16,8 @@ pub struct Sample {
     head: Option<Box<RequestHead>>,
     server: Server,
     answer_fields: Vec<u8>,
+    peer: Peer,
+    id: RequestId,
     pub times: Option<Times>,
     pub reason: Option<Reason>,
 }
@@ -36,20 +38,28 @@ impl Sample {
         };
         let server = Server { name: "198.51.100.1".to_owned(), port: "8000".to_owned(), ..Server::default() };
         let times = Times { queue: 1_000_000_000, application: 1_500_000_000, write: 3_000 };
-        Self { head, server, answer_fields: Vec::new(), times: Some(times), reason: None }
+        let mut id = [b'0'; 26];
+        id[25] = b'1';
+        Self {
+            head,
+            server,
+            answer_fields: Vec::new(),
+            peer: Peer::Inet(([192, 0, 2, 7], 5000).into()),
+            id: RequestId::Made(id),
+            times: Some(times),
+            reason: None,
+        }
     }
 
     pub fn record(&self) -> Record<'_> {
-        let mut id = [0; 16];
-        id[15] = 1;
         Record {
             head: self.head.as_deref(),
-            peer: Peer::Inet(([192, 0, 2, 7], 5000).into()),
+            peer: &self.peer,
             server: &self.server,
             moment: Moment { second: 784111777, nanos: 123_456 },
             status: 200,
             body_bytes: 12,
-            id: RequestId::Made(id),
+            id: &self.id,
             times: self.times,
             reason: self.reason,
             answer_fields: &self.answer_fields,

@@ -149,13 +149,20 @@ impl AccessLog {
     }
 
     /// Notes `record` for the thread.
+    #[inline]
     pub fn push(&self, record: &Record<'_>) {
         if self.selective && !record.reason.is_some_and(Reason::is_servers) {
             return;
         }
         self.shared.lock().push(record, &self.plan);
-        if self.shared.asleep.load(Ordering::SeqCst)
-            && self.shared.asleep.swap(false, Ordering::SeqCst)
+        if self.shared.asleep.load(Ordering::SeqCst) {
+            self.wake();
+        }
+    }
+
+    #[cold]
+    fn wake(&self) {
+        if self.shared.asleep.swap(false, Ordering::SeqCst)
             && let Some(thread) = &self.thread
         {
             thread.thread().unpark();

@@ -10,7 +10,7 @@ use portico_proto::{Fields, HttpDate, Part, ResponseHead};
 
 use super::{Connection, Deadline, Flow, Phase, Step, Tools};
 use crate::access_log::Reason;
-use crate::request_id::{FIELD, IdBuffer, RequestId};
+use crate::request_id::{FIELD, RequestId};
 use crate::transport::Progress;
 
 /// What a call has its connection send.
@@ -263,7 +263,7 @@ impl Connection {
             && self.id != RequestId::None
             && head.fields.get(FIELD).is_none()
             && let Some(asked) = &self.head
-            && let Some(id) = self.id.text(asked, &mut IdBuffer::default())
+            && let Some(id) = self.id.text(asked)
         {
             head.to_mut().fields.push(b"X-Request-Id", id);
         }

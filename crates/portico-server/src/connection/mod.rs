@@ -520,38 +520,39 @@ impl Connection {
 
     /// Notes the end of the present request in the access log.
     fn finish_record(&mut self, tools: &mut Tools) {
-        let (head, id, reason) = (self.head.take(), std::mem::take(&mut self.id), self.reason.take());
-        let client = self.forwarded.take().and_then(|forwarded| forwarded.client());
-        let (begun, answered) = (self.begun.take(), self.answered.take());
-        let Some(status) = self.status.take() else { return };
-        if tools.access_log.is_none() {
-            return;
+        if tools.access_log.is_some()
+            && let Some(status) = self.status
+        {
+            self.log(status, tools);
         }
+        (self.head, self.id, self.forwarded) = (None, RequestId::None, None);
+        (self.status, self.reason, self.begun, self.answered) = (None, None, None, None);
+    }
+
+    fn log(&mut self, status: u16, tools: &mut Tools) {
+        let client = self.forwarded.as_ref().and_then(|forwarded| forwarded.client());
         let moment = tools.moment();
         let Some(log) = &tools.access_log else { return };
-        let times = begun.filter(|_| log.needs_times()).map(|begun| {
-            // Of these moments two are the same as a rule.
-            let nanos = |from: Instant, to: Instant| match from == to {
-                true => 0,
-                false => to.saturating_duration_since(from).as_nanos() as u64,
-            };
-            let answered = answered.unwrap_or(tools.now);
+        let times = self.begun.filter(|_| log.needs_times()).map(|begun| {
+            let nanos = |from: Instant, to: Instant| to.saturating_duration_since(from).as_nanos() as u64;
+            let answered = self.answered.unwrap_or(tools.now);
+            // As a rule no time goes there.
             Times {
-                queue: nanos(self.arrived, begun),
+                queue: if self.arrived == begun { 0 } else { nanos(self.arrived, begun) },
                 application: nanos(begun, answered),
-                write: nanos(answered, tools.now),
+                write: if answered == tools.now { 0 } else { nanos(answered, tools.now) },
             }
         });
         log.push(&Record {
-            head: head.as_deref(),
-            peer: client.unwrap_or(self.peer),
+            head: self.head.as_deref(),
+            peer: client.as_ref().unwrap_or(&self.peer),
             server: &self.server,
             moment,
             status,
             body_bytes: self.body_bytes.saturating_sub(self.outbox.buffered() as u64),
-            id,
+            id: &self.id,
             times,
-            reason,
+            reason: self.reason,
             answer_fields: &self.answer_fields,
         });
         self.answer_fields.clear();

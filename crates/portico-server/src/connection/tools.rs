@@ -190,20 +190,30 @@ impl Tools {
     /// Today's date, made once a second.
     pub fn date(&mut self) -> HttpDate {
         if self.now >= self.date_until {
-            let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            self.second = since_epoch.as_secs();
-            self.date = HttpDate::from_unix(self.second);
-            let rest = 1_000_000_000 - since_epoch.subsec_nanos();
-            self.date_until = self.now + Duration::from_nanos(rest.into());
+            self.look_at_wall();
         }
         self.date
     }
 
+    #[cold]
+    fn look_at_wall(&mut self) {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.second = since_epoch.as_secs();
+        self.date = HttpDate::from_unix(self.second);
+        let rest = 1_000_000_000 - since_epoch.subsec_nanos();
+        self.date_until = self.now + Duration::from_nanos(rest.into());
+    }
+
     /// The present moment of the clock on the wall, without a look at it but once a second.
     pub fn moment(&mut self) -> Moment {
-        self.date();
-        let rest = self.date_until.saturating_duration_since(self.now);
-        Moment { second: self.second, nanos: 999_999_999 - rest.as_nanos().min(999_999_999) as u32 }
+        // Past it, and at it, there is nothing left of the second.
+        let mut rest = self.date_until.saturating_duration_since(self.now);
+        if rest.is_zero() {
+            self.look_at_wall();
+            rest = self.date_until.saturating_duration_since(self.now);
+        }
+        let nanos = if rest.as_secs() == 0 { 1_000_000_000 - rest.subsec_nanos() } else { 0 };
+        Moment { second: self.second, nanos }
     }
 
     /// The id of a request of a peer that is `trusted` or not; none where nobody asks for it.
