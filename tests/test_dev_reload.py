@@ -326,3 +326,38 @@ def test_serve_refuses(project):
     ]
     ended = run_to_end(program=program, cwd=project.folder)
     assert "portico --reload module:attribute" in ended.stderr
+
+
+STANDARD = """\
+import decimal
+
+
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [str(getattr(decimal, "OWN", "Python's")).encode()]
+"""
+
+
+def test_a_module_of_the_project_hides_one_of_pythons_own_that_was_imported_ahead(developing, project):
+    project.write("site_app.py", STANDARD)
+    server = developing()
+    assert server.request().body == b"Python's"
+    project.write("decimal.py", "OWN = 'own'\n")
+    project.write("site_app.py", STANDARD + "# saved\n")
+    expect_answer(server, b"own")
+    (project.folder / "decimal.py").unlink()
+    expect_answer(server, b"Python's")
+
+
+def test_pythons_own_modules_are_there_before_the_application_is(developing, project):
+    project.write("site_app.py", "import sys\nTHERE = 'asyncio' in sys.modules\n" + ANSWERS_THERE)
+    assert developing().request().body == b"True"
+    project.write("gevent.py", "")  # It would replace some of them, and has to come first.
+    assert developing().request().body == b"False"
+
+
+ANSWERS_THERE = """\
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [str(THERE).encode()]
+"""

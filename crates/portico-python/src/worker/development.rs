@@ -14,6 +14,7 @@ use std::{io, mem};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyModule};
 
+use portico_config::Config;
 use portico_reload::{Change, Kind, Next, Stop, Watch};
 use portico_supervisor::Report;
 use rustix::process::getpgrp;
@@ -21,6 +22,7 @@ use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcgetpgrp, tcsetat
 
 use super::Setting;
 use super::post::Station;
+use crate::error::one_line;
 
 /// The thread "portico-reload". Dropping this ends it.
 pub struct Reloader {
@@ -156,6 +158,26 @@ fn modules(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
 fn resolved(file: PathBuf) -> PathBuf {
     let folder = file.parent().and_then(|folder| folder.canonicalize().ok());
     folder.zip(file.file_name()).map_or_else(|| file.clone(), |(folder, name)| folder.join(name))
+}
+
+/// Imports modules of Python's own for all workers that are forked from now on: none of a project's changes is one
+/// of them.
+pub fn import_ahead(py: Python<'_>, config: &Config) {
+    tell_ahead(py, config, "import_modules");
+}
+
+/// Sees to it that an application finds no module of these where an import would find its own.
+pub fn forget_hidden(py: Python<'_>, config: &Config) {
+    tell_ahead(py, config, "forget_hidden");
+}
+
+fn tell_ahead(py: Python<'_>, config: &Config, function: &str) {
+    if !config.reload {
+        return;
+    }
+    if let Err(error) = py.import("portico._ahead").and_then(|ahead| ahead.call_method0(function)) {
+        log::warn!("each worker imports Python's own modules by itself: {}", one_line(py, &error));
+    }
 }
 
 /// Has the terminal show what is typed again: a debugger that is ended at its prompt leaves it as it was there.

@@ -228,6 +228,7 @@ fn enter_folder(py: Python<'_>, config: &Config) -> Result<PathBuf, StartError> 
 }
 
 fn find(py: Python<'_>, source: Source, config: &Config, folder: &Path) -> Result<Loaded, LoadError> {
+    development::forget_hidden(py, config);
     let found = match (source, &config.app) {
         (Source::Callable(application), _) => {
             let target = application.bind(py).repr().map(|text| text.to_string_lossy().into_owned());

@@ -23,7 +23,10 @@ use super::life::Life;
 use super::post::{Station, end_with_supervisor};
 use super::signals::{ENDED_BY_SIGNAL, Master, Signals, ignore_at_end};
 use super::template::{self, Forebear};
-use super::{Source, StartError, check, environment, forked, raise_descriptor_limit, set_up, system, title};
+use super::{
+    Source, StartError, check, development, environment, forked, raise_descriptor_limit, set_up, system,
+    title,
+};
 use crate::conf::{Hooks, install_loggers, leave_loggers, log_here};
 use crate::error::{one_line, traceback};
 use crate::fork::{Handlers, PythonFork, leave_signals};
@@ -76,6 +79,7 @@ pub fn run(py: Python<'_>, resolved: &Resolved, configuration: Configuration) ->
     leave_signals(py)?;
     let mut fork = PythonFork::new(py, Handlers::Reset);
     tell_workers(&config, &capacity);
+    development::import_ahead(py, &config);
     name_processes(py, &config);
     logging::show_errors(true);
     let role = supervisor.run(&mut fork);
