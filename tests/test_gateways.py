@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import threading
 import time
 
@@ -381,6 +382,30 @@ def test_reload_under_load_loses_no_request(serve, tmp_path, protocol):
     for thread in threads:
         thread.join()
     assert not failures and len(pids) >= 4
+
+
+@pytest.mark.parametrize("protocol", ["uwsgi", "scgi"])
+def test_an_answer_that_breaks_off_is_reset_where_the_socket_can_be(serve, tmp_path, protocol):
+    """A UNIX socket cannot: there one whose length nobody has told ends like a whole one."""
+    path = "/wrong-later"
+    request = wire.packed(protocol, variables(f"{path}?value=text-block", PATH_INFO=path))
+    server = serve(
+        "apps.contract:application", bind=[f"{protocol}://{FREE}", f"{protocol}://unix:{tmp_path}/s"]
+    )
+    server.expect_log(r"(?s).*")
+    for address, can_be in zip(server.addresses, (True, False), strict=True):
+        with socket.socket(socket.AF_INET if can_be else socket.AF_UNIX) as gateway:
+            gateway.settimeout(10)
+            gateway.connect(address)
+            gateway.sendall(request)
+            received, was_reset = b"", False
+            try:
+                while piece := gateway.recv(65536):
+                    received += piece
+            except ConnectionResetError:
+                was_reset = True
+        assert was_reset == can_be
+        assert can_be or received.endswith(b"\r\n\r\nfirst")
 
 
 def test_requests_wait_for_no_slow_one_while_another_worker_is_free(serve, tmp_path):

@@ -263,7 +263,8 @@ impl Transport {
         polled.is_ok() && fds[0].revents().intersects(gone)
     }
 
-    /// Makes the close that follows a reset, so that the peer cannot take a cut answer for a whole one.
+    /// Makes the close that follows a reset, so that the peer cannot take a cut answer for a whole one. UNIX
+    /// sockets have none: their peer learns of a close that something is wrong only where it left bytes unread.
     pub fn set_reset_on_close(&self) {
         match self {
             Self::Tcp(socket) => tcp::set_reset_on_close(socket.as_fd()),
