@@ -54,7 +54,7 @@ fn receive(session: &mut Session, bytes: &[u8], streams: &mut Vec<(u32, Box<Stre
         match event {
             SessionEvent::Opened(number, stream) => streams.push((number, stream)),
             SessionEvent::Reset(number) => streams.retain(|(other, _)| *other != number),
-            SessionEvent::Body(_) | SessionEvent::Room(_) => {}
+            SessionEvent::Arriving(..) | SessionEvent::Body(_) | SessionEvent::Room(_) => {}
         }
     }
     for (number, stream) in streams.iter_mut() {

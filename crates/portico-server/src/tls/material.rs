@@ -108,7 +108,7 @@ impl Files {
             None => Vec::new(),
         };
         let material = Material { pairs, authorities, revocations };
-        if !material.revocations.is_empty() {
+        if !material.authorities.is_empty() && !material.revocations.is_empty() {
             let built = material.verifier(&Arc::new(provider.clone()));
             let built = built.and_then(|verifier| verifier.build().map_err(|error| error.to_string()));
             built.map_err(|problem| {

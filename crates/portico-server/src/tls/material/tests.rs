@@ -155,11 +155,13 @@ fn revocation_lists_go_along_and_what_is_none_is_refused() {
     let (authority, list, old) = authority();
     let both = format!("{list}{old}");
     let broken = "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n";
-    let read = |lists: &[u8]| {
+    let read_with = |authorities, lists: &[u8]| {
         let (certificate, key) = (certificate.as_bytes(), key.as_bytes());
         let files = [("c", certificate), ("k", key), ("a", authority.as_bytes()), ("r", lists)];
-        read_of(&files, [Some("c"), Some("k"), None, Some("a"), Some("r")]).1
+        read_of(&files, [Some("c"), Some("k"), None, authorities, Some("r")]).1
     };
+    let read = |lists: &[u8]| read_with(Some("a"), lists);
+    assert!(read_with(None, list.as_bytes()).is_ok(), "of no use, and that has been said");
     let material = read(both.as_bytes()).unwrap();
     let until: Vec<_> = material.revocations.iter().filter_map(list_until).collect();
     assert_eq!(until, [4_133_980_800, 978_307_200]);
