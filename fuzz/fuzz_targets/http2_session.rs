@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use portico_proto::http2::{Moved, PREFACE, Session, SessionEvent, Settings, Stream};
-use portico_proto::{Event, Fields, HttpDate, Limits, Part, ResponseHead};
+use portico_proto::http2::{PREFACE, Session, Settings, Stream};
+use portico_proto::{Event, Fields, HttpDate, Limits, Moved, Part, ResponseHead, SessionEvent};
 
 const SETTINGS: Settings = Settings {
     concurrent_streams_max: 8,

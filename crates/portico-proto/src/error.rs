@@ -15,8 +15,6 @@ pub struct Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// A gateway has given its request up: no answer.
-    Aborted,
     /// A CR without LF. RFC 9112, section 2.2: 400.
     BareCr,
     /// A LF without CR before it. RFC 9112, section 2.2 lets a server take it as a line end; those who did
@@ -67,6 +65,8 @@ pub enum ErrorKind {
     RequestLine,
     /// The request line is longer than `request_line_bytes_max`. RFC 9112, section 3: 414.
     RequestLineTooLong,
+    /// What follows on a FastCGI connection is not of one request alone: it goes on as a session.
+    Shared,
     /// A request target that has none of the four forms. RFC 9112, section 3.2: 400.
     Target,
     /// A TLS handshake where plain HTTP is spoken: 400.
@@ -96,7 +96,7 @@ impl ErrorKind {
     /// The status that tells a peer of this.
     pub fn status(self) -> u16 {
         match self {
-            Self::Aborted | Self::Packet | Self::UwsgiModifier => 0,
+            Self::Packet | Self::Shared | Self::UwsgiModifier => 0,
             Self::LengthMissing => 411,
             Self::BodyTooLarge => 413,
             Self::RequestLineTooLong => 414,
@@ -111,7 +111,6 @@ impl ErrorKind {
     /// What a client and a log are told; quotes nothing that the peer has sent.
     fn sentence(self) -> &'static str {
         match self {
-            Self::Aborted => "The gateway has given the request up.",
             Self::BareCr => "A CR is not followed by LF.",
             Self::BareLf => "A line ends in LF without CR.",
             Self::BodyTooLarge => "The request body is larger than this server accepts.",
@@ -136,6 +135,7 @@ impl ErrorKind {
             Self::Packet => "A packet or record is malformed, or out of order.",
             Self::RequestLine => "The request line is malformed.",
             Self::RequestLineTooLong => "The request line is too long.",
+            Self::Shared => "The connection is not one request's alone.",
             Self::Target => "The request target is malformed.",
             Self::Tls => "This port speaks plain HTTP and received a TLS handshake.",
             Self::TooManyFields => "There are too many header fields.",

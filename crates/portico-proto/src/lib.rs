@@ -19,6 +19,7 @@ mod limits;
 mod message;
 mod protocol;
 mod proxy;
+mod session;
 mod status;
 
 pub use assemble::HeadParts;
@@ -30,4 +31,5 @@ pub use limits::Limits;
 pub use message::{Fields, Framing, Initials, RequestHead, ResponseHead, Span, Version};
 pub use protocol::Protocol;
 pub use proxy::{ProxyAddresses, ProxyClient, ProxyError, ProxyHeader, ProxyVersions};
+pub use session::{Carried, Moved, Offence, Port, Session, SessionEvent};
 pub use status::reason;

@@ -61,12 +61,17 @@ impl Protocol {
         matches!(self, Self::Gateway(_) | Self::Fastcgi(_))
     }
 
-    /// Moves what is to be sent beside answers behind `out`; whether there is any.
+    /// Whether what comes while a request is answered may be about that request, and not only the next one.
     #[inline]
-    pub fn take_replies(&mut self, out: &mut Vec<u8>) -> bool {
+    pub fn reads_ahead(&self) -> bool {
+        matches!(self, Self::Fastcgi(_))
+    }
+
+    /// The state of a FastCGI connection.
+    pub fn as_fastcgi(&mut self) -> Option<&mut fastcgi::Connection> {
         match self {
-            Self::Fastcgi(state) => state.take_replies(out),
-            Self::Http1(_) | Self::Http2(_) | Self::Gateway(_) => false,
+            Self::Fastcgi(state) => Some(state),
+            Self::Http1(_) | Self::Http2(_) | Self::Gateway(_) => None,
         }
     }
 

@@ -7,7 +7,7 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::MemfdFlags;
@@ -205,7 +205,19 @@ pub(crate) struct Pipe {
 struct PipeState {
     bytes: Vec<u8>,
     read: usize,
+    /// What has come behind `bytes`.
+    stored: Stored,
     end: Option<PipeEnd>,
+}
+
+/// The part of a streamed body that waits outside memory.
+#[derive(Debug, Default)]
+struct Stored {
+    /// Where the file is made; `None` where the peer is to wait instead.
+    folder: Option<Option<PathBuf>>,
+    file: Option<File>,
+    written: u64,
+    read: u64,
 }
 
 /// How a streamed body ended.
@@ -218,22 +230,35 @@ pub(crate) enum PipeEnd {
 }
 
 impl Pipe {
-    /// An empty pipe that takes `bytes_max` bytes before it says that it is full.
-    pub(crate) fn new(bytes_max: usize) -> Self {
-        let state = PipeState { bytes: Vec::new(), read: 0, end: None };
+    /// An empty pipe that takes `bytes_max` bytes before it says that it is full; or one that is never full, and
+    /// has what there is no room for in a file in the folder `overflow`, or else the temporary one.
+    pub(crate) fn new(bytes_max: usize, overflow: Option<Option<PathBuf>>) -> Self {
+        let stored = Stored { folder: overflow, ..Stored::default() };
+        let state = PipeState { bytes: Vec::new(), read: 0, stored, end: None };
         Self { state: Mutex::new(state), changed: Condvar::new(), bytes_max }
     }
 
     /// Appends `bytes` (all of them, even beyond the limit: they are read already).
-    pub(crate) fn push(&self, bytes: &[u8]) {
-        self.lock().bytes.extend_from_slice(bytes);
+    ///
+    /// # Errors
+    /// The file system's, when they do not fit on it.
+    pub(crate) fn push(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut state = self.lock();
+        let waiting = state.bytes.len() - state.read;
+        if state.stored.takes(waiting + bytes.len() > self.bytes_max) {
+            state.stored.push(bytes)?;
+        } else {
+            state.bytes.extend_from_slice(bytes);
+        }
+        drop(state);
         self.changed.notify_one();
+        Ok(())
     }
 
     /// Whether the engine is to stop reading from the peer until the application has caught up.
     pub(crate) fn is_full(&self) -> bool {
         let state = self.lock();
-        state.bytes.len() - state.read >= self.bytes_max
+        state.bytes.len() - state.read >= self.bytes_max && state.stored.folder.is_none()
     }
 
     /// No more bytes come. The first word stands.
@@ -260,6 +285,9 @@ impl Pipe {
                 }
                 return Ok(count);
             }
+            if !state.stored.is_empty() {
+                return state.stored.read(buffer).map_err(BodyError::Io);
+            }
             match state.end {
                 Some(PipeEnd::Complete) => return Ok(0),
                 Some(PipeEnd::Disconnected) => return Err(BodyError::Disconnected),
@@ -270,7 +298,7 @@ impl Pipe {
             drop(state);
             read_more();
             let state = self.lock();
-            if state.bytes.is_empty() && state.end.is_none() {
+            if state.bytes.is_empty() && state.stored.is_empty() && state.end.is_none() {
                 drop(self.changed.wait(state).unwrap_or_else(PoisonError::into_inner));
             }
         }
@@ -279,6 +307,46 @@ impl Pipe {
     fn lock(&self) -> MutexGuard<'_, PipeState> {
         // A panic while the lock is held leaves bytes and position consistent.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Stored {
+    fn is_empty(&self) -> bool {
+        self.read == self.written
+    }
+
+    /// Whether what comes next goes here: where there is no room for it elsewhere, or something is here already.
+    fn takes(&self, no_room: bool) -> bool {
+        self.folder.is_some() && (no_room || !self.is_empty())
+    }
+
+    fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => unlinked_file(self.folder.as_ref().and_then(Option::as_deref))?,
+        };
+        let written = file.write_all_at(bytes, self.written);
+        self.file = Some(file);
+        written?;
+        self.written += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Reads what there is; with the last of it the file goes.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = (buffer.len() as u64).min(self.written - self.read) as usize;
+        let count = match &self.file {
+            Some(file) => file.read_at(&mut buffer[..count], self.read)?,
+            None => 0,
+        };
+        if count == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.read += count as u64;
+        if self.is_empty() {
+            (self.file, self.written, self.read) = (None, 0, 0);
+        }
+        Ok(count)
     }
 }
 
@@ -314,9 +382,9 @@ mod tests {
 
     #[test]
     fn a_pipe_passes_bytes_on_and_never_ends_a_cut_body_as_if_complete() {
-        let pipe = Arc::new(Pipe::new(8));
+        let pipe = Arc::new(Pipe::new(8, None));
         let mut body = Body::streamed(Arc::clone(&pipe), None, || {});
-        pipe.push(b"0123456789");
+        pipe.push(b"0123456789").unwrap();
         assert!(pipe.is_full());
         let mut buffer = [0; 4];
         assert_eq!(body.read(&mut buffer).unwrap(), 4);
@@ -328,13 +396,39 @@ mod tests {
     }
 
     #[test]
+    fn a_pipe_that_stores_is_never_full_and_keeps_the_order() {
+        let pipe = Arc::new(Pipe::new(8, Some(None)));
+        pipe.push(b"01234567").unwrap();
+        assert!(!pipe.is_full());
+        let mut body = Body::streamed(Arc::clone(&pipe), None, || {});
+        let mut expected = b"01234567".to_vec();
+        for round in 0..3u8 {
+            for piece in [&[b'a' + round; 5][..], &[b'A'; 100], b"-"] {
+                pipe.push(piece).unwrap();
+                assert!(!pipe.is_full() && pipe.lock().bytes.len() <= 8);
+                expected.extend_from_slice(piece);
+            }
+            let mut part = vec![0; expected.len() - 3];
+            let mut filled = 0;
+            while filled < part.len() {
+                filled += body.read(&mut part[filled..]).unwrap();
+            }
+            assert_eq!(part, expected[..filled]);
+            expected.drain(..filled);
+        }
+        pipe.end(PipeEnd::Complete);
+        assert_eq!(read_all(&mut body, 2).unwrap(), expected);
+        assert!(pipe.lock().stored.file.is_none());
+    }
+
+    #[test]
     fn a_reader_waits_for_the_engine_and_asks_it_for_more() {
-        let pipe = Arc::new(Pipe::new(8));
+        let pipe = Arc::new(Pipe::new(8, None));
         let asked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
         let (feed, count) = (Arc::clone(&pipe), Arc::clone(&asked));
         let mut body = Body::streamed(Arc::clone(&pipe), Some(3), move || {
             match count.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
-                0 => feed.push(b"abc"),
+                0 => feed.push(b"abc").unwrap(),
                 _ => feed.end(PipeEnd::Complete),
             }
         });

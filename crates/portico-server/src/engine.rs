@@ -430,17 +430,17 @@ impl Engine {
     /// Carries out what a connection's work has come to; `false` if the connection has ended.
     fn settle(&mut self, id: ConnectionId, mut connection: Box<Connection>, step: Step) -> bool {
         let mut step = step;
-        if step == Step::Streams {
-            step = self.serve_streams(id, &mut connection);
-        }
-        // Each turn of this loop uses up a pipelined request.
-        while step == Step::Ready {
-            let ticket = Ticket { id, served: connection.served() };
-            if self.queue.push(ticket, |ticket| self.table.awaits_thread(ticket.id, ticket.served)) {
-                break;
-            }
-            self.report_full_queue();
-            step = connection.answer_unavailable(QUEUE_FULL, &mut self.tools);
+        // Each turn of this loop uses up something that has come.
+        loop {
+            step = match step {
+                Step::Ready if !self.enqueue(id, &connection) => {
+                    self.report_full_queue();
+                    connection.answer_unavailable(QUEUE_FULL, &mut self.tools)
+                }
+                Step::Streams => self.serve_streams(id, &mut connection),
+                Step::Divide => return self.divide(id, connection),
+                _ => break,
+            };
         }
         match step {
             Step::Close => {
@@ -448,7 +448,7 @@ impl Engine {
                 return false;
             }
             Step::Again => self.again.push(id),
-            Step::Keep | Step::Ready | Step::Leave | Step::Streams => {}
+            Step::Keep | Step::Ready | Step::Leave | Step::Streams | Step::Divide => {}
         }
         if let Some(interest) = connection.interest()
             && let Some(socket) = connection.transport().socket()
@@ -470,6 +470,17 @@ impl Engine {
             self.leave(id);
         }
         true
+    }
+
+    /// Has the request of `connection` wait for a thread; `false` if the queue is full.
+    #[inline]
+    fn enqueue(&mut self, id: ConnectionId, connection: &Connection) -> bool {
+        let ticket = Ticket { id, served: connection.served() };
+        let taken = self.queue.push(ticket, |ticket| self.table.awaits_thread(ticket.id, ticket.served));
+        if taken && connection.has_ahead() {
+            self.again.push(id);
+        }
+        taken
     }
 
     fn report_full_queue(&mut self) {

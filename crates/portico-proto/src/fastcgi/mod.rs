@@ -1,18 +1,25 @@
 //! FastCGI, server side, as a responder (<https://fastcgi-archives.github.io/FastCGI_Specification.html>).
 //!
-//! This file owns the state of a connection. Records are in `record`; what variables mean and how an answer begins
-//! is shared with the other gateways' protocols. One request at a time: one that begins before another has arrived
-//! is told that the connection cannot be shared; one that comes later waits for its turn.
+//! This file owns the state of one request after the other: a [`Connection`] is all that nginx, Apache and
+//! lighttpd ever need, and spares them what sessions cost. What else may come between its records (a second
+//! request, one that is given up, questions about the server) makes a [`Session`] of the connection until it is
+//! between requests again; there each request is such a [`Connection`] once more. Records are in `record`; what
+//! variables mean and how an answer begins is shared with the other gateways' protocols.
 
+mod port;
 mod record;
+mod session;
 
-use record::{Header, Kind, Status};
+pub use port::Port;
+pub use session::{Session, Settings, Stream};
+
+use record::{Begin, Header, Kind, Status};
 
 use crate::content::Content;
 use crate::gateway::{Draft, Form, Repeats, span, write_head, write_refusal};
 use crate::{Error, ErrorKind, Event, Framing, HttpDate, Limits, Part, RequestHead};
 
-/// State of one FastCGI connection.
+/// State of one FastCGI connection that carries a request at a time, or of one request of a [`Session`].
 ///
 /// ```text
 ///            BEGIN_REQUEST        empty PARAMS          STDIN         empty STDIN
@@ -25,8 +32,8 @@ pub struct Connection {
     record: Option<Record>,
     request: Request,
     content: Content,
-    /// Answers to what is no request, and of requests that are not taken.
-    replies: Vec<u8>,
+    /// A session passes on its records.
+    is_carried: bool,
 }
 
 /// Which part of a request comes next.
@@ -64,40 +71,36 @@ struct Record {
     padding_left: usize,
 }
 
-/// What is told to those who ask. The number of requests is the engine's to bound, and it does so by having them
-/// wait, so that this is no more than a number.
-const VALUES: [(&[u8], &[u8]); 3] =
-    [(b"FCGI_MAX_CONNS", b"65535"), (b"FCGI_MAX_REQS", b"65535"), (b"FCGI_MPXS_CONNS", b"0")];
-
-/// Bytes of names in GET_VALUES.
-const NAMES_BYTES_MAX: usize = 1024;
-
-/// Bytes of replies that wait to be sent.
-const REPLIES_BYTES_MAX: usize = 4096;
-
 impl Connection {
     /// A connection on which nothing has been sent.
     pub fn new() -> Self {
         Self::default()
     }
 
+    /// A request of a session, which has begun.
+    fn carried(id: u16, keep_connection: bool) -> Self {
+        let request = Request { id, is_head: false, keep_connection };
+        Self { receive: Receive::Params(Vec::new()), request, is_carried: true, ..Self::default() }
+    }
+
     /// As [`crate::http1::Connection::next_event`]. What has come of a head is kept here, so that
     /// [`Connection::is_idle`] tells whether the caller's bytes are all that there is.
     ///
     /// # Errors
-    /// As there; where [`Error::status`] is 0, nothing is answered: the bytes are none of this protocol.
+    /// As there; where [`Error::status`] is 0, nothing is answered: the bytes are none of this protocol. With
+    /// [`ErrorKind::Shared`] they are, and `input` stands before a record that is a [`Session`]'s.
     pub fn next_event<'b>(
         &mut self,
         input: &mut &'b [u8],
         limits: &Limits,
     ) -> Result<Option<Event<'b>>, Error> {
-        match self.receive {
-            Receive::Ended => return Ok(None),
-            Receive::Failed(kind) => return Err(kind.into()),
-            _ => {}
+        if let Receive::Failed(kind) = self.receive {
+            return Err(kind.into());
         }
         let event = self.take_records(input, limits);
-        if let Err(kind) = event {
+        if let Err(kind) = event
+            && kind != ErrorKind::Shared
+        {
             self.receive = Receive::Failed(kind);
         }
         Ok(event?)
@@ -108,11 +111,9 @@ impl Connection {
         matches!(self.receive, Receive::Idle) && self.record.is_none()
     }
 
-    /// Moves what is to be sent beside answers behind `out`; whether there is any.
-    pub fn take_replies(&mut self, out: &mut Vec<u8>) -> bool {
-        let is_some = !self.replies.is_empty();
-        out.append(&mut self.replies);
-        is_some
+    /// Whether a request has begun that is not answered.
+    pub fn is_in_request(&self) -> bool {
+        self.request.id != 0
     }
 
     /// As [`crate::http1::Connection::send`]. There are no interim answers.
@@ -161,7 +162,7 @@ impl Connection {
 
     /// As [`crate::http1::Connection::can_keep_alive`].
     pub fn can_keep_alive(&self) -> bool {
-        matches!(self.receive, Receive::Ended) && self.request.keep_connection
+        matches!(self.receive, Receive::Ended) && self.request.keep_connection && !self.is_carried
     }
 
     /// As [`crate::http1::Connection::next_request`].
@@ -219,6 +220,9 @@ impl Connection {
                 }
                 None => {
                     let Some(header) = Header::read(input)? else { return Ok(None) };
+                    if self.is_shared(&header) {
+                        return Err(ErrorKind::Shared);
+                    }
                     if let Some(event) = self.take_prepared(&header) {
                         return Ok(Some(event));
                     }
@@ -230,14 +234,23 @@ impl Connection {
                     let end = record::HEADER_BYTES + usize::from(header.content_bytes);
                     let whole = end + usize::from(header.padding_bytes);
                     let Some(bytes) = input.get(..whole) else { return Ok(None) };
+                    let event = self.take_whole(&header, &bytes[record::HEADER_BYTES..end], limits)?;
                     *input = &input[whole..];
-                    if let Some(event) =
-                        self.take_whole(&header, &bytes[record::HEADER_BYTES..end], limits)?
-                    {
-                        return Ok(Some(event));
+                    if event.is_some() {
+                        return Ok(event);
                     }
                 }
             }
+        }
+    }
+
+    /// Whether the record is none that a connection with one request at a time has.
+    fn is_shared(&self, header: &Header) -> bool {
+        match header.kind {
+            Kind::BeginRequest => self.request.id != 0,
+            Kind::AbortRequest => self.is_ours(header),
+            Kind::GetValues | Kind::Other(_) => header.id == 0,
+            Kind::Params | Kind::Stdin | Kind::Data => false,
         }
     }
 
@@ -262,14 +275,11 @@ impl Connection {
 
     /// Whether a record is looked at when all of it has come: it is a short one, or ends a stream.
     fn is_taken_whole(&self, header: &Header) -> Result<bool, ErrorKind> {
-        let bytes_max = match header.kind {
-            Kind::BeginRequest => record::BODY_BYTES,
-            Kind::AbortRequest => return Ok(header.content_bytes == 0),
-            Kind::GetValues if header.id == 0 => NAMES_BYTES_MAX,
-            Kind::Params | Kind::Stdin => return Ok(header.content_bytes == 0),
-            Kind::Data | Kind::GetValues | Kind::Other(_) => return Ok(false),
-        };
-        if usize::from(header.content_bytes) > bytes_max { Err(ErrorKind::Packet) } else { Ok(true) }
+        match header.kind {
+            Kind::BeginRequest => header.check_begin().map(|()| true),
+            Kind::Params | Kind::Stdin => Ok(header.content_bytes == 0),
+            Kind::AbortRequest | Kind::Data | Kind::GetValues | Kind::Other(_) => Ok(false),
+        }
     }
 
     /// Begins with a record whose content is taken as it comes, or passed over.
@@ -292,10 +302,6 @@ impl Connection {
                 }
             }
             (Kind::Params | Kind::Stdin, _) if is_ours => return Err(ErrorKind::Packet),
-            (Kind::Other(kind), _) if header.id == 0 => {
-                record::write_unknown_type(kind, &mut self.replies);
-                self.check_replies()?;
-            }
             _ => {}
         }
         self.record = Some(Record {
@@ -333,11 +339,6 @@ impl Connection {
         let is_ours = self.is_ours(header);
         match header.kind {
             Kind::BeginRequest => self.begin_request(header.id, content)?,
-            Kind::GetValues => {
-                record::write_values(content, &VALUES, &mut self.replies)?;
-                self.check_replies()?;
-            }
-            Kind::AbortRequest if is_ours => return Err(ErrorKind::Aborted),
             Kind::Params if is_ours => return self.end_params(limits),
             Kind::Stdin if is_ours => {
                 let Receive::Body { received, announced } = self.receive else {
@@ -355,21 +356,10 @@ impl Connection {
     }
 
     fn begin_request(&mut self, id: u16, content: &[u8]) -> Result<(), ErrorKind> {
-        let Some(&[role_high, role_low, flags, ..]) = content.first_chunk::<{ record::BODY_BYTES }>() else {
-            return Err(ErrorKind::Packet);
-        };
-        if id == 0 || id == self.request.id {
-            return Err(ErrorKind::Packet);
+        let Begin { role, keep_connection } = Begin::read(id, content)?;
+        if role != record::RESPONDER {
+            return Err(ErrorKind::Shared);
         }
-        if self.request.id != 0 {
-            record::write_end(id, Status::CannotMultiplex, &mut self.replies);
-            return self.check_replies();
-        }
-        if u16::from_be_bytes([role_high, role_low]) != record::RESPONDER {
-            record::write_end(id, Status::UnknownRole, &mut self.replies);
-            return self.check_replies();
-        }
-        let keep_connection = flags & record::KEEP_CONNECTION != 0;
         self.request = Request { id, is_head: false, keep_connection };
         self.receive = Receive::Params(Vec::new());
         Ok(())
@@ -402,9 +392,5 @@ impl Connection {
         }
         self.receive = Receive::Prepared(head);
         Ok(None)
-    }
-
-    fn check_replies(&self) -> Result<(), ErrorKind> {
-        if self.replies.len() > REPLIES_BYTES_MAX { Err(ErrorKind::Packet) } else { Ok(()) }
     }
 }

@@ -29,11 +29,18 @@ pub(super) struct Header {
     pub(super) padding_bytes: u8,
 }
 
+/// What BEGIN_REQUEST says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Begin {
+    pub(super) role: u16,
+    pub(super) keep_connection: bool,
+}
+
 /// How a request has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Status {
     Complete = 0,
-    CannotMultiplex = 1,
+    Overloaded = 2,
     UnknownRole = 3,
 }
 
@@ -49,7 +56,7 @@ pub(super) const CONTENT_BYTES_MAX: usize = 65_528;
 pub(super) const RESPONDER: u16 = 1;
 
 /// In the flags of BEGIN_REQUEST: the connection outlives the request.
-pub(super) const KEEP_CONNECTION: u8 = 1;
+const KEEP_CONNECTION: u8 = 1;
 
 const VERSION: u8 = 1;
 const END_REQUEST: u8 = 3;
@@ -81,6 +88,47 @@ impl Header {
         let id = u16::from_be_bytes([id_high, id_low]);
         Ok(Some(Self { kind, id, content_bytes: u16::from_be_bytes([high, low]), padding_bytes }))
     }
+
+    /// Bytes of content and padding.
+    pub(super) fn bytes_behind(&self) -> usize {
+        usize::from(self.content_bytes) + usize::from(self.padding_bytes)
+    }
+
+    /// That a BEGIN_REQUEST is no longer than it may be, so that it can be waited for.
+    pub(super) fn check_begin(&self) -> Result<(), ErrorKind> {
+        if usize::from(self.content_bytes) > BODY_BYTES { Err(ErrorKind::Packet) } else { Ok(()) }
+    }
+}
+
+impl Begin {
+    /// Reads the content of BEGIN_REQUEST for a request of this id.
+    pub(super) fn read(id: u16, content: &[u8]) -> Result<Self, ErrorKind> {
+        match content.first_chunk::<BODY_BYTES>() {
+            Some(&[high, low, flags, ..]) if id != 0 => {
+                let role = u16::from_be_bytes([high, low]);
+                Ok(Self { role, keep_connection: flags & KEEP_CONNECTION != 0 })
+            }
+            _ => Err(ErrorKind::Packet),
+        }
+    }
+}
+
+/// How many of the bytes at the front of `records`, which we have made, are records that are whole: as many as fit
+/// into `bytes_max`, one at least if there is one. Whether the last of them is END_REQUEST, with which they stop.
+pub(super) fn whole(records: &[u8], bytes_max: usize) -> (usize, bool) {
+    let mut end = 0;
+    while let Some(&[_, kind, _, _, high, low, padding, _]) = records[end..].first_chunk::<HEADER_BYTES>() {
+        let content = usize::from(u16::from_be_bytes([high, low]));
+        let after = end + HEADER_BYTES + content + usize::from(padding);
+        if after > records.len() || (end > 0 && after > bytes_max) {
+            break;
+        }
+        end = after;
+        if kind == END_REQUEST {
+            return (end, true);
+        }
+    }
+    (end, false)
 }
 
 /// Appends the header of a STDOUT record with so many bytes, at most [`CONTENT_BYTES_MAX`]. One without any ends

@@ -27,10 +27,10 @@ use h2::server::{Builder, Connection, Handshake};
 use h2::{Reason, RecvStream};
 
 pub use frames::Offence;
-pub use port::{Moved, Port};
+pub use port::Port;
 pub use stream::Stream;
 
-use crate::Limits;
+use crate::{Limits, SessionEvent};
 use frames::{Frames, Touch};
 use pipe::{Pipe, Shared};
 
@@ -75,21 +75,6 @@ enum State {
     Open(Box<Connection<Pipe, Bytes>>),
     /// Nothing more is read; what is to be written may still wait.
     Closed,
-}
-
-/// What has come of the peer's bytes.
-#[derive(Debug)]
-pub enum SessionEvent {
-    /// A new stream, with its number.
-    Opened(u32, Box<Stream>),
-    /// So many bytes are there of a frame of this stream's body, which is not whole.
-    Arriving(u32, u32),
-    /// There may be more of this stream's body in its port.
-    Body(u32),
-    /// The peer has given this stream up.
-    Reset(u32),
-    /// A port of this stream that was blocked may have room.
-    Room(u32),
 }
 
 impl Session {
@@ -140,7 +125,7 @@ impl Session {
     }
 
     /// The next event; `None` until more bytes come or go. `limits` are those on requests.
-    pub fn next_event(&mut self, limits: &Limits) -> Option<SessionEvent> {
+    pub fn next_event(&mut self, limits: &Limits) -> Option<SessionEvent<Box<Stream>>> {
         while !self.settled {
             if let Some(opened) = self.advance(limits) {
                 return Some(opened);
@@ -260,7 +245,7 @@ impl Session {
     }
 
     /// Has the crate go on; returns what has begun.
-    fn advance(&mut self, limits: &Limits) -> Option<SessionEvent> {
+    fn advance(&mut self, limits: &Limits) -> Option<SessionEvent<Box<Stream>>> {
         let mut context = Context::from_waker(Waker::noop());
         match &mut self.state {
             State::Handshake(handshake) => match Pin::new(handshake).poll(&mut context) {

@@ -14,23 +14,11 @@ use h2::{Reason, RecvStream, SendStream};
 use http::HeaderMap;
 
 use super::pipe::{RoomNote, Shared};
+use crate::Moved;
 
 /// The two directions of one stream's bodies. Clones are of the same stream.
 #[derive(Clone)]
 pub struct Port(Arc<Mutex<Handles>>);
-
-/// What came of reading from a [`Port`] or writing to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Moved {
-    /// This many bytes, at least one.
-    Bytes(usize),
-    /// Nothing now: the session will tell.
-    Blocked,
-    /// The peer's body is complete (only of reading).
-    Ended,
-    /// The stream has been reset, by whichever side, or its session has ended.
-    Failed,
-}
 
 struct Handles {
     stream: u32,

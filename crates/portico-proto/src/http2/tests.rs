@@ -11,7 +11,7 @@ use http::Request;
 
 use super::pipe::{Pipe, Shared};
 use super::*;
-use crate::{Event, Fields, HttpDate, Part, ResponseHead};
+use crate::{Event, Fields, HttpDate, Moved, Part, ResponseHead};
 
 /// Both ends, and what is between them.
 struct Pair {
@@ -21,7 +21,7 @@ struct Pair {
     requests: SendRequest<Bytes>,
     connection: client::Connection<Pipe, Bytes>,
     streams: Vec<(u32, Box<Stream>)>,
-    others: Vec<SessionEvent>,
+    others: Vec<SessionEvent<Box<Stream>>>,
 }
 
 fn now<T>(future: impl Future<Output = T>) -> Option<T> {

@@ -3,8 +3,11 @@
 
 pub mod client;
 pub mod oracle;
+pub mod shared;
 
-use portico_proto::{Error, Event, Fields, HttpDate, Limits, Part, Protocol, ResponseHead, Version};
+use portico_proto::{
+    Error, ErrorKind, Event, Fields, HttpDate, Limits, Part, Protocol, RequestHead, ResponseHead, Version,
+};
 
 /// A request as the connection reported it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +39,26 @@ pub struct Transcript {
     pub idle: bool,
 }
 
+impl Request {
+    fn new(head: &RequestHead) -> Self {
+        Self {
+            method: head.method().into(),
+            target: head.target().into(),
+            path: head.path().into(),
+            query: head.query().into(),
+            authority: head.authority().map(Into::into),
+            version: head.version,
+            fields: head.fields().map(|(name, value)| (name.into(), value.into())).collect(),
+            dropped: head.dropped().map(Into::into).collect(),
+            variables: head.variables().map(|(name, value)| (name.into(), value.into())).collect(),
+            keep_alive: head.keep_alive,
+            expect_continue: head.expect_continue,
+            body: Vec::new(),
+            complete: false,
+        }
+    }
+}
+
 impl Transcript {
     fn last_request(&mut self) -> &mut Request {
         self.requests.last_mut().expect("Head comes before Body and End")
@@ -54,19 +77,35 @@ pub fn read_as<'a>(
     limits: &Limits,
 ) -> Transcript {
     let mut connection = protocol();
+    let mut shared: Option<shared::Shared> = None;
     let mut transcript = Transcript { idle: true, ..Transcript::default() };
     let mut buffer = Vec::new();
     for piece in pieces {
         buffer.extend_from_slice(piece);
-        let mut input = &buffer[..];
-        take_events(&mut connection, &mut input, limits, &mut transcript);
-        let used = buffer.len() - input.len();
-        buffer.drain(..used);
+        loop {
+            if let Some(session) = &mut shared {
+                session.take_events(&std::mem::take(&mut buffer), limits, &mut transcript);
+                if !session.is_at_rest() || transcript.error.is_some() {
+                    break;
+                }
+                (shared, connection) = (None, protocol());
+            }
+            let mut input = &buffer[..];
+            take_events(&mut connection, &mut input, limits, &mut transcript);
+            let used = buffer.len() - input.len();
+            buffer.drain(..used);
+            if transcript.error.is_none_or(|error| error.kind != ErrorKind::Shared) {
+                break;
+            }
+            transcript.error = None;
+            let connection = std::mem::take(&mut connection);
+            shared = Some(shared::Shared::new(connection, &transcript));
+        }
         if transcript.error.is_some() || transcript.closed {
             break;
         }
     }
-    transcript.idle = connection.is_idle();
+    transcript.idle = shared.map_or_else(|| connection.is_idle(), |session| session.is_idle());
     transcript
 }
 
@@ -74,21 +113,7 @@ fn take_events(connection: &mut Protocol, input: &mut &[u8], limits: &Limits, tr
     loop {
         match connection.next_event(input, limits) {
             Ok(None) => return,
-            Ok(Some(Event::Head(head))) => transcript.requests.push(Request {
-                method: head.method().into(),
-                target: head.target().into(),
-                path: head.path().into(),
-                query: head.query().into(),
-                authority: head.authority().map(Into::into),
-                version: head.version,
-                fields: head.fields().map(|(name, value)| (name.into(), value.into())).collect(),
-                dropped: head.dropped().map(Into::into).collect(),
-                variables: head.variables().map(|(name, value)| (name.into(), value.into())).collect(),
-                keep_alive: head.keep_alive,
-                expect_continue: head.expect_continue,
-                body: Vec::new(),
-                complete: false,
-            }),
+            Ok(Some(Event::Head(head))) => transcript.requests.push(Request::new(&head)),
             Ok(Some(Event::Body(bytes))) => {
                 assert!(!bytes.is_empty(), "an empty Body");
                 transcript.last_request().body.extend_from_slice(bytes);
@@ -100,6 +125,10 @@ fn take_events(connection: &mut Protocol, input: &mut &[u8], limits: &Limits, tr
                     transcript.closed = true;
                     return;
                 }
+            }
+            Err(error) if error.kind == ErrorKind::Shared => {
+                transcript.error = Some(error);
+                return;
             }
             Err(error) => {
                 let again = connection.next_event(&mut &b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"[..], limits);
@@ -114,15 +143,21 @@ fn take_events(connection: &mut Protocol, input: &mut &[u8], limits: &Limits, tr
 
 /// Answers 204 and begins the next request, if the connection may have one.
 fn answer(connection: &mut Protocol) -> bool {
+    encode_answer(connection);
+    let kept = connection.can_keep_alive();
+    connection.next_request();
+    assert_eq!(connection.is_idle(), kept, "next_request does nothing on a connection that ends");
+    kept
+}
+
+/// The bytes of such an answer.
+fn encode_answer(connection: &mut Protocol) -> Vec<u8> {
     let head = ResponseHead { status: 204, reason: Vec::new(), fields: Fields::new(), length: None };
     let date = HttpDate::from_unix(0);
     let mut out = Vec::new();
     connection.send(Part::Head { head: &head, close: false }, &date, &mut out);
     connection.send(Part::End, &date, &mut out);
-    let kept = connection.can_keep_alive();
-    connection.next_request();
-    assert_eq!(connection.is_idle(), kept, "next_request does nothing on a connection that ends");
-    kept
+    out
 }
 
 /// `bytes` read in four ways: whole, one byte at a time, and cut at places that follow from `seed` into large

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fs::File;
 use std::io::IoSlice;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use portico_config::EarlyHints;
 use portico_proto::{Fields, HttpDate, Part, ResponseHead};
@@ -322,8 +323,14 @@ impl Connection {
             return self.begin_close(tools);
         }
         self.protocol.next_request();
+        self.await_next((Deadline::KeepAlive, tools.now + tools.config.keep_alive), tools)
+    }
+
+    /// Awaits the next request on a connection that is kept.
+    #[inline]
+    pub(super) fn await_next(&mut self, due: (Deadline, Instant), tools: &mut Tools) -> Step {
         self.phase = Phase::Receiving;
-        self.due = Some((Deadline::KeepAlive, tools.now + tools.config.keep_alive));
+        self.due = Some(due);
         if tools.retiring {
             return Step::Leave;
         }
@@ -360,7 +367,7 @@ impl Connection {
 }
 
 /// How long a peer may go on sending after the last answer.
-const LINGER: std::time::Duration = std::time::Duration::from_secs(2);
+const LINGER: Duration = Duration::from_secs(2);
 
 /// Bodies from this size on are written at once and from where they lie: below it one write of one buffer costs
 /// less.

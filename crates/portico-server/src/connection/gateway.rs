@@ -55,23 +55,6 @@ impl Connection {
         Ok(())
     }
 
-    /// Sends what the protocol has to tell beside answers.
-    #[inline]
-    pub(super) fn reply(&mut self, tools: &mut Tools) -> Step {
-        if !self.protocol.is_gateway() || !self.protocol.take_replies(self.outbox.buffer()) {
-            return Step::Keep;
-        }
-        let due = self.due;
-        match self.flush(tools) {
-            Step::Keep | Step::Again => {
-                // A peer that only asks earns no time by it.
-                self.due = self.due.or(due);
-                Step::Keep
-            }
-            step => step,
-        }
-    }
-
     /// Closes the connection of a peer that does not speak its protocol.
     pub(super) fn close_unanswered(&mut self, error: Error, tools: &mut Tools) -> Step {
         let protocol = self.server.protocol.scheme();

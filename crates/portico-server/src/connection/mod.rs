@@ -146,6 +146,8 @@ pub enum Step {
     Leave,
     /// Its session has events, or something to write.
     Streams,
+    /// What follows is not of its request alone: it is to become a stream, and another to carry it.
+    Divide,
     /// There is more to do at once; others first.
     Again,
     /// It has ended.
@@ -274,6 +276,23 @@ impl Connection {
         let changed = wanted != self.interest && self.transport.socket().is_some();
         self.interest = wanted;
         changed.then_some(wanted)
+    }
+
+    /// What it is told of.
+    pub fn watched(&self) -> Interest {
+        self.interest
+    }
+
+    /// Whether it goes on reading while its request waits or is answered.
+    #[inline]
+    pub fn reads_ahead(&self) -> bool {
+        self.protocol.reads_ahead()
+    }
+
+    /// Whether something has come behind its request that may be about that.
+    #[inline]
+    pub fn has_ahead(&self) -> bool {
+        !self.inbox.is_empty() && self.reads_ahead()
     }
 
     /// Whether its request waits in the queue.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use portico_config::WireProtocol;
-use portico_proto::{Event, Framing, Part, ProxyAddresses, ProxyClient, RequestHead};
+use portico_proto::{ErrorKind, Event, Framing, Part, ProxyAddresses, ProxyClient, RequestHead};
 
 use super::{Connection, Deadline, Phase, Step, Tools, next_deadline};
 use crate::access_log::Reason;
@@ -170,7 +170,7 @@ impl Connection {
             self.opening = false;
             self.due = Some(next_deadline(&self.transport, tools));
             if self.has_agreed_on_http2() {
-                self.begin_session(tools);
+                self.begin_http2(tools);
             }
         }
         false
@@ -181,8 +181,11 @@ impl Connection {
         match (self.upload.as_deref(), self.phase) {
             (_, Phase::Receiving) => self.session_wants_bytes(),
             (_, Phase::Lingering) => true,
+            // What is still said of a request that has been answered is taken and dropped: it must not pile up.
+            (_, Phase::Flushing) if self.is_stream_of_records() => true,
             (Some(Upload { sink: Sink::Pipe(pipe), .. }), _) => !pipe.0.is_full(),
-            (_, Phase::Waiting | Phase::Calling | Phase::Flushing) => false,
+            (_, Phase::Waiting | Phase::Calling) => self.protocol.reads_ahead(),
+            (_, Phase::Flushing) => false,
         }
     }
 
@@ -207,19 +210,22 @@ impl Connection {
             if !self.wants_bytes() {
                 return (input, Step::Keep);
             }
+            if self.phase == Phase::Flushing {
+                return (&[], Step::Keep);
+            }
             let step = match self.protocol.next_event(&mut input, &tools.limits) {
                 Ok(Some(Event::Head(head))) => self.handle_head(head, !input.is_empty(), tools),
                 Ok(Some(Event::Body(bytes))) => self.handle_body(bytes, tools),
                 Ok(Some(Event::End)) => self.handle_end(tools),
                 Ok(None) => {
-                    let step = self.reply(tools);
                     self.await_more(!input.is_empty(), tools);
-                    return (input, step);
+                    return (input, Step::Keep);
                 }
+                Err(error) if error.kind == ErrorKind::Shared => return self.share(input, tools),
                 Err(error) if error.status == 0 => return (&[], self.close_unanswered(error, tools)),
                 // Here and not before HTTP/1 is tried: so it costs HTTP/1 nothing.
                 Err(_) if self.speaks_http2(input, tools) => {
-                    self.begin_session(tools);
+                    self.begin_http2(tools);
                     return (&[], self.feed_session(input, tools));
                 }
                 Err(error) => return (&[], self.refuse(error.status, &error.to_string(), tools)),
@@ -250,7 +256,10 @@ impl Connection {
         let streamed = tools.config.stream_request_body;
         let buffer_bytes = tools.config.request_buffer_bytes;
         let sink = if streamed {
-            Sink::Pipe(Feed(Arc::new(Pipe::new(buffer_bytes))))
+            // What is not read waits in a file where other requests come the same way.
+            let folder = &tools.config.tmp_upload_dir;
+            let overflow = self.protocol.reads_ahead().then(|| folder.clone());
+            Sink::Pipe(Feed(Arc::new(Pipe::new(buffer_bytes, overflow))))
         } else {
             Sink::Spool(Spool::new(expected, buffer_bytes))
         };
@@ -305,16 +314,17 @@ impl Connection {
         upload.received += bytes.len() as u64;
         upload.arriving = 0;
         upload.expected = false;
-        match &mut upload.sink {
+        let stored = match &mut upload.sink {
             Sink::Pipe(pipe) => pipe.0.push(bytes),
             Sink::Spool(spool) => {
                 let (limit, folder) =
                     (tools.config.request_buffer_bytes, tools.config.tmp_upload_dir.as_deref());
-                if let Err(error) = spool.push(bytes, limit, folder) {
-                    log::error!("a request body of {} bytes cannot be stored: {error}", upload.received);
-                    return self.refuse(507, "the request body cannot be stored", tools);
-                }
+                spool.push(bytes, limit, folder)
             }
+        };
+        if let Err(error) = stored {
+            log::error!("a request body of {} bytes cannot be stored: {error}", upload.received);
+            return self.refuse(507, "the request body cannot be stored", tools);
         }
         Step::Keep
     }
@@ -369,7 +379,7 @@ impl Connection {
     }
 
     /// Sets the deadline that a wait for more bytes has.
-    fn await_more(&mut self, partial: bool, tools: &Tools) {
+    pub(super) fn await_more(&mut self, partial: bool, tools: &Tools) {
         let config = &tools.config;
         if let Some(upload) = &self.upload {
             let queued = self.due.is_some_and(|(deadline, _)| deadline == Deadline::Queue);

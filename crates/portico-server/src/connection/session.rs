@@ -6,8 +6,7 @@
 use std::time::Instant;
 
 use portico_config::WireProtocol;
-use portico_proto::Protocol;
-use portico_proto::http2::{self, Offence, SessionEvent, Stream};
+use portico_proto::{Carried, Offence, Port, SessionEvent, fastcgi, http2};
 
 use super::{Connection, ConnectionId, DRAIN_GRACE, Deadline, Phase, Step, Tools};
 use crate::access_log::{CLIENT_GONE, Reason};
@@ -32,28 +31,24 @@ pub enum Link {
 /// What a connection that carries streams has beside its socket.
 #[derive(Debug)]
 pub struct Session {
-    wire: http2::Session,
+    wire: portico_proto::Session,
     /// Numbers of the streams, and where they are: few enough to be looked through.
     streams: Vec<(u32, ConnectionId)>,
     /// When bytes came last.
     received: Instant,
     /// Since when it has had no stream.
     idle_since: Option<Instant>,
+    /// What was awaited when it began, as long as it has had no stream.
+    awaited: Option<(Deadline, Instant)>,
 }
 
 impl Connection {
     /// The stream `number` of the connection `carrier`, whose id is `id`.
-    pub fn carried(
-        carrier: &Self,
-        id: ConnectionId,
-        number: u32,
-        stream: Box<Stream>,
-        tools: &Tools,
-    ) -> Self {
-        let transport = Transport::Stream(stream.port().clone());
+    pub fn carried(carrier: &Self, id: ConnectionId, number: u32, stream: Carried, tools: &Tools) -> Self {
+        let transport = Transport::Stream(stream.port);
         let server = carrier.server.clone();
         Self {
-            protocol: Protocol::Http2(stream),
+            protocol: stream.protocol,
             link: Link::Stream { carrier: id, number },
             due: None,
             tls: carrier.tls.clone(),
@@ -119,14 +114,77 @@ impl Connection {
             && (input.starts_with(http2::PREFACE) || http2::PREFACE.starts_with(input))
     }
 
-    /// Goes on as a session, of which nothing has been read yet.
-    pub(super) fn begin_session(&mut self, tools: &Tools) {
-        let mut wire = http2::Session::new(&tools.http2);
+    /// Goes on in HTTP/2, of which nothing has been read yet.
+    pub(super) fn begin_http2(&mut self, tools: &Tools) {
+        self.begin_session(portico_proto::Session::Http2(http2::Session::new(&tools.http2)), tools);
+    }
+
+    fn begin_session(&mut self, mut wire: portico_proto::Session, tools: &Tools) {
         if tools.draining || tools.retiring || tools.announcing {
             wire.shut_down();
         }
-        let session = Session { wire, streams: Vec::new(), received: tools.now, idle_since: None };
+        let (streams, received) = (Vec::new(), tools.now);
+        let session = Session { wire, streams, received, idle_since: None, awaited: self.due };
         self.link = Link::Session(Box::new(session));
+    }
+
+    /// `input` begins with what a FastCGI connection that carries one request cannot go on with. Where it carries
+    /// none it is a session from here on.
+    #[cold]
+    pub(super) fn share<'b>(&mut self, input: &'b [u8], tools: &mut Tools) -> (&'b [u8], Step) {
+        if self.protocol.as_fastcgi().is_some_and(|state| state.is_in_request()) {
+            return (input, Step::Divide);
+        }
+        let wire = fastcgi::Session::new(&tools.fastcgi);
+        self.begin_session(portico_proto::Session::Fastcgi(wire), tools);
+        (&[], self.feed_session(input, tools))
+    }
+
+    /// Becomes the stream of its request, whose id is `id`. Returns who carries it from now on, at `place`: the
+    /// rest of what it was.
+    pub fn divide(&mut self, id: ConnectionId, place: ConnectionId, tools: &Tools) -> Option<Self> {
+        let mut wire = fastcgi::Session::new(&tools.fastcgi);
+        let (number, port) = wire.adopt(self.protocol.as_fastcgi()?);
+        let port = Transport::Stream(Port::Fastcgi(port));
+        let transport = std::mem::replace(&mut self.transport, port);
+        let mut carrier = Self {
+            tls: self.tls.clone(),
+            destination: self.destination.clone(),
+            // What has been written of the answer goes out before anything else.
+            outbox: std::mem::take(&mut self.outbox),
+            inbox: std::mem::take(&mut self.inbox),
+            served: self.served,
+            due: None,
+            interest: self.interest,
+            readable: true,
+            blocked: self.blocked,
+            peer_closed: self.peer_closed,
+            ..Self::with_trust(transport, self.peer, self.trusted, self.server.clone(), tools)
+        };
+        carrier.begin_session(portico_proto::Session::Fastcgi(wire), tools);
+        carrier.add_stream(number, id);
+        self.link = Link::Stream { carrier: place, number };
+        (self.readable, self.blocked, self.peer_closed) = (false, false, false);
+        if self.due.is_some_and(|(deadline, _)| deadline == Deadline::Write) {
+            self.due = None;
+        }
+        if let Some(flow) = &self.flow {
+            flow.set_buffered(0, tools.config.response_buffer_bytes / 2);
+        }
+        self.await_more(true, tools);
+        Some(carrier)
+    }
+
+    /// Goes on with what has come for the session that it has become.
+    pub fn begin_to_carry(&mut self, tools: &mut Tools) -> Step {
+        let inbox = std::mem::take(&mut self.inbox);
+        self.feed_session(&inbox, tools);
+        if self.flush(tools) == Step::Close { Step::Close } else { Step::Streams }
+    }
+
+    /// Whether it is a stream of FastCGI.
+    pub(super) fn is_stream_of_records(&self) -> bool {
+        matches!(self.link, Link::Stream { .. }) && self.protocol.reads_ahead()
     }
 
     /// Takes in bytes of a session.
@@ -140,10 +198,18 @@ impl Connection {
         Step::Streams
     }
 
+    #[cold]
     fn tell_offence(&self, offence: Offence, tools: &mut Tools) {
         tools.counters.refused += 1;
-        let level = if offence.is_flood() { log::Level::Info } else { log::Level::Debug };
-        log::log!(level, "closed the HTTP/2 connection of {}: {offence}", self.peer);
+        match offence {
+            Offence::Http2(offence) => {
+                let level = if offence.is_flood() { log::Level::Info } else { log::Level::Debug };
+                log::log!(level, "closed the HTTP/2 connection of {}: {offence}", self.peer);
+            }
+            Offence::Fastcgi(error) => {
+                tools.reports.malformed_packet(self.peer, self.server.protocol.scheme(), error);
+            }
+        }
     }
 
     /// Whether the session has a place for more bytes; `true` where there is none.
@@ -156,10 +222,14 @@ impl Connection {
     }
 
     /// The session's next event.
-    pub fn next_stream_event(&mut self, tools: &Tools) -> Option<SessionEvent> {
-        match &mut self.link {
-            Link::Session(session) => session.wire.next_event(&tools.limits),
-            Link::Alone | Link::Stream { .. } => None,
+    pub fn next_stream_event(&mut self, tools: &mut Tools) -> Option<SessionEvent> {
+        let Link::Session(session) = &mut self.link else { return None };
+        match session.wire.next_event(&tools.limits) {
+            Ok(event) => event,
+            Err(offence) => {
+                self.tell_offence(offence, tools);
+                None
+            }
         }
     }
 
@@ -167,6 +237,7 @@ impl Connection {
     pub fn add_stream(&mut self, number: u32, id: ConnectionId) {
         if let Link::Session(session) = &mut self.link {
             session.streams.push((number, id));
+            session.awaited = None;
         }
     }
 
@@ -185,10 +256,8 @@ impl Connection {
     pub fn forget_stream(&mut self, number: u32, answered: bool) {
         if let Link::Session(session) = &mut self.link {
             session.streams.retain(|(other, _)| *other != number);
-            if answered {
-                self.served = self.served.saturating_add(1);
-                session.wire.note_answer();
-            }
+            session.wire.forget(number, answered);
+            self.served = self.served.saturating_add(answered.into());
         }
     }
 
@@ -248,7 +317,20 @@ impl Connection {
         if wrote && session.wire.has_more() {
             return Step::Streams;
         }
+        if session.streams.is_empty() && session.wire.is_at_rest() && self.is_written() {
+            return self.resume_alone(tools);
+        }
         self.set_session_due(tools)
+    }
+
+    /// The session carries nothing any more: what comes next is read as on any connection that is kept.
+    fn resume_alone(&mut self, tools: &mut Tools) -> Step {
+        let Link::Session(session) = std::mem::replace(&mut self.link, Link::Alone) else {
+            return Step::Keep;
+        };
+        // A peer that only asks earns no time by it.
+        let due = session.awaited.unwrap_or((Deadline::KeepAlive, tools.now + tools.config.keep_alive));
+        self.await_next(due, tools)
     }
 
     /// Whether the session has said its last word.
@@ -258,12 +340,14 @@ impl Connection {
 
     /// Ends the connection after its session, which no longer has streams. The peer may not have heard yet.
     pub fn end_session(&mut self, tools: &mut Tools) -> Step {
-        if let Link::Session(session) = &mut self.link
-            && let Some(offence) = session.wire.take_fault()
-        {
-            self.tell_offence(offence, tools);
+        if let Link::Session(mut session) = std::mem::replace(&mut self.link, Link::Alone) {
+            if let Some(offence) = session.wire.take_fault() {
+                self.tell_offence(offence, tools);
+            }
+            if session.wire.is_cut() {
+                return self.cut();
+            }
         }
-        self.link = Link::Alone;
         self.misunderstood = true;
         let step = self.begin_close(tools);
         self.due = Some((Deadline::Drain, tools.now + DRAIN_GRACE));
@@ -330,7 +414,7 @@ impl Connection {
             Deadline::KeepAlive => session.wire.shut_down(),
             Deadline::Write => return self.cut(),
             Deadline::Head => {
-                log::debug!("closed the HTTP/2 connection of {}: a frame did not arrive in time", self.peer);
+                log::debug!("closed the connection of {}: the rest did not come in time", self.peer);
                 session.wire.end();
             }
             Deadline::Handshake | Deadline::Body | Deadline::Queue | Deadline::Drain => session.wire.end(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use portico_config::{Config, ProxyProtocol, WireProtocol};
-use portico_proto::{HttpDate, Limits, ProxyVersions, RequestHead, http2};
+use portico_proto::{HttpDate, Limits, ProxyVersions, RequestHead, fastcgi, http2};
 
 use super::reports::Reports;
 use crate::access_log::{AccessLog, Moment};
@@ -23,6 +23,8 @@ pub struct Tools {
     pub limits: Limits,
     /// What HTTP/2 peers are told.
     pub http2: http2::Settings,
+    /// What FastCGI peers are told.
+    pub fastcgi: fastcgi::Settings,
     /// Which proxies are believed, and what of their word.
     pub policy: Policy,
     /// The present moment; set by whoever drives, before it works.
@@ -95,6 +97,9 @@ impl Counters {
     }
 }
 
+/// Requests on one FastCGI connection.
+const FASTCGI_REQUESTS_MAX: usize = 1024;
+
 /// Bytes read at once.
 const SCRATCH_BYTES: usize = 64 * 1024;
 
@@ -115,12 +120,17 @@ impl Tools {
             frame_bytes_max: config.http2.frame_bytes_max,
             header_list_bytes_max: config.http2.header_list_bytes_max,
         };
+        // Those that can run and wait: beyond these a request would be answered 503.
+        let requests_max =
+            (config.threads as usize).saturating_add(config.max_queue).min(FASTCGI_REQUESTS_MAX);
+        let fastcgi = fastcgi::Settings { connections_max: 1, requests_max: requests_max as u32 };
         let ids = config.telemetry.request_id || access_log.as_ref().is_some_and(AccessLog::needs_ids);
         let policy = Policy::new(&config);
         Self {
             config,
             limits,
             http2,
+            fastcgi,
             policy,
             now,
             draining: false,

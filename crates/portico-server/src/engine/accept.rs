@@ -117,6 +117,7 @@ impl Engine {
             return;
         }
         self.accepting.descriptor_ceiling = descriptor_ceiling();
+        self.tools.fastcgi.connections_max = self.accepting.descriptor_ceiling.max(1).unsigned_abs();
         (0..listeners.len() as u64).for_each(|index| self.accepting.note(LISTENER | index));
         self.accepting.servers = listeners.iter().map(|listener| Arc::clone(listener.server())).collect();
         let supply = listeners.iter().find_map(Listener::supply);

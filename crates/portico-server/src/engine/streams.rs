@@ -3,7 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use portico_proto::http2::{SessionEvent, Stream};
+use portico_proto::{Carried, SessionEvent};
 
 use super::{Engine, HOLD_MAX};
 use crate::connection::{Connection, ConnectionId, Step, Tools};
@@ -80,7 +80,33 @@ impl Engine {
         }
     }
 
-    fn open_stream(&mut self, id: ConnectionId, carrier: &mut Connection, number: u32, stream: Box<Stream>) {
+    /// Connection `id` carries a request and is to carry more: it becomes the stream of that request, and a new
+    /// connection gets its socket. `false` if the request has ended.
+    pub(super) fn divide(&mut self, id: ConnectionId, mut connection: Box<Connection>) -> bool {
+        let place = self.table.reserve();
+        let Some(carrier) = connection.divide(id, place, &self.tools) else {
+            self.table.release(place);
+            return self.settle(id, connection, Step::Close);
+        };
+        let mut carrier = Box::new(carrier);
+        self.streams += 1;
+        self.settle(id, connection, Step::Keep);
+        let watched = carrier
+            .transport()
+            .socket()
+            .map_or(Ok(()), |socket| self.reactor.reregister(socket, place.token(), carrier.watched()));
+        let step = match watched {
+            Ok(()) => self.guarded(&mut carrier, Connection::begin_to_carry).unwrap_or(Step::Close),
+            Err(error) => {
+                log::error!("a connection cannot be watched: {error}");
+                Step::Close
+            }
+        };
+        self.settle(place, carrier, step);
+        self.table.get(id).is_some()
+    }
+
+    fn open_stream(&mut self, id: ConnectionId, carrier: &mut Connection, number: u32, stream: Carried) {
         let place = self.table.reserve();
         let connection = Connection::carried(carrier, id, number, stream, &self.tools);
         carrier.add_stream(number, place);
@@ -172,12 +198,17 @@ impl Engine {
         }
     }
 
-    /// Reads what has come for the session that carries connection `id`, if that is a stream.
+    /// Reads what has come that may be about the request of connection `id`: for the session that carries it, or
+    /// for itself.
     pub(super) fn look_at_session_of(&mut self, id: ConnectionId) {
-        if let Some((carrier, _)) = self.table.get(id).and_then(Connection::carrier) {
-            self.work_on(carrier, Connection::receive_more);
-            self.write_sessions();
-        }
+        let Some(connection) = self.table.get(id) else { return };
+        let reader = match connection.carrier() {
+            Some((carrier, _)) => carrier,
+            None if connection.reads_ahead() => id,
+            None => return,
+        };
+        self.work_on(reader, Connection::receive_more);
+        self.write_sessions();
     }
 
     /// Whether connection `id` is a stream.

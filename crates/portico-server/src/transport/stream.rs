@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use portico_proto::http2::{Moved, Port};
+use portico_proto::{Moved, Port};
 
 use super::Progress;
 

@@ -1,0 +1,205 @@
+//! The records of one request, between its session and whoever serves it.
+//!
+//! What is read is what the peer has sent for the request's id, record for record; what is written is records too,
+//! of which the session takes whole ones only, so that those of several requests never mix.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::record;
+use crate::Moved;
+
+/// Both directions of one request of a session.
+#[derive(Debug)]
+pub struct Port {
+    number: u32,
+    ports: Shared,
+}
+
+/// What a session shares with its ports.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Shared(Arc<Mutex<Ports>>);
+
+/// All requests of a session, by number.
+#[derive(Debug, Default)]
+pub(super) struct Ports {
+    requests: HashMap<u32, Request>,
+    /// Requests that have written records, or ended, since they were looked at.
+    ready: VecDeque<u32>,
+    /// Requests for whose writers there is room again.
+    roomy: Vec<u32>,
+}
+
+/// One of them.
+#[derive(Debug, Default)]
+pub(super) struct Request {
+    pub(super) id: u16,
+    /// The connection outlives it, as far as it has a say.
+    pub(super) keeps_connection: bool,
+    input: Vec<u8>,
+    /// Bytes of `input` that have been read.
+    read: usize,
+    output: Vec<u8>,
+    /// It is among those that are ready.
+    is_ready: bool,
+    /// Its writer has found no room.
+    waits: bool,
+    /// Nobody serves it any more.
+    is_left: bool,
+}
+
+/// A request that is over, as [`Ports::take_output`] finds.
+#[derive(Debug)]
+pub(super) struct Over {
+    pub(super) request: Request,
+    /// Its END_REQUEST has gone out.
+    pub(super) ended: bool,
+}
+
+/// Bytes of one request's answer that wait for the session. A record fits.
+const OUTPUT_BYTES_MAX: usize = 2 * (record::HEADER_BYTES + record::CONTENT_BYTES_MAX);
+
+/// Bytes that are taken of one request before others have their turn.
+const TURN_BYTES: usize = 32 * 1024;
+
+/// Capacity that an empty buffer keeps.
+const CAPACITY_KEPT: usize = 16 * 1024;
+
+impl Port {
+    /// Reads into `buffer` what there is of the request's records.
+    pub fn read(&self, buffer: &mut [u8]) -> Moved {
+        let mut ports = self.ports.lock();
+        let Some(request) = ports.requests.get_mut(&self.number) else { return Moved::Failed };
+        let unread = &request.input[request.read..];
+        let count = unread.len().min(buffer.len());
+        if count == 0 {
+            return Moved::Blocked;
+        }
+        buffer[..count].copy_from_slice(&unread[..count]);
+        request.read += count;
+        if request.read == request.input.len() {
+            request.input.clear();
+            request.input.shrink_to(CAPACITY_KEPT);
+            request.read = 0;
+        }
+        Moved::Bytes(count)
+    }
+
+    /// Takes as many as there is room for of `bytes`, which go on where the last ones ended.
+    pub fn write(&self, bytes: &[u8]) -> Moved {
+        let mut ports = self.ports.lock();
+        let Some(request) = ports.requests.get_mut(&self.number) else { return Moved::Failed };
+        let count = request.room(bytes.len());
+        if count == 0 {
+            return Moved::Blocked;
+        }
+        request.output.extend_from_slice(&bytes[..count]);
+        ports.note_ready(self.number);
+        Moved::Bytes(count)
+    }
+
+    /// How many of `count` bytes [`Port::write`] would take now; 0 is for [`Moved::Blocked`].
+    pub fn room(&self, count: usize) -> usize {
+        self.ports.lock().requests.get_mut(&self.number).map_or(0, |request| request.room(count))
+    }
+
+    /// Whether the request has been given up or answered, or its session has ended.
+    pub fn is_gone(&self) -> bool {
+        !self.ports.lock().requests.contains_key(&self.number)
+    }
+}
+
+impl Shared {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Ports> {
+        // Each change is whole before the lock is let go.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A new request with this number.
+    pub(super) fn open(&self, number: u32, id: u16, keeps_connection: bool) -> Port {
+        let request = Request { id, keeps_connection, ..Request::default() };
+        self.lock().requests.insert(number, request);
+        Port { number, ports: self.clone() }
+    }
+}
+
+impl Ports {
+    pub(super) fn contains(&self, number: u32) -> bool {
+        self.requests.contains_key(&number)
+    }
+
+    /// Adds to what there is to read of a request; `false` if it is over.
+    pub(super) fn push(&mut self, number: u32, bytes: &[u8]) -> bool {
+        let request = self.requests.get_mut(&number);
+        request.map(|request| request.input.extend_from_slice(bytes)).is_some()
+    }
+
+    /// Forgets a request.
+    pub(super) fn remove(&mut self, number: u32) -> Option<Request> {
+        self.requests.remove(&number)
+    }
+
+    /// Nobody serves this request any more: what it has written is all that it will have.
+    pub(super) fn leave(&mut self, number: u32) {
+        if let Some(request) = self.requests.get_mut(&number) {
+            request.is_left = true;
+            self.note_ready(number);
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// A request that has room again.
+    pub(super) fn next_roomy(&mut self) -> Option<u32> {
+        self.roomy.pop()
+    }
+
+    pub(super) fn has_roomy(&self) -> bool {
+        !self.roomy.is_empty()
+    }
+
+    /// Whether [`Ports::take_output`] may have something.
+    pub(super) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Appends to `out` records of the request whose turn it is, if there is one; returns it if it is over.
+    pub(super) fn take_output(&mut self, out: &mut Vec<u8>) -> Option<Over> {
+        let number = self.ready.pop_front()?;
+        let request = self.requests.get_mut(&number)?;
+        let (count, ended) = record::whole(&request.output, TURN_BYTES);
+        out.extend_from_slice(&request.output[..count]);
+        request.output.drain(..count);
+        request.output.shrink_to(OUTPUT_BYTES_MAX);
+        let more = record::whole(&request.output, 0).0 > 0;
+        request.is_ready = more;
+        if ended || request.is_left && !more {
+            return self.requests.remove(&number).map(|request| Over { request, ended });
+        }
+        if more {
+            self.ready.push_back(number);
+        }
+        if count > 0 && std::mem::take(&mut request.waits) {
+            self.roomy.push(number);
+        }
+        None
+    }
+
+    fn note_ready(&mut self, number: u32) {
+        if let Some(request) = self.requests.get_mut(&number)
+            && !std::mem::replace(&mut request.is_ready, true)
+        {
+            self.ready.push_back(number);
+        }
+    }
+}
+
+impl Request {
+    fn room(&mut self, count: usize) -> usize {
+        let room = OUTPUT_BYTES_MAX.saturating_sub(self.output.len()).min(count);
+        self.waits = room == 0;
+        room
+    }
+}

@@ -1,0 +1,345 @@
+//! A FastCGI connection that carries several requests at once (section 3 of the specification).
+//!
+//! Hands each request its records, in the order in which they came, and answers what is about the connection: what
+//! is asked of the server, requests that are given up, and those that cannot be taken.
+
+use std::collections::HashMap;
+
+use super::Connection;
+use super::port::{Over, Port, Shared};
+use super::record::{self, Begin, Header, Kind, Status};
+use crate::{Error, ErrorKind, SessionEvent};
+
+/// What the peer is told when it asks, and held to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Connections that there may be (FCGI_MAX_CONNS).
+    pub connections_max: u32,
+    /// Requests that there may be at once, also on one connection (FCGI_MAX_REQS).
+    pub requests_max: u32,
+}
+
+/// A request that has begun.
+#[derive(Debug)]
+pub struct Stream {
+    /// Its state.
+    pub connection: Box<Connection>,
+    /// Where its records are.
+    pub port: Port,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Session {
+    settings: Settings,
+    ports: Shared,
+    /// Numbers of the requests that are open, by id.
+    numbers: HashMap<u16, u32>,
+    last_number: u32,
+    /// Bytes that have come; `taken` of them have been taken in.
+    inbox: Vec<u8>,
+    taken: usize,
+    /// The record whose rest is to come.
+    record: Option<Rest>,
+    /// What is to be told beside answers.
+    replies: Vec<u8>,
+    /// No request is taken any more.
+    leaving: bool,
+    /// And when those that are open have ended, so has the connection.
+    ending: bool,
+    /// An answer has been broken off, which only the end of the connection tells.
+    cut: bool,
+    closed: bool,
+}
+
+/// What is to come of a record.
+#[derive(Clone, Copy, Debug)]
+struct Rest {
+    /// Whose it is; nobody's, and it is passed over.
+    number: Option<u32>,
+    bytes: usize,
+}
+
+type Event = SessionEvent<Stream>;
+
+/// Bytes of names in GET_VALUES.
+const NAMES_BYTES_MAX: usize = 1024;
+
+/// Bytes of replies with which nothing more is read. What has been read makes no more than twice its size.
+const REPLIES_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes that are given out at once; a turn of one request's may come on top.
+const OUTPUT_BYTES_MAX: usize = 128 * 1024;
+
+impl Session {
+    /// A connection of which nothing is known.
+    pub fn new(settings: &Settings) -> Self {
+        Self {
+            settings: settings.clone(),
+            ports: Shared::default(),
+            numbers: HashMap::new(),
+            last_number: 0,
+            inbox: Vec::new(),
+            taken: 0,
+            record: None,
+            replies: Vec::new(),
+            leaving: false,
+            ending: false,
+            cut: false,
+            closed: false,
+        }
+    }
+
+    /// Takes over the connection on which `connection` was alone until [`ErrorKind::Shared`]: from now on that
+    /// stands for its request, if it has one. Returns the number and the port of that.
+    pub fn adopt(&mut self, connection: &mut Connection) -> (u32, Port) {
+        connection.is_carried = true;
+        let request = connection.request;
+        self.open(request.id, request.keep_connection)
+    }
+
+    /// Takes in bytes of the peer's.
+    pub fn receive(&mut self, bytes: &[u8]) {
+        if !self.closed {
+            self.inbox.extend_from_slice(bytes);
+        }
+    }
+
+    /// The next event; `None` until more bytes come or go. What it tells of is to be worked on before the next is
+    /// asked for.
+    ///
+    /// # Errors
+    /// The bytes are none of this protocol.
+    pub fn next_event(&mut self) -> Result<Option<Event>, Error> {
+        let inbox = std::mem::take(&mut self.inbox);
+        let mut input = &inbox[self.taken..];
+        let event = self.take_records(&mut input);
+        self.taken = inbox.len() - input.len();
+        self.inbox = inbox;
+        match event {
+            Ok(None) => {
+                self.inbox.drain(..self.taken);
+                self.taken = 0;
+                Ok(self.ports.lock().next_roomy().map(SessionEvent::Room))
+            }
+            Ok(event) => Ok(event),
+            Err(kind) => {
+                self.end();
+                Err(kind.into())
+            }
+        }
+    }
+
+    /// Appends to `out` what is to be written now. There may be more once that is written.
+    pub fn output(&mut self, out: &mut Vec<u8>) {
+        out.append(&mut self.replies);
+        let mut ports = self.ports.lock();
+        while out.len() < OUTPUT_BYTES_MAX && ports.has_ready() {
+            if let Some(Over { request, ended }) = ports.take_output(out) {
+                self.numbers.remove(&request.id);
+                // The peer sees that an answer is not whole by its lack of END_REQUEST.
+                self.cut |= !ended;
+                self.ending |= !ended || !request.keeps_connection;
+            }
+        }
+    }
+
+    /// Whether [`Session::next_event`] is to be asked though nothing has come.
+    pub fn has_more(&self) -> bool {
+        self.ports.lock().has_roomy()
+    }
+
+    /// Whether there is nothing more to read or write but what [`Session::output`] gives.
+    pub fn is_closed(&self) -> bool {
+        self.closed || (self.ending && self.numbers.is_empty() && self.replies.is_empty())
+    }
+
+    /// Whether more bytes have a place.
+    pub fn wants_bytes(&self) -> bool {
+        !self.is_closed() && self.replies.len() < REPLIES_BYTES_MAX
+    }
+
+    /// Whether something has begun to come that is not whole, and is of no request that is open.
+    pub fn is_partial(&self) -> bool {
+        match self.record {
+            Some(Rest { number: Some(number), .. }) => !self.ports.lock().contains(number),
+            Some(_) => true,
+            None => !self.inbox.is_empty(),
+        }
+    }
+
+    /// Whether it is between requests.
+    pub fn is_idle(&self) -> bool {
+        self.numbers.is_empty() && self.record.is_none() && !self.is_closed()
+    }
+
+    /// Whether it is between requests, nothing of a record has come, and there is nothing to write.
+    pub fn is_at_rest(&self) -> bool {
+        self.is_idle() && self.replies.is_empty() && self.inbox.is_empty() && !self.ending
+    }
+
+    /// Nobody serves this request any more. If its answer is not complete, no other one is taken on this
+    /// connection, which ends with the last: by that the peer sees it.
+    pub fn forget(&mut self, number: u32) {
+        self.ports.lock().leave(number);
+    }
+
+    /// Takes no more requests: the peer is told so of each.
+    pub fn shut_down(&mut self) {
+        self.leaving = true;
+    }
+
+    /// Whether it has been told to [`shut_down`](Session::shut_down).
+    pub fn is_leaving(&self) -> bool {
+        self.leaving
+    }
+
+    /// Whether it ends so that the peer must not take an answer for complete.
+    pub fn is_cut(&self) -> bool {
+        self.cut
+    }
+
+    /// Ends the session at once.
+    pub fn end(&mut self) {
+        self.closed = true;
+        self.ports.lock().clear();
+        self.numbers.clear();
+        (self.inbox, self.taken) = (Vec::new(), 0);
+    }
+
+    /// Gives the memory of empty buffers back.
+    pub fn release(&mut self) {
+        if self.inbox.is_empty() {
+            self.inbox = Vec::new();
+        }
+        if self.replies.is_empty() {
+            self.replies = Vec::new();
+        }
+    }
+
+    fn open(&mut self, id: u16, keeps_connection: bool) -> (u32, Port) {
+        self.last_number = self.last_number.wrapping_add(1);
+        self.numbers.insert(id, self.last_number);
+        (self.last_number, self.ports.open(self.last_number, id, keeps_connection))
+    }
+
+    /// Takes records in until one makes an event, or more bytes are needed. Those of one request that follow each
+    /// other make one.
+    fn take_records(&mut self, input: &mut &[u8]) -> Result<Option<Event>, ErrorKind> {
+        let mut touched = None;
+        loop {
+            if let Some(rest) = self.record {
+                let (bytes, after) = input.split_at(rest.bytes.min(input.len()));
+                *input = after;
+                if let Some(number) = rest.number.filter(|_| !bytes.is_empty())
+                    && self.ports.lock().push(number, bytes)
+                {
+                    touched = Some(number);
+                }
+                let bytes = rest.bytes - bytes.len();
+                self.record = (bytes > 0).then_some(Rest { bytes, ..rest });
+                if self.record.is_some() {
+                    break;
+                }
+            }
+            let Some(header) = Header::read(input)? else { break };
+            let number = match header.kind {
+                Kind::Params | Kind::Stdin | Kind::Data => self.numbers.get(&header.id).copied(),
+                _ => None,
+            };
+            if touched.is_some() && number != touched {
+                break;
+            }
+            let whole = record::HEADER_BYTES + header.bytes_behind();
+            match header.kind {
+                Kind::BeginRequest | Kind::GetValues => {
+                    self.check_length(&header)?;
+                    let Some(bytes) = input.get(..whole) else { break };
+                    *input = &input[whole..];
+                    let end = record::HEADER_BYTES + usize::from(header.content_bytes);
+                    let event = self.take_whole(&header, &bytes[record::HEADER_BYTES..end])?;
+                    if event.is_some() {
+                        return Ok(event);
+                    }
+                }
+                _ => {
+                    let head;
+                    (head, *input) = input.split_at(record::HEADER_BYTES);
+                    self.record = Some(Rest { number, bytes: header.bytes_behind() });
+                    if let Some(number) = number {
+                        touched = self.ports.lock().push(number, head).then_some(number);
+                    } else if let Some(event) = self.pass_over(&header) {
+                        return Ok(Some(event));
+                    }
+                }
+            }
+        }
+        Ok(touched.map(SessionEvent::Body))
+    }
+
+    /// That a record that is looked at when it is whole is no longer than it may be.
+    fn check_length(&self, header: &Header) -> Result<(), ErrorKind> {
+        match header.kind {
+            Kind::GetValues if usize::from(header.content_bytes) > NAMES_BYTES_MAX => Err(ErrorKind::Packet),
+            Kind::GetValues => Ok(()),
+            _ => header.check_begin(),
+        }
+    }
+
+    fn take_whole(&mut self, header: &Header, content: &[u8]) -> Result<Option<Event>, ErrorKind> {
+        if header.kind == Kind::GetValues {
+            if header.id == 0 {
+                self.tell_values(content)?;
+            }
+            return Ok(None);
+        }
+        let id = header.id;
+        let Begin { role, keep_connection } = Begin::read(id, content)?;
+        if self.numbers.contains_key(&id) {
+            return Err(ErrorKind::Packet);
+        }
+        let refusal = if role != record::RESPONDER {
+            Status::UnknownRole
+        } else if self.leaving || self.ending || self.numbers.len() >= self.settings.requests_max as usize {
+            Status::Overloaded
+        } else {
+            let (number, port) = self.open(id, keep_connection);
+            let connection = Box::new(Connection::carried(id, keep_connection));
+            return Ok(Some(SessionEvent::Opened(number, Stream { connection, port })));
+        };
+        record::write_end(id, refusal, &mut self.replies);
+        Ok(None)
+    }
+
+    /// What the header of a record means whose content means nothing.
+    fn pass_over(&mut self, header: &Header) -> Option<Event> {
+        match header.kind {
+            Kind::AbortRequest => {
+                let number = self.numbers.remove(&header.id)?;
+                record::write_end(header.id, Status::Complete, &mut self.replies);
+                let request = self.ports.lock().remove(number);
+                self.ending |= request.is_some_and(|request| !request.keeps_connection);
+                Some(SessionEvent::Reset(number))
+            }
+            Kind::Other(kind) if header.id == 0 => {
+                record::write_unknown_type(kind, &mut self.replies);
+                None
+            }
+            // Of a request that is over, or was not taken.
+            _ => None,
+        }
+    }
+
+    fn tell_values(&mut self, names: &[u8]) -> Result<(), ErrorKind> {
+        let (mut connections, mut requests) = (itoa::Buffer::new(), itoa::Buffer::new());
+        let values: [(&[u8], &[u8]); 3] = [
+            (b"FCGI_MAX_CONNS", connections.format(self.settings.connections_max).as_bytes()),
+            (b"FCGI_MAX_REQS", requests.format(self.settings.requests_max).as_bytes()),
+            (b"FCGI_MPXS_CONNS", b"1"),
+        ];
+        record::write_values(names, &values, &mut self.replies)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,171 @@
+//! What a session makes of its requests' records, both ways.
+
+use super::*;
+use crate::{Event as Received, Limits, Moved};
+
+fn session(requests_max: u32) -> Session {
+    Session::new(&Settings { connections_max: 7, requests_max })
+}
+
+fn record(kind: u8, id: u8, content: &[u8]) -> Vec<u8> {
+    [&[1, kind, 0, id, (content.len() >> 8) as u8, content.len() as u8, 0, 0][..], content].concat()
+}
+
+fn begin(id: u8, keep: bool) -> Vec<u8> {
+    record(1, id, &[0, 1, keep.into(), 0, 0, 0, 0, 0])
+}
+
+fn opened(session: &mut Session) -> (u32, Stream) {
+    match session.next_event() {
+        Ok(Some(SessionEvent::Opened(number, stream))) => (number, stream),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn output(session: &mut Session) -> Vec<u8> {
+    let mut out = Vec::new();
+    session.output(&mut out);
+    out
+}
+
+fn end(id: u8, status: u8) -> Vec<u8> {
+    record(3, id, &[0, 0, 0, 0, status, 0, 0, 0])
+}
+
+#[test]
+fn records_go_to_their_requests_and_only_whole_ones_come_from_them() {
+    let mut session = session(9);
+    session.receive(&[begin(1, true), begin(2, true), record(5, 2, b"two"), record(5, 1, b"one")].concat());
+    let (first, one) = opened(&mut session);
+    let (second, two) = opened(&mut session);
+    assert!(matches!(session.next_event(), Ok(Some(SessionEvent::Body(number))) if number == second));
+    assert!(matches!(session.next_event(), Ok(Some(SessionEvent::Body(number))) if number == first));
+    assert!(matches!(session.next_event(), Ok(None)));
+    let mut buffer = [0; 100];
+    assert_eq!(one.port.read(&mut buffer), Moved::Bytes(11));
+    assert_eq!(&buffer[..11], record(5, 1, b"one"));
+    assert_eq!(one.port.read(&mut buffer), Moved::Blocked);
+    assert_eq!(two.port.read(&mut buffer), Moved::Bytes(11));
+    let (half, rest) = (&record(6, 1, b"answer")[..9], &record(6, 1, b"answer")[9..]);
+    assert_eq!(one.port.write(half), Moved::Bytes(9));
+    assert_eq!(two.port.write(&record(6, 2, b"other")), Moved::Bytes(13));
+    assert_eq!(output(&mut session), record(6, 2, b"other"));
+    assert_eq!(one.port.write(&[rest, &end(1, 0), &record(6, 1, b"behind")].concat()), Moved::Bytes(35));
+    assert_eq!(output(&mut session), [record(6, 1, b"answer"), end(1, 0)].concat());
+    assert!(one.port.is_gone() && !two.port.is_gone() && !session.is_at_rest());
+    assert_eq!(one.port.write(b"x"), Moved::Failed);
+    two.port.write(&end(2, 0));
+    session.forget(first);
+    session.forget(second);
+    assert_eq!(output(&mut session), end(2, 0));
+    assert!(session.is_at_rest() && !session.is_closed());
+}
+
+#[test]
+fn one_that_writes_much_waits_for_room_and_lets_others_in_between() {
+    let mut session = session(9);
+    session.receive(&[begin(1, true), begin(2, true)].concat());
+    let ((first, one), (_, two)) = (opened(&mut session), opened(&mut session));
+    let large = record(6, 1, &[b'x'; 65_528]);
+    let block = [&large[..], &large, &large].concat();
+    assert_eq!(one.port.write(&block), Moved::Bytes(2 * large.len()));
+    assert_eq!(one.port.write(&block), Moved::Blocked);
+    assert_eq!((one.port.room(5), two.port.room(5)), (0, 5));
+    two.port.write(&record(6, 2, b"small"));
+    let out = output(&mut session);
+    assert_eq!(out, [&large[..], &record(6, 2, b"small"), &large].concat());
+    assert!(session.has_more());
+    assert!(matches!(session.next_event(), Ok(Some(SessionEvent::Room(number))) if number == first));
+    assert!(!session.has_more() && one.port.room(5) == 5);
+}
+
+#[test]
+fn one_that_is_given_up_is_ended_and_what_it_has_written_is_dropped() {
+    let mut session = session(9);
+    session.receive(&begin(1, true));
+    let (number, one) = opened(&mut session);
+    one.port.write(&[record(6, 1, b"some"), record(6, 1, b"more")].concat());
+    session.receive(&[record(2, 1, b""), record(5, 1, b"late"), record(2, 1, b"")].concat());
+    assert!(matches!(session.next_event(), Ok(Some(SessionEvent::Reset(reset))) if reset == number));
+    assert!(matches!(session.next_event(), Ok(None)));
+    assert_eq!(one.port.read(&mut [0; 9]), Moved::Failed);
+    session.forget(number);
+    assert_eq!(output(&mut session), end(1, 0));
+    assert!(session.is_at_rest());
+    session.receive(&[begin(1, false), record(2, 1, b"")].concat());
+    assert_ne!(opened(&mut session).0, number, "the number is another one, though the id is not");
+    assert!(matches!(session.next_event(), Ok(Some(SessionEvent::Reset(_)))));
+    assert!(!session.is_closed());
+    assert_eq!(output(&mut session), end(1, 0));
+    assert!(session.is_closed() && !session.is_cut(), "it had no keep-conn");
+}
+
+#[test]
+fn an_answer_that_breaks_off_is_not_ended_and_the_others_are() {
+    let mut session = session(9);
+    session.receive(&[begin(1, true), begin(2, true)].concat());
+    let ((first, one), (second, two)) = (opened(&mut session), opened(&mut session));
+    one.port.write(&[&record(6, 1, b"some")[..], &record(6, 1, b"cut")[..9]].concat());
+    session.forget(first);
+    assert_eq!(output(&mut session), record(6, 1, b"some"));
+    session.receive(&begin(3, true));
+    assert!(matches!(session.next_event(), Ok(None)) && !session.is_closed());
+    two.port.write(&end(2, 0));
+    session.forget(second);
+    assert_eq!(output(&mut session), [end(3, 2), end(2, 0)].concat());
+    assert!(session.is_closed() && session.is_cut());
+}
+
+#[test]
+fn no_more_are_taken_than_there_may_be_nor_any_after_a_shut_down() {
+    let mut session = session(2);
+    session.receive(&[begin(1, true), begin(2, true), begin(3, true)].concat());
+    let _kept = (opened(&mut session), opened(&mut session));
+    assert!(matches!(session.next_event(), Ok(None)));
+    assert_eq!(output(&mut session), end(3, 2));
+    session.receive(&record(2, 1, b""));
+    assert!(matches!(session.next_event(), Ok(Some(SessionEvent::Reset(_)))));
+    session.shut_down();
+    session.receive(&begin(3, true));
+    assert!(matches!(session.next_event(), Ok(None)) && session.is_leaving());
+    assert_eq!(output(&mut session), [end(1, 0), end(3, 2)].concat());
+}
+
+#[test]
+fn replies_that_nobody_fetches_are_limited() {
+    let mut session = session(2);
+    let unknown = record(77, 0, b"").repeat(8192);
+    session.receive(&unknown);
+    assert!(matches!(session.next_event(), Ok(None)));
+    assert!(!session.wants_bytes() && !session.is_at_rest());
+    assert_eq!(output(&mut session).len(), 2 * unknown.len());
+    assert!(session.wants_bytes() && session.is_at_rest());
+}
+
+#[test]
+fn what_was_alone_goes_on_as_one_of_several() {
+    let (mut alone, limits) = (Connection::new(), Limits::default());
+    let variables = b"\x0e\x04REQUEST_METHODPOST\x0b\x02REQUEST_URI/a\x0e\x01CONTENT_LENGTH4";
+    let mut bytes =
+        [begin(1, true), record(4, 1, variables), record(4, 1, b""), record(5, 1, b"ab")].concat();
+    bytes.extend(begin(2, true));
+    let mut input = &bytes[..];
+    assert!(matches!(alone.next_event(&mut input, &limits), Ok(Some(Received::Head(_)))));
+    assert!(matches!(alone.next_event(&mut input, &limits), Ok(Some(Received::Body(b"ab")))));
+    for _ in 0..2 {
+        let error = alone.next_event(&mut input, &limits).unwrap_err();
+        assert_eq!((error.kind, input), (ErrorKind::Shared, &begin(2, true)[..]));
+    }
+    let mut session = session(2);
+    let (number, port) = session.adopt(&mut alone);
+    session.receive(input);
+    session.receive(&[record(5, 1, b"cd"), record(5, 1, b"")].concat());
+    assert_ne!(opened(&mut session).0, number);
+    assert!(matches!(session.next_event(), Ok(Some(SessionEvent::Body(touched))) if touched == number));
+    let mut buffer = [0; 99];
+    let Moved::Bytes(count) = port.read(&mut buffer) else { panic!("its body") };
+    let mut input = &buffer[..count];
+    assert!(matches!(alone.next_event(&mut input, &limits), Ok(Some(Received::Body(b"cd")))));
+    assert!(matches!(alone.next_event(&mut input, &limits), Ok(Some(Received::End))));
+    assert!(!alone.can_keep_alive(), "the session keeps the connection");
+}

@@ -1,0 +1,273 @@
+//! A connection that carries several requests at once: matched here and nowhere else.
+//!
+//! A session is told the peer's bytes and tells what they mean for its streams. Each stream is a [`Protocol`] of
+//! its own, whose bytes go through a [`Port`]; what streams write there goes out with [`Session::output`].
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::{Error, Limits, Protocol, fastcgi, http2};
+
+/// State of one connection that carries several requests at once.
+#[derive(Debug)]
+pub enum Session {
+    /// HTTP/2.
+    Http2(http2::Session),
+    /// FastCGI, while there are more requests than one, or something else than requests.
+    Fastcgi(fastcgi::Session),
+}
+
+/// What has come of the peer's bytes.
+#[derive(Debug)]
+pub enum SessionEvent<S = Carried> {
+    /// A new stream, with its number.
+    Opened(u32, S),
+    /// So many bytes are there of a frame of this stream's body, which is not whole.
+    Arriving(u32, u32),
+    /// There may be more of this stream's request in its port.
+    Body(u32),
+    /// The peer has given this stream up.
+    Reset(u32),
+    /// A port of this stream that was blocked may have room.
+    Room(u32),
+}
+
+/// A stream that has just begun.
+#[derive(Debug)]
+pub struct Carried {
+    /// What is spoken on it.
+    pub protocol: Protocol,
+    /// Where its bytes are.
+    pub port: Port,
+}
+
+/// The bytes of one stream, to and from its session.
+#[derive(Debug)]
+pub enum Port {
+    /// Of HTTP/2: bodies.
+    Http2(http2::Port),
+    /// Of FastCGI: records.
+    Fastcgi(fastcgi::Port),
+}
+
+/// What came of reading from a [`Port`] or writing to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moved {
+    /// This many bytes, at least one.
+    Bytes(usize),
+    /// Nothing now: the session will tell.
+    Blocked,
+    /// The peer's body is complete (only of reading).
+    Ended,
+    /// The stream has been given up, by whichever side, or its session has ended.
+    Failed,
+}
+
+/// What a peer has done that ends its session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offence {
+    /// In HTTP/2.
+    Http2(http2::Offence),
+    /// In FastCGI.
+    Fastcgi(Error),
+}
+
+/// The same expression for whichever session there is.
+macro_rules! each {
+    ($session:expr, $state:ident => $work:expr) => {
+        match $session {
+            Session::Http2($state) => $work,
+            Session::Fastcgi($state) => $work,
+        }
+    };
+}
+
+impl Session {
+    /// Takes in bytes of the peer's. `elapsed` is the time since the last call.
+    ///
+    /// # Errors
+    /// What the peer has done that ends the session.
+    pub fn receive(&mut self, bytes: &[u8], elapsed: Duration) -> Result<(), Offence> {
+        match self {
+            Self::Http2(session) => session.receive(bytes, elapsed).map_err(Offence::Http2),
+            Self::Fastcgi(session) => {
+                session.receive(bytes);
+                Ok(())
+            }
+        }
+    }
+
+    /// The next event; `None` until more bytes come or go. `limits` are those on requests.
+    ///
+    /// # Errors
+    /// What the peer has done that ends the session.
+    pub fn next_event(&mut self, limits: &Limits) -> Result<Option<SessionEvent>, Offence> {
+        match self {
+            Self::Http2(session) => Ok(session.next_event(limits).map(|event| {
+                event.map(|stream| {
+                    let port = Port::Http2(stream.port().clone());
+                    Carried { protocol: Protocol::Http2(stream), port }
+                })
+            })),
+            Self::Fastcgi(session) => match session.next_event() {
+                Ok(event) => Ok(event.map(|event| {
+                    event.map(|fastcgi::Stream { connection, port }| Carried {
+                        protocol: Protocol::Fastcgi(connection),
+                        port: Port::Fastcgi(port),
+                    })
+                })),
+                Err(error) => Err(Offence::Fastcgi(error)),
+            },
+        }
+    }
+
+    /// Appends to `out` what is to be written now. There may be more once that is written.
+    pub fn output(&mut self, out: &mut Vec<u8>) {
+        each!(self, session => session.output(out));
+    }
+
+    /// What the session has ended for, where that was not told before; once.
+    pub fn take_fault(&mut self) -> Option<Offence> {
+        match self {
+            Self::Http2(session) => session.take_fault().map(Offence::Http2),
+            Self::Fastcgi(_) => None,
+        }
+    }
+
+    /// Whether [`Session::next_event`] is to be asked though nothing has come.
+    pub fn has_more(&self) -> bool {
+        each!(self, session => session.has_more())
+    }
+
+    /// Whether there is nothing more to read or write but what [`Session::output`] gives.
+    pub fn is_closed(&self) -> bool {
+        each!(self, session => session.is_closed())
+    }
+
+    /// Whether bytes of the peer's have a place: not before what it has not taken of ours makes room.
+    pub fn wants_bytes(&self) -> bool {
+        each!(self, session => session.wants_bytes())
+    }
+
+    /// Whether nothing has come yet.
+    pub fn is_untouched(&self) -> bool {
+        match self {
+            Self::Http2(session) => session.is_untouched(),
+            Self::Fastcgi(_) => false,
+        }
+    }
+
+    /// Whether something has begun to come that is not whole and that no stream waits for.
+    pub fn is_partial(&self) -> bool {
+        each!(self, session => session.is_partial())
+    }
+
+    /// Whether it carries nothing, and what comes next could be the first on a new connection.
+    pub fn is_at_rest(&self) -> bool {
+        match self {
+            Self::Http2(_) => false,
+            Self::Fastcgi(session) => session.is_at_rest(),
+        }
+    }
+
+    /// A stream has ended, its request answered to the end or not.
+    pub fn forget(&mut self, number: u32, answered: bool) {
+        match self {
+            Self::Http2(session) if answered => session.note_answer(),
+            Self::Http2(_) => {}
+            Self::Fastcgi(session) => session.forget(number),
+        }
+    }
+
+    /// Has the peer begin no more streams. When those that there are have ended, so may the session.
+    pub fn shut_down(&mut self) {
+        each!(self, session => session.shut_down());
+    }
+
+    /// Whether it has been told to [`shut_down`](Session::shut_down).
+    pub fn is_leaving(&self) -> bool {
+        each!(self, session => session.is_leaving())
+    }
+
+    /// Ends the session at once, after a last word.
+    pub fn end(&mut self) {
+        each!(self, session => session.end());
+    }
+
+    /// Whether it ends so that the peer must not take what it has got for all.
+    pub fn is_cut(&self) -> bool {
+        match self {
+            Self::Http2(_) => false,
+            Self::Fastcgi(session) => session.is_cut(),
+        }
+    }
+
+    /// Gives the memory of empty buffers back.
+    pub fn release(&mut self) {
+        each!(self, session => session.release());
+    }
+}
+
+impl<S> SessionEvent<S> {
+    fn map<T>(self, change: impl FnOnce(S) -> T) -> SessionEvent<T> {
+        match self {
+            Self::Opened(number, stream) => SessionEvent::Opened(number, change(stream)),
+            Self::Arriving(number, bytes) => SessionEvent::Arriving(number, bytes),
+            Self::Body(number) => SessionEvent::Body(number),
+            Self::Reset(number) => SessionEvent::Reset(number),
+            Self::Room(number) => SessionEvent::Room(number),
+        }
+    }
+}
+
+impl Port {
+    /// Reads into `buffer` what is there of what the peer has sent on the stream.
+    pub fn read(&self, buffer: &mut [u8]) -> Moved {
+        match self {
+            Self::Http2(port) => port.read(buffer),
+            Self::Fastcgi(port) => port.read(buffer),
+        }
+    }
+
+    /// Writes what there is room for of `bytes`.
+    pub fn write(&self, bytes: &[u8]) -> Moved {
+        match self {
+            Self::Http2(port) => port.write(bytes),
+            Self::Fastcgi(port) => port.write(bytes),
+        }
+    }
+
+    /// How many of `count` bytes [`Port::write`] would take now; 0 is for [`Moved::Blocked`].
+    pub fn room(&self, count: usize) -> usize {
+        match self {
+            Self::Http2(port) => port.room(count),
+            Self::Fastcgi(port) => port.room(count),
+        }
+    }
+
+    /// Gives the stream up: the peer sees that its answer is not complete.
+    pub fn cut(&self) {
+        match self {
+            Self::Http2(port) => port.cut(),
+            // Its session sees that it ends without END_REQUEST.
+            Self::Fastcgi(_) => {}
+        }
+    }
+
+    /// Whether the stream has been given up, or its session has ended.
+    pub fn is_gone(&self) -> bool {
+        match self {
+            Self::Http2(port) => port.is_gone(),
+            Self::Fastcgi(port) => port.is_gone(),
+        }
+    }
+}
+
+impl fmt::Display for Offence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Http2(offence) => offence.fmt(f),
+            Self::Fastcgi(error) => error.fmt(f),
+        }
+    }
+}
