@@ -42,10 +42,11 @@ pub struct Rewritable {
 impl Rewritable {
     /// `text`, to be kept; `None` if it is not ASCII.
     pub fn new(text: &Bound<'_, PyString>) -> Option<Self> {
-        let characters = text.to_str().ok().filter(|text| text.is_ascii())?;
-        let length = characters.len();
-        // What is ASCII has its UTF-8 in itself.
-        let characters = NonNull::from(characters.as_bytes()).cast();
+        let length = text.to_str().ok().filter(|text| text.is_ascii())?.len();
+        // Not the address of a `&str`, through which nothing may be written.
+        // SAFETY: the object is a `str` and alive. What is ASCII has its UTF-8 in itself.
+        let characters = unsafe { ffi::PyUnicode_AsUTF8AndSize(text.as_ptr(), std::ptr::null_mut()) };
+        let characters = NonNull::new(characters.cast_mut().cast())?;
         Some(Self { text: text.clone().unbind(), characters, length })
     }
 
