@@ -11,10 +11,12 @@ mod gateway;
 mod moving;
 mod outbox;
 mod receive;
+mod record;
 mod redirect;
 mod reports;
 mod session;
 mod table;
+mod timeout;
 mod tools;
 
 use std::borrow::Cow;
@@ -30,7 +32,7 @@ pub use flow::Flow;
 pub use table::{ConnectionId, RequestKey, Table};
 pub use tools::{Counters, Tools};
 
-use crate::access_log::{CLIENT_GONE, Reason, Record, Times};
+use crate::access_log::{CLIENT_GONE, Reason};
 use crate::application::{Peer, Server};
 use crate::body::Body;
 use crate::forwarded::Forwarded;
@@ -41,6 +43,7 @@ use crate::transport::{Progress, Transport};
 use outbox::Outbox;
 use receive::Upload;
 use session::Link;
+use timeout::first_deadline;
 
 /// One client.
 ///
@@ -157,17 +160,8 @@ pub enum Step {
 /// Body of the answer to a request that finds the queue full.
 pub const QUEUE_FULL: &[u8] = b"503 Service Unavailable: too many requests are waiting\n";
 
-/// Body of the answer to a request that has waited in it for too long.
-const WAITED_TOO_LONG: &[u8] = b"503 Service Unavailable: the request has waited too long for a thread\n";
-
 /// Body of the answer to a request whose call did not end.
 const GAVE_UP: &[u8] = b"504 Gateway Timeout: the application did not answer in time\n";
-
-/// How long a client that has connected and sent nothing is still listened to while the server stops.
-const DRAIN_GRACE: Duration = Duration::from_millis(500);
-
-/// How long a kept client that cannot be handed over is still listened to while the worker retires.
-const RETIRE_GRACE: Duration = Duration::from_secs(5);
 
 /// How long a request must have waited before a FIN that came with it counts as a client gone.
 const ABANDONED_AFTER: Duration = Duration::from_millis(10);
@@ -459,124 +453,6 @@ impl Connection {
         self.answer(answer, false, tools)
     }
 
-    /// The deadline has passed.
-    pub fn handle_timeout(&mut self, deadline: Deadline, tools: &mut Tools) -> Step {
-        self.due = None;
-        if self.is_session() {
-            return self.handle_session_timeout(deadline);
-        }
-        match deadline {
-            // Bytes that came in just before are served: closing now would reset them.
-            Deadline::KeepAlive | Deadline::Head | Deadline::Drain if self.is_untouched() => {
-                self.readable = true;
-                let step = self.receive(tools);
-                let nothing_came = step == Step::Keep && self.is_untouched();
-                if nothing_came { Step::Close } else { step }
-            }
-            Deadline::Head | Deadline::Body | Deadline::KeepAlive => {
-                self.refuse(408, "the request did not arrive in time", tools)
-            }
-            Deadline::Write => {
-                log::debug!("cut the answer to {}: it has taken nothing for too long", self.peer);
-                self.note_reason(Reason::WriteTimeout);
-                self.cut()
-            }
-            Deadline::Queue => {
-                self.note_reason(Reason::QueueTimeout);
-                self.answer_unavailable(WAITED_TOO_LONG, tools)
-            }
-            Deadline::Drain | Deadline::Handshake => Step::Close,
-        }
-    }
-
-    /// The server stops: closes what is idle at once, bounds what is not.
-    pub fn drain(&mut self, tools: &mut Tools) -> Step {
-        if self.is_session() {
-            return self.shut_session_down();
-        }
-        if self.phase != Phase::Receiving || self.upload.is_some() {
-            return Step::Keep;
-        }
-        self.readable = true;
-        let step = self.receive(tools);
-        if step != Step::Keep || !self.is_untouched() {
-            return step;
-        }
-        if self.served > 0 {
-            if !tools.retiring || tools.draining || self.transport.can_be_handed_over() {
-                return Step::Close;
-            }
-            // Nobody else can go on with it: its next request is its last. One that comes at this moment would be
-            // lost.
-            self.due = Some((Deadline::Drain, tools.now + RETIRE_GRACE));
-            return Step::Keep;
-        }
-        // A client whose connection has just been made is about to send its request. Before that may be a few ways
-        // there and back.
-        let grace = if self.opening { RETIRE_GRACE } else { DRAIN_GRACE };
-        self.due = Some((Deadline::Drain, tools.now + grace));
-        Step::Keep
-    }
-
-    /// Nothing of a (next) request has come.
-    fn is_untouched(&self) -> bool {
-        self.phase == Phase::Receiving && self.inbox.is_empty() && self.protocol.is_idle()
-    }
-
-    /// Notes the beginning of the present request's call, for the access log.
-    fn begin_record(&mut self, tools: &mut Tools) {
-        self.begun = Some(tools.now);
-        if let Some(head) = &self.head {
-            self.id = tools.id_of(head, self.trusted || head.is_gateway());
-        }
-    }
-
-    /// Notes why the present exchange ends otherwise than with the application's whole answer: the first reason
-    /// counts.
-    pub fn note_reason(&mut self, reason: Reason) {
-        self.reason.get_or_insert(reason);
-    }
-
-    /// Notes the end of the present request in the access log.
-    fn finish_record(&mut self, tools: &mut Tools) {
-        if tools.access_log.is_some()
-            && let Some(status) = self.status
-        {
-            self.log(status, tools);
-        }
-        (self.head, self.id, self.forwarded) = (None, RequestId::None, None);
-        (self.status, self.reason, self.begun, self.answered) = (None, None, None, None);
-    }
-
-    fn log(&mut self, status: u16, tools: &mut Tools) {
-        let client = self.forwarded.as_ref().and_then(|forwarded| forwarded.client());
-        let moment = tools.moment();
-        let Some(log) = &tools.access_log else { return };
-        let times = self.begun.filter(|_| log.needs_times()).map(|begun| {
-            let nanos = |from: Instant, to: Instant| to.saturating_duration_since(from).as_nanos() as u64;
-            let answered = self.answered.unwrap_or(tools.now);
-            // As a rule no time goes there.
-            Times {
-                queue: if self.arrived == begun { 0 } else { nanos(self.arrived, begun) },
-                application: nanos(begun, answered),
-                write: if answered == tools.now { 0 } else { nanos(answered, tools.now) },
-            }
-        });
-        log.push(&Record {
-            head: self.head.as_deref(),
-            peer: client.as_ref().unwrap_or(&self.peer),
-            server: &self.server,
-            moment,
-            status,
-            body_bytes: self.body_bytes.saturating_sub(self.outbox.buffered() as u64),
-            id: &self.id,
-            times,
-            reason: self.reason,
-            answer_fields: &self.answer_fields,
-        });
-        self.answer_fields.clear();
-    }
-
     /// The engine closes the connection: tells whoever still works for it.
     pub fn close(&mut self, tools: &mut Tools) {
         if let Some(flow) = self.flow.take() {
@@ -593,26 +469,6 @@ impl Connection {
         }
         self.finish_record(tools);
     }
-}
-
-/// What is awaited of a client next, after a header of the PROXY protocol or a handshake.
-fn next_deadline(transport: &Transport, tools: &Tools) -> (Deadline, Instant) {
-    match (tools.draining || tools.retiring, transport.is_handshaking()) {
-        (false, _) => first_deadline(transport, tools),
-        (true, true) => (Deadline::Drain, tools.now + RETIRE_GRACE),
-        (true, false) => (Deadline::Drain, tools.now + DRAIN_GRACE),
-    }
-}
-
-/// What is awaited first of a client: the end of the handshake, or the head of a request. The PROXY protocol has
-/// as long as a head.
-fn first_deadline(transport: &Transport, tools: &Tools) -> (Deadline, Instant) {
-    let (deadline, time) = match transport.is_handshaking() {
-        true if transport.awaits_header() => (Deadline::Handshake, tools.config.head_timeout),
-        true => (Deadline::Handshake, tools.config.tls.handshake_timeout),
-        false => (Deadline::Head, tools.config.head_timeout),
-    };
-    (deadline, tools.now + time)
 }
 
 /// The head of an answer of the engine's own with this text.

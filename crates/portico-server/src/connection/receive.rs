@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use portico_config::WireProtocol;
 use portico_proto::{ErrorKind, Event, Framing, Part, ProxyAddresses, ProxyClient, RequestHead};
 
-use super::{Connection, Deadline, Phase, Step, Tools, next_deadline};
+use super::timeout::next_deadline;
+use super::{Connection, Deadline, Phase, Step, Tools};
 use crate::access_log::Reason;
 use crate::application::Peer;
 use crate::body::{Body, Pipe, PipeEnd, Spool};

@@ -8,7 +8,8 @@ use std::time::Instant;
 use portico_config::WireProtocol;
 use portico_proto::{Carried, Offence, Port, SessionEvent, fastcgi, http2};
 
-use super::{Connection, ConnectionId, DRAIN_GRACE, Deadline, Phase, Step, Tools};
+use super::timeout::DRAIN_GRACE;
+use super::{Connection, ConnectionId, Deadline, Phase, Step, Tools};
 use crate::access_log::{CLIENT_GONE, Reason};
 use crate::transport::{Progress, Transport};
 

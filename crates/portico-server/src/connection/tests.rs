@@ -9,6 +9,7 @@ use std::os::unix::net::UnixStream;
 use portico_config::{Parsed, parse};
 use portico_proto::{Fields, ResponseHead};
 
+use super::timeout::DRAIN_GRACE;
 use super::*;
 use crate::handover::Lane;
 

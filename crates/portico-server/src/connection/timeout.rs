@@ -1,0 +1,102 @@
+//! How long a client is waited for, and what becomes of it when it, or the server, is at its end.
+
+use std::time::{Duration, Instant};
+
+use super::{Connection, Deadline, Phase, Step, Tools};
+use crate::access_log::Reason;
+use crate::transport::Transport;
+
+/// Body of the answer to a request that has waited in the queue for too long.
+const WAITED_TOO_LONG: &[u8] = b"503 Service Unavailable: the request has waited too long for a thread\n";
+
+/// How long a client that has connected and sent nothing is still listened to while the server stops.
+pub(super) const DRAIN_GRACE: Duration = Duration::from_millis(500);
+
+/// How long a kept client that cannot be handed over is still listened to while the worker retires.
+const RETIRE_GRACE: Duration = Duration::from_secs(5);
+
+impl Connection {
+    /// The deadline has passed.
+    pub fn handle_timeout(&mut self, deadline: Deadline, tools: &mut Tools) -> Step {
+        self.due = None;
+        if self.is_session() {
+            return self.handle_session_timeout(deadline);
+        }
+        match deadline {
+            // Bytes that came in just before are served: closing now would reset them.
+            Deadline::KeepAlive | Deadline::Head | Deadline::Drain if self.is_untouched() => {
+                self.readable = true;
+                let step = self.receive(tools);
+                let nothing_came = step == Step::Keep && self.is_untouched();
+                if nothing_came { Step::Close } else { step }
+            }
+            Deadline::Head | Deadline::Body | Deadline::KeepAlive => {
+                self.refuse(408, "the request did not arrive in time", tools)
+            }
+            Deadline::Write => {
+                log::debug!("cut the answer to {}: it has taken nothing for too long", self.peer);
+                self.note_reason(Reason::WriteTimeout);
+                self.cut()
+            }
+            Deadline::Queue => {
+                self.note_reason(Reason::QueueTimeout);
+                self.answer_unavailable(WAITED_TOO_LONG, tools)
+            }
+            Deadline::Drain | Deadline::Handshake => Step::Close,
+        }
+    }
+
+    /// The server stops: closes what is idle at once, bounds what is not.
+    pub fn drain(&mut self, tools: &mut Tools) -> Step {
+        if self.is_session() {
+            return self.shut_session_down();
+        }
+        if self.phase != Phase::Receiving || self.upload.is_some() {
+            return Step::Keep;
+        }
+        self.readable = true;
+        let step = self.receive(tools);
+        if step != Step::Keep || !self.is_untouched() {
+            return step;
+        }
+        if self.served > 0 {
+            if !tools.retiring || tools.draining || self.transport.can_be_handed_over() {
+                return Step::Close;
+            }
+            // Nobody else can go on with it: its next request is its last. One that comes at this moment would be
+            // lost.
+            self.due = Some((Deadline::Drain, tools.now + RETIRE_GRACE));
+            return Step::Keep;
+        }
+        // A client whose connection has just been made is about to send its request. Before that may be a few ways
+        // there and back.
+        let grace = if self.opening { RETIRE_GRACE } else { DRAIN_GRACE };
+        self.due = Some((Deadline::Drain, tools.now + grace));
+        Step::Keep
+    }
+
+    /// Nothing of a (next) request has come.
+    pub(super) fn is_untouched(&self) -> bool {
+        self.phase == Phase::Receiving && self.inbox.is_empty() && self.protocol.is_idle()
+    }
+}
+
+/// What is awaited of a client next, after a header of the PROXY protocol or a handshake.
+pub(super) fn next_deadline(transport: &Transport, tools: &Tools) -> (Deadline, Instant) {
+    match (tools.draining || tools.retiring, transport.is_handshaking()) {
+        (false, _) => first_deadline(transport, tools),
+        (true, true) => (Deadline::Drain, tools.now + RETIRE_GRACE),
+        (true, false) => (Deadline::Drain, tools.now + DRAIN_GRACE),
+    }
+}
+
+/// What is awaited first of a client: the end of the handshake, or the head of a request. The PROXY protocol has
+/// as long as a head.
+pub(super) fn first_deadline(transport: &Transport, tools: &Tools) -> (Deadline, Instant) {
+    let (deadline, time) = match transport.is_handshaking() {
+        true if transport.awaits_header() => (Deadline::Handshake, tools.config.head_timeout),
+        true => (Deadline::Handshake, tools.config.tls.handshake_timeout),
+        false => (Deadline::Head, tools.config.head_timeout),
+    };
+    (deadline, tools.now + time)
+}
