@@ -277,7 +277,7 @@ impl Connection {
     fn is_taken_whole(&self, header: &Header) -> Result<bool, ErrorKind> {
         match header.kind {
             Kind::BeginRequest => header.check_begin().map(|()| true),
-            Kind::Params | Kind::Stdin => Ok(header.content_bytes == 0),
+            Kind::Params | Kind::Stdin => Ok(header.content_bytes == 0 && self.is_ours(header)),
             Kind::AbortRequest | Kind::Data | Kind::GetValues | Kind::Other(_) => Ok(false),
         }
     }

@@ -242,7 +242,12 @@ impl Session {
                     break;
                 }
             }
-            let Some(header) = Header::read(input)? else { break };
+            let header = match Header::read(input) {
+                // What has come before is told first.
+                Err(_) if touched.is_some() => break,
+                header => header?,
+            };
+            let Some(header) = header else { break };
             let number = match header.kind {
                 Kind::Params | Kind::Stdin | Kind::Data => self.numbers.get(&header.id).copied(),
                 _ => None,
@@ -252,7 +257,7 @@ impl Session {
             }
             let whole = record::HEADER_BYTES + header.bytes_behind();
             match header.kind {
-                Kind::BeginRequest | Kind::GetValues => {
+                kind if kind == Kind::BeginRequest || (kind == Kind::GetValues && header.id == 0) => {
                     self.check_length(&header)?;
                     let Some(bytes) = input.get(..whole) else { break };
                     *input = &input[whole..];
@@ -288,9 +293,7 @@ impl Session {
 
     fn take_whole(&mut self, header: &Header, content: &[u8]) -> Result<Option<Event>, ErrorKind> {
         if header.kind == Kind::GetValues {
-            if header.id == 0 {
-                self.tell_values(content)?;
-            }
+            self.tell_values(content)?;
             return Ok(None);
         }
         let id = header.id;
