@@ -77,6 +77,10 @@ fuzz: ## Run each fuzz target for an hour, or for FUZZ_SECONDS
 bench: ## Compare with other servers and write bench/runs/; options in BENCH
 	$(PYTHON) bench/run $(BENCH)
 
+.PHONY: bench-wire
+bench-wire: ## Compare TLS, HTTP/2 and the gateways' protocols, after make bench; options in BENCH
+	bench/.venv/bin/python bench/wire.py $(BENCH)
+
 ##@ Checks
 
 .PHONY: lint
