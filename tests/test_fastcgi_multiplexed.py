@@ -161,6 +161,24 @@ def test_a_body_that_is_not_read_holds_nobody(start):
         gateway.expect_in_sync()
 
 
+@pytest.mark.parametrize("reads_first", [True, False])
+def test_an_answer_before_the_end_of_the_body_keeps_the_connection(start, reads_first):
+    """What of the body is still to come is no request's then, be the answer written or on its way."""
+    _, connect = start("--stream-request-body", app="apps.contract:application")
+    with connect() as gateway:
+        for identity in (1, 1, 2):
+            data = wire.fastcgi(variables("/body?kind=large", "POST"), b"x" * 100_000, True, identity)
+            gateway.send(data[:60_000])
+            answers = gateway.read_answers(1) if reads_first else {}
+            if not reads_first:
+                gateway.outputs[identity] = gateway.read_record()[2]
+            gateway.send(data[60_000:])
+            gateway.ask(7, "/body?kind=one")
+            answers |= gateway.read_answers(2 - len(answers))
+            assert answers[identity].body == b"x" * 3_000_000
+            assert answers[7].body == b"hello"
+
+
 def test_a_slow_upload_has_its_own_deadline(start):
     _, connect = start("--body-timeout", "1", "--head-timeout", "3")
     with connect() as gateway:

@@ -160,15 +160,19 @@ impl Connection {
         taken
     }
 
-    /// As [`crate::http1::Connection::can_keep_alive`].
+    /// As [`crate::http1::Connection::can_keep_alive`]; also with a part of the body still to come, which is then
+    /// passed over as a record of no request.
     pub fn can_keep_alive(&self) -> bool {
-        matches!(self.receive, Receive::Ended) && self.request.keep_connection && !self.is_carried
+        let has_head = matches!(self.receive, Receive::Body { .. } | Receive::Ended);
+        has_head && self.request.keep_connection && !self.is_carried
     }
 
     /// As [`crate::http1::Connection::next_request`].
     pub fn next_request(&mut self) {
         if self.can_keep_alive() && self.content.is_complete() {
-            // A record that is not at its end yet stays: of the last of a request only padding can be left.
+            if let Some(record) = &mut self.record {
+                record.is_ours = false;
+            }
             self.receive = Receive::Idle;
             self.request = Request::default();
             self.content = Content::default();

@@ -190,7 +190,12 @@ impl Connection {
     fn closes(&self, tools: &Tools) -> bool {
         let stays = tools.retiring && !self.transport.can_be_handed_over();
         (tools.draining || tools.announcing || stays || tools.config.keep_alive.is_zero())
-            || (self.misunderstood || self.closing || self.upload.is_some())
+            || (self.misunderstood || self.closing || self.owes_body())
+    }
+
+    /// Whether the peer has more of a body to send, which would be taken for the next request.
+    fn owes_body(&self) -> bool {
+        self.upload.is_some() && !self.protocol.reads_ahead()
     }
 
     /// Encodes behind what waits already.
@@ -319,8 +324,11 @@ impl Connection {
         self.served = self.served.saturating_add(1);
         self.hops = 0;
         tools.counters.answers += 1;
-        if self.misunderstood || self.closing || self.upload.is_some() || !self.protocol.can_keep_alive() {
+        if self.misunderstood || self.closing || self.owes_body() || !self.protocol.can_keep_alive() {
             return self.begin_close(tools);
+        }
+        if self.upload.is_some() {
+            self.upload = None;
         }
         self.protocol.next_request();
         self.await_next((Deadline::KeepAlive, tools.now + tools.config.keep_alive), tools)

@@ -212,7 +212,7 @@ impl Connection {
                 return (input, Step::Keep);
             }
             if self.phase == Phase::Flushing {
-                return (&[], Step::Keep);
+                return (self.pass_over_body(input, tools), Step::Keep);
             }
             let step = match self.protocol.next_event(&mut input, &tools.limits) {
                 Ok(Some(Event::Head(head))) => self.handle_head(head, !input.is_empty(), tools),
@@ -233,6 +233,25 @@ impl Connection {
             };
             if step != Step::Keep {
                 return (input, step);
+            }
+        }
+    }
+
+    /// Passes over what comes of the body of a request that has been answered. Where another request can follow,
+    /// that waits; returns what is left.
+    #[cold]
+    fn pass_over_body<'b>(&mut self, mut input: &'b [u8], tools: &Tools) -> &'b [u8] {
+        if !self.protocol.reads_ahead() || self.is_stream_of_records() {
+            return &[];
+        }
+        loop {
+            match self.protocol.next_event(&mut input, &tools.limits) {
+                Ok(Some(Event::Body(_))) => {}
+                Ok(None) => return input,
+                Ok(Some(Event::Head(_) | Event::End)) | Err(_) => {
+                    self.upload = None;
+                    return input;
+                }
             }
         }
     }

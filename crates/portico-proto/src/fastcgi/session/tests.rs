@@ -1,7 +1,7 @@
 //! What a session makes of its requests' records, both ways.
 
 use super::*;
-use crate::{Event as Received, Limits, Moved};
+use crate::{Event as Received, Fields, HttpDate, Limits, Moved, Part, ResponseHead};
 
 fn session(requests_max: u32) -> Session {
     Session::new(&Settings { connections_max: 7, requests_max })
@@ -168,4 +168,31 @@ fn what_was_alone_goes_on_as_one_of_several() {
     assert!(matches!(alone.next_event(&mut input, &limits), Ok(Some(Received::Body(b"cd")))));
     assert!(matches!(alone.next_event(&mut input, &limits), Ok(Some(Received::End))));
     assert!(!alone.can_keep_alive(), "the session keeps the connection");
+}
+
+#[test]
+fn what_is_left_of_a_body_after_the_answer_belongs_to_no_request() {
+    let variables = b"\x0e\x04REQUEST_METHODPOST";
+    let limits = Limits::default();
+    let asked = [begin(1, true), record(4, 1, variables), record(4, 1, b"")].concat();
+    let bytes =
+        [&asked, &record(5, 1, b"abcd")[..10], b"cd", &record(5, 1, b"ef"), &record(5, 1, b""), &asked]
+            .concat();
+    let mut alone = Connection::new();
+    let (mut input, rest) = bytes.split_at(asked.len() + 10);
+    assert!(matches!(alone.next_event(&mut input, &limits), Ok(Some(Received::Head(_)))));
+    assert!(matches!(alone.next_event(&mut input, &limits), Ok(Some(Received::Body(b"ab")))));
+    let (date, mut out) = (HttpDate::from_unix(0), Vec::new());
+    let head = ResponseHead { status: 204, reason: Vec::new(), fields: Fields::new(), length: None };
+    alone.send(Part::Head { head: &head, close: false }, &date, &mut out);
+    alone.send(Part::End, &date, &mut out);
+    assert!(alone.can_keep_alive());
+    alone.next_request();
+    assert!(!alone.is_idle(), "within a record");
+    let mut input = rest;
+    assert!(matches!(alone.next_event(&mut input, &limits), Ok(None)));
+    assert!(input.is_empty() && alone.is_in_request());
+    let mut input = &record(5, 1, b"g")[..];
+    assert!(matches!(alone.next_event(&mut input, &limits), Ok(Some(Received::Head(_)))));
+    assert!(matches!(alone.next_event(&mut input, &limits), Ok(Some(Received::Body(b"g")))));
 }
