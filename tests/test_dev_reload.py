@@ -349,9 +349,12 @@ def test_a_module_of_the_project_hides_one_of_pythons_own_that_was_imported_ahea
     expect_answer(server, b"Python's")
 
 
-def test_pythons_own_modules_are_there_before_the_application_is(developing, project):
+def test_pythons_own_modules_are_there_before_the_application_is(developing, project, tmp_path_factory):
     project.write("site_app.py", "import sys\nTHERE = 'asyncio' in sys.modules\n" + ANSWERS_THERE)
-    assert developing().request().body == b"True"
+    first = tmp_path_factory.mktemp("first")
+    hidden = "import sys\nsys.modules['gevent'] = sys.modules['eventlet'] = None  # as if not installed\n"
+    (first / "sitecustomize.py").write_text(hidden)
+    assert developing(environment={"PYTHONPATH": str(first)}).request().body == b"True"
     project.write("gevent.py", "")  # It would replace some of them, and has to come first.
     assert developing().request().body == b"False"
 

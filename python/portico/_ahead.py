@@ -65,7 +65,7 @@ _imported: dict[str, ModuleType] = {}
 
 def import_modules() -> None:
     """Imports them, from where Python's own modules are and from nowhere else."""
-    if any(name in sys.modules or find_spec(name) for name in REPLACING):
+    if any(sys.modules.get(name) or find_spec(name) for name in REPLACING):
         return
     known, path = set(sys.modules), sys.path
     sys.path = [entry for entry in path if is_standard(entry)]
