@@ -44,6 +44,8 @@ pub struct Engine {
     member: Option<Box<Member>>,
     /// Connections that have more to do than one turn allowed.
     again: Vec<ConnectionId>,
+    /// Connections that came with their request, and are not watched while that is about to be answered.
+    unwatched: Vec<ConnectionId>,
     /// Connections whose answer is held back, to be written together.
     held: Vec<ConnectionId>,
     held_since: Instant,
@@ -126,6 +128,7 @@ impl Engine {
             deadlines: Deadlines::default(),
             accepting: Accepting::default(),
             again: Vec::new(),
+            unwatched: Vec::new(),
             held: Vec::new(),
             held_since: now,
             worked: Vec::new(),
@@ -237,9 +240,9 @@ impl Engine {
         changed.then_some(timeout)
     }
 
-    /// Whether there is work, if that is not what it was the last time.
+    /// Whether there is something to do if it is left lying, if that is not what it was the last time.
     pub fn changed_work(&mut self) -> Option<bool> {
-        let work = self.has_work();
+        let work = self.has_work() || self.has_unwatched();
         let changed = work != self.told_work;
         self.told_work = work;
         changed.then_some(work)
@@ -406,9 +409,9 @@ impl Engine {
             Step::Again => self.again.push(id),
             Step::Keep | Step::Ready | Step::Leave | Step::Streams | Step::Divide => {}
         }
-        if let Some(interest) = connection.interest()
-            && let Some(socket) = connection.transport().socket()
-            && let Err(error) = self.reactor.reregister(socket, id.token(), interest)
+        if connection.watched() != Some(connection.interest())
+            && !(connection.watched().is_none() && connection.can_go_unwatched())
+            && let Err(error) = self.watch(id, &mut connection)
         {
             log::error!("a connection cannot be watched: {error}");
             self.close(id, connection);
@@ -437,6 +440,40 @@ impl Engine {
             self.again.push(id);
         }
         taken
+    }
+
+    /// Has the reactor tell of what `connection` wants to be told of.
+    fn watch(&self, id: ConnectionId, connection: &mut Connection) -> std::io::Result<()> {
+        let interest = connection.interest();
+        if let Some(socket) = connection.transport().socket() {
+            match connection.watched() {
+                Some(_) => self.reactor.reregister(socket, id.token(), interest)?,
+                None => self.reactor.register(socket, id.token(), interest)?,
+            }
+        }
+        connection.set_watched(interest);
+        Ok(())
+    }
+
+    /// Whether a connection may be unwatched whose request came with it.
+    pub fn has_unwatched(&self) -> bool {
+        !self.unwatched.is_empty()
+    }
+
+    /// Watches all connections. One that is answered and closed before spares the kernel both ends of the watch.
+    pub fn watch_all(&mut self) {
+        for id in std::mem::take(&mut self.unwatched) {
+            if let Some(mut connection) = self.table.take(id) {
+                if connection.watched().is_none()
+                    && let Err(error) = self.watch(id, &mut connection)
+                {
+                    log::error!("a connection cannot be watched: {error}");
+                    self.close(id, connection);
+                    continue;
+                }
+                self.table.put_back(id, connection);
+            }
+        }
     }
 
     fn report_full_queue(&mut self) {

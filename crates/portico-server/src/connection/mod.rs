@@ -97,7 +97,7 @@ pub struct Connection {
     hops: u8,
     /// It has come with the moment since when it waits.
     carried: bool,
-    interest: Interest,
+    watched: Option<Interest>,
     /// What another thread has been told of the socket, still to be handled.
     noted: Option<Event>,
     /// An edge has told of bytes, and no read has found the socket empty since.
@@ -211,7 +211,7 @@ impl Connection {
             served: 0,
             hops: 0,
             carried: false,
-            interest: Interest::Read,
+            watched: None,
             noted: None,
             readable: false,
             blocked: false,
@@ -263,18 +263,26 @@ impl Connection {
         self.due
     }
 
-    /// What to be told of, if that has changed since the last call.
-    pub fn interest(&mut self) -> Option<Interest> {
-        let waits = self.blocked || self.transport.is_owing();
-        let wanted = if waits { Interest::ReadWrite } else { Interest::Read };
-        let changed = wanted != self.interest && self.transport.socket().is_some();
-        self.interest = wanted;
-        changed.then_some(wanted)
+    /// What to be told of.
+    pub fn interest(&self) -> Interest {
+        if self.blocked || self.transport.is_owing() { Interest::ReadWrite } else { Interest::Read }
     }
 
-    /// What it is told of.
-    pub fn watched(&self) -> Interest {
-        self.interest
+    /// What it is told of; `None` before it has been watched for anything.
+    pub fn watched(&self) -> Option<Interest> {
+        self.watched
+    }
+
+    /// From now on it is told of this.
+    pub fn set_watched(&mut self, interest: Interest) {
+        self.watched = Some(interest);
+    }
+
+    /// Whether nothing is awaited of its socket until its request has been answered, but that the peer may leave.
+    pub fn can_go_unwatched(&self) -> bool {
+        matches!(self.phase, Phase::Waiting | Phase::Calling)
+            && self.upload.is_none()
+            && self.interest() == Interest::Read
     }
 
     /// Whether it goes on reading while its request waits or is answered.
@@ -287,6 +295,11 @@ impl Connection {
     #[inline]
     pub fn has_ahead(&self) -> bool {
         !self.inbox.is_empty() && self.reads_ahead()
+    }
+
+    /// Whether something comes before its first request: a header of the PROXY protocol, a handshake.
+    pub fn is_opening(&self) -> bool {
+        self.opening
     }
 
     /// Whether its request waits in the queue.

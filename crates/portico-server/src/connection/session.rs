@@ -156,7 +156,7 @@ impl Connection {
             inbox: std::mem::take(&mut self.inbox),
             served: self.served,
             due: None,
-            interest: self.interest,
+            watched: self.watched,
             readable: true,
             blocked: self.blocked,
             peer_closed: self.peer_closed,

@@ -130,37 +130,36 @@ impl Engine {
 
     /// Serves a client that has not come through a listener.
     pub fn adopt(&mut self, stream: UnixStream, server: Arc<Server>) {
-        if self.is_ending() {
-            return;
-        }
-        if let Err(error) = self.admit(Transport::Unix(stream.into()), Peer::Unix, server) {
-            log::error!("a new connection cannot be watched: {error}");
+        if !self.is_ending() {
+            self.admit(Transport::Unix(stream.into()), Peer::Unix, server);
         }
     }
 
-    /// Gives a new connection its place.
-    ///
-    /// # Errors
-    /// The kernel's, if it cannot be watched.
+    /// Gives a new connection its place; `None` if it has ended.
     pub(super) fn admit(
         &mut self,
         transport: Transport,
         peer: Peer,
         server: Arc<Server>,
-    ) -> io::Result<ConnectionId> {
+    ) -> Option<ConnectionId> {
         self.seat(Connection::new(transport, peer, server, &self.tools))
     }
 
-    pub(super) fn seat(&mut self, connection: Connection) -> io::Result<ConnectionId> {
+    /// Gives `connection` its place, and has it work on what has come; `None` if it has ended.
+    pub(super) fn seat(&mut self, mut connection: Connection) -> Option<ConnectionId> {
         let id = self.table.reserve();
-        if let Some(socket) = connection.transport().socket()
-            && let Err(error) = self.reactor.register(socket, id.token(), Interest::Read)
-        {
-            self.table.release(id);
-            return Err(error);
+        // Most clients have sent their request by now. What is read before the socket is watched makes no event.
+        let step = match connection.is_opening() {
+            true => Step::Keep,
+            false => self.guarded(&mut connection, Connection::receive_more).unwrap_or(Step::Close),
+        };
+        if !self.settle(id, Box::new(connection), step) {
+            return None;
         }
-        self.settle(id, Box::new(connection), Step::Keep);
-        Ok(id)
+        if self.table.get(id).is_some_and(|connection| connection.watched().is_none()) {
+            self.unwatched.push(id);
+        }
+        Some(id)
     }
 
     pub(super) fn is_ending(&self) -> bool {
@@ -208,10 +207,7 @@ impl Engine {
                 let Some(transport) = self.tools.dress(transport, peer, &server) else {
                     return true;
                 };
-                if let Err(error) = self.admit(transport, peer, server) {
-                    log::error!("a new connection cannot be watched: {error}");
-                    return true;
-                }
+                self.admit(transport, peer, server);
                 !scarce || self.make_room("they are nearly used up")
             }
             Err(error) => {

@@ -278,7 +278,8 @@ impl Engine {
             return sent;
         }
         // Closing our descriptor alone would not end the watch: the socket lives on.
-        if let Some(socket) = connection.transport().socket()
+        if connection.watched().is_some()
+            && let Some(socket) = connection.transport().socket()
             && let Err(error) = self.reactor.deregister(socket)
         {
             log::error!("a connection that was handed over is still watched: {error}");
@@ -335,10 +336,7 @@ impl Engine {
         let mut connection = Connection::new(transport, label.peer, server, &self.tools);
         connection.unpack(lane, &label, bytes);
         self.tools.counters.taken_over += 1;
-        match self.seat(connection) {
-            Ok(id) => drop(self.work_on(id, Connection::receive)),
-            Err(error) => log::error!("a connection that was handed over cannot be watched: {error}"),
-        }
+        self.seat(connection);
         if scarce {
             self.make_room("they are nearly used up");
         }

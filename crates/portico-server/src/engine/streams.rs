@@ -91,10 +91,10 @@ impl Engine {
         let mut carrier = Box::new(carrier);
         self.streams += 1;
         self.settle(id, connection, Step::Keep);
-        let watched = carrier
-            .transport()
-            .socket()
-            .map_or(Ok(()), |socket| self.reactor.reregister(socket, place.token(), carrier.watched()));
+        let watched = match (carrier.watched(), carrier.transport().socket()) {
+            (Some(interest), Some(socket)) => self.reactor.reregister(socket, place.token(), interest),
+            _ => Ok(()),
+        };
         let step = match watched {
             Ok(()) => self.guarded(&mut carrier, Connection::begin_to_carry).unwrap_or(Step::Close),
             Err(error) => {

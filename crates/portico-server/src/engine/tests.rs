@@ -98,3 +98,37 @@ fn a_small_answer_is_held_for_the_next_one_and_a_large_one_never() {
         assert!(received.len() > length && received.ends_with(b"x"));
     }
 }
+
+/// What the reactor tells of now: of whom, and whether that one has left.
+fn told(engine: &Engine) -> Vec<(u64, bool)> {
+    let mut events = Events::new();
+    engine.reactor.wait(&mut events, Some(Duration::ZERO)).unwrap();
+    events.iter().map(|event| (event.token, event.read_closed)).collect()
+}
+
+#[test]
+fn a_request_that_comes_with_its_connection_is_answered_before_the_socket_is_watched() {
+    let (mut engine, _, _first) = engine_with_client(&[]);
+    let arrive = |engine: &mut Engine| {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        theirs.write_all(GET).unwrap();
+        let server = Arc::new(Server { name: "x".into(), ..Server::default() });
+        (engine.admit(Transport::Unix(ours.into()), Peer::Unix, server).unwrap(), theirs)
+    };
+    let (answered, mut client) = arrive(&mut engine);
+    let call = engine.next_call(|_| || {}).unwrap();
+    assert!(engine.has_unwatched() && told(&engine).is_empty());
+    let head = Cow::Owned(ResponseHead { length: Some(0), ..ResponseHead::default() });
+    engine.answer(call.key, Answer::Whole { head, body: Cow::Borrowed(b"") }, Writing::AtOnce);
+    client.write_all(GET).unwrap();
+    assert_eq!(told(&engine), [(answered.token(), false)], "once it is answered it is");
+    engine.watch_all();
+    assert!(!engine.has_unwatched() && told(&engine).is_empty(), "it is not watched twice");
+
+    let (left, client) = arrive(&mut engine);
+    drop(client);
+    assert!(told(&engine).is_empty());
+    engine.watch_all();
+    assert_eq!(told(&engine), [(left.token(), true)], "a call that takes time learns of it");
+}

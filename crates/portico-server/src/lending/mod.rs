@@ -241,6 +241,7 @@ impl Lending {
 
     /// Handles what the network has brought by now.
     fn look(&self, engine: &mut Engine, events: &mut Events) {
+        engine.watch_all();
         if let Err(error) = self.reactor.wait(events, Some(Duration::ZERO)) {
             self.report_failed_wait(&error);
         }
@@ -349,6 +350,10 @@ impl Lending {
 
     /// Lays the engine into the slot; gives it back if a letter has come meanwhile.
     fn lay_down(&self, mut engine: Box<Engine>) -> Option<Box<Engine>> {
+        // A call that takes no time needs no watch of its client's. If it does take time, the standby looks.
+        if engine.has_unwatched() && (self.pace.is_long() || self.exchange.crew().is_polled()) {
+            engine.watch_all();
+        }
         if self.tell_calls(&mut engine) {
             engine.tell_load();
         }
