@@ -52,5 +52,15 @@ class Scoreboard:
         )
 
     def ready(self) -> int:
-        """How many workers are ready."""
-        return sum(self.slot(number, STATE) == STATES.index("ready") for number in self.occupied())
+        """How many workers are ready at one moment: the states are read until they are twice the same.
+
+        Of two slots that change between two looks, the later would count and the earlier not.
+        """
+        states, before = self.slot_states(), []
+        while states != before:
+            states, before = self.slot_states(), states
+        return states.count(STATES.index("ready"))
+
+    def slot_states(self) -> list[int]:
+        """The state of each slot, one after the other."""
+        return [self.slot(number, STATE) for number in range(self.words[SLOTS])]
