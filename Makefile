@@ -78,7 +78,8 @@ bench: ## Compare with other servers and write bench/runs/; options in BENCH
 	$(PYTHON) bench/run $(BENCH)
 
 .PHONY: bench-wire
-bench-wire: ## Compare TLS, HTTP/2 and the gateways' protocols, after make bench; options in BENCH
+bench-wire: ## Compare TLS, HTTP/2 and the gateways' protocols; options in BENCH
+	$(PYTHON) bench/run --list >/dev/null
 	bench/.venv/bin/python bench/wire.py $(BENCH)
 
 ##@ Checks

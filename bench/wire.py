@@ -26,7 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness import environment
-from harness.process import BENCH, LOAD_CORE, Server, StartError, free_port, pin_and_die_with_parent
+from harness.load import LoadError, run_client, wrk_figures
+from harness.process import LOAD_CORE, Server, StartError, free_port, pin_and_die_with_parent
 from harness.record import describe_machine, output, version
 from harness.servers import BIN, shown
 
@@ -132,12 +133,10 @@ def uwsgi(place: Place) -> list[str]:
 def wrk(port: int, seconds: int, scheme: str) -> int:
     """The requests answered; every other answer than 200 is an error."""
     command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", "lua/report.lua"]
-    said = client([*command, f"{scheme}://127.0.0.1:{port}/"], seconds)
-    line = next((line for line in said.splitlines() if line.startswith("BENCH ")), "")
-    figures = {name: float(value) for name, value in (word.split("=") for word in line.split()[1:])}
-    failed = sum(figures.get(key, 1) for key in ("status", "connect", "read", "write", "timeout"))
+    figures = wrk_figures(run_client([*command, f"{scheme}://127.0.0.1:{port}/"], seconds))
+    failed = sum(figures[key] for key in ("status", "connect", "read", "write", "timeout"))
     if failed:
-        raise StartError(f"{failed:.0f} requests failed: {said[-300:]}")
+        raise LoadError(f"{failed:.0f} of wrk's requests failed")
     return int(figures["requests"])
 
 
@@ -152,34 +151,21 @@ def over_https(port: int, seconds: int) -> int:
 def handshakes(port: int, seconds: int) -> int:
     """Connections, each with a full handshake, one after the other."""
     command = ["openssl", "s_time", "-connect", f"127.0.0.1:{port}", "-new", "-time", str(seconds)]
-    said = client(command, seconds)
+    said = run_client(command, seconds)
     found = re.search(r"(\d+) connections in \d+ real seconds", said)
     if not found:
-        raise StartError(f"openssl s_time said: {said[-300:]}")
+        raise LoadError(f"openssl s_time said: {said[-300:]}")
     return int(found[1])
 
 
 def streams(port: int, seconds: int) -> int:
     """Requests of HTTP/2, so many at once on each of four connections."""
     command = ["h2load", "-t1", "-c4", f"-m{STREAMS}", "-D", str(seconds), f"https://127.0.0.1:{port}/"]
-    said = client(command, seconds)
+    said = run_client(command, seconds)
     found = re.search(r"(\d+) succeeded, (\d+) failed, (\d+) errored", said)
     if not found or int(found[2]) + int(found[3]) or "Application protocol: h2" not in said:
-        raise StartError(f"h2load said: {said[-600:]}")
+        raise LoadError(f"h2load said: {said[-600:]}")
     return int(found[1])
-
-
-def client(command: list[str], seconds: int) -> str:
-    done = subprocess.run(
-        command,
-        check=False,
-        cwd=BENCH,
-        capture_output=True,
-        text=True,
-        timeout=seconds + 30,
-        preexec_fn=lambda: pin_and_die_with_parent(LOAD_CORE),
-    )
-    return done.stdout + done.stderr
 
 
 @dataclass(frozen=True)
@@ -370,7 +356,7 @@ def main() -> None:
             for name in names[turn % len(names) :] + names[: turn % len(names)]:
                 try:
                     cost, commands[name] = sample(players[name], options.seconds)
-                except (StartError, subprocess.TimeoutExpired) as error:
+                except (LoadError, StartError, subprocess.TimeoutExpired) as error:
                     print(f"{key}, {name}: {error}", file=sys.stderr)
                     continue
                 samples[name].append(cost)

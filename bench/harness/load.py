@@ -47,6 +47,11 @@ def run_wrk(port, workload, seconds):
         f"{REPLY_TIMEOUT_SECONDS:g}s", "-s", f"lua/{workload.script}", *headers,
         f"http://127.0.0.1:{port}{workload.path}",
     ]  # fmt: skip
+    return wrk_figures(run_client(command, seconds))
+
+
+def run_client(command, seconds):
+    """Run a load generator on its core for about so many seconds; all that it has said."""
     done = subprocess.run(
         command,
         check=False,
@@ -56,10 +61,15 @@ def run_wrk(port, workload, seconds):
         timeout=seconds + 30,
         preexec_fn=lambda: pin_and_die_with_parent(LOAD_CORE),
     )
-    for line in done.stdout.splitlines():
+    return done.stdout + done.stderr
+
+
+def wrk_figures(said):
+    """The figures that lua/report.lua has printed."""
+    for line in said.splitlines():
         if line.startswith("BENCH "):
             return {name: float(value) for name, value in (word.split("=") for word in line.split()[1:])}
-    raise LoadError(f"wrk said: {(done.stderr or done.stdout)[-400:].strip()}")
+    raise LoadError(f"wrk said: {said[-400:].strip()}")
 
 
 def warm_up(port, workload):

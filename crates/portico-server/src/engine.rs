@@ -7,6 +7,7 @@ mod accept;
 mod sharing;
 mod stopping;
 mod streams;
+mod watch;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -440,40 +441,6 @@ impl Engine {
             self.again.push(id);
         }
         taken
-    }
-
-    /// Has the reactor tell of what `connection` wants to be told of.
-    fn watch(&self, id: ConnectionId, connection: &mut Connection) -> std::io::Result<()> {
-        let interest = connection.interest();
-        if let Some(socket) = connection.transport().socket() {
-            match connection.watched() {
-                Some(_) => self.reactor.reregister(socket, id.token(), interest)?,
-                None => self.reactor.register(socket, id.token(), interest)?,
-            }
-        }
-        connection.set_watched(interest);
-        Ok(())
-    }
-
-    /// Whether a connection may be unwatched whose request came with it.
-    pub fn has_unwatched(&self) -> bool {
-        !self.unwatched.is_empty()
-    }
-
-    /// Watches all connections. One that is answered and closed before spares the kernel both ends of the watch.
-    pub fn watch_all(&mut self) {
-        for id in std::mem::take(&mut self.unwatched) {
-            if let Some(mut connection) = self.table.take(id) {
-                if connection.watched().is_none()
-                    && let Err(error) = self.watch(id, &mut connection)
-                {
-                    log::error!("a connection cannot be watched: {error}");
-                    self.close(id, connection);
-                    continue;
-                }
-                self.table.put_back(id, connection);
-            }
-        }
     }
 
     fn report_full_queue(&mut self) {
