@@ -169,9 +169,13 @@ impl Engine {
         self.tools.now >= self.poll_due
     }
 
-    /// Handles what the reactor has reported.
+    /// Handles what the reactor has reported. The listeners come last: what comes with a new connection is read at
+    /// once, and is not to overtake what others sent before.
     pub fn handle_events(&mut self, events: &Events) {
-        events.iter().for_each(|event| self.handle_event(event));
+        for of_listeners in [false, true] {
+            let turn = events.iter().filter(|event| Accepting::owns(event.token) == of_listeners);
+            turn.for_each(|event| self.handle_event(event));
+        }
         self.write_unheld_sessions();
     }
 

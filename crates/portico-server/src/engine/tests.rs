@@ -3,22 +3,29 @@
 use std::borrow::Cow;
 use std::ffi::OsString;
 use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 
 use portico_config::{Parsed, parse};
 use portico_proto::ResponseHead;
 
 use super::*;
+use crate::listener::Listener;
+use crate::reactor::Interest;
 use crate::transport::Transport;
+
+fn config(arguments: &[&str]) -> Config {
+    match parse(arguments.iter().map(OsString::from), &|_| None) {
+        Ok(Parsed::Run(resolved)) => resolved.config,
+        other => panic!("the arguments of a test are valid: {other:?}"),
+    }
+}
 
 /// An engine without listeners that has one client.
 pub(super) fn engine_with_client(arguments: &[&str]) -> (Engine, ConnectionId, UnixStream) {
-    let Ok(Parsed::Run(resolved)) = parse(arguments.iter().map(OsString::from), &|_| None) else {
-        panic!("the arguments of a test are valid");
-    };
     let reactor = Arc::new(Reactor::new().unwrap());
     let now = Instant::now();
-    let mut engine = Engine::new(Arc::new(resolved.config), reactor, None, None, now);
+    let mut engine = Engine::new(Arc::new(config(arguments)), reactor, None, None, now);
     let (id, client) = admit_client(&mut engine);
     (engine, id, client)
 }
@@ -131,4 +138,24 @@ fn a_request_that_comes_with_its_connection_is_answered_before_the_socket_is_wat
     assert!(told(&engine).is_empty());
     engine.watch_all();
     assert_eq!(told(&engine), [(left.token(), true)], "a call that takes time learns of it");
+}
+
+#[test]
+fn a_request_that_comes_with_its_connection_does_not_overtake_those_before_it() {
+    let (mut engine, first, mut earlier) = engine_with_client(&[]);
+    engine.watch_all();
+    let listeners = Listener::bind_all(&config(&["--bind", "127.0.0.1:0"])).unwrap();
+    let address = listeners[0].url().trim_start_matches("http://").to_owned();
+    Accepting::watch(&listeners, &engine.reactor, Interest::Accept).unwrap();
+    engine.listen(listeners);
+    engine.advance();
+    // The kernel tells of the listener first, for the connection is there before the other client's request.
+    let mut later = TcpStream::connect(address).unwrap();
+    earlier.write_all(GET).unwrap();
+    later.write_all(GET).unwrap();
+    let mut events = Events::new();
+    engine.reactor.wait(&mut events, Some(Duration::ZERO)).unwrap();
+    engine.handle_events(&events);
+    assert_eq!(engine.next_call(|_| || ()).unwrap().key.id, first);
+    assert!(engine.next_call(|_| || ()).is_some());
 }
