@@ -82,6 +82,11 @@ bench-wire: ## Compare TLS, HTTP/2 and the gateways' protocols; options in BENCH
 	$(PYTHON) bench/run --list >/dev/null
 	bench/.venv/bin/python bench/wire.py $(BENCH)
 
+.PHONY: bench-log
+bench-log: ## Measure what an access log costs; options in BENCH
+	$(PYTHON) bench/run --list >/dev/null
+	bench/.venv/bin/python bench/log_cost.py $(BENCH)
+
 ##@ Checks
 
 .PHONY: lint

@@ -318,8 +318,6 @@ impl Writer {
         }
     }
 
-    /// Says that lines are lost when it begins and when it ends, not for each batch: a reader that has gone would
-    /// fill the error log.
     fn reopen(&mut self) {
         match self.outputs.lines.as_ref().map(Destination::open).transpose() {
             Ok(file) => self.file = file,
@@ -327,6 +325,8 @@ impl Writer {
         }
     }
 
+    /// Says that lines are lost when it begins and when it ends, not for each batch: a reader that has gone would
+    /// fill the error log.
     fn write_lines(&mut self, lines: &[u8]) {
         let Some(Opened { out, write_bytes_max }) = &mut self.file else { return };
         let written = parts(lines, *write_bytes_max).try_for_each(|part| {
