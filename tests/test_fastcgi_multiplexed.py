@@ -365,7 +365,7 @@ def test_what_is_malformed_is_closed_with_one_line(start, data):
 
 
 def test_graceful_stop_waits_for_all_and_takes_no_more(start):
-    server, connect = start("--threads", "2")
+    server, connect = start("--threads", "3")  # One for what is asked before the stop is known.
     with connect() as gateway:
         gateway.ask(1, "/events/held?gate=one")
         server.rendezvous.wait_for("holding one")

@@ -242,8 +242,7 @@ def test_config_shows_the_threads_that_there_are(tmp_path):
 def test_the_application_that_is_found_is_told_with_where(serve, tmp_path):
     (tmp_path / "wsgi.py").write_text(ENVIRON)
     server = serve(None, "-w", "2", cwd=tmp_path)
-    server.wait_workers(2)
-    assert len(server.find_records(r"serves wsgi:application \(found through wsgi.py\) with 4 threads")) == 2
+    server.expect_log(r"serves wsgi:application \(found through wsgi.py\) with 4 threads", count=2)
     assert not server.find_records("No application")
 
 
@@ -359,7 +358,8 @@ def test_a_program_that_is_its_own_server(serve, tmp_path):
         environment={"PORTICO_WORKERS": None},
     )
     workers = server.wait_workers(2)
-    assert "2 threads" in server.log_text
+    server.expect_text("2 threads")
+    server.expect_log("forked", count=2)
     assert len(server.find_records("forked")) == 2
     multiprocess, pid = server.request().body.decode().split()
     assert multiprocess == "True" and int(pid) in {worker.pid for worker in workers}

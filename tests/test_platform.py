@@ -347,7 +347,7 @@ def test_processes_have_names_without_any_package(folder, serve):
     assert names == ["portico: master", "portico: templ.", "portico: worker"]
     assert not server.find_records("setproctitle")
     server = serve("app", "--name", "shop", cwd=folder)
-    assert server.find_records("--name: .*setproctitle")
+    server.expect_log("--name: .*setproctitle")
 
 
 def test_processes_have_their_titles_with_the_package(folder, serve):
@@ -459,7 +459,9 @@ def test_paste_file_that_cannot_be_served_is_told(folder):
 def test_worker_class_says_how_many_threads(folder, serve, options, threads):
     server = serve("app", *options, cwd=folder)
     assert told(server)["threads"] == threads
-    assert server.find_records(rf"= at most {threads} concurrent")
+    server.expect_log(rf"= at most {threads} concurrent")
+    if "gevent" in options:
+        server.expect_log("not by greenlets")
     assert bool(server.find_records("not by greenlets")) == ("gevent" in options)
 
 
@@ -495,12 +497,12 @@ def test_exit_statuses_are_gunicorns(folder, arguments, status):
 
 def test_first_lines_say_how_many_requests_run_at_once(folder, serve):
     server = serve("app", "--workers", "2", "--threads", "3", cwd=folder)
-    assert server.find_records(
+    server.expect_log(
         r"2 workers \(as asked for; there (is|are) \d+ CPUs?\) x 3 threads = at most 6 concurrent requests, "
         r"so at most 6 database connections per pool"
     )
     server = serve("app", "--workers", "auto", "--threads", "1", cwd=folder)
-    assert server.find_records(r"(\d+) workers? \((one )?for [^)]*CPUs?\) x 1 thread = at most \1 concurrent")
+    server.expect_log(r"(\d+) workers? \((one )?for [^)]*CPUs?\) x 1 thread = at most \1 concurrent")
 
 
 def test_procfile_with_a_port(folder, serve):

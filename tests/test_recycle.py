@@ -77,10 +77,9 @@ def test_workers_that_started_together_are_not_due_together(serve):
     limits = [int(re.search(r"(\d+) with its jitter", record)[1]) for record in records]
     assert all(300 <= limit <= 330 for limit in limits), records
     for worker in old:
-        told = server.find_records(
-            rf"\[{worker.pid}\] \[INFO\] Autorestarting worker after current request\.$"
-        )
-        assert len(told) == 1, "gunicorn's words, once"
+        told = rf"\[{worker.pid}\] \[INFO\] Autorestarting worker after current request\.$"
+        server.expect_log(told)
+        assert len(server.find_records(told)) == 1, "gunicorn's words, once"
     server.wait_replaced(old)
 
 

@@ -208,7 +208,9 @@ def test_slow_requests_are_told_and_not_touched(serve):
     """At that time, and at twice and four times that."""
     server = serve(STUCK, "--workers", "1", "--slow-request", "150ms")
     assert server.request("GET", "/sleep?seconds=1").body == b"slept"
-    records = server.find_records("slow request: GET /sleep of 127.0.0.1")
+    told = "slow request: GET /sleep of 127.0.0.1"
+    server.expect_log(told, count=3)
+    records = server.find_records(told)
     assert len(records) == 3, records
     assert all("in sleep\n" in record and "[WARNING]" in record for record in records)
     assert "running 0.1 s" in records[0] or "running 0.2 s" in records[0]

@@ -274,7 +274,7 @@ def test_sessions_go_on_with_any_worker_and_after_a_reload(serve, authority, pai
                 assert fetch(client)[0] == 200
                 assert client.session_reused == (number > 0)
                 session = client.session
-    assert server.find_records("Handling signal: SIGHUP|reload")
+    server.expect_log("Handling signal: SIGHUP|reload")
 
 
 def test_a_certificate_is_replaced_under_load_without_an_error(serve, authority):
@@ -313,6 +313,7 @@ def test_a_certificate_is_replaced_under_load_without_an_error(serve, authority)
     assert subjects[0] == "old"
     # Those that were at it are done; from then on everybody gets the new one.
     assert set(subjects[count + len(threads) :]) == {"new"}
+    server.expect_log("Certificate of localhost", count=2)
     assert len(server.find_records("Certificate of localhost")) == 2
 
 
