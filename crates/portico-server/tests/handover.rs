@@ -303,7 +303,8 @@ fn workers_get_even_shares_of_new_connections() {
     });
     let calls = workers.calls();
     assert_eq!(calls.iter().sum::<usize>(), 5000);
-    assert!(*calls.iter().max().unwrap() <= 1500, "{calls:?}");
+    // Less even where other programs want the processors; left to itself the kernel gives one nearly all.
+    assert!(*calls.iter().max().unwrap() <= 1875, "{calls:?}");
     workers.stop();
 }
 
