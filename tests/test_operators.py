@@ -243,6 +243,7 @@ def test_the_application_that_is_found_is_told_with_where(serve, tmp_path):
     (tmp_path / "wsgi.py").write_text(ENVIRON)
     server = serve(None, "-w", "2", cwd=tmp_path)
     server.expect_log(r"serves wsgi:application \(found through wsgi.py\) with 4 threads", count=2)
+    assert len(server.wait_workers(2)) == len(server.find_records("serves wsgi:application")) == 2
     assert not server.find_records("No application")
 
 
