@@ -56,8 +56,9 @@ pub use raw::Source;
 pub use reference::reference;
 pub use resolve::{Effective, Resolved};
 pub use resolved::{
-    Account, Checks, ClientCertificate, Config, Http2, LogLevel, LogTarget, OnDisconnect, PathTimeout,
-    Preload, PythonLogging, ReloadEngine, ReloadWatch, System, Tls, Warmup, WorkerClass, Workers,
+    Account, Checks, ClientCertificate, ClientLimits, Config, Http2, LogLevel, LogTarget, OnDisconnect,
+    PathTimeout, Preload, PythonLogging, ReloadEngine, ReloadWatch, System, Tls, Warmup, WorkerClass,
+    Workers,
 };
 pub use schema::schema;
 pub use settings::{

@@ -284,8 +284,12 @@ pub struct Config {
     /// `--body-min-rate`: bytes a second that a body must average after the first `body_timeout`; 0 turns it
     /// off.
     pub body_rate_min: u64,
-    /// `--write-timeout`: for the next byte that the peer takes.
+    /// `--write-timeout`: how long a client may take nothing of its response.
     pub write_timeout: Duration,
+    /// `--response-min-rate`: bytes a second that a client must take on average; 0 turns it off.
+    pub response_rate_min: u64,
+    /// `--client-memory`, `--spool-total` and their like
+    pub client_limits: ClientLimits,
     /// `--limit-request-line`
     pub request_line_bytes_max: usize,
     /// `--limit-request-fields`
@@ -302,7 +306,7 @@ pub struct Config {
     pub http2: Http2,
     /// `--request-buffer`: bytes of a request body kept in memory, beyond them an unlinked file.
     pub request_buffer_bytes: usize,
-    /// `--response-buffer`: bytes of an answer buffered for a slow client before the application waits.
+    /// `--response-buffer`: bytes of a response kept in memory for a slow client.
     pub response_buffer_bytes: usize,
     /// `--stream-request-body`: call the application when the head is in, the body arriving as it is read.
     pub stream_request_body: bool,
@@ -310,7 +314,7 @@ pub struct Config {
     pub allow_half_close: bool,
     /// `--reuse-port`: other servers may listen on the same TCP ports.
     pub reuse_port: bool,
-    /// `--tmp-upload-dir`: where large request bodies wait.
+    /// `--tmp-upload-dir`: where large request bodies and responses wait.
     pub tmp_upload_dir: Option<PathBuf>,
     /// `--socket-mode`, or what `--umask` leaves: permissions of UNIX sockets.
     pub socket_mode: u32,
@@ -387,6 +391,39 @@ impl Config {
     }
 }
 
+/// What may be held for clients. Zero stands for what is found out at the start, see
+/// [`ClientLimits::fit`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientLimits {
+    /// `--client-memory`: bytes that a worker holds for all clients; 0 until it is fitted to the memory.
+    pub memory_bytes: u64,
+    /// `--connection-memory`: bytes for one connection with all of its streams.
+    pub connection_bytes: usize,
+    /// `--response-spool`: bytes of one response in a temporary file; 0 means no file.
+    pub response_spool_bytes: u64,
+    /// `--spool-total`: bytes in all temporary files of a worker; 0 until it is fitted to the disk.
+    pub spool_bytes: u64,
+    /// `--connections-per-client`; 0 means no limit.
+    pub connections_per_client: u32,
+}
+
+impl ClientLimits {
+    /// Fills in what the operator left to the machine: `memory_bytes` of it and `disk_bytes` that are free are shared
+    /// by `workers`. `None` where that is not known.
+    pub fn fit(&mut self, memory_bytes: Option<u64>, disk_bytes: Option<u64>, workers: u32) {
+        const MIB: u64 = 1 << 20;
+        let workers = u64::from(workers.max(1));
+        if self.memory_bytes == 0 {
+            let share = memory_bytes.map_or(64 * MIB, |bytes| bytes / 8 / workers);
+            self.memory_bytes = share.clamp(16 * MIB, 1024 * MIB);
+        }
+        if self.spool_bytes == 0 {
+            let share = disk_bytes.map_or(1024 * MIB, |bytes| bytes / 2 / workers);
+            self.spool_bytes = share.max(16 * MIB);
+        }
+    }
+}
+
 /// What of HTTP/2 is spoken, and within which limits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Http2 {
@@ -409,6 +446,21 @@ mod tests {
     use std::time::Duration;
 
     use crate::testing::config;
+
+    #[test]
+    fn workers_share_memory_and_disk_within_bounds() {
+        let fitted = |args: &[&str], memory: Option<u64>, disk, workers| {
+            let mut limits = config(args).client_limits;
+            limits.fit(memory, disk, workers);
+            (limits.memory_bytes >> 20, limits.spool_bytes >> 20)
+        };
+        assert_eq!(fitted(&[], Some(8 << 30), Some(40 << 30), 4), (256, 5120));
+        assert_eq!(fitted(&[], Some(128 << 20), Some(1 << 20), 4), (16, 16));
+        assert_eq!(fitted(&[], Some(1 << 40), None, 1), (1024, 1024));
+        assert_eq!(fitted(&[], None, None, 0), (64, 1024));
+        let told = ["--client-memory", "9m", "--spool-total", "2m"];
+        assert_eq!(fitted(&told, Some(8 << 30), Some(1 << 40), 1), (9, 2));
+    }
 
     #[test]
     fn the_longest_prefix_that_ends_at_a_segment_counts() {

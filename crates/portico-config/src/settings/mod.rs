@@ -2,6 +2,7 @@
 
 mod application;
 mod calls;
+mod client_limits;
 mod compatibility;
 mod development;
 mod gateway;
@@ -51,6 +52,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Setting> {
         calls::SETTINGS,
         timeouts::SETTINGS,
         limits::SETTINGS,
+        client_limits::SETTINGS,
         requests::SETTINGS,
         http2::SETTINGS,
         trust::SETTINGS,

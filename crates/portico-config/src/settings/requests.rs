@@ -50,9 +50,10 @@ const TMP_UPLOAD_DIR: Setting = Setting {
     },
     default: "",
     area: Area::Requests,
-    help: "Folder of the temporary files for request bodies",
+    help: "Folder of the temporary files for request bodies and responses",
     details: "By default TMPDIR, or /tmp. The files have no name, so that none is left behind. Where none can be \
-        written, the bodies stay in memory.",
+        written, bodies stay in memory as far as --connection-memory and --client-memory go; what exceeds that is \
+        answered 507.",
 };
 
 #[cfg(test)]
@@ -77,8 +78,10 @@ const RESPONSE_BUFFER: Setting = Setting {
     },
     default: "1m",
     area: Area::Requests,
-    help: "Bytes of an answer kept for a slow client before the application waits for it",
-    details: "An answer below it leaves its thread at once, however slowly the client reads.",
+    help: "Bytes of a response kept in memory for a slow client",
+    details: "A response below it leaves its thread at once, however slowly the client reads. So does one that the \
+        application returns as a whole (a list or tuple of bytes), which is kept without a copy as far as \
+        --connection-memory goes. Beyond that see --response-spool.",
 };
 
 #[cfg(test)]

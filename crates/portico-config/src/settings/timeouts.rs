@@ -6,8 +6,16 @@ use std::time::Duration;
 use super::DAY;
 use crate::setting::{Area, Platform, Setting, Value};
 
-pub(super) const SETTINGS: &[Setting] =
-    &[KEEP_ALIVE, GRACEFUL_TIMEOUT, DRAIN_DELAY, HEAD_TIMEOUT, BODY_TIMEOUT, BODY_MIN_RATE, WRITE_TIMEOUT];
+pub(super) const SETTINGS: &[Setting] = &[
+    KEEP_ALIVE,
+    GRACEFUL_TIMEOUT,
+    DRAIN_DELAY,
+    HEAD_TIMEOUT,
+    BODY_TIMEOUT,
+    BODY_MIN_RATE,
+    WRITE_TIMEOUT,
+    RESPONSE_MIN_RATE,
+];
 
 /// For what a client must do: never off, since a client that stalls would then hold its connection for ever.
 const PATIENCE: RangeInclusive<Duration> = Duration::from_millis(100)..=DAY;
@@ -212,8 +220,9 @@ const WRITE_TIMEOUT: Setting = Setting {
     value: Value::Time { range: PATIENCE, zero: None, set: |config, time| config.write_timeout = time },
     default: "30",
     area: Area::Timeouts,
-    help: "How long a client may take to accept the next byte of an answer",
-    details: "A client that reads slowly but goes on is served to the end. nginx calls it send_timeout.",
+    help: "How long a client may take nothing of its response",
+    details: "Counted are bytes that the client has acknowledged, not those that the kernel holds for it. A client \
+        that reads slowly but goes on is served to the end: see --response-min-rate. nginx calls it send_timeout.",
 };
 
 #[cfg(test)]
@@ -223,4 +232,35 @@ fn write_timeout() {
     assert_eq!(config(&[]).write_timeout, Duration::from_secs(30));
     assert_eq!(config(&["--write-timeout", "1h"]).write_timeout, Duration::from_secs(3600));
     assert!(refusal(&["--write-timeout", "50ms"]).contains("from 100ms"));
+}
+
+const RESPONSE_MIN_RATE: Setting = Setting {
+    name: "response_min_rate",
+    gunicorn: None,
+    since: "0.1",
+    flags: &["response-min-rate"],
+    short: None,
+    platform: None,
+    value: Value::Size {
+        range: 1..=1 << 30,
+        zero: Some("no minimum"),
+        set: |config, bytes| config.response_rate_min = bytes,
+    },
+    default: "500",
+    area: Area::Timeouts,
+    help: "Bytes a second that a client must take of its response, on average",
+    details: "A client has --write-timeout, and earns a second by this many bytes that it acknowledges, up to \
+        four times --write-timeout ahead: a byte now and then renews nothing. Four times, because a kernel \
+        acknowledges in steps: a program that reads 8 KB/s from a large receive buffer lets 50 s pass between two \
+        of them. The streams of an HTTP/2 connection share the rate. Only time in which bytes wait for the client \
+        counts.",
+};
+
+#[cfg(test)]
+#[test]
+fn response_min_rate() {
+    use crate::testing::config;
+    assert_eq!(config(&[]).response_rate_min, 500);
+    assert_eq!(config(&["--response-min-rate", "2k"]).response_rate_min, 2048);
+    assert_eq!(config(&["--response-min-rate", "0"]).response_rate_min, 0);
 }
