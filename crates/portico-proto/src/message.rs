@@ -103,6 +103,12 @@ pub(crate) struct Gateway {
 }
 
 impl RequestHead {
+    /// Memory that it takes.
+    pub fn memory_bytes(&self) -> usize {
+        let spans = self.fields.capacity() + self.dropped.capacity();
+        size_of::<Self>() + self.bytes.len() + spans * size_of::<(Span, Span)>()
+    }
+
     /// The whole head as it came: for HTTP/1 from the request line to the empty line that ends it.
     pub fn bytes(&self) -> &[u8] {
         match &self.gateway {

@@ -194,6 +194,19 @@ impl Session {
         each!(self, session => session.end());
     }
 
+    /// Ends the session at once because the peer has us hold too much.
+    pub fn end_calm(&mut self) {
+        match self {
+            Self::Http2(session) => session.end_calm(),
+            Self::Fastcgi(session) => session.end(),
+        }
+    }
+
+    /// Memory that it takes beside its streams.
+    pub fn memory_bytes(&self) -> usize {
+        each!(self, session => session.memory_bytes())
+    }
+
     /// Whether it ends so that the peer must not take what it has got for all.
     pub fn is_cut(&self) -> bool {
         match self {
@@ -242,6 +255,22 @@ impl Port {
         match self {
             Self::Http2(port) => port.room(count),
             Self::Fastcgi(port) => port.room(count),
+        }
+    }
+
+    /// Bytes that all streams of the session have written: what its peer has taken, as far as that can be told here.
+    pub fn session_bytes(&self) -> u64 {
+        match self {
+            Self::Http2(port) => port.session_bytes(),
+            Self::Fastcgi(port) => port.session_bytes(),
+        }
+    }
+
+    /// Bytes that have come on the stream and not been read.
+    pub fn unread_bytes(&self) -> usize {
+        match self {
+            Self::Http2(port) => port.unread_bytes(),
+            Self::Fastcgi(port) => port.unread_bytes(),
         }
     }
 

@@ -28,6 +28,10 @@ pub(super) struct Ports {
     ready: VecDeque<u32>,
     /// Requests for whose writers there is room again.
     roomy: Vec<u32>,
+    /// Bytes of all outputs together.
+    output_bytes: usize,
+    /// Bytes that have been written to outputs, ever.
+    written: u64,
 }
 
 /// One of them.
@@ -59,6 +63,9 @@ pub(super) struct Over {
 /// Bytes of one request's answer that wait for the session. A record fits.
 const OUTPUT_BYTES_MAX: usize = 2 * (record::HEADER_BYTES + record::CONTENT_BYTES_MAX);
 
+/// Bytes of all requests' answers together that wait for the session, but that each has room for a record.
+const SESSION_OUTPUT_BYTES_MAX: usize = 1024 * 1024;
+
 /// Bytes that are taken of one request before others have their turn.
 const TURN_BYTES: usize = 32 * 1024;
 
@@ -88,19 +95,34 @@ impl Port {
     /// Takes as many as there is room for of `bytes`, which go on where the last ones ended.
     pub fn write(&self, bytes: &[u8]) -> Moved {
         let mut ports = self.ports.lock();
+        let is_full = ports.is_full();
         let Some(request) = ports.requests.get_mut(&self.number) else { return Moved::Failed };
-        let count = request.room(bytes.len());
+        let count = request.room(bytes.len(), is_full);
         if count == 0 {
             return Moved::Blocked;
         }
         request.output.extend_from_slice(&bytes[..count]);
+        ports.output_bytes += count;
+        ports.written += count as u64;
         ports.note_ready(self.number);
         Moved::Bytes(count)
     }
 
     /// How many of `count` bytes [`Port::write`] would take now; 0 is for [`Moved::Blocked`].
     pub fn room(&self, count: usize) -> usize {
-        self.ports.lock().requests.get_mut(&self.number).map_or(0, |request| request.room(count))
+        let mut ports = self.ports.lock();
+        let is_full = ports.is_full();
+        ports.requests.get_mut(&self.number).map_or(0, |request| request.room(count, is_full))
+    }
+
+    /// Bytes that all requests of the session have written.
+    pub fn session_bytes(&self) -> u64 {
+        self.ports.lock().written
+    }
+
+    /// Bytes that have come for the request and not been read.
+    pub fn unread_bytes(&self) -> usize {
+        self.ports.lock().requests.get(&self.number).map_or(0, |request| request.input.len() - request.read)
     }
 
     /// Whether the request has been given up or answered, or its session has ended.
@@ -136,7 +158,19 @@ impl Ports {
 
     /// Forgets a request.
     pub(super) fn remove(&mut self, number: u32) -> Option<Request> {
-        self.requests.remove(&number)
+        let removed = self.requests.remove(&number)?;
+        self.output_bytes -= removed.output.len();
+        Some(removed)
+    }
+
+    /// Whether the session has enough to write.
+    fn is_full(&self) -> bool {
+        self.output_bytes >= SESSION_OUTPUT_BYTES_MAX
+    }
+
+    /// Bytes that wait to be written.
+    pub(super) fn output_bytes(&self) -> usize {
+        self.output_bytes
     }
 
     /// Nobody serves this request any more: what it has written is all that it will have.
@@ -172,11 +206,12 @@ impl Ports {
         let (count, ended) = record::whole(&request.output, TURN_BYTES);
         out.extend_from_slice(&request.output[..count]);
         request.output.drain(..count);
+        self.output_bytes -= count;
         request.output.shrink_to(OUTPUT_BYTES_MAX);
         let more = record::whole(&request.output, 0).0 > 0;
         request.is_ready = more;
         if ended || request.is_left && !more {
-            return self.requests.remove(&number).map(|request| Over { request, ended });
+            return self.remove(number).map(|request| Over { request, ended });
         }
         if more {
             self.ready.push_back(number);
@@ -197,8 +232,10 @@ impl Ports {
 }
 
 impl Request {
-    fn room(&mut self, count: usize) -> usize {
-        let room = OUTPUT_BYTES_MAX.saturating_sub(self.output.len()).min(count);
+    /// How many of `count` bytes it takes; `is_full`: no more than a record, since the session has enough to write.
+    fn room(&mut self, count: usize, is_full: bool) -> usize {
+        let max = if is_full { OUTPUT_BYTES_MAX / 2 } else { OUTPUT_BYTES_MAX };
+        let room = max.saturating_sub(self.output.len()).min(count);
         self.waits = room == 0;
         room
     }

@@ -207,6 +207,11 @@ impl Session {
         (self.inbox, self.taken) = (Vec::new(), 0);
     }
 
+    /// Memory that it takes beside its requests.
+    pub fn memory_bytes(&self) -> usize {
+        self.inbox.capacity() + self.replies.capacity() + self.ports.lock().output_bytes()
+    }
+
     /// Gives the memory of empty buffers back.
     pub fn release(&mut self) {
         if self.inbox.is_empty() {

@@ -25,6 +25,12 @@ struct Buffers {
     output: Vec<u8>,
     /// DATA frames given to the crate since this was asked last.
     data_sent: u32,
+    /// Bytes of bodies given to the crate, ever.
+    body_bytes: u64,
+    /// Those of them that the crate may still have: it had no room for what it wanted to write.
+    unwritten: usize,
+    /// Streams that have found no room because of those.
+    waiting: Vec<u32>,
 }
 
 /// The crate's end.
@@ -40,6 +46,10 @@ pub(super) struct RoomNote {
 
 /// Bytes that wait for the socket before the crate is told that there is no room. One frame more may come.
 const OUTPUT_BYTES_MAX: usize = 128 * 1024;
+
+/// Bytes of bodies of all streams together that the crate is given before it has written them. Each stream could have
+/// its share of the windows otherwise, which are the peer's to choose.
+const UNWRITTEN_BYTES_MAX: usize = 256 * 1024;
 
 /// Capacity that an empty input buffer keeps.
 const INPUT_CAPACITY_KEPT: usize = 4 * 1024;
@@ -70,10 +80,55 @@ impl Shared {
         (buffers.input.len() - buffers.read, buffers.output.len())
     }
 
-    /// Notes that `count` DATA frames' worth of body has been given to the crate.
-    pub(super) fn note_data(&self, count: u32) {
+    /// Notes that `bytes` of a body, in `count` DATA frames, have been given to the crate.
+    pub(super) fn note_data(&self, bytes: usize, count: u32) {
         let mut buffers = self.buffers();
         buffers.data_sent = buffers.data_sent.saturating_add(count);
+        buffers.body_bytes += bytes as u64;
+        buffers.unwritten += bytes;
+    }
+
+    /// Whether the crate is to be given more of stream `stream`'s body; else that stream is told when it is.
+    pub(super) fn has_room_for(&self, stream: u32) -> bool {
+        let mut buffers = self.buffers();
+        let roomy = buffers.unwritten < UNWRITTEN_BYTES_MAX;
+        if !roomy && !buffers.waiting.contains(&stream) {
+            buffers.waiting.push(stream);
+        }
+        roomy
+    }
+
+    /// The crate has written what it could. Where it found room for all, it has nothing left of the bodies: no stream
+    /// gives it more than the peer's windows take.
+    pub(super) fn note_written(&self) {
+        let mut buffers = self.buffers();
+        if buffers.output.len() >= OUTPUT_BYTES_MAX {
+            return;
+        }
+        buffers.unwritten = 0;
+        if !buffers.waiting.is_empty() {
+            let waiting = std::mem::take(&mut buffers.waiting);
+            drop(buffers);
+            waiting.into_iter().for_each(|stream| self.note_roomy(stream));
+        }
+    }
+
+    /// Bytes of bodies given to the crate so far.
+    pub(super) fn body_bytes(&self) -> u64 {
+        self.buffers().body_bytes
+    }
+
+    /// Memory that the buffers, and bodies in the crate, take.
+    pub(super) fn memory_bytes(&self) -> usize {
+        let buffers = self.buffers();
+        buffers.input.capacity() + buffers.output.capacity() + buffers.unwritten
+    }
+
+    fn note_roomy(&self, stream: u32) {
+        let mut roomy = self.roomy.lock().unwrap_or_else(PoisonError::into_inner);
+        if !roomy.contains(&stream) {
+            roomy.push(stream);
+        }
     }
 
     /// DATA frames given to the crate since the last call.
@@ -152,9 +207,6 @@ impl Wake for RoomNote {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        let mut roomy = self.shared.roomy.lock().unwrap_or_else(PoisonError::into_inner);
-        if !roomy.contains(&self.stream) {
-            roomy.push(self.stream);
-        }
+        self.shared.note_roomy(self.stream);
     }
 }

@@ -98,6 +98,16 @@ impl Port {
         handles.failed
     }
 
+    /// Bytes of bodies that all streams of the session have given it.
+    pub fn session_bytes(&self) -> u64 {
+        self.handles().shared.body_bytes()
+    }
+
+    /// Bytes of the peer's body that have come and not been read.
+    pub fn unread_bytes(&self) -> usize {
+        self.handles().receive.as_mut().map_or(0, |receive| receive.flow_control().used_capacity())
+    }
+
     /// Whether the peer's body has been read to its end.
     pub(super) fn has_ended(&self) -> bool {
         let handles = self.handles();
@@ -208,6 +218,9 @@ impl Handles {
 
     fn room(&mut self, count: usize) -> usize {
         let Some(send) = &mut self.send else { return 0 };
+        if !self.shared.has_room_for(self.stream) {
+            return 0;
+        }
         send.reserve_capacity(count.min(RESERVE_BYTES_MAX));
         let room = send.capacity().min(count);
         if room > 0 {
@@ -234,7 +247,7 @@ impl Handles {
         let Some(send) = &mut self.send else { return };
         self.written += bytes.len() as u64;
         self.ended = self.length == Some(self.written);
-        self.shared.note_data(1 + (bytes.len() / FRAME_BYTES) as u32);
+        self.shared.note_data(bytes.len(), 1 + (bytes.len() / FRAME_BYTES) as u32);
         self.failed |= send.send_data(bytes, self.ended).is_err();
     }
 }
