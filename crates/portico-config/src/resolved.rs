@@ -408,8 +408,8 @@ pub struct ClientLimits {
 }
 
 impl ClientLimits {
-    /// Fills in what the operator left to the machine: `memory_bytes` of it and `disk_bytes` that are free are shared
-    /// by `workers`. `None` where that is not known.
+    /// Fills in what the operator left to the machine: `memory_bytes` of it and `disk_bytes` that are free are
+    /// shared by `workers`. `None` where that is not known.
     pub fn fit(&mut self, memory_bytes: Option<u64>, disk_bytes: Option<u64>, workers: u32) {
         const MIB: u64 = 1 << 20;
         let workers = u64::from(workers.max(1));

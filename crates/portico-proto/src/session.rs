@@ -258,7 +258,8 @@ impl Port {
         }
     }
 
-    /// Bytes that all streams of the session have written: what its peer has taken, as far as that can be told here.
+    /// Bytes that all streams of the session have written: what its peer has taken, as far as that can be told
+    /// here.
     pub fn session_bytes(&self) -> u64 {
         match self {
             Self::Http2(port) => port.session_bytes(),

@@ -89,6 +89,8 @@ pub enum Reason {
     Aborted,
     /// The client left before it had the answer.
     ClientGone,
+    /// The client was cut, because too much was held for all clients.
+    ClientMemory,
     /// The queue was full.
     QueueFull,
     /// It waited in the queue for too long.
@@ -117,7 +119,11 @@ impl Reason {
             | Self::RequestTimeout
             | Self::Timeout
             | Self::WorkerDied => true,
-            Self::Aborted | Self::ClientGone | Self::ServerStopped | Self::WriteTimeout => false,
+            Self::Aborted
+            | Self::ClientGone
+            | Self::ClientMemory
+            | Self::ServerStopped
+            | Self::WriteTimeout => false,
         }
     }
 
@@ -126,6 +132,7 @@ impl Reason {
         match self {
             Self::Aborted => "aborted",
             Self::ClientGone => "client_gone",
+            Self::ClientMemory => "client_memory",
             Self::QueueFull => "queue_full",
             Self::QueueTimeout => "queue_timeout",
             Self::Refused => "refused",

@@ -4,13 +4,10 @@
 //! one passes through a [`Pipe`] of the same size.
 
 use std::fmt;
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::MemfdFlags;
+use crate::spool::{SpoolError, SpoolFile, Spools};
 
 /// A request's body: buffered in memory, spooled to an unlinked file, or still arriving.
 pub struct Body {
@@ -19,7 +16,7 @@ pub struct Body {
 
 enum Source {
     Memory { bytes: Vec<u8>, read: usize },
-    File { file: File, len: u64, read: u64 },
+    File { file: SpoolFile, len: u64, read: u64 },
     Stream { pipe: Arc<Pipe>, len: Option<u64>, read_more: Box<dyn Fn() + Send + Sync> },
 }
 
@@ -54,6 +51,14 @@ impl Body {
             Source::Memory { bytes, .. } => Some(bytes.len() as u64),
             Source::File { len, .. } => Some(*len),
             Source::Stream { len, .. } => *len,
+        }
+    }
+
+    /// Bytes of memory that a complete body takes.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        match &self.source {
+            Source::Memory { bytes, .. } => bytes.capacity(),
+            Source::File { .. } | Source::Stream { .. } => 0,
         }
     }
 
@@ -136,7 +141,16 @@ impl std::error::Error for BodyError {}
 #[derive(Debug, Default)]
 pub(crate) struct Spool {
     memory: Vec<u8>,
-    file: Option<(File, u64)>,
+    file: Option<(SpoolFile, u64)>,
+}
+
+/// How much of a body may lie in memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MemoryRoom {
+    /// Bytes up to which no file is made.
+    pub(crate) buffer: usize,
+    /// Bytes up to which it stays in memory where no file can be made.
+    pub(crate) fallback: usize,
 }
 
 impl Spool {
@@ -147,31 +161,49 @@ impl Spool {
         Self { memory: Vec::with_capacity(capacity), file: None }
     }
 
-    /// Appends `bytes`; the file is made in `folder`, or else the temporary one.
+    /// Appends `bytes`; beyond what `room` says they go to a file of `spools`.
     ///
     /// # Errors
-    /// The file system's, when the body does not fit on it.
+    /// There is room for them neither in a file nor in memory.
     pub(crate) fn push(
         &mut self,
         bytes: &[u8],
-        memory_bytes_max: usize,
-        folder: Option<&Path>,
-    ) -> io::Result<()> {
+        room: MemoryRoom,
+        spools: &Arc<Spools>,
+    ) -> Result<(), SpoolError> {
         if self.file.is_none() {
-            if self.memory.len() + bytes.len() <= memory_bytes_max {
+            let together = self.memory.len() + bytes.len();
+            if together <= room.buffer {
                 self.memory.extend_from_slice(bytes);
                 return Ok(());
             }
-            let file = unlinked_file(folder)?;
-            file.write_all_at(&self.memory, 0)?;
-            self.file = Some((file, self.memory.len() as u64));
-            self.memory = Vec::new();
+            match self.move_to_file(spools) {
+                Ok(()) => {}
+                Err(_) if together <= room.fallback => {
+                    self.memory.extend_from_slice(bytes);
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            }
         }
         if let Some((file, len)) = &mut self.file {
-            file.write_all_at(bytes, *len)?;
+            file.write_at(bytes, *len)?;
             *len += bytes.len() as u64;
         }
         Ok(())
+    }
+
+    fn move_to_file(&mut self, spools: &Arc<Spools>) -> Result<(), SpoolError> {
+        let file = spools.create()?;
+        file.write_at(&self.memory, 0)?;
+        self.file = Some((file, self.memory.len() as u64));
+        self.memory = Vec::new();
+        Ok(())
+    }
+
+    /// Bytes of memory that it takes.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.memory.capacity()
     }
 
     /// The body, complete.
@@ -181,16 +213,6 @@ impl Spool {
             None => Body::from(self.memory),
         }
     }
-}
-
-/// A file without a name in `folder`, or else the temporary folder; where it cannot be written to, in memory.
-fn unlinked_file(folder: Option<&Path>) -> io::Result<File> {
-    folder.map_or_else(tempfile::tempfile, tempfile::tempfile_in).or_else(|error| {
-        let file = rustix::fs::memfd_create("portico-request-body", MemfdFlags::CLOEXEC)?;
-        let remedy = if folder.is_some() { "mend --tmp-upload-dir" } else { "set TMPDIR" };
-        log::warn!("no temporary file for a large request body ({error}); {remedy}. Keeping it in memory");
-        Ok(file.into())
-    })
 }
 
 /// A bounded pipe from the engine to the thread that reads a streamed body.
@@ -214,8 +236,8 @@ struct PipeState {
 #[derive(Debug, Default)]
 struct Stored {
     /// Where the file is made; `None` where the peer is to wait instead.
-    folder: Option<Option<PathBuf>>,
-    file: Option<File>,
+    spools: Option<Arc<Spools>>,
+    file: Option<SpoolFile>,
     written: u64,
     read: u64,
 }
@@ -231,9 +253,9 @@ pub(crate) enum PipeEnd {
 
 impl Pipe {
     /// An empty pipe that takes `bytes_max` bytes before it says that it is full; or one that is never full, and
-    /// has what there is no room for in a file in the folder `overflow`, or else the temporary one.
-    pub(crate) fn new(bytes_max: usize, overflow: Option<Option<PathBuf>>) -> Self {
-        let stored = Stored { folder: overflow, ..Stored::default() };
+    /// has what there is no room for in a file of `overflow`.
+    pub(crate) fn new(bytes_max: usize, overflow: Option<Arc<Spools>>) -> Self {
+        let stored = Stored { spools: overflow, ..Stored::default() };
         let state = PipeState { bytes: Vec::new(), read: 0, stored, end: None };
         Self { state: Mutex::new(state), changed: Condvar::new(), bytes_max }
     }
@@ -241,8 +263,8 @@ impl Pipe {
     /// Appends `bytes` (all of them, even beyond the limit: they are read already).
     ///
     /// # Errors
-    /// The file system's, when they do not fit on it.
-    pub(crate) fn push(&self, bytes: &[u8]) -> io::Result<()> {
+    /// There is no room for them in a file either.
+    pub(crate) fn push(&self, bytes: &[u8]) -> Result<(), SpoolError> {
         let mut state = self.lock();
         let waiting = state.bytes.len() - state.read;
         if state.stored.takes(waiting + bytes.len() > self.bytes_max) {
@@ -258,7 +280,12 @@ impl Pipe {
     /// Whether the engine is to stop reading from the peer until the application has caught up.
     pub(crate) fn is_full(&self) -> bool {
         let state = self.lock();
-        state.bytes.len() - state.read >= self.bytes_max && state.stored.folder.is_none()
+        state.bytes.len() - state.read >= self.bytes_max && state.stored.spools.is_none()
+    }
+
+    /// Bytes of memory that it takes.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.lock().bytes.capacity()
     }
 
     /// No more bytes come. The first word stands.
@@ -317,17 +344,16 @@ impl Stored {
 
     /// Whether what comes next goes here: where there is no room for it elsewhere, or something is here already.
     fn takes(&self, no_room: bool) -> bool {
-        self.folder.is_some() && (no_room || !self.is_empty())
+        self.spools.is_some() && (no_room || !self.is_empty())
     }
 
-    fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let file = match self.file.take() {
-            Some(file) => file,
-            None => unlinked_file(self.folder.as_ref().and_then(Option::as_deref))?,
+    fn push(&mut self, bytes: &[u8]) -> Result<(), SpoolError> {
+        let file = match (&mut self.file, &self.spools) {
+            (Some(file), _) => file,
+            (file @ None, Some(spools)) => file.insert(spools.create()?),
+            (None, None) => return Ok(()), // Never: `takes` has asked.
         };
-        let written = file.write_all_at(bytes, self.written);
-        self.file = Some(file);
-        written?;
+        file.write_at(bytes, self.written)?;
         self.written += bytes.len() as u64;
         Ok(())
     }
@@ -364,13 +390,35 @@ mod tests {
         }
     }
 
+    fn spools() -> Arc<Spools> {
+        Arc::new(Spools::new(None, 1 << 20, 8))
+    }
+
+    #[test]
+    fn a_body_without_a_file_stays_in_memory_up_to_a_bound() {
+        let nowhere = Arc::new(Spools::new(Some("/nonexistent".into()), 1 << 20, 8));
+        let room = MemoryRoom { buffer: 4, fallback: 10 };
+        let mut spool = Spool::new(None, 4);
+        for _ in 0..5 {
+            spool.push(b"12", room, &nowhere).unwrap();
+        }
+        assert!(spool.push(b"1", room, &nowhere).is_err());
+        assert_eq!(spool.memory.len(), 10);
+        // One that has begun in a file cannot go on in memory.
+        let small = Arc::new(Spools::new(None, 8, 8));
+        let mut spool = Spool::new(None, 4);
+        spool.push(b"12345678", room, &small).unwrap();
+        assert!(spool.push(b"9", room, &small).is_err());
+    }
+
     #[test]
     fn a_spool_keeps_to_its_limit_and_gives_back_what_it_took() {
         for (total, limit) in [(0, 10), (10, 10), (11, 10), (1000, 10)] {
             let content: Vec<u8> = (0..total).map(|i| i as u8).collect();
             let mut spool = Spool::new(Some(total), limit);
+            let room = MemoryRoom { buffer: limit, fallback: limit };
             for piece in content.chunks(7) {
-                spool.push(piece, limit, None).unwrap();
+                spool.push(piece, room, &spools()).unwrap();
                 assert!(spool.memory.len() <= limit);
             }
             let mut body = spool.finish();
@@ -397,7 +445,7 @@ mod tests {
 
     #[test]
     fn a_pipe_that_stores_is_never_full_and_keeps_the_order() {
-        let pipe = Arc::new(Pipe::new(8, Some(None)));
+        let pipe = Arc::new(Pipe::new(8, Some(spools())));
         pipe.push(b"01234567").unwrap();
         assert!(!pipe.is_full());
         let mut body = Body::streamed(Arc::clone(&pipe), None, || {});

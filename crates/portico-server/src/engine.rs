@@ -4,6 +4,8 @@
 //! it hands out [`Call`]s and takes [`Answer`]s. The clock is its driver's ([`Engine::set_now`]).
 
 mod accept;
+mod clients;
+mod memory;
 mod sharing;
 mod stopping;
 mod streams;
@@ -30,6 +32,7 @@ use crate::reactor::{Event, Events, Reactor};
 use crate::request_id::RequestId;
 use crate::tls::TlsClient;
 pub use accept::Accepting;
+use clients::ClientCounts;
 pub use sharing::Member;
 
 /// One event loop's state.
@@ -41,6 +44,7 @@ pub struct Engine {
     deadlines: Deadlines,
     queue: Queue,
     accepting: Accepting,
+    clients: ClientCounts,
     /// Where there are other workers.
     member: Option<Box<Member>>,
     /// Connections that have more to do than one turn allowed.
@@ -60,6 +64,8 @@ pub struct Engine {
     calls: u64,
     /// When the network is to be looked at again, whatever there is to do.
     poll_due: Instant,
+    /// When memory may be relieved again.
+    relieved_at: Option<Instant>,
     /// What [`Engine::changed_timeout`] and [`Engine::changed_work`] returned last.
     told_timeout: Option<Instant>,
     told_work: bool,
@@ -89,6 +95,8 @@ pub struct Call {
     pub id: RequestId,
     /// How long it waited in the queue, in nanoseconds: a few bytes less that are moved from hand to hand.
     pub queued_nanos: u64,
+    /// Bytes of memory that the response may hold.
+    pub memory_max: u32,
 }
 
 /// How an answer is written.
@@ -124,6 +132,7 @@ impl Engine {
             reactor,
             member: sharing.map(|sharing| Box::new(Member::new(sharing, threads))),
             queue: Queue::new(config.max_queue),
+            clients: ClientCounts::new(config.client_limits.connections_per_client),
             tools: Tools::new(config, access_log, now),
             table: Table::default(),
             deadlines: Deadlines::default(),
@@ -138,6 +147,7 @@ impl Engine {
             stopped: false,
             calls: 0,
             poll_due: now + POLL_INTERVAL,
+            relieved_at: None,
             told_timeout: None,
             told_work: false,
         }
@@ -223,6 +233,7 @@ impl Engine {
             }
         }
         self.write_unheld_sessions();
+        self.relieve_memory();
         self.resume_accepting();
         self.continue_accepting();
         self.advance_sharing();
@@ -284,6 +295,7 @@ impl Engine {
                 continue;
             }
             let key = RequestKey { id, call: self.calls + 1 };
+            let memory_max = self.response_room(id, &connection);
             let begun = connection.begin_call(key.call, &mut self.tools, read_more(id));
             let (peer, server, id_told) =
                 (connection.peer(), Arc::clone(connection.server()), connection.id());
@@ -305,6 +317,7 @@ impl Engine {
                     server,
                     id: id_told,
                     queued_nanos,
+                    memory_max,
                 });
             }
         }
@@ -386,6 +399,7 @@ impl Engine {
         let Some(mut connection) = self.table.take(id) else {
             return false;
         };
+        self.look_at_memory(id, &connection);
         let step = self.guarded(&mut connection, work).unwrap_or(Step::Close);
         self.note_work(&connection);
         self.settle(id, connection, step)
@@ -414,6 +428,10 @@ impl Engine {
             Step::Again => self.again.push(id),
             Step::Keep | Step::Ready | Step::Leave | Step::Streams | Step::Divide => {}
         }
+        if self.clients.is_bounded() && !self.count_client(&mut connection) {
+            self.close(id, connection);
+            return false;
+        }
         if connection.watched() != Some(connection.interest())
             && !(connection.watched().is_none() && connection.can_go_unwatched())
             && let Err(error) = self.watch(id, &mut connection)
@@ -422,6 +440,7 @@ impl Engine {
             self.close(id, connection);
             return false;
         }
+        self.count_memory(id, &connection);
         let timer = self.table.timer(id.index);
         if timer.due() != connection.due() {
             match connection.due() {
@@ -473,6 +492,8 @@ impl Engine {
         }
         connection.close(&mut self.tools);
         self.note_end(&connection);
+        self.forget_memory(id, &connection);
+        self.forget_client(&connection);
         drop(connection);
         self.table.release(id);
     }

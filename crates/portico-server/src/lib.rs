@@ -14,6 +14,7 @@ mod listener;
 mod queue;
 mod reactor;
 mod request_id;
+mod spool;
 mod statsd;
 mod syslog;
 mod tls;

@@ -49,6 +49,7 @@ const ORDERS: [Order; 3] = [
     Order {
         crate_name: "portico-server",
         rows: &[
+            &["spool"],
             &["body", "forwarded", "request_id"],
             &["statsd", "syslog"],
             &["access_log", "metrics"],

@@ -96,9 +96,9 @@ const SPOOL_TOTAL: Setting = Setting {
     },
     default: "0",
     help: "Bytes in all temporary files of one worker: request bodies and responses",
-    details: "They lie in --tmp-upload-dir. A request body that does not fit is answered 507, a response that does \
-        not fit makes its application wait (see --response-spool). At most a quarter of the descriptors are used for \
-        such files, so that connections can still be accepted.",
+    details: "They lie in --tmp-upload-dir. A request body that does not fit is answered 507, a response that \
+        does not fit makes its application wait (see --response-spool). At most a quarter of the descriptors \
+        are used for such files, so that connections can still be accepted.",
     ..BLANK
 };
 

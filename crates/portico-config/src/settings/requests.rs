@@ -79,8 +79,8 @@ const RESPONSE_BUFFER: Setting = Setting {
     default: "1m",
     area: Area::Requests,
     help: "Bytes of a response kept in memory for a slow client",
-    details: "A response below it leaves its thread at once, however slowly the client reads. So does one that the \
-        application returns as a whole (a list or tuple of bytes), which is kept without a copy as far as \
+    details: "A response below it leaves its thread at once, however slowly the client reads. So does one that \
+        the application returns as a whole (a list or tuple of bytes), which is kept without a copy as far as \
         --connection-memory goes. Beyond that see --response-spool.",
 };
 

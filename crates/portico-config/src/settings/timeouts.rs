@@ -221,8 +221,9 @@ const WRITE_TIMEOUT: Setting = Setting {
     default: "30",
     area: Area::Timeouts,
     help: "How long a client may take nothing of its response",
-    details: "Counted are bytes that the client has acknowledged, not those that the kernel holds for it. A client \
-        that reads slowly but goes on is served to the end: see --response-min-rate. nginx calls it send_timeout.",
+    details: "Counted are bytes that the client has acknowledged, not those that the kernel holds for it. A \
+        client that reads slowly but goes on is served to the end: see --response-min-rate. nginx calls it \
+        send_timeout.",
 };
 
 #[cfg(test)]

@@ -232,7 +232,8 @@ impl Ports {
 }
 
 impl Request {
-    /// How many of `count` bytes it takes; `is_full`: no more than a record, since the session has enough to write.
+    /// How many of `count` bytes it takes; `is_full`: no more than a record, since the session has enough to
+    /// write.
     fn room(&mut self, count: usize, is_full: bool) -> usize {
         let max = if is_full { OUTPUT_BYTES_MAX / 2 } else { OUTPUT_BYTES_MAX };
         let room = max.saturating_sub(self.output.len()).min(count);

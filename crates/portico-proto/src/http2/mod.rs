@@ -311,8 +311,8 @@ const WINDOW_BYTES_MIN: u32 = 1 << 20;
 /// The most: RFC 9113, section 6.9.1.
 const WINDOW_BYTES_MAX: u32 = (1 << 31) - 1;
 
-/// What the crate keeps for a connection: its state, its read buffer, and the dynamic tables of both directions, which
-/// SETTINGS_HEADER_TABLE_SIZE leaves at 4096 bytes (measured: 23 KiB for one without streams).
+/// What the crate keeps for a connection: its state, its read buffer, and the dynamic tables of both directions,
+/// which SETTINGS_HEADER_TABLE_SIZE leaves at 4096 bytes (measured: 23 KiB for one without streams).
 const SESSION_BYTES: usize = 24 * 1024;
 
 /// Bytes of one stream that lie in the session until the socket takes them.

@@ -47,8 +47,8 @@ pub(super) struct RoomNote {
 /// Bytes that wait for the socket before the crate is told that there is no room. One frame more may come.
 const OUTPUT_BYTES_MAX: usize = 128 * 1024;
 
-/// Bytes of bodies of all streams together that the crate is given before it has written them. Each stream could have
-/// its share of the windows otherwise, which are the peer's to choose.
+/// Bytes of bodies of all streams together that the crate is given before it has written them. Each stream could
+/// have its share of the windows otherwise, which are the peer's to choose.
 const UNWRITTEN_BYTES_MAX: usize = 256 * 1024;
 
 /// Capacity that an empty input buffer keeps.
@@ -98,8 +98,8 @@ impl Shared {
         roomy
     }
 
-    /// The crate has written what it could. Where it found room for all, it has nothing left of the bodies: no stream
-    /// gives it more than the peer's windows take.
+    /// The crate has written what it could. Where it found room for all, it has nothing left of the bodies: no
+    /// stream gives it more than the peer's windows take.
     pub(super) fn note_written(&self) {
         let mut buffers = self.buffers();
         if buffers.output.len() >= OUTPUT_BYTES_MAX {

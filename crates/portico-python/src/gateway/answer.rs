@@ -6,8 +6,11 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use pyo3::exceptions::PyAssertionError;
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::PyBytes;
 
 use portico_proto::{Fields, ResponseHead};
 use portico_server::{Gone, Responder};
@@ -20,6 +23,10 @@ use crate::record::{Record, Standing, note_progress};
 /// that. Smaller ones are not, even if other threads wait for the interpreter: they would run a whole call before
 /// this one got it back for its last steps.
 const DETACH_BYTES: usize = 64 * 1024;
+
+/// Blocks of a body that is there as a whole are kept from this size on, rather than copied, where the client
+/// does not take them at once.
+const KEPT_BYTES_MIN: usize = 256 * 1024;
 
 /// What remains to be done after a block has been handed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +88,28 @@ impl Answer {
     /// # Errors
     /// `AssertionError` if the application has not called `start_response`.
     pub fn send(&mut self, py: Python<'_>, block: &[u8]) -> PyResult<Progress> {
+        self.send_or_keep(py, block, None)
+    }
+
+    /// As [`Answer::send`], with a block of a body of which all blocks are there: the client is not waited for,
+    /// and a large block is kept rather than copied.
+    ///
+    /// # Errors
+    /// As [`Answer::send`].
+    pub fn send_whole(&mut self, block: &Bound<'_, PyBytes>) -> PyResult<Progress> {
+        if let Some(responder) = &mut self.responder {
+            responder.expect_whole();
+        }
+        self.send_or_keep(block.py(), block.as_bytes(), Some(block))
+    }
+
+    /// Sends `block`, which begins the content of `object`.
+    fn send_or_keep(
+        &mut self,
+        py: Python<'_>,
+        block: &[u8],
+        object: Option<&Bound<'_, PyBytes>>,
+    ) -> PyResult<Progress> {
         if block.is_empty() {
             return Ok(self.progress());
         }
@@ -94,14 +123,17 @@ impl Answer {
         }
         let is_whole = rest == Some(block.len() as u64) || self.bodiless();
         if is_whole && !self.started {
-            self.answer(py, block);
+            self.answer(py, block, object);
             return Ok(self.progress());
         }
+        let kept = kept(block, object);
         let Some(responder) = self.responder.as_mut() else { return Ok(self.progress()) };
         let head = (!self.started).then_some(&self.head);
-        let result = detached(py, block.len() >= DETACH_BYTES, || match head {
-            Some(head) => responder.start(head, block),
-            None => responder.send(block),
+        let result = detached(py, block.len() >= DETACH_BYTES, || match (head, kept) {
+            (Some(head), Some(kept)) => responder.start_shared(head, kept),
+            (Some(head), None) => responder.start(head, block),
+            (None, Some(kept)) => responder.send_shared(kept),
+            (None, None) => responder.send(block),
         });
         note_progress();
         self.started = true;
@@ -119,13 +151,30 @@ impl Answer {
     /// # Errors
     /// As [`Answer::send`].
     pub fn send_last(&mut self, py: Python<'_>, block: &[u8]) -> PyResult<()> {
+        self.send_last_or_keep(py, block, None)
+    }
+
+    /// As [`Answer::send_last`]; a large block is kept rather than copied.
+    ///
+    /// # Errors
+    /// As [`Answer::send`].
+    pub fn send_last_whole(&mut self, block: &Bound<'_, PyBytes>) -> PyResult<()> {
+        self.send_last_or_keep(block.py(), block.as_bytes(), Some(block))
+    }
+
+    fn send_last_or_keep(
+        &mut self,
+        py: Python<'_>,
+        block: &[u8],
+        object: Option<&Bound<'_, PyBytes>>,
+    ) -> PyResult<()> {
         if !self.given {
             return Err(no_start_response());
         }
         if !self.started && self.head.length.is_none() && self.may_infer(block) {
             self.head.length = Some(block.len() as u64);
         }
-        self.send(py, block)?;
+        self.send_or_keep(py, block, object)?;
         self.finish(py)
     }
 
@@ -152,7 +201,7 @@ impl Answer {
         } else if self.started {
             self.finish_responder();
         } else {
-            self.answer(py, b"");
+            self.answer(py, b"", None);
         }
         Ok(())
     }
@@ -321,12 +370,15 @@ impl Answer {
         &block[..allowed]
     }
 
-    fn answer(&mut self, py: Python<'_>, block: &[u8]) {
+    fn answer(&mut self, py: Python<'_>, block: &[u8], object: Option<&Bound<'_, PyBytes>>) {
         let Some(responder) = self.responder.take() else { return };
         let block = if self.bodiless() { b"" } else { block };
         self.set_complete();
-        let head = &self.head;
-        detached(py, block.len() >= DETACH_BYTES, || responder.answer(head, block));
+        let (head, kept) = (&self.head, kept(block, object));
+        detached(py, block.len() >= DETACH_BYTES, || match kept {
+            Some(kept) => responder.answer_shared(head, kept),
+            None => responder.answer(head, block),
+        });
         self.started = true;
         self.sent += block.len() as u64;
     }
@@ -368,6 +420,12 @@ impl Answer {
             record.set_standing(standing);
         }
     }
+}
+
+/// `block`, which begins the content of `object`, to be kept as it is; `None` where a copy costs less.
+fn kept(block: &[u8], object: Option<&Bound<'_, PyBytes>>) -> Option<Bytes> {
+    let object = object.filter(|_| block.len() >= KEPT_BYTES_MIN)?;
+    Some(Bytes::from_owner(PyBackedBytes::from(object.clone())).slice(..block.len()))
 }
 
 /// What the engine answers, too, where it answers in the application's stead.

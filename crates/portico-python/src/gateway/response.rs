@@ -106,7 +106,7 @@ impl<'py> Call<'_, 'py> {
 
     fn send_last(&self, block: &Bound<'py, PyAny>) -> PyResult<()> {
         let bytes = block.cast::<PyBytes>().map_err(|_| wrong_block(block))?;
-        self.callables.answer(self.py).send_last(self.py, bytes.as_bytes())
+        self.callables.answer(self.py).send_last_whole(bytes)
     }
 
     /// Sends a body of which all blocks are there: together, with its length known, if it is small.
@@ -125,7 +125,7 @@ impl<'py> Call<'_, 'py> {
         self.callables.answer(self.py).expect_length(total as u64);
         for block in blocks {
             let block = block.cast::<PyBytes>()?;
-            if self.callables.answer(self.py).send(self.py, block.as_bytes())? == Progress::Gone {
+            if self.callables.answer(self.py).send_whole(block)? == Progress::Gone {
                 return Ok(());
             }
         }

@@ -428,15 +428,24 @@ pub fn write_pidfile(config: &Config, upgrading: bool) -> Result<Option<Pidfile>
     Pidfile::create(path, upgrading).map(Some).map_err(|error| system(&doing, &error))
 }
 
-/// Lowers the number of workers, where it is Portico's to choose, to what there is room for. Returns what there
-/// is.
+/// Lowers the number of workers, where it is Portico's to choose, to what there is room for, and has them share
+/// memory and disk. Returns what there is.
 pub fn fit_workers(config: &mut Config) -> Capacity {
     let capacity = Capacity::of(Path::new("/"), available_cpus());
     if config.workers_auto {
         let count = config.workers.max.min(capacity.workers());
         config.workers = Workers { min: count, max: count };
     }
+    let (memory, disk) = (capacity.memory_kib.map(|kib| kib * 1024), free_disk_bytes(config));
+    config.client_limits.fit(memory, disk, config.workers.max);
     capacity
+}
+
+/// What is free where temporary files are made.
+fn free_disk_bytes(config: &Config) -> Option<u64> {
+    let folder = config.tmp_upload_dir.clone().unwrap_or_else(std::env::temp_dir);
+    let system = rustix::fs::statvfs(folder).ok()?;
+    Some(system.f_bavail.saturating_mul(system.f_frsize))
 }
 
 /// What the workers are, in one line: how many, why so many, and what follows for what they talk to.

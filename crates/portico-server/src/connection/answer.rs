@@ -3,16 +3,28 @@
 use std::borrow::Cow;
 use std::fs::File;
 use std::io::IoSlice;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use portico_config::EarlyHints;
 use portico_proto::{Fields, HttpDate, Part, ResponseHead};
 
-use super::{Connection, Deadline, Flow, Phase, Step, Tools};
+use super::outbox::Outbox;
+use super::{Connection, Deadline, Flow, Phase, ResponseSpool, Step, Tools};
 use crate::access_log::Reason;
 use crate::request_id::{FIELD, RequestId};
 use crate::transport::Progress;
+
+/// A piece of a body on its way from the application to its client.
+#[derive(Debug)]
+pub enum Block<'a> {
+    /// Copied where the client does not take it at once.
+    Borrowed(&'a [u8]),
+    /// Kept as it is until the client has taken it.
+    Shared(Bytes),
+}
 
 /// What a call has its connection send.
 #[derive(Debug)]
@@ -24,19 +36,19 @@ pub enum Answer<'a> {
         /// Status and fields.
         head: Cow<'a, ResponseHead>,
         /// The whole body.
-        body: Cow<'a, [u8]>,
+        body: Block<'a>,
     },
     /// The head, with the first block of a body of several.
     Start {
         /// Status and fields.
         head: Cow<'a, ResponseHead>,
         /// May be empty.
-        block: Cow<'a, [u8]>,
+        block: Block<'a>,
         /// Tells the application how far its answer has got.
         flow: Arc<Flow>,
     },
     /// A further block.
-    Block(Cow<'a, [u8]>),
+    Block(Block<'a>),
     /// A part of a file; only after a head that tells the length.
     File {
         /// The file.
@@ -46,10 +58,38 @@ pub enum Answer<'a> {
         /// Number of bytes.
         length: u64,
     },
+    /// A further part of the body waits in this file.
+    Spooled(Arc<ResponseSpool>),
     /// The answer is complete.
     Finish,
     /// The answer will never be complete.
-    Abort,
+    Abort(Reason),
+}
+
+impl Block<'_> {
+    /// The same without borrowed bytes.
+    fn into_owned(self) -> Block<'static> {
+        Block::Shared(match self {
+            Block::Borrowed(bytes) => Bytes::copy_from_slice(bytes),
+            Block::Shared(bytes) => bytes,
+        })
+    }
+
+    /// Whether it is large enough to be kept rather than copied.
+    fn is_kept(&self) -> bool {
+        matches!(self, Self::Shared(bytes) if bytes.len() > COPIED_BYTES_MAX)
+    }
+}
+
+impl Deref for Block<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Borrowed(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
+        }
+    }
 }
 
 impl Answer<'_> {
@@ -58,17 +98,16 @@ impl Answer<'_> {
         match self {
             Answer::EarlyHints(fields) => Answer::EarlyHints(Cow::Owned(fields.into_owned())),
             Answer::Whole { head, body } => {
-                Answer::Whole { head: Cow::Owned(head.into_owned()), body: Cow::Owned(body.into_owned()) }
+                Answer::Whole { head: Cow::Owned(head.into_owned()), body: body.into_owned() }
             }
-            Answer::Start { head, block, flow } => Answer::Start {
-                head: Cow::Owned(head.into_owned()),
-                block: Cow::Owned(block.into_owned()),
-                flow,
-            },
-            Answer::Block(block) => Answer::Block(Cow::Owned(block.into_owned())),
+            Answer::Start { head, block, flow } => {
+                Answer::Start { head: Cow::Owned(head.into_owned()), block: block.into_owned(), flow }
+            }
+            Answer::Block(block) => Answer::Block(block.into_owned()),
             Answer::File { file, offset, length } => Answer::File { file, offset, length },
+            Answer::Spooled(spool) => Answer::Spooled(spool),
             Answer::Finish => Answer::Finish,
-            Answer::Abort => Answer::Abort,
+            Answer::Abort(reason) => Answer::Abort(reason),
         }
     }
 
@@ -78,13 +117,31 @@ impl Answer<'_> {
         matches!(self, Answer::Whole { body, .. } if body.len() < VECTORED_BYTES_MIN)
     }
 
-    /// Bytes of body that it carries in memory.
-    pub fn len(&self) -> usize {
+    /// Bytes of body that it carries as a copy.
+    pub fn copied_bytes(&self) -> usize {
+        self.block().filter(|block| !block.is_kept()).map_or(0, |block| block.len())
+    }
+
+    fn block(&self) -> Option<&Block<'_>> {
         match self {
             Answer::Whole { body: block, .. } | Answer::Start { block, .. } | Answer::Block(block) => {
-                block.len()
+                Some(block)
             }
-            Answer::EarlyHints(_) | Answer::File { .. } | Answer::Finish | Answer::Abort => 0,
+            Answer::EarlyHints(_)
+            | Answer::File { .. }
+            | Answer::Spooled(_)
+            | Answer::Finish
+            | Answer::Abort(_) => None,
+        }
+    }
+
+    /// Whether it goes through the outbox by itself, and not through the engine's buffer.
+    fn is_queued(&self, splices_whole: bool) -> bool {
+        match self {
+            Answer::File { .. } => true,
+            // That is written from where it lies.
+            Answer::Whole { .. } if splices_whole => false,
+            answer => answer.block().is_some_and(Block::is_kept),
         }
     }
 }
@@ -96,12 +153,23 @@ impl Connection {
         if self.phase != Phase::Calling {
             return Step::Keep; // An application that goes on after its answer was cut.
         }
-        if matches!(answer, Answer::Abort) {
-            self.note_reason(Reason::Aborted);
-            return self.cut();
-        }
+        let answer = match answer {
+            Answer::Abort(reason) => {
+                self.note_reason(reason);
+                return self.cut();
+            }
+            Answer::Spooled(spool) => {
+                self.set_spool(spool);
+                return self.flush(tools);
+            }
+            Answer::Finish if self.has_spooled() => {
+                self.end_after_spool(tools);
+                return self.flush(tools);
+            }
+            answer => answer,
+        };
         let complete = matches!(answer, Answer::Whole { .. } | Answer::Finish);
-        if hold || !self.outbox.is_empty() || matches!(answer, Answer::File { .. }) {
+        if hold || !self.outbox.is_empty() || answer.is_queued(self.protocol.splices_whole()) {
             self.encode_queued(answer, tools);
         } else {
             self.encode_and_write(answer, tools);
@@ -141,16 +209,15 @@ impl Connection {
     }
 
     /// Writes a large body from where it lies, without a copy.
-    fn write_whole(&mut self, head: &ResponseHead, body: &[u8], tools: &mut Tools, out: &mut Vec<u8>) {
+    fn write_whole(&mut self, head: &ResponseHead, body: &Block<'_>, tools: &mut Tools, out: &mut Vec<u8>) {
         let date = tools.date();
         self.protocol.send(Part::Head { head, close: self.closes(tools) }, &date, out);
-        let length = self.protocol.splice(body.len() as u64, out);
-        let body = &body[..length as usize];
-        self.body_bytes += length;
+        let length = self.protocol.splice(body.len() as u64, out) as usize;
+        self.body_bytes += length as u64;
         let mut tail = Vec::new();
         self.protocol.send(Part::End, &date, &mut tail);
-        let pieces = [IoSlice::new(out), IoSlice::new(body), IoSlice::new(&tail)];
-        let mut sent = match self.transport.write_vectored(&pieces) {
+        let pieces = [IoSlice::new(out), IoSlice::new(&body[..length]), IoSlice::new(&tail)];
+        let sent = match self.transport.write_vectored(&pieces) {
             Progress::Bytes(count) => count,
             Progress::Blocked => 0,
             Progress::Closed => {
@@ -158,12 +225,23 @@ impl Connection {
                 return;
             }
         };
-        for piece in [&out[..], body, &tail] {
-            let skipped = sent.min(piece.len());
-            sent -= skipped;
-            self.outbox.buffer().extend_from_slice(&piece[skipped..]);
-        }
+        self.note_written(sent as u64);
+        self.keep_unsent(out, body, length, &tail, sent);
         self.blocked = !self.is_written();
+    }
+
+    /// Keeps what has not been sent of head, body and tail, of which `sent` bytes have.
+    fn keep_unsent(&mut self, head: &[u8], body: &Block<'_>, length: usize, tail: &[u8], sent: usize) {
+        let skip = |piece: usize, before: usize| sent.saturating_sub(before).min(piece);
+        self.outbox.buffer().extend_from_slice(&head[skip(head.len(), 0)..]);
+        let rest = skip(length, head.len())..length;
+        match body {
+            Block::Shared(bytes) if rest.len() > COPIED_BYTES_MAX => {
+                self.outbox.push_shared(bytes.slice(rest))
+            }
+            body => self.outbox.buffer().extend_from_slice(&body[rest]),
+        }
+        self.outbox.buffer().extend_from_slice(&tail[skip(tail.len(), head.len() + length)..]);
     }
 
     pub(super) fn write_or_keep(&mut self, bytes: &[u8]) {
@@ -178,6 +256,7 @@ impl Connection {
                 }
             }
         }
+        self.note_written(sent as u64);
         if sent < bytes.len() {
             self.outbox.buffer().extend_from_slice(&bytes[sent..]);
             self.blocked = true;
@@ -200,23 +279,59 @@ impl Connection {
 
     /// Encodes behind what waits already.
     fn encode_queued(&mut self, answer: Answer<'_>, tools: &mut Tools) {
-        if let Answer::File { file, offset, length } = answer {
-            let file = Arc::new(file);
-            let (mut offset, mut left) = (offset, length);
-            while left > 0 {
-                let taken = self.protocol.splice(left, self.outbox.buffer());
-                if taken == 0 {
-                    break;
-                }
-                self.body_bytes += taken;
-                self.outbox.push_file(Arc::clone(&file), offset, taken);
-                (offset, left) = (offset + taken, left - taken);
+        match answer {
+            Answer::File { file, offset, length } => {
+                let file = Arc::new(file);
+                self.queue_pieces(length, |outbox, sent, taken| {
+                    outbox.push_file(Arc::clone(&file), offset + sent, taken);
+                });
             }
-            return;
+            Answer::Block(Block::Shared(block)) => self.queue_block(&block),
+            Answer::Start { head, block: Block::Shared(block), flow } => {
+                self.encode_behind(Answer::Start { head, block: Block::Borrowed(b""), flow }, tools);
+                self.queue_block(&block);
+            }
+            Answer::Whole { head, body: Block::Shared(body) } => {
+                let date = tools.date();
+                let head = self.take_head(head, tools);
+                let close = self.closes(tools);
+                self.protocol.send(Part::Head { head: &head, close }, &date, self.outbox.buffer());
+                self.queue_block(&body);
+                self.protocol.send(Part::End, &date, self.outbox.buffer());
+            }
+            answer => self.encode_behind(answer, tools),
         }
+    }
+
+    fn encode_behind(&mut self, answer: Answer<'_>, tools: &mut Tools) {
         let mut out = std::mem::take(self.outbox.buffer());
         self.encode(answer, tools, &mut out);
         *self.outbox.buffer() = out;
+    }
+
+    fn queue_block(&mut self, block: &Bytes) {
+        self.queue_pieces(block.len() as u64, |outbox, sent, taken| {
+            let piece = block.slice(sent as usize..(sent + taken) as usize);
+            match piece.len() {
+                0..=COPIED_BYTES_MAX => outbox.buffer().extend_from_slice(&piece),
+                _ => outbox.push_shared(piece),
+            }
+        });
+    }
+
+    /// Frames `length` bytes of a body in as many pieces as the protocol wants, and has `push` queue each, which
+    /// is told where it begins and how long it is.
+    fn queue_pieces(&mut self, length: u64, push: impl Fn(&mut Outbox, u64, u64)) {
+        let mut sent = 0;
+        while sent < length {
+            let taken = self.protocol.splice(length - sent, self.outbox.buffer());
+            if taken == 0 {
+                break;
+            }
+            self.body_bytes += taken;
+            push(&mut self.outbox, sent, taken);
+            sent += taken;
+        }
     }
 
     fn encode(&mut self, answer: Answer<'_>, tools: &mut Tools, out: &mut Vec<u8>) {
@@ -247,7 +362,7 @@ impl Connection {
             }
             Answer::Block(block) => self.encode_block(&block, &date, out),
             Answer::Finish => self.protocol.send(Part::End, &date, out),
-            Answer::File { .. } | Answer::Abort => {}
+            Answer::File { .. } | Answer::Spooled(_) | Answer::Abort(_) => {}
         }
     }
 
@@ -286,12 +401,16 @@ impl Connection {
         if self.is_session() {
             return self.resume_session(tools);
         }
-        if !self.is_written() && !self.failed {
-            let (written, progress) = self.outbox.write_to(&mut self.transport);
-            self.blocked = progress == Progress::Blocked;
-            self.failed |= progress == Progress::Closed;
-            if written > 0 {
-                self.due = None; // There was progress: the write deadline starts anew.
+        // Twice, so that the end of a response does not wait for another turn.
+        for _ in 0..2 {
+            if self.has_spooled() && !self.draw_from_spool(tools) {
+                return self.cut();
+            }
+            if !self.is_written() && !self.failed {
+                self.write_outbox();
+            }
+            if !self.is_written() || !self.has_unframed() {
+                break;
             }
         }
         if self.failed {
@@ -302,11 +421,15 @@ impl Connection {
         }
         if !self.is_written() {
             if !self.is_waiting() && self.due.is_none_or(|(deadline, _)| deadline != Deadline::Write) {
-                self.due = Some((Deadline::Write, tools.now + tools.config.write_timeout));
+                self.due = Some((Deadline::Write, self.await_write(tools)));
             }
             // Not blocked and not empty: a file has had its turn, others come first.
             return if self.blocked { Step::Keep } else { Step::Again };
         }
+        if self.has_unframed() {
+            return Step::Again;
+        }
+        self.pause_write(tools.now);
         if self.phase == Phase::Flushing {
             return self.finish_exchange(tools);
         }
@@ -316,10 +439,19 @@ impl Connection {
         Step::Keep
     }
 
+    /// Writes what waits, as far as the peer takes it.
+    pub(super) fn write_outbox(&mut self) {
+        let (written, progress) = self.outbox.write_to(&mut self.transport);
+        self.note_written(written);
+        self.blocked = progress == Progress::Blocked;
+        self.failed |= progress == Progress::Closed;
+    }
+
     /// The answer is written: log it, then the next request or the end of the connection.
     fn finish_exchange(&mut self, tools: &mut Tools) -> Step {
         self.finish_record(tools);
         self.flow = None;
+        self.drop_backlog();
         self.outbox.release();
         self.served = self.served.saturating_add(1);
         self.hops = 0;
@@ -380,6 +512,10 @@ const LINGER: Duration = Duration::from_secs(2);
 /// Bodies from this size on are written at once and from where they lie: below it one write of one buffer costs
 /// less.
 const VECTORED_BYTES_MIN: usize = 4096;
+
+/// Blocks up to this size are copied where they wait: keeping one costs as much, and its allocation goes on as
+/// long.
+const COPIED_BYTES_MAX: usize = 64 * 1024;
 
 /// Capacity that the engine's encoding buffer keeps.
 pub(super) const OUT_CAPACITY_KEPT: usize = 256 * 1024;

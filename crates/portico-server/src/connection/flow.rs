@@ -1,9 +1,12 @@
-//! How far a streamed answer has got: shared by the thread that makes it and the engine that writes it.
+//! How far a streamed response has got: shared by the thread that makes it and the engine that writes it.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-/// Bytes of one answer that have left the application and not yet the process.
+use super::ResponseSpool;
+
+/// Bytes of one response that have left the application and not yet the process.
 #[derive(Debug, Default)]
 pub struct Flow {
     /// On their way to the engine through its mailbox.
@@ -11,8 +14,39 @@ pub struct Flow {
     /// In the connection's outbox.
     buffered: AtomicUsize,
     gone: AtomicBool,
-    waiting: Mutex<bool>,
+    waiting: Mutex<Waiting>,
     changed: Condvar,
+}
+
+/// The thread that makes the response, where it waits for its client.
+#[derive(Debug, Default)]
+struct Waiting {
+    now: bool,
+    asked: Option<WaitEnd>,
+}
+
+/// What an application thread waits for.
+#[derive(Clone, Copy, Debug)]
+pub struct Room<'a> {
+    /// No more than so many bytes are in memory.
+    pub low_water: usize,
+    /// And this file has been taken to its end.
+    pub drained: Option<&'a ResponseSpool>,
+    /// It does not wait longer than this.
+    pub patience: Option<Duration>,
+}
+
+/// How a wait for a client has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitEnd {
+    /// There is room.
+    Room,
+    /// The client has left.
+    Gone,
+    /// It has lasted long enough, or requests wait for the thread.
+    Hurried,
+    /// Requests wait, and this response has held a thread for too long.
+    Dismissed,
 }
 
 impl Flow {
@@ -53,20 +87,47 @@ impl Flow {
         bytes > high_water && !self.is_gone()
     }
 
-    /// Blocks until no more than `low_water` bytes wait, or the peer has gone.
-    pub fn wait(&self, low_water: usize) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        *waiting = true;
-        while self.is_over(low_water) {
-            waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
-        }
-        *waiting = false;
+    /// Blocks until there is room, the client has left, or somebody [asks](Flow::ask) for the thread.
+    pub fn wait(&self, room: Room<'_>) -> WaitEnd {
+        let until = room.patience.map(|patience| Instant::now() + patience);
+        let mut waiting = self.lock();
+        waiting.now = true;
+        let end = loop {
+            if self.is_gone() {
+                break WaitEnd::Gone;
+            }
+            if !self.is_over(room.low_water) && room.drained.is_none_or(ResponseSpool::is_drained) {
+                break WaitEnd::Room;
+            }
+            if let Some(end) = waiting.asked {
+                break end;
+            }
+            waiting = match until.map(|until| until.saturating_duration_since(Instant::now())) {
+                Some(Duration::ZERO) => break WaitEnd::Hurried,
+                Some(left) => {
+                    self.changed.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner),
+            };
+        };
+        *waiting = Waiting::default();
+        end
+    }
+
+    /// Ends the wait of the application's thread, now or when it begins, with `end`.
+    pub fn ask(&self, end: WaitEnd) {
+        self.lock().asked = Some(end);
+        self.notify();
     }
 
     fn notify(&self) {
-        if *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) {
+        if self.lock().now {
             self.changed.notify_one();
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -77,6 +138,22 @@ mod tests {
 
     use super::*;
 
+    fn room(low_water: usize) -> Room<'static> {
+        Room { low_water, drained: None, patience: None }
+    }
+
+    #[test]
+    fn a_wait_ends_when_it_is_asked_to_or_has_lasted_long_enough() {
+        let flow = Flow::default();
+        flow.set_buffered(100, 50);
+        flow.ask(WaitEnd::Hurried);
+        assert_eq!(flow.wait(room(50)), WaitEnd::Hurried);
+        let patience = Some(Duration::from_millis(1));
+        assert_eq!(flow.wait(Room { patience, ..room(50) }), WaitEnd::Hurried);
+        flow.ask(WaitEnd::Dismissed);
+        assert_eq!(flow.wait(room(100)), WaitEnd::Room, "nobody is dismissed who has room");
+    }
+
     #[test]
     fn the_application_waits_above_the_mark_and_goes_on_below_it_or_when_the_peer_is_gone() {
         let flow = Arc::new(Flow::default());
@@ -84,7 +161,7 @@ mod tests {
         flow.set_buffered(50, 50);
         assert!(flow.is_over(100));
         let waiter = Arc::clone(&flow);
-        let thread = thread::spawn(move || waiter.wait(50));
+        let thread = thread::spawn(move || waiter.wait(room(50)));
         flow.deliver(60);
         flow.set_buffered(110, 50);
         assert!(flow.is_over(100));
@@ -92,7 +169,7 @@ mod tests {
         thread.join().unwrap();
         flow.set_buffered(1000, 50);
         flow.set_gone();
-        flow.wait(50);
+        assert_eq!(flow.wait(room(50)), WaitEnd::Gone);
     }
 
     #[test]
@@ -102,10 +179,10 @@ mod tests {
         let waiter = Arc::clone(&flow);
         let (woken, wakes) = std::sync::mpsc::channel();
         thread::spawn(move || {
-            waiter.wait(50);
+            waiter.wait(room(50));
             woken.send(()).unwrap();
         });
-        while !*flow.waiting.lock().unwrap() {
+        while !flow.lock().now {
             thread::yield_now();
         }
         // As the engine does: all is written before the bytes count as delivered.

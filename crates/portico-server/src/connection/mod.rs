@@ -5,19 +5,25 @@
 //! nothing itself.
 
 mod answer;
+mod backlog;
 pub mod deadline;
 mod flow;
 mod gateway;
+mod held;
+mod ledger;
 mod moving;
 mod outbox;
+mod rate;
 mod receive;
 mod record;
 mod redirect;
 mod reports;
+mod response_spool;
 mod session;
 mod table;
 mod timeout;
 mod tools;
+mod watermark;
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -26,9 +32,11 @@ use std::time::{Duration, Instant};
 
 use portico_proto::{Fields, Protocol, RequestHead, ResponseHead};
 
-pub use answer::Answer;
+pub use answer::{Answer, Block};
 pub use deadline::Deadline;
-pub use flow::Flow;
+pub use flow::{Flow, Room, WaitEnd};
+pub use ledger::{Ledger, MemoryGauge, MemoryLeft};
+pub use response_spool::ResponseSpool;
 pub use table::{ConnectionId, RequestKey, Table};
 pub use tools::{Counters, Tools};
 
@@ -40,6 +48,7 @@ use crate::reactor::{Event, Interest};
 use crate::request_id::RequestId;
 use crate::tls::TlsClient;
 use crate::transport::{Progress, Transport};
+use backlog::Backlog;
 use outbox::Outbox;
 use receive::Upload;
 use session::Link;
@@ -65,6 +74,7 @@ pub struct Connection {
     /// Bytes read that the protocol has not used: part of a head, or a pipelined request.
     inbox: Vec<u8>,
     outbox: Outbox,
+    backlog: Option<Box<Backlog>>,
     upload: Option<Box<Upload>>,
     head: Option<Arc<RequestHead>>,
     /// What a believed proxy says of the present request's client.
@@ -112,6 +122,8 @@ pub struct Connection {
     misunderstood: bool,
     /// The present answer is the last.
     closing: bool,
+    /// It is counted for its client (`--connections-per-client`).
+    counted: bool,
     /// A header of the PROXY protocol or a handshake is still to come: nothing of a request can have.
     opening: bool,
 }
@@ -136,6 +148,17 @@ enum Phase {
     Flushing,
     /// The last answer is out; what the peer still sends is read and dropped.
     Lingering,
+}
+
+/// A connection that carries no request, in the order in which they are closed when descriptors run out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Idleness {
+    /// Its client has sent nothing yet.
+    Silent,
+    /// It has sent a part of its first request's head, or of a handshake.
+    Beginning,
+    /// It is kept after requests.
+    Kept,
 }
 
 /// What the engine is to do with a connection after it has worked.
@@ -192,6 +215,7 @@ impl Connection {
             phase: Phase::Receiving,
             inbox: Vec::new(),
             outbox: Outbox::default(),
+            backlog: None,
             upload: None,
             head: None,
             forwarded: None,
@@ -219,6 +243,7 @@ impl Connection {
             failed: false,
             misunderstood: false,
             closing: false,
+            counted: false,
             opening,
         }
     }
@@ -322,6 +347,38 @@ impl Connection {
             && self.is_without_streams()
     }
 
+    /// Whether it is known whose it is, and it is no stream of another.
+    pub fn knows_client(&self) -> bool {
+        !self.transport.awaits_header() && self.carrier().is_none()
+    }
+
+    /// Whether it is among the connections that are counted for its client.
+    pub fn is_counted(&self) -> bool {
+        self.counted
+    }
+
+    /// It is from now on, or is not.
+    pub fn set_counted(&mut self, counted: bool) {
+        self.counted = counted;
+    }
+
+    /// What it has to do with requests, if nothing of one is lost when it is closed; `None` if it is at one.
+    pub fn idleness(&self) -> Option<Idleness> {
+        if self.is_idle() {
+            return Some(Idleness::Kept);
+        }
+        let is_new = self.served == 0
+            && self.phase == Phase::Receiving
+            && self.upload.is_none()
+            && self.carrier().is_none()
+            && self.is_without_streams();
+        match is_new {
+            true if self.is_untouched() => Some(Idleness::Silent),
+            true => Some(Idleness::Beginning),
+            false => None,
+        }
+    }
+
     /// The head of the present request.
     pub fn head(&self) -> Option<&Arc<RequestHead>> {
         self.head.as_ref()
@@ -373,7 +430,7 @@ impl Connection {
         if let Some(event) = self.noted.take() {
             return self.handle_event(event, tools);
         }
-        if !self.outbox.is_empty() {
+        if !self.outbox.is_empty() || self.has_unframed() {
             let step = self.flush(tools);
             if step != Step::Keep {
                 return step;
@@ -443,7 +500,7 @@ impl Connection {
         self.closing = true;
         self.upload = None;
         let head = plain_head(504, GAVE_UP);
-        let answer = Answer::Whole { head: Cow::Owned(head), body: Cow::Borrowed(GAVE_UP) };
+        let answer = Answer::Whole { head: Cow::Owned(head), body: Block::Borrowed(GAVE_UP) };
         self.answer(answer, false, tools)
     }
 
@@ -462,7 +519,7 @@ impl Connection {
         self.body_bytes = 0;
         let mut head = plain_head(503, reason);
         head.fields.push(b"Retry-After", b"1");
-        let answer = Answer::Whole { head: Cow::Owned(head), body: Cow::Borrowed(reason) };
+        let answer = Answer::Whole { head: Cow::Owned(head), body: Block::Borrowed(reason) };
         self.answer(answer, false, tools)
     }
 

@@ -1,50 +1,91 @@
-//! What is still to be written to one peer: bytes, and files that the kernel copies.
+//! What is still to be written to one peer: bytes that were copied, blocks of the application's own, and files
+//! that the kernel copies.
 
 use std::collections::VecDeque;
 use std::fs::File;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
+use super::ResponseSpool;
 use crate::transport::{Progress, Transport};
 
-/// Queue of bytes and files in the order in which they go out.
+/// Queue of bytes, blocks and files in the order in which they go out.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    /// Bytes before the first file; `sent` of them are gone.
+    /// Bytes before the first part; `sent` of them are gone.
     bytes: Vec<u8>,
     sent: usize,
-    /// Files, each with the bytes that follow it.
-    files: VecDeque<FilePart>,
+    /// Parts, each with the bytes that follow it. Most connections never have one.
+    #[expect(clippy::box_collection, reason = "24 bytes less for each of 10,000 idle connections")]
+    parts: Option<Box<VecDeque<OutboxPart>>>,
 }
 
 #[derive(Debug)]
-struct FilePart {
-    file: Arc<File>,
+struct OutboxPart {
+    source: Source,
     offset: u64,
     left: u64,
     after: Vec<u8>,
 }
 
-/// Most that one peer is sent of a file before others get their turn.
-const FILE_TURN_BYTES: u64 = 512 * 1024;
+/// Where a part's bytes are.
+#[derive(Debug)]
+enum Source {
+    /// In a file of the application's.
+    File(Arc<File>),
+    /// In memory of the application's.
+    Shared(Bytes),
+    /// In the response's spool file.
+    Spool(Arc<ResponseSpool>),
+}
 
-/// Capacity that an empty outbox keeps between two blocks of one answer.
+/// Most that one peer is sent of parts before others get their turn.
+const PART_TURN_BYTES: u64 = 512 * 1024;
+
+/// Capacity that an empty outbox keeps between two blocks of one response.
 const KEPT_CAPACITY: usize = 16 * 1024;
 
 impl Outbox {
     /// Whether everything has been written.
+    #[inline]
     pub fn is_empty(&self) -> bool {
-        self.sent == self.bytes.len() && self.files.is_empty()
+        self.sent == self.bytes.len() && self.parts.is_none()
     }
 
-    /// Bytes of memory that wait (files take none).
+    /// Bytes that wait in memory as copies.
     pub fn buffered(&self) -> usize {
-        let after: usize = self.files.iter().map(|part| part.after.len()).sum();
+        let after: usize = self.parts().map(|part| part.after.len()).sum();
         self.bytes.len() - self.sent + after
+    }
+
+    /// All bytes that wait.
+    pub fn unsent_bytes(&self) -> u64 {
+        self.buffered() as u64 + self.parts().map(|part| part.left).sum::<u64>()
+    }
+
+    /// Memory that it takes, blocks of the application's included.
+    #[inline]
+    pub fn memory_bytes(&self) -> usize {
+        if self.parts.is_none() { self.bytes.capacity() } else { self.memory_bytes_of_parts() }
+    }
+
+    #[cold]
+    fn memory_bytes_of_parts(&self) -> usize {
+        let parts = self.parts().map(|part| {
+            let shared = if let Source::Shared(_) = part.source { part.left as usize } else { 0 };
+            size_of::<OutboxPart>() + part.after.capacity() + shared
+        });
+        self.bytes.capacity() + parts.sum::<usize>()
+    }
+
+    fn parts(&self) -> impl Iterator<Item = &OutboxPart> {
+        self.parts.iter().flat_map(|parts| parts.iter())
     }
 
     /// The buffer to append bytes to.
     pub fn buffer(&mut self) -> &mut Vec<u8> {
-        match self.files.back_mut() {
+        match self.parts.as_mut().and_then(|parts| parts.back_mut()) {
             Some(part) => &mut part.after,
             None => &mut self.bytes,
         }
@@ -52,13 +93,28 @@ impl Outbox {
 
     /// Appends `length` bytes of `file` from `offset` on.
     pub fn push_file(&mut self, file: Arc<File>, offset: u64, length: u64) {
+        self.push(Source::File(file), offset, length);
+    }
+
+    /// Appends `length` bytes of `spool` from `offset` on.
+    pub fn push_spooled(&mut self, spool: Arc<ResponseSpool>, offset: u64, length: u64) {
+        self.push(Source::Spool(spool), offset, length);
+    }
+
+    /// Appends `block`, which is kept and not copied.
+    pub fn push_shared(&mut self, block: Bytes) {
+        let length = block.len() as u64;
+        self.push(Source::Shared(block), 0, length);
+    }
+
+    fn push(&mut self, source: Source, offset: u64, length: u64) {
         if length > 0 {
-            let part = FilePart { file, offset, left: length, after: Vec::new() };
-            self.files.push_back(part);
+            let part = OutboxPart { source, offset, left: length, after: Vec::new() };
+            self.parts.get_or_insert_default().push_back(part);
         }
     }
 
-    /// Writes what the peer takes. `Bytes(n)`: n bytes went out and either all is written or a file has had its
+    /// Writes what the peer takes. `Bytes(n)`: n bytes went out and either all is written or a part has had its
     /// turn ([`Outbox::is_empty`] tells); `Blocked`: wait until there is room; `Closed`: give up.
     pub fn write_to(&mut self, transport: &mut Transport) -> (u64, Progress) {
         let mut written = 0u64;
@@ -75,8 +131,12 @@ impl Outbox {
             self.sent = 0;
             self.bytes.clear();
             self.bytes.shrink_to(KEPT_CAPACITY);
-            let Some(part) = self.files.front_mut() else {
+            let Some(parts) = &mut self.parts else {
                 return (written, transport.settle());
+            };
+            let Some(part) = parts.front_mut() else {
+                self.parts = None;
+                continue;
             };
             match part.write_to(transport) {
                 (count, Progress::Bytes(_)) => written += count,
@@ -86,9 +146,12 @@ impl Outbox {
                 return (written, Progress::Bytes(0));
             }
             self.bytes = std::mem::take(&mut part.after);
-            self.files.pop_front();
+            parts.pop_front();
+            if parts.is_empty() {
+                self.parts = None;
+            }
             // A file may come in many parts.
-            if written >= FILE_TURN_BYTES {
+            if written >= PART_TURN_BYTES {
                 return (written, Progress::Bytes(0));
             }
         }
@@ -103,13 +166,18 @@ impl Outbox {
     }
 }
 
-impl FilePart {
-    /// Sends up to one turn of the file. `Closed` also where the file has become shorter than was announced.
+impl OutboxPart {
+    /// Sends up to one turn of the part. `Closed` also where a file has become shorter than was announced.
     fn write_to(&mut self, transport: &mut Transport) -> (u64, Progress) {
         let mut written = 0;
-        while self.left > 0 && written < FILE_TURN_BYTES {
-            let count = self.left.min(FILE_TURN_BYTES) as usize;
-            match transport.send_file(&self.file, self.offset, count) {
+        while self.left > 0 && written < PART_TURN_BYTES {
+            let count = self.left.min(PART_TURN_BYTES) as usize;
+            let progress = match &self.source {
+                Source::File(file) => transport.send_file(file, self.offset, count),
+                Source::Spool(spool) => transport.send_file(spool.file(), self.offset, count),
+                Source::Shared(block) => transport.write(&block[self.offset as usize..][..count]),
+            };
+            match progress {
                 Progress::Bytes(count) => {
                     self.offset += count as u64;
                     self.left -= count as u64;
@@ -130,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_and_files_go_out_in_order_through_a_pipe_that_blocks() {
+    fn bytes_blocks_and_files_go_out_in_order() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
         theirs.set_nonblocking(true).unwrap();
@@ -146,7 +214,9 @@ mod tests {
         outbox.buffer().extend_from_slice(b"between");
         outbox.push_file(file, 0, 3);
         outbox.buffer().extend_from_slice(b"tail");
+        outbox.push_shared(Bytes::copy_from_slice(&content[..300_000]));
         assert_eq!(outbox.buffered(), 4 + 7 + 4);
+        assert!(outbox.memory_bytes() > 300_000);
 
         let (mut received, mut written, mut blocked) = (Vec::new(), 0, false);
         while !outbox.is_empty() {
@@ -156,7 +226,9 @@ mod tests {
             let _ = theirs.read_to_end(&mut received);
         }
         let _ = theirs.read_to_end(&mut received);
-        let expected = [b"head", &content[1..1_999_991], b"between", &content[..3], b"tail"].concat();
+        let expected =
+            [b"head", &content[1..1_999_991], b"between", &content[..3], b"tail", &content[..300_000]]
+                .concat();
         assert!(blocked && received == expected);
         assert_eq!(written, expected.len() as u64);
     }

@@ -10,7 +10,7 @@ use super::timeout::next_deadline;
 use super::{Connection, Deadline, Phase, Step, Tools};
 use crate::access_log::Reason;
 use crate::application::Peer;
-use crate::body::{Body, Pipe, PipeEnd, Spool};
+use crate::body::{Body, MemoryRoom, Pipe, PipeEnd, Spool};
 use crate::forwarded::Refusal;
 use crate::transport::Progress;
 
@@ -218,6 +218,9 @@ impl Connection {
                 Ok(Some(Event::Head(head))) => self.handle_head(head, !input.is_empty(), tools),
                 Ok(Some(Event::Body(bytes))) => self.handle_body(bytes, tools),
                 Ok(Some(Event::End)) => self.handle_end(tools),
+                Ok(None) if self.upload.is_none() && input.len() > tools.memory_left.rest => {
+                    return (&[], self.refuse_for_memory(tools));
+                }
                 Ok(None) => {
                     self.await_more(!input.is_empty(), tools);
                     return (input, Step::Keep);
@@ -265,6 +268,9 @@ impl Connection {
         if let Err(refusal) = judged {
             return self.refuse(400, refusal.sentence(), tools);
         }
+        if tools.ledger.is_full() {
+            return self.refuse_for_memory(tools);
+        }
         if self.server.protocol == WireProtocol::Redirect {
             return self.redirect(tools);
         }
@@ -277,8 +283,7 @@ impl Connection {
         let buffer_bytes = tools.config.request_buffer_bytes;
         let sink = if streamed {
             // What is not read waits in a file where other requests come the same way.
-            let folder = &tools.config.tmp_upload_dir;
-            let overflow = self.protocol.reads_ahead().then(|| folder.clone());
+            let overflow = self.protocol.reads_ahead().then(|| Arc::clone(&tools.spools));
             Sink::Pipe(Feed(Arc::new(Pipe::new(buffer_bytes, overflow))))
         } else {
             Sink::Spool(Spool::new(expected, buffer_bytes))
@@ -337,13 +342,13 @@ impl Connection {
         let stored = match &mut upload.sink {
             Sink::Pipe(pipe) => pipe.0.push(bytes),
             Sink::Spool(spool) => {
-                let (limit, folder) =
-                    (tools.config.request_buffer_bytes, tools.config.tmp_upload_dir.as_deref());
-                spool.push(bytes, limit, folder)
+                let (held, left) = (spool.memory_bytes(), tools.memory_left);
+                let buffer = tools.config.request_buffer_bytes.min(held + left.buffer);
+                spool.push(bytes, MemoryRoom { buffer, fallback: held + left.rest }, &tools.spools)
             }
         };
         if let Err(error) = stored {
-            log::error!("a request body of {} bytes cannot be stored: {error}", upload.received);
+            log::debug!("a request body of {} bytes cannot be stored: {error}", upload.received);
             return self.refuse(507, "the request body cannot be stored", tools);
         }
         Step::Keep
@@ -457,6 +462,24 @@ impl Connection {
         self.phase = Phase::Flushing;
         self.due = None;
         self.flush(tools)
+    }
+
+    /// Tells the peer that there is no memory for its request now.
+    #[cold]
+    fn refuse_for_memory(&mut self, tools: &mut Tools) -> Step {
+        tools.ledger.note_refused(tools.now);
+        self.refuse(503, "too much is held for clients", tools)
+    }
+
+    /// Memory that the body takes which is on its way in.
+    pub(super) fn upload_memory_bytes(&self) -> usize {
+        let sink = match self.upload.as_deref().map(|upload| &upload.sink) {
+            Some(Sink::Spool(spool)) => spool.memory_bytes(),
+            // Of a stream, what is not read waits in the session.
+            Some(Sink::Pipe(pipe)) => pipe.0.memory_bytes() + self.transport.unread_bytes(),
+            None => 0,
+        };
+        size_of::<Upload>() + sink
     }
 
     /// The peer will send nothing more.

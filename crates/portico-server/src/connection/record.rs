@@ -52,7 +52,7 @@ impl Connection {
             server: &self.server,
             moment,
             status,
-            body_bytes: self.body_bytes.saturating_sub(self.outbox.buffered() as u64),
+            body_bytes: self.body_bytes.saturating_sub(self.outbox.unsent_bytes()),
             id: &self.id,
             times,
             reason: self.reason,

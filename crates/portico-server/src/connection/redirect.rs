@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use portico_proto::Framing;
 
-use super::{Answer, Connection, Phase, Step, Tools, plain_head};
+use super::{Answer, Block, Connection, Phase, Step, Tools, plain_head};
 
 /// Body of the answer.
 const TEXT: &[u8] = b"308 Permanent Redirect: this server is to be asked by https\n";
@@ -44,7 +44,7 @@ impl Connection {
         self.phase = Phase::Calling;
         self.body_bytes = 0;
         self.closing = true;
-        self.answer(Answer::Whole { head: Cow::Owned(head), body: Cow::Borrowed(TEXT) }, false, tools)
+        self.answer(Answer::Whole { head: Cow::Owned(head), body: Block::Borrowed(TEXT) }, false, tools)
     }
 }
 

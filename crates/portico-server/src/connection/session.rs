@@ -11,7 +11,7 @@ use portico_proto::{Carried, Offence, Port, SessionEvent, fastcgi, http2};
 use super::timeout::DRAIN_GRACE;
 use super::{Connection, ConnectionId, Deadline, Phase, Step, Tools};
 use crate::access_log::{CLIENT_GONE, Reason};
-use crate::transport::{Progress, Transport};
+use crate::transport::Transport;
 
 /// How a connection belongs to others.
 #[derive(Debug)]
@@ -160,6 +160,7 @@ impl Connection {
             readable: true,
             blocked: self.blocked,
             peer_closed: self.peer_closed,
+            counted: std::mem::take(&mut self.counted),
             ..Self::with_trust(transport, self.peer, self.trusted, self.server.clone(), tools)
         };
         carrier.begin_session(portico_proto::Session::Fastcgi(wire), tools);
@@ -169,6 +170,8 @@ impl Connection {
         if self.due.is_some_and(|(deadline, _)| deadline == Deadline::Write) {
             self.due = None;
         }
+        // What it takes is counted otherwise from now on.
+        self.reset_write_clock();
         if let Some(flow) = &self.flow {
             flow.set_buffered(0, tools.config.response_buffer_bytes / 2);
         }
@@ -363,12 +366,7 @@ impl Connection {
     /// Goes on writing what the socket did not take before.
     pub(super) fn resume_session(&mut self, tools: &mut Tools) -> Step {
         if !self.is_written() {
-            let (written, progress) = self.outbox.write_to(&mut self.transport);
-            self.blocked = progress == Progress::Blocked;
-            self.failed |= progress == Progress::Closed;
-            if written > 0 {
-                self.due = None; // There was progress: the write deadline starts anew.
-            }
+            self.write_outbox();
         }
         match (self.failed, self.blocked) {
             (true, _) => Step::Close,
@@ -379,24 +377,30 @@ impl Connection {
 
     /// What is waited for now, and how long.
     fn set_session_due(&mut self, tools: &Tools) -> Step {
-        let is_written = self.is_written();
+        if !self.is_written() {
+            if self.due.is_none_or(|(present, _)| present != Deadline::Write) {
+                self.due = Some((Deadline::Write, self.await_write(tools)));
+                self.release_session();
+            }
+            return Step::Keep;
+        }
+        self.pause_write(tools.now);
         let Link::Session(session) = &mut self.link else { return Step::Keep };
         let config = &tools.config;
-        let (deadline, patience) = if !is_written {
-            (Deadline::Write, config.write_timeout)
-        } else if session.wire.is_partial() && !(session.wire.is_leaving() && session.wire.is_untouched()) {
-            (Deadline::Head, config.head_timeout)
-        } else if !session.streams.is_empty() {
-            session.idle_since = None;
-            self.due = None;
-            return Step::Keep;
-        } else if session.wire.is_leaving() {
-            (Deadline::Drain, DRAIN_GRACE)
-        } else if config.keep_alive.is_zero() && self.served > 0 {
-            return self.shut_session_down();
-        } else {
-            (Deadline::KeepAlive, config.keep_alive.max(DRAIN_GRACE))
-        };
+        let (deadline, patience) =
+            if session.wire.is_partial() && !(session.wire.is_leaving() && session.wire.is_untouched()) {
+                (Deadline::Head, config.head_timeout)
+            } else if !session.streams.is_empty() {
+                session.idle_since = None;
+                self.due = None;
+                return Step::Keep;
+            } else if session.wire.is_leaving() {
+                (Deadline::Drain, DRAIN_GRACE)
+            } else if config.keep_alive.is_zero() && self.served > 0 {
+                return self.shut_session_down();
+            } else {
+                (Deadline::KeepAlive, config.keep_alive.max(DRAIN_GRACE))
+            };
         if self.due.is_none_or(|(present, _)| present != deadline) {
             // Frames that are no requests, such as pings, earn an idle session no time.
             let idle = session.streams.is_empty() && deadline == Deadline::KeepAlive;
@@ -407,18 +411,47 @@ impl Connection {
         Step::Keep
     }
 
+    /// Gives the memory of the session's empty buffers back.
+    fn release_session(&mut self) {
+        if let Link::Session(session) = &mut self.link {
+            session.wire.release();
+        }
+    }
+
+    /// Memory that the session takes beside its streams.
+    pub(super) fn session_memory_bytes(&self) -> usize {
+        match &self.link {
+            Link::Session(session) => {
+                let streams = session.streams.capacity() * size_of::<(u32, ConnectionId)>();
+                size_of::<Session>() + streams + session.wire.memory_bytes()
+            }
+            Link::Alone | Link::Stream { .. } => 0,
+        }
+    }
+
+    /// Ends the session at once: its peer has us hold too much.
+    pub fn end_session_calm(&mut self) {
+        if let Link::Session(session) = &mut self.link {
+            session.wire.end_calm();
+        }
+    }
+
     /// The session's deadline has passed.
-    pub(super) fn handle_session_timeout(&mut self, deadline: Deadline) -> Step {
+    pub(super) fn handle_session_timeout(&mut self, deadline: Deadline, tools: &Tools) -> Step {
+        if deadline == Deadline::Write {
+            return self.handle_write_timeout(tools);
+        }
         let Link::Session(session) = &mut self.link else { return Step::Close };
         match deadline {
             // A request may be under way to us: the peer is told first.
             Deadline::KeepAlive => session.wire.shut_down(),
-            Deadline::Write => return self.cut(),
             Deadline::Head => {
                 log::debug!("closed the connection of {}: the rest did not come in time", self.peer);
                 session.wire.end();
             }
-            Deadline::Handshake | Deadline::Body | Deadline::Queue | Deadline::Drain => session.wire.end(),
+            Deadline::Handshake | Deadline::Body | Deadline::Queue | Deadline::Write | Deadline::Drain => {
+                session.wire.end()
+            }
         }
         Step::Streams
     }

@@ -43,6 +43,9 @@ pub struct Table {
 #[derive(Debug, Default)]
 struct Place {
     generation: u32,
+    /// Bytes of memory that are held for the connection itself, and for it with its streams.
+    held: u32,
+    held_in_all: u32,
     occupied: bool,
     timer: Timer,
     connection: Option<Box<Connection>>,
@@ -98,6 +101,37 @@ impl Table {
         self.free.push(id.index);
     }
 
+    /// Notes that `bytes` are held for the connection at `index`, which is one of those of the connection at
+    /// `owner`: of itself, or of who carries it. Returns what was noted before, if it is something else.
+    #[inline]
+    pub fn note_held(&mut self, index: u32, owner: u32, bytes: usize) -> Option<usize> {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let before = std::mem::replace(&mut self.places[index as usize].held, bytes);
+        if before == bytes {
+            return None;
+        }
+        let in_all = &mut self.places[owner as usize].held_in_all;
+        *in_all = in_all.saturating_add(bytes).saturating_sub(before);
+        Some(before as usize)
+    }
+
+    /// What is held for the connection at `from` is from now on held for the one at `to`, which carries it.
+    pub fn move_held(&mut self, from: u32, to: u32) {
+        let moved = std::mem::take(&mut self.places[from as usize].held_in_all);
+        self.places[to as usize].held_in_all += moved;
+    }
+
+    /// Bytes held for the connection at `index` and its streams.
+    #[inline]
+    pub fn held_in_all(&self, index: u32) -> usize {
+        self.places.get(index as usize).map_or(0, |place| place.held_in_all as usize)
+    }
+
+    /// Bytes held for the connection at `index` itself.
+    pub fn held(&self, index: u32) -> usize {
+        self.places.get(index as usize).map_or(0, |place| place.held as usize)
+    }
+
     /// The timer of a place.
     pub fn timer(&mut self, index: u32) -> &mut Timer {
         &mut self.places[index as usize].timer
@@ -118,6 +152,20 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_held_for_streams_is_held_for_who_carries_them() {
+        let mut table = Table::default();
+        let (carrier, stream) = (table.reserve().index, table.reserve().index);
+        assert_eq!(table.note_held(carrier, carrier, 100), Some(0));
+        assert_eq!(table.note_held(carrier, carrier, 100), None);
+        assert_eq!(table.note_held(stream, carrier, 50), Some(0));
+        assert_eq!(table.note_held(stream, carrier, 20), Some(50));
+        assert_eq!((table.held_in_all(carrier), table.held(carrier), table.held(stream)), (120, 100, 20));
+        assert_eq!(table.held_in_all(stream), 0);
+        table.move_held(carrier, stream);
+        assert_eq!((table.held_in_all(carrier), table.held_in_all(stream)), (0, 120));
+    }
 
     #[test]
     fn a_place_is_used_again_under_another_name() {

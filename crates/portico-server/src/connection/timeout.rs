@@ -20,7 +20,7 @@ impl Connection {
     pub fn handle_timeout(&mut self, deadline: Deadline, tools: &mut Tools) -> Step {
         self.due = None;
         if self.is_session() {
-            return self.handle_session_timeout(deadline);
+            return self.handle_session_timeout(deadline, tools);
         }
         match deadline {
             // Bytes that came in just before are served: closing now would reset them.
@@ -33,17 +33,30 @@ impl Connection {
             Deadline::Head | Deadline::Body | Deadline::KeepAlive => {
                 self.refuse(408, "the request did not arrive in time", tools)
             }
-            Deadline::Write => {
-                log::debug!("cut the answer to {}: it has taken nothing for too long", self.peer);
-                self.note_reason(Reason::WriteTimeout);
-                self.cut()
-            }
+            Deadline::Write => self.handle_write_timeout(tools),
             Deadline::Queue => {
                 self.note_reason(Reason::QueueTimeout);
                 self.answer_unavailable(WAITED_TOO_LONG, tools)
             }
             Deadline::Drain | Deadline::Handshake => Step::Close,
         }
+    }
+
+    /// The client has not taken what waits for it in the time that it had, if it has not earned more meanwhile.
+    pub(super) fn handle_write_timeout(&mut self, tools: &Tools) -> Step {
+        if let Some(due) = self.extend_write(tools) {
+            self.due = Some((Deadline::Write, due));
+            return Step::Keep;
+        }
+        log::debug!("cut the response to {}: it takes it too slowly", self.peer);
+        self.note_reason(Reason::WriteTimeout);
+        self.cut()
+    }
+
+    /// There is no memory left, and this client has done nothing for longest.
+    pub fn cut_for_memory(&mut self) -> Step {
+        self.note_reason(Reason::ClientMemory);
+        self.cut()
     }
 
     /// The server stops: closes what is idle at once, bounds what is not.

@@ -7,10 +7,12 @@ use portico_config::{Config, ProxyProtocol, WireProtocol};
 use portico_proto::{HttpDate, Limits, ProxyVersions, RequestHead, fastcgi, http2};
 
 use super::reports::Reports;
+use super::{Ledger, MemoryLeft};
 use crate::access_log::{AccessLog, Moment};
 use crate::application::{Peer, Server};
 use crate::forwarded::Policy;
 use crate::request_id::{RequestId, RequestIds};
+use crate::spool::Spools;
 use crate::tls::Acceptor;
 use crate::transport::Transport;
 
@@ -43,6 +45,12 @@ pub struct Tools {
     pub scratch: Vec<u8>,
     /// Where answers are encoded.
     pub out: Vec<u8>,
+    /// What is held in memory for all clients.
+    pub ledger: Ledger,
+    /// What the connection that works now may add to it.
+    pub memory_left: MemoryLeft,
+    /// Where large bodies and responses go.
+    pub spools: Arc<Spools>,
     /// Where finished requests are noted.
     pub access_log: Option<AccessLog>,
     /// What has happened.
@@ -97,6 +105,13 @@ impl Counters {
     }
 }
 
+/// Spool files that may be open at once: a quarter of the descriptors, so that the others are there for
+/// connections.
+fn spool_files_max() -> u32 {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    u32::try_from(limit.unwrap_or(u64::MAX) / 4).unwrap_or(u32::MAX)
+}
+
 /// Requests on one FastCGI connection.
 const FASTCGI_REQUESTS_MAX: usize = 1024;
 
@@ -126,6 +141,10 @@ impl Tools {
         let fastcgi = fastcgi::Settings { connections_max: 1, requests_max: requests_max as u32 };
         let ids = config.telemetry.request_id || access_log.as_ref().is_some_and(AccessLog::needs_ids);
         let policy = Policy::new(&config);
+        let mut held = config.client_limits.clone();
+        held.fit(None, None, 1); // The worker has fitted them; tests have not.
+        let spools = Spools::new(config.tmp_upload_dir.clone(), held.spool_bytes, spool_files_max());
+        let ledger = Ledger::new(&held, config.threads as usize);
         Self {
             config,
             limits,
@@ -140,6 +159,9 @@ impl Tools {
             https_port: None,
             scratch: vec![0; SCRATCH_BYTES],
             out: Vec::new(),
+            memory_left: ledger.left(0),
+            ledger,
+            spools: Arc::new(spools),
             access_log,
             counters: Counters::default(),
             ids: ids.then(RequestIds::new),

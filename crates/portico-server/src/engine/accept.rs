@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::Engine;
 use crate::application::{Peer, Server};
-use crate::connection::{Connection, ConnectionId, Step};
+use crate::connection::{Connection, ConnectionId, Idleness, Step};
 use crate::listener::Listener;
 use crate::reactor::{Interest, Reactor};
 use crate::tls::Acceptor;
@@ -207,8 +207,8 @@ impl Engine {
                 let Some(transport) = self.tools.dress(transport, peer, &server) else {
                     return true;
                 };
-                self.admit(transport, peer, server);
-                !scarce || self.make_room("they are nearly used up")
+                let newest = self.admit(transport, peer, server);
+                !scarce || self.make_room("they are nearly used up", newest)
             }
             Err(error) => {
                 let out_of_descriptors = matches!(
@@ -216,7 +216,7 @@ impl Engine {
                     Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE)
                 );
                 if out_of_descriptors {
-                    return self.make_room(&error.to_string());
+                    return self.make_room(&error.to_string(), None);
                 }
                 self.pause(&format!("connections cannot be accepted: {error}"));
                 false
@@ -224,21 +224,24 @@ impl Engine {
         }
     }
 
-    /// Closes the connections that have been idle longest; where there are none, pauses accepting and returns
-    /// `false`. What waits in the kernel's backlog waits on.
-    pub(super) fn make_room(&mut self, reason: &str) -> bool {
-        let mut idle: Vec<(Instant, ConnectionId)> = Vec::new();
+    /// Closes connections that are at nothing: those first whose client has never had a request answered, then
+    /// those that have been idle longest. Where there are none, pauses accepting and returns `false`. What waits
+    /// in the kernel's backlog waits on. `newest` has just come, and is about to send its first request.
+    pub(super) fn make_room(&mut self, reason: &str, newest: Option<ConnectionId>) -> bool {
+        let mut idle: Vec<(Idleness, Instant, ConnectionId)> = Vec::new();
         for id in self.table.ids() {
-            if let Some(connection) = self.table.get(id).filter(|connection| connection.is_idle())
+            if Some(id) != newest
+                && let Some(connection) = self.table.get(id)
+                && let Some(idleness) = connection.idleness()
                 && let Some((_, due)) = connection.due()
             {
-                idle.push((due, id));
+                idle.push((idleness, due, id));
             }
         }
         idle.sort_unstable();
         idle.truncate(EVICTIONS_MAX);
         let evicted = idle.len();
-        for (_, id) in idle {
+        for (_, _, id) in idle {
             if let Some(connection) = self.table.take(id) {
                 self.close(id, connection);
             }

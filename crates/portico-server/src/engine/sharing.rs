@@ -336,9 +336,9 @@ impl Engine {
         let mut connection = Connection::new(transport, label.peer, server, &self.tools);
         connection.unpack(lane, &label, bytes);
         self.tools.counters.taken_over += 1;
-        self.seat(connection);
+        let newest = self.seat(connection);
         if scarce {
-            self.make_room("they are nearly used up");
+            self.make_room("they are nearly used up", newest);
         }
         true
     }

@@ -90,6 +90,7 @@ impl Engine {
         };
         let mut carrier = Box::new(carrier);
         self.streams += 1;
+        self.table.move_held(id.index, place.index);
         self.settle(id, connection, Step::Keep);
         let watched = match (carrier.watched(), carrier.transport().socket()) {
             (Some(interest), Some(socket)) => self.reactor.reregister(socket, place.token(), interest),
@@ -113,6 +114,10 @@ impl Engine {
         self.streams += 1;
         self.table.put_back(place, Box::new(connection));
         self.work_on(place, Connection::begin_stream);
+        if self.tools.ledger.is_overdrawn(self.table.held_in_all(id.index)) {
+            self.tools.ledger.note_cut(1, self.tools.now);
+            carrier.end_session_calm();
+        }
     }
 
     /// Notes that `connection` has worked, if it is a stream: its session is to be written.

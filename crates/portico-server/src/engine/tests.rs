@@ -3,13 +3,14 @@
 use std::borrow::Cow;
 use std::ffi::OsString;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 
 use portico_config::{Parsed, parse};
 use portico_proto::ResponseHead;
 
 use super::*;
+use crate::connection::Block;
 use crate::listener::Listener;
 use crate::reactor::Interest;
 use crate::transport::Transport;
@@ -42,7 +43,115 @@ pub(super) fn readable(id: ConnectionId) -> Event {
     Event { token: id.token(), readable: true, writable: false, read_closed: false, failed: false }
 }
 
+/// Connections that are closed at once when descriptors run out.
+const EVICTIONS: usize = 16;
+
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+
+#[test]
+fn who_never_asked_makes_room_before_who_was_served() {
+    let (mut engine, kept, mut client) = engine_with_client(&[]);
+    client.write_all(GET).unwrap();
+    engine.handle_event(readable(kept));
+    let call = engine.next_call(|_| || {}).unwrap();
+    let (head, body) =
+        (Cow::Owned(ResponseHead { length: Some(0), ..ResponseHead::default() }), Block::Borrowed(b""));
+    engine.answer(call.key, Answer::Whole { head, body }, Writing::AtOnce);
+    let mut clients = Vec::new();
+    let (begun, mut beginning) = admit_client(&mut engine);
+    beginning.write_all(b"GET /").unwrap();
+    engine.handle_event(readable(begun));
+    for seconds in 1..=(2 * EVICTIONS) {
+        engine.set_now(engine.now() + Duration::from_secs(1));
+        clients.push((seconds, admit_client(&mut engine)));
+    }
+    let newest = clients.last().unwrap().1.0;
+    assert!(engine.make_room("a test", Some(newest)));
+    let left = |engine: &Engine, clients: &[(usize, (ConnectionId, UnixStream))]| -> Vec<usize> {
+        let there = clients.iter().filter(|(_, (id, _))| engine.table.get(*id).is_some());
+        there.map(|(number, _)| *number).collect()
+    };
+    assert_eq!(
+        left(&engine, &clients),
+        (EVICTIONS + 1..=2 * EVICTIONS).collect::<Vec<_>>(),
+        "the oldest went"
+    );
+    assert!(engine.table.get(begun).is_some() && engine.table.get(kept).is_some());
+    assert!(engine.make_room("a test", Some(newest)));
+    assert_eq!(left(&engine, &clients), [2 * EVICTIONS]);
+    assert!(
+        engine.table.get(begun).is_none() && engine.table.get(kept).is_some(),
+        "a part of a head is no request"
+    );
+    assert!(engine.make_room("a test", Some(newest)));
+    assert!(engine.table.get(kept).is_none());
+    assert!(!engine.make_room("a test", Some(newest)), "nobody is left");
+}
+
+#[test]
+fn a_client_has_no_more_connections_than_it_may() {
+    let (mut engine, _, _client) = engine_with_client(&["--connections-per-client", "2"]);
+    let admit = |engine: &mut Engine, address: &str| {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let peer = Peer::Inet(SocketAddr::new(address.parse().unwrap(), 1));
+        let id = engine.admit(Transport::Tcp(ours.into()), peer, Arc::default());
+        (id, theirs)
+    };
+    let clients: Vec<_> =
+        ["192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.2"].map(|it| admit(&mut engine, it)).into();
+    let admitted: Vec<_> = clients.iter().map(|(id, _)| id.is_some()).collect();
+    assert_eq!(admitted, [true, true, false, true]);
+    // Loopback is trusted by default: a proxy there has the connections of many.
+    assert!(["127.0.0.1"; 5].map(|it| admit(&mut engine, it)).iter().all(|(id, _)| id.is_some()));
+    let (id, client) = &clients[0];
+    client.shutdown(std::net::Shutdown::Both).unwrap();
+    engine.handle_event(readable(id.unwrap()));
+    assert!(admit(&mut engine, "192.0.2.1").0.is_some(), "one has gone");
+}
+
+#[test]
+fn memory_is_counted_and_clients_that_stopped_are_cut() {
+    let arguments = ["--client-memory", "8m", "--limit-request-head", "1m", "--head-timeout", "60"];
+    let (mut engine, first, mut client) = engine_with_client(&arguments);
+    let idle = engine.tools.ledger.bytes();
+    let part = [b"GET / HTTP/1.1\r\nHost: x\r\n".as_slice(), &b"A: b\r\n".repeat(50)].concat();
+    client.write_all(&part).unwrap();
+    engine.handle_event(readable(first));
+    let held = engine.tools.ledger.bytes() - idle;
+    assert!(held >= part.len(), "{held}");
+    client.write_all(b"\r\n").unwrap();
+    engine.handle_event(readable(first));
+    let call = engine.next_call(|_| || {}).unwrap();
+    let (head, body) =
+        (Cow::Owned(ResponseHead { length: Some(0), ..ResponseHead::default() }), Block::Borrowed(b""));
+    engine.answer(call.key, Answer::Whole { head, body }, Writing::AtOnce);
+    assert_eq!(engine.tools.ledger.bytes(), idle, "what was held has been let go");
+
+    // Responses that nobody reads: each is kept as it is, as long as there is room.
+    let mut clients = Vec::new();
+    for _ in 0..7 {
+        engine.set_now(engine.now() + Duration::from_secs(1));
+        let (id, mut client) = admit_client(&mut engine);
+        client.write_all(GET).unwrap();
+        engine.handle_event(readable(id));
+        let call = engine.next_call(|_| || {}).unwrap();
+        let head = Cow::Owned(ResponseHead { length: Some(2_000_000), ..ResponseHead::default() });
+        let body = Block::Shared(vec![0; 2_000_000].into());
+        engine.answer(call.key, Answer::Whole { head, body }, Writing::AtOnce);
+        engine.advance();
+        clients.push((id, client));
+    }
+    let there: Vec<_> = clients.iter().map(|(id, _)| engine.table.get(*id).is_some()).collect();
+    assert!(!there[0] && there[6], "those that stopped first are cut first: {there:?}");
+    assert!(engine.tools.ledger.bytes() <= 8 << 20);
+    drop(clients);
+    engine.set_now(engine.now() + Duration::from_secs(200));
+    for _ in 0..3 {
+        engine.advance();
+    }
+    assert!(engine.tools.ledger.bytes() < 100_000, "{}", engine.tools.ledger.bytes());
+}
 
 #[test]
 fn a_request_that_has_waited_too_long_is_answered_503_and_never_run() {
@@ -94,7 +203,7 @@ fn a_small_answer_is_held_for_the_next_one_and_a_large_one_never() {
         }
         let call = engine.next_call(|_| || {}).unwrap();
         let head = ResponseHead { length: Some(length as u64), ..ResponseHead::default() };
-        let (head, body) = (Cow::Owned(head), Cow::Owned(vec![b'x'; length]));
+        let (head, body) = (Cow::Owned(head), Block::Shared(vec![b'x'; length].into()));
         assert!(engine.answer(call.key, Answer::Whole { head, body }, Writing::Batched));
         client.set_nonblocking(true).unwrap();
         let mut received = Vec::new();
@@ -127,7 +236,7 @@ fn a_request_that_comes_with_its_connection_is_answered_before_the_socket_is_wat
     let call = engine.next_call(|_| || {}).unwrap();
     assert!(engine.has_unwatched() && told(&engine).is_empty());
     let head = Cow::Owned(ResponseHead { length: Some(0), ..ResponseHead::default() });
-    engine.answer(call.key, Answer::Whole { head, body: Cow::Borrowed(b"") }, Writing::AtOnce);
+    engine.answer(call.key, Answer::Whole { head, body: Block::Borrowed(b"") }, Writing::AtOnce);
     client.write_all(GET).unwrap();
     assert_eq!(told(&engine), [(answered.token(), false)], "once it is answered it is");
     engine.watch_all();

@@ -69,7 +69,7 @@ impl Lending {
                     if engine.tells_times() {
                         engine.set_now(Instant::now());
                     }
-                    let length = answer.len();
+                    let length = answer.copied_bytes();
                     let alive = engine.answer(key, answer, Writing::AtOnce);
                     if let Some(flow) = flow {
                         flow.deliver(length);

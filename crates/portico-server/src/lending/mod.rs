@@ -26,6 +26,7 @@ mod responder;
 mod seats;
 mod slot;
 mod standby;
+mod waits;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -37,15 +38,19 @@ use portico_config::Config;
 
 use crate::access_log::AccessLog;
 use crate::application::{Application, Request};
-use crate::connection::{Answer, ConnectionId, Counters, Flow, RequestKey};
+use crate::connection::{
+    Answer, ConnectionId, Counters, Flow, MemoryGauge, RequestKey, ResponseSpool, Room, WaitEnd,
+};
 use crate::engine::{Call, Engine, POLL_INTERVAL, Writing};
 use crate::handover::Sharing;
 use crate::reactor::{Events, Reactor};
+use crate::spool::{SpoolError, Spools};
 use crew::{Alarm, Pace};
 use exchange::Exchange;
 use letter::Letter;
 pub use responder::{Gone, Responder};
 use seats::{Seat, Seats};
+use waits::Waits;
 
 /// One engine, its threads, and the application that they call.
 pub struct Lending {
@@ -55,7 +60,10 @@ pub struct Lending {
     pace: Pace,
     alarm: Alarm,
     application: Arc<dyn Application>,
-    response_buffer_bytes: usize,
+    waits: Waits,
+    spools: Arc<Spools>,
+    memory: Arc<MemoryGauge>,
+    config: Arc<Config>,
     sharing: Option<Sharing>,
     stopped: AtomicBool,
 }
@@ -83,16 +91,18 @@ impl Lending {
     ) -> std::io::Result<Arc<Self>> {
         let now = Instant::now();
         let reactor = Arc::new(Reactor::new()?);
-        let response_buffer_bytes = config.response_buffer_bytes;
-        let engine = Engine::new(config, Arc::clone(&reactor), access_log, sharing.clone(), now);
+        let engine = Engine::new(Arc::clone(&config), Arc::clone(&reactor), access_log, sharing.clone(), now);
         Ok(Arc::new(Self {
+            waits: Waits::new(config.threads as usize),
+            spools: Arc::clone(engine.spools()),
+            memory: Arc::clone(engine.memory_gauge()),
             exchange: Exchange::new(Box::new(engine)),
             reactor,
             seats: Seats::default(),
             pace: Pace::default(),
             alarm: Alarm::new(now),
             application,
-            response_buffer_bytes,
+            config,
             sharing,
             stopped: AtomicBool::new(false),
         }))
@@ -302,7 +312,7 @@ impl Lending {
             queued,
             begun: at,
         };
-        let responder = Responder::new(Arc::clone(self), key);
+        let responder = Responder::new(Arc::clone(self), key, call.memory_max as usize);
         seat.begin(key.call);
         let called = catch_unwind(AssertUnwindSafe(|| self.application.call(request, responder)));
         if !seat.end(key.call) {
@@ -365,6 +375,8 @@ impl Lending {
         if let Some(work) = engine.changed_work() {
             self.exchange.crew().set_work_waiting(work);
         }
+        self.waits
+            .set_pressed(engine.has_call() && self.exchange.crew().calls() >= self.config.threads as usize);
         self.exchange.lay_down(engine)
     }
 
@@ -406,7 +418,7 @@ impl Lending {
             }
             None => {
                 if let Some(flow) = flow {
-                    flow.post(answer.len());
+                    flow.post(answer.copied_bytes());
                 }
                 self.send(Letter::Answer(key, answer.into_owned(), flow.cloned()));
                 true
@@ -460,9 +472,27 @@ impl Lending {
         self.application.blocking(wait);
     }
 
+    /// Waits within a call until `room` is there, for as long as the thread is not needed: see [`Waits`].
+    pub(crate) fn wait_for_client(&self, flow: &Arc<Flow>, room: Room<'_>, stuck: bool) -> WaitEnd {
+        self.ensure_driven();
+        let mut end = WaitEnd::Gone;
+        self.blocking(&mut || end = self.waits.wait(flow, room, stuck));
+        end
+    }
+
+    /// A file for what a slow client has not taken of a response.
+    pub(crate) fn new_spool(&self) -> Result<ResponseSpool, SpoolError> {
+        ResponseSpool::new(&self.spools, self.config.client_limits.response_spool_bytes)
+    }
+
+    /// Whether what is held for clients is to leave memory.
+    pub(crate) fn is_memory_tight(&self) -> bool {
+        self.memory.is_tight()
+    }
+
     /// `--response-buffer`
     pub(crate) fn response_buffer_bytes(&self) -> usize {
-        self.response_buffer_bytes
+        self.config.response_buffer_bytes
     }
 
     /// Waits for the network. While calls are long each thread takes one event, so that the kernel wakes a thread

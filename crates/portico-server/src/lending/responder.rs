@@ -3,14 +3,18 @@
 use std::borrow::Cow;
 use std::fs::File;
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
 use portico_proto::{Fields, ResponseHead};
 
 use super::Lending;
-use crate::connection::{Answer, Flow, RequestKey};
+use crate::access_log::Reason;
+use crate::connection::{Answer, Block, Flow, RequestKey, ResponseSpool, Room, WaitEnd};
 
 /// Answers one request. Holds no socket: blocks are handed to the engine, which writes them at once if it can
-/// and buffers them up to the high-water mark, at which the calling thread waits.
+/// and keeps up to the high-water mark. Beyond it the calling thread waits while other threads are free; else
+/// what the client has not taken goes to a file.
 ///
 /// Dropped before [`Responder::finish`] it answers 500 if the head has not gone out, else it aborts the
 /// connection, so that a truncated answer never looks complete.
@@ -19,6 +23,12 @@ pub struct Responder {
     key: RequestKey,
     state: State,
     flow: Option<Arc<Flow>>,
+    /// What of the response goes through a file, from the moment on at which its client was too slow.
+    spool: Option<Arc<ResponseSpool>>,
+    /// Memory that the rest of the response may hold.
+    memory_left: usize,
+    /// The rest of the body is there: its thread is not to wait for the client.
+    is_whole: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,13 +42,22 @@ enum State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gone;
 
-/// Largest block that is handed to the engine at once; larger ones go in pieces, so that a slow peer costs no more
+/// Largest block that is copied at once; larger ones go in pieces, so that a slow peer costs no more
 /// memory than the high-water mark and one of these.
 const PIECE_BYTES_MAX: usize = 256 * 1024;
 
+/// Bytes of a response that stay in memory however scarce that is: a file for them would cost more.
+const SMALL_BYTES: usize = 16 * 1024;
+
+/// How long the thread waits for a client with a body that is there as a whole: a client that reads as fast as
+/// the server writes needs no file.
+const WHOLE_PATIENCE: Duration = Duration::from_millis(10);
+
 impl Responder {
-    pub(crate) fn new(lending: Arc<Lending>, key: RequestKey) -> Self {
-        Self { lending, key, state: State::Open, flow: None }
+    /// For the call `key`, whose response may hold `memory_left` bytes of memory.
+    pub(crate) fn new(lending: Arc<Lending>, key: RequestKey, memory_left: usize) -> Self {
+        let (flow, spool) = (None, None);
+        Self { lending, key, state: State::Open, flow, spool, memory_left, is_whole: false }
     }
 
     /// Sends `103 Early Hints` with these fields, if the head has not gone out and the peer can take them.
@@ -57,16 +76,39 @@ impl Responder {
     /// # Errors
     /// [`Gone`].
     pub fn start(&mut self, head: &ResponseHead, block: &[u8]) -> Result<(), Gone> {
+        self.start_with(head, Block::Borrowed(block))
+    }
+
+    fn start_with(&mut self, head: &ResponseHead, block: Block<'_>) -> Result<(), Gone> {
         debug_assert_eq!(self.state, State::Open, "an answer starts once");
         self.state = State::Started;
         let flow = Arc::new(Flow::default());
         self.flow = Some(Arc::clone(&flow));
+        if matches!(block, Block::Shared(_)) && self.has_memory_for(&block) {
+            self.memory_left -= block.len();
+            self.hand(Answer::Start { head: Cow::Borrowed(head), block, flow })?;
+            return self.make_room();
+        }
         let (first, rest) = block.split_at(block.len().min(PIECE_BYTES_MAX));
-        self.hand(Answer::Start { head: Cow::Borrowed(head), block: Cow::Borrowed(first), flow })?;
-        if rest.is_empty() { self.wait_for_room() } else { self.send(rest) }
+        self.hand(Answer::Start { head: Cow::Borrowed(head), block: Block::Borrowed(first), flow })?;
+        if rest.is_empty() { self.make_room() } else { self.send(rest) }
     }
 
-    /// Sends a further block at once; waits (through `Application::blocking`) while too much is buffered.
+    /// Whether `block` may be kept as it is.
+    fn has_memory_for(&self, block: &[u8]) -> bool {
+        block.len() <= self.memory_left && !self.lending.is_memory_tight()
+    }
+
+    /// As [`Responder::start`], with a block of a body that is there as a whole: see [`Responder::send_shared`].
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub fn start_shared(&mut self, head: &ResponseHead, block: Bytes) -> Result<(), Gone> {
+        self.start_with(head, Block::Shared(block))
+    }
+
+    /// Sends a further block at once; waits (through `Application::blocking`) while too much is buffered and other
+    /// threads are free.
     ///
     /// # Errors
     /// [`Gone`].
@@ -74,11 +116,63 @@ impl Responder {
         if self.is_gone() {
             return Err(Gone);
         }
-        for piece in block.chunks(PIECE_BYTES_MAX) {
-            self.hand(Answer::Block(Cow::Borrowed(piece)))?;
-            self.wait_for_room()?;
+        block.chunks(PIECE_BYTES_MAX).try_for_each(|piece| self.send_piece(piece))
+    }
+
+    /// The rest of the body is there and comes with the next calls: the thread does not wait for the client.
+    pub fn expect_whole(&mut self) {
+        self.is_whole = true;
+    }
+
+    /// Sends a further block of a body that is there as a whole; it is kept rather than copied, as far as there is
+    /// memory for it.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub fn send_shared(&mut self, block: Bytes) -> Result<(), Gone> {
+        if self.is_gone() {
+            return Err(Gone);
         }
-        Ok(())
+        if !self.has_memory_for(&block) || self.is_spooling() {
+            return self.send(&block);
+        }
+        self.memory_left -= block.len();
+        self.hand(Answer::Block(Block::Shared(block)))?;
+        self.make_room()
+    }
+
+    fn send_piece(&mut self, piece: &[u8]) -> Result<(), Gone> {
+        if self.is_spooling() {
+            return self.store(piece);
+        }
+        self.hand(Answer::Block(Block::Borrowed(piece)))?;
+        self.make_room()
+    }
+
+    /// Whether what comes next goes to the file: not once the engine has taken all of it.
+    fn is_spooling(&mut self) -> bool {
+        self.spool.take_if(|spool| spool.is_done());
+        self.spool.is_some()
+    }
+
+    /// Appends `piece` to the file; where that has no room, waits until the client has taken all that there is.
+    fn store(&mut self, piece: &[u8]) -> Result<(), Gone> {
+        let Some(spool) = self.spool.clone() else { return self.send_piece(piece) };
+        match spool.append(piece) {
+            Ok(true) => self.hand(Answer::Spooled(spool)),
+            Ok(false) => {
+                if self.is_gone() {
+                    Err(Gone)
+                } else {
+                    Ok(())
+                }
+            }
+            Err(_) => {
+                self.wait_stuck(Some(&spool))?;
+                self.spool = None;
+                self.send_piece(piece)
+            }
+        }
     }
 
     /// Sends `length` bytes of `file` from `offset` on, without passing them through memory. The calling thread
@@ -98,21 +192,34 @@ impl Responder {
 
     /// Sends head and whole body and finishes, in one step: the path of most answers. May be held back for up to
     /// half a millisecond while other requests wait, to be written together with their answers.
-    pub fn answer(mut self, head: &ResponseHead, body: &[u8]) {
-        if body.len() > PIECE_BYTES_MAX {
-            if self.start(head, body).is_ok() {
+    pub fn answer(self, head: &ResponseHead, body: &[u8]) {
+        self.answer_with(head, Block::Borrowed(body));
+    }
+
+    /// As [`Responder::answer`], with a body that is kept rather than copied where the client does not take it
+    /// at once.
+    pub fn answer_shared(self, head: &ResponseHead, body: Bytes) {
+        self.answer_with(head, Block::Shared(body));
+    }
+
+    fn answer_with(mut self, head: &ResponseHead, body: Block<'_>) {
+        let max = if let Block::Shared(_) = body { self.memory_left } else { PIECE_BYTES_MAX };
+        let max = max.min(self.memory_left).max(SMALL_BYTES);
+        if body.len() > max {
+            self.is_whole = true;
+            if self.start_with(head, body).is_ok() {
                 self.finish();
             }
             return;
         }
         self.state = State::Finished;
-        let _ = self.hand(Answer::Whole { head: Cow::Borrowed(head), body: Cow::Borrowed(body) });
+        let _ = self.hand(Answer::Whole { head: Cow::Borrowed(head), body });
     }
 
     /// Cuts the connection: the peer sees that the answer is incomplete.
     pub fn abort(mut self) {
         self.state = State::Finished;
-        let _ = self.hand(Answer::Abort);
+        let _ = self.hand(Answer::Abort(Reason::Aborted));
     }
 
     /// Whether the head has gone out.
@@ -135,16 +242,57 @@ impl Responder {
         if self.lending.answer(self.key, answer, self.flow.as_ref()) { Ok(()) } else { Err(Gone) }
     }
 
-    fn wait_for_room(&self) -> Result<(), Gone> {
-        let Some(flow) = &self.flow else {
-            return Ok(());
-        };
-        let high_water = self.lending.response_buffer_bytes();
-        if flow.is_over(high_water) {
-            self.lending.ensure_driven();
-            self.lending.blocking(&mut || flow.wait(high_water / 2));
+    /// Waits while too much of the response is in memory, or has what comes next go to a file.
+    fn make_room(&mut self) -> Result<(), Gone> {
+        let Some(flow) = self.flow.clone() else { return Ok(()) };
+        let tight = self.lending.is_memory_tight();
+        let memory_max = if tight { 0 } else { self.memory_left.min(self.lending.response_buffer_bytes()) };
+        let high_water = memory_max.max(SMALL_BYTES);
+        if !flow.is_over(high_water) {
+            return if flow.is_gone() { Err(Gone) } else { Ok(()) };
         }
-        if flow.is_gone() { Err(Gone) } else { Ok(()) }
+        let patience = match () {
+            () if tight => Some(Duration::ZERO),
+            () if self.is_whole => Some(WHOLE_PATIENCE),
+            () => None,
+        };
+        if self.wait(None, patience, false)? == WaitEnd::Room {
+            return Ok(());
+        }
+        match self.lending.new_spool() {
+            Ok(spool) => self.spool = Some(Arc::new(spool)),
+            // It has been said in the log.
+            Err(_) => self.wait_stuck(None)?,
+        }
+        Ok(())
+    }
+
+    /// Waits for the client: what comes next can go nowhere else.
+    fn wait_stuck(&mut self, drained: Option<&ResponseSpool>) -> Result<(), Gone> {
+        while self.wait(drained, None, true)? != WaitEnd::Room {}
+        Ok(())
+    }
+
+    /// Waits until little of the response is in memory and `drained` has been taken to its end; `stuck`: it can go
+    /// nowhere else.
+    fn wait(
+        &mut self,
+        drained: Option<&ResponseSpool>,
+        patience: Option<Duration>,
+        stuck: bool,
+    ) -> Result<WaitEnd, Gone> {
+        let Some(flow) = &self.flow else { return Ok(WaitEnd::Room) };
+        let memory_max = self.memory_left.min(self.lending.response_buffer_bytes());
+        let room = Room { low_water: memory_max.max(SMALL_BYTES) / 2, drained, patience };
+        match self.lending.wait_for_client(flow, room, stuck) {
+            WaitEnd::Gone => Err(Gone),
+            WaitEnd::Dismissed => {
+                self.state = State::Finished;
+                let _ = self.hand(Answer::Abort(Reason::WriteTimeout));
+                Err(Gone)
+            }
+            end => Ok(end),
+        }
     }
 }
 
@@ -153,7 +301,7 @@ impl Drop for Responder {
         match self.state {
             State::Finished => {}
             State::Started => {
-                let _ = self.hand(Answer::Abort);
+                let _ = self.hand(Answer::Abort(Reason::Aborted));
             }
             State::Open => {
                 let body = b"500 Internal Server Error\n";
@@ -162,7 +310,7 @@ impl Drop for Responder {
                 let length = Some(body.len() as u64);
                 let head = ResponseHead { status: 500, reason: Vec::new(), fields, length };
                 self.state = State::Finished;
-                let _ = self.hand(Answer::Whole { head: Cow::Owned(head), body: Cow::Borrowed(body) });
+                let _ = self.hand(Answer::Whole { head: Cow::Owned(head), body: Block::Borrowed(body) });
             }
         }
     }

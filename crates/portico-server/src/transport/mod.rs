@@ -5,6 +5,7 @@ mod stream;
 mod tcp;
 mod tls;
 mod unix;
+mod unsent;
 
 use std::fs::File;
 use std::io::{self, IoSlice};
@@ -229,6 +230,41 @@ impl Transport {
                 proxied.inner_mut().map_or(Progress::Closed, |inner| inner.send_file(file, offset, count))
             }
         }
+    }
+
+    /// How much the peer has acknowledged, where it has been given `written` bytes since some moment. Only
+    /// differences count. Of a stream it is what all streams of its session have been able to write: they share
+    /// the peer's window.
+    pub fn acknowledged(&self, written: u64) -> i64 {
+        if let Self::Stream(port) = self {
+            return port.session_bytes() as i64;
+        }
+        let unsent = self.socket().map_or(0, unsent::unsent) + self.owed_bytes() as u64;
+        written as i64 - unsent as i64
+    }
+
+    /// Bytes that it has taken and not written.
+    fn owed_bytes(&self) -> usize {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) | Self::Stream(_) => 0,
+            Self::Tls(tls) => tls.owed_bytes(),
+            Self::Proxied(proxied) => proxied.inner().map_or(0, Self::owed_bytes),
+        }
+    }
+
+    /// Memory that it takes beside itself.
+    #[inline]
+    pub fn memory_bytes(&self) -> usize {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) | Self::Stream(_) => 0,
+            Self::Tls(tls) => tls.memory_bytes(),
+            Self::Proxied(proxied) => proxied.inner().map_or(0, Self::memory_bytes),
+        }
+    }
+
+    /// Bytes that have come on a stream and not been read.
+    pub fn unread_bytes(&self) -> usize {
+        if let Self::Stream(port) = self { port.unread_bytes() } else { 0 }
     }
 
     /// Tells the peer that the connection ends as it should, where there is a word for it.

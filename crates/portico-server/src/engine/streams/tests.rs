@@ -10,7 +10,7 @@ use portico_proto::http2::PREFACE;
 
 use super::super::tests::{admit_client, engine_with_client, readable};
 use super::*;
-use crate::connection::Answer;
+use crate::connection::{Answer, Block};
 use crate::engine::{Call, Writing};
 
 /// A request of this stream: `GET /` of `a`, complete.
@@ -42,7 +42,7 @@ fn next_call(engine: &mut Engine) -> Call {
 
 fn answer(engine: &mut Engine, call: &Call) -> bool {
     let head = ResponseHead { status: 200, length: Some(5), ..ResponseHead::default() };
-    let (head, body) = (Cow::Owned(head), Cow::Borrowed(&b"hello"[..]));
+    let (head, body) = (Cow::Owned(head), Block::Borrowed(b"hello"));
     engine.answer(call.key, Answer::Whole { head, body }, Writing::Batched)
 }
 

@@ -1,0 +1,138 @@
+//! What there is of a response beyond what its client takes at once: a spool file, and how long the client has
+//! to take it. Most connections never have one.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use portico_proto::Part;
+
+use super::rate::{RateClock, RateLimits};
+use super::{Connection, Phase, ResponseSpool, Tools};
+use crate::access_log::Reason;
+
+/// The slow part of a connection.
+#[derive(Debug, Default)]
+pub struct Backlog {
+    /// Bytes that the transport has taken since there is this backlog.
+    written: u64,
+    clock: Option<RateClock>,
+    spool: Option<Arc<ResponseSpool>>,
+    /// The response is complete with what the spool has.
+    ends: bool,
+}
+
+/// Bytes that are framed at once of what waits in a file.
+const FRAMED_BYTES_MAX: u64 = 512 * 1024;
+
+impl Connection {
+    /// Whether a part of the response waits in a file, or its end behind that.
+    #[inline]
+    pub(super) fn has_spooled(&self) -> bool {
+        self.backlog.as_ref().is_some_and(|backlog| backlog.spool.is_some())
+    }
+
+    /// The application has stored a part of its response in `spool`.
+    pub(super) fn set_spool(&mut self, spool: Arc<ResponseSpool>) {
+        self.backlog.get_or_insert_default().spool = Some(spool);
+    }
+
+    /// The response ends with what its spool has.
+    pub(super) fn end_after_spool(&mut self, tools: &Tools) {
+        self.answered = Some(tools.now);
+        self.phase = Phase::Flushing;
+        if let Some(backlog) = &mut self.backlog {
+            backlog.ends = true;
+        }
+    }
+
+    /// Frames the next bytes of the spool, if all before them is written. `false` if the response has ended before
+    /// its announced length.
+    pub(super) fn draw_from_spool(&mut self, tools: &mut Tools) -> bool {
+        while self.outbox.is_empty()
+            && let Some(backlog) = &mut self.backlog
+            && let Some(spool) = &backlog.spool
+        {
+            let Some((offset, count)) = spool.available(FRAMED_BYTES_MAX) else {
+                if !std::mem::take(&mut backlog.ends) {
+                    break;
+                }
+                backlog.spool = None;
+                let date = tools.date();
+                self.protocol.send(Part::End, &date, self.outbox.buffer());
+                if !self.protocol.answer_complete() {
+                    self.note_reason(Reason::Aborted);
+                    return false;
+                }
+                break;
+            };
+            let taken = self.protocol.splice(count, self.outbox.buffer());
+            if taken > 0 {
+                self.outbox.push_spooled(Arc::clone(spool), offset, taken);
+            }
+            // Of what is beyond the announced length nothing is sent.
+            spool.take(if taken > 0 { taken } else { count });
+            self.body_bytes += taken;
+        }
+        true
+    }
+
+    /// Whether there is more in the spool to be framed at once.
+    pub(super) fn has_unframed(&self) -> bool {
+        let spool = self.backlog.as_ref().and_then(|backlog| Some((backlog.spool.as_ref()?, backlog.ends)));
+        spool.is_some_and(|(spool, ends)| ends || !spool.is_drained())
+    }
+
+    /// The transport has taken `count` bytes.
+    #[inline]
+    pub(super) fn note_written(&mut self, count: u64) {
+        if let Some(backlog) = &mut self.backlog {
+            backlog.written += count;
+        }
+    }
+
+    /// Bytes wait for the client: until when they may.
+    pub(super) fn await_write(&mut self, tools: &Tools) -> Instant {
+        let acknowledged = self.acknowledged();
+        let clock = &mut self.backlog.get_or_insert_default().clock;
+        let clock = clock.get_or_insert_with(|| RateClock::new(acknowledged, tools.now, limits(tools)));
+        clock.resume(tools.now)
+    }
+
+    /// Nothing waits for the client.
+    #[inline]
+    pub(super) fn pause_write(&mut self, now: Instant) {
+        if let Some(clock) = self.backlog.as_mut().and_then(|backlog| backlog.clock.as_mut()) {
+            clock.pause(now);
+        }
+    }
+
+    /// The client's time to take what waits for it may be over: until when it has more.
+    pub(super) fn extend_write(&mut self, tools: &Tools) -> Option<Instant> {
+        let acknowledged = self.acknowledged();
+        let clock = self.backlog.as_mut()?.clock.as_mut()?;
+        clock.extend(acknowledged, tools.now, limits(tools))
+    }
+
+    /// What the client acknowledges is measured in another way from now on.
+    pub(super) fn reset_write_clock(&mut self) {
+        if let Some(backlog) = &mut self.backlog {
+            backlog.clock = None;
+        }
+    }
+
+    /// The response is out: the next one begins anew.
+    #[inline]
+    pub(super) fn drop_backlog(&mut self) {
+        self.backlog = None;
+    }
+
+    /// What the client has acknowledged; only differences count.
+    fn acknowledged(&self) -> i64 {
+        let written = self.backlog.as_ref().map_or(0, |backlog| backlog.written);
+        self.transport.acknowledged(written)
+    }
+}
+
+fn limits(tools: &Tools) -> RateLimits {
+    RateLimits { timeout: tools.config.write_timeout, rate_min: tools.config.response_rate_min }
+}

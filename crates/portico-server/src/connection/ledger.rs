@@ -1,0 +1,210 @@
+//! What one worker holds in memory for its clients: `--client-memory` for all, `--connection-memory` for each
+//! connection with its streams.
+//!
+//! The engine counts after each piece of a connection's work; nothing is counted by hand, so nothing is forgotten.
+//! What leaves memory is decided where it lies: bodies and responses above the first mark, by [`MemoryLeft`]
+//! and [`MemoryGauge`]; clients that have stopped, above the second; new requests, at the end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use portico_config::ClientLimits;
+
+/// Bytes held for all clients.
+#[derive(Debug)]
+pub struct Ledger {
+    bytes: usize,
+    bytes_max: usize,
+    connection_max: usize,
+    /// Calls that run at once.
+    threads: usize,
+    gauge: Arc<MemoryGauge>,
+    /// When the log was last told.
+    told: Option<Instant>,
+    /// What has happened since.
+    cut: u64,
+    refused: u64,
+}
+
+/// Whether memory is scarce, for the application threads.
+#[derive(Debug, Default)]
+pub struct MemoryGauge {
+    tight: AtomicBool,
+}
+
+/// What one connection may add to what is held for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryLeft {
+    /// Bytes before bodies and responses go to files.
+    pub buffer: usize,
+    /// Bytes before requests are refused.
+    pub rest: usize,
+}
+
+/// How often the log is told.
+const TELL_INTERVAL: Duration = Duration::from_secs(60);
+
+impl Ledger {
+    /// Nothing is held.
+    pub fn new(limits: &ClientLimits, threads: usize) -> Self {
+        Self {
+            bytes: 0,
+            bytes_max: usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX),
+            connection_max: limits.connection_bytes,
+            threads: threads.max(1),
+            gauge: Arc::default(),
+            told: None,
+            cut: 0,
+            refused: 0,
+        }
+    }
+
+    /// What is held for a connection has changed.
+    #[inline]
+    pub fn change(&mut self, before: usize, after: usize) {
+        self.bytes = (self.bytes + after).saturating_sub(before);
+        let tight = self.bytes > self.spill_mark();
+        if tight != self.gauge.is_tight() {
+            self.gauge.tight.store(tight, Ordering::Relaxed);
+        }
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// What a connection may add for which `held` bytes are held.
+    #[inline]
+    pub fn left(&self, held: usize) -> MemoryLeft {
+        let least = |mark: usize, connection_mark: usize| {
+            mark.saturating_sub(self.bytes).min(connection_mark.saturating_sub(held))
+        };
+        MemoryLeft {
+            buffer: least(self.spill_mark(), self.connection_max / 4 * 3),
+            rest: least(self.bytes_max, self.connection_max),
+        }
+    }
+
+    /// What a response on that connection may hold: a share, for as many may begin at once as there are threads.
+    #[inline]
+    pub fn response_room(&self, held: usize) -> usize {
+        let share = self.spill_mark().saturating_sub(self.bytes) / self.threads;
+        share.min((self.connection_max / 4 * 3).saturating_sub(held))
+    }
+
+    /// Whether a connection for which `held` bytes are held has more than it may.
+    pub fn is_overdrawn(&self, held: usize) -> bool {
+        held > self.connection_max
+    }
+
+    /// Whether no more may be held.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.bytes >= self.bytes_max
+    }
+
+    /// Bytes that clients which have stopped are to be relieved of.
+    #[inline]
+    pub fn surplus(&self) -> usize {
+        let mark = self.bytes_max / 8 * 7;
+        if self.bytes > mark { self.bytes - self.spill_mark() } else { 0 }
+    }
+
+    /// A request was refused for want of memory.
+    pub fn note_refused(&mut self, now: Instant) {
+        self.refused += 1;
+        self.tell(now);
+    }
+
+    /// `count` clients have been cut for want of memory.
+    pub fn note_cut(&mut self, count: u64, now: Instant) {
+        self.cut += count;
+        self.tell(now);
+    }
+
+    /// For the application threads.
+    pub fn gauge(&self) -> &Arc<MemoryGauge> {
+        &self.gauge
+    }
+
+    fn spill_mark(&self) -> usize {
+        self.bytes_max / 4 * 3
+    }
+
+    /// Tells the log, once a minute.
+    fn tell(&mut self, now: Instant) {
+        if self.told.is_some_and(|told| now.saturating_duration_since(told) < TELL_INTERVAL) {
+            return;
+        }
+        self.told = Some(now);
+        let (bytes, max) = (self.bytes >> 10, self.bytes_max >> 10);
+        let (cut, refused) = (std::mem::take(&mut self.cut), std::mem::take(&mut self.refused));
+        log::warn!(
+            "{bytes} of {max} KiB are held for clients (--client-memory); cut {cut} that have stopped reading or \
+             sending, refused {refused} requests since this was last said"
+        );
+    }
+}
+
+impl MemoryGauge {
+    /// Whether what is held for clients is to leave memory.
+    #[inline]
+    pub fn is_tight(&self) -> bool {
+        self.tight.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ledger() -> Ledger {
+        let limits = ClientLimits { memory_bytes: 800, connection_bytes: 400, ..ClientLimits::default() };
+        Ledger::new(&limits, 2)
+    }
+
+    #[test]
+    fn a_connection_has_its_share_and_all_have_theirs() {
+        let mut ledger = ledger();
+        assert_eq!(ledger.left(0), MemoryLeft { buffer: 300, rest: 400 });
+        assert_eq!((ledger.response_room(0), ledger.response_room(100)), (300, 200));
+        ledger.change(0, 350);
+        assert_eq!(ledger.left(350), MemoryLeft { buffer: 0, rest: 50 });
+        assert_eq!(ledger.left(0), MemoryLeft { buffer: 250, rest: 400 });
+        assert_eq!(ledger.response_room(0), 125);
+        assert!(!ledger.is_overdrawn(400) && ledger.is_overdrawn(401));
+    }
+
+    #[test]
+    fn the_marks_are_passed_in_their_order() {
+        let mut ledger = ledger();
+        let states = [600, 601, 700, 701, 799, 800].map(|bytes| {
+            ledger.change(ledger.bytes(), bytes);
+            (ledger.gauge().is_tight(), ledger.surplus(), ledger.is_full())
+        });
+        let expected = [
+            (false, 0, false),
+            (true, 0, false),
+            (true, 0, false),
+            (true, 101, false),
+            (true, 199, false),
+            (true, 200, true),
+        ];
+        assert_eq!(states, expected);
+        ledger.change(800, 0);
+        assert_eq!((ledger.bytes(), ledger.gauge().is_tight(), ledger.is_full()), (0, false, false));
+    }
+
+    #[test]
+    fn the_log_is_told_once_a_minute() {
+        let (mut ledger, start) = (ledger(), Instant::now());
+        for seconds in [0, 10, 59] {
+            ledger.note_refused(start + Duration::from_secs(seconds));
+            assert_eq!(ledger.told, Some(start));
+        }
+        ledger.note_cut(2, start + Duration::from_secs(60));
+        assert_eq!((ledger.told, ledger.cut, ledger.refused), (Some(start + TELL_INTERVAL), 0, 0));
+    }
+}

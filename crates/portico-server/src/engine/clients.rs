@@ -1,0 +1,113 @@
+//! How many connections each client has, where `--connections-per-client` bounds them.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use super::Engine;
+use crate::application::Peer;
+use crate::connection::Connection;
+
+/// The connections of one worker by client.
+#[derive(Debug)]
+pub struct ClientCounts {
+    /// 0: nothing is counted.
+    max: u32,
+    /// Of those that have one at all.
+    counts: HashMap<u128, u32>,
+    refused: u64,
+}
+
+impl ClientCounts {
+    /// Nobody has a connection; `max` is `--connections-per-client`.
+    pub fn new(max: u32) -> Self {
+        Self { max, counts: HashMap::new(), refused: 0 }
+    }
+
+    /// Whether there is a bound.
+    #[inline]
+    pub fn is_bounded(&self) -> bool {
+        self.max > 0
+    }
+
+    /// Counts a connection of `client`; `false`: it has as many as it may already.
+    fn add(&mut self, client: IpAddr) -> bool {
+        let count = self.counts.entry(network(client)).or_default();
+        if *count < self.max {
+            *count += 1;
+            return true;
+        }
+        self.refused += 1;
+        if self.refused.is_power_of_two() {
+            let (times, max) = (self.refused, self.max);
+            log::warn!(
+                "closed a connection of {client}, which has {max} (--connections-per-client); {times} so far"
+            );
+        }
+        false
+    }
+
+    fn remove(&mut self, client: IpAddr) {
+        let network = network(client);
+        if let Some(count) = self.counts.get_mut(&network) {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&network);
+            }
+        }
+    }
+}
+
+/// One client, as far as an address tells: an IPv4 address, or the 64 bits of an IPv6 one that a line usually
+/// gets.
+fn network(client: IpAddr) -> u128 {
+    match client {
+        IpAddr::V4(address) => u128::from(u32::from(address)),
+        IpAddr::V6(address) => u128::from(address) >> 64 << 64,
+    }
+}
+
+impl Engine {
+    /// Counts `connection` for its client, once that is known; `false`: that has as many as it may. What a trusted
+    /// proxy sends is of many clients.
+    pub(super) fn count_client(&mut self, connection: &mut Connection) -> bool {
+        let Peer::Inet(address) = connection.peer() else { return true };
+        if connection.is_counted() || !connection.knows_client() || connection.is_trusted() {
+            return true;
+        }
+        let counted = self.clients.add(address.ip());
+        connection.set_counted(counted);
+        counted
+    }
+
+    /// The same back: `connection` has ended.
+    pub(super) fn forget_client(&mut self, connection: &Connection) {
+        if let (true, Peer::Inet(address)) = (connection.is_counted(), connection.peer()) {
+            self.clients.remove(address.ip());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_an_address_or_a_network() {
+        let mut counts = ClientCounts::new(2);
+        let client = |text: &str| text.parse::<IpAddr>().unwrap();
+        let one = ["2001:db8:0:1::1", "2001:db8:0:1:ffff::2", "2001:db8:0:1::3"].map(client);
+        assert_eq!(one.map(|address| counts.add(address)), [true, true, false]);
+        assert!(counts.add(client("2001:db8:0:2::1")), "another network");
+        assert_eq!(
+            ["192.0.2.1", "192.0.2.1", "192.0.2.1"].map(|text| counts.add(client(text))),
+            [true, true, false]
+        );
+        assert!(counts.add(client("192.0.2.2")) && counts.add(client("::1")));
+        counts.remove(one[2]);
+        assert!(counts.add(one[0]) && !counts.add(one[1]));
+        for (text, times) in [("2001:db8:0:1::9", 2), ("2001:db8:0:2::1", 1), ("192.0.2.1", 2)] {
+            (0..times).for_each(|_| counts.remove(client(text)));
+        }
+        assert_eq!(counts.counts.len(), 2, "who has none is not remembered");
+    }
+}

@@ -1,0 +1,155 @@
+//! Application threads that wait for a client to take its response.
+//!
+//! They may while other threads are free. When requests wait for a thread, those that can put their response
+//! into a file are asked to; of those that cannot, at most half of the threads go on waiting, and those that
+//! have waited longest are dismissed: their clients are cut.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::connection::{Flow, Room, WaitEnd};
+
+/// The threads that wait, in the order in which they began to.
+#[derive(Debug)]
+pub(super) struct Waits {
+    waiting: Mutex<Vec<Waiting>>,
+    /// Their number, to be looked at without the lock.
+    count: AtomicUsize,
+    /// Requests wait for a thread.
+    pressed: AtomicBool,
+    /// Application threads.
+    threads: usize,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    flow: Arc<Flow>,
+    /// Its response has no room in a file.
+    stuck: bool,
+    dismissed: bool,
+}
+
+impl Waits {
+    pub(super) fn new(threads: usize) -> Self {
+        let (count, pressed) = (AtomicUsize::new(0), AtomicBool::new(false));
+        Self { waiting: Mutex::default(), count, pressed, threads }
+    }
+
+    /// Blocks until there is room or the thread is asked for. `stuck`: the response can go nowhere else.
+    pub(super) fn wait(&self, flow: &Arc<Flow>, room: Room<'_>, stuck: bool) -> WaitEnd {
+        self.lock().push(Waiting { flow: Arc::clone(flow), stuck, dismissed: false });
+        self.count.fetch_add(1, Ordering::SeqCst);
+        // Who has begun to press since does not know of this thread, or has seen it in the list.
+        if self.pressed.load(Ordering::SeqCst) {
+            self.press();
+        }
+        let end = flow.wait(room);
+        self.lock().retain(|waiting| !Arc::ptr_eq(&waiting.flow, flow));
+        self.count.fetch_sub(1, Ordering::SeqCst);
+        end
+    }
+
+    /// Says whether requests wait while all threads are in calls.
+    #[inline]
+    pub(super) fn set_pressed(&self, pressed: bool) {
+        if pressed || self.pressed.load(Ordering::Relaxed) {
+            self.pressed.store(pressed, Ordering::SeqCst);
+            if pressed && self.count.load(Ordering::SeqCst) > 0 {
+                self.press();
+            }
+        }
+    }
+
+    #[cold]
+    fn press(&self) {
+        let mut waiting = self.lock();
+        let stuck = waiting.iter().filter(|waiting| waiting.stuck && !waiting.dismissed).count();
+        let mut surplus = stuck.saturating_sub(self.threads / 2);
+        for waiting in waiting.iter_mut() {
+            match waiting.stuck {
+                false => waiting.flow.ask(WaitEnd::Hurried),
+                true if surplus > 0 && !waiting.dismissed => {
+                    surplus -= 1;
+                    waiting.dismissed = true;
+                    waiting.flow.ask(WaitEnd::Dismissed);
+                }
+                true => {}
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Waiting>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, channel};
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A thread that waits for `flow`, once it is among those who do.
+    fn begin(waits: &Arc<Waits>, stuck: bool) -> (Arc<Flow>, Receiver<WaitEnd>) {
+        let (flow, (tell, told)) = (Arc::new(Flow::default()), channel());
+        flow.set_buffered(100, 0);
+        let before = waits.lock().len();
+        let (list, waiter) = (Arc::clone(waits), Arc::clone(&flow));
+        thread::spawn(move || {
+            let room = Room { low_water: 10, drained: None, patience: None };
+            tell.send(list.wait(&waiter, room, stuck)).unwrap();
+        });
+        while waits.lock().len() == before {
+            thread::yield_now();
+        }
+        (flow, told)
+    }
+
+    fn end(told: &Receiver<WaitEnd>) -> Option<WaitEnd> {
+        told.recv_timeout(Duration::from_secs(10)).ok()
+    }
+
+    #[test]
+    fn threads_are_asked_for_only_while_requests_wait() {
+        let waits = Arc::new(Waits::new(4));
+        let (flow, told) = begin(&waits, false);
+        waits.set_pressed(false);
+        flow.set_buffered(10, 10);
+        assert_eq!(end(&told), Some(WaitEnd::Room));
+        let (_, told) = begin(&waits, false);
+        waits.set_pressed(true);
+        assert_eq!(end(&told), Some(WaitEnd::Hurried));
+        // One that begins to wait while requests do does not sleep.
+        let flow = Arc::new(Flow::default());
+        flow.set_buffered(100, 0);
+        let room = Room { low_water: 10, drained: None, patience: None };
+        assert_eq!(waits.wait(&flow, room, false), WaitEnd::Hurried);
+        waits.set_pressed(false);
+        assert!(waits.lock().is_empty());
+    }
+
+    #[test]
+    fn half_of_the_threads_may_be_stuck_and_the_oldest_go() {
+        let waits = Arc::new(Waits::new(4));
+        let stuck: Vec<_> = (0..4).map(|_| begin(&waits, true)).collect();
+        waits.set_pressed(true);
+        waits.set_pressed(true);
+        let ends: Vec<_> = stuck[..2].iter().map(|(_, told)| end(told)).collect();
+        assert_eq!(ends, [Some(WaitEnd::Dismissed); 2]);
+        assert_eq!(waits.lock().len(), 2);
+        for (flow, told) in &stuck[2..] {
+            flow.set_gone();
+            assert_eq!(end(told), Some(WaitEnd::Gone));
+        }
+    }
+
+    #[test]
+    fn an_only_thread_is_never_held() {
+        let waits = Arc::new(Waits::new(1));
+        let (_, told) = begin(&waits, true);
+        waits.set_pressed(true);
+        assert_eq!(end(&told), Some(WaitEnd::Dismissed));
+    }
+}
