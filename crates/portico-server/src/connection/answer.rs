@@ -153,21 +153,29 @@ impl Connection {
         if self.phase != Phase::Calling {
             return Step::Keep; // An application that goes on after its answer was cut.
         }
-        let answer = match answer {
+        if matches!(answer, Answer::Abort(_) | Answer::Spooled(_)) || self.has_spooled() {
+            return self.answer_slow_client(answer, tools);
+        }
+        self.answer_now(answer, hold, tools)
+    }
+
+    /// What only a response has that is cut, or whose client is slow.
+    #[cold]
+    fn answer_slow_client(&mut self, answer: Answer<'_>, tools: &mut Tools) -> Step {
+        match answer {
             Answer::Abort(reason) => {
                 self.note_reason(reason);
                 return self.cut();
             }
-            Answer::Spooled(spool) => {
-                self.set_spool(spool);
-                return self.flush(tools);
-            }
-            Answer::Finish if self.has_spooled() => {
-                self.end_after_spool(tools);
-                return self.flush(tools);
-            }
-            answer => answer,
-        };
+            Answer::Spooled(spool) => self.set_spool(spool),
+            Answer::Finish => self.end_after_spool(tools),
+            // The file has been taken to its end: the client has caught up.
+            answer => return self.answer_now(answer, false, tools),
+        }
+        self.flush(tools)
+    }
+
+    fn answer_now(&mut self, answer: Answer<'_>, hold: bool, tools: &mut Tools) -> Step {
         let complete = matches!(answer, Answer::Whole { .. } | Answer::Finish);
         if hold || !self.outbox.is_empty() || answer.is_queued(self.protocol.splices_whole()) {
             self.encode_queued(answer, tools);
@@ -401,17 +409,12 @@ impl Connection {
         if self.is_session() {
             return self.resume_session(tools);
         }
-        // Twice, so that the end of a response does not wait for another turn.
-        for _ in 0..2 {
-            if self.has_spooled() && !self.draw_from_spool(tools) {
+        if self.has_spooled() {
+            if !self.write_spooled(tools) {
                 return self.cut();
             }
-            if !self.is_written() && !self.failed {
-                self.write_outbox();
-            }
-            if !self.is_written() || !self.has_unframed() {
-                break;
-            }
+        } else if !self.is_written() && !self.failed {
+            self.write_outbox();
         }
         if self.failed {
             return Step::Close;
@@ -426,10 +429,9 @@ impl Connection {
             // Not blocked and not empty: a file has had its turn, others come first.
             return if self.blocked { Step::Keep } else { Step::Again };
         }
-        if self.has_unframed() {
+        if self.backlog.is_some() && self.pause_backlog(tools.now) {
             return Step::Again;
         }
-        self.pause_write(tools.now);
         if self.phase == Phase::Flushing {
             return self.finish_exchange(tools);
         }

@@ -76,6 +76,24 @@ impl Connection {
         true
     }
 
+    /// Writes what waits, and the next part of the spool behind it; `false` as in [`Connection::draw_from_spool`].
+    #[cold]
+    pub(super) fn write_spooled(&mut self, tools: &mut Tools) -> bool {
+        // Twice, so that the end of a response does not wait for another turn.
+        for _ in 0..2 {
+            if !self.draw_from_spool(tools) {
+                return false;
+            }
+            if !self.is_written() && !self.failed {
+                self.write_outbox();
+            }
+            if !self.is_written() || !self.has_unframed() {
+                break;
+            }
+        }
+        true
+    }
+
     /// Whether there is more in the spool to be framed at once.
     pub(super) fn has_unframed(&self) -> bool {
         let spool = self.backlog.as_ref().and_then(|backlog| Some((backlog.spool.as_ref()?, backlog.ends)));
@@ -98,12 +116,16 @@ impl Connection {
         clock.resume(tools.now)
     }
 
-    /// Nothing waits for the client.
-    #[inline]
-    pub(super) fn pause_write(&mut self, now: Instant) {
+    /// Nothing waits for the client but what is still in the spool, if that is so.
+    #[cold]
+    pub(super) fn pause_backlog(&mut self, now: Instant) -> bool {
+        if self.has_unframed() {
+            return true;
+        }
         if let Some(clock) = self.backlog.as_mut().and_then(|backlog| backlog.clock.as_mut()) {
             clock.pause(now);
         }
+        false
     }
 
     /// The client's time to take what waits for it may be over: until when it has more.

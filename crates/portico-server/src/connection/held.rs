@@ -9,9 +9,15 @@ impl Connection {
         let head = self.head.as_ref().map_or(0, |head| head.memory_bytes());
         let body = self.body.as_ref().map_or(0, |body| body.memory_bytes());
         let buffers = self.inbox.capacity() + self.outbox.memory_bytes() + self.answer_fields.capacity();
-        let upload = if self.upload.is_some() { self.upload_memory_bytes() } else { 0 };
-        let session = if self.is_session() { self.session_memory_bytes() } else { 0 };
         let transport = self.transport.memory_bytes();
-        size_of::<Self>() + head + body + buffers + upload + session + transport
+        let rest = if self.upload.is_some() || self.is_session() { self.memory_bytes_of_rest() } else { 0 };
+        size_of::<Self>() + head + body + buffers + transport + rest
+    }
+
+    /// Of what most connections do not have.
+    #[inline(never)]
+    fn memory_bytes_of_rest(&self) -> usize {
+        let upload = if self.upload.is_some() { self.upload_memory_bytes() } else { 0 };
+        upload + self.session_memory_bytes()
     }
 }

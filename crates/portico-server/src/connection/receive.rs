@@ -218,7 +218,7 @@ impl Connection {
                 Ok(Some(Event::Head(head))) => self.handle_head(head, !input.is_empty(), tools),
                 Ok(Some(Event::Body(bytes))) => self.handle_body(bytes, tools),
                 Ok(Some(Event::End)) => self.handle_end(tools),
-                Ok(None) if self.upload.is_none() && input.len() > tools.memory_left.rest => {
+                Ok(None) if self.upload.is_none() && input.len() > tools.memory_left().rest => {
                     return (&[], self.refuse_for_memory(tools));
                 }
                 Ok(None) => {
@@ -342,7 +342,7 @@ impl Connection {
         let stored = match &mut upload.sink {
             Sink::Pipe(pipe) => pipe.0.push(bytes),
             Sink::Spool(spool) => {
-                let (held, left) = (spool.memory_bytes(), tools.memory_left);
+                let (held, left) = (spool.memory_bytes(), tools.memory_left());
                 let buffer = tools.config.request_buffer_bytes.min(held + left.buffer);
                 spool.push(bytes, MemoryRoom { buffer, fallback: held + left.rest }, &tools.spools)
             }

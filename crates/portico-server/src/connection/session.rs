@@ -384,7 +384,9 @@ impl Connection {
             }
             return Step::Keep;
         }
-        self.pause_write(tools.now);
+        if self.backlog.is_some() {
+            self.pause_backlog(tools.now);
+        }
         let Link::Session(session) = &mut self.link else { return Step::Keep };
         let config = &tools.config;
         let (deadline, patience) =

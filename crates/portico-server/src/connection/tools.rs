@@ -47,8 +47,8 @@ pub struct Tools {
     pub out: Vec<u8>,
     /// What is held in memory for all clients.
     pub ledger: Ledger,
-    /// What the connection that works now may add to it.
-    pub memory_left: MemoryLeft,
+    /// What is held of that for the connection that works now, with its streams.
+    pub held: usize,
     /// Where large bodies and responses go.
     pub spools: Arc<Spools>,
     /// Where finished requests are noted.
@@ -159,8 +159,8 @@ impl Tools {
             https_port: None,
             scratch: vec![0; SCRATCH_BYTES],
             out: Vec::new(),
-            memory_left: ledger.left(0),
             ledger,
+            held: 0,
             spools: Arc::new(spools),
             access_log,
             counters: Counters::default(),
@@ -212,6 +212,11 @@ impl Tools {
             self.reports.foreign_gateway(peer, server.protocol.scheme());
         }
         admitted
+    }
+
+    /// What the connection that works now may add to what is held for it.
+    pub fn memory_left(&self) -> MemoryLeft {
+        self.ledger.left(self.held)
     }
 
     /// Replaces a buffer that was lost with a connection that failed while it used it.

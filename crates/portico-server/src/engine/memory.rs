@@ -32,8 +32,7 @@ impl Engine {
     /// Notes what connection `id`, which is about to work, may add to what is held for it.
     #[inline]
     pub(super) fn look_at_memory(&mut self, id: ConnectionId, connection: &Connection) {
-        let held = self.table.held_in_all(owner(id, connection));
-        self.tools.memory_left = self.tools.ledger.left(held);
+        self.tools.held = self.table.held_in_all(owner(id, connection));
     }
 
     /// Bytes that the response of connection `id` may hold.

@@ -244,13 +244,21 @@ impl Responder {
 
     /// Waits while too much of the response is in memory, or has what comes next go to a file.
     fn make_room(&mut self) -> Result<(), Gone> {
-        let Some(flow) = self.flow.clone() else { return Ok(()) };
-        let tight = self.lending.is_memory_tight();
-        let memory_max = if tight { 0 } else { self.memory_left.min(self.lending.response_buffer_bytes()) };
-        let high_water = memory_max.max(SMALL_BYTES);
-        if !flow.is_over(high_water) {
+        let Some(flow) = &self.flow else { return Ok(()) };
+        if !flow.is_over(SMALL_BYTES) {
             return if flow.is_gone() { Err(Gone) } else { Ok(()) };
         }
+        let tight = self.lending.is_memory_tight();
+        let memory_max = if tight { 0 } else { self.memory_left.min(self.lending.response_buffer_bytes()) };
+        if !flow.is_over(memory_max.max(SMALL_BYTES)) {
+            return if flow.is_gone() { Err(Gone) } else { Ok(()) };
+        }
+        self.leave_memory(tight)
+    }
+
+    /// Too much of the response is in memory.
+    #[cold]
+    fn leave_memory(&mut self, tight: bool) -> Result<(), Gone> {
         let patience = match () {
             () if tight => Some(Duration::ZERO),
             () if self.is_whole => Some(WHOLE_PATIENCE),
