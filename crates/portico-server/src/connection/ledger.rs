@@ -142,8 +142,8 @@ impl Ledger {
         let (bytes, max) = (self.bytes >> 10, self.bytes_max >> 10);
         let (cut, refused) = (std::mem::take(&mut self.cut), std::mem::take(&mut self.refused));
         log::warn!(
-            "{bytes} of {max} KiB are held for clients (--client-memory); cut {cut} that have stopped reading or \
-             sending, refused {refused} requests since this was last said"
+            "{bytes} of {max} KiB are held for clients (--client-memory); cut {cut} that were idle or have \
+             stopped reading or sending, refused {refused} requests since this was last said"
         );
     }
 }

@@ -55,6 +55,9 @@ impl Connection {
 
     /// There is no memory left, and this client has done nothing for longest.
     pub fn cut_for_memory(&mut self) -> Step {
+        if self.is_idle() {
+            return Step::Close;
+        }
         self.note_reason(Reason::ClientMemory);
         self.cut()
     }

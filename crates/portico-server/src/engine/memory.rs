@@ -60,8 +60,8 @@ impl Engine {
         }
     }
 
-    /// Cuts clients that have stopped reading or sending, if too much is held for all: those first whose time is
-    /// over first, which have done nothing for longest.
+    /// Cuts clients that are idle or have stopped reading or sending, if too much is held for all: those first
+    /// whose time is over first, which have done nothing for longest.
     #[inline]
     pub(super) fn relieve_memory(&mut self) {
         if self.tools.ledger.surplus() > 0 && self.relieved_at.is_none_or(|at| self.tools.now >= at) {
@@ -74,10 +74,16 @@ impl Engine {
         self.relieved_at = Some(self.tools.now + RELIEF_INTERVAL);
         let mut stopped: Vec<(Instant, ConnectionId)> = Vec::new();
         for id in self.table.ids() {
-            if self.table.held(id.index) >= HEAVY_BYTES
-                && let Some((deadline, due)) = self.table.get(id).and_then(Connection::due)
-                && matches!(deadline, Deadline::Handshake | Deadline::Head | Deadline::Body | Deadline::Write)
-            {
+            let Some((deadline, due)) = self.table.get(id).and_then(Connection::due) else { continue };
+            let gains = match deadline {
+                // Of those there may be many more than of others.
+                Deadline::KeepAlive => true,
+                Deadline::Handshake | Deadline::Head | Deadline::Body | Deadline::Write => {
+                    self.table.held(id.index) >= HEAVY_BYTES
+                }
+                Deadline::Queue | Deadline::Drain => false,
+            };
+            if gains {
                 stopped.push((due, id));
             }
         }
