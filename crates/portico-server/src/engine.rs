@@ -195,7 +195,7 @@ impl Engine {
             return self.accept(event.token);
         }
         let id = ConnectionId::from_token(event.token);
-        self.work_on(id, |connection, tools| connection.handle_event(event, tools));
+        self.receive_on(id, |connection, tools| connection.handle_event(event, tools));
     }
 
     /// Notes an event for [`Engine::advance`], which handles once what has been noted several times: a client that
@@ -216,7 +216,7 @@ impl Engine {
     /// Goes on with what was put off, and handles the deadlines that have passed.
     pub fn advance(&mut self) {
         for id in std::mem::take(&mut self.again) {
-            self.work_on(id, Connection::proceed);
+            self.receive_on(id, Connection::proceed);
         }
         for _ in 0..TIMEOUTS_MAX {
             let Some((index, at)) = self.deadlines.next_due(self.tools.now) else {
@@ -229,7 +229,7 @@ impl Engine {
                     self.tools.counters.queue_timeouts += 1;
                     self.queue.abandon();
                 }
-                self.work_on(id, |connection, tools| connection.handle_timeout(deadline, tools));
+                self.receive_on(id, |connection, tools| connection.handle_timeout(deadline, tools));
             }
         }
         self.write_unheld_sessions();
@@ -385,7 +385,7 @@ impl Engine {
 
     /// The reader of a streamed body has room for more.
     pub fn read_more(&mut self, id: ConnectionId) {
-        self.work_on(id, Connection::read_more);
+        self.receive_on(id, Connection::read_more);
         self.write_sessions();
     }
 
@@ -394,12 +394,32 @@ impl Engine {
         self.tools.counters
     }
 
-    /// Has connection `id` work and carries out what comes of it; `false` if the connection has ended.
+    /// Has connection `id` work, which takes in nothing of size, and carries out what comes of it; `false` if the
+    /// connection has ended.
     fn work_on(&mut self, id: ConnectionId, work: impl FnOnce(&mut Connection, &mut Tools) -> Step) -> bool {
+        self.tools.held = 0;
+        self.have_work(id, work)
+    }
+
+    /// The same where it takes in what has come, for which there must be memory.
+    fn receive_on(
+        &mut self,
+        id: ConnectionId,
+        work: impl FnOnce(&mut Connection, &mut Tools) -> Step,
+    ) -> bool {
+        self.look_at_memory(id);
+        self.have_work(id, work)
+    }
+
+    #[inline]
+    fn have_work(
+        &mut self,
+        id: ConnectionId,
+        work: impl FnOnce(&mut Connection, &mut Tools) -> Step,
+    ) -> bool {
         let Some(mut connection) = self.table.take(id) else {
             return false;
         };
-        self.look_at_memory(id, &connection);
         let step = self.guarded(&mut connection, work).unwrap_or(Step::Close);
         self.note_work(&connection);
         self.settle(id, connection, step)

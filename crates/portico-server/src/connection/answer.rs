@@ -153,29 +153,21 @@ impl Connection {
         if self.phase != Phase::Calling {
             return Step::Keep; // An application that goes on after its answer was cut.
         }
-        if matches!(answer, Answer::Abort(_) | Answer::Spooled(_)) || self.has_spooled() {
-            return self.answer_slow_client(answer, tools);
-        }
-        self.answer_now(answer, hold, tools)
-    }
-
-    /// What only a response has that is cut, or whose client is slow.
-    #[cold]
-    fn answer_slow_client(&mut self, answer: Answer<'_>, tools: &mut Tools) -> Step {
-        match answer {
+        match &answer {
             Answer::Abort(reason) => {
-                self.note_reason(reason);
+                self.note_reason(*reason);
                 return self.cut();
             }
-            Answer::Spooled(spool) => self.set_spool(spool),
-            Answer::Finish => self.end_after_spool(tools),
-            // The file has been taken to its end: the client has caught up.
-            answer => return self.answer_now(answer, false, tools),
+            Answer::Spooled(spool) => {
+                self.set_spool(Arc::clone(spool));
+                return self.flush(tools);
+            }
+            Answer::Finish if self.has_spooled() => {
+                self.end_after_spool(tools);
+                return self.flush(tools);
+            }
+            _ => {}
         }
-        self.flush(tools)
-    }
-
-    fn answer_now(&mut self, answer: Answer<'_>, hold: bool, tools: &mut Tools) -> Step {
         let complete = matches!(answer, Answer::Whole { .. } | Answer::Finish);
         if hold || !self.outbox.is_empty() || answer.is_queued(self.protocol.splices_whole()) {
             self.encode_queued(answer, tools);

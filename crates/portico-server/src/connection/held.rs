@@ -1,23 +1,46 @@
 //! The memory that is held for one connection.
 
 use super::Connection;
+use crate::transport::Transport;
+
+/// Heads up to this size are usual, and not counted one by one.
+const SMALL_HEAD_BYTES: usize = 2048;
+
+/// What a connection counts for that has no more than such a head.
+const SMALL_BYTES: usize = 1024;
 
 impl Connection {
-    /// Bytes, as far as its client has a say in them; those of a session without its streams.
+    /// Bytes, as far as its client has a say in them; those of a session without its streams. While nothing of much
+    /// size is held it is always the same number, which takes no time to find.
     #[inline]
     pub fn memory_bytes(&self) -> usize {
-        let head = self.head.as_ref().map_or(0, |head| head.memory_bytes());
-        let body = self.body.as_ref().map_or(0, |body| body.memory_bytes());
-        let buffers = self.inbox.capacity() + self.outbox.memory_bytes() + self.answer_fields.capacity();
-        let transport = self.transport.memory_bytes();
-        let rest = if self.upload.is_some() || self.is_session() { self.memory_bytes_of_rest() } else { 0 };
-        size_of::<Self>() + head + body + buffers + transport + rest
+        let buffers = self.inbox.capacity() | self.outbox.memory_bytes();
+        let is_small = self.upload.is_none()
+            && self.is_plain()
+            && self.body.is_none()
+            && self.head_bytes as usize <= SMALL_HEAD_BYTES;
+        if buffers == 0 && is_small { SMALL_BYTES } else { self.memory_bytes_in_detail() }
     }
 
-    /// Of what most connections do not have.
+    /// Neither TLS nor a session, which have buffers of their own.
+    #[inline]
+    fn is_plain(&self) -> bool {
+        matches!(self.transport, Transport::Tcp(_) | Transport::Unix(_) | Transport::Stream(_))
+            && !self.is_session()
+    }
+
     #[inline(never)]
-    fn memory_bytes_of_rest(&self) -> usize {
+    fn memory_bytes_in_detail(&self) -> usize {
+        let head = self.head_bytes as usize;
+        let body = self.body.as_ref().map_or(0, |body| body.memory_bytes());
+        let buffers = self.inbox.capacity() + self.outbox.memory_bytes();
         let upload = if self.upload.is_some() { self.upload_memory_bytes() } else { 0 };
-        upload + self.session_memory_bytes()
+        size_of::<Self>()
+            + head
+            + body
+            + buffers
+            + upload
+            + self.transport.memory_bytes()
+            + self.session_memory_bytes()
     }
 }

@@ -77,6 +77,8 @@ pub struct Connection {
     backlog: Option<Box<Backlog>>,
     upload: Option<Box<Upload>>,
     head: Option<Arc<RequestHead>>,
+    /// Memory that it takes.
+    head_bytes: u32,
     /// What a believed proxy says of the present request's client.
     forwarded: Option<Arc<Forwarded>>,
     body: Option<Body>,
@@ -100,7 +102,7 @@ pub struct Connection {
     call: u64,
     /// Bytes of the present answer's body that have been handed over.
     body_bytes: u64,
-    discarded: u64,
+    discarded: u32,
     /// Answers given.
     served: u32,
     /// How often the present request has been handed over.
@@ -218,6 +220,7 @@ impl Connection {
             backlog: None,
             upload: None,
             head: None,
+            head_bytes: 0,
             forwarded: None,
             body: None,
             flow: None,

@@ -45,7 +45,7 @@ struct Feed(Arc<Pipe>);
 const READS_MAX: usize = 16;
 
 /// Bytes that a peer may go on sending after the last answer before the connection is cut.
-const LINGER_BYTES_MAX: u64 = 16 * 1024 * 1024;
+const LINGER_BYTES_MAX: u32 = 16 * 1024 * 1024;
 
 impl Connection {
     /// Reads what is there and makes of it what it is: the next request, its body, its end.
@@ -263,6 +263,7 @@ impl Connection {
         self.forwarded = None;
         let judged =
             if tools.policy.concerns(&head) { self.judge_forwarded(&mut head, tools) } else { Ok(()) };
+        self.head_bytes = u32::try_from(head.memory_bytes()).unwrap_or(u32::MAX);
         let head: Arc<RequestHead> = head.into();
         self.head = Some(Arc::clone(&head));
         if let Err(refusal) = judged {
@@ -497,7 +498,7 @@ impl Connection {
 
     /// Counts bytes that nobody will read.
     fn discard(&mut self, count: usize) -> Step {
-        self.discarded += count as u64;
+        self.discarded = self.discarded.saturating_add(count as u32);
         if self.discarded > LINGER_BYTES_MAX { Step::Close } else { Step::Keep }
     }
 }

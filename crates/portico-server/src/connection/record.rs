@@ -28,7 +28,7 @@ impl Connection {
         {
             self.log(status, tools);
         }
-        (self.head, self.id, self.forwarded) = (None, RequestId::None, None);
+        (self.head, self.head_bytes, self.id, self.forwarded) = (None, 0, RequestId::None, None);
         (self.status, self.reason, self.begun, self.answered) = (None, None, None, None);
     }
 

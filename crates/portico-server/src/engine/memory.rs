@@ -31,8 +31,9 @@ impl Engine {
 
     /// Notes what connection `id`, which is about to work, may add to what is held for it.
     #[inline]
-    pub(super) fn look_at_memory(&mut self, id: ConnectionId, connection: &Connection) {
-        self.tools.held = self.table.held_in_all(owner(id, connection));
+    pub(super) fn look_at_memory(&mut self, id: ConnectionId) {
+        let owner = self.table.get(id).map_or(id.index, |connection| owner(id, connection));
+        self.tools.held = self.table.held_in_all(owner);
     }
 
     /// Bytes that the response of connection `id` may hold.

@@ -64,7 +64,7 @@ impl Engine {
             }
             SessionEvent::Body(number) => {
                 if let Some(stream) = connection.stream(number) {
-                    self.work_on(stream, Connection::receive_more);
+                    self.receive_on(stream, Connection::receive_more);
                 }
             }
             SessionEvent::Room(number) => {
@@ -113,7 +113,7 @@ impl Engine {
         carrier.add_stream(number, place);
         self.streams += 1;
         self.table.put_back(place, Box::new(connection));
-        self.work_on(place, Connection::begin_stream);
+        self.receive_on(place, Connection::begin_stream);
         if self.tools.ledger.is_overdrawn(self.table.held_in_all(id.index)) {
             self.tools.ledger.note_cut(1, self.tools.now);
             carrier.end_session_calm();
@@ -212,7 +212,7 @@ impl Engine {
             None if connection.reads_ahead() => id,
             None => return,
         };
-        self.work_on(reader, Connection::receive_more);
+        self.receive_on(reader, Connection::receive_more);
         self.write_sessions();
     }
 
