@@ -460,7 +460,10 @@ impl Engine {
             self.close(id, connection);
             return false;
         }
-        self.count_memory(id, &connection);
+        let held = connection.memory_bytes();
+        if self.table.held(id.index) != held {
+            self.note_memory(id, &connection, held);
+        }
         let timer = self.table.timer(id.index);
         if timer.due() != connection.due() {
             match connection.due() {

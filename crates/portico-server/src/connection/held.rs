@@ -35,7 +35,7 @@ impl Connection {
         let body = self.body.as_ref().map_or(0, |body| body.memory_bytes());
         let buffers = self.inbox.capacity() + self.outbox.memory_bytes();
         let upload = if self.upload.is_some() { self.upload_memory_bytes() } else { 0 };
-        size_of::<Self>()
+        SMALL_BYTES
             + head
             + body
             + buffers

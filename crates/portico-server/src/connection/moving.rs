@@ -6,6 +6,7 @@ use std::time::Instant;
 use portico_proto::Framing;
 
 use super::{Connection, Deadline, Phase};
+use crate::body::Body;
 use crate::handover::{Label, Lane};
 
 /// Bytes that the next owner is to take for read.
@@ -40,7 +41,7 @@ impl Connection {
             && self.upload.is_none()
             && self.is_sound()
             && self.protocol.can_be_told_again();
-        let body = self.body.as_ref().filter(|_| whole)?.in_memory()?;
+        let body = self.body.as_ref().map_or(Some(&b""[..]), Body::in_memory).filter(|_| whole)?;
         Some([head.bytes(), body, &self.inbox])
     }
 

@@ -365,7 +365,7 @@ impl Connection {
                 return Step::Keep;
             }
             Some(Sink::Spool(spool)) => self.body = Some(spool.finish()),
-            None => self.body = Some(Body::empty()),
+            None => self.body = None,
         }
         self.await_thread(tools);
         Step::Ready

@@ -128,6 +128,7 @@ impl Table {
     }
 
     /// Bytes held for the connection at `index` itself.
+    #[inline]
     pub fn held(&self, index: u32) -> usize {
         self.places.get(index as usize).map_or(0, |place| place.held as usize)
     }

@@ -43,19 +43,14 @@ impl Engine {
         u32::try_from(room).unwrap_or(u32::MAX)
     }
 
-    /// Counts what is held for connection `id`, which has worked.
-    #[inline]
-    pub(super) fn count_memory(&mut self, id: ConnectionId, connection: &Connection) {
-        self.note_memory(id, connection, connection.memory_bytes());
-    }
-
     /// Nothing is held for connection `id` any more.
     pub(super) fn forget_memory(&mut self, id: ConnectionId, connection: &Connection) {
         self.note_memory(id, connection, 0);
     }
 
-    #[inline]
-    fn note_memory(&mut self, id: ConnectionId, connection: &Connection, bytes: usize) {
+    /// Counts `bytes`, which are held for connection `id`.
+    #[cold]
+    pub(super) fn note_memory(&mut self, id: ConnectionId, connection: &Connection, bytes: usize) {
         if let Some(before) = self.table.note_held(id.index, owner(id, connection), bytes) {
             self.tools.ledger.change(before, bytes);
         }
