@@ -411,7 +411,8 @@ impl Engine {
         self.have_work(id, work)
     }
 
-    #[inline]
+    // What is moved into it, a response's part, would be moved once more.
+    #[inline(always)]
     fn have_work(
         &mut self,
         id: ConnectionId,
@@ -460,9 +461,8 @@ impl Engine {
             self.close(id, connection);
             return false;
         }
-        let held = connection.memory_bytes();
-        if self.table.held(id.index) != held {
-            self.note_memory(id, &connection, held);
+        if !connection.holds_the_same() {
+            self.count_memory(id, &connection);
         }
         let timer = self.table.timer(id.index);
         if timer.due() != connection.due() {

@@ -22,8 +22,11 @@ use crate::transport::Progress;
 pub enum Block<'a> {
     /// Copied where the client does not take it at once.
     Borrowed(&'a [u8]),
-    /// Kept as it is until the client has taken it.
-    Shared(Bytes),
+    /// The same, which has been in the mailbox.
+    Owned(Vec<u8>),
+    /// Kept as it is until the client has taken it. Boxed, so that the parts of a response which are moved from
+    /// hand to hand stay as small as the others have them.
+    Shared(Box<Bytes>),
 }
 
 /// What a call has its connection send.
@@ -69,10 +72,11 @@ pub enum Answer<'a> {
 impl Block<'_> {
     /// The same without borrowed bytes.
     fn into_owned(self) -> Block<'static> {
-        Block::Shared(match self {
-            Block::Borrowed(bytes) => Bytes::copy_from_slice(bytes),
-            Block::Shared(bytes) => bytes,
-        })
+        match self {
+            Block::Borrowed(bytes) => Block::Owned(bytes.to_vec()),
+            Block::Owned(bytes) => Block::Owned(bytes),
+            Block::Shared(bytes) => Block::Shared(bytes),
+        }
     }
 
     /// Whether it is large enough to be kept rather than copied.
@@ -87,6 +91,7 @@ impl Deref for Block<'_> {
     fn deref(&self) -> &[u8] {
         match self {
             Self::Borrowed(bytes) => bytes,
+            Self::Owned(bytes) => bytes,
             Self::Shared(bytes) => bytes,
         }
     }

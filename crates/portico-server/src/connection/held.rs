@@ -1,6 +1,6 @@
 //! The memory that is held for one connection.
 
-use super::Connection;
+use super::{Connection, Phase};
 use crate::transport::Transport;
 
 /// Heads up to this size are usual, and not counted one by one.
@@ -10,8 +10,8 @@ const SMALL_HEAD_BYTES: usize = 2048;
 const SMALL_BYTES: usize = 1024;
 
 impl Connection {
-    /// Bytes, as far as its client has a say in them; those of a session without its streams. While nothing of much
-    /// size is held it is always the same number, which takes no time to find.
+    /// Bytes, as far as its client has a say in them; those of a session without its streams. While nothing of
+    /// much size is held it is always the same number, which takes no time to find.
     #[inline]
     pub fn memory_bytes(&self) -> usize {
         let buffers = self.inbox.capacity() | self.outbox.memory_bytes();
@@ -20,6 +20,13 @@ impl Connection {
             && self.body.is_none()
             && self.head_bytes as usize <= SMALL_HEAD_BYTES;
         if buffers == 0 && is_small { SMALL_BYTES } else { self.memory_bytes_in_detail() }
+    }
+
+    /// Whether its application makes a response that the client takes as it comes: what is held for it stays the
+    /// same, and the request's body is held by the call.
+    #[inline]
+    pub fn holds_the_same(&self) -> bool {
+        self.phase == Phase::Calling && self.backlog.is_none() && self.outbox.is_unused()
     }
 
     /// Neither TLS nor a session, which have buffers of their own.

@@ -53,6 +53,12 @@ impl Outbox {
         self.sent == self.bytes.len() && self.parts.is_none()
     }
 
+    /// Whether it takes no memory.
+    #[inline]
+    pub fn is_unused(&self) -> bool {
+        self.bytes.capacity() == 0 && self.parts.is_none()
+    }
+
     /// Bytes that wait in memory as copies.
     pub fn buffered(&self) -> usize {
         let after: usize = self.parts().map(|part| part.after.len()).sum();

@@ -48,9 +48,18 @@ impl Engine {
         self.note_memory(id, connection, 0);
     }
 
+    /// Counts what is held for connection `id`, which has worked.
+    #[inline]
+    pub(super) fn count_memory(&mut self, id: ConnectionId, connection: &Connection) {
+        let held = connection.memory_bytes();
+        if self.table.held(id.index) != held {
+            self.note_memory(id, connection, held);
+        }
+    }
+
     /// Counts `bytes`, which are held for connection `id`.
     #[cold]
-    pub(super) fn note_memory(&mut self, id: ConnectionId, connection: &Connection, bytes: usize) {
+    fn note_memory(&mut self, id: ConnectionId, connection: &Connection, bytes: usize) {
         if let Some(before) = self.table.note_held(id.index, owner(id, connection), bytes) {
             self.tools.ledger.change(before, bytes);
         }

@@ -137,7 +137,7 @@ fn memory_is_counted_and_clients_that_stopped_are_cut() {
         engine.handle_event(readable(id));
         let call = engine.next_call(|_| || {}).unwrap();
         let head = Cow::Owned(ResponseHead { length: Some(2_000_000), ..ResponseHead::default() });
-        let body = Block::Shared(vec![0; 2_000_000].into());
+        let body = Block::Shared(Box::new(vec![0; 2_000_000].into()));
         engine.answer(call.key, Answer::Whole { head, body }, Writing::AtOnce);
         engine.advance();
         clients.push((id, client));
@@ -203,7 +203,7 @@ fn a_small_answer_is_held_for_the_next_one_and_a_large_one_never() {
         }
         let call = engine.next_call(|_| || {}).unwrap();
         let head = ResponseHead { length: Some(length as u64), ..ResponseHead::default() };
-        let (head, body) = (Cow::Owned(head), Block::Shared(vec![b'x'; length].into()));
+        let (head, body) = (Cow::Owned(head), Block::Owned(vec![b'x'; length]));
         assert!(engine.answer(call.key, Answer::Whole { head, body }, Writing::Batched));
         client.set_nonblocking(true).unwrap();
         let mut received = Vec::new();

@@ -104,7 +104,7 @@ impl Responder {
     /// # Errors
     /// [`Gone`].
     pub fn start_shared(&mut self, head: &ResponseHead, block: Bytes) -> Result<(), Gone> {
-        self.start_with(head, Block::Shared(block))
+        self.start_with(head, Block::Shared(Box::new(block)))
     }
 
     /// Sends a further block at once; waits (through `Application::blocking`) while too much is buffered and other
@@ -137,7 +137,7 @@ impl Responder {
             return self.send(&block);
         }
         self.memory_left -= block.len();
-        self.hand(Answer::Block(Block::Shared(block)))?;
+        self.hand(Answer::Block(Block::Shared(Box::new(block))))?;
         self.make_room()
     }
 
@@ -199,7 +199,7 @@ impl Responder {
     /// As [`Responder::answer`], with a body that is kept rather than copied where the client does not take it
     /// at once.
     pub fn answer_shared(self, head: &ResponseHead, body: Bytes) {
-        self.answer_with(head, Block::Shared(body));
+        self.answer_with(head, Block::Shared(Box::new(body)));
     }
 
     fn answer_with(mut self, head: &ResponseHead, body: Block<'_>) {
