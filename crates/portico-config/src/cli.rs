@@ -8,6 +8,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use clap_complete::Shell;
 
 use crate::abbreviation;
+use crate::conceal::conceal_assigned;
 use crate::setting::{Setting, Value};
 use crate::settings;
 
@@ -148,7 +149,7 @@ fn said(matches: &ArgMatches) -> Result<Vec<(&'static Setting, Vec<String>)>, St
                 .unwrap_or_default()
                 .map(|value| {
                     let problem =
-                        || format!("{}: {value:?} is not UTF-8; write it in UTF-8", setting.option());
+                        || format!("{}: its value is not UTF-8; write it in UTF-8", setting.option());
                     value.to_str().map(str::to_owned).ok_or_else(problem)
                 })
                 .collect::<Result<_, _>>()?,
@@ -169,6 +170,7 @@ fn one_line(error: &clap::Error) -> String {
     let remedy = "`portico --help` lists the options";
     match error.kind() {
         ErrorKind::UnknownArgument if !argument.starts_with('-') => {
+            let argument = conceal_assigned(&argument);
             format!("{argument:?}: one application is served, and it is named already; remove this")
         }
         // As uvicorn, Flask and many others have it.

@@ -50,8 +50,9 @@ pub(crate) fn read_variable(env: Environment<'_>, variable: &str) -> Result<Opti
     env(variable)
         .filter(|value| !value.is_empty())
         .map(|value| {
-            value.into_string().map_err(|value| {
-                ConfigError::new(format!("{variable}: {value:?} is not UTF-8; write it in UTF-8"))
+            // The value is not told: it may be a secret.
+            value.into_string().map_err(|_| {
+                ConfigError::new(format!("{variable}: its value is not UTF-8; write it in UTF-8"))
             })
         })
         .transpose()

@@ -6,9 +6,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::resolved::Config;
-
-/// The name of the setting that is the command line's argument without an option.
-const POSITIONAL: &str = "app";
+use crate::settings;
 
 /// One setting. Everything that is said about it anywhere comes from here.
 pub(crate) struct Setting {
@@ -179,7 +177,7 @@ impl Setting {
 
     /// Whether it is the command line's argument that has no option: the application.
     pub fn is_positional(&self) -> bool {
-        self.name == POSITIONAL
+        self.name == settings::APP
     }
 
     /// Whether the command line can say it.

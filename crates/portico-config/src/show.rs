@@ -1,10 +1,12 @@
 //! `portico config`: each effective value and who set it, as TOML that a configuration file can have, or as JSON.
+//! What may be secret is not shown.
 
 use std::fmt::Write;
 
 use serde_json::{Map, Value as Json, json};
 use toml::Value as Toml;
 
+use crate::conceal::concealed;
 use crate::raw::Source;
 use crate::resolve::{Effective, Resolved};
 use crate::setting::{Area, Setting};
@@ -27,7 +29,7 @@ impl Resolved {
                 push(&mut page, format_args!("{apart}# {}\n", setting.area));
             }
             let Effective { name, texts, source } = effective;
-            match typed(setting, texts) {
+            match shown_value(setting, texts) {
                 Some(value) if setting.name == settings::CONFIG => {
                     // A file cannot name another.
                     let line = format!("# {name} = {value}");
@@ -51,7 +53,7 @@ impl Resolved {
         let mut all = Map::new();
         for (setting, effective) in self.shown() {
             let mut of_one = source(&effective.source);
-            let value = typed(setting, &effective.texts).map_or(Json::Null, |value| json(&value));
+            let value = shown_value(setting, &effective.texts).map_or(Json::Null, |value| json(&value));
             of_one.insert("value".to_owned(), value);
             all.insert(setting.name.to_owned(), Json::Object(of_one));
         }
@@ -66,6 +68,12 @@ impl Resolved {
             (always || effective.source != Source::Default).then_some((setting, effective))
         })
     }
+}
+
+/// What stands for `texts`, with what may be secret concealed.
+fn shown_value(setting: &Setting, texts: &[String]) -> Option<Toml> {
+    let texts: Vec<String> = texts.iter().map(|text| concealed(setting, text)).collect();
+    typed(setting, &texts)
 }
 
 fn source(source: &Source) -> Map<String, Json> {

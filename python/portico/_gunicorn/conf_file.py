@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import inspect
 import os
+import reprlib
 import sys
 from collections.abc import Callable, Mapping
 from importlib.machinery import SourceFileLoader
@@ -164,19 +165,21 @@ def scalar_text(value: Any, written: str) -> str:
         return str(os.fspath(value)).strip()
     if inspect.isclass(value):
         return f"{value.__module__}.{value.__qualname__}"
-    raise Misfit(f"{value!r} is of type {type(value).__name__}, which no setting takes")
+    # Without the value, which may be a secret for `raw_env`.
+    raise Misfit(f"a value is of type {type(value).__name__}, which no setting takes")
 
 
 def object_texts(name: str, value: Any) -> list[str]:
     """Stands for an object in what the table of settings gets."""
     if name == "logconfig_dict":
         if not isinstance(value, Mapping):
-            raise Misfit(f"{value!r} is of type {type(value).__name__}; write a dictionary")
+            raise Misfit(f"{reprlib.repr(value)} is of type {type(value).__name__}; write a dictionary")
         return ["(a dictionary)"] if value else []
     if inspect.isfunction(value):
         value = value()
     if not isinstance(value, str) and not inspect.isclass(value):
-        raise Misfit(f"{value!r} is of type {type(value).__name__}; write a class or its import string")
+        kind = type(value).__name__
+        raise Misfit(f"{reprlib.repr(value)} is of type {kind}; write a class or its import string")
     return setting_texts(value, "")
 
 

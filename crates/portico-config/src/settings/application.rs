@@ -8,7 +8,7 @@ pub(super) const SETTINGS: &[Setting] =
     &[APP, CONFIG, CHDIR, PYTHONPATH, ROOT_PATH, CHECK_CONFIG, PRINT_CONFIG];
 
 const APP: Setting = Setting {
-    name: "app",
+    name: super::APP,
     gunicorn: Some("wsgi_app"),
     since: "0.1",
     flags: &[],

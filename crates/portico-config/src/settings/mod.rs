@@ -31,6 +31,10 @@ use crate::setting::{Setting, Value};
 
 /// The setting that names the configuration file, and so is read before all others.
 pub(crate) const CONFIG: &str = "config";
+/// The name of the one that is the application.
+pub(crate) const APP: &str = "app";
+/// The name of the one that sets variables of the environment.
+pub(crate) const RAW_ENV: &str = "raw_env";
 
 /// The most that is taken for a length of time after which something is cut off or tried again.
 const DAY: Duration = Duration::from_secs(24 * 3600);

@@ -252,7 +252,7 @@ fn umasks() {
 }
 
 const RAW_ENV: Setting = Setting {
-    name: "raw_env",
+    name: super::RAW_ENV,
     gunicorn: None,
     since: "0.1",
     flags: &["env"],
@@ -277,7 +277,8 @@ fn variable(text: &str) -> Result<(String, String), String> {
         Some((name, value)) if !name.is_empty() && !text.contains('\0') => {
             Ok((name.to_owned(), value.to_owned()))
         }
-        _ => Err(format!("{text:?} sets no variable; write NAME=VALUE")),
+        // It may be a secret whose name was forgotten.
+        _ => Err("one of the items sets no variable; write NAME=VALUE".to_owned()),
     }
 }
 
@@ -292,6 +293,7 @@ fn raw_env() {
     assert_eq!(with_environment(&[("PORTICO_RAW_ENV", "A=b c")], &[]).system.raw_env, [pair("A", "b c")]);
     for text in ["A", "=1", "="] {
         assert!(refusal(&["-e", text]).ends_with("write NAME=VALUE"), "{text}");
+        assert!(!refusal(&["-e", "hunter2"]).contains("hunter2"));
     }
 }
 
@@ -386,7 +388,7 @@ const PASTE_GLOBAL: Setting = Setting {
 fn paste_variable(text: &str) -> Result<(String, String), String> {
     let equals = text.match_indices('=').map(|(index, _)| index);
     let at = equals.into_iter().find(|index| !text[..*index].ends_with('\\')).filter(|index| *index > 0);
-    let at = at.ok_or_else(|| format!("{text:?} sets no variable; write NAME=VALUE"))?;
+    let at = at.ok_or("one of the items sets no variable; write NAME=VALUE")?;
     let plain = |text: &str| text.replace("\\=", "=");
     Ok((plain(&text[..at]), plain(&text[at + 1..])))
 }

@@ -11,13 +11,15 @@ use pyo3::exceptions::{
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFunction, PyList, PyModule, PyTuple};
 
+use portico_config::conceal_arguments;
+
 use crate::error::{one_line, traceback};
 
 /// An application that was found.
 pub struct Loaded {
     /// The WSGI callable.
     pub application: Py<PyAny>,
-    /// Its target, in full.
+    /// Its target, in full but for the arguments of a factory, which may be secret.
     pub target: String,
 }
 
@@ -111,7 +113,7 @@ pub fn load(py: Python<'_>, target: &str) -> Result<Loaded, LoadError> {
         false => import(py, place)?,
     };
     let (application, target) = match expression {
-        Some(expression) => (evaluate(&module, place, expression)?, target.to_owned()),
+        Some(expression) => (evaluate(&module, place, expression)?, conceal_arguments(target).into_owned()),
         None => {
             let (application, name) = default_callable(&module, place)?;
             (application, format!("{place}:{name}"))
@@ -239,6 +241,7 @@ fn evaluate<'py>(
         Some((path, _)) => (path.trim_end(), Some(arguments(py, place, expression)?)),
         None => (expression, None),
     };
+    let expression = &*conceal_arguments(expression); // For what is told of it.
     let is_name = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_');
     if !path.split('.').all(is_name) {
         return Err(LoadError::usage(format!("{place}:{expression}: {path:?} is no name")));
@@ -285,6 +288,7 @@ fn arguments<'py>(
             parsed.getattr("args")?.try_iter()?.map(|node| literal(node?)).collect::<PyResult<Vec<_>>>()?;
         PyTuple::new(py, positional)
     };
+    let expression = conceal_arguments(expression);
     match read() {
         Ok(positional) => Ok((positional, keywords)),
         Err(error)

@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 
-use portico_config::Config;
+use portico_config::{Config, conceal_arguments};
 use pyo3::prelude::*;
 
 /// What a process of the server is.
@@ -32,6 +32,7 @@ pub fn set(py: Python<'_>, role: Role, config: &Config) -> bool {
         .or(config.app.as_deref())
         .or(paste.as_deref())
         .unwrap_or("portico");
+    let name = conceal_arguments(name);
     let set = py.import("setproctitle");
     let set = set.and_then(|module| {
         module.call_method1("setproctitle", (format!("portico: {word} [{name}]"),)).map(drop)
