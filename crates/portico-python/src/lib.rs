@@ -6,6 +6,7 @@ mod daemon;
 mod error;
 mod fork;
 mod gateway;
+mod hub;
 mod logging;
 mod raw;
 mod record;

@@ -3,15 +3,14 @@
 //! A thread writes its own record. Whoever watches may claim a call, to raise an exception in it or to write its
 //! thread off; a call is claimed under its number, so that what is meant for one never strikes another.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use std::{io, mem};
 
 use pyo3::prelude::*;
-use pyo3::sync::MutexExt;
 
 use portico_server::{Peer, Request, RequestKey};
 use portico_supervisor::{
@@ -19,6 +18,7 @@ use portico_supervisor::{
     now_nanos,
 };
 
+use crate::hub::{self, Greenlet};
 use crate::{error, raw};
 
 /// A worker's place: one slot of a scoreboard.
@@ -43,6 +43,8 @@ pub struct Record {
     index: usize,
     /// Python's identity of the thread; 0 before it has one.
     ident: AtomicU64,
+    /// Where the calls of the thread run in a greenlet: that one.
+    greenlet: OnceLock<Greenlet>,
     /// Number of the call that the thread is in, with [`CLAIMED`] and [`WRITTEN_OFF`]; 0 if it is in none.
     call: AtomicU64,
     /// The request of the present call, or of the last one.
@@ -125,6 +127,7 @@ impl Records {
                     place: place.clone(),
                     index,
                     ident: AtomicU64::new(0),
+                    greenlet: OnceLock::new(),
                     call: AtomicU64::new(0),
                     request: Mutex::new(None),
                     claiming: Mutex::new(()),
@@ -161,6 +164,17 @@ impl Records {
             record.ident.store(ident, Ordering::Release);
             RECORD.with(|own| drop(own.set(Arc::clone(record))));
             INDEX.set(index);
+        }
+    }
+
+    /// `greenlet`, which runs, takes record number `index` for as long as it lives: until [`leave_greenlet`].
+    pub fn enlist_greenlet(&self, index: usize, greenlet: Greenlet) {
+        if let Some(record) = self.get(index) {
+            let native_id = rustix::thread::gettid().as_raw_nonzero().get() as u64;
+            record.thread().enlist(native_id, greenlet.ident());
+            record.ident.store(greenlet.ident(), Ordering::Release);
+            GREENLETS.with_borrow_mut(|known| known.push((greenlet.ident(), Arc::clone(record))));
+            drop(record.greenlet.set(greenlet));
         }
     }
 
@@ -205,6 +219,16 @@ impl Record {
         self.ident.load(Ordering::Acquire)
     }
 
+    /// The greenlet in which its calls run, where they do.
+    pub fn greenlet(&self) -> Option<&Greenlet> {
+        self.greenlet.get()
+    }
+
+    /// The identity of its thread as the interpreter knows it: of the thread in which its greenlet runs.
+    pub fn thread_ident(&self) -> u64 {
+        self.greenlet.get().map_or_else(|| self.ident(), |greenlet| greenlet.hub().thread_ident())
+    }
+
     /// The request of call `number`, if the thread is still in it.
     pub fn request(&self, number: u64) -> Option<RequestKey> {
         let request = *self.request.lock().unwrap_or_else(PoisonError::into_inner);
@@ -218,16 +242,33 @@ impl Record {
         self.call.store(thread.begin(note), Ordering::Release);
     }
 
-    /// Raises `exception` in call `number`, if the thread is still in it. Returns whether it was.
+    /// Raises `exception`, a class, in call `number`, if the thread is still in it. Returns whether it was.
     ///
     /// What is raised and not noticed is taken back at the call's end.
-    pub fn raise(&self, py: Python<'_>, number: u64, ident: u64, exception: &Bound<'_, PyAny>) -> bool {
-        let _claiming = self.claiming.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner);
+    pub fn raise(self: &Arc<Self>, py: Python<'_>, number: u64, exception: &Bound<'_, PyAny>) -> bool {
+        let _claiming = hub::lock(py, &self.claiming);
         let claimed = self.mark(number, CLAIMED);
-        if claimed {
-            raw::raise_in_thread(py, ident, Some(exception));
+        if !claimed {
+            return false;
         }
-        claimed
+        match self.greenlet.get() {
+            // It waits: whatever runs in its thread at this moment is another greenlet.
+            Some(greenlet) if greenlet.frame(py).is_some() => {
+                let (record, exception) = (Arc::clone(self), exception.clone().unbind());
+                greenlet.hub().run_soon(move |py| record.throw(py, number, &exception));
+            }
+            _ => raw::raise_in_thread(py, self.thread_ident(), Some(exception)),
+        }
+        true
+    }
+
+    /// Has call `number` raise `exception` where it waits, if it has not ended. In the hub, where no call runs.
+    fn throw(&self, py: Python<'_>, number: u64, exception: &Py<PyAny>) {
+        if self.call.load(Ordering::SeqCst) & NUMBER == number
+            && let Some(greenlet) = self.greenlet.get()
+        {
+            greenlet.throw(py, exception);
+        }
     }
 
     /// Writes the thread off, if it is still in call `number`.
@@ -259,7 +300,7 @@ impl Record {
 
     /// Has `callback` called when the client of the present call leaves. Only while the application works on it.
     pub fn add_callback(&self, py: Python<'_>, callback: Py<PyAny>) {
-        self.callbacks.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner).push(callback);
+        hub::lock(py, &self.callbacks).push(callback);
         self.call.fetch_or(CALLBACKS, Ordering::SeqCst);
     }
 
@@ -274,7 +315,7 @@ impl Record {
     /// Calls the callbacks of call `number`, if the thread is still in it and its answer is not complete. The call
     /// does not end meanwhile: what they do never comes in the way of another request.
     pub fn call_back(&self, py: Python<'_>, number: u64) {
-        let _calling = self.calling_back.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner);
+        let _calling = hub::lock(py, &self.calling_back);
         if self.call.load(Ordering::SeqCst) & NUMBER != number || self.standing() == Standing::Complete {
             return;
         }
@@ -287,7 +328,7 @@ impl Record {
     }
 
     fn take_callbacks(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
-        mem::take(&mut *self.callbacks.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner))
+        mem::take(&mut *hub::lock(py, &self.callbacks))
     }
 
     /// Drops the callbacks, and waits for those that run.
@@ -295,7 +336,7 @@ impl Record {
     fn end_callbacks(&self) {
         Python::attach(|py| {
             drop(self.take_callbacks(py));
-            drop(self.calling_back.lock_py_attached(py));
+            drop(hub::lock(py, &self.calling_back));
         });
     }
 
@@ -320,7 +361,7 @@ impl Drop for InCall<'_> {
         if call & CLAIMED != 0 {
             // The exception may not have struck yet; the next call is not to meet it.
             Python::attach(|py| {
-                drop(record.claiming.lock_py_attached(py));
+                drop(hub::lock(py, &record.claiming));
                 raw::raise_in_thread(py, raw::thread_ident(py), None);
             });
         }
@@ -331,6 +372,23 @@ thread_local! {
     /// Number of the calling thread's record; no number where it has none.
     static INDEX: Cell<usize> = const { Cell::new(usize::MAX) };
     static RECORD: OnceCell<Arc<Record>> = const { OnceCell::new() };
+    /// The records of the greenlets that run in the calling thread, by their identities.
+    static GREENLETS: RefCell<Vec<(u64, Arc<Record>)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The calling thread, or its greenlet that runs, does what record number `index` is about from now on.
+pub fn set_index(index: usize) {
+    INDEX.set(index);
+}
+
+/// The number of the calling thread's record; no number where it has none.
+pub fn index() -> usize {
+    INDEX.get()
+}
+
+/// The greenlet with this identity ends.
+pub fn leave_greenlet(ident: u64) {
+    GREENLETS.with_borrow_mut(|known| known.retain(|(other, _)| *other != ident));
 }
 
 /// Whether the calling thread has been written off: the server has answered in its call's stead.
@@ -338,17 +396,26 @@ pub fn is_written_off() -> bool {
     own().is_some_and(|record| record.call.load(Ordering::SeqCst) & WRITTEN_OFF != 0)
 }
 
-/// The calling thread's record, where it has one.
+/// The record of the calling thread, or of its greenlet that runs, where it has one.
 pub fn own() -> Option<Arc<Record>> {
-    RECORD.with(|own| own.get().cloned())
+    RECORD.with(|own| own.get().cloned()).or_else(of_greenlet)
+}
+
+#[cold]
+fn of_greenlet() -> Option<Arc<Record>> {
+    if !hub::is_here() {
+        return None;
+    }
+    let current = Python::attach(hub::current_ident)?;
+    GREENLETS
+        .with_borrow(|known| known.iter().find(|(ident, _)| *ident == current).map(|(_, it)| Arc::clone(it)))
 }
 
 /// Notes that the calling thread's application has handed over a block.
 pub fn note_progress() {
-    RECORD.with(|own| {
-        if let Some(record) = own.get() {
-            record.thread().progress(now_nanos());
-        }
+    RECORD.with(|own| match own.get() {
+        Some(record) => record.thread().progress(now_nanos()),
+        None => drop(of_greenlet().map(|record| record.thread().progress(now_nanos()))),
     });
 }
 

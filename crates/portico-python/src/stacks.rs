@@ -16,6 +16,7 @@ use rustix::io::pread;
 use signal_hook::low_level;
 
 use crate::raw;
+use crate::record::{Record, Records};
 
 /// Where the stacks of this process are written.
 #[derive(Debug)]
@@ -131,33 +132,52 @@ impl std::fmt::Display for ThreadStack {
     }
 }
 
-/// The stack of the thread `ident`; `None` if it has none, or has ended.
+/// The stack of the thread or greenlet with this record; `None` if it has none, or has ended.
 ///
 /// # Errors
 /// What formatting it raises.
-pub fn of(py: Python<'_>, ident: u64) -> PyResult<Option<String>> {
-    let frames = current_frames(py)?;
-    frames.get_item(ident)?.map(|frame| format(&frame)).transpose()
+pub fn of(py: Python<'_>, record: &Record) -> PyResult<Option<String>> {
+    let waiting = record.greenlet().and_then(|greenlet| greenlet.frame(py));
+    let frame = match waiting {
+        Some(frame) => Some(frame),
+        None => current_frames(py)?.get_item(record.thread_ident())?,
+    };
+    frame.map(|frame| format(&frame)).transpose()
 }
 
-/// The stacks of all threads that Python knows.
+/// The stacks of all threads that Python knows, and of the greenlets with `records`.
 ///
 /// # Errors
 /// What formatting them raises.
-pub fn all(py: Python<'_>) -> PyResult<Vec<ThreadStack>> {
+pub fn all(py: Python<'_>, records: Option<&Records>) -> PyResult<Vec<ThreadStack>> {
     let names = names(py)?;
-    let mut stacks = Vec::new();
+    let (mut stacks, mut running) = (Vec::new(), None);
+    let greenlets = records.into_iter().flat_map(Records::iter).filter(|record| record.greenlet().is_some());
+    for record in greenlets {
+        match record.greenlet().and_then(|greenlet| greenlet.frame(py)) {
+            Some(frame) => stacks.push(ThreadStack {
+                ident: record.ident(),
+                name: Some(record.thread_name()),
+                frames: format(&frame)?,
+            }),
+            None if record.thread().running().is_some() => running = Some(record),
+            None => {}
+        }
+    }
     for (ident, frame) in current_frames(py)? {
-        let ident: u64 = ident.extract()?;
+        let (ident, frames) = (ident.extract()?, format(&frame)?);
         let name = names.iter().find(|(known, _)| *known == ident).map(|(_, name)| name.clone());
-        stacks.push(ThreadStack { ident, name, frames: format(&frame)? });
+        stacks.push(match running.filter(|record| record.thread_ident() == ident) {
+            Some(record) => ThreadStack { ident: record.ident(), name: Some(record.thread_name()), frames },
+            None => ThreadStack { ident, name, frames },
+        });
     }
     Ok(stacks)
 }
 
 /// Logs the stacks of all threads: what SIGUSR2 asks a worker for.
-pub fn log_all(py: Python<'_>) {
-    match all(py) {
+pub fn log_all(py: Python<'_>, records: Option<&Records>) {
+    match all(py, records) {
         Ok(stacks) => {
             let text: String = stacks.iter().map(ThreadStack::to_string).collect();
             log::info!("Stacks of all threads:\n{text}");

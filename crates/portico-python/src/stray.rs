@@ -23,10 +23,15 @@ pub fn unmark() {
     STRAY.store(false, Ordering::Relaxed);
 }
 
+/// Whether this process is one that the application has forked.
+pub fn is_marked() -> bool {
+    STRAY.load(Ordering::Relaxed)
+}
+
 /// Ends the process if the application has forked it. It has come back from `place`, such as "a request", by
 /// itself or with this error: the status of a `SystemExit` is the process'.
 pub fn end(py: Python<'_>, error: Option<&PyErr>, place: &str) {
-    if STRAY.load(Ordering::Relaxed) {
+    if is_marked() {
         end_stray(py, error, place);
     }
 }

@@ -23,6 +23,13 @@ pub trait Application: Send + Sync + 'static {
     fn blocking(&self, wait: &mut (dyn FnMut() + Send)) {
         wait();
     }
+
+    /// As [`Application::blocking`], for a wait for the client within a call: `wait` may run on another thread, while
+    /// the calling one does other work of the application's.
+    fn await_client(&self, wait: Box<dyn FnOnce() + Send>) {
+        let mut wait = Some(wait);
+        self.blocking(&mut || wait.take().into_iter().for_each(|wait| wait()));
+    }
 }
 
 /// A complete request: its head, and its body buffered (or, where streaming is set, arriving).

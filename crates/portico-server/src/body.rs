@@ -67,6 +67,11 @@ impl Body {
         self.len() == Some(0)
     }
 
+    /// Whether it is still arriving, so that a read may wait for the client.
+    pub fn is_streamed(&self) -> bool {
+        matches!(self.source, Source::Stream { .. })
+    }
+
     /// Bytes not yet read, if the whole body is at hand in memory: no copy, no wait. The gateway consumes with
     /// [`Body::consume`]. `None` for spooled and streamed bodies.
     pub fn in_memory(&self) -> Option<&[u8]> {

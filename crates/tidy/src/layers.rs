@@ -87,7 +87,7 @@ const ORDERS: [Order; 3] = [
             &["fork"],
             &["daemon"],
             &["logging"],
-            &["record", "stacks", "stray", "conf"],
+            &["hub", "record", "stacks", "stray", "conf"],
             &["gateway"],
             &["command"],
             &["worker"],

@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 use portico_server::{Peer, Teller, Told};
 
 use super::observer::number;
+use crate::hub;
 use crate::raw::latin1;
 
 /// Has `told`, a `Server` or a `Worker` of `portico._gunicorn.server`, told of requests that the server has
@@ -16,7 +17,7 @@ pub fn teller(py: Python<'_>, told: &Py<PyAny>) -> Option<Teller> {
     }
     let told = told.clone_ref(py);
     Some(Teller::new(move |request| {
-        Python::attach(|py| {
+        hub::attach(|py| {
             if let Err(error) = tell(told.bind(py), request) {
                 log::error!("an access could not be logged: {error}");
             }

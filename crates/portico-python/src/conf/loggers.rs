@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use portico_config::{Config, LogLevel, LogTarget};
 
 use super::hooks::Hooks;
+use crate::hub;
 use crate::logging::{self, Diverted};
 
 /// How long the end of a process waits for a logger of Python.
@@ -75,7 +76,7 @@ pub fn reopen_handlers(py: Python<'_>) {
 
 /// Logs a record through Python.
 fn relay(server: &Py<PyAny>, record: &Diverted) -> bool {
-    Python::attach(|py| {
+    hub::attach(|py| {
         let level = match record.level {
             log::Level::Error => "error",
             log::Level::Warn => "warning",

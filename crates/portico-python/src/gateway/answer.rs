@@ -17,6 +17,7 @@ use portico_server::{Gone, Responder};
 
 use super::detached;
 use super::file_wrapper::FileRange;
+use crate::hub;
 use crate::record::{Record, Standing, note_progress};
 
 /// Blocks from this size on are handed to the engine with the interpreter let go: copying them takes longer than
@@ -27,6 +28,12 @@ const DETACH_BYTES: usize = 64 * 1024;
 /// Blocks of a body that is there as a whole are kept from this size on, rather than copied, where the client
 /// does not take them at once.
 const KEPT_BYTES_MIN: usize = 256 * 1024;
+
+/// Whether `block` is handed over with the interpreter let go. A greenlet that has to wait for its client there leaves
+/// for the hub, and needs the interpreter for that.
+fn is_detached_for(block: &[u8]) -> bool {
+    block.len() >= DETACH_BYTES && !hub::is_here()
+}
 
 /// What remains to be done after a block has been handed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +93,8 @@ impl Answer {
     /// Sends a block of the body, with the head before the first one. An empty block sends nothing.
     ///
     /// # Errors
-    /// `AssertionError` if the application has not called `start_response`.
+    /// `AssertionError` if the application has not called `start_response`; what was thrown into the greenlet
+    /// while it waited for its client.
     pub fn send(&mut self, py: Python<'_>, block: &[u8]) -> PyResult<Progress> {
         self.send_or_keep(py, block, None)
     }
@@ -129,7 +137,7 @@ impl Answer {
         let kept = kept(block, object);
         let Some(responder) = self.responder.as_mut() else { return Ok(self.progress()) };
         let head = (!self.started).then_some(&self.head);
-        let result = detached(py, block.len() >= DETACH_BYTES, || match (head, kept) {
+        let result = detached(py, is_detached_for(block), || match (head, kept) {
             (Some(head), Some(kept)) => responder.start_shared(head, kept),
             (Some(head), None) => responder.start(head, block),
             (None, Some(kept)) => responder.send_shared(kept),
@@ -143,7 +151,7 @@ impl Answer {
         } else if rest == Some(block.len() as u64) {
             self.finish_responder();
         }
-        Ok(self.progress())
+        hub::take_interruption(py).map_or_else(|| Ok(self.progress()), Err)
     }
 
     /// Sends what is known to be the whole body (or all of it that `write` has not sent) and ends the answer.
@@ -375,7 +383,7 @@ impl Answer {
         let block = if self.bodiless() { b"" } else { block };
         self.set_complete();
         let (head, kept) = (&self.head, kept(block, object));
-        detached(py, block.len() >= DETACH_BYTES, || match kept {
+        detached(py, is_detached_for(block), || match kept {
             Some(kept) => responder.answer_shared(head, kept),
             None => responder.answer(head, block),
         });

@@ -92,8 +92,14 @@ impl Gateway {
         })
     }
 
-    fn call_attached(&self, py: Python<'_>, request: Request, responder: Responder) -> PyResult<()> {
-        let mut kept = match KEPT.take() {
+    fn call_attached(
+        &self,
+        py: Python<'_>,
+        kept: &mut Option<Box<Kept>>,
+        request: Request,
+        responder: Responder,
+    ) -> PyResult<()> {
+        let mut own = match kept.take() {
             Some(kept) if kept.gateway == self.id => kept,
             _ => Box::new(Kept {
                 gateway: self.id,
@@ -119,11 +125,11 @@ impl Gateway {
             destination: destination.as_deref(),
             body_length,
             input: input.as_ref(),
-            callables: &kept.callables,
+            callables: &own.callables,
         };
-        let environ = kept.environs.build(py, &self.settings, &parts)?;
-        kept.callables.begin(py, responder, head.method() == b"HEAD");
-        let call = Call { py, head: &head, callables: &kept.callables, sendfile: self.settings.sendfile };
+        let environ = own.environs.build(py, &self.settings, &parts)?;
+        own.callables.begin(py, responder, head.method() == b"HEAD");
+        let call = Call { py, head: &head, callables: &own.callables, sendfile: self.settings.sendfile };
         match &self.observer {
             None => drop(call.run(&self.application, &environ)),
             Some(observer) => call.run_observed(&self.application, &environ, observer, begun)?,
@@ -133,25 +139,34 @@ impl Gateway {
             input.get().end(py);
         }
         self.settings.errors.get().end_request(py);
-        if !kept.callables.end(py) {
-            kept.callables = Callables::new(py, &self.config)?;
+        if !own.callables.end(py) {
+            own.callables = Callables::new(py, &self.config)?;
         }
-        KEPT.set(Some(kept));
+        *kept = Some(own);
         Ok(())
     }
 }
 
-impl Application for Gateway {
-    fn call(&self, request: Request, responder: Responder) {
+impl Gateway {
+    /// As [`Application::call`], with what is kept from one request to the next by somebody else than the thread.
+    pub fn call_keeping(&self, kept: &mut Option<Box<Kept>>, request: Request, responder: Responder) {
         // The engine may have let go of the interpreter for itself, through `blocking`.
         let was_detached = DETACHED.replace(false);
         Python::attach(|py| {
-            if let Err(error) = self.call_attached(py, request, responder) {
+            if let Err(error) = self.call_attached(py, kept, request, responder) {
                 // The responder, dropped unanswered, has told the client.
                 log::error!("a request could not be handed to the application: {error}");
             }
         });
         DETACHED.set(was_detached);
+    }
+}
+
+impl Application for Gateway {
+    fn call(&self, request: Request, responder: Responder) {
+        let mut kept = KEPT.take();
+        self.call_keeping(&mut kept, request, responder);
+        KEPT.set(kept);
     }
 
     fn blocking(&self, wait: &mut (dyn FnMut() + Send)) {
@@ -162,8 +177,8 @@ impl Application for Gateway {
     }
 }
 
-/// What a thread keeps from request to request.
-struct Kept {
+/// What a thread, or a greenlet, keeps from request to request.
+pub struct Kept {
     gateway: u64,
     environs: Environs,
     callables: Callables,
@@ -174,6 +189,11 @@ thread_local! {
     static KEPT: Cell<Option<Box<Kept>>> = const { Cell::new(None) };
     /// Whether [`detached`] has let go of the interpreter.
     static DETACHED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the calling thread has let go of the interpreter for the work of a request.
+pub fn is_detached() -> bool {
+    DETACHED.get()
 }
 
 /// Runs `work`, with the interpreter let go if `worth_it`: where another call waits for it, or the work takes

@@ -1,24 +1,23 @@
 //! `wsgi.errors`: a text stream into the error log, in whole lines (PEP 3333, "Input and Error Streams").
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread::{self, ThreadId};
+use std::sync::{Mutex, MutexGuard};
 
 use pyo3::prelude::*;
-use pyo3::sync::MutexExt;
 use pyo3::types::PyString;
 
+use crate::hub::{self, Lane};
 use crate::logging;
 
 /// The stream that `environ["wsgi.errors"]` holds; one for all threads.
 ///
 /// Lines are written as they are, without the log's prefix: what comes here (Flask's logger,
 /// `traceback.print_exc`) has a form of its own. A line without an end waits, apart for each thread, until
-/// its end, a flush, or the end of the request, so that lines of several threads never mix.
+/// its end, a flush, or the end of the request, so that lines of several threads (or greenlets) never mix.
 #[pyclass(frozen, name = "ErrorStream", module = "portico._portico")]
 #[derive(Default)]
 pub struct ErrorStream {
-    unfinished: Mutex<Vec<(ThreadId, String)>>,
+    unfinished: Mutex<Vec<(Lane, String)>>,
     /// Whether `unfinished` holds anything: spares the lock at the end of each request.
     waiting: AtomicBool,
 }
@@ -34,15 +33,15 @@ impl ErrorStream {
         }
     }
 
-    fn lock(&self, py: Python<'_>) -> MutexGuard<'_, Vec<(ThreadId, String)>> {
-        self.unfinished.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self, py: Python<'_>) -> MutexGuard<'_, Vec<(Lane, String)>> {
+        hub::lock(py, &self.unfinished)
     }
 
     /// Takes what the calling thread has left without a line end.
     fn take(&self, py: Python<'_>) -> String {
+        let here = hub::lane(py);
         let mut unfinished = self.lock(py);
-        let here = thread::current().id();
-        let at = unfinished.iter().position(|(thread, _)| *thread == here);
+        let at = unfinished.iter().position(|(lane, _)| *lane == here);
         let line = at.map(|at| unfinished.swap_remove(at).1).unwrap_or_default();
         self.waiting.store(!unfinished.is_empty(), Ordering::Relaxed);
         line
@@ -60,7 +59,8 @@ impl ErrorStream {
             None => std::mem::take(&mut lines),
         };
         if !rest.is_empty() {
-            self.lock(py).push((thread::current().id(), rest));
+            let here = hub::lane(py);
+            self.lock(py).push((here, rest));
             self.waiting.store(true, Ordering::Relaxed);
         }
         if !lines.is_empty() {

@@ -5,17 +5,18 @@
 //! blocks, with the interpreter let go. A body that ends before its end raises, it never looks like the end
 //! of the file.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::sync::MutexExt;
 use pyo3::types::{PyBytes, PyList, PyMemoryView, PySlice};
 
 use portico_server::Body;
 
 use super::detached;
 use crate::error::from_body_error;
+use crate::hub::{self, Hub};
 use crate::record::awaiting_client;
 
 /// The file-like object that `environ["wsgi.input"]` holds. Usable while its request lasts.
@@ -44,7 +45,7 @@ impl Input {
     }
 
     fn lock(&self, py: Python<'_>) -> MutexGuard<'_, Reader> {
-        self.reader.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner)
+        hub::lock(py, &self.reader)
     }
 }
 
@@ -65,7 +66,8 @@ impl Input {
     /// Fills `buffer` and returns how many bytes it got: its length, less only at the end.
     fn readinto(&self, py: Python<'_>, buffer: &Bound<'_, PyAny>) -> PyResult<usize> {
         let view = PyMemoryView::from(buffer)?.call_method1("cast", ("B",))?;
-        let data = self.lock(py).read(py, view.len()?)?;
+        let length = view.len()?;
+        let data = self.lock(py).read(py, length)?;
         let count = data.as_bytes().len();
         view.set_item(PySlice::new(py, 0, count as isize, 1), data)?;
         Ok(count)
@@ -140,6 +142,8 @@ fn limit(size: Option<isize>) -> usize {
 enum Source {
     Empty,
     Body(Body),
+    /// A read of it was broken off, and has it.
+    Lost,
     Ended,
 }
 
@@ -226,6 +230,7 @@ impl Reader {
         match &self.source {
             Source::Empty => Ok(Some(&[])),
             Source::Body(body) => Ok(body.in_memory()),
+            Source::Lost => Err(PyOSError::new_err("wsgi.input cannot be read: a read of it was broken off")),
             Source::Ended => Err(PyValueError::new_err("wsgi.input cannot be read: its request is over")),
         }
     }
@@ -241,7 +246,7 @@ impl Reader {
     fn remaining(&self) -> Option<usize> {
         match &self.source {
             Source::Body(body) => body.len().map(|length| usize::try_from(length).unwrap_or(usize::MAX)),
-            Source::Empty | Source::Ended => Some(0),
+            Source::Empty | Source::Lost | Source::Ended => Some(0),
         }
     }
 
@@ -252,12 +257,40 @@ impl Reader {
     /// Reads the next bytes ahead, with the interpreter let go; 0 at the end of the body.
     fn fill(&mut self, py: Python<'_>) -> PyResult<usize> {
         let Source::Body(body) = &mut self.source else { return Ok(0) };
+        if body.is_streamed()
+            && let Some(hub) = hub::here()
+        {
+            return self.fill_outside(&hub);
+        }
         let ahead = &mut self.ahead;
         ahead.resize(AHEAD_BYTES, 0);
         self.taken = 0;
         let mut result = Ok(0);
         detached(py, true, || awaiting_client(&mut || result = body.read(ahead)));
         ahead.truncate(*result.as_ref().unwrap_or(&0));
+        result.map_err(|error| from_body_error(&error))
+    }
+}
+
+impl Reader {
+    /// As [`Reader::fill`], in a greenlet: a thread of its own waits for the client, and has the body meanwhile.
+    fn fill_outside(&mut self, hub: &Arc<Hub>) -> PyResult<usize> {
+        let Source::Body(mut body) = mem::replace(&mut self.source, Source::Lost) else { return Ok(0) };
+        let mut ahead = mem::take(&mut self.ahead);
+        self.taken = 0;
+        let mut read = Some(move || {
+            ahead.resize(AHEAD_BYTES, 0);
+            let result = body.read(&mut ahead);
+            (body, ahead, result)
+        });
+        let mut outcome = None;
+        awaiting_client(&mut || {
+            outcome = read.take().map(|read| Python::attach(|py| hub.offload(py, read)?.wait(py)));
+        });
+        let Some(outcome) = outcome else { return Ok(0) };
+        let (body, mut ahead, result) = outcome?;
+        ahead.truncate(*result.as_ref().unwrap_or(&0));
+        (self.source, self.ahead) = (Source::Body(body), ahead);
         result.map_err(|error| from_body_error(&error))
     }
 }

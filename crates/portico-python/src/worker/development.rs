@@ -23,6 +23,7 @@ use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcgetpgrp, tcsetat
 use super::Setting;
 use super::post::Station;
 use crate::error::one_line;
+use crate::hub;
 
 /// The thread "portico-reload". Dropping this ends it.
 pub struct Reloader {
@@ -109,7 +110,7 @@ impl Watcher {
 
     /// Modules may come from other folders.
     fn follow_imports(&mut self) {
-        let count = Python::attach(|py| modules(py).map_or(0, |modules| modules.len()));
+        let count = hub::attach(|py| modules(py).map_or(0, |modules| modules.len()));
         if mem::replace(&mut self.modules, count) != count {
             let files = own_files();
             self.watch.follow(files.iter().map(PathBuf::as_path));
@@ -131,7 +132,7 @@ impl Watcher {
 
 /// The files of all modules that are not installed packages' or Python's own.
 fn own_files() -> Vec<PathBuf> {
-    let files = Python::attach(|py| files(py).unwrap_or_default());
+    let files = hub::attach(|py| files(py).unwrap_or_default());
     let installed = |file: &Path| {
         file.components().any(|part| part.as_os_str().to_str().is_some_and(|part| INSTALLED.contains(&part)))
     };

@@ -2,13 +2,14 @@
 //! raise, an exception is raised in it.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
 
 use portico_server::Lending;
 use portico_supervisor::{Running, ThreadState};
 
 use super::inspector::Inspector;
-use crate::error::ClientDisconnected;
+use crate::error::{ClientDisconnected, one_line};
+use crate::hub::Hub;
 use crate::record::{Record, Standing};
 
 /// What has been done about the present call of each thread.
@@ -19,6 +20,8 @@ pub struct Disconnects {
     /// A thread of their own for callbacks: one that takes long must not keep timeouts waiting. Started when there
     /// is a callback to call.
     callbacks: Option<Inspector>,
+    /// Where the application's threads are greenlets: callbacks are called in its thread, too.
+    hub: Option<Arc<Hub>>,
 }
 
 #[derive(Default)]
@@ -30,10 +33,10 @@ struct Thread {
 }
 
 impl Disconnects {
-    /// For `threads` threads.
-    pub fn new(raises: bool, threads: usize) -> Self {
+    /// For `threads` threads, whose calls run in greenlets where there is a `hub`.
+    pub fn new(raises: bool, threads: usize, hub: Option<Arc<Hub>>) -> Self {
         let threads = (0..threads).map(|_| Thread::default()).collect();
-        Self { raises, threads, callbacks: None }
+        Self { raises, threads, callbacks: None, hub }
     }
 
     /// Looks at the call that the thread `index` is in. The engine is asked only if somebody wants to know.
@@ -56,25 +59,46 @@ impl Disconnects {
         }
         if raises {
             thread.raised = number;
-            let (record, ident) = (Arc::clone(record), running.ident);
+            let record = Arc::clone(record);
             drop(inspector.ask(move |py| {
                 // The engine knows no client either whose answer has been completed meanwhile.
                 if record.standing() == Standing::Open {
-                    record.raise(py, number, ident, py.get_type::<ClientDisconnected>().as_any());
+                    record.raise(py, number, py.get_type::<ClientDisconnected>().as_any());
                 }
             }));
         }
-        if calls_back {
-            match self.callbacks.take().map_or_else(|| Inspector::start("portico-callbacks"), Ok) {
-                Ok(callbacks) => {
-                    let record = Arc::clone(record);
-                    thread.calling_back = Some(callbacks.ask(move |py| record.call_back(py, number)));
-                    self.callbacks = Some(callbacks);
-                }
-                Err(error) => log::error!("callbacks cannot be called, since no thread starts: {error}"),
+        if !calls_back {
+            return;
+        }
+        if let Some(hub) = &self.hub {
+            thread.calling_back = Some(call_back_in_greenlet(hub, record, number));
+            return;
+        }
+        match self.callbacks.take().map_or_else(|| Inspector::start("portico-callbacks"), Ok) {
+            Ok(callbacks) => {
+                let record = Arc::clone(record);
+                thread.calling_back = Some(callbacks.ask(move |py| record.call_back(py, number)));
+                self.callbacks = Some(callbacks);
             }
+            Err(error) => log::error!("callbacks cannot be called, since no thread starts: {error}"),
         }
     }
+}
+
+/// Returns what is disconnected when they have been called.
+fn call_back_in_greenlet(hub: &Arc<Hub>, record: &Arc<Record>, number: u64) -> Receiver<()> {
+    let (called, calls) = channel::<()>();
+    let (own, record) = (Arc::clone(hub), Arc::clone(record));
+    hub.run_soon(move |py| {
+        let begun = own.spawn(py, move |py| {
+            let _called = called;
+            record.call_back(py, number);
+        });
+        if let Err(error) = begun {
+            log::error!("callbacks cannot be called, since no greenlet starts: {}", one_line(py, &error));
+        }
+    });
+    calls
 }
 
 impl Thread {

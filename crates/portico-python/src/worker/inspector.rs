@@ -10,6 +10,8 @@ use std::{io, mem, thread};
 
 use pyo3::prelude::*;
 
+use crate::hub;
+
 /// The thread's end at which jobs are put in.
 pub struct Inspector {
     jobs: Option<Sender<Job>>,
@@ -55,7 +57,7 @@ impl Inspector {
 }
 
 fn run(job: Job) {
-    if catch_unwind(AssertUnwindSafe(|| Python::attach(job))).is_err() {
+    if catch_unwind(AssertUnwindSafe(|| hub::attach(job))).is_err() {
         log::error!("looking after the application's threads failed (this is a bug in Portico)");
     }
 }

@@ -1,35 +1,37 @@
 //! The life of a worker process: import the application, start the engine and its threads, warm up, accept,
 //! wait for a signal or a command, stop.
 
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
-use std::{io, thread};
+use std::{io, mem, thread};
 
 use pyo3::prelude::*;
 
 use log::Level;
 use portico_config::Config;
-use portico_server::{AccessLog, Facts, Lending, Listener, Reopener};
-use portico_supervisor::{Command, Control, Report};
+use portico_server::{AccessLog, Application, Facts, Lending, Listener, Reopener};
+use portico_supervisor::{Command, Report};
 use signal_hook::low_level;
 
 use super::app::{LoadError, Loaded};
 use super::development::Reloader;
 use super::error_page;
+use super::greenlets::Greenlets;
 use super::host::counted;
 use super::monitor::Monitor;
 use super::post::Station;
-use super::signals::{ENDED_BY_SIGNAL, Signals, Wake, ignore_at_end};
+use super::signals::{ENDED_BY_SIGNAL, Inbox, Signals, Wake, ignore_at_end};
 use super::threads::Threads;
 use super::watch::{self, Stuck, Watching};
 use super::{Setting, Source, StartError, find, forked, opening, system, telemetry, warmup};
 use crate::conf::{reopen_loggers, teller};
-use crate::error::traceback;
+use crate::error::{one_line, traceback};
 use crate::fork::{exit_now, flush_output};
 use crate::gateway::Gateway;
+use crate::hub::Hub;
 use crate::record::{Place, Records};
 use crate::stacks::{self, Stacks};
-use crate::{logging, raw};
+use crate::{logging, raw, stray};
 
 /// How long threads that have nothing to do any more may take to end.
 const LEAVING: Duration = Duration::from_millis(500);
@@ -45,16 +47,25 @@ pub struct Life {
 }
 
 /// A worker that serves.
-struct Serving<'a> {
-    config: &'a Config,
+struct Serving {
+    config: Arc<Config>,
     lending: Arc<Lending>,
     threads: Arc<Threads>,
-    station: Option<&'a Station>,
-    /// The line to the supervisor, while there is one.
-    control: Option<&'a Control>,
+    records: Arc<Records>,
+    station: Option<Arc<Station>>,
+    /// Where the application's threads are greenlets: their hub, which goes on while the main thread waits.
+    hub: Option<Arc<Hub>>,
     reopener: Option<Reopener>,
+    ending: Mutex<Ending>,
+}
+
+/// How a worker ends.
+#[derive(Default)]
+struct Ending {
     /// The exit status, if the process has to end without its threads.
     status: i32,
+    /// The supervisor has died.
+    orphaned: bool,
     /// When the process ends in any case, once it is to end.
     end: Option<Instant>,
     /// It was told by a signal to end, and has asked for a successor.
@@ -92,36 +103,37 @@ impl Life {
             None => None,
         };
         let gateway = Gateway::new(py, application, config, observer)?;
-        let monitor = Arc::new(Monitor::new(gateway, Arc::clone(&records)));
+        let monitor = Monitor::new(gateway, Arc::clone(&records));
+        let hub = Hub::of_application(py)?;
+        let called = Called::new(monitor, hub.as_ref(), &records);
         let sharing = station.as_deref().map(Station::sharing);
-        let lending = Lending::new(Arc::clone(config), access_log, monitor, sharing)
+        let lending = Lending::new(Arc::clone(config), access_log, called.application(), sharing)
             .map_err(|error| system("starting the engine", &error))?;
         signals.catch(py)?;
-        let threads = Arc::new(start_threads(py, config, &lending, signals, &records)?);
+        let threads = Arc::new(start_threads(py, config, &lending, signals, &records, called)?);
         let watch = watch::start(Watching {
             config: Arc::clone(config),
-            records,
+            records: Arc::clone(&records),
             lending: Arc::clone(&lending),
             threads: Arc::clone(&threads),
+            hub: hub.clone(),
             stacks: Arc::clone(&stacks),
             replace: station.clone().map(replacing),
             stuck: station.clone().map(aborting),
         });
         let watch = watch.map_err(|error| system("starting threads", &error))?;
-        let mut serving = Serving {
-            config,
-            lending,
+        let serving = Arc::new(Serving {
+            config: Arc::clone(config),
+            lending: Arc::clone(&lending),
             threads: Arc::clone(&threads),
-            station: station.as_deref(),
-            control: station.as_deref().map(Station::control),
+            records,
+            station: station.clone(),
+            hub,
             reopener,
-            status: 0,
-            end: None,
-            leaving: false,
-            forced_exits: Vec::new(),
-        };
+            ending: Mutex::default(),
+        });
         let result = serving.serve(py, &target, listeners, signals);
-        let lending = serving.lending;
+        drop(serving);
         stacks.uninstall(py);
         // Without the interpreter: the watch's helper may wait for it, and this writes the rest of the access
         // log.
@@ -140,45 +152,102 @@ impl Life {
     }
 }
 
-impl Serving<'_> {
+/// Who calls the application.
+enum Called {
+    Threads(Arc<Monitor>),
+    Greenlets(Arc<Greenlets>),
+}
+
+impl Called {
+    fn new(monitor: Monitor, hub: Option<&Arc<Hub>>, records: &Arc<Records>) -> Self {
+        match hub {
+            None => Self::Threads(Arc::new(monitor)),
+            Some(hub) => {
+                let greenlets = Greenlets::new(Arc::clone(hub), monitor, Arc::clone(records));
+                Self::Greenlets(Arc::new(greenlets))
+            }
+        }
+    }
+
+    fn application(&self) -> Arc<dyn Application> {
+        match self {
+            Self::Threads(monitor) => Arc::clone(monitor) as Arc<dyn Application>,
+            Self::Greenlets(greenlets) => Arc::clone(greenlets) as Arc<dyn Application>,
+        }
+    }
+}
+
+impl Serving {
     fn serve(
-        &mut self,
+        self: &Arc<Self>,
         py: Python<'_>,
         target: &str,
         listeners: Vec<Listener>,
-        signals: &mut Signals,
+        signals: &Signals,
+    ) -> Result<(), StartError> {
+        let result = self.serve_until_end(py, target, listeners, &signals.inbox());
+        if let Some(hub) = &self.hub {
+            hub.close(py);
+        }
+        result
+    }
+
+    fn serve_until_end(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        target: &str,
+        listeners: Vec<Listener>,
+        inbox: &Inbox,
     ) -> Result<(), StartError> {
         if let Err(error) = self.warm_up(py, &listeners) {
-            if let Some(station) = self.station {
+            if let Some(station) = &self.station {
                 station.boot_failed(&error);
             }
-            self.status = error.exit_status();
+            self.ending().status = error.exit_status();
             py.detach(|| self.stop());
-            self.wait_for_end(py, signals)?;
+            self.wait_for_end(py, inbox)?;
             return Err(error);
         }
         let urls: Vec<String> = listeners.iter().map(|listener| listener.url().to_owned()).collect();
-        if let Some(station) = self.station {
+        if let Some(station) = &self.station {
             station.outlive_supervisor();
         }
         self.lending.listen(listeners).map_err(|error| system("listening", &error))?;
         self.announce(target, &urls);
-        if let Some(station) = self.station {
+        if let Some(station) = &self.station {
             station.ready();
             station.tell(py, "ready", "worker.alive");
         }
-        self.wait_for_end(py, signals)
+        self.wait_for_end(py, inbox)
     }
 
     fn warm_up(&self, py: Python<'_>, listeners: &[Listener]) -> Result<(), StartError> {
         let Some(listener) = listeners.first() else { return Ok(()) };
-        py.detach(|| warmup::run(self.config, &self.lending, listener.server()))
+        let (config, lending, server) =
+            (Arc::clone(&self.config), Arc::clone(&self.lending), Arc::clone(listener.server()));
+        self.outside(py, move || warmup::run(&config, &lending, &server))
+    }
+
+    fn ending(&self) -> MutexGuard<'_, Ending> {
+        self.ending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs `work` without the interpreter, and with the hub going on if there is one.
+    fn outside<T: Send + 'static>(&self, py: Python<'_>, work: impl Fn() -> T + Send + Sync + 'static) -> T {
+        let Some(hub) = &self.hub else { return py.detach(work) };
+        hub.run_outside(py, work, |error| {
+            stray::end(py, Some(error), "a greenlet");
+            let error = one_line(py, error);
+            log::error!(
+                "{error} was raised in a greenlet, which gevent and eventlet pass on; the worker goes on"
+            );
+        })
     }
 
     fn announce(&self, target: &str, urls: &[String]) {
         let threads = counted(self.config.threads.into(), "thread");
         let pid = std::process::id();
-        match self.station {
+        match &self.station {
             Some(station) => {
                 // Under --reload one line tells of each restart, and that is another one.
                 let level =
@@ -196,13 +265,14 @@ impl Serving<'_> {
 
     /// Waits for what ends the worker, and then until everything has stopped; ends the process itself if a
     /// thread is stuck in the application beyond the time that it has.
-    fn wait_for_end(&mut self, py: Python<'_>, signals: &mut Signals) -> Result<(), StartError> {
+    fn wait_for_end(self: &Arc<Self>, py: Python<'_>, inbox: &Inbox) -> Result<(), StartError> {
         loop {
-            let wake = py.detach(|| self.follow(signals));
+            let (this, inbox) = (Arc::clone(self), inbox.clone());
+            let wake = self.outside(py, move || this.follow(&inbox));
             py.check_signals()?;
             match wake.map_err(|error| system("waiting for signals", &error))? {
-                Wake::TellStacks => stacks::log_all(py),
-                Wake::ReopenLogs => reopen_loggers(py, self.station.and_then(Station::hooked)),
+                Wake::TellStacks => stacks::log_all(py, Some(&self.records)),
+                Wake::ReopenLogs => reopen_loggers(py, self.station.as_deref().and_then(Station::hooked)),
                 Wake::Interrupted => self.tell_interruption(py),
                 Wake::Bell if self.threads.all_ended() => return Ok(self.threads.join(py)?),
                 Wake::Timeout => self.exit_without_threads(py),
@@ -213,29 +283,16 @@ impl Serving<'_> {
 
     /// Does what signals and the supervisor want, until something happens that takes the interpreter; without
     /// it so far, for the application may keep it to itself.
-    fn follow(&mut self, signals: &mut Signals) -> io::Result<Wake> {
+    fn follow(&self, inbox: &Inbox) -> io::Result<Wake> {
         loop {
-            let left = self.end.map(|end| end.saturating_duration_since(Instant::now()));
-            match signals.wait(self.control, left)? {
-                Wake::Stop(signal) if self.end.is_none() => match self.station.filter(|_| !self.leaving) {
-                    Some(station) if self.control.is_some() => {
-                        // As all who leave: when there is a successor. At the second time without one.
-                        log::info!("Handling signal: {signal}; leaving when another worker is ready");
-                        self.leaving = true;
-                        station.report(&Report::Replace(ENDED_BY_SIGNAL.into()));
-                    }
-                    _ => {
-                        let limit = self.config.graceful_timeout;
-                        log::info!("Handling signal: {signal}; finishing what runs, {limit:?} at most");
-                        match self.station {
-                            Some(_) => self.retire(limit),
-                            None => self.drain(limit),
-                        }
-                    }
-                },
+            let end = self.ending().end;
+            let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+            let supervised = self.station.as_deref().filter(|_| !self.ending().orphaned);
+            match inbox.wait(supervised.map(Station::control), left)? {
+                Wake::Stop(signal) if end.is_none() => self.leave(signal, supervised),
                 Wake::Stop(signal) | Wake::StopNow(signal) => {
                     log::info!("Handling signal: {signal}; stopping at once");
-                    if let Some(station) = self.station {
+                    if let Some(station) = &self.station {
                         station.report(&Report::Replace(format!("it was told to stop at once ({signal})")));
                     }
                     self.stop();
@@ -251,7 +308,7 @@ impl Serving<'_> {
                 }
                 Wake::Command(command) => self.obey(command),
                 Wake::Orphaned => {
-                    self.control = None;
+                    self.ending().orphaned = true;
                     let limit = self.config.graceful_timeout;
                     log::error!("The supervisor has died; finishing what runs, {limit:?} at most");
                     self.drain(limit);
@@ -265,8 +322,23 @@ impl Serving<'_> {
         }
     }
 
+    /// Ends at a signal: when there is a successor, as all who leave; at the second time without one.
+    fn leave(&self, signal: &str, supervised: Option<&Station>) {
+        let leaving = mem::replace(&mut self.ending().leaving, true);
+        if let Some(station) = supervised.filter(|_| !leaving) {
+            log::info!("Handling signal: {signal}; leaving when another worker is ready");
+            return station.report(&Report::Replace(ENDED_BY_SIGNAL.into()));
+        }
+        let limit = self.config.graceful_timeout;
+        log::info!("Handling signal: {signal}; finishing what runs, {limit:?} at most");
+        match self.station {
+            Some(_) => self.retire(limit),
+            None => self.drain(limit),
+        }
+    }
+
     /// Does what the supervisor wants.
-    fn obey(&mut self, command: Command) {
+    fn obey(&self, command: Command) {
         log::debug!("Handling the supervisor's {command:?}");
         match command {
             Command::Retire(limit) => self.retire(limit),
@@ -282,7 +354,7 @@ impl Serving<'_> {
 
     /// For the hook `worker_int`.
     fn tell_interruption(&self, py: Python<'_>) {
-        if let Some(station) = self.station {
+        if let Some(station) = &self.station {
             station.tell(py, "interrupt", "worker_int");
         }
     }
@@ -294,31 +366,32 @@ impl Serving<'_> {
         }
     }
 
-    fn retire(&mut self, limit: Duration) {
+    fn retire(&self, limit: Duration) {
         self.end_within(limit);
         self.lending.retire(limit);
     }
 
-    fn drain(&mut self, limit: Duration) {
+    fn drain(&self, limit: Duration) {
         self.end_within(limit);
         self.lending.drain(limit);
     }
 
-    fn stop(&mut self) {
+    fn stop(&self) {
         self.end_within(Duration::ZERO);
         self.lending.stop();
     }
 
     /// Sees to it that the process ends after this time, or when it was to end already. First of all the siblings
     /// are told: none is to rely on this worker once its engine takes nothing any more.
-    fn end_within(&mut self, limit: Duration) {
-        if let Some(station) = self.station {
+    fn end_within(&self, limit: Duration) {
+        if let Some(station) = &self.station {
             station.retiring();
         }
         let end = Instant::now() + limit + LEAVING;
-        if self.end.is_none_or(|former| end < former) {
-            self.end = Some(end);
-            self.forced_exits.push(exit_in_any_case(&self.lending, end + LEAVING));
+        let mut ending = self.ending();
+        if ending.end.is_none_or(|former| end < former) {
+            ending.end = Some(end);
+            ending.forced_exits.push(exit_in_any_case(&self.lending, end + LEAVING));
         }
     }
 
@@ -328,13 +401,13 @@ impl Serving<'_> {
         // Cuts what is still open, and names it in the log.
         py.detach(|| self.lending.stop());
         log::error!("{} of the application's calls did not end; leaving without them", self.lending.calls());
-        if let Some(station) = self.station {
+        if let Some(station) = &self.station {
             station.end(py);
         }
         flush_output(py);
         py.detach(|| {
             close(&self.lending);
-            low_level::exit(self.status)
+            low_level::exit(self.ending().status)
         })
     }
 }
@@ -384,6 +457,7 @@ fn start_threads(
     lending: &Arc<Lending>,
     signals: &Signals,
     records: &Arc<Records>,
+    called: Called,
 ) -> Result<Threads, StartError> {
     let bell = signals.bell().map_err(|error| system("starting threads", &error))?;
     let standby = Arc::clone(lending);
@@ -392,11 +466,15 @@ fn start_threads(
         .spawn(move || standby.run_standby())
         .map_err(|error| system("starting threads", &error))?;
     let (each, records) = (Arc::clone(lending), Arc::clone(records));
-    let run = move |index| {
-        records.enlist(index, Python::attach(raw::thread_ident));
-        each.run_thread();
-    };
-    Ok(Threads::start(py, config.threads, bell, run)?)
+    Ok(match called {
+        Called::Threads(_) => Threads::start(py, config.threads, bell, move |index| {
+            records.enlist(index, Python::attach(raw::thread_ident));
+            each.run_thread();
+        })?,
+        Called::Greenlets(greenlets) => {
+            Threads::start_for(py, greenlets, config.threads, bell, move |_| each.run_thread())?
+        }
+    })
 }
 
 /// With `--reload`: before the application is imported, so that nothing that changes meanwhile is missed.

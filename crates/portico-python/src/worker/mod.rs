@@ -12,6 +12,7 @@ mod environment;
 mod error_page;
 mod fork_safety;
 mod forked;
+mod greenlets;
 mod host;
 mod identity;
 mod inspector;
@@ -227,12 +228,16 @@ fn enter_folder(py: Python<'_>, config: &Config) -> Result<PathBuf, StartError> 
     Ok(folder)
 }
 
+/// Characters of a callable's `repr` that are told of it.
+const TARGET_CHARS_MAX: usize = 200;
+
 fn find(py: Python<'_>, source: Source, config: &Config, folder: &Path) -> Result<Loaded, LoadError> {
     development::forget_hidden(py, config);
     let found = match (source, &config.app) {
         (Source::Callable(application), _) => {
             let target = application.bind(py).repr().map(|text| text.to_string_lossy().into_owned());
-            Ok(Loaded { application, target: target.unwrap_or_default() })
+            let target = target.unwrap_or_default().chars().take(TARGET_CHARS_MAX).collect();
+            Ok(Loaded { application, target })
         }
         (Source::Loaded(loaded), _) => Ok(loaded),
         (Source::Target, _) if let Some(paste) = &config.paste => paste::load(py, paste, config),

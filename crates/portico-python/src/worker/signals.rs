@@ -7,6 +7,7 @@
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -65,17 +66,24 @@ enum Meaning {
 
 /// Python's handlers of a worker's signals, replaced from its creation until its release.
 pub struct Signals {
-    master: Master,
     /// What Python had, to be put back.
     former: Vec<(i32, Py<PyAny>)>,
     caught: Option<Caught>,
-    bell: UnixStream,
+    inbox: Inbox,
     ring: UnixStream,
 }
 
-/// Where the numbers of signals arrive.
+/// Where what ends a wait arrives, for any thread.
+#[derive(Clone)]
+pub struct Inbox {
+    master: Master,
+    bell: Arc<UnixStream>,
+    /// The numbers of signals, while they are caught.
+    numbers: Option<Arc<UnixStream>>,
+}
+
+/// What has signals' numbers written.
 struct Caught {
-    numbers: UnixStream,
     /// Python's wake-up descriptor: its signal handler writes there.
     _writer: UnixStream,
     /// The wake-up descriptor that was set before; -1 if there was none.
@@ -134,7 +142,8 @@ impl Signals {
         let (bell, ring) = UnixStream::pair()?;
         bell.set_nonblocking(true)?;
         ring.set_nonblocking(true)?;
-        let mut signals = Self { master, former: Vec::new(), caught: None, bell, ring };
+        let inbox = Inbox { master, bell: Arc::new(bell), numbers: None };
+        let mut signals = Self { former: Vec::new(), caught: None, inbox, ring };
         if is_main_thread(py)? {
             let interrupt = py.import("_signal")?.getattr("default_int_handler")?;
             let nothing = wrap_pyfunction!(noticed, py)?.into_any();
@@ -156,7 +165,7 @@ impl Signals {
         Ok(signals)
     }
 
-    /// Has the signals wake [`Signals::wait`] from now on, instead of raising.
+    /// Has the signals wake [`Inbox::wait`] from now on, instead of raising.
     ///
     /// # Errors
     /// As [`Signals::interrupting`].
@@ -169,9 +178,10 @@ impl Signals {
         writer.set_nonblocking(true)?;
         let former = set_wakeup(py, writer.as_raw_fd())?;
         CAUGHT.store(writer.as_raw_fd(), Ordering::SeqCst);
-        self.caught = Some(Caught { numbers, _writer: writer, former });
+        self.caught = Some(Caught { _writer: writer, former });
+        self.inbox.numbers = Some(Arc::new(numbers));
         let handler = wrap_pyfunction!(noticed, py)?;
-        for (number, _) in self.master.signals() {
+        for (number, _) in self.inbox.master.signals() {
             set_handler(py, *number, &handler)?;
         }
         Ok(())
@@ -185,13 +195,43 @@ impl Signals {
         self.ring.try_clone()
     }
 
+    /// Where to wait for them.
+    pub fn inbox(&self) -> Inbox {
+        self.inbox.clone()
+    }
+
+    /// Gives the signals back to Python.
+    ///
+    /// # Errors
+    /// An exception of the `signal` module.
+    pub fn release(&mut self, py: Python<'_>) -> PyResult<()> {
+        if let Some(caught) = self.caught.take() {
+            // A signal of the last moment has its turn now: the handler that comes back would get it else.
+            py.check_signals()?;
+            CAUGHT.store(-1, Ordering::SeqCst);
+            set_wakeup(py, caught.former)?;
+            self.inbox.numbers = None;
+        }
+        if !self.former.is_empty() {
+            TAKEN.store(false, Ordering::SeqCst);
+        }
+        for (number, former) in self.former.drain(..) {
+            if !former.is_none(py) {
+                set_handler(py, number, former.bind(py))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Inbox {
     /// Waits until something happens or `limit` is over. To be called with the interpreter let go: what is to be
     /// done at a signal must not wait for code that keeps the interpreter to itself. `control` is the line to the
     /// supervisor: a worker that has learnt that it is orphaned waits without it.
     ///
     /// # Errors
     /// The kernel's: none is expected.
-    pub fn wait(&mut self, control: Option<&Control>, limit: Option<Duration>) -> io::Result<Wake> {
+    pub fn wait(&self, control: Option<&Control>, limit: Option<Duration>) -> io::Result<Wake> {
         let end = limit.map(|limit| Instant::now() + limit);
         loop {
             if let Some(wake) = self.pending().or_else(|| command(control?)) {
@@ -201,8 +241,8 @@ impl Signals {
             if left == Some(Duration::ZERO) {
                 return Ok(Wake::Timeout);
             }
-            let mut polled = vec![PollFd::new(&self.bell, PollFlags::IN)];
-            polled.extend(self.caught.iter().map(|caught| PollFd::new(&caught.numbers, PollFlags::IN)));
+            let mut polled = vec![PollFd::new(&*self.bell, PollFlags::IN)];
+            polled.extend(self.numbers.iter().map(|numbers| PollFd::new(&**numbers, PollFlags::IN)));
             polled.extend(control.map(|control| PollFd::new(control, PollFlags::IN)));
             let timeout = left.and_then(|left| Timespec::try_from(left).ok());
             match poll(&mut polled, timeout.as_ref()) {
@@ -213,10 +253,10 @@ impl Signals {
         }
     }
 
-    fn pending(&mut self) -> Option<Wake> {
+    fn pending(&self) -> Option<Wake> {
         let mut number = [0];
-        while let Some(caught) = &mut self.caught
-            && matches!(caught.numbers.read(&mut number), Ok(1))
+        while let Some(mut numbers) = self.numbers.as_deref()
+            && matches!(numbers.read(&mut number), Ok(1))
         {
             match self.master.meaning(number[0].into()) {
                 Some(Meaning::Stop(name)) => return Some(Wake::Stop(name)),
@@ -230,29 +270,7 @@ impl Signals {
             }
         }
         let mut bytes = [0; 64];
-        matches!(self.bell.read(&mut bytes), Ok(1..)).then_some(Wake::Bell)
-    }
-
-    /// Gives the signals back to Python.
-    ///
-    /// # Errors
-    /// An exception of the `signal` module.
-    pub fn release(&mut self, py: Python<'_>) -> PyResult<()> {
-        if let Some(caught) = self.caught.take() {
-            // A signal of the last moment has its turn now: the handler that comes back would get it else.
-            py.check_signals()?;
-            CAUGHT.store(-1, Ordering::SeqCst);
-            set_wakeup(py, caught.former)?;
-        }
-        if !self.former.is_empty() {
-            TAKEN.store(false, Ordering::SeqCst);
-        }
-        for (number, former) in self.former.drain(..) {
-            if !former.is_none(py) {
-                set_handler(py, number, former.bind(py))?;
-            }
-        }
-        Ok(())
+        matches!((&*self.bell).read(&mut bytes), Ok(1..)).then_some(Wake::Bell)
     }
 }
 

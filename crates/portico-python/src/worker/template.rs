@@ -102,11 +102,12 @@ fn serve<'py>(
     hooks: Option<&Hooks>,
     post: Post,
     loaded: Loaded,
-    mut signals: Signals,
+    signals: Signals,
 ) -> Forebear<'py> {
+    let inbox = signals.inbox();
     let mut fork = PythonFork::new(py, Handlers::Keep);
     loop {
-        let waited = py.detach(|| signals.wait(Some(&post.control), None));
+        let waited = py.detach(|| inbox.wait(Some(&post.control), None));
         match waited.map_err(PyErr::from).and_then(|wake| py.check_signals().map(|()| wake)) {
             Ok(Wake::Command(Command::Fork { slot, generation, control })) => {
                 // Here and not in the supervisor: this process has the application.
@@ -133,7 +134,7 @@ fn serve<'py>(
                 logging::reopen();
                 reopen_handlers(py);
             }
-            Ok(Wake::TellStacks) => stacks::log_all(py),
+            Ok(Wake::TellStacks) => stacks::log_all(py, None),
             Ok(
                 Wake::Command(Command::AnnounceClose)
                 | Wake::Interrupted

@@ -4,24 +4,25 @@
 //! and tracing tools see the threads that they know. One that is written off, because a call does not come out of
 //! the application, is replaced and not waited for any more.
 //!
-//! Where gevent or eventlet has patched `threading`, whose threads are greenlets of one thread then, the threads
-//! are started past it. Each has a hub of its own.
+//! Where gevent or eventlet has patched `threading`, they are no threads of Python's: each hands its calls to a
+//! greenlet.
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use pyo3::prelude::*;
-use pyo3::types::{PyCFunction, PyDict};
+use pyo3::types::PyDict;
 
-use crate::error::one_line;
-use crate::record::thread_name;
+use super::greenlets::Greenlets;
+use crate::hub;
+use crate::record::{self, thread_name};
 
 /// The threads of one worker.
 pub struct Threads {
     crew: Arc<Crew>,
-    body: Py<ThreadBody>,
+    body: Body,
     /// How many there may ever be.
     max: usize,
 }
@@ -41,8 +42,14 @@ struct Member {
 enum Thread {
     /// Python's `threading.Thread`.
     Python(Py<PyAny>),
-    /// One that `threading` knows of by its own calls alone.
+    /// One whose calls run in a greenlet.
     Native(JoinHandle<()>),
+}
+
+/// What the threads run.
+enum Body {
+    Python(Py<ThreadBody>),
+    Native { run: Arc<dyn Fn(usize) + Send + Sync>, greenlets: Arc<Greenlets> },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,13 +73,31 @@ impl Threads {
         bell: UnixStream,
         run: impl Fn(usize) + Send + Sync + 'static,
     ) -> PyResult<Self> {
-        let crew = Arc::new(Crew { members: Mutex::default(), bell: Mutex::new(bell) });
+        let crew = Crew::new(bell);
         let body = Py::new(py, ThreadBody { run: Box::new(run), crew: Arc::clone(&crew) })?;
-        let threads = Self { crew, body, max: 2 * count as usize };
+        Self { crew, body: Body::Python(body), max: 2 * count as usize }.started(py, count)
+    }
+
+    /// As [`Threads::start`], for an application whose calls run in `greenlets`.
+    ///
+    /// # Errors
+    /// The system has no thread left.
+    pub fn start_for(
+        py: Python<'_>,
+        greenlets: Arc<Greenlets>,
+        count: u32,
+        bell: UnixStream,
+        run: impl Fn(usize) + Send + Sync + 'static,
+    ) -> PyResult<Self> {
+        let body = Body::Native { run: Arc::new(run), greenlets };
+        Self { crew: Crew::new(bell), body, max: 2 * count as usize }.started(py, count)
+    }
+
+    fn started(self, py: Python<'_>, count: u32) -> PyResult<Self> {
         for _ in 0..count {
-            threads.start_another(py)?;
+            self.start_another(py)?;
         }
-        Ok(threads)
+        Ok(self)
     }
 
     /// Starts one more thread, in the place of one that was written off. `false` if as many have been replaced as
@@ -102,44 +127,35 @@ impl Threads {
     }
 
     fn start_number(&self, py: Python<'_>, index: usize) -> PyResult<Thread> {
-        let threading = py.import("threading")?;
-        if is_patched(&threading) {
-            return self.start_native(py, index).map(Thread::Native);
-        }
+        let body = match &self.body {
+            Body::Python(body) => body,
+            Body::Native { run, greenlets } => return Ok(self.start_native(index, run, greenlets)?),
+        };
         let keywords = PyDict::new(py);
-        keywords.set_item("target", &self.body)?;
+        keywords.set_item("target", body)?;
         keywords.set_item("args", (index,))?;
         keywords.set_item("name", thread_name(index))?;
         keywords.set_item("daemon", true)?;
-        let thread = threading.getattr("Thread")?.call((), Some(&keywords))?;
+        let thread = py.import("threading")?.getattr("Thread")?.call((), Some(&keywords))?;
         thread.call_method0("start")?;
         Ok(Thread::Python(thread.unbind()))
     }
 
-    fn start_native(&self, py: Python<'_>, index: usize) -> PyResult<JoinHandle<()>> {
-        let body = self.body.clone_ref(py);
-        let (begun, begins) = mpsc::channel();
-        begin_hub(py)?;
-        let run = move || {
-            Python::attach(|py| {
-                let prepared = name_thread(py, index).and_then(|()| begin_hub(py));
-                drop(begun);
-                if let Err(error) = prepared.and_then(|()| body.call1(py, (index,)).map(drop)) {
-                    log::error!("the thread {} has ended: {}", thread_name(index), one_line(py, &error));
-                }
-                if let Err(error) = end_hub(py) {
-                    log::debug!(
-                        "the hub of {} is not destroyed: {}",
-                        thread_name(index),
-                        one_line(py, &error)
-                    );
-                }
-            });
+    fn start_native(
+        &self,
+        index: usize,
+        run: &Arc<dyn Fn(usize) + Send + Sync>,
+        greenlets: &Arc<Greenlets>,
+    ) -> std::io::Result<Thread> {
+        let (run, greenlets, crew) = (Arc::clone(run), Arc::clone(greenlets), Arc::clone(&self.crew));
+        greenlets.start(index);
+        let work = move || {
+            let _leaving = Leaving { crew: &crew, index };
+            record::set_index(index);
+            run(index);
+            greenlets.end(index);
         };
-        let thread = thread::Builder::new().name(thread_name(index)).spawn(run)?;
-        // One after the other: what a hub imports at its beginning waits for locks that take a hub.
-        let _: Result<(), _> = py.detach(move || begins.recv());
-        Ok(thread)
+        thread::Builder::new().name(thread_name(index)).spawn(work).map(Thread::Native)
     }
 
     /// Counts thread number `index` no more: it is stuck in the application.
@@ -182,38 +198,11 @@ impl Threads {
     }
 }
 
-/// Whether what `threading` starts is no thread: what it starts them by is not the interpreter's own.
-fn is_patched(threading: &Bound<'_, PyModule>) -> bool {
-    // The second from Python 3.13 on.
-    let starters = ["_start_new_thread", "_start_joinable_thread"];
-    let starters = starters.into_iter().filter_map(|name| threading.getattr(name).ok());
-    starters.into_iter().any(|starter| !starter.is_instance_of::<PyCFunction>())
-}
-
-/// Makes the calling thread's hub, if gevent is there: not in the middle of a request, nor in two threads at once.
-fn begin_hub(py: Python<'_>) -> PyResult<()> {
-    match py.import("sys")?.getattr("modules")?.get_item("gevent") {
-        Ok(gevent) => gevent.call_method0("get_hub").map(drop),
-        Err(_) => Ok(()),
-    }
-}
-
-/// Takes the calling thread's hub apart, as gevent wants it of whoever has one in a thread of his own: one that
-/// is left to the interpreter, at the end of the thread, crashes in the loop's destructor.
-fn end_hub(py: Python<'_>) -> PyResult<()> {
-    match py.import("sys")?.getattr("modules")?.get_item("gevent") {
-        Ok(gevent) => gevent.call_method0("get_hub")?.call_method1("destroy", (true,)).map(drop),
-        Err(_) => Ok(()),
-    }
-}
-
-/// Tells `threading` the calling thread's name.
-fn name_thread(py: Python<'_>, index: usize) -> PyResult<()> {
-    let thread = py.import("threading")?.call_method0("current_thread")?;
-    thread.setattr("name", thread_name(index))
-}
-
 impl Crew {
+    fn new(bell: UnixStream) -> Arc<Self> {
+        Arc::new(Self { members: Mutex::default(), bell: Mutex::new(bell) })
+    }
+
     fn members(&self) -> MutexGuard<'_, Vec<Member>> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -241,9 +230,11 @@ struct ThreadBody {
 
 #[pymethods]
 impl ThreadBody {
-    fn __call__(&self, index: usize) {
+    fn __call__(&self, py: Python<'_>, index: usize) {
         let _leaving = Leaving { crew: &self.crew, index };
         (self.run)(index);
+        // One that the application has made, where gevent has not patched `threading`.
+        hub::destroy_own(py);
     }
 }
 

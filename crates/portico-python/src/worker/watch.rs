@@ -26,6 +26,7 @@ use super::recycling::Recycling;
 use super::switching::Switching;
 use super::threads::Threads;
 use crate::error::RequestTimeout;
+use crate::hub::Hub;
 use crate::record::{Record, Records, path_of};
 use crate::stacks::{self, Stacks, ThreadStack};
 
@@ -39,6 +40,8 @@ pub struct Watching {
     pub lending: Arc<Lending>,
     /// The threads.
     pub threads: Arc<Threads>,
+    /// Where the application's threads are greenlets: their hub.
+    pub hub: Option<Arc<Hub>>,
     /// Where stacks come from.
     pub stacks: Arc<Stacks>,
     /// Asks for the worker to be replaced, for a reason; called at most once. `None` where nobody can replace it.
@@ -127,6 +130,7 @@ struct Watcher {
 struct Inquiry {
     answer: Receiver<Option<String>>,
     asked: u64,
+    /// The identity of its thread as the interpreter knows it.
     ident: u64,
     step: Step,
     /// The line above the stack.
@@ -154,6 +158,7 @@ impl Watcher {
             disconnects: Disconnects::new(
                 config.on_disconnect == OnDisconnect::Raise,
                 watching.records.iter().count(),
+                watching.hub.clone(),
             ),
             ladders: watching.records.iter().map(|_| Ladder::default()).collect(),
             inquiries: Vec::new(),
@@ -244,16 +249,17 @@ impl Watcher {
     fn inquire(&mut self, step: Step, record: &Arc<Record>, running: &Running, now: u64) {
         let word = if step == Step::TimeOut { "timeout" } else { "slow request" };
         let line = format!("{word}: {}", self.describe(record, running, now));
-        let (record, number, ident) = (Arc::clone(record), running.sequence, running.ident);
+        let ident = record.thread_ident();
+        let (record, number) = (Arc::clone(record), running.sequence);
         let answer = self.inspector.ask(move |py| {
             record.request(number)?;
-            let stack = stacks::of(py, ident);
+            let stack = stacks::of(py, &record);
             if step == Step::TimeOut {
-                record.raise(py, number, ident, py.get_type::<RequestTimeout>().as_any());
+                record.raise(py, number, py.get_type::<RequestTimeout>().as_any());
             }
             stack.unwrap_or_else(|error| Some(format!("no stack: {error}")))
         });
-        self.inquiries.push(Inquiry { answer, asked: now, ident: running.ident, step, line });
+        self.inquiries.push(Inquiry { answer, asked: now, ident, step, line });
     }
 
     /// Logs the stacks that have come, and takes those without the interpreter that have not in time.
@@ -357,7 +363,8 @@ impl Watcher {
         let slot = self.watching.records.place().slot();
         let number = slot.get(SlotField::StacksAsked);
         if self.demand.is_none() && number != slot.get(SlotField::StacksTold) {
-            let answer = self.inspector.ask(stacks::all);
+            let records = Arc::clone(&self.watching.records);
+            let answer = self.inspector.ask(move |py| stacks::all(py, Some(&records)));
             self.demand = Some(Demand { answer, asked: now, number });
         }
         let Some(demand) = self.demand.take() else { return };

@@ -1,7 +1,7 @@
 //! How far a streamed response has got: shared by the thread that makes it and the engine that writes it.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::ResponseSpool;
@@ -26,12 +26,12 @@ struct Waiting {
 }
 
 /// What an application thread waits for.
-#[derive(Clone, Copy, Debug)]
-pub struct Room<'a> {
+#[derive(Clone, Debug)]
+pub struct Room {
     /// No more than so many bytes are in memory.
     pub low_water: usize,
     /// And this file has been taken to its end.
-    pub drained: Option<&'a ResponseSpool>,
+    pub drained: Option<Arc<ResponseSpool>>,
     /// It does not wait longer than this.
     pub patience: Option<Duration>,
 }
@@ -88,7 +88,7 @@ impl Flow {
     }
 
     /// Blocks until there is room, the client has left, or somebody [asks](Flow::ask) for the thread.
-    pub fn wait(&self, room: Room<'_>) -> WaitEnd {
+    pub fn wait(&self, room: Room) -> WaitEnd {
         let until = room.patience.map(|patience| Instant::now() + patience);
         let mut waiting = self.lock();
         waiting.now = true;
@@ -96,7 +96,8 @@ impl Flow {
             if self.is_gone() {
                 break WaitEnd::Gone;
             }
-            if !self.is_over(room.low_water) && room.drained.is_none_or(ResponseSpool::is_drained) {
+            if !self.is_over(room.low_water) && room.drained.as_deref().is_none_or(ResponseSpool::is_drained)
+            {
                 break WaitEnd::Room;
             }
             if let Some(end) = waiting.asked {
@@ -138,7 +139,7 @@ mod tests {
 
     use super::*;
 
-    fn room(low_water: usize) -> Room<'static> {
+    fn room(low_water: usize) -> Room {
         Room { low_water, drained: None, patience: None }
     }
 

@@ -29,8 +29,8 @@ mod standby;
 mod waits;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -60,7 +60,7 @@ pub struct Lending {
     pace: Pace,
     alarm: Alarm,
     application: Arc<dyn Application>,
-    waits: Waits,
+    waits: Arc<Waits>,
     spools: Arc<Spools>,
     memory: Arc<MemoryGauge>,
     config: Arc<Config>,
@@ -93,7 +93,7 @@ impl Lending {
         let reactor = Arc::new(Reactor::new()?);
         let engine = Engine::new(Arc::clone(&config), Arc::clone(&reactor), access_log, sharing.clone(), now);
         Ok(Arc::new(Self {
-            waits: Waits::new(config.threads as usize),
+            waits: Arc::new(Waits::new(config.threads as usize)),
             spools: Arc::clone(engine.spools()),
             memory: Arc::clone(engine.memory_gauge()),
             exchange: Exchange::new(Box::new(engine)),
@@ -467,17 +467,16 @@ impl Lending {
         }
     }
 
-    /// Runs `wait`, for as long as it takes, within a call.
-    pub(crate) fn blocking(&self, wait: &mut (dyn FnMut() + Send)) {
-        self.application.blocking(wait);
-    }
-
     /// Waits within a call until `room` is there, for as long as the thread is not needed: see [`Waits`].
-    pub(crate) fn wait_for_client(&self, flow: &Arc<Flow>, room: Room<'_>, stuck: bool) -> WaitEnd {
+    pub(crate) fn wait_for_client(&self, flow: &Arc<Flow>, room: Room, stuck: bool) -> WaitEnd {
         self.ensure_driven();
-        let mut end = WaitEnd::Gone;
-        self.blocking(&mut || end = self.waits.wait(flow, room, stuck));
-        end
+        let end = Arc::new(OnceLock::new());
+        let (waits, flow, ended) = (Arc::clone(&self.waits), Arc::clone(flow), Arc::clone(&end));
+        self.application.await_client(Box::new(move || {
+            ended.get_or_init(|| waits.wait(&flow, room, stuck));
+        }));
+        // One that the application has broken off has no end yet: nothing more is to be sent.
+        end.get().copied().unwrap_or(WaitEnd::Gone)
     }
 
     /// A file for what a slow client has not taken of a response.

@@ -276,7 +276,7 @@ impl Responder {
     }
 
     /// Waits for the client: what comes next can go nowhere else.
-    fn wait_stuck(&mut self, drained: Option<&ResponseSpool>) -> Result<(), Gone> {
+    fn wait_stuck(&mut self, drained: Option<&Arc<ResponseSpool>>) -> Result<(), Gone> {
         while self.wait(drained, None, true)? != WaitEnd::Room {}
         Ok(())
     }
@@ -285,13 +285,14 @@ impl Responder {
     /// nowhere else.
     fn wait(
         &mut self,
-        drained: Option<&ResponseSpool>,
+        drained: Option<&Arc<ResponseSpool>>,
         patience: Option<Duration>,
         stuck: bool,
     ) -> Result<WaitEnd, Gone> {
         let Some(flow) = &self.flow else { return Ok(WaitEnd::Room) };
         let memory_max = self.memory_left.min(self.lending.response_buffer_bytes());
-        let room = Room { low_water: memory_max.max(SMALL_BYTES) / 2, drained, patience };
+        let (low_water, drained) = (memory_max.max(SMALL_BYTES) / 2, drained.cloned());
+        let room = Room { low_water, drained, patience };
         match self.lending.wait_for_client(flow, room, stuck) {
             WaitEnd::Gone => Err(Gone),
             WaitEnd::Dismissed => {

@@ -36,7 +36,7 @@ impl Waits {
     }
 
     /// Blocks until there is room or the thread is asked for. `stuck`: the response can go nowhere else.
-    pub(super) fn wait(&self, flow: &Arc<Flow>, room: Room<'_>, stuck: bool) -> WaitEnd {
+    pub(super) fn wait(&self, flow: &Arc<Flow>, room: Room, stuck: bool) -> WaitEnd {
         self.lock().push(Waiting { flow: Arc::clone(flow), stuck, dismissed: false });
         self.count.fetch_add(1, Ordering::SeqCst);
         // Who has begun to press since does not know of this thread, or has seen it in the list.
