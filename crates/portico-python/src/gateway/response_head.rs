@@ -12,31 +12,59 @@ pub const FIELDS_MAX: usize = 1000;
 /// Bytes that the field lines of one answer may have.
 pub const FIELD_BYTES_MAX: usize = 1024 * 1024;
 
-/// Checks `status` and `headers` and puts them into `head`, whose former content is dropped.
+/// Why status or headers are refused. It has the objects that it is about and has asked them nothing: what they say of
+/// themselves is code of the application's, which must not run where a lock is held.
+pub enum Refusal<'py> {
+    /// The status is no `str`.
+    StatusClass(Bound<'py, PyAny>),
+    /// The status breaks a rule.
+    Status(Bound<'py, PyString>, &'static str),
+    /// The headers are no `list`.
+    HeadersClass(Bound<'py, PyAny>),
+    /// A header is no tuple of two.
+    Pair(Bound<'py, PyAny>),
+    /// A header's name is no `str`.
+    NameClass(Bound<'py, PyAny>),
+    /// A header's name is no token.
+    Name(Bound<'py, PyString>),
+    /// The value of this header is no `str`.
+    ValueClass(Bound<'py, PyString>, Bound<'py, PyAny>),
+    /// This header breaks a rule.
+    Header(Bound<'py, PyString>, &'static str),
+    /// This header is the server's.
+    HopByHop(Bound<'py, PyString>),
+    /// The list has become shorter meanwhile.
+    Raised(PyErr),
+}
+
+/// Characters of an object's `repr`, or of a header's name, that a message shows.
+const SHOWN_CHARS_MAX: usize = 120;
+
+/// Checks `status` and `headers` and puts them into `head`, whose former content is dropped. Calls nothing of the
+/// application's.
 ///
 /// # Errors
-/// `TypeError` for anything but `str`, `list` and 2-tuples; `ValueError` for text that cannot stand in a
-/// head, too much of it, or a bad Content-Length; `AssertionError` for hop-by-hop fields, as wsgiref raises
-/// it. Each names the field.
-pub fn fill(head: &mut ResponseHead, status: &Bound<'_, PyAny>, headers: &Bound<'_, PyAny>) -> PyResult<()> {
+/// Anything but `str`, `list` and 2-tuples; text that cannot stand in a head, too much of it, or a bad
+/// Content-Length; hop-by-hop fields.
+pub fn fill<'py>(
+    head: &mut ResponseHead,
+    status: &Bound<'py, PyAny>,
+    headers: &Bound<'py, PyAny>,
+) -> Result<(), Refusal<'py>> {
     head.fields.clear();
     head.reason.clear();
     head.length = None;
     fill_status(head, status)?;
-    let headers = headers.cast::<PyList>().map_err(|_| {
-        PyTypeError::new_err(format!("response headers must be a list, not {}", class_name(headers)))
-    })?;
+    let headers = headers.cast::<PyList>().map_err(|_| Refusal::HeadersClass(headers.clone()))?;
     for index in 0..headers.len() {
-        add_field(head, &headers.get_item(index)?)?;
+        add_field(head, &headers.get_item(index).map_err(Refusal::Raised)?)?;
     }
     Ok(())
 }
 
-fn fill_status(head: &mut ResponseHead, status: &Bound<'_, PyAny>) -> PyResult<()> {
-    let text = status
-        .cast::<PyString>()
-        .map_err(|_| PyTypeError::new_err(format!("the status must be a str, not {}", class_name(status))))?;
-    let refuse = |rule: &str| Err(PyValueError::new_err(format!("status {text:?}: {rule}")));
+fn fill_status<'py>(head: &mut ResponseHead, status: &Bound<'py, PyAny>) -> Result<(), Refusal<'py>> {
+    let text = status.cast::<PyString>().map_err(|_| Refusal::StatusClass(status.clone()))?;
+    let refuse = |rule| Err(Refusal::Status(text.clone(), rule));
     let mut buffer = Vec::new();
     let Some(bytes) = latin1_bytes(text.to_str().unwrap_or("\u{fffd}"), &mut buffer) else {
         return refuse("only latin-1 characters can be sent");
@@ -60,31 +88,21 @@ fn fill_status(head: &mut ResponseHead, status: &Bound<'_, PyAny>) -> PyResult<(
     Ok(())
 }
 
-fn add_field(head: &mut ResponseHead, item: &Bound<'_, PyAny>) -> PyResult<()> {
-    let pair = item.cast::<PyTuple>().ok().filter(|pair| pair.len() == 2).ok_or_else(|| {
-        PyTypeError::new_err(format!(
-            "each response header must be a tuple (name, value), not {}",
-            shown(item)
-        ))
-    })?;
-    let (name, value) = (pair.get_borrowed_item(0)?, pair.get_borrowed_item(1)?);
-    let name = name.cast::<PyString>().map_err(|_| {
-        PyTypeError::new_err(format!(
-            "header name {}: it must be a str, not {}",
-            shown(&name),
-            class_name(&name)
-        ))
-    })?;
-    let name = name.to_str().unwrap_or("\u{fffd}");
+fn add_field<'py>(head: &mut ResponseHead, item: &Bound<'py, PyAny>) -> Result<(), Refusal<'py>> {
+    let pair = item.cast::<PyTuple>().ok().filter(|pair| pair.len() == 2);
+    let pair = pair.ok_or_else(|| Refusal::Pair(item.clone()))?;
+    let part = |index| pair.get_borrowed_item(index).map_err(Refusal::Raised);
+    let (name_object, value) = (part(0)?, part(1)?);
+    let name_object =
+        name_object.cast::<PyString>().map_err(|_| Refusal::NameClass(name_object.to_owned()))?;
+    let name = name_object.to_str().unwrap_or("\u{fffd}");
     if name.is_empty() || !name.bytes().all(is_token_byte) {
-        return Err(PyValueError::new_err(format!(
-            "header name {name:?}: it is not a token (RFC 9110, section 5.1)"
-        )));
+        return Err(Refusal::Name(name_object.to_owned()));
     }
-    let value = value.cast::<PyString>().map_err(|_| {
-        PyTypeError::new_err(format!("header {name}: its value must be a str, not {}", class_name(&value)))
-    })?;
-    let refuse = |rule: &str| Err(PyValueError::new_err(format!("header {name}: {rule}")));
+    let value = value
+        .cast::<PyString>()
+        .map_err(|_| Refusal::ValueClass(name_object.to_owned(), value.to_owned()))?;
+    let refuse = |rule| Err(Refusal::Header(name_object.to_owned(), rule));
     let mut buffer = Vec::new();
     let Some(value) = latin1_bytes(value.to_str().unwrap_or("\u{fffd}"), &mut buffer) else {
         return refuse("only latin-1 characters can be sent in its value");
@@ -93,12 +111,8 @@ fn add_field(head: &mut ResponseHead, item: &Bound<'_, PyAny>) -> PyResult<()> {
         return refuse("control characters such as CR and LF are not allowed in its value");
     }
     match Rule::of(name) {
-        Rule::HopByHop => {
-            return Err(PyAssertionError::new_err(format!(
-                "header {name}: hop-by-hop headers are the server's, an application may not set them (PEP 3333)"
-            )));
-        }
-        Rule::Length => return set_length(head, value),
+        Rule::HopByHop => return Err(Refusal::HopByHop(name_object.to_owned())),
+        Rule::Length => return set_length(head, value).or_else(refuse),
         Rule::None => {}
     }
     if head.fields.len() >= FIELDS_MAX
@@ -112,20 +126,59 @@ fn add_field(head: &mut ResponseHead, item: &Bound<'_, PyAny>) -> PyResult<()> {
 
 /// Takes `Content-Length`, which frames the answer and therefore is no field like others (RFC 9110, section
 /// 8.6).
-fn set_length(head: &mut ResponseHead, value: &[u8]) -> PyResult<()> {
+fn set_length(head: &mut ResponseHead, value: &[u8]) -> Result<(), &'static str> {
     let digits = value.trim_ascii();
     let length =
         std::str::from_utf8(digits).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
     let Some(length) = length.and_then(|text| text.parse().ok()) else {
-        return Err(PyValueError::new_err(
-            "header Content-Length: its value must be a decimal number of bytes",
-        ));
+        return Err("its value must be a decimal number of bytes");
     };
     if head.length.is_some_and(|earlier| earlier != length) {
-        return Err(PyValueError::new_err("header Content-Length: it is given twice with different values"));
+        return Err("it is given twice with different values");
     }
     head.length = Some(length);
     Ok(())
+}
+
+impl Refusal<'_> {
+    /// `TypeError` for what is not of the classes that PEP 3333 names, `ValueError` for what cannot stand in a head,
+    /// `AssertionError` for hop-by-hop fields, as wsgiref raises it. Each names the field. Asks the objects for
+    /// their `repr`.
+    pub fn into_error(self) -> PyErr {
+        match self {
+            Self::StatusClass(status) => {
+                PyTypeError::new_err(format!("the status must be a str, not {}", class_name(&status)))
+            }
+            Self::Status(status, rule) => PyValueError::new_err(format!("status {}: {rule}", shown(&status))),
+            Self::HeadersClass(headers) => {
+                PyTypeError::new_err(format!("response headers must be a list, not {}", class_name(&headers)))
+            }
+            Self::Pair(item) => PyTypeError::new_err(format!(
+                "each response header must be a tuple (name, value), not {}",
+                shown(&item)
+            )),
+            Self::NameClass(name) => PyTypeError::new_err(format!(
+                "header name {}: it must be a str, not {}",
+                shown(&name),
+                class_name(&name)
+            )),
+            Self::Name(name) => PyValueError::new_err(format!(
+                "header name {}: it is not a token (RFC 9110, section 5.1)",
+                shown(&name)
+            )),
+            Self::ValueClass(name, value) => PyTypeError::new_err(format!(
+                "header {}: its value must be a str, not {}",
+                beginning(&name),
+                class_name(&value)
+            )),
+            Self::Header(name, rule) => PyValueError::new_err(format!("header {}: {rule}", beginning(&name))),
+            Self::HopByHop(name) => PyAssertionError::new_err(format!(
+                "header {}: hop-by-hop headers are the server's, an application may not set them (PEP 3333)",
+                beginning(&name)
+            )),
+            Self::Raised(error) => error,
+        }
+    }
 }
 
 /// How a field is treated because of its name.
@@ -183,8 +236,20 @@ fn class_name(object: &Bound<'_, PyAny>) -> String {
     object.get_type().name().map(|name| name.to_string()).unwrap_or_default()
 }
 
-/// The beginning of the object's `repr`.
+/// The beginning of the text.
+fn beginning(text: &Bound<'_, PyString>) -> String {
+    text.to_string_lossy().chars().take(SHOWN_CHARS_MAX).collect()
+}
+
+/// The beginning of the object's `repr`, of which no more is made as far as that is Python's own to say: a list of a
+/// million items is asked for its first ones.
 fn shown(object: &Bound<'_, PyAny>) -> String {
-    let shown = object.repr().map(|text| text.to_string_lossy().into_owned());
-    shown.unwrap_or_else(|_| class_name(object)).chars().take(120).collect()
+    let shown = || -> PyResult<String> {
+        let bounded = object.py().import("reprlib")?.getattr("Repr")?.call0()?;
+        for limit in ["maxstring", "maxother", "maxlong"] {
+            bounded.setattr(limit, SHOWN_CHARS_MAX)?;
+        }
+        Ok(bounded.call_method1("repr", (object,))?.cast::<PyString>()?.to_string_lossy().into_owned())
+    };
+    shown().unwrap_or_else(|_| class_name(object)).chars().take(SHOWN_CHARS_MAX).collect()
 }

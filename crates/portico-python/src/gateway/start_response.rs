@@ -5,12 +5,11 @@
 //! application has kept one of them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use pyo3::exceptions::{PyAssertionError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::sync::MutexExt;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTraceback, PyTuple};
 
 use portico_config::Config;
@@ -19,8 +18,9 @@ use portico_server::Responder;
 use portico_supervisor::now_nanos;
 
 use super::answer::{Answer, Progress};
-use super::response_head;
+use super::response_head::{self, Refusal};
 use crate::error::ClientDisconnected;
+use crate::hub;
 use crate::raw;
 use crate::record::{self, path_of};
 
@@ -121,7 +121,7 @@ impl Callables {
 
 impl Exchange {
     fn lock(&self, py: Python<'_>) -> MutexGuard<'_, Answer> {
-        self.state.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner)
+        hub::lock(py, &self.state)
     }
 }
 
@@ -144,6 +144,7 @@ impl Exchange {
             return Err(PyAssertionError::new_err("start_response was called after its request had ended"));
         };
         if answer.started {
+            drop(answer);
             return Err(match exc_info {
                 Some(exc_info) => exception_of(exc_info)?,
                 None => {
@@ -158,9 +159,11 @@ impl Exchange {
             let rule = "start_response was called a second time without exc_info (PEP 3333)";
             return Err(PyAssertionError::new_err(rule));
         }
-        answer.given = false;
-        response_head::fill(&mut answer.head, status, headers)?;
-        answer.given = true;
+        let filled = response_head::fill(&mut answer.head, status, headers);
+        answer.given = filled.is_ok();
+        // Before the objects are asked what they are: they may call this server, or switch to another greenlet.
+        drop(answer);
+        filled.map_err(Refusal::into_error)?;
         Ok(write)
     }
 
@@ -186,7 +189,8 @@ impl Exchange {
         let mut hints = ResponseHead::default();
         let headers = headers.try_iter()?.collect::<PyResult<Vec<_>>>()?;
         let headers = PyList::new(py, headers)?;
-        response_head::fill(&mut hints, PyString::new(py, "200 OK").as_any(), headers.as_any())?;
+        response_head::fill(&mut hints, PyString::new(py, "200 OK").as_any(), headers.as_any())
+            .map_err(Refusal::into_error)?;
         let mut answer = self.lock(py);
         if answer.started {
             return Ok(());
@@ -205,11 +209,11 @@ impl Exchange {
     /// request runs, and at once if it has left. It is called once at most, and not after the request.
     #[pyo3(signature = (callback=None))]
     fn client_disconnected(&self, py: Python<'_>, callback: Option<Bound<'_, PyAny>>) -> PyResult<bool> {
+        if callback.as_ref().is_some_and(|callback| !callback.is_callable()) {
+            return Err(PyTypeError::new_err("the callback must be callable"));
+        }
         let answer = self.lock(py);
         if let Some(callback) = callback {
-            if !callback.is_callable() {
-                return Err(PyTypeError::new_err("the callback must be callable"));
-            }
             // While the request runs: the call does not end before this lock is let go of.
             if let (Some(_), Some(record)) = (&answer.write, &answer.record) {
                 record.add_callback(py, callback.unbind());
