@@ -86,8 +86,9 @@ const REQUEST_ID: Setting = Setting {
     area: Area::Logging,
     help: "Give each request an id: in environ, and as X-Request-Id in its answer",
     details: "The id is the request's own X-Request-Id where a peer of --forwarded-allow-ips has sent one, else a \
-        new one that is unique over all processes. The application finds it as environ['portico.request_id'], \
-        the client in the answer, unless the application has set X-Request-Id itself. With an access log that \
+        new one that is unique over all processes and tells of no other. The application finds it as \
+        environ['portico.request_id'], the client in the answer, unless the application has set X-Request-Id \
+        itself. With an access log that \
         tells it, json and logfmt among them, requests have one also without this option; it is then not in the \
         answer.",
 };
