@@ -534,7 +534,7 @@ def application(environ, start_response):
 
 
 @pytest.mark.parametrize("preload", [(), ("--preload",)])
-def test_application_that_gevent_has_patched_is_served_by_real_threads(folder, serve, preload):
+def test_application_that_gevent_has_patched_is_served_by_greenlets(folder, serve, preload):
     pytest.importorskip("gevent")
     (folder / "patched.py").write_text(PATCHED)
     server = serve("patched", "-k", "gevent", "--worker-connections", "6", *preload, cwd=folder)
@@ -544,10 +544,10 @@ def test_application_that_gevent_has_patched_is_served_by_real_threads(folder, s
         answers = [future.result() for future in asked]
     names = {name for name, _, _ in answers}
     assert len(names) > 1 and names <= {f"portico-{number}" for number in range(1, 7)}
-    threads = {native: [] for _, native, _ in answers}
-    assert len(threads) == len(names), "they are threads of the system"
-    for _, native, calls in answers:
-        threads[native].append(int(calls))
-    for calls in threads.values():
-        assert sorted(calls) == list(range(1, len(calls) + 1)), "what a thread keeps lasts"
+    assert {int(native) for _, native, _ in answers} == {server.worker.pid}, "all in the main thread"
+    greenlets = {name: [] for name in names}
+    for name, _, calls in answers:
+        greenlets[name].append(int(calls))
+    for calls in greenlets.values():
+        assert sorted(calls) == list(range(1, len(calls) + 1)), "what a greenlet keeps lasts"
     server.stop()

@@ -1,10 +1,10 @@
 //! The hub of an application whose threads are greenlets: gevent's or eventlet's.
 //!
-//! Where one of the two has patched `threading`, the threads, locks, queues and pools of the application belong to the
-//! hub of the thread that has imported it, and must be used in that thread alone. So all of the application's code
-//! runs there, each request in a greenlet. Other threads hand over what they want done there: it is queued, and an
-//! eventfd that the hub watches wakes it. A greenlet that has to wait for something outside of Python has that done
-//! on a thread of its own, and the hub goes on meanwhile.
+//! Where one of the two has patched `threading`, the threads, locks, queues and pools of the application belong to
+//! the hub of the thread that has imported it, and must be used in that thread alone. So all of the application's
+//! code runs there, each request in a greenlet. Other threads hand over what they want done there: it is queued,
+//! and an eventfd that the hub watches wakes it. A greenlet that has to wait for something outside of Python has
+//! that done on a thread of its own, and the hub goes on meanwhile.
 //!
 //! A greenlet's part of the C stack lies elsewhere while another greenlet runs. So nothing that another thread or
 //! another greenlet uses may lie on the stack of one that waits: it is moved to the heap before.
@@ -121,6 +121,11 @@ impl Hub {
         self.unwatch(py);
     }
 
+    /// Whose it is.
+    pub fn library(&self) -> &'static str {
+        self.library.module()
+    }
+
     /// Python's identity of the hub's thread.
     pub fn thread_ident(&self) -> u64 {
         self.thread_ident
@@ -141,12 +146,8 @@ impl Hub {
     /// # Errors
     /// What gevent or eventlet raise.
     pub fn spawn(&self, py: Python<'_>, work: impl FnOnce(Python<'_>) + Send + 'static) -> PyResult<()> {
-        let module = match self.library {
-            Library::Gevent => "gevent",
-            Library::Eventlet => "eventlet",
-        };
         let body = Bound::new(py, GreenletBody { work: Mutex::new(Some(Box::new(work))) })?;
-        py.import(module)?.call_method1("spawn", (body,)).map(drop)
+        py.import(self.library.module())?.call_method1("spawn", (body,)).map(drop)
     }
 
     /// The greenlet that runs. To be called in the hub's thread.
@@ -235,7 +236,10 @@ impl Hub {
                 watcher.call_method1("start", (run,))?;
                 watcher
             }
-            Library::Eventlet => hub.call_method1("add", ("read", wakeup, &run, &run, py.None()))?,
+            Library::Eventlet => {
+                let read = hub.getattr("READ")?; // It is compared by identity.
+                hub.call_method1("add", (read, wakeup, &run, &run, py.None()))?
+            }
         };
         *self.watcher() = Some(watcher.unbind());
         Ok(())
@@ -273,6 +277,13 @@ impl Hub {
 }
 
 impl Library {
+    fn module(self) -> &'static str {
+        match self {
+            Self::Gevent => "gevent",
+            Self::Eventlet => "eventlet",
+        }
+    }
+
     fn of_application(py: Python<'_>) -> PyResult<Option<Self>> {
         let modules = py.import("sys")?.getattr("modules")?.cast_into::<PyDict>()?;
         let says = |module: &str, function: &str, patched: &str| -> PyResult<bool> {
@@ -397,8 +408,8 @@ fn interrupt(greenlet: u64, error: PyErr) {
     });
 }
 
-/// Takes a lock that is held while others work without the interpreter. In a hub's thread another greenlet may hold
-/// it, and goes on only if this one leaves for the hub.
+/// Takes a lock that is held while others work without the interpreter. In a hub's thread another greenlet may
+/// hold it, and goes on only if this one leaves for the hub.
 pub fn lock<'a, T>(py: Python<'_>, mutex: &'a Mutex<T>) -> MutexGuard<'a, T> {
     loop {
         match mutex.try_lock() {
@@ -423,8 +434,8 @@ fn pause(py: Python<'_>) {
     }
 }
 
-/// As `Python::attach`, on a thread of ours that has no state in Python otherwise. Patched code makes a hub for any
-/// thread that it runs in; here it ends before the state does.
+/// As `Python::attach`, on a thread of ours that has no state in Python otherwise. Patched code makes a hub for
+/// any thread that it runs in; here it ends before the state does.
 pub fn attach<T>(work: impl FnOnce(Python<'_>) -> T) -> T {
     Python::attach(|py| {
         let result = work(py);
@@ -433,8 +444,8 @@ pub fn attach<T>(work: impl FnOnce(Python<'_>) -> T) -> T {
     })
 }
 
-/// Destroys the calling thread's hub, if gevent has made one and it is not the main thread's: what is left to the interpreter, at the end of the
-/// thread's state, crashes it in the destructor of the hub's loop.
+/// Destroys the calling thread's hub, if gevent has made one and it is not the main thread's: what is left to the
+/// interpreter, at the end of the thread's state, crashes it in the destructor of the hub's loop.
 pub fn destroy_own(py: Python<'_>) {
     let destroyed = || -> PyResult<()> {
         let modules = py.import("sys")?.getattr("modules")?.cast_into::<PyDict>()?;

@@ -5,7 +5,7 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use std::{io, mem};
@@ -45,6 +45,8 @@ pub struct Record {
     ident: AtomicU64,
     /// Where the calls of the thread run in a greenlet: that one.
     greenlet: OnceLock<Greenlet>,
+    /// The greenlet has begun with the present call.
+    entered: AtomicBool,
     /// Number of the call that the thread is in, with [`CLAIMED`] and [`WRITTEN_OFF`]; 0 if it is in none.
     call: AtomicU64,
     /// The request of the present call, or of the last one.
@@ -128,6 +130,7 @@ impl Records {
                     index,
                     ident: AtomicU64::new(0),
                     greenlet: OnceLock::new(),
+                    entered: AtomicBool::new(false),
                     call: AtomicU64::new(0),
                     request: Mutex::new(None),
                     claiming: Mutex::new(()),
@@ -178,14 +181,33 @@ impl Records {
         }
     }
 
+    /// Number of the greenlet that runs a call at this moment.
+    pub fn greenlet_that_runs(&self, py: Python<'_>) -> Option<usize> {
+        self.records.iter().position(|record| {
+            let is_in_call = record.thread().state() == ThreadState::Running;
+            is_in_call && record.greenlet().is_some_and(|greenlet| !record.waits(py, greenlet))
+        })
+    }
+
     /// The calling thread begins a call for `request`; it ends when what this returns is dropped.
     pub fn begin(&self, request: &Request) -> InCall<'_> {
+        // By its number: counting references to the record would cost as much as all the rest.
+        InCall(self.begin_numbered(INDEX.get(), request).map(|record| &**record))
+    }
+
+    /// As [`Records::begin`], for a call that a greenlet will run.
+    pub fn begin_for_greenlet(&self, request: &Request) -> InGreenlet {
+        let record = self.begin_numbered(INDEX.get(), request);
+        record.inspect(|record| record.entered.store(false, Ordering::SeqCst));
+        InGreenlet(record.cloned())
+    }
+
+    fn begin_numbered(&self, index: usize, request: &Request) -> Option<&Arc<Record>> {
         let slot = self.place.slot();
         let queued = nanos(request.queued);
         slot.add(SlotField::Requests, 1);
         slot.record_wait(queued);
-        // By its number: counting references to the record would cost as much as all the rest.
-        let Some(record) = self.get(INDEX.get()) else { return InCall(None) };
+        let record = self.get(index)?;
         let begun_nanos = self.base.nanos_at(request.begun);
         record.begin(
             slot,
@@ -198,7 +220,7 @@ impl Records {
                 queued_nanos: queued,
             },
         );
-        InCall(Some(record))
+        Some(record)
     }
 }
 
@@ -253,13 +275,28 @@ impl Record {
         }
         match self.greenlet.get() {
             // It waits: whatever runs in its thread at this moment is another greenlet.
-            Some(greenlet) if greenlet.frame(py).is_some() => {
+            Some(greenlet) if self.waits(py, greenlet) => {
                 let (record, exception) = (Arc::clone(self), exception.clone().unbind());
                 greenlet.hub().run_soon(move |py| record.throw(py, number, &exception));
             }
             _ => raw::raise_in_thread(py, self.thread_ident(), Some(exception)),
         }
         true
+    }
+
+    /// As [`Record::raise`], where the application does not know already that its client has left. The engine
+    /// knows no client either whose answer has been completed meanwhile.
+    pub fn raise_if_open(self: &Arc<Self>, py: Python<'_>, number: u64, exception: &Bound<'_, PyAny>) {
+        if self.standing() == Standing::Open {
+            self.raise(py, number, exception);
+        }
+    }
+
+    /// Whether the call waits: for `greenlet`, in it, or for its client, where no frame of Python's is about.
+    fn waits(&self, py: Python<'_>, greenlet: &Greenlet) -> bool {
+        !self.entered.load(Ordering::SeqCst)
+            || greenlet.frame(py).is_some()
+            || self.thread().state() == ThreadState::AwaitingClient
     }
 
     /// Has call `number` raise `exception` where it waits, if it has not ended. In the hub, where no call runs.
@@ -312,14 +349,19 @@ impl Record {
             && self.callbacks.try_lock().is_ok_and(|callbacks| !callbacks.is_empty())
     }
 
-    /// Calls the callbacks of call `number`, if the thread is still in it and its answer is not complete. The call
-    /// does not end meanwhile: what they do never comes in the way of another request.
-    pub fn call_back(&self, py: Python<'_>, number: u64) {
+    /// Calls the callbacks of call `number`, if the thread is still in it and its answer is not complete, and
+    /// raises `exception` in it, if there is one. The call does not end before they do: what they do never comes
+    /// in the way of another request.
+    pub fn call_back(self: &Arc<Self>, py: Python<'_>, number: u64, exception: Option<&Bound<'_, PyAny>>) {
         let _calling = hub::lock(py, &self.calling_back);
         if self.call.load(Ordering::SeqCst) & NUMBER != number || self.standing() == Standing::Complete {
             return;
         }
-        for callback in self.take_callbacks(py) {
+        let callbacks = self.take_callbacks(py);
+        if let Some(exception) = exception {
+            self.raise_if_open(py, number, exception);
+        }
+        for callback in callbacks {
             if let Err(error) = callback.call0(py) {
                 let traceback = error::traceback(py, &error);
                 log::error!("a callback of portico.client_disconnected raised\n{traceback}");
@@ -348,9 +390,37 @@ impl Record {
 /// A call of the application, noted in its thread's record.
 pub struct InCall<'a>(Option<&'a Record>);
 
+/// A call of the application that a greenlet runs, noted in the record of its thread.
+pub struct InGreenlet(Option<Arc<Record>>);
+
+impl InGreenlet {
+    /// The greenlet begins with it. `false` if it has been given up meanwhile.
+    pub fn enter(&self) -> bool {
+        let Some(record) = &self.0 else { return true };
+        record.entered.store(true, Ordering::SeqCst);
+        !record.is_written_off()
+    }
+}
+
+impl Drop for InGreenlet {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|record| record.end());
+    }
+}
+
 impl Drop for InCall<'_> {
     fn drop(&mut self) {
-        let Some(record) = self.0 else { return };
+        if let Some(record) = self.0 {
+            record.end();
+        }
+    }
+}
+
+impl Record {
+    /// The call has ended.
+    #[inline]
+    fn end(&self) {
+        let record = self;
         if record.call.load(Ordering::Relaxed) & CALLBACKS != 0 {
             record.end_callbacks(); // The thread is in the call until then, for whoever watches it.
         }

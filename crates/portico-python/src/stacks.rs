@@ -154,15 +154,17 @@ pub fn all(py: Python<'_>, records: Option<&Records>) -> PyResult<Vec<ThreadStac
     let (mut stacks, mut running) = (Vec::new(), None);
     let greenlets = records.into_iter().flat_map(Records::iter).filter(|record| record.greenlet().is_some());
     for record in greenlets {
-        match record.greenlet().and_then(|greenlet| greenlet.frame(py)) {
-            Some(frame) => stacks.push(ThreadStack {
-                ident: record.ident(),
-                name: Some(record.thread_name()),
-                frames: format(&frame)?,
-            }),
-            None if record.thread().running().is_some() => running = Some(record),
-            None => {}
-        }
+        let in_call = record.thread().running().is_some();
+        let frame = record.greenlet().and_then(|greenlet| greenlet.frame(py)).filter(|_| in_call);
+        let frames = match frame {
+            Some(frame) => format(&frame)?,
+            None if in_call => {
+                running = Some(record);
+                continue;
+            }
+            None => String::new(),
+        };
+        stacks.push(ThreadStack { ident: record.ident(), name: Some(record.thread_name()), frames });
     }
     for (ident, frame) in current_frames(py)? {
         let (ident, frames) = (ident.extract()?, format(&frame)?);

@@ -24,8 +24,8 @@ pub trait Application: Send + Sync + 'static {
         wait();
     }
 
-    /// As [`Application::blocking`], for a wait for the client within a call: `wait` may run on another thread, while
-    /// the calling one does other work of the application's.
+    /// As [`Application::blocking`], for a wait for the client within a call: `wait` may run on another thread,
+    /// while the calling one does other work of the application's.
     fn await_client(&self, wait: Box<dyn FnOnce() + Send>) {
         let mut wait = Some(wait);
         self.blocking(&mut || wait.take().into_iter().for_each(|wait| wait()));

@@ -22,9 +22,10 @@ const WORKER_CLASS: Setting = Setting {
     help: "gunicorn's kind of worker: says how many threads there are by default",
     details: "There is one kind of worker, with threads. `sync` means 1 thread and `gthread` 4, unless \
         --threads says another number. `gevent`, `eventlet` and `tornado` are served by threads too: by 32 of \
-        them, or by as many as --worker-connections says, 128 at most. Applications that gevent has patched \
-        work in them. Idle and slow clients, the usual reason for greenlets, take no thread here. ASGI \
-        applications, and with them the workers of uvicorn, are not served.",
+        them, or by as many as --worker-connections says, 128 at most. Idle and slow clients, the usual reason \
+        for greenlets, take no thread here.\n\nAn application that gevent or eventlet has patched, by itself or \
+        in the configuration file, is called in greenlets of its own hub, as many at a time as there are threads. \
+        ASGI applications, and with them the workers of uvicorn, are not served.",
 };
 
 /// Classes of gunicorn by the names that people write: alias, dotted path, entry point.
@@ -111,7 +112,8 @@ pub(crate) fn settle_threads(
     }
     if green {
         warnings.push(format!(
-            "--worker-class: served by {} threads in each worker, not by greenlets; --threads says how many",
+            "--worker-class: served by {} threads in each worker (--threads), not by greenlets, unless the \
+             application patches itself",
             config.threads
         ));
     } else if config.worker_connections.is_some() {

@@ -29,8 +29,8 @@ const DETACH_BYTES: usize = 64 * 1024;
 /// does not take them at once.
 const KEPT_BYTES_MIN: usize = 256 * 1024;
 
-/// Whether `block` is handed over with the interpreter let go. A greenlet that has to wait for its client there leaves
-/// for the hub, and needs the interpreter for that.
+/// Whether `block` is handed over with the interpreter let go. A greenlet that has to wait for its client there
+/// leaves for the hub, and needs the interpreter for that.
 fn is_detached_for(block: &[u8]) -> bool {
     block.len() >= DETACH_BYTES && !hub::is_here()
 }

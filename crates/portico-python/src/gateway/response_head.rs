@@ -12,8 +12,8 @@ pub const FIELDS_MAX: usize = 1000;
 /// Bytes that the field lines of one answer may have.
 pub const FIELD_BYTES_MAX: usize = 1024 * 1024;
 
-/// Why status or headers are refused. It has the objects that it is about and has asked them nothing: what they say of
-/// themselves is code of the application's, which must not run where a lock is held.
+/// Why status or headers are refused. It has the objects that it is about and has asked them nothing: what they
+/// say of themselves is code of the application's, which must not run where a lock is held.
 pub enum Refusal<'py> {
     /// The status is no `str`.
     StatusClass(Bound<'py, PyAny>),
@@ -141,9 +141,9 @@ fn set_length(head: &mut ResponseHead, value: &[u8]) -> Result<(), &'static str>
 }
 
 impl Refusal<'_> {
-    /// `TypeError` for what is not of the classes that PEP 3333 names, `ValueError` for what cannot stand in a head,
-    /// `AssertionError` for hop-by-hop fields, as wsgiref raises it. Each names the field. Asks the objects for
-    /// their `repr`.
+    /// `TypeError` for what is not of the classes that PEP 3333 names, `ValueError` for what cannot stand in a
+    /// head, `AssertionError` for hop-by-hop fields, as wsgiref raises it. Each names the field. Asks the objects
+    /// for their `repr`.
     pub fn into_error(self) -> PyErr {
         match self {
             Self::StatusClass(status) => {
@@ -241,8 +241,8 @@ fn beginning(text: &Bound<'_, PyString>) -> String {
     text.to_string_lossy().chars().take(SHOWN_CHARS_MAX).collect()
 }
 
-/// The beginning of the object's `repr`, of which no more is made as far as that is Python's own to say: a list of a
-/// million items is asked for its first ones.
+/// The beginning of the object's `repr`, of which no more is made as far as that is Python's own to say: a list of
+/// a million items is asked for its first ones.
 fn shown(object: &Bound<'_, PyAny>) -> String {
     let shown = || -> PyResult<String> {
         let bounded = object.py().import("reprlib")?.getattr("Repr")?.call0()?;

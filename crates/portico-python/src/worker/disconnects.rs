@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 
+use pyo3::prelude::*;
+
 use portico_server::Lending;
 use portico_supervisor::{Running, ThreadState};
 
@@ -59,46 +61,49 @@ impl Disconnects {
         }
         if raises {
             thread.raised = number;
-            let record = Arc::clone(record);
-            drop(inspector.ask(move |py| {
-                // The engine knows no client either whose answer has been completed meanwhile.
-                if record.standing() == Standing::Open {
-                    record.raise(py, number, py.get_type::<ClientDisconnected>().as_any());
-                }
+        }
+        let (record, callbacks) = (Arc::clone(record), &mut self.callbacks);
+        if !calls_back {
+            return drop(inspector.ask(move |py| {
+                record.raise_if_open(py, number, py.get_type::<ClientDisconnected>().as_any());
             }));
         }
-        if !calls_back {
-            return;
-        }
-        if let Some(hub) = &self.hub {
-            thread.calling_back = Some(call_back_in_greenlet(hub, record, number));
-            return;
-        }
-        match self.callbacks.take().map_or_else(|| Inspector::start("portico-callbacks"), Ok) {
-            Ok(callbacks) => {
-                let record = Arc::clone(record);
-                thread.calling_back = Some(callbacks.ask(move |py| record.call_back(py, number)));
-                self.callbacks = Some(callbacks);
-            }
-            Err(error) => log::error!("callbacks cannot be called, since no thread starts: {error}"),
+        let call_back = move |py: Python<'_>| {
+            let exception = raises.then(|| py.get_type::<ClientDisconnected>().into_any());
+            record.call_back(py, number, exception.as_ref());
+        };
+        match &self.hub {
+            Some(hub) => thread.calling_back = Some(run_in_greenlet(hub, call_back)),
+            None => thread.calling_back = thread_for(callbacks).map(|callbacks| callbacks.ask(call_back)),
         }
     }
 }
 
-/// Returns what is disconnected when they have been called.
-fn call_back_in_greenlet(hub: &Arc<Hub>, record: &Arc<Record>, number: u64) -> Receiver<()> {
-    let (called, calls) = channel::<()>();
-    let (own, record) = (Arc::clone(hub), Arc::clone(record));
+/// The thread of callbacks, started if need be.
+fn thread_for(callbacks: &mut Option<Inspector>) -> Option<&Inspector> {
+    if callbacks.is_none() {
+        match Inspector::start("portico-callbacks") {
+            Ok(started) => *callbacks = Some(started),
+            Err(error) => log::error!("callbacks cannot be called, since no thread starts: {error}"),
+        }
+    }
+    callbacks.as_ref()
+}
+
+/// Runs `work` in a greenlet. Returns what is disconnected when it has ended.
+fn run_in_greenlet(hub: &Arc<Hub>, work: impl FnOnce(Python<'_>) + Send + 'static) -> Receiver<()> {
+    let (running, ended) = channel::<()>();
+    let own = Arc::clone(hub);
     hub.run_soon(move |py| {
         let begun = own.spawn(py, move |py| {
-            let _called = called;
-            record.call_back(py, number);
+            let _running = running;
+            work(py);
         });
         if let Err(error) = begun {
             log::error!("callbacks cannot be called, since no greenlet starts: {}", one_line(py, &error));
         }
     });
-    calls
+    ended
 }
 
 impl Thread {

@@ -1,9 +1,9 @@
-//! The calls of an application whose threads are greenlets: each of the worker's threads hands its calls to a greenlet
-//! of the hub, and waits for their ends without the interpreter.
+//! The calls of an application whose threads are greenlets: each of the worker's threads hands its calls to a
+//! greenlet of the hub, and waits for their ends without the interpreter.
 //!
-//! So the engine is driven, deadlines are kept and requests are refused whatever the application does, and all of the
-//! application's code runs in the one thread that it expects. A greenlet lives as long as the worker, and with it what
-//! `threading.local` has: it is to the application what a thread is elsewhere.
+//! So the engine is driven, deadlines are kept and requests are refused whatever the application does, and all of
+//! the application's code runs in the one thread that it expects. A greenlet lives as long as the worker, and with
+//! it what `threading.local` has: it is to the application what a thread is elsewhere.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -13,16 +13,15 @@ use pyo3::prelude::*;
 
 use portico_server::{Application, Request, Responder};
 
-use super::monitor::Monitor;
 use crate::error::one_line;
-use crate::gateway::is_detached;
+use crate::gateway::{Gateway, is_detached};
 use crate::hub::{self, Greenlet, Hub};
-use crate::record::{self, Records, thread_name};
+use crate::record::{self, InGreenlet, Records, thread_name};
 
 /// The application, called in greenlets.
 pub struct Greenlets {
     hub: Arc<Hub>,
-    monitor: Monitor,
+    gateway: Gateway,
     records: Arc<Records>,
     /// One for each thread that there may ever be.
     slots: Vec<Arc<Slot>>,
@@ -38,7 +37,7 @@ struct Slot {
 #[derive(Default)]
 struct State {
     /// What the greenlet is to do next.
-    call: Option<(Request, Responder)>,
+    call: Option<Call>,
     /// How the last call has ended.
     end: Option<Result<(), Box<dyn Any + Send>>>,
     /// The greenlet, while it has left for the hub because it has nothing to do.
@@ -47,11 +46,18 @@ struct State {
     closed: bool,
 }
 
+/// A call on its way to the greenlet.
+struct Call {
+    request: Request,
+    responder: Responder,
+    noted: InGreenlet,
+}
+
 impl Greenlets {
-    /// Has the calls of `monitor` run in greenlets of `hub`.
-    pub fn new(hub: Arc<Hub>, monitor: Monitor, records: Arc<Records>) -> Self {
+    /// Has the calls of `gateway` run in greenlets of `hub`, and noted in `records`.
+    pub fn new(hub: Arc<Hub>, gateway: Gateway, records: Arc<Records>) -> Self {
         let slots = records.iter().map(|_| Arc::default()).collect();
-        Self { hub, monitor, records, slots }
+        Self { hub, gateway, records, slots }
     }
 
     /// Starts the greenlet number `index`. For any thread.
@@ -93,9 +99,14 @@ impl Greenlets {
             log::debug!("a greenlet has no name: {}", one_line(py, &error));
         }
         let mut kept = None;
-        while let Some((request, responder)) = self.next_call(py, slot) {
-            record::set_index(index);
-            let call = || self.monitor.call_keeping(&mut kept, request, responder);
+        while let Some(Call { request, responder, noted }) = self.next_call(py, slot) {
+            let call = || {
+                // One that was given up while the hub was kept busy is not begun: its client has its answer.
+                if noted.enter() {
+                    self.gateway.call_keeping(&mut kept, request, responder);
+                }
+                drop(noted);
+            };
             let end = catch_unwind(AssertUnwindSafe(call));
             drop(hub::take_interruption(py)); // It was meant for this call.
             slot.state().end = Some(end);
@@ -105,7 +116,7 @@ impl Greenlets {
     }
 
     /// Waits for the next call, in the greenlet; `None` if there will be none.
-    fn next_call(&self, py: Python<'_>, slot: &Slot) -> Option<(Request, Responder)> {
+    fn next_call(&self, py: Python<'_>, slot: &Slot) -> Option<Call> {
         loop {
             let current = self.hub.current(py).ok();
             {
@@ -131,10 +142,10 @@ impl Greenlets {
 
 impl Application for Greenlets {
     fn call(&self, request: Request, responder: Responder) {
-        let Some(slot) = self.slots.get(record::index()) else {
-            return self.monitor.call(request, responder);
-        };
-        slot.state().call = Some((request, responder));
+        // None but the worker's threads call. Dropped, the responder answers 500.
+        let Some(slot) = self.slots.get(record::index()) else { return };
+        let noted = self.records.begin_for_greenlet(&request);
+        slot.state().call = Some(Call { request, responder, noted });
         self.wake(slot);
         if let Err(panic) = slot.await_end() {
             resume_unwind(panic);
@@ -143,13 +154,16 @@ impl Application for Greenlets {
 
     fn blocking(&self, wait: &mut (dyn FnMut() + Send)) {
         // The threads that wait between calls never have the interpreter.
-        if hub::is_here() { self.monitor.blocking(wait) } else { wait() }
+        match hub::is_here() {
+            true => self.gateway.blocking(&mut || record::awaiting_client(wait)),
+            false => wait(),
+        }
     }
 
     fn await_client(&self, wait: Box<dyn FnOnce() + Send>) {
         let mut wait = Some(wait);
         if is_detached() {
-            return self.monitor.blocking(&mut || wait.take().into_iter().for_each(|wait| wait()));
+            return self.blocking(&mut || wait.take().into_iter().for_each(|wait| wait()));
         }
         record::awaiting_client(&mut || {
             if let Some(wait) = wait.take() {

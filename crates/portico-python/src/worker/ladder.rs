@@ -12,6 +12,8 @@ pub struct Ladder {
     limits: Limits,
     /// When the call last got on, in nanoseconds of the machine's clock, as all times here.
     progress: u64,
+    /// Time since then that is not the call's: it could not get on, for no fault of its own.
+    excused: u64,
     /// Time without progress after which the stack is logged next.
     slow_after: u64,
     timed_out: Option<u64>,
@@ -50,6 +52,7 @@ impl Ladder {
         if running.progress_nanos != self.progress {
             // A new block, or the client has taken one: the time counts anew.
             self.progress = running.progress_nanos;
+            self.excused = 0;
             self.slow_after = self.limits.slow.unwrap_or_default();
             self.timed_out = None;
         }
@@ -60,7 +63,7 @@ impl Ladder {
             self.given_up = now.saturating_sub(since) >= self.limits.grace;
             return self.given_up.then_some(Step::GiveUp);
         }
-        let elapsed = now.saturating_sub(self.progress);
+        let elapsed = now.saturating_sub(self.progress).saturating_sub(self.excused);
         if self.limits.timeout.is_some_and(|timeout| elapsed >= timeout) {
             self.timed_out = Some(now);
             return Some(Step::TimeOut);
@@ -85,6 +88,19 @@ impl Ladder {
         }
         let slow = self.limits.slow.map(|_| self.slow_after);
         let least = [slow, self.limits.timeout].into_iter().flatten().min()?;
-        Some(self.progress.saturating_add(least))
+        Some(self.progress.saturating_add(self.excused).saturating_add(least))
+    }
+
+    /// The call could not get on for so long, for no fault of its own.
+    pub fn excuse(&mut self, nanos: u64) {
+        match &mut self.timed_out {
+            Some(since) => *since = since.saturating_add(nanos),
+            None => self.excused = self.excused.saturating_add(nanos),
+        }
+    }
+
+    /// Whether the call has been given up.
+    pub fn has_given_up(&self) -> bool {
+        self.given_up
     }
 }

@@ -103,9 +103,8 @@ impl Life {
             None => None,
         };
         let gateway = Gateway::new(py, application, config, observer)?;
-        let monitor = Monitor::new(gateway, Arc::clone(&records));
         let hub = Hub::of_application(py)?;
-        let called = Called::new(monitor, hub.as_ref(), &records);
+        let called = Called::new(gateway, hub.as_ref(), &records);
         let sharing = station.as_deref().map(Station::sharing);
         let lending = Lending::new(Arc::clone(config), access_log, called.application(), sharing)
             .map_err(|error| system("starting the engine", &error))?;
@@ -159,13 +158,11 @@ enum Called {
 }
 
 impl Called {
-    fn new(monitor: Monitor, hub: Option<&Arc<Hub>>, records: &Arc<Records>) -> Self {
+    fn new(gateway: Gateway, hub: Option<&Arc<Hub>>, records: &Arc<Records>) -> Self {
+        let records = Arc::clone(records);
         match hub {
-            None => Self::Threads(Arc::new(monitor)),
-            Some(hub) => {
-                let greenlets = Greenlets::new(Arc::clone(hub), monitor, Arc::clone(records));
-                Self::Greenlets(Arc::new(greenlets))
-            }
+            None => Self::Threads(Arc::new(Monitor::new(gateway, records))),
+            Some(hub) => Self::Greenlets(Arc::new(Greenlets::new(Arc::clone(hub), gateway, records))),
         }
     }
 
@@ -245,7 +242,12 @@ impl Serving {
     }
 
     fn announce(&self, target: &str, urls: &[String]) {
-        let threads = counted(self.config.threads.into(), "thread");
+        let threads = match &self.hub {
+            None => counted(self.config.threads.into(), "thread"),
+            Some(hub) => {
+                format!("{} of {}", counted(self.config.threads.into(), "greenlet"), hub.library())
+            }
+        };
         let pid = std::process::id();
         match &self.station {
             Some(station) => {

@@ -29,6 +29,7 @@ mod template;
 mod threads;
 mod title;
 mod tree;
+mod turning;
 mod warmup;
 mod watch;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use portico_server::{Application, Request, Responder};
 
-use crate::gateway::{Gateway, Kept};
+use crate::gateway::Gateway;
 use crate::record::{Records, awaiting_client};
 
 /// An application whose calls can be watched.
@@ -17,14 +17,6 @@ impl Monitor {
     /// Has the calls of `gateway` noted in `records`.
     pub fn new(gateway: Gateway, records: Arc<Records>) -> Self {
         Self { gateway, records }
-    }
-}
-
-impl Monitor {
-    /// As [`Application::call`], with what is kept from one request to the next by somebody else than the thread.
-    pub fn call_keeping(&self, kept: &mut Option<Box<Kept>>, request: Request, responder: Responder) {
-        let _in_call = self.records.begin(&request);
-        self.gateway.call_keeping(kept, request, responder);
     }
 }
 

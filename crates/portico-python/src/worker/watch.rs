@@ -25,6 +25,7 @@ use super::ladder::{Ladder, Limits, Step};
 use super::recycling::Recycling;
 use super::switching::Switching;
 use super::threads::Threads;
+use super::turning::Turning;
 use crate::error::RequestTimeout;
 use crate::hub::Hub;
 use crate::record::{Record, Records, path_of};
@@ -114,6 +115,8 @@ struct Watcher {
     switching: Switching,
     disconnects: Disconnects,
     ladders: Vec<Ladder>,
+    /// Where the application's threads are greenlets: whether their hub turns.
+    turning: Option<Turning>,
     inquiries: Vec<Inquiry>,
     demand: Option<Demand>,
     /// Longest time between two looks: no step of the ladder is to come much late.
@@ -161,6 +164,7 @@ impl Watcher {
                 watching.hub.clone(),
             ),
             ladders: watching.records.iter().map(|_| Ladder::default()).collect(),
+            turning: watching.hub.clone().map(|hub| Turning::new(hub, Arc::clone(&watching.records))),
             inquiries: Vec::new(),
             demand: None,
             tick: (least / 8).clamp(TICK_MIN, TICK_MAX),
@@ -224,6 +228,7 @@ impl Watcher {
     fn look_at_calls(&mut self, now: u64) -> u64 {
         let (mut next, mut longest) = (u64::MAX, 0);
         let records = Arc::clone(&self.watching.records);
+        let keeper = self.find_keeper(now);
         for (index, record) in records.iter().enumerate() {
             let Some(running) = record.thread().running() else { continue };
             if running.state != ThreadState::AwaitingClient {
@@ -232,6 +237,9 @@ impl Watcher {
             let call = (record, &running);
             self.disconnects.look(index, call, &self.watching.lending, &self.inspector);
             let Some(ladder) = self.ladders.get_mut(index) else { continue };
+            if keeper.is_some_and(|keeper| keeper != index) {
+                continue; // Its time is excused when the hub comes round.
+            }
             let config = &self.watching.config;
             let step = ladder.look(&running, now, || limits(config, path_of(&running.target)));
             next = next.min(ladder.due().unwrap_or(u64::MAX));
@@ -243,6 +251,17 @@ impl Watcher {
         }
         self.switching.look(Duration::from_nanos(longest), &self.inspector);
         next
+    }
+
+    /// The thread whose call keeps the application's hub from turning, until that call is given up.
+    fn find_keeper(&mut self, now: u64) -> Option<usize> {
+        let turning = self.turning.as_mut()?;
+        if self.watching.records.iter().all(|record| record.thread().running().is_none()) {
+            return None;
+        }
+        let keeper = turning.look(now, &mut self.ladders, &self.inspector)?;
+        let is_given_up = self.ladders.get(keeper).is_some_and(Ladder::has_given_up);
+        (!is_given_up).then_some(keeper)
     }
 
     /// Asks for the stack of a call, and raises the exception in it where it is time to.
