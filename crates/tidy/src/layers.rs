@@ -6,17 +6,19 @@ use crate::source::NamedPath;
 use crate::{Finding, RustFile};
 
 /// What each crate may name of the others, and of what they alone may name. The protocols and the settings
-/// stand on nothing; the data plane on both; Python is the top's alone.
-const CRATES: [(&str, &[&str]); 6] = [
+/// stand on nothing, nor does what handles descriptors; the data plane on all; Python is the top's alone.
+const CRATES: [(&str, &[&str]); 7] = [
     ("portico-proto", &[]),
     ("portico-config", &[]),
-    ("portico-server", &["portico_config", "portico_proto"]),
+    ("portico-os", &[]),
+    ("portico-server", &["portico_config", "portico_os", "portico_proto"]),
     ("portico-reload", &["portico_config"]),
-    ("portico-supervisor", &["portico_config"]),
+    ("portico-supervisor", &["portico_config", "portico_os"]),
     (
         "portico-python",
         &[
             "portico_config",
+            "portico_os",
             "portico_proto",
             "portico_reload",
             "portico_server",
@@ -27,8 +29,9 @@ const CRATES: [(&str, &[&str]); 6] = [
 ];
 
 /// Names that the table above is about.
-const GUARDED: [&str; 7] = [
+const GUARDED: [&str; 8] = [
     "portico_config",
+    "portico_os",
     "portico_proto",
     "portico_python",
     "portico_reload",
@@ -45,11 +48,16 @@ struct Order {
     seam: &'static str,
 }
 
-const ORDERS: [Order; 3] = [
+const ORDERS: [Order; 4] = [
+    Order {
+        crate_name: "portico-os",
+        rows: &[&["standard"], &["memory", "sink", "vital"], &["backlog"], &["log_output"]],
+        seam: "",
+    },
     Order {
         crate_name: "portico-server",
         rows: &[
-            &["spool"],
+            &["occurrences", "spool"],
             &["body", "forwarded", "request_id"],
             &["statsd", "syslog"],
             &["access_log", "metrics"],
