@@ -1,11 +1,12 @@
 //! The Python stacks of this process' threads: through the interpreter, or without it where C code holds it.
 //!
 //! Without it they come from Python's faulthandler, which writes them from within a signal's handler into a file
-//! in memory. `portico stacks` reads that file too: what is told to it is written there.
+//! in memory. `portico stacks` reads that file too: what is told to it is written there. Its length cannot be
+//! sealed, since the faulthandler appends to it; nobody maps it, and nobody reads more than [`DUMP_BYTES_MAX`].
 
 use std::fs::{self, File};
-use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use pyo3::intern;
@@ -215,7 +216,9 @@ fn format(frame: &Bound<'_, PyAny>) -> PyResult<String> {
 /// # Errors
 /// `NotFound` if it has no such file; what else keeps it from being read.
 pub fn told_by(pid: u32) -> io::Result<Vec<ThreadStack>> {
-    let bytes = fs::read(file_of(pid)?)?;
+    let mut bytes = Vec::new();
+    // How long it is, is up to the process.
+    File::open(file_of(pid)?)?.take(DUMP_BYTES_MAX as u64).read_to_end(&mut bytes)?;
     Ok(parse(&String::from_utf8_lossy(&bytes)))
 }
 

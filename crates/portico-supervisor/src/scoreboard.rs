@@ -23,7 +23,7 @@ use std::ptr::{NonNull, null_mut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use portico_os::{is_sealed, sealed_memory};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 pub use fields::{SlotField, SlotState, SupervisorField, SupervisorState};
@@ -79,9 +79,8 @@ impl Scoreboard {
     /// # Errors
     /// The kernel's: no memory, no descriptor.
     pub fn create(slots: usize, threads: usize) -> io::Result<Self> {
-        let file = memfd_create(NAME, MemfdFlags::CLOEXEC)?;
         let count = word_count(slots, threads).ok_or(io::ErrorKind::InvalidInput)?;
-        ftruncate(&file, count as u64 * 8)?;
+        let file = sealed_memory(NAME, count as u64 * 8)?;
         let board = Self::map(file, count, slots, threads)?;
         board.set(SupervisorField::Slots, slots as u64);
         board.set(SupervisorField::Threads, threads as u64);
@@ -107,27 +106,26 @@ impl Scoreboard {
     }
 
     fn open(path: &Path) -> io::Result<Self> {
-        let open = || File::options().read(true).write(true).open(path);
-        let file = open()?;
+        let file = File::options().read(true).write(true).open(path)?;
         let count = (file.metadata()?.len() / 8) as usize;
         let message = "it runs another version of Portico";
         let other_version = || io::Error::new(io::ErrorKind::InvalidData, message);
-        if count < SUPERVISOR_WORDS {
+        if count < SUPERVISOR_WORDS || !is_sealed(&file) {
             return Err(other_version());
         }
-        let head = Self::map(file.into(), count, 0, 0)?;
+        let head = Self::map(file.try_clone()?.into(), count, 0, 0)?;
         let slots = head.get(SupervisorField::Slots) as usize;
         let threads = head.get(SupervisorField::Threads) as usize;
         if head.get(SupervisorField::Magic) != MAGIC || word_count(slots, threads) != Some(count) {
             return Err(other_version());
         }
-        Self::map(open()?.into(), count, slots, threads)
+        Self::map(file.into(), count, slots, threads)
     }
 
     fn map(file: OwnedFd, count: usize, slots: usize, threads: usize) -> io::Result<Self> {
         let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED);
-        // SAFETY: a fresh mapping at an address of the kernel's choice, of a file that is at least this long (it
-        // was made so, or measured, by the callers; nobody shortens it).
+        // SAFETY: a fresh mapping at an address of the kernel's choice, of a file that is at least this long: it
+        // was made so, or measured, by the callers, and its length is sealed.
         let address = unsafe { mmap(null_mut(), count * 8, protection, flags, file.as_fd(), 0) }?;
         let words = NonNull::new(address.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Self(Arc::new(Mapping { words, count, slots, threads, file })))
@@ -270,6 +268,8 @@ mod tests {
     use std::sync::atomic::AtomicBool;
     use std::thread;
 
+    use rustix::fs::ftruncate;
+
     use super::*;
 
     const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
@@ -297,6 +297,23 @@ mod tests {
         assert_eq!((running.native_id, running.ident, running.state), (88, 99, ThreadState::Running));
         thread.set_state(ThreadState::Idle);
         assert_eq!(other.slot(2).unwrap().thread(1).unwrap().running(), None);
+    }
+
+    #[test]
+    fn nobody_shortens_it_and_one_that_could_be_shortened_is_not_attached_to() {
+        let board = Scoreboard::create(2, 2).unwrap();
+        let bytes = board.0.count as u64 * 8;
+        for length in [0, bytes - 8, bytes + 8] {
+            assert_eq!(ftruncate(&board.0.file, length), Err(rustix::io::Errno::PERM), "{length}");
+        }
+        board.slot(1).unwrap().set(SlotField::Pid, 77);
+        // The same bytes, in a file whose length its owner could change while it is read.
+        let unsealed = tempfile::NamedTempFile::new().unwrap();
+        let words: Vec<u8> =
+            board.words().iter().flat_map(|word| word.load(Ordering::Relaxed).to_ne_bytes()).collect();
+        fs::write(unsealed.path(), words).unwrap();
+        let error = Scoreboard::open(unsealed.path()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     }
 
     #[test]

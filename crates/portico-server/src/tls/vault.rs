@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
-use rustix::fs::{MemfdFlags, memfd_create};
+use portico_os::sealed_memory;
 use rustix::io::{pread, pwrite};
 
 /// What a worker has of it.
@@ -22,6 +22,9 @@ const EDITION_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Its length and its digest stand before it.
 const HEAD_BYTES: usize = 8 + digest::SHA256_OUTPUT_LEN;
 
+/// Room for one edition; there are two places.
+const PLACE_BYTES: u64 = (HEAD_BYTES + EDITION_BYTES_MAX) as u64;
+
 /// How often one is read that changes meanwhile.
 const ATTEMPTS: usize = 5;
 
@@ -31,8 +34,7 @@ impl Vault {
     /// # Errors
     /// The kernel's.
     pub(super) fn new() -> io::Result<Self> {
-        let memory = memfd_create("portico-tls", MemfdFlags::CLOEXEC)?;
-        Ok(Self(Arc::new(memory)))
+        Ok(Self(Arc::new(sealed_memory("portico-tls", 8 + 2 * PLACE_BYTES)?)))
     }
 
     /// The number of the present edition; 0 while there is none.
@@ -111,7 +113,7 @@ impl Vault {
 
 /// Where the edition of this number begins.
 fn place(number: u64) -> u64 {
-    8 + (number % 2) * (HEAD_BYTES + EDITION_BYTES_MAX) as u64
+    8 + (number % 2) * PLACE_BYTES
 }
 
 fn digest_of(number: u64, content: &[u8]) -> digest::Digest {
@@ -139,6 +141,19 @@ mod tests {
         let mut all = vec![0; 300_000];
         let count = pread(&vault.0, &mut all, 0).unwrap();
         assert!(!all[..count].windows(5).any(|bytes| bytes == b"first" || bytes == [7; 5]));
+    }
+
+    #[test]
+    fn the_largest_edition_has_room_in_both_places_and_nobody_takes_it_away() {
+        let vault = Vault::new().unwrap();
+        for byte in [1, 2, 3] {
+            let largest = vec![byte; EDITION_BYTES_MAX];
+            vault.write(&largest).unwrap();
+            assert!(
+                vault.read().is_some_and(|(number, content)| number == u64::from(byte) && content == largest)
+            );
+        }
+        assert_eq!(rustix::fs::ftruncate(&vault.0, 0), Err(rustix::io::Errno::PERM));
     }
 
     #[test]
