@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 use rustix::net::{Shutdown, shutdown};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, set_child_subreaper, wait};
@@ -27,7 +28,28 @@ pub(crate) struct Process {
     /// The signal that it was sent, and why.
     pub sent: Option<(&'static str, &'static str)>,
     pub pulse: Pulse,
+    /// It has said more than it is listened to.
+    pub flooding: bool,
+    talk: Talk,
 }
+
+/// Watches how much a process says on its line.
+#[derive(Debug)]
+pub(crate) struct Talk {
+    since: Instant,
+    reports: u32,
+    /// A report of a kind that is not known has been told.
+    unknown_told: bool,
+}
+
+/// Reports of one process that are taken in one turn: then others have theirs.
+pub(crate) const REPORTS_PER_TURN_MAX: usize = 16;
+
+/// Reports of one process that are taken within [`TALK_PERIOD`]. A worker has a handful to tell in its life, and
+/// with --reload one for each file that is saved.
+pub(crate) const REPORTS_MAX: u32 = 256;
+
+pub(crate) const TALK_PERIOD: Duration = Duration::from_secs(1);
 
 /// Watches a heartbeat.
 #[derive(Debug, Default)]
@@ -54,6 +76,8 @@ impl Process {
             reason: None,
             sent: None,
             pulse: Pulse::default(),
+            flooding: false,
+            talk: Talk { since: Instant::now(), reports: 0, unknown_told: false },
         }
     }
 
@@ -62,11 +86,12 @@ impl Process {
         self.pid.map_or(0, number)
     }
 
-    /// Ends it, or at least what it says if its process id is not known.
+    /// Ends it, or at least what it is told, and can say, if its process id is not known.
     pub fn kill(&mut self, why: &'static str) {
         self.sent = Some(("SIGKILL", why));
         let sent = match self.pid {
             Some(pid) => kill_process(pid, Signal::KILL),
+            None if self.flooding => shutdown(&self.control, Shutdown::Both),
             None => shutdown(&self.control, Shutdown::Write),
         };
         if let Err(error) = sent {
@@ -74,29 +99,56 @@ impl Process {
         }
     }
 
-    /// The next thing that it says; an end of the line is noted.
-    pub fn next_report(&mut self) -> Option<Report> {
-        if self.hung_up {
-            return None;
-        }
-        loop {
+    /// Whether it is listened to. One that floods is about to be killed; where that cannot be, the end of its line
+    /// is the only sign of its end.
+    pub fn is_heard(&self) -> bool {
+        !self.hung_up && !(self.flooding && self.pid.is_some())
+    }
+
+    /// What it says, at most [`REPORTS_PER_TURN_MAX`]; the rest stays for the next turn. An end of the line is
+    /// noted, and whether it says too much: nothing counts of that any more.
+    pub fn next_reports(&mut self, now: Instant) -> Vec<Report> {
+        let mut reports = Vec::new();
+        for _ in 0..REPORTS_PER_TURN_MAX {
+            if !self.is_heard() {
+                break;
+            }
             match self.control.next_report() {
-                Ok(report) => return report,
+                Ok(None) => break,
+                Ok(Some(report)) => reports.push(report),
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                    log::error!("{:?}: {error}", self.child);
+                    if !std::mem::replace(&mut self.talk.unknown_told, true) {
+                        log::error!("{:?}: {error} (said once)", self.child);
+                    }
                 }
                 Err(_) => {
                     self.hung_up = true;
-                    return None;
+                    break;
                 }
             }
+            self.flooding |= self.talk.is_too_much(now);
         }
+        if self.flooding {
+            reports.clear();
+        }
+        reports
     }
 }
 
 impl AsFd for Process {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.control.as_fd()
+    }
+}
+
+impl Talk {
+    /// Counts a report. Whether there have been too many.
+    fn is_too_much(&mut self, now: Instant) -> bool {
+        if now.saturating_duration_since(self.since) >= TALK_PERIOD {
+            (self.since, self.reports) = (now, 0);
+        }
+        self.reports += 1;
+        self.reports > REPORTS_MAX
     }
 }
 
@@ -166,7 +218,72 @@ mod tests {
         theirs.report(&Report::Ready).unwrap();
         drop(theirs);
         let mut process = Process::new(Child::Worker(0), None, ours);
-        assert_eq!((process.next_report(), process.hung_up), (Some(Report::Ready), false));
-        assert_eq!((process.next_report(), process.hung_up), (None, true));
+        assert_eq!((process.next_reports(Instant::now()), process.hung_up), (vec![Report::Ready], true));
+        assert_eq!(process.next_reports(Instant::now()), []);
+    }
+
+    /// Has a process say `count` things, and returns how many of them were taken in and in how many turns.
+    fn say(process: &mut Process, theirs: &Control, count: u32, now: Instant) -> (usize, usize) {
+        let (mut taken, mut turns) = (0, 0);
+        for _ in 0..count {
+            let _ = theirs.report(&Report::Ready); // Once the line is shut it fails.
+            let reports = process.next_reports(now);
+            (taken, turns) = (taken + reports.len(), turns + 1);
+        }
+        (taken, turns)
+    }
+
+    #[test]
+    fn one_turn_takes_a_bounded_number_of_reports_and_loses_none() {
+        let (ours, theirs) = Control::pair().unwrap();
+        let mut process = Process::new(Child::Worker(0), None, ours);
+        let count = REPORTS_PER_TURN_MAX + 5;
+        (0..count).for_each(|_| theirs.report(&Report::Ready).unwrap());
+        assert_eq!(process.next_reports(Instant::now()).len(), REPORTS_PER_TURN_MAX);
+        assert_eq!(process.next_reports(Instant::now()).len(), 5);
+        assert!(!process.flooding && !process.hung_up);
+    }
+
+    #[test]
+    fn as_much_as_the_limit_a_second_is_listened_to_for_ever() {
+        let (ours, theirs) = Control::pair().unwrap();
+        let mut process = Process::new(Child::Worker(0), None, ours);
+        let start = Instant::now();
+        for second in 0..5 {
+            let now = start + second * TALK_PERIOD;
+            assert_eq!(say(&mut process, &theirs, REPORTS_MAX, now).0, REPORTS_MAX as usize);
+        }
+        assert!(!process.flooding);
+    }
+
+    #[test]
+    fn a_process_that_says_more_is_not_listened_to_any_more() {
+        let (ours, theirs) = Control::pair().unwrap();
+        let mut process = Process::new(Child::Worker(0), Pid::from_raw(1), ours);
+        let now = Instant::now();
+        assert_eq!(say(&mut process, &theirs, REPORTS_MAX, now).0, REPORTS_MAX as usize);
+        assert!(process.is_heard());
+        assert_eq!(say(&mut process, &theirs, 3, now + TALK_PERIOD / 2), (0, 3));
+        assert!(process.flooding && !process.is_heard() && !process.hung_up);
+        drop(theirs);
+        assert_eq!(process.next_reports(now + TALK_PERIOD), []);
+    }
+
+    #[test]
+    fn of_one_that_cannot_be_killed_what_is_left_is_dropped_in_bounded_turns_and_it_says_no_more() {
+        let (ours, theirs) = Control::pair().unwrap();
+        let mut process = Process::new(Child::Worker(0), None, ours);
+        let waiting = (0..1_000_000).take_while(|_| theirs.report(&Report::Ready).is_ok()).count();
+        process.talk.reports = REPORTS_MAX;
+        let now = process.talk.since;
+        assert_eq!(process.next_reports(now), []);
+        process.kill("a test");
+        assert_eq!(theirs.report(&Report::Ready).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        let turns = (0..waiting).take_while(|_| {
+            assert_eq!(process.next_reports(now), []);
+            !process.hung_up
+        });
+        assert!(turns.count() <= waiting / REPORTS_PER_TURN_MAX + 1);
+        assert!(process.flooding && process.hung_up);
     }
 }

@@ -112,6 +112,7 @@ const TOO_SLOW_TO_BOOT: &str = "it was not ready within --boot-timeout";
 const TOO_SLOW_TO_END: &str = "it had not ended within --graceful-timeout";
 const NOT_ENDED: &str = "it had not ended when told to";
 const HUNG_UP: &str = "it had closed its line to the supervisor";
+const FLOODED: &str = "it flooded its line to the supervisor";
 /// Why a worker is killed that does nothing any more.
 pub(crate) const STALLED: &str = "its heartbeat had stopped";
 
@@ -173,6 +174,7 @@ impl State {
             Event::Replace { slot, reason } => self.on_replace(slot, reason, actions),
             Event::Changed { slot, file } => self.on_changed(slot, &file, now, actions),
             Event::Stalled(slot) => self.kill(Child::Worker(slot), STALLED, now, actions),
+            Event::Flooded(child) => self.kill(child, FLOODED, now, actions),
             Event::Terminate | Event::Interrupt | Event::Quit | Event::Superseded => {
                 self.on_stop(&event, now, actions);
             }

@@ -161,7 +161,7 @@ impl Supervisor {
             tv_sec: limit.as_secs().try_into().unwrap_or(i64::MAX),
             tv_nsec: limit.subsec_nanos().into(),
         };
-        let lines = self.processes.values().filter(|process| !process.hung_up);
+        let lines = self.processes.values().filter(|process| process.is_heard());
         let mut polled: Vec<_> = lines.map(|process| PollFd::new(process, PollFlags::IN)).collect();
         polled.extend(self.signals.as_ref().map(|signals| PollFd::new(signals, PollFlags::IN)));
         polled.extend(self.upgrading.as_ref().map(|upgrading| PollFd::new(upgrading, PollFlags::IN)));

@@ -52,6 +52,8 @@ pub enum Event {
     },
     /// The worker in this slot has shown no life for long.
     Stalled(u32),
+    /// It says more on its line than anything that works as it should.
+    Flooded(Child),
     /// TERM: stop after the drain delay.
     Terminate,
     /// INT: stop gracefully.

@@ -216,6 +216,17 @@ fn a_worker_that_has_lived_for_a_while_is_succeeded_at_once() {
 }
 
 #[test]
+fn a_worker_that_floods_its_line_is_killed_once_and_replaced() {
+    let mut story = Story::serving(2, false);
+    let child = Child::Worker(1);
+    assert_eq!(story.after(600.0), []);
+    let killed = Action::Kill { child, why: super::FLOODED };
+    assert_eq!(story.tell(Event::Flooded(child)), [killed, start(2, 0)]);
+    assert_eq!(story.tell(Event::HungUp(child)), [], "the supervisor has shut the line itself");
+    assert_eq!(story.exited(1, 137), []);
+}
+
+#[test]
 fn a_worker_that_does_not_retire_in_time_is_killed_and_the_next_one_follows() {
     let mut story = Story::serving(2, false);
     story.tell(Event::Reload);

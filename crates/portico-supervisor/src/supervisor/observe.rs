@@ -1,5 +1,7 @@
 //! What comes from the processes: their reports, and their ends.
 
+use std::time::Instant;
+
 use log::Level;
 use rustix::process::{Pid, Signal, WaitStatus};
 
@@ -17,10 +19,15 @@ impl Supervisor {
 
     /// Takes in what a process has said; the end of its line comes last.
     fn listen_to(&mut self, child: Child) {
-        let Some(process) = self.processes.get_mut(&child).filter(|process| !process.hung_up) else { return };
-        let mut reports = Vec::new();
-        reports.extend(std::iter::from_fn(|| process.next_report()));
+        let Some(process) = self.processes.get_mut(&child).filter(|process| process.is_heard()) else {
+            return;
+        };
+        let was_flooding = process.flooding;
+        let reports = process.next_reports(Instant::now());
         let hung_up = process.hung_up;
+        if process.flooding && !was_flooding {
+            self.events.push_back(Event::Flooded(child));
+        }
         reports.into_iter().for_each(|report| self.on_report(child, report));
         if !hung_up {
             return;
@@ -56,6 +63,7 @@ impl Supervisor {
                 process.boot_failed = true;
                 self.events.push_back(Event::BootFailed { child, status, message });
             }
+            Report::Changed(_) if !self.config.reload => {} // Nobody has asked it.
             Report::Changed(file) => {
                 if let Some(slot) = slot_of(child) {
                     self.note_reload();

@@ -24,6 +24,7 @@ enum Step {
     Obey(usize),
     AskReplacement(usize),
     Stall(usize),
+    Flood(usize),
     Tell(Event),
 }
 
@@ -208,6 +209,7 @@ impl World {
             Step::AskReplacement(index) => worker(self.pick(index, &[Ready]))
                 .map(|slot| Event::Replace { slot, reason: "max-requests".into() }),
             Step::Stall(index) => worker(self.pick(index, &[Ready, Ending])).map(Event::Stalled),
+            Step::Flood(index) => self.pick(index, &[Starting, Ready, Ending, Killed]).map(Event::Flooded),
             Step::Tell(event) => Some(event),
         };
         if let Some(event) = event {
@@ -272,7 +274,8 @@ fn steps(stopping: bool) -> impl Strategy<Value = Vec<Step>> {
         3 => index.clone().prop_map(Step::Die),
         6 => index.clone().prop_map(Step::Obey),
         2 => index.clone().prop_map(Step::AskReplacement),
-        1 => index.prop_map(Step::Stall),
+        1 => index.clone().prop_map(Step::Stall),
+        1 => index.prop_map(Step::Flood),
         5 => signal().prop_map(Step::Tell),
         1 => (stop(), Just(stopping)).prop_map(|(event, stopping)| {
             Step::Tell(if stopping { event } else { Event::Tick })
