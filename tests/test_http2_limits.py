@@ -233,6 +233,17 @@ def test_frames_that_serve_no_request(serve, kind):
         expect_calm(server, client)
 
 
+def test_floods_do_not_flood_the_log(serve):
+    server = serve(*SERVER)
+    bytes_of_one = PingFrame(0, b"12345678").serialize()
+    for _ in range(12):
+        with connect(server) as client:
+            flood(client, bytes_of_one, 20_000)
+            client.wait_end()
+    server.expect_log(r"too many.*\(8 so far\)")
+    assert len(server.find_records(TOO_MANY)) == 4, "the first, the second, the fourth, the eighth"
+
+
 def test_unknown_frames(serve):
     server = serve("apps.control:application")
     with connect(server) as client:

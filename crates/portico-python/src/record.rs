@@ -12,7 +12,7 @@ use std::{io, mem};
 
 use pyo3::prelude::*;
 
-use portico_server::{Peer, Request, RequestKey};
+use portico_server::{Occurrences, Peer, Request, RequestKey};
 use portico_supervisor::{
     Note, Scoreboard, Slot, SlotField, SlotState, SupervisorField, SupervisorState, Thread, ThreadState,
     now_nanos,
@@ -90,6 +90,9 @@ const WRITTEN_OFF: u64 = 1 << 62;
 const CALLBACKS: u64 = 1 << 61;
 
 const NUMBER: u64 = CALLBACKS - 1;
+
+/// Clients leave as often as they like.
+static FAILED_CALLBACKS: Occurrences = Occurrences::new();
 
 impl Place {
     /// Slot `slot` of `scoreboard`.
@@ -362,9 +365,11 @@ impl Record {
             self.raise_if_open(py, number, exception);
         }
         for callback in callbacks {
-            if let Err(error) = callback.call0(py) {
+            if let Err(error) = callback.call0(py)
+                && let Some(times) = FAILED_CALLBACKS.note()
+            {
                 let traceback = error::traceback(py, &error);
-                log::error!("a callback of portico.client_disconnected raised\n{traceback}");
+                log::error!("a callback of portico.client_disconnected raised{times}\n{traceback}");
             }
         }
     }

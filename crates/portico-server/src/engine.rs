@@ -457,7 +457,7 @@ impl Engine {
             && !(connection.watched().is_none() && connection.can_go_unwatched())
             && let Err(error) = self.watch(id, &mut connection)
         {
-            log::error!("a connection cannot be watched: {error}");
+            self.tools.reports.unwatched("a connection", &error);
             self.close(id, connection);
             return false;
         }

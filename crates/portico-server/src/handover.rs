@@ -19,6 +19,7 @@ use rustix::net::{
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::application::Peer;
+use crate::occurrences::Occurrences;
 
 /// How much there is to do in one worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -134,6 +135,10 @@ const ADDRESS_BYTES: usize = 1 + 2 + 16 + 4;
 /// What the kernel is asked to let wait in each queue; it grants what `net.core.wmem_max` allows.
 const QUEUE_BYTES: usize = 1024 * 1024;
 
+/// Whoever has the queues can send what he likes, as often as he likes.
+static FOREIGN: Occurrences = Occurrences::new();
+static UNTAKEN: Occurrences = Occurrences::new();
+
 #[derive(Debug)]
 struct Pair {
     sender: OwnedFd,
@@ -207,7 +212,9 @@ impl Handover {
                 Err(Errno::INTR) => continue,
                 Err(Errno::AGAIN) => return None,
                 Err(error) => {
-                    log::error!("what other workers hand over cannot be taken: {error}");
+                    if let Some(times) = UNTAKEN.note() {
+                        log::error!("what other workers hand over cannot be taken: {error}{times}");
+                    }
                     return None;
                 }
             };
@@ -221,10 +228,12 @@ impl Handover {
                     return Some(Parcel { socket, label, bytes: &buffer[HEADER_BYTES..count] });
                 }
                 (socket, _) => {
-                    let had = if socket.is_some() { "with" } else { "without" };
-                    log::error!(
-                        "a message of {count} bytes {had} a connection was not one of ours; closed it"
-                    );
+                    if let Some(times) = FOREIGN.note() {
+                        let had = if socket.is_some() { "with" } else { "without" };
+                        log::error!(
+                            "closed a message of {count} bytes {had} a connection, which is not one of ours{times}"
+                        );
+                    }
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use pyo3::prelude::*;
 
-use portico_server::{Peer, Teller, Told};
+use portico_server::{Occurrences, Peer, Teller, Told};
 
 use super::observer::number;
 use crate::hub;
@@ -18,12 +18,16 @@ pub fn teller(py: Python<'_>, told: &Py<PyAny>) -> Option<Teller> {
     let told = told.clone_ref(py);
     Some(Teller::new(move |request| {
         hub::attach(|py| {
-            if let Err(error) = tell(told.bind(py), request) {
-                log::error!("an access could not be logged: {error}");
+            if let Err(error) = tell(told.bind(py), request)
+                && let Some(times) = FAILED.note()
+            {
+                log::error!("an access could not be logged: {error}{times}");
             }
         });
     }))
 }
+
+static FAILED: Occurrences = Occurrences::new();
 
 fn tell(told: &Bound<'_, PyAny>, request: &Told<'_>) -> PyResult<()> {
     let py = told.py();

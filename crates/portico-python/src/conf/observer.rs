@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString};
 
 use portico_proto::{RequestHead, Version};
+use portico_server::Occurrences;
 
 use crate::error::traceback;
 use crate::raw::latin1;
@@ -82,11 +83,15 @@ impl Observer {
                 self.0.bind(py).call_method1("end", arguments)
             });
         if let Err(error) = told {
-            let traceback = traceback(py, &error);
-            py.detach(|| log::error!("what was to follow a request raised\n{traceback}"));
+            if let Some(times) = FAILED.note() {
+                let traceback = traceback(py, &error);
+                py.detach(|| log::error!("what was to follow a request raised{times}\n{traceback}"));
+            }
         }
     }
 }
+
+static FAILED: Occurrences = Occurrences::new();
 
 /// A version as gunicorn's request has it.
 pub fn number(version: Version) -> (u8, u8) {

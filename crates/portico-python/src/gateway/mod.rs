@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use pyo3::prelude::*;
 
 use portico_config::Config;
-use portico_server::{Application, Request, Responder};
+use portico_server::{Application, Occurrences, Request, Responder};
 
 use environ::{Environs, Parts};
 use response::Call;
@@ -155,7 +155,9 @@ impl Gateway {
         Python::attach(|py| {
             if let Err(error) = self.call_attached(py, kept, request, responder) {
                 // The responder, dropped unanswered, has told the client.
-                log::error!("a request could not be handed to the application: {error}");
+                if let Some(times) = NOT_HANDED_OVER.note() {
+                    log::error!("a request could not be handed to the application: {error}{times}");
+                }
             }
         });
         DETACHED.set(was_detached);
@@ -176,6 +178,8 @@ impl Application for Gateway {
         Python::attach(|py| detached(py, true, wait));
     }
 }
+
+static NOT_HANDED_OVER: Occurrences = Occurrences::new();
 
 /// What a thread, or a greenlet, keeps from request to request.
 pub struct Kept {

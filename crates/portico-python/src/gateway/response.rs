@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyIterator, PyList, PyTuple};
 
 use portico_proto::RequestHead;
+use portico_server::{Occurrences, Ration};
 
 use super::answer::Progress;
 use super::detached;
@@ -177,10 +178,12 @@ impl<'py> Call<'_, 'py> {
             Ok(_) => Ok(()),
             Err(error) if error.is_instance_of::<RequestTimeout>(self.py) => Err(error),
             Err(error) => {
-                let traceback = error::traceback(self.py, &error);
                 let request = self.request();
-                detached(self.py, true, || {
-                    log::error!("{request}: close() of the response raised\n{traceback}");
+                self.tell_failure(|| {
+                    format!(
+                        "{request}: close() of the response raised\n{}",
+                        error::traceback(self.py, &error)
+                    )
                 });
                 Ok(())
             }
@@ -196,16 +199,20 @@ impl<'py> Call<'_, 'py> {
         drop(answer);
         let request = self.request();
         if surplus > 0 {
-            log::error!(
-                "{request}: the application sent {surplus} bytes more than its Content-Length of {length}; \
-                 they were dropped"
-            );
+            self.tell_failure(|| {
+                format!(
+                    "{request}: the application sent {surplus} bytes more than its Content-Length of {length}; \
+                     they were dropped"
+                )
+            });
         }
         if missing > 0 && whole {
-            log::error!(
-                "{request}: the application sent {missing} bytes less than its Content-Length of {length}; \
-                 the connection was cut"
-            );
+            self.tell_failure(|| {
+                format!(
+                    "{request}: the application sent {missing} bytes less than its Content-Length of {length}; \
+                     the connection was cut"
+                )
+            });
         }
     }
 
@@ -219,15 +226,19 @@ impl<'py> Call<'_, 'py> {
             return "504 Gateway Timeout";
         }
         if error.is_instance_of::<ClientDisconnected>(self.py) {
-            log::info!("{request}: {}", error::text_of(self.py, error, "the client has left"));
+            if let Some(times) = LEFT.note() {
+                let told = error::text_of(self.py, error, "the client has left");
+                log::info!("{request}: {told}{times}");
+            }
             let mut answer = self.callables.answer(self.py);
             if answer.client_has_left(self.py) {
                 answer.cut_off(self.py);
                 return "499 Client Closed Request";
             }
         } else {
-            let traceback = error::traceback(self.py, error);
-            detached(self.py, true, || log::error!("{request}: the application failed\n{traceback}"));
+            self.tell_failure(|| {
+                format!("{request}: the application failed\n{}", error::traceback(self.py, error))
+            });
         }
         // Dropped, the responder has the engine send its page for 500, or cut the connection if the head is
         // out.
@@ -236,10 +247,32 @@ impl<'py> Call<'_, 'py> {
         "500 Internal Server Error"
     }
 
+    /// Logs what the application has done wrong. Clients may bring it about as often as they like: beyond the
+    /// ration it is counted.
+    fn tell_failure(&self, message: impl FnOnce() -> String) {
+        let Some(left_out) = FAILURES.take(Instant::now()) else { return };
+        let message = message();
+        detached(self.py, true, || {
+            log::error!("{message}");
+            if left_out > 0 {
+                log::error!(
+                    "{left_out} further failures of the application were not logged: at most \
+                     {FAILURES_PER_SECOND_MAX} a second are"
+                );
+            }
+        });
+    }
+
     fn request(&self) -> RequestName<'_> {
         RequestName(self.head)
     }
 }
+
+/// Failures of the application that are logged each second, with their tracebacks.
+const FAILURES_PER_SECOND_MAX: u32 = 100;
+
+static FAILURES: Ration = Ration::new(FAILURES_PER_SECOND_MAX);
+static LEFT: Occurrences = Occurrences::new();
 
 /// Where a process is forked that comes back from a call.
 const IN_REQUEST: &str = "a request";

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, TryRecvError, channel};
 
 use pyo3::prelude::*;
 
-use portico_server::Lending;
+use portico_server::{Lending, Occurrences};
 use portico_supervisor::{Running, ThreadState};
 
 use super::inspector::Inspector;
@@ -79,12 +79,19 @@ impl Disconnects {
     }
 }
 
+/// Clients leave as often as they like.
+static UNCALLED: Occurrences = Occurrences::new();
+
 /// The thread of callbacks, started if need be.
 fn thread_for(callbacks: &mut Option<Inspector>) -> Option<&Inspector> {
     if callbacks.is_none() {
         match Inspector::start("portico-callbacks") {
             Ok(started) => *callbacks = Some(started),
-            Err(error) => log::error!("callbacks cannot be called, since no thread starts: {error}"),
+            Err(error) => {
+                if let Some(times) = UNCALLED.note() {
+                    log::error!("callbacks cannot be called, since no thread starts: {error}{times}");
+                }
+            }
         }
     }
     callbacks.as_ref()
@@ -99,8 +106,11 @@ fn run_in_greenlet(hub: &Arc<Hub>, work: impl FnOnce(Python<'_>) + Send + 'stati
             let _running = running;
             work(py);
         });
-        if let Err(error) = begun {
-            log::error!("callbacks cannot be called, since no greenlet starts: {}", one_line(py, &error));
+        if let Err(error) = begun
+            && let Some(times) = UNCALLED.note()
+        {
+            let error = one_line(py, &error);
+            log::error!("callbacks cannot be called, since no greenlet starts: {error}{times}");
         }
     });
     ended

@@ -18,6 +18,7 @@ use super::format::format;
 use super::plan::{Facts, Plan};
 use super::teller::Teller;
 use super::{LostRequest, Reason, Record, Times};
+use crate::occurrences::Occurrences;
 use crate::statsd::Statsd;
 use crate::syslog::{Severity, Syslog};
 
@@ -105,6 +106,8 @@ impl AccessLog {
             plan: Arc::clone(&plan),
             clock: Clock::default(),
             lost_bytes: 0,
+            drops: Occurrences::new(),
+            untold_drops: 0,
         };
         let thread = thread::Builder::new().name("portico-log".into()).spawn(move || writer.run())?;
         Ok(Self { shared, plan, selective, thread: Some(thread) })
@@ -253,6 +256,9 @@ struct Writer {
     clock: Clock,
     /// Bytes that could not be written since it began to fail; 0 while it works.
     lost_bytes: u64,
+    /// How often lines had to be dropped, and how many have not been told.
+    drops: Occurrences,
+    untold_drops: u64,
 }
 
 impl Writer {
@@ -270,7 +276,7 @@ impl Writer {
                 quiet = 0;
                 self.write(&mut batch, &mut lines);
             } else if closed {
-                return;
+                return self.tell_dropped(0);
             } else {
                 quiet += 1;
                 let unsent = self.outputs.syslog.as_mut().is_some_and(|syslog| {
@@ -307,14 +313,24 @@ impl Writer {
             self.clock = clock;
         }
         self.outputs.tell(batch, &self.plan);
-        if batch.dropped() > 0 {
-            log::warn!("the access log could not keep up: {} lines were dropped", batch.dropped());
-        }
+        self.tell_dropped(batch.dropped());
         batch.clear();
         lines.shrink_to(256 * 1024);
         if !self.shared.closed.load(Ordering::SeqCst) {
             // Let a batch gather: one write for many lines.
             thread::park_timeout(TICK);
+        }
+    }
+
+    /// Says that lines have been dropped: the first, the second, the fourth time and so on, and what is left
+    /// untold at the end.
+    fn tell_dropped(&mut self, count: u64) {
+        self.untold_drops += count;
+        let ends = self.shared.closed.load(Ordering::SeqCst);
+        let is_told = (count > 0 && self.drops.note().is_some()) || ends && self.untold_drops > 0;
+        if is_told {
+            let lines = std::mem::take(&mut self.untold_drops);
+            log::warn!("the access log could not keep up: {lines} lines were dropped");
         }
     }
 

@@ -1,11 +1,15 @@
-//! What is wrong with what proxies and clients send, said in the log once: every request would say it again.
+//! What is wrong with what proxies and clients send, and what they bring about: said in the log once, or the
+//! first, the second, the fourth time and so on, since every request could say it again.
 
 use std::collections::HashSet;
+use std::io;
 
-use portico_proto::{Error, ProxyError};
+use portico_proto::{Error, ProxyError, http2};
+use rustix::io::Errno;
 
 use crate::application::Peer;
 use crate::forwarded::Refusal;
+use crate::occurrences::Occurrences;
 
 /// What has been said.
 #[derive(Debug, Default)]
@@ -15,8 +19,11 @@ pub struct Reports {
     refusals: Vec<Refusal>,
     proxy_headers: Vec<ProxyError>,
     /// How often gateways have been turned away, and packets of theirs.
-    foreign: u64,
-    malformed: u64,
+    foreign: Occurrences,
+    malformed: Occurrences,
+    floods: Occurrences,
+    unwatched: Occurrences,
+    failed: Occurrences,
 }
 
 /// Names of dropped fields that are reported, each once.
@@ -77,21 +84,46 @@ impl Reports {
     /// Says that a peer that is not among those of `--uwsgi-allow-from` was turned away: the first, the second,
     /// the fourth time and so on.
     pub fn foreign_gateway(&mut self, peer: Peer, protocol: &str) {
-        self.foreign += 1;
-        if self.foreign.is_power_of_two() {
-            let times = self.foreign;
+        if let Some(times) = self.foreign.note() {
             log::warn!(
-                "closed a {protocol} connection of {peer}, which is not among --uwsgi-allow-from ({times} so far)"
+                "closed a {protocol} connection of {peer}, which is not among --uwsgi-allow-from ({} so far)",
+                times.count()
             );
         }
     }
 
     /// Says likewise that what a gateway has sent is none of its protocol.
     pub fn malformed_packet(&mut self, peer: Peer, protocol: &str, error: Error) {
-        self.malformed += 1;
-        if self.malformed.is_power_of_two() {
-            let (from, times) = (told(peer), self.malformed);
+        if let Some(times) = self.malformed.note() {
+            let from = told(peer);
+            let times = times.count();
             log::warn!("closed a {protocol} connection of {from}: {error} ({times} so far)");
+        }
+    }
+
+    /// Says likewise that a client has sent more of what is allowed than anybody needs.
+    pub fn flood(&self, peer: Peer, offence: http2::Offence) {
+        if let Some(times) = self.floods.note() {
+            let from = told(peer);
+            log::info!("closed the HTTP/2 connection of {from}: {offence}{times}");
+        }
+    }
+
+    /// Says likewise that the kernel does not watch `what`, or does not cease to. That somebody has closed it, or
+    /// what it is watched with, is told where that is looked for.
+    pub fn unwatched(&self, what: &str, error: &io::Error) {
+        if matches!(Errno::from_io_error(error), Some(Errno::BADF | Errno::INVAL)) {
+            log::debug!("{what} cannot be watched: {error}");
+        } else if let Some(times) = self.unwatched.note() {
+            log::error!("{what} cannot be watched: {error}{times}");
+        }
+    }
+
+    /// Says likewise that the handling of a connection has failed.
+    pub fn failed(&self, peer: Peer) {
+        if let Some(times) = self.failed.note() {
+            let from = told(peer);
+            log::error!("the connection of {from} was cut: its handling failed (a bug in Portico){times}");
         }
     }
 

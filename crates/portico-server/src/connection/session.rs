@@ -206,10 +206,10 @@ impl Connection {
     fn tell_offence(&self, offence: Offence, tools: &mut Tools) {
         tools.counters.refused += 1;
         match offence {
-            Offence::Http2(offence) => {
-                let level = if offence.is_flood() { log::Level::Info } else { log::Level::Debug };
-                log::log!(level, "closed the HTTP/2 connection of {}: {offence}", self.peer);
-            }
+            Offence::Http2(offence) => match offence.is_flood() {
+                true => tools.reports.flood(self.peer, offence),
+                false => log::debug!("closed the HTTP/2 connection of {}: {offence}", self.peer),
+            },
             Offence::Fastcgi(error) => {
                 tools.reports.malformed_packet(self.peer, self.server.protocol.scheme(), error);
             }

@@ -284,7 +284,7 @@ impl Engine {
                 false => self.reactor.deregister(listener),
             };
             if let Err(error) = result {
-                log::error!("{} cannot be watched: {error}", listener.url());
+                self.tools.reports.unwatched(listener.url(), &error);
             }
         }
     }

@@ -282,7 +282,7 @@ impl Engine {
             && let Some(socket) = connection.transport().socket()
             && let Err(error) = self.reactor.deregister(socket)
         {
-            log::error!("a connection that was handed over is still watched: {error}");
+            self.tools.reports.unwatched("a connection that was handed over", &error);
         }
         drop(connection);
         self.table.release(id);
@@ -388,7 +388,7 @@ impl Engine {
         {
             for lane in LANES {
                 if let Err(error) = self.reactor.deregister(member.sharing.handover.receiver(lane)) {
-                    log::error!("what siblings hand over is still watched: {error}");
+                    self.tools.reports.unwatched("what siblings hand over", &error);
                 }
             }
             (member.left, member.look_at) = (Vec::new(), None);

@@ -6,6 +6,9 @@ use super::Engine;
 use crate::access_log::Reason;
 use crate::connection::Connection;
 
+/// Requests that are cut at the end and told one by one: there may be as many as clients like.
+const CUT_TOLD_MAX: u32 = 32;
+
 impl Engine {
     /// From now on every answer says that it is its connection's last.
     pub fn announce_close(&mut self) {
@@ -36,14 +39,21 @@ impl Engine {
         let mut everybody = self.table.ids();
         // Streams first: each is to end for this reason, and not because its session has ended.
         everybody.sort_by_key(|id| !self.is_stream(*id));
+        let mut cut = 0;
         for id in everybody {
             if let Some(mut connection) = self.table.take(id) {
                 connection.note_reason(Reason::ServerStopped);
                 if let Some(request) = connection.current() {
-                    log::error!("cut {request}: not finished when the server had to stop");
+                    cut += 1;
+                    if cut <= CUT_TOLD_MAX {
+                        log::error!("cut {request}: not finished when the server had to stop");
+                    }
                 }
                 self.close(id, connection);
             }
+        }
+        if let Some(more) = cut.checked_sub(CUT_TOLD_MAX).filter(|more| *more > 0) {
+            log::error!("cut {more} more requests: not finished when the server had to stop");
         }
     }
 

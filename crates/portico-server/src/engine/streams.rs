@@ -99,7 +99,7 @@ impl Engine {
         let step = match watched {
             Ok(()) => self.guarded(&mut carrier, Connection::begin_to_carry).unwrap_or(Step::Close),
             Err(error) => {
-                log::error!("a connection cannot be watched: {error}");
+                self.tools.reports.unwatched("a connection", &error);
                 Step::Close
             }
         };
@@ -231,10 +231,7 @@ impl Engine {
         let tools = &mut self.tools;
         let worked = catch_unwind(AssertUnwindSafe(|| work(connection, tools)));
         if worked.is_err() {
-            log::error!(
-                "the connection of {} was cut: its handling failed (a bug in Portico)",
-                connection.peer()
-            );
+            self.tools.reports.failed(connection.peer());
             self.tools.restore();
             connection.cut();
         }

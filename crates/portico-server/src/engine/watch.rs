@@ -31,7 +31,7 @@ impl Engine {
                 if connection.watched().is_none()
                     && let Err(error) = self.watch(id, &mut connection)
                 {
-                    log::error!("a connection cannot be watched: {error}");
+                    self.tools.reports.unwatched("a connection", &error);
                     self.close(id, connection);
                     continue;
                 }

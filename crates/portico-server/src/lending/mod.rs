@@ -43,6 +43,7 @@ use crate::connection::{
 };
 use crate::engine::{Call, Engine, POLL_INTERVAL, Writing};
 use crate::handover::Sharing;
+use crate::occurrences::Occurrences;
 use crate::reactor::{Events, Reactor};
 use crate::spool::{SpoolError, Spools};
 use crew::{Alarm, Pace};
@@ -67,6 +68,8 @@ pub struct Lending {
     sharing: Option<Sharing>,
     stopped: AtomicBool,
 }
+
+static FAILED_CALLS: Occurrences = Occurrences::new();
 
 /// A call for which the engine has been lent.
 struct Begun {
@@ -319,8 +322,10 @@ impl Lending {
             return Err(GivenUp);
         }
         self.exchange.crew().end_call();
-        if called.is_err() {
-            log::error!("the server itself failed in a call (this is a bug in Portico); the request was cut");
+        if called.is_err()
+            && let Some(times) = FAILED_CALLS.note()
+        {
+            log::error!("the server itself failed in a call, which was cut (a bug in Portico){times}");
         }
         let now = Instant::now();
         self.pace.record(now.saturating_duration_since(at));
