@@ -499,7 +499,7 @@ impl Connection {
 
     /// Cuts the connection so that the peer cannot take the answer for complete.
     pub fn cut(&mut self) -> Step {
-        self.transport.set_reset_on_close();
+        self.transport.reset();
         self.failed = true;
         Step::Close
     }

@@ -532,13 +532,14 @@ impl Connection {
             flow.set_gone();
         }
         if self.protocol.head_sent() && !(self.protocol.answer_complete() && self.is_written()) {
-            self.transport.set_reset_on_close(); // An answer that ends with the connection would look whole.
+            self.transport.reset(); // An answer that ends with the connection would look whole.
             self.note_reason(Reason::ClientGone);
         } else {
             if self.status == Some(CLIENT_GONE) {
                 self.note_reason(Reason::ClientGone);
             }
             self.transport.say_end();
+            self.transport.shut_down();
         }
         self.finish_record(tools);
     }

@@ -180,7 +180,10 @@ impl Tools {
         let transport = match &self.tls {
             _ if !server.tls => transport,
             Some(acceptor) => transport.secure(Arc::clone(acceptor)),
-            None => return None,
+            None => {
+                transport.shut_down();
+                return None;
+            }
         };
         let versions = match server.proxy.unwrap_or(self.config.proxy_protocol) {
             ProxyProtocol::Off => return Some(transport),

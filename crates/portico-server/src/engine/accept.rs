@@ -200,7 +200,10 @@ impl Engine {
         let server = Arc::clone(listener.server());
         match Transport::accept(listener.as_fd(), listener.is_unix()) {
             Ok(None) => false,
-            Ok(Some((_, peer))) if !self.tools.admits(peer, &server) => true,
+            Ok(Some((transport, peer))) if !self.tools.admits(peer, &server) => {
+                transport.shut_down();
+                true
+            }
             Ok(Some((transport, peer))) => {
                 let ceiling = self.accepting.descriptor_ceiling;
                 let scarce = transport.socket().is_some_and(|socket| socket.as_raw_fd() >= ceiling);

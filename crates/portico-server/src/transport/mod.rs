@@ -298,17 +298,30 @@ impl Transport {
         polled.is_ok() && fds[0].revents().intersects(gone)
     }
 
-    /// Makes the close that follows a reset, so that the peer cannot take a cut answer for a whole one. UNIX
-    /// sockets have none: their peer learns of a close that something is wrong only where it left bytes unread.
-    pub fn set_reset_on_close(&self) {
+    /// Resets the connection, so that the peer cannot take a cut answer for a whole one. UNIX sockets have no
+    /// reset: their peer learns of a close that something is wrong only where it left bytes unread.
+    pub fn reset(&self) {
         match self {
-            Self::Tcp(socket) => tcp::set_reset_on_close(socket.as_fd()),
-            Self::Unix(_) => {}
-            Self::Tls(tls) => tcp::set_reset_on_close(tls.as_fd()),
-            Self::Proxied(proxied) => proxied.inner().map_or((), Self::set_reset_on_close),
+            Self::Tcp(socket) => tcp::reset(socket.as_fd()),
+            Self::Unix(socket) => shut_down(socket.as_fd()),
+            Self::Tls(tls) => tcp::reset(tls.as_fd()),
+            Self::Proxied(proxied) => proxied.inner().map_or((), Self::reset),
             Self::Stream(port) => port.cut(),
         }
     }
+
+    /// Ends the connection both ways once what has been written is sent, for it is about to be closed: that alone
+    /// would end nothing where the application has forked a process, which has the socket as well.
+    pub fn shut_down(&self) {
+        if let Some(socket) = self.socket() {
+            shut_down(socket);
+        }
+    }
+}
+
+fn shut_down(socket: BorrowedFd<'_>) {
+    // Fails only where the peer has gone already.
+    let _ = rustix::net::shutdown(socket, Shutdown::Both);
 }
 
 fn read(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Progress {

@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::{SocketFlags, acceptfrom_with};
+use rustix::net::{SocketFlags, acceptfrom_with, connect_unspec};
 
 use super::Transport;
 use crate::application::Peer;
@@ -22,6 +22,11 @@ fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-pub(super) fn set_reset_on_close(socket: BorrowedFd<'_>) {
-    let _ = rustix::net::sockopt::set_socket_linger(socket, Some(Duration::ZERO));
+/// Sends a reset and drops what has not been sent.
+pub(super) fn reset(socket: BorrowedFd<'_>) {
+    // To dissolve the connection (connect(2), AF_UNSPEC) is a reset at once. The close of a socket that does not
+    // linger is one as well, but only the last close: a process that the application has forked may never make it.
+    if connect_unspec(socket).is_err() {
+        let _ = rustix::net::sockopt::set_socket_linger(socket, Some(Duration::ZERO));
+    }
 }
