@@ -83,6 +83,10 @@ pub enum Lane {
 pub struct Label {
     /// The other end.
     pub peer: Peer,
+    /// Whether what it says of others is believed.
+    pub trusted: bool,
+    /// Whether the socket is a UNIX socket; the peer may have told an address all the same.
+    pub is_unix: bool,
     /// Where the client connected to, as its PROXY header tells.
     pub destination: Option<SocketAddr>,
     /// Which of the listeners, which all workers have in the same order, it came through.
@@ -124,10 +128,14 @@ pub const BYTES_MAX: usize = MESSAGE_BYTES_MAX - HEADER_BYTES;
 pub const MESSAGE_BYTES_MAX: usize = 32 * 1024;
 
 /// Begins each message and tells its layout. Sender and taker are forks of one process.
-const MAGIC: [u8; 4] = *b"hnd\x02";
+const MAGIC: [u8; 4] = *b"hnd\x03";
 
-/// Magic, hops, listener, served, moment, peer, destination.
-const HEADER_BYTES: usize = 4 + 1 + 4 + 4 + 8 + 2 * ADDRESS_BYTES;
+/// Bits of the flags.
+const TRUSTED: u8 = 1;
+const UNIX: u8 = 2;
+
+/// Magic, flags, hops, listener, served, moment, peer, destination.
+const HEADER_BYTES: usize = 4 + 1 + 1 + 4 + 4 + 8 + 2 * ADDRESS_BYTES;
 
 /// Kind, port, address, scope.
 const ADDRESS_BYTES: usize = 1 + 2 + 16 + 4;
@@ -259,20 +267,23 @@ impl Pair {
 
 impl Label {
     fn encode(&self, now: Instant) -> [u8; HEADER_BYTES] {
-        let peer = match self.peer {
+        // All of it, so that what is added here does not stay behind.
+        let Self { peer, trusted, is_unix, destination, listener, served, hops, moment } = *self;
+        let peer = match peer {
             Peer::Unix => None,
             Peer::Inet(address) => Some(address),
         };
+        let flags = TRUSTED * u8::from(trusted) | UNIX * u8::from(is_unix);
         let mut header = [0; HEADER_BYTES];
         let mut rest = &mut header[..];
         for field in [
             &MAGIC[..],
-            &[self.hops],
-            &self.listener.to_ne_bytes(),
-            &self.served.to_ne_bytes(),
-            &nanos_of(self.moment, now).to_ne_bytes(),
+            &[flags, hops],
+            &listener.to_ne_bytes(),
+            &served.to_ne_bytes(),
+            &nanos_of(moment, now).to_ne_bytes(),
             &encode_address(peer),
-            &encode_address(self.destination),
+            &encode_address(destination),
         ] {
             put(&mut rest, field);
         }
@@ -282,13 +293,14 @@ impl Label {
     /// `None` if `message` does not begin with one.
     fn decode(message: &[u8], now: Instant) -> Option<Self> {
         let mut rest = message.strip_prefix(&MAGIC)?;
-        let [hops] = field(&mut rest)?;
+        let [flags, hops] = field(&mut rest)?;
+        let (trusted, is_unix) = (flags & TRUSTED != 0, flags & UNIX != 0);
         let listener = u32::from_ne_bytes(field(&mut rest)?);
         let served = u32::from_ne_bytes(field(&mut rest)?);
         let moment = moment_of(u64::from_ne_bytes(field(&mut rest)?), now)?;
         let peer = decode_address(&mut rest)?.map_or(Peer::Unix, Peer::Inet);
         let destination = decode_address(&mut rest)?;
-        Some(Self { peer, destination, listener, served, hops, moment })
+        Some(Self { peer, trusted, is_unix, destination, listener, served, hops, moment })
     }
 }
 
@@ -362,7 +374,8 @@ mod tests {
 
     fn label(peer: Peer, moment: Instant) -> Label {
         let destination = (peer != Peer::Unix).then(|| "[2001:db8::1%7]:443".parse().unwrap());
-        Label { peer, destination, listener: 3, served: 70_000, hops: 2, moment }
+        let is_unix = peer == Peer::Unix;
+        Label { peer, trusted: !is_unix, is_unix, destination, listener: 3, served: 70_000, hops: 2, moment }
     }
 
     #[test]

@@ -5,9 +5,11 @@ use std::time::Instant;
 
 use portico_proto::Framing;
 
-use super::{Connection, Deadline, Phase};
+use super::{Connection, Deadline, Phase, Tools};
+use crate::application::Server;
 use crate::body::Body;
-use crate::handover::{Label, Lane};
+use crate::handover::{Label, Lane, Parcel};
+use crate::transport::Transport;
 
 /// Bytes that the next owner is to take for read.
 type Pieces<'a> = [&'a [u8]; 3];
@@ -54,31 +56,99 @@ impl Connection {
 
     /// What is to be told of it in `lane`.
     pub fn label(&self, lane: Lane, listener: u32) -> Label {
+        // Every field: one that is added must travel, or have its place among those that need not.
+        let Self {
+            // What was judged of the client and counted of its requests goes along.
+            transport,
+            peer,
+            trusted,
+            destination,
+            served,
+            hops,
+            arrived,
+            due,
+            // So does the listener, by its number.
+            server: _,
+            // The taker reads what has been read once more, and makes the same of it.
+            inbox: _,
+            head: _,
+            head_bytes: _,
+            forwarded: _,
+            body: _,
+            phase: _,
+            // Nothing is in these: `is_sound` and the two ways to pack see to that.
+            tls: _,
+            protocol: _,
+            link: _,
+            outbox: _,
+            backlog: _,
+            upload: _,
+            blocked: _,
+            peer_closed: _,
+            failed: _,
+            misunderstood: _,
+            closing: _,
+            opening: _,
+            discarded: _,
+            // A call that has not begun yet, or one that has ended, is in these.
+            flow: _,
+            status: _,
+            reason: _,
+            id: _,
+            answer_fields: _,
+            begun: _,
+            answered: _,
+            call: _,
+            body_bytes: _,
+            // These are this process' own, or between it and the kernel.
+            counted: _,
+            carried: _,
+            watched: _,
+            noted: _,
+            readable: _,
+        } = self;
         let (hops, moment) = match lane {
-            Lane::Idle => (0, self.due.map_or(self.arrived, |(_, at)| at)),
-            Lane::Ready => (self.hops + 1, self.arrived),
+            Lane::Idle => (0, due.map_or(*arrived, |(_, at)| at)),
+            Lane::Ready => (hops + 1, *arrived),
         };
-        let destination = self.destination.as_deref().copied();
-        Label { peer: self.peer, destination, listener, served: self.served, hops, moment }
-    }
-
-    /// Makes of a new connection the one that has come with this label and these bytes, which are still to be
-    /// used.
-    pub fn unpack(&mut self, lane: Lane, label: &Label, bytes: &[u8]) {
-        self.inbox = bytes.to_vec();
-        self.served = label.served;
-        self.destination = label.destination.map(Arc::new);
-        match lane {
-            Lane::Idle => {
-                let between = label.served > 0 && bytes.is_empty();
-                let deadline = if between { Deadline::KeepAlive } else { Deadline::Head };
-                self.due = Some((deadline, label.moment));
-            }
-            Lane::Ready => {
-                (self.hops, self.arrived, self.carried) = (label.hops, label.moment, true);
-                // It may have left meanwhile; the reactor's word comes too late for the queue.
-                self.peer_closed = self.transport.is_peer_gone(true);
-            }
+        Label {
+            peer: *peer,
+            trusted: *trusted,
+            is_unix: transport.is_unix(),
+            destination: destination.as_deref().copied(),
+            listener,
+            served: *served,
+            hops,
+            moment,
         }
     }
+
+    /// The connection that has come as `parcel`, through the listener of `server`. Its bytes are still to be used.
+    pub fn unpack(lane: Lane, parcel: Parcel<'_>, server: Arc<Server>, tools: &Tools) -> Self {
+        let Parcel { socket, label, bytes } = parcel;
+        let Label { peer, trusted, is_unix, destination, listener: _, served, hops, moment } = label;
+        let transport = Transport::from_socket(socket, is_unix);
+        let mut connection = Self {
+            destination: destination.map(Arc::new),
+            inbox: bytes.to_vec(),
+            served,
+            ..Self::with_trust(transport, peer, trusted, server, tools)
+        };
+        match lane {
+            Lane::Idle => {
+                let between = served > 0 && bytes.is_empty();
+                let deadline = if between { Deadline::KeepAlive } else { Deadline::Head };
+                connection.due = Some((deadline, moment));
+            }
+            Lane::Ready => {
+                (connection.hops, connection.arrived, connection.carried) = (hops, moment, true);
+                // It may have left meanwhile; the reactor's word comes too late for the queue.
+                connection.peer_closed = connection.transport.is_peer_gone(true);
+            }
+        }
+        connection
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ use portico_proto::{Fields, ResponseHead};
 
 use super::timeout::DRAIN_GRACE;
 use super::*;
-use crate::handover::Lane;
+use crate::handover::{Lane, Parcel};
 
 /// A connection as the engine holds it, and the client's end of it.
 struct Fixture<S> {
@@ -185,12 +185,16 @@ fn a_streamed_body_buys_its_request_no_time_in_the_queue() {
 fn moved(fixture: &Fixture<UnixStream>, lane: Lane, arguments: &[&str]) -> (Fixture<UnixStream>, Step) {
     let mut there = self::fixture(arguments);
     there.tools.now = fixture.tools.now;
+    // With a client of its own.
+    let socket = there.connection.transport().socket().unwrap().try_clone_to_owned().unwrap();
     let pieces = match lane {
         Lane::Idle => fixture.connection.pack_idle(),
         Lane::Ready => fixture.connection.pack_request(),
     };
     let bytes = pieces.expect("it can go").concat();
-    there.connection.unpack(lane, &fixture.connection.label(lane, 0), &bytes);
+    let parcel = Parcel { socket, label: fixture.connection.label(lane, 0), bytes: &bytes };
+    let server = Arc::clone(fixture.connection.server());
+    there.connection = Connection::unpack(lane, parcel, server, &there.tools);
     let step = there.connection.receive(&mut there.tools);
     (there, step)
 }

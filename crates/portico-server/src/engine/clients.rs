@@ -46,6 +46,17 @@ impl ClientCounts {
         false
     }
 
+    /// All connections.
+    #[cfg(test)]
+    pub fn count(&self) -> u32 {
+        self.counts.values().sum()
+    }
+
+    /// Counts one that is there already, whatever the others are.
+    fn add_moved(&mut self, client: IpAddr) {
+        *self.counts.entry(network(client)).or_default() += 1;
+    }
+
     fn remove(&mut self, client: IpAddr) {
         let network = network(client);
         if let Some(count) = self.counts.get_mut(&network) {
@@ -79,7 +90,17 @@ impl Engine {
         counted
     }
 
-    /// The same back: `connection` has ended.
+    /// Counts a connection that another worker has admitted: it is not judged again, for a request may be on it.
+    pub(super) fn count_moved(&mut self, connection: &mut Connection) {
+        if let (true, Peer::Inet(address)) = (self.clients.is_bounded(), connection.peer())
+            && !connection.is_trusted()
+        {
+            self.clients.add_moved(address.ip());
+            connection.set_counted(true);
+        }
+    }
+
+    /// The same back: `connection` has ended, or goes to another worker.
     pub(super) fn forget_client(&mut self, connection: &Connection) {
         if let (true, Peer::Inet(address)) = (connection.is_counted(), connection.peer()) {
             self.clients.remove(address.ip());

@@ -18,7 +18,8 @@ use std::time::{Duration, Instant};
 use super::accept::{LANE, LISTENER};
 use super::{Engine, earlier};
 use crate::connection::{Connection, ConnectionId};
-use crate::handover::{BYTES_MAX, Dispatch, Lane, Load, MESSAGE_BYTES_MAX, Parcel, Sharing};
+use crate::handover::{BYTES_MAX, Dispatch, Lane, Load, MESSAGE_BYTES_MAX, Sharing};
+use crate::occurrences::Occurrences;
 use crate::reactor::{Interest, Reactor};
 use crate::transport::Transport;
 
@@ -79,6 +80,9 @@ const TAKES_MAX: usize = 64;
 
 /// How soon a full lane is tried again.
 const FULL_INTERVAL: Duration = Duration::from_millis(1);
+
+/// Connections from listeners that this worker has not.
+static FOREIGN: Occurrences = Occurrences::new();
 
 const LANES: [Lane; 2] = [Lane::Idle, Lane::Ready];
 
@@ -284,6 +288,9 @@ impl Engine {
         {
             self.tools.reports.unwatched("a connection that was handed over", &error);
         }
+        // Here it counts for nobody any more.
+        self.forget_memory(id, &connection);
+        self.forget_client(&connection);
         drop(connection);
         self.table.release(id);
         Departure::Gone
@@ -322,19 +329,19 @@ impl Engine {
     fn take_parcel(&mut self, lane: Lane, buffer: &mut [u8]) -> bool {
         let Some(member) = &self.member else { return false };
         let Some(parcel) = member.sharing.handover.take(lane, buffer, self.tools.now) else { return false };
-        let Parcel { socket, label, bytes } = parcel;
-        let Some(server) = self.accepting.server(label.listener) else {
-            log::error!(
-                "closed a connection of {} from listener {}, which is not ours",
-                label.peer,
-                label.listener
-            );
+        let Some(server) = self.accepting.server(parcel.label.listener) else {
+            if let Some(times) = FOREIGN.note() {
+                let (peer, listener) = (parcel.label.peer, parcel.label.listener);
+                log::error!(
+                    "closed a connection of {peer} from listener {listener}, which is not ours{times}"
+                );
+            }
+            Transport::from_socket(parcel.socket, parcel.label.is_unix).shut_down();
             return true;
         };
-        let scarce = socket.as_raw_fd() >= self.accepting.descriptor_ceiling();
-        let transport = Transport::from_socket(socket, label.peer);
-        let mut connection = Connection::new(transport, label.peer, server, &self.tools);
-        connection.unpack(lane, &label, bytes);
+        let scarce = parcel.socket.as_raw_fd() >= self.accepting.descriptor_ceiling();
+        let mut connection = Connection::unpack(lane, parcel, server, &self.tools);
+        self.count_moved(&mut connection);
         self.tools.counters.taken_over += 1;
         let newest = self.seat(connection);
         if scarce {

@@ -11,6 +11,7 @@ use portico_proto::ResponseHead;
 
 use super::*;
 use crate::connection::Block;
+use crate::handover::{Handover, Load, Siblings};
 use crate::listener::Listener;
 use crate::reactor::Interest;
 use crate::transport::Transport;
@@ -108,6 +109,66 @@ fn a_client_has_no_more_connections_than_it_may() {
     client.shutdown(std::net::Shutdown::Both).unwrap();
     engine.handle_event(readable(id.unwrap()));
     assert!(admit(&mut engine, "192.0.2.1").0.is_some(), "one has gone");
+}
+
+/// A sibling that takes whatever there is.
+struct Willing;
+
+impl Siblings for Willing {
+    fn publish(&self, _: Load) {}
+
+    fn idle_threads(&self) -> u32 {
+        1
+    }
+
+    fn has_ready(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn a_connection_that_moves_counts_where_it_is_and_is_not_judged_again() {
+    let arguments =
+        ["--connections-per-client", "1", "--forwarded-allow-ips", "none", "--bind", "127.0.0.1:0"];
+    let config = Arc::new(config(&arguments));
+    let listener = Listener::bind_all(&config).unwrap().remove(0);
+    let address = rustix::net::getsockname(&listener).unwrap();
+    let address = SocketAddr::try_from(address).unwrap();
+    let handover = Handover::new().unwrap();
+    let mut engines = [0, 1].map(|_| {
+        let sharing = Sharing { handover: handover.clone(), siblings: Arc::new(Willing) };
+        let reactor = Arc::new(Reactor::new().unwrap());
+        let listener = listener.share().unwrap();
+        Accepting::watch(std::slice::from_ref(&listener), &reactor, Interest::Shared).unwrap();
+        Member::watch(&sharing, &reactor).unwrap();
+        let mut engine = Engine::new(Arc::clone(&config), reactor, None, Some(sharing), Instant::now());
+        engine.listen(vec![listener]);
+        engine
+    });
+    let mut clients = Vec::new();
+    for engine in &mut engines {
+        let mut client = TcpStream::connect(address).unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: ").unwrap();
+        engine.advance();
+        assert_eq!(engine.table.len(), 1);
+        assert!(engine.tools.ledger.bytes() > 0);
+        clients.push(client);
+    }
+    let [leaving, staying] = &mut engines;
+    leaving.retire(leaving.now() + Duration::from_secs(9));
+    assert!(leaving.table.len() == 0 && leaving.is_stopped());
+    assert_eq!(
+        (leaving.tools.ledger.bytes(), leaving.clients.count()),
+        (0, 0),
+        "nothing counts there any more"
+    );
+    staying.note_lanes();
+    staying.advance();
+    assert_eq!((staying.table.len(), staying.clients.count()), (2, 2), "beyond what one that comes may have");
+    for id in staying.table.ids() {
+        assert!(!staying.work_on(id, |_, _| Step::Close));
+    }
+    assert_eq!((staying.tools.ledger.bytes(), staying.clients.count()), (0, 0));
 }
 
 #[test]

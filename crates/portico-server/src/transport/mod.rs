@@ -67,11 +67,17 @@ impl Transport {
         }
     }
 
-    /// The socket of a connection to `peer` that another process has accepted.
-    pub fn from_socket(socket: OwnedFd, peer: Peer) -> Self {
-        match peer {
-            Peer::Inet(_) => Self::Tcp(socket),
-            Peer::Unix => Self::Unix(socket),
+    /// The socket of a connection that another process has accepted.
+    pub fn from_socket(socket: OwnedFd, is_unix: bool) -> Self {
+        if is_unix { Self::Unix(socket) } else { Self::Tcp(socket) }
+    }
+
+    /// Whether its bytes go over a UNIX socket, whomever the peer speaks for.
+    pub fn is_unix(&self) -> bool {
+        match self {
+            Self::Unix(_) => true,
+            Self::Tcp(_) | Self::Tls(_) | Self::Stream(_) => false,
+            Self::Proxied(proxied) => proxied.inner().is_some_and(Self::is_unix),
         }
     }
 

@@ -1,0 +1,211 @@
+//! What was judged of a client before its connection moved, and after.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use portico_config::{Parsed, parse};
+
+use super::*;
+use crate::application::Peer;
+use crate::body::Body;
+use crate::connection::Step;
+use crate::handover::{Dispatch, Handover, MESSAGE_BYTES_MAX};
+
+const HEAD: &[u8] =
+    b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nX-Forwarded-For: 203.0.113.9\r\n\r\n";
+
+/// A worker's tools: whatever connects is to say whom it speaks for, and is believed.
+fn tools(now: Instant) -> Tools {
+    let arguments = [
+        "--proxy-protocol",
+        "auto",
+        "--proxy-allow-from",
+        "unix,127.0.0.1",
+        "--forwarded-allow-ips",
+        "unix,127.0.0.1,192.0.2.7",
+    ];
+    let Ok(Parsed::Run(resolved)) = parse(arguments.iter().map(OsString::from), &|_| None) else {
+        panic!("the arguments of a test are valid");
+    };
+    Tools::new(Arc::new(resolved.config), None, now)
+}
+
+fn tcp_pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (ours, _) = listener.accept().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    (ours, client)
+}
+
+/// All fields of a connection: those that are told, and those that are not. One that is in neither list does not
+/// compile.
+macro_rules! tell_fields {
+    ($connection:expr, { $($told:ident),* $(,)? }, { $($untold:ident),* $(,)? }) => {{
+        let Connection { $($told,)* $($untold: _,)* } = $connection;
+        vec![$((stringify!($told), format!("{:?}", $told))),*]
+    }};
+}
+
+/// What must be the same of a connection before and after a move.
+fn facts(connection: &Connection) -> Vec<(&'static str, String)> {
+    let mut facts = tell_fields!(
+        connection,
+        {
+            peer, trusted, tls, destination, server, protocol, link, phase, inbox, outbox, backlog, upload, head,
+            head_bytes, forwarded, flow, status, reason, id, answer_fields, begun, answered, discarded, served,
+            peer_closed, failed, misunderstood, closing, opening,
+        },
+        {
+            // Told below in another form: a descriptor and moments have other numbers there.
+            transport, body, due,
+            // Compared by themselves: one is counted up, the other is a moment.
+            hops, arrived,
+            // The numbers of a process' own calls, and how far the last one had got.
+            call, body_bytes,
+            // Counted anew where it is.
+            counted,
+            // Between a process and the kernel.
+            carried, watched, noted, readable, blocked,
+        }
+    );
+    facts.push(("transport", connection.transport.is_unix().to_string()));
+    facts.push(("body", format!("{:?}", connection.body.as_ref().map(Body::in_memory))));
+    facts.push(("due", format!("{:?}", connection.due.map(|(deadline, _)| deadline))));
+    facts.push(("listener", format!("{:p}", Arc::as_ptr(&connection.server))));
+    facts
+}
+
+/// Sends `connection` through a queue in the kernel, to a worker that is not the one it was in.
+fn moved(connection: &Connection, lane: Lane, tools: &mut Tools) -> Connection {
+    let handover = Handover::new().unwrap();
+    let pieces = match lane {
+        Lane::Idle => connection.pack_idle(),
+        Lane::Ready => connection.pack_request(),
+    };
+    let socket = connection.transport.socket().unwrap();
+    let label = connection.label(lane, 0);
+    let sent = handover.send(lane, (socket.as_fd(), &label), pieces.expect("it can go"), tools.now);
+    assert_eq!(sent, Dispatch::Done);
+    let mut buffer = vec![0; MESSAGE_BYTES_MAX];
+    let parcel = handover.take(lane, &mut buffer, tools.now).unwrap();
+    let mut there = Connection::unpack(lane, parcel, Arc::clone(&connection.server), tools);
+    let step = there.receive_more(tools);
+    assert_eq!(step, if lane == Lane::Ready { Step::Ready } else { Step::Keep });
+    there
+}
+
+fn close(one: Instant, other: Instant) -> bool {
+    one.max(other) - one.min(other) < Duration::from_secs(1)
+}
+
+fn compare(here: &Connection, there: &Connection, lane: Lane) {
+    assert_eq!(facts(here), facts(there), "{lane:?}");
+    match lane {
+        Lane::Idle => {
+            assert!(close(here.due.unwrap().1, there.due.unwrap().1));
+            assert_eq!(there.hops, 0);
+        }
+        Lane::Ready => {
+            assert!(close(here.arrived, there.arrived));
+            assert_eq!(there.hops, here.hops + 1);
+        }
+    }
+}
+
+/// The client sends `bytes`, and the connection reads them.
+fn feed(connection: &mut Connection, client: &mut impl Write, bytes: &[u8], tools: &mut Tools) -> Step {
+    client.write_all(bytes).unwrap();
+    connection.receive_more(tools)
+}
+
+/// Has `header` tell of the client, and moves its connection at each of its stages.
+fn move_about(transport: Transport, peer: Peer, mut client: impl Write, header: &[u8]) -> Connection {
+    let mut tools = tools(Instant::now());
+    let server = Arc::new(Server { name: "x".into(), ..Server::default() });
+    let transport = tools.dress(transport, peer, &server).unwrap();
+    let mut here = Connection::new(transport, peer, server, &tools);
+    assert!(here.pack_idle().is_none(), "it has not said yet whom it speaks for");
+    assert_eq!(feed(&mut here, &mut client, header, &mut tools), Step::Keep);
+    // As the first that the taker sees of it, a while later, and once more after others have been answered.
+    for served in [0, 70_000] {
+        here.served = served;
+        if served > 0 {
+            here.due = Some((Deadline::KeepAlive, tools.now + tools.config.keep_alive));
+        }
+        tools.now += Duration::from_secs(3);
+        let there = moved(&here, Lane::Idle, &mut tools);
+        compare(&here, &there, Lane::Idle);
+        here = there;
+    }
+    assert_eq!(feed(&mut here, &mut client, &HEAD[..30], &mut tools), Step::Keep);
+    let mut there = moved(&here, Lane::Idle, &mut tools);
+    compare(&here, &there, Lane::Idle);
+    assert_eq!(feed(&mut there, &mut client, &HEAD[30..], &mut tools), Step::Keep);
+    assert_eq!(feed(&mut there, &mut client, b"bodyGET", &mut tools), Step::Ready);
+    tools.now += Duration::from_secs(5);
+    let again = moved(&there, Lane::Ready, &mut tools);
+    compare(&there, &again, Lane::Ready);
+    let last = moved(&again, Lane::Ready, &mut tools);
+    compare(&again, &last, Lane::Ready);
+    last
+}
+
+fn unix() -> (Transport, Peer, UnixStream) {
+    let (ours, client) = UnixStream::pair().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    (Transport::Unix(ours.into()), Peer::Unix, client)
+}
+
+fn tcp() -> (Transport, Peer, TcpStream) {
+    let (ours, client) = tcp_pair();
+    let peer = Peer::Inet(ours.peer_addr().unwrap());
+    (Transport::Tcp(ours.into()), peer, client)
+}
+
+/// A client that the balancer tells of; one that it says nothing of; and the balancer's own look.
+const HEADERS: [(&[u8], &str); 3] = [
+    (b"PROXY TCP4 192.0.2.7 198.51.100.2 4711 443\r\n", "trusted"),
+    (b"PROXY TCP6 2001:db8::7 2001:db8::1 4711 443\r\n", "untrusted"),
+    (b"PROXY UNKNOWN\r\n", "untrusted"),
+];
+
+#[test]
+fn all_that_was_judged_of_a_client_goes_with_its_connection() {
+    for (header, expected) in HEADERS {
+        let over_tcp = {
+            let (transport, peer, client) = tcp();
+            move_about(transport, peer, client, header)
+        };
+        let over_unix = {
+            let (transport, peer, client) = unix();
+            move_about(transport, peer, client, header)
+        };
+        for connection in [over_tcp, over_unix] {
+            let told = String::from_utf8_lossy(header);
+            assert_eq!(connection.trusted, expected == "trusted", "{told}");
+            let address = connection.forwarded.as_ref().and_then(|forwarded| forwarded.address);
+            assert_eq!(address.is_some(), expected == "trusted", "{told}: whose X-Forwarded-For counts");
+            assert_eq!(connection.destination.is_some(), !header.ends_with(b"UNKNOWN\r\n"));
+        }
+    }
+}
+
+#[test]
+fn a_connection_that_says_nothing_of_itself_keeps_its_kind_and_its_peers_rights() {
+    let now = Instant::now();
+    let mut tools = tools(now);
+    let server = Arc::new(Server::default());
+    for trusted in [false, true] {
+        let (transport, peer, mut client) = tcp();
+        let mut here = Connection::with_trust(transport, peer, trusted, Arc::clone(&server), &tools);
+        feed(&mut here, &mut client, b"GET /", &mut tools);
+        let there = moved(&here, Lane::Idle, &mut tools);
+        compare(&here, &there, Lane::Idle);
+        assert_eq!((there.trusted, there.transport.is_unix()), (trusted, false));
+    }
+}
