@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use portico_os::above_standard;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::{
@@ -227,7 +228,9 @@ impl Handover {
                 }
             };
             let socket = control.drain().find_map(|message| match message {
-                RecvAncillaryMessage::ScmRights(mut sockets) => sockets.next(),
+                RecvAncillaryMessage::ScmRights(mut sockets) => {
+                    sockets.next().and_then(|socket| above_standard(socket).ok())
+                }
                 _ => None,
             });
             let label = buffer.get(..count).and_then(|message| Label::decode(message, now));
@@ -261,7 +264,7 @@ impl Pair {
         // SEQPACKET: a message is taken whole, by one taker.
         let (sender, receiver) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
         sockopt::set_socket_send_buffer_size(&sender, QUEUE_BYTES)?;
-        Ok(Self { sender, receiver })
+        Ok(Self { sender: above_standard(sender)?, receiver: above_standard(receiver)? })
     }
 }
 

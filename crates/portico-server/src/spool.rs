@@ -12,6 +12,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use portico_os::above_standard;
+
 /// All spool files of one worker.
 #[derive(Debug)]
 pub struct Spools {
@@ -64,8 +66,11 @@ impl Spools {
             self.files.fetch_sub(1, Ordering::Relaxed);
             return Err(self.failed(SpoolError::Files));
         }
-        match self.folder.as_ref().map_or_else(tempfile::tempfile, tempfile::tempfile_in) {
-            Ok(file) => Ok(SpoolFile { file, reserved: AtomicU64::new(0), spools: Arc::clone(self) }),
+        let file = self.folder.as_ref().map_or_else(tempfile::tempfile, tempfile::tempfile_in);
+        match file.and_then(|file| Ok(above_standard(file.into())?)) {
+            Ok(file) => {
+                Ok(SpoolFile { file: file.into(), reserved: AtomicU64::new(0), spools: Arc::clone(self) })
+            }
             Err(error) => {
                 self.files.fetch_sub(1, Ordering::Relaxed);
                 Err(self.failed(SpoolError::Io(error)))

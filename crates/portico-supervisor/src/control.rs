@@ -8,6 +8,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use portico_os::above_standard;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
@@ -76,7 +77,7 @@ impl Control {
     pub fn pair() -> io::Result<(Self, Self)> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (one, other) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-        Ok((Self(one), Self(other)))
+        Ok((Self(above_standard(one)?), Self(above_standard(other)?)))
     }
 
     /// The end that came as a descriptor with [`Command::Fork`].
@@ -209,7 +210,9 @@ impl Control {
             return Err(io::ErrorKind::BrokenPipe.into()); // No message is empty.
         }
         let descriptor = ancillary.drain().find_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+            RecvAncillaryMessage::ScmRights(mut descriptors) => {
+                descriptors.next().and_then(|descriptor| above_standard(descriptor).ok())
+            }
             _ => None,
         });
         bytes.truncate(received.bytes);

@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyInt, PyList, PyString, PyTuple};
 
 use portico_config::{Parsed, Printout, Resolved, empty_list, escaped, from_pairs, is_list, is_octal};
+use portico_os::fill_standard;
 
 use super::app::LoadError;
 use super::configuration::Configuration;
@@ -21,6 +22,7 @@ use crate::{command, daemon, logging};
 /// What a handler of a signal raises, and what Python's own output streams do.
 #[pyfunction]
 pub fn main(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<i32> {
+    own_standard_streams();
     let mut configuration = Configuration::new(arguments);
     match configuration.read(py) {
         Ok(Parsed::Run(resolved)) => match begin(py, &resolved, configuration) {
@@ -63,6 +65,12 @@ pub fn main(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<i32> {
             Ok(i32::from(error.exit_status()))
         }
     }
+}
+
+/// Has descriptors 0 to 2 belong to nothing but standard streams, before anything else is opened.
+fn own_standard_streams() {
+    // Where there is no /dev/null, what gets one of these numbers is moved away from it all the same.
+    let _ = fill_standard();
 }
 
 /// Prints what a command has to say; returns the exit status.
@@ -112,6 +120,7 @@ fn print(py: Python<'_>, printout: &Printout) -> PyResult<i32> {
 #[pyfunction]
 #[pyo3(signature = (app, /, **settings))]
 pub fn serve(py: Python<'_>, app: &Bound<'_, PyAny>, settings: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
+    own_standard_streams();
     let mut pairs = Vec::new();
     if let Some(settings) = settings {
         for (name, value) in settings {
@@ -202,9 +211,12 @@ fn add_pairs(
     Ok(())
 }
 
-/// Prints a line to one of Python's streams.
+/// Prints a line to one of Python's streams, if that was open when Python began.
 fn write(py: Python<'_>, stream: &str, line: &str) -> PyResult<()> {
     let stream = py.import("sys")?.getattr(stream)?;
+    if stream.is_none() {
+        return Ok(());
+    }
     stream.call_method1("write", (format!("{line}\n"),))?;
     stream.call_method0("flush").map(drop)
 }

@@ -41,6 +41,7 @@ use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
 
 use portico_config::{Config, LogTarget, Resolved};
+use portico_os::fill_standard;
 use portico_server::{Destination, Keeper, Listener};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -246,6 +247,10 @@ fn find(py: Python<'_>, source: Source, config: &Config, folder: &Path) -> Resul
         (Source::Target, None) => discovery::discover(py, folder),
     };
     stray::end(py, found.as_ref().err().and_then(|error| error.cause.as_ref()), "its import");
+    // It may have closed some, and the engine is about to open its own.
+    if let Err(error) = fill_standard() {
+        log::debug!("/dev/null cannot be opened: {error}");
+    }
     found
 }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
+use portico_os::above_standard;
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with, connect_unspec};
 
@@ -14,7 +15,7 @@ pub(super) fn accept(listener: BorrowedFd<'_>) -> Result<(Transport, Peer), Errn
     // TCP_NODELAY is set on the listener and inherited: one system call less per connection.
     let (socket, address) = acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
     let address = address.and_then(|address| SocketAddr::try_from(address).ok()).ok_or(Errno::CONNABORTED)?;
-    Ok((Transport::Tcp(socket), Peer::Inet(canonical(address))))
+    Ok((Transport::Tcp(above_standard(socket)?), Peer::Inet(canonical(address))))
 }
 
 /// An IPv4 peer of a dual-stack listener is told as IPv4, not as `::ffff:a.b.c.d`.

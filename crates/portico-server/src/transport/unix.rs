@@ -2,6 +2,7 @@
 
 use std::os::fd::BorrowedFd;
 
+use portico_os::above_standard;
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
 
@@ -10,5 +11,5 @@ use crate::application::Peer;
 
 pub(super) fn accept(listener: BorrowedFd<'_>) -> Result<(Transport, Peer), Errno> {
     let socket = accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
-    Ok((Transport::Unix(socket), Peer::Unix))
+    Ok((Transport::Unix(above_standard(socket)?), Peer::Unix))
 }
