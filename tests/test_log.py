@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import re
 import signal
+import socket
 import subprocess
 import time
+import tty
 from datetime import datetime, timezone
 
 import pytest
 
-from harness.http_client import Client, request_bytes
+from harness.http_client import Client, FramingError, request_bytes
 from harness.rendezvous import wait_until
 from harness.server import LineCollector
 
@@ -207,6 +211,190 @@ def test_error_log_goes_to_a_file(serve, tmp_path):
     wait_until(lambda: "planted error" in path.read_text(), "the traceback in the file")
     server.stop()
     assert server.log_lines == []
+
+
+class Reader:
+    """The reader of a server's error log, which stands still until it is told to go on."""
+
+    def __init__(self, kind: str, folder) -> None:
+        self.options: list[str] = []
+        self.path = str(folder / "fifo")
+        if kind == "pipe":
+            self.ours, self.theirs = os.pipe()
+        elif kind == "terminal":
+            self.ours, self.theirs = os.openpty()
+            tty.setraw(self.theirs)
+        elif kind == "socket":
+            ours, theirs = socket.socketpair()
+            self.ours, self.theirs = ours.detach(), theirs.detach()
+        else:
+            os.mkfifo(self.path)
+            self.ours = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)
+            os.set_blocking(self.ours, True)
+            self.theirs = os.open(os.devnull, os.O_WRONLY)
+            self.options = ["--error-logfile", self.path]
+
+    def start(self, serve, *options: str, **settings):
+        """Starts a server that logs to it, and waits until it answers."""
+        address = str(serve.folder / "socket")
+        server = serve.start(
+            "apps.meddling:application",
+            *self.options,
+            *options,
+            bind=f"unix:{address}",
+            stderr=self.theirs,
+            **settings,
+        )
+        os.close(self.theirs)
+        wait_until(lambda: accepts(address), "the socket to accept")
+        server.found_addresses = [address]
+        return server
+
+    def go_on(self) -> LineCollector:
+        """Reads from now on."""
+        return TerminalCollector(os.fdopen(self.ours, "rb", buffering=0))
+
+
+class TerminalCollector(LineCollector):
+    """Reads what may be a terminal, whose end is an error."""
+
+    def run(self, pipe) -> None:
+        with contextlib.suppress(OSError):
+            super().run(pipe)
+
+
+def fill(server) -> None:
+    """Has the application log far more than any reader's buffer and all that may wait take."""
+    started = time.monotonic()
+    for number in range(40):
+        assert server.request("GET", f"/log?count=50&bytes=2000&text={number % 10}").status == 200
+    assert time.monotonic() - started < 20
+
+
+def small_pipe() -> tuple[int, int]:
+    """A pipe that has room for a page."""
+    read_end, write_end = os.pipe()
+    fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, 4096)
+    return read_end, write_end
+
+
+KINDS = ["pipe", "socket", "terminal", "fifo"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_reader_of_the_error_log_that_stands_still_holds_up_nobody(serve, tmp_path, kind):
+    """Nor a request, nor the driving thread, nor the supervisor; memory is bounded, the loss is told."""
+    reader = Reader(kind, tmp_path)
+    server = reader.start(serve, "--workers", "2", "--threads", "2")
+    workers = server.wait_workers(2)
+    fill(server)
+    memory = [worker.memory() for worker in workers]
+    for _ in range(2):
+        fill(server)
+    assert all(worker.memory() - before < 4_000_000 for worker, before in zip(workers, memory, strict=True))
+    # The supervisor has as much to say of a reload, and of a death.
+    server.signal(signal.SIGHUP)
+    workers = server.wait_replaced(workers)
+    workers[0].kill()
+    wait_until(lambda: workers[0].pid not in server.states(), "its end to be noticed")
+    server.wait_workers(2)
+    fill(server)
+    for _ in range(20):
+        assert server.seconds_to_answer() < 1
+    collector = reader.go_on()
+    wait_until(
+        lambda: any("records were dropped" in line for line in collector.lines), "what is lost is told"
+    )
+    wait_until(lambda: any("SIGKILL from outside" in line for line in collector.lines), "the death is told")
+    assert server.request("GET", "/log?text=once-more").status == 200
+    wait_until(lambda: any("once-more 0" in line for line in collector.lines), "lines as before")
+    told = [line for line in collector.lines if line.startswith("[20")]
+    stamps = [line[1:20] for line in told if f"[{server.pid}] [" in line]
+    assert stamps == sorted(stamps)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_reader_that_stands_still_does_not_hold_up_the_end(serve, tmp_path, kind):
+    reader = Reader(kind, tmp_path)
+    server = reader.start(serve)
+    server.wait_workers(1)
+    fill(server)
+    started = time.monotonic()
+    server.stop()
+    assert time.monotonic() - started < 8
+    os.close(reader.ours)
+
+
+def test_reader_that_stands_still_does_not_hold_up_a_failing_start(serve, tmp_path):
+    """More than a pipe takes is said, and the process ends with its status."""
+    read_end, write_end = small_pipe()
+    (tmp_path / "broken.py").write_text("raise ValueError('x' * 20_000)\n")
+    server = serve.start("broken", cwd=tmp_path, stderr=write_end)
+    os.close(write_end)
+    assert server.wait_exit(15) == 3
+    os.close(read_end)
+
+
+def test_slow_reader_gets_the_whole_error_of_a_failing_start(serve, tmp_path):
+    read_end, write_end = small_pipe()
+    (tmp_path / "broken.py").write_text("raise ValueError('x' * 20_000 + ' the end')\n")
+    server = serve.start("broken", cwd=tmp_path, stderr=write_end)
+    os.close(write_end)
+    time.sleep(0.5)
+    collector = LineCollector(os.fdopen(read_end, "rb"))
+    assert server.wait_exit(15) == 3
+    collector.thread.join(5)
+    assert any(line.endswith("x the end") for line in collector.lines)
+
+
+@pytest.mark.parametrize("end", ["abort", "exit=7"])
+@pytest.mark.parametrize("to_file", [False, True])
+def test_last_words_before_a_crash_are_in_the_log(serve, tmp_path, end, to_file):
+    server = serve("apps.meddling:application", error_log=tmp_path / "log" if to_file else None)
+    server.wait_workers(1)
+    for number in range(5):
+        with server.connect() as client:
+            client.send(request_bytes("GET", f"/log?text=last-words-{number}-&count=20&{end}"))
+            with pytest.raises((FramingError, ConnectionResetError)):
+                client.read_response()
+        server.expect_log("died", number + 1)
+        assert f"last-words-{number}- 19" in server.log_text
+        server.wait_workers(1)
+
+
+def test_standard_error_of_other_programs_keeps_its_mode(serve):
+    """The description is shared with the shell and with the application's own output."""
+    read_end, write_end = os.pipe()
+    server = serve.start(CONTROL, stderr=write_end)
+    collector = LineCollector(os.fdopen(read_end, "rb"))
+    wait_until(lambda: any("Listening at" in line for line in collector.lines), "the start")
+    assert os.get_blocking(write_end)
+    os.close(write_end)
+    server.signal(signal.SIGTERM)
+    assert server.wait_exit() == 0
+
+
+def test_errors_that_clients_bring_about_at_will_are_rationed(serve):
+    """An application that fails at every request: so many tracebacks a second, the rest is counted."""
+    server = serve("apps.contract:application", "--threads", "8")
+    server.expected.append(re.compile("planted error|were not logged"))
+    pipeline = request_bytes("GET", "/raise?error=Exception&at=call") * 50
+    count = 0
+    with server.connect() as client:
+        started = time.monotonic()
+        while time.monotonic() - started < 3:
+            client.send(pipeline)
+            for _ in range(50):
+                assert client.read_response().status == 500
+            count += 50
+        seconds = time.monotonic() - started
+        time.sleep(1)
+        assert client.request("GET", "/raise?error=Exception&at=call").status == 500
+    logged = len(server.find_records("planted error"))
+    assert logged <= (seconds + 2) * 100
+    if count > logged:
+        told = sum(int(number) for number in re.findall(r"(\d+) further failures", server.log_text))
+        assert told + logged == count + 1
 
 
 def test_log_level_silences(serve, tmp_path):

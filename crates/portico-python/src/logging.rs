@@ -1,12 +1,12 @@
 //! The error log: the sink behind the `log` crate, in gunicorn's line format.
 //!
 //! One write per record, so that lines of several processes do not mix. Formatting needs no interpreter: the
-//! standby thread and the engine log as well. The access log is not here.
+//! standby thread and the engine log as well. Nobody who logs waits for whoever reads the log ([`LogOutput`]). The
+//! access log is not here.
 
 use std::cell::Cell;
 use std::fmt::Write as _;
-use std::fs::{File, OpenOptions};
-use std::io::{self, IsTerminal, Write as _};
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -14,7 +14,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use log::{Level, LevelFilter, Metadata, Record};
 use portico_config::{LogLevel, LogTarget};
+use portico_os::{LogOutput, Sink, Weight};
 use portico_server::{Severity, Statsd, Syslog};
+use rustix::stdio::{dup2_stderr, dup2_stdout, stderr, stdout};
+use signal_hook::low_level;
 
 use crate::{daemon, raw};
 use diversion::{Diversion, Queue, Relay};
@@ -31,15 +34,23 @@ mod diversion;
 /// # Errors
 /// The log file cannot be opened for appending.
 pub fn install(target: &LogTarget, level: LogLevel, capture: bool) -> io::Result<()> {
-    let sink = Sink::open(target)?;
+    let target = Target::of(target)?;
+    let sink = target.open()?;
     CAPTURING.store(capture, Ordering::Relaxed);
-    sink.capture_output()?;
+    target.capture_output()?;
     match LOG.get() {
-        Some(log) => *log.sink() = sink,
+        Some(log) => {
+            if !log.output.is_own() {
+                log.output.begin_process();
+            }
+            *log.target() = target;
+            log.output.replace(sink);
+        }
         None => {
-            let log = LOG.get_or_init(|| ErrorLog { sink: Mutex::new(sink) });
+            let output = LogOutput::new(sink, notice);
+            LOG.get_or_init(|| ErrorLog { target: Mutex::new(target), output });
             // Fails only if another logger stands already; records then go to that one.
-            let _ = log::set_logger(log);
+            let _ = log::set_logger(&Front);
         }
     }
     log::set_max_level(match level {
@@ -59,20 +70,64 @@ pub fn observe(syslog: Option<Syslog>, statsd: Option<Statsd>) {
 /// Opens a log file again that has been moved away. If that fails, the former one goes on being written.
 pub fn reopen() {
     let Some(log) = LOG.get() else { return };
-    let path = match &*log.sink() {
-        Sink::File { path, .. } => path.clone(),
-        Sink::Stdout | Sink::Stderr { .. } => return,
-    };
-    match Sink::open(&LogTarget::File(path.clone())) {
-        Ok(opened) => {
-            let captured = opened.capture_output();
-            *log.sink() = opened;
-            if let Err(error) = captured {
+    let target = log.target().clone();
+    let Target::File(path) = &target else { return };
+    match target.open() {
+        Ok(sink) => {
+            log.output.replace(sink);
+            if let Err(error) = target.capture_output() {
                 log::error!("standard output cannot be captured: {error}");
             }
         }
         Err(error) => log::error!("opening the error log {} again failed: {error}", path.display()),
     }
+}
+
+/// Has a thread of this process wait for a reader that stands still. A process that is to fork has none: it goes
+/// on with what waits when it logs again, and at each [`proceed`].
+pub fn allow_thread() {
+    if let Some(log) = LOG.get() {
+        log.output.allow_thread();
+    }
+}
+
+/// Ends that.
+pub fn end_thread() {
+    if let Some(log) = LOG.get() {
+        log.output.end_thread(FLUSH_MAX);
+    }
+}
+
+/// This process has been forked by one of Portico's, and logs for itself.
+pub fn begin_process() {
+    if let Some(log) = LOG.get() {
+        log.output.begin_process();
+    }
+}
+
+/// Goes on with what a reader that stood still has not taken.
+pub fn proceed() {
+    if let Some(log) = LOG.get() {
+        log.output.proceed();
+    }
+}
+
+/// Whether something waits for the reader.
+pub fn is_waiting() -> bool {
+    LOG.get().is_some_and(|log| log.output.is_waiting())
+}
+
+/// Waits until the reader has taken everything; but not long.
+pub fn flush() {
+    if let Some(log) = LOG.get() {
+        log.output.flush(FLUSH_MAX);
+    }
+}
+
+/// Ends the process at once, but for what it had to say.
+pub fn exit(status: i32) -> ! {
+    flush();
+    low_level::exit(status)
 }
 
 /// Has records go to `relay` from now on, on the thread that logs. What it does not log goes where it went before.
@@ -116,15 +171,22 @@ fn write_diverted(record: Diverted) {
 
 /// Whether records come to be seen where the process was started.
 pub fn goes_to_stderr() -> bool {
-    LOG.get().is_some_and(|log| matches!(*log.sink(), Sink::Stderr { .. }))
+    LOG.get().is_some_and(|log| matches!(*log.target(), Target::Stderr { .. }))
 }
 
-/// Writes `text`, which holds whole lines, as it is. What cannot be written is lost: there is nowhere to say
-/// so.
-pub fn write_lines(text: &str) {
+/// Writes `text`, which holds whole lines, as it is.
+pub fn write_lines(text: String) {
     match LOG.get() {
-        Some(log) => log.write(text),
-        None => drop(io::stderr().lock().write_all(text.as_bytes())),
+        Some(log) => log.write(text, Weight::Ordinary),
+        None => show(&text),
+    }
+}
+
+/// Writes `text` to standard error, for whose reader it waits, but not long. What cannot be written is lost: there
+/// is nowhere to say so.
+fn show(text: &str) {
+    if let Ok(sink) = Sink::shared(stderr()) {
+        let _ = sink.write_within(text.as_bytes(), FLUSH_MAX);
     }
 }
 
@@ -133,6 +195,9 @@ pub fn write_lines(text: &str) {
 pub fn show_errors(shown: bool) {
     ERRORS_SHOWN.store(shown, Ordering::Relaxed);
 }
+
+/// How long the reader is waited for where a process, or its start, comes to its end.
+const FLUSH_MAX: Duration = Duration::from_secs(1);
 
 static LOG: OnceLock<ErrorLog> = OnceLock::new();
 static ERRORS_SHOWN: AtomicBool = AtomicBool::new(false);
@@ -184,26 +249,55 @@ impl Observers {
 const TRACEBACK: &str = "\nTraceback (most recent call last)";
 
 struct ErrorLog {
-    sink: Mutex<Sink>,
+    target: Mutex<Target>,
+    output: LogOutput,
 }
 
 impl ErrorLog {
-    fn sink(&self) -> MutexGuard<'_, Sink> {
-        self.sink.lock().unwrap_or_else(PoisonError::into_inner)
+    fn target(&self) -> MutexGuard<'_, Target> {
+        self.target.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self, text: &str) {
-        self.sink().write(text);
+    /// Opens the log anew first if somebody has closed its descriptor: the number may be a client's by now.
+    fn write(&'static self, record: String, weight: Weight) {
+        if self.output.is_own()
+            && !self.output.is_intact()
+            && let Ok(sink) = self.target().open()
+        {
+            self.output.replace_lost(sink);
+        }
+        self.output.write(record, weight);
     }
 }
 
-impl log::Log for ErrorLog {
+/// What the `log` crate has: it leads to [`LOG`].
+struct Front;
+
+impl log::Log for Front {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.level() <= log::max_level()
     }
 
     fn log(&self, record: &Record<'_>) {
-        if !self.enabled(record.metadata()) {
+        if self.enabled(record.metadata())
+            && let Some(log) = LOG.get()
+        {
+            log.log(record);
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+impl ErrorLog {
+    fn log(&'static self, record: &Record<'_>) {
+        if !self.output.is_own() {
+            // Forked by the application: whatever is locked here may be so for ever, and no thread relays.
+            let message = escaped(&record.args().to_string());
+            self.output.write(line(record.level(), &message, false), Weight::Ordinary);
+            if let Ok(mut observers) = OBSERVERS.try_lock() {
+                observers.send(record.level(), &message);
+            }
             return;
         }
         let way = diversion().as_ref().map(|(way, _)| way.clone()).filter(|_| !DIVERTING.replace(true));
@@ -223,71 +317,69 @@ impl log::Log for ErrorLog {
         }
     }
 
-    fn flush(&self) {}
-}
-
-impl ErrorLog {
-    fn write_record(&self, level: Level, message: &str) {
+    fn write_record(&'static self, level: Level, message: &str) {
         let message = escaped(message);
-        let mut sink = self.sink();
-        let line = line(level, &message, sink.colour());
-        sink.write(&line);
+        let target = self.target().clone();
+        let is_file = matches!(target, Target::File(_));
+        let line = line(level, &message, target.colour());
         let shown = level == Level::Error && ERRORS_SHOWN.load(Ordering::Relaxed);
-        let is_file = matches!(*sink, Sink::File { .. });
         if shown && !daemon::tell(&line, !is_file) && is_file {
-            // A closed standard error is no error of the server's.
-            let _ = io::stderr().lock().write_all(line.as_bytes());
+            show(&line);
         }
-        drop(sink);
+        let weight = if level == Level::Error { Weight::Important } else { Weight::Ordinary };
+        self.write(line, weight);
         observers().send(level, &message);
     }
 }
 
-enum Sink {
-    Stdout,
-    Stderr { colour: bool },
-    File { file: File, path: PathBuf },
+/// What an output tells of records that its reader was too slow for, or that could not be written.
+fn notice(dropped: u64) -> String {
+    let message = format!("the error log could not keep up: {dropped} records were dropped");
+    line(Level::Warn, &message, LOG.get().is_some_and(|log| log.target().colour()))
 }
 
-impl Sink {
-    fn open(target: &LogTarget) -> io::Result<Self> {
+/// Where the log goes.
+#[derive(Clone)]
+enum Target {
+    Stdout,
+    Stderr { colour: bool },
+    File(PathBuf),
+}
+
+impl Target {
+    fn of(target: &LogTarget) -> io::Result<Self> {
         Ok(match target {
             LogTarget::Stdout => Self::Stdout,
             LogTarget::Stderr => {
                 Self::Stderr { colour: io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() }
             }
-            LogTarget::File(path) => {
-                let file = OpenOptions::new().append(true).create(true).open(path)?;
-                // The application may change to another folder.
-                Self::File { file, path: std::path::absolute(path)? }
-            }
+            // The application may change to another folder.
+            LogTarget::File(path) => Self::File(std::path::absolute(path)?),
         })
+    }
+
+    fn open(&self) -> io::Result<Sink> {
+        match self {
+            Self::Stdout => Sink::shared(stdout()),
+            Self::Stderr { .. } => Sink::shared(stderr()),
+            Self::File(path) => Sink::append(path),
+        }
     }
 
     /// Puts the file in the place of standard output and error, where that is asked for.
     fn capture_output(&self) -> io::Result<()> {
-        if let Self::File { file, .. } = self
+        if let Self::File(path) = self
             && CAPTURING.load(Ordering::Relaxed)
         {
-            rustix::stdio::dup2_stdout(file)?;
-            rustix::stdio::dup2_stderr(file)?;
+            let file = Sink::append_waiting(path)?;
+            dup2_stdout(&file)?;
+            dup2_stderr(&file)?;
         }
         Ok(())
     }
 
     fn colour(&self) -> bool {
         matches!(self, Self::Stderr { colour: true })
-    }
-
-    fn write(&mut self, text: &str) {
-        let _ = match self {
-            Self::Stdout => {
-                let mut stdout = io::stdout().lock();
-                stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
-            }
-            Self::Stderr { .. } => io::stderr().lock().write_all(text.as_bytes()),
-            Self::File { file, .. } => file.write_all(text.as_bytes()),
-        };
     }
 }
 

@@ -64,7 +64,7 @@ impl ErrorStream {
             self.waiting.store(true, Ordering::Relaxed);
         }
         if !lines.is_empty() {
-            py.detach(|| logging::write_lines(&lines));
+            py.detach(|| logging::write_lines(lines));
         }
     }
 }
@@ -92,7 +92,7 @@ impl ErrorStream {
         let mut line = self.take(py);
         if !line.is_empty() {
             line.push('\n');
-            py.detach(|| logging::write_lines(&line));
+            py.detach(|| logging::write_lines(line));
         }
     }
 

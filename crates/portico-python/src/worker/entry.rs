@@ -23,6 +23,12 @@ use crate::{command, daemon, logging};
 #[pyfunction]
 pub fn main(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<i32> {
     own_standard_streams();
+    let status = run_command(py, arguments);
+    py.detach(logging::flush);
+    status
+}
+
+fn run_command(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<i32> {
     let mut configuration = Configuration::new(arguments);
     match configuration.read(py) {
         Ok(Parsed::Run(resolved)) => match begin(py, &resolved, configuration) {

@@ -369,6 +369,7 @@ impl Host for Command {
     }
 
     fn look(&mut self) {
+        logging::proceed();
         self.look_after_certificates();
         if self.origin.former.is_some() && getppid() != self.origin.former {
             self.origin.former = None;

@@ -11,7 +11,6 @@ use log::Level;
 use portico_config::Config;
 use portico_server::{AccessLog, Application, Facts, Lending, Listener, Reopener};
 use portico_supervisor::{Command, Report};
-use signal_hook::low_level;
 
 use super::app::{LoadError, Loaded};
 use super::development::Reloader;
@@ -409,7 +408,7 @@ impl Serving {
         flush_output(py);
         py.detach(|| {
             close(&self.lending);
-            low_level::exit(self.ending().status)
+            logging::exit(self.ending().status)
         })
     }
 }
@@ -432,7 +431,7 @@ fn exit_in_any_case(lending: &Arc<Lending>, end: Instant) -> mpsc::Sender<()> {
             lending.stop();
             logging::end_diversion(Duration::ZERO);
             log::error!("the application keeps the interpreter to itself; leaving without it");
-            low_level::exit(0);
+            logging::exit(0);
         }
     };
     if let Err(error) = thread::Builder::new().name("portico-exit".to_owned()).spawn(exit) {
@@ -450,6 +449,7 @@ fn exit_beside_stuck_threads(py: Python<'_>, status: i32) -> ! {
             log::error!("at the end {module}.{function} raised\n{}", traceback(py, &error));
         }
     }
+    py.detach(logging::flush);
     exit_now(py, status)
 }
 

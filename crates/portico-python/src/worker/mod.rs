@@ -150,8 +150,12 @@ pub fn run(py: Python<'_>, resolved: &Resolved, source: Source) -> Result<(), St
     let mut signals = Signals::interrupting(py, Master::Own)?;
     let result = match setting.config.only_checks() {
         true => check::import(py, source, &setting),
-        false => serve(py, source, setting, &mut signals),
+        false => {
+            logging::allow_thread();
+            serve(py, source, setting, &mut signals)
+        }
     };
+    py.detach(logging::end_thread);
     signals.release(py)?;
     match result {
         Err(error) if error.is_interruption(py) => {

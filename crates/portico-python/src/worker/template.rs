@@ -3,6 +3,8 @@
 //! It has one thread and answers no request. Each worker is forked twice: the process in between ends at
 //! once, so that the worker becomes the supervisor's child and the supervisor alone reaps.
 
+use std::time::Duration;
+
 use pyo3::prelude::*;
 
 use portico_config::Preload;
@@ -30,6 +32,9 @@ pub struct Forebear<'py> {
     pub fork: PythonFork<'py>,
 }
 
+/// How often what waits for the log's reader is tried again.
+const LOG_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Is a template. Returns in the workers that it forks alone.
 pub fn run<'py>(
     py: Python<'py>,
@@ -46,6 +51,7 @@ pub fn run<'py>(
         Ok(prepared) => prepared,
         Err(error) => {
             ignore_at_end(py);
+            py.detach(logging::flush);
             if error.is_interruption(py) {
                 report(&post.control, &Report::Replace(ENDED_BY_SIGNAL.into()));
                 raw::exit(py, 0);
@@ -107,7 +113,9 @@ fn serve<'py>(
     let inbox = signals.inbox();
     let mut fork = PythonFork::new(py, Handlers::Keep);
     loop {
-        let waited = py.detach(|| inbox.wait(Some(&post.control), None));
+        // It has one thread: what the log's reader has not taken is tried again now and then.
+        let limit = logging::is_waiting().then_some(LOG_INTERVAL);
+        let waited = py.detach(|| inbox.wait(Some(&post.control), limit));
         match waited.map_err(PyErr::from).and_then(|wake| py.check_signals().map(|()| wake)) {
             Ok(Wake::Command(Command::Fork { slot, generation, control })) => {
                 // Here and not in the supervisor: this process has the application.
@@ -120,6 +128,7 @@ fn serve<'py>(
                 match fork.fork_twice() {
                     Ok(Forked::Parent(_)) => {}
                     Ok(Forked::Child) => {
+                        logging::begin_process();
                         let control = Control::from_descriptor(control);
                         report(&control, &Report::Started(std::process::id()));
                         // The template's own line and its signals go.
@@ -135,25 +144,26 @@ fn serve<'py>(
                 reopen_handlers(py);
             }
             Ok(Wake::TellStacks) => stacks::log_all(py, None),
-            Ok(
-                Wake::Command(Command::AnnounceClose)
-                | Wake::Interrupted
-                | Wake::Handlers
-                | Wake::Bell
-                | Wake::Timeout,
-            ) => {}
+            Ok(Wake::Timeout) => logging::proceed(),
+            Ok(Wake::Command(Command::AnnounceClose) | Wake::Interrupted | Wake::Handlers | Wake::Bell) => {}
             // What the application has registered to run at the end is the workers' to run.
             Ok(Wake::Stop(_) | Wake::StopNow(_)) => {
                 report(&post.control, &Report::Replace(ENDED_BY_SIGNAL.into()));
-                exit_now(py, 0)
+                end(py, 0)
             }
-            Ok(Wake::Orphaned | Wake::Command(_)) => exit_now(py, 0),
+            Ok(Wake::Orphaned | Wake::Command(_)) => end(py, 0),
             Err(error) => {
                 log::error!("waiting has failed in the template: {error}");
-                exit_now(py, 1);
+                end(py, 1)
             }
         }
     }
+}
+
+/// Ends the process, but for what it had to say.
+fn end(py: Python<'_>, status: i32) -> ! {
+    py.detach(logging::flush);
+    exit_now(py, status)
 }
 
 /// Tells the supervisor. One that has died is noticed where the line is read.

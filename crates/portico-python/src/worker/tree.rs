@@ -91,6 +91,7 @@ pub fn run(py: Python<'_>, resolved: &Resolved, configuration: Configuration) ->
     let listeners = listeners.and_then(Rc::into_inner).unwrap_or_default();
     let hooks = tree.inheritance.borrow().hooks();
     if !matches!(role, Role::Exit(_)) {
+        logging::begin_process();
         leave_supervisor(py, &tree.inheritance.borrow())?;
     }
     match role {
@@ -189,6 +190,7 @@ impl Tree {
             begun = self.inheritance.borrow().identity.as_ref().map_or(Ok(()), |identity| identity.take(py));
             end_with_supervisor(station.post()); // It has the application to import.
         }
+        logging::allow_thread();
         let begun = begun.and_then(|()| begin(py, &station, fork));
         let Inheritance { setting, hooks, .. } = &*self.inheritance.borrow();
         let lived = begun.map_err(StartError::from).and_then(|mut signals| {
@@ -212,6 +214,7 @@ impl Tree {
         };
         ignore_at_end(py);
         station.end(py);
+        py.detach(logging::flush);
         raw::exit(py, status)
     }
 }

@@ -17,8 +17,8 @@ use portico_config::{Config, OnDisconnect};
 use portico_server::Lending;
 use portico_supervisor::{Running, SlotField, ThreadState, now_nanos};
 use rustix::process::{Pid, getppid};
-use signal_hook::low_level;
 
+use super::crippled;
 use super::disconnects::Disconnects;
 use super::inspector::Inspector;
 use super::ladder::{Ladder, Limits, Step};
@@ -28,6 +28,7 @@ use super::threads::Threads;
 use super::turning::Turning;
 use crate::error::RequestTimeout;
 use crate::hub::Hub;
+use crate::logging;
 use crate::record::{Record, Records, path_of};
 use crate::stacks::{self, Stacks, ThreadStack};
 
@@ -220,7 +221,24 @@ impl Watcher {
             log::error!(
                 "The supervisor has died, and the application keeps the interpreter; leaving without it"
             );
-            low_level::exit(1);
+            logging::exit(1);
+        }
+    }
+
+    /// Ends what cannot do its work any more.
+    fn end_a_cripple(&mut self, now: u64) {
+        let lending = &self.watching.lending;
+        let mut reason = lending.failure().map(str::to_owned);
+        if reason.is_none() && now.saturating_sub(self.descriptors_seen) >= DESCRIPTORS_EVERY {
+            self.descriptors_seen = now;
+            let lost = lending.vital().lost();
+            reason = (!lost.is_empty()).then(|| format!("it has lost {}", lost.join(", ")));
+        }
+        if let Some(reason) = reason.filter(|_| !lending.is_stopped()) {
+            match self.parent {
+                Some(_) => crippled::end(&reason),
+                None => lending.fail(reason),
+            }
         }
     }
 

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::IntoRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,7 +12,9 @@ use std::thread::{self, JoinHandle, Thread};
 use std::time::Duration;
 
 use portico_config::AccessLogFormat;
+use portico_os::{Sink, above_standard};
 use portico_proto::ResponseHead;
+use rustix::io::fcntl_dupfd_cloexec;
 
 use super::batch::Batch;
 use super::clock::Clock;
@@ -120,20 +124,25 @@ impl AccessLog {
     }
 
     /// Tells of a request that died with its worker, without a thread and at once: for a process that has no log
-    /// open.
+    /// open, and that must not wait for its reader.
     ///
     /// # Errors
-    /// The file system's.
+    /// The file system's; `WouldBlock` where the reader stands still: the line is lost.
     pub fn append(outputs: &mut Outputs, plan: &Plan, request: &LostRequest<'_>) -> io::Result<()> {
         let (mut batch, mut text) = (Batch::default(), Vec::new());
         batch.push_lost(request, plan);
         format(&batch, plan, &mut Clock::default(), &mut Vec::new(), |lines| text.extend_from_slice(lines));
         outputs.send(&text, plan);
         outputs.tell(&batch, plan);
-        let Some(destination) = &outputs.lines else { return Ok(()) };
-        let mut file = destination.open()?;
-        file.out.write_all(&text)?;
-        file.out.flush()
+        let sink = match &outputs.lines {
+            None => return Ok(()),
+            Some(Destination::Stdout) => Sink::shared(rustix::stdio::stdout())?,
+            Some(Destination::File(path)) => Sink::append(path)?,
+        };
+        match sink.write(&text)? {
+            count if count == text.len() => Ok(()),
+            _ => Err(io::ErrorKind::WouldBlock.into()),
+        }
     }
 
     /// Whether it needs to know where the time of requests goes.
@@ -211,11 +220,14 @@ impl Outputs {
 impl Destination {
     fn open(&self) -> io::Result<Opened> {
         let Self::File(path) = self else {
-            return Ok(Opened { out: Box::new(io::stdout()), write_bytes_max: PIPE_BYTES_MAX });
+            // A descriptor of the log's own: an application that closes its standard output takes no line away.
+            let own = fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?;
+            return Opened::new(own.into(), PIPE_BYTES_MAX);
         };
         let file = File::options().create(true).append(true).open(path)?;
+        let file = File::from(above_standard(file.into())?);
         let write_bytes_max = if file.metadata()?.is_file() { FILE_BYTES_MAX } else { PIPE_BYTES_MAX };
-        Ok(Opened { out: Box::new(file), write_bytes_max })
+        Opened::new(file, write_bytes_max)
     }
 }
 
@@ -243,8 +255,28 @@ impl Shared {
 
 /// A destination that is open.
 struct Opened {
-    out: Box<dyn Write + Send>,
+    out: File,
     write_bytes_max: usize,
+    /// Device and inode.
+    identity: (u64, u64),
+}
+
+impl Opened {
+    fn new(out: File, write_bytes_max: usize) -> io::Result<Self> {
+        let identity = identity(&out)?;
+        Ok(Self { out, write_bytes_max, identity })
+    }
+
+    /// Whether its descriptor is still its own: an application that closes others' may have closed it, and a
+    /// client may have the number by now.
+    fn is_intact(&self) -> bool {
+        identity(&self.out).is_ok_and(|identity| identity == self.identity)
+    }
+}
+
+fn identity(file: &File) -> io::Result<(u64, u64)> {
+    let metadata = file.metadata()?;
+    Ok((metadata.dev(), metadata.ino()))
 }
 
 /// The thread.
@@ -344,11 +376,12 @@ impl Writer {
     /// Says that lines are lost when it begins and when it ends, not for each batch: a reader that has gone would
     /// fill the error log.
     fn write_lines(&mut self, lines: &[u8]) {
-        let Some(Opened { out, write_bytes_max }) = &mut self.file else { return };
-        let written = parts(lines, *write_bytes_max).try_for_each(|part| {
-            out.write_all(part)?;
-            out.flush()
-        });
+        if let Some(lost) = self.file.take_if(|file| !file.is_intact()) {
+            let _ = lost.out.into_raw_fd(); // Whoever has it now keeps it.
+            self.reopen();
+        }
+        let Some(Opened { out, write_bytes_max, .. }) = &mut self.file else { return };
+        let written = parts(lines, *write_bytes_max).try_for_each(|part| out.write_all(part));
         match written {
             Ok(()) if self.lost_bytes > 0 => {
                 log::warn!("the access log is written again; {} bytes of it are lost", self.lost_bytes);
