@@ -126,6 +126,12 @@ impl Stacks {
     }
 }
 
+impl AsFd for Stacks {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
 impl std::fmt::Display for ThreadStack {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let name = self.name.as_deref().unwrap_or("-");

@@ -22,7 +22,7 @@ use super::post::Station;
 use super::signals::{ENDED_BY_SIGNAL, Inbox, Signals, Wake, ignore_at_end};
 use super::threads::Threads;
 use super::watch::{self, Stuck, Watching};
-use super::{Setting, Source, StartError, find, forked, opening, system, telemetry, warmup};
+use super::{Setting, Source, StartError, crippled, find, forked, opening, system, telemetry, warmup};
 use crate::conf::{reopen_loggers, teller};
 use crate::error::{one_line, traceback};
 use crate::fork::{exit_now, flush_output};
@@ -107,7 +107,7 @@ impl Life {
         let sharing = station.as_deref().map(Station::sharing);
         let lending = Lending::new(Arc::clone(config), access_log, called.application(), sharing)
             .map_err(|error| system("starting the engine", &error))?;
-        signals.catch(py)?;
+        catch_signals(py, signals, &lending, &stacks, station.as_deref())?;
         let threads = Arc::new(start_threads(py, config, &lending, signals, &records, called)?);
         let watch = watch::start(Watching {
             config: Arc::clone(config),
@@ -118,8 +118,8 @@ impl Life {
             stacks: Arc::clone(&stacks),
             replace: station.clone().map(replacing),
             stuck: station.clone().map(aborting),
-        });
-        let watch = watch.map_err(|error| system("starting threads", &error))?;
+        })
+        .map_err(|error| system("starting threads", &error))?;
         let serving = Arc::new(Serving {
             config: Arc::clone(config),
             lending: Arc::clone(&lending),
@@ -130,7 +130,7 @@ impl Life {
             reopener,
             ending: Mutex::default(),
         });
-        let result = serving.serve(py, &target, listeners, signals);
+        let result = serving.serve(py, &target, listeners, signals).and_then(|()| serving.check());
         drop(serving);
         stacks.uninstall(py);
         // Without the interpreter: the watch's helper may wait for it, and this writes the rest of the access
@@ -271,7 +271,14 @@ impl Serving {
             let (this, inbox) = (Arc::clone(self), inbox.clone());
             let wake = self.outside(py, move || this.follow(&inbox));
             py.check_signals()?;
-            match wake.map_err(|error| system("waiting for signals", &error))? {
+            let wake = match wake {
+                Ok(wake) => wake,
+                Err(error) => {
+                    py.detach(|| self.give_up(&format!("waiting for signals failed: {error}")));
+                    return Ok(self.threads.join(py)?);
+                }
+            };
+            match wake {
                 Wake::TellStacks => stacks::log_all(py, Some(&self.records)),
                 Wake::ReopenLogs => reopen_loggers(py, self.station.as_deref().and_then(Station::hooked)),
                 Wake::Interrupted => self.tell_interruption(py),
@@ -280,6 +287,25 @@ impl Serving {
                 _ => {}
             }
         }
+    }
+
+    /// Ends the process, or where it is not the server's own all that serves in it: nothing can tell when the
+    /// threads have ended.
+    fn give_up(&self, reason: &str) {
+        if self.station.is_some() {
+            crippled::end(reason);
+        }
+        self.lending.fail(reason.to_owned());
+        let end = Instant::now() + LEAVING;
+        while !self.threads.all_ended() && Instant::now() < end {
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Whether all has ended well.
+    fn check(&self) -> Result<(), StartError> {
+        let failure = self.lending.failure();
+        failure.map_or(Ok(()), |reason| Err(StartError::System(crippled::told(reason))))
     }
 
     /// Does what signals and the supervisor want, until something happens that takes the interpreter; without
@@ -519,6 +545,25 @@ fn replacing(station: Arc<Station>) -> Box<dyn Fn(String) + Send> {
 /// Tells the worker that one of its threads is stuck, for the hook `worker_abort`.
 fn aborting(station: Arc<Station>) -> Stuck {
     Arc::new(move |py| station.tell(py, "abort", "worker_abort"))
+}
+
+/// Has signals wake the main thread from now on, and notes the descriptors that this process needs beside the
+/// engine's.
+fn catch_signals(
+    py: Python<'_>,
+    signals: &mut Signals,
+    lending: &Lending,
+    stacks: &Stacks,
+    station: Option<&Station>,
+) -> PyResult<()> {
+    signals.catch(py)?;
+    let vital = lending.vital();
+    vital.add("the file of stacks", stacks);
+    signals.add_to(vital);
+    if let Some(station) = station {
+        vital.add("the line to the supervisor", station.control());
+    }
+    Ok(())
 }
 
 fn open_access_log(

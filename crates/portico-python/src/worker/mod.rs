@@ -4,6 +4,7 @@
 mod app;
 mod check;
 mod configuration;
+mod crippled;
 mod development;
 mod disconnects;
 mod discovery;

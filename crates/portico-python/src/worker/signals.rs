@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
+use portico_os::VitalDescriptors;
 use portico_supervisor::{Command, Control};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -85,7 +86,7 @@ pub struct Inbox {
 /// What has signals' numbers written.
 struct Caught {
     /// Python's wake-up descriptor: its signal handler writes there.
-    _writer: UnixStream,
+    writer: UnixStream,
     /// The wake-up descriptor that was set before; -1 if there was none.
     former: RawFd,
 }
@@ -178,7 +179,7 @@ impl Signals {
         writer.set_nonblocking(true)?;
         let former = set_wakeup(py, writer.as_raw_fd())?;
         CAUGHT.store(writer.as_raw_fd(), Ordering::SeqCst);
-        self.caught = Some(Caught { _writer: writer, former });
+        self.caught = Some(Caught { writer, former });
         self.inbox.numbers = Some(Arc::new(numbers));
         let handler = wrap_pyfunction!(noticed, py)?;
         for (number, _) in self.inbox.master.signals() {
@@ -193,6 +194,14 @@ impl Signals {
     /// The process has no descriptor left.
     pub fn bell(&self) -> io::Result<UnixStream> {
         self.ring.try_clone()
+    }
+
+    /// Adds the descriptors that they need.
+    pub fn add_to(&self, vital: &VitalDescriptors) {
+        let numbers = self.inbox.numbers.as_deref().into_iter();
+        let writer = self.caught.iter().map(|caught| &caught.writer);
+        let ends = numbers.chain(writer).chain([&*self.inbox.bell, &self.ring]);
+        ends.for_each(|end| vital.add("where signals arrive", end));
     }
 
     /// Where to wait for them.
@@ -230,11 +239,14 @@ impl Inbox {
     /// supervisor: a worker that has learnt that it is orphaned waits without it.
     ///
     /// # Errors
-    /// The kernel's: none is expected.
+    /// The kernel's: somebody else has closed what it waits with.
     pub fn wait(&self, control: Option<&Control>, limit: Option<Duration>) -> io::Result<Wake> {
         let end = limit.map(|limit| Instant::now() + limit);
         loop {
-            if let Some(wake) = self.pending().or_else(|| command(control?)) {
+            if let Some(wake) = self.pending() {
+                return Ok(wake);
+            }
+            if let Some(wake) = control.map(command).transpose()?.flatten() {
                 return Ok(wake);
             }
             let left = end.map(|end| end.saturating_duration_since(Instant::now()));
@@ -246,6 +258,9 @@ impl Inbox {
             polled.extend(control.map(|control| PollFd::new(control, PollFlags::IN)));
             let timeout = left.and_then(|left| Timespec::try_from(left).ok());
             match poll(&mut polled, timeout.as_ref()) {
+                Ok(_) if polled.iter().any(|fd| fd.revents().contains(PollFlags::NVAL)) => {
+                    return Err(rustix::io::Errno::BADF.into());
+                }
                 Ok(_) => {}
                 Err(rustix::io::Errno::INTR) => return Ok(self.pending().unwrap_or(Wake::Handlers)),
                 Err(error) => return Err(error.into()),
@@ -275,12 +290,18 @@ impl Inbox {
 }
 
 /// What the supervisor has to say.
-fn command(control: &Control) -> Option<Wake> {
+///
+/// # Errors
+/// Somebody else has closed the line.
+fn command(control: &Control) -> io::Result<Option<Wake>> {
     match control.command() {
-        Ok(None) => None,
-        Ok(Some(command)) => Some(Wake::Command(command)),
-        // Whatever is wrong with the line, there is no supervisor to be heard any more.
-        Err(_) => Some(Wake::Orphaned),
+        Ok(None) => Ok(None),
+        Ok(Some(command)) => Ok(Some(Wake::Command(command))),
+        // What cannot be understood comes from no supervisor either.
+        Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::InvalidData) => {
+            Ok(Some(Wake::Orphaned))
+        }
+        Err(error) => Err(error),
     }
 }
 

@@ -105,6 +105,9 @@ const ID_BYTES_MAX: usize = 128;
 /// How often all stacks are logged because the interpreter is not to be had.
 const HELD_EVERY: u64 = 10_000_000_000;
 
+/// How often it is looked whether the descriptors that the worker needs are still its own.
+const DESCRIPTORS_EVERY: u64 = 1_000_000_000;
+
 /// What a worker that has lost its supervisor has beyond --graceful-timeout.
 const ORPHAN_GRACE: Duration = Duration::from_secs(2);
 
@@ -125,6 +128,8 @@ struct Watcher {
     replacing: bool,
     /// When all stacks were last logged because the interpreter was not to be had.
     held_told: Option<u64>,
+    /// When the descriptors that it needs were last looked at.
+    descriptors_seen: u64,
     /// The supervisor, and since when it has gone.
     parent: Option<Pid>,
     orphaned: Option<u64>,
@@ -171,6 +176,7 @@ impl Watcher {
             tick: (least / 8).clamp(TICK_MIN, TICK_MAX),
             replacing: false,
             held_told: None,
+            descriptors_seen: 0,
             parent: watching.replace.as_ref().and_then(|_| getppid()),
             orphaned: None,
             watching,
@@ -201,6 +207,7 @@ impl Watcher {
             self.settle_inquiries(now);
             self.see_to_demand(now);
             self.end_an_orphan(now);
+            self.end_a_cripple(now);
             let waiting = !self.inquiries.is_empty() || self.demand.is_some();
             let until = if waiting { 0 } else { due.saturating_sub(now_nanos()) };
             let wait = Duration::from_nanos(until).clamp(TICK_MIN, self.tick);

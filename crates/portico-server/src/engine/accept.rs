@@ -114,7 +114,7 @@ impl Engine {
     /// Accepts from `listeners`, which its reactor watches, from now on; at once closed if the engine has stopped.
     pub fn listen(&mut self, listeners: Vec<Listener>) {
         if self.is_ending() {
-            return;
+            return listeners.iter().for_each(|listener| self.reactor.vital().remove(listener));
         }
         self.accepting.descriptor_ceiling = descriptor_ceiling();
         self.tools.fastcgi.connections_max = self.accepting.descriptor_ceiling.max(1).unsigned_abs();
@@ -301,6 +301,7 @@ impl Engine {
         for index in 0..self.accepting.listeners.len() {
             while self.accept_one(index) {}
         }
+        self.accepting.listeners.iter().for_each(|listener| self.reactor.vital().remove(listener));
         self.accepting.listeners.clear();
     }
 }

@@ -112,6 +112,7 @@ impl Member {
     pub fn watch(sharing: &Sharing, reactor: &Reactor) -> std::io::Result<()> {
         let mut lanes = LANES.into_iter();
         lanes.try_for_each(|lane| {
+            reactor.vital().add("a socket to other workers", sharing.handover.receiver(lane));
             reactor.register(sharing.handover.receiver(lane), token(lane), Interest::Shared)
         })
     }
@@ -394,6 +395,7 @@ impl Engine {
             && self.accepting.is_listening()
         {
             for lane in LANES {
+                self.reactor.vital().remove(member.sharing.handover.receiver(lane));
                 if let Err(error) = self.reactor.deregister(member.sharing.handover.receiver(lane)) {
                     self.tools.reports.unwatched("what siblings hand over", &error);
                 }

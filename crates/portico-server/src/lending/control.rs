@@ -4,6 +4,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use portico_os::VitalDescriptors;
 use portico_proto::RequestHead;
 
 use super::Lending;
@@ -22,11 +23,31 @@ impl Lending {
     pub fn listen(&self, listeners: Vec<Listener>) -> std::io::Result<()> {
         let interest = if self.sharing.is_some() { Interest::Shared } else { Interest::Accept };
         Accepting::watch(&listeners, &self.reactor, interest)?;
+        listeners.iter().for_each(|listener| self.vital().add("a listening socket", listener));
+        if let Some(supply) = listeners.iter().find_map(Listener::supply) {
+            self.vital().add("the memory of certificates", supply);
+        }
         if let Some(sharing) = &self.sharing {
             Member::watch(sharing, &self.reactor)?;
         }
         self.send(Letter::Listen(listeners));
         Ok(())
+    }
+
+    /// The descriptors without which it cannot work; others may be added.
+    pub fn vital(&self) -> &VitalDescriptors {
+        self.reactor.vital()
+    }
+
+    /// Why it cannot work any more, if that is so: the process is best ended.
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.get().map(String::as_str)
+    }
+
+    /// It cannot work any more, for this reason: stops it at once.
+    pub fn fail(&self, reason: String) {
+        self.failure.get_or_init(|| reason);
+        self.stop();
     }
 
     /// Serves the client at the other end of `stream` as one that has connected to `server`.

@@ -67,6 +67,8 @@ pub struct Lending {
     config: Arc<Config>,
     sharing: Option<Sharing>,
     stopped: AtomicBool,
+    /// Why the network cannot be waited for any more.
+    failure: OnceLock<String>,
 }
 
 static FAILED_CALLS: Occurrences = Occurrences::new();
@@ -108,6 +110,7 @@ impl Lending {
             config,
             sharing,
             stopped: AtomicBool::new(false),
+            failure: OnceLock::new(),
         }))
     }
 
@@ -511,8 +514,9 @@ impl Lending {
         }
     }
 
+    /// Whoever looks after the process is to end it.
     fn report_failed_wait(&self, error: &std::io::Error) {
-        log::error!("waiting for the network failed: {error}");
+        self.failure.get_or_init(|| format!("waiting for the network failed: {error}"));
         thread::sleep(POLL_INTERVAL); // Whatever it is, it must not become a busy loop.
     }
 

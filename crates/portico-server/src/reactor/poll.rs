@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
+use portico_os::{VitalDescriptors, above_standard};
 use rustix::event::{PollFd, PollFlags, Timespec, epoll};
 
 use super::wake::Wake;
@@ -15,6 +16,7 @@ pub struct Reactor {
     epoll: OwnedFd,
     wake: Wake,
     wake_aside: Wake,
+    vital: VitalDescriptors,
 }
 
 /// Readiness of one registered descriptor.
@@ -63,11 +65,19 @@ impl Reactor {
     /// # Errors
     /// The kernel's, when descriptors have run out.
     pub fn new() -> io::Result<Self> {
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let epoll = above_standard(epoll::create(epoll::CreateFlags::CLOEXEC)?)?;
         let wake = Wake::new()?;
         let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
         epoll::add(&epoll, wake.as_fd(), epoll::EventData::new_u64(WAKE_TOKEN), flags)?;
-        Ok(Self { epoll, wake, wake_aside: Wake::new()? })
+        let (wake_aside, vital) = (Wake::new()?, VitalDescriptors::default());
+        vital.add("the epoll instance", &epoll);
+        [&wake, &wake_aside].into_iter().for_each(|wake| vital.add("a wake-up", wake.as_fd()));
+        Ok(Self { epoll, wake, wake_aside, vital })
+    }
+
+    /// The descriptors without which nothing can be waited for; others may be added.
+    pub fn vital(&self) -> &VitalDescriptors {
+        &self.vital
     }
 
     /// Begins to watch `source` under `token`.
@@ -98,7 +108,7 @@ impl Reactor {
     /// Several threads may wait; each event goes to one of them. A signal ends the wait early, without events.
     ///
     /// # Errors
-    /// The kernel's; none is expected.
+    /// The kernel's: somebody else has closed what it waits with.
     pub fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
         self.wait_for(EVENTS_MAX, events, timeout)
     }
@@ -106,7 +116,7 @@ impl Reactor {
     /// The same for one event at most. What else is ready the kernel gives to the other threads that wait.
     ///
     /// # Errors
-    /// The kernel's; none is expected.
+    /// As [`Reactor::wait`].
     pub fn wait_for_one(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
         self.wait_for(1, events, timeout)
     }
@@ -127,7 +137,7 @@ impl Reactor {
     /// passed, and takes nothing. For one thread that others must be able to wake by itself.
     ///
     /// # Errors
-    /// The kernel's; none is expected.
+    /// As [`Reactor::wait`].
     pub fn wait_aside(&self, timeout: Option<Duration>) -> io::Result<()> {
         let timeout = timeout.map(whole_millis);
         let mut fds = [
@@ -135,6 +145,10 @@ impl Reactor {
             PollFd::from_borrowed_fd(self.wake_aside.as_fd(), PollFlags::IN),
         ];
         match rustix::event::poll(&mut fds, timeout.as_ref()) {
+            // Somebody has closed one.
+            Ok(_) if fds.iter().any(|fd| fd.revents().contains(PollFlags::NVAL)) => {
+                return Err(rustix::io::Errno::BADF.into());
+            }
             Ok(_) => self.wake_aside.consume(),
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
@@ -231,6 +245,7 @@ impl Default for Events {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::io::Write;
     use std::os::unix::net::UnixStream;
 
@@ -255,6 +270,24 @@ mod tests {
         reactor.wait(&mut events, None).unwrap();
         let event = events.iter().next().unwrap();
         assert!(event.read_closed && event.readable);
+    }
+
+    #[test]
+    fn a_wait_with_what_somebody_has_closed_fails_and_is_told() {
+        let closed = || File::open("/dev/null").unwrap();
+        for part in 0..2 {
+            let mut reactor = Reactor::new().unwrap();
+            assert!(reactor.vital().lost().is_empty());
+            let (descriptor, what) = match part {
+                0 => (&mut reactor.epoll, "the epoll instance"),
+                _ => (reactor.wake_aside.descriptor(), "a wake-up"),
+            };
+            // As the number of one that was closed is given to another file.
+            rustix::io::dup2(closed(), descriptor).unwrap();
+            assert_eq!(reactor.vital().lost(), [what]);
+            let mut events = Events::new();
+            assert_eq!(reactor.wait(&mut events, Some(Duration::ZERO)).is_err(), part == 0);
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use portico_os::above_standard;
 use rustix::event::EventfdFlags;
 
 /// An eventfd. Watched edge-triggered it need not be consumed: every write is a new edge.
@@ -15,7 +16,7 @@ impl Wake {
     /// A wake-up that nobody has asked for yet.
     pub fn new() -> io::Result<Self> {
         let flags = EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC;
-        Ok(Self { eventfd: rustix::event::eventfd(0, flags)? })
+        Ok(Self { eventfd: above_standard(rustix::event::eventfd(0, flags)?)? })
     }
 
     /// Makes the descriptor ready. After 2^64 - 2 calls the counter is full; it is emptied then.
@@ -30,6 +31,13 @@ impl Wake {
     pub fn consume(&self) {
         let mut count = [0; 8];
         let _ = rustix::io::read(&self.eventfd, &mut count);
+    }
+}
+
+#[cfg(test)]
+impl Wake {
+    pub fn descriptor(&mut self) -> &mut OwnedFd {
+        &mut self.eventfd
     }
 }
 

@@ -1,5 +1,6 @@
 //! Where a worker has its certificates from.
 
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::keeper::Keeper;
@@ -19,6 +20,12 @@ impl Supply {
             keeper.lock().unwrap_or_else(PoisonError::into_inner).look_if_due();
         }
         &self.vault
+    }
+}
+
+impl AsFd for Supply {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.vault.as_fd()
     }
 }
 

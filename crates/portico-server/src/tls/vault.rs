@@ -5,7 +5,7 @@
 //! while it is replaced all the same has a wrong digest, and is read again.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
@@ -108,6 +108,12 @@ impl Vault {
             }
         }
         Ok(())
+    }
+}
+
+impl AsFd for Vault {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 
