@@ -26,7 +26,7 @@ pub enum SessionEvent<S = Carried> {
     Arriving(u32, u32),
     /// There may be more of this stream's request in its port.
     Body(u32),
-    /// The peer has given this stream up.
+    /// This stream has been given up: by the peer, or by us for what the peer did to it.
     Reset(u32),
     /// A port of this stream that was blocked may have room.
     Room(u32),
@@ -173,8 +173,7 @@ impl Session {
     /// A stream has ended, its request answered to the end or not.
     pub fn forget(&mut self, number: u32, answered: bool) {
         match self {
-            Self::Http2(session) if answered => session.note_answer(),
-            Self::Http2(_) => {}
+            Self::Http2(session) => session.forget(number, answered),
             Self::Fastcgi(session) => session.forget(number),
         }
     }

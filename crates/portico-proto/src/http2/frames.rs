@@ -39,6 +39,8 @@ pub(super) struct Frames {
 pub(super) enum Touch {
     /// More of its body, or the end of it.
     Body(u32),
+    /// Nothing, if it is sound: but the crate resets a stream for such a frame that is not (CVE-2025-8671).
+    Frame(u32),
     /// The peer has given it up.
     Reset(u32),
 }
@@ -57,7 +59,8 @@ pub enum Offence {
     Preface,
     /// What the h2 crate has refused, by the name that it was told to the peer with.
     Refused(Reason),
-    /// It gives up too many requests (CVE-2023-44487).
+    /// Too many of its requests are given up, by itself (CVE-2023-44487) or by us for what it does to their
+    /// streams (CVE-2025-8671).
     Resets,
 }
 
@@ -94,8 +97,8 @@ const IDLE_PER_SECOND: u32 = 33;
 const IDLE_PER_REQUEST: u32 = 20;
 const IDLE_PER_DATA: u32 = 4;
 
-/// Requests that may be given up at once, and how many more each second; as many again for each that is not.
-const RESETS_MAX: u32 = 200;
+/// Requests that may be given up at once, and how many more each second; one again for each that is not.
+pub(super) const RESETS_MAX: u32 = 200;
 const RESETS_PER_SECOND: u32 = 33;
 
 impl Offence {
@@ -123,7 +126,7 @@ impl fmt::Display for Offence {
             Self::Preface => "no preface, though the TLS handshake has agreed on h2",
             Self::Refused(Reason::ENHANCE_YOUR_CALM) => "too many frames or resets at once",
             Self::Refused(reason) => reason.description(),
-            Self::Resets => "too many requests that it gave up",
+            Self::Resets => "too many requests that it gave up, or had us give up",
         })
     }
 }
@@ -178,6 +181,20 @@ impl Frames {
     /// A request has been answered.
     pub(super) fn note_answer(&mut self) {
         self.resets.add(1);
+    }
+
+    /// A stream has been reset for what the peer did to it.
+    ///
+    /// # Errors
+    /// That was one too many.
+    pub(super) fn note_reset(&mut self) -> Result<(), Offence> {
+        self.resets.take(Offence::Resets)
+    }
+
+    /// Resets that are left.
+    #[cfg(test)]
+    pub(super) fn resets_left(&self) -> u32 {
+        self.resets.left
     }
 
     /// This many DATA frames have been sent.
@@ -262,7 +279,11 @@ impl Frames {
             HEADERS => self.pending = Some(Touch::Body(stream)),
             RST_STREAM => {
                 self.pending = Some(Touch::Reset(stream));
-                self.resets.take(Offence::Resets)?;
+                self.note_reset()?;
+            }
+            WINDOW_UPDATE | PRIORITY if stream != 0 => {
+                self.pending = Some(Touch::Frame(stream));
+                self.idle.take(Offence::IdleFrames)?;
             }
             _ => self.idle.take(Offence::IdleFrames)?,
         }

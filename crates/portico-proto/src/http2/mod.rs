@@ -33,6 +33,7 @@ pub use stream::Stream;
 use crate::{Limits, SessionEvent};
 use frames::{Frames, Touch};
 use pipe::{Pipe, Shared};
+use port::Watch;
 
 /// What a client sends first (RFC 9113, section 3.4).
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -58,6 +59,8 @@ pub struct Session {
     touched: Vec<Touch>,
     /// Those of `touched` that have been told of.
     told: usize,
+    /// Streams that have begun and not ended, in the order of their numbers.
+    open: Vec<(u32, Watch)>,
     /// What there is of a DATA frame that is not whole.
     arriving: Option<(u32, u32)>,
     /// What the crate has ended the session for.
@@ -91,6 +94,8 @@ impl Session {
             .max_frame_size(settings.frame_bytes_max)
             .max_header_list_size(settings.header_list_bytes_max)
             .max_send_buffer_size(SEND_BYTES_MAX)
+            // Of its own it bears with 20 that come with their request, as when a page is left while we are busy.
+            .max_pending_accept_reset_streams(frames::RESETS_MAX as usize)
             .handshake(Pipe(Arc::clone(&shared)));
         Self {
             state: State::Handshake(Box::new(handshake)),
@@ -98,6 +103,7 @@ impl Session {
             frames: Frames::new(),
             touched: Vec::new(),
             told: 0,
+            open: Vec::new(),
             arriving: None,
             fault: None,
             settled: false,
@@ -133,13 +139,8 @@ impl Session {
         }
         while let Some(touch) = self.touched.get(self.told) {
             self.told += 1;
-            match *touch {
-                Touch::Body(stream) if stream <= self.last_stream => return Some(SessionEvent::Body(stream)),
-                Touch::Reset(stream) if stream <= self.last_stream => {
-                    return Some(SessionEvent::Reset(stream));
-                }
-                // A stream that never was, or one that the crate has refused.
-                Touch::Body(_) | Touch::Reset(_) => {}
+            if let Some(event) = self.handle_touch(*touch) {
+                return Some(event);
             }
         }
         // What the crate has still to take in is told once more when it has.
@@ -197,9 +198,12 @@ impl Session {
         self.frames.is_partial()
     }
 
-    /// A request has been answered to its end.
-    pub fn note_answer(&mut self) {
-        self.frames.note_answer();
+    /// A stream has ended, its request answered to the end or not.
+    pub fn forget(&mut self, number: u32, answered: bool) {
+        self.close_stream(number);
+        if answered {
+            self.frames.note_answer();
+        }
     }
 
     /// Has the peer begin no more streams: tells it so, and after a round trip, in which it may have begun some,
@@ -242,17 +246,58 @@ impl Session {
 
     fn close(&mut self, error: Option<h2::Error>) {
         self.state = State::Closed;
+        self.close_streams();
         // What we have ended it for ourselves the caller knows.
         let fault = error.filter(h2::Error::is_library).and_then(|error| error.reason());
-        self.fault = fault.map(Offence::Refused);
+        self.fault = self.fault.or(fault.map(Offence::Refused));
     }
 
     fn abort(&mut self, reason: Reason) {
-        self.settled = false;
+        self.close_streams();
         match &mut self.state {
             State::Open(connection) => connection.abrupt_shutdown(reason),
             State::Handshake(_) | State::Closed => self.state = State::Closed,
         }
+    }
+
+    /// What is to be told of a frame that the crate has taken in; nothing of streams that have ended, that never
+    /// were, or that the crate has refused.
+    fn handle_touch(&mut self, touch: Touch) -> Option<SessionEvent<Box<Stream>>> {
+        let (Touch::Body(stream) | Touch::Frame(stream) | Touch::Reset(stream)) = touch;
+        let at = self.place_of(stream)?;
+        if touch == Touch::Reset(stream) || self.open[at].1.is_reset() {
+            self.open.remove(at);
+            self.note_reset(stream);
+            return Some(SessionEvent::Reset(stream));
+        }
+        (touch == Touch::Body(stream)).then_some(SessionEvent::Body(stream))
+    }
+
+    /// This stream has been reset: by the peer, whose RST_STREAM was counted as it came, or for what it did.
+    fn note_reset(&mut self, stream: u32) {
+        if !self.touched.contains(&Touch::Reset(stream))
+            && let Err(offence) = self.frames.note_reset()
+        {
+            self.fault = Some(offence);
+            self.abort(offence.reason());
+        }
+    }
+
+    fn close_stream(&mut self, number: u32) {
+        if let Some(at) = self.place_of(number) {
+            self.open.remove(at);
+        }
+    }
+
+    fn place_of(&self, number: u32) -> Option<usize> {
+        self.open.binary_search_by_key(&number, |(stream, _)| *stream).ok()
+    }
+
+    /// All streams end with the session. They are told so at once: the peer may never take its last word.
+    fn close_streams(&mut self) {
+        self.settled = false;
+        self.touched = self.open.iter().map(|(stream, _)| Touch::Reset(*stream)).collect();
+        self.told = 0;
     }
 
     /// Has the crate go on; returns what has begun.
@@ -274,7 +319,13 @@ impl Session {
                     let (parts, receive) = request.into_parts();
                     let id = respond.stream_id().as_u32();
                     self.last_stream = self.last_stream.max(id);
-                    return Some(SessionEvent::Opened(id, self.open(&parts, receive, respond, limits)));
+                    let stream = self.open(&parts, receive, respond, limits);
+                    self.open.push((id, stream.port().watch()));
+                    if stream.port().is_gone() {
+                        self.note_reset(id);
+                        self.touched.insert(self.told, Touch::Reset(id));
+                    }
+                    return Some(SessionEvent::Opened(id, stream));
                 }
                 Poll::Ready(ended) => self.close(ended.and_then(Result::err)),
                 Poll::Pending => self.settled = true,

@@ -5,7 +5,7 @@
 //! the session but what the socket is still to take.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf, Bytes};
@@ -39,6 +39,9 @@ struct Handles {
     waker: Option<Waker>,
     shared: Arc<Shared>,
 }
+
+/// Looks at the state of a stream without keeping it.
+pub(super) struct Watch(Weak<Mutex<Handles>>);
 
 impl Port {
     pub(super) fn new(respond: SendResponse<Bytes>, receive: RecvStream, shared: Arc<Shared>) -> Self {
@@ -108,6 +111,11 @@ impl Port {
         self.handles().receive.as_mut().map_or(0, |receive| receive.flow_control().used_capacity())
     }
 
+    /// Looks at this stream from the session.
+    pub(super) fn watch(&self) -> Watch {
+        Watch(Arc::downgrade(&self.0))
+    }
+
     /// Whether the peer's body has been read to its end.
     pub(super) fn has_ended(&self) -> bool {
         let handles = self.handles();
@@ -146,6 +154,13 @@ impl Port {
     fn handles(&self) -> MutexGuard<'_, Handles> {
         // Only one thread at a time works on a stream; a panic costs the stream.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Watch {
+    /// Whether the stream has been reset, or its session has ended. Not so for one that nobody works on any more.
+    pub(super) fn is_reset(&self) -> bool {
+        self.0.upgrade().is_some_and(|handles| Port(handles).is_gone())
     }
 }
 

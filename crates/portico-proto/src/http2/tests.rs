@@ -31,10 +31,12 @@ fn now<T>(future: impl Future<Output = T>) -> Option<T> {
     }
 }
 
+const WINDOW: u32 = 65_535;
+
 const SETTINGS: Settings = Settings {
     concurrent_streams_max: 5,
-    window_bytes: 65_535,
-    frame_bytes_max: 16_384,
+    window_bytes: WINDOW,
+    frame_bytes_max: 70_000,
     header_list_bytes_max: 4096,
 };
 
@@ -355,6 +357,219 @@ fn a_reset_of_either_side_is_told_to_the_other() {
     stream.port().cut();
     pair.turn();
     assert_eq!(now(future).unwrap().unwrap_err().reason(), Some(Reason::INTERNAL_ERROR));
+}
+
+/// A frame byte by byte.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = (payload.len() as u32).to_be_bytes()[1..].to_vec();
+    bytes.extend_from_slice(&[kind, flags]);
+    bytes.extend_from_slice(&stream.to_be_bytes());
+    bytes.extend_from_slice(payload);
+    bytes
+}
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const PRIORITY: u8 = 2;
+const RST_STREAM: u8 = 3;
+const WINDOW_UPDATE: u8 = 8;
+
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+const WITH_PRIORITY: u8 = 0x20;
+
+const GREATEST_WINDOW: [u8; 4] = [0x7f, 0xff, 0xff, 0xff];
+
+/// What a peer sends that has a stream of a POST with `content-length: 4` reset by us.
+fn faults(stream: u32) -> Vec<(&'static str, Vec<u8>)> {
+    let itself = [&stream.to_be_bytes()[..], &[0]].concat();
+    let block = |flags: u8, block: &[u8]| frame(HEADERS, END_HEADERS | flags, stream, block);
+    vec![
+        ("a window above the most", frame(WINDOW_UPDATE, 0, stream, &GREATEST_WINDOW)),
+        ("a body longer than its length", frame(DATA, 0, stream, b"12345")),
+        ("a body shorter than its length", frame(DATA, END_STREAM, stream, b"123")),
+        ("trailers before the end of the length", block(END_STREAM, b"")),
+        ("trailers that do not end the stream", block(0, b"")),
+        ("trailers with a field of HTTP/1", block(END_STREAM, b"\0\x0akeep-alive\x011")),
+        ("PRIORITY that depends on itself", frame(PRIORITY, 0, stream, &itself)),
+        ("trailers that depend on themselves", block(END_STREAM | WITH_PRIORITY, &itself)),
+        ("more than the window", frame(DATA, 0, stream, &[0; WINDOW as usize + 1])),
+    ]
+}
+
+/// The head of a POST with `content-length: 4`.
+fn post(stream: u32) -> Vec<u8> {
+    frame(HEADERS, END_HEADERS, stream, b"\x83\x84\x86\x41\x01a\x0f\x0d\x014")
+}
+
+/// A session that has greeted the peer.
+fn greeted() -> Session {
+    let mut session = Session::new(&SETTINGS);
+    session.receive(&[PREFACE, &frame(4, 0, 0, b"")].concat(), Duration::ZERO).unwrap();
+    while session.next_event(&Limits::default()).is_some() {}
+    session.output(&mut Vec::new());
+    session
+}
+
+/// What a session tells, the streams that have begun in it, and what it writes.
+fn told(session: &mut Session) -> (Vec<String>, Vec<Box<Stream>>, Vec<u8>) {
+    let (mut told, mut begun, mut out) = (Vec::new(), Vec::new(), Vec::new());
+    loop {
+        while let Some(event) = session.next_event(&Limits::default()) {
+            match event {
+                SessionEvent::Opened(number, stream) => {
+                    told.push(format!("opened {number}"));
+                    begun.push(stream);
+                }
+                SessionEvent::Body(number) => told.push(format!("body {number}")),
+                SessionEvent::Reset(number) => told.push(format!("reset {number}")),
+                other => told.push(format!("{other:?}")),
+            }
+        }
+        let before = out.len();
+        session.output(&mut out);
+        if out.len() == before {
+            return (told, begun, out);
+        }
+    }
+}
+
+#[test]
+fn a_stream_that_is_reset_for_what_the_peer_did_is_told_of() {
+    for (name, fault) in faults(1) {
+        let mut session = greeted();
+        session.receive(&post(1), Duration::ZERO).unwrap();
+        let (begun, streams, _) = told(&mut session);
+        assert_eq!(begun, ["opened 1"]);
+        session.receive(&fault, Duration::ZERO).unwrap();
+        assert_eq!(told(&mut session).0, ["reset 1"], "{name}");
+        assert!(streams[0].port().is_gone(), "{name}");
+        assert!(!session.is_closed() && session.open.is_empty(), "{name}");
+        session.receive(&get_frame(3), Duration::ZERO).unwrap();
+        assert_eq!(told(&mut session).0, ["opened 3"], "{name}");
+    }
+}
+
+#[test]
+fn one_that_is_reset_before_anybody_has_heard_of_it_is_told_of_and_counts_once() {
+    for (name, fault) in faults(1) {
+        let mut session = greeted();
+        session.receive(&[post(1), fault, get_frame(3)].concat(), Duration::ZERO).unwrap();
+        let (told, streams, _) = told(&mut session);
+        assert_eq!(told, ["opened 1", "opened 3", "reset 1"], "{name}");
+        assert!(streams[0].port().is_gone() && !streams[1].port().is_gone());
+        assert_eq!(session.frames.resets_left(), frames::RESETS_MAX - 1, "{name}");
+    }
+}
+
+#[test]
+fn requests_that_are_given_up_as_they_come_are_as_many_as_others() {
+    let mut session = Session::new(&Settings { concurrent_streams_max: 300, ..SETTINGS });
+    session.receive(&[PREFACE, &frame(4, 0, 0, b"")].concat(), Duration::ZERO).unwrap();
+    told(&mut session);
+    let both = |number| [get_frame(1 + 2 * number), frame(RST_STREAM, 0, 1 + 2 * number, &[0; 4])].concat();
+    let bytes: Vec<u8> = (0..frames::RESETS_MAX).flat_map(both).collect();
+    session.receive(&bytes, Duration::ZERO).unwrap();
+    told(&mut session);
+    assert!(!session.is_closed() && session.open.is_empty());
+}
+
+/// The head of a GET, and its end.
+fn get_frame(stream: u32) -> Vec<u8> {
+    frame(HEADERS, END_HEADERS | END_STREAM, stream, b"\x82\x84\x86\x41\x01a")
+}
+
+#[test]
+fn what_has_us_reset_counts_as_a_reset_by_the_peer() {
+    let cancel = |stream| frame(RST_STREAM, 0, stream, &[0, 0, 0, 8]);
+    let overflow = |stream| frame(WINDOW_UPDATE, 0, stream, &GREATEST_WINDOW);
+    // By the peer, by each in turn, by us, and by us and then by the peer, which is one.
+    for (by_us, by_peer) in [(0, true), (1, false), (2, false), (2, true)] {
+        let mut session = greeted();
+        for number in 0..=frames::RESETS_MAX {
+            let stream = 1 + 2 * number;
+            session.receive(&get_frame(stream), Duration::ZERO).unwrap();
+            let (begun, _streams, _) = told(&mut session);
+            assert_eq!(begun, [format!("opened {stream}")]);
+            let mut bytes = Vec::new();
+            if number % 2 < by_us {
+                bytes.extend(overflow(stream));
+            }
+            if number % 2 >= by_us || by_peer {
+                bytes.extend(cancel(stream));
+            }
+            let received = session.receive(&bytes, Duration::ZERO);
+            let (ended, _, out) = told(&mut session);
+            assert_eq!(ended, [format!("reset {stream}")]);
+            let fault = received.err().or(session.take_fault());
+            if number < frames::RESETS_MAX {
+                assert_eq!(fault, None, "{number}");
+                continue;
+            }
+            assert_eq!(fault, Some(Offence::Resets));
+            assert!(session.is_closed() && out.ends_with(&[0, 0, 0, 11]), "ENHANCE_YOUR_CALM: {out:?}");
+        }
+    }
+}
+
+#[test]
+fn those_that_are_reset_as_they_begin_count_as_well() {
+    let mut session = greeted();
+    let overflow = |stream| frame(WINDOW_UPDATE, 0, stream, &GREATEST_WINDOW);
+    let both = |stream: u32| [get_frame(stream), overflow(stream)].concat();
+    let mut received = 0;
+    while !session.is_closed() {
+        let two = [both(1 + 2 * received), both(3 + 2 * received)].concat();
+        session.receive(&two, Duration::ZERO).unwrap();
+        let (told, _, _) = told(&mut session);
+        assert_eq!(told.iter().filter(|event| event.starts_with("reset")).count() * 2, told.len());
+        received += 2;
+    }
+    assert_eq!(received, frames::RESETS_MAX + 2);
+    assert_eq!(session.take_fault(), Some(Offence::Resets));
+}
+
+#[test]
+fn what_we_reset_of_ourselves_does_not_count() {
+    let mut session = greeted();
+    for number in 0..3 * frames::RESETS_MAX {
+        let stream = 1 + 2 * number;
+        session.receive(&get_frame(stream), Duration::ZERO).unwrap();
+        let (_, begun, _) = told(&mut session);
+        begun[0].port().cut();
+        drop(begun);
+        session.forget(stream, false);
+        session.receive(&frame(WINDOW_UPDATE, 0, stream, &[0, 0, 0, 1]), Duration::ZERO).unwrap();
+        assert_eq!(told(&mut session).0, [""; 0]);
+        session.frames.refill(Duration::from_millis(100)); // So that the frames do not count.
+    }
+    assert!(!session.is_closed());
+}
+
+#[test]
+fn the_end_of_a_session_is_told_to_its_streams_though_nobody_takes_its_last_word() {
+    for end in [true, false] {
+        let mut session = greeted();
+        session.receive(&[get_frame(1), get_frame(3)].concat(), Duration::ZERO).unwrap();
+        let mut streams = Vec::new();
+        while let Some(event) = session.next_event(&Limits::default()) {
+            if let SessionEvent::Opened(_, stream) = event {
+                streams.push(stream);
+            }
+        }
+        if end {
+            session.end();
+        } else {
+            // DATA on a stream that has not begun.
+            session.receive(&frame(DATA, 0, 9, b"x"), Duration::ZERO).unwrap();
+        }
+        let mut resets = 0;
+        while let Some(event) = session.next_event(&Limits::default()) {
+            assert!(matches!(event, SessionEvent::Reset(1 | 3)), "{event:?}");
+            resets += 1;
+        }
+        assert_eq!(resets, 2);
+    }
 }
 
 #[test]

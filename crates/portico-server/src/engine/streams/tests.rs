@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::time::Duration;
 
 use portico_proto::ResponseHead;
@@ -10,16 +11,17 @@ use portico_proto::http2::PREFACE;
 
 use super::super::tests::{admit_client, engine_with_client, readable};
 use super::*;
-use crate::connection::{Answer, Block};
+use crate::body::BodyError;
+use crate::connection::{Answer, Block, Flow};
 use crate::engine::{Call, Writing};
 
 /// A request of this stream: `GET /` of `a`, complete.
-fn get(stream: u8) -> Vec<u8> {
-    [&[0, 0, 6, 1, 5, 0, 0, 0, stream][..], b"\x82\x84\x86\x41\x01a"].concat()
+fn get(stream: u32) -> Vec<u8> {
+    [&[0, 0, 6, 1, 5][..], &stream.to_be_bytes(), b"\x82\x84\x86\x41\x01a"].concat()
 }
 
 /// An engine with a session on which these streams have begun.
-fn engine_with_streams(arguments: &[&str], streams: &[u8]) -> (Engine, ConnectionId, UnixStream) {
+fn engine_with_streams(arguments: &[&str], streams: &[u32]) -> (Engine, ConnectionId, UnixStream) {
     let (mut engine, id, mut client) = engine_with_client(arguments);
     client.set_nonblocking(true).unwrap();
     let mut bytes = [PREFACE, &[0, 0, 0, 4, 0, 0, 0, 0, 0]].concat();
@@ -87,6 +89,81 @@ fn a_stream_that_is_given_up_is_not_run_and_a_running_one_has_no_client() {
     assert_eq!(engine.counters().abandoned, 1);
     assert!(!answer(&mut engine, &running));
     assert_eq!((engine.table.len(), engine.streams), (1, 0));
+}
+
+/// WINDOW_UPDATE that has us reset the stream: its window is beyond the most that it may be (CVE-2025-8671).
+fn overflow(stream: u32) -> Vec<u8> {
+    [&[0, 0, 4, 8, 0][..], &stream.to_be_bytes(), &[0x7f, 0xff, 0xff, 0xff]].concat()
+}
+
+#[test]
+fn a_stream_that_we_reset_for_what_the_client_did_ends_as_if_the_client_had_reset_it() {
+    let (mut engine, id, mut client) = engine_with_streams(&[], &[1, 3]);
+    let running = next_call(&mut engine);
+    assert!(!engine.is_client_gone(running.key));
+    for stream in [1, 3] {
+        client.write_all(&overflow(stream)).unwrap();
+    }
+    assert!(engine.is_client_gone(running.key), "it looks");
+    engine.handle_event(readable(id));
+    assert!(engine.queue.is_empty() && engine.next_call(|_| || {}).is_none());
+    assert_eq!(engine.counters().abandoned, 1);
+    assert!(!answer(&mut engine, &running));
+    assert_eq!((engine.table.len(), engine.streams), (1, 0));
+    let received = received(&mut client);
+    let reset = |stream| [0, 0, 4, 3, 0, 0, 0, 0, stream, 0, 0, 0, 3];
+    for stream in [1, 3] {
+        assert!(received.windows(13).any(|frame| frame == reset(stream)), "FLOW_CONTROL_ERROR {stream}");
+    }
+}
+
+#[test]
+fn a_response_on_its_way_ends_with_its_stream() {
+    let (mut engine, id, mut client) = engine_with_streams(&[], &[1]);
+    let call = next_call(&mut engine);
+    let flow = Arc::new(Flow::default());
+    let (head, block) = (Cow::Owned(ResponseHead::default()), Block::Borrowed(b"x"));
+    let start = Answer::Start { head, block, flow: Arc::clone(&flow) };
+    assert!(engine.answer(call.key, start, Writing::AtOnce) && !flow.is_gone());
+    client.write_all(&overflow(1).repeat(2)).unwrap();
+    engine.handle_event(readable(id));
+    assert!(flow.is_gone(), "its thread goes on in vain no longer");
+    assert!(!engine.answer(call.key, Answer::Finish, Writing::AtOnce));
+    assert_eq!((engine.table.len(), engine.streams), (1, 0));
+}
+
+#[test]
+fn a_body_that_is_read_as_it_comes_ends_with_its_stream() {
+    let post = [&[0, 0, 6, 1, 4, 0, 0, 0, 1][..], b"\x83\x84\x86\x41\x01a"].concat();
+    let data = [&[0, 0, 4, 0, 0, 0, 0, 0, 1][..], b"some"].concat();
+    let (mut engine, id, mut client) = engine_with_streams(&["--stream-request-body"], &[]);
+    client.write_all(&[post, data].concat()).unwrap();
+    engine.handle_event(readable(id));
+    let mut call = next_call(&mut engine);
+    assert_eq!(call.body.read(&mut [0; 9]).unwrap(), 4);
+    client.write_all(&overflow(1)).unwrap();
+    engine.handle_event(readable(id));
+    assert_eq!(engine.streams, 0, "else reading would wait for ever");
+    assert!(matches!(call.body.read(&mut [0; 9]), Err(BodyError::Disconnected)));
+}
+
+#[test]
+fn a_client_that_has_us_reset_too_many_streams_is_sent_away_with_all_that_it_has() {
+    let (mut engine, id, mut client) = engine_with_streams(&[], &[1, 3]);
+    let running = next_call(&mut engine);
+    for number in 2..202 {
+        let stream = 1 + 2 * number;
+        client.write_all(&[get(stream), overflow(stream)].concat()).unwrap();
+        engine.handle_event(readable(id));
+        assert_eq!(engine.queue.len(), 1, "none of them gets as far as the queue");
+    }
+    assert!(!engine.is_client_gone(running.key), "so many may be nobody's fault");
+    received(&mut client);
+    client.write_all(&[get(999), overflow(999)].concat()).unwrap();
+    engine.handle_event(readable(id));
+    assert!(received(&mut client).ends_with(&[0, 0, 0, 11]), "GOAWAY with ENHANCE_YOUR_CALM");
+    assert!(engine.is_client_gone(running.key) && engine.queue.is_empty());
+    assert_eq!(engine.streams, 0);
 }
 
 #[test]
