@@ -11,7 +11,13 @@ import time
 
 import pytest
 
-from harness.http2_client import ENHANCE_YOUR_CALM, FLOW_CONTROL_ERROR, INTERNAL_ERROR, PROTOCOL_ERROR, Http2Client
+from harness.http2_client import (
+    ENHANCE_YOUR_CALM,
+    FLOW_CONTROL_ERROR,
+    INTERNAL_ERROR,
+    PROTOCOL_ERROR,
+    Http2Client,
+)
 from harness.rendezvous import wait_until
 
 DATA, HEADERS, PRIORITY, RST_STREAM, WINDOW_UPDATE = 0, 1, 2, 3, 8
@@ -19,7 +25,9 @@ END_STREAM, END_HEADERS, PRIORITIZED = 1, 4, 0x20
 
 STUCK = "apps.stuck:application"
 GONE = "apps.gone:application"
-TOO_MANY = r"closed the HTTP/2 connection of 127\.0\.0\.1: too many requests that it gave up, or had us give up"
+TOO_MANY = (
+    r"closed the HTTP/2 connection of 127\.0\.0\.1: too many requests that it gave up, or had us give up"
+)
 NOT_RUN = "queued requests not run because their client had left: {}"
 
 RESETS_MAX = 200

@@ -47,13 +47,13 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
 
 fn receive(session: &mut Session, bytes: &[u8], streams: &mut Vec<(u32, Box<Stream>)>) {
     let (closed, limits) = (session.is_closed(), Limits::default());
-    let _ = session.receive(bytes, Duration::from_millis(1));
+    let _ = session.receive(bytes, Duration::from_millis(1), &limits);
     for _ in 0..10_000 {
         let Some(event) = session.next_event(&limits) else { break };
         assert!(!closed);
         match event {
             SessionEvent::Opened(number, stream) => streams.push((number, stream)),
-            SessionEvent::Reset(number) => streams.retain(|(other, _)| *other != number),
+            SessionEvent::Reset(number, _) => streams.retain(|(other, _)| *other != number),
             SessionEvent::Arriving(..) | SessionEvent::Body(_) | SessionEvent::Room(_) => {}
         }
     }

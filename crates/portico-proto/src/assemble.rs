@@ -10,7 +10,7 @@ pub struct HeadParts<'a> {
     pub version: Version,
     /// Method.
     pub method: &'a [u8],
-    /// Request target: origin-form, or `*`.
+    /// Request target: origin-form, or `*`. What has a scheme and an authority tells them apart.
     pub target: &'a [u8],
     /// Host and port asked for, where they are told apart from the fields (`:authority`). A Host among the
     /// fields must then be alike, and the head gets a Host of this value.
@@ -41,16 +41,21 @@ impl RequestHead {
         if method == b"CONNECT" {
             return Err(ErrorKind::Connect.into());
         }
-        let target = http1::parse_target(method, parts.target).ok_or(ErrorKind::Target)?;
+        let target = http1::parse_target(method, parts.target);
+        let target = target.filter(|target| target.authority.is_none()).ok_or(ErrorKind::Target)?;
         let (mut draft, target_at) = Draft::begin(parts, limits)?;
         let lines_start = draft.bytes.len();
         if let Some(authority) = parts.authority {
             draft.push(b"host", authority, limits)?;
         }
+        let mut has_host = false;
         for (name, value) in fields {
             if let Some(authority) = parts.authority
                 && name.eq_ignore_ascii_case(b"host")
             {
+                if std::mem::replace(&mut has_host, true) {
+                    return Err(ErrorKind::HostRepeated.into());
+                }
                 if !value.eq_ignore_ascii_case(authority) {
                     return Err(ErrorKind::Host.into());
                 }
@@ -65,7 +70,7 @@ impl RequestHead {
             Framing::None if !parts.ends => Framing::Chunked,
             Framing::Chunked => return Err(ErrorKind::TransferEncoding.into()),
             Framing::Length(length) if parts.ends && length > 0 => {
-                return Err(ErrorKind::ContentLength.into());
+                return Err(ErrorKind::BodyMissing.into());
             }
             framing => framing,
         };
@@ -77,7 +82,7 @@ impl RequestHead {
             target: target_at,
             path: shifted(target.path),
             query: shifted(target.query),
-            authority: target.authority.map(shifted).or(host),
+            authority: host,
             field_lines: span(lines_start, lines_end),
             bytes: draft.bytes.into(),
             fields: draft.fields,
@@ -207,7 +212,8 @@ mod tests {
         assert_eq!(framing(post, &[]), Ok(Framing::Chunked));
         assert_eq!(framing(post, &[("content-length", "3")]), Ok(Framing::Length(3)));
         assert_eq!(framing(GET, &[("content-length", "0")]), Ok(Framing::Length(0)));
-        assert_eq!(framing(GET, &[("content-length", "3")]), Err(ErrorKind::ContentLength));
+        assert_eq!(framing(GET, &[("content-length", "3")]), Err(ErrorKind::BodyMissing));
+        assert_eq!(framing(GET, &[("content-length", "+3")]), Err(ErrorKind::ContentLength));
         assert_eq!(framing(post, &[("transfer-encoding", "chunked")]), Err(ErrorKind::TransferEncoding));
         let head = assemble(post, &[("expect", "100-continue")], &Limits::default()).unwrap();
         assert!(head.expect_continue);
@@ -221,9 +227,12 @@ mod tests {
             (HeadParts { target: b"/a b", ..GET }, &[], ErrorKind::Target),
             (HeadParts { target: b"", ..GET }, &[], ErrorKind::Target),
             (HeadParts { target: b"*", ..GET }, &[], ErrorKind::Target),
+            (HeadParts { target: b"/a#b", ..GET }, &[], ErrorKind::Target),
+            (HeadParts { target: b"http://a.example:8/", ..GET }, &[], ErrorKind::Target),
             (HeadParts { authority: Some(b"u@h"), ..GET }, &[], ErrorKind::Host),
             (HeadParts { authority: None, ..GET }, &[], ErrorKind::HostMissing),
             (GET, &[("host", "b")], ErrorKind::Host),
+            (GET, &[("host", "a.example:8"), ("host", "a.example:8")], ErrorKind::HostRepeated),
             (GET, &[("a b", "c")], ErrorKind::FieldName),
             (GET, &[("a", "c\r\nd: e")], ErrorKind::ControlByte),
             (GET, &[("content-length", "1"), ("content-length", "1")], ErrorKind::ContentLengthRepeated),

@@ -20,6 +20,8 @@ pub enum ErrorKind {
     /// A LF without CR before it. RFC 9112, section 2.2 lets a server take it as a line end; those who did
     /// and those who did not have read the same bytes in two ways: 400.
     BareLf,
+    /// A Content-Length above 0 in a request that has ended without a body. RFC 9113, section 8.1.1: 400.
+    BodyMissing,
     /// The body is longer than `body_bytes_max`. RFC 9110, section 15.5.14: 413.
     BodyTooLarge,
     /// The bytes after a chunk are not CRLF. RFC 9112, section 7.1: 400.
@@ -32,6 +34,8 @@ pub enum ErrorKind {
     ChunkSize,
     /// The method CONNECT: an application server is no proxy. RFC 9110, sections 9.3.6 and 15.6.2: 501.
     Connect,
+    /// A field that is of an HTTP/1 connection, in HTTP/2. RFC 9113, section 8.2.2: 400.
+    ConnectionField,
     /// A Content-Length that is not one decimal number below 2^64. RFC 9112, section 6.3: 400.
     ContentLength,
     /// More than one Content-Length, were they equal or not. RFC 9112, section 6.3: 400.
@@ -45,6 +49,8 @@ pub enum ErrorKind {
     FieldName,
     /// A field line is longer than `field_bytes_max`. RFC 6585, section 5: 431.
     FieldTooLong,
+    /// A field value that begins or ends with white space, in HTTP/2. RFC 9113, section 8.2.1: 400.
+    FieldValue,
     /// A field line that continues the one before it (obs-fold). RFC 9112, section 5.2: 400.
     FoldedField,
     /// Both Transfer-Encoding and Content-Length. RFC 9112, section 6.1: 400.
@@ -61,6 +67,10 @@ pub enum ErrorKind {
     LengthMissing,
     /// A packet, or a record, of a gateway's protocol against its form, or out of its order: no answer.
     Packet,
+    /// A stream that depends on itself. RFC 7540, section 5.3.1: 400.
+    Priority,
+    /// A pseudo-field that is missing, unknown, repeated, or out of its place. RFC 9113, section 8.3: 400.
+    PseudoField,
     /// A request line that is not `method SP request-target SP HTTP-version`. RFC 9112, section 3: 400.
     RequestLine,
     /// The request line is longer than `request_line_bytes_max`. RFC 9112, section 3: 414.
@@ -113,18 +123,21 @@ impl ErrorKind {
         match self {
             Self::BareCr => "A CR is not followed by LF.",
             Self::BareLf => "A line ends in LF without CR.",
+            Self::BodyMissing => "Content-Length announces a body, and none follows.",
             Self::BodyTooLarge => "The request body is larger than this server accepts.",
             Self::ChunkEnd => "A chunk is not followed by CRLF.",
             Self::ChunkExtension => "A chunk extension is malformed.",
             Self::ChunkLineTooLong => "The size line of a chunk is too long.",
             Self::ChunkSize => "A chunk size is not a hexadecimal number below 2^64.",
             Self::Connect => "The method CONNECT is not supported.",
+            Self::ConnectionField => "A header field belongs to HTTP/1 and not to HTTP/2.",
             Self::ContentLength => "Content-Length is not a decimal number below 2^64.",
             Self::ContentLengthRepeated => "Content-Length is given more than once.",
             Self::ControlByte => "The request contains a control character.",
             Self::Expectation => "The only expectation supported is 100-continue.",
             Self::FieldName => "A header field has no colon or its name is not a token.",
             Self::FieldTooLong => "A header field is too long.",
+            Self::FieldValue => "A field value begins or ends with white space.",
             Self::FoldedField => "A header field is folded over several lines.",
             Self::FramingConflict => "Both Transfer-Encoding and Content-Length are given.",
             Self::HeadTooLarge => "The header section or the trailer section is too large.",
@@ -133,6 +146,8 @@ impl ErrorKind {
             Self::HostRepeated => "The Host field is given more than once.",
             Self::LengthMissing => "CONTENT_LENGTH is missing, and the client's body was chunked.",
             Self::Packet => "A packet or record is malformed, or out of order.",
+            Self::Priority => "A stream depends on itself.",
+            Self::PseudoField => "A pseudo-header field is missing, unknown, repeated or out of place.",
             Self::RequestLine => "The request line is malformed.",
             Self::RequestLineTooLong => "The request line is too long.",
             Self::Shared => "The connection is not one request's alone.",

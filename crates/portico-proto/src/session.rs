@@ -6,13 +6,13 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::{Error, Limits, Protocol, fastcgi, http2};
+use crate::{Error, ErrorKind, Limits, Protocol, fastcgi, http2};
 
 /// State of one connection that carries several requests at once.
 #[derive(Debug)]
 pub enum Session {
     /// HTTP/2.
-    Http2(http2::Session),
+    Http2(Box<http2::Session>),
     /// FastCGI, while there are more requests than one, or something else than requests.
     Fastcgi(fastcgi::Session),
 }
@@ -26,8 +26,9 @@ pub enum SessionEvent<S = Carried> {
     Arriving(u32, u32),
     /// There may be more of this stream's request in its port.
     Body(u32),
-    /// This stream has been given up: by the peer, or by us for what the peer did to it.
-    Reset(u32),
+    /// This stream has been given up: by the peer, or by us for what the peer did to it, by which its request may
+    /// be malformed. It may be one that has not been told of.
+    Reset(u32, Option<ErrorKind>),
     /// A port of this stream that was blocked may have room.
     Room(u32),
 }
@@ -83,13 +84,13 @@ macro_rules! each {
 }
 
 impl Session {
-    /// Takes in bytes of the peer's. `elapsed` is the time since the last call.
+    /// Takes in bytes of the peer's. `elapsed` is the time since the last call, `limits` are those on requests.
     ///
     /// # Errors
     /// What the peer has done that ends the session.
-    pub fn receive(&mut self, bytes: &[u8], elapsed: Duration) -> Result<(), Offence> {
+    pub fn receive(&mut self, bytes: &[u8], elapsed: Duration, limits: &Limits) -> Result<(), Offence> {
         match self {
-            Self::Http2(session) => session.receive(bytes, elapsed).map_err(Offence::Http2),
+            Self::Http2(session) => session.receive(bytes, elapsed, limits).map_err(Offence::Http2),
             Self::Fastcgi(session) => {
                 session.receive(bytes);
                 Ok(())
@@ -226,7 +227,7 @@ impl<S> SessionEvent<S> {
             Self::Opened(number, stream) => SessionEvent::Opened(number, change(stream)),
             Self::Arriving(number, bytes) => SessionEvent::Arriving(number, bytes),
             Self::Body(number) => SessionEvent::Body(number),
-            Self::Reset(number) => SessionEvent::Reset(number),
+            Self::Reset(number, fault) => SessionEvent::Reset(number, fault),
             Self::Room(number) => SessionEvent::Room(number),
         }
     }

@@ -327,7 +327,7 @@ impl Session {
                 record::write_end(header.id, Status::Complete, &mut self.replies);
                 let request = self.ports.lock().remove(number);
                 self.ending |= request.is_some_and(|request| !request.keeps_connection);
-                Some(SessionEvent::Reset(number))
+                Some(SessionEvent::Reset(number, None))
             }
             Kind::Other(kind) if header.id == 0 => {
                 record::write_unknown_type(kind, &mut self.replies);

@@ -199,7 +199,7 @@ fn take_trailers<'b>(
 /// Whether a field of this name must not be sent as a trailer: framing, routing, request modifiers,
 /// authentication, and whatever says how to read the content (RFC 9110, section 6.5.1; RFC 7230, section 4.1.2
 /// has names).
-fn is_forbidden_trailer(name: &[u8]) -> bool {
+pub(crate) fn is_forbidden_trailer(name: &[u8]) -> bool {
     let has_prefix = |prefix: &[u8]| name.get(..prefix.len()).is_some_and(|n| n.eq_ignore_ascii_case(prefix));
     FORBIDDEN_TRAILER_PREFIXES.iter().any(|prefix| has_prefix(prefix))
         || FORBIDDEN_TRAILERS.iter().any(|forbidden| name.eq_ignore_ascii_case(forbidden))

@@ -11,6 +11,7 @@ mod head;
 mod lines;
 mod target;
 
+pub(crate) use body::is_forbidden_trailer;
 pub(crate) use encode::write_status_line;
 pub(crate) use framing::Control;
 pub use target::is_authority;

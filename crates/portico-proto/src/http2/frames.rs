@@ -1,7 +1,7 @@
-//! Looks over the frames of a session as they come in (RFC 9113, section 4.1): the heads alone, for what the h2
-//! crate does not tell.
+//! Looks over the frames of a session as they come in (RFC 9113, section 4.1) for what the h2 crate does not
+//! tell, and takes the header blocks out, which are not read by the crate.
 //!
-//! That is which streams have got something, whether a frame or a header block is only half there, and how much
+//! It tells which streams have got something, whether a frame or a header block is only half there, and how much
 //! of what comes serves no request. The last is bounded: every kind of flood is made of frames that cost the
 //! peer nothing. Frames of a wrong length are told by the right name here, which the crate does not have.
 
@@ -24,14 +24,36 @@ pub(super) struct Frames {
     payload_left: u32,
     /// The present frame is DATA, and this long.
     data_bytes: Option<u32>,
-    /// A header block goes on in the next frame.
-    in_block: bool,
+    /// The header block that is coming, to the end of its last frame.
+    block: Option<Block>,
+    /// What has come of it, or of the one before.
+    block_bytes: Vec<u8>,
+    /// Where the present frame of it begins there.
+    piece_start: usize,
+    /// Bytes that a frame may have, and a header block.
+    frame_bytes_max: u32,
+    block_bytes_max: usize,
     /// What the present frame, or header block, will have done once it is whole: the crate takes it in no sooner.
     pending: Option<Touch>,
     /// The highest stream that a header block has named.
     last_stream: u32,
     idle: Allowance,
     resets: Allowance,
+}
+
+/// A header block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Block {
+    /// The stream that it is of.
+    pub(super) stream: u32,
+    /// It begins the stream. Else it is trailers.
+    pub(super) begins: bool,
+    /// Nothing follows it.
+    pub(super) ends: bool,
+    /// It makes its stream depend on itself. RFC 7540, section 5.3.1.
+    pub(super) depends_on_itself: bool,
+    /// Flags of its present frame.
+    flags: u8,
 }
 
 /// What a frame does to a stream that is there already.
@@ -48,11 +70,18 @@ pub(super) enum Touch {
 /// What a peer does that the session does not bear with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Offence {
-    /// A frame that has not the length of its kind. RFC 9113, section 4.2.
+    /// A header block that cannot be decompressed. RFC 9113, section 4.3.
+    Compression,
+    /// A frame that has not the length of its kind, or is longer than we have told. RFC 9113, section 4.2.
     FrameLength,
+    /// A frame where no such may be: another one within a header block, CONTINUATION elsewhere, padding longer
+    /// than the frame. RFC 9113, sections 4.3, 6.2 and 6.10.
+    FrameOrder,
     /// Too many frames that serve no request: PING, SETTINGS, WINDOW_UPDATE, PRIORITY, empty DATA, CONTINUATION,
     /// unknown ones.
     IdleFrames,
+    /// A header block beyond any that we take or refuse with a status.
+    LongBlock,
     /// It has begun with another frame than SETTINGS. RFC 9113, section 3.4.
     NoSettings,
     /// It does not begin as HTTP/2 does, though HTTP/2 has been agreed upon. RFC 9113, section 3.4.
@@ -76,6 +105,9 @@ struct Allowance {
 
 const HEAD_BYTES: usize = 9;
 
+/// A stream's number without the bit before it, which means nothing.
+const STREAM_MASK: u32 = u32::MAX >> 1;
+
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const PRIORITY: u8 = 2;
@@ -88,6 +120,21 @@ const CONTINUATION: u8 = 9;
 const ACK: u8 = 0x1;
 const END_STREAM: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
+const PADDED: u8 = 0x8;
+const WITH_PRIORITY: u8 = 0x20;
+
+/// Bytes of the priority fields in HEADERS: a dependency and a weight.
+const PRIORITY_BYTES: usize = 5;
+
+/// `:method: GET`, `:scheme: http`, `:path: /` (RFC 7541, section 6.1).
+const STAND_IN: &[u8] = b"\x82\x86\x84";
+/// `content-length`, whose value follows, without indexing (RFC 7541, section 6.2.2).
+const CONTENT_LENGTH: [u8; 2] = [0x0f, 0x0d];
+/// Digits of the greatest length.
+const LENGTH_DIGITS_MAX: usize = u64::MAX.ilog10() as usize + 1;
+
+/// Capacity that is kept for header blocks.
+const BLOCK_BYTES_KEPT: usize = 4 * 1024;
 
 /// Frames without use that may come at once, and how many more each second. A client that takes a download in
 /// small steps, and one that asks every few seconds whether we are there, stay far below; nghttp2 takes as many.
@@ -109,9 +156,10 @@ impl Offence {
 
     pub(super) fn reason(self) -> Reason {
         match self {
+            Self::Compression => Reason::COMPRESSION_ERROR,
             Self::FrameLength => Reason::FRAME_SIZE_ERROR,
-            Self::NoSettings | Self::Preface => Reason::PROTOCOL_ERROR,
-            Self::IdleFrames | Self::Resets => Reason::ENHANCE_YOUR_CALM,
+            Self::FrameOrder | Self::NoSettings | Self::Preface => Reason::PROTOCOL_ERROR,
+            Self::IdleFrames | Self::LongBlock | Self::Resets => Reason::ENHANCE_YOUR_CALM,
             Self::Refused(reason) => reason,
         }
     }
@@ -120,8 +168,11 @@ impl Offence {
 impl fmt::Display for Offence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Compression => "a header block that cannot be decompressed",
             Self::FrameLength => "a frame of a wrong length",
+            Self::FrameOrder => "a frame or padding out of its place",
             Self::IdleFrames => "too many frames that serve no request",
+            Self::LongBlock => "too many bytes in a header block",
             Self::NoSettings => "no SETTINGS",
             Self::Preface => "no preface, though the TLS handshake has agreed on h2",
             Self::Refused(Reason::ENHANCE_YOUR_CALM) => "too many frames or resets at once",
@@ -132,8 +183,9 @@ impl fmt::Display for Offence {
 }
 
 impl Frames {
-    /// A session of which nothing has come, its preface among it.
-    pub(super) fn new() -> Self {
+    /// A session of which nothing has come, its preface among it. `frame_bytes_max` and `list_bytes_max` are what
+    /// we tell the peer of frames and header lists.
+    pub(super) fn new(frame_bytes_max: u32, list_bytes_max: u32) -> Self {
         Self {
             preface_left: super::PREFACE.len() as u8,
             greeted: false,
@@ -141,7 +193,12 @@ impl Frames {
             head_bytes: 0,
             payload_left: 0,
             data_bytes: None,
-            in_block: false,
+            block: None,
+            block_bytes: Vec::new(),
+            piece_start: 0,
+            frame_bytes_max,
+            // A list that is twice too long is still told so by a status, by which the connection goes on.
+            block_bytes_max: (list_bytes_max as usize).saturating_mul(2).max(frame_bytes_max as usize),
             pending: None,
             last_stream: 0,
             idle: Allowance::new(IDLE_MAX, IDLE_PER_SECOND),
@@ -158,7 +215,7 @@ impl Frames {
     /// other than DATA, a header block.
     pub(super) fn is_partial(&self) -> bool {
         let in_frame = self.payload_left > 0 && self.data_bytes.is_none();
-        !self.greeted || self.head_bytes > 0 || in_frame || self.in_block
+        !self.greeted || self.head_bytes > 0 || in_frame || self.block.is_some()
     }
 
     /// The stream whose DATA frame is only half there, and how much of it there is: the crate tells of whole ones
@@ -202,48 +259,111 @@ impl Frames {
         self.idle.add(count.saturating_mul(IDLE_PER_DATA));
     }
 
-    /// Looks over `bytes`, which go on where the last ones ended; what they do to streams is added to `touched`.
-    pub(super) fn look_over(&mut self, mut bytes: &[u8], touched: &mut Vec<Touch>) -> Result<(), Offence> {
+    /// What the last header block consists of.
+    pub(super) fn block_bytes(&self) -> &[u8] {
+        &self.block_bytes
+    }
+
+    /// Gives memory back that nothing is in.
+    pub(super) fn release(&mut self) {
+        if self.block.is_none() {
+            self.block_bytes = Vec::new();
+        }
+    }
+
+    /// Looks over `bytes`, which go on where the last ones ended, to the end of the next header block, or all of
+    /// them where there is none. What they do to streams is added to `touched`, and what the crate is to get of
+    /// them, all but header blocks, to `passed`.
+    pub(super) fn look_over(
+        &mut self,
+        bytes: &mut &[u8],
+        touched: &mut Vec<Touch>,
+        passed: &mut Vec<u8>,
+    ) -> Result<Option<Block>, Offence> {
         while !bytes.is_empty() {
             if self.preface_left > 0 {
                 let preface = &super::PREFACE[super::PREFACE.len() - usize::from(self.preface_left)..];
-                let count = bytes.len().min(preface.len());
-                if bytes[..count] != preface[..count] {
+                let piece = take(bytes, preface.len());
+                if *piece != preface[..piece.len()] {
                     return Err(Offence::Preface);
                 }
-                self.preface_left -= count as u8;
-                bytes = &bytes[count..];
+                self.preface_left -= piece.len() as u8;
+                passed.extend_from_slice(piece);
                 continue;
             }
             if self.payload_left > 0 {
-                let count = bytes.len().min(self.payload_left as usize);
-                self.payload_left -= count as u32;
-                bytes = &bytes[count..];
-                self.note_whole(touched);
-                continue;
-            }
-            let have = self.head_bytes as usize;
-            let count = bytes.len().min(HEAD_BYTES - have);
-            self.head[have..have + count].copy_from_slice(&bytes[..count]);
-            self.head_bytes += count as u8;
-            bytes = &bytes[count..];
-            if self.head_bytes as usize == HEAD_BYTES {
+                let piece = take(bytes, self.payload_left as usize);
+                self.payload_left -= piece.len() as u32;
+                let to = if self.block.is_some() { &mut self.block_bytes } else { &mut *passed };
+                to.extend_from_slice(piece);
+            } else {
+                let have = usize::from(self.head_bytes);
+                let piece = take(bytes, HEAD_BYTES - have);
+                self.head[have..have + piece.len()].copy_from_slice(piece);
+                self.head_bytes += piece.len() as u8;
+                if usize::from(self.head_bytes) < HEAD_BYTES {
+                    continue;
+                }
                 self.head_bytes = 0;
                 self.handle_frame()?;
-                self.note_whole(touched);
+                if self.block.is_none() {
+                    passed.extend_from_slice(&self.head);
+                }
+            }
+            if self.payload_left == 0
+                && let Some(block) = self.finish_frame(touched)?
+            {
+                return Ok(Some(block));
             }
         }
-        Ok(())
+        Ok(None)
     }
 
-    fn note_whole(&mut self, touched: &mut Vec<Touch>) {
-        if self.payload_left == 0
-            && !self.in_block
-            && let Some(touch) = self.pending.take()
+    /// The present frame is whole; returns the header block that it completes.
+    fn finish_frame(&mut self, touched: &mut Vec<Touch>) -> Result<Option<Block>, Offence> {
+        let finished = match self.block {
+            Some(block) => {
+                self.strip_frame(block.flags)?;
+                if block.flags & END_HEADERS == 0 {
+                    return Ok(None);
+                }
+                self.block.take()
+            }
+            None => None,
+        };
+        if let Some(touch) = self.pending.take()
             && touched.last() != Some(&touch)
         {
             touched.push(touch);
         }
+        Ok(finished)
+    }
+
+    /// Takes what is not of the header block out of the payload of its present frame. Of CONTINUATION that is
+    /// nothing: it has neither flag.
+    ///
+    /// ```text
+    /// [Pad Length (8)], [Exclusive (1), Stream Dependency (31), Weight (8)], Field Block Fragment, Padding
+    /// ```
+    fn strip_frame(&mut self, flags: u8) -> Result<(), Offence> {
+        let (mut start, mut end, mut padding) = (self.piece_start, self.block_bytes.len(), 0);
+        if flags & PADDED != 0 {
+            padding = usize::from(*self.block_bytes.get(start).ok_or(Offence::FrameLength)?);
+            start += 1;
+        }
+        if flags & WITH_PRIORITY != 0 {
+            let piece = self.block_bytes.get(start..).and_then(<[u8]>::first_chunk::<PRIORITY_BYTES>);
+            let [d0, d1, d2, d3, _] = *piece.ok_or(Offence::FrameLength)?;
+            start += PRIORITY_BYTES;
+            let dependency = u32::from_be_bytes([d0, d1, d2, d3]) & STREAM_MASK;
+            if let Some(block) = &mut self.block {
+                block.depends_on_itself = dependency == block.stream;
+            }
+        }
+        end = end.checked_sub(padding).filter(|end| *end >= start).ok_or(Offence::FrameOrder)?;
+        self.block_bytes.truncate(end);
+        self.block_bytes.drain(self.piece_start..start);
+        Ok(())
     }
 
     /// ```text
@@ -252,17 +372,18 @@ impl Frames {
     fn handle_frame(&mut self) -> Result<(), Offence> {
         let [l0, l1, l2, kind, flags, s0, s1, s2, s3] = self.head;
         let length = u32::from_be_bytes([0, l0, l1, l2]);
-        let stream = u32::from_be_bytes([s0, s1, s2, s3]) & (u32::MAX >> 1);
+        let stream = u32::from_be_bytes([s0, s1, s2, s3]) & STREAM_MASK;
         self.payload_left = length;
         self.data_bytes = (kind == DATA).then_some(length);
-        if matches!(kind, HEADERS | CONTINUATION) {
-            self.in_block = flags & END_HEADERS == 0;
-        }
         if !std::mem::replace(&mut self.greeted, true) && kind != SETTINGS {
             return Err(Offence::NoSettings);
         }
-        if !is_length_sound(kind, flags, length) {
+        if length > self.frame_bytes_max || !is_length_sound(kind, flags, length) {
             return Err(Offence::FrameLength);
+        }
+        let expected = self.block.map(|block| block.stream);
+        if expected.is_some() != (kind == CONTINUATION) || expected.is_some_and(|other| other != stream) {
+            return Err(Offence::FrameOrder);
         }
         match kind {
             DATA => {
@@ -271,12 +392,28 @@ impl Frames {
                     self.idle.take(Offence::IdleFrames)?;
                 }
             }
-            HEADERS if stream > self.last_stream => {
-                self.last_stream = stream;
-                self.idle.add(IDLE_PER_REQUEST);
+            HEADERS if stream == 0 => return Err(Offence::FrameOrder),
+            HEADERS => {
+                let begins = stream > self.last_stream;
+                if begins {
+                    self.last_stream = stream;
+                    self.idle.add(IDLE_PER_REQUEST);
+                } else {
+                    self.pending = Some(Touch::Body(stream));
+                }
+                let ends = flags & END_STREAM != 0;
+                self.block_bytes.clear();
+                self.block_bytes.shrink_to(BLOCK_BYTES_KEPT);
+                self.block = Some(Block { stream, begins, ends, depends_on_itself: false, flags });
+                self.begin_piece(length)?;
             }
-            // Trailers, and the end with them.
-            HEADERS => self.pending = Some(Touch::Body(stream)),
+            CONTINUATION => {
+                self.idle.take(Offence::IdleFrames)?;
+                if let Some(block) = &mut self.block {
+                    block.flags = flags & END_HEADERS;
+                }
+                self.begin_piece(length)?;
+            }
             RST_STREAM => {
                 self.pending = Some(Touch::Reset(stream));
                 self.note_reset()?;
@@ -289,6 +426,55 @@ impl Frames {
         }
         Ok(())
     }
+
+    /// A frame with the next piece of a header block has begun.
+    fn begin_piece(&mut self, length: u32) -> Result<(), Offence> {
+        self.piece_start = self.block_bytes.len();
+        if self.piece_start + length as usize > self.block_bytes_max {
+            return Err(Offence::LongBlock);
+        }
+        Ok(())
+    }
+}
+
+impl Block {
+    /// Appends to `out` what begins the stream for the h2 crate: a request that it finds nothing wrong with, of
+    /// which it holds the body against its `length`.
+    pub(super) fn write_head(&self, length: Option<u64>, out: &mut Vec<u8>) {
+        let mut block = [0; STAND_IN.len() + 3 + LENGTH_DIGITS_MAX];
+        let (stand_in, field) = block.split_at_mut(STAND_IN.len());
+        stand_in.copy_from_slice(STAND_IN);
+        let mut bytes = STAND_IN.len();
+        if let Some(mut length) = length {
+            let digits = length.checked_ilog10().map_or(1, |power| power as usize + 1);
+            field[..3].copy_from_slice(&[CONTENT_LENGTH[0], CONTENT_LENGTH[1], digits as u8]);
+            for place in field[3..3 + digits].iter_mut().rev() {
+                *place = b'0' + (length % 10) as u8;
+                length /= 10;
+            }
+            bytes += 3 + digits;
+        }
+        self.write(&block[..bytes], out);
+    }
+
+    /// Appends to `out` what ends the stream's body for the h2 crate.
+    pub(super) fn write_trailers(&self, out: &mut Vec<u8>) {
+        self.write(b"", out);
+    }
+
+    fn write(&self, block: &[u8], out: &mut Vec<u8>) {
+        let flags = END_HEADERS | if self.ends { END_STREAM } else { 0 };
+        out.extend_from_slice(&[0, 0, block.len() as u8, HEADERS, flags]);
+        out.extend_from_slice(&self.stream.to_be_bytes());
+        out.extend_from_slice(block);
+    }
+}
+
+/// Takes up to `count` bytes from the front of `bytes`.
+fn take<'b>(bytes: &mut &'b [u8], count: usize) -> &'b [u8] {
+    let (piece, rest) = bytes.split_at(bytes.len().min(count));
+    *bytes = rest;
+    piece
 }
 
 /// Whether a frame of this kind may have this length. RFC 9113, sections 6.3 to 6.9.
@@ -338,10 +524,35 @@ mod tests {
         bytes
     }
 
+    fn new() -> Frames {
+        Frames::new(FRAME_BYTES_MAX, 30_000)
+    }
+
+    const FRAME_BYTES_MAX: u32 = 16_384;
+
+    /// Looks over all that there is; the header blocks in it.
+    fn look_over(
+        frames: &mut Frames,
+        mut bytes: &[u8],
+        touched: &mut Vec<Touch>,
+    ) -> Result<Vec<(Block, Vec<u8>)>, Offence> {
+        let mut blocks = Vec::new();
+        while let Some(block) = frames.look_over(&mut bytes, touched, &mut Vec::new())? {
+            blocks.push((block, frames.block_bytes().to_vec()));
+        }
+        assert!(bytes.is_empty());
+        Ok(blocks)
+    }
+
+    /// The same where nothing but its verdict is asked for.
+    fn judge(frames: &mut Frames, bytes: &[u8]) -> Result<(), Offence> {
+        look_over(frames, bytes, &mut Vec::new()).map(|_| ())
+    }
+
     fn after_preface() -> Frames {
-        let mut frames = Frames::new();
-        assert_eq!(frames.look_over(super::super::PREFACE, &mut Vec::new()), Ok(()));
-        assert_eq!(frames.look_over(&frame(SETTINGS, 0, 0, b""), &mut Vec::new()), Ok(()));
+        let mut frames = new();
+        assert_eq!(judge(&mut frames, super::super::PREFACE), Ok(()));
+        assert_eq!(judge(&mut frames, &frame(SETTINGS, 0, 0, b"")), Ok(()));
         frames.idle.left = IDLE_MAX;
         assert!(!frames.is_partial());
         frames
@@ -359,15 +570,30 @@ mod tests {
             &frame(CONTINUATION, END_HEADERS, 3, b"ock"),
             &frame(HEADERS, END_HEADERS | END_STREAM, 3, b"trailers"),
             &frame(RST_STREAM, 0, 0x8000_0001, &[0; 4]),
+            &frame(WINDOW_UPDATE, 0, 3, &[0, 0, 0, 1]),
+            &frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1]),
+            &frame(HEADERS, END_STREAM | PADDED | WITH_PRIORITY, 5, b"\x03\0\0\0\0\xffpad...")[..],
+            &frame(CONTINUATION, END_HEADERS, 5, b"ded"),
         ]
         .concat();
-        let expected = [Touch::Body(1), Touch::Body(3), Touch::Reset(1)];
+        let expected = [Touch::Body(1), Touch::Body(3), Touch::Reset(1), Touch::Frame(3)];
         for step in [1, 2, 7, bytes.len()] {
-            let (mut frames, mut touched) = (Frames::new(), Vec::new());
+            let (mut frames, mut touched, mut blocks) = (new(), Vec::new(), Vec::new());
             for piece in bytes.chunks(step) {
-                frames.look_over(piece, &mut touched).unwrap();
+                blocks.extend(look_over(&mut frames, piece, &mut touched).unwrap());
             }
             assert_eq!(touched, expected, "{step}");
+            let blocks: Vec<_> = blocks
+                .iter()
+                .map(|(block, bytes)| (block.stream, block.begins, block.ends, &bytes[..]))
+                .collect();
+            let expected = [
+                (1, true, false, &b"block"[..]),
+                (3, true, false, b"block"),
+                (3, false, true, b"trailers"),
+                (5, true, true, b"padded"),
+            ];
+            assert_eq!(blocks, expected, "{step}");
             assert!(!frames.is_partial());
         }
     }
@@ -378,9 +604,9 @@ mod tests {
         let data = frame(DATA, END_STREAM, 1, b"12345");
         for cut in 9..data.len() {
             let mut touched = Vec::new();
-            frames.look_over(&data[..cut], &mut touched).unwrap();
+            look_over(&mut frames, &data[..cut], &mut touched).unwrap();
             assert_eq!(touched, []);
-            frames.look_over(&data[cut..], &mut touched).unwrap();
+            look_over(&mut frames, &data[cut..], &mut touched).unwrap();
             assert_eq!(touched, [Touch::Body(1)], "{cut}");
         }
     }
@@ -398,7 +624,7 @@ mod tests {
                 let expected =
                     expected.filter(|_| at >= HEAD_BYTES).map(|stream| (stream, (at - HEAD_BYTES) as u32));
                 assert_eq!(frames.arriving(), expected, "{bytes:?} {at}");
-                frames.look_over(&bytes[at..=at], &mut Vec::new()).unwrap();
+                judge(&mut frames, &bytes[at..=at]).unwrap();
             }
             assert_eq!(frames.arriving(), None);
         }
@@ -406,21 +632,21 @@ mod tests {
 
     #[test]
     fn half_a_preface_a_frame_or_a_header_block_is_partial_and_half_a_body_is_not() {
-        let mut frames = Frames::new();
+        let mut frames = new();
         assert!(frames.is_partial());
         frames = after_preface();
         let ping = frame(6, 0, 0, &[0; 8]);
         for cut in 1..ping.len() {
-            frames.look_over(&ping[..cut], &mut Vec::new()).unwrap();
+            judge(&mut frames, &ping[..cut]).unwrap();
             assert!(frames.is_partial());
-            frames.look_over(&ping[cut..], &mut Vec::new()).unwrap();
+            judge(&mut frames, &ping[cut..]).unwrap();
             assert!(!frames.is_partial());
         }
-        frames.look_over(&frame(HEADERS, 0, 1, b"x"), &mut Vec::new()).unwrap();
+        judge(&mut frames, &frame(HEADERS, 0, 1, b"x")).unwrap();
         assert!(frames.is_partial());
-        frames.look_over(&frame(CONTINUATION, END_HEADERS, 1, b""), &mut Vec::new()).unwrap();
+        judge(&mut frames, &frame(CONTINUATION, END_HEADERS, 1, b"")).unwrap();
         assert!(!frames.is_partial());
-        frames.look_over(&frame(DATA, 0, 1, b"12345")[..12], &mut Vec::new()).unwrap();
+        judge(&mut frames, &frame(DATA, 0, 1, b"12345")[..12]).unwrap();
         assert!(!frames.is_partial());
     }
 
@@ -432,13 +658,12 @@ mod tests {
             (8, 0, &[0, 0, 0, 1]),
             (2, 1, &[0; 5]),
             (0, 1, &[]),
-            (9, 1, &[]),
             (99, 0, &[]),
         ] {
             let mut frames = after_preface();
             let bytes = frame(kind, 0, stream, payload);
             let mut sent = 0;
-            while frames.look_over(&bytes, &mut Vec::new()).is_ok() {
+            while judge(&mut frames, &bytes).is_ok() {
                 sent += 1;
                 assert!(sent <= IDLE_MAX, "{kind}");
             }
@@ -447,10 +672,118 @@ mod tests {
             frames.idle.left = 0;
             frames.refill(Duration::from_secs(1));
             for _ in 0..IDLE_PER_SECOND {
-                frames.look_over(&bytes, &mut Vec::new()).unwrap();
+                judge(&mut frames, &bytes).unwrap();
             }
-            assert_eq!(frames.look_over(&bytes, &mut Vec::new()), Err(Offence::IdleFrames));
+            assert_eq!(judge(&mut frames, &bytes), Err(Offence::IdleFrames));
         }
+    }
+
+    #[test]
+    fn header_blocks_keep_to_their_place() {
+        let begun = |flags: u8| frame(HEADERS, flags, 1, b"block");
+        for (name, bytes, expected) in [
+            ("DATA within", [begun(0), frame(DATA, 0, 1, b"")].concat(), Offence::FrameOrder),
+            ("PING within", [begun(0), frame(PING, 0, 0, &[0; 8])].concat(), Offence::FrameOrder),
+            ("another block within", [begun(0), begun(0)].concat(), Offence::FrameOrder),
+            ("an unknown frame within", [begun(0), frame(99, 0, 1, b"")].concat(), Offence::FrameOrder),
+            (
+                "it goes on on another stream",
+                [begun(0), frame(CONTINUATION, 0, 3, b"")].concat(),
+                Offence::FrameOrder,
+            ),
+            ("CONTINUATION of none", frame(CONTINUATION, END_HEADERS, 1, b""), Offence::FrameOrder),
+            (
+                "CONTINUATION of a whole one",
+                [begun(END_HEADERS), frame(CONTINUATION, 0, 1, b"")].concat(),
+                Offence::FrameOrder,
+            ),
+            ("on no stream", frame(HEADERS, END_HEADERS, 0, b""), Offence::FrameOrder),
+            ("padding longer than it", frame(HEADERS, PADDED, 1, b"\x02."), Offence::FrameOrder),
+            (
+                "padding longer than its rest",
+                frame(HEADERS, PADDED | WITH_PRIORITY, 1, b"\x01\0\0\0\0."),
+                Offence::FrameOrder,
+            ),
+            ("no padding's length", frame(HEADERS, PADDED, 1, b""), Offence::FrameLength),
+            ("half a priority", frame(HEADERS, WITH_PRIORITY, 1, b"\0\0\0\0"), Offence::FrameLength),
+        ] {
+            assert_eq!(judge(&mut after_preface(), &bytes), Err(expected), "{name}");
+        }
+        let all_padding = frame(HEADERS, END_HEADERS | PADDED, 1, b"\x02..");
+        assert_eq!(look_over(&mut after_preface(), &all_padding, &mut Vec::new()).unwrap()[0].1, b"");
+    }
+
+    #[test]
+    fn a_frame_and_a_header_block_have_a_greatest_length() {
+        let long = vec![0; FRAME_BYTES_MAX as usize];
+        for kind in [DATA, HEADERS, 99] {
+            assert_eq!(judge(&mut after_preface(), &frame(kind, END_HEADERS, 1, &long)), Ok(()));
+            let longer = frame(kind, END_HEADERS, 1, &[&long[..], b"x"].concat());
+            assert_eq!(judge(&mut after_preface(), &longer), Err(Offence::FrameLength), "{kind}");
+        }
+        // Twice what a list may have is 60,000.
+        let pieces = [frame(HEADERS, 0, 1, &long), frame(CONTINUATION, 0, 1, &long).repeat(2)].concat();
+        for (last, expected) in [(10_848, Ok(())), (10_849, Err(Offence::LongBlock))] {
+            let bytes = [&pieces[..], &frame(CONTINUATION, END_HEADERS, 1, &vec![0; last])].concat();
+            assert_eq!(judge(&mut after_preface(), &bytes), expected);
+        }
+    }
+
+    #[test]
+    fn empty_continuations_run_out() {
+        let mut frames = after_preface();
+        judge(&mut frames, &frame(HEADERS, 0, 1, b"")).unwrap();
+        let bytes = frame(CONTINUATION, 0, 1, b"");
+        for _ in 0..IDLE_MAX {
+            judge(&mut frames, &bytes).unwrap();
+        }
+        assert_eq!(judge(&mut frames, &bytes), Err(Offence::IdleFrames));
+    }
+
+    #[test]
+    fn everything_but_header_blocks_is_passed_on() {
+        let others = [
+            super::super::PREFACE,
+            &frame(SETTINGS, 0, 0, &[0; 12])[..],
+            &frame(DATA, PADDED, 1, b"\x01body."),
+            &frame(99, 1, 1, b"unknown"),
+        ];
+        let bytes = [
+            others[0],
+            others[1],
+            &frame(HEADERS, 0, 1, b"bl"),
+            &frame(CONTINUATION, END_HEADERS, 1, b"ock")[..],
+        ]
+        .concat();
+        for step in [1, 5, 100] {
+            let (mut frames, mut passed, mut blocks) = (new(), Vec::new(), 0);
+            for mut piece in bytes.chunks(step).chain(others[2..].concat().chunks(step)) {
+                while frames.look_over(&mut piece, &mut Vec::new(), &mut passed).unwrap().is_some() {
+                    blocks += 1;
+                }
+            }
+            assert_eq!((blocks, &passed), (1, &others.concat()), "{step}");
+        }
+    }
+
+    #[test]
+    fn what_the_crate_gets_in_place_of_a_block() {
+        let block = |begins, ends| Block { stream: 7, begins, ends, depends_on_itself: false, flags: 0 };
+        let head = |ends, length| {
+            let mut out = Vec::new();
+            block(true, ends).write_head(length, &mut out);
+            out
+        };
+        assert_eq!(head(true, None), b"\0\0\x03\x01\x05\0\0\0\x07\x82\x86\x84");
+        assert_eq!(head(false, Some(0)), b"\0\0\x07\x01\x04\0\0\0\x07\x82\x86\x84\x0f\x0d\x010");
+        for length in [9, 10, 99, 100, u64::MAX] {
+            let digits = length.to_string();
+            let end = [&[0x0f, 0x0d, digits.len() as u8], digits.as_bytes()].concat();
+            assert!(head(false, Some(length)).ends_with(&end), "{length}");
+        }
+        let mut out = Vec::new();
+        block(false, true).write_trailers(&mut out);
+        assert_eq!(out, b"\0\0\0\x01\x05\0\0\0\x07");
     }
 
     #[test]
@@ -465,13 +798,13 @@ mod tests {
         ] {
             for length in lengths {
                 let bytes = frame(kind, flags, 0, &vec![0; length]);
-                let looked = after_preface().look_over(&bytes, &mut Vec::new());
+                let looked = judge(&mut after_preface(), &bytes);
                 assert_eq!(looked, Err(Offence::FrameLength), "{kind} {length}");
             }
         }
-        let mut frames = Frames::new();
+        let mut frames = new();
         let bytes = [super::super::PREFACE, &frame(PING, 0, 0, &[0; 8])].concat();
-        assert_eq!(frames.look_over(&bytes, &mut Vec::new()), Err(Offence::NoSettings));
+        assert_eq!(judge(&mut frames, &bytes), Err(Offence::NoSettings));
     }
 
     #[test]
@@ -479,18 +812,18 @@ mod tests {
         let mut frames = after_preface();
         let bytes = frame(RST_STREAM, 0, 1, &[0; 4]);
         for _ in 0..RESETS_MAX {
-            frames.look_over(&bytes, &mut Vec::new()).unwrap();
+            judge(&mut frames, &bytes).unwrap();
         }
-        assert_eq!(frames.look_over(&bytes, &mut Vec::new()), Err(Offence::Resets));
+        assert_eq!(judge(&mut frames, &bytes), Err(Offence::Resets));
         frames = after_preface();
         frames.resets.left = 0;
         frames.note_answer();
-        frames.look_over(&bytes, &mut Vec::new()).unwrap();
+        judge(&mut frames, &bytes).unwrap();
         for _ in 0..90 {
             frames.refill(Duration::from_millis(11)); // 30 of them are worth ten.
         }
         for _ in 0..29 {
-            frames.look_over(&bytes, &mut Vec::new()).unwrap();
+            judge(&mut frames, &bytes).unwrap();
         }
     }
 }

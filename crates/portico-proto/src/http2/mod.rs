@@ -1,16 +1,21 @@
 //! HTTP/2, server side (RFC 9113).
 //!
-//! A [`Session`] is one connection: bytes in, events of its streams and bytes out. The h2 crate keeps the frames,
-//! the header compression, the states of streams and the windows; it is driven by hand over buffers in memory and
-//! waits for nothing. What a stream needs of the session it holds itself ([`Stream`], [`Port`]), so that whoever
-//! answers need not have the session at hand; what has been sent on streams goes out with the session's next
-//! [`Session::output`].
+//! A [`Session`] is one connection: bytes in, events of its streams and bytes out. The h2 crate keeps the states
+//! of streams, the windows, and what is sent; it is driven by hand over buffers in memory and waits for nothing.
+//! Frames are looked over before it gets them (`frames`). Header blocks it does not get at all: they are read by
+//! `hpack` and `request`, for the crate ends the whole connection for a malformed field, and drops the fragment
+//! of a path and pseudo-fields of trailers without a word.
 //!
-//! Against peers that only keep us busy there are limits in the crate (streams, header lists, CONTINUATION, small
-//! DATA frames, streams reset before they were looked at) and in `frames`.
+//! What a stream needs of the session it holds itself ([`Stream`], [`Port`]), so that whoever answers need not
+//! have the session at hand; what has been sent on streams goes out with the session's next [`Session::output`].
+//!
+//! Against peers that only keep us busy there are limits in the crate (streams, small DATA frames, resets of ours
+//! that the peer does not take) and in `frames`.
 
 mod answer;
+mod fields;
 mod frames;
+mod hpack;
 mod pipe;
 mod port;
 mod request;
@@ -23,17 +28,19 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
+use h2::Reason;
 use h2::server::{Builder, Connection, Handshake};
-use h2::{Reason, RecvStream};
 
 pub use frames::Offence;
 pub use port::Port;
 pub use stream::Stream;
 
-use crate::{Limits, SessionEvent};
-use frames::{Frames, Touch};
+use crate::{ErrorKind, Limits, SessionEvent};
+use fields::FieldList;
+use frames::{Block, Frames, Touch};
 use pipe::{Pipe, Shared};
 use port::Watch;
+use request::Asked;
 
 /// What a client sends first (RFC 9113, section 3.4).
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -56,11 +63,18 @@ pub struct Session {
     state: State,
     shared: Arc<Shared>,
     frames: Frames,
+    hpack: hpack::Decoder,
+    /// The fields of the present header block.
+    list: FieldList,
+    /// The stream that the crate has still to begin, and what its header block asks for, or is malformed by.
+    begun: Option<(u32, Result<Asked, ErrorKind>)>,
+    /// What has come behind that header block, and how much of it has been looked over.
+    rest: (Vec<u8>, usize),
     touched: Vec<Touch>,
     /// Those of `touched` that have been told of.
     told: usize,
     /// Streams that have begun and not ended, in the order of their numbers.
-    open: Vec<(u32, Watch)>,
+    open: Vec<OpenStream>,
     /// What there is of a DATA frame that is not whole.
     arriving: Option<(u32, u32)>,
     /// What the crate has ended the session for.
@@ -71,6 +85,13 @@ pub struct Session {
     leaving: bool,
     /// The last stream that has begun.
     last_stream: u32,
+}
+
+struct OpenStream {
+    number: u32,
+    watch: Watch,
+    /// Why it has been reset, if that is known here.
+    fault: Option<ErrorKind>,
 }
 
 enum State {
@@ -100,7 +121,11 @@ impl Session {
         Self {
             state: State::Handshake(Box::new(handshake)),
             shared,
-            frames: Frames::new(),
+            frames: Frames::new(settings.frame_bytes_max, settings.header_list_bytes_max),
+            hpack: hpack::Decoder::default(),
+            list: FieldList::new(settings.header_list_bytes_max as usize),
+            begun: None,
+            rest: (Vec::new(), 0),
             touched: Vec::new(),
             told: 0,
             open: Vec::new(),
@@ -112,42 +137,49 @@ impl Session {
         }
     }
 
-    /// Takes in bytes of the peer's. `elapsed` is the time since the last call.
+    /// Takes in bytes of the peer's. `elapsed` is the time since the last call, `limits` are those on requests.
     ///
     /// # Errors
     /// What the peer has done that ends the session.
-    pub fn receive(&mut self, bytes: &[u8], elapsed: Duration) -> Result<(), Offence> {
+    pub fn receive(&mut self, mut bytes: &[u8], elapsed: Duration, limits: &Limits) -> Result<(), Offence> {
         if self.is_closed() {
             return Ok(());
         }
         self.frames.refill(elapsed);
         self.frames.note_data_sent(self.shared.take_data_sent());
-        self.settled = false;
-        let looked = self.frames.look_over(bytes, &mut self.touched);
-        looked.inspect_err(|offence| self.abort(offence.reason()))?;
-        self.arriving = self.frames.arriving();
-        self.shared.push(bytes);
+        if self.rest.0.is_empty() {
+            let taken = self.take_in(&mut bytes, limits);
+            taken.inspect_err(|offence| self.abort(offence.reason()))?;
+        }
+        self.rest.0.extend_from_slice(bytes);
         Ok(())
     }
 
     /// The next event; `None` until more bytes come or go. `limits` are those on requests.
     pub fn next_event(&mut self, limits: &Limits) -> Option<SessionEvent<Box<Stream>>> {
-        while !self.settled {
-            if let Some(opened) = self.advance(limits) {
-                return Some(opened);
+        loop {
+            while !self.settled {
+                if let Some(event) = self.advance() {
+                    return Some(event);
+                }
             }
-        }
-        while let Some(touch) = self.touched.get(self.told) {
-            self.told += 1;
-            if let Some(event) = self.handle_touch(*touch) {
-                return Some(event);
+            while let Some(touch) = self.touched.get(self.told) {
+                self.told += 1;
+                if let Some(event) = self.handle_touch(*touch) {
+                    return Some(event);
+                }
             }
-        }
-        // What the crate has still to take in is told once more when it has.
-        if self.shared.waiting().0 == 0 {
+            self.told = 0;
+            // What the crate has still to take in is told once more when it has.
+            if self.shared.waiting().0 > 0 {
+                break;
+            }
             self.touched.clear();
+            if self.rest.0.is_empty() {
+                break;
+            }
+            self.take_rest(limits);
         }
-        self.told = 0;
         if let Some((stream, bytes)) = self.arriving.take() {
             return Some(SessionEvent::Arriving(stream, bytes));
         }
@@ -185,7 +217,7 @@ impl Session {
     /// Whether bytes of the peer's have a place: not before what it has not taken of ours makes room.
     pub fn wants_bytes(&self) -> bool {
         let (unread, _) = self.shared.waiting();
-        !self.is_closed() && unread == 0
+        !self.is_closed() && unread == 0 && self.rest.0.is_empty()
     }
 
     /// Whether nothing has come yet.
@@ -241,6 +273,9 @@ impl Session {
     /// Gives the memory of empty buffers back.
     pub fn release(&mut self) {
         self.shared.release();
+        self.frames.release();
+        self.hpack.release();
+        self.list.release();
         self.touched.shrink_to(0);
     }
 
@@ -260,15 +295,65 @@ impl Session {
         }
     }
 
+    /// Takes in `bytes` up to the next header block by which a stream begins.
+    fn take_in(&mut self, bytes: &mut &[u8], limits: &Limits) -> Result<(), Offence> {
+        self.settled = false;
+        while !bytes.is_empty() && self.begun.is_none() {
+            let (frames, touched) = (&mut self.frames, &mut self.touched);
+            if let Some(block) = self.shared.push(|input| frames.look_over(bytes, touched, input))? {
+                self.take_block(block, limits)?;
+            }
+        }
+        self.arriving = self.frames.arriving();
+        Ok(())
+    }
+
+    /// Goes on with what has come behind the last stream that has begun.
+    fn take_rest(&mut self, limits: &Limits) {
+        let (rest, start) = std::mem::take(&mut self.rest);
+        let mut bytes = &rest[start..];
+        if let Err(offence) = self.take_in(&mut bytes, limits) {
+            self.fault = Some(offence);
+            self.abort(offence.reason());
+        } else if !bytes.is_empty() {
+            let looked_over = rest.len() - bytes.len();
+            self.rest = (rest, looked_over);
+        }
+    }
+
+    /// Reads a header block. The crate gets another in its place that says no more than it has to know.
+    fn take_block(&mut self, block: Block, limits: &Limits) -> Result<(), Offence> {
+        self.list.clear();
+        let read = self.hpack.decode(self.frames.block_bytes(), &mut self.list);
+        read.map_err(|hpack::Malformed| Offence::Compression)?;
+        let priority = if block.depends_on_itself { Err(ErrorKind::Priority) } else { Ok(()) };
+        if block.begins {
+            let asked = priority.and_then(|()| request::head(&self.list, block.ends, limits));
+            let length = asked.as_ref().ok().and_then(Asked::length);
+            self.shared.push(|input| block.write_head(length, input));
+            self.begun = Some((block.stream, asked));
+            return Ok(());
+        }
+        let checked = priority.and_then(|()| request::check_trailers(&self.list));
+        match (checked, self.place_of(block.stream)) {
+            (Err(kind), Some(at)) => {
+                self.open[at].fault = Some(kind);
+                self.open[at].watch.reset(Reason::PROTOCOL_ERROR);
+            }
+            _ => self.shared.push(|input| block.write_trailers(input)),
+        }
+        Ok(())
+    }
+
     /// What is to be told of a frame that the crate has taken in; nothing of streams that have ended, that never
     /// were, or that the crate has refused.
     fn handle_touch(&mut self, touch: Touch) -> Option<SessionEvent<Box<Stream>>> {
         let (Touch::Body(stream) | Touch::Frame(stream) | Touch::Reset(stream)) = touch;
         let at = self.place_of(stream)?;
-        if touch == Touch::Reset(stream) || self.open[at].1.is_reset() {
-            self.open.remove(at);
+        if touch == Touch::Reset(stream) || self.open[at].watch.is_reset() {
+            let OpenStream { fault, .. } = self.open.remove(at);
             self.note_reset(stream);
-            return Some(SessionEvent::Reset(stream));
+            return Some(SessionEvent::Reset(stream, fault));
         }
         (touch == Touch::Body(stream)).then_some(SessionEvent::Body(stream))
     }
@@ -290,18 +375,19 @@ impl Session {
     }
 
     fn place_of(&self, number: u32) -> Option<usize> {
-        self.open.binary_search_by_key(&number, |(stream, _)| *stream).ok()
+        self.open.binary_search_by_key(&number, |stream| stream.number).ok()
     }
 
     /// All streams end with the session. They are told so at once: the peer may never take its last word.
     fn close_streams(&mut self) {
         self.settled = false;
-        self.touched = self.open.iter().map(|(stream, _)| Touch::Reset(*stream)).collect();
+        (self.begun, self.rest) = (None, (Vec::new(), 0));
+        self.touched = self.open.iter().map(|stream| Touch::Reset(stream.number)).collect();
         self.told = 0;
     }
 
-    /// Has the crate go on; returns what has begun.
-    fn advance(&mut self, limits: &Limits) -> Option<SessionEvent<Box<Stream>>> {
+    /// Has the crate go on; returns what comes of it.
+    fn advance(&mut self) -> Option<SessionEvent<Box<Stream>>> {
         let mut context = Context::from_waker(Waker::noop());
         match &mut self.state {
             State::Handshake(handshake) => match Pin::new(handshake).poll(&mut context) {
@@ -316,36 +402,38 @@ impl Session {
             },
             State::Open(connection) => match connection.poll_accept(&mut context) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
-                    let (parts, receive) = request.into_parts();
-                    let id = respond.stream_id().as_u32();
-                    self.last_stream = self.last_stream.max(id);
-                    let stream = self.open(&parts, receive, respond, limits);
-                    self.open.push((id, stream.port().watch()));
-                    if stream.port().is_gone() {
-                        self.note_reset(id);
-                        self.touched.insert(self.told, Touch::Reset(id));
-                    }
-                    return Some(SessionEvent::Opened(id, stream));
+                    let port = Port::new(respond, request.into_body(), Arc::clone(&self.shared));
+                    return self.open(port);
                 }
                 Poll::Ready(ended) => self.close(ended.and_then(Result::err)),
-                Poll::Pending => self.settled = true,
+                Poll::Pending => {
+                    self.settled = true;
+                    if self.shared.waiting().0 == 0 {
+                        self.begun = None; // The crate has refused it.
+                    }
+                }
             },
             State::Closed => self.settled = true,
         }
         None
     }
 
-    fn open(
-        &self,
-        parts: &http::request::Parts,
-        receive: RecvStream,
-        respond: h2::server::SendResponse<Bytes>,
-        limits: &Limits,
-    ) -> Box<Stream> {
-        let head = request::head(parts, receive.is_end_stream(), limits);
-        let is_head = parts.method == http::Method::HEAD;
-        let port = Port::new(respond, receive, Arc::clone(&self.shared));
-        Box::new(Stream::new(port, head, is_head))
+    /// The crate has begun the stream of `port`.
+    fn open(&mut self, port: Port) -> Option<SessionEvent<Box<Stream>>> {
+        // It has had no other to begin.
+        self.settled = self.shared.waiting().0 == 0;
+        let (number, asked) = self.begun.take()?;
+        self.last_stream = number;
+        let Asked { head, is_head } = match asked {
+            Ok(asked) => asked,
+            Err(kind) => {
+                port.watch().reset(Reason::PROTOCOL_ERROR);
+                self.note_reset(number);
+                return Some(SessionEvent::Reset(number, Some(kind)));
+            }
+        };
+        self.open.push(OpenStream { number, watch: port.watch(), fault: None });
+        Some(SessionEvent::Opened(number, Box::new(Stream::new(port, head, is_head))))
     }
 }
 

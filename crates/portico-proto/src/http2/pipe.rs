@@ -55,9 +55,9 @@ const UNWRITTEN_BYTES_MAX: usize = 256 * 1024;
 const INPUT_CAPACITY_KEPT: usize = 4 * 1024;
 
 impl Shared {
-    /// Adds `bytes` to what there is to read.
-    pub(super) fn push(&self, bytes: &[u8]) {
-        self.buffers().input.extend_from_slice(bytes);
+    /// Has `write` append to what there is to read.
+    pub(super) fn push<T>(&self, write: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        write(&mut self.buffers().input)
     }
 
     /// Moves what there is to write to the end of `out`.

@@ -78,12 +78,17 @@ impl Port {
 
     /// Gives the stream up: the peer sees that its answer is not complete.
     pub fn cut(&self) {
+        self.reset(Reason::INTERNAL_ERROR);
+    }
+
+    /// Resets the stream, unless its answer is complete.
+    fn reset(&self, reason: Reason) {
         let mut handles = self.handles();
         handles.failed = true;
         if !handles.ended {
             match &mut handles.send {
-                Some(send) => send.send_reset(Reason::INTERNAL_ERROR),
-                None => handles.respond.send_reset(Reason::INTERNAL_ERROR),
+                Some(send) => send.send_reset(reason),
+                None => handles.respond.send_reset(reason),
             }
         }
     }
@@ -158,6 +163,13 @@ impl Port {
 }
 
 impl Watch {
+    /// Resets the stream for what the peer did to it.
+    pub(super) fn reset(&self, reason: Reason) {
+        if let Some(handles) = self.0.upgrade() {
+            Port(handles).reset(reason);
+        }
+    }
+
     /// Whether the stream has been reset, or its session has ended. Not so for one that nobody works on any more.
     pub(super) fn is_reset(&self) -> bool {
         self.0.upgrade().is_some_and(|handles| Port(handles).is_gone())

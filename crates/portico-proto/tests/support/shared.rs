@@ -48,7 +48,9 @@ impl Shared {
 
     /// Answers each request as soon as it is complete, and writes down what comes.
     pub fn take_events(&mut self, bytes: &[u8], limits: &Limits, transcript: &mut Transcript) {
-        self.session.receive(bytes, std::time::Duration::ZERO).expect("it is looked at later");
+        self.session
+            .receive(bytes, std::time::Duration::ZERO, &Limits::default())
+            .expect("it is looked at later");
         let mut out = Vec::new();
         while transcript.error.is_none() && !transcript.closed {
             match self.session.next_event(limits) {
@@ -59,7 +61,7 @@ impl Shared {
                     assert!(self.streams.len() <= SETTINGS.requests_max as usize);
                 }
                 Ok(Some(SessionEvent::Body(number))) => self.work(number, limits, transcript),
-                Ok(Some(SessionEvent::Reset(number))) => {
+                Ok(Some(SessionEvent::Reset(number, _))) => {
                     let stream = self.streams.remove(&number).expect("an open one");
                     assert!(stream.port.is_gone());
                     self.session.forget(number, false);

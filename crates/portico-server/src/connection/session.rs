@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use portico_config::WireProtocol;
-use portico_proto::{Carried, Offence, Port, SessionEvent, fastcgi, http2};
+use portico_proto::{Carried, ErrorKind, Offence, Port, SessionEvent, fastcgi, http2};
 
 use super::timeout::DRAIN_GRACE;
 use super::{Connection, ConnectionId, Deadline, Phase, Step, Tools};
@@ -117,7 +117,8 @@ impl Connection {
 
     /// Goes on in HTTP/2, of which nothing has been read yet.
     pub(super) fn begin_http2(&mut self, tools: &Tools) {
-        self.begin_session(portico_proto::Session::Http2(http2::Session::new(&tools.http2)), tools);
+        let wire = portico_proto::Session::Http2(Box::new(http2::Session::new(&tools.http2)));
+        self.begin_session(wire, tools);
     }
 
     fn begin_session(&mut self, mut wire: portico_proto::Session, tools: &Tools) {
@@ -196,7 +197,7 @@ impl Connection {
         let Link::Session(session) = &mut self.link else { return Step::Keep };
         let elapsed = tools.now.saturating_duration_since(session.received);
         session.received = tools.now;
-        if let Err(offence) = session.wire.receive(bytes, elapsed) {
+        if let Err(offence) = session.wire.receive(bytes, elapsed, &tools.limits) {
             self.tell_offence(offence, tools);
         }
         Step::Streams
@@ -214,6 +215,13 @@ impl Connection {
                 tools.reports.malformed_packet(self.peer, self.server.protocol.scheme(), error);
             }
         }
+    }
+
+    /// A request has been refused by resetting its stream.
+    #[cold]
+    pub fn note_malformed(&self, kind: ErrorKind, tools: &mut Tools) {
+        tools.counters.refused += 1;
+        log::debug!("reset a stream of {}: {kind}", self.peer);
     }
 
     /// Whether the session has a place for more bytes; `true` where there is none.

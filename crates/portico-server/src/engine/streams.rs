@@ -72,7 +72,10 @@ impl Engine {
                     self.work_on(stream, Connection::write_more);
                 }
             }
-            SessionEvent::Reset(number) => {
+            SessionEvent::Reset(number, fault) => {
+                if let Some(kind) = fault {
+                    connection.note_malformed(kind, &mut self.tools);
+                }
                 if let Some(stream) = connection.stream(number) {
                     self.work_on(stream, |stream, _| stream.leave_stream());
                 }

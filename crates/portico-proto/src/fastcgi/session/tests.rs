@@ -86,7 +86,7 @@ fn one_that_is_given_up_is_ended_and_what_it_has_written_is_dropped() {
     let (number, one) = opened(&mut session);
     one.port.write(&[record(6, 1, b"some"), record(6, 1, b"more")].concat());
     session.receive(&[record(2, 1, b""), record(5, 1, b"late"), record(2, 1, b"")].concat());
-    assert!(matches!(session.next_event(), Ok(Some(SessionEvent::Reset(reset))) if reset == number));
+    assert!(matches!(session.next_event(), Ok(Some(SessionEvent::Reset(reset, None))) if reset == number));
     assert!(matches!(session.next_event(), Ok(None)));
     assert_eq!(one.port.read(&mut [0; 9]), Moved::Failed);
     session.forget(number);
@@ -94,7 +94,7 @@ fn one_that_is_given_up_is_ended_and_what_it_has_written_is_dropped() {
     assert!(session.is_at_rest());
     session.receive(&[begin(1, false), record(2, 1, b"")].concat());
     assert_ne!(opened(&mut session).0, number, "the number is another one, though the id is not");
-    assert!(matches!(session.next_event(), Ok(Some(SessionEvent::Reset(_)))));
+    assert!(matches!(session.next_event(), Ok(Some(SessionEvent::Reset(..)))));
     assert!(!session.is_closed());
     assert_eq!(output(&mut session), end(1, 0));
     assert!(session.is_closed() && !session.is_cut(), "it had no keep-conn");
@@ -124,7 +124,7 @@ fn no_more_are_taken_than_there_may_be_nor_any_after_a_shut_down() {
     assert!(matches!(session.next_event(), Ok(None)));
     assert_eq!(output(&mut session), end(3, 2));
     session.receive(&record(2, 1, b""));
-    assert!(matches!(session.next_event(), Ok(Some(SessionEvent::Reset(_)))));
+    assert!(matches!(session.next_event(), Ok(Some(SessionEvent::Reset(..)))));
     session.shut_down();
     session.receive(&begin(3, true));
     assert!(matches!(session.next_event(), Ok(None)) && session.is_leaving());
