@@ -1,7 +1,7 @@
 """Streams that the server resets for what the client does to them (CVE-2025-8671, "MadeYouReset").
 
-Each ends as one that the client has reset: it leaves the queue before the application sees it, a call that runs
-for it learns that its client has left, and it counts against the limit on resets.
+Each ends as one that the client has reset: it leaves the queue before the application sees it, a call that
+runs for it learns that its client has left, and it counts against the limit on resets.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def end_by(client: Http2Client, stream: int, fault: str) -> None:
 
 @pytest.mark.parametrize("at_once", [1, 50])
 def test_requests_that_are_reset_do_not_run(serve, at_once):
-    """As many as 900 of one connection: the application sees few, and another client waits for none of them."""
+    """As many as 900 of one connection: the application sees few, and another client waits for none."""
     server = serve(STUCK, "--threads", "2")
     with connect(server) as client, connect(server) as other:
         frames = []
@@ -152,7 +152,7 @@ def test_a_complete_request_leaves_the_queue(serve, fault):
 
 
 def test_a_request_that_waits_beside_other_workers_is_not_run_by_any(serve):
-    """Waiting requests of HTTP/1 go to a sibling that is free; a stream stays with its session, and ends there."""
+    """Waiting requests of HTTP/1 go to a sibling that is free; a stream stays and ends with its session."""
     server = serve(STUCK, "--workers", "2", "--threads", "1")
     with connect(server) as client:
         sleeping = [client.open("/sleep?seconds=1") for _ in range(3)]
