@@ -3,7 +3,8 @@
 //! What a client has sent as fields comes as `HTTP_*` (RFC 3875, section 4.1.18) and becomes fields again, with
 //! hyphens for underscores, so that nothing above sees another kind of request. What the gateway itself tells
 //! stays with the head as variables. The gateway has read the client's request; what it passes on is held
-//! against the same limits all the same, and against what could be read in two ways.
+//! against the same limits and the same grammar all the same. Two things are taken that HTTP/1 refuses, because
+//! the gateway has judged them: bytes beyond ASCII in a target, and a request without Host.
 
 use crate::message::Gateway;
 use crate::{Error, ErrorKind, Framing, Initials, Limits, RequestHead, Span, Version, grammar, http1};
@@ -221,8 +222,14 @@ impl Draft {
         if line_bytes as usize > limits.request_line_bytes_max {
             return Err(ErrorKind::RequestLineTooLong.into());
         }
-        let (path, query) = parse_target(target, &self.bytes).ok_or(ErrorKind::Target)?;
         let told_query = self.variable(b"QUERY_STRING");
+        if told_query.is_some_and(|query| !http1::is_passed_on(query.of(&self.bytes))) {
+            return Err(ErrorKind::Target.into());
+        }
+        let method_bytes = method.of(&self.bytes);
+        let parts =
+            http1::parse_passed_on_target(method_bytes, target.of(&self.bytes)).ok_or(ErrorKind::Target)?;
+        let shifted = |part: Span| Span { start: part.start + target.start, end: part.end + target.start };
         let version = self.variable(b"SERVER_PROTOCOL").unwrap_or_default();
         let version = match version.of(&self.bytes) {
             b"HTTP/1.1" => Version::Http11,
@@ -240,8 +247,8 @@ impl Draft {
             bytes: self.bytes.into(),
             method,
             target,
-            path,
-            query: told_query.unwrap_or(query),
+            path: shifted(parts.path),
+            query: told_query.unwrap_or_else(|| shifted(parts.query)),
             authority: self.host.filter(|host| host.start < host.end),
             field_lines: Span::default(),
             fields: self.fields,
@@ -291,31 +298,6 @@ impl Draft {
         self.bytes.extend_from_slice(&target);
         span(start, self.bytes.len())
     }
-}
-
-/// Path and query of `target` in `bytes`; `None` where it is none. The gateway has taken it, whatever letters it
-/// has: but it is one word, and nothing that a line or a log could end in.
-fn parse_target(target: Span, bytes: &[u8]) -> Option<(Span, Span)> {
-    let text = target.of(bytes);
-    if text.iter().any(|byte| *byte <= b' ' || *byte == 0x7f) {
-        return None;
-    }
-    let path_start = match text {
-        [b'/', ..] | b"*" => 0,
-        _ => {
-            let authority = memchr::memmem::find(text, b"://")? + 3;
-            authority
-                + text[authority..]
-                    .iter()
-                    .position(|byte| matches!(byte, b'/' | b'?'))
-                    .unwrap_or(text.len() - authority)
-        }
-    };
-    let end = memchr::memchr(b'#', text).unwrap_or(text.len()).max(path_start);
-    let path_end = memchr::memchr(b'?', &text[path_start..end]).map_or(end, |at| path_start + at);
-    let at = |place: usize| target.start + place as u32;
-    let path = Span { start: at(path_start), end: at(path_end) };
-    Some((path, Span { start: at(end.min(path_end + 1)), end: at(end) }))
 }
 
 /// Room for the fields and variables that most requests have.

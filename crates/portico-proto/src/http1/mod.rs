@@ -15,7 +15,7 @@ pub(crate) use body::is_forbidden_trailer;
 pub(crate) use encode::write_status_line;
 pub(crate) use framing::Control;
 pub use target::is_authority;
-pub(crate) use target::parse as parse_target;
+pub(crate) use target::{is_passed_on, parse as parse_target, parse_passed_on as parse_passed_on_target};
 
 use body::Chunked;
 use encode::{Answer, Asker};

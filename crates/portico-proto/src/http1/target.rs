@@ -27,9 +27,21 @@ pub(crate) struct Target {
 /// the application and on which access is decided (nginx and Apache refuse it too), but not in the query,
 /// which is handed on as it is and in which browsers send what was typed.
 pub(crate) fn parse(method: &[u8], target: &[u8]) -> Option<Target> {
-    if !grammar::is_visible_without_fragment(target) {
-        return None;
-    }
+    if grammar::is_visible_without_fragment(target) { take_apart(method, target) } else { None }
+}
+
+/// The same of a target that a gateway passes on, in which bytes beyond ASCII may be: nginx takes what clients
+/// write, and tells by other variables how it has read it.
+pub(crate) fn parse_passed_on(method: &[u8], target: &[u8]) -> Option<Target> {
+    if is_passed_on(target) { take_apart(method, target) } else { None }
+}
+
+/// Whether none of `bytes` ends a target, a line or a word in a log.
+pub(crate) fn is_passed_on(bytes: &[u8]) -> bool {
+    !bytes.iter().any(|&byte| byte <= b' ' || byte == 0x7f || byte == b'#')
+}
+
+fn take_apart(method: &[u8], target: &[u8]) -> Option<Target> {
     match target.first()? {
         b'/' => path_and_query(target, 0, None),
         b'*' => (method == b"OPTIONS" && target.len() == 1)
