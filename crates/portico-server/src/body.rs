@@ -62,6 +62,11 @@ impl Body {
         }
     }
 
+    /// Whether it lies in a temporary file.
+    pub(crate) fn has_file(&self) -> bool {
+        matches!(self.source, Source::File { .. })
+    }
+
     /// Whether there is certainly nothing to read.
     pub fn is_empty(&self) -> bool {
         self.len() == Some(0)
@@ -156,6 +161,8 @@ pub(crate) struct MemoryRoom {
     pub(crate) buffer: usize,
     /// Bytes up to which it stays in memory where no file can be made.
     pub(crate) fallback: usize,
+    /// Whether a file may be made for it.
+    pub(crate) may_spool: bool,
 }
 
 impl Spool {
@@ -182,7 +189,8 @@ impl Spool {
                 self.memory.extend_from_slice(bytes);
                 return Ok(());
             }
-            match self.move_to_file(spools) {
+            let moved = if room.may_spool { self.move_to_file(spools) } else { Err(SpoolError::Files) };
+            match moved {
                 Ok(()) => {}
                 Err(_) if together <= room.fallback => {
                     self.memory.extend_from_slice(bytes);
@@ -209,6 +217,11 @@ impl Spool {
     /// Bytes of memory that it takes.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.memory.capacity()
+    }
+
+    /// Whether it has gone on in a file.
+    pub(crate) fn has_file(&self) -> bool {
+        self.file.is_some()
     }
 
     /// The body, complete.
@@ -402,7 +415,7 @@ mod tests {
     #[test]
     fn a_body_without_a_file_stays_in_memory_up_to_a_bound() {
         let nowhere = Arc::new(Spools::new(Some("/nonexistent".into()), 1 << 20, 8));
-        let room = MemoryRoom { buffer: 4, fallback: 10 };
+        let room = MemoryRoom { buffer: 4, fallback: 10, may_spool: true };
         let mut spool = Spool::new(None, 4);
         for _ in 0..5 {
             spool.push(b"12", room, &nowhere).unwrap();
@@ -421,7 +434,7 @@ mod tests {
         for (total, limit) in [(0, 10), (10, 10), (11, 10), (1000, 10)] {
             let content: Vec<u8> = (0..total).map(|i| i as u8).collect();
             let mut spool = Spool::new(Some(total), limit);
-            let room = MemoryRoom { buffer: limit, fallback: limit };
+            let room = MemoryRoom { buffer: limit, fallback: limit, may_spool: true };
             for piece in content.chunks(7) {
                 spool.push(piece, room, &spools()).unwrap();
                 assert!(spool.memory.len() <= limit);

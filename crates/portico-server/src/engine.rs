@@ -22,8 +22,8 @@ use crate::access_log::AccessLog;
 use crate::application::{Peer, Server};
 use crate::body::Body;
 use crate::connection::{
-    Answer, Connection, ConnectionId, Counters, Deadline, QUEUE_FULL, RequestKey, Step, Table, Tools,
-    deadline::Deadlines,
+    Answer, Connection, ConnectionId, Counters, Deadline, QUEUE_FULL, RequestKey, ResponseShare, Step, Table,
+    Tools, deadline::Deadlines,
 };
 use crate::forwarded::Forwarded;
 use crate::handover::Sharing;
@@ -95,8 +95,8 @@ pub struct Call {
     pub id: RequestId,
     /// How long it waited in the queue, in nanoseconds: a few bytes less that are moved from hand to hand.
     pub queued_nanos: u64,
-    /// Bytes of memory that the response may hold.
-    pub memory_max: u32,
+    /// What the response may hold.
+    pub share: ResponseShare,
 }
 
 /// How an answer is written.
@@ -233,7 +233,7 @@ impl Engine {
             }
         }
         self.write_unheld_sessions();
-        self.relieve_memory();
+        self.relieve();
         self.resume_accepting();
         self.continue_accepting();
         self.advance_sharing();
@@ -295,7 +295,7 @@ impl Engine {
                 continue;
             }
             let key = RequestKey { id, call: self.calls + 1 };
-            let memory_max = self.response_room(id, &connection);
+            let share = self.response_share(id, &connection);
             let begun = connection.begin_call(key.call, &mut self.tools, read_more(id));
             let (peer, server, id_told) =
                 (connection.peer(), Arc::clone(connection.server()), connection.id());
@@ -317,7 +317,7 @@ impl Engine {
                     server,
                     id: id_told,
                     queued_nanos,
-                    memory_max,
+                    share,
                 });
             }
         }

@@ -276,7 +276,7 @@ impl Label {
             Peer::Unix => None,
             Peer::Inet(address) => Some(address),
         };
-        let flags = TRUSTED * u8::from(trusted) | UNIX * u8::from(is_unix);
+        let flags = (TRUSTED * u8::from(trusted)) | (UNIX * u8::from(is_unix));
         let mut header = [0; HEADER_BYTES];
         let mut rest = &mut header[..];
         for field in [

@@ -29,6 +29,9 @@ pub struct Spools {
     failures: AtomicU64,
 }
 
+/// Bytes from which on closing a file takes time.
+const LARGE_BYTES: u64 = 64 * 1024 * 1024;
+
 /// One spool file. Dropped, it gives back what it took of the worker's share.
 #[derive(Debug)]
 pub struct SpoolFile {
@@ -76,6 +79,17 @@ impl Spools {
                 Err(self.failed(SpoolError::Io(error)))
             }
         }
+    }
+
+    /// Files that one connection may have with all of its streams: an eighth of all.
+    pub fn files_per_connection(&self) -> u32 {
+        (self.files_max / 8).max(1)
+    }
+
+    /// Whether there is little room for another file, or for more in one.
+    pub fn is_short(&self) -> bool {
+        self.files.load(Ordering::Relaxed) >= self.files_max - self.files_max / 16
+            || self.bytes.load(Ordering::Relaxed) >= self.bytes_max - self.bytes_max / 16
     }
 
     /// Bytes in all files.
@@ -137,7 +151,15 @@ impl SpoolFile {
 }
 
 impl Drop for SpoolFile {
+    /// Has a large file given back by a thread of its own: the file system takes a tenth of a second for a
+    /// gigabyte, and it may be the thread that drives which has it last.
     fn drop(&mut self) {
+        if *self.reserved.get_mut() >= LARGE_BYTES
+            && let Ok(file) = self.file.try_clone()
+        {
+            let closing = std::thread::Builder::new().name("portico-files".to_owned());
+            let _ = closing.spawn(move || drop(file)); // Where there is no thread it has been dropped here.
+        }
         self.spools.bytes.fetch_sub(*self.reserved.get_mut(), Ordering::Relaxed);
         self.spools.files.fetch_sub(1, Ordering::Relaxed);
     }

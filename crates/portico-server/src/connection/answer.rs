@@ -242,7 +242,7 @@ impl Connection {
         let rest = skip(length, head.len())..length;
         match body {
             Block::Shared(bytes) if rest.len() > COPIED_BYTES_MAX => {
-                self.outbox.push_shared(bytes.slice(rest))
+                self.outbox.push_shared(bytes.slice(rest), bytes.len())
             }
             body => self.outbox.buffer().extend_from_slice(&body[rest]),
         }
@@ -319,7 +319,7 @@ impl Connection {
             let piece = block.slice(sent as usize..(sent + taken) as usize);
             match piece.len() {
                 0..=COPIED_BYTES_MAX => outbox.buffer().extend_from_slice(&piece),
-                _ => outbox.push_shared(piece),
+                _ => outbox.push_shared(piece, block.len()),
             }
         });
     }

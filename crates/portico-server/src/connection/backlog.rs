@@ -21,6 +21,10 @@ pub struct Backlog {
     ends: bool,
 }
 
+/// Streams of one connection that its client is to take at the minimum rate each; with more it is the same: a
+/// browser that asks for a hundred things over a slow line is not to be cut.
+const SHARERS_MAX: u64 = 8;
+
 /// Bytes that are framed at once of what waits in a file.
 const FRAMED_BYTES_MAX: u64 = 512 * 1024;
 
@@ -96,8 +100,9 @@ impl Connection {
 
     /// Whether there is more in the spool to be framed at once.
     pub(super) fn has_unframed(&self) -> bool {
+        // Asked so, and not whether it is drained: where there is nothing, the application is to tell of more.
         let spool = self.backlog.as_ref().and_then(|backlog| Some((backlog.spool.as_ref()?, backlog.ends)));
-        spool.is_some_and(|(spool, ends)| ends || !spool.is_drained())
+        spool.is_some_and(|(spool, ends)| ends || spool.available(1).is_some())
     }
 
     /// The transport has taken `count` bytes.
@@ -156,5 +161,7 @@ impl Connection {
 }
 
 fn limits(tools: &Tools) -> RateLimits {
-    RateLimits { timeout: tools.config.write_timeout, rate_min: tools.config.response_rate_min }
+    // Streams of one connection earn by what all of them take; a few more are to be worth more.
+    let rate_min = tools.config.response_rate_min * tools.sharers.clamp(1, SHARERS_MAX);
+    RateLimits { timeout: tools.config.write_timeout, rate_min }
 }

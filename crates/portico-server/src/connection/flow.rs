@@ -121,6 +121,11 @@ impl Flow {
         self.notify();
     }
 
+    /// Forgets what was asked between two waits.
+    pub fn forget_asked(&self) {
+        self.lock().asked = None;
+    }
+
     fn notify(&self) {
         if self.lock().now {
             self.changed.notify_one();

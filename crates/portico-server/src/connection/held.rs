@@ -1,10 +1,14 @@
 //! The memory that is held for one connection.
 
 use super::{Connection, Phase};
+use crate::body::Body;
 use crate::transport::Transport;
 
 /// Heads up to this size are usual, and not counted one by one.
 const SMALL_HEAD_BYTES: usize = 2048;
+
+/// Bytes of a response that stay in memory however scarce that is.
+const SMALL_RESPONSE_BYTES: usize = 16 * 1024;
 
 /// What a connection counts for that has no more than such a head.
 const SMALL_BYTES: usize = 1024;
@@ -20,6 +24,17 @@ impl Connection {
             && self.body.is_none()
             && self.head_bytes as usize <= SMALL_HEAD_BYTES;
         if buffers == 0 && is_small { SMALL_BYTES } else { self.memory_bytes_in_detail() }
+    }
+
+    /// Temporary files that are kept for it.
+    pub fn files(&self) -> u8 {
+        let of_body = self.upload_has_file() || self.body.as_ref().is_some_and(Body::has_file);
+        u8::from(of_body) + u8::from(self.has_spooled())
+    }
+
+    /// Bytes that it holds of a response. They go to files when memory is scarce, but for the first of them.
+    pub fn response_bytes(&self) -> usize {
+        self.outbox.memory_bytes().saturating_sub(SMALL_RESPONSE_BYTES)
     }
 
     /// Whether its application makes a response that the client takes as it comes: what is held for it stays the

@@ -42,6 +42,15 @@ pub struct MemoryLeft {
     pub rest: usize,
 }
 
+/// What one response may hold.
+#[derive(Clone, Copy, Debug)]
+pub struct ResponseShare {
+    /// Bytes of memory.
+    pub memory_bytes: u32,
+    /// Whether its connection has not had its share of temporary files.
+    pub may_spool: bool,
+}
+
 /// How often the log is told.
 const TELL_INTERVAL: Duration = Duration::from_secs(60);
 

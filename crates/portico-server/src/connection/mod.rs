@@ -35,7 +35,7 @@ use portico_proto::{Fields, Protocol, RequestHead, ResponseHead};
 pub use answer::{Answer, Block};
 pub use deadline::Deadline;
 pub use flow::{Flow, Room, WaitEnd};
-pub use ledger::{Ledger, MemoryGauge, MemoryLeft};
+pub use ledger::{Ledger, MemoryGauge, MemoryLeft, ResponseShare};
 pub use response_spool::ResponseSpool;
 pub use table::{ConnectionId, RequestKey, Table};
 pub use tools::{Counters, Tools};

@@ -34,14 +34,17 @@ struct OutboxPart {
 enum Source {
     /// In a file of the application's.
     File(Arc<File>),
-    /// In memory of the application's.
-    Shared(Bytes),
+    /// In memory of the application's, of which so much is kept by it.
+    Shared(Bytes, usize),
     /// In the response's spool file.
     Spool(Arc<ResponseSpool>),
 }
 
 /// Most that one peer is sent of parts before others get their turn.
 const PART_TURN_BYTES: u64 = 512 * 1024;
+
+/// What is left of a block of the application's is copied when it is no more than this.
+const REST_BYTES_MAX: usize = 64 * 1024;
 
 /// Capacity that an empty outbox keeps between two blocks of one response.
 const KEPT_CAPACITY: usize = 16 * 1024;
@@ -79,7 +82,7 @@ impl Outbox {
     #[cold]
     fn memory_bytes_of_parts(&self) -> usize {
         let parts = self.parts().map(|part| {
-            let shared = if let Source::Shared(_) = part.source { part.left as usize } else { 0 };
+            let shared = if let Source::Shared(_, held) = part.source { held } else { 0 };
             size_of::<OutboxPart>() + part.after.capacity() + shared
         });
         self.bytes.capacity() + parts.sum::<usize>()
@@ -107,10 +110,10 @@ impl Outbox {
         self.push(Source::Spool(spool), offset, length);
     }
 
-    /// Appends `block`, which is kept and not copied.
-    pub fn push_shared(&mut self, block: Bytes) {
+    /// Appends `block`, which is kept and not copied; it keeps `held` bytes of the application's memory.
+    pub fn push_shared(&mut self, block: Bytes, held: usize) {
         let length = block.len() as u64;
-        self.push(Source::Shared(block), 0, length);
+        self.push(Source::Shared(block, held), 0, length);
     }
 
     fn push(&mut self, source: Source, offset: u64, length: u64) {
@@ -144,9 +147,11 @@ impl Outbox {
                 self.parts = None;
                 continue;
             };
-            match part.write_to(transport) {
-                (count, Progress::Bytes(_)) => written += count,
-                (count, stopped) => return (written + count, stopped),
+            let (count, progress) = part.write_to(transport);
+            written += count;
+            part.let_go_of_rest();
+            if !matches!(progress, Progress::Bytes(_)) {
+                return (written, progress);
             }
             if part.left > 0 {
                 return (written, Progress::Bytes(0));
@@ -173,6 +178,17 @@ impl Outbox {
 }
 
 impl OutboxPart {
+    /// Copies a small rest of a block of the application's: it would keep all of that.
+    fn let_go_of_rest(&mut self) {
+        if let Source::Shared(block, held) = &mut self.source
+            && *held > REST_BYTES_MAX
+            && self.left <= REST_BYTES_MAX as u64
+        {
+            let rest = block.slice(self.offset as usize..self.offset as usize + self.left as usize);
+            (*block, *held, self.offset) = (Bytes::copy_from_slice(&rest), rest.len(), 0);
+        }
+    }
+
     /// Sends up to one turn of the part. `Closed` also where a file has become shorter than was announced.
     fn write_to(&mut self, transport: &mut Transport) -> (u64, Progress) {
         let mut written = 0;
@@ -181,7 +197,7 @@ impl OutboxPart {
             let progress = match &self.source {
                 Source::File(file) => transport.send_file(file, self.offset, count),
                 Source::Spool(spool) => transport.send_file(spool.file(), self.offset, count),
-                Source::Shared(block) => transport.write(&block[self.offset as usize..][..count]),
+                Source::Shared(block, _) => transport.write(&block[self.offset as usize..][..count]),
             };
             match progress {
                 Progress::Bytes(count) => {
@@ -220,7 +236,7 @@ mod tests {
         outbox.buffer().extend_from_slice(b"between");
         outbox.push_file(file, 0, 3);
         outbox.buffer().extend_from_slice(b"tail");
-        outbox.push_shared(Bytes::copy_from_slice(&content[..300_000]));
+        outbox.push_shared(Bytes::copy_from_slice(&content[..300_000]), 300_000);
         assert_eq!(outbox.buffered(), 4 + 7 + 4);
         assert!(outbox.memory_bytes() > 300_000);
 

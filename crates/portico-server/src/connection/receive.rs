@@ -345,7 +345,11 @@ impl Connection {
             Sink::Spool(spool) => {
                 let (held, left) = (spool.memory_bytes(), tools.memory_left());
                 let buffer = tools.config.request_buffer_bytes.min(held + left.buffer);
-                spool.push(bytes, MemoryRoom { buffer, fallback: held + left.rest }, &tools.spools)
+                spool.push(
+                    bytes,
+                    MemoryRoom { buffer, fallback: held + left.rest, may_spool: tools.may_spool },
+                    &tools.spools,
+                )
             }
         };
         if let Err(error) = stored {
@@ -470,6 +474,12 @@ impl Connection {
     fn refuse_for_memory(&mut self, tools: &mut Tools) -> Step {
         tools.ledger.note_refused(tools.now);
         self.refuse(503, "too much is held for clients", tools)
+    }
+
+    /// Whether the body that is on its way in has gone on in a file.
+    pub(super) fn upload_has_file(&self) -> bool {
+        let sink = self.upload.as_deref().map(|upload| &upload.sink);
+        matches!(sink, Some(Sink::Spool(spool)) if spool.has_file())
     }
 
     /// Memory that the body takes which is on its way in.

@@ -58,6 +58,11 @@ impl ResponseSpool {
         self.mark.is_drained()
     }
 
+    /// Bytes that the engine has not taken.
+    pub fn waiting_bytes(&self) -> u64 {
+        self.mark.waiting()
+    }
+
     /// Whether it has been used, and the engine has taken all of it.
     pub fn is_done(&self) -> bool {
         self.mark.written() > 0 && self.mark.is_drained()

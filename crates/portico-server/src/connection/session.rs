@@ -281,6 +281,14 @@ impl Connection {
         }
     }
 
+    /// Streams that it carries.
+    pub fn streams_len(&self) -> usize {
+        match &self.link {
+            Link::Session(session) => session.streams.len(),
+            Link::Alone | Link::Stream { .. } => 0,
+        }
+    }
+
     /// Whether it carries streams, or would if there were any.
     pub fn is_session(&self) -> bool {
         matches!(self.link, Link::Session(_))

@@ -47,6 +47,9 @@ struct Place {
     held: u32,
     held_in_all: u32,
     occupied: bool,
+    /// Temporary files, counted likewise.
+    files: u8,
+    files_in_all: u16,
     timer: Timer,
     connection: Option<Box<Connection>>,
 }
@@ -115,10 +118,24 @@ impl Table {
         Some(before as usize)
     }
 
+    /// Notes that `count` temporary files are kept for the connection at `index`, as in [`Table::note_held`].
+    pub fn note_files(&mut self, index: u32, owner: u32, count: u8) {
+        let before = std::mem::replace(&mut self.places[index as usize].files, count);
+        let in_all = &mut self.places[owner as usize].files_in_all;
+        *in_all = in_all.saturating_add(count.into()).saturating_sub(before.into());
+    }
+
+    /// Temporary files that are kept for the connection at `index` and its streams.
+    pub fn files_in_all(&self, index: u32) -> u32 {
+        self.places.get(index as usize).map_or(0, |place| place.files_in_all.into())
+    }
+
     /// What is held for the connection at `from` is from now on held for the one at `to`, which carries it.
     pub fn move_held(&mut self, from: u32, to: u32) {
         let moved = std::mem::take(&mut self.places[from as usize].held_in_all);
         self.places[to as usize].held_in_all += moved;
+        let moved = std::mem::take(&mut self.places[from as usize].files_in_all);
+        self.places[to as usize].files_in_all += moved;
     }
 
     /// Bytes held for the connection at `index` and its streams.

@@ -54,9 +54,9 @@ impl Connection {
     }
 
     /// There is no memory left, and this client has done nothing for longest.
-    pub fn cut_for_memory(&mut self) -> Step {
+    pub fn cut_for_memory(&mut self, tools: &mut Tools) -> Step {
         if self.is_idle() {
-            return Step::Close;
+            return self.handle_timeout(Deadline::KeepAlive, tools);
         }
         self.note_reason(Reason::ClientMemory);
         self.cut()

@@ -49,6 +49,10 @@ pub struct Tools {
     pub ledger: Ledger,
     /// What is held of that for the connection that works now, with its streams.
     pub held: usize,
+    /// Whether that has not had its share of temporary files.
+    pub may_spool: bool,
+    /// How many streams share its client's line, at least 1.
+    pub sharers: u64,
     /// Where large bodies and responses go.
     pub spools: Arc<Spools>,
     /// Where finished requests are noted.
@@ -161,6 +165,8 @@ impl Tools {
             out: Vec::new(),
             ledger,
             held: 0,
+            may_spool: true,
+            sharers: 1,
             spools: Arc::new(spools),
             access_log,
             counters: Counters::default(),

@@ -52,6 +52,13 @@ impl Watermark {
         self.taken.fetch_add(count, Ordering::SeqCst);
     }
 
+    /// Bytes that have been written and not taken.
+    pub fn waiting(&self) -> u64 {
+        // In this order: what is taken has been written before.
+        let taken = self.taken.load(Ordering::SeqCst);
+        self.written() - taken
+    }
+
     /// Whether all that has been written has been taken.
     pub fn is_drained(&self) -> bool {
         self.taken.load(Ordering::SeqCst) == self.written()
@@ -102,9 +109,13 @@ mod loom_tests {
                     }
                 }
             });
+            // As the engine does: in turns, each of which ends by asking whether there is more.
             let take_all = || {
                 while let Some((_, count)) = mark.available(1) {
                     mark.take(count);
+                    if mark.available(1).is_none() {
+                        break;
+                    }
                 }
             };
             if told.swap(false, Ordering::SeqCst) {

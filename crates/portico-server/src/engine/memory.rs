@@ -1,19 +1,20 @@
 //! What is held in memory for clients: counting it after each piece of a connection's work, and what is done
 //! when it comes to its limit.
 
+use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Engine;
-use crate::connection::{Connection, ConnectionId, Deadline, MemoryGauge};
+use crate::connection::{Connection, ConnectionId, Deadline, MemoryGauge, ResponseShare};
 use crate::spool::Spools;
-
-/// What is held for a client that goes on reading and sending is seldom more; cutting a client for less gains
-/// nothing.
-const HEAVY_BYTES: usize = 4 * 1024;
 
 /// Clients that are cut in one turn.
 const CUTS_MAX: usize = 256;
+
+/// The same for want of files: each may have many.
+const FILE_CUTS_MAX: usize = 4;
 
 /// How long is waited after a look at all clients for the next: it takes time, and memory is held for long.
 const RELIEF_INTERVAL: Duration = Duration::from_millis(50);
@@ -29,23 +30,37 @@ impl Engine {
         self.tools.ledger.gauge()
     }
 
-    /// Notes what connection `id`, which is about to work, may add to what is held for it.
+    /// Notes what connection `id`, which is about to take something in, may add to what is held for it.
     #[inline]
     pub(super) fn look_at_memory(&mut self, id: ConnectionId) {
-        let owner = self.table.get(id).map_or(id.index, |connection| owner(id, connection));
+        let carrier = self.table.get(id).and_then(Connection::carrier).map(|(carrier, _)| carrier);
+        let owner = carrier.map_or(id.index, |carrier| carrier.index);
         self.tools.held = self.table.held_in_all(owner);
+        self.tools.may_spool = self.may_spool(owner);
+        self.tools.sharers = 1;
+        if let Some(carrier) = carrier {
+            let streams = self.table.get(carrier).map_or(0, Connection::streams_len);
+            self.tools.sharers = streams.max(1) as u64;
+        }
     }
 
-    /// Bytes that the response of connection `id` may hold.
+    fn may_spool(&self, owner: u32) -> bool {
+        self.table.files_in_all(owner) < self.tools.spools.files_per_connection()
+    }
+
+    /// What the response of connection `id` may hold.
     #[inline]
-    pub(super) fn response_room(&self, id: ConnectionId, connection: &Connection) -> u32 {
-        let room = self.tools.ledger.response_room(self.table.held_in_all(owner(id, connection)));
-        u32::try_from(room).unwrap_or(u32::MAX)
+    pub(super) fn response_share(&self, id: ConnectionId, connection: &Connection) -> ResponseShare {
+        let owner = owner(id, connection);
+        let room = self.tools.ledger.response_room(self.table.held_in_all(owner));
+        let memory_bytes = u32::try_from(room).unwrap_or(u32::MAX);
+        ResponseShare { memory_bytes, may_spool: self.may_spool(owner) }
     }
 
     /// Nothing is held for connection `id` any more.
     pub(super) fn forget_memory(&mut self, id: ConnectionId, connection: &Connection) {
         self.note_memory(id, connection, 0);
+        self.table.note_files(id.index, owner(id, connection), 0);
     }
 
     /// Counts what is held for connection `id`, which has worked.
@@ -54,6 +69,7 @@ impl Engine {
         let held = connection.memory_bytes();
         if self.table.held(id.index) != held {
             self.note_memory(id, connection, held);
+            self.table.note_files(id.index, owner(id, connection), connection.files());
         }
     }
 
@@ -65,47 +81,96 @@ impl Engine {
         }
     }
 
-    /// Cuts clients that are idle or have stopped reading or sending, if too much is held for all: those first
-    /// whose time is over first, which have done nothing for longest.
+    /// Cuts clients that have stopped reading or sending, or are idle, if too much is held for all in memory or
+    /// in files.
     #[inline]
-    pub(super) fn relieve_memory(&mut self) {
-        if self.tools.ledger.surplus() > 0 && self.relieved_at.is_none_or(|at| self.tools.now >= at) {
-            self.cut_for_memory();
+    pub(super) fn relieve(&mut self) {
+        let short = self.tools.ledger.surplus() > 0 || self.tools.spools.is_short();
+        if short && self.relieved_at.is_none_or(|at| self.tools.now >= at) {
+            self.cut_holders();
         }
     }
 
+    /// Cuts those first for whom most is held that cannot leave memory, or who have most files; of those with as
+    /// much, who has least time left. A connection is cut as a whole: its streams are one client's.
     #[cold]
-    fn cut_for_memory(&mut self) {
+    fn cut_holders(&mut self) {
         self.relieved_at = Some(self.tools.now + RELIEF_INTERVAL);
-        let mut stopped: Vec<(Instant, ConnectionId)> = Vec::new();
-        for id in self.table.ids() {
-            let Some((deadline, due)) = self.table.get(id).and_then(Connection::due) else { continue };
-            let gains = match deadline {
-                // Of those there may be many more than of others.
-                Deadline::KeepAlive => true,
-                Deadline::Handshake | Deadline::Head | Deadline::Body | Deadline::Write => {
-                    self.table.held(id.index) >= HEAVY_BYTES
+        let mut holders = self.holders();
+        let surplus = self.tools.ledger.surplus();
+        let mut cut = 0;
+        if surplus > 0 {
+            let enough = self.tools.ledger.bytes() - surplus;
+            holders.sort_unstable_by_key(|holder| (holder.is_idle, Reverse(holder.bytes), holder.due));
+            for holder in holders.iter().take(CUTS_MAX) {
+                if self.tools.ledger.bytes() <= enough {
+                    break;
                 }
-                Deadline::Queue | Deadline::Drain => false,
-            };
-            if gains {
-                stopped.push((due, id));
+                cut += u64::from(self.cut(holder.id));
             }
         }
-        stopped.sort_unstable();
-        let (enough, mut cut) = (self.tools.ledger.bytes() - self.tools.ledger.surplus(), 0);
-        for (_, id) in stopped.into_iter().take(CUTS_MAX) {
-            if self.tools.ledger.bytes() <= enough {
-                break;
+        if self.tools.spools.is_short() {
+            holders.retain(|holder| holder.files > 0);
+            holders.sort_unstable_by_key(|holder| (Reverse(holder.files), holder.due));
+            for holder in holders.iter().take(FILE_CUTS_MAX) {
+                cut += u64::from(self.cut(holder.id));
             }
-            self.work_on(id, |connection, _| connection.cut_for_memory());
-            cut += 1;
         }
         self.write_sessions();
         if cut > 0 {
             self.tools.ledger.note_cut(cut, self.tools.now);
         }
     }
+
+    /// `false` if it has gone already.
+    fn cut(&mut self, id: ConnectionId) -> bool {
+        let is_there = self.table.get(id).is_some();
+        self.work_on(id, Connection::cut_for_memory);
+        is_there
+    }
+
+    /// The connections whose client has stopped, or is idle.
+    fn holders(&self) -> Vec<Holder> {
+        let mut holders: HashMap<u32, Holder> = HashMap::new();
+        for id in self.table.ids() {
+            let Some(connection) = self.table.get(id) else { continue };
+            let carrier = connection.carrier().map(|(carrier, _)| carrier);
+            let (owner, due) = (carrier.unwrap_or(id), connection.due());
+            let stopped = match due.map(|(deadline, _)| deadline) {
+                Some(Deadline::Handshake | Deadline::Head | Deadline::Body | Deadline::Write) => true,
+                Some(Deadline::KeepAlive) => false,
+                Some(Deadline::Queue | Deadline::Drain) | None
+                    if carrier.is_none() && !connection.is_session() =>
+                {
+                    continue;
+                }
+                Some(Deadline::Queue | Deadline::Drain) | None => false,
+            };
+            let new = Holder { id: owner, bytes: 0, files: 0, due: None, is_idle: true };
+            let holder = holders.entry(owner.index).or_insert(new);
+            holder.bytes += self.table.held(id.index).saturating_sub(connection.response_bytes());
+            holder.files = self.table.files_in_all(owner.index);
+            holder.is_idle &= !stopped;
+            if stopped || carrier.is_none() {
+                holder.due = holder.due.into_iter().chain(due.map(|(_, at)| at)).min();
+            }
+        }
+        // A session whose streams all wait for a thread, or are answered, has not stopped.
+        holders.into_values().filter(|holder| holder.due.is_some()).collect()
+    }
+}
+
+/// A connection for which something is held.
+#[derive(Clone, Copy, Debug)]
+struct Holder {
+    id: ConnectionId,
+    /// Of memory, for it and its streams, but for what could go to files.
+    bytes: usize,
+    files: u32,
+    /// When the first of what it is waited for is over.
+    due: Option<Instant>,
+    /// It carries no request.
+    is_idle: bool,
 }
 
 /// Where what is held for `connection`, whose id is `id`, is summed up.

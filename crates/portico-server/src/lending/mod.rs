@@ -318,7 +318,7 @@ impl Lending {
             queued,
             begun: at,
         };
-        let responder = Responder::new(Arc::clone(self), key, call.memory_max as usize);
+        let responder = Responder::new(Arc::clone(self), key, call.share);
         seat.begin(key.call);
         let called = catch_unwind(AssertUnwindSafe(|| self.application.call(request, responder)));
         if !seat.end(key.call) {
@@ -490,6 +490,16 @@ impl Lending {
     /// A file for what a slow client has not taken of a response.
     pub(crate) fn new_spool(&self) -> Result<ResponseSpool, SpoolError> {
         ResponseSpool::new(&self.spools, self.config.client_limits.response_spool_bytes)
+    }
+
+    /// Runs `work` within a call, which blocks for a moment at most: a disk's work.
+    pub(crate) fn blocking(&self, work: &mut (dyn FnMut() + Send)) {
+        self.application.blocking(work);
+    }
+
+    /// Whether requests wait while all threads are in calls.
+    pub(crate) fn is_pressed(&self) -> bool {
+        self.waits.is_pressed()
     }
 
     /// Whether what is held for clients is to leave memory.

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,8 @@ use portico_proto::{Fields, ResponseHead};
 
 use super::Lending;
 use crate::access_log::Reason;
-use crate::connection::{Answer, Block, Flow, RequestKey, ResponseSpool, Room, WaitEnd};
+use crate::connection::{Answer, Block, Flow, RequestKey, ResponseShare, ResponseSpool, Room, WaitEnd};
+use crate::spool::SpoolError;
 
 /// Answers one request. Holds no socket: blocks are handed to the engine, which writes them at once if it can
 /// and keeps up to the high-water mark. Beyond it the calling thread waits while other threads are free; else
@@ -29,6 +31,8 @@ pub struct Responder {
     memory_left: usize,
     /// The rest of the body is there: its thread is not to wait for the client.
     is_whole: bool,
+    /// Its connection has not had its share of files.
+    may_spool: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,15 +53,19 @@ const PIECE_BYTES_MAX: usize = 256 * 1024;
 /// Bytes of a response that stay in memory however scarce that is: a file for them would cost more.
 const SMALL_BYTES: usize = 16 * 1024;
 
+/// Bytes in the spool up to which the application goes on though no request waits for its thread.
+const NEAR_BYTES: u64 = 1024 * 1024;
+
 /// How long the thread waits for a client with a body that is there as a whole: a client that reads as fast as
 /// the server writes needs no file.
 const WHOLE_PATIENCE: Duration = Duration::from_millis(10);
 
 impl Responder {
-    /// For the call `key`, whose response may hold `memory_left` bytes of memory.
-    pub(crate) fn new(lending: Arc<Lending>, key: RequestKey, memory_left: usize) -> Self {
-        let (flow, spool) = (None, None);
-        Self { lending, key, state: State::Open, flow, spool, memory_left, is_whole: false }
+    /// For the call `key`, whose response may hold `share` of memory and files.
+    pub(crate) fn new(lending: Arc<Lending>, key: RequestKey, share: ResponseShare) -> Self {
+        let ResponseShare { memory_bytes, may_spool } = share;
+        let (flow, spool, memory_left) = (None, None, memory_bytes as usize);
+        Self { lending, key, state: State::Open, flow, spool, memory_left, is_whole: false, may_spool }
     }
 
     /// Sends `103 Early Hints` with these fields, if the head has not gone out and the peer can take them.
@@ -158,15 +166,15 @@ impl Responder {
     /// Appends `piece` to the file; where that has no room, waits until the client has taken all that there is.
     fn store(&mut self, piece: &[u8]) -> Result<(), Gone> {
         let Some(spool) = self.spool.clone() else { return self.send_piece(piece) };
-        match spool.append(piece) {
-            Ok(true) => self.hand(Answer::Spooled(spool)),
-            Ok(false) => {
-                if self.is_gone() {
-                    Err(Gone)
-                } else {
-                    Ok(())
-                }
+        let mut stored = Ok(false);
+        self.lending.blocking(&mut || stored = spool.append(piece));
+        match stored {
+            Ok(true) => {
+                self.hand(Answer::Spooled(Arc::clone(&spool)))?;
+                self.stay_near(&spool)
             }
+            Ok(false) if self.is_gone() => Err(Gone),
+            Ok(false) => self.stay_near(&spool),
             Err(_) => {
                 self.wait_stuck(Some(&spool))?;
                 self.spool = None;
@@ -175,13 +183,44 @@ impl Responder {
         }
     }
 
+    /// Waits while much is in the file and no request needs the thread: a response without end is not to fill it
+    /// because requests had to wait for a moment.
+    fn stay_near(&mut self, spool: &Arc<ResponseSpool>) -> Result<(), Gone> {
+        if self.is_whole || spool.waiting_bytes() <= NEAR_BYTES || self.lending.is_pressed() {
+            return Ok(());
+        }
+        self.wait(Some(spool), None, false).map(drop)
+    }
+
     /// Sends `length` bytes of `file` from `offset` on, without passing them through memory. The calling thread
     /// does not wait for it. The head must have told the length.
     ///
     /// # Errors
     /// [`Gone`].
     pub fn send_file(&mut self, file: File, offset: u64, length: u64) -> Result<(), Gone> {
+        if self.is_spooling() {
+            return self.store_file(&file, offset, length);
+        }
         self.hand(Answer::File { file, offset, length })
+    }
+
+    /// Has a part of `file` follow what is in the spool.
+    fn store_file(&mut self, file: &File, mut offset: u64, mut length: u64) -> Result<(), Gone> {
+        let mut piece = vec![0; PIECE_BYTES_MAX];
+        while length > 0 {
+            let wanted = length.min(PIECE_BYTES_MAX as u64) as usize;
+            let mut read = Ok(0);
+            self.lending.blocking(&mut || read = file.read_at(&mut piece[..wanted], offset));
+            match read {
+                Ok(count) if count > 0 => {
+                    self.send_piece(&piece[..count])?;
+                    (offset, length) = (offset + count as u64, length - count as u64);
+                }
+                // It is shorter than it was: so is the response, which is cut at its end.
+                _ => break,
+            }
+        }
+        Ok(())
     }
 
     /// The answer is complete after what has been sent.
@@ -267,9 +306,13 @@ impl Responder {
         if self.wait(None, patience, false)? == WaitEnd::Room {
             return Ok(());
         }
-        match self.lending.new_spool() {
+        let mut made = Err(SpoolError::Files);
+        if self.may_spool {
+            self.lending.blocking(&mut || made = self.lending.new_spool());
+        }
+        match made {
             Ok(spool) => self.spool = Some(Arc::new(spool)),
-            // It has been said in the log.
+            // The log says so, unless the configuration wants no file.
             Err(_) => self.wait_stuck(None)?,
         }
         Ok(())

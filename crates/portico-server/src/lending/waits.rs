@@ -37,6 +37,8 @@ impl Waits {
 
     /// Blocks until there is room or the thread is asked for. `stuck`: the response can go nowhere else.
     pub(super) fn wait(&self, flow: &Arc<Flow>, room: Room, stuck: bool) -> WaitEnd {
+        // Somebody may have asked after the former wait had ended.
+        flow.forget_asked();
         self.lock().push(Waiting { flow: Arc::clone(flow), stuck, dismissed: false });
         self.count.fetch_add(1, Ordering::SeqCst);
         // Who has begun to press since does not know of this thread, or has seen it in the list.
@@ -58,6 +60,11 @@ impl Waits {
                 self.press();
             }
         }
+    }
+
+    /// Whether requests wait while all threads are in calls.
+    pub(super) fn is_pressed(&self) -> bool {
+        self.pressed.load(Ordering::Relaxed)
     }
 
     #[cold]
