@@ -20,9 +20,9 @@ const CLIENT_MEMORY: Setting = Setting {
     help: "Memory that one worker holds for all of its clients",
     details: "It counts what clients have sent and not been answered for, and what they have not yet taken of \
         their responses: heads, bodies, buffers of TLS and HTTP/2. From three quarters of it on, bodies and \
-        responses go to temporary files (--spool-total). From seven eighths on, clients that have stopped \
-        reading or sending are cut, those first for whom most is held, and then idle ones. When all of it is \
-        used, requests are answered 503. The log says so once a minute. The memory is the container's limit, or the \
+        responses go to temporary files (--spool-total). From seven eighths on, clients that have stopped reading \
+        or sending are cut, those first for whom most is held, and then idle ones. When all of it is used, \
+        requests are answered 503. The log says so once a minute. The memory is the container's limit, or the \
         machine's.",
     ..BLANK
 };
