@@ -102,7 +102,8 @@ impl Process {
     /// Whether it is listened to. One that floods is about to be killed; where that cannot be, the end of its line
     /// is the only sign of its end.
     pub fn is_heard(&self) -> bool {
-        !(self.hung_up || self.flooding && self.pid.is_some())
+        let is_killed = self.flooding && self.pid.is_some();
+        !(self.hung_up || is_killed)
     }
 
     /// What it says, at most [`REPORTS_PER_TURN_MAX`]; the rest stays for the next turn. An end of the line is

@@ -82,11 +82,11 @@ impl Observer {
                 let arguments = (&request.0, environ, answer, took.as_secs_f64(), logged);
                 self.0.bind(py).call_method1("end", arguments)
             });
-        if let Err(error) = told {
-            if let Some(times) = FAILED.note() {
-                let traceback = traceback(py, &error);
-                py.detach(|| log::error!("what was to follow a request raised{times}\n{traceback}"));
-            }
+        if let Err(error) = told
+            && let Some(times) = FAILED.note()
+        {
+            let traceback = traceback(py, &error);
+            py.detach(|| log::error!("what was to follow a request raised{times}\n{traceback}"));
         }
     }
 }
