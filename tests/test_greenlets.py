@@ -1,7 +1,7 @@
 """An application that gevent or eventlet has patched: its threads are greenlets, and so are its requests.
 
-All of its code runs in the thread that has imported it, as such applications expect; what Portico does beside it,
-deadlines and refusals among it, does not.
+All of its code runs in the thread that has imported it, as such applications expect; what Portico does beside
+it, deadlines and refusals among it, does not.
 """
 
 from __future__ import annotations
@@ -224,8 +224,8 @@ def test_requests_run_at_the_same_time_in_greenlets_of_one_thread(serve_green):
     """Each of which lasts, with what it keeps."""
     server = serve_green()
     with ThreadPoolExecutor(4) as clients:
-        asked = [clients.submit(lambda: server.request("GET", "/where").body.decode()) for _ in range(20)]
-        answers = [future.result().split() for future in asked]
+        asked = [clients.submit(server.request, "GET", "/where") for _ in range(20)]
+        answers = [future.result().body.decode().split() for future in asked]
     assert {name for name, *_ in answers} == {f"portico-{number}" for number in range(1, 5)}
     assert {same for _, same, *_ in answers} == {"True"}, "the thread that has imported the application"
     calls = {name: [] for name, *_ in answers}
@@ -320,7 +320,9 @@ def test_a_request_beyond_its_timeout_gets_the_exception_and_no_other_does(serve
         response = client.read_response()
         assert (response.status, response.closes) == (504, False)
         record = server.expect_log(f"timeout: GET {path} of .*, thread portico-\\d")
-        assert "green.py" in record and f"in {path[1:]}\n" in record, "the stack is the request's, not the hub's"
+        assert "green.py" in record and f"in {path[1:]}\n" in record, (
+            "the stack is the request's, not the hub's"
+        )
         assert b"".join(neighbour.read_chunks()).endswith(b"29 "), "it has been left alone"
         client.expect_in_sync()
     assert not server.find_records(WRITTEN_OFF)

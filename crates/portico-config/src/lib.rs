@@ -19,6 +19,7 @@ mod draft;
 mod environment;
 mod error;
 mod files;
+mod hosts;
 mod inherited;
 mod migrate;
 mod misspelt;
@@ -49,6 +50,7 @@ pub use conceal::conceal_arguments;
 pub use environment::Environment;
 pub use error::ConfigError;
 pub use files::{Evaluate, FileValue, PythonFile};
+pub use hosts::AllowedHosts;
 pub use misspelt::misspelt_variables;
 pub use parse::{Parsed, from_pairs, parse, parse_with_files};
 pub use proxies::{

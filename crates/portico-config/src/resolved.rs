@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::access_log_format::AccessLogFormat;
 use crate::bind::{Bind, WireProtocol};
+use crate::hosts::AllowedHosts;
 use crate::proxies::{
     Behind, EarlyHints, ForwardedHeaders, HeaderMap, ProxyProtocol, SchemeHeader, TrustedPeers,
 };
@@ -336,6 +337,8 @@ pub struct Config {
     pub protocol: WireProtocol,
     /// `--forwarded-headers`
     pub forwarded_headers: ForwardedHeaders,
+    /// `--allowed-hosts`
+    pub allowed_hosts: AllowedHosts,
     /// `--secure-scheme-headers`
     pub secure_scheme_headers: Vec<SchemeHeader>,
     /// `--forwarder-headers`: in lower case, each with `*` at its end where it stands for all that begin so.

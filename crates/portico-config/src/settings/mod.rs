@@ -7,6 +7,7 @@ mod compatibility;
 mod development;
 mod gateway;
 mod hooks;
+mod hosts;
 mod http2;
 mod leniency;
 mod limits;
@@ -58,6 +59,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Setting> {
         limits::SETTINGS,
         client_limits::SETTINGS,
         requests::SETTINGS,
+        hosts::SETTINGS,
         http2::SETTINGS,
         trust::SETTINGS,
         proxy_protocol::SETTINGS,

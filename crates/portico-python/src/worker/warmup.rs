@@ -24,7 +24,8 @@ pub fn run(config: &Config, lending: &Lending, server: &Arc<Server>) -> Result<(
     for warmup in &config.warmups {
         let begun = Instant::now();
         let named = format!("the warm-up {} {}", warmup.method, warmup.target);
-        let status = send(warmup, lending, server, end).map_err(|error| match error.kind() {
+        let host = config.allowed_hosts.example().unwrap_or_else(|| own_host(server));
+        let status = send(warmup, &host, lending, server, end).map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
                 StartError::WarmUp(format!("{named} was not answered within {:?}", config.boot_timeout))
             }
@@ -38,14 +39,26 @@ pub fn run(config: &Config, lending: &Lending, server: &Arc<Server>) -> Result<(
     Ok(())
 }
 
-/// Sends one and returns its status, once the answer is complete.
-fn send(warmup: &Warmup, lending: &Lending, server: &Arc<Server>, end: Option<Instant>) -> io::Result<u16> {
+/// The host of the listener.
+fn own_host(server: &Server) -> String {
+    match &*server.port {
+        "" => "localhost".to_owned(),
+        port => format!("{}:{port}", server.name),
+    }
+}
+
+/// Sends one for `host` and returns its status, once the answer is complete.
+fn send(
+    warmup: &Warmup,
+    host: &str,
+    lending: &Lending,
+    server: &Arc<Server>,
+    end: Option<Instant>,
+) -> io::Result<u16> {
     let (mut client, served) = UnixStream::pair()?;
-    let port = if server.port.is_empty() { String::new() } else { format!(":{}", server.port) };
-    let host = if server.port.is_empty() { "localhost" } else { &server.name };
     write!(
         client,
-        "{} {} HTTP/1.1\r\nHost: {host}{port}\r\nUser-Agent: portico-warmup\r\nConnection: close\r\n\r\n",
+        "{} {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: portico-warmup\r\nConnection: close\r\n\r\n",
         warmup.method, warmup.target
     )?;
     lending.adopt(served, Arc::clone(server))?;

@@ -10,6 +10,7 @@ pub mod deadline;
 mod flow;
 mod gateway;
 mod held;
+mod hosts;
 mod ledger;
 mod moving;
 mod outbox;

@@ -272,6 +272,11 @@ impl Connection {
         if tools.ledger.is_full() {
             return self.refuse_for_memory(tools);
         }
+        if tools.config.allowed_hosts.is_limited()
+            && let Some(host) = self.find_foreign_host(&head, tools).map(<[u8]>::to_vec)
+        {
+            return self.refuse_host(&host, tools);
+        }
         if self.server.protocol == WireProtocol::Redirect {
             return self.redirect(tools);
         }

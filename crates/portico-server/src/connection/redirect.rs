@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use portico_proto::Framing;
+use portico_proto::http1::is_authority;
 
 use super::{Answer, Block, Connection, Phase, Step, Tools, plain_head};
 
@@ -15,8 +16,9 @@ const USUAL_PORT: &str = "443";
 impl Connection {
     /// Answers the request whose head has come, and ends the connection.
     pub(super) fn redirect(&mut self, tools: &mut Tools) -> Step {
-        let Some(asked) = self.head.as_deref() else { return Step::Close };
-        let host = asked.authority().map(host).filter(|host| !host.is_empty());
+        let Some(asked) = self.head.clone() else { return Step::Close };
+        // A host that is none is refused before; what this sends to browsers is looked at all the same.
+        let host = self.asked_host(&asked).filter(|host| is_authority(host)).map(host);
         let Some(host) = host else {
             return self.refuse(400, "the request names no host to redirect to", tools);
         };

@@ -24,10 +24,15 @@ pub struct Reports {
     floods: Occurrences,
     unwatched: Occurrences,
     failed: Occurrences,
+    /// How often requests were refused that were for other hosts.
+    foreign_hosts: Occurrences,
 }
 
 /// Names of dropped fields that are reported, each once.
 const DROPPED_NAMES_MAX: usize = 64;
+
+/// Bytes of a host that are told.
+const HOST_BYTES_MAX: usize = 255;
 
 impl Reports {
     /// Says once of each name that it is dropped.
@@ -124,6 +129,16 @@ impl Reports {
         if let Some(times) = self.failed.note() {
             let from = told(peer);
             log::error!("the connection of {from} was cut: its handling failed (a bug in Portico){times}");
+        }
+    }
+
+    /// Says likewise that a request was for a host that is not among those of `--allowed-hosts`.
+    pub fn foreign_host(&self, peer: Peer, host: &[u8]) {
+        if let Some(times) = self.foreign_hosts.note() {
+            let (from, host) = (told(peer), host[..host.len().min(HOST_BYTES_MAX)].escape_ascii());
+            log::warn!(
+                "answered 421 to a request from {from}: the host {host} is not among --allowed-hosts{times}"
+            );
         }
     }
 
