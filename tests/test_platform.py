@@ -20,12 +20,11 @@ from pathlib import Path
 
 import pytest
 
+from harness.another_user import OPENED_UP, ROOT
 from harness.http_client import Client
 from harness.process import Process, read_or_empty
 from harness.rendezvous import wait_until
 from harness.server import run_to_end
-
-ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
 
 # Tells what the worker is.
 APP = """
@@ -49,26 +48,6 @@ def application(environ, start_response):
     start_response("200 OK", [("Content-Length", str(len(body)))])
     return [body]
 """
-
-# The tests' Python may lie in root's home, which nobody else may enter: in a mount namespace of its own a
-# folder that everybody may enter stands in its place, with Python in it.
-OPEN_UP = r"""
-set -e
-python=$1
-shift
-top=/$(cut -d/ -f2 <<< "$python")
-if ! setpriv --reuid 65534 --clear-groups test -x "$python/bin"; then
-    mount --make-rprivate /
-    place=$(mktemp -d)
-    mount --bind "$python" "$place"
-    mount -t tmpfs -o mode=755 none "$top"
-    mkdir -p "$python"
-    mount --move "$place" "$python"
-    rmdir "$place"
-fi
-exec "$@"
-"""
-OPENED_UP = ("unshare", "--mount", "bash", "-c", OPEN_UP, "bash", sys.base_prefix)
 
 
 @pytest.fixture
@@ -293,8 +272,8 @@ def test_sockets_and_log_files_are_the_users(folder, serve):
     for name in ("access", "error"):
         (logs / name).rename(logs / f"{name}.1")
     server.signal(signal.SIGUSR1)
-    wait_until((logs / "access").exists, "the new log")
-    assert (logs / "access").stat().st_uid == nobody.pw_uid
+    is_given = lambda: (logs / "access").exists() and (logs / "access").stat().st_uid == nobody.pw_uid  # noqa: E731
+    wait_until(is_given, "the new log")
     server.request()
     wait_until((logs / "access").read_text, "a line in the new log")
     server.stop()

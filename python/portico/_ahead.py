@@ -63,9 +63,12 @@ STANDARD = os.path.dirname(os.__file__)
 _imported: dict[str, ModuleType] = {}
 
 
-def import_modules() -> None:
-    """Imports them, from where Python's own modules are and from nowhere else."""
-    if any(sys.modules.get(name) or find_spec(name) for name in REPLACING):
+def import_modules(folders: list[str]) -> None:
+    """Imports them, from where Python's own modules are and from nowhere else.
+
+    The application will look for modules in `folders` as well.
+    """
+    if any(is_there(name, folders) for name in REPLACING):
         return
     known, path = set(sys.modules), sys.path
     sys.path = [entry for entry in path if is_standard(entry)]
@@ -81,6 +84,13 @@ def import_modules() -> None:
     # What is there already is looked through for garbage again and again while an application is imported.
     gc.collect()
     gc.freeze()
+
+
+def is_there(name: str, folders: list[str]) -> bool:
+    """Whether a module has been imported, or could be."""
+    if name in sys.modules:
+        return sys.modules[name] is not None
+    return bool(find_spec(name) or PathFinder.find_spec(name, folders))
 
 
 def is_standard(entry: str) -> bool:

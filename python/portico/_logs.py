@@ -15,6 +15,7 @@ import os
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 from portico._logger import DATE_FORMAT, ERROR_FORMAT, LEVELS, Logger, is_own, mark_own, reopen_files
@@ -26,8 +27,22 @@ ACCESS_LOGGERS = ("gunicorn.access", "portico.access")
 OWN_CLASSES = ("", "simple", "gunicorn.glogging.Logger", "gunicorn.instrument.statsd.Statsd")
 
 
+# The file of the server's access log, if there is one, and its descriptor, also after it was opened again.
+_opened: dict[str, int] = {}
+
+
+def note_opened(path: str | None, descriptor: int) -> None:
+    """The server has its access log open so."""
+    _opened.clear()
+    if path is not None:
+        _opened[os.path.abspath(path)] = descriptor
+
+
 class AppendedFile:
-    """Standard output or a file by its path, opened for each text: it may be moved away at any time."""
+    """Standard output or a file by its path: as the server has it open, else opened for each text.
+
+    It may be moved away at any time.
+    """
 
     def __init__(self, path: str) -> None:
         self.path = None if path == "-" else os.path.abspath(path)
@@ -37,13 +52,29 @@ class AppendedFile:
         if self.path is None:
             sys.stdout.write(text)
             return
-        with open(self.path, "a", encoding="utf-8", errors="backslashreplace") as file:
+        descriptor = _opened.get(self.path)
+        opened = os.dup(descriptor) if descriptor is not None else self.path
+        with open(opened, "a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
 
     def flush(self) -> None:
         """Nothing of a file waits."""
         if self.path is None:
             sys.stdout.flush()
+
+
+def guard_files(open_file: Callable[[str, int], int]) -> None:
+    """Has the files of logging's handlers opened by `open_file`, which takes path and flags of `os.open`.
+
+    In a process of root's, a path may lead to what the workers' user has put there.
+    """
+
+    def guarded(file: Any, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
+        opener = None if os.geteuid() else open_file  # A worker is its user's.
+        return open(file, mode, *args, opener=opener, **kwargs)
+
+    # What `logging` calls by this name: handlers keep it, and open their files again by it.
+    vars(logging)["open"] = guarded
 
 
 def install(level: str, errors: Any, access: str | None) -> None:

@@ -14,7 +14,7 @@ MAGIC = int.from_bytes(b"portico\x01", "little")
 SUPERVISOR_WORDS, SLOT_WORDS, WAIT_BUCKETS, THREAD_WORDS = 32, 24, 32, 48
 STATES = ("empty", "starting", "ready", "retiring")
 # Indices, in the order of the enums there.
-SLOTS, THREADS = 1, 2
+SLOTS, THREADS, SUPERVISOR_PID = 1, 2, 3
 PID, STATE, BUSY_THREADS = 0, 1, 7
 
 

@@ -1,10 +1,13 @@
 //! The configuration file: which it is, and what it says.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
-use std::{fmt, fs};
+
+use portico_files::read_text;
 
 use crate::error::ConfigError;
 use crate::raw::{RawConfig, Source};
+use crate::toml_file::Line;
 use crate::{settings, toml_file};
 
 /// A configuration file in Python, gunicorn's, which this crate cannot run.
@@ -28,8 +31,35 @@ pub struct FileValue {
     pub line: Option<u32>,
 }
 
-/// Runs a configuration file in Python and returns what it says of the settings, in any order.
-pub type Evaluate<'a> = &'a mut dyn FnMut(&PythonFile) -> Result<Vec<FileValue>, ConfigError>;
+/// What it takes to read configuration files, beside this crate.
+pub trait Files {
+    /// Before the first of them: whom `--user` names on the command line or in the environment.
+    fn begin(&mut self, user: Option<&str>) {
+        let _ = user;
+    }
+
+    /// Whether the file at `path` may be read. One in Python is asked for by [`Files::evaluate`] alone.
+    ///
+    /// # Errors
+    /// It may not, for this reason.
+    fn admit(&mut self, path: &Path) -> Result<(), ConfigError> {
+        let _ = path;
+        Ok(())
+    }
+
+    /// Runs a configuration file in Python and returns what it says of the settings, in any order.
+    ///
+    /// # Errors
+    /// It is not there, it may not be read, it raises, or what it says cannot be used.
+    fn evaluate(&mut self, file: &PythonFile) -> Result<Vec<FileValue>, ConfigError>;
+}
+
+/// A function that runs such a file, where all may be read.
+impl<F: FnMut(&PythonFile) -> Result<Vec<FileValue>, ConfigError>> Files for F {
+    fn evaluate(&mut self, file: &PythonFile) -> Result<Vec<FileValue>, ConfigError> {
+        self(file)
+    }
+}
 
 /// What is looked for in the current folder; of several the first counts.
 const FILES: [&str; 3] = ["gunicorn.conf.py", "portico.toml", PYPROJECT];
@@ -53,12 +83,14 @@ enum File {
 pub(crate) fn say_file(
     raw: &mut RawConfig,
     folder: &Path,
-    evaluate: Evaluate<'_>,
+    files: &mut dyn Files,
 ) -> Result<Vec<String>, ConfigError> {
+    let user = raw.said(settings::USER).and_then(|said| said.texts.last()).cloned();
+    files.begin(user.as_deref());
     let named = raw.said(settings::CONFIG).and_then(|said| said.texts.last()).filter(|text| !text.is_empty());
     if let Some(text) = named.cloned() {
         let file = file(&text);
-        if !say(raw, &file, evaluate)? {
+        if !say(raw, &file, files)? {
             return Err(ConfigError::new(format!("{text}: there is no table [tool.portico] in it; add one")));
         }
         return Ok(Vec::new());
@@ -68,7 +100,7 @@ pub(crate) fn say_file(
     for name in FILES.into_iter().filter(|name| folder.join(name).is_file()) {
         let path = folder.join(name);
         match found {
-            None => found = say(raw, &file(&path.to_string_lossy()), &mut *evaluate)?.then_some(name),
+            None => found = say(raw, &file(&path.to_string_lossy()), &mut *files)?.then_some(name),
             Some(counts) if name != PYPROJECT || has_table(&path) => warnings.push(format!(
                 "{counts} is the configuration file, and {name} counts for nothing; remove one of them, or name \
                  one with --config"
@@ -93,26 +125,21 @@ fn file(text: &str) -> File {
 }
 
 /// Takes what `file` says; whether it has anything for us.
-fn say(raw: &mut RawConfig, file: &File, evaluate: Evaluate<'_>) -> Result<bool, ConfigError> {
+fn say(raw: &mut RawConfig, file: &File, files: &mut dyn Files) -> Result<bool, ConfigError> {
     let path = file.to_string();
     let source = |line, column| Source::File { path: path.clone(), line, column };
     match file {
         File::Python(file) => {
             raw.note_gunicorns_file();
-            for value in evaluate(file)? {
+            for value in files.evaluate(file)? {
                 if let Some(setting) = settings::called(&value.name) {
                     raw.say(setting, value.texts, source(value.line, None));
                 }
             }
         }
         File::Toml(location) | File::Pyproject(location) => {
-            let text = fs::read_to_string(location).map_err(|error| {
-                ConfigError::new(format!(
-                    "{path}: the configuration file cannot be read ({error}); name another"
-                ))
-            })?;
             let pyproject = matches!(file, File::Pyproject(_));
-            let Some(lines) = toml_file::read(&path, &text, pyproject)? else { return Ok(false) };
+            let Some(lines) = lines(&path, location, pyproject, files)? else { return Ok(false) };
             for line in lines {
                 raw.say(line.setting, line.texts, source(Some(line.place.line), Some(line.place.column)));
             }
@@ -121,9 +148,30 @@ fn say(raw: &mut RawConfig, file: &File, evaluate: Evaluate<'_>) -> Result<bool,
     Ok(true)
 }
 
+/// What the file in TOML at `location` says; `None` for a `pyproject` without our table.
+fn lines(
+    path: &str,
+    location: &Path,
+    pyproject: bool,
+    files: &mut dyn Files,
+) -> Result<Option<Vec<Line>>, ConfigError> {
+    let read = || {
+        let text = read_text(location).map_err(|error| {
+            ConfigError::new(format!("{path}: the configuration file cannot be read ({error}); name another"))
+        })?;
+        toml_file::read(path, &text, pyproject)
+    };
+    match files.admit(location) {
+        Ok(()) => read(),
+        // Most projects have one, and nothing in it is ours.
+        Err(_) if pyproject && matches!(read(), Ok(None)) => Ok(None),
+        Err(refusal) => Err(refusal),
+    }
+}
+
 /// Whether this pyproject.toml has our table; one that is not even TOML has not.
 fn has_table(path: &Path) -> bool {
-    let text = fs::read_to_string(path).unwrap_or_default();
+    let text = read_text(path).unwrap_or_default();
     toml_file::read(PYPROJECT, &text, true).is_ok_and(|lines| lines.is_some())
 }
 
@@ -141,6 +189,7 @@ impl fmt::Display for File {
 #[cfg(test)]
 mod tests {
     use std::ffi::OsString;
+    use std::fs;
 
     use super::*;
     use crate::testing::environment;
@@ -158,10 +207,12 @@ mod tests {
         values: &[FileValue],
     ) -> (Result<Resolved, ConfigError>, Vec<PythonFile>) {
         let mut files = Vec::new();
-        let parsed = parse_with_files(args.iter().map(OsString::from), &environment(env), &mut |file| {
+        let mut evaluate = |file: &PythonFile| {
             files.push(file.clone());
             Ok(values.to_vec())
-        });
+        };
+        let args = args.iter().map(OsString::from);
+        let parsed = parse_with_files(args, &environment(env), &mut evaluate);
         let resolved = parsed.map(|parsed| match parsed {
             Parsed::Run(resolved) => *resolved,
             other => panic!("{other:?}"),
@@ -253,6 +304,58 @@ mod tests {
                 "gunicorn.conf.py is the configuration file, and portico.toml counts for nothing"
             )
         );
+    }
+
+    /// Lets no file in, and notes what it was asked.
+    #[derive(Default)]
+    struct Closed(Vec<String>);
+
+    impl Files for Closed {
+        fn begin(&mut self, user: Option<&str>) {
+            self.0.push(format!("{user:?}"));
+        }
+
+        fn admit(&mut self, path: &Path) -> Result<(), ConfigError> {
+            Err(ConfigError::new(format!("{} is closed", path.display())))
+        }
+
+        fn evaluate(&mut self, file: &PythonFile) -> Result<Vec<FileValue>, ConfigError> {
+            Err(ConfigError::new(format!("{file:?} is closed")))
+        }
+    }
+
+    #[test]
+    fn a_file_that_may_not_be_read_says_nothing() {
+        let closed = |name: &str, text: &str| {
+            let folder = tempfile::tempdir().unwrap();
+            fs::write(folder.path().join(name), text).unwrap();
+            say_file(&mut RawConfig::default(), folder.path(), &mut Closed::default())
+        };
+        for (name, text) in [TOML, PROJECT, ("portico.toml", "no TOML"), ("pyproject.toml", "no TOML")] {
+            let error = closed(name, text).unwrap_err().to_string();
+            assert!(error.ends_with(&format!("{name} is closed")), "{text:?}: {error}");
+        }
+        assert!(closed(PYTHON.0, PYTHON.1).is_err());
+        assert_eq!(closed(OTHER_PROJECT.0, OTHER_PROJECT.1), Ok(Vec::new()), "it has nothing for us");
+        assert_eq!(closed("other.toml", ""), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn the_user_is_told_before_any_file_as_far_as_it_is_known() {
+        let mut told = Vec::new();
+        for (env, args) in [
+            (&[][..], &[][..]),
+            (&[], &["--user", "a"]),
+            (&[("PORTICO_USER", "b")], &[]),
+            (&[("PORTICO_USER", "b"), ("GUNICORN_CMD_ARGS", "-u c")], &[]),
+            (&[("PORTICO_USER", "b")], &["--user", "a"]),
+        ] {
+            let mut files = Closed::default();
+            let args = args.iter().map(OsString::from).chain(["-c".into(), "x.toml".into()]);
+            assert!(parse_with_files(args, &environment(env), &mut files).is_err());
+            told.extend(files.0);
+        }
+        assert_eq!(told, ["None", "Some(\"a\")", "Some(\"b\")", "Some(\"c\")", "Some(\"a\")"]);
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub use command::Command;
 pub use conceal::conceal_arguments;
 pub use environment::Environment;
 pub use error::ConfigError;
-pub use files::{Evaluate, FileValue, PythonFile};
+pub use files::{FileValue, Files, PythonFile};
 pub use hosts::AllowedHosts;
 pub use misspelt::misspelt_variables;
 pub use parse::{Parsed, from_pairs, parse, parse_with_files};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::draft::Draft;
 use crate::environment::Environment;
 use crate::error::ConfigError;
-use crate::files::{Evaluate, FileValue, PythonFile};
+use crate::files::{FileValue, Files, PythonFile};
 use crate::resolved::Config;
 use crate::setting::Value;
 use crate::task::Printout;
@@ -20,7 +20,7 @@ pub(crate) fn migrate(
     from: &Path,
     to: Option<PathBuf>,
     env: Environment<'_>,
-    evaluate: Option<Evaluate<'_>>,
+    files: Option<&mut dyn Files>,
 ) -> Result<Printout, ConfigError> {
     let name = from.display().to_string();
     let mut draft = Draft::default();
@@ -30,9 +30,8 @@ pub(crate) fn migrate(
         })?;
         draft.take_uwsgi(uwsgi::Ini::read(&text, from, env));
     } else {
-        let evaluate =
-            evaluate.ok_or_else(|| ConfigError::new("migrate: there is nothing to run Python with"))?;
-        draft.take_gunicorn(&name, evaluate(&PythonFile::Path(from.into()))?);
+        let files = files.ok_or_else(|| ConfigError::new("migrate: there is nothing to run Python with"))?;
+        draft.take_gunicorn(&name, files.evaluate(&PythonFile::Path(from.into()))?);
     }
     let text = format!("# Written by `portico migrate {name}`.\n{}", draft.text());
     Ok(Printout { text, file: to, notes: draft.notes, of_settings: false })

@@ -8,7 +8,7 @@ use crate::cli::{self, CommandLine};
 use crate::command::{self, Command};
 use crate::environment::{self, Environment, read_variable};
 use crate::error::ConfigError;
-use crate::files::{self, Evaluate};
+use crate::files::{self, Files};
 use crate::inherited::Inherited;
 use crate::migrate::migrate;
 use crate::raw::{RawConfig, Source};
@@ -49,26 +49,26 @@ pub fn parse(args: impl Iterator<Item = OsString>, env: Environment<'_>) -> Resu
     parse_as(std::process::id(), args, env, None)
 }
 
-/// Reads a command line and the configuration file that it names, or that of the current folder; `evaluate`
-/// runs one that is written in Python.
+/// Reads a command line and the configuration file that it names, or that of the current folder; `files` says
+/// which may be read, and runs one that is written in Python.
 ///
 /// # Errors
-/// As [`parse`], and what `evaluate` returns.
+/// As [`parse`], and what `files` returns.
 pub fn parse_with_files(
     args: impl Iterator<Item = OsString>,
     env: Environment<'_>,
-    evaluate: Evaluate<'_>,
+    files: &mut dyn Files,
 ) -> Result<Parsed, ConfigError> {
-    parse_as(std::process::id(), args, env, Some(evaluate))
+    parse_as(std::process::id(), args, env, Some(files))
 }
 
 /// [`parse`] in the process `pid`, which is what systemd's variables are compared with; files are read where
-/// there is an `evaluate`.
+/// there are `files`.
 pub(crate) fn parse_as(
     pid: u32,
     args: impl Iterator<Item = OsString>,
     env: Environment<'_>,
-    evaluate: Option<Evaluate<'_>>,
+    files: Option<&mut dyn Files>,
 ) -> Result<Parsed, ConfigError> {
     let args: Vec<OsString> = args.collect();
     if let Some(command) = command::read(&args).map_err(ConfigError::usage)? {
@@ -76,13 +76,13 @@ pub(crate) fn parse_as(
     }
     let (task, args) = task::read(args).map_err(ConfigError::usage)?;
     match task {
-        None => settings_of(pid, args, env, evaluate),
-        Some(Task::Check) => match settings_of(pid, args, env, evaluate) {
+        None => settings_of(pid, args, env, files),
+        Some(Task::Check) => match settings_of(pid, args, env, files) {
             Ok(Parsed::Run(resolved)) => Ok(Parsed::Check(resolved)),
             Err(error) => Err(ConfigError::new(error.to_string())),
             other => other,
         },
-        Some(Task::Config { json }) => match settings_of(pid, args, env, evaluate)? {
+        Some(Task::Config { json }) => match settings_of(pid, args, env, files)? {
             Parsed::Run(resolved) => {
                 let text = if json { resolved.show_json() } else { resolved.show() };
                 let notes = resolved.warnings;
@@ -95,7 +95,7 @@ pub(crate) fn parse_as(
             about(&name).map(Parsed::Help).map_err(ConfigError::usage)
         }
         Some(Task::Completions(shell)) => Ok(Parsed::Print(Printout::of(cli::completions(shell)))),
-        Some(Task::Migrate { from, to }) => migrate(&from, to, env, evaluate).map(Parsed::Print),
+        Some(Task::Migrate { from, to }) => migrate(&from, to, env, files).map(Parsed::Print),
         Some(Task::DevCert { folder }) => Ok(Parsed::DevCert(folder)),
         Some(Task::Schema) => Ok(Parsed::Print(Printout::of(schema()))),
     }
@@ -106,7 +106,7 @@ fn settings_of(
     pid: u32,
     args: Vec<OsString>,
     env: Environment<'_>,
-    evaluate: Option<Evaluate<'_>>,
+    files: Option<&mut dyn Files>,
 ) -> Result<Parsed, ConfigError> {
     let mut raw = RawConfig::default();
     environment::say(&mut raw, env)?;
@@ -120,8 +120,8 @@ fn settings_of(
             for (setting, texts) in said {
                 raw.say(setting, texts, Source::CommandLine);
             }
-            let of_files = match evaluate {
-                Some(evaluate) => files::say_file(&mut raw, Path::new(""), evaluate)?,
+            let of_files = match files {
+                Some(files) => files::say_file(&mut raw, Path::new(""), files)?,
                 None => Vec::new(),
             };
             let mut resolved = resolve(raw, &Inherited::read(env, pid)?)?;

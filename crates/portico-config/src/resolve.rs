@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use portico_files::read_text;
+
 use crate::error::ConfigError;
 use crate::inherited::Inherited;
 use crate::preset;
@@ -105,7 +107,7 @@ fn say_paste_logging(raw: &mut RawConfig) {
         return;
     };
     let path = paste.split('#').next().unwrap_or_default().to_owned();
-    let text = std::fs::read_to_string(Path::new(&said("chdir").unwrap_or_default()).join(&path));
+    let text = read_text(&Path::new(&said("chdir").unwrap_or_default()).join(&path));
     let section = text.unwrap_or_default().lines().position(|line| line.trim_end() == "[loggers]");
     if let Some(at) = section {
         let line = u32::try_from(at + 1).ok();
@@ -175,6 +177,11 @@ fn ineffective(config: &Config, warnings: &mut Vec<String>) {
     }
     for (option, does_nothing, needed) in [
         ("--enable-stdio-inheritance", config.system.stdio_inheritance && !config.system.daemon, "--daemon"),
+        (
+            "--allow-new-privileges",
+            config.system.allow_new_privileges && config.system.user.is_none(),
+            "--user",
+        ),
         ("--initgroups", config.system.initgroups && config.system.user.is_none(), "--user"),
         ("--paste-global", !config.paste_global.is_empty() && config.paste.is_none(), "--paste"),
     ] {

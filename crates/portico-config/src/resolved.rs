@@ -182,6 +182,8 @@ pub struct System {
     pub group: Option<Account>,
     /// `--initgroups`
     pub initgroups: bool,
+    /// `--allow-new-privileges`
+    pub allow_new_privileges: bool,
     /// `--umask`; it has gone into `socket_mode`.
     pub umask: Option<u32>,
     /// `--env`: names and values.

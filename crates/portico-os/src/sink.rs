@@ -87,6 +87,16 @@ impl Sink {
         Self::new(above_standard(file)?, Way::Write)
     }
 
+    /// A file that another part of the program has opened for appending.
+    ///
+    /// # Errors
+    /// The kernel's; none is expected.
+    pub fn of_file(file: impl Into<OwnedFd>) -> io::Result<Self> {
+        let descriptor = above_standard(file.into())?;
+        fcntl_setfl(&descriptor, fcntl_getfl(&descriptor)? | OFlags::NONBLOCK)?;
+        Self::new(descriptor, Way::Write)
+    }
+
     /// The same file for writers that wait, such as programs to whose standard streams it becomes.
     ///
     /// # Errors

@@ -35,9 +35,6 @@ pub fn from_body_error(error: &BodyError) -> PyErr {
 }
 
 /// The exception as Python prints it, with causes and contexts, without the last line end.
-///
-/// `traceback` is imported here and not before: it weighs half a megabyte, which an idle worker need not
-/// carry.
 pub fn traceback(py: Python<'_>, error: &PyErr) -> String {
     let formatted = || -> PyResult<String> {
         let format = py.import("traceback")?.getattr("format_exception")?;

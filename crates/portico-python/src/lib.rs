@@ -7,6 +7,7 @@ mod error;
 mod fork;
 mod gateway;
 mod hub;
+mod import_path;
 mod logging;
 mod raw;
 mod record;

@@ -6,7 +6,9 @@
 
 use std::cell::Cell;
 use std::fmt::Write as _;
+use std::fs::File;
 use std::io::{self, IsTerminal};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -14,6 +16,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use log::{Level, LevelFilter, Metadata, Record};
 use portico_config::{LogLevel, LogTarget};
+use portico_files::{Owner, open_log};
 use portico_os::{LogOutput, Sink, Weight};
 use portico_server::{Severity, Statsd, Syslog};
 use rustix::stdio::{dup2_stderr, dup2_stdout, stderr, stdout};
@@ -35,9 +38,8 @@ mod diversion;
 /// The log file cannot be opened for appending.
 pub fn install(target: &LogTarget, level: LogLevel, capture: bool) -> io::Result<()> {
     let target = Target::of(target)?;
-    let sink = target.open()?;
     CAPTURING.store(capture, Ordering::Relaxed);
-    target.capture_output()?;
+    let sink = target.open()?;
     match LOG.get() {
         Some(log) => {
             if !log.output.is_own() {
@@ -62,24 +64,48 @@ pub fn install(target: &LogTarget, level: LogLevel, capture: bool) -> io::Result
     Ok(())
 }
 
+/// Whose the log files are that are made from now on, and from whom those are protected that are opened: the
+/// workers' user. `None` in a process that is that user's.
+pub fn give_files_to(owner: Option<Owner>) {
+    *OWNER.lock().unwrap_or_else(PoisonError::into_inner) = owner;
+}
+
+/// That user.
+pub fn owner() -> Option<Owner> {
+    *OWNER.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Has records told there as well from now on, in this process and in those that it forks.
 pub fn observe(syslog: Option<Syslog>, statsd: Option<Statsd>) {
     *observers() = Observers { syslog, statsd };
 }
 
-/// Opens a log file again that has been moved away. If that fails, the former one goes on being written.
-pub fn reopen() {
-    let Some(log) = LOG.get() else { return };
-    let target = log.target().clone();
-    let Target::File(path) = &target else { return };
-    match target.open() {
-        Ok(sink) => {
-            log.output.replace(sink);
-            if let Err(error) = target.capture_output() {
-                log::error!("standard output cannot be captured: {error}");
-            }
+/// Opens a log file again that has been moved away, and returns it for other processes to write to. If that fails,
+/// the former one goes on being written.
+pub fn reopen() -> Option<OwnedFd> {
+    let Target::File(path) = &LOG.get()?.target().clone() else { return None };
+    let opened = open_log(path, owner()).and_then(|file| Ok((file.try_clone()?, file)));
+    match opened {
+        Ok((file, other)) => {
+            replace(file);
+            Some(other.into())
         }
-        Err(error) => log::error!("opening the error log {} again failed: {error}", path.display()),
+        Err(error) => {
+            log::error!("opening the error log {} again failed: {error}", path.display());
+            None
+        }
+    }
+}
+
+/// Writes to this file from now on, if the log goes to one: another process has opened it again.
+pub fn replace(file: impl Into<File>) {
+    let Some(log) = LOG.get() else { return };
+    if !matches!(&*log.target(), Target::File(_)) {
+        return;
+    }
+    match sink_of(file.into()) {
+        Ok(sink) => log.output.replace(sink),
+        Err(error) => log::error!("the error log that was opened again cannot be taken: {error}"),
     }
 }
 
@@ -202,6 +228,9 @@ const FLUSH_MAX: Duration = Duration::from_secs(1);
 static LOG: OnceLock<ErrorLog> = OnceLock::new();
 static ERRORS_SHOWN: AtomicBool = AtomicBool::new(false);
 static CAPTURING: AtomicBool = AtomicBool::new(false);
+
+/// See [`give_files_to`].
+static OWNER: Mutex<Option<Owner>> = Mutex::new(None);
 static DIVERSION: Mutex<Option<(Diversion, Relay)>> = Mutex::new(None);
 
 thread_local! {
@@ -362,25 +391,23 @@ impl Target {
         match self {
             Self::Stdout => Sink::shared(stdout()),
             Self::Stderr { .. } => Sink::shared(stderr()),
-            Self::File(path) => Sink::append(path),
+            Self::File(path) => sink_of(open_log(path, owner())?),
         }
-    }
-
-    /// Puts the file in the place of standard output and error, where that is asked for.
-    fn capture_output(&self) -> io::Result<()> {
-        if let Self::File(path) = self
-            && CAPTURING.load(Ordering::Relaxed)
-        {
-            let file = Sink::append_waiting(path)?;
-            dup2_stdout(&file)?;
-            dup2_stderr(&file)?;
-        }
-        Ok(())
     }
 
     fn colour(&self) -> bool {
         matches!(self, Self::Stderr { colour: true })
     }
+}
+
+/// Writes to `file`, and puts it in the place of standard output and error where that is asked for.
+fn sink_of(file: File) -> io::Result<Sink> {
+    if CAPTURING.load(Ordering::Relaxed) {
+        dup2_stdout(&file)?;
+        dup2_stderr(&file)?;
+    }
+    // What has a reader gets a description of the log's own: the other one waits, as programs want it.
+    if file.metadata()?.is_file() { Sink::of_file(file) } else { Sink::shared(file.as_fd()) }
 }
 
 /// `message` without control bytes other than line ends and tabs: a target or a header in it may be hostile, a

@@ -3,6 +3,7 @@
 //!
 //! Each function here is safe to call; what makes it so stands beside its block.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
@@ -102,6 +103,29 @@ pub fn send_signal(pid: u32, number: i32) -> io::Result<()> {
     }
 }
 
+/// As [`send_signal`], to the process that `process` (pidfd_open(2)) is, whoever has its number by now.
+///
+/// # Errors
+/// The kernel's: it has ended, or it is not ours.
+pub fn send_signal_by(process: &OwnedFd, number: i32) -> io::Result<()> {
+    // SAFETY: the number is sent and no more; that the C library may use some signals itself, for which rustix
+    // wants it to be looked at, is a matter of handlers.
+    let signal = unsafe { rustix::process::Signal::from_raw_unchecked(number) };
+    Ok(rustix::process::pidfd_send_signal(process, signal)?)
+}
+
+/// Puts another open file in the place of `file`, under its number: whoever writes there writes to that one.
+///
+/// # Errors
+/// The kernel's; none is expected.
+pub fn replace_file(file: &File, other: &OwnedFd) -> io::Result<()> {
+    // SAFETY: both are open, and no memory is concerned; the number stays `file`'s.
+    match unsafe { libc::dup3(other.as_raw_fd(), file.as_raw_fd(), libc::O_CLOEXEC) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
 /// Duplicates a descriptor that Python code named by its number, close-on-exec.
 ///
 /// # Errors
@@ -130,7 +154,7 @@ pub fn replace_by_null(descriptor: RawFd, inode: u64) -> io::Result<()> {
     if !rustix::fs::fstat(borrowed).is_ok_and(|stat| stat.st_ino == inode) {
         return Ok(());
     }
-    let null = std::fs::File::open("/dev/null")?;
+    let null = File::open("/dev/null")?;
     // SAFETY: both are open, and no memory is concerned. Its owner in this process, if there is one, is left
     // with a descriptor that is open and does nothing.
     match unsafe { libc::dup3(null.as_raw_fd(), descriptor, libc::O_CLOEXEC) } {

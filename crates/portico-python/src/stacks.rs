@@ -1,19 +1,18 @@
 //! The Python stacks of this process' threads: through the interpreter, or without it where C code holds it.
 //!
 //! Without it they come from Python's faulthandler, which writes them from within a signal's handler into a file
-//! in memory. `portico stacks` reads that file too: what is told to it is written there. Its length cannot be
-//! sealed, since the faulthandler appends to it; nobody maps it, and nobody reads more than [`DUMP_BYTES_MAX`].
+//! in memory. The supervisor has made that; `portico stacks` reads it too: what is told to it is written there.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
+use portico_supervisor::StacksFile;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
-use rustix::fs::{MemfdFlags, OFlags, fcntl_setfl, ftruncate, memfd_create};
-use rustix::io::pread;
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use signal_hook::low_level;
 
 use crate::raw;
@@ -22,7 +21,7 @@ use crate::record::{Record, Records};
 /// Where the stacks of this process are written.
 #[derive(Debug)]
 pub struct Stacks {
-    file: OwnedFd,
+    file: StacksFile,
     /// The thread that was Python's main one.
     main_ident: u64,
 }
@@ -38,12 +37,6 @@ pub struct ThreadStack {
     pub frames: String,
 }
 
-/// The file's name, under which `portico stacks` finds it among the descriptors of a worker.
-const FILE_NAME: &str = "portico-stacks";
-
-/// More than that is not read: the faulthandler writes at most 100 threads of 100 frames.
-const DUMP_BYTES_MAX: usize = 4 * 1024 * 1024;
-
 /// The signal at which the faulthandler writes. Python's own `signal` module leaves the real-time ones alone, and
 /// so do the profilers and application servers that are known (uWSGI, gunicorn, py-spy, gevent).
 pub fn signal() -> i32 {
@@ -51,17 +44,14 @@ pub fn signal() -> i32 {
 }
 
 impl Stacks {
-    /// Prepares this process: from now on [`signal`] has it write its stacks. To be called in its main thread,
-    /// after the last fork.
+    /// Prepares this process: from now on [`signal`] has it write its stacks into `file`. To be called in its main
+    /// thread, after the last fork.
     ///
     /// # Errors
-    /// The kernel's, when descriptors have run out; the faulthandler's.
-    pub fn install(py: Python<'_>) -> PyResult<Self> {
-        let file = memfd_create(FILE_NAME, MemfdFlags::CLOEXEC).map_err(io::Error::from)?;
-        // What several write at the same time stays whole, and nobody has a position that a cut leaves behind.
-        fcntl_setfl(&file, OFlags::APPEND).map_err(io::Error::from)?;
+    /// The faulthandler's.
+    pub fn install(py: Python<'_>, file: StacksFile) -> PyResult<Self> {
         let keywords = PyDict::new(py);
-        keywords.set_item("file", file.as_raw_fd())?;
+        keywords.set_item("file", file.as_fd().as_raw_fd())?;
         keywords.set_item("all_threads", true)?;
         py.import("faulthandler")?.call_method("register", (signal(),), Some(&keywords))?;
         Ok(Self { file, main_ident: raw::thread_ident(py) })
@@ -81,10 +71,10 @@ impl Stacks {
     /// # Errors
     /// The kernel's; none is expected.
     pub fn dump(&self) -> io::Result<Vec<ThreadStack>> {
-        self.clear()?;
+        self.file.clear()?;
         // To the calling thread: when this returns, the handler has run.
         low_level::raise(signal())?;
-        let mut stacks = parse(&self.read()?);
+        let mut stacks = parse(&self.file.read()?);
         for stack in &mut stacks {
             if stack.ident == self.main_ident {
                 stack.name = Some("MainThread".to_owned());
@@ -98,7 +88,7 @@ impl Stacks {
     /// # Errors
     /// The kernel's: no memory.
     pub fn publish(&self, stacks: &[ThreadStack]) -> io::Result<()> {
-        self.clear()?;
+        self.file.clear()?;
         let text: String = stacks.iter().map(ThreadStack::to_string).collect();
         let mut rest = text.as_bytes();
         while !rest.is_empty() {
@@ -106,23 +96,6 @@ impl Stacks {
             rest = &rest[count..];
         }
         Ok(())
-    }
-
-    fn clear(&self) -> io::Result<()> {
-        Ok(ftruncate(&self.file, 0)?)
-    }
-
-    fn read(&self) -> io::Result<String> {
-        let mut text = Vec::new();
-        let mut block = [0; 16 * 1024];
-        while text.len() < DUMP_BYTES_MAX {
-            let count = pread(&self.file, &mut block, text.len() as u64)?;
-            if count == 0 {
-                break;
-            }
-            text.extend_from_slice(&block[..count]);
-        }
-        Ok(String::from_utf8_lossy(&text).into_owned())
     }
 }
 
@@ -220,42 +193,41 @@ fn format(frame: &Bound<'_, PyAny>) -> PyResult<String> {
 /// What stands in the file of a process: what that has told, or what its faulthandler has written.
 ///
 /// # Errors
-/// `NotFound` if it has no such file; what else keeps it from being read.
-pub fn told_by(pid: u32) -> io::Result<Vec<ThreadStack>> {
-    let mut bytes = Vec::new();
-    // How long it is, is up to the process.
-    File::open(file_of(pid)?)?.take(DUMP_BYTES_MAX as u64).read_to_end(&mut bytes)?;
-    Ok(parse(&String::from_utf8_lossy(&bytes)))
+/// What keeps it from being read.
+pub fn told_in(file: &StacksFile) -> io::Result<Vec<ThreadStack>> {
+    Ok(parse(&file.read()?))
 }
 
-/// Empties the file of a process, and has that write its stacks there, without its interpreter and without any
-/// thread of it in particular. `false` if it could not: it does not expect the signal, which would end it.
+/// Empties `file`, the one of the process `pid`, and has that write its stacks there, without its interpreter and
+/// without any thread of it in particular. `parent` has made the file: it is that process, or has started it.
+/// `false` if it could not: it does not expect the signal, which would end it.
 ///
 /// # Errors
-/// As [`told_by`].
-pub fn ask(pid: u32) -> io::Result<bool> {
-    let file = file_of(pid)?;
+/// There is no such process; it is another one's child, whose number the application may have named.
+pub fn ask(pid: u32, file: &StacksFile, parent: u32) -> io::Result<bool> {
+    let number = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
+    let process = match pidfd_open(number, PidfdFlags::empty()) {
+        Ok(process) => Some(process),
+        Err(Errno::NOSYS | Errno::PERM) => None, // Before Linux 5.3, and in containers that know none of it.
+        Err(error) => return Err(error.into()),
+    };
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    let is_its = |text: &str| text.parse() == Ok(parent);
+    if pid != parent && !field("PPid:").is_some_and(is_its) {
+        return Err(io::ErrorKind::NotFound.into());
+    }
     // proc_pid_status(5): the signals that have a handler, in hexadecimal.
-    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
-    let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
+    let caught = field("SigCgt:").and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or_default();
     if caught >> (signal() - 1) & 1 == 0 {
         return Ok(false);
     }
-    File::options().write(true).open(file)?.set_len(0)?;
-    raw::send_signal(pid, signal())?;
-    Ok(true)
-}
-
-fn file_of(pid: u32) -> io::Result<PathBuf> {
-    let wanted = format!("/memfd:{FILE_NAME}");
-    for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
-        let path = entry?.path();
-        if fs::read_link(&path).is_ok_and(|link| link.to_string_lossy().starts_with(&wanted)) {
-            return Ok(path);
-        }
+    file.clear()?;
+    match &process {
+        Some(process) => raw::send_signal_by(process, signal())?,
+        None => raw::send_signal(pid, signal())?,
     }
-    Err(io::ErrorKind::NotFound.into())
+    Ok(true)
 }
 
 /// Reads stacks as they are [published](Stacks::publish) or as the faulthandler writes them, which has the most

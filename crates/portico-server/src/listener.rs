@@ -6,11 +6,11 @@ use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use portico_config::{Address, Bind, Config, WireProtocol};
+use portico_files::Owner;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::application::Server;
@@ -131,8 +131,7 @@ impl Listener {
                 socket
             }
         };
-        fs::set_permissions(path, fs::Permissions::from_mode(config.socket_mode))?;
-        let file = SocketFile::of(path, &socket)?;
+        let file = SocketFile::claim(path, &socket, config.socket_mode)?;
         socket.listen(backlog(config))?;
         let mut listener = Self::from_socket(socket, name)?;
         listener.file = Some(Arc::new(file));
@@ -235,6 +234,14 @@ impl Listener {
     /// What requests that come through it are told of it.
     pub fn server(&self) -> &Arc<Server> {
         &self.server
+    }
+
+    /// Gives the file of a UNIX socket to the workers' user; others have none.
+    ///
+    /// # Errors
+    /// Another file is at its path by now; the system's.
+    pub fn give(&self, owner: Owner) -> io::Result<()> {
+        self.file.as_ref().map_or(Ok(()), |file| file.give(owner))
     }
 
     /// Whether it is a UNIX socket.

@@ -9,10 +9,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use portico_os::above_standard;
+use rustix::net::sockopt::set_socket_passcred;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
+use rustix::process::Pid;
 
 /// One end of the line. Neither sending nor receiving waits.
 #[derive(Debug)]
@@ -30,8 +32,8 @@ pub enum Command {
     AnnounceClose,
     /// End at once.
     Stop,
-    /// Open the log files again: they have been moved away.
-    ReopenLogs,
+    /// The log files have been moved away: write to these from now on.
+    ReopenLogs(LogFiles),
     /// To a template: fork a worker for this slot. Its end of the line comes along.
     Fork {
         /// Number of the slot.
@@ -40,14 +42,26 @@ pub enum Command {
         generation: u32,
         /// The worker's end.
         control: OwnedFd,
+        /// Where it writes the stacks of its threads.
+        stacks: OwnedFd,
     },
+}
+
+/// The log files that the supervisor has opened for all processes. One that is no file, or could not be opened, is
+/// not among them.
+#[derive(Debug, Default)]
+pub struct LogFiles {
+    /// The error log.
+    pub error: Option<OwnedFd>,
+    /// The access log.
+    pub access: Option<OwnedFd>,
 }
 
 /// What a worker, or a template, tells the supervisor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Report {
-    /// It lives, under this process id.
-    Started(u32),
+    /// It lives, under the process id that the kernel says of who has sent this.
+    Started,
     /// A worker serves from now on; a template has imported the application.
     Ready,
     /// It cannot begin to serve and ends with this exit status. The text is one line, and the traceback if there
@@ -64,20 +78,36 @@ pub enum Report {
     Changed(String),
 }
 
+/// Descriptors that come with a message at most.
+const DESCRIPTORS_MAX: usize = 2;
+
+/// What of [`LogFiles`] comes with [`Command::ReopenLogs`], in this order.
+const ERROR_LOG: u8 = 1;
+const ACCESS_LOG: u8 = 2;
+
 /// Longest text in a message; the rest is cut.
 const TEXT_BYTES_MAX: usize = 32 * 1024;
 
 const MESSAGE_BYTES_MAX: usize = TEXT_BYTES_MAX + 16;
 
+/// A message as it has come.
+struct Message {
+    bytes: Vec<u8>,
+    descriptors: Vec<OwnedFd>,
+    sender: Option<Pid>,
+}
+
 impl Control {
-    /// Both ends of a new line; they are closed in programs that these processes start.
+    /// Both ends of a new line, the supervisor's first; they are closed in programs that these processes start.
     ///
     /// # Errors
     /// The process has no descriptor left.
     pub fn pair() -> io::Result<(Self, Self)> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let (one, other) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-        Ok((Self(above_standard(one)?), Self(above_standard(other)?)))
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        // Each report comes with what the kernel says of its sender (unix(7), SCM_CREDENTIALS).
+        set_socket_passcred(&ours, true)?;
+        Ok((Self(above_standard(ours)?), Self(above_standard(theirs)?)))
     }
 
     /// The end that came as a descriptor with [`Command::Fork`].
@@ -99,18 +129,22 @@ impl Control {
             let nanos = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
             [&[tag][..], &nanos.to_le_bytes()].concat()
         };
-        let (bytes, descriptor) = match command {
-            Command::Retire(limit) => (seconds(b'R', limit), None),
-            Command::Drain(limit) => (seconds(b'D', limit), None),
-            Command::AnnounceClose => (vec![b'A'], None),
-            Command::Stop => (vec![b'S'], None),
-            Command::ReopenLogs => (vec![b'L'], None),
-            Command::Fork { slot, generation, control } => {
+        let (bytes, descriptors) = match command {
+            Command::Retire(limit) => (seconds(b'R', limit), Vec::new()),
+            Command::Drain(limit) => (seconds(b'D', limit), Vec::new()),
+            Command::AnnounceClose => (vec![b'A'], Vec::new()),
+            Command::Stop => (vec![b'S'], Vec::new()),
+            Command::ReopenLogs(LogFiles { error, access }) => {
+                let which =
+                    error.as_ref().map_or(0, |_| ERROR_LOG) | access.as_ref().map_or(0, |_| ACCESS_LOG);
+                (vec![b'L', which], error.iter().chain(access).map(AsFd::as_fd).collect())
+            }
+            Command::Fork { slot, generation, control, stacks } => {
                 let bytes = [&b"F"[..], &slot.to_le_bytes(), &generation.to_le_bytes()].concat();
-                (bytes, Some(control.as_fd()))
+                (bytes, vec![control.as_fd(), stacks.as_fd()])
             }
         };
-        self.send_bytes(&bytes, descriptor)
+        self.send_bytes(&bytes, &descriptors)
     }
 
     /// The next command; `None` if none waits.
@@ -118,7 +152,9 @@ impl Control {
     /// # Errors
     /// `BrokenPipe` if the supervisor has gone.
     pub fn command(&self) -> io::Result<Option<Command>> {
-        let Some((bytes, descriptor)) = self.receive()? else { return Ok(None) };
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
+        let Some(Message { bytes, descriptors, .. }) = self.receive(&mut space)? else { return Ok(None) };
+        let mut descriptors = descriptors.into_iter();
         let number =
             |at: usize| -> Option<u32> { bytes.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes) };
         let limit = || -> Option<Duration> {
@@ -129,10 +165,14 @@ impl Control {
             Some(b'D') => limit().map(Command::Drain),
             Some(b'A') => Some(Command::AnnounceClose),
             Some(b'S') => Some(Command::Stop),
-            Some(b'L') => Some(Command::ReopenLogs),
-            Some(b'F') => match (number(1), number(5), descriptor) {
-                (Some(slot), Some(generation), Some(control)) => {
-                    Some(Command::Fork { slot, generation, control })
+            Some(b'L') => bytes.get(1).map(|which| {
+                let error = if which & ERROR_LOG != 0 { descriptors.next() } else { None };
+                let access = if which & ACCESS_LOG != 0 { descriptors.next() } else { None };
+                Command::ReopenLogs(LogFiles { error, access })
+            }),
+            Some(b'F') => match (number(1), number(5), descriptors.next(), descriptors.next()) {
+                (Some(slot), Some(generation), Some(control), Some(stacks)) => {
+                    Some(Command::Fork { slot, generation, control, stacks })
                 }
                 _ => None,
             },
@@ -148,7 +188,7 @@ impl Control {
     pub fn report(&self, report: &Report) -> io::Result<()> {
         let text = |text: &str| cut(text).as_bytes().to_vec();
         let bytes = match report {
-            Report::Started(pid) => [&b"s"[..], &pid.to_le_bytes()].concat(),
+            Report::Started => vec![b's'],
             Report::Ready => vec![b'r'],
             Report::BootFailed { status, message } => {
                 [&b"b"[..], &status.to_le_bytes(), &text(message)].concat()
@@ -156,19 +196,21 @@ impl Control {
             Report::Replace(reason) => [&b"x"[..], &text(reason)].concat(),
             Report::Changed(file) => [&b"c"[..], &text(file)].concat(),
         };
-        self.send_bytes(&bytes, None)
+        self.send_bytes(&bytes, &[])
     }
 
-    /// The next report; `None` if none waits.
+    /// The next report, and the process that has sent it; `None` if none waits.
     ///
     /// # Errors
     /// `BrokenPipe` if the other end has gone.
-    pub fn next_report(&self) -> io::Result<Option<Report>> {
-        let Some((bytes, _)) = self.receive()? else { return Ok(None) };
+    pub fn next_report(&self) -> io::Result<Option<(Report, Option<Pid>)>> {
+        // No room for descriptors: to close one that a worker has sent could wait for the worker.
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
+        let Some(Message { bytes, sender, .. }) = self.receive(&mut space)? else { return Ok(None) };
         let number = || -> Option<[u8; 4]> { bytes.get(1..5)?.try_into().ok() };
         let text = |from: usize| String::from_utf8_lossy(bytes.get(from..).unwrap_or_default()).into_owned();
         let report = match bytes.first() {
-            Some(b's') => number().map(|bytes| Report::Started(u32::from_le_bytes(bytes))),
+            Some(b's') => Some(Report::Started),
             Some(b'r') => Some(Report::Ready),
             Some(b'b') => number()
                 .map(|bytes| Report::BootFailed { status: i32::from_le_bytes(bytes), message: text(5) }),
@@ -176,26 +218,24 @@ impl Control {
             Some(b'c') => Some(Report::Changed(text(1))),
             _ => None,
         };
-        report.map(Some).ok_or_else(unknown)
+        report.map(|report| Some((report, sender))).ok_or_else(unknown)
     }
 
-    fn send_bytes(&self, bytes: &[u8], descriptor: Option<BorrowedFd<'_>>) -> io::Result<()> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    fn send_bytes(&self, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        let descriptors: Vec<_> = descriptor.into_iter().collect();
-        if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)) {
-            return Err(io::Error::other("no room for a descriptor"));
+        if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
+            return Err(io::Error::other("no room for the descriptors"));
         }
         // A peer that has gone must not raise SIGPIPE.
         sendmsg(&self.0, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL)?;
         Ok(())
     }
 
-    /// The next message and the descriptor that came with it.
-    fn receive(&self) -> io::Result<Option<(Vec<u8>, Option<OwnedFd>)>> {
+    /// The next message, and what has come with it as far as there is `space`.
+    fn receive(&self, space: &mut [MaybeUninit<u8>]) -> io::Result<Option<Message>> {
         let mut bytes = vec![0; MESSAGE_BYTES_MAX];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let mut ancillary = RecvAncillaryBuffer::new(space);
         let mut slices = [IoSliceMut::new(&mut bytes)];
         let received = loop {
             match recvmsg(&self.0, &mut slices, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
@@ -209,14 +249,18 @@ impl Control {
         if received.bytes == 0 {
             return Err(io::ErrorKind::BrokenPipe.into()); // No message is empty.
         }
-        let descriptor = ancillary.drain().find_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(mut descriptors) => {
-                descriptors.next().and_then(|descriptor| above_standard(descriptor).ok())
-            }
-            _ => None,
-        });
         bytes.truncate(received.bytes);
-        Ok(Some((bytes, descriptor)))
+        let mut message = Message { bytes, descriptors: Vec::new(), sender: None };
+        for part in ancillary.drain() {
+            match part {
+                RecvAncillaryMessage::ScmRights(descriptors) => {
+                    message.descriptors.extend(descriptors.filter_map(|one| above_standard(one).ok()));
+                }
+                RecvAncillaryMessage::ScmCredentials(credentials) => message.sender = Some(credentials.pid),
+                _ => {}
+            }
+        }
+        Ok(Some(message))
     }
 }
 
@@ -256,14 +300,15 @@ mod tests {
         assert!(worker.command().unwrap().is_none());
         let failed = Report::BootFailed { status: 3, message: "é".repeat(TEXT_BYTES_MAX) };
         for report in [
-            Report::Started(4321),
+            Report::Started,
             Report::Ready,
             failed,
             Report::Replace("old".into()),
             Report::Changed("a.py".into()),
         ] {
             worker.report(&report).unwrap();
-            let arrived = supervisor.next_report().unwrap().unwrap();
+            let (arrived, sender) = supervisor.next_report().unwrap().unwrap();
+            assert_eq!(sender, Some(rustix::process::getpid()));
             match (&report, &arrived) {
                 (Report::BootFailed { .. }, Report::BootFailed { status: 3, message }) => {
                     assert_eq!(message.len(), TEXT_BYTES_MAX, "cut at a character's end");
@@ -284,14 +329,50 @@ mod tests {
     #[test]
     fn a_template_gets_the_end_of_the_worker_that_it_is_to_fork() {
         let (supervisor, template) = Control::pair().unwrap();
-        let (mut ours, theirs) = UnixStream::pair().unwrap();
-        supervisor.send(&Command::Fork { slot: 7, generation: 2, control: theirs.into() }).unwrap();
-        let Some(Command::Fork { slot: 7, generation: 2, control }) = template.command().unwrap() else {
+        let ((ours, control), (other, stacks)) = (UnixStream::pair().unwrap(), UnixStream::pair().unwrap());
+        let (control, stacks) = (control.into(), stacks.into());
+        supervisor.send(&Command::Fork { slot: 7, generation: 2, control, stacks }).unwrap();
+        let Some(Command::Fork { slot: 7, generation: 2, control, stacks }) = template.command().unwrap()
+        else {
             panic!("the command has arrived");
         };
-        UnixStream::from(control).write_all(b"x").unwrap();
-        let mut byte = [0];
-        ours.read_exact(&mut byte).unwrap();
-        assert_eq!(&byte, b"x");
+        assert!(is_other_end(control, ours) && is_other_end(stacks, other));
+    }
+
+    fn is_other_end(descriptor: OwnedFd, mut end: UnixStream) -> bool {
+        UnixStream::from(descriptor).write_all(b"x").unwrap();
+        let mut bytes = Vec::new();
+        end.read_to_end(&mut bytes).unwrap();
+        bytes == b"x"
+    }
+
+    #[test]
+    fn logs_come_as_far_as_there_are_some() {
+        let (supervisor, worker) = Control::pair().unwrap();
+        for (has_error, has_access) in [(false, false), (true, false), (false, true), (true, true)] {
+            let ((ours, error), (other, access)) = (UnixStream::pair().unwrap(), UnixStream::pair().unwrap());
+            let files = LogFiles {
+                error: has_error.then(|| error.into()),
+                access: has_access.then(|| access.into()),
+            };
+            supervisor.send(&Command::ReopenLogs(files)).unwrap();
+            let Some(Command::ReopenLogs(LogFiles { error, access })) = worker.command().unwrap() else {
+                panic!("the command has arrived");
+            };
+            assert_eq!((error.is_some(), access.is_some()), (has_error, has_access));
+            assert!(error.is_none_or(|error| is_other_end(error, ours)));
+            assert!(access.is_none_or(|access| is_other_end(access, other)));
+        }
+    }
+
+    #[test]
+    fn a_descriptor_with_a_report_is_not_taken() {
+        let (supervisor, worker) = Control::pair().unwrap();
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        worker.send_bytes(b"s", &[theirs.as_fd()]).unwrap();
+        drop(theirs);
+        let (report, sender) = supervisor.next_report().unwrap().unwrap();
+        assert_eq!((report, sender), (Report::Started, Some(rustix::process::getpid())));
+        assert_eq!(ours.read(&mut [0]).unwrap(), 0, "nobody has the other end");
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use portico_config::Config;
 
 use crate::upgrade::CommandLine;
-use crate::{Post, Running};
+use crate::{LogFiles, Post, Running, StacksFile};
 
 /// The program around the supervisor: it has the listeners and the logs.
 pub trait Host {
@@ -75,19 +75,19 @@ pub trait Host {
         let _ = requests;
     }
 
-    /// Opens the log files again: they have been moved away.
-    fn reopen_logs(&mut self);
+    /// Opens the log files again: they have been moved away. Returns them, for all other processes.
+    fn reopen_logs(&mut self) -> LogFiles;
 
-    /// Has the process write down the stacks of its threads, for [`Host::stacks`] a moment later. Its interpreter
-    /// may be held. `false` if it cannot be asked.
-    fn ask_stacks(&mut self, pid: u32) -> bool {
-        let _ = pid;
+    /// Has the process write down the stacks of its threads in `file`, for [`Host::stacks`] a moment later. Its
+    /// interpreter may be held. `false` if it cannot be asked.
+    fn ask_stacks(&mut self, pid: u32, file: &StacksFile) -> bool {
+        let _ = (pid, file);
         false
     }
 
-    /// What the process has written down.
-    fn stacks(&mut self, pid: u32) -> Option<String> {
-        let _ = pid;
+    /// What the process has written down in `file`.
+    fn stacks(&mut self, file: &StacksFile) -> Option<String> {
+        let _ = file;
         None
     }
 

@@ -7,6 +7,7 @@ mod autoscale;
 mod backlog;
 mod capacity;
 mod control;
+mod descriptors;
 mod host;
 mod memory;
 mod notify;
@@ -16,6 +17,7 @@ mod process;
 pub mod report;
 mod scoreboard;
 mod signals;
+mod stacks_file;
 mod state;
 mod supervisor;
 #[cfg(test)]
@@ -24,7 +26,7 @@ pub mod upgrade;
 
 pub use backlog::{ListenOverflows, listen_overflows};
 pub use capacity::Capacity;
-pub use control::{Command, Control, Report};
+pub use control::{Command, Control, LogFiles, Report};
 pub use host::{Host, Lost, Role};
 pub use memory::{Footprint, MemoryGroup, resident_kib};
 pub use notify::Notifier;
@@ -35,5 +37,6 @@ pub use scoreboard::{
     ThreadState, now_nanos,
 };
 pub use signals::{Signal, Signals};
+pub use stacks_file::StacksFile;
 pub use state::{Action, Child, Event, Plan, State};
 pub use supervisor::Supervisor;

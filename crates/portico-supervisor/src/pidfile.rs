@@ -3,63 +3,70 @@
 //! It is written at once under another name and moved, so that nobody reads half a number. One that another server
 //! holds is refused. Whatever else stands in it was left behind, also if some other program has the number by now,
 //! as happens in containers, which start counting anew.
+//!
+//! The file's folder may be the workers' user's: what that puts there is not followed, and what it says is not
+//! believed of a process of its own.
 
-use std::fs::{self, OpenOptions, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::Path;
 
+use portico_files::{LastLink, Owner, Place};
+use rustix::fs::{AtFlags, Mode, OFlags, accessat, fchmod, openat, renameat, unlinkat};
+use rustix::io::Errno;
 use rustix::process::{Pid, getpid};
+use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::Scoreboard;
 
 /// The file of this process. It is removed when this is dropped, if it is still this process' own.
 #[derive(Debug)]
 pub struct Pidfile {
-    path: PathBuf,
+    place: Place,
+    name: OsString,
     /// The process that it names: forked ones have a copy of this value.
     owner: Pid,
-    /// While the supervisor that this one takes over from has the file: its path, which this one's gets then.
-    awaited: Option<PathBuf>,
+    /// While the supervisor that this one takes over from has the file: its name, which this one's gets then.
+    awaited: Option<OsString>,
     /// Another supervisor has taken over.
     superseded: bool,
 }
 
 /// Everybody may read it.
-const MODE: u32 = 0o644;
+const MODE: Mode = Mode::from_raw_mode(0o644);
 
 /// Longer than any number.
-const TEXT_BYTES_MAX: usize = 64;
+const TEXT_BYTES_MAX: u64 = 64;
+
+/// How often another name is tried for what is written.
+const TRIES_MAX: usize = 8;
 
 impl Pidfile {
     /// Writes this process' id into the file at `path`; into that of the same name with `.2` behind it if the
-    /// supervisor that this one takes over from has the other (`upgrading`).
+    /// supervisor that this one takes over from has the other (`upgrading`). `workers`: whose the workers are.
     ///
     /// # Errors
     /// Another server holds the file; or the system's.
-    pub fn create(path: &Path, upgrading: bool) -> io::Result<Self> {
+    pub fn create(path: &Path, upgrading: bool, workers: Option<Owner>) -> io::Result<Self> {
         // The application may change to another folder.
-        let path = std::path::absolute(path)?;
-        let (path, awaited) = match upgrading {
-            true => (second(&path), Some(path)),
-            false => (path, None),
-        };
-        refuse_held(&path)?;
-        write(&path)?;
-        Ok(Self { path, owner: getpid(), awaited, superseded: false })
+        let place = Place::find_for(path, LastLink::Keep, workers)?;
+        let name = place.name().to_owned();
+        let (name, awaited) = if upgrading { (second(&name), Some(name)) } else { (name, None) };
+        refuse_held(&place, &name, workers)?;
+        write(&place, &name)?;
+        Ok(Self { place, name, owner: getpid(), awaited, superseded: false })
     }
 
     /// The supervisor that this one takes over from has ended: its file is this one's from now on.
     pub fn promote(&mut self) {
-        let Some(path) = self.awaited.take() else { return };
-        match fs::rename(&self.path, &path) {
-            Ok(()) => self.path = path,
+        let Some(name) = self.awaited.take() else { return };
+        match renameat(self.place.folder(), &self.name, self.place.folder(), &name) {
+            Ok(()) => self.name = name,
             Err(error) => {
-                log::error!(
-                    "the pid file {} cannot be moved to {}: {error}",
-                    self.path.display(),
-                    path.display()
-                );
+                let (from, to) = (self.told(&self.name), self.told(&name));
+                log::error!("the pid file {from} cannot be moved to {to}: {error}");
             }
         }
     }
@@ -68,39 +75,55 @@ impl Pidfile {
     pub fn supersede(&mut self) {
         self.superseded = true;
     }
+
+    fn told(&self, name: &OsStr) -> String {
+        self.place.path().with_file_name(name).display().to_string()
+    }
 }
 
 impl Drop for Pidfile {
     fn drop(&mut self) {
-        if getpid() != self.owner || holder(&self.path) != Some(self.owner) {
+        if getpid() != self.owner || holder(&self.place, &self.name) != Some(self.owner) {
             return; // A worker's copy; or another server's by now.
         }
-        if self.superseded && second(&self.path).exists() {
+        let is_there =
+            |name| accessat(self.place.folder(), name, rustix::fs::Access::EXISTS, AtFlags::empty());
+        if self.superseded && is_there(second(&self.name)).is_ok() {
             return;
         }
-        if let Err(error) = fs::remove_file(&self.path) {
-            log::warn!("the pid file {} cannot be removed: {error}", self.path.display());
+        if let Err(error) = unlinkat(self.place.folder(), &self.name, AtFlags::empty()) {
+            log::warn!("the pid file {} cannot be removed: {error}", self.told(&self.name));
         }
     }
 }
 
 /// As gunicorn names the file of a new master.
-fn second(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
+fn second(name: &OsStr) -> OsString {
+    let mut name = name.to_owned();
     name.push(".2");
-    name.into()
+    name
 }
 
-/// Whom the file at `path` names.
-fn holder(path: &Path) -> Option<Pid> {
-    let text = fs::read(path).ok().filter(|text| text.len() <= TEXT_BYTES_MAX)?;
-    let number: i32 = std::str::from_utf8(&text).ok()?.trim().parse().ok()?;
+/// Whom the file of that name names.
+fn holder(place: &Place, name: &OsStr) -> Option<Pid> {
+    let mut flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    flags.set(OFlags::NOFOLLOW, place.exposure().is_some());
+    let file = File::from(openat(place.folder(), name, flags, Mode::empty()).ok()?);
+    let mut text = String::new();
+    file.take(TEXT_BYTES_MAX + 1).read_to_string(&mut text).ok()?;
+    if text.len() as u64 > TEXT_BYTES_MAX {
+        return None;
+    }
+    let number: i32 = text.trim().parse().ok()?;
     Pid::from_raw(number.max(0))
 }
 
-fn refuse_held(path: &Path) -> io::Result<()> {
-    let Some(holder) = holder(path).filter(|holder| *holder != getpid()) else { return Ok(()) };
+fn refuse_held(place: &Place, name: &OsStr, workers: Option<Owner>) -> io::Result<()> {
+    let Some(holder) = holder(place, name).filter(|holder| *holder != getpid()) else { return Ok(()) };
     let number = holder.as_raw_nonzero().get().unsigned_abs();
+    if place.exposure().is_some() && user_of(number) == workers.and_then(|workers| workers.user) {
+        return Ok(()); // The workers' user has written it: no server of this configuration is that one's.
+    }
     match Scoreboard::attach(number) {
         Ok(_) => Err(io::Error::other(format!("a server runs already, as process {number}"))),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(io::Error::other(format!(
@@ -110,25 +133,49 @@ fn refuse_held(path: &Path) -> io::Result<()> {
     }
 }
 
-fn write(path: &Path) -> io::Result<()> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{}", getpid()));
-    let temporary = PathBuf::from(name);
-    let written = (|| {
-        let mut file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(&temporary)?;
-        writeln!(file, "{}", getpid())?;
-        file.set_permissions(Permissions::from_mode(MODE))?; // Whatever the umask.
-        fs::rename(&temporary, path)
-    })();
+/// Whose the process is (proc_pid_status(5)). The owner of its folder in /proc would be root for one that has made
+/// itself undumpable.
+fn user_of(pid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("Uid:"))?.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
+/// Writes this process' id under a name that nobody can know, and moves it.
+fn write(place: &Place, name: &OsStr) -> io::Result<()> {
+    let (temporary, file) = create_temporary(place, name)?;
+    let mut file = File::from(file);
+    let written = writeln!(file, "{}", getpid())
+        .and_then(|()| Ok(fchmod(&file, MODE)?)) // Whatever the umask.
+        .and_then(|()| Ok(renameat(place.folder(), &temporary, place.folder(), name)?));
     if written.is_err() {
-        let _ = fs::remove_file(&temporary); // If it is there at all.
+        let _ = unlinkat(place.folder(), &temporary, AtFlags::empty()); // If it is there at all.
     }
     written
 }
 
+fn create_temporary(place: &Place, name: &OsStr) -> io::Result<(OsString, OwnedFd)> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    for _ in 0..TRIES_MAX {
+        let mut random = [0; 8];
+        getrandom(&mut random, GetRandomFlags::empty())?;
+        let mut temporary = OsString::from(".");
+        temporary.push(name);
+        temporary.push(format!(".{:016x}", u64::from_ne_bytes(random)));
+        match openat(place.folder(), &temporary, flags, MODE) {
+            Ok(file) => return Ok((temporary, file)),
+            Err(Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(Errno::EXIST.into())
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::{PermissionsExt, chown, symlink};
+    use std::os::unix::process::CommandExt;
+    use std::process::Command;
+
     use super::*;
 
     fn names(folder: &Path) -> Vec<String> {
@@ -147,9 +194,9 @@ mod tests {
     fn it_is_written_whole_and_goes_with_its_owner() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.pid");
-        let file = Pidfile::create(&path, false).unwrap();
+        let file = Pidfile::create(&path, false, None).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), own());
-        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, MODE);
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o644);
         assert_eq!(names(folder.path()), ["a.pid"], "nothing temporary is left");
         drop(file);
         assert_eq!(names(folder.path()), [""; 0]);
@@ -163,7 +210,7 @@ mod tests {
         let parent = format!("{}", std::os::unix::process::parent_id());
         for text in ["4194304999", "", "x", "0", "-1", &"9".repeat(100), &parent] {
             fs::write(&path, text).unwrap();
-            let file = Pidfile::create(&path, false).unwrap();
+            let file = Pidfile::create(&path, false, None).unwrap();
             assert_eq!(fs::read_to_string(&path).unwrap(), own(), "{text:?}");
             drop(file);
         }
@@ -173,7 +220,7 @@ mod tests {
     fn one_that_is_anothers_by_now_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.pid");
-        let file = Pidfile::create(&path, false).unwrap();
+        let file = Pidfile::create(&path, false, None).unwrap();
         fs::write(&path, "1\n").unwrap();
         drop(file);
         assert_eq!(fs::read_to_string(&path).unwrap(), "1\n");
@@ -183,8 +230,8 @@ mod tests {
     fn a_new_supervisor_waits_for_the_name() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.pid");
-        let mut old = Pidfile::create(&path, false).unwrap();
-        let mut new = Pidfile::create(&path, true).unwrap();
+        let mut old = Pidfile::create(&path, false, None).unwrap();
+        let mut new = Pidfile::create(&path, true, None).unwrap();
         assert_eq!(names(folder.path()), ["a.pid", "a.pid.2"]);
         old.supersede();
         drop(old);
@@ -200,8 +247,8 @@ mod tests {
     fn an_upgrade_that_fails_leaves_the_old_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.pid");
-        let old = Pidfile::create(&path, false).unwrap();
-        drop(Pidfile::create(&path, true).unwrap());
+        let old = Pidfile::create(&path, false, None).unwrap();
+        drop(Pidfile::create(&path, true, None).unwrap());
         assert_eq!(names(folder.path()), ["a.pid"]);
         drop(old);
         assert_eq!(names(folder.path()), [""; 0]);
@@ -209,6 +256,61 @@ mod tests {
 
     #[test]
     fn a_folder_that_is_not_there_is_an_error() {
-        assert!(Pidfile::create(Path::new("/no/such/folder/a.pid"), false).is_err());
+        assert!(Pidfile::create(Path::new("/no/such/folder/a.pid"), false, None).is_err());
+    }
+
+    #[test]
+    fn what_lies_there_is_neither_followed_nor_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, victim) = (folder.path().join("a.pid"), folder.path().join("victim"));
+        fs::write(&victim, "kept").unwrap();
+        // The name that was written under before could be known.
+        symlink(&victim, folder.path().join(format!("a.pid.{}", getpid()))).unwrap();
+        symlink(&victim, &path).unwrap();
+        let file = Pidfile::create(&path, false, None).unwrap();
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "kept");
+        assert!(!path.symlink_metadata().unwrap().is_symlink());
+        drop(file);
+        let pipe = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, &path, pipe, Mode::from_raw_mode(0o600), 0).unwrap();
+        let file = Pidfile::create(&path, false, None).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), own());
+        drop(file);
+    }
+
+    #[test]
+    fn the_workers_user_keeps_no_server_from_starting() {
+        const NOBODY: Owner = Owner { user: Some(65534), group: None };
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: it takes root to run a process as another user");
+            return;
+        }
+        let folder = tempfile::tempdir_in("/var/lib").unwrap();
+        let path = folder.path().join("a.pid");
+        // What is taken for a server: it has a scoreboard.
+        let _board = Scoreboard::create(1, 1).unwrap();
+        let mut open = fs::read_dir("/proc/self/fd").unwrap().map(|entry| entry.unwrap().path());
+        let is_board = |path: &std::path::PathBuf| {
+            fs::read_link(path).is_ok_and(|link| link.to_string_lossy().contains("portico-scoreboard"))
+        };
+        let board = File::options().read(true).write(true).open(open.find(is_board).unwrap()).unwrap();
+        let mut theirs = Command::new("/bin/sleep").arg("60").stdin(board).uid(65534).spawn().unwrap();
+        assert_eq!(user_of(theirs.id()), Some(65534));
+        fs::write(&path, theirs.id().to_string()).unwrap();
+        let refused = |workers| {
+            let place = Place::find_for(&path, LastLink::Keep, workers).unwrap();
+            (place.exposure().is_some(), refuse_held(&place, place.name(), workers).is_err())
+        };
+        assert_eq!(refused(Some(NOBODY)), (false, true), "root has written the file");
+        chown(folder.path(), Some(65534), None).unwrap();
+        assert_eq!(refused(Some(NOBODY)), (true, false));
+        theirs.kill().unwrap();
+        theirs.wait().unwrap();
+        let other = folder.path().join("other");
+        fs::create_dir(&other).unwrap();
+        symlink("other", folder.path().join("link")).unwrap();
+        let error = Pidfile::create(&folder.path().join("link/a.pid"), false, Some(NOBODY)).unwrap_err();
+        assert!(error.to_string().contains("a symbolic link"), "{error}");
+        assert_eq!(names(&other), [""; 0]);
     }
 }

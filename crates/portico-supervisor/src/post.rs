@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::{Control, Scoreboard};
+use crate::{Control, Scoreboard, StacksFile};
 
 /// A worker's place: its slot on the scoreboard and its line to the supervisor.
 #[derive(Debug)]
@@ -13,8 +13,12 @@ pub struct Post {
     pub generation: u32,
     /// Where it writes what it does.
     pub scoreboard: Scoreboard,
+    /// Process id of the supervisor. Not from the scoreboard: any worker writes there.
+    pub supervisor: u32,
     /// Its end of the line. It is at its end when the supervisor has died.
     pub control: Control,
+    /// Where it writes the stacks of its threads, until that is taken.
+    pub stacks: Option<StacksFile>,
 }
 
 /// How this process forks. Python's own `os.fork` is behind it, so that hooks run; signals are blocked meanwhile.

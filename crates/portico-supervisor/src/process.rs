@@ -5,17 +5,24 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use rustix::net::{Shutdown, shutdown};
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, set_child_subreaper, wait};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus, kill_process, set_child_subreaper, wait,
+    waitid,
+};
 
-use crate::{Child, Control, Report};
+use crate::{Child, Control, Report, StacksFile};
 
 /// A process that was forked and has not been reaped.
 #[derive(Debug)]
 pub(crate) struct Process {
     pub child: Child,
-    /// `None` until a worker that a template forks has told it.
+    /// `None` until a worker that a template forks has reported.
     pub pid: Option<Pid>,
     pub control: Control,
+    /// Where it writes the stacks of its threads.
+    pub stacks: StacksFile,
+    /// Another process has reported in its place, which was said.
+    pub impersonated: bool,
     /// It has closed its end of the line.
     pub hung_up: bool,
     pub ready: bool,
@@ -64,11 +71,13 @@ const LOOKS_MAX: u32 = 60;
 
 impl Process {
     /// One that was just forked, or that a template will fork.
-    pub fn new(child: Child, pid: Option<Pid>, control: Control) -> Self {
+    pub fn new(child: Child, pid: Option<Pid>, control: Control, stacks: StacksFile) -> Self {
         Self {
             child,
             pid,
             control,
+            stacks,
+            impersonated: false,
             hung_up: false,
             ready: false,
             boot_failed: false,
@@ -106,9 +115,9 @@ impl Process {
         !(self.hung_up || is_killed)
     }
 
-    /// What it says, at most [`REPORTS_PER_TURN_MAX`]; the rest stays for the next turn. An end of the line is
+    /// What it says, and which process has said it: at most [`REPORTS_PER_TURN_MAX`]; the rest stays for the next turn. An end of the line is
     /// noted, and whether it says too much: nothing counts of that any more.
-    pub fn next_reports(&mut self, now: Instant) -> Vec<Report> {
+    pub fn next_reports(&mut self, now: Instant) -> Vec<(Report, Option<Pid>)> {
         let mut reports = Vec::new();
         for _ in 0..REPORTS_PER_TURN_MAX {
             if !self.is_heard() {
@@ -171,6 +180,17 @@ pub(crate) fn adopt_orphans() -> io::Result<()> {
     Ok(set_child_subreaper(Some(rustix::process::getpid()))?)
 }
 
+/// Whether it is a child of this process that has not been reaped. Until then its id is no other process'.
+pub(crate) fn is_child(pid: Pid) -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    loop {
+        match waitid(WaitId::Pid(pid), options) {
+            Err(rustix::io::Errno::INTR) => {}
+            known => return known.is_ok(),
+        }
+    }
+}
+
 /// A process that has ended, if there is one; its own child or an orphan.
 pub(crate) fn reap() -> Option<(Pid, WaitStatus)> {
     loop {
@@ -218,9 +238,13 @@ mod tests {
         let (ours, theirs) = Control::pair().unwrap();
         theirs.report(&Report::Ready).unwrap();
         drop(theirs);
-        let mut process = Process::new(Child::Worker(0), None, ours);
-        assert_eq!((process.next_reports(Instant::now()), process.hung_up), (vec![Report::Ready], true));
+        let mut process = Process::new(Child::Worker(0), None, ours, stacks());
+        assert_eq!((process.next_reports(Instant::now()), process.hung_up), (vec![(Report::Ready, Some(rustix::process::getpid()))], true));
         assert_eq!(process.next_reports(Instant::now()), []);
+    }
+
+    fn stacks() -> StacksFile {
+        StacksFile::of_worker(0).unwrap()
     }
 
     /// Has a process say `count` things, and returns how many of them were taken in and in how many turns.
@@ -237,7 +261,7 @@ mod tests {
     #[test]
     fn one_turn_takes_a_bounded_number_of_reports_and_loses_none() {
         let (ours, theirs) = Control::pair().unwrap();
-        let mut process = Process::new(Child::Worker(0), None, ours);
+        let mut process = Process::new(Child::Worker(0), None, ours, stacks());
         let count = REPORTS_PER_TURN_MAX + 5;
         (0..count).for_each(|_| theirs.report(&Report::Ready).unwrap());
         assert_eq!(process.next_reports(Instant::now()).len(), REPORTS_PER_TURN_MAX);
@@ -248,7 +272,7 @@ mod tests {
     #[test]
     fn as_much_as_the_limit_a_second_is_listened_to_for_ever() {
         let (ours, theirs) = Control::pair().unwrap();
-        let mut process = Process::new(Child::Worker(0), None, ours);
+        let mut process = Process::new(Child::Worker(0), None, ours, stacks());
         let start = Instant::now();
         for second in 0..5 {
             let now = start + second * TALK_PERIOD;
@@ -260,7 +284,7 @@ mod tests {
     #[test]
     fn a_process_that_says_more_is_not_listened_to_any_more() {
         let (ours, theirs) = Control::pair().unwrap();
-        let mut process = Process::new(Child::Worker(0), Pid::from_raw(1), ours);
+        let mut process = Process::new(Child::Worker(0), Pid::from_raw(1), ours, stacks());
         let now = Instant::now();
         assert_eq!(say(&mut process, &theirs, REPORTS_MAX, now).0, REPORTS_MAX as usize);
         assert!(process.is_heard());
@@ -273,7 +297,7 @@ mod tests {
     #[test]
     fn of_one_that_cannot_be_killed_what_is_left_is_dropped_in_bounded_turns_and_it_says_no_more() {
         let (ours, theirs) = Control::pair().unwrap();
-        let mut process = Process::new(Child::Worker(0), None, ours);
+        let mut process = Process::new(Child::Worker(0), None, ours, stacks());
         let waiting = (0..1_000_000).take_while(|_| theirs.report(&Report::Ready).is_ok()).count();
         process.talk.reports = REPORTS_MAX;
         let now = process.talk.since;
@@ -286,5 +310,17 @@ mod tests {
         });
         assert!(turns.count() <= waiting / REPORTS_PER_TURN_MAX + 1);
         assert!(process.flooding && process.hung_up);
+    }
+
+    #[test]
+    fn a_child_is_one_until_it_is_reaped() {
+        let mut child = std::process::Command::new("/bin/true").spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        assert!(is_child(pid));
+        waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
+        assert!(is_child(pid), "ended, and its id is still its own");
+        child.wait().unwrap();
+        assert!(!is_child(pid));
+        assert!(!is_child(Pid::INIT) && !is_child(rustix::process::getpid()));
     }
 }

@@ -26,6 +26,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use portico_os::{is_sealed, sealed_memory};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
+use crate::descriptors::{is_open_in, parent_of};
+
 pub use fields::{SlotField, SlotState, SupervisorField, SupervisorState};
 use thread::THREAD_WORDS;
 pub use thread::{Note, Running, Thread, ThreadState};
@@ -41,7 +43,6 @@ struct Mapping {
     slots: usize,
     threads: usize,
     /// Stays open to be found by [`Scoreboard::attach`].
-    #[allow(dead_code, reason = "held, not read")]
     file: OwnedFd,
 }
 
@@ -103,6 +104,15 @@ impl Scoreboard {
             return Self::open(&path);
         }
         Err(io::Error::new(io::ErrorKind::NotFound, "it is not a Portico process"))
+    }
+
+    /// The supervisor whose scoreboard this is, where the process `pid` has it: that one or, if `pid` is a worker,
+    /// its parent, which has the same one. No other, whatever stands on the scoreboard: any worker writes there.
+    pub fn supervisor_of(&self, pid: u32) -> u32 {
+        if self.get(SupervisorField::Pid) == u64::from(pid) {
+            return pid;
+        }
+        parent_of(pid).filter(|parent| is_open_in(&self.0.file, *parent)).unwrap_or(pid)
     }
 
     fn open(path: &Path) -> io::Result<Self> {
@@ -314,6 +324,21 @@ mod tests {
         fs::write(unsealed.path(), words).unwrap();
         let error = Scoreboard::open(unsealed.path()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn what_a_worker_has_written_names_no_other_process_as_the_supervisor() {
+        let board = Scoreboard::create(1, 1).unwrap();
+        let own = std::process::id();
+        board.set(SupervisorField::Pid, u64::from(own));
+        assert_eq!(board.supervisor_of(own), own);
+        board.set(SupervisorField::Pid, 1);
+        assert_eq!(board.supervisor_of(own), own, "the parent of this process does not have it");
+        // A worker: its parent has it.
+        let mut child = std::process::Command::new("/bin/sleep").arg("60").spawn().unwrap();
+        assert_eq!(board.supervisor_of(child.id()), own);
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     #[test]

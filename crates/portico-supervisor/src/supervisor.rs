@@ -28,6 +28,8 @@ mod upgrading;
 /// The parent of all workers. It runs no application code and has one thread.
 pub struct Supervisor {
     config: Arc<Config>,
+    /// This process, in those that it forks too.
+    pid: u32,
     scoreboard: Scoreboard,
     host: Box<dyn Host>,
     state: State,
@@ -55,13 +57,15 @@ impl Supervisor {
     pub fn new(config: Arc<Config>, host: Box<dyn Host>) -> io::Result<Self> {
         let plan = Plan::new(&config);
         let scoreboard = Scoreboard::create(plan.slots as usize, 2 * config.threads as usize)?;
-        scoreboard.set(SupervisorField::Pid, u64::from(std::process::id()));
+        let pid = std::process::id();
+        scoreboard.set(SupervisorField::Pid, u64::from(pid));
         scoreboard.set(SupervisorField::StartedNanos, now_nanos());
         scoreboard.set(SupervisorField::ThreadsAsked, u64::from(config.threads));
         scoreboard.set(SupervisorField::WorkersAsked, u64::from(config.workers.min));
         Ok(Self {
             looking: Looking::new(&config),
             config,
+            pid,
             scoreboard,
             host,
             state: State::new(plan),
@@ -254,10 +258,10 @@ impl Supervisor {
     }
 
     fn reopen_logs(&mut self) {
-        self.host.reopen_logs();
+        let command = Command::ReopenLogs(self.host.reopen_logs());
         let children: Vec<_> = self.processes.keys().copied().collect();
         for child in children {
-            self.send(child, &Command::ReopenLogs);
+            self.send(child, &command);
         }
     }
 }

@@ -103,6 +103,11 @@ impl CommandLine {
         let has_passed_sockets = variable(LISTEN_PID).is_some_and(|pid| is_pid(&pid, getpid()));
         Ok(Self { program, arguments, folder: named.unwrap_or(real), has_passed_sockets })
     }
+
+    /// Has the program get this option before all others.
+    pub fn add_option(&mut self, option: &str) {
+        self.arguments.insert(0, option.into());
+    }
 }
 
 impl Upgrade {

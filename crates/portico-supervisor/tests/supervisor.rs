@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use portico_config::{Config, Parsed, parse};
-use portico_supervisor::{Fork, Forked, Host, Lost, Role, SlotField, Supervisor};
+use portico_supervisor::{Fork, Forked, Host, LogFiles, Lost, Role, SlotField, Supervisor};
 
 /// Starts a shell with each script after the other, or says that this is the child.
 struct Scripts(VecDeque<Option<&'static str>>);
@@ -31,7 +31,9 @@ impl Host for NoHost {
         panic!("{lost:?}");
     }
 
-    fn reopen_logs(&mut self) {}
+    fn reopen_logs(&mut self) -> LogFiles {
+        LogFiles::default()
+    }
 
     fn listeners(&self) -> Vec<(BorrowedFd<'_>, String)> {
         Vec::new()

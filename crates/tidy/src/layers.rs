@@ -5,19 +5,21 @@ use std::collections::HashMap;
 use crate::source::NamedPath;
 use crate::{Finding, RustFile};
 
-/// What each crate may name of the others, and of what they alone may name. The protocols and the settings
-/// stand on nothing, nor does what handles descriptors; the data plane on all; Python is the top's alone.
-const CRATES: [(&str, &[&str]); 7] = [
+/// What each crate may name of the others, and of what they alone may name. The protocols, what opens files for root
+/// and what handles descriptors stand on nothing; the data plane on all; Python is the top's alone.
+const CRATES: [(&str, &[&str]); 8] = [
     ("portico-proto", &[]),
-    ("portico-config", &[]),
-    ("portico-os", &[]),
-    ("portico-server", &["portico_config", "portico_os", "portico_proto"]),
+    ("portico-files", &[]),
+    ("portico-config", &["portico_files"]),
+    ("portico-os", &["portico_files"]),
+    ("portico-server", &["portico_config", "portico_files", "portico_os", "portico_proto"]),
     ("portico-reload", &["portico_config"]),
-    ("portico-supervisor", &["portico_config", "portico_os"]),
+    ("portico-supervisor", &["portico_config", "portico_files", "portico_os"]),
     (
         "portico-python",
         &[
             "portico_config",
+            "portico_files",
             "portico_os",
             "portico_proto",
             "portico_reload",
@@ -29,8 +31,9 @@ const CRATES: [(&str, &[&str]); 7] = [
 ];
 
 /// Names that the table above is about.
-const GUARDED: [&str; 8] = [
+const GUARDED: [&str; 9] = [
     "portico_config",
+    "portico_files",
     "portico_os",
     "portico_proto",
     "portico_python",
@@ -78,8 +81,9 @@ const ORDERS: [Order; 4] = [
     Order {
         crate_name: "portico-supervisor",
         rows: &[
+            &["descriptors"],
             &["backlog", "control", "scoreboard", "memory", "notify", "signals"],
-            &["capacity", "pidfile"],
+            &["capacity", "pidfile", "stacks_file"],
             &["post"],
             &["autoscale", "state"],
             &["report", "process", "upgrade", "host"],
@@ -92,7 +96,7 @@ const ORDERS: [Order; 4] = [
         rows: &[
             &["raw"],
             &["error"],
-            &["fork"],
+            &["fork", "import_path"],
             &["daemon"],
             &["logging"],
             &["hub", "record", "stacks", "stray", "conf"],

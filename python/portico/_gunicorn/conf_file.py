@@ -10,6 +10,7 @@ import ast
 import importlib
 import importlib.util
 import inspect
+import linecache
 import os
 import reprlib
 import sys
@@ -27,6 +28,10 @@ OBJECTS = ("logconfig_dict", "logger_class")
 
 # Where an empty text is not the same as nothing said: nobody is trusted.
 EMPTY_COUNTS = ("forwarded_allow_ips", "forwarder_headers", "proxy_allow_ips", "uwsgi_allow_ips")
+
+
+# Ways to say of the workers that they stay root's.
+ROOT = (None, "", "root", 0, "0")
 
 
 class Unusable(Exception):
@@ -119,6 +124,9 @@ def execute(path: str) -> ModuleType:
     else:
         with open(path, "rb") as file:
             source = file.read()
+        # A traceback shows what was run; it is not read again, from whatever the path leads to by then.
+        lines = source.decode("utf-8", "replace").splitlines(keepends=True)
+        linecache.cache[path] = (len(source), None, lines, path)
         exec(compile(source, path, "exec", dont_inherit=True), module.__dict__)
     return module
 
@@ -189,6 +197,24 @@ def could_be_meant(name: str, value: Any) -> bool:
         return value.__module__ == MODULE  # Others are imported.
     helper = callable(value) or isinstance(value, ModuleType) or type(value).__module__ == "__future__"
     return name.islower() and not name.startswith("_") and not helper
+
+
+def names_user(path: str | os.PathLike[str]) -> bool:
+    """Whether the file says whose the workers are, and not plainly that they are root's. It is not run."""
+    try:
+        with open(path, "rb") as file:
+            tree = ast.parse(file.read())
+    except (SyntaxError, ValueError):
+        return False  # It says nothing, then; or is a compiled one.
+    finder = AssignmentFinder()
+    finder.visit(tree)
+    roots = {
+        target.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and node.value.value in ROOT
+        for target in node.targets
+    }
+    return "user" in finder.lines and finder.lines["user"] not in roots
 
 
 def assignments(path: str | None) -> dict[str, int]:

@@ -37,6 +37,9 @@ pub(crate) const APP: &str = "app";
 /// The name of the one that sets variables of the environment.
 pub(crate) const RAW_ENV: &str = "raw_env";
 
+/// The setting that says whether a configuration file may be anybody's.
+pub(crate) const USER: &str = "user";
+
 /// The most that is taken for a length of time after which something is cut off or tried again.
 const DAY: Duration = Duration::from_secs(24 * 3600);
 

@@ -6,8 +6,18 @@ use std::path::PathBuf;
 use crate::resolved::Account;
 use crate::setting::{Area, Setting, Value};
 
-pub(super) const SETTINGS: &[Setting] =
-    &[PIDFILE, DAEMON, STDIO_INHERITANCE, USER, GROUP, INITGROUPS, UMASK, RAW_ENV, PROC_NAME];
+pub(super) const SETTINGS: &[Setting] = &[
+    PIDFILE,
+    DAEMON,
+    STDIO_INHERITANCE,
+    USER,
+    GROUP,
+    INITGROUPS,
+    ALLOW_NEW_PRIVILEGES,
+    UMASK,
+    RAW_ENV,
+    PROC_NAME,
+];
 
 const PIDFILE: Setting = Setting {
     name: "pidfile",
@@ -108,10 +118,11 @@ const USER: Setting = Setting {
     default: "",
     area: Area::System,
     help: "Serve as this user, by name or number; for a server that root starts",
-    details: "The workers change to it before they import the application, with --preload too. The supervisor \
-        stays root, for ports below 1024, reloads and logs; it runs no code of the application. UNIX sockets \
-        and log files are given to the user. Without --group the workers have the user's own group; of root's \
-        other groups they keep none (--initgroups gives them the user's).",
+    details: "The workers change to it before they import anything, with --preload too. The supervisor stays \
+        root, for ports below 1024, reloads and logs; it runs no code of the application, and reads no \
+        configuration that others than root could have written (docs/concepts/privileges.md). UNIX sockets and \
+        the log files that it makes are given to the user. Without --group the workers have the user's own \
+        group; of root's other groups they keep none (--initgroups gives them the user's).",
 };
 
 #[cfg(test)]
@@ -190,6 +201,34 @@ fn initgroups() {
     assert!(!config(&[]).system.initgroups);
     assert!(config(&["--initgroups", "-u", "daemon"]).system.initgroups);
     assert!(resolved(&[], &["--initgroups"]).warnings[0].starts_with("--initgroups does nothing"));
+}
+
+const ALLOW_NEW_PRIVILEGES: Setting = Setting {
+    name: "allow_new_privileges",
+    gunicorn: None,
+    since: "0.1",
+    flags: &["allow-new-privileges"],
+    short: None,
+    platform: None,
+    value: Value::Switch { given: true, set: |config, on| config.system.allow_new_privileges = on },
+    default: "false",
+    area: Area::System,
+    help: "With --user: let programs such as sudo gain privileges",
+    details: "By default the kernel ignores the set-user-ID and set-group-ID bits of what the workers start \
+        (PR_SET_NO_NEW_PRIVS, prctl(2)), so that the user of --user stays what it is. sudo, su and the \
+        sendmail command of Postfix need them.",
+};
+
+#[cfg(test)]
+#[test]
+fn allow_new_privileges() {
+    use crate::testing::{config, resolved, with_environment};
+    assert!(!config(&["-u", "daemon"]).system.allow_new_privileges);
+    assert!(config(&["-u", "daemon", "--allow-new-privileges"]).system.allow_new_privileges);
+    let environment = [("PORTICO_ALLOW_NEW_PRIVILEGES", "true")];
+    assert!(with_environment(&environment, &[]).system.allow_new_privileges);
+    let warnings = resolved(&[], &["--allow-new-privileges"]).warnings;
+    assert!(warnings[0].starts_with("--allow-new-privileges does nothing"), "{warnings:?}");
 }
 
 const UMASK: Setting = Setting {

@@ -41,8 +41,8 @@ pub fn run(py: Python<'_>, command: Command) -> PyResult<Told> {
     match command {
         Command::Status(_) => Ok(Told { output: status::tell(&board), error: None }),
         Command::Stacks(_) => stacks::tell(py, &board, pid),
-        Command::Reload(_) => replacement::reload(py, &board),
-        Command::Upgrade(_) => replacement::upgrade(py, &board),
+        Command::Reload(_) => replacement::reload(py, &board, pid),
+        Command::Upgrade(_) => replacement::upgrade(py, &board, pid),
     }
 }
 
@@ -63,11 +63,12 @@ fn unreadable(pid: u32, error: &io::Error) -> String {
     }
 }
 
-/// The supervisor's process id; an error for a server that has none.
-fn supervisor(board: &Scoreboard) -> Result<u32, String> {
+/// The supervisor's process id, where the operator has named that or one of its workers; an error for a server
+/// that has none. It gets signals that its scoreboard must not decide about: any worker writes there.
+fn supervisor(board: &Scoreboard, pid: u32) -> Result<u32, String> {
     match board.get(SupervisorField::Pid) {
         0 => Err("it was started by portico.serve and has no supervisor to do that".to_owned()),
-        pid => u32::try_from(pid).map_err(|_| "its scoreboard has no process id".to_owned()),
+        _ => Ok(board.supervisor_of(pid)),
     }
 }
 

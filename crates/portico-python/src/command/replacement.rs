@@ -14,8 +14,8 @@ use super::{Told, pause, supervisor};
 struct Process(OwnedFd);
 
 impl Process {
-    fn of(board: &Scoreboard) -> Result<Self, String> {
-        let pid = supervisor(board)?;
+    fn of(board: &Scoreboard, pid: u32) -> Result<Self, String> {
+        let pid = supervisor(board, pid)?;
         let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or("its process id is none")?;
         let opened = pidfd_open(pid, PidfdFlags::empty());
         opened.map(Self).map_err(|error| format!("its supervisor cannot be reached: {error}"))
@@ -32,8 +32,8 @@ impl Process {
 }
 
 /// Has the workers replaced by ones that import the application anew.
-pub fn reload(py: Python<'_>, board: &Scoreboard) -> PyResult<Told> {
-    let process = match Process::of(board) {
+pub fn reload(py: Python<'_>, board: &Scoreboard, pid: u32) -> PyResult<Told> {
+    let process = match Process::of(board, pid) {
         Ok(process) => process,
         Err(error) => return Ok(Told::failure(error)),
     };
@@ -58,8 +58,8 @@ pub fn reload(py: Python<'_>, board: &Scoreboard) -> PyResult<Told> {
 }
 
 /// Has a new supervisor started in the place of this one.
-pub fn upgrade(py: Python<'_>, board: &Scoreboard) -> PyResult<Told> {
-    let process = match Process::of(board) {
+pub fn upgrade(py: Python<'_>, board: &Scoreboard, pid: u32) -> PyResult<Told> {
+    let process = match Process::of(board, pid) {
         Ok(process) => process,
         Err(error) => return Ok(Told::failure(error)),
     };

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 
-use portico_supervisor::{Running, Scoreboard, Slot, SlotField, SupervisorField, ThreadState, now_nanos};
+use portico_supervisor::{Running, Scoreboard, Slot, SlotField, StacksFile, ThreadState, now_nanos};
 
 use super::table::time;
 use super::{Told, pause};
@@ -22,6 +22,8 @@ const SIGNAL_PATIENCE: Duration = Duration::from_millis(500);
 
 /// A worker that was asked.
 struct Asked<'a> {
+    /// Who has its file: its supervisor, or itself where it has none.
+    holder: u32,
     number: u32,
     slot: Slot<'a>,
     pid: u32,
@@ -30,6 +32,7 @@ struct Asked<'a> {
 
 /// Asks the workers of `board`, or the one that has process id `pid`, for the stacks of their threads.
 pub fn tell(py: Python<'_>, board: &Scoreboard, pid: u32) -> PyResult<Told> {
+    let holder = board.supervisor_of(pid);
     let pid_of = |slot: Slot<'_>| u32::try_from(slot.get(SlotField::Pid)).unwrap_or_default();
     let mut workers: Vec<_> = board.slots().filter(|(_, slot)| pid_of(*slot) != 0).collect();
     if workers.iter().any(|(_, slot)| pid_of(*slot) == pid) {
@@ -39,10 +42,10 @@ pub fn tell(py: Python<'_>, board: &Scoreboard, pid: u32) -> PyResult<Told> {
         .into_iter()
         .map(|(number, slot)| {
             let demand = slot.add(SlotField::StacksAsked, 1) + 1;
-            Asked { number, slot, pid: pid_of(slot), demand }
+            Asked { holder, number, slot, pid: pid_of(slot), demand }
         })
         .collect();
-    let template = template(board, pid);
+    let template = if pid == holder { template(board, holder) } else { None };
     if asked.is_empty() && template.is_none() {
         return Ok(Told::failure("it has no worker at this moment".to_owned()));
     }
@@ -51,8 +54,8 @@ pub fn tell(py: Python<'_>, board: &Scoreboard, pid: u32) -> PyResult<Told> {
         pause(py)?;
     }
     let mut told = Told::default();
-    if let Some(pid) = template
-        && let Ok(stacks) = dumped(py, pid)?
+    if let Some((pid, file)) = template
+        && let Ok(stacks) = dumped(py, pid, &file, holder)?
     {
         let _ = writeln!(told.output, "Template (pid {pid})\n");
         stacks.iter().for_each(|stack| told.output.push_str(&format!("{}\n", without_request(stack))));
@@ -83,10 +86,14 @@ impl Asked<'_> {
     /// What it has told; where it has not, because it is still starting or its watch does not run, what its
     /// faulthandler writes.
     fn stacks(&self, py: Python<'_>) -> PyResult<io::Result<Vec<ThreadStack>>> {
+        let file = match StacksFile::find(self.holder, self.number) {
+            Ok(file) => file,
+            Err(error) => return Ok(Err(error)),
+        };
         if self.has_told() {
-            return Ok(stacks::told_by(self.pid));
+            return Ok(stacks::told_in(&file));
         }
-        dumped(py, self.pid)
+        dumped(py, self.pid, &file, self.holder)
     }
 
     fn described(&self, stacks: &[ThreadStack]) -> String {
@@ -116,21 +123,27 @@ impl Asked<'_> {
     }
 }
 
-/// The process that imports the application for the workers, as long as it does; if `pid` is its supervisor.
-fn template(board: &Scoreboard, pid: u32) -> Option<u32> {
-    if u64::from(pid) != board.get(SupervisorField::Pid) {
-        return None;
-    }
-    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+/// The process that imports the application for the workers, as long as it does, and its file.
+fn template(board: &Scoreboard, supervisor: u32) -> Option<(u32, StacksFile)> {
+    let files = StacksFile::find_templates(supervisor).ok()?;
+    let children = fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children")).ok()?;
     let is_worker =
         |child: &u32| board.slots().any(|(_, slot)| slot.get(SlotField::Pid) == u64::from(*child));
     let children = children.split_ascii_whitespace().filter_map(|child| child.parse().ok());
-    children.filter(|child| !is_worker(child)).find(|child| stacks::told_by(*child).is_ok())
+    let others: Vec<u32> = children.filter(|child| !is_worker(child)).collect();
+    let writes =
+        |file: StacksFile| Some((others.iter().copied().find(|child| file.is_open_in(*child))?, file));
+    files.into_iter().find_map(writes)
 }
 
-/// What the faulthandler of process `pid` writes.
-fn dumped(py: Python<'_>, pid: u32) -> PyResult<io::Result<Vec<ThreadStack>>> {
-    match stacks::ask(pid) {
+/// What the faulthandler of process `pid` writes into `file`, which `holder` has made.
+fn dumped(
+    py: Python<'_>,
+    pid: u32,
+    file: &StacksFile,
+    holder: u32,
+) -> PyResult<io::Result<Vec<ThreadStack>>> {
+    match stacks::ask(pid, file, holder) {
         Ok(true) => {}
         Ok(false) => return Ok(Err(io::Error::other("it has not begun yet, or is ending"))),
         Err(error) => return Ok(Err(error)),
@@ -139,7 +152,7 @@ fn dumped(py: Python<'_>, pid: u32) -> PyResult<io::Result<Vec<ThreadStack>>> {
     while Instant::now() < end {
         pause(py)?;
     }
-    let mut told = stacks::told_by(pid);
+    let mut told = stacks::told_in(file);
     // The faulthandler has the oldest thread last, and no names.
     if let Some(oldest) = told.as_mut().ok().and_then(|stacks| stacks.last_mut()) {
         oldest.name.get_or_insert_with(|| "MainThread".to_owned());

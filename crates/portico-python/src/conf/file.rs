@@ -1,16 +1,18 @@
 //! Reads configuration files in Python, for the table of settings.
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use pyo3::exceptions::PyModuleNotFoundError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList};
+use pyo3::types::PyDict;
 
 use portico_config::{
     ConfigError, FileValue, PythonFile, file_names, is_hook, is_list, is_octal, is_text, likely_file_name,
 };
 
 use crate::error::traceback;
+use crate::import_path;
 
 /// The file that was read last, and what its operator should know about it.
 #[derive(Default)]
@@ -19,17 +21,25 @@ pub struct ConfFiles {
     pub last: Option<Py<PyAny>>,
     /// One line each.
     pub warnings: Vec<String>,
+    /// The current folder, and why nothing is imported from it.
+    hidden: Option<(PathBuf, String)>,
 }
 
 /// Name, texts and line of a setting.
 type Value = (String, Vec<String>, Option<u32>);
 
 impl ConfFiles {
-    /// Executes `file`, as gunicorn does: with the current folder on `sys.path`.
+    /// Executes `file`, as gunicorn does: with the current folder on `sys.path`. With `guarded` that is there, and
+    /// whatever else is, only as far as root alone can change it.
     ///
     /// # Errors
     /// It is not there, it raises, or what it says cannot be used.
-    pub fn evaluate(&mut self, py: Python<'_>, file: &PythonFile) -> Result<Vec<FileValue>, ConfigError> {
+    pub fn evaluate(
+        &mut self,
+        py: Python<'_>,
+        file: &PythonFile,
+        guarded: bool,
+    ) -> Result<Vec<FileValue>, ConfigError> {
         let (place, is_module) = match file {
             PythonFile::Path(path) => (path.display().to_string(), false),
             PythonFile::Module(module) => (module.clone(), true),
@@ -39,21 +49,45 @@ impl ConfFiles {
                 "{place}: there is no such file; name another with --config"
             )));
         }
-        self.read(py, &place, is_module).map_err(|error| match unusable(py, &error) {
+        self.read(py, &place, is_module, guarded).map_err(|error| match unusable(py, &error) {
             Some((message, Some(line))) => ConfigError::new(format!("{place}:{line}: {message}")),
             Some((message, None)) => ConfigError::new(format!("{place}: {message}")),
             None => {
-                ConfigError::new(format!("Failed to read config file: {place}\n{}", traceback(py, &error)))
+                let hint = match &self.hidden {
+                    Some((folder, reason)) if error.is_instance_of::<PyModuleNotFoundError>(py) => {
+                        format!("\nRoot imports nothing from {}, since {reason}", folder.display())
+                    }
+                    _ => String::new(),
+                };
+                let traceback = traceback(py, &error);
+                ConfigError::new(format!("Failed to read config file: {place}\n{traceback}{hint}"))
             }
         })
     }
 
-    fn read(&mut self, py: Python<'_>, place: &str, is_module: bool) -> PyResult<Vec<FileValue>> {
-        let path = py.import("sys")?.getattr("path")?.cast_into::<PyList>()?;
-        let folder = std::env::current_dir()?.into_os_string().into_pyobject(py)?;
-        if !path.contains(&folder)? {
-            path.insert(0, folder)?;
-        }
+    /// Whether the file at `path`, which is not run for this, says whose the workers are. Root has to know that
+    /// before it is.
+    pub fn names_user(py: Python<'_>, path: &Path) -> bool {
+        let names = reader(py).and_then(|reader| reader.call_method1("names_user", (path,))?.extract());
+        names.unwrap_or(true)
+    }
+
+    /// The file that was read last, where it is one.
+    pub fn path(&self, py: Python<'_>) -> Option<PathBuf> {
+        self.last.as_ref()?.getattr(py, "path").ok()?.extract(py).ok()
+    }
+
+    fn read(
+        &mut self,
+        py: Python<'_>,
+        place: &str,
+        is_module: bool,
+        guarded: bool,
+    ) -> PyResult<Vec<FileValue>> {
+        let reader = reader(py)?;
+        let folder = std::env::current_dir()?;
+        let withheld = if guarded { import_path::withhold_exposed(py)? } else { Vec::new() };
+        self.hidden = import_path::add(py, &folder, guarded)?.map(|reason| (folder, reason));
         let known = PyDict::new(py);
         for name in file_names() {
             let written = match name {
@@ -64,25 +98,29 @@ impl ConfFiles {
             };
             known.set_item(name, written)?;
         }
-        let reader = py.import("portico._gunicorn.conf_file")?;
         let conf = reader.call_method1("read", (place, is_module, known))?;
         let values: Vec<Value> = conf.getattr("values")?.extract()?;
         let said: HashSet<&str> = values.iter().map(|(name, ..)| name.as_str()).collect();
         let others: Vec<(String, Option<u32>, bool)> = conf.getattr("others")?.extract()?;
-        self.warnings = others
-            .iter()
-            .filter_map(|(name, line, is_function)| {
-                let likely = likely_file_name(name).filter(|likely| !said.contains(likely))?;
-                if *is_function && !is_hook(likely) {
-                    return None;
-                }
-                let at = line.map(|line| format!("{place}:{line}")).unwrap_or_else(|| place.to_owned());
-                Some(format!("{at}: {name} is not a setting and counts for nothing; did you mean {likely}?"))
-            })
-            .collect();
+        let misspelt = others.iter().filter_map(|(name, line, is_function)| {
+            let likely = likely_file_name(name).filter(|likely| !said.contains(likely))?;
+            if *is_function && !is_hook(likely) {
+                return None;
+            }
+            let at = line.map(|line| format!("{place}:{line}")).unwrap_or_else(|| place.to_owned());
+            Some(format!("{at}: {name} is not a setting and counts for nothing; did you mean {likely}?"))
+        });
+        self.warnings = withheld.into_iter().chain(misspelt).collect();
         self.last = Some(conf.unbind());
         Ok(values.into_iter().map(|(name, texts, line)| FileValue { name, texts, line }).collect())
     }
+}
+
+/// What reads such files: imported before the file's folder can have modules of the same names.
+fn reader(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
+    const READER: &str = "portico._gunicorn.conf_file";
+    import_path::import_guarded(py, &[READER])?;
+    py.import(READER)
 }
 
 /// What the file says that cannot be used, and where; `None` if `error` is one that the file has raised.

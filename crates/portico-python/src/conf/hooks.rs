@@ -47,6 +47,12 @@ impl Link {
 }
 
 impl Hooks {
+    /// Whether something in Python is configured.
+    pub fn are_configured(files: &ConfFiles, resolved: &Resolved) -> bool {
+        let any_hook = resolved.effective.iter().any(|it| is_hook(it.name) && it.source != Source::Default);
+        files.last.is_some() || resolved.config.python_logging.is_in_force() || any_hook
+    }
+
     /// `None` where nothing in Python is configured. `errors` is a stream into the error log.
     ///
     /// # Errors
@@ -57,8 +63,7 @@ impl Hooks {
         resolved: &Resolved,
         errors: Py<PyAny>,
     ) -> PyResult<Option<Self>> {
-        let any_hook = resolved.effective.iter().any(|it| is_hook(it.name) && it.source != Source::Default);
-        if files.last.is_none() && !resolved.config.python_logging.is_in_force() && !any_hook {
+        if !Self::are_configured(files, resolved) {
             return Ok(None);
         }
         let class = py.import("portico._gunicorn.server")?.getattr("Server")?;

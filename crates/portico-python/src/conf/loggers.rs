@@ -1,11 +1,15 @@
 //! Python's loggers: those that applications expect, and those that log in the server's place.
 
+use std::fs::File;
+use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use pyo3::prelude::*;
 
 use portico_config::{Config, LogLevel, LogTarget};
+use portico_files::open_written;
 
 use super::hooks::Hooks;
 use crate::hub;
@@ -32,6 +36,31 @@ pub fn install_loggers(py: Python<'_>, config: &Config, errors: Py<PyAny>) -> Py
         LogTarget::File(path) => path.display().to_string(),
     });
     py.import("portico._logs")?.call_method1("install", (level, errors, access)).map(drop)
+}
+
+/// Has the files of Python's handlers opened as the server's own logs are: in a process of root's, where the
+/// workers' user can write, nothing that it has put there is followed or waited for.
+///
+/// # Errors
+/// Python's own.
+pub fn guard_files(py: Python<'_>) -> PyResult<()> {
+    let opener = wrap_pyfunction!(open_file, py)?;
+    py.import("portico._logs")?.call_method1("guard_files", (opener,)).map(drop)
+}
+
+/// Opens a file for a handler; `flags` are those of open(2).
+#[pyfunction]
+fn open_file(path: PathBuf, flags: i32) -> PyResult<RawFd> {
+    Ok(open_written(&path, flags, logging::owner())?.into_raw_fd())
+}
+
+/// The server has this file open for its access log, or none: Python's logger writes there.
+///
+/// # Errors
+/// Python's own.
+pub fn note_opened(py: Python<'_>, opened: Option<(&Path, &File)>) -> PyResult<()> {
+    let (path, descriptor) = opened.map_or((None, -1), |(path, file)| (Some(path), file.as_raw_fd()));
+    py.import("portico._logs")?.call_method1("note_opened", (path, descriptor)).map(drop)
 }
 
 /// Has what the server logs go through the `log` of `hooks`, on the thread that logs it: this process has one.

@@ -9,11 +9,12 @@ use pyo3::exceptions::{
     PyKeyboardInterrupt, PyModuleNotFoundError, PySyntaxError, PySystemExit, PyValueError,
 };
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyFunction, PyList, PyModule, PyTuple};
+use pyo3::types::{PyDict, PyFunction, PyModule, PyTuple};
 
 use portico_config::conceal_arguments;
 
 use crate::error::{one_line, traceback};
+use crate::import_path;
 
 /// An application that was found.
 pub struct Loaded {
@@ -171,7 +172,7 @@ fn import_file<'py>(py: Python<'py>, file: &Path) -> Result<Bound<'py, PyModule>
     let (folder, name) = module_name(&path);
     let failed =
         |error: PyErr| LoadError::raised(py, &format!("importing {} failed", path.display()), &error);
-    put_first_on_path(py, &folder).map_err(failed)?;
+    import_path::put_first(py, &folder).map_err(failed)?;
     let module = import(py, &name)?;
     let origin = module.getattr("__file__").and_then(|origin| origin.extract::<PathBuf>()).ok();
     if origin.and_then(|origin| origin.canonicalize().ok()).is_none_or(|origin| origin != path) {
@@ -196,20 +197,6 @@ fn module_name(path: &Path) -> (PathBuf, String) {
         folder = parent;
     }
     (folder.to_owned(), parts.join("."))
-}
-
-/// Makes `folder` the first that imports look in.
-///
-/// # Errors
-/// `sys.path` is not the list that it should be.
-pub fn put_first_on_path(py: Python<'_>, folder: &Path) -> PyResult<()> {
-    let path = py.import("sys")?.getattr("path")?;
-    let path = path.cast::<PyList>()?;
-    let folder = folder.as_os_str().into_pyobject(py)?;
-    if path.get_item(0).is_ok_and(|first| first.eq(&folder).unwrap_or(false)) {
-        return Ok(());
-    }
-    path.insert(0, folder)
 }
 
 fn default_callable<'py>(

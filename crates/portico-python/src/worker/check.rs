@@ -10,8 +10,12 @@ use portico_config::{Config, LogTarget, Resolved};
 use portico_server::{Keeper, Listener};
 
 use super::identity::Identity;
-use super::{Setting, Source, StartError, enter_folder, environment, find, no_upload_folder};
-use crate::error::text_of;
+use super::{
+    Setting, Source, StartError, add_supervisors_folders, enter_folder, environment, find, no_upload_folder,
+    put_on_path,
+};
+use crate::error::{one_line, text_of};
+use crate::import_path;
 
 /// What `portico check` has found, a line each.
 #[derive(Debug, Default)]
@@ -31,7 +35,7 @@ pub fn check(py: Python<'_>, resolved: &Resolved) -> PyResult<Found> {
     let config = &resolved.config;
     let mut found = Found::default();
     found.right.extend(resolved.warnings.iter().map(|warning| format!("warning: {warning}")));
-    let folder = match enter_folder(py, config) {
+    let folder = match enter_folder(config) {
         Ok(folder) => folder,
         Err(StartError::Raised(error)) => return Err(error),
         Err(error) => {
@@ -40,14 +44,20 @@ pub fn check(py: Python<'_>, resolved: &Resolved) -> PyResult<Found> {
         }
     };
     environment::fill(py, config)?;
-    found.wrong.extend(Keeper::check(config).err());
+    let identity = match Identity::find(py, config) {
+        Err(StartError::Raised(error)) => return Err(error),
+        Err(error) => {
+            found.wrong.push(error.told());
+            None
+        }
+        Ok(identity) => identity,
+    };
+    let workers = identity.as_ref().map(Identity::owner);
+    found.wrong.extend(Keeper::check(config, workers).err());
     found.wrong.extend(Listener::probe(config).iter().map(ToString::to_string));
     found.wrong.extend(files(config));
-    match Identity::find(py, config) {
-        Err(StartError::Raised(error)) => return Err(error),
-        identity => found.wrong.extend(identity.err().map(|error| error.told())),
-    }
     if let Some(class) = &config.python_logging.class {
+        add_supervisors_folders(py, config, &folder, workers)?;
         let settings = PyDict::new(py);
         settings.set_item("logger_class", class)?;
         let settings = py.import("types")?.getattr("SimpleNamespace")?.call((), Some(&settings))?;
@@ -56,6 +66,13 @@ pub fn check(py: Python<'_>, resolved: &Resolved) -> PyResult<Found> {
             .wrong
             .extend(found_class.err().map(|error| text_of(py, &error, "logger_class cannot be imported")));
     }
+    // As in a worker: it is not root that imports the application.
+    if let Some(Err(error)) = identity.map(|identity| identity.take(py)) {
+        found.wrong.push(format!("a worker cannot become its user: {}", one_line(py, &error)));
+        return Ok(found);
+    }
+    import_path::restore(py)?;
+    put_on_path(py, config, &folder)?;
     match find(py, Source::Target, config, &folder) {
         Ok(loaded) => found.right.push(format!("The application is {}", loaded.target)),
         Err(error) if error.interrupted => {

@@ -1,14 +1,24 @@
 //! The configuration as the command has it: its arguments, read now and at each reload.
+//!
+//! A file of it that root reads decides what root does. Where the workers are another user's, it has to be one
+//! that root alone can write; so do the folders above it, in which it could be replaced.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use pyo3::prelude::*;
+use rustix::process::geteuid;
 
-use portico_config::{Config, ConfigError, Parsed, Resolved, misspelt_variables, parse_with_files};
+use portico_config::{
+    Account, Config, ConfigError, FileValue, Files, Parsed, PythonFile, Resolved, misspelt_variables,
+    parse_with_files,
+};
+use portico_files::{Owner, exposure};
 use portico_supervisor::upgrade;
 
+use super::identity::is_lesser;
 use crate::conf::ConfFiles;
+use crate::import_path;
 
 /// Where the settings come from.
 pub struct Configuration {
@@ -17,12 +27,31 @@ pub struct Configuration {
     folder: Option<PathBuf>,
     /// The file in Python, if there is one.
     pub files: ConfFiles,
+    /// Whose the workers are that run.
+    pub workers: Option<Owner>,
 }
+
+/// A reading under way.
+struct Reading<'a, 'py> {
+    py: Python<'py>,
+    files: &'a mut ConfFiles,
+    workers: Option<Owner>,
+    /// The workers are to be a lesser user's, as far as is known.
+    guarded: bool,
+    /// What was read before that was known.
+    admitted: Vec<PathBuf>,
+    /// What others could have put before the modules that a file in Python has imported before that was known.
+    imported_from: Option<String>,
+}
+
+/// What to do about a configuration file that is not read.
+const NAME_ANOTHER: &str = "or name another file with --config";
 
 impl Configuration {
     /// Of a program that was started with these arguments, without its name, in the current folder.
     pub fn new(arguments: Vec<OsString>) -> Self {
-        Self { arguments, folder: std::env::current_dir().ok(), files: ConfFiles::default() }
+        let folder = std::env::current_dir().ok();
+        Self { arguments, folder, files: ConfFiles::default(), workers: None }
     }
 
     /// Reads what there is now.
@@ -30,12 +59,21 @@ impl Configuration {
     /// # Errors
     /// See [`ConfigError`].
     pub fn read(&mut self, py: Python<'_>) -> Result<Parsed, ConfigError> {
-        let files = &mut self.files;
+        let mut reading = Reading {
+            py,
+            files: &mut self.files,
+            workers: self.workers,
+            guarded: false,
+            admitted: Vec::new(),
+            imported_from: None,
+        };
         let arguments = self.arguments.iter().cloned();
-        let mut parsed =
-            parse_with_files(arguments, &upgrade::variable, &mut |file| files.evaluate(py, file))?;
+        let mut parsed = parse_with_files(arguments, &upgrade::variable, &mut reading)?;
+        if let Parsed::Run(resolved) | Parsed::Check(resolved) = &parsed {
+            reading.look_back(&resolved.config)?;
+        }
         let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-        let misspelt = misspelt_variables(names).into_iter().chain(files.warnings.iter().cloned());
+        let misspelt = misspelt_variables(names).into_iter().chain(self.files.warnings.iter().cloned());
         match &mut parsed {
             Parsed::Run(resolved) | Parsed::Check(resolved) => resolved.warnings.extend(misspelt),
             Parsed::Print(printout) if printout.of_settings => printout.notes.extend(misspelt),
@@ -60,6 +98,86 @@ impl Configuration {
             Err(error) => Err(error.to_string()),
         }
     }
+}
+
+impl Reading<'_, '_> {
+    /// All is read, and so it is known whose the workers are to be: looks at what was read before that was, and at
+    /// the files that `config` names.
+    fn look_back(&self, config: &Config) -> Result<(), ConfigError> {
+        if !config.system.user.as_ref().is_some_and(|user| is_lesser(self.py, user)) {
+            return Ok(());
+        }
+        let module = self.files.path(self.py);
+        for path in self.admitted.iter().map(PathBuf::as_path).chain(module.as_deref()) {
+            refuse_exposed(&path.display().to_string(), path, NAME_ANOTHER)?;
+        }
+        if let Some(reason) = &self.imported_from {
+            return Err(ConfigError::new(format!(
+                "the configuration file says whose the workers are, and root could have imported modules for it \
+                 that are not root's, since {reason}; say --user on the command line or PORTICO_USER, where it is \
+                 known before"
+            )));
+        }
+        let folder = config.chdir.clone().unwrap_or_default();
+        let logging = &config.python_logging;
+        for (option, path) in [("--log-config", &logging.file), ("--log-config-json", &logging.json)] {
+            if let Some(path) = path {
+                let name = format!("{option}: {}", path.display());
+                refuse_exposed(&name, &folder.join(path), "or leave it out")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Files for Reading<'_, '_> {
+    fn begin(&mut self, user: Option<&str>) {
+        let running = self.workers.is_some_and(|workers| workers.is_lesser());
+        self.guarded = running || user.is_some_and(|user| is_lesser(self.py, &account(user)));
+    }
+
+    fn admit(&mut self, path: &Path) -> Result<(), ConfigError> {
+        if self.guarded {
+            return refuse_exposed(&path.display().to_string(), path, NAME_ANOTHER);
+        }
+        self.admitted.extend(std::path::absolute(path).ok());
+        Ok(())
+    }
+
+    fn evaluate(&mut self, file: &PythonFile) -> Result<Vec<FileValue>, ConfigError> {
+        if let PythonFile::Path(path) = file
+            && path.exists()
+        {
+            self.admit(path)?;
+            // Its own modules are not to be anybody's either, if it is about to say so.
+            let is_roots = || matches!(exposure(path), Ok(None));
+            self.guarded |= geteuid().is_root() && is_roots() && ConfFiles::names_user(self.py, path);
+        }
+        let values = self.files.evaluate(self.py, file, self.guarded)?;
+        if geteuid().is_root() && !self.guarded {
+            let exposed = import_path::first_exposed(self.py);
+            self.imported_from = exposed.map_err(|error| ConfigError::new(error.to_string()))?;
+        }
+        Ok(values)
+    }
+}
+
+/// As `--user` names it.
+fn account(user: &str) -> Account {
+    user.parse().map_or_else(|_| Account::Name(user.to_owned()), Account::Id)
+}
+
+/// Whether root may read the file at `path`, which messages call `name`.
+fn refuse_exposed(name: &str, path: &Path, otherwise: &str) -> Result<(), ConfigError> {
+    let reason = match exposure(path) {
+        Ok(None) => return Ok(()),
+        Ok(Some(exposure)) => exposure.to_string(),
+        Err(error) => format!("it cannot be looked at ({error})"),
+    };
+    Err(ConfigError::new(format!(
+        "{name}: root does not read it for a server of --user, since {reason}: whoever can change it would become \
+         root; give the file and all folders above it to root alone (chown root, chmod go-w), {otherwise}"
+    )))
 }
 
 /// What of `new` cannot count before the program is started anew stays as in `old`, which is told.

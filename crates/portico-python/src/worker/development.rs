@@ -11,6 +11,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use std::{io, mem};
 
+use pyo3::call::PyCallArgs;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyModule};
 
@@ -24,6 +25,7 @@ use super::Setting;
 use super::post::Station;
 use crate::error::one_line;
 use crate::hub;
+use crate::import_path;
 
 /// The thread "portico-reload". Dropping this ends it.
 pub struct Reloader {
@@ -163,20 +165,29 @@ fn resolved(file: PathBuf) -> PathBuf {
 
 /// Imports modules of Python's own for all workers that are forked from now on: none of a project's changes is one
 /// of them.
-pub fn import_ahead(py: Python<'_>, config: &Config) {
-    tell_ahead(py, config, "import_modules");
+pub fn import_ahead(py: Python<'_>, setting: &Setting) {
+    // Where the workers look beside what is on this process' path.
+    let own = setting
+        .config
+        .pythonpath
+        .iter()
+        .map(|path| setting.folder.join(path))
+        .chain([setting.folder.clone()]);
+    let folders: Vec<_> = own.map(PathBuf::into_os_string).chain(import_path::entries_withheld()).collect();
+    tell_ahead(py, &setting.config, "import_modules", (folders,));
 }
 
 /// Sees to it that an application finds no module of these where an import would find its own.
 pub fn forget_hidden(py: Python<'_>, config: &Config) {
-    tell_ahead(py, config, "forget_hidden");
+    tell_ahead(py, config, "forget_hidden", ());
 }
 
-fn tell_ahead(py: Python<'_>, config: &Config, function: &str) {
+fn tell_ahead<'py>(py: Python<'py>, config: &Config, function: &str, arguments: impl PyCallArgs<'py>) {
     if !config.reload {
         return;
     }
-    if let Err(error) = py.import("portico._ahead").and_then(|ahead| ahead.call_method0(function)) {
+    if let Err(error) = py.import("portico._ahead").and_then(|ahead| ahead.call_method1(function, arguments))
+    {
         log::warn!("each worker imports Python's own modules by itself: {}", one_line(py, &error));
     }
 }

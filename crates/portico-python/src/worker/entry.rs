@@ -14,7 +14,7 @@ use portico_os::fill_standard;
 use super::app::LoadError;
 use super::configuration::Configuration;
 use super::{Source, StartError, check, run, tree};
-use crate::{command, daemon, logging};
+use crate::{command, daemon, import_path, logging};
 
 /// Runs the command line and returns the exit status.
 ///
@@ -29,6 +29,7 @@ pub fn main(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<i32> {
 }
 
 fn run_command(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<i32> {
+    import_path::begin(py)?;
     let mut configuration = Configuration::new(arguments);
     match configuration.read(py) {
         Ok(Parsed::Run(resolved)) => match begin(py, &resolved, configuration) {
@@ -183,7 +184,8 @@ pub fn serve(py: Python<'_>, app: &Bound<'_, PyAny>, settings: Option<&Bound<'_,
 }
 
 /// Settings of a process that is the server's own.
-const FOR_THE_COMMAND: [&str; 6] = ["daemon", "group", "initgroups", "pidfile", "proc_name", "user"];
+const FOR_THE_COMMAND: [&str; 7] =
+    ["allow_new_privileges", "daemon", "group", "initgroups", "pidfile", "proc_name", "user"];
 
 /// The setting that only the command can have above 1.
 const WORKERS: &str = "workers";

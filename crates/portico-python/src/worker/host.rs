@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -12,20 +12,24 @@ use pyo3::call::PyCallArgs;
 use pyo3::prelude::*;
 
 use portico_config::{Config, Preload, Resolved, Workers};
+use portico_files::Owner;
 use portico_server::{AccessLog, Facts, Keeper, Listener, LostRequest, Outputs, Plan, Times};
 use portico_supervisor::upgrade::{CommandLine, Takeover};
-use portico_supervisor::{Capacity, Footprint, Host, Lost, Pidfile, Running};
+use portico_supervisor::{Capacity, Footprint, Host, LogFiles, Lost, Pidfile, Running, StacksFile};
 use rustix::process::{Pid, getppid};
 use signal_hook::consts::SIGINT;
 
 use super::configuration::{Configuration, keep_fixed};
 use super::development::restore_terminal;
 use super::identity::Identity;
-use super::{Setting, StartError, environment, opening, prepare, system, telemetry, title};
-use crate::conf::{Hooks, log_here, teller};
+use super::{
+    Setting, StartError, add_supervisors_folders, environment, logs, opening, prepare, system, telemetry,
+    title,
+};
+use crate::conf::{Hooks, guard_files, log_here, teller};
 use crate::error::{one_line, traceback};
 use crate::gateway::error_stream;
-use crate::{daemon, logging, raw, stacks};
+use crate::{daemon, import_path, logging, raw, stacks};
 
 /// The command, as its supervisor sees it.
 pub struct Command {
@@ -75,6 +79,8 @@ pub struct Possessions {
 pub struct Origin {
     /// How it was started; `None` where Python does not know.
     pub command_line: Option<CommandLine>,
+    /// It was started by `python -m`, which looks for modules in the current folder before all others.
+    pub by_module: bool,
     /// What it has from the supervisor that it is to replace, until it serves.
     pub takeover: Option<Takeover>,
     /// That supervisor, until it has ended.
@@ -94,7 +100,7 @@ impl Command {
         configuration: Configuration,
     ) -> Self {
         let config = Arc::clone(&inheritance.borrow().setting.config);
-        let outputs = outputs(&config, inheritance.borrow().hooks.as_deref());
+        let outputs = outputs(&inheritance.borrow().setting, inheritance.borrow().hooks.as_deref());
         Self {
             config,
             listeners: Some(listeners),
@@ -141,14 +147,31 @@ impl Command {
     fn follow(&mut self, py: Python<'_>, mut resolved: Resolved) -> Result<Arc<Config>, String> {
         fit_workers(&mut resolved.config);
         keep_fixed(&mut resolved.config, &self.config);
+        let told = |error: PyErr| one_line(py, &error);
         let identity = Identity::find(py, &resolved.config).map_err(|error| error.told())?;
+        let workers = identity.as_ref().map(Identity::owner);
         let setting = prepare(py, resolved.config.clone()).map_err(|error| error.told())?;
         let former = setting.former.clone();
+        if workers.is_some_and(|workers| workers.is_lesser()) {
+            import_path::withhold_exposed(py).map_err(told)?.iter().for_each(|it| log::warn!("{it}"));
+            guard_files(py).map_err(told)?;
+        }
+        // Whom the files are protected from that are opened now.
+        logging::give_files_to(workers);
         let followed = self.adopt(py, &resolved, setting, identity);
-        if followed.is_err() {
-            former.restore(py).map_err(|error| one_line(py, &error))?;
+        match followed {
+            Ok(_) => self.configuration.workers = workers,
+            Err(_) => {
+                logging::give_files_to(self.owner());
+                former.restore(py).map_err(told)?;
+            }
         }
         followed
+    }
+
+    /// Whose the workers are.
+    fn owner(&self) -> Option<Owner> {
+        self.inheritance.borrow().identity.as_ref().map(Identity::owner)
     }
 
     /// Goes by `setting` from now on, or by none of it.
@@ -156,10 +179,11 @@ impl Command {
         &mut self,
         py: Python<'_>,
         resolved: &Resolved,
-        setting: Setting,
+        mut setting: Setting,
         identity: Option<Identity>,
     ) -> Result<Arc<Config>, String> {
         let told = |error: PyErr| one_line(py, &error);
+        let workers = identity.as_ref().map(Identity::owner);
         let config = Arc::clone(&setting.config);
         let place = |config: &Config| config.system.pidfile.as_ref().map(std::path::absolute);
         let moves = match (place(&self.config), place(&config)) {
@@ -167,9 +191,12 @@ impl Command {
             (old, new) => old.is_some() || new.is_some(),
         };
         let pidfile = match moves {
-            true => write_pidfile(&config, self.origin.former.is_some()).map_err(|error| error.told())?,
+            true => {
+                write_pidfile(&config, self.origin.former.is_some(), workers).map_err(|error| error.told())?
+            }
             false => None,
         };
+        setting.access_log = logs::open_access_log(&config).map_err(|error| error.told())?;
         if (&config.error_log, config.log_level, config.capture_output)
             != (&self.config.error_log, self.config.log_level, self.config.capture_output)
         {
@@ -187,6 +214,9 @@ impl Command {
                 Some(hooks)
             }
             None => {
+                if Hooks::are_configured(&self.configuration.files, resolved) {
+                    add_supervisors_folders(py, &config, &setting.folder, workers).map_err(told)?;
+                }
                 let hooks =
                     Hooks::new(py, &self.configuration.files, resolved, error_stream(py).map_err(told)?);
                 let hooks = hooks.map_err(told)?.map(Rc::new);
@@ -196,19 +226,22 @@ impl Command {
         if let Some(hooks) = &hooks {
             log_here(py, hooks);
         }
-        self.outputs = outputs(&config, hooks.as_deref());
+        self.outputs = outputs(&setting, hooks.as_deref());
         if let Some(keeper) = &mut self.possessions.keeper {
-            keeper.follow(&config);
+            keeper.follow(&config, workers);
         }
         self.config = Arc::clone(&config);
         if moves {
             // The former one goes, and its file with it.
             self.possessions.pidfile = pidfile;
         }
-        if let Some(identity) = &identity {
-            identity.give_files(&config);
+        if let (Some(identity), Some(listeners)) = (&identity, &self.listeners) {
+            identity.give_sockets(listeners);
         }
         title::set(py, title::Role::Master, &config);
+        if let Err(error) = logs::share_with_python(py, &setting) {
+            log::error!("Python's logger of accesses cannot write to the access log: {}", told(error));
+        }
         *self.inheritance.borrow_mut() = Inheritance { setting, hooks, identity };
         Ok(config)
     }
@@ -231,7 +264,28 @@ impl Origin {
             .map_err(|error| system("finding the current folder", &error))?;
         let takeover = Takeover::from_env().map_err(|error| system("replacing another server", &error))?;
         let former = takeover.as_ref().and_then(|_| getppid());
-        Ok(Self { command_line, takeover, former })
+        let script: Option<PathBuf> = sys.getattr("argv")?.get_item(0).ok().and_then(|it| it.extract().ok());
+        let by_module = script.is_some_and(|script| script.ends_with("portico/__main__.py"));
+        let by_module = by_module && !import_path::is_safe(py);
+        Ok(Self { command_line, by_module, takeover, former })
+    }
+
+    /// Has a new supervisor, which is root's, look for no module in the folder that it is started in: that may be
+    /// the workers' user's.
+    fn leave_folder(&mut self) {
+        if !std::mem::take(&mut self.by_module) {
+            return;
+        }
+        match Python::attach(|py| py.version_info() >= (3, 11)) {
+            true => self.command_line.iter_mut().for_each(|line| line.add_option("-P")),
+            false => {
+                log::error!(
+                    "python -m portico looks for modules in the current folder first, as root; with this Python \
+                     an upgrade has to be one of a server that was started by the command portico"
+                );
+                self.command_line = None;
+            }
+        }
     }
 }
 
@@ -276,6 +330,9 @@ impl Host for Command {
 
     fn upgrading(&mut self) {
         self.tell("upgrading", ());
+        if self.owner().is_some_and(|owner| owner.is_lesser()) {
+            self.origin.leave_folder();
+        }
     }
 
     fn interrupting(&mut self, workers: &[u32]) {
@@ -359,13 +416,11 @@ impl Host for Command {
         }
     }
 
-    fn reopen_logs(&mut self) {
-        logging::reopen();
+    fn reopen_logs(&mut self) -> LogFiles {
+        let files = logs::reopen(&self.inheritance.borrow().setting);
+        // Before the workers do the same with those of Python's handlers, who may not make any.
         self.tell("reopen", ());
-        // Before the workers open them, who may not make any.
-        if let Some(identity) = &self.inheritance.borrow().identity {
-            identity.give_logs(&self.config);
-        }
+        files
     }
 
     fn look(&mut self) {
@@ -381,16 +436,16 @@ impl Host for Command {
         self.possessions.pidfile.iter_mut().for_each(Pidfile::supersede);
     }
 
-    fn ask_stacks(&mut self, pid: u32) -> bool {
-        let asked = stacks::ask(pid);
+    fn ask_stacks(&mut self, pid: u32, file: &StacksFile) -> bool {
+        let asked = stacks::ask(pid, file, std::process::id());
         if let Err(error) = &asked {
             log::debug!("Process {pid} cannot be asked for its stacks: {error}");
         }
         asked.unwrap_or_default()
     }
 
-    fn stacks(&mut self, pid: u32) -> Option<String> {
-        let told = stacks::told_by(pid).ok()?;
+    fn stacks(&mut self, file: &StacksFile) -> Option<String> {
+        let told = stacks::told_in(file).ok()?;
         let stacks: Vec<String> = told.iter().map(ToString::to_string).collect();
         (!stacks.is_empty()).then(|| stacks.join("\n"))
     }
@@ -415,18 +470,22 @@ fn worker_class(config: &Config) -> &'static str {
 }
 
 /// Who is told of requests that have died with their workers.
-fn outputs(config: &Config, hooks: Option<&Hooks>) -> Outputs {
-    telemetry::outputs(config, hooks.and_then(|hooks| Python::attach(|py| teller(py, hooks.server()))))
+fn outputs(setting: &Setting, hooks: Option<&Hooks>) -> Outputs {
+    telemetry::outputs(setting, hooks.and_then(|hooks| Python::attach(|py| teller(py, hooks.server()))))
 }
 
 /// Writes `--pid`, if there is to be one; `upgrading`: another supervisor has the file still.
 ///
 /// # Errors
 /// Another server has it; or the system's.
-pub fn write_pidfile(config: &Config, upgrading: bool) -> Result<Option<Pidfile>, StartError> {
+pub fn write_pidfile(
+    config: &Config,
+    upgrading: bool,
+    workers: Option<Owner>,
+) -> Result<Option<Pidfile>, StartError> {
     let Some(path) = &config.system.pidfile else { return Ok(None) };
     let doing = format!("writing the pid file {}", path.display());
-    Pidfile::create(path, upgrading).map(Some).map_err(|error| system(&doing, &error))
+    Pidfile::create(path, upgrading, workers).map(Some).map_err(|error| system(&doing, &error))
 }
 
 /// Lowers the number of workers, where it is Portico's to choose, to what there is room for, and has them share

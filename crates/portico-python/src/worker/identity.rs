@@ -1,16 +1,14 @@
 //! Whose the workers are: `--user`, `--group`, `--initgroups`. The supervisor stays root's.
 
-use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{fchown, lchown};
-use std::path::Path;
-
 use pyo3::exceptions::{PyKeyError, PyPermissionError};
 use pyo3::prelude::*;
 use pyo3::types::PyAny;
 use rustix::process::{DumpableBehavior, getegid, geteuid, set_dumpable_behavior};
+use rustix::thread::set_no_new_privs;
 
-use portico_config::{Account, Address, Config, LogTarget};
+use portico_config::{Account, Config};
+use portico_files::Owner;
+use portico_server::Listener;
 
 use super::StartError;
 use crate::error::one_line;
@@ -22,6 +20,8 @@ pub struct Identity {
     group: Option<u32>,
     /// Whose groups the workers have; those of `group` alone otherwise.
     member: Option<String>,
+    /// Whether what they start may be another user's, by set-user-ID bits.
+    may_gain: bool,
 }
 
 /// What the machine knows of a user.
@@ -56,7 +56,13 @@ impl Identity {
                 "--user, --group: only root can become another; start as root, or leave them out",
             ));
         }
-        Ok(Some(Self { user, group, member: name.filter(|_| config.system.initgroups) }))
+        let member = name.filter(|_| config.system.initgroups);
+        Ok(Some(Self { user, group, member, may_gain: config.system.allow_new_privileges }))
+    }
+
+    /// Whose the files are that the server has for its workers.
+    pub fn owner(&self) -> Owner {
+        Owner { user: self.user, group: self.group }
     }
 
     /// Makes this process theirs, for good.
@@ -90,42 +96,26 @@ impl Identity {
                 log::debug!("the worker is not dumpable: {error}");
             }
         }
+        if self.owner().is_lesser() && !self.may_gain {
+            set_no_new_privs(true).map_err(std::io::Error::from)?;
+        }
         Ok(())
     }
 
-    /// Gives them the UNIX sockets and the log files, which they open again when told to. Makes the files that are
-    /// not there.
-    pub fn give_files(&self, config: &Config) {
-        for bind in &config.binds {
-            if let Address::Unix(path) = &bind.address {
-                self.tell(path, lchown(path, self.user, self.group));
-            }
-        }
-        self.give_logs(config);
-    }
-
-    /// Gives them the log files.
-    pub fn give_logs(&self, config: &Config) {
-        for target in [Some(&config.error_log), config.access_log.as_ref()].into_iter().flatten() {
-            if let LogTarget::File(path) = target {
-                self.tell(path, self.give_log(path));
+    /// Gives them the files of the UNIX sockets.
+    pub fn give_sockets(&self, listeners: &[Listener]) {
+        for listener in listeners {
+            if let Err(error) = listener.give(self.owner()) {
+                log::warn!("{} cannot be given to the workers' user: {error}", listener.url());
             }
         }
     }
+}
 
-    fn give_log(&self, path: &Path) -> io::Result<()> {
-        let file: File = OpenOptions::new().append(true).create(true).open(path)?;
-        match file.metadata()?.is_file() {
-            true => fchown(file, self.user, self.group),
-            false => Ok(()), // /dev/stdout, a pipe: not ours to give away.
-        }
-    }
-
-    fn tell(&self, path: &Path, given: io::Result<()>) {
-        if let Err(error) = given {
-            log::warn!("{} cannot be given to the workers' user: {error}", path.display());
-        }
-    }
+/// Whether workers of the user that is named so can do less than this process, which is root. One that cannot be
+/// found counts as such.
+pub fn is_lesser(py: Python<'_>, account: &Account) -> bool {
+    geteuid().is_root() && user(py, account).map_or(true, |entry| entry.id != 0)
 }
 
 fn user(py: Python<'_>, account: &Account) -> Result<Entry, StartError> {

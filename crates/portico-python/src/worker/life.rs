@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use log::Level;
 use portico_config::Config;
 use portico_server::{AccessLog, Application, Facts, Lending, Listener, Reopener};
-use portico_supervisor::{Command, Report};
+use portico_supervisor::{Command, Report, StacksFile};
 
 use super::app::{LoadError, Loaded};
 use super::development::Reloader;
@@ -22,7 +22,9 @@ use super::post::Station;
 use super::signals::{ENDED_BY_SIGNAL, Inbox, Signals, Wake, ignore_at_end};
 use super::threads::Threads;
 use super::watch::{self, Stuck, Watching};
-use super::{Setting, Source, StartError, crippled, find, forked, opening, system, telemetry, warmup};
+use super::{
+    Setting, Source, StartError, crippled, find, forked, logs, opening, system, telemetry, warmup,
+};
 use crate::conf::{reopen_loggers, teller};
 use crate::error::{one_line, traceback};
 use crate::fork::{exit_now, flush_output};
@@ -43,10 +45,13 @@ pub struct Life {
     pub listeners: Vec<Listener>,
     /// Its place under a supervisor, if there is one.
     pub station: Option<Arc<Station>>,
+    /// Where it writes the stacks of its threads, if somebody else has made that.
+    pub stacks: Option<StacksFile>,
 }
 
 /// A worker that serves.
 struct Serving {
+    setting: Arc<Setting>,
     config: Arc<Config>,
     lending: Arc<Lending>,
     threads: Arc<Threads>,
@@ -79,9 +84,10 @@ impl Life {
     /// # Errors
     /// See [`StartError`]; once it serves, nothing but a Python signal handler's exception.
     pub fn run(self, py: Python<'_>, source: Source, signals: &mut Signals) -> Result<(), StartError> {
-        let Self { setting, listeners, station } = self;
+        let Self { setting, listeners, station, stacks } = self;
+        let setting = Arc::new(setting);
         let config = &setting.config;
-        let access_log = open_access_log(py, config, station.as_deref())?;
+        let access_log = open_access_log(py, &setting, station.as_deref())?;
         let reopener = access_log.as_ref().and_then(AccessLog::reopener);
         let place = match &station {
             Some(station) => station.place(),
@@ -90,17 +96,15 @@ impl Life {
         let records = Records::new(place);
         forked::withhold(py, &listeners)?;
         // Before the application is imported: an import that hangs can be looked at.
-        let stacks = Arc::new(Stacks::install(py)?);
+        let stacks = install_stacks(py, stacks)?;
         let reloader = start_reloader(py, &setting, station.as_ref())?;
         let found = find(py, source, config, &setting.folder);
         let Loaded { application, target } = match &reloader {
             Some(reloader) => or_error_page(py, found, reloader, station.as_deref())?,
             None => found?,
         };
-        let observer = match &station {
-            Some(station) => station.loaded(py, &application)?,
-            None => None,
-        };
+        let observer =
+            station.as_deref().map(|station| station.loaded(py, &application)).transpose()?.flatten();
         let gateway = Gateway::new(py, application, config, observer)?;
         let hub = Hub::of_application(py)?;
         let called = Called::new(gateway, hub.as_ref(), &records);
@@ -121,6 +125,7 @@ impl Life {
         })
         .map_err(|error| system("starting threads", &error))?;
         let serving = Arc::new(Serving {
+            setting: Arc::clone(&setting),
             config: Arc::clone(config),
             lending: Arc::clone(&lending),
             threads: Arc::clone(&threads),
@@ -329,7 +334,11 @@ impl Serving {
                     self.obey(Command::Stop);
                     return Ok(Wake::Interrupted);
                 }
-                Wake::Command(Command::ReopenLogs) | Wake::ReopenLogs => {
+                Wake::Command(Command::ReopenLogs(files)) => {
+                    logs::take(&self.setting, files);
+                    return Ok(Wake::ReopenLogs);
+                }
+                Wake::ReopenLogs => {
                     self.reopen_logs();
                     return Ok(Wake::ReopenLogs);
                 }
@@ -372,7 +381,7 @@ impl Serving {
             Command::Drain(limit) => self.drain(limit),
             Command::AnnounceClose => self.lending.announce_close(),
             Command::Stop => self.stop(),
-            Command::ReopenLogs => self.reopen_logs(),
+            Command::ReopenLogs(files) => logs::take(&self.setting, files),
             Command::Fork { .. } => {
                 log::error!("a worker was told to fork another (this is a bug in Portico)")
             }
@@ -386,8 +395,9 @@ impl Serving {
         }
     }
 
+    /// As one that was told to by a signal of its own.
     fn reopen_logs(&self) {
-        logging::reopen();
+        logs::reopen(&self.setting);
         if let Some(reopener) = &self.reopener {
             reopener.reopen();
         }
@@ -505,6 +515,12 @@ fn start_threads(
     })
 }
 
+fn install_stacks(py: Python<'_>, file: Option<StacksFile>) -> Result<Arc<Stacks>, StartError> {
+    let file = file.map_or_else(|| StacksFile::of_worker(0), Ok);
+    let file = file.map_err(|error| system("making memory for stacks", &error))?;
+    Ok(Arc::new(Stacks::install(py, file)?))
+}
+
 /// With `--reload`: before the application is imported, so that nothing that changes meanwhile is missed.
 fn start_reloader(
     py: Python<'_>,
@@ -568,11 +584,12 @@ fn catch_signals(
 
 fn open_access_log(
     py: Python<'_>,
-    config: &Config,
+    setting: &Setting,
     station: Option<&Station>,
 ) -> Result<Option<AccessLog>, StartError> {
+    let config = &setting.config;
     let worker = station.and_then(Station::hooked);
-    let outputs = telemetry::outputs(config, worker.and_then(|worker| teller(py, worker)));
+    let outputs = telemetry::outputs(setting, worker.and_then(|worker| teller(py, worker)));
     if outputs.are_none() {
         return Ok(None);
     }

@@ -19,6 +19,7 @@ mod identity;
 mod inspector;
 mod ladder;
 mod life;
+mod logs;
 mod monitor;
 mod paste;
 mod post;
@@ -34,6 +35,7 @@ mod turning;
 mod warmup;
 mod watch;
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -42,12 +44,13 @@ use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
 
 use portico_config::{Config, LogTarget, Resolved};
+use portico_files::Owner;
 use portico_os::fill_standard;
-use portico_server::{Destination, Keeper, Listener};
+use portico_server::{Keeper, Listener};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::gateway::error_stream;
-use crate::{conf, logging, stray};
+use crate::{conf, import_path, logging, stray};
 use app::{BOOT_FAILED, LoadError, Loaded};
 use environment::Former;
 use life::Life;
@@ -139,6 +142,8 @@ struct Setting {
     folder: PathBuf,
     /// What `--env` has changed.
     former: Former,
+    /// The access log, where the supervisor has opened it for its workers.
+    access_log: Option<Arc<File>>,
 }
 
 /// Serves in this process until a signal stops it.
@@ -147,6 +152,7 @@ struct Setting {
 /// See [`StartError`]; once it serves, nothing but a Python signal handler's exception.
 pub fn run(py: Python<'_>, resolved: &Resolved, source: Source) -> Result<(), StartError> {
     let setting = set_up(py, resolved)?;
+    setting.put_on_path(py)?;
     conf::install_loggers(py, &setting.config, error_stream(py)?)?;
     let mut signals = Signals::interrupting(py, Master::Own)?;
     let result = match setting.config.only_checks() {
@@ -171,7 +177,7 @@ pub fn run(py: Python<'_>, resolved: &Resolved, source: Source) -> Result<(), St
 fn set_up(py: Python<'_>, resolved: &Resolved) -> Result<Setting, StartError> {
     let config = resolved.config.clone();
     // Before the logs are opened, whose paths are relative to it; a failure is told once there is a log.
-    let folder = enter_folder(py, &config);
+    let folder = enter_folder(&config);
     logging::install(&config.error_log, config.log_level, config.capture_output)
         .map_err(|error| system(&opening("error log", &config.error_log), &error))?;
     telemetry::observe_log(&config);
@@ -186,8 +192,21 @@ fn set_up(py: Python<'_>, resolved: &Resolved) -> Result<Setting, StartError> {
 
 /// Goes to the folder and fills the environment, where the log is open already.
 fn prepare(py: Python<'_>, config: Config) -> Result<Setting, StartError> {
-    let folder = enter_folder(py, &config)?;
+    let folder = enter_folder(&config)?;
     settle(py, config, folder)
+}
+
+impl Setting {
+    /// Puts the folder and `--pythonpath` first on `sys.path`, as gunicorn does: in the process that imports the
+    /// application.
+    fn put_on_path(&self, py: Python<'_>) -> PyResult<()> {
+        put_on_path(py, &self.config, &self.folder)
+    }
+}
+
+fn put_on_path(py: Python<'_>, config: &Config, folder: &Path) -> PyResult<()> {
+    import_path::put_first(py, folder)?;
+    config.pythonpath.iter().rev().try_for_each(|path| import_path::put_first(py, &folder.join(path)))
 }
 
 fn settle(py: Python<'_>, mut config: Config, folder: PathBuf) -> Result<Setting, StartError> {
@@ -199,7 +218,7 @@ fn settle(py: Python<'_>, mut config: Config, folder: PathBuf) -> Result<Setting
         }
     }
     let former = environment::fill(py, &config)?;
-    Ok(Setting { config: Arc::new(config), folder, former })
+    Ok(Setting { config: Arc::new(config), folder, former, access_log: None })
 }
 
 fn no_upload_folder(path: &Path) -> String {
@@ -213,26 +232,21 @@ fn serve(py: Python<'_>, source: Source, setting: Setting, signals: &mut Signals
     // early waits in the backlog.
     let mut listeners =
         Listener::bind_all(&setting.config).map_err(|error| StartError::Listen(error.to_string()))?;
-    if let Some(keeper) = Keeper::open(&setting.config, &[]).map_err(StartError::System)? {
+    if let Some(keeper) = Keeper::open(&setting.config, &[], None).map_err(StartError::System)? {
         Listener::secure(&mut listeners, &keeper.into());
     }
-    Life { setting, listeners, station: None }.run(py, source, signals)?;
+    Life { setting, listeners, station: None, stacks: None }.run(py, source, signals)?;
     log::info!("Stopped");
     Ok(())
 }
 
-/// Goes to `--chdir`, and puts the folder and `--pythonpath` first on `sys.path`, as gunicorn does.
-fn enter_folder(py: Python<'_>, config: &Config) -> Result<PathBuf, StartError> {
+/// Goes to `--chdir`. Returns the current folder.
+fn enter_folder(config: &Config) -> Result<PathBuf, StartError> {
     if let Some(folder) = &config.chdir {
         let doing = format!("changing to {}", folder.display());
         std::env::set_current_dir(folder).map_err(|error| system(&doing, &error))?;
     }
-    let folder = std::env::current_dir().map_err(|error| system("finding the current folder", &error))?;
-    app::put_first_on_path(py, &folder)?;
-    for path in config.pythonpath.iter().rev() {
-        app::put_first_on_path(py, &folder.join(path))?;
-    }
-    Ok(folder)
+    std::env::current_dir().map_err(|error| system("finding the current folder", &error))
 }
 
 /// Characters of a callable's `repr` that are told of it.
@@ -271,16 +285,22 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// Where the access log goes.
-fn destination(target: &LogTarget) -> Destination {
-    match target {
-        LogTarget::Stdout => Destination::Stdout,
-        LogTarget::Stderr => Destination::File("/dev/stderr".into()),
-        // The application may change to another folder before the file is opened again.
-        LogTarget::File(path) => {
-            Destination::File(std::path::absolute(path).unwrap_or_else(|_| path.clone()))
+/// Has what runs in the supervisor, hooks and classes of loggers, be found in the folders that the application is
+/// found in, as gunicorn does. Where the workers are a lesser user's, only in those that root alone can change.
+fn add_supervisors_folders(
+    py: Python<'_>,
+    config: &Config,
+    folder: &Path,
+    workers: Option<Owner>,
+) -> PyResult<()> {
+    let guarded = workers.is_some_and(|workers| workers.is_lesser());
+    let folders = config.pythonpath.iter().map(|path| folder.join(path)).chain([folder.to_owned()]);
+    for folder in folders.collect::<Vec<_>>().iter().rev() {
+        if let Some(reason) = import_path::add(py, folder, guarded)? {
+            log::info!("Hooks and loggers are not imported from {}, since {reason}", folder.display());
         }
     }
+    Ok(())
 }
 
 fn opening(log: &str, target: &LogTarget) -> String {

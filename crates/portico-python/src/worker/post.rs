@@ -6,9 +6,7 @@ use std::sync::{Arc, OnceLock};
 use pyo3::prelude::*;
 
 use portico_server::{Handover, Load, Sharing, Siblings};
-use portico_supervisor::{
-    Control, Post, Report, Scoreboard, Slot, SlotField, SlotState, SupervisorField, now_nanos,
-};
+use portico_supervisor::{Control, Post, Report, Scoreboard, Slot, SlotField, SlotState, now_nanos};
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use signal_hook::low_level;
 
@@ -47,11 +45,6 @@ impl Station {
             hooked: OnceLock::new(),
             ended: AtomicBool::new(false),
         }
-    }
-
-    /// What it has from the supervisor.
-    pub fn post(&self) -> &Post {
-        &self.post
     }
 
     /// From now on it notices by itself that the supervisor has died, and finishes its work first.
@@ -190,10 +183,14 @@ pub fn end_with_supervisor(post: &Post) {
     if let Err(error) = set_parent_process_death_signal(Some(Signal::KILL)) {
         log::debug!("The kernel does not end this process with the supervisor: {error}");
     }
-    let parent = getppid().map_or(0, |parent| u64::from(parent.as_raw_nonzero().get().unsigned_abs()));
-    if parent != post.scoreboard.get(SupervisorField::Pid) {
+    if !is_child_of(post.supervisor) {
         low_level::exit(1); // It died before this was asked for.
     }
+}
+
+/// Whether this process is a child of that one.
+pub fn is_child_of(pid: u32) -> bool {
+    getppid().is_some_and(|parent| parent.as_raw_nonzero().get().unsigned_abs() == pid)
 }
 
 impl Others {

@@ -1,10 +1,13 @@
 //! Syslog and statsd as the settings have them. What cannot be had is told once, and done without: telemetry never
 //! keeps a server from serving.
 
-use portico_config::Config;
-use portico_server::{Outputs, Statsd, Syslog, Teller};
+use std::sync::Arc;
 
-use super::destination;
+use portico_config::Config;
+use portico_server::{Destination, Outputs, Statsd, Syslog, Teller};
+
+use super::Setting;
+use super::logs::destination;
 use crate::logging;
 
 /// Has the error log tell them as well.
@@ -18,10 +21,12 @@ pub fn observe_log(config: &Config) {
 
 /// Who is told of requests. Where a logger of Python has the access log, no line of it goes elsewhere; what the
 /// gateway cannot tell that logger of, `teller` does.
-pub fn outputs(config: &Config, teller: Option<Teller>) -> Outputs {
+pub fn outputs(setting: &Setting, teller: Option<Teller>) -> Outputs {
+    let config = &setting.config;
     let lines = !config.python_logging.is_in_force();
+    let opened = setting.access_log.as_ref().map(|file| Destination::Opened(Arc::clone(file)));
     Outputs {
-        lines: config.access_log.as_ref().filter(|_| lines).map(destination),
+        lines: opened.or_else(|| config.access_log.as_ref().filter(|_| lines).map(destination)),
         syslog: (lines && config.access_to_syslog).then(|| syslog(config, "access")).flatten(),
         statsd: statsd(config),
         teller,

@@ -3,20 +3,21 @@
 //! It has one thread and answers no request. Each worker is forked twice: the process in between ends at
 //! once, so that the worker becomes the supervisor's child and the supervisor alone reaps.
 
+use std::thread;
 use std::time::Duration;
 
 use pyo3::prelude::*;
 
 use portico_config::Preload;
-use portico_supervisor::{Command, Control, Forked, Post, Report};
+use portico_supervisor::{Command, Control, Forked, Post, Report, StacksFile};
 
 use super::app::Loaded;
 use super::fork_safety::obstacles;
 use super::host::Inheritance;
-use super::post::end_with_supervisor;
+use super::post::is_child_of;
 use super::signals::{ENDED_BY_SIGNAL, Master, Signals, Wake, ignore_at_end};
-use super::{Setting, Source, StartError, find};
-use crate::conf::{Hooks, reopen_handlers};
+use super::{Source, StartError, find, logs};
+use crate::conf::reopen_handlers;
 use crate::error::traceback;
 use crate::fork::{Handlers, PythonFork, exit_now};
 use crate::stacks::{self, Stacks};
@@ -39,14 +40,12 @@ const LOG_INTERVAL: Duration = Duration::from_secs(1);
 pub fn run<'py>(
     py: Python<'py>,
     inheritance: &Inheritance,
-    post: Post,
+    mut post: Post,
+    begun: PyResult<()>,
     mut fork: PythonFork<'py>,
 ) -> Forebear<'py> {
-    let Inheritance { setting, hooks, identity } = inheritance;
-    // First the one, which undoes the other.
-    let taken = identity.as_ref().map_or(Ok(()), |identity| identity.take(py));
-    end_with_supervisor(&post);
-    let prepared = taken.map_err(StartError::from).and_then(|()| prepare(py, setting, &mut fork));
+    let stacks = post.stacks.take();
+    let prepared = begun.map_err(StartError::from).and_then(|()| prepare(py, inheritance, stacks, &mut fork));
     let (loaded, signals) = match prepared {
         Ok(prepared) => prepared,
         Err(error) => {
@@ -62,21 +61,23 @@ pub fn run<'py>(
         }
     };
     report(&post.control, &Report::Ready);
-    serve(py, hooks.as_deref(), post, loaded, signals)
+    serve(py, inheritance, post, loaded, signals)
 }
 
 /// Imports the application and looks at what that has left.
 fn prepare(
     py: Python<'_>,
-    setting: &Setting,
+    inheritance: &Inheritance,
+    stacks: Option<StacksFile>,
     fork: &mut PythonFork<'_>,
 ) -> Result<(Loaded, Signals), StartError> {
+    let setting = &inheritance.setting;
     let mut signals = Signals::interrupting(py, Master::Supervisor)?;
     fork.unblock_signals()?;
-    let stacks = Stacks::install(py)?;
+    let stacks = stacks.map(|stacks| Stacks::install(py, stacks)).transpose()?;
     let found = find(py, Source::Target, &setting.config, &setting.folder);
     // The workers have their own.
-    stacks.uninstall(py);
+    stacks.iter().for_each(|stacks| stacks.uninstall(py));
     drop(stacks);
     let loaded = found?;
     let gc = py.import("gc")?;
@@ -105,7 +106,7 @@ fn prepare(
 /// Forks workers as the supervisor asks for them, until that ends.
 fn serve<'py>(
     py: Python<'py>,
-    hooks: Option<&Hooks>,
+    inheritance: &Inheritance,
     post: Post,
     loaded: Loaded,
     signals: Signals,
@@ -117,9 +118,9 @@ fn serve<'py>(
         let limit = logging::is_waiting().then_some(LOG_INTERVAL);
         let waited = py.detach(|| inbox.wait(Some(&post.control), limit));
         match waited.map_err(PyErr::from).and_then(|wake| py.check_signals().map(|()| wake)) {
-            Ok(Wake::Command(Command::Fork { slot, generation, control })) => {
+            Ok(Wake::Command(Command::Fork { slot, generation, control, stacks })) => {
                 // Here and not in the supervisor: this process has the application.
-                if let Some(hooks) = hooks
+                if let Some(hooks) = &inheritance.hooks
                     && let Err(error) = hooks.call(py, "before_fork", (slot,))
                 {
                     log::error!("the hook pre_fork raised\n{}", traceback(py, &error));
@@ -130,17 +131,23 @@ fn serve<'py>(
                     Ok(Forked::Child) => {
                         logging::begin_process();
                         let control = Control::from_descriptor(control);
-                        report(&control, &Report::Started(std::process::id()));
+                        await_supervisor(&post);
+                        report(&control, &Report::Started);
                         // The template's own line and its signals go.
-                        let post = Post { slot, generation, control, scoreboard: post.scoreboard };
+                        let stacks = Some(StacksFile::from_descriptor(stacks));
+                        let post = Post { slot, generation, control, stacks, ..post };
                         return Forebear { post, loaded, fork };
                     }
                     // The worker's end of its line goes with this turn, which tells the supervisor.
                     Err(error) => log::error!("forking a worker failed: {error}"),
                 }
             }
-            Ok(Wake::Command(Command::ReopenLogs) | Wake::ReopenLogs) => {
-                logging::reopen();
+            Ok(Wake::Command(Command::ReopenLogs(files))) => {
+                logs::take(&inheritance.setting, files);
+                reopen_handlers(py);
+            }
+            Ok(Wake::ReopenLogs) => {
+                logs::reopen(&inheritance.setting);
                 reopen_handlers(py);
             }
             Ok(Wake::TellStacks) => stacks::log_all(py, None),
@@ -164,6 +171,21 @@ fn serve<'py>(
 fn end(py: Python<'_>, status: i32) -> ! {
     py.detach(logging::flush);
     exit_now(py, status)
+}
+
+/// How often a new worker looks whether it is the supervisor's child, and for how long.
+const ADOPTION_PAUSE: Duration = Duration::from_millis(1);
+const ADOPTION_LOOKS: u32 = 5000;
+
+/// Waits until this process, which was forked twice, is the supervisor's child. That is when the process in
+/// between has ended, which it does at once; the supervisor believes none but its children.
+fn await_supervisor(post: &Post) {
+    for _ in 0..ADOPTION_LOOKS {
+        if is_child_of(post.supervisor) {
+            return;
+        }
+        thread::sleep(ADOPTION_PAUSE);
+    }
 }
 
 /// Tells the supervisor. One that has died is noticed where the line is read.

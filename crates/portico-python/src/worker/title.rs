@@ -4,6 +4,7 @@ use std::ffi::CStr;
 
 use portico_config::{Config, conceal_arguments};
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 
 /// What a process of the server is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +15,20 @@ pub enum Role {
     Template,
     /// Serves.
     Worker,
+}
+
+/// What sets the whole title: `setproctitle.setproctitle`, or nothing where that package is not installed.
+static SETTER: PyOnceLock<Option<Py<PyAny>>> = PyOnceLock::new();
+
+/// Looks for the package that gunicorn needs for titles. To be called before the first title, while what is found
+/// is no module of the application's: the supervisor may be root.
+pub fn find_setter(py: Python<'_>) {
+    setter(py);
+}
+
+fn setter(py: Python<'_>) -> Option<&Bound<'_, PyAny>> {
+    let find = || Some(py.import("setproctitle").ok()?.getattr("setproctitle").ok()?.unbind());
+    SETTER.get_or_init(py, find).as_ref().map(|setter| setter.bind(py))
 }
 
 /// Calls this process `portico: master [NAME]`, as gunicorn does and if the package that gunicorn needs for it is
@@ -33,14 +48,9 @@ pub fn set(py: Python<'_>, role: Role, config: &Config) -> bool {
         .or(paste.as_deref())
         .unwrap_or("portico");
     let name = conceal_arguments(name);
-    let set = py.import("setproctitle");
-    let set = set.and_then(|module| {
-        module.call_method1("setproctitle", (format!("portico: {word} [{name}]"),)).map(drop)
-    });
-    if set.is_err()
-        && let Err(error) = rustix::thread::set_name(short)
-    {
+    let set = setter(py).is_some_and(|setter| setter.call1((format!("portico: {word} [{name}]"),)).is_ok());
+    if !set && let Err(error) = rustix::thread::set_name(short) {
         log::debug!("the process keeps its name: {error}");
     }
-    set.is_ok()
+    set
 }

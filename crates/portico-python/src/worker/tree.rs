@@ -12,9 +12,11 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 
 use portico_config::{Config, LogTarget, Resolved};
+use portico_files::Owner;
 use portico_server::{Handover, Keeper, Listener};
 use portico_supervisor::upgrade::Takeover;
 use portico_supervisor::{Post, Report, Role, Supervisor};
+use rustix::process::geteuid;
 
 use super::configuration::Configuration;
 use super::host::{Command, Inheritance, Origin, Possessions, fit_workers, tell_workers, write_pidfile};
@@ -24,14 +26,15 @@ use super::post::{Station, end_with_supervisor};
 use super::signals::{ENDED_BY_SIGNAL, Master, Signals, ignore_at_end};
 use super::template::{self, Forebear};
 use super::{
-    Source, StartError, check, development, environment, forked, raise_descriptor_limit, set_up, system,
-    title,
+    Setting, Source, StartError, add_supervisors_folders, check, development, environment, forked, logs,
+    raise_descriptor_limit, set_up, system, title,
 };
-use crate::conf::{Hooks, install_loggers, leave_loggers, log_here};
+use crate::conf::{Hooks, guard_files, install_loggers, leave_loggers, log_here};
 use crate::error::{one_line, traceback};
 use crate::fork::{Handlers, PythonFork, leave_signals};
 use crate::gateway::error_stream;
-use crate::{daemon, logging, raw};
+use crate::import_path::unsafe_start;
+use crate::{daemon, import_path, logging, raw};
 
 /// What all processes of the tree have from the first.
 struct Tree {
@@ -41,29 +44,49 @@ struct Tree {
     handover: Handover,
 }
 
+/// What a worker begins with.
+struct Start<'py> {
+    post: Post,
+    source: Source,
+    /// Whether it has become its user's.
+    begun: PyResult<()>,
+    fork: PythonFork<'py>,
+}
+
 /// Runs the command until a signal stops it; returns the exit status, in the process that was started alone.
 ///
 /// # Errors
 /// See [`StartError`].
-pub fn run(py: Python<'_>, resolved: &Resolved, configuration: Configuration) -> Result<i32, StartError> {
+pub fn run(py: Python<'_>, resolved: &Resolved, mut configuration: Configuration) -> Result<i32, StartError> {
     let mut origin = Origin::find(py)?;
     if resolved.config.only_checks() {
-        return check::import(py, Source::Target, &set_up(py, resolved)?).map(|()| 0);
+        return only_check(py, resolved);
     }
     if resolved.config.system.daemon && origin.takeover.is_none() {
         detach(py, &resolved.config)?;
     }
     let mut resolved = resolved.clone();
     let capacity = fit_workers(&mut resolved.config);
-    let setting = set_up(py, &resolved)?;
-    let hooks = announce(py, &configuration, &resolved)?;
+    let identity = Identity::find(py, &resolved.config)?;
+    let workers = identity.as_ref().map(Identity::owner);
+    let is_lesser = workers.is_some_and(|workers| workers.is_lesser());
+    let started_in = std::env::current_dir().ok().filter(|_| is_lesser && origin.by_module);
+    let mut setting = open_up(py, &resolved, identity.as_ref())?;
+    started_in.and_then(|folder| unsafe_start(&folder)).iter().for_each(|told| log::warn!("{told}"));
+    configuration.workers = workers;
+    setting.access_log = logs::open_access_log(&setting.config)?;
+    logs::share_with_python(py, &setting)?;
+    let hooks = announce(py, &configuration, &resolved, &setting, workers)?;
     raise_descriptor_limit();
     // Before the application is imported: an address that is taken shows at once, and a client that comes
     // early waits in the backlog.
-    let (listeners, keeper) = listen(&setting.config, &mut origin)?;
+    let (listeners, keeper) = listen(&setting.config, &mut origin, workers)?;
+    if let Some(identity) = &identity {
+        identity.give_sockets(&listeners);
+    }
     let listeners = Rc::new(listeners);
-    let (mut possessions, identity) = possess(py, &setting.config, origin.takeover.is_some())?;
-    possessions.keeper = keeper;
+    let pidfile = write_pidfile(&setting.config, origin.takeover.is_some(), workers)?;
+    let possessions = Possessions { pidfile, keeper };
     if let Some(hooks) = &hooks {
         hooks.listening(py, &listeners).map_err(|error| hook_failed(py, "when_ready", &error))?;
     }
@@ -79,7 +102,7 @@ pub fn run(py: Python<'_>, resolved: &Resolved, configuration: Configuration) ->
     leave_signals(py)?;
     let mut fork = PythonFork::new(py, Handlers::Reset);
     tell_workers(&config, &capacity);
-    development::import_ahead(py, &config);
+    development::import_ahead(py, &tree.inheritance.borrow().setting);
     name_processes(py, &config);
     logging::show_errors(true);
     let role = supervisor.run(&mut fork);
@@ -89,33 +112,49 @@ pub fn run(py: Python<'_>, resolved: &Resolved, configuration: Configuration) ->
     // So does the host, and the listeners are this process' own.
     drop(supervisor);
     let listeners = listeners.and_then(Rc::into_inner).unwrap_or_default();
-    let hooks = tree.inheritance.borrow().hooks();
-    if !matches!(role, Role::Exit(_)) {
-        logging::begin_process();
-        leave_supervisor(py, &tree.inheritance.borrow())?;
-    }
-    match role {
-        Role::Exit(status) => {
-            hooks.inspect(|hooks| hooks.tell(py, "exit", ()));
-            leave_loggers(py);
-            Ok(status)
-        }
-        Role::Worker(post) => tree.work(py, post, Source::Target, listeners, fork),
-        Role::Template(post) => {
-            daemon::forget();
-            title::set(py, title::Role::Template, &tree.inheritance.borrow().setting.config);
-            if let Err(error) = forked::withhold(py, &listeners) {
-                log::warn!("what the application forks at its import keeps the listening sockets: {error}");
-            }
-            let inheritance = tree.inheritance.borrow().clone();
-            let Forebear { post, loaded, fork } = template::run(py, &inheritance, post, fork);
-            tree.work(py, post, Source::Loaded(loaded), listeners, fork)
-        }
-    }
+    Ok(tree.go_on(py, role, listeners, fork))
 }
 
-/// Goes on in a child: what is the supervisor's own stays with it.
-fn leave_supervisor(py: Python<'_>, inheritance: &Inheritance) -> PyResult<()> {
+/// Imports the application as a worker would, and does no more; returns the exit status.
+fn only_check(py: Python<'_>, resolved: &Resolved) -> Result<i32, StartError> {
+    // Whoever is not root imports it anyway.
+    let identity = geteuid().is_root().then(|| Identity::find(py, &resolved.config));
+    let identity = identity.transpose()?.flatten();
+    let setting = open_up(py, resolved, identity.as_ref())?;
+    identity.map_or(Ok(()), |identity| identity.take(py))?;
+    import_path::restore(py)?;
+    setting.put_on_path(py)?;
+    check::import(py, Source::Target, &setting).map(|()| 0)
+}
+
+/// As [`set_up`], in a process that may be root's with workers of `identity`: imports before that what it may
+/// need, and from then on nothing that is not root's.
+fn open_up(py: Python<'_>, resolved: &Resolved, identity: Option<&Identity>) -> Result<Setting, StartError> {
+    let workers = identity.map(Identity::owner);
+    let is_lesser = workers.is_some_and(|workers| workers.is_lesser());
+    let withheld = if is_lesser { import_path::withhold_exposed(py)? } else { Vec::new() };
+    import_path::import_ahead(py, is_lesser)?;
+    title::find_setter(py);
+    logging::give_files_to(workers);
+    if is_lesser {
+        guard_files(py)?;
+    }
+    let setting = set_up(py, resolved)?;
+    withheld.iter().for_each(|told| log::warn!("{told}"));
+    Ok(setting)
+}
+
+/// Goes on in a child, which becomes its user's before anything else: what is the supervisor's own stays with it,
+/// and imports find the application's modules from now on.
+fn leave_supervisor(py: Python<'_>, inheritance: &Inheritance, post: &Post) -> PyResult<()> {
+    logging::begin_process();
+    // First the one, which undoes the other.
+    let taken = inheritance.identity.as_ref().map_or(Ok(()), |identity| identity.take(py));
+    end_with_supervisor(post); // It has the application to import.
+    taken?;
+    logging::give_files_to(None);
+    import_path::restore(py)?;
+    inheritance.setting.put_on_path(py)?;
     let config = &inheritance.setting.config;
     environment::keep_manager_apart(py, config)?;
     if inheritance.hooks.is_none() {
@@ -126,12 +165,16 @@ fn leave_supervisor(py: Python<'_>, inheritance: &Inheritance) -> PyResult<()> {
 
 /// Binds what the configuration names, or takes it over from the supervisor that this one is to replace, and reads
 /// the certificates for it.
-fn listen(config: &Config, origin: &mut Origin) -> Result<(Vec<Listener>, Option<Keeper>), StartError> {
+fn listen(
+    config: &Config,
+    origin: &mut Origin,
+    workers: Option<Owner>,
+) -> Result<(Vec<Listener>, Option<Keeper>), StartError> {
     let inherited = origin.takeover.as_mut().map(Takeover::take_listeners).unwrap_or_default();
     let mut listeners =
         Listener::take_over(config, inherited).map_err(|error| StartError::Listen(error.to_string()))?;
     let legacy = origin.takeover.as_mut().map(Takeover::take_secret).unwrap_or_default();
-    let keeper = Keeper::open(config, &legacy).map_err(StartError::System)?;
+    let keeper = Keeper::open(config, &legacy, workers).map_err(StartError::System)?;
     if let Some(keeper) = &keeper {
         Listener::secure(&mut listeners, &keeper.vault().into());
     }
@@ -149,19 +192,6 @@ fn detach(py: Python<'_>, config: &Config) -> Result<(), StartError> {
     Ok(daemon::detach(py, config.system.stdio_inheritance)?)
 }
 
-/// Takes what the server is to have of the system, once its sockets are bound.
-fn possess(
-    py: Python<'_>,
-    config: &Config,
-    upgrading: bool,
-) -> Result<(Possessions, Option<Identity>), StartError> {
-    let identity = Identity::find(py, config)?;
-    if let Some(identity) = &identity {
-        identity.give_files(config);
-    }
-    Ok((Possessions { pidfile: write_pidfile(config, upgrading)?, keeper: None }, identity))
-}
-
 fn name_processes(py: Python<'_>, config: &Config) {
     if !title::set(py, title::Role::Master, config) && config.system.proc_name.is_some() {
         log::warn!(
@@ -171,25 +201,44 @@ fn name_processes(py: Python<'_>, config: &Config) {
 }
 
 impl Tree {
+    /// Is what this process is from now on. Returns the exit status, in the supervisor alone.
+    fn go_on(self, py: Python<'_>, role: Role, listeners: Vec<Listener>, fork: PythonFork<'_>) -> i32 {
+        match role {
+            Role::Exit(status) => {
+                let hooks = self.inheritance.borrow().hooks();
+                hooks.inspect(|hooks| hooks.tell(py, "exit", ()));
+                leave_loggers(py);
+                status
+            }
+            Role::Worker(post) => {
+                let begun = leave_supervisor(py, &self.inheritance.borrow(), &post);
+                self.work(py, Start { post, source: Source::Target, begun, fork }, listeners)
+            }
+            Role::Template(post) => {
+                let inheritance = self.inheritance.borrow().clone();
+                let begun = leave_supervisor(py, &inheritance, &post);
+                daemon::forget();
+                title::set(py, title::Role::Template, &inheritance.setting.config);
+                if let Err(error) = forked::withhold(py, &listeners) {
+                    log::warn!(
+                        "what the application forks at its import keeps the listening sockets: {error}"
+                    );
+                }
+                let Forebear { post, loaded, fork } = template::run(py, &inheritance, post, begun, fork);
+                let start = Start { post, source: Source::Loaded(loaded), begun: Ok(()), fork };
+                self.work(py, start, listeners)
+            }
+        }
+    }
+
     /// Is a worker, to the end of the process.
-    fn work(
-        self,
-        py: Python<'_>,
-        post: Post,
-        source: Source,
-        listeners: Vec<Listener>,
-        fork: PythonFork<'_>,
-    ) -> ! {
+    fn work(self, py: Python<'_>, start: Start<'_>, listeners: Vec<Listener>) -> ! {
+        let Start { mut post, source, begun, fork } = start;
+        let stacks = post.stacks.take();
         let station =
             Arc::new(Station::new(post, self.handover, self.inheritance.borrow().setting.config.reload));
         daemon::forget();
         title::set(py, title::Role::Worker, &self.inheritance.borrow().setting.config);
-        let mut begun = Ok(());
-        if matches!(source, Source::Target) {
-            // First the one, which undoes the other.
-            begun = self.inheritance.borrow().identity.as_ref().map_or(Ok(()), |identity| identity.take(py));
-            end_with_supervisor(station.post()); // It has the application to import.
-        }
         logging::allow_thread();
         let begun = begun.and_then(|()| begin(py, &station, fork));
         let Inheritance { setting, hooks, .. } = &*self.inheritance.borrow();
@@ -197,7 +246,8 @@ impl Tree {
             if let Some(hooks) = hooks {
                 station.enter(py, hooks)?;
             }
-            let life = Life { setting: setting.clone(), listeners, station: Some(Arc::clone(&station)) };
+            let (setting, station) = (setting.clone(), Some(Arc::clone(&station)));
+            let life = Life { setting, listeners, station, stacks };
             life.run(py, source, &mut signals)?;
             Ok(signals.release(py)?)
         });
@@ -224,7 +274,12 @@ fn announce(
     py: Python<'_>,
     configuration: &Configuration,
     resolved: &Resolved,
+    setting: &Setting,
+    workers: Option<Owner>,
 ) -> Result<Option<Rc<Hooks>>, StartError> {
+    if Hooks::are_configured(&configuration.files, resolved) {
+        add_supervisors_folders(py, &setting.config, &setting.folder, workers)?;
+    }
     let hooks = Hooks::new(py, &configuration.files, resolved, error_stream(py)?);
     let hooks = hooks.map_err(|error| StartError::System(one_line(py, &error)))?;
     if let Some(hooks) = &hooks {

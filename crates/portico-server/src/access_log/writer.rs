@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::IntoRawFd;
+use std::os::fd::{AsFd, IntoRawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +12,7 @@ use std::thread::{self, JoinHandle, Thread};
 use std::time::Duration;
 
 use portico_config::AccessLogFormat;
+use portico_files::open_log;
 use portico_os::{Sink, above_standard};
 use portico_proto::ResponseHead;
 use rustix::io::fcntl_dupfd_cloexec;
@@ -33,6 +34,8 @@ pub enum Destination {
     Stdout,
     /// A file, appended to.
     File(PathBuf),
+    /// A file that is open. Whoever has opened it opens it again, under the same descriptor.
+    Opened(Arc<File>),
 }
 
 /// All that is told of requests, and where.
@@ -137,7 +140,8 @@ impl AccessLog {
         let sink = match &outputs.lines {
             None => return Ok(()),
             Some(Destination::Stdout) => Sink::shared(rustix::stdio::stdout())?,
-            Some(Destination::File(path)) => Sink::append(path)?,
+            Some(Destination::File(path)) => Sink::of_file(open_log(path, None)?)?,
+            Some(Destination::Opened(file)) => Sink::shared(file.as_fd())?,
         };
         match sink.write(&text)? {
             count if count == text.len() => Ok(()),
@@ -219,16 +223,26 @@ impl Outputs {
 
 impl Destination {
     fn open(&self) -> io::Result<Opened> {
-        let Self::File(path) = self else {
-            // A descriptor of the log's own: an application that closes its standard output takes no line away.
-            let own = fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?;
-            return Opened::new(own.into(), PIPE_BYTES_MAX);
+        let file = match self {
+            Self::Stdout => {
+                // A descriptor of the log's own: an application that closes its standard output takes no line away.
+                let own = fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?;
+                return Opened::new(Arc::new(own.into()), PIPE_BYTES_MAX);
+            }
+            Self::File(path) => Arc::new(File::from(above_standard(open_log(path, None)?.into())?)),
+            Self::Opened(file) => {
+                // It becomes another file, under the same descriptor, when it is opened again.
+                let opened = Opened::new(Arc::clone(file), write_bytes_max(file)?)?;
+                return Ok(Opened { identity: None, ..opened });
+            }
         };
-        let file = File::options().create(true).append(true).open(path)?;
-        let file = File::from(above_standard(file.into())?);
-        let write_bytes_max = if file.metadata()?.is_file() { FILE_BYTES_MAX } else { PIPE_BYTES_MAX };
+        let write_bytes_max = write_bytes_max(&file)?;
         Opened::new(file, write_bytes_max)
     }
+}
+
+fn write_bytes_max(file: &File) -> io::Result<usize> {
+    Ok(if file.metadata()?.is_file() { FILE_BYTES_MAX } else { PIPE_BYTES_MAX })
 }
 
 impl Drop for AccessLog {
@@ -255,22 +269,22 @@ impl Shared {
 
 /// A destination that is open.
 struct Opened {
-    out: File,
+    out: Arc<File>,
     write_bytes_max: usize,
-    /// Device and inode.
-    identity: (u64, u64),
+    /// Device and inode; `None` where the file may become another one.
+    identity: Option<(u64, u64)>,
 }
 
 impl Opened {
-    fn new(out: File, write_bytes_max: usize) -> io::Result<Self> {
-        let identity = identity(&out)?;
+    fn new(out: Arc<File>, write_bytes_max: usize) -> io::Result<Self> {
+        let identity = Some(identity(&out)?);
         Ok(Self { out, write_bytes_max, identity })
     }
 
     /// Whether its descriptor is still its own: an application that closes others' may have closed it, and a
     /// client may have the number by now.
     fn is_intact(&self) -> bool {
-        identity(&self.out).is_ok_and(|identity| identity == self.identity)
+        self.identity.is_none_or(|own| identity(&self.out).is_ok_and(|identity| identity == own))
     }
 }
 
@@ -377,7 +391,7 @@ impl Writer {
     /// fill the error log.
     fn write_lines(&mut self, lines: &[u8]) {
         if let Some(lost) = self.file.take_if(|file| !file.is_intact()) {
-            let _ = lost.out.into_raw_fd(); // Whoever has it now keeps it.
+            let _ = Arc::into_inner(lost.out).map(IntoRawFd::into_raw_fd); // Whoever has it now keeps it.
             self.reopen();
         }
         let Some(Opened { out, write_bytes_max, .. }) = &mut self.file else { return };

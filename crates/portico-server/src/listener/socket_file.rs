@@ -1,11 +1,18 @@
-//! Files of UNIX sockets: whose one is, and whether one that is there may go.
+//! Files of UNIX sockets: whose one is, who may connect, and whether one that is there may go.
+//!
+//! The folder may be the workers' user's, who can put another file under the name at any time. So permissions and
+//! owner are set through a descriptor of what was found to be the socket, never by its path.
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
+use portico_files::Owner;
+use rustix::fs::{
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Uid, chmod, chownat, fstat, lstat, openat,
+};
 use rustix::io::Errno;
 use rustix::net::sockopt;
 use rustix::process::{Pid, getpid, test_kill_process};
@@ -24,12 +31,31 @@ pub(super) struct SocketFile {
 }
 
 impl SocketFile {
-    /// The file that is at `path` now, on which this process is about to listen.
-    pub fn of(path: &Path, socket: &Socket) -> io::Result<Self> {
-        let metadata = fs::symlink_metadata(path)?;
-        let (device, inode) = (metadata.dev(), metadata.ino());
+    /// The file that is at `path` now, on which this process is about to listen. It gets these permissions.
+    ///
+    /// # Errors
+    /// There is no socket, but something else; the system's.
+    pub fn claim(path: &Path, socket: &Socket, mode: u32) -> io::Result<Self> {
+        let (file, stat) = open(path)?;
+        if stat.st_mode & PERMISSIONS != mode {
+            // There is no fchmod(2) for a descriptor that only names a file, but this way to it (proc(5)).
+            chmod(format!("/proc/self/fd/{}", file.as_raw_fd()), Mode::from_raw_mode(mode))?;
+        }
         let former = if socket.is_listener()? { last_to_listen(socket) } else { None };
-        Ok(Self { path: path.into(), device, inode, owner: getpid(), former })
+        Ok(Self { path: path.into(), device: stat.st_dev, inode: stat.st_ino, owner: getpid(), former })
+    }
+
+    /// Gives the file to the workers' user.
+    ///
+    /// # Errors
+    /// It is another file by now; the system's.
+    pub fn give(&self, owner: Owner) -> io::Result<()> {
+        let (file, stat) = open(&self.path)?;
+        if (stat.st_dev, stat.st_ino) != (self.device, self.inode) {
+            return Err(io::Error::other("it is another file by now"));
+        }
+        let (user, group) = (owner.user.map(Uid::from_raw), owner.group.map(Gid::from_raw));
+        Ok(chownat(&file, "", user, group, AtFlags::EMPTY_PATH)?)
     }
 
     /// Removes it, if that is this process' part.
@@ -41,11 +67,25 @@ impl SocketFile {
         if self.former.is_some_and(is_alive) {
             return; // This one's start has failed, and the former goes on.
         }
-        let same = fs::symlink_metadata(&self.path)
-            .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == (self.device, self.inode));
+        let same =
+            lstat(&self.path).is_ok_and(|stat| (stat.st_dev, stat.st_ino) == (self.device, self.inode));
         if same && let Err(error) = fs::remove_file(&self.path) {
             log::warn!("the socket {} cannot be removed: {error}", self.path.display());
         }
+    }
+}
+
+/// What chmod(2) sets.
+const PERMISSIONS: u32 = 0o7777;
+
+/// The socket's file at `path`, open to be named alone. A link is not followed; nor is a second name of another
+/// program's socket taken, which whoever may write the folder could have made.
+fn open(path: &Path) -> io::Result<(OwnedFd, Stat)> {
+    let file = openat(CWD, path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    let stat = fstat(&file)?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Socket if stat.st_nlink == 1 => Ok((file, stat)),
+        _ => Err(io::Error::other("something else is at the path of the socket, which is not touched")),
     }
 }
 

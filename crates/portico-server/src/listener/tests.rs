@@ -94,6 +94,43 @@ fn what_is_inherited_is_taken_by_its_name_and_the_rest_is_closed() {
     assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused, "nobody listens there any more");
 }
 
+#[test]
+fn what_is_at_the_path_of_a_socket_by_now_is_not_touched() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+    let folder = tempfile::tempdir().unwrap();
+    let (path, victim) = (folder.path().join("app.sock"), folder.path().join("victim"));
+    let bind = format!("unix:{}", path.display());
+    let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o7777;
+    let old = bind_unix(&path);
+    assert_eq!(mode(&path), 0o666);
+    let open = config(&["--bind", &bind, "--socket-mode", "600"]);
+    let new = Listener::take_over(&open, vec![hand_over(&old)]).unwrap();
+    assert_eq!(mode(&path), 0o600, "an upgrade may change it");
+    let owner = Owner { user: Some(path.metadata().unwrap().uid()), group: None };
+    new[0].give(owner).unwrap();
+
+    fs::write(&victim, "").unwrap();
+    fs::set_permissions(&victim, fs::Permissions::from_mode(0o640)).unwrap();
+    let other = folder.path().join("other.sock");
+    let another = bind_unix(&other);
+    let put: [&dyn Fn(); 3] =
+        [&|| symlink(&victim, &path).unwrap(), &|| fs::write(&path, "").unwrap(), &|| {
+            fs::hard_link(&other, &path).unwrap()
+        }];
+    for put in put {
+        fs::remove_file(&path).unwrap();
+        put();
+        let error = Listener::take_over(&config(&["--bind", &bind]), vec![hand_over(&old)]).unwrap_err();
+        assert!(error.reason.contains("something else is at the path"), "{error}");
+        assert!(new[0].give(owner).is_err());
+    }
+    assert_eq!((mode(&victim), mode(&other)), (0o640, 0o666));
+    fs::remove_file(&path).unwrap();
+    drop(another);
+    let _mine = bind_unix(&path);
+    assert!(new[0].give(owner).unwrap_err().to_string().contains("another file by now"));
+}
+
 /// Listens on the UNIX socket anew from another process, which lives until its standard input is closed.
 fn taken_over(listener: &Listener) -> std::process::Child {
     let socket = std::process::Stdio::from(listener.socket.try_clone().unwrap());

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use portico_config::{Config, Tls};
+use portico_files::Owner;
 
 use super::edition;
 use super::material::{Facts, Files, Material, list_until};
@@ -18,6 +19,8 @@ use super::vault::Vault;
 pub struct Keeper {
     settings: Tls,
     files: Files,
+    /// Whose the workers are.
+    workers: Option<Owner>,
     vault: Vault,
     keys: TicketKeys,
     material: Material,
@@ -59,16 +62,17 @@ const DAY_SECONDS: i64 = 24 * 3600;
 
 impl Keeper {
     /// Reads what `config` names, and tells of it in the log; `None` where nobody speaks TLS. The keys of tickets
-    /// are those of the keeper whose [`Keeper::legacy`] is given, if it is one's.
+    /// are those of the keeper whose [`Keeper::legacy`] is given, if it is one's. `workers`: whose the workers
+    /// are, if they are not this process' user's.
     ///
     /// # Errors
     /// One line: what is wrong with which file.
-    pub fn open(config: &Config, legacy: &[u8]) -> Result<Option<Self>, String> {
+    pub fn open(config: &Config, legacy: &[u8], workers: Option<Owner>) -> Result<Option<Self>, String> {
         if !config.binds.iter().any(|bind| bind.tls) {
             return Ok(None);
         }
         let settings = config.tls.clone();
-        let files = Files::of(&settings);
+        let files = Files::of(&settings, workers);
         let read = stamps(&files);
         let material = files.read(&provider(&settings))?;
         let vault =
@@ -84,6 +88,7 @@ impl Keeper {
             seen: read.clone(),
             settings,
             files,
+            workers,
             vault,
             material,
             read,
@@ -101,9 +106,9 @@ impl Keeper {
     ///
     /// # Errors
     /// One line: what is wrong with which file.
-    pub fn check(config: &Config) -> Result<(), String> {
+    pub fn check(config: &Config, workers: Option<Owner>) -> Result<(), String> {
         match config.binds.iter().any(|bind| bind.tls) {
-            true => Files::of(&config.tls).read(&provider(&config.tls)).map(drop),
+            true => Files::of(&config.tls, workers).read(&provider(&config.tls)).map(drop),
             false => Ok(()),
         }
     }
@@ -136,7 +141,7 @@ impl Keeper {
         let stamps = stamps(&self.files);
         // What is being written is waited for: certificate and key are two files.
         if stamps != self.read && stamps == self.seen {
-            self.read_again(Files::of(&self.settings));
+            self.read_again(Files::of(&self.settings, self.workers));
         }
         self.seen = stamps;
         if now >= self.next_warning {
@@ -154,9 +159,10 @@ impl Keeper {
 
     /// Reads the files that `config` names now, whether they have changed or not. What is wrong is told, and the
     /// former certificates stay.
-    pub fn follow(&mut self, config: &Config) {
+    pub fn follow(&mut self, config: &Config, workers: Option<Owner>) {
         self.settings = config.tls.clone();
-        self.read_again(Files::of(&config.tls));
+        self.workers = workers;
+        self.read_again(Files::of(&config.tls, workers));
     }
 
     /// How long each certificate is still valid.

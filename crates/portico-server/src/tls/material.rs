@@ -1,10 +1,10 @@
 //! Certificates, keys and what belongs to them: from their files, and on their way to the workers.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use portico_config::Tls;
+use portico_files::{Owner, read_for};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
@@ -21,6 +21,8 @@ pub(super) struct Files {
     pairs: Vec<PairFiles>,
     authorities: Option<PathBuf>,
     revocations: Option<PathBuf>,
+    /// Whose the workers are, who learn what the files hold.
+    workers: Option<Owner>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +64,7 @@ pub(super) struct Facts {
 
 impl Files {
     /// Those of `tls`, by paths that hold whatever folder the process is in.
-    pub fn of(tls: &Tls) -> Self {
+    pub fn of(tls: &Tls, workers: Option<Owner>) -> Self {
         let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
         let pair = |(index, certificate): (usize, &PathBuf)| PairFiles {
             certificate: absolute(certificate),
@@ -73,6 +75,7 @@ impl Files {
             pairs: tls.certificates.iter().enumerate().map(pair).collect(),
             authorities: tls.authorities.as_ref().map(absolute),
             revocations: tls.revocations.as_ref().map(absolute),
+            workers,
         }
     }
 
@@ -94,9 +97,10 @@ impl Files {
     /// # Errors
     /// One line that names the setting, the file and what is wrong with it.
     pub fn read(&self, provider: &CryptoProvider) -> Result<Material, String> {
-        let pairs = self.pairs.iter().map(|pair| pair.read(provider)).collect::<Result<_, _>>()?;
+        let pairs =
+            self.pairs.iter().map(|pair| pair.read(provider, self.workers)).collect::<Result<_, _>>()?;
         let authorities = match &self.authorities {
-            Some(path) => certificates("--ca-certs", path)?,
+            Some(path) => certificates("--ca-certs", path, self.workers)?,
             None => Vec::new(),
         };
         for authority in &authorities {
@@ -104,7 +108,7 @@ impl Files {
             added.map_err(|error| told("--ca-certs", self.authorities.as_deref(), &error))?;
         }
         let revocations = match &self.revocations {
-            Some(path) => revocations("--crl-file", path)?,
+            Some(path) => revocations("--crl-file", path, self.workers)?,
             None => Vec::new(),
         };
         let material = Material { pairs, authorities, revocations };
@@ -122,11 +126,11 @@ impl Files {
 }
 
 impl PairFiles {
-    fn read(&self, provider: &CryptoProvider) -> Result<Pair, String> {
-        let chain = certificates("--certfile", &self.certificate)?;
-        let key = self.read_key()?;
+    fn read(&self, provider: &CryptoProvider, workers: Option<Owner>) -> Result<Pair, String> {
+        let chain = certificates("--certfile", &self.certificate, workers)?;
+        let key = self.read_key(workers)?;
         let ocsp = match &self.ocsp {
-            Some(path) => Some(read("--ocsp-file", path)?),
+            Some(path) => Some(read("--ocsp-file", path, workers)?),
             None => None,
         };
         let pair = Pair { chain, key, ocsp };
@@ -146,9 +150,9 @@ impl PairFiles {
         self.key.as_ref().unwrap_or(&self.certificate)
     }
 
-    fn read_key(&self) -> Result<PrivateKeyDer<'static>, String> {
+    fn read_key(&self, workers: Option<Owner>) -> Result<PrivateKeyDer<'static>, String> {
         let path = self.key_file();
-        let text = read("--keyfile", path)?;
+        let text = read("--keyfile", path, workers)?;
         let has = |words: &str| memchr::memmem::find(&text, words.as_bytes()).is_some();
         if has("BEGIN ENCRYPTED PRIVATE KEY") || has("Proc-Type: 4,ENCRYPTED") {
             return Err(format!(
@@ -224,12 +228,16 @@ fn told(setting: &str, path: Option<&Path>, problem: &impl std::fmt::Display) ->
     format!("{setting}: {} {problem}", path.unwrap_or(Path::new("")).display())
 }
 
-fn read(setting: &str, path: &Path) -> Result<Vec<u8>, String> {
-    fs::read(path).map_err(|error| told(setting, Some(path), &format!("cannot be read: {error}")))
+fn read(setting: &str, path: &Path, workers: Option<Owner>) -> Result<Vec<u8>, String> {
+    read_for(path, workers).map_err(|error| told(setting, Some(path), &format!("cannot be read: {error}")))
 }
 
-fn certificates(setting: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let text = read(setting, path)?;
+fn certificates(
+    setting: &str,
+    path: &Path,
+    workers: Option<Owner>,
+) -> Result<Vec<CertificateDer<'static>>, String> {
+    let text = read(setting, path, workers)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     match found {
         Ok(found) if !found.is_empty() => Ok(found),
@@ -241,8 +249,12 @@ fn certificates(setting: &str, path: &Path) -> Result<Vec<CertificateDer<'static
     }
 }
 
-fn revocations(setting: &str, path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
-    let text = read(setting, path)?;
+fn revocations(
+    setting: &str,
+    path: &Path,
+    workers: Option<Owner>,
+) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
+    let text = read(setting, path, workers)?;
     let found: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&text).collect();
     match found {
         Ok(found) if !found.is_empty() && found.iter().all(|list| list_until(list).is_some()) => Ok(found),

@@ -7,7 +7,7 @@ use rustix::process::{Pid, Signal, WaitStatus};
 
 use super::Supervisor;
 use crate::host::Lost;
-use crate::process::{Process, exit_status, number, reap};
+use crate::process::{Process, exit_status, is_child, number, reap};
 use crate::{Child, Event, Report, SlotField, SlotState, ThreadState, now_nanos, report};
 
 impl Supervisor {
@@ -28,7 +28,7 @@ impl Supervisor {
         if process.flooding && !was_flooding {
             self.events.push_back(Event::Flooded(child));
         }
-        reports.into_iter().for_each(|report| self.on_report(child, report));
+        reports.into_iter().for_each(|(report, sender)| self.on_report(child, report, sender));
         if !hung_up {
             return;
         }
@@ -39,14 +39,11 @@ impl Supervisor {
         }
     }
 
-    fn on_report(&mut self, child: Child, report: Report) {
+    fn on_report(&mut self, child: Child, report: Report, sender: Option<Pid>) {
         let Some(process) = self.processes.get_mut(&child) else { return };
         match report {
-            Report::Started(pid) if process.pid.is_none() => {
-                process.pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-                self.note_started(child);
-            }
-            Report::Started(_) => {}
+            Report::Started if process.pid.is_none() => self.identify(child, sender),
+            Report::Started => {}
             Report::Ready => {
                 process.ready = true;
                 let dismissed = process.dismissed;
@@ -76,6 +73,23 @@ impl Supervisor {
                 }
                 self.events.extend(slot_of(child).map(|slot| Event::Replace { slot, reason }));
             }
+        }
+    }
+
+    /// A worker that a template has forked lives. Which process it is, the kernel says: the application has run in
+    /// it already, and whatever it said could name a process of somebody else's, which would be killed later.
+    fn identify(&mut self, child: Child, sender: Option<Pid>) {
+        let is_known = |pid: Pid| self.processes.values().any(|process| process.pid == Some(pid));
+        let pid = sender.filter(|pid| is_child(*pid) && !is_known(*pid));
+        let Some(process) = self.processes.get_mut(&child) else { return };
+        if pid.is_some() {
+            process.pid = pid;
+            self.note_started(child);
+        } else if let Child::Worker(slot) = child
+            && !std::mem::replace(&mut process.impersonated, true)
+        {
+            let sender = sender.map_or(0, number);
+            log::warn!("process {sender} reports in place of the worker in slot {slot} and is not believed");
         }
     }
 

@@ -1,6 +1,7 @@
 //! Doing what the machine has decided.
 
 use std::io;
+use std::os::fd::AsFd;
 
 use portico_config::Preload;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -10,7 +11,7 @@ use super::Supervisor;
 use crate::process::Process;
 use crate::{
     Action, Child, Command, Control, Event, Fork, Forked, Notifier, Post, Role, SlotField, SlotState,
-    SupervisorField, SupervisorState, now_nanos,
+    StacksFile, SupervisorField, SupervisorState, now_nanos,
 };
 
 /// How often it is looked whether a worker has told its stacks, and how long in between.
@@ -77,9 +78,11 @@ impl Supervisor {
         let template = self.processes.get(&Child::Template(generation)).ok_or(io::ErrorKind::NotFound)?;
         let (ours, theirs) = Control::pair()?;
         let control = theirs.into_descriptor();
-        template.control.send(&Command::Fork { slot, generation, control })?;
+        let file = StacksFile::of_worker(slot)?;
+        let stacks = file.as_fd().try_clone_to_owned()?;
+        template.control.send(&Command::Fork { slot, generation, control, stacks })?;
         let child = Child::Worker(slot);
-        self.processes.insert(child, Process::new(child, None, ours));
+        self.processes.insert(child, Process::new(child, None, ours, file));
         Ok(())
     }
 
@@ -90,12 +93,21 @@ impl Supervisor {
             self.fail_to_start(child, &io::Error::other("a hook forbids it"));
             return None;
         }
-        let forked = Control::pair().and_then(|(ours, theirs)| Ok((ours, theirs, fork.fork()?)));
-        match forked {
-            Ok((_, control, Forked::Child)) => Some(self.become_child(child, generation, control)),
-            Ok((control, _, Forked::Parent(pid))) => {
+        let mut fork = || {
+            let stacks = match child {
+                Child::Worker(slot) => StacksFile::of_worker(slot)?,
+                Child::Template(generation) => StacksFile::of_template(generation)?,
+            };
+            let (ours, theirs) = Control::pair()?;
+            Ok((ours, theirs, stacks, fork.fork()?))
+        };
+        match fork() {
+            Ok((_, control, stacks, Forked::Child)) => {
+                Some(self.become_child(child, generation, control, stacks))
+            }
+            Ok((control, _, stacks, Forked::Parent(pid))) => {
                 let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-                self.processes.insert(child, Process::new(child, pid, control));
+                self.processes.insert(child, Process::new(child, pid, control, stacks));
                 self.note_started(child);
                 None
             }
@@ -107,16 +119,18 @@ impl Supervisor {
     }
 
     /// This is the new process: it lets go of what is the supervisor's.
-    fn become_child(&mut self, child: Child, generation: u32, control: Control) -> Role {
+    fn become_child(&mut self, child: Child, generation: u32, control: Control, stacks: StacksFile) -> Role {
         self.signals.take().into_iter().for_each(crate::Signals::release);
         // The other lines would not come to their end with the supervisor.
         self.processes.clear();
         self.events.clear();
         self.upgrading = None;
         let scoreboard = self.scoreboard.clone();
+        let (supervisor, stacks) = (self.pid, Some(stacks));
+        let post = |slot| Post { slot, generation, scoreboard, supervisor, control, stacks };
         match child {
-            Child::Worker(slot) => Role::Worker(Post { slot, generation, scoreboard, control }),
-            Child::Template(_) => Role::Template(Post { slot: u32::MAX, generation, scoreboard, control }),
+            Child::Worker(slot) => Role::Worker(post(slot)),
+            Child::Template(_) => Role::Template(post(u32::MAX)),
         }
     }
 
@@ -168,13 +182,13 @@ impl Supervisor {
     fn tell_stacks(&mut self, child: Child) {
         let Some(process) = self.processes.get(&child) else { return };
         let pid = process.pid_number();
-        if !self.host.ask_stacks(pid) {
+        if !self.host.ask_stacks(pid, &process.stacks) {
             return;
         }
         for _ in 0..STACKS_LOOKS {
             // The end of its line ends the wait too.
             let _ = poll(&mut [PollFd::new(&process.control, PollFlags::empty())], Some(&STACKS_PAUSE));
-            if let Some(stacks) = self.host.stacks(pid) {
+            if let Some(stacks) = self.host.stacks(&process.stacks) {
                 let name = match child {
                     Child::Worker(slot) => format!("the worker in slot {slot}"),
                     Child::Template(_) => "the template".to_owned(),

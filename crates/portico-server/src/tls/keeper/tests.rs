@@ -36,7 +36,7 @@ fn names(vault: &Vault) -> Vec<String> {
 fn a_pair_that_is_replaced_is_read_once_it_is_whole() {
     let folder = tempfile::tempdir().unwrap();
     write_pair(folder.path(), "first.example");
-    let mut keeper = Keeper::open(&config(folder.path(), &[]), &[]).unwrap().unwrap();
+    let mut keeper = Keeper::open(&config(folder.path(), &[]), &[], None).unwrap().unwrap();
     let vault = keeper.vault();
     assert_eq!((names(&vault), vault.edition()), (vec!["first.example".to_owned()], 1));
     keeper.look();
@@ -63,9 +63,9 @@ fn another_process_goes_on_with_the_keys_of_tickets_and_replaces_them_when_this_
     write_pair(folder.path(), "first.example");
     let config = config(folder.path(), &[]);
     let keys = |vault: &Vault| vault.read().unwrap().1[..3 * super::super::tickets::KEY_BYTES].to_vec();
-    let mut old = Keeper::open(&config, &[]).unwrap().unwrap();
+    let mut old = Keeper::open(&config, &[], None).unwrap().unwrap();
     old.next_keys = Instant::now() + ROTATION / 2;
-    let new = Keeper::open(&config, &old.legacy()).unwrap().unwrap();
+    let new = Keeper::open(&config, &old.legacy(), None).unwrap().unwrap();
     assert_eq!(keys(&new.vault()), keys(&old.vault()));
     assert!(new.next_keys.saturating_duration_since(Instant::now()) <= ROTATION / 2);
     old.next_keys = Instant::now();
@@ -75,9 +75,9 @@ fn another_process_goes_on_with_the_keys_of_tickets_and_replaces_them_when_this_
     let mut far = old.legacy();
     far[..8].fill(0xFF);
     let limit = Instant::now() + ROTATION + Duration::from_secs(60);
-    assert!(Keeper::open(&config, &far).unwrap().unwrap().next_keys < limit);
+    assert!(Keeper::open(&config, &far, None).unwrap().unwrap().next_keys < limit);
     for broken in [&[][..], &far[1..], &far[..20], b"nonsense"] {
-        assert_ne!(keys(&Keeper::open(&config, broken).unwrap().unwrap().vault()), after);
+        assert_ne!(keys(&Keeper::open(&config, broken, None).unwrap().unwrap().vault()), after);
     }
 }
 
@@ -86,12 +86,12 @@ fn a_reload_reads_at_once_what_is_named_now() {
     let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     write_pair(first.path(), "first.example");
     write_pair(second.path(), "second.example");
-    let mut keeper = Keeper::open(&config(first.path(), &[]), &[]).unwrap().unwrap();
+    let mut keeper = Keeper::open(&config(first.path(), &[]), &[], None).unwrap().unwrap();
     let vault = keeper.vault();
-    keeper.follow(&config(second.path(), &[]));
+    keeper.follow(&config(second.path(), &[]), None);
     assert_eq!(names(&vault), ["second.example"]);
     fs::remove_file(first.path().join("c.pem")).unwrap();
-    keeper.follow(&config(first.path(), &[]));
+    keeper.follow(&config(first.path(), &[]), None);
     assert_eq!(names(&vault), ["second.example"], "what cannot be read changes nothing");
 }
 
@@ -100,12 +100,12 @@ fn workers_greet_with_what_is_new_and_keep_the_former_where_it_is_of_no_use() {
     let folder = tempfile::tempdir().unwrap();
     write_pair(folder.path(), "first.example");
     let config = config(folder.path(), &[]);
-    let mut keeper = Keeper::open(&config, &[]).unwrap().unwrap();
+    let mut keeper = Keeper::open(&config, &[], None).unwrap().unwrap();
     let acceptor = super::super::Acceptor::new(keeper.vault().into(), &config);
     let first = acceptor.config().unwrap();
     assert!(std::sync::Arc::ptr_eq(&first, &acceptor.config().unwrap()));
     write_pair(folder.path(), "second.example");
-    keeper.follow(&config);
+    keeper.follow(&config, None);
     let second = acceptor.config().unwrap();
     assert!(!std::sync::Arc::ptr_eq(&first, &second));
     keeper.vault().write(b"nonsense").unwrap();
@@ -116,15 +116,17 @@ fn workers_greet_with_what_is_new_and_keep_the_former_where_it_is_of_no_use() {
 fn days_are_counted_and_nobody_looks_where_nobody_speaks_tls() {
     let folder = tempfile::tempdir().unwrap();
     write_pair(folder.path(), "first.example");
-    let keeper = Keeper::open(&config(folder.path(), &[]), &[]).unwrap().unwrap();
+    let keeper = Keeper::open(&config(folder.path(), &[]), &[], None).unwrap().unwrap();
     let expiries = keeper.expiries();
     assert!(expiries[0].file.ends_with("c.pem") && expiries[0].days > 365);
     let mut plain = config(folder.path(), &[]);
     plain.binds.iter_mut().for_each(|bind| bind.tls = false);
-    assert!(Keeper::open(&plain, &[]).unwrap().is_none());
+    assert!(Keeper::open(&plain, &[], None).unwrap().is_none());
     let missing = config(Path::new("/nowhere"), &[]);
     assert!(
-        Keeper::open(&missing, &[]).unwrap_err().starts_with("--certfile: /nowhere/c.pem cannot be read")
+        Keeper::open(&missing, &[], None)
+            .unwrap_err()
+            .starts_with("--certfile: /nowhere/c.pem cannot be read")
     );
-    assert!(Keeper::check(&missing).is_err() && Keeper::check(&plain).is_ok());
+    assert!(Keeper::check(&missing, None).is_err() && Keeper::check(&plain, None).is_ok());
 }

@@ -33,7 +33,7 @@ fn read_of(files: &[(&str, &[u8])], named: [Option<&str>; 5]) -> (TempDir, Resul
         revocations,
         ..Tls::default()
     };
-    let read = Files::of(&tls).read(&default_provider());
+    let read = Files::of(&tls, None).read(&default_provider());
     (folder, read)
 }
 

@@ -29,7 +29,7 @@ static SERVER: LazyLock<(Arc<Acceptor>, CertificateDer<'static>)> = LazyLock::ne
         Ok(Parsed::Run(resolved)) => resolved.config,
         other => panic!("{other:?}"),
     };
-    let keeper = Keeper::open(&config, &[]).unwrap().unwrap();
+    let keeper = Keeper::open(&config, &[], None).unwrap().unwrap();
     (Arc::new(Acceptor::new(keeper.vault().into(), &config)), certificate.der().clone())
 });
 

@@ -1,0 +1,168 @@
+//! Who but root can change what a path leads to.
+
+use std::fmt;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, Stat, StatVfsMountFlags, fstat, fstatvfs, statat};
+
+use crate::place::{LastLink, Place};
+
+/// The first folder on a path, or its file, that others than root can change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exposure {
+    path: PathBuf,
+    cause: Cause,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// It belongs to this user.
+    User(u32),
+    /// This group may write it.
+    Group(u32),
+    /// Everybody may write it; also where the sticky bit is set, as for /tmp: what is not there can be made.
+    Everybody,
+}
+
+/// Write permission of the group, and of others.
+const GROUP_WRITES: u32 = 0o020;
+const OTHERS_WRITE: u32 = 0o002;
+
+/// Who but root can change what `path` leads to, or put something there; `None` if nobody can.
+///
+/// # Errors
+/// The path cannot be walked: a folder of it is none, or there are too many links.
+pub fn exposure(path: &Path) -> io::Result<Option<Exposure>> {
+    let place = match Place::find(path, LastLink::Follow) {
+        Ok(Ok(place)) => place,
+        Ok(Err(exposure)) => return Ok(Some(exposure)),
+        // Who can make the folders that are not there?
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return path.parent().map_or(Ok(None), exposure);
+        }
+        Err(error) => return Err(error),
+    };
+    if place.exposure().is_some() {
+        return Ok(place.exposure().cloned());
+    }
+    match statat(place.folder(), place.name(), AtFlags::SYMLINK_NOFOLLOW) {
+        // A link of /proc, to what root has open: its own mode says nothing.
+        Ok(_) if place.is_magic() => Ok(None),
+        Ok(stat) => Ok(Exposure::of(&stat, place.folder(), place.path())),
+        Err(rustix::io::Errno::NOENT) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+impl Exposure {
+    /// That of an open folder or file, which is at `path`.
+    pub(crate) fn of_open(file: impl AsFd, path: &Path) -> io::Result<Option<Self>> {
+        Ok(Self::of(&fstat(&file)?, file, path))
+    }
+
+    /// That of what `stat` says, on the mount that `beside` is on.
+    fn of(stat: &Stat, beside: impl AsFd, path: &Path) -> Option<Self> {
+        let cause = if stat.st_uid != 0 {
+            Cause::User(stat.st_uid)
+        } else if stat.st_mode & OTHERS_WRITE != 0 && !is_read_only(&beside) {
+            Cause::Everybody
+        } else if stat.st_mode & GROUP_WRITES != 0 && !is_read_only(&beside) {
+            Cause::Group(stat.st_gid)
+        } else {
+            return None;
+        };
+        Some(Self { path: path.to_owned(), cause })
+    }
+}
+
+/// Whether the mount is one that nobody can write to, whatever the modes say. Those of a volume that Kubernetes
+/// makes of a ConfigMap are 0777.
+fn is_read_only(file: impl AsFd) -> bool {
+    fstatvfs(file).is_ok_and(|mount| mount.f_flag.contains(StatVfsMountFlags::RDONLY))
+}
+
+impl fmt::Display for Exposure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.display();
+        match self.cause {
+            Cause::User(user) => write!(f, "{path} belongs to user {user}"),
+            Cause::Group(group) => write!(f, "{path} can be written by group {group}"),
+            Cause::Everybody => write!(f, "{path} can be written by everybody"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{chown, symlink};
+
+    use super::*;
+    use crate::testing::{Folder, mode};
+
+    fn told(path: &Path) -> String {
+        exposure(path).unwrap().map(|exposure| exposure.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn what_root_alone_can_change_is_not_exposed() {
+        let Some(folder) = Folder::of_root() else { return };
+        let file = folder.write("a.conf", "");
+        assert_eq!(told(&file), "");
+        assert_eq!(told(&folder.path().join("missing")), "", "nobody else can make it");
+        assert_eq!(told(folder.path()), "");
+        assert_eq!(told(Path::new("/")), "");
+        symlink(&file, folder.path().join("link")).unwrap();
+        assert_eq!(told(&folder.path().join("link")), "", "root alone could have made the link");
+        assert_eq!(told(&folder.path().join("no/such/file")), "");
+        assert!(exposure(&folder.write("file", "").join("under")).is_err());
+    }
+
+    #[test]
+    fn the_file_and_every_folder_above_it_count() {
+        let Some(folder) = Folder::of_root() else { return };
+        let file = folder.write("a/b/c.conf", "");
+        let (outer, inner) = (folder.path().join("a"), folder.path().join("a/b"));
+        for path in [&outer, &inner, &file] {
+            chown(path, Some(65534), None).unwrap();
+            assert_eq!(told(&file), format!("{} belongs to user 65534", path.display()));
+            chown(path, Some(0), Some(65534)).unwrap();
+            assert_eq!(told(&file), "", "the group may not write");
+            mode(path, 0o775);
+            assert_eq!(told(&file), format!("{} can be written by group 65534", path.display()));
+            mode(path, 0o1777);
+            assert_eq!(told(&file), format!("{} can be written by everybody", path.display()));
+            mode(path, 0o755);
+        }
+        let theirs = folder.folder_of("theirs", 65534);
+        let exposed = format!("{} belongs to user 65534", theirs.display());
+        assert_eq!(told(&theirs.join("no/such/file")), exposed, "they can make it");
+        assert_eq!(told(&file), "");
+    }
+
+    #[test]
+    fn links_lead_to_what_counts_and_none_is_followed_where_others_can_write() {
+        let Some(folder) = Folder::of_root() else { return };
+        let theirs = folder.folder_of("theirs", 65534);
+        let own = folder.write("own.conf", "");
+        symlink(&own, theirs.join("link")).unwrap();
+        let exposed = format!("{} belongs to user 65534", theirs.display());
+        assert_eq!(told(&theirs.join("link")), exposed);
+        assert_eq!(told(&theirs.join("../own.conf")), exposed, "nor is it left by ..");
+        symlink(&theirs, folder.path().join("current")).unwrap();
+        fs::write(theirs.join("a.conf"), "").unwrap();
+        assert_eq!(told(&folder.path().join("current/a.conf")), exposed);
+        symlink("loop", folder.path().join("loop")).unwrap();
+        assert!(exposure(&folder.path().join("loop")).is_err());
+    }
+
+    #[test]
+    fn what_root_has_open_is_not_exposed_under_its_number() {
+        let Some(folder) = Folder::of_root() else { return };
+        let file = fs::File::open(folder.write("theirs", "")).unwrap();
+        let number = std::os::fd::AsRawFd::as_raw_fd(&file);
+        assert_eq!(told(Path::new(&format!("/dev/fd/{number}"))), "");
+    }
+}

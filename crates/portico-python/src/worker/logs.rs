@@ -1,0 +1,89 @@
+//! The log files of all processes: opened by the one that may, written by all.
+//!
+//! Under a supervisor that opens them, at the start and at SIGUSR1, and each process has its descriptors: the
+//! workers' user need not be able to open them, and root opens nothing at a worker's word.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+
+use portico_config::{Config, LogTarget};
+use portico_files::open_log;
+use portico_server::Destination;
+use portico_supervisor::LogFiles;
+
+use super::{Setting, StartError, opening, system};
+use crate::conf::note_opened;
+use crate::{logging, raw};
+
+/// Where the access log goes in a process that opens it itself.
+pub fn destination(target: &LogTarget) -> Destination {
+    path_of(target).map_or(Destination::Stdout, Destination::File)
+}
+
+/// Opens the access log for all processes; `None` where its lines go to no file, or to a logger of Python.
+///
+/// # Errors
+/// It cannot be opened.
+pub fn open_access_log(config: &Config) -> Result<Option<Arc<File>>, StartError> {
+    let target = config.access_log.as_ref().filter(|_| !config.python_logging.is_in_force());
+    let Some((target, path)) = target.and_then(|target| Some((target, path_of(target)?))) else {
+        return Ok(None);
+    };
+    let file = open_log(&path, logging::owner());
+    let file = file.map_err(|error| system(&opening("access log", target), &error))?;
+    Ok(Some(Arc::new(file)))
+}
+
+/// Has Python's logger of accesses write there too.
+///
+/// # Errors
+/// Python's own.
+pub fn share_with_python(py: Python<'_>, setting: &Setting) -> PyResult<()> {
+    let path = setting.config.access_log.as_ref().and_then(path_of);
+    note_opened(py, path.as_deref().zip(setting.access_log.as_deref()))
+}
+
+/// The log files have been moved away: opens them again, and returns them for other processes. Where that fails,
+/// the former one goes on being written.
+pub fn reopen(setting: &Setting) -> LogFiles {
+    LogFiles { error: logging::reopen(), access: reopen_access_log(setting) }
+}
+
+/// The supervisor has opened them again: writes to these from now on.
+pub fn take(setting: &Setting, files: LogFiles) {
+    if let Some(file) = files.error {
+        logging::replace(file);
+    }
+    if let (Some(file), Some(opened)) = (&setting.access_log, &files.access)
+        && let Err(error) = raw::replace_file(file, opened)
+    {
+        log::error!("the access log that was opened again cannot be taken: {error}");
+    }
+}
+
+fn reopen_access_log(setting: &Setting) -> Option<OwnedFd> {
+    let file = setting.access_log.as_ref()?;
+    let path = setting.config.access_log.as_ref().and_then(path_of)?;
+    let opened = open_log(&path, logging::owner()).map(OwnedFd::from);
+    match opened.and_then(|opened| raw::replace_file(file, &opened).map(|()| opened)) {
+        Ok(opened) => Some(opened),
+        Err(error) => {
+            log::error!("opening the access log {} again failed: {error}", path.display());
+            None
+        }
+    }
+}
+
+/// The file of the access log; `None` where that is standard output.
+fn path_of(target: &LogTarget) -> Option<PathBuf> {
+    match target {
+        LogTarget::Stdout => None,
+        LogTarget::Stderr => Some("/dev/stderr".into()),
+        // The application may change to another folder before the file is opened again.
+        LogTarget::File(path) => Some(std::path::absolute(path).unwrap_or_else(|_| path.clone())),
+    }
+}
