@@ -106,9 +106,13 @@ class Load:
         assert not self.failed, self.told()
         assert self.unannounced == 0, self.told()
 
+    def answered_seconds(self) -> list[float]:
+        """Seconds that each request took which was answered 200, in ascending order."""
+        return sorted(outcome.seconds for outcome in self.outcomes if outcome.status == 200)
+
     def percentile(self, share: float) -> float:
         """Seconds within which this share of the answered requests was answered."""
-        seconds = sorted(outcome.seconds for outcome in self.outcomes if outcome.status == 200)
+        seconds = self.answered_seconds()
         return seconds[min(len(seconds) - 1, int(share * len(seconds)))]
 
     # The thread

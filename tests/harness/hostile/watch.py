@@ -1,0 +1,93 @@
+"""What the worker holds while it is attacked: memory, files without a name, descriptors, threads in calls."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from harness.process import Process
+from harness.scoreboard import Scoreboard
+
+if TYPE_CHECKING:
+    from typing import Self
+
+INTERVAL_SECONDS = 0.1
+# Files in memory, whatever they are called: they weigh on the memory of the container, not on its disk.
+MEMORY_FILES = ("/memfd:", "/dev/shm/")
+
+
+@dataclass
+class Holding:
+    """What the worker holds at one moment, in bytes and numbers."""
+
+    memory: int
+    disk: int
+    descriptors: int
+    busy_threads: int
+
+
+def holding(worker: Process, board: Scoreboard) -> Holding:
+    """Anonymous memory and files in memory; unlinked files elsewhere; descriptors; threads in calls.
+
+    Not PSS: to compute it the kernel stops the worker's page faults, many times a second.
+    """
+    memory, disk, descriptors = worker.kilobytes("status", "RssAnon") * 1024, 0, 0
+    for name in os.listdir(worker.folder / "fd"):
+        path = worker.folder / "fd" / name
+        descriptors += 1
+        try:
+            status = os.stat(path)
+            if not stat.S_ISREG(status.st_mode) or status.st_nlink:
+                continue
+            in_memory = os.readlink(path).startswith(MEMORY_FILES)
+        except OSError:
+            continue
+        memory += status.st_blocks * 512 * in_memory
+        disk += status.st_blocks * 512 * (not in_memory)
+    return Holding(memory, disk, descriptors, board.busy_threads(worker.pid))
+
+
+@dataclass
+class Watch:
+    """Looks again and again while its `with` block lasts."""
+
+    worker: Process
+    board: Scoreboard
+    seen: list[Holding] = field(default_factory=list)
+    failure: OSError | None = None
+
+    def __enter__(self) -> Self:
+        self.stopping = threading.Event()
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Looks no more."""
+        self.stopping.set()
+        self.thread.join()
+
+    def run(self) -> None:
+        """Looks until told to stop, or until there is no worker."""
+        try:
+            while not self.stopping.is_set():
+                begun = time.monotonic()
+                self.seen.append(holding(self.worker, self.board))
+                self.stopping.wait(max(INTERVAL_SECONDS, 5 * (time.monotonic() - begun)))
+        except OSError as failure:
+            self.failure = failure
+
+    def most(self, figure: str) -> int:
+        """The highest value of a figure."""
+        return max(getattr(each, figure) for each in self.seen)
+
+    def typical(self, figure: str) -> int:
+        """The median of a figure: what it is most of the time."""
+        return sorted(getattr(each, figure) for each in self.seen)[len(self.seen) // 2]
