@@ -15,11 +15,11 @@ from harness.server import Server
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests marked `slow` or `chaos` run only where `-m` asks for them."""
+    """Tests marked `slow`, `chaos` or `hostile` run only where `-m` asks for them."""
     if config.option.markexpr:
         return
     for item in items:
-        for name in ("slow", "chaos"):
+        for name in ("slow", "chaos", "hostile"):
             if item.get_closest_marker(name):
                 item.add_marker(pytest.mark.skip(reason=f"{name}: ask for it with -m {name}"))
 

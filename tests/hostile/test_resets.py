@@ -1,0 +1,23 @@
+"""Requests that are ended as soon as they are made: by the client, or by the server that it provokes."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.hostile.cases import cases
+from harness.hostile.trial import Attack
+
+# Each request holds a thread for so long, and nothing can end that; 900 of them hold eight threads for 2.3 s.
+TARGET, COUNT = "/work?seconds=0.02", 900
+AT_ONCE, IN_WAVES = 1, 50
+
+
+@cases(("h2c", 1), ("h2c", 10), ("h2", 1), short=(("h2c", 1),))
+@pytest.mark.parametrize(
+    ("kind", "wave"),
+    [("make_you_reset", IN_WAVES), ("reset_rapidly", IN_WAVES), ("reset_rapidly", AT_ONCE)],
+    ids=["by the server", "by the client", "at once"],
+)
+def test_requests_that_are_reset(trial, kind, wave, protocol, connections):
+    parameters = {"target": TARGET, "count": COUNT, "wave": wave, "pause": 0.005 if wave > 1 else 0}
+    trial(Attack(kind, protocol, connections, parameters, f"{kind.replace('_', ' ')}, {wave} at a time"))
