@@ -9,12 +9,14 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 PYTHON ?= python3
 VENV ?= .venv
 BIND ?= 127.0.0.1:8000
-# Options of pytest, of bench/run; seconds for each fuzz target and for each chaos run.
+# Options of pytest, of bench/run; seconds for each fuzz target, chaos run and attack; where the attacks' table goes.
 PYTEST ?= tests
 BENCH ?=
 FUZZ_SECONDS ?= 3600
 FUZZ_SMOKE_SECONDS ?= 10
 CHAOS_SECONDS ?= 60
+HOSTILE_SECONDS ?= 8
+HOSTILE_REPORT ?=
 
 # PyO3 builds against the interpreter of the virtual environment, also when cargo runs by itself.
 export PYO3_PYTHON := $(abspath $(VENV))/bin/python
@@ -64,6 +66,11 @@ test-python: $(VENV)/portico-ci $(VENV)/test-tools $(VENV)/docs-tools ## Run pyt
 .PHONY: chaos
 chaos: $(VENV)/portico-ci $(VENV)/test-tools ## Reload, recycle and kill workers under load, CHAOS_SECONDS each
 	CHAOS_SECONDS=$(CHAOS_SECONDS) $(BIN)/python -m pytest -m chaos tests
+
+.PHONY: hostile
+hostile: $(VENV)/portico-ci $(VENV)/test-tools ## Attack a running server in every way known, HOSTILE_SECONDS each
+	HOSTILE_SECONDS=$(HOSTILE_SECONDS) HOSTILE_REPORT=$(HOSTILE_REPORT) \
+		$(BIN)/python -m pytest -m hostile -o faulthandler_timeout=300 tests/hostile
 
 .PHONY: fuzz-smoke
 fuzz-smoke: ## Run each fuzz target for a few seconds
