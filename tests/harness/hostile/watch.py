@@ -46,8 +46,10 @@ def holding(worker: Process, board: Scoreboard) -> Holding:
             in_memory = os.readlink(path).startswith(MEMORY_FILES)
         except OSError:
             continue
-        memory += status.st_blocks * 512 * in_memory
-        disk += status.st_blocks * 512 * (not in_memory)
+        # What a file system sets aside beyond a file's end is its own affair, and what holes do not take is free.
+        size = min(status.st_size, status.st_blocks * 512)
+        memory += size * in_memory
+        disk += size * (not in_memory)
     return Holding(memory, disk, descriptors, board.busy_threads(worker.pid))
 
 
