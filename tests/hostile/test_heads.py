@@ -16,7 +16,7 @@ def test_heads_that_come_byte_by_byte(trial, protocol, connections):
     trial(Attack("send_head_slowly", protocol, connections, {"pause": 0.2}, "head byte by byte"))
 
 
-@cases(("h1", 100), ("h1", 3000), ("tls", 500), ("h2c", 1000), short=(("h1", 1400),))
+@cases(("h1", 100), ("h1", 2000), ("tls", 500), ("h2c", 1000), short=(("h1", 1400),))
 def test_heads_near_every_limit(trial, protocol, connections):
     parameters = {"fields": FIELDS, "bytes": FIELD_BYTES}
     attack = Attack("hold_large_head", protocol, connections, parameters, "64 KB of head, not its end")

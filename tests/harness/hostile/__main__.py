@@ -19,9 +19,7 @@ from typing import Any
 from harness.hostile.attacks import ATTACKS, Attacker
 from harness.load import Load
 
-# Attackers arrive one after the other: a thousand handshakes in one moment are overload, and not tried here.
-ARRIVAL_SECONDS_MIN, ARRIVALS_A_SECOND = 0.5, 1000
-# One whose connection has ended comes back after a pause.
+# An attacker whose connection has ended comes back after a pause.
 RETURN_SECONDS = 1.0
 FINISH_SECONDS = 60.0
 # Attackers are elsewhere: what they compute must not be taken from the server, nor from the other clients.
@@ -71,8 +69,7 @@ async def attack(spec: dict[str, Any]) -> None:
     say("ready")
     while command := (await loop.run_in_executor(None, sys.stdin.readline)).strip():
         if command == "begin":
-            arrival = max(ARRIVAL_SECONDS_MIN, count / ARRIVALS_A_SECOND)
-            delays = [arrival * attacker.number / count for attacker in attackers]
+            delays = [spec["arrival_seconds"] * attacker.number / count for attacker in attackers]
             tasks = [
                 asyncio.ensure_future(keep_attacking(attacker, spec["kind"], delay))
                 for attacker, delay in zip(attackers, delays, strict=True)

@@ -24,6 +24,7 @@ THREADS = 8
 BUDGET_BYTES, SPOOL_BYTES = 64 * MIB, 256 * MIB
 LIMITS = ("--client-memory", "64m", "--spool-total", "256m")
 RELEASE_SECONDS = 10.0
+ARRIVAL_SECONDS_MIN, ARRIVALS_A_SECOND = 0.5, 300
 # Of a twin that is slower than so many margins it cannot be said that it was not attacked.
 TWIN_MARGINS_MAX = 5
 
@@ -54,6 +55,10 @@ class Pace:
     seconds: float
     rate: float
     p99_margin_seconds: float
+
+    def arrival_seconds(self, connections: int) -> float:
+        """Within which so many attackers arrive: all in one moment are overload, which is not tried."""
+        return min(max(ARRIVAL_SECONDS_MIN, connections / ARRIVALS_A_SECOND), self.seconds * 3 / 4)
 
 
 @dataclass
@@ -119,6 +124,7 @@ def play(server: Server, twin: Server, attack: Attack, pace: Pace) -> Outcome:
         kind=attack.kind,
         protocols=attack.protocol.split("+"),
         connections=attack.connections,
+        arrival_seconds=pace.arrival_seconds(attack.connections),
         parameters=attack.parameters,
     )
     others = Side("others", address=server.address, rate=pace.rate)

@@ -46,7 +46,7 @@ def holding(worker: Process, board: Scoreboard) -> Holding:
             in_memory = os.readlink(path).startswith(MEMORY_FILES)
         except OSError:
             continue
-        # What a file system sets aside beyond a file's end is its own affair, and what holes do not take is free.
+        # Not what a file system sets aside beyond the end, nor holes.
         size = min(status.st_size, status.st_blocks * 512)
         memory += size * in_memory
         disk += size * (not in_memory)
