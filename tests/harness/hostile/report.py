@@ -12,8 +12,8 @@ COLUMNS = (
     "attack",
     "protocol",
     "connections",
-    "others' p50 / p99 without, ms",
-    "others' p50 / p99 under it, ms",
+    "others' p50 / p99 / most without, ms",
+    "others' p50 / p99 / most under it, ms",
     "answered",
     "memory, MiB",
     "disk, MiB",
@@ -51,8 +51,8 @@ def protocols(attack: Attack) -> str:
 
 
 def latencies(others: Others) -> str:
-    """Median and p99."""
-    figures = [others.percentile(0.5), others.percentile(0.99)]
+    """Median, p99 and longest."""
+    figures = [others.percentile(share) for share in (0.5, 0.99, 1)]
     return " / ".join("-" if figure is None else f"{figure * 1000:.1f}" for figure in figures)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.hostile.side import Side
-from harness.hostile.watch import Watch, holding
+from harness.hostile.watch import WORKER_ENDED, Watch, holding
 from harness.process import Process
 from harness.rendezvous import wait_until
 from harness.server import Server
@@ -166,8 +166,8 @@ def what_is_left(worker: Process, server: Server) -> str | None:
         wait_until(is_released, "what attackers had to be released", RELEASE_SECONDS)
     except TimeoutError:
         return f"{latest.disk / MIB:.1f} MiB of files and {latest.busy_threads} threads"
-    except OSError:
-        return "nothing: the worker has ended"
+    except WORKER_ENDED:
+        pass
     return None
 
 

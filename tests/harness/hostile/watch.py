@@ -19,6 +19,9 @@ INTERVAL_SECONDS = 0.1
 # Files in memory, whatever they are called: they weigh on the memory of the container, not on its disk.
 MEMORY_FILES = ("/memfd:", "/dev/shm/")
 
+# How it shows in /proc that there is no worker any more: no files, or files without figures.
+WORKER_ENDED = (OSError, AssertionError)
+
 
 @dataclass
 class Holding:
@@ -60,7 +63,7 @@ class Watch:
     worker: Process
     board: Scoreboard
     seen: list[Holding] = field(default_factory=list)
-    failure: OSError | None = None
+    failure: Exception | None = None
 
     def __enter__(self) -> Self:
         self.stopping = threading.Event()
@@ -83,7 +86,7 @@ class Watch:
                 begun = time.monotonic()
                 self.seen.append(holding(self.worker, self.board))
                 self.stopping.wait(max(INTERVAL_SECONDS, 5 * (time.monotonic() - begun)))
-        except OSError as failure:
+        except WORKER_ENDED as failure:
             self.failure = failure
 
     def most(self, figure: str) -> int:
