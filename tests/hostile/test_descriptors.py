@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
-from harness.hostile.cases import cases
+from harness.hostile.cases import cases, few_descriptors
 from harness.hostile.trial import Attack
 
 DESCRIPTORS, KEPT = 256, 20
@@ -12,17 +12,20 @@ DESCRIPTORS, KEPT = 256, 20
 
 @cases(("h1", 400), ("tls", 400), short=(("h1", 400),))
 def test_kept_clients_outlast_silent_ones(trial, protocol, connections):
-    server = trial.serve_application(prefix=("sh", "-c", f'ulimit -n {DESCRIPTORS} && exec "$@"', "sh"))
-    with server.connections(KEPT) as kept:
-        for client in kept:
-            client.expect_in_sync()
+    with contextlib.ExitStack() as stack:
+        kept = []
+
+        def keep(server) -> None:
+            kept[:] = [stack.enter_context(server.connect()) for _ in range(KEPT)]
+            for client in kept:
+                client.expect_in_sync()
 
         def lost(outcome) -> list[str]:
             survivors = sum(survives(client) for client in kept)
             return [f"{survivors} of {KEPT} kept clients survived"] if survivors < KEPT else []
 
         attack = Attack("say_nothing", protocol, connections, name="silent, at the descriptors' limit")
-        trial(attack, server=server, also=lost)
+        trial(attack, prefix=few_descriptors(DESCRIPTORS), prepare=keep, also=lost)
 
 
 def survives(client) -> bool:

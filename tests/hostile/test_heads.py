@@ -20,8 +20,7 @@ def test_heads_that_come_byte_by_byte(trial, protocol, connections):
 def test_heads_near_every_limit(trial, protocol, connections):
     parameters = {"fields": FIELDS, "bytes": FIELD_BYTES}
     attack = Attack("hold_large_head", protocol, connections, parameters, "64 KB of head, not its end")
-    server = trial.serve_application(limits=("--client-memory", "32m"))
-    trial(attack, server=server, memory_bytes_max=64 * MIB)
+    trial(attack, limits=("--client-memory", "32m"), memory_bytes_max=64 * MIB)
 
 
 @cases(("h2c", 1), ("h2c", 10), ("h2c", 100), ("h2", 20), short=(("h2c", 20),))

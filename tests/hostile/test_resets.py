@@ -7,8 +7,8 @@ import pytest
 from harness.hostile.cases import cases
 from harness.hostile.trial import Attack
 
-# Each request holds a thread for so long, and nothing can end that; 900 of them hold eight threads for 2.3 s.
-TARGET, COUNT = "/work?seconds=0.02", 900
+# Each request holds a thread for so long, and nothing can end that; 900 of them hold eight threads for 0.6 s.
+TARGET, COUNT = "/work?seconds=0.005", 900
 AT_ONCE, IN_WAVES = 1, 50
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.hostile.cases import EVERY_PROTOCOL, cases, streams_of
+from harness.hostile.cases import EVERY_PROTOCOL, cases, few_descriptors, streams_of
 from harness.hostile.trial import MIB, Attack
 
 # Just above --request-buffer, 64 KiB: each such body lies in a file.
@@ -22,11 +22,6 @@ def upload(name, protocol, connections, *, first, length=10_000_000, pause=0.5, 
     streams = streams or streams_of(connections)
     parameters = {"length": length, "bytes": first, "pause": pause, "streams": streams}
     return Attack("upload_and_stall", protocol, connections, parameters, name)
-
-
-def few_descriptors(count: int) -> tuple[str, ...]:
-    """What starts a server that may open so many."""
-    return ("sh", "-c", f'ulimit -n {count} && exec "$@"', "sh")
 
 
 @cases(*EVERY_PROTOCOL, short=(("h2", 2),))
@@ -46,7 +41,7 @@ def test_bodies_that_take_a_file_each(trial, protocol, connections):
         pause=5,
         streams=100,
     )
-    trial(attack, server=trial.serve_application(prefix=few_descriptors(USUAL_DESCRIPTORS)))
+    trial(attack, prefix=few_descriptors(USUAL_DESCRIPTORS))
 
 
 @cases(("h1", 10), ("h2c", 10), short=(("h1", 8),))
@@ -64,9 +59,6 @@ def refused(outcome) -> list[str]:
 def test_bodies_where_no_file_can_be_made(trial, tmp_path, protocol, connections):
     """Root may write everywhere: so that it cannot, the folder is taken away once the server has started."""
     folder = tmp_path / "uploads"
-    folder.mkdir()
-    server = trial.serve_application("--tmp-upload-dir", str(folder))
-    folder.rmdir()
     attack = upload(
         "bodies of 4 MB, no folder",
         protocol,
@@ -76,7 +68,9 @@ def test_bodies_where_no_file_can_be_made(trial, tmp_path, protocol, connections
         pause=5,
         streams=10,
     )
-    trial(attack, server=server, also=refused)
+    making = ("sh", "-c", f'mkdir {folder} && exec "$@"', "sh")
+    options = ("--tmp-upload-dir", str(folder))
+    trial(attack, *options, prefix=making, prepare=lambda server: folder.rmdir(), also=refused)
 
 
 @pytest.fixture
@@ -96,5 +90,4 @@ def test_bodies_that_fill_the_disk(trial, small_disk, protocol, connections):
     attack = upload(
         "bodies of 4 MB, 8 MiB of disk", protocol, connections, first=3_999_000, length=4_000_000, streams=10
     )
-    server = trial.serve_application("--tmp-upload-dir", str(small_disk))
-    trial(attack, server=server, also=refused, disk_bytes_max=8 * MIB)
+    trial(attack, "--tmp-upload-dir", str(small_disk), also=refused, disk_bytes_max=8 * MIB)

@@ -335,7 +335,7 @@ async def say_nothing(attacker: Attacker) -> None:
     """Connects, and that is all."""
     wire = await attacker.connect()
     try:
-        await wire.take()
+        await hear_nothing(wire)
     finally:
         wire.close()
 

@@ -33,3 +33,8 @@ def streams_of(connections: int) -> int:
     So that the requests fit into the server's queue: more of them are overload, not what is tried here.
     """
     return 100 if connections <= 10 else 10
+
+
+def few_descriptors(count: int) -> tuple[str, ...]:
+    """What starts a server that may open so many."""
+    return ("sh", "-c", f'ulimit -n {count} && exec "$@"', "sh")
