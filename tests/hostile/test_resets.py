@@ -15,7 +15,11 @@ AT_ONCE, IN_WAVES = 1, 50
 @cases(("h2c", 1), ("h2c", 10), ("h2", 1), short=(("h2c", 1),))
 @pytest.mark.parametrize(
     ("kind", "wave"),
-    [("make_you_reset", IN_WAVES), ("reset_rapidly", IN_WAVES), ("reset_rapidly", AT_ONCE)],
+    [
+        ("make_you_reset", IN_WAVES),
+        ("reset_rapidly", IN_WAVES),
+        pytest.param("reset_rapidly", AT_ONCE, marks=pytest.mark.hostile),
+    ],
     ids=["by the server", "by the client", "at once"],
 )
 def test_requests_that_are_reset(trial, kind, wave, protocol, connections):
