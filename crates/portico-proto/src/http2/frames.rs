@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use h2::Reason;
 
+use super::open::OpenStreams;
+
 /// What the frames of a session tell.
 #[derive(Debug)]
 pub(super) struct Frames {
@@ -24,6 +26,10 @@ pub(super) struct Frames {
     payload_left: u32,
     /// The present frame is DATA, and this long.
     data_bytes: Option<u32>,
+    /// Where the payload of the present frame goes.
+    payload_to: To,
+    /// What has come of a frame that is held back.
+    held: Vec<u8>,
     /// The header block that is coming, to the end of its last frame.
     block: Option<Block>,
     /// What has come of it, or of the one before.
@@ -39,6 +45,19 @@ pub(super) struct Frames {
     last_stream: u32,
     idle: Allowance,
     resets: Allowance,
+}
+
+/// Where the payload of a frame goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum To {
+    /// To the crate.
+    Crate,
+    /// To the present header block.
+    Block,
+    /// To the crate once it is whole, and nothing wrong with it.
+    Held,
+    /// To nobody.
+    Nobody,
 }
 
 /// A header block.
@@ -88,6 +107,8 @@ pub enum Offence {
     Preface,
     /// What the h2 crate has refused, by the name that it was told to the peer with.
     Refused(Reason),
+    /// SETTINGS with a window beyond the most that one may be. RFC 9113, section 6.5.2.
+    WindowSetting,
     /// Too many of its requests are given up, by itself (CVE-2023-44487) or by us for what it does to their
     /// streams (CVE-2025-8671).
     Resets,
@@ -117,6 +138,9 @@ const PING: u8 = 6;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 
+/// A setting. RFC 9113, section 6.5.2.
+const INITIAL_WINDOW_SIZE: &[u8] = &[0, 4];
+
 const ACK: u8 = 0x1;
 const END_STREAM: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
@@ -132,6 +156,9 @@ const STAND_IN: &[u8] = b"\x82\x86\x84";
 const CONTENT_LENGTH: [u8; 2] = [0x0f, 0x0d];
 /// Digits of the greatest length.
 const LENGTH_DIGITS_MAX: usize = u64::MAX.ilog10() as usize + 1;
+
+/// Capacity that is kept for frames that are held back.
+const HELD_BYTES_KEPT: usize = 64;
 
 /// Capacity that is kept for header blocks.
 const BLOCK_BYTES_KEPT: usize = 4 * 1024;
@@ -161,6 +188,7 @@ impl Offence {
             Self::FrameOrder | Self::NoSettings | Self::Preface => Reason::PROTOCOL_ERROR,
             Self::IdleFrames | Self::LongBlock | Self::Resets => Reason::ENHANCE_YOUR_CALM,
             Self::Refused(reason) => reason,
+            Self::WindowSetting => Reason::FLOW_CONTROL_ERROR,
         }
     }
 }
@@ -178,6 +206,7 @@ impl fmt::Display for Offence {
             Self::Refused(Reason::ENHANCE_YOUR_CALM) => "too many frames or resets at once",
             Self::Refused(reason) => reason.description(),
             Self::Resets => "too many requests that it gave up, or had us give up",
+            Self::WindowSetting => "SETTINGS with a window that cannot be",
         })
     }
 }
@@ -193,6 +222,8 @@ impl Frames {
             head_bytes: 0,
             payload_left: 0,
             data_bytes: None,
+            payload_to: To::Crate,
+            held: Vec::new(),
             block: None,
             block_bytes: Vec::new(),
             piece_start: 0,
@@ -269,6 +300,7 @@ impl Frames {
         if self.block.is_none() {
             self.block_bytes = Vec::new();
         }
+        self.held.shrink_to_fit();
     }
 
     /// Looks over `bytes`, which go on where the last ones ended, to the end of the next header block, or all of
@@ -277,6 +309,7 @@ impl Frames {
     pub(super) fn look_over(
         &mut self,
         bytes: &mut &[u8],
+        open: &mut OpenStreams,
         touched: &mut Vec<Touch>,
         passed: &mut Vec<u8>,
     ) -> Result<Option<Block>, Offence> {
@@ -294,8 +327,12 @@ impl Frames {
             if self.payload_left > 0 {
                 let piece = take(bytes, self.payload_left as usize);
                 self.payload_left -= piece.len() as u32;
-                let to = if self.block.is_some() { &mut self.block_bytes } else { &mut *passed };
-                to.extend_from_slice(piece);
+                match self.payload_to {
+                    To::Crate => passed.extend_from_slice(piece),
+                    To::Block => self.block_bytes.extend_from_slice(piece),
+                    To::Held => self.held.extend_from_slice(piece),
+                    To::Nobody => {}
+                }
             } else {
                 let have = usize::from(self.head_bytes);
                 let piece = take(bytes, HEAD_BYTES - have);
@@ -305,14 +342,19 @@ impl Frames {
                     continue;
                 }
                 self.head_bytes = 0;
-                self.handle_frame()?;
-                if self.block.is_none() {
+                self.payload_to = To::Crate;
+                self.handle_frame(open)?;
+                if self.payload_to == To::Crate {
                     passed.extend_from_slice(&self.head);
                 }
             }
-            if self.payload_left == 0
-                && let Some(block) = self.finish_frame(touched)?
-            {
+            if self.payload_left > 0 {
+                continue;
+            }
+            if self.payload_to == To::Held {
+                self.finish_held(open, passed)?;
+            }
+            if let Some(block) = self.finish_frame(touched)? {
                 return Ok(Some(block));
             }
         }
@@ -337,6 +379,29 @@ impl Frames {
             touched.push(touch);
         }
         Ok(finished)
+    }
+
+    /// The present frame, which has been held back, is whole: it is passed on if there is nothing wrong with it.
+    fn finish_held(&mut self, open: &mut OpenStreams, passed: &mut Vec<u8>) -> Result<(), Offence> {
+        let mut held = std::mem::take(&mut self.held);
+        let [_, _, _, kind, _, s0, s1, s2, s3] = self.head;
+        let stream = u32::from_be_bytes([s0, s1, s2, s3]) & STREAM_MASK;
+        if kind == SETTINGS && has_bad_window(&held) {
+            return Err(Offence::WindowSetting);
+        }
+        if kind == WINDOW_UPDATE && stream <= self.last_stream && is_zero_increment(&held) {
+            // RFC 9113, section 6.9: that is an error of the stream, for which the crate ends the connection.
+            if let Some(stream) = open.get(stream) {
+                stream.reset(Reason::PROTOCOL_ERROR);
+            }
+        } else {
+            passed.extend_from_slice(&self.head);
+            passed.extend_from_slice(&held);
+        }
+        held.clear();
+        held.shrink_to(HELD_BYTES_KEPT);
+        self.held = held;
+        Ok(())
     }
 
     /// Takes what is not of the header block out of the payload of its present frame. Of CONTINUATION that is
@@ -369,7 +434,7 @@ impl Frames {
     /// ```text
     /// Length (24), Type (8), Flags (8), Reserved (1), Stream Identifier (31)
     /// ```
-    fn handle_frame(&mut self) -> Result<(), Offence> {
+    fn handle_frame(&mut self, open: &mut OpenStreams) -> Result<(), Offence> {
         let [l0, l1, l2, kind, flags, s0, s1, s2, s3] = self.head;
         let length = u32::from_be_bytes([0, l0, l1, l2]);
         let stream = u32::from_be_bytes([s0, s1, s2, s3]) & STREAM_MASK;
@@ -391,22 +456,13 @@ impl Frames {
                 if length == 0 && flags & END_STREAM == 0 {
                     self.idle.take(Offence::IdleFrames)?;
                 }
+                // Of a stream that has been reset the crate drops it, and keeps the connection's window right.
+                if let Some(stream) = open.get(stream) {
+                    stream.takes_more(flags & END_STREAM != 0);
+                }
             }
             HEADERS if stream == 0 => return Err(Offence::FrameOrder),
-            HEADERS => {
-                let begins = stream > self.last_stream;
-                if begins {
-                    self.last_stream = stream;
-                    self.idle.add(IDLE_PER_REQUEST);
-                } else {
-                    self.pending = Some(Touch::Body(stream));
-                }
-                let ends = flags & END_STREAM != 0;
-                self.block_bytes.clear();
-                self.block_bytes.shrink_to(BLOCK_BYTES_KEPT);
-                self.block = Some(Block { stream, begins, ends, depends_on_itself: false, flags });
-                self.begin_piece(length)?;
-            }
+            HEADERS => self.begin_block(stream, flags, length)?,
             CONTINUATION => {
                 self.idle.take(Offence::IdleFrames)?;
                 if let Some(block) = &mut self.block {
@@ -421,14 +477,42 @@ impl Frames {
             WINDOW_UPDATE | PRIORITY if stream != 0 => {
                 self.pending = Some(Touch::Frame(stream));
                 self.idle.take(Offence::IdleFrames)?;
+                if kind == WINDOW_UPDATE {
+                    self.payload_to = To::Held;
+                } else if length != PRIORITY_BYTES as u32 {
+                    self.payload_to = To::Nobody;
+                    if let Some(stream) = open.get(stream) {
+                        stream.reset(Reason::FRAME_SIZE_ERROR);
+                    }
+                }
+            }
+            SETTINGS => {
+                self.payload_to = To::Held;
+                self.idle.take(Offence::IdleFrames)?;
             }
             _ => self.idle.take(Offence::IdleFrames)?,
         }
         Ok(())
     }
 
+    /// HEADERS: a header block has begun.
+    fn begin_block(&mut self, stream: u32, flags: u8, length: u32) -> Result<(), Offence> {
+        let (begins, ends) = (stream > self.last_stream, flags & END_STREAM != 0);
+        if begins {
+            self.last_stream = stream;
+            self.idle.add(IDLE_PER_REQUEST);
+        } else {
+            self.pending = Some(Touch::Body(stream));
+        }
+        self.block_bytes.clear();
+        self.block_bytes.shrink_to(BLOCK_BYTES_KEPT);
+        self.block = Some(Block { stream, begins, ends, depends_on_itself: false, flags });
+        self.begin_piece(length)
+    }
+
     /// A frame with the next piece of a header block has begun.
     fn begin_piece(&mut self, length: u32) -> Result<(), Offence> {
+        self.payload_to = To::Block;
         self.piece_start = self.block_bytes.len();
         if self.piece_start + length as usize > self.block_bytes_max {
             return Err(Offence::LongBlock);
@@ -477,10 +561,23 @@ fn take<'b>(bytes: &mut &'b [u8], count: usize) -> &'b [u8] {
     piece
 }
 
-/// Whether a frame of this kind may have this length. RFC 9113, sections 6.3 to 6.9.
+/// Whether this payload of SETTINGS has a window that is larger than one may be.
+fn has_bad_window(settings: &[u8]) -> bool {
+    settings.chunks_exact(6).any(|setting| {
+        let (identifier, value) = setting.split_at(2);
+        identifier == INITIAL_WINDOW_SIZE && value[0] & 0x80 != 0
+    })
+}
+
+/// Whether this payload of WINDOW_UPDATE adds nothing. Its first bit means nothing.
+fn is_zero_increment(payload: &[u8]) -> bool {
+    payload.iter().enumerate().all(|(place, byte)| if place == 0 { byte & 0x7f == 0 } else { *byte == 0 })
+}
+
+/// Whether a frame of this kind may have this length. RFC 9113, sections 6.4 to 6.9; that of PRIORITY is its
+/// stream's affair.
 fn is_length_sound(kind: u8, flags: u8, length: u32) -> bool {
     match kind {
-        PRIORITY => length == 5,
         RST_STREAM | WINDOW_UPDATE => length == 4,
         SETTINGS if flags & ACK != 0 => length == 0,
         SETTINGS => length.is_multiple_of(6),
@@ -537,7 +634,9 @@ mod tests {
         touched: &mut Vec<Touch>,
     ) -> Result<Vec<(Block, Vec<u8>)>, Offence> {
         let mut blocks = Vec::new();
-        while let Some(block) = frames.look_over(&mut bytes, touched, &mut Vec::new())? {
+        while let Some(block) =
+            frames.look_over(&mut bytes, &mut OpenStreams::default(), touched, &mut Vec::new())?
+        {
             blocks.push((block, frames.block_bytes().to_vec()));
         }
         assert!(bytes.is_empty());
@@ -758,7 +857,9 @@ mod tests {
         for step in [1, 5, 100] {
             let (mut frames, mut passed, mut blocks) = (new(), Vec::new(), 0);
             for mut piece in bytes.chunks(step).chain(others[2..].concat().chunks(step)) {
-                while frames.look_over(&mut piece, &mut Vec::new(), &mut passed).unwrap().is_some() {
+                let mut open = OpenStreams::default();
+                while frames.look_over(&mut piece, &mut open, &mut Vec::new(), &mut passed).unwrap().is_some()
+                {
                     blocks += 1;
                 }
             }
@@ -789,7 +890,6 @@ mod tests {
     #[test]
     fn lengths_and_the_first_frame_are_called_by_their_names() {
         for (kind, flags, lengths) in [
-            (PRIORITY, 0, [4, 6]),
             (RST_STREAM, 0, [3, 5]),
             (SETTINGS, 0, [5, 7]),
             (SETTINGS, ACK, [1, 6]),

@@ -16,6 +16,7 @@ mod answer;
 mod fields;
 mod frames;
 mod hpack;
+mod open;
 mod pipe;
 mod port;
 mod request;
@@ -38,8 +39,8 @@ pub use stream::Stream;
 use crate::{ErrorKind, Limits, SessionEvent};
 use fields::FieldList;
 use frames::{Block, Frames, Touch};
+use open::OpenStreams;
 use pipe::{Pipe, Shared};
-use port::Watch;
 use request::Asked;
 
 /// What a client sends first (RFC 9113, section 3.4).
@@ -66,15 +67,14 @@ pub struct Session {
     hpack: hpack::Decoder,
     /// The fields of the present header block.
     list: FieldList,
-    /// The stream that the crate has still to begin, and what its header block asks for, or is malformed by.
-    begun: Option<(u32, Result<Asked, ErrorKind>)>,
+    /// The header block of the stream that the crate has still to begin, and what it asks for or is malformed by.
+    begun: Option<(Block, Result<Asked, ErrorKind>)>,
     /// What has come behind that header block, and how much of it has been looked over.
     rest: (Vec<u8>, usize),
     touched: Vec<Touch>,
     /// Those of `touched` that have been told of.
     told: usize,
-    /// Streams that have begun and not ended, in the order of their numbers.
-    open: Vec<OpenStream>,
+    open: OpenStreams,
     /// What there is of a DATA frame that is not whole.
     arriving: Option<(u32, u32)>,
     /// What the crate has ended the session for.
@@ -85,13 +85,6 @@ pub struct Session {
     leaving: bool,
     /// The last stream that has begun.
     last_stream: u32,
-}
-
-struct OpenStream {
-    number: u32,
-    watch: Watch,
-    /// Why it has been reset, if that is known here.
-    fault: Option<ErrorKind>,
 }
 
 enum State {
@@ -115,8 +108,8 @@ impl Session {
             .max_frame_size(settings.frame_bytes_max)
             .max_header_list_size(settings.header_list_bytes_max)
             .max_send_buffer_size(SEND_BYTES_MAX)
-            // Of its own it bears with 20 that come with their request, as when a page is left while we are busy.
-            .max_pending_accept_reset_streams(frames::RESETS_MAX as usize)
+            // What is still on its way on as many streams as there may be is passed over once they are reset.
+            .max_concurrent_reset_streams(settings.concurrent_streams_max as usize)
             .handshake(Pipe(Arc::clone(&shared)));
         Self {
             state: State::Handshake(Box::new(handshake)),
@@ -128,7 +121,7 @@ impl Session {
             rest: (Vec::new(), 0),
             touched: Vec::new(),
             told: 0,
-            open: Vec::new(),
+            open: OpenStreams::default(),
             arriving: None,
             fault: None,
             settled: false,
@@ -232,7 +225,7 @@ impl Session {
 
     /// A stream has ended, its request answered to the end or not.
     pub fn forget(&mut self, number: u32, answered: bool) {
-        self.close_stream(number);
+        self.open.remove(number);
         if answered {
             self.frames.note_answer();
         }
@@ -288,6 +281,8 @@ impl Session {
     }
 
     fn abort(&mut self, reason: Reason) {
+        // What came in one piece with the preface is answered as what comes later is.
+        self.greet();
         self.close_streams();
         match &mut self.state {
             State::Open(connection) => connection.abrupt_shutdown(reason),
@@ -295,12 +290,27 @@ impl Session {
         }
     }
 
+    /// Has the crate take in the peer's preface.
+    fn greet(&mut self) {
+        let State::Handshake(handshake) = &mut self.state else { return };
+        match Pin::new(handshake).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(mut connection)) => {
+                if self.leaving {
+                    connection.graceful_shutdown();
+                }
+                self.state = State::Open(Box::new(connection));
+            }
+            Poll::Ready(Err(_)) => self.state = State::Closed,
+            Poll::Pending => self.settled = true,
+        }
+    }
+
     /// Takes in `bytes` up to the next header block by which a stream begins.
     fn take_in(&mut self, bytes: &mut &[u8], limits: &Limits) -> Result<(), Offence> {
         self.settled = false;
         while !bytes.is_empty() && self.begun.is_none() {
-            let (frames, touched) = (&mut self.frames, &mut self.touched);
-            if let Some(block) = self.shared.push(|input| frames.look_over(bytes, touched, input))? {
+            let (frames, open, touched) = (&mut self.frames, &mut self.open, &mut self.touched);
+            if let Some(block) = self.shared.push(|input| frames.look_over(bytes, open, touched, input))? {
                 self.take_block(block, limits)?;
             }
         }
@@ -331,17 +341,21 @@ impl Session {
             let asked = priority.and_then(|()| request::head(&self.list, block.ends, limits));
             let length = asked.as_ref().ok().and_then(Asked::length);
             self.shared.push(|input| block.write_head(length, input));
-            self.begun = Some((block.stream, asked));
+            self.begun = Some((block, asked));
             return Ok(());
         }
-        let checked = priority.and_then(|()| request::check_trailers(&self.list));
-        match (checked, self.place_of(block.stream)) {
-            (Err(kind), Some(at)) => {
-                self.open[at].fault = Some(kind);
-                self.open[at].watch.reset(Reason::PROTOCOL_ERROR);
+        if let Some(stream) = self.open.get(block.stream) {
+            if !stream.takes_more(block.ends) {
+                return Ok(());
             }
-            _ => self.shared.push(|input| block.write_trailers(input)),
+            let ends = if block.ends { Ok(()) } else { Err(ErrorKind::Trailer) };
+            let checked = priority.and(ends).and_then(|()| request::check_trailers(&self.list));
+            if let Err(kind) = checked {
+                stream.refuse(kind);
+                return Ok(());
+            }
         }
+        self.shared.push(|input| block.write_trailers(input));
         Ok(())
     }
 
@@ -349,9 +363,9 @@ impl Session {
     /// were, or that the crate has refused.
     fn handle_touch(&mut self, touch: Touch) -> Option<SessionEvent<Box<Stream>>> {
         let (Touch::Body(stream) | Touch::Frame(stream) | Touch::Reset(stream)) = touch;
-        let at = self.place_of(stream)?;
-        if touch == Touch::Reset(stream) || self.open[at].watch.is_reset() {
-            let OpenStream { fault, .. } = self.open.remove(at);
+        let is_reset = self.open.get(stream)?.is_reset();
+        if touch == Touch::Reset(stream) || is_reset {
+            let fault = self.open.remove(stream).and_then(|stream| stream.fault());
             self.note_reset(stream);
             return Some(SessionEvent::Reset(stream, fault));
         }
@@ -368,21 +382,11 @@ impl Session {
         }
     }
 
-    fn close_stream(&mut self, number: u32) {
-        if let Some(at) = self.place_of(number) {
-            self.open.remove(at);
-        }
-    }
-
-    fn place_of(&self, number: u32) -> Option<usize> {
-        self.open.binary_search_by_key(&number, |stream| stream.number).ok()
-    }
-
     /// All streams end with the session. They are told so at once: the peer may never take its last word.
     fn close_streams(&mut self) {
         self.settled = false;
         (self.begun, self.rest) = (None, (Vec::new(), 0));
-        self.touched = self.open.iter().map(|stream| Touch::Reset(stream.number)).collect();
+        self.touched = self.open.numbers().map(Touch::Reset).collect();
         self.told = 0;
     }
 
@@ -390,16 +394,7 @@ impl Session {
     fn advance(&mut self) -> Option<SessionEvent<Box<Stream>>> {
         let mut context = Context::from_waker(Waker::noop());
         match &mut self.state {
-            State::Handshake(handshake) => match Pin::new(handshake).poll(&mut context) {
-                Poll::Ready(Ok(mut connection)) => {
-                    if self.leaving {
-                        connection.graceful_shutdown();
-                    }
-                    self.state = State::Open(Box::new(connection));
-                }
-                Poll::Ready(Err(_)) => self.state = State::Closed,
-                Poll::Pending => self.settled = true,
-            },
+            State::Handshake(_) => self.greet(),
             State::Open(connection) => match connection.poll_accept(&mut context) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     let port = Port::new(respond, request.into_body(), Arc::clone(&self.shared));
@@ -422,7 +417,7 @@ impl Session {
     fn open(&mut self, port: Port) -> Option<SessionEvent<Box<Stream>>> {
         // It has had no other to begin.
         self.settled = self.shared.waiting().0 == 0;
-        let (number, asked) = self.begun.take()?;
+        let (Block { stream: number, ends, .. }, asked) = self.begun.take()?;
         self.last_stream = number;
         let Asked { head, is_head } = match asked {
             Ok(asked) => asked,
@@ -432,7 +427,7 @@ impl Session {
                 return Some(SessionEvent::Reset(number, Some(kind)));
             }
         };
-        self.open.push(OpenStream { number, watch: port.watch(), fault: None });
+        self.open.add(number, port.watch(), ends);
         Some(SessionEvent::Opened(number, Box::new(Stream::new(port, head, is_head))))
     }
 }

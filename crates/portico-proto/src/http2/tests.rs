@@ -392,7 +392,6 @@ fn faults(stream: u32) -> Vec<(&'static str, Vec<u8>)> {
         ("a body longer than its length", frame(DATA, 0, stream, b"12345")),
         ("a body shorter than its length", frame(DATA, END_STREAM, stream, b"123")),
         ("trailers before the end of the length", block(END_STREAM, b"")),
-        ("trailers that do not end the stream", block(0, b"")),
         ("PRIORITY that depends on itself", frame(PRIORITY, 0, stream, &itself)),
         ("more than the window", frame(DATA, 0, stream, &[0; WINDOW as usize + 1])),
     ]
@@ -446,7 +445,7 @@ fn a_stream_that_is_reset_for_what_the_peer_did_is_told_of() {
         receive(&mut session, &fault, Duration::ZERO).unwrap();
         assert_eq!(told(&mut session).0, ["reset 1"], "{name}");
         assert!(streams[0].port().is_gone(), "{name}");
-        assert!(!session.is_closed() && session.open.is_empty(), "{name}");
+        assert!(!session.is_closed() && session.open.numbers().next().is_none(), "{name}");
         receive(&mut session, &get_frame(3), Duration::ZERO).unwrap();
         assert_eq!(told(&mut session).0, ["opened 3"], "{name}");
     }
@@ -682,6 +681,105 @@ fn malformed_trailers_cost_their_stream() {
 }
 
 #[test]
+fn trailers_that_do_not_end_their_stream_are_malformed() {
+    let mut session = greeted();
+    receive(&mut session, &post(1), Duration::ZERO).unwrap();
+    let (_, _streams, _) = told(&mut session);
+    receive(&mut session, &frame(HEADERS, END_HEADERS, 1, b""), Duration::ZERO).unwrap();
+    assert_eq!(told(&mut session).0, ["reset 1 Trailer"]);
+}
+
+/// What RFC 9113 calls an error of a stream costs no other stream anything, by the name that it has there.
+#[test]
+fn an_error_of_a_stream_is_none_of_the_connection() {
+    let protocol_error = [0, 0, 0, 1];
+    let stream_closed = [0, 0, 0, 5];
+    let frame_size_error = [0, 0, 0, 6];
+    for (name, ended, bytes, code) in [
+        ("DATA behind the end", true, frame(DATA, 0, 1, b"more"), stream_closed),
+        ("an end behind the end", true, frame(DATA, END_STREAM, 1, b""), stream_closed),
+        ("trailers behind the end", true, frame(HEADERS, END_HEADERS | END_STREAM, 1, b""), stream_closed),
+        ("another head behind the end", true, get_frame(1), stream_closed),
+        ("a window that grows by nothing", false, frame(WINDOW_UPDATE, 0, 1, &[0; 4]), protocol_error),
+        ("and by a bit of no meaning", true, frame(WINDOW_UPDATE, 0, 1, &[0x80, 0, 0, 0]), protocol_error),
+        ("a priority of four bytes", false, frame(PRIORITY, 0, 1, &[0; 4]), frame_size_error),
+        ("a priority of none", true, frame(PRIORITY, 0, 1, b""), frame_size_error),
+    ] {
+        for step in [1, 100] {
+            let mut session = greeted();
+            let begin = if ended { get_frame(1) } else { post(1) };
+            receive(&mut session, &begin, Duration::ZERO).unwrap();
+            let (_, _streams, _) = told(&mut session);
+            let (mut events, mut out) = (Vec::new(), Vec::new());
+            for piece in [bytes.clone(), get_frame(3)].concat().chunks(step) {
+                receive(&mut session, piece, Duration::ZERO).unwrap();
+                let (told, _, written) = told(&mut session);
+                events.extend(told);
+                out.extend(written);
+            }
+            events.retain(|event| !event.starts_with("Arriving"));
+            events.sort();
+            assert_eq!(events, ["opened 3", "reset 1"], "{name}");
+            assert_eq!(out[..13], frame(RST_STREAM, 0, 1, &code), "{name}");
+            assert_eq!(session.frames.resets_left(), frames::RESETS_MAX - 1, "{name}");
+        }
+    }
+}
+
+#[test]
+fn what_is_late_on_a_stream_that_has_ended_costs_nothing() {
+    let mut session = greeted();
+    receive(&mut session, &post(1), Duration::ZERO).unwrap();
+    let (_, streams, _) = told(&mut session);
+    drop(streams);
+    session.forget(1, false);
+    told(&mut session);
+    let window = frame(WINDOW_UPDATE, 0, 1, &[0; 4]);
+    let late =
+        [window, frame(PRIORITY, 0, 1, b""), frame(DATA, 0, 1, b"12"), frame(DATA, END_STREAM, 1, b"34")];
+    receive(&mut session, &[late.concat(), get_frame(3)].concat(), Duration::ZERO).unwrap();
+    assert_eq!(told(&mut session).0, ["opened 3"]);
+    assert_eq!(session.frames.resets_left(), frames::RESETS_MAX);
+}
+
+#[test]
+fn bodies_that_nobody_takes_leave_the_connection_its_window() {
+    let mut session = Session::new(&Settings { concurrent_streams_max: 100, ..SETTINGS });
+    receive(&mut session, &[PREFACE, &frame(4, 0, 0, b"")].concat(), Duration::ZERO).unwrap();
+    told(&mut session);
+    // Three times what all streams may send together, each piece behind the end of its request.
+    for number in 0..60 {
+        let stream = 1 + 2 * number;
+        let bytes = [get_frame(stream), frame(DATA, 0, stream, &[0; 60_000])].concat();
+        receive(&mut session, &bytes, Duration::ZERO).unwrap();
+        let (told, ..) = told(&mut session);
+        assert_eq!(told, [format!("opened {stream}"), format!("reset {stream}")]);
+    }
+    assert!(!session.is_closed());
+}
+
+#[test]
+fn what_comes_with_the_preface_is_answered_as_what_comes_later() {
+    let settings = |value: &[u8]| frame(4, 0, 0, value);
+    for (name, bytes, code) in [
+        ("PING before SETTINGS", frame(6, 0, 0, &[0; 8]), 1),
+        ("DATA of no stream", [settings(b""), frame(DATA, 0, 0, b"")].concat(), 1),
+        ("PING of seven bytes", [settings(b""), frame(6, 0, 0, &[0; 7])].concat(), 6),
+        ("a window that cannot be", settings(&[0, 4, 0x80, 0, 0, 0]), 3),
+        ("push that is neither on nor off", settings(&[0, 2, 0, 0, 0, 2]), 1),
+        ("no header block", [settings(b""), frame(HEADERS, END_HEADERS, 1, b"\x80")].concat(), 9),
+    ] {
+        let mut session = Session::new(&SETTINGS);
+        let _ = receive(&mut session, &[PREFACE, &bytes].concat(), Duration::ZERO);
+        let (told, _, out) = told(&mut session);
+        assert!(told.is_empty() && session.is_closed(), "{name}");
+        assert_eq!(out[3], 4, "SETTINGS first: {name}");
+        let goaway = [&[7, 0, 0, 0, 0, 0, 0, 0, 0, 0][..], &[0, 0, 0, code]].concat();
+        assert!(out.windows(14).any(|frame| frame == goaway), "{name}: {out:?}");
+    }
+}
+
+#[test]
 fn trailers_of_a_stream_that_has_ended_change_nothing() {
     let mut session = greeted();
     receive(&mut session, &post(1), Duration::ZERO).unwrap();
@@ -714,7 +812,7 @@ fn requests_that_are_given_up_as_they_come_are_as_many_as_others() {
     let bytes: Vec<u8> = (0..frames::RESETS_MAX).flat_map(both).collect();
     receive(&mut session, &bytes, Duration::ZERO).unwrap();
     told(&mut session);
-    assert!(!session.is_closed() && session.open.is_empty());
+    assert!(!session.is_closed() && session.open.numbers().next().is_none());
 }
 
 /// The head of a GET, and its end.
