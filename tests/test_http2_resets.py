@@ -14,14 +14,16 @@ import pytest
 from harness.http2_client import (
     ENHANCE_YOUR_CALM,
     FLOW_CONTROL_ERROR,
+    FRAME_SIZE_ERROR,
     INTERNAL_ERROR,
     PROTOCOL_ERROR,
+    STREAM_CLOSED,
     Http2Client,
 )
 from harness.rendezvous import wait_until
 
 DATA, HEADERS, PRIORITY, RST_STREAM, WINDOW_UPDATE = 0, 1, 2, 3, 8
-END_STREAM, END_HEADERS, PRIORITIZED = 1, 4, 0x20
+END_STREAM, END_HEADERS = 1, 4
 
 STUCK = "apps.stuck:application"
 GONE = "apps.gone:application"
@@ -44,34 +46,51 @@ def overflow(stream: int) -> bytes:
     return raw(WINDOW_UPDATE, 0, stream, b"\x7f\xff\xff\xff")
 
 
+def trailers(stream: int, flags: int, block: bytes = b"") -> bytes:
+    """A header block on a stream that has begun."""
+    return raw(HEADERS, END_HEADERS | flags, stream, block)
+
+
 ANY_TIME = {
     "a window above the most": (FLOW_CONTROL_ERROR, overflow),
+    "a window that grows by nothing": (
+        PROTOCOL_ERROR,
+        lambda stream: raw(WINDOW_UPDATE, 0, stream, b"\0" * 4),
+    ),
+    "PRIORITY of four bytes": (FRAME_SIZE_ERROR, lambda stream: raw(PRIORITY, 0, stream, b"\0" * 4)),
     "PRIORITY that depends on itself": (
         PROTOCOL_ERROR,
         lambda stream: raw(PRIORITY, 0, stream, struct.pack(">IB", stream, 0)),
     ),
-    "trailers that do not end the stream": (
-        PROTOCOL_ERROR,
-        lambda stream: raw(HEADERS, END_HEADERS, stream, b""),
-    ),
 }
-"""Of a request that is complete, too."""
+"""Of a request that is complete, and of one that is not."""
+
+BEHIND_THE_END = {
+    "DATA behind the end": (STREAM_CLOSED, lambda stream: raw(DATA, 0, stream, b"more")),
+    "a head behind the end": (STREAM_CLOSED, lambda stream: trailers(stream, 0)),
+    "trailers behind the end": (STREAM_CLOSED, lambda stream: trailers(stream, END_STREAM)),
+}
+"""Of a request that is complete."""
 
 DURING_A_BODY = {
     "a body longer than its length": (PROTOCOL_ERROR, lambda stream: raw(DATA, 0, stream, b"12345")),
     "a body shorter than its length": (PROTOCOL_ERROR, lambda stream: raw(DATA, END_STREAM, stream, b"123")),
-    "trailers before the end of the body": (
-        PROTOCOL_ERROR,
-        lambda stream: raw(HEADERS, END_HEADERS | END_STREAM, stream, b""),
-    ),
+    "trailers before the end of the body": (PROTOCOL_ERROR, lambda stream: trailers(stream, END_STREAM)),
+    "trailers that do not end the stream": (PROTOCOL_ERROR, lambda stream: trailers(stream, 0)),
     "trailers with a field of HTTP/1": (
         PROTOCOL_ERROR,
-        lambda stream: raw(HEADERS, END_HEADERS | END_STREAM, stream, b"\0\x0akeep-alive\x011"),
+        lambda stream: trailers(stream, END_STREAM, b"\0\x0akeep-alive\x011"),
+    ),
+    "trailers with a pseudo-field": (
+        PROTOCOL_ERROR,
+        lambda stream: trailers(stream, END_STREAM, b"\0\x05:path\x01/"),
     ),
 }
 """Of a request with `content-length: 4` of whose body nothing has come."""
 
-FAULTS = {**ANY_TIME, **DURING_A_BODY}
+COMPLETE = {**ANY_TIME, **BEHIND_THE_END}
+INCOMPLETE = {**ANY_TIME, **DURING_A_BODY}
+FAULTS = {**COMPLETE, **INCOMPLETE}
 
 
 def connect(server, **options) -> Http2Client:
@@ -121,7 +140,7 @@ def test_requests_that_are_reset_do_not_run(serve, at_once):
     assert server.request("GET", "/ping").status == 200
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", INCOMPLETE)
 def test_a_queued_request_leaves_the_queue(serve, fault):
     server = serve(STUCK, "--threads", "1", "--stream-request-body", "--access-logfile", "-")
     with connect(server) as client:
@@ -139,7 +158,7 @@ def test_a_queued_request_leaves_the_queue(serve, fault):
     assert NOT_RUN.format(3) in server.log_text
 
 
-@pytest.mark.parametrize("fault", ANY_TIME)
+@pytest.mark.parametrize("fault", COMPLETE)
 def test_a_complete_request_leaves_the_queue(serve, fault):
     server = serve(STUCK, "--threads", "1")
     with connect(server) as client:
@@ -167,7 +186,7 @@ def test_a_request_that_waits_beside_other_workers_is_not_run_by_any(serve):
 # Running ones
 
 
-@pytest.mark.parametrize("fault", ANY_TIME)
+@pytest.mark.parametrize("fault", COMPLETE)
 def test_a_running_call_learns_of_it(serve, fault):
     server = serve(STUCK, "--threads", "2")
     with connect(server) as client:
@@ -178,7 +197,7 @@ def test_a_running_call_learns_of_it(serve, fault):
         client.expect_alive()
 
 
-@pytest.mark.parametrize("fault", ANY_TIME)
+@pytest.mark.parametrize("fault", COMPLETE)
 def test_its_callbacks_are_called(serve, fault):
     server = serve(GONE, "--threads", "1")
     with connect(server) as client:
@@ -191,7 +210,7 @@ def test_its_callbacks_are_called(serve, fault):
     server.expect_log("ZeroDivisionError")
 
 
-@pytest.mark.parametrize("fault", ANY_TIME)
+@pytest.mark.parametrize("fault", COMPLETE)
 def test_the_exception_ends_it(serve, fault):
     server = serve(GONE, "--threads", "1", "--on-disconnect", "raise", "--access-logfile", "-")
     with connect(server) as client:
@@ -203,7 +222,7 @@ def test_the_exception_ends_it(serve, fault):
     wait_until(lambda: any('" 499 ' in line for line in server.stdout.lines), "its line in the access log")
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", INCOMPLETE)
 def test_reading_its_body_raises(serve, fault):
     server = serve("apps.inputs:application", "--threads", "1", "--stream-request-body")
     with connect(server) as client:
