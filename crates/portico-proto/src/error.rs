@@ -49,8 +49,6 @@ pub enum ErrorKind {
     FieldName,
     /// A field line is longer than `field_bytes_max`. RFC 6585, section 5: 431.
     FieldTooLong,
-    /// A field value that begins or ends with white space, in HTTP/2. RFC 9113, section 8.2.1: 400.
-    FieldValue,
     /// A field line that continues the one before it (obs-fold). RFC 9112, section 5.2: 400.
     FoldedField,
     /// Both Transfer-Encoding and Content-Length. RFC 9112, section 6.1: 400.
@@ -137,7 +135,6 @@ impl ErrorKind {
             Self::Expectation => "The only expectation supported is 100-continue.",
             Self::FieldName => "A header field has no colon or its name is not a token.",
             Self::FieldTooLong => "A header field is too long.",
-            Self::FieldValue => "A field value begins or ends with white space.",
             Self::FoldedField => "A header field is folded over several lines.",
             Self::FramingConflict => "Both Transfer-Encoding and Content-Length are given.",
             Self::HeadTooLarge => "The header section or the trailer section is too large.",

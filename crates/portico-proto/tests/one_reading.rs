@@ -304,6 +304,8 @@ fn fields() {
         (b"content-length", b"0"),
         (b"cookie", b"a=b; c"),
         (b"x", b":"),
+        (b"x", b" \ta \t"),
+        (b"x", b" "),
     ] {
         expect(&Asked { fields: &[(name, value)], ..GET }, true, &[]);
     }
