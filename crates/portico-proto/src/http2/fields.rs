@@ -15,9 +15,9 @@ pub(super) struct FieldList {
 /// What a field counts beside its bytes. RFC 9113, section 6.5.2.
 const FIELD_SIZE: usize = 32;
 
-/// Capacity that an empty list keeps.
-const BYTES_KEPT: usize = 4 * 1024;
-const FIELDS_KEPT: usize = 64;
+/// Capacity that an empty list keeps: that of a browser's request.
+const BYTES_KEPT: usize = 1024;
+const FIELDS_KEPT: usize = 32;
 
 impl FieldList {
     /// An empty list that takes in no more than `size_max`.
@@ -32,11 +32,6 @@ impl FieldList {
         self.ends.clear();
         self.ends.shrink_to(FIELDS_KEPT);
         self.size = 0;
-    }
-
-    /// Gives its memory back.
-    pub(super) fn release(&mut self) {
-        *self = Self::new(self.size_max);
     }
 
     /// Adds a field. Those that are too much are counted and not kept.

@@ -160,8 +160,8 @@ const LENGTH_DIGITS_MAX: usize = u64::MAX.ilog10() as usize + 1;
 /// Capacity that is kept for frames that are held back.
 const HELD_BYTES_KEPT: usize = 64;
 
-/// Capacity that is kept for header blocks.
-const BLOCK_BYTES_KEPT: usize = 4 * 1024;
+/// Capacity that is kept for header blocks: that of a browser's request.
+const BLOCK_BYTES_KEPT: usize = 1024;
 
 /// Frames without use that may come at once, and how many more each second. A client that takes a download in
 /// small steps, and one that asks every few seconds whether we are there, stay far below; nghttp2 takes as many.
@@ -295,12 +295,10 @@ impl Frames {
         &self.block_bytes
     }
 
-    /// Gives memory back that nothing is in.
-    pub(super) fn release(&mut self) {
-        if self.block.is_none() {
-            self.block_bytes = Vec::new();
-        }
-        self.held.shrink_to_fit();
+    /// The last header block has been read.
+    pub(super) fn clear_block(&mut self) {
+        self.block_bytes.clear();
+        self.block_bytes.shrink_to(BLOCK_BYTES_KEPT);
     }
 
     /// Looks over `bytes`, which go on where the last ones ended, to the end of the next header block, or all of
@@ -504,8 +502,7 @@ impl Frames {
         } else {
             self.pending = Some(Touch::Body(stream));
         }
-        self.block_bytes.clear();
-        self.block_bytes.shrink_to(BLOCK_BYTES_KEPT);
+        self.clear_block();
         self.block = Some(Block { stream, begins, ends, depends_on_itself: false, flags });
         self.begin_piece(length)
     }

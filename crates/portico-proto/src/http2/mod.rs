@@ -266,9 +266,7 @@ impl Session {
     /// Gives the memory of empty buffers back.
     pub fn release(&mut self) {
         self.shared.release();
-        self.frames.release();
         self.hpack.release();
-        self.list.release();
         self.touched.shrink_to(0);
     }
 
@@ -312,6 +310,8 @@ impl Session {
             let (frames, open, touched) = (&mut self.frames, &mut self.open, &mut self.touched);
             if let Some(block) = self.shared.push(|input| frames.look_over(bytes, open, touched, input))? {
                 self.take_block(block, limits)?;
+                self.list.clear();
+                self.frames.clear_block();
             }
         }
         self.arriving = self.frames.arriving();
@@ -333,7 +333,6 @@ impl Session {
 
     /// Reads a header block. The crate gets another in its place that says no more than it has to know.
     fn take_block(&mut self, block: Block, limits: &Limits) -> Result<(), Offence> {
-        self.list.clear();
         let read = self.hpack.decode(self.frames.block_bytes(), &mut self.list);
         read.map_err(|hpack::Malformed| Offence::Compression)?;
         let priority = if block.depends_on_itself { Err(ErrorKind::Priority) } else { Ok(()) };

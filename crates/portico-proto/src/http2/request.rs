@@ -104,9 +104,9 @@ pub(super) fn check_trailers(list: &FieldList) -> Result<(), ErrorKind> {
     Ok(())
 }
 
-/// What HTTP/2 asks of a field beyond what all versions do: RFC 9113, sections 8.2.1 and 8.2.2. White space around a
-/// value is left out, as it is in HTTP/1, though section 8.2.1 calls it malformed: clients send it, for which Apache
-/// takes it too.
+/// What HTTP/2 asks of a field beyond what all versions do: RFC 9113, sections 8.2.1 and 8.2.2. White space around
+/// a value is left out, as it is in HTTP/1, though section 8.2.1 calls it malformed: clients send it, for which
+/// Apache takes it too.
 fn check_field(name: &[u8], value: &[u8]) -> Result<(), ErrorKind> {
     if name.iter().any(u8::is_ascii_uppercase) {
         return Err(ErrorKind::FieldName);

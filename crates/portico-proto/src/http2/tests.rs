@@ -633,6 +633,32 @@ fn what_comes_behind_a_stream_that_begins_waits_for_it() {
 }
 
 #[test]
+fn a_stream_that_begins_while_the_peer_takes_nothing_is_told_of_when_it_does() {
+    let mut session = greeted();
+    let ping = frame(6, 0, 0, &[0; 8]);
+    let pings = |session: &mut Session| {
+        let bytes = [&ping.repeat(600)[..], &get_frame(1), &ping, &get_frame(3)].concat();
+        receive(session, &bytes, Duration::from_secs(99)).unwrap();
+    };
+    let mut begun = 0;
+    for _ in 0..40 {
+        receive(&mut session, &ping.repeat(600), Duration::from_secs(99)).unwrap();
+        while session.next_event(&Limits::default()).is_some() {
+            begun += 1;
+        }
+        if !session.wants_bytes() {
+            break;
+        }
+    }
+    assert!(begun == 0 && !session.wants_bytes(), "its answers to PING have no place");
+    pings(&mut session);
+    assert!(session.next_event(&Limits::default()).is_none() && !session.wants_bytes());
+    let (told, ..) = told(&mut session);
+    assert_eq!(told, ["opened 1", "opened 3"]);
+    assert!(session.wants_bytes() && session.rest.0.is_empty() && !session.is_closed());
+}
+
+#[test]
 fn a_stream_that_the_crate_refuses_leaves_nothing_behind() {
     let mut session = greeted();
     let count = SETTINGS.concurrent_streams_max;

@@ -46,7 +46,7 @@ const WITH_INDEXING: u8 = 0x40;
 const SIZE_UPDATE: u8 = 0x20;
 
 /// Capacity that is kept for strings out of Huffman's code.
-const DECODED_CAPACITY_KEPT: usize = 4 * 1024;
+const DECODED_CAPACITY_KEPT: usize = 512;
 
 impl Decoder {
     /// Reads a whole block; its fields are added to `list`.
@@ -69,13 +69,13 @@ impl Decoder {
                 return Err(Malformed);
             }
         }
+        self.decoded.clear();
         self.decoded.shrink_to(DECODED_CAPACITY_KEPT);
         Ok(())
     }
 
     /// Gives memory back that no block needs.
     pub(super) fn release(&mut self) {
-        self.decoded = Vec::new();
         self.table.release();
     }
 
