@@ -24,7 +24,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
                     assert!(!closed);
                     streams.push((number, stream));
                 }
-                SessionEvent::Reset(number) => streams.retain(|(other, _)| *other != number),
+                SessionEvent::Reset(number, _) => streams.retain(|(other, _)| *other != number),
                 SessionEvent::Arriving(..) | SessionEvent::Body(_) | SessionEvent::Room(_) => {}
             }
         }
