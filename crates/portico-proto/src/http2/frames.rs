@@ -295,6 +295,11 @@ impl Frames {
         &self.block_bytes
     }
 
+    /// Memory that it takes beside itself.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.block_bytes.capacity() + self.held.capacity()
+    }
+
     /// The last header block has been read.
     pub(super) fn clear_block(&mut self) {
         self.block_bytes.clear();

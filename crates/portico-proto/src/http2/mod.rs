@@ -260,7 +260,7 @@ impl Session {
 
     /// Memory that it takes beside its streams.
     pub fn memory_bytes(&self) -> usize {
-        SESSION_BYTES + self.shared.memory_bytes()
+        SESSION_BYTES + self.shared.memory_bytes() + self.frames.memory_bytes() + self.rest.0.capacity()
     }
 
     /// Gives the memory of empty buffers back.

@@ -633,6 +633,22 @@ fn what_comes_behind_a_stream_that_begins_waits_for_it() {
 }
 
 #[test]
+fn what_is_held_of_a_block_counts_until_it_has_been_read() {
+    let mut session = Session::new(&Settings { header_list_bytes_max: 65_536, ..SETTINGS });
+    let start = [PREFACE, &frame(4, 0, 0, b""), &frame(HEADERS, END_STREAM, 1, &block(&GET))].concat();
+    receive(&mut session, &start, Duration::ZERO).unwrap();
+    told(&mut session);
+    let before = session.memory_bytes();
+    let more = field(b"x", &[b'v'; 120]).repeat(400);
+    receive(&mut session, &frame(9, 0, 1, &more), Duration::ZERO).unwrap();
+    assert!(session.memory_bytes() >= before + more.len());
+    receive(&mut session, &frame(9, END_HEADERS, 1, b""), Duration::ZERO).unwrap();
+    assert_eq!(told(&mut session).0, ["opened 1"]);
+    session.release();
+    assert!(session.memory_bytes() < before + 4096, "{before} {}", session.memory_bytes());
+}
+
+#[test]
 fn a_stream_that_begins_while_the_peer_takes_nothing_is_told_of_when_it_does() {
     let mut session = greeted();
     let ping = frame(6, 0, 0, &[0; 8]);
