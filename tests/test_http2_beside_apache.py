@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.http2_client import Answer, Http2Client
+from harness.http2_client import PREFACE, Answer, Http2Client
 from harness.peers import HOST, free_port, installed
 from harness.rendezvous import wait_until
+from test_http2_rfc9113 import CASES as FRAMES
 from test_http2_rfc9113 import (
     DATA,
     END_HEADERS,
@@ -122,6 +123,36 @@ def test_trailers(server, apache, name):
     head = raw(HEADERS, END_HEADERS, 1, literal(POST)) + raw(DATA, 0, 1, b"body")
     trailers = raw(HEADERS, END_HEADERS | END_STREAM, 1, literal(TRAILERS[name]))
     expect(server, apache, name, head + trailers)
+
+
+MUST_END = {
+    "5.1.1 a_stream_below_the_last": "RFC 9113, 5.1.1: an unexpected number is an error of the connection",
+    "6.9.2 settings_that_lift_a_window_above_the_most": "RFC 9113, 6.9.2: an error of the connection",
+}
+"""What Apache lives on after, and we must not."""
+
+
+def survives(address, send) -> bool:
+    """Whether a connection serves after something was sent on it."""
+    with Http2Client(address) as client:
+        client.raw_hello = lambda first: client.send(PREFACE + first)
+        try:
+            send(client)
+            client.ping()
+            client.next_stream = 101
+            return client.request("/ping").status == 200
+        except (AssertionError, OSError):
+            return False
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_frames(server, apache, name):
+    """A connection that goes on there goes on here."""
+    _, _, send = FRAMES[name]
+    if name in MUST_END:
+        assert not survives(server.address, send), MUST_END[name]
+    elif survives(apache, send):
+        assert survives(server.address, send)
 
 
 def test_there_are_enough_of_them():

@@ -43,6 +43,8 @@ pub(super) struct Frames {
     pending: Option<Touch>,
     /// The highest stream that a header block has named.
     last_stream: u32,
+    /// Not every stream that there could be below that has begun.
+    has_gaps: bool,
     idle: Allowance,
     resets: Allowance,
 }
@@ -232,6 +234,7 @@ impl Frames {
             block_bytes_max: (list_bytes_max as usize).saturating_mul(2).max(frame_bytes_max as usize),
             pending: None,
             last_stream: 0,
+            has_gaps: false,
             idle: Allowance::new(IDLE_MAX, IDLE_PER_SECOND),
             resets: Allowance::new(RESETS_MAX, RESETS_PER_SECOND),
         }
@@ -277,6 +280,20 @@ impl Frames {
     /// That was one too many.
     pub(super) fn note_reset(&mut self) -> Result<(), Offence> {
         self.resets.take(Offence::Resets)
+    }
+
+    /// A header block has come on a stream that is not open. Whether it is late, of a stream that has been: it is
+    /// passed over then, as nghttp2 does (RFC 9113, section 5.1, "closed"). A stream that never was cannot begin
+    /// any more (section 5.1.1), which the crate tells the peer.
+    ///
+    /// # Errors
+    /// That was one too many.
+    pub(super) fn is_late(&mut self, block: &Block) -> Result<bool, Offence> {
+        let is_late = !self.has_gaps && block.stream % 2 == 1;
+        if is_late {
+            self.idle.take(Offence::IdleFrames)?;
+        }
+        Ok(is_late)
     }
 
     /// Resets that are left.
@@ -502,6 +519,7 @@ impl Frames {
     fn begin_block(&mut self, stream: u32, flags: u8, length: u32) -> Result<(), Offence> {
         let (begins, ends) = (stream > self.last_stream, flags & END_STREAM != 0);
         if begins {
+            self.has_gaps |= stream != (self.last_stream + 1) | 1;
             self.last_stream = stream;
             self.idle.add(IDLE_PER_REQUEST);
         } else {

@@ -353,6 +353,8 @@ impl Session {
                 stream.refuse(kind);
                 return Ok(());
             }
+        } else if self.frames.is_late(&block)? {
+            return Ok(());
         }
         self.shared.push(|input| block.write_trailers(input));
         Ok(())

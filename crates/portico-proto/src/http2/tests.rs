@@ -633,6 +633,38 @@ fn what_comes_behind_a_stream_that_begins_waits_for_it() {
 }
 
 #[test]
+fn a_head_on_a_stream_that_has_been_is_late_and_one_on_a_stream_that_never_was_is_an_error() {
+    for (first, late, expected) in
+        [(1, 1, None), (3, 1, Some(Reason::PROTOCOL_ERROR)), (3, 2, Some(Reason::PROTOCOL_ERROR))]
+    {
+        let mut session = greeted();
+        receive(&mut session, &get_frame(first), Duration::ZERO).unwrap();
+        let (_, mut streams, _) = told(&mut session);
+        answer(&mut streams[0], &head(200, &[], Some(0)), &[]);
+        drop(streams);
+        session.forget(first, true);
+        told(&mut session);
+        receive(&mut session, &[get_frame(late), get_frame(5)].concat(), Duration::ZERO).unwrap();
+        let (told, ..) = told(&mut session);
+        assert_eq!(session.take_fault(), expected.map(Offence::Refused), "{first} {late}");
+        assert_eq!(told.contains(&"opened 5".to_owned()), expected.is_none());
+    }
+    let mut session = greeted();
+    receive(&mut session, &get_frame(1), Duration::ZERO).unwrap();
+    drop(told(&mut session));
+    session.forget(1, false);
+    let late = get_frame(1).repeat(2000);
+    let mut received = Ok(());
+    for piece in late.chunks(get_frame(1).len()) {
+        received = receive(&mut session, piece, Duration::ZERO);
+        if received.is_err() {
+            break;
+        }
+    }
+    assert_eq!(received, Err(Offence::IdleFrames));
+}
+
+#[test]
 fn what_is_held_of_a_block_counts_until_it_has_been_read() {
     let mut session = Session::new(&Settings { header_list_bytes_max: 65_536, ..SETTINGS });
     let start = [PREFACE, &frame(4, 0, 0, b""), &frame(HEADERS, END_STREAM, 1, &block(&GET))].concat();
