@@ -115,8 +115,8 @@ impl Process {
         !(self.hung_up || is_killed)
     }
 
-    /// What it says, and which process has said it: at most [`REPORTS_PER_TURN_MAX`]; the rest stays for the next turn. An end of the line is
-    /// noted, and whether it says too much: nothing counts of that any more.
+    /// What it says, and which process has said it: at most [`REPORTS_PER_TURN_MAX`]; the rest stays for the
+    /// next turn. An end of the line is noted, and whether it says too much: nothing counts of that any more.
     pub fn next_reports(&mut self, now: Instant) -> Vec<(Report, Option<Pid>)> {
         let mut reports = Vec::new();
         for _ in 0..REPORTS_PER_TURN_MAX {
@@ -239,7 +239,10 @@ mod tests {
         theirs.report(&Report::Ready).unwrap();
         drop(theirs);
         let mut process = Process::new(Child::Worker(0), None, ours, stacks());
-        assert_eq!((process.next_reports(Instant::now()), process.hung_up), (vec![(Report::Ready, Some(rustix::process::getpid()))], true));
+        assert_eq!(
+            (process.next_reports(Instant::now()), process.hung_up),
+            (vec![(Report::Ready, Some(rustix::process::getpid()))], true)
+        );
         assert_eq!(process.next_reports(Instant::now()), []);
     }
 

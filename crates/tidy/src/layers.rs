@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use crate::source::NamedPath;
 use crate::{Finding, RustFile};
 
-/// What each crate may name of the others, and of what they alone may name. The protocols, what opens files for root
-/// and what handles descriptors stand on nothing; the data plane on all; Python is the top's alone.
+/// What each crate may name of the others, and of what they alone may name. The protocols, what opens files for
+/// root and what handles descriptors stand on nothing; the data plane on all; Python is the top's alone.
 const CRATES: [(&str, &[&str]); 8] = [
     ("portico-proto", &[]),
     ("portico-files", &[]),

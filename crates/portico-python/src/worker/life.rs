@@ -1,5 +1,6 @@
 //! The life of a worker process: import the application, start the engine and its threads, warm up, accept,
-//! wait for a signal or a command, stop.
+//! wait for a signal or a command, stop. One file because these steps share what a worker has, and follow each
+//! other.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
@@ -22,9 +23,7 @@ use super::post::Station;
 use super::signals::{ENDED_BY_SIGNAL, Inbox, Signals, Wake, ignore_at_end};
 use super::threads::Threads;
 use super::watch::{self, Stuck, Watching};
-use super::{
-    Setting, Source, StartError, crippled, find, forked, logs, opening, system, telemetry, warmup,
-};
+use super::{Setting, Source, StartError, crippled, find, forked, logs, opening, system, telemetry, warmup};
 use crate::conf::{reopen_loggers, teller};
 use crate::error::{one_line, traceback};
 use crate::fork::{exit_now, flush_output};

@@ -225,7 +225,8 @@ impl Destination {
     fn open(&self) -> io::Result<Opened> {
         let file = match self {
             Self::Stdout => {
-                // A descriptor of the log's own: an application that closes its standard output takes no line away.
+                // A descriptor of the log's own: an application that closes its standard output takes no line
+                // away.
                 let own = fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?;
                 return Opened::new(Arc::new(own.into()), PIPE_BYTES_MAX);
             }
