@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use log::Level;
 use portico_config::Config;
 use portico_server::{AccessLog, Application, Facts, Lending, Listener, Reopener};
-use portico_supervisor::{Command, Report, StacksFile};
+use portico_supervisor::{Command, LogFiles, Report, StacksFile};
 
 use super::app::{LoadError, Loaded};
 use super::development::Reloader;
@@ -334,7 +334,7 @@ impl Serving {
                     return Ok(Wake::Interrupted);
                 }
                 Wake::Command(Command::ReopenLogs(files)) => {
-                    logs::take(&self.setting, files);
+                    self.take_logs(files);
                     return Ok(Wake::ReopenLogs);
                 }
                 Wake::ReopenLogs => {
@@ -380,7 +380,7 @@ impl Serving {
             Command::Drain(limit) => self.drain(limit),
             Command::AnnounceClose => self.lending.announce_close(),
             Command::Stop => self.stop(),
-            Command::ReopenLogs(files) => logs::take(&self.setting, files),
+            Command::ReopenLogs(files) => self.take_logs(files),
             Command::Fork { .. } => {
                 log::error!("a worker was told to fork another (this is a bug in Portico)")
             }
@@ -391,6 +391,14 @@ impl Serving {
     fn tell_interruption(&self, py: Python<'_>) {
         if let Some(station) = &self.station {
             station.tell(py, "interrupt", "worker_int");
+        }
+    }
+
+    /// The supervisor has opened the logs again.
+    fn take_logs(&self, files: LogFiles) {
+        logs::take(&self.setting, files);
+        if let Some(reopener) = &self.reopener {
+            reopener.reopen();
         }
     }
 

@@ -4,7 +4,8 @@
 //! workers' user need not be able to open them, and root opens nothing at a worker's word.
 
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use portico_config::{Config, LogTarget};
 use portico_files::open_log;
 use portico_server::Destination;
 use portico_supervisor::LogFiles;
+use rustix::fs::{FileType, fstat};
 
 use super::{Setting, StartError, opening, system};
 use crate::conf::note_opened;
@@ -59,17 +61,28 @@ pub fn take(setting: &Setting, files: LogFiles) {
         logging::replace(file);
     }
     if let (Some(file), Some(opened)) = (&setting.access_log, &files.access)
-        && let Err(error) = raw::replace_file(file, opened)
+        && let Err(error) = replace(file, opened)
     {
         log::error!("the access log that was opened again cannot be taken: {error}");
     }
+}
+
+/// Makes `file` the file that was opened again; not where an application has closed its descriptor, and a client
+/// has that by now.
+fn replace(file: &File, opened: &OwnedFd) -> io::Result<()> {
+    let kind =
+        |descriptor: BorrowedFd<'_>| fstat(descriptor).map(|status| FileType::from_raw_mode(status.st_mode));
+    if kind(file.as_fd())? != kind(opened.as_fd())? {
+        return Err(io::Error::other("the application has closed its descriptor"));
+    }
+    raw::replace_file(file, opened)
 }
 
 fn reopen_access_log(setting: &Setting) -> Option<OwnedFd> {
     let file = setting.access_log.as_ref()?;
     let path = setting.config.access_log.as_ref().and_then(path_of)?;
     let opened = open_log(&path, logging::owner()).map(OwnedFd::from);
-    match opened.and_then(|opened| raw::replace_file(file, &opened).map(|()| opened)) {
+    match opened.and_then(|opened| replace(file, &opened).map(|()| opened)) {
         Ok(opened) => Some(opened),
         Err(error) => {
             log::error!("opening the access log {} again failed: {error}", path.display());
@@ -79,7 +92,7 @@ fn reopen_access_log(setting: &Setting) -> Option<OwnedFd> {
 }
 
 /// The file of the access log; `None` where that is standard output.
-fn path_of(target: &LogTarget) -> Option<PathBuf> {
+pub fn path_of(target: &LogTarget) -> Option<PathBuf> {
     match target {
         LogTarget::Stdout => None,
         LogTarget::Stderr => Some("/dev/stderr".into()),

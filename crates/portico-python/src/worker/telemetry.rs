@@ -7,7 +7,7 @@ use portico_config::Config;
 use portico_server::{Destination, Outputs, Statsd, Syslog, Teller};
 
 use super::Setting;
-use super::logs::destination;
+use super::logs::{destination, path_of};
 use crate::logging;
 
 /// Has the error log tell them as well.
@@ -24,7 +24,9 @@ pub fn observe_log(config: &Config) {
 pub fn outputs(setting: &Setting, teller: Option<Teller>) -> Outputs {
     let config = &setting.config;
     let lines = !config.python_logging.is_in_force();
-    let opened = setting.access_log.as_ref().map(|file| Destination::Opened(Arc::clone(file)));
+    let path = setting.config.access_log.as_ref().and_then(path_of);
+    let opened = setting.access_log.as_ref().zip(path);
+    let opened = opened.map(|(file, path)| Destination::Opened { file: Arc::clone(file), path });
     Outputs {
         lines: opened.or_else(|| config.access_log.as_ref().filter(|_| lines).map(destination)),
         syslog: (lines && config.access_to_syslog).then(|| syslog(config, "access")).flatten(),

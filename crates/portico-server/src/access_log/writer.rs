@@ -35,7 +35,12 @@ pub enum Destination {
     /// A file, appended to.
     File(PathBuf),
     /// A file that is open. Whoever has opened it opens it again, under the same descriptor.
-    Opened(Arc<File>),
+    Opened {
+        /// The descriptor.
+        file: Arc<File>,
+        /// Where the file is: opened here only where an application has closed the descriptor.
+        path: PathBuf,
+    },
 }
 
 /// All that is told of requests, and where.
@@ -141,7 +146,7 @@ impl AccessLog {
             None => return Ok(()),
             Some(Destination::Stdout) => Sink::shared(rustix::stdio::stdout())?,
             Some(Destination::File(path)) => Sink::of_file(open_log(path, None)?)?,
-            Some(Destination::Opened(file)) => Sink::shared(file.as_fd())?,
+            Some(Destination::Opened { file, .. }) => Sink::shared(file.as_fd())?,
         };
         match sink.write(&text)? {
             count if count == text.len() => Ok(()),
@@ -228,14 +233,10 @@ impl Destination {
                 // A descriptor of the log's own: an application that closes its standard output takes no line
                 // away.
                 let own = fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?;
-                return Opened::new(Arc::new(own.into()), PIPE_BYTES_MAX);
+                return Opened::new(own.into(), PIPE_BYTES_MAX);
             }
-            Self::File(path) => Arc::new(File::from(above_standard(open_log(path, None)?.into())?)),
-            Self::Opened(file) => {
-                // It becomes another file, under the same descriptor, when it is opened again.
-                let opened = Opened::new(Arc::clone(file), write_bytes_max(file)?)?;
-                return Ok(Opened { identity: None, ..opened });
-            }
+            Self::File(path) => File::from(above_standard(open_log(path, None)?.into())?),
+            Self::Opened { file, .. } => File::from(above_standard(file.try_clone()?.into())?),
         };
         let write_bytes_max = write_bytes_max(&file)?;
         Opened::new(file, write_bytes_max)
@@ -270,22 +271,22 @@ impl Shared {
 
 /// A destination that is open.
 struct Opened {
-    out: Arc<File>,
+    out: File,
     write_bytes_max: usize,
-    /// Device and inode; `None` where the file may become another one.
-    identity: Option<(u64, u64)>,
+    /// Device and inode.
+    identity: (u64, u64),
 }
 
 impl Opened {
-    fn new(out: Arc<File>, write_bytes_max: usize) -> io::Result<Self> {
-        let identity = Some(identity(&out)?);
+    fn new(out: File, write_bytes_max: usize) -> io::Result<Self> {
+        let identity = identity(&out)?;
         Ok(Self { out, write_bytes_max, identity })
     }
 
     /// Whether its descriptor is still its own: an application that closes others' may have closed it, and a
     /// client may have the number by now.
     fn is_intact(&self) -> bool {
-        self.identity.is_none_or(|own| identity(&self.out).is_ok_and(|identity| identity == own))
+        identity(&self.out).is_ok_and(|identity| identity == self.identity)
     }
 }
 
@@ -392,7 +393,11 @@ impl Writer {
     /// fill the error log.
     fn write_lines(&mut self, lines: &[u8]) {
         if let Some(lost) = self.file.take_if(|file| !file.is_intact()) {
-            let _ = Arc::into_inner(lost.out).map(IntoRawFd::into_raw_fd); // Whoever has it now keeps it.
+            let _ = lost.out.into_raw_fd(); // Whoever has it now keeps it.
+            // The other descriptor of it may have been closed as well.
+            if let Some(Destination::Opened { path, .. }) = &self.outputs.lines {
+                self.outputs.lines = Some(Destination::File(path.clone()));
+            }
             self.reopen();
         }
         let Some(Opened { out, write_bytes_max, .. }) = &mut self.file else { return };
