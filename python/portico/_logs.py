@@ -69,9 +69,11 @@ def guard_files(open_file: Callable[[str, int], int]) -> None:
     In a process of root's, a path may lead to what the workers' user has put there.
     """
 
+    plain: Callable[..., Any] = open
+
     def guarded(file: Any, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
         opener = None if os.geteuid() else open_file  # A worker is its user's.
-        return open(file, mode, *args, opener=opener, **kwargs)
+        return plain(file, mode, *args, opener=opener, **kwargs)
 
     # What `logging` calls by this name: handlers keep it, and open their files again by it.
     vars(logging)["open"] = guarded

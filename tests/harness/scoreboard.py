@@ -28,7 +28,11 @@ class Scoreboard:
         else:
             raise FileNotFoundError(f"process {pid} has no scoreboard")
         with open(path, "rb") as file:
+            if os.fstat(file.fileno()).st_size == 0:
+                raise FileNotFoundError(f"process {pid} is about to make its scoreboard")
             self.words = memoryview(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)).cast("Q")
+        if self.words[0] == 0:
+            raise FileNotFoundError(f"process {pid} is about to make its scoreboard")
         assert self.words[0] == MAGIC, "the scoreboard has another layout"
         self.slot_words = SLOT_WORDS + WAIT_BUCKETS + self.words[THREADS] * THREAD_WORDS
         assert len(self.words) == SUPERVISOR_WORDS + self.words[SLOTS] * self.slot_words

@@ -211,7 +211,10 @@ class Server:
         """Waits until there are so many workers, all of which are ready and none of which is leaving."""
 
         def settled() -> bool:
-            states = self.states()
+            try:
+                states = self.states()
+            except FileNotFoundError:
+                return False  # It has just been started.
             return len(states) == count and set(states.values()) == {"ready"}
 
         try:
