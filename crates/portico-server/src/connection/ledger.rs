@@ -51,6 +51,9 @@ pub struct ResponseShare {
     pub may_spool: bool,
 }
 
+/// Heads of browsers are seldom larger.
+const USUAL_HEAD_BYTES: usize = 8 * 1024;
+
 /// How often the log is told.
 const TELL_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -108,10 +111,11 @@ impl Ledger {
         held > self.connection_max
     }
 
-    /// Whether no more may be held.
-    #[inline]
-    pub fn is_full(&self) -> bool {
-        self.bytes >= self.bytes_max
+    /// Whether a request with a head of so many bytes is to be refused. A usual one is not before a little more is
+    /// held than may be: what fills the memory are others, which are about to be cut.
+    pub fn refuses(&self, head_bytes: usize) -> bool {
+        let leeway = if head_bytes <= USUAL_HEAD_BYTES { self.bytes_max / 16 } else { 0 };
+        self.bytes >= self.bytes_max + leeway
     }
 
     /// Bytes that clients which have stopped are to be relieved of.
@@ -191,7 +195,7 @@ mod tests {
         let mut ledger = ledger();
         let states = [600, 601, 700, 701, 799, 800].map(|bytes| {
             ledger.change(ledger.bytes(), bytes);
-            (ledger.gauge().is_tight(), ledger.surplus(), ledger.is_full())
+            (ledger.gauge().is_tight(), ledger.surplus(), ledger.refuses(1 << 20))
         });
         let expected = [
             (false, 0, false),
@@ -202,8 +206,11 @@ mod tests {
             (true, 200, true),
         ];
         assert_eq!(states, expected);
-        ledger.change(800, 0);
-        assert_eq!((ledger.bytes(), ledger.gauge().is_tight(), ledger.is_full()), (0, false, false));
+        assert!(!ledger.refuses(100), "a usual head has a little more");
+        ledger.change(800, 850);
+        assert!(ledger.refuses(100));
+        ledger.change(850, 0);
+        assert_eq!((ledger.bytes(), ledger.gauge().is_tight(), ledger.refuses(1 << 20)), (0, false, false));
     }
 
     #[test]

@@ -269,7 +269,7 @@ impl Connection {
         if let Err(refusal) = judged {
             return self.refuse(400, refusal.sentence(), tools);
         }
-        if tools.ledger.is_full() {
+        if tools.ledger.refuses(self.head_bytes as usize) {
             return self.refuse_for_memory(tools);
         }
         if tools.config.allowed_hosts.is_limited()
