@@ -208,9 +208,12 @@ def test_out_of_descriptors_pauses_and_recovers(serve):
     """Connections that are at work are kept, those that wait in the kernel are served when there is room."""
     server = serve("apps.control:application", "--threads", "2", prefix=FEW_DESCRIPTORS)
     half, rest = request_bytes(fields=[("X-Half", "1")], target="/ping")[:-2], b"\r\n"
-    with server.connections(100) as clients:
-        for client in clients:
-            client.send(half)
+    with contextlib.ExitStack() as stack:
+        clients = []
+        for _ in range(100):
+            # At once: one that has sent nothing makes room for others.
+            clients.append(stack.enter_context(server.connect()))
+            clients[-1].send(half)
         server.expect_log("descriptors")
         before = server.cpu_seconds()
         time.sleep(0.7)
@@ -225,9 +228,11 @@ def test_out_of_descriptors_pauses_and_recovers(serve):
 
 def test_idle_connections_make_room_for_new_ones(serve):
     server = serve("apps.control:application", "--threads", "2", prefix=FEW_DESCRIPTORS)
-    with server.connections(200) as clients:
-        for client in clients:
-            client.expect_in_sync()
+    with contextlib.ExitStack() as stack:
+        clients = []
+        for _ in range(200):
+            clients.append(stack.enter_context(server.connect()))
+            clients[-1].expect_in_sync()
         clients[-1].expect_in_sync()
         clients[0].expect_end(reset_is_end=True)
         assert server.seconds_to_answer() < 1

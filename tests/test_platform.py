@@ -272,7 +272,10 @@ def test_sockets_and_log_files_are_the_users(folder, serve):
     for name in ("access", "error"):
         (logs / name).rename(logs / f"{name}.1")
     server.signal(signal.SIGUSR1)
-    is_given = lambda: (logs / "access").exists() and (logs / "access").stat().st_uid == nobody.pw_uid  # noqa: E731
+
+    def is_given() -> bool:
+        return (logs / "access").exists() and (logs / "access").stat().st_uid == nobody.pw_uid
+
     wait_until(is_given, "the new log")
     server.request()
     wait_until((logs / "access").read_text, "a line in the new log")

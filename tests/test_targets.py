@@ -158,7 +158,7 @@ def test_discovery_reports_a_broken_candidate_instead_of_passing_over_it(project
         ("mysite:failing()", ["failing", "ValueError", "planted"], True),
         ("mysite:gives_number()", ["gives_number", "callable"], False),
         ("mysite:make(", ["mysite:make("], False),
-        ("mysite:make(x)", ["mysite:make(x)"], False),
+        ("mysite:make(x)", ["mysite:make(…)", "literal arguments"], False),
         ("mysite:", ["mysite:"], False),
         (":app", [":app"], False),
         ("mysite:a b", ["mysite:a b"], False),

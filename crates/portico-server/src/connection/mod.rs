@@ -158,8 +158,6 @@ enum Phase {
 pub enum Idleness {
     /// Its client has sent nothing yet.
     Silent,
-    /// It has sent a part of its first request's head, or of a handshake.
-    Beginning,
     /// It is kept after requests.
     Kept,
 }
@@ -376,11 +374,8 @@ impl Connection {
             && self.upload.is_none()
             && self.carrier().is_none()
             && self.is_without_streams();
-        match is_new {
-            true if self.is_untouched() => Some(Idleness::Silent),
-            true => Some(Idleness::Beginning),
-            false => None,
-        }
+        // A part of a head is about to be a request, or its deadline passes.
+        (is_new && self.is_untouched()).then_some(Idleness::Silent)
     }
 
     /// The head of the present request.

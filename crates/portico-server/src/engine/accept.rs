@@ -242,6 +242,9 @@ impl Engine {
             }
         }
         idle.sort_unstable();
+        // Not those who were served as long as there are others.
+        let first = idle.first().map(|(idleness, ..)| *idleness);
+        idle.retain(|(idleness, ..)| Some(*idleness) == first);
         idle.truncate(EVICTIONS_MAX);
         let evicted = idle.len();
         for (_, _, id) in idle {
