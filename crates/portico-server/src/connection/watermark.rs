@@ -88,3 +88,46 @@ mod tests {
         assert!(mark.advance(1));
     }
 }
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use loom::sync::{Arc, Mutex};
+    use loom::thread;
+
+    use super::*;
+
+    /// Whatever is written is taken: by the look that follows, or because the reader is told.
+    #[test]
+    fn loom_no_byte_is_left_lying() {
+        loom::model(|| {
+            let mark = Arc::new(Watermark::new());
+            // As the mailbox, which keeps its letters under a lock.
+            let told = Arc::new(Mutex::new(false));
+            let (writer, tell) = (Arc::clone(&mark), Arc::clone(&told));
+            let writing = thread::spawn(move || {
+                for _ in 0..2 {
+                    if writer.advance(1) {
+                        *tell.lock().unwrap() = true;
+                    }
+                }
+            });
+            // As the engine does: in turns, each of which ends by asking whether there is more.
+            let take_all = || {
+                while let Some((_, count)) = mark.available(1) {
+                    mark.take(count);
+                    if mark.available(1).is_none() {
+                        break;
+                    }
+                }
+            };
+            if std::mem::take(&mut *told.lock().unwrap()) {
+                take_all();
+            }
+            writing.join().unwrap();
+            if std::mem::take(&mut *told.lock().unwrap()) {
+                take_all();
+            }
+            assert!(mark.is_drained(), "taken {} of {}", mark.taken.load(Ordering::SeqCst), mark.written());
+        });
+    }
+}
