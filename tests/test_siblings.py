@@ -172,6 +172,23 @@ def test_logs_whose_descriptors_are_closed_go_to_no_client(serve, tmp_path):
     assert server.wait_workers(1) == [worker]
 
 
+def test_a_log_that_cannot_be_opened_anew_goes_to_no_client_either(serve, tmp_path):
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    server = serve(APP, error_log=folder / "error.log")
+    server.wait_workers(1)
+    ask(server, f"/close?what={folder}/error.log")
+    folder.rename(tmp_path / "elsewhere")
+    clients = silent_clients(server)
+    ask(server, "/log?text=after")
+    server.expect_text("after 0")
+    assert any("after 0" in line for line in server.stderr.lines), "standard error is left"
+    for client in clients:
+        client.expect_silence(0)
+        client.expect_in_sync()
+        client.close()
+
+
 def test_bodies_and_connections_from_other_workers_get_no_standard_descriptor(serve):
     server = serve(APP, "--workers", "2", "--threads", "1")
     workers = server.wait_workers(2)

@@ -289,11 +289,12 @@ impl ErrorLog {
 
     /// Opens the log anew first if somebody has closed its descriptor: the number may be a client's by now.
     fn write(&'static self, record: String, weight: Weight) {
-        if self.output.is_own()
-            && !self.output.is_intact()
-            && let Ok(sink) = self.target().open()
-        {
-            self.output.replace_lost(sink);
+        if self.output.is_own() && !self.output.is_intact() {
+            // The user of a worker may not open the file: where that fails, standard error is to be had.
+            match self.target().open().or_else(|_| Sink::shared(stderr())) {
+                Ok(sink) => self.output.replace_lost(sink),
+                Err(_) => return, // Nowhere is better than to a client.
+            }
         }
         self.output.write(record, weight);
     }
