@@ -163,3 +163,47 @@ def test_migrate_uwsgi(tmp_path):
     assert "uwsgi.ini:8: spooler: run it as a service of its own" in done.stderr
     (tmp_path / "portico.toml").write_text(done.stdout)
     assert run_to_end("check", cwd=tmp_path).returncode == 0
+
+
+SECRET = "hunter2"
+
+
+def test_secrets_are_shown_nowhere(serve, tmp_path):
+    (tmp_path / "gunicorn.conf.py").write_text(
+        f"raw_env = ['API_KEY={SECRET}', 'PLAIN={SECRET}']\n"
+        f"raw_paste_global_conf = ['secret={SECRET}', 'db=mysql://me:{SECRET}@db/x', 'debug=true']\n"
+        "keyfile = '/etc/ssl/private.key'\ncertfile = '/etc/ssl/cert.pem'\n"
+    )
+    (tmp_path / "made.py").write_text(
+        "def make(password):\n    from apps.echo import application\n    return application\n"
+    )
+    target = f"made:make('{SECRET}')"
+    for command in (("config",), ("config", "--json"), ("--print-config",)):
+        shown = run_to_end(*command, target, cwd=tmp_path)
+        assert SECRET not in shown.stdout + shown.stderr, shown
+        assert "API_KEY=\u2026" in shown.stdout and "PLAIN=\u2026" in shown.stdout
+        assert "secret=\u2026" in shown.stdout and "mysql://me:\u2026@db/x" in shown.stdout
+        assert "debug=true" in shown.stdout and "made:make(\u2026)" in shown.stdout
+        assert "/etc/ssl/private.key" in shown.stdout, "where a key lies is no secret"
+    (tmp_path / "gunicorn.conf.py").unlink()
+    environment = {"PYTHONPATH": f"{TESTS}:{tmp_path}"}
+    server = serve(target, "-e", f"API_KEY={SECRET}", cwd=tmp_path, environment=environment)
+    assert server.request("GET", "/ping").status == 200
+    assert "serves made:make(\u2026)" in server.log_text
+    assert SECRET not in server.log_text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "file"),
+    [
+        (("-e", SECRET), ""),
+        (("-e", "A=1", "a:b", f"B={SECRET}"), ""),
+        ((), f"raw_env = [('A', '{SECRET}')]"),
+        ((), f"raw_env = ['{SECRET}']"),
+    ],
+)
+def test_what_is_wrong_with_a_secret_is_told_without_it(tmp_path, arguments, file):
+    (tmp_path / "gunicorn.conf.py").write_text(file)
+    told = run_to_end("config", *arguments, cwd=tmp_path)
+    assert told.returncode != 0 and told.stderr
+    assert SECRET not in told.stdout + told.stderr, told

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -117,6 +118,20 @@ def large():
         for _ in range(count):
             yield b"x" * size
         meeting.emit("made all")
+    return Response(blocks())
+
+@app.get("/asked-meanwhile")
+def asked_meanwhile():
+    is_gone = request.environ["portico.client_disconnected"]
+    def ask():
+        for _ in range(20):
+            meeting.emit(f"asks {is_gone()}")
+            time.sleep(0.01)
+        meeting.emit("asked enough")
+    def blocks():
+        threading.Thread(target=ask).start()
+        for _ in range(400):
+            yield b"x" * 16384
     return Response(blocks())
 
 @app.post("/upload")
@@ -295,6 +310,17 @@ def test_clients_that_do_not_read_hold_nobody_else(serve_green):
         assert len(other.read_response().body) == 4 * 1600000
 
 
+def test_another_greenlet_of_a_request_may_ask_while_that_waits_for_its_client(serve_green):
+    server = serve_green("--response-buffer", "64k")
+    first = int(server.request("GET", "/ticks").body)
+    with server.connect(receive_buffer=4096) as client:
+        client.send(request_bytes(target="/asked-meanwhile"))
+        time.sleep(0.3)  # In which it waits.
+        assert int(server.request("GET", "/ticks").body) >= first + 10
+        assert len(client.read_response().body) == 400 * 16384
+    server.rendezvous.wait_for("asked enough")
+
+
 def test_clients_that_send_slowly_hold_nobody_else(serve_green):
     server = serve_green("--stream-request-body")
     with server.connect() as client:
@@ -423,6 +449,20 @@ def test_a_stop_finishes_what_runs(serve_green):
         server.rendezvous.wait_for("sleeps")
         server.signal(signal.SIGTERM)
         assert client.read_response().body == b"slept"
+    assert server.wait_exit() == 0
+
+
+def test_in_the_process_of_a_program(library, serve, tmp_path):
+    (tmp_path / "green.py").write_text(PATCHES[library] + GREEN)
+    program = "import sys, portico, green\nportico.serve(green.app, bind=sys.argv[2], threads=2)\n"
+    (tmp_path / "program.py").write_text(program)
+    server = serve(None, program=[sys.executable, "program.py"], cwd=tmp_path)
+    server.expected.append(re.compile("EventletDeprecationWarning"))
+    first = int(server.request("GET", "/ticks").body)
+    time.sleep(0.2)  # In which no request runs.
+    assert int(server.request("GET", "/ticks").body) >= first + 5
+    assert server.request("GET", "/pool").body == b"True"
+    server.signal(signal.SIGTERM)
     assert server.wait_exit() == 0
 
 

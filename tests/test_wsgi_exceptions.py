@@ -110,3 +110,13 @@ def test_errors_do_not_leak_memory_or_descriptors(server):
     server.expect_log(r"GET /raise\b.*planted error")
     assert server.descriptors() <= descriptors + 1
     assert server.memory() < memory + 2_000_000
+
+
+def test_what_an_error_says_is_bounded_in_the_log(server):
+    assert server.request("GET", "/raise-large").status == 500
+    record = server.expect_log(r"GET /raise-large: the application failed")
+    assert len(record) < 70_000
+    assert (
+        "in raise_large" in record and "ValueError: beginxxx" in record and record.rstrip().endswith("xend")
+    )
+    assert "characters left out" in record

@@ -138,6 +138,16 @@ def test_two_content_lengths_are_refused(server):
     check_refused(server, start(server, "200 OK", [("Content-Length", "4"), ("Content-Length", "5")]))
 
 
+@pytest.mark.parametrize("wrong", ["status", "pair", "name", "list"])
+def test_what_is_refused_may_ask_the_server_in_turn(server, wrong):
+    """Its `repr` is the code of the application: no lock is held, and no more is asked for than is told."""
+    response = server.request("GET", f"/start-asking?{wrong}")
+    assert response.status == 200
+    asked, length, message = response.body.decode().split(" ", 2)
+    assert 1 <= int(asked) < 10 and "asking" in message, message
+    assert int(length) < 250, message
+
+
 def check_refused(server, response):
     """500, nothing of the application's in it, and a record that names the request; the server lives."""
     assert response.status == 500, response

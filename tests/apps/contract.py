@@ -35,6 +35,32 @@ def start_by_name(environ, start_response):
     return [b"body"]
 
 
+@routes("/start-asking")
+def start_asking(environ, start_response):
+    """Passes something wrong that, asked what it is, asks the server in turn; tells what that says of it."""
+    asked = []
+
+    class Asking(str):
+        def __repr__(self):
+            asked.append(environ["portico.client_disconnected"]())
+            start_response("200 OK", PLAIN)
+            return "asking " * 1000
+
+    wrong = Asking("\u20ac")
+    status, headers = {
+        "status": (wrong, []),
+        "pair": ("200 OK", [wrong]),
+        "name": ("200 OK", [(wrong, "value")]),
+        "list": ("200 OK", [[wrong] * 1000]),
+    }[environ["QUERY_STRING"]]
+    try:
+        start_response(status, headers)
+    except (TypeError, ValueError) as error:
+        start_response("200 OK", PLAIN, sys.exc_info())
+        return [f"{len(asked)} {len(str(error))} {error}".encode()]
+    return [b"taken"]
+
+
 @routes("/start-twice")
 def start_twice(environ, start_response):
     """The second call without exc_info must raise; tells what."""
@@ -224,6 +250,12 @@ def raise_at(environ, start_response):
     if at == "iter":
         return Raises(error)
     return Tracked(environ, blocks(), error if at == "close" else None)
+
+
+@routes("/raise-large")
+def raise_large(environ, start_response):
+    """Raises an error that says five million characters."""
+    raise ValueError("begin" + "x" * 5_000_000 + "end")
 
 
 @routes("/raise-with-length")

@@ -1,5 +1,7 @@
 //! What of ours becomes a Python exception, and how a Python exception is told in the log.
 
+use std::borrow::Cow;
+
 use pyo3::create_exception;
 use pyo3::exceptions::{PyBaseException, PyConnectionError, PyOSError};
 use pyo3::prelude::*;
@@ -45,19 +47,38 @@ pub fn traceback(py: Python<'_>, error: &PyErr) -> String {
         }
         Ok(text.trim_end().to_owned())
     };
-    formatted().unwrap_or_else(|_| error.to_string())
+    let text = formatted().unwrap_or_else(|_| error.to_string());
+    shortened(&text, TRACEBACK_CHARS_MAX).into_owned()
+}
+
+/// Characters of a traceback that are told. A deep recursion takes 20,000: Python itself leaves repeated lines out.
+const TRACEBACK_CHARS_MAX: usize = 64 * 1024;
+
+/// Characters that are told of what an exception says.
+const SAYING_CHARS_MAX: usize = 1024;
+
+/// `text` without its middle if it has more characters than `max`: an exception may say whatever the application has
+/// read, and what it is stands at the one end, where it was raised at the other.
+fn shortened(text: &str, max: usize) -> Cow<'_, str> {
+    let count = text.chars().count();
+    if count <= max {
+        return text.into();
+    }
+    let at = |character: usize| text.char_indices().nth(character).map_or(text.len(), |(at, _)| at);
+    let (begin, end) = (&text[..at(max / 2)], &text[at(count - max / 2)..]);
+    format!("{begin} [{} characters left out] {end}", count - max / 2 * 2).into()
 }
 
 /// What the exception says; `otherwise` where it says nothing, as one that was raised from another thread.
 pub fn text_of(py: Python<'_>, error: &PyErr, otherwise: &str) -> String {
     let says = error.value(py).str().map(|says| says.to_string_lossy().into_owned()).unwrap_or_default();
-    if says.is_empty() { otherwise.to_owned() } else { says }
+    if says.is_empty() { otherwise.to_owned() } else { shortened(&says, SAYING_CHARS_MAX).into_owned() }
 }
 
 /// The exception in one line: its class and what it says.
 pub fn one_line(py: Python<'_>, error: &PyErr) -> String {
     let class = error.get_type(py).name().map(|name| name.to_string()).unwrap_or_default();
     let says = error.value(py).str().map(|says| says.to_string_lossy().into_owned()).unwrap_or_default();
-    let says = says.split('\n').next().unwrap_or_default();
+    let says = shortened(says.split('\n').next().unwrap_or_default(), SAYING_CHARS_MAX);
     if says.is_empty() { class } else { format!("{class}: {says}") }
 }

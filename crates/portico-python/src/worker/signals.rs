@@ -17,6 +17,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::getpid;
+use rustix::thread::gettid;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 
 /// What ended a wait.
@@ -145,7 +147,7 @@ impl Signals {
         ring.set_nonblocking(true)?;
         let inbox = Inbox { master, bell: Arc::new(bell), numbers: None };
         let mut signals = Self { former: Vec::new(), caught: None, inbox, ring };
-        if is_main_thread(py)? {
+        if is_main_thread() {
             let interrupt = py.import("_signal")?.getattr("default_int_handler")?;
             let nothing = wrap_pyfunction!(noticed, py)?.into_any();
             restore_in_children(py)?;
@@ -366,8 +368,8 @@ fn set_handler(py: Python<'_>, number: i32, handler: &Bound<'_, PyAny>) -> PyRes
     Ok(py.import("_signal")?.call_method1(intern!(py, "signal"), (number, handler))?.unbind())
 }
 
-fn is_main_thread(py: Python<'_>) -> PyResult<bool> {
-    let threading = py.import("threading")?;
-    let main = threading.call_method0("main_thread")?.getattr("ident")?;
-    main.eq(threading.call_method0("get_ident")?)
+/// Whether Python lets the calling thread set handlers: after a fork, too, that is the first one of the process. What
+/// `threading` says of it is another thing where its threads are greenlets.
+fn is_main_thread() -> bool {
+    gettid() == getpid()
 }
