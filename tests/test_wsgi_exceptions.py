@@ -112,7 +112,8 @@ def test_errors_do_not_leak_memory_or_descriptors(server):
     assert server.memory() < memory + 2_000_000
 
 
-def test_what_an_error_says_is_bounded_in_the_log(server):
+def test_what_an_error_says_is_bounded_in_the_log(serve):
+    server = serve(*SERVER)
     assert server.request("GET", "/raise-large").status == 500
     record = server.expect_log(r"GET /raise-large: the application failed")
     assert len(record) < 70_000
