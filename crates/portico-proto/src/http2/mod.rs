@@ -108,8 +108,7 @@ impl Session {
             .max_frame_size(settings.frame_bytes_max)
             .max_header_list_size(settings.header_list_bytes_max)
             .max_send_buffer_size(SEND_BYTES_MAX)
-            // What is still on its way on as many streams as there may be is passed over once they are reset.
-            .max_concurrent_reset_streams(settings.concurrent_streams_max as usize)
+            .max_concurrent_reset_streams(LATE_STREAMS_MAX)
             .handshake(Pipe(Arc::clone(&shared)));
         Self {
             state: State::Handshake(Box::new(handshake)),
@@ -450,6 +449,10 @@ const WINDOW_BYTES_MAX: u32 = (1 << 31) - 1;
 /// which SETTINGS_HEADER_TABLE_SIZE leaves at 4096 bytes (measured: 20.9 KB after a request, 24 with full
 /// tables).
 const SESSION_BYTES: usize = 24 * 1024;
+
+/// Streams that the crate remembers to have been reset, each in some 400 bytes, for half a minute: what is still
+/// on its way on them is passed over.
+const LATE_STREAMS_MAX: usize = 256;
 
 /// Bytes of one stream that lie in the session until the socket takes them.
 const SEND_BYTES_MAX: usize = 64 * 1024;
