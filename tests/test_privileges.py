@@ -273,10 +273,13 @@ def test_an_upgrade_of_python_m_looks_for_nothing_in_nobodys_folder(start, site)
 
 def test_a_check_imports_the_application_as_its_user(site):
     site.plant("app.py", APP)
+    # Imported as root, for the logger's class.
+    for name in ("inspect", "logging"):
+        site.plant(f"{name}.py", f"raise ImportError('planted {name}')\n")
+    options = ("--user", "nobody", "--logger-class", "portico.compat.gunicorn.glogging.Logger", "app")
+    settings = {"cwd": site.folder, "program": [*OPENED_UP, *PORTICO]}
     for command in (("check",), ("--check-config",)):
-        ended = run_to_end(
-            *command, "--user", "nobody", "app", cwd=site.folder, program=[*OPENED_UP, *PORTICO]
-        )
+        ended = run_to_end(*command, *options, environment={"PYTHONPATH": str(site.folder)}, **settings)
         assert ended.returncode == 0, ended
     assert site.witness.read_text().split() == ["app.py", str(NOBODY.pw_uid)] * 2
 

@@ -53,6 +53,10 @@ pub fn check(py: Python<'_>, resolved: &Resolved) -> PyResult<Found> {
         Ok(identity) => identity,
     };
     let workers = identity.as_ref().map(Identity::owner);
+    if workers.is_some_and(|workers| workers.is_lesser()) {
+        let withheld = import_path::withhold_exposed(py)?;
+        found.right.extend(withheld.iter().map(|told| format!("warning: {told}")));
+    }
     found.wrong.extend(Keeper::check(config, workers).err());
     found.wrong.extend(Listener::probe(config).iter().map(ToString::to_string));
     found.wrong.extend(files(config));
