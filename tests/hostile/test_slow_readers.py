@@ -99,7 +99,7 @@ def test_connection_window_that_is_never_widened(trial, protocol, connections):
 RATES = (8_000, 16_000, 32_000)
 
 
-def steady(trial, protocol, size, seconds, *options) -> None:
+def steady(trial, protocol, size, seconds, *options, **settings) -> None:
     """A reader of each rate and protocol, the kinds of responses in turn; each gets all of it in the end."""
     kinds = [f"/list?bytes={size}", f"/blocks?bytes={size}&length=told", f"/file?bytes={size}"]
     parameters = {"rates": RATES, "targets": kinds}
@@ -110,7 +110,7 @@ def steady(trial, protocol, size, seconds, *options) -> None:
         whole = outcome.tally.get("whole", 0)
         return [f"{whole} of {count} steady readers got all of their response"] if whole < count else []
 
-    trial(attack, *options, seconds=seconds, also=lost)
+    trial(attack, *options, seconds=seconds, also=lost, **settings)
 
 
 def test_steady_readers_outlast_a_write_timeout(trial):
@@ -120,5 +120,10 @@ def test_steady_readers_outlast_a_write_timeout(trial):
 @pytest.mark.hostile
 @pytest.mark.timeout(600)
 def test_steady_readers_of_100_mb(trial):
-    """For longer than --write-timeout three times over, at the rates of slow lines; then the rest at once."""
-    steady(trial, "h1+tls+h2c+h2", 100_000_000, 100)
+    """For longer than --write-timeout three times over, at the rates of slow lines; then the rest at once.
+
+    There is room in files for all of the responses: who is the first to give way where there is not, is tried
+    with those that take nothing.
+    """
+    limits = ("--client-memory", "64m", "--spool-total", "2g")
+    steady(trial, "h1+tls+h2c+h2", 100_000_000, 100, limits=limits, disk_bytes_max=2 << 30)
