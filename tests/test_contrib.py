@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from harness.http_client import Client
+from harness.packages import skip_without
 from harness.rendezvous import wait_until
 from harness.server import LineCollector, server_environment
 
@@ -132,7 +133,7 @@ def command(tmp_path):
 
 @pytest.fixture
 def django_project(tmp_path) -> Path:
-    pytest.importorskip("django")
+    skip_without("django")
     for name, text in {
         "manage.py": MANAGE,
         "mysite/__init__.py": "",
@@ -218,7 +219,7 @@ def test_insecure_and_an_application_that_stands_before(command, django_project)
 
 
 def test_flask(command, tmp_path):
-    pytest.importorskip("flask")
+    skip_without("flask")
     (tmp_path / "hello.py").write_text(FLASK.format(1))
     flask = [sys.executable, "-m", "flask", "--app", "hello"]
     running = command(*flask, "--debug", "portico", "--port", "0")

@@ -11,10 +11,11 @@ from urllib.parse import urlencode
 import pytest
 
 from harness.http_client import chunked, request_bytes
+from harness.packages import skip_without
 from harness.server import TESTS
 from test_frameworks import FORM, MULTIPART, cookies, multipart
 
-pytest.importorskip("django")
+skip_without("django")
 SERVER = ("apps.djangosite.wsgi:application", "--threads", "3")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.http_client import chunked, request_bytes
+from harness.packages import skip_without
 from harness.server import TESTS
 
 FRAMEWORKS = ["flask", "pyramid", "bottle", "cherrypy", "falcon"]
@@ -21,7 +22,7 @@ MULTIPART = [("Content-Type", f"multipart/form-data; boundary={BOUNDARY}")]
 @pytest.fixture(scope="module", params=FRAMEWORKS)
 def shared_server(request, serve_module):
     """One server for each framework."""
-    pytest.importorskip(request.param)
+    skip_without(request.param)
     server = serve_module(f"apps.{request.param}_app:application", "--threads", "2")
     server.framework = request.param
     return server

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from harness.http_client import chunked, request_bytes
+from harness.packages import skip_without
 from harness.rendezvous import wait_until
 from harness.server import run_to_end
 
@@ -218,7 +219,7 @@ WRITTEN_OFF = r"did not end when portico\.RequestTimeout was raised"
 @pytest.fixture(params=PATCHES)
 def library(request) -> str:
     """Who has patched the application."""
-    pytest.importorskip(request.param)
+    skip_without(request.param)
     return request.param
 
 

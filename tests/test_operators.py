@@ -12,6 +12,7 @@ import sys
 import pytest
 
 from harness.http_client import Client
+from harness.packages import skip_without
 from harness.rendezvous import wait_until
 from harness.server import TESTS, run_to_end, server_environment
 from harness.systemd import NotifySocket
@@ -300,7 +301,7 @@ workers = 2
 
 
 def test_a_configuration_that_patches_with_gevent(serve, tmp_path):
-    pytest.importorskip("gevent")
+    skip_without("gevent")
     (tmp_path / "gunicorn.conf.py").write_text(GREEN)
     (tmp_path / "told.py").write_text(ENVIRON)
     server = serve("told", cwd=tmp_path, environment={"PORTICO_WORKERS": None})
@@ -374,7 +375,7 @@ def test_a_program_that_is_its_own_server(serve, tmp_path):
 
 
 def test_logging_of_a_paste_file_counts(serve, tmp_path):
-    pytest.importorskip("paste.deploy")
+    skip_without("PasteDeploy")
     (tmp_path / "site.ini").write_text(
         "[app:main]\npaste.app_factory = factory:make\n"
         "[loggers]\nkeys = root, error\n[handlers]\nkeys = file\n[formatters]\nkeys = plain\n"
@@ -403,7 +404,7 @@ loadserver("config:" + sys.argv[1])(loadapp("config:" + sys.argv[1]))
 
 
 def test_portico_as_the_server_of_a_paste_file(serve, tmp_path):
-    pytest.importorskip("paste.deploy")
+    skip_without("PasteDeploy")
     ini = tmp_path / "site.ini"
     ini.write_text(
         "[app:main]\npaste.app_factory = factory:make\n"

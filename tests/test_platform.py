@@ -22,6 +22,7 @@ import pytest
 
 from harness.another_user import OPENED_UP, ROOT
 from harness.http_client import Client
+from harness.packages import skip_without
 from harness.process import Process, read_or_empty
 from harness.rendezvous import wait_until
 from harness.server import run_to_end
@@ -403,7 +404,7 @@ def make(global_conf, **local_conf):
     ],
 )
 def test_application_of_a_paste_file(folder, serve, options, answer):
-    pytest.importorskip("paste.deploy")
+    skip_without("PasteDeploy")
     (folder / "site.ini").write_text(INI)
     (folder / "factory.py").write_text(FACTORY)
     assert serve(None, *options, cwd=folder).request().body == answer
@@ -517,7 +518,7 @@ def application(environ, start_response):
 
 @pytest.mark.parametrize("preload", [(), ("--preload",)])
 def test_application_that_gevent_has_patched_is_served_by_greenlets(folder, serve, preload):
-    pytest.importorskip("gevent")
+    skip_without("gevent")
     (folder / "patched.py").write_text(PATCHED)
     server = serve("patched", "-k", "gevent", "--worker-connections", "6", *preload, cwd=folder)
     server.wait_workers(1)

@@ -35,10 +35,15 @@ def application(environ, start_response):
 
 @pytest.fixture
 def deployed(tmp_path):
-    """A folder with a program and version 1 of an application."""
+    """A folder with a program and version 1 of an application. What still runs in it at the end is killed.
+
+    A test that fails between an upgrade and `end_new` knows the new supervisor by nothing else.
+    """
     (tmp_path / "program.py").write_text(PROGRAM)
     (tmp_path / "app.py").write_text(APPLICATION.format(version=1))
-    return tmp_path
+    yield tmp_path
+    for process in Process.in_folder(tmp_path):
+        process.kill()
 
 
 def start(serve, folder, *options: str, **settings):

@@ -64,6 +64,18 @@ class Process:
 
     # Its family
 
+    @classmethod
+    def in_folder(cls, folder: Path) -> list[Process]:
+        """The processes whose working directory is `folder`."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            try:
+                if entry.name.isdigit() and Path(os.readlink(entry / "cwd")) == folder:
+                    found.append(cls(int(entry.name)))
+            except OSError:  # It has ended, or is another user's.
+                continue
+        return found
+
     def children(self) -> list[Process]:
         """The processes that it is the parent of, oldest first."""
         numbers: list[int] = []
