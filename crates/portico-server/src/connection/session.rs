@@ -316,16 +316,17 @@ impl Connection {
     /// Writes what the streams have brought up, as far as the peer takes it. [`Step::Streams`]: writing has made
     /// room for more.
     pub fn flush_session(&mut self, tools: &mut Tools) -> Step {
-        let mut wrote = false;
+        // Also where there is nothing to write: streams may have waited to hear that nothing is left.
+        let mut asked = false;
         let mut out = std::mem::take(&mut tools.out);
         while self.is_written() && !self.failed {
             out.clear();
             let Link::Session(session) = &mut self.link else { break };
             session.wire.output(&mut out);
+            asked = true;
             if out.is_empty() {
                 break;
             }
-            wrote = true;
             self.write_or_keep(&out);
         }
         out.shrink_to(super::answer::OUT_CAPACITY_KEPT);
@@ -334,7 +335,7 @@ impl Connection {
             return Step::Close;
         }
         let Link::Session(session) = &self.link else { return Step::Keep };
-        if wrote && session.wire.has_more() {
+        if asked && session.wire.has_more() {
             return Step::Streams;
         }
         if session.streams.is_empty() && session.wire.is_at_rest() && self.is_written() {
