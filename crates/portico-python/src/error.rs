@@ -51,14 +51,15 @@ pub fn traceback(py: Python<'_>, error: &PyErr) -> String {
     shortened(&text, TRACEBACK_CHARS_MAX).into_owned()
 }
 
-/// Characters of a traceback that are told. A deep recursion takes 20,000: Python itself leaves repeated lines out.
+/// Characters of a traceback that are told. A deep recursion takes 20,000: Python itself leaves repeated lines
+/// out.
 const TRACEBACK_CHARS_MAX: usize = 64 * 1024;
 
 /// Characters that are told of what an exception says.
 const SAYING_CHARS_MAX: usize = 1024;
 
-/// `text` without its middle if it has more characters than `max`: an exception may say whatever the application has
-/// read, and what it is stands at the one end, where it was raised at the other.
+/// `text` without its middle if it has more characters than `max`: an exception may say whatever the application
+/// has read, and what it is stands at the one end, where it was raised at the other.
 fn shortened(text: &str, max: usize) -> Cow<'_, str> {
     let count = text.chars().count();
     if count <= max {

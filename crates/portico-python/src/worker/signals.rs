@@ -368,8 +368,8 @@ fn set_handler(py: Python<'_>, number: i32, handler: &Bound<'_, PyAny>) -> PyRes
     Ok(py.import("_signal")?.call_method1(intern!(py, "signal"), (number, handler))?.unbind())
 }
 
-/// Whether Python lets the calling thread set handlers: after a fork, too, that is the first one of the process. What
-/// `threading` says of it is another thing where its threads are greenlets.
+/// Whether Python lets the calling thread set handlers: after a fork, too, that is the first one of the process.
+/// What `threading` says of it is another thing where its threads are greenlets.
 fn is_main_thread() -> bool {
     gettid() == getpid()
 }
