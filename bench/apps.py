@@ -82,6 +82,28 @@ def compute_1ms(environ, start_response):
     return hello(environ, start_response)
 
 
+def compute_200us(environ, start_response):
+    spin(SPINS // 5)
+    return hello(environ, start_response)
+
+
+def compute_500us(environ, start_response):
+    spin(SPINS // 2)
+    return hello(environ, start_response)
+
+
+def compute_2ms(environ, start_response):
+    spin(SPINS * 2)
+    return hello(environ, start_response)
+
+
+def compute_and_wait(environ, start_response):
+    """Compute 0.3 ms, then wait for 2 ms, as for a database."""
+    spin(SPINS * 3 // 10)
+    time.sleep(0.002)
+    return hello(environ, start_response)
+
+
 def upload(environ, start_response):
     """Read the body in 64 KiB blocks and answer how many bytes there were."""
     stream, remaining, total = environ["wsgi.input"], int(environ.get("CONTENT_LENGTH") or 0), 0

@@ -3,7 +3,7 @@
 import django
 from django.conf import settings
 from django.core.wsgi import get_wsgi_application
-from django.http import HttpResponse
+from django.http import HttpResponse, JsonResponse
 from django.urls import path
 
 settings.configure(
@@ -29,5 +29,9 @@ def page(request):
     return HttpResponse("<!doctype html><title>item</title><p>Hello, world!</p>")
 
 
-urlpatterns = [path("", page)]
+def item(request):
+    return JsonResponse({"number": 1, "name": "item", "tags": ["a", "b"]})
+
+
+urlpatterns = [path("", page), path("item", item)]
 application = get_wsgi_application()

@@ -29,7 +29,7 @@ from pathlib import Path
 
 from harness import environment
 from harness.load import run_client, wrk_figures
-from harness.process import Server, free_port, tree
+from harness.process import Server, free_port
 from harness.record import describe_machine, version
 from harness.servers import BIN, shown
 
@@ -64,22 +64,13 @@ def command(name: str, folder: Path, port: int) -> list[str]:
     return [*words, *log, "--bind", f"127.0.0.1:{port}", APPLICATION]
 
 
-def cpu_nanoseconds(server: Server) -> int:
-    """What all threads of the process tree have used, by the scheduler's own count."""
-    count = 0
-    for pid in tree(server.process.pid):
-        for schedstat in Path(f"/proc/{pid}/task").glob("*/schedstat"):
-            count += int(schedstat.read_text().split()[0])
-    return count
-
-
 def turn(server: Server, log: Path) -> float:
     """Microseconds of CPU for each request in a second's load. Empties `log`, if there is one."""
-    before = cpu_nanoseconds(server)
+    before = server.cpu_nanoseconds()
     url = f"http://127.0.0.1:{server.port}/"
     said = run_client(["wrk", "-t1", f"-c{CONNECTIONS}", "-d1s", "-s", "lua/report.lua", url], 1)
     time.sleep(WRITTEN_SECONDS)
-    cost = (cpu_nanoseconds(server) - before) / 1000 / wrk_figures(said)["requests"]
+    cost = (server.cpu_nanoseconds() - before) / 1000 / wrk_figures(said)["requests"]
     if log.exists():
         os.truncate(log, 0)
     return cost

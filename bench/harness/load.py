@@ -50,8 +50,8 @@ def run_wrk(port, workload, seconds):
     return wrk_figures(run_client(command, seconds))
 
 
-def run_client(command, seconds):
-    """Run a load generator on its core for about so many seconds; all that it has said."""
+def run_client(command, seconds, cores=(LOAD_CORE,)):
+    """Run a load generator on its cores for about so many seconds; all that it has said."""
     done = subprocess.run(
         command,
         check=False,
@@ -59,7 +59,7 @@ def run_client(command, seconds):
         capture_output=True,
         text=True,
         timeout=seconds + 30,
-        preexec_fn=lambda: pin_and_die_with_parent(LOAD_CORE),
+        preexec_fn=lambda: pin_and_die_with_parent(*cores),
     )
     return done.stdout + done.stderr
 

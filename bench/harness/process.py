@@ -39,9 +39,9 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def pin_and_die_with_parent(core):
-    """For `preexec_fn`: run on one core and get SIGKILL if the harness itself is killed."""
-    os.sched_setaffinity(0, {core})
+def pin_and_die_with_parent(*cores):
+    """For `preexec_fn`: run on these cores and get SIGKILL if the harness itself is killed."""
+    os.sched_setaffinity(0, cores)
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
@@ -70,7 +70,9 @@ def tree(root):
 class Server:
     """A running server; a context manager that ends every process of its tree."""
 
-    def __init__(self, command, port, *, environment=None, stdout=subprocess.DEVNULL, errors=None):
+    def __init__(
+        self, command, port, *, environment=None, stdout=subprocess.DEVNULL, errors=None, cores=(SERVER_CORE,)
+    ):
         self.command, self.port, self.errors_path = command, port, errors
         self.known = set()
         with contextlib.ExitStack() as stack:
@@ -85,7 +87,7 @@ class Server:
                 stdout=stdout,
                 stderr=stderr,
                 start_new_session=True,
-                preexec_fn=lambda: pin_and_die_with_parent(SERVER_CORE),  # noqa: PLW1509
+                preexec_fn=lambda: pin_and_die_with_parent(*cores),  # noqa: PLW1509
             )
 
     def __enter__(self):
@@ -136,6 +138,21 @@ class Server:
             if fields := stat_fields(pid):
                 ticks += sum(int(field) for field in fields[11:15])
         return ticks / CLOCK_TICKS
+
+    def cpu_nanoseconds(self):
+        """What the threads of the tree have used that still live, by the scheduler's own count."""
+        return sum(int(text.split()[0]) for text in self._of_threads("schedstat"))
+
+    def voluntary_switches(self):
+        """How often the threads of the tree that still live have let a processor go to wait."""
+        lines = (line for text in self._of_threads("status") for line in text.splitlines())
+        return sum(int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches"))
+
+    def _of_threads(self, name):
+        for pid in self.pids():
+            for file in Path(f"/proc/{pid}/task").glob(f"*/{name}"):
+                with contextlib.suppress(OSError):
+                    yield file.read_text()
 
     def memory(self, key="Pss"):
         """Bytes of `key` in smaps_rollup, summed over the tree."""

@@ -24,6 +24,11 @@ pub trait Application: Send + Sync + 'static {
         wait();
     }
 
+    /// Whether several calls can compute at the same moment. With Python's global lock only one does.
+    fn computes_in_parallel(&self) -> bool {
+        false
+    }
+
     /// As [`Application::blocking`], for a wait for the client within a call: `wait` may run on another thread,
     /// while the calling one does other work of the application's.
     fn await_client(&self, wait: Box<dyn FnOnce() + Send>) {

@@ -118,7 +118,7 @@ impl Member {
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        earlier(earlier(self.pass_at, self.look_at), self.leave_at)
+        earlier(self.look_at, self.leave_at)
     }
 
     fn free_threads(&self) -> usize {
@@ -167,6 +167,12 @@ impl Engine {
             member.published = Some(load);
             member.sharing.siblings.publish(load);
         }
+    }
+
+    /// When to look again whether a sibling has a thread for what waits here. No deadline of the engine's: while
+    /// calls come back nobody is woken for it, for whoever comes back looks.
+    pub fn pass_at(&self) -> Option<Instant> {
+        self.member.as_ref().and_then(|member| member.pass_at)
     }
 
     /// Does what is due towards the siblings.

@@ -35,26 +35,6 @@ pub struct Crew {
     standby_asked: AtomicBool,
 }
 
-/// The moving average of what calls take decides how the engine is lent.
-#[derive(Debug, Default)]
-pub struct Pace {
-    average_nanos: AtomicU64,
-    long: AtomicBool,
-}
-
-/// Average above which calls count as long: each lending then has another thread wait for the network at once.
-const LONG_ABOVE: Duration = Duration::from_micros(150);
-
-/// What a single call may count for, however long it was: one garbage collection or one slow query among quick
-/// calls does not make calls long, one slow call in twenty does.
-const OUTLIER: Duration = Duration::from_millis(4);
-
-/// A call counts for one part in this many of the average.
-const WEIGHT: u64 = 64;
-
-/// Average below which they count as short again.
-const SHORT_BELOW: Duration = Duration::from_micros(120);
-
 impl Crew {
     /// A thread begins a call.
     pub fn begin_call(&self) {
@@ -204,27 +184,6 @@ impl Crew {
     }
 }
 
-impl Pace {
-    /// A call has taken `wall`.
-    pub fn record(&self, wall: Duration) {
-        // Two threads that end at once may lose one of the two: an average does not mind.
-        let wall = wall.min(OUTLIER).as_nanos() as u64;
-        let average = self.average_nanos.load(Ordering::Relaxed);
-        let average = average - average / WEIGHT + wall / WEIGHT;
-        self.average_nanos.store(average, Ordering::Relaxed);
-        let limit = if self.is_long() { SHORT_BELOW } else { LONG_ABOVE };
-        let long = u128::from(average) > limit.as_nanos();
-        if long != self.is_long() {
-            self.long.store(long, Ordering::Relaxed);
-        }
-    }
-
-    /// Whether calls have lately been long.
-    pub fn is_long(&self) -> bool {
-        self.long.load(Ordering::Relaxed)
-    }
-}
-
 /// The moment of the engine's next deadline, told to the standby, which keeps the time while it sleeps.
 #[derive(Debug)]
 pub struct Alarm {
@@ -274,21 +233,6 @@ impl Alarm {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_pace_follows_the_calls_with_hysteresis() {
-        let pace = Pace::default();
-        let calls = |micros, count| (0..count).for_each(|_| pace.record(Duration::from_micros(micros)));
-        calls(80, 1000);
-        calls(100_000, 1);
-        assert!(!pace.is_long(), "one slow call says nothing");
-        calls(100_000, 1);
-        assert!(pace.is_long());
-        calls(130, 1000);
-        assert!(pace.is_long(), "between the two limits nothing changes");
-        calls(10, 1000);
-        assert!(!pace.is_long());
-    }
 
     #[test]
     fn an_earlier_deadline_wakes_the_standby_and_a_later_one_does_not() {

@@ -9,19 +9,20 @@
 //!   application threads   drive ── lay down, call the application ── take back ──> drive
 //!                           │                                          └─ gone: idle
 //!                           └───── lay down, wait for the network ──── take back ──> drive
-//!   idle                  calls are short: parked.  calls are long: waiting for the network, with the others
+//!   idle                  calls compute: parked.  calls wait: waiting for the network, with the others
 //!   standby               keeps the deadlines; takes an engine that nobody looks after; never calls
 //! ```
 //!
-//! While calls are short one thread does everything and no other is ever woken. While they are long, idle threads
-//! wait for the network together and the kernel wakes one per event: the thread that reads a request is the one
-//! that runs it.
+//! While calls are short or compute, one thread does everything and no other is woken: it could only queue for the
+//! interpreter. While they wait ([`Pace::waits`]), idle threads wait for the network together and the kernel wakes
+//! one per event: the thread that reads a request is the one that runs it.
 
 mod control;
 mod crew;
 mod exchange;
 mod letter;
 mod mailbox;
+mod pace;
 mod responder;
 mod seats;
 mod slot;
@@ -46,9 +47,10 @@ use crate::handover::Sharing;
 use crate::occurrences::Occurrences;
 use crate::reactor::{Events, Reactor};
 use crate::spool::{SpoolError, Spools};
-use crew::{Alarm, Pace};
+use crew::Alarm;
 use exchange::Exchange;
 use letter::Letter;
+use pace::Pace;
 pub use responder::{Gone, Responder};
 use seats::{Seat, Seats};
 use waits::Waits;
@@ -130,9 +132,20 @@ impl Lending {
                 (call, engine) = self.look_for_call(mine, &mut events);
             }
             if call.is_none() {
-                self.application.blocking(&mut || call = self.await_call(engine.take(), &mut events));
+                self.application.blocking(&mut || {
+                    call = self.await_call(engine.take(), &mut events);
+                    if let Some(begun) = &mut call
+                        && self.pace.waits()
+                    {
+                        begun.at = Instant::now();
+                    }
+                });
                 if let Some(begun) = &mut call {
-                    begun.at = Instant::now(); // Waiting for the interpreter is not part of the call.
+                    // Waiting for the interpreter is not part of the call.
+                    let wanted = std::mem::replace(&mut begun.at, Instant::now());
+                    if self.pace.waits() {
+                        self.pace.record_interpreter(begun.at.saturating_duration_since(wanted));
+                    }
                 }
             }
             if let Some(begun) = call {
@@ -269,7 +282,7 @@ impl Lending {
 
     /// Lays the engine down and waits for the network.
     fn rest(&self, engine: Box<Engine>, events: &mut Events) -> Option<Box<Engine>> {
-        if self.exchange.crew().polling() > 0 && !self.pace.is_long() {
+        if self.exchange.crew().polling() > 0 && !self.pace.waits() {
             // One is enough. `idle` sees to it that there is one.
             return self.lay_down(engine);
         }
@@ -320,6 +333,7 @@ impl Lending {
         };
         let responder = Responder::new(Arc::clone(self), key, call.share);
         seat.begin(key.call);
+        let sample = self.pace.begin();
         let called = catch_unwind(AssertUnwindSafe(|| self.application.call(request, responder)));
         if !seat.end(key.call) {
             return Err(GivenUp);
@@ -331,7 +345,7 @@ impl Lending {
             log::error!("the server itself failed in a call, which was cut (a bug in Portico){times}");
         }
         let now = Instant::now();
-        self.pace.record(now.saturating_duration_since(at));
+        self.pace.record(now.saturating_duration_since(at), sample, self.application.computes_in_parallel());
         let mut engine = self.exchange.take();
         match &mut engine {
             Some(engine) => engine.set_now(now),
@@ -342,7 +356,7 @@ impl Lending {
         Ok(engine)
     }
 
-    /// Lays the engine down for a call, and has another thread look after it if calls are long.
+    /// Lays the engine down for a call, and has another thread look after it if calls wait.
     fn lend(&self, mut engine: Box<Engine>) {
         self.exchange.crew().count_lend();
         if self.exchange.crew().is_polled() {
@@ -355,7 +369,7 @@ impl Lending {
                 Some(again) => engine = again,
                 None => {
                     self.exchange.crew().rouse_standby(&self.reactor);
-                    let unpolled = self.pace.is_long() && !self.exchange.crew().is_polled();
+                    let unpolled = self.pace.waits() && !self.exchange.crew().is_polled();
                     if unpolled || self.needs_another(more) {
                         self.exchange.crew().wake_one(&self.reactor);
                     }
@@ -390,7 +404,7 @@ impl Lending {
 
     /// Waits without the engine, until it is this thread's turn to drive.
     fn idle(&self, events: &mut Events) -> Option<Box<Engine>> {
-        if self.pace.is_long() {
+        if self.pace.waits() {
             self.exchange.crew().begin_poll();
             let engine = self.exchange.take();
             if engine.is_none() && !self.is_stopped() {
@@ -461,11 +475,11 @@ impl Lending {
         }
     }
 
-    /// Whether the engine that has been laid down with work in it needs another thread at once. While calls are
-    /// short its driver is back before that one is awake; if not, the standby sees that work waits. But a standby
-    /// that itself waits for the network sees only what comes from there.
+    /// Whether the engine that has been laid down with work in it needs another thread at once. While calls do not
+    /// wait its driver is back before that one can do anything; if not, the standby sees that work waits. But a
+    /// standby that itself waits for the network sees only what comes from there.
     fn needs_another(&self, work: bool) -> bool {
-        work && (self.pace.is_long() || self.exchange.crew().is_standby_polling())
+        work && (self.pace.waits() || self.exchange.crew().is_standby_polling())
     }
 
     /// Makes sure that somebody drives: the calling thread is about to wait for what only a driver brings.
@@ -512,10 +526,10 @@ impl Lending {
         self.config.response_buffer_bytes
     }
 
-    /// Waits for the network. While calls are long each thread takes one event, so that the kernel wakes a thread
-    /// for each of those that come together; while they are short one thread takes them all.
+    /// Waits for the network. While calls wait each thread takes one event, so that the kernel wakes a thread for
+    /// each of those that come together; else one thread takes them all.
     fn wait(&self, events: &mut Events) {
-        let waited = match self.pace.is_long() {
+        let waited = match self.pace.waits() {
             true => self.reactor.wait_for_one(events, None),
             false => self.reactor.wait(events, None),
         };

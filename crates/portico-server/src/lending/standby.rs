@@ -8,41 +8,75 @@ use super::Lending;
 use crate::engine::Engine;
 use crate::reactor::Events;
 
-/// How often the standby looks whether a lent engine has been taken back, while there is traffic. A call that
-/// takes longer than one to two of these stops nobody else.
+/// How soon the standby looks whether a lent engine has been taken back, where that may be late.
 const WATCH_TICK: Duration = Duration::from_micros(1500);
 
 /// Looks that find everything looked after before the standby sleeps until it is roused.
 const QUIET_TICKS: u32 = 8;
+
+/// Calls that compute and take no longer than this come back soon enough by themselves, nearly always.
+const BRISK: Duration = Duration::from_micros(2200);
+
+/// While they do, the standby looks once in so many of them at least...
+const CALLS_A_LOOK: u32 = 64;
+
+/// ...unless it has found one that did not: then as often as makes what such calls hold up, if there is one more,
+/// no larger a part than this of the time since.
+const HELD_UP_PART: u32 = 64;
+
+/// How often the standby looks.
+#[derive(Debug)]
+struct Watch {
+    /// When an engine was last found that nobody looked after.
+    left_alone: Instant,
+}
+
+impl Watch {
+    /// When to look again. `average` is what calls take, `waits` whether they let the interpreter go meanwhile.
+    fn tick(&self, now: Instant, average: Duration, waits: bool) -> Duration {
+        if waits || average > BRISK {
+            return WATCH_TICK;
+        }
+        let soonest = WATCH_TICK.max(2 * average);
+        let quiet = now.saturating_duration_since(self.left_alone) / HELD_UP_PART;
+        quiet.clamp(soonest, soonest.max(CALLS_A_LOOK * average))
+    }
+}
 
 impl Lending {
     /// Runs the calling thread as the standby until the engine has stopped.
     pub fn run_standby(&self) {
         self.exchange.crew().enlist_standby();
         let mut events = Events::new();
+        let mut watch = Watch { left_alone: Instant::now() };
         let (mut seen, mut quiet) = (0, 0);
         while !self.is_stopped() {
-            self.standby_sleep(quiet > QUIET_TICKS);
+            self.standby_sleep(&watch, quiet > QUIET_TICKS);
             let lends = self.exchange.crew().lends();
             let looked_after = self.exchange.crew().is_looked_after();
             let left_alone = lends == seen && !looked_after;
-            let due = self.alarm.due().is_some_and(|due| due <= Instant::now());
+            let now = Instant::now();
+            let due = self.alarm.due().is_some_and(|due| due <= now);
             quiet = if lends == seen && looked_after { quiet + 1 } else { 0 };
             seen = lends;
             if (self.exchange.crew().was_standby_asked() || left_alone || due)
                 && let Some(engine) = self.exchange.take()
             {
+                if left_alone {
+                    watch.left_alone = now;
+                }
                 self.drive_as_standby(engine, &mut events);
             }
         }
     }
 
-    fn standby_sleep(&self, deeply: bool) {
+    fn standby_sleep(&self, watch: &Watch, deeply: bool) {
         let now = Instant::now();
         self.exchange.crew().set_standby_asleep(deeply);
         // Whoever lends and then finds nobody asleep is seen here: it does not poll any more.
         let deeply = deeply && self.exchange.crew().is_looked_after();
-        let until = if deeply { self.alarm.due() } else { Some(now + WATCH_TICK) };
+        let tick = watch.tick(now, self.pace.average(), self.pace.waits());
+        let until = if deeply { self.alarm.due() } else { Some(now + tick) };
         // Roused between the decision and here, `park` returns at once.
         if !self.is_stopped() {
             match self.alarm.sleep_until(until, now) {
@@ -53,8 +87,10 @@ impl Lending {
         self.exchange.crew().set_standby_asleep(false);
     }
 
-    /// Drives until an application thread can.
+    /// Drives until an application thread can, or until calls come back by themselves.
     fn drive_as_standby(&self, mut engine: Box<Engine>, events: &mut Events) {
+        let mut lends = self.exchange.crew().lends();
+        let mut looked = Instant::now();
         loop {
             self.look(&mut engine, events);
             if !self.advance(&mut engine) {
@@ -65,6 +101,7 @@ impl Lending {
             let relieved =
                 if call { self.exchange.crew().has_idle() } else { self.exchange.crew().polling() > 0 };
             let stays = !relieved && !engine.has_unfinished();
+            let pass_at = engine.pass_at();
             self.exchange.crew().set_standby_polling(stays);
             if let Some(again) = self.lay_down(engine) {
                 self.exchange.crew().set_standby_polling(false);
@@ -79,16 +116,45 @@ impl Lending {
                 return;
             }
             if stays {
-                let timeout = self.alarm.sleep_until(self.alarm.due(), Instant::now());
+                let until = [self.alarm.due(), pass_at].into_iter().flatten().min();
+                let timeout = self.alarm.sleep_until(until, Instant::now());
                 if let Err(error) = self.reactor.wait_aside(timeout) {
                     self.report_failed_wait(&error);
                 }
                 self.exchange.crew().set_standby_polling(false);
             }
+            let (now, lends_now) = (Instant::now(), self.exchange.crew().lends());
+            if lends_now != lends && now.saturating_duration_since(looked) < WATCH_TICK {
+                // Threads come back from calls, and look for themselves. Else each packet would wake this one.
+                return;
+            }
+            (looked, lends) = (now, lends_now);
             match self.exchange.take() {
                 Some(again) => engine = again,
                 None => return,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_looks_the_less_often_the_longer_calls_have_come_back() {
+        let left_alone = Instant::now();
+        let watch = Watch { left_alone };
+        let tick = |seconds: f64, micros, waits| {
+            watch.tick(left_alone + Duration::from_secs_f64(seconds), Duration::from_micros(micros), waits)
+        };
+        assert_eq!(tick(0.0, 100, false), WATCH_TICK);
+        assert_eq!(tick(0.16, 100, false), Duration::from_micros(2500));
+        assert_eq!(tick(60.0, 100, false), Duration::from_micros(6400), "once in 64 calls");
+        assert_eq!(tick(60.0, 10, false), WATCH_TICK);
+        assert_eq!(tick(60.0, 2000, false), Duration::from_millis(128));
+        assert_eq!(tick(0.0, 2000, false), Duration::from_millis(4), "not within a usual call");
+        assert_eq!(tick(60.0, 100, true), WATCH_TICK);
+        assert_eq!(tick(60.0, 4000, false), WATCH_TICK, "too long to be waited for");
     }
 }
