@@ -242,15 +242,16 @@ impl Engine {
         }
     }
 
-    fn next_deadline(&self) -> Option<Instant> {
+    fn next_deadline(&self, passing: bool) -> Option<Instant> {
         let next = self.deadlines.next_timeout();
-        let sharing = self.member.as_ref().and_then(|member| member.next_deadline());
+        let sharing = self.member.as_ref().and_then(|member| member.next_deadline(passing));
         earlier(earlier(next, sharing), earlier(self.accepting.paused_until(), self.drain_until))
     }
 
-    /// The next deadline, if it is another one than the last time.
-    pub fn changed_timeout(&mut self) -> Option<Option<Instant>> {
-        let timeout = self.next_deadline();
+    /// The next deadline, if it is another one than the last time. `passing`: nobody comes by before who would see
+    /// whether a sibling has a thread for what waits here, so that is a deadline, too.
+    pub fn changed_timeout(&mut self, passing: bool) -> Option<Option<Instant>> {
+        let timeout = self.next_deadline(passing);
         let changed = timeout != self.told_timeout;
         self.told_timeout = timeout;
         changed.then_some(timeout)

@@ -117,8 +117,9 @@ impl Member {
         })
     }
 
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
-        earlier(self.look_at, self.leave_at)
+    /// `passing`: with the moment to look again whether a sibling has a thread for what waits here.
+    pub(super) fn next_deadline(&self, passing: bool) -> Option<Instant> {
+        earlier(self.pass_at.filter(|_| passing), earlier(self.look_at, self.leave_at))
     }
 
     fn free_threads(&self) -> usize {
@@ -167,12 +168,6 @@ impl Engine {
             member.published = Some(load);
             member.sharing.siblings.publish(load);
         }
-    }
-
-    /// When to look again whether a sibling has a thread for what waits here. No deadline of the engine's: while
-    /// calls come back nobody is woken for it, for whoever comes back looks.
-    pub fn pass_at(&self) -> Option<Instant> {
-        self.member.as_ref().and_then(|member| member.pass_at)
     }
 
     /// Does what is due towards the siblings.

@@ -389,7 +389,8 @@ impl Lending {
         if self.tell_calls(&mut engine) {
             engine.tell_load();
         }
-        if let Some(due) = engine.changed_timeout()
+        // While calls come back, whoever comes back sees what may be passed on: nobody is woken for that.
+        if let Some(due) = engine.changed_timeout(self.exchange.crew().is_standby_polling())
             && self.alarm.publish(due)
         {
             self.exchange.crew().wake_standby(&self.reactor);

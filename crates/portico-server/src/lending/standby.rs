@@ -101,7 +101,6 @@ impl Lending {
             let relieved =
                 if call { self.exchange.crew().has_idle() } else { self.exchange.crew().polling() > 0 };
             let stays = !relieved && !engine.has_unfinished();
-            let pass_at = engine.pass_at();
             self.exchange.crew().set_standby_polling(stays);
             if let Some(again) = self.lay_down(engine) {
                 self.exchange.crew().set_standby_polling(false);
@@ -116,8 +115,7 @@ impl Lending {
                 return;
             }
             if stays {
-                let until = [self.alarm.due(), pass_at].into_iter().flatten().min();
-                let timeout = self.alarm.sleep_until(until, Instant::now());
+                let timeout = self.alarm.sleep_until(self.alarm.due(), Instant::now());
                 if let Err(error) = self.reactor.wait_aside(timeout) {
                     self.report_failed_wait(&error);
                 }
