@@ -94,6 +94,15 @@ bench-log: ## Measure what an access log costs; options in BENCH
 	$(PYTHON) bench/run --list >/dev/null
 	bench/.venv/bin/python bench/log_cost.py $(BENCH)
 
+.PHONY: bench-compute
+bench-compute: ## Compare where applications compute, with 1 to 16 threads; options in BENCH
+	$(PYTHON) bench/run --list >/dev/null
+	bench/.venv/bin/python bench/compute.py $(BENCH)
+
+.PHONY: instructions
+instructions: $(VENV)/portico-ci ## Count the instructions of a request; fails if they are 2 % above the record
+	$(BIN)/python bench/instructions.py
+
 ##@ Checks
 
 .PHONY: lint
