@@ -108,7 +108,10 @@ def steady(trial, protocol, size, seconds, *options, **settings) -> None:
 
     def lost(outcome) -> list[str]:
         whole = outcome.tally.get("whole", 0)
-        return [f"{whole} of {count} steady readers got all of their response"] if whole < count else []
+        if whole == count:
+            return []
+        told = "; ".join(outcome.log_lines) or "nothing"
+        return [f"{whole} of {count} steady readers got all of their response; the log says {told}"]
 
     trial(attack, *options, seconds=seconds, also=lost, **settings)
 
