@@ -134,7 +134,10 @@ impl Outbox {
                         self.sent += count;
                         written += count as u64;
                     }
-                    stopped => return (written, stopped),
+                    stopped => {
+                        self.forget_sent();
+                        return (written, stopped);
+                    }
                 }
             }
             self.sent = 0;
@@ -165,6 +168,15 @@ impl Outbox {
             if written >= PART_TURN_BYTES {
                 return (written, Progress::Bytes(0));
             }
+        }
+    }
+
+    /// Moves what waits to the front, once that is less than what has gone: a client that always lags behind would
+    /// keep all that it ever got.
+    fn forget_sent(&mut self) {
+        if self.sent > KEPT_CAPACITY && self.sent >= self.bytes.len() / 2 {
+            self.bytes.drain(..std::mem::take(&mut self.sent));
+            self.bytes.shrink_to(2 * self.bytes.len().max(KEPT_CAPACITY));
         }
     }
 
@@ -253,6 +265,24 @@ mod tests {
                 .concat();
         assert!(blocked && received == expected);
         assert_eq!(written, expected.len() as u64);
+    }
+
+    #[test]
+    fn a_client_that_always_lags_behind_keeps_nothing_that_it_has_got() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let mut transport = Transport::Unix(ours.into());
+        let (mut outbox, mut taken) = (Outbox::default(), vec![0; 100_000]);
+        outbox.buffer().extend_from_slice(&[1; 600_000]);
+        for _ in 0..200 {
+            let (_, progress) = outbox.write_to(&mut transport);
+            assert_eq!(progress, Progress::Blocked, "there is always more than it takes");
+            theirs.read_exact(&mut taken).unwrap();
+            let waiting = outbox.buffered();
+            outbox.buffer().extend_from_slice(&taken);
+            assert_eq!(outbox.buffered(), waiting + taken.len());
+            assert!(outbox.memory_bytes() <= 4 * 700_000, "{} bytes are kept", outbox.memory_bytes());
+        }
     }
 
     #[test]
