@@ -164,12 +164,13 @@ def count(server: Path, workload: Workload) -> int:
 
 def built_with(server: Path) -> dict[str, str]:
     """What the counts depend on besides the code."""
-    said = lambda *command: subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: E731
+
+    def said(*command: str) -> str:
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[1]
+
     return {
-        "rustc": said("rustc", "--version").split()[1],
-        "python": said(
-            str(server.parent / "python"), "-c", "import platform as p; print(p.python_version())"
-        ).strip(),
+        "rustc": said("rustc", "--version"),
+        "python": said(str(server.parent / "python"), "--version"),
     }
 
 

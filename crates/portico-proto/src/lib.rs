@@ -19,6 +19,7 @@ mod limits;
 mod message;
 mod protocol;
 mod proxy;
+mod queue;
 mod session;
 mod status;
 
@@ -31,5 +32,6 @@ pub use limits::Limits;
 pub use message::{Fields, Framing, Initials, RequestHead, ResponseHead, Span, Version};
 pub use protocol::Protocol;
 pub use proxy::{ProxyAddresses, ProxyClient, ProxyError, ProxyHeader, ProxyVersions};
+pub use queue::forget_taken;
 pub use session::{Carried, Moved, Offence, Port, Session, SessionEvent};
 pub use status::reason;

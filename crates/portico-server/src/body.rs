@@ -7,6 +7,8 @@ use std::fmt;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use portico_proto::forget_taken;
+
 use crate::spool::{SpoolError, SpoolFile, Spools};
 
 /// A request's body: buffered in memory, spooled to an unlinked file, or still arriving.
@@ -328,6 +330,8 @@ impl Pipe {
                     state.bytes.clear();
                     state.read = 0;
                 }
+                let PipeState { bytes, read, .. } = &mut *state;
+                forget_taken(bytes, read);
                 return Ok(count);
             }
             if !state.stored.is_empty() {

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::record;
 use crate::Moved;
+use crate::queue::forget_taken;
 
 /// Both directions of one request of a session.
 #[derive(Debug)]
@@ -89,6 +90,7 @@ impl Port {
             request.input.shrink_to(CAPACITY_KEPT);
             request.read = 0;
         }
+        forget_taken(&mut request.input, &mut request.read);
         Moved::Bytes(count)
     }
 

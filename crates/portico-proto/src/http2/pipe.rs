@@ -9,6 +9,8 @@ use std::task::{Context, Poll, Wake};
 
 use tokio::io::{self, AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::queue::forget_taken;
+
 /// What a session shares with its pipe and its streams.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
@@ -165,7 +167,7 @@ impl Shared {
 
 impl AsyncRead for Pipe {
     fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let mut buffers = self.0.buffers();
+        let buffers = &mut *self.0.buffers();
         let unread = &buffers.input[buffers.read..];
         if unread.is_empty() {
             return Poll::Pending;
@@ -178,6 +180,7 @@ impl AsyncRead for Pipe {
             buffers.input.shrink_to(INPUT_CAPACITY_KEPT);
             buffers.read = 0;
         }
+        forget_taken(&mut buffers.input, &mut buffers.read);
         Poll::Ready(Ok(()))
     }
 }

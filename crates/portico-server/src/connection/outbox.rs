@@ -6,6 +6,7 @@ use std::fs::File;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use portico_proto::forget_taken;
 
 use super::ResponseSpool;
 use crate::transport::{Progress, Transport};
@@ -135,7 +136,7 @@ impl Outbox {
                         written += count as u64;
                     }
                     stopped => {
-                        self.forget_sent();
+                        forget_taken(&mut self.bytes, &mut self.sent);
                         return (written, stopped);
                     }
                 }
@@ -168,15 +169,6 @@ impl Outbox {
             if written >= PART_TURN_BYTES {
                 return (written, Progress::Bytes(0));
             }
-        }
-    }
-
-    /// Moves what waits to the front, once that is less than what has gone: a client that always lags behind would
-    /// keep all that it ever got.
-    fn forget_sent(&mut self) {
-        if self.sent > KEPT_CAPACITY && self.sent >= self.bytes.len() / 2 {
-            self.bytes.drain(..std::mem::take(&mut self.sent));
-            self.bytes.shrink_to(2 * self.bytes.len().max(KEPT_CAPACITY));
         }
     }
 
