@@ -27,7 +27,7 @@ use crate::connection::{
 };
 use crate::forwarded::Forwarded;
 use crate::handover::Sharing;
-use crate::queue::{Queue, Ticket};
+use crate::queue::{Admission, Queue, Ticket};
 use crate::reactor::{Event, Events, Reactor};
 use crate::request_id::RequestId;
 use crate::tls::TlsClient;
@@ -482,12 +482,24 @@ impl Engine {
     /// Has the request of `connection` wait for a thread; `false` if the queue is full.
     #[inline]
     fn enqueue(&mut self, id: ConnectionId, connection: &Connection) -> bool {
-        let ticket = Ticket { id, served: connection.served() };
-        let taken = self.queue.push(ticket, |ticket| self.table.awaits_thread(ticket.id, ticket.served));
-        if taken && connection.has_ahead() {
+        let carrier = connection.carrier().map(|(carrier, _)| carrier);
+        let ticket = Ticket { id, served: connection.served(), carrier };
+        match self.queue.push(ticket, |ticket| self.table.awaits_thread(ticket.id, ticket.served)) {
+            Admission::Waits => {}
+            Admission::Displaced(other) => self.displace(other.id),
+            Admission::Refused => return false,
+        }
+        if connection.has_ahead() {
             self.again.push(id);
         }
-        taken
+        true
+    }
+
+    /// Answers the waiting request of connection `id`: its place in the queue has been given to another.
+    #[cold]
+    fn displace(&mut self, id: ConnectionId) {
+        self.report_full_queue();
+        self.work_on(id, |connection, tools| connection.answer_unavailable(QUEUE_FULL, tools));
     }
 
     fn report_full_queue(&mut self) {

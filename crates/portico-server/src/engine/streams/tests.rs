@@ -63,6 +63,45 @@ fn answers_of_one_session_are_written_together() {
     assert_eq!(engine.counters().answers, 3);
 }
 
+/// The connection of each call, in the order in which they get a thread.
+fn calls(engine: &mut Engine) -> Vec<ConnectionId> {
+    let calls = std::iter::from_fn(|| engine.next_call(|_| || {}));
+    calls.map(|call| call.key.id).collect()
+}
+
+#[test]
+fn streams_of_one_connection_delay_another_by_one_request() {
+    let (mut engine, session, _client) = engine_with_streams(&[], &[1, 3, 5, 7]);
+    let (other, mut ordinary) = admit_client(&mut engine);
+    let (session_of_one, mut alone) = admit_client(&mut engine);
+    ordinary.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    alone.write_all(&[PREFACE, &[0, 0, 0, 4, 0, 0, 0, 0, 0], &get(1)].concat()).unwrap();
+    [other, session_of_one].into_iter().for_each(|id| engine.handle_event(readable(id)));
+    engine.advance();
+    let streams: Vec<_> = [1, 3, 5, 7].map(|number| engine.table.get(session)?.stream(number)).into();
+    let of_one = engine.table.get(session_of_one).and_then(|session| session.stream(1));
+    let expected = [streams[0], Some(other), of_one, streams[1], streams[2], streams[3]];
+    assert_eq!(calls(&mut engine).into_iter().map(Some).collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn a_full_queue_has_room_for_those_who_ask_for_little() {
+    let (mut engine, session, mut client) = engine_with_streams(&["--max-queue", "3"], &[1, 3, 5]);
+    received(&mut client);
+    let last = engine.table.get(session).and_then(|session| session.stream(5)).unwrap();
+    let (other, mut ordinary) = admit_client(&mut engine);
+    ordinary.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    engine.handle_event(readable(other));
+    engine.set_now(engine.now() + Duration::from_millis(1));
+    engine.advance();
+    assert!(engine.table.get(last).is_none(), "it has been answered 503");
+    assert_eq!((engine.queue.len(), engine.counters().queue_full, engine.streams), (3, 1, 2));
+    // A frame HEADERS with whatever flags.
+    let of_last = |bytes: &[u8]| matches!(bytes, [1, _, 0, 0, 0, 5]);
+    assert!(received(&mut client).windows(6).any(of_last), "it is answered");
+    assert!(calls(&mut engine).contains(&other));
+}
+
 #[test]
 fn one_that_is_held_for_too_long_is_written() {
     let (mut engine, _, mut client) = engine_with_streams(&[], &[1, 3]);
