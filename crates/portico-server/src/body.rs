@@ -209,7 +209,7 @@ impl Spool {
     }
 
     fn move_to_file(&mut self, spools: &Arc<Spools>) -> Result<(), SpoolError> {
-        let file = spools.create()?;
+        let file = spools.create(0)?;
         file.write_at(&self.memory, 0)?;
         self.file = Some((file, self.memory.len() as u64));
         self.memory = Vec::new();
@@ -372,7 +372,7 @@ impl Stored {
     fn push(&mut self, bytes: &[u8]) -> Result<(), SpoolError> {
         let file = match (&mut self.file, &self.spools) {
             (Some(file), _) => file,
-            (file @ None, Some(spools)) => file.insert(spools.create()?),
+            (file @ None, Some(spools)) => file.insert(spools.create(0)?),
             (None, None) => return Ok(()), // Never: `takes` has asked.
         };
         file.write_at(bytes, self.written)?;

@@ -9,8 +9,9 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, OnceLock};
 
 use portico_os::above_standard;
 
@@ -27,17 +28,26 @@ pub struct Spools {
     files: AtomicU32,
     /// How often no file could be made or written.
     failures: AtomicU64,
+    /// The thread that empties large files, once there has been one.
+    emptying: OnceLock<Sender<(File, Share)>>,
 }
 
-/// Bytes from which on closing a file takes time.
-const LARGE_BYTES: u64 = 64 * 1024 * 1024;
+/// Bytes from which on giving a file back takes time: the file system has a tenth of a second for a gigabyte.
+const LARGE_BYTES: u64 = 4 * 1024 * 1024;
 
 /// One spool file. Dropped, it gives back what it took of the worker's share.
 #[derive(Debug)]
 pub struct SpoolFile {
+    // Closed before the share is given back: what all files take never exceeds the total.
     file: File,
-    /// Bytes that are reserved for it.
-    reserved: AtomicU64,
+    share: Share,
+}
+
+/// What a file takes of what the worker may have.
+#[derive(Debug)]
+struct Share {
+    files: u32,
+    bytes: AtomicU64,
     spools: Arc<Spools>,
 }
 
@@ -56,29 +66,41 @@ impl Spools {
     /// No file yet. `bytes_max` bounds the bytes in all of them, `files_max` their number.
     pub fn new(folder: Option<PathBuf>, bytes_max: u64, files_max: u32) -> Self {
         let (bytes, files, failures) = (AtomicU64::new(0), AtomicU32::new(0), AtomicU64::new(0));
-        Self { folder, bytes_max, files_max, bytes, files, failures }
+        Self { folder, bytes_max, files_max, bytes, files, failures, emptying: OnceLock::new() }
     }
 
-    /// Makes a file.
+    /// Makes a file with room for `bytes` bytes, and for more as long as there is.
     ///
     /// # Errors
-    /// Too many are open, or the folder's.
-    pub fn create(self: &Arc<Self>) -> Result<SpoolFile, SpoolError> {
+    /// Too many are open, there is no such room, or the folder's.
+    pub fn create(self: &Arc<Self>, bytes: u64) -> Result<SpoolFile, SpoolError> {
         // Counted before it is made: threads that come at once do not exceed the limit together.
+        let share = Share { files: 1, bytes: AtomicU64::new(0), spools: Arc::clone(self) };
         if self.files.fetch_add(1, Ordering::Relaxed) >= self.files_max {
-            self.files.fetch_sub(1, Ordering::Relaxed);
             return Err(self.failed(SpoolError::Files));
         }
+        share.extend_to(bytes)?;
         let file = self.folder.as_ref().map_or_else(tempfile::tempfile, tempfile::tempfile_in);
         match file.and_then(|file| Ok(above_standard(file.into())?)) {
-            Ok(file) => {
-                Ok(SpoolFile { file: file.into(), reserved: AtomicU64::new(0), spools: Arc::clone(self) })
-            }
-            Err(error) => {
-                self.files.fetch_sub(1, Ordering::Relaxed);
-                Err(self.failed(SpoolError::Io(error)))
-            }
+            Ok(file) => Ok(SpoolFile { file: file.into(), share }),
+            Err(error) => Err(self.failed(SpoolError::Io(error))),
         }
+    }
+
+    /// Has a large file emptied by a thread of its own: it may be the thread that drives which has it last.
+    fn empty_apart(&self, file: File, share: Share) {
+        let emptying = self.emptying.get_or_init(|| {
+            let (sender, files) = channel::<(File, Share)>();
+            // Where there is no thread, what is sent comes back, and is dropped there.
+            let _ = std::thread::Builder::new().name("portico-files".to_owned()).spawn(move || {
+                for (file, share) in files {
+                    let _ = file.set_len(0);
+                    drop((file, share));
+                }
+            });
+            sender
+        });
+        let _ = emptying.send((file, share));
     }
 
     /// Files that one connection may have with all of its streams: an eighth of all.
@@ -126,14 +148,9 @@ impl SpoolFile {
     /// # Errors
     /// There is no room for all of them.
     pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), SpoolError> {
-        let end = offset + bytes.len() as u64;
-        let more = end.saturating_sub(self.reserved.load(Ordering::Relaxed));
-        if self.spools.bytes.fetch_add(more, Ordering::Relaxed) + more > self.spools.bytes_max {
-            self.spools.bytes.fetch_sub(more, Ordering::Relaxed);
-            return Err(self.spools.failed(SpoolError::Total));
-        }
-        self.reserved.fetch_add(more, Ordering::Relaxed);
-        self.file.write_all_at(bytes, offset).map_err(|error| self.spools.failed(SpoolError::Io(error)))
+        self.share.extend_to(offset + bytes.len() as u64)?;
+        let written = self.file.write_all_at(bytes, offset);
+        written.map_err(|error| self.share.spools.failed(SpoolError::Io(error)))
     }
 
     /// Reads into `buffer` from `offset` on; at least one byte where there is one.
@@ -151,17 +168,40 @@ impl SpoolFile {
 }
 
 impl Drop for SpoolFile {
-    /// Has a large file given back by a thread of its own: the file system takes a tenth of a second for a
-    /// gigabyte, and it may be the thread that drives which has it last.
     fn drop(&mut self) {
-        if *self.reserved.get_mut() >= LARGE_BYTES
+        if *self.share.bytes.get_mut() >= LARGE_BYTES
             && let Ok(file) = self.file.try_clone()
         {
-            let closing = std::thread::Builder::new().name("portico-files".to_owned());
-            let _ = closing.spawn(move || drop(file)); // Where there is no thread it has been dropped here.
+            let share = self.share.take();
+            Arc::clone(&share.spools).empty_apart(file, share);
         }
-        self.spools.bytes.fetch_sub(*self.reserved.get_mut(), Ordering::Relaxed);
-        self.spools.files.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Share {
+    /// Makes it at least `bytes` bytes. One thread at a time does so.
+    fn extend_to(&self, bytes: u64) -> Result<(), SpoolError> {
+        let more = bytes.saturating_sub(self.bytes.load(Ordering::Relaxed));
+        let extended = |all: u64| all.checked_add(more).filter(|all| *all <= self.spools.bytes_max);
+        let all = &self.spools.bytes;
+        if more > 0 && all.fetch_update(Ordering::Relaxed, Ordering::Relaxed, extended).is_err() {
+            return Err(self.spools.failed(SpoolError::Total));
+        }
+        self.bytes.fetch_add(more, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Leaves nothing.
+    fn take(&mut self) -> Self {
+        let (files, bytes) = (std::mem::take(&mut self.files), std::mem::take(self.bytes.get_mut()));
+        Self { files, bytes: AtomicU64::new(bytes), spools: Arc::clone(&self.spools) }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.spools.bytes.fetch_sub(*self.bytes.get_mut(), Ordering::Relaxed);
+        self.spools.files.fetch_sub(self.files, Ordering::Relaxed);
     }
 }
 
@@ -191,8 +231,8 @@ mod tests {
     #[test]
     fn all_files_together_keep_to_their_limit() {
         let spools = Arc::new(Spools::new(None, 10, 2));
-        let (one, other) = (spools.create().unwrap(), spools.create().unwrap());
-        assert!(matches!(spools.create(), Err(SpoolError::Files)));
+        let (one, other) = (spools.create(0).unwrap(), spools.create(0).unwrap());
+        assert!(matches!(spools.create(0), Err(SpoolError::Files)));
         one.write_at(b"123456", 0).unwrap();
         assert!(matches!(other.write_at(b"12345", 0), Err(SpoolError::Total)));
         other.write_at(b"1234", 0).unwrap();
@@ -209,10 +249,47 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_will_be_large_has_its_room_from_the_start_or_is_not_made() {
+        let spools = Arc::new(Spools::new(None, 10, 3));
+        let one = spools.create(7).unwrap();
+        assert!(matches!(spools.create(4), Err(SpoolError::Total)));
+        let other = spools.create(3).unwrap();
+        assert_eq!((spools.bytes(), spools.files()), (10, 2));
+        one.write_at(b"1234567", 0).unwrap();
+        assert!(matches!(one.write_at(b"8", 7), Err(SpoolError::Total)));
+        drop(other);
+        one.write_at(b"8", 7).unwrap();
+        assert_eq!((spools.bytes(), spools.files()), (8, 1));
+    }
+
+    #[test]
+    fn room_is_given_back_when_the_file_takes_none_any_more() {
+        let spools = Arc::new(Spools::new(None, 2 * LARGE_BYTES, 2));
+        let files: Vec<_> = (0..2).map(|_| spools.create(LARGE_BYTES).unwrap()).collect();
+        let opened: Vec<_> = files.iter().map(|file| file.file().try_clone().unwrap()).collect();
+        for file in &files {
+            file.write_at(&vec![1; LARGE_BYTES as usize], 0).unwrap();
+        }
+        drop(files);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        loop {
+            // Read before the files are: what has been given back is not there any more.
+            let bytes = spools.bytes();
+            let there: u64 = opened.iter().map(|file| file.metadata().unwrap().len()).sum();
+            assert!(there <= bytes, "{there} bytes are there, {bytes} are counted");
+            if bytes == 0 {
+                break;
+            }
+            assert!(std::time::Instant::now() < deadline);
+        }
+        assert_eq!(spools.files(), 0);
+    }
+
+    #[test]
     fn a_folder_that_cannot_be_written_takes_no_share() {
         let spools = Arc::new(Spools::new(Some("/nonexistent".into()), 10, 1));
         for _ in 0..3 {
-            assert!(matches!(spools.create(), Err(SpoolError::Io(_))));
+            assert!(matches!(spools.create(0), Err(SpoolError::Io(_))));
         }
         assert_eq!((spools.bytes(), spools.files()), (0, 0));
     }

@@ -19,15 +19,16 @@ pub struct ResponseSpool {
 }
 
 impl ResponseSpool {
-    /// An empty one that takes `bytes_max` bytes (`--response-spool`).
+    /// An empty one that takes `bytes_max` bytes (`--response-spool`), and has room for the `announced` ones: what
+    /// cannot be stored as a whole is not to be begun, for it holds its thread all the same.
     ///
     /// # Errors
     /// No file is to be had.
-    pub fn new(spools: &Arc<Spools>, bytes_max: u64) -> Result<Self, SpoolError> {
+    pub fn new(spools: &Arc<Spools>, bytes_max: u64, announced: u64) -> Result<Self, SpoolError> {
         if bytes_max == 0 {
             return Err(SpoolError::Total);
         }
-        Ok(Self { file: spools.create()?, bytes_max, mark: Watermark::new() })
+        Ok(Self { file: spools.create(announced.min(bytes_max))?, bytes_max, mark: Watermark::new() })
     }
 
     /// Appends `block`; whether the engine is to be told.

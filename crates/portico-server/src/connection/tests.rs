@@ -288,7 +288,7 @@ fn what_waits_in_a_file_is_framed_and_ends_the_response() {
         assert_eq!(fixture.receive(GET), Step::Ready);
         fixture.begin_call();
         let content: Vec<u8> = (0..3_000_000u32).map(|i| (i / 7) as u8).collect();
-        let spool = Arc::new(ResponseSpool::new(&fixture.tools.spools, 1 << 30).unwrap());
+        let spool = Arc::new(ResponseSpool::new(&fixture.tools.spools, 1 << 30, 0).unwrap());
         assert_eq!(fixture.start((!chunked).then_some(3_000_000), &content[..1_000_000]), Step::Keep);
         for (number, block) in content[1_000_000..].chunks(100_000).enumerate() {
             assert_eq!(spool.append(block).unwrap(), number == 0, "the engine is told once");
@@ -318,7 +318,7 @@ fn a_response_that_ends_early_in_its_file_is_cut() {
     assert_eq!(fixture.receive(GET), Step::Ready);
     fixture.begin_call();
     fixture.start(Some(10), b"123");
-    let spool = Arc::new(ResponseSpool::new(&fixture.tools.spools, 1 << 30).unwrap());
+    let spool = Arc::new(ResponseSpool::new(&fixture.tools.spools, 1 << 30, 0).unwrap());
     assert!(spool.append(b"45").unwrap());
     assert_eq!(fixture.answer(Answer::Spooled(Arc::clone(&spool))), Step::Keep);
     assert!(spool.append(b"6").unwrap(), "who has found nothing is told of more");

@@ -502,9 +502,19 @@ impl Lending {
         end.get().copied().unwrap_or(WaitEnd::Gone)
     }
 
-    /// A file for what a slow client has not taken of a response.
-    pub(crate) fn new_spool(&self) -> Result<ResponseSpool, SpoolError> {
-        ResponseSpool::new(&self.spools, self.config.client_limits.response_spool_bytes)
+    /// Whether a thread may go on with a response without a known end, of which much waits: see [`Waits`].
+    pub(crate) fn may_go_on(&self, flow: &Arc<Flow>) -> bool {
+        self.waits.go_on(flow)
+    }
+
+    /// Such a response is done after all.
+    pub(crate) fn end_going_on(&self, flow: &Arc<Flow>) {
+        self.waits.end(flow);
+    }
+
+    /// A file for what a slow client has not taken of a response, of which `announced` bytes are known to come.
+    pub(crate) fn new_spool(&self, announced: u64) -> Result<ResponseSpool, SpoolError> {
+        ResponseSpool::new(&self.spools, self.config.client_limits.response_spool_bytes, announced)
     }
 
     /// Runs `work` within a call, which blocks for a moment at most: a disk's work.

@@ -31,8 +31,12 @@ pub struct Responder {
     memory_left: usize,
     /// The rest of the body is there: its thread is not to wait for the client.
     is_whole: bool,
+    /// Bytes of the body that are known to come.
+    announced: Option<u64>,
     /// Its connection has not had its share of files.
     may_spool: bool,
+    /// It has no known end, and much of it is in the file.
+    goes_on: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +60,9 @@ const SMALL_BYTES: usize = 16 * 1024;
 /// Bytes in the spool up to which the application goes on though no request waits for its thread.
 const NEAR_BYTES: u64 = 1024 * 1024;
 
+/// The same of one whose end is not known: it may have none.
+const NEAR_BYTES_ENDLESS: u64 = 256 * 1024;
+
 /// How long the thread waits for a client with a body that is there as a whole: a client that reads as fast as
 /// the server writes needs no file.
 const WHOLE_PATIENCE: Duration = Duration::from_millis(10);
@@ -65,7 +72,8 @@ impl Responder {
     pub(crate) fn new(lending: Arc<Lending>, key: RequestKey, share: ResponseShare) -> Self {
         let ResponseShare { memory_bytes, may_spool } = share;
         let (flow, spool, memory_left) = (None, None, memory_bytes as usize);
-        Self { lending, key, state: State::Open, flow, spool, memory_left, is_whole: false, may_spool }
+        let (state, is_whole, announced, goes_on) = (State::Open, false, None, false);
+        Self { lending, key, state, flow, spool, memory_left, is_whole, announced, may_spool, goes_on }
     }
 
     /// Sends `103 Early Hints` with these fields, if the head has not gone out and the peer can take them.
@@ -92,14 +100,25 @@ impl Responder {
         self.state = State::Started;
         let flow = Arc::new(Flow::default());
         self.flow = Some(Arc::clone(&flow));
+        self.announced = head.length.or(self.is_whole.then_some(block.len() as u64));
         if matches!(block, Block::Shared(_)) && self.has_memory_for(&block) {
             self.memory_left -= block.len();
+            self.note_come(block.len());
             self.hand(Answer::Start { head: Cow::Borrowed(head), block, flow })?;
             return self.make_room();
         }
         let (first, rest) = block.split_at(block.len().min(PIECE_BYTES_MAX));
+        self.note_come(first.len());
         self.hand(Answer::Start { head: Cow::Borrowed(head), block: Block::Borrowed(first), flow })?;
         if rest.is_empty() { self.make_room() } else { self.send(rest) }
+    }
+
+    /// `count` bytes of the body have come.
+    #[inline]
+    fn note_come(&mut self, count: usize) {
+        if let Some(announced) = &mut self.announced {
+            *announced = announced.saturating_sub(count as u64);
+        }
     }
 
     /// Whether `block` may be kept as it is.
@@ -145,6 +164,7 @@ impl Responder {
             return self.send(&block);
         }
         self.memory_left -= block.len();
+        self.note_come(block.len());
         self.hand(Answer::Block(Block::Shared(Box::new(block))))?;
         self.make_room()
     }
@@ -153,6 +173,7 @@ impl Responder {
         if self.is_spooling() {
             return self.store(piece);
         }
+        self.note_come(piece.len());
         self.hand(Answer::Block(Block::Borrowed(piece)))?;
         self.make_room()
     }
@@ -169,12 +190,15 @@ impl Responder {
         let mut stored = Ok(false);
         self.lending.blocking(&mut || stored = spool.append(piece));
         match stored {
-            Ok(true) => {
-                self.hand(Answer::Spooled(Arc::clone(&spool)))?;
+            Ok(is_first) => {
+                self.note_come(piece.len());
+                if is_first {
+                    self.hand(Answer::Spooled(Arc::clone(&spool)))?;
+                } else if self.is_gone() {
+                    return Err(Gone);
+                }
                 self.stay_near(&spool)
             }
-            Ok(false) if self.is_gone() => Err(Gone),
-            Ok(false) => self.stay_near(&spool),
             Err(_) => {
                 self.wait_stuck(Some(&spool))?;
                 self.spool = None;
@@ -184,12 +208,29 @@ impl Responder {
     }
 
     /// Waits while much is in the file and no request needs the thread: a response without end is not to fill it
-    /// because requests had to wait for a moment.
+    /// because requests had to wait for a moment. Where one does, such a response goes on as one of few.
     fn stay_near(&mut self, spool: &Arc<ResponseSpool>) -> Result<(), Gone> {
-        if self.is_whole || spool.waiting_bytes() <= NEAR_BYTES || self.lending.is_pressed() {
+        let near = if self.announced.is_some() { NEAR_BYTES } else { NEAR_BYTES_ENDLESS };
+        if self.is_whole || spool.waiting_bytes() <= near {
             return Ok(());
         }
-        self.wait(Some(spool), None, false).map(drop)
+        if !self.lending.is_pressed() {
+            return self.wait(Some(spool), None, false).map(drop);
+        }
+        match &self.flow {
+            Some(flow) if self.announced.is_none() => {
+                self.goes_on = true;
+                if self.lending.may_go_on(flow) { Ok(()) } else { self.dismiss() }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Requests need the thread: the client is cut.
+    fn dismiss(&mut self) -> Result<(), Gone> {
+        self.state = State::Finished;
+        let _ = self.hand(Answer::Abort(Reason::WriteTimeout));
+        Err(Gone)
     }
 
     /// Sends `length` bytes of `file` from `offset` on, without passing them through memory. The calling thread
@@ -308,7 +349,7 @@ impl Responder {
         }
         let mut made = Err(SpoolError::Files);
         if self.may_spool {
-            self.lending.blocking(&mut || made = self.lending.new_spool());
+            self.lending.blocking(&mut || made = self.lending.new_spool(self.announced.unwrap_or(0)));
         }
         match made {
             Ok(spool) => self.spool = Some(Arc::new(spool)),
@@ -338,11 +379,7 @@ impl Responder {
         let room = Room { low_water, drained, patience };
         match self.lending.wait_for_client(flow, room, stuck) {
             WaitEnd::Gone => Err(Gone),
-            WaitEnd::Dismissed => {
-                self.state = State::Finished;
-                let _ = self.hand(Answer::Abort(Reason::WriteTimeout));
-                Err(Gone)
-            }
+            WaitEnd::Dismissed => self.dismiss().map(|()| WaitEnd::Dismissed),
             end => Ok(end),
         }
     }
@@ -350,6 +387,11 @@ impl Responder {
 
 impl Drop for Responder {
     fn drop(&mut self) {
+        if self.goes_on
+            && let Some(flow) = &self.flow
+        {
+            self.lending.end_going_on(flow);
+        }
         match self.state {
             State::Finished => {}
             State::Started => {

@@ -2,7 +2,8 @@
 //!
 //! They may while other threads are free. When requests wait for a thread, those that can put their response
 //! into a file are asked to; of those that cannot, at most half of the threads go on waiting, and those that
-//! have waited longest are dismissed: their clients are cut.
+//! have waited longest are dismissed: their clients are cut. A thread that makes a response without a known end,
+//! of which there is much in the file, counts with them: it may never be done.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -37,6 +38,7 @@ impl Waits {
 
     /// Blocks until there is room or the thread is asked for. `stuck`: the response can go nowhere else.
     pub(super) fn wait(&self, flow: &Arc<Flow>, room: Room, stuck: bool) -> WaitEnd {
+        self.end(flow);
         // Somebody may have asked after the former wait had ended.
         flow.forget_asked();
         self.lock().push(Waiting { flow: Arc::clone(flow), stuck, dismissed: false });
@@ -46,9 +48,32 @@ impl Waits {
             self.press();
         }
         let end = flow.wait(room);
-        self.lock().retain(|waiting| !Arc::ptr_eq(&waiting.flow, flow));
-        self.count.fetch_sub(1, Ordering::SeqCst);
+        self.end(flow);
         end
+    }
+
+    /// Notes that the thread which makes the response of `flow` may never be done, and is to go on all the same;
+    /// `false` if it has been dismissed.
+    pub(super) fn go_on(&self, flow: &Arc<Flow>) -> bool {
+        let mut waiting = self.lock();
+        if !waiting.iter().any(|waiting| Arc::ptr_eq(&waiting.flow, flow)) {
+            flow.forget_asked();
+            waiting.push(Waiting { flow: Arc::clone(flow), stuck: true, dismissed: false });
+            self.count.fetch_add(1, Ordering::SeqCst);
+        }
+        drop(waiting);
+        if self.pressed.load(Ordering::SeqCst) {
+            self.press();
+        }
+        !flow.is_dismissed()
+    }
+
+    /// The thread of `flow` is done after all.
+    pub(super) fn end(&self, flow: &Arc<Flow>) {
+        let mut waiting = self.lock();
+        let before = waiting.len();
+        waiting.retain(|waiting| !Arc::ptr_eq(&waiting.flow, flow));
+        self.count.fetch_sub(before - waiting.len(), Ordering::SeqCst);
     }
 
     /// Says whether requests wait while all threads are in calls.
@@ -150,6 +175,20 @@ mod tests {
             flow.set_gone();
             assert_eq!(end(told), Some(WaitEnd::Gone));
         }
+    }
+
+    #[test]
+    fn threads_that_may_never_be_done_count_with_those_that_are_stuck() {
+        let waits = Waits::new(4);
+        let flows: Vec<_> = (0..4).map(|_| Arc::new(Flow::default())).collect();
+        assert!(flows.iter().all(|flow| waits.go_on(flow) && waits.go_on(flow)), "nobody waits for them");
+        assert_eq!((waits.lock().len(), waits.count.load(Ordering::SeqCst)), (4, 4));
+        waits.end(&flows[0]);
+        waits.set_pressed(true);
+        assert_eq!([1, 2, 3].map(|index: usize| waits.go_on(&flows[index])), [false, true, true]);
+        flows.iter().for_each(|flow| waits.end(flow));
+        assert_eq!((waits.lock().len(), waits.count.load(Ordering::SeqCst)), (0, 0));
+        assert!(waits.go_on(&flows[1]), "what was asked of it is past");
     }
 
     #[test]
