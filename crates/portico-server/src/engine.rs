@@ -1,7 +1,8 @@
 //! The value that is lent: the sockets, connections and deadlines of one event loop.
 //!
 //! The only place that owns both the reactor's registrations and the connections. Never calls an application:
-//! it hands out [`Call`]s and takes [`Answer`]s. The clock is its driver's ([`Engine::set_now`]).
+//! it hands out [`Call`]s and takes [`Answer`]s. The clock is its driver's ([`Engine::set_now`]), but for how long
+//! one turn lasts.
 
 mod accept;
 mod clients;
@@ -66,6 +67,8 @@ pub struct Engine {
     poll_due: Instant,
     /// When memory may be relieved again.
     relieved_at: Option<Instant>,
+    /// When the heap may be trimmed again.
+    trim_at: Option<Instant>,
     /// What [`Engine::changed_timeout`] and [`Engine::changed_work`] returned last.
     told_timeout: Option<Instant>,
     told_work: bool,
@@ -112,6 +115,9 @@ pub enum Writing {
 /// With requests waiting in its queue the engine looks at the network this often all the same.
 pub const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
+/// How long clients that keep the engine busy have a turn together before others get theirs.
+const TURN_MAX: Duration = POLL_INTERVAL;
+
 /// Longest that an answer is held back for the answers behind it.
 const HOLD_MAX: Duration = Duration::from_micros(500);
 
@@ -148,6 +154,7 @@ impl Engine {
             calls: 0,
             poll_due: now + POLL_INTERVAL,
             relieved_at: None,
+            trim_at: None,
             told_timeout: None,
             told_work: false,
         }
@@ -180,13 +187,43 @@ impl Engine {
     }
 
     /// Handles what the reactor has reported. The listeners come last: what comes with a new connection is read at
-    /// once, and is not to overtake what others sent before.
+    /// once, and is not to overtake what others sent before. When that takes long, the rest is noted for
+    /// [`Engine::advance`], which takes turns with looks at the network.
     pub fn handle_events(&mut self, events: &Events) {
+        let mut is_over = false;
         for of_listeners in [false, true] {
             let turn = events.iter().filter(|event| Accepting::owns(event.token) == of_listeners);
-            turn.for_each(|event| self.handle_event(event));
+            for event in turn {
+                if is_over {
+                    self.note_event(event);
+                } else {
+                    self.handle_event(event);
+                    is_over = self.is_turn_over();
+                }
+            }
         }
         self.write_unheld_sessions();
+    }
+
+    /// Whether what has been done since the present moment was set takes so long that others are to have a turn.
+    /// Only what may take long has the clock looked at.
+    #[inline]
+    fn is_turn_over(&mut self) -> bool {
+        std::mem::take(&mut self.tools.has_toiled) && self.tools.now.elapsed() >= TURN_MAX
+    }
+
+    /// Goes on with what was put off, for one turn.
+    fn continue_turns(&mut self) {
+        let mut again = std::mem::take(&mut self.again).into_iter();
+        for id in again.by_ref() {
+            self.receive_on(id, Connection::proceed);
+            if self.is_turn_over() {
+                break;
+            }
+        }
+        if again.len() > 0 {
+            self.again.splice(..0, again);
+        }
     }
 
     /// Handles one event.
@@ -215,8 +252,8 @@ impl Engine {
 
     /// Goes on with what was put off, and handles the deadlines that have passed.
     pub fn advance(&mut self) {
-        for id in std::mem::take(&mut self.again) {
-            self.receive_on(id, Connection::proceed);
+        if !self.again.is_empty() {
+            self.continue_turns();
         }
         for _ in 0..TIMEOUTS_MAX {
             let Some((index, at)) = self.deadlines.next_due(self.tools.now) else {

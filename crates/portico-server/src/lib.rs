@@ -9,6 +9,7 @@ mod connection;
 mod engine;
 mod forwarded;
 mod handover;
+mod heap;
 mod lending;
 mod listener;
 mod occurrences;

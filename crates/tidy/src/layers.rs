@@ -60,7 +60,7 @@ const ORDERS: [Order; 4] = [
     Order {
         crate_name: "portico-server",
         rows: &[
-            &["occurrences", "spool"],
+            &["heap", "occurrences", "spool"],
             &["body", "forwarded", "request_id"],
             &["statsd", "syslog"],
             &["access_log", "metrics"],

@@ -407,10 +407,12 @@ impl Connection {
             return self.resume_session(tools);
         }
         if self.has_spooled() {
+            tools.has_toiled = true;
             if !self.write_spooled(tools) {
                 return self.cut();
             }
         } else if !self.is_written() && !self.failed {
+            tools.has_toiled = true;
             self.write_outbox();
         }
         if self.failed {

@@ -25,6 +25,10 @@ pub struct Ledger {
     /// What has happened since.
     cut: u64,
     refused: u64,
+    /// Requests refused so far.
+    refusals: u64,
+    /// The most that has been held since the heap was trimmed.
+    most: usize,
 }
 
 /// Whether memory is scarce, for the application threads.
@@ -69,6 +73,8 @@ impl Ledger {
             told: None,
             cut: 0,
             refused: 0,
+            refusals: 0,
+            most: 0,
         }
     }
 
@@ -76,6 +82,7 @@ impl Ledger {
     #[inline]
     pub fn change(&mut self, before: usize, after: usize) {
         self.bytes = (self.bytes + after).saturating_sub(before);
+        self.most = self.most.max(self.bytes);
         let tight = self.bytes > self.spill_mark();
         if tight != self.gauge.is_tight() {
             self.gauge.tight.store(tight, Ordering::Relaxed);
@@ -125,10 +132,27 @@ impl Ledger {
         if self.bytes > mark { self.bytes - self.spill_mark() } else { 0 }
     }
 
+    /// Whether so much has been let go of that the heap is worth trimming: a quarter of what may be held.
+    #[inline]
+    pub fn has_let_go_of_much(&self) -> bool {
+        self.most - self.bytes > self.bytes_max / 4
+    }
+
+    /// The heap has been trimmed.
+    pub fn note_trimmed(&mut self) {
+        self.most = self.bytes;
+    }
+
     /// A request was refused for want of memory.
     pub fn note_refused(&mut self, now: Instant) {
         self.refused += 1;
+        self.refusals += 1;
         self.tell(now);
+    }
+
+    /// Requests that have been refused for want of memory so far.
+    pub fn refusals(&self) -> u64 {
+        self.refusals
     }
 
     /// `count` clients have been cut for want of memory.
@@ -211,6 +235,19 @@ mod tests {
         assert!(ledger.refuses(100));
         ledger.change(850, 0);
         assert_eq!((ledger.bytes(), ledger.gauge().is_tight(), ledger.refuses(1 << 20)), (0, false, false));
+    }
+
+    #[test]
+    fn the_heap_is_worth_trimming_when_a_quarter_has_been_let_go_of() {
+        let mut ledger = ledger();
+        let seen = [500, 300, 299, 500].map(|bytes| {
+            ledger.change(ledger.bytes(), bytes);
+            ledger.has_let_go_of_much()
+        });
+        assert_eq!(seen, [false, false, true, false]);
+        ledger.change(500, 250);
+        ledger.note_trimmed();
+        assert!(!ledger.has_let_go_of_much());
     }
 
     #[test]

@@ -91,10 +91,11 @@ impl Connection {
                 return step;
             }
         }
-        for _ in 0..READS_MAX {
+        for reads in 0..READS_MAX {
             if !self.readable || !self.wants_bytes() {
                 return Step::Keep;
             }
+            tools.has_toiled |= reads > 0;
             let count = match self.transport.read(scratch) {
                 Progress::Bytes(count) => count,
                 stopped => match self.handle_stop(stopped, tools) {

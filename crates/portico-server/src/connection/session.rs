@@ -41,7 +41,13 @@ pub struct Session {
     idle_since: Option<Instant>,
     /// What was awaited when it began, as long as it has had no stream.
     awaited: Option<(Deadline, Instant)>,
+    /// Streams refused for want of memory, one after the other.
+    refused: u8,
 }
+
+/// Streams of one session that are refused for want of memory, one after the other, before it is ended: there is
+/// none for it, and each refusal costs as much as a request.
+const REFUSED_MAX: u8 = 8;
 
 impl Connection {
     /// The stream `number` of the connection `carrier`, whose id is `id`.
@@ -126,7 +132,8 @@ impl Connection {
             wire.shut_down();
         }
         let (streams, received) = (Vec::new(), tools.now);
-        let session = Session { wire, streams, received, idle_since: None, awaited: self.due };
+        let awaited = self.due;
+        let session = Session { wire, streams, received, idle_since: None, awaited, refused: 0 };
         self.link = Link::Session(Box::new(session));
     }
 
@@ -446,6 +453,13 @@ impl Connection {
             }
             Link::Alone | Link::Stream { .. } => 0,
         }
+    }
+
+    /// Notes whether the stream that has just begun was refused for want of memory; whether that were too many.
+    pub fn note_stream_refused(&mut self, is_refused: bool) -> bool {
+        let Link::Session(session) = &mut self.link else { return false };
+        session.refused = if is_refused { session.refused.saturating_add(1) } else { 0 };
+        session.refused > REFUSED_MAX
     }
 
     /// Ends the session at once: its peer has us hold too much.

@@ -53,6 +53,8 @@ pub struct Tools {
     pub may_spool: bool,
     /// How many streams share its client's line, at least 1.
     pub sharers: u64,
+    /// What a connection has just done may have taken long.
+    pub has_toiled: bool,
     /// Where large bodies and responses go.
     pub spools: Arc<Spools>,
     /// Where finished requests are noted.
@@ -167,6 +169,7 @@ impl Tools {
             held: 0,
             may_spool: true,
             sharers: 1,
+            has_toiled: false,
             spools: Arc::new(spools),
             access_log,
             counters: Counters::default(),

@@ -177,10 +177,15 @@ impl Engine {
         let index = (token & !LISTENER) as usize;
         let shared = self.has_sibling();
         let max = if shared { SHARED_ACCEPTS_MAX } else { ACCEPTS_MAX };
-        let accepted = (0..max).take_while(|_| self.accept_one(index)).count();
+        // What has come with one is read at once, and may take long.
+        let (mut accepted, mut is_over) = (0, false);
+        while accepted < max && !is_over && self.accept_one(index) {
+            accepted += 1;
+            is_over = self.is_turn_over();
+        }
         if shared && accepted > 0 {
             self.step_back(index, token);
-        } else if accepted == max {
+        } else if accepted == max || is_over {
             self.accepting.note(token);
         }
     }

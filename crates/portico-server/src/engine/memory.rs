@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::Engine;
 use crate::connection::{Connection, ConnectionId, Deadline, MemoryGauge, ResponseShare};
+use crate::heap;
 use crate::spool::Spools;
 
 /// Clients that are cut in one turn.
@@ -18,6 +19,9 @@ const FILE_CUTS_MAX: usize = 4;
 
 /// How long is waited after a look at all clients for the next: it takes time, and memory is held for long.
 const RELIEF_INTERVAL: Duration = Duration::from_millis(50);
+
+/// How long after the heap has been trimmed it is not again.
+const TRIM_INTERVAL: Duration = Duration::from_millis(100);
 
 impl Engine {
     /// The files of bodies and responses.
@@ -89,6 +93,18 @@ impl Engine {
         if short && self.relieved_at.is_none_or(|at| self.tools.now >= at) {
             self.cut_holders();
         }
+        if self.tools.ledger.has_let_go_of_much() && self.trim_at.is_none_or(|at| self.tools.now >= at) {
+            self.trim_heap();
+        }
+    }
+
+    /// Has a thread of its own trim the heap: that takes a millisecond for some ten megabytes.
+    #[cold]
+    fn trim_heap(&mut self) {
+        self.trim_at = Some(self.tools.now + TRIM_INTERVAL);
+        self.tools.ledger.note_trimmed();
+        let trimming = std::thread::Builder::new().name("portico-heap".to_owned());
+        let _ = trimming.spawn(heap::trim); // Without a thread for it memory is kept for later.
     }
 
     /// Cuts those first for whom most is held that cannot leave memory, or who have most files; of those with as

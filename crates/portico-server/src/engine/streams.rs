@@ -24,6 +24,9 @@ struct Ended {
     answered: bool,
 }
 
+/// Streams of one session that begin in one turn: each head may be tens of kilobytes for a few bytes sent.
+const BEGUN_MAX: usize = 16;
+
 /// How often in one turn a session is written when that has made room for more.
 const WRITES_MAX: usize = 16;
 
@@ -31,10 +34,15 @@ impl Engine {
     /// Passes on to its streams what has come of the session of connection `id`, which is taken out of the table,
     /// and has the session written.
     pub(super) fn serve_streams(&mut self, id: ConnectionId, connection: &mut Connection) -> Step {
+        self.tools.has_toiled = true;
+        let mut begun = 0;
         for _ in 0..WRITES_MAX {
-            loop {
+            while begun < BEGUN_MAX {
                 match self.guarded(connection, |connection, tools| connection.next_stream_event(tools)) {
-                    Some(Some(event)) => self.pass_on_event(id, connection, event),
+                    Some(Some(event)) => {
+                        begun += usize::from(matches!(event, SessionEvent::Opened(..)));
+                        self.pass_on_event(id, connection, event);
+                    }
                     Some(None) => break,
                     None => return Step::Close,
                 }
@@ -46,8 +54,9 @@ impl Engine {
                 return connection.end_session(&mut self.tools);
             }
             match step {
-                Step::Streams => {}
-                Step::Keep if connection.has_unread() => return Step::Again,
+                Step::Streams if begun < BEGUN_MAX => {}
+                Step::Streams => return Step::Again,
+                Step::Keep if begun == BEGUN_MAX || connection.has_unread() => return Step::Again,
                 step => return step,
             }
         }
@@ -116,8 +125,11 @@ impl Engine {
         carrier.add_stream(number, place);
         self.streams += 1;
         self.table.put_back(place, Box::new(connection));
+        let refusals = self.tools.ledger.refusals();
         self.receive_on(place, Connection::begin_stream);
-        if self.tools.ledger.is_overdrawn(self.table.held_in_all(id.index)) {
+        let is_refused = self.tools.ledger.refusals() > refusals;
+        let is_insistent = carrier.note_stream_refused(is_refused);
+        if is_insistent || self.tools.ledger.is_overdrawn(self.table.held_in_all(id.index)) {
             self.tools.ledger.note_cut(1, self.tools.now);
             carrier.end_session_calm();
         }

@@ -63,6 +63,21 @@ fn answers_of_one_session_are_written_together() {
     assert_eq!(engine.counters().answers, 3);
 }
 
+#[test]
+fn who_keeps_the_engine_busy_has_a_turn_and_then_others_have_theirs() {
+    let (mut engine, one, mut client) = engine_with_streams(&[], &[1]);
+    let (other, mut theirs) = admit_client(&mut engine);
+    client.write_all(&get(3)).unwrap();
+    theirs.write_all(&[PREFACE, &[0, 0, 0, 4, 0, 0, 0, 0, 0], &get(1)].concat()).unwrap();
+    // As if the first of them took so long.
+    engine.set_now(engine.now() - Duration::from_secs(1));
+    [one, other].into_iter().for_each(|id| engine.note_event(readable(id)));
+    engine.advance();
+    assert_eq!((engine.queue.len(), engine.has_unfinished()), (2, true));
+    engine.advance();
+    assert_eq!((engine.queue.len(), engine.has_unfinished()), (3, false));
+}
+
 /// The connection of each call, in the order in which they get a thread.
 fn calls(engine: &mut Engine) -> Vec<ConnectionId> {
     let calls = std::iter::from_fn(|| engine.next_call(|_| || {}));
@@ -169,6 +184,30 @@ fn a_response_on_its_way_ends_with_its_stream() {
     assert!(flow.is_gone(), "its thread goes on in vain no longer");
     assert!(!engine.answer(call.key, Answer::Finish, Writing::AtOnce));
     assert_eq!((engine.table.len(), engine.streams), (1, 0));
+}
+
+#[test]
+fn who_insists_while_there_is_no_memory_is_sent_away() {
+    let (mut engine, id, mut client) = engine_with_streams(&["--client-memory", "16m"], &[]);
+    received(&mut client);
+    let elsewhere = 32 << 20;
+    engine.tools.ledger.change(0, elsewhere);
+    let mut ask = |engine: &mut Engine, numbers: std::ops::Range<u32>| {
+        for number in numbers {
+            client.write_all(&get(1 + 2 * number)).unwrap();
+            // Without `advance`, which would cut it.
+            engine.handle_event(readable(id));
+        }
+        received(&mut client)
+    };
+    let goaway = |bytes: &[u8]| bytes.windows(4).any(|frame| frame[..3] == [0, 0, 8] && frame[3] == 7);
+    assert!(!goaway(&ask(&mut engine, 0..8)), "it may ask again");
+    engine.tools.ledger.change(elsewhere, 0);
+    assert!(!goaway(&ask(&mut engine, 8..9)));
+    engine.tools.ledger.change(0, elsewhere);
+    assert!(!goaway(&ask(&mut engine, 9..17)), "there was memory in between");
+    assert!(goaway(&ask(&mut engine, 17..18)));
+    assert_eq!(engine.streams, 0);
 }
 
 #[test]
