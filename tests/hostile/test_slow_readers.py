@@ -20,13 +20,30 @@ FRESH_BYTES = 4_000_000
 STILL = {"bytes": 0, "pause": 0}
 TRICKLE = {"bytes": 1, "pause": 1}
 SLOW = {"bytes": 360, "pause": 0.1}
+AT_ONCE: dict[str, float] = {}
+# Each has the application make, and the server store, megabytes: more of them a second are overload, whoever
+# reads. `test_honest_readers_of_the_same` shows what such requests cost others when they are read at once.
+ARRIVALS_A_SECOND = 40
 
 
 def reader(name, protocol, connections, pattern, *targets) -> Attack:
     """Readers of this pattern, who ask for the targets in turn, or for every kind of response."""
     streams = max(1, streams_of(connections) // 10)
     parameters = {**pattern, "targets": targets or [*TARGETS.values()], "streams": streams}
-    return Attack("read_slowly", protocol, connections, parameters, name)
+    kind = "read_slowly" if pattern is not AT_ONCE else "read_at_once"
+    return Attack(kind, protocol, connections, parameters, name, ARRIVALS_A_SECOND)
+
+
+@cases(("h1", 100), ("tls", 100), ("h2c", 10), ("h2c", 100), ("h2", 100))
+def test_honest_readers_of_the_same(trial, protocol, connections):
+    """What the same requests cost others when they are read at once: this is work, not slowness."""
+    attack = reader("control: read at once", protocol, connections, AT_ONCE)
+
+    def lost(outcome) -> list[str]:
+        whole = outcome.tally.get("whole", 0)
+        return [f"{whole} of {connections} got all of it"] if whole < connections else []
+
+    trial(attack, also=lost)
 
 
 @cases(*EVERY_PROTOCOL, short=(("h1", 40), ("h2", 10)))
@@ -75,7 +92,7 @@ def withhold(protocol, connections, target) -> Attack:
     """Clients that widen the window of each stream by a byte now and then."""
     parameters = {"target": target, "streams": streams_of(connections), "pause": 2}
     name = f"a byte of window per stream: {'list' if target == LARGE else 'generator'}"
-    return Attack("withhold_stream_windows", protocol, connections, parameters, name)
+    return Attack("withhold_stream_windows", protocol, connections, parameters, name, ARRIVALS_A_SECOND)
 
 
 @cases(*STREAMS, short=(("h2c", 2),))
@@ -91,7 +108,8 @@ def test_windows_of_a_byte_per_generated_stream(trial, protocol, connections):
 @cases(*STREAMS)
 def test_connection_window_that_is_never_widened(trial, protocol, connections):
     parameters = {"target": LARGE, "streams": streams_of(connections)}
-    trial(Attack("withhold_connection_window", protocol, connections, parameters))
+    kind, pace = "withhold_connection_window", ARRIVALS_A_SECOND
+    trial(Attack(kind, protocol, connections, parameters, arrivals_a_second=pace))
 
 
 # Slow, and honest

@@ -116,6 +116,23 @@ async def read_slowly(attacker: Attacker) -> None:
         wire.close()
 
 
+async def read_at_once(attacker: Attacker) -> None:
+    """No attack: asks for the same as `read_slowly`, reads all of it as fast as it comes, and goes."""
+    wire = await attacker.connect()
+    try:
+        spoken = await attacker.dialect(wire, initial_window=WINDOW_MAX, connection_window=WINDOW_MAX)
+        targets = attacker["targets"]
+        first = attacker.number % len(targets)
+        count = attacker["streams"] if attacker.speaks_http2 else 1
+        await spoken.ask([targets[(first + number) % len(targets)] for number in range(count)])
+        while not spoken.is_whole:
+            await spoken.take(1 << 20)
+        attacker.tally["whole"] += 1
+    finally:
+        wire.close()
+    await for_ever()
+
+
 async def read_steadily(attacker: Attacker) -> None:
     """Reads one response at a rate until told to finish, then what is left of it; tells whether all came."""
     rates, targets = attacker["rates"], attacker["targets"]
@@ -344,6 +361,7 @@ ATTACKS: dict[str, Callable[[Attacker], Awaitable[None]]] = {
     attack.__name__: attack
     for attack in (
         read_slowly,
+        read_at_once,
         read_steadily,
         withhold_stream_windows,
         withhold_connection_window,

@@ -24,7 +24,7 @@ THREADS = 8
 BUDGET_BYTES, SPOOL_BYTES = 64 * MIB, 256 * MIB
 LIMITS = ("--client-memory", "64m", "--spool-total", "256m")
 RELEASE_SECONDS = 10.0
-ARRIVAL_SECONDS_MIN, ARRIVALS_A_SECOND = 0.5, 300
+ARRIVAL_SECONDS_MIN = 0.5
 # Where even the twin is slower than so many margins, the machine is too busy for the figures to say anything.
 TWIN_MARGINS_MAX = 2
 
@@ -41,6 +41,12 @@ class Attack:
     connections: int
     parameters: dict[str, Any] = field(default_factory=dict)
     name: str = ""
+    # All in one moment are overload, which is not tried.
+    arrivals_a_second: float = 300
+
+    def arrival_seconds(self, most: float) -> float:
+        """Within which the attackers arrive."""
+        return min(max(ARRIVAL_SECONDS_MIN, self.connections / self.arrivals_a_second), most)
 
     @property
     def title(self) -> str:
@@ -55,10 +61,6 @@ class Pace:
     seconds: float
     rate: float
     p99_margin_seconds: float
-
-    def arrival_seconds(self, connections: int) -> float:
-        """Within which so many attackers arrive: all in one moment are overload, which is not tried."""
-        return min(max(ARRIVAL_SECONDS_MIN, connections / ARRIVALS_A_SECOND), self.seconds * 3 / 4)
 
 
 @dataclass
@@ -124,7 +126,7 @@ def play(server: Server, twin: Server, attack: Attack, pace: Pace) -> Outcome:
         kind=attack.kind,
         protocols=attack.protocol.split("+"),
         connections=attack.connections,
-        arrival_seconds=pace.arrival_seconds(attack.connections),
+        arrival_seconds=attack.arrival_seconds(pace.seconds * 3 / 4),
         parameters=attack.parameters,
     )
     others = Side("others", address=server.address, rate=pace.rate)
