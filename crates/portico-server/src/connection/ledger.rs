@@ -27,8 +27,8 @@ pub struct Ledger {
     refused: u64,
     /// Requests refused so far.
     refusals: u64,
-    /// The most that has been held since the heap was trimmed.
-    most: usize,
+    /// Bytes that have been let go of since the heap was trimmed.
+    freed: usize,
 }
 
 /// Whether memory is scarce, for the application threads.
@@ -74,7 +74,7 @@ impl Ledger {
             cut: 0,
             refused: 0,
             refusals: 0,
-            most: 0,
+            freed: 0,
         }
     }
 
@@ -82,7 +82,7 @@ impl Ledger {
     #[inline]
     pub fn change(&mut self, before: usize, after: usize) {
         self.bytes = (self.bytes + after).saturating_sub(before);
-        self.most = self.most.max(self.bytes);
+        self.freed = self.freed.saturating_add(before.saturating_sub(after));
         let tight = self.bytes > self.spill_mark();
         if tight != self.gauge.is_tight() {
             self.gauge.tight.store(tight, Ordering::Relaxed);
@@ -132,15 +132,16 @@ impl Ledger {
         if self.bytes > mark { self.bytes - self.spill_mark() } else { 0 }
     }
 
-    /// Whether so much has been let go of that the heap is worth trimming: a quarter of what may be held.
+    /// Whether so much has been let go of that the heap is worth trimming: an eighth of what may be held. Each
+    /// piece counts, also where as much has come to be held meanwhile: by another thread, and in another heap.
     #[inline]
     pub fn has_let_go_of_much(&self) -> bool {
-        self.most - self.bytes > self.bytes_max / 4
+        self.freed > self.bytes_max / 8
     }
 
     /// The heap has been trimmed.
     pub fn note_trimmed(&mut self) {
-        self.most = self.bytes;
+        self.freed = 0;
     }
 
     /// A request was refused for want of memory.
@@ -238,14 +239,14 @@ mod tests {
     }
 
     #[test]
-    fn the_heap_is_worth_trimming_when_a_quarter_has_been_let_go_of() {
+    fn the_heap_is_worth_trimming_when_an_eighth_has_been_let_go_of() {
         let mut ledger = ledger();
-        let seen = [500, 300, 299, 500].map(|bytes| {
-            ledger.change(ledger.bytes(), bytes);
+        ledger.change(0, 500);
+        let seen = [(60, 10), (10, 60), (60, 10), (50, 49)].map(|(before, after)| {
+            ledger.change(before, after);
             ledger.has_let_go_of_much()
         });
-        assert_eq!(seen, [false, false, true, false]);
-        ledger.change(500, 250);
+        assert_eq!(seen, [false, false, false, true]);
         ledger.note_trimmed();
         assert!(!ledger.has_let_go_of_much());
     }

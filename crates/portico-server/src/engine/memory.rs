@@ -21,7 +21,7 @@ const FILE_CUTS_MAX: usize = 4;
 const RELIEF_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How long after the heap has been trimmed it is not again.
-const TRIM_INTERVAL: Duration = Duration::from_millis(100);
+const TRIM_INTERVAL: Duration = Duration::from_millis(10);
 
 impl Engine {
     /// The files of bodies and responses.

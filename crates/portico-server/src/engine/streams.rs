@@ -25,7 +25,7 @@ struct Ended {
 }
 
 /// Streams of one session that begin in one turn: each head may be tens of kilobytes for a few bytes sent.
-const BEGUN_MAX: usize = 16;
+const BEGUN_MAX: usize = 8;
 
 /// How often in one turn a session is written when that has made room for more.
 const WRITES_MAX: usize = 16;
