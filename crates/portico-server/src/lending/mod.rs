@@ -53,7 +53,7 @@ use letter::Letter;
 use pace::Pace;
 pub use responder::{Gone, Responder};
 use seats::{Seat, Seats};
-use waits::Waits;
+use waits::{Outlook, Waits};
 
 /// One engine, its threads, and the application that they call.
 pub struct Lending {
@@ -491,12 +491,12 @@ impl Lending {
     }
 
     /// Waits within a call until `room` is there, for as long as the thread is not needed: see [`Waits`].
-    pub(crate) fn wait_for_client(&self, flow: &Arc<Flow>, room: Room, stuck: bool) -> WaitEnd {
+    fn wait_for_client(&self, flow: &Arc<Flow>, room: Room, outlook: Outlook) -> WaitEnd {
         self.ensure_driven();
         let end = Arc::new(OnceLock::new());
         let (waits, flow, ended) = (Arc::clone(&self.waits), Arc::clone(flow), Arc::clone(&end));
         self.application.await_client(Box::new(move || {
-            ended.get_or_init(|| waits.wait(&flow, room, stuck));
+            ended.get_or_init(|| waits.wait(&flow, room, outlook));
         }));
         // One that the application has broken off has no end yet: nothing more is to be sent.
         end.get().copied().unwrap_or(WaitEnd::Gone)

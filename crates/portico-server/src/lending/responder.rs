@@ -10,6 +10,7 @@ use bytes::Bytes;
 use portico_proto::{Fields, ResponseHead};
 
 use super::Lending;
+use super::waits::Outlook;
 use crate::access_log::Reason;
 use crate::connection::{Answer, Block, Flow, RequestKey, ResponseShare, ResponseSpool, Room, WaitEnd};
 use crate::spool::SpoolError;
@@ -59,9 +60,6 @@ const SMALL_BYTES: usize = 16 * 1024;
 
 /// Bytes in the spool up to which the application goes on though no request waits for its thread.
 const NEAR_BYTES: u64 = 1024 * 1024;
-
-/// The same of one whose end is not known: it may have none.
-const NEAR_BYTES_ENDLESS: u64 = 256 * 1024;
 
 /// How long the thread waits for a client with a body that is there as a whole: a client that reads as fast as
 /// the server writes needs no file.
@@ -210,12 +208,14 @@ impl Responder {
     /// Waits while much is in the file and no request needs the thread: a response without end is not to fill it
     /// because requests had to wait for a moment. Where one does, such a response goes on as one of few.
     fn stay_near(&mut self, spool: &Arc<ResponseSpool>) -> Result<(), Gone> {
-        let near = if self.announced.is_some() { NEAR_BYTES } else { NEAR_BYTES_ENDLESS };
-        if self.is_whole || spool.waiting_bytes() <= near {
+        if self.is_whole {
             return Ok(());
         }
         if !self.lending.is_pressed() {
-            return self.wait(Some(spool), None, false).map(drop);
+            if spool.waiting_bytes() <= NEAR_BYTES {
+                return Ok(());
+            }
+            return self.wait(Some(spool), None, self.outlook()).map(drop);
         }
         match &self.flow {
             Some(flow) if self.announced.is_none() => {
@@ -224,6 +224,12 @@ impl Responder {
             }
             _ => Ok(()),
         }
+    }
+
+    /// What becomes of it when requests need the thread.
+    fn outlook(&self) -> Outlook {
+        let has_end = self.is_whole || self.announced.is_some();
+        if has_end { Outlook::Spills } else { Outlook::Endless }
     }
 
     /// Requests need the thread: the client is cut.
@@ -344,7 +350,7 @@ impl Responder {
             () if self.is_whole => Some(WHOLE_PATIENCE),
             () => None,
         };
-        if self.wait(None, patience, false)? == WaitEnd::Room {
+        if self.wait(None, patience, self.outlook())? == WaitEnd::Room {
             return Ok(());
         }
         let mut made = Err(SpoolError::Files);
@@ -361,23 +367,22 @@ impl Responder {
 
     /// Waits for the client: what comes next can go nowhere else.
     fn wait_stuck(&mut self, drained: Option<&Arc<ResponseSpool>>) -> Result<(), Gone> {
-        while self.wait(drained, None, true)? != WaitEnd::Room {}
+        while self.wait(drained, None, Outlook::Stuck)? != WaitEnd::Room {}
         Ok(())
     }
 
-    /// Waits until little of the response is in memory and `drained` has been taken to its end; `stuck`: it can go
-    /// nowhere else.
+    /// Waits until little of the response is in memory and `drained` has been taken to its end.
     fn wait(
         &mut self,
         drained: Option<&Arc<ResponseSpool>>,
         patience: Option<Duration>,
-        stuck: bool,
+        outlook: Outlook,
     ) -> Result<WaitEnd, Gone> {
         let Some(flow) = &self.flow else { return Ok(WaitEnd::Room) };
         let memory_max = self.memory_left.min(self.lending.response_buffer_bytes());
         let (low_water, drained) = (memory_max.max(SMALL_BYTES) / 2, drained.cloned());
         let room = Room { low_water, drained, patience };
-        match self.lending.wait_for_client(flow, room, stuck) {
+        match self.lending.wait_for_client(flow, room, outlook) {
             WaitEnd::Gone => Err(Gone),
             WaitEnd::Dismissed => self.dismiss().map(|()| WaitEnd::Dismissed),
             end => Ok(end),

@@ -25,9 +25,19 @@ pub(super) struct Waits {
 #[derive(Debug)]
 struct Waiting {
     flow: Arc<Flow>,
-    /// Its response has no room in a file.
-    stuck: bool,
+    outlook: Outlook,
     dismissed: bool,
+}
+
+/// What becomes of a thread when it is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outlook {
+    /// The rest of its response goes to a file.
+    Spills,
+    /// It does so, and may never end.
+    Endless,
+    /// Its response has no room in a file.
+    Stuck,
 }
 
 impl Waits {
@@ -36,12 +46,12 @@ impl Waits {
         Self { waiting: Mutex::default(), count, pressed, threads }
     }
 
-    /// Blocks until there is room or the thread is asked for. `stuck`: the response can go nowhere else.
-    pub(super) fn wait(&self, flow: &Arc<Flow>, room: Room, stuck: bool) -> WaitEnd {
+    /// Blocks until there is room or the thread is asked for.
+    pub(super) fn wait(&self, flow: &Arc<Flow>, room: Room, outlook: Outlook) -> WaitEnd {
         self.end(flow);
         // Somebody may have asked after the former wait had ended.
         flow.forget_asked();
-        self.lock().push(Waiting { flow: Arc::clone(flow), stuck, dismissed: false });
+        self.lock().push(Waiting { flow: Arc::clone(flow), outlook, dismissed: false });
         self.count.fetch_add(1, Ordering::SeqCst);
         // Who has begun to press since does not know of this thread, or has seen it in the list.
         if self.pressed.load(Ordering::SeqCst) {
@@ -58,7 +68,7 @@ impl Waits {
         let mut waiting = self.lock();
         if !waiting.iter().any(|waiting| Arc::ptr_eq(&waiting.flow, flow)) {
             flow.forget_asked();
-            waiting.push(Waiting { flow: Arc::clone(flow), stuck: true, dismissed: false });
+            waiting.push(Waiting { flow: Arc::clone(flow), outlook: Outlook::Endless, dismissed: false });
             self.count.fetch_add(1, Ordering::SeqCst);
         }
         drop(waiting);
@@ -95,17 +105,18 @@ impl Waits {
     #[cold]
     fn press(&self) {
         let mut waiting = self.lock();
-        let stuck = waiting.iter().filter(|waiting| waiting.stuck && !waiting.dismissed).count();
-        let mut surplus = stuck.saturating_sub(self.threads / 2);
+        let is_held = |waiting: &Waiting| waiting.outlook != Outlook::Spills && !waiting.dismissed;
+        let held = waiting.iter().filter(|waiting| is_held(waiting)).count();
+        // An only thread goes on with what may end after all, as long as there is room in the file.
+        let goes_on = waiting.iter().any(|waiting| waiting.outlook == Outlook::Endless);
+        let mut surplus = held.saturating_sub((self.threads / 2).max(goes_on.into()));
         for waiting in waiting.iter_mut() {
-            match waiting.stuck {
-                false => waiting.flow.ask(WaitEnd::Hurried),
-                true if surplus > 0 && !waiting.dismissed => {
-                    surplus -= 1;
-                    waiting.dismissed = true;
-                    waiting.flow.ask(WaitEnd::Dismissed);
-                }
-                true => {}
+            if surplus > 0 && is_held(waiting) {
+                surplus -= 1;
+                waiting.dismissed = true;
+                waiting.flow.ask(WaitEnd::Dismissed);
+            } else if waiting.outlook != Outlook::Stuck && !waiting.dismissed {
+                waiting.flow.ask(WaitEnd::Hurried);
             }
         }
     }
@@ -124,14 +135,14 @@ mod tests {
     use super::*;
 
     /// A thread that waits for `flow`, once it is among those who do.
-    fn begin(waits: &Arc<Waits>, stuck: bool) -> (Arc<Flow>, Receiver<WaitEnd>) {
+    fn begin(waits: &Arc<Waits>, outlook: Outlook) -> (Arc<Flow>, Receiver<WaitEnd>) {
         let (flow, (tell, told)) = (Arc::new(Flow::default()), channel());
         flow.set_buffered(100, 0);
         let before = waits.lock().len();
         let (list, waiter) = (Arc::clone(waits), Arc::clone(&flow));
         thread::spawn(move || {
             let room = Room { low_water: 10, drained: None, patience: None };
-            tell.send(list.wait(&waiter, room, stuck)).unwrap();
+            tell.send(list.wait(&waiter, room, outlook)).unwrap();
         });
         while waits.lock().len() == before {
             thread::yield_now();
@@ -146,18 +157,18 @@ mod tests {
     #[test]
     fn threads_are_asked_for_only_while_requests_wait() {
         let waits = Arc::new(Waits::new(4));
-        let (flow, told) = begin(&waits, false);
+        let (flow, told) = begin(&waits, Outlook::Spills);
         waits.set_pressed(false);
         flow.set_buffered(10, 10);
         assert_eq!(end(&told), Some(WaitEnd::Room));
-        let (_, told) = begin(&waits, false);
+        let (_, told) = begin(&waits, Outlook::Spills);
         waits.set_pressed(true);
         assert_eq!(end(&told), Some(WaitEnd::Hurried));
         // One that begins to wait while requests do does not sleep.
         let flow = Arc::new(Flow::default());
         flow.set_buffered(100, 0);
         let room = Room { low_water: 10, drained: None, patience: None };
-        assert_eq!(waits.wait(&flow, room, false), WaitEnd::Hurried);
+        assert_eq!(waits.wait(&flow, room, Outlook::Spills), WaitEnd::Hurried);
         waits.set_pressed(false);
         assert!(waits.lock().is_empty());
     }
@@ -165,7 +176,7 @@ mod tests {
     #[test]
     fn half_of_the_threads_may_be_stuck_and_the_oldest_go() {
         let waits = Arc::new(Waits::new(4));
-        let stuck: Vec<_> = (0..4).map(|_| begin(&waits, true)).collect();
+        let stuck: Vec<_> = (0..4).map(|_| begin(&waits, Outlook::Stuck)).collect();
         waits.set_pressed(true);
         waits.set_pressed(true);
         let ends: Vec<_> = stuck[..2].iter().map(|(_, told)| end(told)).collect();
@@ -192,10 +203,23 @@ mod tests {
     }
 
     #[test]
+    fn of_those_that_may_never_end_half_of_the_threads_go_on_and_the_oldest_go() {
+        let waits = Arc::new(Waits::new(4));
+        let endless: Vec<_> = (0..3).map(|_| begin(&waits, Outlook::Endless)).collect();
+        waits.set_pressed(true);
+        let ends: Vec<_> = endless.iter().map(|(_, told)| end(told)).collect();
+        assert_eq!(ends, [Some(WaitEnd::Dismissed), Some(WaitEnd::Hurried), Some(WaitEnd::Hurried)]);
+    }
+
+    #[test]
     fn an_only_thread_is_never_held() {
         let waits = Arc::new(Waits::new(1));
-        let (_, told) = begin(&waits, true);
+        let (_, told) = begin(&waits, Outlook::Stuck);
         waits.set_pressed(true);
         assert_eq!(end(&told), Some(WaitEnd::Dismissed));
+        waits.set_pressed(false);
+        let (_, told) = begin(&waits, Outlook::Endless);
+        waits.set_pressed(true);
+        assert_eq!(end(&told), Some(WaitEnd::Hurried), "it may end after all");
     }
 }
