@@ -290,8 +290,9 @@ def test_hostile_values_in_a_template_stay_in_their_quotes(serve):
     ],
 )
 def test_what_is_no_atom_ends_the_start(template, expected):
-    process = run_to_end("--access-logformat", template, "apps.echo", cwd=TESTS)
-    assert process.returncode == 2
+    environment = {"PORTICO_ACCESS_LOGFORMAT": template}
+    process = run_to_end("apps.echo", cwd=TESTS, environment=environment)
+    assert process.returncode == 1
     assert expected in process.stderr
     assert process.stderr.count("\n") == 1
 

@@ -37,9 +37,8 @@ def test_application_from_the_environment(serve):
     "arguments",
     [
         ["--no-such-flag"],
-        ["--threads", "0"],
+        ["--threads", "-1"],
         ["--threads", "many"],
-        ["--workers", "0"],
         ["--workers", "8..2"],
         ["--warmup", "POST:/"],
         ["--timeout-path", "/reports"],
@@ -49,10 +48,9 @@ def test_application_from_the_environment(serve):
         ["--keep-alive", "soon"],
         ["--limit-request-body", "1x"],
         ["--socket-mode", "9"],
-        ["--log-level", "loud"],
-        ["--access-logformat", "other"],
+        ["--max-queue", "0x10"],
+        ["--slow-request", "-1"],
         ["--root-path", "relative"],
-        ["one", "two"],
     ],
 )
 def test_wrong_arguments_are_told_in_a_line(arguments):

@@ -206,11 +206,13 @@ def test_what_does_nothing_is_told(name, grade, options, tmp_path):
             continue
         told.append(process.stderr)
         if process.returncode == 0:
-            assert grade == "C", f"{name} is ignored"
+            # The context matters where TLS is spoken; what makes one is refused there.
+            assert grade == "C" or name == "ssl_context", f"{name} is ignored"
     (tmp_path / "portico.toml").write_text(f'{name} = "x"\n')
     by_file = config(cwd=tmp_path)
     if name not in SILENT:
         told.append(by_file.stderr)
         assert f"portico.toml:1:1: {name}" in by_file.stderr
     for text in told:
-        assert "has no effect" in text or "portico: error: " in text, text
+        told_so = ("has no effect", "does nothing", "portico: error: ")
+        assert any(words in text for words in told_so), text

@@ -113,6 +113,11 @@ const GUNICORN: &[&str] = &[
     "workers",
 ];
 
+/// Whether the long option, without its dashes, is one of gunicorn's, or stands for one.
+pub(crate) fn is_gunicorns(flag: &str) -> bool {
+    GUNICORN.contains(&flag)
+}
+
 /// Writes the long options among `args` out.
 ///
 /// # Errors

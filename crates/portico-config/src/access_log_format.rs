@@ -34,7 +34,30 @@ pub enum Piece {
     Text(String),
     /// Stands for something of the request.
     Atom(Atom),
+    /// The same, in a form of its own: `%(h)15s`.
+    Formed(Atom, Form),
 }
+
+/// How an atom is written, as Python's `%` has it. What it says of numbers holds for those atoms that are numbers
+/// for gunicorn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Form {
+    /// Characters at least.
+    pub width: usize,
+    /// `-`: what fills it stands behind.
+    pub is_left: bool,
+    /// `0`: a number is filled with zeros.
+    pub has_zeros: bool,
+    /// `+` or a space before a number.
+    pub sign: Option<char>,
+    /// Characters at most; of a number the digits at least, or those after its point.
+    pub precision: Option<usize>,
+    /// `f`: with a point.
+    pub is_decimal: bool,
+}
+
+/// Characters that an atom can be filled up to: a longer line has no use.
+const WIDTH_MAX: usize = 1024;
 
 /// What of a request a [`Piece`] stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,6 +167,33 @@ impl AccessLogFormat {
     }
 }
 
+/// A template as gunicorn takes it: what is no atom here has its place taken by `-`. Returns the template, and the
+/// atoms that are not here.
+///
+/// # Errors
+/// It is none that lines could be made of, there as here.
+pub(crate) fn for_gunicorn(text: &str) -> Result<(String, Vec<&str>), String> {
+    if AccessLogFormat::parse(text).is_ok() {
+        return Ok((text.to_owned(), Vec::new()));
+    }
+    let (mut eased, mut missing) = (String::new(), Vec::new());
+    for word in words(text)? {
+        match word {
+            Word::Text("%") => eased.push_str("%%"),
+            Word::Text(text) => eased.push_str(text),
+            Word::Atom { name, written, .. } if atom(name).is_ok() => eased.push_str(written),
+            // What is always `-`, in the same form.
+            Word::Atom { name, written, .. } => {
+                missing.push(written);
+                eased.push_str("%(l)");
+                eased.push_str(&written[name.len() + 3..]);
+            }
+        }
+    }
+    AccessLogFormat::parse(&eased)?;
+    Ok((eased, missing))
+}
+
 impl fmt::Display for AccessLogFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -163,32 +213,89 @@ impl Template {
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        let (mut pieces, mut plain, mut rest) = (Vec::new(), String::new(), text);
-        while let Some((before, after)) = rest.split_once('%') {
-            plain.push_str(before);
-            if let Some(after) = after.strip_prefix('%') {
-                plain.push('%');
-                rest = after;
-                continue;
+        let mut pieces = Vec::new();
+        for word in words(text)? {
+            match word {
+                Word::Text(more) => match pieces.last_mut() {
+                    Some(Piece::Text(text)) => text.push_str(more),
+                    _ => pieces.push(Piece::Text(more.to_owned())),
+                },
+                Word::Atom { name, form, .. } if form == Form::default() => {
+                    pieces.push(Piece::Atom(atom(name)?))
+                }
+                Word::Atom { name, form, .. } => pieces.push(Piece::Formed(atom(name)?, form)),
             }
-            let (name, after) = after
-                .strip_prefix('(')
-                .and_then(|inside| inside.split_once(')'))
-                .ok_or_else(|| format!("a % in {text:?} begins no atom; write %(h)s, or %% for the sign"))?;
-            rest = after.strip_prefix(['s', 'd']).ok_or_else(|| {
-                format!("%({name}) must be followed by s; widths and other conversions are not known")
-            })?;
-            let atom = atom(name)?;
-            if !plain.is_empty() {
-                pieces.push(Piece::Text(std::mem::take(&mut plain)));
-            }
-            pieces.push(Piece::Atom(atom));
-        }
-        plain.push_str(rest);
-        if !plain.is_empty() {
-            pieces.push(Piece::Text(plain));
         }
         Ok(Self { text: text.to_owned(), pieces })
+    }
+}
+
+/// A part of a template as it was written.
+enum Word<'a> {
+    Text(&'a str),
+    Atom { name: &'a str, form: Form, written: &'a str },
+}
+
+/// The parts of a template.
+fn words(text: &str) -> Result<Vec<Word<'_>>, String> {
+    let (mut words, mut rest) = (Vec::new(), text);
+    while let Some(at) = rest.find('%') {
+        let (before, from) = rest.split_at(at);
+        words.extend((!before.is_empty()).then_some(Word::Text(before)));
+        let after = &from[1..];
+        if let Some(after) = after.strip_prefix('%') {
+            words.push(Word::Text("%"));
+            rest = after;
+            continue;
+        }
+        let (name, after) = after
+            .strip_prefix('(')
+            .and_then(|inside| inside.split_once(')'))
+            .ok_or_else(|| format!("a % in {text:?} begins no atom; write %(h)s, or %% for the sign"))?;
+        let (form, after) = form(after).map_err(|problem| format!("%({name}) {problem}"))?;
+        words.push(Word::Atom { name, form, written: &from[..from.len() - after.len()] });
+        rest = after;
+    }
+    words.extend((!rest.is_empty()).then_some(Word::Text(rest)));
+    Ok(words)
+}
+
+/// What follows the name of an atom, as Python has it (`-8.3s`), and what is left of the text.
+fn form(text: &str) -> Result<(Form, &str), String> {
+    let mut form = Form::default();
+    let flags = text.len() - text.trim_start_matches(['-', '0', '+', ' ', '#']).len();
+    for flag in text[..flags].chars() {
+        match flag {
+            '-' => form.is_left = true,
+            '0' => form.has_zeros = true,
+            '+' => form.sign = Some('+'),
+            ' ' => form.sign = form.sign.or(Some(' ')),
+            _ => {}
+        }
+    }
+    let (width, rest) = digits(&text[flags..])?;
+    form.width = width.unwrap_or(0);
+    let mut rest = rest;
+    if let Some(after) = rest.strip_prefix('.') {
+        let (precision, after) = digits(after)?;
+        (form.precision, rest) = (Some(precision.unwrap_or(0)), after);
+    }
+    let conversion = rest.chars().next().unwrap_or(' ');
+    form.is_decimal = matches!(conversion, 'f' | 'F');
+    if !matches!(conversion, 's' | 'd' | 'i' | 'u' | 'f' | 'F') {
+        return Err("must be followed by s, d or f; other conversions are not known".to_owned());
+    }
+    Ok((form, &rest[1..]))
+}
+
+/// A number that `text` begins with, and what is left of it.
+fn digits(text: &str) -> Result<(Option<usize>, &str), String> {
+    let rest = text.trim_start_matches(|it: char| it.is_ascii_digit());
+    let digits = &text[..text.len() - rest.len()];
+    match digits.parse() {
+        _ if digits.is_empty() => Ok((None, rest)),
+        Ok(number) if number <= WIDTH_MAX => Ok((Some(number), rest)),
+        _ => Err(format!("has a number above {WIDTH_MAX}")),
     }
 }
 
@@ -311,6 +418,37 @@ mod tests {
     }
 
     #[test]
+    fn an_atom_may_have_a_form() {
+        let check = |text: &str, form: Form| {
+            assert_eq!(pieces(text), [Piece::Formed(Atom::Client, form)], "{text}");
+        };
+        let plain = Form::default();
+        check("%(h)5s", Form { width: 5, ..plain });
+        check("%(h)-1024s", Form { width: 1024, is_left: true, ..plain });
+        check("%(h)#08d", Form { width: 8, has_zeros: true, ..plain });
+        check("%(h) +d", Form { sign: Some('+'), ..plain });
+        check("%(h).3s", Form { precision: Some(3), ..plain });
+        check("%(h)8.f", Form { width: 8, precision: Some(0), is_decimal: true, ..plain });
+        assert_eq!(pieces("%(h)s%(h)d%(h)i"), vec![Piece::Atom(Atom::Client); 3]);
+    }
+
+    #[test]
+    fn for_gunicorn_what_is_no_atom_is_a_dash() {
+        let check = |text: &str, eased: &str, missing: &[&str]| {
+            let missing = missing.to_vec();
+            assert_eq!(for_gunicorn(text), Ok((eased.to_owned(), missing)), "{text}");
+        };
+        check("%(h)s %(x)s", "%(h)s %(l)s", &["%(x)s"]);
+        check("100%% %(h)s %(x)-5s|%({a}z)s", "100%% %(h)s %(l)-5s|%(l)s", &["%(x)-5s", "%({a}z)s"]);
+        check("%(h)s %({wsgi.input}e)s", "%(h)s %(l)s", &["%({wsgi.input}e)s"]);
+        check("%(h)5s", "%(h)5s", &[]);
+        check("json", "json", &[]);
+        for text in ["%h %l", "plain", "", "%(h)s 100% sure", "%(h)r"] {
+            assert!(for_gunicorn(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn every_atom_of_gunicorn_is_known() {
         for name in ATOMS.split(' ') {
             let name = name.replace("{key}", "{request_method}");
@@ -328,7 +466,10 @@ mod tests {
             ("%(h)s 100% sure", "begins no atom"),
             ("%(h)s %", "begins no atom"),
             ("%(h", "begins no atom"),
-            ("%(h)10s", "%(h) must be followed by s"),
+            ("%(h)10", "%(h) must be followed by s, d or f"),
+            ("%(h)r", "%(h) must be followed by s, d or f"),
+            ("%(h)1025s", "%(h) has a number above 1024"),
+            ("%(h).99999999999999999999s", "has a number above 1024"),
             ("%(h)s %({REMOTE_USER}e)s", "%({REMOTE_USER}e)s: lines are written beside Python"),
             ("%({wsgi.input}e)s", "which alone has wsgi.input"),
             ("%h %l", "is no format"),

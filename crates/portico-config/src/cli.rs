@@ -8,13 +8,13 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use clap_complete::Shell;
 
 use crate::abbreviation;
-use crate::conceal::conceal_assigned;
 use crate::setting::{Setting, Value};
 use crate::settings;
 
 /// What a command line says.
 pub(crate) enum CommandLine {
-    /// The settings that it names, with the text of each time that one was given.
+    /// The settings that it names, with the text of each time that one was given. Of the application, which
+    /// takes no more than one word, the first counts.
     Settings(Vec<(&'static Setting, Vec<String>)>),
     /// `--help`
     Help(String),
@@ -111,11 +111,18 @@ fn argument(setting: &'static Setting) -> Arg {
         let equals = !TAKES_WHAT_FOLLOWS.contains(&setting.name);
         arg = arg.num_args(0..=1).require_equals(equals).default_missing_value(word);
     }
+    if setting.is_positional() {
+        arg = arg.num_args(0..);
+    }
     // Numbers below zero are taken as values so that the refusal is that of the setting.
-    arg.action(if setting.repeatable() { ArgAction::Append } else { ArgAction::Set })
-        .value_name(setting.metavar())
-        .value_parser(ValueParser::os_string())
-        .allow_negative_numbers(!setting.flags.is_empty())
+    arg.action(if setting.repeatable() || setting.is_positional() {
+        ArgAction::Append
+    } else {
+        ArgAction::Set
+    })
+    .value_name(setting.metavar())
+    .value_parser(ValueParser::os_string())
+    .allow_negative_numbers(!setting.flags.is_empty())
 }
 
 fn short_help(setting: &Setting) -> String {
@@ -169,10 +176,6 @@ fn one_line(error: &clap::Error) -> String {
     let argument = context(ContextKind::InvalidArg).unwrap_or_default();
     let remedy = "`portico --help` lists the options";
     match error.kind() {
-        ErrorKind::UnknownArgument if !argument.starts_with('-') => {
-            let argument = conceal_assigned(&argument);
-            format!("{argument:?}: one application is served, and it is named already; remove this")
-        }
         // As uvicorn, Flask and many others have it.
         ErrorKind::UnknownArgument if ["--host", "--port"].contains(&argument.as_str()) => {
             format!("{argument} is not an option; write --bind HOST:PORT")
@@ -277,7 +280,6 @@ mod tests {
             (&["-x"], "-x is not an option; `portico --help` lists the options"),
             (&["--threads"], "--threads <N>: a value is missing; write one after it"),
             (&["--check-config=1"], "--check-config: it takes no value; write it alone"),
-            (&["a:b", "c"], "\"c\": one application is served, and it is named already; remove this"),
         ] {
             assert_eq!(refusal(args), expected);
         }

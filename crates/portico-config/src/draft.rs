@@ -1,5 +1,7 @@
 //! A portico.toml in the making, out of another server's configuration file.
 
+use std::path::Path;
+
 use crate::resolved::Config;
 use crate::settings;
 use crate::typed::typed;
@@ -10,6 +12,14 @@ pub(crate) struct Draft {
     said: Vec<(&'static str, Vec<String>)>,
     /// What its operator has to see to, a line each.
     pub notes: Vec<String>,
+    /// Why it is not what the other file said, or nothing that Portico would take, a line each.
+    pub problems: Vec<String>,
+}
+
+/// Whether these are texts of a setting that names a folder which this machine does not have: it is migrated on
+/// another one.
+pub(crate) fn is_elsewhere(name: &str, texts: &[String]) -> bool {
+    name == "chdir" && texts.last().is_some_and(|folder| !Path::new(folder).is_dir())
 }
 
 impl Draft {
@@ -19,8 +29,11 @@ impl Draft {
             self.notes.push(format!("{place}: this Portico has no {name}; leave it out"));
             return;
         };
-        if let Err(problem) = setting.value.apply(&mut Config::default(), &texts) {
-            self.notes.push(format!("{place}: written as {name}, but {problem}"));
+        if is_elsewhere(name, &texts) {
+            self.notes
+                .push(format!("{place}: there is no such folder here, which has to be there at the start"));
+        } else if let Err(problem) = setting.value.apply(&mut Config::default(), &texts) {
+            self.problems.push(format!("{place}: written as {name}, but {problem}"));
         }
         match self.said.iter_mut().find(|(other, _)| *other == setting.name) {
             Some((_, said)) if setting.repeatable() => said.extend(texts),

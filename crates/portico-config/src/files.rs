@@ -52,6 +52,56 @@ pub trait Files {
     /// # Errors
     /// It is not there, it may not be read, it raises, or what it says cannot be used.
     fn evaluate(&mut self, file: &PythonFile) -> Result<Vec<FileValue>, ConfigError>;
+
+    /// What a class of workers amounts to that is none of gunicorn's own. It is looked for in `folders`, of which
+    /// relative ones are in the folder that the program was started in, before those of Python's own.
+    ///
+    /// # Errors
+    /// It cannot be imported, or is none that Portico can stand in for.
+    fn judge_worker(&mut self, name: &str, folders: &[PathBuf]) -> Result<WorkerKind, ConfigError> {
+        let _ = folders;
+        Ok(WorkerKind { kind: name.to_owned(), lost: Vec::new() })
+    }
+}
+
+/// What a class of workers amounts to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerKind {
+    /// As `--worker-class` calls such workers.
+    pub kind: String,
+    /// What they would have done that is not done here, a line each.
+    pub lost: Vec<String>,
+}
+
+/// Has a class of workers that is none of gunicorn's own judged by its bases. Returns what of it is lost.
+///
+/// # Errors
+/// It cannot be imported, or is none that Portico can stand in for.
+pub(crate) fn judge_worker(raw: &mut RawConfig, files: &mut dyn Files) -> Result<Vec<String>, ConfigError> {
+    let last = |name: &str| raw.said(name).and_then(|said| said.texts.last()).cloned();
+    let (Some(setting), Some(name)) = (settings::named(settings::WORKER_CLASS), last(settings::WORKER_CLASS))
+    else {
+        return Ok(Vec::new());
+    };
+    if settings::is_known_class(&name) {
+        return Ok(Vec::new());
+    }
+    // As in the workers: --pythonpath first, then the folder that they work in.
+    let folder = PathBuf::from(last("chdir").unwrap_or_default());
+    let paths = last("pythonpath").unwrap_or_default();
+    let paths = paths.split(',').filter(|path| !path.is_empty()).map(|path| folder.join(path));
+    let folders: Vec<PathBuf> = paths.chain([folder.clone()]).collect();
+    let Some(source) = raw.said(settings::WORKER_CLASS).map(|said| said.source.clone()) else {
+        return Ok(Vec::new());
+    };
+    let judged = files.judge_worker(&name, &folders);
+    let judged = judged.map_err(|error| source.error(setting, &error.to_string()))?;
+    if judged.kind == "asgi" {
+        return Err(source.error(setting, &settings::asgi_message(&name)));
+    }
+    let naming = source.naming(setting);
+    raw.say(setting, vec![judged.kind], source);
+    Ok(judged.lost.into_iter().map(|lost| format!("{naming}: {lost}")).collect())
 }
 
 /// A function that runs such a file, where all may be read.

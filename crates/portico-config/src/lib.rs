@@ -19,6 +19,7 @@ mod draft;
 mod environment;
 mod error;
 mod files;
+mod gunicorn;
 mod hosts;
 mod inherited;
 mod migrate;
@@ -43,13 +44,13 @@ mod typed;
 mod uwsgi;
 mod value;
 
-pub use access_log_format::{AccessLogFormat, Atom, Piece, Stage, Template};
+pub use access_log_format::{AccessLogFormat, Atom, Form, Piece, Stage, Template};
 pub use bind::{Address, Bind, WireProtocol};
 pub use command::Command;
 pub use conceal::conceal_arguments;
 pub use environment::Environment;
 pub use error::ConfigError;
-pub use files::{FileValue, Files, PythonFile};
+pub use files::{FileValue, Files, PythonFile, WorkerKind};
 pub use hosts::AllowedHosts;
 pub use misspelt::misspelt_variables;
 pub use parse::{Parsed, from_pairs, parse, parse_with_files};
@@ -66,7 +67,7 @@ pub use resolved::{
 };
 pub use schema::schema;
 pub use settings::{
-    empty_list, file_name, file_names, is_hook, is_list, is_octal, is_text, likely_file_name,
+    empty_list, file_name, file_names, is_hook, is_list, is_octal, is_repeatable, is_text, likely_file_name,
 };
 pub use task::Printout;
 pub use telemetry::{Endpoint, StatsdSettings, SyslogSettings, SyslogTransport, Telemetry};

@@ -3,14 +3,17 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::draft::Draft;
+use crate::draft::{Draft, is_elsewhere};
 use crate::environment::Environment;
 use crate::error::ConfigError;
 use crate::files::{FileValue, Files, PythonFile};
+use crate::inherited::Inherited;
+use crate::raw::{RawConfig, Source};
+use crate::resolve::resolve;
 use crate::resolved::Config;
 use crate::setting::Value;
 use crate::task::Printout;
-use crate::{settings, uwsgi};
+use crate::{settings, toml_file, uwsgi};
 
 /// Writes portico.toml for the file `from`: uWSGI's if it ends in `.ini`, else gunicorn's.
 ///
@@ -34,7 +37,27 @@ pub(crate) fn migrate(
         draft.take_gunicorn(&name, files.evaluate(&PythonFile::Path(from.into()))?);
     }
     let text = format!("# Written by `portico migrate {name}`.\n{}", draft.text());
-    Ok(Printout { text, file: to, notes: draft.notes, of_settings: false })
+    let shown = to.as_deref().unwrap_or(Path::new("portico.toml")).display().to_string();
+    if draft.problems.is_empty() {
+        draft.problems.extend(refusal(&shown, &text));
+    }
+    Ok(Printout { text, file: to, notes: draft.notes, problems: draft.problems, of_settings: false })
+}
+
+/// What Portico would say against the settings of this file in TOML.
+fn refusal(name: &str, text: &str) -> Option<String> {
+    let resolved = || {
+        let mut raw = RawConfig::default();
+        for line in toml_file::read(name, text, false)?.unwrap_or_default() {
+            let (row, column) = (Some(line.place.line), Some(line.place.column));
+            if is_elsewhere(line.setting.name, &line.texts) {
+                continue;
+            }
+            raw.say(line.setting, line.texts, Source::File { path: name.to_owned(), line: row, column });
+        }
+        resolve(raw, &Inherited::read(&|_| None, std::process::id())?)
+    };
+    resolved().err().map(|error| error.to_string())
 }
 
 impl Draft {
@@ -89,7 +112,17 @@ mod tests {
         let values: Vec<FileValue> = values.iter().map(value).collect();
         let mut evaluate = |_: &PythonFile| Ok(values.clone());
         let done = migrate(Path::new("g.py"), None, &|_| None, Some(&mut evaluate)).unwrap();
-        (done.text, done.notes.join("\n"))
+        (done.text, [done.notes, done.problems].concat().join("\n"))
+    }
+
+    #[test]
+    fn what_does_not_hold_together_is_a_problem() {
+        let mut evaluate = |_: &PythonFile| {
+            Ok(vec![FileValue { name: "keyfile".into(), texts: vec!["/a.key".into()], line: None }])
+        };
+        let done = migrate(Path::new("g.py"), None, &|_| None, Some(&mut evaluate)).unwrap();
+        assert_eq!(done.problems.len(), 1, "{:?}", done.problems);
+        assert!(done.problems[0].contains("there is no certificate for it"), "{:?}", done.problems);
     }
 
     #[test]

@@ -30,10 +30,7 @@ fn meant(variable: &str) -> Option<&'static Setting> {
     if settings::named(&name).is_some() {
         return None;
     }
-    let flag = name.replace('_', "-");
-    let by_another_name =
-        settings::all().find(|setting| setting.is_called(&name) || setting.flags.contains(&flag.as_str()));
-    by_another_name
+    settings::by_another_name(&name)
         .or_else(|| settings::likely_file_name(&name).and_then(settings::called))
         .filter(|setting| setting.is_real())
 }

@@ -86,7 +86,7 @@ pub(crate) fn parse_as(
             Parsed::Run(resolved) => {
                 let text = if json { resolved.show_json() } else { resolved.show() };
                 let notes = resolved.warnings;
-                Ok(Parsed::Print(Printout { text, file: None, notes, of_settings: true }))
+                Ok(Parsed::Print(Printout { text, notes, of_settings: true, ..Printout::default() }))
             }
             other => Ok(other),
         },
@@ -120,10 +120,11 @@ fn settings_of(
             for (setting, texts) in said {
                 raw.say(setting, texts, Source::CommandLine);
             }
-            let of_files = match files {
-                Some(files) => files::say_file(&mut raw, Path::new(""), files)?,
-                None => Vec::new(),
-            };
+            let mut of_files = Vec::new();
+            if let Some(files) = files {
+                of_files = files::say_file(&mut raw, Path::new(""), files)?;
+                of_files.extend(files::judge_worker(&mut raw, files)?);
+            }
             let mut resolved = resolve(raw, &Inherited::read(env, pid)?)?;
             resolved.warnings.splice(0..0, of_files);
             Ok(Parsed::Run(Box::new(resolved)))
@@ -161,7 +162,7 @@ fn say_command_arguments(raw: &mut RawConfig, env: Environment<'_>) -> Result<Co
     for variable in COMMAND_ARGUMENTS {
         let error = |problem: &str| ConfigError::new(format!("{variable}: {problem}"));
         let Some(text) = read_variable(env, variable)? else { continue };
-        let words = shlex::split(&text).ok_or_else(|| error("a quotation is not closed; close it"))?;
+        let words = split(&text).ok_or_else(|| error("a quotation is not closed; close it"))?;
         match cli::read(words.into_iter().map(OsString::from)).map_err(|problem| error(&problem))? {
             CommandLine::Settings(said) => {
                 for (setting, texts) in said {
@@ -172,6 +173,45 @@ fn say_command_arguments(raw: &mut RawConfig, env: Environment<'_>) -> Result<Co
         }
     }
     Ok(CommandLine::Settings(Vec::new()))
+}
+
+/// The words of `text`, split as Python's `shlex.split` does it, which gunicorn splits with: a carriage return
+/// is white space, and in double quotes a backslash stands for itself but before a quote and another backslash.
+/// `None` where a quotation is not closed, or a backslash is last.
+fn split(text: &str) -> Option<Vec<String>> {
+    let (mut words, mut word): (Vec<String>, Option<String>) = (Vec::new(), None);
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            ' ' | '\t' | '\r' | '\n' => words.extend(word.take()),
+            '\\' => word.get_or_insert_default().push(characters.next()?),
+            '\'' => {
+                let word = word.get_or_insert_default();
+                loop {
+                    match characters.next()? {
+                        '\'' => break,
+                        other => word.push(other),
+                    }
+                }
+            }
+            '"' => {
+                let word = word.get_or_insert_default();
+                loop {
+                    match characters.next()? {
+                        '"' => break,
+                        '\\' => match characters.next()? {
+                            escaped @ ('"' | '\\') => word.push(escaped),
+                            other => word.extend(['\\', other]),
+                        },
+                        other => word.push(other),
+                    }
+                }
+            }
+            other => word.get_or_insert_default().push(other),
+        }
+    }
+    words.extend(word);
+    Some(words)
 }
 
 fn unknown_keyword(name: &str) -> ConfigError {
@@ -225,6 +265,30 @@ mod tests {
         assert_eq!(config.access_log, Some(LogTarget::File("a b.log".into())));
         assert_eq!(config.app.as_deref(), Some("my:app"));
         assert_eq!(config.log_level, LogLevel::Debug);
+    }
+
+    #[test]
+    fn words_are_split_as_python_does() {
+        for (text, words) in [
+            ("", &[][..]),
+            (" a\tb\r\nc\r", &["a", "b", "c"]),
+            ("'a b' \"c d\"e'f'", &["a b", "c def"]),
+            ("'' \"\"", &["", ""]),
+            (r#"a\ b \'c"#, &["a b", "'c"]),
+            (r#""a\"b\\c\d\$e""#, &[r#"a"b\c\d\$e"#]),
+            (r"'a\b'", &[r"a\b"]),
+            ("a#b #c", &["a#b", "#c"]),
+            ("a\\\nb", &["a\nb"]),
+        ] {
+            assert_eq!(
+                split(text).as_deref(),
+                Some(&words.iter().map(|word| word.to_string()).collect::<Vec<_>>()[..]),
+                "{text:?}"
+            );
+        }
+        for text in ["'a", "\"a", "a\\", "\"a\\"] {
+            assert_eq!(split(text), None, "{text:?}");
+        }
     }
 
     #[test]

@@ -106,7 +106,9 @@ impl Source {
             Self::Environment(variable) => variable.clone(),
             Self::Platform(variable) => (*variable).to_owned(),
             Self::File { column: Some(column), .. } => format!("{self}:{column}: {}", setting.name),
-            Self::File { column: None, .. } => format!("{self}: {}", setting.name),
+            Self::File { column: None, .. } => {
+                format!("{self}: {}", setting.gunicorn.unwrap_or(setting.name))
+            }
             Self::Preset(_) => format!("{} of {self}", setting.option()),
             Self::Keyword => setting.name.to_owned(),
         }

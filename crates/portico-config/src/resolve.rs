@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use portico_files::read_text;
 
+use crate::conceal::conceal_assigned;
 use crate::error::ConfigError;
+use crate::gunicorn::{self, Eased};
 use crate::inherited::Inherited;
 use crate::preset;
 use crate::raw::{RawConfig, Source};
 use crate::resolved::{Config, Preload, Workers};
+use crate::setting::Setting;
 use crate::settings;
 
 /// A configuration that can be used, with what its operator should know about it.
@@ -23,6 +26,16 @@ pub struct Resolved {
     pub effective: Vec<Effective>,
     /// One line each, for the log at info level.
     pub notes: Vec<String>,
+}
+
+impl Resolved {
+    /// The setting of that name as whoever has said it names it, with its place: `gunicorn.conf.py:3:
+    /// logger_class`.
+    /// `None` where nobody has.
+    pub fn naming(&self, name: &str) -> Option<String> {
+        let said = self.effective.iter().find(|it| it.name == name && it.source != Source::Default)?;
+        settings::named(name).map(|setting| said.source.naming(setting))
+    }
 }
 
 /// What counts for a setting, and who said it.
@@ -48,15 +61,17 @@ pub(crate) fn resolve(mut raw: RawConfig, inherited: &Inherited) -> Result<Resol
     let mut config = Config::default();
     let mut warnings = Vec::new();
     let mut effective = Vec::new();
+    let mut ssl_context = None;
     for setting in settings::all() {
-        let (texts, source) = match raw.said(setting.name) {
-            Some(said) => (said.texts.clone(), said.source.clone()),
-            None if setting.default.is_empty() => (Vec::new(), Source::Default),
-            None => (vec![setting.default.to_owned()], Source::Default),
-        };
+        let (texts, source) = said(&raw, setting, &mut warnings);
         if !texts.is_empty() {
-            let applied = setting.value.apply(&mut config, &texts);
-            applied.map_err(|problem| source.error(setting, &problem))?;
+            match setting.value.apply(&mut config, &texts) {
+                Ok(()) => {}
+                Err(problem) if setting.name == settings::SSL_CONTEXT => {
+                    ssl_context = Some((setting, source.clone(), problem));
+                }
+                Err(problem) => return Err(source.error(setting, &problem)),
+            }
             if let Some(why) = setting.value.ignores(&texts) {
                 warnings.push(format!("{} has no effect: {why}", source.naming(setting)));
             }
@@ -75,18 +90,17 @@ pub(crate) fn resolve(mut raw: RawConfig, inherited: &Inherited) -> Result<Resol
     for bind in config.binds.iter_mut().filter(|bind| !bind.named) {
         bind.protocol = config.protocol;
     }
-    settings::settle_threads(
-        &mut config,
-        raw.said("threads").is_some(),
-        raw.has_gunicorns_file(),
-        &mut warnings,
-    );
-    if let Some(threads) = effective.iter_mut().find(|it| it.name == "threads")
-        && threads.source == Source::Default
-    {
-        threads.texts = vec![config.threads.to_string()];
-    }
+    settle_threads(&raw, &mut config, &mut effective, &mut warnings);
+    let unlimited = unlimited_heads(&raw, &mut config);
+    warnings.extend(unlimited);
     settings::settle_tls(&mut config, &raw, &mut warnings)?;
+    if let Some((setting, source, problem)) = ssl_context {
+        // As for gunicorn, which calls it where a certificate is named.
+        if config.binds.iter().any(|bind| bind.tls) {
+            return Err(source.error(setting, &problem));
+        }
+        warnings.push(format!("{} does nothing, since nothing speaks TLS", source.naming(setting)));
+    }
     if config.reload {
         develop(&mut config, &mut effective, &mut warnings);
     }
@@ -95,6 +109,68 @@ pub(crate) fn resolve(mut raw: RawConfig, inherited: &Inherited) -> Result<Resol
     ineffective(&config, &mut warnings);
     let notes = preset.into_iter().collect();
     Ok(Resolved { config, warnings, notes, effective })
+}
+
+/// What was said of a setting, or its default, and by whom; of what is said in gunicorn's ways, what that comes
+/// to.
+fn said(raw: &RawConfig, setting: &Setting, warnings: &mut Vec<String>) -> (Vec<String>, Source) {
+    let (texts, source) = match raw.said(setting.name) {
+        Some(said) => (said.texts.clone(), said.source.clone()),
+        None if setting.default.is_empty() => return (Vec::new(), Source::Default),
+        None => return (vec![setting.default.to_owned()], Source::Default),
+    };
+    let texts = match texts.split_first() {
+        Some((first, more)) if setting.is_positional() && !more.is_empty() => {
+            let more: Vec<String> = more.iter().map(|word| format!("{:?}", conceal_assigned(word))).collect();
+            let verb = if more.len() == 1 { "counts" } else { "count" };
+            let more = more.join(", ");
+            warnings.push(format!("{more} {verb} for nothing: one application is served, {first}"));
+            vec![first.clone()]
+        }
+        _ => texts,
+    };
+    if !gunicorn::is_its_way(&source, setting) {
+        return (texts, source);
+    }
+    let Eased { texts, warning } = gunicorn::ease(setting, texts);
+    warnings.extend(warning.map(|warning| format!("{}: {warning}", source.naming(setting))));
+    (texts, source)
+}
+
+/// What the worker class says of threads, also where the effective settings are shown.
+fn settle_threads(
+    raw: &RawConfig,
+    config: &mut Config,
+    effective: &mut [Effective],
+    warnings: &mut Vec<String>,
+) {
+    let said = raw.said("threads").map(|said| &said.source);
+    let counts = settings::settle_threads(config, said, raw.has_gunicorns_file(), warnings);
+    if let Some(threads) = effective.iter_mut().find(|it| it.name == "threads")
+        && !counts
+    {
+        (threads.texts, threads.source) = (vec![config.threads.to_string()], Source::Default);
+    }
+}
+
+/// Gives a head room for the lines that gunicorn would take, where nobody has limited it. Returns what is to be
+/// told.
+fn unlimited_heads(raw: &RawConfig, config: &mut Config) -> Option<String> {
+    if raw.said("limit_request_head").is_some() {
+        return None;
+    }
+    let lines = [
+        ("limit_request_line", config.request_line_bytes_max),
+        ("limit_request_field_size", config.field_bytes_max),
+    ];
+    let asked = lines.into_iter().filter_map(|(name, bytes)| {
+        let (said, setting) = (raw.said(name)?, settings::named(name)?);
+        gunicorn::is_its_way(&said.source, setting).then(|| (said.source.naming(setting), bytes))
+    });
+    let asked: Vec<(String, usize)> = asked.collect();
+    let (name, _) = asked.iter().max_by_key(|(_, bytes)| *bytes)?;
+    let told = settings::settle_limits(config, asked.iter().map(|(_, bytes)| *bytes))?;
+    Some(format!("{name}: {told}"))
 }
 
 /// A PasteDeploy file that has the logging's sections is `--log-config` too, unless that is said, as it is for
@@ -214,6 +290,27 @@ mod tests {
         assert_eq!(file(&["--paste", "a.ini#other"]), Some("a.ini".into()));
         assert_eq!(file(&["--paste", "a.ini", "--log-config", "c.ini"]), Some("c.ini".into()));
         assert_eq!(file(&["--paste", "b.ini"]), None);
+    }
+
+    #[test]
+    fn words_beside_the_application_count_for_nothing_and_are_said() {
+        let resolved = resolved(&[], &["--preload", "a:b", "True", "-w", "2", "SECRET=x"]);
+        assert_eq!((resolved.config.app.as_deref(), resolved.config.workers.max), (Some("a:b"), 2));
+        assert_eq!(
+            resolved.warnings,
+            ["\"True\", \"SECRET=…\" count for nothing: one application is served, a:b"]
+        );
+    }
+
+    #[test]
+    fn a_context_of_pythons_is_refused_where_tls_is_spoken() {
+        use crate::testing::{environment, resolved};
+        let said = [("PORTICO_SSL_CONTEXT", "conf.ssl_context")];
+        let warnings = resolved(&said, &[]).warnings;
+        assert_eq!(warnings, ["PORTICO_SSL_CONTEXT does nothing, since nothing speaks TLS"]);
+        let tls = ["--certfile", "a.pem", "--keyfile", "a.key"].map(std::ffi::OsString::from);
+        let refused = crate::parse(tls.into_iter(), &environment(&said)).unwrap_err().to_string();
+        assert!(refused.starts_with("PORTICO_SSL_CONTEXT: Portico speaks TLS without Python's"), "{refused}");
     }
 
     #[test]

@@ -323,6 +323,8 @@ pub struct Config {
     pub socket_mode: u32,
     /// `--no-sendfile` clears it.
     pub sendfile: bool,
+    /// `--server-header`; empty for none.
+    pub server_header: String,
     /// `--proxy-protocol`
     pub proxy_protocol: ProxyProtocol,
     /// `--proxy-allow-from`

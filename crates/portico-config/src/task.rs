@@ -34,6 +34,8 @@ pub struct Printout {
     pub file: Option<PathBuf>,
     /// One line each, for standard error.
     pub notes: Vec<String>,
+    /// What is wrong with the text, one line each, for standard error; the exit status is 1 then.
+    pub problems: Vec<String>,
     /// Whether it is what counts for each setting.
     pub of_settings: bool,
 }

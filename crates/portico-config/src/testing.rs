@@ -29,13 +29,19 @@ pub(crate) fn config(args: &[&str]) -> Config {
     with_environment(&[], args)
 }
 
-/// Why this command line is refused.
+/// Why this command line is refused; or, where gunicorn's options are taken more widely, why it is refused in
+/// PORTICO_CMD_ARGS.
 pub(crate) fn refusal(args: &[&str]) -> String {
     match parse(args.iter().map(OsString::from), &|_| None) {
         Err(error) => {
             assert_eq!(error.exit_status(), 2);
             error.to_string()
         }
-        Ok(parsed) => panic!("{args:?} gave {parsed:?}"),
+        Ok(_) => {
+            let words: Vec<String> = args.iter().map(|word| format!("'{word}'")).collect();
+            let refused = parse(std::iter::empty(), &environment(&[("PORTICO_CMD_ARGS", &words.join(" "))]));
+            let refused = refused.map(|_| panic!("{args:?} is not refused")).unwrap_or_else(|error| error);
+            refused.to_string().replace(" in PORTICO_CMD_ARGS", "")
+        }
     }
 }

@@ -1,36 +1,15 @@
-//! uWSGI's ini files for `portico migrate`: what their options are called here, or what to do instead.
+//! uWSGI's ini files for `portico migrate`: what their options are called here, or what to do instead. `ini.rs`
+//! reads them.
 
-use std::path::Path;
+mod ini;
 
 use crate::draft::Draft;
-use crate::environment::Environment;
-
-/// The options of a file in its order, variables put in.
-#[derive(Debug, Default)]
-pub(crate) struct Ini {
-    options: Vec<Entry>,
-    /// Options that others have put in: variables of the file's own.
-    used: Vec<String>,
-    file: String,
-}
-
-#[derive(Debug)]
-struct Entry {
-    name: String,
-    value: String,
-    line: usize,
-}
+pub(crate) use ini::Ini;
+use ini::{Entry, is_false};
 
 /// Options whose value a setting here takes as it is.
 const SAME: &[(&str, &str)] = &[
-    ("http-socket", "bind"),
-    ("http", "bind"),
-    ("http11-socket", "bind"),
-    ("threads", "threads"),
     ("chdir", "chdir"),
-    ("pythonpath", "pythonpath"),
-    ("python-path", "pythonpath"),
-    ("pp", "pythonpath"),
     ("harakiri", "timeout"),
     ("max-requests", "max_requests"),
     ("max-requests-delta", "max_requests_jitter"),
@@ -38,26 +17,16 @@ const SAME: &[(&str, &str)] = &[
     ("reload-mercy", "graceful_timeout"),
     ("worker-reload-mercy", "graceful_timeout"),
     ("buffer-size", "limit_request_head"),
-    ("post-buffering", "request_buffer"),
     ("limit-post", "limit_request_body"),
-    ("listen", "backlog"),
     ("socket-timeout", "body_timeout"),
-    ("http-keepalive", "keep_alive"),
     ("uid", "user"),
     ("gid", "group"),
-    ("umask", "umask"),
-    ("env", "raw_env"),
     ("pidfile", "pidfile"),
     ("safe-pidfile", "pidfile"),
     ("pidfile2", "pidfile"),
     ("safe-pidfile2", "pidfile"),
-    ("logto", "error_logfile"),
-    ("logto2", "error_logfile"),
     ("procname", "proc_name"),
     ("procname-master", "proc_name"),
-    ("py-autoreload", "reload"),
-    ("ini-paste", "paste"),
-    ("paste", "paste"),
     ("lazy-apps", ""),
     ("lazy", ""),
     ("master", ""),
@@ -71,15 +40,42 @@ const SAME: &[(&str, &str)] = &[
     ("no-orphans", ""),
     ("auto-procname", ""),
     ("harakiri-verbose", ""),
-    ("disable-logging", ""),
     ("plugin", ""),
     ("plugins", ""),
     ("protocol", ""),
     ("so-keepalive", ""),
     ("close-on-exec", ""),
     ("callable", ""),
-    ("protocol", ""),
     ("socket-protocol", ""),
+    ("reuse-port", "reuse_port"),
+    ("http-auto-chunked", ""),
+    ("http-chunked-input", ""),
+    ("http-raw-body", ""),
+    ("ignore-sigpipe", ""),
+    ("ignore-write-errors", ""),
+    ("disable-write-exception", ""),
+    ("log-master", ""),
+    ("logdate", ""),
+    ("log-date", ""),
+    ("log-micros", ""),
+    ("threaded-logger", ""),
+    ("procname-prefix", ""),
+    ("procname-prefix-spaced", ""),
+    ("py-call-osafterfork", ""),
+    ("need-plugin", ""),
+    ("plugins-dir", ""),
+    ("plugin-dir", ""),
+    ("pcre-jit", ""),
+    ("max-fd", ""),
+    ("tcp-nodelay", ""),
+    ("manage-script-name", ""),
+    ("log-reopen", ""),
+    ("min-worker-lifetime", ""),
+    ("post-buffering-bufsize", ""),
+    ("skip-atexit", ""),
+    ("honour-stdin", ""),
+    ("forkbomb-delay", ""),
+    ("http-processes", ""),
     ("cheaper", ""),
     ("cheaper-initial", ""),
     ("cheaper-algo", ""),
@@ -90,9 +86,72 @@ const SAME: &[(&str, &str)] = &[
 const INSTEAD: &[(&[&str], &str)] = &[
     (&["home", "virtualenv", "venv", "pyhome"], "run the portico of that environment: its bin/portico"),
     (
-        &["static-map", "static-map2", "check-static", "static-index", "static-expires", "offload-threads"],
-        "let nginx serve files, or WhiteNoise in the application",
+        &[
+            "static-map",
+            "static-map2",
+            "static-index",
+            "static-expires",
+            "static-expires-uri",
+            "static-expires-type",
+            "static-gzip",
+            "static-gzip-all",
+            "static-safe",
+            "static-skip-ext",
+            "check-static",
+            "check-static-docroot",
+            "fileserve-mode",
+        ],
+        "it is to come with the edge; until then let nginx serve files, or WhiteNoise in the application",
     ),
+    (
+        &[
+            "add-header",
+            "del-header",
+            "response-header",
+            "route",
+            "route-host",
+            "route-uri",
+            "route-qs",
+            "route-if",
+            "route-if-not",
+            "route-run",
+            "route-label",
+            "route-remote-addr",
+            "route-user-agent",
+            "final-route",
+            "error-route",
+            "response-route",
+            "http-to-https",
+            "collect-header",
+        ],
+        "it is to come with the edge; until then let nginx do it, or middleware in the application",
+    ),
+    (&["offload-threads"], "it is not needed: slow clients take no thread"),
+    (
+        &["reload-on-as", "evil-reload-on-as", "limit-as", "never-swap"],
+        "worker_max_rss bounds the memory that a worker really has",
+    ),
+    (&["uwsgi-cpu-affinity", "cpu-affinity"], "leave it to the kernel, or to taskset and systemd"),
+    (&["log-4xx", "log-5xx", "log-zero"], "the access log has all requests or none"),
+    (
+        &["log-maxsize", "log-backupname", "touch-logrotate", "touch-logreopen", "log-truncate"],
+        "rotate with logrotate, and send USR1 for the files to be opened again",
+    ),
+    (
+        &[
+            "hook-pre-app",
+            "hook-post-app",
+            "hook-asap",
+            "exec-asap",
+            "exec-pre-app",
+            "exec-post-app",
+            "exec-as-root",
+        ],
+        "do it before the server starts, as with ExecStartPre of systemd",
+    ),
+    (&["py-tracebacker"], "ask with `portico stacks PID`"),
+    (&["enable-proxy-protocol", "http-enable-proxy-protocol"], "say proxy_protocol, and proxy_allow_ips"),
+    (&["gevent-monkey-patch", "gevent-early-monkey-patch"], "have the application patch itself"),
     (
         &["mule", "mules", "farm", "spooler", "spooler-processes", "attach-daemon", "smart-attach-daemon"],
         "run it as a service of its own, or give long work to a task queue such as Celery",
@@ -105,15 +164,12 @@ const INSTEAD: &[(&[&str], &str)] = &[
         "reload with `portico reload PID` at a deploy; --reload is for development",
     ),
     (&["log-format", "logformat"], "write it with gunicorn's atoms in access_logformat"),
-    (&["logger", "req-logger", "log-req"], "name a file in access_logfile and error_logfile"),
+    (&["log-encoder", "log-req-encoder", "log-route"], "say access_logformat json or logfmt"),
     (
         &["log-x-forwarded-for"],
         "trust the proxy with forwarded_allow_ips, and the log has the client's address",
     ),
-    (
-        &["gevent", "async", "ugreen", "asyncio", "greenlet", "loop"],
-        "use threads, as many as requests run at once",
-    ),
+    (&["ugreen", "asyncio", "greenlet", "loop"], "use threads, as many as requests run at once"),
     (&["suwsgi-socket", "ssl-socket"], "uwsgi within TLS is not spoken; use https-socket"),
     (&["chown-socket"], "give the socket's folder that owner or group"),
     (
@@ -123,140 +179,100 @@ const INSTEAD: &[(&[&str], &str)] = &[
     (&["http-timeout", "http-connect-timeout"], "timeout and write_timeout are what there is"),
     (&["import", "shared-import", "hook-post-fork", "py-import"], "import it in the application"),
     (&["cache", "cache2", "queue", "sharedarea", "locks"], "use Redis, memcached or the database"),
-    (
-        &["if-env", "if-not-env", "endif", "for", "endfor", "if-opt", "ini", "include"],
-        "this logic is not followed",
-    ),
 ];
-
-impl Ini {
-    /// Reads the section `uwsgi`. Nothing in it can be wrong but that it is not known.
-    pub fn read(text: &str, path: &Path, env: Environment<'_>) -> Self {
-        let mut ini = Self { file: path.display().to_string(), ..Self::default() };
-        let mut ours = true;
-        for (index, line) in text.lines().enumerate() {
-            let line = line.trim();
-            if let Some(section) = line.strip_prefix('[') {
-                ours = section.trim_end_matches(']') == "uwsgi";
-            } else if ours && !line.is_empty() && !line.starts_with(['#', ';']) {
-                let (name, value) = line.split_once('=').unwrap_or((line, "true"));
-                let value = ini.put_in(value.trim(), path, env);
-                ini.options.push(Entry { name: name.trim().replace('_', "-"), value, line: index + 1 });
-            }
-        }
-        ini
-    }
-
-    /// Puts in `%(option)`, `$(VARIABLE)`, and `%d`, the file's folder.
-    fn put_in(&mut self, value: &str, path: &Path, env: Environment<'_>) -> String {
-        let mut rest = value;
-        let mut whole = String::new();
-        while let Some(at) = rest.find(['%', '$']) {
-            let (before, from) = rest.split_at(at);
-            whole.push_str(before);
-            let named =
-                from.get(1..).and_then(|text| text.strip_prefix('(')).and_then(|text| text.split_once(')'));
-            let (found, length) = match named {
-                Some((name, _)) if from.starts_with('%') => {
-                    self.used.push(name.to_owned());
-                    (self.last(name).map(str::to_owned), name.len() + 3)
-                }
-                Some((name, _)) => (env(name).and_then(|value| value.into_string().ok()), name.len() + 3),
-                None if from.starts_with("%%") => (Some("%".to_owned()), 2),
-                None if from.starts_with("%d") => (folder(path), 2),
-                None => (None, 1),
-            };
-            let (placeholder, after) = from.split_at(length.min(from.len()));
-            whole.push_str(found.as_deref().unwrap_or(placeholder));
-            rest = after;
-        }
-        whole + rest
-    }
-
-    fn last(&self, name: &str) -> Option<&str> {
-        self.options.iter().rev().find(|option| option.name == name).map(|option| option.value.as_str())
-    }
-}
-
-fn folder(path: &Path) -> Option<String> {
-    let path = std::path::absolute(path).ok()?;
-    path.parent().map(|folder| format!("{}/", folder.display()))
-}
 
 impl Draft {
     /// Takes what a file of uWSGI says.
     pub fn take_uwsgi(&mut self, ini: Ini) {
+        self.notes.extend(ini.notes.iter().cloned());
+        self.problems.extend(ini.problems.iter().cloned());
         for option in &ini.options {
-            let place = format!("{}:{}: {}", ini.file, option.line, option.name);
-            self.take_option(&ini, option, &place);
+            let place = format!("{}: {}", option.place, option.name);
+            // What stays of placeholders in a format of lines is the format's own.
+            if option.unknown.is_empty() || INSTEAD.iter().any(|(names, _)| names.contains(&&*option.name)) {
+                self.take_option(&ini, option, &place);
+            } else if !ini.used.contains(&option.name) {
+                let unknown = option.unknown.join(", ");
+                self.problems.push(format!("{place}: left out, it is not known what {unknown} stands for"));
+            }
         }
-        if self.says("threads") {
-            return;
+        self.take_defaults(&ini);
+    }
+
+    /// What uWSGI does where nothing is said of it, and Portico does not.
+    fn take_defaults(&mut self, ini: &Ini) {
+        let file = &ini.file;
+        let mut say = |name: &str, text: &str, note: &str| {
+            if !self.says(name) {
+                self.say(file, name, vec![text.to_owned()]);
+                self.notes.push(format!("{file}: names no {note}"));
+            }
+        };
+        say("workers", "1", "processes, which is 1 for uWSGI and written so");
+        say(
+            "threads",
+            "1",
+            "threads, which is 1 for uWSGI and written so; remove it where the application is thread-safe",
+        );
+        say("timeout", "0", "harakiri, so that requests may take for ever, and written so; a time is better");
+        if !ini.is_on("disable-logging") && !self.says("access_logfile") {
+            // Where its other lines go.
+            let log =
+                ["logto", "logto2", "daemonize", "daemonize2"].into_iter().find_map(|name| ini.last(name));
+            self.say(file, "access_logfile", vec![log.unwrap_or("-").to_owned()]);
         }
-        self.say(&ini.file, "threads", vec!["1".to_owned()]);
-        self.notes.push(format!(
-            "{}: names no threads, which is 1 for uWSGI and written so; remove it where the application is \
-             thread-safe",
-            ini.file
-        ));
     }
 
     fn take_option(&mut self, ini: &Ini, option: &Entry, place: &str) {
         let value = option.value.as_str();
         let mut say = |name: &str, text: String| self.say(place, name, vec![text]);
         match option.name.as_str() {
-            "socket" => match ini.last("protocol").or(ini.last("socket-protocol")) {
-                Some("http") => say("bind", address(value)),
-                Some("scgi") => self.take_gateway("scgi", value, place),
-                Some("fastcgi") => self.take_gateway("fastcgi", value, place),
-                _ => self.take_gateway("uwsgi", value, place),
-            },
-            "uwsgi-socket" => self.take_gateway("uwsgi", value, place),
-            "fastcgi-socket" => self.take_gateway("fastcgi", value, place),
-            "scgi-socket" => self.take_gateway("scgi", value, place),
-            "https" | "https-socket" | "http2-socket" => {
-                // ADDRESS,CERTIFICATE,KEY[,CIPHERS[,CLIENTS' CA]]
-                let names = ["bind", "certfile", "keyfile", "ciphers", "ca_certs"];
-                for (name, part) in
-                    names.into_iter().zip(value.split(',')).filter(|(_, part)| !part.is_empty())
-                {
-                    let part = part.trim_start_matches('!');
-                    say(
-                        name,
-                        if name == "bind" { format!("https://{}", address(part)) } else { part.to_owned() },
-                    );
-                }
+            "socket" | "s" | "uwsgi-socket" | "fastcgi-socket" | "scgi-socket" | "http-socket" | "http"
+            | "http11-socket" | "https" | "https-socket" | "http2-socket" | "shared-socket" => {
+                self.take_socket(ini, option, place);
             }
-            "http-socket" | "http" | "http11-socket" => say("bind", address(value)),
-            "processes" | "workers" => say(
-                "workers",
-                match ini.last("cheaper") {
-                    Some(least) => format!("{least}..{value}"),
-                    None => value.to_owned(),
-                },
-            ),
-            "module" | "wsgi" => say("app", application(ini, value)),
-            "wsgi-file" | "file" => say("app", application(ini, value)),
-            "mount" => match value.split_once('=') {
-                Some((prefix, target)) if !self.says("app") => {
-                    self.say(place, "app", vec![application(ini, target.trim())]);
-                    self.say(place, "root_path", vec![prefix.trim().to_owned()]);
+            "processes" | "workers" | "p" => say("workers", workers(ini, value)),
+            "threads" => say("threads", value.to_owned()),
+            "gevent" | "async" => {
+                if ini.last("threads").is_none() {
+                    say("threads", at_most(value, GREENLETS_MAX));
                 }
-                _ => self
-                    .notes
-                    .push(format!("{place}: one application is served; run another portico for this one")),
+                self.notes.push(format!(
+                    "{place}: served by threads, {GREENLETS_MAX} at most; an application that patches itself has \
+                     its greenlets"
+                ));
+            }
+            "module" | "wsgi" | "w" | "wsgi-file" | "file" => say("app", application(ini, value)),
+            "mount" => self.take_mount(ini, value, place),
+            "pythonpath" | "python-path" | "pp" => say("pythonpath", value.replace(':', ",")),
+            "env" => say("raw_env", value.to_owned()),
+            "umask" => say("umask", format!("0{}", value.trim_start_matches('0'))),
+            "listen" | "l" => say("backlog", at_most(value, BACKLOG_MAX)),
+            "http-keepalive" | "so-keepalive-timeout" => match value.parse::<u32>() {
+                // Whether, and not how long.
+                Ok(1) => {}
+                _ if is_false(value) => say("keep_alive", "0".to_owned()),
+                Ok(seconds) => say("keep_alive", seconds.to_string()),
+                Err(_) => {}
+            },
+            "post-buffering" => match value.parse::<u64>() {
+                Ok(bytes) if bytes >= BUFFER_BYTES_MIN => say("request_buffer", bytes.to_string()),
+                _ => {} // Bodies are buffered in any case.
             },
             "reload-on-rss" | "evil-reload-on-rss" => say("worker_max_rss", format!("{value}m")),
             "log-slow" => say("slow_request", format!("{value}ms")),
-            "chmod-socket" if value != "true" => say("socket_mode", value.to_owned()),
-            "chmod-socket" => say("socket_mode", "666".to_owned()),
-            "daemonize" | "daemonize2" => {
+            "chmod-socket" | "C" if value == "true" => say("socket_mode", "666".to_owned()),
+            "chmod-socket" | "C" => say("socket_mode", value.to_owned()),
+            "daemonize" | "daemonize2" | "d" => {
                 say("daemon", "true".to_owned());
                 say("error_logfile", value.to_owned());
             }
-            "py-autoreload" if value == "0" => {}
+            "logto" | "logto2" => say("error_logfile", value.to_owned()),
+            "logger" | "req-logger" | "log-req" => self.take_logger(option, place),
+            "disable-logging" => {}
+            "py-autoreload" if is_false(value) => {}
             "py-autoreload" => say("reload", "true".to_owned()),
-            "ini-paste" | "paste" => {
+            "ini-paste" | "paste" | "ini-paste-logged" => {
                 say("paste", value.strip_prefix("config:").unwrap_or(value).to_owned());
             }
             name => match SAME.iter().find(|(theirs, _)| *theirs == name) {
@@ -265,6 +281,64 @@ impl Draft {
                 None if ini.used.iter().any(|used| used == name) => {}
                 None => self.notes.push(format!("{place}: {}", instead(name))),
             },
+        }
+    }
+
+    fn take_socket(&mut self, ini: &Ini, option: &Entry, place: &str) {
+        let value = shared(ini, &option.value);
+        let protocol = ini.last("protocol").or(ini.last("socket-protocol"));
+        match (option.name.as_str(), protocol) {
+            ("shared-socket", _) => {} // Others name it by its number.
+            ("socket" | "s", Some("http")) | ("http-socket" | "http" | "http11-socket", _) => {
+                self.say(place, "bind", vec![address(&value)]);
+            }
+            ("socket" | "s", Some("scgi")) | ("scgi-socket", _) => self.take_gateway("scgi", &value, place),
+            ("socket" | "s", Some("fastcgi")) | ("fastcgi-socket", _) => {
+                self.take_gateway("fastcgi", &value, place);
+            }
+            ("socket" | "s" | "uwsgi-socket", _) => self.take_gateway("uwsgi", &value, place),
+            _ => {
+                // ADDRESS,CERTIFICATE,KEY[,CIPHERS[,CLIENTS' CA]]
+                let names = ["bind", "certfile", "keyfile", "ciphers", "ca_certs"];
+                for (name, part) in names.into_iter().zip(value.split(',')) {
+                    let part = shared(ini, part.trim_start_matches('!'));
+                    let text = if name == "bind" { format!("https://{}", address(&part)) } else { part };
+                    if !text.is_empty() {
+                        self.say(place, name, vec![text]);
+                    }
+                }
+            }
+        }
+    }
+
+    fn take_mount(&mut self, ini: &Ini, value: &str, place: &str) {
+        match value.split_once('=') {
+            Some((prefix, target)) if !self.says("app") => {
+                self.say(place, "app", vec![application(ini, target.trim())]);
+                let prefix = prefix.trim().trim_end_matches('/');
+                if !prefix.is_empty() {
+                    self.say(place, "root_path", vec![prefix.to_owned()]);
+                }
+            }
+            _ => self
+                .notes
+                .push(format!("{place}: one application is served; run another portico for this one")),
+        }
+    }
+
+    /// `file:PATH`, `syslog:…`, each perhaps after a name.
+    fn take_logger(&mut self, option: &Entry, place: &str) {
+        let value = option.value.rsplit(' ').next().unwrap_or_default();
+        let setting = if option.name == "logger" { "error_logfile" } else { "access_logfile" };
+        match value.split_once(':') {
+            Some(("file", path)) => self.say(place, setting, vec![path.to_owned()]),
+            Some(("stdio", _)) | None if value.starts_with("stdio") => {
+                self.say(place, setting, vec!["-".to_owned()]);
+            }
+            _ if value.starts_with("syslog") || value.starts_with("rsyslog") => {
+                self.notes.push(format!("{place}: say log_syslog, and log_syslog_to for another machine"));
+            }
+            _ => self.notes.push(format!("{place}: name a file in access_logfile and error_logfile")),
         }
     }
 
@@ -282,16 +356,46 @@ impl Draft {
     }
 }
 
+/// The most threads for greenlets; gevent's workers have as many here.
+const GREENLETS_MAX: u64 = 128;
+
+/// What the table takes.
+const BACKLOG_MAX: u64 = 65_535;
+
+/// Below it somebody has switched buffering on, and not said how much of it.
+const BUFFER_BYTES_MIN: u64 = 4096;
+
+/// A number, lowered to what there may be.
+fn at_most(value: &str, max: u64) -> String {
+    value.parse::<u64>().map_or_else(|_| value.to_owned(), |number| number.min(max).to_string())
+}
+
+/// `--workers` for so many, and for what `cheaper` says of their least number.
+fn workers(ini: &Ini, value: &str) -> String {
+    match ini.last("cheaper") {
+        Some(least) if least != value => format!("{least}..{value}"),
+        _ => value.to_owned(),
+    }
+}
+
+/// An address, or that of the shared socket that `=NUMBER` names.
+fn shared(ini: &Ini, value: &str) -> String {
+    let number = value.strip_prefix('=').and_then(|number| number.parse::<usize>().ok());
+    let mut sockets = ini.options.iter().filter(|option| option.name == "shared-socket");
+    let socket = number.and_then(|number| sockets.nth(number));
+    socket.map_or_else(|| value.to_owned(), |socket| socket.value.clone())
+}
+
 /// What to do where there is no setting.
 fn instead(name: &str) -> &'static str {
     let known = INSTEAD.iter().find(|(names, _)| names.contains(&name));
     known.map_or("not known here; docs/reference/settings.md has what there is", |(_, instead)| *instead)
 }
 
-/// uWSGI's `:8000`, `127.0.0.1:8000` and `/run/app.sock`.
+/// uWSGI's `:8000`, `*:8000`, `127.0.0.1:8000` and `/run/app.sock`.
 fn address(value: &str) -> String {
     let path = value.starts_with(['/', '.', '@']) || !value.contains(':');
-    if path { format!("unix:{value}") } else { value.to_owned() }
+    if path { format!("unix:{value}") } else { value.strip_prefix('*').unwrap_or(value).to_owned() }
 }
 
 /// `module:callable` or a file, with the name of `callable` if none is given.
@@ -314,7 +418,7 @@ mod tests {
         let env = environment(&[("APP_PORT", "9000")]);
         let done = crate::migrate::migrate(&path, None, &env, None).unwrap();
         let lines: Vec<&str> = done.text.lines().skip(1).collect();
-        (lines.join("\n"), done.notes.join("\n"))
+        (lines.join("\n"), [done.notes, done.problems].concat().join("\n"))
     }
 
     #[test]
@@ -335,7 +439,8 @@ mod tests {
             worker_max_rss = \"256m\"\n\
             threads = 4\n\
             timeout = 20\n\
-            limit_request_head = 32768";
+            limit_request_head = 32768\n\
+            access_logfile = \"-\"";
         assert_eq!(text, expected);
         assert_eq!(notes, "");
     }
@@ -346,10 +451,13 @@ mod tests {
             "[uwsgi]\nsocket = :3031\nworkers = 2\nstatic-map = /s=/srv\nmule\ncron = 1\n\
              stats = :1\nnonsense = 1\n",
         );
-        assert_eq!(text, "bind = [\"uwsgi://:3031\"]\nworkers = 2\nthreads = 1");
+        assert_eq!(
+            text,
+            "bind = [\"uwsgi://:3031\"]\nworkers = 2\nthreads = 1\ntimeout = 0\naccess_logfile = \"-\""
+        );
         for note in [
             "u.ini:2: socket: only 127.0.0.1 and ::1 may speak uwsgi there",
-            "u.ini:4: static-map: let nginx",
+            "u.ini:4: static-map: it is to come with the edge",
             "u.ini:5: mule: run it as a service",
             "u.ini:6: cron: use cron",
             "u.ini:7: stats: ask with",
@@ -364,15 +472,16 @@ mod tests {
     fn sockets_speak_what_they_spoke() {
         let (text, notes) = migrated(
             "[uwsgi]\nsocket = /run/app.sock\nscgi-socket = 127.0.0.1:4000\nfastcgi-socket = 127.0.0.1:5000\n\
-             https-socket = 0.0.0.0:8443,/etc/site.crt,/etc/site.key,,!/etc/ca.pem\nthreads = 2\n",
+             https-socket = 0.0.0.0:8443,/etc/site.crt,/etc/site.key,,!/etc/ca.pem\nthreads = 2\n\
+             workers = 3\nharakiri = 9\ndisable-logging = true\n",
         );
         let expected = "bind = [\"uwsgi://unix:/run/app.sock\", \"scgi://127.0.0.1:4000\", \
                         \"fastcgi://127.0.0.1:5000\", \"https://0.0.0.0:8443\"]\n\
                         certfile = [\"/etc/site.crt\"]\nkeyfile = [\"/etc/site.key\"]\n\
-                        ca_certs = \"/etc/ca.pem\"\nthreads = 2";
+                        ca_certs = \"/etc/ca.pem\"\nworkers = 3\nthreads = 2\ntimeout = 9";
         assert_eq!((text.as_str(), notes.as_str()), (expected, ""));
         let (text, _) = migrated("[uwsgi]\nprotocol = http\nsocket = 127.0.0.1:4000\nthreads = 2\n");
-        assert_eq!(text, "bind = [\"127.0.0.1:4000\"]\nthreads = 2");
+        assert!(text.starts_with("bind = [\"127.0.0.1:4000\"]\n"), "{text}");
     }
 
     #[test]

@@ -220,7 +220,7 @@ fn words(of: &[Word]) -> String {
 }
 
 /// Bytes with the largest suffix that divides them.
-fn size_text(bytes: u64) -> String {
+pub(crate) fn size_text(bytes: u64) -> String {
     for (shift, suffix) in [(30, 'g'), (20, 'm'), (10, 'k')] {
         if bytes != 0 && bytes.is_multiple_of(1 << shift) {
             return format!("{}{suffix}", bytes >> shift);
@@ -229,7 +229,7 @@ fn size_text(bytes: u64) -> String {
     bytes.to_string()
 }
 
-fn time_text(time: Duration) -> String {
+pub(crate) fn time_text(time: Duration) -> String {
     match time.as_secs() {
         0 if time.subsec_millis() > 0 => format!("{}ms", time.as_millis()),
         hours if hours >= 3600 && hours % 3600 == 0 => format!("{}h", hours / 3600),

@@ -24,7 +24,7 @@ mod session;
 mod status;
 
 pub use assemble::HeadParts;
-pub use date::HttpDate;
+pub use date::{HttpDate, SERVER};
 pub use error::{Error, ErrorKind};
 pub use event::{Event, Part};
 pub use grammar::is_token;

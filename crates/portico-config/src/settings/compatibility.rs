@@ -170,11 +170,12 @@ const CONTROL_SOCKET_MODE: Setting = Setting {
 };
 
 const SSL_CONTEXT: Setting = Setting {
-    name: "ssl_context",
+    name: super::SSL_CONTEXT,
     flags: &[],
     value: Value::Refused { takes: Takes::One("FUNCTION"), harmless: &[], why: TLS },
     help: "Function that makes the TLS context of a connection",
-    details: "It makes an object of Python's ssl module, which Portico does not use.",
+    details: "It makes an object of Python's ssl module, which Portico does not use. Where nothing speaks TLS it \
+        is a warning.",
     ..BLANK
 };
 

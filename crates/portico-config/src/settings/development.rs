@@ -99,9 +99,10 @@ const RELOAD_EXTRA_FILES: Setting = Setting {
     },
     default: "",
     area: Area::Development,
-    help: "A further file, or a glob, whose change restarts under --reload; may be repeated",
-    details: "`*` and `?` stand for characters of a name, `**` for any number of folders: config/**/*.yaml. \
-        Relative to the folder that the server works in. Quote it, or the shell expands it.",
+    help: "A further file, folder or glob whose change restarts; may be repeated",
+    details: "All files in a folder count, and in those below it. `*` and `?` stand for characters of a name, \
+        `**` for any number of folders: config/**/*.yaml. Relative to the folder that the server works in. Quote \
+        it, or the shell expands it.",
 };
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! Settings that bound what a client may send.
 
+use crate::resolved::Config;
 use crate::setting::{Area, Setting, Value};
+use crate::value::size_text;
 
 pub(super) const SETTINGS: &[Setting] = &[
     LIMIT_REQUEST_LINE,
@@ -35,7 +37,8 @@ const LIMIT_REQUEST_LINE: Setting = Setting {
     area: Area::Limits,
     help: "Longest request line; a longer one is answered 414",
     details: "Method, target and version without the line's end. --limit-request-head holds as well. 8190 is \
-        Apache's default; gunicorn's is 4094, which long query strings exceed.",
+        Apache's default; gunicorn's is 4094, which long query strings exceed. Where this is said in gunicorn's \
+        ways and --limit-request-head is not said, that is raised to fit, to 16m for 0.",
 };
 
 #[cfg(test)]
@@ -46,7 +49,7 @@ fn limit_request_line() {
     assert_eq!(config(&["--limit-request-line", "4094"]).request_line_bytes_max, 4094);
     assert_eq!(config(&["--limit-request-line", "0"]).request_line_bytes_max, usize::MAX);
     assert!(refusal(&["--limit-request-line", "63"]).contains("from 64 to 16m"));
-    let warnings = resolved(&[], &["--limit-request-line", "100000"]).warnings;
+    let warnings = resolved(&[("PORTICO_LIMIT_REQUEST_LINE", "100000")], &[]).warnings;
     assert!(warnings[0].contains("--limit-request-head"), "{warnings:?}");
 }
 
@@ -106,7 +109,7 @@ fn limit_request_field_size() {
     assert_eq!(config(&["--limit-request-field_size", "16k"]).field_bytes_max, 16_384);
     assert_eq!(config(&["--limit-request-field-size", "16k"]).field_bytes_max, 16_384);
     assert_eq!(config(&["--limit-request-field_size", "0"]).field_bytes_max, usize::MAX);
-    assert_eq!(resolved(&[], &["--limit-request-field_size", "128k"]).warnings.len(), 1);
+    assert_eq!(resolved(&[("PORTICO_LIMIT_REQUEST_FIELD_SIZE", "128k")], &[]).warnings.len(), 1);
 }
 
 const LIMIT_REQUEST_HEAD: Setting = Setting {
@@ -190,6 +193,20 @@ fn limit_chunk_line() {
     assert_eq!(config(&[]).chunk_line_bytes_max, 256);
     assert_eq!(config(&["--limit-chunk-line", "1k"]).chunk_line_bytes_max, 1024);
     assert!(refusal(&["--limit-chunk-line", "0"]).contains("from 32 to 64k"));
+}
+
+/// Room in a head for what stands beside a long line.
+const HEAD_BYTES_BESIDE: u64 = 64 << 10;
+
+/// Raises the limit of the head, where nobody has said one, to what gunicorn would take: `asked` has the bytes
+/// that were said in its ways for a line of it, 0 for no limit. Returns what is to be told.
+pub(crate) fn settle(config: &mut Config, asked: impl Iterator<Item = usize>) -> Option<String> {
+    let bytes = asked.max()?;
+    let head = u64::try_from(bytes).unwrap_or(u64::MAX).saturating_add(HEAD_BYTES_BESIDE).min(HEAD_BYTES_MAX);
+    config.head_bytes_max = config.head_bytes_max.max(head as usize);
+    (bytes == usize::MAX).then(|| {
+        format!("0 is no limit; a head may have {} here (--limit-request-head)", size_text(HEAD_BYTES_MAX))
+    })
 }
 
 fn unlimited_if_zero(bytes: u64) -> usize {

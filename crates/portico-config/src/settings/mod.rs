@@ -37,6 +37,12 @@ pub(crate) const APP: &str = "app";
 /// The name of the one that sets variables of the environment.
 pub(crate) const RAW_ENV: &str = "raw_env";
 
+/// The setting that matters where TLS is spoken alone.
+pub(crate) const SSL_CONTEXT: &str = "ssl_context";
+/// The setting whose class may have to be looked at.
+pub(crate) const WORKER_CLASS: &str = "worker_class";
+/// The setting that gunicorn.conf.py has as a variable of the package gunicorn.
+pub(crate) const SERVER_HEADER: &str = "server_header";
 /// The setting that says whether a configuration file may be anybody's.
 pub(crate) const USER: &str = "user";
 
@@ -97,6 +103,11 @@ pub fn is_text(name: &str) -> bool {
     called(name).is_some_and(|setting| matches!(setting.value, Value::Text { .. }))
 }
 
+/// Whether the setting of that name takes several values.
+pub fn is_repeatable(name: &str) -> bool {
+    called(name).is_some_and(Setting::repeatable)
+}
+
 /// What a list that is empty says of the setting of that name, where it is not the same as nothing said: `[]` in a
 /// file believes nobody.
 pub fn empty_list(name: &str) -> Option<&'static str> {
@@ -107,8 +118,10 @@ pub fn empty_list(name: &str) -> Option<&'static str> {
     }
 }
 
+pub(crate) use limits::settle as settle_limits;
+pub(crate) use processes::WORKERS_RANGE;
 pub(crate) use tls::settle as settle_tls;
-pub(crate) use worker_class::settle_threads;
+pub(crate) use worker_class::{asgi_message, is_known_class, settle_threads};
 
 /// The names that are settings in a configuration file in Python: gunicorn's, and Portico's for what gunicorn
 /// does not have. What gunicorn calls otherwise is not one by Portico's name: there are variables called `app`.
@@ -126,8 +139,18 @@ pub fn is_hook(name: &str) -> bool {
     hooks::SETTINGS.iter().any(|setting| setting.name == name)
 }
 
+/// The setting that `name` stands for by another of its names: Portico's or gunicorn's, or an option of it.
+pub(crate) fn by_another_name(name: &str) -> Option<&'static Setting> {
+    let flag = name.replace('_', "-");
+    all().find(|setting| setting.is_called(name) || setting.flags.contains(&flag.as_str()))
+}
+
 /// The setting that a name in such a file was most likely meant to be, if it is hardly another.
 pub fn likely_file_name(name: &str) -> Option<&'static str> {
+    // There are variables called `app`.
+    if let Some(setting) = by_another_name(name).filter(|setting| !setting.is_positional()) {
+        return Some(setting.gunicorn.unwrap_or(setting.name)).filter(|known| *known != name);
+    }
     let similar = file_names().map(|known| (strsim::jaro_winkler(name, known), known));
     let similar = similar.filter(|(similarity, known)| *similarity > SIMILAR && *known != name);
     similar.max_by(|(left, _), (right, _)| left.total_cmp(right)).map(|(_, known)| known)

@@ -11,7 +11,7 @@ use crate::value::count;
 pub(super) const SETTINGS: &[Setting] = &[WORKERS, PRELOAD, WARMUP, BOOT_TIMEOUT];
 
 /// More would not be a number of processes but a port typed in the wrong place.
-const WORKERS_RANGE: RangeInclusive<u64> = 1..=512;
+pub(crate) const WORKERS_RANGE: RangeInclusive<u64> = 1..=512;
 
 const WORKERS: Setting = Setting {
     name: "workers",

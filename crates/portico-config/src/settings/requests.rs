@@ -3,8 +3,15 @@
 use crate::setting::{Area, Platform, Setting, Value};
 use crate::value::boolean;
 
-pub(super) const SETTINGS: &[Setting] =
-    &[REQUEST_BUFFER, TMP_UPLOAD_DIR, RESPONSE_BUFFER, STREAM_REQUEST_BODY, ALLOW_HALF_CLOSE, SENDFILE];
+pub(super) const SETTINGS: &[Setting] = &[
+    REQUEST_BUFFER,
+    TMP_UPLOAD_DIR,
+    RESPONSE_BUFFER,
+    STREAM_REQUEST_BODY,
+    ALLOW_HALF_CLOSE,
+    SENDFILE,
+    SERVER_HEADER,
+];
 
 const REQUEST_BUFFER: Setting = Setting {
     name: "request_buffer",
@@ -167,4 +174,43 @@ fn sendfile() {
     assert!(!with_environment(&[("PORTICO_SENDFILE", "no")], &[]).sendfile);
     assert!(!with_environment(&[("SENDFILE", "never")], &[]).sendfile);
     assert!(with_environment(&[("SENDFILE", "1")], &[]).sendfile);
+}
+
+const SERVER_HEADER: Setting = Setting {
+    name: super::SERVER_HEADER,
+    gunicorn: None,
+    since: "0.1",
+    flags: &["server-header"],
+    short: None,
+    platform: None,
+    value: Value::Text {
+        metavar: "TEXT",
+        set: |config, text| {
+            let text = if text.eq_ignore_ascii_case("none") { "" } else { text };
+            if text.bytes().any(|byte| !matches!(byte, b' '..=b'~')) || text.trim() != text {
+                return Err(format!("{text:?} is no value of a field; write visible ASCII, or none"));
+            }
+            text.clone_into(&mut config.server_header);
+            Ok(())
+        },
+    },
+    default: "portico",
+    area: Area::Requests,
+    help: "Server field of responses, unless the application sets it; none for no field",
+    details: "It holds for what the server answers itself as well. A gunicorn.conf.py that sets `gunicorn.SERVER` \
+        or `gunicorn.SERVER_SOFTWARE` says the same.",
+};
+
+#[cfg(test)]
+#[test]
+fn server_header() {
+    use crate::testing::{config, refusal};
+    assert_eq!(config(&[]).server_header, "portico");
+    assert_eq!(config(&["--server-header", "shop 1"]).server_header, "shop 1");
+    for text in ["none", "None", ""] {
+        assert_eq!(config(&["--server-header", text]).server_header, "", "{text}");
+    }
+    for text in ["a\r\nb", "\u{e9}", " a", "a\u{7f}"] {
+        assert!(refusal(&["--server-header", text]).contains("visible ASCII"), "{text}");
+    }
 }

@@ -4,7 +4,7 @@ use crate::setting::{Area, Setting, Value};
 
 pub(super) const SETTINGS: &[Setting] = &[THREADS, MAX_QUEUE];
 
-const THREADS: Setting = Setting {
+pub(super) const THREADS: Setting = Setting {
     name: "threads",
     gunicorn: None,
     since: "0.1",

@@ -1,12 +1,14 @@
 //! gunicorn's kinds of workers, and what each of them asks for here: every worker is of one kind.
 
+use crate::gunicorn;
+use crate::raw::Source;
 use crate::resolved::{Config, WorkerClass};
 use crate::setting::{Area, Setting, Value};
 
 pub(super) const SETTINGS: &[Setting] = &[WORKER_CLASS, WORKER_CONNECTIONS];
 
 const WORKER_CLASS: Setting = Setting {
-    name: "worker_class",
+    name: super::WORKER_CLASS,
     gunicorn: None,
     since: "0.1",
     flags: &["worker-class"],
@@ -22,10 +24,12 @@ const WORKER_CLASS: Setting = Setting {
     help: "gunicorn's kind of worker: says how many threads there are by default",
     details: "There is one kind of worker, with threads. `sync` means 1 thread and `gthread` 4, unless \
         --threads says another number. `gevent`, `eventlet` and `tornado` are served by threads too: by 32 of \
-        them, or by as many as --worker-connections says, 128 at most. Idle and slow clients, the usual reason \
+        them, or by as many as --worker-connections says, 128 at most; what --threads says beside them counts for \
+        nothing, as for gunicorn. Idle and slow clients, the usual reason \
         for greenlets, take no thread here.\n\nAn application that gevent or eventlet has patched, by itself or \
-        in the configuration file, is called in greenlets of its own hub, as many at a time as there are threads. \
-        ASGI applications, and with them the workers of uvicorn, are not served.",
+        in the configuration file, is called in greenlets of its own hub, as many at a time as there are threads.\
+        \n\nA class of your own is judged by what it derives from; what it overrides is not called, which is \
+        said. ASGI applications, and with them the workers of uvicorn, are not served.",
 };
 
 /// Classes of gunicorn by the names that people write: alias, dotted path, entry point.
@@ -49,16 +53,33 @@ const CLASSES: [(&str, WorkerClass); 13] = [
 const ASGI: [&str; 6] =
     ["uvicorn.", "uvicorn_worker.", "asgi", "aiohttp.", "hypercorn.", "gunicorn.workers.gasgi"];
 
-fn worker_class(text: &str) -> Result<WorkerClass, String> {
+/// The class of that name, if it is one of gunicorn's.
+fn known(text: &str) -> Option<WorkerClass> {
     let name = text.strip_prefix("egg:gunicorn#").unwrap_or(text);
-    if let Some((_, class)) = CLASSES.iter().find(|(known, _)| *known == name) {
-        return Ok(*class);
-    }
-    Err(match ASGI.iter().any(|beginning| name.starts_with(beginning)) {
-        true => format!(
-            "{text} serves ASGI applications, and Portico serves WSGI; keep gunicorn or uvicorn for this one, or \
-             name the WSGI application and leave this out"
-        ),
+    CLASSES.iter().find(|(known, _)| *known == name).map(|(_, class)| *class)
+}
+
+fn is_asgi(text: &str) -> bool {
+    let name = text.strip_prefix("egg:gunicorn#").unwrap_or(text);
+    ASGI.iter().any(|beginning| name.starts_with(beginning))
+}
+
+/// Whether it is known by its name what the class is: it need not be imported.
+pub(crate) fn is_known_class(text: &str) -> bool {
+    known(text).is_some() || is_asgi(text)
+}
+
+/// Why a class is refused that serves ASGI applications.
+pub(crate) fn asgi_message(text: &str) -> String {
+    format!(
+        "{text} serves ASGI applications, and Portico serves WSGI; keep gunicorn or uvicorn for this one, or name \
+         the WSGI application and leave this out"
+    )
+}
+
+fn worker_class(text: &str) -> Result<WorkerClass, String> {
+    known(text).ok_or_else(|| match is_asgi(text) {
+        true => asgi_message(text),
         false => format!(
             "{text:?} is no worker class that Portico can stand in for; leave it out, or write gthread, sync, \
              gevent, eventlet or tornado"
@@ -90,16 +111,29 @@ const WORKER_CONNECTIONS: Setting = Setting {
 const GREEN_THREADS: u32 = 32;
 const GREEN_THREADS_MAX: u32 = 128;
 
-/// What the worker class says of threads. `asked`: somebody has said a number; `by_gunicorns_file`: what was said
-/// comes from a file for gunicorn, whose default is one.
+/// What the worker class says of threads. `asked`: who has said a number; `by_gunicorns_file`: what was said comes
+/// from a file for gunicorn, whose default is one. Whether the number that was said counts: beside greenlets
+/// gunicorn passes over it.
 pub(crate) fn settle_threads(
     config: &mut Config,
-    asked: bool,
+    asked: Option<&Source>,
     by_gunicorns_file: bool,
     warnings: &mut Vec<String>,
-) {
+) -> bool {
     let green = config.worker_class == WorkerClass::Green;
-    if !asked {
+    let asked = asked.filter(|source| {
+        let is_passed_over = green && gunicorn::is_its_way(source, &super::threads::THREADS);
+        if is_passed_over {
+            warnings.push(format!(
+                "{} does nothing with this worker class, as for gunicorn; say how many requests may run at once \
+                 with {}",
+                source.naming(&super::threads::THREADS),
+                if matches!(source, Source::File { .. }) { "worker_connections" } else { "--worker-connections" },
+            ));
+        }
+        !is_passed_over
+    });
+    if asked.is_none() {
         match config.worker_class {
             WorkerClass::Green => {
                 let threads = config.worker_connections.unwrap_or(GREEN_THREADS);
@@ -112,8 +146,8 @@ pub(crate) fn settle_threads(
     }
     if green {
         warnings.push(format!(
-            "--worker-class: served by {} threads in each worker (--threads), not by greenlets, unless the \
-             application patches itself",
+            "--worker-class: served by {} threads in each worker, not by greenlets, unless the application \
+             patches itself",
             config.threads
         ));
     } else if config.worker_connections.is_some() {
@@ -123,6 +157,7 @@ pub(crate) fn settle_threads(
                 .to_owned(),
         );
     }
+    asked.is_some()
 }
 
 #[cfg(test)]
@@ -140,7 +175,9 @@ fn worker_classes() {
         ("egg:gunicorn#sync", 1),
     ] {
         assert_eq!(config(&["-k", text]).threads, threads, "{text}");
-        assert_eq!(config(&["-k", text, "--threads", "7"]).threads, 7, "{text}");
+        let asked = resolved(&[], &["-k", text, "--threads", "7"]);
+        assert_eq!(asked.config.threads, if threads == 32 { 32 } else { 7 }, "{text}");
+        assert_eq!(asked.warnings.len(), if threads == 32 { 2 } else { 0 }, "{:?}", asked.warnings);
         let environment = [("PORTICO_THREADS", "7"), ("PORTICO_WORKER_CLASS", text)];
         assert_eq!(with_environment(&environment, &[]).threads, 7, "{text}");
         let warnings = resolved(&[], &["-k", text]).warnings;
@@ -176,6 +213,10 @@ fn a_file_for_gunicorn_has_one_thread() {
         settle_threads(&mut config, asked, true, &mut Vec::new());
         config.threads
     };
-    assert_eq!((threads(&[], false), threads(&["--threads", "3"], true)), (1, 3));
-    assert_eq!((threads(&["-k", "gthread"], false), threads(&["-k", "gevent"], false)), (1, 32));
+    let (file, ours) =
+        (Source::File { path: String::new(), line: None, column: None }, Source::Environment(String::new()));
+    assert_eq!((threads(&[], None), threads(&["--threads", "3"], Some(&file))), (1, 3));
+    assert_eq!((threads(&["-k", "gthread"], None), threads(&["-k", "gevent"], None)), (1, 32));
+    let green = &["-k", "gevent", "--worker-connections", "8"];
+    assert_eq!((threads(green, Some(&file)), threads(green, Some(&ours))), (8, 8));
 }

@@ -197,8 +197,15 @@ fn write_origin(fields: &Fields, date: &HttpDate, out: &mut Vec<u8>) {
         line[6..35].copy_from_slice(date.as_bytes());
         out.extend_from_slice(&line);
     }
-    if !fields.has_server() {
-        out.extend_from_slice(b"Server: portico\r\n");
+    if fields.has_server() {
+        return;
+    }
+    match date.server() {
+        crate::SERVER => out.extend_from_slice(b"Server: portico\r\n"),
+        "" => {}
+        server => {
+            [b"Server: ", server.as_bytes(), b"\r\n"].iter().for_each(|part| out.extend_from_slice(part))
+        }
     }
 }
 

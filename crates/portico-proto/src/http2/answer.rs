@@ -14,8 +14,11 @@ pub(super) fn fields(fields: &Fields, length: Option<u64>, date: &HttpDate) -> H
     {
         map.insert(DATE, value);
     }
-    if !fields.has_server() {
-        map.insert(SERVER, HeaderValue::from_static("portico"));
+    if !fields.has_server()
+        && !date.server().is_empty()
+        && let Ok(value) = HeaderValue::from_str(date.server())
+    {
+        map.insert(SERVER, value);
     }
     if let Some(length) = length {
         map.insert(CONTENT_LENGTH, HeaderValue::from(length));

@@ -1,6 +1,6 @@
 //! What a format of the log needs of each request, found out once: the engine notes that and no more.
 
-use portico_config::{AccessLogFormat, Atom, Piece, Stage};
+use portico_config::{AccessLogFormat, Atom, Form, Piece, Stage};
 use portico_proto::ResponseHead;
 
 use super::{Reason, Record};
@@ -89,6 +89,8 @@ pub enum Part {
     Id(usize),
     /// Anything else.
     Atom(Atom),
+    /// A part in a form of its own; whether it is a number.
+    Formed(Box<Part>, Form, bool),
 }
 
 /// Places of the texts in every plan.
@@ -200,10 +202,20 @@ impl Plan {
     }
 
     fn part(&mut self, piece: &Piece) -> Part {
-        let atom = match piece {
+        let (atom, form) = match piece {
             Piece::Text(text) => return Part::Fixed(text.clone().into_bytes()),
-            Piece::Atom(atom) => atom,
+            Piece::Atom(atom) => return self.part_of(atom),
+            Piece::Formed(atom, form) => (atom, form),
         };
+        // Those that are integers for gunicorn.
+        let is_number = matches!(
+            atom,
+            Atom::Status | Atom::Sent | Atom::Seconds | Atom::Milliseconds | Atom::Microseconds
+        );
+        Part::Formed(Box::new(self.part_of(atom)), *form, is_number)
+    }
+
+    fn part_of(&mut self, atom: &Atom) -> Part {
         let fixed = |text: String| Part::Fixed(text.into_bytes());
         match atom {
             Atom::Ident => fixed("-".to_owned()),

@@ -1,6 +1,6 @@
 //! Lines of a template: gunicorn's atoms.
 
-use portico_config::{Atom, Stage};
+use portico_config::{Atom, Form, Stage};
 
 use super::Times;
 use super::batch::Line;
@@ -13,23 +13,70 @@ use crate::application::{Peer, path_info};
 
 /// Appends `line` without its line end.
 pub fn line(line: &Line<'_>, parts: &[Part], plan: &Plan, clock: &mut Clock, out: &mut Vec<u8>) {
-    for part in parts {
-        match part {
-            Part::Fixed(text) => out.extend_from_slice(text),
-            Part::Text(at) => plain(line.text(*at).unwrap_or(b"-"), out),
-            Part::User(at) => write_user(line.text(*at), out),
-            Part::Trace(at) => {
-                let trace = line.text(*at).and_then(trace::parse);
-                out.extend_from_slice(trace.map_or(b"-", |trace| trace.trace_id));
-            }
-            Part::Span(at) => {
-                let trace = line.text(*at).and_then(trace::parse);
-                out.extend_from_slice(trace.map_or(b"-", |trace| trace.span_id));
-            }
-            Part::Id(at) => plain(line.id(*at).unwrap_or(b"-"), out),
-            Part::Atom(atom) => write_atom(atom, line, plan, clock, out),
+    parts.iter().for_each(|part| write_part(part, line, plan, clock, out));
+}
+
+fn write_part(part: &Part, line: &Line<'_>, plan: &Plan, clock: &mut Clock, out: &mut Vec<u8>) {
+    match part {
+        Part::Fixed(text) => out.extend_from_slice(text),
+        Part::Text(at) => plain(line.text(*at).unwrap_or(b"-"), out),
+        Part::User(at) => write_user(line.text(*at), out),
+        Part::Trace(at) => {
+            let trace = line.text(*at).and_then(trace::parse);
+            out.extend_from_slice(trace.map_or(b"-", |trace| trace.trace_id));
+        }
+        Part::Span(at) => {
+            let trace = line.text(*at).and_then(trace::parse);
+            out.extend_from_slice(trace.map_or(b"-", |trace| trace.span_id));
+        }
+        Part::Id(at) => plain(line.id(*at).unwrap_or(b"-"), out),
+        Part::Atom(atom) => write_atom(atom, line, plan, clock, out),
+        Part::Formed(part, form, is_number) => {
+            let start = out.len();
+            write_part(part, line, plan, clock, out);
+            form_text(form, *is_number, start, out);
         }
     }
+}
+
+/// Gives what stands in `out` from `start` on its form, as Python's `%` does.
+fn form_text(form: &Form, is_number: bool, start: usize, out: &mut Vec<u8>) {
+    let count = |text: &[u8]| text.iter().filter(|byte| !is_continuation(**byte)).count();
+    if is_number && out[start..].iter().all(u8::is_ascii_digit) {
+        let sign = form.sign;
+        match form.precision {
+            _ if form.is_decimal => {
+                let decimals = form.precision.unwrap_or(PYTHONS_DECIMALS);
+                out.extend((decimals > 0).then_some(b'.'));
+                out.resize(out.len() + decimals, b'0');
+            }
+            Some(digits) => {
+                let missing = digits.saturating_sub(out.len() - start);
+                out.splice(start..start, std::iter::repeat_n(b'0', missing));
+            }
+            None => {}
+        }
+        if form.has_zeros && !form.is_left {
+            let wanted = form.width.saturating_sub(usize::from(sign.is_some()));
+            let missing = wanted.saturating_sub(out.len() - start);
+            out.splice(start..start, std::iter::repeat_n(b'0', missing));
+        }
+        out.splice(start..start, sign.map(|sign| sign as u8));
+    } else if let Some(characters) = form.precision {
+        let ends = (start..out.len()).filter(|at| !is_continuation(out[*at])).nth(characters);
+        out.truncate(ends.unwrap_or(out.len()));
+    }
+    let missing = form.width.saturating_sub(count(&out[start..]));
+    let at = if form.is_left { out.len() } else { start };
+    out.splice(at..at, std::iter::repeat_n(b' ', missing));
+}
+
+/// Digits after the point where nothing is said of them.
+const PYTHONS_DECIMALS: usize = 6;
+
+/// Whether it is a byte of a character that has begun before it (UTF-8).
+fn is_continuation(byte: u8) -> bool {
+    byte & 0xc0 == 0x80
 }
 
 fn write_atom(atom: &Atom, line: &Line<'_>, plan: &Plan, clock: &mut Clock, out: &mut Vec<u8>) {
@@ -155,6 +202,31 @@ mod tests {
              %({portico.queue_time}e)s %({portico.trace_id}e)s";
         assert_eq!(told(&sample, atoms), ["-"; 11].join(" "));
         assert_eq!(told(&sample, "%(D)s %({portico.reason}e)s"), "0 refused");
+    }
+
+    #[test]
+    fn forms_are_pythons() {
+        let sample = Sample::of(REQUEST);
+        for (atom, expected) in [
+            ("%(m)5s|", "  GET|"),
+            ("%(m)-5s|", "GET  |"),
+            ("%(m)05s|", "  GET|"),
+            ("%(m).2s|", "GE|"),
+            ("%(m)4.1s|", "   G|"),
+            ("%(m)2s|", "GET|"),
+            ("%(s)5d|", "  200|"),
+            ("%(s)05d|", "00200|"),
+            ("%(s)-5d|", "200  |"),
+            ("%(s)+d|", "+200|"),
+            ("%(s)+06d|", "+00200|"),
+            ("%(s).5d|", "00200|"),
+            ("%(T)f|", "2.000000|"),
+            ("%(M)10.2f|", "   2500.00|"),
+            ("%(M)010.2f|", "0002500.00|"),
+            ("%({x-b}i)3s|", "  -|"),
+        ] {
+            assert_eq!(told(&sample, atom), expected, "{atom}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use portico_config::{Config, ProxyProtocol, WireProtocol};
-use portico_proto::{HttpDate, Limits, ProxyVersions, RequestHead, fastcgi, http2};
+use portico_proto::{HttpDate, Limits, ProxyVersions, RequestHead, SERVER, fastcgi, http2};
 
 use super::reports::Reports;
 use super::{Ledger, MemoryLeft};
@@ -66,6 +66,8 @@ pub struct Tools {
     /// What has been said, to say it once.
     pub reports: Reports,
     date: HttpDate,
+    /// What responses call the server.
+    server: &'static str,
     second: u64,
     date_until: Instant,
     millis: u64,
@@ -151,6 +153,11 @@ impl Tools {
         held.fit(None, None, 1); // The worker has fitted them; tests have not.
         let spools = Spools::new(config.tmp_upload_dir.clone(), held.spool_bytes, spool_files_max());
         let ledger = Ledger::new(&held, config.threads as usize);
+        let server: &'static str = match config.server_header.as_str() {
+            SERVER => SERVER,
+            "" => "",
+            other => Box::leak(Box::from(other)), // An engine lasts as long as its process.
+        };
         Self {
             config,
             limits,
@@ -175,6 +182,7 @@ impl Tools {
             counters: Counters::default(),
             ids: ids.then(RequestIds::new),
             date: HttpDate::from_unix(0),
+            server,
             second: 0,
             date_until: now,
             millis: 0,
@@ -248,7 +256,7 @@ impl Tools {
     fn look_at_wall(&mut self) {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.second = since_epoch.as_secs();
-        self.date = HttpDate::from_unix(self.second);
+        self.date = HttpDate::from_unix(self.second).with_server(self.server);
         let rest = 1_000_000_000 - since_epoch.subsec_nanos();
         self.date_until = self.now + Duration::from_nanos(rest.into());
     }

@@ -1,0 +1,330 @@
+//! Values as gunicorn takes them, for what is said in its ways: gunicorn.conf.py, GUNICORN_CMD_ARGS, and its own
+//! options on the command line. Whatever starts under gunicorn is not refused for its spelling here; what counts
+//! otherwise than it was written is a warning.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use crate::abbreviation;
+use crate::access_log_format::for_gunicorn;
+use crate::raw::Source;
+use crate::setting::{Setting, Value};
+use crate::value::time_text;
+
+/// What was said of a setting, as the table takes it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Eased {
+    /// As the table takes them.
+    pub texts: Vec<String>,
+    /// What its operator should know, after the setting's name.
+    pub warning: Option<String>,
+}
+
+/// Whether `source` says `setting` in a way of gunicorn's.
+pub(crate) fn is_its_way(source: &Source, setting: &Setting) -> bool {
+    match source {
+        // A file in TOML tells the column as well.
+        Source::File { column, .. } => column.is_none(),
+        Source::CommandArguments(variable) => *variable == "GUNICORN_CMD_ARGS",
+        Source::CommandLine => {
+            setting.is_positional() || setting.flags.iter().any(|flag| abbreviation::is_gunicorns(flag))
+        }
+        Source::Default
+        | Source::Platform(_)
+        | Source::Preset(_)
+        | Source::Environment(_)
+        | Source::Keyword => false,
+    }
+}
+
+/// Reads `texts` as gunicorn does.
+pub(crate) fn ease(setting: &Setting, texts: Vec<String>) -> Eased {
+    let Some(last) = texts.last().map(|text| text.trim().to_owned()) else {
+        return Eased { texts, warning: None };
+    };
+    let one = |(text, warning): (String, Option<String>)| Eased { texts: vec![text], warning };
+    match &setting.value {
+        Value::Count { range, zero, .. } | Value::Size { range, zero, .. } => {
+            one(number(&last, range, zero.is_some(), u64::to_string))
+        }
+        Value::Time { range, zero, .. } => one(time(&last, range, zero.is_some())),
+        Value::Switch { .. } => one((last, None)),
+        Value::Choice { .. } if setting.name == "log_level" => one(log_level(&last)),
+        Value::Choice { .. } => one((last, None)),
+        Value::Form { .. } => match setting.name {
+            "workers" => one(workers(&last)),
+            "umask" => one(umask(&last)),
+            "access_logformat" => one(access_log_format(texts.last().map_or("", String::as_str))),
+            _ => Eased { texts, warning: None },
+        },
+        Value::List { .. } => Eased { texts: without_ends(texts), warning: None },
+        Value::Mode { .. }
+        | Value::Text { .. }
+        | Value::Texts { .. }
+        | Value::Ignored { .. }
+        | Value::Refused { .. } => Eased { texts, warning: None },
+    }
+}
+
+/// A whole number as Python's `int(text, 0)` reads it; one that is too large for `u128` as the largest.
+pub(crate) fn whole(text: &str) -> Option<u128> {
+    let text = text.trim();
+    if let "True" | "true" = text {
+        return Some(1);
+    }
+    if let "False" | "false" = text {
+        return Some(0);
+    }
+    let text = text.strip_prefix('+').unwrap_or(text);
+    let lower = text.to_ascii_lowercase();
+    let (digits, radix) = [("0x", 16), ("0o", 8), ("0b", 2)]
+        .into_iter()
+        .find_map(|(prefix, radix)| Some((lower.strip_prefix(prefix)?, radix)))
+        .unwrap_or((&lower, 10));
+    // One underscore between two digits, and after the prefix.
+    let digits = if radix == 10 { digits } else { digits.strip_prefix('_').unwrap_or(digits) };
+    let sound = digits.split('_').all(|part| !part.is_empty() && part.chars().all(|it| it.is_digit(radix)));
+    sound.then(|| u128::from_str_radix(&digits.replace('_', ""), radix).unwrap_or(u128::MAX))
+}
+
+/// `text` if it is a number within `range`, else the nearest one that is, with a warning. What is no number for
+/// gunicorn is left to the table.
+fn number(
+    text: &str,
+    range: &RangeInclusive<u64>,
+    has_zero: bool,
+    shown: impl Fn(&u64) -> String,
+) -> (String, Option<String>) {
+    let Some(number) = whole(text) else { return (text.to_owned(), None) };
+    if number == 0 && has_zero {
+        return ("0".to_owned(), None);
+    }
+    let nearest = u64::try_from(number).unwrap_or(u64::MAX).clamp(*range.start(), *range.end());
+    let shown = shown(&nearest);
+    let warning = (u128::from(nearest) != number).then(|| beyond(text, &shown));
+    (nearest.to_string(), warning)
+}
+
+fn beyond(text: &str, nearest: &str) -> String {
+    format!("{text} is beyond what there is here; {nearest} counts")
+}
+
+/// A length of time in seconds. One with a suffix is none of gunicorn's, and left to the table.
+fn time(text: &str, range: &RangeInclusive<Duration>, has_zero: bool) -> (String, Option<String>) {
+    let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let seconds = match whole(text) {
+        Some(number) => number as f64,
+        None if plain(text) && text.bytes().any(|byte| byte.is_ascii_digit()) => match text.parse() {
+            Ok(seconds) => seconds,
+            Err(_) => return (text.to_owned(), None),
+        },
+        None => return (text.to_owned(), None),
+    };
+    let (least, most) = (range.start().as_secs_f64(), range.end().as_secs_f64());
+    if seconds == 0.0 && has_zero || (least..=most).contains(&seconds) {
+        return (seconds.to_string(), None);
+    }
+    let nearest = if seconds < least { range.start() } else { range.end() };
+    (nearest.as_secs_f64().to_string(), Some(beyond(text, &time_text(*nearest))))
+}
+
+/// The levels that gunicorn knows; it takes every other word for `info`.
+const LEVELS: [&str; 5] = ["debug", "info", "warning", "error", "critical"];
+
+fn log_level(text: &str) -> (String, Option<String>) {
+    let is = |level: &&str| level.eq_ignore_ascii_case(text);
+    if let Some(level) = LEVELS.into_iter().find(is) {
+        return (level.to_owned(), None);
+    }
+    let bare = text.trim_matches(['"', '\'', ' ']).to_ascii_lowercase();
+    let meant = match bare.as_str() {
+        "warn" => Some("warning"),
+        "fatal" => Some("critical"),
+        bare => LEVELS.into_iter().find(|level| *level == bare),
+    };
+    let hint = meant.map(|meant| format!("; write {meant}")).unwrap_or_default();
+    let warning = format!("{text:?} is no level, and means info as for gunicorn{hint}");
+    ("info".to_owned(), Some(warning))
+}
+
+/// Workers, which this Portico has a range of its own for.
+fn workers(text: &str) -> (String, Option<String>) {
+    match whole(text) {
+        Some(_) => number(text, &crate::settings::WORKERS_RANGE, false, u64::to_string),
+        None => (text.to_owned(), None),
+    }
+}
+
+/// Bits beyond those of permissions mean nothing to a socket.
+fn umask(text: &str) -> (String, Option<String>) {
+    const BITS: u128 = 0o777;
+    // gunicorn's option takes C's octal numbers as well, which are the table's to read.
+    let is_octal = text.len() > 1 && text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = match is_octal {
+        true => u128::from_str_radix(text, 8).ok(),
+        false => whole(text),
+    };
+    match number {
+        Some(mask) if mask > BITS => (
+            format!("0o{:o}", mask & BITS),
+            Some(format!("{text} has bits beyond 0o777, which mean nothing")),
+        ),
+        // What C and the table know as well stays as it is.
+        Some(mask) if text.contains(['_', 'b', 'B', '+']) => (format!("0o{mask:o}"), None),
+        Some(_) | None => (text.to_owned(), None),
+    }
+}
+
+fn access_log_format(text: &str) -> (String, Option<String>) {
+    match for_gunicorn(text) {
+        Ok((eased, missing)) => {
+            let told = || format!("- stands for what is not known here: {}", missing.join(", "));
+            (eased, (!missing.is_empty()).then(told))
+        }
+        Err(problem) => ("combined".to_owned(), Some(format!("{problem}; lines are those of combined"))),
+    }
+}
+
+/// Without the items that are empty because a comma stands at an end, or twice: gunicorn passes over them.
+fn without_ends(texts: Vec<String>) -> Vec<String> {
+    let kept = |text: String| {
+        let items: Vec<&str> = text.split(',').filter(|item| !item.trim().is_empty()).collect();
+        if items.is_empty() { text } else { items.join(",") }
+    };
+    texts.into_iter().map(kept).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::AccessLogFormat;
+    use crate::testing::{config, refusal, resolved};
+
+    /// What this option of gunicorn's comes to, and the only warning about it.
+    fn eased(args: &[&str]) -> (crate::Config, String) {
+        let resolved = resolved(&[], args);
+        let option = args[0];
+        let mut about = resolved.warnings.into_iter().filter(|it| it.starts_with(option));
+        let warning = about.next().unwrap_or_default();
+        assert_eq!(about.next(), None);
+        (resolved.config, warning)
+    }
+
+    #[test]
+    fn whole_numbers_are_pythons() {
+        for (text, number) in [
+            ("1_000", 1000),
+            (" 10 ", 10),
+            ("+5", 5),
+            ("0x10", 16),
+            ("0X_1f", 31),
+            ("0o17", 15),
+            ("0b11", 3),
+            ("007", 7),
+            ("true", 1),
+            ("False", 0),
+            ("340282366920938463463374607431768211456", u128::MAX),
+        ] {
+            assert_eq!(whole(text), Some(number), "{text}");
+        }
+        for text in ["", "-1", "1__0", "_1", "1_", "0x", "0xg", "1.0", "1e3", "four", "0b2"] {
+            assert_eq!(whole(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_number_beyond_the_range_is_the_nearest_one_and_said() {
+        let (config, warning) = eased(&["--backlog", "100_000"]);
+        assert_eq!(config.backlog, 65_535);
+        assert_eq!(warning, "--backlog: 100_000 is beyond what there is here; 65535 counts");
+        assert_eq!(eased(&["--workers", "1000"]).0.workers.max, 512);
+        assert_eq!(eased(&["--workers", "0"]).0.workers.max, 1);
+        assert_eq!(eased(&["--threads", "0"]).0.threads, 1);
+        let (config, warning) = eased(&["--graceful-timeout", "1000000000"]);
+        assert_eq!(config.graceful_timeout, Duration::from_secs(24 * 3600), "{warning}");
+        assert!(warning.ends_with("24h counts"), "{warning}");
+        assert_eq!(eased(&["--max-requests", "1_000"]), (config_of("max-requests", "1000"), String::new()));
+        assert_eq!(eased(&["--keep-alive", "0x10"]).0.keep_alive, Duration::from_secs(16));
+        for args in [["--threads", "-1"], ["--threads", "x"], ["--timeout", "-1"], ["--timeout", "soon"]] {
+            assert!(refusal(&args).starts_with(args[0]), "{args:?}");
+        }
+    }
+
+    fn config_of(flag: &str, text: &str) -> crate::Config {
+        config(&[&format!("--{flag}"), text])
+    }
+
+    #[test]
+    fn our_own_ways_stay_strict() {
+        use crate::testing::environment;
+        let refused = |env: &[(&str, &str)], args: &[&str]| {
+            let args = args.iter().map(std::ffi::OsString::from);
+            crate::parse(args, &environment(env)).unwrap_err().to_string()
+        };
+        assert!(refused(&[("PORTICO_BACKLOG", "100000")], &[]).contains("from 1 to 65535"));
+        assert!(refused(&[("PORTICO_CMD_ARGS", "--backlog 1_000")], &[]).contains("whole number"));
+        assert!(refused(&[("PORTICO_LOG_LEVEL", "warn")], &[]).contains("is not known"));
+        assert!(refused(&[], &["--max-queue", "1_000"]).contains("whole number"));
+        let pairs = [("backlog".to_owned(), "0".to_owned())];
+        assert!(crate::from_pairs(&pairs, &|_| None).is_err());
+        assert_eq!(resolved(&[("GUNICORN_CMD_ARGS", "--backlog 1_000")], &[]).config.backlog, 1000);
+    }
+
+    #[test]
+    fn a_level_that_is_none_is_info_and_said() {
+        use crate::LogLevel::{Debug, Info};
+        let level = |text: &str| {
+            let (config, warning) = eased(&["--log-level", text]);
+            (config.log_level, warning)
+        };
+        assert_eq!(level("DEBUG"), (Debug, String::new()));
+        assert_eq!(
+            level("warn"),
+            (
+                Info,
+                "--log-level: \"warn\" is no level, and means info as for gunicorn; write warning".to_owned()
+            )
+        );
+        for text in ["fatal", "loud", "\"debug\"", "'info'", "20", ""] {
+            let (level, warning) = level(text);
+            assert_eq!(level, Info, "{text}");
+            assert!(warning.contains("is no level"), "{text}: {warning}");
+        }
+    }
+
+    #[test]
+    fn a_format_that_is_none_is_combined_and_said() {
+        let (config, warning) = eased(&["--access-logformat", "%h %l"]);
+        assert_eq!(config.access_log_format, AccessLogFormat::Combined);
+        assert!(warning.contains("lines are those of combined"), "{warning}");
+        let (config, warning) = eased(&["--access-logformat", "%(h)5s %(x)s"]);
+        assert_eq!(config.access_log_format, AccessLogFormat::parse("%(h)5s %(l)s").unwrap());
+        assert!(warning.ends_with("- stands for what is not known here: %(x)s"), "{warning}");
+    }
+
+    #[test]
+    fn masks_and_lists() {
+        assert_eq!(eased(&["--umask", "0o1022"]).0.system.umask, Some(0o022));
+        assert_eq!(eased(&["--umask", "022"]), (config_of("umask", "022"), String::new()));
+        assert_eq!(eased(&["--umask", "0b11"]).0.system.umask, Some(3));
+        let (config, _) = eased(&["--forwarded-allow-ips", "127.0.0.1,,10.0.0.0/8,"]);
+        assert_eq!(
+            config.forwarded_allow,
+            config_of("forwarded-allow-ips", "127.0.0.1,10.0.0.0/8").forwarded_allow
+        );
+    }
+
+    #[test]
+    fn no_limit_of_a_line_raises_that_of_the_head() {
+        for option in ["--limit-request-line", "--limit-request-field_size"] {
+            let (config, warning) = eased(&[option, "0"]);
+            assert_eq!(config.head_bytes_max, 16 << 20, "{option}");
+            assert!(warning.contains("16m"), "{warning}");
+            let (config, warning) = eased(&[option, "0", "--limit-request-head", "128k"]);
+            assert_eq!((config.head_bytes_max, warning.as_str()), (128 << 10, ""), "{option}");
+            let (config, warning) = eased(&[option, "100000"]);
+            assert!(config.head_bytes_max >= 100_000 + (64 << 10), "{option}");
+            assert_eq!(warning, "");
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! `portico migrate` on files of the kinds that public projects have: each `uwsgi/NAME.ini` and what it becomes.
+#![expect(clippy::panic, reason = "a test may")]
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
+
+use portico_config::{ConfigError, FileValue, Parsed, PythonFile, parse_with_files};
+
+/// What is in the environment of each.
+const VARIABLES: [(&str, &str); 2] = [("PORT", "9000"), ("STAGE", "production")];
+
+fn variable(name: &str) -> Option<OsString> {
+    VARIABLES.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into())
+}
+
+#[test]
+fn each_becomes_what_stands_beside_it_and_what_is_lost_is_said() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/uwsgi");
+    let cpus = std::thread::available_parallelism().unwrap().to_string();
+    let files = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|it| it == "ini")).collect();
+    files.sort();
+    assert!(files.len() >= 12, "{}", files.len());
+    for path in files {
+        let expected = fs::read_to_string(path.with_extension("expected")).unwrap().replace("CPUS", &cpus);
+        let (told, text): (Vec<&str>, Vec<&str>) = expected.lines().partition(|line| line.starts_with("# "));
+        let mut python = |_: &PythonFile| -> Result<Vec<FileValue>, ConfigError> { unreachable!() };
+        let arguments = ["migrate".into(), path.clone().into_os_string()];
+        let Parsed::Print(done) = parse_with_files(arguments.into_iter(), &variable, &mut python).unwrap()
+        else {
+            panic!("{}", path.display())
+        };
+        let name = path.file_name().unwrap().to_string_lossy();
+        assert_eq!(done.text.lines().skip(1).collect::<Vec<_>>(), text, "{name}: {:?}", done.problems);
+        for (kind, lines) in [("# note: ", &done.notes), ("# problem: ", &done.problems)] {
+            let wanted: Vec<&str> = told.iter().filter_map(|line| line.strip_prefix(kind)).collect();
+            for wanted in &wanted {
+                assert!(lines.iter().any(|line| line.contains(wanted)), "{name}: {wanted} in {lines:#?}");
+            }
+            // Nothing else is wrong with it.
+            assert!(kind == "# note: " || lines.len() == wanted.len(), "{name}: {lines:#?}");
+        }
+    }
+}
