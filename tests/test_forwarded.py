@@ -12,6 +12,8 @@ from harness.server import TESTS, run_to_end
 
 NAMED = ("--forwarded-allow-ips", "127.0.0.1,10.0.0.0/8,2001:db8::/32")
 NOBODY = ("--forwarded-allow-ips", "none")
+# A server of its own, which has heard nothing yet.
+APART = ("--keep-alive", "3")
 ALL = ("--forwarded-headers", "for,proto,host,port,prefix,forwarded")
 FOR, PROTO, HOST, PORT, PREFIX = (
     f"X-Forwarded-{name}" for name in ("For", "Proto", "Host", "Port", "Prefix")
@@ -138,8 +140,21 @@ MATRIX = {
         [("Forwarded", "for=203.0.113.7;proto=https"), (FOR, "203.0.113.7"), (PROTO, "https")],
         {"REMOTE_ADDR": "203.0.113.7"},
     ),
-    "clients in conflict": ((), [("Forwarded", "for=203.0.113.7"), (FOR, "203.0.113.8")], 400),
-    "hosts in conflict": (ALL, [("Forwarded", "host=a.example"), (HOST, "b.example")], 400),
+    "a client's Forwarded beside the proxy's fields": (
+        APART,
+        [("Forwarded", "for=203.0.113.7;proto=https"), (FOR, "203.0.113.8"), (PROTO, "http")],
+        {"REMOTE_ADDR": "203.0.113.8", "wsgi.url_scheme": "http", "HTTP_FORWARDED": None},
+    ),
+    "a client's Forwarded, malformed": (
+        APART,
+        [("Forwarded", "for=2001:db8::7"), (FOR, "203.0.113.8")],
+        {"REMOTE_ADDR": "203.0.113.8", "HTTP_FORWARDED": None},
+    ),
+    "a client's host": (
+        (*ALL, *APART),
+        [("Forwarded", "host=a.example"), (HOST, "b.example")],
+        {"HTTP_HOST": "b.example", "HTTP_FORWARDED": None},
+    ),
     "host not asked for": (
         (),
         [(HOST, "evil.example")],
@@ -297,6 +312,16 @@ def test_a_refusal_says_why_to_the_proxy_and_in_the_log(serve):
     server.expect_log(
         "answered 400 to a request from 127.0.0.1: The fields of the proxy name different schemes"
     )
+
+
+def test_a_forwarded_of_a_client_is_said_once_and_one_of_the_proxy_still_has_to_agree(serve):
+    server = serve("apps.echo:application")
+    beside = [(FOR, "203.0.113.8"), ("Forwarded", "for=203.0.113.7")]
+    for _ in range(3):
+        assert server.request("GET", "/", beside).status == 200
+    assert len(server.find_records("ignored the Forwarded of a request from 127.0.0.1")) == 1
+    assert server.request("GET", "/", beside[1:]).status == 200
+    assert server.request("GET", "/", beside).status == 400, "the proxy speaks Forwarded"
 
 
 # Names with underscores

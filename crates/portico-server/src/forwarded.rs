@@ -59,6 +59,42 @@ impl Forwarded {
     }
 }
 
+impl Forwarded {
+    /// What this and `other` say together.
+    fn with(mut self, other: Self) -> Result<Self, Refusal> {
+        if disagree(self.address, other.address) {
+            return Err(Refusal::ClientConflict);
+        }
+        if disagree(self.scheme, other.scheme) {
+            return Err(Refusal::SchemeConflict);
+        }
+        if disagree(self.lower_host(), other.lower_host()) {
+            return Err(Refusal::HostConflict);
+        }
+        if self.address.is_none() {
+            (self.address, self.port) = (other.address, other.port);
+        }
+        self.port = self.port.or(other.port);
+        self.scheme = self.scheme.or(other.scheme);
+        self.host = self.host.or(other.host);
+        Ok(self)
+    }
+
+    /// Whether `other` says nothing that this does not; a port beside the address tells no other client.
+    fn has(&self, other: &Self) -> bool {
+        (other.address.is_none() || other.address == self.address)
+            && (other.scheme.is_none() || other.scheme == self.scheme)
+            && (other.host.is_none() || other.lower_host() == self.lower_host())
+    }
+
+    fn lower_host(&self) -> Option<Vec<u8>> {
+        self.host.as_deref().map(<[u8]>::to_ascii_lowercase)
+    }
+}
+
+/// The field of RFC 7239.
+const FORWARDED: &[u8] = b"forwarded";
+
 /// The scheme of the URL that the client asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it all")]
@@ -74,6 +110,16 @@ pub struct Judgement {
     pub forwarded: Option<Arc<Forwarded>>,
     /// A peer that is not believed has said that its client speaks TLS.
     pub scheme_ignored: bool,
+    /// A Forwarded that the believed peer has hardly made was taken away.
+    pub forwarded_ignored: bool,
+}
+
+/// What believed peers have sent so far, which tells in which of the two ways they speak.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// A request had Forwarded and no X-Forwarded-* beside it. A proxy that speaks these adds them to every
+    /// request, so that no client can have a request come without them.
+    forwarded_alone: bool,
 }
 
 /// Why a request is refused with 400.
@@ -154,11 +200,16 @@ impl Policy {
     }
 
     /// Judges the fields of a peer that is `trusted` or not, and takes those away that the application should
-    /// not see.
+    /// not see. `heard` is what believed peers have sent before.
     ///
     /// # Errors
     /// The request is to be refused.
-    pub fn judge(&self, trusted: bool, head: &mut RequestHead) -> Result<Judgement, Refusal> {
+    pub fn judge(
+        &self,
+        trusted: bool,
+        head: &mut RequestHead,
+        heard: &mut Heard,
+    ) -> Result<Judgement, Refusal> {
         if !trusted {
             let mut scheme_ignored = false;
             head.retain_fields(|name, value| {
@@ -169,13 +220,16 @@ impl Policy {
                 !(self.is_forwarded(name) || self.names.claims(name))
             });
             self.map_underscores(head)?;
-            return Ok(Judgement { forwarded: None, scheme_ignored });
+            return Ok(Judgement { scheme_ignored, ..Judgement::default() });
         }
         self.names.admit(head)?;
         self.map_underscores(head)?;
-        let forwarded = self.read(head)?;
+        let (forwarded, forwarded_ignored) = self.read(head, heard)?;
+        if forwarded_ignored {
+            head.retain_fields(|name, _| !name.eq_ignore_ascii_case(FORWARDED));
+        }
         let forwarded = (forwarded != Forwarded::default()).then(|| Arc::new(forwarded));
-        Ok(Judgement { forwarded, scheme_ignored: false })
+        Ok(Judgement { forwarded, forwarded_ignored, ..Judgement::default() })
     }
 
     /// What becomes of the names with underscores that no proxy may send.
@@ -210,33 +264,25 @@ impl Policy {
         }
     }
 
-    /// All that the fields of a believed peer say.
-    fn read(&self, head: &RequestHead) -> Result<Forwarded, Refusal> {
+    /// All that the fields of a believed peer say, and whether its Forwarded counts for nothing: beside
+    /// X-Forwarded-* it is what a client has sent and the proxy has passed on, unless the proxy is known to
+    /// speak in that way.
+    fn read(&self, head: &RequestHead, heard: &mut Heard) -> Result<(Forwarded, bool), Refusal> {
         let fields: Fields<'_> = head.fields().filter(|(name, _)| self.watched.has(name)).collect();
         let said = x_forwarded::read(self, &fields)?;
         let script_name = self.names.script_name(head)?;
-        let mut forwarded = Forwarded { script_name, ..said };
-        if !self.used.forwarded || !fields.iter().any(|(name, _)| name.eq_ignore_ascii_case(b"forwarded")) {
-            return Ok(forwarded);
+        let forwarded = Forwarded { script_name, ..said };
+        if !self.used.forwarded || !fields.iter().any(|(name, _)| name.eq_ignore_ascii_case(FORWARDED)) {
+            return Ok((forwarded, false));
         }
-        let other = rfc7239::read(self, &fields)?;
-        if disagree(forwarded.address, other.address) {
-            return Err(Refusal::ClientConflict);
+        let is_beside = fields.iter().any(|(name, _)| x_forwarded::is_used(self, name));
+        heard.forwarded_alone |= !is_beside;
+        let other = rfc7239::read(self, &fields);
+        if !heard.forwarded_alone {
+            let agrees = other.is_ok_and(|other| forwarded.has(&other));
+            return Ok((forwarded, !agrees));
         }
-        if disagree(forwarded.scheme, other.scheme) {
-            return Err(Refusal::SchemeConflict);
-        }
-        let lower = |host: &Option<Box<[u8]>>| host.as_deref().map(<[u8]>::to_ascii_lowercase);
-        if disagree(lower(&forwarded.host), lower(&other.host)) {
-            return Err(Refusal::HostConflict);
-        }
-        if forwarded.address.is_none() {
-            (forwarded.address, forwarded.port) = (other.address, other.port);
-        }
-        forwarded.port = forwarded.port.or(other.port);
-        forwarded.scheme = forwarded.scheme.or(other.scheme);
-        forwarded.host = forwarded.host.or(other.host);
-        Ok(forwarded)
+        Ok((forwarded.with(other?)?, false))
     }
 
     /// What the field `name` says of the scheme; `None` where it is none that does. Of a list the element counts

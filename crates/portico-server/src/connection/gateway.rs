@@ -36,8 +36,12 @@ impl Connection {
         self.trusted = client.is_some_and(|client| tools.policy.trusts(client));
         let mut forwarded = None;
         if self.trusted {
-            let judged = tools.policy.judge(true, head);
-            forwarded = judged.inspect_err(|refusal| tools.reports.refusal(*refusal, self.peer))?.forwarded;
+            let judged = tools.policy.judge(true, head, &mut tools.heard);
+            let judged = judged.inspect_err(|refusal| tools.reports.refusal(*refusal, self.peer))?;
+            if judged.forwarded_ignored {
+                tools.reports.ignored_forwarded(self.peer);
+            }
+            forwarded = judged.forwarded;
         }
         let scheme = scheme(head);
         if !matches!(client, Some(Peer::Inet(_))) && scheme.is_none() {

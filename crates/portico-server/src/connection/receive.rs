@@ -312,13 +312,16 @@ impl Connection {
         if head.is_gateway() {
             return self.judge_gateway(head, tools);
         }
-        let judgement = tools.policy.judge(self.trusted, head);
+        let judgement = tools.policy.judge(self.trusted, head, &mut tools.heard);
         for name in head.dropped() {
             tools.reports.dropped_field(name);
         }
         let judgement = judgement.inspect_err(|refusal| tools.reports.refusal(*refusal, self.peer))?;
         if judgement.scheme_ignored {
             tools.reports.ignored_scheme(self.peer);
+        }
+        if judgement.forwarded_ignored {
+            tools.reports.ignored_forwarded(self.peer);
         }
         self.forwarded = judgement.forwarded;
         Ok(())

@@ -16,6 +16,7 @@ use crate::occurrences::Occurrences;
 pub struct Reports {
     dropped_names: HashSet<Vec<u8>>,
     ignored_scheme: bool,
+    ignored_forwarded: bool,
     refusals: Vec<Refusal>,
     proxy_headers: Vec<ProxyError>,
     /// How often gateways have been turned away, and packets of theirs.
@@ -59,6 +60,18 @@ impl Reports {
             log::warn!(
                 "{who} says that its client speaks https and is not believed, so your application thinks it is \
                  http; if that is your proxy, add {remedy} (said once)"
+            );
+        }
+    }
+
+    /// Says that a Forwarded beside X-Forwarded-* counts for nothing.
+    pub fn ignored_forwarded(&mut self, peer: Peer) {
+        if !std::mem::replace(&mut self.ignored_forwarded, true) {
+            let from = told(peer);
+            log::warn!(
+                "ignored the Forwarded of a request from {from}, which has X-Forwarded-* as well: a client has \
+                 most likely sent it (said once; have the proxy remove it, or, if the proxy makes both, say with \
+                 --forwarded-headers and --secure-scheme-headers which counts)"
             );
         }
     }

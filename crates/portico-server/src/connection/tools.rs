@@ -10,7 +10,7 @@ use super::reports::Reports;
 use super::{Ledger, MemoryLeft};
 use crate::access_log::{AccessLog, Moment};
 use crate::application::{Peer, Server};
-use crate::forwarded::Policy;
+use crate::forwarded::{Heard, Policy};
 use crate::request_id::{RequestId, RequestIds};
 use crate::spool::Spools;
 use crate::tls::Acceptor;
@@ -29,6 +29,8 @@ pub struct Tools {
     pub fastcgi: fastcgi::Settings,
     /// Which proxies are believed, and what of their word.
     pub policy: Policy,
+    /// What they have sent so far.
+    pub heard: Heard,
     /// The present moment; set by whoever drives, before it works.
     pub now: Instant,
     /// The server is stopping.
@@ -164,6 +166,7 @@ impl Tools {
             http2,
             fastcgi,
             policy,
+            heard: Heard::default(),
             now,
             draining: false,
             retiring: false,

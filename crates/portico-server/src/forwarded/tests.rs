@@ -28,10 +28,20 @@ fn head(fields: &[(&str, &str)]) -> Box<RequestHead> {
 }
 
 fn judge(policy: &Policy, peer: &str, fields: &[(&str, &str)]) -> (Result<Judgement, Refusal>, Vec<String>) {
+    judge_after(policy, peer, Heard::default(), fields)
+}
+
+/// As [`judge`], where believed peers have sent something before.
+fn judge_after(
+    policy: &Policy,
+    peer: &str,
+    mut heard: Heard,
+    fields: &[(&str, &str)],
+) -> (Result<Judgement, Refusal>, Vec<String>) {
     let peer = peer.parse().map_or(Peer::Unix, |ip: IpAddr| Peer::Inet((ip, 9).into()));
     let mut head = head(fields);
     let judged = match policy.concerns(&head) {
-        true => policy.judge(policy.trusts(peer), &mut head),
+        true => policy.judge(policy.trusts(peer), &mut head, &mut heard),
         false => Ok(Judgement::default()),
     };
     let left = head.fields().skip(1).map(|(name, _)| String::from_utf8_lossy(name).into_owned()).collect();
@@ -225,9 +235,13 @@ fn rfc_7239_by_the_letter() {
 }
 
 #[test]
-fn what_both_kinds_say_must_agree() {
+fn what_both_kinds_say_must_agree_where_the_proxy_speaks_both() {
+    let policy = policy(&[FACTS]);
     let check = |fields: &[(&str, &str)], expected: Result<(), Refusal>| {
-        assert_eq!(told(&[FACTS], fields).map(|_| ()), expected, "{fields:?}");
+        let heard = Heard { forwarded_alone: true };
+        let (judged, left) = judge_after(&policy, "127.0.0.1", heard, fields);
+        assert_eq!(judged.map(|judgement| assert!(!judgement.forwarded_ignored)), expected, "{fields:?}");
+        assert_eq!(left.len(), fields.len(), "{fields:?}");
     };
     let with = |name, value, forwarded| [(name, value), ("Forwarded", forwarded)];
     check(&with("X-Forwarded-For", "1.2.3.4", "for=1.2.3.4"), Ok(()));
@@ -237,6 +251,47 @@ fn what_both_kinds_say_must_agree() {
     check(&with("X-Forwarded-Proto", "http", "proto=https"), Err(Refusal::SchemeConflict));
     check(&with("X-Forwarded-Host", "A.example", "host=a.example"), Ok(()));
     check(&with("X-Forwarded-Host", "a.example", "host=b.example"), Err(Refusal::HostConflict));
+    check(&with("X-Forwarded-Host", "a.example", "nonsense"), Err(Refusal::Malformed));
+}
+
+#[test]
+fn a_forwarded_that_the_proxy_has_not_made_is_taken_away() {
+    let policy = policy(&[FACTS]);
+    let check = |name: &'static str, value: &'static str, forwarded: &'static str, ignored: bool| {
+        let alone = judge(&policy, "127.0.0.1", &[(name, value)]).0;
+        let (judged, left) = judge(&policy, "127.0.0.1", &[(name, value), ("Forwarded", forwarded)]);
+        let expected = alone.map(|alone| Judgement { forwarded_ignored: ignored, ..alone });
+        assert_eq!(judged, expected, "{name}: {value} beside {forwarded}");
+        assert_eq!(left.contains(&"Forwarded".to_owned()), !ignored, "{name}: {value} beside {forwarded}");
+    };
+    check("X-Forwarded-For", "1.2.3.4", "for=1.2.3.4", false);
+    check("X-Forwarded-For", "1.2.3.4", "for=unknown", false);
+    check("X-Forwarded-Host", "A.example", "host=a.example", false);
+    check("X-Forwarded-For", "1.2.3.4", "for=6.6.6.6", true);
+    check("X-Forwarded-For", "nonsense", "for=6.6.6.6", true);
+    check("X-Forwarded-For", "1.2.3.4", "for=1.2.3.4;host=evil.example", true);
+    check("X-Forwarded-For", "1.2.3.4", "proto=https", true);
+    check("X-Forwarded-For", "1.2.3.4", "for=2001:db8::7", true);
+    check("X-Forwarded-Proto", "http", "proto=https", true);
+    check("X-Forwarded-Proto", "https", "for=6.6.6.6;proto=https", true);
+    check("X-Forwarded-Port", "444", "for=6.6.6.6", true);
+}
+
+#[test]
+fn which_way_a_proxy_speaks_is_heard_from_requests_that_have_one_alone() {
+    let policy = policy(&[]);
+    let mut heard = Heard::default();
+    let both = [("X-Forwarded-For", "1.2.3.4"), ("Forwarded", "for=6.6.6.6")];
+    let mut hear = |trusted, fields: &[(&str, &str)]| {
+        policy.judge(trusted, &mut head(fields), &mut heard).map(|judgement| judgement.forwarded_ignored)
+    };
+    assert_eq!(hear(true, &both), Ok(true));
+    assert_eq!(hear(false, &both[1..]), Ok(false), "nobody whose word counts");
+    assert_eq!(hear(true, &both), Ok(true));
+    assert_eq!(hear(true, &both[..1]), Ok(false));
+    assert_eq!(hear(true, &both), Ok(true));
+    assert_eq!(hear(true, &both[1..]), Ok(false));
+    assert_eq!(hear(true, &both), Err(Refusal::ClientConflict), "the other may be the client's");
 }
 
 #[test]
@@ -275,7 +330,7 @@ fn what_an_unbelieved_peer_says_of_its_client_is_taken_away() {
         ("From", "kept"),
     ];
     let (judged, left) = judge(&policy, "10.0.0.1", &fields);
-    assert_eq!(judged, Ok(Judgement { forwarded: None, scheme_ignored: true }));
+    assert_eq!(judged, Ok(Judgement { scheme_ignored: true, ..Judgement::default() }));
     assert_eq!(left, ["X-Request-ID", "CF-Connecting-IP", "From"]);
     let (judged, left) = judge(&policy, "10.0.0.1", &[("X-Requested-With", "kept"), ("X-Scheme", "http")]);
     assert_eq!((judged, left), (Ok(Judgement::default()), vec!["X-Requested-With".to_owned()]));

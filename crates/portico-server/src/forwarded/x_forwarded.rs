@@ -57,6 +57,18 @@ pub(super) fn read(policy: &Policy, fields: &Fields<'_>) -> Result<Forwarded, Re
     Ok(forwarded)
 }
 
+/// Whether the field `name` is one of these and counts.
+pub(super) fn is_used(policy: &Policy, name: &[u8]) -> bool {
+    let used = policy.used;
+    let is = |wanted: &[u8]| name.eq_ignore_ascii_case(wanted);
+    let schemes = || policy.scheme_headers.iter().any(|header| is(header.name.as_bytes()));
+    used.client && is(policy.client_field.unwrap_or(b"x-forwarded-for"))
+        || used.scheme && schemes()
+        || used.host && is(b"x-forwarded-host")
+        || used.port && is(b"x-forwarded-port")
+        || used.prefix && is(b"x-forwarded-prefix")
+}
+
 /// An address, and its port where that was said.
 type Client = Option<(std::net::IpAddr, Option<u16>)>;
 
