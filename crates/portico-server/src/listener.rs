@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use portico_config::{Address, Bind, Config, WireProtocol};
 use portico_files::Owner;
@@ -58,6 +59,19 @@ impl Listener {
     /// # Errors
     /// As [`Listener::bind_all`].
     pub fn take_over(config: &Config, inherited: Vec<(String, OwnedFd)>) -> Result<Vec<Self>, BindError> {
+        Self::take_over_in_time(config, inherited, &mut |_| false)
+    }
+
+    /// As [`Listener::take_over`], and tries an address that is busy, or that this machine does not have yet,
+    /// again after `pause`, which waits for so long and returns `false` where that is to end.
+    ///
+    /// # Errors
+    /// As [`Listener::bind_all`].
+    pub fn take_over_in_time(
+        config: &Config,
+        inherited: Vec<(String, OwnedFd)>,
+        pause: &mut dyn FnMut(Duration) -> bool,
+    ) -> Result<Vec<Self>, BindError> {
         warn_of_backlog(config);
         let mut inherited = Inherited(inherited);
         let mut listeners = Vec::new();
@@ -71,12 +85,12 @@ impl Listener {
             match &bind.address {
                 Address::Tcp { text, addresses } => {
                     for address in addresses {
-                        push(text, Self::tcp(*address, config, &mut inherited))?;
+                        push(text, retried(text, pause, || Self::tcp(*address, config, &mut inherited)))?;
                     }
                 }
                 Address::Unix(path) => {
-                    let bound = Self::unix(path, config, &mut inherited);
-                    push(&format!("unix:{}", path.display()), bound)?;
+                    let text = format!("unix:{}", path.display());
+                    push(&text, retried(&text, pause, || Self::unix(path, config, &mut inherited)))?;
                 }
                 Address::Fd(number) => {
                     push(&format!("fd://{number}"), Self::descriptor(*number, &mut inherited))?;
@@ -261,6 +275,33 @@ impl Drop for Listener {
         if let Some(file) = self.file.take().and_then(Arc::into_inner) {
             file.remove(&self.socket);
         }
+    }
+}
+
+/// How often an address is tried, and how long between two tries; gunicorn's.
+const TRIES: u32 = 5;
+const TRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What `bind` returns at last. An address may be busy for a moment, while a former server ends, and a container's
+/// may come after the container.
+fn retried<T>(
+    text: &str,
+    pause: &mut dyn FnMut(Duration) -> bool,
+    mut bind: impl FnMut() -> io::Result<T>,
+) -> io::Result<T> {
+    let mut tries = 1;
+    loop {
+        let bound = bind();
+        let problem = match bound.as_ref().map_err(io::Error::kind) {
+            Err(io::ErrorKind::AddrInUse) => "Connection in use",
+            Err(io::ErrorKind::AddrNotAvailable) => "Invalid address",
+            _ => return bound,
+        };
+        if tries == TRIES || !pause(TRY_INTERVAL) {
+            return bound;
+        }
+        log::warn!("{problem}: {text}; tried again after 1 second ({tries} of {TRIES})");
+        tries += 1;
     }
 }
 

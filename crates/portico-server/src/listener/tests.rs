@@ -247,3 +247,47 @@ fn a_backlog_that_the_kernel_lowers_is_told() {
     let passed = Config { binds: vec![Address::Fd(3).into()], ..config };
     assert_eq!(lowered_backlog(&passed, 128), None);
 }
+
+#[test]
+fn a_busy_address_is_tried_five_times_and_taken_once_it_is_free() {
+    let busy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let config = config(&["--bind", &busy.local_addr().unwrap().to_string()]);
+    let mut pauses = Vec::new();
+    let mut pause = |time: Duration| {
+        pauses.push(time);
+        true
+    };
+    let error = Listener::take_over_in_time(&config, Vec::new(), &mut pause).unwrap_err();
+    assert!(error.to_string().contains("another process is listening there"), "{error}");
+    assert_eq!(pauses, [Duration::from_secs(1); 4]);
+    let mut pauses = 0;
+    let mut stop = |_| {
+        pauses += 1;
+        pauses < 2
+    };
+    assert!(Listener::take_over_in_time(&config, Vec::new(), &mut stop).is_err());
+    assert_eq!(pauses, 2);
+    let mut busy = Some(busy);
+    let mut end = |_| {
+        busy = None;
+        true
+    };
+    assert_eq!(Listener::take_over_in_time(&config, Vec::new(), &mut end).unwrap().len(), 1);
+}
+
+#[test]
+fn an_address_that_is_not_there_is_tried_again_and_what_is_refused_for_good_is_not() {
+    let tries = |bind: &str| {
+        let mut pauses = 0;
+        let mut pause = |_| {
+            pauses += 1;
+            true
+        };
+        let bound = Listener::take_over_in_time(&config(&["--bind", bind]), Vec::new(), &mut pause);
+        assert!(bound.is_err(), "{bind}");
+        pauses
+    };
+    assert_eq!(tries("192.0.2.1:0"), 4);
+    assert_eq!(tries("fd://77"), 0);
+    assert_eq!(tries("unix:/no/such/folder/a.sock"), 0);
+}
