@@ -251,6 +251,8 @@ impl Watch {
 
     /// Watches what this glob, which is absolute, may match.
     fn add_glob(&mut self, glob: &Path) -> io::Result<()> {
+        // Without `/` at its end, as folders are written, and `.` in it.
+        let glob: &Path = &glob.components().collect::<PathBuf>();
         let Some(text) = glob.to_str() else { return Ok(()) };
         match Pattern::new(text) {
             Ok(pattern) => self.extra.push(pattern),
