@@ -74,6 +74,8 @@ pub enum Report {
     },
     /// A worker that goes on serving is to be replaced, for this reason.
     Replace(String),
+    /// It was told to end by a signal, and does so when another is ready.
+    Signalled,
     /// With `--reload`: this file of the application has changed.
     Changed(String),
 }
@@ -194,6 +196,7 @@ impl Control {
                 [&b"b"[..], &status.to_le_bytes(), &text(message)].concat()
             }
             Report::Replace(reason) => [&b"x"[..], &text(reason)].concat(),
+            Report::Signalled => b"k".to_vec(),
             Report::Changed(file) => [&b"c"[..], &text(file)].concat(),
         };
         self.send_bytes(&bytes, &[])
@@ -215,6 +218,7 @@ impl Control {
             Some(b'b') => number()
                 .map(|bytes| Report::BootFailed { status: i32::from_le_bytes(bytes), message: text(5) }),
             Some(b'x') => Some(Report::Replace(text(1))),
+            Some(b'k') => Some(Report::Signalled),
             Some(b'c') => Some(Report::Changed(text(1))),
             _ => None,
         };
@@ -304,6 +308,7 @@ mod tests {
             Report::Ready,
             failed,
             Report::Replace("old".into()),
+            Report::Signalled,
             Report::Changed("a.py".into()),
         ] {
             worker.report(&report).unwrap();

@@ -34,7 +34,7 @@ use backoff::Backoff;
 pub use event::{Action, Child, Event};
 pub use plan::Plan;
 use reload::Reload;
-use stop::Phase;
+use stop::{Phase, SAME_WISH};
 
 mod backoff;
 mod event;
@@ -89,6 +89,8 @@ struct Process {
     hung_up: bool,
     /// It asked to be replaced, for this reason.
     outdated: Option<String>,
+    /// It was told to end by a signal, and is to be replaced from then on.
+    signalled: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +115,8 @@ const TOO_SLOW_TO_END: &str = "it had not ended within --graceful-timeout";
 const NOT_ENDED: &str = "it had not ended when told to";
 const HUNG_UP: &str = "it had closed its line to the supervisor";
 const FLOODED: &str = "it flooded its line to the supervisor";
+/// Why a process ends that the supervisor has not told to.
+pub(crate) const ENDED_BY_SIGNAL: &str = "it was told to end by a signal";
 /// Why a worker is killed that does nothing any more.
 pub(crate) const STALLED: &str = "its heartbeat had stopped";
 
@@ -146,7 +150,8 @@ impl State {
 
     /// When [`Event::Tick`] is due, if nothing else happens.
     pub fn next_timeout(&self, now: Instant) -> Option<Instant> {
-        let processes = self.processes.values().filter_map(|process| Some(process.due?.0));
+        let due = self.processes.values().filter_map(|process| Some(process.due?.0));
+        let processes = due.chain(self.processes.values().filter_map(|process| process.signalled));
         let backoffs = [&self.worker_backoff, &self.template_backoff].into_iter();
         let backoffs = backoffs.filter(|_| self.phase.starts_workers()).filter_map(|it| it.next_timeout(now));
         processes.chain(backoffs).chain(self.phase.timeout()).min()
@@ -172,6 +177,11 @@ impl State {
             Event::Exited { child, status } => self.on_exited(child, status, now, actions),
             Event::HungUp(child) => self.on_hung_up(child, now),
             Event::Replace { slot, reason } => self.on_replace(slot, reason, actions),
+            Event::Signalled(slot) => {
+                // Whoever has sent it to the whole process group has sent it to the server as well.
+                let process = self.processes.get_mut(&Child::Worker(slot));
+                process.into_iter().for_each(|process| process.signalled = Some(now + SAME_WISH));
+            }
             Event::Changed { slot, file } => self.on_changed(slot, &file, now, actions),
             Event::Stalled(slot) => self.kill(Child::Worker(slot), STALLED, now, actions),
             Event::Flooded(child) => self.kill(child, FLOODED, now, actions),
@@ -295,6 +305,9 @@ impl State {
     }
 
     fn on_replace(&mut self, slot: u32, reason: String, actions: &mut Vec<Action>) {
+        if !matches!(self.phase, Phase::Booting | Phase::Serving) {
+            return; // They all end, this one with the others.
+        }
         let Some(process) = self.processes.get_mut(&Child::Worker(slot)) else { return };
         // One that still warms up may have enough of it already; it is asked for no second time.
         if matches!(process.stage, Stage::Starting | Stage::Ready) && process.outdated.is_none() {
@@ -311,6 +324,16 @@ impl State {
             .iter()
             .filter_map(|(child, process)| Some((*child, process.due.filter(|due| due.0 <= now)?.1)))
             .collect();
+        let signalled: Vec<u32> = self
+            .workers()
+            .filter(|(_, process)| process.signalled.is_some_and(|due| due <= now))
+            .map(|(slot, _)| slot)
+            .collect();
+        for slot in signalled {
+            let process = self.processes.get_mut(&Child::Worker(slot));
+            process.into_iter().for_each(|process| process.signalled = None);
+            self.on_replace(slot, ENDED_BY_SIGNAL.to_owned(), actions);
+        }
         for (child, why) in due {
             let Some(process) = self.processes.get_mut(&child) else { continue };
             if process.stage != Stage::Starting || process.hung_up {
@@ -367,6 +390,7 @@ impl State {
             draining: false,
             hung_up: false,
             outdated: None,
+            signalled: None,
         };
         let before = self.processes.insert(child, process);
         debug_assert!(before.is_none(), "{child:?} has two owners");

@@ -98,8 +98,10 @@ impl Supervisor {
                 return role;
             }
             self.wait();
-            self.observe();
+            // First: a signal to the whole process group has reached this process before a child can have said
+            // that it was told to end. Nothing is to be started in its place.
             self.handle_signals();
+            self.observe();
             self.look(Instant::now());
             self.follow_upgrade(Instant::now());
             if self.events.is_empty() {

@@ -43,6 +43,8 @@ pub enum Event {
         /// For the operator.
         reason: String,
     },
+    /// The worker in this slot was told to end by a signal. So is the server, perhaps.
+    Signalled(u32),
     /// A file of the application has changed since the worker in this slot was started.
     Changed {
         /// Its slot.

@@ -24,7 +24,7 @@ pub(super) enum Phase {
 }
 
 /// A signal is often sent to the process and, by another, to its group: that is one wish.
-const SAME_WISH: Duration = Duration::from_millis(300);
+pub(super) const SAME_WISH: Duration = Duration::from_millis(300);
 
 /// How long connections are told that they will be closed once another supervisor serves: those that are in use
 /// then move to it between two requests.

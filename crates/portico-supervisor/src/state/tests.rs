@@ -342,3 +342,29 @@ fn another_plan_counts_as_far_as_there_is_room() {
     assert_eq!(story.state.plan.graceful_timeout, Duration::from_secs(7));
     assert!(!story.state.plan.preload);
 }
+
+#[test]
+fn nobody_is_replaced_once_the_server_is_told_to_stop() {
+    for preload in [false, true] {
+        let mut story = Story::serving(2, preload);
+        story.tell(Event::Terminate); // Connections are accepted for some seconds more.
+        assert_eq!(story.tell(Event::Replace { slot: 1, reason: String::new() }), []);
+    }
+}
+
+#[test]
+fn a_worker_that_a_signal_ends_is_replaced_unless_the_server_gets_one_too() {
+    for preload in [false, true] {
+        let mut story = Story::serving(2, preload);
+        assert_eq!(story.tell(Event::Signalled(0)), []);
+        assert_eq!(story.after(0.29), []);
+        assert_eq!(story.state.next_timeout(story.now), Some(story.now + Duration::from_millis(10)));
+        assert_eq!(story.after(0.01), [start(2, 0)]);
+        assert_eq!(story.ready(2), [retire(0, "it was told to end by a signal")]);
+        let mut story = Story::serving(2, preload);
+        story.tell(Event::Signalled(0));
+        story.tell(Event::Signalled(1));
+        story.tell(Event::Terminate);
+        assert_eq!(story.after(1.0), []);
+    }
+}

@@ -8,6 +8,7 @@ use rustix::process::{Pid, Signal, WaitStatus};
 use super::Supervisor;
 use crate::host::Lost;
 use crate::process::{Process, exit_status, is_child, number, reap};
+use crate::state::ENDED_BY_SIGNAL;
 use crate::{Child, Event, Report, SlotField, SlotState, ThreadState, now_nanos, report};
 
 impl Supervisor {
@@ -72,6 +73,12 @@ impl Supervisor {
                     process.reason = Some(reason.clone());
                 }
                 self.events.extend(slot_of(child).map(|slot| Event::Replace { slot, reason }));
+            }
+            Report::Signalled => {
+                if !process.dismissed {
+                    process.reason = Some(ENDED_BY_SIGNAL.to_owned());
+                }
+                self.events.extend(slot_of(child).map(Event::Signalled));
             }
         }
     }

@@ -172,7 +172,8 @@ impl Supervisor {
         let Some(process) = self.processes.get(&child) else { return };
         match process.control.send(command) {
             Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {}
             Err(error) => log::warn!("{child:?} cannot be told {command:?}: {error}"),
         }
     }
