@@ -89,7 +89,7 @@ def test_modules_of_the_folder_can_be_imported(serve, tmp_path):
         ("def post_fork(server):\n    pass\n", "gunicorn.conf.py:1: post_fork: it must take 2 arguments"),
         ("post_fork = 'nowhere'\n", "gunicorn.conf.py:1: post_fork: 'nowhere' is no import string"),
         ("post_fork = 'no.such.hook'\n", "gunicorn.conf.py:1: post_fork: 'no.such.hook' cannot be imported"),
-        ("def ssl_context(conf, factory):\n    pass\n", "ssl_context"),
+        ("keyfile = certfile = 'a.pem'\ndef ssl_context(conf, factory):\n    pass\n", "ssl_context"),
         ("def dirty_post_fork(arbiter, worker):\n    pass\n", "dirty_post_fork"),
         (
             "logconfig_dict = []\n",

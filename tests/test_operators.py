@@ -67,7 +67,7 @@ def test_a_reload_that_fails_leaves_the_environment(serve, tmp_path):
     conf.write_text("raw_env = ['SHOP_A=1']\n")
     server = serve("told", cwd=tmp_path)
     for broken in (
-        "raw_env = ['SHOP_B=2']\nthreads = 0\n",
+        "raw_env = ['SHOP_B=2']\nthreads = 'x'\n",
         "raw_env = ['SHOP_B=2']\npidfile = '/no/such/pid'\n",
     ):
         conf.write_text(broken)

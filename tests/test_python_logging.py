@@ -323,7 +323,7 @@ def test_a_logger_class_of_ones_own(serve, tmp_path):
     ("text", "said"),
     [
         ("logger_class = 'no.such.Logger'\n", "logger_class: no.such.Logger cannot be imported"),
-        ("logger_class = 'gunicorn.nowhere.Logger'\n", "portico.compat.gunicorn.glogging.Logger"),
+        ("logger_class = 'gunicorn.nowhere.Logger'\n", "No module named 'gunicorn.nowhere'"),
         (
             "logconfig_dict = {'handlers': {'x': {'class': 'no.Such'}}}\n",
             "configuration of logging cannot be used",

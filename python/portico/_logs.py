@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 from portico._logger import DATE_FORMAT, ERROR_FORMAT, LEVELS, Logger, is_own, mark_own, reopen_files
+from portico.compat import finder
 
 ERROR_LOGGERS = ("gunicorn.error", "portico.error")
 ACCESS_LOGGERS = ("gunicorn.access", "portico.access")
@@ -168,16 +169,14 @@ def logger_class(cfg: Any) -> Any:
         return named
     if named in OWN_CLASSES:
         return own_class(cfg)
+    finder.install()
     module, _, name = named.replace(":", ".").rpartition(".")
     if not module:
         raise RuntimeError(f"logger_class: {named!r} is no import string; write module.Class")
     try:
         return getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
-        hint = ""
-        if (error.name or "").split(".")[0] == "gunicorn":
-            hint = "; Portico's base class for loggers is portico.compat.gunicorn.glogging.Logger"
-        raise RuntimeError(f"logger_class: {named} cannot be imported: {error}{hint}") from error
+        raise RuntimeError(f"logger_class: {named} cannot be imported: {error}") from error
 
 
 def flush() -> None:

@@ -19,7 +19,9 @@ from importlib.machinery import SourceFileLoader
 from types import ModuleType, TracebackType
 from typing import Any
 
+from portico._gunicorn import worker_class
 from portico._gunicorn.hooks import HOOKS, REFUSED, Misfit, resolve
+from portico.compat import finder
 
 MODULE = "__config__"
 
@@ -54,6 +56,8 @@ class ConfFile:
         self.objects: dict[str, Any] = {}
         # Name, texts and line of each setting.
         self.values: list[tuple[str, list[str], int | None]] = []
+        # What its operator should know: the line and what to say.
+        self.warnings: list[tuple[int | None, str]] = []
         # Names that are no settings, but might be meant as such, their lines, and whether they are functions.
         self.others: list[tuple[str, int | None, bool]] = []
 
@@ -64,9 +68,10 @@ class ConfFile:
                 try:
                     self.take_setting(name, value, known.get(name, ""))
                 except Misfit as error:
-                    raise Unusable(f"{name}: {error}", self.lines.get(name)) from None
+                    raise Unusable(f"{name}: {error}", self.lines.get(name)) from error.__cause__
             elif could_be_meant(name, value):
                 self.others.append((name, self.lines.get(name), inspect.isfunction(value)))
+        self.take_server()
         if "logger_class" in self.objects:
             # Its format may have atoms of its own, which the server knows nothing of.
             self.values = [value for value in self.values if value[0] != "access_log_format"]
@@ -85,16 +90,69 @@ class ConfFile:
         else:
             if inspect.isfunction(value) and name.endswith("_class"):
                 value = value()
-            texts = setting_texts(value, written)
+            if isinstance(value, (list, tuple, set, frozenset)) and written not in MANY:
+                value = self.single(name, list(value))
+                texts = [] if value is None else [scalar_text(value, written)]
+            else:
+                texts = setting_texts(value, written)
         if isinstance(value, (list, tuple, set, frozenset)) and not texts:
             texts = ["none"] if name == "forwarded_headers" else [""]
         if texts and (texts != [""] or name in EMPTY_COUNTS):
             self.objects[name] = value
             self.values.append((name, texts, self.lines.get(name)))
 
+    def single(self, name: str, values: list[Any]) -> Any:
+        """The one value of a setting that takes no more, of which several are said. None if there is none."""
+        if values:
+            what = "its only item" if len(values) == 1 else "the last of its items"
+            self.warnings.append((self.lines.get(name), f"{name} is one value, and {what} counts"))
+        return values[-1] if values else None
+
+    def take_server(self) -> None:
+        """What the file calls the server: variables of the package gunicorn (`gunicorn.SERVER = "shop"`)."""
+        package = sys.modules.get(finder.NAME)
+        for name, default in finder.default_names().items():
+            said = getattr(package, name, default)
+            is_said = any(setting == "server_header" for setting, _, _ in self.values)
+            if said != default and not is_said:
+                self.values.append(("server_header", [str(said).strip() or "none"], self.lines.get(name)))
+        names = [f"{package}.http.wsgi" for package in (finder.NAME, finder.OURS)]
+        wsgi = next((sys.modules[name] for name in names if name in sys.modules), None)
+        if wsgi and bare_name(wsgi.Response.__module__) != bare_name(wsgi.__name__):
+            told = "gunicorn.http.wsgi.Response is not called here; say server_header in its place"
+            self.warnings.append((None, told))
+
+    def judge_worker(self, name: str, folders: list[str]) -> worker_class.Judgement:
+        """What the class of workers that `name` names amounts to; `folders` are looked in first."""
+        said = self.objects.get("worker_class")
+        try:
+            if inspect.isclass(said) and scalar_text(said, "") == name:
+                return worker_class.judge(said)
+            return worker_class.examine(name, folders)
+        except worker_class.Unfit as error:
+            raise Unusable(str(error)) from None
+
+
+# How those settings are written that take several values.
+MANY = ("list", "texts")
+
+
+def bare_name(module: str) -> str:
+    """The name of a module as gunicorn's users write it."""
+    return module.removeprefix("portico.compat.")
+
+
+def judge_worker(conf: ConfFile | None, name: str, folders: list[str]) -> worker_class.Judgement:
+    """The same, where there may be no file."""
+    return (conf or ConfFile(ModuleType(MODULE), None)).judge_worker(name, folders)
+
 
 def read(place: str, is_module: bool, known: Mapping[str, str]) -> ConfFile:
     """Executes the file at `place`, or the module of that name, and takes what it says."""
+    finder.install()
+    package = sys.modules.get(finder.NAME)
+    for name, default in finder.default_names().items():
+        setattr(package, name, default)  # A reload hears what is said now.
     try:
         module = import_module(place) if is_module else execute(place)
     except BaseException as error:
@@ -195,8 +253,11 @@ def could_be_meant(name: str, value: Any) -> bool:
     """Whether a name might be a setting's, misspelt: helpers of the file are not looked at."""
     if inspect.isfunction(value):
         return value.__module__ == MODULE  # Others are imported.
-    helper = callable(value) or isinstance(value, ModuleType) or type(value).__module__ == "__future__"
-    return name.islower() and not name.startswith("_") and not helper
+    return name.islower() and not name.startswith("_") and isinstance(value, PLAIN)
+
+
+# What settings are made of.
+PLAIN = (str, bytes, int, float, list, tuple, dict, set, frozenset, os.PathLike, type(None))
 
 
 def names_user(path: str | os.PathLike[str]) -> bool:

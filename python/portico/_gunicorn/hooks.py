@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable
+from types import TracebackType
 from typing import Any
 
 # How many arguments each may take.
@@ -55,11 +56,28 @@ def imported(name: str) -> Any:
     if not dot:
         raise Misfit(f"{name!r} is no import string; write module.function")
     try:
-        return getattr(importlib.import_module(module_name), attribute)
-    except ImportError as error:
-        raise Misfit(f"{name!r} cannot be imported: {error}") from error
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        error.__traceback__ = beyond_import(error.__traceback__)
+        told = f"{name!r} cannot be imported: {error}"
+        # One that is not there has no place; one that fails has.
+        raise Misfit(told) from (error if error.__traceback__ else None)
+    try:
+        return getattr(module, attribute)
     except AttributeError:
         raise Misfit(f"module {module_name!r} has no {attribute!r}") from None
+
+
+def beyond_import(trace: TracebackType | None) -> TracebackType | None:
+    """What of a traceback is that of the module that was imported."""
+    while trace and (trace.tb_frame.f_code.co_filename in (__file__, importlib.__file__) or is_frozen(trace)):
+        trace = trace.tb_next
+    return trace
+
+
+def is_frozen(trace: TracebackType) -> bool:
+    """Whether it is a frame of the machinery of imports."""
+    return trace.tb_frame.f_code.co_filename.startswith("<frozen importlib")
 
 
 def takes(function: Callable[..., Any], count: int) -> bool:

@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from portico import _logs
 from portico._gunicorn.config import Config, Effective
@@ -244,6 +244,16 @@ class Requests:
 
 class Server:
     """gunicorn's `server`, the arbiter: the supervisor, and in a worker what it was at the fork."""
+
+    WORKER_BOOT_ERROR = 3
+    APP_LOAD_ERROR = 4
+    SIGNALS: ClassVar[list[int]] = [
+        getattr(signal, f"SIG{name}")
+        for name in ("HUP", "QUIT", "INT", "TERM", "TTIN", "TTOU", "USR1", "USR2", "WINCH")
+    ]
+    SIG_NAMES: ClassVar[dict[int, str]] = {
+        int(number): number.name.removeprefix("SIG").lower() for number in signal.Signals
+    }
 
     def __init__(self, conf: ConfFile | None, effective: Effective, errors: Any) -> None:
         self.pid = os.getpid()
