@@ -828,3 +828,53 @@ def test_without_another_user_nothing_is_taken_from_the_workers(serve, site):
 
 def no_new_privileges(process: Process) -> str:
     return re.search(r"NoNewPrivs:\t(\d)", (process.folder / "status").read_text())[1]
+
+
+# The folder that the server was started in
+
+
+def test_root_follows_no_link_of_theirs_and_their_workers_do(start, site):
+    """`current -> r1` in nobody's folder, which nobody may have lead anywhere."""
+    for release in ("r1", "r2"):
+        site.write(f"{release}/app.py", APP.replace('"uid"', f'"release": "{release}", "uid"'))
+        os.chown(site.folder / release, NOBODY.pw_uid, NOBODY.pw_gid)
+    current = site.folder / "current"
+    current.symlink_to("r1")
+    server = start(cwd=current, environment={"PWD": str(current)})
+    assert json.loads(server.request("GET", "/").body)["release"] == "r1"
+    other = site.root / "other"
+    other.mkdir()
+    current.unlink()
+    current.symlink_to("r2")
+    reload(server)
+    assert json.loads(server.request("GET", "/").body) | {"pid": 0} == {
+        "release": "r2",
+        "uid": NOBODY.pw_uid,
+        "pid": 0,
+    }
+    assert Path(os.readlink(f"/proc/{server.pid}/cwd")) == site.folder / "r1"
+    assert server.find_records("Root stays in .*/current as it was, since .* belongs to user")
+    # Nor does it write what is relative into a folder of theirs to choose.
+    current.unlink()
+    current.symlink_to(other)
+    (other / "app.py").write_text(APP)
+    other.chmod(0o755)
+    reload(server)
+    assert (
+        not list(other.glob("*.pid")) and Path(os.readlink(f"/proc/{server.pid}/cwd")) == site.folder / "r1"
+    )
+
+
+def test_root_follows_a_link_that_root_alone_can_change(start, site):
+    for release in ("r1", "r2"):
+        folder = site.root / release
+        folder.mkdir()
+        (folder / "app.py").write_text(APP.replace('"uid"', f'"release": "{release}", "uid"'))
+    current = site.root / "current"
+    current.symlink_to("r1")
+    server = start(cwd=current, environment={"PWD": str(current)})
+    current.unlink()
+    current.symlink_to("r2")
+    reload(server)
+    assert json.loads(server.request("GET", "/").body)["release"] == "r2"
+    assert Path(os.readlink(f"/proc/{server.pid}/cwd")) == site.root / "r2"

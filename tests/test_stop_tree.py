@@ -267,3 +267,16 @@ def test_rolling_restart_of_two_servers_on_one_port_loses_nothing(serve):
         readable, _, _ = select.select([listener], [], [], 0)
         assert not readable
         servers[1].stop()
+
+
+@pytest.mark.parametrize("time_of_six", range(6))
+@pytest.mark.parametrize("preload", [(), ("--preload",)])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_the_whole_group_stops_in_order(serve, preload, number, time_of_six):
+    """As a terminal sends it, or systemd with KillMode=control-group."""
+    server = serve(APP, "--workers", "3", *preload, start_new_session=True)
+    server.wait_workers(3)
+    os.killpg(server.pid, number)
+    assert stop_seconds(server) < 3
+    assert not server.find_records(r"\[(ERROR|WARNING|CRITICAL)\]| died"), server.log_text
+    assert "Traceback" not in server.log_text

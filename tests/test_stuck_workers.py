@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import time
 
 import pytest
@@ -81,3 +82,63 @@ def test_all_threads_of_all_workers_stuck_is_overcome(serve):
         assert [client.read_response().status for client in clients] == [504] * 4
     server.expected.append(re.compile("/stuck|calls did not end|SIGKILL"))
     server.wait_workers(2)
+
+
+PATIENT = ("--threads", "2", "--timeout", "1", "--timeout-grace", "500ms", "--graceful-timeout", "30")
+
+
+def given_up(server, client, target: str) -> int:
+    """Has a call given up, and returns the process that it keeps."""
+    client.send(request_bytes(target=target))
+    server.rendezvous.wait_for_prefix("stuck")
+    held = int(server.rendezvous.matching("stuck")[0].split()[1])
+    assert client.read_response().status == 504
+    server.expected.append(re.compile("/stuck"))
+    return held
+
+
+@pytest.mark.parametrize("target", ["/stuck", "/stuck?interpreter"])
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_a_stop_does_not_wait_for_a_call_that_was_given_up(serve, target, threads):
+    server = serve(APP, *PATIENT, "--threads", threads, "--max-requests", "0")
+    with server.connect() as client:
+        client.send(request_bytes(target=target))
+        server.rendezvous.wait_for_prefix("stuck")
+        server.expected.append(re.compile("/stuck"))
+        # The 504 comes while it stops; the worker that is to follow a stuck one has no time to boot.
+        server.signal(signal.SIGTERM)
+        assert client.read_response().status == 504
+        answered = time.monotonic()
+    assert server.wait_exit() == 0
+    assert time.monotonic() - answered < 3
+    assert not server.unexpected_records(), server.log_text
+
+
+def test_a_worker_whose_last_call_was_given_up_does_not_last_until_the_graceful_timeout(serve):
+    server = serve(APP, "--workers", "2", *PATIENT)
+    server.wait_workers(2)
+    with server.connect() as client:
+        held = given_up(server, client, "/stuck?interpreter")
+        answered = time.monotonic()
+    wait_until(lambda: held not in server.states(), "the worker to be replaced", 15)
+    server.wait_workers(2)
+    assert time.monotonic() - answered < 6
+    server.expect_log("a call that was given up keeps the interpreter")
+
+
+def test_what_still_runs_beside_a_call_that_was_given_up_is_finished(serve):
+    server = serve(APP, *PATIENT, "--timeout-path", "/hold=0")
+    with server.connect() as stuck, server.connect() as client:
+        client.send(request_bytes(target="/hold?gate=only"))
+        server.rendezvous.wait_for("holding only")
+        stuck.send(request_bytes(target="/stuck"))
+        server.rendezvous.wait_for_prefix("stuck")
+        server.expected.append(re.compile("/stuck"))
+        server.signal(signal.SIGTERM)
+        assert stuck.read_response().status == 504
+        time.sleep(1.5)
+        server.rendezvous.open("only")
+        assert client.read_response().status == 200
+        answered = time.monotonic()
+    assert server.wait_exit() == 0
+    assert time.monotonic() - answered < 3

@@ -56,6 +56,20 @@ pub fn exposure(path: &Path) -> io::Result<Option<Exposure>> {
     }
 }
 
+/// Who but root can have `path` lead elsewhere; `None` if nobody can. What it leads to may be anybody's.
+///
+/// # Errors
+/// The path cannot be walked: it leads nowhere, or there are too many links.
+pub fn redirection(path: &Path) -> io::Result<Option<Exposure>> {
+    match Place::find(path, LastLink::Follow)? {
+        Err(exposure) => Ok(Some(exposure)),
+        Ok(place) => {
+            statat(place.folder(), place.name(), AtFlags::SYMLINK_NOFOLLOW)?;
+            Ok(place.exposure().cloned())
+        }
+    }
+}
+
 impl Exposure {
     /// That of an open folder or file, which is at `path`.
     pub(crate) fn of_open(file: impl AsFd, path: &Path) -> io::Result<Option<Self>> {
@@ -156,6 +170,22 @@ mod tests {
         assert_eq!(told(&folder.path().join("current/a.conf")), exposed);
         symlink("loop", folder.path().join("loop")).unwrap();
         assert!(exposure(&folder.path().join("loop")).is_err());
+    }
+
+    #[test]
+    fn who_can_have_a_folders_path_lead_elsewhere() {
+        let Some(folder) = Folder::of_root() else { return };
+        let told = |path: &Path| redirection(path).unwrap().map(|it| it.to_string()).unwrap_or_default();
+        let theirs = folder.folder_of("theirs", 65534);
+        let exposed = format!("{} belongs to user 65534", theirs.display());
+        assert_eq!(told(&theirs), "", "what is in it is theirs, where it is is not");
+        symlink(&theirs, folder.path().join("current")).unwrap();
+        assert_eq!(told(&folder.path().join("current")), "");
+        fs::create_dir(theirs.join("r1")).unwrap();
+        symlink("r1", theirs.join("current")).unwrap();
+        assert_eq!(told(&theirs.join("r1")), exposed);
+        assert_eq!(told(&theirs.join("current")), exposed);
+        assert!(redirection(&folder.path().join("missing")).is_err());
     }
 
     #[test]

@@ -14,7 +14,7 @@ mod read;
 #[cfg(test)]
 mod testing;
 
-pub use exposure::{Exposure, exposure};
+pub use exposure::{Exposure, exposure, redirection};
 pub use log::{open_log, open_written};
 pub use owner::Owner;
 pub use place::{LastLink, Place};

@@ -1,8 +1,9 @@
-//! Descriptors, shared memory and the outputs of logs, as every process of Portico handles them: what the
+//! Descriptors, folders, shared memory and the outputs of logs, as every process of Portico handles them: what the
 //! application in a worker, or the reader of a log, can do to one must not reach the other processes, nor the
 //! clients.
 
 mod backlog;
+mod folder;
 mod log_output;
 mod memory;
 mod sink;
@@ -10,6 +11,7 @@ mod standard;
 mod vital;
 
 pub use backlog::Weight;
+pub use folder::{Entered, Folder};
 pub use log_output::{LOG_BACKLOG_BYTES_MAX, LogOutput};
 pub use memory::{is_sealed, sealed_memory};
 pub use sink::Sink;

@@ -10,6 +10,7 @@ use std::os::raw::c_int;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 
 use portico_supervisor::{Fork, Forked};
 use rustix::process::{Pid, WaitOptions, waitpid};
@@ -247,6 +248,15 @@ pub fn leave_signals(py: Python<'_>) -> PyResult<()> {
     let signal = py.import("_signal")?;
     let default = signal.getattr("SIG_DFL")?;
     SUPERVISORS.iter().try_for_each(|number| signal.call_method1("signal", (number, &default)).map(drop))
+}
+
+/// Has no signal blocked: whoever has started this process may have blocked some, and all that it starts would
+/// have them blocked as well.
+///
+/// # Errors
+/// What a handler raises of a signal that has waited.
+pub fn unblock_all(py: Python<'_>) -> PyResult<()> {
+    set_mask(PyTuple::empty(py).as_any()).map(drop)
 }
 
 /// Has Python's own handlers in the place of the supervisor's.

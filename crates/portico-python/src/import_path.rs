@@ -166,13 +166,18 @@ pub fn put_first(py: Python<'_>, folder: &Path) -> PyResult<()> {
 /// # Errors
 /// `sys.path` is not the list that it should be.
 pub fn add(py: Python<'_>, folder: &Path, guarded: bool) -> PyResult<Option<String>> {
-    if guarded && let Some(reason) = reason(folder) {
+    if let Some(reason) = why_not(folder, guarded) {
         return Ok(Some(reason));
     }
     match path(py)?.contains(folder.as_os_str())? {
         true => Ok(None),
         false => put_first(py, folder).map(|()| None),
     }
+}
+
+/// Why nothing is imported from `folder`, if that is so.
+pub fn why_not(folder: &Path, guarded: bool) -> Option<String> {
+    guarded.then(|| reason(folder)).flatten()
 }
 
 fn path(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {

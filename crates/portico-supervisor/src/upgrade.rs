@@ -19,7 +19,6 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -87,21 +86,15 @@ const INPUT: u8 = b'i';
 const READY: u8 = b'r';
 
 impl CommandLine {
-    /// `program` is an absolute path or found in `PATH`. To be called at the start, before the process changes its
-    /// folder.
-    ///
-    /// # Errors
-    /// The current folder cannot be told.
-    pub fn new(program: OsString, arguments: Vec<OsString>) -> io::Result<Self> {
-        let real = env::current_dir()?;
-        // As the shell names it: if that is a link to the present release (`/srv/app/current`), the new supervisor
-        // belongs into the one that the link leads to by then.
-        let named = env::var_os("PWD").map(PathBuf::from).filter(|named| {
-            let same = || Some((named.metadata().ok()?, real.metadata().ok()?));
-            named.is_absolute() && same().is_some_and(|(a, b)| (a.dev(), a.ino()) == (b.dev(), b.ino()))
-        });
+    /// `program`, which is an absolute path or found in `PATH`, started in `folder`.
+    pub fn new(program: OsString, arguments: Vec<OsString>, folder: PathBuf) -> Self {
         let has_passed_sockets = variable(LISTEN_PID).is_some_and(|pid| is_pid(&pid, getpid()));
-        Ok(Self { program, arguments, folder: named.unwrap_or(real), has_passed_sockets })
+        Self { program, arguments, folder, has_passed_sockets }
+    }
+
+    /// Has the program started in another folder.
+    pub fn set_folder(&mut self, folder: PathBuf) {
+        self.folder = folder;
     }
 
     /// Has the program get this option before all others.

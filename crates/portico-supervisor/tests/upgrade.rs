@@ -16,7 +16,7 @@ use rustix::process::{Pid, WaitOptions, WaitStatus, waitpid};
 
 fn new_supervisor(part: &str) -> CommandLine {
     let arguments = ["--exact", part, "--ignored", "--nocapture", "--test-threads=1"].map(Into::into);
-    CommandLine::new(env::current_exe().unwrap().into(), arguments.into()).unwrap()
+    CommandLine::new(env::current_exe().unwrap().into(), arguments.into(), env::current_dir().unwrap())
 }
 
 /// What becomes of it, within some seconds.
@@ -139,7 +139,7 @@ fn one_that_hangs_can_be_ended() {
 
 #[test]
 fn a_program_that_is_gone_is_an_error() {
-    let command = CommandLine::new("/nowhere/portico".into(), Vec::new()).unwrap();
+    let command = CommandLine::new("/nowhere/portico".into(), Vec::new(), "/".into());
     assert_eq!(Upgrade::start(&command, &[], b"").unwrap_err().kind(), std::io::ErrorKind::NotFound);
 }
 

@@ -54,7 +54,7 @@ struct Order {
 const ORDERS: [Order; 4] = [
     Order {
         crate_name: "portico-os",
-        rows: &[&["standard"], &["memory", "sink", "vital"], &["backlog"], &["log_output"]],
+        rows: &[&["folder", "standard"], &["memory", "sink", "vital"], &["backlog"], &["log_output"]],
         seam: "",
     },
     Order {

@@ -1,6 +1,7 @@
 //! Reads configuration files in Python, for the table of settings.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use pyo3::exceptions::PyModuleNotFoundError;
@@ -8,7 +9,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use portico_config::{
-    ConfigError, FileValue, PythonFile, file_names, is_hook, is_list, is_octal, is_text, likely_file_name,
+    ConfigError, FileValue, PythonFile, WorkerKind, file_names, is_hook, is_list, is_octal, is_repeatable,
+    is_text, likely_file_name,
 };
 
 use crate::error::traceback;
@@ -29,8 +31,8 @@ pub struct ConfFiles {
 type Value = (String, Vec<String>, Option<u32>);
 
 impl ConfFiles {
-    /// Executes `file`, as gunicorn does: with the current folder on `sys.path`. With `guarded` that is there, and
-    /// whatever else is, only as far as root alone can change it.
+    /// Executes `file`, as gunicorn does: with the folder that the program was `started_in` on `sys.path`. With
+    /// `guarded` that is there, and whatever else is, only as far as root alone can change it.
     ///
     /// # Errors
     /// It is not there, it raises, or what it says cannot be used.
@@ -38,6 +40,7 @@ impl ConfFiles {
         &mut self,
         py: Python<'_>,
         file: &PythonFile,
+        started_in: Option<&Path>,
         guarded: bool,
     ) -> Result<Vec<FileValue>, ConfigError> {
         let (place, is_module) = match file {
@@ -49,7 +52,7 @@ impl ConfFiles {
                 "{place}: there is no such file; name another with --config"
             )));
         }
-        self.read(py, &place, is_module, guarded).map_err(|error| match unusable(py, &error) {
+        self.read(py, &place, is_module, started_in, guarded).map_err(|error| match unusable(py, &error) {
             Some((message, Some(line))) => ConfigError::new(format!("{place}:{line}: {message}")),
             Some((message, None)) => ConfigError::new(format!("{place}: {message}")),
             None => {
@@ -60,9 +63,39 @@ impl ConfFiles {
                     _ => String::new(),
                 };
                 let traceback = traceback(py, &error);
-                ConfigError::new(format!("Failed to read config file: {place}\n{traceback}{hint}"))
+                let option = if is_module { " (--config)" } else { "" };
+                ConfigError::new(format!("Failed to read config file: {place}{option}\n{traceback}{hint}"))
             }
         })
+    }
+
+    /// What a class of workers amounts to that is none of gunicorn's own; it is looked for in `folders` first, but
+    /// for those that others than root can change where it is `guarded`.
+    ///
+    /// # Errors
+    /// It cannot be imported, or is none that Portico can stand in for.
+    pub fn judge_worker(
+        &self,
+        py: Python<'_>,
+        name: &str,
+        folders: &[PathBuf],
+        guarded: bool,
+    ) -> Result<WorkerKind, ConfigError> {
+        let allowed: Vec<&OsStr> = folders
+            .iter()
+            .filter(|folder| import_path::why_not(folder, guarded).is_none())
+            .map(|folder| folder.as_os_str())
+            .collect();
+        let judged = reader(py).and_then(|reader| {
+            reader.call_method1("judge_worker", (self.last.as_ref(), name, allowed))?.extract()
+        });
+        match judged {
+            Ok((kind, lost)) => Ok(WorkerKind { kind, lost }),
+            Err(error) => Err(ConfigError::new(match unusable(py, &error) {
+                Some((message, _)) => message,
+                None => traceback(py, &error),
+            })),
+        }
     }
 
     /// Whether the file at `path`, which is not run for this, says whose the workers are. Root has to know that
@@ -82,10 +115,11 @@ impl ConfFiles {
         py: Python<'_>,
         place: &str,
         is_module: bool,
+        started_in: Option<&Path>,
         guarded: bool,
     ) -> PyResult<Vec<FileValue>> {
         let reader = reader(py)?;
-        let folder = std::env::current_dir()?;
+        let folder = started_in.map_or_else(std::env::current_dir, |folder| Ok(folder.to_owned()))?;
         let withheld = if guarded { import_path::withhold_exposed(py)? } else { Vec::new() };
         self.hidden = import_path::add(py, &folder, guarded)?.map(|reason| (folder, reason));
         let known = PyDict::new(py);
@@ -94,6 +128,7 @@ impl ConfFiles {
                 name if is_octal(name) => "octal",
                 name if is_list(name) => "list",
                 name if is_text(name) => "text",
+                name if is_repeatable(name) => "texts",
                 _ => "",
             };
             known.set_item(name, written)?;
@@ -110,7 +145,12 @@ impl ConfFiles {
             let at = line.map(|line| format!("{place}:{line}")).unwrap_or_else(|| place.to_owned());
             Some(format!("{at}: {name} is not a setting and counts for nothing; did you mean {likely}?"))
         });
-        self.warnings = withheld.into_iter().chain(misspelt).collect();
+        let told: Vec<(Option<u32>, String)> = conf.getattr("warnings")?.extract()?;
+        let told = told.into_iter().map(|(line, told)| match line {
+            Some(line) => format!("{place}:{line}: {told}"),
+            None => format!("{place}: {told}"),
+        });
+        self.warnings = withheld.into_iter().chain(misspelt).chain(told).collect();
         self.last = Some(conf.unbind());
         Ok(values.into_iter().map(|(name, texts, line)| FileValue { name, texts, line }).collect())
     }
@@ -130,6 +170,9 @@ fn unusable(py: Python<'_>, error: &PyErr) -> Option<(String, Option<u32>)> {
     let value = error.value(py);
     value.is_instance(&class).ok()?.then(|| {
         let line = value.getattr("line").and_then(|line| line.extract()).unwrap_or_default();
-        (value.str().map(|text| text.to_string_lossy().into_owned()).unwrap_or_default(), line)
+        let message = value.str().map(|text| text.to_string_lossy().into_owned()).unwrap_or_default();
+        // What it comes from, where that has a place of its own.
+        let cause = error.cause(py).map(|cause| format!("\n{}", traceback(py, &cause)));
+        (message + &cause.unwrap_or_default(), line)
     })
 }

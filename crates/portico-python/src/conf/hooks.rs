@@ -9,12 +9,15 @@ use portico_config::{Resolved, Source, file_name, is_hook};
 use portico_server::Listener;
 
 use super::file::ConfFiles;
-use crate::error::traceback;
+use crate::error::{one_line, traceback};
 
 /// The `Server` of `portico._gunicorn.server`: what hooks are called with.
 pub struct Hooks {
     server: Py<PyAny>,
 }
+
+/// The settings by which Python's loggers are made.
+const LOGGING: [&str; 4] = ["logger_class", "logconfig", "logconfig_json", "logconfig_dict"];
 
 /// What a worker process can ask of the server, from Python.
 #[pyclass(frozen, module = "portico._portico")]
@@ -56,18 +59,24 @@ impl Hooks {
     /// `None` where nothing in Python is configured. `errors` is a stream into the error log.
     ///
     /// # Errors
-    /// The configuration of logging cannot be used.
+    /// The configuration of logging cannot be used: which setting that is, and why, with a traceback.
     pub fn new(
         py: Python<'_>,
         files: &ConfFiles,
         resolved: &Resolved,
         errors: Py<PyAny>,
-    ) -> PyResult<Option<Self>> {
+    ) -> Result<Option<Self>, String> {
         if !Self::are_configured(files, resolved) {
             return Ok(None);
         }
-        let class = py.import("portico._gunicorn.server")?.getattr("Server")?;
-        let server = class.call1((files.last.as_ref(), effective(resolved), errors))?;
+        let server = py.import("portico._gunicorn.server").and_then(|module| {
+            module.getattr("Server")?.call1((files.last.as_ref(), effective(resolved), errors))
+        });
+        let server = server.map_err(|error| {
+            let said = LOGGING.iter().filter_map(|name| resolved.naming(name)).collect::<Vec<_>>().join(", ");
+            let said = if said.is_empty() { said } else { format!("{said}: ") };
+            format!("{said}{}\n{}", one_line(py, &error), traceback(py, &error))
+        })?;
         Ok(Some(Self { server: server.unbind() }))
     }
 

@@ -7,6 +7,7 @@ use pyo3::types::PyDict;
 use rustix::fs::{Access, access};
 
 use portico_config::{Config, LogTarget, Resolved};
+use portico_os::Folder;
 use portico_server::{Keeper, Listener};
 
 use super::identity::Identity;
@@ -31,11 +32,11 @@ pub struct Found {
 ///
 /// # Errors
 /// What a handler of a signal raises.
-pub fn check(py: Python<'_>, resolved: &Resolved) -> PyResult<Found> {
+pub fn check(py: Python<'_>, resolved: &Resolved, start: Option<&Folder>) -> PyResult<Found> {
     let config = &resolved.config;
     let mut found = Found::default();
     found.right.extend(resolved.warnings.iter().map(|warning| format!("warning: {warning}")));
-    let folder = match enter_folder(config) {
+    let folder = match enter_folder(config, start) {
         Ok(folder) => folder,
         Err(StartError::Raised(error)) => return Err(error),
         Err(error) => {
@@ -61,7 +62,7 @@ pub fn check(py: Python<'_>, resolved: &Resolved) -> PyResult<Found> {
     found.wrong.extend(Listener::probe(config).iter().map(ToString::to_string));
     found.wrong.extend(files(config));
     if let Some(class) = &config.python_logging.class {
-        add_supervisors_folders(py, config, &folder, workers)?;
+        add_supervisors_folders(py, config, folder.path(), workers)?;
         let settings = PyDict::new(py);
         settings.set_item("logger_class", class)?;
         let settings = py.import("types")?.getattr("SimpleNamespace")?.call((), Some(&settings))?;
@@ -76,8 +77,8 @@ pub fn check(py: Python<'_>, resolved: &Resolved) -> PyResult<Found> {
         return Ok(found);
     }
     import_path::restore(py)?;
-    put_on_path(py, config, &folder)?;
-    match find(py, Source::Target, config, &folder) {
+    put_on_path(py, config, folder.path())?;
+    match find(py, Source::Target, config, folder.path()) {
         Ok(loaded) => found.right.push(format!("The application is {}", loaded.target)),
         Err(error) if error.interrupted => {
             py.check_signals()?;
@@ -130,7 +131,7 @@ fn folder_of(path: &Path) -> &Path {
 /// # Errors
 /// It cannot be imported.
 pub(super) fn import(py: Python<'_>, source: Source, setting: &Setting) -> Result<(), StartError> {
-    let loaded = find(py, source, &setting.config, &setting.folder)?;
+    let loaded = find(py, source, &setting.config, setting.folder.path())?;
     log::info!("The configuration is good; the application is {}", loaded.target);
     Ok(())
 }

@@ -10,13 +10,15 @@ use pyo3::prelude::*;
 use rustix::process::geteuid;
 
 use portico_config::{
-    Account, Config, ConfigError, FileValue, Files, Parsed, PythonFile, Resolved, misspelt_variables,
-    parse_with_files,
+    Account, Config, ConfigError, FileValue, Files, Parsed, PythonFile, Resolved, WorkerKind,
+    misspelt_variables, parse_with_files,
 };
 use portico_files::{Owner, exposure};
+use portico_os::Folder;
 use portico_supervisor::upgrade;
 
 use super::identity::is_lesser;
+use super::plain;
 use crate::conf::ConfFiles;
 use crate::import_path;
 
@@ -24,7 +26,7 @@ use crate::import_path;
 pub struct Configuration {
     arguments: Vec<OsString>,
     /// Where the program was started; `None` if that folder is gone.
-    folder: Option<PathBuf>,
+    start: Option<Folder>,
     /// The file in Python, if there is one.
     pub files: ConfFiles,
     /// Whose the workers are that run.
@@ -35,6 +37,7 @@ pub struct Configuration {
 struct Reading<'a, 'py> {
     py: Python<'py>,
     files: &'a mut ConfFiles,
+    start: Option<&'a Folder>,
     workers: Option<Owner>,
     /// The workers are to be a lesser user's, as far as is known.
     guarded: bool,
@@ -50,8 +53,12 @@ const NAME_ANOTHER: &str = "or name another file with --config";
 impl Configuration {
     /// Of a program that was started with these arguments, without its name, in the current folder.
     pub fn new(arguments: Vec<OsString>) -> Self {
-        let folder = std::env::current_dir().ok();
-        Self { arguments, folder, files: ConfFiles::default(), workers: None }
+        Self { arguments, start: Folder::current().ok(), files: ConfFiles::default(), workers: None }
+    }
+
+    /// Where the program was started; `None` if that folder is gone.
+    pub fn start(&self) -> Option<&Folder> {
+        self.start.as_ref()
     }
 
     /// Reads what there is now.
@@ -62,6 +69,7 @@ impl Configuration {
         let mut reading = Reading {
             py,
             files: &mut self.files,
+            start: self.start.as_ref(),
             workers: self.workers,
             guarded: false,
             admitted: Vec::new(),
@@ -82,17 +90,12 @@ impl Configuration {
         Ok(parsed)
     }
 
-    /// Reads it again, from where the program was started.
+    /// Reads it again, in the current folder.
     ///
     /// # Errors
     /// It cannot be used, for this reason.
     pub fn read_again(&mut self, py: Python<'_>) -> Result<Resolved, String> {
-        let folder = std::env::current_dir().ok();
-        let go = |folder: &Option<PathBuf>| folder.as_ref().map_or(Ok(()), std::env::set_current_dir);
-        let _ = go(&self.folder); // If it is gone, names that are relative to it are not found, which is told.
-        let read = self.read(py);
-        go(&folder).map_err(|error| format!("going back to the server's folder failed: {error}"))?;
-        match read {
+        match self.read(py) {
             Ok(Parsed::Run(resolved)) => Ok(*resolved),
             Ok(_) => Err("the command line asks for something else now".to_owned()),
             Err(error) => Err(error.to_string()),
@@ -153,12 +156,18 @@ impl Files for Reading<'_, '_> {
             let is_roots = || matches!(exposure(path), Ok(None));
             self.guarded |= geteuid().is_root() && is_roots() && ConfFiles::names_user(self.py, path);
         }
-        let values = self.files.evaluate(self.py, file, self.guarded)?;
+        let values = self.files.evaluate(self.py, file, self.start.map(Folder::path), self.guarded)?;
         if geteuid().is_root() && !self.guarded {
             let exposed = import_path::first_exposed(self.py);
             self.imported_from = exposed.map_err(|error| ConfigError::new(error.to_string()))?;
         }
         Ok(values)
+    }
+
+    fn judge_worker(&mut self, name: &str, folders: &[PathBuf]) -> Result<WorkerKind, ConfigError> {
+        let start = self.start.map_or_else(PathBuf::new, |start| start.path().to_owned());
+        let folders: Vec<PathBuf> = folders.iter().map(|folder| plain(&start.join(folder))).collect();
+        self.files.judge_worker(self.py, name, &folders, self.guarded)
     }
 }
 

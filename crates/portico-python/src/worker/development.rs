@@ -62,7 +62,7 @@ impl Reloader {
     /// # Errors
     /// The kernel's; a file that was named cannot be watched.
     pub fn start(setting: &Setting, station: &Arc<Station>) -> io::Result<Self> {
-        let (mut watch, stop) = Watch::new(&setting.config, &setting.folder)?;
+        let (mut watch, stop) = Watch::new(&setting.config, setting.folder.path())?;
         if station.generation() > 0 {
             watch.settle(QUIET, QUIET_MAX);
         }
@@ -171,8 +171,8 @@ pub fn import_ahead(py: Python<'_>, setting: &Setting) {
         .config
         .pythonpath
         .iter()
-        .map(|path| setting.folder.join(path))
-        .chain([setting.folder.clone()]);
+        .map(|path| setting.folder.path().join(path))
+        .chain([setting.folder.path().to_owned()]);
     let folders: Vec<_> = own.map(PathBuf::into_os_string).chain(import_path::entries_withheld()).collect();
     tell_ahead(py, &setting.config, "import_modules", (folders,));
 }

@@ -14,6 +14,7 @@ use portico_os::fill_standard;
 use super::app::LoadError;
 use super::configuration::Configuration;
 use super::{Source, StartError, check, run, tree};
+use crate::fork::unblock_all;
 use crate::{command, daemon, import_path, logging};
 
 /// Runs the command line and returns the exit status.
@@ -23,6 +24,7 @@ use crate::{command, daemon, import_path, logging};
 #[pyfunction]
 pub fn main(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<i32> {
     own_standard_streams();
+    unblock_all(py)?;
     let status = run_command(py, arguments);
     py.detach(logging::flush);
     status
@@ -53,7 +55,7 @@ fn run_command(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<i32> {
         Ok(Parsed::Command(command)) => tell(py, &command::run(py, command)?),
         Ok(Parsed::DevCert(folder)) => tell(py, &command::dev_cert::make(&folder)),
         Ok(Parsed::Check(resolved)) => {
-            let found = check::check(py, &resolved)?;
+            let found = check::check(py, &resolved, configuration.start())?;
             for line in &found.wrong {
                 write(py, "stderr", &format!("portico: error: {line}"))?;
             }
@@ -104,16 +106,19 @@ fn print(py: Python<'_>, printout: &Printout) -> PyResult<i32> {
     for note in &printout.notes {
         write(py, "stderr", &format!("portico: {note}"))?;
     }
+    for problem in &printout.problems {
+        write(py, "stderr", &format!("portico: error: {problem}"))?;
+    }
     let Some(file) = &printout.file else {
         write(py, "stdout", printout.text.trim_end())?;
-        return Ok(0);
+        return Ok(i32::from(!printout.problems.is_empty()));
     };
     // A file that is there may have taken somebody an afternoon.
     let written = File::create_new(file).and_then(|mut file| file.write_all(printout.text.as_bytes()));
     if let Err(error) = &written {
         write(py, "stderr", &format!("portico: error: {} cannot be written: {error}", file.display()))?;
     }
-    Ok(i32::from(written.is_err()))
+    Ok(i32::from(written.is_err() || !printout.problems.is_empty()))
 }
 
 /// Serves `app`, a WSGI callable or a target such as `"mysite.wsgi:application"`, until a signal stops it.

@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 
 use portico_config::{Config, Preload, Resolved, Workers};
 use portico_files::Owner;
+use portico_os::Folder;
 use portico_server::{AccessLog, Facts, Keeper, Listener, LostRequest, Outputs, Plan, Times};
 use portico_supervisor::upgrade::{CommandLine, Takeover};
 use portico_supervisor::{Capacity, Footprint, Host, LogFiles, Lost, Pidfile, Running, StacksFile};
@@ -23,8 +24,8 @@ use super::configuration::{Configuration, keep_fixed};
 use super::development::restore_terminal;
 use super::identity::Identity;
 use super::{
-    Setting, StartError, add_supervisors_folders, environment, logs, opening, prepare, system, telemetry,
-    title,
+    Setting, StartError, add_supervisors_folders, environment, folders, logs, opening, settle, system,
+    telemetry, title,
 };
 use crate::conf::{Hooks, guard_files, log_here, teller};
 use crate::error::{one_line, traceback};
@@ -144,13 +145,21 @@ impl Command {
     }
 
     /// Takes another configuration as far as a running server can.
-    fn follow(&mut self, py: Python<'_>, mut resolved: Resolved) -> Result<Arc<Config>, String> {
+    fn follow(
+        &mut self,
+        py: Python<'_>,
+        mut resolved: Resolved,
+        guarded: bool,
+    ) -> Result<Arc<Config>, String> {
         fit_workers(&mut resolved.config);
         keep_fixed(&mut resolved.config, &self.config);
         let told = |error: PyErr| one_line(py, &error);
         let identity = Identity::find(py, &resolved.config).map_err(|error| error.told())?;
         let workers = identity.as_ref().map(Identity::owner);
-        let setting = prepare(py, resolved.config.clone()).map_err(|error| error.told())?;
+        let former = self.inheritance.borrow().setting.folder.clone();
+        let known = [self.configuration.start(), Some(&former)];
+        let folder = folders::enter_again(&resolved.config, known, guarded).map_err(|error| error.told())?;
+        let setting = settle(py, resolved.config.clone(), folder).map_err(|error| error.told())?;
         let former = setting.former.clone();
         if workers.is_some_and(|workers| workers.is_lesser()) {
             import_path::withhold_exposed(py).map_err(told)?.iter().for_each(|it| log::warn!("{it}"));
@@ -215,11 +224,11 @@ impl Command {
             }
             None => {
                 if Hooks::are_configured(&self.configuration.files, resolved) {
-                    add_supervisors_folders(py, &config, &setting.folder, workers).map_err(told)?;
+                    add_supervisors_folders(py, &config, setting.folder.path(), workers).map_err(told)?;
                 }
                 let hooks =
                     Hooks::new(py, &self.configuration.files, resolved, error_stream(py).map_err(told)?);
-                let hooks = hooks.map_err(told)?.map(Rc::new);
+                let hooks = hooks?.map(Rc::new);
                 hooks.inspect(|hooks| hooks.tell(py, "scaled", (config.workers.min,)))
             }
         };
@@ -248,20 +257,20 @@ impl Command {
 }
 
 impl Origin {
-    /// To be called at the start of the process, before it changes its folder and before anything reads its
-    /// standard input.
+    /// To be called at the start of the process, in the folder `start`, before anything reads its standard input.
     ///
     /// # Errors
-    /// The supervisor that has started this one to replace it has laid nothing before it; Python's own.
-    pub fn find(py: Python<'_>) -> Result<Self, StartError> {
+    /// That folder is gone; the supervisor that has started this one to replace it has laid nothing before it;
+    /// Python's own.
+    pub fn find(py: Python<'_>, start: Option<&Folder>) -> Result<Self, StartError> {
+        let gone = || StartError::System("the folder that it is started in has been removed".to_owned());
+        let folder = start.ok_or_else(gone)?.path();
         let sys = py.import("sys")?;
         let program: Option<OsString> = sys.getattr("executable")?.extract()?;
         let arguments: Vec<OsString> = sys.getattr("orig_argv")?.extract()?;
         let program = program.filter(|program| !program.is_empty() && !arguments.is_empty());
         let command_line = program
-            .map(|program| CommandLine::new(program, arguments.into_iter().skip(1).collect()))
-            .transpose()
-            .map_err(|error| system("finding the current folder", &error))?;
+            .map(|program| CommandLine::new(program, arguments.into_iter().skip(1).collect(), folder.into()));
         let takeover = Takeover::from_env().map_err(|error| system("replacing another server", &error))?;
         let former = takeover.as_ref().and_then(|_| getppid());
         let script: Option<PathBuf> = sys.getattr("argv")?.get_item(0).ok().and_then(|it| it.extract().ok());
@@ -319,9 +328,15 @@ impl Host for Command {
             // What --env has said is said anew, and counts for none of the settings.
             let former = self.inheritance.borrow().setting.former.clone();
             former.restore(py).map_err(told)?;
+            let here = Folder::named(PathBuf::new()).map_err(|error| error.to_string())?;
+            let guarded = self.owner().is_some_and(|workers| workers.is_lesser());
+            if let Some(start) = self.configuration.start() {
+                folders::go_to(start, guarded).map_err(|error| error.to_string())?;
+            }
             let read = self.configuration.read_again(py);
-            let followed = read.and_then(|resolved| self.follow(py, resolved));
+            let followed = read.and_then(|resolved| self.follow(py, resolved, guarded));
             if followed.is_err() {
+                here.enter().map_err(|error| error.to_string())?;
                 environment::fill(py, &self.config).map_err(told)?;
             }
             followed.map(Some)
@@ -330,8 +345,12 @@ impl Host for Command {
 
     fn upgrading(&mut self) {
         self.tell("upgrading", ());
-        if self.owner().is_some_and(|owner| owner.is_lesser()) {
+        let guarded = self.owner().is_some_and(|owner| owner.is_lesser());
+        if guarded {
             self.origin.leave_folder();
+        }
+        if let (Some(line), Some(start)) = (&mut self.origin.command_line, self.configuration.start()) {
+            line.set_folder(folders::path_for_another(start, guarded));
         }
     }
 

@@ -20,9 +20,9 @@ use super::greenlets::Greenlets;
 use super::host::counted;
 use super::monitor::Monitor;
 use super::post::Station;
-use super::signals::{ENDED_BY_SIGNAL, Inbox, Signals, Wake, ignore_at_end};
+use super::signals::{Inbox, Signals, Wake, ignore_at_end};
 use super::threads::Threads;
-use super::watch::{self, Stuck, Watching};
+use super::watch::{self, Stuck, Watching, close};
 use super::{Setting, Source, StartError, crippled, find, forked, logs, opening, system, telemetry, warmup};
 use crate::conf::{reopen_loggers, teller};
 use crate::error::{one_line, traceback};
@@ -97,7 +97,7 @@ impl Life {
         // Before the application is imported: an import that hangs can be looked at.
         let stacks = install_stacks(py, stacks)?;
         let reloader = start_reloader(py, &setting, station.as_ref())?;
-        let found = find(py, source, config, &setting.folder);
+        let found = find(py, source, config, setting.folder.path());
         let Loaded { application, target } = match &reloader {
             Some(reloader) => or_error_page(py, found, reloader, station.as_deref())?,
             None => found?,
@@ -286,7 +286,9 @@ impl Serving {
                 Wake::TellStacks => stacks::log_all(py, Some(&self.records)),
                 Wake::ReopenLogs => reopen_loggers(py, self.station.as_deref().and_then(Station::hooked)),
                 Wake::Interrupted => self.tell_interruption(py),
-                Wake::Bell if self.threads.all_ended() => return Ok(self.threads.join(py)?),
+                Wake::Bell if self.threads.all_ended(self.lending.is_stopped()) => {
+                    return Ok(self.threads.join(py)?);
+                }
                 Wake::Timeout => self.exit_without_threads(py),
                 _ => {}
             }
@@ -301,7 +303,7 @@ impl Serving {
         }
         self.lending.fail(reason.to_owned());
         let end = Instant::now() + LEAVING;
-        while !self.threads.all_ended() && Instant::now() < end {
+        while !self.threads.all_ended(false) && Instant::now() < end {
             thread::sleep(Duration::from_millis(5));
         }
     }
@@ -348,6 +350,8 @@ impl Serving {
                     log::error!("The supervisor has died; finishing what runs, {limit:?} at most");
                     self.drain(limit);
                 }
+                // It takes the interpreter only where that is the end: a call that was given up may keep it.
+                Wake::Bell if !self.threads.all_ended(self.lending.is_stopped()) => {}
                 wake @ (Wake::TellStacks
                 | Wake::Interrupted
                 | Wake::Handlers
@@ -362,7 +366,7 @@ impl Serving {
         let leaving = mem::replace(&mut self.ending().leaving, true);
         if let Some(station) = supervised.filter(|_| !leaving) {
             log::info!("Handling signal: {signal}; leaving when another worker is ready");
-            return station.report(&Report::Replace(ENDED_BY_SIGNAL.into()));
+            return station.report(&Report::Signalled);
         }
         let limit = self.config.graceful_timeout;
         log::info!("Handling signal: {signal}; finishing what runs, {limit:?} at most");
@@ -453,13 +457,6 @@ impl Serving {
             close(&self.lending);
             logging::exit(self.ending().status)
         })
-    }
-}
-
-/// Writes the rest of the access log, and tells what went wrong with requests.
-fn close(lending: &Lending) {
-    if let Some(troubles) = lending.close().and_then(|counters| counters.troubles()) {
-        log::info!("Since the start: {troubles}");
     }
 }
 

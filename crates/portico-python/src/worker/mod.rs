@@ -11,6 +11,7 @@ mod discovery;
 pub mod entry;
 mod environment;
 mod error_page;
+mod folders;
 mod fork_safety;
 mod forked;
 mod greenlets;
@@ -37,15 +38,17 @@ mod watch;
 
 use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
 
 use portico_config::{Config, LogTarget, Resolved};
 use portico_files::Owner;
-use portico_os::fill_standard;
+use portico_os::{Folder, fill_standard};
 use portico_server::{Keeper, Listener};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -138,8 +141,8 @@ impl From<LoadError> for StartError {
 #[derive(Clone)]
 struct Setting {
     config: Arc<Config>,
-    /// The current folder.
-    folder: PathBuf,
+    /// Where the application is looked for, and what its relative paths begin at.
+    folder: Folder,
     /// What `--env` has changed.
     former: Former,
     /// The access log, where the supervisor has opened it for its workers.
@@ -151,7 +154,7 @@ struct Setting {
 /// # Errors
 /// See [`StartError`]; once it serves, nothing but a Python signal handler's exception.
 pub fn run(py: Python<'_>, resolved: &Resolved, source: Source) -> Result<(), StartError> {
-    let setting = set_up(py, resolved)?;
+    let setting = set_up(py, resolved, None)?;
     setting.put_on_path(py)?;
     conf::install_loggers(py, &setting.config, error_stream(py)?)?;
     let mut signals = Signals::interrupting(py, Master::Own)?;
@@ -173,11 +176,12 @@ pub fn run(py: Python<'_>, resolved: &Resolved, source: Source) -> Result<(), St
     }
 }
 
-/// Goes to the folder, opens the log and fills the environment.
-fn set_up(py: Python<'_>, resolved: &Resolved) -> Result<Setting, StartError> {
+/// Goes to the folder, opens the log and fills the environment. `start` is the folder that a program of its own
+/// was started in.
+fn set_up(py: Python<'_>, resolved: &Resolved, start: Option<&Folder>) -> Result<Setting, StartError> {
     let config = resolved.config.clone();
     // Before the logs are opened, whose paths are relative to it; a failure is told once there is a log.
-    let folder = enter_folder(&config);
+    let folder = enter_folder(&config, start);
     logging::install(&config.error_log, config.log_level, config.capture_output)
         .map_err(|error| system(&opening("error log", &config.error_log), &error))?;
     telemetry::observe_log(&config);
@@ -190,17 +194,11 @@ fn set_up(py: Python<'_>, resolved: &Resolved) -> Result<Setting, StartError> {
     settle(py, config, folder?)
 }
 
-/// Goes to the folder and fills the environment, where the log is open already.
-fn prepare(py: Python<'_>, config: Config) -> Result<Setting, StartError> {
-    let folder = enter_folder(&config)?;
-    settle(py, config, folder)
-}
-
 impl Setting {
     /// Puts the folder and `--pythonpath` first on `sys.path`, as gunicorn does: in the process that imports the
     /// application.
     fn put_on_path(&self, py: Python<'_>) -> PyResult<()> {
-        put_on_path(py, &self.config, &self.folder)
+        put_on_path(py, &self.config, self.folder.path())
     }
 }
 
@@ -209,10 +207,10 @@ fn put_on_path(py: Python<'_>, config: &Config, folder: &Path) -> PyResult<()> {
     config.pythonpath.iter().rev().try_for_each(|path| import_path::put_first(py, &folder.join(path)))
 }
 
-fn settle(py: Python<'_>, mut config: Config, folder: PathBuf) -> Result<Setting, StartError> {
+fn settle(py: Python<'_>, mut config: Config, folder: Folder) -> Result<Setting, StartError> {
     if let Some(path) = &mut config.tmp_upload_dir {
         // The application may change to another folder.
-        *path = folder.join(&*path);
+        *path = folder.path().join(&*path);
         if !path.is_dir() {
             return Err(StartError::System(no_upload_folder(path)));
         }
@@ -230,8 +228,7 @@ fn serve(py: Python<'_>, source: Source, setting: Setting, signals: &mut Signals
     raise_descriptor_limit();
     // Before the application is imported: an address that is taken shows at once, and a client that comes
     // early waits in the backlog.
-    let mut listeners =
-        Listener::bind_all(&setting.config).map_err(|error| StartError::Listen(error.to_string()))?;
+    let mut listeners = listen_in_time(py, &setting.config, Vec::new())?;
     if let Some(keeper) = Keeper::open(&setting.config, &[], None).map_err(StartError::System)? {
         Listener::secure(&mut listeners, &keeper.into());
     }
@@ -240,13 +237,57 @@ fn serve(py: Python<'_>, source: Source, setting: Setting, signals: &mut Signals
     Ok(())
 }
 
-/// Goes to `--chdir`. Returns the current folder.
-fn enter_folder(config: &Config) -> Result<PathBuf, StartError> {
-    if let Some(folder) = &config.chdir {
-        let doing = format!("changing to {}", folder.display());
-        std::env::set_current_dir(folder).map_err(|error| system(&doing, &error))?;
+/// How soon a signal is noticed while an address is busy.
+const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Binds what the configuration names, or takes it from `inherited`. An address that is busy or not there yet is
+/// tried again, until a signal ends that.
+fn listen_in_time(
+    py: Python<'_>,
+    config: &Config,
+    inherited: Vec<(String, OwnedFd)>,
+) -> Result<Vec<Listener>, StartError> {
+    let mut interruption = None;
+    let mut pause = |time: Duration| {
+        let end = Instant::now() + time;
+        while interruption.is_none() && Instant::now() < end {
+            py.detach(|| std::thread::sleep(SIGNAL_INTERVAL));
+            interruption = py.check_signals().err();
+        }
+        interruption.is_none()
+    };
+    let bound = Listener::take_over_in_time(config, inherited, &mut pause);
+    match interruption {
+        Some(error) => Err(StartError::Raised(error)),
+        None => bound.map_err(|error| StartError::Listen(error.to_string())),
     }
-    std::env::current_dir().map_err(|error| system("finding the current folder", &error))
+}
+
+/// Goes to `--chdir`, from the folder that the program was started in: a configuration in Python may have gone
+/// elsewhere, which counts for gunicorn neither. Returns the current folder.
+fn enter_folder(config: &Config, start: Option<&Folder>) -> Result<Folder, StartError> {
+    let finding = |error| system("finding the current folder", &error);
+    if let Some(start) = start {
+        start.enter().map_err(|error| system(&going_to(start.path()), &error))?;
+    }
+    let Some(chdir) = &config.chdir else {
+        return start.map_or_else(|| Folder::current().map_err(finding), |start| Ok(start.clone()));
+    };
+    std::env::set_current_dir(chdir).map_err(|error| system(&going_to(chdir), &error))?;
+    let named = match start {
+        Some(start) => plain(&start.path().join(chdir)),
+        None => std::env::current_dir().map_err(finding)?,
+    };
+    Folder::named(named).map_err(finding)
+}
+
+fn going_to(folder: &Path) -> String {
+    format!("changing to {}", folder.display())
+}
+
+/// Without `.` in it.
+fn plain(path: &Path) -> PathBuf {
+    path.components().collect()
 }
 
 /// Characters of a callable's `repr` that are told of it.

@@ -93,9 +93,6 @@ struct Caught {
     former: RawFd,
 }
 
-/// Why a process ends before it was told to by the supervisor.
-pub const ENDED_BY_SIGNAL: &str = "it was told to end by a signal";
-
 /// Whether handlers are in the place of Python's.
 static TAKEN: AtomicBool = AtomicBool::new(false);
 

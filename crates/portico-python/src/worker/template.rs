@@ -15,7 +15,7 @@ use super::app::Loaded;
 use super::fork_safety::obstacles;
 use super::host::Inheritance;
 use super::post::is_child_of;
-use super::signals::{ENDED_BY_SIGNAL, Master, Signals, Wake, ignore_at_end};
+use super::signals::{Master, Signals, Wake, ignore_at_end};
 use super::{Source, StartError, find, logs};
 use crate::conf::reopen_handlers;
 use crate::error::traceback;
@@ -52,7 +52,7 @@ pub fn run<'py>(
             ignore_at_end(py);
             py.detach(logging::flush);
             if error.is_interruption(py) {
-                report(&post.control, &Report::Replace(ENDED_BY_SIGNAL.into()));
+                report(&post.control, &Report::Signalled);
                 raw::exit(py, 0);
             }
             let status = error.exit_status();
@@ -75,7 +75,7 @@ fn prepare(
     let mut signals = Signals::interrupting(py, Master::Supervisor)?;
     fork.unblock_signals()?;
     let stacks = stacks.map(|stacks| Stacks::install(py, stacks)).transpose()?;
-    let found = find(py, Source::Target, &setting.config, &setting.folder);
+    let found = find(py, Source::Target, &setting.config, setting.folder.path());
     // The workers have their own.
     stacks.iter().for_each(|stacks| stacks.uninstall(py));
     drop(stacks);
@@ -155,7 +155,7 @@ fn serve<'py>(
             Ok(Wake::Command(Command::AnnounceClose) | Wake::Interrupted | Wake::Handlers | Wake::Bell) => {}
             // What the application has registered to run at the end is the workers' to run.
             Ok(Wake::Stop(_) | Wake::StopNow(_)) => {
-                report(&post.control, &Report::Replace(ENDED_BY_SIGNAL.into()));
+                report(&post.control, &Report::Signalled);
                 end(py, 0)
             }
             Ok(Wake::Orphaned | Wake::Command(_)) => end(py, 0),

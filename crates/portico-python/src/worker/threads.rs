@@ -164,11 +164,16 @@ impl Threads {
     }
 
     /// Whether every thread that has not been written off is done with the engine. They are so once that has
-    /// stopped; that the last one has been written off is no end, another is about to take its place.
-    pub fn all_ended(&self) -> bool {
+    /// `stopped`; before it, that the last one has been written off is no end: another is about to take its place.
+    pub fn all_ended(&self, stopped: bool) -> bool {
         let members = self.crew.members();
         let are = |state: State| members.iter().any(|member| member.state == state);
-        are(State::Ended) && !are(State::Running)
+        (stopped || are(State::Ended)) && !are(State::Running)
+    }
+
+    /// Has the main thread look whether all have ended.
+    pub fn ring(&self) {
+        self.crew.ring();
     }
 
     /// Whether some that have been written off are still in the application.
@@ -216,6 +221,10 @@ impl Crew {
                 (former, _) => former,
             };
         }
+        self.ring();
+    }
+
+    fn ring(&self) {
         // A full pipe has a ring in it already.
         let _ = self.bell.lock().unwrap_or_else(PoisonError::into_inner).write(&[0]);
     }

@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 
 use portico_config::{Config, LogTarget, Resolved};
 use portico_files::Owner;
+use portico_os::Folder;
 use portico_server::{Handover, Keeper, Listener};
 use portico_supervisor::upgrade::Takeover;
 use portico_supervisor::{Post, Report, Role, Supervisor};
@@ -23,14 +24,14 @@ use super::host::{Command, Inheritance, Origin, Possessions, fit_workers, tell_w
 use super::identity::Identity;
 use super::life::Life;
 use super::post::{Station, end_with_supervisor};
-use super::signals::{ENDED_BY_SIGNAL, Master, Signals, ignore_at_end};
+use super::signals::{Master, Signals, ignore_at_end};
 use super::template::{self, Forebear};
 use super::{
-    Setting, Source, StartError, add_supervisors_folders, check, development, environment, forked, logs,
-    raise_descriptor_limit, set_up, system, title,
+    Setting, Source, StartError, add_supervisors_folders, check, development, environment, folders, forked,
+    listen_in_time, logs, put_on_path, raise_descriptor_limit, set_up, system, title,
 };
 use crate::conf::{Hooks, guard_files, install_loggers, leave_loggers, log_here};
-use crate::error::{one_line, traceback};
+use crate::error::traceback;
 use crate::fork::{Handlers, PythonFork, leave_signals};
 use crate::gateway::error_stream;
 use crate::import_path::unsafe_start;
@@ -58,9 +59,10 @@ struct Start<'py> {
 /// # Errors
 /// See [`StartError`].
 pub fn run(py: Python<'_>, resolved: &Resolved, mut configuration: Configuration) -> Result<i32, StartError> {
-    let mut origin = Origin::find(py)?;
+    let mut origin = Origin::find(py, configuration.start())?;
+    let start = configuration.start().cloned();
     if resolved.config.only_checks() {
-        return only_check(py, resolved);
+        return only_check(py, resolved, start.as_ref());
     }
     if resolved.config.system.daemon && origin.takeover.is_none() {
         detach(py, &resolved.config)?;
@@ -71,7 +73,8 @@ pub fn run(py: Python<'_>, resolved: &Resolved, mut configuration: Configuration
     let workers = identity.as_ref().map(Identity::owner);
     let is_lesser = workers.is_some_and(|workers| workers.is_lesser());
     let started_in = std::env::current_dir().ok().filter(|_| is_lesser && origin.by_module);
-    let mut setting = open_up(py, &resolved, identity.as_ref())?;
+    let mut setting = open_up(py, &resolved, identity.as_ref(), start.as_ref())?;
+    drop(start); // The host has it, and no child.
     started_in.and_then(|folder| unsafe_start(&folder)).iter().for_each(|told| log::warn!("{told}"));
     configuration.workers = workers;
     setting.access_log = logs::open_access_log(&setting.config)?;
@@ -80,7 +83,7 @@ pub fn run(py: Python<'_>, resolved: &Resolved, mut configuration: Configuration
     raise_descriptor_limit();
     // Before the application is imported: an address that is taken shows at once, and a client that comes
     // early waits in the backlog.
-    let (listeners, keeper) = listen(&setting.config, &mut origin, workers)?;
+    let (listeners, keeper) = listen(py, &setting.config, &mut origin, workers)?;
     if let Some(identity) = &identity {
         identity.give_sockets(&listeners);
     }
@@ -116,11 +119,11 @@ pub fn run(py: Python<'_>, resolved: &Resolved, mut configuration: Configuration
 }
 
 /// Imports the application as a worker would, and does no more; returns the exit status.
-fn only_check(py: Python<'_>, resolved: &Resolved) -> Result<i32, StartError> {
+fn only_check(py: Python<'_>, resolved: &Resolved, start: Option<&Folder>) -> Result<i32, StartError> {
     // Whoever is not root imports it anyway.
     let identity = geteuid().is_root().then(|| Identity::find(py, &resolved.config));
     let identity = identity.transpose()?.flatten();
-    let setting = open_up(py, resolved, identity.as_ref())?;
+    let setting = open_up(py, resolved, identity.as_ref(), start)?;
     identity.map_or(Ok(()), |identity| identity.take(py))?;
     import_path::restore(py)?;
     setting.put_on_path(py)?;
@@ -129,7 +132,12 @@ fn only_check(py: Python<'_>, resolved: &Resolved) -> Result<i32, StartError> {
 
 /// As [`set_up`], in a process that may be root's with workers of `identity`: imports before that what it may
 /// need, and from then on nothing that is not root's.
-fn open_up(py: Python<'_>, resolved: &Resolved, identity: Option<&Identity>) -> Result<Setting, StartError> {
+fn open_up(
+    py: Python<'_>,
+    resolved: &Resolved,
+    identity: Option<&Identity>,
+    start: Option<&Folder>,
+) -> Result<Setting, StartError> {
     let workers = identity.map(Identity::owner);
     let is_lesser = workers.is_some_and(|workers| workers.is_lesser());
     let withheld = if is_lesser { import_path::withhold_exposed(py)? } else { Vec::new() };
@@ -139,7 +147,7 @@ fn open_up(py: Python<'_>, resolved: &Resolved, identity: Option<&Identity>) -> 
     if is_lesser {
         guard_files(py)?;
     }
-    let setting = set_up(py, resolved)?;
+    let setting = set_up(py, resolved, start)?;
     withheld.iter().for_each(|told| log::warn!("{told}"));
     Ok(setting)
 }
@@ -153,8 +161,9 @@ fn leave_supervisor(py: Python<'_>, inheritance: &Inheritance, post: &Post) -> P
     end_with_supervisor(post); // It has the application to import.
     taken?;
     logging::give_files_to(None);
+    let folder = folders::follow(py, &inheritance.setting.folder)?;
     import_path::restore(py)?;
-    inheritance.setting.put_on_path(py)?;
+    put_on_path(py, &inheritance.setting.config, folder)?;
     let config = &inheritance.setting.config;
     environment::keep_manager_apart(py, config)?;
     if inheritance.hooks.is_none() {
@@ -166,13 +175,13 @@ fn leave_supervisor(py: Python<'_>, inheritance: &Inheritance, post: &Post) -> P
 /// Binds what the configuration names, or takes it over from the supervisor that this one is to replace, and reads
 /// the certificates for it.
 fn listen(
+    py: Python<'_>,
     config: &Config,
     origin: &mut Origin,
     workers: Option<Owner>,
 ) -> Result<(Vec<Listener>, Option<Keeper>), StartError> {
     let inherited = origin.takeover.as_mut().map(Takeover::take_listeners).unwrap_or_default();
-    let mut listeners =
-        Listener::take_over(config, inherited).map_err(|error| StartError::Listen(error.to_string()))?;
+    let mut listeners = listen_in_time(py, config, inherited)?;
     let legacy = origin.takeover.as_mut().map(Takeover::take_secret).unwrap_or_default();
     let keeper = Keeper::open(config, &legacy, workers).map_err(StartError::System)?;
     if let Some(keeper) = &keeper {
@@ -212,11 +221,13 @@ impl Tree {
             }
             Role::Worker(post) => {
                 let begun = leave_supervisor(py, &self.inheritance.borrow(), &post);
+                self.inheritance.borrow_mut().setting.folder.let_go();
                 self.work(py, Start { post, source: Source::Target, begun, fork }, listeners)
             }
             Role::Template(post) => {
+                let begun = leave_supervisor(py, &self.inheritance.borrow(), &post);
+                self.inheritance.borrow_mut().setting.folder.let_go();
                 let inheritance = self.inheritance.borrow().clone();
-                let begun = leave_supervisor(py, &inheritance, &post);
                 daemon::forget();
                 title::set(py, title::Role::Template, &inheritance.setting.config);
                 if let Err(error) = forked::withhold(py, &listeners) {
@@ -254,7 +265,7 @@ impl Tree {
         let status = match lived {
             Ok(()) => 0,
             Err(error) if error.is_interruption(py) => {
-                station.report(&Report::Replace(ENDED_BY_SIGNAL.into()));
+                station.report(&Report::Signalled);
                 0
             }
             Err(error) => {
@@ -278,10 +289,10 @@ fn announce(
     workers: Option<Owner>,
 ) -> Result<Option<Rc<Hooks>>, StartError> {
     if Hooks::are_configured(&configuration.files, resolved) {
-        add_supervisors_folders(py, &setting.config, &setting.folder, workers)?;
+        add_supervisors_folders(py, &setting.config, setting.folder.path(), workers)?;
     }
     let hooks = Hooks::new(py, &configuration.files, resolved, error_stream(py)?);
-    let hooks = hooks.map_err(|error| StartError::System(one_line(py, &error)))?;
+    let hooks = hooks.map_err(StartError::System)?;
     if let Some(hooks) = &hooks {
         log_here(py, hooks);
         hooks.tell(py, "scaled", (resolved.config.workers.min,));

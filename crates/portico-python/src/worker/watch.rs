@@ -108,6 +108,9 @@ const HELD_EVERY: u64 = 10_000_000_000;
 /// How often it is looked whether the descriptors that the worker needs are still its own.
 const DESCRIPTORS_EVERY: u64 = 1_000_000_000;
 
+/// How long the main thread waits for the interpreter once nothing but calls that were given up is left.
+const KEPT_PATIENCE: u64 = 500_000_000;
+
 /// What a worker that has lost its supervisor has beyond --graceful-timeout.
 const ORPHAN_GRACE: Duration = Duration::from_secs(2);
 
@@ -133,6 +136,8 @@ struct Watcher {
     /// The supervisor, and since when it has gone.
     parent: Option<Pid>,
     orphaned: Option<u64>,
+    /// Since when nothing but calls that were given up keeps the process.
+    kept_since: Option<u64>,
 }
 
 /// A stack that was asked for, to be logged.
@@ -179,6 +184,7 @@ impl Watcher {
             descriptors_seen: 0,
             parent: watching.replace.as_ref().and_then(|_| getppid()),
             orphaned: None,
+            kept_since: None,
             watching,
         })
     }
@@ -208,6 +214,7 @@ impl Watcher {
             self.see_to_demand(now);
             self.end_an_orphan(now);
             self.end_a_cripple(now);
+            self.end_beside_given_up_calls(now);
             let waiting = !self.inquiries.is_empty() || self.demand.is_some();
             let until = if waiting { 0 } else { due.saturating_sub(now_nanos()) };
             let wait = Duration::from_nanos(until).clamp(TICK_MIN, self.tick);
@@ -229,6 +236,29 @@ impl Watcher {
                 "The supervisor has died, and the application keeps the interpreter; leaving without it"
             );
             logging::exit(1);
+        }
+    }
+
+    /// Ends a process that is to end and has answered all it had, where calls that were given up keep the
+    /// interpreter: what is left of --graceful-timeout would be theirs alone.
+    fn end_beside_given_up_calls(&mut self, now: u64) {
+        let Watching { lending, threads, .. } = &self.watching;
+        if !(lending.is_stopped() && lending.calls() == 0 && threads.are_some_stuck()) {
+            self.kept_since = None;
+            return;
+        }
+        let since = *self.kept_since.get_or_insert_with(|| {
+            threads.ring(); // Where the interpreter is to be had, the main thread ends the process in order.
+            now
+        });
+        if now.saturating_sub(since) >= KEPT_PATIENCE {
+            log::warn!(
+                "all requests have their responses, and a call that was given up keeps the interpreter; leaving \
+                 without it"
+            );
+            logging::end_diversion(Duration::ZERO);
+            close(lending);
+            logging::exit(0);
         }
     }
 
@@ -434,6 +464,13 @@ impl Inquiry {
             Step::Slow => log::warn!("{line}\n{stack}"),
             Step::TimeOut | Step::GiveUp => log::error!("{line}\n{stack}"),
         }
+    }
+}
+
+/// Writes the rest of the access log, and tells what went wrong with requests.
+pub fn close(lending: &Lending) {
+    if let Some(troubles) = lending.close().and_then(|counters| counters.troubles()) {
+        log::info!("Since the start: {troubles}");
     }
 }
 
