@@ -50,6 +50,7 @@ pub(crate) fn ease(setting: &Setting, texts: Vec<String>) -> Eased {
         Value::Time { range, zero, .. } => one(time(&last, range, zero.is_some())),
         Value::Switch { .. } => one((last, None)),
         Value::Choice { .. } if setting.name == "log_level" => one(log_level(&last)),
+        _ if setting.name == "http2_cleartext" => one(http2_cleartext(&last)),
         Value::Choice { .. } => one((last, None)),
         Value::Form { .. } => match setting.name {
             "workers" => one(workers(&last)),
@@ -145,6 +146,18 @@ fn log_level(text: &str) -> (String, Option<String>) {
     let hint = meant.map(|meant| format!("; write {meant}")).unwrap_or_default();
     let warning = format!("{text:?} is no level, and means info as for gunicorn{hint}");
     ("info".to_owned(), Some(warning))
+}
+
+/// gunicorn's other ways to HTTP/2 without TLS; the upgrade of HTTP/1.1 has gone with RFC 9113.
+fn http2_cleartext(text: &str) -> (String, Option<String>) {
+    let told = |counts: &str| Some(format!("no connection is upgraded to HTTP/2; {counts} counts"));
+    match text.to_ascii_lowercase().as_str() {
+        "true" => ("prior-knowledge".to_owned(), None),
+        "false" => ("off".to_owned(), None),
+        "both" => ("prior-knowledge".to_owned(), told("prior-knowledge")),
+        "upgrade" => ("off".to_owned(), told("off")),
+        _ => (text.to_owned(), None),
+    }
 }
 
 /// Workers, which this Portico has a range of its own for.
@@ -300,6 +313,16 @@ mod tests {
         let (config, warning) = eased(&["--access-logformat", "%(h)5s %(x)s"]);
         assert_eq!(config.access_log_format, AccessLogFormat::parse("%(h)5s %(l)s").unwrap());
         assert!(warning.ends_with("- stands for what is not known here: %(x)s"), "{warning}");
+    }
+
+    #[test]
+    fn ways_to_http2_without_tls() {
+        for (text, cleartext, warned) in
+            [("true", true, false), ("False", false, false), ("both", true, true), ("upgrade", false, true)]
+        {
+            let (config, warning) = eased(&["--http2-cleartext", text]);
+            assert_eq!((config.http2.cleartext, !warning.is_empty()), (cleartext, warned), "{text}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::inherited::Inherited;
 use crate::preset;
 use crate::raw::{RawConfig, Source};
 use crate::resolved::{Config, Preload, Workers};
-use crate::setting::Setting;
+use crate::setting::{Area, Setting};
 use crate::settings;
 
 /// A configuration that can be used, with what its operator should know about it.
@@ -61,14 +61,14 @@ pub(crate) fn resolve(mut raw: RawConfig, inherited: &Inherited) -> Result<Resol
     let mut config = Config::default();
     let mut warnings = Vec::new();
     let mut effective = Vec::new();
-    let mut ssl_context = None;
+    let mut of_tls = Vec::new();
     for setting in settings::all() {
         let (texts, source) = said(&raw, setting, &mut warnings);
         if !texts.is_empty() {
             match setting.value.apply(&mut config, &texts) {
                 Ok(()) => {}
-                Err(problem) if setting.name == settings::SSL_CONTEXT => {
-                    ssl_context = Some((setting, source.clone(), problem));
+                Err(problem) if matters_with_tls(setting, &source) => {
+                    of_tls.push((setting, source.clone(), problem));
                 }
                 Err(problem) => return Err(source.error(setting, &problem)),
             }
@@ -94,8 +94,8 @@ pub(crate) fn resolve(mut raw: RawConfig, inherited: &Inherited) -> Result<Resol
     let unlimited = unlimited_heads(&raw, &mut config);
     warnings.extend(unlimited);
     settings::settle_tls(&mut config, &raw, &mut warnings)?;
-    if let Some((setting, source, problem)) = ssl_context {
-        // As for gunicorn, which calls it where a certificate is named.
+    for (setting, source, problem) in of_tls {
+        // As for gunicorn, which looks at it where a certificate is named.
         if config.binds.iter().any(|bind| bind.tls) {
             return Err(source.error(setting, &problem));
         }
@@ -109,6 +109,12 @@ pub(crate) fn resolve(mut raw: RawConfig, inherited: &Inherited) -> Result<Resol
     ineffective(&config, &mut warnings);
     let notes = preset.into_iter().collect();
     Ok(Resolved { config, warnings, notes, effective })
+}
+
+/// Whether what is wrong with the setting matters where TLS is spoken alone.
+fn matters_with_tls(setting: &Setting, source: &Source) -> bool {
+    setting.name == settings::SSL_CONTEXT
+        || setting.area == Area::Tls && gunicorn::is_its_way(source, setting)
 }
 
 /// What was said of a setting, or its default, and by whom; of what is said in gunicorn's ways, what that comes
@@ -309,6 +315,8 @@ mod tests {
         let warnings = resolved(&said, &[]).warnings;
         assert_eq!(warnings, ["PORTICO_SSL_CONTEXT does nothing, since nothing speaks TLS"]);
         let tls = ["--certfile", "a.pem", "--keyfile", "a.key"].map(std::ffi::OsString::from);
+        let ciphers = resolved(&[], &["--ciphers", "TLSv1"]).warnings;
+        assert_eq!(ciphers, ["--ciphers does nothing, since nothing speaks TLS"]);
         let refused = crate::parse(tls.into_iter(), &environment(&said)).unwrap_err().to_string();
         assert!(refused.starts_with("PORTICO_SSL_CONTEXT: Portico speaks TLS without Python's"), "{refused}");
     }
