@@ -878,3 +878,13 @@ def test_root_follows_a_link_that_root_alone_can_change(start, site):
     reload(server)
     assert json.loads(server.request("GET", "/").body)["release"] == "r2"
     assert Path(os.readlink(f"/proc/{server.pid}/cwd")) == site.root / "r2"
+
+
+@pytest.mark.parametrize("python_path", [False, True])
+def test_root_imports_no_class_of_workers_of_theirs(site, python_path):
+    site.plant("planted.py", "\nclass Worker:\n    pass\n")
+    environment = {"PYTHONPATH": str(site.folder)} if python_path else {}
+    options = ("--user", "nobody", "-k", "planted.Worker", "app")
+    ended = run_to_end(*options, cwd=site.folder, program=[*OPENED_UP, *PORTICO], environment=environment)
+    assert ended.returncode != 0 and "planted" in ended.stderr, ended.stderr
+    assert site.run_as() == set()

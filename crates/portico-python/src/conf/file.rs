@@ -75,7 +75,7 @@ impl ConfFiles {
     /// # Errors
     /// It cannot be imported, or is none that Portico can stand in for.
     pub fn judge_worker(
-        &self,
+        &mut self,
         py: Python<'_>,
         name: &str,
         folders: &[PathBuf],
@@ -87,6 +87,9 @@ impl ConfFiles {
             .map(|folder| folder.as_os_str())
             .collect();
         let judged = reader(py).and_then(|reader| {
+            if guarded {
+                self.warnings.extend(import_path::withhold_exposed(py)?);
+            }
             reader.call_method1("judge_worker", (self.last.as_ref(), name, allowed))?.extract()
         });
         match judged {
