@@ -65,11 +65,13 @@ fn what_is_written_replaced_and_removed_is_told() {
 
 #[test]
 fn what_is_read_counts_in_any_case() {
-    on_each(&["conf/*.yaml", ".env", "data"], |folder, watch| {
-        fs::create_dir(folder.join("conf")).unwrap();
-        fs::create_dir(folder.join("data")).unwrap();
+    on_each(&["conf/*.yaml", ".env", "data", "./texts/"], |folder, watch| {
+        for inside in ["conf", "data", "texts", "texts/deep"] {
+            fs::create_dir(folder.join(inside)).unwrap();
+        }
         watch.settle(MOMENT, PATIENCE);
-        for path in ["blog/templates/a.html", "conf/a.yaml", ".env", "data/numbers.csv"] {
+        let files = ["conf/a.yaml", ".env", "data/numbers.csv", "texts/a.txt", "texts/deep/b.txt"];
+        for path in ["blog/templates/a.html"].into_iter().chain(files) {
             fs::write(folder.join(path), path).unwrap();
             let Next::Changed(changes) = watch.next(PATIENCE) else { panic!("{path} was not told") };
             assert_eq!(changes[0].kind, Kind::Read, "{path}");
