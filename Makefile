@@ -5,12 +5,15 @@ SHELL := bash
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
-# CPython 3.10 or newer; what is built with it lives in $(VENV).
+# CPython 3.10 or newer, free-threaded ones among them; what is built with it lives in $(VENV).
 PYTHON ?= python3
 VENV ?= .venv
 BIND ?= 127.0.0.1:8000
 # Options of pytest, of bench/run; seconds for each fuzz target, chaos run and attack; where the attacks' table goes.
 PYTEST ?= tests
+# What of the tests depends on the interpreter: names of tests/test_*.py.
+INTERPRETER_TESTS ?= application_forks client_disconnected free_threading gateway_reuse preload reload stacks threads \
+	timeouts wsgi_body wsgi_environ wsgi_exceptions wsgi_input wsgi_start_response
 BENCH ?=
 FUZZ_SECONDS ?= 3600
 FUZZ_SMOKE_SECONDS ?= 10
@@ -62,6 +65,10 @@ test-loom: ## Check the lending of the event loop against every interleaving of 
 .PHONY: test-python
 test-python: $(VENV)/portico-ci $(VENV)/test-tools $(VENV)/docs-tools ## Run pytest: real processes over real sockets
 	$(BIN)/python -m pytest $(PYTEST)
+
+.PHONY: test-interpreter
+test-interpreter: $(VENV)/portico-ci $(VENV)/interpreter-tools ## Run the Python tests of INTERPRETER_TESTS: another CPython
+	$(BIN)/python -m pytest $(INTERPRETER_TESTS:%=tests/test_%.py)
 
 .PHONY: chaos
 chaos: $(VENV)/portico-ci $(VENV)/test-tools ## Reload, recycle and kill workers under load, CHAOS_SECONDS each
@@ -184,7 +191,11 @@ $(VENV)/lint-tools: requirements/lint.txt | $(BIN)/python
 	$(PIP) install --quiet --requirement $<
 	@touch $@
 
-$(VENV)/test-tools: requirements/test.txt requirements/apm.txt | $(BIN)/python
+$(VENV)/interpreter-tools: requirements/interpreter.txt | $(BIN)/python
+	$(PIP) install --quiet --requirement $<
+	@touch $@
+
+$(VENV)/test-tools: requirements/interpreter.txt requirements/test.txt requirements/apm.txt | $(BIN)/python
 	$(PIP) install --quiet $(addprefix --requirement=,$^)
 	@touch $@
 

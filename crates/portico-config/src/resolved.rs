@@ -258,6 +258,8 @@ pub struct Config {
     pub boot_timeout: Duration,
     /// `--threads`; at least 1.
     pub threads: u32,
+    /// `--require-free-threading`: nothing is served by an interpreter that has a GIL.
+    pub require_free_threading: bool,
     /// `--max-queue`: complete requests that may wait for a thread; beyond it 503.
     pub max_queue: usize,
     /// `--timeout`: how long the application may take for a request without handing over a block; zero turns

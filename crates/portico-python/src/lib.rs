@@ -8,6 +8,7 @@ mod fork;
 mod gateway;
 mod hub;
 mod import_path;
+mod interpreter;
 mod logging;
 mod raw;
 mod record;

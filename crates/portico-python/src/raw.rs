@@ -25,14 +25,34 @@ pub fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyStrin
     }
 }
 
-/// How many references to `object` exist; 1 means that the caller's is the only one.
-pub fn reference_count<T>(py: Python<'_>, object: &Py<T>) -> isize {
+/// How many references to `object` exist; 1 means that the caller's is the only one. With a GIL no thread makes or
+/// drops any meanwhile.
+#[cfg(not(Py_GIL_DISABLED))]
+pub fn known_references<T>(py: Python<'_>, object: &Py<T>) -> Option<isize> {
     let _ = py;
     // SAFETY: `object` is alive and this thread is attached, which `py` proves.
-    unsafe { ffi::Py_REFCNT(object.as_ptr()) as isize }
+    Some(unsafe { ffi::Py_REFCNT(object.as_ptr()) as isize })
 }
 
-/// A `str` of ASCII that is written anew while nobody can tell.
+/// How many references to `object`, which the calling thread has made, exist: 1 means that the caller's is the only
+/// one. `None` where others than that thread's exist, or may: without a GIL they come and go at any time. Those that
+/// are counted do not, and no other thread can come by one unless it is given one. By the same rule the interpreter
+/// decides whether it may write to an object in its place.
+#[cfg(Py_GIL_DISABLED)]
+pub fn known_references<T>(py: Python<'_>, object: &Py<T>) -> Option<isize> {
+    use std::sync::atomic::Ordering;
+    let _ = py;
+    let object = object.as_ptr();
+    // SAFETY: the object is alive. Both numbers are atomic ones, and no reference to the rest of it is made.
+    let (local, shared) = unsafe { (&(*object).ob_ref_local, &(*object).ob_ref_shared) };
+    // Acquire: what another thread has done with the object, before it let go of it, comes before what follows. The
+    // number of other threads' references is 0, and so are the two bits that say that it has been merged with the
+    // maker's, is about to be, or that there may be weak references.
+    let is_own = shared.load(Ordering::Acquire) == 0;
+    is_own.then(|| local.load(Ordering::Relaxed) as isize)
+}
+
+/// A `str` of ASCII that is written anew while nobody can tell. For one thread: the one that has made the `str`.
 pub struct Rewritable {
     text: Py<PyString>,
     /// Its characters; in itself, so that they are there as long as it is.
@@ -55,16 +75,18 @@ impl Rewritable {
     /// one among them, all of which the caller knows of, and it is neither hashed nor interned. By the same rule
     /// the interpreter appends to a `str` in its place. `false` if it was left as it is.
     pub fn write(&self, py: Python<'_>, references: isize, bytes: &[u8]) -> bool {
-        let object = self.text.as_ptr();
-        // SAFETY: the object is a `str` and alive, and this thread is attached, which `py` proves.
-        let hash = unsafe { (*object.cast::<ffi::PyASCIIObject>()).hash };
-        let is_unseen = hash == -1 && reference_count(py, &self.text) == references;
-        if !is_unseen || bytes.len() != self.length || !bytes.is_ascii() {
+        if known_references(py, &self.text) != Some(references) {
+            return false;
+        }
+        // SAFETY: the object is a `str` and alive, and this thread is attached, which `py` proves. No other thread
+        // has a reference, so that none sets the hash meanwhile.
+        let hash = unsafe { (*self.text.as_ptr().cast::<ffi::PyASCIIObject>()).hash };
+        if hash != -1 || bytes.len() != self.length || !bytes.is_ascii() {
             return false;
         }
         // SAFETY: there are as many characters, in the object, which this keeps alive. Being ASCII they leave true
-        // what it says of itself. Nobody else has a reference through which it could be read meanwhile; one that
-        // is interned has a hash. `bytes` may be they themselves, for which `copy_from` is made.
+        // what it says of itself. Nobody else has a reference through which it could be read meanwhile, no other
+        // thread either; one that is interned has a hash. `bytes` may be they themselves, for which `copy_from` is made.
         unsafe { self.characters.as_ptr().copy_from(bytes.as_ptr(), bytes.len()) };
         true
     }
@@ -98,6 +120,20 @@ pub fn send_signal(pid: u32, number: i32) -> io::Result<()> {
     }
     // SAFETY: it passes two numbers to the kernel, which checks them.
     match unsafe { libc::kill(pid, number) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Sends signal `number` to the thread of this process with the kernel's number `thread`.
+///
+/// # Errors
+/// The kernel's: there is no such thread.
+pub fn send_signal_to_thread(thread: u64, number: i32) -> io::Result<()> {
+    let thread = libc::pid_t::try_from(thread).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: it passes three numbers to the kernel, which checks them; the C library has no function for it that
+    // takes the kernel's number of a thread.
+    match unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, number) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }

@@ -5,7 +5,7 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use std::{io, mem};
@@ -51,8 +51,8 @@ pub struct Record {
     call: AtomicU64,
     /// The request of the present call, or of the last one.
     request: Mutex<Option<RequestKey>>,
-    /// Held while an exception is raised in the call.
-    claiming: Mutex<()>,
+    /// Held while an exception is raised in the call; whether the last one is that its client has left.
+    claiming: Mutex<bool>,
     /// How the present call stands towards its client: a [`Standing`].
     standing: AtomicU8,
     /// What is to be called when the client of the present call leaves.
@@ -136,7 +136,7 @@ impl Records {
                     entered: AtomicBool::new(false),
                     call: AtomicU64::new(0),
                     request: Mutex::new(None),
-                    claiming: Mutex::new(()),
+                    claiming: Mutex::default(),
                     standing: AtomicU8::new(Standing::Complete as u8),
                     callbacks: Mutex::default(),
                     calling_back: Mutex::new(()),
@@ -271,11 +271,17 @@ impl Record {
     ///
     /// What is raised and not noticed is taken back at the call's end.
     pub fn raise(self: &Arc<Self>, py: Python<'_>, number: u64, exception: &Bound<'_, PyAny>) -> bool {
-        let _claiming = hub::lock(py, &self.claiming);
-        let claimed = self.mark(number, CLAIMED);
-        if !claimed {
+        let mut claiming = hub::lock(py, &self.claiming);
+        if !self.mark(number, CLAIMED) {
             return false;
         }
+        *claiming = false;
+        self.raise_claimed(py, number, exception);
+        true
+    }
+
+    /// Raises it in a call that has been claimed.
+    fn raise_claimed(self: &Arc<Self>, py: Python<'_>, number: u64, exception: &Bound<'_, PyAny>) {
         match self.greenlet.get() {
             // It waits: whatever runs in its thread at this moment is another greenlet.
             Some(greenlet) if self.waits(py, greenlet) => {
@@ -284,14 +290,39 @@ impl Record {
             }
             _ => raw::raise_in_thread(py, self.thread_ident(), Some(exception)),
         }
-        true
     }
 
     /// As [`Record::raise`], where the application does not know already that its client has left. The engine
     /// knows no client either whose answer has been completed meanwhile.
+    ///
+    /// First it claims, then it looks; [`Record::forget_disconnect`] comes after the standing has changed, and then
+    /// looks for a claim. So one of the two sees the other, also where both run at the same time.
     pub fn raise_if_open(self: &Arc<Self>, py: Python<'_>, number: u64, exception: &Bound<'_, PyAny>) {
-        if self.standing() == Standing::Open {
-            self.raise(py, number, exception);
+        let mut claiming = hub::lock(py, &self.claiming);
+        if self.standing() == Standing::Open && self.mark(number, CLAIMED) {
+            fence(Ordering::SeqCst);
+            if self.standing() == Standing::Open {
+                *claiming = true;
+                self.raise_claimed(py, number, exception);
+            }
+        }
+    }
+
+    /// Takes back what [`Record::raise_if_open`] has raised and has not struck yet. To be called in the call, once
+    /// its standing is another.
+    #[inline]
+    pub fn forget_disconnect(&self, py: Python<'_>) {
+        fence(Ordering::SeqCst);
+        if self.call.load(Ordering::Relaxed) & CLAIMED != 0 {
+            self.take_back_disconnect(py);
+        }
+    }
+
+    #[cold]
+    fn take_back_disconnect(&self, py: Python<'_>) {
+        let mut claiming = hub::lock(py, &self.claiming);
+        if mem::take(&mut *claiming) && self.greenlet.get().is_none() {
+            raw::raise_in_thread(py, self.ident(), None);
         }
     }
 

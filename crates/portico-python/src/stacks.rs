@@ -1,4 +1,5 @@
-//! The Python stacks of this process' threads: through the interpreter, or without it where C code holds it.
+//! The Python stacks of this process' threads: through the interpreter, or without it where C code holds it. Without
+//! a GIL each thread writes its own (`by_signal.rs`).
 //!
 //! Without it they come from Python's faulthandler, which writes them from within a signal's handler into a file
 //! in memory. The supervisor has made that; `portico stacks` reads it too: what is told to it is written there.
@@ -6,6 +7,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use portico_supervisor::StacksFile;
 use pyo3::intern;
@@ -15,8 +17,10 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use signal_hook::low_level;
 
-use crate::raw;
 use crate::record::{Record, Records};
+use crate::{interpreter, raw};
+
+mod by_signal;
 
 /// Where the stacks of this process are written.
 #[derive(Debug)]
@@ -24,6 +28,8 @@ pub struct Stacks {
     file: StacksFile,
     /// The thread that was Python's main one.
     main_ident: u64,
+    /// Held while something is written into the file, and until it has been read.
+    writing: Mutex<()>,
 }
 
 /// One thread's stack.
@@ -52,9 +58,9 @@ impl Stacks {
     pub fn install(py: Python<'_>, file: StacksFile) -> PyResult<Self> {
         let keywords = PyDict::new(py);
         keywords.set_item("file", file.as_fd().as_raw_fd())?;
-        keywords.set_item("all_threads", true)?;
+        keywords.set_item("all_threads", !is_free_threaded())?;
         py.import("faulthandler")?.call_method("register", (signal(),), Some(&keywords))?;
-        Ok(Self { file, main_ident: raw::thread_ident(py) })
+        Ok(Self { file, main_ident: raw::thread_ident(py), writing: Mutex::default() })
     }
 
     /// Ends what [`Stacks::install`] has begun.
@@ -66,11 +72,15 @@ impl Stacks {
         }
     }
 
-    /// All stacks, without the interpreter.
+    /// All stacks, without the interpreter. Of a free-threaded one: those of the main thread and of `records`.
     ///
     /// # Errors
     /// The kernel's; none is expected.
-    pub fn dump(&self) -> io::Result<Vec<ThreadStack>> {
+    pub fn dump(&self, records: &Records) -> io::Result<Vec<ThreadStack>> {
+        let _writing = self.writing();
+        if is_free_threaded() {
+            return Ok(self.dump_each(records));
+        }
         self.file.clear()?;
         // To the calling thread: when this returns, the handler has run.
         low_level::raise(signal())?;
@@ -83,11 +93,40 @@ impl Stacks {
         Ok(stacks)
     }
 
+    fn dump_each(&self, records: &Records) -> Vec<ThreadStack> {
+        let threads = records.iter().map(|record| {
+            (record.thread_ident(), record.thread().native_id(), Some(record.thread_name()))
+        });
+        let main = (self.main_ident, u64::from(std::process::id()), Some("MainThread".to_owned()));
+        let threads = threads.filter(|(ident, ..)| *ident != 0).chain([main]);
+        let written = threads.map(|(ident, thread, name)| {
+            // One that has ended meanwhile has none.
+            let frames = by_signal::frames_of(thread, &self.file).unwrap_or_default();
+            ThreadStack { ident, name, frames: without_start(&frames) }
+        });
+        written.collect()
+    }
+
+    /// What the thread with the kernel's number `thread` is at, as Python prints it; it is written by that thread.
+    fn of_thread(&self, py: Python<'_>, thread: u64) -> PyResult<String> {
+        // Detached: it may be this interpreter that the thread waits for.
+        let frames = py.detach(|| {
+            let _writing = self.writing();
+            by_signal::frames_of(thread, &self.file)
+        });
+        by_signal::with_sources(py, &frames?)
+    }
+
+    fn writing(&self) -> MutexGuard<'_, ()> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Writes `stacks` for `portico stacks` to read.
     ///
     /// # Errors
     /// The kernel's: no memory.
     pub fn publish(&self, stacks: &[ThreadStack]) -> io::Result<()> {
+        let _writing = self.writing();
         self.file.clear()?;
         let text: String = stacks.iter().map(ThreadStack::to_string).collect();
         let mut rest = text.as_bytes();
@@ -112,12 +151,20 @@ impl std::fmt::Display for ThreadStack {
     }
 }
 
+/// Whether the faulthandler writes the stack of the thread that it runs in alone.
+fn is_free_threaded() -> bool {
+    cfg!(Py_GIL_DISABLED)
+}
+
 /// The stack of the thread or greenlet with this record; `None` if it has none, or has ended.
 ///
 /// # Errors
 /// What formatting it raises.
-pub fn of(py: Python<'_>, record: &Record) -> PyResult<Option<String>> {
+pub fn of(py: Python<'_>, record: &Record, stacks: &Stacks) -> PyResult<Option<String>> {
     let waiting = record.greenlet().and_then(|greenlet| greenlet.frame(py));
+    if waiting.is_none() && interpreter::look(py)?.has_no_gil() {
+        return stacks.of_thread(py, record.thread().native_id()).map(Some);
+    }
     let frame = match waiting {
         Some(frame) => Some(frame),
         None => current_frames(py)?.get_item(record.thread_ident())?,
@@ -129,7 +176,12 @@ pub fn of(py: Python<'_>, record: &Record) -> PyResult<Option<String>> {
 ///
 /// # Errors
 /// What formatting them raises.
-pub fn all(py: Python<'_>, records: Option<&Records>) -> PyResult<Vec<ThreadStack>> {
+pub fn all(py: Python<'_>, records: Option<&Records>, own: Option<&Stacks>) -> PyResult<Vec<ThreadStack>> {
+    if let Some(own) = own
+        && interpreter::look(py)?.has_no_gil()
+    {
+        return all_by_signal(py, own);
+    }
     let names = names(py)?;
     let (mut stacks, mut running) = (Vec::new(), None);
     let greenlets = records.into_iter().flat_map(Records::iter).filter(|record| record.greenlet().is_some());
@@ -157,9 +209,23 @@ pub fn all(py: Python<'_>, records: Option<&Records>) -> PyResult<Vec<ThreadStac
     Ok(stacks)
 }
 
+/// As [`all`], each written by its own thread.
+fn all_by_signal(py: Python<'_>, own: &Stacks) -> PyResult<Vec<ThreadStack>> {
+    let mut stacks = Vec::new();
+    for thread in py.import("threading")?.call_method0("enumerate")?.try_iter()? {
+        let thread = thread?;
+        let native_id: Option<u64> = thread.getattr("native_id")?.extract()?;
+        let (Some(native_id), Some(ident)) = (native_id, thread.getattr("ident")?.extract()?) else { continue };
+        // One that has ended meanwhile has none.
+        let frames = own.of_thread(py, native_id).unwrap_or_default();
+        stacks.push(ThreadStack { ident, name: Some(thread.getattr("name")?.extract()?), frames });
+    }
+    Ok(stacks)
+}
+
 /// Logs the stacks of all threads: what SIGUSR2 asks a worker for.
-pub fn log_all(py: Python<'_>, records: Option<&Records>) {
-    match all(py, records) {
+pub fn log_all(py: Python<'_>, records: Option<&Records>, own: Option<&Stacks>) {
+    match all(py, records, own) {
         Ok(stacks) => {
             let text: String = stacks.iter().map(ThreadStack::to_string).collect();
             log::info!("Stacks of all threads:\n{text}");

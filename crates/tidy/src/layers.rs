@@ -99,7 +99,7 @@ const ORDERS: [Order; 4] = [
             &["fork", "import_path"],
             &["daemon"],
             &["logging"],
-            &["hub", "record", "stacks", "stray", "conf"],
+            &["hub", "interpreter", "record", "stacks", "stray", "conf"],
             &["gateway"],
             &["command"],
             &["worker"],

@@ -2,7 +2,7 @@
 
 use crate::setting::{Area, Setting, Value};
 
-pub(super) const SETTINGS: &[Setting] = &[THREADS, MAX_QUEUE];
+pub(super) const SETTINGS: &[Setting] = &[THREADS, REQUIRE_FREE_THREADING, MAX_QUEUE];
 
 pub(super) const THREADS: Setting = Setting {
     name: "threads",
@@ -37,6 +37,32 @@ fn threads() {
     assert_eq!(with_environment(&[("PORTICO_THREADS", "8")], &[]).threads, 8);
     assert!(refusal(&["--threads", "-1"]).starts_with("--threads: \"-1\" is not a whole number"));
     assert!(refusal(&["--threads", "8000"]).contains("from 1 to 4096"));
+}
+
+const REQUIRE_FREE_THREADING: Setting = Setting {
+    name: "require_free_threading",
+    gunicorn: None,
+    since: "0.1",
+    flags: &["require-free-threading"],
+    short: None,
+    platform: None,
+    value: Value::Switch { given: true, set: |config, on| config.require_free_threading = on },
+    default: "false",
+    area: Area::Threads,
+    help: "Refuse to start where the interpreter has a GIL",
+    details: "For an application that is sized for threads that compute at the same time: with a Python that is \
+        not free-threaded (python3.14t), with PYTHON_GIL=1, and where the import of the application has turned \
+        the GIL on, nothing is served, and the reason names the module that did so. A module that turns it on \
+        later, while requests are served, is named in a warning.",
+};
+
+#[cfg(test)]
+#[test]
+fn require_free_threading() {
+    use crate::testing::{config, with_environment};
+    assert!(!config(&[]).require_free_threading);
+    assert!(config(&["--require-free-threading"]).require_free_threading);
+    assert!(with_environment(&[("PORTICO_REQUIRE_FREE_THREADING", "true")], &[]).require_free_threading);
 }
 
 const MAX_QUEUE: Setting = Setting {

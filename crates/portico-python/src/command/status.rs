@@ -7,6 +7,7 @@ use portico_supervisor::{
 };
 
 use super::table::{Table, cut, memory, time};
+use crate::interpreter::Interpreter;
 use crate::record::{path_of, thread_name};
 
 /// A worker that has not shown that it lives for so long is said to be silent.
@@ -19,6 +20,9 @@ const REQUEST_WIDTH: usize = 48;
 pub fn tell(board: &Scoreboard) -> String {
     let now = now_nanos();
     let mut text = heading(board, now);
+    if let Some(line) = interpreters(board) {
+        let _ = writeln!(text, "{line}");
+    }
     let workers = workers(board, now);
     if !workers.is_empty() {
         let _ = write!(text, "\n{workers}");
@@ -64,6 +68,20 @@ fn heading(board: &Scoreboard, now: u64) -> String {
     }
     text.push('\n');
     text
+}
+
+/// What runs the application; with how many of the workers have had their GIL turned on, where others have not.
+fn interpreters(board: &Scoreboard) -> Option<String> {
+    let workers = board.slots().filter(|(_, slot)| slot.get(SlotField::Pid) != 0);
+    let known: Vec<Interpreter> =
+        workers.filter_map(|(_, slot)| Interpreter::from_number(slot.get(SlotField::Interpreter))).collect();
+    let on = known.iter().filter(|interpreter| interpreter.has_gil_turned_on()).count();
+    let first = known.first()?;
+    Some(match on {
+        0 => first.to_string(),
+        _ if on == known.len() => first.to_string(),
+        _ => format!("{} in {on} of {} workers", first.with_gil_turned_on(), known.len()),
+    })
 }
 
 fn plural(count: u64) -> &'static str {

@@ -147,7 +147,7 @@ impl Answer {
         self.started = true;
         self.sent += block.len() as u64;
         if result == Err(Gone) {
-            self.set_gone();
+            self.set_gone(py);
         } else if rest == Some(block.len() as u64) {
             self.finish_responder();
         }
@@ -243,7 +243,7 @@ impl Answer {
         self.started = true;
         self.sent += length;
         if result == Err(Gone) {
-            self.set_gone();
+            self.set_gone(py);
         }
         self.finish(py)
     }
@@ -277,9 +277,9 @@ impl Answer {
     }
 
     /// Asks whether the client has left in the meantime.
-    pub fn notice_gone(&mut self) {
+    pub fn notice_gone(&mut self, py: Python<'_>) {
         if self.responder.as_ref().is_some_and(Responder::is_gone) {
-            self.set_gone();
+            self.set_gone(py);
         }
     }
 
@@ -288,16 +288,19 @@ impl Answer {
         let Some(responder) = &self.responder else { return self.gone };
         let gone = self.gone || detached(py, true, || responder.is_client_gone());
         if gone {
-            self.note(Standing::Told);
+            self.note_told(py);
         }
         gone
     }
 
     /// The application has nothing more to say but `close()`, in which nothing is to be raised because a client
     /// has left.
-    pub fn note_closing(&self) {
-        if !self.complete {
-            self.note(Standing::Told);
+    pub fn note_closing(&self, py: Python<'_>) {
+        match (self.complete, &self.record) {
+            (false, _) => self.note_told(py),
+            // That was noted before, and perhaps after somebody has looked.
+            (true, Some(record)) => record.forget_disconnect(py),
+            (true, None) => {}
         }
     }
 
@@ -418,9 +421,17 @@ impl Answer {
         self.note(Standing::Complete);
     }
 
-    fn set_gone(&mut self) {
+    fn set_gone(&mut self, py: Python<'_>) {
         self.gone = true;
-        self.note(Standing::Told);
+        self.note_told(py);
+    }
+
+    /// Nothing is raised any more because the client has left.
+    fn note_told(&self, py: Python<'_>) {
+        if let Some(record) = &self.record {
+            record.set_standing(Standing::Told);
+            record.forget_disconnect(py);
+        }
     }
 
     fn note(&self, standing: Standing) {

@@ -143,7 +143,7 @@ impl<'py> Call<'_, 'py> {
             let mut answer = self.callables.answer(self.py);
             if bytes.is_empty() {
                 // Streams yield nothing to ask whether somebody still listens.
-                answer.notice_gone();
+                answer.notice_gone(self.py);
             }
             // A file is sent until Content-Length is reached: the rest of it is no fault.
             let bytes = if is_file { answer.within_length(bytes) } else { bytes };
@@ -170,7 +170,7 @@ impl<'py> Call<'_, 'py> {
         if app_iter.is_exact_instance_of::<PyList>() || app_iter.is_exact_instance_of::<PyTuple>() {
             return Ok(());
         }
-        self.callables.answer(self.py).note_closing();
+        self.callables.answer(self.py).note_closing(self.py);
         let close = app_iter.getattr_opt(intern!(self.py, "close"));
         let closed = close.and_then(|close| close.map(|close| close.call0()).transpose());
         stray::end(self.py, closed.as_ref().err(), IN_REQUEST);

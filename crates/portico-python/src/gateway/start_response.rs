@@ -44,7 +44,7 @@ pub struct Callables {
     /// Those of the environ, in the order of [`IN_ENVIRON`].
     in_environ: [Py<PyAny>; IN_ENVIRON.len()],
     /// How many references to each of them there are while the environ has one.
-    references: [isize; IN_ENVIRON.len()],
+    references: [Option<isize>; IN_ENVIRON.len()],
 }
 
 /// Keys of the environ and the methods that they stand for.
@@ -70,7 +70,7 @@ impl Callables {
             number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
             start_response: method("start_response")?,
             in_environ: [method(first)?, method(second)?, method(third)?],
-            references: [0; IN_ENVIRON.len()],
+            references: [None; IN_ENVIRON.len()],
             exchange: exchange.unbind(),
         })
     }
@@ -85,7 +85,7 @@ impl Callables {
 
     /// Begins a request, whose environ is made.
     pub fn begin(&mut self, py: Python<'_>, responder: Responder, is_head: bool) {
-        self.references = self.in_environ.each_ref().map(|callable| raw::reference_count(py, callable));
+        self.references = self.in_environ.each_ref().map(|callable| raw::known_references(py, callable));
         self.answer(py).begin(responder, is_head);
     }
 
@@ -104,11 +104,13 @@ impl Callables {
             answer.head.fields = Fields::new();
         }
         let mut in_environ = self.in_environ.iter().zip(self.references);
-        let alone = raw::reference_count(py, &self.exchange) == EXCHANGE_REFERENCES
-            && raw::reference_count(py, &self.start_response) == 1
-            && in_environ
-                .all(|(callable, with_environ)| raw::reference_count(py, callable) == with_environ - 1)
-            && answer.write.as_ref().is_some_and(|write| raw::reference_count(py, write) == 1);
+        let alone = raw::known_references(py, &self.exchange) == Some(EXCHANGE_REFERENCES)
+            && raw::known_references(py, &self.start_response) == Some(1)
+            && in_environ.all(|(callable, with_environ)| {
+                let left = raw::known_references(py, callable);
+                left.is_some() && left == with_environ.map(|count| count - 1)
+            })
+            && answer.write.as_ref().is_some_and(|write| raw::known_references(py, write) == Some(1));
         if !alone {
             // Breaks the cycle of the exchange and its own bound method.
             let write = answer.write.take();

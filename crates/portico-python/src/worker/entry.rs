@@ -15,7 +15,7 @@ use super::app::LoadError;
 use super::configuration::Configuration;
 use super::{Source, StartError, check, run, tree};
 use crate::fork::unblock_all;
-use crate::{command, daemon, import_path, logging};
+use crate::{command, daemon, import_path, interpreter, logging};
 
 /// Runs the command line and returns the exit status.
 ///
@@ -32,6 +32,7 @@ pub fn main(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<i32> {
 
 fn run_command(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<i32> {
     import_path::begin(py)?;
+    interpreter::watch(py)?;
     let mut configuration = Configuration::new(arguments);
     match configuration.read(py) {
         Ok(Parsed::Run(resolved)) => match begin(py, &resolved, configuration) {
@@ -133,6 +134,7 @@ fn print(py: Python<'_>, printout: &Printout) -> PyResult<i32> {
 #[pyo3(signature = (app, /, **settings))]
 pub fn serve(py: Python<'_>, app: &Bound<'_, PyAny>, settings: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
     own_standard_streams();
+    interpreter::watch(py)?;
     let mut pairs = Vec::new();
     if let Some(settings) = settings {
         for (name, value) in settings {

@@ -55,6 +55,7 @@ struct Serving {
     lending: Arc<Lending>,
     threads: Arc<Threads>,
     records: Arc<Records>,
+    stacks: Arc<Stacks>,
     station: Option<Arc<Station>>,
     /// Where the application's threads are greenlets: their hub, which goes on while the main thread waits.
     hub: Option<Arc<Hub>>,
@@ -129,6 +130,7 @@ impl Life {
             lending: Arc::clone(&lending),
             threads: Arc::clone(&threads),
             records,
+            stacks: Arc::clone(&stacks),
             station: station.clone(),
             hub,
             reopener,
@@ -283,7 +285,7 @@ impl Serving {
                 }
             };
             match wake {
-                Wake::TellStacks => stacks::log_all(py, Some(&self.records)),
+                Wake::TellStacks => stacks::log_all(py, Some(&self.records), Some(&self.stacks)),
                 Wake::ReopenLogs => reopen_loggers(py, self.station.as_deref().and_then(Station::hooked)),
                 Wake::Interrupted => self.tell_interruption(py),
                 Wake::Bell if self.threads.all_ended(self.lending.is_stopped()) => {

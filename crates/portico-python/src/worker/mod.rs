@@ -53,7 +53,7 @@ use portico_server::{Keeper, Listener};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::gateway::error_stream;
-use crate::{conf, import_path, logging, stray};
+use crate::{conf, import_path, interpreter, logging, stray};
 use app::{BOOT_FAILED, LoadError, Loaded};
 use environment::Former;
 use life::Life;
@@ -224,7 +224,8 @@ fn no_upload_folder(path: &Path) -> String {
 }
 
 fn serve(py: Python<'_>, source: Source, setting: Setting, signals: &mut Signals) -> Result<(), StartError> {
-    log::info!("Starting portico {}", env!("CARGO_PKG_VERSION"));
+    require_interpreter(py, &setting.config)?;
+    tell_start(py)?;
     raise_descriptor_limit();
     // Before the application is imported: an address that is taken shows at once, and a client that comes
     // early waits in the backlog.
@@ -235,6 +236,20 @@ fn serve(py: Python<'_>, source: Source, setting: Setting, signals: &mut Signals
     Life { setting, listeners, station: None, stacks: None }.run(py, source, signals)?;
     log::info!("Stopped");
     Ok(())
+}
+
+/// Says that the server starts, and what runs it.
+fn tell_start(py: Python<'_>) -> PyResult<()> {
+    log::info!("Starting portico {} ({})", env!("CARGO_PKG_VERSION"), interpreter::look(py)?);
+    Ok(())
+}
+
+/// With `--require-free-threading`: refuses an interpreter that has a GIL before anything is imported with it.
+fn require_interpreter(py: Python<'_>, config: &Config) -> Result<(), StartError> {
+    match config.require_free_threading {
+        true => interpreter::require_free_threading(py)?.map_err(StartError::System),
+        false => Ok(()),
+    }
 }
 
 /// How soon a signal is noticed while an address is busy.
@@ -311,7 +326,14 @@ fn find(py: Python<'_>, source: Source, config: &Config, folder: &Path) -> Resul
     if let Err(error) = fill_standard() {
         log::debug!("/dev/null cannot be opened: {error}");
     }
-    found
+    let found = found?;
+    // The import may have turned the GIL on.
+    if config.require_free_threading {
+        interpreter::require_free_threading(py)
+            .unwrap_or_else(|error| Err(error.to_string()))
+            .map_err(LoadError::missing)?;
+    }
+    Ok(found)
 }
 
 /// Takes all the descriptors that the system allows: each connection needs one, and many systems start

@@ -150,7 +150,7 @@ fn serve<'py>(
                 logs::reopen(&inheritance.setting);
                 reopen_handlers(py);
             }
-            Ok(Wake::TellStacks) => stacks::log_all(py, None),
+            Ok(Wake::TellStacks) => stacks::log_all(py, None, None),
             Ok(Wake::Timeout) => logging::proceed(),
             Ok(Wake::Command(Command::AnnounceClose) | Wake::Interrupted | Wake::Handlers | Wake::Bell) => {}
             // What the application has registered to run at the end is the workers' to run.

@@ -28,7 +28,8 @@ use super::signals::{Master, Signals, ignore_at_end};
 use super::template::{self, Forebear};
 use super::{
     Setting, Source, StartError, add_supervisors_folders, check, development, environment, folders, forked,
-    listen_in_time, logs, put_on_path, raise_descriptor_limit, set_up, system, title,
+    listen_in_time, logs, put_on_path, raise_descriptor_limit, require_interpreter, set_up, system, tell_start,
+    title,
 };
 use crate::conf::{Hooks, guard_files, install_loggers, leave_loggers, log_here};
 use crate::error::traceback;
@@ -79,6 +80,7 @@ pub fn run(py: Python<'_>, resolved: &Resolved, mut configuration: Configuration
     configuration.workers = workers;
     setting.access_log = logs::open_access_log(&setting.config)?;
     logs::share_with_python(py, &setting)?;
+    require_interpreter(py, &setting.config)?;
     let hooks = announce(py, &configuration, &resolved, &setting, workers)?;
     raise_descriptor_limit();
     // Before the application is imported: an address that is taken shows at once, and a client that comes
@@ -297,7 +299,7 @@ fn announce(
         log_here(py, hooks);
         hooks.tell(py, "scaled", (resolved.config.workers.min,));
     }
-    log::info!("Starting portico {}", env!("CARGO_PKG_VERSION"));
+    tell_start(py)?;
     if let Some(hooks) = &hooks {
         hooks.call(py, "starting", ()).map_err(|error| hook_failed(py, "on_starting", &error))?;
     }

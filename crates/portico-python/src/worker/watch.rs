@@ -28,9 +28,9 @@ use super::threads::Threads;
 use super::turning::Turning;
 use crate::error::RequestTimeout;
 use crate::hub::Hub;
-use crate::logging;
 use crate::record::{Record, Records, path_of};
 use crate::stacks::{self, Stacks, ThreadStack};
+use crate::{interpreter, logging};
 
 /// What is watched, and who is told.
 pub struct Watching {
@@ -200,6 +200,7 @@ impl Watcher {
             let now = now_nanos();
             let slot = self.watching.records.place().slot();
             slot.set(SlotField::HeartbeatNanos, now);
+            slot.set(SlotField::Interpreter, interpreter::number());
             if let Some(reason) = self.recycling.check(slot, now) {
                 if self.recycling.has_served_enough(slot)
                     && self.watching.replace.is_some()
@@ -324,10 +325,10 @@ impl Watcher {
         let word = if step == Step::TimeOut { "timeout" } else { "slow request" };
         let line = format!("{word}: {}", self.describe(record, running, now));
         let ident = record.thread_ident();
-        let (record, number) = (Arc::clone(record), running.sequence);
+        let (record, number, own) = (Arc::clone(record), running.sequence, Arc::clone(&self.watching.stacks));
         let answer = self.inspector.ask(move |py| {
             record.request(number)?;
-            let stack = stacks::of(py, &record);
+            let stack = stacks::of(py, &record, &own);
             if step == Step::TimeOut {
                 record.raise(py, number, py.get_type::<RequestTimeout>().as_any());
             }
@@ -352,7 +353,7 @@ impl Watcher {
     }
 
     fn log_without_interpreter(&mut self, inquiry: &Inquiry, now: u64) {
-        let stacks = match self.watching.stacks.dump() {
+        let stacks = match self.watching.stacks.dump(&self.watching.records) {
             Ok(stacks) => self.named(stacks),
             Err(error) => return inquiry.log(&format!("no stack: {error}")),
         };
@@ -437,8 +438,8 @@ impl Watcher {
         let slot = self.watching.records.place().slot();
         let number = slot.get(SlotField::StacksAsked);
         if self.demand.is_none() && number != slot.get(SlotField::StacksTold) {
-            let records = Arc::clone(&self.watching.records);
-            let answer = self.inspector.ask(move |py| stacks::all(py, Some(&records)));
+            let (records, own) = (Arc::clone(&self.watching.records), Arc::clone(&self.watching.stacks));
+            let answer = self.inspector.ask(move |py| stacks::all(py, Some(&records), Some(&own)));
             self.demand = Some(Demand { answer, asked: now, number });
         }
         let Some(demand) = self.demand.take() else { return };
@@ -448,7 +449,9 @@ impl Watcher {
                 return;
             }
             Ok(Ok(stacks)) => Ok(stacks),
-            Ok(Err(_)) | Err(_) => self.watching.stacks.dump().map(|stacks| self.named(stacks)),
+            Ok(Err(_)) | Err(_) => {
+                self.watching.stacks.dump(&self.watching.records).map(|stacks| self.named(stacks))
+            }
         };
         if let Err(error) = stacks.and_then(|stacks| self.watching.stacks.publish(&stacks)) {
             log::warn!("the stacks that were asked for could not be told: {error}");

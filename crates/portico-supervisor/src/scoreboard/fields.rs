@@ -81,6 +81,8 @@ pub enum SlotField {
     StacksAsked,
     /// ... and those that have been met.
     StacksTold,
+    /// What runs the application, as the program that serves has it; 0 while that is not known.
+    Interpreter,
 }
 
 /// What a worker slot is at.

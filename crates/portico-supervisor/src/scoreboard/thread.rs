@@ -96,6 +96,11 @@ impl Thread<'_> {
         self.word(ThreadField::Ident).store(ident, Ordering::Release);
     }
 
+    /// The kernel's id of the thread; 0 before it has told who it is.
+    pub fn native_id(self) -> u64 {
+        self.word(ThreadField::NativeId).load(Ordering::Acquire)
+    }
+
     /// The thread begins with a request. Returns the request's sequence number.
     pub fn begin(self, note: &Note<'_>) -> u64 {
         let sequence = self.word(ThreadField::Sequence).load(Ordering::Relaxed);

@@ -1,0 +1,79 @@
+//! Stacks that each thread writes by itself, at a signal: for an interpreter without a GIL.
+//!
+//! There a thread's frames may be looked at by that thread alone: they come and go while another one looks. Python
+//! stops all threads for `sys._current_frames()`, but they run again while what that gives is read; and it waits for
+//! C code that does not let go of the interpreter, and all threads with it. So each thread is interrupted, and
+//! Python's faulthandler writes in it; one that waits in a system call goes on waiting.
+
+use std::fs;
+use std::io;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use portico_supervisor::StacksFile;
+use pyo3::prelude::*;
+use pyo3::types::PyList;
+
+use super::{signal, without_start};
+use crate::raw;
+
+/// How long a thread may take to write: it is a matter of microseconds, where it gets a CPU.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+/// How often it is looked whether it has.
+const PAUSE: Duration = Duration::from_micros(200);
+
+/// The frames of the thread with the kernel's number `thread`, the most recent one last, each as the faulthandler
+/// writes it; none if it has nothing to do with Python, or does not get to it in time. `file` is the one that
+/// the faulthandler writes to, and nobody else uses it meanwhile.
+///
+/// # Errors
+/// The kernel's: there is no such thread.
+pub fn frames_of(thread: u64, file: &StacksFile) -> io::Result<Vec<String>> {
+    file.clear()?;
+    raw::send_signal_to_thread(thread, signal())?;
+    let end = Instant::now() + PATIENCE;
+    while Instant::now() < end {
+        // In this order: once something is written the handler runs, until the thread says that it does not.
+        if !file.read()?.is_empty() && !is_in_handler(thread)? {
+            break;
+        }
+        thread::sleep(PAUSE);
+    }
+    let text = file.read()?;
+    let mut frames: Vec<String> = text.lines().skip(1).map(|line| format!("{line}\n")).collect();
+    frames.retain(|frame| frame.starts_with("  ") && frame.trim() != "<no Python frame>");
+    frames.reverse();
+    Ok(frames)
+}
+
+/// Whether the signal waits for the thread, or is blocked in it, as it is while its handler runs (proc_pid_status(5)).
+fn is_in_handler(thread: u64) -> io::Result<bool> {
+    let status = fs::read_to_string(format!("/proc/self/task/{thread}/status"))?;
+    let is_set = |field: &str| {
+        let mask = status.lines().find_map(|line| line.strip_prefix(field)).map(str::trim);
+        let mask = mask.and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or_default();
+        mask >> (signal() - 1) & 1 != 0
+    };
+    Ok(is_set("SigPnd:") || is_set("SigBlk:"))
+}
+
+/// As Python prints them: each with its line of the source.
+///
+/// # Errors
+/// What formatting them raises.
+pub fn with_sources(py: Python<'_>, frames: &[String]) -> PyResult<String> {
+    // `  File "shop/views.py", line 7 in index`
+    let parts = frames.iter().map(|frame| {
+        let (file, rest) = frame.trim().strip_prefix("File \"")?.rsplit_once("\", line ")?;
+        let (line, name) = rest.split_once(" in ")?;
+        Some((file, line.parse::<u32>().ok()?, name, None::<&str>))
+    });
+    let Some(parts) = parts.collect::<Option<Vec<_>>>() else { return Ok(without_start(frames)) };
+    let lines = py.import("traceback")?.call_method1("format_list", (parts,))?;
+    let mut entries = Vec::new();
+    for line in lines.cast::<PyList>()? {
+        entries.push(line.str()?.to_string_lossy().into_owned());
+    }
+    Ok(without_start(&entries))
+}
