@@ -25,8 +25,9 @@ free_threaded = pytest.mark.skipif(not IS_FREE_THREADED, reason="for a free-thre
 MODULE = """
 struct definition {
     struct {
-        unsigned long thread; unsigned short flags; unsigned char mutex, collector; unsigned local; long shared;
-        void *type, *init; long index; void *copy;
+        unsigned long thread; unsigned short flags; unsigned char mutex, collector;
+        unsigned local; long shared; void *type;
+        void *init; long index; void *copy;
     } base;
     const char *name, *doc;
     long size;
@@ -78,7 +79,9 @@ def test_the_interpreter_is_named_at_the_start_and_in_status(serve):
     assert second_line_of_status(server) == NAME
 
 
-@pytest.mark.parametrize("command", [[REQUIRED], [REQUIRED, "--preload"], [REQUIRED, "--check-config"], ["check", REQUIRED]])
+@pytest.mark.parametrize(
+    "command", [[REQUIRED], [REQUIRED, "--preload"], [REQUIRED, "--check-config"], ["check", REQUIRED]]
+)
 @pytest.mark.skipif(IS_FREE_THREADED, reason="for a Python with a GIL")
 def test_an_interpreter_with_a_gil_is_refused(tmp_path, command):
     ended = run_to_end(*command, "apps.control:application", cwd=tmp_path)
@@ -96,14 +99,19 @@ def test_a_gil_that_is_on_from_the_start(serve, tmp_path):
     assert second_line_of_status(server) == told
     ended = run_to_end(REQUIRED, "apps.control:application", cwd=tmp_path, environment=environment)
     assert ended.returncode == 1
-    assert f"{REQUIRED}: {told}: PYTHON_GIL, -X gil or an import before the start has turned it on" in ended.stderr
+    assert (
+        f"{REQUIRED}: {told}: PYTHON_GIL, -X gil or an import before the start has turned it on"
+        in ended.stderr
+    )
 
 
 @free_threaded
 @pytest.mark.parametrize("preload", [[], ["--preload"]], ids=["worker", "template"])
 def test_a_module_that_turns_the_gil_on_is_named(serve, module, preload):
     server = serve("early", *preload, cwd=module)
-    server.expect_log(rf"\[WARNING\] the import of needs_gil \({re.escape(str(module))}/\S+\) has turned the GIL on")
+    server.expect_log(
+        rf"\[WARNING\] the import of needs_gil \({re.escape(str(module))}/\S+\) has turned the GIL on"
+    )
     server.expect_log(re.escape(f"({NAME})"))
     wait_until(lambda: second_line_of_status(server) == NAME.replace("off", "on"), "the GIL in the status")
 

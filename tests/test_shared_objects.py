@@ -117,35 +117,34 @@ wrong: list[str] = []
 
 def use(many: list[tuple]) -> None:
     """Does with other requests' objects what an application can do; notes what should not be."""
-    for number, ident, environ, start_response, send, asked in many:
+    for objects in many:
         try:
-            if environ["portico.request_id"] != ident:
-                wrong.append(f"the id {ident} has become {environ['portico.request_id']}")
-            if parameters(environ)["number"] != number:
-                wrong.append(f"the request {number} has become {environ['QUERY_STRING']}")
-            for _ in range(3):
-                start = start_response
-                assert callable(environ.get("wsgi.early_hints")) and sorted(environ) and dict(environ)
-                if not isinstance(environ["portico.deadline"](), float | None):
-                    wrong.append("a deadline that is none")
-                asked()
-                environ["wsgi.errors"].flush()
-                environ["wsgi.input"].read(1)
-            time.sleep(0.0005)
-            for steal in (
-                lambda: start("500 Stolen", [("X-Stolen", number)]),
-                lambda: environ["wsgi.early_hints"]([("Link", "</stolen>")]),
-            ):
-                try:
-                    steal()
-                except AssertionError:
-                    pass  # It has ended, or has begun.
-            try:
-                send(b"")
-            except AssertionError:
-                pass
+            look_at(*objects)
         except Exception as error:
             wrong.append(repr(error))
+
+
+def look_at(number: str, ident: str, environ: dict, start_response, send, asked) -> None:
+    """Uses what one request was given, which may have ended, or may end meanwhile."""
+    for _ in range(3):
+        if (environ["portico.request_id"], parameters(environ)["number"]) != (ident, number):
+            wrong.append(f"{number} {ident} has become {environ}")
+        if not dict(environ) or not isinstance(environ["portico.deadline"](), float | None):
+            wrong.append("a deadline that is none")
+        asked()
+        environ["wsgi.errors"].flush()
+        environ["wsgi.input"].read(1)
+    time.sleep(0.0005)
+    attempts = (
+        (start_response, ("500 Stolen", [("X-Stolen", number)])),
+        (environ["wsgi.early_hints"], ([("Link", "</stolen>")],)),
+        (send, (b"",)),
+    )
+    for function, arguments in attempts:
+        try:
+            function(*arguments)
+        except AssertionError:
+            pass  # It has ended, or has begun.
 
 
 @routes("/wrong")
@@ -197,7 +196,9 @@ def tell_counts(environ, start_response):
     return plain(start_response, json.dumps(counts))
 
 
-def hammer(server, run: Callable[[object, int], None], clients: int = CLIENTS, seconds: float = SECONDS) -> int:
+def hammer(
+    server, run: Callable[[object, int], None], clients: int = CLIENTS, seconds: float = SECONDS
+) -> int:
     """Has `run` called with a client and a number again and again, from several threads; how often it was."""
     end, failures, totals = time.monotonic() + seconds, [], []
 

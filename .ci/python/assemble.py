@@ -1,7 +1,7 @@
 """Lays out a CPython's folder: the interpreter from a wheel of freeze-core, the standard library from Debian.
 
-freeze-core starts frozen programs with a small program that has all of CPython in it. Its `main` becomes a jump to
-`Py_BytesMain`, which is what the `main` of an ordinary python calls.
+freeze-core starts frozen programs with a small program that has all of CPython in it. Its `main` becomes a
+jump to `Py_BytesMain`, which is what the `main` of an ordinary python calls.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 LAUNCHER = "freeze_core/bases/console-cpython"
-# Folders of the wheel, and where their files go below the folder of the standard library and of all libraries.
+# Folders of the wheel: extension modules, and what they are linked with.
 MODULES = "freeze_core/lib/"
 LIBRARIES = "freeze_core.libs/"
 # What of Debian's is for Debian's own interpreter.
@@ -96,7 +96,9 @@ def symbols(elf: bytes) -> Iterator[tuple[str, tuple[int, int]]]:
     (section_headers,) = struct.unpack_from("<Q", elf, 0x28)
     size, count = struct.unpack_from("<HH", elf, 0x3A)
     # Name, type, flags, address, offset, size, link, info, alignment, size of an entry.
-    sections = [struct.unpack_from("<IIQQQQIIQQ", elf, section_headers + number * size) for number in range(count)]
+    sections = [
+        struct.unpack_from("<IIQQQQIIQQ", elf, section_headers + number * size) for number in range(count)
+    ]
     for _, kind, _, _, offset, length, link, _, _, entry in sections:
         if kind != DYNAMIC_SYMBOLS:
             continue

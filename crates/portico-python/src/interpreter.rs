@@ -76,13 +76,17 @@ pub fn require_free_threading(py: Python<'_>) -> PyResult<Result<(), String>> {
     let interpreter = look(py)?;
     let reason = match interpreter.gil {
         Gil::Off => return Ok(Ok(())),
-        Gil::BuiltIn => format!("{interpreter} has a GIL; start with a free-threaded Python, such as python3.14t"),
+        Gil::BuiltIn => {
+            format!("{interpreter} has a GIL; start with a free-threaded Python, such as python3.14t")
+        }
         Gil::On => match turned_on_by() {
             Some(module) => format!(
                 "{interpreter}: the import of {module} has turned it on, since that does not declare that it can run \
                  without"
             ),
-            None => format!("{interpreter}: PYTHON_GIL, -X gil or an import before the start has turned it on"),
+            None => {
+                format!("{interpreter}: PYTHON_GIL, -X gil or an import before the start has turned it on")
+            }
         },
     };
     Ok(Err(format!("--require-free-threading: {reason}")))

@@ -58,7 +58,8 @@ impl Stacks {
     pub fn install(py: Python<'_>, file: StacksFile) -> PyResult<Self> {
         let keywords = PyDict::new(py);
         keywords.set_item("file", file.as_fd().as_raw_fd())?;
-        keywords.set_item("all_threads", !is_free_threaded())?;
+        // Without a GIL: of the thread that gets the signal alone.
+        keywords.set_item("all_threads", true)?;
         py.import("faulthandler")?.call_method("register", (signal(),), Some(&keywords))?;
         Ok(Self { file, main_ident: raw::thread_ident(py), writing: Mutex::default() })
     }
@@ -94,9 +95,9 @@ impl Stacks {
     }
 
     fn dump_each(&self, records: &Records) -> Vec<ThreadStack> {
-        let threads = records.iter().map(|record| {
-            (record.thread_ident(), record.thread().native_id(), Some(record.thread_name()))
-        });
+        let threads = records
+            .iter()
+            .map(|record| (record.thread_ident(), record.thread().native_id(), Some(record.thread_name())));
         let main = (self.main_ident, u64::from(std::process::id()), Some("MainThread".to_owned()));
         let threads = threads.filter(|(ident, ..)| *ident != 0).chain([main]);
         let written = threads.map(|(ident, thread, name)| {
@@ -215,7 +216,9 @@ fn all_by_signal(py: Python<'_>, own: &Stacks) -> PyResult<Vec<ThreadStack>> {
     for thread in py.import("threading")?.call_method0("enumerate")?.try_iter()? {
         let thread = thread?;
         let native_id: Option<u64> = thread.getattr("native_id")?.extract()?;
-        let (Some(native_id), Some(ident)) = (native_id, thread.getattr("ident")?.extract()?) else { continue };
+        let (Some(native_id), Some(ident)) = (native_id, thread.getattr("ident")?.extract()?) else {
+            continue;
+        };
         // One that has ended meanwhile has none.
         let frames = own.of_thread(py, native_id).unwrap_or_default();
         stacks.push(ThreadStack { ident, name: Some(thread.getattr("name")?.extract()?), frames });

@@ -41,8 +41,10 @@ pub fn frames_of(thread: u64, file: &StacksFile) -> io::Result<Vec<String>> {
         thread::sleep(PAUSE);
     }
     let text = file.read()?;
-    let mut frames: Vec<String> = text.lines().skip(1).map(|line| format!("{line}\n")).collect();
-    frames.retain(|frame| frame.starts_with("  ") && frame.trim() != "<no Python frame>");
+    // Where the GIL has been turned on it writes those of all threads.
+    let own = text.lines().skip_while(|line| !line.starts_with("Current thread ")).skip(1);
+    let own = own.take_while(|line| line.starts_with("  ")).filter(|line| line.trim() != "<no Python frame>");
+    let mut frames: Vec<String> = own.map(|line| format!("{line}\n")).collect();
     frames.reverse();
     Ok(frames)
 }
