@@ -35,6 +35,8 @@ helpers = ThreadPoolExecutor(8)
 # What requests have left for others to use when they have ended; the newest of them.
 kept: list[tuple] = []
 KEPT_MAX = 50
+# The end of the process waits for the helpers.
+waiting = threading.BoundedSemaphore(4)
 
 
 def together(functions: list[Callable[[], object]]) -> list:
@@ -108,7 +110,8 @@ def keep(environ, start_response):
         kept.pop(0)
     kept.append(mine)
     helpers.submit(use, [mine])
-    helpers.submit(use, list(kept))
+    if waiting.acquire(blocking=False):
+        helpers.submit(use, list(kept)).add_done_callback(lambda _: waiting.release())
     return [f"{number} {environ['portico.request_id']}".encode()]
 
 

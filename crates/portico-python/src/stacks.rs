@@ -7,7 +7,6 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use portico_supervisor::StacksFile;
 use pyo3::intern;
@@ -20,6 +19,8 @@ use signal_hook::low_level;
 use crate::record::{Record, Records};
 use crate::{interpreter, raw};
 
+use by_signal::SingleStacks;
+
 mod by_signal;
 
 /// Where the stacks of this process are written.
@@ -28,8 +29,8 @@ pub struct Stacks {
     file: StacksFile,
     /// The thread that was Python's main one.
     main_ident: u64,
-    /// Held while something is written into the file, and until it has been read.
-    writing: Mutex<()>,
+    /// Of a free-threaded interpreter, whose faulthandler writes the stack of the thread that it runs in alone.
+    single: Option<SingleStacks>,
 }
 
 /// One thread's stack.
@@ -58,17 +59,19 @@ impl Stacks {
     pub fn install(py: Python<'_>, file: StacksFile) -> PyResult<Self> {
         let keywords = PyDict::new(py);
         keywords.set_item("file", file.as_fd().as_raw_fd())?;
-        // Without a GIL: of the thread that gets the signal alone.
+        // Of a free-threaded interpreter: that of the thread that gets the signal.
         keywords.set_item("all_threads", true)?;
         py.import("faulthandler")?.call_method("register", (signal(),), Some(&keywords))?;
-        Ok(Self { file, main_ident: raw::thread_ident(py), writing: Mutex::default() })
+        let single = cfg!(Py_GIL_DISABLED).then(|| SingleStacks::install(py)).transpose()?;
+        Ok(Self { file, main_ident: raw::thread_ident(py), single })
     }
 
     /// Ends what [`Stacks::install`] has begun.
     pub fn uninstall(&self, py: Python<'_>) {
         let unregistered =
             py.import("faulthandler").and_then(|module| module.call_method1("unregister", (signal(),)));
-        if let Err(error) = unregistered {
+        let single = self.single.iter().map(|single| single.uninstall(py));
+        for error in [unregistered.map(drop)].into_iter().chain(single).filter_map(Result::err) {
             log::debug!("the faulthandler: {error}");
         }
     }
@@ -78,9 +81,8 @@ impl Stacks {
     /// # Errors
     /// The kernel's; none is expected.
     pub fn dump(&self, records: &Records) -> io::Result<Vec<ThreadStack>> {
-        let _writing = self.writing();
-        if is_free_threaded() {
-            return Ok(self.dump_each(records));
+        if let Some(single) = &self.single {
+            return Ok(self.dump_each(single, records));
         }
         self.file.clear()?;
         // To the calling thread: when this returns, the handler has run.
@@ -94,7 +96,7 @@ impl Stacks {
         Ok(stacks)
     }
 
-    fn dump_each(&self, records: &Records) -> Vec<ThreadStack> {
+    fn dump_each(&self, single: &SingleStacks, records: &Records) -> Vec<ThreadStack> {
         let threads = records
             .iter()
             .map(|record| (record.thread_ident(), record.thread().native_id(), Some(record.thread_name())));
@@ -102,24 +104,16 @@ impl Stacks {
         let threads = threads.filter(|(ident, ..)| *ident != 0).chain([main]);
         let written = threads.map(|(ident, thread, name)| {
             // One that has ended meanwhile has none.
-            let frames = by_signal::frames_of(thread, &self.file).unwrap_or_default();
+            let frames = single.frames_of(thread).unwrap_or_default();
             ThreadStack { ident, name, frames: without_start(&frames) }
         });
         written.collect()
     }
 
-    /// What the thread with the kernel's number `thread` is at, as Python prints it; it is written by that thread.
-    fn of_thread(&self, py: Python<'_>, thread: u64) -> PyResult<String> {
-        // Detached: it may be this interpreter that the thread waits for.
-        let frames = py.detach(|| {
-            let _writing = self.writing();
-            by_signal::frames_of(thread, &self.file)
-        });
-        by_signal::with_sources(py, &frames?)
-    }
-
-    fn writing(&self) -> MutexGuard<'_, ()> {
-        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Where the threads write their own stacks because no other may look at them at this moment.
+    fn single(&self, py: Python<'_>) -> PyResult<Option<&SingleStacks>> {
+        let Some(single) = &self.single else { return Ok(None) };
+        Ok(interpreter::look(py)?.has_no_gil().then_some(single))
     }
 
     /// Writes `stacks` for `portico stacks` to read.
@@ -127,7 +121,6 @@ impl Stacks {
     /// # Errors
     /// The kernel's: no memory.
     pub fn publish(&self, stacks: &[ThreadStack]) -> io::Result<()> {
-        let _writing = self.writing();
         self.file.clear()?;
         let text: String = stacks.iter().map(ThreadStack::to_string).collect();
         let mut rest = text.as_bytes();
@@ -152,19 +145,16 @@ impl std::fmt::Display for ThreadStack {
     }
 }
 
-/// Whether the faulthandler writes the stack of the thread that it runs in alone.
-fn is_free_threaded() -> bool {
-    cfg!(Py_GIL_DISABLED)
-}
-
 /// The stack of the thread or greenlet with this record; `None` if it has none, or has ended.
 ///
 /// # Errors
 /// What formatting it raises.
 pub fn of(py: Python<'_>, record: &Record, stacks: &Stacks) -> PyResult<Option<String>> {
     let waiting = record.greenlet().and_then(|greenlet| greenlet.frame(py));
-    if waiting.is_none() && interpreter::look(py)?.has_no_gil() {
-        return stacks.of_thread(py, record.thread().native_id()).map(Some);
+    if waiting.is_none()
+        && let Some(single) = stacks.single(py)?
+    {
+        return written_by(py, single, record.thread().native_id()).map(Some);
     }
     let frame = match waiting {
         Some(frame) => Some(frame),
@@ -178,10 +168,8 @@ pub fn of(py: Python<'_>, record: &Record, stacks: &Stacks) -> PyResult<Option<S
 /// # Errors
 /// What formatting them raises.
 pub fn all(py: Python<'_>, records: Option<&Records>, own: Option<&Stacks>) -> PyResult<Vec<ThreadStack>> {
-    if let Some(own) = own
-        && interpreter::look(py)?.has_no_gil()
-    {
-        return all_by_signal(py, own);
+    if let Some(single) = own.map(|own| own.single(py)).transpose()?.flatten() {
+        return all_single(py, single);
     }
     let names = names(py)?;
     let (mut stacks, mut running) = (Vec::new(), None);
@@ -211,7 +199,7 @@ pub fn all(py: Python<'_>, records: Option<&Records>, own: Option<&Stacks>) -> P
 }
 
 /// As [`all`], each written by its own thread.
-fn all_by_signal(py: Python<'_>, own: &Stacks) -> PyResult<Vec<ThreadStack>> {
+fn all_single(py: Python<'_>, single: &SingleStacks) -> PyResult<Vec<ThreadStack>> {
     let mut stacks = Vec::new();
     for thread in py.import("threading")?.call_method0("enumerate")?.try_iter()? {
         let thread = thread?;
@@ -220,10 +208,16 @@ fn all_by_signal(py: Python<'_>, own: &Stacks) -> PyResult<Vec<ThreadStack>> {
             continue;
         };
         // One that has ended meanwhile has none.
-        let frames = own.of_thread(py, native_id).unwrap_or_default();
+        let frames = written_by(py, single, native_id).unwrap_or_default();
         stacks.push(ThreadStack { ident, name: Some(thread.getattr("name")?.extract()?), frames });
     }
     Ok(stacks)
+}
+
+/// What the thread with the kernel's number `thread` is at, as Python prints it.
+fn written_by(py: Python<'_>, single: &SingleStacks, thread: u64) -> PyResult<String> {
+    let frames = py.detach(|| single.frames_of(thread))?;
+    by_signal::with_sources(py, &frames)
 }
 
 /// Logs the stacks of all threads: what SIGUSR2 asks a worker for.

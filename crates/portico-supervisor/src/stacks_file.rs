@@ -39,6 +39,14 @@ impl StacksFile {
         Self::create(&format!("{TEMPLATE}{generation}"))
     }
 
+    /// One for the process itself alone, in which each of its threads writes its own.
+    ///
+    /// # Errors
+    /// As [`StacksFile::of_worker`].
+    pub fn of_single_threads() -> io::Result<Self> {
+        Self::create(SINGLE_THREADS)
+    }
+
     fn create(name: &str) -> io::Result<Self> {
         let file = memfd_create(name, MemfdFlags::CLOEXEC)?;
         // What several write at the same time stays whole, and nobody has a position that a cut leaves behind.
@@ -118,6 +126,7 @@ impl AsFd for StacksFile {
 /// What the files are called, less the slot or the generation.
 const WORKER: &str = "portico-stacks-";
 const TEMPLATE: &str = "portico-stacks-template-";
+const SINGLE_THREADS: &str = "portico-single-stacks";
 
 fn worker_name(slot: u32) -> String {
     format!("{WORKER}{slot}")

@@ -7,15 +7,26 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use portico_supervisor::StacksFile;
 use pyo3::prelude::*;
-use pyo3::types::PyList;
+use pyo3::types::{PyDict, PyList};
 
-use super::{signal, without_start};
+use super::without_start;
 use crate::raw;
+
+/// Where threads write their stacks, one at a time. `portico stacks` reads another file, which this must not empty.
+#[derive(Debug)]
+pub struct SingleStacks(Mutex<StacksFile>);
+
+/// The signal at which they do.
+fn signal() -> i32 {
+    super::signal() + 1
+}
 
 /// How long a thread may take to write: it is a matter of microseconds, where it gets a CPU.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -23,30 +34,54 @@ const PATIENCE: Duration = Duration::from_millis(250);
 /// How often it is looked whether it has.
 const PAUSE: Duration = Duration::from_micros(200);
 
-/// The frames of the thread with the kernel's number `thread`, the most recent one last, each as the faulthandler
-/// writes it; none if it has nothing to do with Python, or does not get to it in time. `file` is the one that
-/// the faulthandler writes to, and nobody else uses it meanwhile.
-///
-/// # Errors
-/// The kernel's: there is no such thread.
-pub fn frames_of(thread: u64, file: &StacksFile) -> io::Result<Vec<String>> {
-    file.clear()?;
-    raw::send_signal_to_thread(thread, signal())?;
-    let end = Instant::now() + PATIENCE;
-    while Instant::now() < end {
-        // In this order: once something is written the handler runs, until the thread says that it does not.
-        if !file.read()?.is_empty() && !is_in_handler(thread)? {
-            break;
-        }
-        thread::sleep(PAUSE);
+impl SingleStacks {
+    /// Prepares this process, as `Stacks::install` does.
+    ///
+    /// # Errors
+    /// The process has no descriptor left; the faulthandler's.
+    pub fn install(py: Python<'_>) -> PyResult<Self> {
+        let file = StacksFile::of_single_threads()?;
+        let keywords = PyDict::new(py);
+        keywords.set_item("file", file.as_fd().as_raw_fd())?;
+        py.import("faulthandler")?.call_method("register", (signal(),), Some(&keywords))?;
+        Ok(Self(Mutex::new(file)))
     }
-    let text = file.read()?;
-    // Where the GIL has been turned on it writes those of all threads.
-    let own = text.lines().skip_while(|line| !line.starts_with("Current thread ")).skip(1);
-    let own = own.take_while(|line| line.starts_with("  ")).filter(|line| line.trim() != "<no Python frame>");
-    let mut frames: Vec<String> = own.map(|line| format!("{line}\n")).collect();
-    frames.reverse();
-    Ok(frames)
+
+    /// Ends that.
+    ///
+    /// # Errors
+    /// The faulthandler's.
+    pub fn uninstall(&self, py: Python<'_>) -> PyResult<()> {
+        py.import("faulthandler")?.call_method1("unregister", (signal(),)).map(drop)
+    }
+
+    /// The frames of the thread with the kernel's number `thread`, the most recent one last, each as the
+    /// faulthandler writes it; none if it has nothing to do with Python, or does not get to it in time. To be called
+    /// without the interpreter: it may be that for which the thread waits.
+    ///
+    /// # Errors
+    /// The kernel's: there is no such thread.
+    pub fn frames_of(&self, thread: u64) -> io::Result<Vec<String>> {
+        let file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        file.clear()?;
+        raw::send_signal_to_thread(thread, signal())?;
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
+            // In this order: once something is written the handler runs, until the thread says that it does not.
+            if !file.read()?.is_empty() && !is_in_handler(thread)? {
+                break;
+            }
+            thread::sleep(PAUSE);
+        }
+        let text = file.read()?;
+        // Where the GIL has been turned on it writes those of all threads.
+        let own = text.lines().skip_while(|line| !line.starts_with("Current thread ")).skip(1);
+        let own =
+            own.take_while(|line| line.starts_with("  ")).filter(|line| line.trim() != "<no Python frame>");
+        let mut frames: Vec<String> = own.map(|line| format!("{line}\n")).collect();
+        frames.reverse();
+        Ok(frames)
+    }
 }
 
 /// Whether the signal waits for the thread, or is blocked in it, as it is while its handler runs (proc_pid_status(5)).
