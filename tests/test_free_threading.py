@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.interpreter import IS_FREE_THREADED
 from harness.rendezvous import wait_until
 from harness.server import run_to_end
 
-IS_FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 NAME = f"Python {platform.python_version()}" + (" free-threaded, GIL off" if IS_FREE_THREADED else "")
 PING = "apps.routes:Routes().application"
 REQUIRED = "--require-free-threading"

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ import pytest
 
 from apps.routes import Routes, parameters, plain
 from harness.http_client import chunked, request_bytes
+from harness.interpreter import HAS_GIL
 from harness.rendezvous import wait_until
 from harness.server import run_to_end
 
@@ -337,7 +337,7 @@ def test_stacks_of_threads_that_run(serve):
 
 
 @pytest.mark.skipif(
-    getattr(sys, "_is_gil_enabled", lambda: True)() or len(os.sched_getaffinity(0)) < 2,
+    HAS_GIL or len(os.sched_getaffinity(0)) < 2,
     reason="threads compute at the same time without a GIL only, and on two CPUs",
 )
 def test_two_threads_compute_at_the_same_time(serve):
