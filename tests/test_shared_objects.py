@@ -342,7 +342,11 @@ def test_stacks_of_threads_that_run(serve):
 )
 def test_two_threads_compute_at_the_same_time(serve):
     server = serve(SERVER[0], "--threads", "2")
-    used, begun = server.cpu_seconds(), time.monotonic()
-    hammer(server, lambda client, _: client.request(target="/deep?seconds=0.2"), clients=2)
-    # With a GIL it is at most 1; the machine may have other work.
-    assert server.cpu_seconds() - used > 1.2 * (time.monotonic() - begun)
+
+    def processors_used() -> float:
+        used, begun = server.cpu_seconds(), time.monotonic()
+        hammer(server, lambda client, _: client.request(target="/deep?seconds=0.2"), clients=2, seconds=1)
+        return (server.cpu_seconds() - used) / (time.monotonic() - begun)
+
+    # With a GIL it is never more than 1. The machine may have other work now and then.
+    assert any(processors_used() > 1.2 for _ in range(8))

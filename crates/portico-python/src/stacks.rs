@@ -1,5 +1,5 @@
-//! The Python stacks of this process' threads: through the interpreter, or without it where C code holds it. Without
-//! a GIL each thread writes its own (`by_signal.rs`).
+//! The Python stacks of this process' threads: through the interpreter, or without it where C code holds it.
+//! Without a GIL each thread writes its own (`by_signal.rs`).
 //!
 //! Without it they come from Python's faulthandler, which writes them from within a signal's handler into a file
 //! in memory. The supervisor has made that; `portico stacks` reads it too: what is told to it is written there.

@@ -1,8 +1,8 @@
 //! Stacks that each thread writes by itself, at a signal: for an interpreter without a GIL.
 //!
 //! There a thread's frames may be looked at by that thread alone: they come and go while another one looks. Python
-//! stops all threads for `sys._current_frames()`, but they run again while what that gives is read; and it waits for
-//! C code that does not let go of the interpreter, and all threads with it. So each thread is interrupted, and
+//! stops all threads for `sys._current_frames()`, but they run again while what that gives is read; and it waits
+//! for C code that does not let go of the interpreter, and all threads with it. So each thread is interrupted, and
 //! Python's faulthandler writes in it; one that waits in a system call goes on waiting.
 
 use std::fs;
@@ -14,12 +14,13 @@ use std::time::{Duration, Instant};
 
 use portico_supervisor::StacksFile;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList};
+use pyo3::types::PyDict;
 
 use super::without_start;
 use crate::raw;
 
-/// Where threads write their stacks, one at a time. `portico stacks` reads another file, which this must not empty.
+/// Where threads write their stacks, one at a time. `portico stacks` reads another file, which this must not
+/// empty.
 #[derive(Debug)]
 pub struct SingleStacks(Mutex<StacksFile>);
 
@@ -56,35 +57,55 @@ impl SingleStacks {
     }
 
     /// The frames of the thread with the kernel's number `thread`, the most recent one last, each as the
-    /// faulthandler writes it; none if it has nothing to do with Python, or does not get to it in time. To be called
-    /// without the interpreter: it may be that for which the thread waits.
+    /// faulthandler writes it; none if it has nothing to do with Python, or does not get to it in time. To be
+    /// called without the interpreter: it may be that for which the thread waits.
     ///
     /// # Errors
     /// The kernel's: there is no such thread.
     pub fn frames_of(&self, thread: u64) -> io::Result<Vec<String>> {
         let file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        file.clear()?;
-        raw::send_signal_to_thread(thread, signal())?;
-        let end = Instant::now() + PATIENCE;
-        while Instant::now() < end {
-            // In this order: once something is written the handler runs, until the thread says that it does not.
-            if !file.read()?.is_empty() && !is_in_handler(thread)? {
+        let mut text = written(thread, &file)?;
+        for _ in 1..ATTEMPTS {
+            // It was just entering or leaving a function.
+            if !UNFINISHED.iter().any(|mark| text.contains(mark)) {
                 break;
             }
             thread::sleep(PAUSE);
+            text = written(thread, &file)?;
         }
-        let text = file.read()?;
         // Where the GIL has been turned on it writes those of all threads.
         let own = text.lines().skip_while(|line| !line.starts_with("Current thread ")).skip(1);
-        let own =
-            own.take_while(|line| line.starts_with("  ")).filter(|line| line.trim() != "<no Python frame>");
+        let own = own.take_while(|line| line.starts_with("  "));
+        let own = own.filter(|line| !["<no Python frame>", "<invalid frame>"].contains(&line.trim()));
         let mut frames: Vec<String> = own.map(|line| format!("{line}\n")).collect();
         frames.reverse();
         Ok(frames)
     }
 }
 
-/// Whether the signal waits for the thread, or is blocked in it, as it is while its handler runs (proc_pid_status(5)).
+/// What the faulthandler writes of a frame that it cannot read because it is being made, or has just ended.
+const UNFINISHED: [&str; 2] = ["<invalid frame>", "line ???"];
+
+/// How often a thread is asked that is found so.
+const ATTEMPTS: u32 = 10;
+
+/// What the thread writes into `file`.
+fn written(thread: u64, file: &StacksFile) -> io::Result<String> {
+    file.clear()?;
+    raw::send_signal_to_thread(thread, signal())?;
+    let end = Instant::now() + PATIENCE;
+    while Instant::now() < end {
+        // In this order: once something is written the handler runs, until the thread says that it does not.
+        if !file.read()?.is_empty() && !is_in_handler(thread)? {
+            break;
+        }
+        thread::sleep(PAUSE);
+    }
+    file.read()
+}
+
+/// Whether the signal waits for the thread, or is blocked in it, as it is while its handler runs
+/// (proc_pid_status(5)).
 fn is_in_handler(thread: u64) -> io::Result<bool> {
     let status = fs::read_to_string(format!("/proc/self/task/{thread}/status"))?;
     let is_set = |field: &str| {
@@ -100,17 +121,23 @@ fn is_in_handler(thread: u64) -> io::Result<bool> {
 /// # Errors
 /// What formatting them raises.
 pub fn with_sources(py: Python<'_>, frames: &[String]) -> PyResult<String> {
-    // `  File "shop/views.py", line 7 in index`
-    let parts = frames.iter().map(|frame| {
-        let (file, rest) = frame.trim().strip_prefix("File \"")?.rsplit_once("\", line ")?;
-        let (line, name) = rest.split_once(" in ")?;
-        Some((file, line.parse::<u32>().ok()?, name, None::<&str>))
-    });
-    let Some(parts) = parts.collect::<Option<Vec<_>>>() else { return Ok(without_start(frames)) };
-    let lines = py.import("traceback")?.call_method1("format_list", (parts,))?;
+    let format = py.import("traceback")?.getattr("format_list")?;
     let mut entries = Vec::new();
-    for line in lines.cast::<PyList>()? {
-        entries.push(line.str()?.to_string_lossy().into_owned());
+    for frame in frames {
+        match parts(frame) {
+            Some((file, line, name)) => {
+                let entry = (file, line, name, None::<&str>);
+                entries.push(format.call1(([entry],))?.get_item(0)?.str()?.to_string_lossy().into_owned());
+            }
+            None => entries.push(frame.clone()),
+        }
     }
     Ok(without_start(&entries))
+}
+
+/// `  File "shop/views.py", line 7 in index`
+fn parts(frame: &str) -> Option<(&str, u32, &str)> {
+    let (file, rest) = frame.trim().strip_prefix("File \"")?.rsplit_once("\", line ")?;
+    let (line, name) = rest.split_once(" in ")?;
+    Some((file, line.parse().ok()?, name))
 }

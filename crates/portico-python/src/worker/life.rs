@@ -89,11 +89,7 @@ impl Life {
         let config = &setting.config;
         let access_log = open_access_log(py, &setting, station.as_deref())?;
         let reopener = access_log.as_ref().and_then(AccessLog::reopener);
-        let place = match &station {
-            Some(station) => station.place(),
-            None => Place::alone(config.threads).map_err(|error| system("making the scoreboard", &error))?,
-        };
-        let records = Records::new(place);
+        let records = Records::new(place(config, station.as_deref())?);
         forked::withhold(py, &listeners)?;
         // Before the application is imported: an import that hangs can be looked at.
         let stacks = install_stacks(py, stacks)?;
@@ -519,6 +515,14 @@ fn start_threads(
             Threads::start_for(py, greenlets, config.threads, bell, move |_| each.run_thread())?
         }
     })
+}
+
+/// Where the worker writes what it is doing.
+fn place(config: &Config, station: Option<&Station>) -> Result<Place, StartError> {
+    match station {
+        Some(station) => Ok(station.place()),
+        None => Place::alone(config.threads).map_err(|error| system("making the scoreboard", &error)),
+    }
 }
 
 fn install_stacks(py: Python<'_>, file: Option<StacksFile>) -> Result<Arc<Stacks>, StartError> {
