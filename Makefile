@@ -12,8 +12,8 @@ BIND ?= 127.0.0.1:8000
 # Options of pytest, of bench/run; seconds for each fuzz target, chaos run and attack; where the attacks' table goes.
 PYTEST ?= tests
 # What of the tests depends on the interpreter: names of tests/test_*.py.
-INTERPRETER_TESTS ?= application_forks client_disconnected free_threading gateway_reuse preload reload stacks threads \
-	timeouts wsgi_body wsgi_environ wsgi_exceptions wsgi_input wsgi_start_response
+INTERPRETER_TESTS ?= application_forks client_disconnected free_threading gateway_reuse preload reload \
+	shared_objects stacks threads timeouts wsgi_body wsgi_environ wsgi_exceptions wsgi_input wsgi_start_response
 BENCH ?=
 FUZZ_SECONDS ?= 3600
 FUZZ_SMOKE_SECONDS ?= 10
