@@ -1,5 +1,5 @@
-//! Which Python this process runs, and whether it has a global interpreter lock (GIL): what the log says at the start
-//! and `portico status` later, and which module has turned the GIL on.
+//! Which Python this process runs, and whether it has a global interpreter lock (GIL): what the log says at the
+//! start and `portico status` later, and which module has turned the GIL on.
 //!
 //! A free-threaded build (PEP 703) starts without a GIL. It turns it on, for the rest of the process, when an
 //! extension module is loaded that does not declare that it can run without (`Py_mod_gil`). That is noticed where
@@ -81,8 +81,8 @@ pub fn require_free_threading(py: Python<'_>) -> PyResult<Result<(), String>> {
         }
         Gil::On => match turned_on_by() {
             Some(module) => format!(
-                "{interpreter}: the import of {module} has turned it on, since that does not declare that it can run \
-                 without"
+                "{interpreter}: the import of {module} has turned it on, since that does not declare that it can \
+                 run without"
             ),
             None => {
                 format!("{interpreter}: PYTHON_GIL, -X gil or an import before the start has turned it on")
@@ -105,8 +105,8 @@ fn turned_on(py: Python<'_>, name: &str, file: Option<&str>) {
         None => name.to_owned(),
     };
     log::warn!(
-        "the import of {module} has turned the GIL on: it does not declare that it can run without. From now on the \
-         threads of this process run Python code one at a time"
+        "the import of {module} has turned the GIL on: it does not declare that it can run without. From now on \
+         the threads of this process run Python code one at a time"
     );
     *TURNED_ON_BY.lock().unwrap_or_else(PoisonError::into_inner) = Some(module);
     if let Err(error) = look(py) {

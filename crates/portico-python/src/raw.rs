@@ -34,10 +34,10 @@ pub fn known_references<T>(py: Python<'_>, object: &Py<T>) -> Option<isize> {
     Some(unsafe { ffi::Py_REFCNT(object.as_ptr()) as isize })
 }
 
-/// How many references to `object`, which the calling thread has made, exist: 1 means that the caller's is the only
-/// one. `None` where others than that thread's exist, or may: without a GIL they come and go at any time. Those that
-/// are counted do not, and no other thread can come by one unless it is given one. By the same rule the interpreter
-/// decides whether it may write to an object in its place.
+/// How many references to `object`, which the calling thread has made, exist: 1 means that the caller's is the
+/// only one. `None` where others than that thread's exist, or may: without a GIL they come and go at any time. Those
+/// that are counted do not, and no other thread can come by one unless it is given one. By the same rule the
+/// interpreter decides whether it may write to an object in its place.
 #[cfg(Py_GIL_DISABLED)]
 pub fn known_references<T>(py: Python<'_>, object: &Py<T>) -> Option<isize> {
     use std::sync::atomic::Ordering;
@@ -45,9 +45,9 @@ pub fn known_references<T>(py: Python<'_>, object: &Py<T>) -> Option<isize> {
     let object = object.as_ptr();
     // SAFETY: the object is alive. Both numbers are atomic ones, and no reference to the rest of it is made.
     let (local, shared) = unsafe { (&(*object).ob_ref_local, &(*object).ob_ref_shared) };
-    // Acquire: what another thread has done with the object, before it let go of it, comes before what follows. The
-    // number of other threads' references is 0, and so are the two bits that say that it has been merged with the
-    // maker's, is about to be, or that there may be weak references.
+    // Acquire: what another thread has done with the object, before it let go of it, comes before what follows.
+    // The number of other threads' references is 0, and so are the two bits that say that it has been merged with
+    // the maker's, is about to be, or that there may be weak references.
     let is_own = shared.load(Ordering::Acquire) == 0;
     is_own.then(|| local.load(Ordering::Relaxed) as isize)
 }
@@ -86,7 +86,8 @@ impl Rewritable {
         }
         // SAFETY: there are as many characters, in the object, which this keeps alive. Being ASCII they leave true
         // what it says of itself. Nobody else has a reference through which it could be read meanwhile, no other
-        // thread either; one that is interned has a hash. `bytes` may be they themselves, for which `copy_from` is made.
+        // thread either; one that is interned has a hash. `bytes` may be they themselves, for which `copy_from` is
+        // made.
         unsafe { self.characters.as_ptr().copy_from(bytes.as_ptr(), bytes.len()) };
         true
     }

@@ -295,8 +295,8 @@ impl Record {
     /// As [`Record::raise`], where the application does not know already that its client has left. The engine
     /// knows no client either whose answer has been completed meanwhile.
     ///
-    /// First it claims, then it looks; [`Record::forget_disconnect`] comes after the standing has changed, and then
-    /// looks for a claim. So one of the two sees the other, also where both run at the same time.
+    /// First it claims, then it looks; [`Record::forget_disconnect`] comes after the standing has changed, and
+    /// then looks for a claim. So one of the two sees the other, also where both run at the same time.
     pub fn raise_if_open(self: &Arc<Self>, py: Python<'_>, number: u64, exception: &Bound<'_, PyAny>) {
         let mut claiming = hub::lock(py, &self.claiming);
         if self.standing() == Standing::Open && self.mark(number, CLAIMED) {
