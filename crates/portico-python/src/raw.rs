@@ -35,8 +35,8 @@ pub fn known_references<T>(py: Python<'_>, object: &Py<T>) -> Option<isize> {
 }
 
 /// How many references to `object`, which the calling thread has made, exist: 1 means that the caller's is the
-/// only one. `None` where others than that thread's exist, or may: without a GIL they come and go at any time. Those
-/// that are counted do not, and no other thread can come by one unless it is given one. By the same rule the
+/// only one. `None` where others than that thread's exist, or may: without a GIL they come and go at any time.
+/// Those that are counted do not, and no other thread can come by one unless it is given one. By the same rule the
 /// interpreter decides whether it may write to an object in its place.
 #[cfg(Py_GIL_DISABLED)]
 pub fn known_references<T>(py: Python<'_>, object: &Py<T>) -> Option<isize> {
