@@ -17,7 +17,7 @@ from harness.rendezvous import wait_until
 from harness.server import run_to_end
 
 NAME = f"Python {platform.python_version()}" + (" free-threaded, GIL off" if IS_FREE_THREADED else "")
-PING = "apps.routes:Routes().application"
+PING = "apps.routes:ping"
 REQUIRED = "--require-free-threading"
 free_threaded = pytest.mark.skipif(not IS_FREE_THREADED, reason="for a free-threaded Python")
 
@@ -84,7 +84,7 @@ def test_the_interpreter_is_named_at_the_start_and_in_status(serve):
 )
 @pytest.mark.skipif(IS_FREE_THREADED, reason="for a Python with a GIL")
 def test_an_interpreter_with_a_gil_is_refused(tmp_path, command):
-    ended = run_to_end(*command, "apps.control:application", cwd=tmp_path)
+    ended = run_to_end(*command, PING, cwd=tmp_path)
     assert ended.returncode == 1
     assert f"{REQUIRED}: {NAME} has a GIL; start with a free-threaded Python" in ended.stderr
     assert "Traceback" not in ended.stderr and "Listening" not in ended.stderr
@@ -97,7 +97,7 @@ def test_a_gil_that_is_on_from_the_start(serve, tmp_path):
     told = NAME.replace("off", "on")
     server.expect_log(rf"Starting portico \S+ \({re.escape(told)}\)$")
     assert second_line_of_status(server) == told
-    ended = run_to_end(REQUIRED, "apps.control:application", cwd=tmp_path, environment=environment)
+    ended = run_to_end(REQUIRED, PING, cwd=tmp_path, environment=environment)
     assert ended.returncode == 1
     assert (
         f"{REQUIRED}: {told}: PYTHON_GIL, -X gil or an import before the start has turned it on"
