@@ -68,6 +68,12 @@ pub fn number() -> u64 {
     CURRENT.load(Ordering::Relaxed)
 }
 
+/// Whether threads of this process run Python at the same time, as far as it is known. Needs no interpreter.
+#[inline]
+pub fn has_no_gil() -> bool {
+    cfg!(Py_GIL_DISABLED) && Interpreter::from_number(number()).is_some_and(Interpreter::has_no_gil)
+}
+
 /// Refuses an interpreter that has a GIL.
 ///
 /// # Errors

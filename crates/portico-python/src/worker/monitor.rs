@@ -5,6 +5,7 @@ use std::sync::Arc;
 use portico_server::{Application, Request, Responder};
 
 use crate::gateway::Gateway;
+use crate::interpreter;
 use crate::record::{Records, awaiting_client};
 
 /// An application whose calls can be watched.
@@ -29,5 +30,9 @@ impl Application for Monitor {
 
     fn blocking(&self, wait: &mut (dyn FnMut() + Send)) {
         self.gateway.blocking(&mut || awaiting_client(wait));
+    }
+
+    fn computes_in_parallel(&self) -> bool {
+        interpreter::has_no_gil()
     }
 }
