@@ -33,17 +33,23 @@ def application(environ, start_response):
 """
 
 
-@pytest.fixture
-def deployed(tmp_path):
-    """A folder with a program and version 1 of an application. What still runs in it at the end is killed.
+@pytest.fixture(autouse=True)
+def nothing_left(tmp_path):
+    """After the servers have been stopped, kills what still runs in the folder of the test.
 
     A test that fails between an upgrade and `end_new` knows the new supervisor by nothing else.
     """
-    (tmp_path / "program.py").write_text(PROGRAM)
-    (tmp_path / "app.py").write_text(APPLICATION.format(version=1))
-    yield tmp_path
+    yield
     for process in Process.in_folder(tmp_path):
         process.kill()
+
+
+@pytest.fixture
+def deployed(tmp_path):
+    """A folder with a program and version 1 of an application."""
+    (tmp_path / "program.py").write_text(PROGRAM)
+    (tmp_path / "app.py").write_text(APPLICATION.format(version=1))
+    return tmp_path
 
 
 def start(serve, folder, *options: str, **settings):
