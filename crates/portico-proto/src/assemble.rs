@@ -1,7 +1,7 @@
 //! Makes a request head of what a protocol tells in parts rather than in the lines of HTTP/1.
 
 use crate::http1::Control;
-use crate::{Error, ErrorKind, Framing, Limits, RequestHead, Span, Version, grammar, http1};
+use crate::{Error, ErrorKind, Framing, Limits, RequestHead, Span, Version, grammar, http1, singletons};
 
 /// What a head has beside its fields.
 #[derive(Clone, Copy, Debug)]
@@ -64,8 +64,7 @@ impl RequestHead {
             draft.push(name, value, limits)?;
         }
         let lines_end = draft.bytes.len();
-        draft.bytes.extend_from_slice(b"\r\n");
-        let control = Control::gather(&draft.bytes, &draft.fields)?;
+        let control = draft.end()?;
         let framing = match control.framing(parts.version, limits)? {
             Framing::None if !parts.ends => Framing::Chunked,
             Framing::Chunked => return Err(ErrorKind::TransferEncoding.into()),
@@ -94,6 +93,7 @@ impl RequestHead {
             framing,
             keep_alive: true,
             expect_continue: control.expect_continue(parts.version, framing),
+            websocket: false,
         }))
     }
 }
@@ -122,6 +122,16 @@ impl Draft {
         let target_start = parts.method.len() + 1;
         let target = span(target_start, target_start + parts.target.len());
         Ok((Self { bytes, ..Self::default() }, target))
+    }
+
+    /// Ends the lines, and reads what they say of the message itself.
+    fn end(&mut self) -> Result<Control, Error> {
+        self.bytes.extend_from_slice(b"\r\n");
+        let control = Control::gather(&self.bytes, &self.fields)?;
+        if control.has_repeats() {
+            singletons::keep_first(&self.bytes, &mut self.fields);
+        }
+        Ok(control)
     }
 
     fn push(&mut self, name: &[u8], value: &[u8], limits: &Limits) -> Result<(), ErrorKind> {

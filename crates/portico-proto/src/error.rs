@@ -75,6 +75,8 @@ pub enum ErrorKind {
     RequestLineTooLong,
     /// What follows on a FastCGI connection is not of one request alone: it goes on as a session.
     Shared,
+    /// A field that must come once, and has come with two values: see `singletons`. RFC 9110, section 5.3: 400.
+    SingletonRepeated,
     /// A request target that has none of the four forms. RFC 9112, section 3.2: 400.
     Target,
     /// A TLS handshake where plain HTTP is spoken: 400.
@@ -148,6 +150,7 @@ impl ErrorKind {
             Self::RequestLine => "The request line is malformed.",
             Self::RequestLineTooLong => "The request line is too long.",
             Self::Shared => "The connection is not one request's alone.",
+            Self::SingletonRepeated => "A header field that must come once has two values.",
             Self::Target => "The request target is malformed.",
             Self::Tls => "This port speaks plain HTTP and received a TLS handshake.",
             Self::TooManyFields => "There are too many header fields.",

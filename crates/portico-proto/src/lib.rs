@@ -21,6 +21,7 @@ mod protocol;
 mod proxy;
 mod queue;
 mod session;
+mod singletons;
 mod status;
 
 pub use assemble::HeadParts;

@@ -91,6 +91,8 @@ pub struct RequestHead {
     pub keep_alive: bool,
     /// Whether the peer waits for `100 Continue` before it sends the body (RFC 9110, section 10.1.1).
     pub expect_continue: bool,
+    /// Whether the peer asks to go on with a WebSocket on this connection (RFC 6455, section 4.2.1).
+    pub websocket: bool,
 }
 
 /// What a head has that came through a gateway: as variables, after the manner of CGI (RFC 3875).

@@ -7,6 +7,7 @@
 //! the gateway has judged them: bytes beyond ASCII in a target, and a request without Host.
 
 use crate::message::Gateway;
+use crate::singletons::{self, Singletons};
 use crate::{Error, ErrorKind, Framing, Initials, Limits, RequestHead, Span, Version, grammar, http1};
 
 /// What a variable that comes again means. Fields may come again, as they may in HTTP.
@@ -26,6 +27,7 @@ pub(crate) struct Draft {
     fields: Vec<(Span, Span)>,
     variables: Vec<(Span, Span)>,
     initials: Initials,
+    singletons: Singletons,
     host: Option<Span>,
     content_length: Option<Span>,
     content_type: Option<Span>,
@@ -69,6 +71,7 @@ impl Draft {
             fields: Vec::with_capacity(FIELDS_USUAL),
             variables: Vec::with_capacity(VARIABLES_USUAL),
             initials: Initials::default(),
+            singletons: Singletons::default(),
             host: None,
             content_length: None,
             content_type: None,
@@ -174,6 +177,7 @@ impl Draft {
             self.host = Some(value);
         }
         self.initials.insert(name_bytes[0]);
+        self.singletons.note(name_bytes[0], name.end - name.start);
         self.fields.push((name, value));
         Ok(())
     }
@@ -216,6 +220,9 @@ impl Draft {
             return Err(ErrorKind::Connect.into());
         }
         let framing = self.framing(limits)?;
+        if self.singletons.check(&self.bytes, &self.fields)? {
+            singletons::keep_first(&self.bytes, &mut self.fields);
+        }
         let told = self.variable(b"REQUEST_URI").filter(|target| target.start < target.end);
         let target = told.unwrap_or_else(|| self.append_target());
         let line_bytes = method.end - method.start + target.end - target.start + LINE_BYTES_AROUND;
@@ -260,6 +267,7 @@ impl Draft {
             framing,
             keep_alive: false,
             expect_continue: false,
+            websocket: false,
         }))
     }
 

@@ -5,6 +5,7 @@
 //! front of us could read otherwise is refused, never repaired.
 
 use super::target;
+use crate::singletons::Singletons;
 use crate::{Error, ErrorKind, Framing, Initials, Limits, Span, Version, grammar};
 
 /// What the fields say about the message itself rather than to the application.
@@ -16,22 +17,38 @@ pub(crate) struct Control {
     close: bool,
     keep_alive: bool,
     continue_expected: bool,
+    websocket: bool,
     initials: Initials,
+    repeats: bool,
 }
 
 impl Control {
     /// Reads it from `fields`, spans into `bytes`; the first field that is wrong decides the error.
     pub(crate) fn gather(bytes: &[u8], fields: &[(Span, Span)]) -> Result<Self, Error> {
         let mut control = Self::default();
+        let mut singletons = Singletons::default();
         for &(name, value) in fields {
-            control.initials.insert(bytes.get(name.start as usize).copied().unwrap_or_default());
+            let first = bytes.get(name.start as usize).copied().unwrap_or_default();
+            control.initials.insert(first);
             // Looking at the length first spares comparing nearly all other names.
-            let names: &[u8] = match name.end - name.start {
+            let length = name.end - name.start;
+            let names: &[u8] = match length {
                 4 => b"host",
-                6 => b"expect",
+                5 | 8 | 12 | 13 | 19 | 21 => {
+                    singletons.note(first, length);
+                    continue;
+                }
+                6 => {
+                    singletons.note(first, length);
+                    b"expect"
+                }
+                7 => b"upgrade",
                 10 => b"connection",
                 14 => b"content-length",
-                17 => b"transfer-encoding",
+                17 => {
+                    singletons.note(first, length);
+                    b"transfer-encoding"
+                }
                 _ => continue,
             };
             if !name.of(bytes).eq_ignore_ascii_case(names) {
@@ -40,12 +57,29 @@ impl Control {
             match names.len() {
                 4 => control.take_host(bytes, value)?,
                 6 => control.take_expect(value.of(bytes))?,
+                7 => control.take_upgrade(value.of(bytes)),
                 10 => control.take_connection(value.of(bytes)),
                 14 => control.take_content_length(value.of(bytes))?,
                 _ => control.take_transfer_encoding(value.of(bytes))?,
             }
         }
+        control.repeats = singletons.check(bytes, fields)?;
         Ok(control)
+    }
+
+    /// Whether singletons are repeated, so that the fields are to be passed through
+    /// [`keep_first`](crate::singletons::keep_first).
+    pub(crate) fn has_repeats(&self) -> bool {
+        self.repeats
+    }
+
+    /// Whether the peer asks to go on with a WebSocket. RFC 6455, section 4.2.1: by a GET of HTTP/1.1 without a
+    /// body.
+    pub(crate) fn asks_for_websocket(&self, method: &[u8], version: Version, framing: Framing) -> bool {
+        self.websocket
+            && method == b"GET"
+            && version == Version::Http11
+            && matches!(framing, Framing::None | Framing::Length(0))
     }
 
     /// How the body is delimited. RFC 9112, section 6.3.
@@ -114,6 +148,10 @@ impl Control {
             self.continue_expected = true;
         }
         Ok(())
+    }
+
+    fn take_upgrade(&mut self, value: &[u8]) {
+        self.websocket |= grammar::list(value).any(|protocol| protocol.eq_ignore_ascii_case(b"websocket"));
     }
 
     fn take_connection(&mut self, value: &[u8]) {

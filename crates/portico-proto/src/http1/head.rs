@@ -13,7 +13,7 @@ use std::ops::Range;
 use super::framing::Control;
 use super::lines::{self, FieldLine, Scan};
 use super::target;
-use crate::{Error, ErrorKind, Limits, RequestHead, Span, Version, grammar};
+use crate::{Error, ErrorKind, Limits, RequestHead, Span, Version, grammar, singletons};
 
 /// The head at the front of `input`, once it is complete, and its length in bytes.
 ///
@@ -74,6 +74,11 @@ impl Syntax {
         let control = Control::gather(bytes, self.fields.as_slice())?;
         let framing = control.framing(line.version, limits)?;
         let host = control.host(line.version)?;
+        let mut fields = self.fields.into_vec();
+        if control.has_repeats() {
+            singletons::keep_first(bytes, &mut fields);
+        }
+        let websocket = control.asks_for_websocket(line.method.of(bytes), line.version, framing);
         Ok(Box::new(RequestHead {
             bytes: bytes.into(),
             method: line.method,
@@ -82,7 +87,7 @@ impl Syntax {
             query: line.query,
             authority: line.authority.or(host),
             field_lines: Span { start: line.end, end: bytes.len() as u32 - LINE_END_BYTES },
-            fields: self.fields.into_vec(),
+            fields,
             dropped: self.dropped,
             initials: control.initials(),
             edited: false,
@@ -91,6 +96,7 @@ impl Syntax {
             framing,
             keep_alive: control.keep_alive(line.version),
             expect_continue: control.expect_continue(line.version, framing),
+            websocket,
         }))
     }
 }

@@ -281,8 +281,8 @@ fn server_template<'py>(
     Ok(template)
 }
 
-/// Adds the header entries. Fields of one name are joined as RFC 9110, section 5.2 and RFC 6265, section 5.4
-/// have it.
+/// Adds the header entries. Fields of one name are joined as RFC 9110, section 5.3 and RFC 6265, section 5.4
+/// have it. Those that must not have two values come once: see `singletons` in the protocol.
 fn add_fields(environ: &Bound<'_, PyDict>, names: &mut FieldNames, head: &RequestHead) -> PyResult<()> {
     let py = environ.py();
     for (name, value) in head.fields() {
