@@ -590,6 +590,13 @@ REFUSED = {
     "a percent that begins nothing": ([*GET[:2], (":path", "/%zz"), GET[3]], 400),
     "two lengths": ([*POST, ("content-length", "0"), ("content-length", "0")], 400),
     "a length that is no number": ([*POST, ("content-length", "+0")], 400),
+    "9110 8.3 two content types": ([*POST, ("content-type", "a/b"), ("content-type", "c/d")], 400),
+    "9110 11.6.2 two authorizations": ([*GET, ("authorization", "A b"), ("authorization", "A c")], 400),
+    "9110 14.2 two ranges": ([*GET, ("range", "bytes=0-1"), ("range", "bytes=2-3")], 400),
+    "9110 14.4 two content ranges": (
+        [*POST, ("content-range", "bytes 0-0/2"), ("content-range", "bytes 1-1/2")],
+        400,
+    ),
     "CONNECT": ([(":method", "CONNECT"), (":authority", "test:443")], 501),
 }
 
@@ -602,6 +609,8 @@ TAKEN = {
     "an empty value": [*GET, ("x-empty", "")],
     "white space around a value": [*GET, ("x-ping", " alive\t")],
     "a value with bytes above 127": [*GET, ("x-latin", "\xe9")],
+    "a content type twice": [*GET, ("content-type", "a/b"), ("content-type", "a/b")],
+    "a list in two fields": [*GET, ("accept", "a/b"), ("accept", "c/d")],
 }
 
 
@@ -726,6 +735,24 @@ def test_malformed_trailers_are_stream_errors(server, name):
         client.next_stream = 5
         client.expect_alive()
         assert client.answer(1).status == 200 and not client.goaways
+
+
+@pytest.mark.parametrize(
+    "name", ["content-digest", "content-md5", "content-type", "server-timing", "authorization"]
+)
+def test_lawful_trailers_are_dropped(server, name):
+    with Http2Client(server.address) as client:
+        client.send(raw(HEADERS, END_HEADERS, 1, literal(POST)) + raw(DATA, 0, 1, b"body"))
+        client.send(raw(HEADERS, END_HEADERS | END_STREAM, 1, literal([(name, "a"), (name, "b")])))
+        assert client.answer(1).status == 200
+        client.next_stream = 3
+        client.expect_alive()
+
+
+def test_each_code_has_a_case():
+    named = {code for _, outcome, _ in CASES.values() if isinstance(outcome, tuple) for code in outcome[1:]}
+    codes = {PROTOCOL_ERROR, FLOW_CONTROL_ERROR, STREAM_CLOSED, FRAME_SIZE_ERROR, COMPRESSION_ERROR}
+    assert named >= codes and any(outcome == ("refused",) for _, outcome, _ in CASES.values())
 
 
 def test_lengths_that_contradict_the_body(server):
