@@ -262,6 +262,8 @@ pub struct Config {
     pub require_free_threading: bool,
     /// `--max-queue`: complete requests that may wait for a thread; beyond it 503.
     pub max_queue: usize,
+    /// `--max-streams`: connections that the application has taken over; beyond it 503, and 0 lets it take none.
+    pub max_streams: u32,
     /// `--timeout`: how long the application may take for a request without handing over a block; zero turns
     /// it off. See [`Config::timeout_for`].
     pub timeout: Duration,

@@ -34,7 +34,7 @@ pub use pidfile::Pidfile;
 pub use post::{Fork, Forked, Post};
 pub use scoreboard::{
     Note, Running, Scoreboard, Slot, SlotField, SlotState, SupervisorField, SupervisorState, Thread,
-    ThreadState, now_nanos,
+    ThreadState, now_nanos, thread_count,
 };
 pub use signals::{Signal, Signals};
 pub use stacks_file::StacksFile;

@@ -203,7 +203,11 @@ fn in_flight(slot: Slot<'_>, now_nanos: u64) -> String {
 
 fn request(running: &Running, now_nanos: u64) -> String {
     let peer = running.peer.map(|peer| format!(" of {peer}")).unwrap_or_default();
-    let waits = if running.state == ThreadState::AwaitingClient { ", waiting for the client" } else { "" };
+    let waits = match running.state {
+        ThreadState::AwaitingClient => ", waiting for the client",
+        ThreadState::Stream => ", a WebSocket",
+        ThreadState::Idle | ThreadState::Running | ThreadState::Lost => "",
+    };
     let seconds = Duration::from_nanos(now_nanos.saturating_sub(running.begun_nanos)).as_secs_f64();
     // As everywhere in the error log: a query may hold what is nobody else's business.
     let path = running.target.split(|byte| *byte == b'?').next().unwrap_or_default();

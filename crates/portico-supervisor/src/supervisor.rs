@@ -15,7 +15,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::process::{Process, adopt_orphans};
 use crate::{
     Child, Command, Event, Fork, Host, Notifier, Plan, Role, Scoreboard, Signal, Signals, SlotState, State,
-    SupervisorField, SupervisorState, now_nanos,
+    SupervisorField, SupervisorState, now_nanos, thread_count,
 };
 use look::Looking;
 use upgrading::Upgrading;
@@ -56,7 +56,7 @@ impl Supervisor {
     /// The kernel has no memory or descriptor for the scoreboard.
     pub fn new(config: Arc<Config>, host: Box<dyn Host>) -> io::Result<Self> {
         let plan = Plan::new(&config);
-        let scoreboard = Scoreboard::create(plan.slots as usize, 2 * config.threads as usize)?;
+        let scoreboard = Scoreboard::create(plan.slots as usize, thread_count(&config))?;
         let pid = std::process::id();
         scoreboard.set(SupervisorField::Pid, u64::from(pid));
         scoreboard.set(SupervisorField::StartedNanos, now_nanos());

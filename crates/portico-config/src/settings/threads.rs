@@ -2,7 +2,7 @@
 
 use crate::setting::{Area, Setting, Value};
 
-pub(super) const SETTINGS: &[Setting] = &[THREADS, REQUIRE_FREE_THREADING, MAX_QUEUE];
+pub(super) const SETTINGS: &[Setting] = &[THREADS, REQUIRE_FREE_THREADING, MAX_QUEUE, MAX_STREAMS];
 
 pub(super) const THREADS: Setting = Setting {
     name: "threads",
@@ -92,4 +92,36 @@ fn max_queue() {
     assert_eq!(config(&[]).max_queue, 2048);
     assert_eq!(config(&["--max-queue", "1"]).max_queue, 1);
     assert!(refusal(&["--max-queue", "1000001"]).contains("from 1 to 1000000"));
+}
+
+const MAX_STREAMS: Setting = Setting {
+    name: "max_streams",
+    gunicorn: None,
+    since: "0.1",
+    flags: &["max-streams"],
+    short: None,
+    platform: None,
+    value: Value::Count {
+        range: 1..=10_000,
+        zero: Some("that no application gets a socket"),
+        unit: "connections",
+        set: |config, n| config.max_streams = n as u32,
+    },
+    default: "256",
+    area: Area::Threads,
+    help: "WebSockets that are open at once, in each worker process",
+    details: "Each is a request with `Upgrade: websocket` whose application has taken \
+        `environ[\"gunicorn.socket\"]`, as flask-sock, simple-websocket and Flask-SocketIO do. It has a thread of \
+        its own beside --threads, and no --timeout. A further one is answered 503. Such a thread takes some \
+        50 KiB of memory, and simple-websocket starts a second one.",
+};
+
+#[cfg(test)]
+#[test]
+fn max_streams() {
+    use crate::testing::{config, refusal};
+    assert_eq!(config(&[]).max_streams, 256);
+    assert_eq!(config(&["--max-streams", "0"]).max_streams, 0);
+    assert_eq!(config(&["--max-streams", "10000"]).max_streams, 10_000);
+    assert!(refusal(&["--max-streams", "10001"]).contains("from 1 to 10000"));
 }

@@ -3,6 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
+use portico_config::Config;
+
 /// One thread's record.
 #[derive(Clone, Copy, Debug)]
 pub struct Thread<'a>(pub(super) &'a [AtomicU64]);
@@ -20,6 +22,14 @@ pub enum ThreadState {
     AwaitingClient = 2,
     /// Written off: it did not end in time. The request that it holds has been answered.
     Lost = 3,
+    /// The application has taken over the connection of the request, and serves a WebSocket.
+    Stream = 4,
+}
+
+/// The most threads that a worker with this configuration ever has: those that answer requests, as many that may
+/// be written off, and those whose connection the application has taken over.
+pub fn thread_count(config: &Config) -> usize {
+    2 * config.threads as usize + config.max_streams as usize
 }
 
 /// A request as a thread notes it down.
@@ -146,6 +156,7 @@ impl Thread<'_> {
             1 => ThreadState::Running,
             2 => ThreadState::AwaitingClient,
             3 => ThreadState::Lost,
+            4 => ThreadState::Stream,
             _ => ThreadState::Idle,
         }
     }
