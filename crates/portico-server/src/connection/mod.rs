@@ -12,6 +12,7 @@ mod gateway;
 mod held;
 mod hosts;
 mod ledger;
+mod lent;
 mod moving;
 mod outbox;
 mod rate;
@@ -50,6 +51,7 @@ use crate::request_id::RequestId;
 use crate::tls::TlsClient;
 use crate::transport::{Progress, Transport};
 use backlog::Backlog;
+use lent::Lent;
 use outbox::Outbox;
 use receive::Upload;
 use session::Link;
@@ -76,6 +78,8 @@ pub struct Connection {
     inbox: Vec<u8>,
     outbox: Outbox,
     backlog: Option<Box<Backlog>>,
+    /// It is the application's.
+    lent: Option<Box<Lent>>,
     upload: Option<Box<Upload>>,
     head: Option<Arc<RequestHead>>,
     /// Memory that it takes.
@@ -136,6 +140,7 @@ pub struct Connection {
 /// ```text
 /// Receiving ──request complete──> Waiting ──a thread is free──> Calling ──answer complete──> Flushing
 ///     ^                                                                                       │
+///     │                                                   └─taken over──> Lent ──call ended────>┤
 ///     ├──────────────────────────── written, kept ────────────────────────────────────────────┤
 ///     │ refused: Flushing                              Lingering <── written, bytes unread ───┘
 /// ```
@@ -147,6 +152,8 @@ enum Phase {
     Waiting,
     /// The application makes the answer.
     Calling,
+    /// The application goes on with the connection itself.
+    Lent,
     /// The answer is complete and being written.
     Flushing,
     /// The last answer is out; what the peer still sends is read and dropped.
@@ -217,6 +224,7 @@ impl Connection {
             inbox: Vec::new(),
             outbox: Outbox::default(),
             backlog: None,
+            lent: None,
             upload: None,
             head: None,
             head_bytes: 0,
@@ -292,7 +300,8 @@ impl Connection {
 
     /// What to be told of.
     pub fn interest(&self) -> Interest {
-        if self.blocked || self.transport.is_owing() { Interest::ReadWrite } else { Interest::Read }
+        let writes = self.blocked || self.transport.is_owing() || self.phase == Phase::Lent;
+        if writes { Interest::ReadWrite } else { Interest::Read }
     }
 
     /// What it is told of; `None` before it has been watched for anything.
@@ -305,11 +314,17 @@ impl Connection {
         self.watched = Some(interest);
     }
 
+    /// It is told of nothing any more.
+    pub fn set_unwatched(&mut self) {
+        self.watched = None;
+    }
+
     /// Whether nothing is awaited of its socket until its request has been answered, but that the peer may leave.
     pub fn can_go_unwatched(&self) -> bool {
-        matches!(self.phase, Phase::Waiting | Phase::Calling)
+        let is_answered = matches!(self.phase, Phase::Waiting | Phase::Calling)
             && self.upload.is_none()
-            && self.interest() == Interest::Read
+            && self.interest() == Interest::Read;
+        is_answered || self.is_out_of_hand()
     }
 
     /// Whether it goes on reading while its request waits or is answered.
@@ -390,7 +405,8 @@ impl Connection {
 
     /// The request that the application is answering or is to answer, for the log: method and target.
     pub fn current(&self) -> Option<String> {
-        let head = self.head.as_ref().filter(|_| matches!(self.phase, Phase::Waiting | Phase::Calling))?;
+        let running = matches!(self.phase, Phase::Waiting | Phase::Calling | Phase::Lent);
+        let head = self.head.as_ref().filter(|_| running)?;
         let (method, target) = (head.method().escape_ascii(), head.target().escape_ascii());
         Some(format!("{method} {target}"))
     }
@@ -404,6 +420,9 @@ impl Connection {
 
     /// The reactor tells of the socket.
     pub fn handle_event(&mut self, event: Event, tools: &mut Tools) -> Step {
+        if self.phase == Phase::Lent {
+            return self.pass_on(tools);
+        }
         self.readable |= event.readable;
         self.peer_closed |= event.read_closed;
         if event.failed && self.phase != Phase::Receiving {
@@ -428,6 +447,9 @@ impl Connection {
     pub fn proceed(&mut self, tools: &mut Tools) -> Step {
         if let Some(event) = self.noted.take() {
             return self.handle_event(event, tools);
+        }
+        if self.phase == Phase::Lent {
+            return self.pass_on(tools);
         }
         if !self.outbox.is_empty() || self.has_unframed() {
             let step = self.flush(tools);

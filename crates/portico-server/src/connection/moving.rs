@@ -82,6 +82,7 @@ impl Connection {
             link: _,
             outbox: _,
             backlog: _,
+            lent: _,
             upload: _,
             blocked: _,
             peer_closed: _,

@@ -187,7 +187,7 @@ impl Connection {
             (_, Phase::Flushing) if self.is_stream_of_records() => true,
             (Some(Upload { sink: Sink::Pipe(pipe), .. }), _) => !pipe.0.is_full(),
             (_, Phase::Waiting | Phase::Calling) => self.protocol.reads_ahead(),
-            (_, Phase::Flushing) => false,
+            (_, Phase::Flushing | Phase::Lent) => false,
         }
     }
 
@@ -511,7 +511,7 @@ impl Connection {
         }
         match self.phase {
             Phase::Receiving | Phase::Lingering => Step::Close,
-            Phase::Waiting | Phase::Calling | Phase::Flushing => Step::Keep,
+            Phase::Waiting | Phase::Calling | Phase::Lent | Phase::Flushing => Step::Keep,
         }
     }
 

@@ -22,6 +22,9 @@ impl Connection {
         if self.is_session() {
             return self.handle_session_timeout(deadline, tools);
         }
+        if self.is_lent() {
+            return self.end_lent(tools);
+        }
         match deadline {
             // Bytes that came in just before are served: closing now would reset them.
             Deadline::KeepAlive | Deadline::Head | Deadline::Drain if self.is_untouched() => {
@@ -66,6 +69,10 @@ impl Connection {
     pub fn drain(&mut self, tools: &mut Tools) -> Step {
         if self.is_session() {
             return self.shut_session_down();
+        }
+        if self.phase == Phase::Lent {
+            self.tell_application_to_end();
+            return Step::Keep;
         }
         if self.phase != Phase::Receiving || self.upload.is_some() {
             return Step::Keep;

@@ -4,6 +4,7 @@ use std::io;
 
 use super::Engine;
 use crate::connection::{Connection, ConnectionId};
+use crate::reactor::Interest;
 
 impl Engine {
     /// Has the reactor tell of what `connection` wants to be told of.
@@ -19,6 +20,22 @@ impl Engine {
         Ok(())
     }
 
+    /// Has the reactor tell of what comes in either of the two sockets of `connection`, or in none where the
+    /// application works on its only one.
+    pub(super) fn watch_lent(&self, id: ConnectionId, connection: &mut Connection) {
+        let watched = match (connection.pair(), connection.transport().socket()) {
+            (Some(pair), _) => self.reactor.register(pair, id.token(), Interest::ReadWrite),
+            (None, Some(socket)) if connection.watched().is_some() => self.reactor.deregister(socket),
+            (None, _) => Ok(()),
+        };
+        if connection.pair().is_none() {
+            connection.set_unwatched();
+        }
+        if let Err(error) = watched {
+            self.tools.reports.unwatched("a connection that the application has taken over", &error);
+        }
+    }
+
     /// Whether a connection may be unwatched whose request came with it.
     pub fn has_unwatched(&self) -> bool {
         !self.unwatched.is_empty()
@@ -29,6 +46,7 @@ impl Engine {
         for id in std::mem::take(&mut self.unwatched) {
             if let Some(mut connection) = self.table.take(id) {
                 if connection.watched().is_none()
+                    && !connection.is_lent()
                     && let Err(error) = self.watch(id, &mut connection)
                 {
                     self.tools.reports.unwatched("a connection", &error);

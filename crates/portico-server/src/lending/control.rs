@@ -1,5 +1,7 @@
 //! What others than the application threads ask of the engine: to listen, to stop, to give a call up.
 
+use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -88,12 +90,39 @@ impl Lending {
     ///
     /// For any thread, at any time.
     pub fn give_up(&self, request: RequestKey) -> bool {
-        let given_up = self.seats.give_up(request.call);
+        let given_up = self.release_thread(request);
         if given_up {
-            self.exchange.crew().end_call();
             self.send(Letter::GiveUp(request));
         }
         given_up
+    }
+
+    /// The call that answers `request` is counted no more, and its thread leaves
+    /// [`run_thread`](Lending::run_thread) when it ends: another one has its place. `false` if the call has ended.
+    ///
+    /// For any thread, at any time.
+    pub fn release_thread(&self, request: RequestKey) -> bool {
+        let released = self.seats.give_up(request.call);
+        if released {
+            self.exchange.crew().end_call();
+        }
+        released
+    }
+
+    /// Gives the connection of `request` to its call. Returns the application's end.
+    pub(super) fn lend_connection(&self, request: RequestKey) -> io::Result<OwnedFd> {
+        let lent = self.inquire_patiently(|inquiry| Letter::LendConnection(request, inquiry));
+        lent.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// The call that has taken over the connection of `request` has ended, but its socket is still open.
+    pub(super) fn end_lent_soon(&self, request: RequestKey) {
+        self.send(Letter::EndLentSoon(request));
+    }
+
+    /// The call that has taken over the connection of `request` has ended.
+    pub(super) fn end_lent(&self, request: RequestKey) {
+        self.send(Letter::EndLent(request));
     }
 
     /// Whether the client of `request` is known to have left before the answer was complete. For any thread, at

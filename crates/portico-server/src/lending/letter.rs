@@ -1,5 +1,7 @@
 //! Letters: what a thread that does not have the engine asks of the one that has it, and how it is answered.
 
+use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,10 +21,13 @@ pub(super) enum Letter {
     AnnounceClose,
     Answer(RequestKey, Answer<'static>, Option<Arc<Flow>>),
     Drain(Instant),
+    EndLent(RequestKey),
+    EndLentSoon(RequestKey),
     Events(Vec<Event>),
     GiveUp(RequestKey),
     HeadOf(RequestKey, Arc<Inquiry<Option<Arc<RequestHead>>>>),
     IsClientGone(RequestKey, Arc<Inquiry<bool>>),
+    LendConnection(RequestKey, Arc<Inquiry<io::Result<OwnedFd>>>),
     Listen(Vec<Listener>),
     ReadMore(ConnectionId),
     Retire(Instant),
@@ -42,6 +47,9 @@ pub(super) struct Inquiry<T> {
 /// system lets it wait.
 const INQUIRY_MAX: Duration = Duration::from_millis(10);
 
+/// The same where the caller cannot go on without it.
+const PATIENT_INQUIRY_MAX: Duration = Duration::from_secs(60);
+
 impl Lending {
     /// Leaves a letter, and delivers it if the engine lies in the slot.
     pub(super) fn send(&self, letter: Letter) {
@@ -54,9 +62,18 @@ impl Lending {
 
     /// Asks, and waits for the answer; but not long.
     pub(super) fn inquire<T>(&self, letter: impl FnOnce(Arc<Inquiry<T>>) -> Letter) -> Option<T> {
+        self.inquire_for(INQUIRY_MAX, letter)
+    }
+
+    /// Asks, and waits for the answer for as long as it may take.
+    pub(super) fn inquire_patiently<T>(&self, letter: impl FnOnce(Arc<Inquiry<T>>) -> Letter) -> Option<T> {
+        self.inquire_for(PATIENT_INQUIRY_MAX, letter)
+    }
+
+    fn inquire_for<T>(&self, max: Duration, letter: impl FnOnce(Arc<Inquiry<T>>) -> Letter) -> Option<T> {
         let inquiry = Arc::new(Inquiry { answer: Mutex::new(None), answered: Condvar::new() });
         self.send(letter(Arc::clone(&inquiry)));
-        inquiry.wait()
+        inquiry.wait(max)
     }
 
     /// Does what the letters that have come ask for.
@@ -79,10 +96,13 @@ impl Lending {
                     }
                 }
                 Letter::Drain(until) => engine.drain(until),
+                Letter::EndLent(key) => engine.end_lent(key),
+                Letter::EndLentSoon(key) => engine.end_lent_soon(key),
                 Letter::Events(events) => events.into_iter().for_each(|event| engine.note_event(event)),
                 Letter::GiveUp(key) => engine.give_up(key),
                 Letter::HeadOf(key, inquiry) => inquiry.answer(engine.head_of(key)),
                 Letter::IsClientGone(key, inquiry) => inquiry.answer(engine.is_client_gone(key)),
+                Letter::LendConnection(key, inquiry) => inquiry.answer(engine.lend_connection(key)),
                 Letter::Listen(listeners) => engine.listen(listeners),
                 Letter::ReadMore(id) => engine.read_more(id),
                 Letter::Retire(until) => engine.retire(until),
@@ -100,9 +120,9 @@ impl<T> Inquiry<T> {
         self.answered.notify_one();
     }
 
-    fn wait(&self) -> Option<T> {
+    fn wait(&self, max: Duration) -> Option<T> {
         let answer = self.answer.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.answered.wait_timeout_while(answer, INQUIRY_MAX, |answer| answer.is_none());
+        let waited = self.answered.wait_timeout_while(answer, max, |answer| answer.is_none());
         waited.unwrap_or_else(PoisonError::into_inner).0.take()
     }
 }

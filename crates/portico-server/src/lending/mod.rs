@@ -335,15 +335,15 @@ impl Lending {
         seat.begin(key.call);
         let sample = self.pace.begin();
         let called = catch_unwind(AssertUnwindSafe(|| self.application.call(request, responder)));
-        if !seat.end(key.call) {
-            return Err(GivenUp);
-        }
-        self.exchange.crew().end_call();
         if called.is_err()
             && let Some(times) = FAILED_CALLS.note()
         {
             log::error!("the server itself failed in a call, which was cut (a bug in Portico){times}");
         }
+        if !seat.end(key.call) {
+            return Err(GivenUp);
+        }
+        self.exchange.crew().end_call();
         let now = Instant::now();
         self.pace.record(now.saturating_duration_since(at), sample, self.application.computes_in_parallel());
         let mut engine = self.exchange.take();

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +46,8 @@ pub struct Responder {
 enum State {
     Open,
     Started,
+    /// The application has taken the connection over.
+    Lent,
     Finished,
 }
 
@@ -72,6 +76,36 @@ impl Responder {
         let (flow, spool, memory_left) = (None, None, memory_bytes as usize);
         let (state, is_whole, announced, goes_on) = (State::Open, false, None, false);
         Self { lending, key, state, flow, spool, memory_left, is_whole, announced, may_spool, goes_on }
+    }
+
+    /// The call that it answers.
+    pub fn key(&self) -> RequestKey {
+        self.key
+    }
+
+    /// Takes the connection over before anything is answered: what this returns is a socket, which blocks, to
+    /// the client. Dropping the responder ends the connection, once what has been written is sent.
+    ///
+    /// # Errors
+    /// The client has left, or the call was given up; descriptors have run out.
+    pub fn take_connection(&mut self) -> io::Result<OwnedFd> {
+        if self.state != State::Open {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        let lent = self.lending.lend_connection(self.key);
+        // What comes of an inquiry that nobody waits for any more is ended with the call.
+        if lent.as_ref().err().is_none_or(|error| error.kind() == io::ErrorKind::TimedOut) {
+            self.state = State::Lent;
+        }
+        lent
+    }
+
+    /// The call that has taken the connection over has ended. Who still has its socket may send the last of it;
+    /// the connection ends when the responder is dropped, or a little later by itself.
+    pub fn end_call(&self) {
+        if self.state == State::Lent {
+            self.lending.end_lent_soon(self.key);
+        }
     }
 
     /// Sends `103 Early Hints` with these fields, if the head has not gone out and the peer can take them.
@@ -399,6 +433,7 @@ impl Drop for Responder {
         }
         match self.state {
             State::Finished => {}
+            State::Lent => self.lending.end_lent(self.key),
             State::Started => {
                 let _ = self.hand(Answer::Abort(Reason::Aborted));
             }

@@ -330,8 +330,9 @@ fn shut_down(socket: BorrowedFd<'_>) {
     let _ = rustix::net::shutdown(socket, Shutdown::Both);
 }
 
-fn read(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Progress {
-    receive(socket, buffer, RecvFlags::empty())
+/// Reads what is there. Without waiting, also where an application that has taken the connection over waits.
+pub fn read(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Progress {
+    receive(socket, buffer, RecvFlags::DONTWAIT)
 }
 
 fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], flags: RecvFlags) -> Progress {
@@ -346,9 +347,10 @@ fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], flags: RecvFlags) -> Progr
     }
 }
 
-fn write(socket: BorrowedFd<'_>, bytes: &[u8]) -> Progress {
+/// Writes what the kernel takes, likewise.
+pub fn write(socket: BorrowedFd<'_>, bytes: &[u8]) -> Progress {
     loop {
-        return match rustix::net::send(socket, bytes, SendFlags::NOSIGNAL) {
+        return match rustix::net::send(socket, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
             Ok(count) => Progress::Bytes(count),
             Err(Errno::INTR) => continue,
             Err(Errno::AGAIN) => Progress::Blocked,
@@ -360,7 +362,12 @@ fn write(socket: BorrowedFd<'_>, bytes: &[u8]) -> Progress {
 fn write_vectored(socket: BorrowedFd<'_>, pieces: &[IoSlice<'_>]) -> Progress {
     loop {
         let mut control = SendAncillaryBuffer::default();
-        return match rustix::net::sendmsg(socket, pieces, &mut control, SendFlags::NOSIGNAL) {
+        return match rustix::net::sendmsg(
+            socket,
+            pieces,
+            &mut control,
+            SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
+        ) {
             Ok(count) => Progress::Bytes(count),
             Err(Errno::INTR) => continue,
             Err(Errno::AGAIN) => Progress::Blocked,

@@ -56,9 +56,9 @@ fn facts(connection: &Connection) -> Vec<(&'static str, String)> {
     let mut facts = tell_fields!(
         connection,
         {
-            peer, trusted, tls, destination, server, protocol, link, phase, inbox, outbox, backlog, upload, head,
-            head_bytes, forwarded, flow, status, reason, id, answer_fields, begun, answered, discarded, served,
-            peer_closed, failed, misunderstood, closing, opening,
+            peer, trusted, tls, destination, server, protocol, link, phase, inbox, outbox, backlog, lent, upload,
+            head, head_bytes, forwarded, flow, status, reason, id, answer_fields, begun, answered, discarded,
+            served, peer_closed, failed, misunderstood, closing, opening,
         },
         {
             // Told below in another form: a descriptor and moments have other numbers there.
