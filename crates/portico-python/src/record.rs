@@ -12,10 +12,11 @@ use std::{io, mem};
 
 use pyo3::prelude::*;
 
+use portico_config::Config;
 use portico_server::{Occurrences, Peer, Request, RequestKey};
 use portico_supervisor::{
     Note, Scoreboard, Slot, SlotField, SlotState, SupervisorField, SupervisorState, Thread, ThreadState,
-    now_nanos,
+    now_nanos, thread_count,
 };
 
 use crate::hub::{self, Greenlet};
@@ -100,14 +101,14 @@ impl Place {
         Self { scoreboard, slot }
     }
 
-    /// A scoreboard of its own, for a worker of `threads` threads that has no supervisor.
+    /// A scoreboard of its own, for a worker that has no supervisor.
     ///
     /// # Errors
     /// The kernel's: no memory, no descriptor.
-    pub fn alone(threads: u32) -> io::Result<Self> {
-        let scoreboard = Scoreboard::create(1, 2 * threads as usize)?;
+    pub fn alone(config: &Config) -> io::Result<Self> {
+        let scoreboard = Scoreboard::create(1, thread_count(config))?;
         scoreboard.set(SupervisorField::StartedNanos, now_nanos());
-        scoreboard.set(SupervisorField::ThreadsAsked, threads.into());
+        scoreboard.set(SupervisorField::ThreadsAsked, config.threads.into());
         scoreboard.set(SupervisorField::WorkersAsked, 1);
         scoreboard.set(SupervisorField::State, SupervisorState::Serving as u64);
         let place = Self::new(scoreboard, 0);
@@ -232,6 +233,16 @@ impl Record {
     pub fn thread(&self) -> Thread<'_> {
         let thread = self.place.slot().thread(self.index);
         thread.expect("a record is made for each index that the slot has")
+    }
+
+    /// Its number.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// The present call goes on as a WebSocket: it is watched no more.
+    pub fn note_stream(&self) {
+        self.thread().set_state(ThreadState::Stream);
     }
 
     /// The name of its thread.

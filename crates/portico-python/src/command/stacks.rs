@@ -172,6 +172,7 @@ fn request(running: &Running, now: u64) -> String {
     let state = match running.state {
         ThreadState::Lost => ", written off",
         ThreadState::AwaitingClient => ", waiting for its client",
+        ThreadState::Stream => ", a WebSocket",
         ThreadState::Idle | ThreadState::Running => "",
     };
     format!(

@@ -164,6 +164,7 @@ fn requests(board: &Scoreboard, now: u64) -> Table {
             let state = match running.state {
                 ThreadState::Lost => "lost",
                 ThreadState::AwaitingClient => "client",
+                ThreadState::Stream => "websocket",
                 ThreadState::Idle | ThreadState::Running => "running",
             };
             rows.push((

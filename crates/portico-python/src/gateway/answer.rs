@@ -4,6 +4,8 @@
 //! Keeps the framing true whatever the application does: Content-Length is inferred, enforced, or its breach
 //! made visible.
 
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,7 +15,7 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 
 use portico_proto::{Fields, ResponseHead};
-use portico_server::{Gone, Responder};
+use portico_server::{Gone, RequestKey, Responder};
 
 use super::detached;
 use super::file_wrapper::FileRange;
@@ -51,6 +53,8 @@ pub enum Progress {
 pub struct Answer {
     /// Present while the request runs and its answer is not complete.
     pub(super) responder: Option<Responder>,
+    /// The same where the application has taken the connection over, until its call ends.
+    pub(super) lent: Option<Arc<Responder>>,
     pub(super) head: ResponseHead,
     /// Whether `head` was given by the application.
     pub(super) given: bool,
@@ -88,6 +92,23 @@ impl Answer {
         self.is_head = is_head;
         self.sent = 0;
         self.surplus = 0;
+    }
+
+    /// Gives the connection of the request `key` to the application. What it still hands over as a response goes
+    /// nowhere.
+    ///
+    /// # Errors
+    /// `OSError`: that request has ended or is being answered, its client has left, or descriptors have run out.
+    pub fn lend(&mut self, py: Python<'_>, key: RequestKey) -> PyResult<OwnedFd> {
+        let open = self.responder.as_mut().filter(|responder| responder.key() == key && !self.started);
+        let Some(responder) = open else { return Err(io::Error::from(io::ErrorKind::NotConnected).into()) };
+        let socket = detached(py, true, || responder.take_connection())?;
+        self.lent = self.responder.take().map(Arc::new);
+        self.head =
+            ResponseHead { status: 101, reason: b"Switching Protocols".to_vec(), ..Default::default() };
+        (self.given, self.started) = (true, true);
+        self.set_complete();
+        Ok(socket)
     }
 
     /// Sends a block of the body, with the head before the first one. An empty block sends nothing.

@@ -11,6 +11,7 @@ mod hash;
 mod response;
 mod response_head;
 mod start_response;
+mod streams;
 mod template_cache;
 mod wsgi_errors;
 mod wsgi_input;
@@ -19,6 +20,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use pyo3::intern;
 use pyo3::prelude::*;
 
 use portico_config::Config;
@@ -33,6 +35,7 @@ use wsgi_input::Input;
 use crate::conf::Observer;
 
 pub use file_wrapper::FileWrapper;
+pub use streams::{Replace, Streams};
 
 /// A stream into the error log, as `wsgi.errors` is one.
 ///
@@ -49,6 +52,8 @@ pub struct Gateway {
     config: Arc<Config>,
     /// Who in Python wants to know of each request.
     observer: Option<Observer>,
+    /// The connections that the application has taken over.
+    streams: Arc<Streams>,
     /// Tells this gateway's thread-local memory from another's.
     id: u64,
 }
@@ -88,6 +93,7 @@ impl Gateway {
             },
             config: Arc::clone(config),
             observer,
+            streams: Arc::new(Streams::new(config.max_streams)),
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
         })
     }
@@ -99,6 +105,16 @@ impl Gateway {
         request: Request,
         responder: Responder,
     ) -> PyResult<()> {
+        let stream = match request.head.websocket && self.streams.are_wanted() {
+            false => None,
+            true => match self.streams.enter() {
+                Some(stream) => Some(stream),
+                None => {
+                    detached(py, true, || streams::refuse(responder));
+                    return Ok(());
+                }
+            },
+        };
         let mut own = match kept.take() {
             Some(kept) if kept.gateway == self.id => kept,
             _ => Box::new(Kept {
@@ -107,8 +123,9 @@ impl Gateway {
                 callables: Callables::new(py, &self.config)?,
             }),
         };
-        let Request { head, body, peer, trusted, forwarded, tls, destination, server, id, begun, .. } =
-            request;
+        let Request {
+            key, head, body, peer, trusted, forwarded, tls, destination, server, id, begun, ..
+        } = request;
         let body_length = body.len();
         let input = match body.is_empty() {
             true => None,
@@ -129,12 +146,18 @@ impl Gateway {
         };
         let environ = own.environs.build(py, &self.settings, &parts)?;
         own.callables.begin(py, responder, head.method() == b"HEAD");
+        if stream.is_some() {
+            environ.set_item(intern!(py, "gunicorn.socket"), own.callables.offer(py, key, &self.streams)?)?;
+        }
         let call = Call { py, head: &head, callables: &own.callables, sendfile: self.settings.sendfile };
         match &self.observer {
             None => drop(call.run(&self.application, &environ)),
             Some(observer) => call.run_observed(&self.application, &environ, observer, begun)?,
         }
         drop(environ);
+        if stream.is_some() {
+            own.callables.end_stream(py);
+        }
         if let Some(input) = input {
             input.get().end(py);
         }
@@ -148,6 +171,11 @@ impl Gateway {
 }
 
 impl Gateway {
+    /// The connections that the application has taken over.
+    pub fn streams(&self) -> &Arc<Streams> {
+        &self.streams
+    }
+
     /// As [`Application::call`], with what is kept from one request to the next by somebody else than the thread.
     pub fn call_keeping(&self, kept: &mut Option<Box<Kept>>, request: Request, responder: Responder) {
         // The engine may have let go of the interpreter for itself, through `blocking`.

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::time::Instant;
 
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyConnectionError, PyStopIteration, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyIterator, PyList, PyTuple};
@@ -219,6 +219,9 @@ impl<'py> Call<'_, 'py> {
     /// Returns the status that the client gets instead, if the head is not out yet.
     fn fail(&self, error: &PyErr) -> &'static str {
         let request = self.request();
+        if self.callables.answer(self.py).lent.is_some() && self.ends_stream(error) {
+            return "101 Switching Protocols";
+        }
         if error.is_instance_of::<RequestTimeout>(self.py) {
             // Its stack has been logged as it was when the time was over.
             log::info!("{request}: ended by portico.RequestTimeout");
@@ -245,6 +248,19 @@ impl<'py> Call<'_, 'py> {
         let responder = self.callables.answer(self.py).take_responder();
         detached(self.py, true, || drop(responder));
         "500 Internal Server Error"
+    }
+
+    /// Whether `error` is no failure of an application that has taken its connection over: what gunicorn has such
+    /// applications raise at their end, or that its client has left.
+    fn ends_stream(&self, error: &PyErr) -> bool {
+        if error.is_instance_of::<PyStopIteration>(self.py) {
+            return true;
+        }
+        let has_left = error.is_instance_of::<PyConnectionError>(self.py);
+        if has_left && let Some(times) = LEFT.note() {
+            log::info!("{}: the client of a WebSocket has left{times}", self.request());
+        }
+        has_left
     }
 
     /// Logs what the application has done wrong. Clients may bring it about as often as they like: beyond the

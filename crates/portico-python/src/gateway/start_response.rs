@@ -4,6 +4,7 @@
 //! They are bound methods of one [`Exchange`], made once per thread and used again for the next request unless the
 //! application has kept one of them.
 
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -14,15 +15,17 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTraceback, PyTuple};
 
 use portico_config::Config;
 use portico_proto::{Fields, ResponseHead};
-use portico_server::Responder;
+use portico_server::{RequestKey, Responder};
 use portico_supervisor::now_nanos;
 
 use super::answer::{Answer, Progress};
+use super::detached;
 use super::response_head::{self, Refusal};
+use super::streams::{StreamOffer, Streams};
 use crate::error::ClientDisconnected;
 use crate::hub;
 use crate::raw;
-use crate::record::{self, path_of};
+use crate::record::{self, Record, path_of};
 
 /// Field memory that is kept for the next answer.
 const KEPT_FIELD_BYTES: usize = 16 * 1024;
@@ -45,6 +48,16 @@ pub struct Callables {
     in_environ: [Py<PyAny>; IN_ENVIRON.len()],
     /// How many references to each of them there are while the environ has one.
     references: [Option<isize>; IN_ENVIRON.len()],
+}
+
+/// A connection that the application has taken over.
+pub struct Lent {
+    /// Its socket.
+    pub socket: OwnedFd,
+    /// The connection ends when nobody has this any more.
+    pub responder: Option<Arc<Responder>>,
+    /// The record of the thread that has the call.
+    pub record: Option<Arc<Record>>,
 }
 
 /// Keys of the environ and the methods that they stand for.
@@ -94,6 +107,24 @@ impl Callables {
         self.exchange.get().lock(py)
     }
 
+    /// What the environ has as the socket of the request `key`.
+    pub fn offer<'py>(
+        &self,
+        py: Python<'py>,
+        key: RequestKey,
+        streams: &Arc<Streams>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        StreamOffer::socket(py, &self.exchange, key, streams)
+    }
+
+    /// The call has ended: so does the connection, if the application has taken it over, once its socket is closed
+    /// as well.
+    pub fn end_stream(&self, py: Python<'_>) {
+        let Some(lent) = self.answer(py).lent.take() else { return };
+        detached(py, true, || lent.end_call());
+        drop(lent);
+    }
+
     /// Ends the request. Returns whether the callables can serve the next one: nobody else holds one of them.
     /// Otherwise they are cut off for good and let go of.
     pub fn end(&self, py: Python<'_>) -> bool {
@@ -125,6 +156,17 @@ impl Exchange {
     fn lock(&self, py: Python<'_>) -> MutexGuard<'_, Answer> {
         hub::lock(py, &self.state)
     }
+
+    /// Gives the connection of the request `key` to the application: a socket, and what the connection lives as
+    /// long as. Also the record of the thread that has its call.
+    ///
+    /// # Errors
+    /// `OSError` where that is not possible any more.
+    pub fn lend(&self, py: Python<'_>, key: RequestKey) -> PyResult<Lent> {
+        let mut answer = self.lock(py);
+        let socket = answer.lend(py, key)?;
+        Ok(Lent { socket, responder: answer.lent.clone(), record: answer.record.clone() })
+    }
 }
 
 #[pymethods]
@@ -145,6 +187,9 @@ impl Exchange {
         let Some(write) = answer.write.as_ref().map(|write| write.clone_ref(py)) else {
             return Err(PyAssertionError::new_err("start_response was called after its request had ended"));
         };
+        if answer.lent.is_some() {
+            return Ok(write); // What the client gets is the application's affair.
+        }
         if answer.started {
             drop(answer);
             return Err(match exc_info {

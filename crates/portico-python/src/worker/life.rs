@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 
 use log::Level;
 use portico_config::Config;
-use portico_server::{AccessLog, Application, Facts, Lending, Listener, Reopener};
+use portico_server::{AccessLog, Application, Facts, Lending, Listener, Occurrences, Reopener};
 use portico_supervisor::{Command, LogFiles, Report, StacksFile};
 
 use super::app::{LoadError, Loaded};
@@ -27,7 +27,7 @@ use super::{Setting, Source, StartError, crippled, find, forked, logs, opening, 
 use crate::conf::{reopen_loggers, teller};
 use crate::error::{one_line, traceback};
 use crate::fork::{exit_now, flush_output};
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Replace};
 use crate::hub::Hub;
 use crate::record::{Place, Records};
 use crate::stacks::{self, Stacks};
@@ -108,7 +108,7 @@ impl Life {
         let lending = Lending::new(Arc::clone(config), access_log, called.application(), sharing)
             .map_err(|error| system("starting the engine", &error))?;
         catch_signals(py, signals, &lending, &stacks, station.as_deref())?;
-        let threads = Arc::new(start_threads(py, config, &lending, signals, &records, called)?);
+        let threads = start_threads(py, config, &lending, signals, &records, called)?;
         let watch = watch::start(Watching {
             config: Arc::clone(config),
             records: Arc::clone(&records),
@@ -498,7 +498,7 @@ fn start_threads(
     signals: &Signals,
     records: &Arc<Records>,
     called: Called,
-) -> Result<Threads, StartError> {
+) -> Result<Arc<Threads>, StartError> {
     let bell = signals.bell().map_err(|error| system("starting threads", &error))?;
     let standby = Arc::clone(lending);
     thread::Builder::new()
@@ -507,12 +507,17 @@ fn start_threads(
         .map_err(|error| system("starting threads", &error))?;
     let (each, records) = (Arc::clone(lending), Arc::clone(records));
     Ok(match called {
-        Called::Threads(_) => Threads::start(py, config.threads, bell, move |index| {
-            records.enlist(index, Python::attach(raw::thread_ident));
-            each.run_thread();
-        })?,
+        Called::Threads(monitor) => {
+            let threads = Arc::new(Threads::start(py, config, bell, move |index| {
+                records.enlist(index, Python::attach(raw::thread_ident));
+                each.run_thread();
+            })?);
+            monitor.streams().begin(replacing_threads(&threads, lending));
+            threads
+        }
+        // All calls share the thread of the hub: no connection can be taken over.
         Called::Greenlets(greenlets) => {
-            Threads::start_for(py, greenlets, config.threads, bell, move |_| each.run_thread())?
+            Arc::new(Threads::start_for(py, greenlets, config.threads, bell, move |_| each.run_thread())?)
         }
     })
 }
@@ -521,9 +526,29 @@ fn start_threads(
 fn place(config: &Config, station: Option<&Station>) -> Result<Place, StartError> {
     match station {
         Some(station) => Ok(station.place()),
-        None => Place::alone(config.threads).map_err(|error| system("making the scoreboard", &error)),
+        None => Place::alone(config).map_err(|error| system("making the scoreboard", &error)),
     }
 }
+
+/// Puts another thread in the place of one whose call has taken its connection over.
+fn replacing_threads(threads: &Arc<Threads>, lending: &Arc<Lending>) -> Replace {
+    // Weak: the lending has the gateway, and the gateway this.
+    let (threads, lending) = (Arc::downgrade(threads), Arc::downgrade(lending));
+    Box::new(move |py, index, request| {
+        let (Some(threads), Some(lending)) = (threads.upgrade(), lending.upgrade()) else { return };
+        match threads.start_beside(py, index) {
+            Ok(()) => drop(lending.release_thread(request)),
+            Err(error) => {
+                if let Some(times) = UNREPLACED.note() {
+                    let error = one_line(py, &error);
+                    log::warn!("a WebSocket keeps one of --threads, since no other starts: {error}{times}");
+                }
+            }
+        }
+    })
+}
+
+static UNREPLACED: Occurrences = Occurrences::new();
 
 fn install_stacks(py: Python<'_>, file: Option<StacksFile>) -> Result<Arc<Stacks>, StartError> {
     let file = file.map_or_else(|| StacksFile::of_worker(0), Ok);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use portico_server::{Application, Request, Responder};
 
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Streams};
 use crate::interpreter;
 use crate::record::{Records, awaiting_client};
 
@@ -18,6 +18,13 @@ impl Monitor {
     /// Has the calls of `gateway` noted in `records`.
     pub fn new(gateway: Gateway, records: Arc<Records>) -> Self {
         Self { gateway, records }
+    }
+}
+
+impl Monitor {
+    /// The connections that the application has taken over.
+    pub fn streams(&self) -> &Arc<Streams> {
+        self.gateway.streams()
     }
 }
 

@@ -12,8 +12,12 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+
+use portico_config::Config;
+use portico_supervisor::thread_count;
 
 use super::greenlets::Greenlets;
 use crate::hub;
@@ -23,8 +27,10 @@ use crate::record::{self, thread_name};
 pub struct Threads {
     crew: Arc<Crew>,
     body: Body,
-    /// How many there may ever be.
-    max: usize,
+    /// How many there may be at once.
+    most: usize,
+    /// How many of those that are written off may be replaced.
+    replaced_max: usize,
 }
 
 /// What the threads share.
@@ -55,6 +61,10 @@ enum Body {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Running,
+    /// In a call that has taken its connection over. Another thread answers requests in its stead.
+    Streaming,
+    /// That call has ended, and the thread with it: its number is free.
+    Free,
     Ended,
     WrittenOff,
     /// Written off, and come out of the application after all.
@@ -62,20 +72,22 @@ enum State {
 }
 
 impl Threads {
-    /// Starts `count` threads called `portico-1` and so on; each calls `run` once, with its number from 0, and
-    /// rings `bell` as it ends. They are daemons: one that is stuck in the application does not keep the process.
+    /// Starts threads called `portico-1` and so on, as many as answer requests; each calls `run` once, with its
+    /// number from 0, and rings `bell` as it ends. They are daemons: one that is stuck in the application does not
+    /// keep the process.
     ///
     /// # Errors
     /// The system has no thread left.
     pub fn start(
         py: Python<'_>,
-        count: u32,
+        config: &Config,
         bell: UnixStream,
         run: impl Fn(usize) + Send + Sync + 'static,
     ) -> PyResult<Self> {
         let crew = Crew::new(bell);
         let body = Py::new(py, ThreadBody { run: Box::new(run), crew: Arc::clone(&crew) })?;
-        Self { crew, body: Body::Python(body), max: 2 * count as usize }.started(py, count)
+        let (most, replaced_max) = (thread_count(config), config.threads as usize);
+        Self { crew, body: Body::Python(body), most, replaced_max }.started(py, config.threads)
     }
 
     /// As [`Threads::start`], for an application whose calls run in `greenlets`.
@@ -90,12 +102,13 @@ impl Threads {
         run: impl Fn(usize) + Send + Sync + 'static,
     ) -> PyResult<Self> {
         let body = Body::Native { run: Arc::new(run), greenlets };
-        Self { crew: Crew::new(bell), body, max: 2 * count as usize }.started(py, count)
+        let replaced_max = count as usize;
+        Self { crew: Crew::new(bell), body, most: 2 * replaced_max, replaced_max }.started(py, count)
     }
 
     fn started(self, py: Python<'_>, count: u32) -> PyResult<Self> {
         for _ in 0..count {
-            self.start_another(py)?;
+            self.start_one(py)?;
         }
         Ok(self)
     }
@@ -106,13 +119,47 @@ impl Threads {
     /// # Errors
     /// The system has no thread left.
     pub fn start_another(&self, py: Python<'_>) -> PyResult<bool> {
+        let is_gone = |member: &&Member| matches!(member.state, State::WrittenOff | State::Returned);
+        // The one that is about to be replaced is among them.
+        if self.crew.members().iter().filter(is_gone).count() > self.replaced_max {
+            return Ok(false);
+        }
+        self.start_one(py)
+    }
+
+    /// Starts one more thread, beside thread number `index`, whose call has taken its connection over and is not
+    /// waited for.
+    ///
+    /// # Errors
+    /// The system has no thread left: that thread is one of those that answer requests as before.
+    pub fn start_beside(&self, py: Python<'_>, index: usize) -> PyResult<()> {
+        if !self.start_one(py)? {
+            return Err(PyRuntimeError::new_err("there are as many threads as there may be"));
+        }
+        if let Some(member) = self.crew.members().get_mut(index)
+            && member.state == State::Running
+        {
+            member.state = State::Streaming;
+        }
+        Ok(())
+    }
+
+    /// Starts a thread with the first number that is free; `false` if there is none.
+    fn start_one(&self, py: Python<'_>) -> PyResult<bool> {
         let index = {
             let mut members = self.crew.members();
-            if members.len() >= self.max {
-                return Ok(false);
+            let new = Member { thread: None, state: State::Running };
+            match members.iter().position(|member| member.state == State::Free) {
+                Some(free) => {
+                    members[free] = new;
+                    free
+                }
+                None if members.len() >= self.most => return Ok(false),
+                None => {
+                    members.push(new);
+                    members.len() - 1
+                }
             }
-            members.push(Member { thread: None, state: State::Running });
-            members.len() - 1
         };
         let started = self.start_number(py, index);
         let mut members = self.crew.members();
@@ -178,7 +225,8 @@ impl Threads {
 
     /// Whether some that have been written off are still in the application.
     pub fn are_some_stuck(&self) -> bool {
-        self.crew.members().iter().any(|member| member.state == State::WrittenOff)
+        let is_stuck = |member: &Member| matches!(member.state, State::WrittenOff | State::Streaming);
+        self.crew.members().iter().any(is_stuck)
     }
 
     /// Waits until all have ended but those that have been written off. Only after [`Threads::all_ended`]: what is
@@ -188,8 +236,8 @@ impl Threads {
     /// What a signal handler raises meanwhile.
     pub fn join(&self, py: Python<'_>) -> PyResult<()> {
         let ended = |member: &mut Member| match member.state {
-            State::Ended => member.thread.take(),
-            State::Running | State::WrittenOff | State::Returned => None,
+            State::Ended | State::Free => member.thread.take(),
+            State::Running | State::Streaming | State::WrittenOff | State::Returned => None,
         };
         let threads: Vec<_> = self.crew.members().iter_mut().filter_map(ended).collect();
         threads.into_iter().try_for_each(|thread| match thread {
@@ -218,6 +266,8 @@ impl Crew {
             member.state = match (member.state, state) {
                 (State::Running, _) => state,
                 (State::WrittenOff, State::Ended) => State::Returned,
+                (State::Streaming, State::Ended) => State::Free,
+                (State::Streaming, State::WrittenOff) => State::Streaming,
                 (former, _) => former,
             };
         }

@@ -287,7 +287,7 @@ impl Watcher {
         let keeper = self.find_keeper(now);
         for (index, record) in records.iter().enumerate() {
             let Some(running) = record.thread().running() else { continue };
-            if running.state != ThreadState::AwaitingClient {
+            if !matches!(running.state, ThreadState::AwaitingClient | ThreadState::Stream) {
                 longest = longest.max(now.saturating_sub(running.begun_nanos));
             }
             let call = (record, &running);
