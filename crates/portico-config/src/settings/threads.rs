@@ -112,8 +112,7 @@ const MAX_STREAMS: Setting = Setting {
     help: "WebSockets that are open at once, in each worker process",
     details: "Each is a request with `Upgrade: websocket` whose application has taken \
         `environ[\"gunicorn.socket\"]`, as flask-sock, simple-websocket and Flask-SocketIO do. It has a thread of \
-        its own beside --threads, and no --timeout. A further one is answered 503. Such a thread takes some \
-        50 KiB of memory, and simple-websocket starts a second one.",
+        its own beside --threads, and no --timeout. A further one is answered 503.",
 };
 
 #[cfg(test)]
