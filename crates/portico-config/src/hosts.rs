@@ -161,7 +161,8 @@ fn address(host: &[u8]) -> Option<IpAddr> {
     let host = str::from_utf8(host).ok()?;
     match host.strip_prefix('[') {
         Some(rest) => {
-            let address: Ipv6Addr = rest.strip_suffix(']')?.parse().ok()?;
+            // A zone says how a client reaches the address, not which one it is.
+            let address: Ipv6Addr = rest.strip_suffix(']')?.split('%').next()?.parse().ok()?;
             Some(IpAddr::V6(address).to_canonical())
         }
         None => host.parse().ok().filter(IpAddr::is_ipv4),
@@ -224,6 +225,9 @@ mod tests {
             ("10.0.0.0/8", "11.1.2.3", false),
             ("[::1]", "[0:0::1]:80", true),
             ("::1", "[::1]", true),
+            ("[fe80::1]", "[fe80::1%25eth0]:80", true),
+            ("[fe80::1]", "[fe80::1%eth0]", true),
+            ("[fe80::2]", "[fe80::1%eth0]", false),
             ("::1", "::1", false),
             ("[::1]:8000", "[::1]", false),
             ("2001:db8::/32", "[2001:db8::5]", true),

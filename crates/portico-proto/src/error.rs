@@ -30,6 +30,8 @@ pub enum ErrorKind {
     ChunkExtension,
     /// A chunk's size line is longer than `chunk_line_bytes_max`. RFC 9112, section 7.1.1: 400.
     ChunkLineTooLong,
+    /// The extensions of all chunks together are too long.
+    ChunkExtensionsTooLong,
     /// A chunk size that is no hexadecimal number, or none below 2^64. RFC 9112, section 7.1: 400.
     ChunkSize,
     /// The method CONNECT: an application server is no proxy. RFC 9110, sections 9.3.6 and 15.6.2: 501.
@@ -128,6 +130,7 @@ impl ErrorKind {
             Self::ChunkEnd => "A chunk is not followed by CRLF.",
             Self::ChunkExtension => "A chunk extension is malformed.",
             Self::ChunkLineTooLong => "The size line of a chunk is too long.",
+            Self::ChunkExtensionsTooLong => "The extensions of the chunks are too long.",
             Self::ChunkSize => "A chunk size is not a hexadecimal number below 2^64.",
             Self::Connect => "The method CONNECT is not supported.",
             Self::ConnectionField => "A header field belongs to HTTP/1 and not to HTTP/2.",

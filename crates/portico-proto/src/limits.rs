@@ -17,6 +17,14 @@ pub struct Limits {
     pub chunk_line_bytes_max: usize,
 }
 
+impl Limits {
+    /// Bytes of extensions in all size lines of one body; beyond it 400. A client could have us read one byte of a
+    /// body in each line otherwise.
+    pub fn chunk_extension_bytes_max(&self) -> usize {
+        self.chunk_line_bytes_max.saturating_mul(2)
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -25,7 +33,7 @@ impl Default for Limits {
             field_bytes_max: 8190,
             head_bytes_max: 64 * 1024,
             body_bytes_max: 0,
-            chunk_line_bytes_max: 256,
+            chunk_line_bytes_max: 8192,
         }
     }
 }

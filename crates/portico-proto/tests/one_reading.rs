@@ -258,7 +258,19 @@ fn methods() {
 
 #[test]
 fn hosts() {
-    for host in ["a", "a:80", "a:", "a.example:00080", "[::1]:80", "a_b", "a,b", "%41", ""] {
+    for host in [
+        "a",
+        "a:80",
+        "a:",
+        "a.example:00080",
+        "[::1]:80",
+        "[fe80::1%25eth0]",
+        "[fe80::1%eth0]",
+        "a_b",
+        "a,b",
+        "%41",
+        "",
+    ] {
         expect(&Asked { host: Some(host.as_bytes()), ..GET }, true, &[]);
     }
     for host in [
@@ -279,7 +291,7 @@ fn hosts() {
         b"\xc3\xa4",
         b"a\rb",
         b"a\nb",
-        b"[fe80::1%25eth0]",
+        b"[fe80::1%]",
         b"http://a",
     ] {
         expect(&Asked { host: Some(host), ..GET }, false, &[]);

@@ -179,18 +179,18 @@ const LIMIT_CHUNK_LINE: Setting = Setting {
         zero: None,
         set: |config, bytes| config.chunk_line_bytes_max = bytes as usize,
     },
-    default: "256",
+    default: "8k",
     area: Area::Limits,
     help: "Longest size line of a chunk; a longer one is answered 400",
-    details: "Size and extensions without the line's end. Extensions mean nothing to an application, and a \
-        client that sends long ones sends little else (RFC 9112 section 7.1.1 asks for a limit).",
+    details: "Size and extensions without the line's end. Extensions mean nothing to an application and are passed \
+        over (RFC 9112 section 7.1.1 asks for a limit). Those of a whole body may have twice as many bytes.",
 };
 
 #[cfg(test)]
 #[test]
 fn limit_chunk_line() {
     use crate::testing::{config, refusal};
-    assert_eq!(config(&[]).chunk_line_bytes_max, 256);
+    assert_eq!(config(&[]).chunk_line_bytes_max, 8192);
     assert_eq!(config(&["--limit-chunk-line", "1k"]).chunk_line_bytes_max, 1024);
     assert!(refusal(&["--limit-chunk-line", "0"]).contains("from 32 to 64k"));
 }

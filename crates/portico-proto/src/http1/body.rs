@@ -20,6 +20,8 @@ pub(super) struct Chunked {
     left: u64,
     /// Bytes of the present size line so far.
     line_bytes: u32,
+    /// Bytes of extensions in all size lines so far.
+    extension_bytes: u32,
     at: At,
 }
 
@@ -112,6 +114,9 @@ impl Chunked {
         let has_digits = self.line_bytes > 0;
         if let Some(digit) = (byte as char).to_digit(16) {
             self.count_line_byte(limits)?;
+            if self.line_bytes > SIZE_DIGITS_MAX {
+                return Err(ErrorKind::ChunkLineTooLong.into());
+            }
             let shifted = self.left.checked_mul(16).ok_or(ErrorKind::ChunkSize)?;
             self.left = shifted + u64::from(digit);
             return Ok(At::Size);
@@ -147,6 +152,10 @@ impl Chunked {
             _ => return Err(ErrorKind::ChunkExtension.into()),
         };
         self.count_line_byte(limits)?;
+        self.extension_bytes = self.extension_bytes.saturating_add(1);
+        if self.extension_bytes as usize > limits.chunk_extension_bytes_max() {
+            return Err(ErrorKind::ChunkExtensionsTooLong.into());
+        }
         Ok(At::Extension(next))
     }
 
@@ -213,6 +222,9 @@ pub(crate) fn is_forbidden_trailer(name: &[u8]) -> bool {
     };
     forbidden.iter().any(|other| name.eq_ignore_ascii_case(other))
 }
+
+/// Digits of a chunk's size: 16 say all that there can be, what is more are zeros before them.
+const SIZE_DIGITS_MAX: u32 = 256;
 
 /// Bytes of a size line are counted in 32 bits.
 const CHUNK_LINE_BYTES_MAX: usize = u32::MAX as usize;

@@ -80,13 +80,14 @@ fn path_and_query(target: &[u8], path_start: usize, authority: Option<Span>) -> 
 /// it: RFC 9110, section 4.2.4 has it refused.
 ///
 /// ```abnf
-/// uri-host = "[" IPv6address "]" / IPv4address / reg-name
+/// uri-host = "[" IPv6address [ "%" zone ] "]" / IPv4address / reg-name
+/// zone     = 1*( unreserved / pct-encoded )
 /// port     = *DIGIT                                                ; at most 65535
 /// ```
 pub fn is_authority(bytes: &[u8]) -> bool {
     let (host_is_valid, after_host) = if let Some(literal) = bytes.strip_prefix(b"[") {
         let Some(end) = memchr::memchr(b']', literal) else { return false };
-        (is_ipv6_address(&literal[..end]), &literal[end + 1..])
+        (is_ipv6_host(&literal[..end]), &literal[end + 1..])
     } else {
         let end = reg_name_length(bytes);
         (end > 0, &bytes[end..])
@@ -107,9 +108,19 @@ fn reg_name_length(bytes: &[u8]) -> usize {
     length
 }
 
-/// The address alone: zones (RFC 6874) mean nothing to another host, and no IPvFuture has been defined.
-fn is_ipv6_address(bytes: &[u8]) -> bool {
-    str::from_utf8(bytes).is_ok_and(|text| text.parse::<core::net::Ipv6Addr>().is_ok())
+/// An address, perhaps with the zone by which its client reaches it: after `%25` (RFC 6874) or, as older clients
+/// write it, `%` alone. No IPvFuture has been defined.
+fn is_ipv6_host(bytes: &[u8]) -> bool {
+    let address_end = memchr::memchr(b'%', bytes).unwrap_or(bytes.len());
+    let zone_is_valid = bytes.get(address_end + 1..).is_none_or(is_zone);
+    let address = str::from_utf8(&bytes[..address_end]);
+    zone_is_valid && address.is_ok_and(|text| text.parse::<core::net::Ipv6Addr>().is_ok())
+}
+
+/// Whether `bytes` name a zone. The `25` of an encoded `%` is one as well as the beginning of another.
+fn is_zone(bytes: &[u8]) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%".contains(&byte);
+    !bytes.is_empty() && bytes.iter().all(|&byte| is_plain(byte)) && grammar::is_percent_encoded(bytes)
 }
 
 fn is_port(digits: &[u8]) -> bool {
@@ -135,6 +146,10 @@ mod tests {
             "%41",
             "[::ffff:1.2.3.4]",
             "a,b",
+            "[fe80::1%25eth0]",
+            "[fe80::1%eth0]:8000",
+            "[fe80::1%2]",
+            "[fe80::1%25en%201]",
         ] {
             assert!(is_authority(good.as_bytes()), "{good}");
         }
@@ -150,7 +165,15 @@ mod tests {
             "::1",
             "[::1]8000",
             "[::1]:8000:1",
-            "[fe80::1%25eth0]",
+            "[fe80::1%]",
+            "[fe80::1%%65]]",
+            "[fe80::1%eth0%]",
+            "[fe80::1%eth/0]",
+            "[fe80::1%eth0",
+            "[fe80::1%eth 0]",
+            "[1.2.3.4%eth0]",
+            "[%25eth0]",
+            "fe80::1%25eth0",
             "[v1.a]",
             "[]",
             "a/b",
