@@ -55,7 +55,10 @@ def test_date_and_server_of_the_application_stand(server):
     "status",
     [
         "",
-        "200",
+        "20",
+        "2000",
+        "099",
+        "101",
         "20 OK",
         "2000 OK",
         "abc OK",
@@ -106,27 +109,9 @@ def test_wrong_field_is_refused_and_injects_nothing(server, header):
     check_refused(server, start(server, "200 OK", [("X-Before", "1"), header]))
 
 
-@pytest.mark.parametrize("headers", [None, 7, "X-A: b"])
+@pytest.mark.parametrize("headers", [None, 7, "X-A: b", {"X-A": "b"}, ["X-A", "b"], [["X-A"]]])
 def test_headers_of_wrong_type_are_refused(server, headers):
     check_refused(server, start(server, "200 OK", headers))
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "Connection",
-        "Keep-Alive",
-        "Proxy-Authenticate",
-        "Proxy-Authorization",
-        "TE",
-        "Trailer",
-        "Transfer-Encoding",
-        "Upgrade",
-        "transfer-encoding",
-    ],
-)
-def test_hop_by_hop_fields_are_refused(server, name):
-    check_refused(server, start(server, "200 OK", [(name, "chunked")]))
 
 
 @pytest.mark.parametrize("length", ["", "x", "-1", "+4", "4.0", "0x4", "4, 4", " 4 4", "9" * 40])
@@ -161,6 +146,12 @@ def test_second_call_without_exc_info_raises(server):
     response = server.request("GET", "/start-twice")
     assert response.status == 200
     assert response.body.startswith(b"raised ") and response.body != b"raised nothing"
+
+
+def test_a_second_call_raises_also_when_the_first_has_raised(server):
+    """The first call counts, whatever came of it."""
+    response = server.request("GET", "/start-again-after-error")
+    assert (response.status, response.body) == (200, b"ValueError AssertionError")
 
 
 def test_exc_info_replaces_a_head_that_has_not_gone_out(server):

@@ -54,7 +54,7 @@ fn serve(mut stream: Stream, seed: usize, limits: &Limits) {
     let mut input = &inbox[..];
     while let Ok(Some(_)) = stream.connection.next_event(&mut input, limits) {}
     let (date, mut out) = (HttpDate::from_unix(0), Vec::new());
-    let head = ResponseHead { status: 200, reason: Vec::new(), fields: Fields::new(), length: None };
+    let head = ResponseHead { status: 200, fields: Fields::new(), length: None, ..ResponseHead::default() };
     stream.connection.send(Part::Head { head: &head, close: false }, &date, &mut out);
     stream.connection.send(Part::Body(&buffer), &date, &mut out);
     stream.connection.send(Part::End, &date, &mut out);

@@ -82,7 +82,12 @@ fn serve(number: u32, stream: &mut Stream, limits: &Limits) {
                 Ok(Some(Event::Body(body))) => assert!(!body.is_empty()),
                 Ok(Some(Event::End)) => {
                     let length = (number % 3 != 0).then_some(3);
-                    let head = ResponseHead { status: 200, reason: Vec::new(), fields: Fields::new(), length };
+                    let head = ResponseHead {
+                        status: 200,
+                        fields: Fields::new(),
+                        length,
+                        ..ResponseHead::default()
+                    };
                     stream.send(Part::Head { head: &head, close: false }, &date, &mut out);
                     stream.send(Part::Body(b"abc"), &date, &mut out);
                     let _ = stream.port().write(&out);

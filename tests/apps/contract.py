@@ -43,7 +43,10 @@ def start_asking(environ, start_response):
     class Asking(str):
         def __repr__(self):
             asked.append(environ["portico.client_disconnected"]())
-            start_response("200 OK", PLAIN)
+            try:
+                start_response("200 OK", PLAIN)
+            except AssertionError:
+                pass  # The call that asks is the first.
             return "asking " * 1000
 
     wrong = Asking("\u20ac")
@@ -70,6 +73,48 @@ def start_twice(environ, start_response):
     except Exception as error:
         return [f"raised {type(error).__name__}".encode()]
     return [b"raised nothing"]
+
+
+@routes("/start-again-after-error")
+def start_again_after_error(environ, start_response):
+    """Calls start_response with a wrong status, without exc_info and with it; tells what was raised."""
+    raised = []
+    for status in ("wrong", "200 Again"):
+        try:
+            start_response(status, PLAIN)
+        except Exception as error:
+            raised.append(type(error).__name__)
+            exc_info = sys.exc_info()
+    start_response("200 OK", PLAIN, exc_info)
+    return [" ".join(raised).encode()]
+
+
+@routes("/start-iterable")
+def start_iterable(environ, start_response):
+    """Gives the headers as something that is neither list nor tuple."""
+    headers = {"X-A": "1", "X-B": "2"}
+    kinds = {
+        "items": headers.items,
+        "generator": lambda: (pair for pair in headers.items()),
+        "endless": lambda: iter(lambda: ("X-A", "1"), None),
+        "raising": lambda: (1 / 0 for _ in range(1)),
+    }
+    start_response("200 OK", kinds[environ["QUERY_STRING"]]())
+    return [b"body"]
+
+
+@routes("/close-asked")
+def close_asked(environ, start_response):
+    """Asks for the connection to be closed, as `value` says."""
+    start_response("200 OK", [*PLAIN, ("Connection", parameters(environ)["value"])])
+    return [b"body"]
+
+
+@routes("/event-stream")
+def event_stream(environ, start_response):
+    """Answers as Flask's recipes for event streams do."""
+    start_response("200 OK", [("Content-Type", "text/event-stream"), ("Connection", "keep-alive")])
+    return (b"data: %d\n\n" % number for number in range(3))
 
 
 @routes("/replace")

@@ -341,6 +341,8 @@ pub struct Config {
     pub forwarded_allow: TrustedPeers,
     /// `--uwsgi-allow-from`: gateways, whatever they speak
     pub gateway_allow: TrustedPeers,
+    /// `--strict-wsgi`: what PEP 3333 forbids to applications is refused, also where it can be put right.
+    pub strict_wsgi: bool,
     /// `--protocol`: of binds that name none; they have it by now
     pub protocol: WireProtocol,
     /// `--forwarded-headers`

@@ -64,7 +64,7 @@ fn receive(connection: &mut Connection, arrivals: &[&[u8]]) {
 fn answer(connection: &mut Connection, date: &HttpDate, out: &mut Vec<u8>) {
     let mut fields = Fields::new();
     fields.push(b"Content-Type", b"text/plain; charset=utf-8");
-    let head = ResponseHead { status: 200, reason: Vec::new(), fields, length: Some(13) };
+    let head = ResponseHead { status: 200, fields, length: Some(13), ..ResponseHead::default() };
     connection.send(Part::Head { head: black_box(&head), close: false }, date, out);
     connection.send(Part::Body(b"Hello, world!"), date, out);
     connection.send(Part::End, date, out);

@@ -290,6 +290,9 @@ pub struct ResponseHead {
     pub fields: Fields,
     /// Length of the body in bytes where it is known before the body is sent.
     pub length: Option<u64>,
+    /// Whether the application wants the client's connection closed after it (`Connection: close`). Gateways keep
+    /// theirs: it is none of a client's.
+    pub close: bool,
 }
 
 /// Room for the field lines that most answers have, so that adding them one by one allocates once.

@@ -40,7 +40,7 @@ fn asked(protocol: fn() -> Protocol, method: &str) -> Protocol {
 fn head(status: u16, length: Option<u64>) -> ResponseHead {
     let mut fields = Fields::new();
     fields.push(b"A", b"b");
-    ResponseHead { status, reason: Vec::new(), fields, length }
+    ResponseHead { status, fields, length, ..ResponseHead::default() }
 }
 
 /// What is written of an answer, and the state after it.

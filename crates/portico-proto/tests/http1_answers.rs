@@ -29,7 +29,7 @@ fn head(status: u16, fields: &[(&str, &str)], length: Option<u64>) -> ResponseHe
     for (name, value) in fields {
         lines.push(name.as_bytes(), value.as_bytes());
     }
-    ResponseHead { status, reason: Vec::new(), fields: lines, length }
+    ResponseHead { status, fields: lines, length, ..ResponseHead::default() }
 }
 
 /// Answers `request` with `head` and `blocks`: what is written, without Date and Server, and whether the
@@ -344,4 +344,36 @@ fn refusal_body(request: &[u8]) -> String {
     assert!(head.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{head}");
     assert!(head.ends_with("\r\nContent-Length: 10"), "{head}");
     body.to_owned()
+}
+
+/// What the application asks for, and what goes with an upgrade (RFC 9110, section 7.8).
+#[test]
+fn connection() {
+    let ended = |close, fields| ResponseHead { close, ..head(426, fields, Some(0)) };
+    let upgrade = &[("Upgrade", "TLS/1.3")][..];
+    let cases = [
+        (GET, ended(false, &[]), "", true),
+        (GET, ended(true, &[]), "Connection: close\r\n", false),
+        (GET_1_0_AND_KEEP, ended(true, &[]), "Connection: close\r\n", false),
+        (GET, ended(false, upgrade), "Upgrade: TLS/1.3\r\nConnection: Upgrade\r\n", true),
+        (GET, ended(true, upgrade), "Upgrade: TLS/1.3\r\nConnection: close, Upgrade\r\n", false),
+        (
+            GET_1_0_AND_KEEP,
+            ended(false, upgrade),
+            "Upgrade: TLS/1.3\r\nConnection: keep-alive, Upgrade\r\n",
+            true,
+        ),
+    ];
+    for (request, head, fields, kept) in cases {
+        let expected = format!("HTTP/1.1 426 Upgrade Required\r\n{fields}Content-Length: 0\r\n\r\n");
+        let (text, is_kept) = answer(request, &head, &[]);
+        assert_eq!((sorted(&text), is_kept), (sorted(&expected), kept), "{request}");
+    }
+}
+
+/// The lines of a head, in an order that does not matter.
+fn sorted(head: &str) -> Vec<&str> {
+    let mut lines: Vec<_> = head.split("\r\n").collect();
+    lines.sort_unstable();
+    lines
 }

@@ -31,7 +31,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut fields = Fields::new();
     fields.push(b"Content-Type", b"text/plain");
     let length = Some(BODY.len() as u64);
-    let head = ResponseHead { status: 200, reason: b"OK".to_vec(), fields, length };
+    let head =
+        ResponseHead { status: 200, reason: b"OK".to_vec(), fields, length, ..ResponseHead::default() };
     let listeners = Listener::bind_all(&config)?;
     let lending = Lending::new(Arc::clone(&config), None, Arc::new(Hello { head }), None)?;
     lending.listen(listeners)?;

@@ -11,6 +11,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     ALLOW_HALF_CLOSE,
     SENDFILE,
     SERVER_HEADER,
+    STRICT_WSGI,
 ];
 
 const REQUEST_BUFFER: Setting = Setting {
@@ -213,4 +214,30 @@ fn server_header() {
     for text in ["a\r\nb", "\u{e9}", " a", "a\u{7f}"] {
         assert!(refusal(&["--server-header", text]).contains("visible ASCII"), "{text}");
     }
+}
+
+const STRICT_WSGI: Setting = Setting {
+    name: "strict_wsgi",
+    gunicorn: None,
+    since: "0.1",
+    flags: &["strict-wsgi"],
+    short: None,
+    platform: None,
+    value: Value::Switch { given: true, set: |config, on| config.strict_wsgi = on },
+    default: "false",
+    area: Area::Requests,
+    help: "Refuse what PEP 3333 forbids to applications and can be put right",
+    details: "As wsgiref.validate does: hop-by-hop headers such as Connection, a Trailer, a status without a \
+        reason, headers that are no list, a header that is no tuple. start_response raises then, which as a \
+        rule is answered 500. Without it such headers are dropped and the rest is taken, with one warning of \
+        each kind in a worker.",
+};
+
+#[cfg(test)]
+#[test]
+fn strict_wsgi() {
+    use crate::testing::{config, with_environment};
+    assert!(!config(&[]).strict_wsgi);
+    assert!(config(&["--strict-wsgi"]).strict_wsgi);
+    assert!(with_environment(&[("PORTICO_STRICT_WSGI", "1")], &[]).strict_wsgi);
 }

@@ -78,6 +78,11 @@ impl Answer {
         &self.content
     }
 
+    /// Whether something else than the end of the connection tells of its end.
+    pub(super) fn is_delimited(&self) -> bool {
+        self.chunked || !self.content.is_open()
+    }
+
     /// Whether the connection outlives this answer, by what is known so far.
     pub(super) fn can_keep_alive(&self) -> bool {
         match &self.content {
@@ -91,7 +96,7 @@ impl Answer {
         self.content.start(head, self.asker.is_head);
         self.chunked = self.content.is_open() && self.asker.version >= Version::Http11;
         let until_close = self.content.is_open() && !self.chunked;
-        self.close = close || !self.asker.keep_alive || until_close;
+        self.close = close || head.close || !self.asker.keep_alive || until_close;
     }
 
     fn write_head(&self, head: &ResponseHead, date: &HttpDate, out: &mut Vec<u8>) {
@@ -99,7 +104,9 @@ impl Answer {
         write_status_line(head.status, &head.reason, out);
         out.extend_from_slice(head.fields.lines());
         write_origin(&head.fields, date, out);
-        if self.close {
+        if head.status == 426 && head.fields.get(b"upgrade").is_some() {
+            self.write_connection_of_upgrade(out);
+        } else if self.close {
             out.extend_from_slice(b"Connection: close\r\n");
         } else if self.asker.version < Version::Http11 {
             out.extend_from_slice(b"Connection: keep-alive\r\n");
@@ -111,6 +118,16 @@ impl Answer {
             Some(length) => write_content_length(length, out),
             None => out.extend_from_slice(b"\r\n"),
         }
+    }
+
+    /// Who sends Upgrade names it in Connection (RFC 9110, section 7.8). A 426 tells by it what to upgrade to.
+    #[cold]
+    fn write_connection_of_upgrade(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(match self.close {
+            true => &b"Connection: close, Upgrade\r\n"[..],
+            false if self.asker.version < Version::Http11 => b"Connection: keep-alive, Upgrade\r\n",
+            false => b"Connection: Upgrade\r\n",
+        });
     }
 
     fn write_body(&mut self, block: &[u8], out: &mut Vec<u8>) {

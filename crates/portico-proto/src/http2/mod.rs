@@ -182,6 +182,9 @@ impl Session {
     pub fn output(&mut self, out: &mut Vec<u8>) {
         // With room for more the crate may go on with what it had left lying.
         self.settled &= self.shared.waiting().0 == 0;
+        if self.shared.is_to_leave() {
+            self.shut_down();
+        }
         if let State::Open(connection) = &mut self.state
             && let Poll::Ready(ended) = connection.poll_closed(&mut Context::from_waker(Waker::noop()))
         {

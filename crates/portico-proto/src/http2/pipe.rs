@@ -4,6 +4,7 @@
 //! by whoever brings bytes or takes them.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake};
 
@@ -17,6 +18,8 @@ pub(super) struct Shared {
     buffers: Mutex<Buffers>,
     /// Streams on which there is room again for those who found none.
     roomy: Mutex<Vec<u32>>,
+    /// A stream wants the session to end.
+    is_to_leave: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -92,12 +95,21 @@ impl Shared {
 
     /// Whether the crate is to be given more of stream `stream`'s body; else that stream is told when it is.
     pub(super) fn has_room_for(&self, stream: u32) -> bool {
+        self.has_less_unwritten(UNWRITTEN_BYTES_MAX, stream)
+    }
+
+    /// Whether the crate has written all of what it has been given; else stream `stream` is told when it has.
+    pub(super) fn is_written_for(&self, stream: u32) -> bool {
+        self.has_less_unwritten(1, stream)
+    }
+
+    fn has_less_unwritten(&self, bytes: usize, stream: u32) -> bool {
         let mut buffers = self.buffers();
-        let roomy = buffers.unwritten < UNWRITTEN_BYTES_MAX;
-        if !roomy && !buffers.waiting.contains(&stream) {
+        let has_less = buffers.unwritten < bytes;
+        if !has_less && !buffers.waiting.contains(&stream) {
             buffers.waiting.push(stream);
         }
-        roomy
+        has_less
     }
 
     /// The crate has written what it could. Where it found room for all, it has nothing left of the bodies: no
@@ -131,6 +143,16 @@ impl Shared {
         if !roomy.contains(&stream) {
             roomy.push(stream);
         }
+    }
+
+    /// The peer is to begin no more streams.
+    pub(super) fn ask_to_leave(&self) {
+        self.is_to_leave.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether [`Shared::ask_to_leave`] has been called.
+    pub(super) fn is_to_leave(&self) -> bool {
+        self.is_to_leave.load(Ordering::Relaxed)
     }
 
     /// DATA frames given to the crate since the last call.

@@ -116,6 +116,13 @@ impl Port {
         self.handles().receive.as_mut().map_or(0, |receive| receive.flow_control().used_capacity())
     }
 
+    /// Whether the crate has written all that it was given of bodies: a reset drops what it has not. Otherwise the
+    /// stream is told of room when it has.
+    pub fn is_written(&self) -> bool {
+        let handles = self.handles();
+        handles.shared.is_written_for(handles.stream)
+    }
+
     /// Looks at this stream from the session.
     pub(super) fn watch(&self) -> Watch {
         Watch(Arc::downgrade(&self.0))
@@ -143,6 +150,11 @@ impl Port {
             Ok(send) => (handles.send, handles.length, handles.ended) = (Some(send), length, ends),
             Err(_) => handles.failed = true,
         }
+    }
+
+    /// The session is to end with the streams that there are.
+    pub(super) fn close_session(&self) {
+        self.handles().shared.ask_to_leave();
     }
 
     /// The body is complete with `length` bytes, which may not all have been written yet.

@@ -152,6 +152,9 @@ impl Stream {
 
     fn send_head(&mut self, head: &ResponseHead, date: &HttpDate) {
         self.content.start(head, self.is_head);
+        if head.close {
+            self.port.close_session();
+        }
         let fields = answer::fields(&head.fields, announced_length(head), date);
         self.port.send_head(status_code(head.status), fields, self.content.left());
     }

@@ -126,7 +126,7 @@ fn events(stream: &mut Stream, limits: &Limits) -> Result<Vec<String>, u16> {
 fn head(status: u16, fields: &[(&str, &str)], length: Option<u64>) -> ResponseHead {
     let mut all = Fields::new();
     fields.iter().for_each(|(name, value)| all.push(name.as_bytes(), value.as_bytes()));
-    ResponseHead { status, reason: Vec::new(), fields: all, length }
+    ResponseHead { status, fields: all, length, ..ResponseHead::default() }
 }
 
 /// Sends a whole answer in these blocks.
@@ -1001,6 +1001,43 @@ fn shutting_down_lets_streams_end_that_began_before_it_was_heard() {
     assert_eq!(now(first).unwrap().unwrap().status(), 200);
     assert_eq!(now(second).unwrap().unwrap().status(), 200);
     assert!(pair.session.is_closed());
+}
+
+#[test]
+fn a_response_that_closes_has_the_session_end_with_the_streams_that_there_are() {
+    let mut pair = Pair::new();
+    let (_first, mut other) = pair.get();
+    let (_second, mut stream) = pair.get();
+    let closing = ResponseHead { close: true, ..head(200, &[], Some(2)) };
+    answer(&mut stream, &closing, &[b"ab"]);
+    pair.turn();
+    assert!(pair.session.is_leaving() && !pair.session.is_closed());
+    answer(&mut other, &head(200, &[], Some(2)), &[b"cd"]);
+    for _ in 0..4 {
+        pair.turn();
+    }
+    assert!(pair.session.is_closed());
+}
+
+/// A reset drops what the crate has not written: whoever cuts a response waits for that.
+#[test]
+fn what_was_given_of_a_body_is_written_before_its_stream_is_reset() {
+    let mut session = greeted();
+    receive(&mut session, &get_frame(1), Duration::ZERO).unwrap();
+    let (_, mut streams, _) = told(&mut session);
+    let stream = &mut streams[0];
+    stream.send(Part::Head { head: &head(200, &[], Some(20)), close: false }, &date(), &mut Vec::new());
+    assert!(matches!(stream.port().write(b"0123456789"), Moved::Bytes(10)));
+    assert!(!stream.port().is_written());
+    let mut out = Vec::new();
+    session.output(&mut out);
+    assert!(stream.port().is_written());
+    assert!(matches!(session.next_event(&Limits::default()), Some(SessionEvent::Room(1))));
+    stream.port().cut();
+    session.output(&mut out);
+    let data = memchr::memmem::find(&out, b"0123456789").expect("the body");
+    let reset = memchr::memmem::find(&out, &[0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 2]).expect("RST_STREAM");
+    assert!(data < reset);
 }
 
 #[test]

@@ -152,7 +152,7 @@ fn answer(connection: &mut Protocol) -> bool {
 
 /// The bytes of such an answer.
 fn encode_answer(connection: &mut Protocol) -> Vec<u8> {
-    let head = ResponseHead { status: 204, reason: Vec::new(), fields: Fields::new(), length: None };
+    let head = ResponseHead { status: 204, fields: Fields::new(), length: None, ..ResponseHead::default() };
     let date = HttpDate::from_unix(0);
     let mut out = Vec::new();
     connection.send(Part::Head { head: &head, close: false }, &date, &mut out);

@@ -85,7 +85,7 @@ pub fn check_round_trip(plan: &Plan) {
 
     let mut fields = Fields::new();
     fields.push(b"Content-Type", b"text/plain");
-    let head = ResponseHead { status: plan.status, reason: Vec::new(), fields, length: plan.length };
+    let head = ResponseHead { status: plan.status, fields, length: plan.length, ..ResponseHead::default() };
     let date = HttpDate::from_unix(0);
     let mut out = Vec::new();
     connection.send(Part::Head { head: &head, close: plan.close }, &date, &mut out);

@@ -64,6 +64,8 @@ pub struct Answer {
     pub(super) complete: bool,
     /// Whether the client has left.
     gone: bool,
+    /// Whether the application has called `start_response`, successfully or not.
+    pub(super) called: bool,
     /// Whether the request's method is HEAD.
     is_head: bool,
     /// Bytes of the body that have been sent.
@@ -86,6 +88,7 @@ impl Answer {
     pub fn begin(&mut self, responder: Responder, is_head: bool) {
         self.responder = Some(responder);
         self.given = false;
+        self.called = false;
         self.started = false;
         self.complete = false;
         self.gone = false;
@@ -474,7 +477,12 @@ const GATEWAY_TIMEOUT: &[u8] = b"504 Gateway Timeout: the application did not an
 fn gateway_timeout() -> ResponseHead {
     let mut fields = Fields::new();
     fields.push(b"Content-Type", b"text/plain; charset=utf-8");
-    ResponseHead { status: 504, reason: Vec::new(), fields, length: Some(GATEWAY_TIMEOUT.len() as u64) }
+    ResponseHead {
+        status: 504,
+        fields,
+        length: Some(GATEWAY_TIMEOUT.len() as u64),
+        ..ResponseHead::default()
+    }
 }
 
 fn no_start_response() -> PyErr {

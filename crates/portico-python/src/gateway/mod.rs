@@ -8,6 +8,7 @@ mod environ;
 mod field_names;
 mod file_wrapper;
 mod hash;
+mod lapses;
 mod response;
 mod response_head;
 mod start_response;

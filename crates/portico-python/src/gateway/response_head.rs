@@ -1,11 +1,16 @@
 //! What `start_response` accepts as status and headers, and why it refuses the rest (PEP 3333, "The
 //! start_response() Callable"; RFC 9110, section 5).
+//!
+//! What breaks a rule of PEP 3333 and can be put right is put right, with a warning (`lapses`): applications that
+//! do it run on other servers. `--strict-wsgi` has it refused.
 
 use pyo3::exceptions::{PyAssertionError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString, PyTuple};
 
 use portico_proto::ResponseHead;
+
+use super::lapses::{Lapse, Lapses};
 
 /// Fields that one answer may have.
 pub const FIELDS_MAX: usize = 1000;
@@ -31,8 +36,8 @@ pub enum Refusal<'py> {
     ValueClass(Bound<'py, PyString>, Bound<'py, PyAny>),
     /// This header breaks a rule.
     Header(Bound<'py, PyString>, &'static str),
-    /// This header is the server's.
-    HopByHop(Bound<'py, PyString>),
+    /// This header breaks a rule that is kept only with `--strict-wsgi`.
+    Lapse(Bound<'py, PyString>, Lapse),
     /// The list has become shorter meanwhile.
     Raised(PyErr),
 }
@@ -40,88 +45,160 @@ pub enum Refusal<'py> {
 /// Characters of an object's `repr`, or of a header's name, that a message shows.
 const SHOWN_CHARS_MAX: usize = 120;
 
+/// The head of one response while it is read from what `start_response` was given.
+pub struct Filling<'a> {
+    head: &'a mut ResponseHead,
+    /// What is put right otherwise is refused.
+    is_strict: bool,
+    lapses: Lapses,
+}
+
 /// Checks `status` and `headers` and puts them into `head`, whose former content is dropped. Calls nothing of the
-/// application's.
+/// application's. Returns what was put right.
 ///
 /// # Errors
-/// Anything but `str`, `list` and 2-tuples; text that cannot stand in a head, too much of it, or a bad
-/// Content-Length; hop-by-hop fields.
+/// Status and names and values of headers must be `str`, and what can stand in a head; there must not be too much
+/// of them; a Content-Length is a number. `is_strict`: nothing is put right.
 pub fn fill<'py>(
     head: &mut ResponseHead,
-    status: &Bound<'py, PyAny>,
-    headers: &Bound<'py, PyAny>,
-) -> Result<(), Refusal<'py>> {
+    (status, headers): (&Bound<'py, PyAny>, &Bound<'py, PyAny>),
+    is_strict: bool,
+) -> Result<Lapses, Refusal<'py>> {
     head.fields.clear();
     head.reason.clear();
-    head.length = None;
-    fill_status(head, status)?;
-    let headers = headers.cast::<PyList>().map_err(|_| Refusal::HeadersClass(headers.clone()))?;
-    for index in 0..headers.len() {
-        add_field(head, &headers.get_item(index).map_err(Refusal::Raised)?)?;
+    (head.length, head.close) = (None, false);
+    let mut filling = Filling { head, is_strict, lapses: Lapses::default() };
+    filling.take_status(status)?;
+    if let Ok(headers) = headers.cast::<PyList>() {
+        for index in 0..headers.len() {
+            filling.take_header(&headers.get_item(index).map_err(Refusal::Raised)?)?;
+        }
+    } else {
+        let tuple = headers.cast::<PyTuple>().ok().filter(|_| !is_strict);
+        let tuple = tuple.ok_or_else(|| Refusal::HeadersClass(headers.clone()))?;
+        filling.lapses.add(Lapse::HeadersClass);
+        for header in tuple {
+            filling.take_header(&header)?;
+        }
     }
-    Ok(())
+    Ok(filling.lapses)
 }
 
-fn fill_status<'py>(head: &mut ResponseHead, status: &Bound<'py, PyAny>) -> Result<(), Refusal<'py>> {
-    let text = status.cast::<PyString>().map_err(|_| Refusal::StatusClass(status.clone()))?;
-    let refuse = |rule| Err(Refusal::Status(text.clone(), rule));
-    let mut buffer = Vec::new();
-    let Some(bytes) = latin1_bytes(text.to_str().unwrap_or("\u{fffd}"), &mut buffer) else {
-        return refuse("only latin-1 characters can be sent");
-    };
-    let (code, reason) = match *bytes {
-        [a, b, c, b' ', ref reason @ ..] => ([a, b, c], reason),
-        _ => return refuse("it must be three digits, a space and a reason"),
-    };
-    if !code.iter().all(u8::is_ascii_digit) {
-        return refuse("it must be three digits, a space and a reason");
+impl Filling<'_> {
+    fn take_status<'py>(&mut self, status: &Bound<'py, PyAny>) -> Result<(), Refusal<'py>> {
+        let text = status.cast::<PyString>().map_err(|_| Refusal::StatusClass(status.clone()))?;
+        let refuse = |rule| Err(Refusal::Status(text.clone(), rule));
+        let mut buffer = Vec::new();
+        let Some(bytes) = latin1_bytes(text.to_str().unwrap_or("\u{fffd}"), &mut buffer) else {
+            return refuse("only latin-1 characters can be sent");
+        };
+        let (code, reason) = match *bytes {
+            [a, b, c, b' ', ref reason @ ..] => ([a, b, c], reason),
+            [a, b, c] if !self.is_strict => {
+                self.lapses.add(Lapse::StatusWithoutReason);
+                ([a, b, c], &b""[..])
+            }
+            _ => return refuse("it must be three digits, a space and a reason"),
+        };
+        if !code.iter().all(u8::is_ascii_digit) {
+            return refuse("it must be three digits, a space and a reason");
+        }
+        if !reason.iter().all(|&byte| is_value_byte(byte)) {
+            return refuse("control characters are not allowed");
+        }
+        let number = code.iter().fold(0, |number, digit| number * 10 + u16::from(digit - b'0'));
+        if number < 200 {
+            return refuse("interim (1xx) and lower statuses cannot be an answer");
+        }
+        self.head.status = number;
+        self.head.reason.extend_from_slice(reason);
+        Ok(())
     }
-    if !reason.iter().all(|&byte| is_value_byte(byte)) {
-        return refuse("control characters are not allowed");
-    }
-    let number = code.iter().fold(0, |number, digit| number * 10 + u16::from(digit - b'0'));
-    if number < 200 {
-        return refuse("interim (1xx) and lower statuses cannot be an answer");
-    }
-    head.status = number;
-    head.reason.extend_from_slice(reason);
-    Ok(())
-}
 
-fn add_field<'py>(head: &mut ResponseHead, item: &Bound<'py, PyAny>) -> Result<(), Refusal<'py>> {
-    let pair = item.cast::<PyTuple>().ok().filter(|pair| pair.len() == 2);
-    let pair = pair.ok_or_else(|| Refusal::Pair(item.clone()))?;
-    let part = |index| pair.get_borrowed_item(index).map_err(Refusal::Raised);
-    let (name_object, value) = (part(0)?, part(1)?);
-    let name_object =
-        name_object.cast::<PyString>().map_err(|_| Refusal::NameClass(name_object.to_owned()))?;
-    let name = name_object.to_str().unwrap_or("\u{fffd}");
-    if name.is_empty() || !name.bytes().all(is_token_byte) {
-        return Err(Refusal::Name(name_object.to_owned()));
+    fn take_header<'py>(&mut self, item: &Bound<'py, PyAny>) -> Result<(), Refusal<'py>> {
+        if let Ok(pair) = item.cast::<PyTuple>()
+            && pair.len() == 2
+        {
+            let part = |index| pair.get_borrowed_item(index).map_err(Refusal::Raised);
+            let (name, value) = (part(0)?, part(1)?);
+            return self.take_field(&name, &value);
+        }
+        match item.cast::<PyList>() {
+            Ok(pair) if pair.len() == 2 && !self.is_strict => {
+                self.lapses.add(Lapse::HeaderClass);
+                let part = |index| pair.get_item(index).map_err(Refusal::Raised);
+                self.take_field(&part(0)?, &part(1)?)
+            }
+            _ => Err(Refusal::Pair(item.clone())),
+        }
     }
-    let value = value
-        .cast::<PyString>()
-        .map_err(|_| Refusal::ValueClass(name_object.to_owned(), value.to_owned()))?;
-    let refuse = |rule| Err(Refusal::Header(name_object.to_owned(), rule));
-    let mut buffer = Vec::new();
-    let Some(value) = latin1_bytes(value.to_str().unwrap_or("\u{fffd}"), &mut buffer) else {
-        return refuse("only latin-1 characters can be sent in its value");
-    };
-    if !value.iter().all(|&byte| is_value_byte(byte)) {
-        return refuse("control characters such as CR and LF are not allowed in its value");
+
+    fn take_field<'py>(
+        &mut self,
+        name_object: &Bound<'py, PyAny>,
+        value: &Bound<'py, PyAny>,
+    ) -> Result<(), Refusal<'py>> {
+        let name_object =
+            name_object.cast::<PyString>().map_err(|_| Refusal::NameClass(name_object.clone()))?;
+        let name = name_object.to_str().unwrap_or("\u{fffd}");
+        if name.is_empty() || !name.bytes().all(is_token_byte) {
+            return Err(Refusal::Name(name_object.clone()));
+        }
+        let value =
+            value.cast::<PyString>().map_err(|_| Refusal::ValueClass(name_object.clone(), value.clone()))?;
+        let refuse = |rule| Err(Refusal::Header(name_object.clone(), rule));
+        let mut buffer = Vec::new();
+        let Some(value) = latin1_bytes(value.to_str().unwrap_or("\u{fffd}"), &mut buffer) else {
+            return refuse("only latin-1 characters can be sent in its value");
+        };
+        if !value.iter().all(|&byte| is_value_byte(byte)) {
+            return refuse("control characters such as CR and LF are not allowed in its value");
+        }
+        match Rule::of(name) {
+            Rule::None => {}
+            Rule::Length => return set_length(self.head, value).or_else(refuse),
+            Rule::Lapse(lapse) if self.is_strict => return Err(Refusal::Lapse(name_object.clone(), lapse)),
+            Rule::Lapse(lapse) if !self.passes(lapse, value) => return Ok(()),
+            Rule::Lapse(_) => {}
+        }
+        if self.head.fields.len() >= FIELDS_MAX
+            || self.head.fields.lines().len() + name.len() + value.len() > FIELD_BYTES_MAX
+        {
+            return refuse("too much: at most 1,000 headers of 1 MiB in all can be sent");
+        }
+        self.head.fields.push(name.as_bytes(), value);
+        Ok(())
     }
-    match Rule::of(name) {
-        Rule::HopByHop => return Err(Refusal::HopByHop(name_object.to_owned())),
-        Rule::Length => return set_length(head, value).or_else(refuse),
-        Rule::None => {}
+
+    /// Whether a header that is not the application's to set is sent all the same.
+    #[cold]
+    fn passes(&mut self, lapse: Lapse, value: &[u8]) -> bool {
+        let (is_lawful, is_sent) = match lapse {
+            // A 426 tells by it what to upgrade to, a 407 how to log in (RFC 9110, sections 15.5.22 and 15.5.8).
+            Lapse::Upgrade => (self.head.status == 426, self.head.status == 426),
+            Lapse::ProxyAuthenticate => (self.head.status == 407, self.head.status == 407),
+            // What it announces will be missed by nobody: recipients may do without (RFC 9110, section 6.5).
+            Lapse::Trailer => (false, true),
+            Lapse::Connection => (self.take_connection(value), false),
+            _ => (false, false),
+        };
+        if !is_lawful {
+            self.lapses.add(lapse);
+        }
+        is_sent
     }
-    if head.fields.len() >= FIELDS_MAX
-        || head.fields.lines().len() + name.len() + value.len() > FIELD_BYTES_MAX
-    {
-        return refuse("too much: at most 1,000 headers of 1 MiB in all can be sent");
+
+    /// Takes the options of a `Connection`; whether the server follows all of them.
+    fn take_connection(&mut self, value: &[u8]) -> bool {
+        let mut follows = true;
+        for option in value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
+            let is_close = option.eq_ignore_ascii_case(b"close");
+            self.head.close |= is_close;
+            // Of an upgrade it tells itself.
+            follows &= is_close || self.head.status == 426 && option.eq_ignore_ascii_case(b"upgrade");
+        }
+        follows
     }
-    head.fields.push(name.as_bytes(), value);
-    Ok(())
 }
 
 /// Takes `Content-Length`, which frames the answer and therefore is no field like others (RFC 9110, section
@@ -172,10 +249,9 @@ impl Refusal<'_> {
                 class_name(&value)
             )),
             Self::Header(name, rule) => PyValueError::new_err(format!("header {}: {rule}", beginning(&name))),
-            Self::HopByHop(name) => PyAssertionError::new_err(format!(
-                "header {}: hop-by-hop headers are the server's, an application may not set them (PEP 3333)",
-                beginning(&name)
-            )),
+            Self::Lapse(name, lapse) => {
+                PyAssertionError::new_err(format!("header {}: {} (PEP 3333)", beginning(&name), lapse.rule()))
+            }
             Self::Raised(error) => error,
         }
     }
@@ -185,29 +261,28 @@ impl Refusal<'_> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rule {
     None,
-    HopByHop,
     Length,
+    /// It is not the application's to set.
+    Lapse(Lapse),
 }
 
 impl Rule {
     fn of(name: &str) -> Self {
         // By length first: most names are told apart without a comparison.
-        let hop_by_hop: &[&str] = match name.len() {
-            2 => &["te"],
-            7 => &["upgrade", "trailer"],
-            8 => &["trailers"],
-            10 => &["connection", "keep-alive"],
+        let known: &[(&str, Lapse)] = match name.len() {
+            2 => &[("te", Lapse::Te)],
+            7 => &[("upgrade", Lapse::Upgrade), ("trailer", Lapse::Trailer)],
+            8 => &[("trailers", Lapse::Trailers)],
+            10 => &[("connection", Lapse::Connection), ("keep-alive", Lapse::KeepAlive)],
             14 if name.eq_ignore_ascii_case("content-length") => return Self::Length,
-            16 => &["proxy-connection"],
-            17 => &["transfer-encoding"],
-            18 => &["proxy-authenticate"],
-            19 => &["proxy-authorization"],
+            16 => &[("proxy-connection", Lapse::ProxyConnection)],
+            17 => &[("transfer-encoding", Lapse::TransferEncoding)],
+            18 => &[("proxy-authenticate", Lapse::ProxyAuthenticate)],
+            19 => &[("proxy-authorization", Lapse::ProxyAuthorization)],
             _ => &[],
         };
-        match hop_by_hop.iter().any(|known| name.eq_ignore_ascii_case(known)) {
-            true => Self::HopByHop,
-            false => Self::None,
-        }
+        let known = known.iter().find(|(known, _)| name.eq_ignore_ascii_case(known));
+        known.map_or(Self::None, |(_, lapse)| Self::Lapse(*lapse))
     }
 }
 

@@ -20,7 +20,8 @@ use portico_supervisor::now_nanos;
 
 use super::answer::{Answer, Progress};
 use super::detached;
-use super::response_head::{self, Refusal};
+use super::lapses::Lapses;
+use super::response_head::{self, FIELDS_MAX, Refusal};
 use super::streams::{StreamOffer, Streams};
 use crate::error::ClientDisconnected;
 use crate::hub;
@@ -167,6 +168,39 @@ impl Exchange {
         let socket = answer.lend(py, key)?;
         Ok(Lent { socket, responder: answer.lent.clone(), record: answer.record.clone() })
     }
+
+    /// The items of `headers`, where they can be iterated over, are neither list nor tuple, and that is put right.
+    fn collected<'py>(&self, headers: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let is_sequence = headers.is_instance_of::<PyList>() || headers.is_instance_of::<PyTuple>();
+        if is_sequence || self.config.strict_wsgi {
+            return Ok(None);
+        }
+        // What cannot be iterated over is told as what it is.
+        let Ok(items) = headers.try_iter() else { return Ok(None) };
+        // One more than is taken: that there are too many is told as of a list.
+        let items = items.take(FIELDS_MAX + 1).collect::<PyResult<Vec<_>>>()?;
+        Ok(Some(PyTuple::new(headers.py(), items)?.into_any()))
+    }
+
+    /// Logs what of a response was put right, once for each kind.
+    #[cold]
+    fn tell(&self, py: Python<'_>, lapses: Lapses) {
+        let mut untold = lapses.take_untold().peekable();
+        if untold.peek().is_none() {
+            return;
+        }
+        let record = self.lock(py).record.clone();
+        let request =
+            record.and_then(|record| record.thread().running()).map_or_else(String::new, |running| {
+                let (method, path) = (running.method.escape_ascii(), path_of(&running.target).escape_ascii());
+                format!("{method} {path}: ")
+            });
+        detached(py, true, || {
+            for lapse in untold {
+                log::warn!("{request}{} (PEP 3333; said once)", lapse.warning());
+            }
+        });
+    }
 }
 
 #[pymethods]
@@ -183,6 +217,9 @@ impl Exchange {
         headers: &Bound<'_, PyAny>,
         exc_info: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
+        // Before the lock: to iterate is code of the application's.
+        let collected = self.collected(headers)?;
+        let headers = collected.as_ref().unwrap_or(headers);
         let mut answer = self.lock(py);
         let Some(write) = answer.write.as_ref().map(|write| write.clone_ref(py)) else {
             return Err(PyAssertionError::new_err("start_response was called after its request had ended"));
@@ -202,15 +239,19 @@ impl Exchange {
         if answer.responder.is_none() {
             return Err(PyAssertionError::new_err("start_response was called after its request had ended"));
         }
-        if answer.given && exc_info.is_none() {
+        // Also where the first call has raised.
+        if std::mem::replace(&mut answer.called, true) && exc_info.is_none() {
             let rule = "start_response was called a second time without exc_info (PEP 3333)";
             return Err(PyAssertionError::new_err(rule));
         }
-        let filled = response_head::fill(&mut answer.head, status, headers);
+        let filled = response_head::fill(&mut answer.head, (status, headers), self.config.strict_wsgi);
         answer.given = filled.is_ok();
         // Before the objects are asked what they are: they may call this server, or switch to another greenlet.
         drop(answer);
-        filled.map_err(Refusal::into_error)?;
+        let lapses = filled.map_err(Refusal::into_error)?;
+        if !lapses.is_empty() {
+            self.tell(py, lapses);
+        }
         Ok(write)
     }
 
@@ -236,8 +277,10 @@ impl Exchange {
         let mut hints = ResponseHead::default();
         let headers = headers.try_iter()?.collect::<PyResult<Vec<_>>>()?;
         let headers = PyList::new(py, headers)?;
-        response_head::fill(&mut hints, PyString::new(py, "200 OK").as_any(), headers.as_any())
-            .map_err(Refusal::into_error)?;
+        let status = PyString::new(py, "200 OK");
+        let arguments = (status.as_any(), headers.as_any());
+        let filled = response_head::fill(&mut hints, arguments, self.config.strict_wsgi);
+        self.tell(py, filled.map_err(Refusal::into_error)?);
         let mut answer = self.lock(py);
         if answer.started {
             return Ok(());

@@ -73,7 +73,7 @@ pub fn line(sample: &Sample, wanted: &AccessLogFormat) -> String {
     let plan = Plan::new(wanted, facts);
     let mut fields = Fields::new();
     fields.push(b"Content-Type", b"text/plain");
-    let head = ResponseHead { status: 200, reason: Vec::new(), fields, length: Some(12) };
+    let head = ResponseHead { status: 200, fields, length: Some(12), ..ResponseHead::default() };
     let mut answer_fields = Vec::new();
     plan.note_answer(&head, &mut answer_fields);
     let mut batch = Batch::default();

@@ -567,7 +567,7 @@ impl Connection {
 pub fn plain_head(status: u16, text: &[u8]) -> ResponseHead {
     let mut fields = Fields::new();
     fields.push(b"Content-Type", b"text/plain; charset=utf-8");
-    ResponseHead { status, reason: Vec::new(), fields, length: Some(text.len() as u64) }
+    ResponseHead { status, fields, length: Some(text.len() as u64), ..ResponseHead::default() }
 }
 
 #[cfg(test)]

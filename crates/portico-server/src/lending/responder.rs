@@ -442,7 +442,7 @@ impl Drop for Responder {
                 let mut fields = Fields::new();
                 fields.push(b"Content-Type", b"text/plain; charset=utf-8");
                 let length = Some(body.len() as u64);
-                let head = ResponseHead { status: 500, reason: Vec::new(), fields, length };
+                let head = ResponseHead { status: 500, fields, length, ..ResponseHead::default() };
                 self.state = State::Finished;
                 let _ = self.hand(Answer::Whole { head: Cow::Owned(head), body: Block::Borrowed(body) });
             }

@@ -165,5 +165,11 @@ impl Client {
 pub fn head(length: usize) -> ResponseHead {
     let mut fields = Fields::new();
     fields.push(b"Content-Type", b"text/plain");
-    ResponseHead { status: 200, reason: b"OK".to_vec(), fields, length: Some(length as u64) }
+    ResponseHead {
+        status: 200,
+        reason: b"OK".to_vec(),
+        fields,
+        length: Some(length as u64),
+        ..ResponseHead::default()
+    }
 }
