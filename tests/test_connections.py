@@ -127,7 +127,7 @@ def test_large_download_is_bounded_in_memory(server, size):
 
 
 @pytest.mark.parametrize("size", [100_000_000, pytest.param(1_000_000_000, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("options", [[], ["--stream-request-body"]], ids=["buffered", "streamed"])
+@pytest.mark.parametrize("options", [[], ["--stream-request-body=always"]], ids=["buffered", "streamed"])
 def test_large_upload_is_bounded_in_memory(serve, size, options):
     server = serve("apps.control:application", "--threads", "4", *options)
     server.request("POST", "/consume", body=b"x" * 4_000_000)

@@ -123,7 +123,7 @@ def test_records_of_all_requests_may_be_mixed(start):
         gateway.expect_in_sync()
 
 
-@pytest.mark.parametrize("options", [(), ("--stream-request-body",)], ids=["stored", "streamed"])
+@pytest.mark.parametrize("options", [(), ("--stream-request-body=always",)], ids=["stored", "streamed"])
 def test_a_large_body_beside_small_requests(start, options):
     _, connect = start("--threads", "2", "--request-buffer", "64k", *options)
     body = bytes(range(256)) * 40_000
@@ -146,7 +146,7 @@ def test_a_large_body_beside_small_requests(start, options):
 
 
 def test_a_body_that_is_not_read_holds_nobody(start):
-    server, connect = start("--threads", "2", "--request-buffer", "4k", "--stream-request-body")
+    server, connect = start("--threads", "2", "--request-buffer", "4k", "--stream-request-body=always")
     body = b"x" * 2_000_000
     with connect() as gateway:
         gateway.send(wire.begin(True, identity=2))
@@ -164,7 +164,7 @@ def test_a_body_that_is_not_read_holds_nobody(start):
 @pytest.mark.parametrize("reads_first", [True, False])
 def test_an_answer_before_the_end_of_the_body_keeps_the_connection(start, reads_first):
     """What of the body is still to come is no request's then, be the answer written or on its way."""
-    _, connect = start("--stream-request-body", app="apps.contract:application")
+    _, connect = start("--stream-request-body=always", app="apps.contract:application")
     with connect() as gateway:
         for identity in (1, 1, 2):
             data = wire.fastcgi(variables("/body?kind=large", "POST"), b"x" * 100_000, True, identity)

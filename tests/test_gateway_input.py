@@ -18,7 +18,7 @@ APPLICATION = "apps.inputs:application"
 KEPT = {
     "memory": ["--request-buffer", "1m"],
     "file": ["--request-buffer", "4k"],
-    "streamed": ["--stream-request-body"],
+    "streamed": ["--stream-request-body=always"],
 }
 
 # A failing example may be long: its body is what it is about.

@@ -323,7 +323,7 @@ def test_another_greenlet_of_a_request_may_ask_while_that_waits_for_its_client(s
 
 
 def test_clients_that_send_slowly_hold_nobody_else(serve_green):
-    server = serve_green("--stream-request-body")
+    server = serve_green("--stream-request-body=always")
     with server.connect() as client:
         client.send(request_bytes("POST", "/upload", fields=[("Transfer-Encoding", "chunked")]))
         client.send(chunked([b"x" * 1000]).removesuffix(b"0\r\n\r\n"))

@@ -94,7 +94,7 @@ def test_a_unix_socket(serve, tmp_path):
 @pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize("told", [False, True])
 def test_bodies(serve, streamed, told):
-    server = serve(ECHO, *(["--stream-request-body"] if streamed else []))
+    server = serve(ECHO, *(["--stream-request-body=always"] if streamed else []))
     body = bytes(range(256)) * 200
     with connect_greedy(server) as client:
         for size in (0, 1, len(body)):
@@ -317,7 +317,7 @@ def test_a_running_call_learns_that_its_client_has_left(serve, how):
 
 
 def test_a_reset_upload_raises_in_a_streamed_body(serve):
-    server = serve("apps.inputs:application", "--stream-request-body", "--threads", "1")
+    server = serve("apps.inputs:application", "--stream-request-body=always", "--threads", "1")
     server.expect_log(r"(?s).*")
     with connect(server) as client:
         stream = client.open("/ping", "POST", end=False)

@@ -263,7 +263,7 @@ def test_empty_data(serve):
 
 def test_data_of_one_byte_each(serve):
     """Frames that carry next to nothing: they are taken, each costs us as much as it costs the client."""
-    server = serve("apps.control:application", "--stream-request-body", "--threads", "1")
+    server = serve("apps.control:application", "--stream-request-body=always", "--threads", "1")
     with connect(server) as client:
         held = client.open("/hold?gate=it", "POST", end=False)
         flood(client, DataFrame(held, b"x").serialize(), 60_000)

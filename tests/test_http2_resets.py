@@ -142,7 +142,7 @@ def test_requests_that_are_reset_do_not_run(serve, at_once):
 
 @pytest.mark.parametrize("fault", INCOMPLETE)
 def test_a_queued_request_leaves_the_queue(serve, fault):
-    server = serve(STUCK, "--threads", "1", "--stream-request-body", "--access-logfile", "-")
+    server = serve(STUCK, "--threads", "1", "--stream-request-body=always", "--access-logfile", "-")
     with connect(server) as client:
         running = client.open("/sleep?seconds=1")
         server.rendezvous.wait_for("sleeps")
@@ -224,7 +224,7 @@ def test_the_exception_ends_it(serve, fault):
 
 @pytest.mark.parametrize("fault", INCOMPLETE)
 def test_reading_its_body_raises(serve, fault):
-    server = serve("apps.inputs:application", "--threads", "1", "--stream-request-body")
+    server = serve("apps.inputs:application", "--threads", "1", "--stream-request-body=always")
     with connect(server) as client:
         stream = post(client, "/slurp")
         server.rendezvous.wait_for("slurp begins")

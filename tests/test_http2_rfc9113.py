@@ -766,7 +766,9 @@ def test_lengths_that_contradict_the_body(server):
 
 
 def test_more_data_than_the_window(serve):
-    server = serve("apps.stuck:application", "--stream-request-body", "--http2-initial-window-size", "65535")
+    server = serve(
+        "apps.stuck:application", "--stream-request-body=always", "--http2-initial-window-size", "65535"
+    )
     with Http2Client(server.address) as client:
         stream_id = client.open("/sleep?seconds=2", "POST", end=False)
         for _ in range(20):

@@ -111,7 +111,7 @@ def test_an_upload_by_curl(serve, authority, pair, tmp_path):
 @pytest.mark.parametrize("secure", [False, True], ids=["cleartext", "tls"])
 def test_an_upload_of_100_mb_takes_bounded_memory(serve, authority, pair, tmp_path, secure, streamed):
     curl = installed("curl")
-    options = [*(pair.options if secure else ()), *(["--stream-request-body"] if streamed else [])]
+    options = [*(pair.options if secure else ()), *(["--stream-request-body=always"] if streamed else [])]
     server = serve(CONTROL, *options, "--limit-request-body", "200m")
     before = peak(server.worker.pid)
     size = 100 << 20

@@ -135,7 +135,7 @@ def test_queued_requests_are_served_in_the_order_of_their_arrival(serve):
 
 @pytest.mark.parametrize("end", ["whole", "cut", "malformed"])
 def test_streamed_body_that_ends_while_its_request_waits_is_kept_for_it(serve, end):
-    server = serve("apps.inputs:application", "--threads", "1", "--stream-request-body")
+    server = serve("apps.inputs:application", "--threads", "1", "--stream-request-body=always")
     with server.connect() as busy, server.connect() as client:
         busy.send(request_bytes("POST", "/slurp", [("Content-Length", "1")]))
         server.rendezvous.wait_for("slurp begins")

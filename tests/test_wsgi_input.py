@@ -142,8 +142,8 @@ def test_incomplete_body_never_reaches_the_application(server, meeting, end, fra
 
 @pytest.fixture(scope="module")
 def streaming(serve_module):
-    """A server that streams request bodies."""
-    return serve_module("apps.inputs:application", "--threads", "2", "--stream-request-body")
+    """A server that streams all request bodies."""
+    return serve_module("apps.inputs:application", "--threads", "2", "--stream-request-body=always")
 
 
 def test_streamed_body_is_read_while_it_arrives(streaming):

@@ -58,7 +58,7 @@ def test_validator_is_silent_with_a_root_path(serve):
 
 
 def test_validator_is_silent_with_streamed_bodies(serve):
-    server = serve("apps.validated:application", "--stream-request-body")
+    server = serve("apps.validated:application", "--stream-request-body=always")
     for case in ("whole_body", "by_blocks", "by_lines"):
         assert server.request("POST", f"/?case={case}", [("Content-Type", "text/plain")], BODY).body == b"12"
 

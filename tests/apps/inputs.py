@@ -79,6 +79,19 @@ def early(environ, start_response):
     return [b"done"]
 
 
+@routes("/length")
+def length(environ, start_response):
+    """Tells what environ says of the body, and the body."""
+    told = {
+        "length": environ.get("CONTENT_LENGTH"),
+        "coding": environ.get("HTTP_TRANSFER_ENCODING"),
+        "terminated": environ["wsgi.input_terminated"],
+        "body": environ["wsgi.input"].read().decode(),
+    }
+    start_response("200 OK", [("Content-Type", "application/json")])
+    return [json.dumps(told).encode()]
+
+
 @routes("/kept")
 def kept(environ, start_response):
     """Keeps the stream; `/late` reads it when its request is over."""

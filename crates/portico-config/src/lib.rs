@@ -62,8 +62,8 @@ pub use reference::reference;
 pub use resolve::{Effective, Resolved};
 pub use resolved::{
     Account, Checks, ClientCertificate, ClientLimits, Config, Http2, LogLevel, LogTarget, OnDisconnect,
-    PathTimeout, Preload, PythonLogging, ReloadEngine, ReloadWatch, System, Tls, Warmup, WorkerClass,
-    Workers,
+    PathTimeout, Preload, PythonLogging, ReloadEngine, ReloadWatch, StreamRequestBody, System, Tls, Warmup,
+    WorkerClass, Workers,
 };
 pub use schema::schema;
 pub use settings::{

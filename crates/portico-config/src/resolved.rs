@@ -62,6 +62,18 @@ pub struct ReloadWatch {
     pub extra_files: Vec<PathBuf>,
 }
 
+/// Which request bodies reach the application while they arrive (`--stream-request-body`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StreamRequestBody {
+    /// None: each is buffered first.
+    #[default]
+    Off,
+    /// Those whose length is announced: the others could not be told from none.
+    On,
+    /// All.
+    Always,
+}
+
 /// How changes of files are noticed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReloadEngine {
@@ -316,7 +328,7 @@ pub struct Config {
     /// `--response-buffer`: bytes of a response kept in memory for a slow client.
     pub response_buffer_bytes: usize,
     /// `--stream-request-body`: call the application when the head is in, the body arriving as it is read.
-    pub stream_request_body: bool,
+    pub stream_request_body: StreamRequestBody,
     /// `--allow-half-close`: a queued request whose client has sent FIN is run all the same.
     pub allow_half_close: bool,
     /// `--reuse-port`: other servers may listen on the same TCP ports.
@@ -329,6 +341,8 @@ pub struct Config {
     pub sendfile: bool,
     /// `--server-header`; empty for none.
     pub server_header: String,
+    /// `--strict-wsgi`: what PEP 3333 forbids to applications is refused, also where it can be put right.
+    pub strict_wsgi: bool,
     /// `--proxy-protocol`
     pub proxy_protocol: ProxyProtocol,
     /// `--proxy-allow-from`
@@ -341,8 +355,6 @@ pub struct Config {
     pub forwarded_allow: TrustedPeers,
     /// `--uwsgi-allow-from`: gateways, whatever they speak
     pub gateway_allow: TrustedPeers,
-    /// `--strict-wsgi`: what PEP 3333 forbids to applications is refused, also where it can be put right.
-    pub strict_wsgi: bool,
     /// `--protocol`: of binds that name none; they have it by now
     pub protocol: WireProtocol,
     /// `--forwarded-headers`

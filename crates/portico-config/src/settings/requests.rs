@@ -1,5 +1,6 @@
 //! Settings that say how bodies and answers pass between clients and the application.
 
+use crate::resolved::StreamRequestBody;
 use crate::setting::{Area, Platform, Setting, Value};
 use crate::value::boolean;
 
@@ -108,21 +109,38 @@ const STREAM_REQUEST_BODY: Setting = Setting {
     flags: &["stream-request-body"],
     short: None,
     platform: None,
-    value: Value::Switch { given: true, set: |config, on| config.stream_request_body = on },
-    default: "false",
+    value: Value::Choice {
+        of: &[
+            ("off", |config| config.stream_request_body = StreamRequestBody::Off),
+            ("on", |config| config.stream_request_body = StreamRequestBody::On),
+            ("always", |config| config.stream_request_body = StreamRequestBody::Always),
+        ],
+        alone: Some("on"),
+    },
+    default: "off",
     area: Area::Requests,
     help: "Call the application as soon as the head is in, the body arriving as it is read",
     details: "For applications that act while an upload goes on. A thread is then taken for as long as the \
-        upload lasts.",
+        upload lasts.\n\n\
+        A body whose length is not announced (chunked, or HTTP/2 without Content-Length) is buffered all the \
+        same, so that CONTENT_LENGTH is known: Django, Django REST framework and others read nothing without \
+        it. `always` streams these too, for applications that read wsgi.input to its end \
+        (wsgi.input_terminated).",
 };
 
 #[cfg(test)]
 #[test]
 fn stream_request_body() {
-    use crate::testing::{config, with_environment};
-    assert!(!config(&[]).stream_request_body);
-    assert!(config(&["--stream-request-body"]).stream_request_body);
-    assert!(with_environment(&[("PORTICO_STREAM_REQUEST_BODY", "yes")], &[]).stream_request_body);
+    use crate::testing::{config, refusal, with_environment};
+    use StreamRequestBody::{Always, Off, On};
+    assert_eq!(config(&[]).stream_request_body, Off);
+    assert_eq!(config(&["--stream-request-body"]).stream_request_body, On);
+    assert_eq!(config(&["--stream-request-body=always"]).stream_request_body, Always);
+    for (text, expected) in [("yes", On), ("true", On), ("0", Off), ("off", Off), ("always", Always)] {
+        let from_environment = with_environment(&[("PORTICO_STREAM_REQUEST_BODY", text)], &[]);
+        assert_eq!(from_environment.stream_request_body, expected, "{text}");
+    }
+    assert!(refusal(&["--stream-request-body=maybe"]).contains("off, on, always"));
 }
 
 const ALLOW_HALF_CLOSE: Setting = Setting {

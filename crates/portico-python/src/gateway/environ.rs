@@ -107,7 +107,7 @@ impl Environs {
         }
         set_peer(py, &environ, parts)?;
         if parts.head.framing == Framing::Chunked {
-            set_chunked(py, &environ, parts.body_length)?;
+            set_length(py, &environ, parts.body_length)?;
         }
         if let Some(client) = parts.tls {
             tls::apply(&environ, client)?;
@@ -144,7 +144,7 @@ impl Environs {
             environ.set_item(intern!(py, "portico.request_id"), latin1(py, id)?)?;
         }
         if parts.head.framing == Framing::Chunked {
-            set_chunked(py, &environ, parts.body_length)?;
+            set_length(py, &environ, parts.body_length)?;
         }
         if let Some(destination) = parts.destination {
             set_destination(py, &environ, *destination)?;
@@ -290,7 +290,7 @@ fn add_fields(environ: &Bound<'_, PyDict>, names: &mut FieldNames, head: &Reques
             12 if name.eq_ignore_ascii_case(b"content-type") => intern!(py, "CONTENT_TYPE").clone(),
             // Set from the framing below, and never twice.
             14 if name.eq_ignore_ascii_case(b"content-length") => continue,
-            // Decoded already. An application that saw it might decode once more. See `set_chunked`.
+            // Decoded already: see `set_length`.
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => continue,
             _ => names.key(py, name),
         };
@@ -311,17 +311,13 @@ fn add_fields(environ: &Bound<'_, PyDict>, names: &mut FieldNames, head: &Reques
     Ok(())
 }
 
-/// A chunked body that is buffered has a length by now, and gets it: Django reads nothing without. One that
-/// is still arriving has none; the application sees its transfer coding instead, so that it can tell that a
-/// body is there.
-fn set_chunked(py: Python<'_>, environ: &Bound<'_, PyDict>, body_length: Option<u64>) -> PyResult<()> {
-    match body_length {
-        Some(length) => {
-            let mut digits = itoa::Buffer::new();
-            environ.set_item(intern!(py, "CONTENT_LENGTH"), PyString::new(py, digits.format(length)))
-        }
-        None => environ.set_item(intern!(py, "HTTP_TRANSFER_ENCODING"), intern!(py, "chunked")),
-    }
+/// A body that came without a length and is buffered has one by now, and gets it: Django reads nothing without.
+/// One that is still arriving has none; that it can be read to its end wsgi.input_terminated tells. Its transfer
+/// coding is not told: it has been decoded, and some applications would do so once more.
+fn set_length(py: Python<'_>, environ: &Bound<'_, PyDict>, body_length: Option<u64>) -> PyResult<()> {
+    let Some(length) = body_length else { return Ok(()) };
+    let mut digits = itoa::Buffer::new();
+    environ.set_item(intern!(py, "CONTENT_LENGTH"), PyString::new(py, digits.format(length)))
 }
 
 /// SERVER_NAME and SERVER_PORT as the client has them, where the listener has none of its own.

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::IoSlice;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use portico_config::EarlyHints;
@@ -495,7 +495,8 @@ impl Connection {
         self.inbox = Vec::new();
         self.upload = None;
         self.phase = Phase::Lingering;
-        self.due = Some((Deadline::Drain, tools.now + LINGER));
+        self.arrived = tools.now;
+        self.linger(tools);
         Step::Again
     }
 
@@ -506,9 +507,6 @@ impl Connection {
         Step::Close
     }
 }
-
-/// How long a peer may go on sending after the last answer.
-const LINGER: Duration = Duration::from_secs(2);
 
 /// Bodies from this size on are written at once and from where they lie: below it one write of one buffer costs
 /// less.

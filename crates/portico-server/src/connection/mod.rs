@@ -97,7 +97,7 @@ pub struct Connection {
     /// What the access log wants to know of the present answer's fields.
     answer_fields: Vec<u8>,
     due: Option<(Deadline, Instant)>,
-    /// When the present request was complete, or complete enough to be run.
+    /// When the present request was complete, or complete enough to be run; since when it lingers, if it does.
     arrived: Instant,
     /// When a thread took it, or it was answered without one.
     begun: Option<Instant>,

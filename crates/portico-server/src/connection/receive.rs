@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use portico_config::WireProtocol;
+use portico_config::{StreamRequestBody, WireProtocol};
 use portico_proto::{ErrorKind, Event, Framing, Part, ProxyAddresses, ProxyClient, RequestHead};
 
 use super::timeout::next_deadline;
@@ -44,8 +44,14 @@ struct Feed(Arc<Pipe>);
 /// Reads from one peer before others get their turn.
 const READS_MAX: usize = 16;
 
-/// Bytes that a peer may go on sending after the last answer before the connection is cut.
-const LINGER_BYTES_MAX: u32 = 16 * 1024 * 1024;
+/// Bytes that a peer may go on sending after the last answer before the connection is cut. Clients that send a
+/// body which is refused read the answer when they have sent all of it.
+const LINGER_BYTES_MAX: u32 = 1024 * 1024 * 1024;
+
+/// How long a peer may go on sending after the last answer, and how long it may pause meanwhile: as nginx has it
+/// (`lingering_time`, `lingering_timeout`), with a shorter pause.
+const LINGER_MAX: Duration = Duration::from_secs(30);
+const LINGER_PAUSE: Duration = Duration::from_secs(2);
 
 impl Connection {
     /// Reads what is there and makes of it what it is: the next request, its body, its end.
@@ -111,7 +117,7 @@ impl Connection {
             let emptied = count < scratch.len() && self.transport.is_emptied_by_short_read();
             self.readable = !emptied || self.peer_closed;
             let step = if self.phase == Phase::Lingering {
-                self.discard(count)
+                self.discard(count, tools)
             } else if self.inbox.is_empty() {
                 let rest = self.digest(&scratch[..count], tools);
                 self.inbox.extend_from_slice(rest.0);
@@ -286,7 +292,11 @@ impl Connection {
             Framing::Length(length) => Some(length),
             Framing::Chunked => None,
         };
-        let streamed = tools.config.stream_request_body;
+        let streamed = match tools.config.stream_request_body {
+            StreamRequestBody::Off => false,
+            StreamRequestBody::On => expected.is_some(),
+            StreamRequestBody::Always => true,
+        };
         let buffer_bytes = tools.config.request_buffer_bytes;
         let sink = if streamed {
             // What is not read waits in a file where other requests come the same way.
@@ -295,15 +305,19 @@ impl Connection {
         } else {
             Sink::Spool(Spool::new(expected, buffer_bytes))
         };
-        // Whoever has begun to send the body does not wait for the invitation.
-        let expected = head.expect_continue && !more_follows;
+        let expected = head.expect_continue;
         let upload = Upload { sink, received: 0, arriving: 0, started: tools.now, paused: None, expected };
         self.upload = Some(Box::new(upload));
-        if streamed {
-            self.await_thread(tools);
-            return Step::Ready;
+        if !streamed {
+            return self.invite_body(tools);
         }
-        self.invite_body(tools)
+        // Whoever has begun to send the body is invited now: it will not wait for the application to read.
+        let step = if more_follows { self.invite_body(tools) } else { Step::Keep };
+        if step != Step::Keep {
+            return step;
+        }
+        self.await_thread(tools);
+        Step::Ready
     }
 
     /// Takes note of what the peer says of its client, if it is believed, and else has it unsaid.
@@ -515,10 +529,22 @@ impl Connection {
         }
     }
 
-    /// Counts bytes that nobody will read.
-    fn discard(&mut self, count: usize) -> Step {
+    /// Counts bytes that nobody will read. Who sends them is given time for more.
+    fn discard(&mut self, count: usize, tools: &Tools) -> Step {
         self.discarded = self.discarded.saturating_add(count as u32);
+        self.linger(tools);
         if self.discarded > LINGER_BYTES_MAX { Step::Close } else { Step::Keep }
+    }
+
+    /// Waits for what the peer still sends, and for its end.
+    pub(super) fn linger(&mut self, tools: &Tools) {
+        let until = (self.arrived + LINGER_MAX).min(tools.now + LINGER_PAUSE);
+        let until = match self.due {
+            // A server that stops gives nobody more time.
+            Some((Deadline::Drain, due)) if tools.draining => due.min(until),
+            _ => until,
+        };
+        self.due = Some((Deadline::Drain, until));
     }
 }
 

@@ -214,7 +214,7 @@ fn who_insists_while_there_is_no_memory_is_sent_away() {
 fn a_body_that_is_read_as_it_comes_ends_with_its_stream() {
     let post = [&[0, 0, 6, 1, 4, 0, 0, 0, 1][..], b"\x83\x84\x86\x41\x01a"].concat();
     let data = [&[0, 0, 4, 0, 0, 0, 0, 0, 1][..], b"some"].concat();
-    let (mut engine, id, mut client) = engine_with_streams(&["--stream-request-body"], &[]);
+    let (mut engine, id, mut client) = engine_with_streams(&["--stream-request-body=always"], &[]);
     client.write_all(&[post, data].concat()).unwrap();
     engine.handle_event(readable(id));
     let mut call = next_call(&mut engine);
