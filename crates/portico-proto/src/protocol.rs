@@ -156,6 +156,17 @@ impl Protocol {
         self.content().is_complete()
     }
 
+    /// Whether a peer sees by what it has got that a response which ends now is not complete: not where the end of
+    /// the connection is that of the response, nor on a stream of HTTP/2, whose end has to be told.
+    pub fn delimits_response(&self) -> bool {
+        match self {
+            Self::Http1(state) => state.delimits_answer(),
+            Self::Http2(_) => false,
+            Self::Gateway(state) => !state.content().is_open(),
+            Self::Fastcgi(_) => true,
+        }
+    }
+
     /// Whether bytes of the body have been dropped because its head announced fewer.
     pub fn answer_surplus(&self) -> bool {
         self.content().had_surplus()

@@ -207,14 +207,6 @@ impl Session {
         each!(self, session => session.memory_bytes())
     }
 
-    /// Whether it ends so that the peer must not take what it has got for all.
-    pub fn is_cut(&self) -> bool {
-        match self {
-            Self::Http2(_) => false,
-            Self::Fastcgi(session) => session.is_cut(),
-        }
-    }
-
     /// Gives the memory of empty buffers back.
     pub fn release(&mut self) {
         each!(self, session => session.release());
@@ -264,6 +256,15 @@ impl Port {
         match self {
             Self::Http2(port) => port.session_bytes(),
             Self::Fastcgi(port) => port.session_bytes(),
+        }
+    }
+
+    /// Whether its session has all that was written among what is to be written next, so that [`Port::cut`] takes
+    /// nothing of it away; otherwise it will tell of room.
+    pub fn is_written(&self) -> bool {
+        match self {
+            Self::Http2(port) => port.is_written(),
+            Self::Fastcgi(_) => true,
         }
     }
 

@@ -47,8 +47,6 @@ pub struct Session {
     leaving: bool,
     /// And when those that are open have ended, so has the connection.
     ending: bool,
-    /// An answer has been broken off, which only the end of the connection tells.
-    cut: bool,
     closed: bool,
 }
 
@@ -85,7 +83,6 @@ impl Session {
             replies: Vec::new(),
             leaving: false,
             ending: false,
-            cut: false,
             closed: false,
         }
     }
@@ -138,7 +135,6 @@ impl Session {
             if let Some(Over { request, ended }) = ports.take_output(out) {
                 self.numbers.remove(&request.id);
                 // The peer sees that an answer is not whole by its lack of END_REQUEST.
-                self.cut |= !ended;
                 self.ending |= !ended || !request.keeps_connection;
             }
         }
@@ -192,11 +188,6 @@ impl Session {
     /// Whether it has been told to [`shut_down`](Session::shut_down).
     pub fn is_leaving(&self) -> bool {
         self.leaving
-    }
-
-    /// Whether it ends so that the peer must not take an answer for complete.
-    pub fn is_cut(&self) -> bool {
-        self.cut
     }
 
     /// Ends the session at once.

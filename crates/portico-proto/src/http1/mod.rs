@@ -139,6 +139,11 @@ impl Connection {
         self.content().had_surplus()
     }
 
+    /// Whether the framing tells where the answer ends: its length, or chunks.
+    pub fn delimits_answer(&self) -> bool {
+        self.answer.is_delimited()
+    }
+
     #[inline]
     pub(crate) fn content(&self) -> &Content {
         self.answer.content()

@@ -159,6 +159,10 @@ impl Connection {
             return Step::Keep; // An application that goes on after its answer was cut.
         }
         match &answer {
+            Answer::Abort(Reason::Aborted) => {
+                self.note_reason(Reason::Aborted);
+                return self.begin_cut(tools);
+            }
             Answer::Abort(reason) => {
                 self.note_reason(*reason);
                 return self.cut();
@@ -181,11 +185,10 @@ impl Connection {
         }
         if complete {
             self.answered = Some(tools.now);
-            if !self.protocol.answer_complete() {
-                self.note_reason(Reason::Aborted);
-                return self.cut(); // Fewer bytes than announced.
-            }
             self.phase = Phase::Flushing;
+            if !self.protocol.answer_complete() {
+                self.end_incomplete(); // Fewer bytes than announced.
+            }
         }
         if hold {
             return Step::Keep;
@@ -408,9 +411,7 @@ impl Connection {
         }
         if self.has_spooled() {
             tools.has_toiled = true;
-            if !self.write_spooled(tools) {
-                return self.cut();
-            }
+            self.write_spooled(tools);
         } else if !self.is_written() && !self.failed {
             tools.has_toiled = true;
             self.write_outbox();
@@ -445,11 +446,19 @@ impl Connection {
         let (written, progress) = self.outbox.write_to(&mut self.transport);
         self.note_written(written);
         self.blocked = progress == Progress::Blocked;
-        self.failed |= progress == Progress::Closed;
+        if progress == Progress::Closed {
+            match self.outbox.has_short_file() {
+                true => self.drop_behind_short_file(),
+                false => self.failed = true,
+            }
+        }
     }
 
     /// The answer is written: log it, then the next request or the end of the connection.
     fn finish_exchange(&mut self, tools: &mut Tools) -> Step {
+        if self.is_cut {
+            return self.end_cut(tools);
+        }
         self.finish_record(tools);
         self.flow = None;
         self.drop_backlog();

@@ -8,7 +8,6 @@ use portico_proto::Part;
 
 use super::rate::{RateClock, RateLimits};
 use super::{Connection, Phase, ResponseSpool, Tools};
-use crate::access_log::Reason;
 
 /// The slow part of a connection.
 #[derive(Debug, Default)]
@@ -49,9 +48,22 @@ impl Connection {
         }
     }
 
-    /// Frames the next bytes of the spool, if all before them is written. `false` if the response has ended before
-    /// its announced length.
-    pub(super) fn draw_from_spool(&mut self, tools: &mut Tools) -> bool {
+    /// What the spool has is the last of the response, where there is one.
+    pub(super) fn end_spool(&mut self) {
+        if let Some(backlog) = self.backlog.as_mut().filter(|backlog| backlog.spool.is_some()) {
+            backlog.ends = true;
+        }
+    }
+
+    /// Nothing more is taken of the spool.
+    pub(super) fn drop_spool(&mut self) {
+        if let Some(backlog) = &mut self.backlog {
+            (backlog.spool, backlog.ends) = (None, false);
+        }
+    }
+
+    /// Frames the next bytes of the spool, if all before them is written.
+    pub(super) fn draw_from_spool(&mut self, tools: &mut Tools) {
         while self.outbox.is_empty()
             && let Some(backlog) = &mut self.backlog
             && let Some(spool) = &backlog.spool
@@ -61,11 +73,13 @@ impl Connection {
                     break;
                 }
                 backlog.spool = None;
+                if self.is_cut {
+                    break;
+                }
                 let date = tools.date();
                 self.protocol.send(Part::End, &date, self.outbox.buffer());
                 if !self.protocol.answer_complete() {
-                    self.note_reason(Reason::Aborted);
-                    return false;
+                    self.end_incomplete();
                 }
                 break;
             };
@@ -77,17 +91,14 @@ impl Connection {
             spool.take(if taken > 0 { taken } else { count });
             self.body_bytes += taken;
         }
-        true
     }
 
-    /// Writes what waits, and the next part of the spool behind it; `false` as in [`Connection::draw_from_spool`].
+    /// Writes what waits, and the next part of the spool behind it.
     #[cold]
-    pub(super) fn write_spooled(&mut self, tools: &mut Tools) -> bool {
+    pub(super) fn write_spooled(&mut self, tools: &mut Tools) {
         // Twice, so that the end of a response does not wait for another turn.
         for _ in 0..2 {
-            if !self.draw_from_spool(tools) {
-                return false;
-            }
+            self.draw_from_spool(tools);
             if !self.is_written() && !self.failed {
                 self.write_outbox();
             }
@@ -95,7 +106,6 @@ impl Connection {
                 break;
             }
         }
-        true
     }
 
     /// Whether there is more in the spool to be framed at once.

@@ -25,6 +25,8 @@ pub enum Deadline {
     KeepAlive,
     /// That the peer takes more of the answer.
     Write,
+    /// That the peer acknowledges the rest of a response which is cut.
+    Delivery,
     /// That the peer closes after us.
     Drain,
 }

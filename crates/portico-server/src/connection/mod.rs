@@ -6,6 +6,7 @@
 
 mod answer;
 mod backlog;
+mod cut;
 pub mod deadline;
 mod flow;
 mod gateway;
@@ -129,6 +130,8 @@ pub struct Connection {
     misunderstood: bool,
     /// The present answer is the last.
     closing: bool,
+    /// The present response ends with what there is of it, before its end.
+    is_cut: bool,
     /// It is counted for its client (`--connections-per-client`).
     counted: bool,
     /// A header of the PROXY protocol or a handshake is still to come: nothing of a request can have.
@@ -253,6 +256,7 @@ impl Connection {
             failed: false,
             misunderstood: false,
             closing: false,
+            is_cut: false,
             counted: false,
             opening,
         }
@@ -516,7 +520,7 @@ impl Connection {
     pub fn give_up(&mut self, tools: &mut Tools) -> Step {
         self.note_reason(Reason::Timeout);
         if self.protocol.head_sent() {
-            return self.cut();
+            return self.begin_cut(tools);
         }
         self.closing = true;
         self.upload = None;
@@ -549,7 +553,8 @@ impl Connection {
         if let Some(flow) = self.flow.take() {
             flow.set_gone();
         }
-        if self.protocol.head_sent() && !(self.protocol.answer_complete() && self.is_written()) {
+        let has_end = self.protocol.answer_complete() || self.is_cut && self.protocol.delimits_response();
+        if self.protocol.head_sent() && !(has_end && self.is_written()) {
             self.transport.reset(); // An answer that ends with the connection would look whole.
             self.note_reason(Reason::ClientGone);
         } else {

@@ -89,6 +89,7 @@ impl Connection {
             failed: _,
             misunderstood: _,
             closing: _,
+            is_cut: _,
             opening: _,
             discarded: _,
             // A call that has not begun yet, or one that has ended, is in these.

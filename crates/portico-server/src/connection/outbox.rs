@@ -172,6 +172,20 @@ impl Outbox {
         }
     }
 
+    /// Whether the file that is to be sent next has no more of what is to be sent: it has become shorter.
+    #[cold]
+    pub fn has_short_file(&self) -> bool {
+        let Some(OutboxPart { source: Source::File(file), offset, .. }) = self.parts().next() else {
+            return false;
+        };
+        self.sent == self.bytes.len() && file.metadata().is_ok_and(|metadata| metadata.len() <= *offset)
+    }
+
+    /// Drops all that waits.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+
     /// Gives the memory of an empty outbox back.
     pub fn release(&mut self) {
         if self.is_empty() {
@@ -283,5 +297,8 @@ mod tests {
         let mut outbox = Outbox::default();
         outbox.push_file(Arc::new(tempfile::tempfile().unwrap()), 0, 10);
         assert_eq!(outbox.write_to(&mut Transport::Unix(ours.into())).1, Progress::Closed);
+        assert!(outbox.has_short_file());
+        outbox.clear();
+        assert!(outbox.is_empty() && !outbox.has_short_file());
     }
 }

@@ -372,9 +372,6 @@ impl Connection {
             if let Some(offence) = session.wire.take_fault() {
                 self.tell_offence(offence, tools);
             }
-            if session.wire.is_cut() {
-                return self.cut();
-            }
         }
         self.misunderstood = true;
         let step = self.begin_close(tools);
@@ -482,9 +479,12 @@ impl Connection {
                 log::debug!("closed the connection of {}: the rest did not come in time", self.peer);
                 session.wire.end();
             }
-            Deadline::Handshake | Deadline::Body | Deadline::Queue | Deadline::Write | Deadline::Drain => {
-                session.wire.end()
-            }
+            Deadline::Handshake
+            | Deadline::Body
+            | Deadline::Queue
+            | Deadline::Write
+            | Deadline::Delivery
+            | Deadline::Drain => session.wire.end(),
         }
         Step::Streams
     }

@@ -97,7 +97,7 @@ impl<S: Read + Write> Fixture<S> {
 
     /// Begins an answer of `length` bytes with `block`.
     fn start(&mut self, length: Option<u64>, block: &[u8]) -> Step {
-        let head = ResponseHead { status: 200, reason: Vec::new(), fields: Fields::new(), length };
+        let head = ResponseHead { status: 200, fields: Fields::new(), length, ..ResponseHead::default() };
         let flow = Arc::default();
         self.answer(Answer::Start { head: Cow::Owned(head), block: Block::Borrowed(block), flow })
     }
@@ -325,6 +325,170 @@ fn a_response_that_ends_early_in_its_file_is_cut() {
     assert_eq!(fixture.answer(Answer::Spooled(Arc::clone(&spool))), Step::Keep);
     assert!(spool.is_drained());
     assert_eq!(fixture.answer(Answer::Finish), Step::Close);
+}
+
+/// All that comes to a client, which reads it only now, and how it ends.
+fn drained(mut fixture: Fixture<TcpStream>, mut step: Step) -> (Vec<u8>, Option<ErrorKind>) {
+    let Fixture { connection, tools, client } = &mut fixture;
+    client.set_nonblocking(true).unwrap();
+    let (mut received, begun) = (Vec::new(), Instant::now());
+    loop {
+        match client.read_to_end(&mut received).map_err(|error| error.kind()) {
+            Ok(_) => return (received, None),
+            Err(ErrorKind::WouldBlock) => {}
+            Err(kind) => return (received, Some(kind)),
+        }
+        assert!(begun.elapsed() < seconds(20), "{step:?} after {} bytes", received.len());
+        step = match (step, connection.due()) {
+            (Step::Close, _) => {
+                connection.close(tools);
+                Step::Close
+            }
+            (Step::Again, _) => connection.proceed(tools),
+            (_, Some((Deadline::Delivery, at))) => {
+                tools.now = tools.now.max(at);
+                connection.handle_timeout(Deadline::Delivery, tools)
+            }
+            _ => connection.handle_event(ROOM, tools),
+        };
+    }
+}
+
+/// What has been given goes out before the end, which the client sees as one that came too early.
+#[test]
+fn what_was_given_of_a_response_is_delivered_before_it_is_cut() {
+    let block = vec![7; 8_000_000];
+    let requests: [(&[u8], Option<u64>, Option<ErrorKind>); 4] = [
+        (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", None, None),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", Some(9_000_000), None),
+        (b"GET / HTTP/1.0\r\n\r\n", Some(9_000_000), None),
+        (b"GET / HTTP/1.0\r\n\r\n", None, Some(ErrorKind::ConnectionReset)),
+    ];
+    for (request, length, end) in requests {
+        for last in [Answer::Abort(Reason::Aborted), Answer::Finish] {
+            if length.is_none() && matches!(last, Answer::Finish) {
+                continue; // That is whole.
+            }
+            let mut fixture = tcp_fixture();
+            fixture.client.write_all(request).unwrap();
+            while fixture.connection.handle_event(INPUT, &mut fixture.tools) != Step::Ready {}
+            fixture.begin_call();
+            assert_eq!(fixture.start(length, &block), Step::Keep);
+            let flow = fixture.connection.flow.clone().unwrap();
+            let step = fixture.answer(last);
+            assert_ne!(step, Step::Close, "it waits for the client");
+            assert!(flow.is_gone(), "nothing more is taken");
+            let (received, ended) = drained(fixture, step);
+            let body = received.iter().filter(|byte| **byte == 7).count();
+            assert_eq!((body, ended), (block.len(), end), "{length:?}");
+            assert!(!received.ends_with(b"0\r\n\r\n"));
+        }
+    }
+}
+
+#[test]
+fn a_client_that_takes_nothing_of_a_cut_response_has_no_more_time_than_of_others() {
+    let mut fixture = tcp_fixture();
+    fixture.client.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    while fixture.connection.handle_event(INPUT, &mut fixture.tools) != Step::Ready {}
+    fixture.begin_call();
+    assert_eq!(fixture.start(None, &vec![0; 8_000_000]), Step::Keep);
+    assert_eq!(fixture.answer(Answer::Abort(Reason::Aborted)), Step::Keep);
+    assert_eq!(fixture.due().map(|(deadline, _)| deadline), Some(Deadline::Write));
+    // What the kernel has taken meanwhile has earned it some time.
+    let mut step = Step::Keep;
+    for _ in 0..5 {
+        if step == Step::Keep {
+            step = fixture.pass(Deadline::Write);
+        }
+    }
+    assert_eq!(step, Step::Close);
+}
+
+#[test]
+fn what_is_written_is_looked_after_until_it_is_acknowledged_or_the_time_is_over() {
+    let mut fixture = tcp_fixture();
+    let small = rustix::net::sockopt::set_socket_recv_buffer_size;
+    small(&fixture.client, 4096).unwrap();
+    fixture.client.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    while fixture.connection.handle_event(INPUT, &mut fixture.tools) != Step::Ready {}
+    fixture.begin_call();
+    // More than the client has room for, and less than the kernel takes.
+    assert_eq!(fixture.start(None, &vec![0; 1_000_000]), Step::Keep);
+    assert_eq!(fixture.answer(Answer::Abort(Reason::Aborted)), Step::Keep);
+    let begun = fixture.tools.now;
+    let mut looks = 0;
+    while fixture.pass(Deadline::Delivery) == Step::Keep {
+        looks += 1;
+        assert!(looks < 1000);
+    }
+    let waited = fixture.tools.now - begun;
+    assert!((seconds(30)..seconds(151)).contains(&waited), "{waited:?}");
+    assert!((50..400).contains(&looks), "{looks}");
+}
+
+#[test]
+fn a_response_is_cut_at_once_where_its_client_has_been_too_slow_or_has_left() {
+    for reason in [Reason::WriteTimeout, Reason::ClientGone] {
+        let mut fixture = tcp_fixture();
+        fixture.client.write_all(GET).unwrap();
+        while fixture.connection.handle_event(INPUT, &mut fixture.tools) != Step::Ready {}
+        fixture.begin_call();
+        assert_eq!(fixture.start(None, &vec![0; 8_000_000]), Step::Keep);
+        assert_eq!(fixture.answer(Answer::Abort(reason)), Step::Close);
+    }
+}
+
+#[test]
+fn a_file_that_became_shorter_is_sent_to_its_end() {
+    let mut fixture = tcp_fixture();
+    fixture.client.write_all(GET).unwrap();
+    while fixture.connection.handle_event(INPUT, &mut fixture.tools) != Step::Ready {}
+    fixture.begin_call();
+    assert_eq!(fixture.start(Some(20_000_000), b""), Step::Keep);
+    let file = tempfile::tempfile().unwrap();
+    file.set_len(20_000_000).unwrap();
+    let step =
+        fixture.answer(Answer::File { file: file.try_clone().unwrap(), offset: 0, length: 20_000_000 });
+    assert_ne!(step, Step::Close);
+    file.set_len(15_000_000).unwrap();
+    let (received, end) = drained(fixture, step);
+    assert_eq!((received.iter().filter(|byte| **byte == 0).count(), end), (15_000_000, None));
+}
+
+#[test]
+fn whoever_goes_on_sending_after_the_last_answer_has_time_for_it_within_bounds() {
+    let mut fixture = fixture(&["--limit-request-body", "10"]);
+    assert_eq!(fixture.receive(POST), Step::Again);
+    assert!(fixture.sent().starts_with(b"HTTP/1.1 413 "));
+    assert_eq!(fixture.connection.proceed(&mut fixture.tools), Step::Keep);
+    for _ in 0..20 {
+        fixture.wait(Duration::from_millis(1500));
+        assert_eq!(fixture.receive(b"more"), Step::Keep);
+    }
+    assert_eq!(fixture.due(), Some((Deadline::Drain, Duration::ZERO)), "30 seconds in all");
+    assert_eq!(fixture.pass(Deadline::Drain), Step::Close);
+}
+
+#[test]
+fn what_is_discarded_after_the_last_answer_is_bounded() {
+    let mut fixture = fixture(&["--limit-request-body", "10"]);
+    assert_eq!(fixture.receive(POST), Step::Again);
+    fixture.connection.proceed(&mut fixture.tools);
+    fixture.connection.discarded = 1024 * 1024 * 1024 - 4;
+    assert_eq!(fixture.receive(b"four"), Step::Keep);
+    assert_eq!(fixture.receive(b"5"), Step::Close);
+}
+
+#[test]
+fn a_server_that_stops_gives_no_more_time_to_who_goes_on_sending() {
+    let mut fixture = fixture(&["--limit-request-body", "10"]);
+    assert_eq!(fixture.receive(POST), Step::Again);
+    fixture.connection.proceed(&mut fixture.tools);
+    fixture.tools.draining = true;
+    fixture.wait(seconds(1));
+    assert_eq!(fixture.receive(b"more"), Step::Keep);
+    assert_eq!(fixture.due(), Some((Deadline::Drain, seconds(1))));
 }
 
 /// The content of a chunked body that is whole.

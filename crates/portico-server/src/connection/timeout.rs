@@ -37,6 +37,7 @@ impl Connection {
                 self.refuse(408, "the request did not arrive in time", tools)
             }
             Deadline::Write => self.handle_write_timeout(tools),
+            Deadline::Delivery => self.handle_delivery_timeout(tools),
             Deadline::Queue => {
                 self.note_reason(Reason::QueueTimeout);
                 self.answer_unavailable(WAITED_TOO_LONG, tools)

@@ -155,12 +155,12 @@ impl Engine {
             let stopped = match due.map(|(deadline, _)| deadline) {
                 Some(Deadline::Handshake | Deadline::Head | Deadline::Body | Deadline::Write) => true,
                 Some(Deadline::KeepAlive) => false,
-                Some(Deadline::Queue | Deadline::Drain) | None
+                Some(Deadline::Queue | Deadline::Delivery | Deadline::Drain) | None
                     if carrier.is_none() && !connection.is_session() =>
                 {
                     continue;
                 }
-                Some(Deadline::Queue | Deadline::Drain) | None => false,
+                Some(Deadline::Queue | Deadline::Delivery | Deadline::Drain) | None => false,
             };
             let new = Holder { id: owner, bytes: 0, files: 0, due: None, is_idle: true };
             let holder = holders.entry(owner.index).or_insert(new);

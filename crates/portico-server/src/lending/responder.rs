@@ -21,8 +21,8 @@ use crate::spool::SpoolError;
 /// and keeps up to the high-water mark. Beyond it the calling thread waits while other threads are free; else
 /// what the client has not taken goes to a file.
 ///
-/// Dropped before [`Responder::finish`] it answers 500 if the head has not gone out, else it aborts the
-/// connection, so that a truncated answer never looks complete.
+/// Dropped before [`Responder::finish`] it answers 500 if the head has not gone out, else it ends the answer as
+/// [`Responder::abort`] does, so that a truncated one never looks complete.
 pub struct Responder {
     lending: Arc<Lending>,
     key: RequestKey,
@@ -336,10 +336,16 @@ impl Responder {
         let _ = self.hand(Answer::Whole { head: Cow::Borrowed(head), body });
     }
 
-    /// Cuts the connection: the peer sees that the answer is incomplete.
+    /// Ends the answer before its end: the peer gets what has been sent, and sees that it is not all.
     pub fn abort(mut self) {
         self.state = State::Finished;
         let _ = self.hand(Answer::Abort(Reason::Aborted));
+    }
+
+    /// The peer has left: ends the connection at once.
+    pub fn leave(mut self) {
+        self.state = State::Finished;
+        let _ = self.hand(Answer::Abort(Reason::ClientGone));
     }
 
     /// Whether the head has gone out.

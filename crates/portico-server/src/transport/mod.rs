@@ -249,6 +249,19 @@ impl Transport {
         written as i64 - unsent as i64
     }
 
+    /// Whether the peer has acknowledged all that was written, so that a reset takes nothing of it away; of a
+    /// stream of HTTP/2: whether its session has it among what is to be written next.
+    pub fn has_delivered(&self) -> bool {
+        match self {
+            // What a UNIX socket has taken its peer can read, and there is no reset.
+            Self::Unix(_) => true,
+            Self::Tcp(socket) => unsent::unsent(socket.as_fd()) == 0,
+            Self::Tls(tls) => !tls.is_owing() && unsent::unsent(tls.as_fd()) == 0,
+            Self::Proxied(proxied) => proxied.inner().is_none_or(Self::has_delivered),
+            Self::Stream(port) => port.is_written(),
+        }
+    }
+
     /// Bytes that it has taken and not written.
     fn owed_bytes(&self) -> usize {
         match self {

@@ -58,7 +58,7 @@ fn facts(connection: &Connection) -> Vec<(&'static str, String)> {
         {
             peer, trusted, tls, destination, server, protocol, link, phase, inbox, outbox, backlog, lent, upload,
             head, head_bytes, forwarded, flow, status, reason, id, answer_fields, begun, answered, discarded,
-            served, peer_closed, failed, misunderstood, closing, opening,
+            served, peer_closed, failed, misunderstood, closing, is_cut, opening,
         },
         {
             // Told below in another form: a descriptor and moments have other numbers there.

@@ -1,0 +1,76 @@
+//! Responses that end before their end: the application has failed within one, or given fewer bytes than it has
+//! announced.
+//!
+//! What it has given goes out first, within the limits on slow clients. Then the connection ends so that the
+//! client sees that it has not got all: by its end alone where the framing tells, else by a reset.
+
+use std::time::Duration;
+
+use super::{Connection, Deadline, Phase, Step, Tools};
+use crate::access_log::Reason;
+
+/// The shortest and the longest time between two looks at what the client has acknowledged. Nothing tells of it.
+const LOOK_AFTER_MIN: Duration = Duration::from_millis(2);
+const LOOK_AFTER_MAX: Duration = Duration::from_millis(500);
+
+impl Connection {
+    /// The response will not be complete: has what there is of it written, and the connection ended then.
+    #[cold]
+    pub(super) fn begin_cut(&mut self, tools: &mut Tools) -> Step {
+        if !self.protocol.head_sent() {
+            return self.cut();
+        }
+        self.answered = Some(tools.now);
+        self.end_incomplete();
+        self.end_spool();
+        self.flush(tools)
+    }
+
+    /// Nothing follows what there is of the response.
+    #[cold]
+    pub(super) fn end_incomplete(&mut self) {
+        self.note_reason(Reason::Aborted);
+        self.is_cut = true;
+        self.phase = Phase::Flushing;
+        if let Some(flow) = self.flow.take() {
+            flow.set_gone();
+        }
+    }
+
+    /// A file has become shorter than it was when it was announced: what follows it has no place any more.
+    #[cold]
+    pub(super) fn drop_behind_short_file(&mut self) {
+        log::debug!("cut the response to {}: its file has become shorter", self.peer);
+        self.outbox.clear();
+        self.drop_spool();
+        self.end_incomplete();
+    }
+
+    /// All that there is of a response that is not complete has been written.
+    #[cold]
+    pub(super) fn end_cut(&mut self, tools: &mut Tools) -> Step {
+        if !self.protocol.delimits_response() {
+            return self.await_delivery(tools);
+        }
+        self.finish_record(tools);
+        self.begin_close(tools)
+    }
+
+    /// Resets the connection, but not before the client has what was written: a reset takes away what is under
+    /// way.
+    fn await_delivery(&mut self, tools: &mut Tools) -> Step {
+        if self.transport.has_delivered() {
+            return self.cut();
+        }
+        let since = self.answered.unwrap_or(tools.now);
+        let pause = (tools.now.saturating_duration_since(since) / 4).clamp(LOOK_AFTER_MIN, LOOK_AFTER_MAX);
+        self.due = Some((Deadline::Delivery, self.await_write(tools).min(tools.now + pause)));
+        Step::Keep
+    }
+
+    /// It is time to look at what the client has acknowledged.
+    pub(super) fn handle_delivery_timeout(&mut self, tools: &mut Tools) -> Step {
+        let is_over = self.await_write(tools) <= tools.now && self.extend_write(tools).is_none();
+        if is_over { self.cut() } else { self.await_delivery(tools) }
+    }
+}
