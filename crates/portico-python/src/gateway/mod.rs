@@ -82,6 +82,7 @@ impl Gateway {
         observer: Option<Observer>,
     ) -> PyResult<Self> {
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+        register_streams(py)?;
         Ok(Self {
             application,
             settings: Settings {
@@ -227,6 +228,26 @@ thread_local! {
 /// Whether the calling thread has let go of the interpreter for the work of a request.
 pub fn is_detached() -> bool {
     DETACHED.get()
+}
+
+/// Has `isinstance(stream, io.BufferedIOBase)` and its like say yes of the streams that applications are given:
+/// they have what it has.
+fn register_streams(py: Python<'_>) -> PyResult<()> {
+    let io = py.import("io")?;
+    let register = |base: &str, class| io.getattr(base)?.call_method1("register", (class,));
+    register("BufferedIOBase", py.get_type::<Input>())?;
+    register("BufferedIOBase", py.get_type::<FileWrapper>())?;
+    register("TextIOBase", py.get_type::<ErrorStream>())?;
+    Ok(())
+}
+
+mod io {
+    pyo3::import_exception!(io, UnsupportedOperation);
+}
+
+/// What a method of the `io` module raises that a stream cannot perform.
+fn unsupported(method: &str) -> PyErr {
+    io::UnsupportedOperation::new_err(method.to_owned())
 }
 
 /// Runs `work`, with the interpreter let go if `worth_it`: where another call waits for it, or the work takes

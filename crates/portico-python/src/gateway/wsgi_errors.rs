@@ -4,8 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use pyo3::prelude::*;
-use pyo3::types::PyString;
+use pyo3::types::{PyString, PyTuple};
 
+use super::unsupported;
 use crate::hub::{self, Lane};
 use crate::logging;
 
@@ -119,5 +120,78 @@ impl ErrorStream {
     #[getter]
     fn encoding(&self) -> &'static str {
         "utf-8"
+    }
+
+    /// What becomes of a character that it does not have.
+    #[getter]
+    fn errors(&self) -> &'static str {
+        "replace"
+    }
+
+    /// None: line ends are written as they come.
+    #[getter]
+    fn newlines(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// False: it cannot be read.
+    fn readable(&self) -> bool {
+        false
+    }
+
+    /// False: what is written is out.
+    fn seekable(&self) -> bool {
+        false
+    }
+
+    fn __enter__(this: Bound<'_, Self>) -> Bound<'_, Self> {
+        this
+    }
+
+    #[pyo3(signature = (*_exc_info))]
+    fn __exit__(&self, py: Python<'_>, _exc_info: &Bound<'_, PyTuple>) {
+        self.flush(py);
+    }
+
+    fn __iter__(&self) -> PyResult<()> {
+        Err(unsupported("read"))
+    }
+
+    /// Raises `io.UnsupportedOperation`, as the following.
+    #[pyo3(signature = (*_arguments))]
+    fn read(&self, _arguments: &Bound<'_, PyTuple>) -> PyResult<()> {
+        Err(unsupported("read"))
+    }
+
+    #[pyo3(signature = (*_arguments))]
+    fn readline(&self, _arguments: &Bound<'_, PyTuple>) -> PyResult<()> {
+        Err(unsupported("readline"))
+    }
+
+    #[pyo3(signature = (*_arguments))]
+    fn readlines(&self, _arguments: &Bound<'_, PyTuple>) -> PyResult<()> {
+        Err(unsupported("readlines"))
+    }
+
+    #[pyo3(signature = (*_arguments))]
+    fn seek(&self, _arguments: &Bound<'_, PyTuple>) -> PyResult<()> {
+        Err(unsupported("seek"))
+    }
+
+    fn tell(&self) -> PyResult<()> {
+        Err(unsupported("tell"))
+    }
+
+    #[pyo3(signature = (*_arguments))]
+    fn truncate(&self, _arguments: &Bound<'_, PyTuple>) -> PyResult<()> {
+        Err(unsupported("truncate"))
+    }
+
+    fn detach(&self) -> PyResult<()> {
+        Err(unsupported("detach"))
+    }
+
+    fn fileno(&self) -> PyResult<()> {
+        Err(unsupported("fileno"))
     }
 }

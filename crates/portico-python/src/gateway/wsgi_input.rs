@@ -10,11 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyMemoryView, PySlice};
+use pyo3::types::{PyBytes, PyList, PyMemoryView, PySlice, PyTuple};
 
 use portico_server::Body;
 
-use super::detached;
+use super::{detached, unsupported};
 use crate::error::from_body_error;
 use crate::hub::{self, Hub};
 use crate::record::awaiting_client;
@@ -65,12 +65,12 @@ impl Input {
 
     /// Fills `buffer` and returns how many bytes it got: its length, less only at the end.
     fn readinto(&self, py: Python<'_>, buffer: &Bound<'_, PyAny>) -> PyResult<usize> {
-        let view = PyMemoryView::from(buffer)?.call_method1("cast", ("B",))?;
-        let length = view.len()?;
-        let data = self.lock(py).read(py, length)?;
-        let count = data.as_bytes().len();
-        view.set_item(PySlice::new(py, 0, count as isize, 1), data)?;
-        Ok(count)
+        fill_buffer(buffer, |length| self.lock(py).read(py, length))
+    }
+
+    /// As `readinto`, with what is at hand; waits only if nothing is.
+    fn readinto1(&self, py: Python<'_>, buffer: &Bound<'_, PyAny>) -> PyResult<usize> {
+        fill_buffer(buffer, |length| self.lock(py).read_at_hand(py, length))
     }
 
     /// Reads to the end of the line, which is kept, but not more than `size` bytes.
@@ -123,14 +123,86 @@ impl Input {
         false
     }
 
+    /// False: it is no terminal.
+    fn isatty(&self) -> bool {
+        false
+    }
+
+    /// Does nothing: nothing is written.
+    fn flush(&self) {}
+
     /// Does nothing: the input belongs to the server (PEP 3333).
     fn close(&self) {}
+
+    fn __enter__(this: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
+        match this.get().closed(this.py()) {
+            true => Err(PyValueError::new_err("wsgi.input cannot be read: its request is over")),
+            false => Ok(this),
+        }
+    }
+
+    #[pyo3(signature = (*_exc_info))]
+    fn __exit__(&self, _exc_info: &Bound<'_, PyTuple>) {}
+
+    /// Raises `io.UnsupportedOperation`: what was read is gone.
+    #[pyo3(signature = (*_arguments))]
+    fn seek(&self, _arguments: &Bound<'_, PyTuple>) -> PyResult<()> {
+        Err(unsupported("seek"))
+    }
+
+    /// Raises `io.UnsupportedOperation`.
+    fn tell(&self) -> PyResult<()> {
+        Err(unsupported("tell"))
+    }
+
+    /// Raises `io.UnsupportedOperation`: the socket is the server's.
+    fn fileno(&self) -> PyResult<()> {
+        Err(unsupported("fileno"))
+    }
+
+    /// Raises `io.UnsupportedOperation`: there is no stream below.
+    fn detach(&self) -> PyResult<()> {
+        Err(unsupported("detach"))
+    }
+
+    /// Raises `io.UnsupportedOperation`.
+    #[pyo3(signature = (*_arguments))]
+    fn truncate(&self, _arguments: &Bound<'_, PyTuple>) -> PyResult<()> {
+        Err(unsupported("truncate"))
+    }
+
+    /// Raises `io.UnsupportedOperation`.
+    #[pyo3(signature = (*_arguments))]
+    fn write(&self, _arguments: &Bound<'_, PyTuple>) -> PyResult<()> {
+        Err(unsupported("write"))
+    }
+
+    /// Raises `io.UnsupportedOperation`.
+    #[pyo3(signature = (*_arguments))]
+    fn writelines(&self, _arguments: &Bound<'_, PyTuple>) -> PyResult<()> {
+        Err(unsupported("writelines"))
+    }
 
     /// Whether the request is over.
     #[getter]
     fn closed(&self, py: Python<'_>) -> bool {
         matches!(self.lock(py).source, Source::Ended)
     }
+}
+
+/// Writes into `buffer` what `read` gives for its length; returns how much that is.
+///
+/// # Errors
+/// Those of `read`; `buffer` is no buffer that can be written to, or `read` has given more than it has room for.
+pub fn fill_buffer<'py>(
+    buffer: &Bound<'py, PyAny>,
+    read: impl FnOnce(usize) -> PyResult<Bound<'py, PyBytes>>,
+) -> PyResult<usize> {
+    let view = PyMemoryView::from(buffer)?.call_method1("cast", ("B",))?;
+    let data = read(view.len()?)?;
+    let count = data.as_bytes().len();
+    view.set_item(PySlice::new(buffer.py(), 0, count as isize, 1), data)?;
+    Ok(count)
 }
 
 /// Bytes that one read may return at most.
