@@ -9,6 +9,8 @@ import time
 
 import pytest
 
+from harness.gateway_client import PROTOCOLS, Gateway, packed, variables
+from harness.http2_client import Http2Client
 from harness.http_client import request_bytes
 from harness.rendezvous import wait_until
 
@@ -160,3 +162,89 @@ def test_the_timeout_comes_through_after_it(serve):
     leave_during(server, "/swallow")
     server.expect_log("timeout: GET /swallow")
     server.expect_text("GET /swallow: ended by portico.RequestTimeout")
+
+
+# Blocks ask the network too
+
+
+STREAMS = "apps.streams:application"
+BLOCKS = [
+    "",  # Empty ones, before the head is out.
+    "?first=head",  # Empty ones behind the head.
+    "?block=data",
+    "?block=data&first=head",
+    "?pause=0",  # Without a pause for anybody else.
+    "?pause=0&first=head",
+]
+
+
+@pytest.mark.parametrize("how", ["close", "reset", "half_close"])
+@pytest.mark.parametrize("query", BLOCKS)
+def test_every_block_asks_whether_the_client_is_there(serve, query, how):
+    server = serve(STREAMS, "--workers", "1", "--threads", "1")
+    leave_during(server, f"/until-gone{query}", "GET", how)
+    server.rendezvous.wait_for("closed early", patience=2)
+    assert server.request("GET", "/ping").status == 200
+
+
+@pytest.mark.parametrize("block", ["", "data"])
+@pytest.mark.parametrize("how", ["close", "reset", "half_close"])
+def test_write_asks_too(serve, block, how):
+    server = serve(STREAMS, "--workers", "1", "--threads", "1")
+    leave_during(server, f"/write-until-gone?block={block}", "GET", how)
+    server.rendezvous.wait_for("write raised ClientDisconnected", patience=2)
+    assert server.request("GET", "/ping").status == 200
+
+
+@pytest.mark.parametrize("query", BLOCKS)
+def test_every_block_asks_in_http2(serve, query):
+    server = serve(STREAMS, "--workers", "1", "--threads", "1")
+    with Http2Client(server.address) as client:
+        stream = client.open(f"/until-gone{query}")
+        server.rendezvous.wait_for("begins")
+        client.reset(stream)
+        server.rendezvous.wait_for("closed early", patience=2)
+        client.expect_alive()
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("query", BLOCKS)
+def test_every_block_asks_the_gateway(serve, tmp_path, protocol, query):
+    bind = f"{protocol}://unix:{tmp_path}/s"
+    server = serve(STREAMS, "--workers", "1", "--threads", "1", bind=bind)
+    with Gateway(server.address, protocol) as gateway:
+        gateway.send(packed(protocol, variables(f"/until-gone{query}")))
+        server.rendezvous.wait_for("begins")
+    server.rendezvous.wait_for("closed early", patience=2)
+
+
+@pytest.mark.parametrize("query", BLOCKS)
+def test_a_half_closed_connection_is_served_where_that_is_allowed(serve, query):
+    server = serve(STREAMS, "--workers", "1", "--threads", "1", "--allow-half-close")
+    with server.connect() as client:
+        client.send(request_bytes(target=f"/until-gone{query}"))
+        server.rendezvous.wait_for("begins")
+        client.half_close()
+        time.sleep(0.3)
+        assert "closed early" not in server.rendezvous.events()
+        client.reset()
+    server.rendezvous.wait_for("closed early", patience=2)
+
+
+def test_a_client_that_half_closes_at_once_gets_what_takes_no_time(serve):
+    """As `nc -N` does: a response of several blocks that are there at once is whole."""
+    server = serve("apps.contract:application", "--workers", "1", "--threads", "1")
+    for _ in range(20):
+        with server.connect() as client:
+            client.send(request_bytes(target="/body?kind=zero-blocks"))
+            client.half_close()
+            assert client.read_response().body == b"hello"
+
+
+def test_who_left_before_the_head_was_out_is_499(serve, tmp_path):
+    log = tmp_path / "access.log"
+    log_format = ("--access-logformat", "%(U)s %(s)s %({portico.reason}e)s")
+    server = serve(STREAMS, "--workers", "1", "--threads", "1", "--access-logfile", str(log), *log_format)
+    leave_during(server, "/until-gone", "GET", "half_close")
+    server.rendezvous.wait_for("closed early", patience=2)
+    wait_until(lambda: log.exists() and "/until-gone 499 client_gone" in log.read_text(), "the line")

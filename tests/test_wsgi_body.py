@@ -113,7 +113,8 @@ def test_surplus_bytes_never_reach_the_wire(server, kind):
             client.expect_end()
         else:
             client.expect_in_sync()
-    server.expect_log(r"GET /body\b.*Content-Length")
+    if kind != "generator":  # Of that no more is asked for.
+        server.expect_log(r"GET /body\b.*Content-Length")
 
 
 @pytest.mark.parametrize("kind", ["one", "many", "generator", "empty-list"])
@@ -181,7 +182,7 @@ def test_close_is_called_once_when_bytes_are_surplus_or_missing(server, meeting)
                     client.expect_truncated()
                 else:
                     assert client.read_response().body == b"hel"
-            server.expect_log(r"GET /tracked\b.*Content-Length")
+    server.expect_log(r"GET /tracked\b.*less than its Content-Length")
 
 
 @pytest.mark.parametrize("leave", ["close", "reset"])

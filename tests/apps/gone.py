@@ -157,14 +157,16 @@ def answered(environ, start_response):
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "4")])
 
     def blocks():
-        yield b"done"
-        deadline = time.monotonic() + 0.5
         try:
-            while time.monotonic() < deadline:
-                pass
-        except portico.ClientDisconnected:
-            rendezvous.emit("raised")
-        rendezvous.emit("went on")
+            yield b"done"
+        finally:  # No further block is asked for.
+            deadline = time.monotonic() + 0.5
+            try:
+                while time.monotonic() < deadline:
+                    pass
+            except portico.ClientDisconnected:
+                rendezvous.emit("raised")
+            rendezvous.emit("went on")
 
     return blocks()
 

@@ -16,6 +16,7 @@ use pyo3::types::PyBytes;
 
 use portico_proto::{Fields, ResponseHead};
 use portico_server::{Gone, RequestKey, Responder};
+use portico_supervisor::now_nanos;
 
 use super::detached;
 use super::file_wrapper::FileRange;
@@ -36,6 +37,11 @@ const KEPT_BYTES_MIN: usize = 256 * 1024;
 fn is_detached_for(block: &[u8]) -> bool {
     block.len() >= DETACH_BYTES && !hub::is_here()
 }
+
+/// How long an answer of the network's holds: whether the client has left is asked before a block only after that.
+/// A generator of a million empty blocks is not to ask as often, and a client that has sent FIN with its request
+/// (a script's `nc -N`) still gets what takes no longer.
+const ASK_INTERVAL_NANOS: u64 = 10_000_000;
 
 /// What remains to be done after a block has been handed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,14 +64,16 @@ pub struct Answer {
     pub(super) head: ResponseHead,
     /// Whether `head` was given by the application.
     pub(super) given: bool,
+    /// Whether the application has called `start_response`, successfully or not.
+    pub(super) called: bool,
     /// Whether the head has been handed to the engine.
     pub(super) started: bool,
     /// Whether the whole answer has been handed to the engine.
     pub(super) complete: bool,
     /// Whether the client has left.
     gone: bool,
-    /// Whether the application has called `start_response`, successfully or not.
-    pub(super) called: bool,
+    /// When the network was asked last whether it has; 0: when the call began.
+    asked_nanos: u64,
     /// Whether the request's method is HEAD.
     is_head: bool,
     /// Bytes of the body that have been sent.
@@ -92,6 +100,7 @@ impl Answer {
         self.started = false;
         self.complete = false;
         self.gone = false;
+        self.asked_nanos = 0;
         self.is_head = is_head;
         self.sent = 0;
         self.surplus = 0;
@@ -300,9 +309,22 @@ impl Answer {
         }
     }
 
-    /// Asks whether the client has left in the meantime.
+    /// Notices whether the client has left, before a block that is one of several: asks the network, as
+    /// `portico.client_disconnected` does, unless it has just been asked. Nothing more is sent then.
     pub fn notice_gone(&mut self, py: Python<'_>) {
-        if self.responder.as_ref().is_some_and(Responder::is_gone) {
+        let now = now_nanos();
+        if self.asked_nanos == 0 {
+            self.asked_nanos = self.record.as_ref().map_or(now, |record| record.thread().begun_nanos());
+        }
+        if now.saturating_sub(self.asked_nanos) < ASK_INTERVAL_NANOS {
+            if self.responder.as_ref().is_some_and(Responder::is_gone) {
+                self.set_gone(py);
+            }
+            return;
+        }
+        self.asked_nanos = now;
+        if self.responder.is_some() && self.client_has_left(py) {
+            self.cut_off(py);
             self.set_gone(py);
         }
     }
@@ -352,11 +374,6 @@ impl Answer {
         (head, self.sent, self.started)
     }
 
-    /// Whether a body is to be produced at all: HEAD wants only the head.
-    pub fn is_head(&self) -> bool {
-        self.is_head
-    }
-
     /// The request has taken too long: 504, or a cut connection where the head is out.
     pub fn time_out(&mut self, py: Python<'_>) {
         let started = self.started;
@@ -370,7 +387,7 @@ impl Answer {
     /// The client has left: there is nobody to be told of a failure.
     pub fn cut_off(&mut self, py: Python<'_>) {
         if let Some(responder) = self.take_responder() {
-            detached(py, true, || responder.abort());
+            detached(py, true, || responder.leave());
         }
     }
 

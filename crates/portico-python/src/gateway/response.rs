@@ -141,8 +141,9 @@ impl<'py> Call<'_, 'py> {
             let block = block?;
             let bytes = block.cast::<PyBytes>().map_err(|_| wrong_item(app_iter, &block))?.as_bytes();
             let mut answer = self.callables.answer(self.py);
-            if bytes.is_empty() {
-                // Streams yield nothing to ask whether somebody still listens.
+            // An empty one is nothing but a question whether somebody still listens. The first of others is sent
+            // without: most responses are no more.
+            if bytes.is_empty() || answer.started() {
                 answer.notice_gone(self.py);
             }
             // A file is sent until Content-Length is reached: the rest of it is no fault.
@@ -151,10 +152,9 @@ impl<'py> Call<'_, 'py> {
                 break;
             }
             match answer.send(self.py, bytes)? {
-                Progress::Gone => return Ok(()),
-                // The rest is of no use to HEAD, and may have no end.
-                Progress::Complete if is_file || answer.is_head() => return Ok(()),
-                Progress::Complete | Progress::More => {}
+                // What comes behind Content-Length is not asked for (PEP 3333), nor what HEAD has no use for.
+                Progress::Gone | Progress::Complete => return Ok(()),
+                Progress::More => {}
             }
         }
         stray::end(self.py, None, IN_REQUEST);

@@ -263,6 +263,7 @@ impl Exchange {
         if answer.responder.is_none() && !answer.complete {
             return Err(PyAssertionError::new_err("write was called after its request had ended"));
         }
+        answer.notice_gone(py);
         match answer.send(py, data.as_bytes())? {
             Progress::Gone => {
                 Err(ClientDisconnected::new_err("the client has left: nothing more can be written"))

@@ -145,6 +145,11 @@ impl Thread<'_> {
         self.word(ThreadField::ProgressNanos).store(now_nanos, Ordering::Relaxed);
     }
 
+    /// When the thread began with its present request, or its last one.
+    pub fn begun_nanos(self) -> u64 {
+        self.word(ThreadField::BegunNanos).load(Ordering::Relaxed)
+    }
+
     /// Goes to another state.
     pub fn set_state(self, state: ThreadState) {
         self.word(ThreadField::State).store(state as u64, Ordering::Release);
