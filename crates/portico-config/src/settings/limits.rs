@@ -182,8 +182,9 @@ const LIMIT_CHUNK_LINE: Setting = Setting {
     default: "8k",
     area: Area::Limits,
     help: "Longest size line of a chunk; a longer one is answered 400",
-    details: "Size and extensions without the line's end. Extensions mean nothing to an application and are passed \
-        over (RFC 9112 section 7.1.1 asks for a limit). Those of a whole body may have twice as many bytes.",
+    details: "Size and extensions without the line's end. Extensions mean nothing to an application and are \
+        passed over (RFC 9112 section 7.1.1 asks for a limit). Those of a whole body may have twice as many \
+        bytes.",
 };
 
 #[cfg(test)]
