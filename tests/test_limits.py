@@ -67,9 +67,21 @@ def test_answer_to_an_upload_that_is_refused_is_not_lost(server):
 def test_chunk_line_limit(server):
     head = request_bytes("POST", "/", [("Transfer-Encoding", "chunked")])
     with server.connect() as client:
-        client.send(head + b"1;" + b"e" * 254 + b"\r\nx\r\n0\r\n\r\n")
+        client.send(head + b"1;" + b"e" * 8190 + b"\r\nx\r\n0\r\n\r\n")
         assert client.read_response().status == 200
-    expect_refusal(server.address, head + b"1;" + b"e" * 255 + b"\r\nx\r\n0\r\n\r\n", 400)
+        client.expect_in_sync()
+    expect_refusal(server.address, head + b"1;" + b"e" * 8191 + b"\r\nx\r\n0\r\n\r\n", 400)
+
+
+def test_chunk_extensions_of_a_body_are_limited_together(server):
+    """AWS' signature in each chunk is 81 bytes: 202 of them have place."""
+    head = request_bytes("POST", "/", [("Transfer-Encoding", "chunked")])
+    chunk = b"1;chunk-signature=" + b"a" * 64 + b"\r\nx\r\n"
+    with server.connect() as client:
+        client.send(head + chunk * 202 + b"0\r\n\r\n")
+        assert client.read_response().status == 200
+        client.expect_in_sync()
+    expect_refusal(server.address, head + chunk * 203, 400)
 
 
 @pytest.mark.parametrize(
