@@ -116,13 +116,17 @@ impl Filling<'_> {
     }
 
     fn take_header<'py>(&mut self, item: &Bound<'py, PyAny>) -> Result<(), Refusal<'py>> {
-        if let Ok(pair) = item.cast::<PyTuple>()
-            && pair.len() == 2
-        {
-            let part = |index| pair.get_borrowed_item(index).map_err(Refusal::Raised);
-            let (name, value) = (part(0)?, part(1)?);
-            return self.take_field(&name, &value);
-        }
+        let Some(pair) = item.cast::<PyTuple>().ok().filter(|pair| pair.len() == 2) else {
+            return self.take_listed(item);
+        };
+        let part = |index| pair.get_borrowed_item(index).map_err(Refusal::Raised);
+        let (name, value) = (part(0)?, part(1)?);
+        self.take_field(&name, &value)
+    }
+
+    /// Takes a header that is no tuple of two.
+    #[cold]
+    fn take_listed<'py>(&mut self, item: &Bound<'py, PyAny>) -> Result<(), Refusal<'py>> {
         match item.cast::<PyList>() {
             Ok(pair) if pair.len() == 2 && !self.is_strict => {
                 self.lapses.add(Lapse::HeaderClass);
@@ -133,6 +137,8 @@ impl Filling<'_> {
         }
     }
 
+    // The path of every header of every response.
+    #[inline(always)]
     fn take_field<'py>(
         &mut self,
         name_object: &Bound<'py, PyAny>,

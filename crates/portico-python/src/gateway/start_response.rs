@@ -169,7 +169,8 @@ impl Exchange {
         Ok(Lent { socket, responder: answer.lent.clone(), record: answer.record.clone() })
     }
 
-    /// The items of `headers`, where they can be iterated over, are neither list nor tuple, and that is put right.
+    /// The items of `headers`, where they are neither list nor tuple and can be iterated over; not where that is
+    /// refused.
     fn collected<'py>(&self, headers: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let is_sequence = headers.is_instance_of::<PyList>() || headers.is_instance_of::<PyTuple>();
         if is_sequence || self.config.strict_wsgi {
@@ -218,7 +219,8 @@ impl Exchange {
         exc_info: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
         // Before the lock: to iterate is code of the application's.
-        let collected = self.collected(headers)?;
+        let is_list = headers.is_exact_instance_of::<PyList>();
+        let collected = if is_list { None } else { self.collected(headers)? };
         let headers = collected.as_ref().unwrap_or(headers);
         let mut answer = self.lock(py);
         let Some(write) = answer.write.as_ref().map(|write| write.clone_ref(py)) else {

@@ -368,10 +368,10 @@ impl Connection {
 
     /// Ends the connection after its session, which no longer has streams. The peer may not have heard yet.
     pub fn end_session(&mut self, tools: &mut Tools) -> Step {
-        if let Link::Session(mut session) = std::mem::replace(&mut self.link, Link::Alone) {
-            if let Some(offence) = session.wire.take_fault() {
-                self.tell_offence(offence, tools);
-            }
+        if let Link::Session(mut session) = std::mem::replace(&mut self.link, Link::Alone)
+            && let Some(offence) = session.wire.take_fault()
+        {
+            self.tell_offence(offence, tools);
         }
         self.misunderstood = true;
         let step = self.begin_close(tools);
