@@ -75,7 +75,8 @@ pub fn refuse(responder: Responder) {
     let mut fields = Fields::new();
     fields.push(b"Content-Type", b"text/plain; charset=utf-8");
     fields.push(b"Retry-After", b"1");
-    let head = ResponseHead { status: 503, reason: Vec::new(), fields, length: Some(TOO_MANY.len() as u64) };
+    let head =
+        ResponseHead { status: 503, fields, length: Some(TOO_MANY.len() as u64), ..ResponseHead::default() };
     responder.answer(&head, TOO_MANY);
 }
 

@@ -28,8 +28,8 @@ use super::signals::{Master, Signals, ignore_at_end};
 use super::template::{self, Forebear};
 use super::{
     Setting, Source, StartError, add_supervisors_folders, check, development, environment, folders, forked,
-    listen_in_time, logs, put_on_path, raise_descriptor_limit, require_interpreter, set_up, system, tell_start,
-    title,
+    listen_in_time, logs, put_on_path, raise_descriptor_limit, require_interpreter, set_up, system,
+    tell_start, title,
 };
 use crate::conf::{Hooks, guard_files, install_loggers, leave_loggers, log_here};
 use crate::error::traceback;
