@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from harness.http_client import chunked, request_bytes
+from harness.interpreter import IS_FREE_THREADED
 from harness.packages import skip_without
 from harness.rendezvous import wait_until
 from harness.server import run_to_end
@@ -425,6 +426,7 @@ def test_what_is_raised_in_other_greenlets_ends_no_worker(serve_green, library):
     server.expected.append(re.compile("SystemExit: a greenlet exits was raised in a greenlet"))
 
 
+@pytest.mark.skipif(IS_FREE_THREADED, reason="without a GIL each thread tells its own stack, a greenlet none")
 def test_stacks_show_where_each_greenlet_waits(serve_green):
     server = serve_green()
     with server.connect() as client:
