@@ -65,6 +65,10 @@ const SMALL_BYTES: usize = 16 * 1024;
 /// Bytes in the spool up to which the application goes on though no request waits for its thread.
 const NEAR_BYTES: u64 = 1024 * 1024;
 
+/// Bytes in the spool up to which a response of unknown length is taken for one that has an end, such as an export
+/// that is made row by row.
+const EXPORT_BYTES: u64 = 8 * 1024 * 1024;
+
 /// How long the thread waits for a client with a body that is there as a whole: a client that reads as fast as
 /// the server writes needs no file.
 const WHOLE_PATIENCE: Duration = Duration::from_millis(10);
@@ -252,7 +256,7 @@ impl Responder {
             return self.wait(Some(spool), None, self.outlook()).map(drop);
         }
         match &self.flow {
-            Some(flow) if self.announced.is_none() => {
+            Some(flow) if self.outlook() == Outlook::Endless => {
                 self.goes_on = true;
                 if self.lending.may_go_on(flow) { Ok(()) } else { self.dismiss() }
             }
@@ -262,7 +266,8 @@ impl Responder {
 
     /// What becomes of it when requests need the thread.
     fn outlook(&self) -> Outlook {
-        let has_end = self.is_whole || self.announced.is_some();
+        let in_file = self.spool.as_ref().map_or(0, |spool| spool.waiting_bytes());
+        let has_end = self.is_whole || self.announced.is_some() || in_file <= EXPORT_BYTES;
         if has_end { Outlook::Spills } else { Outlook::Endless }
     }
 
