@@ -75,7 +75,7 @@ def test_no_file_is_opened_for_writing_and_no_port_that_nobody_asked_for(serve, 
     for process in [server.supervisor, *server.supervisor.children()]:
         targets = [os.readlink(link) for link in (process.folder / "fd").iterdir()]
         files = [target for target in targets if target.startswith("/") and not target.startswith("/memfd:")]
-        files = [file for file in files if not os.path.isdir(file)]  # Folders are for finding, not for writing.
+        files = [file for file in files if not os.path.isdir(file)]  # Folders are no place to write to.
         assert set(files) <= {"/dev/null", "/dev/urandom"}, files
     assert len(listening(server.supervisor)) == 1
     assert sorted(path.name for path in server.rendezvous.folder.iterdir()) == []

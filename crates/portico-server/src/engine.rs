@@ -193,6 +193,7 @@ impl Engine {
     /// [`Engine::advance`], which takes turns with looks at the network.
     pub fn handle_events(&mut self, events: &Events) {
         let mut is_over = false;
+        self.tools.has_toiled = false; // What was done before is no part of this turn.
         for of_listeners in [false, true] {
             let turn = events.iter().filter(|event| Accepting::owns(event.token) == of_listeners);
             for event in turn {
@@ -217,6 +218,7 @@ impl Engine {
     /// Goes on with what was put off, for one turn.
     fn continue_turns(&mut self) {
         let mut again = std::mem::take(&mut self.again).into_iter();
+        self.tools.has_toiled = false;
         for id in again.by_ref() {
             self.receive_on(id, Connection::proceed);
             if self.is_turn_over() {

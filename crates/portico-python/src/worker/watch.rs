@@ -241,7 +241,7 @@ impl Watcher {
     }
 
     /// Ends a process that is to end and has answered all it had, where calls that were given up keep the
-    /// interpreter: what is left of --graceful-timeout would be theirs alone.
+    /// interpreter: what is left of --graceful-timeout would be theirs alone. First it is told where they are.
     fn end_beside_given_up_calls(&mut self, now: u64) {
         let Watching { lending, threads, .. } = &self.watching;
         if !(lending.is_stopped() && lending.calls() == 0 && threads.are_some_stuck()) {
@@ -252,7 +252,7 @@ impl Watcher {
             threads.ring(); // Where the interpreter is to be had, the main thread ends the process in order.
             now
         });
-        if now.saturating_sub(since) >= KEPT_PATIENCE {
+        if self.inquiries.is_empty() && now.saturating_sub(since) >= KEPT_PATIENCE {
             log::warn!(
                 "all requests have their responses, and a call that was given up keeps the interpreter; leaving \
                  without it"
