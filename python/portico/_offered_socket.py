@@ -60,4 +60,4 @@ def _use(offer: Socket) -> None:
             return  # Another thread has been faster.
         descriptor = socket.socket.__getattribute__(offer, "_take")()
         socket.socket.__init__(offer, fileno=descriptor)
-        offer.__class__ = Socket
+        offer.__class__ = Socket  # type: ignore[assignment]
