@@ -54,6 +54,7 @@ def test_others_do_not_notice_a_thread_that_spins(serve):
     assert server.wait_workers(2) == workers, "nothing has to be replaced"
 
 
+@pytest.mark.skipif(IS_FREE_THREADED, reason="without a GIL there is nothing to share")
 def test_interpreter_is_shared_more_finely_while_a_call_computes_for_long(serve):
     server = serve(APP, "--threads", "2", "--timeout", "2")
 

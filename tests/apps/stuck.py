@@ -23,7 +23,7 @@ def spin_for_ever():
     count = 0
     while True:
         try:
-            count += 1
+            count = abs(count) + 1  # Without a call CPython 3.10 would not look up from such a loop.
         except Exception:
             count = 0
 
