@@ -31,6 +31,9 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from harness.load import BROWSER_HEADERS
+from harness.process import free_port
+
 BENCH = Path(__file__).resolve().parent
 RECORD = BENCH / "instructions.json"
 FEW, MANY = 200, 1200
@@ -38,16 +41,6 @@ PAUSE_SECONDS = 0.003
 MARGIN = 0.02
 TRIES_MAX = 4
 READY_SECONDS, STOP_SECONDS = 60, 30
-BROWSER = {
-    "User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0",
-    "Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8",
-    "Accept-Language": "en-GB,en;q=0.7,de;q=0.3",
-    "Accept-Encoding": "gzip, deflate, br, zstd",
-    "Referer": "https://www.example.com/catalogue/items?page=3&order=newest",
-    "Cookie": "sessionid=4k1v7q2m8s0d3f6g9h5j; csrftoken=Zk3Qx7Lw9Tn2Vb5Yc8Mf1Rj4Hp6Gd0Ss; theme=dark",
-    "Upgrade-Insecure-Requests": "1",
-    "Cache-Control": "max-age=0",
-}
 
 
 @dataclass(frozen=True)
@@ -70,7 +63,7 @@ class Workload:
 
 WORKLOADS = {
     "hello": Workload("apps:hello", b"Hello, world!"),
-    "browser": Workload("apps:hello", b"Hello, world!", headers=BROWSER),
+    "browser": Workload("apps:hello", b"Hello, world!", headers=BROWSER_HEADERS),
     "10k": Workload("apps:ten_kilobytes", b"x" * 10240),
     "echo": Workload("apps:echo", b"y" * 10240, "POST", body=b"y" * 10240),
     "stream": Workload("apps:stream", b"\r\n0\r\n\r\n"),
@@ -79,12 +72,6 @@ WORKLOADS = {
 
 class CountError(Exception):
     """The server did not start, or did not answer."""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def connect(port: int, server: subprocess.Popen) -> socket.socket:

@@ -69,14 +69,19 @@ def replace(server, *, by: signal.Signals = signal.SIGKILL) -> None:
     server.wait_workers(1)
 
 
+def reload(server) -> None:
+    """SIGHUP, until the new worker serves."""
+    before = server.wait_workers(1)
+    server.signal(signal.SIGHUP)
+    server.wait_replaced(before)
+
+
 @pytest.mark.parametrize("preload", [(), ("--preload",)])
 def test_a_reload_serves_what_the_link_leads_to(serve, releases, preload):
     server = start(serve, releases, *preload)
     assert body(server) == b"r1"
     releases.link("r2")
-    before = server.wait_workers(1)
-    server.signal(signal.SIGHUP)
-    server.wait_replaced(before)
+    reload(server)
     assert body(server) == b"r2"
     shutil.rmtree(releases.root / "r1")
     server.expected.append(re.compile("SIGKILL"))
@@ -134,9 +139,7 @@ def test_a_relative_chdir_and_a_configuration_are_found_below_the_link_again(ser
     server = serve(None, cwd=releases.current, environment={"PWD": str(releases.current)}, program=PORTICO)
     assert body(server) == b"shop of r1"
     releases.link("r2")
-    before = server.wait_workers(1)
-    server.signal(signal.SIGHUP)
-    server.wait_replaced(before)
+    reload(server)
     assert body(server) == b"shop of r2"
     shutil.rmtree(releases.root / "r1")
     replace(server, by=signal.SIGTERM)
@@ -152,9 +155,7 @@ def test_a_folder_whose_name_is_gone_is_used_as_it_was(serve, tmp_path):
     replace(server, by=signal.SIGTERM)
     assert body(server) == b"as it was"
     server.expect_log("site cannot be entered any more")
-    before = server.wait_workers(1)
-    server.signal(signal.SIGHUP)
-    server.wait_replaced(before)
+    reload(server)
     assert body(server) == b"as it was"
 
 

@@ -94,6 +94,14 @@ async def for_ever() -> None:
 # Slow in reading
 
 
+def targets_of(attacker: Attacker) -> list[str]:
+    """What it asks for: the `targets` in turn, each attacker from another one on; `streams` of them in HTTP/2."""
+    targets = attacker["targets"]
+    first = attacker.number % len(targets)
+    count = attacker["streams"] if attacker.speaks_http2 else 1
+    return [targets[(first + number) % len(targets)] for number in range(count)]
+
+
 async def read_slowly(attacker: Attacker) -> None:
     """Asks, then takes `bytes` from the kernel every `pause` seconds, none if that is 0.
 
@@ -103,10 +111,7 @@ async def read_slowly(attacker: Attacker) -> None:
     wire = await attacker.connect(receive_buffer=2304)
     try:
         spoken = await attacker.dialect(wire, initial_window=WINDOW_MAX, connection_window=WINDOW_MAX)
-        targets = attacker["targets"]
-        first = attacker.number % len(targets)
-        count = attacker["streams"] if attacker.speaks_http2 else 1
-        await spoken.ask([targets[(first + number) % len(targets)] for number in range(count)])
+        await spoken.ask(targets_of(attacker))
         if not attacker["bytes"]:
             await for_ever()
         while True:
@@ -121,10 +126,7 @@ async def read_at_once(attacker: Attacker) -> None:
     wire = await attacker.connect()
     try:
         spoken = await attacker.dialect(wire, initial_window=WINDOW_MAX, connection_window=WINDOW_MAX)
-        targets = attacker["targets"]
-        first = attacker.number % len(targets)
-        count = attacker["streams"] if attacker.speaks_http2 else 1
-        await spoken.ask([targets[(first + number) % len(targets)] for number in range(count)])
+        await spoken.ask(targets_of(attacker))
         while not spoken.is_whole:
             await spoken.take(1 << 20)
         attacker.tally["whole"] += 1
