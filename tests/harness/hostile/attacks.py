@@ -95,7 +95,7 @@ async def for_ever() -> None:
 
 
 def targets_of(attacker: Attacker) -> list[str]:
-    """What it asks for: the `targets` in turn, each attacker from another one on; `streams` of them in HTTP/2."""
+    """What it asks for: the `targets` in turn, each attacker from another on; `streams` of them in HTTP/2."""
     targets = attacker["targets"]
     first = attacker.number % len(targets)
     count = attacker["streams"] if attacker.speaks_http2 else 1
