@@ -7,7 +7,7 @@
 mod support;
 
 use portico_proto::fastcgi::{Session, Settings, Stream};
-use portico_proto::{Fields, HttpDate, Limits, Moved, Part, Protocol, ResponseHead, SessionEvent};
+use portico_proto::{AddedFields, Fields, HttpDate, Limits, Moved, Part, Protocol, ResponseHead, SessionEvent};
 
 const SETTINGS: Settings = Settings { connections_max: 9, requests_max: 5 };
 
@@ -53,11 +53,11 @@ fn serve(mut stream: Stream, seed: usize, limits: &Limits) {
     }
     let mut input = &inbox[..];
     while let Ok(Some(_)) = stream.connection.next_event(&mut input, limits) {}
-    let (date, mut out) = (HttpDate::from_unix(0), Vec::new());
+    let (added, mut out) = (AddedFields::new(HttpDate::from_unix(0)), Vec::new());
     let head = ResponseHead { status: 200, fields: Fields::new(), length: None, ..ResponseHead::default() };
-    stream.connection.send(Part::Head { head: &head, close: false }, &date, &mut out);
-    stream.connection.send(Part::Body(&buffer), &date, &mut out);
-    stream.connection.send(Part::End, &date, &mut out);
+    stream.connection.send(Part::Head { head: &head, close: false }, &added, &mut out);
+    stream.connection.send(Part::Body(&buffer), &added, &mut out);
+    stream.connection.send(Part::End, &added, &mut out);
     // All of it, or what is left of it when the call breaks off.
     let count = if seed % 3 == 0 { seed.min(out.len()) } else { out.len() };
     stream.port.write(&out[..count]);

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use portico_proto::http2::{PREFACE, Session, Settings, Stream};
-use portico_proto::{Event, Fields, HttpDate, Limits, Moved, Part, ResponseHead, SessionEvent};
+use portico_proto::{AddedFields, Event, Fields, HttpDate, Limits, Moved, Part, ResponseHead, SessionEvent};
 
 const SETTINGS: Settings = Settings {
     concurrent_streams_max: 8,
@@ -69,7 +69,7 @@ fn receive(session: &mut Session, bytes: &[u8], streams: &mut Vec<(u32, Box<Stre
 }
 
 fn serve(number: u32, stream: &mut Stream, limits: &Limits) {
-    let (date, mut buffer, mut out) = (HttpDate::from_unix(0), [0; 100], Vec::new());
+    let (added, mut buffer, mut out) = (AddedFields::new(HttpDate::from_unix(0)), [0; 100], Vec::new());
     loop {
         let count = match stream.port().read(&mut buffer) {
             Moved::Bytes(count) => count,
@@ -88,14 +88,14 @@ fn serve(number: u32, stream: &mut Stream, limits: &Limits) {
                         length,
                         ..ResponseHead::default()
                     };
-                    stream.send(Part::Head { head: &head, close: false }, &date, &mut out);
-                    stream.send(Part::Body(b"abc"), &date, &mut out);
+                    stream.send(Part::Head { head: &head, close: false }, &added, &mut out);
+                    stream.send(Part::Body(b"abc"), &added, &mut out);
                     let _ = stream.port().write(&out);
-                    stream.send(Part::End, &date, &mut out);
+                    stream.send(Part::End, &added, &mut out);
                 }
                 Ok(None) => break,
                 Err(error) => {
-                    stream.refuse(error.status, "no", &date, &mut out);
+                    stream.refuse(error.status, "no", &added, &mut out);
                     let _ = stream.port().write(&out);
                     return;
                 }

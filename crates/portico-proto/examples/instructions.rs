@@ -12,7 +12,7 @@
 use std::hint::black_box;
 
 use portico_proto::http1::Connection;
-use portico_proto::{Event, Fields, HttpDate, Limits, Part, ResponseHead};
+use portico_proto::{AddedFields, Event, Fields, HttpDate, Limits, Part, ResponseHead};
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
@@ -33,13 +33,13 @@ fn main() {
         other => panic!("no such shape: {other}"),
     };
 
-    let date = HttpDate::from_unix(784_111_777);
+    let added = AddedFields::new(HttpDate::from_unix(784_111_777));
     let mut connection = Connection::new();
     let mut out = Vec::with_capacity(4096);
     for _ in 0..count {
         out.clear();
         receive(&mut connection, black_box(&arrivals));
-        answer(&mut connection, black_box(&date), &mut out);
+        answer(&mut connection, black_box(&added), &mut out);
         black_box(&out);
         assert!(connection.can_keep_alive());
         connection.next_request();
@@ -61,13 +61,13 @@ fn receive(connection: &mut Connection, arrivals: &[&[u8]]) {
 }
 
 /// Answers as an application that says hello does.
-fn answer(connection: &mut Connection, date: &HttpDate, out: &mut Vec<u8>) {
+fn answer(connection: &mut Connection, added: &AddedFields, out: &mut Vec<u8>) {
     let mut fields = Fields::new();
     fields.push(b"Content-Type", b"text/plain; charset=utf-8");
     let head = ResponseHead { status: 200, fields, length: Some(13), ..ResponseHead::default() };
-    connection.send(Part::Head { head: black_box(&head), close: false }, date, out);
-    connection.send(Part::Body(b"Hello, world!"), date, out);
-    connection.send(Part::End, date, out);
+    connection.send(Part::Head { head: black_box(&head), close: false }, added, out);
+    connection.send(Part::Body(b"Hello, world!"), added, out);
+    connection.send(Part::End, added, out);
 }
 
 const BROWSER_FIELDS: &str = "Host: shop.example:8000\r\n\

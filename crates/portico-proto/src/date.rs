@@ -1,15 +1,8 @@
 //! The Date field's value (RFC 9110, section 5.6.7). The clock is the caller's.
 
-/// A moment in the form in which HTTP writes it, such as `Sun, 06 Nov 1994 08:49:37 GMT`; and who says so, for
-/// it is what each response says of its origin.
+/// A moment in the form in which HTTP writes it, such as `Sun, 06 Nov 1994 08:49:37 GMT`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HttpDate {
-    text: [u8; 29],
-    server: &'static str,
-}
-
-/// The Server field's value (RFC 9110, section 10.2.4) where no other is asked for.
-pub const SERVER: &str = "portico";
+pub struct HttpDate(pub(crate) [u8; 29]);
 
 impl HttpDate {
     /// The moment `seconds` after 1970-01-01T00:00:00Z (leap seconds not counted). The form has four digits
@@ -29,12 +22,7 @@ impl HttpDate {
         write_two_digits(&mut text[17..19], second_of_day / 3600);
         write_two_digits(&mut text[20..22], second_of_day / 60 % 60);
         write_two_digits(&mut text[23..25], second_of_day % 60);
-        Self { text, server: SERVER }
-    }
-
-    /// From a server of this name; an empty one is not told.
-    pub fn with_server(self, server: &'static str) -> Self {
-        Self { server, ..self }
+        Self(text)
     }
 
     /// The server's name.
@@ -44,7 +32,7 @@ impl HttpDate {
 
     /// The 29 bytes.
     pub fn as_bytes(&self) -> &[u8; 29] {
-        &self.text
+        &self.0
     }
 }
 

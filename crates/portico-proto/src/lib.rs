@@ -5,6 +5,7 @@
 //! so never learn which protocol a client speaks.
 #![forbid(unsafe_code)]
 
+mod added;
 mod assemble;
 mod content;
 mod date;
@@ -24,8 +25,9 @@ mod session;
 mod singletons;
 mod status;
 
+pub use added::{AddedFields, SERVER};
 pub use assemble::HeadParts;
-pub use date::{HttpDate, SERVER};
+pub use date::HttpDate;
 pub use error::{Error, ErrorKind};
 pub use event::{Event, Part};
 pub use grammar::is_token;

@@ -4,7 +4,7 @@
 
 use crate::content::Content;
 use crate::gateway::{self, Dialect};
-use crate::{Error, Event, HttpDate, Limits, Part, fastcgi, http1, http2};
+use crate::{AddedFields, Error, Event, Limits, Part, fastcgi, http1, http2};
 
 /// State of one connection in the protocol that it speaks. All verbs are those of [`http1::Connection`].
 ///
@@ -116,16 +116,16 @@ impl Protocol {
 
     /// Appends `part` to `out` in wire form. `date` is today's. Parts out of their order send nothing.
     #[inline]
-    pub fn send(&mut self, part: Part<'_>, date: &HttpDate, out: &mut Vec<u8>) {
-        each!(self, state => state.send(part, date, out));
+    pub fn send(&mut self, part: Part<'_>, added: &AddedFields, out: &mut Vec<u8>) {
+        each!(self, state => state.send(part, added, out));
     }
 
     /// Appends a whole short answer with `text` and a line end as its plain-text body, after which the connection
     /// is to be closed.
-    pub fn refuse(&self, status: u16, text: &str, date: &HttpDate, out: &mut Vec<u8>) {
+    pub fn refuse(&self, status: u16, text: &str, added: &AddedFields, out: &mut Vec<u8>) {
         match self {
-            Self::Http1(state) => state.refuse(status, text, date, out),
-            Self::Http2(state) => state.refuse(status, text, date, out),
+            Self::Http1(state) => state.refuse(status, text, added, out),
+            Self::Http2(state) => state.refuse(status, text, added, out),
             Self::Gateway(state) => state.refuse(status, text, out),
             Self::Fastcgi(state) => state.refuse(status, text, out),
         }

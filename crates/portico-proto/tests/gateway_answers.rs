@@ -1,6 +1,6 @@
 //! Answers to gateways: what is written, and what never is.
 
-use portico_proto::{Event, Fields, HttpDate, Limits, Part, Protocol, ResponseHead};
+use portico_proto::{AddedFields, Event, Fields, HttpDate, Limits, Part, Protocol, ResponseHead};
 use proptest::prelude::*;
 
 const SCGI: &[u8] = b"47:CONTENT_LENGTH\x000\0SCGI\x001\0REQUEST_METHOD\0GET\0,";
@@ -45,15 +45,15 @@ fn head(status: u16, length: Option<u64>) -> ResponseHead {
 
 /// What is written of an answer, and the state after it.
 fn answered(mut state: Protocol, head: &ResponseHead, body: &[&[u8]]) -> (Vec<u8>, Protocol) {
-    let (mut out, date) = (Vec::new(), HttpDate::from_unix(0));
-    state.send(Part::Continue, &date, &mut out);
-    state.send(Part::EarlyHints(&head.fields), &date, &mut out);
+    let (mut out, added) = (Vec::new(), AddedFields::new(HttpDate::from_unix(0)));
+    state.send(Part::Continue, &added, &mut out);
+    state.send(Part::EarlyHints(&head.fields), &added, &mut out);
     assert!(out.is_empty() && !state.head_sent(), "there are no interim answers");
-    state.send(Part::Head { head, close: false }, &date, &mut out);
+    state.send(Part::Head { head, close: false }, &added, &mut out);
     for block in body {
-        state.send(Part::Body(block), &date, &mut out);
+        state.send(Part::Body(block), &added, &mut out);
     }
-    state.send(Part::End, &date, &mut out);
+    state.send(Part::End, &added, &mut out);
     (out, state)
 }
 
@@ -121,7 +121,7 @@ fn an_answer_that_is_too_short_never_looks_whole() {
 
 #[test]
 fn refusals_are_answers_of_each_protocol() {
-    let date = HttpDate::from_unix(0);
+    let added = AddedFields::new(HttpDate::from_unix(0));
     let rest = "400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 4\r\n\r\nwhy\n";
     for (protocol, begin) in [
         (Protocol::uwsgi as fn() -> Protocol, "HTTP/1.1 "),
@@ -129,12 +129,12 @@ fn refusals_are_answers_of_each_protocol() {
         (Protocol::fastcgi, "Status: "),
     ] {
         let (state, mut out) = (asked(protocol, "GET"), Vec::new());
-        state.refuse(400, "why", &date, &mut out);
+        state.refuse(400, "why", &added, &mut out);
         let text = if matches!(state, Protocol::Fastcgi(_)) { stdout(&out).0 } else { out };
         assert_eq!(text, [begin, rest].concat().as_bytes());
     }
     let mut out = Vec::new();
-    Protocol::fastcgi().refuse(408, "late", &date, &mut out);
+    Protocol::fastcgi().refuse(408, "late", &added, &mut out);
     assert!(out.is_empty(), "there is no request to refuse");
 }
 
@@ -166,10 +166,10 @@ proptest! {
         length in prop::option::of(0u64..300_000),
     ) {
         let mut state = asked(Protocol::fastcgi, "GET");
-        let (mut out, date) = (Vec::new(), HttpDate::from_unix(0));
-        state.send(Part::Head { head: &head(200, length), close: false }, &date, &mut out);
+        let (mut out, added) = (Vec::new(), AddedFields::new(HttpDate::from_unix(0)));
+        state.send(Part::Head { head: &head(200, length), close: false }, &added, &mut out);
         for block in &blocks {
-            state.send(Part::Body(block), &date, &mut out);
+            state.send(Part::Body(block), &added, &mut out);
         }
         let mut left = spliced;
         while left > 0 {
@@ -181,7 +181,7 @@ proptest! {
             out.resize(out.len() + taken as usize, b's');
             left -= taken;
         }
-        state.send(Part::End, &date, &mut out);
+        state.send(Part::End, &added, &mut out);
         let (content, ended) = stdout(&out);
         let given = blocks.iter().map(|block| block.len() as u64).sum::<u64>() + spliced;
         let body_start = memchr::memmem::find(&content, b"\r\n\r\n").map_or(0, |at| at + 4);

@@ -1,10 +1,10 @@
 //! What the encoder writes: the exact bytes, by request and answer.
 
 use portico_proto::http1::Connection;
-use portico_proto::{Event, Fields, HttpDate, Limits, Part, ResponseHead, reason};
+use portico_proto::{AddedFields, Event, Fields, HttpDate, Limits, Part, ResponseHead, reason};
 
-fn date() -> HttpDate {
-    HttpDate::from_unix(784_111_777)
+fn added() -> AddedFields {
+    AddedFields::new(HttpDate::from_unix(784_111_777))
 }
 
 /// A connection that has taken in all of `request`.
@@ -19,7 +19,7 @@ fn asked(request: &str) -> Connection {
 fn send(connection: &mut Connection, parts: &[Part<'_>]) -> String {
     let mut out = Vec::new();
     for part in parts {
-        connection.send(*part, &date(), &mut out);
+        connection.send(*part, &added(), &mut out);
     }
     String::from_utf8(out).expect("these answers are text")
 }
@@ -296,7 +296,7 @@ fn refusals() {
     let mut connection = Connection::new();
     let error = connection.next_event(&mut input, &Limits::default()).unwrap_err();
     let mut out = Vec::new();
-    connection.refuse(error.status, &error.to_string(), &date(), &mut out);
+    connection.refuse(error.status, &error.to_string(), &added(), &mut out);
     assert_eq!(
         String::from_utf8(out).unwrap(),
         format!(
@@ -338,7 +338,7 @@ fn refusal_body(request: &[u8]) -> String {
         buffer.drain(..used);
     }
     let mut out = Vec::new();
-    connection.refuse(408, "Too slow.", &date(), &mut out);
+    connection.refuse(408, "Too slow.", &added(), &mut out);
     let text = String::from_utf8(out).expect("an answer in ASCII");
     let (head, body) = text.split_once("\r\n\r\n").expect("the end of the head");
     assert!(head.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{head}");

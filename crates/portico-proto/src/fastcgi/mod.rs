@@ -17,7 +17,7 @@ use record::{Begin, Header, Kind, Status};
 
 use crate::content::Content;
 use crate::gateway::{Draft, Form, Repeats, span, write_head, write_refusal};
-use crate::{Error, ErrorKind, Event, Framing, HttpDate, Limits, Part, RequestHead};
+use crate::{AddedFields, Error, ErrorKind, Event, Framing, Limits, Part, RequestHead};
 
 /// State of one FastCGI connection that carries a request at a time, or of one request of a [`Session`].
 ///
@@ -117,7 +117,7 @@ impl Connection {
     }
 
     /// As [`crate::http1::Connection::send`]. There are no interim answers.
-    pub fn send(&mut self, part: Part<'_>, _date: &HttpDate, out: &mut Vec<u8>) {
+    pub fn send(&mut self, part: Part<'_>, _added: &AddedFields, out: &mut Vec<u8>) {
         match part {
             Part::Head { head, close } if !self.content.has_started() => {
                 self.request.keep_connection &= !close;

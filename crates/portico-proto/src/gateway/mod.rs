@@ -13,7 +13,7 @@ pub(crate) use answer::{Form, write_head, write_refusal};
 pub(crate) use head::{Draft, Repeats, span};
 
 use crate::content::Content;
-use crate::{Error, ErrorKind, Event, Framing, HttpDate, Limits, Part};
+use crate::{AddedFields, Error, ErrorKind, Event, Framing, Limits, Part};
 
 /// State of one uwsgi or SCGI connection: which part of its request comes next, and which of the answer.
 ///
@@ -86,7 +86,7 @@ impl Connection {
     }
 
     /// As [`crate::http1::Connection::send`]. There are no interim answers.
-    pub fn send(&mut self, part: Part<'_>, _date: &HttpDate, out: &mut Vec<u8>) {
+    pub fn send(&mut self, part: Part<'_>, _added: &AddedFields, out: &mut Vec<u8>) {
         match part {
             Part::Head { head, .. } if !self.content.has_started() => {
                 self.content.start(head, self.is_head);

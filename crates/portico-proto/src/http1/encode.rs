@@ -4,7 +4,7 @@
 //! Transfer-Encoding, Connection, and Date and Server where the application gave none.
 
 use crate::content::{Content, announced_length, write_content_length};
-use crate::{Fields, HttpDate, Part, ResponseHead, Version, reason};
+use crate::{AddedFields, Fields, Part, ResponseHead, Version, reason};
 
 /// What an answer needs to know of its request.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +38,7 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    pub(super) fn send(&mut self, part: Part<'_>, date: &HttpDate, out: &mut Vec<u8>) {
+    pub(super) fn send(&mut self, part: Part<'_>, added: &AddedFields, out: &mut Vec<u8>) {
         match part {
             Part::Continue if !self.content.has_started() && self.asker.waits => {
                 self.asker.waits = false;
@@ -53,7 +53,7 @@ impl Answer {
             }
             Part::Head { head, close } if !self.content.has_started() => {
                 self.start(head, close);
-                self.write_head(head, date, out);
+                self.write_head(head, added, out);
             }
             Part::Body(block) => self.write_body(block, out),
             Part::End => self.end(out),
@@ -99,11 +99,11 @@ impl Answer {
         self.close = close || head.close || !self.asker.keep_alive || until_close;
     }
 
-    fn write_head(&self, head: &ResponseHead, date: &HttpDate, out: &mut Vec<u8>) {
+    fn write_head(&self, head: &ResponseHead, added: &AddedFields, out: &mut Vec<u8>) {
         out.reserve(HEAD_BYTES_USUAL + head.reason.len() + head.fields.lines().len());
         write_status_line(head.status, &head.reason, out);
         out.extend_from_slice(head.fields.lines());
-        write_origin(&head.fields, date, out);
+        write_origin(&head.fields, added, out);
         if head.status == 426 && head.fields.get(b"upgrade").is_some() {
             self.write_connection_of_upgrade(out);
         } else if self.close {
@@ -160,10 +160,10 @@ impl Answer {
     }
 
     /// Appends the whole answer that ends a connection, as `Connection::refuse` says it.
-    pub(super) fn write_refusal(&self, status: u16, text: &str, date: &HttpDate, out: &mut Vec<u8>) {
+    pub(super) fn write_refusal(&self, status: u16, text: &str, added: &AddedFields, out: &mut Vec<u8>) {
         write_status_line(status, b"", out);
         out.extend_from_slice(b"Content-Type: text/plain; charset=utf-8\r\n");
-        write_origin(&Fields::new(), date, out);
+        write_origin(&Fields::new(), added, out);
         out.extend_from_slice(b"Connection: close\r\n");
         write_content_length(text.len() as u64 + 1, out);
         if !self.asker.is_head {
@@ -207,17 +207,17 @@ fn common_status_line(status: u16) -> Option<&'static [u8]> {
 }
 
 /// Writes Date (RFC 9110, section 6.6.1) and Server (section 10.2.4) unless the application gave them.
-fn write_origin(fields: &Fields, date: &HttpDate, out: &mut Vec<u8>) {
+fn write_origin(fields: &Fields, added: &AddedFields, out: &mut Vec<u8>) {
     if !fields.has_date() {
         // One copy for the whole line: this is on the path of every answer.
         let mut line = *b"Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n";
-        line[6..35].copy_from_slice(date.as_bytes());
+        line[6..35].copy_from_slice(added.date.as_bytes());
         out.extend_from_slice(&line);
     }
     if fields.has_server() {
         return;
     }
-    match date.server() {
+    match added.server {
         crate::SERVER => out.extend_from_slice(b"Server: portico\r\n"),
         "" => {}
         server => {

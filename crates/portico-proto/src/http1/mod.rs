@@ -22,7 +22,7 @@ use encode::{Answer, Asker};
 use lines::Scan;
 
 use crate::content::Content;
-use crate::{Error, ErrorKind, Event, Framing, HttpDate, Limits, Part};
+use crate::{AddedFields, Error, ErrorKind, Event, Framing, Limits, Part};
 
 /// State of one HTTP/1 connection: which part of a request comes next and which part of an answer.
 ///
@@ -104,15 +104,15 @@ impl Connection {
     }
 
     /// Appends `part` to `out` in wire form. `date` is today's. Parts out of their order send nothing.
-    pub fn send(&mut self, part: Part<'_>, date: &HttpDate, out: &mut Vec<u8>) {
-        self.answer.send(part, date, out);
+    pub fn send(&mut self, part: Part<'_>, added: &AddedFields, out: &mut Vec<u8>) {
+        self.answer.send(part, added, out);
     }
 
     /// Appends a whole short answer with `text` and a line end as its plain-text body, after which the connection
     /// is to be closed. For a connection on which no answer has begun, also before its request is complete: a
     /// malformed one, 408, 507. No body follows where the request is known to be a HEAD (RFC 9110, section 9.3.2).
-    pub fn refuse(&self, status: u16, text: &str, date: &HttpDate, out: &mut Vec<u8>) {
-        self.answer.write_refusal(status, text, date, out);
+    pub fn refuse(&self, status: u16, text: &str, added: &AddedFields, out: &mut Vec<u8>) {
+        self.answer.write_refusal(status, text, added, out);
     }
 
     /// Makes room in the body of the answer for `length` bytes that the caller writes to the wire itself,

@@ -3,20 +3,20 @@
 use http::header::{CONTENT_LENGTH, DATE, SERVER};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::{Fields, HttpDate, grammar};
+use crate::{AddedFields, Fields, grammar};
 
 /// `fields` for the wire, with Date and Server where they are not among them, and with the body's length if it
 /// is to be told.
-pub(super) fn fields(fields: &Fields, length: Option<u64>, date: &HttpDate) -> HeaderMap {
+pub(super) fn fields(fields: &Fields, length: Option<u64>, added: &AddedFields) -> HeaderMap {
     let mut map = interim_fields(fields, 3);
     if !fields.has_date()
-        && let Ok(value) = HeaderValue::from_bytes(date.as_bytes())
+        && let Ok(value) = HeaderValue::from_bytes(added.date.as_bytes())
     {
         map.insert(DATE, value);
     }
     if !fields.has_server()
-        && !date.server().is_empty()
-        && let Ok(value) = HeaderValue::from_str(date.server())
+        && !added.server.is_empty()
+        && let Ok(value) = HeaderValue::from_str(added.server)
     {
         map.insert(SERVER, value);
     }

@@ -8,7 +8,7 @@ use http::StatusCode;
 use super::answer;
 use super::port::Port;
 use crate::content::{Content, announced_length};
-use crate::{Error, ErrorKind, Event, Fields, Framing, HttpDate, Limits, Part, RequestHead, ResponseHead};
+use crate::{AddedFields, Error, ErrorKind, Event, Fields, Framing, Limits, Part, RequestHead, ResponseHead};
 
 /// State of one stream.
 #[derive(Debug)]
@@ -96,7 +96,7 @@ impl Stream {
     }
 
     /// Sends `part`; what of it belongs to the body is appended to `out`, to be written to the port.
-    pub fn send(&mut self, part: Part<'_>, date: &HttpDate, out: &mut Vec<u8>) {
+    pub fn send(&mut self, part: Part<'_>, added: &AddedFields, out: &mut Vec<u8>) {
         match part {
             Part::Continue if !self.content.has_started() && self.waits => {
                 self.waits = false;
@@ -105,7 +105,7 @@ impl Stream {
             Part::EarlyHints(fields) if !self.content.has_started() => {
                 self.port.send_interim(interim(StatusCode::EARLY_HINTS, fields));
             }
-            Part::Head { head, .. } if !self.content.has_started() => self.send_head(head, date),
+            Part::Head { head, .. } if !self.content.has_started() => self.send_head(head, added),
             Part::Body(block) => {
                 let taken = self.splice(block.len() as u64, out) as usize;
                 out.extend_from_slice(&block[..taken]);
@@ -117,12 +117,12 @@ impl Stream {
     }
 
     /// Sends a whole short answer with `text` and a line end as its plain-text body, which is appended to `out`.
-    pub fn refuse(&self, status: u16, text: &str, date: &HttpDate, out: &mut Vec<u8>) {
+    pub fn refuse(&self, status: u16, text: &str, added: &AddedFields, out: &mut Vec<u8>) {
         let mut fields = Fields::new();
         fields.push(b"Content-Type", b"text/plain; charset=utf-8");
         let length = text.len() as u64 + 1;
         let body_bytes = if self.is_head { 0 } else { length };
-        let fields = answer::fields(&fields, Some(length), date);
+        let fields = answer::fields(&fields, Some(length), added);
         self.port.send_head(status_code(status), fields, Some(body_bytes));
         if !self.is_head {
             out.extend_from_slice(text.as_bytes());
@@ -150,12 +150,12 @@ impl Stream {
     /// There is no next request.
     pub fn next_request(&mut self) {}
 
-    fn send_head(&mut self, head: &ResponseHead, date: &HttpDate) {
+    fn send_head(&mut self, head: &ResponseHead, added: &AddedFields) {
         self.content.start(head, self.is_head);
         if head.close {
             self.port.close_session();
         }
-        let fields = answer::fields(&head.fields, announced_length(head), date);
+        let fields = answer::fields(&head.fields, announced_length(head), added);
         self.port.send_head(status_code(head.status), fields, self.content.left());
     }
 

@@ -11,7 +11,7 @@ use http::Request;
 
 use super::pipe::{Pipe, Shared};
 use super::*;
-use crate::{Event, Fields, HttpDate, Moved, Part, ResponseHead};
+use crate::{AddedFields, Event, Fields, HttpDate, Moved, Part, ResponseHead};
 
 /// Both ends, and what is between them.
 struct Pair {
@@ -44,8 +44,8 @@ fn receive(session: &mut Session, bytes: &[u8], elapsed: Duration) -> Result<(),
     session.receive(bytes, elapsed, &Limits::default())
 }
 
-fn date() -> HttpDate {
-    HttpDate::from_unix(0)
+fn added() -> AddedFields {
+    AddedFields::new(HttpDate::from_unix(0))
 }
 
 impl Pair {
@@ -131,17 +131,17 @@ fn head(status: u16, fields: &[(&str, &str)], length: Option<u64>) -> ResponseHe
 
 /// Sends a whole answer in these blocks.
 fn answer(stream: &mut Stream, head: &ResponseHead, blocks: &[&[u8]]) {
-    stream.send(Part::Head { head, close: false }, &date(), &mut Vec::new());
+    stream.send(Part::Head { head, close: false }, &added(), &mut Vec::new());
     for block in blocks {
         let mut out = Vec::new();
-        stream.send(Part::Body(block), &date(), &mut out);
+        stream.send(Part::Body(block), &added(), &mut out);
         let mut rest = &out[..];
         while !rest.is_empty() {
             let Moved::Bytes(count) = stream.port().write(rest) else { panic!("there is room") };
             rest = &rest[count..];
         }
     }
-    stream.send(Part::End, &date(), &mut Vec::new());
+    stream.send(Part::End, &added(), &mut Vec::new());
 }
 
 #[test]
@@ -260,7 +260,7 @@ fn what_cannot_be_served_is_refused_on_its_stream_and_the_session_goes_on() {
         let (_, mut stream) = pair.streams.pop().unwrap();
         assert_eq!(events(&mut stream, &limits), Err(status));
         let mut out = Vec::new();
-        stream.refuse(status, "no", &date(), &mut out);
+        stream.refuse(status, "no", &added(), &mut out);
         assert_eq!(stream.port().write(&out), Moved::Bytes(3));
         pair.turn();
         assert_eq!(now(future).unwrap().unwrap().status(), status);
@@ -286,11 +286,11 @@ fn interim_answers_come_before_the_answer_and_not_after() {
     let mut hints = Fields::new();
     hints.push(b"Link", b"</a>");
     for _ in 0..2 {
-        stream.send(Part::Continue, &date(), &mut Vec::new());
+        stream.send(Part::Continue, &added(), &mut Vec::new());
     }
-    stream.send(Part::EarlyHints(&hints), &date(), &mut Vec::new());
+    stream.send(Part::EarlyHints(&hints), &added(), &mut Vec::new());
     answer(&mut stream, &head(200, &[], Some(0)), &[]);
-    stream.send(Part::EarlyHints(&hints), &date(), &mut Vec::new());
+    stream.send(Part::EarlyHints(&hints), &added(), &mut Vec::new());
     pair.turn();
     let mut seen = Vec::new();
     let mut context = Context::from_waker(Waker::noop());
@@ -305,7 +305,7 @@ fn interim_answers_come_before_the_answer_and_not_after() {
 fn no_more_is_written_than_the_peer_takes_and_room_is_told_of() {
     let mut pair = Pair::new();
     let (future, mut stream) = pair.get();
-    stream.send(Part::Head { head: &head(200, &[], None), close: false }, &date(), &mut Vec::new());
+    stream.send(Part::Head { head: &head(200, &[], None), close: false }, &added(), &mut Vec::new());
     let block = vec![7; 200_000];
     let mut sent = 0;
     loop {
@@ -1026,7 +1026,7 @@ fn what_was_given_of_a_body_is_written_before_its_stream_is_reset() {
     receive(&mut session, &get_frame(1), Duration::ZERO).unwrap();
     let (_, mut streams, _) = told(&mut session);
     let stream = &mut streams[0];
-    stream.send(Part::Head { head: &head(200, &[], Some(20)), close: false }, &date(), &mut Vec::new());
+    stream.send(Part::Head { head: &head(200, &[], Some(20)), close: false }, &added(), &mut Vec::new());
     assert!(matches!(stream.port().write(b"0123456789"), Moved::Bytes(10)));
     assert!(!stream.port().is_written());
     let mut out = Vec::new();

@@ -6,7 +6,8 @@ pub mod oracle;
 pub mod shared;
 
 use portico_proto::{
-    Error, ErrorKind, Event, Fields, HttpDate, Limits, Part, Protocol, RequestHead, ResponseHead, Version,
+    AddedFields, Error, ErrorKind, Event, Fields, HttpDate, Limits, Part, Protocol, RequestHead,
+    ResponseHead, Version,
 };
 
 /// A request as the connection reported it.
@@ -153,10 +154,10 @@ fn answer(connection: &mut Protocol) -> bool {
 /// The bytes of such an answer.
 fn encode_answer(connection: &mut Protocol) -> Vec<u8> {
     let head = ResponseHead { status: 204, fields: Fields::new(), length: None, ..ResponseHead::default() };
-    let date = HttpDate::from_unix(0);
+    let added = AddedFields::new(HttpDate::from_unix(0));
     let mut out = Vec::new();
-    connection.send(Part::Head { head: &head, close: false }, &date, &mut out);
-    connection.send(Part::End, &date, &mut out);
+    connection.send(Part::Head { head: &head, close: false }, &added, &mut out);
+    connection.send(Part::End, &added, &mut out);
     out
 }
 

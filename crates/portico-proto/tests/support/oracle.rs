@@ -1,7 +1,7 @@
 //! Properties that hold for any input, for the property tests and the fuzz targets alike.
 
 use portico_proto::http1::Connection;
-use portico_proto::{Event, Fields, HttpDate, Limits, Part, RequestHead, ResponseHead};
+use portico_proto::{AddedFields, Event, Fields, HttpDate, Limits, Part, RequestHead, ResponseHead};
 
 use super::client::Answer;
 
@@ -86,13 +86,13 @@ pub fn check_round_trip(plan: &Plan) {
     let mut fields = Fields::new();
     fields.push(b"Content-Type", b"text/plain");
     let head = ResponseHead { status: plan.status, fields, length: plan.length, ..ResponseHead::default() };
-    let date = HttpDate::from_unix(0);
+    let added = AddedFields::new(HttpDate::from_unix(0));
     let mut out = Vec::new();
-    connection.send(Part::Head { head: &head, close: plan.close }, &date, &mut out);
+    connection.send(Part::Head { head: &head, close: plan.close }, &added, &mut out);
     for block in &plan.blocks {
-        connection.send(Part::Body(block), &date, &mut out);
+        connection.send(Part::Body(block), &added, &mut out);
     }
-    connection.send(Part::End, &date, &mut out);
+    connection.send(Part::End, &added, &mut out);
 
     let to_head = asker.starts_with("HEAD");
     let answer = Answer::read(&out, to_head);

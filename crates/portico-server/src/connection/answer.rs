@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use portico_config::EarlyHints;
-use portico_proto::{Fields, HttpDate, Part, ResponseHead};
+use portico_proto::{AddedFields, Fields, Part, ResponseHead};
 
 use super::outbox::Outbox;
 use super::{Connection, Deadline, Flow, Phase, ResponseSpool, Step, Tools};
@@ -218,12 +218,12 @@ impl Connection {
 
     /// Writes a large body from where it lies, without a copy.
     fn write_whole(&mut self, head: &ResponseHead, body: &Block<'_>, tools: &mut Tools, out: &mut Vec<u8>) {
-        let date = tools.date();
-        self.protocol.send(Part::Head { head, close: self.closes(tools) }, &date, out);
+        let added = tools.added_fields();
+        self.protocol.send(Part::Head { head, close: self.closes(tools) }, &added, out);
         let length = self.protocol.splice(body.len() as u64, out) as usize;
         self.body_bytes += length as u64;
         let mut tail = Vec::new();
-        self.protocol.send(Part::End, &date, &mut tail);
+        self.protocol.send(Part::End, &added, &mut tail);
         let pieces = [IoSlice::new(out), IoSlice::new(&body[..length]), IoSlice::new(&tail)];
         let sent = match self.transport.write_vectored(&pieces) {
             Progress::Bytes(count) => count,
@@ -300,12 +300,12 @@ impl Connection {
                 self.queue_block(&block);
             }
             Answer::Whole { head, body: Block::Shared(body) } => {
-                let date = tools.date();
+                let added = tools.added_fields();
                 let head = self.take_head(head, tools);
                 let close = self.closes(tools);
-                self.protocol.send(Part::Head { head: &head, close }, &date, self.outbox.buffer());
+                self.protocol.send(Part::Head { head: &head, close }, &added, self.outbox.buffer());
                 self.queue_block(&body);
-                self.protocol.send(Part::End, &date, self.outbox.buffer());
+                self.protocol.send(Part::End, &added, self.outbox.buffer());
             }
             answer => self.encode_behind(answer, tools),
         }
@@ -343,7 +343,7 @@ impl Connection {
     }
 
     fn encode(&mut self, answer: Answer<'_>, tools: &mut Tools, out: &mut Vec<u8>) {
-        let date = tools.date();
+        let added = tools.added_fields();
         let close = self.closes(tools);
         match answer {
             Answer::EarlyHints(fields) => {
@@ -353,30 +353,30 @@ impl Connection {
                     EarlyHints::Never => false,
                 };
                 if wanted {
-                    self.protocol.send(Part::EarlyHints(&fields), &date, out);
+                    self.protocol.send(Part::EarlyHints(&fields), &added, out);
                 }
             }
             Answer::Whole { head, body } => {
                 let head = self.take_head(head, tools);
-                self.protocol.send(Part::Head { head: &head, close }, &date, out);
-                self.encode_block(&body, &date, out);
-                self.protocol.send(Part::End, &date, out);
+                self.protocol.send(Part::Head { head: &head, close }, &added, out);
+                self.encode_block(&body, &added, out);
+                self.protocol.send(Part::End, &added, out);
             }
             Answer::Start { head, block, flow } => {
                 let head = self.take_head(head, tools);
-                self.protocol.send(Part::Head { head: &head, close }, &date, out);
-                self.encode_block(&block, &date, out);
+                self.protocol.send(Part::Head { head: &head, close }, &added, out);
+                self.encode_block(&block, &added, out);
                 self.flow = Some(flow);
             }
-            Answer::Block(block) => self.encode_block(&block, &date, out),
-            Answer::Finish => self.protocol.send(Part::End, &date, out),
+            Answer::Block(block) => self.encode_block(&block, &added, out),
+            Answer::Finish => self.protocol.send(Part::End, &added, out),
             Answer::File { .. } | Answer::Spooled(_) | Answer::Abort(_) => {}
         }
     }
 
-    fn encode_block(&mut self, block: &[u8], date: &HttpDate, out: &mut Vec<u8>) {
+    fn encode_block(&mut self, block: &[u8], added: &AddedFields, out: &mut Vec<u8>) {
         let before = out.len();
-        self.protocol.send(Part::Body(block), date, out);
+        self.protocol.send(Part::Body(block), added, out);
         if out.len() > before {
             self.body_bytes += block.len() as u64; // Not so for HEAD, 204, 304.
         }

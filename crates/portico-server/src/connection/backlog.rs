@@ -76,8 +76,8 @@ impl Connection {
                 if self.is_cut {
                     break;
                 }
-                let date = tools.date();
-                self.protocol.send(Part::End, &date, self.outbox.buffer());
+                let added = tools.added_fields();
+                self.protocol.send(Part::End, &added, self.outbox.buffer());
                 if !self.protocol.answer_complete() {
                     self.end_incomplete();
                 }

@@ -348,8 +348,8 @@ impl Connection {
         };
         upload.expected = false;
         upload.started = tools.now;
-        let date = tools.date();
-        self.protocol.send(Part::Continue, &date, self.outbox.buffer());
+        let added = tools.added_fields();
+        self.protocol.send(Part::Continue, &added, self.outbox.buffer());
         match self.flush(tools) {
             Step::Again => Step::Keep,
             step => step,
@@ -485,8 +485,8 @@ impl Connection {
         }
         self.note_reason(if status == 408 { Reason::RequestTimeout } else { Reason::Refused });
         self.status = Some(status);
-        let date = tools.date();
-        self.protocol.refuse(status, reason, &date, self.outbox.buffer());
+        let added = tools.added_fields();
+        self.protocol.refuse(status, reason, &added, self.outbox.buffer());
         self.phase = Phase::Flushing;
         self.due = None;
         self.flush(tools)

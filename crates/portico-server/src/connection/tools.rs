@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use portico_config::{Config, ProxyProtocol, WireProtocol};
-use portico_proto::{HttpDate, Limits, ProxyVersions, RequestHead, SERVER, fastcgi, http2};
+use portico_proto::{AddedFields, HttpDate, Limits, ProxyVersions, RequestHead, SERVER, fastcgi, http2};
 
 use super::reports::Reports;
 use super::{Ledger, MemoryLeft};
@@ -67,9 +67,7 @@ pub struct Tools {
     ids: Option<RequestIds>,
     /// What has been said, to say it once.
     pub reports: Reports,
-    date: HttpDate,
-    /// What responses call the server.
-    server: &'static str,
+    added: AddedFields,
     second: u64,
     date_until: Instant,
     millis: u64,
@@ -184,8 +182,7 @@ impl Tools {
             access_log,
             counters: Counters::default(),
             ids: ids.then(RequestIds::new),
-            date: HttpDate::from_unix(0),
-            server,
+            added: AddedFields { date: HttpDate::from_unix(0), server },
             second: 0,
             date_until: now,
             millis: 0,
@@ -247,19 +244,19 @@ impl Tools {
         self.scratch.resize(SCRATCH_BYTES, 0);
     }
 
-    /// Today's date, made once a second.
-    pub fn date(&mut self) -> HttpDate {
+    /// What is added to responses, with today's date, which is made once a second.
+    pub fn added_fields(&mut self) -> AddedFields {
         if self.now >= self.date_until {
             self.look_at_wall();
         }
-        self.date
+        self.added
     }
 
     #[cold]
     fn look_at_wall(&mut self) {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.second = since_epoch.as_secs();
-        self.date = HttpDate::from_unix(self.second).with_server(self.server);
+        self.added.date = HttpDate::from_unix(self.second);
         let rest = 1_000_000_000 - since_epoch.subsec_nanos();
         self.date_until = self.now + Duration::from_nanos(rest.into());
     }

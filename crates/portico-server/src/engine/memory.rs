@@ -98,13 +98,11 @@ impl Engine {
         }
     }
 
-    /// Has a thread of its own trim the heap: that takes a millisecond for some ten megabytes.
     #[cold]
     fn trim_heap(&mut self) {
         self.trim_at = Some(self.tools.now + TRIM_INTERVAL);
         self.tools.ledger.note_trimmed();
-        let trimming = std::thread::Builder::new().name("portico-heap".to_owned());
-        let _ = trimming.spawn(heap::trim); // Without a thread for it memory is kept for later.
+        heap::trim_apart();
     }
 
     /// Cuts those first for whom most is held that cannot leave memory, or who have most files; of those with as

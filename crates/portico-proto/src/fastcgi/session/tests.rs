@@ -1,7 +1,7 @@
 //! What a session makes of its requests' records, both ways.
 
 use super::*;
-use crate::{Event as Received, Fields, HttpDate, Limits, Moved, Part, ResponseHead};
+use crate::{AddedFields, Event as Received, Fields, HttpDate, Limits, Moved, Part, ResponseHead};
 
 fn session(requests_max: u32) -> Session {
     Session::new(&Settings { connections_max: 7, requests_max })
@@ -182,10 +182,10 @@ fn what_is_left_of_a_body_after_the_answer_belongs_to_no_request() {
     let (mut input, rest) = bytes.split_at(asked.len() + 10);
     assert!(matches!(alone.next_event(&mut input, &limits), Ok(Some(Received::Head(_)))));
     assert!(matches!(alone.next_event(&mut input, &limits), Ok(Some(Received::Body(b"ab")))));
-    let (date, mut out) = (HttpDate::from_unix(0), Vec::new());
+    let (added, mut out) = (AddedFields::new(HttpDate::from_unix(0)), Vec::new());
     let head = ResponseHead { status: 204, fields: Fields::new(), length: None, ..ResponseHead::default() };
-    alone.send(Part::Head { head: &head, close: false }, &date, &mut out);
-    alone.send(Part::End, &date, &mut out);
+    alone.send(Part::Head { head: &head, close: false }, &added, &mut out);
+    alone.send(Part::End, &added, &mut out);
     assert!(alone.can_keep_alive());
     alone.next_request();
     assert!(!alone.is_idle(), "within a record");

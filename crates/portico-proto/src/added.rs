@@ -1,0 +1,22 @@
+//! The fields that the server adds to responses.
+
+use crate::HttpDate;
+
+/// What each response says of its origin, unless the application has said it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddedFields {
+    /// The Date field's value (RFC 9110, section 6.6.1).
+    pub date: HttpDate,
+    /// The Server field's value (RFC 9110, section 10.2.4); empty for no such field.
+    pub server: &'static str,
+}
+
+/// The Server field's value where no other is asked for.
+pub const SERVER: &str = "portico";
+
+impl AddedFields {
+    /// This date, and the usual server.
+    pub fn new(date: HttpDate) -> Self {
+        Self { date, server: SERVER }
+    }
+}
