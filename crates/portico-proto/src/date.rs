@@ -25,11 +25,6 @@ impl HttpDate {
         Self(text)
     }
 
-    /// The server's name.
-    pub fn server(&self) -> &'static str {
-        self.server
-    }
-
     /// The 29 bytes.
     pub fn as_bytes(&self) -> &[u8; 29] {
         &self.0

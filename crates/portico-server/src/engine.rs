@@ -6,15 +6,15 @@
 
 mod accept;
 mod clients;
+mod lent;
 mod memory;
 mod sharing;
 mod stopping;
 mod streams;
+mod turns;
 mod watch;
 
-use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -31,7 +31,7 @@ use crate::connection::{
 use crate::forwarded::Forwarded;
 use crate::handover::Sharing;
 use crate::queue::{Admission, Queue, Ticket};
-use crate::reactor::{Event, Events, Reactor};
+use crate::reactor::Reactor;
 use crate::request_id::RequestId;
 use crate::tls::TlsClient;
 pub use accept::Accepting;
@@ -117,9 +117,6 @@ pub enum Writing {
 /// With requests waiting in its queue the engine looks at the network this often all the same.
 pub const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
-/// How long clients that keep the engine busy have a turn together before others get theirs.
-const TURN_MAX: Duration = POLL_INTERVAL;
-
 /// Longest that an answer is held back for the answers behind it.
 const HOLD_MAX: Duration = Duration::from_micros(500);
 
@@ -186,72 +183,6 @@ impl Engine {
     /// Whether the last look at the network is so old that it is time for another.
     pub fn poll_is_due(&self) -> bool {
         self.tools.now >= self.poll_due
-    }
-
-    /// Handles what the reactor has reported. The listeners come last: what comes with a new connection is read at
-    /// once, and is not to overtake what others sent before. When that takes long, the rest is noted for
-    /// [`Engine::advance`], which takes turns with looks at the network.
-    pub fn handle_events(&mut self, events: &Events) {
-        let mut is_over = false;
-        self.tools.has_toiled = false; // What was done before is no part of this turn.
-        for of_listeners in [false, true] {
-            let turn = events.iter().filter(|event| Accepting::owns(event.token) == of_listeners);
-            for event in turn {
-                if is_over {
-                    self.note_event(event);
-                } else {
-                    self.handle_event(event);
-                    is_over = self.is_turn_over();
-                }
-            }
-        }
-        self.write_unheld_sessions();
-    }
-
-    /// Whether what has been done since the present moment was set takes so long that others are to have a turn.
-    /// Only what may take long has the clock looked at.
-    #[inline]
-    fn is_turn_over(&mut self) -> bool {
-        std::mem::take(&mut self.tools.has_toiled) && self.tools.now.elapsed() >= TURN_MAX
-    }
-
-    /// Goes on with what was put off, for one turn.
-    fn continue_turns(&mut self) {
-        let mut again = std::mem::take(&mut self.again).into_iter();
-        self.tools.has_toiled = false;
-        for id in again.by_ref() {
-            self.receive_on(id, Connection::proceed);
-            if self.is_turn_over() {
-                break;
-            }
-        }
-        if again.len() > 0 {
-            self.again.splice(..0, again);
-        }
-    }
-
-    /// Handles one event.
-    pub fn handle_event(&mut self, event: Event) {
-        if Accepting::owns(event.token) {
-            return self.accept(event.token);
-        }
-        let id = ConnectionId::from_token(event.token);
-        self.receive_on(id, |connection, tools| connection.handle_event(event, tools));
-    }
-
-    /// Notes an event for [`Engine::advance`], which handles once what has been noted several times: a client that
-    /// sends without a pause keeps nobody who has something else to do.
-    pub fn note_event(&mut self, event: Event) {
-        if Accepting::owns(event.token) {
-            return self.accepting.note(event.token);
-        }
-        let id = ConnectionId::from_token(event.token);
-        if let Some(mut connection) = self.table.take(id) {
-            if connection.note_event(event) {
-                self.again.push(id);
-            }
-            self.table.put_back(id, connection);
-        }
     }
 
     /// Goes on with what was put off, and handles the deadlines that have passed.
@@ -400,42 +331,6 @@ impl Engine {
         if self.awaits(key) {
             self.work_on(key.id, Connection::give_up);
             self.write_sessions();
-        }
-    }
-
-    /// Gives the connection of the call `key`, which has answered nothing, to the application. Returns the
-    /// application's end, which blocks.
-    ///
-    /// # Errors
-    /// The client has left, or the call was given up; the kernel's, when descriptors have run out.
-    pub fn lend_connection(&mut self, key: RequestKey) -> io::Result<OwnedFd> {
-        let id = key.id;
-        let connection = if self.awaits(key) { self.table.take(id) } else { None };
-        let Some(mut connection) = connection else { return Err(io::ErrorKind::NotConnected.into()) };
-        let lent = match connection.is_client_gone(&self.tools) {
-            true => Err(io::ErrorKind::ConnectionAborted.into()),
-            false => connection.lend(&self.tools),
-        };
-        if lent.is_ok() {
-            self.watch_lent(id, &mut connection);
-        }
-        let step = if connection.is_lent() { Step::Again } else { Step::Keep };
-        self.settle(id, connection, step);
-        lent
-    }
-
-    /// The call `key`, which has taken its connection over, has ended, but the application has not closed its
-    /// socket.
-    pub fn end_lent_soon(&mut self, key: RequestKey) {
-        if self.table.get(key.id).is_some_and(|connection| connection.is_lent_to(key.call)) {
-            self.work_on(key.id, Connection::end_lent_soon);
-        }
-    }
-
-    /// The call `key`, which has taken its connection over, has ended.
-    pub fn end_lent(&mut self, key: RequestKey) {
-        if self.table.get(key.id).is_some_and(|connection| connection.is_lent_to(key.call)) {
-            self.work_on(key.id, Connection::end_lent);
         }
     }
 

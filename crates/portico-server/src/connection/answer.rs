@@ -410,10 +410,10 @@ impl Connection {
             return self.resume_session(tools);
         }
         if self.has_spooled() {
-            tools.has_toiled = true;
+            tools.may_have_taken_long = true;
             self.write_spooled(tools);
         } else if !self.is_written() && !self.failed {
-            tools.has_toiled = true;
+            tools.may_have_taken_long = true;
             self.write_outbox();
         }
         if self.failed {

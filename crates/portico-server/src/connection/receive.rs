@@ -101,7 +101,7 @@ impl Connection {
             if !self.readable || !self.wants_bytes() {
                 return Step::Keep;
             }
-            tools.has_toiled |= reads > 0;
+            tools.may_have_taken_long |= reads > 0;
             let count = match self.transport.read(scratch) {
                 Progress::Bytes(count) => count,
                 stopped => match self.handle_stop(stopped, tools) {

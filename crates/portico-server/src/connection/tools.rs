@@ -56,7 +56,7 @@ pub struct Tools {
     /// How many streams share its client's line, at least 1.
     pub sharers: u64,
     /// What a connection has just done may have taken long.
-    pub has_toiled: bool,
+    pub may_have_taken_long: bool,
     /// Where large bodies and responses go.
     pub spools: Arc<Spools>,
     /// Where finished requests are noted.
@@ -177,7 +177,7 @@ impl Tools {
             held: 0,
             may_spool: true,
             sharers: 1,
-            has_toiled: false,
+            may_have_taken_long: false,
             spools: Arc::new(spools),
             access_log,
             counters: Counters::default(),

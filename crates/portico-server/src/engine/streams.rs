@@ -34,7 +34,7 @@ impl Engine {
     /// Passes on to its streams what has come of the session of connection `id`, which is taken out of the table,
     /// and has the session written.
     pub(super) fn serve_streams(&mut self, id: ConnectionId, connection: &mut Connection) -> Step {
-        self.tools.has_toiled = true;
+        self.tools.may_have_taken_long = true;
         let mut begun = 0;
         for _ in 0..WRITES_MAX {
             while begun < BEGUN_MAX {

@@ -13,7 +13,7 @@ use super::*;
 use crate::connection::Block;
 use crate::handover::{Handover, Load, Siblings};
 use crate::listener::Listener;
-use crate::reactor::Interest;
+use crate::reactor::{Event, Events, Interest};
 use crate::transport::Transport;
 
 fn config(arguments: &[&str]) -> Config {

@@ -4,7 +4,6 @@ use std::io;
 
 use super::Engine;
 use crate::connection::{Connection, ConnectionId};
-use crate::reactor::Interest;
 
 impl Engine {
     /// Has the reactor tell of what `connection` wants to be told of.
@@ -18,22 +17,6 @@ impl Engine {
         }
         connection.set_watched(interest);
         Ok(())
-    }
-
-    /// Has the reactor tell of what comes in either of the two sockets of `connection`, or in none where the
-    /// application works on its only one.
-    pub(super) fn watch_lent(&self, id: ConnectionId, connection: &mut Connection) {
-        let watched = match (connection.pair(), connection.transport().socket()) {
-            (Some(pair), _) => self.reactor.register(pair, id.token(), Interest::ReadWrite),
-            (None, Some(socket)) if connection.watched().is_some() => self.reactor.deregister(socket),
-            (None, _) => Ok(()),
-        };
-        if connection.pair().is_none() {
-            connection.set_unwatched();
-        }
-        if let Err(error) = watched {
-            self.tools.reports.unwatched("a connection that the application has taken over", &error);
-        }
     }
 
     /// Whether a connection may be unwatched whose request came with it.
