@@ -30,7 +30,7 @@ pub use assemble::HeadParts;
 pub use date::HttpDate;
 pub use error::{Error, ErrorKind};
 pub use event::{Event, Part};
-pub use grammar::is_token;
+pub use grammar::{decimal, is_field_value, is_token};
 pub use limits::Limits;
 pub use message::{Fields, Framing, Initials, RequestHead, ResponseHead, Span, Version};
 pub use protocol::Protocol;

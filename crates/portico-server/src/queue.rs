@@ -83,6 +83,8 @@ impl Queue {
         }
         self.entries += 1;
         match ticket.carrier {
+            // With nobody else there a round would begin by this one and end.
+            None if self.entries == 1 => self.current.push_back(ticket),
             None => self.next.push_back(ticket),
             Some(carrier) => self.push_stream(carrier, ticket),
         }
@@ -144,7 +146,12 @@ impl Queue {
     }
 
     /// The next entry; its request may have gone, which `is_live` tells.
+    #[inline]
     pub fn pop(&mut self, is_live: impl Fn(Ticket) -> bool) -> Option<ConnectionId> {
+        if self.entries == 0 { None } else { self.pop_entry(is_live) }
+    }
+
+    fn pop_entry(&mut self, is_live: impl Fn(Ticket) -> bool) -> Option<ConnectionId> {
         loop {
             while let Some(ticket) = self.current.pop_front() {
                 self.entries -= 1;

@@ -8,7 +8,7 @@ use pyo3::exceptions::{PyAssertionError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString, PyTuple};
 
-use portico_proto::ResponseHead;
+use portico_proto::{ResponseHead, decimal, is_field_value, is_token};
 
 use super::lapses::{Lapse, Lapses};
 
@@ -103,7 +103,7 @@ impl Filling<'_> {
         if !code.iter().all(u8::is_ascii_digit) {
             return refuse("it must be three digits, a space and a reason");
         }
-        if !reason.iter().all(|&byte| is_value_byte(byte)) {
+        if !is_field_value(reason) {
             return refuse("control characters are not allowed");
         }
         let number = code.iter().fold(0, |number, digit| number * 10 + u16::from(digit - b'0'));
@@ -147,7 +147,7 @@ impl Filling<'_> {
         let name_object =
             name_object.cast::<PyString>().map_err(|_| Refusal::NameClass(name_object.clone()))?;
         let name = name_object.to_str().unwrap_or("\u{fffd}");
-        if name.is_empty() || !name.bytes().all(is_token_byte) {
+        if !is_token(name.as_bytes()) {
             return Err(Refusal::Name(name_object.clone()));
         }
         let value =
@@ -157,7 +157,7 @@ impl Filling<'_> {
         let Some(value) = latin1_bytes(value.to_str().unwrap_or("\u{fffd}"), &mut buffer) else {
             return refuse("only latin-1 characters can be sent in its value");
         };
-        if !value.iter().all(|&byte| is_value_byte(byte)) {
+        if !is_field_value(value) {
             return refuse("control characters such as CR and LF are not allowed in its value");
         }
         match Rule::of(name) {
@@ -210,10 +210,7 @@ impl Filling<'_> {
 /// Takes `Content-Length`, which frames the answer and therefore is no field like others (RFC 9110, section
 /// 8.6).
 fn set_length(head: &mut ResponseHead, value: &[u8]) -> Result<(), &'static str> {
-    let digits = value.trim_ascii();
-    let length =
-        std::str::from_utf8(digits).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-    let Some(length) = length.and_then(|text| text.parse().ok()) else {
+    let Some(length) = decimal(value.trim_ascii()) else {
         return Err("its value must be a decimal number of bytes");
     };
     if head.length.is_some_and(|earlier| earlier != length) {
@@ -273,19 +270,26 @@ enum Rule {
 }
 
 impl Rule {
+    /// By length first: most names are told apart without a comparison.
+    #[inline]
     fn of(name: &str) -> Self {
-        // By length first: most names are told apart without a comparison.
+        match name.len() {
+            14 if name.eq_ignore_ascii_case("content-length") => Self::Length,
+            2 | 7 | 8 | 10 | 16..=19 => Self::of_lapse(name),
+            _ => Self::None,
+        }
+    }
+
+    fn of_lapse(name: &str) -> Self {
         let known: &[(&str, Lapse)] = match name.len() {
             2 => &[("te", Lapse::Te)],
             7 => &[("upgrade", Lapse::Upgrade), ("trailer", Lapse::Trailer)],
             8 => &[("trailers", Lapse::Trailers)],
             10 => &[("connection", Lapse::Connection), ("keep-alive", Lapse::KeepAlive)],
-            14 if name.eq_ignore_ascii_case("content-length") => return Self::Length,
             16 => &[("proxy-connection", Lapse::ProxyConnection)],
             17 => &[("transfer-encoding", Lapse::TransferEncoding)],
             18 => &[("proxy-authenticate", Lapse::ProxyAuthenticate)],
-            19 => &[("proxy-authorization", Lapse::ProxyAuthorization)],
-            _ => &[],
+            _ => &[("proxy-authorization", Lapse::ProxyAuthorization)],
         };
         let known = known.iter().find(|(known, _)| name.eq_ignore_ascii_case(known));
         known.map_or(Self::None, |(_, lapse)| Self::Lapse(*lapse))
@@ -301,16 +305,6 @@ fn latin1_bytes<'b>(text: &'b str, buffer: &'b mut Vec<u8>) -> Option<&'b [u8]> 
         buffer.push(u8::try_from(u32::from(character)).ok()?);
     }
     Some(buffer)
-}
-
-/// `tchar` of RFC 9110, section 5.6.2.
-fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
-}
-
-/// `field-vchar`, SP and HTAB of RFC 9110, section 5.5.
-fn is_value_byte(byte: u8) -> bool {
-    byte == b'\t' || (byte >= b' ' && byte != 0x7F)
 }
 
 fn class_name(object: &Bound<'_, PyAny>) -> String {

@@ -14,6 +14,10 @@ impl Engine {
     /// once, and is not to overtake what others sent before. When that takes long, the rest is noted for
     /// [`Engine::advance`], which takes turns with looks at the network.
     pub fn handle_events(&mut self, events: &Events) {
+        if let [event] = events.as_slice() {
+            self.handle_event(*event);
+            return self.write_unheld_sessions();
+        }
         let mut is_over = false;
         self.tools.may_have_taken_long = false; // What was done before is no part of this turn.
         for of_listeners in [false, true] {

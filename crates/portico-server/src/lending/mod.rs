@@ -345,7 +345,8 @@ impl Lending {
         }
         self.exchange.crew().end_call();
         let now = Instant::now();
-        self.pace.record(now.saturating_duration_since(at), sample, self.application.computes_in_parallel());
+        let wall = now.saturating_duration_since(at);
+        self.pace.record(wall, sample, || self.application.computes_in_parallel());
         let mut engine = self.exchange.take();
         match &mut engine {
             Some(engine) => engine.set_now(now),

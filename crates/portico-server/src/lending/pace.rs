@@ -96,24 +96,28 @@ impl Pace {
         (!known || calls.is_multiple_of(SAMPLED_EACH)).then(Sample::take).flatten()
     }
 
-    /// A call has taken `wall`. `parallel`: several threads can compute at once, as without Python's global lock.
-    pub fn record(&self, wall: Duration, sample: Option<Sample>, parallel: bool) {
+    /// A call has taken `wall`. `parallel`: whether several threads can compute at once, as without Python's global
+    /// lock.
+    #[inline]
+    pub fn record(&self, wall: Duration, sample: Option<Sample>, parallel: impl FnOnce() -> bool) {
         let nanos = wall.min(OUTLIER).as_nanos() as u64;
         let average = self.average_nanos.load(Ordering::Relaxed);
         let average = average - average / WEIGHT + nanos / WEIGHT;
         self.average_nanos.store(average, Ordering::Relaxed);
+        // Short calls have no sample, and nothing changes by them.
+        if self.is_long() || average > LONG_ABOVE.as_nanos() as u64 || sample.is_some() {
+            self.judge(average, sample, parallel());
+        }
+    }
+
+    fn judge(&self, average: u64, sample: Option<Sample>, parallel: bool) {
         let limit = if self.is_long() { SHORT_BELOW } else { LONG_ABOVE };
         let long = u128::from(average) > limit.as_nanos();
-        if long != self.is_long() {
-            self.long.store(long, Ordering::Relaxed);
-        }
+        self.long.store(long, Ordering::Relaxed);
         if let Some(sample) = sample {
             self.record_sample(sample.begun.elapsed(), sample.blocked());
         }
-        let waits = long && (parallel || self.is_blocked());
-        if waits != self.waits() {
-            self.waits.store(waits, Ordering::Relaxed);
-        }
+        self.waits.store(long && (parallel || self.is_blocked()), Ordering::Relaxed);
     }
 
     fn record_sample(&self, wall: Duration, blocked: Duration) {
@@ -207,8 +211,8 @@ mod tests {
 
     use super::*;
 
-    const SERIAL: bool = false;
-    const PARALLEL: bool = true;
+    const SERIAL: fn() -> bool = || false;
+    const PARALLEL: fn() -> bool = || true;
 
     fn micros(micros: u64) -> Duration {
         Duration::from_micros(micros)

@@ -232,6 +232,11 @@ impl Events {
     }
 
     /// The events.
+    pub fn as_slice(&self) -> &[Event] {
+        &self.list
+    }
+
+    /// The events, one by one.
     pub fn iter(&self) -> impl Iterator<Item = Event> {
         self.list.iter().copied()
     }
