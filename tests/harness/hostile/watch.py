@@ -33,15 +33,14 @@ class Holding:
     busy_threads: int
 
 
-def holding(worker: Process, board: Scoreboard) -> Holding:
-    """Anonymous memory and files in memory; unlinked files elsewhere; descriptors; threads in calls.
+def unlinked_files(worker: Process) -> dict[tuple[int, int], tuple[int, bool]]:
+    """Bytes of each unlinked file that the worker has open, and whether it lies in memory.
 
-    Not PSS: to compute it the kernel stops the worker's page faults, many times a second.
+    By device and inode: a file that is open twice is there once.
     """
-    memory, disk, descriptors = worker.kilobytes("status", "RssAnon") * 1024, 0, 0
+    files = {}
     for name in os.listdir(worker.folder / "fd"):
         path = worker.folder / "fd" / name
-        descriptors += 1
         try:
             status = os.stat(path)
             if not stat.S_ISREG(status.st_mode) or status.st_nlink:
@@ -50,9 +49,24 @@ def holding(worker: Process, board: Scoreboard) -> Holding:
         except OSError:
             continue
         # Not what a file system sets aside beyond the end, nor holes.
-        size = min(status.st_size, status.st_blocks * 512)
+        files[status.st_dev, status.st_ino] = min(status.st_size, status.st_blocks * 512), in_memory
+    return files
+
+
+def holding(worker: Process, board: Scoreboard) -> Holding:
+    """Anonymous memory and files in memory; unlinked files elsewhere; descriptors; threads in calls.
+
+    Not PSS: to compute it the kernel stops the worker's page faults, many times a second.
+    """
+    memory, disk = worker.kilobytes("status", "RssAnon") * 1024, 0
+    # Files grow until they are emptied. What is there in two looks was there between them, all at once; a
+    # single look would add a file that has been emptied since to the one that took its room.
+    before, after = unlinked_files(worker), unlinked_files(worker)
+    for file in before.keys() & after.keys():
+        size, in_memory = min(before[file], after[file])
         memory += size * in_memory
         disk += size * (not in_memory)
+    descriptors = len(os.listdir(worker.folder / "fd"))
     return Holding(memory, disk, descriptors, board.busy_threads(worker.pid))
 
 
