@@ -388,8 +388,14 @@ pub fn current_ident(py: Python<'_>) -> Option<u64> {
 }
 
 /// What was thrown into the calling greenlet while it could not be raised.
+#[inline]
 pub fn take_interruption(py: Python<'_>) -> Option<PyErr> {
-    if !is_here() || INTERRUPTIONS.with_borrow(Vec::is_empty) {
+    if is_here() { take_interruption_of_greenlet(py) } else { None }
+}
+
+#[cold]
+fn take_interruption_of_greenlet(py: Python<'_>) -> Option<PyErr> {
+    if INTERRUPTIONS.with_borrow(Vec::is_empty) {
         return None;
     }
     let current = current_ident(py)?;

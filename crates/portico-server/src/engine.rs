@@ -349,11 +349,18 @@ impl Engine {
     }
 
     /// Writes the answers that were held back.
+    #[inline]
     pub fn flush_held(&mut self) {
+        if !self.held.is_empty() {
+            self.flush_connections();
+        }
+        self.write_sessions();
+    }
+
+    fn flush_connections(&mut self) {
         for id in std::mem::take(&mut self.held) {
             self.work_on(id, Connection::flush);
         }
-        self.write_sessions();
     }
 
     /// The reader of a streamed body has room for more.

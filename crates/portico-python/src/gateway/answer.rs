@@ -483,9 +483,13 @@ impl Answer {
 }
 
 /// `block`, which begins the content of `object`, to be kept as it is; `None` where a copy costs less.
+#[inline]
 fn kept(block: &[u8], object: Option<&Bound<'_, PyBytes>>) -> Option<Bytes> {
-    let object = object.filter(|_| block.len() >= KEPT_BYTES_MIN)?;
-    Some(Bytes::from_owner(PyBackedBytes::from(object.clone())).slice(..block.len()))
+    if block.len() < KEPT_BYTES_MIN { None } else { object.map(|object| keep(block.len(), object)) }
+}
+
+fn keep(length: usize, object: &Bound<'_, PyBytes>) -> Bytes {
+    Bytes::from_owner(PyBackedBytes::from(object.clone())).slice(..length)
 }
 
 /// What the engine answers, too, where it answers in the application's stead.

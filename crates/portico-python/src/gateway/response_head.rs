@@ -274,7 +274,7 @@ impl Rule {
     #[inline]
     fn of(name: &str) -> Self {
         match name.len() {
-            14 if name.eq_ignore_ascii_case("content-length") => Self::Length,
+            14 if is_content_length(name) => Self::Length,
             2 | 7 | 8 | 10 | 16..=19 => Self::of_lapse(name),
             _ => Self::None,
         }
@@ -294,6 +294,14 @@ impl Rule {
         let known = known.iter().find(|(known, _)| name.eq_ignore_ascii_case(known));
         known.map_or(Self::None, |(_, lapse)| Self::Lapse(*lapse))
     }
+}
+
+/// Whether a token is `Content-Length`. Of a token's bytes none but an upper-case letter becomes a lower-case one by
+/// this bit, and none becomes a hyphen.
+#[inline]
+fn is_content_length(token: &str) -> bool {
+    <[u8; 14]>::try_from(token.as_bytes())
+        .is_ok_and(|bytes| bytes.map(|byte| byte | 0x20) == *b"content-length")
 }
 
 /// `text` as latin-1, in place where it is ASCII; `None` if a character does not fit.

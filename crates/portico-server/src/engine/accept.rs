@@ -191,7 +191,14 @@ impl Engine {
     }
 
     /// Goes on with the listeners on which more connections wait than one turn takes.
+    #[inline]
     pub(super) fn continue_accepting(&mut self) {
+        if !self.accepting.unfinished.is_empty() {
+            self.accept_unfinished();
+        }
+    }
+
+    fn accept_unfinished(&mut self) {
         for token in std::mem::take(&mut self.accepting.unfinished) {
             self.accept(token);
         }

@@ -148,7 +148,7 @@ impl Engine {
     pub fn tell_load(&mut self) {
         let ending = self.is_ending();
         let Some(member) = &mut self.member else { return };
-        if !ending && member.pass_at.is_none() && self.queue.len() > member.free_threads() {
+        if self.queue.len() > member.free_threads() && !ending && member.pass_at.is_none() {
             if member.unhurried {
                 self.pass_on();
             } else {

@@ -49,6 +49,11 @@ impl<T, L> Exchange<T, L> {
         self.slot.take()
     }
 
+    /// Whether there are letters for whoever has the value.
+    pub fn has_letters(&self) -> bool {
+        self.mailbox.has_letters()
+    }
+
     /// The letters; whoever has the value asks for them.
     pub fn collect(&self) -> Vec<L> {
         self.mailbox.collect()

@@ -77,7 +77,15 @@ impl Lending {
     }
 
     /// Does what the letters that have come ask for.
+    #[inline]
     pub(super) fn deliver(&self, engine: &mut Engine) {
+        if self.exchange.has_letters() {
+            self.deliver_all(engine);
+        }
+    }
+
+    #[cold]
+    fn deliver_all(&self, engine: &mut Engine) {
         for letter in self.exchange.collect() {
             match letter {
                 Letter::Adopt(stream, server) => engine.adopt(stream, server),
