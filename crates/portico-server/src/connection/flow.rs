@@ -121,11 +121,6 @@ impl Flow {
         self.notify();
     }
 
-    /// Whether the thread has been dismissed since it last began to wait, or has been asked to forget.
-    pub fn is_dismissed(&self) -> bool {
-        self.lock().asked == Some(WaitEnd::Dismissed)
-    }
-
     /// Forgets what was asked between two waits.
     pub fn forget_asked(&self) {
         self.lock().asked = None;

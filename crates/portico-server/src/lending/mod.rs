@@ -53,7 +53,7 @@ use letter::Letter;
 use pace::Pace;
 pub use responder::{Gone, Responder};
 use seats::{Seat, Seats};
-use waits::{Outlook, Waits};
+use waits::{Need, Outlook, Waits};
 
 /// One engine, its threads, and the application that they call.
 pub struct Lending {
@@ -123,17 +123,18 @@ impl Lending {
         let mut engine = None;
         let seat = self.seats.take();
         while !self.is_stopped() {
-            let mut call = None;
+            let (mut call, mut looked) = (None, false);
             // With nobody else in a call the thread works on as it is while it finds work. Else it lets go of the
             // interpreter first, and takes it again only when the engine is lent.
             if self.exchange.crew().calls() == 0
                 && let Some(mine) = engine.take()
             {
                 (call, engine) = self.look_for_call(mine, &mut events);
+                looked = true;
             }
             if call.is_none() {
                 self.application.blocking(&mut || {
-                    call = self.await_call(engine.take(), &mut events);
+                    call = self.await_call(engine.take(), looked, &mut events);
                     if let Some(begun) = &mut call
                         && self.pace.waits()
                     {
@@ -203,9 +204,14 @@ impl Lending {
     }
 
     /// Waits for a request to answer, and for the engine where the thread does not have it; the engine is lent
-    /// then. `None` when the engine has stopped.
-    fn await_call(self: &Arc<Self>, engine: Option<Box<Engine>>, events: &mut Events) -> Option<Begun> {
-        let mut mine = engine;
+    /// then. `None` when the engine has stopped. `looked`: the thread has just looked for a request in vain.
+    fn await_call(
+        self: &Arc<Self>,
+        engine: Option<Box<Engine>>,
+        looked: bool,
+        events: &mut Events,
+    ) -> Option<Begun> {
+        let (mut mine, mut looked) = (engine, looked);
         loop {
             let Some(mut engine) = mine.take() else {
                 if self.is_stopped() {
@@ -214,7 +220,10 @@ impl Lending {
                 mine = self.idle(events);
                 continue;
             };
-            if !self.advance(&mut engine) {
+            if !std::mem::take(&mut looked) {
+                self.advance(&mut engine);
+            }
+            if engine.is_stopped() {
                 self.finish(engine);
                 return None;
             }
@@ -381,14 +390,19 @@ impl Lending {
         }
     }
 
-    /// Lays the engine into the slot; gives it back if a letter has come meanwhile.
+    /// Lays the engine into the slot; gives it back if a letter has come meanwhile. The siblings are told first.
     fn lay_down(&self, mut engine: Box<Engine>) -> Option<Box<Engine>> {
+        if self.tell_calls(&mut engine) {
+            engine.tell_load();
+        }
+        self.lay_down_untold(engine)
+    }
+
+    /// As [`Lending::lay_down`], where nothing has changed for the siblings.
+    fn lay_down_untold(&self, mut engine: Box<Engine>) -> Option<Box<Engine>> {
         // A call that takes no time needs no watch of its client's. If it does take time, the standby looks.
         if engine.has_unwatched() && (self.pace.is_long() || self.exchange.crew().is_polled()) {
             engine.watch_all();
-        }
-        if self.tell_calls(&mut engine) {
-            engine.tell_load();
         }
         // While calls come back, whoever comes back sees what may be passed on: nobody is woken for that.
         if let Some(due) = engine.changed_timeout(self.exchange.crew().is_standby_polling())
@@ -399,8 +413,11 @@ impl Lending {
         if let Some(work) = engine.changed_work() {
             self.exchange.crew().set_work_waiting(work);
         }
-        self.waits
-            .set_pressed(engine.has_call() && self.exchange.crew().calls() >= self.config.threads as usize);
+        self.waits.set_need(match self.exchange.crew().calls() >= self.config.threads as usize {
+            false => Need::None,
+            true if engine.has_call() => Need::Now,
+            true => Need::Soon,
+        });
         self.exchange.lay_down(engine)
     }
 
@@ -463,7 +480,9 @@ impl Lending {
                 return self.finish(engine);
             }
             let more = engine.has_work();
-            match self.lay_down(engine) {
+            // With nothing to do in it, the thread that drives tells them soon enough.
+            let laid_down = if more { self.lay_down(engine) } else { self.lay_down_untold(engine) };
+            match laid_down {
                 Some(again) => engine = again,
                 None => {
                     self.exchange.crew().rouse_standby(&self.reactor);
@@ -503,13 +522,13 @@ impl Lending {
         end.get().copied().unwrap_or(WaitEnd::Gone)
     }
 
-    /// Whether a thread may go on with a response without a known end, of which much waits: see [`Waits`].
-    pub(crate) fn may_go_on(&self, flow: &Arc<Flow>) -> bool {
-        self.waits.go_on(flow)
+    /// Whether a thread goes on with a response of which much waits: see [`Waits::may_go_on`].
+    fn may_go_on(&self, flow: &Arc<Flow>, outlook: Outlook) -> bool {
+        self.waits.may_go_on(flow, outlook)
     }
 
-    /// Such a response is done after all.
-    pub(crate) fn end_going_on(&self, flow: &Arc<Flow>) {
+    /// Such a response is done.
+    fn end_going_on(&self, flow: &Arc<Flow>) {
         self.waits.end(flow);
     }
 
@@ -521,11 +540,6 @@ impl Lending {
     /// Runs `work` within a call, which blocks for a moment at most: a disk's work.
     pub(crate) fn blocking(&self, work: &mut (dyn FnMut() + Send)) {
         self.application.blocking(work);
-    }
-
-    /// Whether requests wait while all threads are in calls.
-    pub(crate) fn is_pressed(&self) -> bool {
-        self.waits.is_pressed()
     }
 
     /// Whether what is held for clients is to leave memory.

@@ -38,7 +38,7 @@ pub struct Responder {
     announced: Option<u64>,
     /// Its connection has not had its share of files.
     may_spool: bool,
-    /// It has no known end, and much of it is in the file.
+    /// It is made although its client has not taken enough of it: requests wait for the thread.
     goes_on: bool,
 }
 
@@ -179,6 +179,9 @@ impl Responder {
         if self.is_gone() {
             return Err(Gone);
         }
+        if block.len() <= PIECE_BYTES_MAX {
+            return if block.is_empty() { Ok(()) } else { self.send_piece(block) };
+        }
         block.chunks(PIECE_BYTES_MAX).try_for_each(|piece| self.send_piece(piece))
     }
 
@@ -243,25 +246,19 @@ impl Responder {
         }
     }
 
-    /// Waits while much is in the file and no request needs the thread: a response without end is not to fill it
-    /// because requests had to wait for a moment. Where one does, such a response goes on as one of few.
+    /// Waits while much is in the file, unless requests need the thread and it is this one's turn to go on: a
+    /// response without end is not to fill the file because requests had to wait for a moment.
     fn stay_near(&mut self, spool: &Arc<ResponseSpool>) -> Result<(), Gone> {
         if self.is_whole {
             return Ok(());
         }
-        if !self.lending.is_pressed() {
-            if spool.waiting_bytes() <= NEAR_BYTES {
-                return Ok(());
-            }
-            return self.wait(Some(spool), None, self.outlook()).map(drop);
+        let outlook = self.outlook();
+        let goes_on =
+            self.goes_on && self.flow.as_ref().is_some_and(|flow| self.lending.may_go_on(flow, outlook));
+        if goes_on || spool.waiting_bytes() <= NEAR_BYTES {
+            return Ok(());
         }
-        match &self.flow {
-            Some(flow) if self.outlook() == Outlook::Endless => {
-                self.goes_on = true;
-                if self.lending.may_go_on(flow) { Ok(()) } else { self.dismiss() }
-            }
-            _ => Ok(()),
-        }
+        self.wait(Some(spool), None, outlook).map(drop)
     }
 
     /// What becomes of it when requests need the thread.
@@ -430,7 +427,10 @@ impl Responder {
         match self.lending.wait_for_client(flow, room, outlook) {
             WaitEnd::Gone => Err(Gone),
             WaitEnd::Dismissed => self.dismiss().map(|()| WaitEnd::Dismissed),
-            end => Ok(end),
+            end => {
+                self.goes_on = end == WaitEnd::Hurried;
+                Ok(end)
+            }
         }
     }
 }

@@ -115,7 +115,8 @@ impl Lending {
                 return;
             }
             if stays {
-                let timeout = self.alarm.sleep_until(self.alarm.due(), Instant::now());
+                let until = self.alarm.due().into_iter().chain(self.waits.press_at()).min();
+                let timeout = self.alarm.sleep_until(until, Instant::now());
                 if let Err(error) = self.reactor.wait_aside(timeout) {
                     self.report_failed_wait(&error);
                 }
