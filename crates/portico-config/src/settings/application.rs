@@ -10,10 +10,6 @@ pub(super) const SETTINGS: &[Setting] =
 const APP: Setting = Setting {
     name: super::APP,
     gunicorn: Some("wsgi_app"),
-    since: "0.1",
-    flags: &[],
-    short: None,
-    platform: None,
     value: Value::Text {
         metavar: "APP_MODULE",
         set: |config, text| {
@@ -21,13 +17,13 @@ const APP: Setting = Setting {
             Ok(())
         },
     },
-    default: "",
     area: Area::Application,
     help: "Application to serve: MODULE, MODULE:NAME, MODULE:FACTORY() or PATH.py:NAME",
     details: "MODULE is imported from the current folder (or --chdir) and from --pythonpath; without NAME \
         its `application` or `app` is taken. NAME followed by parentheses is called once, and what it returns is \
         served.\n\nWithout an argument the application of the current folder is served: a Django project's \
         WSGI_APPLICATION, or else `application`, `app` or `create_app()` of wsgi.py, app.py or main.py.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -41,19 +37,16 @@ fn app() {
 
 const CONFIG: Setting = Setting {
     name: super::CONFIG,
-    gunicorn: None,
-    since: "0.1",
     flags: &["config"],
     short: Some('c'),
-    platform: None,
     // It is read before all others: see `files`.
     value: Value::Text { metavar: "FILE", set: |_, _| Ok(()) },
-    default: "",
     area: Area::Application,
     help: "Configuration file: portico.toml, gunicorn.conf.py or python:MODULE",
     details: "A name that ends in .toml is TOML, and the table [tool.portico] of a pyproject.toml; anything else \
         is Python, as gunicorn has it: PATH, file:PATH or python:MODULE.\n\nWithout it the first of these in the \
         current folder counts: gunicorn.conf.py, portico.toml, pyproject.toml with that table.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -67,11 +60,7 @@ fn config_file() {
 
 const CHDIR: Setting = Setting {
     name: "chdir",
-    gunicorn: None,
-    since: "0.1",
     flags: &["chdir"],
-    short: None,
-    platform: None,
     value: Value::Text {
         metavar: "PATH",
         set: |config, text| {
@@ -83,10 +72,10 @@ const CHDIR: Setting = Setting {
             Ok(())
         },
     },
-    default: "",
     area: Area::Application,
     help: "Change to this folder before the application is imported",
     details: "Relative paths of other settings are then relative to it.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -102,11 +91,7 @@ fn chdir() {
 
 const PYTHONPATH: Setting = Setting {
     name: "pythonpath",
-    gunicorn: None,
-    since: "0.1",
     flags: &["pythonpath"],
-    short: None,
-    platform: None,
     value: Value::List {
         metavar: "PATH,...",
         set: |config, paths| {
@@ -114,10 +99,10 @@ const PYTHONPATH: Setting = Setting {
             Ok(())
         },
     },
-    default: "",
     area: Area::Application,
     help: "Folders to put in front of Python's module search path",
     details: "Separated by commas, in the order in which they are searched.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -132,10 +117,7 @@ fn pythonpath() {
 
 const ROOT_PATH: Setting = Setting {
     name: "root_path",
-    gunicorn: None,
-    since: "0.1",
     flags: &["root-path"],
-    short: None,
     platform: Some(crate::setting::Platform { variables: &["SCRIPT_NAME"], translate: str::to_owned }),
     value: Value::Text {
         metavar: "PATH",
@@ -151,11 +133,11 @@ const ROOT_PATH: Setting = Setting {
             Ok(())
         },
     },
-    default: "",
     area: Area::Application,
     help: "Path that the application is mounted under: its SCRIPT_NAME",
     details: "Written decoded, as the application sees it. Of a request whose path begins with it, \
         SCRIPT_NAME is this path and PATH_INFO the rest (PEP 3333).",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -172,17 +154,14 @@ fn root_path() {
 
 const CHECK_CONFIG: Setting = Setting {
     name: "check_config",
-    gunicorn: None,
-    since: "0.1",
     flags: &["check-config"],
-    short: None,
-    platform: None,
     value: Value::Switch { given: true, set: |config, on| config.checks.import = on },
     default: "false",
     area: Area::Application,
     help: "Check the settings, import the application and exit",
     details: "Exit status 0 if it could be served, else 1; no socket is opened. `portico check` also tries the \
         addresses.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -195,16 +174,13 @@ fn check_config() {
 
 const PRINT_CONFIG: Setting = Setting {
     name: "print_config",
-    gunicorn: None,
-    since: "0.1",
     flags: &["print-config"],
-    short: None,
-    platform: None,
     value: Value::Switch { given: true, set: |config, on| config.checks.print = on },
     default: "false",
     area: Area::Application,
     help: "Print the settings, import the application and exit",
     details: "As --check-config, with what `portico config` prints before it.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]

@@ -18,11 +18,8 @@ const NEVER: Option<&str> = Some("without end");
 
 const TIMEOUT: Setting = Setting {
     name: "timeout",
-    gunicorn: None,
-    since: "0.1",
     flags: &["timeout"],
     short: Some('t'),
-    platform: None,
     value: Value::Time { range: TIMEOUT_RANGE, zero: NEVER, set: |config, time| config.timeout = time },
     default: "30",
     area: Area::Timeouts,
@@ -33,6 +30,7 @@ const TIMEOUT: Setting = Setting {
         on.\n\nThe time counts from the call of the application, not while a client sends or a request \
         waits, and anew from each block: a stream that goes on yielding is not touched. Raise it for single \
         slow paths with --timeout-path.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -52,21 +50,17 @@ const PATH_TIMEOUTS_MAX: usize = 64;
 
 const TIMEOUT_PATH: Setting = Setting {
     name: "timeout_path",
-    gunicorn: None,
-    since: "0.1",
     flags: &["timeout-path"],
-    short: None,
-    platform: None,
     value: Value::List {
         metavar: "/PREFIX=TIME",
         set: |config, texts| path_timeouts(texts).map(|timeouts| config.path_timeouts = timeouts),
     },
-    default: "",
     area: Area::Timeouts,
     help: "Another --timeout for a path and what is below it; may be repeated",
     details: "`/reports=5m` is for /reports and /reports/2024, not for /reportsheet; 0 turns the timeout off \
         there. Of several the longest prefix counts. It is compared with the path as the client sent it, \
         --root-path included; write what it percent-encodes so too, and a comma as %2C.",
+    ..Setting::BLANK
 };
 
 fn path_timeouts(texts: &[&str]) -> Result<Vec<PathTimeout>, String> {
@@ -124,11 +118,7 @@ fn timeout_path() {
 
 const TIMEOUT_GRACE: Setting = Setting {
     name: "timeout_grace",
-    gunicorn: None,
-    since: "0.1",
     flags: &["timeout-grace"],
-    short: None,
-    platform: None,
     value: Value::Time {
         range: Duration::ZERO..=Duration::from_secs(60),
         zero: None,
@@ -140,6 +130,7 @@ const TIMEOUT_GRACE: Setting = Setting {
     details: "The application may use it to roll back and to answer by itself. A thread in a call of C code, \
         such as a query without a timeout, sees the exception only when the call returns: such a request gets \
         its 504 after this time. Raise it where cleaning up takes longer.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -154,11 +145,7 @@ fn timeout_grace() {
 
 const SLOW_REQUEST: Setting = Setting {
     name: "slow_request",
-    gunicorn: None,
-    since: "0.1",
     flags: &["slow-request"],
-    short: None,
-    platform: None,
     value: Value::Time {
         range: Duration::from_millis(1)..=DAY,
         zero: Some("off"),
@@ -169,6 +156,7 @@ const SLOW_REQUEST: Setting = Setting {
     help: "Time after which a running request is logged with its Python stack",
     details: "It shows where slow requests spend their time without touching them. Use it below --timeout, \
         such as 5s.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -182,11 +170,7 @@ fn slow_request() {
 
 const QUEUE_TIMEOUT: Setting = Setting {
     name: "queue_timeout",
-    gunicorn: None,
-    since: "0.1",
     flags: &["queue-timeout"],
-    short: None,
-    platform: None,
     value: Value::Time {
         range: Duration::from_millis(1)..=DAY,
         zero: NEVER,
@@ -197,6 +181,7 @@ const QUEUE_TIMEOUT: Setting = Setting {
     help: "How long a complete request may wait for a thread before it is answered 503",
     details: "The answer has a Retry-After. Set it a little below the patience of clients or of the load \
         balancer in front, so that an overloaded server works for those who still wait.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -210,11 +195,7 @@ fn queue_timeout() {
 
 const ON_DISCONNECT: Setting = Setting {
     name: "on_disconnect",
-    gunicorn: None,
-    since: "0.1",
     flags: &["on-disconnect"],
-    short: None,
-    platform: None,
     value: Value::Choice {
         of: &[
             ("ignore", |config| config.on_disconnect = OnDisconnect::Ignore),
@@ -233,6 +214,7 @@ const ON_DISCONNECT: Setting = Setting {
         the application's. A thread in a call of C code sees it only when the call returns. With ignore the \
         application finds out by itself, through `environ[\"portico.client_disconnected\"]`.\n\nA client that \
         shuts down its sending side counts as gone, unless --allow-half-close is set.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]

@@ -9,11 +9,7 @@ pub(super) const SETTINGS: &[Setting] = &[RELOAD, RELOAD_ENGINE, RELOAD_EXTRA_FI
 
 const RELOAD: Setting = Setting {
     name: "reload",
-    gunicorn: None,
-    since: "0.1",
     flags: &["reload"],
-    short: None,
-    platform: None,
     value: Value::Switch { given: true, set: |config, on| config.reload = on },
     default: "false",
     area: Area::Development,
@@ -24,6 +20,7 @@ const RELOAD: Setting = Setting {
         a page that shows the error, until it is mended.\n\nWith it there is one worker unless --workers says \
         otherwise, --timeout is off unless it is set (so that a debugger can wait), --graceful-timeout is 2 s, \
         SIGINT ends the server at once, and --preload and --warmup count for nothing.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -51,11 +48,7 @@ fn reload() {
 
 const RELOAD_ENGINE: Setting = Setting {
     name: "reload_engine",
-    gunicorn: None,
-    since: "0.1",
     flags: &["reload-engine"],
-    short: None,
-    platform: None,
     value: Value::Choice {
         of: &[
             ("auto", |config| config.reload_watch.engine = ReloadEngine::Auto),
@@ -70,6 +63,7 @@ const RELOAD_ENGINE: Setting = Setting {
     details: "`inotify` is told by the kernel. `poll` looks at the files several times a second: for folders \
         whose changes the kernel does not tell, such as those that a virtual machine or a container shares \
         with its host, or NFS. `auto` is inotify, and poll where the system has no watches left.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -84,11 +78,7 @@ fn reload_engine() {
 
 const RELOAD_EXTRA_FILES: Setting = Setting {
     name: "reload_extra_files",
-    gunicorn: None,
-    since: "0.1",
     flags: &["reload-extra-file"],
-    short: None,
-    platform: None,
     value: Value::List {
         metavar: "GLOB",
         set: |config, texts| {
@@ -97,12 +87,12 @@ const RELOAD_EXTRA_FILES: Setting = Setting {
             Ok(())
         },
     },
-    default: "",
     area: Area::Development,
     help: "A further file, folder or glob whose change restarts; may be repeated",
     details: "All files in a folder count, and in those below it. `*` and `?` stand for characters of a name, \
         `**` for any number of folders: config/**/*.yaml. Relative to the folder that the server works in. Quote \
         it, or the shell expands it.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]

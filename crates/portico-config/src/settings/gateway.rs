@@ -8,11 +8,7 @@ pub(super) const SETTINGS: &[Setting] = &[PROTOCOL, UWSGI_ALLOW_IPS];
 
 const PROTOCOL: Setting = Setting {
     name: "protocol",
-    gunicorn: None,
-    since: "0.1",
     flags: &["protocol"],
-    short: None,
-    platform: None,
     value: Value::Choice {
         of: &[
             ("http", |config| config.protocol = WireProtocol::Http),
@@ -27,6 +23,7 @@ const PROTOCOL: Setting = Setting {
     help: "What is spoken where --bind names no scheme: http, uwsgi, scgi or fastcgi",
     details: "uwsgi, scgi and fastcgi are for a web server in front, which then says all about the client: \
         see --uwsgi-allow-from. `--bind uwsgi://unix:/run/app.sock` says it of one address.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -47,11 +44,7 @@ fn protocol() {
 
 const UWSGI_ALLOW_IPS: Setting = Setting {
     name: "uwsgi_allow_ips",
-    gunicorn: None,
-    since: "0.1",
     flags: &["uwsgi-allow-from"],
-    short: None,
-    platform: None,
     value: Value::List {
         metavar: "ADDRESS",
         set: |config, words| TrustedPeers::parse(words).map(|read| config.gateway_allow = read),
@@ -64,6 +57,7 @@ const UWSGI_ALLOW_IPS: Setting = Setting {
         and *, as in --forwarded-allow-ips. X-Forwarded-For and its like, which a web server passes on as its \
         client has sent them, say something of the client only where REMOTE_ADDR is among those of \
         --forwarded-allow-ips.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]

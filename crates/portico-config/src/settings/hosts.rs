@@ -7,16 +7,11 @@ pub(super) const SETTINGS: &[Setting] = &[ALLOWED_HOSTS];
 
 const ALLOWED_HOSTS: Setting = Setting {
     name: "allowed_hosts",
-    gunicorn: None,
-    since: "0.1",
     flags: &["allowed-hosts"],
-    short: None,
-    platform: None,
     value: Value::List {
         metavar: "HOST,...",
         set: |config, words| AllowedHosts::parse(words).map(|hosts| config.allowed_hosts = hosts),
     },
-    default: "",
     area: Area::Requests,
     help: "Hosts that requests may be for; those for others are answered 421",
     details: "By default any. A name stands for itself, .example.com also for all names below it, *.example.com \
@@ -25,6 +20,7 @@ const ALLOWED_HOSTS: Setting = Setting {
         what the application finds as HTTP_HOST: that of a believed proxy where --forwarded-headers has host. An \
         X-Forwarded-Host that is passed on has to be allowed as well. Health checks that ask for an address need \
         it here: 10.0.0.0/8 for all of such a network. `*` allows all.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]

@@ -23,11 +23,7 @@ const WITHIN_HEAD: &str = "no limit but that of the head";
 
 const LIMIT_REQUEST_LINE: Setting = Setting {
     name: "limit_request_line",
-    gunicorn: None,
-    since: "0.1",
     flags: &["limit-request-line"],
-    short: None,
-    platform: None,
     value: Value::Size {
         range: 64..=HEAD_BYTES_MAX,
         zero: Some(WITHIN_HEAD),
@@ -39,6 +35,7 @@ const LIMIT_REQUEST_LINE: Setting = Setting {
     details: "Method, target and version without the line's end. --limit-request-head holds as well. 8190 is \
         Apache's default; gunicorn's is 4094, which long query strings exceed. Where this is said in gunicorn's \
         ways and --limit-request-head is not said, that is raised to fit, to 16m for 0.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -55,11 +52,7 @@ fn limit_request_line() {
 
 const LIMIT_REQUEST_FIELDS: Setting = Setting {
     name: "limit_request_fields",
-    gunicorn: None,
-    since: "0.1",
     flags: &["limit-request-fields"],
-    short: None,
-    platform: None,
     value: Value::Count {
         range: 1..=FIELDS_MAX,
         zero: Some("32768"),
@@ -70,6 +63,7 @@ const LIMIT_REQUEST_FIELDS: Setting = Setting {
     area: Area::Limits,
     help: "Most header fields of a request; more are answered 431",
     details: "It holds for the trailers of a chunked body as well.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -84,12 +78,8 @@ fn limit_request_fields() {
 
 const LIMIT_REQUEST_FIELD_SIZE: Setting = Setting {
     name: "limit_request_field_size",
-    gunicorn: None,
-    since: "0.1",
     // gunicorn's spelling with the underscore first: it is the one in people's scripts.
     flags: &["limit-request-field_size", "limit-request-field-size"],
-    short: None,
-    platform: None,
     value: Value::Size {
         range: 64..=HEAD_BYTES_MAX,
         zero: Some(WITHIN_HEAD),
@@ -99,6 +89,7 @@ const LIMIT_REQUEST_FIELD_SIZE: Setting = Setting {
     area: Area::Limits,
     help: "Longest header field; a longer one is answered 431",
     details: "Name, colon and value without the line's end. --limit-request-head holds as well.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -114,11 +105,7 @@ fn limit_request_field_size() {
 
 const LIMIT_REQUEST_HEAD: Setting = Setting {
     name: "limit_request_head",
-    gunicorn: None,
-    since: "0.1",
     flags: &["limit-request-head"],
-    short: None,
-    platform: None,
     value: Value::Size {
         range: 1024..=HEAD_BYTES_MAX,
         zero: None,
@@ -128,6 +115,7 @@ const LIMIT_REQUEST_HEAD: Setting = Setting {
     area: Area::Limits,
     help: "Longest request head, all of its lines together; a longer one is answered 431",
     details: "It bounds the memory that a request takes before it is complete, and so cannot be off.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -141,11 +129,7 @@ fn limit_request_head() {
 
 const LIMIT_REQUEST_BODY: Setting = Setting {
     name: "limit_request_body",
-    gunicorn: None,
-    since: "0.1",
     flags: &["limit-request-body"],
-    short: None,
-    platform: None,
     value: Value::Size {
         range: 1..=1 << 50,
         zero: Some("no limit"),
@@ -157,6 +141,7 @@ const LIMIT_REQUEST_BODY: Setting = Setting {
     details: "Where Content-Length announces a longer one, the answer goes out before any of it is read. \
         Beyond --request-buffer a body waits in a temporary file, so set a limit where disk space is \
         short.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -169,11 +154,7 @@ fn limit_request_body() {
 
 const LIMIT_CHUNK_LINE: Setting = Setting {
     name: "limit_chunk_line",
-    gunicorn: None,
-    since: "0.1",
     flags: &["limit-chunk-line"],
-    short: None,
-    platform: None,
     value: Value::Size {
         range: 32..=65_536,
         zero: None,
@@ -185,6 +166,7 @@ const LIMIT_CHUNK_LINE: Setting = Setting {
     details: "Size and extensions without the line's end. Extensions mean nothing to an application and are \
         passed over (RFC 9112 section 7.1.1 asks for a limit). Those of a whole body may have twice as many \
         bytes.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]

@@ -12,10 +12,7 @@ pub(super) const SETTINGS: &[Setting] =
 const ACCESS_LOGFILE: Setting = Setting {
     name: "access_logfile",
     gunicorn: Some("accesslog"),
-    since: "0.1",
     flags: &["access-logfile"],
-    short: None,
-    platform: None,
     value: Value::Text {
         metavar: "FILE",
         set: |config, text| {
@@ -23,10 +20,10 @@ const ACCESS_LOGFILE: Setting = Setting {
             Ok(())
         },
     },
-    default: "",
     area: Area::Logging,
     help: "Write a line for each request to this file; - is standard output",
     details: "Off by default. Lines are formatted and written off the path of requests.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -42,10 +39,7 @@ fn access_logfile() {
 const ACCESS_LOGFORMAT: Setting = Setting {
     name: "access_logformat",
     gunicorn: Some("access_log_format"),
-    since: "0.1",
     flags: &["access-logformat"],
-    short: None,
-    platform: None,
     value: Value::Form {
         metavar: "FORMAT",
         form: "common, combined, json, logfmt, or a template of atoms",
@@ -61,6 +55,7 @@ const ACCESS_LOGFORMAT: Setting = Setting {
         and logfmt tell more, under OpenTelemetry's names: docs/reference/access-log.md lists their keys. A \
         template is a text with gunicorn's atoms in it, such as `%(h)s \"%(r)s\" %(s)s %(D)s`. What a client has \
         sent is escaped in all of them: no request can forge a line or a field.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -76,11 +71,7 @@ fn access_logformat() {
 
 const REQUEST_ID: Setting = Setting {
     name: "request_id",
-    gunicorn: None,
-    since: "0.1",
     flags: &["request-id"],
-    short: None,
-    platform: None,
     value: Value::Switch { given: true, set: |config, on| config.telemetry.request_id = on },
     default: "false",
     area: Area::Logging,
@@ -91,6 +82,7 @@ const REQUEST_ID: Setting = Setting {
         itself. With an access log that \
         tells it, json and logfmt among them, requests have one also without this option; it is then not in the \
         answer.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -104,10 +96,7 @@ fn request_id() {
 const ERROR_LOGFILE: Setting = Setting {
     name: "error_logfile",
     gunicorn: Some("errorlog"),
-    since: "0.1",
     flags: &["error-logfile", "log-file"],
-    short: None,
-    platform: None,
     value: Value::Text {
         metavar: "FILE",
         set: |config, text| {
@@ -119,6 +108,7 @@ const ERROR_LOGFILE: Setting = Setting {
     area: Area::Logging,
     help: "Write what happens to this file; - is standard error",
     details: "Start and stop, warnings, errors, and the tracebacks of the application, wsgi.errors included.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -133,10 +123,7 @@ fn error_logfile() {
 const LOG_LEVEL: Setting = Setting {
     name: "log_level",
     gunicorn: Some("loglevel"),
-    since: "0.1",
     flags: &["log-level"],
-    short: None,
-    platform: None,
     value: Value::Choice {
         alone: None,
         of: &[
@@ -151,6 +138,7 @@ const LOG_LEVEL: Setting = Setting {
     area: Area::Logging,
     help: "Least severe level that is logged: debug, info, warning, error or critical",
     details: "It does not touch the access log.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]

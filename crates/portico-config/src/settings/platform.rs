@@ -21,11 +21,8 @@ pub(super) const SETTINGS: &[Setting] = &[
 
 const PIDFILE: Setting = Setting {
     name: "pidfile",
-    gunicorn: None,
-    since: "0.1",
     flags: &["pid"],
     short: Some('p'),
-    platform: None,
     value: Value::Text {
         metavar: "FILE",
         set: |config, text| {
@@ -33,12 +30,12 @@ const PIDFILE: Setting = Setting {
             Ok(())
         },
     },
-    default: "",
     area: Area::System,
     help: "Write the process id of the supervisor to this file",
     details: "Once the sockets are bound. If the file names another server that runs, the start is refused; \
         what a dead one has left is taken over. The file goes with the server. At an upgrade (SIGUSR2) the \
         new supervisor writes FILE.2, which becomes FILE when the old one has ended.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -53,11 +50,8 @@ fn pidfile() {
 
 const DAEMON: Setting = Setting {
     name: "daemon",
-    gunicorn: None,
-    since: "0.1",
     flags: &["daemon"],
     short: Some('D'),
-    platform: None,
     value: Value::Switch { given: true, set: |config, on| config.system.daemon = on },
     default: "false",
     area: Area::System,
@@ -66,6 +60,7 @@ const DAEMON: Setting = Setting {
         went wrong and the status that says so. Standard input, output and error are /dev/null from then on, \
         so that the error log needs a file (--error-logfile). systemd, containers and supervisord want no \
         daemon.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -79,16 +74,14 @@ fn daemon() {
 
 const STDIO_INHERITANCE: Setting = Setting {
     name: "enable_stdio_inheritance",
-    gunicorn: None,
-    since: "0.1",
     flags: &["enable-stdio-inheritance"],
     short: Some('R'),
-    platform: None,
     value: Value::Switch { given: true, set: |config, on| config.system.stdio_inheritance = on },
     default: "false",
     area: Area::System,
     help: "With --daemon: keep standard output and error, unless they are a terminal",
     details: "Set PYTHONUNBUFFERED=1 to see at once what the application prints.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -103,11 +96,8 @@ fn enable_stdio_inheritance() {
 
 const USER: Setting = Setting {
     name: "user",
-    gunicorn: None,
-    since: "0.1",
     flags: &["user"],
     short: Some('u'),
-    platform: None,
     value: Value::Text {
         metavar: "USER",
         set: |config, text| {
@@ -115,7 +105,6 @@ const USER: Setting = Setting {
             Ok(())
         },
     },
-    default: "",
     area: Area::System,
     help: "Serve as this user, by name or number; for a server that root starts",
     details: "The workers change to it before they import anything, with --preload too. The supervisor stays \
@@ -123,6 +112,7 @@ const USER: Setting = Setting {
         configuration that others than root could have written (docs/concepts/privileges.md). UNIX sockets and \
         the log files that it makes are given to the user. Without --group the workers have the user's own \
         group; of root's other groups they keep none (--initgroups gives them the user's).",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -139,11 +129,8 @@ fn user() {
 
 const GROUP: Setting = Setting {
     name: "group",
-    gunicorn: None,
-    since: "0.1",
     flags: &["group"],
     short: Some('g'),
-    platform: None,
     value: Value::Text {
         metavar: "GROUP",
         set: |config, text| {
@@ -151,10 +138,10 @@ const GROUP: Setting = Setting {
             Ok(())
         },
     },
-    default: "",
     area: Area::System,
     help: "Serve as this group, by name or number; for a server that root starts",
     details: "UNIX sockets and log files are given to it.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -182,16 +169,13 @@ fn account(text: &str) -> Result<Option<Account>, String> {
 
 const INITGROUPS: Setting = Setting {
     name: "initgroups",
-    gunicorn: None,
-    since: "0.1",
     flags: &["initgroups"],
-    short: None,
-    platform: None,
     value: Value::Switch { given: true, set: |config, on| config.system.initgroups = on },
     default: "false",
     area: Area::System,
     help: "Give the workers all groups that --user is a member of",
     details: "The user has to have a name on this machine.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -205,11 +189,7 @@ fn initgroups() {
 
 const ALLOW_NEW_PRIVILEGES: Setting = Setting {
     name: "allow_new_privileges",
-    gunicorn: None,
-    since: "0.1",
     flags: &["allow-new-privileges"],
-    short: None,
-    platform: None,
     value: Value::Switch { given: true, set: |config, on| config.system.allow_new_privileges = on },
     default: "false",
     area: Area::System,
@@ -217,6 +197,7 @@ const ALLOW_NEW_PRIVILEGES: Setting = Setting {
     details: "By default the kernel ignores the set-user-ID and set-group-ID bits of what the workers start \
         (PR_SET_NO_NEW_PRIVS, prctl(2)), so that the user of --user stays what it is. sudo, su and the \
         sendmail command of Postfix need them.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -233,22 +214,19 @@ fn allow_new_privileges() {
 
 const UMASK: Setting = Setting {
     name: "umask",
-    gunicorn: None,
-    since: "0.1",
     flags: &["umask"],
     short: Some('m'),
-    platform: None,
     value: Value::Form {
         metavar: "MASK",
         form: "number, octal where it begins with 0 or 0o, hexadecimal after 0x, 0 to 0o777",
         set: |config, text| umask(text).map(|mask| config.system.umask = Some(mask)),
     },
-    default: "",
     area: Area::System,
     help: "Take these permissions away from UNIX sockets",
     details: "022 and 0o022 are octal, 18 is decimal. The sockets then have 0777 less these; what \
         --socket-mode says counts before it. The process' own mask, which the application's files are made \
         with, is left alone.",
+    ..Setting::BLANK
 };
 
 /// As gunicorn reads it: C's octal, Python's octal, hexadecimal, decimal.
@@ -292,11 +270,8 @@ fn umasks() {
 
 const RAW_ENV: Setting = Setting {
     name: super::RAW_ENV,
-    gunicorn: None,
-    since: "0.1",
     flags: &["env"],
     short: Some('e'),
-    platform: None,
     value: Value::Texts {
         metavar: "NAME=VALUE",
         set: |config, texts| {
@@ -305,10 +280,10 @@ const RAW_ENV: Setting = Setting {
             Ok(())
         },
     },
-    default: "",
     area: Area::System,
     help: "Set a variable in the application's environment; may be repeated",
     details: "Before anything of the application is imported.",
+    ..Setting::BLANK
 };
 
 fn variable(text: &str) -> Result<(String, String), String> {
@@ -338,11 +313,8 @@ fn raw_env() {
 
 const PROC_NAME: Setting = Setting {
     name: "proc_name",
-    gunicorn: None,
-    since: "0.1",
     flags: &["name"],
     short: Some('n'),
-    platform: None,
     value: Value::Text {
         metavar: "NAME",
         set: |config, text| {
@@ -350,11 +322,11 @@ const PROC_NAME: Setting = Setting {
             Ok(())
         },
     },
-    default: "",
     area: Area::System,
     help: "What the processes are called in ps: portico: master [NAME]",
     details: "By default the application's name. It needs the Python package setproctitle, as gunicorn does; \
         without it ps and top show `portico: master` and `portico: worker` as the command's name alone.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -374,11 +346,7 @@ pub(super) const PASTE_SETTINGS: &[Setting] = &[PASTE, PASTE_GLOBAL];
 
 const PASTE: Setting = Setting {
     name: "paste",
-    gunicorn: None,
-    since: "0.1",
     flags: &["paste", "paster"],
-    short: None,
-    platform: None,
     value: Value::Text {
         metavar: "FILE",
         set: |config, text| {
@@ -386,11 +354,11 @@ const PASTE: Setting = Setting {
             Ok(())
         },
     },
-    default: "",
     area: Area::Application,
     help: "Serve the application of this PasteDeploy file: FILE or FILE#NAME",
     details: "In place of APP_MODULE; it needs the package PasteDeploy. NAME is `main` by default. If \
         the file has a section [loggers], it is --log-config as well.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -405,11 +373,7 @@ fn paste() {
 
 const PASTE_GLOBAL: Setting = Setting {
     name: "raw_paste_global_conf",
-    gunicorn: None,
-    since: "0.1",
     flags: &["paste-global"],
-    short: None,
-    platform: None,
     value: Value::Texts {
         metavar: "NAME=VALUE",
         set: |config, texts| {
@@ -418,10 +382,10 @@ const PASTE_GLOBAL: Setting = Setting {
             Ok(())
         },
     },
-    default: "",
     area: Area::Application,
     help: "Set a variable of the PasteDeploy file's [DEFAULT]; may be repeated",
     details: "An equals sign in the name is written \\=.",
+    ..Setting::BLANK
 };
 
 fn paste_variable(text: &str) -> Result<(String, String), String> {

@@ -15,8 +15,6 @@ pub(crate) const WORKERS_RANGE: RangeInclusive<u64> = 1..=512;
 
 const WORKERS: Setting = Setting {
     name: "workers",
-    gunicorn: None,
-    since: "0.1",
     flags: &["workers"],
     short: Some('w'),
     platform: Some(Platform { variables: &["WEB_CONCURRENCY"], translate: str::to_owned }),
@@ -38,6 +36,7 @@ const WORKERS: Setting = Setting {
         memory than from workers.\n\nWith MIN..MAX workers are added while requests wait for a thread and \
         leave again once the load has been low for a while. Lower the number where memory is short: each \
         worker has the application of its own, unless --preload shares it.",
+    ..Setting::BLANK
 };
 
 fn workers(text: &str) -> Result<Workers, String> {
@@ -100,10 +99,7 @@ fn worker_numbers() {
 const PRELOAD: Setting = Setting {
     name: "preload",
     gunicorn: Some("preload_app"),
-    since: "0.1",
     flags: &["preload"],
-    short: None,
-    platform: None,
     value: Value::Choice {
         of: &[
             ("off", |config| config.preload = Preload::Off),
@@ -119,6 +115,7 @@ const PRELOAD: Setting = Setting {
         must not start threads or open connections while it is imported: they do not survive the fork, and \
         are named in a warning. --preload=strict refuses to start instead. A reload imports the application \
         anew.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -152,11 +149,7 @@ const WARMUP_TARGET_BYTES_MAX: usize = 2048;
 
 const WARMUP: Setting = Setting {
     name: "warmup",
-    gunicorn: None,
-    since: "0.1",
     flags: &["warmup"],
-    short: None,
-    platform: None,
     value: Value::List {
         metavar: "GET:/PATH",
         set: |config, texts| {
@@ -168,12 +161,12 @@ const WARMUP: Setting = Setting {
             Ok(())
         },
     },
-    default: "",
     area: Area::Processes,
     help: "A request that each worker answers before it takes traffic; may be repeated",
     details: "GET:/PATH, HEAD:/PATH, or /PATH alone for GET; write a comma in it as %2C. It fills caches and \
         opens connections that the first user would wait for otherwise. A worker whose application fails it \
         with a status of 500 or above is not ready. They count towards --boot-timeout.",
+    ..Setting::BLANK
 };
 
 fn warmup(text: &str) -> Result<Warmup, String> {
@@ -218,11 +211,7 @@ fn warmups() {
 
 const BOOT_TIMEOUT: Setting = Setting {
     name: "boot_timeout",
-    gunicorn: None,
-    since: "0.1",
     flags: &["boot-timeout"],
-    short: None,
-    platform: None,
     value: Value::Time {
         range: Duration::from_millis(100)..=DAY,
         zero: Some("without end"),
@@ -234,6 +223,7 @@ const BOOT_TIMEOUT: Setting = Setting {
     details: "Importing the application and answering each --warmup are within it. A worker that takes longer \
         is stopped, with its stack in the log, and counts as failed. Raise it for an application that loads \
         large models.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]

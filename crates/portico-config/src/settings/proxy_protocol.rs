@@ -7,11 +7,7 @@ pub(super) const SETTINGS: &[Setting] = &[PROXY_PROTOCOL, PROXY_ALLOW_IPS];
 
 const PROXY_PROTOCOL: Setting = Setting {
     name: "proxy_protocol",
-    gunicorn: None,
-    since: "0.1",
     flags: &["proxy-protocol"],
-    short: None,
-    platform: None,
     value: Value::Choice {
         of: &[
             ("off", |config| config.proxy_protocol = ProxyProtocol::Off),
@@ -29,6 +25,7 @@ const PROXY_PROTOCOL: Setting = Setting {
         Peers of --proxy-allow-from have to begin with it, as the protocol demands: whoever may leave it out \
         could have its client write it. Others are read as ever. The client is then who is, or is not, \
         among --forwarded-allow-ips.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -50,11 +47,7 @@ fn proxy_protocol() {
 
 const PROXY_ALLOW_IPS: Setting = Setting {
     name: "proxy_allow_ips",
-    gunicorn: None,
-    since: "0.1",
     flags: &["proxy-allow-from"],
-    short: None,
-    platform: None,
     value: Value::List {
         metavar: "ADDRESS",
         set: |config, words| TrustedPeers::parse(words).map(|read| config.proxy_allow = read),
@@ -63,6 +56,7 @@ const PROXY_ALLOW_IPS: Setting = Setting {
     area: Area::Proxies,
     help: "Addresses and networks of load balancers that speak the PROXY protocol",
     details: "The words are those of --forwarded-allow-ips. UNIX sockets are among them unless it is none.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]

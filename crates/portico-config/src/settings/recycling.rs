@@ -12,11 +12,7 @@ const REQUESTS_MAX: u64 = 1_000_000_000;
 
 const MAX_REQUESTS: Setting = Setting {
     name: "max_requests",
-    gunicorn: None,
-    since: "0.1",
     flags: &["max-requests"],
-    short: None,
-    platform: None,
     value: Value::Count {
         range: 1..=REQUESTS_MAX,
         zero: Some("never"),
@@ -29,6 +25,7 @@ const MAX_REQUESTS: Setting = Setting {
     details: "For an application that leaks. The successor is ready before the worker stops taking requests, \
         one worker at a time, so that no request is lost and no capacity. Where memory is what leaks, \
         --worker-max-rss says what is meant.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -43,11 +40,7 @@ fn max_requests() {
 
 const MAX_REQUESTS_JITTER: Setting = Setting {
     name: "max_requests_jitter",
-    gunicorn: None,
-    since: "0.1",
     flags: &["max-requests-jitter"],
-    short: None,
-    platform: None,
     value: Value::Form {
         metavar: "N",
         form: "whole number of requests, 0 to 1000000000, or auto",
@@ -64,6 +57,7 @@ const MAX_REQUESTS_JITTER: Setting = Setting {
     help: "Requests, up to this number, added by chance to --max-requests",
     details: "It keeps workers that started together from being due together. `auto` is a tenth of \
         --max-requests; 0 replaces each worker after exactly --max-requests.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -83,11 +77,7 @@ fn max_requests_jitter() {
 
 const WORKER_MAX_RSS: Setting = Setting {
     name: "worker_max_rss",
-    gunicorn: None,
-    since: "0.1",
     flags: &["worker-max-rss"],
-    short: None,
-    platform: None,
     // Below the least there would be no room for an interpreter and an application.
     value: Value::Size {
         range: 16 << 20..=1 << 40,
@@ -100,6 +90,7 @@ const WORKER_MAX_RSS: Setting = Setting {
     details: "Memory that workers share, as they do with --preload, counts in part for each of them (PSS). A \
         worker that stays above it for a few samples is replaced, its successor being ready first. Set it so \
         that all workers and one successor fit into the container's limit.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -114,11 +105,7 @@ fn worker_max_rss() {
 
 const MAX_LIFETIME: Setting = Setting {
     name: "max_lifetime",
-    gunicorn: None,
-    since: "0.1",
     flags: &["max-lifetime"],
-    short: None,
-    platform: None,
     value: Value::Time {
         range: Duration::from_secs(1)..=YEAR,
         zero: Some("without end"),
@@ -129,6 +116,7 @@ const MAX_LIFETIME: Setting = Setting {
     help: "Time after which a worker is replaced",
     details: "For what goes stale with time rather than with requests, such as a leak of a background thread. \
         Workers that started together are not due together: up to a tenth is added by chance.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]

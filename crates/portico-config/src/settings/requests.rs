@@ -17,11 +17,7 @@ pub(super) const SETTINGS: &[Setting] = &[
 
 const REQUEST_BUFFER: Setting = Setting {
     name: "request_buffer",
-    gunicorn: None,
-    since: "0.1",
     flags: &["request-buffer"],
-    short: None,
-    platform: None,
     value: Value::Size {
         range: 0..=1 << 30,
         zero: None,
@@ -32,6 +28,7 @@ const REQUEST_BUFFER: Setting = Setting {
     help: "Bytes of a request body kept in memory; the rest waits in a temporary file",
     details: "The application is called once the body is complete, so that a slow upload takes no thread. \
         The file has no name and is in --tmp-upload-dir, or TMPDIR.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -45,11 +42,7 @@ fn request_buffer() {
 
 const TMP_UPLOAD_DIR: Setting = Setting {
     name: "tmp_upload_dir",
-    gunicorn: None,
-    since: "0.1",
     flags: &["tmp-upload-dir"],
-    short: None,
-    platform: None,
     value: Value::Text {
         metavar: "PATH",
         set: |config, text| {
@@ -57,12 +50,12 @@ const TMP_UPLOAD_DIR: Setting = Setting {
             Ok(())
         },
     },
-    default: "",
     area: Area::Requests,
     help: "Folder of the temporary files for request bodies and responses",
     details: "By default TMPDIR, or /tmp. The files have no name, so that none is left behind. Where none can be \
         written, bodies stay in memory as far as --connection-memory and --client-memory go; what exceeds that is \
         answered 507.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -75,11 +68,7 @@ fn tmp_upload_dir() {
 
 const RESPONSE_BUFFER: Setting = Setting {
     name: "response_buffer",
-    gunicorn: None,
-    since: "0.1",
     flags: &["response-buffer"],
-    short: None,
-    platform: None,
     value: Value::Size {
         range: 4096..=1 << 30,
         zero: None,
@@ -91,6 +80,7 @@ const RESPONSE_BUFFER: Setting = Setting {
     details: "A response below it leaves its thread at once, however slowly the client reads. So does one that \
         the application returns as a whole (a list or tuple of bytes), which is kept without a copy as far as \
         --connection-memory goes. Beyond that see --response-spool.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -104,11 +94,7 @@ fn response_buffer() {
 
 const STREAM_REQUEST_BODY: Setting = Setting {
     name: "stream_request_body",
-    gunicorn: None,
-    since: "0.1",
     flags: &["stream-request-body"],
-    short: None,
-    platform: None,
     value: Value::Choice {
         of: &[
             ("off", |config| config.stream_request_body = StreamRequestBody::Off),
@@ -126,6 +112,7 @@ const STREAM_REQUEST_BODY: Setting = Setting {
         same, so that CONTENT_LENGTH is known: Django, Django REST framework and others read nothing without \
         it. `always` streams these too, for applications that read wsgi.input to its end \
         (wsgi.input_terminated).",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -145,17 +132,14 @@ fn stream_request_body() {
 
 const ALLOW_HALF_CLOSE: Setting = Setting {
     name: "allow_half_close",
-    gunicorn: None,
-    since: "0.1",
     flags: &["allow-half-close"],
-    short: None,
-    platform: None,
     value: Value::Switch { given: true, set: |config, on| config.allow_half_close = on },
     default: "false",
     area: Area::Requests,
     help: "Also run a waiting request whose client has closed its sending side",
     details: "A client that goes away and one that only half-closes look the same to a server. Browsers, \
         proxies and HTTP libraries never half-close, so a waiting request is dropped by default.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -168,10 +152,7 @@ fn allow_half_close() {
 
 const SENDFILE: Setting = Setting {
     name: "sendfile",
-    gunicorn: None,
-    since: "0.1",
     flags: &["no-sendfile"],
-    short: None,
     // gunicorn's reading: anything but a yes is a no.
     platform: Some(Platform {
         variables: &["SENDFILE"],
@@ -182,6 +163,7 @@ const SENDFILE: Setting = Setting {
     area: Area::Requests,
     help: "Do not hand files of wsgi.file_wrapper to the kernel's sendfile(2)",
     details: "Turn it off where the files are on a network or FUSE file system on which sendfile misbehaves.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -197,11 +179,7 @@ fn sendfile() {
 
 const SERVER_HEADER: Setting = Setting {
     name: super::SERVER_HEADER,
-    gunicorn: None,
-    since: "0.1",
     flags: &["server-header"],
-    short: None,
-    platform: None,
     value: Value::Text {
         metavar: "TEXT",
         set: |config, text| {
@@ -218,6 +196,7 @@ const SERVER_HEADER: Setting = Setting {
     help: "Server field of responses, unless the application sets it; none for no field",
     details: "It holds for what the server answers itself as well. A gunicorn.conf.py that sets `gunicorn.SERVER` \
         or `gunicorn.SERVER_SOFTWARE` says the same.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -236,11 +215,7 @@ fn server_header() {
 
 const STRICT_WSGI: Setting = Setting {
     name: "strict_wsgi",
-    gunicorn: None,
-    since: "0.1",
     flags: &["strict-wsgi"],
-    short: None,
-    platform: None,
     value: Value::Switch { given: true, set: |config, on| config.strict_wsgi = on },
     default: "false",
     area: Area::Requests,
@@ -249,6 +224,7 @@ const STRICT_WSGI: Setting = Setting {
         reason, headers that are no list, a header that is no tuple. start_response raises then, which as a \
         rule is answered 500. Without it such headers are dropped and the rest is taken, with one warning of \
         each kind in a worker.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]

@@ -9,8 +9,6 @@ pub(super) const SETTINGS: &[Setting] = &[BIND, BACKLOG, REUSE_PORT, SOCKET_MODE
 
 pub(super) const BIND: Setting = Setting {
     name: "bind",
-    gunicorn: None,
-    since: "0.1",
     flags: &["bind"],
     short: Some('b'),
     platform: Some(Platform { variables: &["PORT"], translate: |port| format!("0.0.0.0:{port}") }),
@@ -34,6 +32,7 @@ pub(super) const BIND: Setting = Setting {
         accepted too.\n\nWhere nothing is said but the variable PORT is set, as hosting platforms do, Portico \
         listens on 0.0.0.0:$PORT. Where that is not set either and systemd passes sockets (LISTEN_FDS), it \
         listens on all of these; fd://NAME chooses those whose FileDescriptorName is NAME.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -59,11 +58,7 @@ fn binds() {
 
 const BACKLOG: Setting = Setting {
     name: "backlog",
-    gunicorn: None,
-    since: "0.1",
     flags: &["backlog"],
-    short: None,
-    platform: None,
     value: Value::Count {
         range: 1..=65_535,
         zero: None,
@@ -74,6 +69,7 @@ const BACKLOG: Setting = Setting {
     area: Area::Socket,
     help: "Connections that may wait in the kernel to be accepted",
     details: "The kernel lowers it to net.core.somaxconn (4096 on current Linux).",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -87,17 +83,14 @@ fn backlog() {
 
 const REUSE_PORT: Setting = Setting {
     name: "reuse_port",
-    gunicorn: None,
-    since: "0.1",
     flags: &["reuse-port"],
-    short: None,
-    platform: None,
     value: Value::Switch { given: true, set: |config, on| config.reuse_port = on },
     default: "false",
     area: Area::Socket,
     help: "Let other servers of the same user listen on the same TCP ports",
     details: "The kernel divides the connections among them (SO_REUSEPORT); all have to ask for it. One \
         server's workers share its sockets without it.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -111,11 +104,7 @@ fn reuse_port() {
 
 const SOCKET_MODE: Setting = Setting {
     name: "socket_mode",
-    gunicorn: None,
-    since: "0.1",
     flags: &["socket-mode"],
-    short: None,
-    platform: None,
     value: Value::Mode { set: |config, mode| config.socket_mode = mode },
     default: "666",
     area: Area::Socket,
@@ -124,6 +113,7 @@ const SOCKET_MODE: Setting = Setting {
     // is 0) admits; nginx sets 666 as well.
     details: "The default lets every user of the machine connect, as on a TCP port and as with gunicorn and \
         nginx. 660 together with the folder's group lets in one group, such as the web server's.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]

@@ -16,11 +16,7 @@ pub(super) const SETTINGS: &[Setting] = &[
 
 const STATSD_HOST: Setting = Setting {
     name: "statsd_host",
-    gunicorn: None,
-    since: "0.1",
     flags: &["statsd-host"],
-    short: None,
-    platform: None,
     value: Value::Form {
         metavar: "ADDRESS",
         form: "HOST:PORT (8125 by default) or unix://PATH",
@@ -29,13 +25,13 @@ const STATSD_HOST: Setting = Setting {
             Ok(())
         },
     },
-    default: "",
     area: Area::Logging,
     help: "Send metrics to statsd at this address",
     details: "gunicorn's metrics under gunicorn's names: the counters gunicorn.requests and \
         gunicorn.request.status.NNN, the time gunicorn.request.duration in milliseconds, the gauge \
         gunicorn.workers, and gunicorn.log.error and its like. They are sent in batches off the path of requests; \
         what statsd does not take is lost, and costs nothing.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -50,11 +46,7 @@ fn statsd_host() {
 
 const STATSD_PREFIX: Setting = Setting {
     name: "statsd_prefix",
-    gunicorn: None,
-    since: "0.1",
     flags: &["statsd-prefix"],
-    short: None,
-    platform: None,
     value: Value::Text {
         metavar: "TEXT",
         set: |config, text| {
@@ -62,10 +54,10 @@ const STATSD_PREFIX: Setting = Setting {
             Ok(())
         },
     },
-    default: "",
     area: Area::Logging,
     help: "What the names of metrics begin with",
     details: "A dot is put between it and the name.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -78,11 +70,7 @@ fn statsd_prefix() {
 
 const DOGSTATSD_TAGS: Setting = Setting {
     name: "dogstatsd_tags",
-    gunicorn: None,
-    since: "0.1",
     flags: &["dogstatsd-tags"],
-    short: None,
-    platform: None,
     value: Value::Text {
         metavar: "TAGS",
         set: |config, text| {
@@ -90,11 +78,11 @@ const DOGSTATSD_TAGS: Setting = Setting {
             Ok(())
         },
     },
-    default: "",
     area: Area::Logging,
     help: "Tags of all metrics, separated by commas",
     details: "Such as `env:production,service:shop`; in DogStatsD's notation, which other servers of statsd may \
         not understand.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -107,17 +95,14 @@ fn dogstatsd_tags() {
 
 const ENABLE_BACKLOG_METRIC: Setting = Setting {
     name: "enable_backlog_metric",
-    gunicorn: None,
-    since: "0.1",
     flags: &["enable-backlog-metric"],
-    short: None,
-    platform: None,
     value: Value::Switch { given: true, set: |config, on| config.telemetry.backlog_metric = on },
     default: "false",
     area: Area::Logging,
     help: "Send how many requests wait for a thread to statsd, every second",
     details: "As gunicorn.backlog. In gunicorn these wait in the kernel; here workers accept at once, and \
         complete requests wait in their queues.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -131,16 +116,14 @@ fn enable_backlog_metric() {
 const LOG_SYSLOG: Setting = Setting {
     name: "log_syslog",
     gunicorn: Some("syslog"),
-    since: "0.1",
     flags: &["log-syslog"],
-    short: None,
-    platform: None,
     value: Value::Switch { given: true, set: |config, on| config.telemetry.syslog.on = on },
     default: "false",
     area: Area::Logging,
     help: "Send the error log and the access log to syslog as well",
     details: "In the form of gunicorn, which is that of Python's SysLogHandler: \
         `<14>gunicorn.NAME.access: [PID] LINE`. Nothing waits for syslog: what it does not take is lost.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -154,10 +137,7 @@ fn log_syslog() {
 const LOG_SYSLOG_TO: Setting = Setting {
     name: "log_syslog_to",
     gunicorn: Some("syslog_addr"),
-    since: "0.1",
     flags: &["log-syslog-to"],
-    short: None,
-    platform: None,
     value: Value::Form {
         metavar: "ADDRESS",
         form: "udp://HOST:PORT, tcp://HOST:PORT, unix://PATH, unix://PATH#dgram or unix://PATH#stream",
@@ -171,6 +151,7 @@ const LOG_SYSLOG_TO: Setting = Setting {
     help: "Where syslog is",
     details: "A UNIX socket without #dgram or #stream is tried as both. A message ends in a null byte in a \
         datagram, as gunicorn's do, and in a line end in a stream.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -186,10 +167,7 @@ fn log_syslog_to() {
 const LOG_SYSLOG_PREFIX: Setting = Setting {
     name: "log_syslog_prefix",
     gunicorn: Some("syslog_prefix"),
-    since: "0.1",
     flags: &["log-syslog-prefix"],
-    short: None,
-    platform: None,
     value: Value::Text {
         metavar: "NAME",
         set: |config, text| {
@@ -203,10 +181,10 @@ const LOG_SYSLOG_PREFIX: Setting = Setting {
             Ok(())
         },
     },
-    default: "",
     area: Area::Logging,
     help: "The program's name in syslog, between gunicorn. and .access or .error",
     details: "By default the application's, with dots for colons.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -221,10 +199,7 @@ fn log_syslog_prefix() {
 const LOG_SYSLOG_FACILITY: Setting = Setting {
     name: "log_syslog_facility",
     gunicorn: Some("syslog_facility"),
-    since: "0.1",
     flags: &["log-syslog-facility"],
-    short: None,
-    platform: None,
     value: Value::Form {
         metavar: "NAME",
         form: "user, daemon, local0 to local7, or another of syslog's, with or without LOG_",
@@ -237,6 +212,7 @@ const LOG_SYSLOG_FACILITY: Setting = Setting {
     area: Area::Logging,
     help: "The facility of messages to syslog",
     details: "What RFC 3164 has in its section 4.1.1.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]

@@ -6,11 +6,7 @@ pub(super) const SETTINGS: &[Setting] = &[THREADS, REQUIRE_FREE_THREADING, MAX_Q
 
 pub(super) const THREADS: Setting = Setting {
     name: "threads",
-    gunicorn: None,
-    since: "0.1",
     flags: &["threads"],
-    short: None,
-    platform: None,
     // The most that is taken is far above what one interpreter can use; it catches a port typed in the wrong
     // place.
     value: Value::Count {
@@ -26,6 +22,7 @@ pub(super) const THREADS: Setting = Setting {
         Django) is kept, and a pool with this many connections is never short. Slow and idle clients take \
         none of them. More threads help an application that waits for other services, not one that \
         computes.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -41,11 +38,7 @@ fn threads() {
 
 const REQUIRE_FREE_THREADING: Setting = Setting {
     name: "require_free_threading",
-    gunicorn: None,
-    since: "0.1",
     flags: &["require-free-threading"],
-    short: None,
-    platform: None,
     value: Value::Switch { given: true, set: |config, on| config.require_free_threading = on },
     default: "false",
     area: Area::Threads,
@@ -54,6 +47,7 @@ const REQUIRE_FREE_THREADING: Setting = Setting {
         not free-threaded (python3.14t), with PYTHON_GIL=1, and where the import of the application has turned \
         the GIL on, nothing is served, and the reason names the module that did so. A module that turns it on \
         later, while requests are served, is named in a warning.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -67,11 +61,7 @@ fn require_free_threading() {
 
 const MAX_QUEUE: Setting = Setting {
     name: "max_queue",
-    gunicorn: None,
-    since: "0.1",
     flags: &["max-queue"],
-    short: None,
-    platform: None,
     value: Value::Count {
         range: 1..=1_000_000,
         zero: None,
@@ -83,6 +73,7 @@ const MAX_QUEUE: Setting = Setting {
     help: "Complete requests that may wait for a thread; more are answered 503",
     details: "The answer has a Retry-After. A request whose client goes away while it waits is dropped (see \
         --allow-half-close).",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -96,11 +87,7 @@ fn max_queue() {
 
 const MAX_STREAMS: Setting = Setting {
     name: "max_streams",
-    gunicorn: None,
-    since: "0.1",
     flags: &["max-streams"],
-    short: None,
-    platform: None,
     value: Value::Count {
         range: 1..=10_000,
         zero: Some("that no application gets a socket"),
@@ -113,6 +100,7 @@ const MAX_STREAMS: Setting = Setting {
     details: "Each is a request with `Upgrade: websocket` whose application has taken \
         `environ[\"gunicorn.socket\"]`, as flask-sock, simple-websocket and Flask-SocketIO do. It has a thread of \
         its own beside --threads, and no --timeout. A further one is answered 503.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]

@@ -23,10 +23,7 @@ const PATIENCE: RangeInclusive<Duration> = Duration::from_millis(100)..=DAY;
 const KEEP_ALIVE: Setting = Setting {
     name: "keep_alive",
     gunicorn: Some("keepalive"),
-    since: "0.1",
     flags: &["keep-alive"],
-    short: None,
-    platform: None,
     value: Value::Time {
         range: Duration::from_millis(1)..=DAY,
         zero: Some("that a connection closes after each answer"),
@@ -41,6 +38,7 @@ const KEEP_ALIVE: Setting = Setting {
     details: "It must be longer than the idle timeout of a load balancer in front, or the balancer sends \
         requests into connections that are just being closed and answers 502. 75 s is right for AWS (60 s) \
         and nginx (60 s); use 95 behind Heroku (90 s) and 620 behind Google Cloud (600 s).",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -55,11 +53,7 @@ fn keep_alive() {
 
 const GRACEFUL_TIMEOUT: Setting = Setting {
     name: "graceful_timeout",
-    gunicorn: None,
-    since: "0.1",
     flags: &["graceful-timeout"],
-    short: None,
-    platform: None,
     value: Value::Time {
         range: Duration::from_millis(1)..=DAY,
         zero: Some("stopping at once"),
@@ -72,6 +66,7 @@ const GRACEFUL_TIMEOUT: Setting = Setting {
         the rest within this time. It counts from the first signal: --drain-delay is a part of it. A second \
         signal stops at once. Keep it some seconds below the patience of what sends the signal (Kubernetes: \
         terminationGracePeriodSeconds, 30 s, so make that 35; systemd: TimeoutStopSec, 90 s).",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -93,10 +88,7 @@ const ORCHESTRATORS: &[&str] = &[
 
 const DRAIN_DELAY: Setting = Setting {
     name: "drain_delay",
-    gunicorn: None,
-    since: "0.1",
     flags: &["drain-delay"],
-    short: None,
     platform: Some(Platform { variables: ORCHESTRATORS, translate: |_| "5".to_owned() }),
     value: Value::Time {
         range: Duration::from_millis(1)..=Duration::from_secs(3600),
@@ -112,6 +104,7 @@ const DRAIN_DELAY: Setting = Setting {
         used where a variable of Kubernetes, Nomad or ECS is set. Raise it if clients see refused connections \
         at a deploy. It is a part of --graceful-timeout, and half of that at most if it is not shorter. A \
         second signal skips the rest of it.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -133,17 +126,14 @@ fn drain_delay() {
 
 const HEAD_TIMEOUT: Setting = Setting {
     name: "head_timeout",
-    gunicorn: None,
-    since: "0.1",
     flags: &["head-timeout"],
-    short: None,
-    platform: None,
     value: Value::Time { range: PATIENCE, zero: None, set: |config, time| config.head_timeout = time },
     default: "30",
     area: Area::Timeouts,
     help: "How long a client may take to send a request head",
     details: "From the head's first byte, or from the connection's start for the first request, to its end. \
         nginx calls it client_header_timeout.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -157,17 +147,14 @@ fn head_timeout() {
 
 const BODY_TIMEOUT: Setting = Setting {
     name: "body_timeout",
-    gunicorn: None,
-    since: "0.1",
     flags: &["body-timeout"],
-    short: None,
-    platform: None,
     value: Value::Time { range: PATIENCE, zero: None, set: |config, time| config.body_timeout = time },
     default: "30",
     area: Area::Timeouts,
     help: "How long a client may take to send the next byte of a request body",
     details: "An upload may take as long as it needs while it goes on: see --body-min-rate. nginx calls it \
         client_body_timeout.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -181,11 +168,7 @@ fn body_timeout() {
 
 const BODY_MIN_RATE: Setting = Setting {
     name: "body_min_rate",
-    gunicorn: None,
-    since: "0.1",
     flags: &["body-min-rate"],
-    short: None,
-    platform: None,
     value: Value::Size {
         range: 1..=1 << 30,
         zero: Some("no minimum"),
@@ -199,6 +182,7 @@ const BODY_MIN_RATE: Setting = Setting {
     help: "Bytes a second that a request body must average",
     details: "Counted once --body-timeout has passed since the head. A client that sends a byte now and then \
         to hold its connection falls below it. Apache's default is the same.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -212,11 +196,7 @@ fn body_min_rate() {
 
 const WRITE_TIMEOUT: Setting = Setting {
     name: "write_timeout",
-    gunicorn: None,
-    since: "0.1",
     flags: &["write-timeout"],
-    short: None,
-    platform: None,
     value: Value::Time { range: PATIENCE, zero: None, set: |config, time| config.write_timeout = time },
     default: "30",
     area: Area::Timeouts,
@@ -224,6 +204,7 @@ const WRITE_TIMEOUT: Setting = Setting {
     details: "Counted are bytes that the client has acknowledged, not those that the kernel holds for it. A \
         client that reads slowly but goes on is served to the end: see --response-min-rate. nginx calls it \
         send_timeout.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -237,11 +218,7 @@ fn write_timeout() {
 
 const RESPONSE_MIN_RATE: Setting = Setting {
     name: "response_min_rate",
-    gunicorn: None,
-    since: "0.1",
     flags: &["response-min-rate"],
-    short: None,
-    platform: None,
     value: Value::Size {
         range: 1..=1 << 30,
         zero: Some("no minimum"),
@@ -255,6 +232,7 @@ const RESPONSE_MIN_RATE: Setting = Setting {
         acknowledges in steps: a program that reads 8 KB/s from a large receive buffer lets 50 s pass between two \
         of them. The streams of an HTTP/2 connection share the rate. Only time in which bytes wait for the client \
         counts.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]

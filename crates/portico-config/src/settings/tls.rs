@@ -16,11 +16,7 @@ pub(super) const SETTINGS: &[Setting] =
 
 const CERTFILE: Setting = Setting {
     name: "certfile",
-    gunicorn: None,
-    since: "0.1",
     flags: &["certfile"],
-    short: None,
-    platform: None,
     value: Value::List {
         metavar: "FILE",
         set: |config, files| {
@@ -28,13 +24,13 @@ const CERTFILE: Setting = Setting {
             Ok(())
         },
     },
-    default: "",
     area: Area::Tls,
     help: "Certificate for TLS with its chain, in PEM; may be repeated",
     details: "Has every --bind that names no scheme speak TLS, UNIX sockets aside. Of several certificates the \
         client gets the one for the name that it asks for (SNI), and the first where none is for it. When the \
         file changes, it is read again; what is wrong then is told, and the former certificate stays. \
         `portico dev-cert` makes one to try things with.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -56,11 +52,7 @@ fn certfile() {
 
 const KEYFILE: Setting = Setting {
     name: "keyfile",
-    gunicorn: None,
-    since: "0.1",
     flags: &["keyfile"],
-    short: None,
-    platform: None,
     value: Value::List {
         metavar: "FILE",
         set: |config, files| {
@@ -68,12 +60,12 @@ const KEYFILE: Setting = Setting {
             Ok(())
         },
     },
-    default: "",
     area: Area::Tls,
     help: "Private key for --certfile, in PEM; repeated as often as that",
     details: "The first belongs to the first certificate, and so on. Without it the key is in the \
         certificate's own file. PKCS#8, PKCS#1 and SEC1 are read; a key with a passphrase is not. Only the \
         process that starts the server reads it: with --user the workers need no permission to.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -88,11 +80,7 @@ fn keyfile() {
 
 const OCSP_FILE: Setting = Setting {
     name: "ocsp_file",
-    gunicorn: None,
-    since: "0.1",
     flags: &["ocsp-file"],
-    short: None,
-    platform: None,
     value: Value::List {
         metavar: "FILE",
         set: |config, files| {
@@ -100,11 +88,11 @@ const OCSP_FILE: Setting = Setting {
             Ok(())
         },
     },
-    default: "",
     area: Area::Tls,
     help: "OCSP response to staple to --certfile, in DER; repeated as often as that",
     details: "As `openssl ocsp -respout FILE` writes it. It is read again when it changes; Portico itself asks \
         no authority.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -117,11 +105,7 @@ fn ocsp_file() {
 
 const CERT_REQS: Setting = Setting {
     name: "cert_reqs",
-    gunicorn: None,
-    since: "0.1",
     flags: &["cert-reqs"],
-    short: None,
-    platform: None,
     value: Value::Choice {
         of: &[
             ("0", |config| config.tls.client_certificate = ClientCertificate::None),
@@ -146,6 +130,7 @@ const CERT_REQS: Setting = Setting {
     details: "The numbers are those of Python's ssl.CERT_NONE, CERT_OPTIONAL and CERT_REQUIRED. One that is \
         sent has to be from an authority of --ca-certs, or the connection fails. The application finds it in \
         SSL_CLIENT_VERIFY, SSL_CLIENT_S_DN and the others of Apache's mod_ssl.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -166,11 +151,7 @@ fn cert_reqs() {
 
 const CA_CERTS: Setting = Setting {
     name: "ca_certs",
-    gunicorn: None,
-    since: "0.1",
     flags: &["ca-certs"],
-    short: None,
-    platform: None,
     value: Value::Text {
         metavar: "FILE",
         set: |config, file| {
@@ -178,10 +159,10 @@ const CA_CERTS: Setting = Setting {
             Ok(())
         },
     },
-    default: "",
     area: Area::Tls,
     help: "Authorities that clients' certificates may be from, in PEM",
     details: "For --cert-reqs. It is read again when it changes.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -195,11 +176,7 @@ fn ca_certs() {
 
 const CRL_FILE: Setting = Setting {
     name: "crl_file",
-    gunicorn: None,
-    since: "0.1",
     flags: &["crl-file"],
-    short: None,
-    platform: None,
     value: Value::Text {
         metavar: "FILE",
         set: |config, file| {
@@ -207,12 +184,12 @@ const CRL_FILE: Setting = Setting {
             Ok(())
         },
     },
-    default: "",
     area: Area::Tls,
     help: "Revocation lists for clients' certificates, in PEM",
     details: "For --cert-reqs. A client whose certificate is in one of them is refused. One list of each \
         authority in a client's chain has to be there, and none may have expired, or the client is refused as \
         well. The file is read again when it changes. nginx calls it ssl_crl.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -228,22 +205,18 @@ fn crl_file() {
 
 const CIPHERS: Setting = Setting {
     name: "ciphers",
-    gunicorn: None,
-    since: "0.1",
     flags: &["ciphers"],
-    short: None,
-    platform: None,
     value: Value::Text {
         metavar: "LIST",
         set: |config, list| ciphers(list).map(|names| config.tls.ciphers = names),
     },
-    default: "",
     area: Area::Tls,
     help: "Ciphers of TLS 1.2, as OpenSSL's lists name them",
     details: "Without it, all that Portico has: AES-GCM and ChaCha20-Poly1305 after an elliptic-curve key \
         exchange. Of OpenSSL's language it knows the names, the words ALL, DEFAULT, HIGH, ECDHE, ECDSA, RSA, \
         AESGCM, AES128, AES256 and CHACHA20, those joined by +, and ! or - before any; the order of \
         preference stays Portico's. As with OpenSSL those of TLS 1.3 stay, unless one is named.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -258,11 +231,7 @@ fn ciphers_setting() {
 
 const HANDSHAKE_TIMEOUT: Setting = Setting {
     name: "handshake_timeout",
-    gunicorn: None,
-    since: "0.1",
     flags: &["handshake-timeout"],
-    short: None,
-    platform: None,
     value: Value::Time {
         range: Duration::from_secs(1)..=DAY,
         zero: None,
@@ -273,6 +242,7 @@ const HANDSHAKE_TIMEOUT: Setting = Setting {
     help: "Time for the TLS handshake, from the connection's start to its end",
     details: "A client that has not finished it by then is cut off. The request's own time (--head-timeout) \
         begins after it.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]

@@ -16,11 +16,7 @@ pub(super) const SETTINGS: &[Setting] = &[
 
 const BEHIND: Setting = Setting {
     name: "behind",
-    gunicorn: None,
-    since: "0.1",
     flags: &["behind"],
-    short: None,
-    platform: None,
     value: Value::Choice {
         of: &[
             ("alb", |config| config.behind = Some(Behind::Alb)),
@@ -31,7 +27,6 @@ const BEHIND: Setting = Setting {
         ],
         alone: None,
     },
-    default: "",
     area: Area::Proxies,
     help: "What stands in front: sets whom to believe and how long to keep connections",
     details: "Sets --forwarded-allow-ips, --forwarded-headers and --keep-alive where they are not said: a \
@@ -41,6 +36,7 @@ const BEHIND: Setting = Setting {
         addresses; for, proto, port; 95 s. nginx: private addresses; for, proto; 75 s. cloudflare: for, \
         proto; 905 s; the client's address is that of CF-Connecting-IP. Cloudflare's addresses change, so \
         --forwarded-allow-ips has to name them, or that of your tunnel.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -74,10 +70,7 @@ fn behind() {
 
 const FORWARDED_ALLOW_IPS: Setting = Setting {
     name: "forwarded_allow_ips",
-    gunicorn: None,
-    since: "0.1",
     flags: &["forwarded-allow-ips"],
-    short: None,
     platform: Some(Platform { variables: &["FORWARDED_ALLOW_IPS"], translate: str::to_owned }),
     value: Value::List {
         metavar: "ADDRESS",
@@ -92,6 +85,7 @@ const FORWARDED_ALLOW_IPS: Setting = Setting {
         alone that is the last one, for anybody can write the others. Fields about the client (Forwarded, \
         X-Forwarded-*, X-Real-IP, and those of --secure-scheme-headers and --forwarder-headers) that come \
         from anybody else do not reach the application.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -115,11 +109,7 @@ fn forwarded_allow_ips() {
 
 const FORWARDED_HEADERS: Setting = Setting {
     name: "forwarded_headers",
-    gunicorn: None,
-    since: "0.1",
     flags: &["forwarded-headers"],
-    short: None,
-    platform: None,
     value: Value::List {
         metavar: "WORD",
         set: |config, words| ForwardedHeaders::parse(words).map(|read| config.forwarded_headers = read),
@@ -133,6 +123,7 @@ const FORWARDED_HEADERS: Setting = Setting {
         SCRIPT_NAME. forwarded: RFC 7239's Forwarded is read as well, for what of for, proto and host is \
         named here. none: nothing. Name what your proxy sets: it passes on what a client sends of the \
         rest, and a client that chooses the host chooses where the links in your mails lead.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -150,11 +141,7 @@ fn forwarded_headers() {
 
 const SECURE_SCHEME_HEADERS: Setting = Setting {
     name: "secure_scheme_headers",
-    gunicorn: None,
-    since: "0.1",
     flags: &["secure-scheme-headers"],
-    short: None,
-    platform: None,
     value: Value::List {
         metavar: "NAME=VALUE",
         set: |config, pairs| SchemeHeader::parse(pairs).map(|read| config.secure_scheme_headers = read),
@@ -165,6 +152,7 @@ const SECURE_SCHEME_HEADERS: Setting = Setting {
     details: "With this value wsgi.url_scheme is https, with another one http. Fields that contradict \
         each other get their request refused with 400. none: there are none. In gunicorn.conf.py it is a \
         dictionary.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -184,11 +172,7 @@ fn secure_scheme_headers() {
 
 const FORWARDER_HEADERS: Setting = Setting {
     name: "forwarder_headers",
-    gunicorn: None,
-    since: "0.1",
     flags: &["forwarder-headers"],
-    short: None,
-    platform: None,
     value: Value::List {
         metavar: "NAME",
         set: |config, names| forwarder_names(names).map(|read| config.forwarder_headers = read),
@@ -200,6 +184,7 @@ const FORWARDER_HEADERS: Setting = Setting {
         proxies of --forwarded-allow-ips and from nobody else, and only as it is spelled here: a client's \
         OIDC-CLAIM-sub does not pass for a proxy's OIDC_CLAIM_sub. SCRIPT_NAME also takes the place of \
         --root-path. Have the proxy overwrite or remove what clients send of them.",
+    ..Setting::BLANK
 };
 
 /// Names of fields in lower case, each with `*` at its end where it stands for all that begin so.
@@ -242,11 +227,7 @@ fn forwarder_headers() {
 
 const HEADER_MAP: Setting = Setting {
     name: "header_map",
-    gunicorn: None,
-    since: "0.1",
     flags: &["header-map"],
-    short: None,
-    platform: None,
     value: Value::Choice {
         of: &[
             ("drop", |config| config.header_map = HeaderMap::Drop),
@@ -263,6 +244,7 @@ const HEADER_MAP: Setting = Setting {
         dangerous takes them, and joins the values where both come. Even then no underscore stands for a \
         hyphen in fields about the client (X_Forwarded_For) and in those that frame a body \
         (Content_Length).",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -277,11 +259,7 @@ fn header_map() {
 
 const EARLY_HINTS: Setting = Setting {
     name: "early_hints",
-    gunicorn: None,
-    since: "0.1",
     flags: &["early-hints"],
-    short: None,
-    platform: None,
     value: Value::Choice {
         of: &[
             ("direct", |config| config.early_hints = EarlyHints::Direct),
@@ -296,6 +274,7 @@ const EARLY_HINTS: Setting = Setting {
     details: "direct: not to a believed proxy that tells of its client, for nginx before 1.29 takes 103 for the \
         answer and its client waits for what never comes. always: to proxies too, if yours passes 103 on, as \
         HAProxy and Apache do. environ[\"wsgi.early_hints\"] can be called in any case.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]
@@ -310,11 +289,7 @@ fn early_hints() {
 
 const PERMIT_UNCONVENTIONAL_HTTP_METHOD: Setting = Setting {
     name: "permit_unconventional_http_method",
-    gunicorn: None,
-    since: "0.1",
     flags: &["permit-unconventional-http-method"],
-    short: None,
-    platform: None,
     value: Value::Switch { given: true, set: |_, _| {} },
     default: "false",
     area: Area::Proxies,
@@ -322,6 +297,7 @@ const PERMIT_UNCONVENTIONAL_HTTP_METHOD: Setting = Setting {
     details: "For gunicorn's configurations: it refuses methods with small letters and short or long ones \
         unless told so. Here any token is a method, and which ones it answers is the application's \
         affair.",
+    ..Setting::BLANK
 };
 
 #[cfg(test)]

@@ -9,11 +9,8 @@ pub(super) const SETTINGS: &[Setting] = &[WORKER_CLASS, WORKER_CONNECTIONS];
 
 const WORKER_CLASS: Setting = Setting {
     name: super::WORKER_CLASS,
-    gunicorn: None,
-    since: "0.1",
     flags: &["worker-class"],
     short: Some('k'),
-    platform: None,
     value: Value::Form {
         metavar: "CLASS",
         form: "gthread, sync, gevent, eventlet or tornado",
@@ -30,6 +27,7 @@ const WORKER_CLASS: Setting = Setting {
         in the configuration file, is called in greenlets of its own hub, as many at a time as there are threads.\
         \n\nA class of your own is judged by what it derives from; what it overrides is not called, which is \
         said. ASGI applications, and with them the workers of uvicorn, are not served.",
+    ..Setting::BLANK
 };
 
 /// Classes of gunicorn by the names that people write: alias, dotted path, entry point.
@@ -89,22 +87,18 @@ fn worker_class(text: &str) -> Result<WorkerClass, String> {
 
 const WORKER_CONNECTIONS: Setting = Setting {
     name: "worker_connections",
-    gunicorn: None,
-    since: "0.1",
     flags: &["worker-connections"],
-    short: None,
-    platform: None,
     value: Value::Count {
         range: 1..=1_000_000,
         zero: None,
         unit: "connections",
         set: |config, n| config.worker_connections = Some(n as u32),
     },
-    default: "",
     area: Area::Processes,
     help: "With -k gevent, eventlet or tornado: threads in each worker, 128 at most",
     details: "Connections are not limited otherwise: one that waits takes a descriptor and no thread. How \
         many requests may wait for a thread is --max-queue.",
+    ..Setting::BLANK
 };
 
 /// Threads for a worker class that has greenlets where nothing is said of their number, and at most.
