@@ -89,7 +89,7 @@ pub(crate) fn completions(shell: Shell) -> String {
 }
 
 /// Settings whose option may stand alone and takes the next word all the same, as gunicorn has it.
-const TAKES_WHAT_FOLLOWS: [&str; 1] = ["proxy_protocol"];
+const TAKES_WHAT_FOLLOWS: [&Setting; 1] = [&settings::PROXY_PROTOCOL];
 
 fn argument(setting: &'static Setting) -> Arg {
     let mut arg = Arg::new(setting.name)
@@ -108,7 +108,7 @@ fn argument(setting: &'static Setting) -> Arg {
     }
     if let Value::Choice { alone: Some(word), .. } = setting.value {
         // Without the equals sign a word that follows is the application's name.
-        let equals = !TAKES_WHAT_FOLLOWS.contains(&setting.name);
+        let equals = !TAKES_WHAT_FOLLOWS.contains(&setting);
         arg = arg.num_args(0..=1).require_equals(equals).default_missing_value(word);
     }
     if setting.is_positional() {

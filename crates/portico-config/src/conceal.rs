@@ -28,15 +28,15 @@ pub(crate) fn concealed(setting: &Setting, text: &str) -> String {
     if is_secret(setting.name) {
         return CONCEALED.to_owned();
     }
-    if setting.name == settings::APP {
+    if *setting == settings::APP {
         return conceal_arguments(text).into_owned();
     }
     match (&setting.value, text.split_once('=')) {
         // The environment is where applications are told their secrets, whatever the names.
-        (Value::Texts { .. }, Some((name, _))) if setting.name == settings::RAW_ENV || is_secret(name) => {
+        (Value::Texts { .. }, Some((name, _))) if *setting == settings::RAW_ENV || is_secret(name) => {
             format!("{name}={CONCEALED}")
         }
-        (Value::Texts { .. }, None) if setting.name == settings::RAW_ENV => CONCEALED.to_owned(),
+        (Value::Texts { .. }, None) if *setting == settings::RAW_ENV => CONCEALED.to_owned(),
         _ => conceal_within(text),
     }
 }

@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use crate::resolved::Config;
+use crate::setting::Setting;
 use crate::settings;
 use crate::typed::typed;
 
 /// What it says so far.
 #[derive(Debug, Default)]
 pub(crate) struct Draft {
-    said: Vec<(&'static str, Vec<String>)>,
+    said: Vec<(&'static Setting, Vec<String>)>,
     /// What its operator has to see to, a line each.
     pub notes: Vec<String>,
     /// Why it is not what the other file said, or nothing that Portico would take, a line each.
@@ -18,40 +19,36 @@ pub(crate) struct Draft {
 
 /// Whether these are texts of a setting that names a folder which this machine does not have: it is migrated on
 /// another one.
-pub(crate) fn is_elsewhere(name: &str, texts: &[String]) -> bool {
-    name == "chdir" && texts.last().is_some_and(|folder| !Path::new(folder).is_dir())
+pub(crate) fn is_elsewhere(setting: &Setting, texts: &[String]) -> bool {
+    *setting == settings::CHDIR && texts.last().is_some_and(|folder| !Path::new(folder).is_dir())
 }
 
 impl Draft {
     /// Adds a setting. What Portico says against it is noted; it is written all the same, to be mended.
-    pub fn say(&mut self, place: &str, name: &str, texts: Vec<String>) {
-        let Some(setting) = settings::named(name) else {
-            self.notes.push(format!("{place}: this Portico has no {name}; leave it out"));
-            return;
-        };
-        if is_elsewhere(name, &texts) {
+    pub fn say(&mut self, place: &str, setting: &'static Setting, texts: Vec<String>) {
+        if is_elsewhere(setting, &texts) {
             self.notes
                 .push(format!("{place}: there is no such folder here, which has to be there at the start"));
         } else if let Err(problem) = setting.value.apply(&mut Config::default(), &texts) {
-            self.problems.push(format!("{place}: written as {name}, but {problem}"));
+            self.problems.push(format!("{place}: written as {}, but {problem}", setting.name));
         }
-        match self.said.iter_mut().find(|(other, _)| *other == setting.name) {
+        match self.said.iter_mut().find(|(other, _)| *other == setting) {
             Some((_, said)) if setting.repeatable() => said.extend(texts),
             Some((_, said)) => *said = texts,
-            None => self.said.push((setting.name, texts)),
+            None => self.said.push((setting, texts)),
         }
     }
 
     /// Whether something is said of this setting.
-    pub fn says(&self, name: &str) -> bool {
-        self.said.iter().any(|(other, _)| *other == name)
+    pub fn says(&self, setting: &Setting) -> bool {
+        self.said.iter().any(|(other, _)| *other == setting)
     }
 
     /// The settings in the order of the help, as TOML.
     pub fn text(&self) -> String {
         let mut page = String::new();
         for setting in settings::all() {
-            let said = self.said.iter().find(|(name, _)| *name == setting.name);
+            let said = self.said.iter().find(|(other, _)| *other == setting);
             if let Some(value) = said.and_then(|(_, texts)| typed(setting, texts)) {
                 page.push_str(&format!("{} = {value}\n", setting.name));
             }

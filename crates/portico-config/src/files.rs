@@ -78,22 +78,17 @@ pub struct WorkerKind {
 /// # Errors
 /// It cannot be imported, or is none that Portico can stand in for.
 pub(crate) fn judge_worker(raw: &mut RawConfig, files: &mut dyn Files) -> Result<Vec<String>, ConfigError> {
-    let last = |name: &str| raw.said(name).and_then(|said| said.texts.last()).cloned();
-    let (Some(setting), Some(name)) = (settings::named(settings::WORKER_CLASS), last(settings::WORKER_CLASS))
-    else {
-        return Ok(Vec::new());
-    };
+    let setting = &settings::WORKER_CLASS;
+    let Some(said) = raw.said(setting) else { return Ok(Vec::new()) };
+    let (name, source) = (said.last().to_owned(), said.source.clone());
     if settings::is_known_class(&name) {
         return Ok(Vec::new());
     }
     // As in the workers: --pythonpath first, then the folder that they work in.
-    let folder = PathBuf::from(last("chdir").unwrap_or_default());
-    let paths = last("pythonpath").unwrap_or_default();
+    let folder = PathBuf::from(raw.last(&settings::CHDIR).unwrap_or_default());
+    let paths = raw.last(&settings::PYTHONPATH).unwrap_or_default();
     let paths = paths.split(',').filter(|path| !path.is_empty()).map(|path| folder.join(path));
     let folders: Vec<PathBuf> = paths.chain([folder.clone()]).collect();
-    let Some(source) = raw.said(settings::WORKER_CLASS).map(|said| said.source.clone()) else {
-        return Ok(Vec::new());
-    };
     let judged = files.judge_worker(&name, &folders);
     let judged = judged.map_err(|error| source.error(setting, &error.to_string()))?;
     if judged.kind == "asgi" {
@@ -135,10 +130,9 @@ pub(crate) fn say_file(
     folder: &Path,
     files: &mut dyn Files,
 ) -> Result<Vec<String>, ConfigError> {
-    let user = raw.said(settings::USER).and_then(|said| said.texts.last()).cloned();
-    files.begin(user.as_deref());
-    let named = raw.said(settings::CONFIG).and_then(|said| said.texts.last()).filter(|text| !text.is_empty());
-    if let Some(text) = named.cloned() {
+    files.begin(raw.last(&settings::USER));
+    let named = raw.last(&settings::CONFIG).filter(|text| !text.is_empty()).map(str::to_owned);
+    if let Some(text) = named {
         let file = file(&text);
         if !say(raw, &file, files)? {
             return Err(ConfigError::new(format!("{text}: there is no table [tool.portico] in it; add one")));
@@ -320,11 +314,11 @@ mod tests {
         let mut raw = RawConfig::default();
         for text in args {
             let text = text.replace("{}", folder.path().to_str().unwrap());
-            raw.say(settings::named("config").unwrap(), vec![text], Source::CommandLine);
+            raw.say(&settings::CONFIG, vec![text], Source::CommandLine);
         }
         let mut evaluate = |_: &PythonFile| Ok(vec![value("threads", &["2"], 1)]);
         let warnings = say_file(&mut raw, folder.path(), &mut evaluate)?;
-        let threads = raw.said("threads").map_or(0, |said| said.texts[0].parse().unwrap());
+        let threads = raw.said(&settings::THREADS).map_or(0, |said| said.texts[0].parse().unwrap());
         Ok((threads, warnings))
     }
 

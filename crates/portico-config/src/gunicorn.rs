@@ -43,23 +43,19 @@ pub(crate) fn ease(setting: &Setting, texts: Vec<String>) -> Eased {
         return Eased { texts, warning: None };
     };
     let one = |(text, warning): (String, Option<String>)| Eased { texts: vec![text], warning };
+    if let Some(read) = setting.gunicorns {
+        return one(read(texts.last().map_or("", String::as_str)));
+    }
     match &setting.value {
         Value::Count { range, zero, .. } | Value::Size { range, zero, .. } => {
             one(number(&last, range, zero.is_some(), u64::to_string))
         }
         Value::Time { range, zero, .. } => one(time(&last, range, zero.is_some())),
         Value::Switch { .. } => one((last, None)),
-        Value::Choice { .. } if setting.name == "log_level" => one(log_level(&last)),
-        _ if setting.name == "http2_cleartext" => one(http2_cleartext(&last)),
         Value::Choice { .. } => one((last, None)),
-        Value::Form { .. } => match setting.name {
-            "workers" => one(workers(&last)),
-            "umask" => one(umask(&last)),
-            "access_logformat" => one(access_log_format(texts.last().map_or("", String::as_str))),
-            _ => Eased { texts, warning: None },
-        },
         Value::List { .. } => Eased { texts: without_ends(texts), warning: None },
         Value::Mode { .. }
+        | Value::Form { .. }
         | Value::Text { .. }
         | Value::Texts { .. }
         | Value::Ignored { .. }
@@ -132,7 +128,8 @@ fn time(text: &str, range: &RangeInclusive<Duration>, has_zero: bool) -> (String
 /// The levels that gunicorn knows; it takes every other word for `info`.
 const LEVELS: [&str; 5] = ["debug", "info", "warning", "error", "critical"];
 
-fn log_level(text: &str) -> (String, Option<String>) {
+pub(crate) fn log_level(text: &str) -> (String, Option<String>) {
+    let text = text.trim();
     let is = |level: &&str| level.eq_ignore_ascii_case(text);
     if let Some(level) = LEVELS.into_iter().find(is) {
         return (level.to_owned(), None);
@@ -149,7 +146,8 @@ fn log_level(text: &str) -> (String, Option<String>) {
 }
 
 /// gunicorn's other ways to HTTP/2 without TLS; the upgrade of HTTP/1.1 has gone with RFC 9113.
-fn http2_cleartext(text: &str) -> (String, Option<String>) {
+pub(crate) fn http2_cleartext(text: &str) -> (String, Option<String>) {
+    let text = text.trim();
     let told = |counts: &str| Some(format!("no connection is upgraded to HTTP/2; {counts} counts"));
     match text.to_ascii_lowercase().as_str() {
         "true" => ("prior-knowledge".to_owned(), None),
@@ -161,7 +159,8 @@ fn http2_cleartext(text: &str) -> (String, Option<String>) {
 }
 
 /// Workers, which this Portico has a range of its own for.
-fn workers(text: &str) -> (String, Option<String>) {
+pub(crate) fn workers(text: &str) -> (String, Option<String>) {
+    let text = text.trim();
     match whole(text) {
         Some(_) => number(text, &crate::settings::WORKERS_RANGE, false, u64::to_string),
         None => (text.to_owned(), None),
@@ -169,8 +168,9 @@ fn workers(text: &str) -> (String, Option<String>) {
 }
 
 /// Bits beyond those of permissions mean nothing to a socket.
-fn umask(text: &str) -> (String, Option<String>) {
+pub(crate) fn umask(text: &str) -> (String, Option<String>) {
     const BITS: u128 = 0o777;
+    let text = text.trim();
     // gunicorn's option takes C's octal numbers as well, which are the table's to read.
     let is_octal = text.len() > 1 && text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit());
     let number = match is_octal {
@@ -188,7 +188,7 @@ fn umask(text: &str) -> (String, Option<String>) {
     }
 }
 
-fn access_log_format(text: &str) -> (String, Option<String>) {
+pub(crate) fn access_log_format(text: &str) -> (String, Option<String>) {
     match for_gunicorn(text) {
         Ok((eased, missing)) => {
             let told = || format!("- stands for what is not known here: {}", missing.join(", "));

@@ -49,8 +49,8 @@ impl Inherited {
     /// # Errors
     /// A name is not among them.
     pub fn say(&self, raw: &mut RawConfig) -> Result<(), ConfigError> {
-        let Some(setting) = settings::named("bind") else { return Ok(()) };
-        let Some(said) = raw.said(setting.name) else {
+        let setting = &settings::BIND;
+        let Some(said) = raw.said(setting) else {
             raw.say(setting, self.descriptors().map(text).collect(), Source::Platform(NUMBER));
             return Ok(());
         };

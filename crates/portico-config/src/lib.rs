@@ -67,7 +67,7 @@ pub use resolved::{
 };
 pub use schema::schema;
 pub use settings::{
-    empty_list, file_name, file_names, is_hook, is_list, is_octal, is_repeatable, is_text, likely_file_name,
+    empty_list, file_names, is_hook, is_list, is_octal, is_repeatable, is_text, likely_file_name,
 };
 pub use task::Printout;
 pub use telemetry::{Endpoint, StatsdSettings, SyslogSettings, SyslogTransport, Telemetry};

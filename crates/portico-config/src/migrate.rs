@@ -11,7 +11,7 @@ use crate::inherited::Inherited;
 use crate::raw::{RawConfig, Source};
 use crate::resolve::resolve;
 use crate::resolved::Config;
-use crate::setting::Value;
+use crate::setting::{Area, Value};
 use crate::task::Printout;
 use crate::{settings, toml_file, uwsgi};
 
@@ -50,7 +50,7 @@ fn refusal(name: &str, text: &str) -> Option<String> {
         let mut raw = RawConfig::default();
         for line in toml_file::read(name, text, false)?.unwrap_or_default() {
             let (row, column) = (Some(line.place.line), Some(line.place.column));
-            if is_elsewhere(line.setting.name, &line.texts) {
+            if is_elsewhere(line.setting, &line.texts) {
                 continue;
             }
             raw.say(line.setting, line.texts, Source::File { path: name.to_owned(), line: row, column });
@@ -66,7 +66,7 @@ impl Draft {
             let Some(setting) = settings::called(&value.name) else { continue };
             let line = value.line.map_or(String::new(), |line| format!(":{line}"));
             let place = format!("{file}{line}: {}", value.name);
-            if settings::is_hook(setting.name) {
+            if setting.area == Area::Hooks {
                 let remedy = "a file in TOML has no functions; keep it in one in Python, named with --config";
                 self.notes.push(format!("{place}: {remedy}"));
                 continue;
@@ -78,15 +78,15 @@ impl Draft {
                         self.notes.push(format!("{place}: left out, {why}"));
                     }
                 }
-                _ if setting.name == "logconfig_dict" => {
+                _ if *setting == settings::LOGCONFIG_DICT => {
                     let remedy = "write the dictionary to a file and name that with logconfig_json";
                     self.notes.push(format!("{place}: {remedy}"));
                 }
-                _ => self.say(&place, setting.name, value.texts),
+                _ => self.say(&place, setting, value.texts),
             }
         }
-        if !self.says("threads") {
-            self.say(file, "threads", vec!["1".to_owned()]);
+        if !self.says(&settings::THREADS) {
+            self.say(file, &settings::THREADS, vec!["1".to_owned()]);
             self.notes.push(format!(
                 "{file}: names no threads, which is 1 for gunicorn and written so; remove it where the \
                  application is thread-safe"

@@ -136,18 +136,24 @@ fn settings_of(
 
 /// Resolves the keyword arguments of `portico.serve`: pairs of a setting's name and its value as text, as the
 /// command line has it. A list is one pair for each of its items, or one with commas. The environment counts
-/// as it does for a command line, keywords above it.
+/// as it does for a command line, keywords above it; but what it says of workers is for the command.
 ///
 /// # Errors
-/// A name is not a setting's, or a value is wrong; one line.
+/// A name is not a setting's, or that of one which only the command has, or a value is wrong; one line.
 pub fn from_pairs(pairs: &[(String, String)], env: Environment<'_>) -> Result<Resolved, ConfigError> {
     let mut raw = RawConfig::default();
     environment::say(&mut raw, env)?;
     say_command_arguments(&mut raw, env)?;
+    raw.say(&settings::WORKERS, vec!["1".to_owned()], Source::Keyword);
     let mut said: Vec<(&Setting, Vec<String>)> = Vec::new();
     for (name, text) in pairs {
         let setting = settings::named(name).ok_or_else(|| unknown_keyword(name))?;
-        match said.iter_mut().find(|(other, _)| other.name == setting.name) {
+        if setting.command_only {
+            return Err(ConfigError::new(format!(
+                "portico.serve() serves in the process that calls it: {name} is for the command"
+            )));
+        }
+        match said.iter_mut().find(|(other, _)| *other == setting) {
             Some((_, texts)) => texts.push(text.clone()),
             None => said.push((setting, vec![text.clone()])),
         }
@@ -232,6 +238,17 @@ mod tests {
     fn pairs(pairs: &[(&str, &str)]) -> Result<Resolved, ConfigError> {
         let pairs: Vec<_> = pairs.iter().map(|(name, text)| (name.to_string(), text.to_string())).collect();
         from_pairs(&pairs, &|_| None)
+    }
+
+    #[test]
+    fn keywords_have_one_worker_and_nothing_of_the_commands() {
+        let env = environment(&[("WEB_CONCURRENCY", "4"), ("PORTICO_WORKERS", "5")]);
+        assert_eq!(from_pairs(&[], &env).unwrap().config.workers.max, 1);
+        assert_eq!(pairs(&[("workers", "2")]).unwrap().config.workers.max, 2);
+        for name in ["daemon", "user", "pidfile"] {
+            let refused = pairs(&[(name, "1")]).unwrap_err().to_string();
+            assert!(refused.ends_with(&format!("{name} is for the command")), "{refused}");
+        }
     }
 
     #[test]
@@ -337,7 +354,7 @@ mod tests {
         assert_eq!(config.binds, [3, 4, 5].map(|fd| crate::Address::Fd(fd).into()));
         assert_eq!((config.threads, config.sendfile), (2, false));
         assert_eq!(config.keep_alive, Duration::from_millis(1500));
-        assert_eq!(pairs(&[]).unwrap().config, crate::testing::config(&[]));
+        assert_eq!(pairs(&[]).unwrap().config, crate::testing::config(&["-w", "1"]));
     }
 
     #[test]

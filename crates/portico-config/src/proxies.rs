@@ -217,37 +217,6 @@ impl Behind {
             .into_iter()
             .find(|behind| behind.word().eq_ignore_ascii_case(word))
     }
-
-    /// The settings that it stands for where nothing else is said about them, by name. Idle connections are kept
-    /// for longer than the other side keeps them, so that no request meets one that is being closed: 60 s for
-    /// ALB, 600 s for Google's load balancers, 90 s for Heroku's router, 60 s for nginx' upstreams, 900 s for
-    /// Cloudflare.
-    pub(crate) fn settings(self) -> &'static [(&'static str, &'static str)] {
-        match self {
-            Self::Alb => &[
-                ("forwarded_allow_ips", "private"),
-                ("forwarded_headers", "for,proto,port"),
-                ("keep_alive", "75"),
-            ],
-            // The front ends of the external ones come from these two networks.
-            Self::Gclb => &[
-                ("forwarded_allow_ips", "private,35.191.0.0/16,130.211.0.0/22"),
-                ("forwarded_headers", "for,proto"),
-                ("keep_alive", "620"),
-            ],
-            Self::Heroku => &[
-                ("forwarded_allow_ips", "private"),
-                ("forwarded_headers", "for,proto,port"),
-                ("keep_alive", "95"),
-            ],
-            Self::Nginx => &[
-                ("forwarded_allow_ips", "private"),
-                ("forwarded_headers", "for,proto"),
-                ("keep_alive", "75"),
-            ],
-            Self::Cloudflare => &[("forwarded_headers", "for,proto"), ("keep_alive", "905")],
-        }
-    }
 }
 
 /// Whether `text` is a token (RFC 9110, section 5.6.2), as names of fields are.
@@ -304,15 +273,5 @@ mod tests {
         assert_eq!(TrustedPeers::parse(&["none"]).unwrap(), TrustedPeers::default());
         assert!(TrustedPeers::parse(&["unix"]).unwrap().unix);
         assert!(TrustedPeers::parse(&["none", "unix"]).is_err());
-    }
-
-    #[test]
-    fn each_preset_names_settings_with_values_that_they_take() {
-        for word in ["alb", "gclb", "heroku", "nginx", "cloudflare"] {
-            for (name, text) in Behind::named(word).unwrap().settings() {
-                let args = [format!("--{}", name.replace('_', "-")), (*text).to_owned()];
-                crate::testing::config(&[&args[0], &args[1]]);
-            }
-        }
     }
 }

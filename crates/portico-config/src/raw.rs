@@ -49,19 +49,31 @@ pub enum Source {
     CommandLine,
 }
 
+impl Said {
+    /// What was said last.
+    pub fn last(&self) -> &str {
+        self.texts.last().map_or("", String::as_str)
+    }
+}
+
 impl RawConfig {
     /// Takes `texts` in place of what was said before by a source that counts no more than `source`; of no
     /// texts, takes no note.
     pub fn say(&mut self, setting: &Setting, texts: Vec<String>, source: Source) {
-        let outranked = self.said(setting.name).is_some_and(|said| said.source.rank() > source.rank());
+        let outranked = self.said(setting).is_some_and(|said| said.source.rank() > source.rank());
         if !texts.is_empty() && !outranked {
             self.said.insert(setting.name, Said { texts, source });
         }
     }
 
-    /// What was said about the setting of that name.
-    pub fn said(&self, name: &str) -> Option<&Said> {
-        self.said.get(name)
+    /// What was said about this setting.
+    pub fn said(&self, setting: &Setting) -> Option<&Said> {
+        self.said.get(setting.name)
+    }
+
+    /// What was said last about this setting, which is what counts unless it is a list.
+    pub fn last(&self, setting: &Setting) -> Option<&str> {
+        self.said(setting).map(Said::last)
     }
 
     /// Takes note that a configuration file for gunicorn was read, whatever it says.

@@ -29,24 +29,36 @@ pub struct Resolved {
 }
 
 impl Resolved {
-    /// The setting of that name as whoever has said it names it, with its place: `gunicorn.conf.py:3:
-    /// logger_class`.
-    /// `None` where nobody has.
-    pub fn naming(&self, name: &str) -> Option<String> {
-        let said = self.effective.iter().find(|it| it.name == name && it.source != Source::Default)?;
-        settings::named(name).map(|setting| said.source.naming(setting))
+    /// The settings that Python's loggers are made by, of which something is said, each as whoever has said it
+    /// names it, with its place: `gunicorn.conf.py:3: logger_class`.
+    pub fn logging_settings(&self) -> Vec<String> {
+        let said =
+            self.effective.iter().filter(|it| it.setting.makes_loggers && it.source != Source::Default);
+        said.map(|it| it.source.naming(it.setting)).collect()
+    }
+
+    /// Whether one of gunicorn's hooks is said.
+    pub fn has_hook(&self) -> bool {
+        self.effective.iter().any(|it| it.setting.area == Area::Hooks && it.source != Source::Default)
     }
 }
 
 /// What counts for a setting, and who said it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Effective {
-    /// The setting's name.
-    pub name: &'static str,
+    /// The setting.
+    pub(crate) setting: &'static Setting,
     /// As it was written: one text, one for each item of a list, or none where there is no default.
     pub texts: Vec<String>,
     /// Who said it.
     pub source: Source,
+}
+
+impl Effective {
+    /// The setting as a configuration file in Python calls it.
+    pub fn file_name(&self) -> &'static str {
+        self.setting.gunicorn.unwrap_or(self.setting.name)
+    }
 }
 
 /// Resolves what was said.
@@ -76,16 +88,17 @@ pub(crate) fn resolve(mut raw: RawConfig, inherited: &Inherited) -> Result<Resol
                 warnings.push(format!("{} has no effect: {why}", source.naming(setting)));
             }
         }
-        effective.push(Effective { name: setting.name, texts, source });
+        effective.push(Effective { setting, texts, source });
     }
-    if let Some(mask) = config.system.umask.filter(|_| raw.said("socket_mode").is_none()) {
+    if let Some(mask) = config.system.umask.filter(|_| raw.said(&settings::SOCKET_MODE).is_none()) {
         config.socket_mode = 0o777 & !mask;
-        let shown = effective.iter_mut().find(|it: &&mut Effective| it.name == "socket_mode");
+        let shown = effective.iter_mut().find(|it: &&mut Effective| *it.setting == settings::SOCKET_MODE);
         shown.into_iter().for_each(|it| it.texts = vec![format!("{:o}", config.socket_mode)]);
     }
-    if let (Some(app), Some(said), Some(setting)) = (&config.app, raw.said("paste"), settings::named("paste"))
-    {
-        return Err(said.source.error(setting, &format!("{app:?} is named too; leave one of both out")));
+    if let (Some(app), Some(said)) = (&config.app, raw.said(&settings::PASTE)) {
+        return Err(said
+            .source
+            .error(&settings::PASTE, &format!("{app:?} is named too; leave one of both out")));
     }
     for bind in config.binds.iter_mut().filter(|bind| !bind.named) {
         bind.protocol = config.protocol;
@@ -113,14 +126,13 @@ pub(crate) fn resolve(mut raw: RawConfig, inherited: &Inherited) -> Result<Resol
 
 /// Whether what is wrong with the setting matters where TLS is spoken alone.
 fn matters_with_tls(setting: &Setting, source: &Source) -> bool {
-    setting.name == settings::SSL_CONTEXT
-        || setting.area == Area::Tls && gunicorn::is_its_way(source, setting)
+    *setting == settings::SSL_CONTEXT || setting.area == Area::Tls && gunicorn::is_its_way(source, setting)
 }
 
 /// What was said of a setting, or its default, and by whom; of what is said in gunicorn's ways, what that comes
 /// to.
 fn said(raw: &RawConfig, setting: &Setting, warnings: &mut Vec<String>) -> (Vec<String>, Source) {
-    let (texts, source) = match raw.said(setting.name) {
+    let (texts, source) = match raw.said(setting) {
         Some(said) => (said.texts.clone(), said.source.clone()),
         None if setting.default.is_empty() => return (Vec::new(), Source::Default),
         None => return (vec![setting.default.to_owned()], Source::Default),
@@ -150,9 +162,9 @@ fn settle_threads(
     effective: &mut [Effective],
     warnings: &mut Vec<String>,
 ) {
-    let said = raw.said("threads").map(|said| &said.source);
+    let said = raw.said(&settings::THREADS).map(|said| &said.source);
     let counts = settings::settle_threads(config, said, raw.has_gunicorns_file(), warnings);
-    if let Some(threads) = effective.iter_mut().find(|it| it.name == "threads")
+    if let Some(threads) = effective.iter_mut().find(|it| *it.setting == settings::THREADS)
         && !counts
     {
         (threads.texts, threads.source) = (vec![config.threads.to_string()], Source::Default);
@@ -162,15 +174,15 @@ fn settle_threads(
 /// Gives a head room for the lines that gunicorn would take, where nobody has limited it. Returns what is to be
 /// told.
 fn unlimited_heads(raw: &RawConfig, config: &mut Config) -> Option<String> {
-    if raw.said("limit_request_head").is_some() {
+    if raw.said(&settings::LIMIT_REQUEST_HEAD).is_some() {
         return None;
     }
     let lines = [
-        ("limit_request_line", config.request_line_bytes_max),
-        ("limit_request_field_size", config.field_bytes_max),
+        (&settings::LIMIT_REQUEST_LINE, config.request_line_bytes_max),
+        (&settings::LIMIT_REQUEST_FIELD_SIZE, config.field_bytes_max),
     ];
-    let asked = lines.into_iter().filter_map(|(name, bytes)| {
-        let (said, setting) = (raw.said(name)?, settings::named(name)?);
+    let asked = lines.into_iter().filter_map(|(setting, bytes)| {
+        let said = raw.said(setting)?;
         gunicorn::is_its_way(&said.source, setting).then(|| (said.source.naming(setting), bytes))
     });
     let asked: Vec<(String, usize)> = asked.collect();
@@ -182,18 +194,14 @@ fn unlimited_heads(raw: &RawConfig, config: &mut Config) -> Option<String> {
 /// A PasteDeploy file that has the logging's sections is `--log-config` too, unless that is said, as it is for
 /// gunicorn.
 fn say_paste_logging(raw: &mut RawConfig) {
-    let said = |name: &str| raw.said(name).and_then(|said| said.texts.last()).cloned();
-    let (Some(paste), None, Some(setting)) =
-        (said("paste"), raw.said("logconfig"), settings::named("logconfig"))
-    else {
-        return;
-    };
+    let (Some(paste), None) = (raw.last(&settings::PASTE), raw.said(&settings::LOGCONFIG)) else { return };
     let path = paste.split('#').next().unwrap_or_default().to_owned();
-    let text = read_text(&Path::new(&said("chdir").unwrap_or_default()).join(&path));
+    let text = read_text(&Path::new(raw.last(&settings::CHDIR).unwrap_or_default()).join(&path));
     let section = text.unwrap_or_default().lines().position(|line| line.trim_end() == "[loggers]");
     if let Some(at) = section {
         let line = u32::try_from(at + 1).ok();
-        raw.say(setting, vec![path.clone()], Source::File { path, line, column: None });
+        let source = Source::File { path: path.clone(), line, column: None };
+        raw.say(&settings::LOGCONFIG, vec![path], source);
     }
 }
 
@@ -203,18 +211,18 @@ const DEVELOPERS_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Other defaults hold under --reload, and some settings do not go with it.
 fn develop(config: &mut Config, effective: &mut [Effective], warnings: &mut Vec<String>) {
-    let mut defaults = |name: &str, text: &str| {
-        let unsaid = effective.iter_mut().find(|it| it.name == name && it.source == Source::Default);
+    let mut defaults = |setting: &Setting, text: &str| {
+        let unsaid = effective.iter_mut().find(|it| it.setting == setting && it.source == Source::Default);
         unsaid.map(|it| it.texts = vec![text.to_owned()]).is_some()
     };
-    if defaults("workers", "1") {
+    if defaults(&settings::WORKERS, "1") {
         config.workers = Workers { min: 1, max: 1 };
         config.workers_auto = false;
     }
-    if defaults("timeout", "0") {
+    if defaults(&settings::TIMEOUT, "0") {
         config.timeout = Duration::ZERO;
     }
-    if defaults("graceful_timeout", "2") {
+    if defaults(&settings::GRACEFUL_TIMEOUT, "2") {
         config.graceful_timeout = DEVELOPERS_PATIENCE;
     }
     if config.preload != Preload::Off {

@@ -9,7 +9,7 @@ use crate::typed::typed;
 /// The schema, draft 2020-12.
 pub fn schema() -> String {
     let mut properties = Map::new();
-    for setting in settings::all().filter(|setting| setting.is_real() && setting.name != settings::CONFIG) {
+    for setting in settings::all().filter(|setting| setting.is_real() && **setting != settings::CONFIG) {
         let mut property = of(setting);
         if let (Some(default), Some(fields)) = (default(setting), property.as_object_mut()) {
             fields.insert("default".to_owned(), default);
@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn it_has_every_setting() {
         let schema: Json = serde_json::from_str(&schema()).unwrap();
-        for setting in settings::all().filter(|setting| setting.is_real() && setting.name != "config") {
+        for setting in settings::all().filter(|setting| setting.is_real() && **setting != settings::CONFIG) {
             let property = &schema["properties"][setting.name];
             assert!(property["title"].is_string(), "{}", setting.name);
             if let Some(name) = setting.gunicorn {

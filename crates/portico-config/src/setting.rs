@@ -14,6 +14,14 @@ pub(crate) struct Setting {
     pub name: &'static str,
     /// Its name in gunicorn.conf.py where that is another one.
     pub gunicorn: Option<&'static str>,
+    /// How gunicorn reads its value, where that is not how it reads all others of this type.
+    pub gunicorns: Option<Reading>,
+    /// What an empty list says of it, where that is not the same as nothing said: `[]` in a file trusts nobody.
+    pub empty_list: Option<&'static str>,
+    /// Whether it concerns processes of the server's own, so that `portico.serve` does not have it.
+    pub command_only: bool,
+    /// Whether Python's loggers are made by it.
+    pub makes_loggers: bool,
     /// The first version that has it.
     pub since: &'static str,
     /// Long options without their dashes, the documented one first; empty for the positional argument and for
@@ -42,6 +50,9 @@ pub(crate) struct Platform {
     /// The setting's value that the variable's value asks for.
     pub translate: fn(&str) -> String,
 }
+
+/// How gunicorn reads a text: the text that the table takes for it, and what the operator should know.
+pub(crate) type Reading = fn(&str) -> (String, Option<String>);
 
 /// Type of a setting and what takes its value.
 pub(crate) enum Value {
@@ -159,6 +170,10 @@ impl Setting {
     pub const BLANK: Self = Self {
         name: "",
         gunicorn: None,
+        gunicorns: None,
+        empty_list: None,
+        command_only: false,
+        makes_loggers: false,
         since: "0.1",
         flags: &[],
         short: None,
@@ -177,7 +192,7 @@ impl Setting {
 
     /// Whether it is the command line's argument that has no option: the application.
     pub fn is_positional(&self) -> bool {
-        self.name == settings::APP
+        *self == settings::APP
     }
 
     /// Whether the command line can say it.
@@ -243,6 +258,21 @@ impl Setting {
     /// Whether it does something: it is neither ignored nor refused.
     pub fn is_real(&self) -> bool {
         !matches!(self.value, Value::Ignored { .. } | Value::Refused { .. })
+    }
+}
+
+/// A setting is known by its name, which [`settings`] has once.
+impl PartialEq for Setting {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Setting {}
+
+impl fmt::Debug for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
     }
 }
 

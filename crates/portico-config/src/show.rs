@@ -28,9 +28,10 @@ impl Resolved {
                 let apart = if page.is_empty() { "" } else { "\n" };
                 push(&mut page, format_args!("{apart}# {}\n", setting.area));
             }
-            let Effective { name, texts, source } = effective;
+            let Effective { texts, source, .. } = effective;
+            let name = setting.name;
             match shown_value(setting, texts) {
-                Some(value) if setting.name == settings::CONFIG => {
+                Some(value) if *setting == settings::CONFIG => {
                     // A file cannot name another.
                     let line = format!("# {name} = {value}");
                     push(&mut page, format_args!("{line:<0$} # {source}\n", names + 3 + VALUE_COLUMNS));
@@ -63,7 +64,7 @@ impl Resolved {
     /// All but what does nothing and what nobody has asked for.
     fn shown(&self) -> impl Iterator<Item = (&'static Setting, &Effective)> {
         self.effective.iter().filter_map(|effective| {
-            let setting = settings::named(effective.name)?;
+            let setting = effective.setting;
             let always = setting.is_real() && setting.area != Area::Hooks;
             (always || effective.source != Source::Default).then_some((setting, effective))
         })

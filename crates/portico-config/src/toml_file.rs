@@ -63,11 +63,11 @@ pub(crate) fn read(path: &str, text: &str, pyproject: bool) -> Result<Option<Vec
     for (key, value) in entries {
         let name: &str = key.get_ref();
         let setting = settings::called(name).ok_or_else(|| file.error(key.span(), &unknown(name)))?;
-        if setting.name == settings::CONFIG {
+        if *setting == settings::CONFIG {
             let problem = "config names the configuration file and cannot stand in it; remove it";
             return Err(file.error(key.span(), problem));
         }
-        if lines.iter().any(|line| line.setting.name == setting.name) {
+        if lines.iter().any(|line| line.setting == setting) {
             let problem = format!("{name} is said twice, also by its other name; remove one of them");
             return Err(file.error(key.span(), &problem));
         }
@@ -135,7 +135,7 @@ fn texts(setting: &Setting, value: &DeValue<'_>) -> Result<Vec<String>, String> 
 fn items(setting: &Setting, value: &DeValue<'_>) -> Result<Vec<String>, String> {
     let expected = || "a string, or an array of strings".to_owned();
     let item = |text: String| if setting.is_list() { escaped(&text) } else { text };
-    let empty = || settings::empty_list(setting.name).map(str::to_owned).into_iter().collect();
+    let empty = || setting.empty_list.map(str::to_owned).into_iter().collect();
     match value {
         DeValue::Array(items) if items.is_empty() => Ok(empty()),
         DeValue::Table(table) if table.is_empty() => Ok(empty()),

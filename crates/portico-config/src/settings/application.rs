@@ -7,8 +7,8 @@ use crate::setting::{Area, Setting, Value};
 pub(super) const SETTINGS: &[Setting] =
     &[APP, CONFIG, CHDIR, PYTHONPATH, ROOT_PATH, CHECK_CONFIG, PRINT_CONFIG];
 
-const APP: Setting = Setting {
-    name: super::APP,
+pub(crate) const APP: Setting = Setting {
+    name: "app",
     gunicorn: Some("wsgi_app"),
     value: Value::Text {
         metavar: "APP_MODULE",
@@ -35,8 +35,8 @@ fn app() {
     assert_eq!(with_environment(&[("PORTICO_APP", "a:b")], &[]).app.as_deref(), Some("a:b"));
 }
 
-const CONFIG: Setting = Setting {
-    name: super::CONFIG,
+pub(crate) const CONFIG: Setting = Setting {
+    name: "config",
     flags: &["config"],
     short: Some('c'),
     // It is read before all others: see `files`.
@@ -54,11 +54,11 @@ const CONFIG: Setting = Setting {
 fn config_file() {
     use crate::testing::resolved;
     let effective = resolved(&[], &["-c", "a.py"]).effective;
-    let said = effective.iter().find(|effective| effective.name == "config").unwrap();
+    let said = effective.iter().find(|effective| *effective.setting == CONFIG).unwrap();
     assert_eq!((&said.texts[..], &said.source), (&["a.py".to_owned()][..], &crate::Source::CommandLine));
 }
 
-const CHDIR: Setting = Setting {
+pub(crate) const CHDIR: Setting = Setting {
     name: "chdir",
     flags: &["chdir"],
     value: Value::Text {
@@ -89,7 +89,7 @@ fn chdir() {
     );
 }
 
-const PYTHONPATH: Setting = Setting {
+pub(crate) const PYTHONPATH: Setting = Setting {
     name: "pythonpath",
     flags: &["pythonpath"],
     value: Value::List {
@@ -115,7 +115,7 @@ fn pythonpath() {
     assert_eq!(config(&["--pythonpath", "/a,/b", "--pythonpath=/c"]).pythonpath, expected);
 }
 
-const ROOT_PATH: Setting = Setting {
+pub(crate) const ROOT_PATH: Setting = Setting {
     name: "root_path",
     flags: &["root-path"],
     platform: Some(crate::setting::Platform { variables: &["SCRIPT_NAME"], translate: str::to_owned }),
@@ -152,7 +152,7 @@ fn root_path() {
     assert!(refusal(&["--root-path", "/a\r\nb"]).contains("control character"));
 }
 
-const CHECK_CONFIG: Setting = Setting {
+pub(crate) const CHECK_CONFIG: Setting = Setting {
     name: "check_config",
     flags: &["check-config"],
     value: Value::Switch { given: true, set: |config, on| config.checks.import = on },
@@ -172,7 +172,7 @@ fn check_config() {
     assert!(config(&["--check-config"]).checks.import);
 }
 
-const PRINT_CONFIG: Setting = Setting {
+pub(crate) const PRINT_CONFIG: Setting = Setting {
     name: "print_config",
     flags: &["print-config"],
     value: Value::Switch { given: true, set: |config, on| config.checks.print = on },

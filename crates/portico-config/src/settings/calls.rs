@@ -16,7 +16,7 @@ const TIMEOUT_RANGE: RangeInclusive<Duration> = Duration::from_millis(100)..=YEA
 /// What 0 means for a time that may be off.
 const NEVER: Option<&str> = Some("without end");
 
-const TIMEOUT: Setting = Setting {
+pub(crate) const TIMEOUT: Setting = Setting {
     name: "timeout",
     flags: &["timeout"],
     short: Some('t'),
@@ -48,7 +48,7 @@ fn timeout() {
 /// They are looked through for each request.
 const PATH_TIMEOUTS_MAX: usize = 64;
 
-const TIMEOUT_PATH: Setting = Setting {
+pub(crate) const TIMEOUT_PATH: Setting = Setting {
     name: "timeout_path",
     flags: &["timeout-path"],
     value: Value::List {
@@ -116,7 +116,7 @@ fn timeout_path() {
     assert!(refusal(&["--timeout-path", &many(65)]).contains("at most 64"));
 }
 
-const TIMEOUT_GRACE: Setting = Setting {
+pub(crate) const TIMEOUT_GRACE: Setting = Setting {
     name: "timeout_grace",
     flags: &["timeout-grace"],
     value: Value::Time {
@@ -143,7 +143,7 @@ fn timeout_grace() {
     assert!(refusal(&["--timeout-grace", "61"]).contains("from 0s to 60s"));
 }
 
-const SLOW_REQUEST: Setting = Setting {
+pub(crate) const SLOW_REQUEST: Setting = Setting {
     name: "slow_request",
     flags: &["slow-request"],
     value: Value::Time {
@@ -168,7 +168,7 @@ fn slow_request() {
     assert!(refusal(&["--slow-request", "25h"]).contains("from 1ms to 24h"));
 }
 
-const QUEUE_TIMEOUT: Setting = Setting {
+pub(crate) const QUEUE_TIMEOUT: Setting = Setting {
     name: "queue_timeout",
     flags: &["queue-timeout"],
     value: Value::Time {
@@ -193,7 +193,7 @@ fn queue_timeout() {
     assert!(refusal(&["--queue-timeout", "25h"]).contains("from 1ms to 24h"));
 }
 
-const ON_DISCONNECT: Setting = Setting {
+pub(crate) const ON_DISCONNECT: Setting = Setting {
     name: "on_disconnect",
     flags: &["on-disconnect"],
     value: Value::Choice {

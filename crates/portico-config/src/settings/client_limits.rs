@@ -8,7 +8,7 @@ pub(super) const SETTINGS: &[Setting] =
 /// What is common to them, to be completed.
 const BLANK: Setting = Setting { area: Area::Limits, ..Setting::BLANK };
 
-const CLIENT_MEMORY: Setting = Setting {
+pub(crate) const CLIENT_MEMORY: Setting = Setting {
     name: "client_memory",
     flags: &["client-memory"],
     value: Value::Size {
@@ -36,7 +36,7 @@ fn client_memory() {
     assert!(refusal(&["--client-memory", "1m"]).contains("from 8m"));
 }
 
-const CONNECTION_MEMORY: Setting = Setting {
+pub(crate) const CONNECTION_MEMORY: Setting = Setting {
     name: "connection_memory",
     flags: &["connection-memory"],
     value: Value::Size {
@@ -60,7 +60,7 @@ fn connection_memory() {
     assert!(refusal(&["--connection-memory", "0"]).contains("from 256k to 1g"));
 }
 
-const RESPONSE_SPOOL: Setting = Setting {
+pub(crate) const RESPONSE_SPOOL: Setting = Setting {
     name: "response_spool",
     flags: &["response-spool"],
     value: Value::Size {
@@ -87,7 +87,7 @@ fn response_spool() {
     assert!(refusal(&["--response-spool", "1k"]).contains("from 1m"));
 }
 
-const SPOOL_TOTAL: Setting = Setting {
+pub(crate) const SPOOL_TOTAL: Setting = Setting {
     name: "spool_total",
     flags: &["spool-total"],
     value: Value::Size {
@@ -112,7 +112,7 @@ fn spool_total() {
     assert!(refusal(&["--spool-total", "1k"]).contains("from 1m"));
 }
 
-const CONNECTIONS_PER_CLIENT: Setting = Setting {
+pub(crate) const CONNECTIONS_PER_CLIENT: Setting = Setting {
     name: "connections_per_client",
     flags: &["connections-per-client"],
     value: Value::Count {

@@ -47,7 +47,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     DIRTY_WORKER_EXIT,
 ];
 
-const SPEW: Setting = Setting {
+pub(crate) const SPEW: Setting = Setting {
     name: "spew",
     flags: &["spew"],
     value: Value::Ignored {
@@ -60,7 +60,7 @@ const SPEW: Setting = Setting {
     ..BLANK
 };
 
-const WORKER_TMP_DIR: Setting = Setting {
+pub(crate) const WORKER_TMP_DIR: Setting = Setting {
     name: "worker_tmp_dir",
     flags: &["worker-tmp-dir"],
     value: Value::Ignored {
@@ -73,7 +73,7 @@ const WORKER_TMP_DIR: Setting = Setting {
     ..BLANK
 };
 
-const DEFAULT_PROC_NAME: Setting = Setting {
+pub(crate) const DEFAULT_PROC_NAME: Setting = Setting {
     name: "default_proc_name",
     flags: &[],
     value: Value::Ignored {
@@ -86,7 +86,7 @@ const DEFAULT_PROC_NAME: Setting = Setting {
     ..BLANK
 };
 
-const SSL_VERSION: Setting = Setting {
+pub(crate) const SSL_VERSION: Setting = Setting {
     name: "ssl_version",
     flags: &["ssl-version"],
     value: Value::Ignored {
@@ -99,7 +99,7 @@ const SSL_VERSION: Setting = Setting {
     ..BLANK
 };
 
-const SUPPRESS_RAGGED_EOFS: Setting = Setting {
+pub(crate) const SUPPRESS_RAGGED_EOFS: Setting = Setting {
     name: "suppress_ragged_eofs",
     flags: &["suppress-ragged-eofs"],
     value: Value::Ignored {
@@ -112,7 +112,7 @@ const SUPPRESS_RAGGED_EOFS: Setting = Setting {
     ..BLANK
 };
 
-const DO_HANDSHAKE_ON_CONNECT: Setting = Setting {
+pub(crate) const DO_HANDSHAKE_ON_CONNECT: Setting = Setting {
     name: "do_handshake_on_connect",
     flags: &["do-handshake-on-connect"],
     value: Value::Ignored {
@@ -125,7 +125,7 @@ const DO_HANDSHAKE_ON_CONNECT: Setting = Setting {
     ..BLANK
 };
 
-const HTTP_PARSER: Setting = Setting {
+pub(crate) const HTTP_PARSER: Setting = Setting {
     name: "http_parser",
     flags: &["http-parser"],
     value: Value::Ignored { takes: Takes::One("WORD"), harmless: &["auto"], why: "Portico has one parser" },
@@ -134,7 +134,7 @@ const HTTP_PARSER: Setting = Setting {
     ..BLANK
 };
 
-const CONTROL_SOCKET_DISABLE: Setting = Setting {
+pub(crate) const CONTROL_SOCKET_DISABLE: Setting = Setting {
     name: "control_socket_disable",
     flags: &["no-control-socket"],
     value: Value::Ignored { takes: Takes::Nothing, harmless: &["true", "false"], why: "there is none" },
@@ -143,7 +143,7 @@ const CONTROL_SOCKET_DISABLE: Setting = Setting {
     ..BLANK
 };
 
-const CONTROL_SOCKET: Setting = Setting {
+pub(crate) const CONTROL_SOCKET: Setting = Setting {
     name: "control_socket",
     flags: &["control-socket"],
     value: Value::Refused {
@@ -156,7 +156,7 @@ const CONTROL_SOCKET: Setting = Setting {
     ..BLANK
 };
 
-const CONTROL_SOCKET_MODE: Setting = Setting {
+pub(crate) const CONTROL_SOCKET_MODE: Setting = Setting {
     name: "control_socket_mode",
     flags: &["control-socket-mode"],
     value: Value::Refused {
@@ -169,8 +169,8 @@ const CONTROL_SOCKET_MODE: Setting = Setting {
     ..BLANK
 };
 
-const SSL_CONTEXT: Setting = Setting {
-    name: super::SSL_CONTEXT,
+pub(crate) const SSL_CONTEXT: Setting = Setting {
+    name: "ssl_context",
     flags: &[],
     value: Value::Refused { takes: Takes::One("FUNCTION"), harmless: &[], why: TLS },
     help: "Function that makes the TLS context of a connection",
@@ -179,7 +179,7 @@ const SSL_CONTEXT: Setting = Setting {
     ..BLANK
 };
 
-const ASGI_LOOP: Setting = Setting {
+pub(crate) const ASGI_LOOP: Setting = Setting {
     name: "asgi_loop",
     flags: &["asgi-loop"],
     value: Value::Refused { takes: Takes::One("WORD"), harmless: &["auto"], why: ASGI },
@@ -188,7 +188,7 @@ const ASGI_LOOP: Setting = Setting {
     ..BLANK
 };
 
-const ASGI_LIFESPAN: Setting = Setting {
+pub(crate) const ASGI_LIFESPAN: Setting = Setting {
     name: "asgi_lifespan",
     flags: &["asgi-lifespan"],
     value: Value::Refused { takes: Takes::One("WORD"), harmless: &["auto"], why: ASGI },
@@ -197,7 +197,7 @@ const ASGI_LIFESPAN: Setting = Setting {
     ..BLANK
 };
 
-const ASGI_DISCONNECT_GRACE_PERIOD: Setting = Setting {
+pub(crate) const ASGI_DISCONNECT_GRACE_PERIOD: Setting = Setting {
     name: "asgi_disconnect_grace_period",
     flags: &["asgi-disconnect-grace-period"],
     value: Value::Refused { takes: Takes::One("N"), harmless: &["3"], why: ASGI },
@@ -206,7 +206,7 @@ const ASGI_DISCONNECT_GRACE_PERIOD: Setting = Setting {
     ..BLANK
 };
 
-const WEBSOCKET_MAX_MESSAGE_SIZE: Setting = Setting {
+pub(crate) const WEBSOCKET_MAX_MESSAGE_SIZE: Setting = Setting {
     name: "websocket_max_message_size",
     flags: &["websocket-max-message-size"],
     value: Value::Refused { takes: Takes::One("N"), harmless: &["16777216"], why: ASGI },
@@ -215,7 +215,7 @@ const WEBSOCKET_MAX_MESSAGE_SIZE: Setting = Setting {
     ..BLANK
 };
 
-const DIRTY_APPS: Setting = Setting {
+pub(crate) const DIRTY_APPS: Setting = Setting {
     name: "dirty_apps",
     flags: &["dirty-app"],
     value: Value::Refused { takes: Takes::One("APP"), harmless: &[], why: DIRTY },
@@ -224,7 +224,7 @@ const DIRTY_APPS: Setting = Setting {
     ..BLANK
 };
 
-const DIRTY_WORKERS: Setting = Setting {
+pub(crate) const DIRTY_WORKERS: Setting = Setting {
     name: "dirty_workers",
     flags: &["dirty-workers"],
     value: Value::Refused { takes: Takes::One("N"), harmless: &["0"], why: DIRTY },
@@ -233,7 +233,7 @@ const DIRTY_WORKERS: Setting = Setting {
     ..BLANK
 };
 
-const DIRTY_TIMEOUT: Setting = Setting {
+pub(crate) const DIRTY_TIMEOUT: Setting = Setting {
     name: "dirty_timeout",
     flags: &["dirty-timeout"],
     value: Value::Refused { takes: Takes::One("N"), harmless: &["300"], why: DIRTY },
@@ -242,7 +242,7 @@ const DIRTY_TIMEOUT: Setting = Setting {
     ..BLANK
 };
 
-const DIRTY_THREADS: Setting = Setting {
+pub(crate) const DIRTY_THREADS: Setting = Setting {
     name: "dirty_threads",
     flags: &["dirty-threads"],
     value: Value::Refused { takes: Takes::One("N"), harmless: &["1"], why: DIRTY },
@@ -251,7 +251,7 @@ const DIRTY_THREADS: Setting = Setting {
     ..BLANK
 };
 
-const DIRTY_GRACEFUL_TIMEOUT: Setting = Setting {
+pub(crate) const DIRTY_GRACEFUL_TIMEOUT: Setting = Setting {
     name: "dirty_graceful_timeout",
     flags: &["dirty-graceful-timeout"],
     value: Value::Refused { takes: Takes::One("N"), harmless: &["30"], why: DIRTY },
@@ -260,7 +260,7 @@ const DIRTY_GRACEFUL_TIMEOUT: Setting = Setting {
     ..BLANK
 };
 
-const ON_DIRTY_STARTING: Setting = Setting {
+pub(crate) const ON_DIRTY_STARTING: Setting = Setting {
     name: "on_dirty_starting",
     flags: &[],
     value: Value::Refused { takes: Takes::One("FUNCTION"), harmless: &[], why: DIRTY },
@@ -269,7 +269,7 @@ const ON_DIRTY_STARTING: Setting = Setting {
     ..BLANK
 };
 
-const DIRTY_POST_FORK: Setting = Setting {
+pub(crate) const DIRTY_POST_FORK: Setting = Setting {
     name: "dirty_post_fork",
     flags: &[],
     value: Value::Refused { takes: Takes::One("FUNCTION"), harmless: &[], why: DIRTY },
@@ -278,7 +278,7 @@ const DIRTY_POST_FORK: Setting = Setting {
     ..BLANK
 };
 
-const DIRTY_WORKER_INIT: Setting = Setting {
+pub(crate) const DIRTY_WORKER_INIT: Setting = Setting {
     name: "dirty_worker_init",
     flags: &[],
     value: Value::Refused { takes: Takes::One("FUNCTION"), harmless: &[], why: DIRTY },
@@ -287,7 +287,7 @@ const DIRTY_WORKER_INIT: Setting = Setting {
     ..BLANK
 };
 
-const DIRTY_WORKER_EXIT: Setting = Setting {
+pub(crate) const DIRTY_WORKER_EXIT: Setting = Setting {
     name: "dirty_worker_exit",
     flags: &[],
     value: Value::Refused { takes: Takes::One("FUNCTION"), harmless: &[], why: DIRTY },

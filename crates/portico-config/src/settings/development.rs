@@ -7,7 +7,7 @@ use crate::setting::{Area, Setting, Value};
 
 pub(super) const SETTINGS: &[Setting] = &[RELOAD, RELOAD_ENGINE, RELOAD_EXTRA_FILES];
 
-const RELOAD: Setting = Setting {
+pub(crate) const RELOAD: Setting = Setting {
     name: "reload",
     flags: &["reload"],
     value: Value::Switch { given: true, set: |config, on| config.reload = on },
@@ -46,7 +46,7 @@ fn reload() {
     assert!(both.warnings[1].starts_with("--warmup does nothing with --reload"), "{:?}", both.warnings);
 }
 
-const RELOAD_ENGINE: Setting = Setting {
+pub(crate) const RELOAD_ENGINE: Setting = Setting {
     name: "reload_engine",
     flags: &["reload-engine"],
     value: Value::Choice {
@@ -76,7 +76,7 @@ fn reload_engine() {
     assert!(refusal(&["--reload-engine", "kqueue"]).contains("auto, poll, inotify"));
 }
 
-const RELOAD_EXTRA_FILES: Setting = Setting {
+pub(crate) const RELOAD_EXTRA_FILES: Setting = Setting {
     name: "reload_extra_files",
     flags: &["reload-extra-file"],
     value: Value::List {

@@ -6,7 +6,7 @@ use crate::setting::{Area, Setting, Value};
 
 pub(super) const SETTINGS: &[Setting] = &[PROTOCOL, UWSGI_ALLOW_IPS];
 
-const PROTOCOL: Setting = Setting {
+pub(crate) const PROTOCOL: Setting = Setting {
     name: "protocol",
     flags: &["protocol"],
     value: Value::Choice {
@@ -42,7 +42,7 @@ fn protocol() {
     assert!(refusal(&["--protocol", "ajp"]).contains("write one of http, uwsgi, scgi, fastcgi"));
 }
 
-const UWSGI_ALLOW_IPS: Setting = Setting {
+pub(crate) const UWSGI_ALLOW_IPS: Setting = Setting {
     name: "uwsgi_allow_ips",
     flags: &["uwsgi-allow-from"],
     value: Value::List {

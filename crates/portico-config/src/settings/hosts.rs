@@ -5,7 +5,7 @@ use crate::setting::{Area, Setting, Value};
 
 pub(super) const SETTINGS: &[Setting] = &[ALLOWED_HOSTS];
 
-const ALLOWED_HOSTS: Setting = Setting {
+pub(crate) const ALLOWED_HOSTS: Setting = Setting {
     name: "allowed_hosts",
     flags: &["allowed-hosts"],
     value: Value::List {

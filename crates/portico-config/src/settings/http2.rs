@@ -1,5 +1,6 @@
 //! Settings of HTTP/2.
 
+use crate::gunicorn;
 use crate::resolved::Config;
 use crate::setting::{Area, Setting, Value};
 
@@ -19,7 +20,7 @@ const BLANK: Setting = Setting {
     ..Setting::BLANK
 };
 
-const HTTP_PROTOCOLS: Setting = Setting {
+pub(crate) const HTTP_PROTOCOLS: Setting = Setting {
     name: "http_protocols",
     flags: &["http-protocols"],
     value: Value::List { metavar: "LIST", set: set_protocols },
@@ -52,8 +53,9 @@ fn http_protocols() {
     assert!(refusal(&["--http-protocols", "h2"]).contains("write h2,h1"));
 }
 
-const HTTP2_CLEARTEXT: Setting = Setting {
+pub(crate) const HTTP2_CLEARTEXT: Setting = Setting {
     name: "http2_cleartext",
+    gunicorns: Some(gunicorn::http2_cleartext),
     flags: &["http2-cleartext"],
     value: Value::Form {
         metavar: "WORD",
@@ -91,7 +93,7 @@ fn http2_cleartext() {
     assert!(refusal(&["--http2-cleartext", "x"]).contains("neither off nor"));
 }
 
-const HTTP2_MAX_CONCURRENT_STREAMS: Setting = Setting {
+pub(crate) const HTTP2_MAX_CONCURRENT_STREAMS: Setting = Setting {
     name: "http2_max_concurrent_streams",
     flags: &["http2-max-concurrent-streams"],
     value: Value::Count {
@@ -116,7 +118,7 @@ fn http2_max_concurrent_streams() {
     assert!(refusal(&["--http2-max-concurrent-streams", "0"]).contains("from 1 to 10000"));
 }
 
-const HTTP2_INITIAL_WINDOW_SIZE: Setting = Setting {
+pub(crate) const HTTP2_INITIAL_WINDOW_SIZE: Setting = Setting {
     name: "http2_initial_window_size",
     flags: &["http2-initial-window-size"],
     value: Value::Size {
@@ -141,7 +143,7 @@ fn http2_initial_window_size() {
     assert!(refusal(&["--http2-initial-window-size", "0"]).contains("from 1k to 1g"));
 }
 
-const HTTP2_MAX_FRAME_SIZE: Setting = Setting {
+pub(crate) const HTTP2_MAX_FRAME_SIZE: Setting = Setting {
     name: "http2_max_frame_size",
     flags: &["http2-max-frame-size"],
     value: Value::Size {
@@ -164,7 +166,7 @@ fn http2_max_frame_size() {
     assert!(refusal(&["--http2-max-frame-size", "16383"]).contains("from 16k"));
 }
 
-const HTTP2_MAX_HEADER_LIST_SIZE: Setting = Setting {
+pub(crate) const HTTP2_MAX_HEADER_LIST_SIZE: Setting = Setting {
     name: "http2_max_header_list_size",
     flags: &["http2-max-header-list-size"],
     value: Value::Size {

@@ -9,7 +9,7 @@ pub(super) const SETTINGS: &[Setting] =
 
 const FALSE: &[&str] = &["false"];
 
-const PERMIT_OBSOLETE_FOLDING: Setting = Setting {
+pub(crate) const PERMIT_OBSOLETE_FOLDING: Setting = Setting {
     name: "permit_obsolete_folding",
     flags: &["permit-obsolete-folding"],
     value: Value::Refused {
@@ -23,7 +23,7 @@ const PERMIT_OBSOLETE_FOLDING: Setting = Setting {
     ..BLANK
 };
 
-const STRIP_HEADER_SPACES: Setting = Setting {
+pub(crate) const STRIP_HEADER_SPACES: Setting = Setting {
     name: "strip_header_spaces",
     flags: &["strip-header-spaces"],
     value: Value::Refused {
@@ -37,7 +37,7 @@ const STRIP_HEADER_SPACES: Setting = Setting {
     ..BLANK
 };
 
-const PERMIT_UNCONVENTIONAL_HTTP_VERSION: Setting = Setting {
+pub(crate) const PERMIT_UNCONVENTIONAL_HTTP_VERSION: Setting = Setting {
     name: "permit_unconventional_http_version",
     flags: &["permit-unconventional-http-version"],
     value: Value::Refused {
@@ -51,7 +51,7 @@ const PERMIT_UNCONVENTIONAL_HTTP_VERSION: Setting = Setting {
     ..BLANK
 };
 
-const CASEFOLD_HTTP_METHOD: Setting = Setting {
+pub(crate) const CASEFOLD_HTTP_METHOD: Setting = Setting {
     name: "casefold_http_method",
     flags: &["casefold-http-method"],
     value: Value::Refused {

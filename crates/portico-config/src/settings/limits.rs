@@ -21,7 +21,7 @@ const FIELDS_MAX: u64 = 32_768;
 
 const WITHIN_HEAD: &str = "no limit but that of the head";
 
-const LIMIT_REQUEST_LINE: Setting = Setting {
+pub(crate) const LIMIT_REQUEST_LINE: Setting = Setting {
     name: "limit_request_line",
     flags: &["limit-request-line"],
     value: Value::Size {
@@ -50,7 +50,7 @@ fn limit_request_line() {
     assert!(warnings[0].contains("--limit-request-head"), "{warnings:?}");
 }
 
-const LIMIT_REQUEST_FIELDS: Setting = Setting {
+pub(crate) const LIMIT_REQUEST_FIELDS: Setting = Setting {
     name: "limit_request_fields",
     flags: &["limit-request-fields"],
     value: Value::Count {
@@ -76,7 +76,7 @@ fn limit_request_fields() {
     assert!(refusal(&["--limit-request-fields", "32769"]).contains("from 1 to 32768"));
 }
 
-const LIMIT_REQUEST_FIELD_SIZE: Setting = Setting {
+pub(crate) const LIMIT_REQUEST_FIELD_SIZE: Setting = Setting {
     name: "limit_request_field_size",
     // gunicorn's spelling with the underscore first: it is the one in people's scripts.
     flags: &["limit-request-field_size", "limit-request-field-size"],
@@ -103,7 +103,7 @@ fn limit_request_field_size() {
     assert_eq!(resolved(&[("PORTICO_LIMIT_REQUEST_FIELD_SIZE", "128k")], &[]).warnings.len(), 1);
 }
 
-const LIMIT_REQUEST_HEAD: Setting = Setting {
+pub(crate) const LIMIT_REQUEST_HEAD: Setting = Setting {
     name: "limit_request_head",
     flags: &["limit-request-head"],
     value: Value::Size {
@@ -127,7 +127,7 @@ fn limit_request_head() {
     assert!(refusal(&["--limit-request-head", "0"]).contains("from 1k to 16m"));
 }
 
-const LIMIT_REQUEST_BODY: Setting = Setting {
+pub(crate) const LIMIT_REQUEST_BODY: Setting = Setting {
     name: "limit_request_body",
     flags: &["limit-request-body"],
     value: Value::Size {
@@ -152,7 +152,7 @@ fn limit_request_body() {
     assert_eq!(config(&["--limit-request-body", "10m"]).body_bytes_max, 10 << 20);
 }
 
-const LIMIT_CHUNK_LINE: Setting = Setting {
+pub(crate) const LIMIT_CHUNK_LINE: Setting = Setting {
     name: "limit_chunk_line",
     flags: &["limit-chunk-line"],
     value: Value::Size {

@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 
 use crate::access_log_format::AccessLogFormat;
+use crate::gunicorn;
 use crate::resolved::{LogLevel, LogTarget};
 use crate::setting::{Area, Setting, Value};
 
 pub(super) const SETTINGS: &[Setting] =
     &[ACCESS_LOGFILE, ACCESS_LOGFORMAT, REQUEST_ID, ERROR_LOGFILE, LOG_LEVEL];
 
-const ACCESS_LOGFILE: Setting = Setting {
+pub(crate) const ACCESS_LOGFILE: Setting = Setting {
     name: "access_logfile",
     gunicorn: Some("accesslog"),
     flags: &["access-logfile"],
@@ -36,8 +37,9 @@ fn access_logfile() {
     assert!(refusal(&["--access-logfile", ""]).contains("or -"));
 }
 
-const ACCESS_LOGFORMAT: Setting = Setting {
+pub(crate) const ACCESS_LOGFORMAT: Setting = Setting {
     name: "access_logformat",
+    gunicorns: Some(gunicorn::access_log_format),
     gunicorn: Some("access_log_format"),
     flags: &["access-logformat"],
     value: Value::Form {
@@ -69,7 +71,7 @@ fn access_logformat() {
     assert!(refusal(&["--access-logformat", "%(x)s"]).contains("%(x)s is no atom"));
 }
 
-const REQUEST_ID: Setting = Setting {
+pub(crate) const REQUEST_ID: Setting = Setting {
     name: "request_id",
     flags: &["request-id"],
     value: Value::Switch { given: true, set: |config, on| config.telemetry.request_id = on },
@@ -93,7 +95,7 @@ fn request_id() {
     assert!(config(&["--request-id"]).telemetry.request_id);
 }
 
-const ERROR_LOGFILE: Setting = Setting {
+pub(crate) const ERROR_LOGFILE: Setting = Setting {
     name: "error_logfile",
     gunicorn: Some("errorlog"),
     flags: &["error-logfile", "log-file"],
@@ -120,8 +122,9 @@ fn error_logfile() {
     assert_eq!(config(&["--log-file", "e.log"]).error_log, LogTarget::File("e.log".into()));
 }
 
-const LOG_LEVEL: Setting = Setting {
+pub(crate) const LOG_LEVEL: Setting = Setting {
     name: "log_level",
+    gunicorns: Some(gunicorn::log_level),
     gunicorn: Some("loglevel"),
     flags: &["log-level"],
     value: Value::Choice {

@@ -28,23 +28,30 @@ mod worker_class;
 
 use std::time::Duration;
 
-use crate::setting::{Setting, Value};
+use crate::setting::{Area, Setting, Value};
 
-/// The setting that names the configuration file, and so is read before all others.
-pub(crate) const CONFIG: &str = "config";
-/// The name of the one that is the application.
-pub(crate) const APP: &str = "app";
-/// The name of the one that sets variables of the environment.
-pub(crate) const RAW_ENV: &str = "raw_env";
-
-/// The setting that matters where TLS is spoken alone.
-pub(crate) const SSL_CONTEXT: &str = "ssl_context";
-/// The setting whose class may have to be looked at.
-pub(crate) const WORKER_CLASS: &str = "worker_class";
-/// The setting that gunicorn.conf.py has as a variable of the package gunicorn.
-pub(crate) const SERVER_HEADER: &str = "server_header";
-/// The setting that says whether a configuration file may be anybody's.
-pub(crate) const USER: &str = "user";
+// The rows that rules outside of the table are about. A rule names the row, never the setting's name as text.
+pub(crate) use application::{APP, CHDIR, CONFIG, PYTHONPATH, ROOT_PATH};
+pub(crate) use calls::{SLOW_REQUEST, TIMEOUT};
+pub(crate) use compatibility::SSL_CONTEXT;
+pub(crate) use development::RELOAD;
+pub(crate) use limits::{
+    LIMIT_REQUEST_BODY, LIMIT_REQUEST_FIELD_SIZE, LIMIT_REQUEST_HEAD, LIMIT_REQUEST_LINE,
+    settle as settle_limits,
+};
+pub(crate) use logging::{ACCESS_LOGFILE, ERROR_LOGFILE};
+pub(crate) use platform::{DAEMON, GROUP, PASTE, PIDFILE, PROC_NAME, RAW_ENV, UMASK, USER};
+pub(crate) use processes::{WORKERS, WORKERS_RANGE};
+pub(crate) use proxy_protocol::PROXY_PROTOCOL;
+pub(crate) use python_logging::{LOGCONFIG, LOGCONFIG_DICT};
+pub(crate) use recycling::{MAX_LIFETIME, MAX_REQUESTS, MAX_REQUESTS_JITTER, WORKER_MAX_RSS};
+pub(crate) use requests::REQUEST_BUFFER;
+pub(crate) use socket::{BACKLOG, BIND, REUSE_PORT, SOCKET_MODE};
+pub(crate) use threads::THREADS;
+pub(crate) use timeouts::{BODY_TIMEOUT, GRACEFUL_TIMEOUT, KEEP_ALIVE};
+pub(crate) use tls::{CA_CERTS, CERTFILE, CIPHERS, KEYFILE, settle as settle_tls};
+pub(crate) use trust::{BEHIND, FORWARDED_ALLOW_IPS, FORWARDED_HEADERS};
+pub(crate) use worker_class::{WORKER_CLASS, asgi_message, is_known_class, settle_threads};
 
 /// The most that is taken for a length of time after which something is cut off or tried again.
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -108,20 +115,10 @@ pub fn is_repeatable(name: &str) -> bool {
     called(name).is_some_and(Setting::repeatable)
 }
 
-/// What a list that is empty says of the setting of that name, where it is not the same as nothing said: `[]` in a
-/// file believes nobody.
+/// What a list that is empty says of the setting of that name, where it is not the same as nothing said.
 pub fn empty_list(name: &str) -> Option<&'static str> {
-    match called(name)?.name {
-        "forwarded_allow_ips" | "forwarder_headers" => Some(""),
-        "forwarded_headers" | "secure_scheme_headers" => Some("none"),
-        _ => None,
-    }
+    called(name)?.empty_list
 }
-
-pub(crate) use limits::settle as settle_limits;
-pub(crate) use processes::WORKERS_RANGE;
-pub(crate) use tls::settle as settle_tls;
-pub(crate) use worker_class::{asgi_message, is_known_class, settle_threads};
 
 /// The names that are settings in a configuration file in Python: gunicorn's, and Portico's for what gunicorn
 /// does not have. What gunicorn calls otherwise is not one by Portico's name: there are variables called `app`.
@@ -129,14 +126,9 @@ pub fn file_names() -> impl Iterator<Item = &'static str> {
     all().map(|setting| setting.gunicorn.unwrap_or(setting.name))
 }
 
-/// What a configuration file in Python calls the setting of this name.
-pub fn file_name(name: &'static str) -> &'static str {
-    named(name).and_then(|setting| setting.gunicorn).unwrap_or(name)
-}
-
 /// Whether the setting of this name is one of gunicorn's hooks, a function that is called when something happens.
 pub fn is_hook(name: &str) -> bool {
-    hooks::SETTINGS.iter().any(|setting| setting.name == name)
+    named(name).is_some_and(|setting| setting.area == Area::Hooks)
 }
 
 /// The setting that `name` stands for by another of its names: Portico's or gunicorn's, or an option of it.
@@ -183,7 +175,6 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
-    use crate::setting::Area;
 
     #[test]
     fn names_and_options_are_unique() {

@@ -3,13 +3,14 @@
 
 use std::path::PathBuf;
 
+use crate::gunicorn;
 use crate::resolved::Account;
 use crate::setting::{Area, Setting, Value};
 
 pub(super) const SETTINGS: &[Setting] = &[
     PIDFILE,
     DAEMON,
-    STDIO_INHERITANCE,
+    ENABLE_STDIO_INHERITANCE,
     USER,
     GROUP,
     INITGROUPS,
@@ -19,8 +20,9 @@ pub(super) const SETTINGS: &[Setting] = &[
     PROC_NAME,
 ];
 
-const PIDFILE: Setting = Setting {
+pub(crate) const PIDFILE: Setting = Setting {
     name: "pidfile",
+    command_only: true,
     flags: &["pid"],
     short: Some('p'),
     value: Value::Text {
@@ -48,8 +50,9 @@ fn pidfile() {
     assert_eq!(with_environment(&[("PORTICO_PIDFILE", "b")], &[]).system.pidfile, Some("b".into()));
 }
 
-const DAEMON: Setting = Setting {
+pub(crate) const DAEMON: Setting = Setting {
     name: "daemon",
+    command_only: true,
     flags: &["daemon"],
     short: Some('D'),
     value: Value::Switch { given: true, set: |config, on| config.system.daemon = on },
@@ -72,7 +75,7 @@ fn daemon() {
     assert!(with_environment(&[("PORTICO_DAEMON", "true")], &[]).system.daemon);
 }
 
-const STDIO_INHERITANCE: Setting = Setting {
+pub(crate) const ENABLE_STDIO_INHERITANCE: Setting = Setting {
     name: "enable_stdio_inheritance",
     flags: &["enable-stdio-inheritance"],
     short: Some('R'),
@@ -94,8 +97,9 @@ fn enable_stdio_inheritance() {
     assert!(resolved(&[], &["-R"]).warnings[0].starts_with("--enable-stdio-inheritance does nothing"));
 }
 
-const USER: Setting = Setting {
+pub(crate) const USER: Setting = Setting {
     name: "user",
+    command_only: true,
     flags: &["user"],
     short: Some('u'),
     value: Value::Text {
@@ -127,8 +131,9 @@ fn user() {
     assert!(refusal(&["-u", "4294967295"]).contains("is no"));
 }
 
-const GROUP: Setting = Setting {
+pub(crate) const GROUP: Setting = Setting {
     name: "group",
+    command_only: true,
     flags: &["group"],
     short: Some('g'),
     value: Value::Text {
@@ -167,8 +172,9 @@ fn account(text: &str) -> Result<Option<Account>, String> {
     Ok(Some(Account::Id(id)))
 }
 
-const INITGROUPS: Setting = Setting {
+pub(crate) const INITGROUPS: Setting = Setting {
     name: "initgroups",
+    command_only: true,
     flags: &["initgroups"],
     value: Value::Switch { given: true, set: |config, on| config.system.initgroups = on },
     default: "false",
@@ -187,8 +193,9 @@ fn initgroups() {
     assert!(resolved(&[], &["--initgroups"]).warnings[0].starts_with("--initgroups does nothing"));
 }
 
-const ALLOW_NEW_PRIVILEGES: Setting = Setting {
+pub(crate) const ALLOW_NEW_PRIVILEGES: Setting = Setting {
     name: "allow_new_privileges",
+    command_only: true,
     flags: &["allow-new-privileges"],
     value: Value::Switch { given: true, set: |config, on| config.system.allow_new_privileges = on },
     default: "false",
@@ -212,8 +219,9 @@ fn allow_new_privileges() {
     assert!(warnings[0].starts_with("--allow-new-privileges does nothing"), "{warnings:?}");
 }
 
-const UMASK: Setting = Setting {
+pub(crate) const UMASK: Setting = Setting {
     name: "umask",
+    gunicorns: Some(gunicorn::umask),
     flags: &["umask"],
     short: Some('m'),
     value: Value::Form {
@@ -268,8 +276,8 @@ fn umasks() {
     }
 }
 
-const RAW_ENV: Setting = Setting {
-    name: super::RAW_ENV,
+pub(crate) const RAW_ENV: Setting = Setting {
+    name: "raw_env",
     flags: &["env"],
     short: Some('e'),
     value: Value::Texts {
@@ -311,8 +319,9 @@ fn raw_env() {
     }
 }
 
-const PROC_NAME: Setting = Setting {
+pub(crate) const PROC_NAME: Setting = Setting {
     name: "proc_name",
+    command_only: true,
     flags: &["name"],
     short: Some('n'),
     value: Value::Text {
@@ -342,9 +351,9 @@ fn proc_name() {
 }
 
 /// Where PasteDeploy's settings stand: among those of the application.
-pub(super) const PASTE_SETTINGS: &[Setting] = &[PASTE, PASTE_GLOBAL];
+pub(super) const PASTE_SETTINGS: &[Setting] = &[PASTE, RAW_PASTE_GLOBAL_CONF];
 
-const PASTE: Setting = Setting {
+pub(crate) const PASTE: Setting = Setting {
     name: "paste",
     flags: &["paste", "paster"],
     value: Value::Text {
@@ -371,7 +380,7 @@ fn paste() {
     assert!(refusal(&["--paste", "a.ini", "a:b"]).contains("leave one of both out"));
 }
 
-const PASTE_GLOBAL: Setting = Setting {
+pub(crate) const RAW_PASTE_GLOBAL_CONF: Setting = Setting {
     name: "raw_paste_global_conf",
     flags: &["paste-global"],
     value: Value::Texts {

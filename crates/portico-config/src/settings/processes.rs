@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::DAY;
+use crate::gunicorn;
 use crate::resolved::{Preload, Warmup, Workers};
 use crate::setting::{Area, Platform, Setting, Value};
 use crate::value::count;
@@ -13,8 +14,9 @@ pub(super) const SETTINGS: &[Setting] = &[WORKERS, PRELOAD, WARMUP, BOOT_TIMEOUT
 /// More would not be a number of processes but a port typed in the wrong place.
 pub(crate) const WORKERS_RANGE: RangeInclusive<u64> = 1..=512;
 
-const WORKERS: Setting = Setting {
+pub(crate) const WORKERS: Setting = Setting {
     name: "workers",
+    gunicorns: Some(gunicorn::workers),
     flags: &["workers"],
     short: Some('w'),
     platform: Some(Platform { variables: &["WEB_CONCURRENCY"], translate: str::to_owned }),
@@ -96,7 +98,7 @@ fn worker_numbers() {
     assert!(refusal(&["-w", "8..2"]).ends_with("write 2..8"));
 }
 
-const PRELOAD: Setting = Setting {
+pub(crate) const PRELOAD: Setting = Setting {
     name: "preload",
     gunicorn: Some("preload_app"),
     flags: &["preload"],
@@ -147,7 +149,7 @@ const WARMUPS_MAX: usize = 64;
 
 const WARMUP_TARGET_BYTES_MAX: usize = 2048;
 
-const WARMUP: Setting = Setting {
+pub(crate) const WARMUP: Setting = Setting {
     name: "warmup",
     flags: &["warmup"],
     value: Value::List {
@@ -209,7 +211,7 @@ fn warmups() {
     assert!(refusal(&["--warmup", &["/"; 65].join(",")]).contains("at most 64"));
 }
 
-const BOOT_TIMEOUT: Setting = Setting {
+pub(crate) const BOOT_TIMEOUT: Setting = Setting {
     name: "boot_timeout",
     flags: &["boot-timeout"],
     value: Value::Time {

@@ -5,7 +5,7 @@ use crate::setting::{Area, Setting, Value};
 
 pub(super) const SETTINGS: &[Setting] = &[PROXY_PROTOCOL, PROXY_ALLOW_IPS];
 
-const PROXY_PROTOCOL: Setting = Setting {
+pub(crate) const PROXY_PROTOCOL: Setting = Setting {
     name: "proxy_protocol",
     flags: &["proxy-protocol"],
     value: Value::Choice {
@@ -45,7 +45,7 @@ fn proxy_protocol() {
     assert!(refusal(&["--proxy-protocol=v3"]).contains("write one of off, v1"));
 }
 
-const PROXY_ALLOW_IPS: Setting = Setting {
+pub(crate) const PROXY_ALLOW_IPS: Setting = Setting {
     name: "proxy_allow_ips",
     flags: &["proxy-allow-from"],
     value: Value::List {

@@ -17,8 +17,9 @@ const BLANK: Setting = Setting { area: Area::Logging, ..Setting::BLANK };
 /// gunicorn's own classes: what they do is done without a class.
 const OWN_CLASSES: [&str; 3] = ["simple", "gunicorn.glogging.Logger", "gunicorn.instrument.statsd.Statsd"];
 
-const LOGGER_CLASS: Setting = Setting {
+pub(crate) const LOGGER_CLASS: Setting = Setting {
     name: "logger_class",
+    makes_loggers: true,
     flags: &["logger-class"],
     value: Value::Text {
         metavar: "CLASS",
@@ -47,8 +48,9 @@ fn logger_class() {
     assert!(config.python_logging.is_in_force());
 }
 
-const LOGCONFIG: Setting = Setting {
+pub(crate) const LOGCONFIG: Setting = Setting {
     name: "logconfig",
+    makes_loggers: true,
     flags: &["log-config"],
     value: Value::Text {
         metavar: "FILE",
@@ -72,8 +74,9 @@ fn logconfig() {
     assert!(config.python_logging.is_in_force());
 }
 
-const LOGCONFIG_DICT: Setting = Setting {
+pub(crate) const LOGCONFIG_DICT: Setting = Setting {
     name: "logconfig_dict",
+    makes_loggers: true,
     value: Value::Text {
         metavar: "DICT",
         set: |config, text| {
@@ -94,8 +97,9 @@ fn logconfig_dict() {
     assert!(with_environment(&[("PORTICO_LOGCONFIG_DICT", "x")], &[]).python_logging.is_in_force());
 }
 
-const LOGCONFIG_JSON: Setting = Setting {
+pub(crate) const LOGCONFIG_JSON: Setting = Setting {
     name: "logconfig_json",
+    makes_loggers: true,
     flags: &["log-config-json"],
     value: Value::Text {
         metavar: "FILE",
@@ -118,7 +122,7 @@ fn logconfig_json() {
     assert!(config.python_logging.is_in_force());
 }
 
-const CAPTURE_OUTPUT: Setting = Setting {
+pub(crate) const CAPTURE_OUTPUT: Setting = Setting {
     name: "capture_output",
     flags: &["capture-output"],
     value: Value::Switch { given: true, set: |config, on| config.capture_output = on },
@@ -136,7 +140,7 @@ fn capture_output() {
     assert!(config(&["--capture-output"]).capture_output);
 }
 
-const DISABLE_REDIRECT_ACCESS_TO_SYSLOG: Setting = Setting {
+pub(crate) const DISABLE_REDIRECT_ACCESS_TO_SYSLOG: Setting = Setting {
     name: "disable_redirect_access_to_syslog",
     flags: &["disable-redirect-access-to-syslog"],
     value: Value::Switch { given: true, set: |config, on| config.access_to_syslog = !on },

@@ -10,7 +10,7 @@ pub(super) const SETTINGS: &[Setting] = &[MAX_REQUESTS, MAX_REQUESTS_JITTER, WOR
 
 const REQUESTS_MAX: u64 = 1_000_000_000;
 
-const MAX_REQUESTS: Setting = Setting {
+pub(crate) const MAX_REQUESTS: Setting = Setting {
     name: "max_requests",
     flags: &["max-requests"],
     value: Value::Count {
@@ -38,7 +38,7 @@ fn max_requests() {
     assert!(refusal(&["--max-requests", "1000000001"]).contains("from 1 to 1000000000"));
 }
 
-const MAX_REQUESTS_JITTER: Setting = Setting {
+pub(crate) const MAX_REQUESTS_JITTER: Setting = Setting {
     name: "max_requests_jitter",
     flags: &["max-requests-jitter"],
     value: Value::Form {
@@ -75,7 +75,7 @@ fn max_requests_jitter() {
     assert!(refusal(&["--max-requests-jitter", "-1"]).contains("from 0 to 1000000000"));
 }
 
-const WORKER_MAX_RSS: Setting = Setting {
+pub(crate) const WORKER_MAX_RSS: Setting = Setting {
     name: "worker_max_rss",
     flags: &["worker-max-rss"],
     // Below the least there would be no room for an interpreter and an application.
@@ -103,7 +103,7 @@ fn worker_max_rss() {
     assert!(refusal(&["--worker-max-rss", "512"]).contains("from 16m to 1024g"));
 }
 
-const MAX_LIFETIME: Setting = Setting {
+pub(crate) const MAX_LIFETIME: Setting = Setting {
     name: "max_lifetime",
     flags: &["max-lifetime"],
     value: Value::Time {

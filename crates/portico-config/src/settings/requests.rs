@@ -15,7 +15,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     STRICT_WSGI,
 ];
 
-const REQUEST_BUFFER: Setting = Setting {
+pub(crate) const REQUEST_BUFFER: Setting = Setting {
     name: "request_buffer",
     flags: &["request-buffer"],
     value: Value::Size {
@@ -40,7 +40,7 @@ fn request_buffer() {
     assert!(refusal(&["--request-buffer", "2g"]).contains("from 0 to 1g"));
 }
 
-const TMP_UPLOAD_DIR: Setting = Setting {
+pub(crate) const TMP_UPLOAD_DIR: Setting = Setting {
     name: "tmp_upload_dir",
     flags: &["tmp-upload-dir"],
     value: Value::Text {
@@ -66,7 +66,7 @@ fn tmp_upload_dir() {
     assert_eq!(config(&["--tmp-upload-dir", "/srv/up"]).tmp_upload_dir, Some("/srv/up".into()));
 }
 
-const RESPONSE_BUFFER: Setting = Setting {
+pub(crate) const RESPONSE_BUFFER: Setting = Setting {
     name: "response_buffer",
     flags: &["response-buffer"],
     value: Value::Size {
@@ -92,7 +92,7 @@ fn response_buffer() {
     assert!(refusal(&["--response-buffer", "0"]).contains("from 4k to 1g"));
 }
 
-const STREAM_REQUEST_BODY: Setting = Setting {
+pub(crate) const STREAM_REQUEST_BODY: Setting = Setting {
     name: "stream_request_body",
     flags: &["stream-request-body"],
     value: Value::Choice {
@@ -130,7 +130,7 @@ fn stream_request_body() {
     assert!(refusal(&["--stream-request-body=maybe"]).contains("off, on, always"));
 }
 
-const ALLOW_HALF_CLOSE: Setting = Setting {
+pub(crate) const ALLOW_HALF_CLOSE: Setting = Setting {
     name: "allow_half_close",
     flags: &["allow-half-close"],
     value: Value::Switch { given: true, set: |config, on| config.allow_half_close = on },
@@ -150,7 +150,7 @@ fn allow_half_close() {
     assert!(config(&["--allow-half-close"]).allow_half_close);
 }
 
-const SENDFILE: Setting = Setting {
+pub(crate) const SENDFILE: Setting = Setting {
     name: "sendfile",
     flags: &["no-sendfile"],
     // gunicorn's reading: anything but a yes is a no.
@@ -177,8 +177,8 @@ fn sendfile() {
     assert!(with_environment(&[("SENDFILE", "1")], &[]).sendfile);
 }
 
-const SERVER_HEADER: Setting = Setting {
-    name: super::SERVER_HEADER,
+pub(crate) const SERVER_HEADER: Setting = Setting {
+    name: "server_header",
     flags: &["server-header"],
     value: Value::Text {
         metavar: "TEXT",
@@ -213,7 +213,7 @@ fn server_header() {
     }
 }
 
-const STRICT_WSGI: Setting = Setting {
+pub(crate) const STRICT_WSGI: Setting = Setting {
     name: "strict_wsgi",
     flags: &["strict-wsgi"],
     value: Value::Switch { given: true, set: |config, on| config.strict_wsgi = on },

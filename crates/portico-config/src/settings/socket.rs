@@ -7,7 +7,7 @@ use crate::setting::{Area, Platform, Setting, Value};
 
 pub(super) const SETTINGS: &[Setting] = &[BIND, BACKLOG, REUSE_PORT, SOCKET_MODE];
 
-pub(super) const BIND: Setting = Setting {
+pub(crate) const BIND: Setting = Setting {
     name: "bind",
     flags: &["bind"],
     short: Some('b'),
@@ -56,7 +56,7 @@ fn binds() {
     assert!(refusal(&["-b", "127.0.0.1:http"]).starts_with("--bind: \"127.0.0.1:http\""));
 }
 
-const BACKLOG: Setting = Setting {
+pub(crate) const BACKLOG: Setting = Setting {
     name: "backlog",
     flags: &["backlog"],
     value: Value::Count {
@@ -81,7 +81,7 @@ fn backlog() {
     assert!(refusal(&["--backlog", "0"]).contains("from 1 to 65535"));
 }
 
-const REUSE_PORT: Setting = Setting {
+pub(crate) const REUSE_PORT: Setting = Setting {
     name: "reuse_port",
     flags: &["reuse-port"],
     value: Value::Switch { given: true, set: |config, on| config.reuse_port = on },
@@ -102,7 +102,7 @@ fn reuse_port() {
     assert!(with_environment(&[("PORTICO_REUSE_PORT", "1")], &[]).reuse_port);
 }
 
-const SOCKET_MODE: Setting = Setting {
+pub(crate) const SOCKET_MODE: Setting = Setting {
     name: "socket_mode",
     flags: &["socket-mode"],
     value: Value::Mode { set: |config, mode| config.socket_mode = mode },

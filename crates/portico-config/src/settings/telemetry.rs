@@ -14,7 +14,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     LOG_SYSLOG_FACILITY,
 ];
 
-const STATSD_HOST: Setting = Setting {
+pub(crate) const STATSD_HOST: Setting = Setting {
     name: "statsd_host",
     flags: &["statsd-host"],
     value: Value::Form {
@@ -44,7 +44,7 @@ fn statsd_host() {
     assert!(refusal(&["--statsd-host", "a:b"]).contains("unix://PATH"));
 }
 
-const STATSD_PREFIX: Setting = Setting {
+pub(crate) const STATSD_PREFIX: Setting = Setting {
     name: "statsd_prefix",
     flags: &["statsd-prefix"],
     value: Value::Text {
@@ -68,7 +68,7 @@ fn statsd_prefix() {
     assert_eq!(config(&["--statsd-prefix", "service"]).telemetry.statsd.prefix, "service.");
 }
 
-const DOGSTATSD_TAGS: Setting = Setting {
+pub(crate) const DOGSTATSD_TAGS: Setting = Setting {
     name: "dogstatsd_tags",
     flags: &["dogstatsd-tags"],
     value: Value::Text {
@@ -93,7 +93,7 @@ fn dogstatsd_tags() {
     assert_eq!(config(&["--dogstatsd-tags", "a:b,c"]).telemetry.statsd.tags, "a:b,c");
 }
 
-const ENABLE_BACKLOG_METRIC: Setting = Setting {
+pub(crate) const ENABLE_BACKLOG_METRIC: Setting = Setting {
     name: "enable_backlog_metric",
     flags: &["enable-backlog-metric"],
     value: Value::Switch { given: true, set: |config, on| config.telemetry.backlog_metric = on },
@@ -113,7 +113,7 @@ fn enable_backlog_metric() {
     assert!(config(&["--enable-backlog-metric"]).telemetry.backlog_metric);
 }
 
-const LOG_SYSLOG: Setting = Setting {
+pub(crate) const LOG_SYSLOG: Setting = Setting {
     name: "log_syslog",
     gunicorn: Some("syslog"),
     flags: &["log-syslog"],
@@ -134,7 +134,7 @@ fn log_syslog() {
     assert!(config(&["--log-syslog"]).telemetry.syslog.on);
 }
 
-const LOG_SYSLOG_TO: Setting = Setting {
+pub(crate) const LOG_SYSLOG_TO: Setting = Setting {
     name: "log_syslog_to",
     gunicorn: Some("syslog_addr"),
     flags: &["log-syslog-to"],
@@ -164,7 +164,7 @@ fn log_syslog_to() {
     assert!(refusal(&["--log-syslog-to", "localhost"]).contains("udp://HOST:PORT"));
 }
 
-const LOG_SYSLOG_PREFIX: Setting = Setting {
+pub(crate) const LOG_SYSLOG_PREFIX: Setting = Setting {
     name: "log_syslog_prefix",
     gunicorn: Some("syslog_prefix"),
     flags: &["log-syslog-prefix"],
@@ -196,7 +196,7 @@ fn log_syslog_prefix() {
     assert!(refusal(&["--log-syslog-prefix", "a b"]).contains("write letters"));
 }
 
-const LOG_SYSLOG_FACILITY: Setting = Setting {
+pub(crate) const LOG_SYSLOG_FACILITY: Setting = Setting {
     name: "log_syslog_facility",
     gunicorn: Some("syslog_facility"),
     flags: &["log-syslog-facility"],

@@ -4,7 +4,7 @@ use crate::setting::{Area, Setting, Value};
 
 pub(super) const SETTINGS: &[Setting] = &[THREADS, REQUIRE_FREE_THREADING, MAX_QUEUE, MAX_STREAMS];
 
-pub(super) const THREADS: Setting = Setting {
+pub(crate) const THREADS: Setting = Setting {
     name: "threads",
     flags: &["threads"],
     // The most that is taken is far above what one interpreter can use; it catches a port typed in the wrong
@@ -36,7 +36,7 @@ fn threads() {
     assert!(refusal(&["--threads", "8000"]).contains("from 1 to 4096"));
 }
 
-const REQUIRE_FREE_THREADING: Setting = Setting {
+pub(crate) const REQUIRE_FREE_THREADING: Setting = Setting {
     name: "require_free_threading",
     flags: &["require-free-threading"],
     value: Value::Switch { given: true, set: |config, on| config.require_free_threading = on },
@@ -59,7 +59,7 @@ fn require_free_threading() {
     assert!(with_environment(&[("PORTICO_REQUIRE_FREE_THREADING", "true")], &[]).require_free_threading);
 }
 
-const MAX_QUEUE: Setting = Setting {
+pub(crate) const MAX_QUEUE: Setting = Setting {
     name: "max_queue",
     flags: &["max-queue"],
     value: Value::Count {
@@ -85,7 +85,7 @@ fn max_queue() {
     assert!(refusal(&["--max-queue", "1000001"]).contains("from 1 to 1000000"));
 }
 
-const MAX_STREAMS: Setting = Setting {
+pub(crate) const MAX_STREAMS: Setting = Setting {
     name: "max_streams",
     flags: &["max-streams"],
     value: Value::Count {

@@ -20,7 +20,7 @@ pub(super) const SETTINGS: &[Setting] = &[
 /// For what a client must do: never off, since a client that stalls would then hold its connection for ever.
 const PATIENCE: RangeInclusive<Duration> = Duration::from_millis(100)..=DAY;
 
-const KEEP_ALIVE: Setting = Setting {
+pub(crate) const KEEP_ALIVE: Setting = Setting {
     name: "keep_alive",
     gunicorn: Some("keepalive"),
     flags: &["keep-alive"],
@@ -51,7 +51,7 @@ fn keep_alive() {
     assert!(refusal(&["--keep-alive", "25h"]).contains("24h"));
 }
 
-const GRACEFUL_TIMEOUT: Setting = Setting {
+pub(crate) const GRACEFUL_TIMEOUT: Setting = Setting {
     name: "graceful_timeout",
     flags: &["graceful-timeout"],
     value: Value::Time {
@@ -86,7 +86,7 @@ const ORCHESTRATORS: &[&str] = &[
     "ECS_CONTAINER_METADATA_URI_V4",
 ];
 
-const DRAIN_DELAY: Setting = Setting {
+pub(crate) const DRAIN_DELAY: Setting = Setting {
     name: "drain_delay",
     flags: &["drain-delay"],
     platform: Some(Platform { variables: ORCHESTRATORS, translate: |_| "5".to_owned() }),
@@ -124,7 +124,7 @@ fn drain_delay() {
     assert_eq!(with_environment(&[("NOMAD_ALLOC_ID", "")], &[]).drain_delay, Duration::ZERO);
 }
 
-const HEAD_TIMEOUT: Setting = Setting {
+pub(crate) const HEAD_TIMEOUT: Setting = Setting {
     name: "head_timeout",
     flags: &["head-timeout"],
     value: Value::Time { range: PATIENCE, zero: None, set: |config, time| config.head_timeout = time },
@@ -145,7 +145,7 @@ fn head_timeout() {
     assert!(refusal(&["--head-timeout", "0"]).contains("from 100ms to 24h"));
 }
 
-const BODY_TIMEOUT: Setting = Setting {
+pub(crate) const BODY_TIMEOUT: Setting = Setting {
     name: "body_timeout",
     flags: &["body-timeout"],
     value: Value::Time { range: PATIENCE, zero: None, set: |config, time| config.body_timeout = time },
@@ -166,7 +166,7 @@ fn body_timeout() {
     assert!(refusal(&["--body-timeout", "0"]).contains("from 100ms"));
 }
 
-const BODY_MIN_RATE: Setting = Setting {
+pub(crate) const BODY_MIN_RATE: Setting = Setting {
     name: "body_min_rate",
     flags: &["body-min-rate"],
     value: Value::Size {
@@ -194,7 +194,7 @@ fn body_min_rate() {
     assert_eq!(config(&["--body-min-rate", "0"]).body_rate_min, 0);
 }
 
-const WRITE_TIMEOUT: Setting = Setting {
+pub(crate) const WRITE_TIMEOUT: Setting = Setting {
     name: "write_timeout",
     flags: &["write-timeout"],
     value: Value::Time { range: PATIENCE, zero: None, set: |config, time| config.write_timeout = time },
@@ -216,7 +216,7 @@ fn write_timeout() {
     assert!(refusal(&["--write-timeout", "50ms"]).contains("from 100ms"));
 }
 
-const RESPONSE_MIN_RATE: Setting = Setting {
+pub(crate) const RESPONSE_MIN_RATE: Setting = Setting {
     name: "response_min_rate",
     flags: &["response-min-rate"],
     value: Value::Size {

@@ -14,7 +14,7 @@ use crate::setting::{Area, Setting, Value};
 pub(super) const SETTINGS: &[Setting] =
     &[CERTFILE, KEYFILE, OCSP_FILE, CERT_REQS, CA_CERTS, CRL_FILE, CIPHERS, HANDSHAKE_TIMEOUT];
 
-const CERTFILE: Setting = Setting {
+pub(crate) const CERTFILE: Setting = Setting {
     name: "certfile",
     flags: &["certfile"],
     value: Value::List {
@@ -50,7 +50,7 @@ fn certfile() {
     );
 }
 
-const KEYFILE: Setting = Setting {
+pub(crate) const KEYFILE: Setting = Setting {
     name: "keyfile",
     flags: &["keyfile"],
     value: Value::List {
@@ -78,7 +78,7 @@ fn keyfile() {
     assert!(refusal(&["--keyfile", "c"]).starts_with("--keyfile: there is no certificate"));
 }
 
-const OCSP_FILE: Setting = Setting {
+pub(crate) const OCSP_FILE: Setting = Setting {
     name: "ocsp_file",
     flags: &["ocsp-file"],
     value: Value::List {
@@ -103,7 +103,7 @@ fn ocsp_file() {
     assert!(refusal(&["--ocsp-file", "b"]).starts_with("--ocsp-file: there is no certificate"));
 }
 
-const CERT_REQS: Setting = Setting {
+pub(crate) const CERT_REQS: Setting = Setting {
     name: "cert_reqs",
     flags: &["cert-reqs"],
     value: Value::Choice {
@@ -149,7 +149,7 @@ fn cert_reqs() {
     assert!(refusal(&["--cert-reqs", "3"]).contains("write one of 0, 1, 2"));
 }
 
-const CA_CERTS: Setting = Setting {
+pub(crate) const CA_CERTS: Setting = Setting {
     name: "ca_certs",
     flags: &["ca-certs"],
     value: Value::Text {
@@ -174,7 +174,7 @@ fn ca_certs() {
     assert!(resolved(&[], &said).warnings[0].starts_with("--ca-certs has no effect without --cert-reqs"));
 }
 
-const CRL_FILE: Setting = Setting {
+pub(crate) const CRL_FILE: Setting = Setting {
     name: "crl_file",
     flags: &["crl-file"],
     value: Value::Text {
@@ -203,7 +203,7 @@ fn crl_file() {
     assert!(resolved(&[], &whole).warnings.is_empty());
 }
 
-const CIPHERS: Setting = Setting {
+pub(crate) const CIPHERS: Setting = Setting {
     name: "ciphers",
     flags: &["ciphers"],
     value: Value::Text {
@@ -229,7 +229,7 @@ fn ciphers_setting() {
     assert!(refusal(&["--ciphers", "RC4-SHA"]).contains("RC4-SHA"));
 }
 
-const HANDSHAKE_TIMEOUT: Setting = Setting {
+pub(crate) const HANDSHAKE_TIMEOUT: Setting = Setting {
     name: "handshake_timeout",
     flags: &["handshake-timeout"],
     value: Value::Time {
@@ -263,7 +263,7 @@ pub(crate) fn settle(
     raw: &RawConfig,
     warnings: &mut Vec<String>,
 ) -> Result<(), ConfigError> {
-    let refuse = |setting: &Setting, problem: &str| match raw.said(setting.name) {
+    let refuse = |setting: &Setting, problem: &str| match raw.said(setting) {
         Some(said) => said.source.error(setting, problem),
         None => ConfigError::new(format!("{}: {problem}", setting.option())),
     };

@@ -14,7 +14,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     PERMIT_UNCONVENTIONAL_HTTP_METHOD,
 ];
 
-const BEHIND: Setting = Setting {
+pub(crate) const BEHIND: Setting = Setting {
     name: "behind",
     flags: &["behind"],
     value: Value::Choice {
@@ -68,8 +68,9 @@ fn behind() {
     assert!(refusal(&["--behind", "apache"]).contains("write one of alb, gclb"));
 }
 
-const FORWARDED_ALLOW_IPS: Setting = Setting {
+pub(crate) const FORWARDED_ALLOW_IPS: Setting = Setting {
     name: "forwarded_allow_ips",
+    empty_list: Some(""),
     flags: &["forwarded-allow-ips"],
     platform: Some(Platform { variables: &["FORWARDED_ALLOW_IPS"], translate: str::to_owned }),
     value: Value::List {
@@ -107,8 +108,9 @@ fn forwarded_allow_ips() {
     assert!(refusal(&["--forwarded-allow-ips", "10.0.0.0/33"]).contains("is no address"));
 }
 
-const FORWARDED_HEADERS: Setting = Setting {
+pub(crate) const FORWARDED_HEADERS: Setting = Setting {
     name: "forwarded_headers",
+    empty_list: Some("none"),
     flags: &["forwarded-headers"],
     value: Value::List {
         metavar: "WORD",
@@ -139,8 +141,9 @@ fn forwarded_headers() {
     assert!(refusal(&["--forwarded-headers", "ip"]).contains("write some of for, proto"));
 }
 
-const SECURE_SCHEME_HEADERS: Setting = Setting {
+pub(crate) const SECURE_SCHEME_HEADERS: Setting = Setting {
     name: "secure_scheme_headers",
+    empty_list: Some("none"),
     flags: &["secure-scheme-headers"],
     value: Value::List {
         metavar: "NAME=VALUE",
@@ -170,8 +173,9 @@ fn secure_scheme_headers() {
     }
 }
 
-const FORWARDER_HEADERS: Setting = Setting {
+pub(crate) const FORWARDER_HEADERS: Setting = Setting {
     name: "forwarder_headers",
+    empty_list: Some(""),
     flags: &["forwarder-headers"],
     value: Value::List {
         metavar: "NAME",
@@ -225,7 +229,7 @@ fn forwarder_headers() {
     assert!(refusal(&["--forwarder-headers", "Content_Length"]).contains("where a body ends"));
 }
 
-const HEADER_MAP: Setting = Setting {
+pub(crate) const HEADER_MAP: Setting = Setting {
     name: "header_map",
     flags: &["header-map"],
     value: Value::Choice {
@@ -257,7 +261,7 @@ fn header_map() {
     assert!(refusal(&["--header-map", "keep"]).contains("write one of drop, refuse, dangerous"));
 }
 
-const EARLY_HINTS: Setting = Setting {
+pub(crate) const EARLY_HINTS: Setting = Setting {
     name: "early_hints",
     flags: &["early-hints"],
     value: Value::Choice {
@@ -287,7 +291,7 @@ fn early_hints() {
     assert!(refusal(&["--early-hints", "yes"]).contains("write one of direct, always, never"));
 }
 
-const PERMIT_UNCONVENTIONAL_HTTP_METHOD: Setting = Setting {
+pub(crate) const PERMIT_UNCONVENTIONAL_HTTP_METHOD: Setting = Setting {
     name: "permit_unconventional_http_method",
     flags: &["permit-unconventional-http-method"],
     value: Value::Switch { given: true, set: |_, _| {} },

@@ -7,8 +7,8 @@ use crate::setting::{Area, Setting, Value};
 
 pub(super) const SETTINGS: &[Setting] = &[WORKER_CLASS, WORKER_CONNECTIONS];
 
-const WORKER_CLASS: Setting = Setting {
-    name: super::WORKER_CLASS,
+pub(crate) const WORKER_CLASS: Setting = Setting {
+    name: "worker_class",
     flags: &["worker-class"],
     short: Some('k'),
     value: Value::Form {
@@ -85,7 +85,7 @@ fn worker_class(text: &str) -> Result<WorkerClass, String> {
     })
 }
 
-const WORKER_CONNECTIONS: Setting = Setting {
+pub(crate) const WORKER_CONNECTIONS: Setting = Setting {
     name: "worker_connections",
     flags: &["worker-connections"],
     value: Value::Count {
@@ -122,7 +122,10 @@ pub(crate) fn settle_threads(
                 "{} does nothing with this worker class, as for gunicorn; say how many requests may run at once \
                  with {}",
                 source.naming(&super::threads::THREADS),
-                if matches!(source, Source::File { .. }) { "worker_connections" } else { "--worker-connections" },
+                match source {
+                    Source::File { .. } => WORKER_CONNECTIONS.name.to_owned(),
+                    _ => WORKER_CONNECTIONS.option(),
+                },
             ));
         }
         !is_passed_over

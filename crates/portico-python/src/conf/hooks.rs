@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use pyo3::call::PyCallArgs;
 use pyo3::prelude::*;
 
-use portico_config::{Resolved, Source, file_name, is_hook};
+use portico_config::{Resolved, Source};
 use portico_server::Listener;
 
 use super::file::ConfFiles;
@@ -15,9 +15,6 @@ use crate::error::{one_line, traceback};
 pub struct Hooks {
     server: Py<PyAny>,
 }
-
-/// The settings by which Python's loggers are made.
-const LOGGING: [&str; 4] = ["logger_class", "logconfig", "logconfig_json", "logconfig_dict"];
 
 /// What a worker process can ask of the server, from Python.
 #[pyclass(frozen, module = "portico._portico")]
@@ -52,8 +49,7 @@ impl Link {
 impl Hooks {
     /// Whether something in Python is configured.
     pub fn are_configured(files: &ConfFiles, resolved: &Resolved) -> bool {
-        let any_hook = resolved.effective.iter().any(|it| is_hook(it.name) && it.source != Source::Default);
-        files.last.is_some() || resolved.config.python_logging.is_in_force() || any_hook
+        files.last.is_some() || resolved.config.python_logging.is_in_force() || resolved.has_hook()
     }
 
     /// `None` where nothing in Python is configured. `errors` is a stream into the error log.
@@ -73,7 +69,7 @@ impl Hooks {
             module.getattr("Server")?.call1((files.last.as_ref(), effective(resolved), errors))
         });
         let server = server.map_err(|error| {
-            let said = LOGGING.iter().filter_map(|name| resolved.naming(name)).collect::<Vec<_>>().join(", ");
+            let said = resolved.logging_settings().join(", ");
             let said = if said.is_empty() { said } else { format!("{said}: ") };
             format!("{said}{}\n{}", one_line(py, &error), traceback(py, &error))
         })?;
@@ -135,5 +131,5 @@ impl Hooks {
 fn effective(resolved: &Resolved) -> Vec<(&'static str, &[String], bool)> {
     let is_files = |source: &Source| matches!(source, Source::File { .. });
     let all = resolved.effective.iter();
-    all.map(|it| (file_name(it.name), it.texts.as_slice(), is_files(&it.source))).collect()
+    all.map(|it| (it.file_name(), it.texts.as_slice(), is_files(&it.source))).collect()
 }

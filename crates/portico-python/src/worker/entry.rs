@@ -153,17 +153,9 @@ pub fn serve(py: Python<'_>, app: &Bound<'_, PyAny>, settings: Option<&Bound<'_,
             ));
         }
     };
-    // Whatever the environment says of workers is for the command.
-    let workers_asked = pairs.iter().any(|(name, _)| name == WORKERS);
-    pairs.insert(0, (WORKERS.to_owned(), "1".to_owned()));
-    if let Some((name, _)) = pairs.iter().find(|(name, _)| FOR_THE_COMMAND.contains(&name.as_str())) {
-        let message =
-            format!("portico.serve() serves in the process that calls it: {name} is for the command");
-        return Err(PyValueError::new_err(message));
-    }
     let resolved = from_pairs(&pairs, &|name| std::env::var_os(name))
         .map_err(|error| PyValueError::new_err(error.to_string()))?;
-    if workers_asked && resolved.config.workers.max > 1 {
+    if resolved.config.workers.max > 1 {
         return Err(PyValueError::new_err(
             "portico.serve() serves in the process that calls it, with one worker; for more run the command: \
              portico --workers N module:attribute",
@@ -189,13 +181,6 @@ pub fn serve(py: Python<'_>, app: &Bound<'_, PyAny>, settings: Option<&Bound<'_,
         | StartError::WarmUp(message) => PyRuntimeError::new_err(message),
     })
 }
-
-/// Settings of a process that is the server's own.
-const FOR_THE_COMMAND: [&str; 7] =
-    ["allow_new_privileges", "daemon", "group", "initgroups", "pidfile", "proc_name", "user"];
-
-/// The setting that only the command can have above 1.
-const WORKERS: &str = "workers";
 
 /// Adds a keyword argument in the form of the command line: text, once for each item of a list.
 fn add_pairs(
