@@ -18,9 +18,9 @@ def test_config_tells_each_value_and_who_set_it(tmp_path):
     shown = run_to_end("config", "--workers", "2", cwd=tmp_path, environment={"PORTICO_BACKLOG": "9"})
     assert shown.returncode == 0, shown
     lines = [" ".join(line.split()) for line in shown.stdout.splitlines()]
-    assert "threads = 7 # portico.toml:2" in lines
+    assert "threads = 7 # portico.toml:2; more of them need an upgrade" in lines
     assert 'keep_alive = "5s" # portico.toml:3' in lines
-    assert "backlog = 9 # PORTICO_BACKLOG" in lines
+    assert "backlog = 9 # PORTICO_BACKLOG; changes need an upgrade" in lines
     assert "workers = 2 # command line" in lines
     assert "sendfile = true # default" in lines
 
@@ -37,6 +37,7 @@ def test_what_config_prints_is_a_configuration_file(tmp_path):
         "file": "portico.toml",
         "line": 2,
         "column": 1,
+        "applies": "reload",
     }
 
 

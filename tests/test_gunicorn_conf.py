@@ -164,7 +164,23 @@ def test_hup_says_what_it_cannot_change(serve, tmp_path):
     server.expect_log("Reloaded")
     warning = server.expect_log("a reload cannot change")
     assert "cannot change bind, preload, threads (more of them): the former value stays" in warning
+    assert "upgrade it (SIGUSR2)" in warning
     assert server.request("GET", "/ping").status == 200
+
+
+def test_hup_keeps_what_applies_at_the_start(serve, tmp_path):
+    write(tmp_path, "server_header = 'first'\n")
+    server = serve(APP, cwd=tmp_path)
+    old = server.wait_workers(1)
+    assert server.request("GET", "/ping").get("server") == "first"
+    write(tmp_path, "server_header = 'second'\nreuse_port = True\nenable_stdio_inheritance = True\n")
+    server.signal(signal.SIGHUP)
+    server.wait_replaced(old)
+    warning = server.expect_log("neither a reload nor an upgrade can change")
+    assert "change reuse_port, enable_stdio_inheritance: the former value stays" in warning
+    assert "stop the server and start it anew" in warning
+    assert len(server.find_records("can change")) == 1
+    assert server.request("GET", "/ping").get("server") == "second"
 
 
 @pytest.mark.parametrize("text", ["threads = 'x'\n", "1 / 0\n", "def f(:\n"])

@@ -95,6 +95,24 @@ def test_upgrade_under_load_loses_nothing(serve, deployed, bind, preload):
     assert not path.exists()
 
 
+def test_upgrade_changes_what_a_reload_cannot(serve, deployed):
+    conf = deployed / "gunicorn.conf.py"
+    conf.write_text("threads = 2\n")
+    server = start(serve, deployed, "--workers", "2")
+    server.expect_log("with 2 threads", 2)
+    conf.write_text("threads = 3\n")
+    old = server.wait_workers(2)
+    server.signal(signal.SIGHUP)
+    server.wait_replaced(old)
+    server.expect_log(r"cannot change threads \(more of them\).*upgrade it \(SIGUSR2\)")
+    assert not server.find_records("with 3 threads")
+    ended = upgrade(server, deployed)
+    assert ended.returncode == 0, (ended, server.log_text)
+    server.expect_log("with 3 threads", 2)
+    assert len(server.find_records("cannot change")) == 1
+    end_new(server, int(server.request().body.split()[1]))
+
+
 @pytest.mark.parametrize(
     "broken", ["program: sys.exit(5)", "application: raise RuntimeError('planted error')", "application: def"]
 )

@@ -137,7 +137,7 @@ mod tests {
 
     /// What process 7 makes of it.
     fn resolved(env: &[(&str, &str)], args: &[&str]) -> Result<Resolved, ConfigError> {
-        match parse_as(7, args.iter().map(OsString::from), &environment(env), None)? {
+        match parse_as(7, args.iter().map(OsString::from), &environment(env), None, None)? {
             Parsed::Run(resolved) => Ok(*resolved),
             other => panic!("{args:?} gave {other:?}"),
         }

@@ -29,6 +29,7 @@ mod preset;
 mod proxies;
 mod raw;
 mod reference;
+mod reload;
 mod resolve;
 mod resolved;
 mod schema;
@@ -53,7 +54,7 @@ pub use error::ConfigError;
 pub use files::{FileValue, Files, PythonFile, WorkerKind};
 pub use hosts::AllowedHosts;
 pub use misspelt::misspelt_variables;
-pub use parse::{Parsed, from_pairs, parse, parse_with_files};
+pub use parse::{Parsed, from_pairs, parse, parse_again, parse_with_files};
 pub use proxies::{
     Behind, EarlyHints, ForwardedHeaders, HeaderMap, ProxyProtocol, SchemeHeader, TrustedPeers,
 };

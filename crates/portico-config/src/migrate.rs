@@ -55,7 +55,7 @@ fn refusal(name: &str, text: &str) -> Option<String> {
             }
             raw.say(line.setting, line.texts, Source::File { path: name.to_owned(), line: row, column });
         }
-        resolve(raw, &Inherited::read(&|_| None, std::process::id())?)
+        resolve(raw, &Inherited::read(&|_| None, std::process::id())?, None)
     };
     resolved().err().map(|error| error.to_string())
 }

@@ -46,7 +46,7 @@ const COMMAND_ARGUMENTS: [&str; 2] = ["GUNICORN_CMD_ARGS", "PORTICO_CMD_ARGS"];
 /// # Errors
 /// One line for the operator; see [`ConfigError::exit_status`].
 pub fn parse(args: impl Iterator<Item = OsString>, env: Environment<'_>) -> Result<Parsed, ConfigError> {
-    parse_as(std::process::id(), args, env, None)
+    parse_as(std::process::id(), args, env, None, None)
 }
 
 /// Reads a command line and the configuration file that it names, or that of the current folder; `files` says
@@ -59,7 +59,21 @@ pub fn parse_with_files(
     env: Environment<'_>,
     files: &mut dyn Files,
 ) -> Result<Parsed, ConfigError> {
-    parse_as(std::process::id(), args, env, Some(files))
+    parse_as(std::process::id(), args, env, Some(files), None)
+}
+
+/// As [`parse_with_files`], for a reload of a server that runs with `running`: what a reload cannot change stays as
+/// it is there, with a warning.
+///
+/// # Errors
+/// As [`parse_with_files`].
+pub fn parse_again(
+    args: impl Iterator<Item = OsString>,
+    env: Environment<'_>,
+    files: &mut dyn Files,
+    running: &Resolved,
+) -> Result<Parsed, ConfigError> {
+    parse_as(std::process::id(), args, env, Some(files), Some(running))
 }
 
 /// [`parse`] in the process `pid`, which is what systemd's variables are compared with; files are read where
@@ -69,6 +83,7 @@ pub(crate) fn parse_as(
     args: impl Iterator<Item = OsString>,
     env: Environment<'_>,
     files: Option<&mut dyn Files>,
+    running: Option<&Resolved>,
 ) -> Result<Parsed, ConfigError> {
     let args: Vec<OsString> = args.collect();
     if let Some(command) = command::read(&args).map_err(ConfigError::usage)? {
@@ -76,13 +91,13 @@ pub(crate) fn parse_as(
     }
     let (task, args) = task::read(args).map_err(ConfigError::usage)?;
     match task {
-        None => settings_of(pid, args, env, files),
-        Some(Task::Check) => match settings_of(pid, args, env, files) {
+        None => settings_of(pid, args, env, files, running),
+        Some(Task::Check) => match settings_of(pid, args, env, files, running) {
             Ok(Parsed::Run(resolved)) => Ok(Parsed::Check(resolved)),
             Err(error) => Err(ConfigError::new(error.to_string())),
             other => other,
         },
-        Some(Task::Config { json }) => match settings_of(pid, args, env, files)? {
+        Some(Task::Config { json }) => match settings_of(pid, args, env, files, running)? {
             Parsed::Run(resolved) => {
                 let text = if json { resolved.show_json() } else { resolved.show() };
                 let notes = resolved.warnings;
@@ -90,7 +105,7 @@ pub(crate) fn parse_as(
             }
             other => Ok(other),
         },
-        Some(Task::Help { setting: None }) => settings_of(pid, vec!["--help".into()], &|_| None, None),
+        Some(Task::Help { setting: None }) => settings_of(pid, vec!["--help".into()], &|_| None, None, None),
         Some(Task::Help { setting: Some(name) }) => {
             about(&name).map(Parsed::Help).map_err(ConfigError::usage)
         }
@@ -107,6 +122,7 @@ fn settings_of(
     args: Vec<OsString>,
     env: Environment<'_>,
     files: Option<&mut dyn Files>,
+    running: Option<&Resolved>,
 ) -> Result<Parsed, ConfigError> {
     let mut raw = RawConfig::default();
     environment::say(&mut raw, env)?;
@@ -125,7 +141,7 @@ fn settings_of(
                 of_files = files::say_file(&mut raw, Path::new(""), files)?;
                 of_files.extend(files::judge_worker(&mut raw, files)?);
             }
-            let mut resolved = resolve(raw, &Inherited::read(env, pid)?)?;
+            let mut resolved = resolve(raw, &Inherited::read(env, pid)?, running)?;
             resolved.warnings.splice(0..0, of_files);
             Ok(Parsed::Run(Box::new(resolved)))
         }
@@ -161,7 +177,7 @@ pub fn from_pairs(pairs: &[(String, String)], env: Environment<'_>) -> Result<Re
     for (setting, texts) in said {
         raw.say(setting, texts, Source::Keyword);
     }
-    resolve(raw, &Inherited::read(env, std::process::id())?)
+    resolve(raw, &Inherited::read(env, std::process::id())?, None)
 }
 
 fn say_command_arguments(raw: &mut RawConfig, env: Environment<'_>) -> Result<CommandLine, ConfigError> {

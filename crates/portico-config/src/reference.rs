@@ -25,6 +25,10 @@ except for lists. Times are seconds or carry a suffix (`500ms`, `1.5s`, `2m`, `1
 a suffix for powers of 1024 (`64k`, `1m`, `2g`). As a keyword a switch is `True` or `False`. Where commas
 separate the items of a list, `\\,` is a comma in one of them; in a list of TOML or of Python a comma is a comma.
 
+A reload (SIGHUP, `portico reload`) and an upgrade (SIGUSR2, `portico upgrade`) read the configuration file again;
+command line and environment stay those of the start. Each setting says with which of them a change of it applies.
+What a reload cannot change keeps its value, and is named in a warning.
+
 A mistake is told in one line that names the option or the variable. The exit status is then 2 for the command
 line and 1 for the environment; `portico.serve` raises `ValueError`.
 ";
@@ -123,6 +127,7 @@ fn section(page: &mut String, setting: &Setting) {
         }
         (_, default) => push(page, format_args!("* Default: `{default}`\n")),
     }
+    push(page, format_args!("* Changes apply: {}\n", setting.applies.describe()));
     push(page, format_args!("* Since: {}\n", setting.since));
     for paragraph in setting.details.split("\n\n") {
         page.push('\n');

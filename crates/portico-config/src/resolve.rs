@@ -11,6 +11,7 @@ use crate::gunicorn::{self, Eased};
 use crate::inherited::Inherited;
 use crate::preset;
 use crate::raw::{RawConfig, Source};
+use crate::reload::keep_fixed;
 use crate::resolved::{Config, Preload, Workers};
 use crate::setting::{Area, Setting};
 use crate::settings;
@@ -61,11 +62,15 @@ impl Effective {
     }
 }
 
-/// Resolves what was said.
+/// Resolves what was said. `running`: what the server runs with that reloads, some of which stays.
 ///
 /// # Errors
 /// One line for the operator: which value is wrong.
-pub(crate) fn resolve(mut raw: RawConfig, inherited: &Inherited) -> Result<Resolved, ConfigError> {
+pub(crate) fn resolve(
+    mut raw: RawConfig,
+    inherited: &Inherited,
+    running: Option<&Resolved>,
+) -> Result<Resolved, ConfigError> {
     inherited.say(&mut raw)?;
     let preset = preset::say(&mut raw)?;
     say_paste_logging(&mut raw);
@@ -113,6 +118,10 @@ pub(crate) fn resolve(mut raw: RawConfig, inherited: &Inherited) -> Result<Resol
             return Err(source.error(setting, &problem));
         }
         warnings.push(format!("{} does nothing, since nothing speaks TLS", source.naming(setting)));
+    }
+    // Before what follows from --reload, which is one of them.
+    if let Some(running) = running {
+        keep_fixed(running, &mut config, &mut effective, &mut warnings);
     }
     if config.reload {
         develop(&mut config, &mut effective, &mut warnings);

@@ -22,6 +22,8 @@ pub(crate) struct Setting {
     pub command_only: bool,
     /// Whether Python's loggers are made by it.
     pub makes_loggers: bool,
+    /// When a change of it takes effect in a server that runs.
+    pub applies: Applies,
     /// The first version that has it.
     pub since: &'static str,
     /// Long options without their dashes, the documented one first; empty for the positional argument and for
@@ -49,6 +51,75 @@ pub(crate) struct Platform {
     pub variables: &'static [&'static str],
     /// The setting's value that the variable's value asks for.
     pub translate: fn(&str) -> String,
+}
+
+/// When a change of a setting takes effect in a server that runs. A reload, the reference and `portico config`
+/// go by it.
+#[derive(Clone, Copy)]
+pub(crate) enum Applies {
+    /// At a reload (SIGHUP).
+    Reload,
+    /// When another program takes over (SIGUSR2), or the server is started again.
+    Upgrade(Fixed),
+    /// When the server is stopped and started again.
+    Start(Fixed),
+}
+
+/// What a reload leaves as it is.
+#[derive(Clone, Copy)]
+pub(crate) struct Fixed {
+    /// Which changes those are, such as `more of them`; empty for all.
+    pub changes: &'static str,
+    /// Gives the configuration that a reload has read the value of the running server, the second one, where the
+    /// reload cannot change it. Returns whether the values differ.
+    pub keep: fn(&mut Config, &Config) -> bool,
+}
+
+impl Fixed {
+    /// Any change.
+    pub const fn any(keep: fn(&mut Config, &Config) -> bool) -> Self {
+        Self { changes: "", keep }
+    }
+}
+
+impl Applies {
+    /// The word for it in the JSON of `portico config`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Reload => "reload",
+            Self::Upgrade(_) => "upgrade",
+            Self::Start(_) => "start",
+        }
+    }
+
+    /// For the reference: `with an upgrade (SIGUSR2) or a restart`.
+    pub fn describe(self) -> String {
+        let partly = |changes: &str, at: &str| match changes {
+            "" => at.to_owned(),
+            changes => format!("with a reload (SIGHUP); {changes} {at}"),
+        };
+        match self {
+            Self::Reload => "with a reload (SIGHUP)".to_owned(),
+            Self::Upgrade(fixed) => partly(fixed.changes, "with an upgrade (SIGUSR2) or a restart"),
+            Self::Start(fixed) => partly(fixed.changes, "with a restart"),
+        }
+    }
+
+    /// For `portico config`, behind who has set it; `None` where a reload changes it.
+    pub fn note(self) -> Option<String> {
+        let fixed = self.fixed()?;
+        let changes = if fixed.changes.is_empty() { "changes" } else { fixed.changes };
+        let needed = if matches!(self, Self::Start(_)) { "a restart" } else { "an upgrade" };
+        Some(format!("{changes} need {needed}"))
+    }
+
+    /// What a reload leaves as it is.
+    pub fn fixed(self) -> Option<Fixed> {
+        match self {
+            Self::Reload => None,
+            Self::Upgrade(fixed) | Self::Start(fixed) => Some(fixed),
+        }
+    }
 }
 
 /// How gunicorn reads a text: the text that the table takes for it, and what the operator should know.
@@ -174,6 +245,7 @@ impl Setting {
         empty_list: None,
         command_only: false,
         makes_loggers: false,
+        applies: Applies::Reload,
         since: "0.1",
         flags: &[],
         short: None,

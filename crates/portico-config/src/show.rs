@@ -1,4 +1,5 @@
-//! `portico config`: each effective value and who set it, as TOML that a configuration file can have, or as JSON.
+//! `portico config`: each effective value, who set it and what a change of it needs, as TOML that a
+//! configuration file can have, or as JSON.
 //! What may be secret is not shown.
 
 use std::fmt::Write;
@@ -30,19 +31,23 @@ impl Resolved {
             }
             let Effective { texts, source, .. } = effective;
             let name = setting.name;
+            let note = setting.applies.note().map_or(String::new(), |note| format!("; {note}"));
             match shown_value(setting, texts) {
                 Some(value) if *setting == settings::CONFIG => {
                     // A file cannot name another.
                     let line = format!("# {name} = {value}");
-                    push(&mut page, format_args!("{line:<0$} # {source}\n", names + 3 + VALUE_COLUMNS));
+                    push(&mut page, format_args!("{line:<0$} # {source}{note}\n", names + 3 + VALUE_COLUMNS));
                 }
                 Some(value) => {
                     let value = value.to_string();
-                    push(&mut page, format_args!("{name:<names$} = {value:<VALUE_COLUMNS$} # {source}\n"));
+                    push(
+                        &mut page,
+                        format_args!("{name:<names$} = {value:<VALUE_COLUMNS$} # {source}{note}\n"),
+                    );
                 }
                 None => {
                     let line = format!("# {name}");
-                    push(&mut page, format_args!("{line:<0$} # {source}\n", names + 3 + VALUE_COLUMNS));
+                    push(&mut page, format_args!("{line:<0$} # {source}{note}\n", names + 3 + VALUE_COLUMNS));
                 }
             }
         }
@@ -56,6 +61,7 @@ impl Resolved {
             let mut of_one = source(&effective.source);
             let value = shown_value(setting, &effective.texts).map_or(Json::Null, |value| json(&value));
             of_one.insert("value".to_owned(), value);
+            of_one.insert("applies".to_owned(), json!(setting.applies.word()));
             all.insert(setting.name.to_owned(), Json::Object(of_one));
         }
         format!("{:#}", Json::Object(all))
@@ -128,10 +134,11 @@ mod tests {
             assert!(page.lines().any(|other| squeezed(other) == line), "{line} in\n{page}");
         };
         has("app = \"a:b\" # command line");
-        has("threads = 2 # PORTICO_THREADS");
+        has("threads = 2 # PORTICO_THREADS; more of them need an upgrade");
         has("workers = 3 # WEB_CONCURRENCY");
         has("keep_alive = \"500ms\" # GUNICORN_CMD_ARGS");
-        has("bind = [\"fd://3\", \"fd://4\"] # command line");
+        has("bind = [\"fd://3\", \"fd://4\"] # command line; changes need an upgrade");
+        has("daemon = false # default; changes need a restart");
         has("spew = \"true\" # command line");
         has("sendfile = true # default");
         has("# chdir # default");
@@ -150,10 +157,13 @@ mod tests {
         let shown: Json = serde_json::from_str(&resolved(&ENV, &["-b", "fd://3"]).show_json()).unwrap();
         assert_eq!(
             shown["threads"],
-            json!({"value": 2, "source": "environment", "variable": "PORTICO_THREADS"})
+            json!({"value": 2, "source": "environment", "variable": "PORTICO_THREADS", "applies": "upgrade"})
         );
-        assert_eq!(shown["bind"], json!({"value": ["fd://3"], "source": "command line"}));
-        assert_eq!(shown["app"], json!({"value": null, "source": "default"}));
+        assert_eq!(
+            shown["bind"],
+            json!({"value": ["fd://3"], "source": "command line", "applies": "upgrade"})
+        );
+        assert_eq!(shown["app"], json!({"value": null, "source": "default", "applies": "reload"}));
         assert_eq!(shown["sendfile"]["value"], json!(true));
     }
 }

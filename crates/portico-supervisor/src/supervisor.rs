@@ -239,7 +239,13 @@ impl Supervisor {
         match self.host.reload() {
             Ok(None) => {}
             Ok(Some(config)) => {
-                self.state.replan(Plan::new(&config));
+                if let Some(most) = self.state.replan(Plan::new(&config)) {
+                    log::warn!(
+                        "a reload cannot make room for {} workers: {most} are the most; start the server anew, or \
+                         upgrade it (SIGUSR2)",
+                        config.workers.max
+                    );
+                }
                 self.looking.follow(&config);
                 self.config = config;
             }

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::setting::{Area, Setting, Value};
+use super::keep;
+use crate::setting::{Applies, Area, Fixed, Setting, Value};
 
 pub(super) const SETTINGS: &[Setting] =
     &[APP, CONFIG, CHDIR, PYTHONPATH, ROOT_PATH, CHECK_CONFIG, PRINT_CONFIG];
@@ -37,6 +38,8 @@ fn app() {
 
 pub(crate) const CONFIG: Setting = Setting {
     name: "config",
+    // No file can say it, and what can stays as it was.
+    applies: Applies::Start(Fixed::any(|_, _| false)),
     flags: &["config"],
     short: Some('c'),
     // It is read before all others: see `files`.
@@ -154,6 +157,7 @@ fn root_path() {
 
 pub(crate) const CHECK_CONFIG: Setting = Setting {
     name: "check_config",
+    applies: Applies::Start(Fixed::any(|new, old| keep(&mut new.checks.import, &old.checks.import))),
     flags: &["check-config"],
     value: Value::Switch { given: true, set: |config, on| config.checks.import = on },
     default: "false",
@@ -174,6 +178,7 @@ fn check_config() {
 
 pub(crate) const PRINT_CONFIG: Setting = Setting {
     name: "print_config",
+    applies: Applies::Start(Fixed::any(|new, old| keep(&mut new.checks.print, &old.checks.print))),
     flags: &["print-config"],
     value: Value::Switch { given: true, set: |config, on| config.checks.print = on },
     default: "false",

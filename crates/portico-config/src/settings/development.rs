@@ -2,13 +2,16 @@
 
 use std::path::PathBuf;
 
+use super::keep;
 use crate::resolved::ReloadEngine;
-use crate::setting::{Area, Setting, Value};
+use crate::setting::{Applies, Area, Fixed, Setting, Value};
 
 pub(super) const SETTINGS: &[Setting] = &[RELOAD, RELOAD_ENGINE, RELOAD_EXTRA_FILES];
 
 pub(crate) const RELOAD: Setting = Setting {
     name: "reload",
+    // The supervisor treats workers otherwise, and other settings have other defaults.
+    applies: Applies::Upgrade(Fixed::any(|new, old| keep(&mut new.reload, &old.reload))),
     flags: &["reload"],
     value: Value::Switch { given: true, set: |config, on| config.reload = on },
     default: "false",

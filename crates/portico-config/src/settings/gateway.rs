@@ -1,13 +1,15 @@
 //! Settings of the protocols that gateways speak: uwsgi, SCGI, FastCGI.
 
+use super::keep;
 use crate::bind::WireProtocol;
 use crate::proxies::TrustedPeers;
-use crate::setting::{Area, Setting, Value};
+use crate::setting::{Applies, Area, Fixed, Setting, Value};
 
 pub(super) const SETTINGS: &[Setting] = &[PROTOCOL, UWSGI_ALLOW_IPS];
 
 pub(crate) const PROTOCOL: Setting = Setting {
     name: "protocol",
+    applies: Applies::Upgrade(Fixed::any(|new, old| keep(&mut new.protocol, &old.protocol))),
     flags: &["protocol"],
     value: Value::Choice {
         of: &[

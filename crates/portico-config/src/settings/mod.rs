@@ -52,6 +52,23 @@ pub(crate) use timeouts::{BODY_TIMEOUT, GRACEFUL_TIMEOUT, KEEP_ALIVE};
 pub(crate) use tls::{CA_CERTS, CERTFILE, CIPHERS, KEYFILE, settle as settle_tls};
 pub(crate) use trust::{BEHIND, FORWARDED_ALLOW_IPS, FORWARDED_HEADERS};
 pub(crate) use worker_class::{WORKER_CLASS, asgi_message, is_known_class, settle_threads};
+#[cfg(test)]
+pub(crate) use {
+    application::{CHECK_CONFIG, PRINT_CONFIG},
+    gateway::PROTOCOL,
+    platform::ENABLE_STDIO_INHERITANCE,
+    processes::PRELOAD,
+    threads::MAX_STREAMS,
+};
+
+/// Gives `new` the value of `old`. Returns whether they differ.
+fn keep<T: Clone + PartialEq>(new: &mut T, old: &T) -> bool {
+    let differs = new != old;
+    if differs {
+        new.clone_from(old);
+    }
+    differs
+}
 
 /// The most that is taken for a length of time after which something is cut off or tried again.
 const DAY: Duration = Duration::from_secs(24 * 3600);

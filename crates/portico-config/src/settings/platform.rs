@@ -3,9 +3,10 @@
 
 use std::path::PathBuf;
 
+use super::keep;
 use crate::gunicorn;
 use crate::resolved::Account;
-use crate::setting::{Area, Setting, Value};
+use crate::setting::{Applies, Area, Fixed, Setting, Value};
 
 pub(super) const SETTINGS: &[Setting] = &[
     PIDFILE,
@@ -53,6 +54,7 @@ fn pidfile() {
 pub(crate) const DAEMON: Setting = Setting {
     name: "daemon",
     command_only: true,
+    applies: Applies::Start(Fixed::any(|new, old| keep(&mut new.system.daemon, &old.system.daemon))),
     flags: &["daemon"],
     short: Some('D'),
     value: Value::Switch { given: true, set: |config, on| config.system.daemon = on },
@@ -77,6 +79,9 @@ fn daemon() {
 
 pub(crate) const ENABLE_STDIO_INHERITANCE: Setting = Setting {
     name: "enable_stdio_inheritance",
+    applies: Applies::Start(Fixed::any(|new, old| {
+        keep(&mut new.system.stdio_inheritance, &old.system.stdio_inheritance)
+    })),
     flags: &["enable-stdio-inheritance"],
     short: Some('R'),
     value: Value::Switch { given: true, set: |config, on| config.system.stdio_inheritance = on },
@@ -222,6 +227,7 @@ fn allow_new_privileges() {
 pub(crate) const UMASK: Setting = Setting {
     name: "umask",
     gunicorns: Some(gunicorn::umask),
+    applies: Applies::Upgrade(Fixed::any(|new, old| keep(&mut new.system.umask, &old.system.umask))),
     flags: &["umask"],
     short: Some('m'),
     value: Value::Form {

@@ -3,10 +3,10 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::DAY;
+use super::{DAY, keep};
 use crate::gunicorn;
 use crate::resolved::{Preload, Warmup, Workers};
-use crate::setting::{Area, Platform, Setting, Value};
+use crate::setting::{Applies, Area, Fixed, Platform, Setting, Value};
 use crate::value::count;
 
 pub(super) const SETTINGS: &[Setting] = &[WORKERS, PRELOAD, WARMUP, BOOT_TIMEOUT];
@@ -101,6 +101,8 @@ fn worker_numbers() {
 pub(crate) const PRELOAD: Setting = Setting {
     name: "preload",
     gunicorn: Some("preload_app"),
+    // With --reload it is off in any case, which is told of it.
+    applies: Applies::Upgrade(Fixed::any(|new, old| !old.reload && keep(&mut new.preload, &old.preload))),
     flags: &["preload"],
     value: Value::Choice {
         of: &[

@@ -1,14 +1,15 @@
 //! Settings of the sockets that Portico listens on.
 
-use crate::bind::bind;
-#[cfg(test)]
-use crate::bind::{Bind, WireProtocol};
-use crate::setting::{Area, Platform, Setting, Value};
+use super::keep;
+use crate::bind::{Bind, WireProtocol, bind};
+use crate::resolved::Config;
+use crate::setting::{Applies, Area, Fixed, Platform, Setting, Value};
 
 pub(super) const SETTINGS: &[Setting] = &[BIND, BACKLOG, REUSE_PORT, SOCKET_MODE];
 
 pub(crate) const BIND: Setting = Setting {
     name: "bind",
+    applies: Applies::Upgrade(Fixed::any(keep_binds)),
     flags: &["bind"],
     short: Some('b'),
     platform: Some(Platform { variables: &["PORT"], translate: |port| format!("0.0.0.0:{port}") }),
@@ -35,6 +36,21 @@ pub(crate) const BIND: Setting = Setting {
     ..Setting::BLANK
 };
 
+/// Sockets are bound before the workers are forked, and inherited by them. What --protocol says of a bind is not
+/// told of the bind too.
+fn keep_binds(new: &mut Config, old: &Config) -> bool {
+    let said = |config: &Config| -> Vec<Bind> {
+        let plain = |bind: &Bind| match bind.named {
+            true => bind.clone(),
+            false => Bind { protocol: WireProtocol::Http, ..bind.clone() },
+        };
+        config.binds.iter().map(plain).collect()
+    };
+    let differs = said(new) != said(old);
+    new.binds.clone_from(&old.binds);
+    differs
+}
+
 #[cfg(test)]
 #[test]
 fn binds() {
@@ -58,6 +74,7 @@ fn binds() {
 
 pub(crate) const BACKLOG: Setting = Setting {
     name: "backlog",
+    applies: Applies::Upgrade(Fixed::any(|new, old| keep(&mut new.backlog, &old.backlog))),
     flags: &["backlog"],
     value: Value::Count {
         range: 1..=65_535,
@@ -83,6 +100,8 @@ fn backlog() {
 
 pub(crate) const REUSE_PORT: Setting = Setting {
     name: "reuse_port",
+    // Sockets that an upgrade takes over are as they were bound.
+    applies: Applies::Start(Fixed::any(|new, old| keep(&mut new.reuse_port, &old.reuse_port))),
     flags: &["reuse-port"],
     value: Value::Switch { given: true, set: |config, on| config.reuse_port = on },
     default: "false",
@@ -104,6 +123,11 @@ fn reuse_port() {
 
 pub(crate) const SOCKET_MODE: Setting = Setting {
     name: "socket_mode",
+    applies: Applies::Upgrade(Fixed::any(|new, old| {
+        // Where the mask is another one, that is what is told.
+        let of_mask = new.system.umask != old.system.umask;
+        keep(&mut new.socket_mode, &old.socket_mode) && !of_mask
+    })),
     flags: &["socket-mode"],
     value: Value::Mode { set: |config, mode| config.socket_mode = mode },
     default: "666",

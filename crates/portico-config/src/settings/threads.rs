@@ -1,11 +1,17 @@
 //! Settings that say how many requests run at once and how many may wait.
 
-use crate::setting::{Area, Setting, Value};
+use super::keep;
+use crate::setting::{Applies, Area, Fixed, Setting, Value};
 
 pub(super) const SETTINGS: &[Setting] = &[THREADS, REQUIRE_FREE_THREADING, MAX_QUEUE, MAX_STREAMS];
 
 pub(crate) const THREADS: Setting = Setting {
     name: "threads",
+    // The scoreboard has room for so many.
+    applies: Applies::Upgrade(Fixed {
+        changes: "more of them",
+        keep: |new, old| new.threads > old.threads && keep(&mut new.threads, &old.threads),
+    }),
     flags: &["threads"],
     // The most that is taken is far above what one interpreter can use; it catches a port typed in the wrong
     // place.
@@ -87,6 +93,11 @@ fn max_queue() {
 
 pub(crate) const MAX_STREAMS: Setting = Setting {
     name: "max_streams",
+    // The scoreboard has room for so many.
+    applies: Applies::Upgrade(Fixed {
+        changes: "more of them",
+        keep: |new, old| new.max_streams > old.max_streams && keep(&mut new.max_streams, &old.max_streams),
+    }),
     flags: &["max-streams"],
     value: Value::Count {
         range: 1..=10_000,

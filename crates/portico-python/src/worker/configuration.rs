@@ -11,7 +11,7 @@ use rustix::process::geteuid;
 
 use portico_config::{
     Account, Config, ConfigError, FileValue, Files, Parsed, PythonFile, Resolved, WorkerKind,
-    misspelt_variables, parse_with_files,
+    misspelt_variables, parse_again, parse_with_files,
 };
 use portico_files::{Owner, exposure};
 use portico_os::Folder;
@@ -31,6 +31,8 @@ pub struct Configuration {
     pub files: ConfFiles,
     /// Whose the workers are that run.
     pub workers: Option<Owner>,
+    /// What the server runs with, from its start on: some of it stays at a reload.
+    pub running: Option<Resolved>,
 }
 
 /// A reading under way.
@@ -53,7 +55,13 @@ const NAME_ANOTHER: &str = "or name another file with --config";
 impl Configuration {
     /// Of a program that was started with these arguments, without its name, in the current folder.
     pub fn new(arguments: Vec<OsString>) -> Self {
-        Self { arguments, start: Folder::current().ok(), files: ConfFiles::default(), workers: None }
+        Self {
+            arguments,
+            start: Folder::current().ok(),
+            files: ConfFiles::default(),
+            workers: None,
+            running: None,
+        }
     }
 
     /// Where the program was started; `None` if that folder is gone.
@@ -61,7 +69,7 @@ impl Configuration {
         self.start.as_ref()
     }
 
-    /// Reads what there is now.
+    /// Reads what there is now; for a reload once something runs.
     ///
     /// # Errors
     /// See [`ConfigError`].
@@ -76,7 +84,10 @@ impl Configuration {
             imported_from: None,
         };
         let arguments = self.arguments.iter().cloned();
-        let mut parsed = parse_with_files(arguments, &upgrade::variable, &mut reading)?;
+        let mut parsed = match &self.running {
+            None => parse_with_files(arguments, &upgrade::variable, &mut reading)?,
+            Some(running) => parse_again(arguments, &upgrade::variable, &mut reading, running)?,
+        };
         if let Parsed::Run(resolved) | Parsed::Check(resolved) = &parsed {
             reading.look_back(&resolved.config)?;
         }
@@ -187,29 +198,4 @@ fn refuse_exposed(name: &str, path: &Path, otherwise: &str) -> Result<(), Config
         "{name}: root does not read it for a server of --user, since {reason}: whoever can change it would become \
          root; give the file and all folders above it to root alone (chown root, chmod go-w), {otherwise}"
     )))
-}
-
-/// What of `new` cannot count before the program is started anew stays as in `old`, which is told.
-pub fn keep_fixed(new: &mut Config, old: &Config) {
-    let mut kept = Vec::new();
-    let mut keep = |name: &'static str, changed: bool| {
-        kept.extend(changed.then_some(name));
-        changed
-    };
-    if keep("bind", new.binds != old.binds) {
-        new.binds = old.binds.clone();
-    }
-    if keep("preload", new.preload != old.preload) {
-        new.preload = old.preload;
-    }
-    // The scoreboard has room for so many.
-    if keep("threads (more of them)", new.threads > old.threads) {
-        new.threads = old.threads;
-    }
-    if !kept.is_empty() {
-        log::warn!(
-            "a reload cannot change {}: the former value stays; start the server anew, or upgrade it (SIGUSR2)",
-            kept.join(", ")
-        );
-    }
 }

@@ -20,7 +20,7 @@ use portico_supervisor::{Capacity, Footprint, Host, LogFiles, Lost, Pidfile, Run
 use rustix::process::{Pid, getppid};
 use signal_hook::consts::SIGINT;
 
-use super::configuration::{Configuration, keep_fixed};
+use super::configuration::Configuration;
 use super::development::restore_terminal;
 use super::identity::Identity;
 use super::{
@@ -152,7 +152,6 @@ impl Command {
         guarded: bool,
     ) -> Result<Arc<Config>, String> {
         fit_workers(&mut resolved.config);
-        keep_fixed(&mut resolved.config, &self.config);
         let told = |error: PyErr| one_line(py, &error);
         let identity = Identity::find(py, &resolved.config).map_err(|error| error.told())?;
         let workers = identity.as_ref().map(Identity::owner);
@@ -169,7 +168,10 @@ impl Command {
         logging::give_files_to(workers);
         let followed = self.adopt(py, &resolved, setting, identity);
         match followed {
-            Ok(_) => self.configuration.workers = workers,
+            Ok(_) => {
+                self.configuration.workers = workers;
+                self.configuration.running = Some(resolved);
+            }
             Err(_) => {
                 logging::give_files_to(self.owner());
                 former.restore(py).map_err(told)?;

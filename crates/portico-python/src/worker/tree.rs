@@ -78,6 +78,7 @@ pub fn run(py: Python<'_>, resolved: &Resolved, mut configuration: Configuration
     drop(start); // The host has it, and no child.
     started_in.and_then(|folder| unsafe_start(&folder)).iter().for_each(|told| log::warn!("{told}"));
     configuration.workers = workers;
+    configuration.running = Some(resolved.clone());
     setting.access_log = logs::open_access_log(&setting.config)?;
     logs::share_with_python(py, &setting)?;
     require_interpreter(py, &setting.config)?;

@@ -72,8 +72,9 @@ impl State {
         self.on_reload(now, actions);
     }
 
-    /// Goes by another plan, as far as that can be: processes and slots stay what they are.
-    pub fn replan(&mut self, plan: Plan) {
+    /// Goes by another plan, as far as that can be: slots stay as many as they are. Returns the most workers that
+    /// they have room for, where the plan asks for more.
+    pub fn replan(&mut self, plan: Plan) -> Option<u32> {
         let most = self.plan.workers_room();
         let (min, max) = (plan.workers_min.min(most), plan.workers_max.min(most));
         if (min, max) != (self.plan.workers_min, self.plan.workers_max) {
@@ -83,6 +84,7 @@ impl State {
         self.plan.boot_timeout = plan.boot_timeout;
         self.plan.graceful_timeout = plan.graceful_timeout;
         self.plan.drain_delay = plan.drain_delay;
+        (plan.workers_max > most).then_some(most)
     }
 
     /// A worker of this generation is ready.

@@ -333,11 +333,12 @@ fn another_plan_counts_as_far_as_there_is_room() {
         graceful_timeout: Duration::from_secs(7),
         ..Story::booting(1, true).state.plan
     };
-    story.state.replan(plan(3, 3));
+    assert_eq!(story.state.replan(plan(3, 3)), None);
     assert_eq!(story.tell(Event::Reload), [start(2, 1)]);
     assert_eq!(story.ready(2), [start(3, 1)]);
     assert_eq!(story.ready(3), [retire(0, "reload")]);
-    story.state.replan(plan(2, 40));
+    assert_eq!(story.state.replan(plan(2, 16)), None);
+    assert_eq!(story.state.replan(plan(2, 40)), Some(16));
     assert_eq!((story.state.wanted(), story.state.plan.workers_max, story.state.plan.slots), (3, 16, 34));
     assert_eq!(story.state.plan.graceful_timeout, Duration::from_secs(7));
     assert!(!story.state.plan.preload);
