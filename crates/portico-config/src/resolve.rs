@@ -269,9 +269,11 @@ fn ineffective(config: &Config, warnings: &mut Vec<String>) {
     let (delay, end) = (config.drain_delay, config.graceful_timeout);
     if !delay.is_zero() && delay >= end {
         warnings.push(format!(
-            "--drain-delay {delay:?} is a part of --graceful-timeout {end:?} and leaves nothing of it to finish \
-             requests; connections are accepted for {:?} only; raise --graceful-timeout",
-            end / 2
+            "--drain-delay {} s is a part of --graceful-timeout {} s and leaves nothing of it to finish \
+             requests; connections are accepted for {} s only; raise --graceful-timeout",
+            delay.as_secs_f64(),
+            end.as_secs_f64(),
+            end.as_secs_f64() / 2.0
         ));
     }
     for (option, does_nothing, needed) in [
@@ -292,8 +294,8 @@ fn ineffective(config: &Config, warnings: &mut Vec<String>) {
     let ends_before = |timeout: Duration| !timeout.is_zero() && timeout <= config.slow_request;
     if !config.slow_request.is_zero() && longest.into_iter().all(ends_before) {
         warnings.push(format!(
-            "--slow-request {:?} is never reached, since --timeout ends requests before; lower it",
-            config.slow_request
+            "--slow-request {} s is never reached, since --timeout ends requests before; lower it",
+            config.slow_request.as_secs_f64()
         ));
     }
 }
@@ -342,7 +344,7 @@ mod tests {
     fn what_does_nothing_is_a_warning() {
         let warnings = |args: &[&str]| resolved(&[], args).warnings;
         assert!(warnings(&["--max-requests-jitter", "5"])[0].starts_with("--max-requests-jitter"));
-        assert!(warnings(&["--slow-request", "30"])[0].starts_with("--slow-request 30s"));
+        assert!(warnings(&["--slow-request", "30"])[0].starts_with("--slow-request 30 s"));
         for args in [
             &["--max-requests-jitter", "0"][..],
             &["--max-requests-jitter", "5", "--max-requests", "9"],
