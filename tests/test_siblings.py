@@ -435,7 +435,7 @@ def test_junk_between_workers_costs_few_lines_and_no_connection(serve):
         client.close()
 
 
-# The line to the supervisor
+# The control socket
 
 
 @pytest.mark.parametrize("message", ["xreason", "?", "cfile.py", "r"])
@@ -445,7 +445,7 @@ def test_a_worker_that_floods_its_line_is_killed_and_the_supervisor_goes_on(serv
     used = server.supervisor.cpu_seconds()
     with server.connect() as client:
         client.send(request_bytes("GET", f"/flood?message={message}"))
-        record = server.expect_log("flooded its line to the supervisor", patience=10)
+        record = server.expect_log("flooded its control socket", patience=10)
     pid = int(re.search(r"\(pid (\d+)\)", record)[1])
     wait_until(lambda: pid not in server.states(), "the worker to end")
     after = server.wait_workers(2)

@@ -1,4 +1,4 @@
-"""An application that meddles with what is the server's: descriptors, shared memory, the control line."""
+"""An application that meddles with what is the server's: descriptors, shared memory, the control socket."""
 
 from __future__ import annotations
 

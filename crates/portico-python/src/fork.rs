@@ -101,7 +101,11 @@ impl<'py> PythonFork<'py> {
         let pid = i32::try_from(middle).ok().and_then(Pid::from_raw);
         match waitpid(pid, WaitOptions::empty())? {
             Some((_, status)) if status.exit_status() != Some(0) => {
-                Err(io::Error::other(format!("in the process in between: {status:?}")))
+                let status = status.exit_status().or(status.terminating_signal().map(|signal| 128 + signal));
+                Err(io::Error::other(format!(
+                    "the process in between ended with status {}",
+                    status.unwrap_or_default()
+                )))
             }
             _ => Ok(forked),
         }

@@ -15,8 +15,8 @@ use pyo3::prelude::*;
 use portico_config::Config;
 use portico_server::{Occurrences, Peer, Request, RequestKey};
 use portico_supervisor::{
-    Note, Scoreboard, Slot, SlotField, SlotState, SupervisorField, SupervisorState, Thread, ThreadState,
-    now_nanos, thread_count,
+    Note, Scoreboard, SlotField, SlotState, SupervisorField, SupervisorState, ThreadRecord, ThreadState,
+    WorkerSlot, now_nanos, thread_count,
 };
 
 use crate::hub::{self, Greenlet};
@@ -119,7 +119,7 @@ impl Place {
     }
 
     /// The slot.
-    pub fn slot(&self) -> Slot<'_> {
+    pub fn slot(&self) -> WorkerSlot<'_> {
         self.scoreboard.slot(self.slot).expect("a place is made with a slot that its scoreboard has")
     }
 }
@@ -230,7 +230,7 @@ impl Records {
 
 impl Record {
     /// As it stands on the scoreboard.
-    pub fn thread(&self) -> Thread<'_> {
+    pub fn thread(&self) -> ThreadRecord<'_> {
         let thread = self.place.slot().thread(self.index);
         thread.expect("a record is made for each index that the slot has")
     }
@@ -271,7 +271,7 @@ impl Record {
         request.filter(|_| self.call.load(Ordering::SeqCst) & NUMBER == number)
     }
 
-    fn begin(&self, slot: Slot<'_>, request: RequestKey, note: &Note<'_>) {
+    fn begin(&self, slot: WorkerSlot<'_>, request: RequestKey, note: &Note<'_>) {
         let Some(thread) = slot.thread(self.index) else { return };
         *self.request.lock().unwrap_or_else(PoisonError::into_inner) = Some(request);
         self.set_standing(Standing::Open);

@@ -7,14 +7,14 @@
 
 use std::collections::VecDeque;
 
-/// Buckets of [`crate::Slot::waits`]: one for each power of two of microseconds.
-pub type Waits = [u64; 32];
+/// Buckets of [`crate::WorkerSlot::waits`]: one for each power of two of microseconds.
+pub type WaitCounts = [u64; 32];
 
 /// What all ready workers did since the last look, and are at.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Look {
+pub struct LoadSample {
     /// How long the requests that have begun since then had waited.
-    pub waits: Waits,
+    pub waits: WaitCounts,
     /// Requests that wait now.
     pub queued: u64,
     /// Threads that are in calls now.
@@ -31,7 +31,7 @@ pub struct Autoscaler {
     min: u32,
     max: u32,
     threads: u64,
-    recent: VecDeque<Waits>,
+    recent: VecDeque<WaitCounts>,
     /// Looks in a row in which requests waited too long.
     pressed: u32,
     /// Looks in a row in which one worker less would have been enough.
@@ -79,29 +79,29 @@ impl Autoscaler {
     }
 
     /// How many workers there should be from now on, if that is another number.
-    pub fn look(&mut self, look: &Look) -> Option<u32> {
+    pub fn tick(&mut self, sample: &LoadSample) -> Option<u32> {
         self.since_down = self.since_down.saturating_add(1);
         if self.recent.len() == RECENT {
             self.recent.pop_front();
         }
-        self.recent.push_back(look.waits);
+        self.recent.push_back(sample.waits);
         let bucket = self.bucket();
         // Where all threads are in long calls, nothing begins, and only the queue shows that somebody waits.
-        let saturated = look.queued > 0 && look.busy >= u64::from(look.ready) * self.threads;
-        let pressed = saturated || bucket.is_some_and(|bucket| bucket >= LONG) && has_any(&look.waits);
-        let room = u64::from(look.workers.saturating_sub(1)) * self.threads * BUSY_PERCENT_MAX / 100;
-        let calm = look.queued == 0 && bucket.is_none_or(|bucket| bucket <= SHORT) && look.busy <= room;
+        let saturated = sample.queued > 0 && sample.busy >= u64::from(sample.ready) * self.threads;
+        let pressed = saturated || bucket.is_some_and(|bucket| bucket >= LONG) && has_any(&sample.waits);
+        let room = u64::from(sample.workers.saturating_sub(1)) * self.threads * BUSY_PERCENT_MAX / 100;
+        let calm = sample.queued == 0 && bucket.is_none_or(|bucket| bucket <= SHORT) && sample.busy <= room;
         self.pressed = if pressed { self.pressed + 1 } else { 0 };
         self.calm = if calm { self.calm + 1 } else { 0 };
-        if look.ready < look.workers {
+        if sample.ready < sample.workers {
             return None; // What was decided last has not come into effect yet.
         }
-        if self.pressed >= PRESSED && look.workers < self.max {
-            return Some(self.up(look.workers));
+        if self.pressed >= PRESSED && sample.workers < self.max {
+            return Some(self.up(sample.workers));
         }
-        if self.calm >= self.patience && look.workers > self.min {
+        if self.calm >= self.patience && sample.workers > self.min {
             (self.calm, self.since_down) = (0, 0);
-            return Some(look.workers - 1);
+            return Some(sample.workers - 1);
         }
         None
     }
@@ -128,7 +128,7 @@ impl Autoscaler {
     }
 }
 
-fn has_any(waits: &Waits) -> bool {
+fn has_any(waits: &WaitCounts) -> bool {
     waits.iter().any(|count| *count > 0)
 }
 
@@ -159,13 +159,13 @@ mod tests {
                 let done = (self.queued + rate).min(capacity);
                 let waited_micros = self.queued * 1_000_000 / capacity;
                 self.queued = self.queued + rate - done;
-                let mut waits = Waits::default();
+                let mut waits = WaitCounts::default();
                 waits[((u64::BITS - waited_micros.leading_zeros()) as usize).min(31)] = done;
                 let busy = (done / 10).min(u64::from(self.ready) * THREADS);
-                let look =
-                    Look { waits, queued: self.queued, busy, workers: self.workers, ready: self.ready };
+                let sample =
+                    LoadSample { waits, queued: self.queued, busy, workers: self.workers, ready: self.ready };
                 self.ready = self.workers; // It takes a worker a second to boot.
-                if let Some(workers) = self.autoscaler.look(&look) {
+                if let Some(workers) = self.autoscaler.tick(&sample) {
                     self.workers = workers;
                     self.ready = self.ready.min(workers);
                     self.steps.push(workers);
@@ -213,13 +213,13 @@ mod tests {
     #[test]
     fn calls_that_never_end_are_seen_by_their_queue() {
         let mut autoscaler = Autoscaler::new(1, 3, 2);
-        let look = Look { queued: 1, busy: 2, workers: 1, ready: 1, ..Look::default() };
-        assert_eq!(autoscaler.look(&look), None);
-        assert_eq!(autoscaler.look(&look), Some(2));
-        let starting = Look { workers: 2, ..look };
-        assert_eq!((0..9).find_map(|_| autoscaler.look(&starting)), None, "the second one still boots");
-        let served = Look { workers: 2, ready: 2, busy: 4, ..look };
-        assert_eq!(autoscaler.look(&served), Some(3));
+        let sample = LoadSample { queued: 1, busy: 2, workers: 1, ready: 1, ..LoadSample::default() };
+        assert_eq!(autoscaler.tick(&sample), None);
+        assert_eq!(autoscaler.tick(&sample), Some(2));
+        let starting = LoadSample { workers: 2, ..sample };
+        assert_eq!((0..9).find_map(|_| autoscaler.tick(&starting)), None, "the second one still boots");
+        let served = LoadSample { workers: 2, ready: 2, busy: 4, ..sample };
+        assert_eq!(autoscaler.tick(&served), Some(3));
     }
 
     #[test]

@@ -34,7 +34,7 @@ impl ListenOverflows {
     }
 
     /// What to log if the counter stands at `count` now; at most once a minute, with all of the meantime.
-    pub fn look(&mut self, count: u64, now: Instant) -> Option<String> {
+    pub fn tick(&mut self, count: u64, now: Instant) -> Option<String> {
         let dropped = count.saturating_sub(self.told);
         if dropped == 0 || self.next.is_some_and(|next| now < next) {
             return None;
@@ -74,11 +74,11 @@ mod tests {
     fn a_rise_is_told_once_a_minute_and_in_full() {
         let mut overflows = ListenOverflows::since(10);
         let now = Instant::now();
-        assert_eq!(overflows.look(10, now), None);
-        assert!(overflows.look(13, now).unwrap().starts_with("3 TCP connections "));
-        assert_eq!(overflows.look(17, now + Duration::from_secs(59)), None);
-        assert!(overflows.look(18, now + INTERVAL).unwrap().starts_with("5 TCP connections "));
-        assert_eq!(overflows.look(18, now + 2 * INTERVAL), None);
-        assert_eq!(overflows.look(0, now + 3 * INTERVAL), None, "another namespace's");
+        assert_eq!(overflows.tick(10, now), None);
+        assert!(overflows.tick(13, now).unwrap().starts_with("3 TCP connections "));
+        assert_eq!(overflows.tick(17, now + Duration::from_secs(59)), None);
+        assert!(overflows.tick(18, now + INTERVAL).unwrap().starts_with("5 TCP connections "));
+        assert_eq!(overflows.tick(18, now + 2 * INTERVAL), None);
+        assert_eq!(overflows.tick(0, now + 3 * INTERVAL), None, "another namespace's");
     }
 }

@@ -1,8 +1,9 @@
-//! The line between the supervisor and a process that it has forked: a pair of sockets that keep messages apart.
+//! The control socket between the supervisor and a process that it has forked: a pair that keeps messages apart.
 //!
 //! A message is one byte that tells its kind, and its content. Both ends come from the same build, so that a kind
 //! that is not known is a bug, told as `InvalidData`.
 
+use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -16,16 +17,17 @@ use rustix::net::{
 };
 use rustix::process::Pid;
 
-/// One end of the line. Neither sending nor receiving waits.
+/// One end of a control socket. The supervisor owns one for each process that it has forked, that process the other.
+/// Neither sending nor receiving waits.
 #[derive(Debug)]
-pub struct Control(OwnedFd);
+pub struct ControlSocket(OwnedFd);
 
 /// What the supervisor tells a worker, or a template.
 #[derive(Debug)]
-pub enum Command {
+pub enum ControlCommand {
     /// Finish what has been taken, hand what is idle to the other workers, and end; within this time.
     Retire(Duration),
-    /// As [`Command::Retire`], but no other worker will be left: take what the kernel has queued, close what is
+    /// As [`ControlCommand::Retire`], but no other worker will be left: take what the kernel has queued, close what is
     /// idle.
     Drain(Duration),
     /// Go on, but announce with each answer that the connection closes: the server is about to stop.
@@ -34,7 +36,7 @@ pub enum Command {
     Stop,
     /// The log files have been moved away: write to these from now on.
     ReopenLogs(LogFiles),
-    /// To a template: fork a worker for this slot. Its end of the line comes along.
+    /// To a template: fork a worker for this slot. Its end of the control socket comes along.
     Fork {
         /// Number of the slot.
         slot: u32,
@@ -80,10 +82,40 @@ pub enum Report {
     Changed(String),
 }
 
+/// As the end of `cannot be told ...`.
+impl fmt::Display for ControlCommand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Retire(limit) => write!(f, "to retire within {} s", limit.as_secs_f64()),
+            Self::Drain(limit) => write!(f, "to drain within {} s", limit.as_secs_f64()),
+            Self::AnnounceClose => f.write_str("to announce that connections close"),
+            Self::Stop => f.write_str("to stop"),
+            Self::ReopenLogs(_) => f.write_str("to write to other log files"),
+            Self::Fork { slot, generation, .. } => {
+                write!(f, "to fork the worker of generation {generation} in slot {slot}")
+            }
+        }
+    }
+}
+
+/// As the end of `cannot be told ...`.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Started => f.write_str("that it has started"),
+            Self::Ready => f.write_str("that it is ready"),
+            Self::BootFailed { status, .. } => write!(f, "that it cannot begin to serve (status {status})"),
+            Self::Replace(reason) => write!(f, "that it is to be replaced: {reason}"),
+            Self::Signalled => f.write_str("that a signal has told it to end"),
+            Self::Changed(file) => write!(f, "that {file} has changed"),
+        }
+    }
+}
+
 /// Descriptors that come with a message at most.
 const DESCRIPTORS_MAX: usize = 2;
 
-/// What of [`LogFiles`] comes with [`Command::ReopenLogs`], in this order.
+/// What of [`LogFiles`] comes with [`ControlCommand::ReopenLogs`], in this order.
 const ERROR_LOG: u8 = 1;
 const ACCESS_LOG: u8 = 2;
 
@@ -99,8 +131,8 @@ struct Message {
     sender: Option<Pid>,
 }
 
-impl Control {
-    /// Both ends of a new line, the supervisor's first; they are closed in programs that these processes start.
+impl ControlSocket {
+    /// Both ends of a new control socket, the supervisor's first; they are closed in programs that these processes start.
     ///
     /// # Errors
     /// The process has no descriptor left.
@@ -112,12 +144,12 @@ impl Control {
         Ok((Self(above_standard(ours)?), Self(above_standard(theirs)?)))
     }
 
-    /// The end that came as a descriptor with [`Command::Fork`].
+    /// The end that came as a descriptor with [`ControlCommand::Fork`].
     pub fn from_descriptor(descriptor: OwnedFd) -> Self {
         Self(descriptor)
     }
 
-    /// The end as a descriptor, to be sent with [`Command::Fork`].
+    /// The end as a descriptor, to be sent with [`ControlCommand::Fork`].
     pub fn into_descriptor(self) -> OwnedFd {
         self.0
     }
@@ -126,22 +158,22 @@ impl Control {
     ///
     /// # Errors
     /// `BrokenPipe` if it has gone, `WouldBlock` if it does not read.
-    pub fn send(&self, command: &Command) -> io::Result<()> {
+    pub fn send(&self, command: &ControlCommand) -> io::Result<()> {
         let seconds = |tag: u8, limit: &Duration| {
             let nanos = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
             [&[tag][..], &nanos.to_le_bytes()].concat()
         };
         let (bytes, descriptors) = match command {
-            Command::Retire(limit) => (seconds(b'R', limit), Vec::new()),
-            Command::Drain(limit) => (seconds(b'D', limit), Vec::new()),
-            Command::AnnounceClose => (vec![b'A'], Vec::new()),
-            Command::Stop => (vec![b'S'], Vec::new()),
-            Command::ReopenLogs(LogFiles { error, access }) => {
+            ControlCommand::Retire(limit) => (seconds(b'R', limit), Vec::new()),
+            ControlCommand::Drain(limit) => (seconds(b'D', limit), Vec::new()),
+            ControlCommand::AnnounceClose => (vec![b'A'], Vec::new()),
+            ControlCommand::Stop => (vec![b'S'], Vec::new()),
+            ControlCommand::ReopenLogs(LogFiles { error, access }) => {
                 let which =
                     error.as_ref().map_or(0, |_| ERROR_LOG) | access.as_ref().map_or(0, |_| ACCESS_LOG);
                 (vec![b'L', which], error.iter().chain(access).map(AsFd::as_fd).collect())
             }
-            Command::Fork { slot, generation, control, stacks } => {
+            ControlCommand::Fork { slot, generation, control, stacks } => {
                 let bytes = [&b"F"[..], &slot.to_le_bytes(), &generation.to_le_bytes()].concat();
                 (bytes, vec![control.as_fd(), stacks.as_fd()])
             }
@@ -153,7 +185,7 @@ impl Control {
     ///
     /// # Errors
     /// `BrokenPipe` if the supervisor has gone.
-    pub fn command(&self) -> io::Result<Option<Command>> {
+    pub fn command(&self) -> io::Result<Option<ControlCommand>> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
         let Some(Message { bytes, descriptors, .. }) = self.receive(&mut space)? else { return Ok(None) };
         let mut descriptors = descriptors.into_iter();
@@ -163,18 +195,18 @@ impl Control {
             bytes.get(1..9)?.try_into().ok().map(|bytes| Duration::from_nanos(u64::from_le_bytes(bytes)))
         };
         let command = match bytes.first() {
-            Some(b'R') => limit().map(Command::Retire),
-            Some(b'D') => limit().map(Command::Drain),
-            Some(b'A') => Some(Command::AnnounceClose),
-            Some(b'S') => Some(Command::Stop),
+            Some(b'R') => limit().map(ControlCommand::Retire),
+            Some(b'D') => limit().map(ControlCommand::Drain),
+            Some(b'A') => Some(ControlCommand::AnnounceClose),
+            Some(b'S') => Some(ControlCommand::Stop),
             Some(b'L') => bytes.get(1).map(|which| {
                 let error = if which & ERROR_LOG != 0 { descriptors.next() } else { None };
                 let access = if which & ACCESS_LOG != 0 { descriptors.next() } else { None };
-                Command::ReopenLogs(LogFiles { error, access })
+                ControlCommand::ReopenLogs(LogFiles { error, access })
             }),
             Some(b'F') => match (number(1), number(5), descriptors.next(), descriptors.next()) {
                 (Some(slot), Some(generation), Some(control), Some(stacks)) => {
-                    Some(Command::Fork { slot, generation, control, stacks })
+                    Some(ControlCommand::Fork { slot, generation, control, stacks })
                 }
                 _ => None,
             },
@@ -186,7 +218,7 @@ impl Control {
     /// Tells the supervisor something.
     ///
     /// # Errors
-    /// As [`Control::send`].
+    /// As [`ControlSocket::send`].
     pub fn report(&self, report: &Report) -> io::Result<()> {
         let text = |text: &str| cut(text).as_bytes().to_vec();
         let bytes = match report {
@@ -268,7 +300,7 @@ impl Control {
     }
 }
 
-impl AsFd for Control {
+impl AsFd for ControlSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
@@ -293,13 +325,13 @@ mod tests {
 
     #[test]
     fn commands_and_reports_arrive_one_by_one_and_as_they_were_sent() {
-        let (supervisor, worker) = Control::pair().unwrap();
+        let (supervisor, worker) = ControlSocket::pair().unwrap();
         assert!(worker.command().unwrap().is_none());
-        supervisor.send(&Command::AnnounceClose).unwrap();
-        supervisor.send(&Command::Drain(Duration::from_millis(1500))).unwrap();
-        assert!(matches!(worker.command().unwrap(), Some(Command::AnnounceClose)));
+        supervisor.send(&ControlCommand::AnnounceClose).unwrap();
+        supervisor.send(&ControlCommand::Drain(Duration::from_millis(1500))).unwrap();
+        assert!(matches!(worker.command().unwrap(), Some(ControlCommand::AnnounceClose)));
         assert!(
-            matches!(worker.command().unwrap(), Some(Command::Drain(limit)) if limit.as_millis() == 1500)
+            matches!(worker.command().unwrap(), Some(ControlCommand::Drain(limit)) if limit.as_millis() == 1500)
         );
         assert!(worker.command().unwrap().is_none());
         let failed = Report::BootFailed { status: 3, message: "é".repeat(TEXT_BYTES_MAX) };
@@ -325,7 +357,7 @@ mod tests {
 
     #[test]
     fn the_end_of_one_side_is_told_to_the_other() {
-        let (supervisor, worker) = Control::pair().unwrap();
+        let (supervisor, worker) = ControlSocket::pair().unwrap();
         drop(supervisor);
         assert_eq!(worker.command().unwrap_err().kind(), io::ErrorKind::BrokenPipe);
         assert_eq!(worker.report(&Report::Ready).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
@@ -333,11 +365,12 @@ mod tests {
 
     #[test]
     fn a_template_gets_the_end_of_the_worker_that_it_is_to_fork() {
-        let (supervisor, template) = Control::pair().unwrap();
+        let (supervisor, template) = ControlSocket::pair().unwrap();
         let ((ours, control), (other, stacks)) = (UnixStream::pair().unwrap(), UnixStream::pair().unwrap());
         let (control, stacks) = (control.into(), stacks.into());
-        supervisor.send(&Command::Fork { slot: 7, generation: 2, control, stacks }).unwrap();
-        let Some(Command::Fork { slot: 7, generation: 2, control, stacks }) = template.command().unwrap()
+        supervisor.send(&ControlCommand::Fork { slot: 7, generation: 2, control, stacks }).unwrap();
+        let Some(ControlCommand::Fork { slot: 7, generation: 2, control, stacks }) =
+            template.command().unwrap()
         else {
             panic!("the command has arrived");
         };
@@ -353,15 +386,16 @@ mod tests {
 
     #[test]
     fn logs_come_as_far_as_there_are_some() {
-        let (supervisor, worker) = Control::pair().unwrap();
+        let (supervisor, worker) = ControlSocket::pair().unwrap();
         for (has_error, has_access) in [(false, false), (true, false), (false, true), (true, true)] {
             let ((ours, error), (other, access)) = (UnixStream::pair().unwrap(), UnixStream::pair().unwrap());
             let files = LogFiles {
                 error: has_error.then(|| error.into()),
                 access: has_access.then(|| access.into()),
             };
-            supervisor.send(&Command::ReopenLogs(files)).unwrap();
-            let Some(Command::ReopenLogs(LogFiles { error, access })) = worker.command().unwrap() else {
+            supervisor.send(&ControlCommand::ReopenLogs(files)).unwrap();
+            let Some(ControlCommand::ReopenLogs(LogFiles { error, access })) = worker.command().unwrap()
+            else {
                 panic!("the command has arrived");
             };
             assert_eq!((error.is_some(), access.is_some()), (has_error, has_access));
@@ -372,7 +406,7 @@ mod tests {
 
     #[test]
     fn a_descriptor_with_a_report_is_not_taken() {
-        let (supervisor, worker) = Control::pair().unwrap();
+        let (supervisor, worker) = ControlSocket::pair().unwrap();
         let (mut ours, theirs) = UnixStream::pair().unwrap();
         worker.send_bytes(b"s", &[theirs.as_fd()]).unwrap();
         drop(theirs);

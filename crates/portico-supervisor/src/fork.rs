@@ -1,12 +1,13 @@
-//! What a process has from the supervisor that forked it.
+//! Forking: how it is done, and what the new process has from the supervisor.
 
 use std::io;
 
-use crate::{Control, Scoreboard, StacksFile};
+use crate::{ControlSocket, Scoreboard, StacksFile};
 
-/// A worker's place: its slot on the scoreboard and its line to the supervisor.
+/// What a worker or a template has from the supervisor that forked it: its slot on the scoreboard and its control
+/// socket. The process owns it to its end, and nothing of it may reach a program that it starts.
 #[derive(Debug)]
-pub struct Post {
+pub struct ChildContext {
     /// Number of the slot, from 0. No two living workers share one.
     pub slot: u32,
     /// Counts reloads: workers of one generation run the same code.
@@ -15,8 +16,8 @@ pub struct Post {
     pub scoreboard: Scoreboard,
     /// Process id of the supervisor. Not from the scoreboard: any worker writes there.
     pub supervisor: u32,
-    /// Its end of the line. It is at its end when the supervisor has died.
-    pub control: Control,
+    /// Its end of the control socket, which is at its end when the supervisor has died.
+    pub control: ControlSocket,
     /// Where it writes the stacks of its threads, until that is taken.
     pub stacks: Option<StacksFile>,
 }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use portico_config::Config;
 
 use crate::upgrade::CommandLine;
-use crate::{LogFiles, Post, Running, StacksFile};
+use crate::{ChildContext, LogFiles, Running, StacksFile};
 
-/// The program around the supervisor: it has the listeners and the logs.
+/// What the supervisor needs of the program around it, which owns the listeners, the logs and the hooks. It is called
+/// from the supervisor's one thread and must never wait: workers are not looked after meanwhile.
 pub trait Host {
     /// The first worker is ready: requests are answered from now on. Called once.
     fn serving(&mut self) {}
@@ -60,7 +61,7 @@ pub trait Host {
     fn stop_listening(&mut self) {}
 
     /// A worker died while one of its threads was answering this request: it belongs into the access log.
-    fn lost_request(&mut self, lost: &Lost<'_>);
+    fn lost_request(&mut self, lost: &InterruptedRequest<'_>);
 
     /// A worker has ended, by whatever way.
     fn worker_ended(&mut self) {}
@@ -97,7 +98,7 @@ pub trait Host {
     }
 
     /// Another second has passed.
-    fn look(&mut self) {}
+    fn tick(&mut self) {}
 
     /// Another supervisor has the listeners from now on: what belongs to them, such as files, is its own. Called
     /// once, before [`Host::stop_listening`].
@@ -112,9 +113,10 @@ pub trait Host {
     }
 }
 
-/// A request whose worker died.
+/// A request that a worker was answering when it died, for the access log. It borrows from the scoreboard's records and
+/// lives for one call of [`Host::lost_request`].
 #[derive(Clone, Copy, Debug)]
-pub struct Lost<'a> {
+pub struct InterruptedRequest<'a> {
     /// The request.
     pub running: &'a Running,
     /// The worker's slot.
@@ -127,13 +129,14 @@ pub struct Lost<'a> {
     pub took_nanos: u64,
 }
 
-/// What this process is once [`crate::Supervisor::run`] has returned.
+/// What this process is once [`crate::Supervisor::run`] has returned: the call returns in each process that was forked
+/// below it, and what is the supervisor's own must not be used there any more.
 #[derive(Debug)]
-pub enum Role {
+pub enum ProcessRole {
     /// A worker that was just forked.
-    Worker(Post),
+    Worker(ChildContext),
     /// A template that was just forked. It has no slot: that number of its post says nothing.
-    Template(Post),
+    Template(ChildContext),
     /// The supervisor, at its end; with the exit status.
     Exit(i32),
 }

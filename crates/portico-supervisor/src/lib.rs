@@ -8,11 +8,11 @@ mod backlog;
 mod capacity;
 mod control;
 mod descriptors;
+mod fork;
 mod host;
 mod memory;
 mod notify;
 mod pidfile;
-mod post;
 mod process;
 pub mod report;
 mod scoreboard;
@@ -26,17 +26,17 @@ pub mod upgrade;
 
 pub use backlog::{ListenOverflows, listen_overflows};
 pub use capacity::Capacity;
-pub use control::{Command, Control, LogFiles, Report};
-pub use host::{Host, Lost, Role};
+pub use control::{ControlCommand, ControlSocket, LogFiles, Report};
+pub use fork::{ChildContext, Fork, Forked};
+pub use host::{Host, InterruptedRequest, ProcessRole};
 pub use memory::{Footprint, MemoryGroup, resident_kib};
 pub use notify::Notifier;
 pub use pidfile::Pidfile;
-pub use post::{Fork, Forked, Post};
 pub use scoreboard::{
-    Note, Running, Scoreboard, Slot, SlotField, SlotState, SupervisorField, SupervisorState, Thread,
-    ThreadState, now_nanos, thread_count,
+    Note, Running, Scoreboard, SlotField, SlotState, SupervisorField, SupervisorState, ThreadRecord,
+    ThreadState, WorkerSlot, now_nanos, thread_count,
 };
-pub use signals::{Signal, Signals};
+pub use signals::{Signal, SignalQueue};
 pub use stacks_file::StacksFile;
-pub use state::{Action, Child, Event, Plan, State};
+pub use state::{Action, Child, ProcessPlan, StateMachine, SupervisorEvent};
 pub use supervisor::Supervisor;

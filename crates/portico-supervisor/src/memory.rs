@@ -22,19 +22,19 @@ pub struct Footprint {
 /// The control group that this process' memory is charged to.
 #[derive(Clone, Debug)]
 pub struct MemoryGroup {
-    version: Version,
+    version: CgroupVersion,
     /// From the process' own group up to the root of the hierarchy.
     folders: Vec<PathBuf>,
 }
 
 /// Of the interface of control groups.
 #[derive(Clone, Copy, Debug)]
-enum Version {
+enum CgroupVersion {
     One,
     Two,
 }
 
-/// Version 1 writes the largest multiple of a page where there is no limit; nobody means so much.
+/// CgroupVersion 1 writes the largest multiple of a page where there is no limit; nobody means so much.
 const UNLIMITED_BYTES: u64 = 1 << 60;
 
 /// Resident memory of a process in KiB. Costs some microseconds.
@@ -66,10 +66,10 @@ impl MemoryGroup {
         let lines = || text.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
         let one = lines().find(|(controllers, _)| controllers.split(',').any(|name| name == "memory"));
         let (version, mount, path) = match one {
-            Some((_, path)) => (Version::One, root.join("sys/fs/cgroup/memory"), path),
+            Some((_, path)) => (CgroupVersion::One, root.join("sys/fs/cgroup/memory"), path),
             None => {
                 let (_, path) = lines().find(|(controllers, _)| controllers.is_empty())?;
-                (Version::Two, root.join("sys/fs/cgroup"), path)
+                (CgroupVersion::Two, root.join("sys/fs/cgroup"), path)
             }
         };
         Some(Self { version, folders: folders(&mount, Path::new(path)) })
@@ -78,8 +78,8 @@ impl MemoryGroup {
     /// The least limit on its memory, its own or one above it; `None` if there is none.
     pub fn limit_kib(&self) -> Option<u64> {
         let name = match self.version {
-            Version::One => "memory.limit_in_bytes",
-            Version::Two => "memory.max", // "max" where there is none
+            CgroupVersion::One => "memory.limit_in_bytes",
+            CgroupVersion::Two => "memory.max", // "max" where there is none
         };
         let limits = self.folders.iter().filter_map(|folder| {
             let bytes: u64 = fs::read_to_string(folder.join(name)).ok()?.trim().parse().ok()?;
@@ -92,8 +92,8 @@ impl MemoryGroup {
     /// group's or the machine's.
     pub fn oom_kills(&self) -> Option<u64> {
         let name = match self.version {
-            Version::One => "memory.oom_control",
-            Version::Two => "memory.events",
+            CgroupVersion::One => "memory.oom_control",
+            CgroupVersion::Two => "memory.events",
         };
         // The nearest group that has the file is the one that the process' memory is charged to.
         let text = self.folders.iter().find_map(|folder| fs::read_to_string(folder.join(name)).ok())?;

@@ -16,7 +16,7 @@ use rustix::net::{
 
 use crate::now_nanos;
 
-/// The line to the service manager. Without one it does nothing, and what cannot be sent is logged, once.
+/// The socket of the service manager. Without one it does nothing, and what cannot be sent is logged, once.
 #[derive(Debug)]
 pub struct Notifier {
     manager: Option<Manager>,
@@ -101,7 +101,7 @@ impl Notifier {
         if let Err(error) = manager.send(message)
             && !manager.has_failed.replace(true)
         {
-            log::warn!("systemd cannot be told {message:?}: {error}");
+            log::warn!("systemd cannot be told {message}: {error}");
         }
     }
 }

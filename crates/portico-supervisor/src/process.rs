@@ -10,20 +10,21 @@ use rustix::process::{
     waitid,
 };
 
-use crate::{Child, Control, Report, StacksFile};
+use crate::{Child, ControlSocket, Report, StacksFile};
 
-/// A process that was forked and has not been reaped.
+/// What the supervisor has of a process that was forked and has not been reaped: its process id, its control socket
+/// and its file for stacks. It decides nothing; [`crate::StateMachine`] does.
 #[derive(Debug)]
-pub(crate) struct Process {
+pub(crate) struct ChildProcess {
     pub child: Child,
     /// `None` until a worker that a template forks has reported.
     pub pid: Option<Pid>,
-    pub control: Control,
+    pub control: ControlSocket,
     /// Where it writes the stacks of its threads.
     pub stacks: StacksFile,
     /// Another process has reported in its place, which was said.
     pub impersonated: bool,
-    /// It has closed its end of the line.
+    /// It has closed its end of the control socket.
     pub hung_up: bool,
     pub ready: bool,
     /// It has said that its boot failed, and why.
@@ -34,15 +35,15 @@ pub(crate) struct Process {
     pub reason: Option<String>,
     /// The signal that it was sent, and why.
     pub sent: Option<(&'static str, &'static str)>,
-    pub pulse: Pulse,
+    pub heartbeat: Heartbeat,
     /// It has said more than it is listened to.
     pub flooding: bool,
-    talk: Talk,
+    talk: ReportRate,
 }
 
-/// Watches how much a process says on its line.
+/// Counts what a process reports, so that one that floods its control socket is noticed.
 #[derive(Debug)]
-pub(crate) struct Talk {
+pub(crate) struct ReportRate {
     since: Instant,
     reports: u32,
     /// A report of a kind that is not known has been told.
@@ -58,9 +59,9 @@ pub(crate) const REPORTS_MAX: u32 = 256;
 
 pub(crate) const TALK_PERIOD: Duration = Duration::from_secs(1);
 
-/// Watches a heartbeat.
+/// Notices that a worker's heartbeat on the scoreboard has stopped.
 #[derive(Debug, Default)]
-pub(crate) struct Pulse {
+pub(crate) struct Heartbeat {
     last: u64,
     missed: u32,
 }
@@ -69,9 +70,9 @@ pub(crate) struct Pulse {
 /// machine is suspended the supervisor does not look either.
 const LOOKS_MAX: u32 = 60;
 
-impl Process {
+impl ChildProcess {
     /// One that was just forked, or that a template will fork.
-    pub fn new(child: Child, pid: Option<Pid>, control: Control, stacks: StacksFile) -> Self {
+    pub fn new(child: Child, pid: Option<Pid>, control: ControlSocket, stacks: StacksFile) -> Self {
         Self {
             child,
             pid,
@@ -84,9 +85,9 @@ impl Process {
             dismissed: false,
             reason: None,
             sent: None,
-            pulse: Pulse::default(),
+            heartbeat: Heartbeat::default(),
             flooding: false,
-            talk: Talk { since: Instant::now(), reports: 0, unknown_told: false },
+            talk: ReportRate { since: Instant::now(), reports: 0, unknown_told: false },
         }
     }
 
@@ -104,19 +105,19 @@ impl Process {
             None => shutdown(&self.control, Shutdown::Write),
         };
         if let Err(error) = sent {
-            log::debug!("{:?} cannot be killed: {error}", self.child);
+            log::debug!("{} cannot be killed: {error}", self.child);
         }
     }
 
-    /// Whether it is listened to. One that floods is about to be killed; where that cannot be, the end of its line
-    /// is the only sign of its end.
+    /// Whether it is listened to. One that floods is about to be killed; where that cannot be, the end of its
+    /// control socket is the only sign of its end.
     pub fn is_heard(&self) -> bool {
         let is_killed = self.flooding && self.pid.is_some();
         !(self.hung_up || is_killed)
     }
 
     /// What it says, and which process has said it: at most [`REPORTS_PER_TURN_MAX`]; the rest stays for the
-    /// next turn. An end of the line is noted, and whether it says too much: nothing counts of that any more.
+    /// next turn. The end of its control socket is noted, and whether it says too much: nothing counts of that any more.
     pub fn next_reports(&mut self, now: Instant) -> Vec<(Report, Option<Pid>)> {
         let mut reports = Vec::new();
         for _ in 0..REPORTS_PER_TURN_MAX {
@@ -128,7 +129,7 @@ impl Process {
                 Ok(Some(report)) => reports.push(report),
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                     if !std::mem::replace(&mut self.talk.unknown_told, true) {
-                        log::error!("{:?}: {error} (said once)", self.child);
+                        log::error!("{}: {error} (said once)", self.child);
                     }
                 }
                 Err(_) => {
@@ -145,13 +146,13 @@ impl Process {
     }
 }
 
-impl AsFd for Process {
+impl AsFd for ChildProcess {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.control.as_fd()
     }
 }
 
-impl Talk {
+impl ReportRate {
     /// Counts a report. Whether there have been too many.
     fn is_too_much(&mut self, now: Instant) -> bool {
         if now.saturating_duration_since(self.since) >= TALK_PERIOD {
@@ -162,8 +163,8 @@ impl Talk {
     }
 }
 
-impl Pulse {
-    /// Takes a look. Whether the heart has stopped; it is told once.
+impl Heartbeat {
+    /// Takes the value of this second. Whether the heartbeat has stopped, which is returned once.
     pub fn has_stopped(&mut self, heartbeat: u64) -> bool {
         self.missed = if heartbeat == self.last { self.missed.saturating_add(1) } else { 0 };
         self.last = heartbeat;
@@ -219,26 +220,26 @@ mod tests {
 
     #[test]
     fn a_heart_that_has_not_begun_to_beat_has_not_stopped() {
-        let mut pulse = Pulse::default();
-        assert!((0..1000).all(|_| !pulse.has_stopped(0)));
+        let mut heartbeat = Heartbeat::default();
+        assert!((0..1000).all(|_| !heartbeat.has_stopped(0)));
     }
 
     #[test]
     fn a_heart_that_stops_is_told_once_and_only_after_a_minute() {
-        let mut pulse = Pulse::default();
-        assert!((1..100).all(|beat| !pulse.has_stopped(beat)));
-        assert!((0..59).all(|_| !pulse.has_stopped(99)));
-        assert!(pulse.has_stopped(99));
-        assert!(!pulse.has_stopped(99));
-        assert!((0..59).all(|_| !pulse.has_stopped(100)), "begun anew");
+        let mut heartbeat = Heartbeat::default();
+        assert!((1..100).all(|beat| !heartbeat.has_stopped(beat)));
+        assert!((0..59).all(|_| !heartbeat.has_stopped(99)));
+        assert!(heartbeat.has_stopped(99));
+        assert!(!heartbeat.has_stopped(99));
+        assert!((0..59).all(|_| !heartbeat.has_stopped(100)), "begun anew");
     }
 
     #[test]
     fn a_line_that_ends_is_noted_after_what_was_said_on_it() {
-        let (ours, theirs) = Control::pair().unwrap();
+        let (ours, theirs) = ControlSocket::pair().unwrap();
         theirs.report(&Report::Ready).unwrap();
         drop(theirs);
-        let mut process = Process::new(Child::Worker(0), None, ours, stacks());
+        let mut process = ChildProcess::new(Child::Worker(0), None, ours, stacks());
         assert_eq!(
             (process.next_reports(Instant::now()), process.hung_up),
             (vec![(Report::Ready, Some(rustix::process::getpid()))], true)
@@ -251,10 +252,10 @@ mod tests {
     }
 
     /// Has a process say `count` things, and returns how many of them were taken in and in how many turns.
-    fn say(process: &mut Process, theirs: &Control, count: u32, now: Instant) -> (usize, usize) {
+    fn say(process: &mut ChildProcess, theirs: &ControlSocket, count: u32, now: Instant) -> (usize, usize) {
         let (mut taken, mut turns) = (0, 0);
         for _ in 0..count {
-            let _ = theirs.report(&Report::Ready); // Once the line is shut it fails.
+            let _ = theirs.report(&Report::Ready); // Once the socket is shut it fails.
             let reports = process.next_reports(now);
             (taken, turns) = (taken + reports.len(), turns + 1);
         }
@@ -263,8 +264,8 @@ mod tests {
 
     #[test]
     fn one_turn_takes_a_bounded_number_of_reports_and_loses_none() {
-        let (ours, theirs) = Control::pair().unwrap();
-        let mut process = Process::new(Child::Worker(0), None, ours, stacks());
+        let (ours, theirs) = ControlSocket::pair().unwrap();
+        let mut process = ChildProcess::new(Child::Worker(0), None, ours, stacks());
         let count = REPORTS_PER_TURN_MAX + 5;
         (0..count).for_each(|_| theirs.report(&Report::Ready).unwrap());
         assert_eq!(process.next_reports(Instant::now()).len(), REPORTS_PER_TURN_MAX);
@@ -274,8 +275,8 @@ mod tests {
 
     #[test]
     fn as_much_as_the_limit_a_second_is_listened_to_for_ever() {
-        let (ours, theirs) = Control::pair().unwrap();
-        let mut process = Process::new(Child::Worker(0), None, ours, stacks());
+        let (ours, theirs) = ControlSocket::pair().unwrap();
+        let mut process = ChildProcess::new(Child::Worker(0), None, ours, stacks());
         let start = Instant::now();
         for second in 0..5 {
             let now = start + second * TALK_PERIOD;
@@ -286,8 +287,8 @@ mod tests {
 
     #[test]
     fn a_process_that_says_more_is_not_listened_to_any_more() {
-        let (ours, theirs) = Control::pair().unwrap();
-        let mut process = Process::new(Child::Worker(0), Pid::from_raw(1), ours, stacks());
+        let (ours, theirs) = ControlSocket::pair().unwrap();
+        let mut process = ChildProcess::new(Child::Worker(0), Pid::from_raw(1), ours, stacks());
         let now = Instant::now();
         assert_eq!(say(&mut process, &theirs, REPORTS_MAX, now).0, REPORTS_MAX as usize);
         assert!(process.is_heard());
@@ -299,8 +300,8 @@ mod tests {
 
     #[test]
     fn of_one_that_cannot_be_killed_what_is_left_is_dropped_in_bounded_turns_and_it_says_no_more() {
-        let (ours, theirs) = Control::pair().unwrap();
-        let mut process = Process::new(Child::Worker(0), None, ours, stacks());
+        let (ours, theirs) = ControlSocket::pair().unwrap();
+        let mut process = ChildProcess::new(Child::Worker(0), None, ours, stacks());
         let waiting = (0..1_000_000).take_while(|_| theirs.report(&Report::Ready).is_ok()).count();
         process.talk.reports = REPORTS_MAX;
         let now = process.talk.since;

@@ -7,7 +7,7 @@ use rustix::process::WaitStatus;
 use signal_hook::consts as number;
 
 use crate::state::STALLED;
-use crate::{MemoryGroup, Running, Scoreboard, Slot, SlotField, ThreadState, now_nanos};
+use crate::{MemoryGroup, Running, Scoreboard, SlotField, ThreadState, WorkerSlot, now_nanos};
 
 /// Requests in flight that are listed one by one.
 const REQUESTS_MAX: usize = 16;
@@ -35,16 +35,16 @@ pub fn death(
     };
     let cause = cause(status, sent, oom_kills, row.map_or(0, |row| row.get(SlotField::RssKib)));
     let requests = row.map(|row| in_flight(row, now_nanos)).unwrap_or_default();
-    let known = as_gunicorn_has_it(pid, End::of(status), sent);
+    let known = as_gunicorn_has_it(pid, ProcessEnd::of(status), sent);
     format!("{known}worker {slot} (pid {pid}) died{age}: {cause}{requests}")
 }
 
 /// What gunicorn says of the same, word for word: what watches logs looks for it.
-fn as_gunicorn_has_it(pid: u32, end: End, sent: Option<(&str, &str)>) -> String {
+fn as_gunicorn_has_it(pid: u32, end: ProcessEnd, sent: Option<(&str, &str)>) -> String {
     match (end, sent) {
         (_, Some(("SIGKILL", STALLED))) => format!("WORKER TIMEOUT (pid:{pid}): "),
         (_, Some(("SIGKILL", _))) => String::new(),
-        (End::Signaled { signal: number::SIGKILL, .. }, _) => {
+        (ProcessEnd::Signaled { signal: number::SIGKILL, .. }, _) => {
             format!("Worker (pid:{pid}) was sent SIGKILL! Perhaps out of memory? ")
         }
         _ => String::new(),
@@ -60,19 +60,19 @@ pub fn cause(
     rss_kib: u64,
 ) -> String {
     let limit_kib = MemoryGroup::own(Path::new("/")).and_then(|group| group.limit_kib());
-    End::of(status).cause(sent, &Memory { oom_kills, limit_kib, rss_kib })
+    ProcessEnd::of(status).cause(sent, &MemoryFacts { oom_kills, limit_kib, rss_kib })
 }
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug)]
-enum End {
+enum ProcessEnd {
     Exited(i32),
     Signaled { signal: i32, core: bool },
 }
 
 /// What the kernel and the scoreboard tell of memory.
 #[derive(Clone, Copy, Debug, Default)]
-struct Memory {
+struct MemoryFacts {
     /// Before and after.
     oom_kills: Option<(u64, u64)>,
     limit_kib: Option<u64>,
@@ -80,7 +80,7 @@ struct Memory {
     rss_kib: u64,
 }
 
-impl End {
+impl ProcessEnd {
     fn of(status: WaitStatus) -> Self {
         match status.terminating_signal() {
             // The bit that wait(2) calls WCOREDUMP.
@@ -89,7 +89,7 @@ impl End {
         }
     }
 
-    fn cause(self, sent: Option<(&str, &str)>, memory: &Memory) -> String {
+    fn cause(self, sent: Option<(&str, &str)>, memory: &MemoryFacts) -> String {
         let cause = match self {
             Self::Exited(status) => exit(status),
             Self::Signaled { signal, .. } if sent.is_some_and(|(name, _)| name == signal_name(signal)) => {
@@ -110,7 +110,7 @@ impl End {
 }
 
 /// A SIGKILL that is not the supervisor's.
-fn killed(memory: &Memory) -> String {
+fn killed(memory: &MemoryFacts) -> String {
     let rss = match memory.rss_kib {
         0 => String::new(),
         kib => format!(", last RSS {} MiB", kib / 1024),
@@ -187,7 +187,7 @@ fn signal_name(signal: i32) -> String {
 }
 
 /// A line for each request that the worker's threads were answering. Those of lost threads have been answered.
-fn in_flight(slot: Slot<'_>, now_nanos: u64) -> String {
+fn in_flight(slot: WorkerSlot<'_>, now_nanos: u64) -> String {
     let running: Vec<Running> = slot
         .threads()
         .filter_map(|thread| thread.running())
@@ -236,7 +236,7 @@ mod tests {
     use super::*;
     use crate::Note;
 
-    const KILL: End = End::Signaled { signal: number::SIGKILL, core: false };
+    const KILL: ProcessEnd = ProcessEnd::Signaled { signal: number::SIGKILL, core: false };
 
     fn ended(script: &str) -> WaitStatus {
         let mut command = Command::new("sh");
@@ -293,7 +293,7 @@ mod tests {
     fn what_the_supervisor_did_it_says() {
         let board = Scoreboard::create(1, 1).unwrap();
         let sent = Some(("SIGKILL", "it did not end within 30 s of SIGTERM"));
-        // Memory was short at that time as well: that is not why.
+        // MemoryFacts was short at that time as well: that is not why.
         let text = death(0, 5, ended("kill -KILL $$"), sent, &board, Some((1, 2)));
         assert_eq!(
             text,
@@ -309,7 +309,8 @@ mod tests {
         let known =
             "Worker (pid:5) was sent SIGKILL! Perhaps out of memory? worker 0 (pid 5) died: SIGKILL from";
         assert!(text.starts_with(known), "{text}");
-        let text = End::Signaled { signal: number::SIGABRT, core: true }.cause(sent, &Memory::default());
+        let text =
+            ProcessEnd::Signaled { signal: number::SIGABRT, core: true }.cause(sent, &MemoryFacts::default());
         assert!(text.starts_with("SIGABRT, core dumped: C code has called abort()"), "{text}");
         assert!(text.ends_with("; the supervisor had sent it SIGTERM: it is to be replaced"), "{text}");
     }
@@ -320,20 +321,20 @@ mod tests {
         let rss_kib = 498 * 1024 + 3;
         for (memory, expected) in [
             (
-                Memory { oom_kills: Some((4, 5)), limit_kib, rss_kib },
+                MemoryFacts { oom_kills: Some((4, 5)), limit_kib, rss_kib },
                 "SIGKILL, cgroup out of memory: limit 512 MiB, last RSS 498 MiB",
             ),
             (
-                Memory { oom_kills: Some((4, 5)), limit_kib: None, rss_kib: 0 },
+                MemoryFacts { oom_kills: Some((4, 5)), limit_kib: None, rss_kib: 0 },
                 "SIGKILL, the machine is out of memory: the cgroup has no limit",
             ),
             (
-                Memory { oom_kills: Some((5, 5)), limit_kib, rss_kib },
+                MemoryFacts { oom_kills: Some((5, 5)), limit_kib, rss_kib },
                 "SIGKILL from outside: not by Portico and not by the cgroup's OOM killer, last RSS 498 MiB; the \
                  kernel's log (dmesg) has more if it was the kernel",
             ),
             (
-                Memory { oom_kills: None, limit_kib, rss_kib: 0 },
+                MemoryFacts { oom_kills: None, limit_kib, rss_kib: 0 },
                 "SIGKILL from outside, not by Portico; whether memory was short cannot be told here (the cgroup's \
                  counter is not readable): see the kernel's log (dmesg)",
             ),
@@ -345,7 +346,7 @@ mod tests {
     #[test]
     fn every_signal_has_a_name_and_a_meaning() {
         for signal in 1..=64 {
-            let text = End::Signaled { signal, core: false }.cause(None, &Memory::default());
+            let text = ProcessEnd::Signaled { signal, core: false }.cause(None, &MemoryFacts::default());
             let (name, meaning) = text.split_once([':', ' ']).unwrap();
             assert!(name.starts_with("SIG") || name == "signal", "{text}");
             assert!(meaning.len() > 10, "{text}");

@@ -30,7 +30,7 @@ use crate::descriptors::{is_open_in, parent_of};
 
 pub use fields::{SlotField, SlotState, SupervisorField, SupervisorState};
 use thread::THREAD_WORDS;
-pub use thread::{Note, Running, Thread, ThreadState, thread_count};
+pub use thread::{Note, Running, ThreadRecord, ThreadState, thread_count};
 
 /// The memory, shared by all clones and, over a fork, by processes.
 #[derive(Clone, Debug)]
@@ -48,7 +48,7 @@ struct Mapping {
 
 /// One worker slot.
 #[derive(Clone, Copy, Debug)]
-pub struct Slot<'a> {
+pub struct WorkerSlot<'a> {
     words: &'a [AtomicU64],
     threads: usize,
 }
@@ -176,22 +176,22 @@ impl Scoreboard {
         self.0.slots == 0
     }
 
-    /// Slot `number`, if there is one.
-    pub fn slot(&self, number: u32) -> Option<Slot<'_>> {
+    /// WorkerSlot `number`, if there is one.
+    pub fn slot(&self, number: u32) -> Option<WorkerSlot<'_>> {
         let words = slot_words(self.0.threads)?;
         let from = SUPERVISOR_WORDS + (number as usize).checked_mul(words)?;
         let inside = (number as usize) < self.0.slots;
         let words = self.words().get(from..from + words).filter(|_| inside)?;
-        Some(Slot { words, threads: self.0.threads })
+        Some(WorkerSlot { words, threads: self.0.threads })
     }
 
     /// All slots with their numbers.
-    pub fn slots(&self) -> impl Iterator<Item = (u32, Slot<'_>)> {
+    pub fn slots(&self) -> impl Iterator<Item = (u32, WorkerSlot<'_>)> {
         (0..self.0.slots as u32).filter_map(|number| Some((number, self.slot(number)?)))
     }
 }
 
-impl<'a> Slot<'a> {
+impl<'a> WorkerSlot<'a> {
     /// A number of the worker's.
     pub fn get(self, field: SlotField) -> u64 {
         self.words[field as usize].load(Ordering::Acquire)
@@ -235,13 +235,13 @@ impl<'a> Slot<'a> {
     }
 
     /// A thread's record, if there is one.
-    pub fn thread(self, index: usize) -> Option<Thread<'a>> {
+    pub fn thread(self, index: usize) -> Option<ThreadRecord<'a>> {
         let from = SLOT_WORDS + WAIT_BUCKETS + index.checked_mul(THREAD_WORDS)?;
-        self.words.get(from..from + THREAD_WORDS).filter(|_| index < self.threads).map(Thread)
+        self.words.get(from..from + THREAD_WORDS).filter(|_| index < self.threads).map(ThreadRecord)
     }
 
     /// All records.
-    pub fn threads(self) -> impl Iterator<Item = Thread<'a>> {
+    pub fn threads(self) -> impl Iterator<Item = ThreadRecord<'a>> {
         (0..self.threads).filter_map(move |index| self.thread(index))
     }
 

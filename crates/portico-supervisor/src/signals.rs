@@ -11,9 +11,9 @@ use signal_hook::SigId;
 use signal_hook::consts as number;
 use signal_hook::low_level::{register, unregister};
 
-/// The supervisor's signals, caught from [`Signals::install`] until [`Signals::release`].
+/// The supervisor's signals, caught from [`SignalQueue::install`] until [`SignalQueue::release`].
 #[derive(Debug)]
-pub struct Signals {
+pub struct SignalQueue {
     /// Readable while a signal waits.
     numbers: OwnedFd,
     handlers: Vec<SigId>,
@@ -57,11 +57,11 @@ const SIGNALS: [(i32, Signal, &str); 10] = [
     (number::SIGCHLD, Signal::Chld, "chld"),
 ];
 
-impl Signals {
+impl SignalQueue {
     /// Catches them. Handlers that were there before are called as well, so that whoever has some (Python has one
     /// for SIGINT) sets them to the default first.
     ///
-    /// Signals that come faster than they are taken lie in a pipe, which has room for thousands; what does not fit
+    /// SignalQueue that come faster than they are taken lie in a pipe, which has room for thousands; what does not fit
     /// is lost.
     ///
     /// # Errors
@@ -104,13 +104,13 @@ impl Signals {
     }
 }
 
-impl AsFd for Signals {
+impl AsFd for SignalQueue {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.numbers.as_fd()
     }
 }
 
-impl Drop for Signals {
+impl Drop for SignalQueue {
     fn drop(&mut self) {
         for handler in self.handlers.drain(..) {
             unregister(handler);
@@ -141,18 +141,18 @@ mod tests {
 
     use super::*;
 
-    /// Signals are the whole process'.
+    /// SignalQueue are the whole process'.
     static ALONE: Mutex<()> = Mutex::new(());
 
     /// Those that wait, without SIGCHLD: tests beside these have children.
-    fn waiting(signals: &Signals) -> Vec<Signal> {
+    fn waiting(signals: &SignalQueue) -> Vec<Signal> {
         std::iter::from_fn(|| signals.next()).filter(|signal| *signal != Signal::Chld).collect()
     }
 
     #[test]
     fn signals_come_out_one_by_one_in_their_order() {
         let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let signals = Signals::install().unwrap();
+        let signals = SignalQueue::install().unwrap();
         assert_eq!(waiting(&signals), []);
         for (number, ..) in SIGNALS {
             raise(number).unwrap();
@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn a_burst_beyond_the_room_neither_blocks_nor_disturbs_what_comes_later() {
         let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let signals = Signals::install().unwrap();
+        let signals = SignalQueue::install().unwrap();
         for _ in 0..70_000 {
             raise(number::SIGHUP).unwrap();
         }
@@ -182,7 +182,7 @@ mod tests {
     #[test]
     fn once_released_they_do_nothing() {
         let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let signals = Signals::install().unwrap();
+        let signals = SignalQueue::install().unwrap();
         let copy = signals.numbers.try_clone().unwrap();
         signals.release();
         raise(number::SIGUSR1).unwrap();

@@ -15,13 +15,13 @@
 //! ```
 //!
 //! A slot belongs to one process until that has been reaped; a successor takes the lowest free one. After each
-//! event [`State`] compares what there is with what there should be, in this order: has a reload come to its end;
+//! event [`StateMachine`] compares what there is with what there should be, in this order: has a reload come to its end;
 //! which templates are needed; is a ready worker one too many (retire one, then wait for its end); is one to be
 //! replaced (allow one more); are there too few (start them, as far as the back-off allows). A replacement is
 //! therefore nothing but one worker more that is allowed, and once it is ready, one too many. That is why no
 //! worker is ever taken away before its successor is ready.
 //!
-//! `event.rs` has the events and the actions, `plan.rs` what holds throughout; `backoff.rs` when a place that
+//! `event.rs` has the events and the actions, `plan.rs` what holds throughout; `backoff.rs` when a slot that
 //! failed is tried again, `fleet.rs` the number of workers and their replacement, `reload.rs` generations and
 //! templates, `stop.rs` the end.
 
@@ -31,10 +31,10 @@ use std::time::{Duration, Instant};
 use log::Level;
 
 use backoff::Backoff;
-pub use event::{Action, Child, Event};
-pub use plan::Plan;
+pub use event::{Action, Child, SupervisorEvent};
+pub use plan::ProcessPlan;
 use reload::Reload;
-use stop::{Phase, SAME_WISH};
+use stop::{SAME_WISH, ServicePhase};
 
 mod backoff;
 mod event;
@@ -46,11 +46,12 @@ mod stop;
 #[cfg(test)]
 mod tests;
 
-/// All that is decided upon.
+/// What the supervisor knows of its processes, and what follows from each event. The supervisor owns it and does what
+/// it returns; it touches no process, clock or log itself.
 #[derive(Debug)]
-pub struct State {
-    plan: Plan,
-    phase: Phase,
+pub struct StateMachine {
+    plan: ProcessPlan,
+    phase: ServicePhase,
     /// Workers asked for.
     asked: u32,
     /// WINCH: as if none were asked for.
@@ -59,7 +60,7 @@ pub struct State {
     generation: u32,
     /// The last one given to anything.
     generation_last: u32,
-    processes: BTreeMap<Child, Process>,
+    processes: BTreeMap<Child, ProcessState>,
     /// The ready worker for which there may be one more.
     replacing: Option<u32>,
     reload: Option<Reload>,
@@ -67,15 +68,16 @@ pub struct State {
     template_backoff: Backoff,
 }
 
+/// What the machine knows of one process, until that has been reaped.
 #[derive(Debug)]
-struct Process {
-    stage: Stage,
+struct ProcessState {
+    stage: ProcessStage,
     generation: u32,
     started: Instant,
     ready: Option<Instant>,
     /// When it has to have reached its next stage, and why it is killed otherwise.
     due: Option<(Instant, &'static str)>,
-    /// Failures of its place before it.
+    /// Failures in its slot before it.
     failures: u32,
     /// Its boot has been told to have failed.
     failed: bool,
@@ -85,7 +87,7 @@ struct Process {
     lost: bool,
     /// It was told to finish what it has first.
     draining: bool,
-    /// It has closed its line.
+    /// It has closed its control socket.
     hung_up: bool,
     /// It asked to be replaced, for this reason.
     outdated: Option<String>,
@@ -94,7 +96,7 @@ struct Process {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum ProcessStage {
     Starting,
     Ready,
     Leaving,
@@ -113,20 +115,20 @@ const BOOT_FAILED: i32 = 3;
 const TOO_SLOW_TO_BOOT: &str = "it was not ready within --boot-timeout";
 const TOO_SLOW_TO_END: &str = "it had not ended within --graceful-timeout";
 const NOT_ENDED: &str = "it had not ended when told to";
-const HUNG_UP: &str = "it had closed its line to the supervisor";
-const FLOODED: &str = "it flooded its line to the supervisor";
+const HUNG_UP: &str = "it had closed its control socket";
+const FLOODED: &str = "it flooded its control socket";
 /// Why a process ends that the supervisor has not told to.
 pub(crate) const ENDED_BY_SIGNAL: &str = "it was told to end by a signal";
 /// Why a worker is killed that does nothing any more.
 pub(crate) const STALLED: &str = "its heartbeat had stopped";
 
-impl State {
-    /// Nothing runs yet: the first event, a [`Event::Tick`], starts the first processes.
-    pub fn new(plan: Plan) -> Self {
+impl StateMachine {
+    /// Nothing runs yet: the first event, a [`SupervisorEvent::Tick`], starts the first processes.
+    pub fn new(plan: ProcessPlan) -> Self {
         Self {
             asked: plan.workers_min,
             plan,
-            phase: Phase::Booting,
+            phase: ServicePhase::Booting,
             withdrawn: false,
             generation: 0,
             generation_last: 0,
@@ -148,7 +150,7 @@ impl State {
         self.generation
     }
 
-    /// When [`Event::Tick`] is due, if nothing else happens.
+    /// When [`SupervisorEvent::Tick`] is due, if nothing else happens.
     pub fn next_timeout(&self, now: Instant) -> Option<Instant> {
         let due = self.processes.values().filter_map(|process| Some(process.due?.0));
         let processes = due.chain(self.processes.values().filter_map(|process| process.signalled));
@@ -158,8 +160,8 @@ impl State {
     }
 
     /// Takes in what has happened and adds to `actions` what follows from it.
-    pub fn handle(&mut self, event: Event, now: Instant, actions: &mut Vec<Action>) {
-        if self.phase == Phase::Ended {
+    pub fn handle(&mut self, event: SupervisorEvent, now: Instant, actions: &mut Vec<Action>) {
+        if self.phase == ServicePhase::Ended {
             return;
         }
         self.note(event, now, actions);
@@ -168,32 +170,35 @@ impl State {
         self.pass_phase(now, actions);
     }
 
-    fn note(&mut self, event: Event, now: Instant, actions: &mut Vec<Action>) {
+    fn note(&mut self, event: SupervisorEvent, now: Instant, actions: &mut Vec<Action>) {
         match event {
-            Event::Ready(child) => self.on_ready(child, now, actions),
-            Event::BootFailed { child, status, message } => {
+            SupervisorEvent::Ready(child) => self.on_ready(child, now, actions),
+            SupervisorEvent::BootFailed { child, status, message } => {
                 self.on_boot_failed(child, status, message, now, actions);
             }
-            Event::Exited { child, status } => self.on_exited(child, status, now, actions),
-            Event::HungUp(child) => self.on_hung_up(child, now),
-            Event::Replace { slot, reason } => self.on_replace(slot, reason, actions),
-            Event::Signalled(slot) => {
+            SupervisorEvent::Exited { child, status } => self.on_exited(child, status, now, actions),
+            SupervisorEvent::HungUp(child) => self.on_hung_up(child, now),
+            SupervisorEvent::Replace { slot, reason } => self.on_replace(slot, reason, actions),
+            SupervisorEvent::Signalled(slot) => {
                 // Whoever has sent it to the whole process group has sent it to the server as well.
                 let process = self.processes.get_mut(&Child::Worker(slot));
                 process.into_iter().for_each(|process| process.signalled = Some(now + SAME_WISH));
             }
-            Event::Changed { slot, file } => self.on_changed(slot, &file, now, actions),
-            Event::Stalled(slot) => self.kill(Child::Worker(slot), STALLED, now, actions),
-            Event::Flooded(child) => self.kill(child, FLOODED, now, actions),
-            Event::Terminate | Event::Interrupt | Event::Quit | Event::Superseded => {
+            SupervisorEvent::Changed { slot, file } => self.on_changed(slot, &file, now, actions),
+            SupervisorEvent::Stalled(slot) => self.kill(Child::Worker(slot), STALLED, now, actions),
+            SupervisorEvent::Flooded(child) => self.kill(child, FLOODED, now, actions),
+            SupervisorEvent::Terminate
+            | SupervisorEvent::Interrupt
+            | SupervisorEvent::Quit
+            | SupervisorEvent::Superseded => {
                 self.on_stop(&event, now, actions);
             }
-            Event::Reload => self.on_reload(now, actions),
-            Event::Grow => self.scale_to(self.asked.saturating_add(1), actions),
-            Event::Shrink => self.scale_to(self.asked.saturating_sub(1), actions),
-            Event::Scale(count) => self.scale_to(count, actions),
-            Event::Withdraw => self.on_withdraw(now, actions),
-            Event::Tick => {}
+            SupervisorEvent::Reload => self.on_reload(now, actions),
+            SupervisorEvent::Grow => self.scale_to(self.asked.saturating_add(1), actions),
+            SupervisorEvent::Shrink => self.scale_to(self.asked.saturating_sub(1), actions),
+            SupervisorEvent::Scale(count) => self.scale_to(count, actions),
+            SupervisorEvent::Withdraw => self.on_withdraw(now, actions),
+            SupervisorEvent::Tick => {}
         }
     }
 
@@ -203,11 +208,11 @@ impl State {
             return;
         }
         match process.stage {
-            Stage::Starting => (process.stage, process.due) = (Stage::Ready, None),
+            ProcessStage::Starting => (process.stage, process.due) = (ProcessStage::Ready, None),
             // It was told to end before it had said this: it may have taken requests since.
-            Stage::Leaving if process.draining => {
+            ProcessStage::Leaving if process.draining => {
                 let until = match self.phase {
-                    Phase::Draining { until, .. } => until,
+                    ServicePhase::Draining { until, .. } => until,
                     _ => now + self.plan.graceful_timeout + KILL_GRACE,
                 };
                 process.due = Some((until, TOO_SLOW_TO_END));
@@ -216,7 +221,7 @@ impl State {
         }
         process.ready = Some(now);
         let (generation, stage) = (process.generation, process.stage);
-        if let (Child::Worker(slot), Stage::Ready) = (child, stage) {
+        if let (Child::Worker(slot), ProcessStage::Ready) = (child, stage) {
             self.phase_on_worker_ready(slot, actions);
             self.prove(generation);
         }
@@ -236,14 +241,14 @@ impl State {
             return;
         }
         process.failed = true;
-        if process.stage == Stage::Starting {
-            process.stage = Stage::Leaving;
+        if process.stage == ProcessStage::Starting {
+            process.stage = ProcessStage::Leaving;
             process.due = Some((now + KILL_GRACE, NOT_ENDED));
         }
         let generation = process.generation;
         self.note_loss(child, now);
         actions.push(Action::Log(Level::Error, message));
-        self.bear_failed_boot(generation, status, now, actions);
+        self.on_boot_failure(generation, status, now, actions);
     }
 
     fn on_exited(&mut self, child: Child, status: i32, now: Instant, actions: &mut Vec<Action>) {
@@ -262,7 +267,7 @@ impl State {
             Child::Template(generation) => process.ready.is_none() || !self.is_proven(generation),
         };
         if in_vain && !process.failed {
-            self.bear_failed_boot(process.generation, status, now, actions);
+            self.on_boot_failure(process.generation, status, now, actions);
         }
     }
 
@@ -283,8 +288,8 @@ impl State {
     }
 
     /// What follows from the failure of a process of this generation.
-    fn bear_failed_boot(&mut self, generation: u32, status: i32, now: Instant, actions: &mut Vec<Action>) {
-        if self.phase == Phase::Booting {
+    fn on_boot_failure(&mut self, generation: u32, status: i32, now: Instant, actions: &mut Vec<Action>) {
+        if self.phase == ServicePhase::Booting {
             self.stop_at_once(if status == 0 { BOOT_FAILED } else { status }, now, actions);
         } else if self.reload.as_ref().is_some_and(|reload| reload.generation == generation) {
             let left = match self.plan.development {
@@ -298,19 +303,20 @@ impl State {
     fn on_hung_up(&mut self, child: Child, now: Instant) {
         let Some(process) = self.processes.get_mut(&child) else { return };
         process.hung_up = true;
-        if process.stage != Stage::Killed {
+        if process.stage != ProcessStage::Killed {
             let until = now + KILL_GRACE;
             process.due = process.due.filter(|due| due.0 < until).or(Some((until, HUNG_UP)));
         }
     }
 
     fn on_replace(&mut self, slot: u32, reason: String, actions: &mut Vec<Action>) {
-        if !matches!(self.phase, Phase::Booting | Phase::Serving) {
+        if !matches!(self.phase, ServicePhase::Booting | ServicePhase::Serving) {
             return; // They all end, this one with the others.
         }
         let Some(process) = self.processes.get_mut(&Child::Worker(slot)) else { return };
         // One that still warms up may have enough of it already; it is asked for no second time.
-        if matches!(process.stage, Stage::Starting | Stage::Ready) && process.outdated.is_none() {
+        if matches!(process.stage, ProcessStage::Starting | ProcessStage::Ready) && process.outdated.is_none()
+        {
             let message = format!("The worker in slot {slot} is to be replaced: {reason}");
             process.outdated = Some(reason);
             actions.push(Action::Log(Level::Info, message));
@@ -336,7 +342,7 @@ impl State {
         }
         for (child, why) in due {
             let Some(process) = self.processes.get_mut(&child) else { continue };
-            if process.stage != Stage::Starting || process.hung_up {
+            if process.stage != ProcessStage::Starting || process.hung_up {
                 self.kill(child, why, now, actions);
                 continue;
             }
@@ -345,7 +351,7 @@ impl State {
                 Child::Worker(slot) => format!("The worker in slot {slot}"),
                 Child::Template(_) => "The template".to_string(),
             };
-            process.stage = Stage::Leaving;
+            process.stage = ProcessStage::Leaving;
             process.due = Some((now + STOP_GRACE, why));
             let message = format!("{name} is not ready after {} s", self.plan.boot_timeout.as_secs_f64());
             self.on_boot_failed(child, BOOT_FAILED, message, now, actions);
@@ -355,8 +361,8 @@ impl State {
     fn kill(&mut self, child: Child, why: &'static str, now: Instant, actions: &mut Vec<Action>) {
         self.note_loss(child, now);
         let Some(process) = self.processes.get_mut(&child) else { return };
-        if process.stage != Stage::Killed {
-            (process.stage, process.due) = (Stage::Killed, None);
+        if process.stage != ProcessStage::Killed {
+            (process.stage, process.due) = (ProcessStage::Killed, None);
             actions.push(Action::Kill { child, why });
         }
     }
@@ -364,21 +370,21 @@ impl State {
     /// Tells it to end; if it has not by `until`, it is killed.
     fn dismiss(&mut self, child: Child, until: Instant, order: Action, actions: &mut Vec<Action>) {
         let Some(process) = self.processes.get_mut(&child) else { return };
-        if process.stage == Stage::Killed {
+        if process.stage == ProcessStage::Killed {
             return;
         }
         let why = if process.ready.is_some() { TOO_SLOW_TO_END } else { NOT_ENDED };
-        let ends_already = process.stage == Stage::Leaving || process.hung_up;
+        let ends_already = process.stage == ProcessStage::Leaving || process.hung_up;
         process.due = process.due.filter(|due| ends_already && due.0 <= until).or(Some((until, why)));
-        (process.stage, process.dismissed) = (Stage::Leaving, true);
+        (process.stage, process.dismissed) = (ProcessStage::Leaving, true);
         process.draining = matches!(order, Action::Drain { .. });
         actions.push(order);
     }
 
     fn insert(&mut self, child: Child, generation: u32, failures: u32, now: Instant) {
         let limit = self.plan.boot_timeout;
-        let process = Process {
-            stage: Stage::Starting,
+        let process = ProcessState {
+            stage: ProcessStage::Starting,
             generation,
             started: now,
             ready: None,
@@ -397,14 +403,14 @@ impl State {
     }
 
     /// All workers with their slots.
-    fn workers(&self) -> impl Iterator<Item = (u32, &Process)> {
+    fn workers(&self) -> impl Iterator<Item = (u32, &ProcessState)> {
         self.processes.iter().filter_map(|(child, process)| match child {
             Child::Worker(slot) => Some((*slot, process)),
             Child::Template(_) => None,
         })
     }
 
-    fn count(&self, stage: Stage) -> u32 {
+    fn count(&self, stage: ProcessStage) -> u32 {
         self.workers().filter(|(_, process)| process.stage == stage).count() as u32
     }
 }

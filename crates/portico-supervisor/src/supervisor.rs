@@ -1,6 +1,6 @@
-//! The loop of the supervisor: it waits for signals, reports and the time, asks [`State`] what follows, does it.
+//! The loop of the supervisor: it waits for signals, reports and the time, asks [`StateMachine`] what follows, does it.
 //!
-//! `observe.rs` turns what comes from processes into events, `perform.rs` does the actions, `look.rs` has what is
+//! `observe.rs` turns what comes from processes into events, `perform.rs` does the actions, `tick.rs` has what is
 //! done every second, `upgrading.rs` the start of a new supervisor.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -12,35 +12,36 @@ use std::time::{Duration, Instant};
 use portico_config::{Config, Preload};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::process::{Process, adopt_orphans};
+use crate::process::{ChildProcess, adopt_orphans};
 use crate::{
-    Child, Command, Event, Fork, Host, Notifier, Plan, Role, Scoreboard, Signal, Signals, SlotState, State,
-    SupervisorField, SupervisorState, now_nanos, thread_count,
+    Child, ControlCommand, Fork, Host, Notifier, ProcessPlan, ProcessRole, Scoreboard, Signal, SignalQueue,
+    SlotState, StateMachine, SupervisorEvent, SupervisorField, SupervisorState, now_nanos, thread_count,
 };
-use look::Looking;
+use tick::TickState;
 use upgrading::Upgrading;
 
-mod look;
 mod observe;
 mod perform;
+mod tick;
 mod upgrading;
 
-/// The parent of all workers. It runs no application code and has one thread.
+/// The parent of all workers: it owns the scoreboard and the control sockets, forks, signals and reaps. It runs no
+/// application code, has one thread, and never waits for a worker.
 pub struct Supervisor {
     config: Arc<Config>,
     /// This process, in those that it forks too.
     pid: u32,
     scoreboard: Scoreboard,
     host: Box<dyn Host>,
-    state: State,
-    processes: BTreeMap<Child, Process>,
+    state: StateMachine,
+    processes: BTreeMap<Child, ChildProcess>,
     /// What the machine has not been told yet.
-    events: VecDeque<Event>,
-    signals: Option<Signals>,
+    events: VecDeque<SupervisorEvent>,
+    signals: Option<SignalQueue>,
     /// `None` once another supervisor has taken over, whose service it is then.
     notifier: Option<Notifier>,
     upgrading: Option<Upgrading>,
-    looking: Looking,
+    ticks: TickState,
     /// What systemd was last told of the workers: how many are ready, of how many that were asked for.
     status: (usize, u32),
     /// Workers that live, as the host was last told.
@@ -55,7 +56,7 @@ impl Supervisor {
     /// # Errors
     /// The kernel has no memory or descriptor for the scoreboard.
     pub fn new(config: Arc<Config>, host: Box<dyn Host>) -> io::Result<Self> {
-        let plan = Plan::new(&config);
+        let plan = ProcessPlan::new(&config);
         let scoreboard = Scoreboard::create(plan.slots as usize, thread_count(&config))?;
         let pid = std::process::id();
         scoreboard.set(SupervisorField::Pid, u64::from(pid));
@@ -63,12 +64,12 @@ impl Supervisor {
         scoreboard.set(SupervisorField::ThreadsAsked, u64::from(config.threads));
         scoreboard.set(SupervisorField::WorkersAsked, u64::from(config.workers.min));
         Ok(Self {
-            looking: Looking::new(&config),
+            ticks: TickState::new(&config),
             config,
             pid,
             scoreboard,
             host,
-            state: State::new(plan),
+            state: StateMachine::new(plan),
             processes: BTreeMap::new(),
             events: VecDeque::new(),
             signals: None,
@@ -87,12 +88,12 @@ impl Supervisor {
 
     /// Starts the workers and looks after them until a signal ends the server. In a process that it forks it
     /// returns there as well, with that process' part; the supervisor is of no use there any more.
-    pub fn run(&mut self, fork: &mut dyn Fork) -> Role {
+    pub fn run(&mut self, fork: &mut dyn Fork) -> ProcessRole {
         if let Err(error) = self.begin() {
             log::error!("The supervisor cannot begin: {error}");
-            return Role::Exit(1);
+            return ProcessRole::Exit(1);
         }
-        self.events.push_back(Event::Tick);
+        self.events.push_back(SupervisorEvent::Tick);
         loop {
             if let Some(role) = self.settle(fork) {
                 return role;
@@ -102,16 +103,16 @@ impl Supervisor {
             // that it was told to end. Nothing is to be started in its place.
             self.handle_signals();
             self.observe();
-            self.look(Instant::now());
+            self.tick(Instant::now());
             self.follow_upgrade(Instant::now());
             if self.events.is_empty() {
-                self.events.push_back(Event::Tick);
+                self.events.push_back(SupervisorEvent::Tick);
             }
         }
     }
 
     fn begin(&mut self) -> io::Result<()> {
-        self.signals = Some(Signals::install()?);
+        self.signals = Some(SignalQueue::install()?);
         if self.config.preload != Preload::Off {
             adopt_orphans()?;
         }
@@ -119,7 +120,7 @@ impl Supervisor {
     }
 
     /// Tells the machine what has happened and does what follows, until nothing is left.
-    fn settle(&mut self, fork: &mut dyn Fork) -> Option<Role> {
+    fn settle(&mut self, fork: &mut dyn Fork) -> Option<ProcessRole> {
         while let Some(event) = self.events.pop_front() {
             let mut actions = Vec::new();
             self.state.handle(event, Instant::now(), &mut actions);
@@ -154,11 +155,11 @@ impl Supervisor {
         }
     }
 
-    /// Waits until something has happened, or is due.
+    /// WaitCounts until something has happened, or is due.
     fn wait(&mut self) {
         let now = Instant::now();
         let upgrade = self.upgrading.as_ref().and_then(Upgrading::next_timeout);
-        let due = [self.state.next_timeout(now), Some(self.looking.next_timeout()), upgrade];
+        let due = [self.state.next_timeout(now), Some(self.ticks.next_timeout()), upgrade];
         let limit =
             due.into_iter().flatten().min().map_or(Duration::ZERO, |due| due.saturating_duration_since(now));
         // Whole milliseconds, rounded up: not to wake just before.
@@ -167,8 +168,8 @@ impl Supervisor {
             tv_sec: limit.as_secs().try_into().unwrap_or(i64::MAX),
             tv_nsec: limit.subsec_nanos().into(),
         };
-        let lines = self.processes.values().filter(|process| process.is_heard());
-        let mut polled: Vec<_> = lines.map(|process| PollFd::new(process, PollFlags::IN)).collect();
+        let sockets = self.processes.values().filter(|process| process.is_heard());
+        let mut polled: Vec<_> = sockets.map(|process| PollFd::new(process, PollFlags::IN)).collect();
         polled.extend(self.signals.as_ref().map(|signals| PollFd::new(signals, PollFlags::IN)));
         polled.extend(self.upgrading.as_ref().map(|upgrading| PollFd::new(upgrading, PollFlags::IN)));
         match poll(&mut polled, Some(&timeout)) {
@@ -181,7 +182,7 @@ impl Supervisor {
     }
 
     fn handle_signals(&mut self) {
-        while let Some(signal) = self.signals.as_ref().and_then(Signals::next) {
+        while let Some(signal) = self.signals.as_ref().and_then(SignalQueue::next) {
             if signal == Signal::Winch && has_terminal() {
                 continue; // Its window has another size.
             }
@@ -189,22 +190,22 @@ impl Supervisor {
                 log::info!("Handling signal: {}", signal.name());
             }
             let event = match signal {
-                Signal::Term => Event::Terminate,
+                Signal::Term => SupervisorEvent::Terminate,
                 Signal::Int => {
                     self.host.interrupting(&self.ready_pids());
-                    Event::Interrupt
+                    SupervisorEvent::Interrupt
                 }
-                Signal::Quit => Event::Quit,
+                Signal::Quit => SupervisorEvent::Quit,
                 Signal::Hup => {
                     self.note_reload();
                     if !self.read_configuration() {
                         continue;
                     }
-                    Event::Reload
+                    SupervisorEvent::Reload
                 }
-                Signal::Ttin => Event::Grow,
-                Signal::Ttou => Event::Shrink,
-                Signal::Winch => Event::Withdraw,
+                Signal::Ttin => SupervisorEvent::Grow,
+                Signal::Ttou => SupervisorEvent::Shrink,
+                Signal::Winch => SupervisorEvent::Withdraw,
                 Signal::Usr1 => {
                     self.reopen_logs();
                     continue;
@@ -239,14 +240,14 @@ impl Supervisor {
         match self.host.reload() {
             Ok(None) => {}
             Ok(Some(config)) => {
-                if let Some(most) = self.state.replan(Plan::new(&config)) {
+                if let Some(most) = self.state.replan(ProcessPlan::new(&config)) {
                     log::warn!(
                         "a reload cannot make room for {} workers: {most} are the most; start the server anew, or \
                          upgrade it (SIGUSR2)",
                         config.workers.max
                     );
                 }
-                self.looking.follow(&config);
+                self.ticks.follow(&config);
                 self.config = config;
             }
             Err(why) => {
@@ -266,7 +267,7 @@ impl Supervisor {
     }
 
     fn reopen_logs(&mut self) {
-        let command = Command::ReopenLogs(self.host.reopen_logs());
+        let command = ControlCommand::ReopenLogs(self.host.reopen_logs());
         let children: Vec<_> = self.processes.keys().copied().collect();
         for child in children {
             self.send(child, &command);

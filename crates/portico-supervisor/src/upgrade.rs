@@ -1,7 +1,7 @@
 //! An upgrade: a new supervisor, of whatever version is installed now, takes the listening sockets over while the
 //! old one serves.
 //!
-//! The new one is started as the old one was, but that its standard input is a line between both. The old one has
+//! The new one is started as the old one was, but that its standard input is a socket between both. The old one has
 //! laid the sockets into it, each with its name, what nobody else is to know, such as keys, and its own standard
 //! input, which the new one puts back first of all. Nothing else is inherited by number or lies in a file, and no
 //! other program that either starts gets at it. When the new one serves it says so; should it end before, or take
@@ -42,12 +42,12 @@ pub struct CommandLine {
 #[derive(Debug)]
 pub struct Upgrade {
     pid: Pid,
-    line: OwnedFd,
+    socket: OwnedFd,
 }
 
 /// What has become of a new supervisor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum UpgradeOutcome {
     /// It serves.
     Ready,
     /// It has ended before it served.
@@ -57,7 +57,7 @@ pub enum Outcome {
 /// What a new supervisor has from the old one.
 #[derive(Debug)]
 pub struct Takeover {
-    line: OwnedFd,
+    socket: OwnedFd,
     listeners: Vec<(String, OwnedFd)>,
     secret: Vec<u8>,
 }
@@ -120,19 +120,19 @@ impl Upgrade {
             ));
         }
         let flags = SocketFlags::CLOEXEC;
-        let (line, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        let (socket, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
         for listeners in listeners.chunks(SOCKETS_MAX) {
             let names: Vec<&str> = listeners.iter().map(|(_, name)| name.as_str()).collect();
             let sockets: Vec<BorrowedFd<'_>> = listeners.iter().map(|(socket, _)| *socket).collect();
-            lay(&line, LISTENERS, names.join("\0").as_bytes(), &sockets)?;
+            lay(&socket, LISTENERS, names.join("\0").as_bytes(), &sockets)?;
         }
         if !secret.is_empty() {
-            lay(&line, SECRET, secret, &[])?;
+            lay(&socket, SECRET, secret, &[])?;
         }
         let null = std::fs::File::open("/dev/null")?;
         let input = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3);
         let input = input.as_ref().map_or(null.as_fd(), AsFd::as_fd); // Where it was closed.
-        lay(&line, INPUT, b"", &[input])?;
+        lay(&socket, INPUT, b"", &[input])?;
         let mut new = Command::new(&command.program);
         new.args(&command.arguments).current_dir(&command.folder).stdin(Stdio::from(theirs));
         new.env(UPGRADE_OF, getpid().to_string());
@@ -142,7 +142,7 @@ impl Upgrade {
             new.env(LISTEN_PID, getpid().to_string());
         }
         let child = new.spawn()?;
-        Ok(Self { pid: Pid::from_child(&child), line })
+        Ok(Self { pid: Pid::from_child(&child), socket })
     }
 
     /// The new supervisor's process id.
@@ -151,11 +151,11 @@ impl Upgrade {
     }
 
     /// What has become of it; `None` as long as it starts. Never waits.
-    pub fn outcome(&self) -> Option<Outcome> {
-        match receive(&self.line) {
-            Ok(Some((bytes, _))) if bytes == [READY] => Some(Outcome::Ready),
+    pub fn outcome(&self) -> Option<UpgradeOutcome> {
+        match receive(&self.socket) {
+            Ok(Some((bytes, _))) if bytes == [READY] => Some(UpgradeOutcome::Ready),
             Ok(None) => None,
-            Ok(Some(_)) | Err(_) => Some(Outcome::Ended),
+            Ok(Some(_)) | Err(_) => Some(UpgradeOutcome::Ended),
         }
     }
 
@@ -171,7 +171,7 @@ impl Upgrade {
 impl AsFd for Upgrade {
     /// Readable when there is an outcome.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.line.as_fd()
+        self.socket.as_fd()
     }
 }
 
@@ -185,18 +185,18 @@ impl Takeover {
         if old().is_none() {
             return Ok(None);
         }
-        let line = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
-        let (takeover, input) = Self::receive(line)?;
+        let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
+        let (takeover, input) = Self::receive(socket)?;
         rustix::stdio::dup2_stdin(&input)?;
         Ok(Some(takeover))
     }
 
-    fn receive(line: OwnedFd) -> io::Result<(Self, OwnedFd)> {
+    fn receive(socket: OwnedFd) -> io::Result<(Self, OwnedFd)> {
         let broken =
             || io::Error::new(io::ErrorKind::InvalidData, "the old supervisor's sockets cannot be had");
         let (mut listeners, mut secret) = (Vec::new(), Vec::new());
         loop {
-            let (bytes, mut descriptors) = receive(&line)?.ok_or_else(broken)?;
+            let (bytes, mut descriptors) = receive(&socket)?.ok_or_else(broken)?;
             match bytes.split_first() {
                 Some((&LISTENERS, names)) => {
                     let names = String::from_utf8_lossy(names).into_owned();
@@ -209,7 +209,7 @@ impl Takeover {
                 Some((&SECRET, bytes)) => secret = bytes.to_vec(),
                 Some((&INPUT, _)) => {
                     let input = descriptors.pop().ok_or_else(broken)?;
-                    return Ok((Self { line, listeners, secret }, input));
+                    return Ok((Self { socket, listeners, secret }, input));
                 }
                 _ => return Err(broken()),
             }
@@ -229,7 +229,7 @@ impl Takeover {
 
     /// This process serves: the old one may end. If it has ended already, this one serves all the same.
     pub fn ready(self) {
-        if let Err(error) = send(&self.line, &[READY], SendFlags::NOSIGNAL) {
+        if let Err(error) = send(&self.socket, &[READY], SendFlags::NOSIGNAL) {
             log::warn!("the old supervisor cannot be told that this one serves: {error}");
         }
     }
@@ -254,7 +254,7 @@ fn is_pid(text: &OsStr, pid: Pid) -> bool {
 }
 
 /// Sends a message; it waits in the kernel for the program that has not been started yet.
-fn lay(line: &OwnedFd, kind: u8, text: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+fn lay(socket: &OwnedFd, kind: u8, text: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SOCKETS_MAX))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     let has_room = descriptors.is_empty() || ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
@@ -262,19 +262,19 @@ fn lay(line: &OwnedFd, kind: u8, text: &[u8], descriptors: &[BorrowedFd<'_>]) ->
         return Err(io::Error::other("too many listeners"));
     }
     let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-    sendmsg(line, &[IoSlice::new(&[kind]), IoSlice::new(text)], &mut ancillary, flags)?;
+    sendmsg(socket, &[IoSlice::new(&[kind]), IoSlice::new(text)], &mut ancillary, flags)?;
     Ok(())
 }
 
 /// The next message and the descriptors that came with it; `None` if none waits.
-fn receive(line: &OwnedFd) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
+fn receive(socket: &OwnedFd) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
     let mut bytes = vec![0; MESSAGE_BYTES_MAX];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SOCKETS_MAX))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut slices = [IoSliceMut::new(&mut bytes)];
     let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
     let received = loop {
-        match recvmsg(line, &mut slices, &mut ancillary, flags) {
+        match recvmsg(socket, &mut slices, &mut ancillary, flags) {
             Ok(received) => break received.bytes,
             Err(rustix::io::Errno::INTR) => {}
             Err(rustix::io::Errno::AGAIN) => return Ok(None),

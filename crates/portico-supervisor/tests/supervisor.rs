@@ -7,14 +7,16 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use portico_config::{Config, Parsed, parse};
-use portico_supervisor::{Fork, Forked, Host, LogFiles, Lost, Role, SlotField, Supervisor};
+use portico_supervisor::{
+    Fork, Forked, Host, InterruptedRequest, LogFiles, ProcessRole, SlotField, Supervisor,
+};
 
 /// Starts a shell with each script after the other, or says that this is the child.
 struct Scripts(VecDeque<Option<&'static str>>);
 
 struct NoHost;
 
-/// Signals and children belong to the process: one test at a time.
+/// SignalQueue and children belong to the process: one test at a time.
 static ALONE: Mutex<()> = Mutex::new(());
 
 impl Fork for Scripts {
@@ -27,7 +29,7 @@ impl Fork for Scripts {
 }
 
 impl Host for NoHost {
-    fn lost_request(&mut self, lost: &Lost<'_>) {
+    fn lost_request(&mut self, lost: &InterruptedRequest<'_>) {
         panic!("{lost:?}");
     }
 
@@ -40,7 +42,7 @@ impl Host for NoHost {
     }
 }
 
-fn run(workers: u32, scripts: &[Option<&'static str>]) -> (Role, Supervisor) {
+fn run(workers: u32, scripts: &[Option<&'static str>]) -> (ProcessRole, Supervisor) {
     let config = Arc::new(config(workers));
     let mut supervisor = Supervisor::new(config, Box::new(NoHost)).expect("memory for the scoreboard");
     let role = supervisor.run(&mut Scripts(scripts.iter().copied().collect()));
@@ -51,7 +53,7 @@ fn run(workers: u32, scripts: &[Option<&'static str>]) -> (Role, Supervisor) {
 fn a_server_whose_first_worker_ends_in_its_boot_ends_with_its_status() {
     let _alone = ALONE.lock().unwrap();
     let (role, supervisor) = run(2, &[Some("exit 4"), Some("exec sleep 60")]);
-    assert!(matches!(role, Role::Exit(4)), "{role:?}");
+    assert!(matches!(role, ProcessRole::Exit(4)), "{role:?}");
     let board = supervisor.scoreboard();
     assert!(board.slots().all(|(_, slot)| slot.get(SlotField::Pid) == 0), "nobody is left");
 }
@@ -60,14 +62,14 @@ fn a_server_whose_first_worker_ends_in_its_boot_ends_with_its_status() {
 fn a_server_that_cannot_fork_ends() {
     let _alone = ALONE.lock().unwrap();
     let (role, _) = run(1, &[]);
-    assert!(matches!(role, Role::Exit(1)), "{role:?}");
+    assert!(matches!(role, ProcessRole::Exit(1)), "{role:?}");
 }
 
 #[test]
 fn a_child_gets_its_post_and_nothing_of_the_supervisor() {
     let _alone = ALONE.lock().unwrap();
     let (role, supervisor) = run(2, &[Some("exec sleep 60"), None]);
-    let Role::Worker(post) = role else { panic!("{role:?}") };
+    let ProcessRole::Worker(post) = role else { panic!("{role:?}") };
     assert_eq!((post.slot, post.generation), (1, 0));
     // In this process, where there was no fork, that was the only other end.
     assert_eq!(post.control.command().unwrap_err().kind(), io::ErrorKind::BrokenPipe);

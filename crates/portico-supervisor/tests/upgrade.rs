@@ -10,7 +10,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use portico_supervisor::upgrade::{CommandLine, Outcome, Takeover, Upgrade, variable};
+use portico_supervisor::upgrade::{CommandLine, Takeover, Upgrade, UpgradeOutcome, variable};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, WaitOptions, WaitStatus, waitpid};
 
@@ -20,7 +20,7 @@ fn new_supervisor(part: &str) -> CommandLine {
 }
 
 /// What becomes of it, within some seconds.
-fn outcome(upgrade: &Upgrade) -> Outcome {
+fn outcome(upgrade: &Upgrade) -> UpgradeOutcome {
     let limit = Timespec::try_from(Duration::from_secs(20)).unwrap();
     assert_eq!(poll(&mut [PollFd::new(upgrade, PollFlags::IN)], Some(&limit)), Ok(1), "it hangs");
     upgrade.outcome().unwrap()
@@ -113,14 +113,14 @@ fn the_new_supervisor_serves_on_the_sockets_of_the_old_one() {
     text.clear();
     UnixStream::connect(&path).unwrap().read_to_string(&mut text).unwrap();
     assert_eq!(text, expected(&listeners[40].1));
-    assert_eq!(outcome(&upgrade), Outcome::Ready);
+    assert_eq!(outcome(&upgrade), UpgradeOutcome::Ready);
     assert_eq!(reap(upgrade.pid()).exit_status(), Some(0));
 }
 
 #[test]
 fn one_that_ends_before_it_serves_is_told() {
     let upgrade = Upgrade::start(&new_supervisor("ends_before_it_serves"), &[], b"").unwrap();
-    assert_eq!(outcome(&upgrade), Outcome::Ended);
+    assert_eq!(outcome(&upgrade), UpgradeOutcome::Ended);
     assert_eq!(reap(upgrade.pid()).exit_status(), Some(0));
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 
-use portico_supervisor::{Running, Scoreboard, Slot, SlotField, StacksFile, ThreadState, now_nanos};
+use portico_supervisor::{Running, Scoreboard, SlotField, StacksFile, ThreadState, WorkerSlot, now_nanos};
 
 use super::table::time;
 use super::{Told, pause};
@@ -25,7 +25,7 @@ struct Asked<'a> {
     /// Who has its file: its supervisor, or itself where it has none.
     holder: u32,
     number: u32,
-    slot: Slot<'a>,
+    slot: WorkerSlot<'a>,
     pid: u32,
     demand: u64,
 }
@@ -33,7 +33,7 @@ struct Asked<'a> {
 /// Asks the workers of `board`, or the one that has process id `pid`, for the stacks of their threads.
 pub fn tell(py: Python<'_>, board: &Scoreboard, pid: u32) -> PyResult<Told> {
     let holder = board.supervisor_of(pid);
-    let pid_of = |slot: Slot<'_>| u32::try_from(slot.get(SlotField::Pid)).unwrap_or_default();
+    let pid_of = |slot: WorkerSlot<'_>| u32::try_from(slot.get(SlotField::Pid)).unwrap_or_default();
     let mut workers: Vec<_> = board.slots().filter(|(_, slot)| pid_of(*slot) != 0).collect();
     if workers.iter().any(|(_, slot)| pid_of(*slot) == pid) {
         workers.retain(|(_, slot)| pid_of(*slot) == pid);

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use portico_supervisor::{
-    Running, Scoreboard, Slot, SlotField, SlotState, SupervisorField, SupervisorState, ThreadState, now_nanos,
+    Running, Scoreboard, SlotField, SlotState, SupervisorField, SupervisorState, ThreadState, WorkerSlot,
+    now_nanos,
 };
 
 use super::table::{Table, cut, memory, time};
@@ -113,7 +114,7 @@ fn workers(board: &Scoreboard, now: u64) -> Table {
     table
 }
 
-fn state(slot: Slot<'_>, now: u64) -> String {
+fn state(slot: WorkerSlot<'_>, now: u64) -> String {
     let beat = slot.get(SlotField::HeartbeatNanos);
     let silent = now.saturating_sub(beat);
     match slot.state() {
@@ -128,7 +129,7 @@ fn state(slot: Slot<'_>, now: u64) -> String {
 }
 
 /// Threads that are in a call. From their own records: those are never late.
-fn busy(slot: Slot<'_>) -> usize {
+fn busy(slot: WorkerSlot<'_>) -> usize {
     let in_call = |state| matches!(state, ThreadState::Running | ThreadState::AwaitingClient);
     slot.threads().filter(|thread| in_call(thread.state())).count()
 }

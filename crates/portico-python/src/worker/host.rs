@@ -16,7 +16,9 @@ use portico_files::Owner;
 use portico_os::Folder;
 use portico_server::{AccessLog, Facts, Keeper, Listener, LostRequest, Outputs, Plan, Times};
 use portico_supervisor::upgrade::{CommandLine, Takeover};
-use portico_supervisor::{Capacity, Footprint, Host, LogFiles, Lost, Pidfile, Running, StacksFile};
+use portico_supervisor::{
+    Capacity, Footprint, Host, InterruptedRequest, LogFiles, Pidfile, Running, StacksFile,
+};
 use rustix::process::{Pid, getppid};
 use signal_hook::consts::SIGINT;
 
@@ -401,12 +403,12 @@ impl Host for Command {
         self.listeners = None;
     }
 
-    fn lost_request(&mut self, lost: &Lost<'_>) {
+    fn lost_request(&mut self, lost: &InterruptedRequest<'_>) {
         if self.outputs.are_none() {
             return;
         }
         let second = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let Lost { running, slot, pid, status, took_nanos } = *lost;
+        let InterruptedRequest { running, slot, pid, status, took_nanos } = *lost;
         let Running { method, target, peer, queued_nanos, .. } = running;
         let times = Times { queue: *queued_nanos, application: took_nanos, write: 0 };
         let request = LostRequest { method, target, peer: *peer, second, status, times };
@@ -444,7 +446,7 @@ impl Host for Command {
         files
     }
 
-    fn look(&mut self) {
+    fn tick(&mut self) {
         logging::proceed();
         self.look_after_certificates();
         if self.origin.former.is_some() && getppid() != self.origin.former {

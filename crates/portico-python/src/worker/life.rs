@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use log::Level;
 use portico_config::Config;
 use portico_server::{AccessLog, Application, Facts, Lending, Listener, Occurrences, Reopener};
-use portico_supervisor::{Command, LogFiles, Report, StacksFile};
+use portico_supervisor::{ControlCommand, LogFiles, Report, StacksFile};
 
 use super::app::{LoadError, Loaded};
 use super::development::Reloader;
@@ -329,11 +329,11 @@ impl Serving {
                     self.stop();
                     return Ok(Wake::Interrupted);
                 }
-                Wake::Command(Command::Stop) => {
-                    self.obey(Command::Stop);
+                Wake::Command(ControlCommand::Stop) => {
+                    self.obey(ControlCommand::Stop);
                     return Ok(Wake::Interrupted);
                 }
-                Wake::Command(Command::ReopenLogs(files)) => {
+                Wake::Command(ControlCommand::ReopenLogs(files)) => {
                     self.take_logs(files);
                     return Ok(Wake::ReopenLogs);
                 }
@@ -345,7 +345,10 @@ impl Serving {
                 Wake::Orphaned => {
                     self.ending().orphaned = true;
                     let limit = self.config.graceful_timeout;
-                    log::error!("The supervisor has died; finishing what runs, {limit:?} at most");
+                    log::error!(
+                        "The supervisor has died; finishing what runs, {} s at most",
+                        limit.as_secs_f64()
+                    );
                     self.drain(limit);
                 }
                 // It takes the interpreter only where that is the end: a call that was given up may keep it.
@@ -367,7 +370,7 @@ impl Serving {
             return station.report(&Report::Signalled);
         }
         let limit = self.config.graceful_timeout;
-        log::info!("Handling signal: {signal}; finishing what runs, {limit:?} at most");
+        log::info!("Handling signal: {signal}; finishing what runs, {} s at most", limit.as_secs_f64());
         match self.station {
             Some(_) => self.retire(limit),
             None => self.drain(limit),
@@ -375,15 +378,15 @@ impl Serving {
     }
 
     /// Does what the supervisor wants.
-    fn obey(&self, command: Command) {
-        log::debug!("Handling the supervisor's {command:?}");
+    fn obey(&self, command: ControlCommand) {
+        log::debug!("The supervisor tells this process {command}");
         match command {
-            Command::Retire(limit) => self.retire(limit),
-            Command::Drain(limit) => self.drain(limit),
-            Command::AnnounceClose => self.lending.announce_close(),
-            Command::Stop => self.stop(),
-            Command::ReopenLogs(files) => self.take_logs(files),
-            Command::Fork { .. } => {
+            ControlCommand::Retire(limit) => self.retire(limit),
+            ControlCommand::Drain(limit) => self.drain(limit),
+            ControlCommand::AnnounceClose => self.lending.announce_close(),
+            ControlCommand::Stop => self.stop(),
+            ControlCommand::ReopenLogs(files) => self.take_logs(files),
+            ControlCommand::Fork { .. } => {
                 log::error!("a worker was told to fork another (this is a bug in Portico)")
             }
         }
@@ -612,7 +615,7 @@ fn catch_signals(
     vital.add("the file of stacks", stacks);
     signals.add_to(vital);
     if let Some(station) = station {
-        vital.add("the line to the supervisor", station.control());
+        vital.add("the control socket", station.control());
     }
     Ok(())
 }

@@ -344,7 +344,8 @@ fn raise_descriptor_limit() {
     if limit.current != limit.maximum
         && let Err(error) = setrlimit(Resource::Nofile, raised)
     {
-        log::warn!("the limit of {:?} open files cannot be raised: {error}", limit.current);
+        let current = limit.current.unwrap_or(u64::MAX);
+        log::warn!("the limit of {current} open files cannot be raised: {error}");
     }
 }
 

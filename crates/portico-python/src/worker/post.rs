@@ -1,4 +1,4 @@
-//! A worker's place under a supervisor: its slot on the scoreboard, its line, its siblings.
+//! A worker's place under a supervisor: its slot on the scoreboard, its control socket, its siblings.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -6,7 +6,9 @@ use std::sync::{Arc, OnceLock};
 use pyo3::prelude::*;
 
 use portico_server::{Handover, Load, Sharing, Siblings};
-use portico_supervisor::{Control, Post, Report, Scoreboard, Slot, SlotField, SlotState, now_nanos};
+use portico_supervisor::{
+    ChildContext, ControlSocket, Report, Scoreboard, SlotField, SlotState, WorkerSlot, now_nanos,
+};
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use signal_hook::low_level;
 
@@ -17,7 +19,7 @@ use crate::record::Place;
 
 /// The place of this worker.
 pub struct Station {
-    post: Post,
+    post: ChildContext,
     handover: Handover,
     succeeded: bool,
     failed: AtomicBool,
@@ -36,7 +38,7 @@ struct Others {
 
 impl Station {
     /// Takes the place. `succeeded`: whoever retires is followed by another, who may not be ready yet.
-    pub fn new(post: Post, handover: Handover, succeeded: bool) -> Self {
+    pub fn new(post: ChildContext, handover: Handover, succeeded: bool) -> Self {
         Self {
             post,
             handover,
@@ -64,8 +66,8 @@ impl Station {
         self.post.slot
     }
 
-    /// Its line to the supervisor.
-    pub fn control(&self) -> &Control {
+    /// Its control socket.
+    pub fn control(&self) -> &ControlSocket {
         &self.post.control
     }
 
@@ -164,11 +166,11 @@ impl Station {
     /// Tells the supervisor. One that has died is noticed where the line is read.
     pub fn report(&self, report: &Report) {
         if let Err(error) = self.post.control.report(report) {
-            log::debug!("The supervisor cannot be told {report:?}: {error}");
+            log::debug!("The supervisor cannot be told {report}: {error}");
         }
     }
 
-    fn record(&self) -> Option<Slot<'_>> {
+    fn record(&self) -> Option<WorkerSlot<'_>> {
         self.post.scoreboard.slot(self.post.slot)
     }
 }
@@ -179,7 +181,7 @@ fn hook_failed(py: Python<'_>, hook: &str, error: &PyErr) -> StartError {
 
 /// Has the kernel end this process, a child of the supervisor, together with that: while the application is
 /// imported, nothing else would.
-pub fn end_with_supervisor(post: &Post) {
+pub fn end_with_supervisor(post: &ChildContext) {
     if let Err(error) = set_parent_process_death_signal(Some(Signal::KILL)) {
         log::debug!("The kernel does not end this process with the supervisor: {error}");
     }
@@ -194,7 +196,7 @@ pub fn is_child_of(pid: u32) -> bool {
 }
 
 impl Others {
-    fn ready(&self) -> impl Iterator<Item = Slot<'_>> {
+    fn ready(&self) -> impl Iterator<Item = WorkerSlot<'_>> {
         let others = self.scoreboard.slots().filter(|(number, _)| *number != self.slot);
         others.map(|(_, slot)| slot).filter(|slot| slot.state() == SlotState::Ready)
     }

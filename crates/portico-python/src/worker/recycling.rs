@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use portico_config::Config;
-use portico_supervisor::{Footprint, Slot, SlotField, resident_kib};
+use portico_supervisor::{Footprint, SlotField, WorkerSlot, resident_kib};
 
 /// What a worker may use up before it is replaced.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ impl Recycling {
     }
 
     /// Measures memory where it is time to. Says why the worker is to be replaced, if it is.
-    pub fn check(&mut self, slot: Slot<'_>, now: u64) -> Option<String> {
+    pub fn check(&mut self, slot: WorkerSlot<'_>, now: u64) -> Option<String> {
         let memory = self.memory.check(slot, now);
         let requests = slot.get(SlotField::Requests);
         if let Some(max) = self.requests_max.filter(|_| self.has_served_enough(slot)) {
@@ -73,13 +73,13 @@ impl Recycling {
     }
 
     /// Whether it is for its requests that the worker is to be replaced (`--max-requests`).
-    pub fn has_served_enough(&self, slot: Slot<'_>) -> bool {
+    pub fn has_served_enough(&self, slot: WorkerSlot<'_>) -> bool {
         self.requests_max.is_some_and(|max| slot.get(SlotField::Requests) >= max)
     }
 }
 
 impl Memory {
-    fn check(&mut self, slot: Slot<'_>, now: u64) -> Option<String> {
+    fn check(&mut self, slot: WorkerSlot<'_>, now: u64) -> Option<String> {
         if now < self.due {
             return None;
         }

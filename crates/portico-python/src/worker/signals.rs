@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
 use portico_os::VitalDescriptors;
-use portico_supervisor::{Command, Control};
+use portico_supervisor::{ControlCommand, ControlSocket};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict};
@@ -35,7 +35,7 @@ pub enum Wake {
     /// SIGINT, which is the supervisor's to act upon.
     Interrupted,
     /// The supervisor has sent a command.
-    Command(Command),
+    Command(ControlCommand),
     /// The supervisor has died.
     Orphaned,
     /// A signal that is not ours: Python's handlers are to have their turn.
@@ -239,7 +239,7 @@ impl Inbox {
     ///
     /// # Errors
     /// The kernel's: somebody else has closed what it waits with.
-    pub fn wait(&self, control: Option<&Control>, limit: Option<Duration>) -> io::Result<Wake> {
+    pub fn wait(&self, control: Option<&ControlSocket>, limit: Option<Duration>) -> io::Result<Wake> {
         let end = limit.map(|limit| Instant::now() + limit);
         loop {
             if let Some(wake) = self.pending() {
@@ -292,7 +292,7 @@ impl Inbox {
 ///
 /// # Errors
 /// Somebody else has closed the line.
-fn command(control: &Control) -> io::Result<Option<Wake>> {
+fn command(control: &ControlSocket) -> io::Result<Option<Wake>> {
     match control.command() {
         Ok(None) => Ok(None),
         Ok(Some(command)) => Ok(Some(Wake::Command(command))),

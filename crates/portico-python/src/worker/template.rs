@@ -9,7 +9,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 
 use portico_config::Preload;
-use portico_supervisor::{Command, Control, Forked, Post, Report, StacksFile};
+use portico_supervisor::{ChildContext, ControlCommand, ControlSocket, Forked, Report, StacksFile};
 
 use super::app::Loaded;
 use super::fork_safety::obstacles;
@@ -26,7 +26,7 @@ use crate::{logging, raw};
 /// What a process that the template has forked goes on with.
 pub struct Forebear<'py> {
     /// Its place.
-    pub post: Post,
+    pub post: ChildContext,
     /// The application.
     pub loaded: Loaded,
     /// How it was forked.
@@ -40,7 +40,7 @@ const LOG_INTERVAL: Duration = Duration::from_secs(1);
 pub fn run<'py>(
     py: Python<'py>,
     inheritance: &Inheritance,
-    mut post: Post,
+    mut post: ChildContext,
     begun: PyResult<()>,
     mut fork: PythonFork<'py>,
 ) -> Forebear<'py> {
@@ -107,7 +107,7 @@ fn prepare(
 fn serve<'py>(
     py: Python<'py>,
     inheritance: &Inheritance,
-    post: Post,
+    post: ChildContext,
     loaded: Loaded,
     signals: Signals,
 ) -> Forebear<'py> {
@@ -118,31 +118,31 @@ fn serve<'py>(
         let limit = logging::is_waiting().then_some(LOG_INTERVAL);
         let waited = py.detach(|| inbox.wait(Some(&post.control), limit));
         match waited.map_err(PyErr::from).and_then(|wake| py.check_signals().map(|()| wake)) {
-            Ok(Wake::Command(Command::Fork { slot, generation, control, stacks })) => {
+            Ok(Wake::Command(ControlCommand::Fork { slot, generation, control, stacks })) => {
                 // Here and not in the supervisor: this process has the application.
                 if let Some(hooks) = &inheritance.hooks
                     && let Err(error) = hooks.call(py, "before_fork", (slot,))
                 {
                     log::error!("the hook pre_fork raised\n{}", traceback(py, &error));
-                    continue; // The worker's end of its line goes with this turn, which tells the supervisor.
+                    continue; // The worker's end of its control socket goes with this turn, which tells the supervisor.
                 }
                 match fork.fork_twice() {
                     Ok(Forked::Parent(_)) => {}
                     Ok(Forked::Child) => {
                         logging::begin_process();
-                        let control = Control::from_descriptor(control);
+                        let control = ControlSocket::from_descriptor(control);
                         await_supervisor(&post);
                         report(&control, &Report::Started);
                         // The template's own line and its signals go.
                         let stacks = Some(StacksFile::from_descriptor(stacks));
-                        let post = Post { slot, generation, control, stacks, ..post };
+                        let post = ChildContext { slot, generation, control, stacks, ..post };
                         return Forebear { post, loaded, fork };
                     }
-                    // The worker's end of its line goes with this turn, which tells the supervisor.
+                    // The worker's end of its control socket goes with this turn, which tells the supervisor.
                     Err(error) => log::error!("forking a worker failed: {error}"),
                 }
             }
-            Ok(Wake::Command(Command::ReopenLogs(files))) => {
+            Ok(Wake::Command(ControlCommand::ReopenLogs(files))) => {
                 logs::take(&inheritance.setting, files);
                 reopen_handlers(py);
             }
@@ -152,7 +152,12 @@ fn serve<'py>(
             }
             Ok(Wake::TellStacks) => stacks::log_all(py, None, None),
             Ok(Wake::Timeout) => logging::proceed(),
-            Ok(Wake::Command(Command::AnnounceClose) | Wake::Interrupted | Wake::Handlers | Wake::Bell) => {}
+            Ok(
+                Wake::Command(ControlCommand::AnnounceClose)
+                | Wake::Interrupted
+                | Wake::Handlers
+                | Wake::Bell,
+            ) => {}
             // What the application has registered to run at the end is the workers' to run.
             Ok(Wake::Stop(_) | Wake::StopNow(_)) => {
                 report(&post.control, &Report::Signalled);
@@ -179,7 +184,7 @@ const ADOPTION_LOOKS: u32 = 5000;
 
 /// Waits until this process, which was forked twice, is the supervisor's child. That is when the process in
 /// between has ended, which it does at once; the supervisor believes none but its children.
-fn await_supervisor(post: &Post) {
+fn await_supervisor(post: &ChildContext) {
     for _ in 0..ADOPTION_LOOKS {
         if is_child_of(post.supervisor) {
             return;
@@ -189,8 +194,8 @@ fn await_supervisor(post: &Post) {
 }
 
 /// Tells the supervisor. One that has died is noticed where the line is read.
-fn report(control: &Control, report: &Report) {
+fn report(control: &ControlSocket, report: &Report) {
     if let Err(error) = control.report(report) {
-        log::debug!("The supervisor cannot be told {report:?}: {error}");
+        log::debug!("The supervisor cannot be told {report}: {error}");
     }
 }

@@ -16,7 +16,7 @@ use portico_files::Owner;
 use portico_os::Folder;
 use portico_server::{Handover, Keeper, Listener};
 use portico_supervisor::upgrade::Takeover;
-use portico_supervisor::{Post, Report, Role, Supervisor};
+use portico_supervisor::{ChildContext, ProcessRole, Report, Supervisor};
 use rustix::process::geteuid;
 
 use super::configuration::Configuration;
@@ -48,7 +48,7 @@ struct Tree {
 
 /// What a worker begins with.
 struct Start<'py> {
-    post: Post,
+    post: ChildContext,
     source: Source,
     /// Whether it has become its user's.
     begun: PyResult<()>,
@@ -157,7 +157,7 @@ fn open_up(
 
 /// Goes on in a child, which becomes its user's before anything else: what is the supervisor's own stays with it,
 /// and imports find the application's modules from now on.
-fn leave_supervisor(py: Python<'_>, inheritance: &Inheritance, post: &Post) -> PyResult<()> {
+fn leave_supervisor(py: Python<'_>, inheritance: &Inheritance, post: &ChildContext) -> PyResult<()> {
     logging::begin_process();
     // First the one, which undoes the other.
     let taken = inheritance.identity.as_ref().map_or(Ok(()), |identity| identity.take(py));
@@ -214,20 +214,20 @@ fn name_processes(py: Python<'_>, config: &Config) {
 
 impl Tree {
     /// Is what this process is from now on. Returns the exit status, in the supervisor alone.
-    fn go_on(self, py: Python<'_>, role: Role, listeners: Vec<Listener>, fork: PythonFork<'_>) -> i32 {
+    fn go_on(self, py: Python<'_>, role: ProcessRole, listeners: Vec<Listener>, fork: PythonFork<'_>) -> i32 {
         match role {
-            Role::Exit(status) => {
+            ProcessRole::Exit(status) => {
                 let hooks = self.inheritance.borrow().hooks();
                 hooks.inspect(|hooks| hooks.tell(py, "exit", ()));
                 leave_loggers(py);
                 status
             }
-            Role::Worker(post) => {
+            ProcessRole::Worker(post) => {
                 let begun = leave_supervisor(py, &self.inheritance.borrow(), &post);
                 self.inheritance.borrow_mut().setting.folder.let_go();
                 self.work(py, Start { post, source: Source::Target, begun, fork }, listeners)
             }
-            Role::Template(post) => {
+            ProcessRole::Template(post) => {
                 let begun = leave_supervisor(py, &self.inheritance.borrow(), &post);
                 self.inheritance.borrow_mut().setting.folder.let_go();
                 let inheritance = self.inheritance.borrow().clone();

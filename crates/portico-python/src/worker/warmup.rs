@@ -26,15 +26,16 @@ pub fn run(config: &Config, lending: &Lending, server: &Arc<Server>) -> Result<(
         let named = format!("the warm-up {} {}", warmup.method, warmup.target);
         let host = config.allowed_hosts.example().unwrap_or_else(|| own_host(server));
         let status = send(warmup, &host, lending, server, end).map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-                StartError::WarmUp(format!("{named} was not answered within {:?}", config.boot_timeout))
-            }
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => StartError::WarmUp(format!(
+                "{named} was not answered within {} s",
+                config.boot_timeout.as_secs_f64()
+            )),
             _ => StartError::WarmUp(format!("{named} failed: {error}")),
         })?;
         if status >= 500 {
             return Err(StartError::WarmUp(format!("{named} was answered {status}")));
         }
-        log::debug!("Answered {named} with {status} in {:?}", begun.elapsed());
+        log::debug!("Answered {named} with {status} in {} ms", begun.elapsed().as_millis());
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use portico_config::Config;
 
 /// One thread's record.
 #[derive(Clone, Copy, Debug)]
-pub struct Thread<'a>(pub(super) &'a [AtomicU64]);
+pub struct ThreadRecord<'a>(pub(super) &'a [AtomicU64]);
 
 /// What a thread is at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,7 +76,7 @@ pub struct Running {
 #[derive(Clone, Copy)]
 enum ThreadField {
     Sequence,
-    State,
+    StateMachine,
     BegunNanos,
     ProgressNanos,
     QueuedNanos,
@@ -95,7 +95,7 @@ const TARGET_WORDS: usize = 32;
 const TEXT_AT: usize = ThreadField::TargetBytes as usize + 1;
 pub(super) const THREAD_WORDS: usize = TEXT_AT + METHOD_WORDS + TARGET_WORDS + 2;
 
-impl Thread<'_> {
+impl ThreadRecord<'_> {
     fn word(&self, field: ThreadField) -> &AtomicU64 {
         &self.0[field as usize]
     }
@@ -135,7 +135,7 @@ impl Thread<'_> {
         let (method, target) = self.0[TEXT_AT..].split_at(METHOD_WORDS);
         set(ThreadField::MethodBytes, store_text(method, note.method));
         set(ThreadField::TargetBytes, store_text(&target[..TARGET_WORDS], note.target));
-        set(ThreadField::State, ThreadState::Running as u64);
+        set(ThreadField::StateMachine, ThreadState::Running as u64);
         self.word(ThreadField::Sequence).store(sequence + 2, Ordering::Release);
         sequence + 2
     }
@@ -152,12 +152,12 @@ impl Thread<'_> {
 
     /// Goes to another state.
     pub fn set_state(self, state: ThreadState) {
-        self.word(ThreadField::State).store(state as u64, Ordering::Release);
+        self.word(ThreadField::StateMachine).store(state as u64, Ordering::Release);
     }
 
     /// What it is at.
     pub fn state(self) -> ThreadState {
-        match self.word(ThreadField::State).load(Ordering::Acquire) {
+        match self.word(ThreadField::StateMachine).load(Ordering::Acquire) {
             1 => ThreadState::Running,
             2 => ThreadState::AwaitingClient,
             3 => ThreadState::Lost,

@@ -1,10 +1,11 @@
 //! What the machine is told, what it has done, and which process that is about.
 
+use std::fmt;
 use std::time::Duration;
 
 use log::Level;
 
-/// A process that was forked.
+/// Which process is meant: a name for it that holds before its process id is known. No two living ones share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Child {
     /// The worker in this slot.
@@ -13,9 +14,18 @@ pub enum Child {
     Template(u32),
 }
 
-/// What has happened.
+impl fmt::Display for Child {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Worker(slot) => write!(f, "the worker in slot {slot}"),
+            Self::Template(generation) => write!(f, "the template of generation {generation}"),
+        }
+    }
+}
+
+/// What the machine is told: it knows nothing but these.
 #[derive(Clone, Debug)]
-pub enum Event {
+pub enum SupervisorEvent {
     /// It serves; a template: it has imported the application.
     Ready(Child),
     /// It says that it cannot serve, and ends.
@@ -34,7 +44,7 @@ pub enum Event {
         /// Its exit status; 128 and the number if a signal ended it.
         status: i32,
     },
-    /// It has closed its end of the line.
+    /// It has closed its end of the control socket.
     HungUp(Child),
     /// A worker that goes on serving is to be replaced.
     Replace {
@@ -54,7 +64,7 @@ pub enum Event {
     },
     /// The worker in this slot has shown no life for long.
     Stalled(u32),
-    /// It says more on its line than anything that works as it should.
+    /// It says more on its control socket than anything that works as it should.
     Flooded(Child),
     /// TERM: stop after the drain delay.
     Terminate,
@@ -78,7 +88,7 @@ pub enum Event {
     Tick,
 }
 
-/// What is to be done.
+/// What the machine has the supervisor do, in the order in which it returns them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Fork a template.

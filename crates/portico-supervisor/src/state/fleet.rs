@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use log::Level;
 
-use super::{Action, Child, KILL_GRACE, Phase, Process, Stage, State};
+use super::{Action, Child, KILL_GRACE, ProcessStage, ProcessState, ServicePhase, StateMachine};
 
-impl State {
+impl StateMachine {
     /// Brings what there is closer to what there should be.
     pub(super) fn reconcile(&mut self, now: Instant, actions: &mut Vec<Action>) {
         if !self.phase.starts_workers() {
@@ -17,7 +17,7 @@ impl State {
         self.template_backoff.forget(now);
         self.end_reload(actions);
         self.settle_templates(now, actions);
-        if self.phase == Phase::Serving && !self.withdrawn {
+        if self.phase == ServicePhase::Serving && !self.withdrawn {
             self.retire_surplus(now, actions);
             self.begin_replacement(now);
         }
@@ -35,11 +35,11 @@ impl State {
 
     /// At most one worker leaves at a time.
     fn retire_surplus(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        if self.is_one_leaving() || self.count(Stage::Ready) <= self.wanted() {
+        if self.is_one_leaving() || self.count(ProcessStage::Ready) <= self.wanted() {
             return;
         }
-        let ready = self.workers().filter(|(_, process)| process.stage == Stage::Ready);
-        let key = |slot: u32, process: &Process| {
+        let ready = self.workers().filter(|(_, process)| process.stage == ProcessStage::Ready);
+        let key = |slot: u32, process: &ProcessState| {
             (self.replacing == Some(slot), self.is_outdated(process), slot) // The highest slot of the rest.
         };
         let Some((slot, process)) = ready.max_by_key(|(slot, process)| key(*slot, process)) else { return };
@@ -55,17 +55,19 @@ impl State {
 
     /// Allows one more worker in favour of one that is to be replaced, while all are there.
     fn begin_replacement(&mut self, now: Instant) {
-        let complete = self.count(Stage::Ready) == self.wanted() && self.count(Stage::Starting) == 0;
+        let complete =
+            self.count(ProcessStage::Ready) == self.wanted() && self.count(ProcessStage::Starting) == 0;
         let possible = complete && self.replacing.is_none() && !self.is_one_leaving();
         if possible && self.worker_backoff.allowed(1, now) == 1 && self.source().is_some() {
-            let outdated = |process: &Process| process.stage == Stage::Ready && self.is_outdated(process);
+            let outdated =
+                |process: &ProcessState| process.stage == ProcessStage::Ready && self.is_outdated(process);
             let first = self.workers().find(|(_, process)| outdated(process)).map(|(slot, _)| slot);
             self.replacing = first;
         }
     }
 
     fn start_missing(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        let there = self.count(Stage::Ready) + self.count(Stage::Starting);
+        let there = self.count(ProcessStage::Ready) + self.count(ProcessStage::Starting);
         let goal = self.wanted() + u32::from(self.replacing.is_some());
         for _ in 0..self.worker_backoff.allowed(goal.saturating_sub(there), now) {
             let free = (0..self.plan.slots).find(|slot| !self.processes.contains_key(&Child::Worker(*slot)));
@@ -78,10 +80,10 @@ impl State {
 
     /// Whether a worker that has served is at its end.
     fn is_one_leaving(&self) -> bool {
-        self.workers().any(|(_, process)| process.stage == Stage::Leaving && process.ready.is_some())
+        self.workers().any(|(_, process)| process.stage == ProcessStage::Leaving && process.ready.is_some())
     }
 
-    fn is_outdated(&self, process: &Process) -> bool {
+    fn is_outdated(&self, process: &ProcessState) -> bool {
         let newest =
             self.reload.as_ref().and_then(|reload| self.source().filter(|it| *it == reload.generation));
         process.outdated.is_some() || newest.is_some_and(|newest| process.generation < newest)

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use portico_config::{Config, Preload};
 
-/// What a state machine is told once.
+/// What the configuration says of processes, for the machine: numbers and time limits. A reload replaces it as far as
+/// that can be.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct ProcessPlan {
     /// Least number of workers, and the number at the start.
     pub workers_min: u32,
     /// Up to here autoscaling may go.
@@ -25,7 +26,7 @@ pub struct Plan {
     pub development: bool,
 }
 
-impl Plan {
+impl ProcessPlan {
     /// Most workers that TTIN may ask for where a number, not a range, was configured. Beyond it there is not room
     /// for all successors.
     const GROWN_MAX: u32 = 16;

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use log::Level;
 
-use super::{Action, Child, KILL_GRACE, Phase, Plan, STOP_GRACE, Stage, State};
+use super::{Action, Child, KILL_GRACE, ProcessPlan, ProcessStage, STOP_GRACE, ServicePhase, StateMachine};
 
 /// A reload in progress.
 #[derive(Debug)]
@@ -21,9 +21,9 @@ pub(super) struct Reload {
 /// Under --reload: the new code ends its process.
 pub(super) const NOT_MENDED: &str = "reload failed; requests wait until the code is mended";
 
-impl State {
+impl StateMachine {
     pub(super) fn on_reload(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        if !matches!(self.phase, Phase::Booting | Phase::Serving) {
+        if !matches!(self.phase, ServicePhase::Booting | ServicePhase::Serving) {
             actions.push(Action::Log(Level::Warn, "Not reloading: the server is stopping".into()));
             actions.push(Action::ReloadEnded { count: 1, failed: true });
             return;
@@ -53,7 +53,7 @@ impl State {
             actions.push(Action::ReloadEnded { count: 1, failed: false }); // Another worker has told it.
             return;
         }
-        if !matches!(self.phase, Phase::Booting | Phase::Serving) {
+        if !matches!(self.phase, ServicePhase::Booting | ServicePhase::Serving) {
             actions.push(Action::ReloadEnded { count: 1, failed: true });
             return;
         }
@@ -74,7 +74,7 @@ impl State {
 
     /// Goes by another plan, as far as that can be: slots stay as many as they are. Returns the most workers that
     /// they have room for, where the plan asks for more.
-    pub fn replan(&mut self, plan: Plan) -> Option<u32> {
+    pub fn replan(&mut self, plan: ProcessPlan) -> Option<u32> {
         let most = self.plan.workers_room();
         let (min, max) = (plan.workers_min.min(most), plan.workers_max.min(most));
         if (min, max) != (self.plan.workers_min, self.plan.workers_max) {
@@ -131,11 +131,11 @@ impl State {
         now: Instant,
         actions: &mut Vec<Action>,
     ) {
-        if self.phase == Phase::Booting {
+        if self.phase == ServicePhase::Booting {
             return;
         }
         let starting = self.workers().filter(|(_, process)| {
-            process.stage == Stage::Starting && generations.contains(&process.generation)
+            process.stage == ProcessStage::Starting && generations.contains(&process.generation)
         });
         let slots: Vec<_> = starting.map(|(slot, _)| slot).collect();
         for slot in slots {
@@ -146,7 +146,7 @@ impl State {
     /// Whether a worker of this generation, the last or that of the reload, has been ready.
     pub(super) fn is_proven(&self, generation: u32) -> bool {
         let unproven = self.reload.as_ref().filter(|reload| !reload.proven);
-        self.phase != Phase::Booting && unproven.is_none_or(|reload| reload.generation != generation)
+        self.phase != ServicePhase::Booting && unproven.is_none_or(|reload| reload.generation != generation)
     }
 
     /// The generation that a worker can be started in now, if any.
@@ -157,7 +157,7 @@ impl State {
         let newest = self.reload.as_ref().map(|reload| reload.generation);
         let is_ready = |generation: &u32| {
             let template = self.processes.get(&Child::Template(*generation));
-            template.is_some_and(|template| template.stage == Stage::Ready)
+            template.is_some_and(|template| template.stage == ProcessStage::Ready)
         };
         newest.into_iter().chain([self.generation]).find(is_ready)
     }

@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use log::Level;
 
-use super::{Action, Child, Event, KILL_GRACE, STOP_GRACE, Stage, State};
+use super::{Action, Child, KILL_GRACE, ProcessStage, STOP_GRACE, StateMachine, SupervisorEvent};
 
-/// What the server is at.
+/// How far the server has come between its start and its end. It never goes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(super) enum ServicePhase {
     /// No worker has been ready yet: a failure is the server's.
     Booting,
     /// At least one worker has been ready.
@@ -33,7 +33,7 @@ const SUCCESSION: Duration = Duration::from_secs(1);
 /// A killed process that is not gone by then (it waits for a disk) is left behind.
 const ABANDON: Duration = Duration::from_secs(5);
 
-impl Phase {
+impl ServicePhase {
     pub fn starts_workers(self) -> bool {
         matches!(self, Self::Booting | Self::Serving | Self::Announcing { .. })
     }
@@ -57,41 +57,47 @@ impl Phase {
     }
 }
 
-impl State {
+impl StateMachine {
     pub(super) fn phase_on_worker_ready(&mut self, slot: u32, actions: &mut Vec<Action>) {
         match self.phase {
-            Phase::Booting => {
-                self.phase = Phase::Serving;
+            ServicePhase::Booting => {
+                self.phase = ServicePhase::Serving;
                 actions.push(Action::Serving);
             }
-            Phase::Announcing { .. } => actions.push(Action::AnnounceClose(slot)),
+            ServicePhase::Announcing { .. } => actions.push(Action::AnnounceClose(slot)),
             _ => {}
         }
     }
 
-    pub(super) fn on_stop(&mut self, event: &Event, now: Instant, actions: &mut Vec<Action>) {
+    pub(super) fn on_stop(&mut self, event: &SupervisorEvent, now: Instant, actions: &mut Vec<Action>) {
         let hasty = self.phase.asked().is_some_and(|asked| now < asked + SAME_WISH);
         match (event, self.phase) {
-            (Event::Quit, Phase::Stopping { .. }) => self.kill_all(now, actions),
-            (Event::Quit, _) => self.stop_at_once(0, now, actions),
-            (Event::Superseded, Phase::Draining { .. } | Phase::Stopping { .. }) => {}
-            (Event::Superseded, Phase::Serving) if !self.withdrawn => self.announce(SUCCESSION, now, actions),
-            (Event::Superseded, _) => self.drain(now, actions),
+            (SupervisorEvent::Quit, ServicePhase::Stopping { .. }) => self.kill_all(now, actions),
+            (SupervisorEvent::Quit, _) => self.stop_at_once(0, now, actions),
+            (SupervisorEvent::Superseded, ServicePhase::Draining { .. } | ServicePhase::Stopping { .. }) => {}
+            (SupervisorEvent::Superseded, ServicePhase::Serving) if !self.withdrawn => {
+                self.announce(SUCCESSION, now, actions)
+            }
+            (SupervisorEvent::Superseded, _) => self.drain(now, actions),
             _ if hasty => {}
-            (Event::Terminate, Phase::Serving) if !self.plan.drain_delay.is_zero() && !self.withdrawn => {
+            (SupervisorEvent::Terminate, ServicePhase::Serving)
+                if !self.plan.drain_delay.is_zero() && !self.withdrawn =>
+            {
                 self.announce(self.plan.drain_delay, now, actions);
             }
-            (Event::Interrupt, _) if self.plan.development => self.stop_at_once(0, now, actions),
-            (_, Phase::Booting | Phase::Serving | Phase::Announcing { .. }) => self.drain(now, actions),
-            (_, Phase::Draining { .. }) => self.stop_at_once(0, now, actions),
-            (_, Phase::Stopping { .. }) => self.kill_all(now, actions),
-            (_, Phase::Ended) => {}
+            (SupervisorEvent::Interrupt, _) if self.plan.development => self.stop_at_once(0, now, actions),
+            (_, ServicePhase::Booting | ServicePhase::Serving | ServicePhase::Announcing { .. }) => {
+                self.drain(now, actions)
+            }
+            (_, ServicePhase::Draining { .. }) => self.stop_at_once(0, now, actions),
+            (_, ServicePhase::Stopping { .. }) => self.kill_all(now, actions),
+            (_, ServicePhase::Ended) => {}
         }
     }
 
     /// WINCH: the workers go, the supervisor stays.
     pub(super) fn on_withdraw(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        if self.phase != Phase::Serving || self.withdrawn {
+        if self.phase != ServicePhase::Serving || self.withdrawn {
             return;
         }
         self.withdrawn = true;
@@ -102,8 +108,8 @@ impl State {
 
     fn announce(&mut self, time: Duration, now: Instant, actions: &mut Vec<Action>) {
         self.leave_service(now, actions);
-        self.phase = Phase::Announcing { asked: now, until: now + time };
-        let ready = self.workers().filter(|(_, process)| process.stage == Stage::Ready);
+        self.phase = ServicePhase::Announcing { asked: now, until: now + time };
+        let ready = self.workers().filter(|(_, process)| process.stage == ProcessStage::Ready);
         actions.extend(ready.map(|(slot, _)| Action::AnnounceClose(slot)));
     }
 
@@ -112,11 +118,11 @@ impl State {
         self.stop_listening(actions);
         // From the first signal on: whoever has sent it does not wait longer because of the delay.
         let announced = match self.phase {
-            Phase::Announcing { asked, .. } => now.saturating_duration_since(asked),
+            ServicePhase::Announcing { asked, .. } => now.saturating_duration_since(asked),
             _ => Duration::ZERO,
         };
         let limit = self.plan.graceful_timeout.saturating_sub(announced);
-        self.phase = Phase::Draining { asked: now, until: now + limit + KILL_GRACE };
+        self.phase = ServicePhase::Draining { asked: now, until: now + limit + KILL_GRACE };
         self.drain_workers(limit, now, actions);
         self.stop_templates(now, actions);
     }
@@ -126,7 +132,7 @@ impl State {
         self.leave_service(now, actions);
         self.stop_listening(actions);
         let until = now + KILL_GRACE;
-        self.phase = Phase::Stopping { asked: now, until, status };
+        self.phase = ServicePhase::Stopping { asked: now, until, status };
         let children: Vec<_> = self.processes.keys().copied().collect();
         for child in children {
             let served = self.processes.get(&child).is_some_and(|process| process.ready.is_some());
@@ -137,7 +143,7 @@ impl State {
 
     /// Nothing is replaced or reloaded any more.
     fn leave_service(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        if matches!(self.phase, Phase::Booting | Phase::Serving) {
+        if matches!(self.phase, ServicePhase::Booting | ServicePhase::Serving) {
             self.replacing = None;
             self.fail_reload("reload abandoned: the server is stopping", now, actions);
             actions.push(Action::Stopping);
@@ -179,12 +185,12 @@ impl State {
     /// Goes to the next phase when its time has come.
     pub(super) fn pass_phase(&mut self, now: Instant, actions: &mut Vec<Action>) {
         match self.phase {
-            Phase::Announcing { until, .. } if until <= now => self.drain(now, actions),
+            ServicePhase::Announcing { until, .. } if until <= now => self.drain(now, actions),
             _ => {}
         }
         let status = match self.phase {
-            Phase::Draining { .. } => 0,
-            Phase::Stopping { status, .. } => status,
+            ServicePhase::Draining { .. } => 0,
+            ServicePhase::Stopping { status, .. } => status,
             _ => return,
         };
         let abandoned = self.phase.timeout().is_some_and(|until| until <= now);
@@ -193,7 +199,7 @@ impl State {
                 let message = format!("{} killed processes do not end", self.processes.len());
                 actions.push(Action::Log(Level::Error, message));
             }
-            self.phase = Phase::Ended;
+            self.phase = ServicePhase::Ended;
             actions.push(Action::Exit(status));
         }
     }

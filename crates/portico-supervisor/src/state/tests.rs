@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Action, Child, Event, Plan, State};
+use super::{Action, Child, ProcessPlan, StateMachine, SupervisorEvent};
 
 mod simulation;
 
 struct Story {
-    state: State,
+    state: StateMachine,
     now: Instant,
 }
 
@@ -16,10 +16,10 @@ impl Story {
     fn serving(workers: u32, preload: bool) -> Self {
         let mut story = Self::booting(workers, preload);
         if preload {
-            story.tell(Event::Ready(Child::Template(0)));
+            story.tell(SupervisorEvent::Ready(Child::Template(0)));
         }
         for slot in 0..workers {
-            story.tell(Event::Ready(Child::Worker(slot)));
+            story.tell(SupervisorEvent::Ready(Child::Worker(slot)));
         }
         story
     }
@@ -32,7 +32,7 @@ impl Story {
     }
 
     fn booting(workers: u32, preload: bool) -> Self {
-        let plan = Plan {
+        let plan = ProcessPlan {
             workers_min: workers,
             workers_max: workers,
             slots: 34,
@@ -42,13 +42,13 @@ impl Story {
             drain_delay: Duration::from_secs(5),
             development: false,
         };
-        let mut story = Self { state: State::new(plan), now: Instant::now() };
-        story.tell(Event::Tick);
+        let mut story = Self { state: StateMachine::new(plan), now: Instant::now() };
+        story.tell(SupervisorEvent::Tick);
         story
     }
 
     /// What is done about it, but for what is logged.
-    fn tell(&mut self, event: Event) -> Vec<Action> {
+    fn tell(&mut self, event: SupervisorEvent) -> Vec<Action> {
         let mut actions = Vec::new();
         self.state.handle(event, self.now, &mut actions);
         actions.retain(|action| !matches!(action, Action::Log(..)));
@@ -57,20 +57,20 @@ impl Story {
 
     fn after(&mut self, seconds: f64) -> Vec<Action> {
         self.now += Duration::from_secs_f64(seconds);
-        self.tell(Event::Tick)
+        self.tell(SupervisorEvent::Tick)
     }
 
     fn ready(&mut self, slot: u32) -> Vec<Action> {
-        self.tell(Event::Ready(Child::Worker(slot)))
+        self.tell(SupervisorEvent::Ready(Child::Worker(slot)))
     }
 
     fn exited(&mut self, slot: u32, status: i32) -> Vec<Action> {
-        self.tell(Event::Exited { child: Child::Worker(slot), status })
+        self.tell(SupervisorEvent::Exited { child: Child::Worker(slot), status })
     }
 }
 
-fn changed(slot: u32) -> Event {
-    Event::Changed { slot, file: "views.py".into() }
+fn changed(slot: u32) -> SupervisorEvent {
+    SupervisorEvent::Changed { slot, file: "views.py".into() }
 }
 
 fn start(slot: u32, generation: u32) -> Action {
@@ -85,14 +85,14 @@ fn drain(slot: u32, seconds: u64) -> Action {
     Action::Drain { slot, limit: Duration::from_secs(seconds) }
 }
 
-fn failed(slot: u32) -> Event {
-    Event::BootFailed { child: Child::Worker(slot), status: 4, message: "ImportError".into() }
+fn failed(slot: u32) -> SupervisorEvent {
+    SupervisorEvent::BootFailed { child: Child::Worker(slot), status: 4, message: "ImportError".into() }
 }
 
 #[test]
 fn a_reload_replaces_one_worker_after_the_other() {
     let mut story = Story::serving(2, false);
-    assert_eq!(story.tell(Event::Reload), [start(2, 1)]);
+    assert_eq!(story.tell(SupervisorEvent::Reload), [start(2, 1)]);
     assert_eq!(story.ready(2), [retire(0, "reload")]);
     assert_eq!(story.after(20.0), []);
     assert_eq!(story.exited(0, 0), [start(0, 1)]);
@@ -125,14 +125,14 @@ fn code_that_changes_while_it_is_imported_is_imported_anew() {
 fn in_development_an_interrupt_ends_at_once() {
     let mut story = Story::developing(1);
     let ending = [Action::Stopping, Action::StopListening, Action::Stop(Child::Worker(0))];
-    assert_eq!(story.tell(Event::Interrupt), ending);
+    assert_eq!(story.tell(SupervisorEvent::Interrupt), ending);
     assert_eq!(story.exited(0, 0), [Action::Exit(0)]);
 }
 
 #[test]
 fn a_reload_that_does_not_boot_leaves_the_old_code() {
     let mut story = Story::serving(2, false);
-    assert_eq!(story.tell(Event::Reload), [start(2, 1)]);
+    assert_eq!(story.tell(SupervisorEvent::Reload), [start(2, 1)]);
     assert_eq!(story.tell(failed(2)), [Action::ReloadEnded { count: 1, failed: true }]);
     assert_eq!(story.exited(2, 4), []);
     assert_eq!(story.after(100.0), []);
@@ -143,9 +143,9 @@ fn a_reload_that_does_not_boot_leaves_the_old_code() {
 #[test]
 fn a_reload_during_a_reload_begins_anew_and_both_end_together() {
     let mut story = Story::serving(1, false);
-    assert_eq!(story.tell(Event::Reload), [start(1, 1)]);
+    assert_eq!(story.tell(SupervisorEvent::Reload), [start(1, 1)]);
     // The import of the first may hang, and the second be what mends that.
-    assert_eq!(story.tell(Event::Reload), [drain(1, 30), start(2, 2)]);
+    assert_eq!(story.tell(SupervisorEvent::Reload), [drain(1, 30), start(2, 2)]);
     assert_eq!(story.exited(1, 0), []);
     assert_eq!(story.ready(2), [retire(0, "reload")]);
     assert_eq!(story.exited(0, 0), [Action::ReloadEnded { count: 2, failed: false }]);
@@ -156,7 +156,7 @@ fn a_worker_that_is_to_be_replaced_before_it_is_ready_is_replaced_once_it_is() {
     let mut story = Story::serving(1, false);
     story.after(1.0);
     assert_eq!(story.exited(0, 139), [start(0, 0)]);
-    assert_eq!(story.tell(Event::Replace { slot: 0, reason: "leaks".into() }), []);
+    assert_eq!(story.tell(SupervisorEvent::Replace { slot: 0, reason: "leaks".into() }), []);
     assert_eq!(story.ready(0), [start(1, 0)]);
     assert_eq!(story.ready(1), [retire(0, "leaks")]);
 }
@@ -164,21 +164,21 @@ fn a_worker_that_is_to_be_replaced_before_it_is_ready_is_replaced_once_it_is() {
 #[test]
 fn a_reload_with_preload_keeps_the_old_template_until_the_new_one_has_a_worker() {
     let mut story = Story::serving(1, true);
-    assert_eq!(story.tell(Event::Reload), [Action::StartTemplate { generation: 1 }]);
+    assert_eq!(story.tell(SupervisorEvent::Reload), [Action::StartTemplate { generation: 1 }]);
     story.after(1.0);
     assert_eq!(story.exited(0, 139), [start(0, 0)]);
     story.ready(0);
-    assert_eq!(story.tell(Event::Ready(Child::Template(1))), [start(1, 1)]);
+    assert_eq!(story.tell(SupervisorEvent::Ready(Child::Template(1))), [start(1, 1)]);
     assert_eq!(story.ready(1), [Action::Stop(Child::Template(0)), retire(0, "reload")]);
-    story.tell(Event::Exited { child: Child::Template(0), status: 0 });
+    story.tell(SupervisorEvent::Exited { child: Child::Template(0), status: 0 });
     assert_eq!(story.exited(0, 0), [Action::ReloadEnded { count: 1, failed: false }]);
 }
 
 #[test]
 fn a_new_template_whose_worker_does_not_boot_is_given_up() {
     let mut story = Story::serving(1, true);
-    story.tell(Event::Reload);
-    assert_eq!(story.tell(Event::Ready(Child::Template(1))), [start(1, 1)]);
+    story.tell(SupervisorEvent::Reload);
+    assert_eq!(story.tell(SupervisorEvent::Ready(Child::Template(1))), [start(1, 1)]);
     let given_up = [Action::ReloadEnded { count: 1, failed: true }, Action::Stop(Child::Template(1))];
     assert_eq!(story.tell(failed(1)), given_up);
     story.exited(1, 4);
@@ -189,7 +189,7 @@ fn a_new_template_whose_worker_does_not_boot_is_given_up() {
 #[test]
 fn an_old_worker_that_dies_before_its_successor_is_ready_needs_no_retirement() {
     let mut story = Story::serving(1, false);
-    assert_eq!(story.tell(Event::Replace { slot: 0, reason: "memory".into() }), [start(1, 0)]);
+    assert_eq!(story.tell(SupervisorEvent::Replace { slot: 0, reason: "memory".into() }), [start(1, 0)]);
     assert_eq!(story.exited(0, 137), []);
     assert_eq!(story.ready(1), []);
 }
@@ -197,7 +197,7 @@ fn an_old_worker_that_dies_before_its_successor_is_ready_needs_no_retirement() {
 #[test]
 fn a_successor_that_dies_right_after_it_was_ready_is_succeeded() {
     let mut story = Story::serving(1, false);
-    story.tell(Event::Replace { slot: 0, reason: "memory".into() });
+    story.tell(SupervisorEvent::Replace { slot: 0, reason: "memory".into() });
     assert_eq!(story.ready(1), [retire(0, "memory")]);
     assert_eq!(story.exited(1, 139), []);
     assert_eq!(story.after(0.1), [start(1, 0)]);
@@ -221,15 +221,15 @@ fn a_worker_that_floods_its_line_is_killed_once_and_replaced() {
     let child = Child::Worker(1);
     assert_eq!(story.after(600.0), []);
     let killed = Action::Kill { child, why: super::FLOODED };
-    assert_eq!(story.tell(Event::Flooded(child)), [killed, start(2, 0)]);
-    assert_eq!(story.tell(Event::HungUp(child)), [], "the supervisor has shut the line itself");
+    assert_eq!(story.tell(SupervisorEvent::Flooded(child)), [killed, start(2, 0)]);
+    assert_eq!(story.tell(SupervisorEvent::HungUp(child)), [], "the supervisor has shut the socket itself");
     assert_eq!(story.exited(1, 137), []);
 }
 
 #[test]
 fn a_worker_that_does_not_retire_in_time_is_killed_and_the_next_one_follows() {
     let mut story = Story::serving(2, false);
-    story.tell(Event::Reload);
+    story.tell(SupervisorEvent::Reload);
     assert_eq!(story.ready(2), [retire(0, "reload")]);
     assert_eq!(story.after(31.9), []);
     let actions = story.after(0.1);
@@ -262,7 +262,7 @@ fn a_first_boot_that_fails_ends_the_server_with_its_status() {
 #[test]
 fn a_worker_that_boots_for_too_long_shows_its_stacks_and_is_killed() {
     let mut story = Story::serving(1, false);
-    assert_eq!(story.tell(Event::Grow), [start(1, 0)]);
+    assert_eq!(story.tell(SupervisorEvent::Grow), [start(1, 0)]);
     assert_eq!(story.after(60.0), [Action::TellStacks(Child::Worker(1))]);
     let actions = story.after(1.0);
     assert!(matches!(actions[..], [Action::Kill { .. }, Action::StartWorker { .. }]), "{actions:?}");
@@ -271,25 +271,25 @@ fn a_worker_that_boots_for_too_long_shows_its_stacks_and_is_killed() {
 #[test]
 fn signals_make_a_stop_quicker_one_by_one() {
     let mut story = Story::serving(1, false);
-    assert_eq!(story.tell(Event::Terminate), [Action::Stopping, Action::AnnounceClose(0)]);
-    assert_eq!(story.tell(Event::Terminate), [], "the same, sent to the group as well");
+    assert_eq!(story.tell(SupervisorEvent::Terminate), [Action::Stopping, Action::AnnounceClose(0)]);
+    assert_eq!(story.tell(SupervisorEvent::Terminate), [], "the same, sent to the group as well");
     assert_eq!(story.after(1.0), []);
-    assert_eq!(story.tell(Event::Terminate), [Action::StopListening, drain(0, 29)]);
+    assert_eq!(story.tell(SupervisorEvent::Terminate), [Action::StopListening, drain(0, 29)]);
     story.after(1.0);
-    assert_eq!(story.tell(Event::Interrupt), [Action::Stop(Child::Worker(0))]);
+    assert_eq!(story.tell(SupervisorEvent::Interrupt), [Action::Stop(Child::Worker(0))]);
     story.after(1.0);
-    assert!(matches!(story.tell(Event::Quit)[..], [Action::Kill { .. }]));
+    assert!(matches!(story.tell(SupervisorEvent::Quit)[..], [Action::Kill { .. }]));
     assert_eq!(story.exited(0, 137), [Action::Exit(0)]);
 }
 
 #[test]
 fn a_stop_goes_on_by_itself() {
     let mut story = Story::serving(2, true);
-    story.tell(Event::Terminate);
+    story.tell(SupervisorEvent::Terminate);
     let template = Action::Stop(Child::Template(0));
     let drain = [Action::StopListening, drain(0, 25), drain(1, 25), template];
     assert_eq!(story.after(5.0), drain);
-    story.tell(Event::Exited { child: Child::Template(0), status: 0 });
+    story.tell(SupervisorEvent::Exited { child: Child::Template(0), status: 0 });
     assert_eq!(story.exited(0, 139), [], "the last one may die as it likes");
     assert!(matches!(story.after(27.0)[..], [Action::Kill { child: Child::Worker(1), .. }]));
     assert_eq!(story.after(5.0), [Action::Exit(0)], "what cannot be killed is left behind");
@@ -298,16 +298,16 @@ fn a_stop_goes_on_by_itself() {
 #[test]
 fn winch_ends_the_workers_and_hup_brings_them_back() {
     let mut story = Story::serving(2, false);
-    assert_eq!(story.tell(Event::Withdraw), [drain(0, 30), drain(1, 30)]);
+    assert_eq!(story.tell(SupervisorEvent::Withdraw), [drain(0, 30), drain(1, 30)]);
     assert_eq!((story.exited(0, 0), story.exited(1, 0)), (vec![], vec![]));
     assert_eq!(story.after(100.0), []);
-    assert_eq!(story.tell(Event::Reload), [start(0, 1), start(1, 1)]);
+    assert_eq!(story.tell(SupervisorEvent::Reload), [start(0, 1), start(1, 1)]);
 }
 
 #[test]
 fn what_is_one_too_many_is_told_so() {
     let mut story = Story::serving(3, false);
-    assert_eq!(story.tell(Event::Shrink), [retire(2, "scaled down to 2")]);
+    assert_eq!(story.tell(SupervisorEvent::Shrink), [retire(2, "scaled down to 2")]);
 }
 
 #[test]
@@ -317,7 +317,7 @@ fn a_drain_delay_that_leaves_nothing_of_the_time_to_end_is_cut_to_half_of_it() {
         let pairs = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let resolved = portico_config::from_pairs(&pairs, &|_| None).unwrap();
         assert_eq!(resolved.warnings.len(), usize::from(graceful_timeout != "30"), "{:?}", resolved.warnings);
-        Plan::new(&resolved.config).drain_delay
+        ProcessPlan::new(&resolved.config).drain_delay
     };
     assert_eq!(delay("30", "20"), Duration::from_secs(20));
     assert_eq!(delay("4", "5"), Duration::from_secs(2));
@@ -327,14 +327,14 @@ fn a_drain_delay_that_leaves_nothing_of_the_time_to_end_is_cut_to_half_of_it() {
 #[test]
 fn another_plan_counts_as_far_as_there_is_room() {
     let mut story = Story::serving(2, false);
-    let plan = |workers_min, workers_max| Plan {
+    let plan = |workers_min, workers_max| ProcessPlan {
         workers_min,
         workers_max,
         graceful_timeout: Duration::from_secs(7),
         ..Story::booting(1, true).state.plan
     };
     assert_eq!(story.state.replan(plan(3, 3)), None);
-    assert_eq!(story.tell(Event::Reload), [start(2, 1)]);
+    assert_eq!(story.tell(SupervisorEvent::Reload), [start(2, 1)]);
     assert_eq!(story.ready(2), [start(3, 1)]);
     assert_eq!(story.ready(3), [retire(0, "reload")]);
     assert_eq!(story.state.replan(plan(2, 16)), None);
@@ -348,8 +348,8 @@ fn another_plan_counts_as_far_as_there_is_room() {
 fn nobody_is_replaced_once_the_server_is_told_to_stop() {
     for preload in [false, true] {
         let mut story = Story::serving(2, preload);
-        story.tell(Event::Terminate); // Connections are accepted for some seconds more.
-        assert_eq!(story.tell(Event::Replace { slot: 1, reason: String::new() }), []);
+        story.tell(SupervisorEvent::Terminate); // Connections are accepted for some seconds more.
+        assert_eq!(story.tell(SupervisorEvent::Replace { slot: 1, reason: String::new() }), []);
     }
 }
 
@@ -357,15 +357,15 @@ fn nobody_is_replaced_once_the_server_is_told_to_stop() {
 fn a_worker_that_a_signal_ends_is_replaced_unless_the_server_gets_one_too() {
     for preload in [false, true] {
         let mut story = Story::serving(2, preload);
-        assert_eq!(story.tell(Event::Signalled(0)), []);
+        assert_eq!(story.tell(SupervisorEvent::Signalled(0)), []);
         assert_eq!(story.after(0.29), []);
         assert_eq!(story.state.next_timeout(story.now), Some(story.now + Duration::from_millis(10)));
         assert_eq!(story.after(0.01), [start(2, 0)]);
         assert_eq!(story.ready(2), [retire(0, "it was told to end by a signal")]);
         let mut story = Story::serving(2, preload);
-        story.tell(Event::Signalled(0));
-        story.tell(Event::Signalled(1));
-        story.tell(Event::Terminate);
+        story.tell(SupervisorEvent::Signalled(0));
+        story.tell(SupervisorEvent::Signalled(1));
+        story.tell(SupervisorEvent::Terminate);
         assert_eq!(story.after(1.0), []);
     }
 }

@@ -6,10 +6,10 @@ use log::Level;
 use rustix::process::{Pid, Signal, WaitStatus};
 
 use super::Supervisor;
-use crate::host::Lost;
-use crate::process::{Process, exit_status, is_child, number, reap};
+use crate::host::InterruptedRequest;
+use crate::process::{ChildProcess, exit_status, is_child, number, reap};
 use crate::state::ENDED_BY_SIGNAL;
-use crate::{Child, Event, Report, SlotField, SlotState, ThreadState, now_nanos, report};
+use crate::{Child, Report, SlotField, SlotState, SupervisorEvent, ThreadState, now_nanos, report};
 
 impl Supervisor {
     /// Takes in what the processes say.
@@ -18,7 +18,7 @@ impl Supervisor {
         children.into_iter().for_each(|child| self.listen_to(child));
     }
 
-    /// Takes in what a process has said; the end of its line comes last.
+    /// Takes in what a process has said; the end of its control socket comes last.
     fn listen_to(&mut self, child: Child) {
         let Some(process) = self.processes.get_mut(&child).filter(|process| process.is_heard()) else {
             return;
@@ -27,16 +27,16 @@ impl Supervisor {
         let reports = process.next_reports(Instant::now());
         let hung_up = process.hung_up;
         if process.flooding && !was_flooding {
-            self.events.push_back(Event::Flooded(child));
+            self.events.push_back(SupervisorEvent::Flooded(child));
         }
         reports.into_iter().for_each(|(report, sender)| self.on_report(child, report, sender));
         if !hung_up {
             return;
         }
         match self.processes.get(&child).and_then(|process| process.pid) {
-            Some(_) => self.events.push_back(Event::HungUp(child)),
+            Some(_) => self.events.push_back(SupervisorEvent::HungUp(child)),
             // Its template, or what should have become it, has ended before it had a process id.
-            None => self.bury(child, None),
+            None => self.on_reaped(child, None),
         }
     }
 
@@ -54,31 +54,31 @@ impl Supervisor {
                         slot.set(SlotField::State, SlotState::Ready as u64);
                     }
                 }
-                self.events.push_back(Event::Ready(child));
+                self.events.push_back(SupervisorEvent::Ready(child));
                 self.note_complete();
             }
             Report::BootFailed { status, message } => {
                 process.boot_failed = true;
-                self.events.push_back(Event::BootFailed { child, status, message });
+                self.events.push_back(SupervisorEvent::BootFailed { child, status, message });
             }
             Report::Changed(_) if !self.config.reload => {} // Nobody has asked it.
             Report::Changed(file) => {
                 if let Some(slot) = slot_of(child) {
                     self.note_reload();
-                    self.events.push_back(Event::Changed { slot, file });
+                    self.events.push_back(SupervisorEvent::Changed { slot, file });
                 }
             }
             Report::Replace(reason) => {
                 if !process.dismissed {
                     process.reason = Some(reason.clone());
                 }
-                self.events.extend(slot_of(child).map(|slot| Event::Replace { slot, reason }));
+                self.events.extend(slot_of(child).map(|slot| SupervisorEvent::Replace { slot, reason }));
             }
             Report::Signalled => {
                 if !process.dismissed {
                     process.reason = Some(ENDED_BY_SIGNAL.to_owned());
                 }
-                self.events.extend(slot_of(child).map(Event::Signalled));
+                self.events.extend(slot_of(child).map(SupervisorEvent::Signalled));
             }
         }
     }
@@ -123,8 +123,8 @@ impl Supervisor {
 
     /// The workers that are ready, or were.
     pub(super) fn ready_pids(&self) -> Vec<u32> {
-        let is_ready = |process: &&Process| process.ready && matches!(process.child, Child::Worker(_));
-        self.processes.values().filter(is_ready).map(Process::pid_number).collect()
+        let is_ready = |process: &&ChildProcess| process.ready && matches!(process.child, Child::Worker(_));
+        self.processes.values().filter(is_ready).map(ChildProcess::pid_number).collect()
     }
 
     fn note_complete(&mut self) {
@@ -143,14 +143,14 @@ impl Supervisor {
             self.observe();
             let ended = self.processes.values().find(|process| process.pid == Some(pid));
             match ended.map(|process| process.child) {
-                Some(child) => self.bury(child, Some(status)),
+                Some(child) => self.on_reaped(child, Some(status)),
                 None => log::debug!("Reaped orphan {}", number(pid)),
             }
         }
     }
 
     /// A process is no more.
-    fn bury(&mut self, child: Child, status: Option<WaitStatus>) {
+    fn on_reaped(&mut self, child: Child, status: Option<WaitStatus>) {
         let Some(process) = self.processes.remove(&child) else { return };
         if let Some(status) = status {
             self.tell_end(&process, status);
@@ -163,12 +163,12 @@ impl Supervisor {
             slot.set(SlotField::Pid, 0);
             self.host.worker_ended();
         }
-        self.events.push_back(Event::Exited { child, status: status.map_or(1, exit_status) });
+        self.events.push_back(SupervisorEvent::Exited { child, status: status.map_or(1, exit_status) });
     }
 
     /// Says in the log how a process has ended, if that is worth it, and puts the requests that it took with it
     /// into the access log.
-    fn tell_end(&mut self, process: &Process, status: WaitStatus) {
+    fn tell_end(&mut self, process: &ChildProcess, status: WaitStatus) {
         let pid = process.pid_number();
         let announced = process.dismissed || process.reason.is_some();
         let by_itself = status.exit_status() == Some(0) && announced;
@@ -177,7 +177,7 @@ impl Supervisor {
         let mut oom_kills = || {
             let is_killed =
                 status.terminating_signal() == Some(Signal::KILL.as_raw()) && process.sent.is_none();
-            is_killed.then(|| self.looking.oom_kills_since()).flatten()
+            is_killed.then(|| self.ticks.oom_kills_since()).flatten()
         };
         let why = process.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
         let Child::Worker(slot) = process.child else {
@@ -212,7 +212,7 @@ impl Supervisor {
                 && u128::from(now.saturating_sub(running.progress_nanos)) >= timeout.as_nanos();
             let (status, took_nanos) =
                 (if late { 504 } else { 502 }, now.saturating_sub(running.begun_nanos));
-            self.host.lost_request(&Lost { running: &running, slot, pid, status, took_nanos });
+            self.host.lost_request(&InterruptedRequest { running: &running, slot, pid, status, took_nanos });
         }
     }
 }

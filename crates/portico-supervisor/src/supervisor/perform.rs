@@ -8,10 +8,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::Supervisor;
-use crate::process::Process;
+use crate::process::ChildProcess;
 use crate::{
-    Action, Child, Command, Control, Event, Fork, Forked, Notifier, Post, Role, SlotField, SlotState,
-    StacksFile, SupervisorField, SupervisorState, now_nanos,
+    Action, Child, ChildContext, ControlCommand, ControlSocket, Fork, Forked, Notifier, ProcessRole,
+    SlotField, SlotState, StacksFile, SupervisorEvent, SupervisorField, SupervisorState, now_nanos,
 };
 
 /// How often it is looked whether a worker has told its stacks, and how long in between.
@@ -20,7 +20,7 @@ const STACKS_PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
 impl Supervisor {
     /// Does it. Returns what this process is from now on, if that is not the supervisor.
-    pub(super) fn perform(&mut self, action: Action, fork: &mut dyn Fork) -> Option<Role> {
+    pub(super) fn perform(&mut self, action: Action, fork: &mut dyn Fork) -> Option<ProcessRole> {
         match action {
             Action::StartTemplate { generation } => {
                 return self.fork_child(Child::Template(generation), generation, fork);
@@ -28,14 +28,14 @@ impl Supervisor {
             Action::StartWorker { slot, generation } => return self.start_worker(slot, generation, fork),
             Action::Retire { slot, why } => {
                 let child = Child::Worker(slot);
-                self.dismiss(child, &Command::Retire(self.config.graceful_timeout));
+                self.dismiss(child, &ControlCommand::Retire(self.config.graceful_timeout));
                 if let Some(process) = self.processes.get_mut(&child) {
                     process.reason = Some(why);
                 }
             }
-            Action::Drain { slot, limit } => self.dismiss(Child::Worker(slot), &Command::Drain(limit)),
+            Action::Drain { slot, limit } => self.dismiss(Child::Worker(slot), &ControlCommand::Drain(limit)),
             Action::Stop(child) => self.stop(child),
-            Action::AnnounceClose(slot) => self.send(Child::Worker(slot), &Command::AnnounceClose),
+            Action::AnnounceClose(slot) => self.send(Child::Worker(slot), &ControlCommand::AnnounceClose),
             Action::Kill { child, why } => self.kill(child, why),
             Action::TellStacks(child) => self.tell_stacks(child),
             Action::Serving => {
@@ -52,12 +52,12 @@ impl Supervisor {
             Action::StopListening => self.host.stop_listening(),
             Action::ReloadEnded { count, failed } => self.end_reload(count, failed),
             Action::Log(level, message) => log::log!(level, "{message}"),
-            Action::Exit(status) => return Some(Role::Exit(status)),
+            Action::Exit(status) => return Some(ProcessRole::Exit(status)),
         }
         None
     }
 
-    fn start_worker(&mut self, slot: u32, generation: u32, fork: &mut dyn Fork) -> Option<Role> {
+    fn start_worker(&mut self, slot: u32, generation: u32, fork: &mut dyn Fork) -> Option<ProcessRole> {
         let child = Child::Worker(slot);
         if let Some(row) = self.scoreboard.slot(slot) {
             row.clear();
@@ -76,17 +76,17 @@ impl Supervisor {
 
     fn ask_template(&mut self, slot: u32, generation: u32) -> io::Result<()> {
         let template = self.processes.get(&Child::Template(generation)).ok_or(io::ErrorKind::NotFound)?;
-        let (ours, theirs) = Control::pair()?;
+        let (ours, theirs) = ControlSocket::pair()?;
         let control = theirs.into_descriptor();
         let file = StacksFile::of_worker(slot)?;
         let stacks = file.as_fd().try_clone_to_owned()?;
-        template.control.send(&Command::Fork { slot, generation, control, stacks })?;
+        template.control.send(&ControlCommand::Fork { slot, generation, control, stacks })?;
         let child = Child::Worker(slot);
-        self.processes.insert(child, Process::new(child, None, ours, file));
+        self.processes.insert(child, ChildProcess::new(child, None, ours, file));
         Ok(())
     }
 
-    fn fork_child(&mut self, child: Child, generation: u32, fork: &mut dyn Fork) -> Option<Role> {
+    fn fork_child(&mut self, child: Child, generation: u32, fork: &mut dyn Fork) -> Option<ProcessRole> {
         if let Child::Worker(slot) = child
             && !self.host.before_fork(slot)
         {
@@ -98,7 +98,7 @@ impl Supervisor {
                 Child::Worker(slot) => StacksFile::of_worker(slot)?,
                 Child::Template(generation) => StacksFile::of_template(generation)?,
             };
-            let (ours, theirs) = Control::pair()?;
+            let (ours, theirs) = ControlSocket::pair()?;
             Ok((ours, theirs, stacks, fork.fork()?))
         };
         match fork() {
@@ -107,7 +107,7 @@ impl Supervisor {
             }
             Ok((control, _, stacks, Forked::Parent(pid))) => {
                 let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-                self.processes.insert(child, Process::new(child, pid, control, stacks));
+                self.processes.insert(child, ChildProcess::new(child, pid, control, stacks));
                 self.note_started(child);
                 None
             }
@@ -119,32 +119,38 @@ impl Supervisor {
     }
 
     /// This is the new process: it lets go of what is the supervisor's.
-    fn become_child(&mut self, child: Child, generation: u32, control: Control, stacks: StacksFile) -> Role {
-        self.signals.take().into_iter().for_each(crate::Signals::release);
-        // The other lines would not come to their end with the supervisor.
+    fn become_child(
+        &mut self,
+        child: Child,
+        generation: u32,
+        control: ControlSocket,
+        stacks: StacksFile,
+    ) -> ProcessRole {
+        self.signals.take().into_iter().for_each(crate::SignalQueue::release);
+        // The other control sockets would not come to their end with the supervisor.
         self.processes.clear();
         self.events.clear();
         self.upgrading = None;
         let scoreboard = self.scoreboard.clone();
         let (supervisor, stacks) = (self.pid, Some(stacks));
-        let post = |slot| Post { slot, generation, scoreboard, supervisor, control, stacks };
+        let post = |slot| ChildContext { slot, generation, scoreboard, supervisor, control, stacks };
         match child {
-            Child::Worker(slot) => Role::Worker(post(slot)),
-            Child::Template(_) => Role::Template(post(u32::MAX)),
+            Child::Worker(slot) => ProcessRole::Worker(post(slot)),
+            Child::Template(_) => ProcessRole::Template(post(u32::MAX)),
         }
     }
 
     fn fail_to_start(&mut self, child: Child, error: &io::Error) {
-        log::error!("{child:?} cannot be started: {error}");
+        log::error!("{child} cannot be started: {error}");
         if let Child::Worker(slot) = child
             && let Some(row) = self.scoreboard.slot(slot)
         {
             row.set(SlotField::State, SlotState::Empty as u64);
         }
-        self.events.push_back(Event::Exited { child, status: 1 });
+        self.events.push_back(SupervisorEvent::Exited { child, status: 1 });
     }
 
-    fn dismiss(&mut self, child: Child, command: &Command) {
+    fn dismiss(&mut self, child: Child, command: &ControlCommand) {
         if let Some(process) = self.processes.get_mut(&child) {
             process.dismissed = true;
         }
@@ -156,25 +162,25 @@ impl Supervisor {
         self.send(child, command);
     }
 
-    /// Ends it at once, also where it does not read its line yet.
+    /// Ends it at once, also where it does not read its control socket yet.
     fn stop(&mut self, child: Child) {
-        self.dismiss(child, &Command::Stop);
+        self.dismiss(child, &ControlCommand::Stop);
         let process = self.processes.get(&child).filter(|process| !process.ready);
         if let Some(pid) = process.and_then(|process| process.pid)
             && let Err(error) = kill_process(pid, Signal::QUIT)
         {
-            log::debug!("{child:?} cannot be told to end: {error}");
+            log::debug!("{child} cannot be told to end: {error}");
         }
     }
 
     /// Tells a process something. One that has died is noticed elsewhere.
-    pub(super) fn send(&mut self, child: Child, command: &Command) {
+    pub(super) fn send(&mut self, child: Child, command: &ControlCommand) {
         let Some(process) = self.processes.get(&child) else { return };
         match process.control.send(command) {
             Ok(()) => {}
             Err(error)
                 if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {}
-            Err(error) => log::warn!("{child:?} cannot be told {command:?}: {error}"),
+            Err(error) => log::warn!("{child} cannot be told {command}: {error}"),
         }
     }
 
@@ -187,7 +193,7 @@ impl Supervisor {
             return;
         }
         for _ in 0..STACKS_LOOKS {
-            // The end of its line ends the wait too.
+            // The end of its control socket ends the wait too.
             let _ = poll(&mut [PollFd::new(&process.control, PollFlags::empty())], Some(&STACKS_PAUSE));
             if let Some(stacks) = self.host.stacks(&process.stacks) {
                 let name = match child {

@@ -8,28 +8,28 @@ use std::time::{Duration, Instant};
 use portico_config::Config;
 
 use super::Supervisor;
-use crate::autoscale::{Autoscaler, Look, Waits};
+use crate::autoscale::{Autoscaler, LoadSample, WaitCounts};
 use crate::{
-    Child, Event, ListenOverflows, MemoryGroup, Notifier, SlotField, SlotState, SupervisorState,
+    Child, ListenOverflows, MemoryGroup, Notifier, SlotField, SlotState, SupervisorEvent, SupervisorState,
     listen_overflows,
 };
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// What is kept from one look to the next.
-pub(super) struct Looking {
+pub(super) struct TickState {
     next: Instant,
     memory_group: Option<MemoryGroup>,
     oom_kills: Option<u64>,
     /// With a range of workers.
     autoscaler: Option<Autoscaler>,
-    /// When each worker was started, and how long its requests had waited until the last look.
-    waits: BTreeMap<u32, (u64, Waits)>,
+    /// When each worker was started, and how long its requests had waited until the last tick.
+    waits: BTreeMap<u32, (u64, WaitCounts)>,
     watchdog_next: Option<Instant>,
     overflows: Option<ListenOverflows>,
 }
 
-impl Looking {
+impl TickState {
     pub fn new(config: &Config) -> Self {
         let (min, max) = (config.workers.min, config.workers.max);
         Self {
@@ -65,48 +65,48 @@ impl Looking {
 
 impl Supervisor {
     /// Looks, if it is time to.
-    pub(super) fn look(&mut self, now: Instant) {
+    pub(super) fn tick(&mut self, now: Instant) {
         if let Some(interval) = self.notifier.as_ref().and_then(Notifier::watchdog_interval)
-            && self.looking.watchdog_next.is_none_or(|next| next <= now)
+            && self.ticks.watchdog_next.is_none_or(|next| next <= now)
         {
-            self.looking.watchdog_next = Some(now + interval);
+            self.ticks.watchdog_next = Some(now + interval);
             self.notify(Notifier::watchdog);
         }
-        if now < self.looking.next {
+        if now < self.ticks.next {
             return;
         }
-        self.looking.next = now + INTERVAL;
+        self.ticks.next = now + INTERVAL;
         self.reap(); // Also what no signal has told.
-        self.host.look();
-        self.looking.oom_kills = self.looking.memory_group.as_ref().and_then(MemoryGroup::oom_kills);
-        self.feel_pulses();
+        self.host.tick();
+        self.ticks.oom_kills = self.ticks.memory_group.as_ref().and_then(MemoryGroup::oom_kills);
+        self.check_heartbeats();
         self.autoscale();
         let ready = self.scoreboard.slots().filter(|(_, slot)| slot.state() == SlotState::Ready);
         self.host.waiting(ready.map(|(_, slot)| slot.get(SlotField::Queued)).sum());
-        if let Some(overflows) = &mut self.looking.overflows
+        if let Some(overflows) = &mut self.ticks.overflows
             && let Some(count) = listen_overflows(Path::new("/"))
-            && let Some(message) = overflows.look(count, now)
+            && let Some(message) = overflows.tick(count, now)
         {
             log::warn!("{message}");
         }
     }
 
-    fn feel_pulses(&mut self) {
+    fn check_heartbeats(&mut self) {
         for (child, process) in &mut self.processes {
             if let Child::Worker(slot) = *child
                 && let Some(row) = self.scoreboard.slot(slot)
-                && process.pulse.has_stopped(row.get(SlotField::HeartbeatNanos))
+                && process.heartbeat.has_stopped(row.get(SlotField::HeartbeatNanos))
             {
-                self.events.push_back(Event::Stalled(slot));
+                self.events.push_back(SupervisorEvent::Stalled(slot));
             }
         }
     }
 
     fn autoscale(&mut self) {
-        if self.looking.autoscaler.is_none() || self.scoreboard.state() != SupervisorState::Serving {
+        if self.ticks.autoscaler.is_none() || self.scoreboard.state() != SupervisorState::Serving {
             return;
         }
-        let mut look = Look { workers: self.state.wanted(), ..Look::default() };
+        let mut sample = LoadSample { workers: self.state.wanted(), ..LoadSample::default() };
         let mut seen = BTreeMap::new();
         for (number, slot) in self.scoreboard.slots() {
             if !matches!(slot.state(), SlotState::Ready | SlotState::Retiring) {
@@ -114,19 +114,19 @@ impl Supervisor {
             }
             let (started, waits) = (slot.get(SlotField::StartedNanos), slot.waits());
             // One that is new counts from its start.
-            let before = self.looking.waits.get(&number).filter(|before| before.0 == started);
+            let before = self.ticks.waits.get(&number).filter(|before| before.0 == started);
             for (bucket, count) in waits.iter().enumerate() {
-                look.waits[bucket] += count.saturating_sub(before.map_or(0, |before| before.1[bucket]));
+                sample.waits[bucket] += count.saturating_sub(before.map_or(0, |before| before.1[bucket]));
             }
             seen.insert(number, (started, waits));
             if slot.state() == SlotState::Ready {
-                look.ready += 1;
-                look.queued += slot.get(SlotField::Queued);
-                look.busy += slot.get(SlotField::BusyThreads);
+                sample.ready += 1;
+                sample.queued += slot.get(SlotField::Queued);
+                sample.busy += slot.get(SlotField::BusyThreads);
             }
         }
-        self.looking.waits = seen;
-        let count = self.looking.autoscaler.as_mut().and_then(|autoscaler| autoscaler.look(&look));
-        self.events.extend(count.map(Event::Scale));
+        self.ticks.waits = seen;
+        let count = self.ticks.autoscaler.as_mut().and_then(|autoscaler| autoscaler.tick(&sample));
+        self.events.extend(count.map(SupervisorEvent::Scale));
     }
 }

@@ -4,8 +4,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
 use super::Supervisor;
-use crate::upgrade::{Outcome, Upgrade};
-use crate::{Event, SupervisorField, SupervisorState};
+use crate::upgrade::{Upgrade, UpgradeOutcome};
+use crate::{SupervisorEvent, SupervisorField, SupervisorState};
 
 /// A new supervisor that does not serve yet.
 pub(super) struct Upgrading {
@@ -58,14 +58,14 @@ impl Supervisor {
     pub(super) fn follow_upgrade(&mut self, now: Instant) {
         let Some(Upgrading { upgrade, until }) = self.upgrading.take() else { return };
         match upgrade.outcome() {
-            Some(Outcome::Ready) => {
+            Some(UpgradeOutcome::Ready) => {
                 log::info!("Upgraded: the supervisor {} serves", upgrade.pid());
                 self.notify(|notifier| notifier.main_pid(upgrade.pid()));
                 self.notifier = None;
                 self.host.superseded();
-                self.events.push_back(Event::Superseded);
+                self.events.push_back(SupervisorEvent::Superseded);
             }
-            Some(Outcome::Ended) => self.fail_upgrade("the new supervisor has ended before it served"),
+            Some(UpgradeOutcome::Ended) => self.fail_upgrade("the new supervisor has ended before it served"),
             None if until.is_some_and(|until| until <= now) => {
                 end(upgrade);
                 self.fail_upgrade("the new supervisor did not serve in time (--boot-timeout)");

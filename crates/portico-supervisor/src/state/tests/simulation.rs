@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use crate::state::{Action, Child, Event, Phase, Plan, State};
+use crate::state::{Action, Child, ProcessPlan, ServicePhase, StateMachine, SupervisorEvent};
 
 const GRACEFUL: Duration = Duration::from_secs(5);
 
@@ -25,7 +25,7 @@ enum Step {
     AskReplacement(usize),
     Stall(usize),
     Flood(usize),
-    Tell(Event),
+    Tell(SupervisorEvent),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -38,7 +38,7 @@ enum Life {
 }
 
 struct World {
-    state: State,
+    state: StateMachine,
     now: Instant,
     living: BTreeMap<Child, Life>,
     /// Workers that were told to retire.
@@ -52,7 +52,7 @@ struct World {
 
 impl World {
     fn new(min: u32, max: u32, preload: bool, drain_delay: u64) -> Self {
-        let plan = Plan {
+        let plan = ProcessPlan {
             workers_min: min,
             workers_max: max,
             slots: 2 * max.max(16) + 2,
@@ -63,7 +63,7 @@ impl World {
             development: false,
         };
         let mut world = Self {
-            state: State::new(plan),
+            state: StateMachine::new(plan),
             now: Instant::now(),
             living: BTreeMap::new(),
             retiring: Vec::new(),
@@ -73,23 +73,23 @@ impl World {
             deaf: false,
             exited: None,
         };
-        world.tell(Event::Tick);
+        world.tell(SupervisorEvent::Tick);
         world
     }
 
-    fn tell(&mut self, event: Event) {
+    fn tell(&mut self, event: SupervisorEvent) {
         match &event {
-            Event::Ready(child) => {
+            SupervisorEvent::Ready(child) => {
                 // One that was told to end may not have read that yet.
                 let life = self.living.get_mut(child).unwrap();
                 *life = if *life == Life::Starting { Life::Ready } else { *life };
             }
-            Event::BootFailed { child, .. } => drop(self.living.insert(*child, Life::Ending)),
-            Event::Exited { child, .. } => drop(self.living.remove(child)),
-            Event::Reload if self.exited.is_none() => self.reloads_asked += 1,
+            SupervisorEvent::BootFailed { child, .. } => drop(self.living.insert(*child, Life::Ending)),
+            SupervisorEvent::Exited { child, .. } => drop(self.living.remove(child)),
+            SupervisorEvent::Reload if self.exited.is_none() => self.reloads_asked += 1,
             _ => {}
         }
-        if let Event::Exited { child: Child::Worker(slot), .. } = event {
+        if let SupervisorEvent::Exited { child: Child::Worker(slot), .. } = event {
             self.retiring.retain(|retiring| *retiring != slot);
         }
         let mut actions = Vec::new();
@@ -155,7 +155,10 @@ impl World {
         assert!((least..=most).contains(&self.state.asked), "{} workers asked for", self.state.asked);
         assert!(self.reloads_ended <= self.reloads_asked);
         assert_eq!(self.state.reload.is_none(), self.reloads_ended == self.reloads_asked);
-        if matches!(self.state.phase, Phase::Booting | Phase::Serving | Phase::Announcing { .. }) {
+        if matches!(
+            self.state.phase,
+            ServicePhase::Booting | ServicePhase::Serving | ServicePhase::Announcing { .. }
+        ) {
             let there = (self.count(Life::Starting) + self.count(Life::Ready)) as u32;
             let missing = self.state.wanted().saturating_sub(there);
             let has_room = self.state.workers().count() < self.state.plan.slots as usize;
@@ -187,29 +190,31 @@ impl World {
         let event = match step {
             Step::Wait(milliseconds) => {
                 self.now += Duration::from_millis(milliseconds);
-                Some(Event::Tick)
+                Some(SupervisorEvent::Tick)
             }
             Step::Expire => {
                 self.now = self.state.next_timeout(self.now).map_or(self.now, |due| due.max(self.now));
-                Some(Event::Tick)
+                Some(SupervisorEvent::Tick)
             }
-            Step::Boot(index) => self.pick(index, &[Starting]).map(Event::Ready),
-            Step::FailBoot(index) => self.pick(index, &[Starting]).map(|child| Event::BootFailed {
+            Step::Boot(index) => self.pick(index, &[Starting]).map(SupervisorEvent::Ready),
+            Step::FailBoot(index) => self.pick(index, &[Starting]).map(|child| SupervisorEvent::BootFailed {
                 child,
                 status: 3,
                 message: "ImportError".into(),
             }),
-            Step::HangUp(index) => self.pick(index, &[Starting, Ready, Ending]).map(Event::HungUp),
+            Step::HangUp(index) => self.pick(index, &[Starting, Ready, Ending]).map(SupervisorEvent::HungUp),
             Step::Die(index) => self
                 .pick(index, &[Starting, Ready, Ending, Killed])
-                .map(|child| Event::Exited { child, status: 139 }),
+                .map(|child| SupervisorEvent::Exited { child, status: 139 }),
             Step::Obey(index) => {
-                self.pick(index, &[Ending, Killed]).map(|child| Event::Exited { child, status: 0 })
+                self.pick(index, &[Ending, Killed]).map(|child| SupervisorEvent::Exited { child, status: 0 })
             }
             Step::AskReplacement(index) => worker(self.pick(index, &[Ready]))
-                .map(|slot| Event::Replace { slot, reason: "max-requests".into() }),
-            Step::Stall(index) => worker(self.pick(index, &[Ready, Ending])).map(Event::Stalled),
-            Step::Flood(index) => self.pick(index, &[Starting, Ready, Ending, Killed]).map(Event::Flooded),
+                .map(|slot| SupervisorEvent::Replace { slot, reason: "max-requests".into() }),
+            Step::Stall(index) => worker(self.pick(index, &[Ready, Ending])).map(SupervisorEvent::Stalled),
+            Step::Flood(index) => {
+                self.pick(index, &[Starting, Ready, Ending, Killed]).map(SupervisorEvent::Flooded)
+            }
             Step::Tell(event) => Some(event),
         };
         if let Some(event) = event {
@@ -221,9 +226,9 @@ impl World {
     fn go_well(&mut self) {
         for _ in 0..2000 {
             if let Some(child) = self.pick(0, &[Life::Ending, Life::Killed]) {
-                self.tell(Event::Exited { child, status: 0 });
+                self.tell(SupervisorEvent::Exited { child, status: 0 });
             } else if let Some(child) = self.pick(0, &[Life::Starting]) {
-                self.tell(Event::Ready(child));
+                self.tell(SupervisorEvent::Ready(child));
             } else if self.exited.is_none() && self.state.next_timeout(self.now).is_some() {
                 self.step(Step::Expire);
             } else {
@@ -241,7 +246,7 @@ impl World {
                 return self.now - begun;
             }
             match self.pick(0, &[Life::Killed]) {
-                Some(child) => self.tell(Event::Exited { child, status: 137 }),
+                Some(child) => self.tell(SupervisorEvent::Exited { child, status: 137 }),
                 None => self.step(Step::Expire),
             }
         }
@@ -249,18 +254,23 @@ impl World {
     }
 }
 
-fn signal() -> impl Strategy<Value = Event> {
+fn signal() -> impl Strategy<Value = SupervisorEvent> {
     prop_oneof![
-        3 => Just(Event::Reload),
-        2 => Just(Event::Grow),
-        2 => Just(Event::Shrink),
-        2 => (0..20u32).prop_map(Event::Scale),
-        1 => Just(Event::Withdraw),
+        3 => Just(SupervisorEvent::Reload),
+        2 => Just(SupervisorEvent::Grow),
+        2 => Just(SupervisorEvent::Shrink),
+        2 => (0..20u32).prop_map(SupervisorEvent::Scale),
+        1 => Just(SupervisorEvent::Withdraw),
     ]
 }
 
-fn stop() -> impl Strategy<Value = Event> {
-    prop_oneof![Just(Event::Terminate), Just(Event::Interrupt), Just(Event::Quit), Just(Event::Superseded),]
+fn stop() -> impl Strategy<Value = SupervisorEvent> {
+    prop_oneof![
+        Just(SupervisorEvent::Terminate),
+        Just(SupervisorEvent::Interrupt),
+        Just(SupervisorEvent::Quit),
+        Just(SupervisorEvent::Superseded),
+    ]
 }
 
 fn steps(stopping: bool) -> impl Strategy<Value = Vec<Step>> {
@@ -278,7 +288,7 @@ fn steps(stopping: bool) -> impl Strategy<Value = Vec<Step>> {
         1 => index.prop_map(Step::Flood),
         5 => signal().prop_map(Step::Tell),
         1 => (stop(), Just(stopping)).prop_map(|(event, stopping)| {
-            Step::Tell(if stopping { event } else { Event::Tick })
+            Step::Tell(if stopping { event } else { SupervisorEvent::Tick })
         }),
     ];
     prop::collection::vec(step, 1..120)
@@ -337,19 +347,19 @@ proptest! {
     fn failures_without_end_are_spaced_out(world in world(), ready_first in any::<bool>()) {
         let mut world = booted(world);
         let (wanted, begun) = (world.state.wanted() as usize, world.now);
-        world.tell(Event::Tick);
+        world.tell(SupervisorEvent::Tick);
         let mut starts = 0;
         while world.now < begun + Duration::from_secs(300) {
             match world.pick(0, &[Life::Starting]) {
                 Some(child @ Child::Worker(_)) => {
                     starts += 1;
                     if ready_first {
-                        world.tell(Event::Ready(child));
+                        world.tell(SupervisorEvent::Ready(child));
                     }
-                    world.tell(Event::Exited { child, status: 139 });
+                    world.tell(SupervisorEvent::Exited { child, status: 139 });
                 }
                 _ => match world.pick(0, &[Life::Ready]) {
-                    Some(child @ Child::Worker(_)) => world.tell(Event::Exited { child, status: 139 }),
+                    Some(child @ Child::Worker(_)) => world.tell(SupervisorEvent::Exited { child, status: 139 }),
                     _ => world.step(Step::Expire),
                 },
             }
