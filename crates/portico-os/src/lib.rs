@@ -2,18 +2,18 @@
 //! application in a worker, or the reader of a log, can do to one must not reach the other processes, nor the
 //! clients.
 
-mod backlog;
 mod folder;
 mod log_output;
+mod log_sink;
 mod memory;
-mod sink;
+mod record_queue;
 mod standard;
 mod vital;
 
-pub use backlog::Weight;
 pub use folder::{Entered, Folder};
 pub use log_output::{LOG_BACKLOG_BYTES_MAX, LogOutput};
+pub use log_sink::LogSink;
 pub use memory::{is_sealed, sealed_memory};
-pub use sink::Sink;
+pub use record_queue::Weight;
 pub use standard::{above_standard, fill_standard};
 pub use vital::VitalDescriptors;

@@ -11,13 +11,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::backlog::{Backlog, Weight};
-use crate::{Sink, backlog};
+use crate::record_queue::{RecordQueue, Weight};
+use crate::{LogSink, record_queue};
 
-/// Where records go, and those that wait.
+/// The output of one log: a sink, and the records that it has not taken. Owned by the process that logs; whoever logs
+/// never waits for the log's reader.
 #[derive(Debug)]
 pub struct LogOutput {
-    state: Mutex<State>,
+    state: Mutex<OutputState>,
     changed: Condvar,
     /// The process that the rest belongs to. One that it has forked may find the lock held for ever.
     owner: AtomicU32,
@@ -25,10 +26,11 @@ pub struct LogOutput {
     notice: fn(u64) -> String,
 }
 
+/// What the lock of [`LogOutput`] guards.
 #[derive(Debug)]
-struct State {
-    sink: Arc<Sink>,
-    backlog: Backlog,
+struct OutputState {
+    sink: Arc<LogSink>,
+    queue: RecordQueue,
     /// There may be a thread.
     threaded: bool,
     /// There is one.
@@ -49,9 +51,9 @@ const FORKED_WAIT_MAX: Duration = Duration::from_secs(1);
 
 impl LogOutput {
     /// Writes to `sink`. `notice` makes the record that tells of dropped ones.
-    pub fn new(sink: Sink, notice: fn(u64) -> String) -> Self {
+    pub fn new(sink: LogSink, notice: fn(u64) -> String) -> Self {
         Self {
-            state: Mutex::new(State::new(sink.into())),
+            state: Mutex::new(OutputState::new(sink.into())),
             changed: Condvar::new(),
             owner: AtomicU32::new(std::process::id()),
             notice,
@@ -68,11 +70,11 @@ impl LogOutput {
     pub fn begin_process(&self) {
         self.owner.store(std::process::id(), Ordering::Relaxed);
         let mut state = self.lock();
-        *state = State::new(Arc::clone(&state.sink));
+        *state = OutputState::new(Arc::clone(&state.sink));
     }
 
     /// Writes to another sink from now on. What waits goes there as well.
-    pub fn replace(&self, sink: Sink) {
+    pub fn replace(&self, sink: LogSink) {
         let mut state = self.lock();
         state.write_here(self.notice);
         state.sink = Arc::new(sink);
@@ -86,7 +88,7 @@ impl LogOutput {
 
     /// As [`LogOutput::replace`], where somebody else has closed the former sink's descriptor: the number is left
     /// alone.
-    pub fn replace_lost(&self, sink: Sink) {
+    pub fn replace_lost(&self, sink: LogSink) {
         std::mem::forget(Arc::clone(&self.lock().sink));
         self.replace(sink.set_apart());
     }
@@ -98,9 +100,9 @@ impl LogOutput {
             return self.write_apart(&record);
         }
         let mut state = self.lock();
-        state.backlog.push(record, weight);
+        state.queue.push(record, weight);
         state.write_here(self.notice);
-        if !state.backlog.is_empty() && state.threaded {
+        if !state.queue.is_empty() && state.threaded {
             self.changed.notify_all();
             if !state.running {
                 let thread = thread::Builder::new().name("portico-errors".to_owned());
@@ -114,7 +116,7 @@ impl LogOutput {
         let sink = match self.state.try_lock() {
             Ok(state) => Some(Arc::clone(&state.sink)),
             // Another thread held the lock at the moment of the fork.
-            Err(_) => Sink::shared(rustix::stdio::stderr()).ok().map(Arc::new),
+            Err(_) => LogSink::shared(rustix::stdio::stderr()).ok().map(Arc::new),
         };
         if let Some(sink) = sink {
             let _ = sink.write_within(record.as_bytes(), FORKED_WAIT_MAX); // There is nowhere to say so.
@@ -124,7 +126,7 @@ impl LogOutput {
     /// Whether something waits to be written.
     pub fn is_waiting(&self) -> bool {
         let state = self.lock();
-        state.writing || !state.backlog.is_empty()
+        state.writing || !state.queue.is_empty()
     }
 
     /// Goes on with what waits, where no thread does.
@@ -138,7 +140,7 @@ impl LogOutput {
         let mut state = self.lock();
         loop {
             state.write_here(self.notice);
-            if !state.writing && state.backlog.is_empty() {
+            if !state.writing && state.queue.is_empty() {
                 return true;
             }
             let left = end.saturating_duration_since(Instant::now());
@@ -179,7 +181,7 @@ impl LogOutput {
         let mut idle_until = Instant::now() + IDLE_MAX;
         loop {
             let left = idle_until.saturating_duration_since(Instant::now());
-            let record = if state.threaded { state.backlog.pop() } else { None };
+            let record = if state.threaded { state.queue.pop() } else { None };
             let Some(record) = record else {
                 self.changed.notify_all();
                 if !state.threaded || left.is_zero() {
@@ -196,9 +198,9 @@ impl LogOutput {
             state = self.lock();
             state.writing = false;
             if !written {
-                state.backlog.note_lost(&record);
+                state.queue.note_lost(&record);
             }
-            state.backlog.push_notice(self.notice);
+            state.queue.push_notice(self.notice);
             idle_until = Instant::now() + IDLE_MAX;
         }
     }
@@ -222,14 +224,14 @@ impl LogOutput {
         true
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, OutputState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    fn new(sink: Arc<Sink>) -> Self {
-        Self { sink, backlog: Backlog::default(), threaded: false, running: false, writing: false }
+impl OutputState {
+    fn new(sink: Arc<LogSink>) -> Self {
+        Self { sink, queue: RecordQueue::default(), threaded: false, running: false, writing: false }
     }
 
     /// Writes what is taken now, unless the thread has what comes first, or is to write because that may wait.
@@ -237,14 +239,14 @@ impl State {
         if self.writing || self.threaded && self.sink.may_wait() {
             return;
         }
-        self.backlog.write_to(&self.sink);
-        self.backlog.push_notice(notice);
-        self.backlog.write_to(&self.sink);
+        self.queue.write_to(&self.sink);
+        self.queue.push_notice(notice);
+        self.queue.write_to(&self.sink);
     }
 }
 
 /// Bytes of records that wait at most.
-pub const LOG_BACKLOG_BYTES_MAX: usize = backlog::BYTES_MAX;
+pub const LOG_BACKLOG_BYTES_MAX: usize = record_queue::BYTES_MAX;
 
 #[cfg(test)]
 mod tests;

@@ -9,15 +9,17 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Vital descriptors of a process, and which files they are.
+/// The descriptors that a process cannot do without, and which files they are, so that it notices when somebody else
+/// has closed them. It closes none itself.
 #[derive(Debug, Default)]
-pub struct VitalDescriptors(Mutex<Vec<Entry>>);
+pub struct VitalDescriptors(Mutex<Vec<WatchedDescriptor>>);
 
+/// A descriptor, and the file that it has to be.
 #[derive(Debug)]
-struct Entry {
+struct WatchedDescriptor {
     what: &'static str,
     number: RawFd,
-    identity: Identity,
+    identity: FileIdentity,
 }
 
 /// The descriptors of this process.
@@ -25,7 +27,7 @@ const DESCRIPTORS: &str = "/proc/self/fd";
 
 /// What tells a file from another that has come to its number.
 #[derive(Debug, PartialEq, Eq)]
-struct Identity {
+struct FileIdentity {
     device: u64,
     inode: u64,
     /// Of files that have no inode of their own, such as epoll instances, the kind.
@@ -36,8 +38,8 @@ impl VitalDescriptors {
     /// From now on `descriptor` is vital: `what` it is, for the log. One that cannot be looked at is left out.
     pub fn add(&self, what: &'static str, descriptor: impl AsFd) {
         let number = descriptor.as_fd().as_raw_fd();
-        if let Ok(identity) = Identity::of(number) {
-            self.lock().push(Entry { what, number, identity });
+        if let Ok(identity) = FileIdentity::of(number) {
+            self.lock().push(WatchedDescriptor { what, number, identity });
         }
     }
 
@@ -54,7 +56,7 @@ impl VitalDescriptors {
             return lost; // An application may change its root.
         }
         for entry in self.lock().iter() {
-            let is_lost = match Identity::of(entry.number) {
+            let is_lost = match FileIdentity::of(entry.number) {
                 Ok(identity) => identity != entry.identity,
                 Err(error) => error.kind() == io::ErrorKind::NotFound,
             };
@@ -65,12 +67,12 @@ impl VitalDescriptors {
         lost
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Entry>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<WatchedDescriptor>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Identity {
+impl FileIdentity {
     /// Through /proc: a number that may be anybody's is no descriptor that could be borrowed.
     fn of(number: RawFd) -> io::Result<Self> {
         let path = format!("{DESCRIPTORS}/{number}");

@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use log::{Level, LevelFilter, Metadata, Record};
 use portico_config::{LogLevel, LogTarget};
 use portico_files::{Owner, open_log};
-use portico_os::{LogOutput, Sink, Weight};
+use portico_os::{LogOutput, LogSink, Weight};
 use portico_server::{Severity, Statsd, Syslog};
 use rustix::stdio::{dup2_stderr, dup2_stdout, stderr, stdout};
 use signal_hook::low_level;
@@ -211,7 +211,7 @@ pub fn write_lines(text: String) {
 /// Writes `text` to standard error, for whose reader it waits, but not long. What cannot be written is lost: there
 /// is nowhere to say so.
 fn show(text: &str) {
-    if let Ok(sink) = Sink::shared(stderr()) {
+    if let Ok(sink) = LogSink::shared(stderr()) {
         let _ = sink.write_within(text.as_bytes(), FLUSH_MAX);
     }
 }
@@ -291,7 +291,7 @@ impl ErrorLog {
     fn write(&'static self, record: String, weight: Weight) {
         if self.output.is_own() && !self.output.is_intact() {
             // The user of a worker may not open the file: where that fails, standard error is to be had.
-            match self.target().open().or_else(|_| Sink::shared(stderr())) {
+            match self.target().open().or_else(|_| LogSink::shared(stderr())) {
                 Ok(sink) => self.output.replace_lost(sink),
                 Err(_) => return, // Nowhere is better than to a client.
             }
@@ -388,10 +388,10 @@ impl Target {
         })
     }
 
-    fn open(&self) -> io::Result<Sink> {
+    fn open(&self) -> io::Result<LogSink> {
         match self {
-            Self::Stdout => Sink::shared(stdout()),
-            Self::Stderr { .. } => Sink::shared(stderr()),
+            Self::Stdout => LogSink::shared(stdout()),
+            Self::Stderr { .. } => LogSink::shared(stderr()),
             Self::File(path) => sink_of(open_log(path, owner())?),
         }
     }
@@ -402,13 +402,13 @@ impl Target {
 }
 
 /// Writes to `file`, and puts it in the place of standard output and error where that is asked for.
-fn sink_of(file: File) -> io::Result<Sink> {
+fn sink_of(file: File) -> io::Result<LogSink> {
     if CAPTURING.load(Ordering::Relaxed) {
         dup2_stdout(&file)?;
         dup2_stderr(&file)?;
     }
     // What has a reader gets a description of the log's own: the other one waits, as programs want it.
-    if file.metadata()?.is_file() { Sink::of_file(file) } else { Sink::shared(file.as_fd()) }
+    if file.metadata()?.is_file() { LogSink::of_file(file) } else { LogSink::shared(file.as_fd()) }
 }
 
 /// `message` without control bytes other than line ends and tabs: a target or a header in it may be hostile, a

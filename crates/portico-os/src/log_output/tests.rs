@@ -17,7 +17,7 @@ fn notice(dropped: u64) -> String {
 /// An output into a pipe, and its reader.
 fn output() -> (&'static LogOutput, BufReader<File>) {
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
-    let output = LogOutput::new(Sink::shared(writer.as_fd()).unwrap(), notice);
+    let output = LogOutput::new(LogSink::shared(writer.as_fd()).unwrap(), notice);
     (Box::leak(Box::new(output)), BufReader::new(reader.into()))
 }
 
@@ -119,7 +119,7 @@ fn a_reader_that_has_gone_holds_up_nobody_either() {
     log(output, 0..100, Weight::Ordinary);
     assert!(output.flush(PATIENCE), "nothing waits for it");
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
-    output.replace(Sink::shared(writer.as_fd()).unwrap());
+    output.replace(LogSink::shared(writer.as_fd()).unwrap());
     output.write("again\n".to_owned(), Weight::Ordinary);
     let told = read(&mut BufReader::new(reader.into()), "dropped 100\n");
     assert_eq!(told, (vec![], 100), "that lines are missing is told when it is written again");
@@ -136,7 +136,7 @@ fn what_waits_for_one_sink_goes_to_the_next_also_from_a_thread_that_waits() {
         assert!(!output.flush(Duration::from_millis(50)));
         let (other, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
         let reading = thread::spawn(move || read(&mut BufReader::new(other.into()), &line(1999)));
-        output.replace(Sink::shared(writer.as_fd()).unwrap());
+        output.replace(LogSink::shared(writer.as_fd()).unwrap());
         assert!(output.flush(PATIENCE));
         assert!(reading.join().unwrap().0.len() > 1000);
         drop(reader);

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use portico_config::AccessLogFormat;
 use portico_files::open_log;
-use portico_os::{Sink, above_standard};
+use portico_os::{LogSink, above_standard};
 use portico_proto::ResponseHead;
 use rustix::io::fcntl_dupfd_cloexec;
 
@@ -144,9 +144,9 @@ impl AccessLog {
         outputs.tell(&batch, plan);
         let sink = match &outputs.lines {
             None => return Ok(()),
-            Some(Destination::Stdout) => Sink::shared(rustix::stdio::stdout())?,
-            Some(Destination::File(path)) => Sink::of_file(open_log(path, None)?)?,
-            Some(Destination::Opened { file, .. }) => Sink::shared(file.as_fd())?,
+            Some(Destination::Stdout) => LogSink::shared(rustix::stdio::stdout())?,
+            Some(Destination::File(path)) => LogSink::of_file(open_log(path, None)?)?,
+            Some(Destination::Opened { file, .. }) => LogSink::shared(file.as_fd())?,
         };
         match sink.write(&text)? {
             count if count == text.len() => Ok(()),

@@ -17,18 +17,19 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::above_standard;
 
-/// A file, a pipe, a terminal or a socket that lines are written to.
+/// Where the lines of a log go: a file, a pipe, a terminal or a socket. Writing never waits for its reader, and never
+/// changes the mode of a descriptor that is shared with other programs.
 #[derive(Debug)]
-pub struct Sink {
+pub struct LogSink {
     descriptor: OwnedFd,
-    way: Way,
+    way: WriteMode,
     /// Device and inode.
     identity: (u64, u64),
 }
 
 /// How it is written to without waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+enum WriteMode {
     /// It has no reader that could make a writer wait, or an open description of our own in non-blocking mode.
     Write,
     /// A socket takes the wish with each message.
@@ -46,7 +47,7 @@ const NUMBER_MAX: u64 = 65_536;
 /// So much fits where a pipe says that there is room (PIPE_BUF, pipe(7)).
 const PIPE_BYTES_MAX: usize = 4096;
 
-impl Sink {
+impl LogSink {
     /// A standard stream, or what else is shared with other processes. The stream itself may be closed later.
     ///
     /// # Errors
@@ -55,18 +56,18 @@ impl Sink {
         let copy = fcntl_dupfd_cloexec(descriptor, 3)?;
         let kind = FileType::from_raw_mode(fstat(&copy)?.st_mode);
         let way = match kind {
-            FileType::Socket => Way::Send,
+            FileType::Socket => WriteMode::Send,
             FileType::Fifo | FileType::CharacterDevice => match open_anew(&copy) {
-                Ok(own) => return Self::new(own, Way::Write),
+                Ok(own) => return Self::new(own, WriteMode::Write),
                 // As of a pipe that another user has made, or that nobody reads any more.
-                Err(_) => Way::Ask,
+                Err(_) => WriteMode::Ask,
             },
-            _ => Way::Write,
+            _ => WriteMode::Write,
         };
         Self::new(copy, way)
     }
 
-    fn new(descriptor: OwnedFd, way: Way) -> io::Result<Self> {
+    fn new(descriptor: OwnedFd, way: WriteMode) -> io::Result<Self> {
         let identity = identity(&descriptor)?;
         Ok(Self { descriptor, way, identity })
     }
@@ -84,7 +85,7 @@ impl Sink {
             | OFlags::NOCTTY
             | OFlags::NONBLOCK;
         let file = rustix::fs::open(path, flags, Mode::from_raw_mode(0o666))?;
-        Self::new(above_standard(file)?, Way::Write)
+        Self::new(above_standard(file)?, WriteMode::Write)
     }
 
     /// A file that another part of the program has opened for appending.
@@ -94,13 +95,13 @@ impl Sink {
     pub fn of_file(file: impl Into<OwnedFd>) -> io::Result<Self> {
         let descriptor = above_standard(file.into())?;
         fcntl_setfl(&descriptor, fcntl_getfl(&descriptor)? | OFlags::NONBLOCK)?;
-        Self::new(descriptor, Way::Write)
+        Self::new(descriptor, WriteMode::Write)
     }
 
     /// The same file for writers that wait, such as programs to whose standard streams it becomes.
     ///
     /// # Errors
-    /// As [`Sink::append`].
+    /// As [`LogSink::append`].
     pub fn append_waiting(path: &Path) -> io::Result<OwnedFd> {
         let Self { descriptor, .. } = Self::append(path)?;
         fcntl_setfl(&descriptor, fcntl_getfl(&descriptor)? - OFlags::NONBLOCK)?;
@@ -110,7 +111,7 @@ impl Sink {
     /// Whether a write may wait all the same, where another process writes there as well: it is for a thread that
     /// may.
     pub fn may_wait(&self) -> bool {
-        self.way == Way::Ask
+        self.way == WriteMode::Ask
     }
 
     /// Writes as much of `bytes` as is taken now.
@@ -120,10 +121,12 @@ impl Sink {
     pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         loop {
             let written = match self.way {
-                Way::Write => rustix::io::write(&self.descriptor, bytes),
-                Way::Send => send(&self.descriptor, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL),
-                Way::Ask if !self.has_room(Some(Duration::ZERO)) => Err(Errno::AGAIN),
-                Way::Ask => rustix::io::write(&self.descriptor, &bytes[..bytes.len().min(PIPE_BYTES_MAX)]),
+                WriteMode::Write => rustix::io::write(&self.descriptor, bytes),
+                WriteMode::Send => send(&self.descriptor, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL),
+                WriteMode::Ask if !self.has_room(Some(Duration::ZERO)) => Err(Errno::AGAIN),
+                WriteMode::Ask => {
+                    rustix::io::write(&self.descriptor, &bytes[..bytes.len().min(PIPE_BYTES_MAX)])
+                }
             };
             return match written {
                 Err(Errno::INTR) => continue,
@@ -158,7 +161,7 @@ impl Sink {
     /// Writes `bytes`, for which it waits this long at most. How many were taken.
     ///
     /// # Errors
-    /// As [`Sink::write`], but that it has waited.
+    /// As [`LogSink::write`], but that it has waited.
     pub fn write_within(&self, bytes: &[u8], limit: Duration) -> io::Result<usize> {
         let end = Instant::now() + limit;
         let mut written = 0;
@@ -179,7 +182,7 @@ impl Sink {
     }
 }
 
-impl AsFd for Sink {
+impl AsFd for LogSink {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
     }
@@ -212,7 +215,7 @@ mod tests {
     const PROMPT: Duration = Duration::from_secs(2);
 
     /// Fills `sink` until it takes nothing; how much that was.
-    fn fill(sink: &Sink) -> usize {
+    fn fill(sink: &LogSink) -> usize {
         let mut written = 0;
         for piece in [&[b'x'; 1000][..], b"x"] {
             loop {
@@ -237,7 +240,7 @@ mod tests {
     }
 
     /// One that stands still takes what it has room for, and the rest once it goes on.
-    fn stand_still(sink: &Sink, mut reader: File) {
+    fn stand_still(sink: &LogSink, mut reader: File) {
         let filled = fill(sink);
         assert!(filled > 0);
         assert!(!sink.has_room(Some(Duration::ZERO)));
@@ -256,7 +259,7 @@ mod tests {
     #[test]
     fn a_pipe_that_is_not_read_makes_nobody_wait_and_its_other_writers_wait_as_before() {
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
-        let sink = Sink::shared(writer.as_fd()).unwrap();
+        let sink = LogSink::shared(writer.as_fd()).unwrap();
         assert!(waits(&writer) && !waits(&sink) && !sink.may_wait());
         stand_still(&sink, reader.into());
     }
@@ -264,7 +267,7 @@ mod tests {
     #[test]
     fn a_pipe_that_cannot_be_opened_anew_is_asked_first() {
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
-        let sink = Sink::new(writer, Way::Ask).unwrap();
+        let sink = LogSink::new(writer, WriteMode::Ask).unwrap();
         assert!(waits(&sink));
         assert!(sink.may_wait());
         stand_still(&sink, reader.into());
@@ -273,7 +276,7 @@ mod tests {
     #[test]
     fn a_socket_that_is_not_read_makes_nobody_wait() {
         let (reader, writer) = UnixStream::pair().unwrap();
-        let sink = Sink::shared(writer.as_fd()).unwrap();
+        let sink = LogSink::shared(writer.as_fd()).unwrap();
         assert!(waits(&writer));
         stand_still(&sink, OwnedFd::from(reader).into());
     }
@@ -284,16 +287,16 @@ mod tests {
         std::fs::create_dir(&folder).unwrap();
         let path = folder.join("fifo");
         rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::Fifo, Mode::RWXU, 0).unwrap();
-        let error = Sink::append(&path).unwrap_err();
+        let error = LogSink::append(&path).unwrap_err();
         assert_eq!(Errno::from_io_error(&error), Some(Errno::NXIO), "and none that nobody reads");
         let flags = OFlags::RDONLY | OFlags::NONBLOCK;
         let reader = rustix::fs::open(&path, flags, Mode::empty()).unwrap();
         fcntl_setfl(&reader, OFlags::empty()).unwrap();
-        assert!(waits(Sink::append_waiting(&path).unwrap()));
-        stand_still(&Sink::append(&path).unwrap(), reader.into());
+        assert!(waits(LogSink::append_waiting(&path).unwrap()));
+        stand_still(&LogSink::append(&path).unwrap(), reader.into());
         let path = folder.join("file");
         for text in [&b"one\n"[..], b"two\n"] {
-            assert_eq!(Sink::append(&path).unwrap().write(text).unwrap(), 4);
+            assert_eq!(LogSink::append(&path).unwrap().write(text).unwrap(), 4);
         }
         assert_eq!(read_to_string(&path).unwrap(), "one\ntwo\n");
         std::fs::remove_dir_all(folder).unwrap();
@@ -302,7 +305,7 @@ mod tests {
     #[test]
     fn one_whose_number_is_another_files_knows_it() {
         let (_reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
-        let mut sink = Sink::shared(writer.as_fd()).unwrap();
+        let mut sink = LogSink::shared(writer.as_fd()).unwrap();
         assert!(sink.is_intact());
         let (_other_reader, other) = pipe_with(PipeFlags::CLOEXEC).unwrap();
         rustix::io::dup2(&other, &mut sink.descriptor).unwrap();
@@ -312,13 +315,13 @@ mod tests {
     #[test]
     fn a_reader_that_has_gone_is_an_error_and_no_signal() {
         let (reader, writer) = UnixStream::pair().unwrap();
-        let sink = Sink::shared(writer.as_fd()).unwrap();
+        let sink = LogSink::shared(writer.as_fd()).unwrap();
         drop(reader);
         assert_eq!(sink.write(b"x").unwrap_err().kind(), io::ErrorKind::BrokenPipe);
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
-        let before = Sink::shared(writer.as_fd()).unwrap();
+        let before = LogSink::shared(writer.as_fd()).unwrap();
         drop(reader);
-        for sink in [before, Sink::shared(writer.as_fd()).unwrap()] {
+        for sink in [before, LogSink::shared(writer.as_fd()).unwrap()] {
             assert_eq!(sink.write_within(b"x", PROMPT).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
         }
     }

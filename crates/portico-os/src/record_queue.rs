@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 
-use crate::Sink;
+use crate::LogSink;
 
 /// How much a record matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,19 +14,20 @@ pub enum Weight {
     Important,
 }
 
-/// Records that wait.
+/// Records that wait for a slow reader of the log. [`crate::LogOutput`] owns it under its lock; it never grows beyond
+/// [`BYTES_MAX`] but for one record.
 #[derive(Debug, Default)]
-pub(crate) struct Backlog {
-    records: VecDeque<Waiting>,
+pub(crate) struct RecordQueue {
+    records: VecDeque<QueuedRecord>,
     /// Bytes of all of them.
     bytes: usize,
     /// Records that were dropped since the last notice.
     dropped: u64,
 }
 
-/// A record that waits.
+/// A record in the queue, and how much of it has been written.
 #[derive(Debug)]
-pub(crate) struct Waiting {
+pub(crate) struct QueuedRecord {
     pub text: String,
     /// Bytes of it that have been written.
     pub sent: usize,
@@ -40,7 +41,7 @@ pub(crate) const BYTES_MAX: usize = 1024 * 1024;
 /// Of these, bytes that only important records may have.
 pub(crate) const RESERVE_BYTES: usize = 256 * 1024;
 
-impl Backlog {
+impl RecordQueue {
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
     }
@@ -55,19 +56,19 @@ impl Backlog {
             self.dropped += 1;
         } else if !record.is_empty() {
             self.bytes += record.len();
-            self.records.push_back(Waiting { text: record, sent: 0, stands_for: 1 });
+            self.records.push_back(QueuedRecord { text: record, sent: 0, stands_for: 1 });
         }
     }
 
     /// Takes the first record.
-    pub fn pop(&mut self) -> Option<Waiting> {
+    pub fn pop(&mut self) -> Option<QueuedRecord> {
         let record = self.records.pop_front()?;
         self.bytes -= record.text.len();
         Some(record)
     }
 
     /// A record that was taken could not be written.
-    pub fn note_lost(&mut self, record: &Waiting) {
+    pub fn note_lost(&mut self, record: &QueuedRecord) {
         self.dropped += record.stands_for;
     }
 
@@ -77,12 +78,12 @@ impl Backlog {
             let stands_for = std::mem::take(&mut self.dropped);
             let text = notice(stands_for);
             self.bytes += text.len();
-            self.records.push_back(Waiting { text, sent: 0, stands_for });
+            self.records.push_back(QueuedRecord { text, sent: 0, stands_for });
         }
     }
 
     /// Writes as much as `sink` takes now, each record by itself, so that those of several processes do not mix.
-    pub fn write_to(&mut self, sink: &Sink) {
+    pub fn write_to(&mut self, sink: &LogSink) {
         while let Some(record) = self.records.front_mut() {
             match sink.write(&record.text.as_bytes()[record.sent..]) {
                 Ok(count) if record.sent + count < record.text.len() => record.sent += count,
@@ -100,56 +101,56 @@ impl Backlog {
 mod tests {
     use super::*;
 
-    fn records(backlog: &mut Backlog) -> Vec<String> {
-        std::iter::from_fn(|| backlog.pop()).map(|record| record.text).collect()
+    fn records(queue: &mut RecordQueue) -> Vec<String> {
+        std::iter::from_fn(|| queue.pop()).map(|record| record.text).collect()
     }
 
     #[test]
     fn what_does_not_fit_is_dropped_and_told_once_all_else_is_written() {
-        let mut backlog = Backlog::default();
+        let mut queue = RecordQueue::default();
         let record = "x".repeat(1024);
-        (0..2000).for_each(|_| backlog.push(record.clone(), Weight::Ordinary));
+        (0..2000).for_each(|_| queue.push(record.clone(), Weight::Ordinary));
         let kept = (BYTES_MAX - RESERVE_BYTES) / 1024;
-        backlog.push_notice(|_| panic!("there is something to write before it"));
-        assert_eq!(records(&mut backlog).len(), kept);
-        backlog.push_notice(|dropped| format!("{dropped}"));
-        assert_eq!(records(&mut backlog), [(2000 - kept).to_string()]);
-        backlog.push_notice(|_| panic!("it has been told"));
+        queue.push_notice(|_| panic!("there is something to write before it"));
+        assert_eq!(records(&mut queue).len(), kept);
+        queue.push_notice(|dropped| format!("{dropped}"));
+        assert_eq!(records(&mut queue), [(2000 - kept).to_string()]);
+        queue.push_notice(|_| panic!("it has been told"));
     }
 
     #[test]
     fn a_notice_that_is_lost_is_told_with_the_next_one() {
-        let mut backlog = Backlog::default();
+        let mut queue = RecordQueue::default();
         for expected in ["1", "2", "3"] {
-            backlog.push("x".to_owned(), Weight::Ordinary);
-            let record = backlog.pop().unwrap();
-            backlog.note_lost(&record);
-            backlog.push_notice(|dropped| dropped.to_string());
-            let notice = backlog.pop().unwrap();
+            queue.push("x".to_owned(), Weight::Ordinary);
+            let record = queue.pop().unwrap();
+            queue.note_lost(&record);
+            queue.push_notice(|dropped| dropped.to_string());
+            let notice = queue.pop().unwrap();
             assert_eq!(notice.text, expected);
-            backlog.note_lost(&notice);
+            queue.note_lost(&notice);
         }
     }
 
     #[test]
     fn important_records_have_room_where_ordinary_ones_have_none() {
-        let mut backlog = Backlog::default();
-        backlog.push("x".repeat(BYTES_MAX - RESERVE_BYTES), Weight::Ordinary);
-        backlog.push("ordinary".to_owned(), Weight::Ordinary);
-        backlog.push("y".repeat(RESERVE_BYTES - 1), Weight::Important);
-        backlog.push("zz".to_owned(), Weight::Important);
-        backlog.push("z".to_owned(), Weight::Important);
-        assert_eq!((backlog.bytes, backlog.dropped), (BYTES_MAX, 2));
-        assert_eq!(records(&mut backlog).last().map(String::as_str), Some("z"));
-        assert_eq!(backlog.bytes, 0);
+        let mut queue = RecordQueue::default();
+        queue.push("x".repeat(BYTES_MAX - RESERVE_BYTES), Weight::Ordinary);
+        queue.push("ordinary".to_owned(), Weight::Ordinary);
+        queue.push("y".repeat(RESERVE_BYTES - 1), Weight::Important);
+        queue.push("zz".to_owned(), Weight::Important);
+        queue.push("z".to_owned(), Weight::Important);
+        assert_eq!((queue.bytes, queue.dropped), (BYTES_MAX, 2));
+        assert_eq!(records(&mut queue).last().map(String::as_str), Some("z"));
+        assert_eq!(queue.bytes, 0);
     }
 
     #[test]
     fn a_record_that_is_longer_than_all_the_room_is_taken_alone() {
-        let mut backlog = Backlog::default();
+        let mut queue = RecordQueue::default();
         for _ in 0..2 {
-            backlog.push("x".repeat(2 * BYTES_MAX), Weight::Ordinary);
+            queue.push("x".repeat(2 * BYTES_MAX), Weight::Ordinary);
         }
-        assert_eq!((backlog.records.len(), backlog.dropped), (1, 1));
+        assert_eq!((queue.records.len(), queue.dropped), (1, 1));
     }
 }
