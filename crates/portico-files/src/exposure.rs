@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Stat, StatVfsMountFlags, fstat, fstatvfs, statat};
 
-use crate::place::{LastLink, Place};
+use crate::folder_entry::{FolderEntry, LastLink};
 
 /// The first folder on a path, or its file, that others than root can change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,8 +35,8 @@ const OTHERS_WRITE: u32 = 0o002;
 /// # Errors
 /// The path cannot be walked: a folder of it is none, or there are too many links.
 pub fn exposure(path: &Path) -> io::Result<Option<Exposure>> {
-    let place = match Place::find(path, LastLink::Follow) {
-        Ok(Ok(place)) => place,
+    let entry = match FolderEntry::find(path, LastLink::Follow) {
+        Ok(Ok(entry)) => entry,
         Ok(Err(exposure)) => return Ok(Some(exposure)),
         // Who can make the folders that are not there?
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -44,13 +44,13 @@ pub fn exposure(path: &Path) -> io::Result<Option<Exposure>> {
         }
         Err(error) => return Err(error),
     };
-    if place.exposure().is_some() {
-        return Ok(place.exposure().cloned());
+    if entry.exposure().is_some() {
+        return Ok(entry.exposure().cloned());
     }
-    match statat(place.folder(), place.name(), AtFlags::SYMLINK_NOFOLLOW) {
+    match statat(entry.folder(), entry.name(), AtFlags::SYMLINK_NOFOLLOW) {
         // A link of /proc, to what root has open: its own mode says nothing.
-        Ok(_) if place.is_magic() => Ok(None),
-        Ok(stat) => Ok(Exposure::of(&stat, place.folder(), place.path())),
+        Ok(_) if entry.is_magic() => Ok(None),
+        Ok(stat) => Ok(Exposure::of(&stat, entry.folder(), entry.path())),
         Err(rustix::io::Errno::NOENT) => Ok(None),
         Err(error) => Err(error.into()),
     }
@@ -61,11 +61,11 @@ pub fn exposure(path: &Path) -> io::Result<Option<Exposure>> {
 /// # Errors
 /// The path cannot be walked: it leads nowhere, or there are too many links.
 pub fn redirection(path: &Path) -> io::Result<Option<Exposure>> {
-    match Place::find(path, LastLink::Follow)? {
+    match FolderEntry::find(path, LastLink::Follow)? {
         Err(exposure) => Ok(Some(exposure)),
-        Ok(place) => {
-            statat(place.folder(), place.name(), AtFlags::SYMLINK_NOFOLLOW)?;
-            Ok(place.exposure().cloned())
+        Ok(entry) => {
+            statat(entry.folder(), entry.name(), AtFlags::SYMLINK_NOFOLLOW)?;
+            Ok(entry.exposure().cloned())
         }
     }
 }
@@ -114,7 +114,7 @@ mod tests {
     use std::os::unix::fs::{chown, symlink};
 
     use super::*;
-    use crate::testing::{Folder, mode};
+    use crate::testing::{TestFolder, mode};
 
     fn told(path: &Path) -> String {
         exposure(path).unwrap().map(|exposure| exposure.to_string()).unwrap_or_default()
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn what_root_alone_can_change_is_not_exposed() {
-        let Some(folder) = Folder::of_root() else { return };
+        let Some(folder) = TestFolder::of_root() else { return };
         let file = folder.write("a.conf", "");
         assert_eq!(told(&file), "");
         assert_eq!(told(&folder.path().join("missing")), "", "nobody else can make it");
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn the_file_and_every_folder_above_it_count() {
-        let Some(folder) = Folder::of_root() else { return };
+        let Some(folder) = TestFolder::of_root() else { return };
         let file = folder.write("a/b/c.conf", "");
         let (outer, inner) = (folder.path().join("a"), folder.path().join("a/b"));
         for path in [&outer, &inner, &file] {
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn links_lead_to_what_counts_and_none_is_followed_where_others_can_write() {
-        let Some(folder) = Folder::of_root() else { return };
+        let Some(folder) = TestFolder::of_root() else { return };
         let theirs = folder.folder_of("theirs", 65534);
         let own = folder.write("own.conf", "");
         symlink(&own, theirs.join("link")).unwrap();
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn who_can_have_a_folders_path_lead_elsewhere() {
-        let Some(folder) = Folder::of_root() else { return };
+        let Some(folder) = TestFolder::of_root() else { return };
         let told = |path: &Path| redirection(path).unwrap().map(|it| it.to_string()).unwrap_or_default();
         let theirs = folder.folder_of("theirs", 65534);
         let exposed = format!("{} belongs to user 65534", theirs.display());
@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn what_root_has_open_is_not_exposed_under_its_number() {
-        let Some(folder) = Folder::of_root() else { return };
+        let Some(folder) = TestFolder::of_root() else { return };
         let file = fs::File::open(folder.write("theirs", "")).unwrap();
         let number = std::os::fd::AsRawFd::as_raw_fd(&file);
         assert_eq!(told(Path::new(&format!("/dev/fd/{number}"))), "");

@@ -3,19 +3,19 @@
 //!
 //! The lesser user is the one of `--user`, whose processes run the application. What it can rename, link or
 //! replace must not decide which file root reads, writes or gives away. So paths are walked folder by folder
-//! ([`Place`]): a symbolic link is followed only where root alone could have made it, and what is opened is looked
+//! ([`FolderEntry`]): a symbolic link is followed only where root alone could have made it, and what is opened is looked
 //! at through its descriptor. Where there is no lesser user nothing is refused.
 
 mod exposure;
+mod folder_entry;
 mod log;
 mod owner;
-mod place;
 mod read;
 #[cfg(test)]
 mod testing;
 
 pub use exposure::{Exposure, exposure, redirection};
+pub use folder_entry::{FolderEntry, LastLink};
 pub use log::{open_log, open_written};
 pub use owner::Owner;
-pub use place::{LastLink, Place};
 pub use read::{read_for, read_text};

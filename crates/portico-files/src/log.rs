@@ -8,7 +8,7 @@ use std::path::Path;
 use rustix::fs::{FileType, Mode, OFlags, fcntl_setfl, fstat, ftruncate, openat};
 use rustix::io::Errno;
 
-use crate::place::{LastLink, Place};
+use crate::folder_entry::{FolderEntry, LastLink};
 use crate::{Exposure, Owner};
 
 /// Not waiting for anybody: a pipe's reader, whoever has a lease (fcntl(2), F_SETLEASE).
@@ -67,17 +67,17 @@ fn open_plain(path: &Path) -> io::Result<File> {
 }
 
 fn open_guarded(path: &Path, owner: Owner) -> io::Result<File> {
-    let place =
-        Place::find(path, LastLink::Follow)?.map_err(|exposure| refused("a symbolic link", &exposure))?;
-    let open = |flags: OFlags| openat(place.folder(), place.name(), FLAGS | flags, Mode::from_raw_mode(MODE));
-    if place.is_magic() {
+    let entry = FolderEntry::find(path, LastLink::Follow)?
+        .map_err(|exposure| refused("a symbolic link", &exposure))?;
+    let open = |flags: OFlags| openat(entry.folder(), entry.name(), FLAGS | flags, Mode::from_raw_mode(MODE));
+    if entry.is_magic() {
         return settled(open(OFlags::empty()).map_err(|error| told(error.into()))?.into());
     }
     for _ in 0..TRIES_MAX {
         match open(OFlags::NOFOLLOW) {
-            Ok(file) => return check(file.into(), place.exposure()),
+            Ok(file) => return check(file.into(), entry.exposure()),
             Err(Errno::NOENT) => {}
-            Err(Errno::LOOP) => return Err(linked(place.exposure())),
+            Err(Errno::LOOP) => return Err(linked(entry.exposure())),
             Err(error) => return Err(told(error.into())),
         }
         match open(OFlags::NOFOLLOW | OFlags::CREATE | OFlags::EXCL) {
@@ -142,7 +142,7 @@ mod tests {
     use rustix::fs::{CWD, fcntl_getfl, mknodat};
 
     use super::*;
-    use crate::testing::Folder;
+    use crate::testing::TestFolder;
 
     const NOBODY: Owner = Owner { user: Some(65534), group: Some(65533) };
 
@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn what_is_made_is_the_owners_and_what_was_there_stays_whose_it_is() {
-        let Some(folder) = Folder::of_root() else { return };
+        let Some(folder) = TestFolder::of_root() else { return };
         let theirs = folder.folder_of("theirs", 65534);
         for path in [theirs.join("a"), folder.path().join("a")] {
             open_log(&path, Some(NOBODY)).unwrap().write_all(b"1").unwrap();
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_link_is_followed_only_where_root_alone_could_have_made_it() {
-        let Some(folder) = Folder::of_root() else { return };
+        let Some(folder) = TestFolder::of_root() else { return };
         let theirs = folder.folder_of("theirs", 65534);
         let victim = folder.path().join("victim");
         symlink(&victim, theirs.join("log")).unwrap();
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn a_file_that_has_another_name_may_be_somebody_elses() {
-        let Some(folder) = Folder::of_root() else { return };
+        let Some(folder) = TestFolder::of_root() else { return };
         let theirs = folder.folder_of("theirs", 65534);
         let victim = folder.write("victim", "");
         fs::hard_link(&victim, theirs.join("log")).unwrap();
@@ -219,7 +219,7 @@ mod tests {
         let _reader = File::options().read(true).write(true).open(&path).unwrap();
         let log = open_log(&path, None).unwrap();
         assert!(!fcntl_getfl(&log).unwrap().contains(OFlags::NONBLOCK), "written as any pipe is");
-        let Some(folder) = Folder::of_root() else { return };
+        let Some(folder) = TestFolder::of_root() else { return };
         let path = fifo(&folder.folder_of("theirs", 65534).join("pipe"));
         assert!(refusal(&path).contains("nobody reads"));
         let _reader = File::options().read(true).write(true).open(&path).unwrap();

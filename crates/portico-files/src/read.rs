@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, openat};
 
-use crate::place::{LastLink, Place};
+use crate::folder_entry::{FolderEntry, LastLink};
 use crate::{Exposure, Owner};
 
 /// More than any file of configuration or certificates has; what others have put there may be endless.
@@ -39,16 +39,16 @@ pub fn read_for(path: &Path, owner: Option<Owner>) -> io::Result<Vec<u8>> {
     if !owner.is_some_and(|owner| owner.is_lesser()) {
         return std::fs::read(path);
     }
-    let place = Place::find(path, LastLink::Follow)?.map_err(|exposure| refused(&exposure))?;
+    let entry = FolderEntry::find(path, LastLink::Follow)?.map_err(|exposure| refused(&exposure))?;
     let mut flags = FLAGS;
-    flags.set(OFlags::NOFOLLOW, !place.is_magic());
-    let file = File::from(openat(place.folder(), place.name(), flags, Mode::empty())?);
-    if place.is_magic() {
+    flags.set(OFlags::NOFOLLOW, !entry.is_magic());
+    let file = File::from(openat(entry.folder(), entry.name(), flags, Mode::empty())?);
+    if entry.is_magic() {
         return read(file);
     }
-    let exposure = match place.exposure() {
+    let exposure = match entry.exposure() {
         Some(exposure) => Some(exposure.clone()),
-        None => Exposure::of_open(&file, place.path())?,
+        None => Exposure::of_open(&file, entry.path())?,
     };
     match exposure {
         Some(exposure) if owner.and_then(|owner| owner.user) != Some(file.metadata()?.uid()) => {
@@ -86,7 +86,7 @@ mod tests {
     use rustix::fs::{CWD, FileType, mknodat};
 
     use super::*;
-    use crate::testing::Folder;
+    use crate::testing::TestFolder;
 
     const NOBODY: Owner = Owner { user: Some(65534), group: None };
 
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn what_is_read_for_a_lesser_user_is_its_own_or_roots_alone() {
-        let Some(folder) = Folder::of_root() else { return };
+        let Some(folder) = TestFolder::of_root() else { return };
         let theirs = folder.folder_of("theirs", 65534);
         let secret = folder.write("secret", "root's");
         assert_eq!(read_for(&secret, Some(NOBODY)).unwrap(), b"root's", "root has named it");

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use rustix::process::geteuid;
 
 /// A folder that root alone can change, as those above it.
-pub struct Folder(tempfile::TempDir);
+pub struct TestFolder(tempfile::TempDir);
 
-impl Folder {
+impl TestFolder {
     /// A new one; `None`, which is told, where this process is not root. Not in /tmp, where everybody can write.
     pub fn of_root() -> Option<Self> {
         if !geteuid().is_root() {

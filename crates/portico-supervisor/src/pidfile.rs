@@ -13,7 +13,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use portico_files::{LastLink, Owner, Place};
+use portico_files::{FolderEntry, LastLink, Owner};
 use rustix::fs::{AtFlags, Mode, OFlags, accessat, fchmod, openat, renameat, unlinkat};
 use rustix::io::Errno;
 use rustix::process::{Pid, getpid};
@@ -24,7 +24,7 @@ use crate::Scoreboard;
 /// The file of this process. It is removed when this is dropped, if it is still this process' own.
 #[derive(Debug)]
 pub struct Pidfile {
-    place: Place,
+    entry: FolderEntry,
     name: OsString,
     /// The process that it names: forked ones have a copy of this value.
     owner: Pid,
@@ -51,18 +51,18 @@ impl Pidfile {
     /// Another server holds the file; or the system's.
     pub fn create(path: &Path, upgrading: bool, workers: Option<Owner>) -> io::Result<Self> {
         // The application may change to another folder.
-        let place = Place::find_for(path, LastLink::Keep, workers)?;
-        let name = place.name().to_owned();
+        let entry = FolderEntry::find_for(path, LastLink::Keep, workers)?;
+        let name = entry.name().to_owned();
         let (name, awaited) = if upgrading { (second(&name), Some(name)) } else { (name, None) };
-        refuse_held(&place, &name, workers)?;
-        write(&place, &name)?;
-        Ok(Self { place, name, owner: getpid(), awaited, superseded: false })
+        refuse_held(&entry, &name, workers)?;
+        write(&entry, &name)?;
+        Ok(Self { entry, name, owner: getpid(), awaited, superseded: false })
     }
 
     /// The supervisor that this one takes over from has ended: its file is this one's from now on.
     pub fn promote(&mut self) {
         let Some(name) = self.awaited.take() else { return };
-        match renameat(self.place.folder(), &self.name, self.place.folder(), &name) {
+        match renameat(self.entry.folder(), &self.name, self.entry.folder(), &name) {
             Ok(()) => self.name = name,
             Err(error) => {
                 let (from, to) = (self.told(&self.name), self.told(&name));
@@ -77,21 +77,21 @@ impl Pidfile {
     }
 
     fn told(&self, name: &OsStr) -> String {
-        self.place.path().with_file_name(name).display().to_string()
+        self.entry.path().with_file_name(name).display().to_string()
     }
 }
 
 impl Drop for Pidfile {
     fn drop(&mut self) {
-        if getpid() != self.owner || holder(&self.place, &self.name) != Some(self.owner) {
+        if getpid() != self.owner || holder(&self.entry, &self.name) != Some(self.owner) {
             return; // A worker's copy; or another server's by now.
         }
         let is_there =
-            |name| accessat(self.place.folder(), name, rustix::fs::Access::EXISTS, AtFlags::empty());
+            |name| accessat(self.entry.folder(), name, rustix::fs::Access::EXISTS, AtFlags::empty());
         if self.superseded && is_there(second(&self.name)).is_ok() {
             return;
         }
-        if let Err(error) = unlinkat(self.place.folder(), &self.name, AtFlags::empty()) {
+        if let Err(error) = unlinkat(self.entry.folder(), &self.name, AtFlags::empty()) {
             log::warn!("the pid file {} cannot be removed: {error}", self.told(&self.name));
         }
     }
@@ -105,10 +105,10 @@ fn second(name: &OsStr) -> OsString {
 }
 
 /// Whom the file of that name names.
-fn holder(place: &Place, name: &OsStr) -> Option<Pid> {
+fn holder(entry: &FolderEntry, name: &OsStr) -> Option<Pid> {
     let mut flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    flags.set(OFlags::NOFOLLOW, place.exposure().is_some());
-    let file = File::from(openat(place.folder(), name, flags, Mode::empty()).ok()?);
+    flags.set(OFlags::NOFOLLOW, entry.exposure().is_some());
+    let file = File::from(openat(entry.folder(), name, flags, Mode::empty()).ok()?);
     let mut text = String::new();
     file.take(TEXT_BYTES_MAX + 1).read_to_string(&mut text).ok()?;
     if text.len() as u64 > TEXT_BYTES_MAX {
@@ -118,10 +118,10 @@ fn holder(place: &Place, name: &OsStr) -> Option<Pid> {
     Pid::from_raw(number.max(0))
 }
 
-fn refuse_held(place: &Place, name: &OsStr, workers: Option<Owner>) -> io::Result<()> {
-    let Some(holder) = holder(place, name).filter(|holder| *holder != getpid()) else { return Ok(()) };
+fn refuse_held(entry: &FolderEntry, name: &OsStr, workers: Option<Owner>) -> io::Result<()> {
+    let Some(holder) = holder(entry, name).filter(|holder| *holder != getpid()) else { return Ok(()) };
     let number = holder.as_raw_nonzero().get().unsigned_abs();
-    if place.exposure().is_some() && user_of(number) == workers.and_then(|workers| workers.user) {
+    if entry.exposure().is_some() && user_of(number) == workers.and_then(|workers| workers.user) {
         return Ok(()); // The workers' user has written it: no server of this configuration is that one's.
     }
     match Scoreboard::attach(number) {
@@ -141,19 +141,19 @@ fn user_of(pid: u32) -> Option<u32> {
 }
 
 /// Writes this process' id under a name that nobody can know, and moves it.
-fn write(place: &Place, name: &OsStr) -> io::Result<()> {
-    let (temporary, file) = create_temporary(place, name)?;
+fn write(entry: &FolderEntry, name: &OsStr) -> io::Result<()> {
+    let (temporary, file) = create_temporary(entry, name)?;
     let mut file = File::from(file);
     let written = writeln!(file, "{}", getpid())
         .and_then(|()| Ok(fchmod(&file, MODE)?)) // Whatever the umask.
-        .and_then(|()| Ok(renameat(place.folder(), &temporary, place.folder(), name)?));
+        .and_then(|()| Ok(renameat(entry.folder(), &temporary, entry.folder(), name)?));
     if written.is_err() {
-        let _ = unlinkat(place.folder(), &temporary, AtFlags::empty()); // If it is there at all.
+        let _ = unlinkat(entry.folder(), &temporary, AtFlags::empty()); // If it is there at all.
     }
     written
 }
 
-fn create_temporary(place: &Place, name: &OsStr) -> io::Result<(OsString, OwnedFd)> {
+fn create_temporary(entry: &FolderEntry, name: &OsStr) -> io::Result<(OsString, OwnedFd)> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     for _ in 0..TRIES_MAX {
         let mut random = [0; 8];
@@ -161,7 +161,7 @@ fn create_temporary(place: &Place, name: &OsStr) -> io::Result<(OsString, OwnedF
         let mut temporary = OsString::from(".");
         temporary.push(name);
         temporary.push(format!(".{:016x}", u64::from_ne_bytes(random)));
-        match openat(place.folder(), &temporary, flags, MODE) {
+        match openat(entry.folder(), &temporary, flags, MODE) {
             Ok(file) => return Ok((temporary, file)),
             Err(Errno::EXIST) => {}
             Err(error) => return Err(error.into()),
@@ -298,8 +298,8 @@ mod tests {
         assert_eq!(user_of(theirs.id()), Some(65534));
         fs::write(&path, theirs.id().to_string()).unwrap();
         let refused = |workers| {
-            let place = Place::find_for(&path, LastLink::Keep, workers).unwrap();
-            (place.exposure().is_some(), refuse_held(&place, place.name(), workers).is_err())
+            let entry = FolderEntry::find_for(&path, LastLink::Keep, workers).unwrap();
+            (entry.exposure().is_some(), refuse_held(&entry, entry.name(), workers).is_err())
         };
         assert_eq!(refused(Some(NOBODY)), (false, true), "root has written the file");
         chown(folder.path(), Some(65534), None).unwrap();

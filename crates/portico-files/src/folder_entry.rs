@@ -14,9 +14,10 @@ use rustix::io::Errno;
 
 use crate::{Exposure, Owner};
 
-/// A name in a folder that is open. What happens to the path meanwhile changes nothing of it.
+/// A name in a folder that is held open: what others do to the path meanwhile does not lead elsewhere. Whoever opens,
+/// renames or removes a file for root goes through one, and never by the path again.
 #[derive(Debug)]
-pub struct Place {
+pub struct FolderEntry {
     /// Open to be named alone (O_PATH).
     folder: OwnedFd,
     name: OsString,
@@ -47,12 +48,12 @@ struct Walk {
     links: usize,
 }
 
-impl Place {
+impl FolderEntry {
     /// Where `path` leads, walked for the process that looks after `owner`'s. Without a lesser owner no folder and
     /// no link is refused.
     ///
     /// # Errors
-    /// The kernel's; what [`Place::find`] refuses.
+    /// The kernel's; what [`FolderEntry::find`] refuses.
     pub fn find_for(path: &Path, last: LastLink, owner: Option<Owner>) -> io::Result<Self> {
         if owner.is_some_and(|owner| owner.is_lesser()) {
             return Self::find(path, last)?.map_err(|exposure| {
@@ -194,9 +195,9 @@ impl Walk {
         Ok(!is_path && fstatfs(&self.folder)?.f_type == PROC_SUPER_MAGIC)
     }
 
-    fn end(self, name: OsString, is_magic: bool) -> Place {
+    fn end(self, name: OsString, is_magic: bool) -> FolderEntry {
         let path = if name == "." { self.path } else { self.path.join(&name) };
-        Place { folder: self.folder, name, path, exposure: self.exposure, is_magic }
+        FolderEntry { folder: self.folder, name, path, exposure: self.exposure, is_magic }
     }
 }
 
