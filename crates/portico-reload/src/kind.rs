@@ -4,7 +4,7 @@ use std::path::{Component, Path};
 
 /// What a change of a file means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum FileKind {
     /// Code, or a folder that may hold some: it counts if it is imported.
     Code,
     /// A template, a catalogue of messages, or what was named besides: it counts in any case.
@@ -39,19 +39,19 @@ pub(crate) fn is_foreign_folder(name: &str) -> bool {
 }
 
 /// What a file at this path below the application's folder is; `None` if it is nothing to the application.
-pub(crate) fn of_file(path: &Path) -> Option<Kind> {
+pub(crate) fn of_file(path: &Path) -> Option<FileKind> {
     let name = path.file_name()?.to_str()?;
     if name.starts_with(['.', '#']) || name == PROBE || TEMPORARY_ENDS.iter().any(|end| name.ends_with(end)) {
         return None;
     }
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
     if CODE_EXTENSIONS.contains(&extension) {
-        return Some(Kind::Code);
+        return Some(FileKind::Code);
     }
     let is_read = TEMPLATE_EXTENSIONS.contains(&extension)
         || extension == MESSAGES_EXTENSION
         || path.parent().into_iter().flat_map(Path::components).any(is_template_folder);
-    is_read.then_some(Kind::Read)
+    is_read.then_some(FileKind::Read)
 }
 
 fn is_template_folder(component: Component<'_>) -> bool {
@@ -65,12 +65,12 @@ mod tests {
     #[test]
     fn files_are_told_by_their_names() {
         for (path, kind) in [
-            ("blog/views.py", Some(Kind::Code)),
-            ("fast.cpython-311-x86_64-linux-gnu.so", Some(Kind::Code)),
-            ("blog/templates/blog/post.html", Some(Kind::Read)),
-            ("templates/mail.txt", Some(Kind::Read)),
-            ("mail.jinja2", Some(Kind::Read)),
-            ("locale/de/LC_MESSAGES/django.mo", Some(Kind::Read)),
+            ("blog/views.py", Some(FileKind::Code)),
+            ("fast.cpython-311-x86_64-linux-gnu.so", Some(FileKind::Code)),
+            ("blog/templates/blog/post.html", Some(FileKind::Read)),
+            ("templates/mail.txt", Some(FileKind::Read)),
+            ("mail.jinja2", Some(FileKind::Read)),
+            ("locale/de/LC_MESSAGES/django.mo", Some(FileKind::Read)),
             ("htmlcov/index.html", None),
             ("db.sqlite3", None),
             ("notes.md", None),

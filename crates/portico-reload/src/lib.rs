@@ -8,8 +8,8 @@
 mod bytecode;
 mod inotify;
 mod kind;
-mod look;
+mod snapshot;
 mod watch;
 
-pub use kind::Kind;
-pub use watch::{Change, Next, Stop, Watch};
+pub use kind::FileKind;
+pub use watch::{FileChange, FileWatch, WatchEvent, WatchStop};

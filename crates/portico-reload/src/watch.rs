@@ -12,13 +12,14 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::bytecode;
 use crate::inotify::{Inotify, Seen};
-use crate::kind::{self, Kind};
-use crate::look::Looks;
+use crate::kind::{self, FileKind};
+use crate::snapshot::FolderSnapshots;
 
-/// A watch over the folders of an application.
+/// Watches the folders of an application, for the thread of a worker that owns it. It says which files have changed, and
+/// decides nothing.
 #[derive(Debug)]
-pub struct Watch {
-    eyes: Eyes,
+pub struct FileWatch {
+    backend: Backend,
     /// Absolute; relative paths begin here.
     root: PathBuf,
     extra: Vec<Pattern>,
@@ -28,34 +29,35 @@ pub struct Watch {
     stopped: UnixStream,
 }
 
-/// Dropping this ends the wait of its [`Watch`], for good.
+/// Dropping this ends the wait of its [`FileWatch`], for good.
 #[derive(Debug)]
-pub struct Stop(#[expect(dead_code, reason = "its end is what is told")] UnixStream);
+pub struct WatchStop(#[expect(dead_code, reason = "its end is what is told")] UnixStream);
 
 /// A file that has changed, or come, or gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
+pub struct FileChange {
     /// Absolute.
     pub path: PathBuf,
     /// What it means.
-    pub kind: Kind,
+    pub kind: FileKind,
 }
 
-/// What came of waiting.
+/// What [`FileWatch`] has waited for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Next {
+pub enum WatchEvent {
     /// These files have changed; at least one.
-    Changed(Vec<Change>),
+    Changed(Vec<FileChange>),
     /// Nothing has.
     Quiet,
     /// There is nobody any more to be told.
     Stopped,
 }
 
+/// How changes are noticed.
 #[derive(Debug)]
-enum Eyes {
-    Told(Inotify),
-    Looking(Looks),
+enum Backend {
+    Inotify(Inotify),
+    Poll(FolderSnapshots),
 }
 
 /// Folders that are watched at most. More are no application's: the server was started in a home folder.
@@ -73,26 +75,27 @@ const GLOBS: MatchOptions = MatchOptions {
     require_literal_leading_dot: false,
 };
 
-impl Watch {
+impl FileWatch {
     /// Watches the application in the folder `root`, and what `--reload-extra-file` names.
     ///
     /// # Errors
     /// The kernel's, where inotify was asked for by name.
-    pub fn new(config: &Config, root: &Path) -> io::Result<(Self, Stop)> {
-        let eyes = match config.reload_watch.engine {
-            ReloadEngine::Poll => Eyes::Looking(Looks::default()),
-            ReloadEngine::Inotify => Eyes::Told(Inotify::new()?),
+    pub fn new(config: &Config, root: &Path) -> io::Result<(Self, WatchStop)> {
+        let backend = match config.reload_watch.engine {
+            ReloadEngine::Poll => Backend::Poll(FolderSnapshots::default()),
+            ReloadEngine::Inotify => Backend::Inotify(Inotify::new()?),
             ReloadEngine::Auto => match Inotify::new() {
-                Ok(inotify) => Eyes::Told(inotify),
+                Ok(inotify) => Backend::Inotify(inotify),
                 Err(error) => {
                     log::warn!("--reload looks for changes by itself, inotify is not to be had: {error}");
-                    Eyes::Looking(Looks::default())
+                    Backend::Poll(FolderSnapshots::default())
                 }
             },
         };
         let (stopped, stop) = UnixStream::pair()?;
         let root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
-        let mut watch = Self { eyes, root, extra: Vec::new(), folders: HashSet::new(), full: false, stopped };
+        let mut watch =
+            Self { backend, root, extra: Vec::new(), folders: HashSet::new(), full: false, stopped };
         watch.add_tree(&watch.root.clone(), config.reload_watch.engine == ReloadEngine::Auto)?;
         for folder in &config.pythonpath {
             watch.add_tree(&watch.root.join(folder), false)?;
@@ -100,7 +103,7 @@ impl Watch {
         for glob in &config.reload_watch.extra_files {
             watch.add_glob(&watch.root.join(glob))?;
         }
-        Ok((watch, Stop(stop)))
+        Ok((watch, WatchStop(stop)))
     }
 
     /// Watches the folders of these files as well, which are imported from elsewhere.
@@ -118,13 +121,13 @@ impl Watch {
     }
 
     /// Waits until files have changed, for so long at most.
-    pub fn next(&mut self, limit: Duration) -> Next {
+    pub fn next(&mut self, limit: Duration) -> WatchEvent {
         let end = Instant::now() + limit;
         loop {
             let left = end.saturating_duration_since(Instant::now());
-            let (pause, told) = match &self.eyes {
-                Eyes::Told(inotify) => (left, Some(inotify)),
-                Eyes::Looking(_) => (left.min(LOOK_INTERVAL), None),
+            let (pause, told) = match &self.backend {
+                Backend::Inotify(inotify) => (left, Some(inotify)),
+                Backend::Poll(_) => (left.min(LOOK_INTERVAL), None),
             };
             let timeout = Timespec { tv_sec: pause.as_secs() as i64, tv_nsec: pause.subsec_nanos().into() };
             let mut polled = vec![PollFd::new(&self.stopped, PollFlags::IN)];
@@ -132,21 +135,21 @@ impl Watch {
             // A failure is as if nothing had been told: it is looked again.
             let _ = poll(&mut polled, Some(&timeout));
             if !polled[0].revents().is_empty() {
-                return Next::Stopped;
+                return WatchEvent::Stopped;
             }
-            let seen = match &mut self.eyes {
-                Eyes::Told(inotify) => inotify.read(),
-                Eyes::Looking(looks) => looks.look(),
+            let seen = match &mut self.backend {
+                Backend::Inotify(inotify) => inotify.read(),
+                Backend::Poll(looks) => looks.changes(),
             };
             let mut changes = Vec::new();
             seen.into_iter().for_each(|seen| self.take(seen, &mut changes));
             if !changes.is_empty() {
-                let code = changes.iter().filter(|change| change.kind == Kind::Code);
+                let code = changes.iter().filter(|change| change.kind == FileKind::Code);
                 code.for_each(|change| bytecode::forget(&change.path));
-                return Next::Changed(changes);
+                return WatchEvent::Changed(changes);
             }
             if Instant::now() >= end {
-                return Next::Quiet;
+                return WatchEvent::Quiet;
             }
         }
     }
@@ -157,29 +160,29 @@ impl Watch {
         let end = Instant::now() + limit;
         loop {
             match self.next(quiet) {
-                Next::Changed(_) if Instant::now() < end => {}
-                Next::Stopped => return false,
+                WatchEvent::Changed(_) if Instant::now() < end => {}
+                WatchEvent::Stopped => return false,
                 _ => return true,
             }
         }
     }
 
-    fn take(&mut self, seen: Seen, changes: &mut Vec<Change>) {
+    fn take(&mut self, seen: Seen, changes: &mut Vec<FileChange>) {
         let Seen { path, folder, there } = seen;
         if !folder {
-            changes.extend(self.kind(&path).map(|kind| Change { path, kind }));
+            changes.extend(self.kind(&path).map(|kind| FileChange { path, kind }));
         } else if !is_foreign(&path) {
             if there {
                 self.arrive(&path, changes);
             } else {
                 self.folders.retain(|known| !known.starts_with(&path));
-                changes.push(Change { path, kind: Kind::Code });
+                changes.push(FileChange { path, kind: FileKind::Code });
             }
         }
     }
 
     /// A folder has come, with what is in it.
-    fn arrive(&mut self, folder: &Path, changes: &mut Vec<Change>) {
+    fn arrive(&mut self, folder: &Path, changes: &mut Vec<FileChange>) {
         self.folders.retain(|known| !known.starts_with(folder)); // Watches of one that was there before are over.
         if let Err(error) = self.add_tree(folder, false) {
             log::warn!("changes in {} are not noticed: {error}", folder.display());
@@ -188,16 +191,16 @@ impl Watch {
         for entry in inside.iter().filter_map(|folder| folder.read_dir().ok()).flatten().flatten() {
             let path = entry.path();
             if !path.is_dir() {
-                changes.extend(self.kind(&path).map(|kind| Change { path, kind }));
+                changes.extend(self.kind(&path).map(|kind| FileChange { path, kind }));
             }
         }
     }
 
-    fn kind(&self, path: &Path) -> Option<Kind> {
+    fn kind(&self, path: &Path) -> Option<FileKind> {
         let named =
             path.ancestors().any(|path| self.extra.iter().any(|glob| glob.matches_path_with(path, GLOBS)));
         let below = path.strip_prefix(&self.root).unwrap_or(path);
-        if named { Some(Kind::Read) } else { kind::of_file(below) }
+        if named { Some(FileKind::Read) } else { kind::of_file(below) }
     }
 
     /// Watches a folder and those in it but for what others have put there. With `fall_back`, looks by itself from
@@ -209,10 +212,10 @@ impl Watch {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::StorageFull && fall_back => {
                     log::warn!("--reload looks for changes by itself: the system has no inotify watch left");
-                    let mut looks = Looks::default();
+                    let mut looks = FolderSnapshots::default();
                     self.folders.insert(folder.clone());
                     self.folders.iter().for_each(|folder| looks.add(folder));
-                    self.eyes = Eyes::Looking(looks);
+                    self.backend = Backend::Poll(looks);
                 }
                 Err(error) if error.kind() == io::ErrorKind::StorageFull => return Err(error),
                 Err(error) => {
@@ -241,9 +244,9 @@ impl Watch {
             }
             return Ok(());
         }
-        match &mut self.eyes {
-            Eyes::Told(inotify) => inotify.add(folder)?,
-            Eyes::Looking(looks) => looks.add(folder),
+        match &mut self.backend {
+            Backend::Inotify(inotify) => inotify.add(folder)?,
+            Backend::Poll(looks) => looks.add(folder),
         }
         self.folders.insert(folder.to_owned());
         Ok(())

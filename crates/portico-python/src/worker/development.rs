@@ -16,7 +16,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyModule};
 
 use portico_config::Config;
-use portico_reload::{Change, Kind, Next, Stop, Watch};
+use portico_reload::{FileChange, FileKind, FileWatch, WatchEvent, WatchStop};
 use portico_supervisor::Report;
 use rustix::process::getpgrp;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcgetpgrp, tcsetattr};
@@ -31,12 +31,12 @@ use crate::import_path;
 pub struct Reloader {
     /// Whether the application could not be imported: any code may mend it.
     broken: Arc<AtomicBool>,
-    stop: Option<Stop>,
+    stop: Option<WatchStop>,
     thread: Option<JoinHandle<()>>,
 }
 
 struct Watcher {
-    watch: Watch,
+    watch: FileWatch,
     broken: Arc<AtomicBool>,
     station: Arc<Station>,
     /// Number of modules when they were last looked at.
@@ -62,7 +62,7 @@ impl Reloader {
     /// # Errors
     /// The kernel's; a file that was named cannot be watched.
     pub fn start(setting: &Setting, station: &Arc<Station>) -> io::Result<Self> {
-        let (mut watch, stop) = Watch::new(&setting.config, setting.folder.path())?;
+        let (mut watch, stop) = FileWatch::new(&setting.config, setting.folder.path())?;
         if station.generation() > 0 {
             watch.settle(QUIET, QUIET_MAX);
         }
@@ -98,9 +98,9 @@ impl Watcher {
     fn run(&mut self) {
         loop {
             match self.watch.next(LOOK_INTERVAL) {
-                Next::Stopped => return,
-                Next::Quiet => self.follow_imports(),
-                Next::Changed(changes) => {
+                WatchEvent::Stopped => return,
+                WatchEvent::Quiet => self.follow_imports(),
+                WatchEvent::Changed(changes) => {
                     if let Some(change) = self.first_that_matters(&changes) {
                         let name = self.watch.name(&change.path).to_string();
                         return self.station.report(&Report::Changed(name));
@@ -119,8 +119,8 @@ impl Watcher {
         }
     }
 
-    fn first_that_matters<'a>(&self, changes: &'a [Change]) -> Option<&'a Change> {
-        if let Some(change) = changes.iter().find(|change| change.kind == Kind::Read) {
+    fn first_that_matters<'a>(&self, changes: &'a [FileChange]) -> Option<&'a FileChange> {
+        if let Some(change) = changes.iter().find(|change| change.kind == FileKind::Read) {
             return Some(change);
         }
         if self.broken.load(Ordering::SeqCst) {

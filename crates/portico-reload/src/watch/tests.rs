@@ -24,15 +24,15 @@ fn config(engine: ReloadEngine, extra: &[&str]) -> Config {
     }
 }
 
-fn names(watch: &Watch, next: &Next) -> Vec<String> {
-    let Next::Changed(changes) = next else { return Vec::new() };
+fn names(watch: &FileWatch, next: &WatchEvent) -> Vec<String> {
+    let WatchEvent::Changed(changes) = next else { return Vec::new() };
     let mut names: Vec<_> = changes.iter().map(|change| watch.name(&change.path).to_string()).collect();
     names.sort();
     names.dedup();
     names
 }
 
-fn on_each(extra: &[&str], test: impl Fn(&Path, &mut Watch)) {
+fn on_each(extra: &[&str], test: impl Fn(&Path, &mut FileWatch)) {
     for engine in ENGINES {
         let folder = tempfile::tempdir().unwrap();
         for inside in ["blog/templates", ".git", "node_modules/x", "env/lib"] {
@@ -40,7 +40,7 @@ fn on_each(extra: &[&str], test: impl Fn(&Path, &mut Watch)) {
         }
         fs::write(folder.path().join("blog/views.py"), "1").unwrap();
         fs::write(folder.path().join("env/pyvenv.cfg"), "").unwrap();
-        let (mut watch, _stop) = Watch::new(&config(engine, extra), folder.path()).unwrap();
+        let (mut watch, _stop) = FileWatch::new(&config(engine, extra), folder.path()).unwrap();
         test(folder.path(), &mut watch);
     }
 }
@@ -73,8 +73,8 @@ fn what_is_read_counts_in_any_case() {
         let files = ["conf/a.yaml", ".env", "data/numbers.csv", "texts/a.txt", "texts/deep/b.txt"];
         for path in ["blog/templates/a.html"].into_iter().chain(files) {
             fs::write(folder.join(path), path).unwrap();
-            let Next::Changed(changes) = watch.next(PATIENCE) else { panic!("{path} was not told") };
-            assert_eq!(changes[0].kind, Kind::Read, "{path}");
+            let WatchEvent::Changed(changes) = watch.next(PATIENCE) else { panic!("{path} was not told") };
+            assert_eq!(changes[0].kind, FileKind::Read, "{path}");
             assert_eq!(watch.name(&changes[0].path).to_string(), path);
             watch.settle(MOMENT, PATIENCE);
         }
@@ -100,7 +100,7 @@ fn what_is_no_concern_of_the_application_is_not_told() {
         fs::create_dir(folder.join("blog/__pycache__")).unwrap();
         fs::write(folder.join("blog/__pycache__/views.py"), "x").unwrap();
         let _ = fs::read(folder.join("blog/views.py")).unwrap();
-        assert_eq!(watch.next(MOMENT), Next::Quiet);
+        assert_eq!(watch.next(MOMENT), WatchEvent::Quiet);
     });
 }
 
@@ -140,15 +140,15 @@ fn imported_files_elsewhere_are_followed() {
 #[test]
 fn a_wait_ends_when_nobody_is_there_any_more() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut watch, stop) = Watch::new(&config(ReloadEngine::Auto, &[]), folder.path()).unwrap();
+    let (mut watch, stop) = FileWatch::new(&config(ReloadEngine::Auto, &[]), folder.path()).unwrap();
     let waiting = std::thread::spawn(move || watch.next(Duration::from_secs(60)));
     drop(stop);
-    assert_eq!(waiting.join().unwrap(), Next::Stopped);
+    assert_eq!(waiting.join().unwrap(), WatchEvent::Stopped);
 }
 
 #[test]
 fn what_is_no_glob_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let refused = Watch::new(&config(ReloadEngine::Auto, &["a[".to_owned().as_str()]), folder.path());
+    let refused = FileWatch::new(&config(ReloadEngine::Auto, &["a[".to_owned().as_str()]), folder.path());
     assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::InvalidInput);
 }

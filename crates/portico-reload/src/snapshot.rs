@@ -7,15 +7,16 @@ use std::path::{Path, PathBuf};
 
 use crate::inotify::Seen;
 
-/// Folders, and what was in them at the last look.
+/// What was in each watched folder when it was last read, to find changes where inotify is not used. Owned by
+/// [`crate::FileWatch`].
 #[derive(Debug, Default)]
-pub(crate) struct Looks {
-    folders: HashMap<PathBuf, HashMap<PathBuf, Stamp>>,
+pub(crate) struct FolderSnapshots {
+    folders: HashMap<PathBuf, HashMap<PathBuf, FileStamp>>,
 }
 
-/// What changes with a file.
+/// What tells one version of a file from the next, without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
+struct FileStamp {
     folder: bool,
     seconds: i64,
     nanos: i64,
@@ -23,14 +24,14 @@ struct Stamp {
     inode: u64,
 }
 
-impl Looks {
-    /// Looks at this folder from now on.
+impl FolderSnapshots {
+    /// FolderSnapshots at this folder from now on.
     pub fn add(&mut self, folder: &Path) {
         self.folders.insert(folder.to_owned(), entries(folder));
     }
 
     /// What has changed since the last look.
-    pub fn look(&mut self) -> Vec<Seen> {
+    pub fn changes(&mut self) -> Vec<Seen> {
         let mut seen = Vec::new();
         self.folders.retain(|folder, before| {
             let now = entries(folder);
@@ -55,13 +56,13 @@ impl Looks {
 }
 
 /// What is in a folder; nothing if it cannot be read.
-fn entries(folder: &Path) -> HashMap<PathBuf, Stamp> {
+fn entries(folder: &Path) -> HashMap<PathBuf, FileStamp> {
     let read = fs::read_dir(folder).into_iter().flatten().flatten();
     let stamped = read.filter_map(|entry| {
         let path = entry.path();
         // Through links: what they lead to is what is imported.
         let metadata = fs::metadata(&path).ok()?;
-        let stamp = Stamp {
+        let stamp = FileStamp {
             folder: metadata.is_dir(),
             seconds: metadata.mtime(),
             nanos: metadata.mtime_nsec(),
