@@ -17,17 +17,17 @@ pub enum AccessLogFormat {
     /// The same as `key=value`.
     Logfmt,
     /// Text with gunicorn's atoms in it.
-    Template(Template),
+    Template(LogTemplate),
 }
 
 /// A text with atoms in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Template {
+pub struct LogTemplate {
     text: String,
     pieces: Vec<Piece>,
 }
 
-/// A part of a [`Template`].
+/// A part of a [`LogTemplate`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Piece {
     /// Stands for itself.
@@ -35,13 +35,13 @@ pub enum Piece {
     /// Stands for something of the request.
     Atom(Atom),
     /// The same, in a form of its own: `%(h)15s`.
-    Formed(Atom, Form),
+    Formed(Atom, AtomForm),
 }
 
 /// How an atom is written, as Python's `%` has it. What it says of numbers holds for those atoms that are numbers
 /// for gunicorn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Form {
+pub struct AtomForm {
     /// Characters at least.
     pub width: usize,
     /// `-`: what fills it stands behind.
@@ -117,7 +117,7 @@ pub enum Atom {
     /// `%(t)s`: when it was answered.
     Time,
     /// `portico.queue_time` and its like, in seconds.
-    Took(Stage),
+    Took(RequestStage),
     /// `portico.trace_id`, from `traceparent`.
     TraceId,
     /// `%(u)s`: the user of Basic authentication.
@@ -128,7 +128,7 @@ pub enum Atom {
 
 /// What a request spends its time in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
+pub enum RequestStage {
     /// Waiting for a thread.
     Queue,
     /// In the application, until that has given the last of its answer.
@@ -138,7 +138,7 @@ pub enum Stage {
 }
 
 /// What a name stands for; `Err` has what is wrong with it.
-type Found = Result<Atom, String>;
+type AtomResult = Result<Atom, String>;
 
 const ATOMS: &str = "h l u t r m U q H s B b f a T M D L p {header}i {header}o {key}e";
 
@@ -163,7 +163,7 @@ impl AccessLogFormat {
                  '%(h)s \"%(r)s\" %(s)s'"
             ));
         }
-        Template::parse(text).map(Self::Template)
+        LogTemplate::parse(text).map(Self::Template)
     }
 }
 
@@ -179,11 +179,11 @@ pub(crate) fn for_gunicorn(text: &str) -> Result<(String, Vec<&str>), String> {
     let (mut eased, mut missing) = (String::new(), Vec::new());
     for word in words(text)? {
         match word {
-            Word::Text("%") => eased.push_str("%%"),
-            Word::Text(text) => eased.push_str(text),
-            Word::Atom { name, written, .. } if atom(name).is_ok() => eased.push_str(written),
+            AtomWord::Text("%") => eased.push_str("%%"),
+            AtomWord::Text(text) => eased.push_str(text),
+            AtomWord::Atom { name, written, .. } if atom(name).is_ok() => eased.push_str(written),
             // What is always `-`, in the same form.
-            Word::Atom { name, written, .. } => {
+            AtomWord::Atom { name, written, .. } => {
                 missing.push(written);
                 eased.push_str("%(l)");
                 eased.push_str(&written[name.len() + 3..]);
@@ -206,7 +206,7 @@ impl fmt::Display for AccessLogFormat {
     }
 }
 
-impl Template {
+impl LogTemplate {
     /// Its parts, in order.
     pub fn pieces(&self) -> &[Piece] {
         &self.pieces
@@ -216,14 +216,14 @@ impl Template {
         let mut pieces = Vec::new();
         for word in words(text)? {
             match word {
-                Word::Text(more) => match pieces.last_mut() {
+                AtomWord::Text(more) => match pieces.last_mut() {
                     Some(Piece::Text(text)) => text.push_str(more),
                     _ => pieces.push(Piece::Text(more.to_owned())),
                 },
-                Word::Atom { name, form, .. } if form == Form::default() => {
+                AtomWord::Atom { name, form, .. } if form == AtomForm::default() => {
                     pieces.push(Piece::Atom(atom(name)?))
                 }
-                Word::Atom { name, form, .. } => pieces.push(Piece::Formed(atom(name)?, form)),
+                AtomWord::Atom { name, form, .. } => pieces.push(Piece::Formed(atom(name)?, form)),
             }
         }
         Ok(Self { text: text.to_owned(), pieces })
@@ -231,20 +231,20 @@ impl Template {
 }
 
 /// A part of a template as it was written.
-enum Word<'a> {
+enum AtomWord<'a> {
     Text(&'a str),
-    Atom { name: &'a str, form: Form, written: &'a str },
+    Atom { name: &'a str, form: AtomForm, written: &'a str },
 }
 
 /// The parts of a template.
-fn words(text: &str) -> Result<Vec<Word<'_>>, String> {
+fn words(text: &str) -> Result<Vec<AtomWord<'_>>, String> {
     let (mut words, mut rest) = (Vec::new(), text);
     while let Some(at) = rest.find('%') {
         let (before, from) = rest.split_at(at);
-        words.extend((!before.is_empty()).then_some(Word::Text(before)));
+        words.extend((!before.is_empty()).then_some(AtomWord::Text(before)));
         let after = &from[1..];
         if let Some(after) = after.strip_prefix('%') {
-            words.push(Word::Text("%"));
+            words.push(AtomWord::Text("%"));
             rest = after;
             continue;
         }
@@ -253,16 +253,16 @@ fn words(text: &str) -> Result<Vec<Word<'_>>, String> {
             .and_then(|inside| inside.split_once(')'))
             .ok_or_else(|| format!("a % in {text:?} begins no atom; write %(h)s, or %% for the sign"))?;
         let (form, after) = form(after).map_err(|problem| format!("%({name}) {problem}"))?;
-        words.push(Word::Atom { name, form, written: &from[..from.len() - after.len()] });
+        words.push(AtomWord::Atom { name, form, written: &from[..from.len() - after.len()] });
         rest = after;
     }
-    words.extend((!rest.is_empty()).then_some(Word::Text(rest)));
+    words.extend((!rest.is_empty()).then_some(AtomWord::Text(rest)));
     Ok(words)
 }
 
 /// What follows the name of an atom, as Python has it (`-8.3s`), and what is left of the text.
-fn form(text: &str) -> Result<(Form, &str), String> {
-    let mut form = Form::default();
+fn form(text: &str) -> Result<(AtomForm, &str), String> {
+    let mut form = AtomForm::default();
     let flags = text.len() - text.trim_start_matches(['-', '0', '+', ' ', '#']).len();
     for flag in text[..flags].chars() {
         match flag {
@@ -299,7 +299,7 @@ fn digits(text: &str) -> Result<(Option<usize>, &str), String> {
     }
 }
 
-fn atom(name: &str) -> Found {
+fn atom(name: &str) -> AtomResult {
     if let Some((inside, kind)) = name.strip_prefix('{').and_then(|name| name.split_once('}')) {
         let field = inside.to_ascii_lowercase();
         match kind {
@@ -333,7 +333,7 @@ fn atom(name: &str) -> Found {
 }
 
 /// Keys of environ that the engine knows. gunicorn takes them in any case.
-fn environ_key(key: &str) -> Found {
+fn environ_key(key: &str) -> AtomResult {
     let upper = key.to_ascii_uppercase();
     if let Some(name) = upper.strip_prefix("HTTP_").filter(|name| !name.is_empty()) {
         return Ok(Atom::RequestField(name.to_ascii_lowercase().replace('_', "-")));
@@ -353,14 +353,14 @@ fn environ_key(key: &str) -> Found {
         "SERVER_PROTOCOL" => Atom::Protocol,
         "SERVER_SOFTWARE" => Atom::ServerSoftware,
         "WSGI.URL_SCHEME" => Atom::Scheme,
-        "PORTICO.APPLICATION_TIME" => Atom::Took(Stage::Application),
-        "PORTICO.QUEUE_TIME" => Atom::Took(Stage::Queue),
+        "PORTICO.APPLICATION_TIME" => Atom::Took(RequestStage::Application),
+        "PORTICO.QUEUE_TIME" => Atom::Took(RequestStage::Queue),
         "PORTICO.REASON" => Atom::Reason,
         "PORTICO.REQUEST_ID" => Atom::RequestId,
         "PORTICO.SPAN_ID" => Atom::SpanId,
         "PORTICO.TRACE_ID" => Atom::TraceId,
         "PORTICO.WORKER" => Atom::Slot,
-        "PORTICO.WRITE_TIME" => Atom::Took(Stage::Write),
+        "PORTICO.WRITE_TIME" => Atom::Took(RequestStage::Write),
         _ => {
             return Err(format!(
                 "%({{{key}}}e)s: lines are written beside Python, which alone has {key}; have the application \
@@ -419,16 +419,16 @@ mod tests {
 
     #[test]
     fn an_atom_may_have_a_form() {
-        let check = |text: &str, form: Form| {
+        let check = |text: &str, form: AtomForm| {
             assert_eq!(pieces(text), [Piece::Formed(Atom::Client, form)], "{text}");
         };
-        let plain = Form::default();
-        check("%(h)5s", Form { width: 5, ..plain });
-        check("%(h)-1024s", Form { width: 1024, is_left: true, ..plain });
-        check("%(h)#08d", Form { width: 8, has_zeros: true, ..plain });
-        check("%(h) +d", Form { sign: Some('+'), ..plain });
-        check("%(h).3s", Form { precision: Some(3), ..plain });
-        check("%(h)8.f", Form { width: 8, precision: Some(0), is_decimal: true, ..plain });
+        let plain = AtomForm::default();
+        check("%(h)5s", AtomForm { width: 5, ..plain });
+        check("%(h)-1024s", AtomForm { width: 1024, is_left: true, ..plain });
+        check("%(h)#08d", AtomForm { width: 8, has_zeros: true, ..plain });
+        check("%(h) +d", AtomForm { sign: Some('+'), ..plain });
+        check("%(h).3s", AtomForm { precision: Some(3), ..plain });
+        check("%(h)8.f", AtomForm { width: 8, precision: Some(0), is_decimal: true, ..plain });
         assert_eq!(pieces("%(h)s%(h)d%(h)i"), vec![Piece::Atom(Atom::Client); 3]);
     }
 

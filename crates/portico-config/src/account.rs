@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::setting::{Setting, Value};
+use crate::setting::{Setting, ValueType};
 use crate::settings;
 
 /// A setting of gunicorn, from tests/gunicorn_settings.toml.
@@ -56,10 +56,10 @@ fn each_is_there_under_its_name_with_its_options() {
             assert!(found, "{option} is not an option of {}", setting.name);
         }
         match (theirs.grade, &setting.value) {
-            ('A' | 'B', Value::Ignored { .. }) => {
+            ('A' | 'B', ValueType::Ignored { .. }) => {
                 assert_eq!(setting.name, "control_socket_disable", "{} must not be ignored", setting.name);
             }
-            (_, Value::Ignored { why, .. } | Value::Refused { why, .. }) => {
+            (_, ValueType::Ignored { why, .. } | ValueType::Refused { why, .. }) => {
                 assert!(!why.is_empty(), "{} says nothing of what to do", setting.name);
             }
             _ => {}

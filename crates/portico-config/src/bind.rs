@@ -19,7 +19,7 @@ use crate::proxies::ProxyProtocol;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bind {
     /// Where.
-    pub address: Address,
+    pub address: BindAddress,
     /// What clients speak, within TLS where that is spoken.
     pub protocol: WireProtocol,
     /// Whether they speak TLS.
@@ -38,9 +38,9 @@ impl Bind {
     }
 }
 
-impl From<Address> for Bind {
+impl From<BindAddress> for Bind {
     /// Plain HTTP, by no name.
-    fn from(address: Address) -> Self {
+    fn from(address: BindAddress) -> Self {
         Self { address, protocol: WireProtocol::Http, tls: false, named: false, proxy: None }
     }
 }
@@ -76,7 +76,7 @@ impl WireProtocol {
 
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Address {
+pub enum BindAddress {
     /// Addresses that one `host:port` resolved to, with the text it came from.
     Tcp {
         /// As the operator wrote it.
@@ -152,7 +152,7 @@ const PROTOCOLS: [WireProtocol; 5] = [
 ];
 
 /// Reads `rest`, the address of the bind `text`.
-fn address(rest: &str, text: &str) -> Result<Address, String> {
+fn address(rest: &str, text: &str) -> Result<BindAddress, String> {
     if let Some(path) = rest.strip_prefix("unix:") {
         return unix(path.strip_prefix("//").unwrap_or(path), text);
     }
@@ -161,7 +161,7 @@ fn address(rest: &str, text: &str) -> Result<Address, String> {
             .parse()
             .ok()
             .filter(|fd: &i32| *fd >= FIRST_INHERITED && number.bytes().all(|byte| byte.is_ascii_digit()))
-            .map(Address::Fd)
+            .map(BindAddress::Fd)
             .ok_or_else(|| {
                 format!(
                     "{text:?} names no file descriptor; write a number from {FIRST_INHERITED} up, or a name"
@@ -170,10 +170,10 @@ fn address(rest: &str, text: &str) -> Result<Address, String> {
     }
     let (host, port) = host_and_port(rest.strip_prefix("tcp://").unwrap_or(rest), text)?;
     let addresses = resolve(host, port)?;
-    Ok(Address::Tcp { text: text.to_owned(), addresses })
+    Ok(BindAddress::Tcp { text: text.to_owned(), addresses })
 }
 
-fn unix(path: &str, text: &str) -> Result<Address, String> {
+fn unix(path: &str, text: &str) -> Result<BindAddress, String> {
     if path.is_empty() {
         return Err(format!("{text:?} has no path; write unix:/run/app.sock"));
     }
@@ -182,7 +182,7 @@ fn unix(path: &str, text: &str) -> Result<Address, String> {
             "{text:?} cannot be a UNIX socket; a path has at most {UNIX_PATH_BYTES_MAX} bytes and no NUL"
         ));
     }
-    Ok(Address::Unix(PathBuf::from(path)))
+    Ok(BindAddress::Unix(PathBuf::from(path)))
 }
 
 fn host_and_port<'a>(tcp: &'a str, text: &str) -> Result<(&'a str, u16), String> {
@@ -256,14 +256,15 @@ mod tests {
             ("[::1]", "[::1]:8000"),
             ("tcp://[::1]:9000", "[::1]:9000"),
         ] {
-            let expected = Address::Tcp { text: text.to_owned(), addresses: vec![address.parse().unwrap()] };
+            let expected =
+                BindAddress::Tcp { text: text.to_owned(), addresses: vec![address.parse().unwrap()] };
             assert_eq!(bind(text), Ok(expected.into()), "{text:?}");
         }
     }
 
     #[test]
     fn a_name_resolves_to_each_of_its_addresses_once() {
-        let Ok(Bind { address: Address::Tcp { addresses, .. }, .. }) = bind("localhost:9000") else {
+        let Ok(Bind { address: BindAddress::Tcp { addresses, .. }, .. }) = bind("localhost:9000") else {
             panic!("localhost has no address")
         };
         assert!(!addresses.is_empty());
@@ -278,7 +279,7 @@ mod tests {
         for (text, path) in
             [("unix:/run/a.sock", "/run/a.sock"), ("unix:///run/a.sock", "/run/a.sock"), ("unix:a", "a")]
         {
-            assert_eq!(bind(text), Ok(Address::Unix(PathBuf::from(path)).into()), "{text}");
+            assert_eq!(bind(text), Ok(BindAddress::Unix(PathBuf::from(path)).into()), "{text}");
         }
         let longest = format!("unix:/{}", "a".repeat(UNIX_PATH_BYTES_MAX - 1));
         assert!(bind(&longest).is_ok());
@@ -287,8 +288,8 @@ mod tests {
 
     #[test]
     fn descriptors() {
-        assert_eq!(bind("fd://3"), Ok(Address::Fd(3).into()));
-        assert_eq!(bind("fd://42"), Ok(Address::Fd(42).into()));
+        assert_eq!(bind("fd://3"), Ok(BindAddress::Fd(3).into()));
+        assert_eq!(bind("fd://42"), Ok(BindAddress::Fd(42).into()));
     }
 
     #[test]
@@ -303,17 +304,17 @@ mod tests {
             ("redirect://127.0.0.1:1", Redirect, false),
         ] {
             let address =
-                Address::Tcp { text: text.to_owned(), addresses: vec!["127.0.0.1:1".parse().unwrap()] };
+                BindAddress::Tcp { text: text.to_owned(), addresses: vec!["127.0.0.1:1".parse().unwrap()] };
             let found = bind(text).unwrap();
             assert_eq!(found, Bind { address, protocol, tls, named: true, proxy: None });
             assert!(text.starts_with(found.scheme()));
         }
         let address = |text: &str| bind(text).unwrap().address;
-        assert_eq!(address("uwsgi://unix:/run/a.sock"), Address::Unix("/run/a.sock".into()));
-        assert_eq!(address("scgi://unix:///run/a.sock"), Address::Unix("/run/a.sock".into()));
-        assert_eq!(address("https://fd://3"), Address::Fd(3));
-        assert!(matches!(address("https://[::1]:443"), Address::Tcp { .. }));
-        assert!(matches!(address("https://tcp://[::1]:443"), Address::Tcp { .. }));
+        assert_eq!(address("uwsgi://unix:/run/a.sock"), BindAddress::Unix("/run/a.sock".into()));
+        assert_eq!(address("scgi://unix:///run/a.sock"), BindAddress::Unix("/run/a.sock".into()));
+        assert_eq!(address("https://fd://3"), BindAddress::Fd(3));
+        assert!(matches!(address("https://[::1]:443"), BindAddress::Tcp { .. }));
+        assert!(matches!(address("https://tcp://[::1]:443"), BindAddress::Tcp { .. }));
     }
 
     #[test]
@@ -328,11 +329,11 @@ mod tests {
             assert_eq!(bind(text).unwrap().proxy, proxy, "{text}");
         }
         let found = bind("uwsgi://unix:/run/a.sock?proxy=v2").unwrap();
-        assert_eq!(found.address, Address::Unix("/run/a.sock".into()));
+        assert_eq!(found.address, BindAddress::Unix("/run/a.sock".into()));
         assert_eq!((found.protocol, found.proxy), (WireProtocol::Uwsgi, Some(ProxyProtocol::V2)));
         let found = bind("fd://3?proxy=v1").unwrap();
-        assert_eq!(found, Bind { proxy: Some(ProxyProtocol::V1), ..Address::Fd(3).into() });
-        let Address::Tcp { addresses, .. } = bind("https://127.0.0.1:1?proxy=v1").unwrap().address else {
+        assert_eq!(found, Bind { proxy: Some(ProxyProtocol::V1), ..BindAddress::Fd(3).into() });
+        let BindAddress::Tcp { addresses, .. } = bind("https://127.0.0.1:1?proxy=v1").unwrap().address else {
             panic!("no TCP")
         };
         assert_eq!(addresses, ["127.0.0.1:1".parse().unwrap()]);

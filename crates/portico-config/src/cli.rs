@@ -8,11 +8,11 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use clap_complete::Shell;
 
 use crate::abbreviation;
-use crate::setting::{Setting, Value};
+use crate::setting::{Setting, ValueType};
 use crate::settings;
 
 /// What a command line says.
-pub(crate) enum CommandLine {
+pub(crate) enum ParsedArguments {
     /// The settings that it names, with the text of each time that one was given. Of the application, which
     /// takes no more than one word, the first counts.
     Settings(Vec<(&'static Setting, Vec<String>)>),
@@ -36,12 +36,12 @@ Exit status: 2 for a mistake on the command line, 1 for one anywhere else.";
 ///
 /// # Errors
 /// One line: what is wrong and what to do.
-pub(crate) fn read(args: impl Iterator<Item = OsString>) -> Result<CommandLine, String> {
+pub(crate) fn read(args: impl Iterator<Item = OsString>) -> Result<ParsedArguments, String> {
     match command(|_| true).try_get_matches_from(abbreviation::write_out(args.collect())?) {
-        Ok(matches) => said(&matches).map(CommandLine::Settings),
+        Ok(matches) => said(&matches).map(ParsedArguments::Settings),
         Err(error) => match error.kind() {
-            ErrorKind::DisplayHelp => Ok(CommandLine::Help(error.to_string())),
-            ErrorKind::DisplayVersion => Ok(CommandLine::Version(error.to_string())),
+            ErrorKind::DisplayHelp => Ok(ParsedArguments::Help(error.to_string())),
+            ErrorKind::DisplayVersion => Ok(ParsedArguments::Version(error.to_string())),
             _ => Err(one_line(&error)),
         },
     }
@@ -53,7 +53,7 @@ fn command(wanted: fn(&Setting) -> bool) -> Command {
         .bin_name("portico")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Serves a WSGI application over HTTP")
-        .after_help(format!("{}\n{}\n{AFTER_HELP}", crate::task::help(), crate::command::help()))
+        .after_help(format!("{}\n{}\n{AFTER_HELP}", crate::task::help(), crate::server_command::help()))
         .no_binary_name(true)
         .disable_help_flag(true)
         .disable_version_flag(true)
@@ -78,7 +78,7 @@ fn command(wanted: fn(&Setting) -> bool) -> Command {
 
 /// A script that completes options in `shell`.
 pub(crate) fn completions(shell: Shell) -> String {
-    let words = crate::task::words().chain(crate::command::words());
+    let words = crate::task::words().chain(crate::server_command::words());
     let command = command(Setting::is_real).disable_help_subcommand(true);
     let mut command = words.fold(command, |command, (word, help)| {
         command.subcommand(Command::new(word).about(help).disable_help_flag(true))
@@ -106,7 +106,7 @@ fn argument(setting: &'static Setting) -> Arg {
     if setting.switch().is_some() {
         return arg.action(ArgAction::SetTrue);
     }
-    if let Value::Choice { alone: Some(word), .. } = setting.value {
+    if let ValueType::Choice { alone: Some(word), .. } = setting.value {
         // Without the equals sign a word that follows is the application's name.
         let equals = !TAKES_WHAT_FOLLOWS.contains(&setting);
         arg = arg.num_args(0..=1).require_equals(equals).default_missing_value(word);
@@ -127,7 +127,7 @@ fn argument(setting: &'static Setting) -> Arg {
 
 fn short_help(setting: &Setting) -> String {
     match (&setting.value, setting.default) {
-        (Value::Switch { .. }, _) | (_, "") => setting.help.to_owned(),
+        (ValueType::Switch { .. }, _) | (_, "") => setting.help.to_owned(),
         (_, default) => format!("{} [default: {default}]", setting.help),
     }
 }
@@ -135,8 +135,8 @@ fn short_help(setting: &Setting) -> String {
 fn long_help(setting: &Setting) -> String {
     let mut text = format!("{}.\n\n{}", setting.help, setting.details);
     match setting.value {
-        Value::Switch { .. } => return text,
-        Value::Text { .. } => {}
+        ValueType::Switch { .. } => return text,
+        ValueType::Text { .. } => {}
         _ => text.push_str(&format!("\n\n[{}]", setting.value.describe())),
     }
     if !setting.default.is_empty() {
@@ -202,7 +202,7 @@ mod tests {
 
     fn help(flag: &str) -> String {
         match read([OsString::from(flag)].into_iter()) {
-            Ok(CommandLine::Help(text)) => text,
+            Ok(ParsedArguments::Help(text)) => text,
             _ => panic!("{flag} is not help"),
         }
     }
@@ -253,7 +253,7 @@ mod tests {
     #[test]
     fn version_is_the_packages() {
         for flag in ["-v", "--version"] {
-            let Ok(CommandLine::Version(text)) = read([OsString::from(flag)].into_iter()) else {
+            let Ok(ParsedArguments::Version(text)) = read([OsString::from(flag)].into_iter()) else {
                 panic!("{flag} is not a version")
             };
             assert_eq!(text, format!("portico {}\n", env!("CARGO_PKG_VERSION")));

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::Value as Json;
 
-use crate::setting::{Setting, Value};
+use crate::setting::{Setting, ValueType};
 use crate::settings;
 
 /// What stands for a value.
@@ -33,10 +33,10 @@ pub(crate) fn concealed(setting: &Setting, text: &str) -> String {
     }
     match (&setting.value, text.split_once('=')) {
         // The environment is where applications are told their secrets, whatever the names.
-        (Value::Texts { .. }, Some((name, _))) if *setting == settings::RAW_ENV || is_secret(name) => {
+        (ValueType::Texts { .. }, Some((name, _))) if *setting == settings::RAW_ENV || is_secret(name) => {
             format!("{name}={CONCEALED}")
         }
-        (Value::Texts { .. }, None) if *setting == settings::RAW_ENV => CONCEALED.to_owned(),
+        (ValueType::Texts { .. }, None) if *setting == settings::RAW_ENV => CONCEALED.to_owned(),
         _ => conceal_within(text),
     }
 }

@@ -9,7 +9,7 @@ use crate::typed::typed;
 
 /// What it says so far.
 #[derive(Debug, Default)]
-pub(crate) struct Draft {
+pub(crate) struct MigrationDraft {
     said: Vec<(&'static Setting, Vec<String>)>,
     /// What its operator has to see to, a line each.
     pub notes: Vec<String>,
@@ -23,7 +23,7 @@ pub(crate) fn is_elsewhere(setting: &Setting, texts: &[String]) -> bool {
     *setting == settings::CHDIR && texts.last().is_some_and(|folder| !Path::new(folder).is_dir())
 }
 
-impl Draft {
+impl MigrationDraft {
     /// Adds a setting. What Portico says against it is noted; it is written all the same, to be mended.
     pub fn say(&mut self, place: &str, setting: &'static Setting, texts: Vec<String>) {
         if is_elsewhere(setting, &texts) {

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use crate::error::ConfigError;
-use crate::raw::{RawConfig, Source};
+use crate::raw::{RawConfig, SettingSource};
 use crate::setting::{Platform, Setting};
 use crate::settings;
 
@@ -19,7 +19,7 @@ pub(crate) fn say(raw: &mut RawConfig, env: Environment<'_>) -> Result<(), Confi
     for setting in settings::all() {
         let variable = setting.variable();
         if let Some(text) = read_variable(env, &variable)? {
-            raw.say(setting, vec![text], Source::Environment(variable));
+            raw.say(setting, vec![text], SettingSource::Environment(variable));
         } else if let Some(platform) = &setting.platform {
             say_platform(raw, setting, platform, env)?;
         }
@@ -35,7 +35,7 @@ fn say_platform(
 ) -> Result<(), ConfigError> {
     for variable in platform.variables {
         if let Some(text) = read_variable(env, variable)? {
-            raw.say(setting, vec![(platform.translate)(&text)], Source::Platform(variable));
+            raw.say(setting, vec![(platform.translate)(&text)], SettingSource::Platform(variable));
             break;
         }
     }

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use portico_files::read_text;
 
 use crate::error::ConfigError;
-use crate::raw::{RawConfig, Source};
-use crate::toml_file::Line;
+use crate::raw::{RawConfig, SettingSource};
+use crate::toml_file::TomlEntry;
 use crate::{settings, toml_file};
 
 /// A configuration file in Python, gunicorn's, which this crate cannot run.
@@ -32,13 +32,13 @@ pub struct FileValue {
 }
 
 /// What it takes to read configuration files, beside this crate.
-pub trait Files {
+pub trait FileAccess {
     /// Before the first of them: whom `--user` names on the command line or in the environment.
     fn begin(&mut self, user: Option<&str>) {
         let _ = user;
     }
 
-    /// Whether the file at `path` may be read. One in Python is asked for by [`Files::evaluate`] alone.
+    /// Whether the file at `path` may be read. One in Python is asked for by [`FileAccess::evaluate`] alone.
     ///
     /// # Errors
     /// It may not, for this reason.
@@ -77,7 +77,10 @@ pub struct WorkerKind {
 ///
 /// # Errors
 /// It cannot be imported, or is none that Portico can stand in for.
-pub(crate) fn judge_worker(raw: &mut RawConfig, files: &mut dyn Files) -> Result<Vec<String>, ConfigError> {
+pub(crate) fn judge_worker(
+    raw: &mut RawConfig,
+    files: &mut dyn FileAccess,
+) -> Result<Vec<String>, ConfigError> {
     let setting = &settings::WORKER_CLASS;
     let Some(said) = raw.said(setting) else { return Ok(Vec::new()) };
     let (name, source) = (said.last().to_owned(), said.source.clone());
@@ -100,7 +103,7 @@ pub(crate) fn judge_worker(raw: &mut RawConfig, files: &mut dyn Files) -> Result
 }
 
 /// A function that runs such a file, where all may be read.
-impl<F: FnMut(&PythonFile) -> Result<Vec<FileValue>, ConfigError>> Files for F {
+impl<F: FnMut(&PythonFile) -> Result<Vec<FileValue>, ConfigError>> FileAccess for F {
     fn evaluate(&mut self, file: &PythonFile) -> Result<Vec<FileValue>, ConfigError> {
         self(file)
     }
@@ -114,7 +117,7 @@ const PYPROJECT: &str = "pyproject.toml";
 
 /// A configuration file, by how it is read.
 #[derive(Debug, PartialEq, Eq)]
-enum File {
+enum ConfigFile {
     Python(PythonFile),
     Toml(PathBuf),
     Pyproject(PathBuf),
@@ -128,7 +131,7 @@ enum File {
 pub(crate) fn say_file(
     raw: &mut RawConfig,
     folder: &Path,
-    files: &mut dyn Files,
+    files: &mut dyn FileAccess,
 ) -> Result<Vec<String>, ConfigError> {
     files.begin(raw.last(&settings::USER));
     let named = raw.last(&settings::CONFIG).filter(|text| !text.is_empty()).map(str::to_owned);
@@ -156,24 +159,24 @@ pub(crate) fn say_file(
 }
 
 /// gunicorn's ways to name it, `python:MODULE`, `file:PATH` or `PATH`; which language it is in its name says.
-fn file(text: &str) -> File {
+fn file(text: &str) -> ConfigFile {
     if let Some(module) = text.strip_prefix("python:") {
-        return File::Python(PythonFile::Module(module.to_owned()));
+        return ConfigFile::Python(PythonFile::Module(module.to_owned()));
     }
     let path = PathBuf::from(text.strip_prefix("file:").unwrap_or(text));
     match path.extension() {
-        _ if path.file_name().is_some_and(|name| name == PYPROJECT) => File::Pyproject(path),
-        Some(extension) if extension == "toml" => File::Toml(path),
-        _ => File::Python(PythonFile::Path(path)),
+        _ if path.file_name().is_some_and(|name| name == PYPROJECT) => ConfigFile::Pyproject(path),
+        Some(extension) if extension == "toml" => ConfigFile::Toml(path),
+        _ => ConfigFile::Python(PythonFile::Path(path)),
     }
 }
 
 /// Takes what `file` says; whether it has anything for us.
-fn say(raw: &mut RawConfig, file: &File, files: &mut dyn Files) -> Result<bool, ConfigError> {
+fn say(raw: &mut RawConfig, file: &ConfigFile, files: &mut dyn FileAccess) -> Result<bool, ConfigError> {
     let path = file.to_string();
-    let source = |line, column| Source::File { path: path.clone(), line, column };
+    let source = |line, column| SettingSource::File { path: path.clone(), line, column };
     match file {
-        File::Python(file) => {
+        ConfigFile::Python(file) => {
             raw.note_gunicorns_file();
             for value in files.evaluate(file)? {
                 if let Some(setting) = settings::called(&value.name) {
@@ -181,11 +184,15 @@ fn say(raw: &mut RawConfig, file: &File, files: &mut dyn Files) -> Result<bool, 
                 }
             }
         }
-        File::Toml(location) | File::Pyproject(location) => {
-            let pyproject = matches!(file, File::Pyproject(_));
+        ConfigFile::Toml(location) | ConfigFile::Pyproject(location) => {
+            let pyproject = matches!(file, ConfigFile::Pyproject(_));
             let Some(lines) = lines(&path, location, pyproject, files)? else { return Ok(false) };
             for line in lines {
-                raw.say(line.setting, line.texts, source(Some(line.place.line), Some(line.place.column)));
+                raw.say(
+                    line.setting,
+                    line.texts,
+                    source(Some(line.position.line), Some(line.position.column)),
+                );
             }
         }
     }
@@ -197,8 +204,8 @@ fn lines(
     path: &str,
     location: &Path,
     pyproject: bool,
-    files: &mut dyn Files,
-) -> Result<Option<Vec<Line>>, ConfigError> {
+    files: &mut dyn FileAccess,
+) -> Result<Option<Vec<TomlEntry>>, ConfigError> {
     let read = || {
         let text = read_text(location).map_err(|error| {
             ConfigError::new(format!("{path}: the configuration file cannot be read ({error}); name another"))
@@ -219,7 +226,7 @@ fn has_table(path: &Path) -> bool {
     toml_file::read(PYPROJECT, &text, true).is_ok_and(|lines| lines.is_some())
 }
 
-impl fmt::Display for File {
+impl fmt::Display for ConfigFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Python(PythonFile::Module(module)) => write!(f, "python:{module}"),
@@ -314,7 +321,7 @@ mod tests {
         let mut raw = RawConfig::default();
         for text in args {
             let text = text.replace("{}", folder.path().to_str().unwrap());
-            raw.say(&settings::CONFIG, vec![text], Source::CommandLine);
+            raw.say(&settings::CONFIG, vec![text], SettingSource::CommandLine);
         }
         let mut evaluate = |_: &PythonFile| Ok(vec![value("threads", &["2"], 1)]);
         let warnings = say_file(&mut raw, folder.path(), &mut evaluate)?;
@@ -354,7 +361,7 @@ mod tests {
     #[derive(Default)]
     struct Closed(Vec<String>);
 
-    impl Files for Closed {
+    impl FileAccess for Closed {
         fn begin(&mut self, user: Option<&str>) {
             self.0.push(format!("{user:?}"));
         }

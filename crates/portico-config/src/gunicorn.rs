@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::abbreviation;
 use crate::access_log_format::for_gunicorn;
-use crate::raw::Source;
-use crate::setting::{Setting, Value};
+use crate::raw::SettingSource;
+use crate::setting::{Setting, ValueType};
 use crate::value::time_text;
 
 /// What was said of a setting, as the table takes it.
@@ -21,19 +21,19 @@ pub(crate) struct Eased {
 }
 
 /// Whether `source` says `setting` in a way of gunicorn's.
-pub(crate) fn is_its_way(source: &Source, setting: &Setting) -> bool {
+pub(crate) fn is_its_way(source: &SettingSource, setting: &Setting) -> bool {
     match source {
         // A file in TOML tells the column as well.
-        Source::File { column, .. } => column.is_none(),
-        Source::CommandArguments(variable) => *variable == "GUNICORN_CMD_ARGS",
-        Source::CommandLine => {
+        SettingSource::File { column, .. } => column.is_none(),
+        SettingSource::CommandArguments(variable) => *variable == "GUNICORN_CMD_ARGS",
+        SettingSource::CommandLine => {
             setting.is_positional() || setting.flags.iter().any(|flag| abbreviation::is_gunicorns(flag))
         }
-        Source::Default
-        | Source::Platform(_)
-        | Source::Preset(_)
-        | Source::Environment(_)
-        | Source::Keyword => false,
+        SettingSource::Default
+        | SettingSource::Platform(_)
+        | SettingSource::Preset(_)
+        | SettingSource::Environment(_)
+        | SettingSource::Keyword => false,
     }
 }
 
@@ -47,19 +47,19 @@ pub(crate) fn ease(setting: &Setting, texts: Vec<String>) -> Eased {
         return one(read(texts.last().map_or("", String::as_str)));
     }
     match &setting.value {
-        Value::Count { range, zero, .. } | Value::Size { range, zero, .. } => {
+        ValueType::Count { range, zero, .. } | ValueType::Size { range, zero, .. } => {
             one(number(&last, range, zero.is_some(), u64::to_string))
         }
-        Value::Time { range, zero, .. } => one(time(&last, range, zero.is_some())),
-        Value::Switch { .. } => one((last, None)),
-        Value::Choice { .. } => one((last, None)),
-        Value::List { .. } => Eased { texts: without_ends(texts), warning: None },
-        Value::Mode { .. }
-        | Value::Form { .. }
-        | Value::Text { .. }
-        | Value::Texts { .. }
-        | Value::Ignored { .. }
-        | Value::Refused { .. } => Eased { texts, warning: None },
+        ValueType::Time { range, zero, .. } => one(time(&last, range, zero.is_some())),
+        ValueType::Switch { .. } => one((last, None)),
+        ValueType::Choice { .. } => one((last, None)),
+        ValueType::List { .. } => Eased { texts: without_ends(texts), warning: None },
+        ValueType::Mode { .. }
+        | ValueType::Form { .. }
+        | ValueType::Text { .. }
+        | ValueType::Texts { .. }
+        | ValueType::Ignored { .. }
+        | ValueType::Refused { .. } => Eased { texts, warning: None },
     }
 }
 

@@ -14,13 +14,13 @@ pub struct AllowedHosts {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct AllowedHost {
-    host: Host,
+    host: HostPattern,
     /// `None` for any.
     port: Option<u16>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Host {
+enum HostPattern {
     /// `example.com`; in lower case, as the others.
     Name(String),
     /// `*.example.com`: all names below it.
@@ -73,9 +73,9 @@ impl AllowedHosts {
     pub fn example(&self) -> Option<String> {
         let AllowedHost { host, port } = self.hosts.first().filter(|_| self.is_limited())?;
         let host = match host {
-            Host::Name(name) | Host::Domain(name) => name.clone(),
-            Host::Below(name) => format!("portico.{name}"),
-            Host::Network(network) => match network.addr() {
+            HostPattern::Name(name) | HostPattern::Domain(name) => name.clone(),
+            HostPattern::Below(name) => format!("portico.{name}"),
+            HostPattern::Network(network) => match network.addr() {
                 IpAddr::V4(address) => address.to_string(),
                 IpAddr::V6(address) => format!("[{address}]"),
             },
@@ -87,11 +87,11 @@ impl AllowedHosts {
 impl AllowedHost {
     fn parse(word: &str) -> Result<Self, String> {
         if let Ok(network) = word.parse::<IpNet>() {
-            return Ok(Self { host: Host::Network(network), port: None });
+            return Ok(Self { host: HostPattern::Network(network), port: None });
         }
         // An IPv6 address without brackets has no port.
         if let Ok(address) = word.parse::<IpAddr>() {
-            return Ok(Self { host: Host::Network(address.to_canonical().into()), port: None });
+            return Ok(Self { host: HostPattern::Network(address.to_canonical().into()), port: None });
         }
         let wrong = || {
             format!(
@@ -104,13 +104,13 @@ impl AllowedHost {
         }
         let (host, port) = split(word.as_bytes()).ok_or_else(wrong)?;
         if let Some(address) = address(host) {
-            return Ok(Self { host: Host::Network(address.into()), port });
+            return Ok(Self { host: HostPattern::Network(address.into()), port });
         }
         let host = str::from_utf8(host).map_err(|_| wrong())?.to_ascii_lowercase();
-        let (kind, name): (fn(String) -> Host, _) = match host.as_bytes() {
-            [b'*', b'.', ..] => (Host::Below, &host[2..]),
-            [b'.', ..] => (Host::Domain, &host[1..]),
-            _ => (Host::Name, &*host),
+        let (kind, name): (fn(String) -> HostPattern, _) = match host.as_bytes() {
+            [b'*', b'.', ..] => (HostPattern::Below, &host[2..]),
+            [b'.', ..] => (HostPattern::Domain, &host[1..]),
+            _ => (HostPattern::Name, &*host),
         };
         let is_label_byte = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
         let is_label = |label: &str| !label.is_empty() && label.bytes().all(is_label_byte);
@@ -121,7 +121,7 @@ impl AllowedHost {
     }
 }
 
-impl Host {
+impl HostPattern {
     fn is(&self, host: &[u8], address: Option<IpAddr>) -> bool {
         match (self, address) {
             (Self::Network(network), Some(address)) => network.contains(&address),

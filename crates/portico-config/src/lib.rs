@@ -13,7 +13,6 @@ mod account;
 mod bind;
 mod ciphers;
 mod cli;
-mod command;
 mod conceal;
 mod draft;
 mod environment;
@@ -21,7 +20,6 @@ mod error;
 mod files;
 mod gunicorn;
 mod hosts;
-mod inherited;
 mod migrate;
 mod misspelt;
 mod parse;
@@ -33,9 +31,11 @@ mod reload;
 mod resolve;
 mod resolved;
 mod schema;
+mod server_command;
 mod setting;
 mod settings;
 mod show;
+mod systemd;
 mod task;
 mod telemetry;
 #[cfg(test)]
@@ -45,28 +45,28 @@ mod typed;
 mod uwsgi;
 mod value;
 
-pub use access_log_format::{AccessLogFormat, Atom, Form, Piece, Stage, Template};
-pub use bind::{Address, Bind, WireProtocol};
-pub use command::Command;
+pub use access_log_format::{AccessLogFormat, Atom, AtomForm, LogTemplate, Piece, RequestStage};
+pub use bind::{Bind, BindAddress, WireProtocol};
 pub use conceal::conceal_arguments;
 pub use environment::Environment;
 pub use error::ConfigError;
-pub use files::{FileValue, Files, PythonFile, WorkerKind};
+pub use files::{FileAccess, FileValue, PythonFile, WorkerKind};
 pub use hosts::AllowedHosts;
 pub use misspelt::misspelt_variables;
 pub use parse::{Parsed, from_pairs, parse, parse_again, parse_with_files};
 pub use proxies::{
     Behind, EarlyHints, ForwardedHeaders, HeaderMap, ProxyProtocol, SchemeHeader, TrustedPeers,
 };
-pub use raw::Source;
+pub use raw::SettingSource;
 pub use reference::reference;
 pub use resolve::{Effective, Resolved};
 pub use resolved::{
     Account, Checks, ClientCertificate, ClientLimits, Config, Http2, LogLevel, LogTarget, OnDisconnect,
-    PathTimeout, Preload, PythonLogging, ReloadEngine, ReloadWatch, StreamRequestBody, System, Tls, Warmup,
-    WorkerClass, Workers,
+    PathTimeout, Preload, PythonLogging, ReloadEngine, ReloadWatch, StreamRequestBody, System, TlsSettings,
+    Warmup, WorkerClass, Workers,
 };
 pub use schema::schema;
+pub use server_command::ServerCommand;
 pub use settings::{
     empty_list, file_names, is_hook, is_list, is_octal, is_repeatable, is_text, likely_file_name,
 };

@@ -3,15 +3,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::draft::{Draft, is_elsewhere};
+use crate::draft::{MigrationDraft, is_elsewhere};
 use crate::environment::Environment;
 use crate::error::ConfigError;
-use crate::files::{FileValue, Files, PythonFile};
-use crate::inherited::Inherited;
-use crate::raw::{RawConfig, Source};
+use crate::files::{FileAccess, FileValue, PythonFile};
+use crate::raw::{RawConfig, SettingSource};
 use crate::resolve::resolve;
 use crate::resolved::Config;
-use crate::setting::{Area, Value};
+use crate::setting::{Area, ValueType};
+use crate::systemd::SystemdSockets;
 use crate::task::Printout;
 use crate::{settings, toml_file, uwsgi};
 
@@ -23,10 +23,10 @@ pub(crate) fn migrate(
     from: &Path,
     to: Option<PathBuf>,
     env: Environment<'_>,
-    files: Option<&mut dyn Files>,
+    files: Option<&mut dyn FileAccess>,
 ) -> Result<Printout, ConfigError> {
     let name = from.display().to_string();
-    let mut draft = Draft::default();
+    let mut draft = MigrationDraft::default();
     if from.extension().is_some_and(|extension| extension == "ini") {
         let text = fs::read_to_string(from).map_err(|error| {
             ConfigError::new(format!("migrate: {name} cannot be read: {error}; name another"))
@@ -49,18 +49,22 @@ fn refusal(name: &str, text: &str) -> Option<String> {
     let resolved = || {
         let mut raw = RawConfig::default();
         for line in toml_file::read(name, text, false)?.unwrap_or_default() {
-            let (row, column) = (Some(line.place.line), Some(line.place.column));
+            let (row, column) = (Some(line.position.line), Some(line.position.column));
             if is_elsewhere(line.setting, &line.texts) {
                 continue;
             }
-            raw.say(line.setting, line.texts, Source::File { path: name.to_owned(), line: row, column });
+            raw.say(
+                line.setting,
+                line.texts,
+                SettingSource::File { path: name.to_owned(), line: row, column },
+            );
         }
-        resolve(raw, &Inherited::read(&|_| None, std::process::id())?, None)
+        resolve(raw, &SystemdSockets::read(&|_| None, std::process::id())?, None)
     };
     resolved().err().map(|error| error.to_string())
 }
 
-impl Draft {
+impl MigrationDraft {
     fn take_gunicorn(&mut self, file: &str, values: Vec<FileValue>) {
         for value in values {
             let Some(setting) = settings::called(&value.name) else { continue };
@@ -72,8 +76,8 @@ impl Draft {
                 continue;
             }
             match setting.value {
-                Value::Ignored { why, .. } => self.notes.push(format!("{place}: left out, {why}")),
-                Value::Refused { why, .. } => {
+                ValueType::Ignored { why, .. } => self.notes.push(format!("{place}: left out, {why}")),
+                ValueType::Refused { why, .. } => {
                     if setting.value.apply(&mut Config::default(), &value.texts).is_err() {
                         self.notes.push(format!("{place}: left out, {why}"));
                     }

@@ -4,19 +4,19 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use crate::cli::{self, CommandLine};
-use crate::command::{self, Command};
+use crate::cli::{self, ParsedArguments};
 use crate::environment::{self, Environment, read_variable};
 use crate::error::ConfigError;
-use crate::files::{self, Files};
-use crate::inherited::Inherited;
+use crate::files::{self, FileAccess};
 use crate::migrate::migrate;
-use crate::raw::{RawConfig, Source};
+use crate::raw::{RawConfig, SettingSource};
 use crate::reference::about;
 use crate::resolve::{Resolved, resolve};
 use crate::schema::schema;
+use crate::server_command::{self, ServerCommand};
 use crate::setting::Setting;
 use crate::settings;
+use crate::systemd::SystemdSockets;
 use crate::task::{self, Printout, Task};
 
 /// What a command line asks for.
@@ -25,7 +25,7 @@ pub enum Parsed {
     /// To serve.
     Run(Box<Resolved>),
     /// To ask something of a running portico.
-    Command(Command),
+    Command(ServerCommand),
     /// To print this and exit with status 0.
     Help(String),
     /// To print this and exit with status 0.
@@ -57,7 +57,7 @@ pub fn parse(args: impl Iterator<Item = OsString>, env: Environment<'_>) -> Resu
 pub fn parse_with_files(
     args: impl Iterator<Item = OsString>,
     env: Environment<'_>,
-    files: &mut dyn Files,
+    files: &mut dyn FileAccess,
 ) -> Result<Parsed, ConfigError> {
     parse_as(std::process::id(), args, env, Some(files), None)
 }
@@ -70,7 +70,7 @@ pub fn parse_with_files(
 pub fn parse_again(
     args: impl Iterator<Item = OsString>,
     env: Environment<'_>,
-    files: &mut dyn Files,
+    files: &mut dyn FileAccess,
     running: &Resolved,
 ) -> Result<Parsed, ConfigError> {
     parse_as(std::process::id(), args, env, Some(files), Some(running))
@@ -82,11 +82,11 @@ pub(crate) fn parse_as(
     pid: u32,
     args: impl Iterator<Item = OsString>,
     env: Environment<'_>,
-    files: Option<&mut dyn Files>,
+    files: Option<&mut dyn FileAccess>,
     running: Option<&Resolved>,
 ) -> Result<Parsed, ConfigError> {
     let args: Vec<OsString> = args.collect();
-    if let Some(command) = command::read(&args).map_err(ConfigError::usage)? {
+    if let Some(command) = server_command::read(&args).map_err(ConfigError::usage)? {
         return Ok(Parsed::Command(command));
     }
     let (task, args) = task::read(args).map_err(ConfigError::usage)?;
@@ -121,32 +121,32 @@ fn settings_of(
     pid: u32,
     args: Vec<OsString>,
     env: Environment<'_>,
-    files: Option<&mut dyn Files>,
+    files: Option<&mut dyn FileAccess>,
     running: Option<&Resolved>,
 ) -> Result<Parsed, ConfigError> {
     let mut raw = RawConfig::default();
     environment::say(&mut raw, env)?;
     match say_command_arguments(&mut raw, env)? {
-        CommandLine::Settings(_) => {}
-        CommandLine::Help(text) => return Ok(Parsed::Help(text)),
-        CommandLine::Version(text) => return Ok(Parsed::Version(text)),
+        ParsedArguments::Settings(_) => {}
+        ParsedArguments::Help(text) => return Ok(Parsed::Help(text)),
+        ParsedArguments::Version(text) => return Ok(Parsed::Version(text)),
     }
     match cli::read(args.into_iter()).map_err(ConfigError::usage)? {
-        CommandLine::Settings(said) => {
+        ParsedArguments::Settings(said) => {
             for (setting, texts) in said {
-                raw.say(setting, texts, Source::CommandLine);
+                raw.say(setting, texts, SettingSource::CommandLine);
             }
             let mut of_files = Vec::new();
             if let Some(files) = files {
                 of_files = files::say_file(&mut raw, Path::new(""), files)?;
                 of_files.extend(files::judge_worker(&mut raw, files)?);
             }
-            let mut resolved = resolve(raw, &Inherited::read(env, pid)?, running)?;
+            let mut resolved = resolve(raw, &SystemdSockets::read(env, pid)?, running)?;
             resolved.warnings.splice(0..0, of_files);
             Ok(Parsed::Run(Box::new(resolved)))
         }
-        CommandLine::Help(text) => Ok(Parsed::Help(text)),
-        CommandLine::Version(text) => Ok(Parsed::Version(text)),
+        ParsedArguments::Help(text) => Ok(Parsed::Help(text)),
+        ParsedArguments::Version(text) => Ok(Parsed::Version(text)),
     }
 }
 
@@ -160,7 +160,7 @@ pub fn from_pairs(pairs: &[(String, String)], env: Environment<'_>) -> Result<Re
     let mut raw = RawConfig::default();
     environment::say(&mut raw, env)?;
     say_command_arguments(&mut raw, env)?;
-    raw.say(&settings::WORKERS, vec!["1".to_owned()], Source::Keyword);
+    raw.say(&settings::WORKERS, vec!["1".to_owned()], SettingSource::Keyword);
     let mut said: Vec<(&Setting, Vec<String>)> = Vec::new();
     for (name, text) in pairs {
         let setting = settings::named(name).ok_or_else(|| unknown_keyword(name))?;
@@ -175,26 +175,26 @@ pub fn from_pairs(pairs: &[(String, String)], env: Environment<'_>) -> Result<Re
         }
     }
     for (setting, texts) in said {
-        raw.say(setting, texts, Source::Keyword);
+        raw.say(setting, texts, SettingSource::Keyword);
     }
-    resolve(raw, &Inherited::read(env, std::process::id())?, None)
+    resolve(raw, &SystemdSockets::read(env, std::process::id())?, None)
 }
 
-fn say_command_arguments(raw: &mut RawConfig, env: Environment<'_>) -> Result<CommandLine, ConfigError> {
+fn say_command_arguments(raw: &mut RawConfig, env: Environment<'_>) -> Result<ParsedArguments, ConfigError> {
     for variable in COMMAND_ARGUMENTS {
         let error = |problem: &str| ConfigError::new(format!("{variable}: {problem}"));
         let Some(text) = read_variable(env, variable)? else { continue };
         let words = split(&text).ok_or_else(|| error("a quotation is not closed; close it"))?;
         match cli::read(words.into_iter().map(OsString::from)).map_err(|problem| error(&problem))? {
-            CommandLine::Settings(said) => {
+            ParsedArguments::Settings(said) => {
                 for (setting, texts) in said {
-                    raw.say(setting, texts, Source::CommandArguments(variable));
+                    raw.say(setting, texts, SettingSource::CommandArguments(variable));
                 }
             }
             line => return Ok(line),
         }
     }
-    Ok(CommandLine::Settings(Vec::new()))
+    Ok(ParsedArguments::Settings(Vec::new()))
 }
 
 /// The words of `text`, split as Python's `shlex.split` does it, which gunicorn splits with: a carriage return
@@ -282,7 +282,7 @@ mod tests {
     fn a_list_from_a_later_source_replaces_an_earlier_one() {
         let env = [("PORTICO_CMD_ARGS", "-b fd://3 -b fd://4")];
         assert_eq!(resolved(&env, &[]).config.binds.len(), 2);
-        assert_eq!(resolved(&env, &["-b", "fd://5"]).config.binds, [crate::Address::Fd(5).into()]);
+        assert_eq!(resolved(&env, &["-b", "fd://5"]).config.binds, [crate::BindAddress::Fd(5).into()]);
     }
 
     #[test]
@@ -367,7 +367,7 @@ mod tests {
         ])
         .unwrap()
         .config;
-        assert_eq!(config.binds, [3, 4, 5].map(|fd| crate::Address::Fd(fd).into()));
+        assert_eq!(config.binds, [3, 4, 5].map(|fd| crate::BindAddress::Fd(fd).into()));
         assert_eq!((config.threads, config.sendfile), (2, false));
         assert_eq!(config.keep_alive, Duration::from_millis(1500));
         assert_eq!(pairs(&[]).unwrap().config, crate::testing::config(&["-w", "1"]));

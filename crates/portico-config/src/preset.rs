@@ -2,7 +2,7 @@
 
 use crate::error::ConfigError;
 use crate::proxies::Behind;
-use crate::raw::{RawConfig, Source};
+use crate::raw::{RawConfig, SettingSource};
 use crate::setting::Setting;
 use crate::settings;
 
@@ -26,7 +26,7 @@ pub(crate) fn say(raw: &mut RawConfig) -> Result<Option<String>, ConfigError> {
         if raw.said(setting).is_some() {
             continue;
         }
-        raw.say(setting, vec![(*text).to_owned()], Source::Preset(behind.word()));
+        raw.say(setting, vec![(*text).to_owned()], SettingSource::Preset(behind.word()));
         line.push_str(&format!(" {} {text}", setting.option()));
     }
     Ok(Some(line))

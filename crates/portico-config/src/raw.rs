@@ -18,12 +18,12 @@ pub(crate) struct Said {
     /// As written, each time it was; never empty.
     pub texts: Vec<String>,
     /// Who said it.
-    pub source: Source,
+    pub source: SettingSource,
 }
 
 /// Where a value comes from. In the order in which they count, the last most.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum SettingSource {
     /// Nobody said anything.
     Default,
     /// A variable that the hosting platform sets.
@@ -59,7 +59,7 @@ impl Said {
 impl RawConfig {
     /// Takes `texts` in place of what was said before by a source that counts no more than `source`; of no
     /// texts, takes no note.
-    pub fn say(&mut self, setting: &Setting, texts: Vec<String>, source: Source) {
+    pub fn say(&mut self, setting: &Setting, texts: Vec<String>, source: SettingSource) {
         let outranked = self.said(setting).is_some_and(|said| said.source.rank() > source.rank());
         if !texts.is_empty() && !outranked {
             self.said.insert(setting.name, Said { texts, source });
@@ -87,7 +87,7 @@ impl RawConfig {
     }
 }
 
-impl Source {
+impl SettingSource {
     /// Of two sources the one with the higher rank counts, of two with the same the later one.
     fn rank(&self) -> u8 {
         match self {
@@ -127,7 +127,7 @@ impl Source {
     }
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for SettingSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),

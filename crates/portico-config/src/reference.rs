@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::setting::{Area, Setting, Value};
+use crate::setting::{Area, Setting, ValueType};
 use crate::settings;
 
 const HEAD: &str = "\
@@ -66,7 +66,7 @@ pub(crate) fn about(name: &str) -> Result<String, String> {
     })?;
     let mut page = String::new();
     section(&mut page, setting);
-    if let Value::Ignored { why, .. } | Value::Refused { why, .. } = setting.value {
+    if let ValueType::Ignored { why, .. } | ValueType::Refused { why, .. } = setting.value {
         page.push('\n');
         wrap(&mut page, &format!("This is {}: {why}.", setting.value.describe()), "");
     }
@@ -83,8 +83,8 @@ fn compatibility(page: &mut String) {
         let mut reasons: Vec<(&str, Vec<String>)> = Vec::new();
         for setting in settings::all() {
             let why = match setting.value {
-                Value::Ignored { why, .. } if !wanted => why,
-                Value::Refused { why, .. } if wanted => why,
+                ValueType::Ignored { why, .. } if !wanted => why,
+                ValueType::Refused { why, .. } if wanted => why,
                 _ => continue,
             };
             let name = format!("`{}`", setting.option());
@@ -122,7 +122,7 @@ fn section(page: &mut String, setting: &Setting) {
     wrap(page, &format!("* Type: {}", setting.value.describe()), "  ");
     match (&setting.value, setting.default) {
         (_, "") => page.push_str("* Default: none\n"),
-        (Value::Switch { .. }, default) => {
+        (ValueType::Switch { .. }, default) => {
             push(page, format_args!("* Default: `{}`\n", if default == "true" { "True" } else { "False" }));
         }
         (_, default) => push(page, format_args!("* Default: `{default}`\n")),

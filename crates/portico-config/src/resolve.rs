@@ -8,13 +8,13 @@ use portico_files::read_text;
 use crate::conceal::conceal_assigned;
 use crate::error::ConfigError;
 use crate::gunicorn::{self, Eased};
-use crate::inherited::Inherited;
 use crate::preset;
-use crate::raw::{RawConfig, Source};
+use crate::raw::{RawConfig, SettingSource};
 use crate::reload::keep_fixed;
 use crate::resolved::{Config, Preload, Workers};
 use crate::setting::{Area, Setting};
 use crate::settings;
+use crate::systemd::SystemdSockets;
 
 /// A configuration that can be used, with what its operator should know about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,14 +33,16 @@ impl Resolved {
     /// The settings that Python's loggers are made by, of which something is said, each as whoever has said it
     /// names it, with its place: `gunicorn.conf.py:3: logger_class`.
     pub fn logging_settings(&self) -> Vec<String> {
-        let said =
-            self.effective.iter().filter(|it| it.setting.makes_loggers && it.source != Source::Default);
+        let said = self
+            .effective
+            .iter()
+            .filter(|it| it.setting.makes_loggers && it.source != SettingSource::Default);
         said.map(|it| it.source.naming(it.setting)).collect()
     }
 
     /// Whether one of gunicorn's hooks is said.
     pub fn has_hook(&self) -> bool {
-        self.effective.iter().any(|it| it.setting.area == Area::Hooks && it.source != Source::Default)
+        self.effective.iter().any(|it| it.setting.area == Area::Hooks && it.source != SettingSource::Default)
     }
 }
 
@@ -52,7 +54,7 @@ pub struct Effective {
     /// As it was written: one text, one for each item of a list, or none where there is no default.
     pub texts: Vec<String>,
     /// Who said it.
-    pub source: Source,
+    pub source: SettingSource,
 }
 
 impl Effective {
@@ -68,7 +70,7 @@ impl Effective {
 /// One line for the operator: which value is wrong.
 pub(crate) fn resolve(
     mut raw: RawConfig,
-    inherited: &Inherited,
+    inherited: &SystemdSockets,
     running: Option<&Resolved>,
 ) -> Result<Resolved, ConfigError> {
     inherited.say(&mut raw)?;
@@ -134,17 +136,17 @@ pub(crate) fn resolve(
 }
 
 /// Whether what is wrong with the setting matters where TLS is spoken alone.
-fn matters_with_tls(setting: &Setting, source: &Source) -> bool {
+fn matters_with_tls(setting: &Setting, source: &SettingSource) -> bool {
     *setting == settings::SSL_CONTEXT || setting.area == Area::Tls && gunicorn::is_its_way(source, setting)
 }
 
 /// What was said of a setting, or its default, and by whom; of what is said in gunicorn's ways, what that comes
 /// to.
-fn said(raw: &RawConfig, setting: &Setting, warnings: &mut Vec<String>) -> (Vec<String>, Source) {
+fn said(raw: &RawConfig, setting: &Setting, warnings: &mut Vec<String>) -> (Vec<String>, SettingSource) {
     let (texts, source) = match raw.said(setting) {
         Some(said) => (said.texts.clone(), said.source.clone()),
-        None if setting.default.is_empty() => return (Vec::new(), Source::Default),
-        None => return (vec![setting.default.to_owned()], Source::Default),
+        None if setting.default.is_empty() => return (Vec::new(), SettingSource::Default),
+        None => return (vec![setting.default.to_owned()], SettingSource::Default),
     };
     let texts = match texts.split_first() {
         Some((first, more)) if setting.is_positional() && !more.is_empty() => {
@@ -176,7 +178,7 @@ fn settle_threads(
     if let Some(threads) = effective.iter_mut().find(|it| *it.setting == settings::THREADS)
         && !counts
     {
-        (threads.texts, threads.source) = (vec![config.threads.to_string()], Source::Default);
+        (threads.texts, threads.source) = (vec![config.threads.to_string()], SettingSource::Default);
     }
 }
 
@@ -209,7 +211,7 @@ fn say_paste_logging(raw: &mut RawConfig) {
     let section = text.unwrap_or_default().lines().position(|line| line.trim_end() == "[loggers]");
     if let Some(at) = section {
         let line = u32::try_from(at + 1).ok();
-        let source = Source::File { path: path.clone(), line, column: None };
+        let source = SettingSource::File { path: path.clone(), line, column: None };
         raw.say(&settings::LOGCONFIG, vec![path], source);
     }
 }
@@ -221,7 +223,8 @@ const DEVELOPERS_PATIENCE: Duration = Duration::from_secs(2);
 /// Other defaults hold under --reload, and some settings do not go with it.
 fn develop(config: &mut Config, effective: &mut [Effective], warnings: &mut Vec<String>) {
     let mut defaults = |setting: &Setting, text: &str| {
-        let unsaid = effective.iter_mut().find(|it| it.setting == setting && it.source == Source::Default);
+        let unsaid =
+            effective.iter_mut().find(|it| it.setting == setting && it.source == SettingSource::Default);
         unsaid.map(|it| it.texts = vec![text.to_owned()]).is_some()
     };
     if defaults(&settings::WORKERS, "1") {

@@ -148,7 +148,7 @@ pub enum LogLevel {
 
 /// What `--bind https://` takes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tls {
+pub struct TlsSettings {
     /// `--certfile`
     pub certificates: Vec<PathBuf>,
     /// `--keyfile`: none, or one for each certificate.
@@ -241,7 +241,7 @@ pub struct Config {
     /// `--bind`; never empty.
     pub binds: Vec<Bind>,
     /// What those of `binds` that speak TLS go by.
-    pub tls: Tls,
+    pub tls: TlsSettings,
     /// `--backlog`
     pub backlog: u32,
     /// `--workers`

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use crate::setting::{Setting, Value};
+use crate::setting::{Setting, ValueType};
 use crate::settings;
 use crate::typed::typed;
 
@@ -60,29 +60,29 @@ fn kind(setting: &Setting) -> Json {
         ]});
     }
     match &setting.value {
-        Value::Switch { .. } => json!({"type": "boolean"}),
-        Value::Count { range, zero, .. } => {
+        ValueType::Switch { .. } => json!({"type": "boolean"}),
+        ValueType::Count { range, zero, .. } => {
             let least = if zero.is_some() { 0 } else { *range.start() };
             json!({"type": "integer", "minimum": least, "maximum": range.end()})
         }
-        Value::Size { range, .. } => json!({"anyOf": [
+        ValueType::Size { range, .. } => json!({"anyOf": [
             {"type": "integer", "minimum": 0, "maximum": range.end()},
             {"type": "string", "pattern": "^[0-9]+[kmgKMG]?$"},
         ]}),
-        Value::Time { range, .. } => json!({"anyOf": [
+        ValueType::Time { range, .. } => json!({"anyOf": [
             {"type": "number", "minimum": 0, "maximum": range.end().as_secs()},
             {"type": "string", "pattern": "^[0-9.]+(ms|s|m|h)?$"},
         ]}),
-        Value::Mode { .. } => json!({"anyOf": [
+        ValueType::Mode { .. } => json!({"anyOf": [
             {"type": "string", "pattern": "^(0o)?[0-7]{1,4}$"},
             {"type": "integer", "minimum": 0, "maximum": 0o777},
         ]}),
-        Value::Choice { of, alone } => {
+        ValueType::Choice { of, alone } => {
             let words = of.iter().map(|(word, _)| json!(word));
             let booleans = alone.iter().flat_map(|_| [json!(true), json!(false)]);
             json!({"enum": words.chain(booleans).collect::<Vec<_>>()})
         }
-        Value::Form { .. } => json!({"type": ["string", "number"]}),
+        ValueType::Form { .. } => json!({"type": ["string", "number"]}),
         _ => json!({"type": "string"}),
     }
 }

@@ -15,7 +15,7 @@ pub(crate) struct Setting {
     /// Its name in gunicorn.conf.py where that is another one.
     pub gunicorn: Option<&'static str>,
     /// How gunicorn reads its value, where that is not how it reads all others of this type.
-    pub gunicorns: Option<Reading>,
+    pub gunicorns: Option<GunicornReading>,
     /// What an empty list says of it, where that is not the same as nothing said: `[]` in a file trusts nobody.
     pub empty_list: Option<&'static str>,
     /// Whether it concerns processes of the server's own, so that `portico.serve` does not have it.
@@ -34,7 +34,7 @@ pub(crate) struct Setting {
     /// A variable that platforms set and that counts where nothing else was said.
     pub platform: Option<Platform>,
     /// Type, limits, and the field of [`Config`] that it sets.
-    pub value: Value,
+    pub value: ValueType,
     /// As an operator would write it; empty where there is none.
     pub default: &'static str,
     /// Heading that it stands under.
@@ -123,10 +123,10 @@ impl Applies {
 }
 
 /// How gunicorn reads a text: the text that the table takes for it, and what the operator should know.
-pub(crate) type Reading = fn(&str) -> (String, Option<String>);
+pub(crate) type GunicornReading = fn(&str) -> (String, Option<String>);
 
 /// Type of a setting and what takes its value.
-pub(crate) enum Value {
+pub(crate) enum ValueType {
     /// Present or absent; the option gives it the value `given`.
     Switch { given: bool, set: fn(&mut Config, bool) },
     /// A whole number of `unit` within limits. `zero` says what 0 means where it is not just a number.
@@ -144,7 +144,7 @@ pub(crate) enum Value {
     Mode { set: fn(&mut Config, u32) },
     /// One of a few words. Where `alone` is one of them, the option without a value means it, a value follows
     /// an equals sign, and a boolean is read as `alone` or the word `off`.
-    Choice { of: &'static [Word], alone: Option<&'static str> },
+    Choice { of: &'static [ChoiceWord], alone: Option<&'static str> },
     /// Any text that `set` takes.
     Text { metavar: &'static str, set: fn(&mut Config, &str) -> Result<(), String> },
     /// Text of a form of its own, which `form` describes.
@@ -170,8 +170,8 @@ pub(crate) enum Takes {
     One(&'static str),
 }
 
-/// One of the words of a [`Value::Choice`] and what it sets.
-pub(crate) type Word = (&'static str, fn(&mut Config));
+/// One of the words of a [`ValueType::Choice`] and what it sets.
+pub(crate) type ChoiceWord = (&'static str, fn(&mut Config));
 
 /// A heading of the help and of the reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -250,7 +250,7 @@ impl Setting {
         flags: &[],
         short: None,
         platform: None,
-        value: Value::Switch { given: true, set: |_, _| {} },
+        value: ValueType::Switch { given: true, set: |_, _| {} },
         default: "",
         area: Area::Application,
         help: "",
@@ -289,17 +289,17 @@ impl Setting {
     /// What stands for its value in usage lines; empty for a switch.
     pub fn metavar(&self) -> &'static str {
         match self.value {
-            Value::Switch { .. } => "",
-            Value::Count { .. } => "N",
-            Value::Size { .. } => "SIZE",
-            Value::Time { .. } => "TIME",
-            Value::Mode { .. } => "MODE",
-            Value::Choice { .. } => "WORD",
-            Value::Ignored { takes, .. } | Value::Refused { takes, .. } => takes.metavar(),
-            Value::Text { metavar, .. }
-            | Value::Form { metavar, .. }
-            | Value::List { metavar, .. }
-            | Value::Texts { metavar, .. } => metavar,
+            ValueType::Switch { .. } => "",
+            ValueType::Count { .. } => "N",
+            ValueType::Size { .. } => "SIZE",
+            ValueType::Time { .. } => "TIME",
+            ValueType::Mode { .. } => "MODE",
+            ValueType::Choice { .. } => "WORD",
+            ValueType::Ignored { takes, .. } | ValueType::Refused { takes, .. } => takes.metavar(),
+            ValueType::Text { metavar, .. }
+            | ValueType::Form { metavar, .. }
+            | ValueType::List { metavar, .. }
+            | ValueType::Texts { metavar, .. } => metavar,
         }
     }
 
@@ -307,29 +307,31 @@ impl Setting {
     pub fn repeatable(&self) -> bool {
         matches!(
             self.value,
-            Value::List { .. } | Value::Texts { .. } | Value::Ignored { .. } | Value::Refused { .. }
+            ValueType::List { .. }
+                | ValueType::Texts { .. }
+                | ValueType::Ignored { .. }
+                | ValueType::Refused { .. }
         )
     }
 
     /// Whether commas separate the items of its texts.
     pub fn is_list(&self) -> bool {
-        matches!(self.value, Value::List { .. })
+        matches!(self.value, ValueType::List { .. })
     }
 
     /// What its option says where that takes no value.
     pub fn switch(&self) -> Option<bool> {
         match self.value {
-            Value::Switch { given, .. } => Some(given),
-            Value::Ignored { takes: Takes::Nothing, .. } | Value::Refused { takes: Takes::Nothing, .. } => {
-                Some(true)
-            }
+            ValueType::Switch { given, .. } => Some(given),
+            ValueType::Ignored { takes: Takes::Nothing, .. }
+            | ValueType::Refused { takes: Takes::Nothing, .. } => Some(true),
             _ => None,
         }
     }
 
     /// Whether it does something: it is neither ignored nor refused.
     pub fn is_real(&self) -> bool {
-        !matches!(self.value, Value::Ignored { .. } | Value::Refused { .. })
+        !matches!(self.value, ValueType::Ignored { .. } | ValueType::Refused { .. })
     }
 }
 

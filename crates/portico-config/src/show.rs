@@ -8,7 +8,7 @@ use serde_json::{Map, Value as Json, json};
 use toml::Value as Toml;
 
 use crate::conceal::concealed;
-use crate::raw::Source;
+use crate::raw::SettingSource;
 use crate::resolve::{Effective, Resolved};
 use crate::setting::{Area, Setting};
 use crate::settings;
@@ -72,7 +72,7 @@ impl Resolved {
         self.effective.iter().filter_map(|effective| {
             let setting = effective.setting;
             let always = setting.is_real() && setting.area != Area::Hooks;
-            (always || effective.source != Source::Default).then_some((setting, effective))
+            (always || effective.source != SettingSource::Default).then_some((setting, effective))
         })
     }
 }
@@ -83,18 +83,18 @@ fn shown_value(setting: &Setting, texts: &[String]) -> Option<Toml> {
     typed(setting, &texts)
 }
 
-fn source(source: &Source) -> Map<String, Json> {
+fn source(source: &SettingSource) -> Map<String, Json> {
     let fields = match source {
-        Source::Default => json!({"source": "default"}),
-        Source::Platform(variable) => json!({"source": "environment", "variable": variable}),
-        Source::Preset(word) => json!({"source": "preset", "behind": word}),
-        Source::File { path, line, column } => {
+        SettingSource::Default => json!({"source": "default"}),
+        SettingSource::Platform(variable) => json!({"source": "environment", "variable": variable}),
+        SettingSource::Preset(word) => json!({"source": "preset", "behind": word}),
+        SettingSource::File { path, line, column } => {
             json!({"source": "file", "file": path, "line": line, "column": column})
         }
-        Source::Environment(variable) => json!({"source": "environment", "variable": variable}),
-        Source::CommandArguments(variable) => json!({"source": "arguments", "variable": variable}),
-        Source::Keyword => json!({"source": "keyword"}),
-        Source::CommandLine => json!({"source": "command line"}),
+        SettingSource::Environment(variable) => json!({"source": "environment", "variable": variable}),
+        SettingSource::CommandArguments(variable) => json!({"source": "arguments", "variable": variable}),
+        SettingSource::Keyword => json!({"source": "keyword"}),
+        SettingSource::CommandLine => json!({"source": "command line"}),
     };
     match fields {
         Json::Object(fields) => fields,

@@ -10,20 +10,20 @@ use toml::Spanned;
 use toml::de::{DeInteger, DeTable, DeValue};
 
 use crate::error::ConfigError;
-use crate::setting::{Setting, Value};
+use crate::setting::{Setting, ValueType};
 use crate::settings;
 use crate::value::escaped;
 
 /// What the file says of one setting.
-pub(crate) struct Line {
+pub(crate) struct TomlEntry {
     pub setting: &'static Setting,
     pub texts: Vec<String>,
-    pub place: Place,
+    pub position: Position,
 }
 
 /// Where in a file something stands; both count from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct Position {
     pub line: u32,
     pub column: u32,
 }
@@ -32,7 +32,7 @@ pub(crate) struct Place {
 const TABLE: [&str; 2] = ["tool", "portico"];
 
 /// A file being read, for the sake of its errors.
-struct File<'a> {
+struct TomlSource<'a> {
     path: &'a str,
     text: &'a str,
 }
@@ -42,8 +42,8 @@ struct File<'a> {
 ///
 /// # Errors
 /// One line with the place: it is no TOML, a key is no setting, or a value is of a wrong type.
-pub(crate) fn read(path: &str, text: &str, pyproject: bool) -> Result<Option<Vec<Line>>, ConfigError> {
-    let file = File { path, text };
+pub(crate) fn read(path: &str, text: &str, pyproject: bool) -> Result<Option<Vec<TomlEntry>>, ConfigError> {
+    let file = TomlSource { path, text };
     let root = DeTable::parse(text).map_err(|error| {
         let message = error.message().lines().collect::<Vec<_>>().join("; ");
         file.error(error.span().unwrap_or_default(), &message)
@@ -56,7 +56,7 @@ pub(crate) fn read(path: &str, text: &str, pyproject: bool) -> Result<Option<Vec
         };
         table = inner;
     }
-    let mut lines: Vec<Line> = Vec::new();
+    let mut lines: Vec<TomlEntry> = Vec::new();
     // The table is sorted by its keys; a file is read from its top.
     let mut entries: Vec<_> = table.iter().collect();
     entries.sort_by_key(|(key, _)| key.span().start);
@@ -73,7 +73,7 @@ pub(crate) fn read(path: &str, text: &str, pyproject: bool) -> Result<Option<Vec
         }
         let texts = texts(setting, value.get_ref())
             .map_err(|expected| file.error(value.span(), &wrong_type(name, value.get_ref(), &expected)))?;
-        lines.push(Line { setting, texts, place: file.place(key.span()) });
+        lines.push(TomlEntry { setting, texts, position: file.position(key.span()) });
     }
     Ok(Some(lines))
 }
@@ -106,26 +106,29 @@ fn texts(setting: &Setting, value: &DeValue<'_>) -> Result<Vec<String>, String> 
     }
     let expected = |of: &str| Err(of.to_owned());
     let text = match (&setting.value, value) {
-        (Value::Switch { .. }, DeValue::Boolean(on)) => on.to_string(),
-        (Value::Switch { .. }, _) => return expected("true or false"),
-        (Value::Choice { alone: Some(_), .. }, DeValue::Boolean(on)) => on.to_string(),
-        (Value::Count { .. }, DeValue::Integer(number)) => integer(number),
-        (Value::Count { .. }, _) => return expected("a whole number"),
-        (Value::Mode { .. }, DeValue::Integer(number)) if number.radix() == 8 => number.as_str().to_owned(),
-        (Value::Mode { .. }, DeValue::String(text)) => text.to_string(),
-        (Value::Mode { .. }, _) => return expected("a mode in octal, such as \"660\" or 0o660"),
-        (Value::Size { .. }, DeValue::Integer(number)) => integer(number),
-        (Value::Size { .. }, DeValue::String(text)) => text.to_string(),
-        (Value::Size { .. }, _) => return expected("a number of bytes, or a string such as \"64k\""),
-        (Value::Time { .. }, DeValue::Integer(number)) => integer(number),
-        (Value::Time { .. }, DeValue::Float(number)) => number.as_str().to_owned(),
-        (Value::Time { .. }, DeValue::String(text)) => text.to_string(),
-        (Value::Time { .. }, _) => return expected("a number of seconds, or a string such as \"500ms\""),
-        (Value::Form { .. }, DeValue::Integer(number)) => integer(number),
-        (Value::Form { .. }, DeValue::Float(number)) => number.as_str().to_owned(),
-        (Value::Choice { .. } | Value::Text { .. } | Value::Form { .. }, DeValue::String(text)) => {
-            text.to_string()
+        (ValueType::Switch { .. }, DeValue::Boolean(on)) => on.to_string(),
+        (ValueType::Switch { .. }, _) => return expected("true or false"),
+        (ValueType::Choice { alone: Some(_), .. }, DeValue::Boolean(on)) => on.to_string(),
+        (ValueType::Count { .. }, DeValue::Integer(number)) => integer(number),
+        (ValueType::Count { .. }, _) => return expected("a whole number"),
+        (ValueType::Mode { .. }, DeValue::Integer(number)) if number.radix() == 8 => {
+            number.as_str().to_owned()
         }
+        (ValueType::Mode { .. }, DeValue::String(text)) => text.to_string(),
+        (ValueType::Mode { .. }, _) => return expected("a mode in octal, such as \"660\" or 0o660"),
+        (ValueType::Size { .. }, DeValue::Integer(number)) => integer(number),
+        (ValueType::Size { .. }, DeValue::String(text)) => text.to_string(),
+        (ValueType::Size { .. }, _) => return expected("a number of bytes, or a string such as \"64k\""),
+        (ValueType::Time { .. }, DeValue::Integer(number)) => integer(number),
+        (ValueType::Time { .. }, DeValue::Float(number)) => number.as_str().to_owned(),
+        (ValueType::Time { .. }, DeValue::String(text)) => text.to_string(),
+        (ValueType::Time { .. }, _) => return expected("a number of seconds, or a string such as \"500ms\""),
+        (ValueType::Form { .. }, DeValue::Integer(number)) => integer(number),
+        (ValueType::Form { .. }, DeValue::Float(number)) => number.as_str().to_owned(),
+        (
+            ValueType::Choice { .. } | ValueType::Text { .. } | ValueType::Form { .. },
+            DeValue::String(text),
+        ) => text.to_string(),
         _ => return Err(format!("a string: {}", setting.value.describe())),
     };
     Ok(vec![text])
@@ -176,20 +179,20 @@ fn integer(number: &DeInteger<'_>) -> String {
     }
 }
 
-impl File<'_> {
+impl TomlSource<'_> {
     fn error(&self, span: Range<usize>, problem: &str) -> ConfigError {
-        ConfigError::new(format!("{}:{}: {problem}", self.path, self.place(span)))
+        ConfigError::new(format!("{}:{}: {problem}", self.path, self.position(span)))
     }
 
-    fn place(&self, span: Range<usize>) -> Place {
+    fn position(&self, span: Range<usize>) -> Position {
         let before = self.text.get(..span.start).unwrap_or(self.text);
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-        Place { line: line as u32, column: column as u32 }
+        Position { line: line as u32, column: column as u32 }
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.line, self.column)
     }
@@ -201,7 +204,7 @@ mod tests {
 
     fn said(text: &str) -> Vec<(&'static str, Vec<String>, String)> {
         let lines = read("portico.toml", text, false).unwrap().unwrap();
-        lines.into_iter().map(|line| (line.setting.name, line.texts, line.place.to_string())).collect()
+        lines.into_iter().map(|line| (line.setting.name, line.texts, line.position.to_string())).collect()
     }
 
     fn refusal(text: &str) -> String {

@@ -2,7 +2,7 @@
 
 use toml::Value as Toml;
 
-use crate::setting::{Setting, Value};
+use crate::setting::{Setting, ValueType};
 use crate::value::{boolean, items};
 
 /// What stands for `texts`; `None` for none.
@@ -10,17 +10,19 @@ pub(crate) fn typed(setting: &Setting, texts: &[String]) -> Option<Toml> {
     let last = texts.last()?;
     let string = || Toml::String(last.clone());
     Some(match &setting.value {
-        Value::List { .. } => {
+        ValueType::List { .. } => {
             let items = texts.iter().flat_map(|text| items(text));
             Toml::Array(items.filter(|item| !item.is_empty()).map(Toml::from).collect())
         }
-        Value::Ignored { .. } | Value::Refused { .. } => string(),
-        Value::Texts { .. } => Toml::Array(texts.iter().map(|text| Toml::from(text.as_str())).collect()),
-        Value::Switch { .. } => boolean(last).map_or_else(|_| string(), Toml::Boolean),
-        Value::Choice { alone: Some(_), .. } => boolean(last).map_or_else(|_| string(), Toml::Boolean),
-        Value::Count { .. } | Value::Size { .. } | Value::Form { .. } => number(last).unwrap_or_else(string),
-        Value::Time { .. } => number(last).or_else(|| fraction(last)).unwrap_or_else(string),
-        Value::Choice { .. } | Value::Mode { .. } | Value::Text { .. } => string(),
+        ValueType::Ignored { .. } | ValueType::Refused { .. } => string(),
+        ValueType::Texts { .. } => Toml::Array(texts.iter().map(|text| Toml::from(text.as_str())).collect()),
+        ValueType::Switch { .. } => boolean(last).map_or_else(|_| string(), Toml::Boolean),
+        ValueType::Choice { alone: Some(_), .. } => boolean(last).map_or_else(|_| string(), Toml::Boolean),
+        ValueType::Count { .. } | ValueType::Size { .. } | ValueType::Form { .. } => {
+            number(last).unwrap_or_else(string)
+        }
+        ValueType::Time { .. } => number(last).or_else(|| fraction(last)).unwrap_or_else(string),
+        ValueType::Choice { .. } | ValueType::Mode { .. } | ValueType::Text { .. } => string(),
     })
 }
 

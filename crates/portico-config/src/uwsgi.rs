@@ -3,11 +3,11 @@
 
 mod ini;
 
-use crate::draft::Draft;
+use crate::draft::MigrationDraft;
 use crate::setting::Setting;
 use crate::settings;
 pub(crate) use ini::Ini;
-use ini::{Entry, is_false};
+use ini::{IniOption, is_false};
 
 /// Options whose value a setting here takes as it is.
 const SAME: &[(&str, Option<&Setting>)] = &[
@@ -183,7 +183,7 @@ const INSTEAD: &[(&[&str], &str)] = &[
     (&["cache", "cache2", "queue", "sharedarea", "locks"], "use Redis, memcached or the database"),
 ];
 
-impl Draft {
+impl MigrationDraft {
     /// Takes what a file of uWSGI says.
     pub fn take_uwsgi(&mut self, ini: Ini) {
         self.notes.extend(ini.notes.iter().cloned());
@@ -229,7 +229,7 @@ impl Draft {
         }
     }
 
-    fn take_option(&mut self, ini: &Ini, option: &Entry, place: &str) {
+    fn take_option(&mut self, ini: &Ini, option: &IniOption, place: &str) {
         let value = option.value.as_str();
         let mut say = |setting: &'static Setting, text: String| self.say(place, setting, vec![text]);
         match option.name.as_str() {
@@ -290,7 +290,7 @@ impl Draft {
         }
     }
 
-    fn take_socket(&mut self, ini: &Ini, option: &Entry, place: &str) {
+    fn take_socket(&mut self, ini: &Ini, option: &IniOption, place: &str) {
         let value = shared(ini, &option.value);
         let protocol = ini.last("protocol").or(ini.last("socket-protocol"));
         match (option.name.as_str(), protocol) {
@@ -340,7 +340,7 @@ impl Draft {
     }
 
     /// `file:PATH`, `syslog:…`, each perhaps after a name.
-    fn take_logger(&mut self, option: &Entry, place: &str) {
+    fn take_logger(&mut self, option: &IniOption, place: &str) {
         let value = option.value.rsplit(' ').next().unwrap_or_default();
         let setting = match option.name.as_str() {
             "logger" => &settings::ERROR_LOGFILE,

@@ -7,9 +7,9 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::resolved::Config;
-use crate::setting::{Value, Word};
+use crate::setting::{ChoiceWord, ValueType};
 
-impl Value {
+impl ValueType {
     /// Sets its field of `config` to what `texts` say: the last of them, or for a list all of them.
     ///
     /// # Errors
@@ -192,7 +192,7 @@ fn mode(text: &str) -> Result<u32, String> {
         .ok_or_else(|| format!("{text:?} is not a file mode; write three octal digits, such as 660"))
 }
 
-fn choice(text: &str, of: &'static [Word], alone: Option<&str>) -> Result<fn(&mut Config), String> {
+fn choice(text: &str, of: &'static [ChoiceWord], alone: Option<&str>) -> Result<fn(&mut Config), String> {
     let named =
         |name: &str| of.iter().find_map(|(word, set)| word.eq_ignore_ascii_case(name).then_some(*set));
     named(text)
@@ -215,7 +215,7 @@ fn whole(text: &str) -> Option<u64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
-fn words(of: &[Word]) -> String {
+fn words(of: &[ChoiceWord]) -> String {
     of.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(", ")
 }
 

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use portico_config::{Address, Bind, Config, WireProtocol};
+use portico_config::{Bind, BindAddress, Config, WireProtocol};
 use portico_files::Owner;
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -83,16 +83,16 @@ impl Listener {
                 Ok(())
             };
             match &bind.address {
-                Address::Tcp { text, addresses } => {
+                BindAddress::Tcp { text, addresses } => {
                     for address in addresses {
                         push(text, retried(text, pause, || Self::tcp(*address, config, &mut inherited)))?;
                     }
                 }
-                Address::Unix(path) => {
+                BindAddress::Unix(path) => {
                     let text = format!("unix:{}", path.display());
                     push(&text, retried(&text, pause, || Self::unix(path, config, &mut inherited)))?;
                 }
-                Address::Fd(number) => {
+                BindAddress::Fd(number) => {
                     push(&format!("fd://{number}"), Self::descriptor(*number, &mut inherited))?;
                 }
             }
@@ -109,13 +109,15 @@ impl Listener {
         };
         for bind in &config.binds {
             match &bind.address {
-                Address::Tcp { text, addresses } => {
+                BindAddress::Tcp { text, addresses } => {
                     for address in addresses {
                         note(text, bind_tcp(*address, config.reuse_port).map(drop));
                     }
                 }
-                Address::Unix(path) => note(&format!("unix:{}", path.display()), socket_file::probe(path)),
-                Address::Fd(number) => {
+                BindAddress::Unix(path) => {
+                    note(&format!("unix:{}", path.display()), socket_file::probe(path))
+                }
+                BindAddress::Fd(number) => {
                     let taken = Self::descriptor(*number, &mut Inherited(Vec::new()));
                     note(&format!("fd://{number}"), taken.map(drop));
                 }
@@ -360,7 +362,7 @@ fn warn_of_backlog(config: &Config) {
 
 fn lowered_backlog(config: &Config, limit: u32) -> Option<String> {
     // What was bound elsewhere has its backlog from there.
-    let binds = config.binds.iter().any(|bind| !matches!(bind.address, Address::Fd(_)));
+    let binds = config.binds.iter().any(|bind| !matches!(bind.address, BindAddress::Fd(_)));
     (binds && config.backlog > limit).then(|| {
         format!(
             "--backlog {} is lowered to {limit} by the kernel: raise net.core.somaxconn (sysctl), or connections \

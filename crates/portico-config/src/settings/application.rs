@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::keep;
-use crate::setting::{Applies, Area, Fixed, Setting, Value};
+use crate::setting::{Applies, Area, Fixed, Setting, ValueType};
 
 pub(super) const SETTINGS: &[Setting] =
     &[APP, CONFIG, CHDIR, PYTHONPATH, ROOT_PATH, CHECK_CONFIG, PRINT_CONFIG];
@@ -11,7 +11,7 @@ pub(super) const SETTINGS: &[Setting] =
 pub(crate) const APP: Setting = Setting {
     name: "app",
     gunicorn: Some("wsgi_app"),
-    value: Value::Text {
+    value: ValueType::Text {
         metavar: "APP_MODULE",
         set: |config, text| {
             config.app = (!text.is_empty()).then(|| text.to_owned());
@@ -43,7 +43,7 @@ pub(crate) const CONFIG: Setting = Setting {
     flags: &["config"],
     short: Some('c'),
     // It is read before all others: see `files`.
-    value: Value::Text { metavar: "FILE", set: |_, _| Ok(()) },
+    value: ValueType::Text { metavar: "FILE", set: |_, _| Ok(()) },
     area: Area::Application,
     help: "Configuration file: portico.toml, gunicorn.conf.py or python:MODULE",
     details: "A name that ends in .toml is TOML, and the table [tool.portico] of a pyproject.toml; anything else \
@@ -58,13 +58,16 @@ fn config_file() {
     use crate::testing::resolved;
     let effective = resolved(&[], &["-c", "a.py"]).effective;
     let said = effective.iter().find(|effective| *effective.setting == CONFIG).unwrap();
-    assert_eq!((&said.texts[..], &said.source), (&["a.py".to_owned()][..], &crate::Source::CommandLine));
+    assert_eq!(
+        (&said.texts[..], &said.source),
+        (&["a.py".to_owned()][..], &crate::SettingSource::CommandLine)
+    );
 }
 
 pub(crate) const CHDIR: Setting = Setting {
     name: "chdir",
     flags: &["chdir"],
-    value: Value::Text {
+    value: ValueType::Text {
         metavar: "PATH",
         set: |config, text| {
             let path = PathBuf::from(text);
@@ -95,7 +98,7 @@ fn chdir() {
 pub(crate) const PYTHONPATH: Setting = Setting {
     name: "pythonpath",
     flags: &["pythonpath"],
-    value: Value::List {
+    value: ValueType::List {
         metavar: "PATH,...",
         set: |config, paths| {
             config.pythonpath = paths.iter().filter(|path| !path.is_empty()).map(PathBuf::from).collect();
@@ -122,7 +125,7 @@ pub(crate) const ROOT_PATH: Setting = Setting {
     name: "root_path",
     flags: &["root-path"],
     platform: Some(crate::setting::Platform { variables: &["SCRIPT_NAME"], translate: str::to_owned }),
-    value: Value::Text {
+    value: ValueType::Text {
         metavar: "PATH",
         set: |config, text| {
             let path = text.trim_end_matches('/');
@@ -159,7 +162,7 @@ pub(crate) const CHECK_CONFIG: Setting = Setting {
     name: "check_config",
     applies: Applies::Start(Fixed::any(|new, old| keep(&mut new.checks.import, &old.checks.import))),
     flags: &["check-config"],
-    value: Value::Switch { given: true, set: |config, on| config.checks.import = on },
+    value: ValueType::Switch { given: true, set: |config, on| config.checks.import = on },
     default: "false",
     area: Area::Application,
     help: "Check the settings, import the application and exit",
@@ -180,7 +183,7 @@ pub(crate) const PRINT_CONFIG: Setting = Setting {
     name: "print_config",
     applies: Applies::Start(Fixed::any(|new, old| keep(&mut new.checks.print, &old.checks.print))),
     flags: &["print-config"],
-    value: Value::Switch { given: true, set: |config, on| config.checks.print = on },
+    value: ValueType::Switch { given: true, set: |config, on| config.checks.print = on },
     default: "false",
     area: Area::Application,
     help: "Print the settings, import the application and exit",

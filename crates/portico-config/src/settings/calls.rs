@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{DAY, YEAR};
 use crate::resolved::{OnDisconnect, PathTimeout};
-use crate::setting::{Area, Setting, Value};
+use crate::setting::{Area, Setting, ValueType};
 use crate::value::time;
 
 pub(super) const SETTINGS: &[Setting] =
@@ -20,7 +20,7 @@ pub(crate) const TIMEOUT: Setting = Setting {
     name: "timeout",
     flags: &["timeout"],
     short: Some('t'),
-    value: Value::Time { range: TIMEOUT_RANGE, zero: NEVER, set: |config, time| config.timeout = time },
+    value: ValueType::Time { range: TIMEOUT_RANGE, zero: NEVER, set: |config, time| config.timeout = time },
     default: "30",
     area: Area::Timeouts,
     help: "How long the application may take for a request without handing over a block",
@@ -51,7 +51,7 @@ const PATH_TIMEOUTS_MAX: usize = 64;
 pub(crate) const TIMEOUT_PATH: Setting = Setting {
     name: "timeout_path",
     flags: &["timeout-path"],
-    value: Value::List {
+    value: ValueType::List {
         metavar: "/PREFIX=TIME",
         set: |config, texts| path_timeouts(texts).map(|timeouts| config.path_timeouts = timeouts),
     },
@@ -119,7 +119,7 @@ fn timeout_path() {
 pub(crate) const TIMEOUT_GRACE: Setting = Setting {
     name: "timeout_grace",
     flags: &["timeout-grace"],
-    value: Value::Time {
+    value: ValueType::Time {
         range: Duration::ZERO..=Duration::from_secs(60),
         zero: None,
         set: |config, time| config.timeout_grace = time,
@@ -146,7 +146,7 @@ fn timeout_grace() {
 pub(crate) const SLOW_REQUEST: Setting = Setting {
     name: "slow_request",
     flags: &["slow-request"],
-    value: Value::Time {
+    value: ValueType::Time {
         range: Duration::from_millis(1)..=DAY,
         zero: Some("off"),
         set: |config, time| config.slow_request = time,
@@ -171,7 +171,7 @@ fn slow_request() {
 pub(crate) const QUEUE_TIMEOUT: Setting = Setting {
     name: "queue_timeout",
     flags: &["queue-timeout"],
-    value: Value::Time {
+    value: ValueType::Time {
         range: Duration::from_millis(1)..=DAY,
         zero: NEVER,
         set: |config, time| config.queue_timeout = time,
@@ -196,7 +196,7 @@ fn queue_timeout() {
 pub(crate) const ON_DISCONNECT: Setting = Setting {
     name: "on_disconnect",
     flags: &["on-disconnect"],
-    value: Value::Choice {
+    value: ValueType::Choice {
         of: &[
             ("ignore", |config| config.on_disconnect = OnDisconnect::Ignore),
             ("raise", |config| config.on_disconnect = OnDisconnect::Raise),

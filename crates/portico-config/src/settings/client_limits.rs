@@ -1,6 +1,6 @@
 //! Settings that bound what is held for clients: memory, temporary files, connections.
 
-use crate::setting::{Area, Setting, Value};
+use crate::setting::{Area, Setting, ValueType};
 
 pub(super) const SETTINGS: &[Setting] =
     &[CLIENT_MEMORY, CONNECTION_MEMORY, RESPONSE_SPOOL, SPOOL_TOTAL, CONNECTIONS_PER_CLIENT];
@@ -11,7 +11,7 @@ const BLANK: Setting = Setting { area: Area::Limits, ..Setting::BLANK };
 pub(crate) const CLIENT_MEMORY: Setting = Setting {
     name: "client_memory",
     flags: &["client-memory"],
-    value: Value::Size {
+    value: ValueType::Size {
         range: 8 << 20..=1 << 40,
         zero: Some("an eighth of the memory, shared by the workers, from 16 MiB to 1 GiB each"),
         set: |config, bytes| config.client_limits.memory_bytes = bytes,
@@ -39,7 +39,7 @@ fn client_memory() {
 pub(crate) const CONNECTION_MEMORY: Setting = Setting {
     name: "connection_memory",
     flags: &["connection-memory"],
-    value: Value::Size {
+    value: ValueType::Size {
         range: 256 << 10..=1 << 30,
         zero: None,
         set: |config, bytes| config.client_limits.connection_bytes = bytes as usize,
@@ -63,7 +63,7 @@ fn connection_memory() {
 pub(crate) const RESPONSE_SPOOL: Setting = Setting {
     name: "response_spool",
     flags: &["response-spool"],
-    value: Value::Size {
+    value: ValueType::Size {
         range: 1 << 20..=1 << 50,
         zero: Some("that responses are not written to files"),
         set: |config, bytes| config.client_limits.response_spool_bytes = bytes,
@@ -90,7 +90,7 @@ fn response_spool() {
 pub(crate) const SPOOL_TOTAL: Setting = Setting {
     name: "spool_total",
     flags: &["spool-total"],
-    value: Value::Size {
+    value: ValueType::Size {
         range: 1 << 20..=1 << 50,
         zero: Some("half of what is free at the start, shared by the workers"),
         set: |config, bytes| config.client_limits.spool_bytes = bytes,
@@ -115,7 +115,7 @@ fn spool_total() {
 pub(crate) const CONNECTIONS_PER_CLIENT: Setting = Setting {
     name: "connections_per_client",
     flags: &["connections-per-client"],
-    value: Value::Count {
+    value: ValueType::Count {
         range: 1..=1_000_000,
         zero: Some("no limit"),
         unit: "connections",

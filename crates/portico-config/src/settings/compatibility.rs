@@ -1,11 +1,11 @@
 //! gunicorn's settings that Portico takes without effect, or refuses by name: whoever sets one learns what to
 //! do instead. What asks for nothing but what is done anyway, as its own default does, is taken in silence.
 
-use crate::setting::{Area, Setting, Takes, Value};
+use crate::setting::{Area, Setting, Takes, ValueType};
 
 /// What the rows below have in common.
 pub(super) const BLANK: Setting = Setting {
-    value: Value::Refused { takes: Takes::Nothing, harmless: &[], why: "" },
+    value: ValueType::Refused { takes: Takes::Nothing, harmless: &[], why: "" },
     area: Area::Compatibility,
     ..Setting::BLANK
 };
@@ -50,7 +50,7 @@ pub(super) const SETTINGS: &[Setting] = &[
 pub(crate) const SPEW: Setting = Setting {
     name: "spew",
     flags: &["spew"],
-    value: Value::Ignored {
+    value: ValueType::Ignored {
         takes: Takes::Nothing,
         harmless: FALSE,
         why: "lines are not traced; `portico stacks PID` shows what each thread is doing",
@@ -63,7 +63,7 @@ pub(crate) const SPEW: Setting = Setting {
 pub(crate) const WORKER_TMP_DIR: Setting = Setting {
     name: "worker_tmp_dir",
     flags: &["worker-tmp-dir"],
-    value: Value::Ignored {
+    value: ValueType::Ignored {
         takes: Takes::One("DIR"),
         harmless: &[],
         why: "workers tell that they are alive in shared memory, not in a file",
@@ -76,7 +76,7 @@ pub(crate) const WORKER_TMP_DIR: Setting = Setting {
 pub(crate) const DEFAULT_PROC_NAME: Setting = Setting {
     name: "default_proc_name",
     flags: &[],
-    value: Value::Ignored {
+    value: ValueType::Ignored {
         takes: Takes::One("NAME"),
         harmless: &["gunicorn"],
         why: "name the processes with proc_name",
@@ -89,7 +89,7 @@ pub(crate) const DEFAULT_PROC_NAME: Setting = Setting {
 pub(crate) const SSL_VERSION: Setting = Setting {
     name: "ssl_version",
     flags: &["ssl-version"],
-    value: Value::Ignored {
+    value: ValueType::Ignored {
         takes: Takes::One("VERSION"),
         harmless: &["2", "17", "_SSLMethod.PROTOCOL_TLS", "PROTOCOL_TLS"],
         why: "gunicorn ignores it too",
@@ -102,7 +102,7 @@ pub(crate) const SSL_VERSION: Setting = Setting {
 pub(crate) const SUPPRESS_RAGGED_EOFS: Setting = Setting {
     name: "suppress_ragged_eofs",
     flags: &["suppress-ragged-eofs"],
-    value: Value::Ignored {
+    value: ValueType::Ignored {
         takes: Takes::Nothing,
         harmless: &["true"],
         why: "it is about sockets of Python's ssl module, which Portico does not use",
@@ -115,7 +115,7 @@ pub(crate) const SUPPRESS_RAGGED_EOFS: Setting = Setting {
 pub(crate) const DO_HANDSHAKE_ON_CONNECT: Setting = Setting {
     name: "do_handshake_on_connect",
     flags: &["do-handshake-on-connect"],
-    value: Value::Ignored {
+    value: ValueType::Ignored {
         takes: Takes::Nothing,
         harmless: FALSE,
         why: "it is about sockets of Python's ssl module, which Portico does not use",
@@ -128,7 +128,11 @@ pub(crate) const DO_HANDSHAKE_ON_CONNECT: Setting = Setting {
 pub(crate) const HTTP_PARSER: Setting = Setting {
     name: "http_parser",
     flags: &["http-parser"],
-    value: Value::Ignored { takes: Takes::One("WORD"), harmless: &["auto"], why: "Portico has one parser" },
+    value: ValueType::Ignored {
+        takes: Takes::One("WORD"),
+        harmless: &["auto"],
+        why: "Portico has one parser",
+    },
     help: "gunicorn's parser: auto, fast or python",
     details: "Portico has one.",
     ..BLANK
@@ -137,7 +141,7 @@ pub(crate) const HTTP_PARSER: Setting = Setting {
 pub(crate) const CONTROL_SOCKET_DISABLE: Setting = Setting {
     name: "control_socket_disable",
     flags: &["no-control-socket"],
-    value: Value::Ignored { takes: Takes::Nothing, harmless: &["true", "false"], why: "there is none" },
+    value: ValueType::Ignored { takes: Takes::Nothing, harmless: &["true", "false"], why: "there is none" },
     help: "Make no control socket",
     details: "Portico makes none: `portico status PID` and its like need none.",
     ..BLANK
@@ -146,7 +150,7 @@ pub(crate) const CONTROL_SOCKET_DISABLE: Setting = Setting {
 pub(crate) const CONTROL_SOCKET: Setting = Setting {
     name: "control_socket",
     flags: &["control-socket"],
-    value: Value::Refused {
+    value: ValueType::Refused {
         takes: Takes::One("PATH"),
         harmless: &[],
         why: "Portico has no control socket; ask with `portico status PID` and `portico stacks PID`",
@@ -159,7 +163,7 @@ pub(crate) const CONTROL_SOCKET: Setting = Setting {
 pub(crate) const CONTROL_SOCKET_MODE: Setting = Setting {
     name: "control_socket_mode",
     flags: &["control-socket-mode"],
-    value: Value::Refused {
+    value: ValueType::Refused {
         takes: Takes::One("MODE"),
         harmless: &["384", "600", "0600", "0o600", "0x180"],
         why: "Portico has no control socket; ask with `portico status PID` and `portico stacks PID`",
@@ -172,7 +176,7 @@ pub(crate) const CONTROL_SOCKET_MODE: Setting = Setting {
 pub(crate) const SSL_CONTEXT: Setting = Setting {
     name: "ssl_context",
     flags: &[],
-    value: Value::Refused { takes: Takes::One("FUNCTION"), harmless: &[], why: TLS },
+    value: ValueType::Refused { takes: Takes::One("FUNCTION"), harmless: &[], why: TLS },
     help: "Function that makes the TLS context of a connection",
     details: "It makes an object of Python's ssl module, which Portico does not use. Where nothing speaks TLS it \
         is a warning.",
@@ -182,7 +186,7 @@ pub(crate) const SSL_CONTEXT: Setting = Setting {
 pub(crate) const ASGI_LOOP: Setting = Setting {
     name: "asgi_loop",
     flags: &["asgi-loop"],
-    value: Value::Refused { takes: Takes::One("WORD"), harmless: &["auto"], why: ASGI },
+    value: ValueType::Refused { takes: Takes::One("WORD"), harmless: &["auto"], why: ASGI },
     help: "Event loop of ASGI applications",
     details: "Portico serves WSGI.",
     ..BLANK
@@ -191,7 +195,7 @@ pub(crate) const ASGI_LOOP: Setting = Setting {
 pub(crate) const ASGI_LIFESPAN: Setting = Setting {
     name: "asgi_lifespan",
     flags: &["asgi-lifespan"],
-    value: Value::Refused { takes: Takes::One("WORD"), harmless: &["auto"], why: ASGI },
+    value: ValueType::Refused { takes: Takes::One("WORD"), harmless: &["auto"], why: ASGI },
     help: "Lifespan events of ASGI applications",
     details: "Portico serves WSGI.",
     ..BLANK
@@ -200,7 +204,7 @@ pub(crate) const ASGI_LIFESPAN: Setting = Setting {
 pub(crate) const ASGI_DISCONNECT_GRACE_PERIOD: Setting = Setting {
     name: "asgi_disconnect_grace_period",
     flags: &["asgi-disconnect-grace-period"],
-    value: Value::Refused { takes: Takes::One("N"), harmless: &["3"], why: ASGI },
+    value: ValueType::Refused { takes: Takes::One("N"), harmless: &["3"], why: ASGI },
     help: "Patience with ASGI applications whose client left",
     details: "Portico serves WSGI.",
     ..BLANK
@@ -209,7 +213,7 @@ pub(crate) const ASGI_DISCONNECT_GRACE_PERIOD: Setting = Setting {
 pub(crate) const WEBSOCKET_MAX_MESSAGE_SIZE: Setting = Setting {
     name: "websocket_max_message_size",
     flags: &["websocket-max-message-size"],
-    value: Value::Refused { takes: Takes::One("N"), harmless: &["16777216"], why: ASGI },
+    value: ValueType::Refused { takes: Takes::One("N"), harmless: &["16777216"], why: ASGI },
     help: "Longest message of a WebSocket",
     details: "Portico serves WSGI.",
     ..BLANK
@@ -218,7 +222,7 @@ pub(crate) const WEBSOCKET_MAX_MESSAGE_SIZE: Setting = Setting {
 pub(crate) const DIRTY_APPS: Setting = Setting {
     name: "dirty_apps",
     flags: &["dirty-app"],
-    value: Value::Refused { takes: Takes::One("APP"), harmless: &[], why: DIRTY },
+    value: ValueType::Refused { takes: Takes::One("APP"), harmless: &[], why: DIRTY },
     help: "Application of the dirty workers",
     details: "A task queue does the same.",
     ..BLANK
@@ -227,7 +231,7 @@ pub(crate) const DIRTY_APPS: Setting = Setting {
 pub(crate) const DIRTY_WORKERS: Setting = Setting {
     name: "dirty_workers",
     flags: &["dirty-workers"],
-    value: Value::Refused { takes: Takes::One("N"), harmless: &["0"], why: DIRTY },
+    value: ValueType::Refused { takes: Takes::One("N"), harmless: &["0"], why: DIRTY },
     help: "Number of dirty workers",
     details: "A task queue does the same.",
     ..BLANK
@@ -236,7 +240,7 @@ pub(crate) const DIRTY_WORKERS: Setting = Setting {
 pub(crate) const DIRTY_TIMEOUT: Setting = Setting {
     name: "dirty_timeout",
     flags: &["dirty-timeout"],
-    value: Value::Refused { takes: Takes::One("N"), harmless: &["300"], why: DIRTY },
+    value: ValueType::Refused { takes: Takes::One("N"), harmless: &["300"], why: DIRTY },
     help: "Timeout of dirty workers",
     details: "A task queue does the same.",
     ..BLANK
@@ -245,7 +249,7 @@ pub(crate) const DIRTY_TIMEOUT: Setting = Setting {
 pub(crate) const DIRTY_THREADS: Setting = Setting {
     name: "dirty_threads",
     flags: &["dirty-threads"],
-    value: Value::Refused { takes: Takes::One("N"), harmless: &["1"], why: DIRTY },
+    value: ValueType::Refused { takes: Takes::One("N"), harmless: &["1"], why: DIRTY },
     help: "Threads of dirty workers",
     details: "A task queue does the same.",
     ..BLANK
@@ -254,7 +258,7 @@ pub(crate) const DIRTY_THREADS: Setting = Setting {
 pub(crate) const DIRTY_GRACEFUL_TIMEOUT: Setting = Setting {
     name: "dirty_graceful_timeout",
     flags: &["dirty-graceful-timeout"],
-    value: Value::Refused { takes: Takes::One("N"), harmless: &["30"], why: DIRTY },
+    value: ValueType::Refused { takes: Takes::One("N"), harmless: &["30"], why: DIRTY },
     help: "Graceful timeout of dirty workers",
     details: "A task queue does the same.",
     ..BLANK
@@ -263,7 +267,7 @@ pub(crate) const DIRTY_GRACEFUL_TIMEOUT: Setting = Setting {
 pub(crate) const ON_DIRTY_STARTING: Setting = Setting {
     name: "on_dirty_starting",
     flags: &[],
-    value: Value::Refused { takes: Takes::One("FUNCTION"), harmless: &[], why: DIRTY },
+    value: ValueType::Refused { takes: Takes::One("FUNCTION"), harmless: &[], why: DIRTY },
     help: "Hook of dirty workers",
     details: "A task queue does the same.",
     ..BLANK
@@ -272,7 +276,7 @@ pub(crate) const ON_DIRTY_STARTING: Setting = Setting {
 pub(crate) const DIRTY_POST_FORK: Setting = Setting {
     name: "dirty_post_fork",
     flags: &[],
-    value: Value::Refused { takes: Takes::One("FUNCTION"), harmless: &[], why: DIRTY },
+    value: ValueType::Refused { takes: Takes::One("FUNCTION"), harmless: &[], why: DIRTY },
     help: "Hook of dirty workers",
     details: "A task queue does the same.",
     ..BLANK
@@ -281,7 +285,7 @@ pub(crate) const DIRTY_POST_FORK: Setting = Setting {
 pub(crate) const DIRTY_WORKER_INIT: Setting = Setting {
     name: "dirty_worker_init",
     flags: &[],
-    value: Value::Refused { takes: Takes::One("FUNCTION"), harmless: &[], why: DIRTY },
+    value: ValueType::Refused { takes: Takes::One("FUNCTION"), harmless: &[], why: DIRTY },
     help: "Hook of dirty workers",
     details: "A task queue does the same.",
     ..BLANK
@@ -290,7 +294,7 @@ pub(crate) const DIRTY_WORKER_INIT: Setting = Setting {
 pub(crate) const DIRTY_WORKER_EXIT: Setting = Setting {
     name: "dirty_worker_exit",
     flags: &[],
-    value: Value::Refused { takes: Takes::One("FUNCTION"), harmless: &[], why: DIRTY },
+    value: ValueType::Refused { takes: Takes::One("FUNCTION"), harmless: &[], why: DIRTY },
     help: "Hook of dirty workers",
     details: "A task queue does the same.",
     ..BLANK
@@ -304,7 +308,7 @@ mod tests {
     #[test]
     fn what_is_ignored_is_a_warning() {
         for setting in SETTINGS {
-            let Value::Ignored { takes, harmless, why } = setting.value else { continue };
+            let ValueType::Ignored { takes, harmless, why } = setting.value else { continue };
             let variable = setting.variable();
             let warnings = |text: &str| resolved(&[(&variable, text)], &[]).warnings;
             for text in harmless {
@@ -322,7 +326,7 @@ mod tests {
     #[test]
     fn what_is_refused_is_an_error_but_for_its_own_default() {
         for setting in SETTINGS {
-            let Value::Refused { takes, harmless, why } = setting.value else { continue };
+            let ValueType::Refused { takes, harmless, why } = setting.value else { continue };
             for text in harmless {
                 assert_eq!(resolved(&[(&setting.variable(), text)], &[]).warnings, [""; 0]);
             }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::keep;
 use crate::resolved::ReloadEngine;
-use crate::setting::{Applies, Area, Fixed, Setting, Value};
+use crate::setting::{Applies, Area, Fixed, Setting, ValueType};
 
 pub(super) const SETTINGS: &[Setting] = &[RELOAD, RELOAD_ENGINE, RELOAD_EXTRA_FILES];
 
@@ -13,7 +13,7 @@ pub(crate) const RELOAD: Setting = Setting {
     // The supervisor treats workers otherwise, and other settings have other defaults.
     applies: Applies::Upgrade(Fixed::any(|new, old| keep(&mut new.reload, &old.reload))),
     flags: &["reload"],
-    value: Value::Switch { given: true, set: |config, on| config.reload = on },
+    value: ValueType::Switch { given: true, set: |config, on| config.reload = on },
     default: "false",
     area: Area::Development,
     help: "Restart the workers when the application's files change",
@@ -52,7 +52,7 @@ fn reload() {
 pub(crate) const RELOAD_ENGINE: Setting = Setting {
     name: "reload_engine",
     flags: &["reload-engine"],
-    value: Value::Choice {
+    value: ValueType::Choice {
         of: &[
             ("auto", |config| config.reload_watch.engine = ReloadEngine::Auto),
             ("poll", |config| config.reload_watch.engine = ReloadEngine::Poll),
@@ -82,7 +82,7 @@ fn reload_engine() {
 pub(crate) const RELOAD_EXTRA_FILES: Setting = Setting {
     name: "reload_extra_files",
     flags: &["reload-extra-file"],
-    value: Value::List {
+    value: ValueType::List {
         metavar: "GLOB",
         set: |config, texts| {
             let said = texts.iter().filter(|text| !text.is_empty());

@@ -3,7 +3,7 @@
 use super::keep;
 use crate::bind::WireProtocol;
 use crate::proxies::TrustedPeers;
-use crate::setting::{Applies, Area, Fixed, Setting, Value};
+use crate::setting::{Applies, Area, Fixed, Setting, ValueType};
 
 pub(super) const SETTINGS: &[Setting] = &[PROTOCOL, UWSGI_ALLOW_IPS];
 
@@ -11,7 +11,7 @@ pub(crate) const PROTOCOL: Setting = Setting {
     name: "protocol",
     applies: Applies::Upgrade(Fixed::any(|new, old| keep(&mut new.protocol, &old.protocol))),
     flags: &["protocol"],
-    value: Value::Choice {
+    value: ValueType::Choice {
         of: &[
             ("http", |config| config.protocol = WireProtocol::Http),
             ("uwsgi", |config| config.protocol = WireProtocol::Uwsgi),
@@ -47,7 +47,7 @@ fn protocol() {
 pub(crate) const UWSGI_ALLOW_IPS: Setting = Setting {
     name: "uwsgi_allow_ips",
     flags: &["uwsgi-allow-from"],
-    value: Value::List {
+    value: ValueType::List {
         metavar: "ADDRESS",
         set: |config, words| TrustedPeers::parse(words).map(|read| config.gateway_allow = read),
     },

@@ -1,7 +1,7 @@
 //! The hooks of gunicorn.conf.py. Which function each is only Python knows; here they have their names and places.
 
 use crate::resolved::Config;
-use crate::setting::{Area, Setting, Value};
+use crate::setting::{Area, Setting, ValueType};
 
 pub(super) const SETTINGS: &[Setting] = &[
     Setting {
@@ -101,7 +101,7 @@ pub(super) const SETTINGS: &[Setting] = &[
 
 /// What all of them have in common.
 const HOOK: Setting = Setting {
-    value: Value::Form {
+    value: ValueType::Form {
         metavar: "FUNCTION",
         form: "a function in a Python file, or `module.function`",
         set,

@@ -1,14 +1,14 @@
 //! The setting that says for which hosts requests are served.
 
 use crate::hosts::AllowedHosts;
-use crate::setting::{Area, Setting, Value};
+use crate::setting::{Area, Setting, ValueType};
 
 pub(super) const SETTINGS: &[Setting] = &[ALLOWED_HOSTS];
 
 pub(crate) const ALLOWED_HOSTS: Setting = Setting {
     name: "allowed_hosts",
     flags: &["allowed-hosts"],
-    value: Value::List {
+    value: ValueType::List {
         metavar: "HOST,...",
         set: |config, words| AllowedHosts::parse(words).map(|hosts| config.allowed_hosts = hosts),
     },

@@ -2,7 +2,7 @@
 
 use crate::gunicorn;
 use crate::resolved::Config;
-use crate::setting::{Area, Setting, Value};
+use crate::setting::{Area, Setting, ValueType};
 
 pub(super) const SETTINGS: &[Setting] = &[
     HTTP_PROTOCOLS,
@@ -15,7 +15,7 @@ pub(super) const SETTINGS: &[Setting] = &[
 
 /// What is common to them, to be completed.
 const BLANK: Setting = Setting {
-    value: Value::Count { range: 1..=1, zero: None, unit: "", set: |_, _| {} },
+    value: ValueType::Count { range: 1..=1, zero: None, unit: "", set: |_, _| {} },
     area: Area::Http2,
     ..Setting::BLANK
 };
@@ -23,7 +23,7 @@ const BLANK: Setting = Setting {
 pub(crate) const HTTP_PROTOCOLS: Setting = Setting {
     name: "http_protocols",
     flags: &["http-protocols"],
-    value: Value::List { metavar: "LIST", set: set_protocols },
+    value: ValueType::List { metavar: "LIST", set: set_protocols },
     default: "h2,h1",
     help: "Versions of HTTP that are spoken: h2,h1 or h1",
     details: "With h1 alone nobody is offered HTTP/2, neither in a TLS handshake (ALPN) nor without TLS.",
@@ -57,7 +57,7 @@ pub(crate) const HTTP2_CLEARTEXT: Setting = Setting {
     name: "http2_cleartext",
     gunicorns: Some(gunicorn::http2_cleartext),
     flags: &["http2-cleartext"],
-    value: Value::Form {
+    value: ValueType::Form {
         metavar: "WORD",
         form: "one of off, prior-knowledge",
         set: |config, word| {
@@ -96,7 +96,7 @@ fn http2_cleartext() {
 pub(crate) const HTTP2_MAX_CONCURRENT_STREAMS: Setting = Setting {
     name: "http2_max_concurrent_streams",
     flags: &["http2-max-concurrent-streams"],
-    value: Value::Count {
+    value: ValueType::Count {
         range: 1..=10_000,
         zero: None,
         unit: "streams",
@@ -121,7 +121,7 @@ fn http2_max_concurrent_streams() {
 pub(crate) const HTTP2_INITIAL_WINDOW_SIZE: Setting = Setting {
     name: "http2_initial_window_size",
     flags: &["http2-initial-window-size"],
-    value: Value::Size {
+    value: ValueType::Size {
         range: 1024..=(1 << 30),
         zero: None,
         set: |config, bytes| config.http2.window_bytes = bytes as u32,
@@ -146,7 +146,7 @@ fn http2_initial_window_size() {
 pub(crate) const HTTP2_MAX_FRAME_SIZE: Setting = Setting {
     name: "http2_max_frame_size",
     flags: &["http2-max-frame-size"],
-    value: Value::Size {
+    value: ValueType::Size {
         range: 16_384..=((1 << 24) - 1),
         zero: None,
         set: |config, bytes| config.http2.frame_bytes_max = bytes as u32,
@@ -169,7 +169,7 @@ fn http2_max_frame_size() {
 pub(crate) const HTTP2_MAX_HEADER_LIST_SIZE: Setting = Setting {
     name: "http2_max_header_list_size",
     flags: &["http2-max-header-list-size"],
-    value: Value::Size {
+    value: ValueType::Size {
         range: 1024..=(16 << 20),
         zero: None,
         set: |config, bytes| config.http2.header_list_bytes_max = bytes as u32,

@@ -2,7 +2,7 @@
 //! a row read in two ways is how a request is smuggled past the first.
 
 use super::compatibility::BLANK;
-use crate::setting::{Setting, Takes, Value};
+use crate::setting::{Setting, Takes, ValueType};
 
 pub(super) const SETTINGS: &[Setting] =
     &[PERMIT_OBSOLETE_FOLDING, STRIP_HEADER_SPACES, PERMIT_UNCONVENTIONAL_HTTP_VERSION, CASEFOLD_HTTP_METHOD];
@@ -12,7 +12,7 @@ const FALSE: &[&str] = &["false"];
 pub(crate) const PERMIT_OBSOLETE_FOLDING: Setting = Setting {
     name: "permit_obsolete_folding",
     flags: &["permit-obsolete-folding"],
-    value: Value::Refused {
+    value: ValueType::Refused {
         takes: Takes::Nothing,
         harmless: FALSE,
         why: "folded fields are read in two ways by servers in a row, and so smuggle requests (RFC 9112, \
@@ -26,7 +26,7 @@ pub(crate) const PERMIT_OBSOLETE_FOLDING: Setting = Setting {
 pub(crate) const STRIP_HEADER_SPACES: Setting = Setting {
     name: "strip_header_spaces",
     flags: &["strip-header-spaces"],
-    value: Value::Refused {
+    value: ValueType::Refused {
         takes: Takes::Nothing,
         harmless: FALSE,
         why: "white space before a field's colon smuggles requests (RFC 9112, section 5.1); have the \
@@ -40,7 +40,7 @@ pub(crate) const STRIP_HEADER_SPACES: Setting = Setting {
 pub(crate) const PERMIT_UNCONVENTIONAL_HTTP_VERSION: Setting = Setting {
     name: "permit_unconventional_http_version",
     flags: &["permit-unconventional-http-version"],
-    value: Value::Refused {
+    value: ValueType::Refused {
         takes: Takes::Nothing,
         harmless: FALSE,
         why: "how a body ends depends on the version, so unknown ones are refused; every HTTP/1.x is \
@@ -54,7 +54,7 @@ pub(crate) const PERMIT_UNCONVENTIONAL_HTTP_VERSION: Setting = Setting {
 pub(crate) const CASEFOLD_HTTP_METHOD: Setting = Setting {
     name: "casefold_http_method",
     flags: &["casefold-http-method"],
-    value: Value::Refused {
+    value: ValueType::Refused {
         takes: Takes::Nothing,
         harmless: FALSE,
         why: "methods are case-sensitive (RFC 9110, section 9.1), and whether an answer has a body hangs \
@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn there_is_no_leniency() {
         for setting in SETTINGS {
-            let Value::Refused { why, .. } = setting.value else { panic!("{}", setting.name) };
+            let ValueType::Refused { why, .. } = setting.value else { panic!("{}", setting.name) };
             let flag = format!("--{}", setting.flags[0]);
             assert_eq!(refusal(&[&flag]), format!("{flag}: {why}"));
             assert_eq!(resolved(&[(&setting.variable(), "False")], &[]).warnings, [""; 0]);

@@ -1,7 +1,7 @@
 //! Settings that bound what a client may send.
 
 use crate::resolved::Config;
-use crate::setting::{Area, Setting, Value};
+use crate::setting::{Area, Setting, ValueType};
 use crate::value::size_text;
 
 pub(super) const SETTINGS: &[Setting] = &[
@@ -24,7 +24,7 @@ const WITHIN_HEAD: &str = "no limit but that of the head";
 pub(crate) const LIMIT_REQUEST_LINE: Setting = Setting {
     name: "limit_request_line",
     flags: &["limit-request-line"],
-    value: Value::Size {
+    value: ValueType::Size {
         range: 64..=HEAD_BYTES_MAX,
         zero: Some(WITHIN_HEAD),
         set: |config, bytes| config.request_line_bytes_max = unlimited_if_zero(bytes),
@@ -53,7 +53,7 @@ fn limit_request_line() {
 pub(crate) const LIMIT_REQUEST_FIELDS: Setting = Setting {
     name: "limit_request_fields",
     flags: &["limit-request-fields"],
-    value: Value::Count {
+    value: ValueType::Count {
         range: 1..=FIELDS_MAX,
         zero: Some("32768"),
         unit: "fields",
@@ -80,7 +80,7 @@ pub(crate) const LIMIT_REQUEST_FIELD_SIZE: Setting = Setting {
     name: "limit_request_field_size",
     // gunicorn's spelling with the underscore first: it is the one in people's scripts.
     flags: &["limit-request-field_size", "limit-request-field-size"],
-    value: Value::Size {
+    value: ValueType::Size {
         range: 64..=HEAD_BYTES_MAX,
         zero: Some(WITHIN_HEAD),
         set: |config, bytes| config.field_bytes_max = unlimited_if_zero(bytes),
@@ -106,7 +106,7 @@ fn limit_request_field_size() {
 pub(crate) const LIMIT_REQUEST_HEAD: Setting = Setting {
     name: "limit_request_head",
     flags: &["limit-request-head"],
-    value: Value::Size {
+    value: ValueType::Size {
         range: 1024..=HEAD_BYTES_MAX,
         zero: None,
         set: |config, bytes| config.head_bytes_max = bytes as usize,
@@ -130,7 +130,7 @@ fn limit_request_head() {
 pub(crate) const LIMIT_REQUEST_BODY: Setting = Setting {
     name: "limit_request_body",
     flags: &["limit-request-body"],
-    value: Value::Size {
+    value: ValueType::Size {
         range: 1..=1 << 50,
         zero: Some("no limit"),
         set: |config, bytes| config.body_bytes_max = bytes,
@@ -155,7 +155,7 @@ fn limit_request_body() {
 pub(crate) const LIMIT_CHUNK_LINE: Setting = Setting {
     name: "limit_chunk_line",
     flags: &["limit-chunk-line"],
-    value: Value::Size {
+    value: ValueType::Size {
         range: 32..=65_536,
         zero: None,
         set: |config, bytes| config.chunk_line_bytes_max = bytes as usize,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::access_log_format::AccessLogFormat;
 use crate::gunicorn;
 use crate::resolved::{LogLevel, LogTarget};
-use crate::setting::{Area, Setting, Value};
+use crate::setting::{Area, Setting, ValueType};
 
 pub(super) const SETTINGS: &[Setting] =
     &[ACCESS_LOGFILE, ACCESS_LOGFORMAT, REQUEST_ID, ERROR_LOGFILE, LOG_LEVEL];
@@ -14,7 +14,7 @@ pub(crate) const ACCESS_LOGFILE: Setting = Setting {
     name: "access_logfile",
     gunicorn: Some("accesslog"),
     flags: &["access-logfile"],
-    value: Value::Text {
+    value: ValueType::Text {
         metavar: "FILE",
         set: |config, text| {
             config.access_log = Some(target(text, LogTarget::Stdout)?);
@@ -42,7 +42,7 @@ pub(crate) const ACCESS_LOGFORMAT: Setting = Setting {
     gunicorns: Some(gunicorn::access_log_format),
     gunicorn: Some("access_log_format"),
     flags: &["access-logformat"],
-    value: Value::Form {
+    value: ValueType::Form {
         metavar: "FORMAT",
         form: "common, combined, json, logfmt, or a template of atoms",
         set: |config, text| {
@@ -74,7 +74,7 @@ fn access_logformat() {
 pub(crate) const REQUEST_ID: Setting = Setting {
     name: "request_id",
     flags: &["request-id"],
-    value: Value::Switch { given: true, set: |config, on| config.telemetry.request_id = on },
+    value: ValueType::Switch { given: true, set: |config, on| config.telemetry.request_id = on },
     default: "false",
     area: Area::Logging,
     help: "Give each request an id: in environ, and as X-Request-Id in its answer",
@@ -99,7 +99,7 @@ pub(crate) const ERROR_LOGFILE: Setting = Setting {
     name: "error_logfile",
     gunicorn: Some("errorlog"),
     flags: &["error-logfile", "log-file"],
-    value: Value::Text {
+    value: ValueType::Text {
         metavar: "FILE",
         set: |config, text| {
             config.error_log = target(text, LogTarget::Stderr)?;
@@ -127,7 +127,7 @@ pub(crate) const LOG_LEVEL: Setting = Setting {
     gunicorns: Some(gunicorn::log_level),
     gunicorn: Some("loglevel"),
     flags: &["log-level"],
-    value: Value::Choice {
+    value: ValueType::Choice {
         alone: None,
         of: &[
             ("debug", |config| config.log_level = LogLevel::Debug),

@@ -28,7 +28,7 @@ mod worker_class;
 
 use std::time::Duration;
 
-use crate::setting::{Area, Setting, Value};
+use crate::setting::{Area, Setting, ValueType};
 
 // The rows that rules outside of the table are about. A rule names the row, never the setting's name as text.
 pub(crate) use application::{APP, CHDIR, CONFIG, PYTHONPATH, ROOT_PATH};
@@ -113,7 +113,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Setting> {
 /// Whether the setting of that name is written in octal, so that a number given from Python, which prints as
 /// decimal, has to be written so first.
 pub fn is_octal(name: &str) -> bool {
-    called(name).is_some_and(|setting| matches!(setting.value, Value::Mode { .. }))
+    called(name).is_some_and(|setting| matches!(setting.value, ValueType::Mode { .. }))
 }
 
 /// Whether commas separate the items of the setting of that name, so that one in an item has to be
@@ -124,7 +124,7 @@ pub fn is_list(name: &str) -> bool {
 
 /// Whether the setting of that name is plain text, which no boolean is.
 pub fn is_text(name: &str) -> bool {
-    called(name).is_some_and(|setting| matches!(setting.value, Value::Text { .. }))
+    called(name).is_some_and(|setting| matches!(setting.value, ValueType::Text { .. }))
 }
 
 /// Whether the setting of that name takes several values.

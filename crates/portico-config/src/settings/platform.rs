@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::keep;
 use crate::gunicorn;
 use crate::resolved::Account;
-use crate::setting::{Applies, Area, Fixed, Setting, Value};
+use crate::setting::{Applies, Area, Fixed, Setting, ValueType};
 
 pub(super) const SETTINGS: &[Setting] = &[
     PIDFILE,
@@ -26,7 +26,7 @@ pub(crate) const PIDFILE: Setting = Setting {
     command_only: true,
     flags: &["pid"],
     short: Some('p'),
-    value: Value::Text {
+    value: ValueType::Text {
         metavar: "FILE",
         set: |config, text| {
             config.system.pidfile = (!text.is_empty()).then(|| text.into());
@@ -57,7 +57,7 @@ pub(crate) const DAEMON: Setting = Setting {
     applies: Applies::Start(Fixed::any(|new, old| keep(&mut new.system.daemon, &old.system.daemon))),
     flags: &["daemon"],
     short: Some('D'),
-    value: Value::Switch { given: true, set: |config, on| config.system.daemon = on },
+    value: ValueType::Switch { given: true, set: |config, on| config.system.daemon = on },
     default: "false",
     area: Area::System,
     help: "Leave the terminal and serve in the background",
@@ -84,7 +84,7 @@ pub(crate) const ENABLE_STDIO_INHERITANCE: Setting = Setting {
     })),
     flags: &["enable-stdio-inheritance"],
     short: Some('R'),
-    value: Value::Switch { given: true, set: |config, on| config.system.stdio_inheritance = on },
+    value: ValueType::Switch { given: true, set: |config, on| config.system.stdio_inheritance = on },
     default: "false",
     area: Area::System,
     help: "With --daemon: keep standard output and error, unless they are a terminal",
@@ -107,7 +107,7 @@ pub(crate) const USER: Setting = Setting {
     command_only: true,
     flags: &["user"],
     short: Some('u'),
-    value: Value::Text {
+    value: ValueType::Text {
         metavar: "USER",
         set: |config, text| {
             config.system.user = account(text)?;
@@ -141,7 +141,7 @@ pub(crate) const GROUP: Setting = Setting {
     command_only: true,
     flags: &["group"],
     short: Some('g'),
-    value: Value::Text {
+    value: ValueType::Text {
         metavar: "GROUP",
         set: |config, text| {
             config.system.group = account(text)?;
@@ -181,7 +181,7 @@ pub(crate) const INITGROUPS: Setting = Setting {
     name: "initgroups",
     command_only: true,
     flags: &["initgroups"],
-    value: Value::Switch { given: true, set: |config, on| config.system.initgroups = on },
+    value: ValueType::Switch { given: true, set: |config, on| config.system.initgroups = on },
     default: "false",
     area: Area::System,
     help: "Give the workers all groups that --user is a member of",
@@ -202,7 +202,7 @@ pub(crate) const ALLOW_NEW_PRIVILEGES: Setting = Setting {
     name: "allow_new_privileges",
     command_only: true,
     flags: &["allow-new-privileges"],
-    value: Value::Switch { given: true, set: |config, on| config.system.allow_new_privileges = on },
+    value: ValueType::Switch { given: true, set: |config, on| config.system.allow_new_privileges = on },
     default: "false",
     area: Area::System,
     help: "With --user: let programs such as sudo gain privileges",
@@ -230,7 +230,7 @@ pub(crate) const UMASK: Setting = Setting {
     applies: Applies::Upgrade(Fixed::any(|new, old| keep(&mut new.system.umask, &old.system.umask))),
     flags: &["umask"],
     short: Some('m'),
-    value: Value::Form {
+    value: ValueType::Form {
         metavar: "MASK",
         form: "number, octal where it begins with 0 or 0o, hexadecimal after 0x, 0 to 0o777",
         set: |config, text| umask(text).map(|mask| config.system.umask = Some(mask)),
@@ -286,7 +286,7 @@ pub(crate) const RAW_ENV: Setting = Setting {
     name: "raw_env",
     flags: &["env"],
     short: Some('e'),
-    value: Value::Texts {
+    value: ValueType::Texts {
         metavar: "NAME=VALUE",
         set: |config, texts| {
             let said = texts.iter().filter(|text| !text.is_empty());
@@ -330,7 +330,7 @@ pub(crate) const PROC_NAME: Setting = Setting {
     command_only: true,
     flags: &["name"],
     short: Some('n'),
-    value: Value::Text {
+    value: ValueType::Text {
         metavar: "NAME",
         set: |config, text| {
             config.system.proc_name = (!text.is_empty()).then(|| text.to_owned());
@@ -362,7 +362,7 @@ pub(super) const PASTE_SETTINGS: &[Setting] = &[PASTE, RAW_PASTE_GLOBAL_CONF];
 pub(crate) const PASTE: Setting = Setting {
     name: "paste",
     flags: &["paste", "paster"],
-    value: Value::Text {
+    value: ValueType::Text {
         metavar: "FILE",
         set: |config, text| {
             config.paste = (!text.is_empty()).then(|| PathBuf::from(text));
@@ -389,7 +389,7 @@ fn paste() {
 pub(crate) const RAW_PASTE_GLOBAL_CONF: Setting = Setting {
     name: "raw_paste_global_conf",
     flags: &["paste-global"],
-    value: Value::Texts {
+    value: ValueType::Texts {
         metavar: "NAME=VALUE",
         set: |config, texts| {
             let said = texts.iter().filter(|text| !text.is_empty());

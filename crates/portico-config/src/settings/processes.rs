@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{DAY, keep};
 use crate::gunicorn;
 use crate::resolved::{Preload, Warmup, Workers};
-use crate::setting::{Applies, Area, Fixed, Platform, Setting, Value};
+use crate::setting::{Applies, Area, Fixed, Platform, Setting, ValueType};
 use crate::value::count;
 
 pub(super) const SETTINGS: &[Setting] = &[WORKERS, PRELOAD, WARMUP, BOOT_TIMEOUT];
@@ -20,7 +20,7 @@ pub(crate) const WORKERS: Setting = Setting {
     flags: &["workers"],
     short: Some('w'),
     platform: Some(Platform { variables: &["WEB_CONCURRENCY"], translate: str::to_owned }),
-    value: Value::Form {
+    value: ValueType::Form {
         metavar: "N",
         form: "number of processes from 1 to 512, two of them as MIN..MAX, or auto",
         set: |config, text| {
@@ -104,7 +104,7 @@ pub(crate) const PRELOAD: Setting = Setting {
     // With --reload it is off in any case, which is told of it.
     applies: Applies::Upgrade(Fixed::any(|new, old| !old.reload && keep(&mut new.preload, &old.preload))),
     flags: &["preload"],
-    value: Value::Choice {
+    value: ValueType::Choice {
         of: &[
             ("off", |config| config.preload = Preload::Off),
             ("on", |config| config.preload = Preload::On),
@@ -154,7 +154,7 @@ const WARMUP_TARGET_BYTES_MAX: usize = 2048;
 pub(crate) const WARMUP: Setting = Setting {
     name: "warmup",
     flags: &["warmup"],
-    value: Value::List {
+    value: ValueType::List {
         metavar: "GET:/PATH",
         set: |config, texts| {
             let said: Vec<&&str> = texts.iter().filter(|text| !text.is_empty()).collect();
@@ -216,7 +216,7 @@ fn warmups() {
 pub(crate) const BOOT_TIMEOUT: Setting = Setting {
     name: "boot_timeout",
     flags: &["boot-timeout"],
-    value: Value::Time {
+    value: ValueType::Time {
         range: Duration::from_millis(100)..=DAY,
         zero: Some("without end"),
         set: |config, time| config.boot_timeout = time,

@@ -1,14 +1,14 @@
 //! Settings of the PROXY protocol.
 
 use crate::proxies::{ProxyProtocol, TrustedPeers};
-use crate::setting::{Area, Setting, Value};
+use crate::setting::{Area, Setting, ValueType};
 
 pub(super) const SETTINGS: &[Setting] = &[PROXY_PROTOCOL, PROXY_ALLOW_IPS];
 
 pub(crate) const PROXY_PROTOCOL: Setting = Setting {
     name: "proxy_protocol",
     flags: &["proxy-protocol"],
-    value: Value::Choice {
+    value: ValueType::Choice {
         of: &[
             ("off", |config| config.proxy_protocol = ProxyProtocol::Off),
             ("v1", |config| config.proxy_protocol = ProxyProtocol::V1),
@@ -48,7 +48,7 @@ fn proxy_protocol() {
 pub(crate) const PROXY_ALLOW_IPS: Setting = Setting {
     name: "proxy_allow_ips",
     flags: &["proxy-allow-from"],
-    value: Value::List {
+    value: ValueType::List {
         metavar: "ADDRESS",
         set: |config, words| TrustedPeers::parse(words).map(|read| config.proxy_allow = read),
     },

@@ -1,6 +1,6 @@
 //! Settings of Python's `logging`, through which the server's own log goes where one of them is given.
 
-use crate::setting::{Area, Setting, Value};
+use crate::setting::{Area, Setting, ValueType};
 
 pub(super) const SETTINGS: &[Setting] = &[
     LOGGER_CLASS,
@@ -21,7 +21,7 @@ pub(crate) const LOGGER_CLASS: Setting = Setting {
     name: "logger_class",
     makes_loggers: true,
     flags: &["logger-class"],
-    value: Value::Text {
+    value: ValueType::Text {
         metavar: "CLASS",
         set: |config, text| {
             config.python_logging.class = (!OWN_CLASSES.contains(&text)).then(|| text.to_owned());
@@ -52,7 +52,7 @@ pub(crate) const LOGCONFIG: Setting = Setting {
     name: "logconfig",
     makes_loggers: true,
     flags: &["log-config"],
-    value: Value::Text {
+    value: ValueType::Text {
         metavar: "FILE",
         set: |config, text| {
             config.python_logging.file = (!text.is_empty()).then(|| text.into());
@@ -77,7 +77,7 @@ fn logconfig() {
 pub(crate) const LOGCONFIG_DICT: Setting = Setting {
     name: "logconfig_dict",
     makes_loggers: true,
-    value: Value::Text {
+    value: ValueType::Text {
         metavar: "DICT",
         set: |config, text| {
             config.python_logging.dict = !text.is_empty();
@@ -101,7 +101,7 @@ pub(crate) const LOGCONFIG_JSON: Setting = Setting {
     name: "logconfig_json",
     makes_loggers: true,
     flags: &["log-config-json"],
-    value: Value::Text {
+    value: ValueType::Text {
         metavar: "FILE",
         set: |config, text| {
             config.python_logging.json = (!text.is_empty()).then(|| text.into());
@@ -125,7 +125,7 @@ fn logconfig_json() {
 pub(crate) const CAPTURE_OUTPUT: Setting = Setting {
     name: "capture_output",
     flags: &["capture-output"],
-    value: Value::Switch { given: true, set: |config, on| config.capture_output = on },
+    value: ValueType::Switch { given: true, set: |config, on| config.capture_output = on },
     default: "false",
     help: "Have what is written to standard output and error go to the error log",
     details: "Only where --error-logfile is a file: that takes the place of both.",
@@ -143,7 +143,7 @@ fn capture_output() {
 pub(crate) const DISABLE_REDIRECT_ACCESS_TO_SYSLOG: Setting = Setting {
     name: "disable_redirect_access_to_syslog",
     flags: &["disable-redirect-access-to-syslog"],
-    value: Value::Switch { given: true, set: |config, on| config.access_to_syslog = !on },
+    value: ValueType::Switch { given: true, set: |config, on| config.access_to_syslog = !on },
     default: "false",
     help: "Do not send the access log to syslog",
     details: "Without it, --log-syslog sends both logs.",

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::YEAR;
-use crate::setting::{Area, Setting, Value};
+use crate::setting::{Area, Setting, ValueType};
 use crate::value::count;
 
 pub(super) const SETTINGS: &[Setting] = &[MAX_REQUESTS, MAX_REQUESTS_JITTER, WORKER_MAX_RSS, MAX_LIFETIME];
@@ -13,7 +13,7 @@ const REQUESTS_MAX: u64 = 1_000_000_000;
 pub(crate) const MAX_REQUESTS: Setting = Setting {
     name: "max_requests",
     flags: &["max-requests"],
-    value: Value::Count {
+    value: ValueType::Count {
         range: 1..=REQUESTS_MAX,
         zero: Some("never"),
         unit: "requests",
@@ -41,7 +41,7 @@ fn max_requests() {
 pub(crate) const MAX_REQUESTS_JITTER: Setting = Setting {
     name: "max_requests_jitter",
     flags: &["max-requests-jitter"],
-    value: Value::Form {
+    value: ValueType::Form {
         metavar: "N",
         form: "whole number of requests, 0 to 1000000000, or auto",
         set: |config, text| {
@@ -79,7 +79,7 @@ pub(crate) const WORKER_MAX_RSS: Setting = Setting {
     name: "worker_max_rss",
     flags: &["worker-max-rss"],
     // Below the least there would be no room for an interpreter and an application.
-    value: Value::Size {
+    value: ValueType::Size {
         range: 16 << 20..=1 << 40,
         zero: Some("no limit"),
         set: |config, bytes| config.worker_rss_max = bytes,
@@ -106,7 +106,7 @@ fn worker_max_rss() {
 pub(crate) const MAX_LIFETIME: Setting = Setting {
     name: "max_lifetime",
     flags: &["max-lifetime"],
-    value: Value::Time {
+    value: ValueType::Time {
         range: Duration::from_secs(1)..=YEAR,
         zero: Some("without end"),
         set: |config, time| config.max_lifetime = time,

@@ -1,7 +1,7 @@
 //! Settings that say how bodies and answers pass between clients and the application.
 
 use crate::resolved::StreamRequestBody;
-use crate::setting::{Area, Platform, Setting, Value};
+use crate::setting::{Area, Platform, Setting, ValueType};
 use crate::value::boolean;
 
 pub(super) const SETTINGS: &[Setting] = &[
@@ -18,7 +18,7 @@ pub(super) const SETTINGS: &[Setting] = &[
 pub(crate) const REQUEST_BUFFER: Setting = Setting {
     name: "request_buffer",
     flags: &["request-buffer"],
-    value: Value::Size {
+    value: ValueType::Size {
         range: 0..=1 << 30,
         zero: None,
         set: |config, bytes| config.request_buffer_bytes = bytes as usize,
@@ -43,7 +43,7 @@ fn request_buffer() {
 pub(crate) const TMP_UPLOAD_DIR: Setting = Setting {
     name: "tmp_upload_dir",
     flags: &["tmp-upload-dir"],
-    value: Value::Text {
+    value: ValueType::Text {
         metavar: "PATH",
         set: |config, text| {
             config.tmp_upload_dir = (!text.is_empty()).then(|| text.into());
@@ -69,7 +69,7 @@ fn tmp_upload_dir() {
 pub(crate) const RESPONSE_BUFFER: Setting = Setting {
     name: "response_buffer",
     flags: &["response-buffer"],
-    value: Value::Size {
+    value: ValueType::Size {
         range: 4096..=1 << 30,
         zero: None,
         set: |config, bytes| config.response_buffer_bytes = bytes as usize,
@@ -95,7 +95,7 @@ fn response_buffer() {
 pub(crate) const STREAM_REQUEST_BODY: Setting = Setting {
     name: "stream_request_body",
     flags: &["stream-request-body"],
-    value: Value::Choice {
+    value: ValueType::Choice {
         of: &[
             ("off", |config| config.stream_request_body = StreamRequestBody::Off),
             ("on", |config| config.stream_request_body = StreamRequestBody::On),
@@ -133,7 +133,7 @@ fn stream_request_body() {
 pub(crate) const ALLOW_HALF_CLOSE: Setting = Setting {
     name: "allow_half_close",
     flags: &["allow-half-close"],
-    value: Value::Switch { given: true, set: |config, on| config.allow_half_close = on },
+    value: ValueType::Switch { given: true, set: |config, on| config.allow_half_close = on },
     default: "false",
     area: Area::Requests,
     help: "Also run a waiting request whose client has closed its sending side",
@@ -158,7 +158,7 @@ pub(crate) const SENDFILE: Setting = Setting {
         variables: &["SENDFILE"],
         translate: |text| boolean(text).unwrap_or(false).to_string(),
     }),
-    value: Value::Switch { given: false, set: |config, on| config.sendfile = on },
+    value: ValueType::Switch { given: false, set: |config, on| config.sendfile = on },
     default: "true",
     area: Area::Requests,
     help: "Do not hand files of wsgi.file_wrapper to the kernel's sendfile(2)",
@@ -180,7 +180,7 @@ fn sendfile() {
 pub(crate) const SERVER_HEADER: Setting = Setting {
     name: "server_header",
     flags: &["server-header"],
-    value: Value::Text {
+    value: ValueType::Text {
         metavar: "TEXT",
         set: |config, text| {
             let text = if text.eq_ignore_ascii_case("none") { "" } else { text };
@@ -216,7 +216,7 @@ fn server_header() {
 pub(crate) const STRICT_WSGI: Setting = Setting {
     name: "strict_wsgi",
     flags: &["strict-wsgi"],
-    value: Value::Switch { given: true, set: |config, on| config.strict_wsgi = on },
+    value: ValueType::Switch { given: true, set: |config, on| config.strict_wsgi = on },
     default: "false",
     area: Area::Requests,
     help: "Refuse what PEP 3333 forbids to applications and can be put right",

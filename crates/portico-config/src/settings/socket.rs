@@ -3,7 +3,7 @@
 use super::keep;
 use crate::bind::{Bind, WireProtocol, bind};
 use crate::resolved::Config;
-use crate::setting::{Applies, Area, Fixed, Platform, Setting, Value};
+use crate::setting::{Applies, Area, Fixed, Platform, Setting, ValueType};
 
 pub(super) const SETTINGS: &[Setting] = &[BIND, BACKLOG, REUSE_PORT, SOCKET_MODE];
 
@@ -13,7 +13,7 @@ pub(crate) const BIND: Setting = Setting {
     flags: &["bind"],
     short: Some('b'),
     platform: Some(Platform { variables: &["PORT"], translate: |port| format!("0.0.0.0:{port}") }),
-    value: Value::List {
+    value: ValueType::List {
         metavar: "ADDRESS",
         set: |config, addresses| {
             config.binds = addresses.iter().map(|address| bind(address)).collect::<Result<_, _>>()?;
@@ -54,19 +54,19 @@ fn keep_binds(new: &mut Config, old: &Config) -> bool {
 #[cfg(test)]
 #[test]
 fn binds() {
-    use crate::bind::Address;
+    use crate::bind::BindAddress;
     use crate::testing::{config, refusal, with_environment};
     let tcp = |text: &str| -> Bind {
-        Address::Tcp { text: text.to_owned(), addresses: vec![text.parse().unwrap()] }.into()
+        BindAddress::Tcp { text: text.to_owned(), addresses: vec![text.parse().unwrap()] }.into()
     };
     assert_eq!(config(&[]).binds, [tcp("127.0.0.1:8000")]);
     assert_eq!(config(&["-b", "127.0.0.1:1"]).binds, [tcp("127.0.0.1:1")]);
     assert_eq!(
         config(&["--bind", "127.0.0.1:1", "-bunix:a.sock", "--bind=fd://3"]).binds,
-        [tcp("127.0.0.1:1"), Address::Unix("a.sock".into()).into(), Address::Fd(3).into()]
+        [tcp("127.0.0.1:1"), BindAddress::Unix("a.sock".into()).into(), BindAddress::Fd(3).into()]
     );
     let environment = [("PORTICO_BIND", "127.0.0.1:1, fd://3"), ("PORT", "5000")];
-    assert_eq!(with_environment(&environment, &[]).binds, [tcp("127.0.0.1:1"), Address::Fd(3).into()]);
+    assert_eq!(with_environment(&environment, &[]).binds, [tcp("127.0.0.1:1"), BindAddress::Fd(3).into()]);
     assert_eq!(with_environment(&environment[1..], &[]).binds, [tcp("0.0.0.0:5000")]);
     assert_eq!(config(&["-b", "scgi://127.0.0.1:1"]).binds[0].protocol, WireProtocol::Scgi);
     assert!(refusal(&["-b", "127.0.0.1:http"]).starts_with("--bind: \"127.0.0.1:http\""));
@@ -76,7 +76,7 @@ pub(crate) const BACKLOG: Setting = Setting {
     name: "backlog",
     applies: Applies::Upgrade(Fixed::any(|new, old| keep(&mut new.backlog, &old.backlog))),
     flags: &["backlog"],
-    value: Value::Count {
+    value: ValueType::Count {
         range: 1..=65_535,
         zero: None,
         unit: "connections",
@@ -103,7 +103,7 @@ pub(crate) const REUSE_PORT: Setting = Setting {
     // Sockets that an upgrade takes over are as they were bound.
     applies: Applies::Start(Fixed::any(|new, old| keep(&mut new.reuse_port, &old.reuse_port))),
     flags: &["reuse-port"],
-    value: Value::Switch { given: true, set: |config, on| config.reuse_port = on },
+    value: ValueType::Switch { given: true, set: |config, on| config.reuse_port = on },
     default: "false",
     area: Area::Socket,
     help: "Let other servers of the same user listen on the same TCP ports",
@@ -129,7 +129,7 @@ pub(crate) const SOCKET_MODE: Setting = Setting {
         keep(&mut new.socket_mode, &old.socket_mode) && !of_mask
     })),
     flags: &["socket-mode"],
-    value: Value::Mode { set: |config, mode| config.socket_mode = mode },
+    value: ValueType::Mode { set: |config, mode| config.socket_mode = mode },
     default: "666",
     area: Area::Socket,
     help: "Permissions of UNIX sockets, in octal",

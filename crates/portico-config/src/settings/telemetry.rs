@@ -1,6 +1,6 @@
 //! Settings of what is told to statsd and to syslog.
 
-use crate::setting::{Area, Setting, Value};
+use crate::setting::{Area, Setting, ValueType};
 use crate::telemetry;
 
 pub(super) const SETTINGS: &[Setting] = &[
@@ -17,7 +17,7 @@ pub(super) const SETTINGS: &[Setting] = &[
 pub(crate) const STATSD_HOST: Setting = Setting {
     name: "statsd_host",
     flags: &["statsd-host"],
-    value: Value::Form {
+    value: ValueType::Form {
         metavar: "ADDRESS",
         form: "HOST:PORT (8125 by default) or unix://PATH",
         set: |config, text| {
@@ -47,7 +47,7 @@ fn statsd_host() {
 pub(crate) const STATSD_PREFIX: Setting = Setting {
     name: "statsd_prefix",
     flags: &["statsd-prefix"],
-    value: Value::Text {
+    value: ValueType::Text {
         metavar: "TEXT",
         set: |config, text| {
             config.telemetry.statsd.prefix = telemetry::prefix(text);
@@ -71,7 +71,7 @@ fn statsd_prefix() {
 pub(crate) const DOGSTATSD_TAGS: Setting = Setting {
     name: "dogstatsd_tags",
     flags: &["dogstatsd-tags"],
-    value: Value::Text {
+    value: ValueType::Text {
         metavar: "TAGS",
         set: |config, text| {
             config.telemetry.statsd.tags = text.to_owned();
@@ -96,7 +96,7 @@ fn dogstatsd_tags() {
 pub(crate) const ENABLE_BACKLOG_METRIC: Setting = Setting {
     name: "enable_backlog_metric",
     flags: &["enable-backlog-metric"],
-    value: Value::Switch { given: true, set: |config, on| config.telemetry.backlog_metric = on },
+    value: ValueType::Switch { given: true, set: |config, on| config.telemetry.backlog_metric = on },
     default: "false",
     area: Area::Logging,
     help: "Send how many requests wait for a thread to statsd, every second",
@@ -117,7 +117,7 @@ pub(crate) const LOG_SYSLOG: Setting = Setting {
     name: "log_syslog",
     gunicorn: Some("syslog"),
     flags: &["log-syslog"],
-    value: Value::Switch { given: true, set: |config, on| config.telemetry.syslog.on = on },
+    value: ValueType::Switch { given: true, set: |config, on| config.telemetry.syslog.on = on },
     default: "false",
     area: Area::Logging,
     help: "Send the error log and the access log to syslog as well",
@@ -138,7 +138,7 @@ pub(crate) const LOG_SYSLOG_TO: Setting = Setting {
     name: "log_syslog_to",
     gunicorn: Some("syslog_addr"),
     flags: &["log-syslog-to"],
-    value: Value::Form {
+    value: ValueType::Form {
         metavar: "ADDRESS",
         form: "udp://HOST:PORT, tcp://HOST:PORT, unix://PATH, unix://PATH#dgram or unix://PATH#stream",
         set: |config, text| {
@@ -168,7 +168,7 @@ pub(crate) const LOG_SYSLOG_PREFIX: Setting = Setting {
     name: "log_syslog_prefix",
     gunicorn: Some("syslog_prefix"),
     flags: &["log-syslog-prefix"],
-    value: Value::Text {
+    value: ValueType::Text {
         metavar: "NAME",
         set: |config, text| {
             let bad = |character: char| !character.is_ascii_graphic() || "[]:".contains(character);
@@ -200,7 +200,7 @@ pub(crate) const LOG_SYSLOG_FACILITY: Setting = Setting {
     name: "log_syslog_facility",
     gunicorn: Some("syslog_facility"),
     flags: &["log-syslog-facility"],
-    value: Value::Form {
+    value: ValueType::Form {
         metavar: "NAME",
         form: "user, daemon, local0 to local7, or another of syslog's, with or without LOG_",
         set: |config, text| {

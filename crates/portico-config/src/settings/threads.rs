@@ -1,7 +1,7 @@
 //! Settings that say how many requests run at once and how many may wait.
 
 use super::keep;
-use crate::setting::{Applies, Area, Fixed, Setting, Value};
+use crate::setting::{Applies, Area, Fixed, Setting, ValueType};
 
 pub(super) const SETTINGS: &[Setting] = &[THREADS, REQUIRE_FREE_THREADING, MAX_QUEUE, MAX_STREAMS];
 
@@ -15,7 +15,7 @@ pub(crate) const THREADS: Setting = Setting {
     flags: &["threads"],
     // The most that is taken is far above what one interpreter can use; it catches a port typed in the wrong
     // place.
-    value: Value::Count {
+    value: ValueType::Count {
         range: 1..=4096,
         zero: None,
         unit: "threads",
@@ -45,7 +45,7 @@ fn threads() {
 pub(crate) const REQUIRE_FREE_THREADING: Setting = Setting {
     name: "require_free_threading",
     flags: &["require-free-threading"],
-    value: Value::Switch { given: true, set: |config, on| config.require_free_threading = on },
+    value: ValueType::Switch { given: true, set: |config, on| config.require_free_threading = on },
     default: "false",
     area: Area::Threads,
     help: "Refuse to start where the interpreter has a GIL",
@@ -68,7 +68,7 @@ fn require_free_threading() {
 pub(crate) const MAX_QUEUE: Setting = Setting {
     name: "max_queue",
     flags: &["max-queue"],
-    value: Value::Count {
+    value: ValueType::Count {
         range: 1..=1_000_000,
         zero: None,
         unit: "requests",
@@ -99,7 +99,7 @@ pub(crate) const MAX_STREAMS: Setting = Setting {
         keep: |new, old| new.max_streams > old.max_streams && keep(&mut new.max_streams, &old.max_streams),
     }),
     flags: &["max-streams"],
-    value: Value::Count {
+    value: ValueType::Count {
         range: 1..=10_000,
         zero: Some("that no application gets a socket"),
         unit: "connections",

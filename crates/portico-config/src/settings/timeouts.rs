@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::DAY;
-use crate::setting::{Area, Platform, Setting, Value};
+use crate::setting::{Area, Platform, Setting, ValueType};
 
 pub(super) const SETTINGS: &[Setting] = &[
     KEEP_ALIVE,
@@ -24,7 +24,7 @@ pub(crate) const KEEP_ALIVE: Setting = Setting {
     name: "keep_alive",
     gunicorn: Some("keepalive"),
     flags: &["keep-alive"],
-    value: Value::Time {
+    value: ValueType::Time {
         range: Duration::from_millis(1)..=DAY,
         zero: Some("that a connection closes after each answer"),
         set: |config, time| config.keep_alive = time,
@@ -54,7 +54,7 @@ fn keep_alive() {
 pub(crate) const GRACEFUL_TIMEOUT: Setting = Setting {
     name: "graceful_timeout",
     flags: &["graceful-timeout"],
-    value: Value::Time {
+    value: ValueType::Time {
         range: Duration::from_millis(1)..=DAY,
         zero: Some("stopping at once"),
         set: |config, time| config.graceful_timeout = time,
@@ -90,7 +90,7 @@ pub(crate) const DRAIN_DELAY: Setting = Setting {
     name: "drain_delay",
     flags: &["drain-delay"],
     platform: Some(Platform { variables: ORCHESTRATORS, translate: |_| "5".to_owned() }),
-    value: Value::Time {
+    value: ValueType::Time {
         range: Duration::from_millis(1)..=Duration::from_secs(3600),
         zero: Some("none"),
         set: |config, time| config.drain_delay = time,
@@ -127,7 +127,7 @@ fn drain_delay() {
 pub(crate) const HEAD_TIMEOUT: Setting = Setting {
     name: "head_timeout",
     flags: &["head-timeout"],
-    value: Value::Time { range: PATIENCE, zero: None, set: |config, time| config.head_timeout = time },
+    value: ValueType::Time { range: PATIENCE, zero: None, set: |config, time| config.head_timeout = time },
     default: "30",
     area: Area::Timeouts,
     help: "How long a client may take to send a request head",
@@ -148,7 +148,7 @@ fn head_timeout() {
 pub(crate) const BODY_TIMEOUT: Setting = Setting {
     name: "body_timeout",
     flags: &["body-timeout"],
-    value: Value::Time { range: PATIENCE, zero: None, set: |config, time| config.body_timeout = time },
+    value: ValueType::Time { range: PATIENCE, zero: None, set: |config, time| config.body_timeout = time },
     default: "30",
     area: Area::Timeouts,
     help: "How long a client may take to send the next byte of a request body",
@@ -169,7 +169,7 @@ fn body_timeout() {
 pub(crate) const BODY_MIN_RATE: Setting = Setting {
     name: "body_min_rate",
     flags: &["body-min-rate"],
-    value: Value::Size {
+    value: ValueType::Size {
         range: 1..=1 << 30,
         zero: Some("no minimum"),
         set: |config, bytes| config.body_rate_min = bytes,
@@ -197,7 +197,7 @@ fn body_min_rate() {
 pub(crate) const WRITE_TIMEOUT: Setting = Setting {
     name: "write_timeout",
     flags: &["write-timeout"],
-    value: Value::Time { range: PATIENCE, zero: None, set: |config, time| config.write_timeout = time },
+    value: ValueType::Time { range: PATIENCE, zero: None, set: |config, time| config.write_timeout = time },
     default: "30",
     area: Area::Timeouts,
     help: "How long a client may take nothing of its response",
@@ -219,7 +219,7 @@ fn write_timeout() {
 pub(crate) const RESPONSE_MIN_RATE: Setting = Setting {
     name: "response_min_rate",
     flags: &["response-min-rate"],
-    value: Value::Size {
+    value: ValueType::Size {
         range: 1..=1 << 30,
         zero: Some("no minimum"),
         set: |config, bytes| config.response_rate_min = bytes,

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::DAY;
-use crate::bind::{Address, WireProtocol};
+use crate::bind::{BindAddress, WireProtocol};
 use crate::ciphers::ciphers;
 use crate::error::ConfigError;
 use crate::raw::RawConfig;
 use crate::resolved::{ClientCertificate, Config};
-use crate::setting::{Area, Setting, Value};
+use crate::setting::{Area, Setting, ValueType};
 
 pub(super) const SETTINGS: &[Setting] =
     &[CERTFILE, KEYFILE, OCSP_FILE, CERT_REQS, CA_CERTS, CRL_FILE, CIPHERS, HANDSHAKE_TIMEOUT];
@@ -17,7 +17,7 @@ pub(super) const SETTINGS: &[Setting] =
 pub(crate) const CERTFILE: Setting = Setting {
     name: "certfile",
     flags: &["certfile"],
-    value: Value::List {
+    value: ValueType::List {
         metavar: "FILE",
         set: |config, files| {
             config.tls.certificates = files.iter().map(PathBuf::from).collect();
@@ -53,7 +53,7 @@ fn certfile() {
 pub(crate) const KEYFILE: Setting = Setting {
     name: "keyfile",
     flags: &["keyfile"],
-    value: Value::List {
+    value: ValueType::List {
         metavar: "FILE",
         set: |config, files| {
             config.tls.keys = files.iter().map(PathBuf::from).collect();
@@ -81,7 +81,7 @@ fn keyfile() {
 pub(crate) const OCSP_FILE: Setting = Setting {
     name: "ocsp_file",
     flags: &["ocsp-file"],
-    value: Value::List {
+    value: ValueType::List {
         metavar: "FILE",
         set: |config, files| {
             config.tls.ocsp_responses = files.iter().map(PathBuf::from).collect();
@@ -106,7 +106,7 @@ fn ocsp_file() {
 pub(crate) const CERT_REQS: Setting = Setting {
     name: "cert_reqs",
     flags: &["cert-reqs"],
-    value: Value::Choice {
+    value: ValueType::Choice {
         of: &[
             ("0", |config| config.tls.client_certificate = ClientCertificate::None),
             ("1", |config| config.tls.client_certificate = ClientCertificate::Optional),
@@ -152,7 +152,7 @@ fn cert_reqs() {
 pub(crate) const CA_CERTS: Setting = Setting {
     name: "ca_certs",
     flags: &["ca-certs"],
-    value: Value::Text {
+    value: ValueType::Text {
         metavar: "FILE",
         set: |config, file| {
             config.tls.authorities = Some(file.into());
@@ -177,7 +177,7 @@ fn ca_certs() {
 pub(crate) const CRL_FILE: Setting = Setting {
     name: "crl_file",
     flags: &["crl-file"],
-    value: Value::Text {
+    value: ValueType::Text {
         metavar: "FILE",
         set: |config, file| {
             config.tls.revocations = Some(file.into());
@@ -206,7 +206,7 @@ fn crl_file() {
 pub(crate) const CIPHERS: Setting = Setting {
     name: "ciphers",
     flags: &["ciphers"],
-    value: Value::Text {
+    value: ValueType::Text {
         metavar: "LIST",
         set: |config, list| ciphers(list).map(|names| config.tls.ciphers = names),
     },
@@ -232,7 +232,7 @@ fn ciphers_setting() {
 pub(crate) const HANDSHAKE_TIMEOUT: Setting = Setting {
     name: "handshake_timeout",
     flags: &["handshake-timeout"],
-    value: Value::Time {
+    value: ValueType::Time {
         range: Duration::from_secs(1)..=DAY,
         zero: None,
         set: |config, time| config.tls.handshake_timeout = time,
@@ -292,7 +292,7 @@ pub(crate) fn settle(
     }
     let given = !tls.certificates.is_empty();
     for bind in &mut config.binds {
-        let takes_it = matches!(bind.address, Address::Tcp { .. } | Address::Fd(_));
+        let takes_it = matches!(bind.address, BindAddress::Tcp { .. } | BindAddress::Fd(_));
         bind.tls |= given && !bind.named && takes_it && bind.protocol == WireProtocol::Http;
         if bind.tls && !given {
             let problem = "\"https\" needs a certificate: name one with --certfile; `portico dev-cert` \

@@ -1,7 +1,7 @@
 //! Settings that say what stands in front, and what of its word is believed.
 
 use crate::proxies::{self, Behind, EarlyHints, ForwardedHeaders, HeaderMap, SchemeHeader, TrustedPeers};
-use crate::setting::{Area, Platform, Setting, Value};
+use crate::setting::{Area, Platform, Setting, ValueType};
 
 pub(super) const SETTINGS: &[Setting] = &[
     BEHIND,
@@ -17,7 +17,7 @@ pub(super) const SETTINGS: &[Setting] = &[
 pub(crate) const BEHIND: Setting = Setting {
     name: "behind",
     flags: &["behind"],
-    value: Value::Choice {
+    value: ValueType::Choice {
         of: &[
             ("alb", |config| config.behind = Some(Behind::Alb)),
             ("gclb", |config| config.behind = Some(Behind::Gclb)),
@@ -73,7 +73,7 @@ pub(crate) const FORWARDED_ALLOW_IPS: Setting = Setting {
     empty_list: Some(""),
     flags: &["forwarded-allow-ips"],
     platform: Some(Platform { variables: &["FORWARDED_ALLOW_IPS"], translate: str::to_owned }),
-    value: Value::List {
+    value: ValueType::List {
         metavar: "ADDRESS",
         set: |config, words| TrustedPeers::parse(words).map(|read| config.forwarded_allow = read),
     },
@@ -112,7 +112,7 @@ pub(crate) const FORWARDED_HEADERS: Setting = Setting {
     name: "forwarded_headers",
     empty_list: Some("none"),
     flags: &["forwarded-headers"],
-    value: Value::List {
+    value: ValueType::List {
         metavar: "WORD",
         set: |config, words| ForwardedHeaders::parse(words).map(|read| config.forwarded_headers = read),
     },
@@ -145,7 +145,7 @@ pub(crate) const SECURE_SCHEME_HEADERS: Setting = Setting {
     name: "secure_scheme_headers",
     empty_list: Some("none"),
     flags: &["secure-scheme-headers"],
-    value: Value::List {
+    value: ValueType::List {
         metavar: "NAME=VALUE",
         set: |config, pairs| SchemeHeader::parse(pairs).map(|read| config.secure_scheme_headers = read),
     },
@@ -177,7 +177,7 @@ pub(crate) const FORWARDER_HEADERS: Setting = Setting {
     name: "forwarder_headers",
     empty_list: Some(""),
     flags: &["forwarder-headers"],
-    value: Value::List {
+    value: ValueType::List {
         metavar: "NAME",
         set: |config, names| forwarder_names(names).map(|read| config.forwarder_headers = read),
     },
@@ -232,7 +232,7 @@ fn forwarder_headers() {
 pub(crate) const HEADER_MAP: Setting = Setting {
     name: "header_map",
     flags: &["header-map"],
-    value: Value::Choice {
+    value: ValueType::Choice {
         of: &[
             ("drop", |config| config.header_map = HeaderMap::Drop),
             ("refuse", |config| config.header_map = HeaderMap::Refuse),
@@ -264,7 +264,7 @@ fn header_map() {
 pub(crate) const EARLY_HINTS: Setting = Setting {
     name: "early_hints",
     flags: &["early-hints"],
-    value: Value::Choice {
+    value: ValueType::Choice {
         of: &[
             ("direct", |config| config.early_hints = EarlyHints::Direct),
             ("always", |config| config.early_hints = EarlyHints::Always),
@@ -294,7 +294,7 @@ fn early_hints() {
 pub(crate) const PERMIT_UNCONVENTIONAL_HTTP_METHOD: Setting = Setting {
     name: "permit_unconventional_http_method",
     flags: &["permit-unconventional-http-method"],
-    value: Value::Switch { given: true, set: |_, _| {} },
+    value: ValueType::Switch { given: true, set: |_, _| {} },
     default: "false",
     area: Area::Proxies,
     help: "Has no effect: every method that RFC 9110 allows is served",

@@ -1,9 +1,9 @@
 //! gunicorn's kinds of workers, and what each of them asks for here: every worker is of one kind.
 
 use crate::gunicorn;
-use crate::raw::Source;
+use crate::raw::SettingSource;
 use crate::resolved::{Config, WorkerClass};
-use crate::setting::{Area, Setting, Value};
+use crate::setting::{Area, Setting, ValueType};
 
 pub(super) const SETTINGS: &[Setting] = &[WORKER_CLASS, WORKER_CONNECTIONS];
 
@@ -11,7 +11,7 @@ pub(crate) const WORKER_CLASS: Setting = Setting {
     name: "worker_class",
     flags: &["worker-class"],
     short: Some('k'),
-    value: Value::Form {
+    value: ValueType::Form {
         metavar: "CLASS",
         form: "gthread, sync, gevent, eventlet or tornado",
         set: |config, text| worker_class(text).map(|class| config.worker_class = class),
@@ -88,7 +88,7 @@ fn worker_class(text: &str) -> Result<WorkerClass, String> {
 pub(crate) const WORKER_CONNECTIONS: Setting = Setting {
     name: "worker_connections",
     flags: &["worker-connections"],
-    value: Value::Count {
+    value: ValueType::Count {
         range: 1..=1_000_000,
         zero: None,
         unit: "connections",
@@ -110,7 +110,7 @@ const GREEN_THREADS_MAX: u32 = 128;
 /// gunicorn passes over it.
 pub(crate) fn settle_threads(
     config: &mut Config,
-    asked: Option<&Source>,
+    asked: Option<&SettingSource>,
     by_gunicorns_file: bool,
     warnings: &mut Vec<String>,
 ) -> bool {
@@ -123,7 +123,7 @@ pub(crate) fn settle_threads(
                  with {}",
                 source.naming(&super::threads::THREADS),
                 match source {
-                    Source::File { .. } => WORKER_CONNECTIONS.name.to_owned(),
+                    SettingSource::File { .. } => WORKER_CONNECTIONS.name.to_owned(),
                     _ => WORKER_CONNECTIONS.option(),
                 },
             ));
@@ -210,8 +210,10 @@ fn a_file_for_gunicorn_has_one_thread() {
         settle_threads(&mut config, asked, true, &mut Vec::new());
         config.threads
     };
-    let (file, ours) =
-        (Source::File { path: String::new(), line: None, column: None }, Source::Environment(String::new()));
+    let (file, ours) = (
+        SettingSource::File { path: String::new(), line: None, column: None },
+        SettingSource::Environment(String::new()),
+    );
     assert_eq!((threads(&[], None), threads(&["--threads", "3"], Some(&file))), (1, 3));
     assert_eq!((threads(&["-k", "gthread"], None), threads(&["-k", "gevent"], None)), (1, 32));
     let green = &["-k", "gevent", "--worker-connections", "8"];

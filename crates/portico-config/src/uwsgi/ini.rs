@@ -10,7 +10,7 @@ use crate::environment::Environment;
 #[derive(Debug, Default)]
 pub(crate) struct Ini {
     /// Those that count.
-    pub options: Vec<Entry>,
+    pub options: Vec<IniOption>,
     /// Options that others have put in, and what `set` defines: variables of the file's own.
     pub used: Vec<String>,
     /// What its operator should know, a line each.
@@ -24,7 +24,7 @@ pub(crate) struct Ini {
 
 /// An option.
 #[derive(Debug)]
-pub(crate) struct Entry {
+pub(crate) struct IniOption {
     /// With hyphens.
     pub name: String,
     /// With placeholders put in.
@@ -37,7 +37,7 @@ pub(crate) struct Entry {
 
 /// A line of the section.
 #[derive(Debug)]
-struct Line {
+struct IniLine {
     name: String,
     value: String,
     number: usize,
@@ -87,7 +87,7 @@ impl Ini {
     }
 
     /// Goes through lines, in a loop or a condition for this `item`.
-    fn run(&mut self, lines: &[Line], item: Option<&str>, context: &Context<'_>) {
+    fn run(&mut self, lines: &[IniLine], item: Option<&str>, context: &Context<'_>) {
         let mut at = 0;
         while let Some(line) = lines.get(at) {
             at += 1;
@@ -112,7 +112,7 @@ impl Ini {
         }
     }
 
-    fn option(&mut self, line: &Line, item: Option<&str>, context: &Context<'_>) {
+    fn option(&mut self, line: &IniLine, item: Option<&str>, context: &Context<'_>) {
         let (value, unknown) = self.put_in(&line.value, item, context);
         let place = format!("{}:{}", context.shown, line.number);
         match line.name.as_str() {
@@ -124,7 +124,7 @@ impl Ini {
                 None => self.notes.push(format!("{place}: {}: it defines nothing", line.name)),
             },
             name if self.options.len() < OPTIONS_MAX => {
-                self.options.push(Entry { name: name.to_owned(), value, unknown, place });
+                self.options.push(IniOption { name: name.to_owned(), value, unknown, place });
             }
             _ => {}
         }
@@ -223,7 +223,7 @@ impl Context<'_> {
 }
 
 /// The lines of a section. Names have hyphens, and a name alone is true.
-fn lines_of(text: &str, section: &str) -> Vec<Line> {
+fn lines_of(text: &str, section: &str) -> Vec<IniLine> {
     let mut ours = false;
     let mut lines = Vec::new();
     for (index, line) in text.lines().enumerate() {
@@ -233,7 +233,7 @@ fn lines_of(text: &str, section: &str) -> Vec<Line> {
         } else if ours && !line.is_empty() && !line.starts_with(['#', ';']) {
             let (name, value) = line.split_once('=').unwrap_or((line, "true"));
             let (name, value) = (name.trim().replace('_', "-"), value.trim().to_owned());
-            lines.push(Line { name, value, number: index + 1 });
+            lines.push(IniLine { name, value, number: index + 1 });
         }
     }
     lines
@@ -244,7 +244,7 @@ fn is_end(name: &str) -> bool {
 }
 
 /// How many lines come before the end of the block that has begun. Blocks do not lie in each other.
-fn block(lines: &[Line]) -> usize {
+fn block(lines: &[IniLine]) -> usize {
     lines.iter().position(|line| is_end(&line.name)).unwrap_or(lines.len())
 }
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 
-use portico_config::Command;
+use portico_config::ServerCommand;
 use portico_supervisor::{Scoreboard, SupervisorField};
 
 /// What a command has to say.
@@ -31,18 +31,20 @@ pub struct Told {
 ///
 /// # Errors
 /// What a handler of a signal raises: Ctrl-C ends the wait.
-pub fn run(py: Python<'_>, command: Command) -> PyResult<Told> {
-    let (Command::Status(pid) | Command::Stacks(pid) | Command::Reload(pid) | Command::Upgrade(pid)) =
-        command;
+pub fn run(py: Python<'_>, command: ServerCommand) -> PyResult<Told> {
+    let (ServerCommand::Status(pid)
+    | ServerCommand::Stacks(pid)
+    | ServerCommand::Reload(pid)
+    | ServerCommand::Upgrade(pid)) = command;
     let board = match Scoreboard::attach(pid) {
         Ok(board) => board,
         Err(error) => return Ok(Told::failure(unreadable(pid, &error))),
     };
     match command {
-        Command::Status(_) => Ok(Told { output: status::tell(&board), error: None }),
-        Command::Stacks(_) => stacks::tell(py, &board, pid),
-        Command::Reload(_) => replacement::reload(py, &board, pid),
-        Command::Upgrade(_) => replacement::upgrade(py, &board, pid),
+        ServerCommand::Status(_) => Ok(Told { output: status::tell(&board), error: None }),
+        ServerCommand::Stacks(_) => stacks::tell(py, &board, pid),
+        ServerCommand::Reload(_) => replacement::reload(py, &board, pid),
+        ServerCommand::Upgrade(_) => replacement::upgrade(py, &board, pid),
     }
 }
 

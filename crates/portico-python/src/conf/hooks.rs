@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use pyo3::call::PyCallArgs;
 use pyo3::prelude::*;
 
-use portico_config::{Resolved, Source};
+use portico_config::{Resolved, SettingSource};
 use portico_server::Listener;
 
 use super::file::ConfFiles;
@@ -129,7 +129,7 @@ impl Hooks {
 
 /// What counts of each setting, for the `cfg` of the hooks.
 fn effective(resolved: &Resolved) -> Vec<(&'static str, &[String], bool)> {
-    let is_files = |source: &Source| matches!(source, Source::File { .. });
+    let is_files = |source: &SettingSource| matches!(source, SettingSource::File { .. });
     let all = resolved.effective.iter();
     all.map(|it| (it.file_name(), it.texts.as_slice(), is_files(&it.source))).collect()
 }

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use rustix::process::geteuid;
 
 use portico_config::{
-    Account, Config, ConfigError, FileValue, Files, Parsed, PythonFile, Resolved, WorkerKind,
+    Account, Config, ConfigError, FileAccess, FileValue, Parsed, PythonFile, Resolved, WorkerKind,
     misspelt_variables, parse_again, parse_with_files,
 };
 use portico_files::{Owner, exposure};
@@ -144,7 +144,7 @@ impl Reading<'_, '_> {
     }
 }
 
-impl Files for Reading<'_, '_> {
+impl FileAccess for Reading<'_, '_> {
     fn begin(&mut self, user: Option<&str>) {
         let running = self.workers.is_some_and(|workers| workers.is_lesser());
         self.guarded = running || user.is_some_and(|user| is_lesser(self.py, &account(user)));

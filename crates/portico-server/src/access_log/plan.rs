@@ -1,6 +1,6 @@
 //! What a format of the log needs of each request, found out once: the engine notes that and no more.
 
-use portico_config::{AccessLogFormat, Atom, Form, Piece, Stage};
+use portico_config::{AccessLogFormat, Atom, AtomForm, Piece, RequestStage};
 use portico_proto::ResponseHead;
 
 use super::{Reason, Record};
@@ -90,7 +90,7 @@ pub enum Part {
     /// Anything else.
     Atom(Atom),
     /// A part in a form of its own; whether it is a number.
-    Formed(Box<Part>, Form, bool),
+    Formed(Box<Part>, AtomForm, bool),
 }
 
 /// Places of the texts in every plan.
@@ -247,7 +247,7 @@ impl Plan {
                         | Atom::Milliseconds
                         | Atom::Microseconds
                         | Atom::DecimalSeconds
-                        | Atom::Took(Stage::Queue | Stage::Application | Stage::Write)
+                        | Atom::Took(RequestStage::Queue | RequestStage::Application | RequestStage::Write)
                 );
                 Part::Atom(atom.clone())
             }

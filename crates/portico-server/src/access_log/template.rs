@@ -1,6 +1,6 @@
 //! Lines of a template: gunicorn's atoms.
 
-use portico_config::{Atom, Form, Stage};
+use portico_config::{Atom, AtomForm, RequestStage};
 
 use super::Times;
 use super::batch::Line;
@@ -40,7 +40,7 @@ fn write_part(part: &Part, line: &Line<'_>, plan: &Plan, clock: &mut Clock, out:
 }
 
 /// Gives what stands in `out` from `start` on its form, as Python's `%` does.
-fn form_text(form: &Form, is_number: bool, start: usize, out: &mut Vec<u8>) {
+fn form_text(form: &AtomForm, is_number: bool, start: usize, out: &mut Vec<u8>) {
     let count = |text: &[u8]| text.iter().filter(|byte| !is_continuation(**byte)).count();
     if is_number && out[start..].iter().all(u8::is_ascii_digit) {
         let sign = form.sign;
@@ -103,9 +103,9 @@ fn write_atom(atom: &Atom, line: &Line<'_>, plan: &Plan, clock: &mut Clock, out:
         Atom::Microseconds => number(whole / 1_000, out),
         Atom::DecimalSeconds => seconds(whole, out),
         Atom::Took(stage) => match (entry.times, stage) {
-            (Some(times), Stage::Queue) => seconds(times.queue, out),
-            (Some(times), Stage::Application) => seconds(times.application, out),
-            (Some(times), Stage::Write) => seconds(times.write, out),
+            (Some(times), RequestStage::Queue) => seconds(times.queue, out),
+            (Some(times), RequestStage::Application) => seconds(times.application, out),
+            (Some(times), RequestStage::Write) => seconds(times.write, out),
             (None, _) => out.push(b'-'),
         },
         Atom::Reason => out.extend_from_slice(entry.reason.map_or("-", |reason| reason.name()).as_bytes()),

@@ -244,7 +244,7 @@ fn a_backlog_that_the_kernel_lowers_is_told() {
     assert_eq!(lowered_backlog(&config, 2048), None);
     let warning = lowered_backlog(&config, 128).unwrap();
     assert!(warning.starts_with("--backlog 2048 is lowered to 128 by the kernel"), "{warning}");
-    let passed = Config { binds: vec![Address::Fd(3).into()], ..config };
+    let passed = Config { binds: vec![BindAddress::Fd(3).into()], ..config };
     assert_eq!(lowered_backlog(&passed, 128), None);
 }
 

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::digest;
-use portico_config::{ClientCertificate, Config, Tls};
+use portico_config::{ClientCertificate, Config, TlsSettings};
 use rustls::ServerConfig;
 use rustls::server::NoServerSessionStorage;
 
@@ -21,7 +21,7 @@ const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 #[derive(Debug)]
 pub struct Acceptor {
     supply: Supply,
-    settings: Tls,
+    settings: TlsSettings,
     /// HTTP/2 is offered.
     http2: bool,
     present: Mutex<Present>,
@@ -72,7 +72,7 @@ impl Acceptor {
     }
 }
 
-fn config(settings: &Tls, content: &[u8]) -> Result<ServerConfig, String> {
+fn config(settings: &TlsSettings, content: &[u8]) -> Result<ServerConfig, String> {
     let (keys, material) = edition::read(content)?;
     let told = |error: rustls::Error| error.to_string();
     let provider = Arc::new(provider(settings));
@@ -104,7 +104,7 @@ fn config(settings: &Tls, content: &[u8]) -> Result<ServerConfig, String> {
 }
 
 /// Who may be a client: a session does not go on under other terms than it was begun under.
-fn terms(settings: &Tls, material: &Material) -> Vec<u8> {
+fn terms(settings: &TlsSettings, material: &Material) -> Vec<u8> {
     let mut context = digest::Context::new(&digest::SHA256);
     context.update(&[settings.client_certificate as u8]);
     if settings.client_certificate != ClientCertificate::None {

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use portico_config::{Config, Tls};
+use portico_config::{Config, TlsSettings};
 use portico_files::Owner;
 
 use super::edition;
@@ -17,7 +17,7 @@ use super::vault::Vault;
 /// Looks after the files.
 #[derive(Debug)]
 pub struct Keeper {
-    settings: Tls,
+    settings: TlsSettings,
     files: Files,
     /// Whose the workers are.
     workers: Option<Owner>,

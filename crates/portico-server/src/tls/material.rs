@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use portico_config::Tls;
+use portico_config::TlsSettings;
 use portico_files::{Owner, read_for};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
@@ -64,7 +64,7 @@ pub(super) struct Facts {
 
 impl Files {
     /// Those of `tls`, by paths that hold whatever folder the process is in.
-    pub fn of(tls: &Tls, workers: Option<Owner>) -> Self {
+    pub fn of(tls: &TlsSettings, workers: Option<Owner>) -> Self {
         let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
         let pair = |(index, certificate): (usize, &PathBuf)| PairFiles {
             certificate: absolute(certificate),

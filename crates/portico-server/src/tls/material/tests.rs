@@ -25,13 +25,13 @@ fn read_of(files: &[(&str, &[u8])], named: [Option<&str>; 5]) -> (TempDir, Resul
     files.iter().for_each(|(name, content)| fs::write(folder.path().join(name), content).unwrap());
     let path = |name: &str| folder.path().join(name);
     let [certificate, key, ocsp, authorities, revocations] = named.map(|name| name.map(path));
-    let tls = Tls {
+    let tls = TlsSettings {
         certificates: certificate.into_iter().collect(),
         keys: key.into_iter().collect(),
         ocsp_responses: ocsp.into_iter().collect(),
         authorities,
         revocations,
-        ..Tls::default()
+        ..TlsSettings::default()
     };
     let read = Files::of(&tls, None).read(&default_provider());
     (folder, read)

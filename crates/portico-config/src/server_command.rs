@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 
 /// What to ask of the portico whose supervisor has this process id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Command {
+pub enum ServerCommand {
     /// `portico status PID`: print its workers and what they do.
     Status(u32),
     /// `portico stacks PID`: print the request and the Python stack of each thread.
@@ -16,13 +16,13 @@ pub enum Command {
 }
 
 /// A command's word, what it makes of a process id, and its line in the help.
-type Entry = (&'static str, fn(u32) -> Command, &'static str);
+type CommandWord = (&'static str, fn(u32) -> ServerCommand, &'static str);
 
-const COMMANDS: [Entry; 4] = [
-    ("status", Command::Status, "Print its workers, their requests, queue and memory"),
-    ("stacks", Command::Stacks, "Print the request and the Python stack of each thread"),
-    ("reload", Command::Reload, "Replace its workers by ones that import the application anew"),
-    ("upgrade", Command::Upgrade, "Replace all of it, the program too, on the same sockets"),
+const COMMANDS: [CommandWord; 4] = [
+    ("status", ServerCommand::Status, "Print its workers, their requests, queue and memory"),
+    ("stacks", ServerCommand::Stacks, "Print the request and the Python stack of each thread"),
+    ("reload", ServerCommand::Reload, "Replace its workers by ones that import the application anew"),
+    ("upgrade", ServerCommand::Upgrade, "Replace all of it, the program too, on the same sockets"),
 ];
 
 /// The largest that fits the kernel's `pid_t`.
@@ -33,7 +33,7 @@ const PID_MAX: u32 = i32::MAX as u32;
 ///
 /// # Errors
 /// One line: the process id is missing or is none.
-pub(crate) fn read(args: &[OsString]) -> Result<Option<Command>, String> {
+pub(crate) fn read(args: &[OsString]) -> Result<Option<ServerCommand>, String> {
     let Some((word, rest)) = args.split_first() else { return Ok(None) };
     let Some((name, command, _)) = COMMANDS.iter().find(|(name, _, _)| word == name) else {
         return Ok(None);
@@ -75,14 +75,14 @@ mod tests {
     #[test]
     fn a_word_with_a_process_id_is_a_command() {
         for (word, command) in [
-            ("status", Command::Status(1)),
-            ("stacks", Command::Stacks(1)),
-            ("reload", Command::Reload(1)),
-            ("upgrade", Command::Upgrade(1)),
+            ("status", ServerCommand::Status(1)),
+            ("stacks", ServerCommand::Stacks(1)),
+            ("reload", ServerCommand::Reload(1)),
+            ("upgrade", ServerCommand::Upgrade(1)),
         ] {
             assert_eq!(read(&[word.into(), "1".into()]), Ok(Some(command)));
         }
-        assert_eq!(read(&["status".into(), "2147483647".into()]), Ok(Some(Command::Status(PID_MAX))));
+        assert_eq!(read(&["status".into(), "2147483647".into()]), Ok(Some(ServerCommand::Status(PID_MAX))));
     }
 
     #[test]
@@ -105,6 +105,6 @@ mod tests {
     fn a_command_does_not_depend_on_settings() {
         let env = environment(&[("PORTICO_THREADS", "x"), ("PORTICO_CMD_ARGS", "--nonsense")]);
         let parsed = parse(["status", "7"].map(OsString::from).into_iter(), &env);
-        assert_eq!(parsed, Ok(Parsed::Command(Command::Status(7))));
+        assert_eq!(parsed, Ok(Parsed::Command(ServerCommand::Status(7))));
     }
 }

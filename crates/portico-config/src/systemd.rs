@@ -1,10 +1,10 @@
 //! Listening sockets that systemd passes to this process (sd_listen_fds(3)): which there are, and their names
 //! in `--bind`.
 
-use crate::bind::{Address, FIRST_INHERITED, split_parameters, split_scheme};
+use crate::bind::{BindAddress, FIRST_INHERITED, split_parameters, split_scheme};
 use crate::environment::{Environment, read_variable};
 use crate::error::ConfigError;
-use crate::raw::{RawConfig, Source};
+use crate::raw::{RawConfig, SettingSource};
 use crate::resolved::Config;
 use crate::settings;
 use crate::value::{escaped, items};
@@ -18,13 +18,13 @@ const NAMES: &str = "LISTEN_FDNAMES";
 
 /// The sockets that were passed: as many descriptors from [`FIRST_INHERITED`] up.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Inherited {
+pub(crate) struct SystemdSockets {
     number: usize,
     /// Of the first descriptors; fewer than `number` where not all have one.
     names: Vec<String>,
 }
 
-impl Inherited {
+impl SystemdSockets {
     /// Those that `env` says were passed to the process `pid`. Variables that are meant for another process
     /// came down to this one with the rest of its parent's environment, and count for nothing.
     ///
@@ -51,7 +51,7 @@ impl Inherited {
     pub fn say(&self, raw: &mut RawConfig) -> Result<(), ConfigError> {
         let setting = &settings::BIND;
         let Some(said) = raw.said(setting) else {
-            raw.say(setting, self.descriptors().map(text).collect(), Source::Platform(NUMBER));
+            raw.say(setting, self.descriptors().map(text).collect(), SettingSource::Platform(NUMBER));
             return Ok(());
         };
         let mut texts = Vec::new();
@@ -109,7 +109,7 @@ impl Inherited {
 }
 
 fn is_bound(config: &Config, fd: i32) -> bool {
-    config.binds.iter().any(|bind| bind.address == Address::Fd(fd))
+    config.binds.iter().any(|bind| bind.address == BindAddress::Fd(fd))
 }
 
 /// The name in `fd://NAME`; digits are a descriptor's number.
@@ -147,14 +147,14 @@ mod tests {
         let binds = resolved(env, args).unwrap().config.binds;
         binds
             .iter()
-            .filter_map(|bind| if let Address::Fd(fd) = bind.address { Some(fd) } else { None })
+            .filter_map(|bind| if let BindAddress::Fd(fd) = bind.address { Some(fd) } else { None })
             .collect()
     }
 
     #[test]
     fn all_are_listened_on_where_nothing_is_said() {
         let resolved = resolved(&THREE, &[]).unwrap();
-        assert_eq!(resolved.config.binds, [3, 4, 5].map(|fd| Address::Fd(fd).into()));
+        assert_eq!(resolved.config.binds, [3, 4, 5].map(|fd| BindAddress::Fd(fd).into()));
         assert_eq!(resolved.warnings, [""; 0]);
         assert_eq!(descriptors(&THREE[..2], &[]), [3, 4, 5]);
     }
@@ -179,7 +179,7 @@ mod tests {
         ] {
             let resolved = resolved(&[&THREE[..], env].concat(), args).unwrap();
             assert_eq!(resolved.config.binds.len(), 1);
-            assert!(matches!(resolved.config.binds[0].address, Address::Tcp { .. }));
+            assert!(matches!(resolved.config.binds[0].address, BindAddress::Tcp { .. }));
             assert!(resolved.warnings[0].contains("fd://3, fd://4, fd://5"), "{:?}", resolved.warnings);
         }
         let warnings = resolved(&THREE, &["-b", "fd://web"]).unwrap().warnings;
