@@ -6,6 +6,7 @@
 
 use std::ffi::OsString;
 
+use crate::error::ParseError;
 use crate::setting::Setting;
 use crate::settings;
 
@@ -122,7 +123,7 @@ pub(crate) fn is_gunicorns(flag: &str) -> bool {
 ///
 /// # Errors
 /// One line: a beginning stands for several options.
-pub(crate) fn write_out(args: Vec<OsString>) -> Result<Vec<OsString>, String> {
+pub(crate) fn write_out(args: Vec<OsString>) -> Result<Vec<OsString>, ParseError> {
     let mut options_end = false;
     args.into_iter()
         .map(|arg| {
@@ -136,7 +137,7 @@ pub(crate) fn write_out(args: Vec<OsString>) -> Result<Vec<OsString>, String> {
 }
 
 /// `option`, which comes without its dashes, written out; `None` where that changes nothing.
-fn option(option: &str) -> Result<Option<String>, String> {
+fn option(option: &str) -> Result<Option<String>, ParseError> {
     let (beginning, value) = match option.split_once('=') {
         Some((beginning, value)) => (beginning, format!("={value}")),
         None => (option, String::new()),
@@ -159,7 +160,8 @@ fn option(option: &str) -> Result<Option<String>, String> {
             Err(format!(
                 "--{beginning} is the beginning of several options: {}; write one of them",
                 flags.join(", ")
-            ))
+            )
+            .into())
         }
     }
 }
@@ -222,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_beginning_of_several_names_them() {
-        let refusal = |arg: &str| write_out(vec![arg.into()]).unwrap_err();
+        let refusal = |arg: &str| write_out(vec![arg.into()]).unwrap_err().to_string();
         assert_eq!(
             refusal("--access-logf"),
             "--access-logf is the beginning of several options: --access-logfile, --access-logformat; \

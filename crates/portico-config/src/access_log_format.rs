@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use crate::error::ParseError;
+
 /// Lines of the access log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum AccessLogFormat {
@@ -138,7 +140,7 @@ pub enum RequestStage {
 }
 
 /// What a name stands for; `Err` has what is wrong with it.
-type AtomResult = Result<Atom, String>;
+type AtomResult = Result<Atom, ParseError>;
 
 const ATOMS: &str = "h l u t r m U q H s B b f a T M D L p {header}i {header}o {key}e";
 
@@ -147,7 +149,7 @@ impl AccessLogFormat {
     ///
     /// # Errors
     /// What is wrong, and what to write instead.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str) -> Result<Self, ParseError> {
         let named = [
             ("common", Self::Common),
             ("combined", Self::Combined),
@@ -161,7 +163,8 @@ impl AccessLogFormat {
             return Err(format!(
                 "{text:?} is no format; write common, combined, json, logfmt, or a template such as \
                  '%(h)s \"%(r)s\" %(s)s'"
-            ));
+            )
+            .into());
         }
         LogTemplate::parse(text).map(Self::Template)
     }
@@ -172,7 +175,7 @@ impl AccessLogFormat {
 ///
 /// # Errors
 /// It is none that lines could be made of, there as here.
-pub(crate) fn for_gunicorn(text: &str) -> Result<(String, Vec<&str>), String> {
+pub(crate) fn for_gunicorn(text: &str) -> Result<(String, Vec<&str>), ParseError> {
     if AccessLogFormat::parse(text).is_ok() {
         return Ok((text.to_owned(), Vec::new()));
     }
@@ -212,7 +215,7 @@ impl LogTemplate {
         &self.pieces
     }
 
-    fn parse(text: &str) -> Result<Self, String> {
+    fn parse(text: &str) -> Result<Self, ParseError> {
         let mut pieces = Vec::new();
         for word in words(text)? {
             match word {
@@ -237,7 +240,7 @@ enum AtomWord<'a> {
 }
 
 /// The parts of a template.
-fn words(text: &str) -> Result<Vec<AtomWord<'_>>, String> {
+fn words(text: &str) -> Result<Vec<AtomWord<'_>>, ParseError> {
     let (mut words, mut rest) = (Vec::new(), text);
     while let Some(at) = rest.find('%') {
         let (before, from) = rest.split_at(at);
@@ -261,7 +264,7 @@ fn words(text: &str) -> Result<Vec<AtomWord<'_>>, String> {
 }
 
 /// What follows the name of an atom, as Python has it (`-8.3s`), and what is left of the text.
-fn form(text: &str) -> Result<(AtomForm, &str), String> {
+fn form(text: &str) -> Result<(AtomForm, &str), ParseError> {
     let mut form = AtomForm::default();
     let flags = text.len() - text.trim_start_matches(['-', '0', '+', ' ', '#']).len();
     for flag in text[..flags].chars() {
@@ -283,19 +286,19 @@ fn form(text: &str) -> Result<(AtomForm, &str), String> {
     let conversion = rest.chars().next().unwrap_or(' ');
     form.is_decimal = matches!(conversion, 'f' | 'F');
     if !matches!(conversion, 's' | 'd' | 'i' | 'u' | 'f' | 'F') {
-        return Err("must be followed by s, d or f; other conversions are not known".to_owned());
+        return Err("must be followed by s, d or f; other conversions are not known".to_owned().into());
     }
     Ok((form, &rest[1..]))
 }
 
 /// A number that `text` begins with, and what is left of it.
-fn digits(text: &str) -> Result<(Option<usize>, &str), String> {
+fn digits(text: &str) -> Result<(Option<usize>, &str), ParseError> {
     let rest = text.trim_start_matches(|it: char| it.is_ascii_digit());
     let digits = &text[..text.len() - rest.len()];
     match digits.parse() {
         _ if digits.is_empty() => Ok((None, rest)),
         Ok(number) if number <= WIDTH_MAX => Ok((Some(number), rest)),
-        _ => Err(format!("has a number above {WIDTH_MAX}")),
+        _ => Err(format!("has a number above {WIDTH_MAX}").into()),
     }
 }
 
@@ -328,7 +331,7 @@ fn atom(name: &str) -> AtomResult {
         "D" => Atom::Microseconds,
         "L" => Atom::DecimalSeconds,
         "p" => Atom::Pid,
-        _ => return Err(format!("%({name})s is no atom of the access log; there are {ATOMS}")),
+        _ => return Err(format!("%({name})s is no atom of the access log; there are {ATOMS}").into()),
     })
 }
 
@@ -365,7 +368,7 @@ fn environ_key(key: &str) -> AtomResult {
             return Err(format!(
                 "%({{{key}}}e)s: lines are written beside Python, which alone has {key}; have the application \
                  send it as a field of its answer and write %({{name}}o)s"
-            ));
+            ).into());
         }
     })
 }
@@ -475,7 +478,7 @@ mod tests {
             ("%h %l", "is no format"),
             ("", "is no format"),
         ] {
-            let refusal = AccessLogFormat::parse(text).unwrap_err();
+            let refusal = AccessLogFormat::parse(text).unwrap_err().to_string();
             assert!(refusal.contains(expected), "{text}: {refusal}");
         }
     }

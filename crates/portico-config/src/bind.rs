@@ -13,6 +13,7 @@
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
+use crate::error::ParseError;
 use crate::proxies::ProxyProtocol;
 
 /// Where to listen, and what is spoken there.
@@ -102,7 +103,7 @@ const UNIX_PATH_BYTES_MAX: usize = 107;
 ///
 /// # Errors
 /// What is wrong with `text` and what to write instead; also when its host has no address.
-pub(crate) fn bind(text: &str) -> Result<Bind, String> {
+pub(crate) fn bind(text: &str) -> Result<Bind, ParseError> {
     let (scheme, rest) = split_scheme(text);
     let (rest, parameters) = split_parameters(rest);
     let (protocol, tls) = match scheme {
@@ -120,7 +121,7 @@ pub(crate) fn split_parameters(rest: &str) -> (&str, Option<&str>) {
 }
 
 /// Reads `parameters` of the bind `text`; there is one.
-fn proxy(parameters: &str, text: &str) -> Result<ProxyProtocol, String> {
+fn proxy(parameters: &str, text: &str) -> Result<ProxyProtocol, ParseError> {
     match parameters {
         "proxy=off" => Ok(ProxyProtocol::Off),
         "proxy=v1" => Ok(ProxyProtocol::V1),
@@ -129,7 +130,8 @@ fn proxy(parameters: &str, text: &str) -> Result<ProxyProtocol, String> {
         _ => Err(format!(
             "{text:?}: {parameters:?} is no parameter of a bind; behind the '?' write proxy=off, proxy=v1, \
              proxy=v2 or proxy=auto"
-        )),
+        )
+        .into()),
     }
 }
 
@@ -152,7 +154,7 @@ const PROTOCOLS: [WireProtocol; 5] = [
 ];
 
 /// Reads `rest`, the address of the bind `text`.
-fn address(rest: &str, text: &str) -> Result<BindAddress, String> {
+fn address(rest: &str, text: &str) -> Result<BindAddress, ParseError> {
     if let Some(path) = rest.strip_prefix("unix:") {
         return unix(path.strip_prefix("//").unwrap_or(path), text);
     }
@@ -166,6 +168,7 @@ fn address(rest: &str, text: &str) -> Result<BindAddress, String> {
                 format!(
                     "{text:?} names no file descriptor; write a number from {FIRST_INHERITED} up, or a name"
                 )
+                .into()
             });
     }
     let (host, port) = host_and_port(rest.strip_prefix("tcp://").unwrap_or(rest), text)?;
@@ -173,19 +176,20 @@ fn address(rest: &str, text: &str) -> Result<BindAddress, String> {
     Ok(BindAddress::Tcp { text: text.to_owned(), addresses })
 }
 
-fn unix(path: &str, text: &str) -> Result<BindAddress, String> {
+fn unix(path: &str, text: &str) -> Result<BindAddress, ParseError> {
     if path.is_empty() {
-        return Err(format!("{text:?} has no path; write unix:/run/app.sock"));
+        return Err(format!("{text:?} has no path; write unix:/run/app.sock").into());
     }
     if path.len() > UNIX_PATH_BYTES_MAX || path.contains('\0') {
         return Err(format!(
             "{text:?} cannot be a UNIX socket; a path has at most {UNIX_PATH_BYTES_MAX} bytes and no NUL"
-        ));
+        )
+        .into());
     }
     Ok(BindAddress::Unix(PathBuf::from(path)))
 }
 
-fn host_and_port<'a>(tcp: &'a str, text: &str) -> Result<(&'a str, u16), String> {
+fn host_and_port<'a>(tcp: &'a str, text: &str) -> Result<(&'a str, u16), ParseError> {
     let hint = "write HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N";
     let (host, port) = match tcp.strip_prefix('[') {
         Some(bracketed) => {
@@ -202,14 +206,15 @@ fn host_and_port<'a>(tcp: &'a str, text: &str) -> Result<(&'a str, u16), String>
         None if tcp.matches(':').count() > 1 => {
             return Err(format!(
                 "{text:?} has more than one ':'; put an IPv6 address in brackets: [::1]:8000"
-            ));
+            )
+            .into());
         }
         None => tcp.split_once(':').map_or((tcp, None), |(host, port)| (host, Some(port))),
     };
     let port = match port {
         // As a host it would be an IPv4 address, 8000 that of 0.0.31.64.
         None if !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_digit()) => {
-            return Err(format!("{text:?} is no address; for a port write :{host}"));
+            return Err(format!("{text:?} is no address; for a port write :{host}").into());
         }
         None => PORT_DEFAULT,
         Some(digits) => {
@@ -221,7 +226,7 @@ fn host_and_port<'a>(tcp: &'a str, text: &str) -> Result<(&'a str, u16), String>
     Ok((if host.is_empty() { "0.0.0.0" } else { host }, port))
 }
 
-fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
+fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, ParseError> {
     let remedy = "write an address or a name of this machine, such as 127.0.0.1:8000";
     let found = (host, port)
         .to_socket_addrs()
@@ -233,7 +238,7 @@ fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
         }
     }
     if addresses.is_empty() {
-        return Err(format!("host {host:?} has no address; {remedy}"));
+        return Err(format!("host {host:?} has no address; {remedy}").into());
     }
     Ok(addresses)
 }
@@ -345,7 +350,7 @@ mod tests {
             ["", "proxy", "proxy=", "proxy=v3", "proxy=V1", "proxy=v1&proxy=v2", "proxy=v1?", "backlog=5"]
         {
             for address in ["127.0.0.1:1", "https://[::1]:1", "unix:/a", "fd://3"] {
-                let refused = bind(&format!("{address}?{parameters}")).unwrap_err();
+                let refused = bind(&format!("{address}?{parameters}")).unwrap_err().to_string();
                 assert!(refused.contains(&format!("{parameters:?} is no parameter")), "{refused}");
                 assert!(refused.contains("proxy=off, proxy=v1, proxy=v2 or proxy=auto"), "{refused}");
             }
@@ -386,13 +391,13 @@ mod tests {
         ] {
             assert!(bind(text).is_err(), "{text:?} was taken");
         }
-        assert_eq!(bind("8000"), Err("\"8000\" is no address; for a port write :8000".to_owned()));
+        assert_eq!(bind("8000"), Err("\"8000\" is no address; for a port write :8000".into()));
     }
 
     #[test]
     fn a_name_without_an_address_is_refused() {
         // Longer than a name may be (RFC 1035 section 2.3.4), so that no name server is asked.
-        let refused = bind(&"a".repeat(300)).unwrap_err();
+        let refused = bind(&"a".repeat(300)).unwrap_err().to_string();
         assert!(refused.contains("cannot be looked up"), "{refused}");
     }
 }

@@ -6,6 +6,8 @@
 //! word = a cipher's name / a word for several of them
 //! ```
 
+use crate::error::ParseError;
+
 /// A cipher and the words that it goes by.
 struct Cipher {
     /// OpenSSL's name.
@@ -56,7 +58,7 @@ const ALL: [&str; 10] = [
 ///
 /// # Errors
 /// It asks for nothing that Portico has.
-pub(crate) fn ciphers(list: &str) -> Result<Vec<&'static str>, String> {
+pub(crate) fn ciphers(list: &str) -> Result<Vec<&'static str>, ParseError> {
     let (mut chosen, mut banned) = (Vec::new(), Vec::new());
     for item in list.split([':', ',', ' ', ';']).filter(|item| !item.is_empty()) {
         let of = |item: &str| -> Vec<&'static str> {
@@ -80,7 +82,8 @@ pub(crate) fn ciphers(list: &str) -> Result<Vec<&'static str>, String> {
             return Err(format!(
                 "of {list:?} Portico has no cipher; it has {}, and those of TLS 1.3",
                 names.join(", ")
-            ));
+            )
+            .into());
         }
     }
     let in_force = |name: &&str| chosen.contains(name) && !banned.contains(name);
@@ -136,7 +139,7 @@ mod tests {
     #[test]
     fn a_list_of_what_portico_has_not_is_refused() {
         for list in ["", "RC4-SHA", "ALL:!ECDHE", "AES128+CHACHA20", "nonsense", "DES-CBC3-SHA:AES128-SHA"] {
-            assert!(ciphers(list).unwrap_err().contains("no cipher"), "{list:?}");
+            assert!(ciphers(list).unwrap_err().to_string().contains("no cipher"), "{list:?}");
         }
     }
 }

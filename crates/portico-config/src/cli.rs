@@ -8,6 +8,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use clap_complete::Shell;
 
 use crate::abbreviation;
+use crate::error::ParseError;
 use crate::setting::{Setting, ValueType};
 use crate::settings;
 
@@ -36,13 +37,13 @@ Exit status: 2 for a mistake on the command line, 1 for one anywhere else.";
 ///
 /// # Errors
 /// One line: what is wrong and what to do.
-pub(crate) fn read(args: impl Iterator<Item = OsString>) -> Result<ParsedArguments, String> {
+pub(crate) fn read(args: impl Iterator<Item = OsString>) -> Result<ParsedArguments, ParseError> {
     match command(|_| true).try_get_matches_from(abbreviation::write_out(args.collect())?) {
         Ok(matches) => said(&matches).map(ParsedArguments::Settings),
         Err(error) => match error.kind() {
             ErrorKind::DisplayHelp => Ok(ParsedArguments::Help(error.to_string())),
             ErrorKind::DisplayVersion => Ok(ParsedArguments::Version(error.to_string())),
-            _ => Err(one_line(&error)),
+            _ => Err(one_line(&error).into()),
         },
     }
 }
@@ -145,7 +146,7 @@ fn long_help(setting: &Setting) -> String {
     text
 }
 
-fn said(matches: &ArgMatches) -> Result<Vec<(&'static Setting, Vec<String>)>, String> {
+fn said(matches: &ArgMatches) -> Result<Vec<(&'static Setting, Vec<String>)>, ParseError> {
     let mut said = Vec::new();
     for setting in settings::all().filter(|setting| setting.has_option()) {
         let texts = match setting.switch() {

@@ -11,14 +11,14 @@ pub struct ConfigError {
 
 impl ConfigError {
     /// A mistake on the command line. Exit status 2, as argparse, getopt and clap programs have it.
-    pub(crate) fn usage(message: impl Into<String>) -> Self {
-        Self { message: message.into(), exit_status: 2 }
+    pub(crate) fn usage(message: impl fmt::Display) -> Self {
+        Self { message: message.to_string(), exit_status: 2 }
     }
 
     /// A mistake anywhere else: in a configuration file, the environment, a keyword argument. Exit status 1,
     /// gunicorn's for a bad configuration. `message` is one line that says where it is and what to do.
-    pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), exit_status: 1 }
+    pub fn new(message: impl fmt::Display) -> Self {
+        Self { message: message.to_string(), exit_status: 1 }
     }
 
     /// Status for the process to exit with: 2 for the command line, 1 for anything else.
@@ -35,3 +35,29 @@ impl fmt::Display for ConfigError {
 }
 
 impl std::error::Error for ConfigError {}
+
+/// What is wrong with a text that an operator has written, and what to write instead. It is the end of a line: whoever
+/// knows where the text stands puts the option, the variable or the place in a file before it, and makes a
+/// [`ConfigError`] of both.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParseError(String);
+
+impl From<String> for ParseError {
+    fn from(message: String) -> Self {
+        Self(message)
+    }
+}
+
+impl From<&str> for ParseError {
+    fn from(message: &str) -> Self {
+        Self(message.to_owned())
+    }
+}
+
+impl fmt::Display for ParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ParseError {}

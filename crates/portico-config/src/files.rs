@@ -93,9 +93,9 @@ pub(crate) fn judge_worker(
     let paths = paths.split(',').filter(|path| !path.is_empty()).map(|path| folder.join(path));
     let folders: Vec<PathBuf> = paths.chain([folder.clone()]).collect();
     let judged = files.judge_worker(&name, &folders);
-    let judged = judged.map_err(|error| source.error(setting, &error.to_string()))?;
+    let judged = judged.map_err(|error| source.error(setting, error))?;
     if judged.kind == "asgi" {
-        return Err(source.error(setting, &settings::asgi_message(&name)));
+        return Err(source.error(setting, settings::asgi_message(&name)));
     }
     let naming = source.naming(setting);
     raw.say(setting, vec![judged.kind], source);

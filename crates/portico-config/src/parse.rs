@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::{self, ParsedArguments};
 use crate::environment::{self, Environment, read_variable};
-use crate::error::ConfigError;
+use crate::error::{ConfigError, ParseError};
 use crate::files::{self, FileAccess};
 use crate::migrate::migrate;
 use crate::raw::{RawConfig, SettingSource};
@@ -182,10 +182,10 @@ pub fn from_pairs(pairs: &[(String, String)], env: Environment<'_>) -> Result<Re
 
 fn say_command_arguments(raw: &mut RawConfig, env: Environment<'_>) -> Result<ParsedArguments, ConfigError> {
     for variable in COMMAND_ARGUMENTS {
-        let error = |problem: &str| ConfigError::new(format!("{variable}: {problem}"));
+        let error = |problem: ParseError| ConfigError::new(format!("{variable}: {problem}"));
         let Some(text) = read_variable(env, variable)? else { continue };
-        let words = split(&text).ok_or_else(|| error("a quotation is not closed; close it"))?;
-        match cli::read(words.into_iter().map(OsString::from)).map_err(|problem| error(&problem))? {
+        let words = split(&text).ok_or_else(|| error("a quotation is not closed; close it".into()))?;
+        match cli::read(words.into_iter().map(OsString::from)).map_err(error)? {
             ParsedArguments::Settings(said) => {
                 for (setting, texts) in said {
                     raw.say(setting, texts, SettingSource::CommandArguments(variable));

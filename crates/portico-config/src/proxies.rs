@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use crate::error::ParseError;
+
 /// Peers whose fields about the client are believed (`--forwarded-allow-ips`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TrustedPeers {
@@ -32,7 +34,7 @@ impl TrustedPeers {
     ///
     /// # Errors
     /// What is wrong with one of them and what to write instead.
-    pub(crate) fn parse(words: &[&str]) -> Result<Self, String> {
+    pub(crate) fn parse(words: &[&str]) -> Result<Self, ParseError> {
         // gunicorn's reading, which people's configurations rely on: a UNIX socket has permissions.
         let mut peers = Self { unix: true, ..Self::default() };
         for word in words {
@@ -41,7 +43,7 @@ impl TrustedPeers {
                 "*" => peers.anybody = true,
                 "private" => peers.networks.extend(private()),
                 "none" if words.len() == 1 => peers.unix = false,
-                "none" => return Err("\"none\" stands beside others; write it alone".to_owned()),
+                "none" => return Err("\"none\" stands beside others; write it alone".to_owned().into()),
                 word => peers.networks.push(network(word)?),
             }
         }
@@ -54,7 +56,7 @@ impl TrustedPeers {
     }
 }
 
-fn network(word: &str) -> Result<IpNet, String> {
+fn network(word: &str) -> Result<IpNet, ParseError> {
     word.parse::<IpNet>()
         .or_else(|_| word.trim_matches(['[', ']']).parse::<IpAddr>().map(|address| address.to_canonical().into()))
         .map_err(|_| {
@@ -62,6 +64,7 @@ fn network(word: &str) -> Result<IpNet, String> {
                 "{word:?} is no address; write addresses or networks, such as 10.0.0.5 or 10.0.0.0/8, or private, \
                  unix, none, *"
             )
+            .into()
         })
 }
 
@@ -95,7 +98,7 @@ impl ForwardedHeaders {
     ///
     /// # Errors
     /// One is not known.
-    pub(crate) fn parse(words: &[&str]) -> Result<Self, String> {
+    pub(crate) fn parse(words: &[&str]) -> Result<Self, ParseError> {
         let mut headers = Self::default();
         for word in words {
             match word.to_ascii_lowercase().as_str() {
@@ -109,7 +112,7 @@ impl ForwardedHeaders {
                 _ => {
                     return Err(format!(
                         "{word:?} is not known; write some of for, proto, host, port, prefix, forwarded, or none"
-                    ));
+                    ).into());
                 }
             }
         }
@@ -131,7 +134,7 @@ impl SchemeHeader {
     ///
     /// # Errors
     /// One is no `NAME=VALUE`.
-    pub(crate) fn parse(pairs: &[&str]) -> Result<Vec<Self>, String> {
+    pub(crate) fn parse(pairs: &[&str]) -> Result<Vec<Self>, ParseError> {
         let parse = |pair: &&str| {
             let (name, value) = pair.split_once('=').filter(|(name, _)| is_field_name(name.trim()))?;
             Some(Self { name: name.trim().to_ascii_lowercase(), value: value.trim().to_owned() })
@@ -144,6 +147,7 @@ impl SchemeHeader {
             .map(|pair| {
                 parse(pair).ok_or_else(|| {
                     format!("{pair:?} is no pair; write NAME=VALUE, such as X-Forwarded-Proto=https, or none")
+                        .into()
                 })
             })
             .collect()
@@ -241,7 +245,7 @@ mod tests {
         assert!(names(&["::ffff:10.1.2.3"], "10.1.2.3"));
         assert!(names(&["0.0.0.0/0"], "203.0.113.9") && !names(&["0.0.0.0/0"], "2001:db8::1"));
         for word in ["10.0.0", "10.0.0.0/33", "localhost", "fe80::1%eth0", "privat", "10.0.0.1-9"] {
-            assert!(TrustedPeers::parse(&[word]).unwrap_err().contains("no address"), "{word}");
+            assert!(TrustedPeers::parse(&[word]).unwrap_err().to_string().contains("no address"), "{word}");
         }
     }
 

@@ -102,7 +102,7 @@ impl SettingSource {
     }
 
     /// An error about `setting`, named as this source names it, with this source's exit status.
-    pub(crate) fn error(&self, setting: &Setting, problem: &str) -> ConfigError {
+    pub(crate) fn error(&self, setting: &Setting, problem: impl fmt::Display) -> ConfigError {
         let message = format!("{}: {problem}", self.naming(setting));
         match self {
             Self::CommandLine => ConfigError::usage(message),

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::error::ParseError;
 use crate::setting::{Area, Setting, ValueType};
 use crate::settings;
 
@@ -53,7 +54,7 @@ pub fn reference() -> String {
 ///
 /// # Errors
 /// There is none of that name.
-pub(crate) fn about(name: &str) -> Result<String, String> {
+pub(crate) fn about(name: &str) -> Result<String, ParseError> {
     let flag = name.trim_start_matches('-');
     let plain = flag.strip_prefix("PORTICO_").unwrap_or(flag).to_ascii_lowercase().replace('-', "_");
     let is_meant = |setting: &&Setting| {
@@ -179,7 +180,7 @@ mod tests {
         }
         assert!(about("-w").unwrap().starts_with("`--workers`"));
         assert!(about("spew").unwrap().contains("This is accepted without effect: "));
-        assert_eq!(about("thraeds"), Err("help: thraeds is not a setting; did you mean threads?".to_owned()));
+        assert_eq!(about("thraeds"), Err("help: thraeds is not a setting; did you mean threads?".into()));
         for setting in settings::all() {
             assert!(about(setting.name).is_ok(), "{}", setting.name);
         }

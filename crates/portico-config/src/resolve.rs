@@ -105,7 +105,7 @@ pub(crate) fn resolve(
     if let (Some(app), Some(said)) = (&config.app, raw.said(&settings::PASTE)) {
         return Err(said
             .source
-            .error(&settings::PASTE, &format!("{app:?} is named too; leave one of both out")));
+            .error(&settings::PASTE, format!("{app:?} is named too; leave one of both out")));
     }
     for bind in config.binds.iter_mut().filter(|bind| !bind.named) {
         bind.protocol = config.protocol;

@@ -2,6 +2,8 @@
 
 use std::ffi::{OsStr, OsString};
 
+use crate::error::ParseError;
+
 /// What to ask of the portico whose supervisor has this process id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServerCommand {
@@ -33,16 +35,16 @@ const PID_MAX: u32 = i32::MAX as u32;
 ///
 /// # Errors
 /// One line: the process id is missing or is none.
-pub(crate) fn read(args: &[OsString]) -> Result<Option<ServerCommand>, String> {
+pub(crate) fn read(args: &[OsString]) -> Result<Option<ServerCommand>, ParseError> {
     let Some((word, rest)) = args.split_first() else { return Ok(None) };
     let Some((name, command, _)) = COMMANDS.iter().find(|(name, _, _)| word == name) else {
         return Ok(None);
     };
     match rest {
-        [] => Err(format!("{name}: a process id is missing; write portico {name} PID")),
+        [] => Err(format!("{name}: a process id is missing; write portico {name} PID").into()),
         [text] => process_id(text)
             .map(|pid| Some(command(pid)))
-            .ok_or_else(|| format!("{name}: {text:?} is no process id; write portico {name} PID")),
+            .ok_or_else(|| format!("{name}: {text:?} is no process id; write portico {name} PID").into()),
         _ => Ok(None),
     }
 }

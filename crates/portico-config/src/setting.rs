@@ -5,6 +5,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use crate::error::ParseError;
 use crate::resolved::Config;
 use crate::settings;
 
@@ -146,13 +147,13 @@ pub(crate) enum ValueType {
     /// an equals sign, and a boolean is read as `alone` or the word `off`.
     Choice { of: &'static [ChoiceWord], alone: Option<&'static str> },
     /// Any text that `set` takes.
-    Text { metavar: &'static str, set: fn(&mut Config, &str) -> Result<(), String> },
+    Text { metavar: &'static str, set: fn(&mut Config, &str) -> Result<(), ParseError> },
     /// Text of a form of its own, which `form` describes.
-    Form { metavar: &'static str, form: &'static str, set: fn(&mut Config, &str) -> Result<(), String> },
+    Form { metavar: &'static str, form: &'static str, set: fn(&mut Config, &str) -> Result<(), ParseError> },
     /// One or more texts: the option repeated, or one value with commas.
-    List { metavar: &'static str, set: fn(&mut Config, &[&str]) -> Result<(), String> },
+    List { metavar: &'static str, set: fn(&mut Config, &[&str]) -> Result<(), ParseError> },
     /// One or more texts that may have commas: the option repeated.
-    Texts { metavar: &'static str, set: fn(&mut Config, &[&str]) -> Result<(), String> },
+    Texts { metavar: &'static str, set: fn(&mut Config, &[&str]) -> Result<(), ParseError> },
     /// Accepted for gunicorn's sake, without effect: a warning says `why`, but for a `harmless` value, which
     /// asks for what is done anyway.
     Ignored { takes: Takes, harmless: &'static [&'static str], why: &'static str },

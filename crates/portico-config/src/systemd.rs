@@ -3,7 +3,7 @@
 
 use crate::bind::{BindAddress, FIRST_INHERITED, split_parameters, split_scheme};
 use crate::environment::{Environment, read_variable};
-use crate::error::ConfigError;
+use crate::error::{ConfigError, ParseError};
 use crate::raw::{RawConfig, SettingSource};
 use crate::resolved::Config;
 use crate::settings;
@@ -91,7 +91,7 @@ impl SystemdSockets {
         (FIRST_INHERITED..).take(self.number)
     }
 
-    fn named(&self, name: &str) -> Result<impl Iterator<Item = i32>, String> {
+    fn named(&self, name: &str) -> Result<impl Iterator<Item = i32>, ParseError> {
         let wanted = self.descriptors().zip(&self.names).filter(move |(_, other)| *other == name);
         let found: Vec<i32> = wanted.map(|(fd, _)| fd).collect();
         match found.is_empty() {
@@ -99,11 +99,13 @@ impl SystemdSockets {
             true if self.number == 0 => Err(format!(
                 "{:?} names a socket, but none was passed to this process ({NUMBER}, {PID})",
                 format!("fd://{name}")
-            )),
+            )
+            .into()),
             true => Err(format!(
                 "no socket of the name {name:?} was passed; {NAMES} has {:?}",
                 self.names.join(":")
-            )),
+            )
+            .into()),
         }
     }
 }

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use clap_complete::Shell;
 
+use crate::error::ParseError;
+
 /// What such a word asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Task {
@@ -55,7 +57,7 @@ const TASKS: [(&str, &str, &str); 7] = [
 ///
 /// # Errors
 /// One line: the task needs something else after its word.
-pub(crate) fn read(args: Vec<OsString>) -> Result<(Option<Task>, Vec<OsString>), String> {
+pub(crate) fn read(args: Vec<OsString>) -> Result<(Option<Task>, Vec<OsString>), ParseError> {
     let Some(word) = args.first().and_then(|word| word.to_str()) else { return Ok((None, args)) };
     let rest = &args[1..];
     let task = match word {
@@ -67,11 +69,11 @@ pub(crate) fn read(args: Vec<OsString>) -> Result<(Option<Task>, Vec<OsString>),
         "help" => match rest {
             [] => Task::Help { setting: None },
             [name] => Task::Help { setting: Some(name.to_string_lossy().into_owned()) },
-            _ => return Err("help: name one setting; write portico help threads".to_owned()),
+            _ => return Err("help: name one setting; write portico help threads".to_owned().into()),
         },
         "schema" => match rest {
             [] => Task::Schema,
-            _ => return Err("schema: nothing follows it; write portico schema".to_owned()),
+            _ => return Err("schema: nothing follows it; write portico schema".to_owned().into()),
         },
         "completions" => completions(rest)?,
         "migrate" => migrate(rest)?,
@@ -79,9 +81,9 @@ pub(crate) fn read(args: Vec<OsString>) -> Result<(Option<Task>, Vec<OsString>),
             [] => Task::DevCert { folder: PathBuf::new() },
             [folder] if !is_option(folder) => Task::DevCert { folder: folder.into() },
             _ => {
-                return Err(
-                    "dev-cert: name one folder, or none; write portico dev-cert certificates".to_owned()
-                );
+                return Err("dev-cert: name one folder, or none; write portico dev-cert certificates"
+                    .to_owned()
+                    .into());
             }
         },
         _ => return Ok((None, args)),
@@ -89,16 +91,16 @@ pub(crate) fn read(args: Vec<OsString>) -> Result<(Option<Task>, Vec<OsString>),
     Ok((Some(task), Vec::new()))
 }
 
-fn completions(rest: &[OsString]) -> Result<Task, String> {
+fn completions(rest: &[OsString]) -> Result<Task, ParseError> {
     match rest.iter().map(|arg| arg.to_str()).collect::<Vec<_>>()[..] {
         [Some("bash")] => Ok(Task::Completions(Shell::Bash)),
         [Some("zsh")] => Ok(Task::Completions(Shell::Zsh)),
         [Some("fish")] => Ok(Task::Completions(Shell::Fish)),
-        _ => Err("completions: name a shell; write portico completions bash, zsh or fish".to_owned()),
+        _ => Err("completions: name a shell; write portico completions bash, zsh or fish".to_owned().into()),
     }
 }
 
-fn migrate(rest: &[OsString]) -> Result<Task, String> {
+fn migrate(rest: &[OsString]) -> Result<Task, ParseError> {
     match rest {
         [from] if !is_option(from) => Ok(Task::Migrate { from: from.into(), to: None }),
         [from, option, to] | [option, to, from]
@@ -107,7 +109,8 @@ fn migrate(rest: &[OsString]) -> Result<Task, String> {
             Ok(Task::Migrate { from: from.into(), to: Some(to.into()) })
         }
         _ => Err("migrate: name one file; write portico migrate gunicorn.conf.py, or with -o portico.toml"
-            .to_owned()),
+            .to_owned()
+            .into()),
     }
 }
 
@@ -190,7 +193,7 @@ mod tests {
             (&["dev-cert", "a", "b"], "dev-cert: "),
             (&["dev-cert", "-o"], "dev-cert: "),
         ] {
-            let refused = read(args.iter().map(OsString::from).collect()).unwrap_err();
+            let refused = read(args.iter().map(OsString::from).collect()).unwrap_err().to_string();
             assert!(refused.starts_with(word), "{refused}");
         }
     }

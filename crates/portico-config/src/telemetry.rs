@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::error::ParseError;
+
 /// Where something listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {
@@ -119,8 +121,8 @@ impl fmt::Display for Endpoint {
 ///
 /// # Errors
 /// What is wrong, and what to write instead.
-pub(crate) fn statsd(text: &str) -> Result<Endpoint, String> {
-    let wrong = || format!("{text:?} is no address; write HOST:PORT or unix://PATH");
+pub(crate) fn statsd(text: &str) -> Result<Endpoint, ParseError> {
+    let wrong = || ParseError::from(format!("{text:?} is no address; write HOST:PORT or unix://PATH"));
     match text.strip_prefix("unix:") {
         Some(path) => unix(path).ok_or_else(wrong),
         None => inet(text, STATSD_PORT).ok_or_else(wrong),
@@ -131,12 +133,12 @@ pub(crate) fn statsd(text: &str) -> Result<Endpoint, String> {
 ///
 /// # Errors
 /// As [`statsd`].
-pub(crate) fn syslog(text: &str) -> Result<(Endpoint, Option<SyslogTransport>), String> {
+pub(crate) fn syslog(text: &str) -> Result<(Endpoint, Option<SyslogTransport>), ParseError> {
     let wrong = || {
-        format!(
+        ParseError::from(format!(
             "{text:?} is no address; write udp://HOST:PORT, tcp://HOST:PORT, unix://PATH#dgram or \
              unix://PATH#stream"
-        )
+        ))
     };
     let inet = |rest: &str| {
         let host = if rest.is_empty() { "localhost" } else { rest };
@@ -162,13 +164,13 @@ pub(crate) fn syslog(text: &str) -> Result<(Endpoint, Option<SyslogTransport>), 
 ///
 /// # Errors
 /// The name is not known.
-pub(crate) fn facility(text: &str) -> Result<u8, String> {
+pub(crate) fn facility(text: &str) -> Result<u8, ParseError> {
     let lower = text.to_ascii_lowercase();
     let name = lower.strip_prefix("log_").unwrap_or(&lower);
     let found = FACILITIES.iter().find(|(known, _)| *known == name);
     found.map(|(_, number)| *number).ok_or_else(|| {
         let known: Vec<&str> = FACILITIES.iter().map(|(known, _)| *known).collect();
-        format!("{text:?} is no facility; write one of {}", known.join(", "))
+        format!("{text:?} is no facility; write one of {}", known.join(", ")).into()
     })
 }
 
@@ -256,7 +258,7 @@ mod tests {
         for (text, number) in [("user", 1), ("LOCAL7", 23), ("log_daemon", 3), ("LOG_AUTH", 4)] {
             assert_eq!(facility(text), Ok(number), "{text}");
         }
-        assert!(facility("local8").unwrap_err().contains("local7"));
+        assert!(facility("local8").unwrap_err().to_string().contains("local7"));
         for (text, expected) in [("", ""), (".", ""), ("a", "a."), ("a.b..", "a.b.")] {
             assert_eq!(prefix(text), expected, "{text}");
         }

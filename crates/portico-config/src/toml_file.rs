@@ -9,7 +9,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeInteger, DeTable, DeValue};
 
-use crate::error::ConfigError;
+use crate::error::{ConfigError, ParseError};
 use crate::setting::{Setting, ValueType};
 use crate::settings;
 use crate::value::escaped;
@@ -88,7 +88,7 @@ fn unknown(name: &str) -> String {
     }
 }
 
-fn wrong_type(name: &str, value: &DeValue<'_>, expected: &str) -> String {
+fn wrong_type(name: &str, value: &DeValue<'_>, expected: &ParseError) -> String {
     format!("{name}: this is {}; write {expected}", with_article(value.type_str()))
 }
 
@@ -100,11 +100,11 @@ fn with_article(kind: &str) -> String {
 ///
 /// # Errors
 /// What the setting takes instead.
-fn texts(setting: &Setting, value: &DeValue<'_>) -> Result<Vec<String>, String> {
+fn texts(setting: &Setting, value: &DeValue<'_>) -> Result<Vec<String>, ParseError> {
     if setting.repeatable() {
         return items(setting, value);
     }
-    let expected = |of: &str| Err(of.to_owned());
+    let expected = |of: &str| Err(of.into());
     let text = match (&setting.value, value) {
         (ValueType::Switch { .. }, DeValue::Boolean(on)) => on.to_string(),
         (ValueType::Switch { .. }, _) => return expected("true or false"),
@@ -129,14 +129,14 @@ fn texts(setting: &Setting, value: &DeValue<'_>) -> Result<Vec<String>, String> 
             ValueType::Choice { .. } | ValueType::Text { .. } | ValueType::Form { .. },
             DeValue::String(text),
         ) => text.to_string(),
-        _ => return Err(format!("a string: {}", setting.value.describe())),
+        _ => return Err(format!("a string: {}", setting.value.describe()).into()),
     };
     Ok(vec![text])
 }
 
 /// The items of a list: of an array, of a table `key = value`, or a string as the command line has it.
-fn items(setting: &Setting, value: &DeValue<'_>) -> Result<Vec<String>, String> {
-    let expected = || "a string, or an array of strings".to_owned();
+fn items(setting: &Setting, value: &DeValue<'_>) -> Result<Vec<String>, ParseError> {
+    let expected = || ParseError::from("a string, or an array of strings");
     let item = |text: String| if setting.is_list() { escaped(&text) } else { text };
     let empty = || setting.empty_list.map(str::to_owned).into_iter().collect();
     match value {

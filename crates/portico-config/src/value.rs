@@ -6,6 +6,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use crate::error::ParseError;
 use crate::resolved::Config;
 use crate::setting::{ChoiceWord, ValueType};
 
@@ -14,7 +15,7 @@ impl ValueType {
     ///
     /// # Errors
     /// What is wrong with the text and what to write instead.
-    pub fn apply(&self, config: &mut Config, texts: &[String]) -> Result<(), String> {
+    pub fn apply(&self, config: &mut Config, texts: &[String]) -> Result<(), ParseError> {
         let last = texts.last().map_or("", String::as_str);
         match self {
             Self::Switch { set, .. } => set(config, boolean(last)?),
@@ -35,7 +36,7 @@ impl ValueType {
             Self::Ignored { .. } => {}
             Self::Refused { harmless, why, .. } => {
                 if !are_harmless(texts, harmless) {
-                    return Err((*why).to_owned());
+                    return Err((*why).into());
                 }
             }
         }
@@ -111,11 +112,11 @@ pub fn escaped(item: &str) -> String {
 }
 
 /// A boolean as environment variables and Python write it.
-pub(crate) fn boolean(text: &str) -> Result<bool, String> {
+pub(crate) fn boolean(text: &str) -> Result<bool, ParseError> {
     match text.to_ascii_lowercase().as_str() {
         "1" | "true" | "yes" | "on" | "y" => Ok(true),
         "0" | "false" | "no" | "off" | "n" => Ok(false),
-        _ => Err(format!("{text:?} is neither true nor false; write one of them")),
+        _ => Err(format!("{text:?} is neither true nor false; write one of them").into()),
     }
 }
 
@@ -125,17 +126,17 @@ pub(crate) fn count(
     range: &RangeInclusive<u64>,
     zero: Option<&str>,
     unit: &str,
-) -> Result<u64, String> {
+) -> Result<u64, ParseError> {
     let limits = || format!("write a number of {unit} from {} to {}", range.start(), range.end());
     let number = whole(text).ok_or_else(|| format!("{text:?} is not a whole number; {}", limits()))?;
     if range.contains(&number) || (number == 0 && zero.is_some()) {
         Ok(number)
     } else {
-        Err(format!("{number} is out of range; {}", limits()))
+        Err(format!("{number} is out of range; {}", limits()).into())
     }
 }
 
-fn size(text: &str, range: &RangeInclusive<u64>, zero: Option<&str>) -> Result<u64, String> {
+fn size(text: &str, range: &RangeInclusive<u64>, zero: Option<&str>) -> Result<u64, ParseError> {
     let (digits, shift) = match text.as_bytes().last() {
         Some(b'k' | b'K') => (&text[..text.len() - 1], 10),
         Some(b'm' | b'M') => (&text[..text.len() - 1], 20),
@@ -149,7 +150,7 @@ fn size(text: &str, range: &RangeInclusive<u64>, zero: Option<&str>) -> Result<u
         Ok(bytes)
     } else {
         let (least, most) = (size_text(*range.start()), size_text(*range.end()));
-        Err(format!("{text} is out of range; write a size from {least} to {most}"))
+        Err(format!("{text} is out of range; write a size from {least} to {most}").into())
     }
 }
 
@@ -158,7 +159,7 @@ pub(crate) fn time(
     text: &str,
     range: &RangeInclusive<Duration>,
     zero: Option<&str>,
-) -> Result<Duration, String> {
+) -> Result<Duration, ParseError> {
     // "ms" before "m" and "s", which it ends in.
     let suffixes = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
     let (number, seconds) = suffixes
@@ -177,27 +178,27 @@ pub(crate) fn time(
         Ok(time)
     } else {
         let (least, most) = (time_text(*range.start()), time_text(*range.end()));
-        Err(format!("{text} is out of range; write a time from {least} to {most}"))
+        Err(format!("{text} is out of range; write a time from {least} to {most}").into())
     }
 }
 
 /// Octal with or without a leading `0` or `0o`, as chmod(1) and Python write it.
-fn mode(text: &str) -> Result<u32, String> {
+fn mode(text: &str) -> Result<u32, ParseError> {
     let digits = text.strip_prefix("0o").unwrap_or(text);
     let octal = !digits.is_empty() && digits.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
     octal
         .then(|| u32::from_str_radix(digits, 8).ok())
         .flatten()
         .filter(|mode| *mode <= 0o777)
-        .ok_or_else(|| format!("{text:?} is not a file mode; write three octal digits, such as 660"))
+        .ok_or_else(|| format!("{text:?} is not a file mode; write three octal digits, such as 660").into())
 }
 
-fn choice(text: &str, of: &'static [ChoiceWord], alone: Option<&str>) -> Result<fn(&mut Config), String> {
+fn choice(text: &str, of: &'static [ChoiceWord], alone: Option<&str>) -> Result<fn(&mut Config), ParseError> {
     let named =
         |name: &str| of.iter().find_map(|(word, set)| word.eq_ignore_ascii_case(name).then_some(*set));
     named(text)
         .or_else(|| named(if boolean(text).ok()? { alone? } else { "off" }))
-        .ok_or_else(|| format!("{text:?} is not known; write one of {}", words(of)))
+        .ok_or_else(|| format!("{text:?} is not known; write one of {}", words(of)).into())
 }
 
 /// Whether each of `texts` is one of `harmless`; of booleans any spelling.

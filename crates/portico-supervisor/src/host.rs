@@ -1,5 +1,6 @@
 //! What the supervisor needs of the program that it runs in.
 
+use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
@@ -39,7 +40,7 @@ pub trait Host {
     ///
     /// # Errors
     /// It cannot be used, for this reason: nothing is reloaded.
-    fn reload(&mut self) -> Result<Option<Arc<Config>>, String> {
+    fn reload(&mut self) -> Result<Option<Arc<Config>>, ReloadError> {
         Ok(None)
     }
 
@@ -112,6 +113,25 @@ pub trait Host {
         Vec::new()
     }
 }
+
+/// Why a configuration that was read for a reload cannot be used: one line for the operator. The server goes on with
+/// the former one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReloadError(String);
+
+impl From<String> for ReloadError {
+    fn from(reason: String) -> Self {
+        Self(reason)
+    }
+}
+
+impl fmt::Display for ReloadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ReloadError {}
 
 /// A request that a worker was answering when it died, for the access log. It borrows from the scoreboard's records and
 /// lives for one call of [`Host::lost_request`].

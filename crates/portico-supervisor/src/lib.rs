@@ -28,7 +28,7 @@ pub use backlog::{ListenOverflows, listen_overflows};
 pub use capacity::Capacity;
 pub use control::{ControlCommand, ControlSocket, LogFiles, Report};
 pub use fork::{ChildContext, Fork, Forked};
-pub use host::{Host, InterruptedRequest, ProcessRole};
+pub use host::{Host, InterruptedRequest, ProcessRole, ReloadError};
 pub use memory::{Footprint, MemoryGroup, resident_kib};
 pub use notify::Notifier;
 pub use pidfile::Pidfile;

@@ -72,7 +72,7 @@ pub(crate) const CHDIR: Setting = Setting {
         set: |config, text| {
             let path = PathBuf::from(text);
             if !path.is_dir() {
-                return Err(format!("{text:?} is not a folder; name one that exists"));
+                return Err(format!("{text:?} is not a folder; name one that exists").into());
             }
             config.chdir = Some(path);
             Ok(())
@@ -130,10 +130,12 @@ pub(crate) const ROOT_PATH: Setting = Setting {
         set: |config, text| {
             let path = text.trim_end_matches('/');
             if !path.is_empty() && !path.starts_with('/') {
-                return Err(format!("{text:?} does not begin with a slash; write /{path}"));
+                return Err(format!("{text:?} does not begin with a slash; write /{path}").into());
             }
             if path.chars().any(char::is_control) {
-                return Err(format!("{text:?} has a control character; write a plain path, such as /api"));
+                return Err(
+                    format!("{text:?} has a control character; write a plain path, such as /api").into()
+                );
             }
             config.root_path = path.to_owned();
             Ok(())

@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::{DAY, YEAR};
+use crate::error::ParseError;
 use crate::resolved::{OnDisconnect, PathTimeout};
 use crate::setting::{Area, Setting, ValueType};
 use crate::value::time;
@@ -63,28 +64,28 @@ pub(crate) const TIMEOUT_PATH: Setting = Setting {
     ..Setting::BLANK
 };
 
-fn path_timeouts(texts: &[&str]) -> Result<Vec<PathTimeout>, String> {
+fn path_timeouts(texts: &[&str]) -> Result<Vec<PathTimeout>, ParseError> {
     let mut timeouts: Vec<PathTimeout> = Vec::new();
     for text in texts.iter().filter(|text| !text.is_empty()) {
         let timeout = path_timeout(text)?;
         if timeouts.iter().any(|other| other.prefix == timeout.prefix) {
-            return Err(format!("{} is given twice; remove one of them", timeout.prefix));
+            return Err(format!("{} is given twice; remove one of them", timeout.prefix).into());
         }
         timeouts.push(timeout);
     }
     if timeouts.len() > PATH_TIMEOUTS_MAX {
-        return Err(format!("{} prefixes; name at most {PATH_TIMEOUTS_MAX}", timeouts.len()));
+        return Err(format!("{} prefixes; name at most {PATH_TIMEOUTS_MAX}", timeouts.len()).into());
     }
     timeouts.sort_by_key(|timeout| std::cmp::Reverse(timeout.prefix.len()));
     Ok(timeouts)
 }
 
-fn path_timeout(text: &str) -> Result<PathTimeout, String> {
+fn path_timeout(text: &str) -> Result<PathTimeout, ParseError> {
     let form = || format!("{text:?} is no path with a time; write /reports=5m");
     let (prefix, length) = text.rsplit_once('=').ok_or_else(form)?;
     let plain = prefix.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#'));
     if !prefix.starts_with('/') || !plain {
-        return Err(form());
+        return Err(form().into());
     }
     let timeout = time(length, &TIMEOUT_RANGE, NEVER).map_err(|problem| format!("{prefix}: {problem}"))?;
     let trimmed = prefix.trim_end_matches('/');

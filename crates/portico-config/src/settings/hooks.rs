@@ -1,5 +1,6 @@
 //! The hooks of gunicorn.conf.py. Which function each is only Python knows; here they have their names and places.
 
+use crate::error::ParseError;
 use crate::resolved::Config;
 use crate::setting::{Area, Setting, ValueType};
 
@@ -110,9 +111,11 @@ const HOOK: Setting = Setting {
     ..Setting::BLANK
 };
 
-fn set(_: &mut Config, text: &str) -> Result<(), String> {
+fn set(_: &mut Config, text: &str) -> Result<(), ParseError> {
     let is_import = text.split_once('.').is_some_and(|(module, name)| !module.is_empty() && !name.is_empty());
-    is_import.then_some(()).ok_or_else(|| format!("{text:?} is no import string; write module.function"))
+    is_import
+        .then_some(())
+        .ok_or_else(|| format!("{text:?} is no import string; write module.function").into())
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Settings of HTTP/2.
 
+use crate::error::ParseError;
 use crate::gunicorn;
 use crate::resolved::Config;
 use crate::setting::{Area, Setting, ValueType};
@@ -30,13 +31,13 @@ pub(crate) const HTTP_PROTOCOLS: Setting = Setting {
     ..BLANK
 };
 
-fn set_protocols(config: &mut Config, words: &[&str]) -> Result<(), String> {
+fn set_protocols(config: &mut Config, words: &[&str]) -> Result<(), ParseError> {
     if let Some(word) = words.iter().find(|word| !matches!(**word, "h1" | "h2")) {
         let remedy = if *word == "h3" { "HTTP/3 ends at a proxy in front; " } else { "" };
-        return Err(format!("{word:?} is not spoken here; {remedy}write h2,h1 or h1"));
+        return Err(format!("{word:?} is not spoken here; {remedy}write h2,h1 or h1").into());
     }
     if !words.contains(&"h1") {
-        return Err("HTTP/1 cannot be turned off; write h2,h1".to_owned());
+        return Err("HTTP/1 cannot be turned off; write h2,h1".to_owned().into());
     }
     config.http2.offered = words.contains(&"h2");
     Ok(())
@@ -68,10 +69,15 @@ pub(crate) const HTTP2_CLEARTEXT: Setting = Setting {
                     return Err(
                         "HTTP/2 by Upgrade was taken out of the standard (RFC 9113) and is not spoken here; \
                         write prior-knowledge or off"
-                            .to_owned(),
+                            .to_owned()
+                            .into(),
                     );
                 }
-                _ => return Err(format!("{word:?} is neither off nor prior-knowledge; write one of them")),
+                _ => {
+                    return Err(
+                        format!("{word:?} is neither off nor prior-knowledge; write one of them").into()
+                    );
+                }
             };
             Ok(())
         },

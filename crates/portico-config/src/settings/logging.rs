@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::access_log_format::AccessLogFormat;
+use crate::error::ParseError;
 use crate::gunicorn;
 use crate::resolved::{LogLevel, LogTarget};
 use crate::setting::{Area, Setting, ValueType};
@@ -153,9 +154,9 @@ fn log_level() {
     assert!(refusal(&["--log-level", "loud"]).contains("debug, info, warning, error, critical"));
 }
 
-fn target(text: &str, dash: LogTarget) -> Result<LogTarget, String> {
+fn target(text: &str, dash: LogTarget) -> Result<LogTarget, ParseError> {
     match text {
-        "" => Err("no file is named; write a path, or - for the terminal".to_owned()),
+        "" => Err("no file is named; write a path, or - for the terminal".to_owned().into()),
         "-" => Ok(dash),
         path => Ok(LogTarget::File(PathBuf::from(path))),
     }

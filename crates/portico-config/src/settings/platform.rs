@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use super::keep;
+use crate::error::ParseError;
 use crate::gunicorn;
 use crate::resolved::Account;
 use crate::setting::{Applies, Area, Fixed, Setting, ValueType};
@@ -164,14 +165,14 @@ fn group() {
 }
 
 /// A name, or a number that is one: the highest stands for none (chown(2)).
-fn account(text: &str) -> Result<Option<Account>, String> {
+fn account(text: &str) -> Result<Option<Account>, ParseError> {
     if text.is_empty() {
         return Ok(None);
     }
     let odd = || format!("{text:?} is no user or group; write its name or its number");
     if !text.bytes().all(|byte| byte.is_ascii_digit()) {
         let plain = !text.starts_with('-') && !text.contains([':', '/', '\0', '\n']);
-        return if plain { Ok(Some(Account::Name(text.to_owned()))) } else { Err(odd()) };
+        return if plain { Ok(Some(Account::Name(text.to_owned()))) } else { Err(odd().into()) };
     }
     let id = text.parse().ok().filter(|id| *id != u32::MAX).ok_or_else(odd)?;
     Ok(Some(Account::Id(id)))
@@ -244,7 +245,7 @@ pub(crate) const UMASK: Setting = Setting {
 };
 
 /// As gunicorn reads it: C's octal, Python's octal, hexadecimal, decimal.
-fn umask(text: &str) -> Result<u32, String> {
+fn umask(text: &str) -> Result<u32, ParseError> {
     let number = match text.as_bytes() {
         [b'0', b'o' | b'O', ..] => u32::from_str_radix(&text[2..], 8),
         [b'0', b'x' | b'X', ..] => u32::from_str_radix(&text[2..], 16),
@@ -255,7 +256,7 @@ fn umask(text: &str) -> Result<u32, String> {
     number
         .ok()
         .filter(|mask| plain && *mask <= 0o777)
-        .ok_or_else(|| format!("{text:?} is no mask; write one such as 022 or 0o022, at most 0o777"))
+        .ok_or_else(|| format!("{text:?} is no mask; write one such as 022 or 0o022, at most 0o777").into())
 }
 
 #[cfg(test)]
@@ -300,13 +301,13 @@ pub(crate) const RAW_ENV: Setting = Setting {
     ..Setting::BLANK
 };
 
-fn variable(text: &str) -> Result<(String, String), String> {
+fn variable(text: &str) -> Result<(String, String), ParseError> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() && !text.contains('\0') => {
             Ok((name.to_owned(), value.to_owned()))
         }
         // It may be a secret whose name was forgotten.
-        _ => Err("one of the items sets no variable; write NAME=VALUE".to_owned()),
+        _ => Err("one of the items sets no variable; write NAME=VALUE".to_owned().into()),
     }
 }
 
@@ -403,7 +404,7 @@ pub(crate) const RAW_PASTE_GLOBAL_CONF: Setting = Setting {
     ..Setting::BLANK
 };
 
-fn paste_variable(text: &str) -> Result<(String, String), String> {
+fn paste_variable(text: &str) -> Result<(String, String), ParseError> {
     let equals = text.match_indices('=').map(|(index, _)| index);
     let at = equals.into_iter().find(|index| !text[..*index].ends_with('\\')).filter(|index| *index > 0);
     let at = at.ok_or("one of the items sets no variable; write NAME=VALUE")?;

@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::{DAY, keep};
+use crate::error::ParseError;
 use crate::gunicorn;
 use crate::resolved::{Preload, Warmup, Workers};
 use crate::setting::{Applies, Area, Fixed, Platform, Setting, ValueType};
@@ -41,12 +42,12 @@ pub(crate) const WORKERS: Setting = Setting {
     ..Setting::BLANK
 };
 
-fn workers(text: &str) -> Result<Workers, String> {
+fn workers(text: &str) -> Result<Workers, ParseError> {
     let number = |text: &str| {
         // The range is that of u32 too.
         count(text, &WORKERS_RANGE, None, "processes")
             .map(|number| number as u32)
-            .map_err(|problem| format!("{problem}, MIN..MAX, or auto"))
+            .map_err(|problem| ParseError::from(format!("{problem}, MIN..MAX, or auto")))
     };
     if is_auto(text) {
         let available = available_cpus();
@@ -57,7 +58,7 @@ fn workers(text: &str) -> Result<Workers, String> {
     };
     let (min, max) = (number(min)?, number(max)?);
     if min > max {
-        return Err(format!("{text}: the first number is the lesser one; write {max}..{min}"));
+        return Err(format!("{text}: the first number is the lesser one; write {max}..{min}").into());
     }
     Ok(Workers { min, max })
 }
@@ -159,7 +160,7 @@ pub(crate) const WARMUP: Setting = Setting {
         set: |config, texts| {
             let said: Vec<&&str> = texts.iter().filter(|text| !text.is_empty()).collect();
             if said.len() > WARMUPS_MAX {
-                return Err(format!("{} requests; name at most {WARMUPS_MAX}", said.len()));
+                return Err(format!("{} requests; name at most {WARMUPS_MAX}", said.len()).into());
             }
             config.warmups = said.into_iter().map(|text| warmup(text)).collect::<Result<_, _>>()?;
             Ok(())
@@ -173,21 +174,23 @@ pub(crate) const WARMUP: Setting = Setting {
     ..Setting::BLANK
 };
 
-fn warmup(text: &str) -> Result<Warmup, String> {
+fn warmup(text: &str) -> Result<Warmup, ParseError> {
     let hint = "write GET:/path, HEAD:/path or /path";
     let (method, target) = match text.split_once(':') {
         Some((method, target)) if !text.starts_with('/') => (method, target),
         _ => ("GET", text),
     };
     if !matches!(method, "GET" | "HEAD") {
-        return Err(format!("{text:?} has the method {method:?}; {hint}"));
+        return Err(format!("{text:?} has the method {method:?}; {hint}").into());
     }
     let plain = target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
     if !target.starts_with('/') || !plain {
-        return Err(format!("{text:?} has no path that can be sent as it is; {hint}, percent-encoded"));
+        return Err(format!("{text:?} has no path that can be sent as it is; {hint}, percent-encoded").into());
     }
     if target.len() > WARMUP_TARGET_BYTES_MAX {
-        return Err(format!("a path of {} bytes; write at most {WARMUP_TARGET_BYTES_MAX}", target.len()));
+        return Err(
+            format!("a path of {} bytes; write at most {WARMUP_TARGET_BYTES_MAX}", target.len()).into()
+        );
     }
     Ok(Warmup { method: method.to_owned(), target: target.to_owned() })
 }

@@ -185,7 +185,7 @@ pub(crate) const SERVER_HEADER: Setting = Setting {
         set: |config, text| {
             let text = if text.eq_ignore_ascii_case("none") { "" } else { text };
             if text.bytes().any(|byte| !matches!(byte, b' '..=b'~')) || text.trim() != text {
-                return Err(format!("{text:?} is no value of a field; write visible ASCII, or none"));
+                return Err(format!("{text:?} is no value of a field; write visible ASCII, or none").into());
             }
             text.clone_into(&mut config.server_header);
             Ok(())

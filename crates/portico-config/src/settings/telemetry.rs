@@ -175,7 +175,8 @@ pub(crate) const LOG_SYSLOG_PREFIX: Setting = Setting {
             if text.contains(bad) {
                 return Err(format!(
                     "{text:?} cannot be a program's name; write letters, digits, dots, dashes"
-                ));
+                )
+                .into());
             }
             config.telemetry.syslog.prefix = (!text.is_empty()).then(|| text.to_owned());
             Ok(())

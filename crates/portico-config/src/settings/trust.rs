@@ -1,5 +1,6 @@
 //! Settings that say what stands in front, and what of its word is believed.
 
+use crate::error::ParseError;
 use crate::proxies::{self, Behind, EarlyHints, ForwardedHeaders, HeaderMap, SchemeHeader, TrustedPeers};
 use crate::setting::{Area, Platform, Setting, ValueType};
 
@@ -192,20 +193,22 @@ pub(crate) const FORWARDER_HEADERS: Setting = Setting {
 };
 
 /// Names of fields in lower case, each with `*` at its end where it stands for all that begin so.
-fn forwarder_names(names: &[&str]) -> Result<Vec<String>, String> {
+fn forwarder_names(names: &[&str]) -> Result<Vec<String>, ParseError> {
     let mut read = Vec::new();
     for name in names.iter().filter(|name| !name.is_empty()) {
         let (stem, all) = name.strip_suffix('*').map_or((*name, false), |stem| (stem, true));
         if !(proxies::is_field_name(stem) || (all && stem.is_empty())) || stem.contains('*') {
             return Err(format!(
                 "{name:?} is no name of a field; write names such as REMOTE_USER or OIDC_CLAIM_*"
-            ));
+            )
+            .into());
         }
         let name = name.to_ascii_lowercase();
         if ["content-length", "transfer-encoding"].contains(&name.replace('_', "-").as_str()) {
             return Err(format!(
                 "{name:?} says where a body ends, which no proxy may say twice; leave it out"
-            ));
+            )
+            .into());
         }
         read.push(name);
     }

@@ -1,5 +1,6 @@
 //! gunicorn's kinds of workers, and what each of them asks for here: every worker is of one kind.
 
+use crate::error::ParseError;
 use crate::gunicorn;
 use crate::raw::SettingSource;
 use crate::resolved::{Config, WorkerClass};
@@ -75,13 +76,14 @@ pub(crate) fn asgi_message(text: &str) -> String {
     )
 }
 
-fn worker_class(text: &str) -> Result<WorkerClass, String> {
+fn worker_class(text: &str) -> Result<WorkerClass, ParseError> {
     known(text).ok_or_else(|| match is_asgi(text) {
-        true => asgi_message(text),
+        true => asgi_message(text).into(),
         false => format!(
             "{text:?} is no worker class that Portico can stand in for; leave it out, or write gthread, sync, \
              gevent, eventlet or tornado"
-        ),
+        )
+        .into(),
     })
 }
 

@@ -17,7 +17,7 @@ use portico_os::Folder;
 use portico_server::{AccessLog, Facts, Keeper, Listener, LostRequest, Outputs, Plan, Times};
 use portico_supervisor::upgrade::{CommandLine, Takeover};
 use portico_supervisor::{
-    Capacity, Footprint, Host, InterruptedRequest, LogFiles, Pidfile, Running, StacksFile,
+    Capacity, Footprint, Host, InterruptedRequest, LogFiles, Pidfile, ReloadError, Running, StacksFile,
 };
 use rustix::process::{Pid, getppid};
 use signal_hook::consts::SIGINT;
@@ -326,8 +326,8 @@ impl Host for Command {
         self.tell("scaled", (workers,));
     }
 
-    fn reload(&mut self) -> Result<Option<Arc<Config>>, String> {
-        Python::attach(|py| {
+    fn reload(&mut self) -> Result<Option<Arc<Config>>, ReloadError> {
+        let reloaded = Python::attach(|py| {
             let told = |error: PyErr| one_line(py, &error);
             // What --env has said is said anew, and counts for none of the settings.
             let former = self.inheritance.borrow().setting.former.clone();
@@ -343,8 +343,9 @@ impl Host for Command {
                 here.enter().map_err(|error| error.to_string())?;
                 environment::fill(py, &self.config).map_err(told)?;
             }
-            followed.map(Some)
-        })
+            followed
+        });
+        Ok(Some(reloaded?))
     }
 
     fn upgrading(&mut self) {
