@@ -25,7 +25,7 @@ pub(crate) fn is_elsewhere(setting: &Setting, texts: &[String]) -> bool {
 
 impl MigrationDraft {
     /// Adds a setting. What Portico says against it is noted; it is written all the same, to be mended.
-    pub fn say(&mut self, place: &str, setting: &'static Setting, texts: Vec<String>) {
+    pub(crate) fn say(&mut self, place: &str, setting: &'static Setting, texts: Vec<String>) {
         if is_elsewhere(setting, &texts) {
             self.notes
                 .push(format!("{place}: there is no such folder here, which has to be there at the start"));
@@ -40,12 +40,12 @@ impl MigrationDraft {
     }
 
     /// Whether something is said of this setting.
-    pub fn says(&self, setting: &Setting) -> bool {
+    pub(crate) fn says(&self, setting: &Setting) -> bool {
         self.said.iter().any(|(other, _)| *other == setting)
     }
 
     /// The settings in the order of the help, as TOML.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let mut page = String::new();
         for setting in settings::all() {
             let said = self.said.iter().find(|(other, _)| *other == setting);

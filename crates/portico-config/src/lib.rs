@@ -5,6 +5,7 @@
 //! This crate reads configuration files, but runs none that is written in Python; it opens no socket. It resolves
 //! host names, because an address that cannot be had is a mistake in the configuration.
 #![forbid(unsafe_code)]
+#![deny(unreachable_pub)]
 
 mod abbreviation;
 mod access_log_format;

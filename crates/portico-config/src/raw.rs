@@ -51,7 +51,7 @@ pub enum SettingSource {
 
 impl Said {
     /// What was said last.
-    pub fn last(&self) -> &str {
+    pub(crate) fn last(&self) -> &str {
         self.texts.last().map_or("", String::as_str)
     }
 }
@@ -59,7 +59,7 @@ impl Said {
 impl RawConfig {
     /// Takes `texts` in place of what was said before by a source that counts no more than `source`; of no
     /// texts, takes no note.
-    pub fn say(&mut self, setting: &Setting, texts: Vec<String>, source: SettingSource) {
+    pub(crate) fn say(&mut self, setting: &Setting, texts: Vec<String>, source: SettingSource) {
         let outranked = self.said(setting).is_some_and(|said| said.source.rank() > source.rank());
         if !texts.is_empty() && !outranked {
             self.said.insert(setting.name, Said { texts, source });
@@ -67,22 +67,22 @@ impl RawConfig {
     }
 
     /// What was said about this setting.
-    pub fn said(&self, setting: &Setting) -> Option<&Said> {
+    pub(crate) fn said(&self, setting: &Setting) -> Option<&Said> {
         self.said.get(setting.name)
     }
 
     /// What was said last about this setting, which is what counts unless it is a list.
-    pub fn last(&self, setting: &Setting) -> Option<&str> {
+    pub(crate) fn last(&self, setting: &Setting) -> Option<&str> {
         self.said(setting).map(Said::last)
     }
 
     /// Takes note that a configuration file for gunicorn was read, whatever it says.
-    pub fn note_gunicorns_file(&mut self) {
+    pub(crate) fn note_gunicorns_file(&mut self) {
         self.gunicorns_file = true;
     }
 
     /// Whether one was.
-    pub fn has_gunicorns_file(&self) -> bool {
+    pub(crate) fn has_gunicorns_file(&self) -> bool {
         self.gunicorns_file
     }
 }

@@ -78,14 +78,14 @@ pub(crate) struct Fixed {
 
 impl Fixed {
     /// Any change.
-    pub const fn any(keep: fn(&mut Config, &Config) -> bool) -> Self {
+    pub(crate) const fn any(keep: fn(&mut Config, &Config) -> bool) -> Self {
         Self { changes: "", keep }
     }
 }
 
 impl Applies {
     /// The word for it in the JSON of `portico config`.
-    pub fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Reload => "reload",
             Self::Upgrade(_) => "upgrade",
@@ -94,7 +94,7 @@ impl Applies {
     }
 
     /// For the reference: `with an upgrade (SIGUSR2) or a restart`.
-    pub fn describe(self) -> String {
+    pub(crate) fn describe(self) -> String {
         let partly = |changes: &str, at: &str| match changes {
             "" => at.to_owned(),
             changes => format!("with a reload (SIGHUP); {changes} {at}"),
@@ -107,7 +107,7 @@ impl Applies {
     }
 
     /// For `portico config`, behind who has set it; `None` where a reload changes it.
-    pub fn note(self) -> Option<String> {
+    pub(crate) fn note(self) -> Option<String> {
         let fixed = self.fixed()?;
         let changes = if fixed.changes.is_empty() { "changes" } else { fixed.changes };
         let needed = if matches!(self, Self::Start(_)) { "a restart" } else { "an upgrade" };
@@ -115,7 +115,7 @@ impl Applies {
     }
 
     /// What a reload leaves as it is.
-    pub fn fixed(self) -> Option<Fixed> {
+    pub(crate) fn fixed(self) -> Option<Fixed> {
         match self {
             Self::Reload => None,
             Self::Upgrade(fixed) | Self::Start(fixed) => Some(fixed),
@@ -196,7 +196,7 @@ pub(crate) enum Area {
 
 impl Area {
     /// In the order of the help.
-    pub const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Application,
         Self::Socket,
         Self::Tls,
@@ -239,7 +239,7 @@ impl fmt::Display for Area {
 
 impl Setting {
     /// What tables of settings that have much in common begin with.
-    pub const BLANK: Self = Self {
+    pub(crate) const BLANK: Self = Self {
         name: "",
         gunicorn: None,
         gunicorns: None,
@@ -259,22 +259,22 @@ impl Setting {
     };
 
     /// The environment variable, such as `PORTICO_MAX_QUEUE`.
-    pub fn variable(&self) -> String {
+    pub(crate) fn variable(&self) -> String {
         format!("PORTICO_{}", self.name.to_ascii_uppercase())
     }
 
     /// Whether it is the command line's argument that has no option: the application.
-    pub fn is_positional(&self) -> bool {
+    pub(crate) fn is_positional(&self) -> bool {
         *self == settings::APP
     }
 
     /// Whether the command line can say it.
-    pub fn has_option(&self) -> bool {
+    pub(crate) fn has_option(&self) -> bool {
         self.is_positional() || !self.flags.is_empty()
     }
 
     /// As errors and the reference name it: `--max-queue`, `APP_MODULE`, or its name where it has no option.
-    pub fn option(&self) -> String {
+    pub(crate) fn option(&self) -> String {
         match self.flags.first() {
             Some(flag) => format!("--{flag}"),
             None if self.is_positional() => self.metavar().to_owned(),
@@ -283,12 +283,12 @@ impl Setting {
     }
 
     /// Whether `name` is its name, Portico's or gunicorn's.
-    pub fn is_called(&self, name: &str) -> bool {
+    pub(crate) fn is_called(&self, name: &str) -> bool {
         self.name == name || self.gunicorn == Some(name)
     }
 
     /// What stands for its value in usage lines; empty for a switch.
-    pub fn metavar(&self) -> &'static str {
+    pub(crate) fn metavar(&self) -> &'static str {
         match self.value {
             ValueType::Switch { .. } => "",
             ValueType::Count { .. } => "N",
@@ -305,7 +305,7 @@ impl Setting {
     }
 
     /// Whether giving the option again adds to it; the last one counts otherwise.
-    pub fn repeatable(&self) -> bool {
+    pub(crate) fn repeatable(&self) -> bool {
         matches!(
             self.value,
             ValueType::List { .. }
@@ -316,12 +316,12 @@ impl Setting {
     }
 
     /// Whether commas separate the items of its texts.
-    pub fn is_list(&self) -> bool {
+    pub(crate) fn is_list(&self) -> bool {
         matches!(self.value, ValueType::List { .. })
     }
 
     /// What its option says where that takes no value.
-    pub fn switch(&self) -> Option<bool> {
+    pub(crate) fn switch(&self) -> Option<bool> {
         match self.value {
             ValueType::Switch { given, .. } => Some(given),
             ValueType::Ignored { takes: Takes::Nothing, .. }
@@ -331,7 +331,7 @@ impl Setting {
     }
 
     /// Whether it does something: it is neither ignored nor refused.
-    pub fn is_real(&self) -> bool {
+    pub(crate) fn is_real(&self) -> bool {
         !matches!(self.value, ValueType::Ignored { .. } | ValueType::Refused { .. })
     }
 }

@@ -30,7 +30,7 @@ impl SystemdSockets {
     ///
     /// # Errors
     /// The variables are for this process, but cannot be read.
-    pub fn read(env: Environment<'_>, pid: u32) -> Result<Self, ConfigError> {
+    pub(crate) fn read(env: Environment<'_>, pid: u32) -> Result<Self, ConfigError> {
         if read_variable(env, PID)?.and_then(|text| text.parse().ok()) != Some(pid) {
             return Ok(Self::default());
         }
@@ -48,7 +48,7 @@ impl SystemdSockets {
     ///
     /// # Errors
     /// A name is not among them.
-    pub fn say(&self, raw: &mut RawConfig) -> Result<(), ConfigError> {
+    pub(crate) fn say(&self, raw: &mut RawConfig) -> Result<(), ConfigError> {
         let setting = &settings::BIND;
         let Some(said) = raw.said(setting) else {
             raw.say(setting, self.descriptors().map(text).collect(), SettingSource::Platform(NUMBER));
@@ -77,7 +77,7 @@ impl SystemdSockets {
 
     /// A warning where a socket was passed that `config` does not listen on: what connects to it waits for
     /// ever.
-    pub fn warn(&self, config: &Config, warnings: &mut Vec<String>) {
+    pub(crate) fn warn(&self, config: &Config, warnings: &mut Vec<String>) {
         let unused: Vec<String> = self.descriptors().filter(|fd| !is_bound(config, *fd)).map(text).collect();
         if !unused.is_empty() {
             warnings.push(format!(

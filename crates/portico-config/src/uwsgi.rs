@@ -185,7 +185,7 @@ const INSTEAD: &[(&[&str], &str)] = &[
 
 impl MigrationDraft {
     /// Takes what a file of uWSGI says.
-    pub fn take_uwsgi(&mut self, ini: Ini) {
+    pub(crate) fn take_uwsgi(&mut self, ini: Ini) {
         self.notes.extend(ini.notes.iter().cloned());
         self.problems.extend(ini.problems.iter().cloned());
         for option in &ini.options {

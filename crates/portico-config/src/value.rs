@@ -15,7 +15,7 @@ impl ValueType {
     ///
     /// # Errors
     /// What is wrong with the text and what to write instead.
-    pub fn apply(&self, config: &mut Config, texts: &[String]) -> Result<(), ParseError> {
+    pub(crate) fn apply(&self, config: &mut Config, texts: &[String]) -> Result<(), ParseError> {
         let last = texts.last().map_or("", String::as_str);
         match self {
             Self::Switch { set, .. } => set(config, boolean(last)?),
@@ -44,7 +44,7 @@ impl ValueType {
     }
 
     /// Why `texts` have no effect, where they should have one and are taken all the same.
-    pub fn ignores(&self, texts: &[String]) -> Option<&'static str> {
+    pub(crate) fn ignores(&self, texts: &[String]) -> Option<&'static str> {
         match self {
             Self::Ignored { harmless, why, .. } => (!are_harmless(texts, harmless)).then_some(*why),
             _ => None,
@@ -52,7 +52,7 @@ impl ValueType {
     }
 
     /// Type and limits in words, for the help and the reference: `whole number of threads, 1 to 4096`.
-    pub fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         let or_zero = |zero: &Option<&str>| zero.map_or(String::new(), |means| format!("; 0 means {means}"));
         match self {
             Self::Switch { .. } => "switch".to_owned(),

@@ -5,6 +5,7 @@
 //! replace must not decide which file root reads, writes or gives away. So paths are walked folder by folder
 //! ([`FolderEntry`]): a symbolic link is followed only where root alone could have made it, and what is opened is looked
 //! at through its descriptor. Where there is no lesser user nothing is refused.
+#![deny(unreachable_pub)]
 
 mod exposure;
 mod folder_entry;

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use rustix::process::geteuid;
 
 /// A folder that root alone can change, as those above it.
-pub struct TestFolder(tempfile::TempDir);
+pub(crate) struct TestFolder(tempfile::TempDir);
 
 impl TestFolder {
     /// A new one; `None`, which is told, where this process is not root. Not in /tmp, where everybody can write.
-    pub fn of_root() -> Option<Self> {
+    pub(crate) fn of_root() -> Option<Self> {
         if !geteuid().is_root() {
             eprintln!("skipped: it takes root to give files to other users");
             return None;
@@ -21,12 +21,12 @@ impl TestFolder {
         Some(Self(folder))
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
 
     /// A file in it, and the folders that this takes.
-    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path().join(name);
         fs::create_dir_all(path.parent().expect("it has one")).expect("root may");
         fs::write(&path, text).expect("root may");
@@ -34,7 +34,7 @@ impl TestFolder {
     }
 
     /// A folder in it that is this user's.
-    pub fn folder_of(&self, name: &str, user: u32) -> PathBuf {
+    pub(crate) fn folder_of(&self, name: &str, user: u32) -> PathBuf {
         let path = self.path().join(name);
         fs::create_dir(&path).expect("root may");
         chown(&path, Some(user), None).expect("root may");
@@ -43,6 +43,6 @@ impl TestFolder {
 }
 
 /// Sets permissions.
-pub fn mode(path: &Path, mode: u32) {
+pub(crate) fn mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("root may");
 }

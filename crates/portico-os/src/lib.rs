@@ -1,6 +1,7 @@
 //! Descriptors, folders, shared memory and the outputs of logs, as every process of Portico handles them: what the
 //! application in a worker, or the reader of a log, can do to one must not reach the other processes, nor the
 //! clients.
+#![deny(unreachable_pub)]
 
 mod folder;
 mod log_output;

@@ -42,12 +42,12 @@ pub(crate) const BYTES_MAX: usize = 1024 * 1024;
 pub(crate) const RESERVE_BYTES: usize = 256 * 1024;
 
 impl RecordQueue {
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.records.is_empty()
     }
 
     /// Adds a record, or counts it as dropped.
-    pub fn push(&mut self, record: String, weight: Weight) {
+    pub(crate) fn push(&mut self, record: String, weight: Weight) {
         let limit = match weight {
             Weight::Ordinary => BYTES_MAX - RESERVE_BYTES,
             Weight::Important => BYTES_MAX,
@@ -61,19 +61,19 @@ impl RecordQueue {
     }
 
     /// Takes the first record.
-    pub fn pop(&mut self) -> Option<QueuedRecord> {
+    pub(crate) fn pop(&mut self) -> Option<QueuedRecord> {
         let record = self.records.pop_front()?;
         self.bytes -= record.text.len();
         Some(record)
     }
 
     /// A record that was taken could not be written.
-    pub fn note_lost(&mut self, record: &QueuedRecord) {
+    pub(crate) fn note_lost(&mut self, record: &QueuedRecord) {
         self.dropped += record.stands_for;
     }
 
     /// Once everything has been written: adds what tells how many records have been dropped, if some were.
-    pub fn push_notice(&mut self, notice: impl FnOnce(u64) -> String) {
+    pub(crate) fn push_notice(&mut self, notice: impl FnOnce(u64) -> String) {
         if self.is_empty() && self.dropped > 0 {
             let stands_for = std::mem::take(&mut self.dropped);
             let text = notice(stands_for);
@@ -83,7 +83,7 @@ impl RecordQueue {
     }
 
     /// Writes as much as `sink` takes now, each record by itself, so that those of several processes do not mix.
-    pub fn write_to(&mut self, sink: &LogSink) {
+    pub(crate) fn write_to(&mut self, sink: &LogSink) {
         while let Some(record) = self.records.front_mut() {
             match sink.write(&record.text.as_bytes()[record.sent..]) {
                 Ok(count) if record.sent + count < record.text.len() => record.sent += count,

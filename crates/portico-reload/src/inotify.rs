@@ -50,7 +50,7 @@ impl Inotify {
     ///
     /// # Errors
     /// The kernel's: the user has too many of them.
-    pub fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let descriptor = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         Ok(Self { descriptor, folders: HashMap::new() })
     }
@@ -59,14 +59,14 @@ impl Inotify {
     ///
     /// # Errors
     /// The kernel's; `StorageFull` if the user has no watch left.
-    pub fn add(&mut self, folder: &Path) -> io::Result<()> {
+    pub(crate) fn add(&mut self, folder: &Path) -> io::Result<()> {
         let watch = inotify::add_watch(&self.descriptor, folder, WATCHED)?;
         self.folders.insert(watch, folder.to_owned());
         Ok(())
     }
 
     /// What has happened since it was asked last.
-    pub fn read(&mut self) -> Vec<Seen> {
+    pub(crate) fn read(&mut self) -> Vec<Seen> {
         let mut space = [MaybeUninit::<u8>::uninit(); BUFFER_BYTES];
         let mut reader = Reader::new(&self.descriptor, &mut space);
         let mut seen = Vec::new();

@@ -4,6 +4,7 @@
 //! Knows no Python and no process: which modules are imported is told to it, and what follows from a change is
 //! the caller's affair.
 #![forbid(unsafe_code)]
+#![deny(unreachable_pub)]
 
 mod bytecode;
 mod inotify;

@@ -26,12 +26,12 @@ struct FileStamp {
 
 impl FolderSnapshots {
     /// FolderSnapshots at this folder from now on.
-    pub fn add(&mut self, folder: &Path) {
+    pub(crate) fn add(&mut self, folder: &Path) {
         self.folders.insert(folder.to_owned(), entries(folder));
     }
 
     /// What has changed since the last look.
-    pub fn changes(&mut self) -> Vec<Seen> {
+    pub(crate) fn changes(&mut self) -> Vec<Seen> {
         let mut seen = Vec::new();
         self.folders.retain(|folder, before| {
             let now = entries(folder);

@@ -8,11 +8,11 @@
 use std::collections::VecDeque;
 
 /// Buckets of [`crate::WorkerSlot::waits`]: one for each power of two of microseconds.
-pub type WaitCounts = [u64; 32];
+pub(crate) type WaitCounts = [u64; 32];
 
 /// What all ready workers did since the last look, and are at.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct LoadSample {
+pub(crate) struct LoadSample {
     /// How long the requests that have begun since then had waited.
     pub waits: WaitCounts,
     /// Requests that wait now.
@@ -27,7 +27,7 @@ pub struct LoadSample {
 
 /// Decides at each look, of which there is one a second.
 #[derive(Debug)]
-pub struct Autoscaler {
+pub(crate) struct Autoscaler {
     min: u32,
     max: u32,
     threads: u64,
@@ -65,7 +65,7 @@ const BUSY_PERCENT_MAX: u64 = 60;
 
 impl Autoscaler {
     /// Between `min` and `max` workers of so many threads.
-    pub fn new(min: u32, max: u32, threads: u32) -> Self {
+    pub(crate) fn new(min: u32, max: u32, threads: u32) -> Self {
         Self {
             min,
             max,
@@ -79,7 +79,7 @@ impl Autoscaler {
     }
 
     /// How many workers there should be from now on, if that is another number.
-    pub fn tick(&mut self, sample: &LoadSample) -> Option<u32> {
+    pub(crate) fn tick(&mut self, sample: &LoadSample) -> Option<u32> {
         self.since_down = self.since_down.saturating_add(1);
         if self.recent.len() == RECENT {
             self.recent.pop_front();

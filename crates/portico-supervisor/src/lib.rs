@@ -2,6 +2,7 @@
 //! code; and what it shares with its workers.
 //!
 //! Knows no Python: how a process is forked is told to it ([`Fork`]).
+#![deny(unreachable_pub)]
 
 mod autoscale;
 mod backlog;

@@ -72,7 +72,7 @@ const LOOKS_MAX: u32 = 60;
 
 impl ChildProcess {
     /// One that was just forked, or that a template will fork.
-    pub fn new(child: Child, pid: Option<Pid>, control: ControlSocket, stacks: StacksFile) -> Self {
+    pub(crate) fn new(child: Child, pid: Option<Pid>, control: ControlSocket, stacks: StacksFile) -> Self {
         Self {
             child,
             pid,
@@ -92,12 +92,12 @@ impl ChildProcess {
     }
 
     /// The process id, 0 if it is not known yet.
-    pub fn pid_number(&self) -> u32 {
+    pub(crate) fn pid_number(&self) -> u32 {
         self.pid.map_or(0, number)
     }
 
     /// Ends it, or at least what it is told, and can say, if its process id is not known.
-    pub fn kill(&mut self, why: &'static str) {
+    pub(crate) fn kill(&mut self, why: &'static str) {
         self.sent = Some(("SIGKILL", why));
         let sent = match self.pid {
             Some(pid) => kill_process(pid, Signal::KILL),
@@ -111,14 +111,14 @@ impl ChildProcess {
 
     /// Whether it is listened to. One that floods is about to be killed; where that cannot be, the end of its
     /// control socket is the only sign of its end.
-    pub fn is_heard(&self) -> bool {
+    pub(crate) fn is_heard(&self) -> bool {
         let is_killed = self.flooding && self.pid.is_some();
         !(self.hung_up || is_killed)
     }
 
     /// What it says, and which process has said it: at most [`REPORTS_PER_TURN_MAX`]; the rest stays for the
     /// next turn. The end of its control socket is noted, and whether it says too much: nothing counts of that any more.
-    pub fn next_reports(&mut self, now: Instant) -> Vec<(Report, Option<Pid>)> {
+    pub(crate) fn next_reports(&mut self, now: Instant) -> Vec<(Report, Option<Pid>)> {
         let mut reports = Vec::new();
         for _ in 0..REPORTS_PER_TURN_MAX {
             if !self.is_heard() {
@@ -165,7 +165,7 @@ impl ReportRate {
 
 impl Heartbeat {
     /// Takes the value of this second. Whether the heartbeat has stopped, which is returned once.
-    pub fn has_stopped(&mut self, heartbeat: u64) -> bool {
+    pub(crate) fn has_stopped(&mut self, heartbeat: u64) -> bool {
         self.missed = if heartbeat == self.last { self.missed.saturating_add(1) } else { 0 };
         self.last = heartbeat;
         // Zero: it has not begun to beat.

@@ -63,19 +63,19 @@ const SECTION: &str = "uwsgi";
 
 impl Ini {
     /// Reads the section `uwsgi`. What cannot be followed is noted.
-    pub fn read(text: &str, path: &Path, env: Environment<'_>) -> Self {
+    pub(crate) fn read(text: &str, path: &Path, env: Environment<'_>) -> Self {
         let mut ini = Self { file: path.display().to_string(), ..Self::default() };
         ini.take(text, SECTION, path, env, 0);
         ini
     }
 
     /// The last value of an option.
-    pub fn last(&self, name: &str) -> Option<&str> {
+    pub(crate) fn last(&self, name: &str) -> Option<&str> {
         self.options.iter().rev().find(|option| option.name == name).map(|option| option.value.as_str())
     }
 
     /// Whether an option is there and not false.
-    pub fn is_on(&self, name: &str) -> bool {
+    pub(crate) fn is_on(&self, name: &str) -> bool {
         self.last(name).is_some_and(|value| !is_false(value))
     }
 

@@ -28,12 +28,12 @@ const SETTLED: Duration = Duration::from_secs(10);
 
 impl Backoff {
     /// A process ended before it was ready, after so many failures of its place.
-    pub fn note_failed_boot(&mut self, failures: u32, now: Instant) {
+    pub(super) fn note_failed_boot(&mut self, failures: u32, now: Instant) {
         self.0.push(Wait { failures: failures + 1, until: now + delay(failures, BOOT_DELAY_MAX) });
     }
 
     /// A process ended unasked.
-    pub fn note_death(&mut self, failures: u32, started: Instant, ready: Instant, now: Instant) {
+    pub(super) fn note_death(&mut self, failures: u32, started: Instant, ready: Instant, now: Instant) {
         if now.saturating_duration_since(ready) < SETTLED {
             // From its start: one that has lived for longer than that is succeeded at once.
             self.0.push(Wait { failures: failures + 1, until: started + delay(failures, DEATH_DELAY_MAX) });
@@ -41,29 +41,29 @@ impl Backoff {
     }
 
     /// How many of the places that are empty may be filled now.
-    pub fn allowed(&self, empty: u32, now: Instant) -> u32 {
+    pub(super) fn allowed(&self, empty: u32, now: Instant) -> u32 {
         empty.saturating_sub(self.0.iter().filter(|wait| wait.until > now).count() as u32)
     }
 
     /// A place is filled. Returns how often it has failed.
-    pub fn take(&mut self, now: Instant) -> u32 {
+    pub(super) fn take(&mut self, now: Instant) -> u32 {
         let over = (0..self.0.len()).filter(|&index| self.0[index].until <= now);
         let worst = over.max_by_key(|&index| self.0[index].failures);
         worst.map_or(0, |index| self.0.swap_remove(index).failures)
     }
 
     /// Forgets what is long past: places that are not there any more.
-    pub fn forget(&mut self, now: Instant) {
+    pub(super) fn forget(&mut self, now: Instant) {
         self.0.retain(|wait| wait.until + SETTLED > now);
     }
 
     /// Forgets everything: the operator has changed something.
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.0.clear();
     }
 
     /// When the next place may be filled or forgotten.
-    pub fn next_timeout(&self, now: Instant) -> Option<Instant> {
+    pub(super) fn next_timeout(&self, now: Instant) -> Option<Instant> {
         self.0.iter().map(|wait| if wait.until > now { wait.until } else { wait.until + SETTLED }).min()
     }
 }

@@ -34,11 +34,11 @@ const SUCCESSION: Duration = Duration::from_secs(1);
 const ABANDON: Duration = Duration::from_secs(5);
 
 impl ServicePhase {
-    pub fn starts_workers(self) -> bool {
+    pub(super) fn starts_workers(self) -> bool {
         matches!(self, Self::Booting | Self::Serving | Self::Announcing { .. })
     }
 
-    pub fn timeout(self) -> Option<Instant> {
+    pub(super) fn timeout(self) -> Option<Instant> {
         match self {
             Self::Announcing { until, .. } => Some(until),
             Self::Draining { until, .. } | Self::Stopping { until, .. } => Some(until + ABANDON),

@@ -30,7 +30,7 @@ pub(super) struct TickState {
 }
 
 impl TickState {
-    pub fn new(config: &Config) -> Self {
+    pub(super) fn new(config: &Config) -> Self {
         let (min, max) = (config.workers.min, config.workers.max);
         Self {
             next: Instant::now(),
@@ -44,18 +44,18 @@ impl TickState {
     }
 
     /// Goes by another configuration.
-    pub fn follow(&mut self, config: &Config) {
+    pub(super) fn follow(&mut self, config: &Config) {
         let (min, max) = (config.workers.min, config.workers.max);
         self.autoscaler = (min < max).then(|| Autoscaler::new(min, max, config.threads));
     }
 
-    pub fn next_timeout(&self) -> Instant {
+    pub(super) fn next_timeout(&self) -> Instant {
         self.watchdog_next.map_or(self.next, |watchdog| watchdog.min(self.next))
     }
 
     /// Processes that the kernel had killed for want of memory when the one that died now was known to live, and
     /// until now. Each of them explains one death.
-    pub fn oom_kills_since(&mut self) -> Option<(u64, u64)> {
+    pub(super) fn oom_kills_since(&mut self) -> Option<(u64, u64)> {
         let now = self.memory_group.as_ref()?.oom_kills()?;
         let before = self.oom_kills?;
         self.oom_kills = Some(now.min(before + 1));

@@ -15,7 +15,7 @@ pub(super) struct Upgrading {
 }
 
 impl Upgrading {
-    pub fn next_timeout(&self) -> Option<Instant> {
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
         self.until
     }
 }
