@@ -143,7 +143,7 @@ def test_hostile_targets_methods_hosts_and_users_forge_nothing(serve, options, p
         assert str(record["http.response.status_code"]) in ("200", "400")
 
 
-def test_json_is_typed_and_tells_where_the_time_went(serve):
+def test_json_log_is_typed_and_tells_times(serve):
     server = serve(CONTROL, *JSON)
     before = datetime.now(timezone.utc)
     fields = [("User-Agent", "agent"), ("Referer", "http://from/"), ("traceparent", TRACEPARENT)]
@@ -268,7 +268,7 @@ def test_times_and_the_process_in_a_template(serve):
     assert float(application) <= float(decimal)
 
 
-def test_hostile_values_in_a_template_stay_in_their_quotes(serve):
+def test_hostile_values_in_a_template_stay_quoted(serve):
     template = '"%(a)s" "%({referer}i)s" "%(U)s" "%({HTTP_USER_AGENT}e)s"'
     server = serve(CONTROL, "--access-logfile", "-", "--access-logformat", template)
     with server.connect() as client:
@@ -304,7 +304,7 @@ def environ_of(response) -> dict[str, str]:
     return json.loads(response.body)["environ"]
 
 
-def test_a_request_has_no_id_unless_somebody_asks_for_it(serve):
+def test_no_request_id_without_being_asked_for(serve):
     server = serve(ECHO, "--access-logfile", "-")
     response = server.request("GET", "/")
     assert "portico.request_id" not in environ_of(response)
@@ -324,7 +324,7 @@ def test_an_id_is_made_told_and_answered_back(serve):
     assert sorted(logged) == sorted(told)
 
 
-def test_the_id_of_a_trusted_peer_is_kept_if_it_is_usable(serve):
+def test_usable_id_of_a_trusted_peer_is_kept(serve):
     server = serve(ECHO, *JSON, "--request-id")
     for given, kept in [("abc-123", True), ('a"b', False), ("a b", False), ("a" * 200, False), ("", False)]:
         response = server.request("GET", "/", [("X-Request-Id", given)])
@@ -334,7 +334,7 @@ def test_the_id_of_a_trusted_peer_is_kept_if_it_is_usable(serve):
     assert strict_json(lines_of(server, 5)[0])["portico.request_id"] == "abc-123"
 
 
-def test_json_gives_requests_an_id_that_is_not_in_the_answer(serve):
+def test_json_log_has_an_id_without_a_header(serve):
     server = serve(ECHO, *JSON)
     response = server.request("GET", "/")
     [line] = lines_of(server, 1)
@@ -342,7 +342,7 @@ def test_json_gives_requests_an_id_that_is_not_in_the_answer(serve):
     assert response.get("X-Request-Id") is None
 
 
-def test_an_id_that_the_application_keeps_stays_what_it_was(serve):
+def test_id_kept_by_the_application_stays_unchanged(serve):
     server = serve("apps.keeping_ids:application", *JSON, "--workers", "1", "--threads", "1")
     ways = ["/text", "/hash", "/environ", "/intern", "/nothing", "/nothing"]
     told: dict[str, list[bytes]] = {way: [] for way in ways}
@@ -359,7 +359,7 @@ def test_an_id_that_the_application_keeps_stays_what_it_was(serve):
     assert {identity.decode() for identity in everything} <= set(logged)
 
 
-def test_an_answer_of_the_servers_own_has_the_id_too(serve):
+def test_response_of_the_server_carries_the_id(serve):
     server = serve(CONTROL, *JSON, "--request-id", "--threads", "1", "--queue-timeout", "0.2")
     with server.connect() as first, server.connect() as second:
         first.send(request_bytes("GET", "/hold?gate=a"))
@@ -377,7 +377,7 @@ def test_an_answer_of_the_servers_own_has_the_id_too(serve):
 @pytest.mark.parametrize(
     "value", [TRACEPARENT.upper(), TRACEPARENT[:-1], f"{TRACEPARENT}-x", "ff" + TRACEPARENT[2:], "00-0-0-01"]
 )
-def test_a_traceparent_that_is_not_valid_is_not_told(serve, value):
+def test_invalid_traceparent_is_not_logged(serve, value):
     server = serve(CONTROL, *JSON)
     server.request("GET", "/ping", [("traceparent", value)])
     server.request("GET", "/ping", [("traceparent", TRACEPARENT), ("traceparent", TRACEPARENT)])
@@ -388,7 +388,7 @@ def test_a_traceparent_that_is_not_valid_is_not_told(serve, value):
 # Off the path of requests
 
 
-def test_blocked_reader_of_a_json_log_blocks_no_request(serve):
+def test_blocked_json_log_reader_blocks_no_request(serve):
     read_end, write_end = os.pipe()
     server = serve(CONTROL, *JSON, "--threads", "2", stdout=write_end)
     os.close(write_end)

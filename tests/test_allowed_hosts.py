@@ -56,7 +56,7 @@ def test_the_field_host(server, host, version):
     assert status(server, request_bytes(host=host, version=version)) == (200 if host in ALLOWED else 421)
 
 
-def test_a_request_that_names_no_host_is_for_whoever_listens(server):
+def test_request_without_a_host_names_the_server(server):
     with server.connect() as client:
         client.send(request_bytes(host=None, version="HTTP/1.0"))
         environ = json.loads(client.read_response().body)["environ"]
@@ -72,7 +72,7 @@ def test_a_request_that_names_no_host_is_for_whoever_listens(server):
         ("https://evil.test", "example.com", 421),
     ],
 )
-def test_the_host_of_a_target_stands_in_for_the_field(server, target, host, expected):
+def test_host_of_the_target_replaces_the_field(server, target, host, expected):
     """As it does in environ (RFC 9112, section 3.2.2)."""
     assert status(server, request_bytes(target=target, host=host)) == expected
 
@@ -179,7 +179,7 @@ def test_nothing_is_done_for_another_host(serve):
         assert b"".join(busy.read_chunks()) == b"block." * 4
 
 
-def test_what_a_client_can_cause_is_logged_by_powers_of_two(serve):
+def test_refused_hosts_are_logged_by_powers_of_two(serve):
     server = serve(ECHO, *HOSTS)
     for number in range(9):
         assert status(server, request_bytes(host=f"evil{number}.test")) == 421
@@ -189,7 +189,7 @@ def test_what_a_client_can_cause_is_logged_by_powers_of_two(serve):
 
 
 @pytest.mark.parametrize("options", [(), HOSTS])
-def test_a_redirect_names_no_host_that_is_none_or_not_allowed(serve, pair, options):
+def test_redirect_names_no_invalid_or_disallowed_host(serve, pair, options):
     server = serve(ECHO, *pair.options, *options, bind=["redirect://127.0.0.1:0", "https://127.0.0.1:0"])
     port = server.addresses[1][1]
     malformed = [
@@ -221,7 +221,7 @@ def test_a_redirect_names_no_host_that_is_none_or_not_allowed(serve, pair, optio
             assert f"\r\nLocation: https://{name}:{port}/\r\n".encode() in answer
 
 
-def test_a_redirect_behind_a_believed_proxy_leads_to_the_host_of_the_client(serve, pair):
+def test_redirect_behind_a_proxy_names_the_clients_host(serve, pair):
     server = serve(
         ECHO, *pair.options, *HOSTS, *PROXY, bind=["redirect://127.0.0.1:0", "https://127.0.0.1:0"]
     )
@@ -233,7 +233,7 @@ def test_a_redirect_behind_a_believed_proxy_leads_to_the_host_of_the_client(serv
         assert (b"Location: https://example.com:" in answer) == (expected == 308), answer
 
 
-def test_warm_up_asks_for_a_host_that_is_allowed(serve):
+def test_warm_up_asks_for_an_allowed_host(serve):
     server = serve(ECHO, "--warmup", "/", "--allowed-hosts", "*.example.org")
     assert server.request("GET", "/ping", [("Host", "a.example.org")]).status in (200, 400)
 

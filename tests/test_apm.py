@@ -139,7 +139,7 @@ def test_opentelemetry_instrument(serve, tmp_path, collector, preload):
     assert "--preload: the import" not in server.log_text
 
 
-def test_preload_strict_takes_threads_that_come_back_after_a_fork(serve, tmp_path, collector):
+def test_preload_strict_accepts_threads_restarted_after_the_fork(serve, tmp_path, collector):
     need("opentelemetry.instrumentation.flask")
     (tmp_path / "shop.py").write_text(SHOP)
     server = serve(

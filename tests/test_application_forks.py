@@ -38,7 +38,7 @@ def left(server, name: str) -> list[Process]:
 
 
 @pytest.mark.parametrize("preload", [(), ("--preload",)])
-def test_what_they_leave_behind_does_not_hold_the_port(serve, tmp_path, preload):
+def test_left_over_forks_do_not_hold_the_port(serve, tmp_path, preload):
     (tmp_path / "forking.py").write_text(APPLICATION)
     server = serve("forking", *preload, cwd=tmp_path)
     server.wait_workers(1)
@@ -102,7 +102,7 @@ def application(environ, start_response):
 """
 
 
-def test_what_comes_back_from_a_request_ends_and_the_worker_serves_on(serve, tmp_path):
+def test_fork_returning_from_a_request_ends_alone(serve, tmp_path):
     (tmp_path / "coming_back.py").write_text(COMING_BACK.replace("AT_IMPORT", ""))
     server = serve("coming_back", cwd=tmp_path)
     [worker] = server.wait_workers(1)
@@ -118,7 +118,7 @@ def test_what_comes_back_from_a_request_ends_and_the_worker_serves_on(serve, tmp
 
 
 @pytest.mark.parametrize("preload", [(), ("--preload",)])
-def test_what_comes_back_from_the_import_ends_and_the_worker_serves(serve, tmp_path, preload):
+def test_fork_returning_from_the_import_ends_alone(serve, tmp_path, preload):
     (tmp_path / "coming_back.py").write_text(COMING_BACK.replace("AT_IMPORT", "fork()"))
     server = serve("coming_back", *preload, cwd=tmp_path)
     server.expect_log("forked in its import has come back from it")

@@ -39,7 +39,7 @@ def test_it_starts_with_the_least(serve):
     assert len(server.states()) == 2
 
 
-def test_load_of_sleeping_requests_brings_workers_and_loses_none(serve):
+def test_load_brings_workers_and_loses_no_request(serve):
     """40 requests/s of 50 ms are two threads' work; one thread each."""
     server = serve(APP, "--workers", "1..4", "--threads", "1", "--preload")
     server.wait_workers(1)

@@ -124,7 +124,7 @@ def both(folder: Path, conf: str, *options: str, **more: str) -> dict[str, Besid
     return {name: Beside(name, folder, conf, *options, **more) for name in PROGRAMS}
 
 
-def test_hooks_are_called_in_the_same_processes_and_order(tmp_path):
+def test_hooks_run_in_gunicorns_processes_and_order(tmp_path):
     events = {}
     for name, server in both(tmp_path, "workers = 1\nthreads = 2\n" + HOOKS, application="small").items():
         server.wait()

@@ -30,7 +30,7 @@ def test_port_0_tells_the_port(serve):
     assert port > 0
 
 
-def test_start_up_lines_say_what_is_served_where_and_with_how_many_threads(serve):
+def test_start_up_lines_tell_application_address_and_threads(serve):
     server = serve(ECHO, "--threads", "3")
     assert ECHO in server.log_text
     assert f"http://127.0.0.1:{server.address[1]}" in server.log_text
@@ -111,7 +111,7 @@ def test_file_that_is_no_socket_is_left_alone(tmp_path):
     assert path.read_text() == "data"
 
 
-def test_socket_of_another_server_is_not_removed_at_stop(serve, tmp_path):
+def test_stop_leaves_the_socket_of_another_server(serve, tmp_path):
     path = tmp_path / "socket"
     server = serve(ECHO, bind=f"unix:{path}")
     path.unlink()

@@ -87,7 +87,7 @@ def test_fastcgi_without_content_length(serve, tmp_path, options):
     assert told["body"] == BODY.decode()
 
 
-def test_a_body_with_a_length_is_streamed_all_the_same(serve):
+def test_body_with_a_length_is_still_streamed(serve):
     server = serve(INPUTS, "--threads", "1", *ON)
     with server.connect() as client:
         client.send(request_bytes("POST", "/early", [("Content-Length", "10")]) + b"first")
@@ -96,7 +96,7 @@ def test_a_body_with_a_length_is_streamed_all_the_same(serve):
         assert client.read_response().body == b"done"
 
 
-def test_one_without_a_length_takes_no_thread_while_it_arrives(serve):
+def test_unannounced_body_takes_no_thread_while_arriving(serve):
     server = serve(INPUTS, "--threads", "1", *ON)
     with server.connect() as client:
         client.send(request_bytes("POST", "/early", [("Transfer-Encoding", "chunked")]) + b"5\r\nfirst\r\n")
@@ -119,7 +119,7 @@ def test_the_limit_on_bodies_holds(serve, options):
 
 @pytest.mark.parametrize("options", [OFF, ON], ids=["buffered", "streamed"])
 @pytest.mark.parametrize("sent", [0, 3, len(BODY)])
-def test_who_expects_100_gets_it_also_where_the_body_is_there(serve, options, sent):
+def test_expecting_client_gets_100_although_the_body_came(serve, options, sent):
     """As nginx, Apache and gunicorn have it: clients wait for it though they have sent something already."""
     server = serve(INPUTS, "--threads", "1", *options)
     with server.connect() as client:
@@ -165,7 +165,7 @@ LARGE = 100 * 1024 * 1024
 
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 @pytest.mark.parametrize("secured", [False, True], ids=["cleartext", "tls"])
-def test_413_reaches_a_client_that_sends_all_of_it(serve, pair, authority, framing, secured):
+def test_413_reaches_a_client_that_sends_everything(serve, pair, authority, framing, secured):
     """It reads only when it has sent everything, as many do: a reset meanwhile would take the answer away."""
     server = serve(INPUTS, "--limit-request-body", "1m", *(pair.options if secured else ()))
     tls = ssl.create_default_context(cafile=str(authority.certificate))
@@ -184,7 +184,7 @@ def test_413_reaches_a_client_that_sends_all_of_it(serve, pair, authority, frami
         client.expect_end()
 
 
-def test_413_of_http2_reaches_a_client_that_sends_on(serve):
+def test_http2_413_reaches_a_client_still_sending(serve):
     server = serve(INPUTS, "--limit-request-body", "1000")
     with Http2Client(server.address) as client:
         stream = client.open("/length", "POST", end=False)
@@ -204,7 +204,7 @@ def test_413_of_gateways(serve, tmp_path, protocol):
         assert gateway.read_answer().status == 413
 
 
-def test_who_pauses_after_a_refusal_is_not_waited_for(serve):
+def test_client_pausing_after_a_refusal_is_not_awaited(serve):
     server = serve(INPUTS, "--limit-request-body", "1m")
     with server.connect(timeout=20) as client:
         client.send(request_bytes("POST", "/length", [("Content-Length", str(LARGE))]) + b"x" * 100_000)

@@ -43,7 +43,7 @@ def application(environ, start_response):
 
 
 @pytest.mark.parametrize("preload", PRELOADS)
-def test_application_that_does_not_import_is_told_once_for_all_workers(tmp_path, preload):
+def test_failing_import_is_reported_once_for_all_workers(tmp_path, preload):
     (tmp_path / "broken.py").write_text(BROKEN)
     ended = run_to_end("--workers", "4", *preload, "--bind", "127.0.0.1:0", "broken", cwd=tmp_path)
     assert ended.returncode == 3, ended
@@ -54,7 +54,7 @@ def test_application_that_does_not_import_is_told_once_for_all_workers(tmp_path,
 
 
 @pytest.mark.parametrize("preload", PRELOADS)
-def test_application_that_is_not_there_ends_with_the_status_of_one_process(tmp_path, preload):
+def test_missing_application_exits_like_a_single_process(tmp_path, preload):
     ended = run_to_end("--workers", "3", *preload, "--bind", "127.0.0.1:0", "no_such_module", cwd=tmp_path)
     assert ended.returncode == 3, ended
     assert ended.stderr.count("no_such_module") == 1, ended.stderr
@@ -69,7 +69,7 @@ def test_application_that_ends_the_process_at_its_import(tmp_path, preload):
     assert "status: 7" in ended.stderr or "status 7" in ended.stderr, ended.stderr
 
 
-def test_address_that_is_taken_is_told_before_anything_is_imported(tmp_path, serve):
+def test_taken_address_is_reported_before_any_import(tmp_path, serve):
     server = serve("apps.processes:application")
     address = "{}:{}".format(*server.address)
     (tmp_path / "loud.py").write_text("print('imported')\ndef application(environ, start_response): pass\n")
@@ -93,9 +93,7 @@ def test_term_while_the_application_is_imported(serve, tmp_path):
 
 
 @pytest.mark.parametrize("preload", PRELOADS)
-def test_after_a_good_boot_failures_cost_nobody_anything_and_are_tried_again_later_and_later(
-    serve, tmp_path, preload
-):
+def test_failures_after_a_good_boot_are_retried_later(serve, tmp_path, preload):
     (tmp_path / "fickle.py").write_text(FICKLE)
     server = serve("fickle", "--workers", "2", *preload, cwd=tmp_path)
     dying, surviving = server.wait_workers(2)
@@ -151,7 +149,7 @@ def test_warm_up_that_fails_is_a_failed_boot(tmp_path, preload):
     assert ended.stderr.count("/failing") == 1 and "500" in ended.stderr, ended.stderr
 
 
-def test_warm_up_that_hangs_is_a_failed_boot_with_its_stack(tmp_path):
+def test_hanging_warm_up_fails_boot_with_its_stack(tmp_path):
     (tmp_path / "warmed.py").write_text(WARMED)
     environment = {"TEST_RENDEZVOUS": str(tmp_path)}
     options = ("--warmup", "/hanging", "--boot-timeout", "1", "--bind", "127.0.0.1:0")
@@ -160,7 +158,7 @@ def test_warm_up_that_hangs_is_a_failed_boot_with_its_stack(tmp_path):
     assert re.search(r'warmed\.py", line \d+,? in application', ended.stderr), ended.stderr
 
 
-def test_import_beyond_the_boot_timeout_is_told_with_its_stack(tmp_path):
+def test_import_beyond_boot_timeout_reports_its_stack(tmp_path):
     (tmp_path / "slow.py").write_text("import time\ndef load():\n    time.sleep(60)\nload()\n")
     ended = run_to_end("--boot-timeout", "1", "--bind", "127.0.0.1:0", "slow", cwd=tmp_path, timeout=10)
     assert ended.returncode not in (0, -signal.SIGTERM), ended
@@ -168,7 +166,7 @@ def test_import_beyond_the_boot_timeout_is_told_with_its_stack(tmp_path):
     assert 'slow.py", line 3' in ended.stderr, ended.stderr
 
 
-def test_clients_that_come_early_wait_for_the_first_worker(serve, tmp_path):
+def test_early_clients_wait_for_the_first_worker(serve, tmp_path):
     (tmp_path / "slow.py").write_text(
         "from apps.meeting import rendezvous\nrendezvous.hold('import')\n"
         "from apps.processes import application\n"
@@ -186,7 +184,7 @@ def test_clients_that_come_early_wait_for_the_first_worker(serve, tmp_path):
 
 
 @pytest.mark.parametrize("preload", PRELOADS)
-def test_import_that_hangs_is_looked_at_and_ends_the_first_boot_with_its_stack(serve, preload):
+def test_hanging_import_ends_first_boot_with_its_stack(serve, preload):
     server = serve.start("apps.stuck_import", "--boot-timeout", "2s", *preload)
     server.rendezvous.wait_for("holding import")
     told = run_to_end("stacks", str(server.pid), cwd=server.rendezvous.folder)
@@ -199,9 +197,7 @@ def test_import_that_hangs_is_looked_at_and_ends_the_first_boot_with_its_stack(s
 
 
 @pytest.mark.parametrize("preload", PRELOADS)
-def test_first_boot_that_fails_is_told_where_the_server_was_started_although_its_log_is_a_file(
-    tmp_path, preload
-):
+def test_failed_first_boot_is_reported_on_the_terminal(tmp_path, preload):
     (tmp_path / "broken.py").write_text(BROKEN)
     options = ("--error-logfile", "error.log", "--workers", "2", "--bind", "127.0.0.1:0")
     ended = run_to_end(*options, *preload, "broken", cwd=tmp_path)
@@ -211,7 +207,7 @@ def test_first_boot_that_fails_is_told_where_the_server_was_started_although_its
     assert "INFO" not in ended.stderr
 
 
-def test_errors_after_the_first_boot_go_to_the_file_alone(serve, tmp_path):
+def test_later_boot_errors_go_to_the_file_alone(serve, tmp_path):
     server = serve("apps.processes:application", error_log=tmp_path / "error.log")
     (worker,) = server.wait_workers(1)
     worker.kill()

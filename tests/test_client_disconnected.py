@@ -38,7 +38,7 @@ def test_a_client_that_waits_is_not(server, meeting):
     assert meeting.count("still there") == there + 1
 
 
-def test_a_client_that_has_sent_more_is_still_there(server, meeting):
+def test_client_that_sent_more_is_still_connected(server, meeting):
     there = meeting.count("still there")
     with server.connect() as client:
         client.send(request_bytes(target="/watch-client?patience=0.2") + request_bytes(target="/ping"))
@@ -46,7 +46,7 @@ def test_a_client_that_has_sent_more_is_still_there(server, meeting):
     assert meeting.count("still there") == there + 1
 
 
-def test_one_that_was_kept_says_nothing_of_other_requests(serve):
+def test_kept_object_ignores_other_requests(serve):
     server = serve("apps.stuck:application", "--workers", "1", "--threads", "1")
     with server.connect() as client:
         for number in range(5):
@@ -75,7 +75,7 @@ def test_callbacks_are_called_once_and_in_another_thread(serve, how):
     assert "begins with False" in server.rendezvous.events()
 
 
-def test_callbacks_of_a_client_that_waits_are_not_called(serve):
+def test_callbacks_of_a_waiting_client_are_not_called(serve):
     server = serve(GONE, "--workers", "1", "--threads", "1")
     with server.connect() as client:
         assert client.request(target="/callback?patience=0.4").body == b"done"
@@ -107,7 +107,7 @@ def test_what_was_kept_is_for_no_other_request(serve):
 
 
 @pytest.mark.parametrize(("method", "how"), [("GET", "close"), ("HEAD", "reset"), ("GET", "half_close")])
-def test_the_exception_ends_a_call_whose_client_has_left(serve, tmp_path, method, how):
+def test_exception_ends_the_call_of_a_departed_client(serve, tmp_path, method, how):
     log = tmp_path / "access.log"
     server = serve(GONE, *RAISE, "--access-logfile", str(log))
     leave_during(server, "/spin?patience=30", method, how)
@@ -137,7 +137,7 @@ def test_it_is_raised_once(serve):
     server.rendezvous.wait_for("raised 1 times")
 
 
-def test_a_stream_is_closed_soon_although_it_yields_nothing(serve):
+def test_silent_stream_is_closed_soon(serve):
     server = serve(GONE, *RAISE)
     leave_during(server, "/stream?patience=30")
     server.rendezvous.wait_for("closing", patience=1)
@@ -219,7 +219,7 @@ def test_every_block_asks_the_gateway(serve, tmp_path, protocol, query):
 
 
 @pytest.mark.parametrize("query", BLOCKS)
-def test_a_half_closed_connection_is_served_where_that_is_allowed(serve, query):
+def test_allowed_half_close_is_served(serve, query):
     server = serve(STREAMS, "--workers", "1", "--threads", "1", "--allow-half-close")
     with server.connect() as client:
         client.send(request_bytes(target=f"/until-gone{query}"))
@@ -231,7 +231,7 @@ def test_a_half_closed_connection_is_served_where_that_is_allowed(serve, query):
     server.rendezvous.wait_for("closed early", patience=2)
 
 
-def test_a_client_that_half_closes_at_once_gets_what_takes_no_time(serve):
+def test_client_half_closing_at_once_gets_quick_responses(serve):
     """As `nc -N` does: a response of several blocks that are there at once is whole."""
     server = serve("apps.contract:application", "--workers", "1", "--threads", "1")
     for _ in range(20):
@@ -241,7 +241,7 @@ def test_a_client_that_half_closes_at_once_gets_what_takes_no_time(serve):
             assert client.read_response().body == b"hello"
 
 
-def test_who_left_before_the_head_was_out_is_499(serve, tmp_path):
+def test_client_leaving_before_the_head_is_499(serve, tmp_path):
     log = tmp_path / "access.log"
     log_format = ("--access-logformat", "%(U)s %(s)s %({portico.reason}e)s")
     server = serve(STREAMS, "--workers", "1", "--threads", "1", "--access-logfile", str(log), *log_format)

@@ -33,7 +33,7 @@ def test_status_names_every_worker_and_what_it_does(serve, tmp_path):
     assert text.count("ready") >= 2 and text.count("GET /hold") == 1, text
 
 
-def test_status_and_stacks_while_c_code_holds_every_interpreter(serve, tmp_path):
+def test_status_and_stacks_while_c_holds_every_interpreter(serve, tmp_path):
     server = serve(APP, "--workers", "2", "--threads", "1", "--timeout", "0", "--graceful-timeout", "1")
     workers = server.wait_workers(2)
     with server.connections(2) as clients:
@@ -51,7 +51,7 @@ def test_status_and_stacks_while_c_code_holds_every_interpreter(serve, tmp_path)
 
 @pytest.mark.parametrize("name", ["status", "stacks", "reload", "upgrade"])
 @pytest.mark.parametrize("pid", ["1", "999999999"])
-def test_process_that_is_no_portico_is_told_in_a_line(tmp_path, name, pid):
+def test_process_of_another_program_is_refused_in_brief(tmp_path, name, pid):
     ended = run_to_end(name, pid, cwd=tmp_path, timeout=10)
     assert ended.returncode == 1, ended
     assert ended.stdout == ""

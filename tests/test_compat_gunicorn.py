@@ -102,7 +102,7 @@ def test_what_there_is_not_is_named(tmp_path, without):
     )
 
 
-def test_a_response_class_of_ones_own_is_not_lost_in_silence(tmp_path, without):
+def test_custom_response_class_is_not_ignored_silently(tmp_path, without):
     write(
         tmp_path,
         """

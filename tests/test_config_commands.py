@@ -48,7 +48,7 @@ def test_a_file_serves(serve, tmp_path):
     assert server.request("GET", "/ping").status == 200
 
 
-def test_of_two_files_one_counts_and_the_log_says_so(tmp_path):
+def test_portico_toml_takes_precedence_over_pyproject_toml(tmp_path):
     (tmp_path / "portico.toml").write_text("threads = 2\n")
     (tmp_path / "pyproject.toml").write_text("[tool.portico]\nthreads = 3\n")
     shown = run_to_end("config", "--json", cwd=tmp_path)
@@ -66,7 +66,7 @@ def test_of_two_files_one_counts_and_the_log_says_so(tmp_path):
         ("dirty_apps = 'x'\n", "portico.toml:1:1: dirty_apps: Portico has no dirty workers"),
     ],
 )
-def test_a_mistake_in_a_file_is_told_with_its_place(tmp_path, text, told):
+def test_mistake_in_a_file_is_reported_with_place(tmp_path, text, told):
     (tmp_path / "portico.toml").write_text(text)
     ended = run_to_end(ECHO, cwd=tmp_path)
     assert ended.returncode == 1
@@ -203,7 +203,7 @@ def test_secrets_are_shown_nowhere(serve, tmp_path):
         ((), f"raw_env = ['{SECRET}']"),
     ],
 )
-def test_what_is_wrong_with_a_secret_is_told_without_it(tmp_path, arguments, file):
+def test_faulty_secret_is_reported_without_its_value(tmp_path, arguments, file):
     (tmp_path / "gunicorn.conf.py").write_text(file)
     told = run_to_end("config", *arguments, cwd=tmp_path)
     assert told.stderr and (told.returncode != 0 or "counts for nothing" in told.stderr)
@@ -219,7 +219,7 @@ def test_what_is_wrong_with_a_secret_is_told_without_it(tmp_path, arguments, fil
         ("ini = none.ini\n", "none.ini cannot be read"),
     ],
 )
-def test_migrate_says_what_does_not_hold_and_exits_with_1(tmp_path, text, said):
+def test_migrate_reports_problems_and_exits_with_1(tmp_path, text, said):
     (tmp_path / "uwsgi.ini").write_text(f"[uwsgi]\nmodule = shop\n{text}")
     done = run_to_end("migrate", "uwsgi.ini", "-o", "portico.toml", cwd=tmp_path)
     assert done.returncode == 1, done.stdout

@@ -85,7 +85,7 @@ def test_slow_uploads_take_no_thread(server):
             assert client.read_response().body == b"50"
 
 
-def test_slow_readers_take_no_thread_for_answers_within_the_buffer(server):
+def test_buffered_responses_to_slow_readers_take_no_thread(server):
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(server.connect(receive_buffer=4096)) for _ in range(20)]
         for client in clients:
@@ -96,7 +96,7 @@ def test_slow_readers_take_no_thread_for_answers_within_the_buffer(server):
             client.expect_in_sync()
 
 
-def test_stream_to_a_slow_reader_is_bounded_in_memory(server):
+def test_stream_to_a_slow_reader_bounds_memory(server):
     before = server.memory()
     with server.connect(receive_buffer=4096) as client:
         client.send(request_bytes(target="/large?bytes=200000000&block=1000000&name=slow"))
@@ -147,7 +147,7 @@ def test_large_upload_is_bounded_in_memory(serve, size, options):
 
 
 @pytest.mark.parametrize("leave", ["close", "reset", "half_close"])
-def test_clients_that_leave_at_any_point_leave_nothing_behind(server, leave):
+def test_departing_clients_leave_nothing_behind(server, leave):
     stages = [
         b"",
         b"GET",
@@ -174,7 +174,7 @@ def test_clients_that_leave_at_any_point_leave_nothing_behind(server, leave):
     assert server.seconds_to_answer() < 0.5
 
 
-def test_half_closed_client_gets_its_answer_when_a_thread_is_free(server):
+def test_half_closed_client_waits_for_a_free_thread(server):
     with server.connect() as client:
         client.send(request_bytes(target="/ping", fields=[("X-Ping", "half")]))
         client.half_close()
@@ -182,7 +182,7 @@ def test_half_closed_client_gets_its_answer_when_a_thread_is_free(server):
         client.expect_end()
 
 
-def test_half_closed_client_gets_the_answer_of_a_running_request(server, meeting):
+def test_half_closed_client_gets_the_running_requests_response(server, meeting):
     with server.connect() as client:
         client.send(request_bytes(target="/hold?gate=half-running"))
         meeting.wait_for("holding half-running")
@@ -241,7 +241,7 @@ def test_idle_connections_make_room_for_new_ones(serve):
 # Streams
 
 
-def test_streams_to_clients_at_different_speeds_do_not_hold_each_other_up(server):
+def test_streams_of_different_speed_run_independently(server):
     results = {}
 
     def fetch(name: str, pause: float) -> None:

@@ -318,7 +318,7 @@ def test_a_debugger_waits_at_the_terminal(terminal, options):
     assert server.wait() == 0
 
 
-def test_a_save_ends_the_debugger_and_the_terminal_is_as_it_was(terminal, tmp_path):
+def test_save_ends_the_debugger_and_restores_the_terminal(terminal, tmp_path):
     server = terminal("--reload")
     port = int(server.expect(r"Listening at: http://127.0.0.1:(\d+)")[1])
     before = termios.tcgetattr(server.terminal)[3]

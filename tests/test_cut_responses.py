@@ -230,7 +230,7 @@ def test_what_waits_in_a_file_goes_out_too(serve, target, version):
 
 @pytest.mark.parametrize("version", ["HTTP/1.0", "HTTP/1.1"])
 @pytest.mark.parametrize("target", ["/raises", "/short?length"])
-def test_a_client_that_takes_nothing_is_not_waited_for(serve, target, version):
+def test_client_that_reads_nothing_is_not_waited_for(serve, target, version):
     """The limits on slow clients hold while the rest of what the application has given is written."""
     server = serve(*SERVER, "--write-timeout", "1", "--response-buffer", "16m")
     with connected(server) as sock:

@@ -64,12 +64,12 @@ def test_slow_head_is_ended_by_its_deadline(serve):
         assert 0.9 <= time.monotonic() - started < 3
 
 
-def test_head_request_that_does_not_come_to_its_end_gets_408_without_a_body(serve):
+def test_unfinished_head_request_gets_408_without_a_body(serve):
     server = serve("apps.control:application", "--head-timeout", "1")
     expect_refusal(server.address, b"HEAD / HTTP/1.1\r\nHost: a\r\n", 408, method="HEAD")
 
 
-def test_silent_connection_is_closed_by_the_head_deadline_without_a_word(serve):
+def test_silent_connection_is_closed_without_a_response(serve):
     """408 to somebody who asked nothing would be taken for the answer to a request just sent."""
     server = serve("apps.control:application", "--head-timeout", "1")
     with server.connect() as client:
@@ -101,7 +101,7 @@ def test_body_below_the_minimum_rate_is_ended(serve):
         assert time.monotonic() - started < 5
 
 
-def test_body_above_the_minimum_rate_is_served_however_long_it_takes(serve):
+def test_body_above_the_minimum_rate_may_take_long(serve):
     server = serve("apps.control:application", "--body-timeout", "1", "--body-min-rate", "1000")
     with server.connect() as client:
         client.send(request_bytes("POST", "/consume", [("Content-Length", "10000")]))

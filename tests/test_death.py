@@ -32,7 +32,7 @@ def expect_loss(client) -> None:
         ("/exit?status=0", "exit status 0.*os._exit.*in flight: GET /exit of"),
     ],
 )
-def test_death_by_the_application_is_told_with_its_request(serve, tmp_path, target, said):
+def test_death_by_the_application_names_its_request(serve, tmp_path, target, said):
     log = tmp_path / "access.log"
     server = serve(APP, "--workers", "2", "--access-logfile", str(log))
     workers = server.wait_workers(2)
@@ -50,7 +50,7 @@ def test_death_by_the_application_is_told_with_its_request(serve, tmp_path, targ
     assert server.answering_pids() == {worker.pid for worker in new}
 
 
-def test_death_from_outside_is_told_as_such_with_all_that_ran(serve, tmp_path):
+def test_death_from_outside_is_logged_with_running_requests(serve, tmp_path):
     log = tmp_path / "access.log"
     server = serve(APP, "--access-logfile", str(log))
     (worker,) = server.wait_workers(1)
@@ -94,7 +94,7 @@ def test_connections_that_nobody_accepted_survive_the_worker(serve):
         assert {client.read_response().status for client in clients} == {200}
 
 
-def test_worker_that_ignores_sigterm_is_replaced_and_stopped_all_the_same(serve, tmp_path):
+def test_worker_ignoring_sigterm_is_replaced_and_stopped(serve, tmp_path):
     """The application has put a handler of its own in the way."""
     (tmp_path / "deaf.py").write_text(
         "import signal\n"
@@ -110,7 +110,7 @@ def test_worker_that_ignores_sigterm_is_replaced_and_stopped_all_the_same(serve,
     assert not server.find_records("SIGKILL")
 
 
-def test_worker_that_stands_still_is_killed_at_the_stop(serve):
+def test_stopped_worker_is_killed_at_the_stop(serve):
     server = serve(APP, "--workers", "2", "--graceful-timeout", "1")
     stopped, other = server.wait_workers(2)
     stopped.pause()
@@ -123,7 +123,7 @@ def test_worker_that_stands_still_is_killed_at_the_stop(serve):
     assert not other.alive
 
 
-def test_supervisor_that_is_killed_takes_its_workers_along_when_they_have_finished(serve):
+def test_workers_of_a_killed_supervisor_finish_and_end(serve):
     server = serve(APP, "--workers", "2", "--preload")
     server.wait_workers(2)
     family = server.supervisor.children()

@@ -92,7 +92,7 @@ def test_the_health_check_is_a_command_that_works(serve, tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root for a process 1 of its own")
-def test_as_process_1_it_ends_at_a_signal_and_reaps_orphans(serve, tmp_path):
+def test_process_1_ends_by_signal_and_reaps_orphans(serve, tmp_path):
     (tmp_path / "app.py").write_text(
         "import subprocess\n"
         "def app(environ, start_response):\n"

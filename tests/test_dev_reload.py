@@ -115,7 +115,7 @@ def test_a_save_is_one_restart(developing, project, engine):
     assert all("Reloading" in line for line in after), after
 
 
-def test_no_answer_comes_from_old_code_and_none_is_lost(developing, project):
+def test_no_response_is_lost_or_from_old_code(developing, project):
     """A moment after the save, for the kernel to tell of it, whatever is asked waits for the new code."""
     server = developing()
     with Load(server.address, 100, target=lambda number: "/") as load:
@@ -215,7 +215,7 @@ def test_modules_from_elsewhere_count(developing, project, tmp_path_factory):
         ("raise SystemExit('planted')\n", "planted", "raise SystemExit"),
     ],
 )
-def test_code_that_cannot_be_imported_shows_until_it_is_mended(developing, project, broken, told, line):
+def test_import_error_shows_until_it_is_fixed(developing, project, broken, told, line):
     server = developing()
     project.write("blog/views.py", broken)
     wait_until(lambda: server.request("GET", "/").status == 500, "the page")
@@ -236,7 +236,7 @@ def test_code_that_cannot_be_imported_shows_until_it_is_mended(developing, proje
     expect_answer(server, b"2")
 
 
-def test_a_first_start_with_broken_code_shows_the_page(developing, project):
+def test_first_start_with_broken_code_shows_the_page(developing, project):
     project.write("blog/views.py", "from blog.models import VERSION\n")
     server = developing()
     server.expect_log("No module named 'blog.models'")
@@ -273,7 +273,7 @@ def test_all_workers_restart_once(developing, project):
     assert len(restarts(server)) == 1
 
 
-def test_calls_of_old_code_do_not_hold_the_new_up(developing, project):
+def test_calls_of_old_code_never_delay_new_code(developing, project):
     server = developing()
     (worker,) = server.wait_workers(1)
     answers = []
@@ -340,7 +340,7 @@ def application(environ, start_response):
 """
 
 
-def test_a_module_of_the_project_hides_one_of_pythons_own_that_was_imported_ahead(developing, project):
+def test_project_module_hides_a_preloaded_standard_one(developing, project):
     project.write("site_app.py", STANDARD)
     server = developing()
     assert server.request().body == b"Python's"
@@ -351,7 +351,7 @@ def test_a_module_of_the_project_hides_one_of_pythons_own_that_was_imported_ahea
     expect_answer(server, b"Python's")
 
 
-def test_pythons_own_modules_are_there_before_the_application_is(developing, project, tmp_path_factory):
+def test_standard_modules_are_preloaded_before_the_application(developing, project, tmp_path_factory):
     project.write("site_app.py", "import sys\nTHERE = 'asyncio' in sys.modules\n" + ANSWERS_THERE)
     first = tmp_path_factory.mktemp("first")
     hidden = "import sys\nsys.modules['gevent'] = sys.modules['eventlet'] = None  # as if not installed\n"

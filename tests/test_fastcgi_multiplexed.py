@@ -162,7 +162,7 @@ def test_a_body_that_is_not_read_holds_nobody(start):
 
 
 @pytest.mark.parametrize("reads_first", [True, False])
-def test_an_answer_before_the_end_of_the_body_keeps_the_connection(start, reads_first):
+def test_response_before_the_bodys_end_keeps_the_connection(start, reads_first):
     """What of the body is still to come is no request's then, be the answer written or on its way."""
     _, connect = start("--stream-request-body=always", app="apps.contract:application")
     with connect() as gateway:
@@ -278,7 +278,7 @@ def test_abort_without_keep_ends_the_connection(start):
         assert gateway.read_end() == (1, b"") and gateway.read_record() is None
 
 
-def test_what_has_no_keep_ends_the_connection_with_the_last(start):
+def test_request_without_keep_ends_the_connection_last(start):
     server, connect = start("--threads", "2")
     with connect() as gateway:
         gateway.ask(1, "/events/held?gate=last")
@@ -314,7 +314,7 @@ def test_more_than_can_run_and_wait(start):
         gateway.expect_in_sync()
 
 
-def test_the_end_of_the_connection_is_that_of_its_requests(start):
+def test_end_of_the_connection_ends_its_requests(start):
     server, connect = start("--threads", "2")
     gateway = connect()
     gateway.ask(1, "/silent?patience=30")
@@ -325,7 +325,7 @@ def test_the_end_of_the_connection_is_that_of_its_requests(start):
     server.rendezvous.wait_for("silent: gone", 2)
 
 
-def test_an_answer_that_breaks_off_ends_the_connection_after_the_others(start):
+def test_broken_response_ends_the_connection_after_the_others(start):
     server, connect = start("--threads", "2", app="apps.contract:application")
     with connect() as gateway:
         gateway.send(wire.begin(True, identity=2))
@@ -364,7 +364,7 @@ def test_what_is_malformed_is_closed_with_one_line(start, data):
     assert not server.find_records(r"\(2 so far\)")
 
 
-def test_graceful_stop_waits_for_all_and_takes_no_more(start):
+def test_graceful_stop_finishes_all_and_accepts_no_more(start):
     server, connect = start("--threads", "3")  # One for what is asked before the stop is known.
     with connect() as gateway:
         gateway.ask(1, "/events/held?gate=one")

@@ -230,7 +230,7 @@ def test_what_environ_says(told, case):
             assert {key: environ.get(key) for key in expected} == expected
 
 
-def test_unbelieved_and_believed_requests_with_the_same_lines_are_told_apart(serve, tmp_path):
+def test_same_lines_trusted_and_untrusted_are_distinguished(serve, tmp_path):
     """What is kept of field lines that repeat must not pass from the one to the other."""
     server = serve(
         "apps.echo:application",
@@ -292,7 +292,7 @@ def test_next_request_of_a_connection_does_not_inherit(serve):
     assert (second["REMOTE_ADDR"], second["wsgi.url_scheme"]) == ("127.0.0.1", "http")
 
 
-def test_an_ignored_scheme_is_told_once_with_the_remedy(serve):
+def test_ignored_scheme_is_logged_once_with_the_remedy(serve):
     server = serve("apps.echo:application", *NOBODY)
     for _ in range(3):
         server.request("GET", "/", [(PROTO, "https")])
@@ -303,7 +303,7 @@ def test_an_ignored_scheme_is_told_once_with_the_remedy(serve):
     assert not quiet.find_records("thinks it is")
 
 
-def test_a_refusal_says_why_to_the_proxy_and_in_the_log(serve):
+def test_refusal_is_explained_to_proxy_and_log(serve):
     server = serve("apps.echo:application")
     with server.connect() as client:
         client.send(request_bytes("GET", "/", [(PROTO, "https"), (PROTO, "http")]))
@@ -314,7 +314,7 @@ def test_a_refusal_says_why_to_the_proxy_and_in_the_log(serve):
     )
 
 
-def test_a_forwarded_of_a_client_is_said_once_and_one_of_the_proxy_still_has_to_agree(serve):
+def test_forged_forwarded_is_logged_once_proxys_must_agree(serve):
     server = serve("apps.echo:application")
     beside = [(FOR, "203.0.113.8"), ("Forwarded", "for=203.0.113.7")]
     for _ in range(3):
@@ -412,7 +412,7 @@ def test_what_cannot_be_is_refused_at_the_start(options, problem):
     ("options", "through_proxy", "directly"),
     [((), 0, 1), (("--early-hints", "always"), 1, 1), (("--early-hints", "never"), 0, 0)],
 )
-def test_early_hints_go_to_proxies_only_where_they_can_take_them(serve, options, through_proxy, directly):
+def test_early_hints_go_only_to_capable_proxies(serve, options, through_proxy, directly):
     server = serve("apps.behind:application", *options)
     with server.connect() as client:
         for fields, count in ([(FOR, "203.0.113.7")], through_proxy), ([], directly):

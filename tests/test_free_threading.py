@@ -73,7 +73,7 @@ def module(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_interpreter_is_named_at_the_start_and_in_status(serve):
+def test_start_and_status_name_the_interpreter(serve):
     server = serve("apps.control:application", *([REQUIRED] if IS_FREE_THREADED else []))
     server.expect_log(rf"\[INFO\] Starting portico \S+ \({re.escape(NAME)}\)$")
     assert second_line_of_status(server) == NAME
@@ -107,7 +107,7 @@ def test_a_gil_that_is_on_from_the_start(serve, tmp_path):
 
 @free_threaded
 @pytest.mark.parametrize("preload", [[], ["--preload"]], ids=["worker", "template"])
-def test_a_module_that_turns_the_gil_on_is_named(serve, module, preload):
+def test_module_enabling_the_gil_is_named(serve, module, preload):
     server = serve("early", *preload, cwd=module)
     server.expect_log(
         rf"\[WARNING\] the import of needs_gil \({re.escape(str(module))}/\S+\) has turned the GIL on"
@@ -117,7 +117,7 @@ def test_a_module_that_turns_the_gil_on_is_named(serve, module, preload):
 
 
 @free_threaded
-def test_a_module_that_turns_the_gil_on_later_is_named(serve, module):
+def test_module_enabling_the_gil_later_is_named(serve, module):
     server = serve("late", REQUIRED, "--workers", "2", cwd=module)
     assert second_line_of_status(server) == NAME
     assert server.request("GET", "/import").body == b"served"
@@ -128,7 +128,7 @@ def test_a_module_that_turns_the_gil_on_later_is_named(serve, module):
 
 @free_threaded
 @pytest.mark.parametrize("preload", [[], ["--preload"]], ids=["worker", "template"])
-def test_a_module_that_turns_the_gil_on_is_refused(tmp_path, module, preload):
+def test_module_enabling_the_gil_is_refused(tmp_path, module, preload):
     ended = run_to_end(REQUIRED, *preload, "early", cwd=module)
     assert ended.returncode == 3
     assert f"{REQUIRED}: {NAME.replace('off', 'on')}: the import of needs_gil (" in ended.stderr

@@ -95,7 +95,7 @@ def test_start_response_in_another_thread(server):
             assert (response.get("X-Thread"), response.body) == ("yes", b"threaded")
 
 
-def test_file_wrapper_sends_what_the_object_gives_not_what_its_descriptor_has(server):
+def test_file_wrapper_sends_what_the_object_reads(server):
     assert server.request("GET", "/gzip").body == b"unpacked " * 1000
 
 

@@ -81,7 +81,7 @@ class TestEach:
         again = echoed(addresses[protocol], protocol, variables(UWSGI_SCHEME="https"))
         assert again["environ"]["wsgi.url_scheme"] == "https"
 
-    def test_a_body_arrives_and_an_answer_of_any_form_goes_back(self, addresses, protocol):
+    def test_bodies_and_responses_of_any_form_pass(self, addresses, protocol):
         body = bytes(range(256)) * 40_000
         values = variables("/mirror", "POST", CONTENT_TYPE="application/x-thing")
         answer = ask(addresses[protocol], protocol, values, body)
@@ -159,7 +159,7 @@ class TestEach:
         assert not {"HTTP_TRANSFER_ENCODING", "HTTP_CONNECTION", "HTTP_CONTENT_LENGTH"} & environ.keys()
         assert environ["CONTENT_LENGTH"] == "4"
 
-    def test_forwarded_fields_count_where_the_gateways_client_is_a_proxy(self, addresses, protocol):
+    def test_forwarded_fields_count_behind_a_trusted_proxy(self, addresses, protocol):
         spoofed = variables(HTTP_X_FORWARDED_FOR="198.51.100.1", HTTP_X_FORWARDED_PROTO="https")
         environ = echoed(addresses[protocol], protocol, spoofed)["environ"]
         assert environ["REMOTE_ADDR"] == "192.0.2.7" and environ["wsgi.url_scheme"] == "http"
@@ -184,7 +184,7 @@ class TestEach:
             assert ask(addresses[protocol], protocol, values).status == status
 
 
-def test_uwsgi_of_another_modifier_is_closed_with_one_line(serve, tmp_path):
+def test_uwsgi_of_another_modifier_is_closed_and_logged(serve, tmp_path):
     server = serve(APP, bind=f"uwsgi://unix:{tmp_path}/sock")
     for data in (wire.uwsgi(variables(), modifier1=5), b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"\x16\x03\x01"):
         with Gateway(server.address, "uwsgi") as gateway:
@@ -220,14 +220,14 @@ def test_scgi_refuses_a_variable_that_comes_twice(addresses):
         assert gateway.read_answer().status == 400
 
 
-def test_uwsgi_takes_the_last_of_a_variable_that_comes_twice(addresses):
+def test_uwsgi_takes_the_last_of_repeated_variables(addresses):
     data = wire.uwsgi(variables() | {"PATH_INFX": "/other"}).replace(b"PATH_INFX", b"PATH_INFO")
     with Gateway(addresses["uwsgi"], "uwsgi") as gateway:
         gateway.send(data)
         assert json.loads(gateway.read_answer().body)["environ"]["PATH_INFO"] == "/other"
 
 
-def test_uwsgi_with_a_chunked_body_of_no_length_is_answered_411(addresses):
+def test_uwsgi_chunked_body_without_length_gets_411(addresses):
     values = variables("/mirror", "POST", HTTP_TRANSFER_ENCODING="chunked")
     assert ask(addresses["uwsgi"], "uwsgi", values).status == 411
 
@@ -273,7 +273,7 @@ def test_only_gateways_that_are_named_over_tcp(serve, protocol):
 
 
 @pytest.mark.parametrize("client", ["203.0.113.9", "127.0.0.1"])
-def test_fields_that_only_proxies_may_send_are_none_of_a_gateways_client(serve, tmp_path, client):
+def test_proxy_fields_of_gateway_clients_are_removed(serve, tmp_path, client):
     path = tmp_path / "uwsgi.sock"
     serve(APP, "--forwarder-headers", "REMOTE_USER", bind=f"uwsgi://unix:{path}")
     values = variables(
@@ -334,7 +334,7 @@ def test_fastcgi_tells_what_it_is_asked(addresses):
         assert wire.parsed(gateway.read_response(4)).status == 200
 
 
-def test_fastcgi_body_of_a_length_that_is_not_told(addresses):
+def test_fastcgi_body_without_an_announced_length(addresses):
     with Gateway(addresses["fastcgi"], "fastcgi") as gateway:
         gateway.send(wire.fastcgi(variables("/", "POST"))[:-8])
         gateway.send(wire.record(wire.STDIN, b"abc") + wire.record(wire.STDIN, b"de", padding=6))
@@ -374,7 +374,7 @@ def test_reload_under_load_loses_no_request(serve, tmp_path, protocol):
 
 
 @pytest.mark.parametrize("protocol", ["uwsgi", "scgi"])
-def test_an_answer_that_breaks_off_is_reset_where_the_socket_can_be(serve, tmp_path, protocol):
+def test_broken_response_is_reset_where_the_socket_can(serve, tmp_path, protocol):
     """A UNIX socket cannot: there one whose length nobody has told ends like a whole one."""
     path = "/wrong-later"
     request = wire.packed(protocol, variables(f"{path}?value=text-block", PATH_INFO=path))
@@ -397,7 +397,7 @@ def test_an_answer_that_breaks_off_is_reset_where_the_socket_can_be(serve, tmp_p
         assert can_be or received.endswith(b"\r\n\r\nfirst")
 
 
-def test_requests_wait_for_no_slow_one_while_another_worker_is_free(serve, tmp_path):
+def test_requests_skip_a_slow_one_beside_free_workers(serve, tmp_path):
     server = serve(APP, "--workers", "2", "--threads", "1", bind=f"uwsgi://unix:{tmp_path}/s")
     server.wait_workers(2)
     held = Gateway(server.address, "uwsgi")

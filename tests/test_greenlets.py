@@ -241,7 +241,7 @@ def serve_green(serve, library, tmp_path):
     return start
 
 
-def test_requests_run_at_the_same_time_in_greenlets_of_one_thread(serve_green):
+def test_concurrent_requests_are_greenlets_of_one_thread(serve_green):
     """Each of which lasts, with what it keeps."""
     server = serve_green()
     with ThreadPoolExecutor(4) as clients:
@@ -265,7 +265,7 @@ def test_threads_of_the_import_go_on_between_requests(serve_green, options):
     server.rendezvous.wait_for("worked on it")
 
 
-def test_a_thread_that_a_request_starts_goes_on_after_it(serve_green):
+def test_thread_started_by_a_request_outlives_it(serve_green):
     server = serve_green()
     assert server.request("GET", "/thread").body == b"started"
     server.rendezvous.wait_for("a thread of a request has gone on")
@@ -287,7 +287,7 @@ def test_processes_are_started_and_forked_and_wait_for(serve_green):
     assert server.request("GET", "/ping").body == b"pong "
 
 
-def test_blocks_leave_as_they_are_made_and_streams_do_not_hold_each_other(serve_green):
+def test_blocks_leave_at_once_and_streams_run_independently(serve_green):
     server = serve_green()
     started = time.monotonic()
     with ThreadPoolExecutor(4) as clients:
@@ -316,7 +316,7 @@ def test_clients_that_do_not_read_hold_nobody_else(serve_green):
         assert len(other.read_response().body) == 4 * 1600000
 
 
-def test_another_greenlet_of_a_request_may_ask_while_that_waits_for_its_client(serve_green):
+def test_other_greenlet_may_ask_while_a_request_waits(serve_green):
     server = serve_green("--response-buffer", "64k")
     first = int(server.request("GET", "/ticks").body)
     with server.connect(receive_buffer=4096) as client:
@@ -341,7 +341,7 @@ def test_clients_that_send_slowly_hold_nobody_else(serve_green):
 
 
 @pytest.mark.parametrize("path", ["/sleep", "/spin"])
-def test_a_request_beyond_its_timeout_gets_the_exception_and_no_other_does(serve_green, path):
+def test_only_the_request_beyond_its_timeout_is_interrupted(serve_green, path):
     """Nor one that could not go on because of it: while it computes, the hub stands still."""
     server = serve_green(*LIMITS)
     (worker,) = server.wait_workers(1)
@@ -361,7 +361,7 @@ def test_a_request_beyond_its_timeout_gets_the_exception_and_no_other_does(serve
     assert server.wait_workers(1) == [worker], "the worker goes on"
 
 
-def test_a_request_that_swallows_the_exception_is_given_up_and_its_greenlet_replaced(serve_green):
+def test_swallowed_timeout_gives_up_and_replaces_the_greenlet(serve_green):
     server = serve_green(*LIMITS)
     server.expected.append(re.compile(f"timeout: GET /stubborn|{WRITTEN_OFF}"))
     (worker,) = server.wait_workers(1)
@@ -379,7 +379,7 @@ def test_a_request_that_swallows_the_exception_is_given_up_and_its_greenlet_repl
     assert not server.find_records("died")
 
 
-def test_a_hub_that_is_kept_busy_keeps_no_deadline_from_being_kept(serve_green):
+def test_busy_hub_does_not_stop_deadlines(serve_green):
     server = serve_green(*LIMITS, "--graceful-timeout", "1")
     endings = "calls did not end|keeps the interpreter|not finished|died after"
     server.expected.append(re.compile(f"timeout: GET /(spin-stubbornly|queue)|{WRITTEN_OFF}|{endings}"))
@@ -409,7 +409,7 @@ def test_callbacks_and_exceptions_of_a_client_that_leaves(serve_green):
     assert server.request("GET", "/ping").body == b"pong "
 
 
-def test_lines_of_two_requests_do_not_mix_in_the_error_log(serve_green):
+def test_error_log_lines_of_two_requests_stay_apart(serve_green):
     server = serve_green()
     with ThreadPoolExecutor(4) as clients:
         list(clients.map(lambda name: server.request("GET", f"/errors?name={name}"), "abcd"))
@@ -417,7 +417,7 @@ def test_lines_of_two_requests_do_not_mix_in_the_error_log(serve_green):
         wait_until(lambda name=name: f"{name}-one {name}-two {name}-three" in server.log_text, "its line", 5)
 
 
-def test_what_is_raised_in_other_greenlets_ends_no_worker(serve_green, library):
+def test_exceptions_in_other_greenlets_end_no_worker(serve_green, library):
     server = serve_green()
     (worker,) = server.wait_workers(1)
     assert server.request("GET", "/exit").body == b"went on"
@@ -473,7 +473,7 @@ def test_in_the_process_of_a_program(library, serve, tmp_path):
     assert server.wait_exit() == 0
 
 
-def test_a_configuration_file_may_patch_and_reloads_go_on(serve_green, library, tmp_path):
+def test_configuration_file_may_patch_and_reloads_work(serve_green, library, tmp_path):
     (tmp_path / "gunicorn.conf.py").write_text(f"{PATCHES[library]}\nworker_class = '{library}'\n")
     server = serve_green(patch=False)
     first = server.wait_workers(1)
@@ -485,7 +485,7 @@ def test_a_configuration_file_may_patch_and_reloads_go_on(serve_green, library, 
     assert not server.find_records("died")
 
 
-def test_helpers_of_portico_make_no_hub_that_outlives_their_state(serve_green, tmp_path):
+def test_helpers_of_portico_leave_no_hub_behind(serve_green, tmp_path):
     """Loggers of Python have locks that are patched: whoever logs waits for them in a hub."""
     (tmp_path / "logging.ini").write_text(LOGGING)
     server = serve_green("--log-config", str(tmp_path / "logging.ini"), "--access-logfile", "-")

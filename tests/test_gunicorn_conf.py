@@ -66,7 +66,7 @@ def test_the_ways_to_name_it(serve, tmp_path, name, option):
     server.expect_log("with 5 threads")
 
 
-def test_the_command_line_counts_more_and_gunicorns_variable_too(serve, tmp_path):
+def test_command_line_and_gunicorns_variable_take_precedence(serve, tmp_path):
     write(tmp_path, "threads = 5\ngraceful_timeout = 7\n")
     server = serve(APP, "--threads", "2", cwd=tmp_path, environment={"GUNICORN_CMD_ARGS": "--backlog 9"})
     server.expect_log("with 2 threads")
@@ -99,7 +99,7 @@ def test_modules_of_the_folder_can_be_imported(serve, tmp_path):
         ("logger_class = 3\n", "logger_class: 3 is of type int"),
     ],
 )
-def test_what_cannot_be_used_is_an_error_with_its_place(tmp_path, text, said):
+def test_unusable_settings_are_errors_with_their_place(tmp_path, text, said):
     write(tmp_path, text)
     error = refusal(tmp_path)
     assert said in error
@@ -121,7 +121,7 @@ def test_a_file_that_is_not_there(tmp_path):
     assert "nowhere.py: there is no such file" in refusal(tmp_path, "-c", "nowhere.py")
 
 
-def test_none_and_helpers_count_for_nothing_and_near_misses_are_told(serve, tmp_path):
+def test_none_and_helpers_are_ignored_near_misses_reported(serve, tmp_path):
     write(
         tmp_path,
         """
@@ -184,7 +184,7 @@ def test_hup_keeps_what_applies_at_the_start(serve, tmp_path):
 
 
 @pytest.mark.parametrize("text", ["threads = 'x'\n", "1 / 0\n", "def f(:\n"])
-def test_hup_with_a_broken_file_keeps_what_is_there(serve, tmp_path, text):
+def test_hup_with_a_broken_file_keeps_the_configuration(serve, tmp_path, text):
     path = write(tmp_path, "threads = 3\n")
     server = serve(APP, cwd=tmp_path)
     (worker,) = server.wait_workers(1)

@@ -108,7 +108,7 @@ def check(folder, warning: str | None, *arguments: str) -> None:
         assert sum(warning in line for line in said) == 1, (warning, said)
 
 
-def test_a_value_of_several_is_its_last_and_said(tmp_path):
+def test_last_of_several_values_counts_and_is_logged(tmp_path):
     (tmp_path / "gunicorn.conf.py").write_text(
         "timeout = 30,\nloglevel = ['info', 'debug']\nbind = ('127.0.0.1:0',)\n"
     )
@@ -142,7 +142,7 @@ def test_lines_have_the_widths(serve, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["limit_request_line", "limit_request_field_size"])
-def test_what_has_no_limit_takes_as_much_as_a_head_may_have(serve, tmp_path, name):
+def test_unlimited_means_as_much_as_a_head_holds(serve, tmp_path, name):
     (tmp_path / "gunicorn.conf.py").write_text(f"{name} = 0\n")
     server = serve("apps.echo", cwd=tmp_path)
     long = "x" * 1_000_000
@@ -197,7 +197,7 @@ def test_requests_beside_gevent_and_threads_run_at_once(serve, tmp_path):
         ("from gunicorn import SERVER\n", "portico"),
     ],
 )
-def test_the_server_field_is_what_the_configuration_calls_the_server(serve, tmp_path, text, expected):
+def test_server_field_follows_the_configured_name(serve, tmp_path, text, expected):
     (tmp_path / "gunicorn.conf.py").write_text(text)
     server = serve("apps.echo", cwd=tmp_path)
     assert dict(server.request("GET", "/").fields).get("Server") == expected

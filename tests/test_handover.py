@@ -29,7 +29,7 @@ def kept_by(server, worker, count: int):
     raise AssertionError(f"{worker} took {len(held)} of 1000 connections")
 
 
-def test_idle_connections_of_a_leaving_worker_go_on_in_another(serve):
+def test_idle_connections_of_a_leaving_worker_move(serve):
     server = serve(APP, "--workers", "2")
     leaving, staying = server.wait_workers(2)
     clients = kept_by(server, leaving, 20)
@@ -44,7 +44,7 @@ def test_idle_connections_of_a_leaving_worker_go_on_in_another(serve):
     assert staying.alive
 
 
-def test_request_that_has_begun_to_arrive_goes_on_in_another_worker(serve):
+def test_partly_received_request_moves_to_another_worker(serve):
     """Bytes that were read go along."""
     server = serve(APP, "--workers", "2")
     leaving, _ = server.wait_workers(2)
@@ -75,7 +75,7 @@ def test_connection_survives_many_workers(serve):
             assert int(client.request("GET", "/pid").body) in {worker.pid for worker in workers}
 
 
-def test_queued_request_moves_to_the_worker_that_has_a_thread(serve):
+def test_queued_request_moves_to_a_free_worker(serve):
     """A request on a kept connection of a worker whose threads are all taken does not wait for them."""
     server = serve(APP, "--workers", "2", "--threads", "1")
     busy, free = server.wait_workers(2)
@@ -94,7 +94,7 @@ def test_queued_request_moves_to_the_worker_that_has_a_thread(serve):
     second.close()
 
 
-def test_new_connections_go_to_the_worker_that_has_a_thread(serve):
+def test_new_connections_go_to_a_free_worker(serve):
     server = serve(APP, "--workers", "2", "--threads", "1")
     busy, free = server.wait_workers(2)
     (kept,) = kept_by(server, busy, 1)
@@ -124,7 +124,7 @@ def test_pipelined_requests_stay_in_order_when_they_move(serve):
     second.close()
 
 
-def test_all_threads_of_all_workers_taken_is_one_queue(serve):
+def test_busy_threads_of_all_workers_share_one_queue(serve):
     server = serve(APP, "--workers", "2", "--threads", "1")
     server.wait_workers(2)
     with server.connections(2) as busy, server.connections(6) as waiting:
@@ -142,7 +142,7 @@ def test_all_threads_of_all_workers_taken_is_one_queue(serve):
         assert busy[1].read_response().status == 200
 
 
-def test_slow_requests_do_not_delay_quick_ones_while_a_thread_is_free(serve):
+def test_slow_requests_do_not_delay_quick_ones(serve):
     """1 in 20 takes 200 ms, at about a third of what two workers of two threads can do."""
     server = serve(APP, "--workers", "2", "--threads", "2")
     server.wait_workers(2)

@@ -73,7 +73,7 @@ def test_the_hooks_of_a_life(serve, tmp_path):
     ]
 
 
-def test_with_preload_the_template_calls_what_is_about_a_fork(serve, tmp_path):
+def test_with_preload_the_template_calls_the_fork_hooks(serve, tmp_path):
     write(tmp_path, TELLING + "\npreload_app = True\n")
     server = serve(APP, cwd=tmp_path)
     (worker,) = server.wait_workers(1)
@@ -110,7 +110,7 @@ def test_reload_and_numbers(serve, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
-def test_worker_int_is_called_where_the_server_is_told_to_stop_at_once(serve, tmp_path, number):
+def test_worker_int_is_called_at_an_immediate_stop(serve, tmp_path, number):
     write(tmp_path, TELLING)
     server = serve(APP, cwd=tmp_path)
     (worker,) = server.wait_workers(1)
@@ -211,7 +211,7 @@ def test_an_import_string_names_a_hook(serve, tmp_path):
 
 
 @pytest.mark.parametrize("hook", ["on_starting", "when_ready"])
-def test_a_server_whose_first_hooks_raise_does_not_start(tmp_path, hook):
+def test_server_whose_first_hooks_raise_does_not_start(tmp_path, hook):
     write(tmp_path, f"def {hook}(server):\n    raise RuntimeError('no luck')\n")
     ended = run_to_end("-b", "127.0.0.1:0", APP, cwd=tmp_path)
     assert ended.returncode == 1
@@ -248,7 +248,7 @@ def test_what_later_hooks_raise_is_logged(serve, tmp_path, hook):
     assert server.find_records(f"the hook {hook} raised.*RuntimeError: no luck")
 
 
-def test_a_worker_that_is_not_alive_is_replaced_first(serve, tmp_path):
+def test_worker_declared_dead_is_replaced(serve, tmp_path):
     write(
         tmp_path,
         """

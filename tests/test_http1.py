@@ -22,7 +22,7 @@ def test_pipelined_requests_are_answered_in_order(server):
         client.expect_in_sync()
 
 
-def test_slow_request_holds_back_the_pipelined_ones_behind_it(serve):
+def test_slow_request_holds_back_pipelined_ones(serve):
     server = serve("apps.control:application", "--threads", "4")
     with server.connect() as client:
         client.send(
@@ -48,7 +48,7 @@ def test_pipelined_bodies_do_not_run_into_each_other(server):
         client.expect_in_sync()
 
 
-def test_error_comes_after_the_answers_to_the_requests_before_it(server):
+def test_error_follows_the_responses_to_earlier_requests(server):
     with server.connect() as client:
         client.send(request_bytes(target="/1") + request_bytes(target="/2") + b"NOT HTTP\r\n\r\n")
         assert [json.loads(client.read_response().body)["target"] for _ in range(2)] == ["/1", "/2"]
@@ -92,7 +92,7 @@ def test_http_10_keep_alive_is_kept_and_confirmed(server):
         client.expect_end()
 
 
-def test_http_10_keep_alive_ends_where_the_length_is_unknown(serve):
+def test_http_10_keep_alive_ends_without_a_length(serve):
     server = serve("apps.contract:application")
     with server.connect() as client:
         client.send(b"GET /body?kind=generator HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
@@ -126,7 +126,7 @@ def test_empty_lines_before_a_request_are_skipped(server):
 EXPECTING = [("Expect", "100-continue"), ("Content-Length", "5")]
 
 
-def test_continue_is_sent_once_when_the_body_is_wanted(server):
+def test_continue_is_sent_once_for_a_wanted_body(server):
     with server.connect() as client:
         client.send(request_bytes("POST", "/", EXPECTING))
         assert client.read_head().status == 100
@@ -149,7 +149,7 @@ def test_continue_is_case_insensitive_and_works_with_chunks(server):
         client.expect_in_sync()
 
 
-def test_continue_is_not_needed_when_the_body_is_here(server):
+def test_continue_is_unneeded_when_the_body_is_here(server):
     """RFC 9110, 10.1.1: may be omitted then; at most once in any case."""
     with server.connect() as client:
         client.send(request_bytes("POST", "/", EXPECTING) + b"hello")
@@ -167,7 +167,7 @@ def test_continue_is_not_sent_before_a_refusal(server):
         client.expect_end()
 
 
-def test_continue_is_not_sent_without_a_body_or_to_http_10(server):
+def test_continue_is_not_sent_without_need(server):
     with server.connect() as client:
         response = client.request("GET", "/", [("Expect", "100-continue")])
         assert (response.status, response.interim) == (200, [])
@@ -286,7 +286,7 @@ def test_underscored_names_are_dropped_and_logged_once_each(server):
     assert len(server.find_records("X_Sly")) == 1
 
 
-def test_underscored_names_in_the_log_are_bounded_and_escaped(server):
+def test_underscored_names_are_logged_bounded_and_escaped(server):
     """A peer chooses the names: they must not fill the log, nor draw on the terminal that shows it."""
     with server.connect() as client:
         for start in range(0, 5000, 50):

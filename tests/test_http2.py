@@ -205,7 +205,7 @@ def test_queue_timeout_and_timeout_of_one_stream(serve):
 # Flow control
 
 
-def test_an_answer_waits_for_the_window_and_goes_on(serve):
+def test_response_waits_for_the_window_and_continues(serve):
     server = serve("apps.stuck:application", "--threads", "1")
     with connect(server) as client:
         stream = client.open("/large?blocks=10")
@@ -285,7 +285,7 @@ def test_many_uploads_at_once(serve, tmp_path):
 # Clients that give up
 
 
-def test_a_reset_takes_a_request_out_of_the_queue(serve):
+def test_reset_takes_a_request_from_the_queue(serve):
     server = serve("apps.stuck:application", "--threads", "1", "--access-logfile", "-")
     with connect(server) as client:
         running = client.open("/sleep?seconds=0.5")
@@ -303,7 +303,7 @@ def test_a_reset_takes_a_request_out_of_the_queue(serve):
 
 
 @pytest.mark.parametrize("how", ["reset", "close"])
-def test_a_running_call_learns_that_its_client_has_left(serve, how):
+def test_running_call_learns_that_its_client_left(serve, how):
     server = serve("apps.stuck:application", "--threads", "2")
     with connect(server) as client:
         stream = client.open("/watch-client?patience=10")
@@ -329,7 +329,7 @@ def test_a_reset_upload_raises_in_a_streamed_body(serve):
 # Stop and reload
 
 
-def test_a_stop_lets_streams_end_and_tells_the_client(serve):
+def test_stop_finishes_streams_and_tells_the_client(serve):
     server = serve("apps.stuck:application", "--threads", "2")
     with connect(server) as client:
         stream = client.open("/sleep?seconds=1")
@@ -345,7 +345,7 @@ def test_a_stop_lets_streams_end_and_tells_the_client(serve):
     assert server.process.wait(10) == 0
 
 
-def test_an_idle_session_ends_at_once_when_the_server_stops(serve):
+def test_idle_session_ends_at_once_at_the_stop(serve):
     server = serve("apps.control:application")
     with connect(server) as client:
         client.expect_alive()

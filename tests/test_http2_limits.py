@@ -137,7 +137,7 @@ def test_rapid_reset(serve):
         expect_calm(server, client)
 
 
-def test_resets_in_one_piece_before_anything_is_looked_at(serve):
+def test_resets_in_one_piece_are_counted_first(serve):
     server = serve(STUCK, "--threads", "1")
     with connect(server) as client:
         data = b""
@@ -277,7 +277,7 @@ def test_data_of_one_byte_each(serve):
     wait_until(lambda: server.request("GET", "/ping").status == 200, "an answer")
 
 
-def test_a_client_that_takes_windows_in_small_steps_is_no_flood(serve):
+def test_window_updates_in_small_steps_are_no_flood(serve):
     server = serve("apps.control:application")
     with connect(server) as client:
         stream = client.open("/large?bytes=10000000&block=1000")
@@ -296,7 +296,7 @@ def test_a_client_that_takes_windows_in_small_steps_is_no_flood(serve):
 # Clients that take nothing, or give nothing
 
 
-def test_a_client_that_never_reads_costs_bounded_memory_and_is_cut(serve):
+def test_client_that_never_reads_is_bounded_and_cut(serve):
     server = serve(STUCK, "--threads", "4", "--write-timeout", "2")
     worker = server.worker
     with connect(server, settings={SettingsFrame.INITIAL_WINDOW_SIZE: (1 << 31) - 1}) as client:
@@ -321,7 +321,7 @@ def memory_of(pid: int) -> int:
         return int(statm.read().split()[1]) * 4096
 
 
-def test_a_window_of_zero_is_cut_after_write_timeout(serve):
+def test_zero_window_is_cut_after_write_timeout(serve):
     server = serve("apps.control:application", "--write-timeout", "1")
     with connect(server, settings={SettingsFrame.INITIAL_WINDOW_SIZE: 0}) as client:
         begun = time.monotonic()
@@ -379,7 +379,7 @@ def test_a_minimum_rate_for_bodies(serve):
     [(500, 0.15, 200), (20, 0.15, 408), (500, 2, 408)],
     ids=["fast", "slow", "stops"],
 )
-def test_a_frame_that_comes_in_pieces_counts_as_it_comes(serve, each, pause, status):
+def test_frame_in_pieces_counts_as_it_comes(serve, each, pause, status):
     """One DATA frame over a slow line, or by a client that is slow on purpose: none is whole in time."""
     server = serve("apps.control:application", "--body-timeout", "1", "--body-min-rate", "1000")
     length = 10_000

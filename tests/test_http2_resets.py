@@ -170,7 +170,7 @@ def test_a_complete_request_leaves_the_queue(serve, fault):
     assert server.rendezvous.count("sleeps") == 1
 
 
-def test_a_request_that_waits_beside_other_workers_is_not_run_by_any(serve):
+def test_reset_request_beside_other_workers_never_runs(serve):
     """Waiting requests of HTTP/1 go to a sibling that is free; a stream stays and ends with its session."""
     server = serve(STUCK, "--workers", "2", "--threads", "1")
     with connect(server) as client:
@@ -289,7 +289,7 @@ def test_what_both_sides_reset_is_counted_together(serve):
     server.expect_log(TOO_MANY)
 
 
-def test_what_the_application_breaks_off_is_not_the_clients(serve):
+def test_resets_by_the_application_are_not_the_clients(serve):
     server = serve("apps.contract:application", "--threads", "4")
     with connect(server) as client:
         for _ in range(RESETS_MAX + 50):

@@ -68,7 +68,7 @@ def test_http1_after_the_agreement_on_http2_is_closed(serve, pair, context):
         client.expect_alive()
 
 
-def test_a_client_that_has_agreed_and_says_nothing_keeps_no_stop_waiting(serve, pair, context):
+def test_silent_client_after_the_handshake_delays_no_stop(serve, pair, context):
     server = serve(CONTROL, *pair.options)
     with Http2Client(server.address, tls=context, hello=False) as client:
         time.sleep(0.2)
@@ -145,7 +145,7 @@ def test_a_reset_a_stop_and_the_end(serve, pair, context):
     assert server.process.wait(10) == 0
 
 
-def test_a_window_of_zero_is_cut_and_an_idle_session_is_closed(serve, pair, context):
+def test_zero_window_and_idle_session_are_closed(serve, pair, context):
     server = serve(CONTROL, *pair.options, "--write-timeout", "1", "--keep-alive", "1")
     with Http2Client(server.address, tls=context, settings={SettingsFrame.INITIAL_WINDOW_SIZE: 0}) as client:
         assert client.answer(client.open("/ping")).reset is not None

@@ -17,7 +17,7 @@ def test_request_line_limit(server):
     expect_refusal(server.address, request_bytes("GET", at_limit + "a"), 414)
 
 
-def test_request_line_limit_does_not_wait_for_the_line_to_end(server):
+def test_request_line_limit_applies_before_its_end(server):
     expect_refusal(server.address, b"GET /" + b"a" * 9000, 414)
 
 
@@ -40,7 +40,7 @@ def test_head_limit(server):
     expect_refusal(server.address, request_bytes("GET", "/", [*fields, ("X-Fill", "v" * (room + 4))]), 431)
 
 
-def test_body_limit_by_length_is_refused_before_the_body_is_read(server):
+def test_announced_length_beyond_the_limit_is_refused_unread(server):
     assert (
         json.loads(server.request("POST", "/", body=b"x" * 100_000).body)["environ"]["CONTENT_LENGTH"]
         == "100000"
@@ -56,7 +56,7 @@ def test_body_limit_by_chunks(server):
     expect_refusal(server.address, head + b"ea60\r\n" + b"x" * 60_000 + b"\r\n9c41\r\n", 413)
 
 
-def test_answer_to_an_upload_that_is_refused_is_not_lost(server):
+def test_response_to_a_refused_upload_is_not_lost(server):
     """A client that is still sending must be able to read its 413: no reset over the answer."""
     with server.connect() as client:
         client.send(request_bytes("POST", "/", [("Content-Length", "5000000")]))

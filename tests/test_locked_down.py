@@ -61,14 +61,14 @@ def test_everything_works_with_nothing_to_write_to(serve, tmp_path, options):
 
 
 @ROOT
-def test_large_body_is_kept_in_memory_where_no_file_can_be_written_and_that_is_told(serve):
+def test_large_body_without_a_folder_stays_in_memory(serve):
     server = serve("apps.echo:application", **LOCKED)
     with server.connect() as client:
         assert client.request("POST", "/", body=b"x" * 200_000).status == 200
     server.expect_log("WARNING.*TMPDIR")
 
 
-def test_no_file_is_opened_for_writing_and_no_port_that_nobody_asked_for(serve, tmp_path):
+def test_no_unrequested_file_or_port_is_opened(serve, tmp_path):
     server = serve("apps.processes:application", "--workers", "2", "--preload")
     server.wait_workers(2)
     server.answering_pids(10)
@@ -121,7 +121,7 @@ def test_log_that_nobody_reads_kills_no_worker(serve):
     os.close(reader)
 
 
-def test_descriptors_are_not_inherited_by_programs_that_the_application_starts(serve, tmp_path):
+def test_started_programs_inherit_no_descriptors(serve, tmp_path):
     (tmp_path / "app.py").write_text(
         "import subprocess, sys\nfrom apps.routes import plain\n"
         'LIST = \'import os; print([os.readlink(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd")'

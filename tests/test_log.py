@@ -62,7 +62,7 @@ def test_common_format(serve):
     assert COMMON.fullmatch(line), line
 
 
-def test_one_line_for_each_request_in_each_way_to_end(serve):
+def test_one_line_for_each_request_however_it_ends(serve):
     server = serve("apps.contract:application", "--access-logfile", "-", "--threads", "2")
     expected = []
     with server.connect() as client:
@@ -150,7 +150,7 @@ def test_log_that_cannot_be_opened_ends_the_start(serve, option, target):
     assert "Traceback" not in server.log_text
 
 
-def test_blocked_reader_of_the_access_log_blocks_no_request(serve):
+def test_blocked_access_log_reader_blocks_no_request(serve):
     """The pipe is full and nobody reads: requests are answered, memory is bounded, the loss is told."""
     read_end, write_end = os.pipe()
     server = serve(CONTROL, "--access-logfile", "-", "--threads", "2", stdout=write_end)
@@ -189,7 +189,7 @@ def test_closed_reader_of_the_access_log_is_survived(serve):
 # Error log
 
 
-def test_error_names_method_and_path_and_has_the_traceback(serve):
+def test_error_names_method_path_and_traceback(serve):
     server = serve("apps.contract:application")
     server.request("POST", "/raise?error=Exception&at=call", body=b"x")
     record = server.expect_log("planted error")
@@ -282,7 +282,7 @@ KINDS = ["pipe", "socket", "terminal", "fifo"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_reader_of_the_error_log_that_stands_still_holds_up_nobody(serve, tmp_path, kind):
+def test_blocked_error_log_reader_delays_nobody(serve, tmp_path, kind):
     """Nor a request, nor the driving thread, nor the supervisor; memory is bounded, the loss is told."""
     reader = Reader(kind, tmp_path)
     server = reader.start(serve, "--workers", "2", "--threads", "2")
@@ -314,7 +314,7 @@ def test_reader_of_the_error_log_that_stands_still_holds_up_nobody(serve, tmp_pa
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_reader_that_stands_still_does_not_hold_up_the_end(serve, tmp_path, kind):
+def test_blocked_reader_does_not_delay_the_end(serve, tmp_path, kind):
     reader = Reader(kind, tmp_path)
     server = reader.start(serve)
     server.wait_workers(1)
@@ -325,7 +325,7 @@ def test_reader_that_stands_still_does_not_hold_up_the_end(serve, tmp_path, kind
     os.close(reader.ours)
 
 
-def test_reader_that_stands_still_does_not_hold_up_a_failing_start(serve, tmp_path):
+def test_blocked_reader_does_not_delay_a_failing_start(serve, tmp_path):
     """More than a pipe takes is said, and the process ends with its status."""
     read_end, write_end = small_pipe()
     (tmp_path / "broken.py").write_text("raise ValueError('x' * 20_000)\n")
@@ -335,7 +335,7 @@ def test_reader_that_stands_still_does_not_hold_up_a_failing_start(serve, tmp_pa
     os.close(read_end)
 
 
-def test_slow_reader_gets_the_whole_error_of_a_failing_start(serve, tmp_path):
+def test_slow_reader_gets_the_failing_starts_whole_error(serve, tmp_path):
     read_end, write_end = small_pipe()
     (tmp_path / "broken.py").write_text("raise ValueError('x' * 20_000 + ' the end')\n")
     server = serve.start("broken", cwd=tmp_path, stderr=write_end)
@@ -349,7 +349,7 @@ def test_slow_reader_gets_the_whole_error_of_a_failing_start(serve, tmp_path):
 
 @pytest.mark.parametrize("end", ["abort", "exit=7"])
 @pytest.mark.parametrize("to_file", [False, True])
-def test_last_words_before_a_crash_are_in_the_log(serve, tmp_path, end, to_file):
+def test_last_words_before_a_crash_are_logged(serve, tmp_path, end, to_file):
     server = serve("apps.meddling:application", error_log=tmp_path / "log" if to_file else None)
     server.wait_workers(1)
     for number in range(5):
@@ -374,7 +374,7 @@ def test_standard_error_of_other_programs_keeps_its_mode(serve):
     assert server.wait_exit() == 0
 
 
-def test_errors_that_clients_bring_about_at_will_are_rationed(serve):
+def test_errors_that_clients_cause_are_rate_limited(serve):
     """An application that fails at every request: so many tracebacks a second, the rest is counted."""
     server = serve("apps.contract:application", "--threads", "8")
     server.expected.append(re.compile("planted error|were not logged"))

@@ -44,7 +44,7 @@ def reload(server, said: str = "Reloaded") -> None:
 
 
 @pytest.mark.parametrize("preload", [(), ("--preload",)])
-def test_a_reload_takes_back_what_raw_env_has_set(serve, tmp_path, preload):
+def test_reload_takes_back_what_raw_env_set(serve, tmp_path, preload):
     conf = tmp_path / "gunicorn.conf.py"
     (tmp_path / "told.py").write_text(ENVIRON)
     conf.write_text("raw_env = ['SHOP_A=1', 'SHOP_B=2', 'SHOP_GIVEN=3', 'WEB_CONCURRENCY=7']\n")
@@ -158,7 +158,7 @@ def test_a_misspelt_variable_is_told(serve, tmp_path):
     assert run_to_end("schema", cwd=tmp_path, environment=misspelt).stderr == ""
 
 
-def test_check_and_config_tell_near_misses_of_a_file(tmp_path):
+def test_check_and_config_report_near_misses(tmp_path):
     (tmp_path / "g.py").write_text(
         "threads = 2\nmax_request = 9\n"
         "def post_frok(server, worker): pass\ndef thread(): pass\ndef worker_abort(worker): pass\n"
@@ -210,7 +210,7 @@ def test_a_boolean_is_no_text(tmp_path):
     )
 
 
-def test_an_error_in_a_file_is_told_without_the_reader(tmp_path):
+def test_error_in_a_file_shows_only_that_file(tmp_path):
     (tmp_path / "g.py").write_text("import os\nraise ValueError('planted')\n")
     ended = run_to_end(ECHO, "-c", "g.py", cwd=tmp_path)
     assert ended.returncode == 1
@@ -240,7 +240,7 @@ def test_config_shows_the_threads_that_there_are(tmp_path):
     assert threads() == 1
 
 
-def test_the_application_that_is_found_is_told_with_where(serve, tmp_path):
+def test_discovered_application_is_named_with_its_place(serve, tmp_path):
     (tmp_path / "wsgi.py").write_text(ENVIRON)
     server = serve(None, "-w", "2", cwd=tmp_path)
     server.expect_log(r"serves wsgi:application \(found through wsgi.py\) with 4 threads", count=2)

@@ -228,7 +228,7 @@ def test_answer_of_unknown_length(path):
     assert response.body == b"".join(b"%07d" % number * 1000 for number in range(100))
 
 
-def test_the_first_block_comes_before_the_last_is_made(path):
+def test_first_block_arrives_before_the_last_is_made(path):
     gate = f"gate-{path.way}"
     with path.peer.connect() as client:
         client.send(request_bytes("GET", f"/events/held?gate={gate}", host=NAME))

@@ -75,7 +75,7 @@ def free_port() -> int:
 # The pid file
 
 
-def test_pid_file_names_the_supervisor_and_goes_with_it(serve, tmp_path):
+def test_pid_file_names_the_supervisor_until_it_ends(serve, tmp_path):
     path = tmp_path / "portico.pid"
     server = serve("apps.processes:application", "--pid", str(path))
     assert path.read_text() == f"{server.pid}\n"
@@ -89,7 +89,7 @@ def test_pid_file_names_the_supervisor_and_goes_with_it(serve, tmp_path):
     assert not path.exists()
 
 
-def test_pid_file_of_a_server_that_runs_is_refused_and_one_left_behind_taken_over(serve, tmp_path):
+def test_running_servers_pid_file_is_refused_stale_replaced(serve, tmp_path):
     path = tmp_path / "portico.pid"
     path.write_text("4194399\n")
     server = serve("apps.processes:application", "-p", str(path))
@@ -100,7 +100,7 @@ def test_pid_file_of_a_server_that_runs_is_refused_and_one_left_behind_taken_ove
     assert path.read_text() == f"{server.pid}\n"
 
 
-def test_pid_file_of_a_start_that_fails_is_not_left_behind(tmp_path):
+def test_failed_start_leaves_no_pid_file(tmp_path):
     path = tmp_path / "portico.pid"
     ended = run_to_end("-p", str(path), "-b", "127.0.0.1:0", "no_such_module", cwd=tmp_path)
     assert ended.returncode == 3
@@ -110,7 +110,7 @@ def test_pid_file_of_a_start_that_fails_is_not_left_behind(tmp_path):
     assert "/no/such/folder/x" in ended.stderr
 
 
-def test_upgrade_has_a_second_pid_file_until_the_old_one_has_ended(serve, tmp_path):
+def test_upgrade_has_two_pid_files_for_a_while(serve, tmp_path):
     path, second = tmp_path / "portico.pid", tmp_path / "portico.pid.2"
     server = serve("apps.processes:application", "--pid", str(path))
     (worker,) = server.wait_workers(1)
@@ -152,7 +152,7 @@ def daemon(folder: Path, *options: str, **settings):
             wait_until(lambda: not supervisor.alive, "the daemon to end", 20)
 
 
-def test_daemon_serves_when_the_command_returns_and_has_no_terminal(folder):
+def test_daemon_serves_detached_once_the_command_returns(folder):
     log = folder / "error.log"
     with daemon(folder, "--error-logfile", str(log)) as (ended, supervisor, port):
         assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
@@ -198,7 +198,7 @@ def with_output(path: Path) -> list[str]:
         ("app", ("--pid", "/no/such/folder/x"), 1, "/no/such/folder/x"),
     ],
 )
-def test_daemon_that_fails_says_why_where_it_was_started(folder, application, options, status, words):
+def test_daemon_that_fails_explains_itself_to_the_caller(folder, application, options, status, words):
     if status is None:
         pytest.skip("root may listen there")
     (folder / "broken.py").write_text("raise RuntimeError('planted')\n")
@@ -245,7 +245,7 @@ def test_workers_become_another_user_before_they_import_anything(folder, serve, 
 
 
 @ROOT
-def test_groups_of_the_user_by_number_and_by_name(folder, serve):
+def test_users_groups_by_number_and_name(folder, serve):
     daemon_user, group = pwd.getpwnam("daemon"), grp.getgrnam("games")
     server = serve("app", "-u", str(daemon_user.pw_uid), "-g", "games", cwd=folder, prefix=OPENED_UP)
     worker = told(server)
@@ -346,7 +346,7 @@ def test_processes_have_their_titles_with_the_package(folder, serve):
     assert title(server.wait_workers(1)[0]) == "portico: worker [app:application]\n"
 
 
-def test_several_servers_share_a_port_if_all_ask_for_it(folder, serve):
+def test_several_servers_share_a_port_by_agreement(folder, serve):
     first = serve("app", "--reuse-port", cwd=folder)
     address = "{}:{}".format(*first.address)
     second = serve("app", "--reuse-port", bind=address, cwd=folder)
@@ -356,7 +356,7 @@ def test_several_servers_share_a_port_if_all_ask_for_it(folder, serve):
     assert ended.returncode == 1 and address in ended.stderr
 
 
-def test_large_bodies_wait_in_the_folder_that_was_named(folder, serve):
+def test_large_bodies_wait_in_the_configured_folder(folder, serve):
     uploads = folder / "uploads"
     uploads.mkdir()
     server = serve("app", "--tmp-upload-dir", "uploads", cwd=folder)
@@ -448,7 +448,7 @@ def test_worker_class_says_how_many_threads(folder, serve, options, threads):
     assert bool(server.find_records("not by greenlets")) == ("gevent" in options)
 
 
-def test_worker_class_that_is_none_of_ours_is_refused_by_name():
+def test_foreign_worker_class_is_refused_by_name():
     for name in ("uvicorn.workers.UvicornWorker", "meinheld.gmeinheld.MeinheldWorker"):
         ended = run_to_end("-k", name, "app", cwd=Path("/"))
         assert ended.returncode == 2
@@ -478,7 +478,7 @@ def test_exit_statuses_are_gunicorns(folder, arguments, status):
     assert ended.returncode == status, ended
 
 
-def test_first_lines_say_how_many_requests_run_at_once(folder, serve):
+def test_first_lines_tell_the_number_of_concurrent_requests(folder, serve):
     server = serve("app", "--workers", "2", "--threads", "3", cwd=folder)
     server.expect_log(
         r"2 workers \(as asked for; there (is|are) \d+ CPUs?\) x 3 threads = at most 6 concurrent requests, "
@@ -517,7 +517,7 @@ def application(environ, start_response):
 
 
 @pytest.mark.parametrize("preload", [(), ("--preload",)])
-def test_application_that_gevent_has_patched_is_served_by_greenlets(folder, serve, preload):
+def test_application_patched_by_gevent_runs_in_greenlets(folder, serve, preload):
     skip_without("gevent")
     (folder / "patched.py").write_text(PATCHED)
     server = serve("patched", "-k", "gevent", "--worker-connections", "6", *preload, cwd=folder)

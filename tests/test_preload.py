@@ -58,7 +58,7 @@ def test_application_is_imported_once_and_forked(serve, tmp_path):
     assert not server.find_records("WARNING")
 
 
-def test_workers_of_a_template_are_the_supervisors_children_and_the_middle_one_is_reaped(serve):
+def test_template_workers_are_the_supervisors_and_intermediates_reaped(serve):
     server = serve(APP, "--workers", "2", "--preload")
     dying, _ = server.wait_workers(2)
     dying.kill()
@@ -98,7 +98,7 @@ def test_memory_is_shared_after_many_requests(serve, tmp_path):
     share_memory(serve, tmp_path, 4, 10_000)
 
 
-def test_thread_of_the_import_is_warned_of_by_name_and_workers_serve(serve, tmp_path):
+def test_thread_of_the_import_causes_a_warning(serve, tmp_path):
     (tmp_path / "threaded.py").write_text(THREADED)
     server = serve("threaded", "--workers", "2", "--preload", cwd=tmp_path)
     workers = server.wait_workers(2)
@@ -137,7 +137,7 @@ def test_strict_refuses_a_thread_and_names_it(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["on", "strict"])
-def test_connection_of_the_import_is_told_with_its_peer(serve, tmp_path, mode):
+def test_connection_of_the_import_is_logged_with_peer(serve, tmp_path, mode):
     (tmp_path / "connected.py").write_text(CONNECTED)
     with socket.create_server(("127.0.0.1", 0)) as database:
         port = database.getsockname()[1]

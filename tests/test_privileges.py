@@ -183,7 +183,7 @@ PLANTED += ["setproctitle", "socket", "string", "tokenize"]
 
 
 @pytest.mark.parametrize("options", [(), ("--preload",)])
-def test_root_imports_nothing_that_is_nobodys_and_nothing_new_once_it_serves(start, site, options):
+def test_root_imports_nothing_of_nobodys_and_nothing_later(start, site, options):
     audit = Audit(site.root)
     audit.path += os.pathsep + str(site.folder)  # Named there too, it comes before Python's own.
     for name in PLANTED:
@@ -218,7 +218,7 @@ def test_root_imports_nothing_that_is_nobodys_and_nothing_new_once_it_serves(sta
     assert answers_as(server) == NOBODY.pw_uid
 
 
-def test_a_supervisor_of_any_user_has_not_the_applications_folder_on_its_path(serve, site):
+def test_unprivileged_supervisor_leaves_the_folder_off_its_path(serve, site):
     audit = Audit(site.root)
     server = serve("app", cwd=site.folder, environment=audit.environment)
     own = lambda: [event for event in audit.events() if event.startswith(f"{server.pid} ")]  # noqa: E731
@@ -260,7 +260,7 @@ def test_the_application_has_the_path_that_it_had(start, site):
 @pytest.mark.skipif(
     sys.version_info < (3, 11), reason="before Python 3.11 nothing has python -m leave it out"
 )
-def test_an_upgrade_of_python_m_looks_for_nothing_in_nobodys_folder(start, site):
+def test_upgrade_of_python_m_ignores_nobodys_folder(start, site):
     server = start("--pid", str(site.root / "pid"), program=[sys.executable, "-m", "portico"])
     server.expect_log("python -m portico looks for .* in .*/site first, as root.*python -P -m portico")
     for name in ("portico", "runpy", "pkgutil", "sysconfig"):
@@ -307,7 +307,7 @@ CONFIGURATIONS = ["gunicorn.conf.py", "portico.toml", "pyproject.toml", "root's,
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
-def test_a_configuration_that_nobody_puts_there_is_not_read_at_a_reload(start, site, name):
+def test_configuration_from_nobody_is_ignored_at_a_reload(start, site, name):
     server = start("--threads", "3")
     (worker,) = server.wait_workers(1)
     plant_configuration(site, name)
@@ -338,7 +338,7 @@ def test_nor_at_the_start(site, name):
 
 
 @pytest.mark.parametrize("name", ["gunicorn.conf.py", "portico.toml"])
-def test_one_that_says_whose_the_workers_are_is_refused_if_it_is_not_roots(site, name):
+def test_file_naming_the_user_must_belong_to_root(site, name):
     site.write(name, "user = 'nobody'\n")
     ended = run_to_end("-b", "127.0.0.1:0", "app", cwd=site.folder, program=[*OPENED_UP, *PORTICO])
     assert ended.returncode == 1
@@ -366,7 +366,7 @@ def test_what_root_alone_can_write_is_read(start, site):
     assert answers_as(server) == NOBODY.pw_uid
 
 
-def test_a_file_of_roots_that_says_whose_the_workers_are_imports_nothing_of_theirs(serve, site):
+def test_roots_file_with_a_user_imports_only_roots(serve, site):
     conf = site.root / "gunicorn.conf.py"
     conf.write_text("import colorsys\nuser = 'nobody'\n")
     site.plant("colorsys.py")
@@ -393,7 +393,7 @@ def test_a_configuration_of_logging_is_code_as_well(site, option):
     assert path.exists()
 
 
-def test_a_volume_that_is_mounted_read_only_is_roots(start, site):
+def test_read_only_volume_counts_as_roots(start, site):
     """As Kubernetes mounts a ConfigMap: its folder is everybody's by its mode, and nobody can write there."""
     volume = site.root / "volume"
     volume.mkdir()
@@ -408,7 +408,7 @@ def test_a_volume_that_is_mounted_read_only_is_roots(start, site):
     assert ended.returncode == 1 and "volume can be written by everybody" in ended.stderr, ended
 
 
-def test_root_that_serves_as_root_reads_what_it_finds_without_fuss(serve, site):
+def test_root_serving_as_root_reads_any_file(serve, site):
     """As in many containers: there is nobody to be protected from."""
     site.write("sizes.py", "THREADS = 2\n")
     site.write("gunicorn.conf.py", "from sizes import THREADS\nthreads = THREADS\n")
@@ -459,7 +459,7 @@ def owner(path: Path) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("options", [(), ("--preload",)])
-def test_logs_that_are_opened_again_follow_no_link_and_give_nothing_away(start, site, logs, options):
+def test_reopened_logs_follow_no_link_and_give_nothing(start, site, logs, options):
     server = start_logging(start, logs, *options)
     server.wait_workers(1)
     assert {owner(logs / name) for name in ("access", "error")} == {(NOBODY.pw_uid, NOBODY.pw_gid)}
@@ -495,7 +495,7 @@ def test_logs_that_are_opened_again_follow_no_link_and_give_nothing_away(start, 
     assert "refused" not in (logs / "error").read_text()
 
 
-def test_workers_write_to_logs_that_they_could_not_open(start, site):
+def test_workers_write_to_logs_they_could_not_open(start, site):
     """They have them from the supervisor, at the start and when they are opened again."""
     logs = site.root / "roots-logs"
     logs.mkdir(mode=0o700)
@@ -517,7 +517,7 @@ def test_workers_write_to_logs_that_they_could_not_open(start, site):
 
 
 @pytest.mark.parametrize("name", ["access", "error"])
-def test_a_pipe_in_place_of_a_log_holds_nobody_up(start, site, logs, name):
+def test_pipe_in_place_of_a_log_delays_nobody(start, site, logs, name):
     server = start_logging(start, logs)
     (logs / name).rename(logs / f"{name}.1")
     os.mkfifo(logs / name)
@@ -551,7 +551,7 @@ def test_a_pipe_in_place_of_a_log_holds_nobody_up(start, site, logs, name):
         )
 
 
-def test_files_of_pythons_handlers_are_opened_as_the_servers_are(start, site, logs):
+def test_handlers_files_are_opened_like_the_servers(start, site, logs):
     config = site.root / "logging.json"
     handler = {"class": "logging.FileHandler", "filename": str(logs / "python")}
     loggers = {
@@ -580,7 +580,7 @@ def test_files_of_pythons_handlers_are_opened_as_the_servers_are(start, site, lo
 # (d) UNIX sockets
 
 
-def test_what_nobody_puts_in_place_of_a_socket_is_not_given_away(start, site):
+def test_replaced_socket_file_is_not_given_away(start, site):
     path = site.folder / "socket"
     server = start("--socket-mode", "660", "--pid", str(site.root / "pid"), bind=f"unix:{path}")
     assert owner(path) == (NOBODY.pw_uid, NOBODY.pw_gid) and stat.S_IMODE(path.stat().st_mode) == 0o660
@@ -605,7 +605,7 @@ def test_what_nobody_puts_in_place_of_a_socket_is_not_given_away(start, site):
 # (e) The pid file
 
 
-def test_the_pid_file_is_written_under_no_name_that_can_be_known(start, site):
+def test_pid_file_is_written_under_no_predictable_name(start, site):
     conf = site.root / "portico.toml"
     conf.write_text("")
     server = start("-c", str(conf))
@@ -651,7 +651,7 @@ os.dup2(os.open({name!r}, os.O_RDONLY), 0)  # The lowest number is looked at fir
 
 
 @pytest.mark.parametrize("preload", [(), ("--preload",)])
-def test_stacks_are_read_and_emptied_where_the_supervisor_has_made_room_for_them(start, site, preload):
+def test_stacks_are_read_and_emptied_in_reserved_room(start, site, preload):
     with file_of_roots(Path("/memfd:portico-stacks-0 (deleted)")) as lure:
         text = LURE.format(name=str(lure))
         site.write("app.py", text + APP)
@@ -678,7 +678,7 @@ def stacks(pid: int, site: Site) -> subprocess.CompletedProcess[str]:
     return run_to_end("stacks", str(pid), cwd=site.root, program=PORTICO)
 
 
-def test_a_scoreboard_that_a_worker_has_written_sends_signals_to_nobody_else(start, site):
+def test_forged_scoreboard_sends_signals_to_nobody_else(start, site):
     """As `portico stacks` and `portico reload` would, which root calls."""
     numbers = [int(number) for number in (signal.SIGRTMIN + 6, signal.SIGHUP, signal.SIGUSR2)]
     script = f"""
@@ -739,7 +739,7 @@ os.register_at_fork(after_in_child=pretend)
 """
 
 
-def test_a_process_id_that_the_application_reports_is_not_believed(site):
+def test_reported_process_id_is_not_believed(site):
     victim = subprocess.Popen(["sleep", "60"])
     try:
         site.write("app.py", IMPERSONATING.format(victim=victim.pid) + APP)
@@ -757,7 +757,7 @@ def test_a_process_id_that_the_application_reports_is_not_believed(site):
 # Certificates and keys
 
 
-def test_a_key_is_read_for_nobody_only_if_it_is_roots_alone_or_nobodys_own(start, site, tmp_path):
+def test_nobodys_key_is_read_only_if_private(start, site, tmp_path):
     authority = Authority(tmp_path / "authority")
     pair = authority.issue("localhost")
     certificate, key = site.root / "cert.pem", site.folder / "key.pem"
@@ -821,7 +821,7 @@ def test_what_workers_start_stays_nobodys(start, site, options, uid, state):
     del worker
 
 
-def test_without_another_user_nothing_is_taken_from_the_workers(serve, site):
+def test_workers_of_the_same_user_keep_privileges(serve, site):
     server = serve("app", cwd=site.folder)
     assert no_new_privileges(server.wait_workers(1)[0]) == "0"
 
@@ -833,7 +833,7 @@ def no_new_privileges(process: Process) -> str:
 # The folder that the server was started in
 
 
-def test_root_follows_no_link_of_theirs_and_their_workers_do(start, site):
+def test_workers_follow_their_users_links_root_does_not(start, site):
     """`current -> r1` in nobody's folder, which nobody may have lead anywhere."""
     for release in ("r1", "r2"):
         site.write(f"{release}/app.py", APP.replace('"uid"', f'"release": "{release}", "uid"'))
@@ -865,7 +865,7 @@ def test_root_follows_no_link_of_theirs_and_their_workers_do(start, site):
     )
 
 
-def test_root_follows_a_link_that_root_alone_can_change(start, site):
+def test_root_follows_links_that_only_root_can_change(start, site):
     for release in ("r1", "r2"):
         folder = site.root / release
         folder.mkdir()

@@ -68,7 +68,7 @@ def start(serve, folder: Path, *options: str, **environment: str) -> Server:
 
 
 @pytest.mark.parametrize("preload", [(), ("--preload",)])
-def test_only_the_supervisor_returns_to_the_caller_and_only_workers_run_exit_handlers(serve, folder, preload):
+def test_supervisor_returns_workers_alone_run_exit_handlers(serve, folder, preload):
     server = start(serve, folder, *preload)
     workers = sorted(worker.pid for worker in server.wait_workers(2))
     server.stop()
@@ -88,7 +88,7 @@ def test_each_worker_knows_its_slot(serve, folder, preload):
     assert len(set(slots.values())) == len(slots), "a slot is one process'"
 
 
-def test_signal_while_a_worker_is_imported_ends_the_server_quietly(serve, folder):
+def test_signal_during_an_import_ends_the_server_quietly(serve, folder):
     (folder / "ends.py").write_text("import time; open('begun', 'w').close(); time.sleep(60)")
     server = Server(
         "ends", "--workers", "2", folder=folder / "meeting", cwd=folder, environment={"FOLDER": str(folder)}
@@ -102,7 +102,7 @@ def test_signal_while_a_worker_is_imported_ends_the_server_quietly(serve, folder
         server.kill()
 
 
-def test_thread_that_an_import_leaves_is_named_and_refused_where_that_was_asked_for(serve, folder):
+def test_thread_of_an_import_is_named_or_refused(serve, folder):
     server = start(serve, folder, "--preload", START_THREAD="1")
     server.expect_log("WARNING.*--preload.*the thread poller")
     assert server.request().status == 200

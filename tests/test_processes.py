@@ -46,7 +46,7 @@ def test_web_concurrency_counts_below_the_option(serve):
     serve(APP, "--workers", "3", environment=environment).wait_workers(3)
 
 
-def test_workers_by_default_are_the_cpus_of_the_affinity(serve):
+def test_default_workers_are_the_cpus_of_the_affinity(serve):
     cpu = min(os.sched_getaffinity(0))
     server = serve(APP, environment={"PORTICO_WORKERS": None}, prefix=("taskset", "-c", str(cpu)))
     server.wait_workers(1)
@@ -66,7 +66,7 @@ def test_more_and_fewer_workers_by_signal(serve):
     assert len(server.wait_workers(1)) == 1, "the last one stays"
 
 
-def test_worker_told_to_leave_by_ttou_finishes_what_it_has(serve):
+def test_worker_removed_by_ttou_finishes_its_requests(serve):
     server = serve(APP, "--workers", "2", "--threads", "1")
     server.wait_workers(2)
     with server.connections(2) as clients:
@@ -93,7 +93,7 @@ def test_worker_that_an_operator_ends_is_replaced(serve, number):
     server.expect_log(rf"Worker exiting \(pid: {workers[0].pid}\): it was told to")
 
 
-def test_worker_told_to_end_by_term_finishes_its_request(serve):
+def test_worker_ended_by_term_finishes_its_request(serve):
     server = serve(APP, "--workers", "2")
     server.wait_workers(2)
     with server.connect() as client:
@@ -108,7 +108,7 @@ def test_worker_told_to_end_by_term_finishes_its_request(serve):
     server.wait_workers(2)
 
 
-def test_winch_withdraws_the_workers_and_hup_brings_them_back(serve):
+def test_winch_withdraws_workers_and_hup_restores_them(serve):
     server = serve(APP, "--workers", "2")
     server.wait_workers(2)
     server.signal(signal.SIGWINCH)
@@ -160,7 +160,7 @@ def test_application_keeps_its_own_children_and_signal_handlers(serve):
     assert "default_int_handler" not in told, "Ctrl-C is the supervisor's business"
 
 
-def test_serve_from_python_refuses_several_workers_and_names_the_command(tmp_path):
+def test_serve_refuses_several_workers_and_names_the_command(tmp_path):
     (tmp_path / "script.py").write_text(
         "import portico\nportico.serve(lambda environ, start_response: [], workers=2, bind='127.0.0.1:0')\n"
     )
@@ -170,7 +170,7 @@ def test_serve_from_python_refuses_several_workers_and_names_the_command(tmp_pat
 
 
 @pytest.mark.parametrize("preload", [(), ("--preload",)])
-def test_memory_at_the_start_does_not_depend_on_the_limit_of_descriptors(serve, preload):
+def test_initial_memory_is_independent_of_the_descriptor_limit(serve, preload):
     sizes = []
     for limit in (1024, 20_000):
         server = serve(APP, *preload, prefix=("prlimit", f"--nofile={limit}:{limit}"))
@@ -183,7 +183,7 @@ def test_memory_at_the_start_does_not_depend_on_the_limit_of_descriptors(serve, 
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs a PID namespace")
-def test_as_process_1_it_reaps_orphans_and_stops_in_order(serve):
+def test_process_1_reaps_orphans_and_stops_in_order(serve):
     server = serve(APP, prefix=("unshare", "--pid", "--fork", "--kill-child", "--mount-proc"))
     assert server.request("GET", "/orphan").status == 200
     (init,) = server.supervisor.children()

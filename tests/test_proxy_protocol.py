@@ -112,7 +112,7 @@ def test_what_was_told_goes_along_to_another_worker(serve):
     ("header", "address"),
     [(b"PROXY UNKNOWN\r\n", "127.0.0.1"), (v2(0x21, 0, b""), "127.0.0.1"), (LOCAL, "1.1.1.1")],
 )
-def test_the_balancer_is_believed_only_where_it_speaks_for_itself(serve, header, address):
+def test_balancer_is_believed_only_where_it_speaks(serve, header, address):
     server = serve(ECHO, "--proxy-protocol", "auto")
     with connected(server) as client:
         client.sendall(header + GET.replace(b"\r\n\r\n", b"\r\nX-Forwarded-For: 1.1.1.1\r\n\r\n"))
@@ -120,7 +120,7 @@ def test_the_balancer_is_believed_only_where_it_speaks_for_itself(serve, header,
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
-def test_a_header_that_comes_while_the_worker_ends_counts(serve, name):
+def test_header_at_a_workers_end_counts(serve, name):
     server = serve(ECHO, "--workers", "1", "--proxy-protocol", "auto")
     fields = b"\r\nX-Forwarded-For: 203.0.113.7\r\nX-Forwarded-Proto: https\r\n\r\n"
     with connected(server) as client:
@@ -162,7 +162,7 @@ def test_a_bind_says_for_itself_what_it_takes(serve, tmp_path):
                     assert is_closed(client)
 
 
-def test_a_bind_says_it_where_the_setting_is_off(serve, authority, pair):
+def test_bind_enables_it_where_the_setting_is_off(serve, authority, pair):
     binds = ["https://127.0.0.1:0?proxy=auto", "http://127.0.0.1:0"]
     server = serve(ECHO, *pair.options, bind=binds)
     with connected(server, 0) as plain:
@@ -214,7 +214,7 @@ def test_others_are_read_as_ever(serve, tmp_path, allowed, is_unix):
         assert client.recv(20).startswith(b"HTTP/1.1 400 ")
 
 
-def test_a_unix_peer_is_trusted_and_may_tell_of_clients(serve, tmp_path):
+def test_trusted_unix_peer_may_name_its_client(serve, tmp_path):
     server = serve(ECHO, "--proxy-protocol", "auto", bind=f"unix:{tmp_path / 'socket'}")
     with connected(server) as client:
         client.sendall(V1 + GET)
@@ -222,7 +222,7 @@ def test_a_unix_peer_is_trusted_and_may_tell_of_clients(serve, tmp_path):
         assert (seen["REMOTE_ADDR"], seen["REMOTE_PORT"]) == ("192.0.2.1", "56324")
 
 
-def test_fields_are_believed_if_the_client_told_of_is_trusted(serve):
+def test_fields_count_if_the_named_client_is_trusted(serve):
     request = b"GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 203.0.113.7\r\n\r\n"
     for allowed, address in (("127.0.0.1", "192.0.2.1"), ("192.0.2.1", "203.0.113.7")):
         server = serve(ECHO, "--proxy-protocol", "--forwarded-allow-ips", allowed)

@@ -138,7 +138,7 @@ def python_log(folder) -> list[str]:
 
 
 @pytest.mark.parametrize("way", ["dict", "ini", "json"])
-def test_a_configuration_of_logging_has_the_servers_log_too(serve, tmp_path, way):
+def test_logging_configuration_covers_the_servers_log(serve, tmp_path, way):
     options: list[str] = []
     if way == "dict":
         conf(tmp_path, DICT)
@@ -173,7 +173,7 @@ def accesses(folder) -> list[str]:
     return [" ".join(match.groups()) for match in found if match]
 
 
-def test_what_the_server_answers_itself_is_in_the_access_log(serve, tmp_path):
+def test_responses_of_the_server_are_logged(serve, tmp_path):
     conf(tmp_path, DICT)
     options = ("--threads", "1", "--max-queue", "1", "--limit-request-body", "1000", "--timeout", "3")
     server = serve("apps.control:application", *options, "--pythonpath", str(TESTS), cwd=tmp_path)
@@ -204,7 +204,7 @@ def test_what_the_server_answers_itself_is_in_the_access_log(serve, tmp_path):
     assert lines.count("- - - 400 -") == 4, "malformed ones"
 
 
-def test_a_request_that_dies_with_its_worker_is_in_the_access_log(serve, tmp_path):
+def test_request_that_dies_with_its_worker_is_logged(serve, tmp_path):
     conf(tmp_path, DICT)
     server = serve("apps.processes:application", "--pythonpath", str(TESTS), cwd=tmp_path)
     with server.connect() as client, pytest.raises((FramingError, ConnectionResetError)):
@@ -255,7 +255,7 @@ def test_the_files_of_handlers_are_opened_again(serve, tmp_path):
 
 
 @pytest.mark.parametrize("options", [[], ["--preload"]])
-def test_an_applications_own_handlers_need_no_configuration_of_the_servers(serve, tmp_path, options):
+def test_applications_handlers_need_no_configuration(serve, tmp_path, options):
     (tmp_path / "shop.py").write_text(
         "import logging\nfrom apps.routes import plain\n"
         "logging.basicConfig(filename='own.log')\n"
@@ -338,9 +338,7 @@ def test_what_cannot_be_used_ends_the_start(tmp_path, text, said):
     assert said in ended.stderr
 
 
-def test_a_reload_takes_another_configuration_of_logging_and_keeps_the_old_one_if_it_is_broken(
-    serve, tmp_path
-):
+def test_reload_replaces_the_logging_configuration_unless_broken(serve, tmp_path):
     conf(tmp_path, DICT)
     server = serve("apps.echo", cwd=tmp_path)
     conf(tmp_path, DICT.replace("python.log", "other.log"))

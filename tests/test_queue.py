@@ -12,7 +12,7 @@ SERVER = ("apps.control:application", "--threads", "4")
 
 
 @pytest.mark.parametrize("leave", ["close", "reset"])
-def test_queued_requests_whose_client_has_left_are_not_run(serve, leave):
+def test_queued_requests_of_departed_clients_never_run(serve, leave):
     server = serve("apps.control:application", "--threads", "1")
     meeting = server.rendezvous
     with server.connect() as busy, server.connect() as patient:
@@ -37,7 +37,7 @@ def test_queued_requests_whose_client_has_left_are_not_run(serve, leave):
     assert told.endswith("; queued requests not run because their client had left: 3")
 
 
-def test_allow_half_close_runs_queued_requests_of_half_closed_clients(serve):
+def test_allow_half_close_runs_their_queued_requests(serve):
     server = serve("apps.control:application", "--threads", "1", "--allow-half-close")
     meeting = server.rendezvous
     with server.connect() as busy, server.connections(3) as clients:
@@ -53,7 +53,7 @@ def test_allow_half_close_runs_queued_requests_of_half_closed_clients(serve):
             client.expect_end()
 
 
-def test_requests_beyond_the_queue_get_503_and_retry_after(serve):
+def test_requests_beyond_the_queue_get_503(serve):
     server = serve("apps.control:application", "--threads", "1", "--max-queue", "2")
     meeting = server.rendezvous
     with server.connect() as busy, server.connections(2) as queued:
@@ -106,7 +106,7 @@ def test_one_slow_request_does_not_stop_the_others(server, meeting):
         assert slow.read_response().body == b"held slow-one"
 
 
-def test_with_one_thread_the_second_waits_for_the_thread_only(serve):
+def test_second_request_waits_for_the_thread_only(serve):
     server = serve("apps.control:application", "--threads", "1")
     with server.connect() as slow, server.connect() as second:
         slow.send(request_bytes(target="/hold?gate=only"))
@@ -118,7 +118,7 @@ def test_with_one_thread_the_second_waits_for_the_thread_only(serve):
         assert second.read_response().body == b"pong 2"
 
 
-def test_queued_requests_are_served_in_the_order_of_their_arrival(serve):
+def test_queued_requests_run_in_order_of_arrival(serve):
     server = serve("apps.control:application", "--threads", "1")
     with server.connect() as slow, server.connections(10) as queued:
         slow.send(request_bytes(target="/hold?gate=only"))
@@ -134,7 +134,7 @@ def test_queued_requests_are_served_in_the_order_of_their_arrival(serve):
 
 
 @pytest.mark.parametrize("end", ["whole", "cut", "malformed"])
-def test_streamed_body_that_ends_while_its_request_waits_is_kept_for_it(serve, end):
+def test_streamed_body_is_kept_while_its_request_waits(serve, end):
     server = serve("apps.inputs:application", "--threads", "1", "--stream-request-body=always")
     with server.connect() as busy, server.connect() as client:
         busy.send(request_bytes("POST", "/slurp", [("Content-Length", "1")]))

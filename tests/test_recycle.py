@@ -45,7 +45,7 @@ def recycle_under_load(
     return len(seen) - 2
 
 
-def test_recycling_with_a_slow_import_loses_nothing_and_no_capacity(serve, tmp_path):
+def test_recycling_with_a_slow_import_keeps_full_capacity(serve, tmp_path):
     assert recycle_under_load(serve, tmp_path, 8, 3, 300) >= 2
 
 
@@ -53,7 +53,7 @@ def test_recycling_as_quickly_as_it_goes_loses_nothing(serve, tmp_path):
     assert recycle_under_load(serve, tmp_path, 5, 0, 500, ("--preload",)) >= 8
 
 
-def test_a_worker_that_is_due_while_it_warms_up_is_replaced_all_the_same(serve):
+def test_due_worker_is_replaced_although_it_warms_up(serve):
     server = serve(APP, "--max-lifetime", "1", "--warmup", "/sleep?seconds=1.5")
     due = server.workers()[0]
     wait_until(lambda: not due.alive, "it to be replaced")
@@ -83,7 +83,7 @@ def test_workers_that_started_together_are_not_due_together(serve):
     server.wait_replaced(old)
 
 
-def test_worker_that_leaks_is_replaced_before_it_is_too_large(serve):
+def test_leaking_worker_is_replaced_in_time(serve):
     server = serve(APP, "--worker-max-rss", "96m")
     (worker,) = server.wait_workers(1)
     with Load(server.address, 100, lambda number: "/leak?bytes=500000", kept=4) as load:
@@ -103,7 +103,7 @@ def test_worker_has_an_end_of_its_lifetime(serve):
     server.expect_log(rf"Worker exiting \(pid: {old[0].pid}\): it has lived for 1 s \(--max-lifetime\)")
 
 
-def test_long_request_in_a_worker_that_leaves_comes_to_its_end(serve):
+def test_long_request_in_a_leaving_worker_completes(serve):
     server = serve(APP, "--max-requests", "5", "--max-requests-jitter", "0")
     (worker,) = server.wait_workers(1)
     with server.connect() as client:

@@ -60,7 +60,7 @@ def test_hup_brings_new_code_to_all_workers(serve, tmp_path, preload):
 @pytest.mark.parametrize(
     "broken", ["raise RuntimeError('planted error')\n", "import os; os._exit(3)\n", "def\n"]
 )
-def test_broken_code_leaves_the_old_serving_and_says_so(serve, tmp_path, preload, broken):
+def test_broken_code_leaves_the_old_serving(serve, tmp_path, preload, broken):
     versioned(tmp_path, 1)
     server = serve("versioned", "--workers", "2", *preload, cwd=tmp_path)
     old = server.wait_workers(2)
@@ -78,7 +78,7 @@ def test_broken_code_leaves_the_old_serving_and_says_so(serve, tmp_path, preload
     assert {server.request().body for _ in range(10)} == {b"2"}
 
 
-def test_with_broken_code_on_disk_preload_still_replaces_a_worker_that_dies(serve, tmp_path):
+def test_preload_replaces_dead_workers_despite_broken_code(serve, tmp_path):
     versioned(tmp_path, 1)
     server = serve("versioned", "--workers", "2", "--preload", cwd=tmp_path)
     dying, _ = server.wait_workers(2)
@@ -95,7 +95,7 @@ def test_command_reload_of_what_is_no_portico(tmp_path):
     assert ended.stderr.count("\n") == 1, ended.stderr
 
 
-def test_many_hups_at_once_are_one_or_two_reloads(serve, tmp_path):
+def test_many_hups_are_one_or_two_reloads(serve, tmp_path):
     versioned(tmp_path, 1)
     server = serve("versioned", "--workers", "2", cwd=tmp_path)
     old = server.wait_workers(2)
@@ -110,7 +110,7 @@ def test_many_hups_at_once_are_one_or_two_reloads(serve, tmp_path):
 
 
 @pytest.mark.parametrize("preload", PRELOADS)
-def test_a_reload_does_not_wait_for_the_hanging_import_of_the_one_before(serve, tmp_path, preload):
+def test_reload_skips_the_hanging_import_before_it(serve, tmp_path, preload):
     versioned(tmp_path, 1)
     server = serve("versioned", "--workers", "2", *preload, cwd=tmp_path)
     old = server.wait_workers(2)
@@ -167,7 +167,7 @@ def test_reload_in_a_loop_under_load_loses_nothing(serve, tmp_path, preload):
     reload_under_load(serve, tmp_path, 5, preload)
 
 
-def test_reload_with_one_thread_each_under_load_loses_nothing(serve, tmp_path):
+def test_reload_of_single_threads_under_load_loses_nothing(serve, tmp_path):
     reload_under_load(serve, tmp_path, 3, ("--threads", "1"))
 
 

@@ -24,7 +24,7 @@ TOLD = r"\[WARNING\] this process should be replaced, and has no supervisor to d
         ("worker_max_rss=16M", r"it has \d+ MiB of memory"),
     ],
 )
-def test_the_reason_is_told_once_and_requests_go_on(serve, setting, reason):
+def test_reason_is_logged_once_and_requests_continue(serve, setting, reason):
     server = serve(None, setting, program=[sys.executable, "-c", CODE])
     for _ in range(5):
         assert server.request("GET", "/ping").status == 200

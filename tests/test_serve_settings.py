@@ -38,7 +38,7 @@ def application(environ, start_response):
         ({"bind": ["127.0.0.1:http"]}, 'bind: "127.0.0.1:http"'),
     ],
 )
-def test_a_wrong_setting_is_a_value_error_that_names_it(settings, message):
+def test_wrong_setting_raises_a_value_error_naming_it(settings, message):
     with pytest.raises(ValueError, match=r".*") as raised:
         portico.serve(application, **settings)
     assert message in str(raised.value)
@@ -58,7 +58,7 @@ def test_it_serves_and_stops_twice_in_one_process():
     assert (ended.stdout, ended.returncode) == ("returned\n" * 2, 0), ended.stderr
 
 
-def test_an_import_that_fails_is_the_cause_of_the_import_error(tmp_path, monkeypatch):
+def test_failed_import_causes_the_import_error(tmp_path, monkeypatch):
     (tmp_path / "raises.py").write_text("1 / 0\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", sys.path[:])

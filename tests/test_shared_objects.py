@@ -245,7 +245,7 @@ def test_each_byte_of_a_body_is_read_once(server, way, size, in_chunks):
             assert sorted("".join(pieces).splitlines(keepends=True)) == blocks
 
 
-def test_each_byte_of_an_arriving_body_is_read_once(serve):
+def test_each_byte_still_arriving_is_read_once(serve):
     server = serve(*SERVER, "--stream-request-body")
     blocks = [f"{number:07d}\n" for number in range(20_000)]
     body = "".join(blocks).encode()
@@ -270,7 +270,7 @@ def test_blocks_written_at_once_stay_whole(server):
     assert hammer(server, run, clients=3) > 10
 
 
-def test_one_of_several_calls_of_start_response_is_the_first(server):
+def test_first_of_several_start_response_calls_wins(server):
     def run(client, number):
         response = client.request(target="/start")
         assert response.body.endswith(b" 1"), response
@@ -279,7 +279,7 @@ def test_one_of_several_calls_of_start_response_is_the_first(server):
     assert hammer(server, run, clients=3) > 10
 
 
-def test_what_requests_leave_to_others_touches_no_other_request(server):
+def test_objects_left_by_requests_touch_no_other(server):
     """The environ, its callables and its id are used again where nobody else has them, and only there."""
 
     def run(client, number):
@@ -336,7 +336,7 @@ def test_stacks_of_threads_that_run(serve):
 
 
 @pytest.mark.skipif(HAS_GIL, reason="nobody gets on without the GIL then")
-def test_c_code_that_keeps_the_interpreter_holds_up_no_other_request(serve):
+def test_c_code_holding_the_interpreter_delays_no_other(serve):
     server = serve("apps.stuck:application", "--threads", "2", "--timeout", "0")
     with server.connect() as client:
         begun = time.monotonic()

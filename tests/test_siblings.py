@@ -48,7 +48,7 @@ def test_no_worker_shortens_what_all_have_mapped(serve, pair, options):
     assert server.wait_workers(2) == before
 
 
-def test_a_huge_file_of_stacks_is_not_read_whole(serve):
+def test_huge_file_of_stacks_is_not_read_whole(serve):
     server = serve(APP, "--workers", "1", "--boot-timeout", "60")
     (worker,) = server.wait_workers(1)
     assert ask(server, "/stretch-stacks") == str(worker.pid)
@@ -66,7 +66,7 @@ def test_a_huge_file_of_stacks_is_not_read_whole(serve):
     ("header", "trusted"),
     [(b"PROXY UNKNOWN\r\n", False), (b"PROXY TCP4 192.0.2.7 198.51.100.2 4711 443\r\n", True)],
 )
-def test_a_client_is_trusted_as_little_after_its_connection_has_moved(serve, tmp_path, way, header, trusted):
+def test_trust_does_not_grow_when_a_connection_moves(serve, tmp_path, way, header, trusted):
     """One of whom the balancer says that it knows nothing is believed by no worker."""
     (tmp_path / "told.py").write_text(
         "import os\n"
@@ -136,7 +136,7 @@ def silent_clients(server, count: int = 4) -> list[Client]:
 
 @pytest.mark.parametrize("closed", ["0", "1", "2", "0,1,2"])
 @pytest.mark.parametrize("bind", ["127.0.0.1:0", "unix"])
-def test_what_the_application_closes_is_given_to_no_client(serve, tmp_path, closed, bind):
+def test_descriptors_closed_by_the_application_reach_no_client(serve, tmp_path, closed, bind):
     bind = f"unix:{tmp_path}/socket" if bind == "unix" else bind
     server = serve(APP, "--access-logfile", "-", bind=bind)
     ask(server, f"/close?what={closed}")
@@ -156,7 +156,7 @@ def test_what_the_application_closes_is_given_to_no_client(serve, tmp_path, clos
     server.expect_text("after 0")
 
 
-def test_logs_whose_descriptors_are_closed_go_to_no_client(serve, tmp_path):
+def test_closed_log_descriptors_reach_no_client(serve, tmp_path):
     access, error = tmp_path / "access.log", tmp_path / "error.log"
     server = serve(APP, "--access-logfile", str(access), error_log=error)
     (worker,) = server.wait_workers(1)
@@ -172,7 +172,7 @@ def test_logs_whose_descriptors_are_closed_go_to_no_client(serve, tmp_path):
     assert server.wait_workers(1) == [worker]
 
 
-def test_a_log_that_cannot_be_opened_anew_goes_to_no_client_either(serve, tmp_path):
+def test_unopenable_log_is_never_written_to_a_client(serve, tmp_path):
     folder = tmp_path / "logs"
     folder.mkdir()
     server = serve(APP, error_log=folder / "error.log")
@@ -189,7 +189,7 @@ def test_a_log_that_cannot_be_opened_anew_goes_to_no_client_either(serve, tmp_pa
         client.close()
 
 
-def test_bodies_and_connections_from_other_workers_get_no_standard_descriptor(serve):
+def test_moved_bodies_and_connections_avoid_standard_descriptors(serve):
     server = serve(APP, "--workers", "2", "--threads", "1")
     workers = server.wait_workers(2)
     closed: set[int] = set()
@@ -220,7 +220,7 @@ def test_bodies_and_connections_from_other_workers_get_no_standard_descriptor(se
 
 
 @pytest.mark.parametrize("redirections", ["<&-", "<&- >&-", "<&- >&- 2>&-", "2>&-"])
-def test_what_is_closed_at_the_start_is_open_to_nothing_in_no_process(serve, tmp_path, redirections):
+def test_descriptors_closed_at_the_start_stay_harmless(serve, tmp_path, redirections):
     prefix = ("/bin/sh", "-c", f'exec "$@" {redirections}', "sh")
     log = tmp_path / "error.log"
     server = serve(APP, "--access-logfile", str(tmp_path / "access.log"), prefix=prefix, error_log=log)
@@ -246,7 +246,7 @@ LOST = "this process cannot go on"
     ["eventpoll", "eventfd", "listener", "line", "portico-stacks", "everything"],
 )
 @pytest.mark.parametrize("options", [("--threads", "1"), ("--threads", "3", "--preload")])
-def test_a_worker_that_cannot_work_ends_and_is_replaced_and_says_why_once(serve, what, options):
+def test_unable_worker_is_replaced_with_one_reason(serve, what, options):
     server = serve(APP, "--workers", "2", *options)
     workers = server.wait_workers(2)
     with server.connect() as client:
@@ -268,7 +268,7 @@ def test_a_worker_that_cannot_work_ends_and_is_replaced_and_says_why_once(serve,
     assert len(troubles) <= 3, troubles
 
 
-def test_a_worker_whose_log_is_closed_with_the_rest_says_why_all_the_same(serve, tmp_path):
+def test_worker_with_a_closed_log_still_explains_itself(serve, tmp_path):
     server = serve(APP, error_log=tmp_path / "error.log")
     (worker,) = server.wait_workers(1)
     with server.connect() as client:
@@ -370,7 +370,7 @@ def assert_is_cut(client) -> None:
 
 
 @pytest.mark.usefixtures("children")
-def test_a_forked_process_does_not_make_a_cut_answer_look_whole(serve):
+def test_cut_response_looks_cut_despite_a_fork(serve):
     server = serve(APP)
     with server.connect(3) as client:
         client.send(request_bytes("GET", "/leave-child?way=cut"))
@@ -380,7 +380,7 @@ def test_a_forked_process_does_not_make_a_cut_answer_look_whole(serve):
 
 
 @pytest.mark.usefixtures("children")
-def test_a_forked_process_takes_nothing_from_the_end_of_tls_and_http2(serve, pair):
+def test_fork_takes_nothing_from_tls_and_http2_endings(serve, pair):
     server = serve(APP, "--keep-alive", "1", *pair.options, bind="https://127.0.0.1:0")
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -406,7 +406,7 @@ def test_a_forked_process_takes_nothing_from_the_end_of_tls_and_http2(serve, pai
 
 
 @pytest.mark.usefixtures("children")
-def test_a_connection_that_a_forked_process_has_as_well_still_moves_to_another_worker(serve):
+def test_connection_shared_with_a_fork_still_moves(serve):
     server = serve(APP, "--workers", "2")
     workers = server.wait_workers(2)
     with server.connect() as client:
@@ -420,7 +420,7 @@ def test_a_connection_that_a_forked_process_has_as_well_still_moves_to_another_w
         assert child.alive
 
 
-def test_junk_between_workers_costs_few_lines_and_no_connection(serve):
+def test_junk_between_workers_costs_few_lines(serve):
     server = serve(APP, "--workers", "2")
     workers = server.wait_workers(2)
     ask(server, "/junk")
@@ -439,7 +439,7 @@ def test_junk_between_workers_costs_few_lines_and_no_connection(serve):
 
 
 @pytest.mark.parametrize("message", ["xreason", "?", "cfile.py", "r"])
-def test_a_worker_that_floods_its_line_is_killed_and_the_supervisor_goes_on(serve, message):
+def test_worker_flooding_its_socket_is_killed_alone(serve, message):
     server = serve(APP, "--workers", "2")
     workers = server.wait_workers(2)
     used = server.supervisor.cpu_seconds()

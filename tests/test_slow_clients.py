@@ -193,7 +193,7 @@ def test_a_body_beyond_all_files_is_refused(serve):
     assert server.request("POST", "/length", body=b"x" * 900_000).body == b"900000"
 
 
-def test_bodies_without_a_folder_stay_in_memory_up_to_a_bound(serve, tmp_path):
+def test_bodies_without_a_folder_stay_in_bounded_memory(serve, tmp_path):
     folder = tmp_path / "uploads"
     folder.mkdir()
     server = serve("apps.long:application", "--tmp-upload-dir", str(folder), "--connection-memory", "1m")

@@ -89,7 +89,7 @@ def test_a_reload_serves_what_the_link_leads_to(serve, releases, preload):
     assert body(server) == b"r2"
 
 
-def test_a_new_worker_boots_though_the_first_release_is_gone(serve, releases):
+def test_new_worker_boots_although_the_release_is_gone(serve, releases):
     server = start(serve, releases)
     releases.link("r2")
     shutil.rmtree(releases.root / "r1")
@@ -98,7 +98,7 @@ def test_a_new_worker_boots_though_the_first_release_is_gone(serve, releases):
     assert server.find_records("current is another folder than before")
 
 
-def test_a_template_that_dies_is_replaced_by_one_of_the_release_that_is_served_now(serve, releases):
+def test_dead_template_is_replaced_from_the_current_release(serve, releases):
     server = start(serve, releases, "--preload")
     releases.link("r2")
     shutil.rmtree(releases.root / "r1")
@@ -128,7 +128,7 @@ def test_an_upgrade_starts_where_the_link_leads_to(serve, releases, tmp_path):
         wait_until(lambda: not new.alive, "the new one to end")
 
 
-def test_a_relative_chdir_and_a_configuration_are_found_below_the_link_again(serve, releases):
+def test_relative_paths_are_found_below_the_new_release(serve, releases):
     for release in ("r1", "r2"):
         folder = releases.root / release / "site"
         folder.mkdir()
@@ -146,7 +146,7 @@ def test_a_relative_chdir_and_a_configuration_are_found_below_the_link_again(ser
     assert body(server) == b"shop of r2"
 
 
-def test_a_folder_whose_name_is_gone_is_used_as_it_was(serve, tmp_path):
+def test_folder_without_a_name_is_still_used(serve, tmp_path):
     folder = tmp_path / "site"
     folder.mkdir()
     (folder / "app.py").write_text(APP.format(release="as it was"))
@@ -174,7 +174,7 @@ def test_a_hook_that_goes_elsewhere_is_left_there(serve, releases):
     assert os.readlink(f"/proc/{worker.pid}/cwd") == "/"
 
 
-def test_a_configuration_that_goes_elsewhere_has_not_moved_the_server(serve, releases):
+def test_configuration_that_changes_folder_leaves_the_server_there(serve, releases):
     """As under gunicorn, which goes back to where it was started."""
     (releases.root / "r1" / "gunicorn.conf.py").write_text("import os\nos.chdir('/')\n")
     server = start(serve, releases)

@@ -25,7 +25,7 @@ def busy_address() -> tuple[socket.socket, str]:
     return listener, f"127.0.0.1:{listener.getsockname()[1]}"
 
 
-def test_a_busy_address_is_taken_once_it_is_free(serve):
+def test_busy_address_is_taken_once_free(serve):
     listener, address = busy_address()
     server = serve.start(APP, bind=address)
     server.expect_log(rf"Connection in use: {re.escape(address)}; tried again after 1 second \(1 of 5\)")
@@ -96,7 +96,7 @@ BROKEN = "import os\n\ndef f():\n    return {}['planted']\n\nf()\n"
         ),
     ],
 )
-def test_what_fails_is_told_with_setting_place_and_traceback(tmp_path, conf, options, said):
+def test_failure_is_reported_with_setting_place_and_traceback(tmp_path, conf, options, said):
     write(tmp_path, BROKEN, "broken.py")
     write(tmp_path, conf)
     ended = run_to_end(*options, APP, cwd=tmp_path)
@@ -106,7 +106,7 @@ def test_what_fails_is_told_with_setting_place_and_traceback(tmp_path, conf, opt
     assert "KeyError: 'planted'" in ended.stderr
 
 
-def test_a_logger_that_cannot_be_made_is_told_so(tmp_path):
+def test_logger_that_cannot_be_made_is_reported(tmp_path):
     write(
         tmp_path,
         "class Logger:\n    def __init__(self, cfg):\n        raise OSError('planted')\n",
@@ -119,14 +119,14 @@ def test_a_logger_that_cannot_be_made_is_told_so(tmp_path):
     assert 'shoplogs.py", line 3' in ended.stderr and "OSError: planted" in ended.stderr
 
 
-def test_a_logging_file_that_is_wrong_is_told_so(tmp_path):
+def test_wrong_logging_file_is_reported(tmp_path):
     write(tmp_path, "[loggers]\nkeys = root\n", "logging.ini")
     ended = run_to_end("--log-config", "logging.ini", APP, cwd=tmp_path)
     assert ended.returncode == 1
     assert "--log-config: " in ended.stderr
 
 
-def test_a_context_of_pythons_is_refused_where_tls_is_spoken_and_a_warning_elsewhere(serve, tmp_path):
+def test_python_ssl_context_is_refused_or_warned_of(serve, tmp_path):
     write(tmp_path, "def ssl_context(config, factory):\n    return factory()\n")
     server = serve(APP, cwd=tmp_path)
     assert server.find_records("ssl_context does nothing, since nothing speaks TLS")
@@ -137,7 +137,7 @@ def test_a_context_of_pythons_is_refused_where_tls_is_spoken_and_a_warning_elsew
     )
 
 
-def test_a_busy_address_does_not_hold_up_the_other_processes(serve, tmp_path):
+def test_busy_address_does_not_delay_other_processes(serve, tmp_path):
     """--daemon waits with it, and tells how it ends."""
     listener, address = busy_address()
     threading.Timer(1.5, listener.close).start()

@@ -80,7 +80,7 @@ def test_while_the_interpreter_is_held(serve):
         assert client.read_response().status == 200
 
 
-def test_a_client_that_is_waited_for_and_a_thread_that_is_lost(serve):
+def test_status_shows_waiting_clients_and_lost_threads(serve):
     server = serve(STUCK, "--workers", "1", "--threads", "2", "--timeout", "1", "--response-buffer", "64k")
     with server.connect(receive_buffer=4096) as client:
         client.send(request_bytes(target="/large?blocks=200"))

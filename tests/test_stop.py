@@ -21,7 +21,7 @@ def stop_seconds(server) -> float:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signal_ends_an_idle_server_at_once_with_status_0(serve, number):
+def test_signal_ends_an_idle_server_with_status_0(serve, number):
     server = serve(CONTROL)
     server.request()
     server.signal(number)
@@ -31,7 +31,7 @@ def test_signal_ends_an_idle_server_at_once_with_status_0(serve, number):
     assert "Since the start" not in server.log_text, "there is nothing to tell of"
 
 
-def test_what_went_wrong_is_told_at_the_end_also_without_threads_that_are_stuck(serve):
+def test_errors_are_summed_up_at_the_end(serve):
     server = serve(CONTROL, "--threads", "1", "--max-queue", "1", "--graceful-timeout", "1")
     with server.connect() as stuck, server.connect() as queued:
         stuck.send(request_bytes(target="/hold?gate=never"))
@@ -54,7 +54,7 @@ def test_term_right_after_the_start(serve):
     assert stop_seconds(server) < 2
 
 
-def test_a_process_that_the_application_forked_can_be_terminated_and_the_server_serves_on(serve):
+def test_process_forked_by_the_application_can_be_terminated(serve):
     """As `multiprocessing` does it: SIGTERM ends the child, and is none of the server's business."""
     server = serve(CONTROL)
     assert server.request("GET", "/fork-and-terminate").body == b"-15"
@@ -75,7 +75,7 @@ def test_idle_connections_are_closed_at_once(serve):
     assert stop_seconds(server) < 2
 
 
-def test_running_and_queued_and_unaccepted_requests_are_all_answered(serve):
+def test_running_queued_and_unaccepted_requests_are_all_answered(serve):
     """One thread, one request running, three behind it: four of four."""
     server = serve(CONTROL, "--threads", "1")
     meeting = server.rendezvous
@@ -96,7 +96,7 @@ def test_running_and_queued_and_unaccepted_requests_are_all_answered(serve):
 
 
 @pytest.mark.parametrize("count", [1, 16, 64])
-def test_backlog_at_the_moment_of_the_signal_is_served(serve, count):
+def test_backlog_at_the_signal_is_served(serve, count):
     """The process stands still while clients connect: only the kernel knows them when it wakes to SIGTERM."""
     server = serve(CONTROL, "--threads", "2")
     server.request()
@@ -125,7 +125,7 @@ def test_streams_end_in_full(serve):
     assert stop_seconds(server) < 2
 
 
-def test_answers_that_the_client_has_not_taken_yet_are_delivered(serve):
+def test_responses_not_yet_read_are_delivered(serve):
     server = serve(CONTROL)
     with server.connect(receive_buffer=8192) as client:
         client.send(request_bytes(target="/large?bytes=900000"))
@@ -164,7 +164,7 @@ def test_pipelined_requests_that_have_arrived_are_answered(serve):
     assert stop_seconds(server) < 2
 
 
-def test_new_connections_are_refused_when_it_has_stopped_listening(serve):
+def test_new_connections_are_refused_after_listening_ends(serve):
     server = serve(CONTROL, "--threads", "1")
     with server.connect() as client:
         client.send(request_bytes(target="/hold?gate=only"))
@@ -192,7 +192,7 @@ def test_graceful_timeout_bounds_the_stop(serve):
     assert "/sleep" in server.log_text, "the log names the request that was given up"
 
 
-def test_graceful_timeout_bounds_a_thread_that_never_lets_go(serve):
+def test_graceful_timeout_bounds_a_stuck_thread(serve):
     server = serve(CONTROL, "--threads", "1", "--graceful-timeout", "1")
     with server.connect() as client:
         client.send(request_bytes(target="/spin?seconds=30"))

@@ -41,7 +41,7 @@ def test_idle_server_stops_at_once(serve, number, preload):
     assert "Traceback" not in server.log_text
 
 
-def test_one_running_and_63_queued_on_one_thread_are_all_answered(serve):
+def test_one_running_and_63_queued_are_all_answered(serve):
     server = serve(APP, "--threads", "1")
     with server.connections(64) as clients:
         clients[0].send(request_bytes(target="/hold?gate=only"))
@@ -76,7 +76,7 @@ def test_what_only_the_kernel_knows_yet_is_answered(serve, workers):
     assert stop_seconds(server) < 3
 
 
-def test_ctrl_c_in_a_terminal_stops_in_order_with_one_message(serve):
+def test_ctrl_c_in_a_terminal_stops_in_order(serve):
     """The terminal sends SIGINT to the whole process group, the workers included."""
     ours, theirs = pty.openpty()
 
@@ -136,7 +136,7 @@ def test_drain_delay_accepts_and_announces_and_then_stops(serve):
     assert time.monotonic() - started > 0.95
 
 
-def test_drain_delay_is_five_seconds_on_kubernetes_and_a_second_term_skips_it(serve):
+def test_kubernetes_drain_delay_is_skipped_by_second_term(serve):
     server = serve(APP, environment={"KUBERNETES_SERVICE_HOST": "10.0.0.1"})
     with server.connect() as client:
         client.send(request_bytes(target="/hold?gate=only"))
@@ -155,7 +155,7 @@ def test_drain_delay_is_five_seconds_on_kubernetes_and_a_second_term_skips_it(se
     assert stop_seconds(server) < 2
 
 
-def test_the_delay_is_a_part_of_the_time_to_end(serve):
+def test_drain_delay_is_part_of_the_graceful_time(serve):
     server = serve(APP, "--drain-delay", "1s", "--graceful-timeout", "2s", "--timeout", "0")
     with server.connect() as client:
         client.send(request_bytes(target="/hold?gate=never"))
@@ -173,7 +173,7 @@ def test_int_takes_no_delay(serve):
     assert stop_seconds(server) < 2
 
 
-def test_thousand_idle_connections_and_threads_stuck_in_c_do_not_hold_up_the_stop(serve):
+def test_idle_connections_and_stuck_threads_delay_no_stop(serve):
     server = serve(APP, "--workers", "2", "--threads", "2", "--graceful-timeout", "1", "--timeout", "0")
     server.wait_workers(2)
     with server.connections(1000) as idle, server.connections(2) as stuck:
@@ -192,7 +192,7 @@ def test_thousand_idle_connections_and_threads_stuck_in_c_do_not_hold_up_the_sto
     assert server.find_records("/stuck"), "the log names what was given up"
 
 
-def test_thread_that_holds_the_interpreter_does_not_hold_up_the_stop(serve):
+def test_thread_holding_the_interpreter_delays_no_stop(serve):
     server = serve(APP, "--graceful-timeout", "1", "--timeout", "0")
     with server.connect() as client:
         client.send(request_bytes(target="/stuck?interpreter"))
@@ -217,7 +217,7 @@ def test_third_signal_needs_no_patience_at_all(serve):
         assert time.monotonic() - started < 4
 
 
-def test_new_connections_are_refused_once_all_workers_have_stopped_listening(serve):
+def test_new_connections_are_refused_once_no_worker_listens(serve):
     """Not left in a queue that nobody will read."""
     server = serve(APP, "--workers", "2")
     server.wait_workers(2)
@@ -239,7 +239,7 @@ def test_new_connections_are_refused_once_all_workers_have_stopped_listening(ser
     assert stop_seconds(server) < 2
 
 
-def test_socket_file_goes_with_the_supervisor_and_not_with_a_worker(serve, tmp_path):
+def test_socket_file_goes_with_the_supervisor_only(serve, tmp_path):
     path = tmp_path / "socket"
     server = serve(APP, "--workers", "2", bind=f"unix:{path}")
     workers = server.wait_workers(2)
@@ -253,7 +253,7 @@ def test_socket_file_goes_with_the_supervisor_and_not_with_a_worker(serve, tmp_p
     assert not path.exists()
 
 
-def test_rolling_restart_of_two_servers_on_one_port_loses_nothing(serve):
+def test_rolling_restart_on_a_shared_port_loses_nothing(serve):
     """As behind a load balancer that sends to whoever listens: one is stopped while the other serves."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         descriptor = listener.fileno()
@@ -272,7 +272,7 @@ def test_rolling_restart_of_two_servers_on_one_port_loses_nothing(serve):
 @pytest.mark.parametrize("time_of_six", range(6))
 @pytest.mark.parametrize("preload", [(), ("--preload",)])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_to_the_whole_group_stops_in_order(serve, preload, number, time_of_six):
+def test_signal_to_the_whole_group_stops_in_order(serve, preload, number, time_of_six):
     """As a terminal sends it, or systemd with KillMode=control-group."""
     server = serve(APP, "--workers", "3", *preload, start_new_session=True)
     server.wait_workers(3)

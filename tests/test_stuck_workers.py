@@ -55,7 +55,7 @@ def test_others_do_not_notice_a_thread_that_spins(serve):
 
 
 @pytest.mark.skipif(IS_FREE_THREADED, reason="without a GIL there is nothing to share")
-def test_interpreter_is_shared_more_finely_while_a_call_computes_for_long(serve):
+def test_long_computation_shortens_the_interpreters_switch_interval(serve):
     server = serve(APP, "--threads", "2", "--timeout", "2")
 
     def interval() -> float:
@@ -101,7 +101,7 @@ def given_up(server, client, target: str) -> int:
 
 @pytest.mark.parametrize("target", ["/stuck", "/stuck?interpreter"])
 @pytest.mark.parametrize("threads", ["1", "2"])
-def test_a_stop_does_not_wait_for_a_call_that_was_given_up(serve, target, threads):
+def test_stop_does_not_wait_for_an_abandoned_call(serve, target, threads):
     server = serve(APP, *PATIENT, "--threads", threads, "--max-requests", "0")
     with server.connect() as client:
         client.send(request_bytes(target=target))
@@ -117,7 +117,7 @@ def test_a_stop_does_not_wait_for_a_call_that_was_given_up(serve, target, thread
 
 
 @pytest.mark.skipif(IS_FREE_THREADED, reason="without a GIL a call keeps nobody from the interpreter")
-def test_a_worker_whose_last_call_was_given_up_does_not_last_until_the_graceful_timeout(serve):
+def test_worker_ends_early_after_its_last_abandoned_call(serve):
     server = serve(APP, "--workers", "2", *PATIENT)
     server.wait_workers(2)
     with server.connect() as client:
@@ -129,7 +129,7 @@ def test_a_worker_whose_last_call_was_given_up_does_not_last_until_the_graceful_
     server.expect_log("a call that was given up keeps the interpreter")
 
 
-def test_what_still_runs_beside_a_call_that_was_given_up_is_finished(serve):
+def test_calls_beside_an_abandoned_one_are_finished(serve):
     server = serve(APP, *PATIENT, "--timeout-path", "/hold=0")
     with server.connect() as stuck, server.connect() as client:
         client.send(request_bytes(target="/hold?gate=only"))

@@ -25,7 +25,7 @@ def manager(tmp_path):
         yield manager
 
 
-def test_ready_is_said_when_a_worker_serves_and_stopping_when_told_to_stop(serve, tmp_path, manager):
+def test_ready_and_stopping_are_announced_in_time(serve, tmp_path, manager):
     (tmp_path / "slow.py").write_text(
         "from apps.meeting import rendezvous\nrendezvous.hold('import')\n"
         "from apps.processes import application\n"
@@ -55,7 +55,7 @@ def test_socket_of_the_abstract_namespace(serve, tmp_path):
         manager.wait_for("READY")
 
 
-def test_reload_is_said_at_its_begin_and_its_end(serve, manager):
+def test_reload_is_announced_at_both_ends(serve, manager):
     server = serve(APP, "--workers", "2", environment={"NOTIFY_SOCKET": manager.path})
     old = server.wait_workers(2)
     manager.wait_for("READY")
@@ -81,7 +81,7 @@ def test_reload_that_fails_ends_too(serve, tmp_path, manager):
     server.expect_log("reload failed")
 
 
-def test_watchdog_is_fed_at_half_its_time_also_while_workers_are_stuck(serve, manager):
+def test_watchdog_is_fed_although_workers_are_stuck(serve, manager):
     environment = {"NOTIFY_SOCKET": manager.path, "WATCHDOG_USEC": "600000"}
     options = ("--threads", "1", "--timeout", "0", "--graceful-timeout", "1")
     server = serve(APP, *options, environment=environment)

@@ -133,7 +133,7 @@ def test_nothing_to_discover_tells_how_to_name_it(project):
     assert "Traceback" not in process.stderr
 
 
-def test_discovery_reports_a_broken_candidate_instead_of_passing_over_it(project):
+def test_broken_candidate_is_reported_and_not_skipped(project):
     folder = project(wsgi="import no_such_thing", app=HELLO.format(name="app"))
     process = run_to_end("--bind", "127.0.0.1:0", cwd=folder)
     assert process.returncode == 3

@@ -159,7 +159,7 @@ def test_a_reload_sends_elsewhere(serve, tmp_path):
     assert not any("requests" in line for line in former.lines)
 
 
-def test_a_request_that_dies_with_its_worker_is_told_to_both(serve):
+def test_request_that_dies_with_its_worker_is_sent(serve):
     receiver = Receiver()
     address = f"127.0.0.1:{receiver.port}"
     options = ("--statsd-host", address, "--log-syslog", "--log-syslog-to", f"udp://{address}")

@@ -29,7 +29,7 @@ def request_from_many(server, target: str, clients: int, each: int) -> list[str]
 
 
 @pytest.mark.parametrize("threads", [1, 3, 8])
-def test_at_most_so_many_calls_at_once_on_the_same_threads(serve, threads):
+def test_concurrent_calls_are_limited_to_the_threads(serve, threads):
     server = serve("apps.control:application", "--threads", str(threads))
     request_from_many(server, "/concurrency?seconds=0.005", clients=20, each=10)
     request_from_many(server, "/concurrency", clients=20, each=10)
@@ -61,7 +61,7 @@ def test_thread_locals_last(serve):
     assert sum(last.values()) == 140
 
 
-def test_the_process_has_no_more_threads_than_it_says(serve):
+def test_process_has_only_the_announced_threads(serve):
     """Those of the application, the standby, the main thread, and at most two of housekeeping."""
     server = serve("apps.control:application", "--threads", "4")
     request_from_many(server, "/concurrency?seconds=0.001", clients=30, each=5)

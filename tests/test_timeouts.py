@@ -40,7 +40,7 @@ def check_504(response, seconds: float) -> None:
     assert TIMEOUT <= seconds < TIMEOUT + 1
 
 
-def test_a_call_in_python_gets_the_exception_and_its_client_504_on_a_kept_connection(serve):
+def test_python_call_raises_and_its_client_gets_504(serve):
     """Although there is an `except Exception` around it. Requests pipelined behind are answered."""
     server = serve(STUCK, *OPTIONS, "--threads", "1")
     with server.connect() as client:
@@ -57,7 +57,7 @@ def test_a_call_in_python_gets_the_exception_and_its_client_504_on_a_kept_connec
     assert not server.find_records(WRITTEN_OFF)
 
 
-def test_what_is_logged_of_a_call_names_its_request(serve):
+def test_log_of_a_timeout_names_the_request(serve):
     """By the value of X-Request-Id, as far as that is short and cannot be taken for a line of the log."""
     server = serve(STUCK, *OPTIONS, "--threads", "1", "--slow-request", "200ms")
     for path, value, told in [
@@ -82,7 +82,7 @@ def test_head_is_timed_out_without_a_body(serve):
 
 
 @pytest.mark.parametrize("path", ["/sleep", "/lock"])
-def test_a_call_in_c_code_is_answered_in_its_stead_and_its_thread_replaced(serve, path):
+def test_c_call_is_answered_and_its_thread_replaced(serve, path):
     server = serve(STUCK, *OPTIONS, "--threads", "1")
     with server.connect() as client:
         started = time.monotonic()
@@ -115,7 +115,7 @@ def test_a_stream_that_goes_on_is_not_touched(serve):
     assert response.body == b"block." * blocks
 
 
-def test_waiting_for_a_client_that_does_not_read_is_not_the_applications_time(serve):
+def test_waiting_for_a_slow_reader_is_not_counted(serve):
     server = serve(STUCK, *OPTIONS, "--threads", "1", "--response-buffer", "64k")
     with server.connect(receive_buffer=4096) as client:
         client.send(request_bytes(target="/large?blocks=200"))
@@ -147,7 +147,7 @@ def test_an_application_that_raises_it_has_timed_out(serve):
     assert server.request("GET", "/raise").status == 504
 
 
-def test_an_exception_that_comes_too_late_reaches_no_other_request(serve):
+def test_late_exception_reaches_no_other_request(serve):
     """The calls end in C code at about the moment when the exception is raised in them."""
     server = serve(STUCK, "--workers", "1", "--threads", "1", "--timeout", "100ms", "--timeout-grace", "5s")
     server.expected.append(re.compile("timeout: GET /sleep"))
@@ -265,7 +265,7 @@ def test_two_stuck_threads_of_eight_harm_nobody_else(serve, in_process):
         server.expect_text("has no supervisor to do it")
 
 
-def test_a_worker_ends_in_order_beside_a_thread_that_cannot_be_ended(serve):
+def test_worker_ends_in_order_beside_a_stuck_thread(serve):
     """What is registered with `atexit` runs; the thread does not take the process down with an abort."""
     server = serve(STUCK, *OPTIONS, "--threads", "2")
     workers = server.workers()
@@ -278,7 +278,7 @@ def test_a_worker_ends_in_order_beside_a_thread_that_cannot_be_ended(serve):
     assert server.request("GET", "/ping").status == 200
 
 
-def test_as_many_threads_as_there_are_may_be_replaced_and_no_more(serve):
+def test_at_most_all_threads_may_be_replaced(serve):
     server = serve(STUCK, *OPTIONS, "--threads", "1", "--graceful-timeout", "1")
     server.expected.append(re.compile("timeout: GET /sleep|calls did not end"))
     for _ in range(2):
@@ -286,7 +286,7 @@ def test_as_many_threads_as_there_are_may_be_replaced_and_no_more(serve):
     server.expect_log("as many threads are stuck as there may be")
 
 
-def test_an_application_can_ask_how_much_time_it_has(serve):
+def test_application_can_ask_for_its_remaining_time(serve):
     """Also from another thread; it counts anew from each block."""
     server = serve(
         "apps.gone:application", "--workers", "1", "--timeout", "20", "--timeout-path", "/deadline=5"

@@ -39,7 +39,7 @@ def connected(server, context, name="localhost", session=None):
             yield client
 
 
-def test_a_handshake_that_comes_while_the_worker_ends_counts(serve, authority, pair):
+def test_handshake_at_a_workers_end_counts(serve, authority, pair):
     server = serve(ECHO, *pair.options, "--workers", "1", "--timeout", "10")
     with socket.create_connection(server.address, timeout=10) as plain:
         workers = server.wait_workers(1)
@@ -90,7 +90,7 @@ def subject(client) -> str:
 
 
 @pytest.mark.parametrize("version", ["TLSv1.2", "TLSv1.3"])
-def test_a_request_by_tls_and_what_the_application_learns(serve, authority, pair, version):
+def test_request_by_tls_and_its_environ(serve, authority, pair, version):
     server = serve(ECHO, *pair.options)
     context = authority.context()
     context.minimum_version = context.maximum_version = getattr(ssl.TLSVersion, version.replace(".", "_"))
@@ -124,7 +124,7 @@ def test_schemes_choose_per_bind(serve, authority, pair, tmp_path):
             assert (seen["wsgi.url_scheme"], seen["SERVER_PORT"]) == ("https", "443")
 
 
-def test_an_old_version_is_refused_and_that_is_no_news(serve, authority, pair):
+def test_refused_old_version_is_not_logged(serve, authority, pair):
     server = serve(ECHO, *pair.options)
     context = authority.context()
     with warnings.catch_warnings():
@@ -176,7 +176,7 @@ def test_keys_of_every_usual_kind(serve, authority, tmp_path, kind):
         assert fetch(client)[0] == 200
 
 
-def test_what_cannot_be_served_with_is_told_at_the_start(authority, pair, tmp_path):
+def test_unusable_certificates_are_reported_at_the_start(authority, pair, tmp_path):
     locked = tmp_path / "locked.pem"
     openssl("pkey", "-in", pair.key, "-aes128", "-passout", "pass:x", "-out", locked)
     other = authority.issue("localhost")
@@ -199,7 +199,7 @@ def test_what_cannot_be_served_with_is_told_at_the_start(authority, pair, tmp_pa
     assert "needs a certificate: name one with --certfile" in done.stderr
 
 
-def test_the_name_that_is_asked_for_chooses_the_certificate(serve, authority, pair):
+def test_requested_name_chooses_the_certificate(serve, authority, pair):
     star = authority.issue("*.example.org", "example.org", subject="/CN=star")
     rsa = authority.issue("www.example.org", kind="rsa", subject="/CN=www")
     server = serve(ECHO, *pair.options, *star.options, *rsa.options)
@@ -246,7 +246,7 @@ def test_bodies_of_many_megabytes_both_ways(serve, authority, pair, tmp_path):
             assert (status, body == content) == (200, True)
 
 
-def test_requests_that_come_together_are_answered_in_their_order(serve, authority, pair):
+def test_pipelined_requests_are_answered_in_order(serve, authority, pair):
     server = serve(ECHO, *pair.options)
     with connected(server, authority.context()) as client:
         client.sendall(
@@ -259,7 +259,7 @@ def test_requests_that_come_together_are_answered_in_their_order(serve, authorit
     assert places == sorted(places)
 
 
-def test_sessions_go_on_with_any_worker_and_after_a_reload(serve, authority, pair):
+def test_sessions_resume_with_any_worker_and_after_reload(serve, authority, pair):
     server = serve(ECHO, *pair.options, "--workers", "2")
     old = server.wait_workers(2)
     for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
@@ -277,7 +277,7 @@ def test_sessions_go_on_with_any_worker_and_after_a_reload(serve, authority, pai
     server.expect_log("Handling signal: SIGHUP|reload")
 
 
-def test_a_certificate_is_replaced_under_load_without_an_error(serve, authority):
+def test_certificate_is_replaced_under_load_without_errors(serve, authority):
     pair, new = (
         authority.issue("localhost", subject="/CN=old"),
         authority.issue("localhost", subject="/CN=new"),
@@ -317,7 +317,7 @@ def test_a_certificate_is_replaced_under_load_without_an_error(serve, authority)
     assert len(server.find_records("Certificate of localhost")) == 2
 
 
-def test_a_bad_certificate_is_told_once_and_the_former_one_stays(serve, authority):
+def test_bad_certificate_is_logged_once_and_not_used(serve, authority):
     pair = authority.issue("localhost", subject="/CN=old")
     server = serve(ECHO, *pair.options)
     pair.certificate.write_text("nonsense")
@@ -388,7 +388,7 @@ def test_clients_show_certificates(serve, authority, pair):
         fetch(client)
 
 
-def test_a_certificate_may_be_optional_and_nobody_can_pretend_to_have_one(serve, authority, pair, tmp_path):
+def test_optional_certificate_cannot_be_forged(serve, authority, pair, tmp_path):
     options = [*pair.options, "--ca-certs", str(authority.certificate), "--cert-reqs", "1"]
     server = serve(ECHO, *options)
     forged = b"GET / HTTP/1.1\r\nHost: x\r\nSSL-Client-Verify: SUCCESS\r\nSSL_CLIENT_S_DN: CN=root\r\n\r\n"
@@ -465,7 +465,7 @@ def test_silent_clients_are_cut_and_hold_no_thread(serve, authority, pair):
     assert "408" not in server.log_text
 
 
-def test_an_end_is_announced_and_a_cut_is_told_by_its_length(serve, authority, pair):
+def test_end_is_announced_and_a_cut_shows(serve, authority, pair):
     server = serve("apps.large:application", *pair.options, "--keep-alive", "1")
     for request in (
         b"GET /ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",

@@ -116,7 +116,7 @@ def test_upgrade_changes_what_a_reload_cannot(serve, deployed):
 @pytest.mark.parametrize(
     "broken", ["program: sys.exit(5)", "application: raise RuntimeError('planted error')", "application: def"]
 )
-def test_upgrade_to_what_does_not_serve_is_rolled_back(serve, deployed, broken):
+def test_failed_upgrade_is_rolled_back(serve, deployed, broken):
     server = start(serve, deployed, "--workers", "2")
     workers = server.wait_workers(2)
     what, _, text = broken.partition(": ")
@@ -160,7 +160,7 @@ def test_tls_sessions_go_on_after_an_upgrade(serve, deployed, tmp_path, version)
     end_new(server, pid)
 
 
-def test_upgrade_by_signal_tells_systemd_the_new_main_process(serve, deployed, tmp_path):
+def test_upgrade_by_signal_tells_systemd_the_new_pid(serve, deployed, tmp_path):
     with NotifySocket(tmp_path / "notify") as manager:
         server = start(serve, deployed, "--workers", "2", environment={"NOTIFY_SOCKET": manager.path})
         manager.wait_for("READY")

@@ -80,7 +80,7 @@ def test_an_open_websocket_costs_nothing(way):
         assert server.worker.cpu_seconds() - before < 0.2
 
 
-def test_what_comes_in_one_packet_with_the_handshake_is_not_lost(way):
+def test_bytes_sent_with_the_handshake_are_kept(way):
     server = way.start("--threads", "2")
     ahead = b"".join(frame(TEXT, b"ahead %d" % number) for number in range(100))
     with way.connect(ahead=ahead) as client:
@@ -97,7 +97,7 @@ def test_the_application_ends_the_websocket(way):
         assert client.expect_close() == 1000
 
 
-def test_the_socket_is_a_socket_and_what_is_returned_is_dropped(way):
+def test_socket_is_real_and_the_return_is_dropped(way):
     server = way.start("--threads", "2")
     with way.connect("/bare") as client:
         told = re.search("X-Told: (.*)\r\n", client.head).group(1)
@@ -140,7 +140,7 @@ def threads_of(server) -> int:
     return len(server.worker.thread_names())
 
 
-def test_a_thread_has_its_place_filled_again_and_again(serve):
+def test_place_of_a_thread_is_refilled_repeatedly(serve):
     """One thread; each WebSocket has another one come, and numbers are used again."""
     server = serve(APP, "--threads", "1", "--max-streams", "3")
     for _ in range(20):
@@ -176,14 +176,14 @@ def test_pings_of_the_server(way):
     assert server.wait_exit() == 0
 
 
-def test_a_client_that_answers_no_ping_is_let_go(way):
+def test_client_that_ignores_pings_is_disconnected(way):
     server = way.start("--threads", "1", environment={"PING_INTERVAL": "0.3"})
     with way.connect() as client:
         assert client.expect_close() == 1008  # Policy violation, as simple-websocket has it.
     server.rendezvous.wait_for("echo has ended ")
 
 
-def test_a_call_that_does_not_use_the_socket_has_its_timeout(serve):
+def test_call_without_the_socket_keeps_its_timeout(serve):
     server = serve("apps.control:application", "--timeout", "1", "--threads", "1")
     with server.connect() as client:
         response = client.request("GET", "/hold?gate=never", UPGRADE)
@@ -217,7 +217,7 @@ def test_without_streams_there_is_no_socket(serve):
     assert server.request("GET", "/unused", UPGRADE).body == b"False False None"
 
 
-def test_who_does_not_use_the_socket_answers_as_ever(serve):
+def test_call_without_the_socket_responds_as_usual(serve):
     server = serve(APP, "--threads", "1", "--max-streams", "1")
     with server.connect() as client:
         for _ in range(3):
@@ -231,7 +231,7 @@ def test_who_does_not_use_the_socket_answers_as_ever(serve):
         assert client.request("GET", "/ping").body == b"pong"
 
 
-def test_a_socket_that_is_kept_leads_to_no_other_request(serve):
+def test_kept_socket_leads_to_no_other_request(serve):
     server = serve(APP, "--threads", "1")
     with server.connect() as client:
         assert client.request("GET", "/keep", UPGRADE).body == b"kept"
@@ -267,7 +267,7 @@ def test_a_client_that_vanishes(way, leaving):
     assert not server.find_records("Traceback")
 
 
-def test_a_client_that_vanishes_while_it_is_sent_to(way):
+def test_client_that_vanishes_while_being_sent_to(way):
     server = way.start("--threads", "1")
     with way.connect("/push") as client:
         client.take(200_000)
@@ -280,7 +280,7 @@ def status(server) -> str:
     return run_to_end("status", str(server.pid), cwd=server.rendezvous.folder).stdout
 
 
-def test_a_client_that_does_not_read_has_the_application_wait(way):
+def test_client_that_does_not_read_blocks_the_application(way):
     server = way.start("--threads", "2")
     with way.connect("/push") as client:
         client.take(100)
@@ -294,7 +294,7 @@ def test_a_client_that_does_not_read_has_the_application_wait(way):
     server.rendezvous.wait_for("push has ended")
 
 
-def test_an_application_that_does_not_read_has_its_client_wait(way):
+def test_application_that_does_not_read_blocks_the_client(way):
     server = way.start("--threads", "2")
     with way.connect("/hoard") as client:
         server.rendezvous.wait_for("holding hoard")
@@ -354,7 +354,7 @@ def test_recycling_ends_websockets(serve):
     server.wait_replaced(old)
 
 
-def test_a_websocket_that_does_not_end_is_ended_after_the_graceful_timeout(serve):
+def test_unending_websocket_ends_after_the_graceful_timeout(serve):
     server = serve(APP, "--threads", "1", "--graceful-timeout", "1")
     with WebSocketClient(server.address, "/deaf") as client:
         server.rendezvous.wait_for("deaf has begun")
@@ -376,7 +376,7 @@ def test_a_failure_of_the_application_is_told_once(serve):
 
 
 @pytest.mark.parametrize("secured", [False, True])
-def test_the_access_log_has_a_line_at_the_end(serve, tmp_path, authority, pair, secured):
+def test_access_log_has_its_line_at_the_end(serve, tmp_path, authority, pair, secured):
     way = Way(serve, "tls" if secured else "tcp", tmp_path, authority, pair)
     server = way.start("--access-logfile", "-", "--access-logformat", "%(r)s %(s)s %(B)s")
     with way.connect() as client:

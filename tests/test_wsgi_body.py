@@ -36,7 +36,7 @@ def test_body_arrives_whole_and_framed(server, kind):
 
 
 @pytest.mark.parametrize("kind", WHOLE)
-def test_body_for_http_10_is_ended_by_length_or_close(server, kind):
+def test_http_10_body_ends_by_length_or_close(server, kind):
     with server.connect() as client:
         client.send(f"GET /body?kind={kind} HTTP/1.0\r\n\r\n".encode())
         response = client.read_response()
@@ -79,7 +79,7 @@ def test_head_keeps_the_announced_length(server, kind):
         client.expect_in_sync()
 
 
-def test_head_answer_may_announce_the_length_of_a_body_it_does_not_have(server):
+def test_head_response_may_announce_an_absent_bodys_length(server):
     with server.connect() as client:
         response = client.request("HEAD", "/body?kind=empty-list&length=12345")
         assert response.get("Content-Length") == "12345"
@@ -95,7 +95,7 @@ def test_status_without_body_sends_none(server, status, kind):
         client.expect_in_sync()
 
 
-def test_304_may_tell_the_length_that_200_would_have(server):
+def test_304_may_announce_the_length_of_200(server):
     with server.connect() as client:
         response = client.request("GET", "/body?kind=empty-list&length=5&status=304%20Not%20Modified")
         assert response.status == 304
@@ -171,7 +171,7 @@ def test_close_is_called_once(server, meeting, method, query):
         client.expect_in_sync()
 
 
-def test_close_is_called_once_when_bytes_are_surplus_or_missing(server, meeting):
+def test_close_is_called_once_despite_wrong_lengths(server, meeting):
     for length in (3, 50):
         with counted_close(server, meeting):
             with server.connect() as client:
@@ -255,7 +255,7 @@ def test_file_shorter_than_its_length_cuts_the_connection(server, big_file):
     server.expect_log(r"GET /file\b")
 
 
-def test_head_of_a_file_sends_none_of_it_and_closes_it(server, meeting, big_file):
+def test_head_of_a_file_sends_nothing_but_closes(server, meeting, big_file):
     before = meeting.count("closed /file")
     with server.connect() as client:
         response = client.request("HEAD", "/file?kind=real&length=4000000", [("X-File", str(big_file))])

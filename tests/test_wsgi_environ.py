@@ -190,7 +190,7 @@ def test_repeated_heads_on_one_connection_are_told_apart(server):
             assert environ.get("HTTP_X_TURN") == (str(turn // 5) if turn % 3 else None)
 
 
-def test_environ_of_one_request_does_not_leak_into_the_next(server):
+def test_environ_does_not_leak_into_the_next_request(server):
     with server.connect() as client:
         for _ in range(5):
             assert "leak" not in json.loads(client.request("GET", "/same").body)["environ"]

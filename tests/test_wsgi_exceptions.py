@@ -33,7 +33,7 @@ def test_raised_after_the_head_cuts_the_answer(server, meeting, error, at):
 
 
 @pytest.mark.parametrize("error", ERRORS)
-def test_raised_by_close_is_logged_and_the_answer_stands(server, meeting, error):
+def test_exception_of_close_is_logged_response_stands(server, meeting, error):
     closed = meeting.count("closed /raise")
     response = server.request("GET", f"/raise?error={error}&at=close")
     assert (response.status, response.body) == (200, b"firstsecond")
@@ -112,7 +112,7 @@ def test_errors_do_not_leak_memory_or_descriptors(server):
     assert server.memory() < memory + 2_000_000
 
 
-def test_what_an_error_says_is_bounded_in_the_log(serve):
+def test_length_of_a_logged_error_is_bounded(serve):
     server = serve(*SERVER)
     assert server.request("GET", "/raise-large").status == 500
     record = server.expect_log(r"GET /raise-large: the application failed")

@@ -210,7 +210,7 @@ def wait_for_ends(meeting, count: int) -> list[str]:
     return meeting.events()
 
 
-def test_streamed_body_left_unread_does_not_become_a_request(streaming):
+def test_unread_streamed_body_becomes_no_request(streaming):
     trap = b"GET /trap HTTP/1.1\r\nHost: a\r\n\r\n"
     for count in (1, 1000, 100_000):
         with streaming.connect() as client:

@@ -34,7 +34,7 @@ def warnings(server, text: str) -> int:
 
 
 @pytest.mark.parametrize("name", HOP_BY_HOP)
-def test_a_hop_by_hop_field_is_dropped_with_one_warning(serve, name):
+def test_hop_by_hop_field_is_dropped_and_logged(serve, name):
     server = serve(*SERVER)
     with server.connect() as client:
         for spelling in (name, name.lower(), name.upper()):
@@ -82,7 +82,7 @@ def test_connection_close_is_no_warning(serve):
     assert warnings(server, "Connection") == 0
 
 
-def test_connection_close_of_one_response_is_not_that_of_the_next(server):
+def test_connection_close_applies_to_one_response_only(server):
     for _ in range(2):
         assert server.request("GET", "/close-asked?value=close").closes
         with server.connect() as client:
@@ -142,7 +142,7 @@ def lowered(fields) -> list[tuple[str, str]]:
     return [(name.lower(), value) for name, value in fields]
 
 
-def test_connection_close_ends_an_http2_session_after_its_streams(serve):
+def test_connection_close_ends_http2_after_its_streams(serve):
     server = serve(CONTRACT, "--threads", "2")
     with Http2Client(server.address) as client:
         held = client.open("/held-blocks")

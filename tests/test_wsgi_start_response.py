@@ -124,7 +124,7 @@ def test_two_content_lengths_are_refused(server):
 
 
 @pytest.mark.parametrize("wrong", ["status", "pair", "name", "list"])
-def test_what_is_refused_may_ask_the_server_in_turn(server, wrong):
+def test_refusal_may_call_the_server_again(server, wrong):
     """Its `repr` is the code of the application: no lock is held, and no more is asked for than is told."""
     response = server.request("GET", f"/start-asking?{wrong}")
     assert response.status == 200
@@ -148,20 +148,20 @@ def test_second_call_without_exc_info_raises(server):
     assert response.body.startswith(b"raised ") and response.body != b"raised nothing"
 
 
-def test_a_second_call_raises_also_when_the_first_has_raised(server):
+def test_second_call_raises_although_the_first_raised(server):
     """The first call counts, whatever came of it."""
     response = server.request("GET", "/start-again-after-error")
     assert (response.status, response.body) == (200, b"ValueError AssertionError")
 
 
-def test_exc_info_replaces_a_head_that_has_not_gone_out(server):
+def test_exc_info_replaces_an_unsent_head(server):
     response = server.request("GET", "/replace")
     assert (response.status, response.reason, response.body) == (503, "Replaced", b"replaced")
     assert response.get("X-First") is None
     assert response.get("X-Second") == "2"
 
 
-def test_exc_info_raises_again_when_the_head_has_gone_out(server, meeting):
+def test_exc_info_reraises_after_the_head_was_sent(server, meeting):
     with server.connect() as client:
         client.send(b"GET /replace-late HTTP/1.1\r\nHost: a\r\n\r\n")
         client.expect_truncated()
@@ -191,7 +191,7 @@ def test_a_thousand_fields_arrive(server):
         client.expect_in_sync()
 
 
-def test_ten_thousand_fields_arrive_or_are_refused_in_the_log(server):
+def test_ten_thousand_fields_arrive_or_are_refused(server):
     response = server.request("GET", "/many-headers?count=10000")
     if response.status == 200:
         assert len([name for name, _ in response.fields if name.startswith("X-")]) == 10_000

@@ -38,7 +38,7 @@ def test_input_has_what_buffered_io_base_has(server):
     }
 
 
-def test_so_has_that_of_a_request_without_a_body(server):
+def test_input_of_a_bodiless_request_has_them_too(server):
     told = json.loads(server.request("GET", "/input").body)
     assert (told["missing"], told["tell"], told["body"]) == ([], UNSUPPORTED, "")
 
@@ -166,7 +166,7 @@ def test_flask_answers_a_range(serve):
     ["/proc/self/cgroup", "/proc/version", "/proc/meminfo", "/sys/kernel/mm/transparent_hugepage/enabled"],
 )
 @pytest.mark.parametrize("version", ["HTTP/1.0", "HTTP/1.1"])
-def test_what_read_gives_of_a_file_without_a_size(server, path, version):
+def test_file_without_a_size_is_read_until_empty(server, path, version):
     try:
         with open(path, "rb") as file:
             content = file.read()
@@ -181,7 +181,7 @@ def test_what_read_gives_of_a_file_without_a_size(server, path, version):
         assert path == "/proc/meminfo" or "cgroup" in path or response.body == content
 
 
-def test_an_empty_file_and_one_that_stands_at_its_end(server, tmp_path):
+def test_empty_file_and_file_at_its_end(server, tmp_path):
     path = tmp_path / "file"
     for content, skip in [(b"", 0), (b"0123456789", 10), (b"0123456789", 12)]:
         path.write_bytes(content)
@@ -191,7 +191,7 @@ def test_an_empty_file_and_one_that_stands_at_its_end(server, tmp_path):
             client.expect_in_sync()
 
 
-def test_a_file_that_grows_is_sent_by_what_read_gives(server, tmp_path):
+def test_growing_file_is_sent_as_read_gives_it(server, tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"0123456789")
     with server.connect() as client:
@@ -200,7 +200,7 @@ def test_a_file_that_grows_is_sent_by_what_read_gives(server, tmp_path):
         client.expect_in_sync()
 
 
-def test_a_plain_file_has_its_length_and_is_sent_by_the_kernel(server, tmp_path):
+def test_plain_file_has_a_length_and_uses_sendfile(server, tmp_path):
     """The length tells that it has not been read: nobody else knows it."""
     path = tmp_path / "file"
     path.write_bytes(b"0123456789" * 100_000)
