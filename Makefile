@@ -11,7 +11,7 @@ VENV ?= .venv
 BIND ?= 127.0.0.1:8000
 # Options of pytest, of bench/run; seconds for each fuzz target, chaos run and attack; where the attacks' table goes.
 PYTEST ?= tests
-# What of the tests depends on the interpreter: names of tests/test_*.py.
+# What of the tests depends on the interpreter: names of tests/*/test_*.py.
 INTERPRETER_TESTS ?= application_forks client_disconnected free_threading gateway_reuse preload reload \
 	shared_objects stacks threads timeouts wsgi_body wsgi_environ wsgi_exceptions wsgi_input wsgi_start_response
 BENCH ?=
@@ -68,7 +68,7 @@ test-python: $(VENV)/portico-ci $(VENV)/test-tools $(VENV)/docs-tools ## Run pyt
 
 .PHONY: test-interpreter
 test-interpreter: $(VENV)/portico-ci $(VENV)/interpreter-tools ## Run the Python tests of INTERPRETER_TESTS: another CPython
-	$(BIN)/python -m pytest $(INTERPRETER_TESTS:%=tests/test_%.py)
+	$(BIN)/python -m pytest $(INTERPRETER_TESTS:%=tests/*/test_%.py)
 
 .PHONY: chaos
 chaos: $(VENV)/portico-ci $(VENV)/test-tools ## Reload, recycle and kill workers under load, CHAOS_SECONDS each

@@ -14,7 +14,7 @@ import pytest
 
 from harness.interpreter import IS_FREE_THREADED
 from harness.rendezvous import wait_until
-from harness.server import run_to_end
+from harness.server import TESTS, run_to_end
 
 NAME = f"Python {platform.python_version()}" + (" free-threaded, GIL off" if IS_FREE_THREADED else "")
 PING = "apps.routes:ping"
@@ -144,7 +144,7 @@ def test_a_program_that_serves_itself(tmp_path, module):
         "try: portico.serve(early.application, bind='127.0.0.1:0', require_free_threading=True)\n"
         "except RuntimeError as error: print(error)"
     )
-    environment = {"PYTHONPATH": f"{module}:{Path(__file__).parent}"}
+    environment = {"PYTHONPATH": f"{module}:{TESTS}"}
     ended = run_to_end(program=[sys.executable, "-c", program], cwd=tmp_path, environment=environment)
     assert ended.returncode == 0, ended
     assert f"{REQUIRED}: {NAME.replace('off', 'on')}" in ended.stdout

@@ -1,7 +1,4 @@
-"""What the gateway uses again from request to request never ties two requests together.
-
-The module is its own application: paths that keep what they are given, and use it when it is late.
-"""
+"""Keeps what requests are given, and uses it when it is late."""
 
 from __future__ import annotations
 
@@ -10,8 +7,6 @@ import tempfile
 import threading
 
 from apps.routes import Routes, plain
-
-SERVER = ("test_gateway_reuse:application", "--threads", "1")
 
 routes = Routes()
 application = routes.application
@@ -75,31 +70,3 @@ def outcome(function, *arguments) -> str:
     except Exception as error:
         return type(error).__name__
     return "nothing"
-
-
-def test_kept_callables_cannot_touch_another_request(server):
-    with server.connect() as client:
-        for _ in range(2):
-            assert client.request("GET", "/keep").body == b"kept"
-        response = client.request("GET", "/late")
-        assert (response.status, response.get("X-Own"), response.get("X-Stolen")) == (200, "yes", None)
-        assert response.interim == []
-        assert response.body.decode() == " ".join(["AssertionError AssertionError nothing /keep"] * 4)
-        client.expect_in_sync()
-
-
-def test_start_response_in_another_thread(server):
-    with server.connect() as client:
-        for _ in range(3):
-            response = client.request("GET", "/thread")
-            assert (response.get("X-Thread"), response.body) == ("yes", b"threaded")
-
-
-def test_file_wrapper_sends_what_the_object_reads(server):
-    assert server.request("GET", "/gzip").body == b"unpacked " * 1000
-
-
-def test_changes_to_an_environ_end_with_it(server):
-    """From the third request on, the head is one that has been seen: its environ is a copy."""
-    with server.connect() as client:
-        assert [client.request("GET", "/change").body for _ in range(5)] == [b"nothing"] * 5

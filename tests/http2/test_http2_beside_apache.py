@@ -12,10 +12,6 @@ import tempfile
 from pathlib import Path
 
 import pytest
-
-from harness.http2_client import PREFACE, Answer, Http2Client
-from harness.peers import HOST, free_port, installed
-from harness.rendezvous import wait_until
 from test_http2_rfc9113 import CASES as FRAMES
 from test_http2_rfc9113 import (
     DATA,
@@ -30,6 +26,10 @@ from test_http2_rfc9113 import (
     literal,
     raw,
 )
+
+from harness.http2_client import PREFACE, Answer, Http2Client
+from harness.peers import HOST, free_port, installed
+from harness.rendezvous import wait_until
 
 SERVER = ("apps.control:application", "--threads", "2")
 

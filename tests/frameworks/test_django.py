@@ -9,11 +9,11 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
+from test_frameworks import FORM, MULTIPART, cookies, multipart
 
 from harness.http_client import chunked, request_bytes
 from harness.packages import skip_without
 from harness.server import TESTS
-from test_frameworks import FORM, MULTIPART, cookies, multipart
 
 skip_without("django")
 SERVER = ("apps.djangosite.wsgi:application", "--threads", "3")

@@ -229,7 +229,7 @@ def test_migrate_reports_problems_and_exits_with_1(tmp_path, text, said):
 
 def test_what_migrate_takes_is_taken_by_portico_too(tmp_path):
     """Every file of the corpus that is migrated without an error."""
-    corpus = Path(__file__).parent.parent / "crates/portico-config/tests/uwsgi"
+    corpus = Path(TESTS).parent / "crates/portico-config/tests/uwsgi"
     files = sorted(corpus.glob("*.ini"))
     assert len(files) >= 12
     environment = {"PORT": "9000", "STAGE": "production"}
