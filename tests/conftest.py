@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from harness.certificates import Authority, Pair
+from harness.folders import Folders
+from harness.programs import SKIPPED_LIST, advice, missing
 from harness.rendezvous import Rendezvous
 from harness.server import Server
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--serial",
+        choices=("only", "none"),
+        help="run only the tests that cannot stand neighbours, marked `serial`, or none of them",
+    )
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests marked `slow`, `chaos` or `hostile` run only where `-m` asks for them."""
+    """Tests marked `slow`, `chaos` or `hostile` run only where `-m` asks for them; see also `--serial`."""
+    if wanted := config.option.serial:
+        unwanted = [item for item in items if bool(item.get_closest_marker("serial")) != (wanted == "only")]
+        config.hook.pytest_deselected(items=unwanted)
+        items[:] = [item for item in items if item not in set(unwanted)]
     if config.option.markexpr:
         return
     for item in items:
@@ -24,11 +38,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.skip(reason=f"{name}: ask for it with -m {name}"))
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What was skipped for want of a program, and how to have it."""
+    reports = terminalreporter.stats.get("skipped", [])
+    skipped = missing(report.longrepr[2] for report in reports if isinstance(report.longrepr, tuple))
+    if path := os.environ.get(SKIPPED_LIST):
+        with open(path, "a") as file:
+            file.writelines(f"{name}\n" for name in skipped)
+        return
+    for line in advice(skipped):
+        terminalreporter.write_line(line)
+
+
 class Servers:
     """Starts servers and, at the end, stops each and asserts that it ended well."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, folders: Folders) -> None:
         self.folder = folder
+        self.folders = folders
         self.numbers = itertools.count()
         self.servers: list[Server] = []
 
@@ -60,24 +87,32 @@ class Servers:
             raise failures[0]
 
 
+@pytest.fixture(scope="session")
+def folders() -> Iterator[Folders]:
+    """Temporary folders that other users may enter; they outlive every server."""
+    made = Folders()
+    yield made
+    made.remove()
+
+
 @pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+def serve(tmp_path: Path, folders: Folders) -> Iterator[Servers]:
     """Factory of servers for one test."""
-    servers = Servers(tmp_path)
+    servers = Servers(tmp_path, folders)
     yield servers
     servers.stop()
 
 
 @pytest.fixture(scope="module")
-def serve_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Server]]:
+def serve_module(tmp_path_factory: pytest.TempPathFactory, folders: Folders) -> Iterator[Servers]:
     """Factory of servers for the tests of one module."""
-    servers = Servers(tmp_path_factory.mktemp("servers"))
+    servers = Servers(tmp_path_factory.mktemp("servers"), folders)
     yield servers
     servers.stop()
 
 
 @pytest.fixture(scope="module")
-def shared_server(request: pytest.FixtureRequest, serve_module: Callable[..., Server]) -> Server:
+def shared_server(request: pytest.FixtureRequest, serve_module: Servers) -> Server:
     """The server that a module describes in its `SERVER`: application first, then options."""
     return serve_module(*request.module.SERVER)
 

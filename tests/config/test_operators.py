@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import pytest
 
 from harness.http_client import Client
 from harness.packages import skip_without
+from harness.programs import installed
 from harness.rendezvous import wait_until
 from harness.server import TESTS, run_to_end, server_environment
 from harness.systemd import NotifySocket
@@ -424,8 +424,8 @@ def test_portico_as_the_server_of_a_paste_file(serve, tmp_path):
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completions_load(tmp_path, shell):
-    if shutil.which(shell) is None:
-        pytest.skip(f"there is no {shell}")
+    if shell != "bash":
+        installed(shell)
     script = tmp_path / "completions"
     script.write_text(run_to_end("completions", shell, cwd=tmp_path).stdout)
     if shell != "bash":

@@ -12,6 +12,7 @@ import sys
 import pytest
 
 from harness.http_client import Client
+from harness.ports import free_port_everywhere
 from harness.server import TESTS, run_to_end
 
 ECHO = "apps.echo:application"
@@ -69,9 +70,7 @@ def test_host_name(serve):
 
 
 def test_environment_gives_the_port(serve):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port_everywhere()
     server = serve(ECHO, bind=None, environment={"PORT": str(port)})
     assert ping(("127.0.0.1", port)) == 200
     assert server.addresses[0][1] == port

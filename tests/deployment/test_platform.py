@@ -8,21 +8,20 @@ import json
 import os
 import pwd
 import re
-import shutil
 import signal
-import socket
 import stat
 import subprocess
 import sys
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from harness.another_user import OPENED_UP, ROOT
+from harness.folders import Folders
 from harness.http_client import Client
 from harness.packages import skip_without
+from harness.ports import HOST, free_port, free_port_everywhere
 from harness.process import Process, read_or_empty
 from harness.rendezvous import wait_until
 from harness.server import run_to_end
@@ -52,24 +51,16 @@ def application(environ, start_response):
 
 
 @pytest.fixture
-def folder():
-    """A folder that every user may enter, with an application in it; those of pytest are its own."""
-    path = Path(tempfile.mkdtemp(prefix="portico-test-"))
-    path.chmod(0o755)
+def folder(folders: Folders) -> Path:
+    """A folder that every user may enter, with an application in it."""
+    path = folders.make()
     (path / "app.py").write_text(APP)
-    yield path
-    shutil.rmtree(path)
+    return path
 
 
 def told(server) -> dict:
     """What the worker that answers is."""
     return json.loads(server.request().body)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 # The pid file
@@ -141,7 +132,7 @@ def test_upgrade_has_two_pid_files_for_a_while(serve, tmp_path):
 def daemon(folder: Path, *options: str, **settings):
     """A daemon in `folder`: how the command ended, its supervisor, its port. It is stopped at the end."""
     port, pidfile = free_port(), folder / "daemon.pid"
-    bind = ["--bind", f"127.0.0.1:{port}", "--pid", str(pidfile)]
+    bind = ["--bind", f"{HOST}:{port}", "--pid", str(pidfile)]
     ended = run_to_end("--daemon", *bind, *options, "app", cwd=folder, **settings)
     supervisor = Process(int(read_or_empty(pidfile) or 0))
     try:
@@ -156,7 +147,7 @@ def test_daemon_serves_detached_once_the_command_returns(folder):
     log = folder / "error.log"
     with daemon(folder, "--error-logfile", str(log)) as (ended, supervisor, port):
         assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
-        with Client(("127.0.0.1", port)) as client:
+        with Client((HOST, port)) as client:
             told = json.loads(client.request("GET", "/").body)
         assert told["session"] not in (os.getsid(0), supervisor.pid), "it can come to no terminal"
         for process in (supervisor, Process(told["pid"])):
@@ -174,7 +165,7 @@ def test_daemon_keeps_its_streams_if_told_to(folder):
     with (folder / "out").open("w") as out:
         with daemon(folder, "-R", program=[*with_output(folder / "out")]) as (ended, supervisor, port):
             assert ended.returncode == 0
-            with Client(("127.0.0.1", port)) as client:
+            with Client((HOST, port)) as client:
                 assert client.request("GET", "/").status == 200
             assert os.readlink(supervisor.folder / "fd" / "0") == "/dev/null"
         out.flush()
@@ -217,7 +208,7 @@ def test_daemon_is_upgraded_in_the_background(folder):
         wait_until(lambda: not (folder / "daemon.pid.2").exists(), "the file to be moved")
         supervisor.pid = int((folder / "daemon.pid").read_text())
         supervisor.folder = Path(f"/proc/{supervisor.pid}")
-        with Client(("127.0.0.1", port)) as client:
+        with Client((HOST, port)) as client:
             assert client.request("GET", "/").status == 200
 
 
@@ -489,7 +480,7 @@ def test_first_lines_tell_the_number_of_concurrent_requests(folder, serve):
 
 
 def test_procfile_with_a_port(folder, serve):
-    port = free_port()
+    port = free_port_everywhere()
     server = serve("app", bind=None, cwd=folder, environment={"PORT": str(port), "WEB_CONCURRENCY": "2"})
     server.wait_workers(1)
     assert f"http://0.0.0.0:{port}" in server.log_text

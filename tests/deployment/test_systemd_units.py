@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
-import shutil
 import subprocess
 
-import pytest
-
+from harness.programs import installed
 from harness.server import TESTS, run_to_end
 
 UNITS = TESTS.parent / "deploy" / "systemd"
@@ -44,12 +42,11 @@ def test_systemd_is_more_patient_than_portico():
     assert float(service["TimeoutStartSec"]) > default_seconds("boot-timeout")
 
 
-@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not installed")
 def test_systemd_takes_the_units(tmp_path):
     for path in UNITS.iterdir():
         text = path.read_text().replace("/srv/app/.venv/bin/portico", "/bin/true")
         (tmp_path / path.name).write_text(text)
-    command = ["systemd-analyze", "verify", "--man=no", *map(str, sorted(tmp_path.iterdir()))]
+    command = [installed("systemd-analyze"), "verify", "--man=no", *map(str, sorted(tmp_path.iterdir()))]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     # systemd 252 and older know no such type.
     complaints = [line for line in ended.stderr.splitlines() if "notify-reload" not in line]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import itertools
 import json
@@ -17,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from harness.another_user import OPENED_UP, roots_folder
+from harness.another_user import OPENED_UP, ROOTS
 from harness.documentation import (
     INLINE_CODE,
     PAGES,
@@ -224,19 +223,19 @@ def test_commands_are_understood(tmp_path):
         assert not [one for one in wrong if one]
 
 
-def test_toml_is_understood(tmp_path):
+def test_toml_is_understood(tmp_path, folders):
     blocks = [block for page in PAGES for block in read(page)[0] if block.language == "toml"]
     assert blocks
     # One of them says `user`: of that root reads no file in /tmp.
     is_root = os.geteuid() == 0
     program = [*OPENED_UP, *command()] if is_root else None
-    with roots_folder() if is_root else contextlib.nullcontext(tmp_path) as folder:
-        (folder / "mysite").mkdir()
-        (folder / "mysite/wsgi.py").write_text(STUB)
-        for block in blocks:
-            (folder / "portico.toml").write_text("\n".join(block.lines))
-            ended = run_to_end("--check-config", cwd=folder, program=program)
-            assert ended.returncode == 0, (block.page, ended.stderr)
+    folder = folders.make(ROOTS) if is_root else tmp_path
+    (folder / "mysite").mkdir()
+    (folder / "mysite/wsgi.py").write_text(STUB)
+    for block in blocks:
+        (folder / "portico.toml").write_text("\n".join(block.lines))
+        ended = run_to_end("--check-config", cwd=folder, program=program)
+        assert ended.returncode == 0, (block.page, ended.stderr)
 
 
 def test_toml_is_what_the_schema_describes():

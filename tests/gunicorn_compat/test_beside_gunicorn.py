@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from harness.http_client import Client
+from harness.ports import HOST, free_port
 from harness.rendezvous import VARIABLE, Rendezvous, wait_until
 from harness.server import server_environment
 
@@ -80,12 +81,10 @@ class Beside:
         self.folder.mkdir()
         (self.folder / "gunicorn.conf.py").write_text(conf)
         (self.folder / "small.py").write_text(SMALL)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.rendezvous = Rendezvous(self.folder)
         self.process = subprocess.Popen(
-            [*PROGRAMS[name], "-b", f"127.0.0.1:{self.port}", *options, f"{application}:application"],
+            [*PROGRAMS[name], "-b", f"{HOST}:{self.port}", *options, f"{application}:application"],
             cwd=self.folder,
             env=server_environment({VARIABLE: str(self.folder), "PORTICO_WORKERS": None}),
             stdout=subprocess.PIPE,
@@ -98,7 +97,7 @@ class Beside:
 
         def answers() -> bool:
             with socket.socket() as probe:
-                return probe.connect_ex(("127.0.0.1", self.port)) == 0
+                return probe.connect_ex((HOST, self.port)) == 0
 
         wait_until(answers, "the server to listen")
         return self
@@ -109,7 +108,7 @@ class Beside:
 
     def get(self, target: str, fields: list[tuple[str, str]]):
         """One request."""
-        with Client(("127.0.0.1", self.port)) as client:
+        with Client((HOST, self.port)) as client:
             return client.request("GET", target, fields)
 
     def stop(self, number: int = signal.SIGTERM) -> tuple[int, str, str]:
@@ -185,7 +184,7 @@ def test_environ_has_the_same_keys_and_values(tmp_path):
 
 TEXTS = [
     r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{4}\] \[\d+\] \[INFO\] Starting \w+ \d",
-    r"\[INFO\] Listening at: http://127\.0\.0\.1:\d+ \(\d+\)",
+    r"\[INFO\] Listening at: http://127[.\d]+:\d+ \(\d+\)",
     r"\[INFO\] Using worker: gthread",
     r"\[INFO\] Booting worker with pid: \d+",
     r"\[INFO\] Handling signal: hup",

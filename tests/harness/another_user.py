@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -33,14 +29,5 @@ fi
 exec "$@"
 """
 OPENED_UP = ("unshare", "--mount", "bash", "-c", OPEN_UP, "bash", sys.base_prefix)
-
-
-@contextmanager
-def roots_folder() -> Iterator[Path]:
-    """A folder that root alone can change, as those above it; those of pytest are in everybody's /tmp."""
-    path = Path(tempfile.mkdtemp(prefix="portico-test-", dir="/var/lib"))
-    path.chmod(0o755)
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path)
+# Where root alone can change folders, unlike in everybody's /tmp.
+ROOTS = Path("/var/lib")

@@ -15,8 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from harness.peers import installed
 from harness.process import Process, read_or_empty
+from harness.programs import installed
 
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import datetime
-import shutil
 import ssl
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-OPENSSL = shutil.which("openssl")
+from harness.programs import installed
 
 
 def openssl(*arguments: str | Path, text: str | None = None) -> str:
     """Runs the command and returns what it prints."""
-    assert OPENSSL, "the command openssl is missing"
     done = subprocess.run(
-        [OPENSSL, *map(str, arguments)],
+        [installed("openssl"), *map(str, arguments)],
         input=text,
         capture_output=True,
         text=True,

@@ -2,8 +2,7 @@
 
 Each runs in the foreground, as nobody where the tests are root, in a temporary folder of its own. Of its file
 in deploy/ only ports, sockets and certificates are replaced by the test's; each must stand there. The rest of
-its configuration, which names its folder, is here. A peer that is not installed skips its tests; where
-PORTICO_TEST_PEERS is `required`, as for the CI, it fails them.
+its configuration, which names its folder, is here. A peer that is not installed skips its tests.
 """
 
 from __future__ import annotations
@@ -19,16 +18,14 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from harness.http_client import Address, Client
+from harness.ports import HOST, free_port
 from harness.process import Process, read_or_empty
+from harness.programs import installed
 from harness.rendezvous import wait_until
 from harness.server import TESTS
 
 DEPLOY = TESTS.parent / "deploy"
-# Where peers listen: no connection that anybody opens is given a port of this address by chance.
-HOST = "127.0.0.80"
 NAME = "example.org"
 # What files of deploy/ say of UNIX sockets, and the line that it stands for.
 OVER_UNIX = re.compile(r"# Over a UNIX socket: (.*)\n.*\n")
@@ -36,25 +33,16 @@ STARTUP_PATIENCE = 20.0
 STOP_PATIENCE = 10.0
 
 
-def installed(name: str) -> str:
-    """Where a program is; skips the test, or fails it, where it is not."""
-    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
-    if found is None:
-        assert os.environ.get("PORTICO_TEST_PEERS") != "required", f"{name} is not installed"
-        pytest.skip(f"{name} is not installed")
-    return found
-
-
 @functools.cache
 def certificate() -> tuple[bytes, bytes]:
     """A certificate for example.org and its key, made once, as PEM."""
     with tempfile.TemporaryDirectory() as folder:
         key, pem = Path(folder, "key"), Path(folder, "pem")
-        words = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
+        words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
         names = ["-subj", f"/CN={NAME}", "-addext", f"subjectAltName=DNS:{NAME}"]
         names += ["-addext", "basicConstraints=critical,CA:FALSE"]
         subprocess.run(
-            [*words.split(), *names, "-keyout", str(key), "-out", str(pem)],
+            [installed("openssl"), *words.split(), *names, "-keyout", str(key), "-out", str(pem)],
             check=True,
             capture_output=True,
             timeout=30,
@@ -69,13 +57,6 @@ def trust() -> ssl.SSLContext:
     # Peers that close after an answer need not say so within TLS too.
     context.options |= getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
     return context
-
-
-def free_port() -> int:
-    """A port of HOST that nobody listens on."""
-    with socket.socket() as found:
-        found.bind((HOST, 0))
-        return found.getsockname()[1]
 
 
 class Peer:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 import subprocess
 import threading
@@ -13,6 +12,7 @@ import pytest
 from hyperframe.frame import DataFrame, SettingsFrame
 
 from harness.http2_client import CANCEL, INTERNAL_ERROR, PREFACE, Http2Client
+from harness.programs import installed
 from harness.rendezvous import wait_until
 
 SERVER = ("apps.control:application", "--threads", "4", "--access-logfile", "-")
@@ -234,9 +234,7 @@ def test_windows_that_grow_by_settings(serve):
 
 
 def test_an_upload_of_10_mb_by_curl(serve, tmp_path):
-    curl = shutil.which("curl")
-    if not curl:
-        pytest.skip("curl is not there")
+    curl = installed("curl")
     server = serve("apps.control:application")
     body = tmp_path / "body"
     body.write_bytes(b"0123456789" * 1_000_000)
@@ -258,9 +256,7 @@ def test_an_upload_of_10_mb_by_curl(serve, tmp_path):
 
 @pytest.mark.parametrize("streams", [1, 32, 100])
 def test_h2load(serve, streams):
-    h2load = shutil.which("h2load")
-    if not h2load:
-        pytest.skip("h2load is not there")
+    h2load = installed("h2load")
     server = serve("apps.control:application", "--workers", "2")
     host, port = server.address
     command = [h2load, "-n", "5000", "-c", "4", "-m", str(streams), f"http://{host}:{port}/ping"]
@@ -270,9 +266,7 @@ def test_h2load(serve, streams):
 
 def test_many_uploads_at_once(serve, tmp_path):
     """Their frames come cut anywhere; none of them waits for one that does not come."""
-    h2load = shutil.which("h2load")
-    if not h2load:
-        pytest.skip("h2load is not there")
+    h2load = installed("h2load")
     server = serve("apps.control:application", "--body-timeout", "5")
     body = tmp_path / "body"
     body.write_bytes(b"0123456789" * 100_000)

@@ -28,7 +28,8 @@ from test_http2_rfc9113 import (
 )
 
 from harness.http2_client import PREFACE, Answer, Http2Client
-from harness.peers import HOST, free_port, installed
+from harness.ports import HOST, free_port
+from harness.programs import installed
 from harness.rendezvous import wait_until
 
 SERVER = ("apps.control:application", "--threads", "2")

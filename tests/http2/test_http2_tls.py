@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 import ssl
 import subprocess
@@ -14,8 +13,8 @@ import pytest
 from hyperframe.frame import SettingsFrame
 
 from harness.http2_client import PREFACE, PROTOCOL_ERROR, Http2Client
-from harness.peers import installed
 from harness.process import read_or_empty
+from harness.programs import installed
 
 STUCK = "apps.stuck:application"
 CONTROL = "apps.control:application"
@@ -93,9 +92,7 @@ def test_much_both_ways_through_a_reader_that_dawdles(serve, pair, context):
 
 
 def test_an_upload_by_curl(serve, authority, pair, tmp_path):
-    curl = shutil.which("curl")
-    if not curl:
-        pytest.skip("curl is not there")
+    curl = installed("curl")
     server = serve(CONTROL, *pair.options)
     body = tmp_path / "body"
     body.write_bytes(b"0123456789" * 1_000_000)
@@ -166,9 +163,7 @@ def test_a_client_that_never_reads_is_cut(serve, pair, context):
 
 
 def test_h2load(serve, pair):
-    h2load = shutil.which("h2load")
-    if not h2load:
-        pytest.skip("h2load is not there")
+    h2load = installed("h2load")
     server = serve(CONTROL, *pair.options, "--workers", "2")
     url = f"https://localhost:{server.address[1]}/ping"
     command = [h2load, "-n", "5000", "-c", "4", "-m", "32", url]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import pytest
 
 from harness.http2_client import Http2Client
 from harness.http_client import Client, request_bytes
+from harness.ports import HOST, free_port
 from harness.process import Process
 from harness.rendezvous import wait_until
 
@@ -298,20 +298,18 @@ from apps.meddling import application
 port = int(sys.argv[1])
 def close():
     try:
-        urllib.request.urlopen(f"http://127.0.0.1:{{port}}/close?what={what}", timeout=5)
+        urllib.request.urlopen(f"http://{HOST}:{{port}}/close?what={what}", timeout=5)
     except OSError:
         pass
 timer = threading.Timer(1, close)
 timer.daemon = True
 timer.start()
 try:
-    portico.serve(application, bind=f"127.0.0.1:{{port}}", threads=2)
+    portico.serve(application, bind=f"{HOST}:{{port}}", threads=2)
 except RuntimeError as error:
     print("raised", error, flush=True)
 """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     environment = {**os.environ, "TEST_RENDEZVOUS": str(tmp_path)}
     command = [sys.executable, "-c", script, str(port)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=30, env=environment, check=False)

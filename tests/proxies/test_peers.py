@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import random
 import signal
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path as FilePath
 
 import pytest
 
 from harness.documentation import ROOT, read
 from harness.http_client import chunked, request_bytes
 from harness.peers import NAME, Apache, Haproxy, Lighttpd, Nginx, Peer, certificate
+from harness.programs import installed
 from harness.rendezvous import wait_until
 
 APPLICATION = "apps.behind:application"
@@ -115,22 +113,22 @@ class Path:
 @contextmanager
 def running(way: Way, serve, *options: str, edit: Callable[[str], str] = str) -> Iterator[Path]:
     """A peer, its file edited, in front of a server with these options."""
-    with tempfile.TemporaryDirectory(prefix="portico-socket-") as folder:
-        # The peer is somebody else.
-        os.chmod(folder, 0o755)
-        bind = f"{way.scheme}://" + (f"unix:{folder}/s" if way.unix else "127.0.0.1:0")
-        pem = FilePath(folder, "pem")
-        pem.write_bytes(b"".join(certificate()))
-        own = [option.format(pem=pem) for option in way.options]
-        server = serve(APPLICATION, "--threads", "4", *own, *options, bind=bind)
-        peer = way.peer(way.file, server.address, lambda text: edit(text.replace(*way.edit)))
-        try:
-            yield Path(way, peer, server)
-        except BaseException:
-            peer.kill()
-            raise
-        peer.stop()
-        server.stop()
+    installed(way.peer.program)
+    # The peer is another user.
+    folder = serve.folders.make()
+    bind = f"{way.scheme}://" + (f"unix:{folder}/s" if way.unix else "127.0.0.1:0")
+    pem = folder / "pem"
+    pem.write_bytes(b"".join(certificate()))
+    own = [option.format(pem=pem) for option in way.options]
+    server = serve(APPLICATION, "--threads", "4", *own, *options, bind=bind)
+    peer = way.peer(way.file, server.address, lambda text: edit(text.replace(*way.edit)))
+    try:
+        yield Path(way, peer, server)
+    except BaseException:
+        peer.kill()
+        raise
+    peer.stop()
+    server.stop()
 
 
 @pytest.fixture(scope="module", params=WAYS, ids=str)

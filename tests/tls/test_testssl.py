@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from harness.certificates import Authority
-from harness.peers import installed
+from harness.programs import installed
 
 # What its severities are called that are above "low".
 GRAVE = {"MEDIUM", "HIGH", "CRITICAL", "FATAL"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import socket
 import ssl
@@ -16,14 +15,11 @@ import warnings
 
 import pytest
 
-from harness.certificates import OPENSSL, Authority, openssl
+from harness.certificates import Authority, openssl
 from harness.load import Load
+from harness.programs import installed
 from harness.rendezvous import wait_until
 from harness.server import TESTS, run_to_end
-
-pytestmark = pytest.mark.skipif(
-    OPENSSL is None and not os.environ.get("PORTICO_TEST_PEERS"), reason="there is no openssl"
-)
 
 ECHO = "apps.echo:application"
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -548,12 +544,11 @@ def test_a_certificate_to_try_it_with(serve, tmp_path):
             assert fetch(client)[0] == 200
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
 def test_http2_is_agreed_on_in_the_handshake(serve, authority, pair):
     url_of = "https://localhost:{}/".format
     for options, version in (((), "2"), (("--http-protocols", "h1"), "1.1")):
         server = serve(ECHO, *pair.options, *options)
-        words = ["curl", "-s", "--cacert", str(authority.certificate), "-w", "\n%{http_version}"]
+        words = [installed("curl"), "-s", "--cacert", str(authority.certificate), "-w", "\n%{http_version}"]
         url = url_of(server.address[1])
         done = subprocess.run(
             [*words, "--http2", url, url], capture_output=True, text=True, check=True, timeout=30
