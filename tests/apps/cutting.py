@@ -28,6 +28,7 @@ def headers(environ) -> list[tuple[str, str]]:
 @routes("/raises")
 def raises(environ, start_response):
     """Yields blocks, then fails."""
+    rendezvous.emit("begins")
     start_response("200 OK", headers(environ))
     yield from block_list(environ)
     rendezvous.emit("raises")
@@ -46,6 +47,7 @@ def written(environ, start_response):
 @routes("/short")
 def short(environ, start_response):
     """Yields fewer bytes than are announced."""
+    rendezvous.emit("begins")
     start_response("200 OK", headers(environ))
     yield from block_list(environ)
     rendezvous.emit("ends")

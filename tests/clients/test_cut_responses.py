@@ -64,7 +64,7 @@ def ask_slowly(
     """Head, body and end of a response whose client begins to read only when the application has failed."""
     with connected(server, tls) as sock:
         sock.sendall(request_bytes(target=target, version=version))
-        time.sleep(0.3)
+        expect_trouble(server, target)
         received, end = drain(sock)
     head, _, body = received.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200 OK\r\n"), head
@@ -138,7 +138,7 @@ def test_http2(server, secure, tls, target, secured):
         tls.set_alpn_protocols(["h2"])
     with Http2Client(server.address, PATIENCE, tls=tls if secured else None) as client:
         stream = client.open(target)
-        time.sleep(0.3)
+        expect_trouble(server, target)
 
         def take_in() -> bool:
             if client.window < 32768:
@@ -162,7 +162,7 @@ def test_gateways(serve, protocol, target):
     server = serve(*SERVER, bind=f"{protocol}://127.0.0.1:0")
     with connected(server) as sock:
         sock.sendall(wire.packed(protocol, wire.variables(target)))
-        time.sleep(0.3)
+        expect_trouble(server, target)
         received, end = drain(sock)
     if protocol == "fastcgi":
         received, has_end = records(received)
@@ -190,7 +190,7 @@ def test_fastcgi_with_several_requests(serve, tmp_path):
     with connected(server) as sock:
         both = wire.fastcgi(wire.variables("/raises"), keep=True, identity=1)
         sock.sendall(both + wire.fastcgi(wire.variables("/whole"), keep=True, identity=2))
-        time.sleep(0.3)
+        expect_trouble(server, "/raises")
         received, _ = drain(sock)
     outputs: dict[int, bytes] = {}
     ended = set()
@@ -213,7 +213,7 @@ def test_what_waits_in_a_file_goes_out_too(serve, target, version):
     server = serve(APP, "--threads", "1", "--response-buffer", "64k")
     with connected(server) as sock:
         sock.sendall(request_bytes(target=target, version=version))
-        time.sleep(0.3)
+        server.rendezvous.wait_for("begins")
         # It waits for the only thread, whose response therefore goes to a file.
         assert server.request("GET", "/whole").body == b"whole"
         server.rendezvous.wait_for("raises" if "raises" in target else "ends")
@@ -237,7 +237,7 @@ def test_client_that_reads_nothing_is_not_waited_for(serve, target, version):
         sock.sendall(
             request_bytes(target=target + ("&" if "?" in target else "?") + "blocks=400", version=version)
         )
-        time.sleep(0.3)
+        server.rendezvous.wait_for("raises" if "raises" in target else "ends")
         before = server.descriptors()
         wait_until(lambda: server.descriptors() < before, "the end of the connection", 8)
         received, end = drain(sock)
@@ -251,20 +251,19 @@ def test_after_a_timeout(serve, target, version):
     server = serve(*SERVER, "--timeout", "1")
     with connected(server) as sock:
         sock.sendall(request_bytes(target=target, version=version))
-        time.sleep(1.5)
+        server.expect_log(r"GET /hangs\b")
         received, end = drain(sock)
     body = received.partition(b"\r\n\r\n")[2]
     body = dechunked(body)[0] if version == "HTTP/1.1" and "length" not in target else body
     assert body == GIVEN
     assert end == ("reset" if version == "HTTP/1.0" and "length" not in target else "end")
-    server.expect_log(r"GET /hangs\b")
 
 
 def test_after_a_call_has_been_given_up(serve):
     server = serve(*SERVER, "--timeout", "1", "--timeout-grace", "1")
     with connected(server) as sock:
         sock.sendall(request_bytes(target="/hangs-for-good"))
-        time.sleep(3)
+        server.expect_log("did not end when")
         received, end = drain(sock)
     assert (dechunked(received.partition(b"\r\n\r\n")[2]), end) == ((GIVEN, False), "end")
     server.expect_log(r"GET /hangs-for-good\b")
