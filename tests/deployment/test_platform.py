@@ -490,28 +490,11 @@ def test_procfile_with_a_port(folder, serve):
 
 # gevent
 
-PATCHED = """
-from gevent import monkey
-monkey.patch_all()
-import queue, socket, threading, time
-local = threading.local()
-def application(environ, start_response):
-    local.calls = getattr(local, "calls", 0) + 1
-    time.sleep(0.1)
-    results = queue.Queue()
-    threading.Thread(target=results.put, args=(1,)).start()
-    assert results.get(timeout=5) == 1
-    body = f"{threading.current_thread().name} {threading.get_native_id()} {local.calls}".encode()
-    start_response("200 OK", [("Content-Length", str(len(body)))])
-    return [body]
-"""
-
 
 @pytest.mark.parametrize("preload", [(), ("--preload",)])
-def test_application_patched_by_gevent_runs_in_greenlets(folder, serve, preload):
+def test_application_patched_by_gevent_runs_in_greenlets(serve, preload):
     skip_without("gevent")
-    (folder / "patched.py").write_text(PATCHED)
-    server = serve("patched", "-k", "gevent", "--worker-connections", "6", *preload, cwd=folder)
+    server = serve("apps.patched", "-k", "gevent", "--worker-connections", "6", *preload)
     server.wait_workers(1)
     with ThreadPoolExecutor(6) as clients:
         asked = [clients.submit(lambda: server.request().body.decode().split()) for _ in range(30)]

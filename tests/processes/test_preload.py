@@ -14,39 +14,9 @@ from harness.server import run_to_end
 
 APP = "apps.processes:application"
 
-THREADED = """
-import threading, time
-thread = threading.Thread(target=time.sleep, args=(3600,), name="planted-thread", daemon=True)
-thread.start()
-from apps.processes import application
-"""
 
-CONNECTED = """
-import os, socket
-connection = socket.create_connection(("127.0.0.1", int(os.environ["TEST_PORT"])))
-from apps.processes import application
-"""
-
-HEAVY = """
-import gc, os
-data = [str(number) * 3 for number in range({count})]
-from apps.meeting import rendezvous
-from apps.processes import application as inner
-from apps.routes import plain
-rendezvous.emit(f"imports {{os.getpid()}}")
-os.register_at_fork(after_in_child=lambda: rendezvous.emit(f"forked {{os.getpid()}}"))
-def application(environ, start_response):
-    if environ["PATH_INFO"] == "/frozen":
-        return plain(start_response, str(gc.get_freeze_count()))
-    if environ["PATH_INFO"] == "/collect":
-        return plain(start_response, str(gc.collect()))
-    return inner(environ, start_response)
-"""
-
-
-def test_application_is_imported_once_and_forked(serve, tmp_path):
-    (tmp_path / "heavy.py").write_text(HEAVY.format(count=1000))
-    server = serve("heavy", "--workers", "3", "--preload", cwd=tmp_path)
+def test_application_is_imported_once_and_forked(serve):
+    server = serve("apps.heavy", "--workers", "3", "--preload", environment={"OBJECTS": "1000"})
     workers = server.wait_workers(3)
     (template,) = set(server.supervisor.children()) - set(workers)
     assert server.rendezvous.matching("imports") == [f"imports {template.pid}"]
@@ -68,10 +38,9 @@ def test_template_workers_are_the_supervisors_and_intermediates_reaped(serve):
     wait_until(lambda: all(child.alive for child in server.supervisor.children()), "no zombies", 3)
 
 
-def share_memory(serve, tmp_path, workers: int, requests: int) -> None:
+def share_memory(serve, workers: int, requests: int) -> None:
     """All processes together weigh little more than one worker by itself."""
-    (tmp_path / "heavy.py").write_text(HEAVY.format(count=2_000_000))
-    server = serve("heavy", "--workers", str(workers), "--preload", cwd=tmp_path)
+    server = serve("apps.heavy", "--workers", str(workers), "--preload", environment={"OBJECTS": "2000000"})
     server.wait_workers(workers)
     with Load(server.address, 1000, lambda number: "/pid", kept=16) as load:
         wait_until(lambda: load.sent >= requests, f"{requests} requests", 60)
@@ -88,19 +57,18 @@ def share_memory(serve, tmp_path, workers: int, requests: int) -> None:
     assert int(shared[0]) > 90 > 30 > int(own[0]), record
 
 
-def test_memory_is_shared_and_told(serve, tmp_path):
-    share_memory(serve, tmp_path, 2, 1000)
+def test_memory_is_shared_and_told(serve):
+    share_memory(serve, 2, 1000)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(200)
-def test_memory_is_shared_after_many_requests(serve, tmp_path):
-    share_memory(serve, tmp_path, 4, 10_000)
+def test_memory_is_shared_after_many_requests(serve):
+    share_memory(serve, 4, 10_000)
 
 
-def test_thread_of_the_import_causes_a_warning(serve, tmp_path):
-    (tmp_path / "threaded.py").write_text(THREADED)
-    server = serve("threaded", "--workers", "2", "--preload", cwd=tmp_path)
+def test_thread_of_the_import_causes_a_warning(serve):
+    server = serve("apps.threaded", "--workers", "2", "--preload")
     workers = server.wait_workers(2)
     server.expect_log("WARNING.*planted-thread")
     for worker in workers:
@@ -113,9 +81,8 @@ def test_thread_of_the_import_causes_a_warning(serve, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(200)
-def test_thread_of_the_import_and_two_hundred_forks(serve, tmp_path):
-    (tmp_path / "threaded.py").write_text(THREADED)
-    server = serve("threaded", "--workers", "4", "--preload", cwd=tmp_path)
+def test_thread_of_the_import_and_two_hundred_forks(serve):
+    server = serve("apps.threaded", "--workers", "4", "--preload")
     server.expect_log("WARNING.*planted-thread")
     for _ in range(50):
         workers = server.wait_workers(4)
@@ -128,8 +95,7 @@ def test_thread_of_the_import_and_two_hundred_forks(serve, tmp_path):
 
 
 def test_strict_refuses_a_thread_and_names_it(tmp_path):
-    (tmp_path / "threaded.py").write_text(THREADED)
-    arguments = ("--preload=strict", "--bind", "127.0.0.1:0", "threaded")
+    arguments = ("--preload=strict", "--bind", "127.0.0.1:0", "apps.threaded")
     ended = run_to_end(*arguments, cwd=tmp_path, environment={"TEST_RENDEZVOUS": str(tmp_path)})
     assert ended.returncode not in (0, 2), ended
     assert "planted-thread" in ended.stderr, ended.stderr
@@ -138,17 +104,16 @@ def test_strict_refuses_a_thread_and_names_it(tmp_path):
 
 @pytest.mark.parametrize("mode", ["on", "strict"])
 def test_connection_of_the_import_is_logged_with_peer(serve, tmp_path, mode):
-    (tmp_path / "connected.py").write_text(CONNECTED)
     with socket.create_server(("127.0.0.1", 0)) as database:
         port = database.getsockname()[1]
         environment = {"TEST_PORT": str(port), "TEST_RENDEZVOUS": str(tmp_path)}
         if mode == "on":
             del environment["TEST_RENDEZVOUS"]
-            server = serve("connected", "--preload", cwd=tmp_path, environment=environment)
+            server = serve("apps.connected", "--preload", environment=environment)
             server.expect_log(f"WARNING.*127\\.0\\.0\\.1.*{port}")
             assert server.request("GET", "/pid").status == 200
             return
-        arguments = ("--preload=strict", "--bind", "127.0.0.1:0", "connected")
+        arguments = ("--preload=strict", "--bind", "127.0.0.1:0", "apps.connected")
         ended = run_to_end(*arguments, cwd=tmp_path, environment=environment)
         assert ended.returncode not in (0, 2), ended
         assert re.search(f"127\\.0\\.0\\.1.*{port}", ended.stderr), ended.stderr

@@ -25,26 +25,11 @@ finally:
 sys.exit(status)
 """
 
-APPLICATION = """
-import atexit, os, sys, threading
-
-folder = os.environ["FOLDER"]
-print("imported")  # Waits in the buffer of the process that imports it.
-atexit.register(lambda: open(folder + "/ended", "a").write(f"{os.getpid()}\\n"))
-if os.environ.get("START_THREAD"):
-    threading.Thread(target=threading.Event().wait, name="poller", daemon=True).start()
-
-def application(environ, start_response):
-    start_response("200 OK", [("Content-Type", "text/plain")])
-    return [f"{os.getpid()} {os.environ['PORTICO_WORKER_SLOT']}".encode()]
-"""
-
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Where the caller and the application leave word, and lie themselves."""
+    """Where the caller and the application leave word, and the caller lies itself."""
     (tmp_path / "caller.py").write_text(CALLER)
-    (tmp_path / "ends.py").write_text(APPLICATION)
     return tmp_path
 
 
@@ -57,7 +42,7 @@ def pids(folder: Path, name: str) -> list[int]:
 def start(serve, folder: Path, *options: str, **environment: str) -> Server:
     """A server with two workers, called from a program that does something afterwards."""
     return serve(
-        "ends",
+        "apps.ends",
         "--workers",
         "2",
         *options,
@@ -89,9 +74,14 @@ def test_each_worker_knows_its_slot(serve, folder, preload):
 
 
 def test_signal_during_an_import_ends_the_server_quietly(serve, folder):
-    (folder / "ends.py").write_text("import time; open('begun', 'w').close(); time.sleep(60)")
+    (folder / "hanging.py").write_text("import time; open('begun', 'w').close(); time.sleep(60)")
     server = Server(
-        "ends", "--workers", "2", folder=folder / "meeting", cwd=folder, environment={"FOLDER": str(folder)}
+        "hanging",
+        "--workers",
+        "2",
+        folder=folder / "meeting",
+        cwd=folder,
+        environment={"FOLDER": str(folder)},
     )
     try:
         wait_until((folder / "begun").exists, "the import to begin")
@@ -108,7 +98,7 @@ def test_thread_of_an_import_is_named_or_refused(serve, folder):
     assert server.request().status == 200
     server.stop()
     strict = Server(
-        "ends",
+        "apps.ends",
         "--preload=strict",
         folder=folder / "meeting",
         cwd=folder,
