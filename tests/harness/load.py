@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from harness.http_client import Address, connection
+from harness.rendezvous import wait_until
 
 HEAD = re.compile(rb"HTTP/1\.1 (\d{3}) .*?\r\n\r\n", re.DOTALL)
 LENGTH = re.compile(rb"\r\nContent-Length: *(\d+)", re.IGNORECASE)
@@ -86,6 +87,15 @@ class Load:
         assert not self.thread.is_alive(), "the load does not end"
         if self.crash:
             raise self.crash
+
+    def wait_answered(self, count: int) -> None:
+        """Waits until so many more requests have been answered, or have failed."""
+        enough = self.ended() + count
+        wait_until(lambda: self.ended() >= enough or self.crash, f"{count} more requests")
+
+    def ended(self) -> int:
+        """How many requests have been answered, or have failed."""
+        return sum(1 for outcome in list(self.outcomes) if outcome.status or outcome.error)
 
     # What it came to
 

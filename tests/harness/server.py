@@ -68,7 +68,7 @@ def server_environment(extra: dict[str, str | None] | None = None) -> dict[str, 
 
 
 class LineCollector:
-    """Reads a pipe to its end on a thread of its own and keeps the lines."""
+    """Reads a pipe to its end on a thread of its own; lines that came together are seen together."""
 
     def __init__(self, pipe) -> None:
         self.lines: list[str] = []
@@ -76,9 +76,13 @@ class LineCollector:
         self.thread.start()
 
     def run(self, pipe) -> None:
+        begun = b""
         with pipe:
-            for line in pipe:
-                self.lines.append(line.decode("utf-8", "backslashreplace").rstrip("\n"))
+            while data := pipe.read1(1 << 20):
+                *lines, begun = (begun + data).split(b"\n")
+                self.lines += [line.decode("utf-8", "backslashreplace") for line in lines]
+        if begun:
+            self.lines.append(begun.decode("utf-8", "backslashreplace"))
 
 
 class Server:

@@ -372,11 +372,12 @@ def test_a_reload_under_load_fails_no_request(serve):
     threads = [threading.Thread(target=load) for _ in range(4)]
     for thread in threads:
         thread.start()
+    workers = server.wait_workers(2)
     for _ in range(3):
         before = done[0]
         server.signal(signal.SIGHUP)
         wait_until(lambda before=before: done[0] > before + 200, "requests after the reload", 20)
-        time.sleep(1.5)
+        workers = server.wait_replaced(workers)
     stop.set()
     for thread in threads:
         thread.join(15)

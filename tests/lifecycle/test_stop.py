@@ -9,6 +9,7 @@ import time
 import pytest
 
 from harness.http_client import FramingError, request_bytes
+from harness.rendezvous import wait_until
 
 CONTROL = "apps.control:application"
 
@@ -62,6 +63,7 @@ def test_process_forked_by_the_application_can_be_terminated(serve):
     server.stop()
 
 
+@pytest.mark.serial
 def test_idle_connections_are_closed_at_once(serve):
     server = serve(CONTROL)
     with server.connections(20) as clients:
@@ -131,7 +133,7 @@ def test_responses_not_yet_read_are_delivered(serve):
         client.send(request_bytes(target="/large?bytes=900000"))
         assert client.read_head().status == 200
         server.signal(signal.SIGTERM)
-        time.sleep(0.3)
+        wait_until(lambda: "ready" not in server.states().values(), "the worker to leave")
         assert len(client.read_exactly(900_000)) == 900_000
         client.expect_end()
     assert stop_seconds(server) < 2

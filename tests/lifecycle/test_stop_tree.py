@@ -50,7 +50,7 @@ def test_one_running_and_63_queued_are_all_answered(serve):
             client.send(request_bytes(target="/pid"))
         server.wait_engine()
         server.signal(signal.SIGTERM)
-        time.sleep(0.2)
+        wait_until(lambda: "ready" not in server.states().values(), "the worker to leave")
         server.rendezvous.open("only")
         for client in clients:
             response = client.read_response()
@@ -120,7 +120,7 @@ def test_drain_delay_accepts_and_announces_and_then_stops(serve):
     server.wait_workers(2)
     with server.connect() as kept, Load(server.address, 100, lambda number: "/pid", kept=8) as load:
         assert not kept.request("GET", "/pid").closes
-        time.sleep(0.3)
+        load.wait_answered(30)
         started = time.monotonic()
         server.signal(signal.SIGTERM)
         time.sleep(0.4)
@@ -173,6 +173,7 @@ def test_int_takes_no_delay(serve):
     assert stop_seconds(server) < 2
 
 
+@pytest.mark.serial
 def test_idle_connections_and_stuck_threads_delay_no_stop(serve):
     server = serve(APP, "--workers", "2", "--threads", "2", "--graceful-timeout", "1", "--timeout", "0")
     server.wait_workers(2)
@@ -260,9 +261,9 @@ def test_rolling_restart_on_a_shared_port_loses_nothing(serve):
         servers = [serve(APP, bind=f"fd://{descriptor}", pass_fds=[descriptor]) for _ in range(2)]
         address = listener.getsockname()
         with Load(address, 300, lambda number: "/pid", new_every=1) as load:
-            time.sleep(0.3)
+            load.wait_answered(90)
             servers[0].stop()
-            time.sleep(0.2)
+            load.wait_answered(60)
         load.assert_lossless()
         readable, _, _ = select.select([listener], [], [], 0)
         assert not readable

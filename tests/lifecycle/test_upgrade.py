@@ -6,7 +6,6 @@ import signal
 import socket
 import ssl
 import sys
-import time
 
 import pytest
 
@@ -79,12 +78,12 @@ def test_upgrade_under_load_loses_nothing(serve, deployed, bind, preload):
     bind = f"unix:{path}" if bind == "unix" else bind
     server = start(serve, deployed, "--workers", "2", *preload, bind=bind)
     with Load(server.address, 300, kept=16) as load:
-        time.sleep(0.3)
+        load.wait_answered(90)
         (deployed / "app.py").write_text(APPLICATION.format(version=2))
         ended = upgrade(server, deployed)
         assert ended.returncode == 0, (ended, server.log_text)
         assert server.process.wait(10) == 0
-        time.sleep(0.3)
+        load.wait_answered(90)
     assert not load.failed, load.told()
     answers = [outcome.body.decode().split() for outcome in load.outcomes]
     assert {version for version, _ in answers} == {"1", "2"}

@@ -156,7 +156,7 @@ def kill_workers_under_load(serve, kills: int, workers: int = 3) -> None:
     server.wait_workers(workers)
     killed: set[int] = set()
     with Load(server.address, 120, lambda number: f"/work?seconds=0.02&name={number}", new_every=1) as load:
-        time.sleep(0.3)
+        load.wait_answered(36)
         for number in range(kills):
             victims = sorted(pid for pid in server.states() if pid not in killed)
             victim = victims[number % workers]
@@ -168,7 +168,7 @@ def kill_workers_under_load(serve, kills: int, workers: int = 3) -> None:
             wait_until(lambda: len(set(server.states()) - killed) == workers, "the successor", 15)
             server.wait_workers(workers)
             time.sleep(0.02)
-        time.sleep(0.3)
+        load.wait_answered(36)
     server.expect_log("SIGKILL", kills)
     ran_in = dict(event.split()[1:] for event in server.rendezvous.matching("runs"))
     innocent = [outcome for outcome in load.failed if int(ran_in.get(str(outcome.number), 0)) not in killed]

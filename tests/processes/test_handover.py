@@ -75,6 +75,7 @@ def test_connection_survives_many_workers(serve):
             assert int(client.request("GET", "/pid").body) in {worker.pid for worker in workers}
 
 
+@pytest.mark.serial
 def test_queued_request_moves_to_a_free_worker(serve):
     """A request on a kept connection of a worker whose threads are all taken does not wait for them."""
     server = serve(APP, "--workers", "2", "--threads", "1")
@@ -142,6 +143,7 @@ def test_busy_threads_of_all_workers_share_one_queue(serve):
         assert busy[1].read_response().status == 200
 
 
+@pytest.mark.serial
 def test_slow_requests_do_not_delay_quick_ones(serve):
     """1 in 20 takes 200 ms, at about a third of what two workers of two threads can do."""
     server = serve(APP, "--workers", "2", "--threads", "2")
@@ -151,7 +153,7 @@ def test_slow_requests_do_not_delay_quick_ones(serve):
         return f"/sleep?seconds={0.2 if number * 7919 % 20 == 0 else 0.001}"
 
     with Load(server.address, 120, target, kept=16, new_every=0) as load:
-        time.sleep(4)
+        load.wait_answered(480)
     load.assert_lossless()
     quick = sorted(outcome.seconds for outcome in load.outcomes if outcome.number * 7919 % 20)
     assert quick[int(0.95 * len(quick))] < 0.1, load.told()

@@ -19,203 +19,14 @@ from harness.http_client import chunked, request_bytes
 from harness.interpreter import IS_FREE_THREADED
 from harness.packages import skip_without
 from harness.rendezvous import wait_until
-from harness.server import run_to_end
+from harness.server import TESTS, run_to_end
 
 PATCHES = {
     "gevent": "from gevent import monkey; monkey.patch_all()",
     "eventlet": "import eventlet; eventlet.monkey_patch()",
 }
-GREEN = """
-import os, queue, subprocess, sys, threading, time
-from concurrent.futures import ThreadPoolExecutor
-from flask import Flask, Response, request
-from harness.rendezvous import Rendezvous
-
-meeting = Rendezvous.from_environment()
-app = Flask(__name__)
-pool = ThreadPoolExecutor(2)
-jobs = queue.Queue()
-local = threading.local()
-native = threading.get_native_id()
-ticks = 0
-
-def tick():
-    global ticks
-    while True:
-        ticks += 1
-        time.sleep(0.01)
-
-def work():
-    while True:
-        meeting.emit(f"worked on {jobs.get()}")
-
-threading.Thread(target=tick, daemon=True).start()
-threading.Thread(target=work, daemon=True).start()
-
-@app.get("/ping")
-def ping():
-    return "pong " + request.headers.get("X-Ping", "")
-
-@app.get("/where")
-def where():
-    local.calls = getattr(local, "calls", 0) + 1
-    time.sleep(0.05)
-    same = native == threading.get_native_id()
-    return f"{threading.current_thread().name} {same} {local.calls} {os.getpid()}"
-
-@app.get("/ticks")
-def count():
-    return str(ticks)
-
-@app.get("/sleep")
-def sleep():
-    meeting.emit("sleeps")
-    time.sleep(float(request.args["seconds"]))
-    return "slept"
-
-@app.get("/stubborn")
-def stubborn():
-    meeting.emit("is stubborn")
-    end = time.monotonic() + float(request.args["seconds"])
-    while time.monotonic() < end:
-        try:
-            time.sleep(0.05)
-        except BaseException as error:
-            meeting.emit(f"swallows {type(error).__name__}")
-    return "done"
-
-@app.get("/spin")
-def spin():
-    meeting.emit("spins")
-    end = time.monotonic() + float(request.args["seconds"])
-    while time.monotonic() < end:
-        pass
-    return "spun"
-
-@app.get("/spin-stubbornly")
-def spin_stubbornly():
-    meeting.emit("spins stubbornly")
-    end = time.monotonic() + float(request.args["seconds"])
-    while time.monotonic() < end:
-        try:
-            spin_until(end)
-        except BaseException:
-            pass
-    return "spun"
-
-def spin_until(end):
-    # In a function of its own: CPython 3.13 does not catch in the frame whose loop is broken off.
-    while time.monotonic() < end:
-        pass
-
-@app.get("/stream")
-def stream():
-    count = int(request.args["blocks"])
-    def blocks():
-        for number in range(count):
-            time.sleep(0.05)
-            yield f"{number} "
-    return Response(blocks())
-
-@app.get("/large")
-def large():
-    count, size = int(request.args["blocks"]), int(request.args["bytes"])
-    def blocks():
-        for _ in range(count):
-            yield b"x" * size
-        meeting.emit("made all")
-    return Response(blocks())
-
-@app.get("/asked-meanwhile")
-def asked_meanwhile():
-    is_gone = request.environ["portico.client_disconnected"]
-    def ask():
-        for _ in range(20):
-            meeting.emit(f"asks {is_gone()}")
-            time.sleep(0.01)
-        meeting.emit("asked enough")
-    def blocks():
-        threading.Thread(target=ask).start()
-        for _ in range(400):
-            yield b"x" * 16384
-    return Response(blocks())
-
-@app.post("/upload")
-def upload():
-    meeting.emit("reads")
-    length = 0
-    while block := request.environ["wsgi.input"].read(65536):
-        length += len(block)
-    return str(length)
-
-@app.get("/pool")
-def pooled():
-    return pool.submit(lambda: time.sleep(0.02) or threading.get_native_id() == native).result().__repr__()
-
-@app.get("/queue")
-def queued():
-    jobs.put(request.args["job"])
-    return "put"
-
-@app.get("/thread")
-def thread():
-    def later():
-        time.sleep(0.2)
-        meeting.emit("a thread of a request has gone on")
-    threading.Thread(target=later).start()
-    return "started"
-
-@app.get("/subprocess")
-def run():
-    return subprocess.run(["echo", "said"], stdout=subprocess.PIPE, check=True).stdout
-
-@app.get("/fork")
-def fork():
-    child = os.fork()
-    if child == 0:
-        time.sleep(0.05)
-        os._exit(7)
-    return str(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-
-@app.get("/errors")
-def errors():
-    stream = request.environ["wsgi.errors"]
-    for word in ("one", "two", "three"):
-        stream.write(f"{request.args['name']}-{word} ")
-        time.sleep(0.02)
-    return "written"
-
-@app.get("/exit")
-def leave():
-    def exits():
-        sys.exit("a greenlet exits")
-    threading.Thread(target=exits).start()
-    time.sleep(0.1)
-    return "went on"
-
-@app.get("/late")
-def late():
-    # A timeout that nobody cancels: it is no business of those that come later.
-    if "gevent" in sys.modules:
-        import gevent
-        gevent.Timeout(0.1).start()
-    else:
-        import eventlet
-        eventlet.Timeout(0.1)
-    return "started"
-
-@app.get("/watch")
-def watch():
-    meeting.emit("watches")
-    request.environ["portico.client_disconnected"](lambda: meeting.emit(
-        f"called back in the same thread: {native == threading.get_native_id()}"))
-    try:
-        time.sleep(float(request.args["seconds"]))
-    except BaseException as error:
-        meeting.emit(f"raises {type(error).__name__}")
-        raise
-    return "watched"
-"""
+# What the tests ask; the patch comes in front of it.
+GREEN = (TESTS / "apps" / "green.py").read_text()
 OPTIONS = ("--workers", "1", "--threads", "4")
 LIMITS = ("--timeout", "0.6", "--timeout-grace", "300ms")
 WRITTEN_OFF = r"did not end when portico\.RequestTimeout was raised"
@@ -233,7 +44,7 @@ def serve_green(serve, library, tmp_path):
     """Starts a server with the application above."""
 
     def start(*options: str, patch: bool = True):
-        (tmp_path / "green.py").write_text((PATCHES[library] if patch else "") + GREEN)
+        (tmp_path / "green.py").write_text((f"{PATCHES[library]}\n" if patch else "") + GREEN)
         server = serve("green:app", *OPTIONS, *options, cwd=tmp_path)
         server.expected.append(re.compile("EventletDeprecationWarning"))
         return server
@@ -287,6 +98,7 @@ def test_processes_are_started_and_forked_and_wait_for(serve_green):
     assert server.request("GET", "/ping").body == b"pong "
 
 
+@pytest.mark.serial
 def test_blocks_leave_at_once_and_streams_run_independently(serve_green):
     server = serve_green()
     started = time.monotonic()
@@ -301,6 +113,7 @@ def test_blocks_leave_at_once_and_streams_run_independently(serve_green):
         assert server.seconds_to_answer() < 0.5
 
 
+@pytest.mark.serial
 def test_clients_that_do_not_read_hold_nobody_else(serve_green):
     """Nor the threads of the application: the hub goes on while a greenlet waits for its client."""
     server = serve_green("--response-buffer", "64k")
@@ -460,7 +273,7 @@ def test_a_stop_finishes_what_runs(serve_green):
 
 
 def test_in_the_process_of_a_program(library, serve, tmp_path):
-    (tmp_path / "green.py").write_text(PATCHES[library] + GREEN)
+    (tmp_path / "green.py").write_text(f"{PATCHES[library]}\n{GREEN}")
     program = "import sys, portico, green\nportico.serve(green.app, bind=sys.argv[2], threads=2)\n"
     (tmp_path / "program.py").write_text(program)
     server = serve(None, program=[sys.executable, "program.py"], cwd=tmp_path)

@@ -45,9 +45,9 @@ def test_others_do_not_notice_a_thread_that_spins(serve):
     server = serve(APP, *OPTIONS)
     workers = server.wait_workers(2)
     with Load(server.address, 100, lambda number: "/pid", kept=8) as load:
-        time.sleep(0.3)
+        load.wait_answered(30)
         assert server.request("GET", "/spin").status == 504
-        time.sleep(0.3)
+        load.wait_answered(30)
     load.assert_lossless()
     assert load.percentile(0.99) < 0.3
     server.expect_log("timeout: GET /spin")

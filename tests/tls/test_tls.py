@@ -39,7 +39,9 @@ def test_handshake_at_a_workers_end_counts(serve, authority, pair):
     server = serve(ECHO, *pair.options, "--workers", "1", "--timeout", "10")
     with socket.create_connection(server.address, timeout=10) as plain:
         workers = server.wait_workers(1)
-        time.sleep(0.1)  # Until it is accepted; if it is not, the test passes all the same.
+        # What came before it is accepted.
+        with connected(server, authority.context()) as client:
+            assert fetch(client)[0] == 200
         server.signal(signal.SIGHUP)
         wait_until(lambda: server.states().get(workers[0].pid) != "ready", "the old worker to retire")
         time.sleep(0.2)
@@ -296,12 +298,12 @@ def test_certificate_is_replaced_under_load_without_errors(serve, authority):
     threads = [threading.Thread(target=visit, args=(number % 2 == 0,)) for number in range(4)]
     [thread.start() for thread in threads]
     try:
-        time.sleep(0.5)
+        wait_until(lambda: len(subjects) >= 20, "clients with the old certificate")
         new.certificate.replace(pair.certificate)
         new.key.replace(pair.key)
         wait_until(lambda: subjects and subjects[-1] == "new", "the new certificate", 15)
         count = len(subjects)
-        time.sleep(0.5)
+        wait_until(lambda: len(subjects) >= count + 20, "clients with the new certificate")
     finally:
         done.set()
         [thread.join() for thread in threads]
@@ -482,11 +484,11 @@ def test_a_reload_under_load_loses_no_request(serve, authority, pair):
     server = serve(ECHO, *pair.options, "--workers", "2")
     old = server.wait_workers(2)
     with TlsLoad(server.address, 100, authority.context(), kept=8) as load:
-        time.sleep(0.5)
+        load.wait_answered(50)
         for _ in range(2):
             server.signal(signal.SIGHUP)
             old = server.wait_replaced(old)
-        time.sleep(0.5)
+        load.wait_answered(50)
     assert load.outcomes
     assert not load.failed, load.told()
 

@@ -115,7 +115,7 @@ def test_errors_do_not_leak_memory_or_descriptors(server):
 def test_length_of_a_logged_error_is_bounded(serve):
     server = serve(*SERVER)
     assert server.request("GET", "/raise-large").status == 500
-    record = server.expect_log(r"GET /raise-large: the application failed")
+    record = server.expect_log(r"GET /raise-large: the application failed.*xend")
     assert len(record) < 70_000
     assert (
         "in raise_large" in record and "ValueError: beginxxx" in record and record.rstrip().endswith("xend")

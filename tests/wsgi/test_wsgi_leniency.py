@@ -55,6 +55,8 @@ def test_each_name_has_its_warning(serve):
     headers = [(name, "x") for name in HOP_BY_HOP]
     for _ in range(2):
         assert server.request("GET", "/start", start("200 OK", headers)).status == 200
+    for name in HOP_BY_HOP:
+        server.expect_log(rf"\[WARNING\].*the header {name} ")
     assert [warnings(server, f"the header {name} ") for name in HOP_BY_HOP] == [1] * len(HOP_BY_HOP)
 
 
