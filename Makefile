@@ -9,8 +9,12 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 PYTHON ?= python3
 VENV ?= .venv
 BIND ?= 127.0.0.1:8000
-# Options of pytest, of bench/run; seconds for each fuzz target, chaos run and attack; where the attacks' table goes.
+# Options of pytest, of tests/run.py, of bench/run; seconds for each fuzz target, chaos run and attack; where the
+# attacks' table goes.
 PYTEST ?= tests
+RUN ?=
+# Further arguments of maturin for the wheel of the tests.
+BUILD ?=
 # What of the tests depends on the interpreter: names of tests/*/test_*.py.
 INTERPRETER_TESTS ?= application_forks client_disconnected free_threading gateway_reuse preload reload \
 	shared_objects stacks threads timeouts wsgi_body wsgi_environ wsgi_exceptions wsgi_input wsgi_start_response
@@ -49,26 +53,35 @@ wheel: $(VENV)/build-tools ## Build the wheel into dist/
 
 ##@ Tests
 
+# What compiles or computes runs beside the Python tests, which mostly wait.
 .PHONY: test
-test: lint test-rust test-loom fuzz-smoke test-python ## Run every check and every test
+test: fmt-check ruff tidy python-tests-ready ## Run every check and every test
+	$(BIN)/python tests/run.py --beside "$(MAKE) deny clippy test-rust test-loom fuzz-smoke rustdoc stubs" tests
 
 .PHONY: test-rust
-test-rust: $(BIN)/python ## Run the Rust tests, the house rules among them
-	cargo test --workspace --locked --quiet
+test-rust: $(BIN)/python ## Run the Rust tests; the house rules are apart, in `make tidy`
+	cargo test --workspace --exclude tidy --locked --quiet
 
 .PHONY: test-loom
 test-loom: ## Check the lending of the event loop against every interleaving of its threads
-	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom \
-		cargo test --package portico-server --lib --profile ci --locked --quiet loom | \
+	RUSTC_WORKSPACE_WRAPPER=$(abspath .ci/rustc-loom) \
+		cargo test --package portico-server --lib --locked --quiet \
+		--config profile.dev.package.loom.opt-level=3 loom | \
 		awk '{ print } /[1-9][0-9]* passed/ { found = 1 } END { exit !found }'
 
 .PHONY: test-python
-test-python: $(VENV)/portico-ci $(VENV)/test-tools $(VENV)/docs-tools ## Run pytest: real processes over real sockets
-	$(BIN)/python -m pytest $(PYTEST)
+test-python: python-tests-ready ## Run pytest: real processes over real sockets
+	$(BIN)/python tests/run.py $(RUN) $(PYTEST)
+
+.PHONY: python-tests-ready
+python-tests-ready: $(VENV)/portico-ci $(VENV)/test-tools $(VENV)/docs-tools
 
 .PHONY: test-interpreter
-test-interpreter: $(VENV)/portico-ci $(VENV)/interpreter-tools ## Run the Python tests of INTERPRETER_TESTS: another CPython
-	$(BIN)/python -m pytest $(INTERPRETER_TESTS:%=tests/*/test_%.py)
+test-interpreter: interpreter-tests-ready ## Run the Python tests of INTERPRETER_TESTS: another CPython
+	$(BIN)/python tests/run.py $(RUN) $(INTERPRETER_TESTS:%=tests/*/test_%.py)
+
+.PHONY: interpreter-tests-ready
+interpreter-tests-ready: $(VENV)/portico-ci $(VENV)/interpreter-tools
 
 .PHONY: chaos
 chaos: $(VENV)/portico-ci $(VENV)/test-tools ## Reload, recycle and kill workers under load, CHAOS_SECONDS each
@@ -209,5 +222,5 @@ $(VENV)/portico-release: $(SOURCES) $(VENV)/build-tools
 	@rm -f $(VENV)/portico-ci; touch $@
 
 $(VENV)/portico-ci: $(SOURCES) $(VENV)/build-tools
-	$(INSTALL) --config-settings=build-args="--profile=ci --locked" .
+	$(INSTALL) --config-settings=build-args="--profile=ci --locked $(BUILD)" .
 	@rm -f $(VENV)/portico-release; touch $@

@@ -172,22 +172,23 @@ def main() -> None:
     parser.add_argument("--server", type=Path, default=BENCH.parent / ".venv" / "bin" / "portico")
     options = parser.parse_args()
     record = json.loads(RECORD.read_text()) if RECORD.exists() else {"counts": {}}
+    built = built_with(options.server)
+    others = {name: record.get(name) for name in built if record.get(name) != built[name]}
     counts: dict[str, int] = {}
     try:
         for name in options.only:
             former = record["counts"].get(name)
-            enough = None if options.write or not former else former * (1 + MARGIN)
+            # One try is enough where nothing is judged.
+            enough = None if options.write or others or not former else former * (1 + MARGIN)
             counts[name] = least(options.server, WORKLOADS[name], enough)
             change = f", {counts[name] / former - 1:+.1%} of {former:,}" if former else ""
             print(f"{name}: {counts[name]:,} instructions a request{change}", flush=True)
     except (CountError, OSError, subprocess.SubprocessError) as error:
         sys.exit(f"instructions: {error}")
-    built = built_with(options.server)
     if options.write:
         record = {**built, "counts": {**record["counts"], **counts}}
         RECORD.write_text(json.dumps(record, indent=2) + "\n")
         return
-    others = {name: record.get(name) for name in built if record.get(name) != built[name]}
     if others:
         print(f"not judged: the record is of {others}, here it is {built}")
         return

@@ -57,6 +57,7 @@ def many_descriptors():
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+@pytest.mark.serial
 @pytest.mark.slow
 def test_eight_thousand_idle_connections(serve, many_descriptors):
     server = serve("apps.control:application", "--threads", "4")
@@ -204,6 +205,7 @@ def test_soft_descriptor_limit_is_raised(serve):
 FEW_DESCRIPTORS = ("sh", "-c", 'ulimit -n 64 && exec "$@"', "sh")
 
 
+@pytest.mark.serial
 def test_out_of_descriptors_pauses_and_recovers(serve):
     """Connections that are at work are kept, those that wait in the kernel are served when there is room."""
     server = serve("apps.control:application", "--threads", "2", prefix=FEW_DESCRIPTORS)

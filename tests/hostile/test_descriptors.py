@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import contextlib
 
+import pytest
+
 from harness.hostile.cases import cases, few_descriptors
 from harness.hostile.trial import Attack
+
+# A trial compares how long others wait with and without it.
+pytestmark = pytest.mark.serial
 
 DESCRIPTORS, KEPT = 256, 20
 

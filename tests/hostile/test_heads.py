@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from harness.hostile.cases import EVERY_PROTOCOL, cases
 from harness.hostile.trial import MIB, Attack
+
+# A trial compares how long others wait with and without it.
+pytestmark = pytest.mark.serial
 
 # 64 KiB is the most that a head may have, 100 the most fields of it.
 FIELDS, FIELD_BYTES = 98, 650

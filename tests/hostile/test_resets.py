@@ -7,6 +7,9 @@ import pytest
 from harness.hostile.cases import cases
 from harness.hostile.trial import Attack
 
+# A trial compares how long others wait with and without it.
+pytestmark = pytest.mark.serial
+
 # Each request holds a thread for so long, and nothing can end that; 900 of them hold eight threads for 0.6 s.
 TARGET, COUNT = "/work?seconds=0.005", 900
 AT_ONCE, IN_WAVES = 1, 50

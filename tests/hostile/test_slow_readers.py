@@ -7,6 +7,9 @@ import pytest
 from harness.hostile.cases import EVERY_PROTOCOL, STREAMS, cases, streams_of
 from harness.hostile.trial import THREADS, Attack, Promises
 
+# A trial compares how long others wait with and without it.
+pytestmark = pytest.mark.serial
+
 # Every kind of response; `list` and `blocks` of sizes that no buffer of the kernel takes.
 TARGETS = {
     "list of 4 MB": "/list?bytes=4000000",

@@ -11,6 +11,9 @@ import pytest
 from harness.hostile.cases import EVERY_PROTOCOL, cases, few_descriptors, streams_of
 from harness.hostile.trial import MIB, Attack
 
+# A trial compares how long others wait with and without it.
+pytestmark = pytest.mark.serial
+
 # Just above --request-buffer, 64 KiB: each such body lies in a file.
 SPOOLED_BYTES = 65_556
 # What a user has whose limits nobody raised.

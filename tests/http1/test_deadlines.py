@@ -6,6 +6,8 @@ import contextlib
 import select
 import time
 
+import pytest
+
 from harness.http_client import Client, expect_refusal, request_bytes
 
 
@@ -111,6 +113,7 @@ def test_body_above_the_minimum_rate_may_take_long(serve):
         assert client.read_response().body == b"10000"
 
 
+@pytest.mark.serial
 def test_reader_that_takes_nothing_is_dropped(serve):
     server = serve("apps.control:application", "--write-timeout", "1", "--response-buffer", "65536")
     client = server.connect(receive_buffer=4096)

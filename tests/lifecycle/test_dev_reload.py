@@ -115,6 +115,7 @@ def test_a_save_is_one_restart(developing, project, engine):
     assert all("Reloading" in line for line in after), after
 
 
+@pytest.mark.serial
 def test_no_response_is_lost_or_from_old_code(developing, project):
     """A moment after the save, for the kernel to tell of it, whatever is asked waits for the new code."""
     server = developing()

@@ -179,6 +179,7 @@ def test_json_log_is_typed_and_tells_times(serve):
     }
 
 
+@pytest.mark.serial
 def test_time_in_the_queue_is_told_apart(serve):
     server = serve(CONTROL, *JSON, "--threads", "1")
     with server.connect() as first, server.connect() as second:

@@ -10,6 +10,9 @@ import pytest
 from harness.load import Load
 from harness.rendezvous import wait_until
 
+# How many workers there are goes by the load.
+pytestmark = pytest.mark.serial
+
 APP = "apps.processes:application"
 
 

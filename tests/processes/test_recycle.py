@@ -45,6 +45,7 @@ def recycle_under_load(
     return len(seen) - 2
 
 
+@pytest.mark.serial
 def test_recycling_with_a_slow_import_keeps_full_capacity(serve, tmp_path):
     assert recycle_under_load(serve, tmp_path, 8, 3, 300) >= 2
 

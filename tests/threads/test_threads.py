@@ -77,6 +77,7 @@ def status_lines(pid: int) -> list[str]:
         return file.readlines()
 
 
+@pytest.mark.serial
 def test_an_idle_server_uses_no_cpu(serve):
     server = serve("apps.control:application", "--threads", "4")
     request_from_many(server, "/concurrency", clients=8, each=20)
@@ -87,6 +88,7 @@ def test_an_idle_server_uses_no_cpu(serve):
         assert server.cpu_seconds() - before <= 0.02
 
 
+@pytest.mark.serial
 def test_computing_threads_do_not_stop_the_event_loop(serve):
     """The interpreter is held for a second: refusals and connections need none of it."""
     server = serve("apps.control:application", "--threads", "2")

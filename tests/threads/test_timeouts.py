@@ -197,6 +197,7 @@ def test_term_ends_a_server_whose_interpreter_is_held(serve, in_process):
         assert GRACEFUL <= time.monotonic() - started < GRACEFUL + 4
 
 
+@pytest.mark.serial
 def test_timeouts_by_path_and_none(serve):
     server = serve(STUCK, "--workers", "1", "--timeout", "0", "--timeout-path", "/spin=300ms")
     assert server.request("GET", "/sleep?seconds=1").status == 200
@@ -230,6 +231,7 @@ def keep_asking(server, stop: threading.Event, failures: list, times: list) -> N
                 failures.append(response)
 
 
+@pytest.mark.serial
 @pytest.mark.parametrize("in_process", [False, True], ids=["command", "portico.serve"])
 def test_two_stuck_threads_of_eight_harm_nobody_else(serve, in_process):
     """One in Python, one in C code: two 504, six unaffected, and all eight back within two seconds."""

@@ -120,6 +120,7 @@ def sparse(tmp_path_factory):
     return path
 
 
+@pytest.mark.serial
 @pytest.mark.parametrize(
     ("wanted", "part"),
     [

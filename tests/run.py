@@ -1,0 +1,89 @@
+"""Runs the tests: those that stand neighbours several at once, then those marked `serial`, one at a time.
+
+    python tests/run.py [--processes N] [--only parallel|serial] [--beside COMMAND] [pytest's arguments]
+
+COMMAND is run by the shell beside the first of the two, at the lowest priority; its output is shown when both
+are done. So the processors have something to do while tests wait, and the tests that measure are alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from harness.programs import SKIPPED_LIST, advice
+
+# Exit statuses of pytest.
+PASSED, NOTHING_COLLECTED = 0, 5
+
+
+class Beside:
+    """A command of the shell that runs meanwhile; its process group ends with the `with` block."""
+
+    def __init__(self, command: str | None) -> None:
+        self.output = tempfile.TemporaryFile()
+        words = ["nice", "-n", "19", "sh", "-c", command] if command else ["true"]
+        self.process = subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=self.output, stderr=self.output, process_group=0
+        )
+
+    def __enter__(self) -> Beside:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGTERM)
+            self.process.wait()
+        self.output.close()
+
+    def wait(self) -> int:
+        """Its exit status, when it has ended and its output is shown."""
+        status = self.process.wait()
+        self.output.seek(0)
+        while block := self.output.read(65536):
+            sys.stdout.buffer.write(block)
+        sys.stdout.flush()
+        return status
+
+
+def run_pytest(*arguments: str) -> int:
+    """The exit status of pytest."""
+    return subprocess.run([sys.executable, "-m", "pytest", *arguments], check=False).returncode
+
+
+def main() -> int:
+    """The first exit status that is a failure, or 0."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    # Tests mostly wait for time to pass.
+    parser.add_argument("--processes", type=int, default=2 * len(os.sched_getaffinity(0)), metavar="N")
+    parser.add_argument("--only", choices=("parallel", "serial"))
+    parser.add_argument("--beside", metavar="COMMAND")
+    options, arguments = parser.parse_known_args()
+    spread = ["--numprocesses", str(options.processes), "--dist", "loadfile"]
+    with tempfile.TemporaryDirectory() as folder, Beside(options.beside) as beside:
+        skipped = Path(folder, "skipped")
+        skipped.touch()
+        os.environ[SKIPPED_LIST] = str(skipped)
+        statuses = []
+        if options.only != "serial":
+            statuses.append(run_pytest("--serial", "none", *spread, *arguments))
+        other = beside.wait()
+        if options.only != "parallel":
+            statuses.append(run_pytest("--serial", "only", *arguments))
+        for line in advice(skipped.read_text().split()):
+            print(line)
+    failures = [status for status in statuses if status not in (PASSED, NOTHING_COLLECTED)]
+    if not failures and PASSED not in statuses:
+        failures = [NOTHING_COLLECTED]
+    return failures[0] if failures else other
+
+
+if __name__ == "__main__":
+    sys.exit(main())
