@@ -30,10 +30,14 @@ from pathlib import Path
 from harness import environment
 from harness.load import run_client, wrk_figures
 from harness.process import Server, free_port
-from harness.record import describe_machine, version
+from harness.record import describe_machine, short_readme, version
 from harness.servers import BIN, shown
 
 APPLICATION = "apps:hello"
+METHOD = (
+    "Made by `make bench-log`. All servers of a start run side by side on core 1; wrk, on core 0, loads one after the "
+    "other for a second. summary.md has the medians, raw.json every sample."
+)
 CONNECTIONS = 64
 THREADS = 4
 # A log is on disk within this time.
@@ -100,7 +104,7 @@ def main() -> None:
     parser.add_argument("--starts", type=int, default=6, help="of each server")
     parser.add_argument("--rounds", type=int, default=12, help="of each start; a second for each server")
     parser.add_argument("--only", type=lambda text: text.split(","), default=list(VARIANTS), metavar="NAMES")
-    parser.add_argument("--output", type=Path, help="folder for summary.md and raw.json")
+    parser.add_argument("--output", type=Path, help="folder for README.md, summary.md and raw.json")
     parser.add_argument("--portico-wheel", type=Path, help="install this wheel, do not build the checkout")
     options = parser.parse_args()
     environment.ensure_portico(options.portico_wheel and options.portico_wheel.resolve())
@@ -134,6 +138,7 @@ def main() -> None:
         commands = {name: shown(command(name, Path("FOLDER"), 0)) for name in options.only}
         document = {"machine": machine, "versions": programs, "commands": commands, "microseconds": starts}
         (options.output / "raw.json").write_text(json.dumps(document, indent=1) + "\n")
+        (options.output / "README.md").write_text(short_readme(document, METHOD))
 
 
 if __name__ == "__main__":

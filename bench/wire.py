@@ -28,10 +28,14 @@ from pathlib import Path
 from harness import environment
 from harness.load import LoadError, run_client, wrk_figures
 from harness.process import LOAD_CORE, Server, StartError, free_port, pin_and_die_with_parent
-from harness.record import describe_machine, output, version
+from harness.record import describe_machine, output, short_readme, version
 from harness.servers import BIN, shown
 
 APPLICATION = "apps:hello"
+METHOD = (
+    "Made by `make bench-wire`. Servers on core 1, clients and nginx on core 0; the servers of a workload take turns in "
+    "each round. summary.md has the medians over the rounds, raw.json every sample."
+)
 CONNECTIONS = 64
 STREAMS = 32
 THREADS = 4
@@ -332,7 +336,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=3, help="of one measurement")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", type=lambda text: text.split(","), default=list(WORKLOADS), metavar="NAMES")
-    parser.add_argument("--output", type=Path, help="folder for summary.md and raw.json")
+    parser.add_argument("--output", type=Path, help="folder for README.md, summary.md and raw.json")
     parser.add_argument("--portico-wheel", type=Path, help="install this wheel, do not build the checkout")
     options = parser.parse_args()
     environment.ensure_portico(options.portico_wheel and options.portico_wheel.resolve())
@@ -371,6 +375,7 @@ def main() -> None:
         (options.output / "summary.md").write_text("\n".join(lines).rstrip() + "\n")
         document = {"machine": machine, "versions": programs, "workloads": raw}
         (options.output / "raw.json").write_text(json.dumps(document, indent=1) + "\n")
+        (options.output / "README.md").write_text(short_readme(document, METHOD))
 
 
 if __name__ == "__main__":

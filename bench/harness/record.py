@@ -117,6 +117,21 @@ def readme(results, options, spins, elapsed, interrupted, machine):
     return "\n".join(lines)
 
 
+def short_readme(document, method):
+    """README.md of a run whose raw.json has machine, versions and commands: wire.py's, log_cost.py's."""
+    commands = document.get("commands") or {
+        f"{workload}, {name}": cell["command"]
+        for workload, cells in document["workloads"].items()
+        for name, cell in cells.items()
+    }
+    return "\n".join([
+        *("# Benchmark run", "", method, ""),
+        *("## Machine", "", *(f"* {name}: {value}" for name, value in document["machine"].items()), ""),
+        *("## Versions", "", *(f"* {name}: {value}" for name, value in document["versions"].items()), ""),
+        *("## Command lines", "", *(f"* {name}: `{command}`" for name, command in commands.items()), ""),
+    ])  # fmt: skip
+
+
 def raw(results, options, spins, machine):
     """Every sample, as JSON."""
     document = {
