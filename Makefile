@@ -172,7 +172,7 @@ rustdoc: $(BIN)/python ## Check the Rust documentation
 
 .PHONY: docs
 docs: $(VENV)/docs-tools ## Build the documentation's site into site/
-	$(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 	@echo "Open site/index.html"
 
 .PHONY: docs-settings

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import importlib.util
 import itertools
 import json
@@ -9,14 +11,18 @@ import os
 import re
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
 
 from harness.another_user import OPENED_UP, ROOTS
+from harness.browser import Browser
 from harness.documentation import (
     INLINE_CODE,
     PAGES,
@@ -24,6 +30,7 @@ from harness.documentation import (
     ROOT,
     Command,
     anchors,
+    command_lines,
     links,
     portico_commands,
     python_block,
@@ -52,6 +59,16 @@ VARIABLE = re.compile(r"\bPORTICO_[A-Z_]*[A-Z]\b")
 APPLICATION = re.compile(r"([a-z_]\w*(?:\.\w+)*)(?::(\w+)(?:\(\))?)?")
 STUB = "def application(environ, start_response): pass\n"
 WITH_PROCESS = ("status", "stacks", "reload", "upgrade")
+# Targets of make that the text names, and options and variables that may stand before one.
+MAKE = re.compile(r"make((?: [A-Z_]+=\S+)*)((?: [a-z][a-z0-9-]*)*)(?: |$)")
+# What is wider than its place, or than the screen.
+TOO_WIDE = """
+JSON.stringify([...document.querySelectorAll("html, .md-content table, .md-typeset__scrollwrap, .md-content img")]
+    .filter(one => one.scrollWidth > one.clientWidth + 1 && one.tagName != "IMG"
+        || one.getBoundingClientRect().right > document.documentElement.clientWidth + 1)
+    .map(one => one.tagName + ": " + one.innerText.slice(0, 40)))
+"""
+FETCHED = "JSON.stringify(performance.getEntriesByType('resource').map(entry => entry.name))"
 
 
 class Html(HTMLParser):
@@ -88,11 +105,14 @@ class Html(HTMLParser):
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Html]:
     """The pages of the site, built anew."""
-    if not importlib.util.find_spec("mkdocs"):
+    if not importlib.util.find_spec("material"):
         pytest.skip("pip install -r requirements/docs.txt")
     folder = tmp_path_factory.mktemp("site").resolve()
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
-    built = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=50)
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    built = subprocess.run(
+        command, check=False, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=50
+    )
     assert built.returncode == 0, built.stdout + built.stderr
     assert "WARNING" not in built.stderr, built.stderr
     return {path: Html(path) for path in folder.rglob("*.html")}
@@ -100,6 +120,55 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Html]:
 
 def test_every_page_is_on_the_site(site):
     assert len(site) >= len(PAGES)
+
+
+def test_every_page_is_in_the_navigation_and_the_index():
+    folder = ROOT / "docs"
+    pages = {page.relative_to(folder).as_posix() for page in folder.rglob("*.md")} - {"index.md"}
+    navigation = (ROOT / "mkdocs.yml").read_text().partition("\nnav:\n")[2]
+    assert pages - set(re.findall(r": (\S+\.md)$", navigation, re.MULTILINE)) == set()
+    assert pages - set(links(folder / "index.md")) == set()
+
+
+def named_targets(text: str) -> set[str]:
+    """The targets that a make command has."""
+    match = MAKE.match(f"{text} ")
+    return set(match[2].split()) if match else set()
+
+
+def test_every_make_target_in_the_text_exists():
+    known = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert {"serve", "test", "bench-compute"} <= known
+    assert named_targets("make PYTHON=python3.13 test-python PYTEST=x") == {"test-python"}
+    pages = [*PAGES, *ROOT.glob("*.md"), *ROOT.glob("*/README.md")]
+    wrong, found = [], set()
+    for page in pages:
+        blocks, prose = read(page)
+        texts = INLINE_CODE.findall(prose.replace("\n", " "))
+        texts += [
+            text
+            for block in blocks
+            if block.language in ("sh", "console")
+            for _, text in command_lines(block)
+        ]
+        named = set().union(*map(named_targets, texts))
+        found |= named
+        wrong += [f"{page.relative_to(ROOT)}: make {name}" for name in named - known]
+    assert not wrong
+    assert {"test-python", "bench", "instructions", "docs-settings"} <= found
+
+
+def test_the_chart_of_the_front_page_has_the_figures_of_a_run(tmp_path):
+    chart = ROOT / "docs/images/benchmark.svg"
+    kept = chart.read_text()
+    program = (
+        "import json, sys; sys.path.insert(0, 'bench'); import front_page as page; "
+        "sys.stdout.write(page.draw(json.loads((page.RUN / 'raw.json').read_text())))"
+    )
+    drawn = subprocess.run(
+        [sys.executable, "-c", program], check=True, cwd=ROOT, capture_output=True, text=True, timeout=30
+    )
+    assert drawn.stdout == kept
 
 
 def test_links_of_the_site_resolve(site):
@@ -119,6 +188,58 @@ def test_links_of_the_site_resolve(site):
 
 def test_site_fetches_nothing_from_elsewhere(site):
     assert not [(page.path.name, part) for page in site.values() for part in page.parts if "//" in part]
+
+
+def test_style_sheets_fetch_nothing_from_elsewhere(site):
+    sheets = list(root_of(site).rglob("*.css"))
+    assert sheets
+    elsewhere = re.compile(r"(?:url\(|@import\s*)[\"']?(?:https?:)?//")
+    assert not [sheet.name for sheet in sheets if elsewhere.search(sheet.read_text())]
+
+
+def root_of(site: dict[Path, Html]) -> Path:
+    """The folder of the site."""
+    return min((path.parent for path in site), key=lambda folder: len(folder.parts))
+
+
+@contextlib.contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The address at which the files of a folder are served meanwhile."""
+    handler = functools.partial(QuietHandler, directory=str(folder))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    """Serves files and logs nothing."""
+
+    def log_message(self, *_: object) -> None:
+        """Nobody reads it."""
+
+
+def test_pages_fit_the_screen_and_fetch_nothing_from_elsewhere(site):
+    root, wrong = root_of(site), []
+    with served(root) as address, Browser() as browser:
+        for width in (1280, 390):
+            browser.call(
+                "Emulation.setDeviceMetricsOverride",
+                **{"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500},
+            )
+            for path in site:
+                page = path.relative_to(root).as_posix()
+                browser.open(f"{address}/{page}")
+                too_wide = json.loads(browser.evaluate(TOO_WIDE))
+                wrong += [f"{page} at {width}: {element} is too wide" for element in too_wide]
+                fetched = json.loads(browser.evaluate(FETCHED))
+                wrong += [f"{page}: {url}" for url in fetched if not url.startswith(f"{address}/")]
+    assert not wrong
 
 
 def test_site_shows_no_markdown(site):
