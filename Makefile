@@ -126,7 +126,11 @@ instructions: $(VENV)/portico-ci ## Count the instructions of a request; fails i
 ##@ Checks
 
 .PHONY: lint
-lint: fmt-check clippy tidy ruff deny stubs rustdoc ## Run every check that is not a test
+lint: commits fmt-check clippy tidy ruff deny stubs rustdoc ## Run every check that is not a test
+
+.PHONY: commits
+commits: ## Check the messages of the commits since the last release
+	$(PYTHON) .ci/commits.py
 
 .PHONY: fmt
 fmt: $(VENV)/lint-tools ## Format the Rust and the Python code

@@ -1,6 +1,6 @@
 """Draws docs/images/benchmark.svg, the chart of the front page, from the figures of a run that is kept.
 
-    python bench/front_page.py [RUN]        RUN: a folder of bench/runs with a raw.json
+python bench/front_page.py [RUN]        RUN: a folder of bench/runs with a raw.json
 """
 
 import json
@@ -15,7 +15,7 @@ CHART = BENCH.parent / "docs" / "images" / "benchmark.svg"
 RUN = BENCH / "runs" / "2026-11-21-amd-epyc-2-cores"
 KEY = "cpu_microseconds"
 OURS = "portico"
-# What is shown: a workload that the servers do little for, two frameworks, and one in which Portico is not first.
+# A workload that the servers do little for, two frameworks, and one in which Portico is not first.
 PANELS = {
     "browser": "Hello, world, with a browser's headers",
     "flask": "Flask",

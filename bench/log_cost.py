@@ -35,8 +35,8 @@ from harness.servers import BIN, shown
 
 APPLICATION = "apps:hello"
 METHOD = (
-    "Made by `make bench-log`. All servers of a start run side by side on core 1; wrk, on core 0, loads one after the "
-    "other for a second. summary.md has the medians, raw.json every sample."
+    "Made by `make bench-log`. All servers of a start run side by side on core 1; wrk, on core 0, loads one "
+    "after the other for a second. summary.md has the medians, raw.json every sample."
 )
 CONNECTIONS = 64
 THREADS = 4

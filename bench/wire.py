@@ -33,8 +33,8 @@ from harness.servers import BIN, shown
 
 APPLICATION = "apps:hello"
 METHOD = (
-    "Made by `make bench-wire`. Servers on core 1, clients and nginx on core 0; the servers of a workload take turns in "
-    "each round. summary.md has the medians over the rounds, raw.json every sample."
+    "Made by `make bench-wire`. Servers on core 1, clients and nginx on core 0; the servers of a workload "
+    "take turns in each round. summary.md has the medians over the rounds, raw.json every sample."
 )
 CONNECTIONS = 64
 STREAMS = 32

@@ -63,7 +63,7 @@ WITH_PROCESS = ("status", "stacks", "reload", "upgrade")
 MAKE = re.compile(r"make((?: [A-Z_]+=\S+)*)((?: [a-z][a-z0-9-]*)*)(?: |$)")
 # What is wider than its place, or than the screen.
 TOO_WIDE = """
-JSON.stringify([...document.querySelectorAll("html, .md-content table, .md-typeset__scrollwrap, .md-content img")]
+JSON.stringify([...document.querySelectorAll("html, .md-content :is(table, img), .md-typeset__scrollwrap")]
     .filter(one => one.scrollWidth > one.clientWidth + 1 && one.tagName != "IMG"
         || one.getBoundingClientRect().right > document.documentElement.clientWidth + 1)
     .map(one => one.tagName + ": " + one.innerText.slice(0, 40)))
@@ -228,10 +228,8 @@ def test_pages_fit_the_screen_and_fetch_nothing_from_elsewhere(site):
     root, wrong = root_of(site), []
     with served(root) as address, Browser() as browser:
         for width in (1280, 390):
-            browser.call(
-                "Emulation.setDeviceMetricsOverride",
-                **{"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500},
-            )
+            size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+            browser.call("Emulation.setDeviceMetricsOverride", **size)
             for path in site:
                 page = path.relative_to(root).as_posix()
                 browser.open(f"{address}/{page}")
