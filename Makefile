@@ -19,6 +19,8 @@ BUILD ?=
 INTERPRETER_TESTS ?= application_forks client_disconnected free_threading gateway_reuse preload reload \
 	shared_objects stacks threads timeouts wsgi_body wsgi_environ wsgi_exceptions wsgi_input wsgi_start_response
 BENCH ?=
+# Versions of CPython whose wheels are built, 3.11 3.14t; all by default.
+WHEELS ?=
 FUZZ_SECONDS ?= 3600
 FUZZ_SMOKE_SECONDS ?= 10
 CHAOS_SECONDS ?= 60
@@ -50,6 +52,10 @@ serve: $(VENV)/portico-release ## Build Portico and serve the example applicatio
 .PHONY: wheel
 wheel: $(VENV)/build-tools ## Build the wheel into dist/
 	$(BIN)/maturin build --release --locked --out dist --interpreter $(BIN)/python
+
+.PHONY: wheels
+wheels: $(VENV)/build-tools $(VENV)/wheel-tools ## Build the sdist and each wheel that can be built here, and try each
+	$(BIN)/python .ci/wheels.py $(WHEELS)
 
 ##@ Tests
 
@@ -126,7 +132,7 @@ instructions: $(VENV)/portico-ci ## Count the instructions of a request; fails i
 ##@ Checks
 
 .PHONY: lint
-lint: commits fmt-check clippy tidy ruff deny stubs rustdoc ## Run every check that is not a test
+lint: commits fmt-check clippy msrv tidy ruff deny stubs rustdoc ## Run every check that is not a test
 
 .PHONY: commits
 commits: ## Check the messages of the commits since the last release
@@ -146,6 +152,10 @@ fmt-check: $(VENV)/lint-tools ## Check the format of the code
 .PHONY: clippy
 clippy: $(BIN)/python ## Run clippy, warnings denied
 	cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+
+.PHONY: msrv
+msrv: $(BIN)/python ## Check that the crates build with the oldest Rust that Cargo.toml names
+	.ci/msrv
 
 .PHONY: tidy
 tidy: ## Check the house rules: layers, banned calls, lengths
@@ -201,6 +211,10 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/build-tools: requirements/build.txt | $(BIN)/python
+	$(PIP) install --quiet --requirement $<
+	@touch $@
+
+$(VENV)/wheel-tools: requirements/wheels.txt | $(BIN)/python
 	$(PIP) install --quiet --requirement $<
 	@touch $@
 

@@ -24,7 +24,7 @@ from harness.packages import skip_without
 from harness.ports import HOST, free_port, free_port_everywhere
 from harness.process import Process, read_or_empty
 from harness.rendezvous import wait_until
-from harness.server import run_to_end
+from harness.server import TESTS, run_to_end
 
 # Tells what the worker is.
 APP = """
@@ -508,3 +508,19 @@ def test_application_patched_by_gevent_runs_in_greenlets(serve, preload):
     for calls in greenlets.values():
         assert sorted(calls) == list(range(1, len(calls) + 1)), "what a greenlet keeps lasts"
     server.stop()
+
+
+@pytest.mark.parametrize(("system", "refused"), [("linux", False), ("macos", True), ("windows", True)])
+def test_other_systems_are_refused_in_one_sentence(tmp_path, system, refused):
+    """What ends `pip install` there is the build script of the crate below all that ask the kernel."""
+    if not shutil.which("rustc"):
+        pytest.skip("rustc is not installed")
+    source = TESTS.parent / "crates" / "portico-os" / "build.rs"
+    script = tmp_path / "build-script"
+    compiled = ["rustc", "--edition", "2024", "--crate-name", "build_script", "-o", str(script), str(source)]
+    subprocess.run(compiled, check=True, timeout=60)
+    environment = {"CARGO_CFG_TARGET_OS": system}
+    ran = subprocess.run([script], check=True, env=environment, capture_output=True, text=True, timeout=10)
+    errors = [line for line in ran.stdout.splitlines() if line.startswith("cargo::error=")]
+    assert len(errors) == refused
+    assert all("Portico runs on Linux only" in error and system in error for error in errors)

@@ -158,6 +158,15 @@ def test_every_make_target_in_the_text_exists():
     assert {"test-python", "bench", "instructions", "docs-settings"} <= found
 
 
+def test_changelog_has_a_section_for_this_version():
+    version = re.search(r'^version = "(.+)"$', (ROOT / "Cargo.toml").read_text(), re.MULTILINE)[1]
+    headings = re.findall(
+        r"^## \[(.+)\] - (?:unreleased|\d{4}-\d\d-\d\d)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE
+    )
+    assert headings[0] == version
+    assert len(headings) == (ROOT / "CHANGELOG.md").read_text().count("\n## ")
+
+
 def test_the_chart_of_the_front_page_has_the_figures_of_a_run(tmp_path):
     chart = ROOT / "docs/images/benchmark.svg"
     kept = chart.read_text()
