@@ -78,7 +78,7 @@ pub(crate) fn about(name: &str) -> Result<String, ParseError> {
 fn compatibility(page: &mut String) {
     for (title, wanted) in [
         ("Accepted without effect, with a warning in the log", false),
-        ("Refused; a value that changes nothing, such as the default of gunicorn, is accepted", true),
+        ("Refused; a value that asks for nothing, such as the default of gunicorn, is accepted", true),
     ] {
         push(page, format_args!("\n{title}:\n\n"));
         let mut reasons: Vec<(&str, Vec<String>)> = Vec::new();

@@ -93,7 +93,7 @@ pub(crate) const RELOAD_EXTRA_FILES: Setting = Setting {
     area: Area::Development,
     help: "A further file, folder or glob whose change restarts; may be repeated",
     details: "All files in a folder count, and in those below it. `*` and `?` stand for characters of a name, \
-        `**` for any number of folders: `config/**/*.yaml`. Relative to the folder that the server works in. Quote \
+        `**` for any number of folders: config/**/*.yaml. Relative to the folder that the server works in. Quote \
         it, or the shell expands it.",
     ..Setting::BLANK
 };

@@ -26,7 +26,7 @@ pub(crate) const KEEP_ALIVE: Setting = Setting {
     flags: &["keep-alive"],
     value: ValueType::Time {
         range: Duration::from_millis(1)..=DAY,
-        zero: Some("that a connection closes after each response"),
+        zero: Some("that a connection closes after each answer"),
         set: |config, time| config.keep_alive = time,
     },
     default: "75",
