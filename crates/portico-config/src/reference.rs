@@ -11,26 +11,26 @@ const HEAD: &str = "\
 
 <!-- Written by `make docs-settings` from crates/portico-config/src/settings; a test keeps it up to date. -->
 
-Each setting can be given in several ways. Where several speak, the later one in this list counts:
+Each setting can be set in several ways. If several are used, the later one in this list takes precedence:
 
 1. its default;
-2. the variable of a hosting platform that is named with the setting;
+2. a variable of a hosting platform, if the setting names one;
 3. the configuration file: `gunicorn.conf.py`, `portico.toml`, the table `[tool.portico]` of `pyproject.toml`, or
-   what `--config` names;
-4. the environment: `PORTICO_<NAME>`, such as `PORTICO_MAX_QUEUE=100`; an empty variable says nothing;
-5. `GUNICORN_CMD_ARGS` and above it `PORTICO_CMD_ARGS`: options in one text, split as a shell splits it;
+   the value of `--config`;
+4. the environment: `PORTICO_<NAME>`, such as `PORTICO_MAX_QUEUE=100`; an empty variable is ignored;
+5. `GUNICORN_CMD_ARGS`, then `PORTICO_CMD_ARGS`: options in one string, split as a shell splits it;
 6. the command line, or in Python the keyword arguments of `portico.serve`.
 
-A long option may be shortened while it stays unambiguous, and of an option given twice the last one counts,
-except for lists. Times are seconds or carry a suffix (`500ms`, `1.5s`, `2m`, `1h`); sizes are bytes or carry
-a suffix for powers of 1024 (`64k`, `1m`, `2g`). As a keyword a switch is `True` or `False`. Where commas
-separate the items of a list, `\\,` is a comma in one of them; in a list of TOML or of Python a comma is a comma.
+A long option may be shortened if it stays unambiguous. If an option is given twice, the last one is used, except
+for lists. Times are seconds or have a suffix (`500ms`, `1.5s`, `2m`, `1h`); sizes are bytes or have a suffix for
+powers of 1024 (`64k`, `1m`, `2g`). As a keyword, a switch is `True` or `False`. If commas separate the items of a
+list, write `\\,` for a comma in an item; in a list of TOML or of Python a comma needs no escape.
 
 A reload (SIGHUP, `portico reload`) and an upgrade (SIGUSR2, `portico upgrade`) read the configuration file again;
-command line and environment stay those of the start. Each setting says with which of them a change of it applies.
-What a reload cannot change keeps its value, and is named in a warning.
+command line and environment stay those of the start. Each setting says how its changes apply. If a reload cannot
+change a setting, it keeps its value, and a warning names it.
 
-A mistake is told in one line that names the option or the variable. The exit status is then 2 for the command
+A mistake is reported in one line that names the option or the variable. The exit status is then 2 for the command
 line and 1 for the environment; `portico.serve` raises `ValueError`.
 ";
 
@@ -78,7 +78,7 @@ pub(crate) fn about(name: &str) -> Result<String, ParseError> {
 fn compatibility(page: &mut String) {
     for (title, wanted) in [
         ("Accepted without effect, with a warning in the log", false),
-        ("Refused; a value that asks for nothing, such as the default of gunicorn, is accepted", true),
+        ("Refused; a value that changes nothing, such as the default of gunicorn, is accepted", true),
     ] {
         push(page, format_args!("\n{title}:\n\n"));
         let mut reasons: Vec<(&str, Vec<String>)> = Vec::new();

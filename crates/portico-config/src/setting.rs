@@ -225,7 +225,7 @@ impl fmt::Display for Area {
             Self::Threads => "Threads and queue",
             Self::Timeouts => "Timeouts",
             Self::Limits => "Limits",
-            Self::Requests => "Requests and answers",
+            Self::Requests => "Requests and responses",
             Self::Http2 => "HTTP/2",
             Self::Proxies => "Proxies in front",
             Self::Logging => "Logging",

@@ -20,9 +20,10 @@ pub(crate) const APP: Setting = Setting {
     },
     area: Area::Application,
     help: "Application to serve: MODULE, MODULE:NAME, MODULE:FACTORY() or PATH.py:NAME",
-    details: "MODULE is imported from the current folder (or --chdir) and from --pythonpath; without NAME \
-        its `application` or `app` is taken. NAME followed by parentheses is called once, and what it returns is \
-        served.\n\nWithout an argument the application of the current folder is served: a Django project's \
+    details: "MODULE is imported from the current folder (or --chdir) and from --pythonpath. Without NAME, \
+        its `application` or `app` is served. NAME followed by parentheses is called once, and its result is \
+        served.\n\n\
+        Without an argument the application of the current folder is served: a Django project's \
         WSGI_APPLICATION, or else `application`, `app` or `create_app()` of wsgi.py, app.py or main.py.",
     ..Setting::BLANK
 };
@@ -46,9 +47,10 @@ pub(crate) const CONFIG: Setting = Setting {
     value: ValueType::Text { metavar: "FILE", set: |_, _| Ok(()) },
     area: Area::Application,
     help: "Configuration file: portico.toml, gunicorn.conf.py or python:MODULE",
-    details: "A name that ends in .toml is TOML, and the table [tool.portico] of a pyproject.toml; anything else \
-        is Python, as gunicorn has it: PATH, file:PATH or python:MODULE.\n\nWithout it the first of these in the \
-        current folder counts: gunicorn.conf.py, portico.toml, pyproject.toml with that table.",
+    details: "A name that ends in .toml is TOML; of a pyproject.toml the table [tool.portico] is read. \
+        Anything else is Python, as for gunicorn: PATH, file:PATH or python:MODULE.\n\n\
+        Without this option the first of these in the current folder is read: gunicorn.conf.py, \
+        portico.toml, pyproject.toml with that table.",
     ..Setting::BLANK
 };
 
@@ -142,8 +144,8 @@ pub(crate) const ROOT_PATH: Setting = Setting {
         },
     },
     area: Area::Application,
-    help: "Path that the application is mounted under: its SCRIPT_NAME",
-    details: "Written decoded, as the application sees it. Of a request whose path begins with it, \
+    help: "Path under which the application is mounted: its SCRIPT_NAME",
+    details: "Write it decoded, as the application sees it. If the path of a request begins with it, \
         SCRIPT_NAME is this path and PATH_INFO the rest (PEP 3333).",
     ..Setting::BLANK
 };
@@ -168,8 +170,8 @@ pub(crate) const CHECK_CONFIG: Setting = Setting {
     default: "false",
     area: Area::Application,
     help: "Check the settings, import the application and exit",
-    details: "Exit status 0 if it could be served, else 1; no socket is opened. `portico check` also tries the \
-        addresses.",
+    details: "Exit status 0 if it could be served, otherwise 1; no socket is opened. `portico check` also \
+        tries the addresses.",
     ..Setting::BLANK
 };
 
@@ -189,7 +191,7 @@ pub(crate) const PRINT_CONFIG: Setting = Setting {
     default: "false",
     area: Area::Application,
     help: "Print the settings, import the application and exit",
-    details: "As --check-config, with what `portico config` prints before it.",
+    details: "Like --check-config, after the output of `portico config`.",
     ..Setting::BLANK
 };
 

@@ -24,13 +24,14 @@ pub(crate) const TIMEOUT: Setting = Setting {
     value: ValueType::Time { range: TIMEOUT_RANGE, zero: NEVER, set: |config, time| config.timeout = time },
     default: "30",
     area: Area::Timeouts,
-    help: "How long the application may take for a request without handing over a block",
-    details: "Then the log gets the request and the Python stack of its thread, and portico.RequestTimeout is \
-        raised in that thread alone. If that does not end the request within --timeout-grace, the client gets \
-        a 504, another thread takes the place of this one, and the worker is replaced. Other requests go \
-        on.\n\nThe time counts from the call of the application, not while a client sends or a request \
-        waits, and anew from each block: a stream that goes on yielding is not touched. Raise it for single \
-        slow paths with --timeout-path.",
+    help: "How long the application may take for a request, or for its next block",
+    details: "Then Portico logs the request and the Python stack of its thread, and raises \
+        portico.RequestTimeout in that thread only. If that does not end the request within --timeout-grace, \
+        the client gets a 504, another thread takes the place of this one, and the worker is replaced. Other \
+        requests continue.\n\n\
+        The time starts with the call of the application, not while a client sends or a request waits, and \
+        starts again with each block: a stream that keeps yielding never times out. Use --timeout-path for \
+        single slow paths.",
     ..Setting::BLANK
 };
 
@@ -57,10 +58,10 @@ pub(crate) const TIMEOUT_PATH: Setting = Setting {
         set: |config, texts| path_timeouts(texts).map(|timeouts| config.path_timeouts = timeouts),
     },
     area: Area::Timeouts,
-    help: "Another --timeout for a path and what is below it; may be repeated",
-    details: "`/reports=5m` is for /reports and /reports/2024, not for /reportsheet; 0 turns the timeout off \
-        there. Of several the longest prefix counts. It is compared with the path as the client sent it, \
-        --root-path included; write what it percent-encodes so too, and a comma as %2C.",
+    help: "Another --timeout for a path and the paths below it; may be repeated",
+    details: "`/reports=5m` applies to /reports and /reports/2024, not to /reportsheet; 0 turns the timeout \
+        off there. The longest matching prefix is used. It is compared with the path as the client has sent \
+        it, including --root-path; percent-encode it like the client, and write a comma as %2C.",
     ..Setting::BLANK
 };
 
@@ -127,10 +128,10 @@ pub(crate) const TIMEOUT_GRACE: Setting = Setting {
     },
     default: "500ms",
     area: Area::Timeouts,
-    help: "How long a request has to end once portico.RequestTimeout is raised in it",
-    details: "The application may use it to roll back and to answer by itself. A thread in a call of C code, \
-        such as a query without a timeout, sees the exception only when the call returns: such a request gets \
-        its 504 after this time. Raise it where cleaning up takes longer.",
+    help: "How long a request may take to end after portico.RequestTimeout",
+    details: "The application can use this time to roll back and to respond itself. A thread in a call of C \
+        code, such as a query without a timeout, sees the exception only when the call returns: such a \
+        request gets its 504 after this time. Raise it if cleaning up takes longer.",
     ..Setting::BLANK
 };
 
@@ -155,8 +156,8 @@ pub(crate) const SLOW_REQUEST: Setting = Setting {
     default: "0",
     area: Area::Timeouts,
     help: "Time after which a running request is logged with its Python stack",
-    details: "It shows where slow requests spend their time without touching them. Use it below --timeout, \
-        such as 5s.",
+    details: "It shows where slow requests spend their time, without affecting them. Use a value below \
+        --timeout, such as 5s.",
     ..Setting::BLANK
 };
 
@@ -179,9 +180,9 @@ pub(crate) const QUEUE_TIMEOUT: Setting = Setting {
     },
     default: "0",
     area: Area::Timeouts,
-    help: "How long a complete request may wait for a thread before it is answered 503",
-    details: "The answer has a Retry-After. Set it a little below the patience of clients or of the load \
-        balancer in front, so that an overloaded server works for those who still wait.",
+    help: "How long a complete request may wait for a thread before it gets 503",
+    details: "The response has a Retry-After. Set it a little below the timeout of the clients or of the \
+        load balancer in front, so that an overloaded server works for clients that still wait.",
     ..Setting::BLANK
 };
 
@@ -206,15 +207,15 @@ pub(crate) const ON_DISCONNECT: Setting = Setting {
     },
     default: "ignore",
     area: Area::Timeouts,
-    help: "What to do about a running GET or HEAD whose client has left",
+    help: "What to do with a running GET or HEAD whose client has left",
     // Others may be half done: who sends them again expects that they were done or were not.
-    details: "raise has portico.ClientDisconnected raised in its thread alone, wherever that is, within about a \
-        tenth of a second; the access log says 499. The application may clean up; what it answers nobody reads. \
-        It is raised once, also between the blocks of a stream, never in close(), and not in requests of other \
-        methods. It is a ConnectionError: a framework that turns exceptions into error pages logs it as one of \
-        the application's. A thread in a call of C code sees it only when the call returns. With ignore the \
-        application finds out by itself, through `environ[\"portico.client_disconnected\"]`.\n\nA client that \
-        shuts down its sending side counts as gone, unless --allow-half-close is set.",
+    details: "With raise, portico.ClientDisconnected is raised in its thread only, within about a tenth of a \
+        second; the access log says 499. The application may clean up; nobody reads its response. It is \
+        raised once, also between the blocks of a stream, but never in close() or in requests with other \
+        methods. It is a ConnectionError: a framework that turns exceptions into error pages logs it as one \
+        of the application's. A thread in a call of C code sees it only when the call returns. With ignore, \
+        the application can ask `environ[\"portico.client_disconnected\"]`.\n\n\
+        A client that shuts down its sending side counts as gone, unless --allow-half-close is set.",
     ..Setting::BLANK
 };
 

@@ -18,12 +18,12 @@ pub(crate) const CLIENT_MEMORY: Setting = Setting {
     },
     default: "0",
     help: "Memory that one worker holds for all of its clients",
-    details: "It counts what clients have sent and not been answered for, and what they have not yet taken of \
-        their responses: heads, bodies, buffers of TLS and HTTP/2. From three quarters of it on, bodies and \
-        responses go to temporary files (--spool-total). From seven eighths on, clients that have stopped reading \
-        or sending are cut, those first for whom most is held, and then idle ones. When all of it is used, \
-        requests are answered 503. The log says so once a minute. The memory is the container's limit, or the \
-        machine's.",
+    details: "It counts data that clients have sent and that still waits for its response, and data of \
+        responses that clients have not read: heads, bodies, buffers of TLS and HTTP/2. Above three quarters \
+        of it, bodies and responses go to temporary files (--spool-total). Above seven eighths, clients that \
+        have stopped reading or sending are cut, first those that hold most, then idle ones. When all of it \
+        is used, requests get 503. The log reports this once a minute. The memory is the container's limit, \
+        or the machine's.",
     ..BLANK
 };
 
@@ -45,9 +45,9 @@ pub(crate) const CONNECTION_MEMORY: Setting = Setting {
         set: |config, bytes| config.client_limits.connection_bytes = bytes as usize,
     },
     default: "8m",
-    help: "Memory that is held for one connection, all of its HTTP/2 streams together",
-    details: "From three quarters of it on, bodies and responses go to temporary files. A connection that still \
-        exceeds it, by request heads, gets 503; one of HTTP/2 is closed with ENHANCE_YOUR_CALM.",
+    help: "Memory for one connection, together with all of its HTTP/2 streams",
+    details: "Above three quarters of it, bodies and responses go to temporary files. A connection that \
+        still exceeds it with request heads gets 503; an HTTP/2 connection is closed with ENHANCE_YOUR_CALM.",
     ..BLANK
 };
 
@@ -70,11 +70,12 @@ pub(crate) const RESPONSE_SPOOL: Setting = Setting {
     },
     default: "1g",
     help: "Bytes of a response that wait for a slow client in a temporary file",
-    details: "Beyond --response-buffer the application waits for its client while other threads are free. As \
-        soon as a request waits for a thread, what the client has not taken goes to an unlinked file instead, so \
-        that the application can go on and its thread is free at the end of the response. A response that exceeds \
-        this holds its thread again; at most half of the threads are held so while requests wait: those that have \
-        waited longest are cut.",
+    details: "Above --response-buffer the application waits for its client until its thread is needed: when \
+        a request waits for a thread, or when all threads are in calls and half of them wait for clients. \
+        Then the data that the client has not read goes to an unlinked file instead, so that the application \
+        can continue and its thread is free at the end of the response. A response that exceeds this limit \
+        holds its thread again. While requests wait, at most half of the threads may be held this way; the \
+        responses that have waited longest are cut.",
     ..BLANK
 };
 
@@ -97,8 +98,8 @@ pub(crate) const SPOOL_TOTAL: Setting = Setting {
     },
     default: "0",
     help: "Bytes in all temporary files of one worker: request bodies and responses",
-    details: "They lie in --tmp-upload-dir. A request body that does not fit is answered 507, a response that \
-        does not fit makes its application wait (see --response-spool). At most a quarter of the descriptors \
+    details: "The files are in --tmp-upload-dir. A request body that does not fit gets 507; the application \
+        of a response that does not fit waits (see --response-spool). At most a quarter of the descriptors \
         are used for such files, so that connections can still be accepted.",
     ..BLANK
 };
@@ -123,9 +124,10 @@ pub(crate) const CONNECTIONS_PER_CLIENT: Setting = Setting {
     },
     default: "0",
     help: "Connections that one worker keeps open with one client; more are closed at once",
-    details: "A client is an IPv4 address or an IPv6 network of 64 bits. It does not hold for UNIX sockets and \
-        for proxies that --forwarded-allow-ips trusts, whose connections are those of many. With --proxy-protocol \
-        the client is who the proxy names. Many people can share an address: a company, a mobile network.",
+    details: "A client is an IPv4 address or an IPv6 network of 64 bits. The limit does not apply to UNIX \
+        sockets or to proxies that --forwarded-allow-ips trusts, because their connections belong to many \
+        clients. With --proxy-protocol the client is the one that the proxy names. Many people can share an \
+        address: a company, a mobile network.",
     ..BLANK
 };
 

@@ -66,10 +66,10 @@ pub(crate) const WORKER_TMP_DIR: Setting = Setting {
     value: ValueType::Ignored {
         takes: Takes::One("DIR"),
         harmless: &[],
-        why: "workers tell that they are alive in shared memory, not in a file",
+        why: "workers show that they are alive in shared memory, not in a file",
     },
     help: "Folder of gunicorn's heartbeat files",
-    details: "Portico has no such files, so that there is nothing to keep off a disk.",
+    details: "Portico has no such files.",
     ..BLANK
 };
 
@@ -81,7 +81,7 @@ pub(crate) const DEFAULT_PROC_NAME: Setting = Setting {
         harmless: &["gunicorn"],
         why: "name the processes with proc_name",
     },
-    help: "Name of the processes where proc_name is not set",
+    help: "Name of the processes if proc_name is not set",
     details: "gunicorn sets it itself.",
     ..BLANK
 };
@@ -105,9 +105,9 @@ pub(crate) const SUPPRESS_RAGGED_EOFS: Setting = Setting {
     value: ValueType::Ignored {
         takes: Takes::Nothing,
         harmless: &["true"],
-        why: "it is about sockets of Python's ssl module, which Portico does not use",
+        why: "it concerns Python's ssl module, which Portico does not use",
     },
-    help: "Take a TLS connection cut short for one that ended",
+    help: "Accept a TLS connection that was cut as one that has ended",
     details: "It is an option of Python's ssl module.",
     ..BLANK
 };
@@ -118,7 +118,7 @@ pub(crate) const DO_HANDSHAKE_ON_CONNECT: Setting = Setting {
     value: ValueType::Ignored {
         takes: Takes::Nothing,
         harmless: FALSE,
-        why: "it is about sockets of Python's ssl module, which Portico does not use",
+        why: "it concerns Python's ssl module, which Portico does not use",
     },
     help: "Do the TLS handshake as soon as a client connects",
     details: "It is an option of Python's ssl module.",
@@ -142,8 +142,8 @@ pub(crate) const CONTROL_SOCKET_DISABLE: Setting = Setting {
     name: "control_socket_disable",
     flags: &["no-control-socket"],
     value: ValueType::Ignored { takes: Takes::Nothing, harmless: &["true", "false"], why: "there is none" },
-    help: "Make no control socket",
-    details: "Portico makes none: `portico status PID` and its like need none.",
+    help: "Create no control socket",
+    details: "Portico has none: `portico status PID` and similar commands need none.",
     ..BLANK
 };
 
@@ -156,7 +156,7 @@ pub(crate) const CONTROL_SOCKET: Setting = Setting {
         why: "Portico has no control socket; ask with `portico status PID` and `portico stacks PID`",
     },
     help: "Path of gunicorn's control socket",
-    details: "`portico status PID` and its like find a running Portico by its process id.",
+    details: "`portico status PID` and similar commands find a running Portico by its process id.",
     ..BLANK
 };
 
@@ -169,7 +169,7 @@ pub(crate) const CONTROL_SOCKET_MODE: Setting = Setting {
         why: "Portico has no control socket; ask with `portico status PID` and `portico stacks PID`",
     },
     help: "Permissions of gunicorn's control socket",
-    details: "`portico status PID` and its like find a running Portico by its process id.",
+    details: "`portico status PID` and similar commands find a running Portico by its process id.",
     ..BLANK
 };
 
@@ -178,8 +178,8 @@ pub(crate) const SSL_CONTEXT: Setting = Setting {
     flags: &[],
     value: ValueType::Refused { takes: Takes::One("FUNCTION"), harmless: &[], why: TLS },
     help: "Function that makes the TLS context of a connection",
-    details: "It makes an object of Python's ssl module, which Portico does not use. Where nothing speaks TLS it \
-        is a warning.",
+    details: "It returns an object of Python's ssl module, which Portico does not use. Without TLS it is only a \
+        warning.",
     ..BLANK
 };
 
@@ -205,7 +205,7 @@ pub(crate) const ASGI_DISCONNECT_GRACE_PERIOD: Setting = Setting {
     name: "asgi_disconnect_grace_period",
     flags: &["asgi-disconnect-grace-period"],
     value: ValueType::Refused { takes: Takes::One("N"), harmless: &["3"], why: ASGI },
-    help: "Patience with ASGI applications whose client left",
+    help: "Time for ASGI applications whose client has left",
     details: "Portico serves WSGI.",
     ..BLANK
 };

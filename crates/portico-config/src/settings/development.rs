@@ -17,12 +17,13 @@ pub(crate) const RELOAD: Setting = Setting {
     default: "false",
     area: Area::Development,
     help: "Restart the workers when the application's files change",
-    details: "For development. Watched are the Python files that the application has imported, those of \
-        installed packages aside, its templates, and --reload-extra-file. The listener stays open: a request \
-        that comes while the new code is imported waits for it. Code that cannot be imported is answered with \
-        a page that shows the error, until it is mended.\n\nWith it there is one worker unless --workers says \
-        otherwise, --timeout is off unless it is set (so that a debugger can wait), --graceful-timeout is 2 s, \
-        SIGINT ends the server at once, and --preload and --warmup count for nothing.",
+    details: "For development. Portico watches the Python files that the application has imported, except \
+        installed packages, its templates, and --reload-extra-file. The listener stays open: a request that \
+        arrives while the new code is imported waits for it. If the code cannot be imported, requests get a \
+        page that shows the error, until it is fixed.\n\n\
+        With this option there is one worker unless --workers is set, --timeout is off unless it is set (so \
+        that a debugger can wait), --graceful-timeout is 2 s, SIGINT ends the server at once, and --preload \
+        and --warmup are ignored.",
     ..Setting::BLANK
 };
 
@@ -63,9 +64,10 @@ pub(crate) const RELOAD_ENGINE: Setting = Setting {
     default: "auto",
     area: Area::Development,
     help: "How --reload notices that a file has changed",
-    details: "`inotify` is told by the kernel. `poll` looks at the files several times a second: for folders \
-        whose changes the kernel does not tell, such as those that a virtual machine or a container shares \
-        with its host, or NFS. `auto` is inotify, and poll where the system has no watches left.",
+    details: "With `inotify` the kernel reports changes. `poll` checks the files several times a second: for \
+        folders whose changes the kernel does not report, such as those that a virtual machine or a \
+        container shares with its host, or NFS. `auto` is inotify, or poll if the system has no watches \
+        left.",
     ..Setting::BLANK
 };
 
@@ -91,10 +93,10 @@ pub(crate) const RELOAD_EXTRA_FILES: Setting = Setting {
         },
     },
     area: Area::Development,
-    help: "A further file, folder or glob whose change restarts; may be repeated",
-    details: "All files in a folder count, and in those below it. `*` and `?` stand for characters of a name, \
-        `**` for any number of folders: config/**/*.yaml. Relative to the folder that the server works in. Quote \
-        it, or the shell expands it.",
+    help: "A further file, folder or glob that restarts on change; may be repeated",
+    details: "All files in a folder and in the folders below it count. `*` and `?` match characters of a \
+        name, `**` any number of folders: `config/**/*.yaml`. It is relative to the server's working folder. \
+        Quote it, or the shell expands it.",
     ..Setting::BLANK
 };
 

@@ -22,9 +22,9 @@ pub(crate) const PROTOCOL: Setting = Setting {
     },
     default: "http",
     area: Area::Proxies,
-    help: "What is spoken where --bind names no scheme: http, uwsgi, scgi or fastcgi",
-    details: "uwsgi, scgi and fastcgi are for a web server in front, which then says all about the client: \
-        see --uwsgi-allow-from. `--bind uwsgi://unix:/run/app.sock` says it of one address.",
+    help: "Protocol of a --bind without a scheme: http, uwsgi, scgi or fastcgi",
+    details: "uwsgi, scgi and fastcgi are for a web server in front, which then describes the client: see \
+        --uwsgi-allow-from. `--bind uwsgi://unix:/run/app.sock` sets it for one address.",
     ..Setting::BLANK
 };
 
@@ -54,10 +54,10 @@ pub(crate) const UWSGI_ALLOW_IPS: Setting = Setting {
     default: "127.0.0.1,::1",
     area: Area::Proxies,
     help: "Addresses and networks of web servers that may speak uwsgi, SCGI or FastCGI",
-    details: "Whatever these say of the client is believed: its address, its scheme, the user. Connections of \
-        anybody else are closed. Also: private, unix (UNIX sockets, which are believed unless it is none), none, \
-        and *, as in --forwarded-allow-ips. X-Forwarded-For and its like, which a web server passes on as its \
-        client has sent them, say something of the client only where REMOTE_ADDR is among those of \
+    details: "Portico believes everything that these say about the client: its address, its scheme, the \
+        user. Connections of others are closed. Also: private, unix (UNIX sockets, which are believed unless \
+        the value is none), none, and *, as in --forwarded-allow-ips. A web server passes on X-Forwarded-For \
+        and similar headers as its client has sent them; they are used only if REMOTE_ADDR is in \
         --forwarded-allow-ips.",
     ..Setting::BLANK
 };

@@ -14,7 +14,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting {
         name: "on_reload",
         help: "Hook, called in the supervisor, at SIGHUP",
-        details: "Called with (server); the new configuration counts already.",
+        details: "Called with (server); the new configuration is already in effect.",
         ..HOOK
     },
     Setting {
@@ -38,7 +38,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "post_worker_init",
-        help: "Hook, called in each worker, when it has the application",
+        help: "Hook, called in each worker, after the import of the application",
         details: "Called with (worker); if it raises, the worker does not start.",
         ..HOOK
     },
@@ -63,7 +63,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting {
         name: "pre_request",
         help: "Hook, called in a worker's thread, before each call of the application",
-        details: "Called with (worker, request); if it raises, the answer is 500.",
+        details: "Called with (worker, request); if it raises, the response is 500.",
         ..HOOK
     },
     Setting {
@@ -88,7 +88,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "nworkers_changed",
-        help: "Hook, called in the supervisor, when another number of workers is asked for",
+        help: "Hook, called in the supervisor, when the number of workers changes",
         details: "Called with (server, new, old); at the start old is None; what it raises is logged.",
         ..HOOK
     },

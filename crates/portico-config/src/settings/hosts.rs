@@ -13,13 +13,13 @@ pub(crate) const ALLOWED_HOSTS: Setting = Setting {
         set: |config, words| AllowedHosts::parse(words).map(|hosts| config.allowed_hosts = hosts),
     },
     area: Area::Requests,
-    help: "Hosts that requests may be for; those for others are answered 421",
-    details: "By default any. A name stands for itself, .example.com also for all names below it, *.example.com \
-        for those alone; an address or a network for addresses. With a port, that one alone counts. Other \
-        requests are answered before their bodies are read, and the application sees nothing of them. The host is \
-        what the application finds as HTTP_HOST: that of a believed proxy where --forwarded-headers has host. An \
-        X-Forwarded-Host that is passed on has to be allowed as well. Health checks that ask for an address need \
-        it here: 10.0.0.0/8 for all of such a network. `*` allows all.",
+    help: "Hosts for which requests are accepted; requests for others get 421",
+    details: "By default any host. A name matches itself, .example.com also all names below it, \
+        *.example.com only those; an address or a network matches addresses. With a port, only that port \
+        matches. Other requests get their response before their bodies are read, and the application never \
+        sees them. The host is the application's HTTP_HOST: a believed proxy's if --forwarded-headers has \
+        host. An X-Forwarded-Host that is passed on must be allowed as well. Health checks that use an \
+        address as host need it here: 10.0.0.0/8 for a whole network. `*` allows all.",
     ..Setting::BLANK
 };
 

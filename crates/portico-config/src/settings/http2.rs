@@ -26,8 +26,8 @@ pub(crate) const HTTP_PROTOCOLS: Setting = Setting {
     flags: &["http-protocols"],
     value: ValueType::List { metavar: "LIST", set: set_protocols },
     default: "h2,h1",
-    help: "Versions of HTTP that are spoken: h2,h1 or h1",
-    details: "With h1 alone nobody is offered HTTP/2, neither in a TLS handshake (ALPN) nor without TLS.",
+    help: "Versions of HTTP to speak: h2,h1 or h1",
+    details: "With h1 alone HTTP/2 is disabled, with TLS (ALPN) and without.",
     ..BLANK
 };
 
@@ -84,8 +84,8 @@ pub(crate) const HTTP2_CLEARTEXT: Setting = Setting {
     },
     default: "prior-knowledge",
     help: "HTTP/2 without TLS: off, or prior-knowledge",
-    details: "A client that begins with HTTP/2's preface is taken at its word, on the same port as HTTP/1. Cloud \
-        Run, Envoy, HAProxy and curl can do so. gunicorn's default is off.",
+    details: "A client that begins with HTTP/2's preface gets HTTP/2, on the same port as HTTP/1. Cloud Run, \
+        Envoy, HAProxy and curl can do so. gunicorn's default is off.",
     ..BLANK
 };
 
@@ -110,8 +110,8 @@ pub(crate) const HTTP2_MAX_CONCURRENT_STREAMS: Setting = Setting {
     },
     default: "100",
     help: "Requests that may be open at once on an HTTP/2 connection",
-    details: "One more is refused with REFUSED_STREAM, which clients repeat. How many run at once is decided by \
-        --threads, how many wait by --max-queue.",
+    details: "A further one is refused with REFUSED_STREAM, and clients retry it. --threads sets how many \
+        run at once, --max-queue how many wait.",
     ..BLANK
 };
 
@@ -134,9 +134,9 @@ pub(crate) const HTTP2_INITIAL_WINDOW_SIZE: Setting = Setting {
     },
     default: "256k",
     help: "Bytes of a request body that an HTTP/2 client may send ahead",
-    details: "A client gets as much again as has been stored, or with --stream-request-body read. A connection \
-        has the window of 16 streams, and at least 1 MB. gunicorn's default, 65535, slows uploads over long \
-        lines.",
+    details: "The window grows by as many bytes as have been stored or, with --stream-request-body, read. A \
+        connection has the window of 16 streams, and at least 1 MB. gunicorn's default, 65535, slows uploads \
+        over connections with a long delay.",
     ..BLANK
 };
 
@@ -158,8 +158,8 @@ pub(crate) const HTTP2_MAX_FRAME_SIZE: Setting = Setting {
         set: |config, bytes| config.http2.frame_bytes_max = bytes as u32,
     },
     default: "16384",
-    help: "Longest HTTP/2 frame that is taken",
-    details: "The limits are the protocol's own. Longer frames make uploads no faster.",
+    help: "Longest HTTP/2 frame that is accepted",
+    details: "The range is the protocol's. Longer frames do not speed up uploads.",
     ..BLANK
 };
 
@@ -181,9 +181,9 @@ pub(crate) const HTTP2_MAX_HEADER_LIST_SIZE: Setting = Setting {
         set: |config, bytes| config.http2.header_list_bytes_max = bytes as u32,
     },
     default: "65536",
-    help: "Longest header list of an HTTP/2 request; a longer one is answered 431",
-    details: "Names and values uncompressed, and 32 bytes for each field. The limits on requests of every \
-        version, --limit-request-head and its like, hold as well.",
+    help: "Longest header list of an HTTP/2 request; a longer one gets 431",
+    details: "Names and values uncompressed, and 32 bytes for each header. The limits for all versions, such \
+        as --limit-request-head, apply too.",
     ..BLANK
 };
 

@@ -15,11 +15,11 @@ pub(crate) const PERMIT_OBSOLETE_FOLDING: Setting = Setting {
     value: ValueType::Refused {
         takes: Takes::Nothing,
         harmless: FALSE,
-        why: "folded fields are read in two ways by servers in a row, and so smuggle requests (RFC 9112, \
-            section 5.2); have the client or the proxy send each field in one line",
+        why: "two servers in a row may read folded headers differently, which allows request smuggling (RFC 9112, \
+            section 5.2); the client or the proxy must send each header in one line",
     },
-    help: "Take fields that go on in the next line",
-    details: "They are answered 400.",
+    help: "Accept headers that continue on the next line",
+    details: "Such requests get 400.",
     ..BLANK
 };
 
@@ -29,11 +29,11 @@ pub(crate) const STRIP_HEADER_SPACES: Setting = Setting {
     value: ValueType::Refused {
         takes: Takes::Nothing,
         harmless: FALSE,
-        why: "white space before a field's colon smuggles requests (RFC 9112, section 5.1); have the \
-            client or the proxy send none",
+        why: "white space before a header's colon allows request smuggling (RFC 9112, section 5.1); the \
+            client or the proxy must not send it",
     },
-    help: "Take white space between a field's name and its colon",
-    details: "Such requests are answered 400.",
+    help: "Accept white space between a header's name and its colon",
+    details: "Such requests get 400.",
     ..BLANK
 };
 
@@ -46,8 +46,8 @@ pub(crate) const PERMIT_UNCONVENTIONAL_HTTP_VERSION: Setting = Setting {
         why: "how a body ends depends on the version, so unknown ones are refused; every HTTP/1.x is \
             served without this switch",
     },
-    help: "Take versions of HTTP that there are not",
-    details: "HTTP/1.2 to 1.9 are served as 1.1 (RFC 9110, section 2.5), others answered 505.",
+    help: "Accept versions of HTTP that do not exist",
+    details: "HTTP/1.2 to 1.9 are served as 1.1 (RFC 9110, section 2.5), others get 505.",
     ..BLANK
 };
 
@@ -57,10 +57,10 @@ pub(crate) const CASEFOLD_HTTP_METHOD: Setting = Setting {
     value: ValueType::Refused {
         takes: Takes::Nothing,
         harmless: FALSE,
-        why: "methods are case-sensitive (RFC 9110, section 9.1), and whether an answer has a body hangs \
-            on them; have the client send them in capitals",
+        why: "methods are case-sensitive (RFC 9110, section 9.1), and decide whether a response has a \
+            body; the client must send them in capitals",
     },
-    help: "Turn methods into capitals",
+    help: "Convert methods to capitals",
     details: "A method reaches the application as it was sent.",
     ..BLANK
 };

@@ -31,10 +31,10 @@ pub(crate) const LIMIT_REQUEST_LINE: Setting = Setting {
     },
     default: "8190",
     area: Area::Limits,
-    help: "Longest request line; a longer one is answered 414",
-    details: "Method, target and version without the line's end. --limit-request-head holds as well. 8190 is \
-        Apache's default; gunicorn's is 4094, which long query strings exceed. Where this is said in gunicorn's \
-        ways and --limit-request-head is not said, that is raised to fit, to 16m for 0.",
+    help: "Longest request line; a longer one gets 414",
+    details: "Method, target and version without the end of the line. --limit-request-head applies too. 8190 \
+        is Apache's default; gunicorn's is 4094, which long query strings exceed. If this is set in \
+        gunicorn's ways and --limit-request-head is not set, the latter is raised to fit, to 16m for 0.",
     ..Setting::BLANK
 };
 
@@ -61,8 +61,8 @@ pub(crate) const LIMIT_REQUEST_FIELDS: Setting = Setting {
     },
     default: "100",
     area: Area::Limits,
-    help: "Most header fields of a request; more are answered 431",
-    details: "It holds for the trailers of a chunked body as well.",
+    help: "Most headers of a request; more get 431",
+    details: "It applies to the trailers of a chunked body as well.",
     ..Setting::BLANK
 };
 
@@ -87,8 +87,8 @@ pub(crate) const LIMIT_REQUEST_FIELD_SIZE: Setting = Setting {
     },
     default: "8190",
     area: Area::Limits,
-    help: "Longest header field; a longer one is answered 431",
-    details: "Name, colon and value without the line's end. --limit-request-head holds as well.",
+    help: "Longest header; a longer one gets 431",
+    details: "Name, colon and value without the end of the line. --limit-request-head applies too.",
     ..Setting::BLANK
 };
 
@@ -113,8 +113,8 @@ pub(crate) const LIMIT_REQUEST_HEAD: Setting = Setting {
     },
     default: "64k",
     area: Area::Limits,
-    help: "Longest request head, all of its lines together; a longer one is answered 431",
-    details: "It bounds the memory that a request takes before it is complete, and so cannot be off.",
+    help: "Longest request head, all of its lines together; a longer one gets 431",
+    details: "It limits the memory of a request before it is complete, so it cannot be turned off.",
     ..Setting::BLANK
 };
 
@@ -137,10 +137,9 @@ pub(crate) const LIMIT_REQUEST_BODY: Setting = Setting {
     },
     default: "0",
     area: Area::Limits,
-    help: "Longest request body; a longer one is answered 413",
-    details: "Where Content-Length announces a longer one, the answer goes out before any of it is read. \
-        Beyond --request-buffer a body waits in a temporary file, so set a limit where disk space is \
-        short.",
+    help: "Longest request body; a longer one gets 413",
+    details: "If Content-Length announces a longer body, the response is sent before any of it is read. \
+        Above --request-buffer a body waits in a temporary file, so set a limit if disk space is scarce.",
     ..Setting::BLANK
 };
 
@@ -162,10 +161,10 @@ pub(crate) const LIMIT_CHUNK_LINE: Setting = Setting {
     },
     default: "8k",
     area: Area::Limits,
-    help: "Longest size line of a chunk; a longer one is answered 400",
-    details: "Size and extensions without the line's end. Extensions mean nothing to an application and are \
-        passed over (RFC 9112 section 7.1.1 asks for a limit). Those of a whole body may have twice as many \
-        bytes.",
+    help: "Longest size line of a chunk; a longer one gets 400",
+    details: "Size and extensions without the end of the line. Extensions have no meaning for an application \
+        and are ignored (RFC 9112 section 7.1.1 asks for a limit). The extensions of a whole body may have \
+        twice as many bytes.",
     ..Setting::BLANK
 };
 

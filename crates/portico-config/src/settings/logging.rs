@@ -24,7 +24,7 @@ pub(crate) const ACCESS_LOGFILE: Setting = Setting {
     },
     area: Area::Logging,
     help: "Write a line for each request to this file; - is standard output",
-    details: "Off by default. Lines are formatted and written off the path of requests.",
+    details: "Off by default. A separate thread formats and writes the lines.",
     ..Setting::BLANK
 };
 
@@ -54,10 +54,10 @@ pub(crate) const ACCESS_LOGFORMAT: Setting = Setting {
     default: "combined",
     area: Area::Logging,
     help: "Lines of the access log: combined, common, json, logfmt, or a template",
-    details: "combined is common with Referer and User-Agent: gunicorn's lines, which log analysers expect. json \
-        and logfmt tell more, under OpenTelemetry's names: docs/reference/access-log.md lists their keys. A \
-        template is a text with gunicorn's atoms in it, such as `%(h)s \"%(r)s\" %(s)s %(D)s`. What a client has \
-        sent is escaped in all of them: no request can forge a line or a field.",
+    details: "combined is common with Referer and User-Agent: gunicorn's lines, which log analysers expect. \
+        json and logfmt have more, under OpenTelemetry's names: docs/reference/access-log.md lists their \
+        keys. A template is a text with gunicorn's atoms, such as `%(h)s \"%(r)s\" %(s)s %(D)s`. Data from \
+        clients is escaped in all of them: no request can forge a line or a key.",
     ..Setting::BLANK
 };
 
@@ -78,13 +78,12 @@ pub(crate) const REQUEST_ID: Setting = Setting {
     value: ValueType::Switch { given: true, set: |config, on| config.telemetry.request_id = on },
     default: "false",
     area: Area::Logging,
-    help: "Give each request an id: in environ, and as X-Request-Id in its answer",
-    details: "The id is the request's own X-Request-Id where a peer of --forwarded-allow-ips has sent one, else a \
-        new one that is unique over all processes and tells of no other. The application finds it as \
-        environ['portico.request_id'], the client in the answer, unless the application has set X-Request-Id \
-        itself. With an access log that \
-        tells it, json and logfmt among them, requests have one also without this option; it is then not in the \
-        answer.",
+    help: "Give each request an id: in environ, and as X-Request-Id in its response",
+    details: "The id is the request's own X-Request-Id if a peer of --forwarded-allow-ips has sent one, \
+        otherwise a new one, unique over all processes, that reveals nothing about other ids. The \
+        application finds it as environ['portico.request_id'], the client in the response, unless the \
+        application has set X-Request-Id itself. If the format of the access log has the id, as json and \
+        logfmt do, requests have one also without this option; the response then does not.",
     ..Setting::BLANK
 };
 
@@ -109,7 +108,7 @@ pub(crate) const ERROR_LOGFILE: Setting = Setting {
     },
     default: "-",
     area: Area::Logging,
-    help: "Write what happens to this file; - is standard error",
+    help: "Write the error log to this file; - is standard error",
     details: "Start and stop, warnings, errors, and the tracebacks of the application, wsgi.errors included.",
     ..Setting::BLANK
 };
@@ -141,7 +140,7 @@ pub(crate) const LOG_LEVEL: Setting = Setting {
     default: "info",
     area: Area::Logging,
     help: "Least severe level that is logged: debug, info, warning, error or critical",
-    details: "It does not touch the access log.",
+    details: "It does not affect the access log.",
     ..Setting::BLANK
 };
 

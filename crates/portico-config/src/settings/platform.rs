@@ -36,9 +36,9 @@ pub(crate) const PIDFILE: Setting = Setting {
     },
     area: Area::System,
     help: "Write the process id of the supervisor to this file",
-    details: "Once the sockets are bound. If the file names another server that runs, the start is refused; \
-        what a dead one has left is taken over. The file goes with the server. At an upgrade (SIGUSR2) the \
-        new supervisor writes FILE.2, which becomes FILE when the old one has ended.",
+    details: "It is written once the sockets are bound. If the file names another running server, the start \
+        is refused; the file of a dead one is replaced. The file is removed when the server ends. At an \
+        upgrade (SIGUSR2) the new supervisor writes FILE.2, which becomes FILE when the old one has ended.",
     ..Setting::BLANK
 };
 
@@ -62,10 +62,9 @@ pub(crate) const DAEMON: Setting = Setting {
     default: "false",
     area: Area::System,
     help: "Leave the terminal and serve in the background",
-    details: "The command returns when the first worker serves, with status 0; or, if that fails, with what \
-        went wrong and the status that says so. Standard input, output and error are /dev/null from then on, \
-        so that the error log needs a file (--error-logfile). systemd, containers and supervisord want no \
-        daemon.",
+    details: "The command returns with status 0 when the first worker serves; if that fails, it prints the \
+        reason and returns the status of the failure. Standard input, output and error are then /dev/null, \
+        so the error log needs a file (--error-logfile). systemd, containers and supervisord need no daemon.",
     ..Setting::BLANK
 };
 
@@ -89,7 +88,7 @@ pub(crate) const ENABLE_STDIO_INHERITANCE: Setting = Setting {
     default: "false",
     area: Area::System,
     help: "With --daemon: keep standard output and error, unless they are a terminal",
-    details: "Set PYTHONUNBUFFERED=1 to see at once what the application prints.",
+    details: "Set PYTHONUNBUFFERED=1 to see the application's output at once.",
     ..Setting::BLANK
 };
 
@@ -117,11 +116,11 @@ pub(crate) const USER: Setting = Setting {
     },
     area: Area::System,
     help: "Serve as this user, by name or number; for a server that root starts",
-    details: "The workers change to it before they import anything, with --preload too. The supervisor stays \
-        root, for ports below 1024, reloads and logs; it runs no code of the application, and reads no \
-        configuration that others than root could have written (docs/concepts/privileges.md). UNIX sockets and \
-        the log files that it makes are given to the user. Without --group the workers have the user's own \
-        group; of root's other groups they keep none (--initgroups gives them the user's).",
+    details: "The workers change to it before they import anything, also with --preload. The supervisor \
+        stays root, for ports below 1024, reloads and logs; it runs no code of the application, and reads no \
+        configuration that others than root could have written (docs/concepts/privileges.md). UNIX sockets \
+        and new log files are given to the user. Without --group the workers have the user's own group; they \
+        keep none of root's other groups (--initgroups gives them the user's).",
     ..Setting::BLANK
 };
 
@@ -186,7 +185,7 @@ pub(crate) const INITGROUPS: Setting = Setting {
     default: "false",
     area: Area::System,
     help: "Give the workers all groups that --user is a member of",
-    details: "The user has to have a name on this machine.",
+    details: "The user must have a name on this machine.",
     ..Setting::BLANK
 };
 
@@ -207,9 +206,9 @@ pub(crate) const ALLOW_NEW_PRIVILEGES: Setting = Setting {
     default: "false",
     area: Area::System,
     help: "With --user: let programs such as sudo gain privileges",
-    details: "By default the kernel ignores the set-user-ID and set-group-ID bits of what the workers start \
-        (PR_SET_NO_NEW_PRIVS, prctl(2)), so that the user of --user stays what it is. sudo, su and the \
-        sendmail command of Postfix need them.",
+    details: "By default the kernel ignores the set-user-ID and set-group-ID bits of programs that the \
+        workers start (PR_SET_NO_NEW_PRIVS, prctl(2)), so that they keep running as --user. sudo, su and the \
+        sendmail command of Postfix need these bits.",
     ..Setting::BLANK
 };
 
@@ -237,10 +236,10 @@ pub(crate) const UMASK: Setting = Setting {
         set: |config, text| umask(text).map(|mask| config.system.umask = Some(mask)),
     },
     area: Area::System,
-    help: "Take these permissions away from UNIX sockets",
-    details: "022 and 0o022 are octal, 18 is decimal. The sockets then have 0777 less these; what \
-        --socket-mode says counts before it. The process' own mask, which the application's files are made \
-        with, is left alone.",
+    help: "Permissions to remove from UNIX sockets",
+    details: "022 and 0o022 are octal, 18 is decimal. The sockets then have 0777 less these; --socket-mode \
+        takes precedence. The umask of the processes, which applies to the application's files, does not \
+        change.",
     ..Setting::BLANK
 };
 
@@ -297,7 +296,7 @@ pub(crate) const RAW_ENV: Setting = Setting {
     },
     area: Area::System,
     help: "Set a variable in the application's environment; may be repeated",
-    details: "Before anything of the application is imported.",
+    details: "It is set before anything of the application is imported.",
     ..Setting::BLANK
 };
 
@@ -339,9 +338,9 @@ pub(crate) const PROC_NAME: Setting = Setting {
         },
     },
     area: Area::System,
-    help: "What the processes are called in ps: portico: master [NAME]",
+    help: "Name of the processes in ps: portico: master [NAME]",
     details: "By default the application's name. It needs the Python package setproctitle, as gunicorn does; \
-        without it ps and top show `portico: master` and `portico: worker` as the command's name alone.",
+        without it ps and top show only `portico: master` and `portico: worker` as the command's name.",
     ..Setting::BLANK
 };
 
@@ -372,8 +371,8 @@ pub(crate) const PASTE: Setting = Setting {
     },
     area: Area::Application,
     help: "Serve the application of this PasteDeploy file: FILE or FILE#NAME",
-    details: "In place of APP_MODULE; it needs the package PasteDeploy. NAME is `main` by default. If \
-        the file has a section [loggers], it is --log-config as well.",
+    details: "It replaces APP_MODULE and needs the package PasteDeploy. NAME is `main` by default. If the \
+        file has a section [loggers], it is a --log-config too.",
     ..Setting::BLANK
 };
 

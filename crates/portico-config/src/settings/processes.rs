@@ -32,13 +32,14 @@ pub(crate) const WORKERS: Setting = Setting {
     default: "auto",
     area: Area::Processes,
     help: "Processes that serve: a number, 2..8 to follow the load, or auto",
-    details: "`auto` is the number of CPUs that this process may use: by its affinity and the quota of its \
-        cgroup, so that a container with two CPUs of a machine with 64 gets two; and no more than memory has room \
-        for, its cgroup's or the machine's, at 128 MiB a worker. An application that computes \
-        gains from no more; one that waits for databases and other services gains from --threads, at less \
-        memory than from workers.\n\nWith MIN..MAX workers are added while requests wait for a thread and \
-        leave again once the load has been low for a while. Lower the number where memory is short: each \
-        worker has the application of its own, unless --preload shares it.",
+    details: "`auto` is the number of CPUs that this process may use, by its affinity and the quota of its \
+        cgroup: a container with two CPUs on a machine with 64 gets two. It is limited by the memory of the \
+        cgroup or the machine, at 128 MiB a worker. An application that computes gains from one worker for \
+        each CPU; an application that waits for databases and other services gains more from --threads, with \
+        less memory.\n\n\
+        With MIN..MAX workers are added while requests wait for a thread, and leave once the load has been \
+        low for a while. Use a lower number if memory is scarce: each worker has its own copy of the \
+        application, unless --preload shares it.",
     ..Setting::BLANK
 };
 
@@ -116,10 +117,10 @@ pub(crate) const PRELOAD: Setting = Setting {
     default: "off",
     area: Area::Processes,
     help: "Import the application once and fork the workers from that process",
-    details: "Workers then start in milliseconds and share the memory of what was imported. The application \
-        must not start threads or open connections while it is imported: they do not survive the fork, and \
-        are named in a warning. --preload=strict refuses to start instead. A reload imports the application \
-        anew.",
+    details: "Workers then start in milliseconds and share the memory of the import. The application must \
+        not start threads or open connections while it is imported, because these do not survive the fork; a \
+        warning names them. --preload=strict refuses to start instead. A reload imports the application \
+        again.",
     ..Setting::BLANK
 };
 
@@ -167,10 +168,10 @@ pub(crate) const WARMUP: Setting = Setting {
         },
     },
     area: Area::Processes,
-    help: "A request that each worker answers before it takes traffic; may be repeated",
+    help: "A request that each worker serves before it gets traffic; may be repeated",
     details: "GET:/PATH, HEAD:/PATH, or /PATH alone for GET; write a comma in it as %2C. It fills caches and \
-        opens connections that the first user would wait for otherwise. A worker whose application fails it \
-        with a status of 500 or above is not ready. They count towards --boot-timeout.",
+        opens connections, so that the first user need not wait for them. A worker whose application \
+        responds with a status of 500 or above is not ready. Warm-up counts towards --boot-timeout.",
     ..Setting::BLANK
 };
 
@@ -226,9 +227,9 @@ pub(crate) const BOOT_TIMEOUT: Setting = Setting {
     },
     default: "120",
     area: Area::Processes,
-    help: "How long a worker may take until it is ready",
-    details: "Importing the application and answering each --warmup are within it. A worker that takes longer \
-        is stopped, with its stack in the log, and counts as failed. Raise it for an application that loads \
+    help: "How long a worker may take to become ready",
+    details: "This includes importing the application and each --warmup. A worker that takes longer is \
+        stopped, with its stack in the log, and counts as failed. Raise it for an application that loads \
         large models.",
     ..Setting::BLANK
 };

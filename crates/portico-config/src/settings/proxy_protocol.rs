@@ -20,11 +20,11 @@ pub(crate) const PROXY_PROTOCOL: Setting = Setting {
     default: "off",
     area: Area::Proxies,
     help: "PROXY protocol of a load balancer: off, v1, v2, or auto for either",
-    details: "What it says of the client becomes REMOTE_ADDR and REMOTE_PORT, before TLS, and PROXY_ADDR and \
-        PROXY_PORT are where the client connected to. It counts for every --bind that has no ?proxy= of its own. \
-        Peers of --proxy-allow-from have to begin with it, as the protocol demands: whoever may leave it out \
-        could have its client write it. Others are read as ever. The client is then who is, or is not, \
-        among --forwarded-allow-ips.",
+    details: "The client's address becomes REMOTE_ADDR and REMOTE_PORT, before TLS, and the address to which \
+        it connected becomes PROXY_ADDR and PROXY_PORT. It applies to every --bind without a ?proxy= of its \
+        own. Connections from --proxy-allow-from must begin with this header, as the protocol demands: if it \
+        were optional, a client could write it. Connections from others are read without one. \
+        --forwarded-allow-ips is then compared with the client's address.",
     ..Setting::BLANK
 };
 

@@ -28,7 +28,7 @@ pub(crate) const LOGGER_CLASS: Setting = Setting {
             Ok(())
         },
     },
-    help: "Class of Python that logs in the server's place",
+    help: "Python class that does the server's logging",
     details: "An import string such as mysite.logs.Logger. Its base class is \
         portico.compat.gunicorn.glogging.Logger; it may override setup, access, atoms and now. Errors and \
         accesses of the server then go through Python. With a trivial application a request and its line took six \
@@ -60,8 +60,8 @@ pub(crate) const LOGCONFIG: Setting = Setting {
         },
     },
     help: "Configure Python's logging by this ini file",
-    details: "As logging.config.fileConfig reads it. What the server logs goes through the loggers \
-        gunicorn.error and gunicorn.access of Python then.",
+    details: "As logging.config.fileConfig reads it. The server then logs through Python's loggers \
+        gunicorn.error and gunicorn.access.",
     ..BLANK
 };
 
@@ -85,8 +85,8 @@ pub(crate) const LOGCONFIG_DICT: Setting = Setting {
         },
     },
     help: "Configure Python's logging by this dictionary; in gunicorn.conf.py",
-    details: "As logging.config.dictConfig takes it; gunicorn's own configuration is its base. It counts before \
-        logconfig_json and logconfig.",
+    details: "As logging.config.dictConfig accepts it; gunicorn's own configuration is its base. It takes \
+        precedence over logconfig_json and logconfig.",
     ..BLANK
 };
 
@@ -109,7 +109,7 @@ pub(crate) const LOGCONFIG_JSON: Setting = Setting {
         },
     },
     help: "Configure Python's logging by this JSON file",
-    details: "As logging.config.dictConfig takes it. It counts before logconfig.",
+    details: "As logging.config.dictConfig accepts it. It takes precedence over logconfig.",
     ..BLANK
 };
 
@@ -127,8 +127,8 @@ pub(crate) const CAPTURE_OUTPUT: Setting = Setting {
     flags: &["capture-output"],
     value: ValueType::Switch { given: true, set: |config, on| config.capture_output = on },
     default: "false",
-    help: "Have what is written to standard output and error go to the error log",
-    details: "Only where --error-logfile is a file: that takes the place of both.",
+    help: "Send standard output and standard error to the error log",
+    details: "Only if --error-logfile is a file, which then replaces both.",
     ..BLANK
 };
 

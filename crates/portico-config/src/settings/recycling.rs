@@ -22,9 +22,9 @@ pub(crate) const MAX_REQUESTS: Setting = Setting {
     default: "0",
     area: Area::Processes,
     help: "Requests after which a worker is replaced",
-    details: "For an application that leaks. The successor is ready before the worker stops taking requests, \
-        one worker at a time, so that no request is lost and no capacity. Where memory is what leaks, \
-        --worker-max-rss says what is meant.",
+    details: "For an application that leaks. Workers are replaced one at a time, and the successor is ready \
+        before the worker stops taking requests, so no request and no capacity is lost. For memory leaks use \
+        --worker-max-rss instead.",
     ..Setting::BLANK
 };
 
@@ -54,9 +54,9 @@ pub(crate) const MAX_REQUESTS_JITTER: Setting = Setting {
     },
     default: "auto",
     area: Area::Processes,
-    help: "Requests, up to this number, added by chance to --max-requests",
-    details: "It keeps workers that started together from being due together. `auto` is a tenth of \
-        --max-requests; 0 replaces each worker after exactly --max-requests.",
+    help: "Random number of requests, up to this, added to --max-requests",
+    details: "It prevents workers that have started together from being replaced together. `auto` is a tenth \
+        of --max-requests; 0 replaces each worker after exactly --max-requests.",
     ..Setting::BLANK
 };
 
@@ -87,9 +87,9 @@ pub(crate) const WORKER_MAX_RSS: Setting = Setting {
     default: "0",
     area: Area::Processes,
     help: "Memory above which a worker is replaced",
-    details: "Memory that workers share, as they do with --preload, counts in part for each of them (PSS). A \
-        worker that stays above it for a few samples is replaced, its successor being ready first. Set it so \
-        that all workers and one successor fit into the container's limit.",
+    details: "Memory that workers share, as with --preload, counts in part for each of them (PSS). A worker \
+        that stays above the value for several samples is replaced; its successor is ready first. Choose it \
+        so that all workers and one successor fit into the container's limit.",
     ..Setting::BLANK
 };
 
@@ -114,8 +114,9 @@ pub(crate) const MAX_LIFETIME: Setting = Setting {
     default: "0",
     area: Area::Processes,
     help: "Time after which a worker is replaced",
-    details: "For what goes stale with time rather than with requests, such as a leak of a background thread. \
-        Workers that started together are not due together: up to a tenth is added by chance.",
+    details: "For problems that grow with time rather than with requests, such as a leak in a background \
+        thread. Workers that have started together are not replaced together: a random time of up to a tenth \
+        is added.",
     ..Setting::BLANK
 };
 

@@ -25,9 +25,9 @@ pub(crate) const REQUEST_BUFFER: Setting = Setting {
     },
     default: "64k",
     area: Area::Requests,
-    help: "Bytes of a request body kept in memory; the rest waits in a temporary file",
-    details: "The application is called once the body is complete, so that a slow upload takes no thread. \
-        The file has no name and is in --tmp-upload-dir, or TMPDIR.",
+    help: "Bytes of a request body kept in memory; the rest goes to a temporary file",
+    details: "The application is called once the body is complete, so a slow upload holds no thread. The \
+        file has no name and is in --tmp-upload-dir, or TMPDIR.",
     ..Setting::BLANK
 };
 
@@ -52,9 +52,9 @@ pub(crate) const TMP_UPLOAD_DIR: Setting = Setting {
     },
     area: Area::Requests,
     help: "Folder of the temporary files for request bodies and responses",
-    details: "By default TMPDIR, or /tmp. The files have no name, so that none is left behind. Where none can be \
-        written, bodies stay in memory as far as --connection-memory and --client-memory go; what exceeds that is \
-        answered 507.",
+    details: "By default TMPDIR, or /tmp. The files have no name, so none is left behind. If none can be \
+        written, bodies stay in memory within --connection-memory and --client-memory; beyond that they get \
+        507.",
     ..Setting::BLANK
 };
 
@@ -77,9 +77,9 @@ pub(crate) const RESPONSE_BUFFER: Setting = Setting {
     default: "1m",
     area: Area::Requests,
     help: "Bytes of a response kept in memory for a slow client",
-    details: "A response below it leaves its thread at once, however slowly the client reads. So does one that \
-        the application returns as a whole (a list or tuple of bytes), which is kept without a copy as far as \
-        --connection-memory goes. Beyond that see --response-spool.",
+    details: "A response below this size frees its thread at once, however slowly the client reads. So does \
+        a response that the application returns as a whole (a list or tuple of bytes), which is kept without \
+        a copy within --connection-memory. For larger ones see --response-spool.",
     ..Setting::BLANK
 };
 
@@ -105,12 +105,11 @@ pub(crate) const STREAM_REQUEST_BODY: Setting = Setting {
     },
     default: "off",
     area: Area::Requests,
-    help: "Call the application as soon as the head is in, the body arriving as it is read",
-    details: "For applications that act while an upload goes on. A thread is then taken for as long as the \
-        upload lasts.\n\n\
-        A body whose length is not announced (chunked, or HTTP/2 without Content-Length) is buffered all the \
-        same, so that CONTENT_LENGTH is known: Django, Django REST framework and others read nothing without \
-        it. `always` streams these too, for applications that read wsgi.input to its end \
+    help: "Call the application after the head, while the body still arrives",
+    details: "For applications that act during an upload. The upload then holds a thread for as long as it \
+        lasts. A body without an announced length (chunked, or HTTP/2 without Content-Length) is still \
+        buffered, so that CONTENT_LENGTH is known: Django, Django REST framework and others read nothing \
+        without it. `always` streams these too, for applications that read wsgi.input to its end \
         (wsgi.input_terminated).",
     ..Setting::BLANK
 };
@@ -161,8 +160,8 @@ pub(crate) const SENDFILE: Setting = Setting {
     value: ValueType::Switch { given: false, set: |config, on| config.sendfile = on },
     default: "true",
     area: Area::Requests,
-    help: "Do not hand files of wsgi.file_wrapper to the kernel's sendfile(2)",
-    details: "Turn it off where the files are on a network or FUSE file system on which sendfile misbehaves.",
+    help: "Do not use the kernel's sendfile(2) for files of wsgi.file_wrapper",
+    details: "Use it if the files are on a network or FUSE file system on which sendfile misbehaves.",
     ..Setting::BLANK
 };
 
@@ -193,9 +192,9 @@ pub(crate) const SERVER_HEADER: Setting = Setting {
     },
     default: "portico",
     area: Area::Requests,
-    help: "Server field of responses, unless the application sets it; none for no field",
-    details: "It holds for what the server answers itself as well. A gunicorn.conf.py that sets `gunicorn.SERVER` \
-        or `gunicorn.SERVER_SOFTWARE` says the same.",
+    help: "Server header of responses, unless the application sets it; none for none",
+    details: "It also applies to the server's own responses. `gunicorn.SERVER` or `gunicorn.SERVER_SOFTWARE` \
+        in gunicorn.conf.py has the same effect.",
     ..Setting::BLANK
 };
 
@@ -219,11 +218,11 @@ pub(crate) const STRICT_WSGI: Setting = Setting {
     value: ValueType::Switch { given: true, set: |config, on| config.strict_wsgi = on },
     default: "false",
     area: Area::Requests,
-    help: "Refuse what PEP 3333 forbids to applications and can be put right",
+    help: "Raise on mistakes against PEP 3333 that Portico would correct",
     details: "As wsgiref.validate does: hop-by-hop headers such as Connection, a Trailer, a status without a \
-        reason, headers that are no list, a header that is no tuple. start_response raises then, which as a \
-        rule is answered 500. Without it such headers are dropped and the rest is taken, with one warning of \
-        each kind in a worker.",
+        reason, headers that are not a list, a header that is not a tuple. start_response then raises, which \
+        usually gives a 500. Without this option such headers are dropped and the rest is accepted, with one \
+        warning for each kind in a worker.",
     ..Setting::BLANK
 };
 

@@ -23,16 +23,17 @@ pub(crate) const BIND: Setting = Setting {
     default: "127.0.0.1:8000",
     area: Area::Socket,
     help: "Listen here: HOST:PORT, [IPV6]:PORT, unix:PATH, fd://N; may be repeated",
-    details: "A scheme before any of these says what is spoken there: http://, which is meant without one, \
-        https://, uwsgi://, scgi://, fastcgi://, and redirect://, which sends every request to https, as \
-        in https://0.0.0.0:443 or uwsgi://unix:/run/app.sock. ?proxy=off, v1, v2 or auto behind any of them \
-        stands for --proxy-protocol on this one, as in https://0.0.0.0:443?proxy=v2.\n\nHOST alone listens \
-        on port 8000, whatever the scheme, :PORT on every IPv4 address, and port 0 on a free port, which is \
-        printed. A name is looked up once, at the start, and every address that it has is listened on. fd://N \
-        takes over a listening socket that this process inherited. `tcp://HOST:PORT` and `unix://PATH` are \
-        accepted too.\n\nWhere nothing is said but the variable PORT is set, as hosting platforms do, Portico \
-        listens on 0.0.0.0:$PORT. Where that is not set either and systemd passes sockets (LISTEN_FDS), it \
-        listens on all of these; fd://NAME chooses those whose FileDescriptorName is NAME.",
+    details: "A scheme in front sets the protocol: http:// (the default), https://, uwsgi://, scgi://, \
+        fastcgi://, and redirect://, which redirects every request to https, as in https://0.0.0.0:443 or \
+        uwsgi://unix:/run/app.sock. ?proxy=off, v1, v2 or auto after an address sets --proxy-protocol for \
+        this address, as in https://0.0.0.0:443?proxy=v2.\n\n\
+        HOST alone listens on port 8000, whatever the scheme. :PORT listens on every IPv4 address. Port 0 \
+        listens on a free port, which is printed. A name is looked up once, at the start, and Portico \
+        listens on every address that it has. fd://N takes over a listening socket that this process has \
+        inherited. `tcp://HOST:PORT` and `unix://PATH` are accepted too.\n\n\
+        Without this setting, if the variable PORT is set, as hosting platforms do, Portico listens on \
+        0.0.0.0:$PORT. Otherwise, if systemd passes sockets (LISTEN_FDS), it listens on all of them; \
+        fd://NAME chooses those whose FileDescriptorName is NAME.",
     ..Setting::BLANK
 };
 
@@ -107,8 +108,8 @@ pub(crate) const REUSE_PORT: Setting = Setting {
     default: "false",
     area: Area::Socket,
     help: "Let other servers of the same user listen on the same TCP ports",
-    details: "The kernel divides the connections among them (SO_REUSEPORT); all have to ask for it. One \
-        server's workers share its sockets without it.",
+    details: "The kernel divides the connections among the servers (SO_REUSEPORT); all of them must ask for \
+        it. The workers of one server share its sockets without it.",
     ..Setting::BLANK
 };
 
@@ -136,7 +137,7 @@ pub(crate) const SOCKET_MODE: Setting = Setting {
     // connect(2) asks for write permission alone (unix(7)), so that 666 admits whom gunicorn's 777 (its umask
     // is 0) admits; nginx sets 666 as well.
     details: "The default lets every user of the machine connect, as on a TCP port and as with gunicorn and \
-        nginx. 660 together with the folder's group lets in one group, such as the web server's.",
+        nginx. 660 together with the folder's group admits one group, such as the web server's.",
     ..Setting::BLANK
 };
 

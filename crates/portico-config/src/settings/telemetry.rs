@@ -29,8 +29,8 @@ pub(crate) const STATSD_HOST: Setting = Setting {
     help: "Send metrics to statsd at this address",
     details: "gunicorn's metrics under gunicorn's names: the counters gunicorn.requests and \
         gunicorn.request.status.NNN, the time gunicorn.request.duration in milliseconds, the gauge \
-        gunicorn.workers, and gunicorn.log.error and its like. They are sent in batches off the path of requests; \
-        what statsd does not take is lost, and costs nothing.",
+        gunicorn.workers, and gunicorn.log.error and so on. A separate thread sends them in batches; metrics \
+        that statsd does not accept are lost, and delay nothing.",
     ..Setting::BLANK
 };
 
@@ -55,8 +55,8 @@ pub(crate) const STATSD_PREFIX: Setting = Setting {
         },
     },
     area: Area::Logging,
-    help: "What the names of metrics begin with",
-    details: "A dot is put between it and the name.",
+    help: "Prefix of the names of metrics",
+    details: "A dot separates it from the name.",
     ..Setting::BLANK
 };
 
@@ -80,7 +80,7 @@ pub(crate) const DOGSTATSD_TAGS: Setting = Setting {
     },
     area: Area::Logging,
     help: "Tags of all metrics, separated by commas",
-    details: "Such as `env:production,service:shop`; in DogStatsD's notation, which other servers of statsd may \
+    details: "Such as `env:production,service:shop`, in DogStatsD's notation, which other statsd servers may \
         not understand.",
     ..Setting::BLANK
 };
@@ -99,9 +99,9 @@ pub(crate) const ENABLE_BACKLOG_METRIC: Setting = Setting {
     value: ValueType::Switch { given: true, set: |config, on| config.telemetry.backlog_metric = on },
     default: "false",
     area: Area::Logging,
-    help: "Send how many requests wait for a thread to statsd, every second",
-    details: "As gunicorn.backlog. In gunicorn these wait in the kernel; here workers accept at once, and \
-        complete requests wait in their queues.",
+    help: "Send the number of requests that wait for a thread to statsd, every second",
+    details: "As gunicorn.backlog. In gunicorn these requests wait in the kernel; in Portico workers accept \
+        at once, and complete requests wait in their queues.",
     ..Setting::BLANK
 };
 
@@ -121,8 +121,8 @@ pub(crate) const LOG_SYSLOG: Setting = Setting {
     default: "false",
     area: Area::Logging,
     help: "Send the error log and the access log to syslog as well",
-    details: "In the form of gunicorn, which is that of Python's SysLogHandler: \
-        `<14>gunicorn.NAME.access: [PID] LINE`. Nothing waits for syslog: what it does not take is lost.",
+    details: "In gunicorn's form, which is that of Python's SysLogHandler: `<14>gunicorn.NAME.access: [PID] \
+        LINE`. Nothing waits for syslog: messages that it does not accept are lost.",
     ..Setting::BLANK
 };
 
@@ -148,9 +148,9 @@ pub(crate) const LOG_SYSLOG_TO: Setting = Setting {
     },
     default: "udp://localhost:514",
     area: Area::Logging,
-    help: "Where syslog is",
-    details: "A UNIX socket without #dgram or #stream is tried as both. A message ends in a null byte in a \
-        datagram, as gunicorn's do, and in a line end in a stream.",
+    help: "Address of syslog",
+    details: "A UNIX socket without #dgram or #stream is tried as both. A message ends with a null byte in a \
+        datagram, as gunicorn's do, and with a newline in a stream.",
     ..Setting::BLANK
 };
 
@@ -212,7 +212,7 @@ pub(crate) const LOG_SYSLOG_FACILITY: Setting = Setting {
     default: "user",
     area: Area::Logging,
     help: "The facility of messages to syslog",
-    details: "What RFC 3164 has in its section 4.1.1.",
+    details: "The facilities of RFC 3164, section 4.1.1.",
     ..Setting::BLANK
 };
 

@@ -23,11 +23,10 @@ pub(crate) const THREADS: Setting = Setting {
     },
     default: "4",
     area: Area::Threads,
-    help: "Requests that the application answers at once, in each worker process",
-    details: "Each thread lives as long as the process, so that what it holds (a database connection of \
-        Django) is kept, and a pool with this many connections is never short. Slow and idle clients take \
-        none of them. More threads help an application that waits for other services, not one that \
-        computes.",
+    help: "Requests that the application handles at once, in each worker process",
+    details: "Each thread lives as long as the process, so its resources (a database connection of Django) \
+        are kept, and a pool with this many connections is always large enough. Slow and idle clients hold \
+        no thread. More threads help an application that waits for other services, not one that computes.",
     ..Setting::BLANK
 };
 
@@ -48,10 +47,10 @@ pub(crate) const REQUIRE_FREE_THREADING: Setting = Setting {
     value: ValueType::Switch { given: true, set: |config, on| config.require_free_threading = on },
     default: "false",
     area: Area::Threads,
-    help: "Refuse to start where the interpreter has a GIL",
-    details: "For an application that is sized for threads that compute at the same time: with a Python that is \
-        not free-threaded (python3.14t), with PYTHON_GIL=1, and where the import of the application has turned \
-        the GIL on, nothing is served, and the reason names the module that did so. A module that turns it on \
+    help: "Refuse to start if the interpreter has a GIL",
+    details: "For an application that is sized for threads that compute at the same time. The server does \
+        not start with a Python that is not free-threaded (python3.14t), with PYTHON_GIL=1, or if the import \
+        of the application has turned the GIL on; the message names the module. A module that turns it on \
         later, while requests are served, is named in a warning.",
     ..Setting::BLANK
 };
@@ -76,8 +75,8 @@ pub(crate) const MAX_QUEUE: Setting = Setting {
     },
     default: "2048",
     area: Area::Threads,
-    help: "Complete requests that may wait for a thread; more are answered 503",
-    details: "The answer has a Retry-After. A request whose client goes away while it waits is dropped (see \
+    help: "Complete requests that may wait for a thread; further ones get 503",
+    details: "The response has a Retry-After. A request whose client leaves while it waits is dropped (see \
         --allow-half-close).",
     ..Setting::BLANK
 };
@@ -107,10 +106,10 @@ pub(crate) const MAX_STREAMS: Setting = Setting {
     },
     default: "256",
     area: Area::Threads,
-    help: "WebSockets that are open at once, in each worker process",
-    details: "Each is a request with `Upgrade: websocket` whose application has taken \
-        `environ[\"gunicorn.socket\"]`, as flask-sock, simple-websocket and Flask-SocketIO do. It has a thread of \
-        its own beside --threads, and no --timeout. A further one is answered 503.",
+    help: "WebSockets that may be open at once, in each worker process",
+    details: "A WebSocket is a request with `Upgrade: websocket` whose application has taken \
+        `environ[\"gunicorn.socket\"]`, as flask-sock, simple-websocket and Flask-SocketIO do. It has a \
+        thread of its own beside --threads, and no --timeout. A further one gets 503.",
     ..Setting::BLANK
 };
 

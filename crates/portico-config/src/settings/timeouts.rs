@@ -26,18 +26,19 @@ pub(crate) const KEEP_ALIVE: Setting = Setting {
     flags: &["keep-alive"],
     value: ValueType::Time {
         range: Duration::from_millis(1)..=DAY,
-        zero: Some("that a connection closes after each answer"),
+        zero: Some("that a connection closes after each response"),
         set: |config, time| config.keep_alive = time,
     },
     default: "75",
     area: Area::Timeouts,
-    help: "How long a kept connection may stay idle",
+    help: "How long a kept-alive connection may stay idle",
     // The shorter side's close races with the longer side's next request, which is where a balancer's 502
     // comes from: AWS' ALB keeps 60 s, nginx' own default for clients is 75 s. Idle connections cost next to
     // nothing here.
-    details: "It must be longer than the idle timeout of a load balancer in front, or the balancer sends \
-        requests into connections that are just being closed and answers 502. 75 s is right for AWS (60 s) \
-        and nginx (60 s); use 95 behind Heroku (90 s) and 620 behind Google Cloud (600 s).",
+    details: "It must be longer than the idle timeout of a load balancer in front. Otherwise the load \
+        balancer sends requests on connections that are just being closed, and clients get 502. 75 s is \
+        right for AWS (60 s) and nginx (60 s); use 95 behind Heroku (90 s) and 620 behind Google Cloud (600 \
+        s).",
     ..Setting::BLANK
 };
 
@@ -61,11 +62,11 @@ pub(crate) const GRACEFUL_TIMEOUT: Setting = Setting {
     },
     default: "30",
     area: Area::Timeouts,
-    help: "How long running and waiting requests may take to end once told to stop",
-    details: "SIGTERM and SIGINT accept what already waits in the backlog, close idle connections and finish \
-        the rest within this time. It counts from the first signal: --drain-delay is a part of it. A second \
-        signal stops at once. Keep it some seconds below the patience of what sends the signal (Kubernetes: \
-        terminationGracePeriodSeconds, 30 s, so make that 35; systemd: TimeoutStopSec, 90 s).",
+    help: "How long running and waiting requests may take to finish at a stop",
+    details: "At SIGTERM and SIGINT, Portico accepts the connections in the backlog, closes idle connections \
+        and finishes the rest within this time. It starts with the first signal and includes --drain-delay. \
+        A second signal stops at once. Keep it a few seconds below the timeout of whatever sends the signal \
+        (Kubernetes: terminationGracePeriodSeconds, 30 s, so make that 35; systemd: TimeoutStopSec, 90 s).",
     ..Setting::BLANK
 };
 
@@ -97,13 +98,13 @@ pub(crate) const DRAIN_DELAY: Setting = Setting {
     },
     default: "0",
     area: Area::Timeouts,
-    help: "How long connections are still accepted once told to stop",
+    help: "How long connections are still accepted at a stop",
     // Endpoints and the SIGTERM go out at the same moment; kube-proxy and ingresses follow seconds later.
-    details: "Orchestrators tell the load balancer and the process at the same moment, and the balancer goes \
-        on sending for a while. Meanwhile readiness is off and each answer says `Connection: close`. 5 s is \
-        used where a variable of Kubernetes, Nomad or ECS is set. Raise it if clients see refused connections \
-        at a deploy. It is a part of --graceful-timeout, and half of that at most if it is not shorter. A \
-        second signal skips the rest of it.",
+    details: "Orchestrators inform the load balancer and the process at the same time, and the load balancer \
+        keeps sending for a while. During the delay readiness is off and each response says `Connection: \
+        close`. The value is 5 s if a variable of Kubernetes, Nomad or ECS is set. Raise it if clients see \
+        refused connections at a deploy. It is a part of --graceful-timeout, and at most half of that if it \
+        is not shorter. A second signal skips the rest of it.",
     ..Setting::BLANK
 };
 
@@ -131,8 +132,8 @@ pub(crate) const HEAD_TIMEOUT: Setting = Setting {
     default: "30",
     area: Area::Timeouts,
     help: "How long a client may take to send a request head",
-    details: "From the head's first byte, or from the connection's start for the first request, to its end. \
-        nginx calls it client_header_timeout.",
+    details: "It runs from the first byte of the head, or from the start of the connection for the first \
+        request, to the end of the head. nginx calls it client_header_timeout.",
     ..Setting::BLANK
 };
 
@@ -152,7 +153,7 @@ pub(crate) const BODY_TIMEOUT: Setting = Setting {
     default: "30",
     area: Area::Timeouts,
     help: "How long a client may take to send the next byte of a request body",
-    details: "An upload may take as long as it needs while it goes on: see --body-min-rate. nginx calls it \
+    details: "An upload may take as long as it needs while data arrives: see --body-min-rate. nginx calls it \
         client_body_timeout.",
     ..Setting::BLANK
 };
@@ -179,9 +180,9 @@ pub(crate) const BODY_MIN_RATE: Setting = Setting {
     // days.
     default: "500",
     area: Area::Timeouts,
-    help: "Bytes a second that a request body must average",
-    details: "Counted once --body-timeout has passed since the head. A client that sends a byte now and then \
-        to hold its connection falls below it. Apache's default is the same.",
+    help: "Bytes a second that a request body must reach on average",
+    details: "It applies once --body-timeout has passed since the head. A client that sends a byte now and \
+        then to hold its connection falls below it. Apache's default is the same.",
     ..Setting::BLANK
 };
 
@@ -200,9 +201,9 @@ pub(crate) const WRITE_TIMEOUT: Setting = Setting {
     value: ValueType::Time { range: PATIENCE, zero: None, set: |config, time| config.write_timeout = time },
     default: "30",
     area: Area::Timeouts,
-    help: "How long a client may take nothing of its response",
-    details: "Counted are bytes that the client has acknowledged, not those that the kernel holds for it. A \
-        client that reads slowly but goes on is served to the end: see --response-min-rate. nginx calls it \
+    help: "How long a client may pause reading its response",
+    details: "Only bytes that the client has acknowledged count, not bytes that the kernel buffers. A client \
+        that reads slowly but steadily gets the whole response: see --response-min-rate. nginx calls it \
         send_timeout.",
     ..Setting::BLANK
 };
@@ -226,12 +227,12 @@ pub(crate) const RESPONSE_MIN_RATE: Setting = Setting {
     },
     default: "500",
     area: Area::Timeouts,
-    help: "Bytes a second that a client must take of its response, on average",
-    details: "A client has --write-timeout, and earns a second by this many bytes that it acknowledges, up to \
-        four times --write-timeout ahead: a byte now and then renews nothing. Four times, because a kernel \
-        acknowledges in steps: a program that reads 8 KB/s from a large receive buffer lets 50 s pass between two \
-        of them. The streams of an HTTP/2 connection share the rate. Only time in which bytes wait for the client \
-        counts.",
+    help: "Bytes a second that a client must read of its response, on average",
+    details: "A client has --write-timeout, and gains a second for this many bytes that it acknowledges, up \
+        to four times --write-timeout ahead: a byte now and then extends nothing. The factor is four because \
+        a kernel acknowledges in steps: if a program reads 8 KB/s from a large receive buffer, 50 s pass \
+        between two of them. The streams of an HTTP/2 connection share the rate. Only time in which bytes \
+        wait for the client counts.",
     ..Setting::BLANK
 };
 

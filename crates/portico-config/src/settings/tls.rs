@@ -26,10 +26,10 @@ pub(crate) const CERTFILE: Setting = Setting {
     },
     area: Area::Tls,
     help: "Certificate for TLS with its chain, in PEM; may be repeated",
-    details: "Has every --bind that names no scheme speak TLS, UNIX sockets aside. Of several certificates the \
-        client gets the one for the name that it asks for (SNI), and the first where none is for it. When the \
-        file changes, it is read again; what is wrong then is told, and the former certificate stays. \
-        `portico dev-cert` makes one to try things with.",
+    details: "Every --bind without a scheme then speaks TLS, except UNIX sockets. With several certificates \
+        the client gets the one for the name that it asks for (SNI), or the first one. The file is read \
+        again when it changes; if the new one is broken, the log says so and the previous certificate stays. \
+        `portico dev-cert` makes one for trying things out.",
     ..Setting::BLANK
 };
 
@@ -61,10 +61,10 @@ pub(crate) const KEYFILE: Setting = Setting {
         },
     },
     area: Area::Tls,
-    help: "Private key for --certfile, in PEM; repeated as often as that",
-    details: "The first belongs to the first certificate, and so on. Without it the key is in the \
-        certificate's own file. PKCS#8, PKCS#1 and SEC1 are read; a key with a passphrase is not. Only the \
-        process that starts the server reads it: with --user the workers need no permission to.",
+    help: "Private key for --certfile, in PEM; repeated as often as --certfile",
+    details: "The first key belongs to the first certificate, and so on. Without this option the key is in \
+        the certificate's file. PKCS#8, PKCS#1 and SEC1 are read; keys with a passphrase are not. Only the \
+        process that starts the server reads it: with --user the workers need no permission to read it.",
     ..Setting::BLANK
 };
 
@@ -90,8 +90,8 @@ pub(crate) const OCSP_FILE: Setting = Setting {
     },
     area: Area::Tls,
     help: "OCSP response to staple to --certfile, in DER; repeated as often as that",
-    details: "As `openssl ocsp -respout FILE` writes it. It is read again when it changes; Portico itself asks \
-        no authority.",
+    details: "As `openssl ocsp -respout FILE` writes it. It is read again when it changes; Portico itself \
+        contacts no authority.",
     ..Setting::BLANK
 };
 
@@ -127,9 +127,10 @@ pub(crate) const CERT_REQS: Setting = Setting {
     default: "0",
     area: Area::Tls,
     help: "Whether clients need a certificate: 0 no, 1 may have one, 2 must",
-    details: "The numbers are those of Python's ssl.CERT_NONE, CERT_OPTIONAL and CERT_REQUIRED. One that is \
-        sent has to be from an authority of --ca-certs, or the connection fails. The application finds it in \
-        SSL_CLIENT_VERIFY, SSL_CLIENT_S_DN and the others of Apache's mod_ssl.",
+    details: "The numbers are those of Python's ssl.CERT_NONE, CERT_OPTIONAL and CERT_REQUIRED. A \
+        certificate that a client sends must come from an authority of --ca-certs, or the connection fails. \
+        The application finds it in SSL_CLIENT_VERIFY, SSL_CLIENT_S_DN and the other variables of Apache's \
+        mod_ssl.",
     ..Setting::BLANK
 };
 
@@ -160,8 +161,8 @@ pub(crate) const CA_CERTS: Setting = Setting {
         },
     },
     area: Area::Tls,
-    help: "Authorities that clients' certificates may be from, in PEM",
-    details: "For --cert-reqs. It is read again when it changes.",
+    help: "Authorities that may issue clients' certificates, in PEM",
+    details: "For --cert-reqs. The file is read again when it changes.",
     ..Setting::BLANK
 };
 
@@ -186,9 +187,9 @@ pub(crate) const CRL_FILE: Setting = Setting {
     },
     area: Area::Tls,
     help: "Revocation lists for clients' certificates, in PEM",
-    details: "For --cert-reqs. A client whose certificate is in one of them is refused. One list of each \
-        authority in a client's chain has to be there, and none may have expired, or the client is refused as \
-        well. The file is read again when it changes. nginx calls it ssl_crl.",
+    details: "For --cert-reqs. A client whose certificate is in a list is refused. Each authority in a \
+        client's chain needs a list that has not expired; otherwise the client is refused as well. The file \
+        is read again when it changes. nginx calls it ssl_crl.",
     ..Setting::BLANK
 };
 
@@ -212,10 +213,11 @@ pub(crate) const CIPHERS: Setting = Setting {
     },
     area: Area::Tls,
     help: "Ciphers of TLS 1.2, as OpenSSL's lists name them",
-    details: "Without it, all that Portico has: AES-GCM and ChaCha20-Poly1305 after an elliptic-curve key \
-        exchange. Of OpenSSL's language it knows the names, the words ALL, DEFAULT, HIGH, ECDHE, ECDSA, RSA, \
-        AESGCM, AES128, AES256 and CHACHA20, those joined by +, and ! or - before any; the order of \
-        preference stays Portico's. As with OpenSSL those of TLS 1.3 stay, unless one is named.",
+    details: "Without it, all that Portico supports: AES-GCM and ChaCha20-Poly1305 after an elliptic-curve \
+        key exchange. Of OpenSSL's syntax it understands the names, the words ALL, DEFAULT, HIGH, ECDHE, \
+        ECDSA, RSA, AESGCM, AES128, AES256 and CHACHA20, words joined by +, and ! or - before any of them; \
+        the order of preference stays Portico's. As with OpenSSL, the ciphers of TLS 1.3 stay, unless one is \
+        named.",
     ..Setting::BLANK
 };
 
@@ -239,9 +241,9 @@ pub(crate) const HANDSHAKE_TIMEOUT: Setting = Setting {
     },
     default: "10",
     area: Area::Tls,
-    help: "Time for the TLS handshake, from the connection's start to its end",
-    details: "A client that has not finished it by then is cut off. The request's own time (--head-timeout) \
-        begins after it.",
+    help: "Time for the TLS handshake, from the start of the connection",
+    details: "The connection of a client that has not finished by then is closed. The time for the request \
+        (--head-timeout) begins after the handshake.",
     ..Setting::BLANK
 };
 

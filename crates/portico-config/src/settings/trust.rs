@@ -29,14 +29,14 @@ pub(crate) const BEHIND: Setting = Setting {
         alone: None,
     },
     area: Area::Proxies,
-    help: "What stands in front: sets whom to believe and how long to keep connections",
-    details: "Sets --forwarded-allow-ips, --forwarded-headers and --keep-alive where they are not said: a \
-        line at the start tells to what. alb (AWS): private addresses; for, proto, port; 75 s. gclb \
+    help: "Preset for what stands in front: whom to believe, and keep-alive",
+    details: "It sets --forwarded-allow-ips, --forwarded-headers and --keep-alive unless they are set; a \
+        line at the start shows the values. alb (AWS): private addresses; for, proto, port; 75 s. gclb \
         (Google Cloud): private addresses, 35.191.0.0/16 and 130.211.0.0/22; for, proto; 620 s; the last \
-        address of X-Forwarded-For, which is the balancer's own, is passed over. heroku: private \
-        addresses; for, proto, port; 95 s. nginx: private addresses; for, proto; 75 s. cloudflare: for, \
-        proto; 905 s; the client's address is that of CF-Connecting-IP. Cloudflare's addresses change, so \
-        --forwarded-allow-ips has to name them, or that of your tunnel.",
+        address of X-Forwarded-For, which is the load balancer's own, is skipped. heroku: private addresses; \
+        for, proto, port; 95 s. nginx: private addresses; for, proto; 75 s. cloudflare: for, proto; 905 s; \
+        the client's address comes from CF-Connecting-IP. Cloudflare's addresses change, so \
+        --forwarded-allow-ips must name them, or the address of your tunnel.",
     ..Setting::BLANK
 };
 
@@ -80,13 +80,13 @@ pub(crate) const FORWARDED_ALLOW_IPS: Setting = Setting {
     },
     default: "127.0.0.1,::1",
     area: Area::Proxies,
-    help: "Addresses and networks of proxies whose word about the client is believed",
+    help: "Addresses and networks of proxies that may describe the client",
     details: "Also: private (loopback, RFC 1918, RFC 4193, RFC 6598 and link-local addresses), unix (UNIX \
-        sockets, which are believed unless it is none), none, and * for whoever connects. X-Forwarded-For \
-        is read from its right end; the first address that is not among these is the client's. With * \
-        alone that is the last one, for anybody can write the others. Fields about the client (Forwarded, \
-        X-Forwarded-*, X-Real-IP, and those of --secure-scheme-headers and --forwarder-headers) that come \
-        from anybody else do not reach the application.",
+        sockets, which are believed unless the value is none), none, and * for every peer. X-Forwarded-For \
+        is read from its right end; the first address that is not in this list is the client's. With * alone \
+        that is the last address, because anybody can write the others. Headers about the client (Forwarded, \
+        X-Forwarded-*, X-Real-IP, and those of --secure-scheme-headers and --forwarder-headers) from other \
+        peers do not reach the application.",
     ..Setting::BLANK
 };
 
@@ -119,13 +119,13 @@ pub(crate) const FORWARDED_HEADERS: Setting = Setting {
     },
     default: "for,proto,forwarded",
     area: Area::Proxies,
-    help: "What of a believed proxy's word counts",
+    help: "Which headers of a believed proxy are used",
     details: "for: X-Forwarded-For sets REMOTE_ADDR and REMOTE_PORT. proto: --secure-scheme-headers set \
         wsgi.url_scheme. host: X-Forwarded-Host sets HTTP_HOST, SERVER_NAME and SERVER_PORT. port: \
         X-Forwarded-Port sets SERVER_PORT. prefix: X-Forwarded-Prefix goes before --root-path in \
-        SCRIPT_NAME. forwarded: RFC 7239's Forwarded is read as well, for what of for, proto and host is \
-        named here. none: nothing. Name what your proxy sets: it passes on what a client sends of the \
-        rest, and a client that chooses the host chooses where the links in your mails lead.",
+        SCRIPT_NAME. forwarded: RFC 7239's Forwarded is read as well, for those of for, proto and host that \
+        are named here. none: nothing. Name only what your proxy sets: it passes on the other headers as the \
+        client sent them, and a client that chooses the host chooses where the links in your mails lead.",
     ..Setting::BLANK
 };
 
@@ -152,10 +152,9 @@ pub(crate) const SECURE_SCHEME_HEADERS: Setting = Setting {
     },
     default: "X-FORWARDED-PROTOCOL=ssl,X-FORWARDED-PROTO=https,X-FORWARDED-SSL=on",
     area: Area::Proxies,
-    help: "Fields by which a believed proxy says that its client speaks TLS",
-    details: "With this value wsgi.url_scheme is https, with another one http. Fields that contradict \
-        each other get their request refused with 400. none: there are none. In gunicorn.conf.py it is a \
-        dictionary.",
+    help: "Headers by which a believed proxy says that its client uses TLS",
+    details: "With the given value wsgi.url_scheme is https, with another one http. Requests with \
+        contradictory headers get 400. none: there are none. In gunicorn.conf.py it is a dictionary.",
     ..Setting::BLANK
 };
 
@@ -184,11 +183,11 @@ pub(crate) const FORWARDER_HEADERS: Setting = Setting {
     },
     default: "SCRIPT_NAME,PATH_INFO",
     area: Area::Proxies,
-    help: "Fields that only believed proxies may send, underscores in their names allowed",
-    details: "A name may end in *. Such a field reaches the application (as HTTP_ and its name) from \
-        proxies of --forwarded-allow-ips and from nobody else, and only as it is spelled here: a client's \
-        OIDC-CLAIM-sub does not pass for a proxy's OIDC_CLAIM_sub. SCRIPT_NAME also takes the place of \
-        --root-path. Have the proxy overwrite or remove what clients send of them.",
+    help: "Headers that only believed proxies may send, with underscores allowed",
+    details: "A name may end in *. Such a header reaches the application (as HTTP_ and its name) only from \
+        proxies of --forwarded-allow-ips, and only in this spelling: a client's OIDC-CLAIM-sub cannot pass \
+        for a proxy's OIDC_CLAIM_sub. SCRIPT_NAME also replaces --root-path. The proxy must overwrite or \
+        remove what clients send under these names.",
     ..Setting::BLANK
 };
 
@@ -245,11 +244,11 @@ pub(crate) const HEADER_MAP: Setting = Setting {
     },
     default: "drop",
     area: Area::Proxies,
-    help: "What becomes of fields whose names have underscores",
-    details: "In environ X_Y and X-Y are both HTTP_X_Y, so that a client could pass one for the other \
-        that a proxy has checked. drop leaves them out and says so once a name; refuse answers 400; \
-        dangerous takes them, and joins the values where both come. Even then no underscore stands for a \
-        hyphen in fields about the client (X_Forwarded_For) and in those that frame a body \
+    help: "What to do with headers whose names have underscores",
+    details: "In environ X_Y and X-Y are both HTTP_X_Y, so a client could use one to imitate the other, \
+        which a proxy has checked. drop removes them and logs it once for each name; refuse answers 400; \
+        dangerous keeps them, and joins the values if both are sent. Even then no underscore stands for a \
+        hyphen in headers about the client (X_Forwarded_For) and in those that frame a body \
         (Content_Length).",
     ..Setting::BLANK
 };
@@ -277,10 +276,10 @@ pub(crate) const EARLY_HINTS: Setting = Setting {
     },
     default: "direct",
     area: Area::Proxies,
-    help: "Whom the application's early hints (103) are sent to",
-    details: "direct: not to a believed proxy that tells of its client, for nginx before 1.29 takes 103 for the \
-        answer and its client waits for what never comes. always: to proxies too, if yours passes 103 on, as \
-        HAProxy and Apache do. environ[\"wsgi.early_hints\"] can be called in any case.",
+    help: "Where to send the application's early hints (103)",
+    details: "direct: not to a believed proxy that names its client, because nginx before 1.29 takes a 103 \
+        for the final response, and its client would wait for ever. always: to proxies too, if yours passes \
+        103 on, as HAProxy and Apache do. environ[\"wsgi.early_hints\"] can always be called.",
     ..Setting::BLANK
 };
 
@@ -301,9 +300,8 @@ pub(crate) const PERMIT_UNCONVENTIONAL_HTTP_METHOD: Setting = Setting {
     default: "false",
     area: Area::Proxies,
     help: "Has no effect: every method that RFC 9110 allows is served",
-    details: "For gunicorn's configurations: it refuses methods with small letters and short or long ones \
-        unless told so. Here any token is a method, and which ones it answers is the application's \
-        affair.",
+    details: "For gunicorn's configurations: without this option it refuses methods with lower-case letters and \
+        short or long ones. Portico accepts any token as a method, and the application decides which it supports.",
     ..Setting::BLANK
 };
 

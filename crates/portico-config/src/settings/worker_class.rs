@@ -19,15 +19,15 @@ pub(crate) const WORKER_CLASS: Setting = Setting {
     },
     default: "gthread",
     area: Area::Processes,
-    help: "gunicorn's kind of worker: says how many threads there are by default",
+    help: "gunicorn's kind of worker: sets the default number of threads",
     details: "There is one kind of worker, with threads. `sync` means 1 thread and `gthread` 4, unless \
-        --threads says another number. `gevent`, `eventlet` and `tornado` are served by threads too: by 32 of \
-        them, or by as many as --worker-connections says, 128 at most; what --threads says beside them counts for \
-        nothing, as for gunicorn. Idle and slow clients, the usual reason \
-        for greenlets, take no thread here.\n\nAn application that gevent or eventlet has patched, by itself or \
-        in the configuration file, is called in greenlets of its own hub, as many at a time as there are threads.\
-        \n\nA class of your own is judged by what it derives from; what it overrides is not called, which is \
-        said. ASGI applications, and with them the workers of uvicorn, are not served.",
+        --threads is set. `gevent`, `eventlet` and `tornado` are served by threads too: by 32 of them, or \
+        the number of --worker-connections, at most 128; --threads is ignored beside them, as by gunicorn. \
+        Idle and slow clients, the usual reason for greenlets, hold no thread here.\n\n\
+        If gevent or eventlet has patched an application, by itself or in the configuration file, it runs in \
+        greenlets of its own hub, as many at once as there are threads.\n\n\
+        A class of your own is classified by its base class; methods that it overrides are not called, and \
+        the log names them. ASGI applications, and so the workers of uvicorn, are not supported.",
     ..Setting::BLANK
 };
 
@@ -98,8 +98,8 @@ pub(crate) const WORKER_CONNECTIONS: Setting = Setting {
     },
     area: Area::Processes,
     help: "With -k gevent, eventlet or tornado: threads in each worker, 128 at most",
-    details: "Connections are not limited otherwise: one that waits takes a descriptor and no thread. How \
-        many requests may wait for a thread is --max-queue.",
+    details: "Connections are not limited otherwise: an idle connection needs a descriptor and no thread. \
+        --max-queue limits the requests that wait for a thread.",
     ..Setting::BLANK
 };
 
