@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 # The rule counts for what comes after this commit, as long as there is no tag behind it.
-BASE = "2fd6910ecd0d5dafa981a2d55883ebf9c8c250ed"
+BASE = "366c167654f9a3e583764fe1bcd5a2ed48efb69a"
 SUBJECT_CHARACTERS_MAX = 72
 # One or several scopes: `http1`, `http1, http2`, `request ids`.
 SUBJECT = re.compile(r"(?P<scopes>[a-z0-9][\w.+-]*(?:[ ,]+[a-z0-9][\w.+-]*)*): (?P<text>\S.*)")

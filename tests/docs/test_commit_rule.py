@@ -107,7 +107,7 @@ def repository(tmp_path):
     return folder
 
 
-def test_counts_from_the_base_then_from_the_last_tag(repository, capsys):
+def test_counts_from_base_or_last_tag(repository, capsys):
     commit(repository, "Anything went before the rule.")
     base = commit(repository, "This as well.")
     assert commits.main(repository, base) == 0
@@ -124,7 +124,7 @@ def test_counts_from_the_base_then_from_the_last_tag(repository, capsys):
     assert "1 since v0.1.0" in capsys.readouterr().out
 
 
-def test_a_shallow_clone_says_that_it_checks_nothing(repository, tmp_path, capsys):
+def test_says_that_it_checks_nothing_when_shallow(repository, tmp_path, capsys):
     base = commit(repository, "docs: begin")
     commit(repository, "bad")
     clone = tmp_path / "clone"
@@ -134,6 +134,6 @@ def test_a_shallow_clone_says_that_it_checks_nothing(repository, tmp_path, capsy
     assert "nothing is checked" in said and "shallow" in said
 
 
-def test_outside_of_git_it_says_that_it_checks_nothing(tmp_path, capsys):
+def test_says_that_it_checks_nothing_without_git(tmp_path, capsys):
     assert commits.main(tmp_path, commits.BASE) == 0
     assert "nothing is checked: this is no git repository" in capsys.readouterr().out

@@ -122,7 +122,7 @@ def test_every_page_is_on_the_site(site):
     assert len(site) >= len(PAGES)
 
 
-def test_every_page_is_in_the_navigation_and_the_index():
+def test_every_page_is_in_navigation_and_index():
     folder = ROOT / "docs"
     pages = {page.relative_to(folder).as_posix() for page in folder.rglob("*.md")} - {"index.md"}
     navigation = (ROOT / "mkdocs.yml").read_text().partition("\nnav:\n")[2]
@@ -136,7 +136,7 @@ def named_targets(text: str) -> set[str]:
     return set(match[2].split()) if match else set()
 
 
-def test_every_make_target_in_the_text_exists():
+def test_every_make_target_in_text_exists():
     known = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert {"serve", "test", "bench-compute"} <= known
     assert named_targets("make PYTHON=python3.13 test-python PYTEST=x") == {"test-python"}
@@ -167,7 +167,7 @@ def test_changelog_has_a_section_for_this_version():
     assert len(headings) == (ROOT / "CHANGELOG.md").read_text().count("\n## ")
 
 
-def test_the_chart_of_the_front_page_has_the_figures_of_a_run(tmp_path):
+def test_front_page_chart_has_figures_of_run(tmp_path):
     chart = ROOT / "docs/images/benchmark.svg"
     kept = chart.read_text()
     program = (
@@ -233,7 +233,7 @@ class QuietHandler(SimpleHTTPRequestHandler):
         """Nobody reads it."""
 
 
-def test_pages_fit_the_screen_and_fetch_nothing_from_elsewhere(site):
+def test_pages_fit_screens_and_fetch_nothing_elsewhere(site):
     root, wrong = root_of(site), []
     with served(root) as address, Browser() as browser:
         for width in (1280, 390):
