@@ -28,9 +28,9 @@ def shared(size: int) -> bytes:
 
 @functools.cache
 def file_of(size: int) -> str:
-    """The path of a file of so many bytes, all of them holes."""
+    """The path of a file of so many bytes, nearly all of them holes: one without any block is read, not sent."""
     descriptor, path = tempfile.mkstemp(dir=os.environ["TEST_RENDEZVOUS"])
-    os.truncate(descriptor, size)
+    os.pwrite(descriptor, b"\n", size - 1)
     os.close(descriptor)
     return path
 
