@@ -7,117 +7,12 @@
 use std::ffi::OsString;
 
 use crate::error::ParseError;
+use crate::gunicorn::is_gunicorns;
 use crate::setting::Setting;
 use crate::settings;
 
 /// The options that belong to no setting.
 const OTHERS: [&str; 2] = ["help", "version"];
-
-/// gunicorn's long options, without the dashes.
-const GUNICORN: &[&str] = &[
-    "access-logfile",
-    "access-logformat",
-    "asgi-disconnect-grace-period",
-    "asgi-lifespan",
-    "asgi-loop",
-    "backlog",
-    "bind",
-    "ca-certs",
-    "capture-output",
-    "casefold-http-method",
-    "cert-reqs",
-    "certfile",
-    "chdir",
-    "check-config",
-    "ciphers",
-    "config",
-    "control-socket",
-    "control-socket-mode",
-    "daemon",
-    "dirty-app",
-    "dirty-graceful-timeout",
-    "dirty-threads",
-    "dirty-timeout",
-    "dirty-workers",
-    "disable-redirect-access-to-syslog",
-    "do-handshake-on-connect",
-    "dogstatsd-tags",
-    "enable-backlog-metric",
-    "enable-stdio-inheritance",
-    "env",
-    "error-logfile",
-    "forwarded-allow-ips",
-    "forwarder-headers",
-    "graceful-timeout",
-    "group",
-    "header-map",
-    "http-parser",
-    "http-protocols",
-    "http2-cleartext",
-    "http2-initial-window-size",
-    "http2-max-concurrent-streams",
-    "http2-max-frame-size",
-    "http2-max-header-list-size",
-    "initgroups",
-    "keep-alive",
-    "keyfile",
-    "limit-request-field_size",
-    "limit-request-fields",
-    "limit-request-line",
-    "log-config",
-    "log-config-json",
-    "log-file",
-    "log-level",
-    "log-syslog",
-    "log-syslog-facility",
-    "log-syslog-prefix",
-    "log-syslog-to",
-    "logger-class",
-    "max-requests",
-    "max-requests-jitter",
-    "name",
-    "no-control-socket",
-    "no-sendfile",
-    "paste",
-    "paste-global",
-    "paster",
-    "permit-obsolete-folding",
-    "permit-unconventional-http-method",
-    "permit-unconventional-http-version",
-    "pid",
-    "preload",
-    "print-config",
-    "protocol",
-    "proxy-allow-from",
-    "proxy-protocol",
-    "pythonpath",
-    "reload",
-    "reload-engine",
-    "reload-extra-file",
-    "reuse-port",
-    "root-path",
-    "spew",
-    "ssl-version",
-    "statsd-host",
-    "statsd-prefix",
-    "strip-header-spaces",
-    "suppress-ragged-eofs",
-    "threads",
-    "timeout",
-    "umask",
-    "user",
-    "uwsgi-allow-from",
-    "websocket-max-message-size",
-    "worker-class",
-    "worker-connections",
-    "worker-tmp-dir",
-    "workers",
-];
-
-/// Whether the long option, without its dashes, is one of gunicorn's, or stands for one.
-pub(crate) fn is_gunicorns(flag: &str) -> bool {
-    GUNICORN.contains(&flag)
-}
 
 /// Writes the long options among `args` out.
 ///
@@ -152,7 +47,7 @@ fn option(option: &str) -> Result<Option<String>, ParseError> {
         return written(flags[0]);
     }
     let theirs =
-        || flags.iter().zip(&settings).filter(|(flag, _)| GUNICORN.contains(flag) || OTHERS.contains(flag));
+        || flags.iter().zip(&settings).filter(|(flag, _)| is_gunicorns(flag) || OTHERS.contains(flag));
     match theirs().next() {
         Some((flag, _)) if one(&theirs().map(|(_, name)| *name).collect::<Vec<_>>()) => written(flag),
         _ => {
@@ -180,6 +75,7 @@ fn one(names: &[&str]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gunicorn::OPTIONS;
 
     fn check(arg: &str, expected: &str) {
         assert_eq!(write_out(vec![arg.into()]), Ok(vec![OsString::from(expected)]));
@@ -193,7 +89,7 @@ mod tests {
             .filter_map(|option| option.strip_prefix("--").map(str::to_owned))
             .collect();
         flags.sort();
-        assert_eq!(flags, GUNICORN);
+        assert_eq!(flags, OPTIONS);
     }
 
     #[test]
@@ -241,10 +137,10 @@ mod tests {
 
     #[test]
     fn every_beginning_that_gunicorn_takes_is_the_same_option_here() {
-        for flag in GUNICORN.iter().filter(|flag| all().any(|(other, _)| other == **flag)) {
+        for flag in OPTIONS.iter().filter(|flag| all().any(|(other, _)| other == **flag)) {
             for end in 1..flag.len() {
                 let beginning = &flag[..end];
-                let begun = GUNICORN.iter().chain(&OTHERS).filter(|other| other.starts_with(beginning));
+                let begun = OPTIONS.iter().chain(&OTHERS).filter(|other| other.starts_with(beginning));
                 if begun.count() == 1 {
                     check(&format!("--{beginning}"), &format!("--{flag}"));
                 }

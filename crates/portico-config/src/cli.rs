@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_unique_prefix_is_enough() {
-        assert_eq!(config(&["--log-lev", "debug"]).log_level, crate::LogLevel::Debug);
+        assert_eq!(config(&["--log-lev", "debug"]).log_level, crate::resolved::LogLevel::Debug);
         assert_eq!(config(&["--keep", "5"]).keep_alive.as_secs(), 5);
         assert!(config(&["--access-logfi", "-"]).access_log.is_some());
         // Both spellings of one option begin with it.

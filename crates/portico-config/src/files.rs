@@ -243,8 +243,9 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::parse::{Parsed, parse_with_files};
+    use crate::resolution::Resolved;
     use crate::testing::environment;
-    use crate::{Parsed, Resolved, parse_with_files};
 
     fn value(name: &str, texts: &[&str], line: u32) -> FileValue {
         let texts = texts.iter().map(|text| text.to_string()).collect();

@@ -5,9 +5,9 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::abbreviation;
 use crate::access_log_format::for_gunicorn;
 use crate::raw::SettingSource;
+use crate::resolved::Workers;
 use crate::setting::{Setting, ValueType};
 use crate::value::time_text;
 
@@ -27,7 +27,7 @@ pub(crate) fn is_its_way(source: &SettingSource, setting: &Setting) -> bool {
         SettingSource::File { column, .. } => column.is_none(),
         SettingSource::CommandArguments(variable) => *variable == "GUNICORN_CMD_ARGS",
         SettingSource::CommandLine => {
-            setting.is_positional() || setting.flags.iter().any(|flag| abbreviation::is_gunicorns(flag))
+            setting.is_positional() || setting.flags.iter().any(|flag| is_gunicorns(flag))
         }
         SettingSource::Default
         | SettingSource::Platform(_)
@@ -162,7 +162,7 @@ pub(crate) fn http2_cleartext(text: &str) -> (String, Option<String>) {
 pub(crate) fn workers(text: &str) -> (String, Option<String>) {
     let text = text.trim();
     match whole(text) {
-        Some(_) => number(text, &crate::settings::WORKERS_RANGE, false, u64::to_string),
+        Some(_) => number(text, &Workers::RANGE, false, u64::to_string),
         None => (text.to_owned(), None),
     }
 }
@@ -207,14 +207,120 @@ fn without_ends(texts: Vec<String>) -> Vec<String> {
     texts.into_iter().map(kept).collect()
 }
 
+/// gunicorn's long options, without the dashes.
+pub(crate) const OPTIONS: &[&str] = &[
+    "access-logfile",
+    "access-logformat",
+    "asgi-disconnect-grace-period",
+    "asgi-lifespan",
+    "asgi-loop",
+    "backlog",
+    "bind",
+    "ca-certs",
+    "capture-output",
+    "casefold-http-method",
+    "cert-reqs",
+    "certfile",
+    "chdir",
+    "check-config",
+    "ciphers",
+    "config",
+    "control-socket",
+    "control-socket-mode",
+    "daemon",
+    "dirty-app",
+    "dirty-graceful-timeout",
+    "dirty-threads",
+    "dirty-timeout",
+    "dirty-workers",
+    "disable-redirect-access-to-syslog",
+    "do-handshake-on-connect",
+    "dogstatsd-tags",
+    "enable-backlog-metric",
+    "enable-stdio-inheritance",
+    "env",
+    "error-logfile",
+    "forwarded-allow-ips",
+    "forwarder-headers",
+    "graceful-timeout",
+    "group",
+    "header-map",
+    "http-parser",
+    "http-protocols",
+    "http2-cleartext",
+    "http2-initial-window-size",
+    "http2-max-concurrent-streams",
+    "http2-max-frame-size",
+    "http2-max-header-list-size",
+    "initgroups",
+    "keep-alive",
+    "keyfile",
+    "limit-request-field_size",
+    "limit-request-fields",
+    "limit-request-line",
+    "log-config",
+    "log-config-json",
+    "log-file",
+    "log-level",
+    "log-syslog",
+    "log-syslog-facility",
+    "log-syslog-prefix",
+    "log-syslog-to",
+    "logger-class",
+    "max-requests",
+    "max-requests-jitter",
+    "name",
+    "no-control-socket",
+    "no-sendfile",
+    "paste",
+    "paste-global",
+    "paster",
+    "permit-obsolete-folding",
+    "permit-unconventional-http-method",
+    "permit-unconventional-http-version",
+    "pid",
+    "preload",
+    "print-config",
+    "protocol",
+    "proxy-allow-from",
+    "proxy-protocol",
+    "pythonpath",
+    "reload",
+    "reload-engine",
+    "reload-extra-file",
+    "reuse-port",
+    "root-path",
+    "spew",
+    "ssl-version",
+    "statsd-host",
+    "statsd-prefix",
+    "strip-header-spaces",
+    "suppress-ragged-eofs",
+    "threads",
+    "timeout",
+    "umask",
+    "user",
+    "uwsgi-allow-from",
+    "websocket-max-message-size",
+    "worker-class",
+    "worker-connections",
+    "worker-tmp-dir",
+    "workers",
+];
+
+/// Whether the long option, without its dashes, is one of gunicorn's, or stands for one.
+pub(crate) fn is_gunicorns(flag: &str) -> bool {
+    OPTIONS.contains(&flag)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::AccessLogFormat;
+    use crate::access_log_format::AccessLogFormat;
     use crate::testing::{config, refusal, resolved};
 
     /// What this option of gunicorn's comes to, and the only warning about it.
-    fn eased(args: &[&str]) -> (crate::Config, String) {
+    fn eased(args: &[&str]) -> (crate::resolved::Config, String) {
         let resolved = resolved(&[], args);
         let option = args[0];
         let mut about = resolved.warnings.into_iter().filter(|it| it.starts_with(option));
@@ -263,7 +369,7 @@ mod tests {
         }
     }
 
-    fn config_of(flag: &str, text: &str) -> crate::Config {
+    fn config_of(flag: &str, text: &str) -> crate::resolved::Config {
         config(&[&format!("--{flag}"), text])
     }
 
@@ -272,14 +378,14 @@ mod tests {
         use crate::testing::environment;
         let refused = |env: &[(&str, &str)], args: &[&str]| {
             let args = args.iter().map(std::ffi::OsString::from);
-            crate::parse(args, &environment(env)).unwrap_err().to_string()
+            crate::parse::parse(args, &environment(env)).unwrap_err().to_string()
         };
         assert!(refused(&[("PORTICO_BACKLOG", "100000")], &[]).contains("from 1 to 65535"));
         assert!(refused(&[("PORTICO_CMD_ARGS", "--backlog 1_000")], &[]).contains("whole number"));
         assert!(refused(&[("PORTICO_LOG_LEVEL", "warn")], &[]).contains("is not known"));
         assert!(refused(&[], &["--max-queue", "1_000"]).contains("whole number"));
         let pairs = [("backlog".to_owned(), "0".to_owned())];
-        assert!(crate::from_pairs(&pairs, &|_| None).is_err());
+        assert!(crate::parse::from_pairs(&pairs, &|_| None).is_err());
         assert_eq!(resolved(&[("GUNICORN_CMD_ARGS", "--backlog 1_000")], &[]).config.backlog, 1000);
     }
 

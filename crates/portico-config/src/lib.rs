@@ -29,6 +29,7 @@ mod proxies;
 mod raw;
 mod reference;
 mod reload;
+mod resolution;
 mod resolve;
 mod resolved;
 mod schema;
@@ -60,7 +61,7 @@ pub use proxies::{
 };
 pub use raw::SettingSource;
 pub use reference::reference;
-pub use resolve::{Effective, Resolved};
+pub use resolution::{Effective, Resolved};
 pub use resolved::{
     Account, Checks, ClientCertificate, ClientLimits, Config, Http2, LogLevel, LogTarget, OnDisconnect,
     PathTimeout, Preload, PythonLogging, ReloadEngine, ReloadWatch, StreamRequestBody, System, TlsSettings,

@@ -11,7 +11,8 @@ use crate::files::{self, FileAccess};
 use crate::migrate::migrate;
 use crate::raw::{RawConfig, SettingSource};
 use crate::reference::about;
-use crate::resolve::{Resolved, resolve};
+use crate::resolution::Resolved;
+use crate::resolve::resolve;
 use crate::schema::schema;
 use crate::server_command::{self, ServerCommand};
 use crate::setting::Setting;
@@ -282,7 +283,7 @@ mod tests {
     fn a_list_from_a_later_source_replaces_an_earlier_one() {
         let env = [("PORTICO_CMD_ARGS", "-b fd://3 -b fd://4")];
         assert_eq!(resolved(&env, &[]).config.binds.len(), 2);
-        assert_eq!(resolved(&env, &["-b", "fd://5"]).config.binds, [crate::BindAddress::Fd(5).into()]);
+        assert_eq!(resolved(&env, &["-b", "fd://5"]).config.binds, [crate::bind::BindAddress::Fd(5).into()]);
     }
 
     #[test]
@@ -367,7 +368,7 @@ mod tests {
         ])
         .unwrap()
         .config;
-        assert_eq!(config.binds, [3, 4, 5].map(|fd| crate::BindAddress::Fd(fd).into()));
+        assert_eq!(config.binds, [3, 4, 5].map(|fd| crate::bind::BindAddress::Fd(fd).into()));
         assert_eq!((config.threads, config.sendfile), (2, false));
         assert_eq!(config.keep_alive, Duration::from_millis(1500));
         assert_eq!(pairs(&[]).unwrap().config, crate::testing::config(&["-w", "1"]));

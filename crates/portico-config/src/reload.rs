@@ -1,6 +1,6 @@
 //! A reload: which settings keep the value of the running server, by what their rows say of when they apply.
 
-use crate::resolve::{Effective, Resolved};
+use crate::resolution::{Effective, Resolved};
 use crate::resolved::Config;
 use crate::setting::Applies;
 
@@ -50,10 +50,12 @@ pub(crate) fn keep_fixed(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::PythonFile;
+    use crate::parse::Parsed;
     use crate::parse::parse_again;
     use crate::setting::Setting;
+    use crate::settings;
     use crate::testing::resolved;
-    use crate::{Parsed, PythonFile, settings};
 
     /// What a server that runs with `before` makes of a reload that finds `after`.
     fn reloaded(before: &[&str], after: &[&str]) -> Resolved {

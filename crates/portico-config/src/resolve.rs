@@ -11,58 +11,11 @@ use crate::gunicorn::{self, Eased};
 use crate::preset;
 use crate::raw::{RawConfig, SettingSource};
 use crate::reload::keep_fixed;
+use crate::resolution::{Effective, Resolved};
 use crate::resolved::{Config, Preload, Workers};
 use crate::setting::{Area, Setting};
 use crate::settings;
 use crate::systemd::SystemdSockets;
-
-/// A configuration that can be used, with what its operator should know about it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Resolved {
-    /// Every setting, resolved.
-    pub config: Config,
-    /// One line each, for the log at warning level.
-    pub warnings: Vec<String>,
-    /// What counts for each setting, in the order of the help.
-    pub effective: Vec<Effective>,
-    /// One line each, for the log at info level.
-    pub notes: Vec<String>,
-}
-
-impl Resolved {
-    /// The settings that Python's loggers are made by, of which something is said, each as whoever has said it
-    /// names it, with its place: `gunicorn.conf.py:3: logger_class`.
-    pub fn logging_settings(&self) -> Vec<String> {
-        let said = self
-            .effective
-            .iter()
-            .filter(|it| it.setting.makes_loggers && it.source != SettingSource::Default);
-        said.map(|it| it.source.naming(it.setting)).collect()
-    }
-
-    /// Whether one of gunicorn's hooks is said.
-    pub fn has_hook(&self) -> bool {
-        self.effective.iter().any(|it| it.setting.area == Area::Hooks && it.source != SettingSource::Default)
-    }
-}
-
-/// What counts for a setting, and who said it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Effective {
-    /// The setting.
-    pub(crate) setting: &'static Setting,
-    /// As it was written: one text, one for each item of a list, or none where there is no default.
-    pub texts: Vec<String>,
-    /// Who said it.
-    pub source: SettingSource,
-}
-
-impl Effective {
-    /// The setting as a configuration file in Python calls it.
-    pub fn file_name(&self) -> &'static str {
-        self.setting.gunicorn.unwrap_or(self.setting.name)
-    }
-}
 
 /// Resolves what was said. `running`: what the server runs with that reloads, some of which stays.
 ///
@@ -339,7 +292,7 @@ mod tests {
         let tls = ["--certfile", "a.pem", "--keyfile", "a.key"].map(std::ffi::OsString::from);
         let ciphers = resolved(&[], &["--ciphers", "TLSv1"]).warnings;
         assert_eq!(ciphers, ["--ciphers does nothing, since nothing speaks TLS"]);
-        let refused = crate::parse(tls.into_iter(), &environment(&said)).unwrap_err().to_string();
+        let refused = crate::parse::parse(tls.into_iter(), &environment(&said)).unwrap_err().to_string();
         assert!(refused.starts_with("PORTICO_SSL_CONTEXT: Portico speaks TLS without Python's"), "{refused}");
     }
 

@@ -1,5 +1,6 @@
 //! The configuration as the server uses it: every value present, checked and in its own type.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,6 +19,11 @@ pub struct Workers {
     pub min: u32,
     /// At least `min`; the number varies between both where it is more.
     pub max: u32,
+}
+
+impl Workers {
+    /// More would not be a number of processes but a port typed in the wrong place.
+    pub(crate) const RANGE: RangeInclusive<u64> = 1..=512;
 }
 
 /// A user or a group.

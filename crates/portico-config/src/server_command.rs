@@ -71,8 +71,8 @@ pub(crate) fn help() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::parse::{Parsed, parse};
     use crate::testing::{config, environment, refusal};
-    use crate::{Parsed, parse};
 
     #[test]
     fn a_word_with_a_process_id_is_a_command() {

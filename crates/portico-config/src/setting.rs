@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use crate::error::ParseError;
 use crate::resolved::Config;
-use crate::settings;
 
 /// One setting. Everything that is said about it anywhere comes from here.
 pub(crate) struct Setting {
@@ -19,6 +18,8 @@ pub(crate) struct Setting {
     pub gunicorns: Option<GunicornReading>,
     /// What an empty list says of it, where that is not the same as nothing said: `[]` in a file trusts nobody.
     pub empty_list: Option<&'static str>,
+    /// Whether it is the command line's argument that has no option: the application.
+    pub positional: bool,
     /// Whether it concerns processes of the server's own, so that `portico.serve` does not have it.
     pub command_only: bool,
     /// Whether Python's loggers are made by it.
@@ -244,6 +245,7 @@ impl Setting {
         gunicorn: None,
         gunicorns: None,
         empty_list: None,
+        positional: false,
         command_only: false,
         makes_loggers: false,
         applies: Applies::Reload,
@@ -265,7 +267,7 @@ impl Setting {
 
     /// Whether it is the command line's argument that has no option: the application.
     pub(crate) fn is_positional(&self) -> bool {
-        *self == settings::APP
+        self.positional
     }
 
     /// Whether the command line can say it.
@@ -336,7 +338,7 @@ impl Setting {
     }
 }
 
-/// A setting is known by its name, which [`settings`] has once.
+/// A setting is known by its name, which the table has once.
 impl PartialEq for Setting {
     fn eq(&self, other: &Self) -> bool {
         self.name == other.name

@@ -9,7 +9,7 @@ use toml::Value as Toml;
 
 use crate::conceal::concealed;
 use crate::raw::SettingSource;
-use crate::resolve::{Effective, Resolved};
+use crate::resolution::{Effective, Resolved};
 use crate::setting::{Area, Setting};
 use crate::settings;
 use crate::typed::typed;

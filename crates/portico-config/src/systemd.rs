@@ -130,9 +130,11 @@ mod tests {
     use std::ffi::OsString;
 
     use super::*;
+    use crate::parse::Parsed;
     use crate::parse::parse_as;
+    use crate::proxies::ProxyProtocol;
+    use crate::resolution::Resolved;
     use crate::testing::environment;
-    use crate::{Parsed, ProxyProtocol, Resolved};
 
     const THREE: [(&str, &str); 3] =
         [("LISTEN_PID", "7"), ("LISTEN_FDS", "3"), ("LISTEN_FDNAMES", "web:admin:web")];

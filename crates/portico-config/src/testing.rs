@@ -2,7 +2,9 @@
 
 use std::ffi::OsString;
 
-use crate::{Config, Parsed, Resolved, parse};
+use crate::parse::{Parsed, parse};
+use crate::resolution::Resolved;
+use crate::resolved::Config;
 
 /// An environment of just these variables.
 pub(crate) fn environment(variables: &[(&str, &str)]) -> impl Fn(&str) -> Option<OsString> {

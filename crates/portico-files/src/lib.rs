@@ -7,6 +7,7 @@
 //! at through its descriptor. Where there is no lesser user nothing is refused.
 #![deny(unreachable_pub)]
 
+mod exposed;
 mod exposure;
 mod folder_entry;
 mod log;
@@ -15,7 +16,8 @@ mod read;
 #[cfg(test)]
 mod testing;
 
-pub use exposure::{Exposure, exposure, redirection};
+pub use exposed::{exposure, redirection};
+pub use exposure::Exposure;
 pub use folder_entry::{FolderEntry, LastLink};
 pub use log::{open_log, open_written};
 pub use owner::Owner;

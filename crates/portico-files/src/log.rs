@@ -8,8 +8,9 @@ use std::path::Path;
 use rustix::fs::{FileType, Mode, OFlags, fcntl_setfl, fstat, ftruncate, openat};
 use rustix::io::Errno;
 
+use crate::exposure::Exposure;
 use crate::folder_entry::{FolderEntry, LastLink};
-use crate::{Exposure, Owner};
+use crate::owner::Owner;
 
 /// Not waiting for anybody: a pipe's reader, whoever has a lease (fcntl(2), F_SETLEASE).
 const FLAGS: OFlags =

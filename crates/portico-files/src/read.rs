@@ -7,8 +7,9 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, openat};
 
+use crate::exposure::Exposure;
 use crate::folder_entry::{FolderEntry, LastLink};
-use crate::{Exposure, Owner};
+use crate::owner::Owner;
 
 /// More than any file of configuration or certificates has; what others have put there may be endless.
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;

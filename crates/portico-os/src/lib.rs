@@ -12,7 +12,7 @@ mod standard;
 mod vital;
 
 pub use folder::{Entered, Folder};
-pub use log_output::{LOG_BACKLOG_BYTES_MAX, LogOutput};
+pub use log_output::LogOutput;
 pub use log_sink::LogSink;
 pub use memory::{is_sealed, sealed_memory};
 pub use record_queue::Weight;

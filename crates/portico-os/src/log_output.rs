@@ -11,8 +11,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::log_sink::LogSink;
 use crate::record_queue::{RecordQueue, Weight};
-use crate::{LogSink, record_queue};
 
 /// The output of one log: a sink, and the records that it has not taken. Owned by the process that logs; whoever logs
 /// never waits for the log's reader.
@@ -244,9 +244,6 @@ impl OutputState {
         self.queue.write_to(&self.sink);
     }
 }
-
-/// Bytes of records that wait at most.
-pub const LOG_BACKLOG_BYTES_MAX: usize = record_queue::BYTES_MAX;
 
 #[cfg(test)]
 mod tests;

@@ -15,7 +15,7 @@ use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::net::{SendFlags, send};
 use rustix::process::{Resource, getrlimit};
 
-use crate::above_standard;
+use crate::standard::above_standard;
 
 /// Where the lines of a log go: a file, a pipe, a terminal or a socket. Writing never waits for its reader, and never
 /// changes the mode of a descriptor that is shared with other programs.

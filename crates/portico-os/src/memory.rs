@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, ftruncate, memfd_create};
 
-use crate::above_standard;
+use crate::standard::above_standard;
 
 /// What holds for all shared memory. A mapping of a file that has been shortened raises SIGBUS in every process
 /// that reads it, and whoever has a descriptor of the file could shorten it.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 
-use crate::LogSink;
+use crate::log_sink::LogSink;
 
 /// How much a record matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub enum Weight {
     Important,
 }
 
-/// Records that wait for a slow reader of the log. [`crate::LogOutput`] owns it under its lock; it never grows beyond
+/// Records that wait for a slow reader of the log. [`crate::log_output::LogOutput`] owns it under its lock; it never grows beyond
 /// [`BYTES_MAX`] but for one record.
 #[derive(Debug, Default)]
 pub(crate) struct RecordQueue {

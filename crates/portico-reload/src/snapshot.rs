@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::inotify::Seen;
 
 /// What was in each watched folder when it was last read, to find changes where inotify is not used. Owned by
-/// [`crate::FileWatch`].
+/// [`crate::watch::FileWatch`].
 #[derive(Debug, Default)]
 pub(crate) struct FolderSnapshots {
     folders: HashMap<PathBuf, HashMap<PathBuf, FileStamp>>,

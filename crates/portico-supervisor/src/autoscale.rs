@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-/// Buckets of [`crate::WorkerSlot::waits`]: one for each power of two of microseconds.
+/// Buckets of [`crate::scoreboard::WorkerSlot::waits`]: one for each power of two of microseconds.
 pub(crate) type WaitCounts = [u64; 32];
 
 /// What all ready workers did since the last look, and are at.

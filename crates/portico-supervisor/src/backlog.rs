@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 /// Watches the kernel's counter and says now and then that it rises.
 #[derive(Debug)]
-pub struct ListenOverflows {
+pub(crate) struct ListenOverflows {
     /// As it was when it was last told of, or found.
     told: u64,
     /// Not told again before then.
@@ -18,7 +18,7 @@ const INTERVAL: Duration = Duration::from_secs(60);
 
 /// TCP connections that did not fit into a listen queue since this network namespace was made, of all sockets in
 /// it. `root` is where `/proc` is: `/`, but for tests.
-pub fn listen_overflows(root: &Path) -> Option<u64> {
+pub(crate) fn listen_overflows(root: &Path) -> Option<u64> {
     let text = fs::read_to_string(root.join("proc/net/netstat")).ok()?;
     // Pairs of lines: names, and below them the numbers.
     let mut lines = text.lines().filter_map(|line| line.strip_prefix("TcpExt:"));
@@ -29,12 +29,12 @@ pub fn listen_overflows(root: &Path) -> Option<u64> {
 
 impl ListenOverflows {
     /// From this value of [`listen_overflows`] on.
-    pub fn since(count: u64) -> Self {
+    pub(crate) fn since(count: u64) -> Self {
         Self { told: count, next: None }
     }
 
     /// What to log if the counter stands at `count` now; at most once a minute, with all of the meantime.
-    pub fn tick(&mut self, count: u64, now: Instant) -> Option<String> {
+    pub(crate) fn tick(&mut self, count: u64, now: Instant) -> Option<String> {
         let dropped = count.saturating_sub(self.told);
         if dropped == 0 || self.next.is_some_and(|next| now < next) {
             return None;

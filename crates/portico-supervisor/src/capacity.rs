@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs;
 use std::path::Path;
 
-use crate::MemoryGroup;
+use crate::memory::MemoryGroup;
 
 /// What there is for workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,9 @@
 
 use std::io;
 
-use crate::{ControlSocket, Scoreboard, StacksFile};
+use crate::control::ControlSocket;
+use crate::scoreboard::Scoreboard;
+use crate::stacks_file::StacksFile;
 
 /// What a worker or a template has from the supervisor that forked it: its slot on the scoreboard and its control
 /// socket. The process owns it to its end, and nothing of it may reach a program that it starts.

@@ -6,8 +6,11 @@ use std::sync::Arc;
 
 use portico_config::Config;
 
+use crate::control::LogFiles;
+use crate::fork::ChildContext;
+use crate::scoreboard::Running;
+use crate::stacks_file::StacksFile;
 use crate::upgrade::CommandLine;
-use crate::{ChildContext, LogFiles, Running, StacksFile};
 
 /// What the supervisor needs of the program around it, which owns the listeners, the logs and the hooks. It is called
 /// from the supervisor's one thread and must never wait: workers are not looked after meanwhile.
@@ -149,7 +152,7 @@ pub struct InterruptedRequest<'a> {
     pub took_nanos: u64,
 }
 
-/// What this process is once [`crate::Supervisor::run`] has returned: the call returns in each process that was forked
+/// What this process is once [`crate::supervisor::Supervisor::run`] has returned: the call returns in each process that was forked
 /// below it, and what is the supervisor's own must not be used there any more.
 #[derive(Debug)]
 pub enum ProcessRole {

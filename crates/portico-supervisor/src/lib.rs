@@ -25,13 +25,11 @@ mod supervisor;
 mod testing;
 pub mod upgrade;
 
-pub use backlog::{ListenOverflows, listen_overflows};
 pub use capacity::Capacity;
 pub use control::{ControlCommand, ControlSocket, LogFiles, Report};
 pub use fork::{ChildContext, Fork, Forked};
 pub use host::{Host, InterruptedRequest, ProcessRole, ReloadError};
-pub use memory::{Footprint, MemoryGroup, resident_kib};
-pub use notify::Notifier;
+pub use memory::{Footprint, resident_kib};
 pub use pidfile::Pidfile;
 pub use scoreboard::{
     Note, Running, Scoreboard, SlotField, SlotState, SupervisorField, SupervisorState, ThreadRecord,
@@ -39,5 +37,4 @@ pub use scoreboard::{
 };
 pub use signals::{Signal, SignalQueue};
 pub use stacks_file::StacksFile;
-pub use state::{Action, Child, ProcessPlan, StateMachine, SupervisorEvent};
 pub use supervisor::Supervisor;

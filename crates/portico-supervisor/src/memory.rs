@@ -21,7 +21,7 @@ pub struct Footprint {
 
 /// The control group that this process' memory is charged to.
 #[derive(Clone, Debug)]
-pub struct MemoryGroup {
+pub(crate) struct MemoryGroup {
     version: CgroupVersion,
     /// From the process' own group up to the root of the hierarchy.
     folders: Vec<PathBuf>,
@@ -59,7 +59,7 @@ impl Footprint {
 
 impl MemoryGroup {
     /// The group of this process; its children are in the same one.
-    pub fn own(root: &Path) -> Option<Self> {
+    pub(crate) fn own(root: &Path) -> Option<Self> {
         let text = fs::read_to_string(root.join("proc/self/cgroup")).ok()?;
         // "4:memory:/a/b" of version 1, "0::/a/b" of version 2 (cgroups(7)). Where both are mounted, memory
         // belongs to one of them: to version 1 if it is listed there.
@@ -76,7 +76,7 @@ impl MemoryGroup {
     }
 
     /// The least limit on its memory, its own or one above it; `None` if there is none.
-    pub fn limit_kib(&self) -> Option<u64> {
+    pub(crate) fn limit_kib(&self) -> Option<u64> {
         let name = match self.version {
             CgroupVersion::One => "memory.limit_in_bytes",
             CgroupVersion::Two => "memory.max", // "max" where there is none
@@ -90,7 +90,7 @@ impl MemoryGroup {
 
     /// How many processes of the group the kernel has killed for want of memory since the group was made, the
     /// group's or the machine's.
-    pub fn oom_kills(&self) -> Option<u64> {
+    pub(crate) fn oom_kills(&self) -> Option<u64> {
         let name = match self.version {
             CgroupVersion::One => "memory.oom_control",
             CgroupVersion::Two => "memory.events",

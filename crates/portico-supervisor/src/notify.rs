@@ -14,11 +14,11 @@ use rustix::net::{
     AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sendto, socket_with, sockopt,
 };
 
-use crate::now_nanos;
+use crate::scoreboard::now_nanos;
 
 /// The socket of the service manager. Without one it does nothing, and what cannot be sent is logged, once.
 #[derive(Debug)]
-pub struct Notifier {
+pub(crate) struct Notifier {
     manager: Option<Manager>,
     watchdog: Option<Duration>,
 }
@@ -35,7 +35,7 @@ const SEND_TIMEOUT: Duration = Duration::from_millis(250);
 
 impl Notifier {
     /// As the environment says: `NOTIFY_SOCKET`, `WATCHDOG_USEC`, `WATCHDOG_PID`. It is left as it is.
-    pub fn from_env() -> Self {
+    pub(crate) fn from_env() -> Self {
         Self::new(&|name| env::var_os(name))
     }
 
@@ -58,39 +58,39 @@ impl Notifier {
     }
 
     /// The server serves: after its start, and at the end of a reload.
-    pub fn ready(&self) {
+    pub(crate) fn ready(&self) {
         self.send("READY=1");
     }
 
     /// A reload begins. It ends with [`Notifier::ready`], whatever has come of it.
-    pub fn reloading(&self) {
+    pub(crate) fn reloading(&self) {
         // systemd.service(5), Type=notify-reload: the time tells it that this is the answer to its SIGHUP.
         self.send(&format!("RELOADING=1\nMONOTONIC_USEC={}", now_nanos() / 1000));
     }
 
     /// The server stops.
-    pub fn stopping(&self) {
+    pub(crate) fn stopping(&self) {
         self.send("STOPPING=1");
     }
 
     /// A line for `systemctl status`.
-    pub fn status(&self, text: &str) {
+    pub(crate) fn status(&self, text: &str) {
         self.send(&format!("STATUS={}", text.replace('\n', " ")));
     }
 
     /// Another process is the server from now on. Only the present one may say so.
-    pub fn main_pid(&self, pid: u32) {
+    pub(crate) fn main_pid(&self, pid: u32) {
         self.send(&format!("MAINPID={pid}"));
     }
 
     /// How often to call [`Notifier::watchdog`]: half the time after which systemd gives up; `None` if nobody
     /// watches.
-    pub fn watchdog_interval(&self) -> Option<Duration> {
+    pub(crate) fn watchdog_interval(&self) -> Option<Duration> {
         self.watchdog
     }
 
     /// The server lives.
-    pub fn watchdog(&self) {
+    pub(crate) fn watchdog(&self) {
         if self.watchdog.is_some() {
             self.send("WATCHDOG=1");
         }

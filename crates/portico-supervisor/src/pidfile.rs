@@ -19,7 +19,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, getpid};
 use rustix::rand::{GetRandomFlags, getrandom};
 
-use crate::Scoreboard;
+use crate::scoreboard::Scoreboard;
 
 /// The file of this process. It is removed when this is dropped, if it is still this process' own.
 #[derive(Debug)]

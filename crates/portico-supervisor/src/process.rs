@@ -10,10 +10,12 @@ use rustix::process::{
     waitid,
 };
 
-use crate::{Child, ControlSocket, Report, StacksFile};
+use crate::control::{ControlSocket, Report};
+use crate::stacks_file::StacksFile;
+use crate::state::Child;
 
 /// What the supervisor has of a process that was forked and has not been reaped: its process id, its control socket
-/// and its file for stacks. It decides nothing; [`crate::StateMachine`] does.
+/// and its file for stacks. It decides nothing; [`crate::state::StateMachine`] does.
 #[derive(Debug)]
 pub(crate) struct ChildProcess {
     pub child: Child,

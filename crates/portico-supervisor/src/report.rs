@@ -6,8 +6,9 @@ use std::time::Duration;
 use rustix::process::WaitStatus;
 use signal_hook::consts as number;
 
+use crate::memory::MemoryGroup;
+use crate::scoreboard::{Running, Scoreboard, SlotField, ThreadState, WorkerSlot, now_nanos};
 use crate::state::STALLED;
-use crate::{MemoryGroup, Running, Scoreboard, SlotField, ThreadState, WorkerSlot, now_nanos};
 
 /// Requests in flight that are listed one by one.
 const REQUESTS_MAX: usize = 16;
@@ -234,7 +235,7 @@ mod tests {
     use rustix::process::{Pid, WaitOptions, waitpid};
 
     use super::*;
-    use crate::Note;
+    use crate::scoreboard::Note;
 
     const KILL: ProcessEnd = ProcessEnd::Signaled { signal: number::SIGKILL, core: false };
 

@@ -31,8 +31,8 @@ use std::time::{Duration, Instant};
 use log::Level;
 
 use backoff::Backoff;
-pub use event::{Action, Child, SupervisorEvent};
-pub use plan::ProcessPlan;
+pub(crate) use event::{Action, Child, SupervisorEvent};
+pub(crate) use plan::ProcessPlan;
 use reload::Reload;
 use stop::{SAME_WISH, ServicePhase};
 
@@ -49,7 +49,7 @@ mod tests;
 /// What the supervisor knows of its processes, and what follows from each event. The supervisor owns it and does what
 /// it returns; it touches no process, clock or log itself.
 #[derive(Debug)]
-pub struct StateMachine {
+pub(crate) struct StateMachine {
     plan: ProcessPlan,
     phase: ServicePhase,
     /// Workers asked for.
@@ -124,7 +124,7 @@ pub(crate) const STALLED: &str = "its heartbeat had stopped";
 
 impl StateMachine {
     /// Nothing runs yet: the first event, a [`SupervisorEvent::Tick`], starts the first processes.
-    pub fn new(plan: ProcessPlan) -> Self {
+    pub(crate) fn new(plan: ProcessPlan) -> Self {
         Self {
             asked: plan.workers_min,
             plan,
@@ -141,17 +141,17 @@ impl StateMachine {
     }
 
     /// Workers that there should be.
-    pub fn wanted(&self) -> u32 {
+    pub(crate) fn wanted(&self) -> u32 {
         if self.withdrawn { 0 } else { self.asked }
     }
 
     /// The generation of a worker that is started now.
-    pub fn generation(&self) -> u32 {
+    pub(crate) fn generation(&self) -> u32 {
         self.generation
     }
 
     /// When [`SupervisorEvent::Tick`] is due, if nothing else happens.
-    pub fn next_timeout(&self, now: Instant) -> Option<Instant> {
+    pub(crate) fn next_timeout(&self, now: Instant) -> Option<Instant> {
         let due = self.processes.values().filter_map(|process| Some(process.due?.0));
         let processes = due.chain(self.processes.values().filter_map(|process| process.signalled));
         let backoffs = [&self.worker_backoff, &self.template_backoff].into_iter();
@@ -160,7 +160,7 @@ impl StateMachine {
     }
 
     /// Takes in what has happened and adds to `actions` what follows from it.
-    pub fn handle(&mut self, event: SupervisorEvent, now: Instant, actions: &mut Vec<Action>) {
+    pub(crate) fn handle(&mut self, event: SupervisorEvent, now: Instant, actions: &mut Vec<Action>) {
         if self.phase == ServicePhase::Ended {
             return;
         }

@@ -12,11 +12,14 @@ use std::time::{Duration, Instant};
 use portico_config::{Config, Preload};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::control::ControlCommand;
+use crate::fork::Fork;
+use crate::host::{Host, ProcessRole};
+use crate::notify::Notifier;
 use crate::process::{ChildProcess, adopt_orphans};
-use crate::{
-    Child, ControlCommand, Fork, Host, Notifier, ProcessPlan, ProcessRole, Scoreboard, Signal, SignalQueue,
-    SlotState, StateMachine, SupervisorEvent, SupervisorField, SupervisorState, now_nanos, thread_count,
-};
+use crate::scoreboard::{Scoreboard, SlotState, SupervisorField, SupervisorState, now_nanos, thread_count};
+use crate::signals::{Signal, SignalQueue};
+use crate::state::{Child, ProcessPlan, StateMachine, SupervisorEvent};
 use tick::TickState;
 use upgrading::Upgrading;
 

@@ -10,6 +10,7 @@ pub(super) const SETTINGS: &[Setting] =
 
 pub(crate) const APP: Setting = Setting {
     name: "app",
+    positional: true,
     gunicorn: Some("wsgi_app"),
     value: ValueType::Text {
         metavar: "APP_MODULE",
@@ -62,7 +63,7 @@ fn config_file() {
     let said = effective.iter().find(|effective| *effective.setting == CONFIG).unwrap();
     assert_eq!(
         (&said.texts[..], &said.source),
-        (&["a.py".to_owned()][..], &crate::SettingSource::CommandLine)
+        (&["a.py".to_owned()][..], &crate::raw::SettingSource::CommandLine)
     );
 }
 

@@ -123,8 +123,9 @@ fn set(_: &mut Config, text: &str) -> Result<(), ParseError> {
 fn hooks() {
     use crate::testing::environment;
     for setting in SETTINGS {
-        let parse =
-            |text: &str| crate::parse(std::iter::empty(), &environment(&[(&setting.variable(), text)]));
+        let parse = |text: &str| {
+            crate::parse::parse(std::iter::empty(), &environment(&[(&setting.variable(), text)]))
+        };
         assert!(parse("deploy.hooks.f").is_ok(), "{}", setting.name);
         for text in ["f", ".f", "deploy."] {
             assert!(parse(text).is_err(), "{} {text}", setting.name);

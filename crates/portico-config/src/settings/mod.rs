@@ -41,7 +41,7 @@ pub(crate) use limits::{
 };
 pub(crate) use logging::{ACCESS_LOGFILE, ERROR_LOGFILE};
 pub(crate) use platform::{DAEMON, GROUP, PASTE, PIDFILE, PROC_NAME, RAW_ENV, UMASK, USER};
-pub(crate) use processes::{WORKERS, WORKERS_RANGE};
+pub(crate) use processes::WORKERS;
 pub(crate) use proxy_protocol::PROXY_PROTOCOL;
 pub(crate) use python_logging::{LOGCONFIG, LOGCONFIG_DICT};
 pub(crate) use recycling::{MAX_LIFETIME, MAX_REQUESTS, MAX_REQUESTS_JITTER, WORKER_MAX_RSS};
@@ -117,7 +117,7 @@ pub fn is_octal(name: &str) -> bool {
 }
 
 /// Whether commas separate the items of the setting of that name, so that one in an item has to be
-/// [`escaped`](crate::escaped).
+/// [`escaped`](crate::value::escaped).
 pub fn is_list(name: &str) -> bool {
     called(name).is_some_and(Setting::is_list)
 }
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn an_empty_list_is_one_that_its_setting_takes() {
-        let mut config = crate::Config::default();
+        let mut config = crate::resolved::Config::default();
         for setting in all() {
             if let Some(text) = empty_list(setting.name) {
                 assert_eq!(setting.value.apply(&mut config, &[text.to_owned()]), Ok(()), "{}", setting.name);

@@ -1,6 +1,5 @@
 //! Settings of the worker processes: how many there are and how they come to be ready.
 
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::{DAY, keep};
@@ -11,9 +10,6 @@ use crate::setting::{Applies, Area, Fixed, Platform, Setting, ValueType};
 use crate::value::count;
 
 pub(super) const SETTINGS: &[Setting] = &[WORKERS, PRELOAD, WARMUP, BOOT_TIMEOUT];
-
-/// More would not be a number of processes but a port typed in the wrong place.
-pub(crate) const WORKERS_RANGE: RangeInclusive<u64> = 1..=512;
 
 pub(crate) const WORKERS: Setting = Setting {
     name: "workers",
@@ -46,7 +42,7 @@ pub(crate) const WORKERS: Setting = Setting {
 fn workers(text: &str) -> Result<Workers, ParseError> {
     let number = |text: &str| {
         // The range is that of u32 too.
-        count(text, &WORKERS_RANGE, None, "processes")
+        count(text, &Workers::RANGE, None, "processes")
             .map(|number| number as u32)
             .map_err(|problem| ParseError::from(format!("{problem}, MIN..MAX, or auto")))
     };
@@ -70,7 +66,7 @@ fn is_auto(text: &str) -> bool {
 
 /// The CPUs that affinity and cgroup quota leave to this process; 1 where that cannot be told.
 fn available_cpus() -> u32 {
-    let most = *WORKERS_RANGE.end() as u32;
+    let most = *Workers::RANGE.end() as u32;
     let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get());
     u32::try_from(cpus).unwrap_or(most).min(most)
 }

@@ -158,7 +158,7 @@ pub(crate) const LOG_SYSLOG_TO: Setting = Setting {
 #[test]
 fn log_syslog_to() {
     use crate::testing::{config, refusal};
-    assert_eq!(config(&[]).telemetry.syslog, crate::SyslogSettings::default());
+    assert_eq!(config(&[]).telemetry.syslog, crate::telemetry::SyslogSettings::default());
     let syslog = config(&["--log-syslog-to", "unix:///dev/log#dgram"]).telemetry.syslog;
     assert_eq!(syslog.endpoint.to_string(), "unix:///dev/log");
     assert!(refusal(&["--log-syslog-to", "localhost"]).contains("udp://HOST:PORT"));

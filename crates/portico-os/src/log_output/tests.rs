@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::*;
+use crate::record_queue;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -66,7 +67,7 @@ fn what_the_sink_takes_is_written_before_the_call_returns() {
 
 /// Nobody reads while far more is logged than there is room for, then somebody does.
 fn stand_still(output: &'static LogOutput, mut reader: BufReader<File>, threaded: bool) {
-    let count = 3 * LOG_BACKLOG_BYTES_MAX / 100;
+    let count = 3 * record_queue::BYTES_MAX / 100;
     log(output, 0..count, Weight::Ordinary);
     log(output, count..count + 1, Weight::Important);
     assert!(output.is_waiting() && !output.flush(Duration::from_millis(50)));

@@ -7,7 +7,7 @@ use log::Level;
 
 /// Which process is meant: a name for it that holds before its process id is known. No two living ones share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Child {
+pub(crate) enum Child {
     /// The worker in this slot.
     Worker(u32),
     /// The template of this generation.
@@ -25,7 +25,7 @@ impl fmt::Display for Child {
 
 /// What the machine is told: it knows nothing but these.
 #[derive(Clone, Debug)]
-pub enum SupervisorEvent {
+pub(crate) enum SupervisorEvent {
     /// It serves; a template: it has imported the application.
     Ready(Child),
     /// It says that it cannot serve, and ends.
@@ -90,7 +90,7 @@ pub enum SupervisorEvent {
 
 /// What the machine has the supervisor do, in the order in which it returns them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     /// Fork a template.
     StartTemplate {
         /// The generation of its workers.

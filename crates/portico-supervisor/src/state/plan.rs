@@ -7,7 +7,7 @@ use portico_config::{Config, Preload};
 /// What the configuration says of processes, for the machine: numbers and time limits. A reload replaces it as far as
 /// that can be.
 #[derive(Clone, Debug)]
-pub struct ProcessPlan {
+pub(crate) struct ProcessPlan {
     /// Least number of workers, and the number at the start.
     pub workers_min: u32,
     /// Up to here autoscaling may go.
@@ -32,7 +32,7 @@ impl ProcessPlan {
     const GROWN_MAX: u32 = 16;
 
     /// What the configuration says.
-    pub fn new(config: &Config) -> Self {
+    pub(crate) fn new(config: &Config) -> Self {
         Self {
             workers_min: config.workers.min,
             workers_max: config.workers.max,
@@ -50,7 +50,7 @@ impl ProcessPlan {
     }
 
     /// The most workers that these slots have room for.
-    pub fn workers_room(&self) -> u32 {
+    pub(crate) fn workers_room(&self) -> u32 {
         (self.slots.saturating_sub(2) / 2).max(1)
     }
 

@@ -74,7 +74,7 @@ impl StateMachine {
 
     /// Goes by another plan, as far as that can be: slots stay as many as they are. Returns the most workers that
     /// they have room for, where the plan asks for more.
-    pub fn replan(&mut self, plan: ProcessPlan) -> Option<u32> {
+    pub(crate) fn replan(&mut self, plan: ProcessPlan) -> Option<u32> {
         let most = self.plan.workers_room();
         let (min, max) = (plan.workers_min.min(most), plan.workers_max.min(most));
         if (min, max) != (self.plan.workers_min, self.plan.workers_max) {

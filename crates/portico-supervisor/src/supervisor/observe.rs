@@ -6,10 +6,13 @@ use log::Level;
 use rustix::process::{Pid, Signal, WaitStatus};
 
 use super::Supervisor;
+use crate::control::Report;
 use crate::host::InterruptedRequest;
 use crate::process::{ChildProcess, exit_status, is_child, number, reap};
+use crate::report;
+use crate::scoreboard::{SlotField, SlotState, ThreadState, now_nanos};
 use crate::state::ENDED_BY_SIGNAL;
-use crate::{Child, Report, SlotField, SlotState, SupervisorEvent, ThreadState, now_nanos, report};
+use crate::state::{Child, SupervisorEvent};
 
 impl Supervisor {
     /// Takes in what the processes say.

@@ -8,11 +8,14 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::Supervisor;
+use crate::control::{ControlCommand, ControlSocket};
+use crate::fork::{ChildContext, Fork, Forked};
+use crate::host::ProcessRole;
+use crate::notify::Notifier;
 use crate::process::ChildProcess;
-use crate::{
-    Action, Child, ChildContext, ControlCommand, ControlSocket, Fork, Forked, Notifier, ProcessRole,
-    SlotField, SlotState, StacksFile, SupervisorEvent, SupervisorField, SupervisorState, now_nanos,
-};
+use crate::scoreboard::{SlotField, SlotState, SupervisorField, SupervisorState, now_nanos};
+use crate::stacks_file::StacksFile;
+use crate::state::{Action, Child, SupervisorEvent};
 
 /// How often it is looked whether a worker has told its stacks, and how long in between.
 const STACKS_LOOKS: u32 = 30;
@@ -126,7 +129,7 @@ impl Supervisor {
         control: ControlSocket,
         stacks: StacksFile,
     ) -> ProcessRole {
-        self.signals.take().into_iter().for_each(crate::SignalQueue::release);
+        self.signals.take().into_iter().for_each(crate::signals::SignalQueue::release);
         // The other control sockets would not come to their end with the supervisor.
         self.processes.clear();
         self.events.clear();

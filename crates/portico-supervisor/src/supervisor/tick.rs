@@ -9,10 +9,11 @@ use portico_config::Config;
 
 use super::Supervisor;
 use crate::autoscale::{Autoscaler, LoadSample, WaitCounts};
-use crate::{
-    Child, ListenOverflows, MemoryGroup, Notifier, SlotField, SlotState, SupervisorEvent, SupervisorState,
-    listen_overflows,
-};
+use crate::backlog::{ListenOverflows, listen_overflows};
+use crate::memory::MemoryGroup;
+use crate::notify::Notifier;
+use crate::scoreboard::{SlotField, SlotState, SupervisorState};
+use crate::state::{Child, SupervisorEvent};
 
 const INTERVAL: Duration = Duration::from_secs(1);
 

@@ -4,8 +4,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
 use super::Supervisor;
+use crate::scoreboard::{SupervisorField, SupervisorState};
+use crate::state::SupervisorEvent;
 use crate::upgrade::{Upgrade, UpgradeOutcome};
-use crate::{SupervisorEvent, SupervisorField, SupervisorState};
 
 /// A new supervisor that does not serve yet.
 pub(super) struct Upgrading {
