@@ -63,8 +63,8 @@ pub fn parse_with_files(
     parse_as(std::process::id(), args, env, Some(files), None)
 }
 
-/// As [`parse_with_files`], for a reload of a server that runs with `running`: what a reload cannot change stays as
-/// it is there, with a warning.
+/// As [`parse_with_files`], for a reload of a server that runs with `running`: what a reload cannot change
+/// stays as it is there, with a warning.
 ///
 /// # Errors
 /// As [`parse_with_files`].

@@ -1,5 +1,5 @@
-//! What resolving comes to: a configuration, what counts of each setting and by whom it was said, and what its operator
-//! should know.
+//! What resolving comes to: a configuration, what counts of each setting and by whom it was said, and what its
+//! operator should know.
 
 use crate::raw::SettingSource;
 use crate::resolved::Config;

@@ -15,8 +15,8 @@ use rustix::io::Errno;
 use crate::exposure::Exposure;
 use crate::owner::Owner;
 
-/// A name in a folder that is held open: what others do to the path meanwhile does not lead elsewhere. Whoever opens,
-/// renames or removes a file for root goes through one, and never by the path again.
+/// A name in a folder that is held open: what others do to the path meanwhile does not lead elsewhere. Whoever
+/// opens, renames or removes a file for root goes through one, and never by the path again.
 #[derive(Debug)]
 pub struct FolderEntry {
     /// Open to be named alone (O_PATH).

@@ -3,8 +3,8 @@
 //!
 //! The lesser user is the one of `--user`, whose processes run the application. What it can rename, link or
 //! replace must not decide which file root reads, writes or gives away. So paths are walked folder by folder
-//! ([`FolderEntry`]): a symbolic link is followed only where root alone could have made it, and what is opened is looked
-//! at through its descriptor. Where there is no lesser user nothing is refused.
+//! ([`FolderEntry`]): a symbolic link is followed only where root alone could have made it, and what is opened
+//! is looked at through its descriptor. Where there is no lesser user nothing is refused.
 #![deny(unreachable_pub)]
 
 mod exposed;

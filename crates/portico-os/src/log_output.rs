@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use crate::log_sink::LogSink;
 use crate::record_queue::{RecordQueue, Weight};
 
-/// The output of one log: a sink, and the records that it has not taken. Owned by the process that logs; whoever logs
-/// never waits for the log's reader.
+/// The output of one log: a sink, and the records that it has not taken. Owned by the process that logs;
+/// whoever logs never waits for the log's reader.
 #[derive(Debug)]
 pub struct LogOutput {
     state: Mutex<OutputState>,

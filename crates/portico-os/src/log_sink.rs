@@ -17,8 +17,8 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::standard::above_standard;
 
-/// Where the lines of a log go: a file, a pipe, a terminal or a socket. Writing never waits for its reader, and never
-/// changes the mode of a descriptor that is shared with other programs.
+/// Where the lines of a log go: a file, a pipe, a terminal or a socket. Writing never waits for its reader, and
+/// never changes the mode of a descriptor that is shared with other programs.
 #[derive(Debug)]
 pub struct LogSink {
     descriptor: OwnedFd,

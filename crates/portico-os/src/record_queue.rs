@@ -14,8 +14,8 @@ pub enum Weight {
     Important,
 }
 
-/// Records that wait for a slow reader of the log. [`crate::log_output::LogOutput`] owns it under its lock; it never grows beyond
-/// [`BYTES_MAX`] but for one record.
+/// Records that wait for a slow reader of the log. [`crate::log_output::LogOutput`] owns it under its lock; it
+/// never grows beyond [`BYTES_MAX`] but for one record.
 #[derive(Debug, Default)]
 pub(crate) struct RecordQueue {
     records: VecDeque<QueuedRecord>,

@@ -9,8 +9,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The descriptors that a process cannot do without, and which files they are, so that it notices when somebody else
-/// has closed them. It closes none itself.
+/// The descriptors that a process cannot do without, and which files they are, so that it notices when somebody
+/// else has closed them. It closes none itself.
 #[derive(Debug, Default)]
 pub struct VitalDescriptors(Mutex<Vec<WatchedDescriptor>>);
 

@@ -15,8 +15,8 @@ use crate::inotify::{Inotify, Seen};
 use crate::kind::{self, FileKind};
 use crate::snapshot::FolderSnapshots;
 
-/// Watches the folders of an application, for the thread of a worker that owns it. It says which files have changed, and
-/// decides nothing.
+/// Watches the folders of an application, for the thread of a worker that owns it. It says which files have
+/// changed, and decides nothing.
 #[derive(Debug)]
 pub struct FileWatch {
     backend: Backend,

@@ -17,8 +17,8 @@ use rustix::net::{
 };
 use rustix::process::Pid;
 
-/// One end of a control socket. The supervisor owns one for each process that it has forked, that process the other.
-/// Neither sending nor receiving waits.
+/// One end of a control socket. The supervisor owns one for each process that it has forked, that process the
+/// other. Neither sending nor receiving waits.
 #[derive(Debug)]
 pub struct ControlSocket(OwnedFd);
 
@@ -27,8 +27,8 @@ pub struct ControlSocket(OwnedFd);
 pub enum ControlCommand {
     /// Finish what has been taken, hand what is idle to the other workers, and end; within this time.
     Retire(Duration),
-    /// As [`ControlCommand::Retire`], but no other worker will be left: take what the kernel has queued, close what is
-    /// idle.
+    /// As [`ControlCommand::Retire`], but no other worker will be left: take what the kernel has queued, close
+    /// what is idle.
     Drain(Duration),
     /// Go on, but announce with each answer that the connection closes: the server is about to stop.
     AnnounceClose,
@@ -132,7 +132,8 @@ struct Message {
 }
 
 impl ControlSocket {
-    /// Both ends of a new control socket, the supervisor's first; they are closed in programs that these processes start.
+    /// Both ends of a new control socket, the supervisor's first; they are closed in programs that these
+    /// processes start.
     ///
     /// # Errors
     /// The process has no descriptor left.

@@ -12,8 +12,8 @@ use crate::scoreboard::Running;
 use crate::stacks_file::StacksFile;
 use crate::upgrade::CommandLine;
 
-/// What the supervisor needs of the program around it, which owns the listeners, the logs and the hooks. It is called
-/// from the supervisor's one thread and must never wait: workers are not looked after meanwhile.
+/// What the supervisor needs of the program around it, which owns the listeners, the logs and the hooks. It is
+/// called from the supervisor's one thread and must never wait: workers are not looked after meanwhile.
 pub trait Host {
     /// The first worker is ready: requests are answered from now on. Called once.
     fn serving(&mut self) {}
@@ -117,8 +117,8 @@ pub trait Host {
     }
 }
 
-/// Why a configuration that was read for a reload cannot be used: one line for the operator. The server goes on with
-/// the former one.
+/// Why a configuration that was read for a reload cannot be used: one line for the operator. The server goes on
+/// with the former one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReloadError(String);
 
@@ -136,8 +136,8 @@ impl fmt::Display for ReloadError {
 
 impl std::error::Error for ReloadError {}
 
-/// A request that a worker was answering when it died, for the access log. It borrows from the scoreboard's records and
-/// lives for one call of [`Host::lost_request`].
+/// A request that a worker was answering when it died, for the access log. It borrows from the scoreboard's
+/// records and lives for one call of [`Host::lost_request`].
 #[derive(Clone, Copy, Debug)]
 pub struct InterruptedRequest<'a> {
     /// The request.
@@ -152,8 +152,8 @@ pub struct InterruptedRequest<'a> {
     pub took_nanos: u64,
 }
 
-/// What this process is once [`crate::supervisor::Supervisor::run`] has returned: the call returns in each process that was forked
-/// below it, and what is the supervisor's own must not be used there any more.
+/// What this process is once [`crate::supervisor::Supervisor::run`] has returned: the call returns in each
+/// process that was forked below it, and what is the supervisor's own must not be used there any more.
 #[derive(Debug)]
 pub enum ProcessRole {
     /// A worker that was just forked.

@@ -14,8 +14,8 @@ use crate::control::{ControlSocket, Report};
 use crate::stacks_file::StacksFile;
 use crate::state::Child;
 
-/// What the supervisor has of a process that was forked and has not been reaped: its process id, its control socket
-/// and its file for stacks. It decides nothing; [`crate::state::StateMachine`] does.
+/// What the supervisor has of a process that was forked and has not been reaped: its process id, its control
+/// socket and its file for stacks. It decides nothing; [`crate::state::StateMachine`] does.
 #[derive(Debug)]
 pub(crate) struct ChildProcess {
     pub child: Child,
@@ -119,7 +119,8 @@ impl ChildProcess {
     }
 
     /// What it says, and which process has said it: at most [`REPORTS_PER_TURN_MAX`]; the rest stays for the
-    /// next turn. The end of its control socket is noted, and whether it says too much: nothing counts of that any more.
+    /// next turn. The end of its control socket is noted, and whether it says too much: nothing counts of that
+    /// any more.
     pub(crate) fn next_reports(&mut self, now: Instant) -> Vec<(Report, Option<Pid>)> {
         let mut reports = Vec::new();
         for _ in 0..REPORTS_PER_TURN_MAX {

@@ -61,8 +61,8 @@ impl SignalQueue {
     /// Catches them. Handlers that were there before are called as well, so that whoever has some (Python has one
     /// for SIGINT) sets them to the default first.
     ///
-    /// SignalQueue that come faster than they are taken lie in a pipe, which has room for thousands; what does not fit
-    /// is lost.
+    /// SignalQueue that come faster than they are taken lie in a pipe, which has room for thousands; what does
+    /// not fit is lost.
     ///
     /// # Errors
     /// The process has no descriptor left.

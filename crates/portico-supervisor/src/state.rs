@@ -15,11 +15,11 @@
 //! ```
 //!
 //! A slot belongs to one process until that has been reaped; a successor takes the lowest free one. After each
-//! event [`StateMachine`] compares what there is with what there should be, in this order: has a reload come to its end;
-//! which templates are needed; is a ready worker one too many (retire one, then wait for its end); is one to be
-//! replaced (allow one more); are there too few (start them, as far as the back-off allows). A replacement is
-//! therefore nothing but one worker more that is allowed, and once it is ready, one too many. That is why no
-//! worker is ever taken away before its successor is ready.
+//! event [`StateMachine`] compares what there is with what there should be, in this order: has a reload come to
+//! its end; which templates are needed; is a ready worker one too many (retire one, then wait for its end); is
+//! one to be replaced (allow one more); are there too few (start them, as far as the back-off allows). A
+//! replacement is therefore nothing but one worker more that is allowed, and once it is ready, one too many.
+//! That is why no worker is ever taken away before its successor is ready.
 //!
 //! `event.rs` has the events and the actions, `plan.rs` what holds throughout; `backoff.rs` when a slot that
 //! failed is tried again, `fleet.rs` the number of workers and their replacement, `reload.rs` generations and
@@ -46,8 +46,8 @@ mod stop;
 #[cfg(test)]
 mod tests;
 
-/// What the supervisor knows of its processes, and what follows from each event. The supervisor owns it and does what
-/// it returns; it touches no process, clock or log itself.
+/// What the supervisor knows of its processes, and what follows from each event. The supervisor owns it and
+/// does what it returns; it touches no process, clock or log itself.
 #[derive(Debug)]
 pub(crate) struct StateMachine {
     plan: ProcessPlan,

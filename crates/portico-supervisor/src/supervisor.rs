@@ -1,4 +1,5 @@
-//! The loop of the supervisor: it waits for signals, reports and the time, asks [`StateMachine`] what follows, does it.
+//! The loop of the supervisor: it waits for signals, reports and the time, asks [`StateMachine`] what follows,
+//! does it.
 //!
 //! `observe.rs` turns what comes from processes into events, `perform.rs` does the actions, `tick.rs` has what is
 //! done every second, `upgrading.rs` the start of a new supervisor.

@@ -1,11 +1,11 @@
 //! An upgrade: a new supervisor, of whatever version is installed now, takes the listening sockets over while the
 //! old one serves.
 //!
-//! The new one is started as the old one was, but that its standard input is a socket between both. The old one has
-//! laid the sockets into it, each with its name, what nobody else is to know, such as keys, and its own standard
-//! input, which the new one puts back first of all. Nothing else is inherited by number or lies in a file, and no
-//! other program that either starts gets at it. When the new one serves it says so; should it end before, or take
-//! too long, the old one has lost nothing.
+//! The new one is started as the old one was, but that its standard input is a socket between both. The old one
+//! has laid the sockets into it, each with its name, what nobody else is to know, such as keys, and its own
+//! standard input, which the new one puts back first of all. Nothing else is inherited by number or lies in a
+//! file, and no other program that either starts gets at it. When the new one serves it says so; should it end
+//! before, or take too long, the old one has lost nothing.
 //!
 //! ```text
 //!   old                                new

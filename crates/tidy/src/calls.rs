@@ -1,6 +1,7 @@
 //! Rules for what may be called where: nothing prints, nothing is left undone, the protocols do no I/O.
 
-use crate::{Finding, RustFile};
+use crate::Finding;
+use crate::source::RustFile;
 
 /// Macros that have no place in the product.
 const BANNED_MACROS: [(&str, &str); 7] = [

@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 
+use crate::Finding;
 use crate::source::NamedPath;
-use crate::{Finding, RustFile};
+use crate::source::RustFile;
 
 /// What each crate may name of the others, and of what they alone may name. The protocols, what opens files for
 /// root and what handles descriptors stand on nothing; the data plane on all; Python is the top's alone.
-const CRATES: [(&str, &[&str]); 8] = [
+const CRATES: [(&str, &[&str]); 9] = [
+    ("tidy", &[]),
     ("portico-proto", &[]),
     ("portico-files", &[]),
     ("portico-config", &["portico_files"]),
@@ -43,18 +45,83 @@ const GUARDED: [&str; 9] = [
     "pyo3",
 ];
 
-/// The modules of a crate from the bottom up; one may name its own row and those before it.
+/// The modules of a crate from the bottom up; one may name those of the rows before its own.
 struct Order {
     crate_name: &'static str,
     rows: &'static [&'static [&'static str]],
-    /// The seam: plain types that any module may name.
+    /// Whether the order holds for the modules of a row among each other as well, and whether they name modules
+    /// and not what the crate's root re-exports, behind which circles hide.
+    strict: bool,
+    /// Plain types that any module may name, while there are crates that need it.
     seam: &'static str,
 }
 
-const ORDERS: [Order; 4] = [
+const ORDERS: [Order; 9] = [
+    Order {
+        crate_name: "portico-config",
+        rows: &[
+            &["error"],
+            &["access_log_format", "ciphers", "hosts", "proxies", "server_command", "task", "telemetry"],
+            &["bind"],
+            &["resolved"],
+            &["setting"],
+            &["raw", "value"],
+            &["gunicorn"],
+            &["settings"],
+            &[
+                "abbreviation",
+                "account",
+                "conceal",
+                "environment",
+                "misspelt",
+                "preset",
+                "reference",
+                "resolution",
+                "toml_file",
+                "typed",
+            ],
+            &["cli", "draft", "files", "reload", "schema", "show", "systemd"],
+            &["resolve", "uwsgi"],
+            &["migrate"],
+            &["parse"],
+        ],
+        strict: true,
+        seam: "",
+    },
+    Order {
+        crate_name: "portico-files",
+        rows: &[&["owner"], &["exposure"], &["folder_entry"], &["exposed", "log", "read"]],
+        strict: true,
+        seam: "",
+    },
     Order {
         crate_name: "portico-os",
-        rows: &[&["folder", "standard"], &["memory", "sink", "vital"], &["backlog"], &["log_output"]],
+        rows: &[
+            &["folder", "standard", "vital"],
+            &["log_sink", "memory"],
+            &["record_queue"],
+            &["log_output"],
+        ],
+        strict: true,
+        seam: "",
+    },
+    Order {
+        crate_name: "portico-proto",
+        rows: &[
+            &["date", "error", "grammar", "limits", "message", "proxy", "queue", "status"],
+            &["added", "content", "event", "singletons"],
+            &["http1"],
+            &["assemble", "gateway"],
+            // Circles.
+            &["fastcgi", "http2", "protocol", "session"],
+        ],
+        strict: false,
+        seam: "",
+    },
+    Order {
+        crate_name: "portico-reload",
+        rows: &[&["bytecode", "inotify", "kind"], &["snapshot"], &["watch"]],
+        strict: true,
         seam: "",
     },
     Order {
@@ -63,32 +130,29 @@ const ORDERS: [Order; 4] = [
             &["heap", "occurrences", "spool"],
             &["body", "forwarded", "request_id"],
             &["statsd", "syslog"],
-            &["access_log", "metrics"],
+            &["access_log"],
             &["reactor"],
             &["tls"],
             &["listener", "transport"],
             &["handover"],
-            &["static_files"],
-            &["route"],
             &["connection"],
             &["queue"],
             &["engine"],
-            // The two ends of a call.
-            &["lending", "responder"],
+            &["lending"],
         ],
+        strict: false,
         seam: "application",
     },
     Order {
         crate_name: "portico-supervisor",
         rows: &[
             &["descriptors"],
-            &["backlog", "control", "scoreboard", "memory", "notify", "signals"],
-            &["capacity", "pidfile", "stacks_file"],
-            &["post"],
-            &["autoscale", "state"],
-            &["report", "process", "upgrade", "host"],
+            &["backlog", "control", "memory", "scoreboard", "signals", "stacks_file", "state", "upgrade"],
+            &["autoscale", "capacity", "fork", "notify", "pidfile", "process", "report"],
+            &["host"],
             &["supervisor"],
         ],
+        strict: true,
         seam: "",
     },
     Order {
@@ -104,6 +168,13 @@ const ORDERS: [Order; 4] = [
             &["command"],
             &["worker"],
         ],
+        strict: false,
+        seam: "",
+    },
+    Order {
+        crate_name: "tidy",
+        rows: &[&["text"], &["source", "walk"], &["calls", "layers", "names", "retired", "shape"]],
+        strict: true,
         seam: "",
     },
 ];
@@ -131,8 +202,36 @@ pub(crate) fn check(files: &[RustFile]) -> Vec<Finding> {
         }
         findings.extend(placed(file, crate_name));
     }
+    findings.extend(ghosts(files));
     findings
 }
+
+/// What an order names must be there, or it would say less than it seems to.
+fn ghosts(files: &[RustFile]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for order in ORDERS {
+        let modules: Vec<&str> = files
+            .iter()
+            .filter(|file| file.crate_name() == Some(order.crate_name))
+            .filter_map(RustFile::top_module)
+            .collect();
+        let named = order.rows.iter().flat_map(|row| row.iter()).chain([&order.seam]);
+        // A sample of some files has not all modules.
+        for name in
+            named.filter(|name| !name.is_empty() && modules.contains(&"lib") && !modules.contains(name))
+        {
+            findings.push(Finding {
+                path: ORDERS_FILE.to_owned(),
+                line: 1,
+                message: format!("{} has no module {name}; remove it from the order", order.crate_name),
+            });
+        }
+    }
+    findings
+}
+
+/// Where the orders are.
+const ORDERS_FILE: &str = "crates/tidy/src/layers.rs";
 
 fn exports(files: &[RustFile]) -> Exports<'_> {
     let mut exports = Exports::new();
@@ -163,10 +262,25 @@ fn within_crate(
     let order = ORDERS.iter().find(|order| order.crate_name == crate_name)?;
     let from = file.top_module()?;
     let name = file.name_from_root(path)?;
-    let to = exports.get(&(crate_name, name)).copied().unwrap_or(name);
+    // A function that is exported may have the name of a module.
+    let exported = exports.get(&(crate_name, name)).copied().filter(|_| order.row(name).is_none());
+    let to = exported.unwrap_or(name);
     let (from_row, to_row) = (order.row(from)?, order.row(to)?);
-    (from_row < to_row)
-        .then(|| file.finding(path.line, format!("{from} must not name {to}, which is above it")))
+    if from_row < to_row {
+        return Some(file.finding(path.line, format!("{from} must not name {to}, which is above it")));
+    }
+    if !order.strict || from == to {
+        return None;
+    }
+    if from_row == to_row {
+        return Some(file.finding(path.line, format!("{from} must not name {to}, which is beside it")));
+    }
+    exported.filter(|module| *module != name).map(|module| {
+        file.finding(
+            path.line,
+            format!("{name} by the crate's root; name it in its module: crate::{module}::{name}"),
+        )
+    })
 }
 
 fn poller(file: &RustFile, path: &NamedPath) -> Option<Finding> {
@@ -177,11 +291,14 @@ fn poller(file: &RustFile, path: &NamedPath) -> Option<Finding> {
 
 /// A new module must be given its place, or the order would wither unseen.
 fn placed(file: &RustFile, crate_name: &str) -> Option<Finding> {
-    let order = ORDERS.iter().find(|order| order.crate_name == crate_name)?;
     let module = file.top_module()?;
-    let known = order.row(module).is_some() || module == order.seam || module == "lib";
-    (!known && !file.is_test_file())
-        .then(|| file.finding(1, format!("{module} has no place in the order in crates/tidy/src/layers.rs")))
+    let known = ORDERS.iter().any(|order| {
+        let in_it = order.row(module).is_some() || module == order.seam || module == "lib";
+        order.crate_name == crate_name && in_it
+    });
+    (!known && !file.is_test_file()).then(|| {
+        file.finding(1, format!("{module} has no place in the order of {crate_name} in {ORDERS_FILE}"))
+    })
 }
 
 impl Order {
@@ -199,10 +316,17 @@ mod tests {
         check(&files).into_iter().map(|finding| finding.message).collect()
     }
 
+    /// As [`messages`], without what is said of modules that the sample does not have.
+    fn of_names(files: &[(&str, &str)]) -> Vec<String> {
+        let mut messages = messages(files);
+        messages.retain(|message| !message.contains("has no module"));
+        messages
+    }
+
     #[test]
     fn a_crate_that_looks_upward_is_found() {
         let sample =
-            |crate_name: &str, code: &str| messages(&[(&format!("crates/{crate_name}/src/lib.rs"), code)]);
+            |crate_name: &str, code: &str| of_names(&[(&format!("crates/{crate_name}/src/lib.rs"), code)]);
         assert_eq!(
             sample("portico-proto", "use portico_server::Body;"),
             ["portico-proto must not name portico_server"]
@@ -228,18 +352,48 @@ mod tests {
             ("transport/mod.rs", "fn f() { assert!(crate::connection::g()); }"),
         ] {
             let path = format!("crates/portico-server/src/{path}");
-            assert_eq!(messages(&[lib, (&path, code)]), [expected], "{code}");
+            assert_eq!(of_names(&[lib, (&path, code)]), [expected], "{code}");
         }
         let downward = "use crate::transport::Transport;";
-        assert_eq!(messages(&[("crates/portico-server/src/connection/mod.rs", downward)]), [""; 0]);
+        assert_eq!(of_names(&[("crates/portico-server/src/connection/mod.rs", downward)]), [""; 0]);
         let sibling = "use super::connection::Table;";
-        assert_eq!(messages(&[("crates/portico-server/src/transport/tcp.rs", sibling)]), [""; 0]);
+        assert_eq!(of_names(&[("crates/portico-server/src/transport/tcp.rs", sibling)]), [""; 0]);
     }
 
     #[test]
     fn a_module_without_a_place_is_found() {
         let path = "crates/portico-server/src/helpers/mod.rs";
-        assert!(messages(&[(path, "")])[0].starts_with("helpers has no place"));
+        assert!(of_names(&[(path, "")])[0].starts_with("helpers has no place"));
+    }
+
+    #[test]
+    fn a_crate_without_an_order_is_found() {
+        let path = "crates/portico-edge/src/router.rs";
+        assert!(messages(&[(path, "")])[0].contains("the order of portico-edge"));
+    }
+
+    #[test]
+    fn an_order_that_names_a_module_which_is_not_there_is_found() {
+        let found =
+            messages(&[("crates/portico-reload/src/lib.rs", ""), ("crates/portico-reload/src/kind.rs", "")]);
+        assert!(found.contains(&"portico-reload has no module watch; remove it from the order".to_owned()));
+        assert!(!found.iter().any(|message| message.contains("module kind")), "{found:?}");
+    }
+
+    #[test]
+    fn a_strict_order_holds_beside_and_behind_the_root_too() {
+        let lib = ("crates/portico-files/src/lib.rs", "pub use owner::Owner;");
+        let found = |code: &str| {
+            let mut found = messages(&[lib, ("crates/portico-files/src/log.rs", code)]);
+            found.retain(|message| !message.contains("has no module"));
+            found
+        };
+        assert_eq!(found("use crate::read::read_text;"), ["log must not name read, which is beside it"]);
+        assert_eq!(found("use crate::owner::Owner;"), [""; 0]);
+        assert_eq!(
+            found("use crate::Owner;"),
+            ["Owner by the crate's root; name it in its module: crate::owner::Owner"]
+        );
     }
 
     #[test]

@@ -7,6 +7,8 @@
 
 mod calls;
 mod layers;
+mod names;
+mod retired;
 mod shape;
 mod source;
 mod text;
@@ -38,6 +40,7 @@ impl fmt::Display for Finding {
 /// What every rule says about these files, all of the repository.
 pub fn check(files: &[TextFile]) -> Vec<Finding> {
     let mut findings: Vec<Finding> = files.iter().flat_map(text::check).collect();
+    findings.extend(files.iter().flat_map(retired::check));
     let mut sources = Vec::new();
     for file in files.iter().filter(|file| file.path.ends_with(".rs")) {
         match RustFile::parse(file) {
@@ -50,5 +53,6 @@ pub fn check(files: &[TextFile]) -> Vec<Finding> {
         findings.extend(calls::check(source));
     }
     findings.extend(layers::check(&sources));
+    findings.extend(names::check(&sources));
     findings
 }

@@ -4,7 +4,8 @@
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 
-use crate::{Finding, RustFile};
+use crate::Finding;
+use crate::source::RustFile;
 
 /// Lines of a function from its signature to its closing brace: what fits a screen.
 const FUNCTION_LINES_MAX: usize = 70;

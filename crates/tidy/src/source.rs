@@ -5,7 +5,8 @@ use proc_macro2::{TokenStream, TokenTree};
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 
-use crate::{Finding, TextFile};
+use crate::Finding;
+use crate::text::TextFile;
 
 /// A parsed file.
 pub struct RustFile {

@@ -124,7 +124,8 @@ fn serve<'py>(
                     && let Err(error) = hooks.call(py, "before_fork", (slot,))
                 {
                     log::error!("the hook pre_fork raised\n{}", traceback(py, &error));
-                    continue; // The worker's end of its control socket goes with this turn, which tells the supervisor.
+                    // The worker's end of its control socket goes with this turn, which tells the supervisor.
+                    continue;
                 }
                 match fork.fork_twice() {
                     Ok(Forked::Parent(_)) => {}
