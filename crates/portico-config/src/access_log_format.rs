@@ -6,7 +6,7 @@ use std::fmt;
 
 use crate::error::ParseError;
 
-/// Lines of the access log.
+/// The form of the lines in the access log (`--access-logformat`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum AccessLogFormat {
     /// Common Log Format.
@@ -22,14 +22,15 @@ pub enum AccessLogFormat {
     Template(LogTemplate),
 }
 
-/// A text with atoms in it.
+/// A line of the access log with gunicorn's atoms in it, taken apart once, so that writing a line parses
+/// nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogTemplate {
     text: String,
     pieces: Vec<Piece>,
 }
 
-/// A part of a [`LogTemplate`].
+/// A part of a [`LogTemplate`], in its order: text, or something of the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Piece {
     /// Stands for itself.

@@ -75,7 +75,7 @@ impl WireProtocol {
     }
 }
 
-/// Where to listen.
+/// Where a socket listens: what `--bind` names, its host names looked up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BindAddress {
     /// Addresses that one `host:port` resolved to, with the text it came from.

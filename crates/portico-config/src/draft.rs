@@ -7,7 +7,8 @@ use crate::setting::Setting;
 use crate::settings;
 use crate::typed::typed;
 
-/// What it says so far.
+/// The portico.toml that `portico migrate` writes, while it is put together. It holds texts alone: what
+/// Portico says against them is noted, and they are written all the same.
 #[derive(Debug, Default)]
 pub(crate) struct MigrationDraft {
     said: Vec<(&'static Setting, Vec<String>)>,

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-/// A configuration that cannot be used.
+/// A configuration that cannot be used: one line that names the option, variable or place in a file, and
+/// the exit status that goes with it. Whoever gets one prints it and ends, or keeps the former
+/// configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     message: String,

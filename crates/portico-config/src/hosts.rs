@@ -14,6 +14,7 @@ pub struct AllowedHosts {
     any: bool,
 }
 
+/// One of the hosts that requests may be for, with its port if that counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct AllowedHost {
     host: HostPattern,
@@ -21,6 +22,7 @@ struct AllowedHost {
     port: Option<u16>,
 }
 
+/// Which names of hosts one entry of `--allowed-hosts` covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum HostPattern {
     /// `example.com`; in lower case, as the others.

@@ -192,7 +192,7 @@ pub enum ProxyProtocol {
     Auto,
 }
 
-/// What stands in front (`--behind`).
+/// The proxy or balancer that stands in front (`--behind`), whose ways other settings follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it all")]
 pub enum Behind {

@@ -13,7 +13,7 @@ pub(crate) struct RawConfig {
     gunicorns_file: bool,
 }
 
-/// What was said about one setting.
+/// What was said about one setting, and by whom, before it is read.
 pub(crate) struct Said {
     /// As written, each time it was; never empty.
     pub texts: Vec<String>,

@@ -12,7 +12,7 @@ use crate::proxies::{
 };
 use crate::telemetry::Telemetry;
 
-/// How many worker processes serve.
+/// How many worker processes serve: a number, or a range that follows the load.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Workers {
     /// At least 1.
@@ -26,7 +26,7 @@ impl Workers {
     pub(crate) const RANGE: RangeInclusive<u64> = 1..=512;
 }
 
-/// A user or a group.
+/// A user or a group, as `--user` and `--group` name it; it is looked up where processes change to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Account {
     /// By its number.
@@ -59,7 +59,7 @@ pub enum Preload {
     Strict,
 }
 
-/// What `--reload` looks at, and how.
+/// How `--reload` notices changes, and which files count beside those that are imported.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReloadWatch {
     /// `--reload-engine`
@@ -80,7 +80,7 @@ pub enum StreamRequestBody {
     Always,
 }
 
-/// How changes of files are noticed.
+/// How changes of files are noticed under `--reload`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReloadEngine {
     /// As `Inotify`, and `Poll` where that cannot be had.
@@ -128,7 +128,7 @@ impl PathTimeout {
     }
 }
 
-/// Where a log goes.
+/// Where a log goes. What opens it is the program; here it is a name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum LogTarget {
     /// `-` for the access log.
@@ -140,7 +140,7 @@ pub enum LogTarget {
     File(PathBuf),
 }
 
-/// Least severe level that is logged.
+/// The least severe level that is logged (`--log-level`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "the names say it all")]
 pub enum LogLevel {
@@ -152,7 +152,8 @@ pub enum LogLevel {
     Critical,
 }
 
-/// What `--bind https://` takes.
+/// The files and rules of TLS, for all binds that speak it. The files are named and not read here: the
+/// process that may read keys does that.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsSettings {
     /// `--certfile`
@@ -173,7 +174,7 @@ pub struct TlsSettings {
     pub handshake_timeout: Duration,
 }
 
-/// Whether clients need a certificate.
+/// Whether a client has to show a certificate (`--cert-reqs`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ClientCertificate {
     /// None is asked for.
@@ -239,7 +240,8 @@ pub struct Checks {
     pub print: bool,
 }
 
-/// Resolved configuration.
+/// Every setting of a server, resolved: each value is present and within its limits, and what does not go
+/// together was refused. Processes share it and never change it; a reload makes another one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
     /// `APP_MODULE`; `None` asks for discovery.

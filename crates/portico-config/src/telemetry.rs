@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::error::ParseError;
 
-/// Where something listens.
+/// Where a statsd or syslog server listens, not looked up yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {
     /// A host, by name or address, and a port.
@@ -32,7 +32,8 @@ pub struct Telemetry {
     pub request_id: bool,
 }
 
-/// `--statsd-host`, `--statsd-prefix`, `--dogstatsd-tags`.
+/// Where metrics go and what their names begin with: `--statsd-host`, `--statsd-prefix`,
+/// `--dogstatsd-tags`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StatsdSettings {
     /// `None` turns it off.
@@ -43,7 +44,7 @@ pub struct StatsdSettings {
     pub tags: String,
 }
 
-/// `--log-syslog` and its like.
+/// Whether the logs go to syslog, where that is and how lines are marked: `--log-syslog` and its like.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SyslogSettings {
     /// Whether anything goes there.
@@ -58,7 +59,7 @@ pub struct SyslogSettings {
     pub facility: u8,
 }
 
-/// How syslog is spoken to.
+/// Whether messages to syslog are datagrams or a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyslogTransport {
     /// One message, one datagram.

@@ -2,6 +2,10 @@
 //! back.
 //!
 //! Errors end in what to write instead; the caller puts the option's or the variable's name in front.
+//!
+//! The crates humantime and parse-size were tried and take other texts. humantime refuses `75` and `1.5`, which
+//! are seconds here as for gunicorn, and takes `5 s`, `1d` and `1month`; parse-size takes `64kb`, `1.5m`, `1_000`
+//! and `1e3`. The tests beneath have what is taken and what is not.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -256,7 +260,9 @@ mod tests {
         check("2m", 120_000);
         check("24h", 86_400_000);
         check("0", 0);
-        for text in ["", "s", "-1", "+1", "1e3", "inf", "nan", "1.5.2", "5 s", "1d", "25h", "1.5x", "ms"] {
+        for text in
+            ["", "s", "-1", "+1", "1e3", "inf", "nan", "1.5.2", "5 s", "1d", "1month", "25h", "1.5x", "ms"]
+        {
             assert!(time(text, &DAY, None).is_err(), "{text:?} was taken");
         }
     }
@@ -275,8 +281,20 @@ mod tests {
         for (text, bytes) in [("1", 1), ("64k", 65_536), ("64K", 65_536), ("1m", 1 << 20), ("4G", 4 << 30)] {
             assert_eq!(size(text, &range, None), Ok(bytes), "{text}");
         }
-        for text in ["", "k", "-1", "1.5m", "0", "5g", "64kb", "1é", "99999999999999999999", "17179869184g"]
-        {
+        for text in [
+            "",
+            "k",
+            "-1",
+            "1.5m",
+            "0",
+            "5g",
+            "64kb",
+            "1_000",
+            "1e3",
+            "1é",
+            "99999999999999999999",
+            "17179869184g",
+        ] {
             assert!(size(text, &range, None).is_err(), "{text:?} was taken");
         }
         assert_eq!(size("0", &range, Some("no limit")), Ok(0));

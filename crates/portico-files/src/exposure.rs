@@ -14,6 +14,7 @@ pub struct Exposure {
     cause: Cause,
 }
 
+/// Why others than root can change it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cause {
     /// It belongs to this user.

@@ -39,7 +39,8 @@ pub enum LastLink {
 /// As many as the kernel follows (path_resolution(7)).
 const LINKS_MAX: usize = 40;
 
-/// A walk under way.
+/// A walk along a path, folder by folder: where it is, and what is left of the path. It never asks the
+/// kernel to resolve more than one name.
 struct Walk {
     folder: OwnedFd,
     path: PathBuf,

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use rustix::fs::{CWD, Mode, OFlags, Stat, fstat, openat, stat};
 use rustix::process::fchdir;
 
-/// A folder, its name and itself.
+/// A folder by its name and as it was when it was opened, so that a process can come back to the same one,
+/// or to what has taken its name.
 #[derive(Clone, Debug)]
 pub struct Folder {
     path: PathBuf,
@@ -22,7 +23,7 @@ pub struct Folder {
 /// Device and inode.
 type Id = (u64, u64);
 
-/// Where a process has gone to.
+/// What a process that went to a [`Folder`] has found there.
 #[derive(Debug)]
 pub enum Entered {
     /// Where the name leads now; `moved` if that is not the folder that it led to before.

@@ -5,7 +5,7 @@ use std::io;
 
 use crate::log_sink::LogSink;
 
-/// How much a record matters.
+/// Whether a record may be dropped first where a log has a slow reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weight {
     /// It is dropped first.

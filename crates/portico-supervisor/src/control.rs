@@ -124,7 +124,7 @@ const TEXT_BYTES_MAX: usize = 32 * 1024;
 
 const MESSAGE_BYTES_MAX: usize = TEXT_BYTES_MAX + 16;
 
-/// A message as it has come.
+/// A message as it was received, before it is known to be a command or a report.
 struct Message {
     bytes: Vec<u8>,
     descriptors: Vec<OwnedFd>,

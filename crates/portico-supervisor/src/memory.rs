@@ -27,7 +27,7 @@ pub(crate) struct MemoryGroup {
     folders: Vec<PathBuf>,
 }
 
-/// Of the interface of control groups.
+/// Which interface of control groups the machine has: files have other names in each.
 #[derive(Clone, Copy, Debug)]
 enum CgroupVersion {
     One,

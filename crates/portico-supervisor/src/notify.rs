@@ -23,6 +23,7 @@ pub(crate) struct Notifier {
     watchdog: Option<Duration>,
 }
 
+/// The connection to the service manager that started this process.
 #[derive(Debug)]
 struct Manager {
     socket: OwnedFd,

@@ -64,7 +64,7 @@ pub fn cause(
     ProcessEnd::of(status).cause(sent, &MemoryFacts { oom_kills, limit_kib, rss_kib })
 }
 
-/// How a process ended.
+/// How a process ended, as wait(2) tells it, for the line in the log that says why.
 #[derive(Clone, Copy, Debug)]
 enum ProcessEnd {
     Exited(i32),

@@ -36,6 +36,8 @@ pub use thread::{Note, Running, ThreadRecord, ThreadState, thread_count};
 #[derive(Clone, Debug)]
 pub struct Scoreboard(Arc<Mapping>);
 
+/// The mapped memory itself, which goes with its last owner in this process. What is in it is written by
+/// several processes at once, so that nothing but atomics touches it.
 #[derive(Debug)]
 struct Mapping {
     words: NonNull<AtomicU64>,
@@ -46,7 +48,9 @@ struct Mapping {
     file: OwnedFd,
 }
 
-/// One worker slot.
+/// The part of the scoreboard that belongs to one worker: its numbers and the records of its threads. The
+/// worker writes it, the supervisor and `portico status` read it; what it says is never trusted for more
+/// than reports.
 #[derive(Clone, Copy, Debug)]
 pub struct WorkerSlot<'a> {
     words: &'a [AtomicU64],

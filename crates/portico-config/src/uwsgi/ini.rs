@@ -1,5 +1,8 @@
 //! Reads an ini file as uWSGI does: its section, conditions and loops followed with this environment and these
 //! files, placeholders put in.
+//!
+//! The crate rust-ini was tried and reads another language: it takes quotes and backslashes away, joins a line
+//! without `=` with the next one, and tells no numbers of lines, which notes and problems name.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,7 +25,7 @@ pub(crate) struct Ini {
     placeholders: Vec<(String, String)>,
 }
 
-/// An option.
+/// An option of a file for uWSGI, after conditions and loops were followed and placeholders put in.
 #[derive(Debug)]
 pub(crate) struct IniOption {
     /// With hyphens.
@@ -35,7 +38,7 @@ pub(crate) struct IniOption {
     pub place: String,
 }
 
-/// A line of the section.
+/// A line of the section as it stands in the file, before anything is followed.
 #[derive(Debug)]
 struct IniLine {
     name: String,

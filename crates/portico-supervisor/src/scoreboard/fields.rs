@@ -1,6 +1,6 @@
 //! The numbers of the supervisor and of each worker.
 
-/// Numbers that the supervisor writes.
+/// The numbers on the scoreboard that the supervisor alone writes; each is the index of its word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SupervisorField {
     /// The word "portico" and the version of the layout.
@@ -33,7 +33,7 @@ pub enum SupervisorField {
     ThreadsAsked,
 }
 
-/// What the supervisor is at.
+/// How far the server has come, as `portico status` shows it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u64)]
 pub enum SupervisorState {
@@ -46,7 +46,7 @@ pub enum SupervisorState {
     Stopping = 2,
 }
 
-/// Numbers of one worker slot.
+/// The numbers of a worker on the scoreboard; each is the index of its word in the slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SlotField {
     /// Process id of the worker; 0 if there is none.
@@ -85,7 +85,8 @@ pub enum SlotField {
     Interpreter,
 }
 
-/// What a worker slot is at.
+/// How far the worker of a slot has come. The supervisor writes it, for `portico status` and for the other
+/// workers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u64)]
 pub enum SlotState {

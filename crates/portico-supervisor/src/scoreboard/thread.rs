@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use portico_config::Config;
 
-/// One thread's record.
+/// One thread's record on the scoreboard: what it is at and which request it answers. Its thread alone
+/// writes it; a reader may meet it half written, which the sequence number shows.
 #[derive(Clone, Copy, Debug)]
 pub struct ThreadRecord<'a>(pub(super) &'a [AtomicU64]);
 
-/// What a thread is at.
+/// What a thread is doing, as others see it on the scoreboard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u64)]
 pub enum ThreadState {

@@ -7,7 +7,8 @@ use log::Level;
 
 use super::{Action, Child, KILL_GRACE, ProcessPlan, ProcessStage, STOP_GRACE, ServicePhase, StateMachine};
 
-/// A reload in progress.
+/// A reload that has begun and not ended: until a worker of its generation is ready, the old code is what
+/// serves.
 #[derive(Debug)]
 pub(super) struct Reload {
     /// The generation that it makes.
