@@ -96,8 +96,8 @@ impl Pace {
         (!known || calls.is_multiple_of(SAMPLED_EACH)).then(Sample::take).flatten()
     }
 
-    /// A call has taken `wall`. `parallel`: whether several threads can compute at once, as without Python's global
-    /// lock.
+    /// A call has taken `wall`. `parallel`: whether several threads can compute at once, as without Python's
+    /// global lock.
     #[inline]
     pub fn record(&self, wall: Duration, sample: Option<Sample>, parallel: impl FnOnce() -> bool) {
         let nanos = wall.min(OUTLIER).as_nanos() as u64;
