@@ -4,6 +4,7 @@
 //! from outside (limits, today's date) is passed in. The layers above see only [`Event`]s and [`Part`]s and
 //! so never learn which protocol a client speaks.
 #![forbid(unsafe_code)]
+#![deny(unreachable_pub)]
 
 mod added;
 mod assemble;
