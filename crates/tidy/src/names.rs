@@ -58,7 +58,7 @@ const TO_BE_RENAMED: &[(&str, usize)] = &[
     ("Slot", 3),
     ("Source", 5),
     ("Stage", 2),
-    ("State", 6),
+    ("State", 7),
     ("Step", 2),
     ("Stream", 4),
     ("Table", 3),

@@ -296,8 +296,8 @@ impl Rule {
     }
 }
 
-/// Whether a token is `Content-Length`. Of a token's bytes none but an upper-case letter becomes a lower-case one by
-/// this bit, and none becomes a hyphen.
+/// Whether a token is `Content-Length`. Of a token's bytes none but an upper-case letter becomes a lower-case
+/// one by this bit, and none becomes a hyphen.
 #[inline]
 fn is_content_length(token: &str) -> bool {
     <[u8; 14]>::try_from(token.as_bytes())
