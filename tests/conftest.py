@@ -38,8 +38,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.skip(reason=f"{name}: ask for it with -m {name}"))
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """What was skipped for want of a program, and how to have it."""
+    if hasattr(config, "workerinput"):
+        return  # A process of pytest-xdist's: the one that has started it tells this for all.
     reports = terminalreporter.stats.get("skipped", [])
     skipped = missing(report.longrepr[2] for report in reports if isinstance(report.longrepr, tuple))
     if path := os.environ.get(SKIPPED_LIST):
