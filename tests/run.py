@@ -23,13 +23,13 @@ PASSED, NOTHING_COLLECTED = 0, 5
 
 
 class Beside:
-    """A command of the shell that runs meanwhile; its process group ends with the `with` block."""
+    """A command of the shell that runs meanwhile; its processes end with the `with` block."""
 
     def __init__(self, command: str | None) -> None:
         self.output = tempfile.TemporaryFile()
         words = ["nice", "-n", "19", "sh", "-c", command] if command else ["true"]
         self.process = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=self.output, stderr=self.output, process_group=0
+            words, stdin=subprocess.DEVNULL, stdout=self.output, stderr=self.output, start_new_session=True
         )
 
     def __enter__(self) -> Beside:
@@ -43,6 +43,8 @@ class Beside:
 
     def wait(self) -> int:
         """Its exit status, when it has ended and its output is shown."""
+        if self.process.poll() is None:
+            print("waiting for what runs beside the tests", flush=True)
         status = self.process.wait()
         self.output.seek(0)
         while block := self.output.read(65536):

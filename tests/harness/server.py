@@ -266,6 +266,18 @@ class Server:
         assert self.request("GET", target, timeout=5.0).status == 200
         return time.monotonic() - started
 
+    def wait_refusing(self, patience: float = 5.0) -> None:
+        """Waits until nobody listens on the first address any more."""
+
+        def refuses() -> bool:
+            try:
+                self.connect().close()
+            except OSError:
+                return True
+            return False
+
+        wait_until(refuses, "new connections to be refused", patience)
+
     def wait_engine(self) -> None:
         """Waits until the engine has seen what was sent so far: it answers a malformed request by itself."""
         for _ in range(2):
