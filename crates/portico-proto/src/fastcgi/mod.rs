@@ -6,11 +6,11 @@
 //! between requests again; there each request is such a [`Connection`] once more. Records are in `record`; what
 //! variables mean and how an answer begins is shared with the other gateways' protocols.
 
-mod port;
+mod stream_io;
 mod record;
 mod session;
 
-pub use port::Port;
+pub use stream_io::Port;
 pub use session::{Session, Settings, Stream};
 
 use record::{Begin, Header, Kind, Status};

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use super::Connection;
-use super::port::{Over, Port, Shared};
+use super::stream_io::{Over, Port, Shared};
 use super::record::{self, Begin, Header, Kind, Status};
 use crate::{Error, ErrorKind, SessionEvent};
 

@@ -2,14 +2,14 @@
 //! to a connection.
 //!
 //! This file owns the state of such a connection. What a packet looks like is in `uwsgi` and `scgi`, what its
-//! variables mean in `head`, the answer in `answer`; FastCGI shares the latter two.
+//! variables mean in `head`, the answer in `response`; FastCGI shares the latter two.
 
-mod answer;
+mod response;
 mod head;
 mod scgi;
 mod uwsgi;
 
-pub(crate) use answer::{Form, write_head, write_refusal};
+pub(crate) use response::{Form, write_head, write_refusal};
 pub(crate) use head::{Draft, Repeats, span};
 
 use crate::content::Content;

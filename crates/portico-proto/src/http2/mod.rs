@@ -12,13 +12,13 @@
 //! Against peers that only keep us busy there are limits in the crate (streams, small DATA frames, resets of ours
 //! that the peer does not take) and in `frames`.
 
-mod answer;
+mod response;
 mod fields;
 mod frames;
 mod hpack;
 mod open;
 mod pipe;
-mod port;
+mod stream_io;
 mod request;
 mod stream;
 
@@ -33,7 +33,7 @@ use h2::Reason;
 use h2::server::{Builder, Connection, Handshake};
 
 pub use frames::Offence;
-pub use port::Port;
+pub use stream_io::Port;
 pub use stream::Stream;
 
 use crate::{ErrorKind, Limits, SessionEvent};

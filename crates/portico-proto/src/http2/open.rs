@@ -2,7 +2,7 @@
 
 use h2::Reason;
 
-use super::port::Watch;
+use super::stream_io::Watch;
 use crate::ErrorKind;
 
 /// Open streams, in the order of their numbers.

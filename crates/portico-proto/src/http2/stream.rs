@@ -5,8 +5,8 @@
 
 use http::StatusCode;
 
-use super::answer;
-use super::port::Port;
+use super::response;
+use super::stream_io::Port;
 use crate::content::{Content, announced_length};
 use crate::{AddedFields, Error, ErrorKind, Event, Fields, Framing, Limits, Part, RequestHead, ResponseHead};
 
@@ -122,7 +122,7 @@ impl Stream {
         fields.push(b"Content-Type", b"text/plain; charset=utf-8");
         let length = text.len() as u64 + 1;
         let body_bytes = if self.is_head { 0 } else { length };
-        let fields = answer::fields(&fields, Some(length), added);
+        let fields = response::fields(&fields, Some(length), added);
         self.port.send_head(status_code(status), fields, Some(body_bytes));
         if !self.is_head {
             out.extend_from_slice(text.as_bytes());
@@ -155,7 +155,7 @@ impl Stream {
         if head.close {
             self.port.close_session();
         }
-        let fields = answer::fields(&head.fields, announced_length(head), added);
+        let fields = response::fields(&head.fields, announced_length(head), added);
         self.port.send_head(status_code(head.status), fields, self.content.left());
     }
 
@@ -176,7 +176,7 @@ impl Stream {
 fn interim(status: StatusCode, fields: &Fields) -> http::Response<()> {
     let mut head = http::Response::new(());
     *head.status_mut() = status;
-    *head.headers_mut() = answer::interim_fields(fields, 0);
+    *head.headers_mut() = response::interim_fields(fields, 0);
     head
 }
 
