@@ -8,11 +8,11 @@ mod batch;
 mod clock;
 mod escape;
 mod format;
+mod observer;
 mod plan;
 mod repeat;
 mod request;
 mod structured;
-mod teller;
 mod template;
 #[cfg(test)]
 mod testing;
@@ -26,8 +26,8 @@ use portico_proto::RequestHead;
 use crate::application::{Peer, Server};
 use crate::request_id::RequestId;
 
+pub use observer::{Teller, Told};
 pub use plan::{Facts, Plan};
-pub use teller::{Teller, Told};
 pub use writer::{AccessLog, Destination, Outputs, Reopener};
 
 /// What happened to one request.

@@ -6,12 +6,12 @@
 //! between requests again; there each request is such a [`Connection`] once more. Records are in `record`; what
 //! variables mean and how an answer begins is shared with the other gateways' protocols.
 
-mod stream_io;
 mod record;
 mod session;
+mod stream_io;
 
-pub use stream_io::Port;
 pub use session::{Session, Settings, Stream};
+pub use stream_io::Port;
 
 use record::{Begin, Header, Kind, Status};
 

@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 
 use super::Connection;
-use super::stream_io::{Over, Port, Shared};
 use super::record::{self, Begin, Header, Kind, Status};
+use super::stream_io::{Over, Port, Shared};
 use crate::{Error, ErrorKind, SessionEvent};
 
 /// What the peer is told when it asks, and held to.

@@ -4,13 +4,13 @@
 //! This file owns the state of such a connection. What a packet looks like is in `uwsgi` and `scgi`, what its
 //! variables mean in `head`, the answer in `response`; FastCGI shares the latter two.
 
-mod response;
 mod head;
+mod response;
 mod scgi;
 mod uwsgi;
 
-pub(crate) use response::{Form, write_head, write_refusal};
 pub(crate) use head::{Draft, Repeats, span};
+pub(crate) use response::{Form, write_head, write_refusal};
 
 use crate::content::Content;
 use crate::{AddedFields, Error, ErrorKind, Event, Framing, Limits, Part};

@@ -12,15 +12,15 @@
 //! Against peers that only keep us busy there are limits in the crate (streams, small DATA frames, resets of ours
 //! that the peer does not take) and in `frames`.
 
-mod response;
 mod fields;
 mod frames;
 mod hpack;
 mod open;
 mod pipe;
-mod stream_io;
 mod request;
+mod response;
 mod stream;
+mod stream_io;
 
 use std::fmt;
 use std::pin::Pin;
@@ -33,8 +33,8 @@ use h2::Reason;
 use h2::server::{Builder, Connection, Handshake};
 
 pub use frames::Offence;
-pub use stream_io::Port;
 pub use stream::Stream;
+pub use stream_io::Port;
 
 use crate::{ErrorKind, Limits, SessionEvent};
 use fields::FieldList;

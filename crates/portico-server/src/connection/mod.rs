@@ -4,8 +4,8 @@
 //! readiness it wants ([`Connection::interest`]) and how long it may take ([`Connection::due`]). It registers
 //! nothing itself.
 
-mod answer;
 mod backlog;
+mod context;
 mod cut;
 pub mod deadline;
 mod flow;
@@ -21,11 +21,11 @@ mod receive;
 mod record;
 mod redirect;
 mod reports;
+mod response;
 mod response_spool;
 mod session;
 mod table;
 mod timeout;
-mod tools;
 mod watermark;
 
 use std::borrow::Cow;
@@ -35,13 +35,13 @@ use std::time::{Duration, Instant};
 
 use portico_proto::{Fields, Protocol, RequestHead, ResponseHead};
 
-pub use answer::{Answer, Block};
+pub use context::{Counters, Tools};
 pub use deadline::Deadline;
 pub use flow::{Flow, Room, WaitEnd};
 pub use ledger::{Ledger, MemoryGauge, MemoryLeft, ResponseShare};
+pub use response::{Answer, Block};
 pub use response_spool::ResponseSpool;
 pub use table::{ConnectionId, RequestKey, Table};
-pub use tools::{Counters, Tools};
 
 use crate::access_log::{CLIENT_GONE, Reason};
 use crate::application::{Peer, Server};

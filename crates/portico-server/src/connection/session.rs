@@ -336,7 +336,7 @@ impl Connection {
             }
             self.write_or_keep(&out);
         }
-        out.shrink_to(super::answer::OUT_CAPACITY_KEPT);
+        out.shrink_to(super::response::OUT_CAPACITY_KEPT);
         tools.out = out;
         if self.failed {
             return Step::Close;

@@ -10,7 +10,7 @@ use portico_os::VitalDescriptors;
 use portico_proto::RequestHead;
 
 use super::Lending;
-use super::letter::Letter;
+use super::message::Letter;
 use crate::application::Server;
 use crate::connection::RequestKey;
 use crate::engine::{Accepting, Member};

@@ -2,9 +2,9 @@
 //!
 //! Generic over the value that is lent, so that `loom` can run these very steps in every interleaving.
 
-use super::crew::Crew;
 use super::mailbox::Mailbox;
 use super::slot::Slot;
+use super::thread_states::Crew;
 
 /// One value, the letters to whoever has it, and the threads that pass it on.
 #[derive(Debug)]

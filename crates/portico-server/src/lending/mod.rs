@@ -17,16 +17,16 @@
 //! interpreter. While they wait ([`Pace::waits`]), idle threads wait for the network together and the kernel wakes
 //! one per event: the thread that reads a request is the one that runs it.
 
+mod active_calls;
+mod call_duration;
 mod control;
-mod crew;
 mod exchange;
-mod letter;
 mod mailbox;
-mod pace;
+mod message;
 mod responder;
-mod seats;
 mod slot;
 mod standby;
+mod thread_states;
 mod waits;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -47,12 +47,12 @@ use crate::handover::Sharing;
 use crate::occurrences::Occurrences;
 use crate::reactor::{Events, Reactor};
 use crate::spool::{SpoolError, Spools};
-use crew::Alarm;
+use active_calls::{Seat, Seats};
+use call_duration::Pace;
 use exchange::Exchange;
-use letter::Letter;
-use pace::Pace;
+use message::Letter;
 pub use responder::{Gone, Responder};
-use seats::{Seat, Seats};
+use thread_states::Alarm;
 use waits::{Need, Outlook, Waits};
 
 /// One engine, its threads, and the application that they call.

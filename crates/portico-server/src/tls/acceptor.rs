@@ -7,11 +7,11 @@ use portico_config::{ClientCertificate, Config, TlsSettings};
 use rustls::ServerConfig;
 use rustls::server::NoServerSessionStorage;
 
-use super::edition;
+use super::encoding;
 use super::material::Material;
 use super::provider::provider;
 use super::resolver::Resolver;
-use super::supply::Supply;
+use super::source::Supply;
 use super::tickets::Ticketer;
 
 /// The protocols within TLS (ALPN), the preferred one first.
@@ -73,7 +73,7 @@ impl Acceptor {
 }
 
 fn config(settings: &TlsSettings, content: &[u8]) -> Result<ServerConfig, String> {
-    let (keys, material) = edition::read(content)?;
+    let (keys, material) = encoding::read(content)?;
     let told = |error: rustls::Error| error.to_string();
     let provider = Arc::new(provider(settings));
     let mut resolver = Resolver::default();

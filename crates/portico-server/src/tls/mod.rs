@@ -2,25 +2,25 @@
 //! and how each worker gets what it needs of them.
 //!
 //! One process reads the files, the one that started the server, and it alone needs permission to: it lays what it
-//! has read into a [`Vault`](vault::Vault), memory that all its workers share, and looks every second whether the
+//! has read into a [`Vault`](shared::Vault), memory that all its workers share, and looks every second whether the
 //! files have changed. Workers make of the vault what rustls works with, anew when there is something new in it.
 //! The keys of session tickets are made in the same place, so that a session begun with one worker goes on with
 //! any.
 
 mod acceptor;
 mod client;
-mod edition;
-mod keeper;
+mod encoding;
 mod material;
 mod names;
 mod provider;
+mod reloader;
 mod resolver;
-mod supply;
+mod shared;
+mod source;
 mod tickets;
-mod vault;
 
 pub use acceptor::Acceptor;
 pub use client::TlsClient;
-pub use keeper::{CertificateExpiry, Keeper};
+pub use reloader::{CertificateExpiry, Keeper};
 pub(crate) use resolver::take_asked;
-pub use supply::Supply;
+pub use source::Supply;

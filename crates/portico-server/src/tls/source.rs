@@ -3,8 +3,8 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::keeper::Keeper;
-use super::vault::Vault;
+use super::reloader::Keeper;
+use super::shared::Vault;
 
 /// A vault; and whoever looks after the files, where no other process does.
 #[derive(Clone, Debug)]

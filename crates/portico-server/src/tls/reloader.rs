@@ -8,11 +8,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use portico_config::{Config, TlsSettings};
 use portico_files::Owner;
 
-use super::edition;
+use super::encoding;
 use super::material::{Facts, Files, Material, list_until};
 use super::provider::provider;
+use super::shared::Vault;
 use super::tickets::{ROTATION, TicketKeys};
-use super::vault::Vault;
 
 /// Looks after the files.
 #[derive(Debug)]
@@ -202,7 +202,7 @@ impl Keeper {
     }
 
     fn publish(&self) -> std::io::Result<()> {
-        self.vault.write(&edition::write(&self.keys, &self.material))
+        self.vault.write(&encoding::write(&self.keys, &self.material))
     }
 
     /// What there is, for the log.

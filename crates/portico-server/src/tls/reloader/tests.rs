@@ -29,7 +29,7 @@ fn config(folder: &Path, more: &[&str]) -> Config {
 /// The names of the certificate that workers have.
 fn names(vault: &Vault) -> Vec<String> {
     let (_, content) = vault.read().unwrap();
-    edition::read(&content).unwrap().1.pairs[0].facts().unwrap().names
+    encoding::read(&content).unwrap().1.pairs[0].facts().unwrap().names
 }
 
 #[test]
