@@ -25,7 +25,7 @@ use pyo3::types::{PyDict, PyTuple};
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::error::one_line;
-use crate::{raw, stray};
+use crate::{forked_children, raw};
 
 /// The hub of one thread, with what other threads want done there.
 pub struct Hub {
@@ -477,7 +477,7 @@ struct HubCallbacks {
 impl HubCallbacks {
     #[pyo3(signature = (*_arguments))]
     fn __call__(&self, py: Python<'_>, _arguments: &Bound<'_, PyTuple>) {
-        if stray::is_marked() {
+        if forked_children::is_marked() {
             // What the parent is told is not this process' business.
             return self.hub.unwatch(py);
         }

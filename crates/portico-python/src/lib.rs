@@ -5,15 +5,15 @@ mod conf;
 mod daemon;
 mod error;
 mod fork;
+mod forked_children;
 mod gateway;
 mod hub;
 mod import_path;
 mod interpreter;
 mod logging;
 mod raw;
-mod record;
 mod stacks;
-mod stray;
+mod thread_status;
 mod worker;
 
 #[pyo3::pymodule(gil_used = false)]

@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use signal_hook::low_level;
 
-use crate::record::{Record, Records};
+use crate::thread_status::{Record, Records};
 use crate::{interpreter, raw};
 
 use by_signal::SingleStacks;

@@ -11,8 +11,8 @@ use portico_supervisor::{Running, Scoreboard, SlotField, StacksFile, ThreadState
 
 use super::table::time;
 use super::{Told, pause};
-use crate::record::{path_of, thread_name};
 use crate::stacks::{self, ThreadStack};
+use crate::thread_status::{path_of, thread_name};
 
 /// How long a worker may take to tell: it waits for its interpreter for a second and then tells without it.
 const PATIENCE: Duration = Duration::from_secs(3);

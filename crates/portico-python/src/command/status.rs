@@ -9,7 +9,7 @@ use portico_supervisor::{
 
 use super::table::{Table, cut, memory, time};
 use crate::interpreter::Interpreter;
-use crate::record::{path_of, thread_name};
+use crate::thread_status::{path_of, thread_name};
 
 /// A worker that has not shown that it lives for so long is said to be silent.
 const SILENT_AFTER: u64 = 3_000_000_000;

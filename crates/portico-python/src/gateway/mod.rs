@@ -3,7 +3,6 @@
 //!
 //! Touches no socket: the body and the responder of a request lead to the engine.
 
-mod answer;
 mod environ;
 mod field_names;
 mod file_wrapper;
@@ -11,6 +10,7 @@ mod hash;
 mod lapses;
 mod response;
 mod response_head;
+mod response_writer;
 mod start_response;
 mod streams;
 mod template_cache;

@@ -15,14 +15,14 @@ use pyo3::types::{PyBytes, PyDict, PyIterator, PyList, PyTuple};
 use portico_proto::RequestHead;
 use portico_server::{Occurrences, Ration};
 
-use super::answer::Progress;
 use super::detached;
 use super::file_wrapper::FileWrapper;
+use super::response_writer::Progress;
 use super::start_response::{Callables, wrong_block};
 use crate::conf::{Observer, Outcome};
 use crate::error::{self, ClientDisconnected, RequestTimeout};
-use crate::record::is_written_off;
-use crate::stray;
+use crate::forked_children;
+use crate::thread_status::is_written_off;
 
 /// One call of the application.
 pub struct Call<'a, 'py> {
@@ -41,7 +41,7 @@ impl<'py> Call<'_, 'py> {
     pub fn run(&self, application: &Py<PyAny>, environ: &Bound<'py, PyDict>) -> Option<&'static str> {
         let arguments = (environ, &self.callables.start_response);
         let called = application.bind(self.py).call1(arguments);
-        stray::end(self.py, called.as_ref().err(), IN_REQUEST);
+        forked_children::end(self.py, called.as_ref().err(), IN_REQUEST);
         let result = called.and_then(|app_iter| {
             let result = self.respond(&app_iter);
             self.close(&app_iter).and(result)
@@ -137,7 +137,7 @@ impl<'py> Call<'_, 'py> {
     fn send_each(&self, app_iter: &Bound<'py, PyAny>) -> PyResult<()> {
         let is_file = app_iter.is_exact_instance_of::<FileWrapper>();
         for block in iterate(app_iter)? {
-            stray::end(self.py, block.as_ref().err(), IN_REQUEST);
+            forked_children::end(self.py, block.as_ref().err(), IN_REQUEST);
             let block = block?;
             let bytes = block.cast::<PyBytes>().map_err(|_| wrong_item(app_iter, &block))?.as_bytes();
             let mut answer = self.callables.answer(self.py);
@@ -157,7 +157,7 @@ impl<'py> Call<'_, 'py> {
                 Progress::More => {}
             }
         }
-        stray::end(self.py, None, IN_REQUEST);
+        forked_children::end(self.py, None, IN_REQUEST);
         self.callables.answer(self.py).finish(self.py)
     }
 
@@ -173,7 +173,7 @@ impl<'py> Call<'_, 'py> {
         self.callables.answer(self.py).note_closing(self.py);
         let close = app_iter.getattr_opt(intern!(self.py, "close"));
         let closed = close.and_then(|close| close.map(|close| close.call0()).transpose());
-        stray::end(self.py, closed.as_ref().err(), IN_REQUEST);
+        forked_children::end(self.py, closed.as_ref().err(), IN_REQUEST);
         match closed {
             Ok(_) => Ok(()),
             Err(error) if error.is_instance_of::<RequestTimeout>(self.py) => Err(error),

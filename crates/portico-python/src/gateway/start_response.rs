@@ -18,15 +18,15 @@ use portico_proto::{Fields, ResponseHead};
 use portico_server::{RequestKey, Responder};
 use portico_supervisor::now_nanos;
 
-use super::answer::{Answer, Progress};
 use super::detached;
 use super::lapses::Lapses;
 use super::response_head::{self, FIELDS_MAX, Refusal};
+use super::response_writer::{Answer, Progress};
 use super::streams::{StreamOffer, Streams};
 use crate::error::ClientDisconnected;
 use crate::hub;
 use crate::raw;
-use crate::record::{self, Record, path_of};
+use crate::thread_status::{self, Record, path_of};
 
 /// Field memory that is kept for the next answer.
 const KEPT_FIELD_BYTES: usize = 16 * 1024;
@@ -75,7 +75,7 @@ impl Callables {
     /// A new exchange, for no request yet. To be made in the thread that will have the requests.
     pub fn new(py: Python<'_>, config: &Arc<Config>) -> PyResult<Self> {
         static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
-        let state = Mutex::new(Answer::new(record::own()));
+        let state = Mutex::new(Answer::new(thread_status::own()));
         let exchange = Bound::new(py, Exchange { state, config: Arc::clone(config) })?;
         let method = |name: &str| exchange.getattr(name).map(Bound::unbind);
         let [(_, first), (_, second), (_, third)] = IN_ENVIRON;

@@ -17,7 +17,7 @@ use portico_server::Body;
 use super::{detached, unsupported};
 use crate::error::from_body_error;
 use crate::hub::{self, Hub};
-use crate::record::awaiting_client;
+use crate::thread_status::awaiting_client;
 
 /// The file-like object that `environ["wsgi.input"]` holds. Usable while its request lasts.
 #[pyclass(frozen, name = "Input", module = "portico._portico")]

@@ -22,7 +22,7 @@ use rustix::process::getpgrp;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcgetpgrp, tcsetattr};
 
 use super::Setting;
-use super::post::Station;
+use super::context::Station;
 use crate::error::one_line;
 use crate::hub;
 use crate::import_path;

@@ -12,7 +12,7 @@ use portico_supervisor::{Running, ThreadState};
 use super::inspector::Inspector;
 use crate::error::{ClientDisconnected, one_line};
 use crate::hub::Hub;
-use crate::record::{Record, Standing};
+use crate::thread_status::{Record, Standing};
 
 /// What has been done about the present call of each thread.
 pub struct Disconnects {

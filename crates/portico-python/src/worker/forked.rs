@@ -13,7 +13,7 @@ use rustix::fs::fstat;
 
 use portico_server::Listener;
 
-use crate::{fork, raw, stray};
+use crate::{fork, forked_children, raw};
 
 /// A socket by its number and, since that may be another file's by now, its identity.
 struct Withheld {
@@ -35,7 +35,7 @@ pub fn withhold(py: Python<'_>, listeners: &[Listener]) -> PyResult<()> {
         Ok(Withheld { descriptor: descriptor.as_raw_fd(), inode })
     };
     let withheld = listeners.iter().map(withheld).collect::<PyResult<Vec<_>>>()?;
-    stray::unmark();
+    forked_children::unmark();
     if let Ok(mut known) = WITHHELD.lock() {
         *known = withheld;
     }
@@ -54,7 +54,7 @@ fn let_go() {
     if fork::is_own() {
         return; // By a template: a worker.
     }
-    stray::mark();
+    forked_children::mark();
     // Another thread may have held the lock at the moment of the fork: nobody would ever release it here.
     let Ok(withheld) = WITHHELD.try_lock() else { return };
     for Withheld { descriptor, inode } in withheld.iter() {

@@ -16,7 +16,7 @@ use portico_server::{Application, Request, Responder};
 use crate::error::one_line;
 use crate::gateway::{Gateway, is_detached};
 use crate::hub::{self, Greenlet, Hub};
-use crate::record::{self, InGreenlet, Records, thread_name};
+use crate::thread_status::{self, InGreenlet, Records, thread_name};
 
 /// The application, called in greenlets.
 pub struct Greenlets {
@@ -112,7 +112,7 @@ impl Greenlets {
             slot.state().end = Some(end);
             slot.ended.notify_one();
         }
-        record::leave_greenlet(ident);
+        thread_status::leave_greenlet(ident);
     }
 
     /// Waits for the next call, in the greenlet; `None` if there will be none.
@@ -143,7 +143,7 @@ impl Greenlets {
 impl Application for Greenlets {
     fn call(&self, request: Request, responder: Responder) {
         // None but the worker's threads call. Dropped, the responder answers 500.
-        let Some(slot) = self.slots.get(record::index()) else { return };
+        let Some(slot) = self.slots.get(thread_status::index()) else { return };
         let noted = self.records.begin_for_greenlet(&request);
         slot.state().call = Some(Call { request, responder, noted });
         self.wake(slot);
@@ -155,7 +155,7 @@ impl Application for Greenlets {
     fn blocking(&self, wait: &mut (dyn FnMut() + Send)) {
         // The threads that wait between calls never have the interpreter.
         match hub::is_here() {
-            true => self.gateway.blocking(&mut || record::awaiting_client(wait)),
+            true => self.gateway.blocking(&mut || thread_status::awaiting_client(wait)),
             false => wait(),
         }
     }
@@ -165,7 +165,7 @@ impl Application for Greenlets {
         if is_detached() {
             return self.blocking(&mut || wait.take().into_iter().for_each(|wait| wait()));
         }
-        record::awaiting_client(&mut || {
+        thread_status::awaiting_client(&mut || {
             if let Some(wait) = wait.take() {
                 Python::attach(|py| self.hub.await_outside(py, wait));
             }

@@ -4,6 +4,7 @@
 mod app;
 mod check;
 mod configuration;
+mod context;
 mod crippled;
 mod development;
 mod disconnects;
@@ -11,6 +12,7 @@ mod discovery;
 pub mod entry;
 mod environment;
 mod error_page;
+mod escalation;
 mod folders;
 mod fork_safety;
 mod forked;
@@ -18,13 +20,11 @@ mod greenlets;
 mod host;
 mod identity;
 mod inspector;
-mod ladder;
-mod life;
 mod logs;
 mod monitor;
 mod paste;
-mod post;
 mod recycling;
+mod serving;
 mod signals;
 mod switching;
 mod telemetry;
@@ -53,10 +53,10 @@ use portico_server::{Keeper, Listener};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::gateway::error_stream;
-use crate::{conf, import_path, interpreter, logging, stray};
+use crate::{conf, forked_children, import_path, interpreter, logging};
 use app::{BOOT_FAILED, LoadError, Loaded};
 use environment::Former;
-use life::Life;
+use serving::Life;
 use signals::{Master, Signals};
 
 /// Where the application comes from.
@@ -321,7 +321,7 @@ fn find(py: Python<'_>, source: Source, config: &Config, folder: &Path) -> Resul
         (Source::Target, Some(target)) => app::load(py, target),
         (Source::Target, None) => discovery::discover(py, folder),
     };
-    stray::end(py, found.as_ref().err().and_then(|error| error.cause.as_ref()), "its import");
+    forked_children::end(py, found.as_ref().err().and_then(|error| error.cause.as_ref()), "its import");
     // It may have closed some, and the engine is about to open its own.
     if let Err(error) = fill_standard() {
         log::debug!("/dev/null cannot be opened: {error}");

@@ -6,7 +6,7 @@ use portico_server::{Application, Request, Responder};
 
 use crate::gateway::{Gateway, Streams};
 use crate::interpreter;
-use crate::record::{Records, awaiting_client};
+use crate::thread_status::{Records, awaiting_client};
 
 /// An application whose calls can be watched.
 pub struct Monitor {

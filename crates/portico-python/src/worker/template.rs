@@ -12,9 +12,9 @@ use portico_config::Preload;
 use portico_supervisor::{ChildContext, ControlCommand, ControlSocket, Forked, Report, StacksFile};
 
 use super::app::Loaded;
+use super::context::is_child_of;
 use super::fork_safety::obstacles;
 use super::host::Inheritance;
-use super::post::is_child_of;
 use super::signals::{Master, Signals, Wake, ignore_at_end};
 use super::{Source, StartError, find, logs};
 use crate::conf::reopen_handlers;

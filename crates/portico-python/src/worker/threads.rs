@@ -21,7 +21,7 @@ use portico_supervisor::thread_count;
 
 use super::greenlets::Greenlets;
 use crate::hub;
-use crate::record::{self, thread_name};
+use crate::thread_status::{self, thread_name};
 
 /// The threads of one worker.
 pub struct Threads {
@@ -198,7 +198,7 @@ impl Threads {
         greenlets.start(index);
         let work = move || {
             let _leaving = Leaving { crew: &crew, index };
-            record::set_index(index);
+            thread_status::set_index(index);
             run(index);
             greenlets.end(index);
         };

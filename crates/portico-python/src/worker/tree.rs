@@ -20,10 +20,10 @@ use portico_supervisor::{ChildContext, ProcessRole, Report, Supervisor};
 use rustix::process::geteuid;
 
 use super::configuration::Configuration;
+use super::context::{Station, end_with_supervisor};
 use super::host::{Command, Inheritance, Origin, Possessions, fit_workers, tell_workers, write_pidfile};
 use super::identity::Identity;
-use super::life::Life;
-use super::post::{Station, end_with_supervisor};
+use super::serving::Life;
 use super::signals::{Master, Signals, ignore_at_end};
 use super::template::{self, Forebear};
 use super::{

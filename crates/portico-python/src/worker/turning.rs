@@ -7,10 +7,10 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 
 use portico_supervisor::now_nanos;
 
+use super::escalation::Ladder;
 use super::inspector::Inspector;
-use super::ladder::Ladder;
 use crate::hub::Hub;
-use crate::record::Records;
+use crate::thread_status::Records;
 
 /// What is known of a hub.
 pub struct Turning {

@@ -20,16 +20,16 @@ use rustix::process::{Pid, getppid};
 
 use super::crippled;
 use super::disconnects::Disconnects;
+use super::escalation::{Ladder, Limits, Step};
 use super::inspector::Inspector;
-use super::ladder::{Ladder, Limits, Step};
 use super::recycling::Recycling;
 use super::switching::Switching;
 use super::threads::Threads;
 use super::turning::Turning;
 use crate::error::RequestTimeout;
 use crate::hub::Hub;
-use crate::record::{Record, Records, path_of};
 use crate::stacks::{self, Stacks, ThreadStack};
+use crate::thread_status::{Record, Records, path_of};
 use crate::{interpreter, logging};
 
 /// What is watched, and who is told.

@@ -21,7 +21,7 @@ use portico_supervisor::now_nanos;
 use super::detached;
 use super::file_wrapper::FileRange;
 use crate::hub;
-use crate::record::{Record, Standing, note_progress};
+use crate::thread_status::{Record, Standing, note_progress};
 
 /// Blocks from this size on are handed to the engine with the interpreter let go: copying them takes longer than
 /// that. Smaller ones are not, even if other threads wait for the interpreter: they would run a whole call before

@@ -14,12 +14,12 @@ use portico_server::{AccessLog, Application, Facts, Lending, Listener, Occurrenc
 use portico_supervisor::{ControlCommand, LogFiles, Report, StacksFile};
 
 use super::app::{LoadError, Loaded};
+use super::context::Station;
 use super::development::Reloader;
 use super::error_page;
 use super::greenlets::Greenlets;
 use super::host::counted;
 use super::monitor::Monitor;
-use super::post::Station;
 use super::signals::{Inbox, Signals, Wake, ignore_at_end};
 use super::threads::Threads;
 use super::watch::{self, Stuck, Watching, close};
@@ -29,9 +29,9 @@ use crate::error::{one_line, traceback};
 use crate::fork::{exit_now, flush_output};
 use crate::gateway::{Gateway, Replace};
 use crate::hub::Hub;
-use crate::record::{Place, Records};
 use crate::stacks::{self, Stacks};
-use crate::{logging, raw, stray};
+use crate::thread_status::{Place, Records};
+use crate::{forked_children, logging, raw};
 
 /// How long threads that have nothing to do any more may take to end.
 const LEAVING: Duration = Duration::from_millis(500);
@@ -234,7 +234,7 @@ impl Serving {
     fn outside<T: Send + 'static>(&self, py: Python<'_>, work: impl Fn() -> T + Send + Sync + 'static) -> T {
         let Some(hub) = &self.hub else { return py.detach(work) };
         hub.run_outside(py, work, |error| {
-            stray::end(py, Some(error), "a greenlet");
+            forked_children::end(py, Some(error), "a greenlet");
             let error = one_line(py, error);
             log::error!(
                 "{error} was raised in a greenlet, which gevent and eventlet pass on; the worker goes on"

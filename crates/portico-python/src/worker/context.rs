@@ -15,7 +15,7 @@ use signal_hook::low_level;
 use super::{StartError, system};
 use crate::conf::{Hooks, Link, Observer, leave_loggers, log_from_thread};
 use crate::error::traceback;
-use crate::record::Place;
+use crate::thread_status::Place;
 
 /// The place of this worker.
 pub struct Station {
