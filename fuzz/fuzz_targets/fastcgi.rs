@@ -7,7 +7,7 @@
 mod support;
 
 use portico_proto::fastcgi::{Session, Settings, Stream};
-use portico_proto::{AddedFields, Fields, HttpDate, Limits, Moved, Part, Protocol, ResponseHead, SessionEvent};
+use portico_proto::{AddedFields, Fields, HttpDate, Limits, IoProgress, Part, Protocol, ResponseHead, SessionEvent};
 
 const SETTINGS: Settings = Settings { connections_max: 9, requests_max: 5 };
 
@@ -48,7 +48,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
 
 fn serve(mut stream: Stream, seed: usize, limits: &Limits) {
     let (mut buffer, mut inbox) = ([0; 64], Vec::new());
-    while let Moved::Bytes(count) = stream.port.read(&mut buffer) {
+    while let IoProgress::Bytes(count) = stream.io.read(&mut buffer) {
         inbox.extend_from_slice(&buffer[..count]);
     }
     let mut input = &inbox[..];
@@ -60,5 +60,5 @@ fn serve(mut stream: Stream, seed: usize, limits: &Limits) {
     stream.connection.send(Part::End, &added, &mut out);
     // All of it, or what is left of it when the call breaks off.
     let count = if seed % 3 == 0 { seed.min(out.len()) } else { out.len() };
-    stream.port.write(&out[..count]);
+    stream.io.write(&out[..count]);
 }

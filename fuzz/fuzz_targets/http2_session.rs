@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use portico_proto::http2::{PREFACE, Session, Settings, Stream};
-use portico_proto::{AddedFields, Event, Fields, HttpDate, Limits, Moved, Part, ResponseHead, SessionEvent};
+use portico_proto::{AddedFields, Event, Fields, HttpDate, Limits, IoProgress, Part, ResponseHead, SessionEvent};
 
 const SETTINGS: Settings = Settings {
     concurrent_streams_max: 8,
@@ -71,9 +71,9 @@ fn receive(session: &mut Session, bytes: &[u8], streams: &mut Vec<(u32, Box<Stre
 fn serve(number: u32, stream: &mut Stream, limits: &Limits) {
     let (added, mut buffer, mut out) = (AddedFields::new(HttpDate::from_unix(0)), [0; 100], Vec::new());
     loop {
-        let count = match stream.port().read(&mut buffer) {
-            Moved::Bytes(count) => count,
-            Moved::Blocked | Moved::Ended | Moved::Failed => 0,
+        let count = match stream.io().read(&mut buffer) {
+            IoProgress::Bytes(count) => count,
+            IoProgress::Blocked | IoProgress::Ended | IoProgress::Failed => 0,
         };
         let mut input = &buffer[..count];
         loop {
@@ -90,13 +90,13 @@ fn serve(number: u32, stream: &mut Stream, limits: &Limits) {
                     };
                     stream.send(Part::Head { head: &head, close: false }, &added, &mut out);
                     stream.send(Part::Body(b"abc"), &added, &mut out);
-                    let _ = stream.port().write(&out);
+                    let _ = stream.io().write(&out);
                     stream.send(Part::End, &added, &mut out);
                 }
                 Ok(None) => break,
                 Err(error) => {
                     stream.refuse(error.status, "no", &added, &mut out);
-                    let _ = stream.port().write(&out);
+                    let _ = stream.io().write(&out);
                     return;
                 }
             }

@@ -43,7 +43,7 @@ impl RequestHead {
         }
         let target = http1::parse_target(method, parts.target);
         let target = target.filter(|target| target.authority.is_none()).ok_or(ErrorKind::Target)?;
-        let (mut draft, target_at) = Draft::begin(parts, limits)?;
+        let (mut draft, target_at) = HeadDraft::begin(parts, limits)?;
         let lines_start = draft.bytes.len();
         if let Some(authority) = parts.authority {
             draft.push(b"host", authority, limits)?;
@@ -100,13 +100,13 @@ impl RequestHead {
 
 /// A head in the making.
 #[derive(Default)]
-struct Draft {
+struct HeadDraft {
     bytes: Vec<u8>,
     fields: Vec<(Span, Span)>,
     dropped: Vec<(Span, Span)>,
 }
 
-impl Draft {
+impl HeadDraft {
     /// The request line, and where in it the target is.
     fn begin(parts: &HeadParts<'_>, limits: &Limits) -> Result<(Self, Span), ErrorKind> {
         let version: &[u8] = match parts.version {

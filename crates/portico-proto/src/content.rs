@@ -11,7 +11,7 @@ pub(crate) struct Content {
     /// Bytes that may still be sent, where `extent` is `Known`.
     left: u64,
     extent: Extent,
-    stage: Stage,
+    stage: ContentStage,
     /// Whether bytes beyond the announced length have been dropped.
     surplus: bool,
 }
@@ -28,7 +28,7 @@ enum Extent {
 
 /// `Waiting` → `Started` → `Complete` or `Incomplete`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Stage {
+enum ContentStage {
     #[default]
     Waiting,
     Started,
@@ -41,7 +41,7 @@ impl Content {
     /// The answer begins with `head`; `is_head`: it is one to a HEAD request (RFC 9110, section 9.3.2).
     #[inline]
     pub(crate) fn start(&mut self, head: &ResponseHead, is_head: bool) {
-        self.stage = Stage::Started;
+        self.stage = ContentStage::Started;
         self.left = 0;
         self.extent = if is_head || has_no_content(head.status) {
             Extent::None
@@ -56,7 +56,7 @@ impl Content {
     /// How many of `length` further bytes belong to it.
     #[inline]
     pub(crate) fn take(&mut self, length: u64) -> u64 {
-        if self.stage != Stage::Started {
+        if self.stage != ContentStage::Started {
             return 0;
         }
         match self.extent {
@@ -75,33 +75,33 @@ impl Content {
     #[inline]
     pub(crate) fn end(&mut self) {
         self.stage = match self.stage {
-            Stage::Started | Stage::Complete if self.left == 0 => Stage::Complete,
-            _ => Stage::Incomplete,
+            ContentStage::Started | ContentStage::Complete if self.left == 0 => ContentStage::Complete,
+            _ => ContentStage::Incomplete,
         };
     }
 
     /// Whether the head has been sent.
     #[inline]
     pub(crate) fn has_started(&self) -> bool {
-        self.stage != Stage::Waiting
+        self.stage != ContentStage::Waiting
     }
 
     /// Whether the head has been sent and the end has not come.
     #[inline]
     pub(crate) fn is_started(&self) -> bool {
-        self.stage == Stage::Started
+        self.stage == ContentStage::Started
     }
 
     /// Whether it has been sent to its end.
     #[inline]
     pub(crate) fn is_complete(&self) -> bool {
-        self.stage == Stage::Complete
+        self.stage == ContentStage::Complete
     }
 
     /// Whether it has ended before its end.
     #[inline]
     pub(crate) fn is_incomplete(&self) -> bool {
-        self.stage == Stage::Incomplete
+        self.stage == ContentStage::Incomplete
     }
 
     /// Bytes that may still be sent, if that is known.

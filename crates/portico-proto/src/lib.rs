@@ -37,5 +37,5 @@ pub use message::{Fields, Framing, Initials, RequestHead, ResponseHead, Span, Ve
 pub use protocol::Protocol;
 pub use proxy::{ProxyAddresses, ProxyClient, ProxyError, ProxyHeader, ProxyVersions};
 pub use queue::forget_taken;
-pub use session::{Carried, Moved, Offence, Port, Session, SessionEvent};
+pub use session::{IoProgress, NewStream, ProtocolViolation, Session, SessionEvent, StreamIo};
 pub use status::reason;

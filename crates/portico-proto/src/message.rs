@@ -82,7 +82,7 @@ pub struct RequestHead {
     pub(crate) dropped: Vec<(Span, Span)>,
     pub(crate) initials: Initials,
     pub(crate) edited: bool,
-    pub(crate) gateway: Option<Box<Gateway>>,
+    pub(crate) gateway: Option<Box<GatewayVariables>>,
     /// Version that the peer speaks.
     pub version: Version,
     /// How the body is delimited.
@@ -97,7 +97,7 @@ pub struct RequestHead {
 
 /// What a head has that came through a gateway: as variables, after the manner of CGI (RFC 3875).
 #[derive(Clone, Debug)]
-pub(crate) struct Gateway {
+pub(crate) struct GatewayVariables {
     /// Names and values that are no fields.
     pub(crate) variables: Vec<(Span, Span)>,
     /// Bytes of the packet: what is behind them in the head's buffer was not sent.

@@ -1,7 +1,7 @@
 //! A connection that carries several requests at once: matched here and nowhere else.
 //!
 //! A session is told the peer's bytes and tells what they mean for its streams. Each stream is a [`Protocol`] of
-//! its own, whose bytes go through a [`Port`]; what streams write there goes out with [`Session::output`].
+//! its own, whose bytes go through a [`StreamIo`]; what streams write there goes out with [`Session::output`].
 
 use std::fmt;
 use std::time::Duration;
@@ -19,41 +19,41 @@ pub enum Session {
 
 /// What has come of the peer's bytes.
 #[derive(Debug)]
-pub enum SessionEvent<S = Carried> {
+pub enum SessionEvent<S = NewStream> {
     /// A new stream, with its number.
     Opened(u32, S),
     /// So many bytes are there of a frame of this stream's body, which is not whole.
     Arriving(u32, u32),
-    /// There may be more of this stream's request in its port.
+    /// There may be more of this stream's request in its I/O.
     Body(u32),
     /// This stream has been given up: by the peer, or by us for what the peer did to it, by which its request may
     /// be malformed. It may be one that has not been told of.
     Reset(u32, Option<ErrorKind>),
-    /// A port of this stream that was blocked may have room.
+    /// The I/O of this stream that was blocked may have room.
     Room(u32),
 }
 
 /// A stream that has just begun.
 #[derive(Debug)]
-pub struct Carried {
+pub struct NewStream {
     /// What is spoken on it.
     pub protocol: Protocol,
     /// Where its bytes are.
-    pub port: Port,
+    pub io: StreamIo,
 }
 
 /// The bytes of one stream, to and from its session.
 #[derive(Debug)]
-pub enum Port {
+pub enum StreamIo {
     /// Of HTTP/2: bodies.
-    Http2(http2::Port),
+    Http2(http2::StreamIo),
     /// Of FastCGI: records.
-    Fastcgi(fastcgi::Port),
+    Fastcgi(fastcgi::StreamIo),
 }
 
-/// What came of reading from a [`Port`] or writing to it.
+/// What came of reading from a [`StreamIo`] or writing to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Moved {
+pub enum IoProgress {
     /// This many bytes, at least one.
     Bytes(usize),
     /// Nothing now: the session will tell.
@@ -66,9 +66,9 @@ pub enum Moved {
 
 /// What a peer has done that ends its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Offence {
+pub enum ProtocolViolation {
     /// In HTTP/2.
-    Http2(http2::Offence),
+    Http2(http2::Http2Violation),
     /// In FastCGI.
     Fastcgi(Error),
 }
@@ -88,9 +88,14 @@ impl Session {
     ///
     /// # Errors
     /// What the peer has done that ends the session.
-    pub fn receive(&mut self, bytes: &[u8], elapsed: Duration, limits: &Limits) -> Result<(), Offence> {
+    pub fn receive(
+        &mut self,
+        bytes: &[u8],
+        elapsed: Duration,
+        limits: &Limits,
+    ) -> Result<(), ProtocolViolation> {
         match self {
-            Self::Http2(session) => session.receive(bytes, elapsed, limits).map_err(Offence::Http2),
+            Self::Http2(session) => session.receive(bytes, elapsed, limits).map_err(ProtocolViolation::Http2),
             Self::Fastcgi(session) => {
                 session.receive(bytes);
                 Ok(())
@@ -102,22 +107,22 @@ impl Session {
     ///
     /// # Errors
     /// What the peer has done that ends the session.
-    pub fn next_event(&mut self, limits: &Limits) -> Result<Option<SessionEvent>, Offence> {
+    pub fn next_event(&mut self, limits: &Limits) -> Result<Option<SessionEvent>, ProtocolViolation> {
         match self {
             Self::Http2(session) => Ok(session.next_event(limits).map(|event| {
                 event.map(|stream| {
-                    let port = Port::Http2(stream.port().clone());
-                    Carried { protocol: Protocol::Http2(stream), port }
+                    let io = StreamIo::Http2(stream.io().clone());
+                    NewStream { protocol: Protocol::Http2(stream), io }
                 })
             })),
             Self::Fastcgi(session) => match session.next_event() {
                 Ok(event) => Ok(event.map(|event| {
-                    event.map(|fastcgi::Stream { connection, port }| Carried {
+                    event.map(|fastcgi::Stream { connection, io }| NewStream {
                         protocol: Protocol::Fastcgi(connection),
-                        port: Port::Fastcgi(port),
+                        io: StreamIo::Fastcgi(io),
                     })
                 })),
-                Err(error) => Err(Offence::Fastcgi(error)),
+                Err(error) => Err(ProtocolViolation::Fastcgi(error)),
             },
         }
     }
@@ -128,9 +133,9 @@ impl Session {
     }
 
     /// What the session has ended for, where that was not told before; once.
-    pub fn take_fault(&mut self) -> Option<Offence> {
+    pub fn take_fault(&mut self) -> Option<ProtocolViolation> {
         match self {
-            Self::Http2(session) => session.take_fault().map(Offence::Http2),
+            Self::Http2(session) => session.take_fault().map(ProtocolViolation::Http2),
             Self::Fastcgi(_) => None,
         }
     }
@@ -225,28 +230,28 @@ impl<S> SessionEvent<S> {
     }
 }
 
-impl Port {
+impl StreamIo {
     /// Reads into `buffer` what is there of what the peer has sent on the stream.
-    pub fn read(&self, buffer: &mut [u8]) -> Moved {
+    pub fn read(&self, buffer: &mut [u8]) -> IoProgress {
         match self {
-            Self::Http2(port) => port.read(buffer),
-            Self::Fastcgi(port) => port.read(buffer),
+            Self::Http2(io) => io.read(buffer),
+            Self::Fastcgi(io) => io.read(buffer),
         }
     }
 
     /// Writes what there is room for of `bytes`.
-    pub fn write(&self, bytes: &[u8]) -> Moved {
+    pub fn write(&self, bytes: &[u8]) -> IoProgress {
         match self {
-            Self::Http2(port) => port.write(bytes),
-            Self::Fastcgi(port) => port.write(bytes),
+            Self::Http2(io) => io.write(bytes),
+            Self::Fastcgi(io) => io.write(bytes),
         }
     }
 
-    /// How many of `count` bytes [`Port::write`] would take now; 0 is for [`Moved::Blocked`].
+    /// How many of `count` bytes [`StreamIo::write`] would take now; 0 is for [`IoProgress::Blocked`].
     pub fn room(&self, count: usize) -> usize {
         match self {
-            Self::Http2(port) => port.room(count),
-            Self::Fastcgi(port) => port.room(count),
+            Self::Http2(io) => io.room(count),
+            Self::Fastcgi(io) => io.room(count),
         }
     }
 
@@ -254,16 +259,16 @@ impl Port {
     /// here.
     pub fn session_bytes(&self) -> u64 {
         match self {
-            Self::Http2(port) => port.session_bytes(),
-            Self::Fastcgi(port) => port.session_bytes(),
+            Self::Http2(io) => io.session_bytes(),
+            Self::Fastcgi(io) => io.session_bytes(),
         }
     }
 
-    /// Whether its session has all that was written among what is to be written next, so that [`Port::cut`] takes
+    /// Whether its session has all that was written among what is to be written next, so that [`StreamIo::cut`] takes
     /// nothing of it away; otherwise it will tell of room.
     pub fn is_written(&self) -> bool {
         match self {
-            Self::Http2(port) => port.is_written(),
+            Self::Http2(io) => io.is_written(),
             Self::Fastcgi(_) => true,
         }
     }
@@ -271,15 +276,15 @@ impl Port {
     /// Bytes that have come on the stream and not been read.
     pub fn unread_bytes(&self) -> usize {
         match self {
-            Self::Http2(port) => port.unread_bytes(),
-            Self::Fastcgi(port) => port.unread_bytes(),
+            Self::Http2(io) => io.unread_bytes(),
+            Self::Fastcgi(io) => io.unread_bytes(),
         }
     }
 
     /// Gives the stream up: the peer sees that its answer is not complete.
     pub fn cut(&self) {
         match self {
-            Self::Http2(port) => port.cut(),
+            Self::Http2(io) => io.cut(),
             // Its session sees that it ends without END_REQUEST.
             Self::Fastcgi(_) => {}
         }
@@ -288,16 +293,16 @@ impl Port {
     /// Whether the stream has been given up, or its session has ended.
     pub fn is_gone(&self) -> bool {
         match self {
-            Self::Http2(port) => port.is_gone(),
-            Self::Fastcgi(port) => port.is_gone(),
+            Self::Http2(io) => io.is_gone(),
+            Self::Fastcgi(io) => io.is_gone(),
         }
     }
 }
 
-impl fmt::Display for Offence {
+impl fmt::Display for ProtocolViolation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Http2(offence) => offence.fmt(f),
+            Self::Http2(violation) => violation.fmt(f),
             Self::Fastcgi(error) => error.fmt(f),
         }
     }

@@ -11,12 +11,12 @@ mod session;
 mod stream_io;
 
 pub use session::{Session, Settings, Stream};
-pub use stream_io::Port;
+pub use stream_io::StreamIo;
 
 use record::{Begin, Header, Kind, Status};
 
 use crate::content::Content;
-use crate::gateway::{Draft, Form, Repeats, span, write_head, write_refusal};
+use crate::gateway::{Form, Repeats, VariablesHead, span, write_head, write_refusal};
 use crate::{AddedFields, Error, ErrorKind, Event, Framing, Limits, Part, RequestHead};
 
 /// State of one FastCGI connection that carries a request at a time, or of one request of a [`Session`].
@@ -29,8 +29,8 @@ use crate::{AddedFields, Error, ErrorKind, Event, Framing, Limits, Part, Request
 pub struct Connection {
     receive: Receive,
     /// The record whose content or padding is coming in.
-    record: Option<Record>,
-    request: Request,
+    record: Option<PartialRecord>,
+    request: FastcgiRequest,
     content: Content,
     /// A session passes on its records.
     is_carried: bool,
@@ -55,7 +55,7 @@ enum Receive {
 
 /// What is to be known of the present request for its answer.
 #[derive(Clone, Copy, Debug, Default)]
-struct Request {
+struct FastcgiRequest {
     id: u16,
     is_head: bool,
     keep_connection: bool,
@@ -63,7 +63,7 @@ struct Request {
 
 /// What is left of a record.
 #[derive(Clone, Copy, Debug)]
-struct Record {
+struct PartialRecord {
     kind: Kind,
     /// It belongs to the present request.
     is_ours: bool,
@@ -79,7 +79,7 @@ impl Connection {
 
     /// A request of a session, which has begun.
     fn carried(id: u16, keep_connection: bool) -> Self {
-        let request = Request { id, is_head: false, keep_connection };
+        let request = FastcgiRequest { id, is_head: false, keep_connection };
         Self { receive: Receive::Params(Vec::new()), request, is_carried: true, ..Self::default() }
     }
 
@@ -174,7 +174,7 @@ impl Connection {
                 record.is_ours = false;
             }
             self.receive = Receive::Idle;
-            self.request = Request::default();
+            self.request = FastcgiRequest::default();
             self.content = Content::default();
         }
     }
@@ -216,7 +216,7 @@ impl Connection {
                 Some(record) => {
                     let count = record.padding_left.min(input.len());
                     *input = &input[count..];
-                    let left = Record { padding_left: record.padding_left - count, ..record };
+                    let left = PartialRecord { padding_left: record.padding_left - count, ..record };
                     self.record = Some(left).filter(|record| record.padding_left > 0);
                     if self.record.is_some() {
                         return Ok(None);
@@ -308,7 +308,7 @@ impl Connection {
             (Kind::Params | Kind::Stdin, _) if is_ours => return Err(ErrorKind::Packet),
             _ => {}
         }
-        self.record = Some(Record {
+        self.record = Some(PartialRecord {
             kind: header.kind,
             is_ours,
             content_left: header.content_bytes.into(),
@@ -318,10 +318,10 @@ impl Connection {
     }
 
     /// Takes what has come of a record's content.
-    fn take_content<'b>(&mut self, record: Record, input: &mut &'b [u8]) -> Option<Event<'b>> {
+    fn take_content<'b>(&mut self, record: PartialRecord, input: &mut &'b [u8]) -> Option<Event<'b>> {
         let (content, rest) = input.split_at(record.content_left.min(input.len()));
         *input = rest;
-        self.record = Some(Record { content_left: record.content_left - content.len(), ..record });
+        self.record = Some(PartialRecord { content_left: record.content_left - content.len(), ..record });
         match (record.kind, &mut self.receive) {
             (Kind::Params, Receive::Params(bytes)) if record.is_ours => bytes.extend_from_slice(content),
             (Kind::Stdin, Receive::Body { received, .. }) if record.is_ours => {
@@ -364,7 +364,7 @@ impl Connection {
         if role != record::RESPONDER {
             return Err(ErrorKind::Shared);
         }
-        self.request = Request { id, is_head: false, keep_connection };
+        self.request = FastcgiRequest { id, is_head: false, keep_connection };
         self.receive = Receive::Params(Vec::new());
         Ok(())
     }
@@ -373,7 +373,7 @@ impl Connection {
     fn end_params<'b>(&mut self, limits: &Limits) -> Result<Option<Event<'b>>, ErrorKind> {
         let Receive::Params(bytes) = &mut self.receive else { return Err(ErrorKind::Packet) };
         let end = bytes.len();
-        let mut draft = Draft::new(std::mem::take(bytes), Repeats::LastCounts);
+        let mut draft = VariablesHead::new(std::mem::take(bytes), Repeats::LastCounts);
         let mut at = 0;
         while at < end {
             let mut rest = &draft.bytes()[at..];

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use super::Connection;
 use super::record::{self, Begin, Header, Kind, Status};
-use super::stream_io::{Over, Port, Shared};
+use super::stream_io::{FinishedRequest, SharedStreams, StreamIo};
 use crate::{Error, ErrorKind, SessionEvent};
 
 /// What the peer is told when it asks, and held to.
@@ -25,14 +25,14 @@ pub struct Stream {
     /// Its state.
     pub connection: Box<Connection>,
     /// Where its records are.
-    pub port: Port,
+    pub io: StreamIo,
 }
 
 /// One connection.
 #[derive(Debug)]
 pub struct Session {
     settings: Settings,
-    ports: Shared,
+    streams: SharedStreams,
     /// Numbers of the requests that are open, by id.
     numbers: HashMap<u16, u32>,
     last_number: u32,
@@ -74,7 +74,7 @@ impl Session {
     pub fn new(settings: &Settings) -> Self {
         Self {
             settings: settings.clone(),
-            ports: Shared::default(),
+            streams: SharedStreams::default(),
             numbers: HashMap::new(),
             last_number: 0,
             inbox: Vec::new(),
@@ -88,8 +88,8 @@ impl Session {
     }
 
     /// Takes over the connection on which `connection` was alone until [`ErrorKind::Shared`]: from now on that
-    /// stands for its request, if it has one. Returns the number and the port of that.
-    pub fn adopt(&mut self, connection: &mut Connection) -> (u32, Port) {
+    /// stands for its request, if it has one. Returns the number and the I/O of that.
+    pub fn adopt(&mut self, connection: &mut Connection) -> (u32, StreamIo) {
         connection.is_carried = true;
         let request = connection.request;
         self.open(request.id, request.keep_connection)
@@ -117,7 +117,7 @@ impl Session {
             Ok(None) => {
                 self.inbox.drain(..self.taken);
                 self.taken = 0;
-                Ok(self.ports.lock().next_roomy().map(SessionEvent::Room))
+                Ok(self.streams.lock().next_roomy().map(SessionEvent::Room))
             }
             Ok(event) => Ok(event),
             Err(kind) => {
@@ -130,9 +130,9 @@ impl Session {
     /// Appends to `out` what is to be written now. There may be more once that is written.
     pub fn output(&mut self, out: &mut Vec<u8>) {
         out.append(&mut self.replies);
-        let mut ports = self.ports.lock();
-        while out.len() < OUTPUT_BYTES_MAX && ports.has_ready() {
-            if let Some(Over { request, ended }) = ports.take_output(out) {
+        let mut streams = self.streams.lock();
+        while out.len() < OUTPUT_BYTES_MAX && streams.has_ready() {
+            if let Some(FinishedRequest { request, ended }) = streams.take_output(out) {
                 self.numbers.remove(&request.id);
                 // The peer sees that an answer is not whole by its lack of END_REQUEST.
                 self.ending |= !ended || !request.keeps_connection;
@@ -142,7 +142,7 @@ impl Session {
 
     /// Whether [`Session::next_event`] is to be asked though nothing has come.
     pub fn has_more(&self) -> bool {
-        self.ports.lock().has_roomy()
+        self.streams.lock().has_roomy()
     }
 
     /// Whether there is nothing more to read or write but what [`Session::output`] gives.
@@ -158,7 +158,7 @@ impl Session {
     /// Whether something has begun to come that is not whole, and is of no request that is open.
     pub fn is_partial(&self) -> bool {
         match self.record {
-            Some(Rest { number: Some(number), .. }) => !self.ports.lock().contains(number),
+            Some(Rest { number: Some(number), .. }) => !self.streams.lock().contains(number),
             Some(_) => true,
             None => !self.inbox.is_empty(),
         }
@@ -177,7 +177,7 @@ impl Session {
     /// Nobody serves this request any more. If its answer is not complete, no other one is taken on this
     /// connection, which ends with the last: by that the peer sees it.
     pub fn forget(&mut self, number: u32) {
-        self.ports.lock().leave(number);
+        self.streams.lock().leave(number);
     }
 
     /// Takes no more requests: the peer is told so of each.
@@ -193,14 +193,14 @@ impl Session {
     /// Ends the session at once.
     pub fn end(&mut self) {
         self.closed = true;
-        self.ports.lock().clear();
+        self.streams.lock().clear();
         self.numbers.clear();
         (self.inbox, self.taken) = (Vec::new(), 0);
     }
 
     /// Memory that it takes beside its requests.
     pub fn memory_bytes(&self) -> usize {
-        self.inbox.capacity() + self.replies.capacity() + self.ports.lock().output_bytes()
+        self.inbox.capacity() + self.replies.capacity() + self.streams.lock().output_bytes()
     }
 
     /// Gives the memory of empty buffers back.
@@ -213,10 +213,10 @@ impl Session {
         }
     }
 
-    fn open(&mut self, id: u16, keeps_connection: bool) -> (u32, Port) {
+    fn open(&mut self, id: u16, keeps_connection: bool) -> (u32, StreamIo) {
         self.last_number = self.last_number.wrapping_add(1);
         self.numbers.insert(id, self.last_number);
-        (self.last_number, self.ports.open(self.last_number, id, keeps_connection))
+        (self.last_number, self.streams.open(self.last_number, id, keeps_connection))
     }
 
     /// Takes records in until one makes an event, or more bytes are needed. Those of one request that follow each
@@ -228,7 +228,7 @@ impl Session {
                 let (bytes, after) = input.split_at(rest.bytes.min(input.len()));
                 *input = after;
                 if let Some(number) = rest.number.filter(|_| !bytes.is_empty())
-                    && self.ports.lock().push(number, bytes)
+                    && self.streams.lock().push(number, bytes)
                 {
                     touched = Some(number);
                 }
@@ -268,7 +268,7 @@ impl Session {
                     (head, *input) = input.split_at(record::HEADER_BYTES);
                     self.record = Some(Rest { number, bytes: header.bytes_behind() });
                     if let Some(number) = number {
-                        touched = self.ports.lock().push(number, head).then_some(number);
+                        touched = self.streams.lock().push(number, head).then_some(number);
                     } else if let Some(event) = self.pass_over(&header) {
                         return Ok(Some(event));
                     }
@@ -302,9 +302,9 @@ impl Session {
         } else if self.leaving || self.ending || self.numbers.len() >= self.settings.requests_max as usize {
             Status::Overloaded
         } else {
-            let (number, port) = self.open(id, keep_connection);
+            let (number, io) = self.open(id, keep_connection);
             let connection = Box::new(Connection::carried(id, keep_connection));
-            return Ok(Some(SessionEvent::Opened(number, Stream { connection, port })));
+            return Ok(Some(SessionEvent::Opened(number, Stream { connection, io })));
         };
         record::write_end(id, refusal, &mut self.replies);
         Ok(None)
@@ -316,7 +316,7 @@ impl Session {
             Kind::AbortRequest => {
                 let number = self.numbers.remove(&header.id)?;
                 record::write_end(header.id, Status::Complete, &mut self.replies);
-                let request = self.ports.lock().remove(number);
+                let request = self.streams.lock().remove(number);
                 self.ending |= request.is_some_and(|request| !request.keeps_connection);
                 Some(SessionEvent::Reset(number, None))
             }

@@ -7,24 +7,24 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::record;
-use crate::Moved;
+use crate::IoProgress;
 use crate::queue::forget_taken;
 
 /// Both directions of one request of a session.
 #[derive(Debug)]
-pub struct Port {
+pub struct StreamIo {
     number: u32,
-    ports: Shared,
+    streams: SharedStreams,
 }
 
-/// What a session shares with its ports.
+/// What a session shares with its streams.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Shared(Arc<Mutex<Ports>>);
+pub(super) struct SharedStreams(Arc<Mutex<Streams>>);
 
 /// All requests of a session, by number.
 #[derive(Debug, Default)]
-pub(super) struct Ports {
-    requests: HashMap<u32, Request>,
+pub(super) struct Streams {
+    requests: HashMap<u32, StreamBuffers>,
     /// Requests that have written records, or ended, since they were looked at.
     ready: VecDeque<u32>,
     /// Requests for whose writers there is room again.
@@ -37,7 +37,7 @@ pub(super) struct Ports {
 
 /// One of them.
 #[derive(Debug, Default)]
-pub(super) struct Request {
+pub(super) struct StreamBuffers {
     pub(super) id: u16,
     /// The connection outlives it, as far as it has a say.
     pub(super) keeps_connection: bool,
@@ -53,10 +53,10 @@ pub(super) struct Request {
     is_left: bool,
 }
 
-/// A request that is over, as [`Ports::take_output`] finds.
+/// A request that is over, as [`Streams::take_output`] finds.
 #[derive(Debug)]
-pub(super) struct Over {
-    pub(super) request: Request,
+pub(super) struct FinishedRequest {
+    pub(super) request: StreamBuffers,
     /// Its END_REQUEST has gone out.
     pub(super) ended: bool,
 }
@@ -73,15 +73,15 @@ const TURN_BYTES: usize = 32 * 1024;
 /// Capacity that an empty buffer keeps.
 const CAPACITY_KEPT: usize = 16 * 1024;
 
-impl Port {
+impl StreamIo {
     /// Reads into `buffer` what there is of the request's records.
-    pub fn read(&self, buffer: &mut [u8]) -> Moved {
-        let mut ports = self.ports.lock();
-        let Some(request) = ports.requests.get_mut(&self.number) else { return Moved::Failed };
+    pub fn read(&self, buffer: &mut [u8]) -> IoProgress {
+        let mut streams = self.streams.lock();
+        let Some(request) = streams.requests.get_mut(&self.number) else { return IoProgress::Failed };
         let unread = &request.input[request.read..];
         let count = unread.len().min(buffer.len());
         if count == 0 {
-            return Moved::Blocked;
+            return IoProgress::Blocked;
         }
         buffer[..count].copy_from_slice(&unread[..count]);
         request.read += count;
@@ -91,63 +91,63 @@ impl Port {
             request.read = 0;
         }
         forget_taken(&mut request.input, &mut request.read);
-        Moved::Bytes(count)
+        IoProgress::Bytes(count)
     }
 
     /// Takes as many as there is room for of `bytes`, which go on where the last ones ended.
-    pub fn write(&self, bytes: &[u8]) -> Moved {
-        let mut ports = self.ports.lock();
-        let is_full = ports.is_full();
-        let Some(request) = ports.requests.get_mut(&self.number) else { return Moved::Failed };
+    pub fn write(&self, bytes: &[u8]) -> IoProgress {
+        let mut streams = self.streams.lock();
+        let is_full = streams.is_full();
+        let Some(request) = streams.requests.get_mut(&self.number) else { return IoProgress::Failed };
         let count = request.room(bytes.len(), is_full);
         if count == 0 {
-            return Moved::Blocked;
+            return IoProgress::Blocked;
         }
         request.output.extend_from_slice(&bytes[..count]);
-        ports.output_bytes += count;
-        ports.written += count as u64;
-        ports.note_ready(self.number);
-        Moved::Bytes(count)
+        streams.output_bytes += count;
+        streams.written += count as u64;
+        streams.note_ready(self.number);
+        IoProgress::Bytes(count)
     }
 
-    /// How many of `count` bytes [`Port::write`] would take now; 0 is for [`Moved::Blocked`].
+    /// How many of `count` bytes [`StreamIo::write`] would take now; 0 is for [`IoProgress::Blocked`].
     pub fn room(&self, count: usize) -> usize {
-        let mut ports = self.ports.lock();
-        let is_full = ports.is_full();
-        ports.requests.get_mut(&self.number).map_or(0, |request| request.room(count, is_full))
+        let mut streams = self.streams.lock();
+        let is_full = streams.is_full();
+        streams.requests.get_mut(&self.number).map_or(0, |request| request.room(count, is_full))
     }
 
     /// Bytes that all requests of the session have written.
     pub fn session_bytes(&self) -> u64 {
-        self.ports.lock().written
+        self.streams.lock().written
     }
 
     /// Bytes that have come for the request and not been read.
     pub fn unread_bytes(&self) -> usize {
-        self.ports.lock().requests.get(&self.number).map_or(0, |request| request.input.len() - request.read)
+        self.streams.lock().requests.get(&self.number).map_or(0, |request| request.input.len() - request.read)
     }
 
     /// Whether the request has been given up or answered, or its session has ended.
     pub fn is_gone(&self) -> bool {
-        !self.ports.lock().requests.contains_key(&self.number)
+        !self.streams.lock().requests.contains_key(&self.number)
     }
 }
 
-impl Shared {
-    pub(super) fn lock(&self) -> MutexGuard<'_, Ports> {
+impl SharedStreams {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Streams> {
         // Each change is whole before the lock is let go.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A new request with this number.
-    pub(super) fn open(&self, number: u32, id: u16, keeps_connection: bool) -> Port {
-        let request = Request { id, keeps_connection, ..Request::default() };
+    pub(super) fn open(&self, number: u32, id: u16, keeps_connection: bool) -> StreamIo {
+        let request = StreamBuffers { id, keeps_connection, ..StreamBuffers::default() };
         self.lock().requests.insert(number, request);
-        Port { number, ports: self.clone() }
+        StreamIo { number, streams: self.clone() }
     }
 }
 
-impl Ports {
+impl Streams {
     pub(super) fn contains(&self, number: u32) -> bool {
         self.requests.contains_key(&number)
     }
@@ -159,7 +159,7 @@ impl Ports {
     }
 
     /// Forgets a request.
-    pub(super) fn remove(&mut self, number: u32) -> Option<Request> {
+    pub(super) fn remove(&mut self, number: u32) -> Option<StreamBuffers> {
         let removed = self.requests.remove(&number)?;
         self.output_bytes -= removed.output.len();
         Some(removed)
@@ -196,13 +196,13 @@ impl Ports {
         !self.roomy.is_empty()
     }
 
-    /// Whether [`Ports::take_output`] may have something.
+    /// Whether [`Streams::take_output`] may have something.
     pub(super) fn has_ready(&self) -> bool {
         !self.ready.is_empty()
     }
 
     /// Appends to `out` records of the request whose turn it is, if there is one; returns it if it is over.
-    pub(super) fn take_output(&mut self, out: &mut Vec<u8>) -> Option<Over> {
+    pub(super) fn take_output(&mut self, out: &mut Vec<u8>) -> Option<FinishedRequest> {
         let number = self.ready.pop_front()?;
         let request = self.requests.get_mut(&number)?;
         let (count, ended) = record::whole(&request.output, TURN_BYTES);
@@ -213,7 +213,7 @@ impl Ports {
         let more = record::whole(&request.output, 0).0 > 0;
         request.is_ready = more;
         if ended || request.is_left && !more {
-            return self.remove(number).map(|request| Over { request, ended });
+            return self.remove(number).map(|request| FinishedRequest { request, ended });
         }
         if more {
             self.ready.push_back(number);
@@ -233,7 +233,7 @@ impl Ports {
     }
 }
 
-impl Request {
+impl StreamBuffers {
     /// How many of `count` bytes it takes; `is_full`: no more than a record, since the session has enough to
     /// write.
     fn room(&mut self, count: usize, is_full: bool) -> usize {

@@ -6,7 +6,7 @@
 //! against the same limits and the same grammar all the same. Two things are taken that HTTP/1 refuses, because
 //! the gateway has judged them: bytes beyond ASCII in a target, and a request without Host.
 
-use crate::message::Gateway;
+use crate::message::GatewayVariables;
 use crate::singletons::{self, Singletons};
 use crate::{Error, ErrorKind, Framing, Initials, Limits, RequestHead, Span, Version, grammar, http1};
 
@@ -21,7 +21,7 @@ pub(crate) enum Repeats {
 
 /// The variables of a packet, on their way to a head.
 #[derive(Debug)]
-pub(crate) struct Draft {
+pub(crate) struct VariablesHead {
     bytes: Vec<u8>,
     repeats: Repeats,
     fields: Vec<(Span, Span)>,
@@ -62,7 +62,7 @@ const FIELDS_LEFT_OUT: [&[u8]; 9] = [
     b"UPGRADE",
 ];
 
-impl Draft {
+impl VariablesHead {
     /// Nothing yet of the packet `bytes`.
     pub(crate) fn new(bytes: Vec<u8>, repeats: Repeats) -> Self {
         Self {
@@ -262,7 +262,7 @@ impl Draft {
             dropped: Vec::new(),
             initials: self.initials,
             edited: false,
-            gateway: Some(Box::new(Gateway { variables: self.variables, packet_bytes })),
+            gateway: Some(Box::new(GatewayVariables { variables: self.variables, packet_bytes })),
             version,
             framing,
             keep_alive: false,

@@ -9,7 +9,7 @@ mod response;
 mod scgi;
 mod uwsgi;
 
-pub(crate) use head::{Draft, Repeats, span};
+pub(crate) use head::{Repeats, VariablesHead, span};
 pub(crate) use response::{Form, write_head, write_refusal};
 
 use crate::content::Content;
@@ -48,7 +48,7 @@ enum Receive {
 }
 
 /// What comes of looking for a packet: its length in bytes and the draft of its head.
-pub(crate) type Found = Option<(usize, Draft)>;
+pub(crate) type FoundPacket = Option<(usize, VariablesHead)>;
 
 impl Connection {
     /// A connection on which nothing has been sent.

@@ -8,11 +8,11 @@
 //!
 //! The first header is CONTENT_LENGTH, and SCGI with the value 1 is among them.
 
-use super::{Draft, Found, Repeats, span};
+use super::{FoundPacket, Repeats, VariablesHead, span};
 use crate::{ErrorKind, Limits};
 
 /// The head at the front of `input`, once it is complete.
-pub(super) fn find(input: &[u8], limits: &Limits) -> Result<Found, ErrorKind> {
+pub(super) fn find(input: &[u8], limits: &Limits) -> Result<FoundPacket, ErrorKind> {
     let Some((start, length)) = netstring(input, limits)? else { return Ok(None) };
     let end = start + length;
     let Some(&comma) = input.get(end) else { return Ok(None) };
@@ -20,7 +20,7 @@ pub(super) fn find(input: &[u8], limits: &Limits) -> Result<Found, ErrorKind> {
     if comma != b',' || !headers.starts_with(b"CONTENT_LENGTH\0") || !headers.ends_with(b"\0") {
         return Err(ErrorKind::Packet);
     }
-    let mut draft = Draft::new(input[..=end].to_vec(), Repeats::Refused);
+    let mut draft = VariablesHead::new(input[..=end].to_vec(), Repeats::Refused);
     let mut is_scgi = false;
     let mut at = start;
     while at < end {

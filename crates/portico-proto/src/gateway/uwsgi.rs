@@ -5,14 +5,14 @@
 //! variable = size (u16) name size (u16) value
 //! ```
 
-use super::{Draft, Found, Repeats, span};
+use super::{FoundPacket, Repeats, VariablesHead, span};
 use crate::{ErrorKind, Limits};
 
 const HEADER_BYTES: usize = 4;
 
 /// The packet at the front of `input`, once it is complete. A repeated variable counts with its last value: a
 /// configuration of nginx that includes `uwsgi_params` and sets one of them anew sends both.
-pub(super) fn find(input: &[u8], limits: &Limits) -> Result<Found, ErrorKind> {
+pub(super) fn find(input: &[u8], limits: &Limits) -> Result<FoundPacket, ErrorKind> {
     // Said at once: a peer that speaks another protocol may never send as much as the size seems to say.
     if input.first().is_some_and(|&modifier1| modifier1 != 0) {
         return Err(ErrorKind::UwsgiModifier);
@@ -24,7 +24,7 @@ pub(super) fn find(input: &[u8], limits: &Limits) -> Result<Found, ErrorKind> {
         return Err(ErrorKind::HeadTooLarge);
     }
     let Some(packet) = input.get(..end) else { return Ok(None) };
-    let mut draft = Draft::new(packet.to_vec(), Repeats::LastCounts);
+    let mut draft = VariablesHead::new(packet.to_vec(), Repeats::LastCounts);
     let mut at = HEADER_BYTES;
     while at < end {
         let name = string(packet, &mut at).ok_or(ErrorKind::Packet)?;

@@ -22,11 +22,11 @@ pub(super) struct Chunked {
     line_bytes: u32,
     /// Bytes of extensions in all size lines so far.
     extension_bytes: u32,
-    at: At,
+    at: ChunkPosition,
 }
 
 #[derive(Debug, Default)]
-enum At {
+enum ChunkPosition {
     #[default]
     Size,
     Extension(Extension),
@@ -72,8 +72,8 @@ impl Chunked {
     ) -> Result<Option<Event<'b>>, Error> {
         while !input.is_empty() {
             match &mut self.at {
-                At::Data => return Ok(Some(Event::Body(self.take_data(input)))),
-                At::Trailers(scan) => return take_trailers(input, scan, limits),
+                ChunkPosition::Data => return Ok(Some(Event::Body(self.take_data(input)))),
+                ChunkPosition::Trailers(scan) => return take_trailers(input, scan, limits),
                 _ => {
                     self.take_byte(input[0], limits)?;
                     *input = &input[1..];
@@ -89,7 +89,7 @@ impl Chunked {
         *input = rest;
         self.left -= count as u64;
         if self.left == 0 {
-            self.at = At::DataCr;
+            self.at = ChunkPosition::DataCr;
         }
         data
     }
@@ -97,12 +97,12 @@ impl Chunked {
     /// Takes one byte of chunk framing.
     fn take_byte(&mut self, byte: u8, limits: &Limits) -> Result<(), Error> {
         let next = match self.at {
-            At::Size => self.take_size_byte(byte, limits)?,
-            At::Extension(extension) => self.take_extension_byte(extension, byte, limits)?,
-            At::SizeLf if byte == b'\n' => self.begin_chunk(limits)?,
-            At::SizeLf => return Err(ErrorKind::BareCr.into()),
-            At::DataCr if byte == b'\r' => At::DataLf,
-            At::DataLf if byte == b'\n' => At::Size,
+            ChunkPosition::Size => self.take_size_byte(byte, limits)?,
+            ChunkPosition::Extension(extension) => self.take_extension_byte(extension, byte, limits)?,
+            ChunkPosition::SizeLf if byte == b'\n' => self.begin_chunk(limits)?,
+            ChunkPosition::SizeLf => return Err(ErrorKind::BareCr.into()),
+            ChunkPosition::DataCr if byte == b'\r' => ChunkPosition::DataLf,
+            ChunkPosition::DataLf if byte == b'\n' => ChunkPosition::Size,
             _ => return Err(ErrorKind::ChunkEnd.into()),
         };
         self.at = next;
@@ -110,7 +110,7 @@ impl Chunked {
     }
 
     /// `chunk-size = 1*HEXDIG`
-    fn take_size_byte(&mut self, byte: u8, limits: &Limits) -> Result<At, Error> {
+    fn take_size_byte(&mut self, byte: u8, limits: &Limits) -> Result<ChunkPosition, Error> {
         let has_digits = self.line_bytes > 0;
         if let Some(digit) = (byte as char).to_digit(16) {
             self.count_line_byte(limits)?;
@@ -119,24 +119,29 @@ impl Chunked {
             }
             let shifted = self.left.checked_mul(16).ok_or(ErrorKind::ChunkSize)?;
             self.left = shifted + u64::from(digit);
-            return Ok(At::Size);
+            return Ok(ChunkPosition::Size);
         }
         match byte {
             b'\n' => Err(ErrorKind::BareLf.into()),
             _ if !has_digits => Err(ErrorKind::ChunkSize.into()),
-            b'\r' => Ok(At::SizeLf),
+            b'\r' => Ok(ChunkPosition::SizeLf),
             b';' | b' ' | b'\t' => self.take_extension_byte(Extension::BeforeSemicolon, byte, limits),
             _ => Err(ErrorKind::ChunkSize.into()),
         }
     }
 
-    fn take_extension_byte(&mut self, extension: Extension, byte: u8, limits: &Limits) -> Result<At, Error> {
+    fn take_extension_byte(
+        &mut self,
+        extension: Extension,
+        byte: u8,
+        limits: &Limits,
+    ) -> Result<ChunkPosition, Error> {
         use Extension::{AfterName, AfterQuoted, BeforeName, BeforeSemicolon, BeforeValue};
         use Extension::{Escaped, Name, Quoted, Token};
         let is_tchar = grammar::is(byte, grammar::TOKEN);
         let is_blank = grammar::is_blank(byte);
         let next = match (extension, byte) {
-            (Name | Token | AfterQuoted, b'\r') => return Ok(At::SizeLf),
+            (Name | Token | AfterQuoted, b'\r') => return Ok(ChunkPosition::SizeLf),
             (_, b'\n') => return Err(ErrorKind::BareLf.into()),
             (Quoted, b'"') => AfterQuoted,
             (Quoted, b'\\') => Escaped,
@@ -156,7 +161,7 @@ impl Chunked {
         if self.extension_bytes as usize > limits.chunk_extension_bytes_max() {
             return Err(ErrorKind::ChunkExtensionsTooLong.into());
         }
-        Ok(At::Extension(next))
+        Ok(ChunkPosition::Extension(next))
     }
 
     fn count_line_byte(&mut self, limits: &Limits) -> Result<(), Error> {
@@ -168,16 +173,16 @@ impl Chunked {
     }
 
     /// The size line is complete. A chunk that makes the body too large is refused before it is taken in.
-    fn begin_chunk(&mut self, limits: &Limits) -> Result<At, Error> {
+    fn begin_chunk(&mut self, limits: &Limits) -> Result<ChunkPosition, Error> {
         self.line_bytes = 0;
         if self.left == 0 {
-            return Ok(At::Trailers(Scan::default()));
+            return Ok(ChunkPosition::Trailers(Scan::default()));
         }
         self.body_bytes = self.body_bytes.saturating_add(self.left);
         if limits.body_bytes_max != 0 && self.body_bytes > limits.body_bytes_max {
             return Err(ErrorKind::BodyTooLarge.into());
         }
-        Ok(At::Data)
+        Ok(ChunkPosition::Data)
     }
 }
 

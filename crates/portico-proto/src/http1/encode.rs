@@ -8,7 +8,7 @@ use crate::{AddedFields, Fields, Part, ResponseHead, Version, reason};
 
 /// What an answer needs to know of its request.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Asker {
+pub(super) struct RequestInfo {
     pub(super) version: Version,
     pub(super) is_head: bool,
     pub(super) keep_alive: bool,
@@ -16,7 +16,7 @@ pub(super) struct Asker {
     pub(super) waits: bool,
 }
 
-impl Default for Asker {
+impl Default for RequestInfo {
     /// One that is told as little as possible: it has not asked yet.
     fn default() -> Self {
         Self { version: Version::Http10, is_head: false, keep_alive: false, waits: false }
@@ -25,8 +25,8 @@ impl Default for Asker {
 
 /// How much of an answer has been written.
 #[derive(Debug, Default)]
-pub(super) struct Answer {
-    pub(super) asker: Asker,
+pub(super) struct ResponseEncoder {
+    pub(super) request: RequestInfo,
     content: Content,
     /// Whether the content goes in chunks: where its length is unknown to a peer that takes them (RFC 9112,
     /// section 6.3).
@@ -37,15 +37,15 @@ pub(super) struct Answer {
     chunk_is_open: bool,
 }
 
-impl Answer {
+impl ResponseEncoder {
     pub(super) fn send(&mut self, part: Part<'_>, added: &AddedFields, out: &mut Vec<u8>) {
         match part {
-            Part::Continue if !self.content.has_started() && self.asker.waits => {
-                self.asker.waits = false;
+            Part::Continue if !self.content.has_started() && self.request.waits => {
+                self.request.waits = false;
                 out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
             }
             Part::EarlyHints(fields)
-                if !self.content.has_started() && self.asker.version >= Version::Http11 =>
+                if !self.content.has_started() && self.request.version >= Version::Http11 =>
             {
                 out.extend_from_slice(b"HTTP/1.1 103 Early Hints\r\n");
                 out.extend_from_slice(fields.lines());
@@ -86,17 +86,17 @@ impl Answer {
     /// Whether the connection outlives this answer, by what is known so far.
     pub(super) fn can_keep_alive(&self) -> bool {
         match &self.content {
-            content if !content.has_started() => self.asker.keep_alive,
+            content if !content.has_started() => self.request.keep_alive,
             content => !self.close && !content.is_incomplete(),
         }
     }
 
     /// Decides the framing. RFC 9112, section 6.3.
     fn start(&mut self, head: &ResponseHead, close: bool) {
-        self.content.start(head, self.asker.is_head);
-        self.chunked = self.content.is_open() && self.asker.version >= Version::Http11;
+        self.content.start(head, self.request.is_head);
+        self.chunked = self.content.is_open() && self.request.version >= Version::Http11;
         let until_close = self.content.is_open() && !self.chunked;
-        self.close = close || head.close || !self.asker.keep_alive || until_close;
+        self.close = close || head.close || !self.request.keep_alive || until_close;
     }
 
     fn write_head(&self, head: &ResponseHead, added: &AddedFields, out: &mut Vec<u8>) {
@@ -108,7 +108,7 @@ impl Answer {
             self.write_connection_of_upgrade(out);
         } else if self.close {
             out.extend_from_slice(b"Connection: close\r\n");
-        } else if self.asker.version < Version::Http11 {
+        } else if self.request.version < Version::Http11 {
             out.extend_from_slice(b"Connection: keep-alive\r\n");
         }
         if self.chunked {
@@ -125,7 +125,7 @@ impl Answer {
     fn write_connection_of_upgrade(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(match self.close {
             true => &b"Connection: close, Upgrade\r\n"[..],
-            false if self.asker.version < Version::Http11 => b"Connection: keep-alive, Upgrade\r\n",
+            false if self.request.version < Version::Http11 => b"Connection: keep-alive, Upgrade\r\n",
             false => b"Connection: Upgrade\r\n",
         });
     }
@@ -166,7 +166,7 @@ impl Answer {
         write_origin(&Fields::new(), added, out);
         out.extend_from_slice(b"Connection: close\r\n");
         write_content_length(text.len() as u64 + 1, out);
-        if !self.asker.is_head {
+        if !self.request.is_head {
             out.extend_from_slice(text.as_bytes());
             out.push(b'\n');
         }
@@ -195,7 +195,7 @@ fn common_status_line(status: u16) -> Option<&'static [u8]> {
         201 => b"HTTP/1.1 201 Created\r\n",
         204 => b"HTTP/1.1 204 No Content\r\n",
         206 => b"HTTP/1.1 206 Partial Content\r\n",
-        301 => b"HTTP/1.1 301 Moved Permanently\r\n",
+        301 => b"HTTP/1.1 301 IoProgress Permanently\r\n",
         302 => b"HTTP/1.1 302 Found\r\n",
         304 => b"HTTP/1.1 304 Not Modified\r\n",
         400 => b"HTTP/1.1 400 Bad Request\r\n",

@@ -18,7 +18,7 @@ pub use target::is_authority;
 pub(crate) use target::{is_passed_on, parse as parse_target, parse_passed_on as parse_passed_on_target};
 
 use body::Chunked;
-use encode::{Answer, Asker};
+use encode::{RequestInfo, ResponseEncoder};
 use lines::Scan;
 
 use crate::content::Content;
@@ -36,7 +36,7 @@ use crate::{AddedFields, Error, ErrorKind, Event, Framing, Limits, Part};
 #[derive(Debug, Default)]
 pub struct Connection {
     receive: Receive,
-    answer: Answer,
+    answer: ResponseEncoder,
 }
 
 /// Which part of a request comes next.
@@ -91,7 +91,7 @@ impl Connection {
         match &event {
             Ok(Some(Event::End)) => self.receive = Receive::Ended,
             // A peer that sends its body does not wait for leave to do so (RFC 9110, section 10.1.1).
-            Ok(Some(Event::Body(_))) => self.answer.asker.waits = false,
+            Ok(Some(Event::Body(_))) => self.answer.request.waits = false,
             Ok(_) => {}
             Err(error) => self.receive = Receive::Failed(error.kind),
         }
@@ -172,7 +172,7 @@ impl Connection {
         let parsed = head::parse(input, scan, limits);
         let Ok(Some((head, head_bytes))) = parsed else {
             // What is there may have to be refused: the method decides whether the refusal has a body.
-            self.answer.asker.is_head = input.starts_with(b"HEAD ");
+            self.answer.request.is_head = input.starts_with(b"HEAD ");
             return parsed.map(|_| None);
         };
         *input = &input[head_bytes..];
@@ -181,7 +181,7 @@ impl Connection {
             Framing::Length(length) => Receive::Length(length),
             Framing::Chunked => Receive::Chunked(Chunked::default()),
         };
-        self.answer.asker = Asker {
+        self.answer.request = RequestInfo {
             version: head.version,
             is_head: head.method() == b"HEAD",
             keep_alive: head.keep_alive,

@@ -2,7 +2,7 @@
 
 /// What a header block lists: pseudo-fields and fields, in their order.
 #[derive(Debug)]
-pub(super) struct FieldList {
+pub(super) struct DecodedFields {
     /// Names and values.
     bytes: Vec<u8>,
     /// Where each name, and its value, ends.
@@ -19,7 +19,7 @@ const FIELD_SIZE: usize = 32;
 const BYTES_KEPT: usize = 1024;
 const FIELDS_KEPT: usize = 32;
 
-impl FieldList {
+impl DecodedFields {
     /// An empty list that takes in no more than `size_max`.
     pub(super) fn new(size_max: usize) -> Self {
         Self { bytes: Vec::new(), ends: Vec::new(), size: 0, size_max: size_max.min(u32::MAX as usize) }
@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn it_takes_in_what_it_may_and_counts_the_rest() {
-        let mut list = FieldList::new(2 * (32 + 6));
+        let mut list = DecodedFields::new(2 * (32 + 6));
         list.push(b"ab", b"cdef");
         list.push(b"abcdef", b"");
         assert!(!list.is_too_large());

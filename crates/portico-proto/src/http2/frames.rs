@@ -31,7 +31,7 @@ pub(super) struct Frames {
     /// What has come of a frame that is held back.
     held: Vec<u8>,
     /// The header block that is coming, to the end of its last frame.
-    block: Option<Block>,
+    block: Option<HeaderBlock>,
     /// What has come of it, or of the one before.
     block_bytes: Vec<u8>,
     /// Where the present frame of it begins there.
@@ -55,7 +55,7 @@ enum To {
     /// To the crate.
     Crate,
     /// To the present header block.
-    Block,
+    HeaderBlock,
     /// To the crate once it is whole, and nothing wrong with it.
     Held,
     /// To nobody.
@@ -64,7 +64,7 @@ enum To {
 
 /// A header block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Block {
+pub(super) struct HeaderBlock {
     /// The stream that it is of.
     pub(super) stream: u32,
     /// It begins the stream. Else it is trailers.
@@ -90,7 +90,7 @@ pub(super) enum Touch {
 
 /// What a peer does that the session does not bear with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Offence {
+pub enum Http2Violation {
     /// A header block that cannot be decompressed. RFC 9113, section 4.3.
     Compression,
     /// A frame that has not the length of its kind, or is longer than we have told. RFC 9113, section 4.2.
@@ -177,7 +177,7 @@ const IDLE_PER_DATA: u32 = 4;
 pub(super) const RESETS_MAX: u32 = 200;
 const RESETS_PER_SECOND: u32 = 33;
 
-impl Offence {
+impl Http2Violation {
     /// Whether it is nothing worse than too much of what is allowed.
     pub fn is_flood(self) -> bool {
         self.reason() == Reason::ENHANCE_YOUR_CALM
@@ -195,7 +195,7 @@ impl Offence {
     }
 }
 
-impl fmt::Display for Offence {
+impl fmt::Display for Http2Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Compression => "a header block that cannot be decompressed",
@@ -278,8 +278,8 @@ impl Frames {
     ///
     /// # Errors
     /// That was one too many.
-    pub(super) fn note_reset(&mut self) -> Result<(), Offence> {
-        self.resets.take(Offence::Resets)
+    pub(super) fn note_reset(&mut self) -> Result<(), Http2Violation> {
+        self.resets.take(Http2Violation::Resets)
     }
 
     /// A header block has come on a stream that is not open. Whether it is late, of a stream that has been: it is
@@ -288,10 +288,10 @@ impl Frames {
     ///
     /// # Errors
     /// That was one too many.
-    pub(super) fn is_late(&mut self, block: &Block) -> Result<bool, Offence> {
+    pub(super) fn is_late(&mut self, block: &HeaderBlock) -> Result<bool, Http2Violation> {
         let is_late = !self.has_gaps && block.stream % 2 == 1;
         if is_late {
-            self.idle.take(Offence::IdleFrames)?;
+            self.idle.take(Http2Violation::IdleFrames)?;
         }
         Ok(is_late)
     }
@@ -332,13 +332,13 @@ impl Frames {
         open: &mut OpenStreams,
         touched: &mut Vec<Touch>,
         passed: &mut Vec<u8>,
-    ) -> Result<Option<Block>, Offence> {
+    ) -> Result<Option<HeaderBlock>, Http2Violation> {
         while !bytes.is_empty() {
             if self.preface_left > 0 {
                 let preface = &super::PREFACE[super::PREFACE.len() - usize::from(self.preface_left)..];
                 let piece = take(bytes, preface.len());
                 if *piece != preface[..piece.len()] {
-                    return Err(Offence::Preface);
+                    return Err(Http2Violation::Preface);
                 }
                 self.preface_left -= piece.len() as u8;
                 passed.extend_from_slice(piece);
@@ -349,7 +349,7 @@ impl Frames {
                 self.payload_left -= piece.len() as u32;
                 match self.payload_to {
                     To::Crate => passed.extend_from_slice(piece),
-                    To::Block => self.block_bytes.extend_from_slice(piece),
+                    To::HeaderBlock => self.block_bytes.extend_from_slice(piece),
                     To::Held => self.held.extend_from_slice(piece),
                     To::Nobody => {}
                 }
@@ -382,7 +382,7 @@ impl Frames {
     }
 
     /// The present frame is whole; returns the header block that it completes.
-    fn finish_frame(&mut self, touched: &mut Vec<Touch>) -> Result<Option<Block>, Offence> {
+    fn finish_frame(&mut self, touched: &mut Vec<Touch>) -> Result<Option<HeaderBlock>, Http2Violation> {
         let finished = match self.block {
             Some(block) => {
                 self.strip_frame(block.flags)?;
@@ -402,12 +402,12 @@ impl Frames {
     }
 
     /// The present frame, which has been held back, is whole: it is passed on if there is nothing wrong with it.
-    fn finish_held(&mut self, open: &mut OpenStreams, passed: &mut Vec<u8>) -> Result<(), Offence> {
+    fn finish_held(&mut self, open: &mut OpenStreams, passed: &mut Vec<u8>) -> Result<(), Http2Violation> {
         let mut held = std::mem::take(&mut self.held);
         let [_, _, _, kind, _, s0, s1, s2, s3] = self.head;
         let stream = u32::from_be_bytes([s0, s1, s2, s3]) & STREAM_MASK;
         if kind == SETTINGS && has_bad_window(&held) {
-            return Err(Offence::WindowSetting);
+            return Err(Http2Violation::WindowSetting);
         }
         if kind == WINDOW_UPDATE && stream <= self.last_stream && is_zero_increment(&held) {
             // RFC 9113, section 6.9: that is an error of the stream, for which the crate ends the connection.
@@ -430,22 +430,22 @@ impl Frames {
     /// ```text
     /// [Pad Length (8)], [Exclusive (1), Stream Dependency (31), Weight (8)], Field Block Fragment, Padding
     /// ```
-    fn strip_frame(&mut self, flags: u8) -> Result<(), Offence> {
+    fn strip_frame(&mut self, flags: u8) -> Result<(), Http2Violation> {
         let (mut start, mut end, mut padding) = (self.piece_start, self.block_bytes.len(), 0);
         if flags & PADDED != 0 {
-            padding = usize::from(*self.block_bytes.get(start).ok_or(Offence::FrameLength)?);
+            padding = usize::from(*self.block_bytes.get(start).ok_or(Http2Violation::FrameLength)?);
             start += 1;
         }
         if flags & WITH_PRIORITY != 0 {
             let piece = self.block_bytes.get(start..).and_then(<[u8]>::first_chunk::<PRIORITY_BYTES>);
-            let [d0, d1, d2, d3, _] = *piece.ok_or(Offence::FrameLength)?;
+            let [d0, d1, d2, d3, _] = *piece.ok_or(Http2Violation::FrameLength)?;
             start += PRIORITY_BYTES;
             let dependency = u32::from_be_bytes([d0, d1, d2, d3]) & STREAM_MASK;
             if let Some(block) = &mut self.block {
                 block.depends_on_itself = dependency == block.stream;
             }
         }
-        end = end.checked_sub(padding).filter(|end| *end >= start).ok_or(Offence::FrameOrder)?;
+        end = end.checked_sub(padding).filter(|end| *end >= start).ok_or(Http2Violation::FrameOrder)?;
         self.block_bytes.truncate(end);
         self.block_bytes.drain(self.piece_start..start);
         Ok(())
@@ -454,37 +454,37 @@ impl Frames {
     /// ```text
     /// Length (24), Type (8), Flags (8), Reserved (1), Stream Identifier (31)
     /// ```
-    fn handle_frame(&mut self, open: &mut OpenStreams) -> Result<(), Offence> {
+    fn handle_frame(&mut self, open: &mut OpenStreams) -> Result<(), Http2Violation> {
         let [l0, l1, l2, kind, flags, s0, s1, s2, s3] = self.head;
         let length = u32::from_be_bytes([0, l0, l1, l2]);
         let stream = u32::from_be_bytes([s0, s1, s2, s3]) & STREAM_MASK;
         self.payload_left = length;
         self.data_bytes = (kind == DATA).then_some(length);
         if !std::mem::replace(&mut self.greeted, true) && kind != SETTINGS {
-            return Err(Offence::NoSettings);
+            return Err(Http2Violation::NoSettings);
         }
         if length > self.frame_bytes_max || !is_length_sound(kind, flags, length) {
-            return Err(Offence::FrameLength);
+            return Err(Http2Violation::FrameLength);
         }
         let expected = self.block.map(|block| block.stream);
         if expected.is_some() != (kind == CONTINUATION) || expected.is_some_and(|other| other != stream) {
-            return Err(Offence::FrameOrder);
+            return Err(Http2Violation::FrameOrder);
         }
         match kind {
             DATA => {
                 self.pending = Some(Touch::Body(stream));
                 if length == 0 && flags & END_STREAM == 0 {
-                    self.idle.take(Offence::IdleFrames)?;
+                    self.idle.take(Http2Violation::IdleFrames)?;
                 }
                 // Of a stream that has been reset the crate drops it, and keeps the connection's window right.
                 if let Some(stream) = open.get(stream) {
                     stream.takes_more(flags & END_STREAM != 0);
                 }
             }
-            HEADERS if stream == 0 => return Err(Offence::FrameOrder),
+            HEADERS if stream == 0 => return Err(Http2Violation::FrameOrder),
             HEADERS => self.begin_block(stream, flags, length)?,
             CONTINUATION => {
-                self.idle.take(Offence::IdleFrames)?;
+                self.idle.take(Http2Violation::IdleFrames)?;
                 if let Some(block) = &mut self.block {
                     block.flags = flags & END_HEADERS;
                 }
@@ -496,7 +496,7 @@ impl Frames {
             }
             WINDOW_UPDATE | PRIORITY if stream != 0 => {
                 self.pending = Some(Touch::Frame(stream));
-                self.idle.take(Offence::IdleFrames)?;
+                self.idle.take(Http2Violation::IdleFrames)?;
                 if kind == WINDOW_UPDATE {
                     self.payload_to = To::Held;
                 } else if length != PRIORITY_BYTES as u32 {
@@ -508,15 +508,15 @@ impl Frames {
             }
             SETTINGS => {
                 self.payload_to = To::Held;
-                self.idle.take(Offence::IdleFrames)?;
+                self.idle.take(Http2Violation::IdleFrames)?;
             }
-            _ => self.idle.take(Offence::IdleFrames)?,
+            _ => self.idle.take(Http2Violation::IdleFrames)?,
         }
         Ok(())
     }
 
     /// HEADERS: a header block has begun.
-    fn begin_block(&mut self, stream: u32, flags: u8, length: u32) -> Result<(), Offence> {
+    fn begin_block(&mut self, stream: u32, flags: u8, length: u32) -> Result<(), Http2Violation> {
         let (begins, ends) = (stream > self.last_stream, flags & END_STREAM != 0);
         if begins {
             self.has_gaps |= stream != (self.last_stream + 1) | 1;
@@ -526,22 +526,22 @@ impl Frames {
             self.pending = Some(Touch::Body(stream));
         }
         self.clear_block();
-        self.block = Some(Block { stream, begins, ends, depends_on_itself: false, flags });
+        self.block = Some(HeaderBlock { stream, begins, ends, depends_on_itself: false, flags });
         self.begin_piece(length)
     }
 
     /// A frame with the next piece of a header block has begun.
-    fn begin_piece(&mut self, length: u32) -> Result<(), Offence> {
-        self.payload_to = To::Block;
+    fn begin_piece(&mut self, length: u32) -> Result<(), Http2Violation> {
+        self.payload_to = To::HeaderBlock;
         self.piece_start = self.block_bytes.len();
         if self.piece_start + length as usize > self.block_bytes_max {
-            return Err(Offence::LongBlock);
+            return Err(Http2Violation::LongBlock);
         }
         Ok(())
     }
 }
 
-impl Block {
+impl HeaderBlock {
     /// Appends to `out` what begins the stream for the h2 crate: a request that it finds nothing wrong with, of
     /// which it holds the body against its `length`.
     pub(super) fn write_head(&self, length: Option<u64>, out: &mut Vec<u8>) {
@@ -623,8 +623,8 @@ impl Allowance {
         self.left = self.left.saturating_add(count).min(self.max);
     }
 
-    fn take(&mut self, offence: Offence) -> Result<(), Offence> {
-        self.left = self.left.checked_sub(1).ok_or(offence)?;
+    fn take(&mut self, violation: Http2Violation) -> Result<(), Http2Violation> {
+        self.left = self.left.checked_sub(1).ok_or(violation)?;
         Ok(())
     }
 }
@@ -652,7 +652,7 @@ mod tests {
         frames: &mut Frames,
         mut bytes: &[u8],
         touched: &mut Vec<Touch>,
-    ) -> Result<Vec<(Block, Vec<u8>)>, Offence> {
+    ) -> Result<Vec<(HeaderBlock, Vec<u8>)>, Http2Violation> {
         let mut blocks = Vec::new();
         while let Some(block) =
             frames.look_over(&mut bytes, &mut OpenStreams::default(), touched, &mut Vec::new())?
@@ -664,7 +664,7 @@ mod tests {
     }
 
     /// The same where nothing but its verdict is asked for.
-    fn judge(frames: &mut Frames, bytes: &[u8]) -> Result<(), Offence> {
+    fn judge(frames: &mut Frames, bytes: &[u8]) -> Result<(), Http2Violation> {
         look_over(frames, bytes, &mut Vec::new()).map(|_| ())
     }
 
@@ -793,7 +793,7 @@ mod tests {
             for _ in 0..IDLE_PER_SECOND {
                 judge(&mut frames, &bytes).unwrap();
             }
-            assert_eq!(judge(&mut frames, &bytes), Err(Offence::IdleFrames));
+            assert_eq!(judge(&mut frames, &bytes), Err(Http2Violation::IdleFrames));
         }
     }
 
@@ -801,30 +801,34 @@ mod tests {
     fn header_blocks_keep_to_their_place() {
         let begun = |flags: u8| frame(HEADERS, flags, 1, b"block");
         for (name, bytes, expected) in [
-            ("DATA within", [begun(0), frame(DATA, 0, 1, b"")].concat(), Offence::FrameOrder),
-            ("PING within", [begun(0), frame(PING, 0, 0, &[0; 8])].concat(), Offence::FrameOrder),
-            ("another block within", [begun(0), begun(0)].concat(), Offence::FrameOrder),
-            ("an unknown frame within", [begun(0), frame(99, 0, 1, b"")].concat(), Offence::FrameOrder),
+            ("DATA within", [begun(0), frame(DATA, 0, 1, b"")].concat(), Http2Violation::FrameOrder),
+            ("PING within", [begun(0), frame(PING, 0, 0, &[0; 8])].concat(), Http2Violation::FrameOrder),
+            ("another block within", [begun(0), begun(0)].concat(), Http2Violation::FrameOrder),
+            (
+                "an unknown frame within",
+                [begun(0), frame(99, 0, 1, b"")].concat(),
+                Http2Violation::FrameOrder,
+            ),
             (
                 "it goes on on another stream",
                 [begun(0), frame(CONTINUATION, 0, 3, b"")].concat(),
-                Offence::FrameOrder,
+                Http2Violation::FrameOrder,
             ),
-            ("CONTINUATION of none", frame(CONTINUATION, END_HEADERS, 1, b""), Offence::FrameOrder),
+            ("CONTINUATION of none", frame(CONTINUATION, END_HEADERS, 1, b""), Http2Violation::FrameOrder),
             (
                 "CONTINUATION of a whole one",
                 [begun(END_HEADERS), frame(CONTINUATION, 0, 1, b"")].concat(),
-                Offence::FrameOrder,
+                Http2Violation::FrameOrder,
             ),
-            ("on no stream", frame(HEADERS, END_HEADERS, 0, b""), Offence::FrameOrder),
-            ("padding longer than it", frame(HEADERS, PADDED, 1, b"\x02."), Offence::FrameOrder),
+            ("on no stream", frame(HEADERS, END_HEADERS, 0, b""), Http2Violation::FrameOrder),
+            ("padding longer than it", frame(HEADERS, PADDED, 1, b"\x02."), Http2Violation::FrameOrder),
             (
                 "padding longer than its rest",
                 frame(HEADERS, PADDED | WITH_PRIORITY, 1, b"\x01\0\0\0\0."),
-                Offence::FrameOrder,
+                Http2Violation::FrameOrder,
             ),
-            ("no padding's length", frame(HEADERS, PADDED, 1, b""), Offence::FrameLength),
-            ("half a priority", frame(HEADERS, WITH_PRIORITY, 1, b"\0\0\0\0"), Offence::FrameLength),
+            ("no padding's length", frame(HEADERS, PADDED, 1, b""), Http2Violation::FrameLength),
+            ("half a priority", frame(HEADERS, WITH_PRIORITY, 1, b"\0\0\0\0"), Http2Violation::FrameLength),
         ] {
             assert_eq!(judge(&mut after_preface(), &bytes), Err(expected), "{name}");
         }
@@ -838,11 +842,11 @@ mod tests {
         for kind in [DATA, HEADERS, 99] {
             assert_eq!(judge(&mut after_preface(), &frame(kind, END_HEADERS, 1, &long)), Ok(()));
             let longer = frame(kind, END_HEADERS, 1, &[&long[..], b"x"].concat());
-            assert_eq!(judge(&mut after_preface(), &longer), Err(Offence::FrameLength), "{kind}");
+            assert_eq!(judge(&mut after_preface(), &longer), Err(Http2Violation::FrameLength), "{kind}");
         }
         // Twice what a list may have is 60,000.
         let pieces = [frame(HEADERS, 0, 1, &long), frame(CONTINUATION, 0, 1, &long).repeat(2)].concat();
-        for (last, expected) in [(10_848, Ok(())), (10_849, Err(Offence::LongBlock))] {
+        for (last, expected) in [(10_848, Ok(())), (10_849, Err(Http2Violation::LongBlock))] {
             let bytes = [&pieces[..], &frame(CONTINUATION, END_HEADERS, 1, &vec![0; last])].concat();
             assert_eq!(judge(&mut after_preface(), &bytes), expected);
         }
@@ -856,7 +860,7 @@ mod tests {
         for _ in 0..IDLE_MAX {
             judge(&mut frames, &bytes).unwrap();
         }
-        assert_eq!(judge(&mut frames, &bytes), Err(Offence::IdleFrames));
+        assert_eq!(judge(&mut frames, &bytes), Err(Http2Violation::IdleFrames));
     }
 
     #[test]
@@ -889,7 +893,8 @@ mod tests {
 
     #[test]
     fn what_the_crate_gets_in_place_of_a_block() {
-        let block = |begins, ends| Block { stream: 7, begins, ends, depends_on_itself: false, flags: 0 };
+        let block =
+            |begins, ends| HeaderBlock { stream: 7, begins, ends, depends_on_itself: false, flags: 0 };
         let head = |ends, length| {
             let mut out = Vec::new();
             block(true, ends).write_head(length, &mut out);
@@ -919,12 +924,12 @@ mod tests {
             for length in lengths {
                 let bytes = frame(kind, flags, 0, &vec![0; length]);
                 let looked = judge(&mut after_preface(), &bytes);
-                assert_eq!(looked, Err(Offence::FrameLength), "{kind} {length}");
+                assert_eq!(looked, Err(Http2Violation::FrameLength), "{kind} {length}");
             }
         }
         let mut frames = new();
         let bytes = [super::super::PREFACE, &frame(PING, 0, 0, &[0; 8])].concat();
-        assert_eq!(judge(&mut frames, &bytes), Err(Offence::NoSettings));
+        assert_eq!(judge(&mut frames, &bytes), Err(Http2Violation::NoSettings));
     }
 
     #[test]
@@ -934,7 +939,7 @@ mod tests {
         for _ in 0..RESETS_MAX {
             judge(&mut frames, &bytes).unwrap();
         }
-        assert_eq!(judge(&mut frames, &bytes), Err(Offence::Resets));
+        assert_eq!(judge(&mut frames, &bytes), Err(Http2Violation::Resets));
         frames = after_preface();
         frames.resets.left = 0;
         frames.note_answer();

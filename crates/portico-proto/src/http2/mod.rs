@@ -6,7 +6,7 @@
 //! `hpack` and `request`, for the crate ends the whole connection for a malformed field, and drops the fragment
 //! of a path and pseudo-fields of trailers without a word.
 //!
-//! What a stream needs of the session it holds itself ([`Stream`], [`Port`]), so that whoever answers need not
+//! What a stream needs of the session it holds itself ([`Stream`], [`StreamIo`]), so that whoever answers need not
 //! have the session at hand; what has been sent on streams goes out with the session's next [`Session::output`].
 //!
 //! Against peers that only keep us busy there are limits in the crate (streams, small DATA frames, resets of ours
@@ -32,16 +32,16 @@ use bytes::Bytes;
 use h2::Reason;
 use h2::server::{Builder, Connection, Handshake};
 
-pub use frames::Offence;
+pub use frames::Http2Violation;
 pub use stream::Stream;
-pub use stream_io::Port;
+pub use stream_io::StreamIo;
 
 use crate::{ErrorKind, Limits, SessionEvent};
-use fields::FieldList;
-use frames::{Block, Frames, Touch};
+use fields::DecodedFields;
+use frames::{Frames, HeaderBlock, Touch};
 use open::OpenStreams;
-use pipe::{Pipe, Shared};
-use request::Asked;
+use pipe::{InMemoryPipe, SharedBuffers};
+use request::ParsedRequest;
 
 /// What a client sends first (RFC 9113, section 3.4).
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -61,14 +61,14 @@ pub struct Settings {
 
 /// One connection.
 pub struct Session {
-    state: State,
-    shared: Arc<Shared>,
+    state: SessionState,
+    shared: Arc<SharedBuffers>,
     frames: Frames,
     hpack: hpack::Decoder,
     /// The fields of the present header block.
-    list: FieldList,
+    list: DecodedFields,
     /// The header block of the stream that the crate has still to begin, and what it asks for or is malformed by.
-    begun: Option<(Block, Result<Asked, ErrorKind>)>,
+    begun: Option<(HeaderBlock, Result<ParsedRequest, ErrorKind>)>,
     /// What has come behind that header block, and how much of it has been looked over.
     rest: (Vec<u8>, usize),
     touched: Vec<Touch>,
@@ -78,7 +78,7 @@ pub struct Session {
     /// What there is of a DATA frame that is not whole.
     arriving: Option<(u32, u32)>,
     /// What the crate has ended the session for.
-    fault: Option<Offence>,
+    fault: Option<Http2Violation>,
     /// The crate has nothing more to tell until bytes come or go.
     settled: bool,
     /// The peer has been asked to begin no more streams.
@@ -87,9 +87,9 @@ pub struct Session {
     last_stream: u32,
 }
 
-enum State {
-    Handshake(Box<Handshake<Pipe, Bytes>>),
-    Open(Box<Connection<Pipe, Bytes>>),
+enum SessionState {
+    Handshake(Box<Handshake<InMemoryPipe, Bytes>>),
+    Open(Box<Connection<InMemoryPipe, Bytes>>),
     /// Nothing more is read; what is to be written may still wait.
     Closed,
 }
@@ -97,7 +97,7 @@ enum State {
 impl Session {
     /// A connection on which nothing has come. Of the first bytes of `receive` the preface is one.
     pub fn new(settings: &Settings) -> Self {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(SharedBuffers::default());
         let window = settings.window_bytes;
         let handshake = Builder::new()
             .max_concurrent_streams(settings.concurrent_streams_max)
@@ -109,13 +109,13 @@ impl Session {
             .max_header_list_size(settings.header_list_bytes_max)
             .max_send_buffer_size(SEND_BYTES_MAX)
             .max_concurrent_reset_streams(LATE_STREAMS_MAX)
-            .handshake(Pipe(Arc::clone(&shared)));
+            .handshake(InMemoryPipe(Arc::clone(&shared)));
         Self {
-            state: State::Handshake(Box::new(handshake)),
+            state: SessionState::Handshake(Box::new(handshake)),
             shared,
             frames: Frames::new(settings.frame_bytes_max, settings.header_list_bytes_max),
             hpack: hpack::Decoder::default(),
-            list: FieldList::new(settings.header_list_bytes_max as usize),
+            list: DecodedFields::new(settings.header_list_bytes_max as usize),
             begun: None,
             rest: (Vec::new(), 0),
             touched: Vec::new(),
@@ -133,7 +133,12 @@ impl Session {
     ///
     /// # Errors
     /// What the peer has done that ends the session.
-    pub fn receive(&mut self, mut bytes: &[u8], elapsed: Duration, limits: &Limits) -> Result<(), Offence> {
+    pub fn receive(
+        &mut self,
+        mut bytes: &[u8],
+        elapsed: Duration,
+        limits: &Limits,
+    ) -> Result<(), Http2Violation> {
         if self.is_closed() {
             return Ok(());
         }
@@ -141,7 +146,7 @@ impl Session {
         self.frames.note_data_sent(self.shared.take_data_sent());
         if self.rest.0.is_empty() {
             let taken = self.take_in(&mut bytes, limits);
-            taken.inspect_err(|offence| self.abort(offence.reason()))?;
+            taken.inspect_err(|violation| self.abort(violation.reason()))?;
         }
         self.rest.0.extend_from_slice(bytes);
         Ok(())
@@ -185,7 +190,7 @@ impl Session {
         if self.shared.is_to_leave() {
             self.shut_down();
         }
-        if let State::Open(connection) = &mut self.state
+        if let SessionState::Open(connection) = &mut self.state
             && let Poll::Ready(ended) = connection.poll_closed(&mut Context::from_waker(Waker::noop()))
         {
             self.close(ended.err());
@@ -195,7 +200,7 @@ impl Session {
     }
 
     /// What the session has ended for, where that was not told by [`Session::receive`]; once.
-    pub fn take_fault(&mut self) -> Option<Offence> {
+    pub fn take_fault(&mut self) -> Option<Http2Violation> {
         self.fault.take()
     }
 
@@ -206,7 +211,7 @@ impl Session {
 
     /// Whether there is nothing more to read or write but what [`Session::output`] gives.
     pub fn is_closed(&self) -> bool {
-        matches!(self.state, State::Closed)
+        matches!(self.state, SessionState::Closed)
     }
 
     /// Whether bytes of the peer's have a place: not before what it has not taken of ours makes room.
@@ -240,7 +245,7 @@ impl Session {
             return;
         }
         self.settled = false;
-        if let State::Open(connection) = &mut self.state {
+        if let SessionState::Open(connection) = &mut self.state {
             connection.graceful_shutdown();
         }
     }
@@ -273,11 +278,11 @@ impl Session {
     }
 
     fn close(&mut self, error: Option<h2::Error>) {
-        self.state = State::Closed;
+        self.state = SessionState::Closed;
         self.close_streams();
         // What we have ended it for ourselves the caller knows.
         let fault = error.filter(h2::Error::is_library).and_then(|error| error.reason());
-        self.fault = self.fault.or(fault.map(Offence::Refused));
+        self.fault = self.fault.or(fault.map(Http2Violation::Refused));
     }
 
     fn abort(&mut self, reason: Reason) {
@@ -285,28 +290,28 @@ impl Session {
         self.greet();
         self.close_streams();
         match &mut self.state {
-            State::Open(connection) => connection.abrupt_shutdown(reason),
-            State::Handshake(_) | State::Closed => self.state = State::Closed,
+            SessionState::Open(connection) => connection.abrupt_shutdown(reason),
+            SessionState::Handshake(_) | SessionState::Closed => self.state = SessionState::Closed,
         }
     }
 
     /// Has the crate take in the peer's preface.
     fn greet(&mut self) {
-        let State::Handshake(handshake) = &mut self.state else { return };
+        let SessionState::Handshake(handshake) = &mut self.state else { return };
         match Pin::new(handshake).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(mut connection)) => {
                 if self.leaving {
                     connection.graceful_shutdown();
                 }
-                self.state = State::Open(Box::new(connection));
+                self.state = SessionState::Open(Box::new(connection));
             }
-            Poll::Ready(Err(_)) => self.state = State::Closed,
+            Poll::Ready(Err(_)) => self.state = SessionState::Closed,
             Poll::Pending => self.settled = true,
         }
     }
 
     /// Takes in `bytes` up to the next header block by which a stream begins.
-    fn take_in(&mut self, bytes: &mut &[u8], limits: &Limits) -> Result<(), Offence> {
+    fn take_in(&mut self, bytes: &mut &[u8], limits: &Limits) -> Result<(), Http2Violation> {
         self.settled = false;
         while !bytes.is_empty() && self.begun.is_none() {
             let (frames, open, touched) = (&mut self.frames, &mut self.open, &mut self.touched);
@@ -324,9 +329,9 @@ impl Session {
     fn take_rest(&mut self, limits: &Limits) {
         let (rest, start) = std::mem::take(&mut self.rest);
         let mut bytes = &rest[start..];
-        if let Err(offence) = self.take_in(&mut bytes, limits) {
-            self.fault = Some(offence);
-            self.abort(offence.reason());
+        if let Err(violation) = self.take_in(&mut bytes, limits) {
+            self.fault = Some(violation);
+            self.abort(violation.reason());
         } else if !bytes.is_empty() {
             let looked_over = rest.len() - bytes.len();
             self.rest = (rest, looked_over);
@@ -334,13 +339,13 @@ impl Session {
     }
 
     /// Reads a header block. The crate gets another in its place that says no more than it has to know.
-    fn take_block(&mut self, block: Block, limits: &Limits) -> Result<(), Offence> {
+    fn take_block(&mut self, block: HeaderBlock, limits: &Limits) -> Result<(), Http2Violation> {
         let read = self.hpack.decode(self.frames.block_bytes(), &mut self.list);
-        read.map_err(|hpack::Malformed| Offence::Compression)?;
+        read.map_err(|hpack::Malformed| Http2Violation::Compression)?;
         let priority = if block.depends_on_itself { Err(ErrorKind::Priority) } else { Ok(()) };
         if block.begins {
             let asked = priority.and_then(|()| request::head(&self.list, block.ends, limits));
-            let length = asked.as_ref().ok().and_then(Asked::length);
+            let length = asked.as_ref().ok().and_then(ParsedRequest::length);
             self.shared.push(|input| block.write_head(length, input));
             self.begun = Some((block, asked));
             return Ok(());
@@ -378,10 +383,10 @@ impl Session {
     /// This stream has been reset: by the peer, whose RST_STREAM was counted as it came, or for what it did.
     fn note_reset(&mut self, stream: u32) {
         if !self.touched.contains(&Touch::Reset(stream))
-            && let Err(offence) = self.frames.note_reset()
+            && let Err(violation) = self.frames.note_reset()
         {
-            self.fault = Some(offence);
-            self.abort(offence.reason());
+            self.fault = Some(violation);
+            self.abort(violation.reason());
         }
     }
 
@@ -397,11 +402,11 @@ impl Session {
     fn advance(&mut self) -> Option<SessionEvent<Box<Stream>>> {
         let mut context = Context::from_waker(Waker::noop());
         match &mut self.state {
-            State::Handshake(_) => self.greet(),
-            State::Open(connection) => match connection.poll_accept(&mut context) {
+            SessionState::Handshake(_) => self.greet(),
+            SessionState::Open(connection) => match connection.poll_accept(&mut context) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
-                    let port = Port::new(respond, request.into_body(), Arc::clone(&self.shared));
-                    return self.open(port);
+                    let io = StreamIo::new(respond, request.into_body(), Arc::clone(&self.shared));
+                    return self.open(io);
                 }
                 Poll::Ready(ended) => self.close(ended.and_then(Result::err)),
                 Poll::Pending => {
@@ -411,27 +416,27 @@ impl Session {
                     }
                 }
             },
-            State::Closed => self.settled = true,
+            SessionState::Closed => self.settled = true,
         }
         None
     }
 
-    /// The crate has begun the stream of `port`.
-    fn open(&mut self, port: Port) -> Option<SessionEvent<Box<Stream>>> {
+    /// The crate has begun the stream of `io`.
+    fn open(&mut self, io: StreamIo) -> Option<SessionEvent<Box<Stream>>> {
         // It has had no other to begin.
         self.settled = self.shared.waiting().0 == 0;
-        let (Block { stream: number, ends, .. }, asked) = self.begun.take()?;
+        let (HeaderBlock { stream: number, ends, .. }, asked) = self.begun.take()?;
         self.last_stream = number;
-        let Asked { head, is_head } = match asked {
+        let ParsedRequest { head, is_head } = match asked {
             Ok(asked) => asked,
             Err(kind) => {
-                port.watch().reset(Reason::PROTOCOL_ERROR);
+                io.watch().reset(Reason::PROTOCOL_ERROR);
                 self.note_reset(number);
                 return Some(SessionEvent::Reset(number, Some(kind)));
             }
         };
-        self.open.add(number, port.watch(), ends);
-        Some(SessionEvent::Opened(number, Box::new(Stream::new(port, head, is_head))))
+        self.open.add(number, io.watch(), ends);
+        Some(SessionEvent::Opened(number, Box::new(Stream::new(io, head, is_head))))
     }
 }
 

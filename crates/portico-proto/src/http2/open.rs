@@ -2,7 +2,7 @@
 
 use h2::Reason;
 
-use super::stream_io::Watch;
+use super::stream_io::WeakStreamIo;
 use crate::ErrorKind;
 
 /// Open streams, in the order of their numbers.
@@ -12,7 +12,7 @@ pub(super) struct OpenStreams(Vec<OpenStream>);
 /// One of them.
 pub(super) struct OpenStream {
     number: u32,
-    watch: Watch,
+    watch: WeakStreamIo,
     /// The peer has sent all that it is to send on it.
     request_ended: bool,
     /// What makes its request malformed, once it has been reset for that.
@@ -21,7 +21,7 @@ pub(super) struct OpenStream {
 
 impl OpenStreams {
     /// A stream has begun; its number is higher than those before.
-    pub(super) fn add(&mut self, number: u32, watch: Watch, request_ended: bool) {
+    pub(super) fn add(&mut self, number: u32, watch: WeakStreamIo, request_ended: bool) {
         self.0.push(OpenStream { number, watch, request_ended, fault: None });
     }
 

@@ -14,7 +14,7 @@ use crate::queue::forget_taken;
 
 /// What a session shares with its pipe and its streams.
 #[derive(Debug, Default)]
-pub(super) struct Shared {
+pub(super) struct SharedBuffers {
     buffers: Mutex<Buffers>,
     /// Streams on which there is room again for those who found none.
     roomy: Mutex<Vec<u32>>,
@@ -40,12 +40,12 @@ struct Buffers {
 
 /// The crate's end.
 #[derive(Debug)]
-pub(super) struct Pipe(pub(super) Arc<Shared>);
+pub(super) struct InMemoryPipe(pub(super) Arc<SharedBuffers>);
 
 /// Notes that a stream has room again.
 #[derive(Debug)]
 pub(super) struct RoomNote {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<SharedBuffers>,
     pub(super) stream: u32,
 }
 
@@ -59,7 +59,7 @@ const UNWRITTEN_BYTES_MAX: usize = 256 * 1024;
 /// Capacity that an empty input buffer keeps.
 const INPUT_CAPACITY_KEPT: usize = 4 * 1024;
 
-impl Shared {
+impl SharedBuffers {
     /// Has `write` append to what there is to read.
     pub(super) fn push<T>(&self, write: impl FnOnce(&mut Vec<u8>) -> T) -> T {
         write(&mut self.buffers().input)
@@ -150,7 +150,7 @@ impl Shared {
         self.is_to_leave.store(true, Ordering::Relaxed);
     }
 
-    /// Whether [`Shared::ask_to_leave`] has been called.
+    /// Whether [`SharedBuffers::ask_to_leave`] has been called.
     pub(super) fn is_to_leave(&self) -> bool {
         self.is_to_leave.load(Ordering::Relaxed)
     }
@@ -165,7 +165,7 @@ impl Shared {
         self.roomy.lock().unwrap_or_else(PoisonError::into_inner).pop()
     }
 
-    /// Whether [`Shared::next_roomy`] has something.
+    /// Whether [`SharedBuffers::next_roomy`] has something.
     pub(super) fn is_roomy(&self) -> bool {
         !self.roomy.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
@@ -187,7 +187,7 @@ impl Shared {
     }
 }
 
-impl AsyncRead for Pipe {
+impl AsyncRead for InMemoryPipe {
     fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let buffers = &mut *self.0.buffers();
         let unread = &buffers.input[buffers.read..];
@@ -207,7 +207,7 @@ impl AsyncRead for Pipe {
     }
 }
 
-impl AsyncWrite for Pipe {
+impl AsyncWrite for InMemoryPipe {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let mut buffers = self.0.buffers();
         if buffers.output.len() >= OUTPUT_BYTES_MAX {

@@ -3,12 +3,12 @@
 //! What HTTP/2 calls malformed ends its stream, whatever it asks for. The rest is held against what HTTP/1 is held
 //! against, and answered with the same status.
 
-use super::fields::FieldList;
+use super::fields::DecodedFields;
 use crate::{Error, ErrorKind, Framing, HeadParts, Limits, RequestHead, Version, grammar, http1};
 
 /// What a header block asks for.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct ParsedRequest {
     /// The head, or which status is to be answered.
     pub(super) head: Result<Box<RequestHead>, Error>,
     /// Its method is HEAD.
@@ -17,7 +17,7 @@ pub(super) struct Asked {
 
 const COOKIE: &[u8] = b"cookie";
 
-impl Asked {
+impl ParsedRequest {
     /// The length that it tells of its body.
     pub(super) fn length(&self) -> Option<u64> {
         match self.head.as_ref().ok()?.framing {
@@ -40,14 +40,14 @@ struct Pseudo<'a> {
 ///
 /// # Errors
 /// What makes it malformed (RFC 9113, section 8.1.1).
-pub(super) fn head(list: &FieldList, ends: bool, limits: &Limits) -> Result<Asked, ErrorKind> {
+pub(super) fn head(list: &DecodedFields, ends: bool, limits: &Limits) -> Result<ParsedRequest, ErrorKind> {
     let (pseudo, count) = Pseudo::take(list)?;
     let fields = list.iter().skip(count);
     let method = pseudo.method.unwrap_or_default();
     let is_head = method == b"HEAD";
     if list.is_too_large() {
         // What is too much has not been kept, so that nothing more can be said of it.
-        return Ok(Asked { head: Err(ErrorKind::HeadTooLarge.into()), is_head });
+        return Ok(ParsedRequest { head: Err(ErrorKind::HeadTooLarge.into()), is_head });
     }
     pseudo.check()?;
     let mut crumbs = 0;
@@ -74,7 +74,7 @@ pub(super) fn head(list: &FieldList, ends: bool, limits: &Limits) -> Result<Aske
     };
     match head {
         Err(error) if is_malformed(error.kind, list) => Err(error.kind),
-        head => Ok(Asked { head, is_head }),
+        head => Ok(ParsedRequest { head, is_head }),
     }
 }
 
@@ -82,7 +82,7 @@ pub(super) fn head(list: &FieldList, ends: bool, limits: &Limits) -> Result<Aske
 ///
 /// # Errors
 /// What makes the request malformed.
-pub(super) fn check_trailers(list: &FieldList) -> Result<(), ErrorKind> {
+pub(super) fn check_trailers(list: &DecodedFields) -> Result<(), ErrorKind> {
     if list.is_too_large() {
         return Err(ErrorKind::HeadTooLarge);
     }
@@ -124,7 +124,7 @@ fn check_field(name: &[u8], value: &[u8]) -> Result<(), ErrorKind> {
 }
 
 /// Whether what has been found wrong with a request is what HTTP/2 calls malformed.
-fn is_malformed(kind: ErrorKind, list: &FieldList) -> bool {
+fn is_malformed(kind: ErrorKind, list: &DecodedFields) -> bool {
     match kind {
         ErrorKind::BodyMissing | ErrorKind::FieldName | ErrorKind::RequestLine => true,
         // Other control bytes are no more welcome, but may be answered.
@@ -137,7 +137,7 @@ fn is_malformed(kind: ErrorKind, list: &FieldList) -> bool {
 
 impl<'a> Pseudo<'a> {
     /// Takes the pseudo-fields from the front of `list`; returns how many there are as well.
-    fn take(list: &'a FieldList) -> Result<(Self, usize), ErrorKind> {
+    fn take(list: &'a DecodedFields) -> Result<(Self, usize), ErrorKind> {
         let mut pseudo = Self::default();
         let mut count = 0;
         for (name, value) in list.iter() {

@@ -1,19 +1,19 @@
 //! One request and its answer: what a connection is in HTTP/1, with the same verbs.
 //!
 //! Heads go to the session as they are sent. The bytes of bodies pass through the caller: what is received is read
-//! from the [`Port`] and passed in, what is to be sent is appended to a buffer and written to the port.
+//! from the [`StreamIo`] and passed in, what is to be sent is appended to a buffer and written to the I/O.
 
 use http::StatusCode;
 
 use super::response;
-use super::stream_io::Port;
+use super::stream_io::StreamIo;
 use crate::content::{Content, announced_length};
 use crate::{AddedFields, Error, ErrorKind, Event, Fields, Framing, Limits, Part, RequestHead, ResponseHead};
 
 /// State of one stream.
 #[derive(Debug)]
 pub struct Stream {
-    port: Port,
+    io: StreamIo,
     receive: Receive,
     received: u64,
     is_head: bool,
@@ -36,9 +36,9 @@ enum Receive {
 
 impl Stream {
     /// A stream that begins with this head, or with what is wrong with it.
-    pub(super) fn new(port: Port, head: Result<Box<RequestHead>, Error>, is_head: bool) -> Self {
+    pub(super) fn new(io: StreamIo, head: Result<Box<RequestHead>, Error>, is_head: bool) -> Self {
         Self {
-            port,
+            io,
             receive: Receive::Head(head),
             received: 0,
             is_head,
@@ -49,11 +49,11 @@ impl Stream {
     }
 
     /// Where the bytes of its bodies are read from and written to.
-    pub fn port(&self) -> &Port {
-        &self.port
+    pub fn io(&self) -> &StreamIo {
+        &self.io
     }
 
-    /// Takes the next event; `input` is what has been read from the port, all of which is taken.
+    /// Takes the next event; `input` is what has been read from the I/O, all of which is taken.
     ///
     /// # Errors
     /// The request cannot be served.
@@ -64,7 +64,7 @@ impl Stream {
     ) -> Result<Option<Event<'b>>, Error> {
         match std::mem::replace(&mut self.receive, Receive::Ended) {
             Receive::Head(Ok(head)) => {
-                let ends = matches!(head.framing, Framing::None) || self.port.has_ended();
+                let ends = matches!(head.framing, Framing::None) || self.io.has_ended();
                 self.receive = if ends { Receive::End } else { Receive::Body };
                 self.waits = head.expect_continue;
                 Ok(Some(Event::Head(head)))
@@ -82,7 +82,7 @@ impl Stream {
                 self.waits = false;
                 Ok(Some(Event::Body(std::mem::take(input))))
             }
-            Receive::Body if self.port.has_ended() => Ok(Some(Event::End)),
+            Receive::Body if self.io.has_ended() => Ok(Some(Event::End)),
             Receive::Body => {
                 self.receive = Receive::Body;
                 Ok(None)
@@ -95,15 +95,15 @@ impl Stream {
         false
     }
 
-    /// Sends `part`; what of it belongs to the body is appended to `out`, to be written to the port.
+    /// Sends `part`; what of it belongs to the body is appended to `out`, to be written to the I/O.
     pub fn send(&mut self, part: Part<'_>, added: &AddedFields, out: &mut Vec<u8>) {
         match part {
             Part::Continue if !self.content.has_started() && self.waits => {
                 self.waits = false;
-                self.port.send_interim(interim(StatusCode::CONTINUE, &Fields::new()));
+                self.io.send_interim(interim(StatusCode::CONTINUE, &Fields::new()));
             }
             Part::EarlyHints(fields) if !self.content.has_started() => {
-                self.port.send_interim(interim(StatusCode::EARLY_HINTS, fields));
+                self.io.send_interim(interim(StatusCode::EARLY_HINTS, fields));
             }
             Part::Head { head, .. } if !self.content.has_started() => self.send_head(head, added),
             Part::Body(block) => {
@@ -123,14 +123,14 @@ impl Stream {
         let length = text.len() as u64 + 1;
         let body_bytes = if self.is_head { 0 } else { length };
         let fields = response::fields(&fields, Some(length), added);
-        self.port.send_head(status_code(status), fields, Some(body_bytes));
+        self.io.send_head(status_code(status), fields, Some(body_bytes));
         if !self.is_head {
             out.extend_from_slice(text.as_bytes());
             out.push(b'\n');
         }
     }
 
-    /// How many of `length` further bytes belong to the body; the caller writes them to the port.
+    /// How many of `length` further bytes belong to the body; the caller writes them to the I/O.
     pub fn splice(&mut self, length: u64, _: &mut Vec<u8>) -> u64 {
         let taken = self.content.take(length);
         self.sent += taken;
@@ -153,17 +153,17 @@ impl Stream {
     fn send_head(&mut self, head: &ResponseHead, added: &AddedFields) {
         self.content.start(head, self.is_head);
         if head.close {
-            self.port.close_session();
+            self.io.close_session();
         }
         let fields = response::fields(&head.fields, announced_length(head), added);
-        self.port.send_head(status_code(head.status), fields, self.content.left());
+        self.io.send_head(status_code(head.status), fields, self.content.left());
     }
 
     fn end(&mut self) {
         let is_open = self.content.is_open() && self.content.is_started();
         self.content.end();
         if is_open {
-            self.port.finish(self.sent);
+            self.io.finish(self.sent);
         }
     }
 

@@ -13,12 +13,12 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::HeaderMap;
 
-use super::pipe::{RoomNote, Shared};
-use crate::Moved;
+use super::pipe::{RoomNote, SharedBuffers};
+use crate::IoProgress;
 
 /// The two directions of one stream's bodies. Clones are of the same stream.
 #[derive(Clone)]
-pub struct Port(Arc<Mutex<Handles>>);
+pub struct StreamIo(Arc<Mutex<Handles>>);
 
 struct Handles {
     stream: u32,
@@ -37,14 +37,14 @@ struct Handles {
     ended: bool,
     /// Told to the crate while there is no room.
     waker: Option<Waker>,
-    shared: Arc<Shared>,
+    shared: Arc<SharedBuffers>,
 }
 
 /// Looks at the state of a stream without keeping it.
-pub(super) struct Watch(Weak<Mutex<Handles>>);
+pub(super) struct WeakStreamIo(Weak<Mutex<Handles>>);
 
-impl Port {
-    pub(super) fn new(respond: SendResponse<Bytes>, receive: RecvStream, shared: Arc<Shared>) -> Self {
+impl StreamIo {
+    pub(super) fn new(respond: SendResponse<Bytes>, receive: RecvStream, shared: Arc<SharedBuffers>) -> Self {
         Self(Arc::new(Mutex::new(Handles {
             stream: respond.stream_id().as_u32(),
             respond,
@@ -61,17 +61,17 @@ impl Port {
     }
 
     /// Reads into `buffer` what is there of the peer's body, and lets the peer send as much more.
-    pub fn read(&self, buffer: &mut [u8]) -> Moved {
+    pub fn read(&self, buffer: &mut [u8]) -> IoProgress {
         self.handles().read(buffer)
     }
 
     /// Writes what the peer's window takes of `bytes`. With the last byte of a body whose length is known the
     /// stream is ended.
-    pub fn write(&self, bytes: &[u8]) -> Moved {
+    pub fn write(&self, bytes: &[u8]) -> IoProgress {
         self.handles().write(bytes)
     }
 
-    /// How many of `count` bytes [`Port::write`] would take now; 0 is for [`Moved::Blocked`].
+    /// How many of `count` bytes [`StreamIo::write`] would take now; 0 is for [`IoProgress::Blocked`].
     pub fn room(&self, count: usize) -> usize {
         self.handles().room(count)
     }
@@ -124,8 +124,8 @@ impl Port {
     }
 
     /// Looks at this stream from the session.
-    pub(super) fn watch(&self) -> Watch {
-        Watch(Arc::downgrade(&self.0))
+    pub(super) fn watch(&self) -> WeakStreamIo {
+        WeakStreamIo(Arc::downgrade(&self.0))
     }
 
     /// Whether the peer's body has been read to its end.
@@ -174,30 +174,30 @@ impl Port {
     }
 }
 
-impl Watch {
+impl WeakStreamIo {
     /// Resets the stream for what the peer did to it.
     pub(super) fn reset(&self, reason: Reason) {
         if let Some(handles) = self.0.upgrade() {
-            Port(handles).reset(reason);
+            StreamIo(handles).reset(reason);
         }
     }
 
     /// Whether the stream has been reset, or its session has ended. Not so for one that nobody works on any more.
     pub(super) fn is_reset(&self) -> bool {
-        self.0.upgrade().is_some_and(|handles| Port(handles).is_gone())
+        self.0.upgrade().is_some_and(|handles| StreamIo(handles).is_gone())
     }
 }
 
 impl Handles {
-    fn read(&mut self, buffer: &mut [u8]) -> Moved {
+    fn read(&mut self, buffer: &mut [u8]) -> IoProgress {
         if self.failed {
-            return Moved::Failed;
+            return IoProgress::Failed;
         }
         let mut count = 0;
         while count < buffer.len() {
             if self.unread.is_empty() {
                 match self.take_data() {
-                    Moved::Bytes(_) => {}
+                    IoProgress::Bytes(_) => {}
                     _ if count > 0 => break,
                     stopped => return stopped,
                 }
@@ -214,43 +214,43 @@ impl Handles {
                 self.receive = None;
             }
         }
-        Moved::Bytes(count)
+        IoProgress::Bytes(count)
     }
 
     /// Takes the next piece of the peer's body from the session.
-    fn take_data(&mut self) -> Moved {
-        let Some(receive) = &mut self.receive else { return Moved::Ended };
+    fn take_data(&mut self) -> IoProgress {
+        let Some(receive) = &mut self.receive else { return IoProgress::Ended };
         loop {
             return match receive.poll_data(&mut Context::from_waker(Waker::noop())) {
-                Poll::Pending => Moved::Blocked,
+                Poll::Pending => IoProgress::Blocked,
                 Poll::Ready(Some(Ok(bytes))) if bytes.is_empty() => continue,
                 Poll::Ready(Some(Ok(bytes))) => {
                     self.unread = bytes;
-                    Moved::Bytes(self.unread.len())
+                    IoProgress::Bytes(self.unread.len())
                 }
                 // Trailers may be left, which nobody asks for.
                 Poll::Ready(None) => {
                     self.receive = None;
-                    Moved::Ended
+                    IoProgress::Ended
                 }
                 Poll::Ready(Some(Err(_))) => {
                     self.failed = true;
-                    Moved::Failed
+                    IoProgress::Failed
                 }
             };
         }
     }
 
-    fn write(&mut self, bytes: &[u8]) -> Moved {
+    fn write(&mut self, bytes: &[u8]) -> IoProgress {
         if self.failed {
-            return Moved::Failed;
+            return IoProgress::Failed;
         }
         match self.room(bytes.len()) {
-            _ if self.failed => Moved::Failed,
-            0 => Moved::Blocked,
+            _ if self.failed => IoProgress::Failed,
+            0 => IoProgress::Blocked,
             count => {
                 self.send_data(Bytes::copy_from_slice(&bytes[..count]));
-                if self.failed { Moved::Failed } else { Moved::Bytes(count) }
+                if self.failed { IoProgress::Failed } else { IoProgress::Bytes(count) }
             }
         }
     }
@@ -291,7 +291,7 @@ impl Handles {
     }
 }
 
-impl fmt::Debug for Port {
+impl fmt::Debug for StreamIo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Port").field("stream", &self.handles().stream).finish_non_exhaustive()
     }

@@ -9,17 +9,17 @@ use bytes::Bytes;
 use h2::client::{self, ResponseFuture, SendRequest};
 use http::Request;
 
-use super::pipe::{Pipe, Shared};
+use super::pipe::{InMemoryPipe, SharedBuffers};
 use super::*;
-use crate::{AddedFields, Event, Fields, HttpDate, Moved, Part, ResponseHead};
+use crate::{AddedFields, Event, Fields, HttpDate, IoProgress, Part, ResponseHead};
 
 /// Both ends, and what is between them.
 struct Pair {
     session: Session,
     limits: Limits,
-    shared: Arc<Shared>,
+    shared: Arc<SharedBuffers>,
     requests: SendRequest<Bytes>,
-    connection: client::Connection<Pipe, Bytes>,
+    connection: client::Connection<InMemoryPipe, Bytes>,
     streams: Vec<(u32, Box<Stream>)>,
     others: Vec<SessionEvent<Box<Stream>>>,
 }
@@ -40,7 +40,7 @@ const SETTINGS: Settings = Settings {
     header_list_bytes_max: 4096,
 };
 
-fn receive(session: &mut Session, bytes: &[u8], elapsed: Duration) -> Result<(), Offence> {
+fn receive(session: &mut Session, bytes: &[u8], elapsed: Duration) -> Result<(), Http2Violation> {
     session.receive(bytes, elapsed, &Limits::default())
 }
 
@@ -50,9 +50,10 @@ fn added() -> AddedFields {
 
 impl Pair {
     fn new() -> Self {
-        let shared = Arc::new(Shared::default());
-        let (requests, connection) =
-            now(client::handshake(Pipe(Arc::clone(&shared)))).expect("a buffer takes it at once").unwrap();
+        let shared = Arc::new(SharedBuffers::default());
+        let (requests, connection) = now(client::handshake(InMemoryPipe(Arc::clone(&shared))))
+            .expect("a buffer takes it at once")
+            .unwrap();
         let session = Session::new(&SETTINGS);
         let (streams, others) = (Vec::new(), Vec::new());
         let mut pair =
@@ -99,7 +100,7 @@ fn get(path: &str) -> Request<()> {
     Request::get(format!("http://a.example{path}")).body(()).unwrap()
 }
 
-/// What a stream tells, with what is in its port.
+/// What a stream tells, with what is in its I/O.
 fn events(stream: &mut Stream, limits: &Limits) -> Result<Vec<String>, u16> {
     let (mut told, mut buffer) = (Vec::new(), [0; 7]);
     loop {
@@ -110,9 +111,9 @@ fn events(stream: &mut Stream, limits: &Limits) -> Result<Vec<String>, u16> {
                 Event::End => "end".to_owned(),
             });
         }
-        let count = match stream.port().read(&mut buffer) {
-            Moved::Bytes(count) => count,
-            Moved::Ended if told.last().is_none_or(|last| last != "end") => continue,
+        let count = match stream.io().read(&mut buffer) {
+            IoProgress::Bytes(count) => count,
+            IoProgress::Ended if told.last().is_none_or(|last| last != "end") => continue,
             _ => return Ok(told),
         };
         if let Some(Event::Body(bytes)) =
@@ -137,7 +138,7 @@ fn answer(stream: &mut Stream, head: &ResponseHead, blocks: &[&[u8]]) {
         stream.send(Part::Body(block), &added(), &mut out);
         let mut rest = &out[..];
         while !rest.is_empty() {
-            let Moved::Bytes(count) = stream.port().write(rest) else { panic!("there is room") };
+            let IoProgress::Bytes(count) = stream.io().write(rest) else { panic!("there is room") };
             rest = &rest[count..];
         }
     }
@@ -261,7 +262,7 @@ fn what_cannot_be_served_is_refused_on_its_stream_and_the_session_goes_on() {
         assert_eq!(events(&mut stream, &limits), Err(status));
         let mut out = Vec::new();
         stream.refuse(status, "no", &added(), &mut out);
-        assert_eq!(stream.port().write(&out), Moved::Bytes(3));
+        assert_eq!(stream.io().write(&out), IoProgress::Bytes(3));
         pair.turn();
         assert_eq!(now(future).unwrap().unwrap().status(), status);
         assert!(!pair.session.is_closed());
@@ -309,9 +310,9 @@ fn no_more_is_written_than_the_peer_takes_and_room_is_told_of() {
     let block = vec![7; 200_000];
     let mut sent = 0;
     loop {
-        match stream.port().write(&block) {
-            Moved::Bytes(count) => sent += count,
-            Moved::Blocked => break,
+        match stream.io().write(&block) {
+            IoProgress::Bytes(count) => sent += count,
+            IoProgress::Blocked => break,
             other => panic!("{other:?}"),
         }
         pair.turn();
@@ -327,7 +328,7 @@ fn no_more_is_written_than_the_peer_takes_and_room_is_told_of() {
     body.flow_control().release_capacity(got).unwrap();
     pair.turn();
     assert!(matches!(pair.others[..], [SessionEvent::Room(1)]), "{:?}", pair.others);
-    assert!(matches!(stream.port().write(&block), Moved::Bytes(_)));
+    assert!(matches!(stream.io().write(&block), IoProgress::Bytes(_)));
 }
 
 #[test]
@@ -341,7 +342,7 @@ fn what_is_not_read_is_not_asked_for() {
     pair.turn();
     assert_eq!(body.capacity(), 0, "nobody has read");
     let mut buffer = vec![0; 40_000];
-    assert_eq!(stream.port().read(&mut buffer), Moved::Bytes(40_000));
+    assert_eq!(stream.io().read(&mut buffer), IoProgress::Bytes(40_000));
     pair.turn();
     assert_eq!(body.capacity(), 40_000);
 }
@@ -351,14 +352,14 @@ fn a_reset_of_either_side_is_told_to_the_other() {
     let mut pair = Pair::new();
     let (future, body) = pair.request(Request::post("http://a/").body(()).unwrap(), false);
     let (_, stream) = pair.streams.pop().unwrap();
-    assert!(!stream.port().is_gone());
+    assert!(!stream.io().is_gone());
     drop((future, body));
     pair.turn();
     assert!(matches!(pair.others[..], [SessionEvent::Reset(1, None)]), "{:?}", pair.others);
-    assert!(stream.port().is_gone());
-    assert_eq!(stream.port().write(b"x"), Moved::Failed);
+    assert!(stream.io().is_gone());
+    assert_eq!(stream.io().write(b"x"), IoProgress::Failed);
     let (future, stream) = pair.get();
-    stream.port().cut();
+    stream.io().cut();
     pair.turn();
     assert_eq!(now(future).unwrap().unwrap_err().reason(), Some(Reason::INTERNAL_ERROR));
 }
@@ -445,7 +446,7 @@ fn a_stream_that_is_reset_for_what_the_peer_did_is_told_of() {
         assert_eq!(begun, ["opened 1"]);
         receive(&mut session, &fault, Duration::ZERO).unwrap();
         assert_eq!(told(&mut session).0, ["reset 1"], "{name}");
-        assert!(streams[0].port().is_gone(), "{name}");
+        assert!(streams[0].io().is_gone(), "{name}");
         assert!(!session.is_closed() && session.open.numbers().next().is_none(), "{name}");
         receive(&mut session, &get_frame(3), Duration::ZERO).unwrap();
         assert_eq!(told(&mut session).0, ["opened 3"], "{name}");
@@ -459,7 +460,7 @@ fn one_that_is_reset_before_anybody_has_heard_of_it_is_told_of_and_counts_once()
         receive(&mut session, &[post(1), fault, get_frame(3)].concat(), Duration::ZERO).unwrap();
         let (told, streams, _) = told(&mut session);
         assert_eq!(told, ["opened 1", "opened 3", "reset 1"], "{name}");
-        assert!(streams[0].port().is_gone() && !streams[1].port().is_gone());
+        assert!(streams[0].io().is_gone() && !streams[1].io().is_gone());
         assert_eq!(session.frames.resets_left(), frames::RESETS_MAX - 1, "{name}");
     }
 }
@@ -646,7 +647,7 @@ fn a_head_on_a_stream_that_has_been_is_late_and_one_on_a_stream_that_never_was_i
         told(&mut session);
         receive(&mut session, &[get_frame(late), get_frame(5)].concat(), Duration::ZERO).unwrap();
         let (told, ..) = told(&mut session);
-        assert_eq!(session.take_fault(), expected.map(Offence::Refused), "{first} {late}");
+        assert_eq!(session.take_fault(), expected.map(Http2Violation::Refused), "{first} {late}");
         assert_eq!(told.contains(&"opened 5".to_owned()), expected.is_none());
     }
     let mut session = greeted();
@@ -661,7 +662,7 @@ fn a_head_on_a_stream_that_has_been_is_late_and_one_on_a_stream_that_never_was_i
             break;
         }
     }
-    assert_eq!(received, Err(Offence::IdleFrames));
+    assert_eq!(received, Err(Http2Violation::IdleFrames));
 }
 
 #[test]
@@ -746,7 +747,7 @@ fn malformed_trailers_cost_their_stream() {
         receive(&mut session, &bytes, Duration::ZERO).unwrap();
         let (told, _others, out) = told(&mut session);
         assert_eq!(told, ["opened 3".to_owned(), format!("reset 1 {expected:?}")]);
-        assert!(streams[0].port().is_gone());
+        assert!(streams[0].io().is_gone());
         assert!(out.ends_with(&frame(RST_STREAM, 0, 1, &[0, 0, 0, 1])), "PROTOCOL_ERROR: {expected:?}");
         assert_eq!(session.frames.resets_left(), frames::RESETS_MAX - 1);
     }
@@ -868,7 +869,7 @@ fn what_cannot_be_decompressed_ends_the_session() {
     for block in [&b"\x80"[..], b"\xff\xff\xff\xff\xff\xff\xff", b"\0\x81\0\0", b"\x82\x84\x86\x41"] {
         let mut session = greeted();
         let bytes = frame(HEADERS, END_HEADERS | END_STREAM, 1, block);
-        assert_eq!(receive(&mut session, &bytes, Duration::ZERO), Err(Offence::Compression));
+        assert_eq!(receive(&mut session, &bytes, Duration::ZERO), Err(Http2Violation::Compression));
         let (told, _, out) = told(&mut session);
         assert!(told.is_empty() && session.is_closed());
         assert!(out.ends_with(&[0, 0, 0, 9]), "COMPRESSION_ERROR: {out:?}");
@@ -919,7 +920,7 @@ fn what_has_us_reset_counts_as_a_reset_by_the_peer() {
                 assert_eq!(fault, None, "{number}");
                 continue;
             }
-            assert_eq!(fault, Some(Offence::Resets));
+            assert_eq!(fault, Some(Http2Violation::Resets));
             assert!(session.is_closed() && out.ends_with(&[0, 0, 0, 11]), "ENHANCE_YOUR_CALM: {out:?}");
         }
     }
@@ -939,7 +940,7 @@ fn those_that_are_reset_as_they_begin_count_as_well() {
         received += 2;
     }
     assert_eq!(received, frames::RESETS_MAX + 2);
-    assert_eq!(session.take_fault(), Some(Offence::Resets));
+    assert_eq!(session.take_fault(), Some(Http2Violation::Resets));
 }
 
 #[test]
@@ -949,7 +950,7 @@ fn what_we_reset_of_ourselves_does_not_count() {
         let stream = 1 + 2 * number;
         receive(&mut session, &get_frame(stream), Duration::ZERO).unwrap();
         let (_, begun, _) = told(&mut session);
-        begun[0].port().cut();
+        begun[0].io().cut();
         drop(begun);
         session.forget(stream, false);
         receive(&mut session, &frame(WINDOW_UPDATE, 0, stream, &[0, 0, 0, 1]), Duration::ZERO).unwrap();
@@ -1027,13 +1028,13 @@ fn what_was_given_of_a_body_is_written_before_its_stream_is_reset() {
     let (_, mut streams, _) = told(&mut session);
     let stream = &mut streams[0];
     stream.send(Part::Head { head: &head(200, &[], Some(20)), close: false }, &added(), &mut Vec::new());
-    assert!(matches!(stream.port().write(b"0123456789"), Moved::Bytes(10)));
-    assert!(!stream.port().is_written());
+    assert!(matches!(stream.io().write(b"0123456789"), IoProgress::Bytes(10)));
+    assert!(!stream.io().is_written());
     let mut out = Vec::new();
     session.output(&mut out);
-    assert!(stream.port().is_written());
+    assert!(stream.io().is_written());
     assert!(matches!(session.next_event(&Limits::default()), Some(SessionEvent::Room(1))));
-    stream.port().cut();
+    stream.io().cut();
     session.output(&mut out);
     let data = memchr::memmem::find(&out, b"0123456789").expect("the body");
     let reset = memchr::memmem::find(&out, &[0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 2]).expect("RST_STREAM");
@@ -1047,7 +1048,7 @@ fn a_flood_ends_the_session_with_a_word() {
     receive(&mut session, &[0, 0, 0, 4, 0, 0, 0, 0, 0], Duration::ZERO).unwrap();
     while session.next_event(&Limits::default()).is_some() {}
     let ping = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8].repeat(2000);
-    assert_eq!(receive(&mut session, &ping, Duration::ZERO), Err(Offence::IdleFrames));
+    assert_eq!(receive(&mut session, &ping, Duration::ZERO), Err(Http2Violation::IdleFrames));
     assert!(session.next_event(&Limits::default()).is_none());
     let mut out = Vec::new();
     session.output(&mut out);
@@ -1069,7 +1070,7 @@ fn what_the_crate_ends_a_session_for_is_told() {
         session.output(&mut Vec::new());
     }
     assert!(session.is_closed());
-    assert_eq!(session.take_fault(), Some(Offence::Refused(Reason::PROTOCOL_ERROR)));
+    assert_eq!(session.take_fault(), Some(Http2Violation::Refused(Reason::PROTOCOL_ERROR)));
     assert_eq!(session.take_fault(), None);
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use portico_proto::{Event, Limits, Moved, Port, Protocol, Session, SessionEvent, fastcgi};
+use portico_proto::{Event, IoProgress, Limits, Protocol, Session, SessionEvent, StreamIo, fastcgi};
 
 use super::{Request, Transcript, encode_answer};
 
@@ -16,7 +16,7 @@ pub struct Shared {
 
 struct Stream {
     protocol: Protocol,
-    port: Port,
+    io: StreamIo,
     inbox: Vec<u8>,
     /// Which of the transcript's requests it is, once its head has come.
     request: Option<usize>,
@@ -29,10 +29,10 @@ impl Shared {
         let mut streams = BTreeMap::new();
         let connection = protocol.as_fastcgi().expect("only FastCGI is shared");
         if connection.is_in_request() {
-            let (number, port) = session.adopt(connection);
+            let (number, io) = session.adopt(connection);
             let request = transcript.requests.iter().position(|request| !request.complete);
-            let port = Port::Fastcgi(port);
-            streams.insert(number, Stream { protocol, port, inbox: Vec::new(), request });
+            let io = StreamIo::Fastcgi(io);
+            streams.insert(number, Stream { protocol, io, inbox: Vec::new(), request });
         }
         Self { session: Session::Fastcgi(session), streams }
     }
@@ -54,24 +54,26 @@ impl Shared {
         let mut out = Vec::new();
         while transcript.error.is_none() && !transcript.closed {
             match self.session.next_event(limits) {
-                Ok(Some(SessionEvent::Opened(number, carried))) => {
-                    let (protocol, port) = (carried.protocol, carried.port);
-                    let stream = Stream { protocol, port, inbox: Vec::new(), request: None };
+                Ok(Some(SessionEvent::Opened(number, stream))) => {
+                    let (protocol, io) = (stream.protocol, stream.io);
+                    let stream = Stream { protocol, io, inbox: Vec::new(), request: None };
                     assert!(self.streams.insert(number, stream).is_none());
                     assert!(self.streams.len() <= SETTINGS.requests_max as usize);
                 }
                 Ok(Some(SessionEvent::Body(number))) => self.work(number, limits, transcript),
                 Ok(Some(SessionEvent::Reset(number, _))) => {
                     let stream = self.streams.remove(&number).expect("an open one");
-                    assert!(stream.port.is_gone());
+                    assert!(stream.io.is_gone());
                     self.session.forget(number, false);
                 }
                 Ok(Some(SessionEvent::Room(number) | SessionEvent::Arriving(number, _))) => {
                     panic!("{number} has not wanted room, and its records are told of as they come")
                 }
                 Ok(None) => break,
-                Err(offence) => {
-                    let portico_proto::Offence::Fastcgi(error) = offence else { panic!("{offence}") };
+                Err(violation) => {
+                    let portico_proto::ProtocolViolation::Fastcgi(error) = violation else {
+                        panic!("{violation}")
+                    };
                     transcript.error = Some(error);
                     assert!(self.session.is_closed());
                 }
@@ -87,7 +89,7 @@ impl Shared {
     fn work(&mut self, number: u32, limits: &Limits, transcript: &mut Transcript) {
         let stream = self.streams.get_mut(&number).expect("an open one");
         let mut buffer = [0; 100];
-        while let Moved::Bytes(count) = stream.port.read(&mut buffer) {
+        while let IoProgress::Bytes(count) = stream.io.read(&mut buffer) {
             stream.inbox.extend_from_slice(&buffer[..count]);
             let mut input = &stream.inbox[..];
             loop {
@@ -104,7 +106,7 @@ impl Shared {
                         transcript.requests[stream.request.expect("a head comes first")].complete = true;
                         let answer = encode_answer(&mut stream.protocol);
                         assert!(stream.protocol.answer_complete() && !stream.protocol.can_keep_alive());
-                        assert_eq!(stream.port.write(&answer), Moved::Bytes(answer.len()));
+                        assert_eq!(stream.io.write(&answer), IoProgress::Bytes(answer.len()));
                         self.streams.remove(&number);
                         self.session.forget(number, true);
                         return;

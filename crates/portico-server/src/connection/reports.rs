@@ -120,10 +120,10 @@ impl Reports {
     }
 
     /// Says likewise that a client has sent more of what is allowed than anybody needs.
-    pub fn flood(&self, peer: Peer, offence: http2::Offence) {
+    pub fn flood(&self, peer: Peer, violation: http2::Http2Violation) {
         if let Some(times) = self.floods.note() {
             let from = told(peer);
-            log::info!("closed the HTTP/2 connection of {from}: {offence}{times}");
+            log::info!("closed the HTTP/2 connection of {from}: {violation}{times}");
         }
     }
 

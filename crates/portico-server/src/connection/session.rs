@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use portico_config::WireProtocol;
-use portico_proto::{Carried, ErrorKind, Offence, Port, SessionEvent, fastcgi, http2};
+use portico_proto::{ErrorKind, NewStream, ProtocolViolation, SessionEvent, StreamIo, fastcgi, http2};
 
 use super::timeout::DRAIN_GRACE;
 use super::{Connection, ConnectionId, Deadline, Phase, Step, Tools};
@@ -51,8 +51,8 @@ const REFUSED_MAX: u8 = 8;
 
 impl Connection {
     /// The stream `number` of the connection `carrier`, whose id is `id`.
-    pub fn carried(carrier: &Self, id: ConnectionId, number: u32, stream: Carried, tools: &Tools) -> Self {
-        let transport = Transport::Stream(stream.port);
+    pub fn carried(carrier: &Self, id: ConnectionId, number: u32, stream: NewStream, tools: &Tools) -> Self {
+        let transport = Transport::Stream(stream.io);
         let server = carrier.server.clone();
         Self {
             protocol: stream.protocol,
@@ -153,9 +153,9 @@ impl Connection {
     /// rest of what it was.
     pub fn divide(&mut self, id: ConnectionId, place: ConnectionId, tools: &Tools) -> Option<Self> {
         let mut wire = fastcgi::Session::new(&tools.fastcgi);
-        let (number, port) = wire.adopt(self.protocol.as_fastcgi()?);
-        let port = Transport::Stream(Port::Fastcgi(port));
-        let transport = std::mem::replace(&mut self.transport, port);
+        let (number, io) = wire.adopt(self.protocol.as_fastcgi()?);
+        let io = Transport::Stream(StreamIo::Fastcgi(io));
+        let transport = std::mem::replace(&mut self.transport, io);
         let mut carrier = Self {
             tls: self.tls.clone(),
             destination: self.destination.clone(),
@@ -204,21 +204,21 @@ impl Connection {
         let Link::Session(session) = &mut self.link else { return Step::Keep };
         let elapsed = tools.now.saturating_duration_since(session.received);
         session.received = tools.now;
-        if let Err(offence) = session.wire.receive(bytes, elapsed, &tools.limits) {
-            self.tell_offence(offence, tools);
+        if let Err(violation) = session.wire.receive(bytes, elapsed, &tools.limits) {
+            self.tell_violation(violation, tools);
         }
         Step::Streams
     }
 
     #[cold]
-    fn tell_offence(&self, offence: Offence, tools: &mut Tools) {
+    fn tell_violation(&self, violation: ProtocolViolation, tools: &mut Tools) {
         tools.counters.refused += 1;
-        match offence {
-            Offence::Http2(offence) => match offence.is_flood() {
-                true => tools.reports.flood(self.peer, offence),
-                false => log::debug!("closed the HTTP/2 connection of {}: {offence}", self.peer),
+        match violation {
+            ProtocolViolation::Http2(violation) => match violation.is_flood() {
+                true => tools.reports.flood(self.peer, violation),
+                false => log::debug!("closed the HTTP/2 connection of {}: {violation}", self.peer),
             },
-            Offence::Fastcgi(error) => {
+            ProtocolViolation::Fastcgi(error) => {
                 tools.reports.malformed_packet(self.peer, self.server.protocol.scheme(), error);
             }
         }
@@ -245,8 +245,8 @@ impl Connection {
         let Link::Session(session) = &mut self.link else { return None };
         match session.wire.next_event(&tools.limits) {
             Ok(event) => event,
-            Err(offence) => {
-                self.tell_offence(offence, tools);
+            Err(violation) => {
+                self.tell_violation(violation, tools);
                 None
             }
         }
@@ -369,9 +369,9 @@ impl Connection {
     /// Ends the connection after its session, which no longer has streams. The peer may not have heard yet.
     pub fn end_session(&mut self, tools: &mut Tools) -> Step {
         if let Link::Session(mut session) = std::mem::replace(&mut self.link, Link::Alone)
-            && let Some(offence) = session.wire.take_fault()
+            && let Some(violation) = session.wire.take_fault()
         {
-            self.tell_offence(offence, tools);
+            self.tell_violation(violation, tools);
         }
         self.misunderstood = true;
         let step = self.begin_close(tools);

@@ -3,7 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use portico_proto::{Carried, SessionEvent};
+use portico_proto::{NewStream, SessionEvent};
 
 use super::{Engine, HOLD_MAX};
 use crate::connection::{Connection, ConnectionId, Step, Tools};
@@ -119,7 +119,7 @@ impl Engine {
         self.table.get(id).is_some()
     }
 
-    fn open_stream(&mut self, id: ConnectionId, carrier: &mut Connection, number: u32, stream: Carried) {
+    fn open_stream(&mut self, id: ConnectionId, carrier: &mut Connection, number: u32, stream: NewStream) {
         let place = self.table.reserve();
         let connection = Connection::carried(carrier, id, number, stream, &self.tools);
         carrier.add_stream(number, place);

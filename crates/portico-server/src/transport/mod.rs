@@ -12,7 +12,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use portico_proto::{Port, ProxyVersions};
+use portico_proto::{ProxyVersions, StreamIo};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
@@ -35,7 +35,7 @@ pub enum Transport {
     /// Any of these, once the peer has said whom it speaks for.
     Proxied(Box<Proxied>),
     /// A stream of a session that another connection carries.
-    Stream(Port),
+    Stream(StreamIo),
 }
 
 /// What came of reading or writing.
@@ -196,7 +196,7 @@ impl Transport {
             Self::Tcp(socket) | Self::Unix(socket) => read(socket.as_fd(), buffer),
             Self::Tls(tls) => tls.read(buffer),
             Self::Proxied(proxied) => proxied.read(buffer),
-            Self::Stream(port) => stream::read(port, buffer),
+            Self::Stream(io) => stream::read(io, buffer),
         }
     }
 
@@ -207,7 +207,7 @@ impl Transport {
         match self {
             Self::Tcp(socket) | Self::Unix(socket) => write(socket.as_fd(), bytes),
             Self::Tls(tls) => tls.write(bytes),
-            Self::Stream(port) => stream::write(port, bytes),
+            Self::Stream(io) => stream::write(io, bytes),
             Self::Proxied(proxied) => {
                 proxied.inner_mut().map_or(Progress::Closed, |inner| inner.write(bytes))
             }
@@ -219,7 +219,7 @@ impl Transport {
         match self {
             Self::Tcp(socket) | Self::Unix(socket) => write_vectored(socket.as_fd(), pieces),
             Self::Tls(tls) => write_in_turn(pieces, |piece| tls.write(piece)),
-            Self::Stream(port) => write_in_turn(pieces, |piece| stream::write(port, piece)),
+            Self::Stream(io) => write_in_turn(pieces, |piece| stream::write(io, piece)),
             Self::Proxied(proxied) => {
                 proxied.inner_mut().map_or(Progress::Closed, |inner| inner.write_vectored(pieces))
             }
@@ -231,7 +231,7 @@ impl Transport {
         match self {
             Self::Tcp(socket) | Self::Unix(socket) => send_file(socket.as_fd(), file, offset, count),
             Self::Tls(tls) => tls.send_file(file, offset, count),
-            Self::Stream(port) => stream::send_file(port, file, offset, count),
+            Self::Stream(io) => stream::send_file(io, file, offset, count),
             Self::Proxied(proxied) => {
                 proxied.inner_mut().map_or(Progress::Closed, |inner| inner.send_file(file, offset, count))
             }
@@ -242,8 +242,8 @@ impl Transport {
     /// differences count. Of a stream it is what all streams of its session have been able to write: they share
     /// the peer's window.
     pub fn acknowledged(&self, written: u64) -> i64 {
-        if let Self::Stream(port) = self {
-            return port.session_bytes() as i64;
+        if let Self::Stream(io) = self {
+            return io.session_bytes() as i64;
         }
         let unsent = self.socket().map_or(0, unsent::unsent) + self.owed_bytes() as u64;
         written as i64 - unsent as i64
@@ -258,7 +258,7 @@ impl Transport {
             Self::Tcp(socket) => unsent::unsent(socket.as_fd()) == 0,
             Self::Tls(tls) => !tls.is_owing() && unsent::unsent(tls.as_fd()) == 0,
             Self::Proxied(proxied) => proxied.inner().is_none_or(Self::has_delivered),
-            Self::Stream(port) => port.is_written(),
+            Self::Stream(io) => io.is_written(),
         }
     }
 
@@ -283,7 +283,7 @@ impl Transport {
 
     /// Bytes that have come on a stream and not been read.
     pub fn unread_bytes(&self) -> usize {
-        if let Self::Stream(port) = self { port.unread_bytes() } else { 0 }
+        if let Self::Stream(io) = self { io.unread_bytes() } else { 0 }
     }
 
     /// Tells the peer that the connection ends as it should, where there is a word for it.
@@ -306,8 +306,8 @@ impl Transport {
 
     /// Whether the peer has gone: it has closed or reset the connection or, with `fin_counts`, sent its last byte.
     pub fn is_peer_gone(&self, fin_counts: bool) -> bool {
-        if let Self::Stream(port) = self {
-            return port.is_gone();
+        if let Self::Stream(io) = self {
+            return io.is_gone();
         }
         let Some(socket) = self.socket() else { return true };
         let gone = PollFlags::HUP | PollFlags::ERR;
@@ -325,7 +325,7 @@ impl Transport {
             Self::Unix(socket) => shut_down(socket.as_fd()),
             Self::Tls(tls) => tcp::reset(tls.as_fd()),
             Self::Proxied(proxied) => proxied.inner().map_or((), Self::reset),
-            Self::Stream(port) => port.cut(),
+            Self::Stream(io) => io.cut(),
         }
     }
 

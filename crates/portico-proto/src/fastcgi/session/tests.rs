@@ -1,7 +1,7 @@
 //! What a session makes of its requests' records, both ways.
 
 use super::*;
-use crate::{AddedFields, Event as Received, Fields, HttpDate, Limits, Moved, Part, ResponseHead};
+use crate::{AddedFields, Event as Received, Fields, HttpDate, IoProgress, Limits, Part, ResponseHead};
 
 fn session(requests_max: u32) -> Session {
     Session::new(&Settings { connections_max: 7, requests_max })
@@ -42,19 +42,19 @@ fn records_go_to_their_requests_and_only_whole_ones_come_from_them() {
     assert!(matches!(session.next_event(), Ok(Some(SessionEvent::Body(number))) if number == first));
     assert!(matches!(session.next_event(), Ok(None)));
     let mut buffer = [0; 100];
-    assert_eq!(one.port.read(&mut buffer), Moved::Bytes(11));
+    assert_eq!(one.io.read(&mut buffer), IoProgress::Bytes(11));
     assert_eq!(&buffer[..11], record(5, 1, b"one"));
-    assert_eq!(one.port.read(&mut buffer), Moved::Blocked);
-    assert_eq!(two.port.read(&mut buffer), Moved::Bytes(11));
+    assert_eq!(one.io.read(&mut buffer), IoProgress::Blocked);
+    assert_eq!(two.io.read(&mut buffer), IoProgress::Bytes(11));
     let (half, rest) = (&record(6, 1, b"answer")[..9], &record(6, 1, b"answer")[9..]);
-    assert_eq!(one.port.write(half), Moved::Bytes(9));
-    assert_eq!(two.port.write(&record(6, 2, b"other")), Moved::Bytes(13));
+    assert_eq!(one.io.write(half), IoProgress::Bytes(9));
+    assert_eq!(two.io.write(&record(6, 2, b"other")), IoProgress::Bytes(13));
     assert_eq!(output(&mut session), record(6, 2, b"other"));
-    assert_eq!(one.port.write(&[rest, &end(1, 0), &record(6, 1, b"behind")].concat()), Moved::Bytes(35));
+    assert_eq!(one.io.write(&[rest, &end(1, 0), &record(6, 1, b"behind")].concat()), IoProgress::Bytes(35));
     assert_eq!(output(&mut session), [record(6, 1, b"answer"), end(1, 0)].concat());
-    assert!(one.port.is_gone() && !two.port.is_gone() && !session.is_at_rest());
-    assert_eq!(one.port.write(b"x"), Moved::Failed);
-    two.port.write(&end(2, 0));
+    assert!(one.io.is_gone() && !two.io.is_gone() && !session.is_at_rest());
+    assert_eq!(one.io.write(b"x"), IoProgress::Failed);
+    two.io.write(&end(2, 0));
     session.forget(first);
     session.forget(second);
     assert_eq!(output(&mut session), end(2, 0));
@@ -68,15 +68,15 @@ fn one_that_writes_much_waits_for_room_and_lets_others_in_between() {
     let ((first, one), (_, two)) = (opened(&mut session), opened(&mut session));
     let large = record(6, 1, &[b'x'; 65_528]);
     let block = [&large[..], &large, &large].concat();
-    assert_eq!(one.port.write(&block), Moved::Bytes(2 * large.len()));
-    assert_eq!(one.port.write(&block), Moved::Blocked);
-    assert_eq!((one.port.room(5), two.port.room(5)), (0, 5));
-    two.port.write(&record(6, 2, b"small"));
+    assert_eq!(one.io.write(&block), IoProgress::Bytes(2 * large.len()));
+    assert_eq!(one.io.write(&block), IoProgress::Blocked);
+    assert_eq!((one.io.room(5), two.io.room(5)), (0, 5));
+    two.io.write(&record(6, 2, b"small"));
     let out = output(&mut session);
     assert_eq!(out, [&large[..], &record(6, 2, b"small"), &large].concat());
     assert!(session.has_more());
     assert!(matches!(session.next_event(), Ok(Some(SessionEvent::Room(number))) if number == first));
-    assert!(!session.has_more() && one.port.room(5) == 5);
+    assert!(!session.has_more() && one.io.room(5) == 5);
 }
 
 #[test]
@@ -84,11 +84,11 @@ fn one_that_is_given_up_is_ended_and_what_it_has_written_is_dropped() {
     let mut session = session(9);
     session.receive(&begin(1, true));
     let (number, one) = opened(&mut session);
-    one.port.write(&[record(6, 1, b"some"), record(6, 1, b"more")].concat());
+    one.io.write(&[record(6, 1, b"some"), record(6, 1, b"more")].concat());
     session.receive(&[record(2, 1, b""), record(5, 1, b"late"), record(2, 1, b"")].concat());
     assert!(matches!(session.next_event(), Ok(Some(SessionEvent::Reset(reset, None))) if reset == number));
     assert!(matches!(session.next_event(), Ok(None)));
-    assert_eq!(one.port.read(&mut [0; 9]), Moved::Failed);
+    assert_eq!(one.io.read(&mut [0; 9]), IoProgress::Failed);
     session.forget(number);
     assert_eq!(output(&mut session), end(1, 0));
     assert!(session.is_at_rest());
@@ -105,12 +105,12 @@ fn an_answer_that_breaks_off_is_not_ended_and_the_others_are() {
     let mut session = session(9);
     session.receive(&[begin(1, true), begin(2, true)].concat());
     let ((first, one), (second, two)) = (opened(&mut session), opened(&mut session));
-    one.port.write(&[&record(6, 1, b"some")[..], &record(6, 1, b"cut")[..9]].concat());
+    one.io.write(&[&record(6, 1, b"some")[..], &record(6, 1, b"cut")[..9]].concat());
     session.forget(first);
     assert_eq!(output(&mut session), record(6, 1, b"some"));
     session.receive(&begin(3, true));
     assert!(matches!(session.next_event(), Ok(None)) && !session.is_closed());
-    two.port.write(&end(2, 0));
+    two.io.write(&end(2, 0));
     session.forget(second);
     assert_eq!(output(&mut session), [end(3, 2), end(2, 0)].concat());
     assert!(session.is_closed());
@@ -157,13 +157,13 @@ fn what_was_alone_goes_on_as_one_of_several() {
         assert_eq!((error.kind, input), (ErrorKind::Shared, &begin(2, true)[..]));
     }
     let mut session = session(2);
-    let (number, port) = session.adopt(&mut alone);
+    let (number, io) = session.adopt(&mut alone);
     session.receive(input);
     session.receive(&[record(5, 1, b"cd"), record(5, 1, b"")].concat());
     assert_ne!(opened(&mut session).0, number);
     assert!(matches!(session.next_event(), Ok(Some(SessionEvent::Body(touched))) if touched == number));
     let mut buffer = [0; 99];
-    let Moved::Bytes(count) = port.read(&mut buffer) else { panic!("its body") };
+    let IoProgress::Bytes(count) = io.read(&mut buffer) else { panic!("its body") };
     let mut input = &buffer[..count];
     assert!(matches!(alone.next_event(&mut input, &limits), Ok(Some(Received::Body(b"cd")))));
     assert!(matches!(alone.next_event(&mut input, &limits), Ok(Some(Received::End))));

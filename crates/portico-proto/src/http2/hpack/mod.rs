@@ -10,8 +10,8 @@ mod table;
 
 use std::ops::Range;
 
-use super::fields::FieldList;
-use table::Table;
+use super::fields::DecodedFields;
+use table::DynamicTable;
 
 /// A block that cannot be read; those that follow could not be either (RFC 9113, section 4.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub(super) struct Malformed;
 /// Reads the blocks of one connection, in their order.
 #[derive(Debug, Default)]
 pub(super) struct Decoder {
-    table: Table,
+    table: DynamicTable,
     /// Strings out of Huffman's code: of the present field, its name before its value.
     decoded: Vec<u8>,
 }
@@ -50,7 +50,7 @@ const DECODED_CAPACITY_KEPT: usize = 512;
 
 impl Decoder {
     /// Reads a whole block; its fields are added to `list`.
-    pub(super) fn decode(&mut self, mut block: &[u8], list: &mut FieldList) -> Result<(), Malformed> {
+    pub(super) fn decode(&mut self, mut block: &[u8], list: &mut DecodedFields) -> Result<(), Malformed> {
         let block = &mut block;
         // The size of the table may change before the first field alone (RFC 7541, section 4.2).
         while block.first().is_some_and(|first| first & 0xe0 == SIZE_UPDATE) {
@@ -85,7 +85,7 @@ impl Decoder {
         block: &mut &[u8],
         index_bits: u32,
         indexed: bool,
-        list: &mut FieldList,
+        list: &mut DecodedFields,
     ) -> Result<(), Malformed> {
         self.decoded.clear();
         let name = match take_integer(block, index_bits)? {

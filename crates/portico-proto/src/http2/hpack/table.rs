@@ -10,11 +10,11 @@ use std::ops::Range;
 use super::Malformed;
 
 /// Those that everybody has, and behind them those of this connection, of which the newest come first.
-pub(super) struct Table {
+pub(super) struct DynamicTable {
     /// Names and values of `entries` in their order, behind what is left of entries that have been dropped.
     bytes: Vec<u8>,
     /// The oldest first.
-    entries: VecDeque<Entry>,
+    entries: VecDeque<TableEntry>,
     /// As RFC 7541, section 4.1 counts.
     size: usize,
     size_max: usize,
@@ -22,7 +22,7 @@ pub(super) struct Table {
 
 /// Where a field is in `bytes`.
 #[derive(Clone, Copy)]
-struct Entry {
+struct TableEntry {
     start: u32,
     name_end: u32,
     end: u32,
@@ -37,14 +37,14 @@ const ENTRY_SIZE: usize = 32;
 /// Bytes of dropped entries that stay where they are: moving the others for each would cost more than reading it.
 const DROPPED_BYTES_MAX: usize = SIZE_MAX;
 
-impl Table {
+impl DynamicTable {
     /// Name and value of the entry with this index.
     pub(super) fn get(&self, index: u32) -> Result<(&[u8], &[u8]), Malformed> {
         let index = index as usize;
         match STATIC.get(index.wrapping_sub(1)) {
             Some(&field) => Ok(field),
             None => {
-                let Entry { start, name_end, end } = self.entry(index)?;
+                let TableEntry { start, name_end, end } = self.entry(index)?;
                 Ok((&self.bytes[range(start, name_end)], &self.bytes[range(name_end, end)]))
             }
         }
@@ -93,7 +93,7 @@ impl Table {
     }
 
     /// The entry of this connection with this index, which is beyond [`STATIC`], or 0.
-    fn entry(&self, index: usize) -> Result<Entry, Malformed> {
+    fn entry(&self, index: usize) -> Result<TableEntry, Malformed> {
         let newer = index.checked_sub(STATIC.len() + 1).ok_or(Malformed)?;
         let place = self.entries.len().checked_sub(newer + 1).ok_or(Malformed)?;
         self.entries.get(place).copied().ok_or(Malformed)
@@ -112,7 +112,8 @@ impl Table {
     fn append(&mut self, start: usize, value: &[u8]) {
         let name_end = self.bytes.len();
         self.bytes.extend_from_slice(value);
-        let entry = Entry { start: start as u32, name_end: name_end as u32, end: self.bytes.len() as u32 };
+        let entry =
+            TableEntry { start: start as u32, name_end: name_end as u32, end: self.bytes.len() as u32 };
         self.size += entry.size();
         self.entries.push_back(entry);
         self.evict();
@@ -145,20 +146,20 @@ impl Table {
     }
 }
 
-impl Default for Table {
+impl Default for DynamicTable {
     fn default() -> Self {
         Self { bytes: Vec::new(), entries: VecDeque::new(), size: 0, size_max: SIZE_MAX }
     }
 }
 
 /// Without what the peer has sent.
-impl fmt::Debug for Table {
+impl fmt::Debug for DynamicTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Table").field("size", &self.size).finish_non_exhaustive()
     }
 }
 
-impl Entry {
+impl TableEntry {
     fn size(&self) -> usize {
         (self.end - self.start) as usize + ENTRY_SIZE
     }
@@ -238,7 +239,7 @@ mod tests {
     use super::*;
 
     /// The entries of the connection, the newest first.
-    fn entries(table: &Table) -> Vec<(String, String)> {
+    fn entries(table: &DynamicTable) -> Vec<(String, String)> {
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         let first = STATIC.len() as u32 + 1;
         (first..)
@@ -249,7 +250,7 @@ mod tests {
 
     #[test]
     fn what_everybody_has_is_at_its_place() {
-        let table = Table::default();
+        let table = DynamicTable::default();
         assert_eq!(table.get(1), Ok((&b":authority"[..], &b""[..])));
         assert_eq!(table.get(28), Ok((&b"content-length"[..], &b""[..])));
         assert_eq!(table.get(61), Ok((&b"www-authenticate"[..], &b""[..])));
@@ -260,7 +261,7 @@ mod tests {
 
     #[test]
     fn the_oldest_make_room_also_for_one_that_has_their_name() {
-        let mut table = Table::default();
+        let mut table = DynamicTable::default();
         table.set_size_max(3 * 40).unwrap();
         for number in 1..=4 {
             table.insert(b"name", format!("val{number}").as_bytes());
@@ -281,7 +282,7 @@ mod tests {
 
     #[test]
     fn its_size_has_a_limit() {
-        let mut table = Table::default();
+        let mut table = DynamicTable::default();
         assert_eq!(table.set_size_max(SIZE_MAX as u32 + 1), Err(Malformed));
         table.insert(b"a", &[b'v'; SIZE_MAX - ENTRY_SIZE - 1]);
         assert_eq!((table.entries.len(), table.size), (1, SIZE_MAX));
@@ -291,7 +292,7 @@ mod tests {
 
     #[test]
     fn its_memory_keeps_to_its_bounds_and_its_entries_stay_what_they_are() {
-        let mut table = Table::default();
+        let mut table = DynamicTable::default();
         for number in 0..5000usize {
             let value = number.to_string().repeat(number % 300);
             table.insert(b"x-number", value.as_bytes());

@@ -3,7 +3,7 @@
 use super::*;
 
 fn decoded(decoder: &mut Decoder, block: &[u8]) -> Result<Vec<(String, String)>, Malformed> {
-    let mut list = FieldList::new(1 << 16);
+    let mut list = DecodedFields::new(1 << 16);
     decoder.decode(block, &mut list)?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Ok(list.iter().map(|(name, value)| (text(name), text(value))).collect())
@@ -135,7 +135,7 @@ fn sizes_come_first_and_may_come_twice() {
 #[test]
 fn a_block_is_read_to_its_end_though_nobody_keeps_it() {
     let mut decoder = Decoder::default();
-    let mut list = FieldList::new(100);
+    let mut list = DecodedFields::new(100);
     let block = [&b"\x40\x01a\x7f\x21"[..], &[b'v'; 160], &b"\xbe".repeat(1000), b"\x40\x01b\x01c"].concat();
     decoder.decode(&block, &mut list).unwrap();
     assert!(list.is_too_large() && list.iter().next().is_none());
