@@ -39,7 +39,7 @@ fn main() {
     for _ in 0..count {
         out.clear();
         receive(&mut connection, black_box(&arrivals));
-        answer(&mut connection, black_box(&added), &mut out);
+        respond(&mut connection, black_box(&added), &mut out);
         black_box(&out);
         assert!(connection.can_keep_alive());
         connection.next_request();
@@ -61,7 +61,7 @@ fn receive(connection: &mut Connection, arrivals: &[&[u8]]) {
 }
 
 /// Answers as an application that says hello does.
-fn answer(connection: &mut Connection, added: &AddedFields, out: &mut Vec<u8>) {
+fn respond(connection: &mut Connection, added: &AddedFields, out: &mut Vec<u8>) {
     let mut fields = Fields::new();
     fields.push(b"Content-Type", b"text/plain; charset=utf-8");
     let head = ResponseHead { status: 200, fields, length: Some(13), ..ResponseHead::default() };

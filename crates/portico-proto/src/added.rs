@@ -2,7 +2,8 @@
 
 use crate::HttpDate;
 
-/// What each response says of its origin, unless the application has said it.
+/// The fields that say where a response comes from (Server, Date), made by the server once a second. A protocol
+/// writes each only where the application has not set it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddedFields {
     /// The Date field's value (RFC 9110, section 6.6.1).

@@ -3,7 +3,7 @@
 use crate::http1::Control;
 use crate::{Error, ErrorKind, Framing, Limits, RequestHead, Span, Version, grammar, http1, singletons};
 
-/// What a head has beside its fields.
+/// The parts of a head that a protocol without a request line tells one by one.
 #[derive(Clone, Copy, Debug)]
 pub struct HeadParts<'a> {
     /// Version that the peer speaks.
@@ -98,7 +98,7 @@ impl RequestHead {
     }
 }
 
-/// A head in the making.
+/// A head while it is put together. It becomes a `RequestHead` only when every field has been checked.
 #[derive(Default)]
 struct HeadDraft {
     bytes: Vec<u8>,

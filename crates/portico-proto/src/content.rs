@@ -1,11 +1,11 @@
-//! How much of an answer's content may be sent, and has been (RFC 9110, section 6.4), in whatever protocol.
+//! How much of a response's content may be sent, and has been (RFC 9110, section 6.4), in whatever protocol.
 //!
 //! Whatever the application says, the framing on the wire stays sound: bytes beyond the announced length are not
-//! sent, and an answer that ends before it does not count as complete.
+//! sent, and a response that ends before it does not count as complete.
 
 use crate::ResponseHead;
 
-/// State of one answer.
+/// State of one response.
 #[derive(Debug, Default)]
 pub(crate) struct Content {
     /// Bytes that may still be sent, where `extent` is `Known`.
@@ -38,7 +38,7 @@ enum ContentStage {
 }
 
 impl Content {
-    /// The answer begins with `head`; `is_head`: it is one to a HEAD request (RFC 9110, section 9.3.2).
+    /// The response begins with `head`; `is_head`: it is one to a HEAD request (RFC 9110, section 9.3.2).
     #[inline]
     pub(crate) fn start(&mut self, head: &ResponseHead, is_head: bool) {
         self.stage = ContentStage::Started;
@@ -138,7 +138,7 @@ pub(crate) fn write_content_length(length: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n\r\n");
 }
 
-/// Whether answers with this status never have content. RFC 9110, sections 15.2, 15.3.5 and 15.4.5.
+/// Whether responses with this status never have content. RFC 9110, sections 15.2, 15.3.5 and 15.4.5.
 #[inline]
 fn has_no_content(status: u16) -> bool {
     matches!(status, 100..=199 | 204 | 304)

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// A message that cannot be served. The connection is closed after the answer: its framing is lost.
+/// A message that cannot be served. The connection is closed after the response: its framing is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Error {
     /// What was wrong.
@@ -11,7 +11,7 @@ pub struct Error {
     pub status: u16,
 }
 
-/// What was wrong with a message. Each names the section that forbids it and the status that answers it.
+/// The fault of a message. Each names the section that forbids it and the status that answers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -65,7 +65,7 @@ pub enum ErrorKind {
     HostRepeated,
     /// A gateway passes on a chunked body and does not tell its length. RFC 9110, section 15.5.12: 411.
     LengthMissing,
-    /// A packet, or a record, of a gateway's protocol against its form, or out of its order: no answer.
+    /// A packet, or a record, of a gateway's protocol against its form, or out of its order: no response.
     Packet,
     /// A stream that depends on itself. RFC 7540, section 5.3.1: 400.
     Priority,
@@ -94,7 +94,7 @@ pub enum ErrorKind {
     TransferEncoding,
     /// Transfer-Encoding in HTTP/1.0. RFC 9112, section 6.1: 400.
     TransferEncodingInHttp10,
-    /// A packet of uwsgi for another modifier than 0: no answer.
+    /// A packet of uwsgi for another modifier than 0: no response.
     UwsgiModifier,
     /// A gateway's variable that is missing (REQUEST_METHOD), or malformed: 400.
     Variable,

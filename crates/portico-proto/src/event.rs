@@ -18,18 +18,18 @@ pub enum Event<'b> {
 pub enum Part<'b> {
     /// `100 Continue`; sent once per request at most, and only to a peer that expects it.
     Continue,
-    /// `103 Early Hints` with these fields; nothing for peers that cannot take interim answers.
+    /// `103 Early Hints` with these fields; nothing for peers that cannot take interim responses.
     EarlyHints(&'b Fields),
-    /// The answer's head.
+    /// The response's head.
     Head {
         /// Status and fields.
         head: &'b ResponseHead,
-        /// Whether the connection is to be closed after this answer whatever the peer wishes.
+        /// Whether the connection is to be closed after this response whatever the peer wishes.
         close: bool,
     },
-    /// The next bytes of the answer's body; dropped where the answer has no body (HEAD, 204, 304). Empty
+    /// The next bytes of the response's body; dropped where the response has no body (HEAD, 204, 304). Empty
     /// blocks send nothing.
     Body(&'b [u8]),
-    /// The answer is complete.
+    /// The response is complete.
     End,
 }

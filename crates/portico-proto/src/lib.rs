@@ -1,8 +1,8 @@
 //! The protocols of Portico without I/O: bytes in, events out; parts in, bytes out.
 //!
 //! Nothing here names a socket, a file, a thread, a clock, the environment or a log. What a protocol needs
-//! from outside (limits, today's date) is passed in. The layers above see only [`Event`]s and [`Part`]s and
-//! so never learn which protocol a client speaks.
+//! from outside (limits, today's date) is passed in. The layers above see [`Event`]s and [`Part`]s. Whoever has to
+//! know which protocol a client speaks asks [`Protocol`] or [`Session`].
 #![forbid(unsafe_code)]
 #![deny(unreachable_pub)]
 

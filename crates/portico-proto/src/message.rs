@@ -1,4 +1,4 @@
-//! What a request and an answer are, whatever protocol carried them.
+//! What a request and a response are, whatever protocol carried them.
 //!
 //! Owns no parsing: `http1` (and later protocols) fill these in.
 
@@ -204,7 +204,7 @@ impl RequestHead {
     }
 }
 
-/// Field lines of an answer, kept in the form in which HTTP/1 sends them (`name: value CRLF`).
+/// Field lines of a response, kept in the form in which HTTP/1 sends them (`name: value CRLF`).
 #[derive(Clone, Debug, Default)]
 pub struct Fields {
     lines: Vec<u8>,
@@ -261,11 +261,11 @@ impl Fields {
         self.spans.clear();
         (self.has_date, self.has_server) = (false, false);
     }
-    /// Whether Date is among them. Noted as it is added: every answer asks.
+    /// Whether Date is among them. Noted as it is added: every response asks.
     pub(crate) fn has_date(&self) -> bool {
         self.has_date
     }
-    /// Whether Server is among them. Noted as it is added: every answer asks.
+    /// Whether Server is among them. Noted as it is added: every response asks.
     pub(crate) fn has_server(&self) -> bool {
         self.has_server
     }
@@ -279,10 +279,10 @@ impl Fields {
     }
 }
 
-/// Head of an answer as the application gave it. `Content-Length` is not among `fields`: it is `length`.
+/// Head of a response as the application gave it. `Content-Length` is not among `fields`: it is `length`.
 #[derive(Clone, Debug, Default)]
 pub struct ResponseHead {
-    /// Status code, 200 to 999 (interim answers have parts of their own).
+    /// Status code, 200 to 999 (interim responses have parts of their own).
     pub status: u16,
     /// Reason phrase; may be empty.
     pub reason: Vec<u8>,
@@ -295,7 +295,7 @@ pub struct ResponseHead {
     pub close: bool,
 }
 
-/// Room for the field lines that most answers have, so that adding them one by one allocates once.
+/// Room for the field lines that most responses have, so that adding them one by one allocates once.
 const LINES_BYTES_USUAL: usize = 256;
 /// Likewise, their number.
 const FIELDS_USUAL: usize = 8;

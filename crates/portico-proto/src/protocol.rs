@@ -120,8 +120,8 @@ impl Protocol {
         each!(self, state => state.send(part, added, out));
     }
 
-    /// Appends a whole short answer with `text` and a line end as its plain-text body, after which the connection
-    /// is to be closed.
+    /// Appends a whole short response with `text` and a line end as its plain-text body, after which the
+    /// connection is to be closed.
     pub fn refuse(&self, status: u16, text: &str, added: &AddedFields, out: &mut Vec<u8>) {
         match self {
             Self::Http1(state) => state.refuse(status, text, added, out),
@@ -131,8 +131,8 @@ impl Protocol {
         }
     }
 
-    /// Makes room in the body of the answer for `length` bytes that the caller writes to the wire itself, right
-    /// after `out`; returns how many of them the answer takes. Where that is fewer, the rest is to be asked for
+    /// Makes room in the body of the response for `length` bytes that the caller writes to the wire itself, right
+    /// after `out`; returns how many of them the response takes. Where that is fewer, the rest is to be asked for
     /// again, until it takes none.
     #[inline]
     pub fn splice(&mut self, length: u64, out: &mut Vec<u8>) -> u64 {
@@ -144,15 +144,15 @@ impl Protocol {
         }
     }
 
-    /// Whether the head of the answer has been sent.
+    /// Whether the head of the response has been sent.
     #[inline]
     pub fn head_sent(&self) -> bool {
         self.content().has_started()
     }
 
-    /// Whether the answer has been sent to its end.
+    /// Whether the response has been sent to its end.
     #[inline]
-    pub fn answer_complete(&self) -> bool {
+    pub fn response_complete(&self) -> bool {
         self.content().is_complete()
     }
 
@@ -160,7 +160,7 @@ impl Protocol {
     /// the connection is that of the response, nor on a stream of HTTP/2, whose end has to be told.
     pub fn delimits_response(&self) -> bool {
         match self {
-            Self::Http1(state) => state.delimits_answer(),
+            Self::Http1(state) => state.delimits_response(),
             Self::Http2(_) => false,
             Self::Gateway(state) => !state.content().is_open(),
             Self::Fastcgi(_) => true,
@@ -168,7 +168,7 @@ impl Protocol {
     }
 
     /// Whether bytes of the body have been dropped because its head announced fewer.
-    pub fn answer_surplus(&self) -> bool {
+    pub fn response_surplus(&self) -> bool {
         self.content().had_surplus()
     }
 
@@ -177,7 +177,7 @@ impl Protocol {
         each!(self, state => state.content())
     }
 
-    /// Whether, once the present answer is complete, the connection can serve another request.
+    /// Whether, once the present response is complete, the connection can serve another request.
     #[inline]
     pub fn can_keep_alive(&self) -> bool {
         match self {
@@ -188,7 +188,7 @@ impl Protocol {
         }
     }
 
-    /// Begins the next request, if the answer is complete and the connection can serve another.
+    /// Begins the next request, if the response is complete and the connection can serve another.
     #[inline]
     pub fn next_request(&mut self) {
         match self {

@@ -17,7 +17,7 @@ pub enum Session {
     Fastcgi(fastcgi::Session),
 }
 
-/// What has come of the peer's bytes.
+/// An event of a session, made from the peer's bytes; each concerns one stream.
 #[derive(Debug)]
 pub enum SessionEvent<S = NewStream> {
     /// A new stream, with its number.
@@ -51,7 +51,7 @@ pub enum StreamIo {
     Fastcgi(fastcgi::StreamIo),
 }
 
-/// What came of reading from a [`StreamIo`] or writing to it.
+/// The outcome of reading from a [`StreamIo`] or writing to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IoProgress {
     /// This many bytes, at least one.
@@ -64,7 +64,7 @@ pub enum IoProgress {
     Failed,
 }
 
-/// What a peer has done that ends its session.
+/// A fault of a peer that ends its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProtocolViolation {
     /// In HTTP/2.
@@ -264,8 +264,8 @@ impl StreamIo {
         }
     }
 
-    /// Whether its session has all that was written among what is to be written next, so that [`StreamIo::cut`] takes
-    /// nothing of it away; otherwise it will tell of room.
+    /// Whether its session has all that was written among what is to be written next, so that [`StreamIo::cut`]
+    /// takes nothing of it away; otherwise it will tell of room.
     pub fn is_written(&self) -> bool {
         match self {
             Self::Http2(io) => io.is_written(),
@@ -281,7 +281,7 @@ impl StreamIo {
         }
     }
 
-    /// Gives the stream up: the peer sees that its answer is not complete.
+    /// Gives the stream up: the peer sees that its response is not complete.
     pub fn cut(&self) {
         match self {
             Self::Http2(io) => io.cut(),

@@ -1,4 +1,4 @@
-//! Answers to gateways: what is written, and what never is.
+//! Responses to gateways: what is written, and what never is.
 
 use portico_proto::{AddedFields, Event, Fields, HttpDate, Limits, Part, Protocol, ResponseHead};
 use proptest::prelude::*;
@@ -43,12 +43,12 @@ fn head(status: u16, length: Option<u64>) -> ResponseHead {
     ResponseHead { status, fields, length, ..ResponseHead::default() }
 }
 
-/// What is written of an answer, and the state after it.
+/// What is written of a response, and the state after it.
 fn answered(mut state: Protocol, head: &ResponseHead, body: &[&[u8]]) -> (Vec<u8>, Protocol) {
     let (mut out, added) = (Vec::new(), AddedFields::new(HttpDate::from_unix(0)));
     state.send(Part::Continue, &added, &mut out);
     state.send(Part::EarlyHints(&head.fields), &added, &mut out);
-    assert!(out.is_empty() && !state.head_sent(), "there are no interim answers");
+    assert!(out.is_empty() && !state.head_sent(), "there are no interim responses");
     state.send(Part::Head { head, close: false }, &added, &mut out);
     for block in body {
         state.send(Part::Body(block), &added, &mut out);
@@ -79,7 +79,7 @@ fn heads_are_those_of_each_protocol() {
     let told = head(200, Some(3));
     let (out, state) = answered(asked(Protocol::uwsgi, "GET"), &told, &[b"ab", b"cd"]);
     assert_eq!(out, b"HTTP/1.1 200 OK\r\nA: b\r\nContent-Length: 3\r\n\r\nabc");
-    assert!(state.answer_complete() && state.answer_surplus() && !state.can_keep_alive());
+    assert!(state.response_complete() && state.response_surplus() && !state.can_keep_alive());
     let (out, _) = answered(asked(Protocol::scgi, "GET"), &told, &[b"abc"]);
     assert_eq!(out, b"Status: 200 OK\r\nA: b\r\nContent-Length: 3\r\n\r\nabc");
     let (out, state) = answered(asked(Protocol::fastcgi, "GET"), &told, &[b"abc"]);
@@ -103,16 +103,16 @@ fn no_body_follows_head_204_and_304() {
             let text = if matches!(state, Protocol::Fastcgi(_)) { stdout(&out).0 } else { out };
             assert!(text.ends_with(b"\r\n\r\n"), "{status}");
             let told = memchr::memmem::find(&text, b"Content-Length: 3").is_some();
-            assert!(told == length && state.answer_complete(), "{status}");
+            assert!(told == length && state.response_complete(), "{status}");
         }
     }
 }
 
 #[test]
-fn an_answer_that_is_too_short_never_looks_whole() {
+fn a_response_that_is_too_short_never_looks_whole() {
     for protocol in [Protocol::uwsgi, Protocol::scgi, Protocol::fastcgi] {
         let (out, state) = answered(asked(protocol, "GET"), &head(200, Some(4)), &[b"abc"]);
-        assert!(!state.answer_complete() && state.head_sent());
+        assert!(!state.response_complete() && state.head_sent());
         if matches!(state, Protocol::Fastcgi(_)) {
             assert!(!stdout(&out).1, "no END_REQUEST");
         }
@@ -120,7 +120,7 @@ fn an_answer_that_is_too_short_never_looks_whole() {
 }
 
 #[test]
-fn refusals_are_answers_of_each_protocol() {
+fn refusals_are_responses_of_each_protocol() {
     let added = AddedFields::new(HttpDate::from_unix(0));
     let rest = "400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 4\r\n\r\nwhy\n";
     for (protocol, begin) in [
@@ -158,7 +158,7 @@ fn parsed_again_a_packet_is_the_same_request() {
 }
 
 proptest! {
-    /// Whatever is sent in whatever order, records are whole and their content is the answer's.
+    /// Whatever is sent in whatever order, records are whole and their content is the response's.
     #[test]
     fn records_are_sound(
         blocks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200_000), 0..4),
@@ -186,7 +186,7 @@ proptest! {
         let given = blocks.iter().map(|block| block.len() as u64).sum::<u64>() + spliced;
         let body_start = memchr::memmem::find(&content, b"\r\n\r\n").map_or(0, |at| at + 4);
         prop_assert_eq!((content.len() - body_start) as u64, length.map_or(given, |length| length.min(given)));
-        prop_assert_eq!(ended, state.answer_complete());
+        prop_assert_eq!(ended, state.response_complete());
         prop_assert_eq!(ended, length.is_none_or(|length| length <= given));
     }
 }

@@ -107,7 +107,7 @@ proptest! {
     }
 
     #[test]
-    fn answers_are_read_as_they_were_meant(plan in plans()) {
+    fn responses_are_read_as_they_were_meant(plan in plans()) {
         check_round_trip(&plan);
     }
 }

@@ -1,4 +1,4 @@
-//! What the encoder writes: the exact bytes, by request and answer.
+//! What the encoder writes: the exact bytes, by request and response.
 
 use portico_proto::http1::Connection;
 use portico_proto::{AddedFields, Event, Fields, HttpDate, Limits, Part, ResponseHead, reason};
@@ -21,7 +21,7 @@ fn send(connection: &mut Connection, parts: &[Part<'_>]) -> String {
     for part in parts {
         connection.send(*part, &added(), &mut out);
     }
-    String::from_utf8(out).expect("these answers are text")
+    String::from_utf8(out).expect("these responses are text")
 }
 
 fn head(status: u16, fields: &[(&str, &str)], length: Option<u64>) -> ResponseHead {
@@ -34,7 +34,7 @@ fn head(status: u16, fields: &[(&str, &str)], length: Option<u64>) -> ResponseHe
 
 /// Answers `request` with `head` and `blocks`: what is written, without Date and Server, and whether the
 /// connection can serve another request.
-fn answer(request: &str, head: &ResponseHead, blocks: &[&str]) -> (String, bool) {
+fn respond(request: &str, head: &ResponseHead, blocks: &[&str]) -> (String, bool) {
     let mut connection = asked(request);
     let mut text = send(&mut connection, &[Part::Head { head, close: false }]);
     assert!(connection.head_sent());
@@ -108,7 +108,7 @@ fn framing() {
         (GET_1_0_AND_KEEP, 200, None, &["ab"], "Connection: close\r\n\r\nab", false),
     ];
     for (request, status, length, blocks, expected, kept) in cases {
-        let (text, can_keep_alive) = answer(request, &head(status, &[], length), blocks);
+        let (text, can_keep_alive) = respond(request, &head(status, &[], length), blocks);
         let line = format!("HTTP/1.1 {status} {}\r\n", reason(status));
         assert_eq!(text, line + expected, "{request:?} {status} {length:?} {blocks:?}");
         assert_eq!(can_keep_alive, kept, "{request:?} {status} {length:?} {blocks:?}");
@@ -127,14 +127,14 @@ fn status_lines() {
         (999, "x", "HTTP/1.1 999 x\r\n"),
     ] {
         let head = ResponseHead { reason: phrase.into(), ..head(status, &[], Some(0)) };
-        assert_eq!(answer(GET, &head, &[]).0, format!("{line}Content-Length: 0\r\n\r\n"));
+        assert_eq!(respond(GET, &head, &[]).0, format!("{line}Content-Length: 0\r\n\r\n"));
     }
 }
 
 #[test]
 fn fields_come_as_they_are_and_before_ours() {
     let fields = [("Content-Type", "a/b"), ("Set-Cookie", "a"), ("set-cookie", "b")];
-    let (text, _) = answer(GET, &head(200, &fields, Some(0)), &[]);
+    let (text, _) = respond(GET, &head(200, &fields, Some(0)), &[]);
     assert_eq!(
         text,
         "HTTP/1.1 200 OK\r\nContent-Type: a/b\r\nSet-Cookie: a\r\nset-cookie: b\r\nContent-Length: 0\r\n\r\n"
@@ -165,7 +165,7 @@ fn a_caller_may_close() {
     let text =
         send(&mut connection, &[Part::Head { head: &head(200, &[], Some(0)), close: true }, Part::End]);
     assert!(text.ends_with("Connection: close\r\nContent-Length: 0\r\n\r\n"), "{text}");
-    assert!(connection.answer_complete() && !connection.can_keep_alive());
+    assert!(connection.response_complete() && !connection.can_keep_alive());
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn continue_is_sent_once_and_only_to_who_waits() {
     let answered = Part::Head { head: &head(200, &[], Some(0)), close: true };
     let mut connection = asked(waiting);
     send(&mut connection, &[answered]);
-    assert_eq!(send(&mut connection, &[Part::Continue]), "", "after the answer's head");
+    assert_eq!(send(&mut connection, &[Part::Continue]), "", "after the response's head");
     for request in [GET, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n", &format!("{waiting}x")] {
         assert_eq!(send(&mut asked(request), &[Part::Continue]), "", "{request:?}");
     }
@@ -218,11 +218,11 @@ fn parts_out_of_order_write_nothing() {
     assert!(text.starts_with("HTTP/1.1 200"));
     assert_eq!(send(&mut connection, &[Part::Head { head: &second, close: false }]), "");
     assert_eq!(send(&mut connection, &[Part::Body(b"x"), Part::End, Part::Body(b"y"), Part::End]), "x");
-    assert!(connection.answer_complete());
+    assert!(connection.response_complete());
 
     let mut connection = asked(GET);
     assert_eq!(send(&mut connection, &[Part::End]), "");
-    assert!(!connection.answer_complete() && !connection.can_keep_alive(), "an end without a head");
+    assert!(!connection.response_complete() && !connection.can_keep_alive(), "an end without a head");
 }
 
 #[test]
@@ -237,10 +237,10 @@ fn completeness_and_surplus_are_told() {
         let mut connection = asked(GET);
         send(&mut connection, &[Part::Head { head: &head, close: false }]);
         blocks.iter().for_each(|block| drop(send(&mut connection, &[Part::Body(block.as_bytes())])));
-        assert!(!connection.answer_complete());
+        assert!(!connection.response_complete());
         send(&mut connection, &[Part::End]);
-        assert_eq!(connection.answer_complete(), complete, "{length:?} {blocks:?}");
-        assert_eq!(connection.answer_surplus(), surplus, "{length:?} {blocks:?}");
+        assert_eq!(connection.response_complete(), complete, "{length:?} {blocks:?}");
+        assert_eq!(connection.response_surplus(), surplus, "{length:?} {blocks:?}");
         assert_eq!(connection.can_keep_alive(), complete);
     }
 }
@@ -263,7 +263,7 @@ fn spliced_bodies() {
         assert_eq!(connection.splice(5, &mut out), taken, "{request:?} {length:?}");
         assert_eq!(String::from_utf8_lossy(&out).into_owned() + &format!("[{taken}]"), before);
         assert_eq!(send(&mut connection, &[Part::Body(b"last"), Part::End]), after, "{request:?} {length:?}");
-        assert!(connection.answer_complete(), "{request:?} {length:?}");
+        assert!(connection.response_complete(), "{request:?} {length:?}");
     }
     let mut out = Vec::new();
     assert_eq!(asked(GET).splice(5, &mut out), 0, "before the head");
@@ -279,7 +279,7 @@ fn spliced_bodies() {
 fn a_request_is_to_be_taken_in_before_the_next_begins() {
     let mut connection = asked("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n");
     send(&mut connection, &[Part::Head { head: &head(200, &[], Some(0)), close: false }, Part::End]);
-    assert!(connection.answer_complete() && !connection.can_keep_alive());
+    assert!(connection.response_complete() && !connection.can_keep_alive());
     connection.next_request();
     assert!(!connection.is_idle());
     let mut input = &b"xy"[..];
@@ -339,7 +339,7 @@ fn refusal_body(request: &[u8]) -> String {
     }
     let mut out = Vec::new();
     connection.refuse(408, "Too slow.", &added(), &mut out);
-    let text = String::from_utf8(out).expect("an answer in ASCII");
+    let text = String::from_utf8(out).expect("a response in ASCII");
     let (head, body) = text.split_once("\r\n\r\n").expect("the end of the head");
     assert!(head.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{head}");
     assert!(head.ends_with("\r\nContent-Length: 10"), "{head}");
@@ -366,7 +366,7 @@ fn connection() {
     ];
     for (request, head, fields, kept) in cases {
         let expected = format!("HTTP/1.1 426 Upgrade Required\r\n{fields}Content-Length: 0\r\n\r\n");
-        let (text, is_kept) = answer(request, &head, &[]);
+        let (text, is_kept) = respond(request, &head, &[]);
         assert_eq!((sorted(&text), is_kept), (sorted(&expected), kept), "{request}");
     }
 }

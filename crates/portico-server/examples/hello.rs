@@ -1,4 +1,4 @@
-//! The engine with a fixed answer and no Python: what the data plane costs by itself.
+//! The engine with a fixed response and no Python: what the data plane costs by itself.
 //!
 //! `cargo run --release -p portico-server --example hello -- --bind 127.0.0.1:8000 --threads 4`
 
@@ -18,7 +18,7 @@ const BODY: &[u8] = b"Hello, world!";
 
 impl Application for Hello {
     fn call(&self, _request: Request, responder: Responder) {
-        responder.answer(&self.head, BODY);
+        responder.respond(&self.head, BODY);
     }
 }
 

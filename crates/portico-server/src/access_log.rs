@@ -26,13 +26,13 @@ use portico_proto::RequestHead;
 use crate::application::{Peer, Server};
 use crate::request_id::RequestId;
 
-pub use observer::{Teller, Told};
-pub use plan::{Facts, Plan};
+pub use observer::{AccessObserver, ServerResponse};
+pub use plan::{LineConstants, Plan};
 pub use writer::{AccessLog, Destination, Outputs, Reopener};
 
-/// What happened to one request.
+/// The facts of one finished request, borrowed from its connection for the moment in which the log copies them.
 #[derive(Clone, Copy, Debug)]
-pub struct Record<'a> {
+pub struct AccessRecord<'a> {
     /// The request; `None` where what came was not one.
     pub head: Option<&'a RequestHead>,
     /// Who sent it.
@@ -41,18 +41,18 @@ pub struct Record<'a> {
     pub server: &'a Server,
     /// When it was answered.
     pub moment: Moment,
-    /// Status of the answer.
+    /// Status of the response.
     pub status: u16,
-    /// Bytes of the answer's body that were sent.
+    /// Bytes of the response's body that were sent.
     pub body_bytes: u64,
     /// Its id.
     pub id: &'a RequestId,
     /// Where its time went; `None` where nothing was awaited for it.
     pub times: Option<Times>,
-    /// Why it ended otherwise than with the application's whole answer.
+    /// Why it ended otherwise than with the application's whole response.
     pub reason: Option<Reason>,
-    /// What [`AccessLog::note_answer`] has noted of the answer's fields.
-    pub answer_fields: &'a [u8],
+    /// What [`AccessLog::note_response`] has noted of the response's fields.
+    pub response_fields: &'a [u8],
 }
 
 /// A moment of the clock on the wall.
@@ -69,7 +69,7 @@ pub struct Moment {
 pub struct Times {
     /// From the complete request until a thread took it.
     pub queue: u64,
-    /// From then on until the application had given the last of its answer.
+    /// From then on until the application had given the last of its response.
     pub application: u64,
     /// From then on until it was written.
     pub write: u64,
@@ -82,12 +82,12 @@ impl Times {
     }
 }
 
-/// Why an exchange ended otherwise than with the application's whole answer.
+/// Why an exchange ended otherwise than with the application's whole response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// The application ended its answer too early, or failed within it.
+    /// The application ended its response too early, or failed within it.
     Aborted,
-    /// The client left before it had the answer.
+    /// The client left before it had the response.
     ClientGone,
     /// The client was cut, because too much was held for all clients.
     ClientMemory,
@@ -99,13 +99,13 @@ pub enum Reason {
     Refused,
     /// It did not arrive in time.
     RequestTimeout,
-    /// The server stopped before the answer was complete.
+    /// The server stopped before the response was complete.
     ServerStopped,
     /// The application did not answer in time.
     Timeout,
     /// The worker died.
     WorkerDied,
-    /// The client took nothing of the answer for too long.
+    /// The client took nothing of the response for too long.
     WriteTimeout,
 }
 
@@ -162,5 +162,5 @@ pub struct LostRequest<'a> {
     pub times: Times,
 }
 
-/// The status of a request whose client left before there was an answer (nginx's number for it).
+/// The status of a request whose client left before there was a response (nginx's number for it).
 pub const CLIENT_GONE: u16 = 499;

@@ -11,7 +11,7 @@ use portico_proto::RequestHead;
 
 use crate::{Body, Forwarded, RequestId, RequestKey, Responder, TlsClient};
 
-/// What answers requests. The gateway to Python implements it; tests and benches implement it in Rust.
+/// A program that answers requests. The gateway to Python implements it; tests and benches implement it in Rust.
 pub trait Application: Send + Sync + 'static {
     /// Answers one request through `responder`, on the calling thread. Called on at most `threads` threads at
     /// once, always the same ones. A panic costs the request, not the process.
@@ -41,7 +41,7 @@ pub trait Application: Send + Sync + 'static {
 pub struct Request {
     /// Names it, among all that the server ever hands out.
     pub key: RequestKey,
-    /// The head (its connection keeps it until the answer is complete).
+    /// The head (its connection keeps it until the response is complete).
     pub head: Arc<RequestHead>,
     /// The body.
     pub body: Body,

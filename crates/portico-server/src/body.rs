@@ -13,13 +13,13 @@ use crate::spool::{SpoolError, SpoolFile, Spools};
 
 /// A request's body: buffered in memory, spooled to an unlinked file, or still arriving.
 pub struct Body {
-    source: Source,
+    source: BodySource,
 }
 
-enum Source {
+enum BodySource {
     Memory { bytes: Vec<u8>, read: usize },
     File { file: SpoolFile, len: u64, read: u64 },
-    Stream { pipe: Arc<Pipe>, len: Option<u64>, read_more: Box<dyn Fn() + Send + Sync> },
+    Stream { pipe: Arc<BodyPipe>, len: Option<u64>, read_more: Box<dyn Fn() + Send + Sync> },
 }
 
 /// Why the body ends before its end.
@@ -40,33 +40,33 @@ impl Body {
     /// A body that arrives while it is read. `read_more` tells the engine that there is room again, and is called
     /// before every wait.
     pub(crate) fn streamed(
-        pipe: Arc<Pipe>,
+        pipe: Arc<BodyPipe>,
         len: Option<u64>,
         read_more: impl Fn() + Send + Sync + 'static,
     ) -> Self {
-        Self { source: Source::Stream { pipe, len, read_more: Box::new(read_more) } }
+        Self { source: BodySource::Stream { pipe, len, read_more: Box::new(read_more) } }
     }
 
     /// Length in bytes; `None` while a streamed chunked body is still arriving.
     pub fn len(&self) -> Option<u64> {
         match &self.source {
-            Source::Memory { bytes, .. } => Some(bytes.len() as u64),
-            Source::File { len, .. } => Some(*len),
-            Source::Stream { len, .. } => *len,
+            BodySource::Memory { bytes, .. } => Some(bytes.len() as u64),
+            BodySource::File { len, .. } => Some(*len),
+            BodySource::Stream { len, .. } => *len,
         }
     }
 
     /// Bytes of memory that a complete body takes.
     pub(crate) fn memory_bytes(&self) -> usize {
         match &self.source {
-            Source::Memory { bytes, .. } => bytes.capacity(),
-            Source::File { .. } | Source::Stream { .. } => 0,
+            BodySource::Memory { bytes, .. } => bytes.capacity(),
+            BodySource::File { .. } | BodySource::Stream { .. } => 0,
         }
     }
 
     /// Whether it lies in a temporary file.
     pub(crate) fn has_file(&self) -> bool {
-        matches!(self.source, Source::File { .. })
+        matches!(self.source, BodySource::File { .. })
     }
 
     /// Whether there is certainly nothing to read.
@@ -76,21 +76,21 @@ impl Body {
 
     /// Whether it is still arriving, so that a read may wait for the client.
     pub fn is_streamed(&self) -> bool {
-        matches!(self.source, Source::Stream { .. })
+        matches!(self.source, BodySource::Stream { .. })
     }
 
     /// Bytes not yet read, if the whole body is at hand in memory: no copy, no wait. The gateway consumes with
     /// [`Body::consume`]. `None` for spooled and streamed bodies.
     pub fn in_memory(&self) -> Option<&[u8]> {
         match &self.source {
-            Source::Memory { bytes, read } => bytes.get(*read..),
-            Source::File { .. } | Source::Stream { .. } => None,
+            BodySource::Memory { bytes, read } => bytes.get(*read..),
+            BodySource::File { .. } | BodySource::Stream { .. } => None,
         }
     }
 
     /// Marks `count` bytes of [`Body::in_memory`] as read.
     pub fn consume(&mut self, count: usize) {
-        if let Source::Memory { bytes, read } = &mut self.source {
+        if let BodySource::Memory { bytes, read } = &mut self.source {
             *read = read.saturating_add(count).min(bytes.len());
         }
     }
@@ -103,13 +103,13 @@ impl Body {
     /// [`BodyError`], now and at every later call.
     pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, BodyError> {
         match &mut self.source {
-            Source::Memory { bytes, read } => {
+            BodySource::Memory { bytes, read } => {
                 let count = buffer.len().min(bytes.len() - *read);
                 buffer[..count].copy_from_slice(&bytes[*read..*read + count]);
                 *read += count;
                 Ok(count)
             }
-            Source::File { file, len, read } => {
+            BodySource::File { file, len, read } => {
                 let count = (buffer.len() as u64).min(*len - *read) as usize;
                 if count == 0 {
                     return Ok(0);
@@ -121,7 +121,7 @@ impl Body {
                 *read += count as u64;
                 Ok(count)
             }
-            Source::Stream { pipe, read_more, .. } => pipe.read(buffer, read_more.as_ref()),
+            BodySource::Stream { pipe, read_more, .. } => pipe.read(buffer, read_more.as_ref()),
         }
     }
 }
@@ -134,7 +134,7 @@ impl fmt::Debug for Body {
 
 impl From<Vec<u8>> for Body {
     fn from(bytes: Vec<u8>) -> Self {
-        Self { source: Source::Memory { bytes, read: 0 } }
+        Self { source: BodySource::Memory { bytes, read: 0 } }
     }
 }
 
@@ -229,7 +229,7 @@ impl Spool {
     /// The body, complete.
     pub(crate) fn finish(self) -> Body {
         match self.file {
-            Some((file, len)) => Body { source: Source::File { file, len, read: 0 } },
+            Some((file, len)) => Body { source: BodySource::File { file, len, read: 0 } },
             None => Body::from(self.memory),
         }
     }
@@ -237,7 +237,7 @@ impl Spool {
 
 /// A bounded pipe from the engine to the thread that reads a streamed body.
 #[derive(Debug)]
-pub(crate) struct Pipe {
+pub(crate) struct BodyPipe {
     state: Mutex<PipeState>,
     changed: Condvar,
     bytes_max: usize,
@@ -271,7 +271,7 @@ pub(crate) enum PipeEnd {
     Disconnected,
 }
 
-impl Pipe {
+impl BodyPipe {
     /// An empty pipe that takes `bytes_max` bytes before it says that it is full; or one that is never full, and
     /// has what there is no room for in a file of `overflow`.
     pub(crate) fn new(bytes_max: usize, overflow: Option<Arc<Spools>>) -> Self {
@@ -452,7 +452,7 @@ mod tests {
 
     #[test]
     fn a_pipe_passes_bytes_on_and_never_ends_a_cut_body_as_if_complete() {
-        let pipe = Arc::new(Pipe::new(8, None));
+        let pipe = Arc::new(BodyPipe::new(8, None));
         let mut body = Body::streamed(Arc::clone(&pipe), None, || {});
         pipe.push(b"0123456789").unwrap();
         assert!(pipe.is_full());
@@ -467,7 +467,7 @@ mod tests {
 
     #[test]
     fn a_pipe_that_stores_is_never_full_and_keeps_the_order() {
-        let pipe = Arc::new(Pipe::new(8, Some(spools())));
+        let pipe = Arc::new(BodyPipe::new(8, Some(spools())));
         pipe.push(b"01234567").unwrap();
         assert!(!pipe.is_full());
         let mut body = Body::streamed(Arc::clone(&pipe), None, || {});
@@ -493,7 +493,7 @@ mod tests {
 
     #[test]
     fn a_reader_waits_for_the_engine_and_asks_it_for_more() {
-        let pipe = Arc::new(Pipe::new(8, None));
+        let pipe = Arc::new(BodyPipe::new(8, None));
         let asked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
         let (feed, count) = (Arc::clone(&pipe), Arc::clone(&asked));
         let mut body = Body::streamed(Arc::clone(&pipe), Some(3), move || {

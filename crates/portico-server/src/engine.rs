@@ -1,8 +1,8 @@
 //! The value that is lent: the sockets, connections and deadlines of one event loop.
 //!
-//! The only place that owns both the reactor's registrations and the connections. Never calls an application:
-//! it hands out [`Call`]s and takes [`Answer`]s. The clock is its driver's ([`Engine::set_now`]), but for how long
-//! one turn lasts.
+//! The only place that owns both the reactor's registrations and the connections. Never calls an application: it
+//! hands out [`Call`]s and takes [`ResponsePart`]s. The clock is its driver's ([`Engine::set_now`]), but for how
+//! long one turn lasts.
 
 mod accept;
 mod clients;
@@ -25,8 +25,8 @@ use crate::access_log::AccessLog;
 use crate::application::{Peer, Server};
 use crate::body::Body;
 use crate::connection::{
-    Answer, Connection, ConnectionId, Counters, Deadline, QUEUE_FULL, RequestKey, ResponseShare, Step, Table,
-    Tools, deadline::Deadlines,
+    Connection, ConnectionId, ConnectionTable, Counters, Deadline, EngineContext, QUEUE_FULL, RequestKey,
+    ResponsePart, ResponseShare, Step, deadline::Deadlines,
 };
 use crate::forwarded::Forwarded;
 use crate::handover::Sharing;
@@ -36,25 +36,26 @@ use crate::request_id::RequestId;
 use crate::tls::TlsClient;
 pub use accept::Accepting;
 use clients::ClientCounts;
-pub use sharing::Member;
+pub use sharing::SharingState;
 
-/// One event loop's state.
+/// The event loop's state: the one owner of reactor, connections, deadlines and queue. A value, so that one thread
+/// at a time drives it; it never blocks and never calls the application.
 #[derive(Debug)]
 pub struct Engine {
     reactor: Arc<Reactor>,
-    tools: Tools,
-    table: Table,
+    context: EngineContext,
+    table: ConnectionTable,
     deadlines: Deadlines,
     queue: Queue,
     accepting: Accepting,
     clients: ClientCounts,
     /// Where there are other workers.
-    member: Option<Box<Member>>,
+    member: Option<Box<SharingState>>,
     /// Connections that have more to do than one turn allowed.
     again: Vec<ConnectionId>,
     /// Connections that came with their request, and are not watched while that is about to be answered.
     unwatched: Vec<ConnectionId>,
-    /// Connections whose answer is held back, to be written together.
+    /// Connections whose response is held back, to be written together.
     held: Vec<ConnectionId>,
     held_since: Instant,
     /// Sessions whose streams have worked since the session was written.
@@ -78,7 +79,7 @@ pub struct Engine {
 
 /// A request that a thread is to answer.
 pub struct Call {
-    /// Where the answer goes.
+    /// Where the response goes.
     pub key: RequestKey,
     /// The request's head.
     pub head: Arc<RequestHead>,
@@ -104,20 +105,20 @@ pub struct Call {
     pub share: ResponseShare,
 }
 
-/// How an answer is written.
+/// How a response is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Writing {
     /// Now.
     AtOnce,
-    /// A small one with the answers to the requests behind it, if there are any: waking the client's side once for
-    /// a batch costs less than once for each answer.
+    /// A small one with the responses to the requests behind it, if there are any: waking the client's side once
+    /// for a batch costs less than once for each response.
     Batched,
 }
 
 /// With requests waiting in its queue the engine looks at the network this often all the same.
 pub const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
-/// Longest that an answer is held back for the answers behind it.
+/// Longest that a response is held back for the responses behind it.
 const HOLD_MAX: Duration = Duration::from_micros(500);
 
 /// Deadlines that are handled in one turn.
@@ -135,11 +136,11 @@ impl Engine {
         let threads = config.threads as usize;
         Self {
             reactor,
-            member: sharing.map(|sharing| Box::new(Member::new(sharing, threads))),
+            member: sharing.map(|sharing| Box::new(SharingState::new(sharing, threads))),
             queue: Queue::new(config.max_queue),
             clients: ClientCounts::new(config.client_limits.connections_per_client),
-            tools: Tools::new(config, access_log, now),
-            table: Table::default(),
+            context: EngineContext::new(config, access_log, now),
+            table: ConnectionTable::default(),
             deadlines: Deadlines::default(),
             accepting: Accepting::default(),
             again: Vec::new(),
@@ -161,28 +162,28 @@ impl Engine {
 
     /// Sets the present moment.
     pub fn set_now(&mut self, now: Instant) {
-        self.tools.now = now;
+        self.context.now = now;
     }
 
     /// The present moment, as it was set last.
     pub fn now(&self) -> Instant {
-        self.tools.now
+        self.context.now
     }
 
     /// Whether the access log tells where the time of requests goes.
     pub fn tells_times(&self) -> bool {
-        self.tools.access_log.as_ref().is_some_and(AccessLog::needs_times)
+        self.context.access_log.as_ref().is_some_and(AccessLog::needs_times)
     }
 
     /// Sets the present moment, after a look at the network.
     pub fn set_polled(&mut self, now: Instant) {
-        self.tools.now = now;
+        self.context.now = now;
         self.poll_due = now + POLL_INTERVAL;
     }
 
     /// Whether the last look at the network is so old that it is time for another.
     pub fn poll_is_due(&self) -> bool {
-        self.tools.now >= self.poll_due
+        self.context.now >= self.poll_due
     }
 
     /// Goes on with what was put off, and handles the deadlines that have passed.
@@ -191,17 +192,17 @@ impl Engine {
             self.continue_turns();
         }
         for _ in 0..TIMEOUTS_MAX {
-            let Some((index, at)) = self.deadlines.next_due(self.tools.now) else {
+            let Some((index, at)) = self.deadlines.next_due(self.context.now) else {
                 break;
             };
-            let now = self.tools.now;
+            let now = self.context.now;
             let passed = self.deadlines.handle_timeout(self.table.timer(index), index, (at, now));
             if let (Some(deadline), Some(id)) = (passed, self.table.occupant(index)) {
                 if deadline == Deadline::Queue {
-                    self.tools.counters.queue_timeouts += 1;
+                    self.context.counters.queue_timeouts += 1;
                     self.queue.abandon();
                 }
-                self.receive_on(id, |connection, tools| connection.handle_timeout(deadline, tools));
+                self.receive_on(id, |connection, context| connection.handle_timeout(deadline, context));
             }
         }
         self.write_unheld_sessions();
@@ -209,7 +210,7 @@ impl Engine {
         self.resume_accepting();
         self.continue_accepting();
         self.advance_sharing();
-        if self.drain_until.is_some_and(|until| until <= self.tools.now) {
+        if self.drain_until.is_some_and(|until| until <= self.context.now) {
             self.stop();
         }
     }
@@ -262,14 +263,14 @@ impl Engine {
             let Some(mut connection) = self.table.take(id) else {
                 continue;
             };
-            if connection.is_abandoned(&self.tools) {
-                self.tools.counters.abandoned += 1;
+            if connection.is_abandoned(&self.context) {
+                self.context.counters.abandoned += 1;
                 self.discard(id, connection);
                 continue;
             }
             let key = RequestKey { id, call: self.calls + 1 };
             let share = self.response_share(id, &connection);
-            let begun = connection.begin_call(key.call, &mut self.tools, read_more(id));
+            let begun = connection.begin_call(key.call, &mut self.context, read_more(id));
             let (peer, server, id_told) =
                 (connection.peer(), Arc::clone(connection.server()), connection.id());
             let (trusted, forwarded) = (connection.is_trusted(), connection.forwarded().cloned());
@@ -297,26 +298,27 @@ impl Engine {
         None
     }
 
-    /// Takes a part of the answer of the call `key`; `false` if nobody awaits it any more.
-    pub fn answer(&mut self, key: RequestKey, answer: Answer<'_>, writing: Writing) -> bool {
+    /// Takes a part of the response of the call `key`; `false` if nobody awaits it any more.
+    pub fn respond(&mut self, key: RequestKey, response: ResponsePart<'_>, writing: Writing) -> bool {
         let id = key.id;
         if !self.awaits(key) {
             return false;
         }
-        // Of a stream the answer goes to its session at once, which is what is held: that takes no copy more.
+        // Of a stream the response goes to its session at once, which is what is held: that takes no copy more.
         let worth = |engine: &Self| {
-            answer.is_worth_holding() || (matches!(answer, Answer::Whole { .. }) && engine.is_stream(id))
+            response.is_worth_holding()
+                || (matches!(response, ResponsePart::Whole { .. }) && engine.is_stream(id))
         };
         let hold = writing == Writing::Batched && !self.queue.is_empty() && worth(self);
         if hold && self.held.is_empty() && self.worked.is_empty() {
-            self.held_since = self.tools.now;
+            self.held_since = self.context.now;
         }
         let alone = hold && !self.is_stream(id);
         if alone {
             self.held.push(id);
         }
-        let alive = self.work_on(id, |connection, tools| connection.answer(answer, alone, tools));
-        if !hold || self.tools.now.saturating_duration_since(self.held_since) >= HOLD_MAX {
+        let alive = self.work_on(id, |connection, context| connection.respond(response, alone, context));
+        if !hold || self.context.now.saturating_duration_since(self.held_since) >= HOLD_MAX {
             self.flush_held();
         }
         alive
@@ -340,15 +342,15 @@ impl Engine {
         connection.head().cloned()
     }
 
-    /// Whether the client of the call `key` has left before its answer was complete.
+    /// Whether the client of the call `key` has left before its response was complete.
     pub fn is_client_gone(&mut self, key: RequestKey) -> bool {
         self.look_at_session_of(key.id);
         self.table
             .get(key.id)
-            .is_none_or(|connection| connection.awaits(key.call) && connection.is_client_gone(&self.tools))
+            .is_none_or(|connection| connection.awaits(key.call) && connection.is_client_gone(&self.context))
     }
 
-    /// Writes the answers that were held back.
+    /// Writes the responses that were held back.
     #[inline]
     pub fn flush_held(&mut self) {
         if !self.held.is_empty() {
@@ -371,13 +373,17 @@ impl Engine {
 
     /// What has happened so far.
     pub fn counters(&self) -> Counters {
-        self.tools.counters
+        self.context.counters
     }
 
     /// Has connection `id` work, which takes in nothing of size, and carries out what comes of it; `false` if the
     /// connection has ended.
-    fn work_on(&mut self, id: ConnectionId, work: impl FnOnce(&mut Connection, &mut Tools) -> Step) -> bool {
-        self.tools.held = 0;
+    fn work_on(
+        &mut self,
+        id: ConnectionId,
+        work: impl FnOnce(&mut Connection, &mut EngineContext) -> Step,
+    ) -> bool {
+        self.context.held = 0;
         self.have_work(id, work)
     }
 
@@ -385,7 +391,7 @@ impl Engine {
     fn receive_on(
         &mut self,
         id: ConnectionId,
-        work: impl FnOnce(&mut Connection, &mut Tools) -> Step,
+        work: impl FnOnce(&mut Connection, &mut EngineContext) -> Step,
     ) -> bool {
         self.look_at_memory(id);
         self.have_work(id, work)
@@ -396,7 +402,7 @@ impl Engine {
     fn have_work(
         &mut self,
         id: ConnectionId,
-        work: impl FnOnce(&mut Connection, &mut Tools) -> Step,
+        work: impl FnOnce(&mut Connection, &mut EngineContext) -> Step,
     ) -> bool {
         let Some(mut connection) = self.table.take(id) else {
             return false;
@@ -414,10 +420,10 @@ impl Engine {
             step = match step {
                 Step::Ready if !self.enqueue(id, &connection) => {
                     self.report_full_queue();
-                    connection.answer_unavailable(QUEUE_FULL, &mut self.tools)
+                    connection.respond_unavailable(QUEUE_FULL, &mut self.context)
                 }
                 Step::Streams => self.serve_streams(id, &mut connection),
-                Step::Divide => return self.divide(id, connection),
+                Step::PromoteToSession => return self.promote_to_session(id, connection),
                 _ => break,
             };
         }
@@ -427,7 +433,7 @@ impl Engine {
                 return false;
             }
             Step::Again => self.again.push(id),
-            Step::Keep | Step::Ready | Step::Leave | Step::Streams | Step::Divide => {}
+            Step::Keep | Step::Ready | Step::Leave | Step::Streams | Step::PromoteToSession => {}
         }
         if self.clients.is_bounded() && !self.count_client(&mut connection) {
             self.close(id, connection);
@@ -437,7 +443,7 @@ impl Engine {
             && !(connection.watched().is_none() && connection.can_go_unwatched())
             && let Err(error) = self.watch(id, &mut connection)
         {
-            self.tools.reports.unwatched("a connection", &error);
+            self.context.reports.unwatched("a connection", &error);
             self.close(id, connection);
             return false;
         }
@@ -461,8 +467,8 @@ impl Engine {
     /// Has the request of `connection` wait for a thread; `false` if the queue is full.
     #[inline]
     fn enqueue(&mut self, id: ConnectionId, connection: &Connection) -> bool {
-        let carrier = connection.carrier().map(|(carrier, _)| carrier);
-        let ticket = Ticket { id, served: connection.served(), carrier };
+        let session = connection.session().map(|(session, _)| session);
+        let ticket = Ticket { id, served: connection.served(), session };
         match self.queue.push(ticket, |ticket| self.table.awaits_thread(ticket.id, ticket.served)) {
             Admission::Waits => {}
             Admission::Displaced(other) => self.displace(other.id),
@@ -478,12 +484,12 @@ impl Engine {
     #[cold]
     fn displace(&mut self, id: ConnectionId) {
         self.report_full_queue();
-        self.work_on(id, |connection, tools| connection.answer_unavailable(QUEUE_FULL, tools));
+        self.work_on(id, |connection, context| connection.respond_unavailable(QUEUE_FULL, context));
     }
 
     fn report_full_queue(&mut self) {
-        self.tools.counters.queue_full += 1;
-        let refused = self.tools.counters.queue_full;
+        self.context.counters.queue_full += 1;
+        let refused = self.context.counters.queue_full;
         if refused.is_power_of_two() {
             let waiting = self.queue.len();
             log::warn!(
@@ -496,7 +502,7 @@ impl Engine {
         if connection.is_waiting() {
             self.queue.abandon();
             // At the stop the client has not left: its request is cut, which the log tells by itself.
-            self.tools.counters.abandoned += u64::from(!self.stopped);
+            self.context.counters.abandoned += u64::from(!self.stopped);
         }
         self.discard(id, connection);
     }
@@ -505,7 +511,7 @@ impl Engine {
         if connection.is_session() {
             self.close_streams(&mut connection);
         }
-        connection.close(&mut self.tools);
+        connection.close(&mut self.context);
         self.note_end(&connection);
         self.forget_memory(id, &connection);
         self.forget_client(&connection);

@@ -61,15 +61,15 @@ impl Forwarded {
 
 impl Forwarded {
     /// What this and `other` say together.
-    fn with(mut self, other: Self) -> Result<Self, Refusal> {
+    fn with(mut self, other: Self) -> Result<Self, ForwardedRefusal> {
         if disagree(self.address, other.address) {
-            return Err(Refusal::ClientConflict);
+            return Err(ForwardedRefusal::ClientConflict);
         }
         if disagree(self.scheme, other.scheme) {
-            return Err(Refusal::SchemeConflict);
+            return Err(ForwardedRefusal::SchemeConflict);
         }
         if disagree(self.lower_host(), other.lower_host()) {
-            return Err(Refusal::HostConflict);
+            return Err(ForwardedRefusal::HostConflict);
         }
         if self.address.is_none() {
             (self.address, self.port) = (other.address, other.port);
@@ -105,7 +105,7 @@ pub enum Scheme {
 
 /// What comes of one request.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Judgement {
+pub struct Evaluation {
     /// What was said of the client, if it was anything.
     pub forwarded: Option<Arc<Forwarded>>,
     /// A peer that is not believed has said that its client speaks TLS.
@@ -124,7 +124,7 @@ pub struct Heard {
 
 /// Why a request is refused with 400.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum ForwardedRefusal {
     /// X-Forwarded-For and Forwarded name different clients.
     ClientConflict,
     /// Fields name different hosts.
@@ -139,7 +139,7 @@ pub enum Refusal {
     Underscore,
 }
 
-impl Refusal {
+impl ForwardedRefusal {
     /// What a client and a log are told; quotes nothing that the peer has sent.
     pub fn sentence(self) -> &'static str {
         match self {
@@ -204,12 +204,12 @@ impl Policy {
     ///
     /// # Errors
     /// The request is to be refused.
-    pub fn judge(
+    pub fn evaluate(
         &self,
         trusted: bool,
         head: &mut RequestHead,
         heard: &mut Heard,
-    ) -> Result<Judgement, Refusal> {
+    ) -> Result<Evaluation, ForwardedRefusal> {
         if !trusted {
             let mut scheme_ignored = false;
             head.retain_fields(|name, value| {
@@ -220,7 +220,7 @@ impl Policy {
                 !(self.is_forwarded(name) || self.names.claims(name))
             });
             self.map_underscores(head)?;
-            return Ok(Judgement { scheme_ignored, ..Judgement::default() });
+            return Ok(Evaluation { scheme_ignored, ..Evaluation::default() });
         }
         self.names.admit(head)?;
         self.map_underscores(head)?;
@@ -229,14 +229,14 @@ impl Policy {
             head.retain_fields(|name, _| !name.eq_ignore_ascii_case(FORWARDED));
         }
         let forwarded = (forwarded != Forwarded::default()).then(|| Arc::new(forwarded));
-        Ok(Judgement { forwarded, forwarded_ignored, ..Judgement::default() })
+        Ok(Evaluation { forwarded, forwarded_ignored, ..Evaluation::default() })
     }
 
     /// What becomes of the names with underscores that no proxy may send.
-    fn map_underscores(&self, head: &mut RequestHead) -> Result<(), Refusal> {
+    fn map_underscores(&self, head: &mut RequestHead) -> Result<(), ForwardedRefusal> {
         match self.header_map {
             HeaderMap::Drop => {}
-            HeaderMap::Refuse if head.dropped().len() != 0 => return Err(Refusal::Underscore),
+            HeaderMap::Refuse if head.dropped().len() != 0 => return Err(ForwardedRefusal::Underscore),
             HeaderMap::Refuse => {}
             HeaderMap::Dangerous => head.restore_dropped(|name| {
                 let hyphened = hyphened(name);
@@ -267,8 +267,8 @@ impl Policy {
     /// All that the fields of a believed peer say, and whether its Forwarded counts for nothing: beside
     /// X-Forwarded-* it is what a client has sent and the proxy has passed on, unless the proxy is known to
     /// speak in that way.
-    fn read(&self, head: &RequestHead, heard: &mut Heard) -> Result<(Forwarded, bool), Refusal> {
-        let fields: Fields<'_> = head.fields().filter(|(name, _)| self.watched.has(name)).collect();
+    fn read(&self, head: &RequestHead, heard: &mut Heard) -> Result<(Forwarded, bool), ForwardedRefusal> {
+        let fields: ForwardedFields<'_> = head.fields().filter(|(name, _)| self.watched.has(name)).collect();
         let said = x_forwarded::read(self, &fields)?;
         let script_name = self.names.script_name(head)?;
         let forwarded = Forwarded { script_name, ..said };
@@ -301,10 +301,10 @@ impl Policy {
     /// A proxy that is named in the configuration is believed what it says of the one before it. The first
     /// address that is not is the client's: it did not come by the word of anybody unknown. Whatever is no
     /// address ends the walk.
-    fn walk(&self, hops: impl Iterator<Item = Hop>) -> (Option<(IpAddr, Option<u16>)>, usize) {
+    fn walk(&self, handover_count: impl Iterator<Item = Hop>) -> (Option<(IpAddr, Option<u16>)>, usize) {
         let mut client = None;
         let mut place = 0;
-        for (at, hop) in hops.enumerate() {
+        for (at, hop) in handover_count.enumerate() {
             place = at;
             let Hop::Address(address, port) = hop else { break };
             client = Some((address, port));
@@ -317,7 +317,7 @@ impl Policy {
 }
 
 /// Names and values of the few fields that may tell of the client.
-type Fields<'a> = Vec<(&'a [u8], &'a [u8])>;
+type ForwardedFields<'a> = Vec<(&'a [u8], &'a [u8])>;
 
 /// Whom a proxy got a request from, as it says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -361,7 +361,7 @@ fn disagree<T: PartialEq>(one: Option<T>, other: Option<T>) -> bool {
 
 /// `path` without a `/` at its end, if it is empty or begins with one `/` that no browser takes for the begin of
 /// a host, and has nothing else that could end a path.
-fn prefix(path: &[u8]) -> Result<Box<[u8]>, Refusal> {
+fn prefix(path: &[u8]) -> Result<Box<[u8]>, ForwardedRefusal> {
     let end = path.iter().rposition(|&byte| byte != b'/').map_or(0, |last| last + 1);
     let trimmed = &path[..end];
     let sound = match trimmed {
@@ -371,7 +371,7 @@ fn prefix(path: &[u8]) -> Result<Box<[u8]>, Refusal> {
         }
         _ => false,
     };
-    if sound { Ok(trimmed.into()) } else { Err(Refusal::Malformed) }
+    if sound { Ok(trimmed.into()) } else { Err(ForwardedRefusal::Malformed) }
 }
 
 /// `name` in lower case, with hyphens for underscores: alike for names that are one in environ.

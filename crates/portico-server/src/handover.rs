@@ -66,22 +66,22 @@ pub struct Sharing {
 /// clones are the same queues.
 #[derive(Clone, Debug)]
 pub struct Handover {
-    idle: Arc<Pair>,
-    ready: Arc<Pair>,
+    idle: Arc<SocketPair>,
+    ready: Arc<SocketPair>,
 }
 
-/// One of the two queues.
+/// The two queues between workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lane {
+pub enum HandoverQueue {
     /// Connections between requests; every worker takes from it at any time.
     Idle,
     /// Complete requests; a worker takes from it while it has a free thread.
     Ready,
 }
 
-/// What is told of a connection beside its descriptor and its bytes.
+/// The facts of a connection that travel beside its descriptor and its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Label {
+pub struct Metadata {
     /// The other end.
     pub peer: Peer,
     /// Whether what it says of others is believed.
@@ -95,23 +95,23 @@ pub struct Label {
     /// Requests answered on it.
     pub served: u32,
     /// How often the present request has been handed over.
-    pub hops: u8,
+    pub handover_count: u8,
     /// In the idle lane until when the client's next bytes are awaited, in the other since when the request waits.
     pub moment: Instant,
 }
 
-/// A connection that has arrived.
+/// A connection that another worker has handed over.
 #[derive(Debug)]
-pub struct Parcel<'a> {
+pub struct HandoverMessage<'a> {
     /// Its descriptor.
     pub socket: OwnedFd,
     /// What is told of it.
-    pub label: Label,
+    pub metadata: Metadata,
     /// What has been read from it and not been used.
     pub bytes: &'a [u8],
 }
 
-/// What came of sending.
+/// The outcome of sending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dispatch {
     /// It is on its way: the sender has nothing more to do with it.
@@ -135,7 +135,7 @@ const MAGIC: [u8; 4] = *b"hnd\x03";
 const TRUSTED: u8 = 1;
 const UNIX: u8 = 2;
 
-/// Magic, flags, hops, listener, served, moment, peer, destination.
+/// Magic, flags, handover_count, listener, served, moment, peer, destination.
 const HEADER_BYTES: usize = 4 + 1 + 1 + 4 + 4 + 8 + 2 * ADDRESS_BYTES;
 
 /// Kind, port, address, scope.
@@ -149,7 +149,7 @@ static FOREIGN: Occurrences = Occurrences::new();
 static UNTAKEN: Occurrences = Occurrences::new();
 
 #[derive(Debug)]
-struct Pair {
+struct SocketPair {
     sender: OwnedFd,
     receiver: OwnedFd,
 }
@@ -160,16 +160,16 @@ impl Handover {
     /// # Errors
     /// The kernel's, when descriptors have run out.
     pub fn new() -> io::Result<Self> {
-        Ok(Self { idle: Arc::new(Pair::new()?), ready: Arc::new(Pair::new()?) })
+        Ok(Self { idle: Arc::new(SocketPair::new()?), ready: Arc::new(SocketPair::new()?) })
     }
 
     /// What becomes readable when there is something to take.
-    pub(crate) fn receiver(&self, lane: Lane) -> BorrowedFd<'_> {
+    pub(crate) fn receiver(&self, lane: HandoverQueue) -> BorrowedFd<'_> {
         self.pair(lane).receiver.as_fd()
     }
 
     /// Whether nothing waits to be taken.
-    pub(crate) fn is_empty(&self, lane: Lane) -> bool {
+    pub(crate) fn is_empty(&self, lane: HandoverQueue) -> bool {
         let mut fds = [PollFd::from_borrowed_fd(self.receiver(lane), PollFlags::IN)];
         let polled = rustix::event::poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
         polled.is_ok_and(|ready| ready == 0)
@@ -179,12 +179,12 @@ impl Handover {
     /// the present.
     pub(crate) fn send(
         &self,
-        lane: Lane,
-        (socket, label): (BorrowedFd<'_>, &Label),
+        lane: HandoverQueue,
+        (socket, metadata): (BorrowedFd<'_>, &Metadata),
         pieces: [&[u8]; 3],
         now: Instant,
     ) -> Dispatch {
-        let header = label.encode(now);
+        let header = metadata.encode(now);
         let [first, second, third] = pieces;
         let message = [&header[..], first, second, third].map(IoSlice::new);
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -207,7 +207,12 @@ impl Handover {
     }
 
     /// Takes what waits longest; `None` if nothing does. `buffer` has room for [`MESSAGE_BYTES_MAX`].
-    pub(crate) fn take<'b>(&self, lane: Lane, buffer: &'b mut [u8], now: Instant) -> Option<Parcel<'b>> {
+    pub(crate) fn take<'b>(
+        &self,
+        lane: HandoverQueue,
+        buffer: &'b mut [u8],
+        now: Instant,
+    ) -> Option<HandoverMessage<'b>> {
         loop {
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
             let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -233,10 +238,10 @@ impl Handover {
                 }
                 _ => None,
             });
-            let label = buffer.get(..count).and_then(|message| Label::decode(message, now));
-            match (socket, label) {
-                (Some(socket), Some(label)) if !truncated => {
-                    return Some(Parcel { socket, label, bytes: &buffer[HEADER_BYTES..count] });
+            let metadata = buffer.get(..count).and_then(|message| Metadata::decode(message, now));
+            match (socket, metadata) {
+                (Some(socket), Some(metadata)) if !truncated => {
+                    return Some(HandoverMessage { socket, metadata, bytes: &buffer[HEADER_BYTES..count] });
                 }
                 (socket, _) => {
                     if let Some(times) = FOREIGN.note() {
@@ -250,15 +255,15 @@ impl Handover {
         }
     }
 
-    fn pair(&self, lane: Lane) -> &Pair {
+    fn pair(&self, lane: HandoverQueue) -> &SocketPair {
         match lane {
-            Lane::Idle => &self.idle,
-            Lane::Ready => &self.ready,
+            HandoverQueue::Idle => &self.idle,
+            HandoverQueue::Ready => &self.ready,
         }
     }
 }
 
-impl Pair {
+impl SocketPair {
     fn new() -> io::Result<Self> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         // SEQPACKET: a message is taken whole, by one taker.
@@ -268,10 +273,10 @@ impl Pair {
     }
 }
 
-impl Label {
+impl Metadata {
     fn encode(&self, now: Instant) -> [u8; HEADER_BYTES] {
         // All of it, so that what is added here does not stay behind.
-        let Self { peer, trusted, is_unix, destination, listener, served, hops, moment } = *self;
+        let Self { peer, trusted, is_unix, destination, listener, served, handover_count, moment } = *self;
         let peer = match peer {
             Peer::Unix => None,
             Peer::Inet(address) => Some(address),
@@ -281,7 +286,7 @@ impl Label {
         let mut rest = &mut header[..];
         for field in [
             &MAGIC[..],
-            &[flags, hops],
+            &[flags, handover_count],
             &listener.to_ne_bytes(),
             &served.to_ne_bytes(),
             &nanos_of(moment, now).to_ne_bytes(),
@@ -296,14 +301,14 @@ impl Label {
     /// `None` if `message` does not begin with one.
     fn decode(message: &[u8], now: Instant) -> Option<Self> {
         let mut rest = message.strip_prefix(&MAGIC)?;
-        let [flags, hops] = field(&mut rest)?;
+        let [flags, handover_count] = field(&mut rest)?;
         let (trusted, is_unix) = (flags & TRUSTED != 0, flags & UNIX != 0);
         let listener = u32::from_ne_bytes(field(&mut rest)?);
         let served = u32::from_ne_bytes(field(&mut rest)?);
         let moment = moment_of(u64::from_ne_bytes(field(&mut rest)?), now)?;
         let peer = decode_address(&mut rest)?.map_or(Peer::Unix, Peer::Inet);
         let destination = decode_address(&mut rest)?;
-        Some(Self { peer, trusted, is_unix, destination, listener, served, hops, moment })
+        Some(Self { peer, trusted, is_unix, destination, listener, served, handover_count, moment })
     }
 }
 
@@ -375,10 +380,19 @@ mod tests {
 
     use super::*;
 
-    fn label(peer: Peer, moment: Instant) -> Label {
+    fn metadata(peer: Peer, moment: Instant) -> Metadata {
         let destination = (peer != Peer::Unix).then(|| "[2001:db8::1%7]:443".parse().unwrap());
         let is_unix = peer == Peer::Unix;
-        Label { peer, trusted: !is_unix, is_unix, destination, listener: 3, served: 70_000, hops: 2, moment }
+        Metadata {
+            peer,
+            trusted: !is_unix,
+            is_unix,
+            destination,
+            listener: 3,
+            served: 70_000,
+            handover_count: 2,
+            moment,
+        }
     }
 
     #[test]
@@ -395,18 +409,21 @@ mod tests {
                 let ago = Duration::from_secs(i64::unsigned_abs(seconds));
                 let moment = if seconds < 0 { now - ago } else { now + ago };
                 let (ours, mut theirs) = UnixStream::pair().unwrap();
-                let sent = label(peer, moment);
+                let sent = metadata(peer, moment);
                 let pieces: [&[u8]; 3] = [b"head", b"", &vec![b'x'; BYTES_MAX - 4]];
-                assert_eq!(handover.send(Lane::Ready, (ours.as_fd(), &sent), pieces, now), Dispatch::Done);
+                assert_eq!(
+                    handover.send(HandoverQueue::Ready, (ours.as_fd(), &sent), pieces, now),
+                    Dispatch::Done
+                );
                 drop(ours);
-                assert!(handover.is_empty(Lane::Idle) && !handover.is_empty(Lane::Ready));
-                assert!(handover.take(Lane::Idle, &mut buffer, now).is_none());
-                let parcel = handover.take(Lane::Ready, &mut buffer, now).unwrap();
-                assert_eq!(parcel.bytes, pieces.concat());
-                let drift = parcel.label.moment.max(moment) - parcel.label.moment.min(moment);
+                assert!(handover.is_empty(HandoverQueue::Idle) && !handover.is_empty(HandoverQueue::Ready));
+                assert!(handover.take(HandoverQueue::Idle, &mut buffer, now).is_none());
+                let message = handover.take(HandoverQueue::Ready, &mut buffer, now).unwrap();
+                assert_eq!(message.bytes, pieces.concat());
+                let drift = message.metadata.moment.max(moment) - message.metadata.moment.min(moment);
                 assert!(drift < Duration::from_secs(1), "{drift:?}");
-                assert_eq!(Label { moment, ..parcel.label }, sent);
-                UnixStream::from(parcel.socket).write_all(b"it is this one").unwrap();
+                assert_eq!(Metadata { moment, ..message.metadata }, sent);
+                UnixStream::from(message.socket).write_all(b"it is this one").unwrap();
                 let mut received = String::new();
                 theirs.read_to_string(&mut received).unwrap();
                 assert_eq!(received, "it is this one");
@@ -419,19 +436,19 @@ mod tests {
         let handover = Handover::new().unwrap();
         let (ours, _theirs) = UnixStream::pair().unwrap();
         let now = Instant::now();
-        let label = label(Peer::Unix, now);
+        let metadata = metadata(Peer::Unix, now);
         let pieces: [&[u8]; 3] = [&[0; 1000], b"", b""];
         let mut count = 0;
-        while handover.send(Lane::Idle, (ours.as_fd(), &label), pieces, now) == Dispatch::Done {
+        while handover.send(HandoverQueue::Idle, (ours.as_fd(), &metadata), pieces, now) == Dispatch::Done {
             count += 1;
             assert!(count < 100_000, "it never fills");
         }
         assert!(count > 50, "{count}");
         let mut buffer = vec![0; 64 * 1024];
         for _ in 0..count {
-            assert_eq!(handover.take(Lane::Idle, &mut buffer, now).unwrap().bytes.len(), 1000);
+            assert_eq!(handover.take(HandoverQueue::Idle, &mut buffer, now).unwrap().bytes.len(), 1000);
         }
-        assert!(handover.take(Lane::Idle, &mut buffer, now).is_none());
+        assert!(handover.take(HandoverQueue::Idle, &mut buffer, now).is_none());
     }
 
     #[test]
@@ -441,7 +458,7 @@ mod tests {
         let sender = &handover.idle.sender;
         rustix::net::send(sender, b"", SendFlags::empty()).unwrap();
         rustix::net::send(sender, b"hnd\x01 and then nothing of the kind", SendFlags::empty()).unwrap();
-        rustix::net::send(sender, &label(Peer::Unix, now).encode(now), SendFlags::empty()).unwrap();
+        rustix::net::send(sender, &metadata(Peer::Unix, now).encode(now), SendFlags::empty()).unwrap();
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         {
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -452,9 +469,9 @@ mod tests {
         }
         drop(ours);
         let (good, _client) = UnixStream::pair().unwrap();
-        handover.send(Lane::Idle, (good.as_fd(), &label(Peer::Unix, now)), [b"x", b"", b""], now);
+        handover.send(HandoverQueue::Idle, (good.as_fd(), &metadata(Peer::Unix, now)), [b"x", b"", b""], now);
         let mut buffer = vec![0; 64 * 1024];
-        assert_eq!(handover.take(Lane::Idle, &mut buffer, now).unwrap().bytes, b"x");
+        assert_eq!(handover.take(HandoverQueue::Idle, &mut buffer, now).unwrap().bytes, b"x");
         assert_eq!(theirs.read(&mut [0; 1]).unwrap(), 0, "closed");
     }
 }

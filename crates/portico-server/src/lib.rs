@@ -23,7 +23,8 @@ mod tls;
 mod transport;
 
 pub use access_log::{
-    AccessLog, Destination, Facts, LostRequest, Outputs, Plan, Reopener, Teller, Times, Told,
+    AccessLog, AccessObserver, Destination, LineConstants, LostRequest, Outputs, Plan, Reopener,
+    ServerResponse, Times,
 };
 pub use application::{Application, Peer, Request, Server, path_info, percent_decode};
 pub use body::{Body, BodyError};
@@ -36,4 +37,4 @@ pub use occurrences::{Occurrences, Ration};
 pub use request_id::RequestId;
 pub use statsd::Statsd;
 pub use syslog::{Severity, Syslog};
-pub use tls::{CertificateExpiry, Keeper, Supply, TlsClient};
+pub use tls::{CertificateExpiry, CertificateReloader, CertificateSource, TlsClient};

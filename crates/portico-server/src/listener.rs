@@ -15,7 +15,7 @@ use portico_files::Owner;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::application::Server;
-use crate::tls::Supply;
+use crate::tls::CertificateSource;
 use socket_file::SocketFile;
 
 /// A bound, listening, non-blocking socket. A UNIX socket's file goes with the last listener on it of the process
@@ -29,7 +29,7 @@ pub struct Listener {
     name: String,
     file: Option<Arc<SocketFile>>,
     /// What it takes to speak TLS.
-    supply: Option<Supply>,
+    supply: Option<CertificateSource>,
 }
 
 /// Sockets of another process, with their names.
@@ -208,14 +208,14 @@ impl Listener {
     }
 
     /// Gives those of `listeners` whose clients speak TLS what that takes. Without it they are closed at once.
-    pub fn secure(listeners: &mut [Self], supply: &Supply) {
+    pub fn secure(listeners: &mut [Self], supply: &CertificateSource) {
         for listener in listeners.iter_mut().filter(|listener| listener.server.tls) {
             listener.supply = Some(supply.clone());
         }
     }
 
     /// What it takes to speak TLS, where that is spoken.
-    pub fn supply(&self) -> Option<&Supply> {
+    pub fn supply(&self) -> Option<&CertificateSource> {
         self.supply.as_ref()
     }
 

@@ -12,7 +12,7 @@ pub struct Occurrences(AtomicU64);
 
 /// How often something has happened; of what has happened once a line says no more than that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Times(u64);
+pub struct CountNote(u64);
 
 /// So many of a kind are told each second: where each tells something else, and most are worth reading.
 #[derive(Debug)]
@@ -37,20 +37,20 @@ impl Occurrences {
     }
 
     /// It happens. How often it has by now, if that is to be told.
-    pub fn note(&self) -> Option<Times> {
+    pub fn note(&self) -> Option<CountNote> {
         let times = self.0.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
-        times.is_power_of_two().then_some(Times(times))
+        times.is_power_of_two().then_some(CountNote(times))
     }
 }
 
-impl Times {
+impl CountNote {
     /// As a number.
     pub fn count(self) -> u64 {
         self.0
     }
 }
 
-impl fmt::Display for Times {
+impl fmt::Display for CountNote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             1 => Ok(()),
@@ -87,9 +87,9 @@ mod tests {
     #[test]
     fn a_thousand_times_are_told_ten_times() {
         let occurrences = Occurrences::new();
-        let told: Vec<Times> = (0..1000).filter_map(|_| occurrences.note()).collect();
-        assert_eq!(told, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512].map(Times));
-        assert_eq!(format!("told{}, told{}", Times(1), Times(4)), "told, told (4 so far)");
+        let told: Vec<CountNote> = (0..1000).filter_map(|_| occurrences.note()).collect();
+        assert_eq!(told, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512].map(CountNote));
+        assert_eq!(format!("told{}, told{}", CountNote(1), CountNote(4)), "told, told (4 so far)");
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub struct Ticket {
     /// Requests answered before this one.
     pub served: u32,
     /// The connection that carries it together with others, if it is a stream.
-    pub carrier: Option<ConnectionId>,
+    pub session: Option<ConnectionId>,
 }
 
 /// Bounded queue of connections whose request is complete.
@@ -82,18 +82,18 @@ impl Queue {
             self.remove_stale(&is_live);
         }
         self.entries += 1;
-        match ticket.carrier {
+        match ticket.session {
             // With nobody else there a round would begin by this one and end.
             None if self.entries == 1 => self.current.push_back(ticket),
             None => self.next.push_back(ticket),
-            Some(carrier) => self.push_stream(carrier, ticket),
+            Some(session) => self.push_stream(session, ticket),
         }
         admission
     }
 
-    fn push_stream(&mut self, carrier: ConnectionId, ticket: Ticket) {
+    fn push_stream(&mut self, session: ConnectionId, ticket: Ticket) {
         let round = self.round_for(ticket);
-        self.last_rounds.insert(carrier, round);
+        self.last_rounds.insert(session, round);
         if round == self.serving + 1 {
             self.next.push_back(ticket);
         } else {
@@ -103,7 +103,7 @@ impl Queue {
 
     /// The round into which a request goes.
     fn round_for(&self, ticket: Ticket) -> u64 {
-        let last = ticket.carrier.and_then(|carrier| self.last_rounds.get(&carrier));
+        let last = ticket.session.and_then(|session| self.last_rounds.get(&session));
         last.map_or(0, |last| last + 1).max(self.serving + 1)
     }
 
@@ -117,8 +117,8 @@ impl Queue {
                 continue;
             };
             self.entries -= 1;
-            if let Some(carrier) = ticket.carrier {
-                self.forget_last(carrier);
+            if let Some(session) = ticket.session {
+                self.forget_last(session);
             }
             if is_live(ticket) {
                 return Some(ticket);
@@ -127,15 +127,15 @@ impl Queue {
         }
     }
 
-    /// The last request of connection `carrier` has been taken out.
-    fn forget_last(&mut self, carrier: ConnectionId) {
+    /// The last request of connection `session` has been taken out.
+    fn forget_last(&mut self, session: ConnectionId) {
         let last = self
             .rounds()
             .rev()
-            .find(|(_, tickets)| tickets.iter().any(|ticket| ticket.carrier == Some(carrier)));
+            .find(|(_, tickets)| tickets.iter().any(|ticket| ticket.session == Some(session)));
         match last.map(|(round, _)| round) {
-            Some(round) => self.last_rounds.insert(carrier, round),
-            None => self.last_rounds.remove(&carrier),
+            Some(round) => self.last_rounds.insert(session, round),
+            None => self.last_rounds.remove(&session),
         };
     }
 
@@ -155,8 +155,8 @@ impl Queue {
         loop {
             while let Some(ticket) = self.current.pop_front() {
                 self.entries -= 1;
-                if let Some(carrier) = ticket.carrier {
-                    self.leave_round(carrier);
+                if let Some(session) = ticket.session {
+                    self.leave_round(session);
                 }
                 if is_live(ticket) {
                     return Some(ticket.id);
@@ -181,10 +181,10 @@ impl Queue {
         }
     }
 
-    /// A request of connection `carrier` has left the round in service.
-    fn leave_round(&mut self, carrier: ConnectionId) {
-        if self.last_rounds.get(&carrier).is_some_and(|last| *last <= self.serving) {
-            self.last_rounds.remove(&carrier);
+    /// A request of connection `session` has left the round in service.
+    fn leave_round(&mut self, session: ConnectionId) {
+        if self.last_rounds.get(&session).is_some_and(|last| *last <= self.serving) {
+            self.last_rounds.remove(&session);
         }
     }
 
@@ -206,7 +206,7 @@ impl Queue {
         self.entries = self.iter().count();
         self.stale = 0;
         let carriers = self.rounds().flat_map(|(round, tickets)| {
-            tickets.iter().filter_map(move |ticket| Some((ticket.carrier?, round)))
+            tickets.iter().filter_map(move |ticket| Some((ticket.session?, round)))
         });
         self.last_rounds = carriers.collect();
     }
@@ -223,12 +223,12 @@ mod tests {
     }
 
     fn ticket(index: u32) -> Ticket {
-        Ticket { id: id(index), served: 0, carrier: None }
+        Ticket { id: id(index), served: 0, session: None }
     }
 
-    /// Stream `index` of connection `carrier`.
-    fn stream(carrier: u32, index: u32) -> Ticket {
-        Ticket { carrier: Some(id(carrier)), ..ticket(index) }
+    /// Stream `index` of connection `session`.
+    fn stream(session: u32, index: u32) -> Ticket {
+        Ticket { session: Some(id(session)), ..ticket(index) }
     }
 
     fn order(queue: &mut Queue) -> Vec<u32> {

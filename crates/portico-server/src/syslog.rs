@@ -37,12 +37,12 @@ enum Way {
     Udp(UdpSocket, SocketAddr),
     /// `true` while it is not known whether the socket is not one for streams.
     UnixDatagram(UnixDatagram, PathBuf, bool),
-    Stream(Stream),
+    Stream(SyslogStream),
 }
 
 /// Messages one after the other, over a connection that is made, and made again, without waiting for it.
 #[derive(Debug)]
-struct Stream {
+struct SyslogStream {
     peer: SockAddr,
     socket: Option<Socket>,
     /// Messages that wait; of the first, `sent` bytes are gone.
@@ -78,11 +78,11 @@ impl Syslog {
             Endpoint::Inet { host, port } => {
                 let address = address(host, *port)?;
                 match stream {
-                    true => Way::Stream(Stream::new(address.into())),
+                    true => Way::Stream(SyslogStream::new(address.into())),
                     false => Way::Udp(udp_socket(&address)?, address),
                 }
             }
-            Endpoint::Unix(path) if stream => Way::Stream(Stream::new(SockAddr::unix(path)?)),
+            Endpoint::Unix(path) if stream => Way::Stream(SyslogStream::new(SockAddr::unix(path)?)),
             Endpoint::Unix(path) => {
                 let socket = UnixDatagram::unbound()?;
                 socket.set_nonblocking(true)?;
@@ -108,7 +108,7 @@ impl Syslog {
             match socket.connect(&path) {
                 Err(error) if error.raw_os_error() == Some(WRONG_TYPE) => {
                     let Ok(peer) = SockAddr::unix(&path) else { return };
-                    self.way = Way::Stream(Stream::new(peer));
+                    self.way = Way::Stream(SyslogStream::new(peer));
                 }
                 connected => *undecided = connected.is_err(),
             }
@@ -155,7 +155,7 @@ fn send_to(socket: &UnixDatagram, message: &[u8], path: &Path) -> io::Result<usi
     }
 }
 
-impl Stream {
+impl SyslogStream {
     fn new(peer: SockAddr) -> Self {
         Self {
             peer,

@@ -17,7 +17,7 @@ struct Named;
 impl Application for Named {
     fn call(&self, request: Request, responder: Responder) {
         let name = request.server.name.as_bytes();
-        responder.answer(&head(name.len()), name);
+        responder.respond(&head(name.len()), name);
     }
 }
 
@@ -28,14 +28,14 @@ fn a_client_over_a_socket_pair_is_served_as_one_of_the_server_that_is_named() {
     let named = Arc::new(Server { name: "named".into(), port: "80".into(), ..Server::default() });
     server.lending.adopt(ours, named).unwrap();
     theirs.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    theirs.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\nnamed"), "{answer}");
+    let mut response = String::new();
+    theirs.read_to_string(&mut response).unwrap();
+    assert!(response.starts_with("HTTP/1.1 200 OK\r\n") && response.ends_with("\r\n\r\nnamed"), "{response}");
     server.stop();
 }
 
 #[test]
-fn an_announced_close_ends_each_connection_with_its_answer_and_accepting_goes_on() {
+fn an_announced_close_ends_each_connection_with_its_response_and_accepting_goes_on() {
     let server = TestServer::start(Named, &["--threads", "1"]);
     let mut kept = server.connect();
     assert_eq!(kept.get("/"), "HTTP/1.1 200 OK 127.0.0.1");
@@ -43,8 +43,8 @@ fn an_announced_close_ends_each_connection_with_its_answer_and_accepting_goes_on
     let mut new = server.connect();
     for client in [&mut kept, &mut new] {
         client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
-        let answer = String::from_utf8(client.rest()).unwrap();
-        assert!(answer.contains("\r\nConnection: close\r\n"), "{answer}");
+        let response = String::from_utf8(client.rest()).unwrap();
+        assert!(response.contains("\r\nConnection: close\r\n"), "{response}");
     }
     server.stop();
 }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use portico_server::{Application, Gone, Lending, Request, RequestKey, Responder};
 use support::{TestServer, head};
 
-/// `/stuck` waits at the gate before its answer, `/begun` in the middle of it, `/finished` after it; all else is
+/// `/stuck` waits at the gate before its response, `/begun` in the middle of it, `/finished` after it; all else is
 /// answered at once with its path.
 struct Gated {
     entered: Mutex<Sender<RequestKey>>,
@@ -55,10 +55,10 @@ impl Application for Gated {
                 stop();
             }
             b"/finished" => {
-                responder.answer(&head(8), b"finished");
+                responder.respond(&head(8), b"finished");
                 return stop();
             }
-            path => return responder.answer(&head(path.len()), path),
+            path => return responder.respond(&head(path.len()), path),
         }
         // Where another thread has the engine, the first word of an end comes with the next block.
         let mut result = Ok(());
@@ -95,8 +95,11 @@ fn the_client_gets_504_and_the_lost_thread_is_heard_no_more() {
     let key = fixture.entered.recv().unwrap();
     assert!(fixture.server.lending.give_up(key));
     assert!(!fixture.server.lending.give_up(key), "once");
-    let answer = String::from_utf8(stuck.rest()).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 504 ") && answer.contains("\r\nConnection: close\r\n"), "{answer}");
+    let response = String::from_utf8(stuck.rest()).unwrap();
+    assert!(
+        response.starts_with("HTTP/1.1 504 ") && response.contains("\r\nConnection: close\r\n"),
+        "{response}"
+    );
     assert_eq!(fixture.server.lending.calls(), 0);
     fixture.server.add_thread();
     // In the place of the connection that has ended.
@@ -109,27 +112,27 @@ fn the_client_gets_504_and_the_lost_thread_is_heard_no_more() {
     assert_eq!(fixture.left.recv().unwrap(), Err(Gone));
     for other in &mut others {
         other.send(b"ther HTTP/1.1\r\nHost: x\r\n\r\n");
-        assert_eq!(other.answer(), "HTTP/1.1 200 OK /another");
+        assert_eq!(other.respond(), "HTTP/1.1 200 OK /another");
     }
-    // Each call ends a moment after its answer; the late one's end does not count.
+    // Each call ends a moment after its response; the late one's end does not count.
     let end = Instant::now() + Duration::from_secs(5);
     while fixture.server.lending.calls() != 0 {
         assert!(Instant::now() < end, "{} calls", fixture.server.lending.calls());
     }
-    assert_eq!(fixture.server.stop().answers, 7);
+    assert_eq!(fixture.server.stop().responses, 7);
     let lines = std::fs::read_to_string(log).unwrap();
     assert!(lines.contains("\"GET /stuck HTTP/1.1\" 504 "), "{lines}");
 }
 
 #[test]
-fn an_answer_that_has_begun_is_cut() {
+fn a_response_that_has_begun_is_cut() {
     let mut fixture = start(&["--threads", "1"]);
     let mut begun = fixture.server.connect();
     begun.send(b"GET /begun HTTP/1.1\r\nHost: x\r\n\r\n");
     let key = fixture.entered.recv().unwrap();
     assert!(fixture.server.lending.give_up(key));
-    let answer = String::from_utf8(begun.rest()).unwrap();
-    assert!(answer.is_empty() || answer.ends_with("\r\n\r\nst"), "{answer}");
+    let response = String::from_utf8(begun.rest()).unwrap();
+    assert!(response.is_empty() || response.ends_with("\r\n\r\nst"), "{response}");
     fixture.gate.open();
     assert_eq!(fixture.left.recv().unwrap(), Err(Gone));
     fixture.server.add_thread();
@@ -137,7 +140,7 @@ fn an_answer_that_has_begun_is_cut() {
 }
 
 #[test]
-fn a_call_that_is_stuck_after_its_answer_costs_its_client_nothing() {
+fn a_call_that_is_stuck_after_its_response_costs_its_client_nothing() {
     let mut fixture = start(&["--threads", "1"]);
     let mut client = fixture.server.connect();
     assert_eq!(client.get("/finished"), "HTTP/1.1 200 OK finished");
@@ -145,7 +148,7 @@ fn a_call_that_is_stuck_after_its_answer_costs_its_client_nothing() {
     client.send(b"GET /next HTTP/1.1\r\nHost: x\r\n\r\n");
     assert!(fixture.server.lending.give_up(key));
     fixture.server.add_thread();
-    assert_eq!(client.answer(), "HTTP/1.1 200 OK /next");
+    assert_eq!(client.respond(), "HTTP/1.1 200 OK /next");
     fixture.gate.open();
     fixture.server.stop();
 }
@@ -202,7 +205,7 @@ impl Application for Counting {
         self.most.fetch_max(running, Ordering::SeqCst);
         thread::sleep(Duration::from_millis(2));
         self.running.fetch_sub(1, Ordering::SeqCst);
-        responder.answer(&head(2), b"ok");
+        responder.respond(&head(2), b"ok");
     }
 }
 
@@ -255,7 +258,7 @@ impl Application for Watcher {
             thread::sleep(Duration::from_millis(1));
         }
         let _ = self.found.lock().unwrap().send(gone);
-        responder.answer(&head(4), b"done");
+        responder.respond(&head(4), b"done");
         assert!(!lending.is_client_gone(request.key) || gone);
     }
 }

@@ -59,7 +59,7 @@ impl Application for Sleeper {
         let path = String::from_utf8(request.head.path().to_vec()).unwrap();
         let mut parts = path.trim_start_matches('/').splitn(2, '/');
         let time = parts.next().unwrap();
-        let answer = match time.parse() {
+        let response = match time.parse() {
             Ok(millis) => {
                 thread::sleep(Duration::from_millis(millis));
                 let mut body = [0; 100];
@@ -69,7 +69,7 @@ impl Application for Sleeper {
             }
             Err(_) => format!("{}", request.queued.as_millis()),
         };
-        responder.answer(&head(answer.len()), answer.as_bytes());
+        responder.respond(&head(response.len()), response.as_bytes());
     }
 }
 
@@ -160,13 +160,13 @@ fn a_retiring_worker_hands_its_connections_on_and_no_client_notices() {
     thread::sleep(Duration::from_millis(50));
     workers.listen(1);
     let counters = workers.retire(0);
-    assert_eq!((counters.handed_on, counters.answers), (4, 2));
+    assert_eq!((counters.handed_on, counters.responses), (4, 2));
     assert_eq!(idle.get("/0/b"), "HTTP/1.1 200 OK 1:b");
     assert_eq!(fresh.get("/0/c"), "HTTP/1.1 200 OK 1:c");
     begun.send(b"un HTTP/1.1\r\nHost: x\r\n\r\n");
-    assert_eq!(begun.answer(), "HTTP/1.1 200 OK 1:begun");
-    assert_eq!(running.answer(), "HTTP/1.1 200 OK 0:running");
-    assert_eq!(running.answer(), "HTTP/1.1 200 OK 1:behind");
+    assert_eq!(begun.respond(), "HTTP/1.1 200 OK 1:begun");
+    assert_eq!(running.respond(), "HTTP/1.1 200 OK 0:running");
+    assert_eq!(running.respond(), "HTTP/1.1 200 OK 1:behind");
     assert_eq!(running.get("/0/d"), "HTTP/1.1 200 OK 1:d");
     assert_eq!(workers.stop()[0].taken_over, 4);
 }
@@ -215,14 +215,14 @@ fn a_request_behind_a_slow_one_goes_to_a_sibling_whole_and_with_its_waiting_time
     thread::sleep(Duration::from_millis(50));
     let began = Instant::now();
     workers.listen(1);
-    assert_eq!(clients[0].answer(), "HTTP/1.1 200 OK 1:p body");
-    assert_eq!(clients[0].answer(), "HTTP/1.1 200 OK 1:behind");
+    assert_eq!(clients[0].respond(), "HTTP/1.1 200 OK 1:p body");
+    assert_eq!(clients[0].respond(), "HTTP/1.1 200 OK 1:behind");
     for client in &mut clients[1..] {
-        let queued: u64 = client.answer().rsplit(' ').next().unwrap().parse().unwrap();
+        let queued: u64 = client.respond().rsplit(' ').next().unwrap().parse().unwrap();
         assert!((50..400).contains(&queued), "{queued}");
     }
     assert!(began.elapsed() < Duration::from_millis(300), "{:?}", began.elapsed());
-    assert_eq!(slow.answer(), "HTTP/1.1 200 OK 0:slow");
+    assert_eq!(slow.respond(), "HTTP/1.1 200 OK 0:slow");
     // They stay where they are.
     assert_eq!(clients[1].get("/0/z"), "HTTP/1.1 200 OK 1:z");
     let counters = workers.stop();
@@ -247,9 +247,9 @@ fn a_sibling_that_says_it_is_free_and_takes_nothing_costs_a_moment() {
     let mut late = workers.connect();
     late.send(b"GET /0/late HTTP/1.1\r\nHost: x\r\n\r\n");
     for client in &mut clients {
-        assert_eq!(client.answer(), "HTTP/1.1 200 OK 0:x");
+        assert_eq!(client.respond(), "HTTP/1.1 200 OK 0:x");
     }
-    assert_eq!(late.answer(), "HTTP/1.1 200 OK 0:late");
+    assert_eq!(late.respond(), "HTTP/1.1 200 OK 0:late");
     assert!(began.elapsed() < Duration::from_millis(400), "{:?}", began.elapsed());
     let counters = workers.stop();
     assert!(counters[0].passed_on > 0 && counters[0].passed_on == counters[0].taken_over, "{counters:?}");
@@ -269,10 +269,10 @@ fn what_cannot_be_told_again_waits_where_it_is() {
             .as_bytes(),
     );
     clients[3].send(b"GET /0/g HTTP/1.1\r\nHost: x\r\n\r\n");
-    assert!(clients[1].answer().ends_with(":cab"));
-    assert!(clients[2].answer().ends_with(&"y".repeat(100)));
-    assert!(clients[3].answer().ends_with(":g"));
-    assert!(clients[0].answer().ends_with(":slow"));
+    assert!(clients[1].respond().ends_with(":cab"));
+    assert!(clients[2].respond().ends_with(&"y".repeat(100)));
+    assert!(clients[3].respond().ends_with(":g"));
+    assert!(clients[0].respond().ends_with(":slow"));
     workers.stop();
 }
 
@@ -288,7 +288,7 @@ fn no_new_client_waits_behind_a_slow_call_while_a_sibling_is_free() {
             assert!(workers.connect().get("/0/quick").ends_with(":quick"));
             assert!(began.elapsed() < Duration::from_millis(100), "round {round}: {:?}", began.elapsed());
         }
-        assert!(slow.answer().ends_with(":slow"));
+        assert!(slow.respond().ends_with(":slow"));
     }
     workers.stop();
 }
@@ -336,8 +336,8 @@ fn every_request_is_answered_while_workers_come_and_go() {
                         round += 1;
                         let millis = if round.is_multiple_of(13) { 40 } else { round % 2 };
                         let text = format!("{number}-{round}");
-                        let answer = client.get(&format!("/{millis}/{text}"));
-                        assert!(answer.ends_with(&format!(":{text}")), "{answer}");
+                        let response = client.get(&format!("/{millis}/{text}"));
+                        assert!(response.ends_with(&format!(":{text}")), "{response}");
                         if round.is_multiple_of(29) {
                             client = Client::connect(address);
                         }

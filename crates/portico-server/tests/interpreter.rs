@@ -39,7 +39,7 @@ impl Application for Interpreter {
             true => thread::sleep(time),
             false => self.blocking(&mut || thread::sleep(time)),
         }
-        responder.answer(&head(2), b"ok");
+        responder.respond(&head(2), b"ok");
     }
 
     fn blocking(&self, wait: &mut (dyn FnMut() + Send)) {
@@ -80,9 +80,9 @@ fn a_call_that_holds_the_lock_stops_calls_and_nothing_else() {
             thread::sleep(Duration::from_millis(5));
             assert_engine_answers(&server);
         }
-        assert_eq!(holder.answer(), "HTTP/1.1 200 OK ok");
+        assert_eq!(holder.respond(), "HTTP/1.1 200 OK ok");
         for other in &mut others {
-            assert_eq!(other.answer(), "HTTP/1.1 200 OK ok");
+            assert_eq!(other.respond(), "HTTP/1.1 200 OK ok");
         }
     }
     server.stop();
@@ -97,7 +97,7 @@ fn idle_threads_and_closed_connections_leave_the_lock_alone() {
         for client in &mut clients {
             client.send(b"GET /wait/1 HTTP/1.1\r\nHost: x\r\n\r\n");
         }
-        clients.iter_mut().for_each(|client| assert_eq!(client.answer(), "HTTP/1.1 200 OK ok"));
+        clients.iter_mut().for_each(|client| assert_eq!(client.respond(), "HTTP/1.1 200 OK ok"));
         clients.truncate(4);
         assert_eq!(clients[0].rest(), b"", "closed after the keep-alive time");
         // The lock is free: nobody holds it while there is nothing to call.

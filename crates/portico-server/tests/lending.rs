@@ -42,7 +42,7 @@ impl Application for Sleeper {
             }
         }
         self.running.fetch_sub(1, Ordering::SeqCst);
-        responder.answer(&head(text.len()), text.as_bytes());
+        responder.respond(&head(text.len()), text.as_bytes());
     }
 }
 
@@ -88,7 +88,7 @@ fn pipeline(client: &mut Client, number: u64) {
         (0..5).map(|i| format!("GET /0/p{number}.{i} HTTP/1.1\r\nHost: x\r\n\r\n")).collect();
     client.send(requests.as_bytes());
     for i in 0..5 {
-        assert_eq!(client.answer(), format!("HTTP/1.1 200 OK p{number}.{i}"));
+        assert_eq!(client.respond(), format!("HTTP/1.1 200 OK p{number}.{i}"));
     }
 }
 
@@ -117,7 +117,7 @@ fn a_slow_call_stops_nobody_else() {
         let mut quick = server.connect();
         assert_eq!(quick.get("/0/quick"), "HTTP/1.1 200 OK quick");
         assert!(began.elapsed() < Duration::from_millis(200), "round {round}: {:?}", began.elapsed());
-        assert_eq!(slow.answer(), "HTTP/1.1 200 OK slow");
+        assert_eq!(slow.respond(), "HTTP/1.1 200 OK slow");
         // Calls are short again: the next slow one is noticed by the watch and not by the pace.
         (0..150).for_each(|_| drop(quick.get("/0/x")));
     }
@@ -185,8 +185,8 @@ fn with_every_thread_in_a_call_the_standby_serves_the_network() {
     broken.send(b"GET /\n");
     assert!(broken.rest().starts_with(b"HTTP/1.1 400 "));
     assert!(began.elapsed() < Duration::from_millis(200));
-    assert_eq!(slow.answer(), "HTTP/1.1 200 OK slow");
-    assert_eq!(queued.answer(), "HTTP/1.1 200 OK queued");
+    assert_eq!(slow.respond(), "HTTP/1.1 200 OK slow");
+    assert_eq!(queued.respond(), "HTTP/1.1 200 OK queued");
     let counters = server.stop();
     assert_eq!((counters.queue_full, counters.refused), (1, 1));
 }
@@ -200,10 +200,10 @@ fn a_queued_request_whose_client_has_left_is_not_run() {
     for _ in 0..3 {
         server.connect().send(b"GET /0/left HTTP/1.1\r\nHost: x\r\n\r\n");
     }
-    assert_eq!(slow.answer(), "HTTP/1.1 200 OK slow");
+    assert_eq!(slow.respond(), "HTTP/1.1 200 OK slow");
     assert_eq!(slow.get("/0/next"), "HTTP/1.1 200 OK next");
     let counters = server.stop();
-    assert_eq!((counters.abandoned, counters.answers), (3, 2));
+    assert_eq!((counters.abandoned, counters.responses), (3, 2));
 }
 
 #[test]
@@ -222,15 +222,18 @@ fn a_drain_lets_what_runs_and_what_is_queued_end_and_closes_what_is_idle() {
     assert_eq!(idle.rest(), b"");
     assert!(began.elapsed() < Duration::from_millis(100));
     for client in &mut clients {
-        let answer = String::from_utf8(client.rest()).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.contains("Connection: close"), "{answer}");
+        let response = String::from_utf8(client.rest()).unwrap();
+        assert!(
+            response.starts_with("HTTP/1.1 200 OK") && response.contains("Connection: close"),
+            "{response}"
+        );
     }
-    assert_eq!(stopper.join().unwrap().answers, 5);
+    assert_eq!(stopper.join().unwrap().responses, 5);
     assert!(lending.is_stopped());
 }
 
 #[test]
-fn no_answer_is_held_back_behind_a_slow_call() {
+fn no_response_is_held_back_behind_a_slow_call() {
     let server = TestServer::start(Sleeper::default(), &["--threads", "1"]);
     // The standby waits for the network from here on, and looks at nothing by itself.
     let mut first = server.connect();
@@ -241,15 +244,15 @@ fn no_answer_is_held_back_behind_a_slow_call() {
     quick.iter_mut().for_each(|client| client.send(b"GET /0/quick HTTP/1.1\r\nHost: x\r\n\r\n"));
     let mut slow = server.connect();
     slow.send(b"GET /600000/slow HTTP/1.1\r\nHost: x\r\n\r\n");
-    assert_eq!(first.answer(), "HTTP/1.1 200 OK first");
+    assert_eq!(first.respond(), "HTTP/1.1 200 OK first");
     let began = Instant::now();
     let mut when = Vec::new();
     for client in &mut quick {
-        assert_eq!(client.answer(), "HTTP/1.1 200 OK quick");
+        assert_eq!(client.respond(), "HTTP/1.1 200 OK quick");
         when.push(began.elapsed().as_millis());
     }
     assert!(began.elapsed() < Duration::from_millis(300), "{:?} {when:?}", began.elapsed());
-    assert_eq!(slow.answer(), "HTTP/1.1 200 OK slow");
+    assert_eq!(slow.respond(), "HTTP/1.1 200 OK slow");
     server.stop();
 }
 
@@ -267,17 +270,17 @@ fn an_upload_that_never_pauses_stops_nobody_else() {
                     .as_bytes(),
             );
             uploader.send(&bytes);
-            assert_eq!(uploader.answer(), "HTTP/1.1 200 OK up");
+            assert_eq!(uploader.respond(), "HTTP/1.1 200 OK up");
         });
         // No bound on time: the machine's disk may stall both. One that had the loop to itself would leave
-        // room for one answer, or two.
-        let mut answers = 0;
+        // room for one response, or two.
+        let mut responses = 0;
         while !upload.is_finished() {
             assert_eq!(other.get("/0/quick"), "HTTP/1.1 200 OK quick");
-            answers += 1;
+            responses += 1;
             thread::sleep(Duration::from_millis(1));
         }
-        assert!(answers > 10, "{answers}");
+        assert!(responses > 10, "{responses}");
     });
     server.stop();
 }

@@ -26,7 +26,7 @@ struct Echo {
 impl Application for Echo {
     fn call(&self, request: Request, mut responder: Responder) {
         if !request.head.websocket {
-            return responder.answer(&head(2), b"ok");
+            return responder.respond(&head(2), b"ok");
         }
         let mut socket = TcpStream::from(responder.take_connection().unwrap());
         assert!(responder.take_connection().is_err(), "it is taken once");
@@ -95,7 +95,7 @@ fn bytes_pass_both_ways_and_the_end_does() {
         assert_eq!(total, ahead.len() + 4 + large.len());
     }
     let counters = running.server.stop();
-    assert_eq!(counters.answers, 4);
+    assert_eq!(counters.responses, 4);
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn a_stop_ends_the_input_and_then_tells_the_client() {
         running.server.lending.drain(Duration::from_secs(10));
         assert_eq!(client.rest(), [0x88, 0x02, 0x03, 0xe9]);
         drop(client);
-        assert_eq!(running.server.join().answers, 1);
+        assert_eq!(running.server.join().responses, 1);
         assert!(started.elapsed() < Duration::from_secs(1));
     }
 }

@@ -4,7 +4,7 @@
 //! lighttpd ever need, and spares them what sessions cost. What else may come between its records (a second
 //! request, one that is given up, questions about the server) makes a [`Session`] of the connection until it is
 //! between requests again; there each request is such a [`Connection`] once more. Records are in `record`; what
-//! variables mean and how an answer begins is shared with the other gateways' protocols.
+//! variables mean and how a response begins is shared with the other gateways' protocols.
 
 mod record;
 mod session;
@@ -53,7 +53,7 @@ enum Receive {
     Failed(ErrorKind),
 }
 
-/// What is to be known of the present request for its answer.
+/// The facts of the present request that its response depends on.
 #[derive(Clone, Copy, Debug, Default)]
 struct FastcgiRequest {
     id: u16,
@@ -61,7 +61,7 @@ struct FastcgiRequest {
     keep_connection: bool,
 }
 
-/// What is left of a record.
+/// The rest of a record whose header has come.
 #[derive(Clone, Copy, Debug)]
 struct PartialRecord {
     kind: Kind,
@@ -116,7 +116,7 @@ impl Connection {
         self.request.id != 0
     }
 
-    /// As [`crate::http1::Connection::send`]. There are no interim answers.
+    /// As [`crate::http1::Connection::send`]. There are no interim responses.
     pub fn send(&mut self, part: Part<'_>, _added: &AddedFields, out: &mut Vec<u8>) {
         match part {
             Part::Head { head, close } if !self.content.has_started() => {
@@ -143,9 +143,9 @@ impl Connection {
     /// As [`crate::http1::Connection::refuse`]; nothing where there is no request to refuse.
     pub fn refuse(&self, status: u16, text: &str, out: &mut Vec<u8>) {
         if self.request.id != 0 {
-            let mut answer = Vec::new();
-            write_refusal(status, text, (Form::Cgi, self.request.is_head), &mut answer);
-            self.write_stdout(&answer, out);
+            let mut response = Vec::new();
+            write_refusal(status, text, (Form::Cgi, self.request.is_head), &mut response);
+            self.write_stdout(&response, out);
             self.write_end(out);
         }
     }
@@ -179,7 +179,7 @@ impl Connection {
         }
     }
 
-    /// The state of the answer.
+    /// The state of the response.
     pub(crate) fn content(&self) -> &Content {
         &self.content
     }

@@ -29,7 +29,7 @@ pub(super) struct Header {
     pub(super) padding_bytes: u8,
 }
 
-/// What BEGIN_REQUEST says.
+/// The content of a BEGIN_REQUEST record.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Begin {
     pub(super) role: u16,
@@ -143,13 +143,13 @@ pub(super) fn write_end(id: u16, status: Status, out: &mut Vec<u8>) {
     out.extend_from_slice(&[0, 0, 0, 0, status as u8, 0, 0, 0]);
 }
 
-/// Appends the answer to a record for the connection of a type that is not known.
+/// Appends the response to a record for the connection of a type that is not known.
 pub(super) fn write_unknown_type(kind: u8, out: &mut Vec<u8>) {
     write_header(UNKNOWN_TYPE, 0, BODY_BYTES, out);
     out.extend_from_slice(&[kind, 0, 0, 0, 0, 0, 0, 0]);
 }
 
-/// Appends the answer to GET_VALUES: those of `values` that `names` asks for.
+/// Appends the response to GET_VALUES: those of `values` that `names` asks for.
 pub(super) fn write_values(
     names: &[u8],
     values: &[(&[u8], &[u8])],

@@ -19,7 +19,7 @@ pub struct Settings {
     pub requests_max: u32,
 }
 
-/// A request that has begun.
+/// A request that has begun: its state, and the end of its bytes that its server has.
 #[derive(Debug)]
 pub struct Stream {
     /// Its state.
@@ -28,7 +28,8 @@ pub struct Stream {
     pub io: StreamIo,
 }
 
-/// One connection.
+/// One FastCGI connection that carries several requests. Owned by the connection that has the socket; it only
+/// sorts records by request and never reads their content.
 #[derive(Debug)]
 pub struct Session {
     settings: Settings,
@@ -41,7 +42,7 @@ pub struct Session {
     taken: usize,
     /// The record whose rest is to come.
     record: Option<Rest>,
-    /// What is to be told beside answers.
+    /// What is to be told beside responses.
     replies: Vec<u8>,
     /// No request is taken any more.
     leaving: bool,
@@ -134,7 +135,7 @@ impl Session {
         while out.len() < OUTPUT_BYTES_MAX && streams.has_ready() {
             if let Some(FinishedRequest { request, ended }) = streams.take_output(out) {
                 self.numbers.remove(&request.id);
-                // The peer sees that an answer is not whole by its lack of END_REQUEST.
+                // The peer sees that a response is not whole by its lack of END_REQUEST.
                 self.ending |= !ended || !request.keeps_connection;
             }
         }
@@ -174,7 +175,7 @@ impl Session {
         self.is_idle() && self.replies.is_empty() && self.inbox.is_empty() && !self.ending
     }
 
-    /// Nobody serves this request any more. If its answer is not complete, no other one is taken on this
+    /// Nobody serves this request any more. If its response is not complete, no other one is taken on this
     /// connection, which ends with the last: by that the peer sees it.
     pub fn forget(&mut self, number: u32) {
         self.streams.lock().leave(number);

@@ -19,11 +19,11 @@ pub struct StreamIo {
 
 /// What a session shares with its streams.
 #[derive(Clone, Debug, Default)]
-pub(super) struct SharedStreams(Arc<Mutex<Streams>>);
+pub(super) struct SharedStreams(Arc<Mutex<StreamMap>>);
 
 /// All requests of a session, by number.
 #[derive(Debug, Default)]
-pub(super) struct Streams {
+pub(super) struct StreamMap {
     requests: HashMap<u32, StreamBuffers>,
     /// Requests that have written records, or ended, since they were looked at.
     ready: VecDeque<u32>,
@@ -35,7 +35,7 @@ pub(super) struct Streams {
     written: u64,
 }
 
-/// One of them.
+/// The bytes of one request, both ways, between its session and whoever serves it.
 #[derive(Debug, Default)]
 pub(super) struct StreamBuffers {
     pub(super) id: u16,
@@ -53,7 +53,7 @@ pub(super) struct StreamBuffers {
     is_left: bool,
 }
 
-/// A request that is over, as [`Streams::take_output`] finds.
+/// A request that is over, as [`StreamMap::take_output`] finds.
 #[derive(Debug)]
 pub(super) struct FinishedRequest {
     pub(super) request: StreamBuffers,
@@ -61,10 +61,10 @@ pub(super) struct FinishedRequest {
     pub(super) ended: bool,
 }
 
-/// Bytes of one request's answer that wait for the session. A record fits.
+/// Bytes of one request's response that wait for the session. A record fits.
 const OUTPUT_BYTES_MAX: usize = 2 * (record::HEADER_BYTES + record::CONTENT_BYTES_MAX);
 
-/// Bytes of all requests' answers together that wait for the session, but that each has room for a record.
+/// Bytes of all requests' responses together that wait for the session, but that each has room for a record.
 const SESSION_OUTPUT_BYTES_MAX: usize = 1024 * 1024;
 
 /// Bytes that are taken of one request before others have their turn.
@@ -134,7 +134,7 @@ impl StreamIo {
 }
 
 impl SharedStreams {
-    pub(super) fn lock(&self) -> MutexGuard<'_, Streams> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, StreamMap> {
         // Each change is whole before the lock is let go.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -147,7 +147,7 @@ impl SharedStreams {
     }
 }
 
-impl Streams {
+impl StreamMap {
     pub(super) fn contains(&self, number: u32) -> bool {
         self.requests.contains_key(&number)
     }
@@ -196,7 +196,7 @@ impl Streams {
         !self.roomy.is_empty()
     }
 
-    /// Whether [`Streams::take_output`] may have something.
+    /// Whether [`StreamMap::take_output`] may have something.
     pub(super) fn has_ready(&self) -> bool {
         !self.ready.is_empty()
     }

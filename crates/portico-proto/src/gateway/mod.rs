@@ -2,7 +2,7 @@
 //! to a connection.
 //!
 //! This file owns the state of such a connection. What a packet looks like is in `uwsgi` and `scgi`, what its
-//! variables mean in `head`, the answer in `response`; FastCGI shares the latter two.
+//! variables mean in `head`, the response in `response`; FastCGI shares the latter two.
 
 mod head;
 mod response;
@@ -15,7 +15,7 @@ pub(crate) use response::{Form, write_head, write_refusal};
 use crate::content::Content;
 use crate::{AddedFields, Error, ErrorKind, Event, Framing, Limits, Part};
 
-/// State of one uwsgi or SCGI connection: which part of its request comes next, and which of the answer.
+/// State of one uwsgi or SCGI connection: which part of its request comes next, and which of the response.
 ///
 /// Small and without buffers, as [`crate::http1::Connection`]: bytes that are not consumed stay with the caller.
 #[derive(Debug)]
@@ -26,12 +26,12 @@ pub struct Connection {
     is_head: bool,
 }
 
-/// How heads are packed and answers begin.
+/// The protocol of a gateway: the form of its packets and of the response's head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
-    /// uwsgi, packets with modifier 0. The answer is one of HTTP/1.
+    /// uwsgi, packets with modifier 0. The response is one of HTTP/1.
     Uwsgi,
-    /// SCGI. The answer is one of CGI.
+    /// SCGI. The response is one of CGI.
     Scgi,
 }
 
@@ -85,7 +85,7 @@ impl Connection {
         matches!(self.receive, Receive::Head)
     }
 
-    /// As [`crate::http1::Connection::send`]. There are no interim answers.
+    /// As [`crate::http1::Connection::send`]. There are no interim responses.
     pub fn send(&mut self, part: Part<'_>, _added: &AddedFields, out: &mut Vec<u8>) {
         match part {
             Part::Head { head, .. } if !self.content.has_started() => {
@@ -111,7 +111,7 @@ impl Connection {
         self.content.take(length)
     }
 
-    /// The state of the answer.
+    /// The state of the response.
     pub(crate) fn content(&self) -> &Content {
         &self.content
     }

@@ -1,4 +1,4 @@
-//! Writes the answer to a gateway.
+//! Writes the response to a gateway.
 //!
 //! Owns Content-Length. The fields of the connection to the client, and Date and Server where the application gave
 //! none, are the gateway's.
@@ -7,7 +7,7 @@ use crate::content::{announced_length, write_content_length};
 use crate::http1::write_status_line;
 use crate::{ResponseHead, reason};
 
-/// How an answer begins.
+/// The first line of a response: HTTP/1's or CGI's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
     /// With a status line.
@@ -16,7 +16,7 @@ pub(crate) enum Form {
     Cgi,
 }
 
-/// Appends the head of an answer.
+/// Appends the head of a response.
 pub(crate) fn write_head(head: &ResponseHead, form: Form, out: &mut Vec<u8>) {
     out.reserve(HEAD_BYTES_USUAL + head.reason.len() + head.fields.lines().len());
     write_status(head.status, &head.reason, form, out);
@@ -34,7 +34,7 @@ pub(crate) fn write_head(head: &ResponseHead, form: Form, out: &mut Vec<u8>) {
     }
 }
 
-/// Appends a whole short answer with `text` and a line end as its body, left out for a HEAD.
+/// Appends a whole short response with `text` and a line end as its body, left out for a HEAD.
 pub(crate) fn write_refusal(status: u16, text: &str, (form, is_head): (Form, bool), out: &mut Vec<u8>) {
     write_status(status, b"", form, out);
     out.extend_from_slice(b"Content-Type: text/plain; charset=utf-8\r\n");

@@ -1,4 +1,4 @@
-//! Writes an answer (RFC 9112, sections 4, 6 and 7).
+//! Writes a response (RFC 9112, sections 4, 6 and 7).
 //!
 //! Owns the fields that belong to the connection rather than to the application: Content-Length,
 //! Transfer-Encoding, Connection, and Date and Server where the application gave none.
@@ -6,7 +6,7 @@
 use crate::content::{Content, announced_length, write_content_length};
 use crate::{AddedFields, Fields, Part, ResponseHead, Version, reason};
 
-/// What an answer needs to know of its request.
+/// The facts of a request that its response depends on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RequestInfo {
     pub(super) version: Version,
@@ -23,7 +23,7 @@ impl Default for RequestInfo {
     }
 }
 
-/// How much of an answer has been written.
+/// Writes one response, part by part, and knows how much of it is out. Parts out of their order write nothing.
 #[derive(Debug, Default)]
 pub(super) struct ResponseEncoder {
     pub(super) request: RequestInfo,
@@ -31,7 +31,7 @@ pub(super) struct ResponseEncoder {
     /// Whether the content goes in chunks: where its length is unknown to a peer that takes them (RFC 9112,
     /// section 6.3).
     chunked: bool,
-    /// Whether the connection is not to be used after this answer.
+    /// Whether the connection is not to be used after this response.
     close: bool,
     /// Whether a chunk was opened whose bytes the caller writes: its line end is still to be sent.
     chunk_is_open: bool,
@@ -57,13 +57,13 @@ impl ResponseEncoder {
             }
             Part::Body(block) => self.write_body(block, out),
             Part::End => self.end(out),
-            // Interim answers that this peer cannot take, and parts out of their order.
+            // Interim responses that this peer cannot take, and parts out of their order.
             _ => {}
         }
     }
 
     /// Makes room in the body for `length` bytes that the caller writes: writes what comes before them and
-    /// returns how many of them the answer takes.
+    /// returns how many of them the response takes.
     pub(super) fn splice(&mut self, length: u64, out: &mut Vec<u8>) -> u64 {
         let taken = self.content.take(length);
         if taken > 0 && self.chunked {
@@ -83,7 +83,7 @@ impl ResponseEncoder {
         self.chunked || !self.content.is_open()
     }
 
-    /// Whether the connection outlives this answer, by what is known so far.
+    /// Whether the connection outlives this response, by what is known so far.
     pub(super) fn can_keep_alive(&self) -> bool {
         match &self.content {
             content if !content.has_started() => self.request.keep_alive,
@@ -159,7 +159,7 @@ impl ResponseEncoder {
         }
     }
 
-    /// Appends the whole answer that ends a connection, as `Connection::refuse` says it.
+    /// Appends the whole response that ends a connection, as `Connection::refuse` says it.
     pub(super) fn write_refusal(&self, status: u16, text: &str, added: &AddedFields, out: &mut Vec<u8>) {
         write_status_line(status, b"", out);
         out.extend_from_slice(b"Content-Type: text/plain; charset=utf-8\r\n");
@@ -188,7 +188,7 @@ pub(crate) fn write_status_line(status: u16, phrase: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// The status lines of nearly all answers, in one piece.
+/// The status lines of nearly all responses, in one piece.
 fn common_status_line(status: u16) -> Option<&'static [u8]> {
     Some(match status {
         200 => b"HTTP/1.1 200 OK\r\n",
@@ -209,7 +209,7 @@ fn common_status_line(status: u16) -> Option<&'static [u8]> {
 /// Writes Date (RFC 9110, section 6.6.1) and Server (section 10.2.4) unless the application gave them.
 fn write_origin(fields: &Fields, added: &AddedFields, out: &mut Vec<u8>) {
     if !fields.has_date() {
-        // One copy for the whole line: this is on the path of every answer.
+        // One copy for the whole line: this is on the path of every response.
         let mut line = *b"Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n";
         line[6..35].copy_from_slice(added.date.as_bytes());
         out.extend_from_slice(&line);

@@ -1,6 +1,6 @@
 //! HTTP/1.0 and HTTP/1.1, server side (RFC 9112).
 //!
-//! This file owns the state of a connection: which part of a request and of its answer comes next. Parsing is
+//! This file owns the state of a connection: which part of a request and of its response comes next. Parsing is
 //! in `head`, `lines` and `target`, the decision how a body is delimited in `framing`, decoding in `body`,
 //! writing in `encode`.
 
@@ -24,7 +24,7 @@ use lines::Scan;
 use crate::content::Content;
 use crate::{AddedFields, Error, ErrorKind, Event, Framing, Limits, Part};
 
-/// State of one HTTP/1 connection: which part of a request comes next and which part of an answer.
+/// State of one HTTP/1 connection: which part of a request comes next and which part of a response.
 ///
 /// Small (it is kept for every idle connection) and without buffers: bytes that are not consumed stay with
 /// the caller, who passes them again with more behind them.
@@ -36,7 +36,7 @@ use crate::{AddedFields, Error, ErrorKind, Event, Framing, Limits, Part};
 #[derive(Debug, Default)]
 pub struct Connection {
     receive: Receive,
-    answer: ResponseEncoder,
+    response: ResponseEncoder,
 }
 
 /// Which part of a request comes next.
@@ -91,7 +91,7 @@ impl Connection {
         match &event {
             Ok(Some(Event::End)) => self.receive = Receive::Ended,
             // A peer that sends its body does not wait for leave to do so (RFC 9110, section 10.1.1).
-            Ok(Some(Event::Body(_))) => self.answer.request.waits = false,
+            Ok(Some(Event::Body(_))) => self.response.request.waits = false,
             Ok(_) => {}
             Err(error) => self.receive = Receive::Failed(error.kind),
         }
@@ -105,61 +105,62 @@ impl Connection {
 
     /// Appends `part` to `out` in wire form. `date` is today's. Parts out of their order send nothing.
     pub fn send(&mut self, part: Part<'_>, added: &AddedFields, out: &mut Vec<u8>) {
-        self.answer.send(part, added, out);
+        self.response.send(part, added, out);
     }
 
-    /// Appends a whole short answer with `text` and a line end as its plain-text body, after which the connection
-    /// is to be closed. For a connection on which no answer has begun, also before its request is complete: a
-    /// malformed one, 408, 507. No body follows where the request is known to be a HEAD (RFC 9110, section 9.3.2).
+    /// Appends a whole short response with `text` and a line end as its plain-text body, after which the
+    /// connection is to be closed. For a connection on which no response has begun, also before its request is
+    /// complete: a malformed one, 408, 507. No body follows where the request is known to be a HEAD (RFC 9110,
+    /// section 9.3.2).
     pub fn refuse(&self, status: u16, text: &str, added: &AddedFields, out: &mut Vec<u8>) {
-        self.answer.write_refusal(status, text, added, out);
+        self.response.write_refusal(status, text, added, out);
     }
 
-    /// Makes room in the body of the answer for `length` bytes that the caller writes to the wire itself,
+    /// Makes room in the body of the response for `length` bytes that the caller writes to the wire itself,
     /// such as a file's through `sendfile`: appends to `out` what has to come before them and returns how
-    /// many of them the answer takes, which the caller must write right after `out`: none where the answer
+    /// many of them the response takes, which the caller must write right after `out`: none where the response
     /// has no body, and no more than the length that its head announced. Any parts may follow.
     pub fn splice(&mut self, length: u64, out: &mut Vec<u8>) -> u64 {
-        self.answer.splice(length, out)
+        self.response.splice(length, out)
     }
 
-    /// Whether the head of the answer has been sent (an error page can no longer be).
+    /// Whether the head of the response has been sent (an error page can no longer be).
     pub fn head_sent(&self) -> bool {
         self.content().has_started()
     }
 
-    /// Whether the answer has been sent to its end. After [`Part::End`] this is false where the body was
+    /// Whether the response has been sent to its end. After [`Part::End`] this is false where the body was
     /// shorter than its head announced: the connection must then be cut, or the peer would wait for the rest.
-    pub fn answer_complete(&self) -> bool {
+    pub fn response_complete(&self) -> bool {
         self.content().is_complete()
     }
 
     /// Whether bytes of the body have been dropped because its head announced fewer.
-    pub fn answer_surplus(&self) -> bool {
+    pub fn response_surplus(&self) -> bool {
         self.content().had_surplus()
     }
 
-    /// Whether the framing tells where the answer ends: its length, or chunks.
-    pub fn delimits_answer(&self) -> bool {
-        self.answer.is_delimited()
+    /// Whether the framing tells where the response ends: its length, or chunks.
+    pub fn delimits_response(&self) -> bool {
+        self.response.is_delimited()
     }
 
     #[inline]
     pub(crate) fn content(&self) -> &Content {
-        self.answer.content()
+        self.response.content()
     }
 
-    /// Whether, once the present answer is complete, the connection can serve another request. Never before
-    /// the present request has been taken in to its end, nor where [`Connection::answer_complete`] came out
+    /// Whether, once the present response is complete, the connection can serve another request. Never before
+    /// the present request has been taken in to its end, nor where [`Connection::response_complete`] came out
     /// false.
     pub fn can_keep_alive(&self) -> bool {
-        matches!(self.receive, Receive::Ended) && self.answer.can_keep_alive()
+        matches!(self.receive, Receive::Ended) && self.response.can_keep_alive()
     }
 
-    /// Begins the next request. Call it when the answer is complete and `can_keep_alive`; otherwise it does
+    /// Begins the next request. Call it when the response is complete and `can_keep_alive`; otherwise it does
     /// nothing, so that the rest of one request is never read as another.
     pub fn next_request(&mut self) {
-        if self.can_keep_alive() && self.answer_complete() {
+        if self.can_keep_alive() && self.response_complete() {
             *self = Self::default();
         }
     }
@@ -172,7 +173,7 @@ impl Connection {
         let parsed = head::parse(input, scan, limits);
         let Ok(Some((head, head_bytes))) = parsed else {
             // What is there may have to be refused: the method decides whether the refusal has a body.
-            self.answer.request.is_head = input.starts_with(b"HEAD ");
+            self.response.request.is_head = input.starts_with(b"HEAD ");
             return parsed.map(|_| None);
         };
         *input = &input[head_bytes..];
@@ -181,7 +182,7 @@ impl Connection {
             Framing::Length(length) => Receive::Length(length),
             Framing::Chunked => Receive::Chunked(Chunked::default()),
         };
-        self.answer.request = RequestInfo {
+        self.response.request = RequestInfo {
             version: head.version,
             is_head: head.method() == b"HEAD",
             keep_alive: head.keep_alive,

@@ -62,7 +62,7 @@ enum To {
     Nobody,
 }
 
-/// A header block.
+/// The place of a header block among the frames of its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct HeaderBlock {
     /// The stream that it is of.
@@ -88,7 +88,7 @@ pub(super) enum Touch {
     Reset(u32),
 }
 
-/// What a peer does that the session does not bear with.
+/// A fault of a peer that ends its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Http2Violation {
     /// A header block that cannot be decompressed. RFC 9113, section 4.3.
@@ -270,7 +270,7 @@ impl Frames {
     }
 
     /// A request has been answered.
-    pub(super) fn note_answer(&mut self) {
+    pub(super) fn note_response(&mut self) {
         self.resets.add(1);
     }
 
@@ -942,7 +942,7 @@ mod tests {
         assert_eq!(judge(&mut frames, &bytes), Err(Http2Violation::Resets));
         frames = after_preface();
         frames.resets.left = 0;
-        frames.note_answer();
+        frames.note_response();
         judge(&mut frames, &bytes).unwrap();
         for _ in 0..90 {
             frames.refill(Duration::from_millis(11)); // 30 of them are worth ten.

@@ -59,7 +59,8 @@ pub struct Settings {
     pub header_list_bytes_max: u32,
 }
 
-/// One connection.
+/// One HTTP/2 connection, over the h2 crate. Owned by the connection that has the socket; it reads and writes
+/// bytes that it is given and never a socket.
 pub struct Session {
     state: SessionState,
     shared: Arc<SharedBuffers>,
@@ -234,7 +235,7 @@ impl Session {
     pub fn forget(&mut self, number: u32, answered: bool) {
         self.open.remove(number);
         if answered {
-            self.frames.note_answer();
+            self.frames.note_response();
         }
     }
 

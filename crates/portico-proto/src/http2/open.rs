@@ -9,7 +9,7 @@ use crate::ErrorKind;
 #[derive(Default)]
 pub(super) struct OpenStreams(Vec<OpenStream>);
 
-/// One of them.
+/// A stream that has begun and not ended.
 pub(super) struct OpenStream {
     number: u32,
     watch: WeakStreamIo,

@@ -38,7 +38,7 @@ struct Buffers {
     waiting: Vec<u32>,
 }
 
-/// The crate's end.
+/// The socket that the h2 crate believes it has: two buffers in memory.
 #[derive(Debug)]
 pub(super) struct InMemoryPipe(pub(super) Arc<SharedBuffers>);
 

@@ -1,4 +1,4 @@
-//! The fields of an answer (RFC 9113, section 8.2).
+//! The fields of a response (RFC 9113, section 8.2).
 
 use http::header::{CONTENT_LENGTH, DATE, SERVER};
 use http::{HeaderMap, HeaderName, HeaderValue};

@@ -1,4 +1,4 @@
-//! One request and its answer: what a connection is in HTTP/1, with the same verbs.
+//! One request and its response: what a connection is in HTTP/1, with the same verbs.
 //!
 //! Heads go to the session as they are sent. The bytes of bodies pass through the caller: what is received is read
 //! from the [`StreamIo`] and passed in, what is to be sent is appended to a buffer and written to the I/O.
@@ -20,7 +20,7 @@ pub struct Stream {
     /// The peer waits for `100 Continue`.
     waits: bool,
     content: Content,
-    /// Bytes of the answer's content so far.
+    /// Bytes of the response's content so far.
     sent: u64,
 }
 
@@ -116,7 +116,7 @@ impl Stream {
         }
     }
 
-    /// Sends a whole short answer with `text` and a line end as its plain-text body, which is appended to `out`.
+    /// Sends a whole short response with `text` and a line end as its plain-text body, which is appended to `out`.
     pub fn refuse(&self, status: u16, text: &str, added: &AddedFields, out: &mut Vec<u8>) {
         let mut fields = Fields::new();
         fields.push(b"Content-Type", b"text/plain; charset=utf-8");
@@ -137,7 +137,7 @@ impl Stream {
         taken
     }
 
-    /// The state of the answer.
+    /// The state of the response.
     pub(crate) fn content(&self) -> &Content {
         &self.content
     }

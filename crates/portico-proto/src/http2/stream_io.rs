@@ -29,11 +29,11 @@ struct Handles {
     /// Bytes of the peer's body that have been taken from the session and not been read.
     unread: Bytes,
     failed: bool,
-    /// Bytes of the answer's body that have been written.
+    /// Bytes of the response's body that have been written.
     written: u64,
     /// Bytes that it has, once that is known.
     length: Option<u64>,
-    /// The answer's last frame has been given to the session.
+    /// The response's last frame has been given to the session.
     ended: bool,
     /// Told to the crate while there is no room.
     waker: Option<Waker>,
@@ -76,12 +76,12 @@ impl StreamIo {
         self.handles().room(count)
     }
 
-    /// Gives the stream up: the peer sees that its answer is not complete.
+    /// Gives the stream up: the peer sees that its response is not complete.
     pub fn cut(&self) {
         self.reset(Reason::INTERNAL_ERROR);
     }
 
-    /// Resets the stream, unless its answer is complete.
+    /// Resets the stream, unless its response is complete.
     fn reset(&self, reason: Reason) {
         let mut handles = self.handles();
         handles.failed = true;
@@ -134,12 +134,12 @@ impl StreamIo {
         handles.receive.is_none() && handles.unread.is_empty() && !handles.failed
     }
 
-    /// Sends an interim answer.
+    /// Sends an interim response.
     pub(super) fn send_interim(&self, head: http::Response<()>) {
         let _ = self.handles().respond.send_informational(head); // Fails where the stream has gone.
     }
 
-    /// Sends the answer's head. `length` is that of the body which follows, if it is known; 0 where none does.
+    /// Sends the response's head. `length` is that of the body which follows, if it is known; 0 where none does.
     pub(super) fn send_head(&self, status: http::StatusCode, fields: HeaderMap, length: Option<u64>) {
         let mut head = http::Response::new(());
         *head.status_mut() = status;

@@ -90,9 +90,9 @@ impl Pair {
     }
 
     fn get(&mut self) -> (ResponseFuture, Box<Stream>) {
-        let (answer, _) = self.request(get("/"), true);
+        let (response, _) = self.request(get("/"), true);
         let (_, stream) = self.streams.pop().expect("it has begun");
-        (answer, stream)
+        (response, stream)
     }
 }
 
@@ -130,8 +130,8 @@ fn head(status: u16, fields: &[(&str, &str)], length: Option<u64>) -> ResponseHe
     ResponseHead { status, fields: all, length, ..ResponseHead::default() }
 }
 
-/// Sends a whole answer in these blocks.
-fn answer(stream: &mut Stream, head: &ResponseHead, blocks: &[&[u8]]) {
+/// Sends a whole response in these blocks.
+fn respond(stream: &mut Stream, head: &ResponseHead, blocks: &[&[u8]]) {
     stream.send(Part::Head { head, close: false }, &added(), &mut Vec::new());
     for block in blocks {
         let mut out = Vec::new();
@@ -200,13 +200,13 @@ fn trailers_end_a_body_and_are_dropped() {
 }
 
 #[test]
-fn an_answer_of_known_length_ends_with_its_last_byte_and_one_of_unknown_with_its_end() {
+fn a_response_of_known_length_ends_with_its_last_byte_and_one_of_unknown_with_its_end() {
     for length in [Some(6), None] {
         let mut pair = Pair::new();
         let (future, mut stream) = pair.get();
         let fields =
             [("X-A", " b "), ("Connection", "close"), ("Transfer-Encoding", "chunked"), ("Bad", "\u{1}")];
-        answer(&mut stream, &head(200, &fields, length), &[b"abc", b"def"]);
+        respond(&mut stream, &head(200, &fields, length), &[b"abc", b"def"]);
         assert!(stream.content().is_complete());
         pair.turn();
         let (parts, mut body) = now(future).unwrap().unwrap().into_parts();
@@ -224,7 +224,7 @@ fn an_answer_of_known_length_ends_with_its_last_byte_and_one_of_unknown_with_its
 }
 
 #[test]
-fn head_204_and_304_have_no_body_and_a_short_answer_is_not_complete() {
+fn head_204_and_304_have_no_body_and_a_short_response_is_not_complete() {
     for (status, length, told) in [(200, Some(3), Some("3")), (204, Some(0), None), (304, Some(3), Some("3"))]
     {
         let mut pair = Pair::new();
@@ -232,17 +232,17 @@ fn head_204_and_304_have_no_body_and_a_short_answer_is_not_complete() {
         let request = Request::builder().method(method).uri("http://a/").body(()).unwrap();
         let (future, _) = pair.request(request, true);
         let (_, mut stream) = pair.streams.pop().unwrap();
-        answer(&mut stream, &head(status, &[], length), &[b"abc"]);
+        respond(&mut stream, &head(status, &[], length), &[b"abc"]);
         assert!(stream.content().is_complete());
         pair.turn();
-        let answer = now(future).unwrap().unwrap();
-        assert!(answer.body().is_end_stream());
-        let length = answer.headers().get("content-length").map(|value| value.to_str().unwrap());
+        let response = now(future).unwrap().unwrap();
+        assert!(response.body().is_end_stream());
+        let length = response.headers().get("content-length").map(|value| value.to_str().unwrap());
         assert_eq!(length, told, "{status}");
     }
     let mut pair = Pair::new();
     let (_future, mut stream) = pair.get();
-    answer(&mut stream, &head(200, &[], Some(9)), &[b"abc"]);
+    respond(&mut stream, &head(200, &[], Some(9)), &[b"abc"]);
     assert!(!stream.content().is_complete());
 }
 
@@ -278,7 +278,7 @@ fn what_cannot_be_served_is_refused_on_its_stream_and_the_session_goes_on() {
 }
 
 #[test]
-fn interim_answers_come_before_the_answer_and_not_after() {
+fn interim_responses_come_before_the_response_and_not_after() {
     let mut pair = Pair::new();
     let request = Request::post("http://a/").header("expect", "100-continue").body(()).unwrap();
     let (mut future, _body) = pair.request(request, false);
@@ -290,7 +290,7 @@ fn interim_answers_come_before_the_answer_and_not_after() {
         stream.send(Part::Continue, &added(), &mut Vec::new());
     }
     stream.send(Part::EarlyHints(&hints), &added(), &mut Vec::new());
-    answer(&mut stream, &head(200, &[], Some(0)), &[]);
+    respond(&mut stream, &head(200, &[], Some(0)), &[]);
     stream.send(Part::EarlyHints(&hints), &added(), &mut Vec::new());
     pair.turn();
     let mut seen = Vec::new();
@@ -612,7 +612,7 @@ fn blocks_of_another_encoder_are_read_as_it_meant_them() {
                 "{value:?}"
             );
         }
-        answer(&mut stream, &head(200, &[], Some(0)), &[]);
+        respond(&mut stream, &head(200, &[], Some(0)), &[]);
         drop(stream);
         pair.session.forget(1 + 2 * number as u32, true);
         pair.turn();
@@ -641,7 +641,7 @@ fn a_head_on_a_stream_that_has_been_is_late_and_one_on_a_stream_that_never_was_i
         let mut session = greeted();
         receive(&mut session, &get_frame(first), Duration::ZERO).unwrap();
         let (_, mut streams, _) = told(&mut session);
-        answer(&mut streams[0], &head(200, &[], Some(0)), &[]);
+        respond(&mut streams[0], &head(200, &[], Some(0)), &[]);
         drop(streams);
         session.forget(first, true);
         told(&mut session);
@@ -699,7 +699,7 @@ fn a_stream_that_begins_while_the_peer_takes_nothing_is_told_of_when_it_does() {
             break;
         }
     }
-    assert!(begun == 0 && !session.wants_bytes(), "its answers to PING have no place");
+    assert!(begun == 0 && !session.wants_bytes(), "its responses to PING have no place");
     pings(&mut session);
     assert!(session.next_event(&Limits::default()).is_none() && !session.wants_bytes());
     let (told, ..) = told(&mut session);
@@ -995,7 +995,7 @@ fn shutting_down_lets_streams_end_that_began_before_it_was_heard() {
     pair.turn();
     let (_, mut late) = pair.streams.pop().expect("taken all the same");
     for stream in [&mut stream, &mut late] {
-        answer(stream, &head(200, &[], Some(0)), &[]);
+        respond(stream, &head(200, &[], Some(0)), &[]);
     }
     drop((stream, late));
     pair.turn();
@@ -1010,10 +1010,10 @@ fn a_response_that_closes_has_the_session_end_with_the_streams_that_there_are() 
     let (_first, mut other) = pair.get();
     let (_second, mut stream) = pair.get();
     let closing = ResponseHead { close: true, ..head(200, &[], Some(2)) };
-    answer(&mut stream, &closing, &[b"ab"]);
+    respond(&mut stream, &closing, &[b"ab"]);
     pair.turn();
     assert!(pair.session.is_leaving() && !pair.session.is_closed());
-    answer(&mut other, &head(200, &[], Some(2)), &[b"cd"]);
+    respond(&mut other, &head(200, &[], Some(2)), &[b"cd"]);
     for _ in 0..4 {
         pair.turn();
     }

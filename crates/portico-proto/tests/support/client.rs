@@ -1,28 +1,28 @@
-//! A client of few words: reads one answer as RFC 9112, section 6.3 has a client read it, on httparse and its own
-//! reading of chunks rather than on the parser under test.
+//! A client of few words: reads one response as RFC 9112, section 6.3 has a client read it, on httparse and its
+//! own reading of chunks rather than on the parser under test.
 
-/// An answer as a client sees it.
+/// A response as a client sees it.
 #[derive(Debug)]
-pub struct Answer {
+pub struct ReceivedResponse {
     pub status: u16,
     pub reason: String,
     pub fields: Vec<(String, Vec<u8>)>,
     pub body: Vec<u8>,
     /// Whether all of the body came; always, where only the end of the connection ends it.
     pub complete: bool,
-    /// Bytes behind the answer.
+    /// Bytes behind the response.
     pub rest: Vec<u8>,
 }
 
-impl Answer {
-    /// The answer at the front of `bytes`, which are all that came on the connection, to a request that was HEAD
+impl ReceivedResponse {
+    /// The response at the front of `bytes`, which are all that came on the connection, to a request that was HEAD
     /// or was not.
     pub fn read(bytes: &[u8], to_head: bool) -> Self {
         let mut headers = [httparse::EMPTY_HEADER; 100];
         let mut response = httparse::Response::new(&mut headers);
         let parsed = response.parse(bytes).unwrap_or_else(|e| panic!("{e}: {}", bytes.escape_ascii()));
         let httparse::Status::Complete(head_bytes) = parsed else { panic!("half a head") };
-        let mut answer = Self {
+        let mut response = Self {
             status: response.code.expect("a whole head has a status"),
             reason: response.reason.unwrap_or_default().into(),
             fields: response.headers.iter().map(|field| (field.name.into(), field.value.into())).collect(),
@@ -30,8 +30,8 @@ impl Answer {
             complete: true,
             rest: Vec::new(),
         };
-        answer.read_body(&bytes[head_bytes..], to_head);
-        answer
+        response.read_body(&bytes[head_bytes..], to_head);
+        response
     }
 
     /// The only value of the field `name`.

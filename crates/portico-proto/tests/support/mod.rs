@@ -122,7 +122,7 @@ fn take_events(connection: &mut Protocol, input: &mut &[u8], limits: &Limits, tr
             Ok(Some(Event::End)) => {
                 transcript.last_request().complete = true;
                 assert!(!connection.is_idle());
-                if !answer(connection) {
+                if !respond(connection) {
                     transcript.closed = true;
                     return;
                 }
@@ -143,16 +143,16 @@ fn take_events(connection: &mut Protocol, input: &mut &[u8], limits: &Limits, tr
 }
 
 /// Answers 204 and begins the next request, if the connection may have one.
-fn answer(connection: &mut Protocol) -> bool {
-    encode_answer(connection);
+fn respond(connection: &mut Protocol) -> bool {
+    encode_response(connection);
     let kept = connection.can_keep_alive();
     connection.next_request();
     assert_eq!(connection.is_idle(), kept, "next_request does nothing on a connection that ends");
     kept
 }
 
-/// The bytes of such an answer.
-fn encode_answer(connection: &mut Protocol) -> Vec<u8> {
+/// The bytes of such a response.
+fn encode_response(connection: &mut Protocol) -> Vec<u8> {
     let head = ResponseHead { status: 204, fields: Fields::new(), length: None, ..ResponseHead::default() };
     let added = AddedFields::new(HttpDate::from_unix(0));
     let mut out = Vec::new();

@@ -3,7 +3,7 @@
 use portico_proto::http1::Connection;
 use portico_proto::{AddedFields, Event, Fields, HttpDate, Limits, Part, RequestHead, ResponseHead};
 
-use super::client::Answer;
+use super::client::ReceivedResponse;
 
 /// Whatever head we take from the front of `bytes`, httparse takes too, and reads the same in it.
 pub fn check_head_against_httparse(bytes: &[u8]) {
@@ -53,7 +53,7 @@ fn check_parts(head: &RequestHead, repeated: usize) {
     assert_eq!(lines.split(|&byte| byte == b'\n').count() - 1, fields);
 }
 
-/// An answer to be sent, and to whom.
+/// A response to be sent, and to whom.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Which of [`ASKERS`] asks.
@@ -65,7 +65,7 @@ pub struct Plan {
     pub close: bool,
 }
 
-/// Requests of all kinds that answers depend on.
+/// Requests of all kinds that responses depend on.
 pub const ASKERS: [&str; 6] = [
     "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
     "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -95,20 +95,20 @@ pub fn check_round_trip(plan: &Plan) {
     connection.send(Part::End, &added, &mut out);
 
     let to_head = asker.starts_with("HEAD");
-    let answer = Answer::read(&out, to_head);
-    assert_eq!(answer.status, plan.status);
-    assert_eq!(answer.field("Content-Type"), Some(&b"text/plain"[..]));
-    assert!(answer.field("Date").is_some() && answer.field("Server").is_some());
-    assert_eq!(answer.complete, connection.answer_complete(), "{plan:?}");
-    assert_eq!(answer.rest, b"", "{plan:?}");
+    let response = ReceivedResponse::read(&out, to_head);
+    assert_eq!(response.status, plan.status);
+    assert_eq!(response.field("Content-Type"), Some(&b"text/plain"[..]));
+    assert!(response.field("Date").is_some() && response.field("Server").is_some());
+    assert_eq!(response.complete, connection.response_complete(), "{plan:?}");
+    assert_eq!(response.rest, b"", "{plan:?}");
     let sent = plan.blocks.concat();
     let has_body = !to_head && !matches!(plan.status, 204 | 205 | 304);
     let body_bytes_max = if has_body { plan.length.unwrap_or(u64::MAX) } else { 0 };
-    assert_eq!(answer.body, sent[..sent.len().min(body_bytes_max.try_into().unwrap_or(usize::MAX))]);
-    let says_close = answer.field("Connection") == Some(b"close");
-    assert_eq!(connection.can_keep_alive(), answer.complete && !says_close, "{plan:?}");
+    assert_eq!(response.body, sent[..sent.len().min(body_bytes_max.try_into().unwrap_or(usize::MAX))]);
+    let says_close = response.field("Connection") == Some(b"close");
+    assert_eq!(connection.can_keep_alive(), response.complete && !says_close, "{plan:?}");
     if asker.contains("HTTP/1.0") {
-        assert_eq!(answer.field("Transfer-Encoding"), None, "a client that does not know it");
-        assert_eq!(answer.field("Connection") == Some(b"keep-alive"), !says_close);
+        assert_eq!(response.field("Transfer-Encoding"), None, "a client that does not know it");
+        assert_eq!(response.field("Connection") == Some(b"keep-alive"), !says_close);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use portico_proto::{Event, IoProgress, Limits, Protocol, Session, SessionEvent, StreamIo, fastcgi};
 
-use super::{Request, Transcript, encode_answer};
+use super::{Request, Transcript, encode_response};
 
 const SETTINGS: fastcgi::Settings = fastcgi::Settings { connections_max: 9, requests_max: 4 };
 
@@ -104,9 +104,9 @@ impl Shared {
                     }
                     Ok(Some(Event::End)) => {
                         transcript.requests[stream.request.expect("a head comes first")].complete = true;
-                        let answer = encode_answer(&mut stream.protocol);
-                        assert!(stream.protocol.answer_complete() && !stream.protocol.can_keep_alive());
-                        assert_eq!(stream.io.write(&answer), IoProgress::Bytes(answer.len()));
+                        let response = encode_response(&mut stream.protocol);
+                        assert!(stream.protocol.response_complete() && !stream.protocol.can_keep_alive());
+                        assert_eq!(stream.io.write(&response), IoProgress::Bytes(response.len()));
                         self.streams.remove(&number);
                         self.session.forget(number, true);
                         return;

@@ -9,16 +9,16 @@ use std::net::{IpAddr, SocketAddr};
 use portico_proto::{RequestHead, Version};
 
 use super::plan::Plan;
-use super::{LostRequest, Moment, Reason, Record, Times};
+use super::{AccessRecord, LostRequest, Moment, Reason, Times};
 use crate::application::Peer;
 use crate::request_id::{Digits, RequestId};
 
 /// Records, and the bytes that they refer to.
 #[derive(Debug, Default)]
 pub struct Batch {
-    exchanges: Vec<Exchange>,
+    exchanges: Vec<LineDelta>,
     /// What of them is the same for several that follow each other.
-    commons: Vec<Common>,
+    commons: Vec<LineShared>,
     /// Rows of places in `bytes`: where the first text of a request begins, and where each of its texts ends, with
     /// [`ABSENT`] added where there is none.
     rows: Vec<u32>,
@@ -31,14 +31,14 @@ pub struct Batch {
 #[derive(Debug, Default)]
 struct Last {
     /// What others may have in common with it; `None` where they cannot.
-    common: Option<Common>,
+    common: Option<LineShared>,
     /// The head's bytes.
     head: Vec<u8>,
 }
 
-/// What of an exchange is its own even if all else repeats.
+/// The facts of one line that differ from request to request even if all else repeats.
 #[derive(Clone, Copy, Debug)]
-pub struct Exchange {
+pub struct LineDelta {
     /// Where its time went; 0 where that is not known.
     pub times: Times,
     /// Its id, if it is one of ours.
@@ -51,9 +51,9 @@ pub struct Exchange {
     pub port: u16,
 }
 
-/// What exchanges have in common that differ in nothing but times, port and id.
+/// The facts that successive lines have in common; kept once for all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Common {
+struct LineShared {
     address: Option<IpAddr>,
     second: u64,
     version: Option<Version>,
@@ -73,22 +73,22 @@ enum IdKind {
     Made,
 }
 
-/// What is kept of a record, but for its texts.
+/// The facts of one request that are no texts, as a format reads them.
 #[derive(Clone, Copy, Debug)]
-pub struct Entry {
+pub struct LogEntry {
     /// Who sent it.
     pub peer: Peer,
     /// When it was answered.
     pub moment: Moment,
     /// `None` where what came was no request.
     pub version: Option<Version>,
-    /// Status of the answer.
+    /// Status of the response.
     pub status: u16,
-    /// Bytes of the answer's body that were sent.
+    /// Bytes of the response's body that were sent.
     pub body_bytes: u64,
     /// Where its time went.
     pub times: Option<Times>,
-    /// Why it ended otherwise than with the application's whole answer.
+    /// Why it ended otherwise than with the application's whole response.
     pub reason: Option<Reason>,
     /// Its id.
     pub id: RequestId,
@@ -96,9 +96,9 @@ pub struct Entry {
 
 /// One line's worth, to be formatted.
 #[derive(Clone, Copy, Debug)]
-pub struct Line<'a> {
+pub struct LogLine<'a> {
     /// What is no text.
-    pub entry: Entry,
+    pub entry: LogEntry,
     row: &'a [u32],
     bytes: &'a [u8],
 }
@@ -115,7 +115,7 @@ const HEAD_BYTES_MAX: usize = 4096;
 impl Batch {
     /// Copies what `plan` needs of `record`.
     #[inline]
-    pub fn push(&mut self, record: &Record<'_>, plan: &Plan) {
+    pub fn push(&mut self, record: &AccessRecord<'_>, plan: &Plan) {
         if self.exchanges.len() >= RECORDS_MAX || self.bytes.len() >= BYTES_MAX {
             self.dropped += 1;
             return;
@@ -125,7 +125,7 @@ impl Batch {
             let record = *record;
             self.push_common(&record, plan);
         }
-        self.exchanges.push(Exchange {
+        self.exchanges.push(LineDelta {
             times: record.times.unwrap_or_default(),
             id: match *record.id {
                 RequestId::Made(digits) => digits,
@@ -140,18 +140,18 @@ impl Batch {
     /// Copies what others may have in common with `record`.
     #[cold]
     #[inline(never)]
-    fn push_common(&mut self, record: &Record<'_>, plan: &Plan) {
+    fn push_common(&mut self, record: &AccessRecord<'_>, plan: &Plan) {
         let row = match &self.last.common {
             Some(common) if self.last.has_texts_of(record) => common.row,
             _ => self.push_row(record, plan),
         };
-        let common = Common::of(record, row);
+        let common = LineShared::of(record, row);
         self.commons.push(common);
         self.last.note(record, plan, common);
     }
 
     /// Copies the texts of `record`; where their row begins.
-    fn push_row(&mut self, record: &Record<'_>, plan: &Plan) -> u32 {
+    fn push_row(&mut self, record: &AccessRecord<'_>, plan: &Plan) -> u32 {
         let row = self.begin_row();
         for source in &plan.texts {
             let present = source.copy(record, &mut self.bytes);
@@ -175,7 +175,7 @@ impl Batch {
             self.end_text(text.is_some());
         }
         self.last.common = None;
-        self.commons.push(Common {
+        self.commons.push(LineShared {
             address: request.peer,
             second: request.second,
             version: None,
@@ -186,7 +186,7 @@ impl Batch {
             id: IdKind::None,
             row,
         });
-        self.exchanges.push(Exchange {
+        self.exchanges.push(LineDelta {
             times: request.times,
             id: [0; 26],
             nanos: 0,
@@ -211,20 +211,20 @@ impl Batch {
     }
 
     /// What is each record's own, in order.
-    pub fn exchanges(&self) -> &[Exchange] {
+    pub fn exchanges(&self) -> &[LineDelta] {
         &self.exchanges
     }
 
     /// The line of one of them; `plan` is that of its pushing.
-    pub fn line(&self, exchange: &Exchange, plan: &Plan) -> Option<Line<'_>> {
+    pub fn line(&self, exchange: &LineDelta, plan: &Plan) -> Option<LogLine<'_>> {
         let common = self.commons.get(exchange.common as usize)?;
         let start = common.row as usize;
         let row = self.rows.get(start..=start + plan.texts.len())?;
-        Some(Line { entry: common.entry(exchange), row, bytes: &self.bytes })
+        Some(LogLine { entry: common.entry(exchange), row, bytes: &self.bytes })
     }
 
     /// The lines, in order.
-    pub fn lines(&self, plan: &Plan) -> impl Iterator<Item = Line<'_>> {
+    pub fn lines(&self, plan: &Plan) -> impl Iterator<Item = LogLine<'_>> {
         self.exchanges.iter().filter_map(move |exchange| self.line(exchange, plan))
     }
 
@@ -246,24 +246,24 @@ impl Batch {
 impl Last {
     /// Whether all that `record` has not by itself is what the last one had.
     #[inline]
-    fn is_like(&self, record: &Record<'_>) -> bool {
-        let same = |common: &Common| *common == Common::of(record, common.row);
+    fn is_like(&self, record: &AccessRecord<'_>) -> bool {
+        let same = |common: &LineShared| *common == LineShared::of(record, common.row);
         self.common.as_ref().is_some_and(same) && self.has_head_of(record)
     }
 
     /// Whether the texts of `record` are those of the last one.
-    fn has_texts_of(&self, record: &Record<'_>) -> bool {
+    fn has_texts_of(&self, record: &AccessRecord<'_>) -> bool {
         let id = self.common.as_ref().map(|common| common.id == IdKind::Given);
         id == Some(*record.id == RequestId::Given) && self.has_head_of(record)
     }
 
     #[inline]
-    fn has_head_of(&self, record: &Record<'_>) -> bool {
+    fn has_head_of(&self, record: &AccessRecord<'_>) -> bool {
         record.head.is_some_and(|head| is_as_it_came(head) && self.head == head.bytes())
     }
 
     /// `record` with this in common is the last one.
-    fn note(&mut self, record: &Record<'_>, plan: &Plan, common: Common) {
+    fn note(&mut self, record: &AccessRecord<'_>, plan: &Plan, common: LineShared) {
         let is_whole = |head: &&RequestHead| is_as_it_came(head) && head.bytes().len() <= HEAD_BYTES_MAX;
         let head = record.head.filter(is_whole).filter(|_| plan.is_of_head());
         self.common = head.map(|_| common);
@@ -272,9 +272,9 @@ impl Last {
     }
 }
 
-impl Common {
+impl LineShared {
     #[inline]
-    fn of(record: &Record<'_>, row: u32) -> Self {
+    fn of(record: &AccessRecord<'_>, row: u32) -> Self {
         Self {
             address: match record.peer {
                 Peer::Inet(address) => Some(address.ip()),
@@ -296,9 +296,9 @@ impl Common {
     }
 
     /// With what is `exchange`'s own.
-    fn entry(&self, exchange: &Exchange) -> Entry {
+    fn entry(&self, exchange: &LineDelta) -> LogEntry {
         let peer = |ip| Peer::Inet(SocketAddr::new(ip, exchange.port));
-        Entry {
+        LogEntry {
             peer: self.address.map_or(Peer::Unix, peer),
             moment: Moment { second: self.second, nanos: exchange.nanos },
             version: self.version,
@@ -329,7 +329,7 @@ fn is_as_it_came(head: &RequestHead) -> bool {
     !head.is_edited() && !head.is_gateway()
 }
 
-impl<'a> Line<'a> {
+impl<'a> LogLine<'a> {
     /// The text of that number in the plan; `None` where the request has none.
     pub fn text(&self, at: usize) -> Option<&'a [u8]> {
         let (&before, &end) = (self.row.get(at)?, self.row.get(at + 1)?);

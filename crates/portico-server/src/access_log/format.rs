@@ -1,6 +1,6 @@
 //! Lines of the access log, each in its format; the Common and the Combined Log Format are here.
 
-use super::batch::{Batch, Line};
+use super::batch::{Batch, LogLine};
 use super::clock::Clock;
 use super::escape::{number, plain};
 use super::plan::{AUTHORIZATION, Layout, Plan, REFERER, USER_AGENT};
@@ -41,7 +41,7 @@ pub fn format(
 }
 
 /// Appends `line`, with its line end, to `out`.
-fn write(line: &Line<'_>, plan: &Plan, clock: &mut Clock, out: &mut Vec<u8>) -> Marks {
+fn write(line: &LogLine<'_>, plan: &Plan, clock: &mut Clock, out: &mut Vec<u8>) -> Marks {
     let mut marks = Marks::at(out.len());
     match &plan.layout {
         Layout::Common => common(line, clock, out),
@@ -61,7 +61,7 @@ fn write(line: &Line<'_>, plan: &Plan, clock: &mut Clock, out: &mut Vec<u8>) -> 
     marks
 }
 
-fn common(line: &Line<'_>, clock: &mut Clock, out: &mut Vec<u8>) {
+fn common(line: &LogLine<'_>, clock: &mut Clock, out: &mut Vec<u8>) {
     write_client(line, out);
     out.extend_from_slice(b" - ");
     write_user(line.text(AUTHORIZATION), out);

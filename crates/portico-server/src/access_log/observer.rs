@@ -10,12 +10,13 @@ use super::plan::{METHOD, Plan, TARGET};
 use super::{Reason, Times};
 use crate::application::Peer;
 
-/// Who is told.
-pub struct Teller(Box<dyn FnMut(&Told<'_>) + Send>);
+/// A function that is called on the log's thread for each response that the server made itself. It must not block
+/// for long: lines wait behind it.
+pub struct AccessObserver(Box<dyn FnMut(&ServerResponse<'_>) + Send>);
 
 /// A request that the server has answered, or that has died with its worker.
 #[derive(Clone, Copy, Debug)]
-pub struct Told<'a> {
+pub struct ServerResponse<'a> {
     /// Its method; `None` where what came was no request.
     pub method: Option<&'a [u8]>,
     /// Its target.
@@ -26,24 +27,24 @@ pub struct Told<'a> {
     pub fields: &'a [u8],
     /// Who sent it.
     pub peer: Peer,
-    /// Status of the answer.
+    /// Status of the response.
     pub status: u16,
-    /// Bytes of the answer's body that were sent.
+    /// Bytes of the response's body that were sent.
     pub body_bytes: u64,
     /// How long it took, in nanoseconds.
     pub nanos: u64,
 }
 
-impl Teller {
+impl AccessObserver {
     /// Has `tell` called, on the log's thread.
-    pub fn new(tell: impl FnMut(&Told<'_>) + Send + 'static) -> Self {
+    pub fn new(tell: impl FnMut(&ServerResponse<'_>) + Send + 'static) -> Self {
         Self(Box::new(tell))
     }
 
     /// Tells of those in `batch` that the server has answered.
     pub(super) fn tell(&mut self, batch: &Batch, plan: &Plan) {
         for line in batch.lines(plan).filter(|line| line.entry.reason.is_some_and(Reason::is_servers)) {
-            (self.0)(&Told {
+            (self.0)(&ServerResponse {
                 method: line.text(METHOD),
                 target: line.text(TARGET),
                 version: line.entry.version,
@@ -57,7 +58,7 @@ impl Teller {
     }
 }
 
-impl fmt::Debug for Teller {
+impl fmt::Debug for AccessObserver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Teller")
     }
@@ -70,23 +71,23 @@ mod tests {
     use portico_config::AccessLogFormat;
 
     use super::super::testing::Sample;
-    use super::super::{AccessLog, Facts, Outputs};
+    use super::super::{AccessLog, LineConstants, Outputs};
     use super::*;
 
     #[test]
     fn what_the_server_has_answered_is_told_and_nothing_else() {
         let told = Arc::new(Mutex::new(Vec::new()));
-        let teller = {
+        let observer = {
             let told = Arc::clone(&told);
-            Teller::new(move |it| {
+            AccessObserver::new(move |it| {
                 let text =
                     |bytes: Option<&[u8]>| bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
                 let line = (text(it.method), text(it.target), text(Some(it.fields)), it.status, it.nanos);
                 told.lock().unwrap().push(line);
             })
         };
-        let outputs = Outputs { teller: Some(teller), ..Outputs::default() };
-        let log = AccessLog::open(outputs, &AccessLogFormat::Combined, Facts::default()).unwrap();
+        let outputs = Outputs { observer: Some(observer), ..Outputs::default() };
+        let log = AccessLog::open(outputs, &AccessLogFormat::Combined, LineConstants::default()).unwrap();
         let mut sample = Sample::of(b"GET /a HTTP/1.1\r\nHost: x\r\nA: b\r\nA: c\r\n\r\n");
         log.push(&sample.record());
         sample.reason = Some(Reason::WriteTimeout);

@@ -3,11 +3,11 @@
 use portico_config::{AccessLogFormat, Atom, AtomForm, Piece, RequestStage};
 use portico_proto::ResponseHead;
 
-use super::{Reason, Record};
+use super::{AccessRecord, Reason};
 
-/// What every line of a worker has in common.
+/// The facts that all lines of one worker share, known before its first request.
 #[derive(Clone, Debug, Default)]
-pub struct Facts {
+pub struct LineConstants {
     /// The worker's process id.
     pub pid: u32,
     /// The number of its slot; `None` where it is alone.
@@ -16,25 +16,25 @@ pub struct Facts {
     pub root_path: String,
 }
 
-/// What is noted of each request, and what is made of it.
+/// The parts of a request that a log format needs, found out once, so that the engine copies those and no more.
 #[derive(Debug)]
 pub struct Plan {
     /// The texts, in the order in which a batch has them.
-    pub texts: Vec<Source>,
+    pub texts: Vec<TextSource>,
     /// What a line looks like.
     pub layout: Layout,
     /// What all lines have in common.
-    pub facts: Facts,
-    /// Names of the answer's fields that are noted, in lower case.
-    answer_fields: Vec<String>,
+    pub facts: LineConstants,
+    /// Names of the response's fields that are noted, in lower case.
+    response_fields: Vec<String>,
     times: bool,
     id: bool,
     of_head: bool,
 }
 
-/// Where a text comes from.
+/// The part of a request that a text of a line is copied from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum TextSource {
     /// The request's method.
     Method,
     /// Its target, as sent.
@@ -49,8 +49,8 @@ pub enum Source {
     ServerName,
     /// Its port.
     ServerPort,
-    /// A field of the answer: its place among those that are noted.
-    AnswerField(usize),
+    /// A field of the response: its place among those that are noted.
+    ResponseField(usize),
     /// The request's id where it is its own.
     RequestId,
     /// All fields of a request that the server has answered, each with a line end.
@@ -69,12 +69,12 @@ pub enum Layout {
     /// `key=value`.
     Logfmt,
     /// Parts one after the other.
-    Template(Vec<Part>),
+    Template(Vec<TemplatePart>),
 }
 
 /// A part of a template's line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum TemplatePart {
     /// Stands for itself.
     Fixed(Vec<u8>),
     /// The text of that number.
@@ -90,7 +90,7 @@ pub enum Part {
     /// Anything else.
     Atom(Atom),
     /// A part in a form of its own; whether it is a number.
-    Formed(Box<Part>, AtomForm, bool),
+    Formed(Box<TemplatePart>, AtomForm, bool),
 }
 
 /// Places of the texts in every plan.
@@ -110,29 +110,29 @@ pub const TRACEPARENT: usize = 6;
 /// See [`AUTHORIZATION`].
 pub const REQUEST_ID: usize = 7;
 
-/// Stands for the length of a field that the answer does not have.
+/// Stands for the length of a field that the response does not have.
 const ABSENT: u32 = u32::MAX;
 
 impl Plan {
     /// The plan for lines of this format.
-    pub fn new(format: &AccessLogFormat, facts: Facts) -> Self {
+    pub fn new(format: &AccessLogFormat, facts: LineConstants) -> Self {
         let mut plan = Self {
-            texts: vec![Source::Method, Source::Target],
+            texts: vec![TextSource::Method, TextSource::Target],
             layout: Layout::Common,
             facts,
-            answer_fields: Vec::new(),
+            response_fields: Vec::new(),
             times: false,
             id: false,
             of_head: true,
         };
-        let field = |name: &str| Source::Field(name.to_owned());
+        let field = |name: &str| TextSource::Field(name.to_owned());
         let named = [
             field("authorization"),
             field("referer"),
             field("user-agent"),
-            Source::Authority,
-            Source::SoleField("traceparent"),
-            Source::RequestId,
+            TextSource::Authority,
+            TextSource::SoleField("traceparent"),
+            TextSource::RequestId,
         ];
         let (layout, count) = match format {
             AccessLogFormat::Common => (Layout::Common, 1),
@@ -149,7 +149,7 @@ impl Plan {
             (plan.times, plan.id) = (true, true);
         }
         plan.layout = layout;
-        plan.of_head = plan.texts.iter().all(Source::is_of_head);
+        plan.of_head = plan.texts.iter().all(TextSource::is_of_head);
         plan
     }
 
@@ -161,7 +161,7 @@ impl Plan {
 
     /// Has the fields noted of requests that the server has answered.
     pub fn with_fields(mut self) -> Self {
-        self.text(Source::Fields);
+        self.text(TextSource::Fields);
         self.of_head = false;
         self
     }
@@ -173,7 +173,7 @@ impl Plan {
 
     /// The number of that text.
     pub fn fields_at(&self) -> Option<usize> {
-        self.texts.iter().position(|source| *source == Source::Fields)
+        self.texts.iter().position(|source| *source == TextSource::Fields)
     }
 
     /// Whether it needs to know where the time goes.
@@ -186,10 +186,10 @@ impl Plan {
         self.id
     }
 
-    /// Notes what is needed of the answer's fields.
-    pub fn note_answer(&self, head: &ResponseHead, noted: &mut Vec<u8>) {
+    /// Notes what is needed of the response's fields.
+    pub fn note_response(&self, head: &ResponseHead, noted: &mut Vec<u8>) {
         noted.clear();
-        for name in &self.answer_fields {
+        for name in &self.response_fields {
             let mut digits = itoa::Buffer::new();
             let value = match head.length.filter(|_| name == "content-length") {
                 Some(length) => Some(digits.format(length).as_bytes()),
@@ -201,9 +201,9 @@ impl Plan {
         }
     }
 
-    fn part(&mut self, piece: &Piece) -> Part {
+    fn part(&mut self, piece: &Piece) -> TemplatePart {
         let (atom, form) = match piece {
-            Piece::Text(text) => return Part::Fixed(text.clone().into_bytes()),
+            Piece::Text(text) => return TemplatePart::Fixed(text.clone().into_bytes()),
             Piece::Atom(atom) => return self.part_of(atom),
             Piece::Formed(atom, form) => (atom, form),
         };
@@ -212,11 +212,11 @@ impl Plan {
             atom,
             Atom::Status | Atom::Sent | Atom::Seconds | Atom::Milliseconds | Atom::Microseconds
         );
-        Part::Formed(Box::new(self.part_of(atom)), *form, is_number)
+        TemplatePart::Formed(Box::new(self.part_of(atom)), *form, is_number)
     }
 
-    fn part_of(&mut self, atom: &Atom) -> Part {
-        let fixed = |text: String| Part::Fixed(text.into_bytes());
+    fn part_of(&mut self, atom: &Atom) -> TemplatePart {
+        let fixed = |text: String| TemplatePart::Fixed(text.into_bytes());
         match atom {
             Atom::Ident => fixed("-".to_owned()),
             Atom::Pid => fixed(format!("<{}>", self.facts.pid)),
@@ -224,22 +224,22 @@ impl Plan {
             Atom::ServerSoftware => fixed(concat!("portico/", env!("CARGO_PKG_VERSION")).to_owned()),
             Atom::ScriptName => fixed(self.facts.root_path.clone()),
             Atom::Slot => fixed(self.facts.slot.map_or("-".to_owned(), |slot| slot.to_string())),
-            Atom::Method => Part::Text(METHOD),
-            Atom::Target => Part::Text(TARGET),
-            Atom::ServerName => Part::Text(self.text(Source::ServerName)),
-            Atom::ServerPort => Part::Text(self.text(Source::ServerPort)),
-            Atom::RequestField(name) => Part::Text(self.text(Source::Field(name.clone()))),
+            Atom::Method => TemplatePart::Text(METHOD),
+            Atom::Target => TemplatePart::Text(TARGET),
+            Atom::ServerName => TemplatePart::Text(self.text(TextSource::ServerName)),
+            Atom::ServerPort => TemplatePart::Text(self.text(TextSource::ServerPort)),
+            Atom::RequestField(name) => TemplatePart::Text(self.text(TextSource::Field(name.clone()))),
             Atom::ResponseField(name) => {
-                let at = place(&mut self.answer_fields, name.clone());
-                Part::Text(self.text(Source::AnswerField(at)))
+                let at = place(&mut self.response_fields, name.clone());
+                TemplatePart::Text(self.text(TextSource::ResponseField(at)))
             }
             Atom::RequestId => {
                 self.id = true;
-                Part::Id(self.text(Source::RequestId))
+                TemplatePart::Id(self.text(TextSource::RequestId))
             }
-            Atom::User => Part::User(self.text(Source::Field("authorization".to_owned()))),
-            Atom::TraceId => Part::Trace(self.text(Source::SoleField("traceparent"))),
-            Atom::SpanId => Part::Span(self.text(Source::SoleField("traceparent"))),
+            Atom::User => TemplatePart::User(self.text(TextSource::Field("authorization".to_owned()))),
+            Atom::TraceId => TemplatePart::Trace(self.text(TextSource::SoleField("traceparent"))),
+            Atom::SpanId => TemplatePart::Span(self.text(TextSource::SoleField("traceparent"))),
             atom => {
                 self.times |= matches!(
                     atom,
@@ -249,12 +249,12 @@ impl Plan {
                         | Atom::DecimalSeconds
                         | Atom::Took(RequestStage::Queue | RequestStage::Application | RequestStage::Write)
                 );
-                Part::Atom(atom.clone())
+                TemplatePart::Atom(atom.clone())
             }
         }
     }
 
-    fn text(&mut self, source: Source) -> usize {
+    fn text(&mut self, source: TextSource) -> usize {
         place(&mut self.texts, source)
     }
 }
@@ -267,7 +267,7 @@ fn place<T: PartialEq>(items: &mut Vec<T>, item: T) -> usize {
     })
 }
 
-impl Source {
+impl TextSource {
     fn is_of_head(&self) -> bool {
         match self {
             Self::Method
@@ -276,12 +276,12 @@ impl Source {
             | Self::SoleField(_)
             | Self::Authority
             | Self::RequestId => true,
-            Self::ServerName | Self::ServerPort | Self::AnswerField(_) | Self::Fields => false,
+            Self::ServerName | Self::ServerPort | Self::ResponseField(_) | Self::Fields => false,
         }
     }
 
     /// Appends the text to `bytes`; whether the request has it.
-    pub fn copy(&self, record: &Record<'_>, bytes: &mut Vec<u8>) -> bool {
+    pub fn copy(&self, record: &AccessRecord<'_>, bytes: &mut Vec<u8>) -> bool {
         let text = match self {
             Self::Method => record.head.map(|head| head.method()),
             Self::Target => record.head.map(|head| head.target()),
@@ -295,7 +295,7 @@ impl Source {
             Self::Authority => record.head.and_then(|head| head.authority()),
             Self::ServerName => told(record, b"SERVER_NAME").or(Some(record.server.name.as_bytes())),
             Self::ServerPort => told(record, b"SERVER_PORT").or(Some(record.server.port.as_bytes())),
-            Self::AnswerField(at) => noted_field(record.answer_fields, *at),
+            Self::ResponseField(at) => noted_field(record.response_fields, *at),
             Self::Fields => {
                 let head = record.head.filter(|_| record.reason.is_some_and(Reason::is_servers));
                 for (name, value) in head.into_iter().flat_map(|head| head.fields()) {
@@ -311,12 +311,12 @@ impl Source {
 }
 
 /// What a gateway tells.
-fn told<'a>(record: &Record<'a>, name: &[u8]) -> Option<&'a [u8]> {
+fn told<'a>(record: &AccessRecord<'a>, name: &[u8]) -> Option<&'a [u8]> {
     record.head.and_then(|head| head.variable(name))
 }
 
 /// Several fields of one name are one value, as in environ.
-fn copy_field(record: &Record<'_>, name: &[u8], bytes: &mut Vec<u8>) -> bool {
+fn copy_field(record: &AccessRecord<'_>, name: &[u8], bytes: &mut Vec<u8>) -> bool {
     let mut found = false;
     // Names with an underscore may have been restored, without their letter.
     let head = record.head.filter(|head| head.initials().has(name) || head.is_edited());

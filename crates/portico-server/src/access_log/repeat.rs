@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use super::batch::Exchange;
+use super::batch::LineDelta;
 use super::escape::{micros_digits, seconds_digits};
 use super::plan::Layout;
 use crate::request_id::Digits;
@@ -13,7 +13,7 @@ use crate::request_id::Digits;
 #[derive(Debug)]
 pub struct Written<'b> {
     /// Of what it tells.
-    pub exchange: &'b Exchange,
+    pub exchange: &'b LineDelta,
     /// Where it stands.
     pub range: Range<usize>,
     /// Where in it what stands that differs.
@@ -68,7 +68,7 @@ impl Marks {
     }
 
     /// Writes what differs between `exchange` and `last` into `line`, which tells of `last`.
-    fn patch(&self, exchange: &Exchange, last: &Exchange, line: &mut [u8]) {
+    fn patch(&self, exchange: &LineDelta, last: &LineDelta, line: &mut [u8]) {
         put(line, self.stamp, &micros_digits(exchange.nanos.into()));
         if exchange.port != last.port {
             // Five digits of six.
@@ -101,7 +101,7 @@ impl Marks {
 impl Written<'_> {
     /// Appends the line of `exchange` to `out`, where this line stands, if it is like this one; whether it is.
     #[inline]
-    pub fn repeat(&self, exchange: &Exchange, layout: &Layout, out: &mut Vec<u8>) -> bool {
+    pub fn repeat(&self, exchange: &LineDelta, layout: &Layout, out: &mut Vec<u8>) -> bool {
         let last = self.exchange;
         if exchange.common != last.common {
             return false;
@@ -123,7 +123,7 @@ impl Written<'_> {
     }
 
     /// Whether what differs in `exchange` is as long.
-    fn has_places(&self, exchange: &Exchange) -> bool {
+    fn has_places(&self, exchange: &LineDelta) -> bool {
         let last = self.exchange;
         let times = exchange.times.whole().max(last.times.whole()) < NANOS_END;
         times && (exchange.port == last.port || exchange.port.min(last.port) >= PORT_MIN)
@@ -146,9 +146,9 @@ mod tests {
     use super::super::batch::Batch;
     use super::super::clock::Clock;
     use super::super::format::format;
-    use super::super::plan::{Facts, Plan};
+    use super::super::plan::{LineConstants, Plan};
     use super::super::testing::Sample;
-    use super::super::{Moment, Reason, Record, Times};
+    use super::super::{AccessRecord, Moment, Reason, Times};
     use crate::application::Peer;
     use crate::request_id::RequestId;
 
@@ -175,7 +175,7 @@ mod tests {
         "%(h)s %(r)s %({Content-Type}o)s %({SERVER_NAME}e)s",
     ];
 
-    /// What is chosen of each request: head, peer, times, id, reason and answer.
+    /// What is chosen of each request: head, peer, times, id, reason and response.
     type Choice = (usize, usize, usize, u8, usize, usize);
 
     fn choices() -> impl Strategy<Value = Vec<Choice>> {
@@ -218,11 +218,11 @@ mod tests {
         (peer, id): &'s (Peer, RequestId),
         choice: &Choice,
         number: u64,
-    ) -> Record<'s> {
-        let (_, _, time, _, reason, answer) = *choice;
+    ) -> AccessRecord<'s> {
+        let (_, _, time, _, reason, response) = *choice;
         let times = |queue| Times { queue, application: queue / 3 + number, write: number * 1_000_003 };
         let usual = sample.record();
-        Record {
+        AccessRecord {
             peer,
             times: match time {
                 0 => None,
@@ -232,13 +232,13 @@ mod tests {
             },
             id,
             reason: (reason == 0).then_some(Reason::Timeout).or((reason == 1).then_some(Reason::Refused)),
-            status: if answer == 0 { 404 } else { 200 },
-            body_bytes: if answer == 1 { 0 } else { 12 },
+            status: if response == 0 { 404 } else { 200 },
+            body_bytes: if response == 1 { 0 } else { 12 },
             moment: Moment {
-                second: 784111777 + u64::from(answer == 2),
+                second: 784111777 + u64::from(response == 2),
                 nanos: (number * 16_666_667) as u32 % 1_000_000_000,
             },
-            answer_fields: if answer == 3 { &b"\x01\0\0\0x"[..] } else { &b"\xff\xff\xff\xff"[..] },
+            response_fields: if response == 3 { &b"\x01\0\0\0x"[..] } else { &b"\xff\xff\xff\xff"[..] },
             ..usual
         }
     }
@@ -246,7 +246,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_line_is_the_same_after_any_other_as_alone(choices in choices(), wanted in 0..FORMATS.len()) {
-            let facts = Facts { pid: 4711, slot: Some(3), root_path: String::new() };
+            let facts = LineConstants { pid: 4711, slot: Some(3), root_path: String::new() };
             let plan = Plan::new(&AccessLogFormat::parse(FORMATS[wanted]).unwrap(), facts);
             let samples = HEADS.map(Sample::of);
             let written = |batch: &Batch| {

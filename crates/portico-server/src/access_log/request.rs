@@ -5,13 +5,13 @@
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use portico_proto::Version;
 
-use super::batch::Line;
+use super::batch::LogLine;
 use super::escape::{address, plain};
 use super::plan::{METHOD, TARGET};
 use crate::application::Peer;
 
 /// Writes the client's address, `-` where it has none.
-pub fn write_client(line: &Line<'_>, out: &mut Vec<u8>) {
+pub fn write_client(line: &LogLine<'_>, out: &mut Vec<u8>) {
     match line.entry.peer {
         Peer::Inet(peer) => address(peer.ip(), out),
         Peer::Unix => out.push(b'-'),
@@ -19,7 +19,7 @@ pub fn write_client(line: &Line<'_>, out: &mut Vec<u8>) {
 }
 
 /// Writes method, target and protocol, `-` for what was no request.
-pub fn write_request_line(line: &Line<'_>, out: &mut Vec<u8>) {
+pub fn write_request_line(line: &LogLine<'_>, out: &mut Vec<u8>) {
     plain(line.text(METHOD).unwrap_or(b"-"), out);
     if let Some(target) = line.text(TARGET) {
         out.push(b' ');

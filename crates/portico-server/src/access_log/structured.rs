@@ -2,7 +2,7 @@
 
 use portico_proto::Version;
 
-use super::batch::Line;
+use super::batch::LogLine;
 use super::clock::Clock;
 use super::escape;
 use super::plan::{
@@ -18,14 +18,14 @@ use crate::request_id::RequestId;
 const LINE_BYTES: usize = 1024;
 
 /// Appends `line` as a JSON object, without its line end.
-pub fn json(line: &Line<'_>, plan: &Plan, clock: &mut Clock, marks: &mut Marks, out: &mut Vec<u8>) {
+pub fn json(line: &LogLine<'_>, plan: &Plan, clock: &mut Clock, marks: &mut Marks, out: &mut Vec<u8>) {
     out.push(b'{');
     members(line, plan, clock, &mut Members { out, marks, notation: Notation::Json });
     out.push(b'}');
 }
 
 /// Appends `line` as `key=value`, without its line end.
-pub fn logfmt(line: &Line<'_>, plan: &Plan, clock: &mut Clock, marks: &mut Marks, out: &mut Vec<u8>) {
+pub fn logfmt(line: &LogLine<'_>, plan: &Plan, clock: &mut Clock, marks: &mut Marks, out: &mut Vec<u8>) {
     members(line, plan, clock, &mut Members { out, marks, notation: Notation::Logfmt });
 }
 
@@ -56,7 +56,7 @@ struct Members<'o> {
     notation: Notation,
 }
 
-fn members(line: &Line<'_>, plan: &Plan, clock: &mut Clock, to: &mut Members<'_>) {
+fn members(line: &LogLine<'_>, plan: &Plan, clock: &mut Clock, to: &mut Members<'_>) {
     let entry = &line.entry;
     to.out.reserve(LINE_BYTES);
     to.first(clock, line);
@@ -127,7 +127,7 @@ fn members(line: &Line<'_>, plan: &Plan, clock: &mut Clock, to: &mut Members<'_>
 }
 
 impl Members<'_> {
-    fn first(&mut self, clock: &mut Clock, line: &Line<'_>) {
+    fn first(&mut self, clock: &mut Clock, line: &LogLine<'_>) {
         self.out.extend_from_slice(match self.notation {
             Notation::Json => b"\"timestamp\":\"",
             Notation::Logfmt => b"timestamp=",

@@ -3,35 +3,35 @@
 use portico_config::{Atom, AtomForm, RequestStage};
 
 use super::Times;
-use super::batch::Line;
+use super::batch::LogLine;
 use super::clock::Clock;
 use super::escape::{number, plain, seconds};
-use super::plan::{Part, Plan, TARGET};
+use super::plan::{Plan, TARGET, TemplatePart};
 use super::request::{protocol, split_target, write_client, write_request_line, write_user};
 use super::trace;
 use crate::application::{Peer, path_info};
 
 /// Appends `line` without its line end.
-pub fn line(line: &Line<'_>, parts: &[Part], plan: &Plan, clock: &mut Clock, out: &mut Vec<u8>) {
+pub fn line(line: &LogLine<'_>, parts: &[TemplatePart], plan: &Plan, clock: &mut Clock, out: &mut Vec<u8>) {
     parts.iter().for_each(|part| write_part(part, line, plan, clock, out));
 }
 
-fn write_part(part: &Part, line: &Line<'_>, plan: &Plan, clock: &mut Clock, out: &mut Vec<u8>) {
+fn write_part(part: &TemplatePart, line: &LogLine<'_>, plan: &Plan, clock: &mut Clock, out: &mut Vec<u8>) {
     match part {
-        Part::Fixed(text) => out.extend_from_slice(text),
-        Part::Text(at) => plain(line.text(*at).unwrap_or(b"-"), out),
-        Part::User(at) => write_user(line.text(*at), out),
-        Part::Trace(at) => {
+        TemplatePart::Fixed(text) => out.extend_from_slice(text),
+        TemplatePart::Text(at) => plain(line.text(*at).unwrap_or(b"-"), out),
+        TemplatePart::User(at) => write_user(line.text(*at), out),
+        TemplatePart::Trace(at) => {
             let trace = line.text(*at).and_then(trace::parse);
             out.extend_from_slice(trace.map_or(b"-", |trace| trace.trace_id));
         }
-        Part::Span(at) => {
+        TemplatePart::Span(at) => {
             let trace = line.text(*at).and_then(trace::parse);
             out.extend_from_slice(trace.map_or(b"-", |trace| trace.span_id));
         }
-        Part::Id(at) => plain(line.id(*at).unwrap_or(b"-"), out),
-        Part::Atom(atom) => write_atom(atom, line, plan, clock, out),
-        Part::Formed(part, form, is_number) => {
+        TemplatePart::Id(at) => plain(line.id(*at).unwrap_or(b"-"), out),
+        TemplatePart::Atom(atom) => write_atom(atom, line, plan, clock, out),
+        TemplatePart::Formed(part, form, is_number) => {
             let start = out.len();
             write_part(part, line, plan, clock, out);
             form_text(form, *is_number, start, out);
@@ -79,7 +79,7 @@ fn is_continuation(byte: u8) -> bool {
     byte & 0xc0 == 0x80
 }
 
-fn write_atom(atom: &Atom, line: &Line<'_>, plan: &Plan, clock: &mut Clock, out: &mut Vec<u8>) {
+fn write_atom(atom: &Atom, line: &LogLine<'_>, plan: &Plan, clock: &mut Clock, out: &mut Vec<u8>) {
     let entry = &line.entry;
     let whole = entry.times.as_ref().map_or(0, Times::whole);
     match atom {

@@ -6,8 +6,8 @@ use portico_proto::{Event, Fields, Limits, RequestHead, ResponseHead, http1};
 use super::batch::Batch;
 use super::clock::Clock;
 use super::format::format;
-use super::plan::{Facts, Plan};
-use super::{Moment, Reason, Record, Times};
+use super::plan::{LineConstants, Plan};
+use super::{AccessRecord, Moment, Reason, Times};
 use crate::application::{Peer, Server};
 use crate::request_id::RequestId;
 
@@ -15,7 +15,7 @@ use crate::request_id::RequestId;
 pub struct Sample {
     head: Option<Box<RequestHead>>,
     server: Server,
-    answer_fields: Vec<u8>,
+    response_fields: Vec<u8>,
     peer: Peer,
     id: RequestId,
     pub times: Option<Times>,
@@ -43,7 +43,7 @@ impl Sample {
         Self {
             head,
             server,
-            answer_fields: Vec::new(),
+            response_fields: Vec::new(),
             peer: Peer::Inet(([192, 0, 2, 7], 5000).into()),
             id: RequestId::Made(id),
             times: Some(times),
@@ -51,8 +51,8 @@ impl Sample {
         }
     }
 
-    pub fn record(&self) -> Record<'_> {
-        Record {
+    pub fn record(&self) -> AccessRecord<'_> {
+        AccessRecord {
             head: self.head.as_deref(),
             peer: &self.peer,
             server: &self.server,
@@ -62,22 +62,22 @@ impl Sample {
             id: &self.id,
             times: self.times,
             reason: self.reason,
-            answer_fields: &self.answer_fields,
+            response_fields: &self.response_fields,
         }
     }
 }
 
-/// The line of `sample`, whose answer is a text of 12 bytes.
+/// The line of `sample`, whose response is a text of 12 bytes.
 pub fn line(sample: &Sample, wanted: &AccessLogFormat) -> String {
-    let facts = Facts { pid: 4711, slot: Some(3), root_path: "/below".to_owned() };
+    let facts = LineConstants { pid: 4711, slot: Some(3), root_path: "/below".to_owned() };
     let plan = Plan::new(wanted, facts);
     let mut fields = Fields::new();
     fields.push(b"Content-Type", b"text/plain");
     let head = ResponseHead { status: 200, fields, length: Some(12), ..ResponseHead::default() };
-    let mut answer_fields = Vec::new();
-    plan.note_answer(&head, &mut answer_fields);
+    let mut response_fields = Vec::new();
+    plan.note_response(&head, &mut response_fields);
     let mut batch = Batch::default();
-    batch.push(&Record { answer_fields: &answer_fields, ..sample.record() }, &plan);
+    batch.push(&AccessRecord { response_fields: &response_fields, ..sample.record() }, &plan);
     let mut out = Vec::new();
     format(&batch, &plan, &mut Clock::default(), &mut Vec::new(), |lines| out.extend_from_slice(lines));
     String::from_utf8(out).unwrap()

@@ -20,9 +20,9 @@ use rustix::io::fcntl_dupfd_cloexec;
 use super::batch::Batch;
 use super::clock::Clock;
 use super::format::format;
-use super::observer::Teller;
-use super::plan::{Facts, Plan};
-use super::{LostRequest, Reason, Record, Times};
+use super::observer::AccessObserver;
+use super::plan::{LineConstants, Plan};
+use super::{AccessRecord, LostRequest, Reason, Times};
 use crate::occurrences::Occurrences;
 use crate::statsd::Statsd;
 use crate::syslog::{Severity, Syslog};
@@ -53,13 +53,13 @@ pub struct Outputs {
     /// Where metrics go.
     pub statsd: Option<Statsd>,
     /// Who is told of requests that the application has not answered.
-    pub teller: Option<Teller>,
+    pub observer: Option<AccessObserver>,
 }
 
 /// The engine's end of the access log. Dropping it writes what is left and ends the thread.
 #[derive(Debug)]
 pub struct AccessLog {
-    shared: Arc<Shared>,
+    shared: Arc<LogState>,
     plan: Arc<Plan>,
     /// Only what the server has answered is told.
     selective: bool,
@@ -67,7 +67,7 @@ pub struct AccessLog {
 }
 
 #[derive(Debug, Default)]
-struct Shared {
+struct LogState {
     batch: Mutex<Batch>,
     asleep: AtomicBool,
     closed: AtomicBool,
@@ -77,7 +77,7 @@ struct Shared {
 /// Has the file opened again that lines go to, for when it has been moved away.
 #[derive(Clone, Debug)]
 pub struct Reopener {
-    shared: Arc<Shared>,
+    shared: Arc<LogState>,
     thread: Thread,
 }
 
@@ -103,14 +103,14 @@ impl AccessLog {
     ///
     /// # Errors
     /// The file system's, if the file cannot be opened for appending, or the kernel's, if there can be no thread.
-    pub fn open(outputs: Outputs, format: &AccessLogFormat, facts: Facts) -> io::Result<Self> {
+    pub fn open(outputs: Outputs, format: &AccessLogFormat, facts: LineConstants) -> io::Result<Self> {
         let file = outputs.lines.as_ref().map(Destination::open).transpose()?;
         let told = file.is_some() || outputs.syslog.is_some();
         let plan = Plan::new(if told { format } else { &AccessLogFormat::Common }, facts);
         let plan = if outputs.statsd.is_some() { plan.with_times() } else { plan };
-        let plan = Arc::new(if outputs.teller.is_some() { plan.with_times().with_fields() } else { plan });
+        let plan = Arc::new(if outputs.observer.is_some() { plan.with_times().with_fields() } else { plan });
         let selective = !told && outputs.statsd.is_none();
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(LogState::default());
         let writer = Writer {
             shared: Arc::clone(&shared),
             outputs,
@@ -164,14 +164,14 @@ impl AccessLog {
         self.plan.needs_ids()
     }
 
-    /// Notes what it needs of the answer's fields, for the request's record.
-    pub fn note_answer(&self, head: &ResponseHead, noted: &mut Vec<u8>) {
-        self.plan.note_answer(head, noted);
+    /// Notes what it needs of the response's fields, for the request's record.
+    pub fn note_response(&self, head: &ResponseHead, noted: &mut Vec<u8>) {
+        self.plan.note_response(head, noted);
     }
 
     /// Notes `record` for the thread.
     #[inline]
-    pub fn push(&self, record: &Record<'_>) {
+    pub fn push(&self, record: &AccessRecord<'_>) {
         if self.selective && !record.reason.is_some_and(Reason::is_servers) {
             return;
         }
@@ -202,7 +202,7 @@ impl Reopener {
 impl Outputs {
     /// Whether nobody is told.
     pub fn are_none(&self) -> bool {
-        self.lines.is_none() && self.syslog.is_none() && self.statsd.is_none() && self.teller.is_none()
+        self.lines.is_none() && self.syslog.is_none() && self.statsd.is_none() && self.observer.is_none()
     }
 
     /// Sends `lines` to where they go as well.
@@ -220,8 +220,8 @@ impl Outputs {
         if let Some(statsd) = &mut self.statsd {
             measure(batch, plan, statsd);
         }
-        if let Some(teller) = &mut self.teller {
-            teller.tell(batch, plan);
+        if let Some(observer) = &mut self.observer {
+            observer.tell(batch, plan);
         }
     }
 }
@@ -263,7 +263,7 @@ impl Drop for AccessLog {
     }
 }
 
-impl Shared {
+impl LogState {
     fn lock(&self) -> MutexGuard<'_, Batch> {
         self.batch.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -297,7 +297,7 @@ fn identity(file: &File) -> io::Result<(u64, u64)> {
 
 /// The thread.
 struct Writer {
-    shared: Arc<Shared>,
+    shared: Arc<LogState>,
     outputs: Outputs,
     file: Option<Opened>,
     plan: Arc<Plan>,
@@ -452,7 +452,7 @@ mod tests {
 
     fn log_to(path: &std::path::Path) -> AccessLog {
         let outputs = Outputs { lines: Some(Destination::File(path.to_owned())), ..Outputs::default() };
-        AccessLog::open(outputs, &AccessLogFormat::Common, Facts::default()).unwrap()
+        AccessLog::open(outputs, &AccessLogFormat::Common, LineConstants::default()).unwrap()
     }
 
     #[test]
@@ -483,7 +483,7 @@ mod tests {
         while !path.exists() {
             thread::sleep(TICK);
         }
-        log.push(&Record { status: 408, ..sample.record() });
+        log.push(&AccessRecord { status: 408, ..sample.record() });
         drop(log);
         assert!(std::fs::read_to_string(path).unwrap().contains(" 408 "));
         assert!(std::fs::read_to_string(moved).unwrap().ends_with(" 200 12\n"));
@@ -501,7 +501,7 @@ mod tests {
             status: 502,
             times: Times::default(),
         };
-        let plan = Plan::new(&AccessLogFormat::Common, Facts::default());
+        let plan = Plan::new(&AccessLogFormat::Common, LineConstants::default());
         let mut outputs = Outputs { lines: Some(Destination::File(path.clone())), ..Outputs::default() };
         AccessLog::append(&mut outputs, &plan, &request).unwrap();
         let expected = "- - - [06/Nov/1994:08:49:37 +0000] \"GET /a\\\"b\" 502 -\n";

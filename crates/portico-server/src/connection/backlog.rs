@@ -7,7 +7,7 @@ use std::time::Instant;
 use portico_proto::Part;
 
 use super::rate::{RateClock, RateLimits};
-use super::{Connection, Phase, ResponseSpool, Tools};
+use super::{Connection, EngineContext, Phase, ResponseSpool};
 
 /// The slow part of a connection.
 #[derive(Debug, Default)]
@@ -40,8 +40,8 @@ impl Connection {
     }
 
     /// The response ends with what its spool has.
-    pub(super) fn end_after_spool(&mut self, tools: &Tools) {
-        self.answered = Some(tools.now);
+    pub(super) fn end_after_spool(&mut self, context: &EngineContext) {
+        self.answered = Some(context.now);
         self.phase = Phase::Flushing;
         if let Some(backlog) = &mut self.backlog {
             backlog.ends = true;
@@ -63,7 +63,7 @@ impl Connection {
     }
 
     /// Frames the next bytes of the spool, if all before them is written.
-    pub(super) fn draw_from_spool(&mut self, tools: &mut Tools) {
+    pub(super) fn draw_from_spool(&mut self, context: &mut EngineContext) {
         while self.outbox.is_empty()
             && let Some(backlog) = &mut self.backlog
             && let Some(spool) = &backlog.spool
@@ -76,9 +76,9 @@ impl Connection {
                 if self.is_cut {
                     break;
                 }
-                let added = tools.added_fields();
+                let added = context.added_fields();
                 self.protocol.send(Part::End, &added, self.outbox.buffer());
-                if !self.protocol.answer_complete() {
+                if !self.protocol.response_complete() {
                     self.end_incomplete();
                 }
                 break;
@@ -95,10 +95,10 @@ impl Connection {
 
     /// Writes what waits, and the next part of the spool behind it.
     #[cold]
-    pub(super) fn write_spooled(&mut self, tools: &mut Tools) {
+    pub(super) fn write_spooled(&mut self, context: &mut EngineContext) {
         // Twice, so that the end of a response does not wait for another turn.
         for _ in 0..2 {
-            self.draw_from_spool(tools);
+            self.draw_from_spool(context);
             if !self.is_written() && !self.failed {
                 self.write_outbox();
             }
@@ -124,11 +124,11 @@ impl Connection {
     }
 
     /// Bytes wait for the client: until when they may.
-    pub(super) fn await_write(&mut self, tools: &Tools) -> Instant {
+    pub(super) fn await_write(&mut self, context: &EngineContext) -> Instant {
         let acknowledged = self.acknowledged();
         let clock = &mut self.backlog.get_or_insert_default().clock;
-        let clock = clock.get_or_insert_with(|| RateClock::new(acknowledged, tools.now, limits(tools)));
-        clock.resume(tools.now)
+        let clock = clock.get_or_insert_with(|| RateClock::new(acknowledged, context.now, limits(context)));
+        clock.resume(context.now)
     }
 
     /// Nothing waits for the client but what is still in the spool, if that is so.
@@ -144,10 +144,10 @@ impl Connection {
     }
 
     /// The client's time to take what waits for it may be over: until when it has more.
-    pub(super) fn extend_write(&mut self, tools: &Tools) -> Option<Instant> {
+    pub(super) fn extend_write(&mut self, context: &EngineContext) -> Option<Instant> {
         let acknowledged = self.acknowledged();
         let clock = self.backlog.as_mut()?.clock.as_mut()?;
-        clock.extend(acknowledged, tools.now, limits(tools))
+        clock.extend(acknowledged, context.now, limits(context))
     }
 
     /// What the client acknowledges is measured in another way from now on.
@@ -170,8 +170,8 @@ impl Connection {
     }
 }
 
-fn limits(tools: &Tools) -> RateLimits {
+fn limits(context: &EngineContext) -> RateLimits {
     // Streams of one connection earn by what all of them take; a few more are to be worth more.
-    let rate_min = tools.config.response_rate_min * tools.sharers.clamp(1, SHARERS_MAX);
-    RateLimits { timeout: tools.config.write_timeout, rate_min }
+    let rate_min = context.config.response_rate_min * context.sharers.clamp(1, SHARERS_MAX);
+    RateLimits { timeout: context.config.write_timeout, rate_min }
 }

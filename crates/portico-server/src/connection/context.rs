@@ -16,9 +16,10 @@ use crate::spool::Spools;
 use crate::tls::Acceptor;
 use crate::transport::Transport;
 
-/// Shared by the connections of one engine, one at a time.
+/// The state that an engine lends to the connection that works: configuration, limits, clock, buffers, ledger and
+/// counters. Owned by the engine; a connection never keeps any of it.
 #[derive(Debug)]
-pub struct Tools {
+pub struct EngineContext {
     /// Settings.
     pub config: Arc<Config>,
     /// Limits on what peers may send.
@@ -37,7 +38,7 @@ pub struct Tools {
     pub draining: bool,
     /// It is stopping in favour of other workers, which get its connections.
     pub retiring: bool,
-    /// It is about to stop: every answer is its connection's last.
+    /// It is about to stop: every response is its connection's last.
     pub announcing: bool,
     /// What clients that speak TLS are greeted with.
     pub tls: Option<Arc<Acceptor>>,
@@ -45,7 +46,7 @@ pub struct Tools {
     pub https_port: Option<String>,
     /// Where reads go.
     pub scratch: Vec<u8>,
-    /// Where answers are encoded.
+    /// Where responses are encoded.
     pub out: Vec<u8>,
     /// What is held in memory for all clients.
     pub ledger: Ledger,
@@ -77,8 +78,8 @@ pub struct Tools {
 /// What has happened since the start; told in the log when the server stops.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Answers sent completely.
-    pub answers: u64,
+    /// Responses sent completely.
+    pub responses: u64,
     /// Requests refused for what they were (4xx, 5xx by the protocol).
     pub refused: u64,
     /// Requests that found the queue full (503).
@@ -99,7 +100,7 @@ pub struct Counters {
 
 impl Counters {
     /// What an operator should know of, for the log; `None` if there is nothing.
-    pub fn troubles(&self) -> Option<String> {
+    pub fn error_summary(&self) -> Option<String> {
         let told = [
             ("requests refused (malformed, too large or too slow)", self.refused),
             ("requests answered 503 because the queue was full (--max-queue)", self.queue_full),
@@ -126,8 +127,8 @@ const FASTCGI_REQUESTS_MAX: usize = 1024;
 /// Bytes read at once.
 const SCRATCH_BYTES: usize = 64 * 1024;
 
-impl Tools {
-    /// Tools for an engine that starts at `now`.
+impl EngineContext {
+    /// The context of an engine that starts at `now`.
     pub fn new(config: Arc<Config>, access_log: Option<AccessLog>, now: Instant) -> Self {
         let limits = Limits {
             request_line_bytes_max: config.request_line_bytes_max,
@@ -193,7 +194,7 @@ impl Tools {
 
     /// A connection that has just been accepted, with what is to come before its first request: the PROXY
     /// protocol, TLS. `None` if there are no certificates for it: what is secret is not to go in the clear.
-    pub fn dress(&self, transport: Transport, peer: Peer, server: &Server) -> Option<Transport> {
+    pub fn wrap_transport(&self, transport: Transport, peer: Peer, server: &Server) -> Option<Transport> {
         let transport = match &self.tls {
             _ if !server.tls => transport,
             Some(acceptor) => transport.secure(Arc::clone(acceptor)),
@@ -218,7 +219,7 @@ impl Tools {
 
     /// Whether `peer` may speak to `server`: anybody, but the protocols of gateways, whose every word about
     /// clients is believed.
-    pub fn admits(&mut self, peer: Peer, server: &Server) -> bool {
+    pub fn is_allowed(&mut self, peer: Peer, server: &Server) -> bool {
         match server.protocol {
             WireProtocol::Http | WireProtocol::Redirect => return true,
             WireProtocol::Uwsgi | WireProtocol::Scgi | WireProtocol::Fastcgi => {}

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::{Connection, Deadline, Phase, Step, Tools};
+use super::{Connection, Deadline, EngineContext, Phase, Step};
 use crate::access_log::Reason;
 
 /// The shortest and the longest time between two looks at what the client has acknowledged. Nothing tells of it.
@@ -16,14 +16,14 @@ const LOOK_AFTER_MAX: Duration = Duration::from_millis(500);
 impl Connection {
     /// The response will not be complete: has what there is of it written, and the connection ended then.
     #[cold]
-    pub(super) fn begin_cut(&mut self, tools: &mut Tools) -> Step {
+    pub(super) fn begin_cut(&mut self, context: &mut EngineContext) -> Step {
         if !self.protocol.head_sent() {
             return self.cut();
         }
-        self.answered = Some(tools.now);
+        self.answered = Some(context.now);
         self.end_incomplete();
         self.end_spool();
-        self.flush(tools)
+        self.flush(context)
     }
 
     /// Nothing follows what there is of the response.
@@ -48,29 +48,29 @@ impl Connection {
 
     /// All that there is of a response that is not complete has been written.
     #[cold]
-    pub(super) fn end_cut(&mut self, tools: &mut Tools) -> Step {
+    pub(super) fn end_cut(&mut self, context: &mut EngineContext) -> Step {
         if !self.protocol.delimits_response() {
-            return self.await_delivery(tools);
+            return self.await_delivery(context);
         }
-        self.finish_record(tools);
-        self.begin_close(tools)
+        self.finish_record(context);
+        self.begin_close(context)
     }
 
     /// Resets the connection, but not before the client has what was written: a reset takes away what is under
     /// way.
-    fn await_delivery(&mut self, tools: &mut Tools) -> Step {
+    fn await_delivery(&mut self, context: &mut EngineContext) -> Step {
         if self.transport.has_delivered() {
             return self.cut();
         }
-        let since = self.answered.unwrap_or(tools.now);
-        let pause = (tools.now.saturating_duration_since(since) / 4).clamp(LOOK_AFTER_MIN, LOOK_AFTER_MAX);
-        self.due = Some((Deadline::Delivery, self.await_write(tools).min(tools.now + pause)));
+        let since = self.answered.unwrap_or(context.now);
+        let pause = (context.now.saturating_duration_since(since) / 4).clamp(LOOK_AFTER_MIN, LOOK_AFTER_MAX);
+        self.due = Some((Deadline::Delivery, self.await_write(context).min(context.now + pause)));
         Step::Keep
     }
 
     /// It is time to look at what the client has acknowledged.
-    pub(super) fn handle_delivery_timeout(&mut self, tools: &mut Tools) -> Step {
-        let is_over = self.await_write(tools) <= tools.now && self.extend_write(tools).is_none();
-        if is_over { self.cut() } else { self.await_delivery(tools) }
+    pub(super) fn handle_delivery_timeout(&mut self, context: &mut EngineContext) -> Step {
+        let is_over = self.await_write(context) <= context.now && self.extend_write(context).is_none();
+        if is_over { self.cut() } else { self.await_delivery(context) }
     }
 }

@@ -23,7 +23,7 @@ pub enum Deadline {
     Queue,
     /// The next request on a kept connection.
     KeepAlive,
-    /// That the peer takes more of the answer.
+    /// That the peer takes more of the response.
     Write,
     /// That the peer acknowledges the rest of a response which is cut.
     Delivery,

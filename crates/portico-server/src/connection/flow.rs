@@ -14,13 +14,13 @@ pub struct Flow {
     /// In the connection's outbox.
     buffered: AtomicUsize,
     gone: AtomicBool,
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<FlowWait>,
     changed: Condvar,
 }
 
 /// The thread that makes the response, where it waits for its client.
 #[derive(Debug, Default)]
-struct Waiting {
+struct FlowWait {
     now: bool,
     asked: Option<WaitEnd>,
 }
@@ -111,7 +111,7 @@ impl Flow {
                 None => self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner),
             };
         };
-        *waiting = Waiting::default();
+        *waiting = FlowWait::default();
         end
     }
 
@@ -132,7 +132,7 @@ impl Flow {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+    fn lock(&self) -> MutexGuard<'_, FlowWait> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

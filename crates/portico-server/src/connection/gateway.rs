@@ -1,10 +1,10 @@
 //! Connections of gateways (uwsgi, SCGI, FastCGI): each request has a client of its own, of whom the gateway tells
 //! in variables.
 //!
-//! Only peers that are named get as far as this ([`Tools::admits`]), so that the variables are believed. Fields
-//! are another matter: a gateway passes on what its client has sent, and sets some itself, and nobody can tell
-//! which. They stay in environ, but for those that only proxies may send (`forwarder_headers`), and say nothing of
-//! the client unless the gateway's own client, REMOTE_ADDR, is a proxy that is believed.
+//! Only peers that are named get as far as this ([`EngineContext::is_allowed`]), so that the variables are
+//! believed. Fields are another matter: a gateway passes on what its client has sent, and sets some itself, and
+//! nobody can tell which. They stay in environ, but for those that only proxies may send (`forwarder_headers`),
+//! and say nothing of the client unless the gateway's own client, REMOTE_ADDR, is a proxy that is believed.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use std::sync::Arc;
 use portico_config::WireProtocol;
 use portico_proto::{Error, Protocol, RequestHead};
 
-use super::{Connection, Step, Tools};
+use super::{Connection, EngineContext, Step};
 use crate::access_log::Reason;
 use crate::application::{Peer, Server};
-use crate::forwarded::{Refusal, Scheme};
+use crate::forwarded::{ForwardedRefusal, Scheme};
 
 /// What a new connection to `server` speaks.
 pub(super) fn protocol(server: &Server) -> Protocol {
@@ -29,17 +29,21 @@ pub(super) fn protocol(server: &Server) -> Protocol {
 
 impl Connection {
     /// Takes note of the client of whom the gateway tells, and of whom that tells in turn, if it is believed.
-    pub(super) fn judge_gateway(&mut self, head: &mut RequestHead, tools: &mut Tools) -> Result<(), Refusal> {
+    pub(super) fn judge_gateway(
+        &mut self,
+        head: &mut RequestHead,
+        context: &mut EngineContext,
+    ) -> Result<(), ForwardedRefusal> {
         // Gateways have variables to say such things with; in a field it is what their client has sent.
-        tools.policy.remove_claimed(head);
+        context.policy.remove_claimed(head);
         let client = client(head);
-        self.trusted = client.is_some_and(|client| tools.policy.trusts(client));
+        self.trusted = client.is_some_and(|client| context.policy.trusts(client));
         let mut forwarded = None;
         if self.trusted {
-            let judged = tools.policy.judge(true, head, &mut tools.heard);
-            let judged = judged.inspect_err(|refusal| tools.reports.refusal(*refusal, self.peer))?;
+            let judged = context.policy.evaluate(true, head, &mut context.heard);
+            let judged = judged.inspect_err(|refusal| context.reports.refusal(*refusal, self.peer))?;
             if judged.forwarded_ignored {
-                tools.reports.ignored_forwarded(self.peer);
+                context.reports.ignored_forwarded(self.peer);
             }
             forwarded = judged.forwarded;
         }
@@ -60,11 +64,11 @@ impl Connection {
     }
 
     /// Closes the connection of a peer that does not speak its protocol.
-    pub(super) fn close_unanswered(&mut self, error: Error, tools: &mut Tools) -> Step {
+    pub(super) fn close_unanswered(&mut self, error: Error, context: &mut EngineContext) -> Step {
         let protocol = self.server.protocol.scheme();
-        tools.reports.malformed_packet(self.peer, protocol, error);
-        tools.counters.refused += 1;
-        self.misunderstood = true;
+        context.reports.malformed_packet(self.peer, protocol, error);
+        context.counters.refused += 1;
+        self.framing_lost = true;
         self.upload = None; // Whoever reads it learns of the end.
         self.note_reason(Reason::Refused);
         Step::Close

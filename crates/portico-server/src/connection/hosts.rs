@@ -2,7 +2,7 @@
 
 use portico_proto::RequestHead;
 
-use super::{Connection, Step, Tools};
+use super::{Connection, EngineContext, Step};
 use crate::forwarded::Scheme;
 
 /// The field in which proxies pass on which host was asked for, and that some applications read themselves.
@@ -20,8 +20,12 @@ impl Connection {
 
     /// Why the request for `head` is refused, if it is: the first host that is not allowed of those that the
     /// application could see. One that names none is for whoever listens here.
-    pub(super) fn find_foreign_host<'h>(&'h self, head: &'h RequestHead, tools: &Tools) -> Option<&'h [u8]> {
-        let allowed = &tools.config.allowed_hosts;
+    pub(super) fn find_foreign_host<'h>(
+        &'h self,
+        head: &'h RequestHead,
+        context: &EngineContext,
+    ) -> Option<&'h [u8]> {
+        let allowed = &context.config.allowed_hosts;
         let usual_port = self.usual_port();
         let passed_on = || {
             let fields = head.fields().filter(|(name, _)| name.eq_ignore_ascii_case(FORWARDED_HOST));
@@ -45,8 +49,8 @@ impl Connection {
 
     /// Answers 421 (RFC 9110, section 15.5.20).
     #[cold]
-    pub(super) fn refuse_host(&mut self, host: &[u8], tools: &mut Tools) -> Step {
-        tools.reports.foreign_host(self.peer, host);
-        self.refuse(421, "this server does not serve the host that was asked for", tools)
+    pub(super) fn refuse_host(&mut self, host: &[u8], context: &mut EngineContext) -> Step {
+        context.reports.foreign_host(self.peer, host);
+        self.refuse(421, "this server does not serve the host that was asked for", context)
     }
 }

@@ -17,10 +17,10 @@ use portico_os::above_standard;
 use rustix::io::{fcntl_dupfd_cloexec, ioctl_fionbio};
 use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, socketpair};
 
-use super::{Connection, Deadline, Phase, Step, Tools};
+use super::{Connection, Deadline, EngineContext, Phase, Step};
 use crate::transport::{self, Progress};
 
-/// What there is of a connection that is the application's.
+/// The engine's end of a connection that the application has taken over.
 #[derive(Debug, Default)]
 pub struct Lent {
     /// The engine's end of the pair, where there is one.
@@ -54,7 +54,7 @@ impl Connection {
     ///
     /// # Errors
     /// The kernel's, when descriptors have run out: nothing has changed then.
-    pub fn lend(&mut self, tools: &Tools) -> io::Result<OwnedFd> {
+    pub fn lend(&mut self, context: &EngineContext) -> io::Result<OwnedFd> {
         let mut lent = Box::<Lent>::default();
         // Not of a UNIX socket: the client of one that is told to end would have its next write fail.
         let is_whole = self.transport.can_be_handed_over() && !self.transport.is_unix();
@@ -73,7 +73,7 @@ impl Connection {
         self.lent = Some(lent);
         self.phase = Phase::Lent;
         (self.due, self.status) = (None, Some(SWITCHING_PROTOCOLS));
-        if tools.draining || tools.retiring {
+        if context.draining || context.retiring {
             self.tell_application_to_end();
         }
         Ok(theirs)
@@ -100,9 +100,9 @@ impl Connection {
     }
 
     /// Passes on what has come from the client and from the application.
-    pub(super) fn pass_on(&mut self, tools: &mut Tools) -> Step {
+    pub(super) fn pass_on(&mut self, context: &mut EngineContext) -> Step {
         let Some(mut lent) = self.lent.take_if(|lent| lent.pair.is_some()) else { return Step::Keep };
-        let mut scratch = std::mem::take(&mut tools.scratch);
+        let mut scratch = std::mem::take(&mut context.scratch);
         let mut pieces = 0;
         let mut moved = true;
         while moved && pieces < PIECES_MAX && lent.pair.is_some() {
@@ -113,7 +113,7 @@ impl Connection {
                 lent.pair = None; // The application finds its end closed.
             }
         }
-        tools.scratch = scratch;
+        context.scratch = scratch;
         self.lent = Some(lent);
         if moved && !self.failed { Step::Again } else { Step::Keep }
     }
@@ -185,31 +185,31 @@ impl Connection {
 
     /// The call has ended. Threads that it leaves may be about to send the last of it, or wait for the client's
     /// word that it has understood: they close the socket when they have done so.
-    pub fn end_lent_soon(&mut self, tools: &mut Tools) -> Step {
-        self.due = Some((Deadline::Drain, tools.now + LAST_WORDS));
+    pub fn end_lent_soon(&mut self, context: &mut EngineContext) -> Step {
+        self.due = Some((Deadline::Drain, context.now + LAST_WORDS));
         Step::Keep
     }
 
     /// The call has ended, and the socket is closed: what the application has left goes to the client, then the
     /// connection ends.
-    pub fn end_lent(&mut self, tools: &mut Tools) -> Step {
+    pub fn end_lent(&mut self, context: &mut EngineContext) -> Step {
         let Some(lent) = self.lent.take() else { return Step::Keep };
         if let Some(pair) = &lent.pair {
             // What a pair of sockets holds is bounded by the kernel.
-            let mut scratch = std::mem::take(&mut tools.scratch);
+            let mut scratch = std::mem::take(&mut context.scratch);
             while let Progress::Bytes(count) = transport::read(pair.as_fd(), &mut scratch) {
                 self.body_bytes += count as u64;
                 self.outbox.buffer().extend_from_slice(&scratch[..count]);
             }
-            tools.scratch = scratch;
+            context.scratch = scratch;
         }
         if lent.told_to_end {
             self.outbox.buffer().extend_from_slice(&GOING_AWAY);
         }
-        self.answered = Some(tools.now);
+        self.answered = Some(context.now);
         // What the client sends meanwhile is read before the close, which would be a reset else.
         (self.phase, self.closing, self.readable) = (Phase::Flushing, true, true);
-        self.flush(tools)
+        self.flush(context)
     }
 
     /// The server stops.

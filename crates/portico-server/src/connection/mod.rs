@@ -35,13 +35,13 @@ use std::time::{Duration, Instant};
 
 use portico_proto::{Fields, Protocol, RequestHead, ResponseHead};
 
-pub use context::{Counters, Tools};
+pub use context::{Counters, EngineContext};
 pub use deadline::Deadline;
 pub use flow::{Flow, Room, WaitEnd};
 pub use ledger::{Ledger, MemoryGauge, MemoryLeft, ResponseShare};
-pub use response::{Answer, Block};
+pub use response::{Block, ResponsePart};
 pub use response_spool::ResponseSpool;
-pub use table::{ConnectionId, RequestKey, Table};
+pub use table::{ConnectionId, ConnectionTable, RequestKey};
 
 use crate::access_log::{CLIENT_GONE, Reason};
 use crate::application::{Peer, Server};
@@ -55,7 +55,7 @@ use backlog::Backlog;
 use lent::Lent;
 use outbox::Outbox;
 use receive::Upload;
-use session::Link;
+use session::SessionRole;
 use timeout::first_deadline;
 
 /// One client.
@@ -73,7 +73,7 @@ pub struct Connection {
     destination: Option<Arc<SocketAddr>>,
     server: Arc<Server>,
     protocol: Protocol,
-    link: Link,
+    link: SessionRole,
     phase: Phase,
     /// Bytes read that the protocol has not used: part of a head, or a pipelined request.
     inbox: Vec<u8>,
@@ -91,28 +91,28 @@ pub struct Connection {
     flow: Option<Arc<Flow>>,
     /// Status that the access log is to tell of the present request, once there is one.
     status: Option<u16>,
-    /// Why the present exchange ends otherwise than with the application's whole answer.
+    /// Why the present exchange ends otherwise than with the application's whole response.
     reason: Option<Reason>,
     /// The present request's id.
     id: RequestId,
-    /// What the access log wants to know of the present answer's fields.
-    answer_fields: Vec<u8>,
+    /// What the access log wants to know of the present response's fields.
+    response_fields: Vec<u8>,
     due: Option<(Deadline, Instant)>,
     /// When the present request was complete, or complete enough to be run; since when it lingers, if it does.
     arrived: Instant,
     /// When a thread took it, or it was answered without one.
     begun: Option<Instant>,
-    /// When the last of its answer was given.
+    /// When the last of its response was given.
     answered: Option<Instant>,
     /// Number of the call that answers, or that answered last.
     call: u64,
-    /// Bytes of the present answer's body that have been handed over.
+    /// Bytes of the present response's body that have been handed over.
     body_bytes: u64,
     discarded: u32,
-    /// Answers given.
+    /// Responses given.
     served: u32,
     /// How often the present request has been handed over.
-    hops: u8,
+    handover_count: u8,
     /// It has come with the moment since when it waits.
     carried: bool,
     watched: Option<Interest>,
@@ -127,8 +127,8 @@ pub struct Connection {
     /// Nothing can be written any more.
     failed: bool,
     /// The peer's bytes have lost their framing.
-    misunderstood: bool,
-    /// The present answer is the last.
+    framing_lost: bool,
+    /// The present response is the last.
     closing: bool,
     /// The present response ends with what there is of it, before its end.
     is_cut: bool,
@@ -141,7 +141,7 @@ pub struct Connection {
 /// What a connection is at.
 ///
 /// ```text
-/// Receiving ──request complete──> Waiting ──a thread is free──> Calling ──answer complete──> Flushing
+/// Receiving ──request complete──> Waiting ──a thread is free──> Calling ─response complete─> Flushing
 ///     ^                                                                                       │
 ///     │                                                   └─taken over──> Lent ──call ended────>┤
 ///     ├──────────────────────────── written, kept ────────────────────────────────────────────┤
@@ -153,13 +153,13 @@ enum Phase {
     Receiving,
     /// The request waits in the queue for a thread.
     Waiting,
-    /// The application makes the answer.
+    /// The application makes the response.
     Calling,
     /// The application goes on with the connection itself.
     Lent,
-    /// The answer is complete and being written.
+    /// The response is complete and being written.
     Flushing,
-    /// The last answer is out; what the peer still sends is read and dropped.
+    /// The last response is out; what the peer still sends is read and dropped.
     Lingering,
 }
 
@@ -184,17 +184,17 @@ pub enum Step {
     /// Its session has events, or something to write.
     Streams,
     /// What follows is not of its request alone: it is to become a stream, and another to carry it.
-    Divide,
+    PromoteToSession,
     /// There is more to do at once; others first.
     Again,
     /// It has ended.
     Close,
 }
 
-/// Body of the answer to a request that finds the queue full.
+/// Body of the response to a request that finds the queue full.
 pub const QUEUE_FULL: &[u8] = b"503 Service Unavailable: too many requests are waiting\n";
 
-/// Body of the answer to a request whose call did not end.
+/// Body of the response to a request whose call did not end.
 const GAVE_UP: &[u8] = b"504 Gateway Timeout: the application did not answer in time\n";
 
 /// How long a request must have waited before a FIN that came with it counts as a client gone.
@@ -202,8 +202,8 @@ const ABANDONED_AFTER: Duration = Duration::from_millis(10);
 
 impl Connection {
     /// A client that has just been accepted.
-    pub fn new(transport: Transport, peer: Peer, server: Arc<Server>, tools: &Tools) -> Self {
-        Self::with_trust(transport, peer, tools.policy.trusts(peer), server, tools)
+    pub fn new(transport: Transport, peer: Peer, server: Arc<Server>, context: &EngineContext) -> Self {
+        Self::with_trust(transport, peer, context.policy.trusts(peer), server, context)
     }
 
     fn with_trust(
@@ -211,9 +211,9 @@ impl Connection {
         peer: Peer,
         trusted: bool,
         server: Arc<Server>,
-        tools: &Tools,
+        context: &EngineContext,
     ) -> Self {
-        let (due, opening) = (first_deadline(&transport, tools), transport.is_handshaking());
+        let (due, opening) = (first_deadline(&transport, context), transport.is_handshaking());
         Self {
             transport,
             peer,
@@ -222,7 +222,7 @@ impl Connection {
             destination: None,
             protocol: gateway::protocol(&server),
             server,
-            link: Link::Alone,
+            link: SessionRole::Alone,
             phase: Phase::Receiving,
             inbox: Vec::new(),
             outbox: Outbox::default(),
@@ -237,16 +237,16 @@ impl Connection {
             status: None,
             reason: None,
             id: RequestId::None,
-            answer_fields: Vec::new(),
+            response_fields: Vec::new(),
             due: Some(due),
-            arrived: tools.now,
+            arrived: context.now,
             begun: None,
             answered: None,
             call: 0,
             body_bytes: 0,
             discarded: 0,
             served: 0,
-            hops: 0,
+            handover_count: 0,
             carried: false,
             watched: None,
             noted: None,
@@ -254,7 +254,7 @@ impl Connection {
             blocked: false,
             peer_closed: false,
             failed: false,
-            misunderstood: false,
+            framing_lost: false,
             closing: false,
             is_cut: false,
             counted: false,
@@ -353,7 +353,7 @@ impl Connection {
         self.phase == Phase::Waiting
     }
 
-    /// Answers given: the number of the present request among its own.
+    /// Responses given: the number of the present request among its own.
     pub fn served(&self) -> u32 {
         self.served
     }
@@ -370,7 +370,7 @@ impl Connection {
 
     /// Whether it is known whose it is, and it is no stream of another.
     pub fn knows_client(&self) -> bool {
-        !self.transport.awaits_header() && self.carrier().is_none()
+        !self.transport.awaits_header() && self.session().is_none()
     }
 
     /// Whether it is among the connections that are counted for its client.
@@ -391,7 +391,7 @@ impl Connection {
         let is_new = self.served == 0
             && self.phase == Phase::Receiving
             && self.upload.is_none()
-            && self.carrier().is_none()
+            && self.session().is_none()
             && self.is_without_streams();
         // A part of a head is about to be a request, or its deadline passes.
         (is_new && self.is_untouched()).then_some(Idleness::Silent)
@@ -423,9 +423,9 @@ impl Connection {
     }
 
     /// The reactor tells of the socket.
-    pub fn handle_event(&mut self, event: Event, tools: &mut Tools) -> Step {
+    pub fn handle_event(&mut self, event: Event, context: &mut EngineContext) -> Step {
         if self.phase == Phase::Lent {
-            return self.pass_on(tools);
+            return self.pass_on(context);
         }
         self.readable |= event.readable;
         self.peer_closed |= event.read_closed;
@@ -439,29 +439,29 @@ impl Connection {
         }
         if event.writable && self.blocked {
             self.blocked = false;
-            let step = self.flush(tools);
+            let step = self.flush(context);
             if step != Step::Keep {
                 return step;
             }
         }
-        self.receive(tools)
+        self.receive(context)
     }
 
     /// Goes on where [`Step::Again`] was returned.
-    pub fn proceed(&mut self, tools: &mut Tools) -> Step {
+    pub fn proceed(&mut self, context: &mut EngineContext) -> Step {
         if let Some(event) = self.noted.take() {
-            return self.handle_event(event, tools);
+            return self.handle_event(event, context);
         }
         if self.phase == Phase::Lent {
-            return self.pass_on(tools);
+            return self.pass_on(context);
         }
         if !self.outbox.is_empty() || self.has_unframed() {
-            let step = self.flush(tools);
+            let step = self.flush(context);
             if step != Step::Keep {
                 return step;
             }
         }
-        match self.receive(tools) {
+        match self.receive(context) {
             // Its streams may have more to write though nothing has come.
             Step::Keep if self.is_session() => Step::Streams,
             step => step,
@@ -469,24 +469,24 @@ impl Connection {
     }
 
     /// The application reads a streamed body and has room for more.
-    pub fn read_more(&mut self, tools: &mut Tools) -> Step {
-        self.resume_upload(tools.now);
-        match self.invite_body(tools) {
+    pub fn read_more(&mut self, context: &mut EngineContext) -> Step {
+        self.resume_upload(context.now);
+        match self.send_continue(context) {
             Step::Keep => {
                 if let (Some(_), None) = (&self.upload, self.due) {
-                    self.due = Some((Deadline::Body, tools.now + tools.config.body_timeout));
+                    self.due = Some((Deadline::Body, context.now + context.config.body_timeout));
                 }
-                self.receive(tools)
+                self.receive(context)
             }
             step => step,
         }
     }
 
     /// Whether the client has left while its request waited in the queue.
-    pub fn is_abandoned(&self, tools: &Tools) -> bool {
+    pub fn is_abandoned(&self, context: &EngineContext) -> bool {
         self.peer_closed
-            && !tools.config.allow_half_close
-            && tools.now.saturating_duration_since(self.arrived) > ABANDONED_AFTER
+            && !context.config.allow_half_close
+            && context.now.saturating_duration_since(self.arrived) > ABANDONED_AFTER
     }
 
     /// A thread is free: hands out the request and how long it has waited. `read_more` is what the reader of a
@@ -494,7 +494,7 @@ impl Connection {
     pub fn begin_call(
         &mut self,
         call: u64,
-        tools: &mut Tools,
+        context: &mut EngineContext,
         read_more: impl Fn() + Send + Sync + 'static,
     ) -> Option<(Arc<RequestHead>, Body, Duration)> {
         let body = self.take_body(read_more);
@@ -503,72 +503,72 @@ impl Connection {
         }
         self.status = Some(CLIENT_GONE);
         let head = self.head.clone()?;
-        self.begin_record(tools);
+        self.begin_record(context);
         self.phase = Phase::Calling;
         self.call = call;
         self.body_bytes = 0;
-        Some((head, body, tools.now.saturating_duration_since(self.arrived)))
+        Some((head, body, context.now.saturating_duration_since(self.arrived)))
     }
 
-    /// Whether `call` is the one whose answer is awaited.
+    /// Whether `call` is the one whose response is awaited.
     pub fn awaits(&self, call: u64) -> bool {
         self.phase == Phase::Calling && self.call == call
     }
 
-    /// The call will not end: answers in its stead where nothing of its answer has gone out, and ends the
+    /// The call will not end: answers in its stead where nothing of its response has gone out, and ends the
     /// connection.
-    pub fn give_up(&mut self, tools: &mut Tools) -> Step {
+    pub fn give_up(&mut self, context: &mut EngineContext) -> Step {
         self.note_reason(Reason::Timeout);
         if self.protocol.head_sent() {
-            return self.begin_cut(tools);
+            return self.begin_cut(context);
         }
         self.closing = true;
         self.upload = None;
         let head = plain_head(504, GAVE_UP);
-        let answer = Answer::Whole { head: Cow::Owned(head), body: Block::Borrowed(GAVE_UP) };
-        self.answer(answer, false, tools)
+        let response = ResponsePart::Whole { head: Cow::Owned(head), body: Block::Borrowed(GAVE_UP) };
+        self.respond(response, false, context)
     }
 
     /// Whether the client of the request that is being answered has left: it has closed or reset the connection
     /// or, where that does not merely end the request, its sending side.
-    pub fn is_client_gone(&self, tools: &Tools) -> bool {
-        self.failed || self.transport.is_peer_gone(!tools.config.allow_half_close)
+    pub fn is_client_gone(&self, context: &EngineContext) -> bool {
+        self.failed || self.transport.is_peer_gone(!context.config.allow_half_close)
     }
 
     /// Answers the waiting request in the application's stead.
-    pub fn answer_unavailable(&mut self, reason: &'static [u8], tools: &mut Tools) -> Step {
+    pub fn respond_unavailable(&mut self, reason: &'static [u8], context: &mut EngineContext) -> Step {
         self.status = Some(CLIENT_GONE);
         self.note_reason(Reason::QueueFull);
-        self.begin_record(tools);
+        self.begin_record(context);
         self.phase = Phase::Calling;
         self.body_bytes = 0;
         let mut head = plain_head(503, reason);
         head.fields.push(b"Retry-After", b"1");
-        let answer = Answer::Whole { head: Cow::Owned(head), body: Block::Borrowed(reason) };
-        self.answer(answer, false, tools)
+        let response = ResponsePart::Whole { head: Cow::Owned(head), body: Block::Borrowed(reason) };
+        self.respond(response, false, context)
     }
 
     /// The engine closes the connection: tells whoever still works for it.
-    pub fn close(&mut self, tools: &mut Tools) {
+    pub fn close(&mut self, context: &mut EngineContext) {
         if let Some(flow) = self.flow.take() {
             flow.set_gone();
         }
-        let has_end = self.protocol.answer_complete() || self.is_cut && self.protocol.delimits_response();
+        let has_end = self.protocol.response_complete() || self.is_cut && self.protocol.delimits_response();
         if self.protocol.head_sent() && !(has_end && self.is_written()) {
-            self.transport.reset(); // An answer that ends with the connection would look whole.
+            self.transport.reset(); // A response that ends with the connection would look whole.
             self.note_reason(Reason::ClientGone);
         } else {
             if self.status == Some(CLIENT_GONE) {
                 self.note_reason(Reason::ClientGone);
             }
-            self.transport.say_end();
+            self.transport.send_close_notify();
             self.transport.shut_down();
         }
-        self.finish_record(tools);
+        self.finish_record(context);
     }
 }
 
-/// The head of an answer of the engine's own with this text.
+/// The head of a response of the engine's own with this text.
 pub fn plain_head(status: u16, text: &[u8]) -> ResponseHead {
     let mut fields = Fields::new();
     fields.push(b"Content-Type", b"text/plain; charset=utf-8");

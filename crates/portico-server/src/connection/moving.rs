@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use portico_proto::Framing;
 
-use super::{Connection, Deadline, Phase, Tools};
+use super::{Connection, Deadline, EngineContext, Phase};
 use crate::application::Server;
 use crate::body::Body;
-use crate::handover::{Label, Lane, Parcel};
+use crate::handover::{HandoverMessage, HandoverQueue, Metadata};
 use crate::transport::Transport;
 
 /// Bytes that the next owner is to take for read.
@@ -16,8 +16,8 @@ type Pieces<'a> = [&'a [u8]; 3];
 
 impl Connection {
     /// How often the present request has been handed over.
-    pub fn hops(&self) -> u8 {
-        self.hops
+    pub fn handover_count(&self) -> u8 {
+        self.handover_count
     }
 
     /// Since when the present request waits, or has waited, for a thread.
@@ -51,11 +51,11 @@ impl Connection {
         self.transport.can_be_handed_over()
             && !self.is_session()
             && self.outbox.is_empty()
-            && !(self.failed || self.misunderstood || self.peer_closed)
+            && !(self.failed || self.framing_lost || self.peer_closed)
     }
 
     /// What is to be told of it in `lane`.
-    pub fn label(&self, lane: Lane, listener: u32) -> Label {
+    pub fn metadata(&self, lane: HandoverQueue, listener: u32) -> Metadata {
         // Every field: one that is added must travel, or have its place among those that need not.
         let Self {
             // What was judged of the client and counted of its requests goes along.
@@ -64,7 +64,7 @@ impl Connection {
             trusted,
             destination,
             served,
-            hops,
+            handover_count,
             arrived,
             due,
             // So does the listener, by its number.
@@ -87,7 +87,7 @@ impl Connection {
             blocked: _,
             peer_closed: _,
             failed: _,
-            misunderstood: _,
+            framing_lost: _,
             closing: _,
             is_cut: _,
             opening: _,
@@ -97,7 +97,7 @@ impl Connection {
             status: _,
             reason: _,
             id: _,
-            answer_fields: _,
+            response_fields: _,
             begun: _,
             answered: _,
             call: _,
@@ -109,41 +109,48 @@ impl Connection {
             noted: _,
             readable: _,
         } = self;
-        let (hops, moment) = match lane {
-            Lane::Idle => (0, due.map_or(*arrived, |(_, at)| at)),
-            Lane::Ready => (hops + 1, *arrived),
+        let (handover_count, moment) = match lane {
+            HandoverQueue::Idle => (0, due.map_or(*arrived, |(_, at)| at)),
+            HandoverQueue::Ready => (handover_count + 1, *arrived),
         };
-        Label {
+        Metadata {
             peer: *peer,
             trusted: *trusted,
             is_unix: transport.is_unix(),
             destination: destination.as_deref().copied(),
             listener,
             served: *served,
-            hops,
+            handover_count,
             moment,
         }
     }
 
     /// The connection that has come as `parcel`, through the listener of `server`. Its bytes are still to be used.
-    pub fn unpack(lane: Lane, parcel: Parcel<'_>, server: Arc<Server>, tools: &Tools) -> Self {
-        let Parcel { socket, label, bytes } = parcel;
-        let Label { peer, trusted, is_unix, destination, listener: _, served, hops, moment } = label;
+    pub fn unpack(
+        lane: HandoverQueue,
+        message: HandoverMessage<'_>,
+        server: Arc<Server>,
+        context: &EngineContext,
+    ) -> Self {
+        let HandoverMessage { socket, metadata, bytes } = message;
+        let Metadata { peer, trusted, is_unix, destination, listener: _, served, handover_count, moment } =
+            metadata;
         let transport = Transport::from_socket(socket, is_unix);
         let mut connection = Self {
             destination: destination.map(Arc::new),
             inbox: bytes.to_vec(),
             served,
-            ..Self::with_trust(transport, peer, trusted, server, tools)
+            ..Self::with_trust(transport, peer, trusted, server, context)
         };
         match lane {
-            Lane::Idle => {
+            HandoverQueue::Idle => {
                 let between = served > 0 && bytes.is_empty();
                 let deadline = if between { Deadline::KeepAlive } else { Deadline::Head };
                 connection.due = Some((deadline, moment));
             }
-            Lane::Ready => {
-                (connection.hops, connection.arrived, connection.carried) = (hops, moment, true);
+            HandoverQueue::Ready => {
+                (connection.handover_count, connection.arrived, connection.carried) =
+                    (handover_count, moment, true);
                 // It may have left meanwhile; the reactor's word comes too late for the queue.
                 connection.peer_closed = connection.transport.is_peer_gone(true);
             }

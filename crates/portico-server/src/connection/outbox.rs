@@ -24,7 +24,7 @@ pub struct Outbox {
 
 #[derive(Debug)]
 struct OutboxPart {
-    source: Source,
+    source: OutboxSource,
     offset: u64,
     left: u64,
     after: Vec<u8>,
@@ -32,7 +32,7 @@ struct OutboxPart {
 
 /// Where a part's bytes are.
 #[derive(Debug)]
-enum Source {
+enum OutboxSource {
     /// In a file of the application's.
     File(Arc<File>),
     /// In memory of the application's, of which so much is kept by it.
@@ -83,7 +83,7 @@ impl Outbox {
     #[cold]
     fn memory_bytes_of_parts(&self) -> usize {
         let parts = self.parts().map(|part| {
-            let shared = if let Source::Shared(_, held) = part.source { held } else { 0 };
+            let shared = if let OutboxSource::Shared(_, held) = part.source { held } else { 0 };
             size_of::<OutboxPart>() + part.after.capacity() + shared
         });
         self.bytes.capacity() + parts.sum::<usize>()
@@ -103,21 +103,21 @@ impl Outbox {
 
     /// Appends `length` bytes of `file` from `offset` on.
     pub fn push_file(&mut self, file: Arc<File>, offset: u64, length: u64) {
-        self.push(Source::File(file), offset, length);
+        self.push(OutboxSource::File(file), offset, length);
     }
 
     /// Appends `length` bytes of `spool` from `offset` on.
     pub fn push_spooled(&mut self, spool: Arc<ResponseSpool>, offset: u64, length: u64) {
-        self.push(Source::Spool(spool), offset, length);
+        self.push(OutboxSource::Spool(spool), offset, length);
     }
 
     /// Appends `block`, which is kept and not copied; it keeps `held` bytes of the application's memory.
     pub fn push_shared(&mut self, block: Bytes, held: usize) {
         let length = block.len() as u64;
-        self.push(Source::Shared(block, held), 0, length);
+        self.push(OutboxSource::Shared(block, held), 0, length);
     }
 
-    fn push(&mut self, source: Source, offset: u64, length: u64) {
+    fn push(&mut self, source: OutboxSource, offset: u64, length: u64) {
         if length > 0 {
             let part = OutboxPart { source, offset, left: length, after: Vec::new() };
             self.parts.get_or_insert_default().push_back(part);
@@ -175,7 +175,7 @@ impl Outbox {
     /// Whether the file that is to be sent next has no more of what is to be sent: it has become shorter.
     #[cold]
     pub fn has_short_file(&self) -> bool {
-        let Some(OutboxPart { source: Source::File(file), offset, .. }) = self.parts().next() else {
+        let Some(OutboxPart { source: OutboxSource::File(file), offset, .. }) = self.parts().next() else {
             return false;
         };
         self.sent == self.bytes.len() && file.metadata().is_ok_and(|metadata| metadata.len() <= *offset)
@@ -198,7 +198,7 @@ impl Outbox {
 impl OutboxPart {
     /// Copies a small rest of a block of the application's: it would keep all of that.
     fn let_go_of_rest(&mut self) {
-        if let Source::Shared(block, held) = &mut self.source
+        if let OutboxSource::Shared(block, held) = &mut self.source
             && *held > REST_BYTES_MAX
             && self.left <= REST_BYTES_MAX as u64
         {
@@ -213,9 +213,9 @@ impl OutboxPart {
         while self.left > 0 && written < PART_TURN_BYTES {
             let count = self.left.min(PART_TURN_BYTES) as usize;
             let progress = match &self.source {
-                Source::File(file) => transport.send_file(file, self.offset, count),
-                Source::Spool(spool) => transport.send_file(spool.file(), self.offset, count),
-                Source::Shared(block, _) => transport.write(&block[self.offset as usize..][..count]),
+                OutboxSource::File(file) => transport.send_file(file, self.offset, count),
+                OutboxSource::Spool(spool) => transport.send_file(spool.file(), self.offset, count),
+                OutboxSource::Shared(block, _) => transport.write(&block[self.offset as usize..][..count]),
             };
             match progress {
                 Progress::Bytes(count) => {

@@ -7,11 +7,11 @@ use portico_config::{StreamRequestBody, WireProtocol};
 use portico_proto::{ErrorKind, Event, Framing, Part, ProxyAddresses, ProxyClient, RequestHead};
 
 use super::timeout::next_deadline;
-use super::{Connection, Deadline, Phase, Step, Tools};
+use super::{Connection, Deadline, EngineContext, Phase, Step};
 use crate::access_log::Reason;
 use crate::application::Peer;
-use crate::body::{Body, MemoryRoom, Pipe, PipeEnd, Spool};
-use crate::forwarded::Refusal;
+use crate::body::{Body, BodyPipe, MemoryRoom, PipeEnd, Spool};
+use crate::forwarded::ForwardedRefusal;
 use crate::transport::Progress;
 
 /// A request body on its way in.
@@ -39,28 +39,28 @@ enum Sink {
 
 /// The engine's end of a pipe. Whatever ends the connection, the reader learns of it.
 #[derive(Debug)]
-struct Feed(Arc<Pipe>);
+struct Feed(Arc<BodyPipe>);
 
 /// Reads from one peer before others get their turn.
 const READS_MAX: usize = 16;
 
-/// Bytes that a peer may go on sending after the last answer before the connection is cut. Clients that send a
-/// body which is refused read the answer when they have sent all of it.
+/// Bytes that a peer may go on sending after the last response before the connection is cut. Clients that send a
+/// body which is refused read the response when they have sent all of it.
 const LINGER_BYTES_MAX: u32 = 1024 * 1024 * 1024;
 
-/// How long a peer may go on sending after the last answer, and how long it may pause meanwhile: as nginx has it
+/// How long a peer may go on sending after the last response, and how long it may pause meanwhile: as nginx has it
 /// (`lingering_time`, `lingering_timeout`), with a shorter pause.
 const LINGER_MAX: Duration = Duration::from_secs(30);
 const LINGER_PAUSE: Duration = Duration::from_secs(2);
 
 impl Connection {
     /// Reads what is there and makes of it what it is: the next request, its body, its end.
-    pub fn receive(&mut self, tools: &mut Tools) -> Step {
-        let mut scratch = std::mem::take(&mut tools.scratch);
-        let step = self.receive_through(&mut scratch, tools);
-        tools.scratch = scratch;
+    pub fn receive(&mut self, context: &mut EngineContext) -> Step {
+        let mut scratch = std::mem::take(&mut context.scratch);
+        let step = self.receive_through(&mut scratch, context);
+        context.scratch = scratch;
         if self.upload.is_some() && !self.wants_bytes() {
-            self.pause_upload(tools.now);
+            self.pause_upload(context.now);
         }
         step
     }
@@ -82,17 +82,17 @@ impl Connection {
         }
     }
 
-    /// Nothing is awaited from the peer; that it takes the answer still is.
+    /// Nothing is awaited from the peer; that it takes the response still is.
     fn clear_receive_due(&mut self) {
         if self.due.is_some_and(|(deadline, _)| !matches!(deadline, Deadline::Write | Deadline::Queue)) {
             self.due = None;
         }
     }
 
-    fn receive_through(&mut self, scratch: &mut [u8], tools: &mut Tools) -> Step {
+    fn receive_through(&mut self, scratch: &mut [u8], context: &mut EngineContext) -> Step {
         // Without bytes too: the last of a streamed body may have filled the pipe, with its end still to be taken.
         if (!self.inbox.is_empty() || self.upload.is_some()) && self.wants_bytes() {
-            let step = self.digest_inbox(tools);
+            let step = self.digest_inbox(context);
             if step != Step::Keep {
                 return step;
             }
@@ -101,30 +101,30 @@ impl Connection {
             if !self.readable || !self.wants_bytes() {
                 return Step::Keep;
             }
-            tools.may_have_taken_long |= reads > 0;
+            context.may_have_taken_long |= reads > 0;
             let count = match self.transport.read(scratch) {
                 Progress::Bytes(count) => count,
-                stopped => match self.handle_stop(stopped, tools) {
+                stopped => match self.handle_stop(stopped, context) {
                     Some(step) => return step,
                     None => continue,
                 },
             };
             if self.opening {
-                self.note_handshake(tools);
+                self.note_handshake(context);
             }
             // Fewer bytes than there was room for: the socket is empty, and an edge will tell of more. The one
             // exception is an end that was announced already.
             let emptied = count < scratch.len() && self.transport.is_emptied_by_short_read();
             self.readable = !emptied || self.peer_closed;
             let step = if self.phase == Phase::Lingering {
-                self.discard(count, tools)
+                self.discard(count, context)
             } else if self.inbox.is_empty() {
-                let rest = self.digest(&scratch[..count], tools);
+                let rest = self.digest(&scratch[..count], context);
                 self.inbox.extend_from_slice(rest.0);
                 rest.1
             } else {
                 self.inbox.extend_from_slice(&scratch[..count]);
-                self.digest_inbox(tools)
+                self.digest_inbox(context)
             };
             if step != Step::Keep {
                 return step;
@@ -134,13 +134,13 @@ impl Connection {
     }
 
     /// Nothing could be read; `None` where something can be now.
-    fn handle_stop(&mut self, stopped: Progress, tools: &mut Tools) -> Option<Step> {
-        if self.opening && self.note_handshake(tools) {
+    fn handle_stop(&mut self, stopped: Progress, context: &mut EngineContext) -> Option<Step> {
+        if self.opening && self.note_handshake(context) {
             return None;
         }
         match stopped {
-            Progress::Closed if self.transport.is_stray() => {
-                Some(self.refuse(400, "this port speaks TLS: write https:// in place of http://", tools))
+            Progress::Closed if self.transport.is_plain_http() => {
+                Some(self.refuse(400, "this port speaks TLS: write https:// in place of http://", context))
             }
             Progress::Closed => Some(self.end_of_input()),
             Progress::Blocked | Progress::Bytes(_) => {
@@ -153,7 +153,7 @@ impl Connection {
     /// Sees how far what comes before the first request has got: the PROXY protocol, the TLS handshake. Whether
     /// the first of them is done, and there may be more to read.
     #[cold]
-    fn note_handshake(&mut self, tools: &mut Tools) -> bool {
+    fn note_handshake(&mut self, context: &mut EngineContext) -> bool {
         match self.transport.take_header() {
             Some(Ok(client)) => {
                 match client {
@@ -163,22 +163,22 @@ impl Connection {
                     ProxyClient::Known(ProxyAddresses { source, destination }) => {
                         self.peer = Peer::Inet(source);
                         self.destination = Some(Arc::new(destination));
-                        self.trusted = tools.policy.trusts(self.peer);
+                        self.trusted = context.policy.trusts(self.peer);
                     }
                 }
                 self.opening = self.transport.is_handshaking();
-                self.due = Some(next_deadline(&self.transport, tools));
+                self.due = Some(next_deadline(&self.transport, context));
                 return true;
             }
-            Some(Err(error)) => tools.reports.proxy_header(error, self.peer),
+            Some(Err(error)) => context.reports.proxy_header(error, self.peer),
             None => {}
         }
         if !self.transport.is_handshaking() {
             self.tls = self.transport.tls_client().cloned();
             self.opening = false;
-            self.due = Some(next_deadline(&self.transport, tools));
+            self.due = Some(next_deadline(&self.transport, context));
             if self.has_agreed_on_http2() {
-                self.begin_http2(tools);
+                self.begin_http2(context);
             }
         }
         false
@@ -197,9 +197,9 @@ impl Connection {
         }
     }
 
-    fn digest_inbox(&mut self, tools: &mut Tools) -> Step {
+    fn digest_inbox(&mut self, context: &mut EngineContext) -> Step {
         let mut inbox = std::mem::take(&mut self.inbox);
-        let (rest, step) = self.digest(&inbox, tools);
+        let (rest, step) = self.digest(&inbox, context);
         let rest = rest.len();
         // A head that comes in small pieces stays where it is: nothing is copied again and again.
         inbox.drain(..inbox.len() - rest);
@@ -210,36 +210,40 @@ impl Connection {
     }
 
     /// Passes `input` through the protocol; returns what is left of it.
-    pub(super) fn digest<'b>(&mut self, mut input: &'b [u8], tools: &mut Tools) -> (&'b [u8], Step) {
+    pub(super) fn digest<'b>(
+        &mut self,
+        mut input: &'b [u8],
+        context: &mut EngineContext,
+    ) -> (&'b [u8], Step) {
         if self.is_session() {
-            return (&[], self.feed_session(input, tools));
+            return (&[], self.feed_session(input, context));
         }
         loop {
             if !self.wants_bytes() {
                 return (input, Step::Keep);
             }
             if self.phase == Phase::Flushing {
-                return (self.pass_over_body(input, tools), Step::Keep);
+                return (self.pass_over_body(input, context), Step::Keep);
             }
-            let step = match self.protocol.next_event(&mut input, &tools.limits) {
-                Ok(Some(Event::Head(head))) => self.handle_head(head, !input.is_empty(), tools),
-                Ok(Some(Event::Body(bytes))) => self.handle_body(bytes, tools),
-                Ok(Some(Event::End)) => self.handle_end(tools),
-                Ok(None) if self.upload.is_none() && input.len() > tools.memory_left().rest => {
-                    return (&[], self.refuse_for_memory(tools));
+            let step = match self.protocol.next_event(&mut input, &context.limits) {
+                Ok(Some(Event::Head(head))) => self.handle_head(head, !input.is_empty(), context),
+                Ok(Some(Event::Body(bytes))) => self.handle_body(bytes, context),
+                Ok(Some(Event::End)) => self.handle_end(context),
+                Ok(None) if self.upload.is_none() && input.len() > context.memory_left().rest => {
+                    return (&[], self.refuse_for_memory(context));
                 }
                 Ok(None) => {
-                    self.await_more(!input.is_empty(), tools);
+                    self.await_more(!input.is_empty(), context);
                     return (input, Step::Keep);
                 }
-                Err(error) if error.kind == ErrorKind::Shared => return self.share(input, tools),
-                Err(error) if error.status == 0 => return (&[], self.close_unanswered(error, tools)),
+                Err(error) if error.kind == ErrorKind::Shared => return self.share(input, context),
+                Err(error) if error.status == 0 => return (&[], self.close_unanswered(error, context)),
                 // Here and not before HTTP/1 is tried: so it costs HTTP/1 nothing.
-                Err(_) if self.speaks_http2(input, tools) => {
-                    self.begin_http2(tools);
-                    return (&[], self.feed_session(input, tools));
+                Err(_) if self.speaks_http2(input, context) => {
+                    self.begin_http2(context);
+                    return (&[], self.feed_session(input, context));
                 }
-                Err(error) => return (&[], self.refuse(error.status, &error.to_string(), tools)),
+                Err(error) => return (&[], self.refuse(error.status, &error.to_string(), context)),
             };
             if step != Step::Keep {
                 return (input, step);
@@ -250,12 +254,12 @@ impl Connection {
     /// Passes over what comes of the body of a request that has been answered. Where another request can follow,
     /// that waits; returns what is left.
     #[cold]
-    fn pass_over_body<'b>(&mut self, mut input: &'b [u8], tools: &Tools) -> &'b [u8] {
+    fn pass_over_body<'b>(&mut self, mut input: &'b [u8], context: &EngineContext) -> &'b [u8] {
         if !self.protocol.reads_ahead() || self.is_stream_of_records() {
             return &[];
         }
         loop {
-            match self.protocol.next_event(&mut input, &tools.limits) {
+            match self.protocol.next_event(&mut input, &context.limits) {
                 Ok(Some(Event::Body(_))) => {}
                 Ok(None) => return input,
                 Ok(Some(Event::Head(_) | Event::End)) | Err(_) => {
@@ -266,97 +270,106 @@ impl Connection {
         }
     }
 
-    fn handle_head(&mut self, mut head: Box<RequestHead>, more_follows: bool, tools: &mut Tools) -> Step {
+    fn handle_head(
+        &mut self,
+        mut head: Box<RequestHead>,
+        more_follows: bool,
+        context: &mut EngineContext,
+    ) -> Step {
         self.forwarded = None;
         let judged =
-            if tools.policy.concerns(&head) { self.judge_forwarded(&mut head, tools) } else { Ok(()) };
+            if context.policy.concerns(&head) { self.judge_forwarded(&mut head, context) } else { Ok(()) };
         self.head_bytes = u32::try_from(head.memory_bytes()).unwrap_or(u32::MAX);
         let head: Arc<RequestHead> = head.into();
         self.head = Some(Arc::clone(&head));
         if let Err(refusal) = judged {
-            return self.refuse(400, refusal.sentence(), tools);
+            return self.refuse(400, refusal.sentence(), context);
         }
-        if tools.ledger.refuses(self.head_bytes as usize) {
-            return self.refuse_for_memory(tools);
+        if context.ledger.refuses(self.head_bytes as usize) {
+            return self.refuse_for_memory(context);
         }
-        if tools.config.allowed_hosts.is_limited()
-            && let Some(host) = self.find_foreign_host(&head, tools).map(<[u8]>::to_vec)
+        if context.config.allowed_hosts.is_limited()
+            && let Some(host) = self.find_foreign_host(&head, context).map(<[u8]>::to_vec)
         {
-            return self.refuse_host(&host, tools);
+            return self.refuse_host(&host, context);
         }
         if self.server.protocol == WireProtocol::Redirect {
-            return self.redirect(tools);
+            return self.redirect(context);
         }
         let expected = match head.framing {
             Framing::None | Framing::Length(0) => return Step::Keep,
             Framing::Length(length) => Some(length),
             Framing::Chunked => None,
         };
-        let streamed = match tools.config.stream_request_body {
+        let streamed = match context.config.stream_request_body {
             StreamRequestBody::Off => false,
             StreamRequestBody::On => expected.is_some(),
             StreamRequestBody::Always => true,
         };
-        let buffer_bytes = tools.config.request_buffer_bytes;
+        let buffer_bytes = context.config.request_buffer_bytes;
         let sink = if streamed {
             // What is not read waits in a file where other requests come the same way.
-            let overflow = self.protocol.reads_ahead().then(|| Arc::clone(&tools.spools));
-            Sink::Pipe(Feed(Arc::new(Pipe::new(buffer_bytes, overflow))))
+            let overflow = self.protocol.reads_ahead().then(|| Arc::clone(&context.spools));
+            Sink::Pipe(Feed(Arc::new(BodyPipe::new(buffer_bytes, overflow))))
         } else {
             Sink::Spool(Spool::new(expected, buffer_bytes))
         };
         let expected = head.expect_continue;
-        let upload = Upload { sink, received: 0, arriving: 0, started: tools.now, paused: None, expected };
+        let upload = Upload { sink, received: 0, arriving: 0, started: context.now, paused: None, expected };
         self.upload = Some(Box::new(upload));
         if !streamed {
-            return self.invite_body(tools);
+            return self.send_continue(context);
         }
         // Whoever has begun to send the body is invited now: it will not wait for the application to read.
-        let step = if more_follows { self.invite_body(tools) } else { Step::Keep };
+        let step = if more_follows { self.send_continue(context) } else { Step::Keep };
         if step != Step::Keep {
             return step;
         }
-        self.await_thread(tools);
+        self.await_thread(context);
         Step::Ready
     }
 
     /// Takes note of what the peer says of its client, if it is believed, and else has it unsaid.
     #[inline(never)]
-    fn judge_forwarded(&mut self, head: &mut RequestHead, tools: &mut Tools) -> Result<(), Refusal> {
+    fn judge_forwarded(
+        &mut self,
+        head: &mut RequestHead,
+        context: &mut EngineContext,
+    ) -> Result<(), ForwardedRefusal> {
         if head.is_gateway() {
-            return self.judge_gateway(head, tools);
+            return self.judge_gateway(head, context);
         }
-        let judgement = tools.policy.judge(self.trusted, head, &mut tools.heard);
+        let judgement = context.policy.evaluate(self.trusted, head, &mut context.heard);
         for name in head.dropped() {
-            tools.reports.dropped_field(name);
+            context.reports.dropped_field(name);
         }
-        let judgement = judgement.inspect_err(|refusal| tools.reports.refusal(*refusal, self.peer))?;
+        let judgement = judgement.inspect_err(|refusal| context.reports.refusal(*refusal, self.peer))?;
         if judgement.scheme_ignored {
-            tools.reports.ignored_scheme(self.peer);
+            context.reports.ignored_scheme(self.peer);
         }
         if judgement.forwarded_ignored {
-            tools.reports.ignored_forwarded(self.peer);
+            context.reports.ignored_forwarded(self.peer);
         }
         self.forwarded = judgement.forwarded;
         Ok(())
     }
 
     /// Sends `100 Continue` to a peer that waits for it (RFC 9110, section 10.1.1).
-    pub(super) fn invite_body(&mut self, tools: &mut Tools) -> Step {
+    pub(super) fn send_continue(&mut self, context: &mut EngineContext) -> Step {
         let Some(upload) = self.upload.as_mut().filter(|upload| upload.expected) else {
             return Step::Keep;
         };
         upload.expected = false;
-        upload.started = tools.now;
-        let added = tools.added_fields();
+        upload.started = context.now;
+        let added = context.added_fields();
         self.protocol.send(Part::Continue, &added, self.outbox.buffer());
-        match self.flush(tools) {
+        match self.flush(context) {
             Step::Again => Step::Keep,
             step => step,
         }
     }
 
-    fn handle_body(&mut self, bytes: &[u8], tools: &mut Tools) -> Step {
+    fn handle_body(&mut self, bytes: &[u8], context: &mut EngineContext) -> Step {
         let Some(upload) = &mut self.upload else {
             return Step::Keep;
         };
@@ -366,23 +379,23 @@ impl Connection {
         let stored = match &mut upload.sink {
             Sink::Pipe(pipe) => pipe.0.push(bytes),
             Sink::Spool(spool) => {
-                let (held, left) = (spool.memory_bytes(), tools.memory_left());
-                let buffer = tools.config.request_buffer_bytes.min(held + left.buffer);
+                let (held, left) = (spool.memory_bytes(), context.memory_left());
+                let buffer = context.config.request_buffer_bytes.min(held + left.buffer);
                 spool.push(
                     bytes,
-                    MemoryRoom { buffer, fallback: held + left.rest, may_spool: tools.may_spool },
-                    &tools.spools,
+                    MemoryRoom { buffer, fallback: held + left.rest, may_spool: context.may_spool },
+                    &context.spools,
                 )
             }
         };
         if let Err(error) = stored {
             log::debug!("a request body of {} bytes cannot be stored: {error}", upload.received);
-            return self.refuse(507, "the request body cannot be stored", tools);
+            return self.refuse(507, "the request body cannot be stored", context);
         }
         Step::Keep
     }
 
-    fn handle_end(&mut self, tools: &mut Tools) -> Step {
+    fn handle_end(&mut self, context: &mut EngineContext) -> Step {
         match self.upload.take().map(|upload| upload.sink) {
             // The call is waiting or running already; its body is whole now.
             Some(Sink::Pipe(pipe)) => {
@@ -394,7 +407,7 @@ impl Connection {
             Some(Sink::Spool(spool)) => self.body = Some(spool.finish()),
             None => self.body = None,
         }
-        self.await_thread(tools);
+        self.await_thread(context);
         Step::Ready
     }
 
@@ -414,10 +427,10 @@ impl Connection {
     }
 
     /// The request is to wait for a thread.
-    fn await_thread(&mut self, tools: &Tools) {
-        let patience = tools.config.queue_timeout;
+    fn await_thread(&mut self, context: &EngineContext) {
+        let patience = context.config.queue_timeout;
         if !std::mem::take(&mut self.carried) {
-            self.arrived = tools.now;
+            self.arrived = context.now;
         }
         self.phase = Phase::Waiting;
         self.due = (!patience.is_zero()).then(|| (Deadline::Queue, self.arrived + patience));
@@ -432,8 +445,8 @@ impl Connection {
     }
 
     /// Sets the deadline that a wait for more bytes has.
-    pub(super) fn await_more(&mut self, partial: bool, tools: &Tools) {
-        let config = &tools.config;
+    pub(super) fn await_more(&mut self, partial: bool, context: &EngineContext) {
+        let config = &context.config;
         if let Some(upload) = &self.upload {
             let queued = self.due.is_some_and(|(deadline, _)| deadline == Deadline::Queue);
             if upload.expected || queued || !self.outbox.is_empty() {
@@ -441,7 +454,7 @@ impl Connection {
             }
             // Each byte buys time: at least `body_timeout` from now on, unless the average since the start has
             // fallen below the minimum rate.
-            let by_pause = tools.now + config.body_timeout;
+            let by_pause = context.now + config.body_timeout;
             let received = upload.received + u64::from(upload.arriving);
             let at = match received.checked_div(config.body_rate_min) {
                 Some(seconds) => {
@@ -454,49 +467,49 @@ impl Connection {
             && self.phase == Phase::Receiving
             && self.due.is_none_or(|(deadline, _)| deadline != Deadline::Head)
         {
-            self.due = Some((Deadline::Head, tools.now + config.head_timeout));
+            self.due = Some((Deadline::Head, context.now + config.head_timeout));
         }
     }
 
     /// So many bytes have come of a frame of the body: it can be taken in when it is whole, the peer is judged by
     /// what it sends.
-    pub fn note_arriving(&mut self, bytes: u32, tools: &Tools) -> Step {
+    pub fn note_arriving(&mut self, bytes: u32, context: &EngineContext) -> Step {
         if let Some(upload) = &mut self.upload
             && upload.paused.is_none()
         {
             upload.arriving = bytes;
-            self.await_more(false, tools);
+            self.await_more(false, context);
         }
         Step::Keep
     }
 
     /// Tells the peer what is wrong with its request and ends the connection.
-    pub(super) fn refuse(&mut self, status: u16, reason: &str, tools: &mut Tools) -> Step {
+    pub(super) fn refuse(&mut self, status: u16, reason: &str, context: &mut EngineContext) -> Step {
         log::debug!("refused a request of {}: {status} {reason}", self.peer);
-        self.misunderstood = true;
-        tools.counters.refused += 1;
+        self.framing_lost = true;
+        context.counters.refused += 1;
         if let Some(upload) = self.upload.take()
             && let Sink::Pipe(pipe) = &upload.sink
         {
-            // The call waits or runs: it learns of the end by reading, and its answer is the answer.
+            // The call waits or runs: it learns of the end by reading, and what it sends is the response.
             pipe.0.end(PipeEnd::Disconnected);
             self.keep_for_call(pipe);
             return Step::Keep;
         }
         self.note_reason(if status == 408 { Reason::RequestTimeout } else { Reason::Refused });
         self.status = Some(status);
-        let added = tools.added_fields();
+        let added = context.added_fields();
         self.protocol.refuse(status, reason, &added, self.outbox.buffer());
         self.phase = Phase::Flushing;
         self.due = None;
-        self.flush(tools)
+        self.flush(context)
     }
 
     /// Tells the peer that there is no memory for its request now.
     #[cold]
-    fn refuse_for_memory(&mut self, tools: &mut Tools) -> Step {
-        tools.ledger.note_refused(tools.now);
-        self.refuse(503, "too much is held for clients", tools)
+    fn refuse_for_memory(&mut self, context: &mut EngineContext) -> Step {
+        context.ledger.note_refused(context.now);
+        self.refuse(503, "too much is held for clients", context)
     }
 
     /// Whether the body that is on its way in has gone on in a file.
@@ -530,18 +543,18 @@ impl Connection {
     }
 
     /// Counts bytes that nobody will read. Who sends them is given time for more.
-    fn discard(&mut self, count: usize, tools: &Tools) -> Step {
+    fn discard(&mut self, count: usize, context: &EngineContext) -> Step {
         self.discarded = self.discarded.saturating_add(count as u32);
-        self.linger(tools);
+        self.linger(context);
         if self.discarded > LINGER_BYTES_MAX { Step::Close } else { Step::Keep }
     }
 
     /// Waits for what the peer still sends, and for its end.
-    pub(super) fn linger(&mut self, tools: &Tools) {
-        let until = (self.arrived + LINGER_MAX).min(tools.now + LINGER_PAUSE);
+    pub(super) fn linger(&mut self, context: &EngineContext) {
+        let until = (self.arrived + LINGER_MAX).min(context.now + LINGER_PAUSE);
         let until = match self.due {
             // A server that stops gives nobody more time.
-            Some((Deadline::Drain, due)) if tools.draining => due.min(until),
+            Some((Deadline::Drain, due)) if context.draining => due.min(until),
             _ => until,
         };
         self.due = Some((Deadline::Drain, until));

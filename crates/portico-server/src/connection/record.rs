@@ -2,51 +2,51 @@
 
 use std::time::Instant;
 
-use super::{Connection, Tools};
-use crate::access_log::{Reason, Record, Times};
+use super::{Connection, EngineContext};
+use crate::access_log::{AccessRecord, Reason, Times};
 use crate::request_id::RequestId;
 
 impl Connection {
     /// Notes the beginning of the present request's call, for the access log.
-    pub(super) fn begin_record(&mut self, tools: &mut Tools) {
-        self.begun = Some(tools.now);
+    pub(super) fn begin_record(&mut self, context: &mut EngineContext) {
+        self.begun = Some(context.now);
         if let Some(head) = &self.head {
-            self.id = tools.id_of(head, self.trusted || head.is_gateway());
+            self.id = context.id_of(head, self.trusted || head.is_gateway());
         }
     }
 
-    /// Notes why the present exchange ends otherwise than with the application's whole answer: the first reason
+    /// Notes why the present exchange ends otherwise than with the application's whole response: the first reason
     /// counts.
     pub fn note_reason(&mut self, reason: Reason) {
         self.reason.get_or_insert(reason);
     }
 
     /// Notes the end of the present request in the access log.
-    pub(super) fn finish_record(&mut self, tools: &mut Tools) {
-        if tools.access_log.is_some()
+    pub(super) fn finish_record(&mut self, context: &mut EngineContext) {
+        if context.access_log.is_some()
             && let Some(status) = self.status
         {
-            self.log(status, tools);
+            self.log(status, context);
         }
         (self.head, self.head_bytes, self.id, self.forwarded) = (None, 0, RequestId::None, None);
         (self.status, self.reason, self.begun, self.answered) = (None, None, None, None);
     }
 
-    fn log(&mut self, status: u16, tools: &mut Tools) {
+    fn log(&mut self, status: u16, context: &mut EngineContext) {
         let client = self.forwarded.as_ref().and_then(|forwarded| forwarded.client());
-        let moment = tools.moment();
-        let Some(log) = &tools.access_log else { return };
+        let moment = context.moment();
+        let Some(log) = &context.access_log else { return };
         let times = self.begun.filter(|_| log.needs_times()).map(|begun| {
             let nanos = |from: Instant, to: Instant| to.saturating_duration_since(from).as_nanos() as u64;
-            let answered = self.answered.unwrap_or(tools.now);
+            let answered = self.answered.unwrap_or(context.now);
             // As a rule no time goes there.
             Times {
                 queue: if self.arrived == begun { 0 } else { nanos(self.arrived, begun) },
                 application: nanos(begun, answered),
-                write: if answered == tools.now { 0 } else { nanos(answered, tools.now) },
+                write: if answered == context.now { 0 } else { nanos(answered, context.now) },
             }
         });
-        log.push(&Record {
+        log.push(&AccessRecord {
             head: self.head.as_deref(),
             peer: client.as_ref().unwrap_or(&self.peer),
             server: &self.server,
@@ -56,8 +56,8 @@ impl Connection {
             id: &self.id,
             times,
             reason: self.reason,
-            answer_fields: &self.answer_fields,
+            response_fields: &self.response_fields,
         });
-        self.answer_fields.clear();
+        self.response_fields.clear();
     }
 }

@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use portico_proto::Framing;
 use portico_proto::http1::is_authority;
 
-use super::{Answer, Block, Connection, Phase, Step, Tools, plain_head};
+use super::{Block, Connection, EngineContext, Phase, ResponsePart, Step, plain_head};
 
-/// Body of the answer.
+/// Body of the response.
 const TEXT: &[u8] = b"308 Permanent Redirect: this server is to be asked by https\n";
 
 /// The port that an https URL need not name.
@@ -15,16 +15,17 @@ const USUAL_PORT: &str = "443";
 
 impl Connection {
     /// Answers the request whose head has come, and ends the connection.
-    pub(super) fn redirect(&mut self, tools: &mut Tools) -> Step {
+    pub(super) fn redirect(&mut self, context: &mut EngineContext) -> Step {
         let Some(asked) = self.head.clone() else { return Step::Close };
         // A host that is none is refused before; what this sends to browsers is looked at all the same.
         let host = self.asked_host(&asked).filter(|host| is_authority(host)).map(host);
         let Some(host) = host else {
-            return self.refuse(400, "the request names no host to redirect to", tools);
+            return self.refuse(400, "the request names no host to redirect to", context);
         };
         let mut location = b"https://".to_vec();
         location.extend_from_slice(host);
-        if let Some(port) = tools.https_port.as_deref().filter(|port| *port != USUAL_PORT && !port.is_empty())
+        if let Some(port) =
+            context.https_port.as_deref().filter(|port| *port != USUAL_PORT && !port.is_empty())
         {
             location.extend_from_slice(b":");
             location.extend_from_slice(port.as_bytes());
@@ -38,15 +39,19 @@ impl Connection {
             location.push(b'?');
             location.extend_from_slice(asked.query());
         }
-        // Its body is not read, but a reset must not overtake the answer.
-        self.misunderstood = !matches!(asked.framing, Framing::None | Framing::Length(0));
+        // Its body is not read, but a reset must not overtake the response.
+        self.framing_lost = !matches!(asked.framing, Framing::None | Framing::Length(0));
         let mut head = plain_head(308, TEXT);
         head.fields.push(b"Location", &location);
-        self.begin_record(tools);
+        self.begin_record(context);
         self.phase = Phase::Calling;
         self.body_bytes = 0;
         self.closing = true;
-        self.answer(Answer::Whole { head: Cow::Owned(head), body: Block::Borrowed(TEXT) }, false, tools)
+        self.respond(
+            ResponsePart::Whole { head: Cow::Owned(head), body: Block::Borrowed(TEXT) },
+            false,
+            context,
+        )
     }
 }
 

@@ -8,16 +8,16 @@ use portico_proto::{Error, ProxyError, http2};
 use rustix::io::Errno;
 
 use crate::application::Peer;
-use crate::forwarded::Refusal;
+use crate::forwarded::ForwardedRefusal;
 use crate::occurrences::Occurrences;
 
-/// What has been said.
+/// The log lines that clients can cause, each bounded in number.
 #[derive(Debug, Default)]
 pub struct Reports {
     dropped_names: HashSet<Vec<u8>>,
     ignored_scheme: bool,
     ignored_forwarded: bool,
-    refusals: Vec<Refusal>,
+    refusals: Vec<ForwardedRefusal>,
     proxy_headers: Vec<ProxyError>,
     /// How often gateways have been turned away, and packets of theirs.
     foreign: Occurrences,
@@ -156,7 +156,7 @@ impl Reports {
     }
 
     /// Says once of each reason that a request is refused for what its proxy has said.
-    pub fn refusal(&mut self, refusal: Refusal, peer: Peer) {
+    pub fn refusal(&mut self, refusal: ForwardedRefusal, peer: Peer) {
         if !self.refusals.contains(&refusal) {
             self.refusals.push(refusal);
             let from = told(peer);

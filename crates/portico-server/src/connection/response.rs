@@ -1,4 +1,4 @@
-//! From the application to the peer: encoding, writing at once or later, and what follows a complete answer.
+//! From the application to the peer: encoding, writing at once or later, and what follows a complete response.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -12,7 +12,7 @@ use portico_config::EarlyHints;
 use portico_proto::{AddedFields, Fields, Part, ResponseHead};
 
 use super::outbox::Outbox;
-use super::{Connection, Deadline, Flow, Phase, ResponseSpool, Step, Tools};
+use super::{Connection, Deadline, EngineContext, Flow, Phase, ResponseSpool, Step};
 use crate::access_log::Reason;
 use crate::request_id::{FIELD, RequestId};
 use crate::transport::Progress;
@@ -29,9 +29,9 @@ pub enum Block<'a> {
     Shared(Box<Bytes>),
 }
 
-/// What a call has its connection send.
+/// A part of a response on its way from a call to its connection, in the order in which the variants stand.
 #[derive(Debug)]
-pub enum Answer<'a> {
+pub enum ResponsePart<'a> {
     /// `103 Early Hints`.
     EarlyHints(Cow<'a, Fields>),
     /// Head, body and end in one.
@@ -47,7 +47,7 @@ pub enum Answer<'a> {
         head: Cow<'a, ResponseHead>,
         /// May be empty.
         block: Block<'a>,
-        /// Tells the application how far its answer has got.
+        /// Tells the application how far its response has got.
         flow: Arc<Flow>,
     },
     /// A further block.
@@ -63,9 +63,9 @@ pub enum Answer<'a> {
     },
     /// A further part of the body waits in this file.
     Spooled(Arc<ResponseSpool>),
-    /// The answer is complete.
+    /// The response is complete.
     Finish,
-    /// The answer will never be complete.
+    /// The response will never be complete.
     Abort(Reason),
 }
 
@@ -97,29 +97,29 @@ impl Deref for Block<'_> {
     }
 }
 
-impl Answer<'_> {
+impl ResponsePart<'_> {
     /// The same without borrowed parts, to be kept in the mailbox.
-    pub fn into_owned(self) -> Answer<'static> {
+    pub fn into_owned(self) -> ResponsePart<'static> {
         match self {
-            Answer::EarlyHints(fields) => Answer::EarlyHints(Cow::Owned(fields.into_owned())),
-            Answer::Whole { head, body } => {
-                Answer::Whole { head: Cow::Owned(head.into_owned()), body: body.into_owned() }
+            ResponsePart::EarlyHints(fields) => ResponsePart::EarlyHints(Cow::Owned(fields.into_owned())),
+            ResponsePart::Whole { head, body } => {
+                ResponsePart::Whole { head: Cow::Owned(head.into_owned()), body: body.into_owned() }
             }
-            Answer::Start { head, block, flow } => {
-                Answer::Start { head: Cow::Owned(head.into_owned()), block: block.into_owned(), flow }
+            ResponsePart::Start { head, block, flow } => {
+                ResponsePart::Start { head: Cow::Owned(head.into_owned()), block: block.into_owned(), flow }
             }
-            Answer::Block(block) => Answer::Block(block.into_owned()),
-            Answer::File { file, offset, length } => Answer::File { file, offset, length },
-            Answer::Spooled(spool) => Answer::Spooled(spool),
-            Answer::Finish => Answer::Finish,
-            Answer::Abort(reason) => Answer::Abort(reason),
+            ResponsePart::Block(block) => ResponsePart::Block(block.into_owned()),
+            ResponsePart::File { file, offset, length } => ResponsePart::File { file, offset, length },
+            ResponsePart::Spooled(spool) => ResponsePart::Spooled(spool),
+            ResponsePart::Finish => ResponsePart::Finish,
+            ResponsePart::Abort(reason) => ResponsePart::Abort(reason),
         }
     }
 
     /// Whether it gains by being written together with others. A large one does not: holding it takes a copy, and
     /// a batch of such copies is more than the processor's cache and the allocator keep at hand.
     pub fn is_worth_holding(&self) -> bool {
-        matches!(self, Answer::Whole { body, .. } if body.len() < VECTORED_BYTES_MIN)
+        matches!(self, ResponsePart::Whole { body, .. } if body.len() < VECTORED_BYTES_MIN)
     }
 
     /// Bytes of body that it carries as a copy.
@@ -129,97 +129,103 @@ impl Answer<'_> {
 
     fn block(&self) -> Option<&Block<'_>> {
         match self {
-            Answer::Whole { body: block, .. } | Answer::Start { block, .. } | Answer::Block(block) => {
-                Some(block)
-            }
-            Answer::EarlyHints(_)
-            | Answer::File { .. }
-            | Answer::Spooled(_)
-            | Answer::Finish
-            | Answer::Abort(_) => None,
+            ResponsePart::Whole { body: block, .. }
+            | ResponsePart::Start { block, .. }
+            | ResponsePart::Block(block) => Some(block),
+            ResponsePart::EarlyHints(_)
+            | ResponsePart::File { .. }
+            | ResponsePart::Spooled(_)
+            | ResponsePart::Finish
+            | ResponsePart::Abort(_) => None,
         }
     }
 
     /// Whether it goes through the outbox by itself, and not through the engine's buffer.
     fn is_queued(&self, splices_whole: bool) -> bool {
         match self {
-            Answer::File { .. } => true,
+            ResponsePart::File { .. } => true,
             // That is written from where it lies.
-            Answer::Whole { .. } if splices_whole => false,
-            answer => answer.block().is_some_and(Block::is_kept),
+            ResponsePart::Whole { .. } if splices_whole => false,
+            response => response.block().is_some_and(Block::is_kept),
         }
     }
 }
 
 impl Connection {
-    /// Takes the next part of the present request's answer. With `hold` it is kept for [`Connection::flush`],
+    /// Takes the next part of the present request's response. With `hold` it is kept for [`Connection::flush`],
     /// else it is written at once.
-    pub fn answer(&mut self, answer: Answer<'_>, hold: bool, tools: &mut Tools) -> Step {
+    pub fn respond(&mut self, response: ResponsePart<'_>, hold: bool, context: &mut EngineContext) -> Step {
         if self.phase != Phase::Calling {
-            return Step::Keep; // An application that goes on after its answer was cut.
+            return Step::Keep; // An application that goes on after its response was cut.
         }
-        match &answer {
-            Answer::Abort(Reason::Aborted) => {
+        match &response {
+            ResponsePart::Abort(Reason::Aborted) => {
                 self.note_reason(Reason::Aborted);
-                return self.begin_cut(tools);
+                return self.begin_cut(context);
             }
-            Answer::Abort(reason) => {
+            ResponsePart::Abort(reason) => {
                 self.note_reason(*reason);
                 return self.cut();
             }
-            Answer::Spooled(spool) => {
+            ResponsePart::Spooled(spool) => {
                 self.set_spool(Arc::clone(spool));
-                return self.flush(tools);
+                return self.flush(context);
             }
-            Answer::Finish if self.has_spooled() => {
-                self.end_after_spool(tools);
-                return self.flush(tools);
+            ResponsePart::Finish if self.has_spooled() => {
+                self.end_after_spool(context);
+                return self.flush(context);
             }
             _ => {}
         }
-        let complete = matches!(answer, Answer::Whole { .. } | Answer::Finish);
-        if hold || !self.outbox.is_empty() || answer.is_queued(self.protocol.splices_whole()) {
-            self.encode_queued(answer, tools);
+        let complete = matches!(response, ResponsePart::Whole { .. } | ResponsePart::Finish);
+        if hold || !self.outbox.is_empty() || response.is_queued(self.protocol.splices_whole()) {
+            self.encode_queued(response, context);
         } else {
-            self.encode_and_write(answer, tools);
+            self.encode_and_write(response, context);
         }
         if complete {
-            self.answered = Some(tools.now);
+            self.answered = Some(context.now);
             self.phase = Phase::Flushing;
-            if !self.protocol.answer_complete() {
+            if !self.protocol.response_complete() {
                 self.end_incomplete(); // Fewer bytes than announced.
             }
         }
         if hold {
             return Step::Keep;
         }
-        self.flush(tools)
+        self.flush(context)
     }
 
     /// Encodes into the engine's own buffer and writes it; only what the peer does not take yet is kept.
-    fn encode_and_write(&mut self, answer: Answer<'_>, tools: &mut Tools) {
-        let mut out = std::mem::take(&mut tools.out);
+    fn encode_and_write(&mut self, response: ResponsePart<'_>, context: &mut EngineContext) {
+        let mut out = std::mem::take(&mut context.out);
         out.clear();
-        match answer {
-            Answer::Whole { head, body }
+        match response {
+            ResponsePart::Whole { head, body }
                 if body.len() >= VECTORED_BYTES_MIN && self.protocol.splices_whole() =>
             {
-                let head = self.take_head(head, tools);
-                self.write_whole(&head, &body, tools, &mut out);
+                let head = self.take_head(head, context);
+                self.write_whole(&head, &body, context, &mut out);
             }
-            answer => {
-                self.encode(answer, tools, &mut out);
+            response => {
+                self.encode(response, context, &mut out);
                 self.write_or_keep(&out);
             }
         }
         out.shrink_to(OUT_CAPACITY_KEPT);
-        tools.out = out;
+        context.out = out;
     }
 
     /// Writes a large body from where it lies, without a copy.
-    fn write_whole(&mut self, head: &ResponseHead, body: &Block<'_>, tools: &mut Tools, out: &mut Vec<u8>) {
-        let added = tools.added_fields();
-        self.protocol.send(Part::Head { head, close: self.closes(tools) }, &added, out);
+    fn write_whole(
+        &mut self,
+        head: &ResponseHead,
+        body: &Block<'_>,
+        context: &mut EngineContext,
+        out: &mut Vec<u8>,
+    ) {
+        let added = context.added_fields();
+        self.protocol.send(Part::Head { head, close: self.closes(context) }, &added, out);
         let length = self.protocol.splice(body.len() as u64, out) as usize;
         self.body_bytes += length as u64;
         let mut tail = Vec::new();
@@ -273,11 +279,11 @@ impl Connection {
         }
     }
 
-    /// Whether the connection is to be closed after this answer.
-    fn closes(&self, tools: &Tools) -> bool {
-        let stays = tools.retiring && !self.transport.can_be_handed_over();
-        (tools.draining || tools.announcing || stays || tools.config.keep_alive.is_zero())
-            || (self.misunderstood || self.closing || self.owes_body())
+    /// Whether the connection is to be closed after this response.
+    fn closes(&self, context: &EngineContext) -> bool {
+        let stays = context.retiring && !self.transport.can_be_handed_over();
+        (context.draining || context.announcing || stays || context.config.keep_alive.is_zero())
+            || (self.framing_lost || self.closing || self.owes_body())
     }
 
     /// Whether the peer has more of a body to send, which would be taken for the next request.
@@ -286,34 +292,34 @@ impl Connection {
     }
 
     /// Encodes behind what waits already.
-    fn encode_queued(&mut self, answer: Answer<'_>, tools: &mut Tools) {
-        match answer {
-            Answer::File { file, offset, length } => {
+    fn encode_queued(&mut self, response: ResponsePart<'_>, context: &mut EngineContext) {
+        match response {
+            ResponsePart::File { file, offset, length } => {
                 let file = Arc::new(file);
                 self.queue_pieces(length, |outbox, sent, taken| {
                     outbox.push_file(Arc::clone(&file), offset + sent, taken);
                 });
             }
-            Answer::Block(Block::Shared(block)) => self.queue_block(&block),
-            Answer::Start { head, block: Block::Shared(block), flow } => {
-                self.encode_behind(Answer::Start { head, block: Block::Borrowed(b""), flow }, tools);
+            ResponsePart::Block(Block::Shared(block)) => self.queue_block(&block),
+            ResponsePart::Start { head, block: Block::Shared(block), flow } => {
+                self.encode_behind(ResponsePart::Start { head, block: Block::Borrowed(b""), flow }, context);
                 self.queue_block(&block);
             }
-            Answer::Whole { head, body: Block::Shared(body) } => {
-                let added = tools.added_fields();
-                let head = self.take_head(head, tools);
-                let close = self.closes(tools);
+            ResponsePart::Whole { head, body: Block::Shared(body) } => {
+                let added = context.added_fields();
+                let head = self.take_head(head, context);
+                let close = self.closes(context);
                 self.protocol.send(Part::Head { head: &head, close }, &added, self.outbox.buffer());
                 self.queue_block(&body);
                 self.protocol.send(Part::End, &added, self.outbox.buffer());
             }
-            answer => self.encode_behind(answer, tools),
+            response => self.encode_behind(response, context),
         }
     }
 
-    fn encode_behind(&mut self, answer: Answer<'_>, tools: &mut Tools) {
+    fn encode_behind(&mut self, response: ResponsePart<'_>, context: &mut EngineContext) {
         let mut out = std::mem::take(self.outbox.buffer());
-        self.encode(answer, tools, &mut out);
+        self.encode(response, context, &mut out);
         *self.outbox.buffer() = out;
     }
 
@@ -342,12 +348,12 @@ impl Connection {
         }
     }
 
-    fn encode(&mut self, answer: Answer<'_>, tools: &mut Tools, out: &mut Vec<u8>) {
-        let added = tools.added_fields();
-        let close = self.closes(tools);
-        match answer {
-            Answer::EarlyHints(fields) => {
-                let wanted = match tools.config.early_hints {
+    fn encode(&mut self, response: ResponsePart<'_>, context: &mut EngineContext, out: &mut Vec<u8>) {
+        let added = context.added_fields();
+        let close = self.closes(context);
+        match response {
+            ResponsePart::EarlyHints(fields) => {
+                let wanted = match context.config.early_hints {
                     EarlyHints::Direct => self.forwarded.is_none(),
                     EarlyHints::Always => true,
                     EarlyHints::Never => false,
@@ -356,21 +362,21 @@ impl Connection {
                     self.protocol.send(Part::EarlyHints(&fields), &added, out);
                 }
             }
-            Answer::Whole { head, body } => {
-                let head = self.take_head(head, tools);
+            ResponsePart::Whole { head, body } => {
+                let head = self.take_head(head, context);
                 self.protocol.send(Part::Head { head: &head, close }, &added, out);
                 self.encode_block(&body, &added, out);
                 self.protocol.send(Part::End, &added, out);
             }
-            Answer::Start { head, block, flow } => {
-                let head = self.take_head(head, tools);
+            ResponsePart::Start { head, block, flow } => {
+                let head = self.take_head(head, context);
                 self.protocol.send(Part::Head { head: &head, close }, &added, out);
                 self.encode_block(&block, &added, out);
                 self.flow = Some(flow);
             }
-            Answer::Block(block) => self.encode_block(&block, &added, out),
-            Answer::Finish => self.protocol.send(Part::End, &added, out),
-            Answer::File { .. } | Answer::Spooled(_) | Answer::Abort(_) => {}
+            ResponsePart::Block(block) => self.encode_block(&block, &added, out),
+            ResponsePart::Finish => self.protocol.send(Part::End, &added, out),
+            ResponsePart::File { .. } | ResponsePart::Spooled(_) | ResponsePart::Abort(_) => {}
         }
     }
 
@@ -382,13 +388,17 @@ impl Connection {
         }
     }
 
-    /// Notes what the access log is to tell of an answer, and adds the request's id if it is to have that.
-    fn take_head<'h>(&mut self, mut head: Cow<'h, ResponseHead>, tools: &Tools) -> Cow<'h, ResponseHead> {
+    /// Notes what the access log is to tell of a response, and adds the request's id if it is to have that.
+    fn take_head<'h>(
+        &mut self,
+        mut head: Cow<'h, ResponseHead>,
+        context: &EngineContext,
+    ) -> Cow<'h, ResponseHead> {
         self.status = Some(head.status);
-        if let Some(log) = &tools.access_log {
-            log.note_answer(&head, &mut self.answer_fields);
+        if let Some(log) = &context.access_log {
+            log.note_response(&head, &mut self.response_fields);
         }
-        if tools.config.telemetry.request_id
+        if context.config.telemetry.request_id
             && self.id != RequestId::None
             && head.fields.get(FIELD).is_none()
             && let Some(asked) = &self.head
@@ -405,35 +415,35 @@ impl Connection {
     }
 
     /// Writes what waits, as far as the peer takes it, and goes on to what follows.
-    pub fn flush(&mut self, tools: &mut Tools) -> Step {
+    pub fn flush(&mut self, context: &mut EngineContext) -> Step {
         if self.is_session() {
-            return self.resume_session(tools);
+            return self.resume_session(context);
         }
         if self.has_spooled() {
-            tools.may_have_taken_long = true;
-            self.write_spooled(tools);
+            context.may_have_taken_long = true;
+            self.write_spooled(context);
         } else if !self.is_written() && !self.failed {
-            tools.may_have_taken_long = true;
+            context.may_have_taken_long = true;
             self.write_outbox();
         }
         if self.failed {
             return Step::Close;
         }
         if let Some(flow) = &self.flow {
-            flow.set_buffered(self.outbox.buffered(), tools.config.response_buffer_bytes / 2);
+            flow.set_buffered(self.outbox.buffered(), context.config.response_buffer_bytes / 2);
         }
         if !self.is_written() {
             if !self.is_waiting() && self.due.is_none_or(|(deadline, _)| deadline != Deadline::Write) {
-                self.due = Some((Deadline::Write, self.await_write(tools)));
+                self.due = Some((Deadline::Write, self.await_write(context)));
             }
             // Not blocked and not empty: a file has had its turn, others come first.
             return if self.blocked { Step::Keep } else { Step::Again };
         }
-        if self.backlog.is_some() && self.pause_backlog(tools.now) {
+        if self.backlog.is_some() && self.pause_backlog(context.now) {
             return Step::Again;
         }
         if self.phase == Phase::Flushing {
-            return self.finish_exchange(tools);
+            return self.finish_exchange(context);
         }
         if !self.is_waiting() {
             self.due = None;
@@ -454,62 +464,62 @@ impl Connection {
         }
     }
 
-    /// The answer is written: log it, then the next request or the end of the connection.
-    fn finish_exchange(&mut self, tools: &mut Tools) -> Step {
+    /// The response is written: log it, then the next request or the end of the connection.
+    fn finish_exchange(&mut self, context: &mut EngineContext) -> Step {
         if self.is_cut {
-            return self.end_cut(tools);
+            return self.end_cut(context);
         }
-        self.finish_record(tools);
+        self.finish_record(context);
         self.flow = None;
         self.drop_backlog();
         self.outbox.release();
         self.served = self.served.saturating_add(1);
-        self.hops = 0;
-        tools.counters.answers += 1;
-        if self.misunderstood || self.closing || self.owes_body() || !self.protocol.can_keep_alive() {
-            return self.begin_close(tools);
+        self.handover_count = 0;
+        context.counters.responses += 1;
+        if self.framing_lost || self.closing || self.owes_body() || !self.protocol.can_keep_alive() {
+            return self.begin_close(context);
         }
         if self.upload.is_some() {
             self.upload = None;
         }
         self.protocol.next_request();
-        self.await_next((Deadline::KeepAlive, tools.now + tools.config.keep_alive), tools)
+        self.await_next((Deadline::KeepAlive, context.now + context.config.keep_alive), context)
     }
 
     /// Awaits the next request on a connection that is kept.
     #[inline]
-    pub(super) fn await_next(&mut self, due: (Deadline, Instant), tools: &mut Tools) -> Step {
+    pub(super) fn await_next(&mut self, due: (Deadline, Instant), context: &mut EngineContext) -> Step {
         self.phase = Phase::Receiving;
         self.due = Some(due);
-        if tools.retiring {
+        if context.retiring {
             return Step::Leave;
         }
         if self.readable || !self.inbox.is_empty() {
-            let step = self.receive(tools);
+            let step = self.receive(context);
             if step != Step::Keep {
                 return step;
             }
         }
-        if tools.draining { self.drain(tools) } else { Step::Keep }
+        if context.draining { self.drain(context) } else { Step::Keep }
     }
 
     /// Ends the connection so that the peer gets all that was sent: closing with unread bytes would send a reset,
-    /// which may overtake the answer (RFC 9112, section 9.6).
-    pub(super) fn begin_close(&mut self, tools: &Tools) -> Step {
+    /// which may overtake the response (RFC 9112, section 9.6).
+    pub(super) fn begin_close(&mut self, context: &EngineContext) -> Step {
         let all_read = self.upload.is_none() && self.inbox.is_empty() && !self.readable;
-        if all_read && !self.misunderstood || self.transport.socket().is_none() {
+        if all_read && !self.framing_lost || self.transport.socket().is_none() {
             return Step::Close;
         }
         self.transport.shutdown_write();
         self.inbox = Vec::new();
         self.upload = None;
         self.phase = Phase::Lingering;
-        self.arrived = tools.now;
-        self.linger(tools);
+        self.arrived = context.now;
+        self.linger(context);
         Step::Again
     }
 
-    /// Cuts the connection so that the peer cannot take the answer for complete.
+    /// Cuts the connection so that the peer cannot take the response for complete.
     pub fn cut(&mut self) -> Step {
         self.transport.reset();
         self.failed = true;

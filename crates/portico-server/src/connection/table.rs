@@ -35,13 +35,13 @@ pub struct RequestKey {
 /// The connections. Whoever works on one takes it out and puts it back, so that the rest of the engine stays at
 /// hand meanwhile.
 #[derive(Debug, Default)]
-pub struct Table {
-    places: Vec<Place>,
+pub struct ConnectionTable {
+    places: Vec<TableSlot>,
     free: Vec<u32>,
 }
 
 #[derive(Debug, Default)]
-struct Place {
+struct TableSlot {
     generation: u32,
     /// Bytes of memory that are held for the connection itself, and for it with its streams.
     held: u32,
@@ -54,7 +54,7 @@ struct Place {
     connection: Option<Box<Connection>>,
 }
 
-impl Table {
+impl ConnectionTable {
     /// Number of connections.
     pub fn len(&self) -> usize {
         self.places.len() - self.free.len()
@@ -63,7 +63,7 @@ impl Table {
     /// Sets a place aside for a new connection; [`Table::put_back`] fills it.
     pub fn reserve(&mut self) -> ConnectionId {
         let index = self.free.pop().unwrap_or_else(|| {
-            self.places.push(Place::default());
+            self.places.push(TableSlot::default());
             (self.places.len() - 1) as u32
         });
         let place = &mut self.places[index as usize];
@@ -173,21 +173,21 @@ mod tests {
 
     #[test]
     fn what_is_held_for_streams_is_held_for_who_carries_them() {
-        let mut table = Table::default();
-        let (carrier, stream) = (table.reserve().index, table.reserve().index);
-        assert_eq!(table.note_held(carrier, carrier, 100), Some(0));
-        assert_eq!(table.note_held(carrier, carrier, 100), None);
-        assert_eq!(table.note_held(stream, carrier, 50), Some(0));
-        assert_eq!(table.note_held(stream, carrier, 20), Some(50));
-        assert_eq!((table.held_in_all(carrier), table.held(carrier), table.held(stream)), (120, 100, 20));
+        let mut table = ConnectionTable::default();
+        let (session, stream) = (table.reserve().index, table.reserve().index);
+        assert_eq!(table.note_held(session, session, 100), Some(0));
+        assert_eq!(table.note_held(session, session, 100), None);
+        assert_eq!(table.note_held(stream, session, 50), Some(0));
+        assert_eq!(table.note_held(stream, session, 20), Some(50));
+        assert_eq!((table.held_in_all(session), table.held(session), table.held(stream)), (120, 100, 20));
         assert_eq!(table.held_in_all(stream), 0);
-        table.move_held(carrier, stream);
-        assert_eq!((table.held_in_all(carrier), table.held_in_all(stream)), (0, 120));
+        table.move_held(session, stream);
+        assert_eq!((table.held_in_all(session), table.held_in_all(stream)), (0, 120));
     }
 
     #[test]
     fn a_place_is_used_again_under_another_name() {
-        let mut table = Table::default();
+        let mut table = ConnectionTable::default();
         let first = table.reserve();
         table.release(first);
         let second = table.reserve();

@@ -11,12 +11,12 @@ use portico_proto::{Fields, ResponseHead};
 
 use super::timeout::DRAIN_GRACE;
 use super::*;
-use crate::handover::{Lane, Parcel};
+use crate::handover::{HandoverMessage, HandoverQueue};
 
 /// A connection as the engine holds it, and the client's end of it.
 struct Fixture<S> {
     connection: Connection,
-    tools: Tools,
+    context: EngineContext,
     client: S,
 }
 
@@ -50,16 +50,16 @@ impl<S: Read + Write> Fixture<S> {
         let Ok(Parsed::Run(resolved)) = parse(arguments.iter().map(OsString::from), &|_| None) else {
             panic!("the arguments of a test are valid");
         };
-        let tools = Tools::new(Arc::new(resolved.config), None, Instant::now());
+        let context = EngineContext::new(Arc::new(resolved.config), None, Instant::now());
         let server = Arc::new(Server { name: String::new(), port: String::new(), ..Server::default() });
-        let connection = Connection::new(transport, Peer::Unix, server, &tools);
-        Self { connection, tools, client }
+        let connection = Connection::new(transport, Peer::Unix, server, &context);
+        Self { connection, context, client }
     }
 
     /// The client sends `bytes`, and the reactor tells of it.
     fn receive(&mut self, bytes: &[u8]) -> Step {
         self.client.write_all(bytes).unwrap();
-        self.connection.handle_event(INPUT, &mut self.tools)
+        self.connection.handle_event(INPUT, &mut self.context)
     }
 
     /// Everything that has been sent to the client and not been read by it.
@@ -70,36 +70,36 @@ impl<S: Read + Write> Fixture<S> {
     }
 
     fn wait(&mut self, time: Duration) {
-        self.tools.now += time;
+        self.context.now += time;
     }
 
     /// Which deadline is set, and how far away it is.
     fn due(&self) -> Option<(Deadline, Duration)> {
-        self.connection.due().map(|(deadline, at)| (deadline, at.saturating_duration_since(self.tools.now)))
+        self.connection.due().map(|(deadline, at)| (deadline, at.saturating_duration_since(self.context.now)))
     }
 
     /// The clock reaches the deadline that is set, which is this one.
     fn pass(&mut self, expected: Deadline) -> Step {
         let (deadline, at) = self.connection.due().expect("a deadline is set");
         assert_eq!(deadline, expected);
-        self.tools.now = self.tools.now.max(at);
-        self.connection.handle_timeout(deadline, &mut self.tools)
+        self.context.now = self.context.now.max(at);
+        self.connection.handle_timeout(deadline, &mut self.context)
     }
 
     /// A thread takes the request.
     fn begin_call(&mut self) -> Body {
-        self.connection.begin_call(1, &mut self.tools, || {}).expect("a request waits").1
+        self.connection.begin_call(1, &mut self.context, || {}).expect("a request waits").1
     }
 
-    fn answer(&mut self, answer: Answer<'_>) -> Step {
-        self.connection.answer(answer, false, &mut self.tools)
+    fn respond(&mut self, response: ResponsePart<'_>) -> Step {
+        self.connection.respond(response, false, &mut self.context)
     }
 
-    /// Begins an answer of `length` bytes with `block`.
+    /// Begins a response of `length` bytes with `block`.
     fn start(&mut self, length: Option<u64>, block: &[u8]) -> Step {
         let head = ResponseHead { status: 200, fields: Fields::new(), length, ..ResponseHead::default() };
         let flow = Arc::default();
-        self.answer(Answer::Start { head: Cow::Owned(head), block: Block::Borrowed(block), flow })
+        self.respond(ResponsePart::Start { head: Cow::Owned(head), block: Block::Borrowed(block), flow })
     }
 
     /// One whole exchange, after which the connection is kept.
@@ -107,7 +107,7 @@ impl<S: Read + Write> Fixture<S> {
         assert_eq!(self.receive(GET), Step::Ready);
         self.begin_call();
         assert_eq!(self.start(Some(2), b"ok"), Step::Keep);
-        assert_eq!(self.answer(Answer::Finish), Step::Keep);
+        assert_eq!(self.respond(ResponsePart::Finish), Step::Keep);
         assert!(self.connection.is_idle());
     }
 }
@@ -130,7 +130,7 @@ fn a_head_is_not_bought_time_by_more_of_it_and_ends_in_408_and_lingering() {
     }
     assert_eq!(fixture.pass(Deadline::Head), Step::Again);
     assert!(fixture.sent().starts_with(b"HTTP/1.1 408 "));
-    assert_eq!(fixture.connection.proceed(&mut fixture.tools), Step::Keep);
+    assert_eq!(fixture.connection.proceed(&mut fixture.context), Step::Keep);
     assert_eq!(fixture.receive(b"more that nobody reads"), Step::Keep);
     assert_eq!(fixture.pass(Deadline::Drain), Step::Close);
 }
@@ -160,7 +160,7 @@ fn a_complete_request_has_its_time_in_the_queue_until_a_thread_takes_it() {
     fixture.begin_call();
     assert_eq!(fixture.due(), None);
     fixture.start(Some(0), b"");
-    assert_eq!(fixture.answer(Answer::Finish), Step::Keep);
+    assert_eq!(fixture.respond(ResponsePart::Finish), Step::Keep);
     assert_eq!(fixture.receive(GET), Step::Ready);
     fixture.sent();
     assert_eq!(fixture.pass(Deadline::Queue), Step::Keep);
@@ -176,26 +176,30 @@ fn a_streamed_body_buys_its_request_no_time_in_the_queue() {
     assert_eq!(fixture.receive(b"some of the body"), Step::Keep);
     assert_eq!(fixture.due(), Some((Deadline::Queue, seconds(2))));
     assert_eq!(fixture.pass(Deadline::Queue), Step::Again);
-    let answer = fixture.sent();
-    assert!(answer.starts_with(b"HTTP/1.1 503 "), "{}", String::from_utf8_lossy(&answer));
+    let response = fixture.sent();
+    assert!(response.starts_with(b"HTTP/1.1 503 "), "{}", String::from_utf8_lossy(&response));
     assert_eq!(fixture.due(), Some((Deadline::Drain, seconds(2))), "the rest of the body is not read");
 }
 
 /// The connection of `fixture` as it arrives in another worker.
-fn moved(fixture: &Fixture<UnixStream>, lane: Lane, arguments: &[&str]) -> (Fixture<UnixStream>, Step) {
+fn moved(
+    fixture: &Fixture<UnixStream>,
+    lane: HandoverQueue,
+    arguments: &[&str],
+) -> (Fixture<UnixStream>, Step) {
     let mut there = self::fixture(arguments);
-    there.tools.now = fixture.tools.now;
+    there.context.now = fixture.context.now;
     // With a client of its own.
     let socket = there.connection.transport().socket().unwrap().try_clone_to_owned().unwrap();
     let pieces = match lane {
-        Lane::Idle => fixture.connection.pack_idle(),
-        Lane::Ready => fixture.connection.pack_request(),
+        HandoverQueue::Idle => fixture.connection.pack_idle(),
+        HandoverQueue::Ready => fixture.connection.pack_request(),
     };
     let bytes = pieces.expect("it can go").concat();
-    let parcel = Parcel { socket, label: fixture.connection.label(lane, 0), bytes: &bytes };
+    let message = HandoverMessage { socket, metadata: fixture.connection.metadata(lane, 0), bytes: &bytes };
     let server = Arc::clone(fixture.connection.server());
-    there.connection = Connection::unpack(lane, parcel, server, &there.tools);
-    let step = there.connection.receive(&mut there.tools);
+    there.connection = Connection::unpack(lane, message, server, &there.context);
+    let step = there.connection.receive(&mut there.context);
     (there, step)
 }
 
@@ -205,21 +209,21 @@ fn a_move_to_another_worker_buys_no_time() {
     let mut here = fixture(&arguments);
     here.exchange();
     here.wait(seconds(30));
-    let (idle, step) = moved(&here, Lane::Idle, &arguments);
+    let (idle, step) = moved(&here, HandoverQueue::Idle, &arguments);
     assert_eq!((step, idle.due()), (Step::Keep, Some((Deadline::KeepAlive, seconds(45)))));
     assert!(idle.connection.is_idle());
     assert_eq!(here.receive(&GET[..9]), Step::Keep);
     here.wait(seconds(5));
-    let (mut begun, step) = moved(&here, Lane::Idle, &arguments);
+    let (mut begun, step) = moved(&here, HandoverQueue::Idle, &arguments);
     assert_eq!((step, begun.due()), (Step::Keep, Some((Deadline::Head, seconds(15)))));
     assert_eq!(begun.receive(&GET[9..]), Step::Ready);
     assert_eq!(here.receive(&[&GET[9..], GET].concat()), Step::Ready);
     here.wait(seconds(3));
-    let (mut waiting, step) = moved(&here, Lane::Ready, &arguments);
+    let (mut waiting, step) = moved(&here, HandoverQueue::Ready, &arguments);
     assert_eq!((step, waiting.due()), (Step::Ready, Some((Deadline::Queue, seconds(5)))));
     waiting.begin_call();
     waiting.start(Some(0), b"");
-    assert_eq!(waiting.answer(Answer::Finish), Step::Ready, "what was behind it has come along");
+    assert_eq!(waiting.respond(ResponsePart::Finish), Step::Ready, "what was behind it has come along");
     assert_eq!(waiting.due(), Some((Deadline::Queue, seconds(8))));
 }
 
@@ -234,7 +238,7 @@ fn an_idle_connection_is_kept_for_its_time_and_bytes_just_before_the_end_are_ser
     assert_eq!(fixture.due(), None, "nothing is awaited of a client whose request waits");
     fixture.begin_call();
     assert_eq!(fixture.start(Some(0), b""), Step::Keep);
-    assert_eq!(fixture.answer(Answer::Finish), Step::Keep);
+    assert_eq!(fixture.respond(ResponsePart::Finish), Step::Keep);
     assert_eq!(fixture.pass(Deadline::KeepAlive), Step::Close);
 }
 
@@ -257,12 +261,12 @@ fn a_client_that_takes_nothing_is_cut_and_one_that_takes_a_little_is_not() {
     assert_eq!(fixture.due(), Some((Deadline::Write, seconds(30))));
     fixture.wait(seconds(29));
     assert!(!fixture.sent().is_empty());
-    assert_eq!(fixture.connection.handle_event(ROOM, &mut fixture.tools), Step::Keep);
+    assert_eq!(fixture.connection.handle_event(ROOM, &mut fixture.context), Step::Keep);
     assert_eq!(fixture.due(), Some((Deadline::Write, seconds(1))), "it is looked at when its time is over");
     assert_eq!(fixture.pass(Deadline::Write), Step::Keep, "it has earned more");
     assert_eq!(fixture.due(), Some((Deadline::Write, seconds(120))), "and no more than that");
     fixture.wait(seconds(10));
-    assert_eq!(fixture.connection.handle_event(ROOM, &mut fixture.tools), Step::Keep);
+    assert_eq!(fixture.connection.handle_event(ROOM, &mut fixture.context), Step::Keep);
     assert_eq!(fixture.due(), Some((Deadline::Write, seconds(110))), "it has taken nothing since");
     assert_eq!(fixture.pass(Deadline::Write), Step::Close);
 }
@@ -276,7 +280,7 @@ fn a_client_that_takes_a_byte_now_and_then_is_cut() {
     for _ in 0..2 {
         fixture.wait(seconds(14));
         fixture.client.read_exact(&mut [0]).unwrap();
-        assert_eq!(fixture.connection.handle_event(ROOM, &mut fixture.tools), Step::Keep);
+        assert_eq!(fixture.connection.handle_event(ROOM, &mut fixture.context), Step::Keep);
     }
     assert_eq!(fixture.pass(Deadline::Write), Step::Close);
 }
@@ -288,24 +292,24 @@ fn what_waits_in_a_file_is_framed_and_ends_the_response() {
         assert_eq!(fixture.receive(GET), Step::Ready);
         fixture.begin_call();
         let content: Vec<u8> = (0..3_000_000u32).map(|i| (i / 7) as u8).collect();
-        let spool = Arc::new(ResponseSpool::new(&fixture.tools.spools, 1 << 30, 0).unwrap());
+        let spool = Arc::new(ResponseSpool::new(&fixture.context.spools, 1 << 30, 0).unwrap());
         assert_eq!(fixture.start((!chunked).then_some(3_000_000), &content[..1_000_000]), Step::Keep);
         for (number, block) in content[1_000_000..].chunks(100_000).enumerate() {
             assert_eq!(spool.append(block).unwrap(), number == 0, "the engine is told once");
         }
-        fixture.answer(Answer::Spooled(Arc::clone(&spool)));
-        fixture.answer(Answer::Finish);
+        fixture.respond(ResponsePart::Spooled(Arc::clone(&spool)));
+        fixture.respond(ResponsePart::Finish);
         let mut received = Vec::new();
         while fixture.connection.phase == Phase::Flushing {
             received.append(&mut fixture.sent());
-            fixture.connection.handle_event(ROOM, &mut fixture.tools);
-            fixture.connection.proceed(&mut fixture.tools);
+            fixture.connection.handle_event(ROOM, &mut fixture.context);
+            fixture.connection.proceed(&mut fixture.context);
             let held = fixture.connection.memory_bytes();
             assert!(held < 1_500_000, "{held} bytes of memory are held, which is more than the first block");
         }
         received.append(&mut fixture.sent());
         drop(spool);
-        assert_eq!((fixture.tools.spools.bytes(), fixture.tools.spools.files()), (0, 0));
+        assert_eq!((fixture.context.spools.bytes(), fixture.context.spools.files()), (0, 0));
         let head_end = memchr::memmem::find(&received, b"\r\n\r\n").unwrap() + 4;
         let body = if chunked { unchunked(&received[head_end..]) } else { received[head_end..].to_vec() };
         assert!(body == content, "{} bytes, chunked: {chunked}", body.len());
@@ -318,18 +322,18 @@ fn a_response_that_ends_early_in_its_file_is_cut() {
     assert_eq!(fixture.receive(GET), Step::Ready);
     fixture.begin_call();
     fixture.start(Some(10), b"123");
-    let spool = Arc::new(ResponseSpool::new(&fixture.tools.spools, 1 << 30, 0).unwrap());
+    let spool = Arc::new(ResponseSpool::new(&fixture.context.spools, 1 << 30, 0).unwrap());
     assert!(spool.append(b"45").unwrap());
-    assert_eq!(fixture.answer(Answer::Spooled(Arc::clone(&spool))), Step::Keep);
+    assert_eq!(fixture.respond(ResponsePart::Spooled(Arc::clone(&spool))), Step::Keep);
     assert!(spool.append(b"6").unwrap(), "who has found nothing is told of more");
-    assert_eq!(fixture.answer(Answer::Spooled(Arc::clone(&spool))), Step::Keep);
+    assert_eq!(fixture.respond(ResponsePart::Spooled(Arc::clone(&spool))), Step::Keep);
     assert!(spool.is_drained());
-    assert_eq!(fixture.answer(Answer::Finish), Step::Close);
+    assert_eq!(fixture.respond(ResponsePart::Finish), Step::Close);
 }
 
 /// All that comes to a client, which reads it only now, and how it ends.
 fn drained(mut fixture: Fixture<TcpStream>, mut step: Step) -> (Vec<u8>, Option<ErrorKind>) {
-    let Fixture { connection, tools, client } = &mut fixture;
+    let Fixture { connection, context, client } = &mut fixture;
     client.set_nonblocking(true).unwrap();
     let (mut received, begun) = (Vec::new(), Instant::now());
     loop {
@@ -341,15 +345,15 @@ fn drained(mut fixture: Fixture<TcpStream>, mut step: Step) -> (Vec<u8>, Option<
         assert!(begun.elapsed() < seconds(20), "{step:?} after {} bytes", received.len());
         step = match (step, connection.due()) {
             (Step::Close, _) => {
-                connection.close(tools);
+                connection.close(context);
                 Step::Close
             }
-            (Step::Again, _) => connection.proceed(tools),
+            (Step::Again, _) => connection.proceed(context),
             (_, Some((Deadline::Delivery, at))) => {
-                tools.now = tools.now.max(at);
-                connection.handle_timeout(Deadline::Delivery, tools)
+                context.now = context.now.max(at);
+                connection.handle_timeout(Deadline::Delivery, context)
             }
-            _ => connection.handle_event(ROOM, tools),
+            _ => connection.handle_event(ROOM, context),
         };
     }
 }
@@ -365,17 +369,17 @@ fn what_was_given_of_a_response_is_delivered_before_it_is_cut() {
         (b"GET / HTTP/1.0\r\n\r\n", None, Some(ErrorKind::ConnectionReset)),
     ];
     for (request, length, end) in requests {
-        for last in [Answer::Abort(Reason::Aborted), Answer::Finish] {
-            if length.is_none() && matches!(last, Answer::Finish) {
+        for last in [ResponsePart::Abort(Reason::Aborted), ResponsePart::Finish] {
+            if length.is_none() && matches!(last, ResponsePart::Finish) {
                 continue; // That is whole.
             }
             let mut fixture = tcp_fixture();
             fixture.client.write_all(request).unwrap();
-            while fixture.connection.handle_event(INPUT, &mut fixture.tools) != Step::Ready {}
+            while fixture.connection.handle_event(INPUT, &mut fixture.context) != Step::Ready {}
             fixture.begin_call();
             assert_eq!(fixture.start(length, &block), Step::Keep);
             let flow = fixture.connection.flow.clone().unwrap();
-            let step = fixture.answer(last);
+            let step = fixture.respond(last);
             assert_ne!(step, Step::Close, "it waits for the client");
             assert!(flow.is_gone(), "nothing more is taken");
             let (received, ended) = drained(fixture, step);
@@ -390,10 +394,10 @@ fn what_was_given_of_a_response_is_delivered_before_it_is_cut() {
 fn a_client_that_takes_nothing_of_a_cut_response_has_no_more_time_than_of_others() {
     let mut fixture = tcp_fixture();
     fixture.client.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
-    while fixture.connection.handle_event(INPUT, &mut fixture.tools) != Step::Ready {}
+    while fixture.connection.handle_event(INPUT, &mut fixture.context) != Step::Ready {}
     fixture.begin_call();
     assert_eq!(fixture.start(None, &vec![0; 8_000_000]), Step::Keep);
-    assert_eq!(fixture.answer(Answer::Abort(Reason::Aborted)), Step::Keep);
+    assert_eq!(fixture.respond(ResponsePart::Abort(Reason::Aborted)), Step::Keep);
     assert_eq!(fixture.due().map(|(deadline, _)| deadline), Some(Deadline::Write));
     // What the kernel has taken meanwhile has earned it some time.
     let mut step = Step::Keep;
@@ -411,18 +415,18 @@ fn what_is_written_is_looked_after_until_it_is_acknowledged_or_the_time_is_over(
     let small = rustix::net::sockopt::set_socket_recv_buffer_size;
     small(&fixture.client, 4096).unwrap();
     fixture.client.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
-    while fixture.connection.handle_event(INPUT, &mut fixture.tools) != Step::Ready {}
+    while fixture.connection.handle_event(INPUT, &mut fixture.context) != Step::Ready {}
     fixture.begin_call();
     // More than the client has room for, and less than the kernel takes.
     assert_eq!(fixture.start(None, &vec![0; 1_000_000]), Step::Keep);
-    assert_eq!(fixture.answer(Answer::Abort(Reason::Aborted)), Step::Keep);
-    let begun = fixture.tools.now;
+    assert_eq!(fixture.respond(ResponsePart::Abort(Reason::Aborted)), Step::Keep);
+    let begun = fixture.context.now;
     let mut looks = 0;
     while fixture.pass(Deadline::Delivery) == Step::Keep {
         looks += 1;
         assert!(looks < 1000);
     }
-    let waited = fixture.tools.now - begun;
+    let waited = fixture.context.now - begun;
     assert!((seconds(30)..seconds(151)).contains(&waited), "{waited:?}");
     assert!((50..400).contains(&looks), "{looks}");
 }
@@ -432,10 +436,10 @@ fn a_response_is_cut_at_once_where_its_client_has_been_too_slow_or_has_left() {
     for reason in [Reason::WriteTimeout, Reason::ClientGone] {
         let mut fixture = tcp_fixture();
         fixture.client.write_all(GET).unwrap();
-        while fixture.connection.handle_event(INPUT, &mut fixture.tools) != Step::Ready {}
+        while fixture.connection.handle_event(INPUT, &mut fixture.context) != Step::Ready {}
         fixture.begin_call();
         assert_eq!(fixture.start(None, &vec![0; 8_000_000]), Step::Keep);
-        assert_eq!(fixture.answer(Answer::Abort(reason)), Step::Close);
+        assert_eq!(fixture.respond(ResponsePart::Abort(reason)), Step::Close);
     }
 }
 
@@ -443,13 +447,16 @@ fn a_response_is_cut_at_once_where_its_client_has_been_too_slow_or_has_left() {
 fn a_file_that_became_shorter_is_sent_to_its_end() {
     let mut fixture = tcp_fixture();
     fixture.client.write_all(GET).unwrap();
-    while fixture.connection.handle_event(INPUT, &mut fixture.tools) != Step::Ready {}
+    while fixture.connection.handle_event(INPUT, &mut fixture.context) != Step::Ready {}
     fixture.begin_call();
     assert_eq!(fixture.start(Some(20_000_000), b""), Step::Keep);
     let file = tempfile::tempfile().unwrap();
     file.set_len(20_000_000).unwrap();
-    let step =
-        fixture.answer(Answer::File { file: file.try_clone().unwrap(), offset: 0, length: 20_000_000 });
+    let step = fixture.respond(ResponsePart::File {
+        file: file.try_clone().unwrap(),
+        offset: 0,
+        length: 20_000_000,
+    });
     assert_ne!(step, Step::Close);
     file.set_len(15_000_000).unwrap();
     let (received, end) = drained(fixture, step);
@@ -457,11 +464,11 @@ fn a_file_that_became_shorter_is_sent_to_its_end() {
 }
 
 #[test]
-fn whoever_goes_on_sending_after_the_last_answer_has_time_for_it_within_bounds() {
+fn whoever_goes_on_sending_after_the_last_response_has_time_for_it_within_bounds() {
     let mut fixture = fixture(&["--limit-request-body", "10"]);
     assert_eq!(fixture.receive(POST), Step::Again);
     assert!(fixture.sent().starts_with(b"HTTP/1.1 413 "));
-    assert_eq!(fixture.connection.proceed(&mut fixture.tools), Step::Keep);
+    assert_eq!(fixture.connection.proceed(&mut fixture.context), Step::Keep);
     for _ in 0..20 {
         fixture.wait(Duration::from_millis(1500));
         assert_eq!(fixture.receive(b"more"), Step::Keep);
@@ -471,10 +478,10 @@ fn whoever_goes_on_sending_after_the_last_answer_has_time_for_it_within_bounds()
 }
 
 #[test]
-fn what_is_discarded_after_the_last_answer_is_bounded() {
+fn what_is_discarded_after_the_last_response_is_bounded() {
     let mut fixture = fixture(&["--limit-request-body", "10"]);
     assert_eq!(fixture.receive(POST), Step::Again);
-    fixture.connection.proceed(&mut fixture.tools);
+    fixture.connection.proceed(&mut fixture.context);
     fixture.connection.discarded = 1024 * 1024 * 1024 - 4;
     assert_eq!(fixture.receive(b"four"), Step::Keep);
     assert_eq!(fixture.receive(b"5"), Step::Close);
@@ -484,8 +491,8 @@ fn what_is_discarded_after_the_last_answer_is_bounded() {
 fn a_server_that_stops_gives_no_more_time_to_who_goes_on_sending() {
     let mut fixture = fixture(&["--limit-request-body", "10"]);
     assert_eq!(fixture.receive(POST), Step::Again);
-    fixture.connection.proceed(&mut fixture.tools);
-    fixture.tools.draining = true;
+    fixture.connection.proceed(&mut fixture.context);
+    fixture.context.draining = true;
     fixture.wait(seconds(1));
     assert_eq!(fixture.receive(b"more"), Step::Keep);
     assert_eq!(fixture.due(), Some((Deadline::Drain, seconds(1))));
@@ -515,11 +522,11 @@ fn a_file_that_never_finds_the_socket_full_is_not_cut_however_long_it_takes() {
     let length = 4 * 1024 * 1024;
     file.set_len(length).unwrap();
     fixture.client.write_all(GET).unwrap();
-    while fixture.connection.handle_event(INPUT, &mut fixture.tools) != Step::Ready {}
+    while fixture.connection.handle_event(INPUT, &mut fixture.context) != Step::Ready {}
     fixture.begin_call();
     fixture.start(Some(length), b"");
     let mut left = read_head(&mut fixture.client, length);
-    let mut step = fixture.answer(Answer::File { file, offset: 0, length });
+    let mut step = fixture.respond(ResponsePart::File { file, offset: 0, length });
     while left > 0 {
         if step == Step::Again {
             let (deadline, after) = fixture.due().expect("the file is being written");
@@ -533,8 +540,8 @@ fn a_file_that_never_finds_the_socket_full_is_not_cut_however_long_it_takes() {
         fixture.client.read_exact(&mut vec![0; turn as usize]).unwrap();
         fixture.wait(seconds(10));
         step = match step {
-            Step::Again => fixture.connection.proceed(&mut fixture.tools),
-            _ => fixture.connection.handle_event(ROOM, &mut fixture.tools),
+            Step::Again => fixture.connection.proceed(&mut fixture.context),
+            _ => fixture.connection.handle_event(ROOM, &mut fixture.context),
         };
     }
     assert_eq!((step, fixture.connection.due()), (Step::Keep, None));
@@ -554,43 +561,43 @@ fn read_head(client: &mut TcpStream, length: u64) -> u64 {
 fn a_drain_closes_what_is_idle_and_serves_what_has_come() {
     let mut idle = fixture(&[]);
     idle.exchange();
-    idle.tools.draining = true;
-    assert_eq!(idle.connection.drain(&mut idle.tools), Step::Close);
+    idle.context.draining = true;
+    assert_eq!(idle.connection.drain(&mut idle.context), Step::Close);
 
     let mut busy = fixture(&[]);
     busy.exchange();
-    busy.tools.draining = true;
+    busy.context.draining = true;
     busy.client.write_all(GET).unwrap();
-    assert_eq!(busy.connection.drain(&mut busy.tools), Step::Ready);
+    assert_eq!(busy.connection.drain(&mut busy.context), Step::Ready);
 }
 
 #[test]
 fn a_fresh_connection_has_half_a_second_in_a_drain_and_is_looked_at_once_more() {
     let mut silent = fixture(&[]);
-    silent.tools.draining = true;
-    assert_eq!(silent.connection.drain(&mut silent.tools), Step::Keep);
+    silent.context.draining = true;
+    assert_eq!(silent.connection.drain(&mut silent.context), Step::Keep);
     assert_eq!(silent.due(), Some((Deadline::Drain, DRAIN_GRACE)));
     assert_eq!(silent.pass(Deadline::Drain), Step::Close);
 
     let mut late = fixture(&[]);
-    late.tools.draining = true;
-    assert_eq!(late.connection.drain(&mut late.tools), Step::Keep);
+    late.context.draining = true;
+    assert_eq!(late.connection.drain(&mut late.context), Step::Keep);
     late.client.write_all(GET).unwrap();
     assert_eq!(late.pass(Deadline::Drain), Step::Ready);
 }
 
 #[test]
-fn an_answer_begun_before_a_drain_ends_its_connection_also_after_an_edge_without_bytes() {
+fn a_response_begun_before_a_drain_ends_its_connection_also_after_an_edge_without_bytes() {
     let mut fixture = fixture(&[]);
     assert_eq!(fixture.receive(GET), Step::Ready);
     fixture.begin_call();
     fixture.start(Some(2), b"o");
     // The edge of bytes that were read with those before them.
-    assert_eq!(fixture.connection.handle_event(INPUT, &mut fixture.tools), Step::Keep);
-    fixture.tools.draining = true;
-    assert_eq!(fixture.connection.drain(&mut fixture.tools), Step::Keep);
-    assert_eq!(fixture.answer(Answer::Block(Block::Borrowed(b"k"))), Step::Keep);
-    assert_eq!(fixture.answer(Answer::Finish), Step::Close);
+    assert_eq!(fixture.connection.handle_event(INPUT, &mut fixture.context), Step::Keep);
+    fixture.context.draining = true;
+    assert_eq!(fixture.connection.drain(&mut fixture.context), Step::Keep);
+    assert_eq!(fixture.respond(ResponsePart::Block(Block::Borrowed(b"k"))), Step::Keep);
+    assert_eq!(fixture.respond(ResponsePart::Finish), Step::Close);
 }
 
 const STREAMED: [&str; 7] =
@@ -606,7 +613,7 @@ fn a_streamed_upload_is_not_timed_while_the_application_does_not_read() {
     assert_eq!(fixture.due(), None, "the pipe is full");
     fixture.wait(seconds(3600));
     while body.read(&mut [0; 4096]).unwrap() == 4096 {}
-    assert_eq!(fixture.connection.read_more(&mut fixture.tools), Step::Keep);
+    assert_eq!(fixture.connection.read_more(&mut fixture.context), Step::Keep);
     assert_eq!(fixture.due(), Some((Deadline::Body, seconds(30))), "the hour was not the client's");
     assert_eq!(fixture.pass(Deadline::Body), Step::Keep);
     assert!(body.read(&mut [0; 4096]).is_err());
@@ -618,9 +625,9 @@ fn a_streamed_upload_that_waits_to_be_invited_is_not_timed() {
     let head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n";
     assert_eq!(fixture.receive(head), Step::Ready);
     fixture.begin_call();
-    assert_eq!(fixture.connection.handle_event(INPUT, &mut fixture.tools), Step::Keep);
+    assert_eq!(fixture.connection.handle_event(INPUT, &mut fixture.context), Step::Keep);
     assert_eq!((fixture.due(), fixture.sent()), (None, Vec::new()));
-    assert_eq!(fixture.connection.read_more(&mut fixture.tools), Step::Keep);
+    assert_eq!(fixture.connection.read_more(&mut fixture.context), Step::Keep);
     assert_eq!(fixture.due(), Some((Deadline::Body, seconds(30))));
     assert_eq!(fixture.sent(), b"HTTP/1.1 100 Continue\r\n\r\n");
 }
@@ -658,24 +665,24 @@ fn a_client_whose_file_has_been_sent_is_waited_on_for_the_rest_of_its_upload() {
     assert_eq!(fixture.start(None, b""), Step::Keep);
     let file: File = tempfile::tempfile().unwrap();
     file.set_len(1_000_000).unwrap();
-    fixture.answer(Answer::File { file, offset: 0, length: 1_000_000 });
-    assert_eq!(fixture.connection.read_more(&mut fixture.tools), Step::Keep);
+    fixture.respond(ResponsePart::File { file, offset: 0, length: 1_000_000 });
+    assert_eq!(fixture.connection.read_more(&mut fixture.context), Step::Keep);
     while !fixture.connection.outbox.is_empty() {
         fixture.sent();
-        assert_ne!(fixture.connection.proceed(&mut fixture.tools), Step::Close);
+        assert_ne!(fixture.connection.proceed(&mut fixture.context), Step::Close);
     }
     assert_eq!(fixture.due(), Some((Deadline::Body, seconds(30))));
 }
 
 #[test]
-fn an_answer_that_ends_with_the_connection_is_not_made_to_look_whole() {
+fn a_response_that_ends_with_the_connection_is_not_made_to_look_whole() {
     let mut fixture = tcp_fixture();
     fixture.client.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
-    while fixture.connection.handle_event(INPUT, &mut fixture.tools) != Step::Ready {}
+    while fixture.connection.handle_event(INPUT, &mut fixture.context) != Step::Ready {}
     fixture.begin_call();
     assert_eq!(fixture.start(None, b"the first half"), Step::Keep);
-    fixture.connection.close(&mut fixture.tools);
+    fixture.connection.close(&mut fixture.context);
     drop(fixture.connection);
-    let error = fixture.client.read_to_end(&mut Vec::new()).expect_err("not the end of the answer");
+    let error = fixture.client.read_to_end(&mut Vec::new()).expect_err("not the end of the response");
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
 }

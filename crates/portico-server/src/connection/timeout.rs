@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Connection, Deadline, Phase, Step, Tools};
+use super::{Connection, Deadline, EngineContext, Phase, Step};
 use crate::access_log::Reason;
 use crate::transport::Transport;
 
-/// Body of the answer to a request that has waited in the queue for too long.
+/// Body of the response to a request that has waited in the queue for too long.
 const WAITED_TOO_LONG: &[u8] = b"503 Service Unavailable: the request has waited too long for a thread\n";
 
 /// How long a client that has connected and sent nothing is still listened to while the server stops.
@@ -17,38 +17,38 @@ const RETIRE_GRACE: Duration = Duration::from_secs(5);
 
 impl Connection {
     /// The deadline has passed.
-    pub fn handle_timeout(&mut self, deadline: Deadline, tools: &mut Tools) -> Step {
+    pub fn handle_timeout(&mut self, deadline: Deadline, context: &mut EngineContext) -> Step {
         self.due = None;
         if self.is_session() {
-            return self.handle_session_timeout(deadline, tools);
+            return self.handle_session_timeout(deadline, context);
         }
         if self.is_lent() {
-            return self.end_lent(tools);
+            return self.end_lent(context);
         }
         match deadline {
             // Bytes that came in just before are served: closing now would reset them.
             Deadline::KeepAlive | Deadline::Head | Deadline::Drain if self.is_untouched() => {
                 self.readable = true;
-                let step = self.receive(tools);
+                let step = self.receive(context);
                 let nothing_came = step == Step::Keep && self.is_untouched();
                 if nothing_came { Step::Close } else { step }
             }
             Deadline::Head | Deadline::Body | Deadline::KeepAlive => {
-                self.refuse(408, "the request did not arrive in time", tools)
+                self.refuse(408, "the request did not arrive in time", context)
             }
-            Deadline::Write => self.handle_write_timeout(tools),
-            Deadline::Delivery => self.handle_delivery_timeout(tools),
+            Deadline::Write => self.handle_write_timeout(context),
+            Deadline::Delivery => self.handle_delivery_timeout(context),
             Deadline::Queue => {
                 self.note_reason(Reason::QueueTimeout);
-                self.answer_unavailable(WAITED_TOO_LONG, tools)
+                self.respond_unavailable(WAITED_TOO_LONG, context)
             }
             Deadline::Drain | Deadline::Handshake => Step::Close,
         }
     }
 
     /// The client has not taken what waits for it in the time that it had, if it has not earned more meanwhile.
-    pub(super) fn handle_write_timeout(&mut self, tools: &Tools) -> Step {
-        if let Some(due) = self.extend_write(tools) {
+    pub(super) fn handle_write_timeout(&mut self, context: &EngineContext) -> Step {
+        if let Some(due) = self.extend_write(context) {
             self.due = Some((Deadline::Write, due));
             return Step::Keep;
         }
@@ -58,16 +58,16 @@ impl Connection {
     }
 
     /// There is no memory left, and this client has done nothing for longest.
-    pub fn cut_for_memory(&mut self, tools: &mut Tools) -> Step {
+    pub fn cut_for_memory(&mut self, context: &mut EngineContext) -> Step {
         if self.is_idle() {
-            return self.handle_timeout(Deadline::KeepAlive, tools);
+            return self.handle_timeout(Deadline::KeepAlive, context);
         }
         self.note_reason(Reason::ClientMemory);
         self.cut()
     }
 
     /// The server stops: closes what is idle at once, bounds what is not.
-    pub fn drain(&mut self, tools: &mut Tools) -> Step {
+    pub fn drain(&mut self, context: &mut EngineContext) -> Step {
         if self.is_session() {
             return self.shut_session_down();
         }
@@ -79,23 +79,23 @@ impl Connection {
             return Step::Keep;
         }
         self.readable = true;
-        let step = self.receive(tools);
+        let step = self.receive(context);
         if step != Step::Keep || !self.is_untouched() {
             return step;
         }
         if self.served > 0 {
-            if !tools.retiring || tools.draining || self.transport.can_be_handed_over() {
+            if !context.retiring || context.draining || self.transport.can_be_handed_over() {
                 return Step::Close;
             }
             // Nobody else can go on with it: its next request is its last. One that comes at this moment would be
             // lost.
-            self.due = Some((Deadline::Drain, tools.now + RETIRE_GRACE));
+            self.due = Some((Deadline::Drain, context.now + RETIRE_GRACE));
             return Step::Keep;
         }
         // A client whose connection has just been made is about to send its request. Before that may be a few ways
         // there and back.
         let grace = if self.opening { RETIRE_GRACE } else { DRAIN_GRACE };
-        self.due = Some((Deadline::Drain, tools.now + grace));
+        self.due = Some((Deadline::Drain, context.now + grace));
         Step::Keep
     }
 
@@ -106,21 +106,21 @@ impl Connection {
 }
 
 /// What is awaited of a client next, after a header of the PROXY protocol or a handshake.
-pub(super) fn next_deadline(transport: &Transport, tools: &Tools) -> (Deadline, Instant) {
-    match (tools.draining || tools.retiring, transport.is_handshaking()) {
-        (false, _) => first_deadline(transport, tools),
-        (true, true) => (Deadline::Drain, tools.now + RETIRE_GRACE),
-        (true, false) => (Deadline::Drain, tools.now + DRAIN_GRACE),
+pub(super) fn next_deadline(transport: &Transport, context: &EngineContext) -> (Deadline, Instant) {
+    match (context.draining || context.retiring, transport.is_handshaking()) {
+        (false, _) => first_deadline(transport, context),
+        (true, true) => (Deadline::Drain, context.now + RETIRE_GRACE),
+        (true, false) => (Deadline::Drain, context.now + DRAIN_GRACE),
     }
 }
 
 /// What is awaited first of a client: the end of the handshake, or the head of a request. The PROXY protocol has
 /// as long as a head.
-pub(super) fn first_deadline(transport: &Transport, tools: &Tools) -> (Deadline, Instant) {
+pub(super) fn first_deadline(transport: &Transport, context: &EngineContext) -> (Deadline, Instant) {
     let (deadline, time) = match transport.is_handshaking() {
-        true if transport.awaits_header() => (Deadline::Handshake, tools.config.head_timeout),
-        true => (Deadline::Handshake, tools.config.tls.handshake_timeout),
-        false => (Deadline::Head, tools.config.head_timeout),
+        true if transport.awaits_header() => (Deadline::Handshake, context.config.head_timeout),
+        true => (Deadline::Handshake, context.config.tls.handshake_timeout),
+        false => (Deadline::Head, context.config.head_timeout),
     };
-    (deadline, tools.now + time)
+    (deadline, context.now + time)
 }

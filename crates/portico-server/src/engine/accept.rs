@@ -117,12 +117,12 @@ impl Engine {
             return listeners.iter().for_each(|listener| self.reactor.vital().remove(listener));
         }
         self.accepting.descriptor_ceiling = descriptor_ceiling();
-        self.tools.fastcgi.connections_max = self.accepting.descriptor_ceiling.max(1).unsigned_abs();
+        self.context.fastcgi.connections_max = self.accepting.descriptor_ceiling.max(1).unsigned_abs();
         (0..listeners.len() as u64).for_each(|index| self.accepting.note(LISTENER | index));
         self.accepting.servers = listeners.iter().map(|listener| Arc::clone(listener.server())).collect();
         let supply = listeners.iter().find_map(Listener::supply);
-        self.tools.tls = supply.map(|supply| Arc::new(Acceptor::new(supply.clone(), &self.tools.config)));
-        self.tools.https_port =
+        self.context.tls = supply.map(|supply| Arc::new(Acceptor::new(supply.clone(), &self.context.config)));
+        self.context.https_port =
             listeners.iter().find(|it| it.server().tls).map(|it| it.server().port.clone());
         self.accepting.listeners = listeners;
         self.note_lanes();
@@ -142,7 +142,7 @@ impl Engine {
         peer: Peer,
         server: Arc<Server>,
     ) -> Option<ConnectionId> {
-        self.seat(Connection::new(transport, peer, server, &self.tools))
+        self.seat(Connection::new(transport, peer, server, &self.context))
     }
 
     /// Gives `connection` its place, and has it work on what has come; `None` if it has ended.
@@ -163,7 +163,7 @@ impl Engine {
     }
 
     pub(super) fn is_ending(&self) -> bool {
-        self.tools.draining || self.tools.retiring
+        self.context.draining || self.context.retiring
     }
 
     /// Accepts what waits on the listener with this token, or takes what does in this lane.
@@ -212,14 +212,14 @@ impl Engine {
         let server = Arc::clone(listener.server());
         match Transport::accept(listener.as_fd(), listener.is_unix()) {
             Ok(None) => false,
-            Ok(Some((transport, peer))) if !self.tools.admits(peer, &server) => {
+            Ok(Some((transport, peer))) if !self.context.is_allowed(peer, &server) => {
                 transport.shut_down();
                 true
             }
             Ok(Some((transport, peer))) => {
                 let ceiling = self.accepting.descriptor_ceiling;
                 let scarce = transport.socket().is_some_and(|socket| socket.as_raw_fd() >= ceiling);
-                let Some(transport) = self.tools.dress(transport, peer, &server) else {
+                let Some(transport) = self.context.wrap_transport(transport, peer, &server) else {
                     return true;
                 };
                 let newest = self.admit(transport, peer, server);
@@ -264,7 +264,7 @@ impl Engine {
                 self.close(id, connection);
             }
         }
-        self.tools.counters.evicted += evicted as u64;
+        self.context.counters.evicted += evicted as u64;
         if evicted > 0 {
             return true;
         }
@@ -283,12 +283,12 @@ impl Engine {
             log::warn!("accepting pauses: {reason} ({times} so far)");
         }
         self.watch_listeners(false);
-        self.accepting.paused_until = Some(self.tools.now + PAUSE);
+        self.accepting.paused_until = Some(self.context.now + PAUSE);
     }
 
     /// Ends a pause that is over.
     pub(super) fn resume_accepting(&mut self) {
-        if self.accepting.paused_until.is_some_and(|until| until <= self.tools.now) {
+        if self.accepting.paused_until.is_some_and(|until| until <= self.context.now) {
             self.accepting.paused_until = None;
             self.watch_listeners(true);
         }
@@ -302,7 +302,7 @@ impl Engine {
                 false => self.reactor.deregister(listener),
             };
             if let Err(error) = result {
-                self.tools.reports.unwatched(listener.url(), &error);
+                self.context.reports.unwatched(listener.url(), &error);
             }
         }
     }

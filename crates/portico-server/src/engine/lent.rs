@@ -17,9 +17,9 @@ impl Engine {
         let id = key.id;
         let connection = if self.awaits(key) { self.table.take(id) } else { None };
         let Some(mut connection) = connection else { return Err(io::ErrorKind::NotConnected.into()) };
-        let lent = match connection.is_client_gone(&self.tools) {
+        let lent = match connection.is_client_gone(&self.context) {
             true => Err(io::ErrorKind::ConnectionAborted.into()),
-            false => connection.lend(&self.tools),
+            false => connection.lend(&self.context),
         };
         if lent.is_ok() {
             self.watch_lent(id, &mut connection);
@@ -56,7 +56,7 @@ impl Engine {
             connection.set_unwatched();
         }
         if let Err(error) = watched {
-            self.tools.reports.unwatched("a connection that the application has taken over", &error);
+            self.context.reports.unwatched("a connection that the application has taken over", &error);
         }
     }
 }

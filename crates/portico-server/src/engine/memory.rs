@@ -26,37 +26,37 @@ const TRIM_INTERVAL: Duration = Duration::from_millis(10);
 impl Engine {
     /// The files of bodies and responses.
     pub fn spools(&self) -> &Arc<Spools> {
-        &self.tools.spools
+        &self.context.spools
     }
 
     /// Whether memory is scarce.
     pub fn memory_gauge(&self) -> &Arc<MemoryGauge> {
-        self.tools.ledger.gauge()
+        self.context.ledger.gauge()
     }
 
     /// Notes what connection `id`, which is about to take something in, may add to what is held for it.
     #[inline]
     pub(super) fn look_at_memory(&mut self, id: ConnectionId) {
-        let carrier = self.table.get(id).and_then(Connection::carrier).map(|(carrier, _)| carrier);
-        let owner = carrier.map_or(id.index, |carrier| carrier.index);
-        self.tools.held = self.table.held_in_all(owner);
-        self.tools.may_spool = self.may_spool(owner);
-        self.tools.sharers = 1;
-        if let Some(carrier) = carrier {
-            let streams = self.table.get(carrier).map_or(0, Connection::streams_len);
-            self.tools.sharers = streams.max(1) as u64;
+        let session = self.table.get(id).and_then(Connection::session).map(|(session, _)| session);
+        let owner = session.map_or(id.index, |session| session.index);
+        self.context.held = self.table.held_in_all(owner);
+        self.context.may_spool = self.may_spool(owner);
+        self.context.sharers = 1;
+        if let Some(session) = session {
+            let streams = self.table.get(session).map_or(0, Connection::streams_len);
+            self.context.sharers = streams.max(1) as u64;
         }
     }
 
     fn may_spool(&self, owner: u32) -> bool {
-        self.table.files_in_all(owner) < self.tools.spools.files_per_connection()
+        self.table.files_in_all(owner) < self.context.spools.files_per_connection()
     }
 
     /// What the response of connection `id` may hold.
     #[inline]
     pub(super) fn response_share(&self, id: ConnectionId, connection: &Connection) -> ResponseShare {
         let owner = owner(id, connection);
-        let room = self.tools.ledger.response_room(self.table.held_in_all(owner));
+        let room = self.context.ledger.response_room(self.table.held_in_all(owner));
         let memory_bytes = u32::try_from(room).unwrap_or(u32::MAX);
         ResponseShare { memory_bytes, may_spool: self.may_spool(owner) }
     }
@@ -81,7 +81,7 @@ impl Engine {
     #[cold]
     fn note_memory(&mut self, id: ConnectionId, connection: &Connection, bytes: usize) {
         if let Some(before) = self.table.note_held(id.index, owner(id, connection), bytes) {
-            self.tools.ledger.change(before, bytes);
+            self.context.ledger.change(before, bytes);
         }
     }
 
@@ -89,19 +89,19 @@ impl Engine {
     /// in files.
     #[inline]
     pub(super) fn relieve(&mut self) {
-        let short = self.tools.ledger.surplus() > 0 || self.tools.spools.is_short();
-        if short && self.relieved_at.is_none_or(|at| self.tools.now >= at) {
+        let short = self.context.ledger.surplus() > 0 || self.context.spools.is_short();
+        if short && self.relieved_at.is_none_or(|at| self.context.now >= at) {
             self.cut_holders();
         }
-        if self.tools.ledger.has_let_go_of_much() && self.trim_at.is_none_or(|at| self.tools.now >= at) {
+        if self.context.ledger.has_let_go_of_much() && self.trim_at.is_none_or(|at| self.context.now >= at) {
             self.trim_heap();
         }
     }
 
     #[cold]
     fn trim_heap(&mut self) {
-        self.trim_at = Some(self.tools.now + TRIM_INTERVAL);
-        self.tools.ledger.note_trimmed();
+        self.trim_at = Some(self.context.now + TRIM_INTERVAL);
+        self.context.ledger.note_trimmed();
         heap::trim_apart();
     }
 
@@ -109,21 +109,21 @@ impl Engine {
     /// much, who has least time left. A connection is cut as a whole: its streams are one client's.
     #[cold]
     fn cut_holders(&mut self) {
-        self.relieved_at = Some(self.tools.now + RELIEF_INTERVAL);
+        self.relieved_at = Some(self.context.now + RELIEF_INTERVAL);
         let mut holders = self.holders();
-        let surplus = self.tools.ledger.surplus();
+        let surplus = self.context.ledger.surplus();
         let mut cut = 0;
         if surplus > 0 {
-            let enough = self.tools.ledger.bytes() - surplus;
+            let enough = self.context.ledger.bytes() - surplus;
             holders.sort_unstable_by_key(|holder| (holder.is_idle, Reverse(holder.bytes), holder.due));
             for holder in holders.iter().take(CUTS_MAX) {
-                if self.tools.ledger.bytes() <= enough {
+                if self.context.ledger.bytes() <= enough {
                     break;
                 }
                 cut += u64::from(self.cut(holder.id));
             }
         }
-        if self.tools.spools.is_short() {
+        if self.context.spools.is_short() {
             holders.retain(|holder| holder.files > 0);
             holders.sort_unstable_by_key(|holder| (Reverse(holder.files), holder.due));
             for holder in holders.iter().take(FILE_CUTS_MAX) {
@@ -132,7 +132,7 @@ impl Engine {
         }
         self.write_sessions();
         if cut > 0 {
-            self.tools.ledger.note_cut(cut, self.tools.now);
+            self.context.ledger.note_cut(cut, self.context.now);
         }
     }
 
@@ -148,13 +148,13 @@ impl Engine {
         let mut holders: HashMap<u32, Holder> = HashMap::new();
         for id in self.table.ids() {
             let Some(connection) = self.table.get(id) else { continue };
-            let carrier = connection.carrier().map(|(carrier, _)| carrier);
-            let (owner, due) = (carrier.unwrap_or(id), connection.due());
+            let session = connection.session().map(|(session, _)| session);
+            let (owner, due) = (session.unwrap_or(id), connection.due());
             let stopped = match due.map(|(deadline, _)| deadline) {
                 Some(Deadline::Handshake | Deadline::Head | Deadline::Body | Deadline::Write) => true,
                 Some(Deadline::KeepAlive) => false,
                 Some(Deadline::Queue | Deadline::Delivery | Deadline::Drain) | None
-                    if carrier.is_none() && !connection.is_session() =>
+                    if session.is_none() && !connection.is_session() =>
                 {
                     continue;
                 }
@@ -165,7 +165,7 @@ impl Engine {
             holder.bytes += self.table.held(id.index).saturating_sub(connection.response_bytes());
             holder.files = self.table.files_in_all(owner.index);
             holder.is_idle &= !stopped;
-            if stopped || carrier.is_none() {
+            if stopped || session.is_none() {
                 holder.due = holder.due.into_iter().chain(due.map(|(_, at)| at)).min();
             }
         }
@@ -190,5 +190,5 @@ struct Holder {
 /// Where what is held for `connection`, whose id is `id`, is summed up.
 #[inline]
 fn owner(id: ConnectionId, connection: &Connection) -> u32 {
-    connection.carrier().map_or(id.index, |(carrier, _)| carrier.index)
+    connection.session().map_or(id.index, |(session, _)| session.index)
 }

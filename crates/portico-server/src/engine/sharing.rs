@@ -18,14 +18,14 @@ use std::time::{Duration, Instant};
 use super::accept::{LANE, LISTENER};
 use super::{Engine, earlier};
 use crate::connection::{Connection, ConnectionId};
-use crate::handover::{BYTES_MAX, Dispatch, Lane, Load, MESSAGE_BYTES_MAX, Sharing};
+use crate::handover::{BYTES_MAX, Dispatch, HandoverQueue, Load, MESSAGE_BYTES_MAX, Sharing};
 use crate::occurrences::Occurrences;
 use crate::reactor::{Interest, Reactor};
 use crate::transport::Transport;
 
-/// What an engine knows of itself as one of several.
+/// The state of an engine as one of several workers: what it shares, and what it has last told the others.
 #[derive(Debug)]
-pub struct Member {
+pub struct SharingState {
     sharing: Sharing,
     threads: usize,
     /// Threads in calls, when last told.
@@ -47,9 +47,9 @@ pub struct Member {
     buffer: Vec<u8>,
 }
 
-/// What came of sending a connection off.
+/// The outcome of handing a connection over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Departure {
+enum SendOutcome {
     Gone,
     /// It can go later.
     Full,
@@ -84,9 +84,9 @@ const FULL_INTERVAL: Duration = Duration::from_millis(1);
 /// Connections from listeners that this worker has not.
 static FOREIGN: Occurrences = Occurrences::new();
 
-const LANES: [Lane; 2] = [Lane::Idle, Lane::Ready];
+const LANES: [HandoverQueue; 2] = [HandoverQueue::Idle, HandoverQueue::Ready];
 
-impl Member {
+impl SharingState {
     /// A member whose siblings know nothing of it yet.
     pub fn new(sharing: Sharing, threads: usize) -> Self {
         Self {
@@ -132,7 +132,7 @@ impl Member {
     }
 }
 
-fn token(lane: Lane) -> u64 {
+fn token(lane: HandoverQueue) -> u64 {
     LISTENER | LANE | lane as u64
 }
 
@@ -152,7 +152,7 @@ impl Engine {
             if member.unhurried {
                 self.pass_on();
             } else {
-                member.pass_at = Some(self.tools.now + PASS_AFTER);
+                member.pass_at = Some(self.context.now + PASS_AFTER);
             }
         }
         let Some(member) = &mut self.member else { return };
@@ -172,7 +172,7 @@ impl Engine {
 
     /// Does what is due towards the siblings.
     pub(super) fn advance_sharing(&mut self) {
-        let now = self.tools.now;
+        let now = self.context.now;
         let Some(member) = &mut self.member else { return };
         if member.pass_at.is_some_and(|at| at <= now) {
             member.pass_at = None;
@@ -213,7 +213,7 @@ impl Engine {
         if !member.left.contains(&token) {
             member.left.push(token);
         }
-        member.look_at.get_or_insert(self.tools.now + LEFT_INTERVAL);
+        member.look_at.get_or_insert(self.context.now + LEFT_INTERVAL);
     }
 
     /// Passes the requests that wait longest, and for which there is no thread here, to siblings that have one.
@@ -226,14 +226,14 @@ impl Engine {
             return;
         }
         let interval = if member.unhurried { PASS_INTERVAL } else { PASS_AFTER };
-        member.pass_at = Some(self.tools.now + interval);
-        if !member.sharing.handover.is_empty(Lane::Ready) {
+        member.pass_at = Some(self.context.now + interval);
+        if !member.sharing.handover.is_empty(HandoverQueue::Ready) {
             // What is in the lane already has the first claim to their threads. If it stays there, as when a
             // worker is killed that was to take it, this one takes it.
-            return self.put_off(token(Lane::Ready));
+            return self.put_off(token(HandoverQueue::Ready));
         }
         let idle = member.sharing.siblings.idle_threads() as usize;
-        let (after, now) = (if member.unhurried { Duration::ZERO } else { PASS_AFTER }, self.tools.now);
+        let (after, now) = (if member.unhurried { Duration::ZERO } else { PASS_AFTER }, self.context.now);
         let surplus = self.queue.len() - free;
         let mut passed = 0;
         let waiting: Vec<_> = self.queue.iter().skip(free).take(PASS_SCAN_MAX).collect();
@@ -242,44 +242,44 @@ impl Engine {
                 continue;
             }
             let ready = self.table.get(ticket.id).is_some_and(|connection| {
-                connection.hops() < HOPS_MAX
+                connection.handover_count() < HOPS_MAX
                     && now.saturating_duration_since(connection.arrived()) >= after
-                    && !connection.is_abandoned(&self.tools)
+                    && !connection.is_abandoned(&self.context)
             });
-            if ready && self.send(Lane::Ready, ticket.id) == Departure::Gone {
+            if ready && self.send(HandoverQueue::Ready, ticket.id) == SendOutcome::Gone {
                 passed += 1;
                 self.queue.abandon();
-                self.tools.counters.passed_on += 1;
+                self.context.counters.passed_on += 1;
             }
         }
     }
 
     /// Sends connection `id` off if that is possible; it is no longer ours then.
-    fn send(&mut self, lane: Lane, id: ConnectionId) -> Departure {
-        let Some(member) = &self.member else { return Departure::Stays };
-        let Some(connection) = self.table.take(id) else { return Departure::Stays };
+    fn send(&mut self, lane: HandoverQueue, id: ConnectionId) -> SendOutcome {
+        let Some(member) = &self.member else { return SendOutcome::Stays };
+        let Some(connection) = self.table.take(id) else { return SendOutcome::Stays };
         let sent = {
             let listener = self.accepting.number_of(connection.server());
             let pieces = match lane {
-                Lane::Idle => connection.pack_idle(),
-                Lane::Ready => connection.pack_request(),
+                HandoverQueue::Idle => connection.pack_idle(),
+                HandoverQueue::Ready => connection.pack_request(),
             };
             let length = |pieces: &[&[u8]; 3]| pieces.iter().map(|piece| piece.len()).sum::<usize>();
             let pieces = pieces.filter(|pieces| length(pieces) <= BYTES_MAX);
             match (listener, pieces, connection.transport().socket()) {
                 (Some(listener), Some(pieces), Some(socket)) => {
-                    let label = connection.label(lane, listener);
-                    let now = self.tools.now;
-                    match member.sharing.handover.send(lane, (socket, &label), pieces, now) {
-                        Dispatch::Done => Departure::Gone,
-                        Dispatch::Full => Departure::Full,
-                        Dispatch::Refused => Departure::Stays,
+                    let metadata = connection.metadata(lane, listener);
+                    let now = self.context.now;
+                    match member.sharing.handover.send(lane, (socket, &metadata), pieces, now) {
+                        Dispatch::Done => SendOutcome::Gone,
+                        Dispatch::Full => SendOutcome::Full,
+                        Dispatch::Refused => SendOutcome::Stays,
                     }
                 }
-                _ => Departure::Stays,
+                _ => SendOutcome::Stays,
             }
         };
-        if sent != Departure::Gone {
+        if sent != SendOutcome::Gone {
             self.table.put_back(id, connection);
             return sent;
         }
@@ -288,27 +288,28 @@ impl Engine {
             && let Some(socket) = connection.transport().socket()
             && let Err(error) = self.reactor.deregister(socket)
         {
-            self.tools.reports.unwatched("a connection that was handed over", &error);
+            self.context.reports.unwatched("a connection that was handed over", &error);
         }
         // Here it counts for nobody any more.
         self.forget_memory(id, &connection);
         self.forget_client(&connection);
         drop(connection);
         self.table.release(id);
-        Departure::Gone
+        SendOutcome::Gone
     }
 
     /// Takes what siblings have handed over in the lane with this token, if there is room for it here.
     pub(super) fn take_from_lane(&mut self, lane_token: u64) {
-        let lane = if lane_token == token(Lane::Idle) { Lane::Idle } else { Lane::Ready };
+        let lane =
+            if lane_token == token(HandoverQueue::Idle) { HandoverQueue::Idle } else { HandoverQueue::Ready };
         if self.accepting.paused_until().is_some() {
             self.put_off(lane_token); // Without a descriptor for it the kernel would close what comes.
-        } else if lane == Lane::Idle || !self.leaves(lane_token) {
+        } else if lane == HandoverQueue::Idle || !self.leaves(lane_token) {
             self.take_parcels(lane);
         }
     }
 
-    fn take_parcels(&mut self, lane: Lane) {
+    fn take_parcels(&mut self, lane: HandoverQueue) {
         if !self.accepting.is_listening() {
             return; // It is looked at again when the engine begins to listen.
         }
@@ -328,23 +329,25 @@ impl Engine {
     }
 
     /// Takes one; `false` if there is none.
-    fn take_parcel(&mut self, lane: Lane, buffer: &mut [u8]) -> bool {
+    fn take_parcel(&mut self, lane: HandoverQueue, buffer: &mut [u8]) -> bool {
         let Some(member) = &self.member else { return false };
-        let Some(parcel) = member.sharing.handover.take(lane, buffer, self.tools.now) else { return false };
-        let Some(server) = self.accepting.server(parcel.label.listener) else {
+        let Some(message) = member.sharing.handover.take(lane, buffer, self.context.now) else {
+            return false;
+        };
+        let Some(server) = self.accepting.server(message.metadata.listener) else {
             if let Some(times) = FOREIGN.note() {
-                let (peer, listener) = (parcel.label.peer, parcel.label.listener);
+                let (peer, listener) = (message.metadata.peer, message.metadata.listener);
                 log::error!(
                     "closed a connection of {peer} from listener {listener}, which is not ours{times}"
                 );
             }
-            Transport::from_socket(parcel.socket, parcel.label.is_unix).shut_down();
+            Transport::from_socket(message.socket, message.metadata.is_unix).shut_down();
             return true;
         };
-        let scarce = parcel.socket.as_raw_fd() >= self.accepting.descriptor_ceiling();
-        let mut connection = Connection::unpack(lane, parcel, server, &self.tools);
+        let scarce = message.socket.as_raw_fd() >= self.accepting.descriptor_ceiling();
+        let mut connection = Connection::unpack(lane, message, server, &self.context);
         self.count_moved(&mut connection);
-        self.tools.counters.taken_over += 1;
+        self.context.counters.taken_over += 1;
         let newest = self.seat(connection);
         if scarce {
             self.make_room("they are nearly used up", newest);
@@ -353,9 +356,9 @@ impl Engine {
     }
 
     /// Begins to stop in favour of the siblings; where there is none, as [`Engine::drain`]. Connections between
-    /// requests go to siblings, the others after their answer.
+    /// requests go to siblings, the others after their response.
     pub fn retire(&mut self, until: Instant) {
-        if self.tools.draining || self.tools.retiring {
+        if self.context.draining || self.context.retiring {
             return;
         }
         if !self.has_sibling() {
@@ -363,7 +366,7 @@ impl Engine {
         }
         self.drain_until = Some(until);
         self.close_shared();
-        self.tools.retiring = true;
+        self.context.retiring = true;
         self.leave_waiting();
         let everybody = self.table.ids();
         if let Some(member) = &mut self.member {
@@ -377,9 +380,9 @@ impl Engine {
         if self.member.as_ref().is_some_and(|member| member.sharing.siblings.take_waiting()) {
             let waiting: Vec<_> = self.queue.iter().collect();
             for ticket in waiting {
-                if self.waits(ticket) && self.send(Lane::Ready, ticket.id) == Departure::Gone {
+                if self.waits(ticket) && self.send(HandoverQueue::Ready, ticket.id) == SendOutcome::Gone {
                     self.queue.abandon();
-                    self.tools.counters.passed_on += 1;
+                    self.context.counters.passed_on += 1;
                 }
             }
         }
@@ -398,7 +401,7 @@ impl Engine {
             for lane in LANES {
                 self.reactor.vital().remove(member.sharing.handover.receiver(lane));
                 if let Err(error) = self.reactor.deregister(member.sharing.handover.receiver(lane)) {
-                    self.tools.reports.unwatched("what siblings hand over", &error);
+                    self.context.reports.unwatched("what siblings hand over", &error);
                 }
             }
             (member.left, member.look_at) = (Vec::new(), None);
@@ -417,14 +420,14 @@ impl Engine {
         let Some(member) = &mut self.member else { return };
         let mut leaving = std::mem::take(&mut member.leaving);
         while let Some(id) = leaving.pop() {
-            match self.send(Lane::Idle, id) {
-                Departure::Gone => self.tools.counters.handed_on += 1,
+            match self.send(HandoverQueue::Idle, id) {
+                SendOutcome::Gone => self.context.counters.handed_on += 1,
                 // One that never can go is closed where it is idle; the others come to the end of their request.
-                Departure::Stays => drop(self.work_on(id, Connection::drain)),
-                Departure::Full => {
+                SendOutcome::Stays => drop(self.work_on(id, Connection::drain)),
+                SendOutcome::Full => {
                     leaving.push(id);
                     if let Some(member) = &mut self.member {
-                        member.leave_at = Some(self.tools.now + FULL_INTERVAL);
+                        member.leave_at = Some(self.context.now + FULL_INTERVAL);
                     }
                     break;
                 }
@@ -438,7 +441,7 @@ impl Engine {
     /// There is no sibling to go to any more.
     fn drain_instead(&mut self) {
         if let Some(until) = self.drain_until {
-            self.tools.retiring = false;
+            self.context.retiring = false;
             self.drain(until);
         }
     }

@@ -10,19 +10,19 @@ use crate::connection::Connection;
 const CUT_TOLD_MAX: u32 = 32;
 
 impl Engine {
-    /// From now on every answer says that it is its connection's last.
+    /// From now on every response says that it is its connection's last.
     pub fn announce_close(&mut self) {
-        self.tools.announcing = true;
+        self.context.announcing = true;
         self.shut_sessions_down();
     }
 
     /// Begins to stop: takes what the kernel has accepted already, closes the listeners and what is idle, lets the
     /// rest come to its end until `until`.
     pub fn drain(&mut self, until: Instant) {
-        if self.tools.draining {
+        if self.context.draining {
             return;
         }
-        self.tools.draining = true;
+        self.context.draining = true;
         self.drain_until = Some(until);
         self.close_shared();
         for id in self.table.ids() {
@@ -33,7 +33,7 @@ impl Engine {
 
     /// Stops at once: cuts what is still open.
     pub fn stop(&mut self) {
-        self.tools.draining = true;
+        self.context.draining = true;
         self.stopped = true;
         self.close_listeners();
         let mut everybody = self.table.ids();
@@ -59,6 +59,6 @@ impl Engine {
 
     /// Whether it has come to its end: nothing is open any more.
     pub fn is_stopped(&self) -> bool {
-        self.stopped || ((self.tools.draining || self.tools.retiring) && self.table.len() == 0)
+        self.stopped || ((self.context.draining || self.context.retiring) && self.table.len() == 0)
     }
 }

@@ -6,13 +6,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use portico_proto::{NewStream, SessionEvent};
 
 use super::{Engine, HOLD_MAX};
-use crate::connection::{Connection, ConnectionId, Step, Tools};
+use crate::connection::{Connection, ConnectionId, EngineContext, Step};
 
 /// A stream has worked.
 #[derive(Debug)]
 pub(super) struct Worked {
     /// Who carries it.
-    carrier: ConnectionId,
+    session: ConnectionId,
     ended: Option<Ended>,
 }
 
@@ -34,11 +34,11 @@ impl Engine {
     /// Passes on to its streams what has come of the session of connection `id`, which is taken out of the table,
     /// and has the session written.
     pub(super) fn serve_streams(&mut self, id: ConnectionId, connection: &mut Connection) -> Step {
-        self.tools.may_have_taken_long = true;
+        self.context.may_have_taken_long = true;
         let mut begun = 0;
         for _ in 0..WRITES_MAX {
             while begun < BEGUN_MAX {
-                match self.guarded(connection, |connection, tools| connection.next_stream_event(tools)) {
+                match self.guarded(connection, |connection, context| connection.next_stream_event(context)) {
                     Some(Some(event)) => {
                         begun += usize::from(matches!(event, SessionEvent::Opened(..)));
                         self.pass_on_event(id, connection, event);
@@ -51,7 +51,7 @@ impl Engine {
             let step = self.guarded(connection, Connection::flush_session).unwrap_or(Step::Close);
             if connection.is_session_over() {
                 self.close_streams(connection);
-                return connection.end_session(&mut self.tools);
+                return connection.end_session(&mut self.context);
             }
             match step {
                 Step::Streams if begun < BEGUN_MAX => {}
@@ -68,7 +68,7 @@ impl Engine {
             SessionEvent::Opened(number, stream) => self.open_stream(id, connection, number, stream),
             SessionEvent::Arriving(number, bytes) => {
                 if let Some(stream) = connection.stream(number) {
-                    self.work_on(stream, |stream, tools| stream.note_arriving(bytes, tools));
+                    self.work_on(stream, |stream, context| stream.note_arriving(bytes, context));
                 }
             }
             SessionEvent::Body(number) => {
@@ -83,7 +83,7 @@ impl Engine {
             }
             SessionEvent::Reset(number, fault) => {
                 if let Some(kind) = fault {
-                    connection.note_malformed(kind, &mut self.tools);
+                    connection.note_malformed(kind, &mut self.context);
                 }
                 if let Some(stream) = connection.stream(number) {
                     self.work_on(stream, |stream, _| stream.leave_stream());
@@ -94,64 +94,64 @@ impl Engine {
 
     /// Connection `id` carries a request and is to carry more: it becomes the stream of that request, and a new
     /// connection gets its socket. `false` if the request has ended.
-    pub(super) fn divide(&mut self, id: ConnectionId, mut connection: Box<Connection>) -> bool {
+    pub(super) fn promote_to_session(&mut self, id: ConnectionId, mut connection: Box<Connection>) -> bool {
         let place = self.table.reserve();
-        let Some(carrier) = connection.divide(id, place, &self.tools) else {
+        let Some(session) = connection.promote_to_session(id, place, &self.context) else {
             self.table.release(place);
             return self.settle(id, connection, Step::Close);
         };
-        let mut carrier = Box::new(carrier);
+        let mut session = Box::new(session);
         self.streams += 1;
         self.table.move_held(id.index, place.index);
         self.settle(id, connection, Step::Keep);
-        let watched = match (carrier.watched(), carrier.transport().socket()) {
+        let watched = match (session.watched(), session.transport().socket()) {
             (Some(interest), Some(socket)) => self.reactor.reregister(socket, place.token(), interest),
             _ => Ok(()),
         };
         let step = match watched {
-            Ok(()) => self.guarded(&mut carrier, Connection::begin_to_carry).unwrap_or(Step::Close),
+            Ok(()) => self.guarded(&mut session, Connection::begin_to_carry).unwrap_or(Step::Close),
             Err(error) => {
-                self.tools.reports.unwatched("a connection", &error);
+                self.context.reports.unwatched("a connection", &error);
                 Step::Close
             }
         };
-        self.settle(place, carrier, step);
+        self.settle(place, session, step);
         self.table.get(id).is_some()
     }
 
-    fn open_stream(&mut self, id: ConnectionId, carrier: &mut Connection, number: u32, stream: NewStream) {
+    fn open_stream(&mut self, id: ConnectionId, session: &mut Connection, number: u32, stream: NewStream) {
         let place = self.table.reserve();
-        let connection = Connection::carried(carrier, id, number, stream, &self.tools);
-        carrier.add_stream(number, place);
+        let connection = Connection::carried(session, id, number, stream, &self.context);
+        session.add_stream(number, place);
         self.streams += 1;
         self.table.put_back(place, Box::new(connection));
-        let refusals = self.tools.ledger.refusals();
+        let refusals = self.context.ledger.refusals();
         self.receive_on(place, Connection::begin_stream);
-        let is_refused = self.tools.ledger.refusals() > refusals;
-        let is_insistent = carrier.note_stream_refused(is_refused);
-        if is_insistent || self.tools.ledger.is_overdrawn(self.table.held_in_all(id.index)) {
-            self.tools.ledger.note_cut(1, self.tools.now);
-            carrier.end_session_calm();
+        let is_refused = self.context.ledger.refusals() > refusals;
+        let is_insistent = session.note_stream_refused(is_refused);
+        if is_insistent || self.context.ledger.is_overdrawn(self.table.held_in_all(id.index)) {
+            self.context.ledger.note_cut(1, self.context.now);
+            session.end_session_calm();
         }
     }
 
     /// Notes that `connection` has worked, if it is a stream: its session is to be written.
     #[inline]
     pub(super) fn note_work(&mut self, connection: &Connection) {
-        if let Some((carrier, _)) = connection.carrier()
-            && self.worked.last().is_none_or(|last| last.carrier != carrier)
+        if let Some((session, _)) = connection.session()
+            && self.worked.last().is_none_or(|last| last.session != session)
         {
-            self.worked.push(Worked { carrier, ended: None });
+            self.worked.push(Worked { session, ended: None });
         }
     }
 
     /// Notes that `connection` has ended, if it is a stream.
     #[inline]
     pub(super) fn note_end(&mut self, connection: &Connection) {
-        if let Some((carrier, number)) = connection.carrier() {
+        if let Some((session, number)) = connection.session() {
             self.streams -= 1;
             let answered = connection.served() > 0;
-            self.worked.push(Worked { carrier, ended: Some(Ended { number, answered }) });
+            self.worked.push(Worked { session, ended: Some(Ended { number, answered }) });
         }
     }
 
@@ -163,11 +163,11 @@ impl Engine {
         }
     }
 
-    /// The same, unless answers are held back for those behind them.
+    /// The same, unless responses are held back for those behind them.
     #[inline]
     pub(super) fn write_unheld_sessions(&mut self) {
         let held =
-            !self.queue.is_empty() && self.tools.now.saturating_duration_since(self.held_since) < HOLD_MAX;
+            !self.queue.is_empty() && self.context.now.saturating_duration_since(self.held_since) < HOLD_MAX;
         if !held {
             self.write_sessions();
         }
@@ -175,13 +175,13 @@ impl Engine {
 
     fn write_worked(&mut self) {
         while let Some(first) = self.worked.first() {
-            let id = first.carrier;
+            let id = first.session;
             match self.table.take(id) {
                 Some(mut connection) => {
                     self.forget_ended(id, &mut connection);
                     self.settle(id, connection, Step::Streams);
                 }
-                None => self.worked.retain(|worked| worked.carrier != id),
+                None => self.worked.retain(|worked| worked.session != id),
             }
         }
     }
@@ -189,7 +189,7 @@ impl Engine {
     /// Takes what has been noted of the streams of `connection`, whose id is `id`.
     fn forget_ended(&mut self, id: ConnectionId, connection: &mut Connection) {
         self.worked.retain(|worked| {
-            if worked.carrier != id {
+            if worked.session != id {
                 return true;
             }
             if let Some(Ended { number, answered }) = worked.ended {
@@ -222,8 +222,8 @@ impl Engine {
     /// for itself.
     pub(super) fn look_at_session_of(&mut self, id: ConnectionId) {
         let Some(connection) = self.table.get(id) else { return };
-        let reader = match connection.carrier() {
-            Some((carrier, _)) => carrier,
+        let reader = match connection.session() {
+            Some((session, _)) => session,
             None if connection.reads_ahead() => id,
             None => return,
         };
@@ -234,20 +234,20 @@ impl Engine {
     /// Whether connection `id` is a stream.
     #[inline]
     pub(super) fn is_stream(&self, id: ConnectionId) -> bool {
-        self.table.get(id).is_some_and(|connection| connection.carrier().is_some())
+        self.table.get(id).is_some_and(|connection| connection.session().is_some())
     }
 
     /// Has `connection` work. A panic costs this one connection: its state may be anything, so it is cut.
     pub(super) fn guarded<T>(
         &mut self,
         connection: &mut Connection,
-        work: impl FnOnce(&mut Connection, &mut Tools) -> T,
+        work: impl FnOnce(&mut Connection, &mut EngineContext) -> T,
     ) -> Option<T> {
-        let tools = &mut self.tools;
-        let worked = catch_unwind(AssertUnwindSafe(|| work(connection, tools)));
+        let context = &mut self.context;
+        let worked = catch_unwind(AssertUnwindSafe(|| work(connection, context)));
         if worked.is_err() {
-            self.tools.reports.failed(connection.peer());
-            self.tools.restore();
+            self.context.reports.failed(connection.peer());
+            self.context.restore();
             connection.cut();
         }
         worked.ok()

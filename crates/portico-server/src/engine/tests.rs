@@ -1,4 +1,4 @@
-//! The engine with clients of its own and without a driver: what becomes of connections, calls and answers.
+//! The engine with clients of its own and without a driver: what becomes of connections, calls and responses.
 
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -57,7 +57,7 @@ fn who_never_asked_makes_room_before_who_was_served() {
     let call = engine.next_call(|_| || {}).unwrap();
     let (head, body) =
         (Cow::Owned(ResponseHead { length: Some(0), ..ResponseHead::default() }), Block::Borrowed(b""));
-    engine.answer(call.key, Answer::Whole { head, body }, Writing::AtOnce);
+    engine.respond(call.key, ResponsePart::Whole { head, body }, Writing::AtOnce);
     let mut clients = Vec::new();
     let (begun, mut beginning) = admit_client(&mut engine);
     beginning.write_all(b"GET /").unwrap();
@@ -140,7 +140,7 @@ fn a_connection_that_moves_counts_where_it_is_and_is_not_judged_again() {
         let reactor = Arc::new(Reactor::new().unwrap());
         let listener = listener.share().unwrap();
         Accepting::watch(std::slice::from_ref(&listener), &reactor, Interest::Shared).unwrap();
-        Member::watch(&sharing, &reactor).unwrap();
+        SharingState::watch(&sharing, &reactor).unwrap();
         let mut engine = Engine::new(Arc::clone(&config), reactor, None, Some(sharing), Instant::now());
         engine.listen(vec![listener]);
         engine
@@ -151,14 +151,14 @@ fn a_connection_that_moves_counts_where_it_is_and_is_not_judged_again() {
         client.write_all(b"GET / HTTP/1.1\r\nHost: ").unwrap();
         engine.advance();
         assert_eq!(engine.table.len(), 1);
-        assert!(engine.tools.ledger.bytes() > 0);
+        assert!(engine.context.ledger.bytes() > 0);
         clients.push(client);
     }
     let [leaving, staying] = &mut engines;
     leaving.retire(leaving.now() + Duration::from_secs(9));
     assert!(leaving.table.len() == 0 && leaving.is_stopped());
     assert_eq!(
-        (leaving.tools.ledger.bytes(), leaving.clients.count()),
+        (leaving.context.ledger.bytes(), leaving.clients.count()),
         (0, 0),
         "nothing counts there any more"
     );
@@ -168,26 +168,26 @@ fn a_connection_that_moves_counts_where_it_is_and_is_not_judged_again() {
     for id in staying.table.ids() {
         assert!(!staying.work_on(id, |_, _| Step::Close));
     }
-    assert_eq!((staying.tools.ledger.bytes(), staying.clients.count()), (0, 0));
+    assert_eq!((staying.context.ledger.bytes(), staying.clients.count()), (0, 0));
 }
 
 #[test]
 fn memory_is_counted_and_clients_that_stopped_are_cut() {
     let arguments = ["--client-memory", "8m", "--limit-request-head", "1m", "--head-timeout", "60"];
     let (mut engine, first, mut client) = engine_with_client(&arguments);
-    let idle = engine.tools.ledger.bytes();
+    let idle = engine.context.ledger.bytes();
     let part = [b"GET / HTTP/1.1\r\nHost: x\r\n".as_slice(), &b"A: b\r\n".repeat(50)].concat();
     client.write_all(&part).unwrap();
     engine.handle_event(readable(first));
-    let held = engine.tools.ledger.bytes() - idle;
+    let held = engine.context.ledger.bytes() - idle;
     assert!(held >= part.len(), "{held}");
     client.write_all(b"\r\n").unwrap();
     engine.handle_event(readable(first));
     let call = engine.next_call(|_| || {}).unwrap();
     let (head, body) =
         (Cow::Owned(ResponseHead { length: Some(0), ..ResponseHead::default() }), Block::Borrowed(b""));
-    engine.answer(call.key, Answer::Whole { head, body }, Writing::AtOnce);
-    assert_eq!(engine.tools.ledger.bytes(), idle, "what was held has been let go");
+    engine.respond(call.key, ResponsePart::Whole { head, body }, Writing::AtOnce);
+    assert_eq!(engine.context.ledger.bytes(), idle, "what was held has been let go");
 
     // Responses that nobody reads: each is kept as it is, as long as there is room.
     let mut clients = Vec::new();
@@ -199,19 +199,19 @@ fn memory_is_counted_and_clients_that_stopped_are_cut() {
         let call = engine.next_call(|_| || {}).unwrap();
         let head = Cow::Owned(ResponseHead { length: Some(2_000_000), ..ResponseHead::default() });
         let body = Block::Shared(Box::new(vec![0; 2_000_000].into()));
-        engine.answer(call.key, Answer::Whole { head, body }, Writing::AtOnce);
+        engine.respond(call.key, ResponsePart::Whole { head, body }, Writing::AtOnce);
         engine.advance();
         clients.push((id, client));
     }
     let there: Vec<_> = clients.iter().map(|(id, _)| engine.table.get(*id).is_some()).collect();
     assert!(!there[0] && there[6], "those that stopped first are cut first: {there:?}");
-    assert!(engine.tools.ledger.bytes() <= 8 << 20);
+    assert!(engine.context.ledger.bytes() <= 8 << 20);
     drop(clients);
     engine.set_now(engine.now() + Duration::from_secs(200));
     for _ in 0..3 {
         engine.advance();
     }
-    assert!(engine.tools.ledger.bytes() < 100_000, "{}", engine.tools.ledger.bytes());
+    assert!(engine.context.ledger.bytes() < 100_000, "{}", engine.context.ledger.bytes());
 }
 
 #[test]
@@ -224,10 +224,13 @@ fn a_request_that_has_waited_too_long_is_answered_503_and_never_run() {
     assert_eq!(engine.next_deadline(true), Some(start + Duration::from_secs(5)));
     engine.set_now(start + Duration::from_secs(5));
     engine.advance();
-    let mut answer = [0; 1024];
-    let count = client.read(&mut answer).unwrap();
-    let answer = String::from_utf8_lossy(&answer[..count]);
-    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\r\nRetry-After: 1\r\n"), "{answer}");
+    let mut response = [0; 1024];
+    let count = client.read(&mut response).unwrap();
+    let response = String::from_utf8_lossy(&response[..count]);
+    assert!(
+        response.starts_with("HTTP/1.1 503 ") && response.contains("\r\nRetry-After: 1\r\n"),
+        "{response}"
+    );
     assert!(!engine.has_call() && engine.next_call(|_| || ()).is_none());
     // The connection is kept. Its next request waits in the place of its own, not in the first one's.
     client.write_all(GET).unwrap();
@@ -243,18 +246,18 @@ fn a_request_that_has_waited_too_long_is_answered_503_and_never_run() {
 #[test]
 fn a_panic_costs_the_connection_and_not_the_engine() {
     let (mut engine, id, mut client) = engine_with_client(&[]);
-    let alive = engine.work_on(id, |_, tools| {
-        tools.scratch = Vec::new();
+    let alive = engine.work_on(id, |_, context| {
+        context.scratch = Vec::new();
         panic!("as a bug would")
     });
     assert!(!alive);
-    assert_eq!((engine.table.len(), engine.tools.scratch.is_empty()), (0, false));
+    assert_eq!((engine.table.len(), engine.context.scratch.is_empty()), (0, false));
     assert_eq!(client.read(&mut [0; 1]).unwrap(), 0, "closed");
     assert!(!engine.work_on(id, |_, _| Step::Keep), "and forgotten");
 }
 
 #[test]
-fn a_small_answer_is_held_for_the_next_one_and_a_large_one_never() {
+fn a_small_response_is_held_for_the_next_one_and_a_large_one_never() {
     for (length, held) in [(10, true), (10_000, false)] {
         let (mut engine, first, mut client) = engine_with_client(&[]);
         let (second, mut waiting) = admit_client(&mut engine);
@@ -265,7 +268,7 @@ fn a_small_answer_is_held_for_the_next_one_and_a_large_one_never() {
         let call = engine.next_call(|_| || {}).unwrap();
         let head = ResponseHead { length: Some(length as u64), ..ResponseHead::default() };
         let (head, body) = (Cow::Owned(head), Block::Owned(vec![b'x'; length]));
-        assert!(engine.answer(call.key, Answer::Whole { head, body }, Writing::Batched));
+        assert!(engine.respond(call.key, ResponsePart::Whole { head, body }, Writing::Batched));
         client.set_nonblocking(true).unwrap();
         let mut received = Vec::new();
         let _ = client.read_to_end(&mut received);
@@ -297,7 +300,7 @@ fn a_request_that_comes_with_its_connection_is_answered_before_the_socket_is_wat
     let call = engine.next_call(|_| || {}).unwrap();
     assert!(engine.has_unwatched() && told(&engine).is_empty());
     let head = Cow::Owned(ResponseHead { length: Some(0), ..ResponseHead::default() });
-    engine.answer(call.key, Answer::Whole { head, body: Block::Borrowed(b"") }, Writing::AtOnce);
+    engine.respond(call.key, ResponsePart::Whole { head, body: Block::Borrowed(b"") }, Writing::AtOnce);
     client.write_all(GET).unwrap();
     assert_eq!(told(&engine), [(answered.token(), false)], "once it is answered it is");
     engine.watch_all();

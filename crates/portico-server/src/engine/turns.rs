@@ -19,7 +19,7 @@ impl Engine {
             return self.write_unheld_sessions();
         }
         let mut is_over = false;
-        self.tools.may_have_taken_long = false; // What was done before is no part of this turn.
+        self.context.may_have_taken_long = false; // What was done before is no part of this turn.
         for of_listeners in [false, true] {
             let turn = events.iter().filter(|event| Accepting::owns(event.token) == of_listeners);
             for event in turn {
@@ -38,13 +38,13 @@ impl Engine {
     /// Only what may take long has the clock looked at.
     #[inline]
     pub(super) fn is_turn_over(&mut self) -> bool {
-        std::mem::take(&mut self.tools.may_have_taken_long) && self.tools.now.elapsed() >= TURN_MAX
+        std::mem::take(&mut self.context.may_have_taken_long) && self.context.now.elapsed() >= TURN_MAX
     }
 
     /// Goes on with what was put off, for one turn.
     pub(super) fn continue_turns(&mut self) {
         let mut again = std::mem::take(&mut self.again).into_iter();
-        self.tools.may_have_taken_long = false;
+        self.context.may_have_taken_long = false;
         for id in again.by_ref() {
             self.receive_on(id, Connection::proceed);
             if self.is_turn_over() {
@@ -62,7 +62,7 @@ impl Engine {
             return self.accept(event.token);
         }
         let id = ConnectionId::from_token(event.token);
-        self.receive_on(id, |connection, tools| connection.handle_event(event, tools));
+        self.receive_on(id, |connection, context| connection.handle_event(event, context));
     }
 
     /// Notes an event for [`Engine::advance`], which handles once what has been noted several times: a client that

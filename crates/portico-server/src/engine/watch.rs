@@ -32,7 +32,7 @@ impl Engine {
                     && !connection.is_lent()
                     && let Err(error) = self.watch(id, &mut connection)
                 {
-                    self.tools.reports.unwatched("a connection", &error);
+                    self.context.reports.unwatched("a connection", &error);
                     self.close(id, connection);
                     continue;
                 }

@@ -5,7 +5,7 @@
 
 use portico_proto::{Initials, RequestHead};
 
-use super::{Refusal, hyphen, hyphened, prefix};
+use super::{ForwardedRefusal, hyphen, hyphened, prefix};
 
 /// The names, and what it takes to find them.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ impl Names {
     ///
     /// # Errors
     /// One key is spelled in two ways that both were agreed on.
-    pub(super) fn admit(&self, head: &mut RequestHead) -> Result<(), Refusal> {
+    pub(super) fn admit(&self, head: &mut RequestHead) -> Result<(), ForwardedRefusal> {
         if head.dropped().len() == 0 && !head.initials().meets(self.initials) {
             return Ok(());
         }
@@ -86,14 +86,14 @@ impl Names {
             keys[..at].iter().zip(&restored).any(|(other_key, other)| other_key == key && other != name)
         });
         if is_twice {
-            return Err(Refusal::ValueConflict);
+            return Err(ForwardedRefusal::ValueConflict);
         }
         head.retain_fields(|name, _| name.contains(&b'_') || !keys.contains(&name.to_ascii_lowercase()));
         Ok(())
     }
 
     /// What a proxy says of SCRIPT_NAME.
-    pub(super) fn script_name(&self, head: &RequestHead) -> Result<Option<Box<[u8]>>, Refusal> {
+    pub(super) fn script_name(&self, head: &RequestHead) -> Result<Option<Box<[u8]>>, ForwardedRefusal> {
         if !head.is_edited() {
             return Ok(None);
         }
@@ -105,7 +105,7 @@ impl Names {
             return Ok(None);
         };
         if values.any(|value| value != first) {
-            return Err(Refusal::ValueConflict);
+            return Err(ForwardedRefusal::ValueConflict);
         }
         prefix(first).map(Some)
     }

@@ -14,7 +14,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use portico_proto::is_token;
 
-use super::{Fields, Forwarded, Hop, Policy, Refusal, Scheme};
+use super::{Forwarded, ForwardedFields, ForwardedRefusal, Hop, Policy, Scheme};
 
 /// What one proxy says of the request that it got.
 #[derive(Debug, Default)]
@@ -27,13 +27,13 @@ struct Element {
 }
 
 /// What the field says, of which there may be several lines.
-pub(super) fn read(policy: &Policy, fields: &Fields<'_>) -> Result<Forwarded, Refusal> {
+pub(super) fn read(policy: &Policy, fields: &ForwardedFields<'_>) -> Result<Forwarded, ForwardedRefusal> {
     let mut elements = Vec::new();
     for (_, value) in fields.iter().filter(|(name, _)| name.eq_ignore_ascii_case(b"forwarded")) {
         parse(value, &mut elements)?;
     }
-    let hops = elements.iter().rev().map(|element| element.client.unwrap_or(Hop::Unknown));
-    let (client, place) = policy.walk(hops);
+    let handover_count = elements.iter().rev().map(|element| element.client.unwrap_or(Hop::Unknown));
+    let (client, place) = policy.walk(handover_count);
     let Some(element) = elements.into_iter().rev().nth(place) else { return Ok(Forwarded::default()) };
     let used = policy.used;
     let client = client.filter(|_| used.client);
@@ -47,7 +47,7 @@ pub(super) fn read(policy: &Policy, fields: &Fields<'_>) -> Result<Forwarded, Re
 }
 
 /// Appends the elements of one field line.
-fn parse(value: &[u8], elements: &mut Vec<Element>) -> Result<(), Refusal> {
+fn parse(value: &[u8], elements: &mut Vec<Element>) -> Result<(), ForwardedRefusal> {
     let mut rest = value.trim_ascii_start();
     let mut element = None;
     loop {
@@ -69,7 +69,7 @@ fn parse(value: &[u8], elements: &mut Vec<Element>) -> Result<(), Refusal> {
             _ => {
                 rest = parse_pair(rest, element.get_or_insert_default())?.trim_ascii_start();
                 if !matches!(rest.first(), None | Some(b',' | b';')) {
-                    return Err(Refusal::Malformed);
+                    return Err(ForwardedRefusal::Malformed);
                 }
             }
         }
@@ -77,8 +77,8 @@ fn parse(value: &[u8], elements: &mut Vec<Element>) -> Result<(), Refusal> {
 }
 
 /// Reads the pair at the front of `text` into `element`; what is behind it.
-fn parse_pair<'t>(text: &'t [u8], element: &mut Element) -> Result<&'t [u8], Refusal> {
-    let malformed = Refusal::Malformed;
+fn parse_pair<'t>(text: &'t [u8], element: &mut Element) -> Result<&'t [u8], ForwardedRefusal> {
+    let malformed = ForwardedRefusal::Malformed;
     let equals = text.iter().position(|&byte| byte == b'=').ok_or(malformed)?;
     let (name, text) = (&text[..equals], &text[equals + 1..]);
     if !is_token(name) {
@@ -125,7 +125,7 @@ fn parse_pair<'t>(text: &'t [u8], element: &mut Element) -> Result<&'t [u8], Ref
 }
 
 /// Reads a quoted string whose opening mark has been read: what it says, and what is behind it.
-fn parse_quoted(text: &[u8]) -> Result<(Vec<u8>, &[u8]), Refusal> {
+fn parse_quoted(text: &[u8]) -> Result<(Vec<u8>, &[u8]), ForwardedRefusal> {
     let mut value = Vec::new();
     let mut rest = text;
     loop {
@@ -135,7 +135,7 @@ fn parse_quoted(text: &[u8]) -> Result<(Vec<u8>, &[u8]), Refusal> {
                 value.push(*byte);
                 rest = after;
             }
-            [] | [b'\\'] => return Err(Refusal::Malformed),
+            [] | [b'\\'] => return Err(ForwardedRefusal::Malformed),
             [byte, after @ ..] => {
                 value.push(*byte);
                 rest = after;
@@ -144,19 +144,19 @@ fn parse_quoted(text: &[u8]) -> Result<(Vec<u8>, &[u8]), Refusal> {
     }
 }
 
-fn parse_scheme(value: &[u8]) -> Result<Scheme, Refusal> {
+fn parse_scheme(value: &[u8]) -> Result<Scheme, ForwardedRefusal> {
     let is = |scheme: &[u8]| value.eq_ignore_ascii_case(scheme);
     let alphabetic = value.first().is_some_and(u8::is_ascii_alphabetic);
     let sound = alphabetic && value.iter().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(byte));
     match sound {
         true if is(b"https") || is(b"wss") => Ok(Scheme::Https),
         true => Ok(Scheme::Http),
-        false => Err(Refusal::Malformed),
+        false => Err(ForwardedRefusal::Malformed),
     }
 }
 
-fn parse_node(value: &[u8]) -> Result<Hop, Refusal> {
-    let text = str::from_utf8(value).map_err(|_| Refusal::Malformed)?;
+fn parse_node(value: &[u8]) -> Result<Hop, ForwardedRefusal> {
+    let text = str::from_utf8(value).map_err(|_| ForwardedRefusal::Malformed)?;
     let (name, port) = match text.rfind(']') {
         Some(end) => {
             (&text[..=end], text[end + 1..].strip_prefix(':').or((end + 1 != text.len()).then_some("")))
@@ -166,14 +166,14 @@ fn parse_node(value: &[u8]) -> Result<Hop, Refusal> {
     let digits = |port: &str| (1..=5).contains(&port.len()) && port.bytes().all(|byte| byte.is_ascii_digit());
     let number = match port {
         None => None,
-        Some(port) if digits(port) => Some(port.parse::<u16>().map_err(|_| Refusal::Malformed)?),
+        Some(port) if digits(port) => Some(port.parse::<u16>().map_err(|_| ForwardedRefusal::Malformed)?),
         Some(port) if is_obfuscated(port) => None,
-        Some(_) => return Err(Refusal::Malformed),
+        Some(_) => return Err(ForwardedRefusal::Malformed),
     };
     let address = match name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        Some(literal) => IpAddr::V6(literal.parse::<Ipv6Addr>().map_err(|_| Refusal::Malformed)?),
+        Some(literal) => IpAddr::V6(literal.parse::<Ipv6Addr>().map_err(|_| ForwardedRefusal::Malformed)?),
         None if name.eq_ignore_ascii_case("unknown") || is_obfuscated(name) => return Ok(Hop::Unknown),
-        None => IpAddr::V4(name.parse::<Ipv4Addr>().map_err(|_| Refusal::Malformed)?),
+        None => IpAddr::V4(name.parse::<Ipv4Addr>().map_err(|_| ForwardedRefusal::Malformed)?),
     };
     Ok(Hop::Address(address.to_canonical(), number))
 }

@@ -27,7 +27,11 @@ fn head(fields: &[(&str, &str)]) -> Box<RequestHead> {
     }
 }
 
-fn judge(policy: &Policy, peer: &str, fields: &[(&str, &str)]) -> (Result<Judgement, Refusal>, Vec<String>) {
+fn evaluate(
+    policy: &Policy,
+    peer: &str,
+    fields: &[(&str, &str)],
+) -> (Result<Evaluation, ForwardedRefusal>, Vec<String>) {
     judge_after(policy, peer, Heard::default(), fields)
 }
 
@@ -37,20 +41,20 @@ fn judge_after(
     peer: &str,
     mut heard: Heard,
     fields: &[(&str, &str)],
-) -> (Result<Judgement, Refusal>, Vec<String>) {
+) -> (Result<Evaluation, ForwardedRefusal>, Vec<String>) {
     let peer = peer.parse().map_or(Peer::Unix, |ip: IpAddr| Peer::Inet((ip, 9).into()));
     let mut head = head(fields);
     let judged = match policy.concerns(&head) {
-        true => policy.judge(policy.trusts(peer), &mut head, &mut heard),
-        false => Ok(Judgement::default()),
+        true => policy.evaluate(policy.trusts(peer), &mut head, &mut heard),
+        false => Ok(Evaluation::default()),
     };
     let left = head.fields().skip(1).map(|(name, _)| String::from_utf8_lossy(name).into_owned()).collect();
     (judged, left)
 }
 
 /// What 127.0.0.1, a believed proxy, says in `fields`.
-fn told(arguments: &[&str], fields: &[(&str, &str)]) -> Result<Forwarded, Refusal> {
-    let (judged, _) = judge(&policy(arguments), "127.0.0.1", fields);
+fn told(arguments: &[&str], fields: &[(&str, &str)]) -> Result<Forwarded, ForwardedRefusal> {
+    let (judged, _) = evaluate(&policy(arguments), "127.0.0.1", fields);
     judged.map(|judgement| judgement.forwarded.map_or_else(Forwarded::default, |told| (*told).clone()))
 }
 
@@ -119,10 +123,10 @@ fn schemes() {
     assert_eq!(scheme(&[("X-Forwarded-Protocol", "ssl"), ("X-Forwarded-Proto", "https")]), https);
     assert_eq!(
         scheme(&[("X-Forwarded-Ssl", "on"), ("X-Forwarded-Proto", "http")]),
-        Err(Refusal::SchemeConflict)
+        Err(ForwardedRefusal::SchemeConflict)
     );
     let twice = [("X-Forwarded-Proto", "https"), ("X-Forwarded-Proto", "http")];
-    assert_eq!(scheme(&twice), Err(Refusal::SchemeConflict));
+    assert_eq!(scheme(&twice), Err(ForwardedRefusal::SchemeConflict));
     assert_eq!(scheme(&[]), Ok(None));
     // A list: beside the client's address if it is as long as that of the addresses, else the nearest proxy's.
     let list = |addresses, schemes| {
@@ -146,22 +150,22 @@ fn hosts_ports_and_prefixes() {
     assert_eq!(host("shop.example:8443"), Ok(Some(b"shop.example:8443".to_vec())));
     assert_eq!(host("a.example, b.example"), Ok(Some(b"b.example".to_vec())));
     for bad in ["", "a b", "a/b", "u@h", "a:99999", "<x>"] {
-        assert_eq!(host(bad), Err(Refusal::Malformed), "{bad:?}");
+        assert_eq!(host(bad), Err(ForwardedRefusal::Malformed), "{bad:?}");
     }
     assert_eq!(said("X-Forwarded-Port", "8443").unwrap().server_port, Some(8443));
     for bad in ["", "0", "-1", "+1", "65536", "x"] {
-        assert_eq!(said("X-Forwarded-Port", bad), Err(Refusal::Malformed), "{bad:?}");
+        assert_eq!(said("X-Forwarded-Port", bad), Err(ForwardedRefusal::Malformed), "{bad:?}");
     }
     let path = |value| said("X-Forwarded-Prefix", value).map(|told| told.prefix.map(|path| path.into_vec()));
     assert_eq!(path("/shop/"), Ok(Some(b"/shop".to_vec())));
     assert_eq!(path("/a/b, /c"), Ok(Some(b"/c".to_vec())));
     assert_eq!(path("/"), Ok(None));
     for bad in ["shop", "//evil.example", "/\\evil.example", "/a?b", "/a#b", "/a b", "/\u{e4}", "http://x/"] {
-        assert_eq!(path(bad), Err(Refusal::Malformed), "{bad:?}");
+        assert_eq!(path(bad), Err(ForwardedRefusal::Malformed), "{bad:?}");
     }
     let twice = |name| told(&[FACTS], &[(name, "1"), (name, "2")]);
-    assert_eq!(twice("X-Forwarded-Host"), Err(Refusal::HostConflict));
-    assert_eq!(twice("X-Forwarded-Port"), Err(Refusal::ValueConflict));
+    assert_eq!(twice("X-Forwarded-Host"), Err(ForwardedRefusal::HostConflict));
+    assert_eq!(twice("X-Forwarded-Port"), Err(ForwardedRefusal::ValueConflict));
     assert_eq!(
         told(&[FACTS], &[("X-Forwarded-Port", "1"), ("X-Forwarded-Port", "1")]).unwrap().server_port,
         Some(1)
@@ -220,7 +224,7 @@ fn rfc_7239_by_the_letter() {
         "by=x",
         "for=1.2.3.4;=",
     ] {
-        assert_eq!(read(bad), Err(Refusal::Malformed), "{bad:?}");
+        assert_eq!(read(bad), Err(ForwardedRefusal::Malformed), "{bad:?}");
     }
     let both =
         read("for=203.0.113.7;proto=http;host=a.example, for=127.0.0.1;proto=https;host=b.example").unwrap();
@@ -237,7 +241,7 @@ fn rfc_7239_by_the_letter() {
 #[test]
 fn what_both_kinds_say_must_agree_where_the_proxy_speaks_both() {
     let policy = policy(&[FACTS]);
-    let check = |fields: &[(&str, &str)], expected: Result<(), Refusal>| {
+    let check = |fields: &[(&str, &str)], expected: Result<(), ForwardedRefusal>| {
         let heard = Heard { forwarded_alone: true };
         let (judged, left) = judge_after(&policy, "127.0.0.1", heard, fields);
         assert_eq!(judged.map(|judgement| assert!(!judgement.forwarded_ignored)), expected, "{fields:?}");
@@ -247,20 +251,20 @@ fn what_both_kinds_say_must_agree_where_the_proxy_speaks_both() {
     check(&with("X-Forwarded-For", "1.2.3.4", "for=1.2.3.4"), Ok(()));
     check(&with("X-Forwarded-For", "1.2.3.4", "for=\"1.2.3.4:80\""), Ok(()));
     check(&with("X-Forwarded-For", "1.2.3.4", "for=unknown"), Ok(()));
-    check(&with("X-Forwarded-For", "1.2.3.4", "for=6.6.6.6"), Err(Refusal::ClientConflict));
-    check(&with("X-Forwarded-Proto", "http", "proto=https"), Err(Refusal::SchemeConflict));
+    check(&with("X-Forwarded-For", "1.2.3.4", "for=6.6.6.6"), Err(ForwardedRefusal::ClientConflict));
+    check(&with("X-Forwarded-Proto", "http", "proto=https"), Err(ForwardedRefusal::SchemeConflict));
     check(&with("X-Forwarded-Host", "A.example", "host=a.example"), Ok(()));
-    check(&with("X-Forwarded-Host", "a.example", "host=b.example"), Err(Refusal::HostConflict));
-    check(&with("X-Forwarded-Host", "a.example", "nonsense"), Err(Refusal::Malformed));
+    check(&with("X-Forwarded-Host", "a.example", "host=b.example"), Err(ForwardedRefusal::HostConflict));
+    check(&with("X-Forwarded-Host", "a.example", "nonsense"), Err(ForwardedRefusal::Malformed));
 }
 
 #[test]
 fn a_forwarded_that_the_proxy_has_not_made_is_taken_away() {
     let policy = policy(&[FACTS]);
     let check = |name: &'static str, value: &'static str, forwarded: &'static str, ignored: bool| {
-        let alone = judge(&policy, "127.0.0.1", &[(name, value)]).0;
-        let (judged, left) = judge(&policy, "127.0.0.1", &[(name, value), ("Forwarded", forwarded)]);
-        let expected = alone.map(|alone| Judgement { forwarded_ignored: ignored, ..alone });
+        let alone = evaluate(&policy, "127.0.0.1", &[(name, value)]).0;
+        let (judged, left) = evaluate(&policy, "127.0.0.1", &[(name, value), ("Forwarded", forwarded)]);
+        let expected = alone.map(|alone| Evaluation { forwarded_ignored: ignored, ..alone });
         assert_eq!(judged, expected, "{name}: {value} beside {forwarded}");
         assert_eq!(left.contains(&"Forwarded".to_owned()), !ignored, "{name}: {value} beside {forwarded}");
     };
@@ -283,7 +287,7 @@ fn which_way_a_proxy_speaks_is_heard_from_requests_that_have_one_alone() {
     let mut heard = Heard::default();
     let both = [("X-Forwarded-For", "1.2.3.4"), ("Forwarded", "for=6.6.6.6")];
     let mut hear = |trusted, fields: &[(&str, &str)]| {
-        policy.judge(trusted, &mut head(fields), &mut heard).map(|judgement| judgement.forwarded_ignored)
+        policy.evaluate(trusted, &mut head(fields), &mut heard).map(|judgement| judgement.forwarded_ignored)
     };
     assert_eq!(hear(true, &both), Ok(true));
     assert_eq!(hear(false, &both[1..]), Ok(false), "nobody whose word counts");
@@ -291,14 +295,14 @@ fn which_way_a_proxy_speaks_is_heard_from_requests_that_have_one_alone() {
     assert_eq!(hear(true, &both[..1]), Ok(false));
     assert_eq!(hear(true, &both), Ok(true));
     assert_eq!(hear(true, &both[1..]), Ok(false));
-    assert_eq!(hear(true, &both), Err(Refusal::ClientConflict), "the other may be the client's");
+    assert_eq!(hear(true, &both), Err(ForwardedRefusal::ClientConflict), "the other may be the client's");
 }
 
 #[test]
 fn peers() {
     let fields = [("X-Forwarded-For", "203.0.113.7"), ("X-Forwarded-Proto", "https")];
     let believed = |arguments: &[&str], peer| {
-        let (judged, _) = judge(&policy(arguments), peer, &fields);
+        let (judged, _) = evaluate(&policy(arguments), peer, &fields);
         judged.unwrap().forwarded.is_some()
     };
     for peer in ["127.0.0.1", "::1", "unix"] {
@@ -329,16 +333,16 @@ fn what_an_unbelieved_peer_says_of_its_client_is_taken_away() {
         ("CF-Connecting-IP", "kept"),
         ("From", "kept"),
     ];
-    let (judged, left) = judge(&policy, "10.0.0.1", &fields);
-    assert_eq!(judged, Ok(Judgement { scheme_ignored: true, ..Judgement::default() }));
+    let (judged, left) = evaluate(&policy, "10.0.0.1", &fields);
+    assert_eq!(judged, Ok(Evaluation { scheme_ignored: true, ..Evaluation::default() }));
     assert_eq!(left, ["X-Request-ID", "CF-Connecting-IP", "From"]);
-    let (judged, left) = judge(&policy, "10.0.0.1", &[("X-Requested-With", "kept"), ("X-Scheme", "http")]);
-    assert_eq!((judged, left), (Ok(Judgement::default()), vec!["X-Requested-With".to_owned()]));
+    let (judged, left) = evaluate(&policy, "10.0.0.1", &[("X-Requested-With", "kept"), ("X-Scheme", "http")]);
+    assert_eq!((judged, left), (Ok(Evaluation::default()), vec!["X-Requested-With".to_owned()]));
 }
 
 #[test]
 fn agreed_names_come_from_believed_peers_as_they_are_spelled() {
-    let left = |arguments: &[&str], fields: &[(&str, &str)]| judge(&policy(arguments), "::1", fields).1;
+    let left = |arguments: &[&str], fields: &[(&str, &str)]| evaluate(&policy(arguments), "::1", fields).1;
     let names = &["--forwarder-headers", "OIDC_CLAIM_*,REMOTE_USER,X-Auth-User"];
     assert_eq!(
         left(names, &[("oidc_claim_sub", "1"), ("REMOTE_USER", "a"), ("X-Auth-User", "b")]),
@@ -348,13 +352,13 @@ fn agreed_names_come_from_believed_peers_as_they_are_spelled() {
         [("OIDC-CLAIM-sub", "1"), ("OIDC-CLAIM_sub", "2"), ("Remote-User", "3"), ("X_AUTH_USER", "4")];
     assert_eq!(left(names, &likes), [""; 0]);
     assert_eq!(left(names, &[("REMOTE_USER2", "1"), ("X_Other", "1")]), [""; 0]);
-    let (judged, _) = judge(&policy(names), "::1", &[("OIDC_CLAIM_a-b", "1"), ("OIDC_CLAIM_A_B", "1")]);
-    assert_eq!(judged, Err(Refusal::ValueConflict));
+    let (judged, _) = evaluate(&policy(names), "::1", &[("OIDC_CLAIM_a-b", "1"), ("OIDC_CLAIM_A_B", "1")]);
+    assert_eq!(judged, Err(ForwardedRefusal::ValueConflict));
     let any = &["--forwarder-headers=*"];
     let fields =
         [("X_Y", "1"), ("X-Y", "2"), ("X_Forwarded_For", "3"), ("Content_Length", "4"), ("X-Z", "5")];
     assert_eq!(left(any, &fields), ["X-Z", "X_Y"]);
-    assert_eq!(judge(&policy(any), "10.0.0.1", &fields).1, ["X-Y", "X-Z"]);
+    assert_eq!(evaluate(&policy(any), "10.0.0.1", &fields).1, ["X-Y", "X-Z"]);
 }
 
 #[test]
@@ -364,11 +368,11 @@ fn script_names() {
     };
     assert_eq!(script("/shop"), Ok(Some(b"/shop".to_vec())));
     assert_eq!(script("/"), Ok(Some(Vec::new())));
-    assert_eq!(script("shop"), Err(Refusal::Malformed));
+    assert_eq!(script("shop"), Err(ForwardedRefusal::Malformed));
     assert_eq!(told(&["--forwarder-headers="], &[("SCRIPT_NAME", "/x")]), Ok(Forwarded::default()));
     assert_eq!(told(&[], &[("Script-Name", "/x")]), Ok(Forwarded::default()));
-    let (judged, left) = judge(&policy(&[]), "10.0.0.1", &[("SCRIPT_NAME", "/x")]);
-    assert_eq!((judged, left.len()), (Ok(Judgement::default()), 0));
+    let (judged, left) = evaluate(&policy(&[]), "10.0.0.1", &[("SCRIPT_NAME", "/x")]);
+    assert_eq!((judged, left.len()), (Ok(Evaluation::default()), 0));
 }
 
 #[test]
@@ -376,14 +380,14 @@ fn underscores() {
     let fields =
         [("X_Y", "1"), ("X-Y", "2"), ("X_Forwarded_For", "6.6.6.6"), ("Transfer_Encoding", "chunked")];
     for peer in ["127.0.0.1", "10.0.0.1"] {
-        let with = |word| judge(&policy(&["--header-map", word]), peer, &fields);
-        assert_eq!(with("drop"), (Ok(Judgement::default()), vec!["X-Y".to_owned()]));
-        assert_eq!(with("refuse").0, Err(Refusal::Underscore));
-        assert_eq!(with("dangerous"), (Ok(Judgement::default()), vec!["X-Y".to_owned(), "X_Y".to_owned()]));
+        let with = |word| evaluate(&policy(&["--header-map", word]), peer, &fields);
+        assert_eq!(with("drop"), (Ok(Evaluation::default()), vec!["X-Y".to_owned()]));
+        assert_eq!(with("refuse").0, Err(ForwardedRefusal::Underscore));
+        assert_eq!(with("dangerous"), (Ok(Evaluation::default()), vec!["X-Y".to_owned(), "X_Y".to_owned()]));
     }
     let named = policy(&["--header-map=refuse", "--forwarder-headers=X_Y"]);
-    assert!(judge(&named, "::1", &fields[..1]).0.is_ok());
-    assert_eq!(judge(&named, "10.0.0.1", &fields[..1]).0, Err(Refusal::Underscore));
+    assert!(evaluate(&named, "::1", &fields[..1]).0.is_ok());
+    assert_eq!(evaluate(&named, "10.0.0.1", &fields[..1]).0, Err(ForwardedRefusal::Underscore));
 }
 
 #[test]
@@ -400,7 +404,7 @@ fn presets() {
     assert_eq!(client(&cloudflare, &fields), "203.0.113.7");
     assert_eq!(client(&cloudflare, &fields[..1]), "-");
     assert_eq!(client(&cloudflare, &[fields[1], fields[1]]), "-");
-    assert_eq!(judge(&policy(&cloudflare), "10.0.0.1", &fields).1, [""; 0]);
+    assert_eq!(evaluate(&policy(&cloudflare), "10.0.0.1", &fields).1, [""; 0]);
 }
 
 /// Names that tell of the client, and likes of them.
@@ -457,7 +461,7 @@ proptest! {
             .map(|(name, value)| (name.as_str(), value.as_str()))
             .filter(|(name, _)| !is_control(name))
             .collect();
-        let (judged, left) = judge(&policy, "203.0.113.9", &fields);
+        let (judged, left) = evaluate(&policy, "203.0.113.9", &fields);
         prop_assert_eq!(judged.unwrap().forwarded, None);
         for name in left {
             let key = name.to_ascii_lowercase().replace('_', "-");
@@ -485,6 +489,6 @@ proptest! {
             fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         fields.retain(|(name, _)| !is_control(name));
         fields.push(("Forwarded", &forwarded));
-        let _ = judge(&policy(&[FACTS, "--forwarder-headers=*"]), "127.0.0.1", &fields);
+        let _ = evaluate(&policy(&[FACTS, "--forwarder-headers=*"]), "127.0.0.1", &fields);
     }
 }

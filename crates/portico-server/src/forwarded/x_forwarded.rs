@@ -3,10 +3,10 @@
 //! Each proxy appends to X-Forwarded-For whom it got the request from. The others it mostly overwrites; where one
 //! appends to them too, the element beside the client's address counts.
 
-use super::{Fields, Forwarded, Hop, Policy, Refusal, beside, disagree, prefix};
+use super::{Forwarded, ForwardedFields, ForwardedRefusal, Hop, Policy, beside, disagree, prefix};
 
 /// What these fields say.
-pub(super) fn read(policy: &Policy, fields: &Fields<'_>) -> Result<Forwarded, Refusal> {
+pub(super) fn read(policy: &Policy, fields: &ForwardedFields<'_>) -> Result<Forwarded, ForwardedRefusal> {
     let used = policy.used;
     let mut forwarded = Forwarded::default();
     let (mut place, mut addresses) = (0, 0);
@@ -21,7 +21,7 @@ pub(super) fn read(policy: &Policy, fields: &Fields<'_>) -> Result<Forwarded, Re
             && let scheme @ Some(_) = policy.scheme_of(name, value, place, addresses)
         {
             if disagree(forwarded.scheme, scheme) {
-                return Err(Refusal::SchemeConflict);
+                return Err(ForwardedRefusal::SchemeConflict);
             }
             forwarded.scheme = scheme;
         }
@@ -30,24 +30,24 @@ pub(super) fn read(policy: &Policy, fields: &Fields<'_>) -> Result<Forwarded, Re
             16 if used.host && is(b"x-forwarded-host") => {
                 let host = beside(value, place, addresses);
                 if !portico_proto::http1::is_authority(host) {
-                    return Err(Refusal::Malformed);
+                    return Err(ForwardedRefusal::Malformed);
                 }
                 let earlier = forwarded.host.replace(host.into());
                 if disagree(earlier, forwarded.host.clone()) {
-                    return Err(Refusal::HostConflict);
+                    return Err(ForwardedRefusal::HostConflict);
                 }
             }
             16 if used.port && is(b"x-forwarded-port") => {
                 let port = port(beside(value, place, addresses))?;
                 if disagree(forwarded.server_port.replace(port), Some(port)) {
-                    return Err(Refusal::ValueConflict);
+                    return Err(ForwardedRefusal::ValueConflict);
                 }
             }
             18 if used.prefix && is(b"x-forwarded-prefix") => {
                 let prefix = prefix(beside(value, 0, 0))?;
                 let earlier = forwarded.prefix.replace(prefix);
                 if disagree(earlier, forwarded.prefix.clone()) {
-                    return Err(Refusal::ValueConflict);
+                    return Err(ForwardedRefusal::ValueConflict);
                 }
             }
             _ => {}
@@ -73,7 +73,7 @@ pub(super) fn is_used(policy: &Policy, name: &[u8]) -> bool {
 type Client = Option<(std::net::IpAddr, Option<u16>)>;
 
 /// The client's address, its place in X-Forwarded-For counted from the right, and the number of entries there.
-fn read_client(policy: &Policy, fields: &Fields<'_>) -> (Client, usize, usize) {
+fn read_client(policy: &Policy, fields: &ForwardedFields<'_>) -> (Client, usize, usize) {
     let values = |wanted: &'static [u8]| {
         fields.iter().filter(move |(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| *value)
     };
@@ -94,8 +94,8 @@ fn read_client(policy: &Policy, fields: &Fields<'_>) -> (Client, usize, usize) {
     (client, place + policy.own_entries, entries().count())
 }
 
-fn port(digits: &[u8]) -> Result<u16, Refusal> {
+fn port(digits: &[u8]) -> Result<u16, ForwardedRefusal> {
     let digits = str::from_utf8(digits).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
     let port = digits.and_then(|digits| digits.parse().ok()).filter(|port| *port != 0);
-    port.ok_or(Refusal::Malformed)
+    port.ok_or(ForwardedRefusal::Malformed)
 }

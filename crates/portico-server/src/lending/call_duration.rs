@@ -17,7 +17,7 @@ use nix::sys::time::TimeValLike;
 
 /// The moving averages. Two threads that end a call at once may lose one of the two: an average does not mind.
 #[derive(Debug, Default)]
-pub struct Pace {
+pub struct CallDurationAverage {
     average_nanos: AtomicU64,
     long: AtomicBool,
     waits: AtomicBool,
@@ -82,9 +82,9 @@ const TAKEN_SHARE: u32 = 3 << 14;
 /// All of them.
 const ALL_TAKEN: u32 = 1 << 16;
 
-impl Pace {
-    /// A call begins on the calling thread. A sample to be [recorded](Pace::record) with it at its end, if this is
-    /// one of those that are asked.
+impl CallDurationAverage {
+    /// A call begins on the calling thread. A sample to be [recorded](CallDurationAverage::record) with it at its
+    /// end, if this is one of those that are asked.
     #[inline]
     pub fn begin(&self) -> Option<Sample> {
         if self.average_nanos.load(Ordering::Relaxed) < SAMPLED_ABOVE.as_nanos() as u64 {
@@ -219,98 +219,102 @@ mod tests {
     }
 
     /// Calls of `wall`, of which their threads were blocked for `blocked`; each that would be is sampled.
-    fn calls(pace: &Pace, count: u32, wall: u64, blocked: u64) {
+    fn calls(call_durations: &CallDurationAverage, count: u32, wall: u64, blocked: u64) {
         for _ in 0..count {
-            if pace.begin().is_some() {
-                pace.record_sample(micros(wall), micros(blocked));
+            if call_durations.begin().is_some() {
+                call_durations.record_sample(micros(wall), micros(blocked));
             }
-            pace.record(micros(wall), None, SERIAL);
+            call_durations.record(micros(wall), None, SERIAL);
         }
     }
 
     #[test]
     fn calls_are_long_by_their_average_with_hysteresis() {
-        let pace = Pace::default();
+        let call_durations = CallDurationAverage::default();
         let calls = |micros, count| {
-            (0..count).for_each(|_| pace.record(Duration::from_micros(micros), None, SERIAL));
+            (0..count).for_each(|_| call_durations.record(Duration::from_micros(micros), None, SERIAL));
         };
         calls(80, 1000);
         calls(100_000, 1);
-        assert!(!pace.is_long(), "one slow call says nothing");
+        assert!(!call_durations.is_long(), "one slow call says nothing");
         calls(100_000, 1);
-        assert!(pace.is_long());
+        assert!(call_durations.is_long());
         calls(130, 1000);
-        assert!(pace.is_long(), "between the two limits nothing changes");
+        assert!(call_durations.is_long(), "between the two limits nothing changes");
         calls(10, 1000);
-        assert!(!pace.is_long());
+        assert!(!call_durations.is_long());
     }
 
     #[test]
     fn short_calls_are_not_sampled_and_long_ones_seldom() {
-        let pace = Pace::default();
-        let sampled = || (0..800).filter(|_| pace.begin().is_some()).count();
-        calls(&pace, 1000, 50, 0);
+        let call_durations = CallDurationAverage::default();
+        let sampled = || (0..800).filter(|_| call_durations.begin().is_some()).count();
+        calls(&call_durations, 1000, 50, 0);
         assert_eq!(sampled(), 0);
-        calls(&pace, 1000, 500, 0);
+        calls(&call_durations, 1000, 500, 0);
         assert_eq!(sampled(), 100);
     }
 
     #[test]
     fn calls_that_compute_do_not_wait_however_long_they_are() {
-        let pace = Pace::default();
-        calls(&pace, 1000, 2000, 50);
-        assert!(pace.is_long() && !pace.waits());
-        calls(&pace, 1000, 2000, 900);
-        assert!(pace.waits());
-        calls(&pace, 1000, 2000, 400);
-        assert!(pace.waits(), "between the two limits nothing changes");
-        calls(&pace, 1000, 2000, 200);
-        assert!(!pace.waits());
+        let call_durations = CallDurationAverage::default();
+        calls(&call_durations, 1000, 2000, 50);
+        assert!(call_durations.is_long() && !call_durations.waits());
+        calls(&call_durations, 1000, 2000, 900);
+        assert!(call_durations.waits());
+        calls(&call_durations, 1000, 2000, 400);
+        assert!(call_durations.waits(), "between the two limits nothing changes");
+        calls(&call_durations, 1000, 2000, 200);
+        assert!(!call_durations.waits());
     }
 
     #[test]
     fn calls_wait_from_the_first_few_on_that_do() {
-        let pace = Pace::default();
-        calls(&pace, 4, 10_000, 9_900);
-        assert!(pace.waits());
+        let call_durations = CallDurationAverage::default();
+        calls(&call_durations, 4, 10_000, 9_900);
+        assert!(call_durations.waits());
     }
 
     #[test]
     fn time_counts_not_calls() {
-        let pace = Pace::default();
+        let call_durations = CallDurationAverage::default();
         for _ in 0..100 {
-            calls(&pace, 9, 30, 0);
-            calls(&pace, 1, 100_000, 99_000);
+            calls(&call_durations, 9, 30, 0);
+            calls(&call_durations, 1, 100_000, 99_000);
         }
-        assert!(pace.waits(), "nine in ten compute, for a thousandth of the time");
+        assert!(call_durations.waits(), "nine in ten compute, for a thousandth of the time");
     }
 
     #[test]
     fn where_the_interpreter_is_taken_calls_do_not_wait_for_anything_else() {
-        let pace = Pace::default();
-        calls(&pace, 100, 1000, 700);
-        assert!(pace.waits());
+        let call_durations = CallDurationAverage::default();
+        calls(&call_durations, 100, 1000, 700);
+        assert!(call_durations.waits());
         let found = |taken, free| {
             for number in 0..taken + free {
-                pace.record_interpreter(micros(if number % (taken + free) < taken { 400 } else { 1 }));
+                call_durations.record_interpreter(micros(if number % (taken + free) < taken {
+                    400
+                } else {
+                    1
+                }));
             }
         };
         (0..200).for_each(|_| found(1, 1));
-        assert!(pace.waits(), "it is free half of the time");
+        assert!(call_durations.waits(), "it is free half of the time");
         (0..50).for_each(|_| found(9, 1));
-        assert!(!pace.waits());
+        assert!(!call_durations.waits());
         // Those that still run are of the time when each waited for the others.
-        calls(&pace, SAMPLES_VOID - 1, 1000, 700);
-        assert!(!pace.waits());
-        calls(&pace, 1000, 300, 0);
-        assert!(!pace.waits());
+        calls(&call_durations, SAMPLES_VOID - 1, 1000, 700);
+        assert!(!call_durations.waits());
+        calls(&call_durations, 1000, 300, 0);
+        assert!(!call_durations.waits());
     }
 
     #[test]
     fn without_a_global_lock_long_calls_leave_room_for_others() {
-        let pace = Pace::default();
-        (0..100).for_each(|_| pace.record(micros(2000), None, PARALLEL));
-        assert!(pace.waits());
+        let call_durations = CallDurationAverage::default();
+        (0..100).for_each(|_| call_durations.record(micros(2000), None, PARALLEL));
+        assert!(call_durations.waits());
     }
 
     #[test]

@@ -10,10 +10,10 @@ use portico_os::VitalDescriptors;
 use portico_proto::RequestHead;
 
 use super::Lending;
-use super::message::Letter;
+use super::message::EngineMessage;
 use crate::application::Server;
 use crate::connection::RequestKey;
-use crate::engine::{Accepting, Member};
+use crate::engine::{Accepting, SharingState};
 use crate::listener::Listener;
 use crate::reactor::Interest;
 
@@ -30,9 +30,9 @@ impl Lending {
             self.vital().add("the memory of certificates", supply);
         }
         if let Some(sharing) = &self.sharing {
-            Member::watch(sharing, &self.reactor)?;
+            SharingState::watch(sharing, &self.reactor)?;
         }
-        self.send(Letter::Listen(listeners));
+        self.send(EngineMessage::Listen(listeners));
         Ok(())
     }
 
@@ -58,33 +58,33 @@ impl Lending {
     /// The kernel's; none is expected.
     pub fn adopt(&self, stream: UnixStream, server: Arc<Server>) -> std::io::Result<()> {
         stream.set_nonblocking(true)?;
-        self.send(Letter::Adopt(stream, server));
+        self.send(EngineMessage::Adopt(stream, server));
         Ok(())
     }
 
-    /// From now on each answer says that it is its connection's last; accepting goes on.
+    /// From now on each response says that it is its connection's last; accepting goes on.
     pub fn announce_close(&self) {
-        self.send(Letter::AnnounceClose);
+        self.send(EngineMessage::AnnounceClose);
     }
 
     /// Stops: lets what runs and what is queued come to its end, for `graceful` at most.
     pub fn drain(&self, graceful: Duration) {
-        self.send(Letter::Drain(Instant::now() + graceful));
+        self.send(EngineMessage::Drain(Instant::now() + graceful));
     }
 
     /// Stops in favour of the siblings: as [`Lending::drain`], but connections that can go to a sibling do,
     /// between two requests, and are not closed.
     pub fn retire(&self, graceful: Duration) {
-        self.send(Letter::Retire(Instant::now() + graceful));
+        self.send(EngineMessage::Retire(Instant::now() + graceful));
     }
 
     /// Stops at once.
     pub fn stop(&self) {
-        self.send(Letter::Stop);
+        self.send(EngineMessage::Stop);
     }
 
-    /// Gives up the call that answers `request`: the client gets 504, or sees the answer cut if it has begun, and
-    /// the connection ends. What the call still hands over is ignored, it is counted no more, and its thread
+    /// Gives up the call that answers `request`: the client gets 504, or sees the response cut if it has begun,
+    /// and the connection ends. What the call still hands over is ignored, it is counted no more, and its thread
     /// leaves [`run_thread`](Lending::run_thread) if it ever comes out of the application: `true` asks the caller
     /// to run another one. `false` if the call has ended.
     ///
@@ -92,7 +92,7 @@ impl Lending {
     pub fn give_up(&self, request: RequestKey) -> bool {
         let given_up = self.release_thread(request);
         if given_up {
-            self.send(Letter::GiveUp(request));
+            self.send(EngineMessage::GiveUp(request));
         }
         given_up
     }
@@ -102,38 +102,38 @@ impl Lending {
     ///
     /// For any thread, at any time.
     pub fn release_thread(&self, request: RequestKey) -> bool {
-        let released = self.seats.give_up(request.call);
+        let released = self.active_calls.give_up(request.call);
         if released {
-            self.exchange.crew().end_call();
+            self.exchange.thread_states().end_call();
         }
         released
     }
 
     /// Gives the connection of `request` to its call. Returns the application's end.
     pub(super) fn lend_connection(&self, request: RequestKey) -> io::Result<OwnedFd> {
-        let lent = self.inquire_patiently(|inquiry| Letter::LendConnection(request, inquiry));
+        let lent = self.inquire_patiently(|query| EngineMessage::LendConnection(request, query));
         lent.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
     }
 
     /// The call that has taken over the connection of `request` has ended, but its socket is still open.
     pub(super) fn end_lent_soon(&self, request: RequestKey) {
-        self.send(Letter::EndLentSoon(request));
+        self.send(EngineMessage::EndLentSoon(request));
     }
 
     /// The call that has taken over the connection of `request` has ended.
     pub(super) fn end_lent(&self, request: RequestKey) {
-        self.send(Letter::EndLent(request));
+        self.send(EngineMessage::EndLent(request));
     }
 
-    /// Whether the client of `request` is known to have left before the answer was complete. For any thread, at
+    /// Whether the client of `request` is known to have left before the response was complete. For any thread, at
     /// any time; the network is asked, which takes microseconds.
     pub fn is_client_gone(&self, request: RequestKey) -> bool {
-        self.inquire(|inquiry| Letter::IsClientGone(request, inquiry)).unwrap_or(false)
+        self.query(|query| EngineMessage::IsClientGone(request, query)).unwrap_or(false)
     }
 
     /// The head of `request`; `None` if its call has ended, or the one that has the engine is kept waiting by the
     /// system. For any thread, at any time.
     pub fn head_of(&self, request: RequestKey) -> Option<Arc<RequestHead>> {
-        self.inquire(|inquiry| Letter::HeadOf(request, inquiry)).flatten()
+        self.query(|query| EngineMessage::HeadOf(request, query)).flatten()
     }
 }

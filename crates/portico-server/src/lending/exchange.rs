@@ -4,14 +4,14 @@
 
 use super::mailbox::Mailbox;
 use super::slot::Slot;
-use super::thread_states::Crew;
+use super::thread_states::ThreadStates;
 
-/// One value, the letters to whoever has it, and the threads that pass it on.
+/// One value, the messages to whoever has it, and the threads that pass it on.
 #[derive(Debug)]
 pub struct Exchange<T, L> {
     slot: Slot<T>,
     mailbox: Mailbox<L>,
-    crew: Crew,
+    thread_states: ThreadStates,
 }
 
 impl<T, L> Exchange<T, L> {
@@ -19,12 +19,12 @@ impl<T, L> Exchange<T, L> {
     pub fn new(value: Box<T>) -> Self {
         let slot = Slot::new();
         slot.put(value);
-        Self { slot, mailbox: Mailbox::new(), crew: Crew::default() }
+        Self { slot, mailbox: Mailbox::new(), thread_states: ThreadStates::default() }
     }
 
     /// The threads.
-    pub fn crew(&self) -> &Crew {
-        &self.crew
+    pub fn thread_states(&self) -> &ThreadStates {
+        &self.thread_states
     }
 
     /// Takes the value, if it lies in the slot.
@@ -32,29 +32,29 @@ impl<T, L> Exchange<T, L> {
         self.slot.take()
     }
 
-    /// Lays the value into the slot; gives it back if a letter has come meanwhile.
-    pub fn lay_down(&self, value: Box<T>) -> Option<Box<T>> {
+    /// Lays the value into the slot; gives it back if a message has come meanwhile.
+    pub fn release(&self, value: Box<T>) -> Option<Box<T>> {
         self.slot.put(value);
-        if self.mailbox.has_letters() { self.slot.take() } else { None }
+        if self.mailbox.has_messages() { self.slot.take() } else { None }
     }
 
-    /// Lays the value down whatever letters there are: nobody will take it again.
+    /// Lays the value down whatever messages there are: nobody will take it again.
     pub fn lay_to_rest(&self, value: Box<T>) {
         self.slot.put(value);
     }
 
-    /// Leaves a letter for whoever has the value. `Some` if nobody has: the caller delivers.
-    pub fn post(&self, letter: L) -> Option<Box<T>> {
-        self.mailbox.post(letter);
+    /// Leaves a message for whoever has the value. `Some` if nobody has: the caller delivers.
+    pub fn post(&self, message: L) -> Option<Box<T>> {
+        self.mailbox.post(message);
         self.slot.take()
     }
 
-    /// Whether there are letters for whoever has the value.
-    pub fn has_letters(&self) -> bool {
-        self.mailbox.has_letters()
+    /// Whether there are messages for whoever has the value.
+    pub fn has_messages(&self) -> bool {
+        self.mailbox.has_messages()
     }
 
-    /// The letters; whoever has the value asks for them.
+    /// The messages; whoever has the value asks for them.
     pub fn collect(&self) -> Vec<L> {
         self.mailbox.collect()
     }
@@ -64,14 +64,14 @@ impl<T, L> Exchange<T, L> {
     pub fn last_look(&self, has_work: impl Fn(&T) -> bool) -> Option<Box<T>> {
         loop {
             let value = self.slot.take()?;
-            if has_work(&value) || !self.crew.is_polled() {
+            if has_work(&value) || !self.thread_states.is_polled() {
                 return Some(value);
             }
-            if let Some(value) = self.lay_down(value) {
+            if let Some(value) = self.release(value) {
                 return Some(value);
             }
             // One that ended its wait while this thread had the value found none, and may have parked.
-            if self.crew.is_polled() {
+            if self.thread_states.is_polled() {
                 return None;
             }
         }
@@ -104,18 +104,18 @@ mod loom_models {
     }
 
     impl Value {
-        fn deliver(&self, letters: &[u32]) {
-            *self.delivered.try_lock().expect("one thread has the value") += letters.iter().sum::<u32>();
+        fn deliver(&self, messages: &[u32]) {
+            *self.delivered.try_lock().expect("one thread has the value") += messages.iter().sum::<u32>();
         }
     }
 
     type Model = Exchange<Value, u32>;
 
-    /// Delivers and lays down until no letter is left, as every thread does that has the engine.
+    /// Delivers and lays down until no message is left, as every thread does that has the engine.
     fn put_back(model: &Model, mut value: Box<Value>) {
         loop {
             value.deliver(&model.collect());
-            match model.lay_down(value) {
+            match model.release(value) {
                 Some(again) => value = again,
                 None => return,
             }
@@ -128,10 +128,10 @@ mod loom_models {
             let model = Arc::new(Model::new(Box::default()));
             let posters: Vec<_> = [1, 10]
                 .into_iter()
-                .map(|letter| {
+                .map(|message| {
                     let model = Arc::clone(&model);
                     thread::spawn(move || {
-                        if let Some(value) = model.post(letter) {
+                        if let Some(value) = model.post(message) {
                             put_back(&model, value);
                         }
                     })
@@ -154,15 +154,15 @@ mod loom_models {
     /// An idle thread that waits for work as `Lending::idle` does while calls are short.
     fn idle_until_work(model: &Model) {
         loop {
-            model.crew().announce_park();
+            model.thread_states().announce_park();
             let value = match model.last_look(|value| value.work) {
                 Some(value) => Some(value),
                 None => {
-                    model.crew().park();
+                    model.thread_states().park();
                     model.take()
                 }
             };
-            model.crew().revoke_park();
+            model.thread_states().revoke_park();
             match value {
                 Some(mut value) if value.work => {
                     value.work = false;
@@ -180,7 +180,7 @@ mod loom_models {
         explore(move || {
             let model = Arc::new(Model::new(Box::default()));
             // The standby waits for the network: that alone runs no request.
-            model.crew().set_standby_polling(true);
+            model.thread_states().set_standby_polling(true);
             let idler = {
                 let model = Arc::clone(&model);
                 thread::spawn(move || idle_until_work(&model))
@@ -193,10 +193,10 @@ mod loom_models {
                 }
             };
             value.work = true;
-            while let Some(again) = model.lay_down(value) {
+            while let Some(again) = model.release(value) {
                 value = again;
             }
-            model.crew().wake_one(&reactor);
+            model.thread_states().wake_one(&reactor);
             idler.join().unwrap();
         });
     }
@@ -205,12 +205,12 @@ mod loom_models {
     fn loom_a_value_without_work_is_looked_after_by_somebody() {
         explore(|| {
             let model = Arc::new(Model::new(Box::default()));
-            model.crew().begin_poll();
+            model.thread_states().begin_poll();
             let idle = |model: &Model| {
-                model.crew().announce_park();
+                model.thread_states().announce_park();
                 if let Some(value) = model.last_look(|value| value.work) {
-                    model.crew().revoke_park();
-                    model.crew().begin_poll();
+                    model.thread_states().revoke_park();
+                    model.thread_states().begin_poll();
                     put_back(model, value);
                 }
             };
@@ -218,10 +218,10 @@ mod loom_models {
                 let model = Arc::clone(&model);
                 // Wakes without events, as by a mere wake-up.
                 thread::spawn(move || {
-                    model.crew().end_poll();
+                    model.thread_states().end_poll();
                     match model.take() {
                         Some(value) => {
-                            model.crew().begin_poll();
+                            model.thread_states().begin_poll();
                             put_back(&model, value);
                         }
                         None => idle(&model),
@@ -230,7 +230,7 @@ mod loom_models {
             };
             idle(&model);
             leaver.join().unwrap();
-            assert!(model.crew().is_polled(), "both threads have parked");
+            assert!(model.thread_states().is_polled(), "both threads have parked");
         });
     }
 
@@ -240,23 +240,23 @@ mod loom_models {
         explore(move || {
             let model = Arc::new(Model::new(Box::default()));
             let watched = Arc::new(AtomicBool::new(false));
-            model.crew().begin_poll();
+            model.thread_states().begin_poll();
             let standby = {
                 let (model, watched) = (Arc::clone(&model), Arc::clone(&watched));
                 thread::spawn(move || {
-                    model.crew().enlist_standby();
-                    model.crew().set_standby_asleep(true);
-                    if model.crew().is_looked_after() {
+                    model.thread_states().enlist_standby();
+                    model.thread_states().set_standby_asleep(true);
+                    if model.thread_states().is_looked_after() {
                         thread::park();
                     }
                     watched.store(true, Ordering::SeqCst);
                 })
             };
             // The poller takes its engine, and lends it for a call.
-            model.crew().end_poll();
+            model.thread_states().end_poll();
             let value = model.take().expect("nobody else takes it here");
             put_back(&model, value);
-            model.crew().rouse_standby(&reactor);
+            model.thread_states().rouse_standby(&reactor);
             // A model in which the standby stays parked ends in a deadlock, which `loom` reports.
             standby.join().unwrap();
             assert!(watched.load(Ordering::SeqCst));

@@ -10,39 +10,39 @@ use std::sync::PoisonError;
 #[cfg(not(loom))]
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A list of letters and a flag that says whether there are any, which costs the driver one load to look at.
+/// A list of messages and a flag that says whether there are any, which costs the driver one load to look at.
 #[derive(Debug)]
 pub struct Mailbox<M> {
-    letters: Mutex<Vec<M>>,
+    messages: Mutex<Vec<M>>,
     full: AtomicBool,
 }
 
 impl<M> Mailbox<M> {
     /// An empty mailbox.
     pub fn new() -> Self {
-        Self { letters: Mutex::new(Vec::new()), full: AtomicBool::new(false) }
+        Self { messages: Mutex::new(Vec::new()), full: AtomicBool::new(false) }
     }
 
-    /// Leaves a letter. The sender looks into the slot afterwards, the driver into the mailbox after it has laid
+    /// Leaves a message. The sender looks into the slot afterwards, the driver into the mailbox after it has laid
     /// the engine there: with both sequentially consistent, one of them sees the other.
-    pub fn post(&self, letter: M) {
-        self.letters.lock().unwrap_or_else(PoisonError::into_inner).push(letter);
+    pub fn post(&self, message: M) {
+        self.messages.lock().unwrap_or_else(PoisonError::into_inner).push(message);
         self.full.store(true, Ordering::SeqCst);
     }
 
-    /// Whether letters wait.
-    pub fn has_letters(&self) -> bool {
+    /// Whether messages wait.
+    pub fn has_messages(&self) -> bool {
         self.full.load(Ordering::SeqCst)
     }
 
-    /// Takes all letters out.
+    /// Takes all messages out.
     pub fn collect(&self) -> Vec<M> {
-        if !self.has_letters() {
+        if !self.has_messages() {
             return Vec::new();
         }
-        let mut letters = self.letters.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
         self.full.store(false, Ordering::SeqCst);
-        std::mem::take(&mut letters)
+        std::mem::take(&mut messages)
     }
 }
 

@@ -10,24 +10,24 @@ use portico_proto::RequestHead;
 
 use super::Lending;
 use crate::application::Server;
-use crate::connection::{Answer, ConnectionId, Flow, RequestKey};
+use crate::connection::{ConnectionId, Flow, RequestKey, ResponsePart};
 use crate::engine::{Engine, Writing};
 use crate::listener::Listener;
 use crate::reactor::Event;
 
-/// What a thread without the engine asks of the one that has it.
-pub(super) enum Letter {
+/// A request of a thread without the engine to the thread that has it.
+pub(super) enum EngineMessage {
     Adopt(UnixStream, Arc<Server>),
     AnnounceClose,
-    Answer(RequestKey, Answer<'static>, Option<Arc<Flow>>),
+    ResponsePart(RequestKey, ResponsePart<'static>, Option<Arc<Flow>>),
     Drain(Instant),
     EndLent(RequestKey),
     EndLentSoon(RequestKey),
     Events(Vec<Event>),
     GiveUp(RequestKey),
-    HeadOf(RequestKey, Arc<Inquiry<Option<Arc<RequestHead>>>>),
-    IsClientGone(RequestKey, Arc<Inquiry<bool>>),
-    LendConnection(RequestKey, Arc<Inquiry<io::Result<OwnedFd>>>),
+    HeadOf(RequestKey, Arc<Query<Option<Arc<RequestHead>>>>),
+    IsClientGone(RequestKey, Arc<Query<bool>>),
+    LendConnection(RequestKey, Arc<Query<io::Result<OwnedFd>>>),
     Listen(Vec<Listener>),
     ReadMore(ConnectionId),
     Retire(Instant),
@@ -38,64 +38,67 @@ pub(super) enum Letter {
 
 /// A question to whoever has the engine.
 #[derive(Debug)]
-pub(super) struct Inquiry<T> {
+pub(super) struct Query<T> {
     answer: Mutex<Option<T>>,
     answered: Condvar,
 }
 
-/// How long an answer is waited for. Whoever has the engine reads its letters in microseconds, unless the
+/// How long an answer is waited for. Whoever has the engine reads its messages in microseconds, unless the
 /// system lets it wait.
-const INQUIRY_MAX: Duration = Duration::from_millis(10);
+const QUERY_MAX: Duration = Duration::from_millis(10);
 
 /// The same where the caller cannot go on without it.
-const PATIENT_INQUIRY_MAX: Duration = Duration::from_secs(60);
+const PATIENT_QUERY_MAX: Duration = Duration::from_secs(60);
 
 impl Lending {
-    /// Leaves a letter, and delivers it if the engine lies in the slot.
-    pub(super) fn send(&self, letter: Letter) {
-        if let Some(mut engine) = self.exchange.post(letter) {
+    /// Leaves a message, and delivers it if the engine lies in the slot.
+    pub(super) fn send(&self, message: EngineMessage) {
+        if let Some(mut engine) = self.exchange.post(message) {
             engine.set_now(Instant::now());
-            self.deliver(&mut engine);
+            self.drain_mailbox(&mut engine);
             self.give_back(engine);
         }
     }
 
     /// Asks, and waits for the answer; but not long.
-    pub(super) fn inquire<T>(&self, letter: impl FnOnce(Arc<Inquiry<T>>) -> Letter) -> Option<T> {
-        self.inquire_for(INQUIRY_MAX, letter)
+    pub(super) fn query<T>(&self, message: impl FnOnce(Arc<Query<T>>) -> EngineMessage) -> Option<T> {
+        self.query_for(QUERY_MAX, message)
     }
 
     /// Asks, and waits for the answer for as long as it may take.
-    pub(super) fn inquire_patiently<T>(&self, letter: impl FnOnce(Arc<Inquiry<T>>) -> Letter) -> Option<T> {
-        self.inquire_for(PATIENT_INQUIRY_MAX, letter)
+    pub(super) fn inquire_patiently<T>(
+        &self,
+        message: impl FnOnce(Arc<Query<T>>) -> EngineMessage,
+    ) -> Option<T> {
+        self.query_for(PATIENT_QUERY_MAX, message)
     }
 
-    fn inquire_for<T>(&self, max: Duration, letter: impl FnOnce(Arc<Inquiry<T>>) -> Letter) -> Option<T> {
-        let inquiry = Arc::new(Inquiry { answer: Mutex::new(None), answered: Condvar::new() });
-        self.send(letter(Arc::clone(&inquiry)));
-        inquiry.wait(max)
+    fn query_for<T>(&self, max: Duration, message: impl FnOnce(Arc<Query<T>>) -> EngineMessage) -> Option<T> {
+        let query = Arc::new(Query { answer: Mutex::new(None), answered: Condvar::new() });
+        self.send(message(Arc::clone(&query)));
+        query.wait(max)
     }
 
-    /// Does what the letters that have come ask for.
+    /// Does what the messages that have come ask for.
     #[inline]
-    pub(super) fn deliver(&self, engine: &mut Engine) {
-        if self.exchange.has_letters() {
-            self.deliver_all(engine);
+    pub(super) fn drain_mailbox(&self, engine: &mut Engine) {
+        if self.exchange.has_messages() {
+            self.drain_messages(engine);
         }
     }
 
     #[cold]
-    fn deliver_all(&self, engine: &mut Engine) {
-        for letter in self.exchange.collect() {
-            match letter {
-                Letter::Adopt(stream, server) => engine.adopt(stream, server),
-                Letter::AnnounceClose => engine.announce_close(),
-                Letter::Answer(key, answer, flow) => {
+    fn drain_messages(&self, engine: &mut Engine) {
+        for message in self.exchange.collect() {
+            match message {
+                EngineMessage::Adopt(stream, server) => engine.adopt(stream, server),
+                EngineMessage::AnnounceClose => engine.announce_close(),
+                EngineMessage::ResponsePart(key, part, flow) => {
                     if engine.tells_times() {
                         engine.set_now(Instant::now());
                     }
-                    let length = answer.copied_bytes();
-                    let alive = engine.answer(key, answer, Writing::AtOnce);
+                    let length = part.copied_bytes();
+                    let alive = engine.respond(key, part, Writing::AtOnce);
                     if let Some(flow) = flow {
                         flow.deliver(length);
                         if !alive {
@@ -103,25 +106,27 @@ impl Lending {
                         }
                     }
                 }
-                Letter::Drain(until) => engine.drain(until),
-                Letter::EndLent(key) => engine.end_lent(key),
-                Letter::EndLentSoon(key) => engine.end_lent_soon(key),
-                Letter::Events(events) => events.into_iter().for_each(|event| engine.note_event(event)),
-                Letter::GiveUp(key) => engine.give_up(key),
-                Letter::HeadOf(key, inquiry) => inquiry.answer(engine.head_of(key)),
-                Letter::IsClientGone(key, inquiry) => inquiry.answer(engine.is_client_gone(key)),
-                Letter::LendConnection(key, inquiry) => inquiry.answer(engine.lend_connection(key)),
-                Letter::Listen(listeners) => engine.listen(listeners),
-                Letter::ReadMore(id) => engine.read_more(id),
-                Letter::Retire(until) => engine.retire(until),
-                Letter::Stop => engine.stop(),
-                Letter::TellLoad => {}
+                EngineMessage::Drain(until) => engine.drain(until),
+                EngineMessage::EndLent(key) => engine.end_lent(key),
+                EngineMessage::EndLentSoon(key) => engine.end_lent_soon(key),
+                EngineMessage::Events(events) => {
+                    events.into_iter().for_each(|event| engine.note_event(event))
+                }
+                EngineMessage::GiveUp(key) => engine.give_up(key),
+                EngineMessage::HeadOf(key, query) => query.answer(engine.head_of(key)),
+                EngineMessage::IsClientGone(key, query) => query.answer(engine.is_client_gone(key)),
+                EngineMessage::LendConnection(key, query) => query.answer(engine.lend_connection(key)),
+                EngineMessage::Listen(listeners) => engine.listen(listeners),
+                EngineMessage::ReadMore(id) => engine.read_more(id),
+                EngineMessage::Retire(until) => engine.retire(until),
+                EngineMessage::Stop => engine.stop(),
+                EngineMessage::TellLoad => {}
             }
         }
     }
 }
 
-impl<T> Inquiry<T> {
+impl<T> Query<T> {
     /// Answers.
     fn answer(&self, answer: T) {
         *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);

@@ -2,8 +2,8 @@
 //!
 //! The engine is a value. The thread that has it drives; to call the application, or to wait for the network, it
 //! lays the engine into the slot and takes it back afterwards. A thread in a call that has something to send takes
-//! the engine for that moment. Whoever finds the slot empty leaves a letter in the mailbox, which the driver reads
-//! before it lays the engine down and once more after.
+//! the engine for that moment. Whoever finds the slot empty leaves a message in the mailbox, which the driver
+//! reads before it lays the engine down and once more after.
 //!
 //! ```text
 //!   application threads   drive ── lay down, call the application ── take back ──> drive
@@ -14,8 +14,8 @@
 //! ```
 //!
 //! While calls are short or compute, one thread does everything and no other is woken: it could only queue for the
-//! interpreter. While they wait ([`Pace::waits`]), idle threads wait for the network together and the kernel wakes
-//! one per event: the thread that reads a request is the one that runs it.
+//! interpreter. While they wait ([`CallDurationAverage::waits`]), idle threads wait for the network together and
+//! the kernel wakes one per event: the thread that reads a request is the one that runs it.
 
 mod active_calls;
 mod call_duration;
@@ -40,28 +40,28 @@ use portico_config::Config;
 use crate::access_log::AccessLog;
 use crate::application::{Application, Request};
 use crate::connection::{
-    Answer, ConnectionId, Counters, Flow, MemoryGauge, RequestKey, ResponseSpool, Room, WaitEnd,
+    ConnectionId, Counters, Flow, MemoryGauge, RequestKey, ResponsePart, ResponseSpool, Room, WaitEnd,
 };
 use crate::engine::{Call, Engine, POLL_INTERVAL, Writing};
 use crate::handover::Sharing;
 use crate::occurrences::Occurrences;
 use crate::reactor::{Events, Reactor};
 use crate::spool::{SpoolError, Spools};
-use active_calls::{Seat, Seats};
-use call_duration::Pace;
+use active_calls::{ActiveCall, ActiveCalls};
+use call_duration::CallDurationAverage;
 use exchange::Exchange;
-use message::Letter;
+use message::EngineMessage;
 pub use responder::{Gone, Responder};
-use thread_states::Alarm;
+use thread_states::NextDeadline;
 use waits::{Need, Outlook, Waits};
 
 /// One engine, its threads, and the application that they call.
 pub struct Lending {
-    exchange: Exchange<Engine, Letter>,
+    exchange: Exchange<Engine, EngineMessage>,
     reactor: Arc<Reactor>,
-    seats: Seats,
-    pace: Pace,
-    alarm: Alarm,
+    active_calls: ActiveCalls,
+    call_durations: CallDurationAverage,
+    next_deadline: NextDeadline,
     application: Arc<dyn Application>,
     waits: Arc<Waits>,
     spools: Arc<Spools>,
@@ -105,9 +105,9 @@ impl Lending {
             memory: Arc::clone(engine.memory_gauge()),
             exchange: Exchange::new(Box::new(engine)),
             reactor,
-            seats: Seats::default(),
-            pace: Pace::default(),
-            alarm: Alarm::new(now),
+            active_calls: ActiveCalls::default(),
+            call_durations: CallDurationAverage::default(),
+            next_deadline: NextDeadline::new(now),
             application,
             config,
             sharing,
@@ -121,12 +121,12 @@ impl Lending {
     pub fn run_thread(self: &Arc<Self>) {
         let mut events = Events::new();
         let mut engine = None;
-        let seat = self.seats.take();
+        let active_call = self.active_calls.take();
         while !self.is_stopped() {
             let (mut call, mut looked) = (None, false);
             // With nobody else in a call the thread works on as it is while it finds work. Else it lets go of the
             // interpreter first, and takes it again only when the engine is lent.
-            if self.exchange.crew().calls() == 0
+            if self.exchange.thread_states().calls() == 0
                 && let Some(mine) = engine.take()
             {
                 (call, engine) = self.look_for_call(mine, &mut events);
@@ -136,7 +136,7 @@ impl Lending {
                 self.application.blocking(&mut || {
                     call = self.await_call(engine.take(), looked, &mut events);
                     if let Some(begun) = &mut call
-                        && self.pace.waits()
+                        && self.call_durations.waits()
                     {
                         begun.at = Instant::now();
                     }
@@ -144,23 +144,23 @@ impl Lending {
                 if let Some(begun) = &mut call {
                     // Waiting for the interpreter is not part of the call.
                     let wanted = std::mem::replace(&mut begun.at, Instant::now());
-                    if self.pace.waits() {
-                        self.pace.record_interpreter(begun.at.saturating_duration_since(wanted));
+                    if self.call_durations.waits() {
+                        self.call_durations.record_interpreter(begun.at.saturating_duration_since(wanted));
                     }
                 }
             }
             if let Some(begun) = call {
-                engine = match self.run_call(begun, &seat) {
+                engine = match self.run_call(begun, &active_call) {
                     Ok(engine) => engine,
                     Err(GivenUp) => return,
                 };
             }
         }
-        self.seats.leave(&seat);
+        self.active_calls.leave(&active_call);
         if let Some(engine) = engine {
             self.exchange.lay_to_rest(engine);
         }
-        self.exchange.crew().wake_all(&self.reactor);
+        self.exchange.thread_states().wake_all(&self.reactor);
     }
 
     /// Whether the engine has stopped; threads that are not in a call end then.
@@ -170,7 +170,7 @@ impl Lending {
 
     /// Threads that are in a call.
     pub fn calls(&self) -> usize {
-        self.exchange.crew().calls()
+        self.exchange.thread_states().calls()
     }
 
     /// What has happened, once the threads have ended; writes the rest of the access log.
@@ -236,7 +236,7 @@ impl Lending {
             if !engine.has_work() {
                 engine.flush_held();
             }
-            // An answer that has been written may have brought a pipelined request up.
+            // A response that has been written may have brought a pipelined request up.
             if engine.has_work() {
                 engine.set_now(Instant::now());
                 mine = Some(engine);
@@ -249,14 +249,14 @@ impl Lending {
     /// Lends the engine for `call`.
     fn begin(&self, call: Call, engine: Box<Engine>) -> Begun {
         let at = engine.now();
-        self.exchange.crew().begin_call();
+        self.exchange.thread_states().begin_call();
         self.lend(engine);
         Begun { call, at }
     }
 
     /// Does what is due; `false` if the engine has stopped.
     fn advance(&self, engine: &mut Engine) -> bool {
-        self.deliver(engine);
+        self.drain_mailbox(engine);
         self.tell_calls(engine);
         engine.advance();
         !engine.is_stopped()
@@ -265,7 +265,7 @@ impl Lending {
     /// Tells the engine of a worker that is one of several how many threads are in calls; whether it is one.
     fn tell_calls(&self, engine: &mut Engine) -> bool {
         if self.sharing.is_some() {
-            engine.set_calls(self.exchange.crew().calls(), self.pace.is_long());
+            engine.set_calls(self.exchange.thread_states().calls(), self.call_durations.is_long());
         }
         self.sharing.is_some()
     }
@@ -291,17 +291,17 @@ impl Lending {
 
     /// Lays the engine down and waits for the network.
     fn rest(&self, engine: Box<Engine>, events: &mut Events) -> Option<Box<Engine>> {
-        if self.exchange.crew().polling() > 0 && !self.pace.waits() {
+        if self.exchange.thread_states().polling() > 0 && !self.call_durations.waits() {
             // One is enough. `idle` sees to it that there is one.
-            return self.lay_down(engine);
+            return self.release(engine);
         }
-        self.exchange.crew().begin_poll();
-        if let Some(engine) = self.lay_down(engine) {
-            self.exchange.crew().end_poll();
+        self.exchange.thread_states().begin_poll();
+        if let Some(engine) = self.release(engine) {
+            self.exchange.thread_states().end_poll();
             return Some(engine);
         }
         self.wait(events);
-        self.exchange.crew().end_poll();
+        self.exchange.thread_states().end_poll();
         self.reclaim(events)
     }
 
@@ -315,14 +315,18 @@ impl Lending {
                 Some(engine)
             }
             None if events.is_empty() => None,
-            None => self.exchange.post(Letter::Events(events.iter().collect())),
+            None => self.exchange.post(EngineMessage::Events(events.iter().collect())),
         };
         events.clear();
         engine
     }
 
     /// Calls the application; the engine is lent. Returns the engine if it is still there afterwards.
-    fn run_call(self: &Arc<Self>, begun: Begun, seat: &Seat) -> Result<Option<Box<Engine>>, GivenUp> {
+    fn run_call(
+        self: &Arc<Self>,
+        begun: Begun,
+        active_call: &ActiveCall,
+    ) -> Result<Option<Box<Engine>>, GivenUp> {
         let Begun { call, at } = begun;
         let queued = Duration::from_nanos(call.queued_nanos);
         let key = call.key;
@@ -341,26 +345,26 @@ impl Lending {
             begun: at,
         };
         let responder = Responder::new(Arc::clone(self), key, call.share);
-        seat.begin(key.call);
-        let sample = self.pace.begin();
+        active_call.begin(key.call);
+        let sample = self.call_durations.begin();
         let called = catch_unwind(AssertUnwindSafe(|| self.application.call(request, responder)));
         if called.is_err()
             && let Some(times) = FAILED_CALLS.note()
         {
             log::error!("the server itself failed in a call, which was cut (a bug in Portico){times}");
         }
-        if !seat.end(key.call) {
+        if !active_call.end(key.call) {
             return Err(GivenUp);
         }
-        self.exchange.crew().end_call();
+        self.exchange.thread_states().end_call();
         let now = Instant::now();
         let wall = now.saturating_duration_since(at);
-        self.pace.record(wall, sample, || self.application.computes_in_parallel());
+        self.call_durations.record(wall, sample, || self.application.computes_in_parallel());
         let mut engine = self.exchange.take();
         match &mut engine {
             Some(engine) => engine.set_now(now),
             // Whoever has it may have told the siblings of this call as running.
-            None if self.sharing.is_some() => self.send(Letter::TellLoad),
+            None if self.sharing.is_some() => self.send(EngineMessage::TellLoad),
             None => {}
         }
         Ok(engine)
@@ -368,100 +372,107 @@ impl Lending {
 
     /// Lays the engine down for a call, and has another thread look after it if calls wait.
     fn lend(&self, mut engine: Box<Engine>) {
-        self.exchange.crew().count_lend();
-        if self.exchange.crew().is_polled() {
+        self.exchange.thread_states().count_lend();
+        if self.exchange.thread_states().is_polled() {
             // Whoever waits for the network looks at nothing by itself: they would wait for the end of this call.
             engine.flush_held();
         }
         loop {
             let more = engine.has_work();
-            match self.lay_down(engine) {
+            match self.release(engine) {
                 Some(again) => engine = again,
                 None => {
-                    self.exchange.crew().rouse_standby(&self.reactor);
-                    let unpolled = self.pace.waits() && !self.exchange.crew().is_polled();
+                    self.exchange.thread_states().rouse_standby(&self.reactor);
+                    let unpolled = self.call_durations.waits() && !self.exchange.thread_states().is_polled();
                     if unpolled || self.needs_another(more) {
-                        self.exchange.crew().wake_one(&self.reactor);
+                        self.exchange.thread_states().wake_one(&self.reactor);
                     }
                     return;
                 }
             }
-            self.deliver(&mut engine);
+            self.drain_mailbox(&mut engine);
         }
     }
 
-    /// Lays the engine into the slot; gives it back if a letter has come meanwhile. The siblings are told first.
-    fn lay_down(&self, mut engine: Box<Engine>) -> Option<Box<Engine>> {
+    /// Lays the engine into the slot; gives it back if a message has come meanwhile. The siblings are told first.
+    fn release(&self, mut engine: Box<Engine>) -> Option<Box<Engine>> {
         if self.tell_calls(&mut engine) {
             engine.tell_load();
         }
-        self.lay_down_untold(engine)
+        self.release_untold(engine)
     }
 
-    /// As [`Lending::lay_down`], where nothing has changed for the siblings.
-    fn lay_down_untold(&self, mut engine: Box<Engine>) -> Option<Box<Engine>> {
+    /// As [`Lending::release`], where nothing has changed for the siblings.
+    fn release_untold(&self, mut engine: Box<Engine>) -> Option<Box<Engine>> {
         // A call that takes no time needs no watch of its client's. If it does take time, the standby looks.
-        if engine.has_unwatched() && (self.pace.is_long() || self.exchange.crew().is_polled()) {
+        if engine.has_unwatched()
+            && (self.call_durations.is_long() || self.exchange.thread_states().is_polled())
+        {
             engine.watch_all();
         }
         // While calls come back, whoever comes back sees what may be passed on: nobody is woken for that.
-        if let Some(due) = engine.changed_timeout(self.exchange.crew().is_standby_polling())
-            && self.alarm.publish(due)
+        if let Some(due) = engine.changed_timeout(self.exchange.thread_states().is_standby_polling())
+            && self.next_deadline.publish(due)
         {
-            self.exchange.crew().wake_standby(&self.reactor);
+            self.exchange.thread_states().wake_standby(&self.reactor);
         }
         if let Some(work) = engine.changed_work() {
-            self.exchange.crew().set_work_waiting(work);
+            self.exchange.thread_states().set_work_waiting(work);
         }
-        self.waits.set_need(match self.exchange.crew().calls() >= self.config.threads as usize {
+        self.waits.set_need(match self.exchange.thread_states().calls() >= self.config.threads as usize {
             false => Need::None,
             true if engine.has_call() => Need::Now,
             true => Need::Soon,
         });
-        self.exchange.lay_down(engine)
+        self.exchange.release(engine)
     }
 
     /// Waits without the engine, until it is this thread's turn to drive.
     fn idle(&self, events: &mut Events) -> Option<Box<Engine>> {
-        if self.pace.waits() {
-            self.exchange.crew().begin_poll();
+        if self.call_durations.waits() {
+            self.exchange.thread_states().begin_poll();
             let engine = self.exchange.take();
             if engine.is_none() && !self.is_stopped() {
                 self.wait(events);
             }
-            self.exchange.crew().end_poll();
+            self.exchange.thread_states().end_poll();
             return engine.or_else(|| self.reclaim(events));
         }
-        self.exchange.crew().announce_park();
+        self.exchange.thread_states().announce_park();
         if let Some(engine) = self.exchange.last_look(|engine| engine.has_work()) {
-            self.exchange.crew().revoke_park();
+            self.exchange.thread_states().revoke_park();
             return Some(engine);
         }
         if !self.is_stopped() {
-            self.exchange.crew().park();
+            self.exchange.thread_states().park();
         }
-        self.exchange.crew().revoke_park();
+        self.exchange.thread_states().revoke_park();
         self.exchange.take()
     }
 
-    /// Hands a part of an answer to the engine: directly, if it lies in the slot. `false` if the client has gone.
-    pub(crate) fn answer(&self, key: RequestKey, answer: Answer<'_>, flow: Option<&Arc<Flow>>) -> bool {
+    /// Hands a part of a response to the engine: directly, if it lies in the slot. `false` if the client has gone.
+    pub(crate) fn respond(
+        &self,
+        key: RequestKey,
+        response: ResponsePart<'_>,
+        flow: Option<&Arc<Flow>>,
+    ) -> bool {
         match self.exchange.take() {
             Some(mut engine) => {
                 engine.set_now(Instant::now());
-                // What was posted before comes first: blocks of one answer keep their order.
-                self.deliver(&mut engine);
-                let quiet = !self.pace.is_long() && !self.exchange.crew().is_polled();
+                // What was posted before comes first: blocks of one response keep their order.
+                self.drain_mailbox(&mut engine);
+                let quiet = !self.call_durations.is_long() && !self.exchange.thread_states().is_polled();
                 let writing = if quiet { Writing::Batched } else { Writing::AtOnce };
-                let alive = engine.answer(key, answer, writing);
+                let alive = engine.respond(key, response, writing);
                 self.give_back(engine);
                 alive
             }
             None => {
                 if let Some(flow) = flow {
-                    flow.post(answer.copied_bytes());
+                    flow.post(response.copied_bytes());
                 }
-                self.send(Letter::Answer(key, answer.into_owned(), flow.cloned()));
+                self.send(EngineMessage::ResponsePart(key, response.into_owned(), flow.cloned()));
                 true
             }
         }
@@ -469,7 +480,7 @@ impl Lending {
 
     /// The reader of a streamed body waits for more of it.
     fn read_more(&self, id: ConnectionId) {
-        self.send(Letter::ReadMore(id));
+        self.send(EngineMessage::ReadMore(id));
         self.ensure_driven();
     }
 
@@ -481,18 +492,18 @@ impl Lending {
             }
             let more = engine.has_work();
             // With nothing to do in it, the thread that drives tells them soon enough.
-            let laid_down = if more { self.lay_down(engine) } else { self.lay_down_untold(engine) };
+            let laid_down = if more { self.release(engine) } else { self.release_untold(engine) };
             match laid_down {
                 Some(again) => engine = again,
                 None => {
-                    self.exchange.crew().rouse_standby(&self.reactor);
+                    self.exchange.thread_states().rouse_standby(&self.reactor);
                     if self.needs_another(more) {
-                        self.exchange.crew().wake_one(&self.reactor);
+                        self.exchange.thread_states().wake_one(&self.reactor);
                     }
                     return;
                 }
             }
-            self.deliver(&mut engine);
+            self.drain_mailbox(&mut engine);
         }
     }
 
@@ -500,13 +511,13 @@ impl Lending {
     /// wait its driver is back before that one can do anything; if not, the standby sees that work waits. But a
     /// standby that itself waits for the network sees only what comes from there.
     fn needs_another(&self, work: bool) -> bool {
-        work && (self.pace.waits() || self.exchange.crew().is_standby_polling())
+        work && (self.call_durations.waits() || self.exchange.thread_states().is_standby_polling())
     }
 
     /// Makes sure that somebody drives: the calling thread is about to wait for what only a driver brings.
     pub(crate) fn ensure_driven(&self) {
-        if !self.exchange.crew().is_polled() {
-            self.exchange.crew().ask_standby(&self.reactor);
+        if !self.exchange.thread_states().is_polled() {
+            self.exchange.thread_states().ask_standby(&self.reactor);
         }
     }
 
@@ -555,7 +566,7 @@ impl Lending {
     /// Waits for the network. While calls wait each thread takes one event, so that the kernel wakes a thread for
     /// each of those that come together; else one thread takes them all.
     fn wait(&self, events: &mut Events) {
-        let waited = match self.pace.waits() {
+        let waited = match self.call_durations.waits() {
             true => self.reactor.wait_for_one(events, None),
             false => self.reactor.wait(events, None),
         };
@@ -574,6 +585,6 @@ impl Lending {
     fn finish(&self, engine: Box<Engine>) {
         self.stopped.store(true, Ordering::SeqCst);
         self.exchange.lay_to_rest(engine);
-        self.exchange.crew().wake_all(&self.reactor);
+        self.exchange.thread_states().wake_all(&self.reactor);
     }
 }

@@ -14,19 +14,19 @@ use portico_proto::{Fields, ResponseHead};
 use super::Lending;
 use super::waits::Outlook;
 use crate::access_log::Reason;
-use crate::connection::{Answer, Block, Flow, RequestKey, ResponseShare, ResponseSpool, Room, WaitEnd};
+use crate::connection::{Block, Flow, RequestKey, ResponsePart, ResponseShare, ResponseSpool, Room, WaitEnd};
 use crate::spool::SpoolError;
 
 /// Answers one request. Holds no socket: blocks are handed to the engine, which writes them at once if it can
 /// and keeps up to the high-water mark. Beyond it the calling thread waits while other threads are free; else
 /// what the client has not taken goes to a file.
 ///
-/// Dropped before [`Responder::finish`] it answers 500 if the head has not gone out, else it ends the answer as
+/// Dropped before [`Responder::finish`] it answers 500 if the head has not gone out, else it ends the response as
 /// [`Responder::abort`] does, so that a truncated one never looks complete.
 pub struct Responder {
     lending: Arc<Lending>,
     key: RequestKey,
-    state: State,
+    state: ResponderState,
     flow: Option<Arc<Flow>>,
     /// What of the response goes through a file, from the moment on at which its client was too slow.
     spool: Option<Arc<ResponseSpool>>,
@@ -43,7 +43,7 @@ pub struct Responder {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum ResponderState {
     Open,
     Started,
     /// The application has taken the connection over.
@@ -78,7 +78,7 @@ impl Responder {
     pub(crate) fn new(lending: Arc<Lending>, key: RequestKey, share: ResponseShare) -> Self {
         let ResponseShare { memory_bytes, may_spool } = share;
         let (flow, spool, memory_left) = (None, None, memory_bytes as usize);
-        let (state, is_whole, announced, goes_on) = (State::Open, false, None, false);
+        let (state, is_whole, announced, goes_on) = (ResponderState::Open, false, None, false);
         Self { lending, key, state, flow, spool, memory_left, is_whole, announced, may_spool, goes_on }
     }
 
@@ -93,13 +93,13 @@ impl Responder {
     /// # Errors
     /// The client has left, or the call was given up; descriptors have run out.
     pub fn take_connection(&mut self) -> io::Result<OwnedFd> {
-        if self.state != State::Open {
+        if self.state != ResponderState::Open {
             return Err(io::ErrorKind::NotConnected.into());
         }
         let lent = self.lending.lend_connection(self.key);
-        // What comes of an inquiry that nobody waits for any more is ended with the call.
+        // What comes of a query that nobody waits for any more is ended with the call.
         if lent.as_ref().err().is_none_or(|error| error.kind() == io::ErrorKind::TimedOut) {
-            self.state = State::Lent;
+            self.state = ResponderState::Lent;
         }
         lent
     }
@@ -107,7 +107,7 @@ impl Responder {
     /// The call that has taken the connection over has ended. Who still has its socket may send the last of it;
     /// the connection ends when the responder is dropped, or a little later by itself.
     pub fn end_call(&self) {
-        if self.state == State::Lent {
+        if self.state == ResponderState::Lent {
             self.lending.end_lent_soon(self.key);
         }
     }
@@ -117,10 +117,10 @@ impl Responder {
     /// # Errors
     /// [`Gone`].
     pub fn early_hints(&mut self, fields: &Fields) -> Result<(), Gone> {
-        if self.state != State::Open {
+        if self.state != ResponderState::Open {
             return Ok(());
         }
-        self.hand(Answer::EarlyHints(Cow::Borrowed(fields)))
+        self.hand(ResponsePart::EarlyHints(Cow::Borrowed(fields)))
     }
 
     /// Sends the head, together with the first block of the body if there is one. The block leaves at once.
@@ -132,20 +132,20 @@ impl Responder {
     }
 
     fn start_with(&mut self, head: &ResponseHead, block: Block<'_>) -> Result<(), Gone> {
-        debug_assert_eq!(self.state, State::Open, "an answer starts once");
-        self.state = State::Started;
+        debug_assert_eq!(self.state, ResponderState::Open, "a response starts once");
+        self.state = ResponderState::Started;
         let flow = Arc::new(Flow::default());
         self.flow = Some(Arc::clone(&flow));
         self.announced = head.length.or(self.is_whole.then_some(block.len() as u64));
         if matches!(block, Block::Shared(_)) && self.has_memory_for(&block) {
             self.memory_left -= block.len();
             self.note_come(block.len());
-            self.hand(Answer::Start { head: Cow::Borrowed(head), block, flow })?;
+            self.hand(ResponsePart::Start { head: Cow::Borrowed(head), block, flow })?;
             return self.make_room();
         }
         let (first, rest) = block.split_at(block.len().min(PIECE_BYTES_MAX));
         self.note_come(first.len());
-        self.hand(Answer::Start { head: Cow::Borrowed(head), block: Block::Borrowed(first), flow })?;
+        self.hand(ResponsePart::Start { head: Cow::Borrowed(head), block: Block::Borrowed(first), flow })?;
         if rest.is_empty() { self.make_room() } else { self.send(rest) }
     }
 
@@ -204,7 +204,7 @@ impl Responder {
         }
         self.memory_left -= block.len();
         self.note_come(block.len());
-        self.hand(Answer::Block(Block::Shared(Box::new(block))))?;
+        self.hand(ResponsePart::Block(Block::Shared(Box::new(block))))?;
         self.make_room()
     }
 
@@ -213,7 +213,7 @@ impl Responder {
             return self.store(piece);
         }
         self.note_come(piece.len());
-        self.hand(Answer::Block(Block::Borrowed(piece)))?;
+        self.hand(ResponsePart::Block(Block::Borrowed(piece)))?;
         self.make_room()
     }
 
@@ -232,7 +232,7 @@ impl Responder {
             Ok(is_first) => {
                 self.note_come(piece.len());
                 if is_first {
-                    self.hand(Answer::Spooled(Arc::clone(&spool)))?;
+                    self.hand(ResponsePart::Spooled(Arc::clone(&spool)))?;
                 } else if self.is_gone() {
                     return Err(Gone);
                 }
@@ -270,8 +270,8 @@ impl Responder {
 
     /// Requests need the thread: the client is cut.
     fn dismiss(&mut self) -> Result<(), Gone> {
-        self.state = State::Finished;
-        let _ = self.hand(Answer::Abort(Reason::WriteTimeout));
+        self.state = ResponderState::Finished;
+        let _ = self.hand(ResponsePart::Abort(Reason::WriteTimeout));
         Err(Gone)
     }
 
@@ -284,7 +284,7 @@ impl Responder {
         if self.is_spooling() {
             return self.store_file(&file, offset, length);
         }
-        self.hand(Answer::File { file, offset, length })
+        self.hand(ResponsePart::File { file, offset, length })
     }
 
     /// Has a part of `file` follow what is in the spool.
@@ -306,25 +306,25 @@ impl Responder {
         Ok(())
     }
 
-    /// The answer is complete after what has been sent.
+    /// The response is complete after what has been sent.
     pub fn finish(mut self) {
-        self.state = State::Finished;
-        let _ = self.hand(Answer::Finish);
+        self.state = ResponderState::Finished;
+        let _ = self.hand(ResponsePart::Finish);
     }
 
-    /// Sends head and whole body and finishes, in one step: the path of most answers. May be held back for up to
-    /// half a millisecond while other requests wait, to be written together with their answers.
-    pub fn answer(self, head: &ResponseHead, body: &[u8]) {
-        self.answer_with(head, Block::Borrowed(body));
+    /// Sends head and whole body and finishes, in one step: the path of most responses. May be held back for up to
+    /// half a millisecond while other requests wait, to be written together with their responses.
+    pub fn respond(self, head: &ResponseHead, body: &[u8]) {
+        self.respond_with(head, Block::Borrowed(body));
     }
 
-    /// As [`Responder::answer`], with a body that is kept rather than copied where the client does not take it
+    /// As [`Responder::respond`], with a body that is kept rather than copied where the client does not take it
     /// at once.
-    pub fn answer_shared(self, head: &ResponseHead, body: Bytes) {
-        self.answer_with(head, Block::Shared(Box::new(body)));
+    pub fn respond_shared(self, head: &ResponseHead, body: Bytes) {
+        self.respond_with(head, Block::Shared(Box::new(body)));
     }
 
-    fn answer_with(mut self, head: &ResponseHead, body: Block<'_>) {
+    fn respond_with(mut self, head: &ResponseHead, body: Block<'_>) {
         let max = if let Block::Shared(_) = body { self.memory_left } else { PIECE_BYTES_MAX };
         let max = max.min(self.memory_left).max(SMALL_BYTES);
         if body.len() > max {
@@ -334,25 +334,25 @@ impl Responder {
             }
             return;
         }
-        self.state = State::Finished;
-        let _ = self.hand(Answer::Whole { head: Cow::Borrowed(head), body });
+        self.state = ResponderState::Finished;
+        let _ = self.hand(ResponsePart::Whole { head: Cow::Borrowed(head), body });
     }
 
-    /// Ends the answer before its end: the peer gets what has been sent, and sees that it is not all.
+    /// Ends the response before its end: the peer gets what has been sent, and sees that it is not all.
     pub fn abort(mut self) {
-        self.state = State::Finished;
-        let _ = self.hand(Answer::Abort(Reason::Aborted));
+        self.state = ResponderState::Finished;
+        let _ = self.hand(ResponsePart::Abort(Reason::Aborted));
     }
 
     /// The peer has left: ends the connection at once.
     pub fn leave(mut self) {
-        self.state = State::Finished;
-        let _ = self.hand(Answer::Abort(Reason::ClientGone));
+        self.state = ResponderState::Finished;
+        let _ = self.hand(ResponsePart::Abort(Reason::ClientGone));
     }
 
     /// Whether the head has gone out.
     pub fn started(&self) -> bool {
-        self.state != State::Open
+        self.state != ResponderState::Open
     }
 
     /// Whether the peer is known to have gone.
@@ -366,8 +366,8 @@ impl Responder {
         self.is_gone() || self.lending.is_client_gone(self.key)
     }
 
-    fn hand(&self, answer: Answer<'_>) -> Result<(), Gone> {
-        if self.lending.answer(self.key, answer, self.flow.as_ref()) { Ok(()) } else { Err(Gone) }
+    fn hand(&self, response: ResponsePart<'_>) -> Result<(), Gone> {
+        if self.lending.respond(self.key, response, self.flow.as_ref()) { Ok(()) } else { Err(Gone) }
     }
 
     /// Waits while too much of the response is in memory, or has what comes next go to a file.
@@ -443,19 +443,20 @@ impl Drop for Responder {
             self.lending.end_going_on(flow);
         }
         match self.state {
-            State::Finished => {}
-            State::Lent => self.lending.end_lent(self.key),
-            State::Started => {
-                let _ = self.hand(Answer::Abort(Reason::Aborted));
+            ResponderState::Finished => {}
+            ResponderState::Lent => self.lending.end_lent(self.key),
+            ResponderState::Started => {
+                let _ = self.hand(ResponsePart::Abort(Reason::Aborted));
             }
-            State::Open => {
+            ResponderState::Open => {
                 let body = b"500 Internal Server Error\n";
                 let mut fields = Fields::new();
                 fields.push(b"Content-Type", b"text/plain; charset=utf-8");
                 let length = Some(body.len() as u64);
                 let head = ResponseHead { status: 500, fields, length, ..ResponseHead::default() };
-                self.state = State::Finished;
-                let _ = self.hand(Answer::Whole { head: Cow::Owned(head), body: Block::Borrowed(body) });
+                self.state = ResponderState::Finished;
+                let _ =
+                    self.hand(ResponsePart::Whole { head: Cow::Owned(head), body: Block::Borrowed(body) });
             }
         }
     }

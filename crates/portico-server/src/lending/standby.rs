@@ -24,14 +24,14 @@ const CALLS_A_LOOK: u32 = 64;
 /// no larger a part than this of the time since.
 const HELD_UP_PART: u32 = 64;
 
-/// How often the standby looks.
+/// The times at which the standby looks after the engine.
 #[derive(Debug)]
-struct Watch {
+struct StandbySchedule {
     /// When an engine was last found that nobody looked after.
     left_alone: Instant,
 }
 
-impl Watch {
+impl StandbySchedule {
     /// When to look again. `average` is what calls take, `waits` whether they let the interpreter go meanwhile.
     fn tick(&self, now: Instant, average: Duration, waits: bool) -> Duration {
         if waits || average > BRISK {
@@ -46,20 +46,20 @@ impl Watch {
 impl Lending {
     /// Runs the calling thread as the standby until the engine has stopped.
     pub fn run_standby(&self) {
-        self.exchange.crew().enlist_standby();
+        self.exchange.thread_states().enlist_standby();
         let mut events = Events::new();
-        let mut watch = Watch { left_alone: Instant::now() };
+        let mut watch = StandbySchedule { left_alone: Instant::now() };
         let (mut seen, mut quiet) = (0, 0);
         while !self.is_stopped() {
             self.standby_sleep(&watch, quiet > QUIET_TICKS);
-            let lends = self.exchange.crew().lends();
-            let looked_after = self.exchange.crew().is_looked_after();
+            let lends = self.exchange.thread_states().lends();
+            let looked_after = self.exchange.thread_states().is_looked_after();
             let left_alone = lends == seen && !looked_after;
             let now = Instant::now();
-            let due = self.alarm.due().is_some_and(|due| due <= now);
+            let due = self.next_deadline.due().is_some_and(|due| due <= now);
             quiet = if lends == seen && looked_after { quiet + 1 } else { 0 };
             seen = lends;
-            if (self.exchange.crew().was_standby_asked() || left_alone || due)
+            if (self.exchange.thread_states().was_standby_asked() || left_alone || due)
                 && let Some(engine) = self.exchange.take()
             {
                 if left_alone {
@@ -70,26 +70,26 @@ impl Lending {
         }
     }
 
-    fn standby_sleep(&self, watch: &Watch, deeply: bool) {
+    fn standby_sleep(&self, watch: &StandbySchedule, deeply: bool) {
         let now = Instant::now();
-        self.exchange.crew().set_standby_asleep(deeply);
+        self.exchange.thread_states().set_standby_asleep(deeply);
         // Whoever lends and then finds nobody asleep is seen here: it does not poll any more.
-        let deeply = deeply && self.exchange.crew().is_looked_after();
-        let tick = watch.tick(now, self.pace.average(), self.pace.waits());
-        let until = if deeply { self.alarm.due() } else { Some(now + tick) };
+        let deeply = deeply && self.exchange.thread_states().is_looked_after();
+        let tick = watch.tick(now, self.call_durations.average(), self.call_durations.waits());
+        let until = if deeply { self.next_deadline.due() } else { Some(now + tick) };
         // Roused between the decision and here, `park` returns at once.
         if !self.is_stopped() {
-            match self.alarm.sleep_until(until, now) {
+            match self.next_deadline.sleep_until(until, now) {
                 Some(time) => thread::park_timeout(time),
                 None => thread::park(),
             }
         }
-        self.exchange.crew().set_standby_asleep(false);
+        self.exchange.thread_states().set_standby_asleep(false);
     }
 
     /// Drives until an application thread can, or until calls come back by themselves.
     fn drive_as_standby(&self, mut engine: Box<Engine>, events: &mut Events) {
-        let mut lends = self.exchange.crew().lends();
+        let mut lends = self.exchange.thread_states().lends();
         let mut looked = Instant::now();
         loop {
             self.look(&mut engine, events);
@@ -98,31 +98,34 @@ impl Lending {
             }
             engine.flush_held();
             let call = engine.has_call();
-            let relieved =
-                if call { self.exchange.crew().has_idle() } else { self.exchange.crew().polling() > 0 };
+            let relieved = if call {
+                self.exchange.thread_states().has_idle()
+            } else {
+                self.exchange.thread_states().polling() > 0
+            };
             let stays = !relieved && !engine.has_unfinished();
-            self.exchange.crew().set_standby_polling(stays);
-            if let Some(again) = self.lay_down(engine) {
-                self.exchange.crew().set_standby_polling(false);
+            self.exchange.thread_states().set_standby_polling(stays);
+            if let Some(again) = self.release(engine) {
+                self.exchange.thread_states().set_standby_polling(false);
                 engine = again;
                 continue;
             }
             if call {
                 // Also if none was idle before: a call may have ended since.
-                self.exchange.crew().wake_one(&self.reactor);
+                self.exchange.thread_states().wake_one(&self.reactor);
             }
             if relieved {
                 return;
             }
             if stays {
-                let until = self.alarm.due().into_iter().chain(self.waits.press_at()).min();
-                let timeout = self.alarm.sleep_until(until, Instant::now());
+                let until = self.next_deadline.due().into_iter().chain(self.waits.press_at()).min();
+                let timeout = self.next_deadline.sleep_until(until, Instant::now());
                 if let Err(error) = self.reactor.wait_aside(timeout) {
                     self.report_failed_wait(&error);
                 }
-                self.exchange.crew().set_standby_polling(false);
+                self.exchange.thread_states().set_standby_polling(false);
             }
-            let (now, lends_now) = (Instant::now(), self.exchange.crew().lends());
+            let (now, lends_now) = (Instant::now(), self.exchange.thread_states().lends());
             if lends_now != lends && now.saturating_duration_since(looked) < WATCH_TICK {
                 // Threads come back from calls, and look for themselves. Else each packet would wake this one.
                 return;
@@ -143,7 +146,7 @@ mod tests {
     #[test]
     fn it_looks_the_less_often_the_longer_calls_have_come_back() {
         let left_alone = Instant::now();
-        let watch = Watch { left_alone };
+        let watch = StandbySchedule { left_alone };
         let tick = |seconds: f64, micros, waits| {
             watch.tick(left_alone + Duration::from_secs_f64(seconds), Duration::from_micros(micros), waits)
         };

@@ -21,9 +21,10 @@ use std::time::{Duration, Instant};
 
 use crate::reactor::Reactor;
 
-/// The threads' whereabouts.
+/// The states of an engine's threads: in calls, waiting for the network, parked, standby. Counted only; no thread
+/// waits for another here.
 #[derive(Debug, Default)]
-pub struct Crew {
+pub struct ThreadStates {
     parked: Mutex<Vec<Thread>>,
     polling: AtomicUsize,
     calls: AtomicUsize,
@@ -35,7 +36,7 @@ pub struct Crew {
     standby_asked: AtomicBool,
 }
 
-impl Crew {
+impl ThreadStates {
     /// A thread begins a call.
     pub fn begin_call(&self) {
         self.calls.fetch_add(1, Ordering::SeqCst);
@@ -186,7 +187,7 @@ impl Crew {
 
 /// The moment of the engine's next deadline, told to the standby, which keeps the time while it sleeps.
 #[derive(Debug)]
-pub struct Alarm {
+pub struct NextDeadline {
     base: Instant,
     due_nanos: AtomicU64,
     standby_until_nanos: AtomicU64,
@@ -194,7 +195,7 @@ pub struct Alarm {
 
 const NEVER: u64 = u64::MAX;
 
-impl Alarm {
+impl NextDeadline {
     /// No deadline.
     pub fn new(base: Instant) -> Self {
         Self { base, due_nanos: AtomicU64::new(NEVER), standby_until_nanos: AtomicU64::new(0) }
@@ -237,14 +238,14 @@ mod tests {
     #[test]
     fn an_earlier_deadline_wakes_the_standby_and_a_later_one_does_not() {
         let base = Instant::now();
-        let alarm = Alarm::new(base);
+        let next_deadline = NextDeadline::new(base);
         let at = |seconds| base + Duration::from_secs(seconds);
-        assert_eq!(alarm.sleep_until(None, base), None);
-        assert!(alarm.publish(Some(at(30))));
-        assert_eq!(alarm.sleep_until(None, at(1)), Some(Duration::from_secs(29)));
-        assert_eq!(alarm.sleep_until(alarm.due(), at(1)), Some(Duration::from_secs(29)));
-        assert!(!alarm.publish(Some(at(75))));
-        assert!(alarm.publish(Some(at(10))));
-        assert_eq!(alarm.due(), Some(at(10)));
+        assert_eq!(next_deadline.sleep_until(None, base), None);
+        assert!(next_deadline.publish(Some(at(30))));
+        assert_eq!(next_deadline.sleep_until(None, at(1)), Some(Duration::from_secs(29)));
+        assert_eq!(next_deadline.sleep_until(next_deadline.due(), at(1)), Some(Duration::from_secs(29)));
+        assert!(!next_deadline.publish(Some(at(75))));
+        assert!(next_deadline.publish(Some(at(10))));
+        assert_eq!(next_deadline.due(), Some(at(10)));
     }
 }

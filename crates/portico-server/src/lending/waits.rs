@@ -1,9 +1,8 @@
 //! Application threads that wait for a client to take its response.
 //!
-//! They may while other threads are free. When they are needed, those whose response goes to a file are asked
-//! to go on, one after the other: they share the interpreter, so that all together would all be done when the
-//! last one is. That begins when every thread is in a call and half of them wait, so that the next request
-//! finds one.
+//! They may while other threads are free. When they are needed, those whose response goes to a file are asked to
+//! go on, one after the other: they share the interpreter, so that all together would all be done when the last
+//! one is. That begins when every thread is in a call and half of them wait, so that the next request finds one.
 //!
 //! Of those that can put their response nowhere, at most half of the threads go on waiting when requests do, and
 //! those that have waited longest are dismissed: their clients are cut. A thread that makes a response without a
@@ -43,20 +42,20 @@ pub(super) enum Need {
 
 #[derive(Debug, Default)]
 struct List {
-    threads: Vec<Waiting>,
+    threads: Vec<WaitingCall>,
     /// When a thread was last hurried.
     hurried_at: Option<Instant>,
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct WaitingCall {
     flow: Arc<Flow>,
     outlook: Outlook,
-    state: State,
+    state: WaitState,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum WaitState {
     /// It waits.
     Waits,
     /// It goes on making its response, into a file.
@@ -88,7 +87,7 @@ impl Waits {
         self.end(flow);
         // Somebody may have asked after the former wait had ended.
         flow.forget_asked();
-        self.lock().threads.push(Waiting { flow: Arc::clone(flow), outlook, state: State::Waits });
+        self.lock().threads.push(WaitingCall { flow: Arc::clone(flow), outlook, state: WaitState::Waits });
         self.count.fetch_add(1, Ordering::SeqCst);
         let until = room.patience.map(|patience| Instant::now() + patience);
         loop {
@@ -115,7 +114,8 @@ impl Waits {
     }
 
     fn is_hurried(&self, flow: &Arc<Flow>) -> bool {
-        let is_it = |waiting: &Waiting| Arc::ptr_eq(&waiting.flow, flow) && waiting.state == State::Hurried;
+        let is_it =
+            |waiting: &WaitingCall| Arc::ptr_eq(&waiting.flow, flow) && waiting.state == WaitState::Hurried;
         self.lock().threads.iter().any(is_it)
     }
 
@@ -181,14 +181,15 @@ impl Waits {
 impl List {
     /// Requests wait, and all of `threads` are in calls: more than half do not stay there for clients.
     fn dismiss(&mut self, threads: usize) {
-        let is_held =
-            |waiting: &Waiting| waiting.outlook != Outlook::Spills && waiting.state != State::Dismissed;
+        let is_held = |waiting: &WaitingCall| {
+            waiting.outlook != Outlook::Spills && waiting.state != WaitState::Dismissed
+        };
         let held = self.threads.iter().filter(|waiting| is_held(waiting)).count();
         // An only thread goes on with what may end after all, as long as there is room in the file.
         let goes_on = self.threads.iter().any(|waiting| waiting.outlook == Outlook::Endless);
         let surplus = held.saturating_sub((threads / 2).max(goes_on.into()));
         for waiting in self.threads.iter_mut().filter(|waiting| is_held(waiting)).take(surplus) {
-            waiting.state = State::Dismissed;
+            waiting.state = WaitState::Dismissed;
             waiting.flow.ask(WaitEnd::Dismissed);
         }
     }
@@ -200,24 +201,24 @@ impl List {
             return;
         }
         if let Some(waiting) = self.next_to_hurry(threads) {
-            waiting.state = State::Hurried;
+            waiting.state = WaitState::Hurried;
             waiting.flow.ask(WaitEnd::Hurried);
             self.hurried_at = Some(now);
         }
     }
 
     fn has_hurried(&self) -> bool {
-        self.threads.iter().any(|waiting| waiting.state == State::Hurried)
+        self.threads.iter().any(|waiting| waiting.state == WaitState::Hurried)
     }
 
-    fn next_to_hurry(&mut self, threads: usize) -> Option<&mut Waiting> {
+    fn next_to_hurry(&mut self, threads: usize) -> Option<&mut WaitingCall> {
         self.threads.iter_mut().find(|waiting| {
             let goes_on = match waiting.outlook {
                 Outlook::Spills => true,
                 Outlook::Endless => threads == 1,
                 Outlook::Stuck => false,
             };
-            goes_on && waiting.state == State::Waits
+            goes_on && waiting.state == WaitState::Waits
         })
     }
 }
@@ -291,7 +292,7 @@ mod tests {
     }
 
     fn hurried(waits: &Waits) -> Vec<bool> {
-        waits.lock().threads.iter().map(|waiting| waiting.state == State::Hurried).collect()
+        waits.lock().threads.iter().map(|waiting| waiting.state == WaitState::Hurried).collect()
     }
 
     #[test]

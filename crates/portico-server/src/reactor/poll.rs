@@ -8,14 +8,14 @@ use std::time::Duration;
 use portico_os::{VitalDescriptors, above_standard};
 use rustix::event::{PollFd, PollFlags, Timespec, epoll};
 
-use super::wake::Wake;
+use super::wake::Waker;
 
 /// Waits for readiness on behalf of one engine.
 #[derive(Debug)]
 pub struct Reactor {
     epoll: OwnedFd,
-    wake: Wake,
-    wake_aside: Wake,
+    wake: Waker,
+    wake_aside: Waker,
     vital: VitalDescriptors,
 }
 
@@ -66,10 +66,10 @@ impl Reactor {
     /// The kernel's, when descriptors have run out.
     pub fn new() -> io::Result<Self> {
         let epoll = above_standard(epoll::create(epoll::CreateFlags::CLOEXEC)?)?;
-        let wake = Wake::new()?;
+        let wake = Waker::new()?;
         let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
         epoll::add(&epoll, wake.as_fd(), epoll::EventData::new_u64(WAKE_TOKEN), flags)?;
-        let (wake_aside, vital) = (Wake::new()?, VitalDescriptors::default());
+        let (wake_aside, vital) = (Waker::new()?, VitalDescriptors::default());
         vital.add("the epoll instance", &epoll);
         [&wake, &wake_aside].into_iter().for_each(|wake| vital.add("a wake-up", wake.as_fd()));
         Ok(Self { epoll, wake, wake_aside, vital })

@@ -8,11 +8,11 @@ use rustix::event::EventfdFlags;
 
 /// An eventfd. Watched edge-triggered it need not be consumed: every write is a new edge.
 #[derive(Debug)]
-pub struct Wake {
+pub struct Waker {
     eventfd: OwnedFd,
 }
 
-impl Wake {
+impl Waker {
     /// A wake-up that nobody has asked for yet.
     pub fn new() -> io::Result<Self> {
         let flags = EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC;
@@ -35,13 +35,13 @@ impl Wake {
 }
 
 #[cfg(test)]
-impl Wake {
+impl Waker {
     pub fn descriptor(&mut self) -> &mut OwnedFd {
         &mut self.eventfd
     }
 }
 
-impl AsFd for Wake {
+impl AsFd for Waker {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.eventfd.as_fd()
     }

@@ -1,4 +1,4 @@
-//! What a worker greets TLS clients with, made anew when the vault has something new.
+//! What a worker greets TLS clients with, made anew when the shared certificates have something new.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,7 +11,7 @@ use super::encoding;
 use super::material::Material;
 use super::provider::provider;
 use super::resolver::Resolver;
-use super::source::Supply;
+use super::source::CertificateSource;
 use super::tickets::Ticketer;
 
 /// The protocols within TLS (ALPN), the preferred one first.
@@ -20,7 +20,7 @@ const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 /// Greets the clients of one worker.
 #[derive(Debug)]
 pub struct Acceptor {
-    supply: Supply,
+    source: CertificateSource,
     settings: TlsSettings,
     /// HTTP/2 is offered.
     http2: bool,
@@ -29,27 +29,27 @@ pub struct Acceptor {
 
 #[derive(Debug, Default)]
 struct Present {
-    /// The edition of the vault that `config` was made of, or could not be.
-    edition: u64,
+    /// The version of the shared certificates that `config` was made of, or could not be.
+    version: u64,
     config: Option<Arc<ServerConfig>>,
 }
 
 impl Acceptor {
-    /// One that has what it needs from `supply`.
-    pub fn new(supply: Supply, config: &Config) -> Self {
+    /// One that has what it needs from `source`.
+    pub fn new(source: CertificateSource, config: &Config) -> Self {
         let (settings, http2) = (config.tls.clone(), config.http2.offered);
-        Self { supply, settings, http2, present: Mutex::default() }
+        Self { source, settings, http2, present: Mutex::default() }
     }
 
     /// What the next client is greeted with. `None`: with nothing, which has been told.
     pub fn config(&self) -> Option<Arc<ServerConfig>> {
-        let vault = self.supply.vault();
-        let edition = vault.edition();
+        let shared = self.source.shared();
+        let version = shared.version();
         let mut present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
-        if present.edition != edition
-            && let Some((edition, content)) = vault.read()
+        if present.version != version
+            && let Some((version, content)) = shared.read()
         {
-            present.edition = edition;
+            present.version = version;
             match config(&self.settings, &content) {
                 Ok(mut config) => {
                     config.alpn_protocols = self.protocols();

@@ -1,9 +1,9 @@
-//! What lies in the vault: the keys of session tickets, and behind them certificates and their keys.
+//! The content of the shared memory: the keys of session tickets, and behind them certificates and their keys.
 
 use super::material::Material;
 use super::tickets::{KEY_BYTES, TicketKeys};
 
-/// An edition of the vault.
+/// The bytes of one version, for [`read`].
 pub(super) fn write(keys: &TicketKeys, material: &Material) -> Vec<u8> {
     let mut content: Vec<u8> = keys.bytes().flatten().copied().collect();
     material.write(&mut content);

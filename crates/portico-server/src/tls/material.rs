@@ -33,10 +33,10 @@ struct PairFiles {
     ocsp: Option<PathBuf>,
 }
 
-/// What the files hold.
+/// The content of the files: certificates, keys, authorities and revocations.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Material {
-    pub pairs: Vec<Pair>,
+    pub pairs: Vec<CertificateAndKey>,
     /// Certificates of the authorities that clients' certificates may be from.
     pub authorities: Vec<CertificateDer<'static>>,
     /// Their lists of certificates that are so no longer.
@@ -45,15 +45,15 @@ pub(super) struct Material {
 
 /// A certificate with its chain, and its key.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Pair {
+pub(super) struct CertificateAndKey {
     pub chain: Vec<CertificateDer<'static>>,
     pub key: PrivateKeyDer<'static>,
     pub ocsp: Option<Vec<u8>>,
 }
 
-/// What a certificate says of itself.
+/// The facts of a certificate that the server looks at.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Facts {
+pub(super) struct CertificateInfo {
     /// The names that it is for; the subject's common name where it has no others.
     pub names: Vec<String>,
     /// Until when it is valid, in seconds since 1970.
@@ -126,14 +126,14 @@ impl Files {
 }
 
 impl PairFiles {
-    fn read(&self, provider: &CryptoProvider, workers: Option<Owner>) -> Result<Pair, String> {
+    fn read(&self, provider: &CryptoProvider, workers: Option<Owner>) -> Result<CertificateAndKey, String> {
         let chain = certificates("--certfile", &self.certificate, workers)?;
         let key = self.read_key(workers)?;
         let ocsp = match &self.ocsp {
             Some(path) => Some(read("--ocsp-file", path, workers)?),
             None => None,
         };
-        let pair = Pair { chain, key, ocsp };
+        let pair = CertificateAndKey { chain, key, ocsp };
         pair.facts().map_err(|problem| told("--certfile", Some(&self.certificate), &problem))?;
         match pair.certified(provider) {
             Ok(_) => Ok(pair),
@@ -174,7 +174,7 @@ impl PairFiles {
     }
 }
 
-impl Pair {
+impl CertificateAndKey {
     /// As rustls takes it.
     ///
     /// # Errors
@@ -189,7 +189,7 @@ impl Pair {
     ///
     /// # Errors
     /// It cannot be read.
-    pub fn facts(&self) -> Result<Facts, String> {
+    pub fn facts(&self) -> Result<CertificateInfo, String> {
         let leaf = self.chain.first().ok_or("has no certificate")?;
         let (_, certificate) =
             X509Certificate::from_der(leaf).map_err(|error| format!("is no certificate: {error}"))?;
@@ -209,7 +209,7 @@ impl Pair {
             );
         }
         let until = certificate.validity().not_after;
-        Ok(Facts { names, until: until.timestamp(), until_text: date(until) })
+        Ok(CertificateInfo { names, until: until.timestamp(), until_text: date(until) })
     }
 }
 
@@ -320,7 +320,7 @@ impl Material {
     pub fn read(mut bytes: &[u8]) -> Option<Self> {
         let rest = &mut bytes;
         let count = u32::from_ne_bytes(take(rest)?.try_into().ok()?);
-        let pairs = (0..count).map(|_| Pair::take(rest)).collect::<Option<_>>()?;
+        let pairs = (0..count).map(|_| CertificateAndKey::take(rest)).collect::<Option<_>>()?;
         let count = u32::from_ne_bytes(take(rest)?.try_into().ok()?);
         let authorities = (0..count).map(|_| Some(take(rest)?.to_vec().into())).collect::<Option<_>>()?;
         let mut revocations = Vec::new();
@@ -331,7 +331,7 @@ impl Material {
     }
 }
 
-impl Pair {
+impl CertificateAndKey {
     fn take(rest: &mut &[u8]) -> Option<Self> {
         let length = u32::from_ne_bytes(take(rest)?.try_into().ok()?);
         let chain = (0..length).map(|_| Some(take(rest)?.to_vec().into())).collect::<Option<_>>()?;

@@ -2,10 +2,10 @@
 //! and how each worker gets what it needs of them.
 //!
 //! One process reads the files, the one that started the server, and it alone needs permission to: it lays what it
-//! has read into a [`Vault`](shared::Vault), memory that all its workers share, and looks every second whether the
-//! files have changed. Workers make of the vault what rustls works with, anew when there is something new in it.
-//! The keys of session tickets are made in the same place, so that a session begun with one worker goes on with
-//! any.
+//! has read into a [`SharedCertificates`](shared::SharedCertificates), memory that all its workers share, and
+//! looks every second whether the files have changed. Workers make of it what rustls works with, anew when there
+//! is something new in it. The keys of session tickets are made in the same place, so that a session begun with
+//! one worker goes on with any.
 
 mod acceptor;
 mod client;
@@ -21,6 +21,6 @@ mod tickets;
 
 pub use acceptor::Acceptor;
 pub use client::TlsClient;
-pub use reloader::{CertificateExpiry, Keeper};
+pub use reloader::{CertificateExpiry, CertificateReloader};
 pub(crate) use resolver::take_asked;
-pub use source::Supply;
+pub use source::CertificateSource;

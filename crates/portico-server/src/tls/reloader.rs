@@ -9,22 +9,23 @@ use portico_config::{Config, TlsSettings};
 use portico_files::Owner;
 
 use super::encoding;
-use super::material::{Facts, Files, Material, list_until};
+use super::material::{CertificateInfo, Files, Material, list_until};
 use super::provider::provider;
-use super::shared::Vault;
+use super::shared::SharedCertificates;
 use super::tickets::{ROTATION, TicketKeys};
 
-/// Looks after the files.
+/// Reads certificates and keys, watches their files, and publishes them to the workers. Owned by the one process
+/// that may read them.
 #[derive(Debug)]
-pub struct Keeper {
+pub struct CertificateReloader {
     settings: TlsSettings,
     files: Files,
     /// Whose the workers are.
     workers: Option<Owner>,
-    vault: Vault,
+    shared: SharedCertificates,
     keys: TicketKeys,
     material: Material,
-    facts: Vec<Facts>,
+    facts: Vec<CertificateInfo>,
     /// The files as they were when they were read last, well or not.
     read: Stamps,
     /// The files as they were at the last look.
@@ -40,7 +41,7 @@ pub struct Keeper {
 type Stamp = Option<(u64, u64, u64, i128)>;
 type Stamps = Vec<Stamp>;
 
-/// How long a certificate is still valid.
+/// The time that a certificate is still valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateExpiry {
     /// Its file.
@@ -60,14 +61,14 @@ const WARNING_DAYS: i64 = 14;
 
 const DAY_SECONDS: i64 = 24 * 3600;
 
-impl Keeper {
+impl CertificateReloader {
     /// Reads what `config` names, and tells of it in the log; `None` where nobody speaks TLS. The keys of tickets
-    /// are those of the keeper whose [`Keeper::legacy`] is given, if it is one's. `workers`: whose the workers
-    /// are, if they are not this process' user's.
+    /// are those of the reloader whose [`CertificateReloader::ticket_keys`] is given, if it is one's. `workers`:
+    /// whose the workers are, if they are not this process' user's.
     ///
     /// # Errors
     /// One line: what is wrong with which file.
-    pub fn open(config: &Config, legacy: &[u8], workers: Option<Owner>) -> Result<Option<Self>, String> {
+    pub fn open(config: &Config, ticket_keys: &[u8], workers: Option<Owner>) -> Result<Option<Self>, String> {
         if !config.binds.iter().any(|bind| bind.tls) {
             return Ok(None);
         }
@@ -75,21 +76,21 @@ impl Keeper {
         let files = Files::of(&settings, workers);
         let read = stamps(&files);
         let material = files.read(&provider(&settings))?;
-        let vault =
-            Vault::new().map_err(|error| format!("memory for certificates cannot be had: {error}"))?;
+        let shared = SharedCertificates::new()
+            .map_err(|error| format!("memory for certificates cannot be had: {error}"))?;
         let now = Instant::now();
-        let (keys, rotation) = match inherited(legacy) {
+        let (keys, rotation) = match inherited(ticket_keys) {
             Some(inherited) => inherited,
             None => (TicketKeys::new()?, ROTATION),
         };
-        let mut keeper = Self {
+        let mut reloader = Self {
             facts: facts(&material)?,
             keys,
             seen: read.clone(),
             settings,
             files,
             workers,
-            vault,
+            shared,
             material,
             read,
             next_look: now + INTERVAL,
@@ -97,9 +98,9 @@ impl Keeper {
             stale: false,
             next_warning: now,
         };
-        keeper.publish().map_err(|error| format!("memory for certificates cannot be had: {error}"))?;
-        keeper.tell();
-        Ok(Some(keeper))
+        reloader.publish().map_err(|error| format!("memory for certificates cannot be had: {error}"))?;
+        reloader.tell();
+        Ok(Some(reloader))
     }
 
     /// Whether what `config` names could be served with.
@@ -113,9 +114,9 @@ impl Keeper {
         }
     }
 
-    /// What a keeper in another process needs so that sessions go on with it: the keys of tickets, and how long
+    /// What a reloader in another process needs so that sessions go on with it: the keys of tickets, and how long
     /// they still stay as they are. It is secret.
-    pub fn legacy(&self) -> Vec<u8> {
+    pub fn ticket_keys(&self) -> Vec<u8> {
         let rest = self.next_keys.saturating_duration_since(Instant::now()).as_millis() as u64;
         let mut bytes = rest.to_ne_bytes().to_vec();
         bytes.extend(self.keys.bytes().flatten());
@@ -123,8 +124,8 @@ impl Keeper {
     }
 
     /// What workers have of it.
-    pub fn vault(&self) -> Vault {
-        self.vault.clone()
+    pub fn shared(&self) -> SharedCertificates {
+        self.shared.clone()
     }
 
     /// To be called every second: reads files that have changed, makes new keys for tickets, and warns.
@@ -150,7 +151,7 @@ impl Keeper {
         }
     }
 
-    /// As [`Keeper::look`], if that was not done within the last second.
+    /// As [`CertificateReloader::look`], if that was not done within the last second.
     pub(super) fn look_if_due(&mut self) {
         if Instant::now() >= self.next_look {
             self.look();
@@ -202,7 +203,7 @@ impl Keeper {
     }
 
     fn publish(&self) -> std::io::Result<()> {
-        self.vault.write(&encoding::write(&self.keys, &self.material))
+        self.shared.write(&encoding::write(&self.keys, &self.material))
     }
 
     /// What there is, for the log.
@@ -240,14 +241,14 @@ impl Keeper {
     }
 }
 
-/// What the bytes of [`Keeper::legacy`] say.
-fn inherited(legacy: &[u8]) -> Option<(TicketKeys, Duration)> {
-    let (rest, keys) = legacy.split_first_chunk::<8>()?;
+/// What the bytes of [`CertificateReloader::ticket_keys`] say.
+fn inherited(ticket_keys: &[u8]) -> Option<(TicketKeys, Duration)> {
+    let (rest, keys) = ticket_keys.split_first_chunk::<8>()?;
     let rotation = Duration::from_millis(u64::from_ne_bytes(*rest)).min(ROTATION);
     Some((TicketKeys::read(keys)?, rotation))
 }
 
-fn facts(material: &Material) -> Result<Vec<Facts>, String> {
+fn facts(material: &Material) -> Result<Vec<CertificateInfo>, String> {
     material.pairs.iter().map(|pair| pair.facts()).collect()
 }
 

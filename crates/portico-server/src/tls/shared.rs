@@ -1,7 +1,7 @@
 //! The memory through which one process gives all workers certificates, keys and the keys of session tickets.
 //!
-//! A file without a name (memfd), made before the first fork. Its first bytes are the number of the edition that
-//! counts; an edition lies in one of two places, so that nobody reads what is being written. One that is read
+//! A file without a name (memfd), made before the first fork. Its first bytes are the number of the version that
+//! counts; a version lies in one of two places, so that nobody reads what is being written. One that is read
 //! while it is replaced all the same has a wrong digest, and is read again.
 
 use std::io;
@@ -12,23 +12,23 @@ use aws_lc_rs::digest;
 use portico_os::sealed_memory;
 use rustix::io::{pread, pwrite};
 
-/// What a worker has of it.
+/// Memory that all processes share, in which one process publishes certificates and ticket keys for the workers.
 #[derive(Clone, Debug)]
-pub struct Vault(Arc<OwnedFd>);
+pub struct SharedCertificates(Arc<OwnedFd>);
 
-/// Bytes that an edition may have: a thousand certificates.
+/// Bytes that a version may have: a thousand certificates.
 const EDITION_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Its length and its digest stand before it.
 const HEAD_BYTES: usize = 8 + digest::SHA256_OUTPUT_LEN;
 
-/// Room for one edition; there are two places.
+/// Room for one version; there are two places.
 const PLACE_BYTES: u64 = (HEAD_BYTES + EDITION_BYTES_MAX) as u64;
 
 /// How often one is read that changes meanwhile.
 const ATTEMPTS: usize = 5;
 
-impl Vault {
+impl SharedCertificates {
     /// An empty one.
     ///
     /// # Errors
@@ -37,8 +37,8 @@ impl Vault {
         Ok(Self(Arc::new(sealed_memory("portico-tls", 8 + 2 * PLACE_BYTES)?)))
     }
 
-    /// The number of the present edition; 0 while there is none.
-    pub(super) fn edition(&self) -> u64 {
+    /// The number of the present version; 0 while there is none.
+    pub(super) fn version(&self) -> u64 {
         let mut number = [0; 8];
         match pread(&self.0, &mut number, 0) {
             Ok(8) => u64::from_ne_bytes(number),
@@ -46,10 +46,10 @@ impl Vault {
         }
     }
 
-    /// The present edition and its number.
+    /// The present version and its number.
     pub(super) fn read(&self) -> Option<(u64, Vec<u8>)> {
         (0..ATTEMPTS).find_map(|_| {
-            let number = self.edition();
+            let number = self.version();
             let (length, expected) = self.head(number)?;
             let mut content = vec![0; length];
             self.read_exactly(&mut content, place(number) + HEAD_BYTES as u64)?;
@@ -79,15 +79,15 @@ impl Vault {
         Some(())
     }
 
-    /// Makes `content` the present edition, and the former one unreadable. To be called by one process alone.
+    /// Makes `content` the present version, and the former one unreadable. To be called by one process alone.
     ///
     /// # Errors
-    /// It is too large, or the system is out of memory: the former edition stays.
+    /// It is too large, or the system is out of memory: the former version stays.
     pub(super) fn write(&self, content: &[u8]) -> io::Result<()> {
         if content.len() > EDITION_BYTES_MAX {
             return Err(io::Error::other("the certificates are too large together"));
         }
-        let number = self.edition() + 1;
+        let number = self.version() + 1;
         let head = [&(content.len() as u64).to_ne_bytes()[..], digest_of(number, content).as_ref()].concat();
         self.write_exactly(&head, place(number))?;
         self.write_exactly(content, place(number) + HEAD_BYTES as u64)?;
@@ -111,13 +111,13 @@ impl Vault {
     }
 }
 
-impl AsFd for Vault {
+impl AsFd for SharedCertificates {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
 }
 
-/// Where the edition of this number begins.
+/// Where the version of this number begins.
 fn place(number: u64) -> u64 {
     8 + (number % 2) * PLACE_BYTES
 }
@@ -135,42 +135,44 @@ mod tests {
 
     #[test]
     fn the_last_edition_is_read_by_whoever_shares_the_memory_and_the_former_ones_are_gone() {
-        let vault = Vault::new().unwrap();
-        assert_eq!((vault.edition(), vault.read()), (0, None));
-        let worker = vault.clone();
+        let shared = SharedCertificates::new().unwrap();
+        assert_eq!((shared.version(), shared.read()), (0, None));
+        let worker = shared.clone();
         for (number, content) in
             [b"first".to_vec(), b"the second".to_vec(), vec![7; 100_000], Vec::new()].into_iter().enumerate()
         {
-            vault.write(&content).unwrap();
+            shared.write(&content).unwrap();
             assert_eq!(worker.read(), Some((number as u64 + 1, content)));
         }
         let mut all = vec![0; 300_000];
-        let count = pread(&vault.0, &mut all, 0).unwrap();
+        let count = pread(&shared.0, &mut all, 0).unwrap();
         assert!(!all[..count].windows(5).any(|bytes| bytes == b"first" || bytes == [7; 5]));
     }
 
     #[test]
     fn the_largest_edition_has_room_in_both_places_and_nobody_takes_it_away() {
-        let vault = Vault::new().unwrap();
+        let shared = SharedCertificates::new().unwrap();
         for byte in [1, 2, 3] {
             let largest = vec![byte; EDITION_BYTES_MAX];
-            vault.write(&largest).unwrap();
+            shared.write(&largest).unwrap();
             assert!(
-                vault.read().is_some_and(|(number, content)| number == u64::from(byte) && content == largest)
+                shared
+                    .read()
+                    .is_some_and(|(number, content)| number == u64::from(byte) && content == largest)
             );
         }
-        assert_eq!(rustix::fs::ftruncate(&vault.0, 0), Err(rustix::io::Errno::PERM));
+        assert_eq!(rustix::fs::ftruncate(&shared.0, 0), Err(rustix::io::Errno::PERM));
     }
 
     #[test]
     fn an_edition_that_is_not_whole_is_not_read() {
-        let vault = Vault::new().unwrap();
-        vault.write(b"content").unwrap();
-        vault.write_exactly(b"X", place(1) + HEAD_BYTES as u64).unwrap();
-        assert_eq!(vault.read(), None);
-        vault.write_exactly(&u64::MAX.to_ne_bytes(), place(1)).unwrap();
-        assert_eq!(vault.read(), None);
-        assert!(vault.write(&vec![0; EDITION_BYTES_MAX + 1]).is_err());
-        assert_eq!(vault.edition(), 1);
+        let shared = SharedCertificates::new().unwrap();
+        shared.write(b"content").unwrap();
+        shared.write_exactly(b"X", place(1) + HEAD_BYTES as u64).unwrap();
+        assert_eq!(shared.read(), None);
+        shared.write_exactly(&u64::MAX.to_ne_bytes(), place(1)).unwrap();
+        assert_eq!(shared.read(), None);
+        assert!(shared.write(&vec![0; EDITION_BYTES_MAX + 1]).is_err());
+        assert_eq!(shared.version(), 1);
     }
 }

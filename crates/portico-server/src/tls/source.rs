@@ -3,42 +3,42 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::reloader::Keeper;
-use super::shared::Vault;
+use super::reloader::CertificateReloader;
+use super::shared::SharedCertificates;
 
-/// A vault; and whoever looks after the files, where no other process does.
+/// The shared certificates; and whoever looks after the files, where no other process does.
 #[derive(Clone, Debug)]
-pub struct Supply {
-    vault: Vault,
-    keeper: Option<Arc<Mutex<Keeper>>>,
+pub struct CertificateSource {
+    shared: SharedCertificates,
+    reloader: Option<Arc<Mutex<CertificateReloader>>>,
 }
 
-impl Supply {
-    /// The vault, after a look at the files, if that is this process' part and it is time to.
-    pub(super) fn vault(&self) -> &Vault {
-        if let Some(keeper) = &self.keeper {
-            keeper.lock().unwrap_or_else(PoisonError::into_inner).look_if_due();
+impl CertificateSource {
+    /// The shared certificates, after a look at the files, if that is this process' part and it is time to.
+    pub(super) fn shared(&self) -> &SharedCertificates {
+        if let Some(reloader) = &self.reloader {
+            reloader.lock().unwrap_or_else(PoisonError::into_inner).look_if_due();
         }
-        &self.vault
+        &self.shared
     }
 }
 
-impl AsFd for Supply {
+impl AsFd for CertificateSource {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.vault.as_fd()
+        self.shared.as_fd()
     }
 }
 
 /// Another process looks after the files.
-impl From<Vault> for Supply {
-    fn from(vault: Vault) -> Self {
-        Self { vault, keeper: None }
+impl From<SharedCertificates> for CertificateSource {
+    fn from(shared: SharedCertificates) -> Self {
+        Self { shared, reloader: None }
     }
 }
 
 /// A process that has no other beside it looks after the files itself, when clients come.
-impl From<Keeper> for Supply {
-    fn from(keeper: Keeper) -> Self {
-        Self { vault: keeper.vault(), keeper: Some(Arc::new(Mutex::new(keeper))) }
+impl From<CertificateReloader> for CertificateSource {
+    fn from(reloader: CertificateReloader) -> Self {
+        Self { shared: reloader.shared(), reloader: Some(Arc::new(Mutex::new(reloader))) }
     }
 }

@@ -19,8 +19,8 @@ use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
 
 use crate::application::Peer;
 use crate::tls::{Acceptor, TlsClient};
-pub use proxied::Found;
 use proxied::Proxied;
+pub use proxied::ProxyResult;
 use tls::Tls;
 
 /// An accepted, non-blocking stream socket, or what stands for one.
@@ -103,7 +103,7 @@ impl Transport {
     }
 
     /// What the peer has said of whom it speaks for: once, and only where that is awaited.
-    pub fn take_header(&mut self) -> Option<Found> {
+    pub fn take_header(&mut self) -> Option<ProxyResult> {
         match self {
             Self::Tcp(_) | Self::Unix(_) | Self::Tls(_) | Self::Stream(_) => None,
             Self::Proxied(proxied) => proxied.take_found(),
@@ -123,17 +123,17 @@ impl Transport {
     pub fn is_handshaking(&self) -> bool {
         match self {
             Self::Tcp(_) | Self::Unix(_) | Self::Stream(_) => false,
-            Self::Tls(tls) => tls.client().is_none() && !tls.is_stray(),
+            Self::Tls(tls) => tls.client().is_none() && !tls.is_plain_http(),
             Self::Proxied(proxied) => proxied.inner().is_none_or(Self::is_handshaking),
         }
     }
 
     /// Whether the peer was to speak TLS and does not: what it is told, it is told in the clear.
-    pub fn is_stray(&self) -> bool {
+    pub fn is_plain_http(&self) -> bool {
         match self {
             Self::Tcp(_) | Self::Unix(_) | Self::Stream(_) => false,
-            Self::Tls(tls) => tls.is_stray(),
-            Self::Proxied(proxied) => proxied.inner().is_some_and(Self::is_stray),
+            Self::Tls(tls) => tls.is_plain_http(),
+            Self::Proxied(proxied) => proxied.inner().is_some_and(Self::is_plain_http),
         }
     }
 
@@ -245,7 +245,7 @@ impl Transport {
         if let Self::Stream(io) = self {
             return io.session_bytes() as i64;
         }
-        let unsent = self.socket().map_or(0, unsent::unsent) + self.owed_bytes() as u64;
+        let unsent = self.socket().map_or(0, unsent::unsent) + self.pending_bytes() as u64;
         written as i64 - unsent as i64
     }
 
@@ -263,11 +263,11 @@ impl Transport {
     }
 
     /// Bytes that it has taken and not written.
-    fn owed_bytes(&self) -> usize {
+    fn pending_bytes(&self) -> usize {
         match self {
             Self::Tcp(_) | Self::Unix(_) | Self::Stream(_) => 0,
-            Self::Tls(tls) => tls.owed_bytes(),
-            Self::Proxied(proxied) => proxied.inner().map_or(0, Self::owed_bytes),
+            Self::Tls(tls) => tls.pending_bytes(),
+            Self::Proxied(proxied) => proxied.inner().map_or(0, Self::pending_bytes),
         }
     }
 
@@ -287,17 +287,17 @@ impl Transport {
     }
 
     /// Tells the peer that the connection ends as it should, where there is a word for it.
-    pub fn say_end(&mut self) {
+    pub fn send_close_notify(&mut self) {
         match self {
             Self::Tcp(_) | Self::Unix(_) | Self::Stream(_) => {}
-            Self::Tls(tls) => tls.say_end(),
-            Self::Proxied(proxied) => proxied.inner_mut().map_or((), Self::say_end),
+            Self::Tls(tls) => tls.send_close_notify(),
+            Self::Proxied(proxied) => proxied.inner_mut().map_or((), Self::send_close_notify),
         }
     }
 
     /// Tells the peer that nothing more will come, and goes on reading.
     pub fn shutdown_write(&mut self) {
-        self.say_end();
+        self.send_close_notify();
         if let Some(socket) = self.socket() {
             // Fails only where the peer has gone already.
             let _ = rustix::net::shutdown(socket, Shutdown::Write);
@@ -317,7 +317,7 @@ impl Transport {
         polled.is_ok() && fds[0].revents().intersects(gone)
     }
 
-    /// Resets the connection, so that the peer cannot take a cut answer for a whole one. UNIX sockets have no
+    /// Resets the connection, so that the peer cannot take a cut response for a whole one. UNIX sockets have no
     /// reset: their peer learns of a close that something is wrong only where it left bytes unread.
     pub fn reset(&self) {
         match self {

@@ -7,17 +7,17 @@ use rustix::net::RecvFlags;
 
 use super::{Progress, Transport, receive};
 
-/// What is awaited of such a peer, and the connection as it is from then on.
+/// A connection before its PROXY header, which is taken off it and never shown to the protocol.
 #[derive(Debug)]
 pub struct Proxied {
     inner: Transport,
     versions: ProxyVersions,
-    found: Option<Found>,
+    found: Option<ProxyResult>,
     told: bool,
 }
 
 /// What a peer has said.
-pub type Found = Result<ProxyClient, ProxyError>;
+pub type ProxyResult = Result<ProxyClient, ProxyError>;
 
 impl Proxied {
     pub(super) fn new(inner: Transport, versions: ProxyVersions) -> Self {
@@ -60,7 +60,7 @@ impl Proxied {
     }
 
     /// What the peer has said, once.
-    pub(super) fn take_found(&mut self) -> Option<Found> {
+    pub(super) fn take_found(&mut self) -> Option<ProxyResult> {
         if std::mem::replace(&mut self.told, self.found.is_some()) { None } else { self.found }
     }
 

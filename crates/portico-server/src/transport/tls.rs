@@ -13,18 +13,18 @@ use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, Unbuffered
 use super::Progress;
 use crate::tls::{Acceptor, TlsClient, take_asked};
 
-/// One client's TLS.
+/// TLS on one client's socket, with the bytes that are between the two.
 pub struct Tls {
     socket: OwnedFd,
-    stage: Stage,
+    stage: TlsStage,
     /// What has come and is not used: part of a record, or records for whose content there was no room.
     kept: Vec<u8>,
     /// Plaintext for which there was no room.
     surplus: Vec<u8>,
     /// What the kernel has not taken yet.
-    owed: Vec<u8>,
+    pending: Vec<u8>,
     /// Bytes at the beginning of `owed` that it has.
-    paid: usize,
+    sent: usize,
     /// `kept` may have whole records.
     whole: bool,
     /// The last read has looked into the socket and left it empty.
@@ -38,13 +38,13 @@ pub struct Tls {
     asks: bool,
 }
 
-enum Stage {
+enum TlsStage {
     /// Nothing has come: a client that says nothing costs no more than this.
-    Silent(Arc<Acceptor>),
+    AwaitingHello(Arc<Acceptor>),
     /// The handshake, and what follows.
-    Speaking(Box<UnbufferedServerConnection>),
+    Established(Box<UnbufferedServerConnection>),
     /// It does not speak TLS. What is said to it is said in the clear.
-    Stray,
+    PlainHttp,
     /// It has broken off, or does not speak TLS as it should.
     Failed,
 }
@@ -76,11 +76,11 @@ impl Tls {
         Self {
             socket,
             asks: acceptor.asks_for_certificates(),
-            stage: Stage::Silent(acceptor),
+            stage: TlsStage::AwaitingHello(acceptor),
             kept: Vec::new(),
             surplus: Vec::new(),
-            owed: Vec::new(),
-            paid: 0,
+            pending: Vec::new(),
+            sent: 0,
             whole: false,
             drained: true,
             ended: false,
@@ -95,8 +95,8 @@ impl Tls {
     }
 
     /// Whether the peer has turned out not to speak TLS.
-    pub(super) fn is_stray(&self) -> bool {
-        matches!(self.stage, Stage::Stray)
+    pub(super) fn is_plain_http(&self) -> bool {
+        matches!(self.stage, TlsStage::PlainHttp)
     }
 
     /// Whether a read would find nothing before an edge tells of more.
@@ -106,20 +106,20 @@ impl Tls {
 
     /// Whether there is something to write that has been taken already.
     pub(super) fn is_owing(&self) -> bool {
-        !self.owed.is_empty()
+        !self.pending.is_empty()
     }
 
-    pub(super) fn owed_bytes(&self) -> usize {
-        self.owed.len() - self.paid
+    pub(super) fn pending_bytes(&self) -> usize {
+        self.pending.len() - self.sent
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
-        let session = if let Stage::Speaking(_) = self.stage { SESSION_BYTES } else { 0 };
-        session + self.kept.capacity() + self.surplus.capacity() + self.owed.capacity()
+        let session = if let TlsStage::Established(_) = self.stage { SESSION_BYTES } else { 0 };
+        session + self.kept.capacity() + self.surplus.capacity() + self.pending.capacity()
     }
 
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Progress {
-        if self.is_stray() {
+        if self.is_plain_http() {
             return super::read(self.as_fd(), buffer);
         }
         SEALED.with_borrow_mut(|sealed| {
@@ -138,7 +138,7 @@ impl Tls {
                 self.surplus.drain(..count);
                 return Progress::Bytes(count);
             }
-            if self.ended || matches!(self.stage, Stage::Failed) {
+            if self.ended || matches!(self.stage, TlsStage::Failed) {
                 return Progress::Closed;
             }
             let mut filled = self.kept.len().min(input.len());
@@ -157,18 +157,18 @@ impl Tls {
                 }
             }
             self.kept = Vec::new();
-            if matches!(self.stage, Stage::Silent(_)) && !self.begin(input[0]) {
+            if matches!(self.stage, TlsStage::AwaitingHello(_)) && !self.begin(input[0]) {
                 return Progress::Closed;
             }
             let count = self.open(&mut input[..filled], buffer);
             if self.settle() == Progress::Closed {
-                self.stage = Stage::Failed;
+                self.stage = TlsStage::Failed;
             }
             if count > 0 {
                 return Progress::Bytes(count);
             }
             if self.drained && !self.whole && !self.ended && self.surplus.is_empty() {
-                return if matches!(self.stage, Stage::Failed) {
+                return if matches!(self.stage, TlsStage::Failed) {
                     Progress::Closed
                 } else {
                     Progress::Blocked
@@ -179,20 +179,20 @@ impl Tls {
 
     /// The first byte has come; `false` if TLS does not begin with it, or there is nothing to answer with.
     fn begin(&mut self, first: u8) -> bool {
-        let Stage::Silent(acceptor) = &self.stage else { return true };
+        let TlsStage::AwaitingHello(acceptor) = &self.stage else { return true };
         if first != HANDSHAKE {
-            // Every method begins with a letter. Whatever else comes is not worth an answer.
-            self.stage = if first.is_ascii_alphabetic() { Stage::Stray } else { Stage::Failed };
+            // Every method begins with a letter. Whatever else comes is not worth a response.
+            self.stage = if first.is_ascii_alphabetic() { TlsStage::PlainHttp } else { TlsStage::Failed };
             return false;
         }
         let session = acceptor.config().and_then(|config| UnbufferedServerConnection::new(config).ok());
-        self.stage = session.map_or(Stage::Failed, |session| Stage::Speaking(Box::new(session)));
-        matches!(self.stage, Stage::Speaking(_))
+        self.stage = session.map_or(TlsStage::Failed, |session| TlsStage::Established(Box::new(session)));
+        matches!(self.stage, TlsStage::Established(_))
     }
 
     /// Has rustls read `input` into `buffer`, and keeps what is left of it. Returns the bytes of plaintext.
     fn open(&mut self, input: &mut [u8], buffer: &mut [u8]) -> usize {
-        let Self { stage: Stage::Speaking(session), owed, surplus, .. } = self else { return 0 };
+        let Self { stage: TlsStage::Established(session), pending, surplus, .. } = self else { return 0 };
         let was_handshaking = session.is_handshaking();
         let (mut used, mut filled, mut failed) = (0, 0, false);
         self.whole = false;
@@ -213,7 +213,7 @@ impl Tls {
                         surplus.extend_from_slice(&record.payload[count..]);
                     }
                 }
-                Ok(ConnectionState::EncodeTlsData(data)) => encode(data, owed),
+                Ok(ConnectionState::EncodeTlsData(data)) => encode(data, pending),
                 Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
                 Ok(ConnectionState::PeerClosed) => self.ended = true,
                 Ok(ConnectionState::WriteTraffic(_) | ConnectionState::BlockedHandshake) => goes_on = false,
@@ -232,7 +232,7 @@ impl Tls {
         if failed {
             take_asked(); // It would be told of the thread's next client.
             self.settle();
-            self.stage = Stage::Failed;
+            self.stage = TlsStage::Failed;
             return filled;
         }
         self.kept = input[used..].to_vec();
@@ -246,7 +246,7 @@ impl Tls {
     }
 
     pub(super) fn write(&mut self, bytes: &[u8]) -> Progress {
-        if self.is_stray() {
+        if self.is_plain_http() {
             return super::write(self.as_fd(), bytes);
         }
         match self.settle() {
@@ -275,7 +275,9 @@ impl Tls {
 
     /// Seals `piece`, or the word that nothing more will come, into `sealed`; `None` if that cannot be done.
     fn seal(&mut self, piece: Option<&[u8]>, sealed: &mut [u8]) -> Option<usize> {
-        let Self { stage: Stage::Speaking(session), surplus, kept, ended, .. } = self else { return None };
+        let Self { stage: TlsStage::Established(session), surplus, kept, ended, .. } = self else {
+            return None;
+        };
         let mut filled = 0;
         let mut count = None;
         while count.is_none() {
@@ -317,26 +319,26 @@ impl Tls {
                 Progress::Closed => return false,
             }
         }
-        self.owed.extend_from_slice(&sealed[sent..]);
+        self.pending.extend_from_slice(&sealed[sent..]);
         true
     }
 
     /// Writes what is owed: `Blocked` if not all of it can be.
     pub(super) fn settle(&mut self) -> Progress {
-        while self.paid < self.owed.len() {
-            match super::write(self.socket.as_fd(), &self.owed[self.paid..]) {
-                Progress::Bytes(count) => self.paid += count,
+        while self.sent < self.pending.len() {
+            match super::write(self.socket.as_fd(), &self.pending[self.sent..]) {
+                Progress::Bytes(count) => self.sent += count,
                 stopped => return stopped,
             }
         }
-        if self.paid > 0 {
-            (self.owed, self.paid) = (Vec::new(), 0);
+        if self.sent > 0 {
+            (self.pending, self.sent) = (Vec::new(), 0);
         }
         Progress::Bytes(0)
     }
 
     /// Tells the peer, if it can be told at once, that nothing more will come.
-    pub(super) fn say_end(&mut self) {
+    pub(super) fn send_close_notify(&mut self) {
         if self.settle() != Progress::Bytes(0) {
             return;
         }

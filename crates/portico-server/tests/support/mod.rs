@@ -1,4 +1,4 @@
-//! A server in this process around an application written in Rust, and a client that reads answers strictly.
+//! A server in this process around an application written in Rust, and a client that reads responses strictly.
 
 use std::ffi::OsString;
 use std::io::{ErrorKind, Read, Write};
@@ -10,7 +10,7 @@ use std::time::Duration;
 use portico_config::{Config, LogTarget, Parsed, parse};
 use portico_proto::{Fields, ResponseHead};
 use portico_server::{
-    AccessLog, Application, Counters, Destination, Facts, Lending, Listener, Outputs, Sharing,
+    AccessLog, Application, Counters, Destination, Lending, LineConstants, Listener, Outputs, Sharing,
 };
 
 pub struct TestServer {
@@ -49,7 +49,7 @@ impl TestServer {
         let access_log = config.access_log.as_ref().map(|target| {
             let LogTarget::File(path) = target else { panic!("tests log to files") };
             let outputs = Outputs { lines: Some(Destination::File(path.clone())), ..Outputs::default() };
-            AccessLog::open(outputs, &config.access_log_format, Facts::default()).unwrap()
+            AccessLog::open(outputs, &config.access_log_format, LineConstants::default()).unwrap()
         });
         let lending = Lending::new(Arc::clone(&config), access_log, Arc::new(application), sharing).unwrap();
         let mut threads: Vec<_> = (0..config.threads)
@@ -120,11 +120,11 @@ impl Client {
 
     pub fn get(&mut self, path: &str) -> String {
         self.send(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
-        self.answer()
+        self.respond()
     }
 
-    /// The next answer, which must have a Content-Length: its status line and its body, joined by a blank.
-    pub fn answer(&mut self) -> String {
+    /// The next response, which must have a Content-Length: its status line and its body, joined by a blank.
+    pub fn respond(&mut self) -> String {
         let head_end =
             self.fill_until(|bytes| bytes.windows(4).position(|w| w == b"\r\n\r\n").map(|at| at + 4));
         let head = String::from_utf8(self.buffer.drain(..head_end).collect()).unwrap();
@@ -154,7 +154,7 @@ impl Client {
                 return at;
             }
             let mut piece = [0; 4096];
-            let count = self.stream.read(&mut piece).expect("an answer in time");
+            let count = self.stream.read(&mut piece).expect("a response in time");
             assert!(count > 0, "closed in the middle of {:?}", String::from_utf8_lossy(&self.buffer));
             self.buffer.extend_from_slice(&piece[..count]);
         }

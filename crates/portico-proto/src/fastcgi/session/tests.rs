@@ -101,7 +101,7 @@ fn one_that_is_given_up_is_ended_and_what_it_has_written_is_dropped() {
 }
 
 #[test]
-fn an_answer_that_breaks_off_is_not_ended_and_the_others_are() {
+fn a_response_that_breaks_off_is_not_ended_and_the_others_are() {
     let mut session = session(9);
     session.receive(&[begin(1, true), begin(2, true)].concat());
     let ((first, one), (second, two)) = (opened(&mut session), opened(&mut session));
@@ -171,7 +171,7 @@ fn what_was_alone_goes_on_as_one_of_several() {
 }
 
 #[test]
-fn what_is_left_of_a_body_after_the_answer_belongs_to_no_request() {
+fn what_is_left_of_a_body_after_the_response_belongs_to_no_request() {
     let variables = b"\x0e\x04REQUEST_METHODPOST";
     let limits = Limits::default();
     let asked = [begin(1, true), record(4, 1, variables), record(4, 1, b"")].concat();

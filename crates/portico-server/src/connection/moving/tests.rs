@@ -18,8 +18,8 @@ use crate::handover::{Dispatch, Handover, MESSAGE_BYTES_MAX};
 const HEAD: &[u8] =
     b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nX-Forwarded-For: 203.0.113.9\r\n\r\n";
 
-/// A worker's tools: whatever connects is to say whom it speaks for, and is believed.
-fn tools(now: Instant) -> Tools {
+/// A worker's context: whatever connects is to say whom it speaks for, and is believed.
+fn context(now: Instant) -> EngineContext {
     let arguments = [
         "--proxy-protocol",
         "auto",
@@ -31,7 +31,7 @@ fn tools(now: Instant) -> Tools {
     let Ok(Parsed::Run(resolved)) = parse(arguments.iter().map(OsString::from), &|_| None) else {
         panic!("the arguments of a test are valid");
     };
-    Tools::new(Arc::new(resolved.config), None, now)
+    EngineContext::new(Arc::new(resolved.config), None, now)
 }
 
 fn tcp_pair() -> (TcpStream, TcpStream) {
@@ -57,14 +57,14 @@ fn facts(connection: &Connection) -> Vec<(&'static str, String)> {
         connection,
         {
             peer, trusted, tls, destination, server, protocol, link, phase, inbox, outbox, backlog, lent, upload,
-            head, head_bytes, forwarded, flow, status, reason, id, answer_fields, begun, answered, discarded,
-            served, peer_closed, failed, misunderstood, closing, is_cut, opening,
+            head, head_bytes, forwarded, flow, status, reason, id, response_fields, begun, answered, discarded,
+            served, peer_closed, failed, framing_lost, closing, is_cut, opening,
         },
         {
             // Told below in another form: a descriptor and moments have other numbers there.
             transport, body, due,
             // Compared by themselves: one is counted up, the other is a moment.
-            hops, arrived,
+            handover_count, arrived,
             // The numbers of a process' own calls, and how far the last one had got.
             call, body_bytes,
             // Counted anew where it is.
@@ -81,21 +81,21 @@ fn facts(connection: &Connection) -> Vec<(&'static str, String)> {
 }
 
 /// Sends `connection` through a queue in the kernel, to a worker that is not the one it was in.
-fn moved(connection: &Connection, lane: Lane, tools: &mut Tools) -> Connection {
+fn moved(connection: &Connection, lane: HandoverQueue, context: &mut EngineContext) -> Connection {
     let handover = Handover::new().unwrap();
     let pieces = match lane {
-        Lane::Idle => connection.pack_idle(),
-        Lane::Ready => connection.pack_request(),
+        HandoverQueue::Idle => connection.pack_idle(),
+        HandoverQueue::Ready => connection.pack_request(),
     };
     let socket = connection.transport.socket().unwrap();
-    let label = connection.label(lane, 0);
-    let sent = handover.send(lane, (socket.as_fd(), &label), pieces.expect("it can go"), tools.now);
+    let metadata = connection.metadata(lane, 0);
+    let sent = handover.send(lane, (socket.as_fd(), &metadata), pieces.expect("it can go"), context.now);
     assert_eq!(sent, Dispatch::Done);
     let mut buffer = vec![0; MESSAGE_BYTES_MAX];
-    let parcel = handover.take(lane, &mut buffer, tools.now).unwrap();
-    let mut there = Connection::unpack(lane, parcel, Arc::clone(&connection.server), tools);
-    let step = there.receive_more(tools);
-    assert_eq!(step, if lane == Lane::Ready { Step::Ready } else { Step::Keep });
+    let message = handover.take(lane, &mut buffer, context.now).unwrap();
+    let mut there = Connection::unpack(lane, message, Arc::clone(&connection.server), context);
+    let step = there.receive_more(context);
+    assert_eq!(step, if lane == HandoverQueue::Ready { Step::Ready } else { Step::Keep });
     there
 }
 
@@ -103,55 +103,60 @@ fn close(one: Instant, other: Instant) -> bool {
     one.max(other) - one.min(other) < Duration::from_secs(1)
 }
 
-fn compare(here: &Connection, there: &Connection, lane: Lane) {
+fn compare(here: &Connection, there: &Connection, lane: HandoverQueue) {
     assert_eq!(facts(here), facts(there), "{lane:?}");
     match lane {
-        Lane::Idle => {
+        HandoverQueue::Idle => {
             assert!(close(here.due.unwrap().1, there.due.unwrap().1));
-            assert_eq!(there.hops, 0);
+            assert_eq!(there.handover_count, 0);
         }
-        Lane::Ready => {
+        HandoverQueue::Ready => {
             assert!(close(here.arrived, there.arrived));
-            assert_eq!(there.hops, here.hops + 1);
+            assert_eq!(there.handover_count, here.handover_count + 1);
         }
     }
 }
 
 /// The client sends `bytes`, and the connection reads them.
-fn feed(connection: &mut Connection, client: &mut impl Write, bytes: &[u8], tools: &mut Tools) -> Step {
+fn feed(
+    connection: &mut Connection,
+    client: &mut impl Write,
+    bytes: &[u8],
+    context: &mut EngineContext,
+) -> Step {
     client.write_all(bytes).unwrap();
-    connection.receive_more(tools)
+    connection.receive_more(context)
 }
 
 /// Has `header` tell of the client, and moves its connection at each of its stages.
 fn move_about(transport: Transport, peer: Peer, mut client: impl Write, header: &[u8]) -> Connection {
-    let mut tools = tools(Instant::now());
+    let mut context = context(Instant::now());
     let server = Arc::new(Server { name: "x".into(), ..Server::default() });
-    let transport = tools.dress(transport, peer, &server).unwrap();
-    let mut here = Connection::new(transport, peer, server, &tools);
+    let transport = context.wrap_transport(transport, peer, &server).unwrap();
+    let mut here = Connection::new(transport, peer, server, &context);
     assert!(here.pack_idle().is_none(), "it has not said yet whom it speaks for");
-    assert_eq!(feed(&mut here, &mut client, header, &mut tools), Step::Keep);
+    assert_eq!(feed(&mut here, &mut client, header, &mut context), Step::Keep);
     // As the first that the taker sees of it, a while later, and once more after others have been answered.
     for served in [0, 70_000] {
         here.served = served;
         if served > 0 {
-            here.due = Some((Deadline::KeepAlive, tools.now + tools.config.keep_alive));
+            here.due = Some((Deadline::KeepAlive, context.now + context.config.keep_alive));
         }
-        tools.now += Duration::from_secs(3);
-        let there = moved(&here, Lane::Idle, &mut tools);
-        compare(&here, &there, Lane::Idle);
+        context.now += Duration::from_secs(3);
+        let there = moved(&here, HandoverQueue::Idle, &mut context);
+        compare(&here, &there, HandoverQueue::Idle);
         here = there;
     }
-    assert_eq!(feed(&mut here, &mut client, &HEAD[..30], &mut tools), Step::Keep);
-    let mut there = moved(&here, Lane::Idle, &mut tools);
-    compare(&here, &there, Lane::Idle);
-    assert_eq!(feed(&mut there, &mut client, &HEAD[30..], &mut tools), Step::Keep);
-    assert_eq!(feed(&mut there, &mut client, b"bodyGET", &mut tools), Step::Ready);
-    tools.now += Duration::from_secs(5);
-    let again = moved(&there, Lane::Ready, &mut tools);
-    compare(&there, &again, Lane::Ready);
-    let last = moved(&again, Lane::Ready, &mut tools);
-    compare(&again, &last, Lane::Ready);
+    assert_eq!(feed(&mut here, &mut client, &HEAD[..30], &mut context), Step::Keep);
+    let mut there = moved(&here, HandoverQueue::Idle, &mut context);
+    compare(&here, &there, HandoverQueue::Idle);
+    assert_eq!(feed(&mut there, &mut client, &HEAD[30..], &mut context), Step::Keep);
+    assert_eq!(feed(&mut there, &mut client, b"bodyGET", &mut context), Step::Ready);
+    context.now += Duration::from_secs(5);
+    let again = moved(&there, HandoverQueue::Ready, &mut context);
+    compare(&there, &again, HandoverQueue::Ready);
+    let last = moved(&again, HandoverQueue::Ready, &mut context);
+    compare(&again, &last, HandoverQueue::Ready);
     last
 }
 
@@ -198,14 +203,14 @@ fn all_that_was_judged_of_a_client_goes_with_its_connection() {
 #[test]
 fn a_connection_that_says_nothing_of_itself_keeps_its_kind_and_its_peers_rights() {
     let now = Instant::now();
-    let mut tools = tools(now);
+    let mut context = context(now);
     let server = Arc::new(Server::default());
     for trusted in [false, true] {
         let (transport, peer, mut client) = tcp();
-        let mut here = Connection::with_trust(transport, peer, trusted, Arc::clone(&server), &tools);
-        feed(&mut here, &mut client, b"GET /", &mut tools);
-        let there = moved(&here, Lane::Idle, &mut tools);
-        compare(&here, &there, Lane::Idle);
+        let mut here = Connection::with_trust(transport, peer, trusted, Arc::clone(&server), &context);
+        feed(&mut here, &mut client, b"GET /", &mut context);
+        let there = moved(&here, HandoverQueue::Idle, &mut context);
+        compare(&here, &there, HandoverQueue::Idle);
         assert_eq!((there.trusted, there.transport.is_unix()), (trusted, false));
     }
 }

@@ -12,7 +12,7 @@ use portico_proto::http2::PREFACE;
 use super::super::tests::{admit_client, engine_with_client, readable};
 use super::*;
 use crate::body::BodyError;
-use crate::connection::{Answer, Block, Flow};
+use crate::connection::{Block, Flow, ResponsePart};
 use crate::engine::{Call, Writing};
 
 /// A request of this stream: `GET /` of `a`, complete.
@@ -42,25 +42,25 @@ fn next_call(engine: &mut Engine) -> Call {
     engine.next_call(|_| || {}).expect("a request waits")
 }
 
-fn answer(engine: &mut Engine, call: &Call) -> bool {
+fn respond(engine: &mut Engine, call: &Call) -> bool {
     let head = ResponseHead { status: 200, length: Some(5), ..ResponseHead::default() };
     let (head, body) = (Cow::Owned(head), Block::Borrowed(b"hello"));
-    engine.answer(call.key, Answer::Whole { head, body }, Writing::Batched)
+    engine.respond(call.key, ResponsePart::Whole { head, body }, Writing::Batched)
 }
 
 #[test]
-fn answers_of_one_session_are_written_together() {
+fn responses_of_one_session_are_written_together() {
     let (mut engine, _, mut client) = engine_with_streams(&[], &[1, 3, 5]);
     assert_eq!((engine.queue.len(), engine.table.len(), engine.streams), (3, 4, 3));
     assert!(!received(&mut client).is_empty(), "SETTINGS and its acknowledgement");
     for left in (0..3).rev() {
         let call = next_call(&mut engine);
-        answer(&mut engine, &call);
+        respond(&mut engine, &call);
         engine.advance();
         assert_eq!(received(&mut client).is_empty(), left > 0, "{left} are still to be answered");
     }
     assert_eq!((engine.table.len(), engine.streams), (1, 0));
-    assert_eq!(engine.counters().answers, 3);
+    assert_eq!(engine.counters().responses, 3);
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn one_that_is_held_for_too_long_is_written() {
     let (mut engine, _, mut client) = engine_with_streams(&[], &[1, 3]);
     received(&mut client);
     let call = next_call(&mut engine);
-    answer(&mut engine, &call);
+    respond(&mut engine, &call);
     assert!(received(&mut client).is_empty());
     engine.set_now(engine.now() + Duration::from_millis(1));
     engine.advance();
@@ -141,7 +141,7 @@ fn a_stream_that_is_given_up_is_not_run_and_a_running_one_has_no_client() {
     engine.handle_event(readable(id));
     assert!(engine.queue.is_empty() && engine.next_call(|_| || {}).is_none());
     assert_eq!(engine.counters().abandoned, 1);
-    assert!(!answer(&mut engine, &running));
+    assert!(!respond(&mut engine, &running));
     assert_eq!((engine.table.len(), engine.streams), (1, 0));
 }
 
@@ -162,7 +162,7 @@ fn a_stream_that_we_reset_for_what_the_client_did_ends_as_if_the_client_had_rese
     engine.handle_event(readable(id));
     assert!(engine.queue.is_empty() && engine.next_call(|_| || {}).is_none());
     assert_eq!(engine.counters().abandoned, 1);
-    assert!(!answer(&mut engine, &running));
+    assert!(!respond(&mut engine, &running));
     assert_eq!((engine.table.len(), engine.streams), (1, 0));
     let received = received(&mut client);
     let reset = |stream| [0, 0, 4, 3, 0, 0, 0, 0, stream, 0, 0, 0, 3];
@@ -177,12 +177,12 @@ fn a_response_on_its_way_ends_with_its_stream() {
     let call = next_call(&mut engine);
     let flow = Arc::new(Flow::default());
     let (head, block) = (Cow::Owned(ResponseHead::default()), Block::Borrowed(b"x"));
-    let start = Answer::Start { head, block, flow: Arc::clone(&flow) };
-    assert!(engine.answer(call.key, start, Writing::AtOnce) && !flow.is_gone());
+    let start = ResponsePart::Start { head, block, flow: Arc::clone(&flow) };
+    assert!(engine.respond(call.key, start, Writing::AtOnce) && !flow.is_gone());
     client.write_all(&overflow(1).repeat(2)).unwrap();
     engine.handle_event(readable(id));
     assert!(flow.is_gone(), "its thread goes on in vain no longer");
-    assert!(!engine.answer(call.key, Answer::Finish, Writing::AtOnce));
+    assert!(!engine.respond(call.key, ResponsePart::Finish, Writing::AtOnce));
     assert_eq!((engine.table.len(), engine.streams), (1, 0));
 }
 
@@ -191,7 +191,7 @@ fn who_insists_while_there_is_no_memory_is_sent_away() {
     let (mut engine, id, mut client) = engine_with_streams(&["--client-memory", "16m"], &[]);
     received(&mut client);
     let elsewhere = 32 << 20;
-    engine.tools.ledger.change(0, elsewhere);
+    engine.context.ledger.change(0, elsewhere);
     let mut ask = |engine: &mut Engine, numbers: std::ops::Range<u32>| {
         for number in numbers {
             client.write_all(&get(1 + 2 * number)).unwrap();
@@ -202,9 +202,9 @@ fn who_insists_while_there_is_no_memory_is_sent_away() {
     };
     let goaway = |bytes: &[u8]| bytes.windows(4).any(|frame| frame[..3] == [0, 0, 8] && frame[3] == 7);
     assert!(!goaway(&ask(&mut engine, 0..8)), "it may ask again");
-    engine.tools.ledger.change(elsewhere, 0);
+    engine.context.ledger.change(elsewhere, 0);
     assert!(!goaway(&ask(&mut engine, 8..9)));
-    engine.tools.ledger.change(0, elsewhere);
+    engine.context.ledger.change(0, elsewhere);
     assert!(!goaway(&ask(&mut engine, 9..17)), "there was memory in between");
     assert!(goaway(&ask(&mut engine, 17..18)));
     assert_eq!(engine.streams, 0);
@@ -267,7 +267,7 @@ fn a_drained_session_ends_with_its_streams() {
     client.write_all(&pong).unwrap();
     engine.handle_event(readable(id));
     let call = next_call(&mut engine);
-    answer(&mut engine, &call);
+    respond(&mut engine, &call);
     assert!(!engine.is_stopped());
     drop(client);
     engine.handle_event(readable(id));

@@ -12,7 +12,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
 use super::*;
-use crate::tls::Keeper;
+use crate::tls::CertificateReloader;
 
 /// A server's side that answers to `example.org`, and the certificate that its client trusts.
 static SERVER: LazyLock<(Arc<Acceptor>, CertificateDer<'static>)> = LazyLock::new(|| {
@@ -29,8 +29,8 @@ static SERVER: LazyLock<(Arc<Acceptor>, CertificateDer<'static>)> = LazyLock::ne
         Ok(Parsed::Run(resolved)) => resolved.config,
         other => panic!("{other:?}"),
     };
-    let keeper = Keeper::open(&config, &[], None).unwrap().unwrap();
-    (Arc::new(Acceptor::new(keeper.vault().into(), &config)), certificate.der().clone())
+    let reloader = CertificateReloader::open(&config, &[], None).unwrap().unwrap();
+    (Arc::new(Acceptor::new(reloader.shared().into(), &config)), certificate.der().clone())
 });
 
 /// Both sides after their handshake.
