@@ -13,7 +13,7 @@ create_exception!(
     portico,
     ClientDisconnected,
     PyConnectionError,
-    "The client left before its request was read whole, or before its answer was written. Raised by what reads \
+    "The client left before its request was read whole, or before its response was written. Raised by what reads \
      and writes, and with --on-disconnect raise in the thread of the request, wherever that is."
 );
 

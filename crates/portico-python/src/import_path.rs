@@ -16,14 +16,14 @@ use portico_files::exposure;
 use rustix::process::geteuid;
 
 /// An entry of `sys.path` that was taken off.
-struct Withheld {
+struct WithheldFolder {
     /// How many entries were left before it.
     index: usize,
     entry: OsString,
 }
 
 /// Those that [`restore`] puts back, in the order in which they were taken off.
-static WITHHELD: Mutex<Vec<Withheld>> = Mutex::new(Vec::new());
+static WITHHELD: Mutex<Vec<WithheldFolder>> = Mutex::new(Vec::new());
 
 /// How the databases of users and groups are asked.
 const ACCOUNTS: [&str; 2] = ["grp", "pwd"];
@@ -184,7 +184,7 @@ fn path(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
     Ok(py.import("sys")?.getattr("path")?.cast_into::<PyList>()?)
 }
 
-fn withheld() -> MutexGuard<'static, Vec<Withheld>> {
+fn withheld() -> MutexGuard<'static, Vec<WithheldFolder>> {
     WITHHELD.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -202,14 +202,14 @@ fn withhold(py: Python<'_>, is_it: &dyn Fn(usize, &Path) -> bool) -> PyResult<Ve
     Ok(new)
 }
 
-fn take_off(py: Python<'_>, is_it: &dyn Fn(usize, &Path) -> bool) -> PyResult<Vec<Withheld>> {
+fn take_off(py: Python<'_>, is_it: &dyn Fn(usize, &Path) -> bool) -> PyResult<Vec<WithheldFolder>> {
     let path = path(py)?;
     let mut taken = Vec::new();
     let mut kept = Vec::new();
     for (index, entry) in path.iter().enumerate() {
         match entry.extract::<OsString>() {
             Ok(text) if is_it(index, Path::new(&text)) => {
-                taken.push(Withheld { index: kept.len(), entry: text });
+                taken.push(WithheldFolder { index: kept.len(), entry: text });
             }
             _ => kept.push(entry),
         }

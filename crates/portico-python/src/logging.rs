@@ -23,7 +23,7 @@ use rustix::stdio::{dup2_stderr, dup2_stdout, stderr, stdout};
 use signal_hook::low_level;
 
 use crate::{daemon, raw};
-use diversion::{Diversion, Queue, Relay};
+use diversion::{Diversion, DiversionQueue, Relay};
 
 pub use diversion::Diverted;
 
@@ -37,7 +37,7 @@ mod diversion;
 /// # Errors
 /// The log file cannot be opened for appending.
 pub fn install(target: &LogTarget, level: LogLevel, capture: bool) -> io::Result<()> {
-    let target = Target::of(target)?;
+    let target = ErrorLogDestination::of(target)?;
     CAPTURING.store(capture, Ordering::Relaxed);
     let sink = target.open()?;
     match LOG.get() {
@@ -83,7 +83,7 @@ pub fn observe(syslog: Option<Syslog>, statsd: Option<Statsd>) {
 /// Opens a log file again that has been moved away, and returns it for other processes to write to. If that fails,
 /// the former one goes on being written.
 pub fn reopen() -> Option<OwnedFd> {
-    let Target::File(path) = &LOG.get()?.target().clone() else { return None };
+    let ErrorLogDestination::File(path) = &LOG.get()?.target().clone() else { return None };
     let opened = open_log(path, owner()).and_then(|file| Ok((file.try_clone()?, file)));
     match opened {
         Ok((file, other)) => {
@@ -100,7 +100,7 @@ pub fn reopen() -> Option<OwnedFd> {
 /// Writes to this file from now on, if the log goes to one: another process has opened it again.
 pub fn replace(file: impl Into<File>) {
     let Some(log) = LOG.get() else { return };
-    if !matches!(&*log.target(), Target::File(_)) {
+    if !matches!(&*log.target(), ErrorLogDestination::File(_)) {
         return;
     }
     match sink_of(file.into()) {
@@ -168,7 +168,7 @@ pub fn divert(relay: Relay) {
 pub fn divert_to_thread() -> io::Result<()> {
     let mut diversion = diversion();
     if let Some((way, relay)) = diversion.as_mut() {
-        *way = Diversion::Queued(Queue::start(Relay::clone(relay), write_diverted)?);
+        *way = Diversion::Queued(DiversionQueue::start(Relay::clone(relay), write_diverted)?);
     }
     Ok(())
 }
@@ -197,7 +197,7 @@ fn write_diverted(record: Diverted) {
 
 /// Whether records come to be seen where the process was started.
 pub fn goes_to_stderr() -> bool {
-    LOG.get().is_some_and(|log| matches!(*log.target(), Target::Stderr { .. }))
+    LOG.get().is_some_and(|log| matches!(*log.target(), ErrorLogDestination::Stderr { .. }))
 }
 
 /// Writes `text`, which holds whole lines, as it is.
@@ -278,12 +278,12 @@ impl Observers {
 const TRACEBACK: &str = "\nTraceback (most recent call last)";
 
 struct ErrorLog {
-    target: Mutex<Target>,
+    target: Mutex<ErrorLogDestination>,
     output: LogOutput,
 }
 
 impl ErrorLog {
-    fn target(&self) -> MutexGuard<'_, Target> {
+    fn target(&self) -> MutexGuard<'_, ErrorLogDestination> {
         self.target.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -350,7 +350,7 @@ impl ErrorLog {
     fn write_record(&'static self, level: Level, message: &str) {
         let message = escaped(message);
         let target = self.target().clone();
-        let is_file = matches!(target, Target::File(_));
+        let is_file = matches!(target, ErrorLogDestination::File(_));
         let line = line(level, &message, target.colour());
         let shown = level == Level::Error && ERRORS_SHOWN.load(Ordering::Relaxed);
         if shown && !daemon::tell(&line, !is_file) && is_file {
@@ -370,13 +370,13 @@ fn notice(dropped: u64) -> String {
 
 /// Where the log goes.
 #[derive(Clone)]
-enum Target {
+enum ErrorLogDestination {
     Stdout,
     Stderr { colour: bool },
     File(PathBuf),
 }
 
-impl Target {
+impl ErrorLogDestination {
     fn of(target: &LogTarget) -> io::Result<Self> {
         Ok(match target {
             LogTarget::Stdout => Self::Stdout,

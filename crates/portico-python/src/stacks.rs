@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use signal_hook::low_level;
 
-use crate::thread_status::{Record, Records};
+use crate::thread_status::{ThreadStatus, ThreadStatuses};
 use crate::{interpreter, raw};
 
 use by_signal::SingleStacks;
@@ -80,7 +80,7 @@ impl Stacks {
     ///
     /// # Errors
     /// The kernel's; none is expected.
-    pub fn dump(&self, records: &Records) -> io::Result<Vec<ThreadStack>> {
+    pub fn dump(&self, records: &ThreadStatuses) -> io::Result<Vec<ThreadStack>> {
         if let Some(single) = &self.single {
             return Ok(self.dump_each(single, records));
         }
@@ -96,7 +96,7 @@ impl Stacks {
         Ok(stacks)
     }
 
-    fn dump_each(&self, single: &SingleStacks, records: &Records) -> Vec<ThreadStack> {
+    fn dump_each(&self, single: &SingleStacks, records: &ThreadStatuses) -> Vec<ThreadStack> {
         let threads = records
             .iter()
             .map(|record| (record.thread_ident(), record.thread().native_id(), Some(record.thread_name())));
@@ -149,7 +149,7 @@ impl std::fmt::Display for ThreadStack {
 ///
 /// # Errors
 /// What formatting it raises.
-pub fn of(py: Python<'_>, record: &Record, stacks: &Stacks) -> PyResult<Option<String>> {
+pub fn of(py: Python<'_>, record: &ThreadStatus, stacks: &Stacks) -> PyResult<Option<String>> {
     let waiting = record.greenlet().and_then(|greenlet| greenlet.frame(py));
     if waiting.is_none()
         && let Some(single) = stacks.single(py)?
@@ -167,13 +167,18 @@ pub fn of(py: Python<'_>, record: &Record, stacks: &Stacks) -> PyResult<Option<S
 ///
 /// # Errors
 /// What formatting them raises.
-pub fn all(py: Python<'_>, records: Option<&Records>, own: Option<&Stacks>) -> PyResult<Vec<ThreadStack>> {
+pub fn all(
+    py: Python<'_>,
+    records: Option<&ThreadStatuses>,
+    own: Option<&Stacks>,
+) -> PyResult<Vec<ThreadStack>> {
     if let Some(single) = own.map(|own| own.single(py)).transpose()?.flatten() {
         return all_single(py, single);
     }
     let names = names(py)?;
     let (mut stacks, mut running) = (Vec::new(), None);
-    let greenlets = records.into_iter().flat_map(Records::iter).filter(|record| record.greenlet().is_some());
+    let greenlets =
+        records.into_iter().flat_map(ThreadStatuses::iter).filter(|record| record.greenlet().is_some());
     for record in greenlets {
         let in_call = record.thread().running().is_some();
         let frame = record.greenlet().and_then(|greenlet| greenlet.frame(py)).filter(|_| in_call);
@@ -221,7 +226,7 @@ fn written_by(py: Python<'_>, single: &SingleStacks, thread: u64) -> PyResult<St
 }
 
 /// Logs the stacks of all threads: what SIGUSR2 asks a worker for.
-pub fn log_all(py: Python<'_>, records: Option<&Records>, own: Option<&Stacks>) {
+pub fn log_all(py: Python<'_>, records: Option<&ThreadStatuses>, own: Option<&Stacks>) {
     match all(py, records, own) {
         Ok(stacks) => {
             let text: String = stacks.iter().map(ThreadStack::to_string).collect();

@@ -24,23 +24,24 @@ use crate::{error, raw};
 
 /// A worker's place: one slot of a scoreboard.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct SlotHandle {
     scoreboard: Scoreboard,
     slot: u32,
 }
 
 /// The records of a worker's threads.
 #[derive(Debug)]
-pub struct Records {
-    place: Place,
-    records: Vec<Arc<Record>>,
+pub struct ThreadStatuses {
+    place: SlotHandle,
+    records: Vec<Arc<ThreadStatus>>,
     base: Base,
 }
 
-/// One thread's record.
+/// The record of one thread: its place on the scoreboard and the call that it is in. Written by its own thread;
+/// whoever watches may only claim the call.
 #[derive(Debug)]
-pub struct Record {
-    place: Place,
+pub struct ThreadStatus {
+    place: SlotHandle,
     index: usize,
     /// Python's identity of the thread; 0 before it has one.
     ident: AtomicU64,
@@ -54,7 +55,7 @@ pub struct Record {
     request: Mutex<Option<RequestKey>>,
     /// Held while an exception is raised in the call; whether the last one is that its client has left.
     claiming: Mutex<bool>,
-    /// How the present call stands towards its client: a [`Standing`].
+    /// How the present call stands towards its client: a [`ClientState`].
     standing: AtomicU8,
     /// What is to be called when the client of the present call leaves.
     callbacks: Mutex<Vec<Py<PyAny>>>,
@@ -62,15 +63,15 @@ pub struct Record {
     calling_back: Mutex<()>,
 }
 
-/// How a call stands towards its client.
+/// The state of a call's client as the application knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Standing {
+pub enum ClientState {
     /// The client waits, as far as the application knows.
     Open,
     /// The application knows that the client has left, or makes an end for another reason.
     Told,
-    /// The answer is complete.
+    /// The response is complete.
     Complete,
 }
 
@@ -95,7 +96,7 @@ const NUMBER: u64 = CALLBACKS - 1;
 /// Clients leave as often as they like.
 static FAILED_CALLBACKS: Occurrences = Occurrences::new();
 
-impl Place {
+impl SlotHandle {
     /// Slot `slot` of `scoreboard`.
     pub fn new(scoreboard: Scoreboard, slot: u32) -> Self {
         Self { scoreboard, slot }
@@ -124,12 +125,12 @@ impl Place {
     }
 }
 
-impl Records {
+impl ThreadStatuses {
     /// Records for all threads that `place` has room for.
-    pub fn new(place: Place) -> Arc<Self> {
+    pub fn new(place: SlotHandle) -> Arc<Self> {
         let records = (0..place.slot().thread_count())
             .map(|index| {
-                Arc::new(Record {
+                Arc::new(ThreadStatus {
                     place: place.clone(),
                     index,
                     ident: AtomicU64::new(0),
@@ -138,7 +139,7 @@ impl Records {
                     call: AtomicU64::new(0),
                     request: Mutex::new(None),
                     claiming: Mutex::default(),
-                    standing: AtomicU8::new(Standing::Complete as u8),
+                    standing: AtomicU8::new(ClientState::Complete as u8),
                     callbacks: Mutex::default(),
                     calling_back: Mutex::new(()),
                 })
@@ -148,17 +149,17 @@ impl Records {
     }
 
     /// The worker's place.
-    pub fn place(&self) -> &Place {
+    pub fn place(&self) -> &SlotHandle {
         &self.place
     }
 
     /// All records.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Record>> {
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<ThreadStatus>> {
         self.records.iter()
     }
 
     /// Record number `index`.
-    pub fn get(&self, index: usize) -> Option<&Arc<Record>> {
+    pub fn get(&self, index: usize) -> Option<&Arc<ThreadStatus>> {
         self.records.get(index)
     }
 
@@ -199,14 +200,14 @@ impl Records {
         InCall(self.begin_numbered(INDEX.get(), request).map(|record| &**record))
     }
 
-    /// As [`Records::begin`], for a call that a greenlet will run.
+    /// As [`ThreadStatuses::begin`], for a call that a greenlet will run.
     pub fn begin_for_greenlet(&self, request: &Request) -> InGreenlet {
         let record = self.begin_numbered(INDEX.get(), request);
         record.inspect(|record| record.entered.store(false, Ordering::SeqCst));
         InGreenlet(record.cloned())
     }
 
-    fn begin_numbered(&self, index: usize, request: &Request) -> Option<&Arc<Record>> {
+    fn begin_numbered(&self, index: usize, request: &Request) -> Option<&Arc<ThreadStatus>> {
         let slot = self.place.slot();
         let queued = nanos(request.queued);
         slot.add(SlotField::Requests, 1);
@@ -228,7 +229,7 @@ impl Records {
     }
 }
 
-impl Record {
+impl ThreadStatus {
     /// As it stands on the scoreboard.
     pub fn thread(&self) -> ThreadRecord<'_> {
         let thread = self.place.slot().thread(self.index);
@@ -274,7 +275,7 @@ impl Record {
     fn begin(&self, slot: WorkerSlot<'_>, request: RequestKey, note: &Note<'_>) {
         let Some(thread) = slot.thread(self.index) else { return };
         *self.request.lock().unwrap_or_else(PoisonError::into_inner) = Some(request);
-        self.set_standing(Standing::Open);
+        self.set_standing(ClientState::Open);
         self.call.store(thread.begin(note), Ordering::Release);
     }
 
@@ -304,15 +305,15 @@ impl Record {
     }
 
     /// As [`Record::raise`], where the application does not know already that its client has left. The engine
-    /// knows no client either whose answer has been completed meanwhile.
+    /// knows no client either whose response has been completed meanwhile.
     ///
     /// First it claims, then it looks; [`Record::forget_disconnect`] comes after the standing has changed, and
     /// then looks for a claim. So one of the two sees the other, also where both run at the same time.
     pub fn raise_if_open(self: &Arc<Self>, py: Python<'_>, number: u64, exception: &Bound<'_, PyAny>) {
         let mut claiming = hub::lock(py, &self.claiming);
-        if self.standing() == Standing::Open && self.mark(number, CLAIMED) {
+        if self.standing() == ClientState::Open && self.mark(number, CLAIMED) {
             fence(Ordering::SeqCst);
-            if self.standing() == Standing::Open {
+            if self.standing() == ClientState::Open {
                 *claiming = true;
                 self.raise_claimed(py, number, exception);
             }
@@ -367,16 +368,16 @@ impl Record {
     }
 
     /// How the present call stands towards its client.
-    pub fn standing(&self) -> Standing {
+    pub fn standing(&self) -> ClientState {
         match self.standing.load(Ordering::Acquire) {
-            0 => Standing::Open,
-            1 => Standing::Told,
-            _ => Standing::Complete,
+            0 => ClientState::Open,
+            1 => ClientState::Told,
+            _ => ClientState::Complete,
         }
     }
 
     /// Notes how the present call stands towards its client.
-    pub fn set_standing(&self, standing: Standing) {
+    pub fn set_standing(&self, standing: ClientState) {
         self.standing.store(standing as u8, Ordering::Release);
     }
 
@@ -394,12 +395,12 @@ impl Record {
             && self.callbacks.try_lock().is_ok_and(|callbacks| !callbacks.is_empty())
     }
 
-    /// Calls the callbacks of call `number`, if the thread is still in it and its answer is not complete, and
+    /// Calls the callbacks of call `number`, if the thread is still in it and its response is not complete, and
     /// raises `exception` in it, if there is one. The call does not end before they do: what they do never comes
     /// in the way of another request.
     pub fn call_back(self: &Arc<Self>, py: Python<'_>, number: u64, exception: Option<&Bound<'_, PyAny>>) {
         let _calling = hub::lock(py, &self.calling_back);
-        if self.call.load(Ordering::SeqCst) & NUMBER != number || self.standing() == Standing::Complete {
+        if self.call.load(Ordering::SeqCst) & NUMBER != number || self.standing() == ClientState::Complete {
             return;
         }
         let callbacks = self.take_callbacks(py);
@@ -435,10 +436,10 @@ impl Record {
 }
 
 /// A call of the application, noted in its thread's record.
-pub struct InCall<'a>(Option<&'a Record>);
+pub struct InCall<'a>(Option<&'a ThreadStatus>);
 
 /// A call of the application that a greenlet runs, noted in the record of its thread.
-pub struct InGreenlet(Option<Arc<Record>>);
+pub struct InGreenlet(Option<Arc<ThreadStatus>>);
 
 impl InGreenlet {
     /// The greenlet begins with it. `false` if it has been given up meanwhile.
@@ -463,7 +464,7 @@ impl Drop for InCall<'_> {
     }
 }
 
-impl Record {
+impl ThreadStatus {
     /// The call has ended.
     #[inline]
     fn end(&self) {
@@ -488,9 +489,9 @@ impl Record {
 thread_local! {
     /// Number of the calling thread's record; no number where it has none.
     static INDEX: Cell<usize> = const { Cell::new(usize::MAX) };
-    static RECORD: OnceCell<Arc<Record>> = const { OnceCell::new() };
+    static RECORD: OnceCell<Arc<ThreadStatus>> = const { OnceCell::new() };
     /// The records of the greenlets that run in the calling thread, by their identities.
-    static GREENLETS: RefCell<Vec<(u64, Arc<Record>)>> = const { RefCell::new(Vec::new()) };
+    static GREENLETS: RefCell<Vec<(u64, Arc<ThreadStatus>)>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The calling thread, or its greenlet that runs, does what record number `index` is about from now on.
@@ -514,12 +515,12 @@ pub fn is_written_off() -> bool {
 }
 
 /// The record of the calling thread, or of its greenlet that runs, where it has one.
-pub fn own() -> Option<Arc<Record>> {
+pub fn own() -> Option<Arc<ThreadStatus>> {
     RECORD.with(|own| own.get().cloned()).or_else(of_greenlet)
 }
 
 #[cold]
-fn of_greenlet() -> Option<Arc<Record>> {
+fn of_greenlet() -> Option<Arc<ThreadStatus>> {
     if !hub::is_here() {
         return None;
     }

@@ -163,7 +163,7 @@ const ORDERS: [Order; 9] = [
             &["fork", "import_path"],
             &["daemon"],
             &["logging"],
-            &["hub", "interpreter", "record", "stacks", "stray", "conf"],
+            &["conf", "forked_children", "hub", "interpreter", "stacks", "thread_status"],
             &["gateway"],
             &["command"],
             &["worker"],

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, date_time_ymd};
 
-use super::Told;
+use super::Output;
 
 const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
@@ -21,22 +21,22 @@ const DAYS: u64 = 397;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Writes certificate and key into `folder`, and says how to use them.
-pub fn make(folder: &Path) -> Told {
+pub fn make(folder: &Path) -> Output {
     let (certificate, key) = (folder.join(CERTIFICATE), folder.join(KEY));
     for path in [&certificate, &key] {
         if path.symlink_metadata().is_ok() {
             let error =
                 format!("dev-cert: {} is there already; remove it, or name another folder", path.display());
-            return Told::failure(error);
+            return Output::failure(error);
         }
     }
     let (certificate_text, key_text) = match generate() {
         Ok(texts) => texts,
-        Err(error) => return Told::failure(format!("dev-cert: no certificate can be made: {error}")),
+        Err(error) => return Output::failure(format!("dev-cert: no certificate can be made: {error}")),
     };
     for (path, text) in [(&key, key_text), (&certificate, certificate_text)] {
         if let Err(error) = write(path, &text) {
-            return Told::failure(format!("dev-cert: {} cannot be written: {error}", path.display()));
+            return Output::failure(format!("dev-cert: {} cannot be written: {error}", path.display()));
         }
     }
     let quoted = |path: &Path| {
@@ -50,7 +50,7 @@ pub fn make(folder: &Path) -> Told {
          Browsers warn of it until they are told to trust it; curl takes it with --cacert {certificate}.",
         NAMES.join(", ")
     );
-    Told { output, error: None }
+    Output { output, error: None }
 }
 
 fn generate() -> Result<(String, String), rcgen::Error> {

@@ -18,9 +18,9 @@ use pyo3::prelude::*;
 use portico_config::ServerCommand;
 use portico_supervisor::{Scoreboard, SupervisorField};
 
-/// What a command has to say.
+/// The text that a command prints.
 #[derive(Debug, Default)]
-pub struct Told {
+pub struct Output {
     /// For standard output.
     pub output: String,
     /// For standard error: what went wrong, in a line.
@@ -31,24 +31,24 @@ pub struct Told {
 ///
 /// # Errors
 /// What a handler of a signal raises: Ctrl-C ends the wait.
-pub fn run(py: Python<'_>, command: ServerCommand) -> PyResult<Told> {
+pub fn run(py: Python<'_>, command: ServerCommand) -> PyResult<Output> {
     let (ServerCommand::Status(pid)
     | ServerCommand::Stacks(pid)
     | ServerCommand::Reload(pid)
     | ServerCommand::Upgrade(pid)) = command;
     let board = match Scoreboard::attach(pid) {
         Ok(board) => board,
-        Err(error) => return Ok(Told::failure(unreadable(pid, &error))),
+        Err(error) => return Ok(Output::failure(unreadable(pid, &error))),
     };
     match command {
-        ServerCommand::Status(_) => Ok(Told { output: status::tell(&board), error: None }),
+        ServerCommand::Status(_) => Ok(Output { output: status::tell(&board), error: None }),
         ServerCommand::Stacks(_) => stacks::tell(py, &board, pid),
         ServerCommand::Reload(_) => replacement::reload(py, &board, pid),
         ServerCommand::Upgrade(_) => replacement::upgrade(py, &board, pid),
     }
 }
 
-impl Told {
+impl Output {
     fn failure(error: String) -> Self {
         Self { output: String::new(), error: Some(error) }
     }

@@ -8,7 +8,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use portico_supervisor::{Scoreboard, SupervisorField, SupervisorState};
 
-use super::{Told, pause, supervisor};
+use super::{Output, pause, supervisor};
 
 /// The supervisor as a process that cannot be mistaken for another one.
 struct Process(OwnedFd);
@@ -32,52 +32,52 @@ impl Process {
 }
 
 /// Has the workers replaced by ones that import the application anew.
-pub fn reload(py: Python<'_>, board: &Scoreboard, pid: u32) -> PyResult<Told> {
+pub fn reload(py: Python<'_>, board: &Scoreboard, pid: u32) -> PyResult<Output> {
     let process = match Process::of(board, pid) {
         Ok(process) => process,
-        Err(error) => return Ok(Told::failure(error)),
+        Err(error) => return Ok(Output::failure(error)),
     };
     let failed = board.get(SupervisorField::ReloadsFailed);
     // One that is under way does not count: it may have read the old code.
     let asked = board.get(SupervisorField::ReloadsAsked);
     if let Err(error) = process.send(Signal::HUP) {
-        return Ok(Told::failure(error));
+        return Ok(Output::failure(error));
     }
     while board.get(SupervisorField::ReloadsEnded) <= asked {
         if process.has_ended() {
-            return Ok(Told::failure("the server ended before the reload did".to_owned()));
+            return Ok(Output::failure("the server ended before the reload did".to_owned()));
         }
         pause(py)?;
     }
     Ok(match board.get(SupervisorField::ReloadsFailed) > failed {
-        true => {
-            Told::failure("the reload failed; the old code keeps serving (its error log says why)".to_owned())
-        }
-        false => Told { output: "Reloaded".to_owned(), error: None },
+        true => Output::failure(
+            "the reload failed; the old code keeps serving (its error log says why)".to_owned(),
+        ),
+        false => Output { output: "Reloaded".to_owned(), error: None },
     })
 }
 
 /// Has a new supervisor started in the place of this one.
-pub fn upgrade(py: Python<'_>, board: &Scoreboard, pid: u32) -> PyResult<Told> {
+pub fn upgrade(py: Python<'_>, board: &Scoreboard, pid: u32) -> PyResult<Output> {
     let process = match Process::of(board, pid) {
         Ok(process) => process,
-        Err(error) => return Ok(Told::failure(error)),
+        Err(error) => return Ok(Output::failure(error)),
     };
     let failed = board.get(SupervisorField::UpgradesFailed);
     if board.state() != SupervisorState::Serving {
-        return Ok(Told::failure("it is not serving: nothing is upgraded".to_owned()));
+        return Ok(Output::failure("it is not serving: nothing is upgraded".to_owned()));
     }
     if let Err(error) = process.send(Signal::USR2) {
-        return Ok(Told::failure(error));
+        return Ok(Output::failure(error));
     }
     loop {
         if board.get(SupervisorField::UpgradesFailed) > failed {
             let error = "the upgrade failed; the old program keeps serving (its error log says why)";
-            return Ok(Told::failure(error.to_owned()));
+            return Ok(Output::failure(error.to_owned()));
         }
         // The old one stops when the new one serves.
         if board.state() == SupervisorState::Stopping || process.has_ended() {
-            return Ok(Told { output: "Upgraded".to_owned(), error: None });
+            return Ok(Output { output: "Upgraded".to_owned(), error: None });
         }
         pause(py)?;
     }

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use portico_supervisor::{Running, Scoreboard, SlotField, StacksFile, ThreadState, WorkerSlot, now_nanos};
 
 use super::table::time;
-use super::{Told, pause};
+use super::{Output, pause};
 use crate::stacks::{self, ThreadStack};
 use crate::thread_status::{path_of, thread_name};
 
@@ -31,7 +31,7 @@ struct Asked<'a> {
 }
 
 /// Asks the workers of `board`, or the one that has process id `pid`, for the stacks of their threads.
-pub fn tell(py: Python<'_>, board: &Scoreboard, pid: u32) -> PyResult<Told> {
+pub fn tell(py: Python<'_>, board: &Scoreboard, pid: u32) -> PyResult<Output> {
     let holder = board.supervisor_of(pid);
     let pid_of = |slot: WorkerSlot<'_>| u32::try_from(slot.get(SlotField::Pid)).unwrap_or_default();
     let mut workers: Vec<_> = board.slots().filter(|(_, slot)| pid_of(*slot) != 0).collect();
@@ -47,13 +47,13 @@ pub fn tell(py: Python<'_>, board: &Scoreboard, pid: u32) -> PyResult<Told> {
         .collect();
     let template = if pid == holder { template(board, holder) } else { None };
     if asked.is_empty() && template.is_none() {
-        return Ok(Told::failure("it has no worker at this moment".to_owned()));
+        return Ok(Output::failure("it has no worker at this moment".to_owned()));
     }
     let end = Instant::now() + PATIENCE;
     while asked.iter().any(|worker| worker.is_watched() && !worker.has_told()) && Instant::now() < end {
         pause(py)?;
     }
-    let mut told = Told::default();
+    let mut told = Output::default();
     if let Some((pid, file)) = template
         && let Ok(stacks) = dumped(py, pid, &file, holder)?
     {

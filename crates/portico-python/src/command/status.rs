@@ -7,7 +7,7 @@ use portico_supervisor::{
     now_nanos,
 };
 
-use super::table::{Table, cut, memory, time};
+use super::table::{TextTable, cut, memory, time};
 use crate::interpreter::Interpreter;
 use crate::thread_status::{path_of, thread_name};
 
@@ -89,11 +89,11 @@ fn plural(count: u64) -> &'static str {
     if count == 1 { "" } else { "s" }
 }
 
-fn workers(board: &Scoreboard, now: u64) -> Table {
+fn workers(board: &Scoreboard, now: u64) -> TextTable {
     const RIGHT: &[bool] = &[true, true, false, true, true, true, true, true, true, true, true];
     let heading =
         ["SLOT", "PID", "STATE", "UP", "REQUESTS", "BUSY", "LOST", "QUEUED", "CONNS", "WAIT P99", "MEMORY"];
-    let mut table = Table::new(&heading, RIGHT);
+    let mut table = TextTable::new(&heading, RIGHT);
     let threads = board.get(SupervisorField::ThreadsAsked);
     for (number, slot) in board.slots().filter(|(_, slot)| slot.get(SlotField::Pid) != 0) {
         let (rss, pss) = (slot.get(SlotField::RssKib), slot.get(SlotField::PssKib));
@@ -154,10 +154,10 @@ fn wait_p99(waits: &[u64]) -> String {
     "-".to_owned()
 }
 
-fn requests(board: &Scoreboard, now: u64) -> Table {
+fn requests(board: &Scoreboard, now: u64) -> TextTable {
     const RIGHT: &[bool] = &[true, false, false, true, true, false, false];
     let heading = ["SLOT", "THREAD", "STATE", "RUNNING", "QUEUED", "REQUEST", "CLIENT"];
-    let mut table = Table::new(&heading, RIGHT);
+    let mut table = TextTable::new(&heading, RIGHT);
     let mut rows: Vec<(u64, Vec<String>)> = Vec::new();
     for (number, slot) in board.slots().filter(|(_, slot)| slot.get(SlotField::Pid) != 0) {
         for (index, thread) in slot.threads().enumerate() {

@@ -4,13 +4,13 @@ use std::fmt::Write as _;
 
 /// Rows of cells under a heading.
 #[derive(Debug)]
-pub struct Table {
+pub struct TextTable {
     /// Columns whose cells stand at their right edge: figures.
     right: &'static [bool],
     rows: Vec<Vec<String>>,
 }
 
-impl Table {
+impl TextTable {
     /// A table of these columns; with each, whether it holds figures.
     pub fn new(heading: &[&str], right: &'static [bool]) -> Self {
         Self { right, rows: vec![heading.iter().map(|&name| name.to_owned()).collect()] }
@@ -27,7 +27,7 @@ impl Table {
     }
 }
 
-impl std::fmt::Display for Table {
+impl std::fmt::Display for TextTable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let length = |cell: &String| cell.chars().count();
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use pyo3::prelude::*;
 
-use portico_server::{Occurrences, Peer, Teller, Told};
+use portico_server::{AccessObserver, Occurrences, Peer, ServerResponse};
 
 use super::observer::number;
 use crate::hub;
@@ -10,13 +10,13 @@ use crate::raw::latin1;
 
 /// Has `told`, a `Server` or a `Worker` of `portico._gunicorn.server`, told of requests that the server has
 /// answered; `None` where accesses are not logged through Python.
-pub fn teller(py: Python<'_>, told: &Py<PyAny>) -> Option<Teller> {
+pub fn access_observer(py: Python<'_>, told: &Py<PyAny>) -> Option<AccessObserver> {
     let logs = told.bind(py).getattr("logs_access").and_then(|logs| logs.is_truthy());
     if !logs.unwrap_or_default() {
         return None;
     }
     let told = told.clone_ref(py);
-    Some(Teller::new(move |request| {
+    Some(AccessObserver::new(move |request| {
         hub::attach(|py| {
             if let Err(error) = tell(told.bind(py), request)
                 && let Some(times) = FAILED.note()
@@ -29,7 +29,7 @@ pub fn teller(py: Python<'_>, told: &Py<PyAny>) -> Option<Teller> {
 
 static FAILED: Occurrences = Occurrences::new();
 
-fn tell(told: &Bound<'_, PyAny>, request: &Told<'_>) -> PyResult<()> {
+fn tell(told: &Bound<'_, PyAny>, request: &ServerResponse<'_>) -> PyResult<()> {
     let py = told.py();
     let text = |bytes: Option<&[u8]>| bytes.map(|bytes| latin1(py, bytes)).transpose();
     let version = request.version.map(number);

@@ -8,7 +8,7 @@ mod hooks;
 mod loggers;
 mod observer;
 
-pub use accesses::teller;
+pub use accesses::access_observer;
 pub use file::ConfFiles;
 pub use hooks::{Hooks, Link};
 pub use loggers::{

@@ -17,7 +17,7 @@ pub struct Observer(Py<PyAny>);
 /// A request that it has been told of.
 pub struct Observed<'py>(Bound<'py, PyAny>);
 
-/// The answer to it.
+/// The response as hooks and loggers are shown it.
 pub struct Outcome<'a> {
     /// Its status and reason.
     pub status: String,
@@ -78,8 +78,8 @@ impl Observer {
                 Ok((status, pairs(py, it.fields.into_iter())?, it.sent, it.began))
             })
             .transpose()
-            .and_then(|answer| {
-                let arguments = (&request.0, environ, answer, took.as_secs_f64(), logged);
+            .and_then(|response| {
+                let arguments = (&request.0, environ, response, took.as_secs_f64(), logged);
                 self.0.bind(py).call_method1("end", arguments)
             });
         if let Err(error) = told

@@ -19,11 +19,11 @@ use pyo3::types::{PyDict, PyString};
 use portico_proto::{Framing, RequestHead, Version};
 use portico_server::{Forwarded, Peer, Server, TlsClient, path_info};
 
-use super::Settings;
+use super::GatewaySettings;
 use super::field_names::FieldNames;
 use super::file_wrapper::FileWrapper;
 use super::start_response::Callables;
-use super::template_cache::{Address, Addresses, Lines, Lookup, Reading, Template, TemplateCache};
+use super::template_cache::{Address, Addresses, FieldsReading, Lines, Lookup, Template, TemplateCache};
 use super::wsgi_input::Input;
 use crate::raw::latin1;
 
@@ -82,7 +82,7 @@ impl Environs {
     pub fn build<'py>(
         &mut self,
         py: Python<'py>,
-        settings: &Settings,
+        settings: &GatewaySettings,
         parts: &Parts<'_, 'py>,
     ) -> PyResult<Bound<'py, PyDict>> {
         if parts.head.is_gateway() {
@@ -125,7 +125,7 @@ impl Environs {
     fn build_from_variables<'py>(
         &mut self,
         py: Python<'py>,
-        settings: &Settings,
+        settings: &GatewaySettings,
         parts: &Parts<'_, 'py>,
     ) -> PyResult<Bound<'py, PyDict>> {
         let at = self.server_template(py, settings, parts)?;
@@ -156,14 +156,14 @@ impl Environs {
     fn with_fields<'py>(
         &mut self,
         py: Python<'py>,
-        settings: &Settings,
+        settings: &GatewaySettings,
         parts: &Parts<'_, 'py>,
     ) -> PyResult<Bound<'py, PyDict>> {
         // Of equal lines there are up to three readings.
         let reading = match (parts.head.is_edited(), parts.trusted) {
-            (false, _) => Reading::Whole,
-            (true, true) => Reading::OfBelieved,
-            (true, false) => Reading::OfOthers,
+            (false, _) => FieldsReading::Whole,
+            (true, true) => FieldsReading::OfBelieved,
+            (true, false) => FieldsReading::OfOthers,
         };
         let lines = Lines { bytes: parts.head.field_lines(), reading, server: parts.server };
         let store = match self.templates.lookup(lines) {
@@ -196,7 +196,7 @@ impl Environs {
     fn server_template(
         &mut self,
         py: Python<'_>,
-        settings: &Settings,
+        settings: &GatewaySettings,
         parts: &Parts<'_, '_>,
     ) -> PyResult<usize> {
         let server = parts.server;
@@ -249,7 +249,7 @@ fn set_destination(py: Python<'_>, environ: &Bound<'_, PyDict>, destination: Soc
 /// not.
 fn server_template<'py>(
     py: Python<'py>,
-    settings: &Settings,
+    settings: &GatewaySettings,
     server: &Server,
 ) -> PyResult<Bound<'py, PyDict>> {
     let template = PyDict::new(py);
@@ -345,7 +345,7 @@ fn host_and_port(host: &[u8]) -> (&[u8], Option<&[u8]>) {
 fn set_target(
     py: Python<'_>,
     environ: &Bound<'_, PyDict>,
-    settings: &Settings,
+    settings: &GatewaySettings,
     head: &RequestHead,
 ) -> PyResult<()> {
     let target = head.target();

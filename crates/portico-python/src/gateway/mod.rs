@@ -1,4 +1,4 @@
-//! The gateway: a request becomes a call of the WSGI application, and what that gives becomes the answer (PEP
+//! The gateway: a request becomes a call of the WSGI application, and what that gives becomes the response (PEP
 //! 3333).
 //!
 //! Touches no socket: the body and the responder of a request lead to the engine.
@@ -28,7 +28,7 @@ use portico_config::Config;
 use portico_server::{Application, Occurrences, Request, Responder};
 
 use environ::{Environs, Parts};
-use response::Call;
+use response::WsgiCall;
 use start_response::Callables;
 use wsgi_errors::ErrorStream;
 use wsgi_input::Input;
@@ -49,7 +49,7 @@ pub fn error_stream(py: Python<'_>) -> PyResult<Py<PyAny>> {
 /// Serves one WSGI application.
 pub struct Gateway {
     application: Py<PyAny>,
-    settings: Settings,
+    settings: GatewaySettings,
     config: Arc<Config>,
     /// Who in Python wants to know of each request.
     observer: Option<Observer>,
@@ -60,7 +60,7 @@ pub struct Gateway {
 }
 
 /// What of the configuration the gateway needs, and what all requests share.
-struct Settings {
+struct GatewaySettings {
     root_path: String,
     multithread: bool,
     multiprocess: bool,
@@ -85,7 +85,7 @@ impl Gateway {
         register_streams(py)?;
         Ok(Self {
             application,
-            settings: Settings {
+            settings: GatewaySettings {
                 root_path: config.root_path.clone(),
                 multithread: config.threads > 1,
                 multiprocess: config.workers.max > 1,
@@ -151,7 +151,7 @@ impl Gateway {
         if stream.is_some() {
             environ.set_item(intern!(py, "gunicorn.socket"), own.callables.offer(py, key, &self.streams)?)?;
         }
-        let call = Call { py, head: &head, callables: &own.callables, sendfile: self.settings.sendfile };
+        let call = WsgiCall { py, head: &head, callables: &own.callables, sendfile: self.settings.sendfile };
         match &self.observer {
             None => drop(call.run(&self.application, &environ)),
             Some(observer) => call.run_observed(&self.application, &environ, observer, begun)?,

@@ -17,26 +17,26 @@ use portico_server::{Occurrences, Ration};
 
 use super::detached;
 use super::file_wrapper::FileWrapper;
-use super::response_writer::Progress;
+use super::response_writer::WriteProgress;
 use super::start_response::{Callables, wrong_block};
 use crate::conf::{Observer, Outcome};
 use crate::error::{self, ClientDisconnected, RequestTimeout};
 use crate::forked_children;
 use crate::thread_status::is_written_off;
 
-/// One call of the application.
-pub struct Call<'a, 'py> {
+/// One call of the application, from `application(environ, start_response)` to `close()`.
+pub struct WsgiCall<'a, 'py> {
     /// The interpreter.
     pub py: Python<'py>,
     /// What the request asks for; named in the log.
     pub head: &'a RequestHead,
-    /// The callables that the application gets, and the answer behind them.
+    /// The callables that the application gets, and the response behind them.
     pub callables: &'a Callables,
     /// Whether regular files are sent by the engine.
     pub sendfile: bool,
 }
 
-impl<'py> Call<'_, 'py> {
+impl<'py> WsgiCall<'_, 'py> {
     /// Runs `application` and answers, whatever it does. Returns the status of what is answered in its stead.
     pub fn run(&self, application: &Py<PyAny>, environ: &Bound<'py, PyDict>) -> Option<&'static str> {
         let arguments = (environ, &self.callables.start_response);
@@ -67,8 +67,8 @@ impl<'py> Call<'_, 'py> {
             Ok(()) => (true, self.run(application, environ)),
             Err(error) => (false, Some(self.fail(&error))),
         };
-        // A copy: hooks may take long, and the application's own thread may still look at the answer.
-        let (head, sent, began) = self.callables.answer(self.py).outcome();
+        // A copy: hooks may take long, and the application's own thread may still look at the response.
+        let (head, sent, began) = self.callables.response(self.py).outcome();
         let mut length = itoa::Buffer::new();
         let outcome = called.then(|| {
             let mut fields: Vec<_> = head.fields.iter().collect();
@@ -100,14 +100,14 @@ impl<'py> Call<'_, 'py> {
         if let (true, Ok(wrapper)) = (self.sendfile, app_iter.cast_exact::<FileWrapper>())
             && let Some(range) = wrapper.get().regular_file(self.py)
         {
-            return self.callables.answer(self.py).send_file(self.py, range);
+            return self.callables.response(self.py).send_file(self.py, range);
         }
         self.send_each(app_iter)
     }
 
     fn send_last(&self, block: &Bound<'py, PyAny>) -> PyResult<()> {
         let bytes = block.cast::<PyBytes>().map_err(|_| wrong_block(block))?;
-        self.callables.answer(self.py).send_last_whole(bytes)
+        self.callables.response(self.py).send_last_whole(bytes)
     }
 
     /// Sends a body of which all blocks are there: together, with its length known, if it is small.
@@ -121,16 +121,16 @@ impl<'py> Call<'_, 'py> {
             for block in blocks {
                 body.extend_from_slice(block.cast::<PyBytes>()?.as_bytes());
             }
-            return self.callables.answer(self.py).send_last(self.py, &body);
+            return self.callables.response(self.py).send_last(self.py, &body);
         }
-        self.callables.answer(self.py).expect_length(total as u64);
+        self.callables.response(self.py).expect_length(total as u64);
         for block in blocks {
             let block = block.cast::<PyBytes>()?;
-            if self.callables.answer(self.py).send_whole(block)? == Progress::Gone {
+            if self.callables.response(self.py).send_whole(block)? == WriteProgress::Gone {
                 return Ok(());
             }
         }
-        self.callables.answer(self.py).finish(self.py)
+        self.callables.response(self.py).finish(self.py)
     }
 
     /// Sends each block as it comes: the client has it before the application computes the next.
@@ -140,29 +140,29 @@ impl<'py> Call<'_, 'py> {
             forked_children::end(self.py, block.as_ref().err(), IN_REQUEST);
             let block = block?;
             let bytes = block.cast::<PyBytes>().map_err(|_| wrong_item(app_iter, &block))?.as_bytes();
-            let mut answer = self.callables.answer(self.py);
+            let mut response = self.callables.response(self.py);
             // An empty one is nothing but a question whether somebody still listens. The first of others is sent
             // without: most responses are no more.
-            if bytes.is_empty() || answer.started() {
-                answer.notice_gone(self.py);
+            if bytes.is_empty() || response.started() {
+                response.notice_gone(self.py);
             }
             // A file is sent until Content-Length is reached: the rest of it is no fault.
-            let bytes = if is_file { answer.within_length(bytes) } else { bytes };
+            let bytes = if is_file { response.within_length(bytes) } else { bytes };
             if is_file && bytes.is_empty() {
                 break;
             }
-            match answer.send(self.py, bytes)? {
+            match response.send(self.py, bytes)? {
                 // What comes behind Content-Length is not asked for (PEP 3333), nor what HEAD has no use for.
-                Progress::Gone | Progress::Complete => return Ok(()),
-                Progress::More => {}
+                WriteProgress::Gone | WriteProgress::Complete => return Ok(()),
+                WriteProgress::More => {}
             }
         }
         forked_children::end(self.py, None, IN_REQUEST);
-        self.callables.answer(self.py).finish(self.py)
+        self.callables.response(self.py).finish(self.py)
     }
 
     /// Calls `close()`, if there is one. What it raises is the application's error, but does not spoil the
-    /// answer.
+    /// response.
     ///
     /// # Errors
     /// `RequestTimeout` alone.
@@ -170,7 +170,7 @@ impl<'py> Call<'_, 'py> {
         if app_iter.is_exact_instance_of::<PyList>() || app_iter.is_exact_instance_of::<PyTuple>() {
             return Ok(());
         }
-        self.callables.answer(self.py).note_closing(self.py);
+        self.callables.response(self.py).note_closing(self.py);
         let close = app_iter.getattr_opt(intern!(self.py, "close"));
         let closed = close.and_then(|close| close.map(|close| close.call0()).transpose());
         forked_children::end(self.py, closed.as_ref().err(), IN_REQUEST);
@@ -190,13 +190,13 @@ impl<'py> Call<'_, 'py> {
         }
     }
 
-    /// Tells when Content-Length was not kept: the client has an answer that is cut short or off.
+    /// Tells when Content-Length was not kept: the client has a response that is cut short or off.
     fn report_length(&self) {
-        let answer = self.callables.answer(self.py);
-        let (surplus, missing) = (answer.surplus(), answer.missing());
-        let length = answer.length().unwrap_or_default();
-        let whole = answer.started() && answer.progress() == Progress::Complete;
-        drop(answer);
+        let response = self.callables.response(self.py);
+        let (surplus, missing) = (response.surplus(), response.missing());
+        let length = response.length().unwrap_or_default();
+        let whole = response.started() && response.progress() == WriteProgress::Complete;
+        drop(response);
         let request = self.request();
         if surplus > 0 {
             self.tell_failure(|| {
@@ -219,13 +219,13 @@ impl<'py> Call<'_, 'py> {
     /// Returns the status that the client gets instead, if the head is not out yet.
     fn fail(&self, error: &PyErr) -> &'static str {
         let request = self.request();
-        if self.callables.answer(self.py).lent.is_some() && self.ends_stream(error) {
+        if self.callables.response(self.py).lent.is_some() && self.ends_stream(error) {
             return "101 Switching Protocols";
         }
         if error.is_instance_of::<RequestTimeout>(self.py) {
             // Its stack has been logged as it was when the time was over.
             log::info!("{request}: ended by portico.RequestTimeout");
-            self.callables.answer(self.py).time_out(self.py);
+            self.callables.response(self.py).time_out(self.py);
             return "504 Gateway Timeout";
         }
         if error.is_instance_of::<ClientDisconnected>(self.py) {
@@ -233,9 +233,9 @@ impl<'py> Call<'_, 'py> {
                 let told = error::text_of(self.py, error, "the client has left");
                 log::info!("{request}: {told}{times}");
             }
-            let mut answer = self.callables.answer(self.py);
-            if answer.client_has_left(self.py) {
-                answer.cut_off(self.py);
+            let mut response = self.callables.response(self.py);
+            if response.client_has_left(self.py) {
+                response.cut_off(self.py);
                 return "499 Client Closed Request";
             }
         } else {
@@ -245,7 +245,7 @@ impl<'py> Call<'_, 'py> {
         }
         // Dropped, the responder has the engine send its page for 500, or cut the connection if the head is
         // out.
-        let responder = self.callables.answer(self.py).take_responder();
+        let responder = self.callables.response(self.py).take_responder();
         detached(self.py, true, || drop(responder));
         "500 Internal Server Error"
     }

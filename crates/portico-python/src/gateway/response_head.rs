@@ -12,14 +12,14 @@ use portico_proto::{ResponseHead, decimal, is_field_value, is_token};
 
 use super::lapses::{Lapse, Lapses};
 
-/// Fields that one answer may have.
+/// Fields that one response may have.
 pub const FIELDS_MAX: usize = 1000;
-/// Bytes that the field lines of one answer may have.
+/// Bytes that the field lines of one response may have.
 pub const FIELD_BYTES_MAX: usize = 1024 * 1024;
 
-/// Why status or headers are refused. It has the objects that it is about and has asked them nothing: what they
-/// say of themselves is code of the application's, which must not run where a lock is held.
-pub enum Refusal<'py> {
+/// The rule that status or headers break. It has the objects that it is about and has asked them nothing: what
+/// they say of themselves is code of the application's, which must not run where a lock is held.
+pub enum HeadRefusal<'py> {
     /// The status is no `str`.
     StatusClass(Bound<'py, PyAny>),
     /// The status breaks a rule.
@@ -63,7 +63,7 @@ pub fn fill<'py>(
     head: &mut ResponseHead,
     (status, headers): (&Bound<'py, PyAny>, &Bound<'py, PyAny>),
     is_strict: bool,
-) -> Result<Lapses, Refusal<'py>> {
+) -> Result<Lapses, HeadRefusal<'py>> {
     head.fields.clear();
     head.reason.clear();
     (head.length, head.close) = (None, false);
@@ -71,11 +71,11 @@ pub fn fill<'py>(
     filling.take_status(status)?;
     if let Ok(headers) = headers.cast::<PyList>() {
         for index in 0..headers.len() {
-            filling.take_header(&headers.get_item(index).map_err(Refusal::Raised)?)?;
+            filling.take_header(&headers.get_item(index).map_err(HeadRefusal::Raised)?)?;
         }
     } else {
         let tuple = headers.cast::<PyTuple>().ok().filter(|_| !is_strict);
-        let tuple = tuple.ok_or_else(|| Refusal::HeadersClass(headers.clone()))?;
+        let tuple = tuple.ok_or_else(|| HeadRefusal::HeadersClass(headers.clone()))?;
         filling.lapses.add(Lapse::HeadersClass);
         for header in tuple {
             filling.take_header(&header)?;
@@ -85,9 +85,9 @@ pub fn fill<'py>(
 }
 
 impl Filling<'_> {
-    fn take_status<'py>(&mut self, status: &Bound<'py, PyAny>) -> Result<(), Refusal<'py>> {
-        let text = status.cast::<PyString>().map_err(|_| Refusal::StatusClass(status.clone()))?;
-        let refuse = |rule| Err(Refusal::Status(text.clone(), rule));
+    fn take_status<'py>(&mut self, status: &Bound<'py, PyAny>) -> Result<(), HeadRefusal<'py>> {
+        let text = status.cast::<PyString>().map_err(|_| HeadRefusal::StatusClass(status.clone()))?;
+        let refuse = |rule| Err(HeadRefusal::Status(text.clone(), rule));
         let mut buffer = Vec::new();
         let Some(bytes) = latin1_bytes(text.to_str().unwrap_or("\u{fffd}"), &mut buffer) else {
             return refuse("only latin-1 characters can be sent");
@@ -108,32 +108,32 @@ impl Filling<'_> {
         }
         let number = code.iter().fold(0, |number, digit| number * 10 + u16::from(digit - b'0'));
         if number < 200 {
-            return refuse("interim (1xx) and lower statuses cannot be an answer");
+            return refuse("interim (1xx) and lower statuses cannot be a response");
         }
         self.head.status = number;
         self.head.reason.extend_from_slice(reason);
         Ok(())
     }
 
-    fn take_header<'py>(&mut self, item: &Bound<'py, PyAny>) -> Result<(), Refusal<'py>> {
+    fn take_header<'py>(&mut self, item: &Bound<'py, PyAny>) -> Result<(), HeadRefusal<'py>> {
         let Some(pair) = item.cast::<PyTuple>().ok().filter(|pair| pair.len() == 2) else {
             return self.take_listed(item);
         };
-        let part = |index| pair.get_borrowed_item(index).map_err(Refusal::Raised);
+        let part = |index| pair.get_borrowed_item(index).map_err(HeadRefusal::Raised);
         let (name, value) = (part(0)?, part(1)?);
         self.take_field(&name, &value)
     }
 
     /// Takes a header that is no tuple of two.
     #[cold]
-    fn take_listed<'py>(&mut self, item: &Bound<'py, PyAny>) -> Result<(), Refusal<'py>> {
+    fn take_listed<'py>(&mut self, item: &Bound<'py, PyAny>) -> Result<(), HeadRefusal<'py>> {
         match item.cast::<PyList>() {
             Ok(pair) if pair.len() == 2 && !self.is_strict => {
                 self.lapses.add(Lapse::HeaderClass);
-                let part = |index| pair.get_item(index).map_err(Refusal::Raised);
+                let part = |index| pair.get_item(index).map_err(HeadRefusal::Raised);
                 self.take_field(&part(0)?, &part(1)?)
             }
-            _ => Err(Refusal::Pair(item.clone())),
+            _ => Err(HeadRefusal::Pair(item.clone())),
         }
     }
 
@@ -143,16 +143,17 @@ impl Filling<'_> {
         &mut self,
         name_object: &Bound<'py, PyAny>,
         value: &Bound<'py, PyAny>,
-    ) -> Result<(), Refusal<'py>> {
+    ) -> Result<(), HeadRefusal<'py>> {
         let name_object =
-            name_object.cast::<PyString>().map_err(|_| Refusal::NameClass(name_object.clone()))?;
+            name_object.cast::<PyString>().map_err(|_| HeadRefusal::NameClass(name_object.clone()))?;
         let name = name_object.to_str().unwrap_or("\u{fffd}");
         if !is_token(name.as_bytes()) {
-            return Err(Refusal::Name(name_object.clone()));
+            return Err(HeadRefusal::Name(name_object.clone()));
         }
-        let value =
-            value.cast::<PyString>().map_err(|_| Refusal::ValueClass(name_object.clone(), value.clone()))?;
-        let refuse = |rule| Err(Refusal::Header(name_object.clone(), rule));
+        let value = value
+            .cast::<PyString>()
+            .map_err(|_| HeadRefusal::ValueClass(name_object.clone(), value.clone()))?;
+        let refuse = |rule| Err(HeadRefusal::Header(name_object.clone(), rule));
         let mut buffer = Vec::new();
         let Some(value) = latin1_bytes(value.to_str().unwrap_or("\u{fffd}"), &mut buffer) else {
             return refuse("only latin-1 characters can be sent in its value");
@@ -163,7 +164,9 @@ impl Filling<'_> {
         match Rule::of(name) {
             Rule::None => {}
             Rule::Length => return set_length(self.head, value).or_else(refuse),
-            Rule::Lapse(lapse) if self.is_strict => return Err(Refusal::Lapse(name_object.clone(), lapse)),
+            Rule::Lapse(lapse) if self.is_strict => {
+                return Err(HeadRefusal::Lapse(name_object.clone(), lapse));
+            }
             Rule::Lapse(lapse) if !self.passes(lapse, value) => return Ok(()),
             Rule::Lapse(_) => {}
         }
@@ -207,7 +210,7 @@ impl Filling<'_> {
     }
 }
 
-/// Takes `Content-Length`, which frames the answer and therefore is no field like others (RFC 9110, section
+/// Takes `Content-Length`, which frames the response and therefore is no field like others (RFC 9110, section
 /// 8.6).
 fn set_length(head: &mut ResponseHead, value: &[u8]) -> Result<(), &'static str> {
     let Some(length) = decimal(value.trim_ascii()) else {
@@ -220,7 +223,7 @@ fn set_length(head: &mut ResponseHead, value: &[u8]) -> Result<(), &'static str>
     Ok(())
 }
 
-impl Refusal<'_> {
+impl HeadRefusal<'_> {
     /// `TypeError` for what is not of the classes that PEP 3333 names, `ValueError` for what cannot stand in a
     /// head, `AssertionError` for hop-by-hop fields, as wsgiref raises it. Each names the field. Asks the objects
     /// for their `repr`.
@@ -296,8 +299,8 @@ impl Rule {
     }
 }
 
-/// Whether a token is `Content-Length`. Of a token's bytes none but an upper-case letter becomes a lower-case
-/// one by this bit, and none becomes a hyphen.
+/// Whether a token is `Content-Length`. Of a token's bytes none but an upper-case letter becomes a lower-case one
+/// by this bit, and none becomes a hyphen.
 #[inline]
 fn is_content_length(token: &str) -> bool {
     <[u8; 14]>::try_from(token.as_bytes())

@@ -1,4 +1,4 @@
-//! The answer to one request, from the application's blocks to the responder: which part of it has been given
+//! The response to one request, from the application's blocks to the responder: which part of it has been given
 //! and sent.
 //!
 //! Keeps the framing true whatever the application does: Content-Length is inferred, enforced, or its breach
@@ -21,7 +21,7 @@ use portico_supervisor::now_nanos;
 use super::detached;
 use super::file_wrapper::FileRange;
 use crate::hub;
-use crate::thread_status::{Record, Standing, note_progress};
+use crate::thread_status::{ClientState, ThreadStatus, note_progress};
 
 /// Blocks from this size on are handed to the engine with the interpreter let go: copying them takes longer than
 /// that. Smaller ones are not, even if other threads wait for the interpreter: they would run a whole call before
@@ -38,15 +38,15 @@ fn is_detached_for(block: &[u8]) -> bool {
     block.len() >= DETACH_BYTES && !hub::is_here()
 }
 
-/// How long an answer of the network's holds: whether the client has left is asked before a block only after that.
-/// A generator of a million empty blocks is not to ask as often, and a client that has sent FIN with its request
-/// (a script's `nc -N`) still gets what takes no longer.
+/// How long a response of the network's holds: whether the client has left is asked before a block only after
+/// that. A generator of a million empty blocks is not to ask as often, and a client that has sent FIN with its
+/// request (a script's `nc -N`) still gets what takes no longer.
 const ASK_INTERVAL_NANOS: u64 = 10_000_000;
 
-/// What remains to be done after a block has been handed over.
+/// The state of a response after a block has been handed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
-    /// The answer wants further blocks.
+pub enum WriteProgress {
+    /// The response wants further blocks.
     More,
     /// The client has everything that it is to get.
     Complete,
@@ -54,10 +54,10 @@ pub enum Progress {
     Gone,
 }
 
-/// The state of one answer: which part of it has been given and sent.
+/// The state of one response: which part of it has been given and sent.
 #[derive(Default)]
-pub struct Answer {
-    /// Present while the request runs and its answer is not complete.
+pub struct ResponseWriter {
+    /// Present while the request runs and its response is not complete.
     pub(super) responder: Option<Responder>,
     /// The same where the application has taken the connection over, until its call ends.
     pub(super) lent: Option<Arc<Responder>>,
@@ -68,7 +68,7 @@ pub struct Answer {
     pub(super) called: bool,
     /// Whether the head has been handed to the engine.
     pub(super) started: bool,
-    /// Whether the whole answer has been handed to the engine.
+    /// Whether the whole response has been handed to the engine.
     pub(super) complete: bool,
     /// Whether the client has left.
     gone: bool,
@@ -83,12 +83,12 @@ pub struct Answer {
     /// The bound method that `start_response` returns.
     pub(super) write: Option<Py<PyAny>>,
     /// The record of the thread whose request is answered, where it has one.
-    pub(super) record: Option<Arc<Record>>,
+    pub(super) record: Option<Arc<ThreadStatus>>,
 }
 
-impl Answer {
+impl ResponseWriter {
     /// For the requests of the thread with `record`.
-    pub fn new(record: Option<Arc<Record>>) -> Self {
+    pub fn new(record: Option<Arc<ThreadStatus>>) -> Self {
         Self { record, ..Self::default() }
     }
 
@@ -128,16 +128,16 @@ impl Answer {
     /// # Errors
     /// `AssertionError` if the application has not called `start_response`; what was thrown into the greenlet
     /// while it waited for its client.
-    pub fn send(&mut self, py: Python<'_>, block: &[u8]) -> PyResult<Progress> {
+    pub fn send(&mut self, py: Python<'_>, block: &[u8]) -> PyResult<WriteProgress> {
         self.send_or_keep(py, block, None)
     }
 
-    /// As [`Answer::send`], with a block of a body of which all blocks are there: the client is not waited for,
-    /// and a large block is kept rather than copied.
+    /// As [`ResponseWriter::send`], with a block of a body of which all blocks are there: the client is not waited
+    /// for, and a large block is kept rather than copied.
     ///
     /// # Errors
-    /// As [`Answer::send`].
-    pub fn send_whole(&mut self, block: &Bound<'_, PyBytes>) -> PyResult<Progress> {
+    /// As [`ResponseWriter::send`].
+    pub fn send_whole(&mut self, block: &Bound<'_, PyBytes>) -> PyResult<WriteProgress> {
         if let Some(responder) = &mut self.responder {
             responder.expect_whole();
         }
@@ -150,7 +150,7 @@ impl Answer {
         py: Python<'_>,
         block: &[u8],
         object: Option<&Bound<'_, PyBytes>>,
-    ) -> PyResult<Progress> {
+    ) -> PyResult<WriteProgress> {
         if block.is_empty() {
             return Ok(self.progress());
         }
@@ -164,7 +164,7 @@ impl Answer {
         }
         let is_whole = rest == Some(block.len() as u64) || self.bodiless();
         if is_whole && !self.started {
-            self.answer(py, block, object);
+            self.respond(py, block, object);
             return Ok(self.progress());
         }
         let kept = kept(block, object);
@@ -187,18 +187,18 @@ impl Answer {
         hub::take_interruption(py).map_or_else(|| Ok(self.progress()), Err)
     }
 
-    /// Sends what is known to be the whole body (or all of it that `write` has not sent) and ends the answer.
+    /// Sends what is known to be the whole body (or all of it that `write` has not sent) and ends the response.
     ///
     /// # Errors
-    /// As [`Answer::send`].
+    /// As [`ResponseWriter::send`].
     pub fn send_last(&mut self, py: Python<'_>, block: &[u8]) -> PyResult<()> {
         self.send_last_or_keep(py, block, None)
     }
 
-    /// As [`Answer::send_last`]; a large block is kept rather than copied.
+    /// As [`ResponseWriter::send_last`]; a large block is kept rather than copied.
     ///
     /// # Errors
-    /// As [`Answer::send`].
+    /// As [`ResponseWriter::send`].
     pub fn send_last_whole(&mut self, block: &Bound<'_, PyBytes>) -> PyResult<()> {
         self.send_last_or_keep(block.py(), block.as_bytes(), Some(block))
     }
@@ -222,7 +222,7 @@ impl Answer {
     /// The application has no further block.
     ///
     /// # Errors
-    /// As [`Answer::send`].
+    /// As [`ResponseWriter::send`].
     pub fn finish(&mut self, py: Python<'_>) -> PyResult<()> {
         if !self.given {
             return Err(no_start_response());
@@ -242,17 +242,17 @@ impl Answer {
         } else if self.started {
             self.finish_responder();
         } else {
-            self.answer(py, b"", None);
+            self.respond(py, b"", None);
         }
         Ok(())
     }
 
-    /// Sends the range of a file as the body (after what `write` has sent) and ends the answer. What the file has
-    /// beyond Content-Length is not wanted, which is no fault (PEP 3333, "Optional Platform-Specific File
+    /// Sends the range of a file as the body (after what `write` has sent) and ends the response. What the file
+    /// has beyond Content-Length is not wanted, which is no fault (PEP 3333, "Optional Platform-Specific File
     /// Handling").
     ///
     /// # Errors
-    /// As [`Answer::send`].
+    /// As [`ResponseWriter::send`].
     pub fn send_file(&mut self, py: Python<'_>, range: FileRange) -> PyResult<()> {
         if !self.given {
             return Err(no_start_response());
@@ -295,17 +295,17 @@ impl Answer {
         }
     }
 
-    /// Whether the answer cannot be mended any more: its head is out.
+    /// Whether the response cannot be mended any more: its head is out.
     pub fn started(&self) -> bool {
         self.started
     }
 
     /// Whether the application has sent all that it promised, or the client has left: no block is wanted.
-    pub fn progress(&self) -> Progress {
+    pub fn progress(&self) -> WriteProgress {
         match () {
-            () if self.gone => Progress::Gone,
-            () if self.complete => Progress::Complete,
-            () => Progress::More,
+            () if self.gone => WriteProgress::Gone,
+            () if self.complete => WriteProgress::Complete,
+            () => WriteProgress::More,
         }
     }
 
@@ -380,7 +380,7 @@ impl Answer {
         let Some(responder) = self.take_responder() else { return };
         detached(py, true, || match started {
             true => responder.abort(),
-            false => responder.answer(&gateway_timeout(), GATEWAY_TIMEOUT),
+            false => responder.respond(&gateway_timeout(), GATEWAY_TIMEOUT),
         });
     }
 
@@ -422,14 +422,14 @@ impl Answer {
         &block[..allowed]
     }
 
-    fn answer(&mut self, py: Python<'_>, block: &[u8], object: Option<&Bound<'_, PyBytes>>) {
+    fn respond(&mut self, py: Python<'_>, block: &[u8], object: Option<&Bound<'_, PyBytes>>) {
         let Some(responder) = self.responder.take() else { return };
         let block = if self.bodiless() { b"" } else { block };
         self.set_complete();
         let (head, kept) = (&self.head, kept(block, object));
         detached(py, is_detached_for(block), || match kept {
-            Some(kept) => responder.answer_shared(head, kept),
-            None => responder.answer(head, block),
+            Some(kept) => responder.respond_shared(head, kept),
+            None => responder.respond(head, block),
         });
         self.started = true;
         self.sent += block.len() as u64;
@@ -459,7 +459,7 @@ impl Answer {
     /// Before the last of it is handed to the engine: a client that leaves then has left nothing.
     fn set_complete(&mut self) {
         self.complete = true;
-        self.note(Standing::Complete);
+        self.note(ClientState::Complete);
     }
 
     fn set_gone(&mut self, py: Python<'_>) {
@@ -470,12 +470,12 @@ impl Answer {
     /// Nothing is raised any more because the client has left.
     fn note_told(&self, py: Python<'_>) {
         if let Some(record) = &self.record {
-            record.set_standing(Standing::Told);
+            record.set_standing(ClientState::Told);
             record.forget_disconnect(py);
         }
     }
 
-    fn note(&self, standing: Standing) {
+    fn note(&self, standing: ClientState) {
         if let Some(record) = &self.record {
             record.set_standing(standing);
         }

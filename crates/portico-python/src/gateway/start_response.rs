@@ -1,4 +1,4 @@
-//! One request's answer as the application makes it, and what it can ask meanwhile: `start_response`, `write`,
+//! One request's response as the application makes it, and what it can ask meanwhile: `start_response`, `write`,
 //! `wsgi.early_hints`, `portico.client_disconnected` and `portico.deadline`.
 //!
 //! They are bound methods of one [`Exchange`], made once per thread and used again for the next request unless the
@@ -20,27 +20,27 @@ use portico_supervisor::now_nanos;
 
 use super::detached;
 use super::lapses::Lapses;
-use super::response_head::{self, FIELDS_MAX, Refusal};
-use super::response_writer::{Answer, Progress};
+use super::response_head::{self, FIELDS_MAX, HeadRefusal};
+use super::response_writer::{ResponseWriter, WriteProgress};
 use super::streams::{StreamOffer, Streams};
 use crate::error::ClientDisconnected;
 use crate::hub;
 use crate::raw;
-use crate::thread_status::{self, Record, path_of};
+use crate::thread_status::{self, ThreadStatus, path_of};
 
-/// Field memory that is kept for the next answer.
+/// Field memory that is kept for the next response.
 const KEPT_FIELD_BYTES: usize = 16 * 1024;
 
-/// The answer to the request that runs, behind the callables that the application gets.
+/// The response to the request that runs, behind the callables that the application gets.
 #[pyclass(frozen, name = "Exchange", module = "portico._portico")]
-pub struct Exchange {
-    state: Mutex<Answer>,
+pub struct ResponseExchange {
+    state: Mutex<ResponseWriter>,
     config: Arc<Config>,
 }
 
 /// An [`Exchange`] with its bound methods.
 pub struct Callables {
-    exchange: Py<Exchange>,
+    exchange: Py<ResponseExchange>,
     /// Tells them from others.
     pub number: u64,
     /// The `start_response` of PEP 3333.
@@ -52,13 +52,13 @@ pub struct Callables {
 }
 
 /// A connection that the application has taken over.
-pub struct Lent {
+pub struct TakenConnection {
     /// Its socket.
     pub socket: OwnedFd,
     /// The connection ends when nobody has this any more.
     pub responder: Option<Arc<Responder>>,
     /// The record of the thread that has the call.
-    pub record: Option<Arc<Record>>,
+    pub record: Option<Arc<ThreadStatus>>,
 }
 
 /// Keys of the environ and the methods that they stand for.
@@ -75,8 +75,8 @@ impl Callables {
     /// A new exchange, for no request yet. To be made in the thread that will have the requests.
     pub fn new(py: Python<'_>, config: &Arc<Config>) -> PyResult<Self> {
         static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
-        let state = Mutex::new(Answer::new(thread_status::own()));
-        let exchange = Bound::new(py, Exchange { state, config: Arc::clone(config) })?;
+        let state = Mutex::new(ResponseWriter::new(thread_status::own()));
+        let exchange = Bound::new(py, ResponseExchange { state, config: Arc::clone(config) })?;
         let method = |name: &str| exchange.getattr(name).map(Bound::unbind);
         let [(_, first), (_, second), (_, third)] = IN_ENVIRON;
         exchange.get().lock(py).write = Some(method("write")?);
@@ -100,11 +100,11 @@ impl Callables {
     /// Begins a request, whose environ is made.
     pub fn begin(&mut self, py: Python<'_>, responder: Responder, is_head: bool) {
         self.references = self.in_environ.each_ref().map(|callable| raw::known_references(py, callable));
-        self.answer(py).begin(responder, is_head);
+        self.response(py).begin(responder, is_head);
     }
 
-    /// The answer under construction.
-    pub fn answer(&self, py: Python<'_>) -> MutexGuard<'_, Answer> {
+    /// The response under construction.
+    pub fn response(&self, py: Python<'_>) -> MutexGuard<'_, ResponseWriter> {
         self.exchange.get().lock(py)
     }
 
@@ -121,7 +121,7 @@ impl Callables {
     /// The call has ended: so does the connection, if the application has taken it over, once its socket is closed
     /// as well.
     pub fn end_stream(&self, py: Python<'_>) {
-        let Some(lent) = self.answer(py).lent.take() else { return };
+        let Some(lent) = self.response(py).lent.take() else { return };
         detached(py, true, || lent.end_call());
         drop(lent);
     }
@@ -129,11 +129,11 @@ impl Callables {
     /// Ends the request. Returns whether the callables can serve the next one: nobody else holds one of them.
     /// Otherwise they are cut off for good and let go of.
     pub fn end(&self, py: Python<'_>) -> bool {
-        let mut answer = self.answer(py);
-        answer.responder = None;
-        answer.given = false;
-        if answer.head.fields.lines().len() > KEPT_FIELD_BYTES {
-            answer.head.fields = Fields::new();
+        let mut response = self.response(py);
+        response.responder = None;
+        response.given = false;
+        if response.head.fields.lines().len() > KEPT_FIELD_BYTES {
+            response.head.fields = Fields::new();
         }
         let mut in_environ = self.in_environ.iter().zip(self.references);
         let alone = raw::known_references(py, &self.exchange) == Some(EXCHANGE_REFERENCES)
@@ -142,19 +142,19 @@ impl Callables {
                 let left = raw::known_references(py, callable);
                 left.is_some() && left == with_environ.map(|count| count - 1)
             })
-            && answer.write.as_ref().is_some_and(|write| raw::known_references(py, write) == Some(1));
+            && response.write.as_ref().is_some_and(|write| raw::known_references(py, write) == Some(1));
         if !alone {
             // Breaks the cycle of the exchange and its own bound method.
-            let write = answer.write.take();
-            drop(answer);
+            let write = response.write.take();
+            drop(response);
             drop(write);
         }
         alone
     }
 }
 
-impl Exchange {
-    fn lock(&self, py: Python<'_>) -> MutexGuard<'_, Answer> {
+impl ResponseExchange {
+    fn lock(&self, py: Python<'_>) -> MutexGuard<'_, ResponseWriter> {
         hub::lock(py, &self.state)
     }
 
@@ -163,10 +163,10 @@ impl Exchange {
     ///
     /// # Errors
     /// `OSError` where that is not possible any more.
-    pub fn lend(&self, py: Python<'_>, key: RequestKey) -> PyResult<Lent> {
-        let mut answer = self.lock(py);
-        let socket = answer.lend(py, key)?;
-        Ok(Lent { socket, responder: answer.lent.clone(), record: answer.record.clone() })
+    pub fn lend(&self, py: Python<'_>, key: RequestKey) -> PyResult<TakenConnection> {
+        let mut response = self.lock(py);
+        let socket = response.lend(py, key)?;
+        Ok(TakenConnection { socket, responder: response.lent.clone(), record: response.record.clone() })
     }
 
     /// The items of `headers`, where they are neither list nor tuple and can be iterated over; not where that is
@@ -205,7 +205,7 @@ impl Exchange {
 }
 
 #[pymethods]
-impl Exchange {
+impl ResponseExchange {
     /// Sets status and headers; they go out with the first block of the body. Returns `write`.
     ///
     /// PEP 3333 has the arguments passed by position. By name is taken too: applications do it, and other servers
@@ -222,15 +222,15 @@ impl Exchange {
         let is_list = headers.is_exact_instance_of::<PyList>();
         let collected = if is_list { None } else { self.collected(headers)? };
         let headers = collected.as_ref().unwrap_or(headers);
-        let mut answer = self.lock(py);
-        let Some(write) = answer.write.as_ref().map(|write| write.clone_ref(py)) else {
+        let mut response = self.lock(py);
+        let Some(write) = response.write.as_ref().map(|write| write.clone_ref(py)) else {
             return Err(PyAssertionError::new_err("start_response was called after its request had ended"));
         };
-        if answer.lent.is_some() {
+        if response.lent.is_some() {
             return Ok(write); // What the client gets is the application's affair.
         }
-        if answer.started {
-            drop(answer);
+        if response.started {
+            drop(response);
             return Err(match exc_info {
                 Some(exc_info) => exception_of(exc_info)?,
                 None => {
@@ -238,19 +238,19 @@ impl Exchange {
                 }
             });
         }
-        if answer.responder.is_none() {
+        if response.responder.is_none() {
             return Err(PyAssertionError::new_err("start_response was called after its request had ended"));
         }
         // Also where the first call has raised.
-        if std::mem::replace(&mut answer.called, true) && exc_info.is_none() {
+        if std::mem::replace(&mut response.called, true) && exc_info.is_none() {
             let rule = "start_response was called a second time without exc_info (PEP 3333)";
             return Err(PyAssertionError::new_err(rule));
         }
-        let filled = response_head::fill(&mut answer.head, (status, headers), self.config.strict_wsgi);
-        answer.given = filled.is_ok();
+        let filled = response_head::fill(&mut response.head, (status, headers), self.config.strict_wsgi);
+        response.given = filled.is_ok();
         // Before the objects are asked what they are: they may call this server, or switch to another greenlet.
-        drop(answer);
-        let lapses = filled.map_err(Refusal::into_error)?;
+        drop(response);
+        let lapses = filled.map_err(HeadRefusal::into_error)?;
         if !lapses.is_empty() {
             self.tell(py, lapses);
         }
@@ -261,20 +261,20 @@ impl Exchange {
     #[pyo3(signature = (data, /))]
     fn write(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<()> {
         let data = data.cast::<PyBytes>().map_err(|_| wrong_block(data))?;
-        let mut answer = self.lock(py);
-        if answer.responder.is_none() && !answer.complete {
+        let mut response = self.lock(py);
+        if response.responder.is_none() && !response.complete {
             return Err(PyAssertionError::new_err("write was called after its request had ended"));
         }
-        answer.notice_gone(py);
-        match answer.send(py, data.as_bytes())? {
-            Progress::Gone => {
+        response.notice_gone(py);
+        match response.send(py, data.as_bytes())? {
+            WriteProgress::Gone => {
                 Err(ClientDisconnected::new_err("the client has left: nothing more can be written"))
             }
-            Progress::More | Progress::Complete => Ok(()),
+            WriteProgress::More | WriteProgress::Complete => Ok(()),
         }
     }
 
-    /// Sends `103 Early Hints` with these headers, a list of (name, value); nothing if the answer has begun.
+    /// Sends `103 Early Hints` with these headers, a list of (name, value); nothing if the response has begun.
     #[pyo3(signature = (headers, /))]
     fn early_hints(&self, py: Python<'_>, headers: &Bound<'_, PyAny>) -> PyResult<()> {
         let mut hints = ResponseHead::default();
@@ -283,19 +283,19 @@ impl Exchange {
         let status = PyString::new(py, "200 OK");
         let arguments = (status.as_any(), headers.as_any());
         let filled = response_head::fill(&mut hints, arguments, self.config.strict_wsgi);
-        self.tell(py, filled.map_err(Refusal::into_error)?);
-        let mut answer = self.lock(py);
-        if answer.started {
+        self.tell(py, filled.map_err(HeadRefusal::into_error)?);
+        let mut response = self.lock(py);
+        if response.started {
             return Ok(());
         }
-        if let Some(responder) = &mut answer.responder {
-            // A client that has left is noticed when the answer is sent.
+        if let Some(responder) = &mut response.responder {
+            // A client that has left is noticed when the response is sent.
             let _ = responder.early_hints(&hints.fields);
         }
         Ok(())
     }
 
-    /// Whether the client is known to have left before its answer was complete: nobody will read it. A
+    /// Whether the client is known to have left before its response was complete: nobody will read it. A
     /// computation that takes long may ask now and then. False once the request has ended.
     ///
     /// `callback` is called, without arguments and in a thread of Portico's, when the client leaves while the
@@ -305,21 +305,21 @@ impl Exchange {
         if callback.as_ref().is_some_and(|callback| !callback.is_callable()) {
             return Err(PyTypeError::new_err("the callback must be callable"));
         }
-        let answer = self.lock(py);
+        let response = self.lock(py);
         if let Some(callback) = callback {
             // While the request runs: the call does not end before this lock is let go of.
-            if let (Some(_), Some(record)) = (&answer.write, &answer.record) {
+            if let (Some(_), Some(record)) = (&response.write, &response.record) {
                 record.add_callback(py, callback.unbind());
             }
         }
-        Ok(answer.client_has_left(py))
+        Ok(response.client_has_left(py))
     }
 
     /// Seconds until `portico.RequestTimeout` is raised; they count anew from each block. None where there is no
     /// limit, and once the request has ended.
     fn deadline(&self, py: Python<'_>) -> Option<f64> {
-        let answer = self.lock(py);
-        let running = match (&answer.write, &answer.record) {
+        let response = self.lock(py);
+        let running = match (&response.write, &response.record) {
             (Some(_), Some(record)) => record.thread().running()?,
             _ => return None,
         };

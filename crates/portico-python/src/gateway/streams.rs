@@ -15,7 +15,7 @@ use pyo3::prelude::*;
 use portico_proto::{Fields, ResponseHead};
 use portico_server::{Occurrences, RequestKey, Responder};
 
-use super::start_response::{Exchange, Lent};
+use super::start_response::{ResponseExchange, TakenConnection};
 
 /// Puts another thread in the place of the one with this number, which is in the call of this request.
 pub type Replace = Box<dyn Fn(Python<'_>, usize, RequestKey) + Send + Sync>;
@@ -28,8 +28,8 @@ pub struct Streams {
     replace: OnceLock<Replace>,
 }
 
-/// One of them.
-pub struct Stream<'a>(&'a Streams);
+/// One of the connections that are counted; given back when dropped.
+pub struct OpenedStream<'a>(&'a Streams);
 
 static REFUSED: Occurrences = Occurrences::new();
 
@@ -52,10 +52,10 @@ impl Streams {
     }
 
     /// Counts one more; `None` where there are as many as there may be.
-    pub fn enter(&self) -> Option<Stream<'_>> {
+    pub fn enter(&self) -> Option<OpenedStream<'_>> {
         let more = |open: u32| (open < self.max).then_some(open + 1);
         if self.open.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok() {
-            return Some(Stream(self));
+            return Some(OpenedStream(self));
         }
         if let Some(times) = REFUSED.note() {
             log::warn!("{} WebSockets are open (--max-streams); a request is answered 503{times}", self.max);
@@ -64,7 +64,7 @@ impl Streams {
     }
 }
 
-impl Drop for Stream<'_> {
+impl Drop for OpenedStream<'_> {
     fn drop(&mut self) {
         self.0.open.fetch_sub(1, Ordering::AcqRel);
     }
@@ -77,13 +77,13 @@ pub fn refuse(responder: Responder) {
     fields.push(b"Retry-After", b"1");
     let head =
         ResponseHead { status: 503, fields, length: Some(TOO_MANY.len() as u64), ..ResponseHead::default() };
-    responder.answer(&head, TOO_MANY);
+    responder.respond(&head, TOO_MANY);
 }
 
 /// What takes the connection of one request over.
 #[pyclass(frozen, name = "StreamOffer", module = "portico._portico")]
 pub struct StreamOffer {
-    exchange: Py<Exchange>,
+    exchange: Py<ResponseExchange>,
     key: RequestKey,
     streams: Arc<Streams>,
     /// The connection, from the moment on at which the application has it. It lives as long as this, which the
@@ -95,7 +95,7 @@ impl StreamOffer {
     /// The object for the environ of the request `key`, whose response `exchange` makes.
     pub fn socket<'py>(
         py: Python<'py>,
-        exchange: &Py<Exchange>,
+        exchange: &Py<ResponseExchange>,
         key: RequestKey,
         streams: &Arc<Streams>,
     ) -> PyResult<Bound<'py, PyAny>> {
@@ -114,7 +114,7 @@ impl StreamOffer {
 impl StreamOffer {
     /// Takes the connection over; returns the descriptor of a socket, which blocks.
     fn __call__(&self, py: Python<'_>) -> PyResult<i32> {
-        let Lent { socket, responder, record } = self.exchange.get().lend(py, self.key)?;
+        let TakenConnection { socket, responder, record } = self.exchange.get().lend(py, self.key)?;
         responder.map(|responder| self.lent.set(responder).is_ok());
         if let (Some(record), Some(replace)) = (record, self.streams.replace.get()) {
             record.note_stream();

@@ -46,7 +46,7 @@ const ADDRESSES_MAX: usize = 8;
 
 /// One thread's templates: at most [`SLOTS`], each for field lines of at most [`LINES_BYTES_MAX`] bytes.
 pub struct TemplateCache {
-    slots: Vec<Slot>,
+    slots: Vec<CacheSlot>,
 }
 
 /// Number of templates; a power of two. With the largest heads they hold about half a megabyte.
@@ -56,16 +56,16 @@ const SLOTS: usize = 64;
 const LINES_BYTES_MAX: usize = 2048;
 
 #[derive(Default)]
-struct Slot {
+struct CacheSlot {
     /// Hash of the field lines that last came here and were not found.
     missed: u64,
-    entry: Option<Entry>,
+    entry: Option<CacheEntry>,
 }
 
-struct Entry {
+struct CacheEntry {
     hash: u64,
     lines: Box<[u8]>,
-    reading: Reading,
+    reading: FieldsReading,
     server: Arc<Server>,
     template: Template,
 }
@@ -76,14 +76,14 @@ pub struct Lines<'a> {
     /// As they came.
     pub bytes: &'a [u8],
     /// What has been made of them.
-    pub reading: Reading,
+    pub reading: FieldsReading,
     /// Where they came through.
     pub server: &'a Arc<Server>,
 }
 
 /// What the engine has made of field lines.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Reading {
+pub enum FieldsReading {
     /// All fields that they have.
     Whole,
     /// Without some, or with more, as believed peers are read.
@@ -183,7 +183,7 @@ impl TemplateCache {
             return Lookup::Miss;
         }
         if self.slots.is_empty() {
-            self.slots.resize_with(SLOTS, Slot::default);
+            self.slots.resize_with(SLOTS, CacheSlot::default);
         }
         let hash = hash(lines.bytes);
         let slot = &mut self.slots[hash as usize % SLOTS];
@@ -213,7 +213,7 @@ impl TemplateCache {
         if let Some(slot) = self.slots.get_mut(hash as usize % SLOTS) {
             let Lines { bytes, reading, server } = lines;
             slot.entry =
-                Some(Entry { hash, lines: bytes.into(), reading, server: Arc::clone(server), template });
+                Some(CacheEntry { hash, lines: bytes.into(), reading, server: Arc::clone(server), template });
         }
     }
 }

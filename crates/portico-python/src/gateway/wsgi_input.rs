@@ -28,18 +28,18 @@ pub struct Input {
 impl Input {
     /// The body of one request.
     pub fn new(body: Body) -> Self {
-        Self { reader: Mutex::new(Reader { source: Source::Body(body), ahead: Vec::new(), taken: 0 }) }
+        Self { reader: Mutex::new(Reader { source: InputSource::Body(body), ahead: Vec::new(), taken: 0 }) }
     }
 
     /// An input at whose end one already is. One object serves all requests that have no body.
     pub fn empty() -> Self {
-        Self { reader: Mutex::new(Reader { source: Source::Empty, ahead: Vec::new(), taken: 0 }) }
+        Self { reader: Mutex::new(Reader { source: InputSource::Empty, ahead: Vec::new(), taken: 0 }) }
     }
 
     /// The request is over: the body is given back, reads raise `ValueError` from now on.
     pub fn end(&self, py: Python<'_>) {
         let mut reader = self.lock(py);
-        reader.source = Source::Ended;
+        reader.source = InputSource::Ended;
         reader.ahead = Vec::new();
         reader.taken = 0;
     }
@@ -186,7 +186,7 @@ impl Input {
     /// Whether the request is over.
     #[getter]
     fn closed(&self, py: Python<'_>) -> bool {
-        matches!(self.lock(py).source, Source::Ended)
+        matches!(self.lock(py).source, InputSource::Ended)
     }
 }
 
@@ -210,8 +210,8 @@ fn limit(size: Option<isize>) -> usize {
     size.map_or(usize::MAX, |size| usize::try_from(size).unwrap_or(usize::MAX))
 }
 
-/// Where the bytes come from.
-enum Source {
+/// The source of the bytes of `wsgi.input`.
+enum InputSource {
     Empty,
     Body(Body),
     /// A read of it was broken off, and has it.
@@ -221,7 +221,7 @@ enum Source {
 
 /// The body and what was read ahead of it.
 struct Reader {
-    source: Source,
+    source: InputSource,
     /// Bytes read ahead; those before `taken` are used up. Empty for bodies in memory.
     ahead: Vec<u8>,
     taken: usize,
@@ -300,16 +300,20 @@ impl Reader {
     /// All that is left, where it lies in memory; `None` where it has to be read.
     fn at_hand(&self) -> PyResult<Option<&[u8]>> {
         match &self.source {
-            Source::Empty => Ok(Some(&[])),
-            Source::Body(body) => Ok(body.in_memory()),
-            Source::Lost => Err(PyOSError::new_err("wsgi.input cannot be read: a read of it was broken off")),
-            Source::Ended => Err(PyValueError::new_err("wsgi.input cannot be read: its request is over")),
+            InputSource::Empty => Ok(Some(&[])),
+            InputSource::Body(body) => Ok(body.in_memory()),
+            InputSource::Lost => {
+                Err(PyOSError::new_err("wsgi.input cannot be read: a read of it was broken off"))
+            }
+            InputSource::Ended => {
+                Err(PyValueError::new_err("wsgi.input cannot be read: its request is over"))
+            }
         }
     }
 
     fn consume(&mut self, count: usize) {
         match &mut self.source {
-            Source::Body(body) if body.in_memory().is_some() => body.consume(count),
+            InputSource::Body(body) if body.in_memory().is_some() => body.consume(count),
             _ => self.taken += count.min(self.ahead().len()),
         }
     }
@@ -317,8 +321,8 @@ impl Reader {
     /// Bytes of the whole body where that is known: what is left is never more.
     fn remaining(&self) -> Option<usize> {
         match &self.source {
-            Source::Body(body) => body.len().map(|length| usize::try_from(length).unwrap_or(usize::MAX)),
-            Source::Empty | Source::Lost | Source::Ended => Some(0),
+            InputSource::Body(body) => body.len().map(|length| usize::try_from(length).unwrap_or(usize::MAX)),
+            InputSource::Empty | InputSource::Lost | InputSource::Ended => Some(0),
         }
     }
 
@@ -328,7 +332,7 @@ impl Reader {
 
     /// Reads the next bytes ahead, with the interpreter let go; 0 at the end of the body.
     fn fill(&mut self, py: Python<'_>) -> PyResult<usize> {
-        let Source::Body(body) = &mut self.source else { return Ok(0) };
+        let InputSource::Body(body) = &mut self.source else { return Ok(0) };
         if body.is_streamed()
             && let Some(hub) = hub::here()
         {
@@ -347,7 +351,9 @@ impl Reader {
 impl Reader {
     /// As [`Reader::fill`], in a greenlet: a thread of its own waits for the client, and has the body meanwhile.
     fn fill_outside(&mut self, hub: &Arc<Hub>) -> PyResult<usize> {
-        let Source::Body(mut body) = mem::replace(&mut self.source, Source::Lost) else { return Ok(0) };
+        let InputSource::Body(mut body) = mem::replace(&mut self.source, InputSource::Lost) else {
+            return Ok(0);
+        };
         let mut ahead = mem::take(&mut self.ahead);
         self.taken = 0;
         let mut read = Some(move || {
@@ -362,7 +368,7 @@ impl Reader {
         let Some(outcome) = outcome else { return Ok(0) };
         let (body, mut ahead, result) = outcome?;
         ahead.truncate(*result.as_ref().unwrap_or(&0));
-        (self.source, self.ahead) = (Source::Body(body), ahead);
+        (self.source, self.ahead) = (InputSource::Body(body), ahead);
         result.map_err(|error| from_body_error(&error))
     }
 }

@@ -27,17 +27,17 @@ pub enum Diversion {
     /// Straight to the relay, on the thread that logs.
     AtOnce(Relay),
     /// Into a queue, which a thread empties.
-    Queued(Arc<Queue>),
+    Queued(Arc<DiversionQueue>),
 }
 
 /// Records that wait for the thread.
-pub struct Queue {
-    state: Mutex<State>,
+pub struct DiversionQueue {
+    state: Mutex<DiversionState>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct DiversionState {
     waiting: VecDeque<Diverted>,
     /// The thread is logging one.
     busy: bool,
@@ -58,7 +58,7 @@ impl Diversion {
     }
 }
 
-impl Queue {
+impl DiversionQueue {
     /// Starts the thread. What the relay does not log goes to `refused`.
     ///
     /// # Errors
@@ -120,7 +120,7 @@ impl Queue {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, DiversionState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -145,7 +145,7 @@ mod tests {
             own.lock().unwrap().push(record.message.clone());
             true
         });
-        let queue = Queue::start(relay, lost).unwrap();
+        let queue = DiversionQueue::start(relay, lost).unwrap();
         let numbers: Vec<String> = (0..100).map(|number| number.to_string()).collect();
         numbers.iter().for_each(|number| queue.push(record(number)).unwrap());
         assert!(queue.close(Duration::from_secs(10)).is_empty());
@@ -159,7 +159,7 @@ mod tests {
         let held = stuck.lock().unwrap();
         let own = Arc::clone(&stuck);
         let relay: Relay = Arc::new(move |_| own.lock().is_ok());
-        let queue = Queue::start(relay, lost).unwrap();
+        let queue = DiversionQueue::start(relay, lost).unwrap();
         let taken = (0..2 * WAITING_MAX).take_while(|_| queue.push(record("x")).is_ok()).count();
         assert!((WAITING_MAX..=WAITING_MAX + 1).contains(&taken), "{taken}");
         assert!(queue.close(Duration::from_millis(20)).len() >= WAITING_MAX - 1);

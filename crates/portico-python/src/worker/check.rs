@@ -8,19 +8,19 @@ use rustix::fs::{Access, access};
 
 use portico_config::{Config, LogTarget, Resolved};
 use portico_os::Folder;
-use portico_server::{Keeper, Listener};
+use portico_server::{CertificateReloader, Listener};
 
 use super::identity::Identity;
 use super::{
-    Setting, Source, StartError, add_supervisors_folders, enter_folder, environment, find, no_upload_folder,
-    put_on_path,
+    Source, StartError, WorkerSetup, add_supervisors_folders, enter_folder, environment, find,
+    no_upload_folder, put_on_path,
 };
 use crate::error::{one_line, text_of};
 use crate::import_path;
 
-/// What `portico check` has found, a line each.
+/// The findings of `portico check`, a line each.
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct CheckResult {
     /// What keeps it from being served.
     pub wrong: Vec<String>,
     /// What else its operator should know.
@@ -32,9 +32,9 @@ pub struct Found {
 ///
 /// # Errors
 /// What a handler of a signal raises.
-pub fn check(py: Python<'_>, resolved: &Resolved, start: Option<&Folder>) -> PyResult<Found> {
+pub fn check(py: Python<'_>, resolved: &Resolved, start: Option<&Folder>) -> PyResult<CheckResult> {
     let config = &resolved.config;
-    let mut found = Found::default();
+    let mut found = CheckResult::default();
     found.right.extend(resolved.warnings.iter().map(|warning| format!("warning: {warning}")));
     let folder = match enter_folder(config, start) {
         Ok(folder) => folder,
@@ -58,7 +58,7 @@ pub fn check(py: Python<'_>, resolved: &Resolved, start: Option<&Folder>) -> PyR
         let withheld = import_path::withhold_exposed(py)?;
         found.right.extend(withheld.iter().map(|told| format!("warning: {told}")));
     }
-    found.wrong.extend(Keeper::check(config, workers).err());
+    found.wrong.extend(CertificateReloader::check(config, workers).err());
     found.wrong.extend(Listener::probe(config).iter().map(ToString::to_string));
     found.wrong.extend(files(config));
     if let Some(class) = &config.python_logging.class {
@@ -130,8 +130,8 @@ fn folder_of(path: &Path) -> &Path {
 ///
 /// # Errors
 /// It cannot be imported.
-pub(super) fn import(py: Python<'_>, source: Source, setting: &Setting) -> Result<(), StartError> {
-    let loaded = find(py, source, &setting.config, setting.folder.path())?;
+pub(super) fn import(py: Python<'_>, source: Source, setup: &WorkerSetup) -> Result<(), StartError> {
+    let loaded = find(py, source, &setup.config, setup.folder.path())?;
     log::info!("The configuration is good; the application is {}", loaded.target);
     Ok(())
 }

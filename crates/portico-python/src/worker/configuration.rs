@@ -35,8 +35,8 @@ pub struct Configuration {
     pub running: Option<Resolved>,
 }
 
-/// A reading under way.
-struct Reading<'a, 'py> {
+/// One reading of the configuration, under way.
+struct ConfigurationReader<'a, 'py> {
     py: Python<'py>,
     files: &'a mut ConfFiles,
     start: Option<&'a Folder>,
@@ -74,7 +74,7 @@ impl Configuration {
     /// # Errors
     /// See [`ConfigError`].
     pub fn read(&mut self, py: Python<'_>) -> Result<Parsed, ConfigError> {
-        let mut reading = Reading {
+        let mut reading = ConfigurationReader {
             py,
             files: &mut self.files,
             start: self.start.as_ref(),
@@ -114,7 +114,7 @@ impl Configuration {
     }
 }
 
-impl Reading<'_, '_> {
+impl ConfigurationReader<'_, '_> {
     /// All is read, and so it is known whose the workers are to be: looks at what was read before that was, and at
     /// the files that `config` names.
     fn look_back(&self, config: &Config) -> Result<(), ConfigError> {
@@ -144,7 +144,7 @@ impl Reading<'_, '_> {
     }
 }
 
-impl FileAccess for Reading<'_, '_> {
+impl FileAccess for ConfigurationReader<'_, '_> {
     fn begin(&mut self, user: Option<&str>) {
         let running = self.workers.is_some_and(|workers| workers.is_lesser());
         self.guarded = running || user.is_some_and(|user| is_lesser(self.py, &account(user)));

@@ -15,11 +15,12 @@ use signal_hook::low_level;
 use super::{StartError, system};
 use crate::conf::{Hooks, Link, Observer, leave_loggers, log_from_thread};
 use crate::error::traceback;
-use crate::thread_status::Place;
+use crate::thread_status::SlotHandle;
 
-/// The place of this worker.
-pub struct Station {
-    post: ChildContext,
+/// A worker under a supervisor: its slot, its control socket, its siblings and its hooks. Shared by the threads of
+/// the worker; a worker without a supervisor has none.
+pub struct WorkerContext {
+    child: ChildContext,
     handover: Handover,
     succeeded: bool,
     failed: AtomicBool,
@@ -36,11 +37,11 @@ struct Others {
     succeeded: bool,
 }
 
-impl Station {
+impl WorkerContext {
     /// Takes the place. `succeeded`: whoever retires is followed by another, who may not be ready yet.
-    pub fn new(post: ChildContext, handover: Handover, succeeded: bool) -> Self {
+    pub fn new(child: ChildContext, handover: Handover, succeeded: bool) -> Self {
         Self {
-            post,
+            child,
             handover,
             succeeded,
             failed: AtomicBool::new(false),
@@ -58,29 +59,29 @@ impl Station {
 
     /// How many reloads came before it.
     pub fn generation(&self) -> u32 {
-        self.post.generation
+        self.child.generation
     }
 
     /// Number of its slot.
     pub fn slot(&self) -> u32 {
-        self.post.slot
+        self.child.slot
     }
 
     /// Its control socket.
     pub fn control(&self) -> &ControlSocket {
-        &self.post.control
+        &self.child.control
     }
 
     /// Where its threads note what they do.
-    pub fn place(&self) -> Place {
-        Place::new(self.post.scoreboard.clone(), self.post.slot)
+    pub fn place(&self) -> SlotHandle {
+        SlotHandle::new(self.child.scoreboard.clone(), self.child.slot)
     }
 
     /// How it passes connections on to its siblings.
     pub fn sharing(&self) -> Sharing {
         let others = Others {
-            slot: self.post.slot,
-            scoreboard: self.post.scoreboard.clone(),
+            slot: self.child.slot,
+            scoreboard: self.child.scoreboard.clone(),
             succeeded: self.succeeded,
         };
         Sharing { handover: self.handover.clone(), siblings: Arc::new(others) }
@@ -165,13 +166,13 @@ impl Station {
 
     /// Tells the supervisor. One that has died is noticed where the line is read.
     pub fn report(&self, report: &Report) {
-        if let Err(error) = self.post.control.report(report) {
+        if let Err(error) = self.child.control.report(report) {
             log::debug!("The supervisor cannot be told {report}: {error}");
         }
     }
 
     fn record(&self) -> Option<WorkerSlot<'_>> {
-        self.post.scoreboard.slot(self.post.slot)
+        self.child.scoreboard.slot(self.child.slot)
     }
 }
 
@@ -181,11 +182,11 @@ fn hook_failed(py: Python<'_>, hook: &str, error: &PyErr) -> StartError {
 
 /// Has the kernel end this process, a child of the supervisor, together with that: while the application is
 /// imported, nothing else would.
-pub fn end_with_supervisor(post: &ChildContext) {
+pub fn end_with_supervisor(child: &ChildContext) {
     if let Err(error) = set_parent_process_death_signal(Some(Signal::KILL)) {
         log::debug!("The kernel does not end this process with the supervisor: {error}");
     }
-    if !is_child_of(post.supervisor) {
+    if !is_child_of(child.supervisor) {
         low_level::exit(1); // It died before this was asked for.
     }
 }

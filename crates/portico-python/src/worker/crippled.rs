@@ -14,8 +14,8 @@ pub fn told(reason: &str) -> String {
     )
 }
 
-/// Ends the process, for this reason. What runs is cut: with descriptors that may be anybody's, an answer could go
-/// to another client.
+/// Ends the process, for this reason. What runs is cut: with descriptors that may be anybody's, a response could
+/// go to another client.
 pub fn end(reason: &str) -> ! {
     static ENDING: AtomicBool = AtomicBool::new(false);
     if !ENDING.swap(true, Ordering::SeqCst) {

@@ -21,8 +21,8 @@ use portico_supervisor::Report;
 use rustix::process::getpgrp;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcgetpgrp, tcsetattr};
 
-use super::Setting;
-use super::context::Station;
+use super::WorkerSetup;
+use super::context::WorkerContext;
 use crate::error::one_line;
 use crate::hub;
 use crate::import_path;
@@ -35,10 +35,10 @@ pub struct Reloader {
     thread: Option<JoinHandle<()>>,
 }
 
-struct Watcher {
+struct FileWatcher {
     watch: FileWatch,
     broken: Arc<AtomicBool>,
-    station: Arc<Station>,
+    context: Arc<WorkerContext>,
     /// Number of modules when they were last looked at.
     modules: usize,
 }
@@ -61,14 +61,14 @@ impl Reloader {
     ///
     /// # Errors
     /// The kernel's; a file that was named cannot be watched.
-    pub fn start(setting: &Setting, station: &Arc<Station>) -> io::Result<Self> {
-        let (mut watch, stop) = FileWatch::new(&setting.config, setting.folder.path())?;
-        if station.generation() > 0 {
+    pub fn start(setup: &WorkerSetup, context: &Arc<WorkerContext>) -> io::Result<Self> {
+        let (mut watch, stop) = FileWatch::new(&setup.config, setup.folder.path())?;
+        if context.generation() > 0 {
             watch.settle(QUIET, QUIET_MAX);
         }
         let broken = Arc::new(AtomicBool::new(false));
         let mut watcher =
-            Watcher { watch, broken: Arc::clone(&broken), station: Arc::clone(station), modules: 0 };
+            FileWatcher { watch, broken: Arc::clone(&broken), context: Arc::clone(context), modules: 0 };
         let thread = thread::Builder::new().name("portico-reload".to_owned()).spawn(move || watcher.run())?;
         Ok(Self { broken, stop: Some(stop), thread: Some(thread) })
     }
@@ -94,7 +94,7 @@ impl Drop for Reloader {
     }
 }
 
-impl Watcher {
+impl FileWatcher {
     fn run(&mut self) {
         loop {
             match self.watch.next(LOOK_INTERVAL) {
@@ -103,7 +103,7 @@ impl Watcher {
                 WatchEvent::Changed(changes) => {
                     if let Some(change) = self.first_that_matters(&changes) {
                         let name = self.watch.name(&change.path).to_string();
-                        return self.station.report(&Report::Changed(name));
+                        return self.context.report(&Report::Changed(name));
                     }
                 }
             }
@@ -165,16 +165,16 @@ fn resolved(file: PathBuf) -> PathBuf {
 
 /// Imports modules of Python's own for all workers that are forked from now on: none of a project's changes is one
 /// of them.
-pub fn import_ahead(py: Python<'_>, setting: &Setting) {
+pub fn import_ahead(py: Python<'_>, setup: &WorkerSetup) {
     // Where the workers look beside what is on this process' path.
-    let own = setting
+    let own = setup
         .config
         .pythonpath
         .iter()
-        .map(|path| setting.folder.path().join(path))
-        .chain([setting.folder.path().to_owned()]);
+        .map(|path| setup.folder.path().join(path))
+        .chain([setup.folder.path().to_owned()]);
     let folders: Vec<_> = own.map(PathBuf::into_os_string).chain(import_path::entries_withheld()).collect();
-    tell_ahead(py, &setting.config, "import_modules", (folders,));
+    tell_ahead(py, &setup.config, "import_modules", (folders,));
 }
 
 /// Sees to it that an application finds no module of these where an import would find its own.

@@ -12,13 +12,13 @@ use portico_supervisor::{Running, ThreadState};
 use super::inspector::Inspector;
 use crate::error::{ClientDisconnected, one_line};
 use crate::hub::Hub;
-use crate::thread_status::{Record, Standing};
+use crate::thread_status::{ClientState, ThreadStatus};
 
 /// What has been done about the present call of each thread.
 pub struct Disconnects {
     /// Whether the exception is wanted.
     raises: bool,
-    threads: Vec<Thread>,
+    threads: Vec<WatchedThread>,
     /// A thread of their own for callbacks: one that takes long must not keep timeouts waiting. Started when there
     /// is a callback to call.
     callbacks: Option<Inspector>,
@@ -27,7 +27,7 @@ pub struct Disconnects {
 }
 
 #[derive(Default)]
-struct Thread {
+struct WatchedThread {
     /// The call in which the exception was raised last.
     raised: u64,
     /// Disconnected once the callbacks that were asked for have been called.
@@ -37,7 +37,7 @@ struct Thread {
 impl Disconnects {
     /// For `threads` threads, whose calls run in greenlets where there is a `hub`.
     pub fn new(raises: bool, threads: usize, hub: Option<Arc<Hub>>) -> Self {
-        let threads = (0..threads).map(|_| Thread::default()).collect();
+        let threads = (0..threads).map(|_| WatchedThread::default()).collect();
         Self { raises, threads, callbacks: None, hub }
     }
 
@@ -45,7 +45,7 @@ impl Disconnects {
     pub fn look(
         &mut self,
         index: usize,
-        (record, running): (&Arc<Record>, &Running),
+        (record, running): (&Arc<ThreadStatus>, &Running),
         lending: &Lending,
         inspector: &Inspector,
     ) {
@@ -116,11 +116,11 @@ fn run_in_greenlet(hub: &Arc<Hub>, work: impl FnOnce(Python<'_>) + Send + 'stati
     ended
 }
 
-impl Thread {
-    fn wants_exception(&self, record: &Record, running: &Running) -> bool {
+impl WatchedThread {
+    fn wants_exception(&self, record: &ThreadStatus, running: &Running) -> bool {
         running.state == ThreadState::Running
             && self.raised != running.sequence
-            && record.standing() == Standing::Open
+            && record.standing() == ClientState::Open
     }
 
     fn is_free(&self) -> bool {

@@ -84,7 +84,7 @@ fn own_standard_streams() {
 }
 
 /// Prints what a command has to say; returns the exit status.
-fn tell(py: Python<'_>, told: &command::Told) -> PyResult<i32> {
+fn tell(py: Python<'_>, told: &command::Output) -> PyResult<i32> {
     if !told.output.is_empty() {
         write(py, "stdout", told.output.trim_end())?;
     }

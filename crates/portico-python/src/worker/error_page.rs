@@ -17,7 +17,7 @@ struct ErrorPage {
 }
 
 /// A line of source.
-struct Place {
+struct ErrorPosition {
     file: PathBuf,
     line: usize,
 }
@@ -68,13 +68,13 @@ impl ErrorPage {
 }
 
 /// Where it was raised: the innermost line of the application's own code, else of all.
-fn place(py: Python<'_>, error: &PyErr) -> Option<Place> {
+fn place(py: Python<'_>, error: &PyErr) -> Option<ErrorPosition> {
     let value = error.value(py);
     if error.is_instance_of::<PySyntaxError>(py)
         && let Ok(file) = value.getattr("filename").and_then(|file| file.extract::<PathBuf>())
         && let Ok(line) = value.getattr("lineno").and_then(|line| line.extract::<usize>())
     {
-        return Some(Place { file, line });
+        return Some(ErrorPosition { file, line });
     }
     let mut places = Vec::new();
     let mut next = error.traceback(py).map(Bound::into_any);
@@ -82,26 +82,27 @@ fn place(py: Python<'_>, error: &PyErr) -> Option<Place> {
         places.extend(place_of(&step));
         next = step.getattr("tb_next").ok().filter(|next| !next.is_none());
     }
-    let is_foreign = |place: &Place| place.file.components().any(|part| part.as_os_str() == "site-packages");
+    let is_foreign =
+        |place: &ErrorPosition| place.file.components().any(|part| part.as_os_str() == "site-packages");
     let own =
         places.iter().rposition(|place| !is_foreign(place) && place.file.is_file() && is_below_here(place));
     let index = own.or(places.len().checked_sub(1))?;
     Some(places.swap_remove(index))
 }
 
-fn place_of(step: &Bound<'_, PyAny>) -> Option<Place> {
+fn place_of(step: &Bound<'_, PyAny>) -> Option<ErrorPosition> {
     let code = step.getattr("tb_frame").and_then(|frame| frame.getattr("f_code")).ok()?;
     let file = code.getattr("co_filename").and_then(|file| file.extract()).ok()?;
     let line = step.getattr("tb_lineno").and_then(|line| line.extract()).ok()?;
-    Some(Place { file, line })
+    Some(ErrorPosition { file, line })
 }
 
 /// Whether it lies in the folder that the server works in, as the application does most likely.
-fn is_below_here(place: &Place) -> bool {
+fn is_below_here(place: &ErrorPosition) -> bool {
     std::env::current_dir().is_ok_and(|folder| place.file.starts_with(folder))
 }
 
-fn html(error: &LoadError, place: Option<&Place>) -> String {
+fn html(error: &LoadError, place: Option<&ErrorPosition>) -> String {
     let title = escaped(&error.message);
     let mut page = String::from("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
     let _ =

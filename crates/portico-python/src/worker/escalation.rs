@@ -4,12 +4,12 @@
 
 use portico_supervisor::{Running, ThreadState};
 
-/// How far a thread's call has got on the ladder.
+/// The stage that a thread's call has reached: logged, interrupted, given up. Decides only; it has no clock.
 #[derive(Debug, Default)]
-pub struct Ladder {
+pub struct TimeoutEscalation {
     /// Number of the call.
     call: u64,
-    limits: Limits,
+    limits: CallLimits,
     /// When the call last got on, in nanoseconds of the machine's clock, as all times here.
     progress: u64,
     /// Time since then that is not the call's: it could not get on, for no fault of its own.
@@ -20,9 +20,9 @@ pub struct Ladder {
     given_up: bool,
 }
 
-/// How long a call may take without getting on, in nanoseconds; `None` is for ever.
+/// The time that a call may take without getting on, in nanoseconds; `None` is for ever.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Limits {
+pub struct CallLimits {
     /// Until its stack is logged, for the first time.
     pub slow: Option<u64>,
     /// Until an exception is raised in it.
@@ -31,9 +31,9 @@ pub struct Limits {
     pub grace: u64,
 }
 
-/// What is to be done about a call.
+/// The measure that a call is due for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum EscalationStep {
     /// Log its stack.
     Slow,
     /// Log its stack and raise the exception.
@@ -42,10 +42,15 @@ pub enum Step {
     GiveUp,
 }
 
-impl Ladder {
+impl TimeoutEscalation {
     /// Looks at the call that a thread is in. `limits` says what is allowed to a call that is seen for the first
     /// time.
-    pub fn look(&mut self, running: &Running, now: u64, limits: impl FnOnce() -> Limits) -> Option<Step> {
+    pub fn look(
+        &mut self,
+        running: &Running,
+        now: u64,
+        limits: impl FnOnce() -> CallLimits,
+    ) -> Option<EscalationStep> {
         if running.sequence != self.call {
             *self = Self { call: running.sequence, limits: limits(), ..Self::default() };
         }
@@ -61,19 +66,19 @@ impl Ladder {
         }
         if let Some(since) = self.timed_out {
             self.given_up = now.saturating_sub(since) >= self.limits.grace;
-            return self.given_up.then_some(Step::GiveUp);
+            return self.given_up.then_some(EscalationStep::GiveUp);
         }
         let elapsed = now.saturating_sub(self.progress).saturating_sub(self.excused);
         if self.limits.timeout.is_some_and(|timeout| elapsed >= timeout) {
             self.timed_out = Some(now);
-            return Some(Step::TimeOut);
+            return Some(EscalationStep::TimeOut);
         }
         if self.limits.slow.is_some() && elapsed >= self.slow_after {
             // At once, twice and four times that time, and so on: it is told that it goes on, not how often.
             while self.slow_after <= elapsed {
                 self.slow_after = self.slow_after.saturating_mul(2).max(1);
             }
-            return Some(Step::Slow);
+            return Some(EscalationStep::Slow);
         }
         None
     }

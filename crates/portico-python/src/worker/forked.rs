@@ -16,23 +16,23 @@ use portico_server::Listener;
 use crate::{fork, forked_children, raw};
 
 /// A socket by its number and, since that may be another file's by now, its identity.
-struct Withheld {
+struct WithheldSocket {
     descriptor: RawFd,
     inode: u64,
 }
 
 /// The listening sockets of this process.
-static WITHHELD: Mutex<Vec<Withheld>> = Mutex::new(Vec::new());
+static WITHHELD: Mutex<Vec<WithheldSocket>> = Mutex::new(Vec::new());
 
 /// Has every process that the application forks from now on let go of `listeners`.
 ///
 /// # Errors
 /// Python's `os` refuses the hook; the kernel does not know a socket.
 pub fn withhold(py: Python<'_>, listeners: &[Listener]) -> PyResult<()> {
-    let withheld = |listener: &Listener| -> PyResult<Withheld> {
+    let withheld = |listener: &Listener| -> PyResult<WithheldSocket> {
         let descriptor = listener.as_fd();
         let inode = fstat(descriptor).map_err(std::io::Error::from)?.st_ino;
-        Ok(Withheld { descriptor: descriptor.as_raw_fd(), inode })
+        Ok(WithheldSocket { descriptor: descriptor.as_raw_fd(), inode })
     };
     let withheld = listeners.iter().map(withheld).collect::<PyResult<Vec<_>>>()?;
     forked_children::unmark();
@@ -57,7 +57,7 @@ fn let_go() {
     forked_children::mark();
     // Another thread may have held the lock at the moment of the fork: nobody would ever release it here.
     let Ok(withheld) = WITHHELD.try_lock() else { return };
-    for Withheld { descriptor, inode } in withheld.iter() {
+    for WithheldSocket { descriptor, inode } in withheld.iter() {
         if let Err(error) = raw::replace_by_null(*descriptor, *inode) {
             log::debug!("A forked process keeps listening socket {descriptor}: {error}");
         }

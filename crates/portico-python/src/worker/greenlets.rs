@@ -16,28 +16,28 @@ use portico_server::{Application, Request, Responder};
 use crate::error::one_line;
 use crate::gateway::{Gateway, is_detached};
 use crate::hub::{self, Greenlet, Hub};
-use crate::thread_status::{self, InGreenlet, Records, thread_name};
+use crate::thread_status::{self, InGreenlet, ThreadStatuses, thread_name};
 
 /// The application, called in greenlets.
 pub struct Greenlets {
     hub: Arc<Hub>,
     gateway: Gateway,
-    records: Arc<Records>,
+    records: Arc<ThreadStatuses>,
     /// One for each thread that there may ever be.
-    slots: Vec<Arc<Slot>>,
+    slots: Vec<Arc<GreenletSlot>>,
 }
 
 /// Where a thread and its greenlet meet.
 #[derive(Default)]
-struct Slot {
-    state: Mutex<State>,
+struct GreenletSlot {
+    state: Mutex<GreenletState>,
     ended: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct GreenletState {
     /// What the greenlet is to do next.
-    call: Option<Call>,
+    call: Option<GreenletCall>,
     /// How the last call has ended.
     end: Option<Result<(), Box<dyn Any + Send>>>,
     /// The greenlet, while it has left for the hub because it has nothing to do.
@@ -47,7 +47,7 @@ struct State {
 }
 
 /// A call on its way to the greenlet.
-struct Call {
+struct GreenletCall {
     request: Request,
     responder: Responder,
     noted: InGreenlet,
@@ -55,7 +55,7 @@ struct Call {
 
 impl Greenlets {
     /// Has the calls of `gateway` run in greenlets of `hub`, and noted in `records`.
-    pub fn new(hub: Arc<Hub>, gateway: Gateway, records: Arc<Records>) -> Self {
+    pub fn new(hub: Arc<Hub>, gateway: Gateway, records: Arc<ThreadStatuses>) -> Self {
         let slots = records.iter().map(|_| Arc::default()).collect();
         Self { hub, gateway, records, slots }
     }
@@ -79,7 +79,7 @@ impl Greenlets {
         }
     }
 
-    fn wake(&self, slot: &Arc<Slot>) {
+    fn wake(&self, slot: &Arc<GreenletSlot>) {
         let slot = Arc::clone(slot);
         self.hub.run_soon(move |py| {
             // One that is not idle looks for itself before it is.
@@ -99,9 +99,9 @@ impl Greenlets {
             log::debug!("a greenlet has no name: {}", one_line(py, &error));
         }
         let mut kept = None;
-        while let Some(Call { request, responder, noted }) = self.next_call(py, slot) {
+        while let Some(GreenletCall { request, responder, noted }) = self.next_call(py, slot) {
             let call = || {
-                // One that was given up while the hub was kept busy is not begun: its client has its answer.
+                // One that was given up while the hub was kept busy is not begun: its client has its response.
                 if noted.enter() {
                     self.gateway.call_keeping(&mut kept, request, responder);
                 }
@@ -116,7 +116,7 @@ impl Greenlets {
     }
 
     /// Waits for the next call, in the greenlet; `None` if there will be none.
-    fn next_call(&self, py: Python<'_>, slot: &Slot) -> Option<Call> {
+    fn next_call(&self, py: Python<'_>, slot: &GreenletSlot) -> Option<GreenletCall> {
         loop {
             let current = self.hub.current(py).ok();
             {
@@ -145,7 +145,7 @@ impl Application for Greenlets {
         // None but the worker's threads call. Dropped, the responder answers 500.
         let Some(slot) = self.slots.get(thread_status::index()) else { return };
         let noted = self.records.begin_for_greenlet(&request);
-        slot.state().call = Some(Call { request, responder, noted });
+        slot.state().call = Some(GreenletCall { request, responder, noted });
         self.wake(slot);
         if let Err(panic) = slot.await_end() {
             resume_unwind(panic);
@@ -173,8 +173,8 @@ impl Application for Greenlets {
     }
 }
 
-impl Slot {
-    fn state(&self) -> MutexGuard<'_, State> {
+impl GreenletSlot {
+    fn state(&self) -> MutexGuard<'_, GreenletState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

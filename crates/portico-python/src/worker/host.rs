@@ -14,7 +14,9 @@ use pyo3::prelude::*;
 use portico_config::{Config, Preload, Resolved, Workers};
 use portico_files::Owner;
 use portico_os::Folder;
-use portico_server::{AccessLog, Facts, Keeper, Listener, LostRequest, Outputs, Plan, Times};
+use portico_server::{
+    AccessLog, CertificateReloader, LineConstants, Listener, LostRequest, Outputs, Plan, Times,
+};
 use portico_supervisor::upgrade::{CommandLine, Takeover};
 use portico_supervisor::{
     Capacity, Footprint, Host, InterruptedRequest, LogFiles, Pidfile, ReloadError, Running, StacksFile,
@@ -26,55 +28,56 @@ use super::configuration::Configuration;
 use super::development::restore_terminal;
 use super::identity::Identity;
 use super::{
-    Setting, StartError, add_supervisors_folders, environment, folders, logs, opening, settle, system,
+    StartError, WorkerSetup, add_supervisors_folders, environment, folders, logs, opening, settle, system,
     telemetry, title,
 };
-use crate::conf::{Hooks, guard_files, log_here, teller};
+use crate::conf::{Hooks, access_observer, guard_files, log_here};
 use crate::error::{one_line, traceback};
 use crate::gateway::error_stream;
 use crate::{daemon, import_path, logging, raw, stacks};
 
-/// The command, as its supervisor sees it.
-pub struct Command {
+/// The program as its supervisor sees it: listeners, logs, hooks, configuration and certificates. Owned by the
+/// supervisor's process; the workers get what they need through [`ForkContext`].
+pub struct SupervisorHost {
     config: Arc<Config>,
     /// The bound sockets, until they are closed.
     listeners: Option<Rc<Vec<Listener>>>,
     /// Who is told of requests that died with their workers, and of the workers.
     outputs: Outputs,
     origin: Origin,
-    possessions: Possessions,
+    resources: OwnedResources,
     /// What a reload reads again.
     configuration: Configuration,
-    inheritance: Rc<RefCell<Inheritance>>,
+    fork_context: Rc<RefCell<ForkContext>>,
     /// When statsd was told last how long the certificates are valid.
     certificates_told: Option<(Instant, bool)>,
 }
 
-/// What processes that are forked from now on begin with.
+/// The state that processes which are forked from now on begin with. A reload replaces it as a whole.
 #[derive(Clone)]
-pub struct Inheritance {
+pub struct ForkContext {
     /// The settings.
-    pub setting: Setting,
+    pub setup: WorkerSetup,
     /// The hooks, where something in Python is configured.
     pub hooks: Option<Rc<Hooks>>,
     /// Whose the workers are.
     pub identity: Option<Identity>,
 }
 
-impl Inheritance {
+impl ForkContext {
     /// The hooks, where something in Python is configured.
     pub fn hooks(&self) -> Option<Rc<Hooks>> {
         self.hooks.clone()
     }
 }
 
-/// What the server has of the system beside its sockets.
+/// The supervisor's resources beside its sockets; given back at its end.
 #[derive(Debug, Default)]
-pub struct Possessions {
+pub struct OwnedResources {
     /// `--pid`.
     pub pidfile: Option<Pidfile>,
     /// Who reads certificates and keys.
-    pub keeper: Option<Keeper>,
+    pub reloader: Option<CertificateReloader>,
 }
 
 /// Where this process comes from.
@@ -93,25 +96,25 @@ pub struct Origin {
 /// How often statsd is told of the certificates.
 const CERTIFICATES_INTERVAL: Duration = Duration::from_secs(60);
 
-impl Command {
+impl SupervisorHost {
     /// With these settings and bound sockets.
     pub fn new(
-        inheritance: Rc<RefCell<Inheritance>>,
+        fork_context: Rc<RefCell<ForkContext>>,
         listeners: Rc<Vec<Listener>>,
         origin: Origin,
-        possessions: Possessions,
+        resources: OwnedResources,
         configuration: Configuration,
     ) -> Self {
-        let config = Arc::clone(&inheritance.borrow().setting.config);
-        let outputs = outputs(&inheritance.borrow().setting, inheritance.borrow().hooks.as_deref());
+        let config = Arc::clone(&fork_context.borrow().setup.config);
+        let outputs = outputs(&fork_context.borrow().setup, fork_context.borrow().hooks.as_deref());
         Self {
             config,
             listeners: Some(listeners),
             outputs,
             origin,
-            possessions,
+            resources,
             configuration,
-            inheritance,
+            fork_context,
             certificates_told: None,
         }
     }
@@ -124,20 +127,20 @@ impl Command {
     }
 
     fn hooks(&self) -> Option<Rc<Hooks>> {
-        self.inheritance.borrow().hooks()
+        self.fork_context.borrow().hooks()
     }
 
     /// Reads certificates that have changed, and tells statsd how many days the first one is still valid, and
     /// whether there are newer ones that cannot be served with.
     fn look_after_certificates(&mut self) {
-        let Some(keeper) = &mut self.possessions.keeper else { return };
-        keeper.look();
-        let stale = keeper.is_stale();
+        let Some(reloader) = &mut self.resources.reloader else { return };
+        reloader.look();
+        let stale = reloader.is_stale();
         let is_due = self
             .certificates_told
             .is_none_or(|(told, was_stale)| was_stale != stale || told.elapsed() >= CERTIFICATES_INTERVAL);
         if let Some(statsd) = self.outputs.statsd.as_mut().filter(|_| is_due)
-            && let Some(days) = keeper.expiries().iter().map(|expiry| expiry.days).min()
+            && let Some(days) = reloader.expiries().iter().map(|expiry| expiry.days).min()
         {
             self.certificates_told = Some((Instant::now(), stale));
             statsd.gauge("portico.certificate.days", u64::try_from(days).unwrap_or(0));
@@ -157,18 +160,18 @@ impl Command {
         let told = |error: PyErr| one_line(py, &error);
         let identity = Identity::find(py, &resolved.config).map_err(|error| error.told())?;
         let workers = identity.as_ref().map(Identity::owner);
-        let former = self.inheritance.borrow().setting.folder.clone();
+        let former = self.fork_context.borrow().setup.folder.clone();
         let known = [self.configuration.start(), Some(&former)];
         let folder = folders::enter_again(&resolved.config, known, guarded).map_err(|error| error.told())?;
-        let setting = settle(py, resolved.config.clone(), folder).map_err(|error| error.told())?;
-        let former = setting.former.clone();
+        let setup = settle(py, resolved.config.clone(), folder).map_err(|error| error.told())?;
+        let former = setup.former.clone();
         if workers.is_some_and(|workers| workers.is_lesser()) {
             import_path::withhold_exposed(py).map_err(told)?.iter().for_each(|it| log::warn!("{it}"));
             guard_files(py).map_err(told)?;
         }
         // Whom the files are protected from that are opened now.
         logging::give_files_to(workers);
-        let followed = self.adopt(py, &resolved, setting, identity);
+        let followed = self.adopt(py, &resolved, setup, identity);
         match followed {
             Ok(_) => {
                 self.configuration.workers = workers;
@@ -184,7 +187,7 @@ impl Command {
 
     /// Whose the workers are.
     fn owner(&self) -> Option<Owner> {
-        self.inheritance.borrow().identity.as_ref().map(Identity::owner)
+        self.fork_context.borrow().identity.as_ref().map(Identity::owner)
     }
 
     /// Goes by `setting` from now on, or by none of it.
@@ -192,12 +195,12 @@ impl Command {
         &mut self,
         py: Python<'_>,
         resolved: &Resolved,
-        mut setting: Setting,
+        mut setup: WorkerSetup,
         identity: Option<Identity>,
     ) -> Result<Arc<Config>, String> {
         let told = |error: PyErr| one_line(py, &error);
         let workers = identity.as_ref().map(Identity::owner);
-        let config = Arc::clone(&setting.config);
+        let config = Arc::clone(&setup.config);
         let place = |config: &Config| config.system.pidfile.as_ref().map(std::path::absolute);
         let moves = match (place(&self.config), place(&config)) {
             (Some(Ok(old)), Some(Ok(new))) => old != new,
@@ -209,7 +212,7 @@ impl Command {
             }
             false => None,
         };
-        setting.access_log = logs::open_access_log(&config).map_err(|error| error.told())?;
+        setup.access_log = logs::open_access_log(&config).map_err(|error| error.told())?;
         if (&config.error_log, config.log_level, config.capture_output)
             != (&self.config.error_log, self.config.log_level, self.config.capture_output)
         {
@@ -228,7 +231,7 @@ impl Command {
             }
             None => {
                 if Hooks::are_configured(&self.configuration.files, resolved) {
-                    add_supervisors_folders(py, &config, setting.folder.path(), workers).map_err(told)?;
+                    add_supervisors_folders(py, &config, setup.folder.path(), workers).map_err(told)?;
                 }
                 let hooks =
                     Hooks::new(py, &self.configuration.files, resolved, error_stream(py).map_err(told)?);
@@ -239,23 +242,23 @@ impl Command {
         if let Some(hooks) = &hooks {
             log_here(py, hooks);
         }
-        self.outputs = outputs(&setting, hooks.as_deref());
-        if let Some(keeper) = &mut self.possessions.keeper {
-            keeper.follow(&config, workers);
+        self.outputs = outputs(&setup, hooks.as_deref());
+        if let Some(reloader) = &mut self.resources.reloader {
+            reloader.follow(&config, workers);
         }
         self.config = Arc::clone(&config);
         if moves {
             // The former one goes, and its file with it.
-            self.possessions.pidfile = pidfile;
+            self.resources.pidfile = pidfile;
         }
         if let (Some(identity), Some(listeners)) = (&identity, &self.listeners) {
             identity.give_sockets(listeners);
         }
         title::set(py, title::Role::Master, &config);
-        if let Err(error) = logs::share_with_python(py, &setting) {
+        if let Err(error) = logs::share_with_python(py, &setup) {
             log::error!("Python's logger of accesses cannot write to the access log: {}", told(error));
         }
-        *self.inheritance.borrow_mut() = Inheritance { setting, hooks, identity };
+        *self.fork_context.borrow_mut() = ForkContext { setup, hooks, identity };
         Ok(config)
     }
 }
@@ -302,7 +305,7 @@ impl Origin {
     }
 }
 
-impl Host for Command {
+impl Host for SupervisorHost {
     fn before_fork(&mut self, slot: u32) -> bool {
         let Some(hooks) = self.hooks() else { return true };
         Python::attach(|py| match hooks.call(py, "before_fork", (slot,)) {
@@ -330,7 +333,7 @@ impl Host for Command {
         let reloaded = Python::attach(|py| {
             let told = |error: PyErr| one_line(py, &error);
             // What --env has said is said anew, and counts for none of the settings.
-            let former = self.inheritance.borrow().setting.former.clone();
+            let former = self.fork_context.borrow().setup.former.clone();
             former.restore(py).map_err(told)?;
             let here = Folder::named(PathBuf::new()).map_err(|error| error.to_string())?;
             let guarded = self.owner().is_some_and(|workers| workers.is_lesser());
@@ -413,7 +416,7 @@ impl Host for Command {
         let Running { method, target, peer, queued_nanos, .. } = running;
         let times = Times { queue: *queued_nanos, application: took_nanos, write: 0 };
         let request = LostRequest { method, target, peer: *peer, second, status, times };
-        let facts = Facts { pid, slot: Some(slot), root_path: self.config.root_path.clone() };
+        let facts = LineConstants { pid, slot: Some(slot), root_path: self.config.root_path.clone() };
         let plan = Plan::new(&self.config.access_log_format, facts);
         if let Err(error) = AccessLog::append(&mut self.outputs, &plan, &request) {
             log::error!("the access log cannot be written: {error}");
@@ -441,7 +444,7 @@ impl Host for Command {
     }
 
     fn reopen_logs(&mut self) -> LogFiles {
-        let files = logs::reopen(&self.inheritance.borrow().setting);
+        let files = logs::reopen(&self.fork_context.borrow().setup);
         // Before the workers do the same with those of Python's handlers, who may not make any.
         self.tell("reopen", ());
         files
@@ -452,12 +455,12 @@ impl Host for Command {
         self.look_after_certificates();
         if self.origin.former.is_some() && getppid() != self.origin.former {
             self.origin.former = None;
-            self.possessions.pidfile.iter_mut().for_each(Pidfile::promote);
+            self.resources.pidfile.iter_mut().for_each(Pidfile::promote);
         }
     }
 
     fn superseded(&mut self) {
-        self.possessions.pidfile.iter_mut().for_each(Pidfile::supersede);
+        self.resources.pidfile.iter_mut().for_each(Pidfile::supersede);
     }
 
     fn ask_stacks(&mut self, pid: u32, file: &StacksFile) -> bool {
@@ -484,7 +487,7 @@ impl Host for Command {
     }
 
     fn secret(&self) -> Vec<u8> {
-        self.possessions.keeper.as_ref().map(Keeper::legacy).unwrap_or_default()
+        self.resources.reloader.as_ref().map(CertificateReloader::ticket_keys).unwrap_or_default()
     }
 }
 
@@ -494,8 +497,11 @@ fn worker_class(config: &Config) -> &'static str {
 }
 
 /// Who is told of requests that have died with their workers.
-fn outputs(setting: &Setting, hooks: Option<&Hooks>) -> Outputs {
-    telemetry::outputs(setting, hooks.and_then(|hooks| Python::attach(|py| teller(py, hooks.server()))))
+fn outputs(setup: &WorkerSetup, hooks: Option<&Hooks>) -> Outputs {
+    telemetry::outputs(
+        setup,
+        hooks.and_then(|hooks| Python::attach(|py| access_observer(py, hooks.server()))),
+    )
 }
 
 /// Writes `--pid`, if there is to be one; `upgrading`: another supervisor has the file still.

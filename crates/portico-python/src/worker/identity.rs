@@ -24,8 +24,8 @@ pub struct Identity {
     may_gain: bool,
 }
 
-/// What the machine knows of a user.
-struct Entry {
+/// The entry of a user in the system's database.
+struct UserEntry {
     id: u32,
     /// Its name and its own group, if there is an entry for it.
     known: Option<(String, u32)>,
@@ -118,7 +118,7 @@ pub fn is_lesser(py: Python<'_>, account: &Account) -> bool {
     geteuid().is_root() && user(py, account).map_or(true, |entry| entry.id != 0)
 }
 
-fn user(py: Python<'_>, account: &Account) -> Result<Entry, StartError> {
+fn user(py: Python<'_>, account: &Account) -> Result<UserEntry, StartError> {
     let found = match account {
         Account::Name(name) => look_up(py, "pwd", "getpwnam", name)?,
         Account::Id(id) => look_up(py, "pwd", "getpwuid", id)?,
@@ -126,9 +126,9 @@ fn user(py: Python<'_>, account: &Account) -> Result<Entry, StartError> {
     match (found, account) {
         (Some(entry), _) => {
             let known = (entry.getattr("pw_name")?.extract()?, entry.getattr("pw_gid")?.extract()?);
-            Ok(Entry { id: entry.getattr("pw_uid")?.extract()?, known: Some(known) })
+            Ok(UserEntry { id: entry.getattr("pw_uid")?.extract()?, known: Some(known) })
         }
-        (None, Account::Id(id)) => Ok(Entry { id: *id, known: None }),
+        (None, Account::Id(id)) => Ok(UserEntry { id: *id, known: None }),
         (None, Account::Name(name)) => {
             Err(refused(&format!("--user: there is no user {name:?} on this machine; write its number")))
         }

@@ -17,7 +17,7 @@ use portico_server::Destination;
 use portico_supervisor::LogFiles;
 use rustix::fs::{FileType, fstat};
 
-use super::{Setting, StartError, opening, system};
+use super::{StartError, WorkerSetup, opening, system};
 use crate::conf::note_opened;
 use crate::{logging, raw};
 
@@ -44,23 +44,23 @@ pub fn open_access_log(config: &Config) -> Result<Option<Arc<File>>, StartError>
 ///
 /// # Errors
 /// Python's own.
-pub fn share_with_python(py: Python<'_>, setting: &Setting) -> PyResult<()> {
-    let path = setting.config.access_log.as_ref().and_then(path_of);
-    note_opened(py, path.as_deref().zip(setting.access_log.as_deref()))
+pub fn share_with_python(py: Python<'_>, setup: &WorkerSetup) -> PyResult<()> {
+    let path = setup.config.access_log.as_ref().and_then(path_of);
+    note_opened(py, path.as_deref().zip(setup.access_log.as_deref()))
 }
 
 /// The log files have been moved away: opens them again, and returns them for other processes. Where that fails,
 /// the former one goes on being written.
-pub fn reopen(setting: &Setting) -> LogFiles {
-    LogFiles { error: logging::reopen(), access: reopen_access_log(setting) }
+pub fn reopen(setup: &WorkerSetup) -> LogFiles {
+    LogFiles { error: logging::reopen(), access: reopen_access_log(setup) }
 }
 
 /// The supervisor has opened them again: writes to these from now on.
-pub fn take(setting: &Setting, files: LogFiles) {
+pub fn take(setup: &WorkerSetup, files: LogFiles) {
     if let Some(file) = files.error {
         logging::replace(file);
     }
-    if let (Some(file), Some(opened)) = (&setting.access_log, &files.access)
+    if let (Some(file), Some(opened)) = (&setup.access_log, &files.access)
         && let Err(error) = replace(file, opened)
     {
         log::error!("the access log that was opened again cannot be taken: {error}");
@@ -78,9 +78,9 @@ fn replace(file: &File, opened: &OwnedFd) -> io::Result<()> {
     raw::replace_file(file, opened)
 }
 
-fn reopen_access_log(setting: &Setting) -> Option<OwnedFd> {
-    let file = setting.access_log.as_ref()?;
-    let path = setting.config.access_log.as_ref().and_then(path_of)?;
+fn reopen_access_log(setup: &WorkerSetup) -> Option<OwnedFd> {
+    let file = setup.access_log.as_ref()?;
+    let path = setup.config.access_log.as_ref().and_then(path_of)?;
     let opened = open_log(&path, logging::owner()).map(OwnedFd::from);
     match opened.and_then(|opened| replace(file, &opened).map(|()| opened)) {
         Ok(opened) => Some(opened),

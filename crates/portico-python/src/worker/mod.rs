@@ -49,14 +49,14 @@ use pyo3::prelude::*;
 use portico_config::{Config, LogTarget, Resolved};
 use portico_files::Owner;
 use portico_os::{Folder, fill_standard};
-use portico_server::{Keeper, Listener};
+use portico_server::{CertificateReloader, Listener};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::gateway::error_stream;
 use crate::{conf, forked_children, import_path, interpreter, logging};
 use app::{BOOT_FAILED, LoadError, Loaded};
 use environment::Former;
-use serving::Life;
+use serving::WorkerRun;
 use signals::{Master, Signals};
 
 /// Where the application comes from.
@@ -137,9 +137,9 @@ impl From<LoadError> for StartError {
     }
 }
 
-/// What every way to serve begins with.
+/// The state that every way to serve begins with: settings, folder, environment and logs.
 #[derive(Clone)]
-struct Setting {
+struct WorkerSetup {
     config: Arc<Config>,
     /// Where the application is looked for, and what its relative paths begin at.
     folder: Folder,
@@ -154,15 +154,15 @@ struct Setting {
 /// # Errors
 /// See [`StartError`]; once it serves, nothing but a Python signal handler's exception.
 pub fn run(py: Python<'_>, resolved: &Resolved, source: Source) -> Result<(), StartError> {
-    let setting = set_up(py, resolved, None)?;
-    setting.put_on_path(py)?;
-    conf::install_loggers(py, &setting.config, error_stream(py)?)?;
+    let setup = set_up(py, resolved, None)?;
+    setup.put_on_path(py)?;
+    conf::install_loggers(py, &setup.config, error_stream(py)?)?;
     let mut signals = Signals::interrupting(py, Master::Own)?;
-    let result = match setting.config.only_checks() {
-        true => check::import(py, source, &setting),
+    let result = match setup.config.only_checks() {
+        true => check::import(py, source, &setup),
         false => {
             logging::allow_thread();
-            serve(py, source, setting, &mut signals)
+            serve(py, source, setup, &mut signals)
         }
     };
     py.detach(logging::end_thread);
@@ -178,7 +178,7 @@ pub fn run(py: Python<'_>, resolved: &Resolved, source: Source) -> Result<(), St
 
 /// Goes to the folder, opens the log and fills the environment. `start` is the folder that a program of its own
 /// was started in.
-fn set_up(py: Python<'_>, resolved: &Resolved, start: Option<&Folder>) -> Result<Setting, StartError> {
+fn set_up(py: Python<'_>, resolved: &Resolved, start: Option<&Folder>) -> Result<WorkerSetup, StartError> {
     let config = resolved.config.clone();
     // Before the logs are opened, whose paths are relative to it; a failure is told once there is a log.
     let folder = enter_folder(&config, start);
@@ -194,7 +194,7 @@ fn set_up(py: Python<'_>, resolved: &Resolved, start: Option<&Folder>) -> Result
     settle(py, config, folder?)
 }
 
-impl Setting {
+impl WorkerSetup {
     /// Puts the folder and `--pythonpath` first on `sys.path`, as gunicorn does: in the process that imports the
     /// application.
     fn put_on_path(&self, py: Python<'_>) -> PyResult<()> {
@@ -207,7 +207,7 @@ fn put_on_path(py: Python<'_>, config: &Config, folder: &Path) -> PyResult<()> {
     config.pythonpath.iter().rev().try_for_each(|path| import_path::put_first(py, &folder.join(path)))
 }
 
-fn settle(py: Python<'_>, mut config: Config, folder: Folder) -> Result<Setting, StartError> {
+fn settle(py: Python<'_>, mut config: Config, folder: Folder) -> Result<WorkerSetup, StartError> {
     if let Some(path) = &mut config.tmp_upload_dir {
         // The application may change to another folder.
         *path = folder.path().join(&*path);
@@ -216,24 +216,29 @@ fn settle(py: Python<'_>, mut config: Config, folder: Folder) -> Result<Setting,
         }
     }
     let former = environment::fill(py, &config)?;
-    Ok(Setting { config: Arc::new(config), folder, former, access_log: None })
+    Ok(WorkerSetup { config: Arc::new(config), folder, former, access_log: None })
 }
 
 fn no_upload_folder(path: &Path) -> String {
     format!("--tmp-upload-dir: {} is not a folder; name one that exists", path.display())
 }
 
-fn serve(py: Python<'_>, source: Source, setting: Setting, signals: &mut Signals) -> Result<(), StartError> {
-    require_interpreter(py, &setting.config)?;
+fn serve(
+    py: Python<'_>,
+    source: Source,
+    setup: WorkerSetup,
+    signals: &mut Signals,
+) -> Result<(), StartError> {
+    require_interpreter(py, &setup.config)?;
     tell_start(py)?;
     raise_descriptor_limit();
     // Before the application is imported: an address that is taken shows at once, and a client that comes
     // early waits in the backlog.
-    let mut listeners = listen_in_time(py, &setting.config, Vec::new())?;
-    if let Some(keeper) = Keeper::open(&setting.config, &[], None).map_err(StartError::System)? {
-        Listener::secure(&mut listeners, &keeper.into());
+    let mut listeners = listen_in_time(py, &setup.config, Vec::new())?;
+    if let Some(reloader) = CertificateReloader::open(&setup.config, &[], None).map_err(StartError::System)? {
+        Listener::secure(&mut listeners, &reloader.into());
     }
-    Life { setting, listeners, station: None, stacks: None }.run(py, source, signals)?;
+    WorkerRun { setup, listeners, context: None, stacks: None }.run(py, source, signals)?;
     log::info!("Stopped");
     Ok(())
 }

@@ -6,17 +6,17 @@ use portico_server::{Application, Request, Responder};
 
 use crate::gateway::{Gateway, Streams};
 use crate::interpreter;
-use crate::thread_status::{Records, awaiting_client};
+use crate::thread_status::{ThreadStatuses, awaiting_client};
 
 /// An application whose calls can be watched.
 pub struct Monitor {
     gateway: Gateway,
-    records: Arc<Records>,
+    records: Arc<ThreadStatuses>,
 }
 
 impl Monitor {
     /// Has the calls of `gateway` noted in `records`.
-    pub fn new(gateway: Gateway, records: Arc<Records>) -> Self {
+    pub fn new(gateway: Gateway, records: Arc<ThreadStatuses>) -> Self {
         Self { gateway, records }
     }
 }

@@ -10,11 +10,11 @@ use pyo3::prelude::*;
 
 use log::Level;
 use portico_config::Config;
-use portico_server::{AccessLog, Application, Facts, Lending, Listener, Occurrences, Reopener};
+use portico_server::{AccessLog, Application, Lending, LineConstants, Listener, Occurrences, Reopener};
 use portico_supervisor::{ControlCommand, LogFiles, Report, StacksFile};
 
 use super::app::{LoadError, Loaded};
-use super::context::Station;
+use super::context::WorkerContext;
 use super::development::Reloader;
 use super::error_page;
 use super::greenlets::Greenlets;
@@ -23,40 +23,42 @@ use super::monitor::Monitor;
 use super::signals::{Inbox, Signals, Wake, ignore_at_end};
 use super::threads::Threads;
 use super::watch::{self, Stuck, Watching, close};
-use super::{Setting, Source, StartError, crippled, find, forked, logs, opening, system, telemetry, warmup};
-use crate::conf::{reopen_loggers, teller};
+use super::{
+    Source, StartError, WorkerSetup, crippled, find, forked, logs, opening, system, telemetry, warmup,
+};
+use crate::conf::{access_observer, reopen_loggers};
 use crate::error::{one_line, traceback};
 use crate::fork::{exit_now, flush_output};
 use crate::gateway::{Gateway, Replace};
 use crate::hub::Hub;
 use crate::stacks::{self, Stacks};
-use crate::thread_status::{Place, Records};
+use crate::thread_status::{SlotHandle, ThreadStatuses};
 use crate::{forked_children, logging, raw};
 
 /// How long threads that have nothing to do any more may take to end.
 const LEAVING: Duration = Duration::from_millis(500);
 
-/// A worker that is to be.
-pub struct Life {
+/// A worker's ingredients. [`WorkerRun::run`] serves with them until the worker is to end.
+pub struct WorkerRun {
     /// What it begins with.
-    pub setting: Setting,
+    pub setup: WorkerSetup,
     /// Where it accepts.
     pub listeners: Vec<Listener>,
     /// Its place under a supervisor, if there is one.
-    pub station: Option<Arc<Station>>,
+    pub context: Option<Arc<WorkerContext>>,
     /// Where it writes the stacks of its threads, if somebody else has made that.
     pub stacks: Option<StacksFile>,
 }
 
 /// A worker that serves.
 struct Serving {
-    setting: Arc<Setting>,
+    setup: Arc<WorkerSetup>,
     config: Arc<Config>,
     lending: Arc<Lending>,
     threads: Arc<Threads>,
-    records: Arc<Records>,
+    records: Arc<ThreadStatuses>,
     stacks: Arc<Stacks>,
-    station: Option<Arc<Station>>,
+    context: Option<Arc<WorkerContext>>,
     /// Where the application's threads are greenlets: their hub, which goes on while the main thread waits.
     hub: Option<Arc<Hub>>,
     reopener: Option<Reopener>,
@@ -78,36 +80,36 @@ struct Ending {
     forced_exits: Vec<mpsc::Sender<()>>,
 }
 
-impl Life {
+impl WorkerRun {
     /// Serves until a signal or the supervisor ends it.
     ///
     /// # Errors
     /// See [`StartError`]; once it serves, nothing but a Python signal handler's exception.
     pub fn run(self, py: Python<'_>, source: Source, signals: &mut Signals) -> Result<(), StartError> {
-        let Self { setting, listeners, station, stacks } = self;
-        let setting = Arc::new(setting);
-        let config = &setting.config;
-        let access_log = open_access_log(py, &setting, station.as_deref())?;
+        let Self { setup, listeners, context, stacks } = self;
+        let setup = Arc::new(setup);
+        let config = &setup.config;
+        let access_log = open_access_log(py, &setup, context.as_deref())?;
         let reopener = access_log.as_ref().and_then(AccessLog::reopener);
-        let records = Records::new(place(config, station.as_deref())?);
+        let records = ThreadStatuses::new(place(config, context.as_deref())?);
         forked::withhold(py, &listeners)?;
         // Before the application is imported: an import that hangs can be looked at.
         let stacks = install_stacks(py, stacks)?;
-        let reloader = start_reloader(py, &setting, station.as_ref())?;
-        let found = find(py, source, config, setting.folder.path());
+        let reloader = start_reloader(py, &setup, context.as_ref())?;
+        let found = find(py, source, config, setup.folder.path());
         let Loaded { application, target } = match &reloader {
-            Some(reloader) => or_error_page(py, found, reloader, station.as_deref())?,
+            Some(reloader) => or_error_page(py, found, reloader, context.as_deref())?,
             None => found?,
         };
         let observer =
-            station.as_deref().map(|station| station.loaded(py, &application)).transpose()?.flatten();
+            context.as_deref().map(|context| context.loaded(py, &application)).transpose()?.flatten();
         let gateway = Gateway::new(py, application, config, observer)?;
         let hub = Hub::of_application(py)?;
         let called = Called::new(gateway, hub.as_ref(), &records);
-        let sharing = station.as_deref().map(Station::sharing);
+        let sharing = context.as_deref().map(WorkerContext::sharing);
         let lending = Lending::new(Arc::clone(config), access_log, called.application(), sharing)
             .map_err(|error| system("starting the engine", &error))?;
-        catch_signals(py, signals, &lending, &stacks, station.as_deref())?;
+        catch_signals(py, signals, &lending, &stacks, context.as_deref())?;
         let threads = start_threads(py, config, &lending, signals, &records, called)?;
         let watch = watch::start(Watching {
             config: Arc::clone(config),
@@ -116,18 +118,18 @@ impl Life {
             threads: Arc::clone(&threads),
             hub: hub.clone(),
             stacks: Arc::clone(&stacks),
-            replace: station.clone().map(replacing),
-            stuck: station.clone().map(aborting),
+            replace: context.clone().map(replacing),
+            stuck: context.clone().map(aborting),
         })
         .map_err(|error| system("starting threads", &error))?;
         let serving = Arc::new(Serving {
-            setting: Arc::clone(&setting),
+            setup: Arc::clone(&setup),
             config: Arc::clone(config),
             lending: Arc::clone(&lending),
             threads: Arc::clone(&threads),
             records,
             stacks: Arc::clone(&stacks),
-            station: station.clone(),
+            context: context.clone(),
             hub,
             reopener,
             ending: Mutex::default(),
@@ -143,9 +145,9 @@ impl Life {
             close(&lending);
             drop(lending);
         });
-        if let Some(station) = station.filter(|_| threads.are_some_stuck()) {
-            let status = result.map_or_else(|error| station.boot_failed(&error), |()| 0);
-            station.end(py);
+        if let Some(context) = context.filter(|_| threads.are_some_stuck()) {
+            let status = result.map_or_else(|error| context.boot_failed(&error), |()| 0);
+            context.end(py);
             exit_beside_stuck_threads(py, status);
         }
         result
@@ -159,7 +161,7 @@ enum Called {
 }
 
 impl Called {
-    fn new(gateway: Gateway, hub: Option<&Arc<Hub>>, records: &Arc<Records>) -> Self {
+    fn new(gateway: Gateway, hub: Option<&Arc<Hub>>, records: &Arc<ThreadStatuses>) -> Self {
         let records = Arc::clone(records);
         match hub {
             None => Self::Threads(Arc::new(Monitor::new(gateway, records))),
@@ -198,8 +200,8 @@ impl Serving {
         inbox: &Inbox,
     ) -> Result<(), StartError> {
         if let Err(error) = self.warm_up(py, &listeners) {
-            if let Some(station) = &self.station {
-                station.boot_failed(&error);
+            if let Some(context) = &self.context {
+                context.boot_failed(&error);
             }
             self.ending().status = error.exit_status();
             py.detach(|| self.stop());
@@ -207,14 +209,14 @@ impl Serving {
             return Err(error);
         }
         let urls: Vec<String> = listeners.iter().map(|listener| listener.url().to_owned()).collect();
-        if let Some(station) = &self.station {
-            station.outlive_supervisor();
+        if let Some(context) = &self.context {
+            context.outlive_supervisor();
         }
         self.lending.listen(listeners).map_err(|error| system("listening", &error))?;
         self.announce(target, &urls);
-        if let Some(station) = &self.station {
-            station.ready();
-            station.tell(py, "ready", "worker.alive");
+        if let Some(context) = &self.context {
+            context.ready();
+            context.tell(py, "ready", "worker.alive");
         }
         self.wait_for_end(py, inbox)
     }
@@ -250,12 +252,12 @@ impl Serving {
             }
         };
         let pid = std::process::id();
-        match &self.station {
-            Some(station) => {
+        match &self.context {
+            Some(context) => {
                 // Under --reload one line tells of each restart, and that is another one.
                 let level =
-                    if station.generation() > 0 && self.config.reload { Level::Debug } else { Level::Info };
-                log::log!(level, "Worker {} serves {target} with {threads} (pid {pid})", station.slot());
+                    if context.generation() > 0 && self.config.reload { Level::Debug } else { Level::Info };
+                log::log!(level, "Worker {} serves {target} with {threads} (pid {pid})", context.slot());
             }
             None => {
                 log::info!("Serving {target} with {threads} (pid {pid})");
@@ -282,9 +284,11 @@ impl Serving {
             };
             match wake {
                 Wake::TellStacks => stacks::log_all(py, Some(&self.records), Some(&self.stacks)),
-                Wake::ReopenLogs => reopen_loggers(py, self.station.as_deref().and_then(Station::hooked)),
+                Wake::ReopenLogs => {
+                    reopen_loggers(py, self.context.as_deref().and_then(WorkerContext::hooked))
+                }
                 Wake::Interrupted => self.tell_interruption(py),
-                Wake::Bell if self.threads.all_ended(self.lending.is_stopped()) => {
+                Wake::ExitNotified if self.threads.all_ended(self.lending.is_stopped()) => {
                     return Ok(self.threads.join(py)?);
                 }
                 Wake::Timeout => self.exit_without_threads(py),
@@ -296,7 +300,7 @@ impl Serving {
     /// Ends the process, or where it is not the server's own all that serves in it: nothing can tell when the
     /// threads have ended.
     fn give_up(&self, reason: &str) {
-        if self.station.is_some() {
+        if self.context.is_some() {
             crippled::end(reason);
         }
         self.lending.fail(reason.to_owned());
@@ -318,13 +322,13 @@ impl Serving {
         loop {
             let end = self.ending().end;
             let left = end.map(|end| end.saturating_duration_since(Instant::now()));
-            let supervised = self.station.as_deref().filter(|_| !self.ending().orphaned);
-            match inbox.wait(supervised.map(Station::control), left)? {
+            let supervised = self.context.as_deref().filter(|_| !self.ending().orphaned);
+            match inbox.wait(supervised.map(WorkerContext::control), left)? {
                 Wake::Stop(signal) if end.is_none() => self.leave(signal, supervised),
                 Wake::Stop(signal) | Wake::StopNow(signal) => {
                     log::info!("Handling signal: {signal}; stopping at once");
-                    if let Some(station) = &self.station {
-                        station.report(&Report::Replace(format!("it was told to stop at once ({signal})")));
+                    if let Some(context) = &self.context {
+                        context.report(&Report::Replace(format!("it was told to stop at once ({signal})")));
                     }
                     self.stop();
                     return Ok(Wake::Interrupted);
@@ -352,26 +356,26 @@ impl Serving {
                     self.drain(limit);
                 }
                 // It takes the interpreter only where that is the end: a call that was given up may keep it.
-                Wake::Bell if !self.threads.all_ended(self.lending.is_stopped()) => {}
+                Wake::ExitNotified if !self.threads.all_ended(self.lending.is_stopped()) => {}
                 wake @ (Wake::TellStacks
                 | Wake::Interrupted
                 | Wake::Handlers
-                | Wake::Bell
+                | Wake::ExitNotified
                 | Wake::Timeout) => return Ok(wake),
             }
         }
     }
 
     /// Ends at a signal: when there is a successor, as all who leave; at the second time without one.
-    fn leave(&self, signal: &str, supervised: Option<&Station>) {
+    fn leave(&self, signal: &str, supervised: Option<&WorkerContext>) {
         let leaving = mem::replace(&mut self.ending().leaving, true);
-        if let Some(station) = supervised.filter(|_| !leaving) {
+        if let Some(context) = supervised.filter(|_| !leaving) {
             log::info!("Handling signal: {signal}; leaving when another worker is ready");
-            return station.report(&Report::Signalled);
+            return context.report(&Report::Signalled);
         }
         let limit = self.config.graceful_timeout;
         log::info!("Handling signal: {signal}; finishing what runs, {} s at most", limit.as_secs_f64());
-        match self.station {
+        match self.context {
             Some(_) => self.retire(limit),
             None => self.drain(limit),
         }
@@ -394,14 +398,14 @@ impl Serving {
 
     /// For the hook `worker_int`.
     fn tell_interruption(&self, py: Python<'_>) {
-        if let Some(station) = &self.station {
-            station.tell(py, "interrupt", "worker_int");
+        if let Some(context) = &self.context {
+            context.tell(py, "interrupt", "worker_int");
         }
     }
 
     /// The supervisor has opened the logs again.
     fn take_logs(&self, files: LogFiles) {
-        logs::take(&self.setting, files);
+        logs::take(&self.setup, files);
         if let Some(reopener) = &self.reopener {
             reopener.reopen();
         }
@@ -409,7 +413,7 @@ impl Serving {
 
     /// As one that was told to by a signal of its own.
     fn reopen_logs(&self) {
-        logs::reopen(&self.setting);
+        logs::reopen(&self.setup);
         if let Some(reopener) = &self.reopener {
             reopener.reopen();
         }
@@ -433,8 +437,8 @@ impl Serving {
     /// Sees to it that the process ends after this time, or when it was to end already. First of all the siblings
     /// are told: none is to rely on this worker once its engine takes nothing any more.
     fn end_within(&self, limit: Duration) {
-        if let Some(station) = &self.station {
-            station.retiring();
+        if let Some(context) = &self.context {
+            context.retiring();
         }
         let end = Instant::now() + limit + LEAVING;
         let mut ending = self.ending();
@@ -450,8 +454,8 @@ impl Serving {
         // Cuts what is still open, and names it in the log.
         py.detach(|| self.lending.stop());
         log::error!("{} of the application's calls did not end; leaving without them", self.lending.calls());
-        if let Some(station) = &self.station {
-            station.end(py);
+        if let Some(context) = &self.context {
+            context.end(py);
         }
         flush_output(py);
         py.detach(|| {
@@ -499,10 +503,10 @@ fn start_threads(
     config: &Config,
     lending: &Arc<Lending>,
     signals: &Signals,
-    records: &Arc<Records>,
+    records: &Arc<ThreadStatuses>,
     called: Called,
 ) -> Result<Arc<Threads>, StartError> {
-    let bell = signals.bell().map_err(|error| system("starting threads", &error))?;
+    let exit_notifier = signals.exit_notifier().map_err(|error| system("starting threads", &error))?;
     let standby = Arc::clone(lending);
     thread::Builder::new()
         .name("portico-standby".to_owned())
@@ -511,7 +515,7 @@ fn start_threads(
     let (each, records) = (Arc::clone(lending), Arc::clone(records));
     Ok(match called {
         Called::Threads(monitor) => {
-            let threads = Arc::new(Threads::start(py, config, bell, move |index| {
+            let threads = Arc::new(Threads::start(py, config, exit_notifier, move |index| {
                 records.enlist(index, Python::attach(raw::thread_ident));
                 each.run_thread();
             })?);
@@ -520,16 +524,18 @@ fn start_threads(
         }
         // All calls share the thread of the hub: no connection can be taken over.
         Called::Greenlets(greenlets) => {
-            Arc::new(Threads::start_for(py, greenlets, config.threads, bell, move |_| each.run_thread())?)
+            Arc::new(Threads::start_for(py, greenlets, config.threads, exit_notifier, move |_| {
+                each.run_thread()
+            })?)
         }
     })
 }
 
 /// Where the worker writes what it is doing.
-fn place(config: &Config, station: Option<&Station>) -> Result<Place, StartError> {
-    match station {
-        Some(station) => Ok(station.place()),
-        None => Place::alone(config).map_err(|error| system("making the scoreboard", &error)),
+fn place(config: &Config, context: Option<&WorkerContext>) -> Result<SlotHandle, StartError> {
+    match context {
+        Some(context) => Ok(context.place()),
+        None => SlotHandle::alone(config).map_err(|error| system("making the scoreboard", &error)),
     }
 }
 
@@ -562,11 +568,11 @@ fn install_stacks(py: Python<'_>, file: Option<StacksFile>) -> Result<Arc<Stacks
 /// With `--reload`: before the application is imported, so that nothing that changes meanwhile is missed.
 fn start_reloader(
     py: Python<'_>,
-    setting: &Setting,
-    station: Option<&Arc<Station>>,
+    setup: &WorkerSetup,
+    context: Option<&Arc<WorkerContext>>,
 ) -> Result<Option<Reloader>, StartError> {
-    let Some(station) = station.filter(|_| setting.config.reload) else { return Ok(None) };
-    let started = py.detach(|| Reloader::start(setting, station));
+    let Some(context) = context.filter(|_| setup.config.reload) else { return Ok(None) };
+    let started = py.detach(|| Reloader::start(setup, context));
     started.map(Some).map_err(|error| system("watching files for --reload", &error))
 }
 
@@ -576,13 +582,13 @@ fn or_error_page(
     py: Python<'_>,
     found: Result<Loaded, LoadError>,
     reloader: &Reloader,
-    station: Option<&Station>,
+    context: Option<&WorkerContext>,
 ) -> Result<Loaded, StartError> {
     let error = match found {
         Err(error) if !error.interrupted => error,
         found => return Ok(found?),
     };
-    if error.traceback.is_none() && station.is_some_and(|station| station.generation() == 0) {
+    if error.traceback.is_none() && context.is_some_and(|context| context.generation() == 0) {
         return Err(error.into());
     }
     reloader.note_broken();
@@ -592,13 +598,13 @@ fn or_error_page(
 }
 
 /// Has the supervisor replace this worker.
-fn replacing(station: Arc<Station>) -> Box<dyn Fn(String) + Send> {
-    Box::new(move |reason| station.report(&Report::Replace(reason)))
+fn replacing(context: Arc<WorkerContext>) -> Box<dyn Fn(String) + Send> {
+    Box::new(move |reason| context.report(&Report::Replace(reason)))
 }
 
 /// Tells the worker that one of its threads is stuck, for the hook `worker_abort`.
-fn aborting(station: Arc<Station>) -> Stuck {
-    Arc::new(move |py| station.tell(py, "abort", "worker_abort"))
+fn aborting(context: Arc<WorkerContext>) -> Stuck {
+    Arc::new(move |py| context.tell(py, "abort", "worker_abort"))
 }
 
 /// Has signals wake the main thread from now on, and notes the descriptors that this process needs beside the
@@ -608,32 +614,32 @@ fn catch_signals(
     signals: &mut Signals,
     lending: &Lending,
     stacks: &Stacks,
-    station: Option<&Station>,
+    context: Option<&WorkerContext>,
 ) -> PyResult<()> {
     signals.catch(py)?;
     let vital = lending.vital();
     vital.add("the file of stacks", stacks);
     signals.add_to(vital);
-    if let Some(station) = station {
-        vital.add("the control socket", station.control());
+    if let Some(context) = context {
+        vital.add("the control socket", context.control());
     }
     Ok(())
 }
 
 fn open_access_log(
     py: Python<'_>,
-    setting: &Setting,
-    station: Option<&Station>,
+    setup: &WorkerSetup,
+    context: Option<&WorkerContext>,
 ) -> Result<Option<AccessLog>, StartError> {
-    let config = &setting.config;
-    let worker = station.and_then(Station::hooked);
-    let outputs = telemetry::outputs(setting, worker.and_then(|worker| teller(py, worker)));
+    let config = &setup.config;
+    let worker = context.and_then(WorkerContext::hooked);
+    let outputs = telemetry::outputs(setup, worker.and_then(|worker| access_observer(py, worker)));
     if outputs.are_none() {
         return Ok(None);
     }
-    let facts = Facts {
+    let facts = LineConstants {
         pid: std::process::id(),
-        slot: station.map(Station::slot),
+        slot: context.map(WorkerContext::slot),
         root_path: config.root_path.clone(),
     };
     let doing = config.access_log.as_ref().map(|target| opening("access log", target));

@@ -41,7 +41,7 @@ pub enum Wake {
     /// A signal that is not ours: Python's handlers are to have their turn.
     Handlers,
     /// A thread has rung.
-    Bell,
+    ExitNotified,
     /// The time is over.
     Timeout,
 }
@@ -80,7 +80,7 @@ pub struct Signals {
 #[derive(Clone)]
 pub struct Inbox {
     master: Master,
-    bell: Arc<UnixStream>,
+    exit_notifier: Arc<UnixStream>,
     /// The numbers of signals, while they are caught.
     numbers: Option<Arc<UnixStream>>,
 }
@@ -139,10 +139,10 @@ impl Signals {
     /// # Errors
     /// The kernel's, or an exception of the `signal` module.
     pub fn interrupting(py: Python<'_>, master: Master) -> PyResult<Self> {
-        let (bell, ring) = UnixStream::pair()?;
-        bell.set_nonblocking(true)?;
+        let (exit_notifier, ring) = UnixStream::pair()?;
+        exit_notifier.set_nonblocking(true)?;
         ring.set_nonblocking(true)?;
-        let inbox = Inbox { master, bell: Arc::new(bell), numbers: None };
+        let inbox = Inbox { master, exit_notifier: Arc::new(exit_notifier), numbers: None };
         let mut signals = Self { former: Vec::new(), caught: None, inbox, ring };
         if is_main_thread() {
             let interrupt = py.import("_signal")?.getattr("default_int_handler")?;
@@ -191,7 +191,7 @@ impl Signals {
     ///
     /// # Errors
     /// The process has no descriptor left.
-    pub fn bell(&self) -> io::Result<UnixStream> {
+    pub fn exit_notifier(&self) -> io::Result<UnixStream> {
         self.ring.try_clone()
     }
 
@@ -199,7 +199,7 @@ impl Signals {
     pub fn add_to(&self, vital: &VitalDescriptors) {
         let numbers = self.inbox.numbers.as_deref().into_iter();
         let writer = self.caught.iter().map(|caught| &caught.writer);
-        let ends = numbers.chain(writer).chain([&*self.inbox.bell, &self.ring]);
+        let ends = numbers.chain(writer).chain([&*self.inbox.exit_notifier, &self.ring]);
         ends.for_each(|end| vital.add("where signals arrive", end));
     }
 
@@ -252,7 +252,7 @@ impl Inbox {
             if left == Some(Duration::ZERO) {
                 return Ok(Wake::Timeout);
             }
-            let mut polled = vec![PollFd::new(&*self.bell, PollFlags::IN)];
+            let mut polled = vec![PollFd::new(&*self.exit_notifier, PollFlags::IN)];
             polled.extend(self.numbers.iter().map(|numbers| PollFd::new(&**numbers, PollFlags::IN)));
             polled.extend(control.map(|control| PollFd::new(control, PollFlags::IN)));
             let timeout = left.and_then(|left| Timespec::try_from(left).ok());
@@ -284,7 +284,7 @@ impl Inbox {
             }
         }
         let mut bytes = [0; 64];
-        matches!((&*self.bell).read(&mut bytes), Ok(1..)).then_some(Wake::Bell)
+        matches!((&*self.exit_notifier).read(&mut bytes), Ok(1..)).then_some(Wake::ExitNotified)
     }
 }
 

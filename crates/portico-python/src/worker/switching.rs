@@ -20,11 +20,11 @@ const SHORT: f64 = 0.0002;
 /// The interval of one worker's interpreter.
 #[derive(Default)]
 pub struct Switching {
-    state: State,
+    state: IntervalState,
 }
 
 #[derive(Default)]
-enum State {
+enum IntervalState {
     /// As Python or the application has set it.
     #[default]
     Theirs,
@@ -39,9 +39,9 @@ impl Switching {
     pub fn look(&mut self, longest: Duration, inspector: &Inspector) {
         let is_long = longest >= LONG;
         self.state = match std::mem::take(&mut self.state) {
-            State::Theirs if is_long => {
+            IntervalState::Theirs if is_long => {
                 let asked = Instant::now();
-                State::Trying(inspector.ask(move |py| match shorten(py, asked.elapsed()) {
+                IntervalState::Trying(inspector.ask(move |py| match shorten(py, asked.elapsed()) {
                     Ok(former) => former,
                     Err(error) => {
                         log::debug!("the switch interval cannot be set: {error}");
@@ -49,14 +49,14 @@ impl Switching {
                     }
                 }))
             }
-            State::Trying(answer) => match answer.try_recv() {
-                Ok(Some(former)) => State::Short(former),
-                Ok(None) | Err(TryRecvError::Disconnected) => State::Theirs,
-                Err(TryRecvError::Empty) => State::Trying(answer),
+            IntervalState::Trying(answer) => match answer.try_recv() {
+                Ok(Some(former)) => IntervalState::Short(former),
+                Ok(None) | Err(TryRecvError::Disconnected) => IntervalState::Theirs,
+                Err(TryRecvError::Empty) => IntervalState::Trying(answer),
             },
-            State::Short(former) if !is_long => {
+            IntervalState::Short(former) if !is_long => {
                 drop(inspector.ask(move |py| restore(py, former)));
-                State::Theirs
+                IntervalState::Theirs
             }
             state => state,
         };

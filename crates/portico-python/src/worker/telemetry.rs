@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use portico_config::Config;
-use portico_server::{Destination, Outputs, Statsd, Syslog, Teller};
+use portico_server::{AccessObserver, Destination, Outputs, Statsd, Syslog};
 
-use super::Setting;
+use super::WorkerSetup;
 use super::logs::{destination, path_of};
 use crate::logging;
 
@@ -21,17 +21,17 @@ pub fn observe_log(config: &Config) {
 
 /// Who is told of requests. Where a logger of Python has the access log, no line of it goes elsewhere; what the
 /// gateway cannot tell that logger of, `teller` does.
-pub fn outputs(setting: &Setting, teller: Option<Teller>) -> Outputs {
-    let config = &setting.config;
+pub fn outputs(setup: &WorkerSetup, access_observer: Option<AccessObserver>) -> Outputs {
+    let config = &setup.config;
     let lines = !config.python_logging.is_in_force();
-    let path = setting.config.access_log.as_ref().and_then(path_of);
-    let opened = setting.access_log.as_ref().zip(path);
+    let path = setup.config.access_log.as_ref().and_then(path_of);
+    let opened = setup.access_log.as_ref().zip(path);
     let opened = opened.map(|(file, path)| Destination::Opened { file: Arc::clone(file), path });
     Outputs {
         lines: opened.or_else(|| config.access_log.as_ref().filter(|_| lines).map(destination)),
         syslog: (lines && config.access_to_syslog).then(|| syslog(config, "access")).flatten(),
         statsd: statsd(config),
-        teller,
+        observer: access_observer,
     }
 }
 

@@ -14,7 +14,7 @@ use portico_supervisor::{ChildContext, ControlCommand, ControlSocket, Forked, Re
 use super::app::Loaded;
 use super::context::is_child_of;
 use super::fork_safety::obstacles;
-use super::host::Inheritance;
+use super::host::ForkContext;
 use super::signals::{Master, Signals, Wake, ignore_at_end};
 use super::{Source, StartError, find, logs};
 use crate::conf::reopen_handlers;
@@ -23,10 +23,10 @@ use crate::fork::{Handlers, PythonFork, exit_now};
 use crate::stacks::{self, Stacks};
 use crate::{logging, raw};
 
-/// What a process that the template has forked goes on with.
-pub struct Forebear<'py> {
+/// A process that the template has forked, with the application in it.
+pub struct ForkedWorker<'py> {
     /// Its place.
-    pub post: ChildContext,
+    pub child: ChildContext,
     /// The application.
     pub loaded: Loaded,
     /// How it was forked.
@@ -39,43 +39,44 @@ const LOG_INTERVAL: Duration = Duration::from_secs(1);
 /// Is a template. Returns in the workers that it forks alone.
 pub fn run<'py>(
     py: Python<'py>,
-    inheritance: &Inheritance,
-    mut post: ChildContext,
+    fork_context: &ForkContext,
+    mut child: ChildContext,
     begun: PyResult<()>,
     mut fork: PythonFork<'py>,
-) -> Forebear<'py> {
-    let stacks = post.stacks.take();
-    let prepared = begun.map_err(StartError::from).and_then(|()| prepare(py, inheritance, stacks, &mut fork));
+) -> ForkedWorker<'py> {
+    let stacks = child.stacks.take();
+    let prepared =
+        begun.map_err(StartError::from).and_then(|()| prepare(py, fork_context, stacks, &mut fork));
     let (loaded, signals) = match prepared {
         Ok(prepared) => prepared,
         Err(error) => {
             ignore_at_end(py);
             py.detach(logging::flush);
             if error.is_interruption(py) {
-                report(&post.control, &Report::Signalled);
+                report(&child.control, &Report::Signalled);
                 raw::exit(py, 0);
             }
             let status = error.exit_status();
-            report(&post.control, &Report::BootFailed { status, message: error.told() });
+            report(&child.control, &Report::BootFailed { status, message: error.told() });
             raw::exit(py, status)
         }
     };
-    report(&post.control, &Report::Ready);
-    serve(py, inheritance, post, loaded, signals)
+    report(&child.control, &Report::Ready);
+    serve(py, fork_context, child, loaded, signals)
 }
 
 /// Imports the application and looks at what that has left.
 fn prepare(
     py: Python<'_>,
-    inheritance: &Inheritance,
+    fork_context: &ForkContext,
     stacks: Option<StacksFile>,
     fork: &mut PythonFork<'_>,
 ) -> Result<(Loaded, Signals), StartError> {
-    let setting = &inheritance.setting;
+    let setup = &fork_context.setup;
     let mut signals = Signals::interrupting(py, Master::Supervisor)?;
     fork.unblock_signals()?;
     let stacks = stacks.map(|stacks| Stacks::install(py, stacks)).transpose()?;
-    let found = find(py, Source::Target, &setting.config, setting.folder.path());
+    let found = find(py, Source::Target, &setup.config, setup.folder.path());
     // The workers have their own.
     stacks.iter().for_each(|stacks| stacks.uninstall(py));
     drop(stacks);
@@ -86,7 +87,7 @@ fn prepare(
     // shared.
     gc.call_method0("freeze")?;
     let obstacles = obstacles(py, fork.former_threads())?;
-    if setting.config.preload == Preload::Strict && !obstacles.is_empty() {
+    if setup.config.preload == Preload::Strict && !obstacles.is_empty() {
         return Err(StartError::Unforkable(format!(
             "--preload=strict: what the import of {} has left does not survive a fork: {}",
             loaded.target,
@@ -106,21 +107,21 @@ fn prepare(
 /// Forks workers as the supervisor asks for them, until that ends.
 fn serve<'py>(
     py: Python<'py>,
-    inheritance: &Inheritance,
-    post: ChildContext,
+    fork_context: &ForkContext,
+    child: ChildContext,
     loaded: Loaded,
     signals: Signals,
-) -> Forebear<'py> {
+) -> ForkedWorker<'py> {
     let inbox = signals.inbox();
     let mut fork = PythonFork::new(py, Handlers::Keep);
     loop {
         // It has one thread: what the log's reader has not taken is tried again now and then.
         let limit = logging::is_waiting().then_some(LOG_INTERVAL);
-        let waited = py.detach(|| inbox.wait(Some(&post.control), limit));
+        let waited = py.detach(|| inbox.wait(Some(&child.control), limit));
         match waited.map_err(PyErr::from).and_then(|wake| py.check_signals().map(|()| wake)) {
             Ok(Wake::Command(ControlCommand::Fork { slot, generation, control, stacks })) => {
                 // Here and not in the supervisor: this process has the application.
-                if let Some(hooks) = &inheritance.hooks
+                if let Some(hooks) = &fork_context.hooks
                     && let Err(error) = hooks.call(py, "before_fork", (slot,))
                 {
                     log::error!("the hook pre_fork raised\n{}", traceback(py, &error));
@@ -132,23 +133,23 @@ fn serve<'py>(
                     Ok(Forked::Child) => {
                         logging::begin_process();
                         let control = ControlSocket::from_descriptor(control);
-                        await_supervisor(&post);
+                        await_supervisor(&child);
                         report(&control, &Report::Started);
                         // The template's own line and its signals go.
                         let stacks = Some(StacksFile::from_descriptor(stacks));
-                        let post = ChildContext { slot, generation, control, stacks, ..post };
-                        return Forebear { post, loaded, fork };
+                        let child = ChildContext { slot, generation, control, stacks, ..child };
+                        return ForkedWorker { child, loaded, fork };
                     }
                     // The worker's end of its control socket goes with this turn, which tells the supervisor.
                     Err(error) => log::error!("forking a worker failed: {error}"),
                 }
             }
             Ok(Wake::Command(ControlCommand::ReopenLogs(files))) => {
-                logs::take(&inheritance.setting, files);
+                logs::take(&fork_context.setup, files);
                 reopen_handlers(py);
             }
             Ok(Wake::ReopenLogs) => {
-                logs::reopen(&inheritance.setting);
+                logs::reopen(&fork_context.setup);
                 reopen_handlers(py);
             }
             Ok(Wake::TellStacks) => stacks::log_all(py, None, None),
@@ -157,11 +158,11 @@ fn serve<'py>(
                 Wake::Command(ControlCommand::AnnounceClose)
                 | Wake::Interrupted
                 | Wake::Handlers
-                | Wake::Bell,
+                | Wake::ExitNotified,
             ) => {}
             // What the application has registered to run at the end is the workers' to run.
             Ok(Wake::Stop(_) | Wake::StopNow(_)) => {
-                report(&post.control, &Report::Signalled);
+                report(&child.control, &Report::Signalled);
                 end(py, 0)
             }
             Ok(Wake::Orphaned | Wake::Command(_)) => end(py, 0),
@@ -185,9 +186,9 @@ const ADOPTION_LOOKS: u32 = 5000;
 
 /// Waits until this process, which was forked twice, is the supervisor's child. That is when the process in
 /// between has ended, which it does at once; the supervisor believes none but its children.
-fn await_supervisor(post: &ChildContext) {
+fn await_supervisor(child: &ChildContext) {
     for _ in 0..ADOPTION_LOOKS {
-        if is_child_of(post.supervisor) {
+        if is_child_of(child.supervisor) {
             return;
         }
         thread::sleep(ADOPTION_PAUSE);

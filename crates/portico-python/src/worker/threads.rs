@@ -25,8 +25,8 @@ use crate::thread_status::{self, thread_name};
 
 /// The threads of one worker.
 pub struct Threads {
-    crew: Arc<Crew>,
-    body: Body,
+    pool: Arc<PoolState>,
+    body: ThreadMain,
     /// How many there may be at once.
     most: usize,
     /// How many of those that are written off may be replaced.
@@ -34,32 +34,32 @@ pub struct Threads {
 }
 
 /// What the threads share.
-struct Crew {
-    members: Mutex<Vec<Member>>,
-    bell: Mutex<UnixStream>,
+struct PoolState {
+    members: Mutex<Vec<PoolThread>>,
+    exit_notifier: Mutex<UnixStream>,
 }
 
-struct Member {
-    thread: Option<Thread>,
-    state: State,
+struct PoolThread {
+    thread: Option<ThreadHandle>,
+    state: PoolThreadState,
 }
 
 /// A thread that was started.
-enum Thread {
+enum ThreadHandle {
     /// Python's `threading.Thread`.
     Python(Py<PyAny>),
     /// One whose calls run in a greenlet.
     Native(JoinHandle<()>),
 }
 
-/// What the threads run.
-enum Body {
+/// The function that the threads run.
+enum ThreadMain {
     Python(Py<ThreadBody>),
     Native { run: Arc<dyn Fn(usize) + Send + Sync>, greenlets: Arc<Greenlets> },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum PoolThreadState {
     Running,
     /// In a call that has taken its connection over. Another thread answers requests in its stead.
     Streaming,
@@ -81,13 +81,13 @@ impl Threads {
     pub fn start(
         py: Python<'_>,
         config: &Config,
-        bell: UnixStream,
+        exit_notifier: UnixStream,
         run: impl Fn(usize) + Send + Sync + 'static,
     ) -> PyResult<Self> {
-        let crew = Crew::new(bell);
-        let body = Py::new(py, ThreadBody { run: Box::new(run), crew: Arc::clone(&crew) })?;
+        let pool = PoolState::new(exit_notifier);
+        let body = Py::new(py, ThreadBody { run: Box::new(run), pool: Arc::clone(&pool) })?;
         let (most, replaced_max) = (thread_count(config), config.threads as usize);
-        Self { crew, body: Body::Python(body), most, replaced_max }.started(py, config.threads)
+        Self { pool, body: ThreadMain::Python(body), most, replaced_max }.started(py, config.threads)
     }
 
     /// As [`Threads::start`], for an application whose calls run in `greenlets`.
@@ -98,12 +98,13 @@ impl Threads {
         py: Python<'_>,
         greenlets: Arc<Greenlets>,
         count: u32,
-        bell: UnixStream,
+        exit_notifier: UnixStream,
         run: impl Fn(usize) + Send + Sync + 'static,
     ) -> PyResult<Self> {
-        let body = Body::Native { run: Arc::new(run), greenlets };
+        let body = ThreadMain::Native { run: Arc::new(run), greenlets };
         let replaced_max = count as usize;
-        Self { crew: Crew::new(bell), body, most: 2 * replaced_max, replaced_max }.started(py, count)
+        Self { pool: PoolState::new(exit_notifier), body, most: 2 * replaced_max, replaced_max }
+            .started(py, count)
     }
 
     fn started(self, py: Python<'_>, count: u32) -> PyResult<Self> {
@@ -119,9 +120,11 @@ impl Threads {
     /// # Errors
     /// The system has no thread left.
     pub fn start_another(&self, py: Python<'_>) -> PyResult<bool> {
-        let is_gone = |member: &&Member| matches!(member.state, State::WrittenOff | State::Returned);
+        let is_gone = |member: &&PoolThread| {
+            matches!(member.state, PoolThreadState::WrittenOff | PoolThreadState::Returned)
+        };
         // The one that is about to be replaced is among them.
-        if self.crew.members().iter().filter(is_gone).count() > self.replaced_max {
+        if self.pool.members().iter().filter(is_gone).count() > self.replaced_max {
             return Ok(false);
         }
         self.start_one(py)
@@ -131,15 +134,15 @@ impl Threads {
     /// waited for.
     ///
     /// # Errors
-    /// The system has no thread left: that thread is one of those that answer requests as before.
+    /// The system has no thread left: that thread is one of those that response requests as before.
     pub fn start_beside(&self, py: Python<'_>, index: usize) -> PyResult<()> {
         if !self.start_one(py)? {
             return Err(PyRuntimeError::new_err("there are as many threads as there may be"));
         }
-        if let Some(member) = self.crew.members().get_mut(index)
-            && member.state == State::Running
+        if let Some(member) = self.pool.members().get_mut(index)
+            && member.state == PoolThreadState::Running
         {
-            member.state = State::Streaming;
+            member.state = PoolThreadState::Streaming;
         }
         Ok(())
     }
@@ -147,9 +150,9 @@ impl Threads {
     /// Starts a thread with the first number that is free; `false` if there is none.
     fn start_one(&self, py: Python<'_>) -> PyResult<bool> {
         let index = {
-            let mut members = self.crew.members();
-            let new = Member { thread: None, state: State::Running };
-            match members.iter().position(|member| member.state == State::Free) {
+            let mut members = self.pool.members();
+            let new = PoolThread { thread: None, state: PoolThreadState::Running };
+            match members.iter().position(|member| member.state == PoolThreadState::Free) {
                 Some(free) => {
                     members[free] = new;
                     free
@@ -162,21 +165,21 @@ impl Threads {
             }
         };
         let started = self.start_number(py, index);
-        let mut members = self.crew.members();
+        let mut members = self.pool.members();
         match started {
             Ok(thread) => members[index].thread = Some(thread),
             Err(error) => {
-                members[index].state = State::Ended;
+                members[index].state = PoolThreadState::Ended;
                 return Err(error);
             }
         }
         Ok(true)
     }
 
-    fn start_number(&self, py: Python<'_>, index: usize) -> PyResult<Thread> {
+    fn start_number(&self, py: Python<'_>, index: usize) -> PyResult<ThreadHandle> {
         let body = match &self.body {
-            Body::Python(body) => body,
-            Body::Native { run, greenlets } => return Ok(self.start_native(index, run, greenlets)?),
+            ThreadMain::Python(body) => body,
+            ThreadMain::Native { run, greenlets } => return Ok(self.start_native(index, run, greenlets)?),
         };
         let keywords = PyDict::new(py);
         keywords.set_item("target", body)?;
@@ -185,7 +188,7 @@ impl Threads {
         keywords.set_item("daemon", true)?;
         let thread = py.import("threading")?.getattr("Thread")?.call((), Some(&keywords))?;
         thread.call_method0("start")?;
-        Ok(Thread::Python(thread.unbind()))
+        Ok(ThreadHandle::Python(thread.unbind()))
     }
 
     fn start_native(
@@ -193,40 +196,42 @@ impl Threads {
         index: usize,
         run: &Arc<dyn Fn(usize) + Send + Sync>,
         greenlets: &Arc<Greenlets>,
-    ) -> std::io::Result<Thread> {
-        let (run, greenlets, crew) = (Arc::clone(run), Arc::clone(greenlets), Arc::clone(&self.crew));
+    ) -> std::io::Result<ThreadHandle> {
+        let (run, greenlets, pool) = (Arc::clone(run), Arc::clone(greenlets), Arc::clone(&self.pool));
         greenlets.start(index);
         let work = move || {
-            let _leaving = Leaving { crew: &crew, index };
+            let _leaving = Leaving { pool: &pool, index };
             thread_status::set_index(index);
             run(index);
             greenlets.end(index);
         };
-        thread::Builder::new().name(thread_name(index)).spawn(work).map(Thread::Native)
+        thread::Builder::new().name(thread_name(index)).spawn(work).map(ThreadHandle::Native)
     }
 
     /// Counts thread number `index` no more: it is stuck in the application.
     pub fn write_off(&self, index: usize) {
-        self.crew.leave(index, State::WrittenOff);
+        self.pool.leave(index, PoolThreadState::WrittenOff);
     }
 
     /// Whether every thread that has not been written off is done with the engine. They are so once that has
     /// `stopped`; before it, that the last one has been written off is no end: another is about to take its place.
     pub fn all_ended(&self, stopped: bool) -> bool {
-        let members = self.crew.members();
-        let are = |state: State| members.iter().any(|member| member.state == state);
-        (stopped || are(State::Ended)) && !are(State::Running)
+        let members = self.pool.members();
+        let are = |state: PoolThreadState| members.iter().any(|member| member.state == state);
+        (stopped || are(PoolThreadState::Ended)) && !are(PoolThreadState::Running)
     }
 
     /// Has the main thread look whether all have ended.
     pub fn ring(&self) {
-        self.crew.ring();
+        self.pool.ring();
     }
 
     /// Whether some that have been written off are still in the application.
     pub fn are_some_stuck(&self) -> bool {
-        let is_stuck = |member: &Member| matches!(member.state, State::WrittenOff | State::Streaming);
-        self.crew.members().iter().any(is_stuck)
+        let is_stuck = |member: &PoolThread| {
+            matches!(member.state, PoolThreadState::WrittenOff | PoolThreadState::Streaming)
+        };
+        self.pool.members().iter().any(is_stuck)
     }
 
     /// Waits until all have ended but those that have been written off. Only after [`Threads::all_ended`]: what is
@@ -235,14 +240,17 @@ impl Threads {
     /// # Errors
     /// What a signal handler raises meanwhile.
     pub fn join(&self, py: Python<'_>) -> PyResult<()> {
-        let ended = |member: &mut Member| match member.state {
-            State::Ended | State::Free => member.thread.take(),
-            State::Running | State::Streaming | State::WrittenOff | State::Returned => None,
+        let ended = |member: &mut PoolThread| match member.state {
+            PoolThreadState::Ended | PoolThreadState::Free => member.thread.take(),
+            PoolThreadState::Running
+            | PoolThreadState::Streaming
+            | PoolThreadState::WrittenOff
+            | PoolThreadState::Returned => None,
         };
-        let threads: Vec<_> = self.crew.members().iter_mut().filter_map(ended).collect();
+        let threads: Vec<_> = self.pool.members().iter_mut().filter_map(ended).collect();
         threads.into_iter().try_for_each(|thread| match thread {
-            Thread::Python(thread) => thread.call_method0(py, "join").map(drop),
-            Thread::Native(thread) => {
+            ThreadHandle::Python(thread) => thread.call_method0(py, "join").map(drop),
+            ThreadHandle::Native(thread) => {
                 // One that has panicked has ended as well.
                 let _ = py.detach(|| thread.join());
                 Ok(())
@@ -251,23 +259,23 @@ impl Threads {
     }
 }
 
-impl Crew {
-    fn new(bell: UnixStream) -> Arc<Self> {
-        Arc::new(Self { members: Mutex::default(), bell: Mutex::new(bell) })
+impl PoolState {
+    fn new(exit_notifier: UnixStream) -> Arc<Self> {
+        Arc::new(Self { members: Mutex::default(), exit_notifier: Mutex::new(exit_notifier) })
     }
 
-    fn members(&self) -> MutexGuard<'_, Vec<Member>> {
+    fn members(&self) -> MutexGuard<'_, Vec<PoolThread>> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A thread goes, or is given up; the main thread is told. What is told later of it is no news.
-    fn leave(&self, index: usize, state: State) {
+    fn leave(&self, index: usize, state: PoolThreadState) {
         if let Some(member) = self.members().get_mut(index) {
             member.state = match (member.state, state) {
-                (State::Running, _) => state,
-                (State::WrittenOff, State::Ended) => State::Returned,
-                (State::Streaming, State::Ended) => State::Free,
-                (State::Streaming, State::WrittenOff) => State::Streaming,
+                (PoolThreadState::Running, _) => state,
+                (PoolThreadState::WrittenOff, PoolThreadState::Ended) => PoolThreadState::Returned,
+                (PoolThreadState::Streaming, PoolThreadState::Ended) => PoolThreadState::Free,
+                (PoolThreadState::Streaming, PoolThreadState::WrittenOff) => PoolThreadState::Streaming,
                 (former, _) => former,
             };
         }
@@ -276,7 +284,7 @@ impl Crew {
 
     fn ring(&self) {
         // A full pipe has a ring in it already.
-        let _ = self.bell.lock().unwrap_or_else(PoisonError::into_inner).write(&[0]);
+        let _ = self.exit_notifier.lock().unwrap_or_else(PoisonError::into_inner).write(&[0]);
     }
 }
 
@@ -284,13 +292,13 @@ impl Crew {
 #[pyclass(frozen, name = "ThreadBody", module = "portico._portico")]
 struct ThreadBody {
     run: Box<dyn Fn(usize) + Send + Sync>,
-    crew: Arc<Crew>,
+    pool: Arc<PoolState>,
 }
 
 #[pymethods]
 impl ThreadBody {
     fn __call__(&self, py: Python<'_>, index: usize) {
-        let _leaving = Leaving { crew: &self.crew, index };
+        let _leaving = Leaving { pool: &self.pool, index };
         (self.run)(index);
         // One that the application has made, where gevent has not patched `threading`.
         hub::destroy_own(py);
@@ -299,12 +307,12 @@ impl ThreadBody {
 
 /// Tells the main thread that one of the threads has ended, by whatever way.
 struct Leaving<'a> {
-    crew: &'a Crew,
+    pool: &'a PoolState,
     index: usize,
 }
 
 impl Drop for Leaving<'_> {
     fn drop(&mut self) {
-        self.crew.leave(self.index, State::Ended);
+        self.pool.leave(self.index, PoolThreadState::Ended);
     }
 }

@@ -14,21 +14,23 @@ use pyo3::prelude::*;
 use portico_config::{Config, LogTarget, Resolved};
 use portico_files::Owner;
 use portico_os::Folder;
-use portico_server::{Handover, Keeper, Listener};
+use portico_server::{CertificateReloader, Handover, Listener};
 use portico_supervisor::upgrade::Takeover;
 use portico_supervisor::{ChildContext, ProcessRole, Report, Supervisor};
 use rustix::process::geteuid;
 
 use super::configuration::Configuration;
-use super::context::{Station, end_with_supervisor};
-use super::host::{Command, Inheritance, Origin, Possessions, fit_workers, tell_workers, write_pidfile};
+use super::context::{WorkerContext, end_with_supervisor};
+use super::host::{
+    ForkContext, Origin, OwnedResources, SupervisorHost, fit_workers, tell_workers, write_pidfile,
+};
 use super::identity::Identity;
-use super::serving::Life;
+use super::serving::WorkerRun;
 use super::signals::{Master, Signals, ignore_at_end};
-use super::template::{self, Forebear};
+use super::template::{self, ForkedWorker};
 use super::{
-    Setting, Source, StartError, add_supervisors_folders, check, development, environment, folders, forked,
-    listen_in_time, logs, put_on_path, raise_descriptor_limit, require_interpreter, set_up, system,
+    Source, StartError, WorkerSetup, add_supervisors_folders, check, development, environment, folders,
+    forked, listen_in_time, logs, put_on_path, raise_descriptor_limit, require_interpreter, set_up, system,
     tell_start, title,
 };
 use crate::conf::{Hooks, guard_files, install_loggers, leave_loggers, log_here};
@@ -40,7 +42,7 @@ use crate::{daemon, import_path, logging, raw};
 
 /// What all processes of the tree have from the first.
 struct Tree {
-    inheritance: Rc<RefCell<Inheritance>>,
+    fork_context: Rc<RefCell<ForkContext>>,
     /// The sockets are the host's, which closes them in the supervisor.
     listeners: Weak<Vec<Listener>>,
     handover: Handover,
@@ -48,7 +50,7 @@ struct Tree {
 
 /// What a worker begins with.
 struct Start<'py> {
-    post: ChildContext,
+    child: ChildContext,
     source: Source,
     /// Whether it has become its user's.
     begun: PyResult<()>,
@@ -74,41 +76,42 @@ pub fn run(py: Python<'_>, resolved: &Resolved, mut configuration: Configuration
     let workers = identity.as_ref().map(Identity::owner);
     let is_lesser = workers.is_some_and(|workers| workers.is_lesser());
     let started_in = std::env::current_dir().ok().filter(|_| is_lesser && origin.by_module);
-    let mut setting = open_up(py, &resolved, identity.as_ref(), start.as_ref())?;
+    let mut setup = open_up(py, &resolved, identity.as_ref(), start.as_ref())?;
     drop(start); // The host has it, and no child.
     started_in.and_then(|folder| unsafe_start(&folder)).iter().for_each(|told| log::warn!("{told}"));
     configuration.workers = workers;
     configuration.running = Some(resolved.clone());
-    setting.access_log = logs::open_access_log(&setting.config)?;
-    logs::share_with_python(py, &setting)?;
-    require_interpreter(py, &setting.config)?;
-    let hooks = announce(py, &configuration, &resolved, &setting, workers)?;
+    setup.access_log = logs::open_access_log(&setup.config)?;
+    logs::share_with_python(py, &setup)?;
+    require_interpreter(py, &setup.config)?;
+    let hooks = announce(py, &configuration, &resolved, &setup, workers)?;
     raise_descriptor_limit();
     // Before the application is imported: an address that is taken shows at once, and a client that comes
     // early waits in the backlog.
-    let (listeners, keeper) = listen(py, &setting.config, &mut origin, workers)?;
+    let (listeners, reloader) = listen(py, &setup.config, &mut origin, workers)?;
     if let Some(identity) = &identity {
         identity.give_sockets(&listeners);
     }
     let listeners = Rc::new(listeners);
-    let pidfile = write_pidfile(&setting.config, origin.takeover.is_some(), workers)?;
-    let possessions = Possessions { pidfile, keeper };
+    let pidfile = write_pidfile(&setup.config, origin.takeover.is_some(), workers)?;
+    let resources = OwnedResources { pidfile, reloader };
     if let Some(hooks) = &hooks {
         hooks.listening(py, &listeners).map_err(|error| hook_failed(py, "when_ready", &error))?;
     }
-    let config = Arc::clone(&setting.config);
+    let config = Arc::clone(&setup.config);
     let tree = Tree {
-        inheritance: Rc::new(RefCell::new(Inheritance { setting, hooks, identity })),
+        fork_context: Rc::new(RefCell::new(ForkContext { setup, hooks, identity })),
         listeners: Rc::downgrade(&listeners),
         handover: Handover::new().map_err(|error| system("connecting the workers", &error))?,
     };
-    let host = Command::new(Rc::clone(&tree.inheritance), listeners, origin, possessions, configuration);
+    let host =
+        SupervisorHost::new(Rc::clone(&tree.fork_context), listeners, origin, resources, configuration);
     let mut supervisor = Supervisor::new(Arc::clone(&config), Box::new(host))
         .map_err(|error| system("making the scoreboard", &error))?;
     leave_signals(py)?;
     let mut fork = PythonFork::new(py, Handlers::Reset);
     tell_workers(&config, &capacity);
-    development::import_ahead(py, &tree.inheritance.borrow().setting);
+    development::import_ahead(py, &tree.fork_context.borrow().setup);
     name_processes(py, &config);
     logging::show_errors(true);
     let role = supervisor.run(&mut fork);
@@ -126,11 +129,11 @@ fn only_check(py: Python<'_>, resolved: &Resolved, start: Option<&Folder>) -> Re
     // Whoever is not root imports it anyway.
     let identity = geteuid().is_root().then(|| Identity::find(py, &resolved.config));
     let identity = identity.transpose()?.flatten();
-    let setting = open_up(py, resolved, identity.as_ref(), start)?;
+    let setup = open_up(py, resolved, identity.as_ref(), start)?;
     identity.map_or(Ok(()), |identity| identity.take(py))?;
     import_path::restore(py)?;
-    setting.put_on_path(py)?;
-    check::import(py, Source::Target, &setting).map(|()| 0)
+    setup.put_on_path(py)?;
+    check::import(py, Source::Target, &setup).map(|()| 0)
 }
 
 /// As [`set_up`], in a process that may be root's with workers of `identity`: imports before that what it may
@@ -140,7 +143,7 @@ fn open_up(
     resolved: &Resolved,
     identity: Option<&Identity>,
     start: Option<&Folder>,
-) -> Result<Setting, StartError> {
+) -> Result<WorkerSetup, StartError> {
     let workers = identity.map(Identity::owner);
     let is_lesser = workers.is_some_and(|workers| workers.is_lesser());
     let withheld = if is_lesser { import_path::withhold_exposed(py)? } else { Vec::new() };
@@ -150,26 +153,26 @@ fn open_up(
     if is_lesser {
         guard_files(py)?;
     }
-    let setting = set_up(py, resolved, start)?;
+    let setup = set_up(py, resolved, start)?;
     withheld.iter().for_each(|told| log::warn!("{told}"));
-    Ok(setting)
+    Ok(setup)
 }
 
 /// Goes on in a child, which becomes its user's before anything else: what is the supervisor's own stays with it,
 /// and imports find the application's modules from now on.
-fn leave_supervisor(py: Python<'_>, inheritance: &Inheritance, post: &ChildContext) -> PyResult<()> {
+fn leave_supervisor(py: Python<'_>, fork_context: &ForkContext, child: &ChildContext) -> PyResult<()> {
     logging::begin_process();
     // First the one, which undoes the other.
-    let taken = inheritance.identity.as_ref().map_or(Ok(()), |identity| identity.take(py));
-    end_with_supervisor(post); // It has the application to import.
+    let taken = fork_context.identity.as_ref().map_or(Ok(()), |identity| identity.take(py));
+    end_with_supervisor(child); // It has the application to import.
     taken?;
     logging::give_files_to(None);
-    let folder = folders::follow(py, &inheritance.setting.folder)?;
+    let folder = folders::follow(py, &fork_context.setup.folder)?;
     import_path::restore(py)?;
-    put_on_path(py, &inheritance.setting.config, folder)?;
-    let config = &inheritance.setting.config;
+    put_on_path(py, &fork_context.setup.config, folder)?;
+    let config = &fork_context.setup.config;
     environment::keep_manager_apart(py, config)?;
-    if inheritance.hooks.is_none() {
+    if fork_context.hooks.is_none() {
         install_loggers(py, config, error_stream(py)?)?;
     }
     Ok(())
@@ -182,15 +185,15 @@ fn listen(
     config: &Config,
     origin: &mut Origin,
     workers: Option<Owner>,
-) -> Result<(Vec<Listener>, Option<Keeper>), StartError> {
+) -> Result<(Vec<Listener>, Option<CertificateReloader>), StartError> {
     let inherited = origin.takeover.as_mut().map(Takeover::take_listeners).unwrap_or_default();
     let mut listeners = listen_in_time(py, config, inherited)?;
     let legacy = origin.takeover.as_mut().map(Takeover::take_secret).unwrap_or_default();
-    let keeper = Keeper::open(config, &legacy, workers).map_err(StartError::System)?;
-    if let Some(keeper) = &keeper {
-        Listener::secure(&mut listeners, &keeper.vault().into());
+    let reloader = CertificateReloader::open(config, &legacy, workers).map_err(StartError::System)?;
+    if let Some(reloader) = &reloader {
+        Listener::secure(&mut listeners, &reloader.shared().into());
     }
-    Ok((listeners, keeper))
+    Ok((listeners, reloader))
 }
 
 /// Goes on as a daemon. What goes nowhere from then on is said while somebody can read it.
@@ -217,29 +220,30 @@ impl Tree {
     fn go_on(self, py: Python<'_>, role: ProcessRole, listeners: Vec<Listener>, fork: PythonFork<'_>) -> i32 {
         match role {
             ProcessRole::Exit(status) => {
-                let hooks = self.inheritance.borrow().hooks();
+                let hooks = self.fork_context.borrow().hooks();
                 hooks.inspect(|hooks| hooks.tell(py, "exit", ()));
                 leave_loggers(py);
                 status
             }
-            ProcessRole::Worker(post) => {
-                let begun = leave_supervisor(py, &self.inheritance.borrow(), &post);
-                self.inheritance.borrow_mut().setting.folder.let_go();
-                self.work(py, Start { post, source: Source::Target, begun, fork }, listeners)
+            ProcessRole::Worker(child) => {
+                let begun = leave_supervisor(py, &self.fork_context.borrow(), &child);
+                self.fork_context.borrow_mut().setup.folder.let_go();
+                self.work(py, Start { child, source: Source::Target, begun, fork }, listeners)
             }
-            ProcessRole::Template(post) => {
-                let begun = leave_supervisor(py, &self.inheritance.borrow(), &post);
-                self.inheritance.borrow_mut().setting.folder.let_go();
-                let inheritance = self.inheritance.borrow().clone();
+            ProcessRole::Template(child) => {
+                let begun = leave_supervisor(py, &self.fork_context.borrow(), &child);
+                self.fork_context.borrow_mut().setup.folder.let_go();
+                let fork_context = self.fork_context.borrow().clone();
                 daemon::forget();
-                title::set(py, title::Role::Template, &inheritance.setting.config);
+                title::set(py, title::Role::Template, &fork_context.setup.config);
                 if let Err(error) = forked::withhold(py, &listeners) {
                     log::warn!(
                         "what the application forks at its import keeps the listening sockets: {error}"
                     );
                 }
-                let Forebear { post, loaded, fork } = template::run(py, &inheritance, post, begun, fork);
-                let start = Start { post, source: Source::Loaded(loaded), begun: Ok(()), fork };
+                let ForkedWorker { child, loaded, fork } =
+                    template::run(py, &fork_context, child, begun, fork);
+                let start = Start { child, source: Source::Loaded(loaded), begun: Ok(()), fork };
                 self.work(py, start, listeners)
             }
         }
@@ -247,37 +251,40 @@ impl Tree {
 
     /// Is a worker, to the end of the process.
     fn work(self, py: Python<'_>, start: Start<'_>, listeners: Vec<Listener>) -> ! {
-        let Start { mut post, source, begun, fork } = start;
-        let stacks = post.stacks.take();
-        let station =
-            Arc::new(Station::new(post, self.handover, self.inheritance.borrow().setting.config.reload));
+        let Start { mut child, source, begun, fork } = start;
+        let stacks = child.stacks.take();
+        let context = Arc::new(WorkerContext::new(
+            child,
+            self.handover,
+            self.fork_context.borrow().setup.config.reload,
+        ));
         daemon::forget();
-        title::set(py, title::Role::Worker, &self.inheritance.borrow().setting.config);
+        title::set(py, title::Role::Worker, &self.fork_context.borrow().setup.config);
         logging::allow_thread();
-        let begun = begun.and_then(|()| begin(py, &station, fork));
-        let Inheritance { setting, hooks, .. } = &*self.inheritance.borrow();
+        let begun = begun.and_then(|()| begin(py, &context, fork));
+        let ForkContext { setup, hooks, .. } = &*self.fork_context.borrow();
         let lived = begun.map_err(StartError::from).and_then(|mut signals| {
             if let Some(hooks) = hooks {
-                station.enter(py, hooks)?;
+                context.enter(py, hooks)?;
             }
-            let (setting, station) = (setting.clone(), Some(Arc::clone(&station)));
-            let life = Life { setting, listeners, station, stacks };
-            life.run(py, source, &mut signals)?;
+            let (setup, context) = (setup.clone(), Some(Arc::clone(&context)));
+            let worker_run = WorkerRun { setup, listeners, context, stacks };
+            worker_run.run(py, source, &mut signals)?;
             Ok(signals.release(py)?)
         });
         let status = match lived {
             Ok(()) => 0,
             Err(error) if error.is_interruption(py) => {
-                station.report(&Report::Signalled);
+                context.report(&Report::Signalled);
                 0
             }
             Err(error) => {
-                station.boot_failed(&error);
+                context.boot_failed(&error);
                 error.exit_status()
             }
         };
         ignore_at_end(py);
-        station.end(py);
+        context.end(py);
         py.detach(logging::flush);
         raw::exit(py, status)
     }
@@ -288,11 +295,11 @@ fn announce(
     py: Python<'_>,
     configuration: &Configuration,
     resolved: &Resolved,
-    setting: &Setting,
+    setup: &WorkerSetup,
     workers: Option<Owner>,
 ) -> Result<Option<Rc<Hooks>>, StartError> {
     if Hooks::are_configured(&configuration.files, resolved) {
-        add_supervisors_folders(py, &setting.config, setting.folder.path(), workers)?;
+        add_supervisors_folders(py, &setup.config, setup.folder.path(), workers)?;
     }
     let hooks = Hooks::new(py, &configuration.files, resolved, error_stream(py)?);
     let hooks = hooks.map_err(StartError::System)?;
@@ -312,12 +319,12 @@ fn hook_failed(py: Python<'_>, hook: &str, error: &PyErr) -> StartError {
 }
 
 /// Makes the process a worker's: its signals, its name.
-fn begin(py: Python<'_>, station: &Station, mut fork: PythonFork<'_>) -> PyResult<Signals> {
+fn begin(py: Python<'_>, context: &WorkerContext, mut fork: PythonFork<'_>) -> PyResult<Signals> {
     let signals = Signals::interrupting(py, Master::Supervisor)?;
     fork.unblock_signals()?;
     let environ = py.import("os")?.getattr("environ")?;
-    environ.set_item(SLOT_VARIABLE, station.slot().to_string())?;
-    environ.set_item(GENERATION_VARIABLE, station.generation().to_string())?;
+    environ.set_item(SLOT_VARIABLE, context.slot().to_string())?;
+    environ.set_item(GENERATION_VARIABLE, context.generation().to_string())?;
     Ok(signals)
 }
 

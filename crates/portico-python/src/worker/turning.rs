@@ -7,25 +7,25 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 
 use portico_supervisor::now_nanos;
 
-use super::escalation::Ladder;
+use super::escalation::TimeoutEscalation;
 use super::inspector::Inspector;
 use crate::hub::Hub;
-use crate::thread_status::Records;
+use crate::thread_status::ThreadStatuses;
 
 /// What is known of a hub.
 pub struct Turning {
     hub: Arc<Hub>,
-    records: Arc<Records>,
+    records: Arc<ThreadStatuses>,
     /// When it last came round.
     seen: Arc<AtomicU64>,
     /// Since when it is waited for, if it is.
     awaited: Option<u64>,
-    keeper: Keeper,
+    keeper: HubKeeper,
 }
 
 /// Who keeps the hub.
 #[derive(Default)]
-enum Keeper {
+enum HubKeeper {
     #[default]
     Unasked,
     Asked(Receiver<Option<usize>>),
@@ -38,18 +38,23 @@ const TURN_MAX: u64 = 50_000_000;
 
 impl Turning {
     /// Of `hub`, whose greenlets have `records`.
-    pub fn new(hub: Arc<Hub>, records: Arc<Records>) -> Self {
-        Self { hub, records, seen: Arc::default(), awaited: None, keeper: Keeper::default() }
+    pub fn new(hub: Arc<Hub>, records: Arc<ThreadStatuses>) -> Self {
+        Self { hub, records, seen: Arc::default(), awaited: None, keeper: HubKeeper::default() }
     }
 
     /// Looks whether it has come round, and excuses the calls that had to wait for that. To be called while calls
     /// run. Returns the thread whose call keeps it, where one does.
-    pub fn look(&mut self, now: u64, ladders: &mut [Ladder], inspector: &Inspector) -> Option<usize> {
+    pub fn look(
+        &mut self,
+        now: u64,
+        escalations: &mut [TimeoutEscalation],
+        inspector: &Inspector,
+    ) -> Option<usize> {
         let since = match self.awaited {
             Some(since) if self.seen.load(Ordering::Acquire) < since => since,
             former => {
                 if let Some(since) = former {
-                    self.excuse(self.seen.load(Ordering::Acquire).saturating_sub(since), ladders);
+                    self.excuse(self.seen.load(Ordering::Acquire).saturating_sub(since), escalations);
                 }
                 return self.ask_hub(now);
             }
@@ -58,32 +63,32 @@ impl Turning {
             return None;
         }
         match &self.keeper {
-            Keeper::Unasked => {
+            HubKeeper::Unasked => {
                 let records = Arc::clone(&self.records);
-                self.keeper = Keeper::Asked(inspector.ask(move |py| records.greenlet_that_runs(py)));
+                self.keeper = HubKeeper::Asked(inspector.ask(move |py| records.greenlet_that_runs(py)));
                 None
             }
-            Keeper::Asked(answer) => {
+            HubKeeper::Asked(answer) => {
                 match answer.try_recv() {
-                    Ok(keeper) => self.keeper = Keeper::Known(keeper),
-                    Err(TryRecvError::Disconnected) => self.keeper = Keeper::Known(None),
+                    Ok(keeper) => self.keeper = HubKeeper::Known(keeper),
+                    Err(TryRecvError::Disconnected) => self.keeper = HubKeeper::Known(None),
                     Err(TryRecvError::Empty) => {}
                 }
                 self.known()
             }
-            Keeper::Known(_) => self.known(),
+            HubKeeper::Known(_) => self.known(),
         }
     }
 
     fn known(&self) -> Option<usize> {
         match self.keeper {
-            Keeper::Known(keeper) => keeper,
-            Keeper::Unasked | Keeper::Asked(_) => None,
+            HubKeeper::Known(keeper) => keeper,
+            HubKeeper::Unasked | HubKeeper::Asked(_) => None,
         }
     }
 
     fn ask_hub(&mut self, now: u64) -> Option<usize> {
-        self.keeper = Keeper::default();
+        self.keeper = HubKeeper::default();
         self.awaited = Some(now);
         let seen = Arc::clone(&self.seen);
         self.hub.run_soon(move |_| seen.store(now_nanos(), Ordering::Release));
@@ -91,11 +96,11 @@ impl Turning {
     }
 
     /// It has come round after so long a time.
-    fn excuse(&self, nanos: u64, ladders: &mut [Ladder]) {
+    fn excuse(&self, nanos: u64, escalations: &mut [TimeoutEscalation]) {
         let Some(keeper) = self.known().filter(|_| nanos >= TURN_MAX) else { return };
-        for (index, ladder) in ladders.iter_mut().enumerate() {
+        for (index, escalation) in escalations.iter_mut().enumerate() {
             if index != keeper {
-                ladder.excuse(nanos);
+                escalation.excuse(nanos);
             }
         }
     }

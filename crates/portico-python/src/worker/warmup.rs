@@ -48,7 +48,7 @@ fn own_host(server: &Server) -> String {
     }
 }
 
-/// Sends one for `host` and returns its status, once the answer is complete.
+/// Sends one for `host` and returns its status, once the response is complete.
 fn send(
     warmup: &Warmup,
     host: &str,
@@ -77,7 +77,7 @@ fn send(
             Err(error) => return Err(error),
         }
     }
-    status(&line).ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, "its answer was cut"))
+    status(&line).ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, "its response was cut"))
 }
 
 /// At least a moment: zero would mean no limit.
@@ -86,7 +86,7 @@ fn time_left(end: Instant) -> Duration {
 }
 
 /// The status of `HTTP/1.1 200 OK`.
-fn status(answer: &[u8]) -> Option<u16> {
-    let code = answer.strip_prefix(b"HTTP/1.1 ")?.get(..3)?;
+fn status(response: &[u8]) -> Option<u16> {
+    let code = response.strip_prefix(b"HTTP/1.1 ")?.get(..3)?;
     std::str::from_utf8(code).ok()?.parse().ok()
 }

@@ -20,7 +20,7 @@ use rustix::process::{Pid, getppid};
 
 use super::crippled;
 use super::disconnects::Disconnects;
-use super::escalation::{Ladder, Limits, Step};
+use super::escalation::{CallLimits, EscalationStep, TimeoutEscalation};
 use super::inspector::Inspector;
 use super::recycling::Recycling;
 use super::switching::Switching;
@@ -29,7 +29,7 @@ use super::turning::Turning;
 use crate::error::RequestTimeout;
 use crate::hub::Hub;
 use crate::stacks::{self, Stacks, ThreadStack};
-use crate::thread_status::{Record, Records, path_of};
+use crate::thread_status::{ThreadStatus, ThreadStatuses, path_of};
 use crate::{interpreter, logging};
 
 /// What is watched, and who is told.
@@ -37,7 +37,7 @@ pub struct Watching {
     /// The settings.
     pub config: Arc<Config>,
     /// The threads' records.
-    pub records: Arc<Records>,
+    pub records: Arc<ThreadStatuses>,
     /// The engine.
     pub lending: Arc<Lending>,
     /// The threads.
@@ -56,7 +56,7 @@ pub struct Watching {
 pub type Stuck = Arc<dyn Fn(Python<'_>) + Send + Sync>;
 
 /// The thread. Dropping this ends it, and waits for that: not to be done with the interpreter in hand.
-pub struct Watch {
+pub struct CallWatch {
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -65,9 +65,9 @@ pub struct Watch {
 ///
 /// # Errors
 /// The system has no thread left.
-pub fn start(watching: Watching) -> io::Result<Watch> {
+pub fn start(watching: Watching) -> io::Result<CallWatch> {
     let (stop, stopped) = channel();
-    let mut watcher = Watcher::new(watching)?;
+    let mut watcher = CallWatcher::new(watching)?;
     let work = move || {
         while catch_unwind(AssertUnwindSafe(|| watcher.run(&stopped))).is_err() {
             log::error!(
@@ -78,10 +78,10 @@ pub fn start(watching: Watching) -> io::Result<Watch> {
         }
     };
     let thread = thread::Builder::new().name("portico-watch".to_owned()).spawn(work)?;
-    Ok(Watch { stop: Some(stop), thread: Some(thread) })
+    Ok(CallWatch { stop: Some(stop), thread: Some(thread) })
 }
 
-impl Drop for Watch {
+impl Drop for CallWatch {
     fn drop(&mut self) {
         drop(mem::take(&mut self.stop));
         if let Some(thread) = mem::take(&mut self.thread) {
@@ -114,17 +114,17 @@ const KEPT_PATIENCE: u64 = 500_000_000;
 /// What a worker that has lost its supervisor has beyond --graceful-timeout.
 const ORPHAN_GRACE: Duration = Duration::from_secs(2);
 
-/// The thread's own state.
-struct Watcher {
+/// The state of the thread that watches calls; nothing but that thread has it.
+struct CallWatcher {
     watching: Watching,
     inspector: Inspector,
     recycling: Recycling,
     switching: Switching,
     disconnects: Disconnects,
-    ladders: Vec<Ladder>,
+    escalations: Vec<TimeoutEscalation>,
     /// Where the application's threads are greenlets: whether their hub turns.
     turning: Option<Turning>,
-    inquiries: Vec<Inquiry>,
+    pending_stacks: Vec<PendingStack>,
     demand: Option<Demand>,
     /// Longest time between two looks: no step of the ladder is to come much late.
     tick: Duration,
@@ -141,12 +141,12 @@ struct Watcher {
 }
 
 /// A stack that was asked for, to be logged.
-struct Inquiry {
+struct PendingStack {
     answer: Receiver<Option<String>>,
     asked: u64,
     /// The identity of its thread as the interpreter knows it.
     ident: u64,
-    step: Step,
+    step: EscalationStep,
     /// The line above the stack.
     line: String,
 }
@@ -159,7 +159,7 @@ struct Demand {
     number: u64,
 }
 
-impl Watcher {
+impl CallWatcher {
     fn new(watching: Watching) -> io::Result<Self> {
         let config = &watching.config;
         let times = [config.timeout, config.slow_request].into_iter();
@@ -174,9 +174,9 @@ impl Watcher {
                 watching.records.iter().count(),
                 watching.hub.clone(),
             ),
-            ladders: watching.records.iter().map(|_| Ladder::default()).collect(),
+            escalations: watching.records.iter().map(|_| TimeoutEscalation::default()).collect(),
             turning: watching.hub.clone().map(|hub| Turning::new(hub, Arc::clone(&watching.records))),
-            inquiries: Vec::new(),
+            pending_stacks: Vec::new(),
             demand: None,
             tick: (least / 8).clamp(TICK_MIN, TICK_MAX),
             replacing: false,
@@ -191,7 +191,7 @@ impl Watcher {
 
     /// After a failure: whatever it was about is left alone.
     fn begin_anew(&mut self) {
-        self.inquiries.clear();
+        self.pending_stacks.clear();
         self.demand = None;
     }
 
@@ -211,12 +211,12 @@ impl Watcher {
                 self.replace(reason);
             }
             let due = self.look_at_calls(now);
-            self.settle_inquiries(now);
+            self.settle_stacks(now);
             self.see_to_demand(now);
             self.end_an_orphan(now);
             self.end_a_cripple(now);
             self.end_beside_given_up_calls(now);
-            let waiting = !self.inquiries.is_empty() || self.demand.is_some();
+            let waiting = !self.pending_stacks.is_empty() || self.demand.is_some();
             let until = if waiting { 0 } else { due.saturating_sub(now_nanos()) };
             let wait = Duration::from_nanos(until).clamp(TICK_MIN, self.tick);
             if stopped.recv_timeout(wait) != Err(RecvTimeoutError::Timeout) {
@@ -252,7 +252,7 @@ impl Watcher {
             threads.ring(); // Where the interpreter is to be had, the main thread ends the process in order.
             now
         });
-        if self.inquiries.is_empty() && now.saturating_sub(since) >= KEPT_PATIENCE {
+        if self.pending_stacks.is_empty() && now.saturating_sub(since) >= KEPT_PATIENCE {
             log::warn!(
                 "all requests have their responses, and a call that was given up keeps the interpreter; leaving \
                  without it"
@@ -284,7 +284,7 @@ impl Watcher {
     fn look_at_calls(&mut self, now: u64) -> u64 {
         let (mut next, mut longest) = (u64::MAX, 0);
         let records = Arc::clone(&self.watching.records);
-        let keeper = self.find_keeper(now);
+        let reloader = self.find_keeper(now);
         for (index, record) in records.iter().enumerate() {
             let Some(running) = record.thread().running() else { continue };
             if !matches!(running.state, ThreadState::AwaitingClient | ThreadState::Stream) {
@@ -292,15 +292,15 @@ impl Watcher {
             }
             let call = (record, &running);
             self.disconnects.look(index, call, &self.watching.lending, &self.inspector);
-            let Some(ladder) = self.ladders.get_mut(index) else { continue };
-            if keeper.is_some_and(|keeper| keeper != index) {
+            let Some(escalation) = self.escalations.get_mut(index) else { continue };
+            if reloader.is_some_and(|reloader| reloader != index) {
                 continue; // Its time is excused when the hub comes round.
             }
             let config = &self.watching.config;
-            let step = ladder.look(&running, now, || limits(config, path_of(&running.target)));
-            next = next.min(ladder.due().unwrap_or(u64::MAX));
+            let step = escalation.look(&running, now, || limits(config, path_of(&running.target)));
+            next = next.min(escalation.due().unwrap_or(u64::MAX));
             match step {
-                Some(Step::GiveUp) => self.give_up(index, record, &running, now),
+                Some(EscalationStep::GiveUp) => self.give_up(index, record, &running, now),
                 Some(step) => self.inquire(step, record, &running, now),
                 None => {}
             }
@@ -315,50 +315,50 @@ impl Watcher {
         if self.watching.records.iter().all(|record| record.thread().running().is_none()) {
             return None;
         }
-        let keeper = turning.look(now, &mut self.ladders, &self.inspector)?;
-        let is_given_up = self.ladders.get(keeper).is_some_and(Ladder::has_given_up);
-        (!is_given_up).then_some(keeper)
+        let reloader = turning.look(now, &mut self.escalations, &self.inspector)?;
+        let is_given_up = self.escalations.get(reloader).is_some_and(TimeoutEscalation::has_given_up);
+        (!is_given_up).then_some(reloader)
     }
 
     /// Asks for the stack of a call, and raises the exception in it where it is time to.
-    fn inquire(&mut self, step: Step, record: &Arc<Record>, running: &Running, now: u64) {
-        let word = if step == Step::TimeOut { "timeout" } else { "slow request" };
+    fn inquire(&mut self, step: EscalationStep, record: &Arc<ThreadStatus>, running: &Running, now: u64) {
+        let word = if step == EscalationStep::TimeOut { "timeout" } else { "slow request" };
         let line = format!("{word}: {}", self.describe(record, running, now));
         let ident = record.thread_ident();
         let (record, number, own) = (Arc::clone(record), running.sequence, Arc::clone(&self.watching.stacks));
         let answer = self.inspector.ask(move |py| {
             record.request(number)?;
             let stack = stacks::of(py, &record, &own);
-            if step == Step::TimeOut {
+            if step == EscalationStep::TimeOut {
                 record.raise(py, number, py.get_type::<RequestTimeout>().as_any());
             }
             stack.unwrap_or_else(|error| Some(format!("no stack: {error}")))
         });
-        self.inquiries.push(Inquiry { answer, asked: now, ident, step, line });
+        self.pending_stacks.push(PendingStack { answer, asked: now, ident, step, line });
     }
 
     /// Logs the stacks that have come, and takes those without the interpreter that have not in time.
-    fn settle_inquiries(&mut self, now: u64) {
-        for inquiry in mem::take(&mut self.inquiries) {
-            match inquiry.answer.try_recv() {
-                Ok(Some(stack)) => inquiry.log(&stack),
-                Ok(None) => inquiry.log("it has ended meanwhile"),
-                Err(TryRecvError::Empty) if now.saturating_sub(inquiry.asked) < INTERPRETER_PATIENCE => {
-                    self.inquiries.push(inquiry);
+    fn settle_stacks(&mut self, now: u64) {
+        for pending in mem::take(&mut self.pending_stacks) {
+            match pending.answer.try_recv() {
+                Ok(Some(stack)) => pending.log(&stack),
+                Ok(None) => pending.log("it has ended meanwhile"),
+                Err(TryRecvError::Empty) if now.saturating_sub(pending.asked) < INTERPRETER_PATIENCE => {
+                    self.pending_stacks.push(pending);
                 }
-                Err(TryRecvError::Empty) => self.log_without_interpreter(&inquiry, now),
-                Err(TryRecvError::Disconnected) => inquiry.log("its stack could not be had"),
+                Err(TryRecvError::Empty) => self.log_without_interpreter(&pending, now),
+                Err(TryRecvError::Disconnected) => pending.log("its stack could not be had"),
             }
         }
     }
 
-    fn log_without_interpreter(&mut self, inquiry: &Inquiry, now: u64) {
+    fn log_without_interpreter(&mut self, pending: &PendingStack, now: u64) {
         let stacks = match self.watching.stacks.dump(&self.watching.records) {
             Ok(stacks) => self.named(stacks),
-            Err(error) => return inquiry.log(&format!("no stack: {error}")),
+            Err(error) => return pending.log(&format!("no stack: {error}")),
         };
-        let own = stacks.iter().find(|stack| stack.ident == inquiry.ident);
-        inquiry.log(own.map_or("it has no Python stack", |stack| stack.frames.as_str()));
+        let own = stacks.iter().find(|stack| stack.ident == pending.ident);
+        pending.log(own.map_or("it has no Python stack", |stack| stack.frames.as_str()));
         if self.held_told.is_none_or(|told| now.saturating_sub(told) >= HELD_EVERY) {
             self.held_told = Some(now);
             let text: String = stacks.iter().map(ThreadStack::to_string).collect();
@@ -380,7 +380,7 @@ impl Watcher {
 
     /// The call has not ended for the exception: answers in its stead, and puts another thread in its thread's
     /// place.
-    fn give_up(&mut self, index: usize, record: &Arc<Record>, running: &Running, now: u64) {
+    fn give_up(&mut self, index: usize, record: &Arc<ThreadStatus>, running: &Running, now: u64) {
         let Some(request) = record.request(running.sequence) else { return };
         let told = self.describe(record, running, now); // While the engine knows it.
         if !self.watching.lending.give_up(request) {
@@ -390,10 +390,10 @@ impl Watcher {
         self.watching.threads.write_off(index);
         self.watching.records.place().slot().add(SlotField::LostThreads, 1);
         let begun = running.progress_nanos != running.begun_nanos;
-        let answer = if begun { "its answer is cut" } else { "it is answered 504" };
+        let outcome = if begun { "its response is cut" } else { "it is answered 504" };
         log::error!(
             "WORKER TIMEOUT (pid:{}): timeout: {told} did not end when portico.RequestTimeout was raised; \
-             {answer}, another thread takes the place of its thread",
+             {outcome}, another thread takes the place of its thread",
             std::process::id()
         );
         let (threads, stuck) = (Arc::clone(&self.watching.threads), self.watching.stuck.clone());
@@ -416,7 +416,7 @@ impl Watcher {
 
     /// A call for the log. The engine is asked for what its request calls itself, so that no request has to
     /// note that down.
-    fn describe(&self, record: &Record, running: &Running, now: u64) -> String {
+    fn describe(&self, record: &ThreadStatus, running: &Running, now: u64) -> String {
         let request = record.request(running.sequence);
         let head = request.and_then(|request| self.watching.lending.head_of(request));
         describe(head.as_ref().and_then(|head| head.field(b"X-Request-Id")), record, running, now)
@@ -460,27 +460,27 @@ impl Watcher {
     }
 }
 
-impl Inquiry {
+impl PendingStack {
     fn log(&self, stack: &str) {
         let (line, stack) = (&self.line, stack.trim_end());
         match self.step {
-            Step::Slow => log::warn!("{line}\n{stack}"),
-            Step::TimeOut | Step::GiveUp => log::error!("{line}\n{stack}"),
+            EscalationStep::Slow => log::warn!("{line}\n{stack}"),
+            EscalationStep::TimeOut | EscalationStep::GiveUp => log::error!("{line}\n{stack}"),
         }
     }
 }
 
 /// Writes the rest of the access log, and tells what went wrong with requests.
 pub fn close(lending: &Lending) {
-    if let Some(troubles) = lending.close().and_then(|counters| counters.troubles()) {
-        log::info!("Since the start: {troubles}");
+    if let Some(error_summary) = lending.close().and_then(|counters| counters.error_summary()) {
+        log::info!("Since the start: {error_summary}");
     }
 }
 
-fn limits(config: &Config, path: &[u8]) -> Limits {
+fn limits(config: &Config, path: &[u8]) -> CallLimits {
     let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
     let limit = |time: Duration| (!time.is_zero()).then(|| nanos(time));
-    Limits {
+    CallLimits {
         slow: limit(config.slow_request),
         timeout: limit(config.timeout_for(path)),
         grace: nanos(config.timeout_grace),
@@ -488,7 +488,7 @@ fn limits(config: &Config, path: &[u8]) -> Limits {
 }
 
 /// `GET /x of 192.0.2.7, request id 7f3a, running 30.0 s, queued 0.1 s, thread portico-3`
-fn describe(id: Option<&[u8]>, record: &Record, running: &Running, now: u64) -> String {
+fn describe(id: Option<&[u8]>, record: &ThreadStatus, running: &Running, now: u64) -> String {
     let (method, path) = (name(&running.method), name(path_of(&running.target)));
     let peer = running.peer.map(|peer| format!(" of {peer}")).unwrap_or_default();
     let id = id.filter(|id| !id.is_empty()).map(|id| &id[..id.len().min(ID_BYTES_MAX)]);

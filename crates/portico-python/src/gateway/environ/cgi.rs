@@ -29,7 +29,7 @@ pub(super) fn apply(
     environ.set_item(intern!(py, "RAW_URI"), &target)?;
     environ.set_item(intern!(py, "REQUEST_URI"), target)?;
     environ.set_item(intern!(py, "QUERY_STRING"), latin1(py, parts.head.query())?)?;
-    let place = Place::of(parts.head, root_path.as_bytes());
+    let place = ScriptPath::of(parts.head, root_path.as_bytes());
     environ.set_item(intern!(py, "SCRIPT_NAME"), latin1(py, &place.script_name)?)?;
     environ.set_item(intern!(py, "PATH_INFO"), latin1(py, &place.path_info)?)?;
     set_client(environ, parts)
@@ -63,13 +63,13 @@ fn is_as_told(forwarded: &Forwarded, head: &RequestHead) -> bool {
     same_client && forwarded.host.is_none() && forwarded.server_port.is_none()
 }
 
-/// Where in the application a request belongs.
-struct Place<'a> {
+/// SCRIPT_NAME and PATH_INFO of a request.
+struct ScriptPath<'a> {
     script_name: Cow<'a, [u8]>,
     path_info: Cow<'a, [u8]>,
 }
 
-impl<'a> Place<'a> {
+impl<'a> ScriptPath<'a> {
     /// SCRIPT_NAME and PATH_INFO of variables that gateways set in several ways:
     ///
     /// * both, one behind the other, as CGI has it: taken as they are.
