@@ -23,7 +23,7 @@ use std::net::IpAddr;
 
 use portico_proto::RequestHead;
 
-use crate::application::{Peer, Server};
+use crate::peer::{Peer, Server};
 use crate::request_id::RequestId;
 
 pub use observer::{AccessObserver, ServerResponse};

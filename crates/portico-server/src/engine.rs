@@ -22,7 +22,6 @@ use portico_config::Config;
 use portico_proto::RequestHead;
 
 use crate::access_log::AccessLog;
-use crate::application::{Peer, Server};
 use crate::body::Body;
 use crate::connection::{
     Connection, ConnectionId, ConnectionTable, Counters, Deadline, EngineContext, QUEUE_FULL, RequestKey,
@@ -30,6 +29,7 @@ use crate::connection::{
 };
 use crate::forwarded::Forwarded;
 use crate::handover::Sharing;
+use crate::peer::{Peer, Server};
 use crate::queue::{Admission, Queue, Ticket};
 use crate::reactor::Reactor;
 use crate::request_id::RequestId;

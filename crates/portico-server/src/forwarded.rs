@@ -14,7 +14,7 @@ use std::sync::Arc;
 use portico_config::{Behind, Config, ForwardedHeaders, HeaderMap, SchemeHeader, TrustedPeers};
 use portico_proto::{Initials, RequestHead};
 
-use crate::application::Peer;
+use crate::peer::Peer;
 use names::Names;
 
 /// What the configuration says about proxies.

@@ -19,8 +19,8 @@ use rustix::net::{
 };
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::application::Peer;
 use crate::occurrences::Occurrences;
+use crate::peer::Peer;
 
 /// How much there is to do in one worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -13,6 +13,8 @@ mod heap;
 mod lending;
 mod listener;
 mod occurrences;
+mod path;
+mod peer;
 mod queue;
 mod reactor;
 mod request_id;
@@ -26,7 +28,7 @@ pub use access_log::{
     AccessLog, AccessObserver, Destination, LineConstants, LostRequest, Outputs, Plan, Reopener,
     ServerResponse, Times,
 };
-pub use application::{Application, Peer, Request, Server, path_info, percent_decode};
+pub use application::{Application, Request};
 pub use body::{Body, BodyError};
 pub use connection::{Counters, RequestKey};
 pub use forwarded::{Forwarded, Scheme};
@@ -34,6 +36,8 @@ pub use handover::{Handover, Load, Sharing, Siblings};
 pub use lending::{Gone, Lending, Responder};
 pub use listener::{BindError, Listener};
 pub use occurrences::{Occurrences, Ration};
+pub use path::{path_info, percent_decode};
+pub use peer::{Peer, Server};
 pub use request_id::RequestId;
 pub use statsd::Statsd;
 pub use syslog::{Severity, Syslog};

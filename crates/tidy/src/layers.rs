@@ -127,7 +127,7 @@ const ORDERS: [Order; 9] = [
     Order {
         crate_name: "portico-server",
         rows: &[
-            &["heap", "occurrences", "spool"],
+            &["heap", "occurrences", "path", "peer", "spool"],
             &["body", "forwarded", "request_id"],
             &["statsd", "syslog"],
             &["access_log"],
@@ -138,10 +138,11 @@ const ORDERS: [Order; 9] = [
             &["connection"],
             &["queue"],
             &["engine"],
-            &["lending"],
+            // A request is answered through its responder, and a thread calls the application with both.
+            &["application", "lending"],
         ],
         strict: false,
-        seam: "application",
+        seam: "",
     },
     Order {
         crate_name: "portico-supervisor",

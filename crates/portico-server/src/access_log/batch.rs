@@ -10,7 +10,7 @@ use portico_proto::{RequestHead, Version};
 
 use super::plan::Plan;
 use super::{AccessRecord, LostRequest, Moment, Reason, Times};
-use crate::application::Peer;
+use crate::peer::Peer;
 use crate::request_id::{Digits, RequestId};
 
 /// Records, and the bytes that they refer to.

@@ -8,7 +8,7 @@ use portico_proto::Version;
 use super::batch::Batch;
 use super::plan::{METHOD, Plan, TARGET};
 use super::{Reason, Times};
-use crate::application::Peer;
+use crate::peer::Peer;
 
 /// A function that is called on the log's thread for each response that the server made itself. It must not block
 /// for long: lines wait behind it.

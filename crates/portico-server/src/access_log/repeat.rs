@@ -149,7 +149,7 @@ mod tests {
     use super::super::plan::{LineConstants, Plan};
     use super::super::testing::Sample;
     use super::super::{AccessRecord, Moment, Reason, Times};
-    use crate::application::Peer;
+    use crate::peer::Peer;
     use crate::request_id::RequestId;
 
     const HEADS: [&[u8]; 9] = [

@@ -8,7 +8,7 @@ use portico_proto::Version;
 use super::batch::LogLine;
 use super::escape::{address, plain};
 use super::plan::{METHOD, TARGET};
-use crate::application::Peer;
+use crate::peer::Peer;
 
 /// Writes the client's address, `-` where it has none.
 pub fn write_client(line: &LogLine<'_>, out: &mut Vec<u8>) {

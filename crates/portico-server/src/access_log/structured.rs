@@ -11,7 +11,7 @@ use super::plan::{
 use super::repeat::Marks;
 use super::request::{split_target, user_of};
 use super::trace;
-use crate::application::Peer;
+use crate::peer::Peer;
 use crate::request_id::RequestId;
 
 /// Room for a line of usual length.

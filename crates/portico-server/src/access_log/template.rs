@@ -9,7 +9,8 @@ use super::escape::{number, plain, seconds};
 use super::plan::{Plan, TARGET, TemplatePart};
 use super::request::{protocol, split_target, write_client, write_request_line, write_user};
 use super::trace;
-use crate::application::{Peer, path_info};
+use crate::path::path_info;
+use crate::peer::Peer;
 
 /// Appends `line` without its line end.
 pub fn line(line: &LogLine<'_>, parts: &[TemplatePart], plan: &Plan, clock: &mut Clock, out: &mut Vec<u8>) {

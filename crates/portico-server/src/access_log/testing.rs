@@ -8,7 +8,7 @@ use super::clock::Clock;
 use super::format::format;
 use super::plan::{LineConstants, Plan};
 use super::{AccessRecord, Moment, Reason, Times};
-use crate::application::{Peer, Server};
+use crate::peer::{Peer, Server};
 use crate::request_id::RequestId;
 
 /// An exchange, but for what is the same in all tests.

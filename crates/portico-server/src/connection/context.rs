@@ -9,8 +9,8 @@ use portico_proto::{AddedFields, HttpDate, Limits, ProxyVersions, RequestHead, S
 use super::reports::Reports;
 use super::{Ledger, MemoryLeft};
 use crate::access_log::{AccessLog, Moment};
-use crate::application::{Peer, Server};
 use crate::forwarded::{Heard, Policy};
+use crate::peer::{Peer, Server};
 use crate::request_id::{RequestId, RequestIds};
 use crate::spool::Spools;
 use crate::tls::Acceptor;

@@ -14,8 +14,8 @@ use portico_proto::{Error, Protocol, RequestHead};
 
 use super::{Connection, EngineContext, Step};
 use crate::access_log::Reason;
-use crate::application::{Peer, Server};
 use crate::forwarded::{ForwardedRefusal, Scheme};
+use crate::peer::{Peer, Server};
 
 /// What a new connection to `server` speaks.
 pub(super) fn protocol(server: &Server) -> Protocol {

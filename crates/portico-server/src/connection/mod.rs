@@ -44,9 +44,9 @@ pub use response_spool::ResponseSpool;
 pub use table::{ConnectionId, ConnectionTable, RequestKey};
 
 use crate::access_log::{CLIENT_GONE, Reason};
-use crate::application::{Peer, Server};
 use crate::body::Body;
 use crate::forwarded::Forwarded;
+use crate::peer::{Peer, Server};
 use crate::reactor::{Event, Interest};
 use crate::request_id::RequestId;
 use crate::tls::TlsClient;

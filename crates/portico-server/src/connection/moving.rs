@@ -6,9 +6,9 @@ use std::time::Instant;
 use portico_proto::Framing;
 
 use super::{Connection, Deadline, EngineContext, Phase};
-use crate::application::Server;
 use crate::body::Body;
 use crate::handover::{HandoverMessage, HandoverQueue, Metadata};
+use crate::peer::Server;
 use crate::transport::Transport;
 
 /// Bytes that the next owner is to take for read.

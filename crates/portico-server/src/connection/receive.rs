@@ -9,9 +9,9 @@ use portico_proto::{ErrorKind, Event, Framing, Part, ProxyAddresses, ProxyClient
 use super::timeout::next_deadline;
 use super::{Connection, Deadline, EngineContext, Phase, Step};
 use crate::access_log::Reason;
-use crate::application::Peer;
 use crate::body::{Body, BodyPipe, MemoryRoom, PipeEnd, Spool};
 use crate::forwarded::ForwardedRefusal;
+use crate::peer::Peer;
 use crate::transport::Progress;
 
 /// A request body on its way in.

@@ -7,9 +7,9 @@ use std::io;
 use portico_proto::{Error, ProxyError, http2};
 use rustix::io::Errno;
 
-use crate::application::Peer;
 use crate::forwarded::ForwardedRefusal;
 use crate::occurrences::Occurrences;
+use crate::peer::Peer;
 
 /// The log lines that clients can cause, each bounded in number.
 #[derive(Debug, Default)]

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Engine;
-use crate::application::{Peer, Server};
 use crate::connection::{Connection, ConnectionId, Idleness, Step};
 use crate::listener::Listener;
+use crate::peer::{Peer, Server};
 use crate::reactor::{Interest, Reactor};
 use crate::tls::Acceptor;
 use crate::transport::Transport;

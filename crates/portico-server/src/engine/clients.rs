@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use super::Engine;
-use crate::application::Peer;
 use crate::connection::Connection;
+use crate::peer::Peer;
 
 /// The connections of one worker by client.
 #[derive(Debug)]

@@ -11,10 +11,10 @@ use portico_proto::RequestHead;
 
 use super::Lending;
 use super::message::EngineMessage;
-use crate::application::Server;
 use crate::connection::RequestKey;
 use crate::engine::{Accepting, SharingState};
 use crate::listener::Listener;
+use crate::peer::Server;
 use crate::reactor::Interest;
 
 impl Lending {

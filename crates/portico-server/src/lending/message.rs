@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use portico_proto::RequestHead;
 
 use super::Lending;
-use crate::application::Server;
 use crate::connection::{ConnectionId, Flow, RequestKey, ResponsePart};
 use crate::engine::{Engine, Writing};
 use crate::listener::Listener;
+use crate::peer::Server;
 use crate::reactor::Event;
 
 /// A request of a thread without the engine to the thread that has it.

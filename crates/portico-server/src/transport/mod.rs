@@ -17,7 +17,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
 
-use crate::application::Peer;
+use crate::peer::Peer;
 use crate::tls::{Acceptor, TlsClient};
 use proxied::Proxied;
 pub use proxied::ProxyResult;

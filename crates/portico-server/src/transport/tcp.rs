@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with, connect_unspec};
 
 use super::Transport;
-use crate::application::Peer;
+use crate::peer::Peer;
 
 pub(super) fn accept(listener: BorrowedFd<'_>) -> Result<(Transport, Peer), Errno> {
     // TCP_NODELAY is set on the listener and inherited: one system call less per connection.

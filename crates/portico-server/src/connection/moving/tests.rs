@@ -10,10 +10,10 @@ use std::time::Duration;
 use portico_config::{Parsed, parse};
 
 use super::*;
-use crate::application::Peer;
 use crate::body::Body;
 use crate::connection::Step;
 use crate::handover::{Dispatch, Handover, MESSAGE_BYTES_MAX};
+use crate::peer::Peer;
 
 const HEAD: &[u8] =
     b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nX-Forwarded-For: 203.0.113.9\r\n\r\n";
