@@ -28,7 +28,7 @@ def shared(size: int) -> bytes:
 
 @functools.cache
 def file_of(size: int) -> str:
-    """The path of a file of so many bytes, nearly all of them holes: one without any block is read, not sent."""
+    """The path of a file of so many bytes, nearly all holes: one without any block is read, not sent."""
     descriptor, path = tempfile.mkstemp(dir=os.environ["TEST_RENDEZVOUS"])
     os.pwrite(descriptor, b"\n", size - 1)
     os.close(descriptor)
