@@ -16,6 +16,8 @@ struct Retired {
 }
 
 const SUPERVISOR: &[&str] = &["crates/portico-supervisor/"];
+const DATA_PLANE: &[&str] =
+    &["crates/portico-proto/src/", "crates/portico-server/src/", "crates/portico-python/src/"];
 const CONFIG: &[&str] = &["crates/portico-config/"];
 
 const METAPHOR: &str = "a metaphor of our own";
@@ -46,6 +48,27 @@ const RETIRED: &[Retired] = &[
     Retired { word: "Place", instead: "FolderEntry", within: &["crates/portico-files/"], reason: TWICE },
     Retired { word: "Inherited", instead: "SystemdSockets", within: CONFIG, reason: TWICE },
     Retired { word: "Draft", instead: "MigrationDraft", within: CONFIG, reason: TWICE },
+    Retired { word: "Letter", instead: "EngineMessage", within: DATA_PLANE, reason: METAPHOR },
+    Retired { word: "Inquiry", instead: "Query", within: DATA_PLANE, reason: METAPHOR },
+    Retired { word: "lay_down", instead: "release", within: DATA_PLANE, reason: METAPHOR },
+    Retired { word: "Crew", instead: "ThreadStates", within: DATA_PLANE, reason: METAPHOR },
+    Retired { word: "Pace", instead: "CallDurationAverage", within: DATA_PLANE, reason: METAPHOR },
+    Retired { word: "Alarm", instead: "NextDeadline", within: DATA_PLANE, reason: METAPHOR },
+    Retired { word: "Seat", instead: "ActiveCall", within: DATA_PLANE, reason: METAPHOR },
+    Retired { word: "Tools", instead: "EngineContext", within: DATA_PLANE, reason: METAPHOR },
+    Retired { word: "dress", instead: "wrap_transport", within: DATA_PLANE, reason: METAPHOR },
+    Retired { word: "Parcel", instead: "HandoverMessage", within: DATA_PLANE, reason: METAPHOR },
+    Retired { word: "Departure", instead: "SendOutcome", within: DATA_PLANE, reason: METAPHOR },
+    Retired { word: "Member", instead: "SharingState", within: DATA_PLANE, reason: METAPHOR },
+    Retired { word: "Vault", instead: "SharedCertificates", within: DATA_PLANE, reason: METAPHOR },
+    Retired { word: "Keeper", instead: "CertificateReloader", within: DATA_PLANE, reason: METAPHOR },
+    Retired { word: "Supply", instead: "CertificateSource", within: DATA_PLANE, reason: METAPHOR },
+    Retired { word: "Station", instead: "WorkerContext", within: DATA_PLANE, reason: METAPHOR },
+    Retired { word: "Forebear", instead: "ForkedWorker", within: DATA_PLANE, reason: METAPHOR },
+    Retired { word: "Possessions", instead: "OwnedResources", within: DATA_PLANE, reason: METAPHOR },
+    Retired { word: "Inheritance", instead: "ForkContext", within: DATA_PLANE, reason: METAPHOR },
+    Retired { word: "Ladder", instead: "TimeoutEscalation", within: DATA_PLANE, reason: METAPHOR },
+    Retired { word: "Offence", instead: "ProtocolViolation", within: DATA_PLANE, reason: METAPHOR },
     Retired {
         word: "keep_fixed",
         instead: "Setting::applies",
