@@ -323,7 +323,11 @@ def test_configuration_from_nobody_is_ignored_at_a_reload(start, site, name):
     # A project's file has nothing to do with the server.
     site.write("pyproject.toml", "[project]\nname = 'shop'\n")
     reload(server)
-    assert not server.find_records("WARNING"), server.log_text
+    # Where the checkout itself can be written by others, that is told.
+    warnings = [
+        record for record in server.find_records("WARNING") if "root imports nothing from" not in record
+    ]
+    assert not warnings, server.log_text
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)

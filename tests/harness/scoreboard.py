@@ -6,6 +6,7 @@ The layout is that of crates/portico-supervisor/src/scoreboard.rs; one that does
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 from pathlib import Path
@@ -23,8 +24,10 @@ class Scoreboard:
 
     def __init__(self, pid: int) -> None:
         for path in Path(f"/proc/{pid}/fd").iterdir():
-            if "/memfd:portico-scoreboard" in os.readlink(path):
-                break
+            # The process may close it meanwhile.
+            with contextlib.suppress(FileNotFoundError):
+                if "/memfd:portico-scoreboard" in os.readlink(path):
+                    break
         else:
             raise FileNotFoundError(f"process {pid} has no scoreboard")
         with open(path, "rb") as file:

@@ -77,8 +77,10 @@ class LineCollector:
 
     def run(self, pipe) -> None:
         begun = b""
+        # A file without a buffer has only `read`, which gives what is there.
+        read = getattr(pipe, "read1", pipe.read)
         with pipe:
-            while data := pipe.read1(1 << 20):
+            while data := read(1 << 20):
                 *lines, begun = (begun + data).split(b"\n")
                 self.lines += [line.decode("utf-8", "backslashreplace") for line in lines]
         if begun:
