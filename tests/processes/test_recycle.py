@@ -70,18 +70,17 @@ def test_recycling_for_long(serve, tmp_path, chaos_seconds, preload):
 def test_workers_that_started_together_are_not_due_together(serve):
     """The jitter is on by default."""
     server = serve(APP, "--workers", "2", "--max-requests", "300")
-    old = server.wait_workers(2)
+    server.wait_workers(2)
     with Load(server.address, 400, lambda number: "/pid", kept=8) as load:
-        wait_until(lambda: len(server.find_records("is to be replaced")) >= 2, "both to be replaced", 15)
+        wait_until(lambda: len(server.find_records("is to be replaced")) >= 2, "two to be replaced", 15)
     load.assert_lossless()
     records = server.find_records("is to be replaced")[:2]
     limits = [int(re.search(r"(\d+) with its jitter", record)[1]) for record in records]
     assert all(300 <= limit <= 330 for limit in limits), records
-    for worker in old:
-        told = rf"\[{worker.pid}\] \[INFO\] Autorestarting worker after current request\.$"
-        server.expect_log(told)
-        assert len(server.find_records(told)) == 1, "gunicorn's words, once"
-    server.wait_replaced(old)
+    # One worker may have all of the connections, and its successor after it.
+    told = server.find_records(r"\[INFO\] Autorestarting worker after current request\.$")
+    workers = [re.search(r"\] \[(\d+)\] \[INFO\]", record)[1] for record in told]
+    assert len(workers) >= 2 and len(set(workers)) == len(workers), "gunicorn's words, once each"
 
 
 def test_leaking_worker_is_replaced_in_time(serve):
