@@ -6,6 +6,8 @@ import re
 
 import pytest
 
+from harness.interpreter import HAS_GIL
+
 SERVER = ("apps.contract:application", "--threads", "1")
 
 ERRORS = ["Exception", "SystemExit", "KeyboardInterrupt", "GeneratorExit", "BaseException"]
@@ -108,11 +110,12 @@ def test_errors_do_not_leak_memory_or_descriptors(server):
     for target in targets * 20:
         server.request("GET", target)
     descriptors, memory = server.descriptors(), server.memory()
-    for target in targets * 60:
+    for target in targets * 120:
         server.request("GET", target)
     server.expect_log(r"GET /raise\b.*planted error")
     assert server.descriptors() <= descriptors + 1
-    assert server.memory() < memory + 2_000_000
+    # Without a GIL memory is given back later: what one thread lets go of, others may still be looking at.
+    assert server.memory() < memory + (2_000_000 if HAS_GIL else 4_000_000)
 
 
 def test_length_of_a_logged_error_is_bounded(serve):
