@@ -121,11 +121,14 @@ def test_objects_left_by_requests_touch_no_other(server):
 
 
 def test_callbacks_registered_at_once_are_each_called_once(server):
-    for _ in range(5):
+    def counts() -> list[int]:
+        return json.loads(server.request("GET", "/counts").body)
+
+    for number in range(5):
         with server.connect() as client:
             client.send(request_bytes(target="/callbacks"))
-            time.sleep(0.05)
-    wait_until(lambda: json.loads(server.request("GET", "/counts").body) == [80] * 5, "all callbacks")
+            wait_until(lambda number=number: len(counts()) > number, "they to be registered")
+    wait_until(lambda: counts() == [80] * 5, "all callbacks")
 
 
 def test_timeouts_strike_their_own_requests_alone(serve):
