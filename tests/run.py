@@ -64,7 +64,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     # Tests mostly wait for time to pass.
-    parser.add_argument("--processes", type=int, default=2 * len(os.sched_getaffinity(0)), metavar="N")
+    parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)) + 1, metavar="N")
     parser.add_argument("--only", choices=("parallel", "serial"))
     parser.add_argument("--beside", metavar="COMMAND")
     options, arguments = parser.parse_known_args()
