@@ -2,6 +2,8 @@
 //!
 //! A thread writes its own record. Whoever watches may claim a call, to raise an exception in it or to write its
 //! thread off; a call is claimed under its number, so that what is meant for one never strikes another.
+//!
+//! One file because the order in which the thread and its watchers read and write these fields is the protocol.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::net::IpAddr;

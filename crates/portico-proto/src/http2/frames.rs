@@ -4,6 +4,8 @@
 //! It tells which streams have got something, whether a frame or a header block is only half there, and how much
 //! of what comes serves no request. The last is bounded: every kind of flood is made of frames that cost the
 //! peer nothing. Frames of a wrong length are told by the right name here, which the crate does not have.
+//!
+//! One file because each kind of frame changes the same counters, and the bounds are read beside them.
 
 use std::fmt;
 use std::time::Duration;

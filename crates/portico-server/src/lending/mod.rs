@@ -16,6 +16,8 @@
 //! While calls are short or compute, one thread does everything and no other is woken: it could only queue for the
 //! interpreter. While they wait ([`CallDurationAverage::waits`]), idle threads wait for the network together and
 //! the kernel wakes one per event: the thread that reads a request is the one that runs it.
+//!
+//! One file because each step hands the engine to the next: a reader follows it from take to release.
 
 mod active_calls;
 mod call_duration;

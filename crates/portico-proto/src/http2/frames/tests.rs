@@ -1,3 +1,5 @@
+//! Frames as they come, whole and in pieces, and the floods that are bounded.
+
 use super::*;
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
