@@ -216,18 +216,22 @@ class Server:
     def wait_workers(self, count: int, patience: float = STARTUP_PATIENCE) -> list[Process]:
         """Waits until there are so many workers, all of which are ready and none of which is leaving."""
 
+        workers: list[Process] = []
+
         def settled() -> bool:
             try:
                 states = self.states()
             except FileNotFoundError:
                 return False  # It has just been started.
-            return len(states) == count and set(states.values()) == {"ready"}
+            # A worker that has just died stays in its slot until the supervisor has waited for it.
+            workers[:] = filter(lambda process: process.alive, map(Process, sorted(states)))
+            return len(states) == len(workers) == count and set(states.values()) == {"ready"}
 
         try:
             wait_until(settled, f"{count} ready workers", patience)
         except TimeoutError as error:
             raise AssertionError(f"{error}; {self.states()}; the log is:\n{self.log_text}") from None
-        return [Process(pid) for pid in sorted(self.states())]
+        return workers
 
     def wait_replaced(self, old: list[Process], patience: float = STARTUP_PATIENCE) -> list[Process]:
         """Waits until as many ready workers serve and none of the `old` ones is left."""
