@@ -11,7 +11,7 @@ import pytest
 
 from harness.certificates import Authority, Pair
 from harness.folders import Folders
-from harness.programs import SKIPPED_LIST, advice, missing
+from harness.programs import FAILED_LIST, SKIPPED_LIST, advice, missing
 from harness.rendezvous import Rendezvous
 from harness.server import Server
 
@@ -39,9 +39,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """What was skipped for want of a program, and how to have it."""
+    """What was skipped for want of a program, and how to have it; for tests/run.py, also what failed."""
     if hasattr(config, "workerinput"):
         return  # A process of pytest-xdist's: the one that has started it tells this for all.
+    if path := os.environ.get(FAILED_LIST):
+        failed = [
+            report
+            for kind in ("failed", "error")
+            for report in terminalreporter.stats.get(kind, [])
+            if isinstance(report, pytest.TestReport)
+        ]
+        with open(path, "a") as file:
+            file.writelines(f"{config.rootpath}/{report.nodeid}\n" for report in failed)
     reports = terminalreporter.stats.get("skipped", [])
     skipped = missing(report.longrepr[2] for report in reports if isinstance(report.longrepr, tuple))
     if path := os.environ.get(SKIPPED_LIST):

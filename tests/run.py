@@ -2,6 +2,10 @@
 
     python tests/run.py [--processes N] [--only parallel|serial] [--beside COMMAND] [pytest's arguments]
 
+A test that fails is run once more, alone, at the end. Those that pass then are listed as unsteady: each has a
+race, in the test or in the server, that is to be found. The run fails if there are more than UNSTEADY_MAX of
+them, or if a test fails again.
+
 COMMAND is run by the shell beside the first of the two, at the lowest priority; its output is shown when both
 are done. So the processors have something to do while tests wait, and the tests that measure are alone.
 """
@@ -16,10 +20,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-from harness.programs import SKIPPED_LIST, advice
+from harness.programs import FAILED_LIST, SKIPPED_LIST, advice
 
 # Exit statuses of pytest.
-PASSED, NOTHING_COLLECTED = 0, 5
+PASSED, FAILED, NOTHING_COLLECTED = 0, 1, 5
+
+# More than these are no accident of one run.
+UNSTEADY_MAX = 3
 
 
 class Beside:
@@ -53,9 +60,22 @@ class Beside:
         return status
 
 
-def run_pytest(*arguments: str) -> int:
-    """The exit status of pytest."""
-    return subprocess.run([sys.executable, "-m", "pytest", *arguments], check=False).returncode
+def run_pytest(*arguments: str, failed: Path) -> int:
+    """The exit status of pytest; adds the tests that failed to `failed`, a line each."""
+    command = [sys.executable, "-m", "pytest", *arguments]
+    return subprocess.run(command, env={**os.environ, FAILED_LIST: str(failed)}, check=False).returncode
+
+
+def run_again(failed: Path) -> int:
+    """0 if the tests in that file, a few, all pass alone; they are listed then."""
+    tests = sorted(set(failed.read_text().splitlines()))
+    if not 0 < len(tests) <= UNSTEADY_MAX:
+        return FAILED
+    print(f"running {len(tests)} failed tests once more, alone", flush=True)
+    status = run_pytest(*tests, failed=failed.with_name("again"))
+    if status == PASSED:
+        print("Unsteady tests, each of which has a race that is to be found:", *tests, sep="\n  ")
+    return status
 
 
 def main() -> int:
@@ -71,16 +91,20 @@ def main() -> int:
     spread = ["--numprocesses", str(options.processes), "--dist", "loadfile"]
     with tempfile.TemporaryDirectory() as folder, Beside(options.beside) as beside:
         skipped = Path(folder, "skipped")
-        skipped.touch()
+        failed = Path(folder, "failed")
+        for file in (skipped, failed):
+            file.touch()
         os.environ[SKIPPED_LIST] = str(skipped)
         statuses = []
         if options.only != "serial":
-            statuses.append(run_pytest("--serial", "none", *spread, *arguments))
+            statuses.append(run_pytest("--serial", "none", *spread, *arguments, failed=failed))
         other = beside.wait()
         if options.only != "parallel":
-            statuses.append(run_pytest("--serial", "only", *arguments))
+            statuses.append(run_pytest("--serial", "only", *arguments, failed=failed))
         for line in advice(skipped.read_text().split()):
             print(line)
+        if FAILED in statuses and run_again(failed) == PASSED:
+            statuses = [PASSED if status == FAILED else status for status in statuses]
     failures = [status for status in statuses if status not in (PASSED, NOTHING_COLLECTED)]
     if not failures and PASSED not in statuses:
         failures = [NOTHING_COLLECTED]

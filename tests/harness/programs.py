@@ -30,6 +30,8 @@ PACKAGES = {
 }
 # What few need is not required of the CI either.
 OPTIONAL = {"fish", "systemd-analyze", "zsh"}
+# Names a file to which a run of pytest adds the tests that failed.
+FAILED_LIST = "PORTICO_TEST_FAILED_LIST"
 # Names a file to which a run of pytest adds the program that each skipped test missed, instead of its advice.
 SKIPPED_LIST = "PORTICO_TEST_SKIPPED_LIST"
 MISSING = re.compile(r"(?:Skipped: )?the program (\S+) is not installed")
