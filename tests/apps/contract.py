@@ -221,6 +221,19 @@ def write_only(environ, start_response):
     return []
 
 
+@routes("/burst-holds")
+def burst_holds(environ, start_response):
+    """Several blocks at once, then none until the client has them all."""
+    start_response("200 OK", PLAIN)
+    return burst()
+
+
+def burst():
+    yield from (b"one", b"two", b"three", b"four")
+    rendezvous.hold("burst")
+    yield b"five"
+
+
 @routes("/write-flushes")
 def write_flushes(environ, start_response):
     """What was written is on its way before the next step of the application."""

@@ -234,6 +234,17 @@ def test_written_bytes_leave_at_once(server, meeting):
         client.expect_in_sync()
 
 
+def test_last_block_of_a_burst_waits_for_nothing(server, meeting):
+    with server.connect() as client:
+        client.send(b"GET /burst-holds HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert client.read_head().status == 200
+        assert [client.read_chunk() for _ in range(4)] == [b"one", b"two", b"three", b"four"]
+        meeting.wait_for("holding burst")
+        meeting.open("burst")
+        assert list(client.read_chunks()) == [b"five"]
+        client.expect_in_sync()
+
+
 def test_write_takes_bytes_only(server):
     assert server.request("GET", "/write-text").status == 500
     server.expect_log(r"GET /write-text\b.*TypeError")

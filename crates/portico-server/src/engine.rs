@@ -58,6 +58,8 @@ pub struct Engine {
     /// Connections whose response is held back, to be written together.
     held: Vec<ConnectionId>,
     held_since: Instant,
+    /// When blocks that are held back for the next of their response leave without it.
+    join_until: Option<Instant>,
     /// Sessions whose streams have worked since the session was written.
     worked: Vec<streams::Worked>,
     /// Connections that are streams of another.
@@ -113,12 +115,14 @@ pub enum Writing {
     /// A small one with the responses to the requests behind it, if there are any: waking the client's side once
     /// for a batch costs less than once for each response.
     Batched,
+    /// A small block with the next ones of its response: it has come closely after the one before.
+    Joined,
 }
 
 /// With requests waiting in its queue the engine looks at the network this often all the same.
 pub const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
-/// Longest that a response is held back for the responses behind it.
+/// Longest that a response is held back for the responses behind it, and a block for the next ones.
 const HOLD_MAX: Duration = Duration::from_micros(500);
 
 /// Deadlines that are handled in one turn.
@@ -147,6 +151,7 @@ impl Engine {
             unwatched: Vec::new(),
             held: Vec::new(),
             held_since: now,
+            join_until: None,
             worked: Vec::new(),
             streams: 0,
             drain_until: None,
@@ -205,6 +210,9 @@ impl Engine {
                 self.receive_on(id, |connection, context| connection.handle_timeout(deadline, context));
             }
         }
+        if self.join_until.is_some_and(|until| until <= self.context.now) {
+            self.flush_held();
+        }
         self.write_unheld_sessions();
         self.relieve();
         self.resume_accepting();
@@ -216,7 +224,7 @@ impl Engine {
     }
 
     fn next_deadline(&self, passing: bool) -> Option<Instant> {
-        let next = self.deadlines.next_timeout();
+        let next = earlier(self.deadlines.next_timeout(), self.join_until);
         let sharing = self.member.as_ref().and_then(|member| member.next_deadline(passing));
         earlier(earlier(next, sharing), earlier(self.accepting.paused_until(), self.drain_until))
     }
@@ -309,19 +317,28 @@ impl Engine {
             response.is_worth_holding()
                 || (matches!(response, ResponsePart::Whole { .. }) && engine.is_stream(id))
         };
-        let hold = writing == Writing::Batched && !self.queue.is_empty() && worth(self);
+        let joins = writing == Writing::Joined && self.has_room_to_join(id, &response);
+        let hold = joins || (writing == Writing::Batched && !self.queue.is_empty() && worth(self));
         if hold && self.held.is_empty() && self.worked.is_empty() {
             self.held_since = self.context.now;
         }
         let alone = hold && !self.is_stream(id);
-        if alone {
+        if alone && !(joins && self.held.contains(&id)) {
             self.held.push(id);
+        }
+        if joins {
+            self.join_until = Some(self.held_since + HOLD_MAX);
         }
         let alive = self.work_on(id, |connection, context| connection.respond(response, alone, context));
         if !hold || self.context.now.saturating_duration_since(self.held_since) >= HOLD_MAX {
             self.flush_held();
         }
         alive
+    }
+
+    /// Whether a part of the response of connection `id` may wait there for the next one.
+    fn has_room_to_join(&self, id: ConnectionId, response: &ResponsePart<'_>) -> bool {
+        response.may_be_joined() && self.table.get(id).is_some_and(|connection| connection.has_room_to_join())
     }
 
     fn awaits(&self, key: RequestKey) -> bool {
@@ -356,6 +373,7 @@ impl Engine {
         if !self.held.is_empty() {
             self.flush_connections();
         }
+        self.join_until = None;
         self.write_sessions();
     }
 

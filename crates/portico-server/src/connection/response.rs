@@ -122,6 +122,11 @@ impl ResponsePart<'_> {
         matches!(self, ResponsePart::Whole { body, .. } if body.len() < VECTORED_BYTES_MIN)
     }
 
+    /// Whether it may wait for the next block: a small one of a response whose head has left.
+    pub fn may_be_joined(&self) -> bool {
+        matches!(self, ResponsePart::Block(block) if block.len() < VECTORED_BYTES_MIN)
+    }
+
     /// Bytes of body that it carries as a copy.
     pub fn copied_bytes(&self) -> usize {
         self.block().filter(|block| !block.is_kept()).map_or(0, |block| block.len())
@@ -449,6 +454,11 @@ impl Connection {
             self.due = None;
         }
         Step::Keep
+    }
+
+    /// Whether so little of the response waits that more of it may be joined to that.
+    pub fn has_room_to_join(&self) -> bool {
+        self.outbox.buffered() < VECTORED_BYTES_MIN && !self.has_spooled()
     }
 
     /// Writes what waits, as far as the peer takes it.

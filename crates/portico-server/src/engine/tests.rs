@@ -279,6 +279,72 @@ fn a_small_response_is_held_for_the_next_one_and_a_large_one_never() {
     }
 }
 
+/// Hands `blocks` of a response of unknown length over, each joined to the one before, after its head has left.
+fn join_blocks(
+    engine: &mut Engine,
+    id: ConnectionId,
+    client: &mut UnixStream,
+    blocks: &[usize],
+) -> RequestKey {
+    client.set_nonblocking(true).unwrap();
+    client.write_all(GET).unwrap();
+    engine.handle_event(readable(id));
+    let key = engine.next_call(|_| || {}).unwrap().key;
+    let head = Cow::Owned(ResponseHead::default());
+    let start = ResponsePart::Start { head, block: Block::Borrowed(b"first"), flow: Arc::default() };
+    assert!(engine.respond(key, start, Writing::AtOnce));
+    assert!(received(client).windows(5).any(|bytes| bytes == b"first"), "head and first block leave at once");
+    for length in blocks {
+        let block = vec![b'x'; *length];
+        assert!(engine.respond(key, ResponsePart::Block(Block::Borrowed(&block)), Writing::Joined));
+    }
+    key
+}
+
+fn received(client: &mut UnixStream) -> Vec<u8> {
+    let mut received = Vec::new();
+    let _ = client.read_to_end(&mut received);
+    received
+}
+
+#[test]
+fn small_blocks_are_joined_until_the_response_ends() {
+    let (mut engine, id, mut client) = engine_with_client(&[]);
+    let key = join_blocks(&mut engine, id, &mut client, &[1, 2, 3]);
+    assert!(received(&mut client).is_empty());
+    assert!(engine.respond(key, ResponsePart::Finish, Writing::AtOnce));
+    assert_eq!(received(&mut client), b"1\r\nx\r\n2\r\nxx\r\n3\r\nxxx\r\n0\r\n\r\n");
+    assert_eq!(engine.join_until, None, "nothing is left to be written");
+}
+
+#[test]
+fn joined_blocks_leave_by_their_deadline() {
+    let (mut engine, id, mut client) = engine_with_client(&[]);
+    join_blocks(&mut engine, id, &mut client, &[1, 2]);
+    let Some(Some(due)) = engine.changed_timeout(false) else { panic!("the standby is told of it") };
+    assert_eq!(due, engine.now() + HOLD_MAX);
+    engine.set_now(due);
+    engine.advance();
+    assert_eq!(received(&mut client), b"1\r\nx\r\n2\r\nxx\r\n");
+}
+
+#[test]
+fn joined_blocks_are_few_bytes() {
+    for blocks in [&[1, 5000][..], &[2000, 3000, 1]] {
+        let (mut engine, id, mut client) = engine_with_client(&[]);
+        join_blocks(&mut engine, id, &mut client, blocks);
+        assert!(received(&mut client).len() > blocks.iter().sum::<usize>(), "all of them have left");
+    }
+}
+
+#[test]
+fn joined_blocks_leave_before_a_response_is_cut() {
+    let (mut engine, id, mut client) = engine_with_client(&[]);
+    let key = join_blocks(&mut engine, id, &mut client, &[2]);
+    engine.respond(key, ResponsePart::Abort(crate::access_log::Reason::Aborted), Writing::AtOnce);
+    assert_eq!(received(&mut client), b"2\r\nxx\r\n");
+}
+
 /// What the reactor tells of now: of whom, and whether that one has left.
 fn told(engine: &Engine) -> Vec<(u64, bool)> {
     let mut events = Events::new();

@@ -453,19 +453,25 @@ impl Lending {
     }
 
     /// Hands a part of a response to the engine: directly, if it lies in the slot. `false` if the client has gone.
+    /// `joins`: it may wait for the next part.
     pub(crate) fn respond(
         &self,
         key: RequestKey,
         response: ResponsePart<'_>,
         flow: Option<&Arc<Flow>>,
+        (now, joins): (Instant, bool),
     ) -> bool {
         match self.exchange.take() {
             Some(mut engine) => {
-                engine.set_now(Instant::now());
+                engine.set_now(now);
                 // What was posted before comes first: blocks of one response keep their order.
                 self.drain_mailbox(&mut engine);
                 let quiet = !self.call_durations.is_long() && !self.exchange.thread_states().is_polled();
-                let writing = if quiet { Writing::Batched } else { Writing::AtOnce };
+                let writing = match () {
+                    () if joins => Writing::Joined,
+                    () if quiet => Writing::Batched,
+                    () => Writing::AtOnce,
+                };
                 let alive = engine.respond(key, response, writing);
                 self.give_back(engine);
                 alive

@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use portico_proto::{Fields, ResponseHead};
@@ -40,6 +40,8 @@ pub struct Responder {
     may_spool: bool,
     /// It is made although its client has not taken enough of it: requests wait for the thread.
     goes_on: bool,
+    /// When the last block was handed to the engine.
+    handed: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +71,11 @@ const NEAR_BYTES: u64 = 1024 * 1024;
 /// that is made row by row.
 const EXPORT_BYTES: u64 = 8 * 1024 * 1024;
 
+/// A block that comes so soon after the one before is probably followed by more: it waits half a millisecond at
+/// most for them, so that a response of many small blocks takes few writes. The deadline that this needs may wake
+/// the standby, which costs as much as a few writes.
+const CLOSELY: Duration = Duration::from_micros(100);
+
 /// How long the thread waits for a client with a body that is there as a whole: a client that reads as fast as
 /// the server writes needs no file.
 const WHOLE_PATIENCE: Duration = Duration::from_millis(10);
@@ -78,8 +85,21 @@ impl Responder {
     pub(crate) fn new(lending: Arc<Lending>, key: RequestKey, share: ResponseShare) -> Self {
         let ResponseShare { memory_bytes, may_spool } = share;
         let (flow, spool, memory_left) = (None, None, memory_bytes as usize);
-        let (state, is_whole, announced, goes_on) = (ResponderState::Open, false, None, false);
-        Self { lending, key, state, flow, spool, memory_left, is_whole, announced, may_spool, goes_on }
+        let (is_whole, announced, goes_on, handed) = (false, None, false, None);
+        let state = ResponderState::Open;
+        Self {
+            lending,
+            key,
+            state,
+            flow,
+            spool,
+            memory_left,
+            is_whole,
+            announced,
+            may_spool,
+            goes_on,
+            handed,
+        }
     }
 
     /// The call that it answers.
@@ -170,8 +190,8 @@ impl Responder {
         self.start_with(head, Block::Shared(Box::new(block)))
     }
 
-    /// Sends a further block at once; waits (through `Application::blocking`) while too much is buffered and other
-    /// threads are free.
+    /// Sends a further block, at once or, if it follows another closely, within half a millisecond; waits (through
+    /// `Application::blocking`) while too much is buffered and other threads are free.
     ///
     /// # Errors
     /// [`Gone`].
@@ -213,7 +233,7 @@ impl Responder {
             return self.store(piece);
         }
         self.note_come(piece.len());
-        self.hand(ResponsePart::Block(Block::Borrowed(piece)))?;
+        self.hand_block(piece)?;
         self.make_room()
     }
 
@@ -366,8 +386,21 @@ impl Responder {
         self.is_gone() || self.lending.is_client_gone(self.key)
     }
 
+    /// Hands a block over. One that follows another closely is written with the next ones: see [`CLOSELY`].
+    fn hand_block(&mut self, block: &[u8]) -> Result<(), Gone> {
+        let now = Instant::now();
+        let last = self.handed.replace(now);
+        let joins = last.is_some_and(|last| now.saturating_duration_since(last) < CLOSELY);
+        self.hand_at(now, ResponsePart::Block(Block::Borrowed(block)), joins)
+    }
+
     fn hand(&self, response: ResponsePart<'_>) -> Result<(), Gone> {
-        if self.lending.respond(self.key, response, self.flow.as_ref()) { Ok(()) } else { Err(Gone) }
+        self.hand_at(Instant::now(), response, false)
+    }
+
+    fn hand_at(&self, now: Instant, response: ResponsePart<'_>, joins: bool) -> Result<(), Gone> {
+        let flow = self.flow.as_ref();
+        if self.lending.respond(self.key, response, flow, (now, joins)) { Ok(()) } else { Err(Gone) }
     }
 
     /// Waits while too much of the response is in memory, or has what comes next go to a file.

@@ -130,6 +130,24 @@ fn one_that_is_held_for_too_long_is_written() {
 }
 
 #[test]
+fn joined_blocks_of_a_stream_leave_together() {
+    let (mut engine, _, mut client) = engine_with_streams(&[], &[1]);
+    let call = next_call(&mut engine);
+    let head = Cow::Owned(ResponseHead::default());
+    let start = ResponsePart::Start { head, block: Block::Borrowed(b"first"), flow: Arc::default() };
+    assert!(engine.respond(call.key, start, Writing::AtOnce));
+    assert!(received(&mut client).ends_with(b"first"));
+    for block in [b"second", b"third_"] {
+        assert!(engine.respond(call.key, ResponsePart::Block(Block::Borrowed(block)), Writing::Joined));
+        assert!(received(&mut client).is_empty());
+    }
+    engine.set_now(engine.now() + HOLD_MAX);
+    engine.advance();
+    let bytes = received(&mut client);
+    assert!(bytes.ends_with(b"third_") && bytes.windows(6).any(|bytes| bytes == b"second"));
+}
+
+#[test]
 fn a_stream_that_is_given_up_is_not_run_and_a_running_one_has_no_client() {
     let (mut engine, id, mut client) = engine_with_streams(&[], &[1, 3]);
     let running = next_call(&mut engine);
