@@ -15,7 +15,7 @@ const WATCH_TICK: Duration = Duration::from_micros(1500);
 const QUIET_TICKS: u32 = 8;
 
 /// Calls that compute and take no longer than this come back soon enough by themselves, nearly always.
-const BRISK: Duration = Duration::from_micros(2200);
+const BRISK: Duration = Duration::from_millis(3);
 
 /// While they do, the standby looks once in so many of them at least...
 const CALLS_A_LOOK: u32 = 64;
@@ -49,13 +49,17 @@ impl Lending {
         self.exchange.thread_states().enlist_standby();
         let mut events = Events::new();
         let mut watch = StandbySchedule { left_alone: Instant::now() };
-        let (mut seen, mut quiet) = (0, 0);
+        let (mut seen, mut seen_at, mut quiet) = (0, Instant::now(), 0);
         while !self.is_stopped() {
-            self.standby_sleep(&watch, quiet > QUIET_TICKS);
+            let tick = self.standby_sleep(&watch, quiet > QUIET_TICKS);
             let lends = self.exchange.thread_states().lends();
             let looked_after = self.exchange.thread_states().is_looked_after();
-            let left_alone = lends == seen && !looked_after;
             let now = Instant::now();
+            if lends != seen {
+                seen_at = now;
+            }
+            // A deadline may have come sooner than the tick.
+            let left_alone = lends == seen && !looked_after && now.saturating_duration_since(seen_at) >= tick;
             let due = self.next_deadline.due().is_some_and(|due| due <= now);
             quiet = if lends == seen && looked_after { quiet + 1 } else { 0 };
             seen = lends;
@@ -70,7 +74,8 @@ impl Lending {
         }
     }
 
-    fn standby_sleep(&self, watch: &StandbySchedule, deeply: bool) {
+    /// Sleeps until the next tick or deadline; returns what the tick is.
+    fn standby_sleep(&self, watch: &StandbySchedule, deeply: bool) -> Duration {
         let now = Instant::now();
         self.exchange.thread_states().set_standby_asleep(deeply);
         // Whoever lends and then finds nobody asleep is seen here: it does not poll any more.
@@ -85,6 +90,7 @@ impl Lending {
             }
         }
         self.exchange.thread_states().set_standby_asleep(false);
+        tick
     }
 
     /// Drives until an application thread can, or until calls come back by themselves.
