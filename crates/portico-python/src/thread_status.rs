@@ -12,10 +12,11 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use std::{io, mem};
 
+use portico_proto::Peer;
 use pyo3::prelude::*;
 
 use portico_config::Config;
-use portico_server::{Occurrences, Peer, Request, RequestKey};
+use portico_server::{Occurrences, Request, RequestKey};
 use portico_supervisor::{
     Note, Scoreboard, SlotField, SlotState, SupervisorField, SupervisorState, ThreadRecord, ThreadState,
     WorkerSlot, now_nanos, thread_count,

@@ -4,14 +4,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use portico_proto::RequestHead;
+use portico_proto::{Peer, RequestHead};
 
 use crate::body::Body;
 use crate::connection::RequestKey;
 use crate::forwarded::Forwarded;
 use crate::lending::Responder;
-use crate::peer::{Peer, Server};
 use crate::request_id::RequestId;
+use crate::server::Server;
 use crate::tls::TlsClient;
 
 /// A program that answers requests. The gateway to Python implements it; tests and benches implement it in Rust.

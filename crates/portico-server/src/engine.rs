@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use portico_config::Config;
-use portico_proto::RequestHead;
+use portico_proto::{Peer, RequestHead};
 
 use crate::access_log::AccessLog;
 use crate::body::Body;
@@ -29,10 +29,10 @@ use crate::connection::{
 };
 use crate::forwarded::Forwarded;
 use crate::handover::Sharing;
-use crate::peer::{Peer, Server};
 use crate::queue::{Admission, Queue, Ticket};
 use crate::reactor::Reactor;
 use crate::request_id::RequestId;
+use crate::server::Server;
 use crate::tls::TlsClient;
 pub use accept::Accepting;
 use clients::ClientCounts;

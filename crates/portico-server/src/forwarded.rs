@@ -12,9 +12,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use portico_config::{Behind, Config, ForwardedHeaders, HeaderMap, SchemeHeader, TrustedPeers};
-use portico_proto::{Initials, RequestHead};
+use portico_proto::{Initials, Peer, RequestHead};
 
-use crate::peer::Peer;
 use names::Names;
 
 /// What the configuration says about proxies.

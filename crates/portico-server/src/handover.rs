@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use portico_os::above_standard;
+use portico_proto::Peer;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::{
@@ -20,7 +21,6 @@ use rustix::net::{
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::occurrences::Occurrences;
-use crate::peer::Peer;
 
 /// How much there is to do in one worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use portico_config::{Bind, BindAddress, Config, WireProtocol};
 use portico_files::Owner;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::peer::Server;
+use crate::server::Server;
 use crate::tls::CertificateSource;
 use socket_file::SocketFile;
 

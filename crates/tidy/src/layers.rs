@@ -108,7 +108,7 @@ const ORDERS: [Order; 9] = [
     Order {
         crate_name: "portico-proto",
         rows: &[
-            &["date", "error", "grammar", "limits", "message", "proxy", "queue", "status"],
+            &["date", "error", "grammar", "limits", "message", "path", "peer", "proxy", "queue", "status"],
             &["added", "content", "event", "singletons"],
             &["http1"],
             &["assemble", "gateway"],
@@ -127,7 +127,7 @@ const ORDERS: [Order; 9] = [
     Order {
         crate_name: "portico-server",
         rows: &[
-            &["heap", "occurrences", "path", "peer", "spool"],
+            &["heap", "occurrences", "server", "spool"],
             &["body", "forwarded", "request_id"],
             &["statsd", "syslog"],
             &["access_log"],

@@ -16,8 +16,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
-use portico_proto::{Framing, RequestHead, Version};
-use portico_server::{Forwarded, Peer, Server, TlsClient, path_info};
+use portico_proto::{Framing, Peer, RequestHead, Version, path_info};
+use portico_server::{Forwarded, Server, TlsClient};
 
 use super::GatewaySettings;
 use super::field_names::FieldNames;

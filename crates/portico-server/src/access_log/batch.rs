@@ -6,11 +6,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use portico_proto::{RequestHead, Version};
+use portico_proto::{Peer, RequestHead, Version};
 
 use super::plan::Plan;
 use super::{AccessRecord, LostRequest, Moment, Reason, Times};
-use crate::peer::Peer;
 use crate::request_id::{Digits, RequestId};
 
 /// Records, and the bytes that they refer to.

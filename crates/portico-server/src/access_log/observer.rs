@@ -3,12 +3,11 @@
 
 use std::fmt;
 
-use portico_proto::Version;
+use portico_proto::{Peer, Version};
 
 use super::batch::Batch;
 use super::plan::{METHOD, Plan, TARGET};
 use super::{Reason, Times};
-use crate::peer::Peer;
 
 /// A function that is called on the log's thread for each response that the server made itself. It must not block
 /// for long: lines wait behind it.

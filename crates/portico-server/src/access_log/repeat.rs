@@ -149,8 +149,8 @@ mod tests {
     use super::super::plan::{LineConstants, Plan};
     use super::super::testing::Sample;
     use super::super::{AccessRecord, Moment, Reason, Times};
-    use crate::peer::Peer;
     use crate::request_id::RequestId;
+    use portico_proto::Peer;
 
     const HEADS: [&[u8]; 9] = [
         b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",

@@ -3,12 +3,11 @@
 //! Everything that a peer has sent is escaped, so that no request can forge a line or a field.
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use portico_proto::Version;
+use portico_proto::{Peer, Version};
 
 use super::batch::LogLine;
 use super::escape::{address, plain};
 use super::plan::{METHOD, TARGET};
-use crate::peer::Peer;
 
 /// Writes the client's address, `-` where it has none.
 pub fn write_client(line: &LogLine<'_>, out: &mut Vec<u8>) {

@@ -1,6 +1,6 @@
 //! Lines for machines: JSON and logfmt with the same keys, OpenTelemetry's where it has one.
 
-use portico_proto::Version;
+use portico_proto::{Peer, Version};
 
 use super::batch::LogLine;
 use super::clock::Clock;
@@ -11,7 +11,6 @@ use super::plan::{
 use super::repeat::Marks;
 use super::request::{split_target, user_of};
 use super::trace;
-use crate::peer::Peer;
 use crate::request_id::RequestId;
 
 /// Room for a line of usual length.

@@ -1,6 +1,7 @@
 //! Lines of a template: gunicorn's atoms.
 
 use portico_config::{Atom, AtomForm, RequestStage};
+use portico_proto::{Peer, path_info};
 
 use super::Times;
 use super::batch::LogLine;
@@ -9,8 +10,6 @@ use super::escape::{number, plain, seconds};
 use super::plan::{Plan, TARGET, TemplatePart};
 use super::request::{protocol, split_target, write_client, write_request_line, write_user};
 use super::trace;
-use crate::path::path_info;
-use crate::peer::Peer;
 
 /// Appends `line` without its line end.
 pub fn line(line: &LogLine<'_>, parts: &[TemplatePart], plan: &Plan, clock: &mut Clock, out: &mut Vec<u8>) {

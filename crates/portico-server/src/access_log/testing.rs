@@ -1,15 +1,15 @@
 //! What the tests of the log share: one exchange, and the line that is made of it.
 
 use portico_config::AccessLogFormat;
-use portico_proto::{Event, Fields, Limits, RequestHead, ResponseHead, http1};
+use portico_proto::{Event, Fields, Limits, Peer, RequestHead, ResponseHead, http1};
 
 use super::batch::Batch;
 use super::clock::Clock;
 use super::format::format;
 use super::plan::{LineConstants, Plan};
 use super::{AccessRecord, Moment, Reason, Times};
-use crate::peer::{Peer, Server};
 use crate::request_id::RequestId;
+use crate::server::Server;
 
 /// An exchange, but for what is the same in all tests.
 pub struct Sample {

@@ -4,14 +4,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use portico_config::{Config, ProxyProtocol, WireProtocol};
-use portico_proto::{AddedFields, HttpDate, Limits, ProxyVersions, RequestHead, SERVER, fastcgi, http2};
+use portico_proto::{
+    AddedFields, HttpDate, Limits, Peer, ProxyVersions, RequestHead, SERVER, fastcgi, http2,
+};
 
 use super::reports::Reports;
 use super::{Ledger, MemoryLeft};
 use crate::access_log::{AccessLog, Moment};
 use crate::forwarded::{Heard, Policy};
-use crate::peer::{Peer, Server};
 use crate::request_id::{RequestId, RequestIds};
+use crate::server::Server;
 use crate::spool::Spools;
 use crate::tls::Acceptor;
 use crate::transport::Transport;

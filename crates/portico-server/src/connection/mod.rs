@@ -33,7 +33,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use portico_proto::{Fields, Protocol, RequestHead, ResponseHead};
+use portico_proto::{Fields, Peer, Protocol, RequestHead, ResponseHead};
 
 pub use context::{Counters, EngineContext};
 pub use deadline::Deadline;
@@ -46,9 +46,9 @@ pub use table::{ConnectionId, ConnectionTable, RequestKey};
 use crate::access_log::{CLIENT_GONE, Reason};
 use crate::body::Body;
 use crate::forwarded::Forwarded;
-use crate::peer::{Peer, Server};
 use crate::reactor::{Event, Interest};
 use crate::request_id::RequestId;
+use crate::server::Server;
 use crate::tls::TlsClient;
 use crate::transport::{Progress, Transport};
 use backlog::Backlog;

@@ -8,7 +8,7 @@ use portico_proto::Framing;
 use super::{Connection, Deadline, EngineContext, Phase};
 use crate::body::Body;
 use crate::handover::{HandoverMessage, HandoverQueue, Metadata};
-use crate::peer::Server;
+use crate::server::Server;
 use crate::transport::Transport;
 
 /// Bytes that the next owner is to take for read.

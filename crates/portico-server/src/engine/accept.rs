@@ -6,11 +6,13 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use portico_proto::Peer;
+
 use super::Engine;
 use crate::connection::{Connection, ConnectionId, Idleness, Step};
 use crate::listener::Listener;
-use crate::peer::{Peer, Server};
 use crate::reactor::{Interest, Reactor};
+use crate::server::Server;
 use crate::tls::Acceptor;
 use crate::transport::Transport;
 

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use portico_proto::Peer;
+
 use super::Engine;
 use crate::connection::Connection;
-use crate::peer::Peer;
 
 /// The connections of one worker by client.
 #[derive(Debug)]

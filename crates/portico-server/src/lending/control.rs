@@ -14,8 +14,8 @@ use super::message::EngineMessage;
 use crate::connection::RequestKey;
 use crate::engine::{Accepting, SharingState};
 use crate::listener::Listener;
-use crate::peer::Server;
 use crate::reactor::Interest;
+use crate::server::Server;
 
 impl Lending {
     /// Begins to accept from `listeners`. To be called once.

@@ -12,8 +12,8 @@ use super::Lending;
 use crate::connection::{ConnectionId, Flow, RequestKey, ResponsePart};
 use crate::engine::{Engine, Writing};
 use crate::listener::Listener;
-use crate::peer::Server;
 use crate::reactor::Event;
+use crate::server::Server;
 
 /// A request of a thread without the engine to the thread that has it.
 pub(super) enum EngineMessage {

@@ -12,12 +12,11 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use portico_proto::{ProxyVersions, StreamIo};
+use portico_proto::{Peer, ProxyVersions, StreamIo};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
 
-use crate::peer::Peer;
 use crate::tls::{Acceptor, TlsClient};
 use proxied::Proxied;
 pub use proxied::ProxyResult;

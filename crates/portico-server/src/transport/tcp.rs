@@ -5,11 +5,11 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use portico_os::above_standard;
+use portico_proto::Peer;
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with, connect_unspec};
 
 use super::Transport;
-use crate::peer::Peer;
 
 pub(super) fn accept(listener: BorrowedFd<'_>) -> Result<(Transport, Peer), Errno> {
     // TCP_NODELAY is set on the listener and inherited: one system call less per connection.

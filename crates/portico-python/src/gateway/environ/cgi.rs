@@ -7,8 +7,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use portico_proto::RequestHead;
-use portico_server::{Forwarded, Scheme, path_info, percent_decode};
+use portico_proto::{RequestHead, path_info, percent_decode};
+use portico_server::{Forwarded, Scheme};
 
 use super::super::field_names::FieldNames;
 use super::{Parts, forwarded as proxies};

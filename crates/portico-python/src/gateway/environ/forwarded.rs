@@ -2,11 +2,12 @@
 
 use std::net::IpAddr;
 
+use portico_proto::{Peer, path_info, percent_decode};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
-use portico_server::{Forwarded, Peer, Scheme, path_info, percent_decode};
+use portico_server::{Forwarded, Scheme};
 
 use super::{Parts, host_and_port};
 use crate::raw::latin1;

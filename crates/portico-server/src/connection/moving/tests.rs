@@ -8,12 +8,12 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use portico_config::{Parsed, parse};
+use portico_proto::Peer;
 
 use super::*;
 use crate::body::Body;
 use crate::connection::Step;
 use crate::handover::{Dispatch, Handover, MESSAGE_BYTES_MAX};
-use crate::peer::Peer;
 
 const HEAD: &[u8] =
     b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nX-Forwarded-For: 203.0.113.9\r\n\r\n";
