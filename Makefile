@@ -71,7 +71,7 @@ test-rust: $(BIN)/python ## Run the Rust tests; the house rules are apart, in `m
 .PHONY: test-loom
 test-loom: ## Check the lending of the event loop against every interleaving of its threads
 	RUSTC_WORKSPACE_WRAPPER=$(abspath .ci/rustc-loom) \
-		cargo test --package portico-server --lib --locked --quiet \
+		cargo test --package portico-lending --lib --locked --quiet \
 		--config profile.dev.package.loom.opt-level=3 loom | \
 		awk '{ print } /[1-9][0-9]* passed/ { found = 1 } END { exit !found }'
 

@@ -8,13 +8,17 @@ use crate::source::RustFile;
 
 /// What each crate may name of the others, and of what they alone may name. The protocols, what opens files for
 /// root and what handles descriptors stand on nothing; the data plane on all; Python is the top's alone.
-const CRATES: [(&str, &[&str]); 9] = [
+const CRATES: [(&str, &[&str]); 10] = [
     ("tidy", &[]),
     ("portico-proto", &[]),
     ("portico-files", &[]),
+    ("portico-lending", &[]),
     ("portico-config", &["portico_files"]),
     ("portico-os", &["portico_files"]),
-    ("portico-server", &["portico_config", "portico_files", "portico_os", "portico_proto"]),
+    (
+        "portico-server",
+        &["portico_config", "portico_files", "portico_lending", "portico_os", "portico_proto"],
+    ),
     ("portico-reload", &["portico_config"]),
     ("portico-supervisor", &["portico_config", "portico_files", "portico_os"]),
     (
@@ -33,9 +37,10 @@ const CRATES: [(&str, &[&str]); 9] = [
 ];
 
 /// Names that the table above is about.
-const GUARDED: [&str; 9] = [
+const GUARDED: [&str; 10] = [
     "portico_config",
     "portico_files",
+    "portico_lending",
     "portico_os",
     "portico_proto",
     "portico_python",
@@ -56,7 +61,7 @@ struct Order {
     seam: &'static str,
 }
 
-const ORDERS: [Order; 9] = [
+const ORDERS: [Order; 10] = [
     Order {
         crate_name: "portico-config",
         rows: &[
@@ -91,6 +96,16 @@ const ORDERS: [Order; 9] = [
     Order {
         crate_name: "portico-files",
         rows: &[&["owner"], &["exposure"], &["folder_entry"], &["exposed", "log", "read"]],
+        strict: true,
+        seam: "",
+    },
+    Order {
+        crate_name: "portico-lending",
+        rows: &[
+            &["active_calls", "mailbox", "poller", "slot", "watermark"],
+            &["thread_states"],
+            &["exchange"],
+        ],
         strict: true,
         seam: "",
     },

@@ -26,7 +26,6 @@ mod response_spool;
 mod session;
 mod table;
 mod timeout;
-mod watermark;
 
 use std::borrow::Cow;
 use std::net::SocketAddr;

@@ -7,7 +7,8 @@
 use std::fs::File;
 use std::sync::Arc;
 
-use super::watermark::Watermark;
+use portico_lending::Watermark;
+
 use crate::spool::{SpoolError, SpoolFile, Spools};
 
 /// The file of one response, and how far it has been written and taken.

@@ -19,16 +19,12 @@
 //!
 //! One file because each step hands the engine to the next: a reader follows it from take to release.
 
-mod active_calls;
 mod call_duration;
 mod control;
-mod exchange;
-mod mailbox;
 mod message;
+mod poller;
 mod responder;
-mod slot;
 mod standby;
-mod thread_states;
 mod waits;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -38,6 +34,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use portico_config::Config;
+use portico_lending::{ActiveCall, ActiveCalls, Exchange, NextDeadline};
 
 use crate::access_log::AccessLog;
 use crate::application::{Application, Request};
@@ -49,12 +46,10 @@ use crate::handover::Sharing;
 use crate::occurrences::Occurrences;
 use crate::reactor::{Events, Reactor};
 use crate::spool::{SpoolError, Spools};
-use active_calls::{ActiveCall, ActiveCalls};
 use call_duration::CallDurationAverage;
-use exchange::Exchange;
 use message::EngineMessage;
+use poller::ReactorPoller;
 pub use responder::{Gone, Responder};
-use thread_states::NextDeadline;
 use waits::{Need, Outlook, Waits};
 
 /// One engine, its threads, and the application that they call.
@@ -162,7 +157,7 @@ impl Lending {
         if let Some(engine) = engine {
             self.exchange.lay_to_rest(engine);
         }
-        self.exchange.thread_states().wake_all(&self.reactor);
+        self.exchange.thread_states().wake_all(&self.poller());
     }
 
     /// Whether the engine has stopped; threads that are not in a call end then.
@@ -384,10 +379,10 @@ impl Lending {
             match self.release(engine) {
                 Some(again) => engine = again,
                 None => {
-                    self.exchange.thread_states().rouse_standby(&self.reactor);
+                    self.exchange.thread_states().rouse_standby(&self.poller());
                     let unpolled = self.call_durations.waits() && !self.exchange.thread_states().is_polled();
                     if unpolled || self.needs_another(more) {
-                        self.exchange.thread_states().wake_one(&self.reactor);
+                        self.exchange.thread_states().wake_one(&self.poller());
                     }
                     return;
                 }
@@ -416,7 +411,7 @@ impl Lending {
         if let Some(due) = engine.changed_timeout(self.exchange.thread_states().is_standby_polling())
             && self.next_deadline.publish(due)
         {
-            self.exchange.thread_states().wake_standby(&self.reactor);
+            self.exchange.thread_states().wake_standby(&self.poller());
         }
         if let Some(work) = engine.changed_work() {
             self.exchange.thread_states().set_work_waiting(work);
@@ -504,9 +499,9 @@ impl Lending {
             match laid_down {
                 Some(again) => engine = again,
                 None => {
-                    self.exchange.thread_states().rouse_standby(&self.reactor);
+                    self.exchange.thread_states().rouse_standby(&self.poller());
                     if self.needs_another(more) {
-                        self.exchange.thread_states().wake_one(&self.reactor);
+                        self.exchange.thread_states().wake_one(&self.poller());
                     }
                     return;
                 }
@@ -525,7 +520,7 @@ impl Lending {
     /// Makes sure that somebody drives: the calling thread is about to wait for what only a driver brings.
     pub(crate) fn ensure_driven(&self) {
         if !self.exchange.thread_states().is_polled() {
-            self.exchange.thread_states().ask_standby(&self.reactor);
+            self.exchange.thread_states().ask_standby(&self.poller());
         }
     }
 
@@ -589,10 +584,15 @@ impl Lending {
         thread::sleep(POLL_INTERVAL); // Whatever it is, it must not become a busy loop.
     }
 
+    /// What wakes the threads that wait for the network.
+    fn poller(&self) -> ReactorPoller<'_> {
+        ReactorPoller(&self.reactor)
+    }
+
     /// The engine has stopped: everybody may go.
     fn finish(&self, engine: Box<Engine>) {
         self.stopped.store(true, Ordering::SeqCst);
         self.exchange.lay_to_rest(engine);
-        self.exchange.thread_states().wake_all(&self.reactor);
+        self.exchange.thread_states().wake_all(&self.poller());
     }
 }

@@ -118,7 +118,7 @@ impl Lending {
             }
             if call {
                 // Also if none was idle before: a call may have ended since.
-                self.exchange.thread_states().wake_one(&self.reactor);
+                self.exchange.thread_states().wake_one(&self.poller());
             }
             if relieved {
                 return;

@@ -19,7 +19,7 @@ use std::sync::{OnceLock, PoisonError};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use crate::reactor::Reactor;
+use crate::poller::Poller;
 
 /// The states of an engine's threads: in calls, waiting for the network, parked, standby. Counted only; no thread
 /// waits for another here.
@@ -114,20 +114,20 @@ impl ThreadStates {
     }
 
     /// Wakes one application thread that has nothing to do, if there is one.
-    pub fn wake_one(&self, reactor: &Reactor) {
+    pub fn wake_one(&self, poller: &impl Poller) {
         let parked = self.parked().pop();
         if let Some(thread) = parked {
             thread.unpark();
         } else if self.polling() > 0 {
-            reactor.wake();
+            poller.wake();
         }
     }
 
     /// Wakes everybody, to end. Threads that poll pass the wake-up on.
-    pub fn wake_all(&self, reactor: &Reactor) {
+    pub fn wake_all(&self, poller: &impl Poller) {
         self.parked().drain(..).for_each(|thread| thread.unpark());
-        self.wake_standby(reactor);
-        reactor.wake();
+        self.wake_standby(poller);
+        poller.wake();
     }
 
     /// The engine is being lent to call the application. Only its driver calls this.
@@ -152,17 +152,17 @@ impl ThreadStates {
     }
 
     /// Has the standby look after the engine from now on, if it does not already.
-    pub fn rouse_standby(&self, reactor: &Reactor) {
+    pub fn rouse_standby(&self, poller: &impl Poller) {
         if self.standby_asleep.swap(false, Ordering::SeqCst) {
-            self.wake_standby(reactor);
+            self.wake_standby(poller);
         }
     }
 
     /// Has the standby drive the engine at once: the calling thread is about to wait for something that only a
     /// driver brings.
-    pub fn ask_standby(&self, reactor: &Reactor) {
+    pub fn ask_standby(&self, poller: &impl Poller) {
         self.standby_asked.store(true, Ordering::SeqCst);
-        self.wake_standby(reactor);
+        self.wake_standby(poller);
     }
 
     /// Whether somebody has asked since the last look.
@@ -171,9 +171,9 @@ impl ThreadStates {
     }
 
     /// Wakes the standby, however it sleeps.
-    pub fn wake_standby(&self, reactor: &Reactor) {
+    pub fn wake_standby(&self, poller: &impl Poller) {
         if self.standby_polling.load(Ordering::SeqCst) {
-            reactor.wake_aside();
+            poller.wake_aside();
         }
         if let Some(standby) = self.standby.get() {
             standby.unpark();
