@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::thread;
 
 use portico_config::{Parsed, parse};
+use portico_net::Listener;
 use portico_proto::{Fields, ResponseHead};
-use portico_server::{Application, Lending, Listener, Request, Responder};
+use portico_server::{Application, Lending, Request, Responder};
 
 struct Hello {
     head: ResponseHead,

@@ -21,10 +21,10 @@ mod writer;
 
 use std::net::IpAddr;
 
+use portico_net::Server;
 use portico_proto::{Peer, RequestHead};
 
 use crate::request_id::RequestId;
-use crate::server::Server;
 
 pub use observer::{AccessObserver, ServerResponse};
 pub use plan::{LineConstants, Plan};

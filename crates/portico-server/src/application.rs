@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use portico_net::{Server, TlsClient};
 use portico_proto::{Peer, RequestHead};
 
 use crate::body::Body;
@@ -11,8 +12,6 @@ use crate::connection::RequestKey;
 use crate::forwarded::Forwarded;
 use crate::lending::Responder;
 use crate::request_id::RequestId;
-use crate::server::Server;
-use crate::tls::TlsClient;
 
 /// A program that answers requests. The gateway to Python implements it; tests and benches implement it in Rust.
 pub trait Application: Send + Sync + 'static {

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use portico_config::Config;
+use portico_net::{Reactor, Server, TlsClient};
 use portico_proto::{Peer, RequestHead};
 
 use crate::access_log::AccessLog;
@@ -30,10 +31,7 @@ use crate::connection::{
 use crate::forwarded::Forwarded;
 use crate::handover::Sharing;
 use crate::queue::{Admission, Queue, Ticket};
-use crate::reactor::Reactor;
 use crate::request_id::RequestId;
-use crate::server::Server;
-use crate::tls::TlsClient;
 pub use accept::Accepting;
 use clients::ClientCounts;
 pub use sharing::SharingState;

@@ -11,17 +11,12 @@ mod forwarded;
 mod handover;
 mod heap;
 mod lending;
-mod listener;
 mod occurrences;
 mod queue;
-mod reactor;
 mod request_id;
-mod server;
 mod spool;
 mod statsd;
 mod syslog;
-mod tls;
-mod transport;
 
 pub use access_log::{
     AccessLog, AccessObserver, Destination, LineConstants, LostRequest, Outputs, Plan, Reopener,
@@ -33,10 +28,7 @@ pub use connection::{Counters, RequestKey};
 pub use forwarded::{Forwarded, Scheme};
 pub use handover::{Handover, Load, Sharing, Siblings};
 pub use lending::{Gone, Lending, Responder};
-pub use listener::{BindError, Listener};
 pub use occurrences::{Occurrences, Ration};
 pub use request_id::RequestId;
-pub use server::Server;
 pub use statsd::Statsd;
 pub use syslog::{Severity, Syslog};
-pub use tls::{CertificateExpiry, CertificateReloader, CertificateSource, TlsClient};

@@ -8,7 +8,8 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use portico_server::{Application, Request, Responder, Server};
+use portico_net::Server;
+use portico_server::{Application, Request, Responder};
 use support::{TestServer, head};
 
 /// Answers with the name of the server that it was asked as.

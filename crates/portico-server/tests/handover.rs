@@ -10,9 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use portico_server::{
-    Application, Counters, Handover, Lending, Listener, Load, Request, Responder, Sharing, Siblings,
-};
+use portico_net::Listener;
+use portico_server::{Application, Counters, Handover, Lending, Load, Request, Responder, Sharing, Siblings};
 use support::{Client, TestServer, config, head};
 
 /// What the workers of one test know of each other.

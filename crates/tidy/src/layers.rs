@@ -8,16 +8,17 @@ use crate::source::RustFile;
 
 /// What each crate may name of the others, and of what they alone may name. The protocols, what opens files for
 /// root and what handles descriptors stand on nothing; the data plane on all; Python is the top's alone.
-const CRATES: [(&str, &[&str]); 10] = [
+const CRATES: &[(&str, &[&str])] = &[
     ("tidy", &[]),
     ("portico-proto", &[]),
     ("portico-files", &[]),
     ("portico-lending", &[]),
     ("portico-config", &["portico_files"]),
     ("portico-os", &["portico_files"]),
+    ("portico-net", &["portico_config", "portico_files", "portico_os", "portico_proto"]),
     (
         "portico-server",
-        &["portico_config", "portico_files", "portico_lending", "portico_os", "portico_proto"],
+        &["portico_config", "portico_files", "portico_lending", "portico_net", "portico_os", "portico_proto"],
     ),
     ("portico-reload", &["portico_config"]),
     ("portico-supervisor", &["portico_config", "portico_files", "portico_os"]),
@@ -26,6 +27,7 @@ const CRATES: [(&str, &[&str]); 10] = [
         &[
             "portico_config",
             "portico_files",
+            "portico_net",
             "portico_os",
             "portico_proto",
             "portico_reload",
@@ -37,10 +39,11 @@ const CRATES: [(&str, &[&str]); 10] = [
 ];
 
 /// Names that the table above is about.
-const GUARDED: [&str; 10] = [
+const GUARDED: &[&str] = &[
     "portico_config",
     "portico_files",
     "portico_lending",
+    "portico_net",
     "portico_os",
     "portico_proto",
     "portico_python",
@@ -61,7 +64,7 @@ struct Order {
     seam: &'static str,
 }
 
-const ORDERS: [Order; 10] = [
+const ORDERS: &[Order] = &[
     Order {
         crate_name: "portico-config",
         rows: &[
@@ -110,6 +113,12 @@ const ORDERS: [Order; 10] = [
         seam: "",
     },
     Order {
+        crate_name: "portico-net",
+        rows: &[&["reactor", "server", "tls"], &["listener", "transport"]],
+        strict: true,
+        seam: "",
+    },
+    Order {
         crate_name: "portico-os",
         rows: &[
             &["folder", "standard", "vital"],
@@ -142,13 +151,10 @@ const ORDERS: [Order; 10] = [
     Order {
         crate_name: "portico-server",
         rows: &[
-            &["heap", "occurrences", "server", "spool"],
+            &["heap", "occurrences", "spool"],
             &["body", "forwarded", "request_id"],
             &["statsd", "syslog"],
             &["access_log"],
-            &["reactor"],
-            &["tls"],
-            &["listener", "transport"],
             &["handover"],
             &["connection"],
             &["queue"],
@@ -196,7 +202,7 @@ const ORDERS: [Order; 10] = [
 ];
 
 /// The folder whose files alone name the kernel's readiness interface.
-const REACTOR: &str = "crates/portico-server/src/reactor/";
+const REACTOR: &str = "crates/portico-net/src/reactor/";
 
 /// What they name it by.
 const POLLERS: [&[&str]; 2] = [&["rustix", "event", "epoll"], &["mio"]];
@@ -301,8 +307,8 @@ fn within_crate(
 
 fn poller(file: &RustFile, path: &NamedPath) -> Option<Finding> {
     let names_it = POLLERS.iter().any(|poller| path.begins_with(poller));
-    (file.crate_name() == Some("portico-server") && names_it && !file.path.starts_with(REACTOR))
-        .then(|| file.finding(path.line, "the poller outside reactor/"))
+    let outside = file.path.starts_with("crates/portico-") && !file.path.starts_with(REACTOR);
+    (names_it && outside).then(|| file.finding(path.line, "the poller outside reactor/"))
 }
 
 /// A new module must be given its place, or the order would wither unseen.
@@ -356,24 +362,24 @@ mod tests {
 
     #[test]
     fn a_module_that_looks_upward_is_found_however_it_spells_the_name() {
-        let expected = "transport must not name connection, which is above it";
-        let lib = ("crates/portico-server/src/lib.rs", "pub use connection::Connection;");
+        let expected = "connection must not name engine, which is above it";
+        let lib = ("crates/portico-server/src/lib.rs", "pub use engine::Engine;");
         for (path, code) in [
-            ("transport/tcp.rs", "use crate::connection::Table;"),
-            ("transport/tcp.rs", "use crate::{body::Body, connection::Table};"),
-            ("transport/tcp.rs", "use crate::Connection;"),
-            ("transport/tcp.rs", "use super::super::connection::Table;"),
-            ("transport/mod.rs", "use super::connection::Table;"),
-            ("transport/mod.rs", "fn f(x: &crate::connection::Table) {}"),
-            ("transport/mod.rs", "fn f() { assert!(crate::connection::g()); }"),
+            ("connection/gateway.rs", "use crate::engine::Call;"),
+            ("connection/gateway.rs", "use crate::{body::Body, engine::Call};"),
+            ("connection/gateway.rs", "use crate::Engine;"),
+            ("connection/gateway.rs", "use super::super::engine::Call;"),
+            ("connection/mod.rs", "use super::engine::Call;"),
+            ("connection/mod.rs", "fn f(x: &crate::engine::Call) {}"),
+            ("connection/mod.rs", "fn f() { assert!(crate::engine::g()); }"),
         ] {
             let path = format!("crates/portico-server/src/{path}");
             assert_eq!(of_names(&[lib, (&path, code)]), [expected], "{code}");
         }
-        let downward = "use crate::transport::Transport;";
-        assert_eq!(of_names(&[("crates/portico-server/src/connection/mod.rs", downward)]), [""; 0]);
-        let sibling = "use super::connection::Table;";
-        assert_eq!(of_names(&[("crates/portico-server/src/transport/tcp.rs", sibling)]), [""; 0]);
+        let downward = "use crate::connection::Table;";
+        assert_eq!(of_names(&[("crates/portico-server/src/engine/accept.rs", downward)]), [""; 0]);
+        let sibling = "use super::engine::Call;";
+        assert_eq!(of_names(&[("crates/portico-server/src/connection/gateway.rs", sibling)]), [""; 0]);
     }
 
     #[test]
@@ -419,6 +425,6 @@ mod tests {
             messages(&[("crates/portico-server/src/engine.rs", code)]),
             ["the poller outside reactor/"]
         );
-        assert_eq!(messages(&[("crates/portico-server/src/reactor/poll.rs", code)]), [""; 0]);
+        assert_eq!(messages(&[("crates/portico-net/src/reactor/poll.rs", code)]), [""; 0]);
     }
 }

@@ -16,8 +16,13 @@ struct Retired {
 }
 
 const SUPERVISOR: &[&str] = &["crates/portico-supervisor/"];
-const DATA_PLANE: &[&str] =
-    &["crates/portico-proto/src/", "crates/portico-server/src/", "crates/portico-python/src/"];
+const DATA_PLANE: &[&str] = &[
+    "crates/portico-lending/src/",
+    "crates/portico-net/src/",
+    "crates/portico-proto/src/",
+    "crates/portico-python/src/",
+    "crates/portico-server/src/",
+];
 const CONFIG: &[&str] = &["crates/portico-config/"];
 
 const METAPHOR: &str = "a metaphor of our own";

@@ -19,10 +19,10 @@ const LONG_FILE_REASON: &str = "One file because";
 /// Files in which `unsafe` may stand, each block with its `SAFETY:` comment (clippy sees to that).
 const UNSAFE_FILES: [&str; 7] = [
     "crates/portico-lending/src/slot.rs",
+    "crates/portico-net/src/listener.rs",
+    "crates/portico-net/src/transport/unsent.rs",
     "crates/portico-python/src/raw.rs",
     "crates/portico-server/src/heap.rs",
-    "crates/portico-server/src/listener.rs",
-    "crates/portico-server/src/transport/unsent.rs",
     "crates/portico-supervisor/src/scoreboard.rs",
     "crates/portico-supervisor/src/signals.rs",
 ];

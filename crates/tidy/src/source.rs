@@ -276,8 +276,8 @@ mod tests {
 
     #[test]
     fn a_file_knows_its_place() {
-        let file = RustFile::sample("crates/portico-server/src/reactor/poll.rs", "");
-        assert_eq!((file.crate_name(), file.top_module()), (Some("portico-server"), Some("reactor")));
+        let file = RustFile::sample("crates/portico-net/src/reactor/poll.rs", "");
+        assert_eq!((file.crate_name(), file.top_module()), (Some("portico-net"), Some("reactor")));
         let file = RustFile::sample("crates/portico-server/src/engine.rs", "");
         assert_eq!(file.top_module(), Some("engine"));
         assert!(!file.is_test_file());

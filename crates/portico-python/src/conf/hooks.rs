@@ -2,11 +2,11 @@
 
 use std::os::fd::{AsFd, AsRawFd};
 
+use portico_net::Listener;
 use pyo3::call::PyCallArgs;
 use pyo3::prelude::*;
 
 use portico_config::{Resolved, SettingSource};
-use portico_server::Listener;
 
 use super::file::ConfFiles;
 use crate::error::{one_line, traceback};

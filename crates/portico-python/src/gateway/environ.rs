@@ -12,12 +12,13 @@ mod tls;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use portico_net::{Server, TlsClient};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
 use portico_proto::{Framing, Peer, RequestHead, Version, path_info};
-use portico_server::{Forwarded, Server, TlsClient};
+use portico_server::Forwarded;
 
 use super::GatewaySettings;
 use super::field_names::FieldNames;

@@ -7,11 +7,10 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use portico_net::Server;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
-
-use portico_server::Server;
 
 use super::hash::hash;
 use super::start_response::Callables;

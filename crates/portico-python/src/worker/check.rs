@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
+use portico_net::{CertificateReloader, Listener};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use rustix::fs::{Access, access};
 
 use portico_config::{Config, LogTarget, Resolved};
 use portico_os::Folder;
-use portico_server::{CertificateReloader, Listener};
 
 use super::identity::Identity;
 use super::{

@@ -7,11 +7,10 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use portico_net::Listener;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use rustix::fs::fstat;
-
-use portico_server::Listener;
 
 use crate::{fork, forked_children, raw};
 

@@ -1,5 +1,6 @@
 //! Whose the workers are: `--user`, `--group`, `--initgroups`. The supervisor stays root's.
 
+use portico_net::Listener;
 use pyo3::exceptions::{PyKeyError, PyPermissionError};
 use pyo3::prelude::*;
 use pyo3::types::PyAny;
@@ -8,7 +9,6 @@ use rustix::thread::set_no_new_privs;
 
 use portico_config::{Account, Config};
 use portico_files::Owner;
-use portico_server::Listener;
 
 use super::StartError;
 use crate::error::one_line;

@@ -43,13 +43,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use portico_net::{CertificateReloader, Listener};
 use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
 
 use portico_config::{Config, LogTarget, Resolved};
 use portico_files::Owner;
 use portico_os::{Folder, fill_standard};
-use portico_server::{CertificateReloader, Listener};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::gateway::error_stream;

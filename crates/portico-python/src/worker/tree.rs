@@ -9,12 +9,13 @@ use std::io::{self, Write};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
+use portico_net::{CertificateReloader, Listener};
 use pyo3::prelude::*;
 
 use portico_config::{Config, LogTarget, Resolved};
 use portico_files::Owner;
 use portico_os::Folder;
-use portico_server::{CertificateReloader, Handover, Listener};
+use portico_server::Handover;
 use portico_supervisor::upgrade::Takeover;
 use portico_supervisor::{ChildContext, ProcessRole, Report, Supervisor};
 use rustix::process::geteuid;

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use portico_config::{Config, Warmup};
-use portico_server::{Lending, Server};
+use portico_net::Server;
+use portico_server::Lending;
 
 use super::StartError;
 

@@ -1,6 +1,7 @@
 //! What the tests of the log share: one exchange, and the line that is made of it.
 
 use portico_config::AccessLogFormat;
+use portico_net::Server;
 use portico_proto::{Event, Fields, Limits, Peer, RequestHead, ResponseHead, http1};
 
 use super::batch::Batch;
@@ -9,7 +10,6 @@ use super::format::format;
 use super::plan::{LineConstants, Plan};
 use super::{AccessRecord, Moment, Reason, Times};
 use crate::request_id::RequestId;
-use crate::server::Server;
 
 /// An exchange, but for what is the same in all tests.
 pub struct Sample {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use portico_config::{Config, ProxyProtocol, WireProtocol};
+use portico_net::{Acceptor, Server, Transport};
 use portico_proto::{
     AddedFields, HttpDate, Limits, Peer, ProxyVersions, RequestHead, SERVER, fastcgi, http2,
 };
@@ -13,10 +14,7 @@ use super::{Ledger, MemoryLeft};
 use crate::access_log::{AccessLog, Moment};
 use crate::forwarded::{Heard, Policy};
 use crate::request_id::{RequestId, RequestIds};
-use crate::server::Server;
 use crate::spool::Spools;
-use crate::tls::Acceptor;
-use crate::transport::Transport;
 
 /// The state that an engine lends to the connection that works: configuration, limits, clock, buffers, ledger and
 /// counters. Owned by the engine; a connection never keeps any of it.

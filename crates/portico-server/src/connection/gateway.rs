@@ -10,12 +10,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use portico_config::WireProtocol;
+use portico_net::Server;
 use portico_proto::{Error, Peer, Protocol, RequestHead};
 
 use super::{Connection, EngineContext, Step};
 use crate::access_log::Reason;
 use crate::forwarded::{ForwardedRefusal, Scheme};
-use crate::server::Server;
 
 /// What a new connection to `server` speaks.
 pub(super) fn protocol(server: &Server) -> Protocol {

@@ -1,8 +1,9 @@
 //! The memory that is held for one connection.
 
+use portico_net::Transport;
+
 use super::{Connection, Phase};
 use crate::body::Body;
-use crate::transport::Transport;
 
 /// Heads up to this size are usual, and not counted one by one.
 const SMALL_HEAD_BYTES: usize = 2048;

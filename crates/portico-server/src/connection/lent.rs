@@ -13,12 +13,12 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use portico_net::Progress;
 use portico_os::above_standard;
 use rustix::io::{fcntl_dupfd_cloexec, ioctl_fionbio};
 use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, socketpair};
 
 use super::{Connection, Deadline, EngineContext, Phase, Step};
-use crate::transport::{self, Progress};
 
 /// The engine's end of a connection that the application has taken over.
 #[derive(Debug, Default)]
@@ -134,7 +134,7 @@ impl Connection {
                 }
             }
         }
-        match transport::write(pair.as_fd(), &self.inbox) {
+        match portico_net::write(pair.as_fd(), &self.inbox) {
             Progress::Bytes(count) if count == self.inbox.len() => self.inbox = Vec::new(),
             Progress::Bytes(count) => drop(self.inbox.drain(..count)),
             Progress::Blocked => return false,
@@ -160,7 +160,7 @@ impl Connection {
         if lent.output_ended || !self.is_written() {
             return false;
         }
-        match transport::read(pair.as_fd(), scratch) {
+        match portico_net::read(pair.as_fd(), scratch) {
             Progress::Bytes(count) => {
                 self.body_bytes += count as u64;
                 self.write_or_keep(&scratch[..count]);
@@ -197,7 +197,7 @@ impl Connection {
         if let Some(pair) = &lent.pair {
             // What a pair of sockets holds is bounded by the kernel.
             let mut scratch = std::mem::take(&mut context.scratch);
-            while let Progress::Bytes(count) = transport::read(pair.as_fd(), &mut scratch) {
+            while let Progress::Bytes(count) = portico_net::read(pair.as_fd(), &mut scratch) {
                 self.body_bytes += count as u64;
                 self.outbox.buffer().extend_from_slice(&scratch[..count]);
             }

@@ -32,6 +32,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use portico_net::{Event, Interest, Progress, Server, TlsClient, Transport};
 use portico_proto::{Fields, Peer, Protocol, RequestHead, ResponseHead};
 
 pub use context::{Counters, EngineContext};
@@ -45,11 +46,7 @@ pub use table::{ConnectionId, ConnectionTable, RequestKey};
 use crate::access_log::{CLIENT_GONE, Reason};
 use crate::body::Body;
 use crate::forwarded::Forwarded;
-use crate::reactor::{Event, Interest};
 use crate::request_id::RequestId;
-use crate::server::Server;
-use crate::tls::TlsClient;
-use crate::transport::{Progress, Transport};
 use backlog::Backlog;
 use lent::Lent;
 use outbox::Outbox;

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use portico_net::{Server, Transport};
 use portico_proto::Framing;
 
 use super::{Connection, Deadline, EngineContext, Phase};
 use crate::body::Body;
 use crate::handover::{HandoverMessage, HandoverQueue, Metadata};
-use crate::server::Server;
-use crate::transport::Transport;
 
 /// Bytes that the next owner is to take for read.
 type Pieces<'a> = [&'a [u8]; 3];

@@ -6,10 +6,10 @@ use std::fs::File;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use portico_net::{Progress, Transport};
 use portico_proto::forget_taken;
 
 use super::ResponseSpool;
-use crate::transport::{Progress, Transport};
 
 /// Queue of bytes, blocks and files in the order in which they go out.
 #[derive(Debug, Default)]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use portico_config::{StreamRequestBody, WireProtocol};
+use portico_net::Progress;
 use portico_proto::{ErrorKind, Event, Framing, Part, Peer, ProxyAddresses, ProxyClient, RequestHead};
 
 use super::timeout::next_deadline;
@@ -11,7 +12,6 @@ use super::{Connection, Deadline, EngineContext, Phase, Step};
 use crate::access_log::Reason;
 use crate::body::{Body, BodyPipe, MemoryRoom, PipeEnd, Spool};
 use crate::forwarded::ForwardedRefusal;
-use crate::transport::Progress;
 
 /// A request body on its way in.
 #[derive(Debug)]

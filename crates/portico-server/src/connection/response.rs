@@ -9,13 +9,13 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use portico_config::EarlyHints;
+use portico_net::Progress;
 use portico_proto::{AddedFields, Fields, Part, ResponseHead};
 
 use super::outbox::Outbox;
 use super::{Connection, Deadline, EngineContext, Flow, Phase, ResponseSpool, Step};
 use crate::access_log::Reason;
 use crate::request_id::{FIELD, RequestId};
-use crate::transport::Progress;
 
 /// A piece of a body on its way from the application to its client.
 #[derive(Debug)]

@@ -6,15 +6,11 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use portico_net::{Acceptor, Interest, Listener, Reactor, Server, Transport};
 use portico_proto::Peer;
 
 use super::Engine;
 use crate::connection::{Connection, ConnectionId, Idleness, Step};
-use crate::listener::Listener;
-use crate::reactor::{Interest, Reactor};
-use crate::server::Server;
-use crate::tls::Acceptor;
-use crate::transport::Transport;
 
 /// The listeners of one engine.
 #[derive(Debug, Default)]

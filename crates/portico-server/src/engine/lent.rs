@@ -3,9 +3,10 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
+use portico_net::Interest;
+
 use super::Engine;
 use crate::connection::{Connection, ConnectionId, RequestKey, Step};
-use crate::reactor::Interest;
 
 impl Engine {
     /// Gives the connection of the call `key`, which has answered nothing, to the application. Returns the

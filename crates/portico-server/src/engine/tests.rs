@@ -7,14 +7,12 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 
 use portico_config::{Parsed, parse};
+use portico_net::{Event, Events, Interest, Listener, Transport};
 use portico_proto::ResponseHead;
 
 use super::*;
 use crate::connection::Block;
 use crate::handover::{Handover, Load, Siblings};
-use crate::listener::Listener;
-use crate::reactor::{Event, Events, Interest};
-use crate::transport::Transport;
 
 fn config(arguments: &[&str]) -> Config {
     match parse(arguments.iter().map(OsString::from), &|_| None) {

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use portico_net::{Event, Events};
+
 use super::{Accepting, Engine, POLL_INTERVAL};
 use crate::connection::{Connection, ConnectionId};
-use crate::reactor::{Event, Events};
 
 /// How long clients that keep the engine busy have a turn together before others get theirs.
 const TURN_MAX: Duration = POLL_INTERVAL;

@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use portico_net::{Interest, Listener, Server};
 use portico_os::VitalDescriptors;
 use portico_proto::RequestHead;
 
@@ -13,9 +14,6 @@ use super::Lending;
 use super::message::EngineMessage;
 use crate::connection::RequestKey;
 use crate::engine::{Accepting, SharingState};
-use crate::listener::Listener;
-use crate::reactor::Interest;
-use crate::server::Server;
 
 impl Lending {
     /// Begins to accept from `listeners`. To be called once.

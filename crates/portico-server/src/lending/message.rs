@@ -6,14 +6,12 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use portico_net::{Event, Listener, Server};
 use portico_proto::RequestHead;
 
 use super::Lending;
 use crate::connection::{ConnectionId, Flow, RequestKey, ResponsePart};
 use crate::engine::{Engine, Writing};
-use crate::listener::Listener;
-use crate::reactor::Event;
-use crate::server::Server;
 
 /// A request of a thread without the engine to the thread that has it.
 pub(super) enum EngineMessage {

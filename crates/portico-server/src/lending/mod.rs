@@ -35,6 +35,7 @@ use std::time::{Duration, Instant};
 
 use portico_config::Config;
 use portico_lending::{ActiveCall, ActiveCalls, Exchange, NextDeadline};
+use portico_net::{Events, Reactor};
 
 use crate::access_log::AccessLog;
 use crate::application::{Application, Request};
@@ -44,7 +45,6 @@ use crate::connection::{
 use crate::engine::{Call, Engine, POLL_INTERVAL, Writing};
 use crate::handover::Sharing;
 use crate::occurrences::Occurrences;
-use crate::reactor::{Events, Reactor};
 use crate::spool::{SpoolError, Spools};
 use call_duration::CallDurationAverage;
 use message::EngineMessage;

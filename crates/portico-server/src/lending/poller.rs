@@ -1,8 +1,7 @@
 //! The reactor as the states of the threads know it.
 
 use portico_lending::Poller;
-
-use crate::reactor::Reactor;
+use portico_net::Reactor;
 
 /// The reactor, in whose waits threads are woken.
 pub(super) struct ReactorPoller<'a>(pub(super) &'a Reactor);

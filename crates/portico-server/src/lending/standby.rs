@@ -4,9 +4,10 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use portico_net::Events;
+
 use super::Lending;
 use crate::engine::Engine;
-use crate::reactor::Events;
 
 /// How soon the standby looks whether a lent engine has been taken back, where that may be late.
 const WATCH_TICK: Duration = Duration::from_micros(1500);

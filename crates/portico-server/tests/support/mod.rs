@@ -8,9 +8,10 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use portico_config::{Config, LogTarget, Parsed, parse};
+use portico_net::Listener;
 use portico_proto::{Fields, ResponseHead};
 use portico_server::{
-    AccessLog, Application, Counters, Destination, Lending, LineConstants, Listener, Outputs, Sharing,
+    AccessLog, Application, Counters, Destination, Lending, LineConstants, Outputs, Sharing,
 };
 
 pub struct TestServer {

@@ -1,11 +1,10 @@
 //! What the environ of a request that came by TLS has beside the others: HTTPS, and the variables of Apache's
 //! mod_ssl. Fields of a request become HTTP_*, so that no client can pose as one that has shown a certificate.
 
+use portico_net::TlsClient;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
-
-use portico_server::TlsClient;
 
 use crate::raw::latin1;
 
