@@ -17,8 +17,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use log::{Level, LevelFilter, Metadata, Record};
 use portico_config::{LogLevel, LogTarget};
 use portico_files::{Owner, open_log};
-use portico_os::{LogOutput, LogSink, Weight};
-use portico_server::{Severity, Statsd, Syslog};
+use portico_log::{LogOutput, LogSink, Severity, Statsd, Syslog, Weight};
 use rustix::stdio::{dup2_stderr, dup2_stdout, stderr, stdout};
 use signal_hook::low_level;
 

@@ -12,11 +12,12 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use std::{io, mem};
 
+use portico_log::Occurrences;
 use portico_proto::Peer;
 use pyo3::prelude::*;
 
 use portico_config::Config;
-use portico_server::{Occurrences, Request, RequestKey};
+use portico_server::{Request, RequestKey};
 use portico_supervisor::{
     Note, Scoreboard, SlotField, SlotState, SupervisorField, SupervisorState, ThreadRecord, ThreadState,
     WorkerSlot, now_nanos, thread_count,

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use portico_log::RequestId;
 use portico_net::{Server, TlsClient};
 use portico_proto::{Peer, RequestHead};
 
@@ -11,7 +12,6 @@ use crate::body::Body;
 use crate::connection::RequestKey;
 use crate::forwarded::Forwarded;
 use crate::lending::Responder;
-use crate::request_id::RequestId;
 
 /// A program that answers requests. The gateway to Python implements it; tests and benches implement it in Rust.
 pub trait Application: Send + Sync + 'static {

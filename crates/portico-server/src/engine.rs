@@ -19,10 +19,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use portico_config::Config;
+use portico_log::{AccessLog, RequestId};
 use portico_net::{Reactor, Server, TlsClient};
 use portico_proto::{Peer, RequestHead};
 
-use crate::access_log::AccessLog;
 use crate::body::Body;
 use crate::connection::{
     Connection, ConnectionId, ConnectionTable, Counters, Deadline, EngineContext, QUEUE_FULL, RequestKey,
@@ -31,7 +31,6 @@ use crate::connection::{
 use crate::forwarded::Forwarded;
 use crate::handover::Sharing;
 use crate::queue::{Admission, Queue, Ticket};
-use crate::request_id::RequestId;
 pub use accept::Accepting;
 use clients::ClientCounts;
 pub use sharing::SharingState;

@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use portico_log::Occurrences;
 use portico_os::above_standard;
 use portico_proto::Peer;
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -19,8 +20,6 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair, sockopt,
 };
 use rustix::time::{ClockId, clock_gettime};
-
-use crate::occurrences::Occurrences;
 
 /// How much there is to do in one worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

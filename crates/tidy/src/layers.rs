@@ -15,10 +15,11 @@ const CRATES: &[(&str, &[&str])] = &[
     ("portico-lending", &[]),
     ("portico-config", &["portico_files"]),
     ("portico-os", &["portico_files"]),
+    ("portico-log", &["portico_config", "portico_files", "portico_os", "portico_proto"]),
     ("portico-net", &["portico_config", "portico_files", "portico_os", "portico_proto"]),
     (
         "portico-server",
-        &["portico_config", "portico_files", "portico_lending", "portico_net", "portico_os", "portico_proto"],
+        &["portico_config", "portico_lending", "portico_log", "portico_net", "portico_os", "portico_proto"],
     ),
     ("portico-reload", &["portico_config"]),
     ("portico-supervisor", &["portico_config", "portico_files", "portico_os"]),
@@ -27,6 +28,7 @@ const CRATES: &[(&str, &[&str])] = &[
         &[
             "portico_config",
             "portico_files",
+            "portico_log",
             "portico_net",
             "portico_os",
             "portico_proto",
@@ -43,6 +45,7 @@ const GUARDED: &[&str] = &[
     "portico_config",
     "portico_files",
     "portico_lending",
+    "portico_log",
     "portico_net",
     "portico_os",
     "portico_proto",
@@ -113,6 +116,16 @@ const ORDERS: &[Order] = &[
         seam: "",
     },
     Order {
+        crate_name: "portico-log",
+        rows: &[
+            &["log_sink", "occurrences", "request_id", "statsd"],
+            &["record_queue", "syslog"],
+            &["access_log", "log_output"],
+        ],
+        strict: true,
+        seam: "",
+    },
+    Order {
         crate_name: "portico-net",
         rows: &[&["reactor", "server", "tls"], &["listener", "transport"]],
         strict: true,
@@ -120,12 +133,7 @@ const ORDERS: &[Order] = &[
     },
     Order {
         crate_name: "portico-os",
-        rows: &[
-            &["folder", "standard", "vital"],
-            &["log_sink", "memory"],
-            &["record_queue"],
-            &["log_output"],
-        ],
+        rows: &[&["folder", "standard", "vital"], &["memory"]],
         strict: true,
         seam: "",
     },
@@ -151,10 +159,8 @@ const ORDERS: &[Order] = &[
     Order {
         crate_name: "portico-server",
         rows: &[
-            &["heap", "occurrences", "spool"],
-            &["body", "forwarded", "request_id"],
-            &["statsd", "syslog"],
-            &["access_log"],
+            &["heap", "spool"],
+            &["body", "forwarded"],
             &["handover"],
             &["connection"],
             &["queue"],

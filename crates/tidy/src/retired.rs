@@ -18,6 +18,7 @@ struct Retired {
 const SUPERVISOR: &[&str] = &["crates/portico-supervisor/"];
 const DATA_PLANE: &[&str] = &[
     "crates/portico-lending/src/",
+    "crates/portico-log/src/",
     "crates/portico-net/src/",
     "crates/portico-proto/src/",
     "crates/portico-python/src/",
@@ -49,7 +50,7 @@ const RETIRED: &[Retired] = &[
         within: &["crates/portico-reload/"],
         reason: METAPHOR,
     },
-    Retired { word: "Sink", instead: "LogSink", within: &["crates/portico-os/"], reason: TWICE },
+    Retired { word: "Sink", instead: "LogSink", within: &["crates/portico-log/"], reason: TWICE },
     Retired { word: "Place", instead: "FolderEntry", within: &["crates/portico-files/"], reason: TWICE },
     Retired { word: "Inherited", instead: "SystemdSockets", within: CONFIG, reason: TWICE },
     Retired { word: "Draft", instead: "MigrationDraft", within: CONFIG, reason: TWICE },

@@ -1,9 +1,8 @@
 //! Accesses of which the gateway knows nothing, for the access log of a Python logger.
 
+use portico_log::{AccessObserver, Occurrences, ServerResponse};
 use portico_proto::Peer;
 use pyo3::prelude::*;
-
-use portico_server::{AccessObserver, Occurrences, ServerResponse};
 
 use super::observer::number;
 use crate::hub;

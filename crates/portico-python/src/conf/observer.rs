@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use portico_log::Occurrences;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString};
 
 use portico_proto::{RequestHead, Version};
-use portico_server::Occurrences;
 
 use crate::error::traceback;
 use crate::raw::latin1;

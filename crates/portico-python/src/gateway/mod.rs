@@ -21,11 +21,12 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use portico_log::Occurrences;
 use pyo3::intern;
 use pyo3::prelude::*;
 
 use portico_config::Config;
-use portico_server::{Application, Occurrences, Request, Responder};
+use portico_server::{Application, Request, Responder};
 
 use environ::{Environs, Parts};
 use response::WsgiCall;

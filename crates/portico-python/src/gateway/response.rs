@@ -7,13 +7,13 @@
 use std::fmt;
 use std::time::Instant;
 
+use portico_log::{Occurrences, Ration};
 use pyo3::exceptions::{PyConnectionError, PyStopIteration, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyIterator, PyList, PyTuple};
 
 use portico_proto::RequestHead;
-use portico_server::{Occurrences, Ration};
 
 use super::detached;
 use super::file_wrapper::FileWrapper;

@@ -9,11 +9,12 @@ use std::os::fd::IntoRawFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use portico_log::Occurrences;
 use pyo3::intern;
 use pyo3::prelude::*;
 
 use portico_proto::{Fields, ResponseHead};
-use portico_server::{Occurrences, RequestKey, Responder};
+use portico_server::{RequestKey, Responder};
 
 use super::start_response::{ResponseExchange, TakenConnection};
 

@@ -4,9 +4,10 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 
+use portico_log::Occurrences;
 use pyo3::prelude::*;
 
-use portico_server::{Lending, Occurrences};
+use portico_server::Lending;
 use portico_supervisor::{Running, ThreadState};
 
 use super::inspector::Inspector;

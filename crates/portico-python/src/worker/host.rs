@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use portico_log::{AccessLog, LineConstants, LostRequest, Outputs, Plan, Times};
 use portico_net::{CertificateReloader, Listener};
 use pyo3::call::PyCallArgs;
 use pyo3::prelude::*;
@@ -15,7 +16,6 @@ use pyo3::prelude::*;
 use portico_config::{Config, Preload, Resolved, Workers};
 use portico_files::Owner;
 use portico_os::Folder;
-use portico_server::{AccessLog, LineConstants, LostRequest, Outputs, Plan, Times};
 use portico_supervisor::upgrade::{CommandLine, Takeover};
 use portico_supervisor::{
     Capacity, Footprint, Host, InterruptedRequest, LogFiles, Pidfile, ReloadError, Running, StacksFile,

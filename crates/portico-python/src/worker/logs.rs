@@ -9,11 +9,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use portico_log::Destination;
 use pyo3::prelude::*;
 
 use portico_config::{Config, LogTarget};
 use portico_files::open_log;
-use portico_server::Destination;
 use portico_supervisor::LogFiles;
 use rustix::fs::{FileType, fstat};
 

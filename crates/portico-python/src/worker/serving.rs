@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 use std::{io, mem, thread};
 
+use portico_log::{AccessLog, LineConstants, Occurrences, Reopener};
 use portico_net::Listener;
 use pyo3::prelude::*;
 
 use log::Level;
 use portico_config::Config;
-use portico_server::{AccessLog, Application, Lending, LineConstants, Occurrences, Reopener};
+use portico_server::{Application, Lending};
 use portico_supervisor::{ControlCommand, LogFiles, Report, StacksFile};
 
 use super::app::{LoadError, Loaded};

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use portico_config::Config;
-use portico_server::{AccessObserver, Destination, Outputs, Statsd, Syslog};
+use portico_log::{AccessObserver, Destination, Outputs, Statsd, Syslog};
 
 use super::WorkerSetup;
 use super::logs::{destination, path_of};

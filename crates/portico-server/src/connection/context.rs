@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use portico_config::{Config, ProxyProtocol, WireProtocol};
+use portico_log::{AccessLog, Moment, RequestId, RequestIds};
 use portico_net::{Acceptor, Server, Transport};
 use portico_proto::{
     AddedFields, HttpDate, Limits, Peer, ProxyVersions, RequestHead, SERVER, fastcgi, http2,
@@ -11,9 +12,7 @@ use portico_proto::{
 
 use super::reports::Reports;
 use super::{Ledger, MemoryLeft};
-use crate::access_log::{AccessLog, Moment};
 use crate::forwarded::{Heard, Policy};
-use crate::request_id::{RequestId, RequestIds};
 use crate::spool::Spools;
 
 /// The state that an engine lends to the connection that works: configuration, limits, clock, buffers, ledger and

@@ -6,8 +6,9 @@
 
 use std::time::Duration;
 
+use portico_log::Reason;
+
 use super::{Connection, Deadline, EngineContext, Phase, Step};
-use crate::access_log::Reason;
 
 /// The shortest and the longest time between two looks at what the client has acknowledged. Nothing tells of it.
 const LOOK_AFTER_MIN: Duration = Duration::from_millis(2);

@@ -10,11 +10,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use portico_config::WireProtocol;
+use portico_log::Reason;
 use portico_net::Server;
 use portico_proto::{Error, Peer, Protocol, RequestHead};
 
 use super::{Connection, EngineContext, Step};
-use crate::access_log::Reason;
 use crate::forwarded::{ForwardedRefusal, Scheme};
 
 /// What a new connection to `server` speaks.

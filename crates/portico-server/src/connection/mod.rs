@@ -32,6 +32,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use portico_log::{CLIENT_GONE, Reason, RequestId};
 use portico_net::{Event, Interest, Progress, Server, TlsClient, Transport};
 use portico_proto::{Fields, Peer, Protocol, RequestHead, ResponseHead};
 
@@ -43,10 +44,8 @@ pub use response::{Block, ResponsePart};
 pub use response_spool::ResponseSpool;
 pub use table::{ConnectionId, ConnectionTable, RequestKey};
 
-use crate::access_log::{CLIENT_GONE, Reason};
 use crate::body::Body;
 use crate::forwarded::Forwarded;
-use crate::request_id::RequestId;
 use backlog::Backlog;
 use lent::Lent;
 use outbox::Outbox;

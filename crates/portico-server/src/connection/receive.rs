@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use portico_config::{StreamRequestBody, WireProtocol};
+use portico_log::Reason;
 use portico_net::Progress;
 use portico_proto::{ErrorKind, Event, Framing, Part, Peer, ProxyAddresses, ProxyClient, RequestHead};
 
 use super::timeout::next_deadline;
 use super::{Connection, Deadline, EngineContext, Phase, Step};
-use crate::access_log::Reason;
 use crate::body::{Body, BodyPipe, MemoryRoom, PipeEnd, Spool};
 use crate::forwarded::ForwardedRefusal;
 

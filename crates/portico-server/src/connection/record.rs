@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
+use portico_log::{AccessRecord, Reason, RequestId, Times};
+
 use super::{Connection, EngineContext};
-use crate::access_log::{AccessRecord, Reason, Times};
-use crate::request_id::RequestId;
 
 impl Connection {
     /// Notes the beginning of the present request's call, for the access log.
@@ -49,7 +49,8 @@ impl Connection {
         log.push(&AccessRecord {
             head: self.head.as_deref(),
             peer: client.as_ref().unwrap_or(&self.peer),
-            server: &self.server,
+            server_name: &self.server.name,
+            server_port: &self.server.port,
             moment,
             status,
             body_bytes: self.body_bytes.saturating_sub(self.outbox.unsent_bytes()),

@@ -4,11 +4,11 @@
 use std::collections::HashSet;
 use std::io;
 
+use portico_log::Occurrences;
 use portico_proto::{Error, Peer, ProxyError, http2};
 use rustix::io::Errno;
 
 use crate::forwarded::ForwardedRefusal;
-use crate::occurrences::Occurrences;
 
 /// The log lines that clients can cause, each bounded in number.
 #[derive(Debug, Default)]

@@ -9,13 +9,12 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use portico_config::EarlyHints;
+use portico_log::{REQUEST_ID_FIELD, Reason, RequestId};
 use portico_net::Progress;
 use portico_proto::{AddedFields, Fields, Part, ResponseHead};
 
 use super::outbox::Outbox;
 use super::{Connection, Deadline, EngineContext, Flow, Phase, ResponseSpool, Step};
-use crate::access_log::Reason;
-use crate::request_id::{FIELD, RequestId};
 
 /// A piece of a body on its way from the application to its client.
 #[derive(Debug)]
@@ -405,7 +404,7 @@ impl Connection {
         }
         if context.config.telemetry.request_id
             && self.id != RequestId::None
-            && head.fields.get(FIELD).is_none()
+            && head.fields.get(REQUEST_ID_FIELD).is_none()
             && let Some(asked) = &self.head
             && let Some(id) = self.id.text(asked)
         {

@@ -6,12 +6,12 @@
 use std::time::Instant;
 
 use portico_config::WireProtocol;
+use portico_log::{CLIENT_GONE, Reason};
 use portico_net::Transport;
 use portico_proto::{ErrorKind, NewStream, ProtocolViolation, SessionEvent, StreamIo, fastcgi, http2};
 
 use super::timeout::DRAIN_GRACE;
 use super::{Connection, ConnectionId, Deadline, EngineContext, Phase, Step};
-use crate::access_log::{CLIENT_GONE, Reason};
 
 /// The part that a connection has in a session: none, its owner, or one of its streams.
 #[derive(Debug)]

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use portico_log::Reason;
 use portico_net::Transport;
 
 use super::{Connection, Deadline, EngineContext, Phase, Step};
-use crate::access_log::Reason;
 
 /// Body of the response to a request that has waited in the queue for too long.
 const WAITED_TOO_LONG: &[u8] = b"503 Service Unavailable: the request has waited too long for a thread\n";

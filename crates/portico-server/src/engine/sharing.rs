@@ -15,13 +15,13 @@
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
+use portico_log::Occurrences;
 use portico_net::{Interest, Reactor, Transport};
 
 use super::accept::{LANE, LISTENER};
 use super::{Engine, earlier};
 use crate::connection::{Connection, ConnectionId};
 use crate::handover::{BYTES_MAX, Dispatch, HandoverQueue, Load, MESSAGE_BYTES_MAX, Sharing};
-use crate::occurrences::Occurrences;
 
 /// The state of an engine as one of several workers: what it shares, and what it has last told the others.
 #[derive(Debug)]

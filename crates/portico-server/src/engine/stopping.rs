@@ -2,8 +2,9 @@
 
 use std::time::Instant;
 
+use portico_log::Reason;
+
 use super::Engine;
-use crate::access_log::Reason;
 use crate::connection::Connection;
 
 /// Requests that are cut at the end and told one by one: there may be as many as clients like.

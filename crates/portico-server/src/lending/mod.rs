@@ -35,16 +35,15 @@ use std::time::{Duration, Instant};
 
 use portico_config::Config;
 use portico_lending::{ActiveCall, ActiveCalls, Exchange, NextDeadline};
+use portico_log::{AccessLog, Occurrences};
 use portico_net::{Events, Reactor};
 
-use crate::access_log::AccessLog;
 use crate::application::{Application, Request};
 use crate::connection::{
     ConnectionId, Counters, Flow, MemoryGauge, RequestKey, ResponsePart, ResponseSpool, Room, WaitEnd,
 };
 use crate::engine::{Call, Engine, POLL_INTERVAL, Writing};
 use crate::handover::Sharing;
-use crate::occurrences::Occurrences;
 use crate::spool::{SpoolError, Spools};
 use call_duration::CallDurationAverage;
 use message::EngineMessage;

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use portico_log::Reason;
 use portico_proto::{Fields, ResponseHead};
 
 use super::Lending;
 use super::waits::Outlook;
-use crate::access_log::Reason;
 use crate::connection::{Block, Flow, RequestKey, ResponsePart, ResponseShare, ResponseSpool, Room, WaitEnd};
 use crate::spool::SpoolError;
 

@@ -8,11 +8,10 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use portico_config::{Config, LogTarget, Parsed, parse};
+use portico_log::{AccessLog, Destination, LineConstants, Outputs};
 use portico_net::Listener;
 use portico_proto::{Fields, ResponseHead};
-use portico_server::{
-    AccessLog, Application, Counters, Destination, Lending, LineConstants, Outputs, Sharing,
-};
+use portico_server::{Application, Counters, Lending, Sharing};
 
 pub struct TestServer {
     pub address: SocketAddr,

@@ -21,7 +21,6 @@ mod writer;
 
 use std::net::IpAddr;
 
-use portico_net::Server;
 use portico_proto::{Peer, RequestHead};
 
 use crate::request_id::RequestId;
@@ -37,8 +36,10 @@ pub struct AccessRecord<'a> {
     pub head: Option<&'a RequestHead>,
     /// Who sent it.
     pub peer: &'a Peer,
-    /// Through which listener.
-    pub server: &'a Server,
+    /// The name of the listener that it came through.
+    pub server_name: &'a str,
+    /// The port of that, in decimal; empty for a UNIX socket.
+    pub server_port: &'a str,
     /// When it was answered.
     pub moment: Moment,
     /// Status of the response.

@@ -1,7 +1,6 @@
 //! What the tests of the log share: one exchange, and the line that is made of it.
 
 use portico_config::AccessLogFormat;
-use portico_net::Server;
 use portico_proto::{Event, Fields, Limits, Peer, RequestHead, ResponseHead, http1};
 
 use super::batch::Batch;
@@ -14,7 +13,6 @@ use crate::request_id::RequestId;
 /// An exchange, but for what is the same in all tests.
 pub struct Sample {
     head: Option<Box<RequestHead>>,
-    server: Server,
     response_fields: Vec<u8>,
     peer: Peer,
     id: RequestId,
@@ -36,13 +34,11 @@ impl Sample {
             Ok(Some(Event::Head(head))) => Some(head),
             _ => None,
         };
-        let server = Server { name: "198.51.100.1".to_owned(), port: "8000".to_owned(), ..Server::default() };
         let times = Times { queue: 1_000_000_000, application: 1_500_000_000, write: 3_000 };
         let mut id = [b'0'; 26];
         id[25] = b'1';
         Self {
             head,
-            server,
             response_fields: Vec::new(),
             peer: Peer::Inet(([192, 0, 2, 7], 5000).into()),
             id: RequestId::Made(id),
@@ -55,7 +51,8 @@ impl Sample {
         AccessRecord {
             head: self.head.as_deref(),
             peer: &self.peer,
-            server: &self.server,
+            server_name: "198.51.100.1",
+            server_port: "8000",
             moment: Moment { second: 784111777, nanos: 123_456 },
             status: 200,
             body_bytes: 12,

@@ -9,13 +9,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use portico_os::above_standard;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, Mode, OFlags, fcntl_getfl, fcntl_setfl, fstat};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::net::{SendFlags, send};
 use rustix::process::{Resource, getrlimit};
-
-use crate::standard::above_standard;
 
 /// Where the lines of a log go: a file, a pipe, a terminal or a socket. Writing never waits for its reader, and
 /// never changes the mode of a descriptor that is shared with other programs.

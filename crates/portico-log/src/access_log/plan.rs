@@ -293,8 +293,8 @@ impl TextSource {
                 named.next().filter(|_| named.next().is_none()).map(|(_, value)| value)
             }
             Self::Authority => record.head.and_then(|head| head.authority()),
-            Self::ServerName => told(record, b"SERVER_NAME").or(Some(record.server.name.as_bytes())),
-            Self::ServerPort => told(record, b"SERVER_PORT").or(Some(record.server.port.as_bytes())),
+            Self::ServerName => told(record, b"SERVER_NAME").or(Some(record.server_name.as_bytes())),
+            Self::ServerPort => told(record, b"SERVER_PORT").or(Some(record.server_port.as_bytes())),
             Self::ResponseField(at) => noted_field(record.response_fields, *at),
             Self::Fields => {
                 let head = record.head.filter(|_| record.reason.is_some_and(Reason::is_servers));

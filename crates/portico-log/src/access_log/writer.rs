@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use portico_config::AccessLogFormat;
 use portico_files::open_log;
-use portico_os::{LogSink, above_standard};
+use portico_os::above_standard;
 use portico_proto::ResponseHead;
 use rustix::io::fcntl_dupfd_cloexec;
 
@@ -23,6 +23,7 @@ use super::format::format;
 use super::observer::AccessObserver;
 use super::plan::{LineConstants, Plan};
 use super::{AccessRecord, LostRequest, Reason, Times};
+use crate::log_sink::LogSink;
 use crate::occurrences::Occurrences;
 use crate::statsd::Statsd;
 use crate::syslog::{Severity, Syslog};
