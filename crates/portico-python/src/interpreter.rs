@@ -5,32 +5,13 @@
 //! extension module is loaded that does not declare that it can run without (`Py_mod_gil`). That is noticed where
 //! such modules are loaded, so that the module can be named; Python's own warning may be filtered, or go nowhere.
 
-use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use portico_supervisor::{Gil, Interpreter};
 use pyo3::prelude::*;
 
 use crate::error::one_line;
-
-/// An interpreter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Interpreter {
-    /// `sys.hexversion`
-    version: u32,
-    gil: Gil,
-}
-
-/// The global interpreter lock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gil {
-    /// The interpreter cannot run without it.
-    BuiltIn,
-    /// Free-threaded, without it.
-    Off,
-    /// Free-threaded, but it has been turned on.
-    On,
-}
 
 /// This process' interpreter as a number; 0 before [`watch`].
 static CURRENT: AtomicU64 = AtomicU64::new(0);
@@ -44,9 +25,9 @@ static TURNED_ON_BY: Mutex<Option<String>> = Mutex::new(None);
 /// # Errors
 /// This is no CPython as it should be.
 pub fn watch(py: Python<'_>) -> PyResult<()> {
-    let interpreter = Interpreter::now(py)?;
+    let interpreter = now(py)?;
     let former = CURRENT.swap(interpreter.to_number(), Ordering::Relaxed);
-    if former == 0 && interpreter.gil == Gil::Off {
+    if former == 0 && interpreter.gil() == Gil::Off {
         let watched = wrap_pyfunction!(turned_on, py)?;
         py.import("portico._free_threading")?.call_method1("watch", (watched,))?;
     }
@@ -58,7 +39,7 @@ pub fn watch(py: Python<'_>) -> PyResult<()> {
 /// # Errors
 /// As [`watch`].
 pub fn look(py: Python<'_>) -> PyResult<Interpreter> {
-    let interpreter = Interpreter::now(py)?;
+    let interpreter = now(py)?;
     CURRENT.store(interpreter.to_number(), Ordering::Relaxed);
     Ok(interpreter)
 }
@@ -80,7 +61,7 @@ pub fn has_no_gil() -> bool {
 /// What the operator of `--require-free-threading` is told.
 pub fn require_free_threading(py: Python<'_>) -> PyResult<Result<(), String>> {
     let interpreter = look(py)?;
-    let reason = match interpreter.gil {
+    let reason = match interpreter.gil() {
         Gil::Off => return Ok(Ok(())),
         Gil::BuiltIn => {
             format!("{interpreter} has a GIL; start with a free-threaded Python, such as python3.14t")
@@ -120,72 +101,14 @@ fn turned_on(py: Python<'_>, name: &str, file: Option<&str>) {
     }
 }
 
-impl Interpreter {
-    fn now(py: Python<'_>) -> PyResult<Self> {
-        let sys = py.import("sys")?;
-        let version = sys.getattr("hexversion")?.extract()?;
-        let is_on = || -> PyResult<bool> { sys.call_method0("_is_gil_enabled")?.is_truthy() };
-        let gil = match () {
-            () if !cfg!(Py_GIL_DISABLED) => Gil::BuiltIn,
-            () if is_on()? => Gil::On,
-            () => Gil::Off,
-        };
-        Ok(Self { version, gil })
-    }
-
-    /// Whether there is no GIL.
-    pub fn has_no_gil(self) -> bool {
-        self.gil == Gil::Off
-    }
-
-    /// Whether it is a free-threaded build whose GIL has been turned on.
-    pub fn has_gil_turned_on(self) -> bool {
-        self.gil == Gil::On
-    }
-
-    /// The same with its GIL turned on.
-    pub fn with_gil_turned_on(self) -> Self {
-        Self { gil: Gil::On, ..self }
-    }
-
-    fn to_number(self) -> u64 {
-        let gil = match self.gil {
-            Gil::BuiltIn => 0,
-            Gil::Off => 1,
-            Gil::On => 2,
-        };
-        gil << u32::BITS | u64::from(self.version)
-    }
-
-    /// What [`number`] is in a process that has looked at its interpreter.
-    pub fn from_number(number: u64) -> Option<Self> {
-        let gil = match number >> u32::BITS {
-            0 => Gil::BuiltIn,
-            1 => Gil::Off,
-            2 => Gil::On,
-            _ => return None,
-        };
-        let version = number as u32;
-        (version != 0).then_some(Self { version, gil })
-    }
-}
-
-/// `Python 3.14.9 free-threaded, GIL off`
-impl fmt::Display for Interpreter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [major, minor, micro, release] = self.version.to_be_bytes();
-        write!(f, "Python {major}.{minor}.{micro}")?;
-        let serial = release & 0xF;
-        match release >> 4 {
-            0xA => write!(f, "a{serial}")?,
-            0xB => write!(f, "b{serial}")?,
-            0xC => write!(f, "rc{serial}")?,
-            _ => {}
-        }
-        f.write_str(match self.gil {
-            Gil::BuiltIn => "",
-            Gil::Off => " free-threaded, GIL off",
-            Gil::On => " free-threaded, GIL on",
-        })
-    }
+fn now(py: Python<'_>) -> PyResult<Interpreter> {
+    let sys = py.import("sys")?;
+    let version = sys.getattr("hexversion")?.extract()?;
+    let is_on = || -> PyResult<bool> { sys.call_method0("_is_gil_enabled")?.is_truthy() };
+    let gil = match () {
+        () if !cfg!(Py_GIL_DISABLED) => Gil::BuiltIn,
+        () if is_on()? => Gil::On,
+        () => Gil::Off,
+    };
+    Ok(Interpreter::new(version, gil))
 }

@@ -110,22 +110,6 @@ pub fn raise_in_thread(py: Python<'_>, ident: u64, exception: Option<&Bound<'_, 
     unsafe { ffi::PyThreadState_SetAsyncExc(ident as std::ffi::c_long, exception) };
 }
 
-/// Sends signal `number` to a process. rustix has no real-time signals.
-///
-/// # Errors
-/// The kernel's: there is no such process, or it is not ours.
-pub fn send_signal(pid: u32, number: i32) -> io::Result<()> {
-    let pid = libc::pid_t::try_from(pid).map_err(|_| io::ErrorKind::InvalidInput)?;
-    if pid == 0 {
-        return Err(io::ErrorKind::InvalidInput.into()); // Would be this process' group.
-    }
-    // SAFETY: it passes two numbers to the kernel, which checks them.
-    match unsafe { libc::kill(pid, number) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
 /// Sends signal `number` to the thread of this process with the kernel's number `thread`.
 ///
 /// # Errors
@@ -138,17 +122,6 @@ pub fn send_signal_to_thread(thread: u64, number: i32) -> io::Result<()> {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
-}
-
-/// As [`send_signal`], to the process that `process` (pidfd_open(2)) is, whoever has its number by now.
-///
-/// # Errors
-/// The kernel's: it has ended, or it is not ours.
-pub fn send_signal_by(process: &OwnedFd, number: i32) -> io::Result<()> {
-    // SAFETY: the number is sent and no more; that the C library may use some signals itself, for which rustix
-    // wants it to be looked at, is a matter of handlers.
-    let signal = unsafe { rustix::process::Signal::from_raw_unchecked(number) };
-    Ok(rustix::process::pidfd_send_signal(process, signal)?)
 }
 
 /// Puts another open file in the place of `file`, under its number: whoever writes there writes to that one.

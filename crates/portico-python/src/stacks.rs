@@ -4,16 +4,13 @@
 //! Without it they come from Python's faulthandler, which writes them from within a signal's handler into a file
 //! in memory. The supervisor has made that; `portico stacks` reads it too: what is told to it is written there.
 
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-use portico_supervisor::StacksFile;
+use portico_supervisor::{StacksFile, ThreadStack, parse_stacks, stacks_signal, without_start};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
-use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use signal_hook::low_level;
 
 use crate::thread_status::{ThreadStatus, ThreadStatuses};
@@ -33,26 +30,9 @@ pub struct Stacks {
     single: Option<SingleStacks>,
 }
 
-/// One thread's stack.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ThreadStack {
-    /// `threading.get_ident()`
-    pub ident: u64,
-    /// Its name, where that is known.
-    pub name: Option<String>,
-    /// Its frames, the most recent one last, as Python prints them.
-    pub frames: String,
-}
-
-/// The signal at which the faulthandler writes. Python's own `signal` module leaves the real-time ones alone, and
-/// so do the profilers and application servers that are known (uWSGI, gunicorn, py-spy, gevent).
-pub fn signal() -> i32 {
-    libc::SIGRTMIN() + 6
-}
-
 impl Stacks {
-    /// Prepares this process: from now on [`signal`] has it write its stacks into `file`. To be called in its main
-    /// thread, after the last fork.
+    /// Prepares this process: from now on [`stacks_signal`] has it write its stacks into `file`. To be called in
+    /// its main thread, after the last fork.
     ///
     /// # Errors
     /// The faulthandler's.
@@ -61,15 +41,16 @@ impl Stacks {
         keywords.set_item("file", file.as_fd().as_raw_fd())?;
         // Of a free-threaded interpreter: that of the thread that gets the signal.
         keywords.set_item("all_threads", true)?;
-        py.import("faulthandler")?.call_method("register", (signal(),), Some(&keywords))?;
+        py.import("faulthandler")?.call_method("register", (stacks_signal(),), Some(&keywords))?;
         let single = cfg!(Py_GIL_DISABLED).then(|| SingleStacks::install(py)).transpose()?;
         Ok(Self { file, main_ident: raw::thread_ident(py), single })
     }
 
     /// Ends what [`Stacks::install`] has begun.
     pub fn uninstall(&self, py: Python<'_>) {
-        let unregistered =
-            py.import("faulthandler").and_then(|module| module.call_method1("unregister", (signal(),)));
+        let unregistered = py
+            .import("faulthandler")
+            .and_then(|module| module.call_method1("unregister", (stacks_signal(),)));
         let single = self.single.iter().map(|single| single.uninstall(py));
         for error in [unregistered.map(drop)].into_iter().chain(single).filter_map(Result::err) {
             log::debug!("the faulthandler: {error}");
@@ -86,8 +67,8 @@ impl Stacks {
         }
         self.file.clear()?;
         // To the calling thread: when this returns, the handler has run.
-        low_level::raise(signal())?;
-        let mut stacks = parse(&self.file.read()?);
+        low_level::raise(stacks_signal())?;
+        let mut stacks = parse_stacks(&self.file.read()?);
         for stack in &mut stacks {
             if stack.ident == self.main_ident {
                 stack.name = Some("MainThread".to_owned());
@@ -135,13 +116,6 @@ impl Stacks {
 impl AsFd for Stacks {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
-    }
-}
-
-impl std::fmt::Display for ThreadStack {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let name = self.name.as_deref().unwrap_or("-");
-        write!(f, "Thread 0x{:016x} {name}\n{}", self.ident, self.frames)
     }
 }
 
@@ -256,81 +230,4 @@ fn format(frame: &Bound<'_, PyAny>) -> PyResult<String> {
         entries.push(line.str()?.to_string_lossy().into_owned());
     }
     Ok(without_start(&entries))
-}
-
-/// What stands in the file of a process: what that has told, or what its faulthandler has written.
-///
-/// # Errors
-/// What keeps it from being read.
-pub fn told_in(file: &StacksFile) -> io::Result<Vec<ThreadStack>> {
-    Ok(parse(&file.read()?))
-}
-
-/// Empties `file`, the one of the process `pid`, and has that write its stacks there, without its interpreter and
-/// without any thread of it in particular. `parent` has made the file: it is that process, or has started it.
-/// `false` if it could not: it does not expect the signal, which would end it.
-///
-/// # Errors
-/// There is no such process; it is another one's child, whose number the application may have named.
-pub fn ask(pid: u32, file: &StacksFile, parent: u32) -> io::Result<bool> {
-    let number = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
-    let process = match pidfd_open(number, PidfdFlags::empty()) {
-        Ok(process) => Some(process),
-        Err(Errno::NOSYS | Errno::PERM) => None, // Before Linux 5.3, and in containers that know none of it.
-        Err(error) => return Err(error.into()),
-    };
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
-    let is_its = |text: &str| text.parse() == Ok(parent);
-    if pid != parent && !field("PPid:").is_some_and(is_its) {
-        return Err(io::ErrorKind::NotFound.into());
-    }
-    // proc_pid_status(5): the signals that have a handler, in hexadecimal.
-    let caught = field("SigCgt:").and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or_default();
-    if caught >> (signal() - 1) & 1 == 0 {
-        return Ok(false);
-    }
-    file.clear()?;
-    match &process {
-        Some(process) => raw::send_signal_by(process, signal())?,
-        None => raw::send_signal(pid, signal())?,
-    }
-    Ok(true)
-}
-
-/// Reads stacks as they are [published](Stacks::publish) or as the faulthandler writes them, which has the most
-/// recent frame first.
-fn parse(text: &str) -> Vec<ThreadStack> {
-    let mut stacks: Vec<(&str, Vec<String>)> = Vec::new();
-    for line in text.lines() {
-        let heading = line.strip_prefix("Current thread 0x").or_else(|| line.strip_prefix("Thread 0x"));
-        if let Some(heading) = heading {
-            stacks.push((heading, Vec::new()));
-        } else if let Some((_, frames)) = stacks.last_mut().filter(|_| !line.is_empty()) {
-            frames.push(format!("{line}\n"));
-        }
-    }
-    let stack = |(heading, mut frames): (&str, Vec<String>)| {
-        let (digits, rest) = heading.split_once(' ').unwrap_or((heading, ""));
-        let ident = u64::from_str_radix(digits, 16).unwrap_or_default();
-        if rest.ends_with("(most recent call first):") {
-            frames.reverse();
-            // Threads of ours and of C libraries have none.
-            frames.retain(|frame| frame.trim() != "<no Python frame>");
-            return ThreadStack { ident, name: None, frames: without_start(&frames) };
-        }
-        let name = Some(rest.to_owned()).filter(|name| !name.is_empty() && name != "-");
-        ThreadStack { ident, name, frames: frames.concat() }
-    };
-    stacks.into_iter().map(stack).collect()
-}
-
-/// The frames less those by which `threading` starts a thread.
-fn without_start(frames: &[String]) -> String {
-    let starts = |frame: &String| {
-        let first = frame.lines().next().unwrap_or_default();
-        first.contains("/threading.py\"") && (first.ends_with(" run") || first.contains(" _bootstrap"))
-    };
-    let kept = frames.iter().position(|frame| !starts(frame)).unwrap_or(frames.len());
-    frames[kept..].concat()
 }

@@ -20,7 +20,7 @@ use portico_config::Config;
 use portico_server::{Request, RequestKey};
 use portico_supervisor::{
     Note, Scoreboard, SlotField, SlotState, SupervisorField, SupervisorState, ThreadRecord, ThreadState,
-    WorkerSlot, now_nanos, thread_count,
+    WorkerSlot, now_nanos, thread_count, thread_name,
 };
 
 use crate::hub::{self, Greenlet};
@@ -566,16 +566,6 @@ impl Base {
 /// As a number of 64 bits, which is enough for centuries. `Duration::as_nanos` reckons with 128.
 fn nanos(duration: Duration) -> u64 {
     duration.as_secs() * 1_000_000_000 + u64::from(duration.subsec_nanos())
-}
-
-/// The name of the thread that has record number `index`.
-pub fn thread_name(index: usize) -> String {
-    format!("portico-{}", index + 1)
-}
-
-/// The path of a request's target: without the query, which may hold secrets.
-pub fn path_of(target: &[u8]) -> &[u8] {
-    target.split(|&byte| byte == b'?').next().unwrap_or_default()
 }
 
 fn address(peer: Peer) -> Option<IpAddr> {

@@ -11,6 +11,7 @@ mod control;
 mod descriptors;
 mod fork;
 mod host;
+mod interpreter;
 mod memory;
 mod notify;
 mod pidfile;
@@ -18,6 +19,7 @@ mod process;
 pub mod report;
 mod scoreboard;
 mod signals;
+mod stacks;
 mod stacks_file;
 mod state;
 mod supervisor;
@@ -29,12 +31,14 @@ pub use capacity::Capacity;
 pub use control::{ControlCommand, ControlSocket, LogFiles, Report};
 pub use fork::{ChildContext, Fork, Forked};
 pub use host::{Host, InterruptedRequest, ProcessRole, ReloadError};
+pub use interpreter::{Gil, Interpreter};
 pub use memory::{Footprint, resident_kib};
 pub use pidfile::Pidfile;
 pub use scoreboard::{
     Note, Running, Scoreboard, SlotField, SlotState, SupervisorField, SupervisorState, ThreadRecord,
-    ThreadState, WorkerSlot, now_nanos, thread_count,
+    ThreadState, WorkerSlot, now_nanos, thread_count, thread_name,
 };
 pub use signals::{Signal, SignalQueue};
+pub use stacks::{ThreadStack, ask_stacks, parse_stacks, stacks_in, stacks_signal, without_start};
 pub use stacks_file::StacksFile;
 pub use supervisor::Supervisor;

@@ -30,7 +30,7 @@ use crate::descriptors::{is_open_in, parent_of};
 
 pub use fields::{SlotField, SlotState, SupervisorField, SupervisorState};
 use thread::THREAD_WORDS;
-pub use thread::{Note, Running, ThreadRecord, ThreadState, thread_count};
+pub use thread::{Note, Running, ThreadRecord, ThreadState, thread_count, thread_name};
 
 /// The memory, shared by all clones and, over a fork, by processes.
 #[derive(Clone, Debug)]

@@ -174,8 +174,9 @@ const ORDERS: &[Order] = &[
     Order {
         crate_name: "portico-supervisor",
         rows: &[
-            &["descriptors"],
+            &["descriptors", "interpreter"],
             &["backlog", "control", "memory", "scoreboard", "signals", "stacks_file", "state", "upgrade"],
+            &["stacks"],
             &["autoscale", "capacity", "fork", "notify", "pidfile", "process", "report"],
             &["host"],
             &["supervisor"],

@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 
-use portico_supervisor::{Running, Scoreboard, SlotField, StacksFile, ThreadState, WorkerSlot, now_nanos};
+use portico_supervisor::{
+    Running, Scoreboard, SlotField, StacksFile, ThreadStack, ThreadState, WorkerSlot, ask_stacks, now_nanos,
+    stacks_in, thread_name,
+};
 
 use super::table::time;
 use super::{Output, pause};
-use crate::stacks::{self, ThreadStack};
-use crate::thread_status::{path_of, thread_name};
 
 /// How long a worker may take to tell: it waits for its interpreter for a second and then tells without it.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -91,7 +92,7 @@ impl Asked<'_> {
             Err(error) => return Ok(Err(error)),
         };
         if self.has_told() {
-            return Ok(stacks::told_in(&file));
+            return Ok(stacks_in(&file));
         }
         dumped(py, self.pid, &file, self.holder)
     }
@@ -143,7 +144,7 @@ fn dumped(
     file: &StacksFile,
     holder: u32,
 ) -> PyResult<io::Result<Vec<ThreadStack>>> {
-    match stacks::ask(pid, file, holder) {
+    match ask_stacks(pid, file, holder) {
         Ok(true) => {}
         Ok(false) => return Ok(Err(io::Error::other("it has not begun yet, or is ending"))),
         Err(error) => return Ok(Err(error)),
@@ -152,7 +153,7 @@ fn dumped(
     while Instant::now() < end {
         pause(py)?;
     }
-    let mut told = stacks::told_in(file);
+    let mut told = stacks_in(file);
     // The faulthandler has the oldest thread last, and no names.
     if let Some(oldest) = told.as_mut().ok().and_then(|stacks| stacks.last_mut()) {
         oldest.name.get_or_insert_with(|| "MainThread".to_owned());
@@ -178,7 +179,7 @@ fn request(running: &Running, now: u64) -> String {
     format!(
         "{} {}{peer}, running {}, queued {}{state}",
         running.method.escape_ascii(),
-        path_of(&running.target).escape_ascii(),
+        running.path().escape_ascii(),
         time(now.saturating_sub(running.begun_nanos)),
         time(running.queued_nanos),
     )

@@ -3,13 +3,11 @@
 use std::fmt::Write as _;
 
 use portico_supervisor::{
-    Running, Scoreboard, SlotField, SlotState, SupervisorField, SupervisorState, ThreadState, WorkerSlot,
-    now_nanos,
+    Interpreter, Running, Scoreboard, SlotField, SlotState, SupervisorField, SupervisorState, ThreadState,
+    WorkerSlot, now_nanos, thread_name,
 };
 
 use super::table::{TextTable, cut, memory, time};
-use crate::interpreter::Interpreter;
-use crate::thread_status::{path_of, thread_name};
 
 /// A worker that has not shown that it lives for so long is said to be silent.
 const SILENT_AFTER: u64 = 3_000_000_000;
@@ -189,5 +187,5 @@ fn requests(board: &Scoreboard, now: u64) -> TextTable {
 }
 
 fn request(running: &Running) -> String {
-    format!("{} {}", running.method.escape_ascii(), path_of(&running.target).escape_ascii())
+    format!("{} {}", running.method.escape_ascii(), running.path().escape_ascii())
 }

@@ -26,7 +26,7 @@ use super::streams::{StreamOffer, Streams};
 use crate::error::ClientDisconnected;
 use crate::hub;
 use crate::raw;
-use crate::thread_status::{self, ThreadStatus, path_of};
+use crate::thread_status::{self, ThreadStatus};
 
 /// Field memory that is kept for the next response.
 const KEPT_FIELD_BYTES: usize = 16 * 1024;
@@ -193,7 +193,7 @@ impl ResponseExchange {
         let record = self.lock(py).record.clone();
         let request =
             record.and_then(|record| record.thread().running()).map_or_else(String::new, |running| {
-                let (method, path) = (running.method.escape_ascii(), path_of(&running.target).escape_ascii());
+                let (method, path) = (running.method.escape_ascii(), running.path().escape_ascii());
                 format!("{method} {path}: ")
             });
         detached(py, true, || {
@@ -323,7 +323,7 @@ impl ResponseExchange {
             (Some(_), Some(record)) => record.thread().running()?,
             _ => return None,
         };
-        let timeout = self.config.timeout_for(path_of(&running.target));
+        let timeout = self.config.timeout_for(running.path());
         let taken = Duration::from_nanos(now_nanos().saturating_sub(running.progress_nanos));
         (!timeout.is_zero()).then(|| timeout.saturating_sub(taken).as_secs_f64())
     }

@@ -12,11 +12,10 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use portico_supervisor::StacksFile;
+use portico_supervisor::{StacksFile, stacks_signal, without_start};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::without_start;
 use crate::raw;
 
 /// Where threads write their stacks, one at a time. `portico stacks` reads another file, which this must not
@@ -26,7 +25,7 @@ pub struct SingleStacks(Mutex<StacksFile>);
 
 /// The signal at which they do.
 fn signal() -> i32 {
-    super::signal() + 1
+    stacks_signal() + 1
 }
 
 /// How long a thread may take to write: it is a matter of microseconds, where it gets a CPU.

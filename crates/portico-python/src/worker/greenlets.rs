@@ -12,11 +12,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use pyo3::prelude::*;
 
 use portico_server::{Application, Request, Responder};
+use portico_supervisor::thread_name;
 
 use crate::error::one_line;
 use crate::gateway::{Gateway, is_detached};
 use crate::hub::{self, Greenlet, Hub};
-use crate::thread_status::{self, InGreenlet, ThreadStatuses, thread_name};
+use crate::thread_status::{self, InGreenlet, ThreadStatuses};
 
 /// The application, called in greenlets.
 pub struct Greenlets {

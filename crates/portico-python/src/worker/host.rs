@@ -19,9 +19,9 @@ use portico_os::Folder;
 use portico_supervisor::upgrade::{CommandLine, Takeover};
 use portico_supervisor::{
     Capacity, Footprint, Host, InterruptedRequest, LogFiles, Pidfile, ReloadError, Running, StacksFile,
+    ask_stacks, stacks_in,
 };
-use rustix::process::{Pid, getppid};
-use signal_hook::consts::SIGINT;
+use rustix::process::{Pid, Signal, getppid, kill_process};
 
 use super::configuration::Configuration;
 use super::development::restore_terminal;
@@ -33,7 +33,7 @@ use super::{
 use crate::conf::{Hooks, access_observer, guard_files, log_here};
 use crate::error::{one_line, traceback};
 use crate::gateway::error_stream;
-use crate::{daemon, import_path, logging, raw, stacks};
+use crate::{daemon, import_path, logging};
 
 /// The program as its supervisor sees it: listeners, logs, hooks, configuration and certificates. Owned by the
 /// supervisor's process; the workers get what they need through [`ForkContext`].
@@ -364,7 +364,10 @@ impl Host for SupervisorHost {
     fn interrupting(&mut self, workers: &[u32]) {
         if self.hooks().is_some() {
             for pid in workers {
-                if let Err(error) = raw::send_signal(*pid, SIGINT) {
+                let number = i32::try_from(*pid).ok().and_then(Pid::from_raw);
+                if let Some(number) = number
+                    && let Err(error) = kill_process(number, Signal::INT)
+                {
                     log::debug!("Worker {pid} cannot be told of SIGINT: {error}");
                 }
             }
@@ -463,7 +466,7 @@ impl Host for SupervisorHost {
     }
 
     fn ask_stacks(&mut self, pid: u32, file: &StacksFile) -> bool {
-        let asked = stacks::ask(pid, file, std::process::id());
+        let asked = ask_stacks(pid, file, std::process::id());
         if let Err(error) = &asked {
             log::debug!("Process {pid} cannot be asked for its stacks: {error}");
         }
@@ -471,7 +474,7 @@ impl Host for SupervisorHost {
     }
 
     fn stacks(&mut self, file: &StacksFile) -> Option<String> {
-        let told = stacks::told_in(file).ok()?;
+        let told = stacks_in(file).ok()?;
         let stacks: Vec<String> = told.iter().map(ToString::to_string).collect();
         (!stacks.is_empty()).then(|| stacks.join("\n"))
     }

@@ -17,11 +17,11 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use portico_config::Config;
-use portico_supervisor::thread_count;
+use portico_supervisor::{thread_count, thread_name};
 
 use super::greenlets::Greenlets;
 use crate::hub;
-use crate::thread_status::{self, thread_name};
+use crate::thread_status;
 
 /// The threads of one worker.
 pub struct Threads {

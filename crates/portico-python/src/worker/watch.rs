@@ -15,7 +15,7 @@ use pyo3::prelude::*;
 
 use portico_config::{Config, OnDisconnect};
 use portico_server::Lending;
-use portico_supervisor::{Running, SlotField, ThreadState, now_nanos};
+use portico_supervisor::{Running, SlotField, ThreadStack, ThreadState, now_nanos};
 use rustix::process::{Pid, getppid};
 
 use super::crippled;
@@ -28,8 +28,8 @@ use super::threads::Threads;
 use super::turning::Turning;
 use crate::error::RequestTimeout;
 use crate::hub::Hub;
-use crate::stacks::{self, Stacks, ThreadStack};
-use crate::thread_status::{ThreadStatus, ThreadStatuses, path_of};
+use crate::stacks::{self, Stacks};
+use crate::thread_status::{ThreadStatus, ThreadStatuses};
 use crate::{interpreter, logging};
 
 /// What is watched, and who is told.
@@ -297,7 +297,7 @@ impl CallWatcher {
                 continue; // Its time is excused when the hub comes round.
             }
             let config = &self.watching.config;
-            let step = escalation.look(&running, now, || limits(config, path_of(&running.target)));
+            let step = escalation.look(&running, now, || limits(config, running.path()));
             next = next.min(escalation.due().unwrap_or(u64::MAX));
             match step {
                 Some(EscalationStep::GiveUp) => self.give_up(index, record, &running, now),
@@ -407,11 +407,7 @@ impl CallWatcher {
             }
             stuck.into_iter().for_each(|stuck| stuck(py));
         }));
-        self.replace(format!(
-            "a thread is stuck in {} {}",
-            name(&running.method),
-            name(path_of(&running.target))
-        ));
+        self.replace(format!("a thread is stuck in {} {}", name(&running.method), name(running.path())));
     }
 
     /// A call for the log. The engine is asked for what its request calls itself, so that no request has to
@@ -489,7 +485,7 @@ fn limits(config: &Config, path: &[u8]) -> CallLimits {
 
 /// `GET /x of 192.0.2.7, request id 7f3a, running 30.0 s, queued 0.1 s, thread portico-3`
 fn describe(id: Option<&[u8]>, record: &ThreadStatus, running: &Running, now: u64) -> String {
-    let (method, path) = (name(&running.method), name(path_of(&running.target)));
+    let (method, path) = (name(&running.method), name(running.path()));
     let peer = running.peer.map(|peer| format!(" of {peer}")).unwrap_or_default();
     let id = id.filter(|id| !id.is_empty()).map(|id| &id[..id.len().min(ID_BYTES_MAX)]);
     let id = id.map(|id| format!(", request id {}", name(id))).unwrap_or_default();

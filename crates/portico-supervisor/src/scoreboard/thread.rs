@@ -73,6 +73,18 @@ pub struct Running {
     pub ident: u64,
 }
 
+impl Running {
+    /// The path of its target: without the query, which may hold secrets.
+    pub fn path(&self) -> &[u8] {
+        self.target.split(|&byte| byte == b'?').next().unwrap_or_default()
+    }
+}
+
+/// The name of the thread with record number `index`.
+pub fn thread_name(index: usize) -> String {
+    format!("portico-{}", index + 1)
+}
+
 /// Indices into a thread's record.
 #[derive(Clone, Copy)]
 enum ThreadField {
