@@ -1,6 +1,5 @@
 //! The extension module `portico._portico`: its table of contents, nothing else.
 
-mod command;
 mod conf;
 mod daemon;
 mod error;

@@ -23,9 +23,11 @@ const CRATES: &[(&str, &[&str])] = &[
     ),
     ("portico-reload", &["portico_config"]),
     ("portico-supervisor", &["portico_config", "portico_files", "portico_os"]),
+    ("portico-cli", &["portico_config", "portico_supervisor"]),
     (
         "portico-python",
         &[
+            "portico_cli",
             "portico_config",
             "portico_files",
             "portico_log",
@@ -42,6 +44,7 @@ const CRATES: &[(&str, &[&str])] = &[
 
 /// Names that the table above is about.
 const GUARDED: &[&str] = &[
+    "portico_cli",
     "portico_config",
     "portico_files",
     "portico_lending",
@@ -68,6 +71,12 @@ struct Order {
 }
 
 const ORDERS: &[Order] = &[
+    Order {
+        crate_name: "portico-cli",
+        rows: &[&["output", "table"], &["dev_cert", "replacement", "stacks", "status"]],
+        strict: true,
+        seam: "",
+    },
     Order {
         crate_name: "portico-config",
         rows: &[
@@ -194,7 +203,6 @@ const ORDERS: &[Order] = &[
             &["logging"],
             &["conf", "forked_children", "hub", "interpreter", "stacks", "thread_status"],
             &["gateway"],
-            &["command"],
             &["worker"],
         ],
         strict: false,

@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
+use std::thread;
+use std::time::Duration;
 
 use pyo3::exceptions::{PyImportError, PyOSError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -15,7 +17,7 @@ use super::app::LoadError;
 use super::configuration::Configuration;
 use super::{Source, StartError, check, run, tree};
 use crate::fork::unblock_all;
-use crate::{command, daemon, import_path, interpreter, logging};
+use crate::{daemon, import_path, interpreter, logging};
 
 /// Runs the command line and returns the exit status.
 ///
@@ -53,8 +55,8 @@ fn run_command(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<i32> {
                 Ok(status)
             }
         },
-        Ok(Parsed::Command(command)) => tell(py, &command::run(py, command)?),
-        Ok(Parsed::DevCert(folder)) => tell(py, &command::dev_cert::make(&folder)),
+        Ok(Parsed::Command(command)) => tell(py, &portico_cli::run(command, &mut |time| pause(py, time))?),
+        Ok(Parsed::DevCert(folder)) => tell(py, &portico_cli::make_dev_cert(&folder)),
         Ok(Parsed::Check(resolved)) => {
             let found = check::check(py, &resolved, configuration.start())?;
             for line in &found.wrong {
@@ -83,8 +85,14 @@ fn own_standard_streams() {
     let _ = fill_standard();
 }
 
+/// Lets some time pass, in which Ctrl-C ends the command.
+fn pause(py: Python<'_>, time: Duration) -> PyResult<()> {
+    py.detach(|| thread::sleep(time));
+    py.check_signals()
+}
+
 /// Prints what a command has to say; returns the exit status.
-fn tell(py: Python<'_>, told: &command::Output) -> PyResult<i32> {
+fn tell(py: Python<'_>, told: &portico_cli::Output) -> PyResult<i32> {
     if !told.output.is_empty() {
         write(py, "stdout", told.output.trim_end())?;
     }

@@ -7,7 +7,7 @@ use portico_supervisor::{
     WorkerSlot, now_nanos, thread_name,
 };
 
-use super::table::{TextTable, cut, memory, time};
+use crate::table::{TextTable, cut, memory, time};
 
 /// A worker that has not shown that it lives for so long is said to be silent.
 const SILENT_AFTER: u64 = 3_000_000_000;
@@ -16,7 +16,7 @@ const SILENT_AFTER: u64 = 3_000_000_000;
 const REQUEST_WIDTH: usize = 48;
 
 /// What `board` says.
-pub fn tell(board: &Scoreboard) -> String {
+pub(crate) fn tell(board: &Scoreboard) -> String {
     let now = now_nanos();
     let mut text = heading(board, now);
     if let Some(line) = interpreters(board) {

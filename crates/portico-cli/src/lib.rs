@@ -2,36 +2,37 @@
 //!
 //! They read the scoreboard, send a signal and wait for what comes of it. No process that serves has to do
 //! anything for `status`; it works while every interpreter is held.
+//!
+//! Knows no Python: whoever runs a command says how it waits ([`Pause`]), and prints its [`Output`].
+#![deny(unreachable_pub)]
 
-pub mod dev_cert;
+mod dev_cert;
+mod output;
 mod replacement;
 mod stacks;
 mod status;
 mod table;
 
 use std::io;
-use std::thread;
 use std::time::Duration;
-
-use pyo3::prelude::*;
 
 use portico_config::ServerCommand;
 use portico_supervisor::{Scoreboard, SupervisorField};
 
-/// The text that a command prints.
-#[derive(Debug, Default)]
-pub struct Output {
-    /// For standard output.
-    pub output: String,
-    /// For standard error: what went wrong, in a line.
-    pub error: Option<String>,
-}
+pub use dev_cert::make as make_dev_cert;
+pub use output::Output;
+
+/// Lets this time pass, in which the operator may end the command: with what is returned then.
+pub type Pause<'a, E> = &'a mut dyn FnMut(Duration) -> Result<(), E>;
+
+/// How often a command looks for what it waits for.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Runs a command to its end.
 ///
 /// # Errors
-/// What a handler of a signal raises: Ctrl-C ends the wait.
-pub fn run(py: Python<'_>, command: ServerCommand) -> PyResult<Output> {
+/// Those of `pause`.
+pub fn run<E>(command: ServerCommand, pause: Pause<'_, E>) -> Result<Output, E> {
     let (ServerCommand::Status(pid)
     | ServerCommand::Stacks(pid)
     | ServerCommand::Reload(pid)
@@ -41,16 +42,10 @@ pub fn run(py: Python<'_>, command: ServerCommand) -> PyResult<Output> {
         Err(error) => return Ok(Output::failure(unreadable(pid, &error))),
     };
     match command {
-        ServerCommand::Status(_) => Ok(Output { output: status::tell(&board), error: None }),
-        ServerCommand::Stacks(_) => stacks::tell(py, &board, pid),
-        ServerCommand::Reload(_) => replacement::reload(py, &board, pid),
-        ServerCommand::Upgrade(_) => replacement::upgrade(py, &board, pid),
-    }
-}
-
-impl Output {
-    fn failure(error: String) -> Self {
-        Self { output: String::new(), error: Some(error) }
+        ServerCommand::Status(_) => Ok(Output::of(status::tell(&board))),
+        ServerCommand::Stacks(_) => stacks::tell(&board, pid, pause),
+        ServerCommand::Reload(_) => replacement::reload(&board, pid, pause),
+        ServerCommand::Upgrade(_) => replacement::upgrade(&board, pid, pause),
     }
 }
 
@@ -72,13 +67,4 @@ fn supervisor(board: &Scoreboard, pid: u32) -> Result<u32, String> {
         0 => Err("it was started by portico.serve and has no supervisor to do that".to_owned()),
         _ => Ok(board.supervisor_of(pid)),
     }
-}
-
-/// How often a command looks for what it waits for.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
-
-/// Lets some time pass, in which Ctrl-C ends the command.
-fn pause(py: Python<'_>) -> PyResult<()> {
-    py.detach(|| thread::sleep(LOOK_EVERY));
-    py.check_signals()
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 /// Rows of cells under a heading.
 #[derive(Debug)]
-pub struct TextTable {
+pub(crate) struct TextTable {
     /// Columns whose cells stand at their right edge: figures.
     right: &'static [bool],
     rows: Vec<Vec<String>>,
@@ -12,17 +12,17 @@ pub struct TextTable {
 
 impl TextTable {
     /// A table of these columns; with each, whether it holds figures.
-    pub fn new(heading: &[&str], right: &'static [bool]) -> Self {
+    pub(crate) fn new(heading: &[&str], right: &'static [bool]) -> Self {
         Self { right, rows: vec![heading.iter().map(|&name| name.to_owned()).collect()] }
     }
 
     /// Adds a row.
-    pub fn push(&mut self, row: Vec<String>) {
+    pub(crate) fn push(&mut self, row: Vec<String>) {
         self.rows.push(row);
     }
 
     /// Whether there is nothing but the heading.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.rows.len() == 1
     }
 }
@@ -49,7 +49,7 @@ impl std::fmt::Display for TextTable {
 }
 
 /// A time as `850 ms`, `12.3 s`, `5m 07s`, `3h 20m`, `12d 04h`.
-pub fn time(nanos: u64) -> String {
+pub(crate) fn time(nanos: u64) -> String {
     let seconds = nanos / 1_000_000_000;
     match seconds {
         0 => format!("{} ms", nanos / 1_000_000),
@@ -61,7 +61,7 @@ pub fn time(nanos: u64) -> String {
 }
 
 /// Memory as `85 MiB`; `-` if it has not been measured.
-pub fn memory(kib: u64) -> String {
+pub(crate) fn memory(kib: u64) -> String {
     match kib {
         0 => "-".to_owned(),
         kib => format!("{} MiB", kib.div_ceil(1024)),
@@ -69,7 +69,7 @@ pub fn memory(kib: u64) -> String {
 }
 
 /// `text` cut to `width` characters.
-pub fn cut(text: &str, width: usize) -> String {
+pub(crate) fn cut(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
     }

@@ -5,15 +5,14 @@ use std::fs;
 use std::io;
 use std::time::{Duration, Instant};
 
-use pyo3::prelude::*;
-
 use portico_supervisor::{
     Running, Scoreboard, SlotField, StacksFile, ThreadStack, ThreadState, WorkerSlot, ask_stacks, now_nanos,
     stacks_in, thread_name,
 };
 
-use super::table::time;
-use super::{Output, pause};
+use crate::output::Output;
+use crate::table::time;
+use crate::{LOOK_EVERY, Pause};
 
 /// How long a worker may take to tell: it waits for its interpreter for a second and then tells without it.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -32,7 +31,7 @@ struct Asked<'a> {
 }
 
 /// Asks the workers of `board`, or the one that has process id `pid`, for the stacks of their threads.
-pub fn tell(py: Python<'_>, board: &Scoreboard, pid: u32) -> PyResult<Output> {
+pub(crate) fn tell<E>(board: &Scoreboard, pid: u32, pause: Pause<'_, E>) -> Result<Output, E> {
     let holder = board.supervisor_of(pid);
     let pid_of = |slot: WorkerSlot<'_>| u32::try_from(slot.get(SlotField::Pid)).unwrap_or_default();
     let mut workers: Vec<_> = board.slots().filter(|(_, slot)| pid_of(*slot) != 0).collect();
@@ -52,18 +51,18 @@ pub fn tell(py: Python<'_>, board: &Scoreboard, pid: u32) -> PyResult<Output> {
     }
     let end = Instant::now() + PATIENCE;
     while asked.iter().any(|worker| worker.is_watched() && !worker.has_told()) && Instant::now() < end {
-        pause(py)?;
+        pause(LOOK_EVERY)?;
     }
     let mut told = Output::default();
     if let Some((pid, file)) = template
-        && let Ok(stacks) = dumped(py, pid, &file, holder)?
+        && let Ok(stacks) = dumped(pid, &file, holder, pause)?
     {
         let _ = writeln!(told.output, "Template (pid {pid})\n");
         stacks.iter().for_each(|stack| told.output.push_str(&format!("{}\n", without_request(stack))));
     }
     for worker in &asked {
         let _ = writeln!(told.output, "Worker {} (pid {})\n", worker.number, worker.pid);
-        match worker.stacks(py)? {
+        match worker.stacks(pause)? {
             Ok(stacks) => told.output.push_str(&worker.described(&stacks)),
             Err(error) => {
                 let _ = writeln!(told.output, "Its stacks could not be had: {error}\n");
@@ -86,7 +85,7 @@ impl Asked<'_> {
 
     /// What it has told; where it has not, because it is still starting or its watch does not run, what its
     /// faulthandler writes.
-    fn stacks(&self, py: Python<'_>) -> PyResult<io::Result<Vec<ThreadStack>>> {
+    fn stacks<E>(&self, pause: Pause<'_, E>) -> Result<io::Result<Vec<ThreadStack>>, E> {
         let file = match StacksFile::find(self.holder, self.number) {
             Ok(file) => file,
             Err(error) => return Ok(Err(error)),
@@ -94,7 +93,7 @@ impl Asked<'_> {
         if self.has_told() {
             return Ok(stacks_in(&file));
         }
-        dumped(py, self.pid, &file, self.holder)
+        dumped(self.pid, &file, self.holder, pause)
     }
 
     fn described(&self, stacks: &[ThreadStack]) -> String {
@@ -138,12 +137,12 @@ fn template(board: &Scoreboard, supervisor: u32) -> Option<(u32, StacksFile)> {
 }
 
 /// What the faulthandler of process `pid` writes into `file`, which `holder` has made.
-fn dumped(
-    py: Python<'_>,
+fn dumped<E>(
     pid: u32,
     file: &StacksFile,
     holder: u32,
-) -> PyResult<io::Result<Vec<ThreadStack>>> {
+    pause: Pause<'_, E>,
+) -> Result<io::Result<Vec<ThreadStack>>, E> {
     match ask_stacks(pid, file, holder) {
         Ok(true) => {}
         Ok(false) => return Ok(Err(io::Error::other("it has not begun yet, or is ending"))),
@@ -151,7 +150,7 @@ fn dumped(
     }
     let end = Instant::now() + SIGNAL_PATIENCE;
     while Instant::now() < end {
-        pause(py)?;
+        pause(LOOK_EVERY)?;
     }
     let mut told = stacks_in(file);
     // The faulthandler has the oldest thread last, and no names.

@@ -2,13 +2,13 @@
 
 use std::os::fd::OwnedFd;
 
-use pyo3::prelude::*;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use portico_supervisor::{Scoreboard, SupervisorField, SupervisorState};
 
-use super::{Output, pause, supervisor};
+use crate::output::Output;
+use crate::{LOOK_EVERY, Pause, supervisor};
 
 /// The supervisor as a process that cannot be mistaken for another one.
 struct Process(OwnedFd);
@@ -32,7 +32,7 @@ impl Process {
 }
 
 /// Has the workers replaced by ones that import the application anew.
-pub fn reload(py: Python<'_>, board: &Scoreboard, pid: u32) -> PyResult<Output> {
+pub(crate) fn reload<E>(board: &Scoreboard, pid: u32, pause: Pause<'_, E>) -> Result<Output, E> {
     let process = match Process::of(board, pid) {
         Ok(process) => process,
         Err(error) => return Ok(Output::failure(error)),
@@ -47,18 +47,18 @@ pub fn reload(py: Python<'_>, board: &Scoreboard, pid: u32) -> PyResult<Output> 
         if process.has_ended() {
             return Ok(Output::failure("the server ended before the reload did".to_owned()));
         }
-        pause(py)?;
+        pause(LOOK_EVERY)?;
     }
     Ok(match board.get(SupervisorField::ReloadsFailed) > failed {
         true => Output::failure(
             "the reload failed; the old code keeps serving (its error log says why)".to_owned(),
         ),
-        false => Output { output: "Reloaded".to_owned(), error: None },
+        false => Output::of("Reloaded".to_owned()),
     })
 }
 
 /// Has a new supervisor started in the place of this one.
-pub fn upgrade(py: Python<'_>, board: &Scoreboard, pid: u32) -> PyResult<Output> {
+pub(crate) fn upgrade<E>(board: &Scoreboard, pid: u32, pause: Pause<'_, E>) -> Result<Output, E> {
     let process = match Process::of(board, pid) {
         Ok(process) => process,
         Err(error) => return Ok(Output::failure(error)),
@@ -77,8 +77,8 @@ pub fn upgrade(py: Python<'_>, board: &Scoreboard, pid: u32) -> PyResult<Output>
         }
         // The old one stops when the new one serves.
         if board.state() == SupervisorState::Stopping || process.has_ended() {
-            return Ok(Output { output: "Upgraded".to_owned(), error: None });
+            return Ok(Output::of("Upgraded".to_owned()));
         }
-        pause(py)?;
+        pause(LOOK_EVERY)?;
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, date_time_ymd};
 
-use super::Output;
+use crate::output::Output;
 
 const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
@@ -50,7 +50,7 @@ pub fn make(folder: &Path) -> Output {
          Browsers warn of it until they are told to trust it; curl takes it with --cacert {certificate}.",
         NAMES.join(", ")
     );
-    Output { output, error: None }
+    Output::of(output)
 }
 
 fn generate() -> Result<(String, String), rcgen::Error> {
