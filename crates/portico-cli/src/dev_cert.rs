@@ -71,3 +71,42 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(text.as_bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use x509_parser::pem::parse_x509_pem;
+
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_made_for_this_machine() {
+        let folder = tempfile::tempdir().unwrap();
+        let told = make(folder.path());
+        assert_eq!(told.error, None);
+        let (certificate, key) = (folder.path().join(CERTIFICATE), folder.path().join(KEY));
+        assert!(told.output.contains(&format!("--certfile {}", certificate.display())), "{}", told.output);
+        for file in [&certificate, &key] {
+            assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600, "{}", file.display());
+        }
+        let (_, pem) = parse_x509_pem(&fs::read(&certificate).unwrap()).unwrap();
+        let parsed = pem.parse_x509().unwrap();
+        let days =
+            (parsed.validity().not_after.timestamp() - parsed.validity().not_before.timestamp()) / 86_400;
+        assert_eq!(days, DAYS as i64, "browsers refuse longer ones");
+        let names = parsed.subject_alternative_name().unwrap().unwrap();
+        assert_eq!(names.value.general_names.len(), NAMES.len());
+    }
+
+    #[test]
+    fn nothing_that_is_there_is_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(KEY), "of another day").unwrap();
+        let told = make(folder.path());
+        assert!(told.error.unwrap().contains("is there already"));
+        assert_eq!(fs::read_to_string(folder.path().join(KEY)).unwrap(), "of another day");
+        assert!(!folder.path().join(CERTIFICATE).exists());
+    }
+}

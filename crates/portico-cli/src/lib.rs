@@ -17,7 +17,7 @@ use std::io;
 use std::time::Duration;
 
 use portico_config::ServerCommand;
-use portico_supervisor::{Scoreboard, SupervisorField};
+use portico_supervisor::{Scoreboard, SupervisorField, now_nanos};
 
 pub use dev_cert::make as make_dev_cert;
 pub use output::Output;
@@ -42,7 +42,7 @@ pub fn run<E>(command: ServerCommand, pause: Pause<'_, E>) -> Result<Output, E> 
         Err(error) => return Ok(Output::failure(unreadable(pid, &error))),
     };
     match command {
-        ServerCommand::Status(_) => Ok(Output::of(status::tell(&board))),
+        ServerCommand::Status(_) => Ok(Output::of(status::tell(&board, now_nanos()))),
         ServerCommand::Stacks(_) => stacks::tell(&board, pid, pause),
         ServerCommand::Reload(_) => replacement::reload(&board, pid, pause),
         ServerCommand::Upgrade(_) => replacement::upgrade(&board, pid, pause),

@@ -82,3 +82,84 @@ pub(crate) fn upgrade<E>(board: &Scoreboard, pid: u32, pause: Pause<'_, E>) -> R
         pause(LOOK_EVERY)?;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    /// A scoreboard whose supervisor is a process that takes the signals of a supervisor, and does nothing.
+    fn server() -> (Scoreboard, std::process::Child) {
+        let board = Scoreboard::create(1, 1).unwrap();
+        let script = "trap '' HUP USR2; echo ready; exec sleep 60";
+        let mut child = Command::new("/bin/sh").args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+        child.stdout.take().unwrap().read_exact(&mut [0; 6]).unwrap();
+        board.set(SupervisorField::Pid, child.id().into());
+        board.set(SupervisorField::State, SupervisorState::Serving as u64);
+        (board, child)
+    }
+
+    fn end(mut child: std::process::Child) {
+        let _ = child.kill();
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_reload_waits_for_its_own_end() {
+        let (board, child) = server();
+        // One is under way: it may have read the old code.
+        board.set(SupervisorField::ReloadsAsked, 1);
+        let mut pauses = 0;
+        let mut time = |_| -> Result<(), ()> {
+            pauses += 1;
+            board.set(SupervisorField::ReloadsEnded, pauses);
+            Ok(())
+        };
+        let told = reload(&board, child.id(), &mut time).unwrap();
+        assert_eq!((told.output.as_str(), told.error, pauses), ("Reloaded", None, 2));
+        end(child);
+    }
+
+    #[test]
+    fn a_server_that_ends_is_reported() {
+        let (board, child) = server();
+        let pid = child.id();
+        let mut child = Some(child);
+        let mut time = |_| -> Result<(), ()> {
+            child.take().into_iter().for_each(end);
+            Ok(())
+        };
+        let told = reload(&board, pid, &mut time).unwrap();
+        assert_eq!(told.error.as_deref(), Some("the server ended before the reload did"));
+    }
+
+    #[test]
+    fn nothing_is_upgraded_while_the_server_starts() {
+        let (board, child) = server();
+        board.set(SupervisorField::State, SupervisorState::Booting as u64);
+        let told = upgrade(&board, child.id(), &mut |_| -> Result<(), ()> { panic!("no wait") }).unwrap();
+        assert!(told.error.unwrap().contains("not serving"));
+        end(child);
+    }
+
+    #[test]
+    fn a_failed_upgrade_is_reported() {
+        let (board, child) = server();
+        let mut time = |_| -> Result<(), ()> {
+            board.set(SupervisorField::UpgradesFailed, 1);
+            Ok(())
+        };
+        let told = upgrade(&board, child.id(), &mut time).unwrap();
+        assert!(told.error.unwrap().starts_with("the upgrade failed"));
+        end(child);
+    }
+
+    #[test]
+    fn a_server_without_supervisor_refuses() {
+        let board = Scoreboard::create(1, 1).unwrap();
+        let told = reload(&board, std::process::id(), &mut |_| Ok::<(), ()>(())).unwrap();
+        assert!(told.error.unwrap().contains("portico.serve"));
+    }
+}

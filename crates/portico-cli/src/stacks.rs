@@ -183,3 +183,67 @@ fn request(running: &Running, now: u64) -> String {
         time(running.queued_nanos),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::net::{IpAddr, Ipv6Addr};
+
+    use portico_supervisor::Note;
+
+    use super::*;
+
+    fn stack(ident: u64, name: Option<&str>, frames: &str) -> ThreadStack {
+        ThreadStack { ident, name: name.map(str::to_owned), frames: frames.to_owned() }
+    }
+
+    #[test]
+    fn a_stack_stands_below_its_request() {
+        let board = Scoreboard::create(1, 2).unwrap();
+        let slot = board.slot(0).unwrap();
+        let thread = slot.thread(1).unwrap();
+        thread.enlist(70, 7);
+        let peer = Some(IpAddr::V6(Ipv6Addr::LOCALHOST));
+        let begun_nanos = now_nanos().saturating_sub(90_500_000_000);
+        thread.begin(&Note {
+            method: b"POST",
+            target: b"/pay?card=1",
+            peer,
+            begun_nanos,
+            queued_nanos: 1_000_000,
+        });
+        thread.set_state(ThreadState::AwaitingClient);
+        let worker = Asked { holder: 1, number: 0, slot, pid: 2, demand: 1 };
+        let text = worker.described(&[
+            stack(7, Some("Thread-1"), "  File \"pay.py\"\n"),
+            stack(8, Some("MainThread"), ""),
+            stack(9, None, ""),
+        ]);
+        let expected = "portico-2: POST /pay of ::1, running 1m 30s, queued 1 ms, waiting for its client\n  \
+                        File \"pay.py\"\n\nMainThread: idle\n\n";
+        assert_eq!(text, expected, "a thread that is in no Python code is left out");
+    }
+
+    #[test]
+    fn a_server_without_worker_is_said_so() {
+        let board = Scoreboard::create(1, 1).unwrap();
+        let mut never = |_| -> Result<(), Infallible> { panic!("there is nothing to wait for") };
+        let told = tell(&board, std::process::id(), &mut never).unwrap();
+        assert_eq!(told.error.as_deref(), Some("it has no worker at this moment"));
+    }
+
+    #[test]
+    fn the_operator_ends_the_wait() {
+        let board = Scoreboard::create(1, 1).unwrap();
+        let slot = board.slot(0).unwrap();
+        slot.set(SlotField::Pid, u64::from(std::process::id()));
+        slot.set(SlotField::HeartbeatNanos, 1);
+        let mut pauses = 0;
+        let mut interrupted = |_| {
+            pauses += 1;
+            if pauses < 3 { Ok(()) } else { Err("Ctrl-C") }
+        };
+        assert_eq!(tell(&board, std::process::id(), &mut interrupted).unwrap_err(), "Ctrl-C");
+        assert_eq!((pauses, slot.get(SlotField::StacksAsked)), (3, 1));
+    }
+}

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use portico_supervisor::{
     Interpreter, Running, Scoreboard, SlotField, SlotState, SupervisorField, SupervisorState, ThreadState,
-    WorkerSlot, now_nanos, thread_name,
+    WorkerSlot, thread_name,
 };
 
 use crate::table::{TextTable, cut, memory, time};
@@ -15,9 +15,8 @@ const SILENT_AFTER: u64 = 3_000_000_000;
 /// Characters of a request that are shown.
 const REQUEST_WIDTH: usize = 48;
 
-/// What `board` says.
-pub(crate) fn tell(board: &Scoreboard) -> String {
-    let now = now_nanos();
+/// What `board` says at `now`, in nanoseconds of the machine's clock.
+pub(crate) fn tell(board: &Scoreboard, now: u64) -> String {
     let mut text = heading(board, now);
     if let Some(line) = interpreters(board) {
         let _ = writeln!(text, "{line}");
@@ -188,4 +187,141 @@ fn requests(board: &Scoreboard, now: u64) -> TextTable {
 
 fn request(running: &Running) -> String {
     format!("{} {}", running.method.escape_ascii(), running.path().escape_ascii())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use portico_supervisor::{Gil, Note};
+
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    /// Two workers of three threads that have been started at 100 s of the clock.
+    fn board() -> Scoreboard {
+        let board = Scoreboard::create(3, 3).unwrap();
+        board.set(SupervisorField::Pid, 4710);
+        board.set(SupervisorField::State, SupervisorState::Serving as u64);
+        board.set(SupervisorField::StartedNanos, 100 * SECOND);
+        board.set(SupervisorField::WorkersAsked, 2);
+        board.set(SupervisorField::ThreadsAsked, 3);
+        for number in 0..2 {
+            let slot = board.slot(number).unwrap();
+            slot.set(SlotField::Pid, 4711 + u64::from(number));
+            slot.set(SlotField::State, SlotState::Ready as u64);
+            slot.set(SlotField::StartedNanos, 101 * SECOND);
+            slot.set(SlotField::HeartbeatNanos, 160 * SECOND);
+        }
+        board
+    }
+
+    fn begin(board: &Scoreboard, slot: u32, thread: usize, target: &[u8], begun_nanos: u64) {
+        let peer = Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)));
+        let note = Note { method: b"GET", target, peer, begun_nanos, queued_nanos: 2_000_000 };
+        board.slot(slot).unwrap().thread(thread).unwrap().begin(&note);
+    }
+
+    /// The cells of the line that begins with `first`, by the heading's words.
+    fn row<'a>(text: &'a str, first: &str) -> Vec<&'a str> {
+        let line = text.lines().find(|line| line.trim_start().starts_with(first));
+        line.unwrap_or_else(|| panic!("{first}: {text}")).split_whitespace().collect()
+    }
+
+    #[test]
+    fn an_idle_server_is_told_in_full() {
+        let text = tell(&board(), 160 * SECOND);
+        assert_eq!(text.lines().next(), Some("portico 4710: serving, up 1m 00s; 2 workers of 3 threads"));
+        let worker = row(&text, "1  4712");
+        assert_eq!(worker, ["1", "4712", "ready", "59.0", "s", "0", "0/3", "0", "0", "0", "-", "-"]);
+        assert!(text.ends_with("\nNo request is running.\n"), "{text}");
+        assert!(!text.contains("4713"), "the third slot is empty: {text}");
+    }
+
+    #[test]
+    fn the_longest_request_comes_first_without_query() {
+        let board = board();
+        begin(&board, 0, 1, b"/young?secret=1", 159 * SECOND);
+        begin(&board, 1, 0, b"/old", 150 * SECOND);
+        let text = tell(&board, 160 * SECOND);
+        let requests: Vec<_> = text.lines().filter(|line| line.contains("GET")).collect();
+        assert_eq!(requests.len(), 2, "{text}");
+        assert!(requests[0].contains("portico-1") && requests[0].contains("10.0 s"), "{text}");
+        assert!(requests[0].contains("GET /old") && requests[0].ends_with("192.0.2.7"), "{text}");
+        assert!(requests[1].contains("GET /young") && !text.contains("secret"), "{text}");
+        assert_eq!(row(&text, "0  4711")[6], "1/3");
+    }
+
+    #[test]
+    fn a_worker_without_heartbeat_is_silent() {
+        let board = board();
+        let at = |now| tell(&board, now);
+        assert!(!at(160 * SECOND + SILENT_AFTER).contains("silent"));
+        assert!(at(160 * SECOND + SILENT_AFTER + 1).contains("silent 3.0 s"));
+        board.slot(0).unwrap().set(SlotField::HeartbeatNanos, 0);
+        board.slot(1).unwrap().set(SlotField::State, SlotState::Starting as u64);
+        assert!(!at(200 * SECOND).contains("silent"), "one that imports shows no heartbeat yet");
+    }
+
+    #[test]
+    fn threads_are_told_by_their_state() {
+        let board = board();
+        for (thread, state) in
+            [ThreadState::AwaitingClient, ThreadState::Stream, ThreadState::Lost].into_iter().enumerate()
+        {
+            begin(&board, 0, thread, b"/", (110 + thread as u64) * SECOND);
+            board.slot(0).unwrap().thread(thread).unwrap().set_state(state);
+        }
+        let text = tell(&board, 160 * SECOND);
+        let states: Vec<_> = text
+            .lines()
+            .filter(|line| line.contains("GET"))
+            .map(|line| line.split_whitespace().nth(2).unwrap())
+            .collect();
+        assert_eq!(states, ["client", "websocket", "lost"]);
+        assert_eq!(row(&text, "0  4711")[6], "1/3", "a WebSocket and a lost thread answer nothing");
+    }
+
+    #[test]
+    fn reloads_are_told_with_those_that_failed() {
+        let board = board();
+        let heading = || tell(&board, 160 * SECOND).lines().next().unwrap().to_owned();
+        board.set(SupervisorField::ReloadsAsked, 1);
+        assert!(heading().ends_with("of 3 threads; a reload is under way"), "{}", heading());
+        board.set(SupervisorField::ReloadsEnded, 1);
+        assert!(heading().ends_with("; 1 reload"), "{}", heading());
+        board.set(SupervisorField::ReloadsFailed, 1);
+        assert!(heading().ends_with("; 1 reload, 1 failed"), "{}", heading());
+        board.set(SupervisorField::Pid, 0);
+        assert!(heading().starts_with("portico.serve: serving"), "{}", heading());
+    }
+
+    #[test]
+    fn the_gil_is_told_where_workers_differ() {
+        let board = board();
+        assert_eq!(interpreters(&board), None, "no worker has looked yet");
+        let set = |number, gil| {
+            let interpreter = Interpreter::new(0x030E_00F0, gil).to_number();
+            board.slot(number).unwrap().set(SlotField::Interpreter, interpreter);
+        };
+        set(0, Gil::Off);
+        set(1, Gil::Off);
+        assert_eq!(interpreters(&board).unwrap(), "Python 3.14.0 free-threaded, GIL off");
+        set(1, Gil::On);
+        assert_eq!(interpreters(&board).unwrap(), "Python 3.14.0 free-threaded, GIL on in 1 of 2 workers");
+        set(0, Gil::On);
+        assert_eq!(interpreters(&board).unwrap(), "Python 3.14.0 free-threaded, GIL on");
+    }
+
+    #[test]
+    fn the_wait_is_that_of_99_in_100() {
+        let mut waits = [0; 32];
+        assert_eq!(wait_p99(&waits), "-");
+        waits[3] = 99;
+        waits[20] = 1;
+        assert_eq!(wait_p99(&waits), "< 8 us");
+        waits[20] = 2;
+        assert_eq!(wait_p99(&waits), "< 1.0 s");
+    }
 }
