@@ -21,7 +21,7 @@ pub fn reason(status: u16) -> &'static str {
         208 => "Already Reported",
         226 => "IM Used",
         300 => "Multiple Choices",
-        301 => "IoProgress Permanently",
+        301 => "Moved Permanently",
         302 => "Found",
         303 => "See Other",
         304 => "Not Modified",

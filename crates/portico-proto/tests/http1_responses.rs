@@ -121,6 +121,8 @@ fn status_lines() {
         (200, "", "HTTP/1.1 200 OK\r\n"),
         (200, "OK", "HTTP/1.1 200 OK\r\n"),
         (200, "Fine", "HTTP/1.1 200 Fine\r\n"),
+        (301, "", "HTTP/1.1 301 Moved Permanently\r\n"),
+        (301, "Moved Permanently", "HTTP/1.1 301 Moved Permanently\r\n"),
         (299, "", "HTTP/1.1 299 \r\n"),
         (299, "Custom Reason", "HTTP/1.1 299 Custom Reason\r\n"),
         (418, "", "HTTP/1.1 418 I'm a Teapot\r\n"),
@@ -128,6 +130,23 @@ fn status_lines() {
     ] {
         let head = ResponseHead { reason: phrase.into(), ..head(status, &[], Some(0)) };
         assert_eq!(respond(GET, &head, &[]).0, format!("{line}Content-Length: 0\r\n\r\n"));
+    }
+}
+
+#[test]
+fn standard_phrases_are_those_of_rfc_9110() {
+    for status in (100..=599).filter(|status| !matches!(status, 100..=199 | 204 | 304)) {
+        let known = http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
+        let phrase = match status {
+            // The crate has those of RFC 7231 and RFC 4918.
+            203 => "Non-Authoritative Information",
+            413 => "Content Too Large",
+            422 => "Unprocessable Content",
+            _ => known.unwrap_or_default(),
+        };
+        let line = format!("HTTP/1.1 {status} {phrase}\r\n");
+        let text = respond(GET, &head(status, &[], Some(0)), &[]).0;
+        assert!(text.eq_ignore_ascii_case(&format!("{line}Content-Length: 0\r\n\r\n")), "{text}");
     }
 }
 

@@ -195,7 +195,7 @@ fn common_status_line(status: u16) -> Option<&'static [u8]> {
         201 => b"HTTP/1.1 201 Created\r\n",
         204 => b"HTTP/1.1 204 No Content\r\n",
         206 => b"HTTP/1.1 206 Partial Content\r\n",
-        301 => b"HTTP/1.1 301 IoProgress Permanently\r\n",
+        301 => b"HTTP/1.1 301 Moved Permanently\r\n",
         302 => b"HTTP/1.1 302 Found\r\n",
         304 => b"HTTP/1.1 304 Not Modified\r\n",
         400 => b"HTTP/1.1 400 Bad Request\r\n",
