@@ -42,4 +42,3 @@ pub use protocol::Protocol;
 pub use proxy::{ProxyAddresses, ProxyClient, ProxyError, ProxyHeader, ProxyVersions};
 pub use queue::forget_taken;
 pub use session::{IoProgress, NewStream, ProtocolViolation, Session, SessionEvent, StreamIo};
-pub use status::reason;

@@ -1,73 +1,44 @@
-//! Status codes and their standard reason phrases.
+//! Standard reason phrases of status codes.
 
-/// The standard reason phrase of `status`; empty for codes that the IANA registry does not name.
+use http::StatusCode;
+
+/// The standard reason phrase of `status` (RFC 9110, section 15); empty for codes that have none.
 ///
-/// RFC 9110, section 15; RFC 4918 (207, 422 to 424, 507), RFC 5842 (208, 508), RFC 3229 (226), RFC 6585 (428,
-/// 429, 431, 511), RFC 7725 (451), RFC 8297 (103), RFC 8470 (425), RFC 2295 (506).
-pub fn reason(status: u16) -> &'static str {
+/// From the http crate, except for three, which it still calls as RFC 7231 and RFC 4918 did, or spells without the
+/// hyphen.
+pub(crate) fn reason(status: u16) -> &'static str {
     match status {
-        100 => "Continue",
-        101 => "Switching Protocols",
-        102 => "Processing",
-        103 => "Early Hints",
-        200 => "OK",
-        201 => "Created",
-        202 => "Accepted",
         203 => "Non-Authoritative Information",
-        204 => "No Content",
-        205 => "Reset Content",
-        206 => "Partial Content",
-        207 => "Multi-Status",
-        208 => "Already Reported",
-        226 => "IM Used",
-        300 => "Multiple Choices",
-        301 => "Moved Permanently",
-        302 => "Found",
-        303 => "See Other",
-        304 => "Not Modified",
-        305 => "Use Proxy",
-        307 => "Temporary Redirect",
-        308 => "Permanent Redirect",
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        402 => "Payment Required",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        406 => "Not Acceptable",
-        407 => "Proxy Authentication Required",
-        408 => "Request Timeout",
-        409 => "Conflict",
-        410 => "Gone",
-        411 => "Length Required",
-        412 => "Precondition Failed",
         413 => "Content Too Large",
-        414 => "URI Too Long",
-        415 => "Unsupported Media Type",
-        416 => "Range Not Satisfiable",
-        417 => "Expectation Failed",
-        418 => "I'm a Teapot",
-        421 => "Misdirected Request",
         422 => "Unprocessable Content",
-        423 => "Locked",
-        424 => "Failed Dependency",
-        425 => "Too Early",
-        426 => "Upgrade Required",
-        428 => "Precondition Required",
-        429 => "Too Many Requests",
-        431 => "Request Header Fields Too Large",
-        451 => "Unavailable For Legal Reasons",
-        500 => "Internal Server Error",
-        501 => "Not Implemented",
-        502 => "Bad Gateway",
-        503 => "Service Unavailable",
-        504 => "Gateway Timeout",
-        505 => "HTTP Version Not Supported",
-        506 => "Variant Also Negotiates",
-        507 => "Insufficient Storage",
-        508 => "Loop Detected",
-        510 => "Not Extended",
-        511 => "Network Authentication Required",
-        _ => "",
+        _ => {
+            StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or_default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phrases_are_those_of_the_registry() {
+        for (status, phrase) in [
+            (103, "Early Hints"),
+            (203, "Non-Authoritative Information"),
+            (301, "Moved Permanently"),
+            (413, "Content Too Large"),
+            (421, "Misdirected Request"),
+            (422, "Unprocessable Content"),
+            (431, "Request Header Fields Too Large"),
+            (451, "Unavailable For Legal Reasons"),
+            (507, "Insufficient Storage"),
+            (511, "Network Authentication Required"),
+        ] {
+            assert_eq!(reason(status), phrase);
+        }
+        for unknown in [0, 99, 299, 599, 999, 1000, u16::MAX] {
+            assert_eq!(reason(unknown), "", "{unknown}");
+        }
     }
 }

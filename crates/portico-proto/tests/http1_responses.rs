@@ -1,7 +1,7 @@
 //! What the encoder writes: the exact bytes, by request and response.
 
 use portico_proto::http1::Connection;
-use portico_proto::{AddedFields, Event, Fields, HttpDate, Limits, Part, ResponseHead, reason};
+use portico_proto::{AddedFields, Event, Fields, HttpDate, Limits, Part, ResponseHead};
 
 fn added() -> AddedFields {
     AddedFields::new(HttpDate::from_unix(784_111_777))
@@ -109,7 +109,7 @@ fn framing() {
     ];
     for (request, status, length, blocks, expected, kept) in cases {
         let (text, can_keep_alive) = respond(request, &head(status, &[], length), blocks);
-        let line = format!("HTTP/1.1 {status} {}\r\n", reason(status));
+        let line = format!("HTTP/1.1 {status} {}\r\n", standard_phrase(status));
         assert_eq!(text, line + expected, "{request:?} {status} {length:?} {blocks:?}");
         assert_eq!(can_keep_alive, kept, "{request:?} {status} {length:?} {blocks:?}");
     }
@@ -125,7 +125,7 @@ fn status_lines() {
         (301, "Moved Permanently", "HTTP/1.1 301 Moved Permanently\r\n"),
         (299, "", "HTTP/1.1 299 \r\n"),
         (299, "Custom Reason", "HTTP/1.1 299 Custom Reason\r\n"),
-        (418, "", "HTTP/1.1 418 I'm a Teapot\r\n"),
+        (418, "", "HTTP/1.1 418 I'm a teapot\r\n"),
         (999, "x", "HTTP/1.1 999 x\r\n"),
     ] {
         let head = ResponseHead { reason: phrase.into(), ..head(status, &[], Some(0)) };
@@ -133,20 +133,22 @@ fn status_lines() {
     }
 }
 
+/// The phrase of the http crate, which has older names for three codes.
+fn standard_phrase(status: u16) -> &'static str {
+    match status {
+        203 => "Non-Authoritative Information",
+        413 => "Content Too Large",
+        422 => "Unprocessable Content",
+        _ => http::StatusCode::from_u16(status).unwrap().canonical_reason().unwrap_or_default(),
+    }
+}
+
 #[test]
 fn standard_phrases_are_those_of_rfc_9110() {
     for status in (100..=599).filter(|status| !matches!(status, 100..=199 | 204 | 304)) {
-        let known = http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
-        let phrase = match status {
-            // The crate has those of RFC 7231 and RFC 4918.
-            203 => "Non-Authoritative Information",
-            413 => "Content Too Large",
-            422 => "Unprocessable Content",
-            _ => known.unwrap_or_default(),
-        };
-        let line = format!("HTTP/1.1 {status} {phrase}\r\n");
+        let line = format!("HTTP/1.1 {status} {}\r\n", standard_phrase(status));
         let text = respond(GET, &head(status, &[], Some(0)), &[]).0;
-        assert!(text.eq_ignore_ascii_case(&format!("{line}Content-Length: 0\r\n\r\n")), "{text}");
+        assert_eq!(text, format!("{line}Content-Length: 0\r\n\r\n"));
     }
 }
 

@@ -3,9 +3,10 @@
 //! Owns Content-Length. The fields of the connection to the client, and Date and Server where the application gave
 //! none, are the gateway's.
 
+use crate::ResponseHead;
 use crate::content::{announced_length, write_content_length};
 use crate::http1::write_status_line;
-use crate::{ResponseHead, reason};
+use crate::status::reason;
 
 /// The first line of a response: HTTP/1's or CGI's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

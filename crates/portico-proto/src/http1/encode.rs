@@ -4,7 +4,8 @@
 //! Transfer-Encoding, Connection, and Date and Server where the application gave none.
 
 use crate::content::{Content, announced_length, write_content_length};
-use crate::{AddedFields, Fields, Part, ResponseHead, Version, reason};
+use crate::status::reason;
+use crate::{AddedFields, Fields, Part, ResponseHead, Version};
 
 /// The facts of a request that its response depends on.
 #[derive(Clone, Copy, Debug)]
