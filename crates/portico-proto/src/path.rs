@@ -21,26 +21,40 @@ pub fn path_info<'p>(path: &'p [u8], root_path: &[u8]) -> Cow<'p, [u8]> {
 
 /// Decodes `%XX`. A `%` without two hexadecimal digits stays, as in `urllib.parse.unquote`.
 pub fn percent_decode(path: &[u8]) -> Cow<'_, [u8]> {
-    let Some(first) = memchr::memchr(b'%', path) else { return Cow::Borrowed(path) };
-    let mut decoded = Vec::with_capacity(path.len());
-    decoded.extend_from_slice(&path[..first]);
-    let mut rest = &path[first..];
-    while let [byte, after @ ..] = rest {
-        rest = after;
-        match (byte, after) {
-            (b'%', [high, low, after @ ..]) => match (hex_digit(*high), hex_digit(*low)) {
-                (Some(high), Some(low)) => {
-                    decoded.push(high << 4 | low);
-                    rest = after;
-                }
-                _ => decoded.push(b'%'),
-            },
-            _ => decoded.push(*byte),
-        }
-    }
-    Cow::Owned(decoded)
+    percent_encoding::percent_decode(path).into()
 }
 
-fn hex_digit(byte: u8) -> Option<u8> {
-    char::from(byte).to_digit(16).map(|digit| digit as u8)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_percent_sign_with_two_digits_is_decoded() {
+        for (path, decoded) in [
+            ("/a/b", "/a/b"),
+            ("/%41%6a%6A", "/Ajj"),
+            ("/%2525", "/%25"),
+            ("/%", "/%"),
+            ("/%4", "/%4"),
+            ("/%4g%41", "/%4gA"),
+            ("/%%41", "/%A"),
+            ("/a+b", "/a+b"),
+        ] {
+            assert_eq!(percent_decode(path.as_bytes()), decoded.as_bytes(), "{path}");
+        }
+        assert_eq!(percent_decode(b"/%00%FF\xff"), &b"/\x00\xff\xff"[..]);
+    }
+
+    #[test]
+    fn a_path_outside_the_prefix_is_passed_whole() {
+        for (path, inside) in [
+            ("/app", ""),
+            ("/app/a", "/a"),
+            ("/%61pp/a%20b", "/a b"),
+            ("/apple", "/apple"),
+            ("/other%20one", "/other one"),
+        ] {
+            assert_eq!(path_info(path.as_bytes(), b"/app"), inside.as_bytes(), "{path}");
+        }
+    }
 }
