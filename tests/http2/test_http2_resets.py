@@ -20,10 +20,17 @@ from harness.http2_client import (
     STREAM_CLOSED,
     Http2Client,
 )
+from harness.http2_frames import (
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    HEADERS,
+    PRIORITY,
+    RST_STREAM,
+    frame,
+    window_update,
+)
 from harness.rendezvous import wait_until
-
-DATA, HEADERS, PRIORITY, RST_STREAM, WINDOW_UPDATE = 0, 1, 2, 3, 8
-END_STREAM, END_HEADERS = 1, 4
 
 STUCK = "apps.stuck:application"
 GONE = "apps.gone:application"
@@ -36,45 +43,43 @@ RESETS_MAX = 200
 """What a client may have of them at once."""
 
 
-def raw(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    """A frame byte by byte."""
-    return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
-
-
 def overflow(stream: int) -> bytes:
     """WINDOW_UPDATE beyond the most that a window may be."""
-    return raw(WINDOW_UPDATE, 0, stream, b"\x7f\xff\xff\xff")
+    return window_update(stream, (1 << 31) - 1)
 
 
 def trailers(stream: int, flags: int, block: bytes = b"") -> bytes:
     """A header block on a stream that has begun."""
-    return raw(HEADERS, END_HEADERS | flags, stream, block)
+    return frame(HEADERS, END_HEADERS | flags, stream, block)
 
 
 ANY_TIME = {
     "a window above the most": (FLOW_CONTROL_ERROR, overflow),
     "a window that grows by nothing": (
         PROTOCOL_ERROR,
-        lambda stream: raw(WINDOW_UPDATE, 0, stream, b"\0" * 4),
+        lambda stream: window_update(stream, 0),
     ),
-    "PRIORITY of four bytes": (FRAME_SIZE_ERROR, lambda stream: raw(PRIORITY, 0, stream, b"\0" * 4)),
+    "PRIORITY of four bytes": (FRAME_SIZE_ERROR, lambda stream: frame(PRIORITY, 0, stream, b"\0" * 4)),
     "PRIORITY that depends on itself": (
         PROTOCOL_ERROR,
-        lambda stream: raw(PRIORITY, 0, stream, struct.pack(">IB", stream, 0)),
+        lambda stream: frame(PRIORITY, 0, stream, struct.pack(">IB", stream, 0)),
     ),
 }
 """Of a request that is complete, and of one that is not."""
 
 BEHIND_THE_END = {
-    "DATA behind the end": (STREAM_CLOSED, lambda stream: raw(DATA, 0, stream, b"more")),
+    "DATA behind the end": (STREAM_CLOSED, lambda stream: frame(DATA, 0, stream, b"more")),
     "a head behind the end": (STREAM_CLOSED, lambda stream: trailers(stream, 0)),
     "trailers behind the end": (STREAM_CLOSED, lambda stream: trailers(stream, END_STREAM)),
 }
 """Of a request that is complete."""
 
 DURING_A_BODY = {
-    "a body longer than its length": (PROTOCOL_ERROR, lambda stream: raw(DATA, 0, stream, b"12345")),
-    "a body shorter than its length": (PROTOCOL_ERROR, lambda stream: raw(DATA, END_STREAM, stream, b"123")),
+    "a body longer than its length": (PROTOCOL_ERROR, lambda stream: frame(DATA, 0, stream, b"12345")),
+    "a body shorter than its length": (
+        PROTOCOL_ERROR,
+        lambda stream: frame(DATA, END_STREAM, stream, b"123"),
+    ),
     "trailers before the end of the body": (PROTOCOL_ERROR, lambda stream: trailers(stream, END_STREAM)),
     "trailers that do not end the stream": (PROTOCOL_ERROR, lambda stream: trailers(stream, 0)),
     "trailers with a field of HTTP/1": (
@@ -276,7 +281,7 @@ def test_what_both_sides_reset_is_counted_together(serve):
         try:
             while resets < 2 * RESETS_MAX:
                 stream = client.open("/ping")
-                client.send(overflow(stream) if resets % 2 else raw(RST_STREAM, 0, stream, b"\0\0\0\x08"))
+                client.send(overflow(stream) if resets % 2 else frame(RST_STREAM, 0, stream, b"\0\0\0\x08"))
                 resets += 1
                 time.sleep(0.0005)
         except OSError:

@@ -12,23 +12,25 @@ import hpack
 
 from harness.hostile.wire import Wire
 from harness.http2_client import PREFACE
+from harness.http2_frames import (
+    ACK,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    GOAWAY,
+    HEADERS,
+    PING,
+    RST_STREAM,
+    SETTINGS,
+    WINDOW_UPDATE,
+    frame,
+    window_update,
+)
 
-DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
-END_STREAM, ACK, END_HEADERS = 1, 1, 4
 INITIAL_WINDOW_SIZE = 4
 WINDOW_DEFAULT, WINDOW_MAX = 65_535, (1 << 31) - 1
 STATUS_LINE = re.compile(rb"HTTP/1\.1 (\d{3}) [^\r]*\r\n(.*?)\r\n\r\n", re.DOTALL)
 CONTENT_LENGTH = re.compile(rb"(?:^|\r\n)Content-Length: *(\d+)", re.IGNORECASE)
-
-
-def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    """A frame of HTTP/2: `hyperframe` takes twenty times as long, which attackers do not have."""
-    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
-
-
-def window_update(stream: int, count: int) -> bytes:
-    """WINDOW_UPDATE."""
-    return frame(WINDOW_UPDATE, 0, stream, struct.pack(">I", count))
 
 
 class Http1:
