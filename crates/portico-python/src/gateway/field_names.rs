@@ -2,16 +2,16 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::FixedState;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use super::hash::BuildHash;
-
-/// Keys for the names that requests have shown, one `str` object for each.
+/// Keys for the names that requests have shown, one `str` object for each. Its hash has no secret: both tables are
+/// bounded and compare whole names, so that colliding ones cost time in proportion to the bound and nothing else.
 pub struct FieldNames {
-    keys: HashMap<Box<[u8]>, Py<PyString>, BuildHash>,
+    keys: HashMap<Box<[u8]>, Py<PyString>, FixedState>,
     /// Names of gateways' variables, which are keys as they are.
-    variables: HashMap<Box<[u8]>, Py<PyString>, BuildHash>,
+    variables: HashMap<Box<[u8]>, Py<PyString>, FixedState>,
 }
 
 /// Names that are kept besides the well-known ones: what an attacker sends cannot grow the table further.

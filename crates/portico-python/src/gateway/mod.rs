@@ -6,7 +6,6 @@
 mod environ;
 mod field_names;
 mod file_wrapper;
-mod hash;
 mod lapses;
 mod response;
 mod response_head;

@@ -4,15 +4,16 @@
 //! byte. A repeated head then costs a hash, a comparison and a copy of a dict. A head that never repeats
 //! costs the hash: a dict is kept only when the same bytes come a second time.
 
+use std::hash::{BuildHasher as _, Hasher as _};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use foldhash::fast::FixedState;
 use portico_net::Server;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
-use super::hash::hash;
 use super::start_response::Callables;
 use crate::raw::{Rewritable, latin1};
 
@@ -215,4 +216,12 @@ impl TemplateCache {
                 Some(CacheEntry { hash, lines: bytes.into(), reading, server: Arc::clone(server), template });
         }
     }
+}
+
+/// Without a secret: the cache is bounded and compares the whole key, so that colliding lines cost a miss and
+/// nothing else.
+fn hash(lines: &[u8]) -> u64 {
+    let mut hasher = FixedState::default().build_hasher();
+    hasher.write(lines);
+    hasher.finish()
 }
