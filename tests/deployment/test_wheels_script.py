@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from harness.server import TESTS
+from harness.scripts import load_script
 
-SCRIPT = TESTS.parent / ".ci" / "wheels.py"
 # Serves one request with BODY over the UNIX socket that it is given, and ends with STATUS at SIGTERM.
 SERVER = """
 import signal, socket, sys
@@ -28,16 +26,7 @@ def main():
 """
 
 
-def load():
-    """The script as a module."""
-    spec = importlib.util.spec_from_file_location("wheels", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["wheels"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-wheels = load()
+wheels = load_script("wheels")
 
 
 def wheel_of(folder: Path, source: str) -> Path:

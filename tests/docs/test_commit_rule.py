@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from harness.server import TESTS
+from harness.scripts import load_script
 
-SCRIPT = TESTS.parent / ".ci" / "commits.py"
-
-
-def load():
-    """The script as a module."""
-    spec = importlib.util.spec_from_file_location("commits", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["commits"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-commits = load()
+commits = load_script("commits")
 BODY = "A server that reads it differently can be made to see another request."
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import json
 
@@ -11,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.http_client import request_bytes
+from harness.wsgi_inputs import read_like_a_file
 
 APPLICATION = "apps.inputs:application"
 
@@ -50,21 +50,6 @@ def keeper(request, serve_module):
     return serve_module(APPLICATION, "--threads", "2", *KEPT[request.param])
 
 
-def expected(body: bytes, operations) -> list:
-    """What a file with this content gives; what is left at the end comes last."""
-    stream, results = io.BytesIO(body), []
-    for name, *arguments in operations:
-        if name == "iterate":
-            result = list(itertools.islice(stream, *arguments))
-        elif name == "next":
-            result = next(stream, b"<end>")
-        else:
-            result = getattr(stream, name)(*arguments)
-        many = isinstance(result, list)
-        results.append([item.decode("latin-1") for item in result] if many else result.decode("latin-1"))
-    return results
-
-
 def split(body: bytes, cuts: list[int]) -> list[bytes]:
     """The body in pieces, cut at these places."""
     places = sorted({min(cut, len(body)) for cut in cuts} | {0, len(body)})
@@ -89,5 +74,5 @@ def test_reads_like_bytes_io(keeper, body, operations, cuts, in_chunks):
             client.send(b"0\r\n\r\n")
         response = client.read_response()
         assert response.status == 200, response
-        assert json.loads(response.body) == expected(body, operations)
+        assert json.loads(response.body) == read_like_a_file(body, operations)
         client.expect_in_sync()

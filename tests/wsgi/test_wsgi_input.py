@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -11,6 +10,7 @@ import pytest
 
 from harness.http_client import chunked, request_bytes
 from harness.rendezvous import wait_until
+from harness.wsgi_inputs import read_like_a_file
 
 SERVER = ("apps.inputs:application", "--threads", "2")
 
@@ -31,21 +31,6 @@ def perform(server, body: bytes, operations: list, in_chunks: bool) -> list:
         client.expect_in_sync()
     assert response.status == 200, response
     return json.loads(response.body)
-
-
-def expected(body: bytes, operations: list) -> list:
-    """What a file with this content gives."""
-    stream, results = io.BytesIO(body), []
-    for name, *arguments in operations:
-        if name == "iterate":
-            result = list(stream)
-        elif name == "next":
-            result = next(stream, b"<end>")
-        else:
-            result = getattr(stream, name)(*arguments)
-        many = isinstance(result, list)
-        results.append([item.decode("latin-1") for item in result] if many else result.decode("latin-1"))
-    return results
 
 
 @pytest.mark.parametrize("in_chunks", [False, True], ids=["length", "chunked"])
@@ -71,7 +56,7 @@ def expected(body: bytes, operations: list) -> list:
     ],
 )
 def test_reads_like_a_file(server, body, operations, in_chunks):
-    assert perform(server, body, operations, in_chunks) == expected(body, operations)
+    assert perform(server, body, operations, in_chunks) == read_like_a_file(body, operations)
 
 
 @pytest.mark.parametrize(
