@@ -116,25 +116,20 @@ def test_backlog_at_the_signal_is_served(serve, count):
     assert stop_seconds(server) < 3
 
 
-def test_streams_end_in_full(serve):
+@pytest.mark.parametrize(
+    ("target", "size", "is_all_made"),
+    [("/large?bytes=10000000&block=10000", 10_000_000, False), ("/large?bytes=900000", 900_000, True)],
+    ids=["a stream", "a response that its client has not read"],
+)
+def test_responses_under_way_end_in_full(serve, target, size, is_all_made):
     server = serve(CONTROL)
     with server.connect(receive_buffer=8192) as client:
-        client.send(request_bytes(target="/large?bytes=10000000&block=10000"))
+        client.send(request_bytes(target=target))
         assert client.read_head().status == 200
         server.signal(signal.SIGTERM)
-        assert len(client.read_exactly(10_000_000)) == 10_000_000
-        client.expect_end()
-    assert stop_seconds(server) < 2
-
-
-def test_responses_not_yet_read_are_delivered(serve):
-    server = serve(CONTROL)
-    with server.connect(receive_buffer=8192) as client:
-        client.send(request_bytes(target="/large?bytes=900000"))
-        assert client.read_head().status == 200
-        server.signal(signal.SIGTERM)
-        wait_until(lambda: "ready" not in server.states().values(), "the worker to leave")
-        assert len(client.read_exactly(900_000)) == 900_000
+        if is_all_made:
+            wait_until(lambda: "ready" not in server.states().values(), "the worker to leave")
+        assert len(client.read_exactly(size)) == size
         client.expect_end()
     assert stop_seconds(server) < 2
 
@@ -190,22 +185,20 @@ def test_graceful_timeout_bounds_the_stop(serve):
     assert "/sleep" in server.log_text, "the log names the request that was given up"
 
 
-def test_graceful_timeout_bounds_a_stuck_thread(serve):
-    server = serve(CONTROL, "--threads", "1", "--graceful-timeout", "1")
-    with server.connect() as client:
-        client.send(request_bytes(target="/spin?seconds=30"))
-        client.expect_silence(0.3)
-        server.signal(signal.SIGTERM)
-        assert stop_seconds(server) < 4
-
-
-def test_graceful_timeout_bounds_an_endless_stream(serve):
-    server = serve("apps.contract:application", "--graceful-timeout", "1")
+@pytest.mark.parametrize(
+    ("application", "target", "has_begun", "seconds"),
+    [(CONTROL, "/spin?seconds=30", False, 4), ("apps.contract:application", "/endless", True, 3)],
+    ids=["a stuck thread", "an endless stream"],
+)
+def test_graceful_timeout_bounds_what_would_not_end(serve, application, target, has_begun, seconds):
+    server = serve(application, "--threads", "1", "--graceful-timeout", "1")
     with server.connect(receive_buffer=4096) as client:
-        client.send(request_bytes(target="/endless"))
-        assert client.read_head().status == 200
+        client.send(request_bytes(target=target))
+        wait_until(lambda: server.is_busy(server.worker), "the call to begin")
+        if has_begun:
+            assert client.read_head().status == 200
         server.signal(signal.SIGTERM)
-        assert stop_seconds(server) < 3
+        assert stop_seconds(server) < seconds
 
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
