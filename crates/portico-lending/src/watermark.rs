@@ -18,6 +18,12 @@ pub struct Watermark {
     asleep: AtomicBool,
 }
 
+impl Default for Watermark {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Watermark {
     /// Nothing has been written, and the reader does not know of it.
     pub fn new() -> Self {

@@ -91,6 +91,12 @@ impl RequestId {
     }
 }
 
+impl Default for RequestIds {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl RequestIds {
     /// Ids of an engine of this process. To be called after the last fork: two processes with one key would make
     /// the same ids.

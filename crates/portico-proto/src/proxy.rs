@@ -7,8 +7,8 @@
 //! ```
 //!
 //! The crate ppp (2.3) does not do: it takes a port with a sign, refuses words behind UNKNOWN, which section 2.1
-//! has receivers ignore, and LOCAL with a family that it does not know (section 2.2), bounds no length below 64 KiB
-//! and compares no checksum. Most of this file would remain around it.
+//! has receivers ignore, and LOCAL with a family that it does not know (section 2.2), bounds no length below
+//! 64 KiB and compares no checksum. Most of this file would remain around it.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 

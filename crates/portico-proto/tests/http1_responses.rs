@@ -139,7 +139,10 @@ fn standard_phrase(status: u16) -> &'static str {
         203 => "Non-Authoritative Information",
         413 => "Content Too Large",
         422 => "Unprocessable Content",
-        _ => http::StatusCode::from_u16(status).unwrap().canonical_reason().unwrap_or_default(),
+        _ => http::StatusCode::from_u16(status)
+            .ok()
+            .and_then(|status| status.canonical_reason())
+            .unwrap_or_default(),
     }
 }
 

@@ -76,10 +76,11 @@ fn send(number: Pid, process: Option<&OwnedFd>) -> io::Result<()> {
     // SAFETY: the number is sent and no more; that the C library may use some signals itself, for which rustix
     // wants it to be looked at, is a matter of handlers.
     let signal = unsafe { Signal::from_raw_unchecked(stacks_signal()) };
-    Ok(match process {
+    match process {
         Some(process) => pidfd_send_signal(process, signal)?,
         None => kill_process(number, signal)?,
-    })
+    }
+    Ok(())
 }
 
 /// Reads stacks as they are published by `Display` or as the faulthandler writes them, which has the most

@@ -339,7 +339,7 @@ fn joined_blocks_are_few_bytes() {
 fn joined_blocks_leave_before_a_response_is_cut() {
     let (mut engine, id, mut client) = engine_with_client(&[]);
     let key = join_blocks(&mut engine, id, &mut client, &[2]);
-    engine.respond(key, ResponsePart::Abort(crate::access_log::Reason::Aborted), Writing::AtOnce);
+    engine.respond(key, ResponsePart::Abort(portico_log::Reason::Aborted), Writing::AtOnce);
     assert_eq!(received(&mut client), b"2\r\nxx\r\n");
 }
 
