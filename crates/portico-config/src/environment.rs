@@ -8,7 +8,7 @@ use crate::setting::{Platform, Setting};
 use crate::settings;
 
 /// Looks a variable of the environment up: `&|name| std::env::var_os(name)`.
-pub type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// Has `raw` take what the environment says. A variable that is empty says nothing, as in a compose file's
 /// `PORTICO_BIND=${BIND}` with `BIND` unset.

@@ -47,13 +47,11 @@ mod typed;
 mod uwsgi;
 mod value;
 
-pub use access_log_format::{AccessLogFormat, Atom, AtomForm, LogTemplate, Piece, RequestStage};
+pub use access_log_format::{AccessLogFormat, Atom, AtomForm, Piece, RequestStage};
 pub use bind::{Bind, BindAddress, WireProtocol};
 pub use conceal::conceal_arguments;
-pub use environment::Environment;
 pub use error::ConfigError;
 pub use files::{FileAccess, FileValue, PythonFile, WorkerKind};
-pub use hosts::AllowedHosts;
 pub use misspelt::misspelt_variables;
 pub use parse::{Parsed, from_pairs, parse, parse_again, parse_with_files};
 pub use proxies::{
@@ -61,11 +59,10 @@ pub use proxies::{
 };
 pub use raw::SettingSource;
 pub use reference::reference;
-pub use resolution::{Effective, Resolved};
+pub use resolution::Resolved;
 pub use resolved::{
-    Account, Checks, ClientCertificate, ClientLimits, Config, Http2, LogLevel, LogTarget, OnDisconnect,
-    PathTimeout, Preload, PythonLogging, ReloadEngine, ReloadWatch, StreamRequestBody, System, TlsSettings,
-    Warmup, WorkerClass, Workers,
+    Account, ClientCertificate, ClientLimits, Config, LogLevel, LogTarget, OnDisconnect, Preload,
+    ReloadEngine, StreamRequestBody, TlsSettings, Warmup, Workers,
 };
 pub use schema::schema;
 pub use server_command::ServerCommand;
@@ -73,5 +70,5 @@ pub use settings::{
     empty_list, file_names, is_hook, is_list, is_octal, is_repeatable, is_text, likely_file_name,
 };
 pub use task::Printout;
-pub use telemetry::{Endpoint, StatsdSettings, SyslogSettings, SyslogTransport, Telemetry};
+pub use telemetry::{Endpoint, StatsdSettings, SyslogSettings, SyslogTransport};
 pub use value::escaped;

@@ -17,7 +17,6 @@ mod read;
 mod testing;
 
 pub use exposed::{exposure, redirection};
-pub use exposure::Exposure;
 pub use folder_entry::{FolderEntry, LastLink};
 pub use log::{open_log, open_written};
 pub use owner::Owner;

@@ -4,6 +4,7 @@
 //! Generic over the value and its messages, and without a dependency, so that `loom` runs these very steps in
 //! every interleaving. What is done with the value is `portico-server`'s. The other thing that two threads share
 //! without a lock is here for the same reason: how far a spooled response is written and read ([`Watermark`]).
+#![deny(unreachable_pub)]
 
 mod active_calls;
 mod exchange;
@@ -16,5 +17,5 @@ mod watermark;
 pub use active_calls::{ActiveCall, ActiveCalls};
 pub use exchange::Exchange;
 pub use poller::Poller;
-pub use thread_states::{NextDeadline, ThreadStates};
+pub use thread_states::NextDeadline;
 pub use watermark::Watermark;

@@ -12,31 +12,31 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A list of messages and a flag that says whether there are any, which costs the driver one load to look at.
 #[derive(Debug)]
-pub struct Mailbox<M> {
+pub(crate) struct Mailbox<M> {
     messages: Mutex<Vec<M>>,
     full: AtomicBool,
 }
 
 impl<M> Mailbox<M> {
     /// An empty mailbox.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { messages: Mutex::new(Vec::new()), full: AtomicBool::new(false) }
     }
 
     /// Leaves a message. The sender looks into the slot afterwards, the driver into the mailbox after it has laid
     /// the engine there: with both sequentially consistent, one of them sees the other.
-    pub fn post(&self, message: M) {
+    pub(crate) fn post(&self, message: M) {
         self.messages.lock().unwrap_or_else(PoisonError::into_inner).push(message);
         self.full.store(true, Ordering::SeqCst);
     }
 
     /// Whether messages wait.
-    pub fn has_messages(&self) -> bool {
+    pub(crate) fn has_messages(&self) -> bool {
         self.full.load(Ordering::SeqCst)
     }
 
     /// Takes all messages out.
-    pub fn collect(&self) -> Vec<M> {
+    pub(crate) fn collect(&self) -> Vec<M> {
         if !self.has_messages() {
             return Vec::new();
         }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 /// Room for one boxed value, or none. Whoever takes the value owns it: two threads never have it at once.
 #[derive(Debug)]
-pub struct Slot<T> {
+pub(crate) struct Slot<T> {
     value: AtomicPtr<T>,
 }
 
@@ -19,7 +19,7 @@ unsafe impl<T: Send> Sync for Slot<T> {}
 
 impl<T> Slot<T> {
     /// An empty slot.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { value: AtomicPtr::new(ptr::null_mut()) }
     }
 
@@ -28,14 +28,14 @@ impl<T> Slot<T> {
     ///
     /// Sequentially consistent, as `take` is: a thread that puts and then reads another flag, and one that sets
     /// that flag and then takes, cannot both miss each other. The mailbox and the idle list rest on this.
-    pub fn put(&self, value: Box<T>) -> Option<Box<T>> {
+    pub(crate) fn put(&self, value: Box<T>) -> Option<Box<T>> {
         let former = self.value.swap(Box::into_raw(value), Ordering::SeqCst);
         // SAFETY: see `own`; the swap took `former` out.
         unsafe { own(former) }
     }
 
     /// Takes the value out, if there is one.
-    pub fn take(&self) -> Option<Box<T>> {
+    pub(crate) fn take(&self) -> Option<Box<T>> {
         let value = self.value.swap(ptr::null_mut(), Ordering::SeqCst);
         // SAFETY: see `own`; the swap took `value` out.
         unsafe { own(value) }

@@ -3,6 +3,7 @@
 //!
 //! Nobody who logs waits for a reader. What is told is decided above: by `portico-server` of requests, by whoever
 //! has the error log of everything else.
+#![deny(unreachable_pub)]
 
 mod access_log;
 mod log_output;
@@ -19,7 +20,7 @@ pub use access_log::{
 };
 pub use log_output::LogOutput;
 pub use log_sink::LogSink;
-pub use occurrences::{CountNote, Occurrences, Ration};
+pub use occurrences::{Occurrences, Ration};
 pub use record_queue::Weight;
 pub use request_id::{FIELD as REQUEST_ID_FIELD, RequestId, RequestIds};
 pub use statsd::Statsd;

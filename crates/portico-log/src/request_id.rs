@@ -20,7 +20,7 @@ pub enum RequestId {
 }
 
 /// An id of ours as it is told, a ULID: 48 bits of time and 80 that differ, in base 32.
-pub type Digits = [u8; 26];
+pub(crate) type Digits = [u8; 26];
 
 /// Makes ids. No system call, no lock: each engine has its own.
 ///

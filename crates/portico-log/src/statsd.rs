@@ -100,13 +100,13 @@ impl Statsd {
 }
 
 /// The first address of a host.
-pub fn address(host: &str, port: u16) -> std::io::Result<SocketAddr> {
+pub(crate) fn address(host: &str, port: u16) -> std::io::Result<SocketAddr> {
     let none = || std::io::Error::new(std::io::ErrorKind::NotFound, format!("{host} has no address"));
     (host, port).to_socket_addrs()?.next().ok_or_else(none)
 }
 
 /// A socket for datagrams to this address that never waits.
-pub fn udp_socket(address: &SocketAddr) -> std::io::Result<UdpSocket> {
+pub(crate) fn udp_socket(address: &SocketAddr) -> std::io::Result<UdpSocket> {
     let socket = match address {
         SocketAddr::V4(_) => UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)),
         SocketAddr::V6(_) => UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)),

@@ -2,6 +2,7 @@
 //! header of the PROXY protocol.
 //!
 //! Knows no request. `portico-server` has the connections that these sockets are of.
+#![deny(unreachable_pub)]
 
 mod listener;
 mod reactor;
@@ -9,8 +10,8 @@ mod server;
 mod tls;
 mod transport;
 
-pub use listener::{BindError, Listener};
+pub use listener::Listener;
 pub use reactor::{Event, Events, Interest, Reactor};
 pub use server::Server;
-pub use tls::{Acceptor, CertificateExpiry, CertificateReloader, CertificateSource, TlsClient};
-pub use transport::{Progress, ProxyResult, Transport, read, write};
+pub use tls::{Acceptor, CertificateReloader, TlsClient};
+pub use transport::{Progress, Transport, read, write};

@@ -13,7 +13,7 @@ mod date;
 mod error;
 mod event;
 pub mod fastcgi;
-pub mod gateway;
+mod gateway;
 mod grammar;
 pub mod http1;
 pub mod http2;
@@ -29,7 +29,6 @@ mod singletons;
 mod status;
 
 pub use added::{AddedFields, SERVER};
-pub use assemble::HeadParts;
 pub use date::HttpDate;
 pub use error::{Error, ErrorKind};
 pub use event::{Event, Part};

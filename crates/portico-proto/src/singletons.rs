@@ -92,8 +92,9 @@ fn find(name: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::assemble::HeadParts;
     use crate::http1::Connection;
-    use crate::{Event, HeadParts, Limits, RequestHead, Version};
+    use crate::{Event, Limits, RequestHead, Version};
 
     type Fields<'a> = [(&'a str, &'a str)];
 

@@ -31,14 +31,14 @@ use crate::connection::{
 use crate::forwarded::Forwarded;
 use crate::handover::Sharing;
 use crate::queue::{Admission, Queue, Ticket};
-pub use accept::Accepting;
+pub(crate) use accept::Accepting;
 use clients::ClientCounts;
-pub use sharing::SharingState;
+pub(crate) use sharing::SharingState;
 
 /// The event loop's state: the one owner of reactor, connections, deadlines and queue. A value, so that one thread
 /// at a time drives it; it never blocks and never calls the application.
 #[derive(Debug)]
-pub struct Engine {
+pub(crate) struct Engine {
     reactor: Arc<Reactor>,
     context: EngineContext,
     table: ConnectionTable,
@@ -77,7 +77,7 @@ pub struct Engine {
 }
 
 /// A request that a thread is to answer.
-pub struct Call {
+pub(crate) struct Call {
     /// Where the response goes.
     pub key: RequestKey,
     /// The request's head.
@@ -106,7 +106,7 @@ pub struct Call {
 
 /// How a response is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Writing {
+pub(crate) enum Writing {
     /// Now.
     AtOnce,
     /// A small one with the responses to the requests behind it, if there are any: waking the client's side once
@@ -117,7 +117,7 @@ pub enum Writing {
 }
 
 /// With requests waiting in its queue the engine looks at the network this often all the same.
-pub const POLL_INTERVAL: Duration = Duration::from_millis(1);
+pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Longest that a response is held back for the responses behind it, and a block for the next ones.
 const HOLD_MAX: Duration = Duration::from_micros(500);
@@ -127,7 +127,7 @@ const TIMEOUTS_MAX: usize = 256;
 
 impl Engine {
     /// An engine that does not accept yet.
-    pub fn new(
+    pub(crate) fn new(
         config: Arc<Config>,
         reactor: Arc<Reactor>,
         access_log: Option<AccessLog>,
@@ -163,33 +163,33 @@ impl Engine {
     }
 
     /// Sets the present moment.
-    pub fn set_now(&mut self, now: Instant) {
+    pub(crate) fn set_now(&mut self, now: Instant) {
         self.context.now = now;
     }
 
     /// The present moment, as it was set last.
-    pub fn now(&self) -> Instant {
+    pub(crate) fn now(&self) -> Instant {
         self.context.now
     }
 
     /// Whether the access log tells where the time of requests goes.
-    pub fn tells_times(&self) -> bool {
+    pub(crate) fn tells_times(&self) -> bool {
         self.context.access_log.as_ref().is_some_and(AccessLog::needs_times)
     }
 
     /// Sets the present moment, after a look at the network.
-    pub fn set_polled(&mut self, now: Instant) {
+    pub(crate) fn set_polled(&mut self, now: Instant) {
         self.context.now = now;
         self.poll_due = now + POLL_INTERVAL;
     }
 
     /// Whether the last look at the network is so old that it is time for another.
-    pub fn poll_is_due(&self) -> bool {
+    pub(crate) fn poll_is_due(&self) -> bool {
         self.context.now >= self.poll_due
     }
 
     /// Goes on with what was put off, and handles the deadlines that have passed.
-    pub fn advance(&mut self) {
+    pub(crate) fn advance(&mut self) {
         if !self.again.is_empty() {
             self.continue_turns();
         }
@@ -228,7 +228,7 @@ impl Engine {
 
     /// The next deadline, if it is another one than the last time. `passing`: nobody comes by before who would see
     /// whether a sibling has a thread for what waits here, so that is a deadline, too.
-    pub fn changed_timeout(&mut self, passing: bool) -> Option<Option<Instant>> {
+    pub(crate) fn changed_timeout(&mut self, passing: bool) -> Option<Option<Instant>> {
         let timeout = self.next_deadline(passing);
         let changed = timeout != self.told_timeout;
         self.told_timeout = timeout;
@@ -236,7 +236,7 @@ impl Engine {
     }
 
     /// Whether there is something to do if it is left lying, if that is not what it was the last time.
-    pub fn changed_work(&mut self) -> Option<bool> {
+    pub(crate) fn changed_work(&mut self) -> Option<bool> {
         let work = self.has_work() || self.has_unwatched();
         let changed = work != self.told_work;
         self.told_work = work;
@@ -244,23 +244,23 @@ impl Engine {
     }
 
     /// Whether a complete request waits for a thread.
-    pub fn has_call(&self) -> bool {
+    pub(crate) fn has_call(&self) -> bool {
         !self.queue.is_empty()
     }
 
     /// Whether there is something to do without waiting for the network.
-    pub fn has_work(&self) -> bool {
+    pub(crate) fn has_work(&self) -> bool {
         self.has_call() || self.has_unfinished()
     }
 
     /// Whether a connection has more to do than one turn allowed.
-    pub fn has_unfinished(&self) -> bool {
+    pub(crate) fn has_unfinished(&self) -> bool {
         !self.again.is_empty() || self.accepting.has_unfinished()
     }
 
     /// The next request to answer. `read_more` makes, for a connection, what the reader of its streamed body
     /// calls when there is room.
-    pub fn next_call<R: Fn() + Send + Sync + 'static>(
+    pub(crate) fn next_call<R: Fn() + Send + Sync + 'static>(
         &mut self,
         read_more: impl Fn(ConnectionId) -> R,
     ) -> Option<Call> {
@@ -304,7 +304,7 @@ impl Engine {
     }
 
     /// Takes a part of the response of the call `key`; `false` if nobody awaits it any more.
-    pub fn respond(&mut self, key: RequestKey, response: ResponsePart<'_>, writing: Writing) -> bool {
+    pub(crate) fn respond(&mut self, key: RequestKey, response: ResponsePart<'_>, writing: Writing) -> bool {
         let id = key.id;
         if !self.awaits(key) {
             return false;
@@ -343,7 +343,7 @@ impl Engine {
     }
 
     /// The call `key` will not end: its connection is answered and ended without it.
-    pub fn give_up(&mut self, key: RequestKey) {
+    pub(crate) fn give_up(&mut self, key: RequestKey) {
         if self.awaits(key) {
             self.work_on(key.id, Connection::give_up);
             self.write_sessions();
@@ -351,13 +351,13 @@ impl Engine {
     }
 
     /// The head of the request that the call `key` answers.
-    pub fn head_of(&self, key: RequestKey) -> Option<Arc<RequestHead>> {
+    pub(crate) fn head_of(&self, key: RequestKey) -> Option<Arc<RequestHead>> {
         let connection = self.table.get(key.id).filter(|connection| connection.awaits(key.call))?;
         connection.head().cloned()
     }
 
     /// Whether the client of the call `key` has left before its response was complete.
-    pub fn is_client_gone(&mut self, key: RequestKey) -> bool {
+    pub(crate) fn is_client_gone(&mut self, key: RequestKey) -> bool {
         self.look_at_session_of(key.id);
         self.table
             .get(key.id)
@@ -366,7 +366,7 @@ impl Engine {
 
     /// Writes the responses that were held back.
     #[inline]
-    pub fn flush_held(&mut self) {
+    pub(crate) fn flush_held(&mut self) {
         if !self.held.is_empty() {
             self.flush_connections();
         }
@@ -381,13 +381,13 @@ impl Engine {
     }
 
     /// The reader of a streamed body has room for more.
-    pub fn read_more(&mut self, id: ConnectionId) {
+    pub(crate) fn read_more(&mut self, id: ConnectionId) {
         self.receive_on(id, Connection::read_more);
         self.write_sessions();
     }
 
     /// What has happened so far.
-    pub fn counters(&self) -> Counters {
+    pub(crate) fn counters(&self) -> Counters {
         self.context.counters
     }
 

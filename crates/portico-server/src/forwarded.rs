@@ -18,7 +18,7 @@ use names::Names;
 
 /// What the configuration says about proxies.
 #[derive(Debug)]
-pub struct Policy {
+pub(crate) struct Policy {
     peers: TrustedPeers,
     used: ForwardedHeaders,
     scheme_headers: Vec<SchemeHeader>,
@@ -104,7 +104,7 @@ pub enum Scheme {
 
 /// What comes of one request.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Evaluation {
+pub(crate) struct Evaluation {
     /// What was said of the client, if it was anything.
     pub forwarded: Option<Arc<Forwarded>>,
     /// A peer that is not believed has said that its client speaks TLS.
@@ -115,7 +115,7 @@ pub struct Evaluation {
 
 /// What believed peers have sent so far, which tells in which of the two ways they speak.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Heard {
+pub(crate) struct Heard {
     /// A request had Forwarded and no X-Forwarded-* beside it. A proxy that speaks these adds them to every
     /// request, so that no client can have a request come without them.
     forwarded_alone: bool,
@@ -123,7 +123,7 @@ pub struct Heard {
 
 /// Why a request is refused with 400.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ForwardedRefusal {
+pub(crate) enum ForwardedRefusal {
     /// X-Forwarded-For and Forwarded name different clients.
     ClientConflict,
     /// Fields name different hosts.
@@ -140,7 +140,7 @@ pub enum ForwardedRefusal {
 
 impl ForwardedRefusal {
     /// What a client and a log are told; quotes nothing that the peer has sent.
-    pub fn sentence(self) -> &'static str {
+    pub(crate) fn sentence(self) -> &'static str {
         match self {
             Self::ClientConflict => "X-Forwarded-For and Forwarded name different clients.",
             Self::HostConflict => "X-Forwarded-Host and Forwarded name different hosts.",
@@ -156,7 +156,7 @@ impl ForwardedRefusal {
 
 impl Policy {
     /// The policy of `config`.
-    pub fn new(config: &Config) -> Self {
+    pub(crate) fn new(config: &Config) -> Self {
         let behind = config.behind;
         let names = Names::new(&config.forwarder_headers);
         let client_field = (behind == Some(Behind::Cloudflare)).then_some(&b"cf-connecting-ip"[..]);
@@ -180,12 +180,12 @@ impl Policy {
     }
 
     /// Removes the fields that only proxies may send, however they are spelled.
-    pub fn remove_claimed(&self, head: &mut RequestHead) {
+    pub(crate) fn remove_claimed(&self, head: &mut RequestHead) {
         head.retain_fields(|name, _| !self.names.claims(name));
     }
 
     /// Whether `peer` is believed. Asked once for each connection.
-    pub fn trusts(&self, peer: Peer) -> bool {
+    pub(crate) fn trusts(&self, peer: Peer) -> bool {
         match peer {
             Peer::Unix => self.peers.unix,
             Peer::Inet(address) => self.peers.anybody || self.peers.names(address.ip()),
@@ -194,7 +194,7 @@ impl Policy {
 
     /// Whether there is anything in `head` to judge: nearly always not.
     #[inline]
-    pub fn concerns(&self, head: &RequestHead) -> bool {
+    pub(crate) fn concerns(&self, head: &RequestHead) -> bool {
         head.initials().meets(self.watched) || head.dropped().len() != 0 || head.is_gateway()
     }
 
@@ -203,7 +203,7 @@ impl Policy {
     ///
     /// # Errors
     /// The request is to be refused.
-    pub fn evaluate(
+    pub(crate) fn evaluate(
         &self,
         trusted: bool,
         head: &mut RequestHead,

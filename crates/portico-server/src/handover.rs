@@ -71,7 +71,7 @@ pub struct Handover {
 
 /// The two queues between workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HandoverQueue {
+pub(crate) enum HandoverQueue {
     /// Connections between requests; every worker takes from it at any time.
     Idle,
     /// Complete requests; a worker takes from it while it has a free thread.
@@ -80,7 +80,7 @@ pub enum HandoverQueue {
 
 /// The facts of a connection that travel beside its descriptor and its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Metadata {
+pub(crate) struct Metadata {
     /// The other end.
     pub peer: Peer,
     /// Whether what it says of others is believed.
@@ -101,7 +101,7 @@ pub struct Metadata {
 
 /// A connection that another worker has handed over.
 #[derive(Debug)]
-pub struct HandoverMessage<'a> {
+pub(crate) struct HandoverMessage<'a> {
     /// Its descriptor.
     pub socket: OwnedFd,
     /// What is told of it.
@@ -112,7 +112,7 @@ pub struct HandoverMessage<'a> {
 
 /// The outcome of sending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dispatch {
+pub(crate) enum Dispatch {
     /// It is on its way: the sender has nothing more to do with it.
     Done,
     /// The queue is full for now.
@@ -122,10 +122,10 @@ pub enum Dispatch {
 }
 
 /// Bytes that go along with a connection at most. A message above some 48 KiB would be taken apart by the kernel.
-pub const BYTES_MAX: usize = MESSAGE_BYTES_MAX - HEADER_BYTES;
+pub(crate) const BYTES_MAX: usize = MESSAGE_BYTES_MAX - HEADER_BYTES;
 
 /// The same with the label.
-pub const MESSAGE_BYTES_MAX: usize = 32 * 1024;
+pub(crate) const MESSAGE_BYTES_MAX: usize = 32 * 1024;
 
 /// Begins each message and tells its layout. Sender and taker are forks of one process.
 const MAGIC: [u8; 4] = *b"hnd\x03";

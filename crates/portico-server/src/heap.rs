@@ -7,7 +7,7 @@ use std::thread;
 static TRIMMING: AtomicBool = AtomicBool::new(false);
 
 /// Has a thread of its own [`trim`] the heap, unless one does: it takes a millisecond for some ten megabytes.
-pub fn trim_apart() {
+pub(crate) fn trim_apart() {
     if TRIMMING.swap(true, Ordering::Relaxed) {
         return;
     }

@@ -1,8 +1,9 @@
-//! The data plane: reactor, listeners, connections, deadlines, access log, and the lent event loop.
+//! The data plane: connections, their deadlines, the queue, the engine that drives them, and the threads that lend
+//! it to each other.
 //!
 //! Knows no Python. Its seam to the layer above is one trait, [`Application`].
+#![deny(unreachable_pub)]
 
-mod application;
 mod body;
 mod connection;
 mod engine;
@@ -13,9 +14,8 @@ mod lending;
 mod queue;
 mod spool;
 
-pub use application::{Application, Request};
 pub use body::{Body, BodyError};
 pub use connection::{Counters, RequestKey};
 pub use forwarded::{Forwarded, Scheme};
 pub use handover::{Handover, Load, Sharing, Siblings};
-pub use lending::{Gone, Lending, Responder};
+pub use lending::{Application, Gone, Lending, Request, Responder};

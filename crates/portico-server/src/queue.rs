@@ -12,7 +12,7 @@ use crate::connection::ConnectionId;
 
 /// A connection and which of its requests waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ticket {
+pub(crate) struct Ticket {
     /// The connection.
     pub id: ConnectionId,
     /// Requests answered before this one.
@@ -25,7 +25,7 @@ pub struct Ticket {
 ///
 /// The request itself stays with its connection, so that a client that leaves takes it along at once.
 #[derive(Debug)]
-pub struct Queue {
+pub(crate) struct Queue {
     /// Number of the round in service.
     serving: u64,
     current: VecDeque<Ticket>,
@@ -43,7 +43,7 @@ pub struct Queue {
 
 /// What came of adding a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admission {
+pub(crate) enum Admission {
     /// It waits.
     Waits,
     /// It waits in place of this one, whose connection has others that wait before it.
@@ -54,23 +54,23 @@ pub enum Admission {
 
 impl Queue {
     /// A queue for `max` requests.
-    pub fn new(max: usize) -> Self {
+    pub(crate) fn new(max: usize) -> Self {
         let (current, next, later) = (VecDeque::new(), VecDeque::new(), BTreeMap::new());
         Self { serving: 0, current, next, later, last_rounds: HashMap::new(), entries: 0, stale: 0, max }
     }
 
     /// Number of requests that wait.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.entries.saturating_sub(self.stale)
     }
 
     /// Whether none waits.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// Adds a request. A full queue takes it only in place of one that would be served in a later round.
-    pub fn push(&mut self, ticket: Ticket, is_live: impl Fn(Ticket) -> bool) -> Admission {
+    pub(crate) fn push(&mut self, ticket: Ticket, is_live: impl Fn(Ticket) -> bool) -> Admission {
         let mut admission = Admission::Waits;
         if self.len() >= self.max {
             match self.displace(self.round_for(ticket), &is_live) {
@@ -147,7 +147,7 @@ impl Queue {
 
     /// The next entry; its request may have gone, which `is_live` tells.
     #[inline]
-    pub fn pop(&mut self, is_live: impl Fn(Ticket) -> bool) -> Option<ConnectionId> {
+    pub(crate) fn pop(&mut self, is_live: impl Fn(Ticket) -> bool) -> Option<ConnectionId> {
         if self.entries == 0 { None } else { self.pop_entry(is_live) }
     }
 
@@ -189,12 +189,12 @@ impl Queue {
     }
 
     /// All entries in their order, also those whose request has gone.
-    pub fn iter(&self) -> impl Iterator<Item = Ticket> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Ticket> {
         self.rounds().flat_map(|(_, tickets)| tickets).copied()
     }
 
     /// Notes that a waiting request has gone.
-    pub fn abandon(&mut self) {
+    pub(crate) fn abandon(&mut self) {
         self.stale += 1;
     }
 

@@ -17,7 +17,7 @@ use portico_os::above_standard;
 
 /// All spool files of one worker.
 #[derive(Debug)]
-pub struct Spools {
+pub(crate) struct Spools {
     /// `--tmp-upload-dir`; `None` is the system's temporary folder.
     folder: Option<PathBuf>,
     /// `--spool-total`
@@ -37,7 +37,7 @@ const LARGE_BYTES: u64 = 4 * 1024 * 1024;
 
 /// One spool file. Dropped, it gives back what it took of the worker's share.
 #[derive(Debug)]
-pub struct SpoolFile {
+pub(crate) struct SpoolFile {
     // Closed before the share is given back: what all files take never exceeds the total.
     file: File,
     share: Share,
@@ -64,7 +64,7 @@ pub enum SpoolError {
 
 impl Spools {
     /// No file yet. `bytes_max` bounds the bytes in all of them, `files_max` their number.
-    pub fn new(folder: Option<PathBuf>, bytes_max: u64, files_max: u32) -> Self {
+    pub(crate) fn new(folder: Option<PathBuf>, bytes_max: u64, files_max: u32) -> Self {
         let (bytes, files, failures) = (AtomicU64::new(0), AtomicU32::new(0), AtomicU64::new(0));
         Self { folder, bytes_max, files_max, bytes, files, failures, emptying: OnceLock::new() }
     }
@@ -73,7 +73,7 @@ impl Spools {
     ///
     /// # Errors
     /// Too many are open, there is no such room, or the folder's.
-    pub fn create(self: &Arc<Self>, bytes: u64) -> Result<SpoolFile, SpoolError> {
+    pub(crate) fn create(self: &Arc<Self>, bytes: u64) -> Result<SpoolFile, SpoolError> {
         // Counted before it is made: threads that come at once do not exceed the limit together.
         let share = Share { files: 1, bytes: AtomicU64::new(0), spools: Arc::clone(self) };
         if self.files.fetch_add(1, Ordering::Relaxed) >= self.files_max {
@@ -104,25 +104,25 @@ impl Spools {
     }
 
     /// Files that one connection may have with all of its streams: an eighth of all.
-    pub fn files_per_connection(&self) -> u32 {
+    pub(crate) fn files_per_connection(&self) -> u32 {
         (self.files_max / 8).max(1)
     }
 
     /// Whether there is little room for another file, or for more in one.
-    pub fn is_short(&self) -> bool {
+    pub(crate) fn is_short(&self) -> bool {
         self.files.load(Ordering::Relaxed) >= self.files_max - self.files_max / 16
             || self.bytes.load(Ordering::Relaxed) >= self.bytes_max - self.bytes_max / 16
     }
 
     /// Bytes in all files.
     #[cfg(test)]
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
 
     /// Open files.
     #[cfg(test)]
-    pub fn files(&self) -> u32 {
+    pub(crate) fn files(&self) -> u32 {
         self.files.load(Ordering::Relaxed)
     }
 
@@ -147,7 +147,7 @@ impl SpoolFile {
     ///
     /// # Errors
     /// There is no room for all of them.
-    pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), SpoolError> {
+    pub(crate) fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), SpoolError> {
         self.share.extend_to(offset + bytes.len() as u64)?;
         let written = self.file.write_all_at(bytes, offset);
         written.map_err(|error| self.share.spools.failed(SpoolError::Io(error)))
@@ -157,12 +157,12 @@ impl SpoolFile {
     ///
     /// # Errors
     /// The file system's.
-    pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    pub(crate) fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         self.file.read_at(buffer, offset)
     }
 
     /// The file, to be sent from.
-    pub fn file(&self) -> &File {
+    pub(crate) fn file(&self) -> &File {
         &self.file
     }
 }

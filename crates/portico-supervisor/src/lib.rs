@@ -16,7 +16,7 @@ mod memory;
 mod notify;
 mod pidfile;
 mod process;
-pub mod report;
+mod report;
 mod scoreboard;
 mod signals;
 mod stacks;
@@ -38,7 +38,6 @@ pub use scoreboard::{
     Note, Running, Scoreboard, SlotField, SlotState, SupervisorField, SupervisorState, ThreadRecord,
     ThreadState, WorkerSlot, now_nanos, thread_count, thread_name,
 };
-pub use signals::{Signal, SignalQueue};
 pub use stacks::{ThreadStack, ask_stacks, parse_stacks, stacks_in, stacks_signal, without_start};
 pub use stacks_file::StacksFile;
 pub use supervisor::Supervisor;

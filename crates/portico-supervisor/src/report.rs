@@ -19,7 +19,7 @@ const REQUESTS_MAX: usize = 16;
 /// `sent` is the last signal that the supervisor itself has sent it, by its name, and the reason: `("SIGKILL",
 /// "it did not end within 30 s of SIGTERM")`. `oom_kills` is [`MemoryGroup::oom_kills`] as it was when the worker
 /// was known to live and as it is now.
-pub fn death(
+pub(crate) fn death(
     slot: u32,
     pid: u32,
     status: WaitStatus,
@@ -54,7 +54,7 @@ fn as_gunicorn_has_it(pid: u32, end: ProcessEnd, sent: Option<(&str, &str)>) -> 
 
 /// Why a process ended, without its name: "SIGKILL by the supervisor: ...". As [`death`]; `rss_kib` is the last
 /// that is known of its memory, 0 if nothing is.
-pub fn cause(
+pub(crate) fn cause(
     status: WaitStatus,
     sent: Option<(&str, &str)>,
     oom_kills: Option<(u64, u64)>,

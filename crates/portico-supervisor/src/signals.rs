@@ -13,7 +13,7 @@ use signal_hook::low_level::{register, unregister};
 
 /// The supervisor's signals, caught from [`SignalQueue::install`] until [`SignalQueue::release`].
 #[derive(Debug)]
-pub struct SignalQueue {
+pub(crate) struct SignalQueue {
     /// Readable while a signal waits.
     numbers: OwnedFd,
     handlers: Vec<SigId>,
@@ -21,7 +21,7 @@ pub struct SignalQueue {
 
 /// A signal that means something to the supervisor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Signal {
+pub(crate) enum Signal {
     /// Stop when the work is done.
     Term,
     /// Stop when the work is done: Ctrl-C.
@@ -66,7 +66,7 @@ impl SignalQueue {
     ///
     /// # Errors
     /// The process has no descriptor left.
-    pub fn install() -> io::Result<Self> {
+    pub(crate) fn install() -> io::Result<Self> {
         let (numbers, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         let writer = Arc::new(writer);
         let owner = getpid();
@@ -82,7 +82,7 @@ impl SignalQueue {
     }
 
     /// The signal that came first of those that wait; `None` if none does. Never waits.
-    pub fn next(&self) -> Option<Signal> {
+    pub(crate) fn next(&self) -> Option<Signal> {
         let mut number = [0];
         loop {
             match rustix::io::read(&self.numbers, &mut number) {
@@ -99,7 +99,7 @@ impl SignalQueue {
 
     /// Lets go of them: from now on they do nothing in this process, until it sets other handlers. A forked child
     /// does so first of all. Even before, no signal to it reaches the supervisor.
-    pub fn release(self) {
+    pub(crate) fn release(self) {
         drop(self);
     }
 }
@@ -120,7 +120,7 @@ impl Drop for SignalQueue {
 
 impl Signal {
     /// As gunicorn logs it: `hup`.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         SIGNALS.iter().find(|(_, signal, _)| *signal == self).map_or("", |(_, _, name)| name)
     }
 }

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod calls;
+mod exports;
 mod layers;
 mod names;
 mod retired;
@@ -15,7 +16,7 @@ mod text;
 mod walk;
 
 use source::RustFile;
-pub use text::TextFile;
+use text::TextFile;
 pub use walk::text_files;
 
 use std::fmt;
@@ -52,6 +53,7 @@ pub fn check(files: &[TextFile]) -> Vec<Finding> {
         findings.extend(shape::check(source));
         findings.extend(calls::check(source));
     }
+    findings.extend(exports::check(&sources));
     findings.extend(layers::check(&sources));
     findings.extend(names::check(&sources));
     findings

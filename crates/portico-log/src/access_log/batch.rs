@@ -14,7 +14,7 @@ use crate::request_id::{Digits, RequestId};
 
 /// Records, and the bytes that they refer to.
 #[derive(Debug, Default)]
-pub struct Batch {
+pub(super) struct Batch {
     exchanges: Vec<LineDelta>,
     /// What of them is the same for several that follow each other.
     commons: Vec<LineShared>,
@@ -37,7 +37,7 @@ struct Last {
 
 /// The facts of one line that differ from request to request even if all else repeats.
 #[derive(Clone, Copy, Debug)]
-pub struct LineDelta {
+pub(super) struct LineDelta {
     /// Where its time went; 0 where that is not known.
     pub times: Times,
     /// Its id, if it is one of ours.
@@ -74,7 +74,7 @@ enum IdKind {
 
 /// The facts of one request that are no texts, as a format reads them.
 #[derive(Clone, Copy, Debug)]
-pub struct LogEntry {
+pub(super) struct LogEntry {
     /// Who sent it.
     pub peer: Peer,
     /// When it was answered.
@@ -95,7 +95,7 @@ pub struct LogEntry {
 
 /// One line's worth, to be formatted.
 #[derive(Clone, Copy, Debug)]
-pub struct LogLine<'a> {
+pub(super) struct LogLine<'a> {
     /// What is no text.
     pub entry: LogEntry,
     row: &'a [u32],
@@ -114,7 +114,7 @@ const HEAD_BYTES_MAX: usize = 4096;
 impl Batch {
     /// Copies what `plan` needs of `record`.
     #[inline]
-    pub fn push(&mut self, record: &AccessRecord<'_>, plan: &Plan) {
+    pub(super) fn push(&mut self, record: &AccessRecord<'_>, plan: &Plan) {
         if self.exchanges.len() >= RECORDS_MAX || self.bytes.len() >= BYTES_MAX {
             self.dropped += 1;
             return;
@@ -166,7 +166,7 @@ impl Batch {
     }
 
     /// The same for a request of another process.
-    pub fn push_lost(&mut self, request: &LostRequest<'_>, plan: &Plan) {
+    pub(super) fn push_lost(&mut self, request: &LostRequest<'_>, plan: &Plan) {
         let row = self.begin_row();
         let known = [Some(request.method), Some(request.target)].into_iter();
         for text in known.chain(std::iter::repeat(None)).take(plan.texts.len()) {
@@ -200,22 +200,22 @@ impl Batch {
     }
 
     /// Whether there is nothing to tell.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.exchanges.is_empty() && self.dropped == 0
     }
 
     /// Records that found no room.
-    pub fn dropped(&self) -> u64 {
+    pub(super) fn dropped(&self) -> u64 {
         self.dropped
     }
 
     /// What is each record's own, in order.
-    pub fn exchanges(&self) -> &[LineDelta] {
+    pub(super) fn exchanges(&self) -> &[LineDelta] {
         &self.exchanges
     }
 
     /// The line of one of them; `plan` is that of its pushing.
-    pub fn line(&self, exchange: &LineDelta, plan: &Plan) -> Option<LogLine<'_>> {
+    pub(super) fn line(&self, exchange: &LineDelta, plan: &Plan) -> Option<LogLine<'_>> {
         let common = self.commons.get(exchange.common as usize)?;
         let start = common.row as usize;
         let row = self.rows.get(start..=start + plan.texts.len())?;
@@ -223,12 +223,12 @@ impl Batch {
     }
 
     /// The lines, in order.
-    pub fn lines(&self, plan: &Plan) -> impl Iterator<Item = LogLine<'_>> {
+    pub(super) fn lines(&self, plan: &Plan) -> impl Iterator<Item = LogLine<'_>> {
         self.exchanges.iter().filter_map(move |exchange| self.line(exchange, plan))
     }
 
     /// Forgets everything and keeps a working set of memory.
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.exchanges.clear();
         self.exchanges.shrink_to(4096);
         self.commons.clear();
@@ -330,14 +330,14 @@ fn is_as_it_came(head: &RequestHead) -> bool {
 
 impl<'a> LogLine<'a> {
     /// The text of that number in the plan; `None` where the request has none.
-    pub fn text(&self, at: usize) -> Option<&'a [u8]> {
+    pub(super) fn text(&self, at: usize) -> Option<&'a [u8]> {
         let (&before, &end) = (self.row.get(at)?, self.row.get(at + 1)?);
         let start = (before & !ABSENT) as usize;
         self.bytes.get(start..end as usize).filter(|_| end & ABSENT == 0)
     }
 
     /// The request's id, the text of that number if it is its own.
-    pub fn id(&self, at: usize) -> Option<&[u8]> {
+    pub(super) fn id(&self, at: usize) -> Option<&[u8]> {
         self.entry.version.and_then(|_| self.entry.id.made().or_else(|| self.text(at)))
     }
 }

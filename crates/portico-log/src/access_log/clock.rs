@@ -6,7 +6,7 @@ use super::Moment;
 
 /// Makes time stamps.
 #[derive(Debug, Default)]
-pub struct Clock {
+pub(super) struct Clock {
     second: Option<u64>,
     common: String,
     rfc3339: String,
@@ -16,13 +16,13 @@ const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
 
 impl Clock {
     /// `[18/Oct/2026:13:55:36 +0000]`
-    pub fn common(&mut self, second: u64) -> &[u8] {
+    pub(super) fn common(&mut self, second: u64) -> &[u8] {
         self.set(second);
         self.common.as_bytes()
     }
 
     /// Appends `2026-10-18T13:55:36.123456Z`.
-    pub fn rfc3339(&mut self, moment: Moment, out: &mut Vec<u8>) {
+    pub(super) fn rfc3339(&mut self, moment: Moment, out: &mut Vec<u8>) {
         self.set(moment.second);
         out.extend_from_slice(self.rfc3339.as_bytes());
         out.push(b'.');

@@ -18,7 +18,7 @@ static THREES: [u32; 1000] = {
 };
 
 /// Escapes for the line formats: printable ASCII stays, `"` and `\` get a backslash, other bytes become `\xHH`.
-pub fn plain(bytes: &[u8], out: &mut Vec<u8>) {
+pub(super) fn plain(bytes: &[u8], out: &mut Vec<u8>) {
     match are_harmless(bytes) {
         true => out.extend_from_slice(bytes),
         false => plain_inner(bytes, out),
@@ -46,7 +46,7 @@ fn plain_inner(bytes: &[u8], out: &mut Vec<u8>) {
 ///
 /// Valid UTF-8 without control characters stays as it is. Of all else each byte above 0x7F is one character
 /// `\u00XX`, as latin-1 has it: the line tells the two apart, and nothing is lost.
-pub fn json(bytes: &[u8], out: &mut Vec<u8>) {
+pub(super) fn json(bytes: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
     if are_harmless(bytes) {
         out.extend_from_slice(bytes);
@@ -76,7 +76,7 @@ fn json_inner(bytes: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Appends `bytes` as a value of logfmt: as they are where that is unmistakable, else as a JSON string.
-pub fn logfmt(bytes: &[u8], out: &mut Vec<u8>) {
+pub(super) fn logfmt(bytes: &[u8], out: &mut Vec<u8>) {
     let is_plain = |byte: &u8| matches!(byte, b'!'..=b'~') && !b"\"\\=".contains(byte);
     match !bytes.is_empty() && bytes.iter().all(is_plain) {
         true => out.extend_from_slice(bytes),
@@ -107,12 +107,12 @@ fn hex(byte: u8) -> (u8, u8) {
 }
 
 /// Appends a number.
-pub fn number(number: u64, out: &mut Vec<u8>) {
+pub(super) fn number(number: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// Appends an address.
-pub fn address(address: IpAddr, out: &mut Vec<u8>) {
+pub(super) fn address(address: IpAddr, out: &mut Vec<u8>) {
     let IpAddr::V4(address) = address else {
         let _ = write!(out, "{address}");
         return;
@@ -126,20 +126,20 @@ pub fn address(address: IpAddr, out: &mut Vec<u8>) {
 }
 
 /// Appends nanoseconds as seconds with six decimals.
-pub fn seconds(nanos: u64, out: &mut Vec<u8>) {
+pub(super) fn seconds(nanos: u64, out: &mut Vec<u8>) {
     number(nanos / 1_000_000_000, out);
     out.push(b'.');
     micros(nanos % 1_000_000_000, out);
 }
 
 /// Appends nanoseconds, fewer than a second, as six digits.
-pub fn micros(nanos: u64, out: &mut Vec<u8>) {
+pub(super) fn micros(nanos: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(&micros_digits(nanos));
 }
 
 /// Nanoseconds, fewer than ten seconds, as seconds with six decimals.
 #[inline]
-pub fn seconds_digits(nanos: u64) -> [u8; 8] {
+pub(super) fn seconds_digits(nanos: u64) -> [u8; 8] {
     // Half the width: a division costs a third.
     let micros = (nanos / 1000) as u32;
     let millis = micros / 1000;
@@ -151,7 +151,7 @@ pub fn seconds_digits(nanos: u64) -> [u8; 8] {
 
 /// Nanoseconds within their second as six digits.
 #[inline]
-pub fn micros_digits(nanos: u64) -> [u8; 6] {
+pub(super) fn micros_digits(nanos: u64) -> [u8; 6] {
     let [_, _, digits @ ..] = seconds_digits(nanos);
     digits
 }

@@ -13,7 +13,7 @@ const PASSED_BYTES: usize = 64 * 1024;
 
 /// Formats the lines of `batch`, each with its line end, and passes them on, many at a time. `out` is where they
 /// are formatted; it is left empty.
-pub fn format(
+pub(super) fn format(
     batch: &Batch,
     plan: &Plan,
     clock: &mut Clock,

@@ -94,21 +94,21 @@ pub enum TemplatePart {
 }
 
 /// Places of the texts in every plan.
-pub const METHOD: usize = 0;
+pub(super) const METHOD: usize = 0;
 /// See [`METHOD`].
-pub const TARGET: usize = 1;
+pub(super) const TARGET: usize = 1;
 /// Places of further ones in the plans of the named formats.
-pub const AUTHORIZATION: usize = 2;
+pub(super) const AUTHORIZATION: usize = 2;
 /// See [`AUTHORIZATION`].
-pub const REFERER: usize = 3;
+pub(super) const REFERER: usize = 3;
 /// See [`AUTHORIZATION`].
-pub const USER_AGENT: usize = 4;
+pub(super) const USER_AGENT: usize = 4;
 /// See [`AUTHORIZATION`].
-pub const AUTHORITY: usize = 5;
+pub(super) const AUTHORITY: usize = 5;
 /// See [`AUTHORIZATION`].
-pub const TRACEPARENT: usize = 6;
+pub(super) const TRACEPARENT: usize = 6;
 /// See [`AUTHORIZATION`].
-pub const REQUEST_ID: usize = 7;
+pub(super) const REQUEST_ID: usize = 7;
 
 /// Stands for the length of a field that the response does not have.
 const ABSENT: u32 = u32::MAX;

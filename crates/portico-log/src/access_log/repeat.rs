@@ -11,7 +11,7 @@ use crate::request_id::Digits;
 
 /// A line that has been written.
 #[derive(Debug)]
-pub struct Written<'b> {
+pub(super) struct Written<'b> {
     /// Of what it tells.
     pub exchange: &'b LineDelta,
     /// Where it stands.
@@ -22,7 +22,7 @@ pub struct Written<'b> {
 
 /// Places in a line, counted from its beginning: 0 where there is no such thing.
 #[derive(Clone, Copy, Debug)]
-pub struct Marks {
+pub(super) struct Marks {
     start: usize,
     stamp: usize,
     port: usize,
@@ -40,27 +40,27 @@ const PORT_MIN: u16 = 10_000;
 
 impl Marks {
     /// Those of a line that begins at `start`.
-    pub fn at(start: usize) -> Self {
+    pub(super) fn at(start: usize) -> Self {
         Self { start, stamp: 0, port: 0, id: 0, times: [0; 4], times_noted: 0 }
     }
 
     /// A time stamp with microseconds and `Z` has just been written.
-    pub fn note_stamp(&mut self, out: &[u8]) {
+    pub(super) fn note_stamp(&mut self, out: &[u8]) {
         self.stamp = out.len() - self.start - 7;
     }
 
     /// The client's port follows.
-    pub fn note_port(&mut self, out: &[u8]) {
+    pub(super) fn note_port(&mut self, out: &[u8]) {
         self.port = out.len() - self.start;
     }
 
     /// An id of ours has just been written, and so many bytes behind it.
-    pub fn note_id(&mut self, out: &[u8], behind: usize) {
+    pub(super) fn note_id(&mut self, out: &[u8], behind: usize) {
         self.id = out.len() - self.start - size_of::<Digits>() - behind;
     }
 
     /// A time follows.
-    pub fn note_time(&mut self, out: &[u8]) {
+    pub(super) fn note_time(&mut self, out: &[u8]) {
         if let Some(place) = self.times.get_mut(self.times_noted) {
             *place = out.len() - self.start;
             self.times_noted += 1;
@@ -101,7 +101,7 @@ impl Marks {
 impl Written<'_> {
     /// Appends the line of `exchange` to `out`, where this line stands, if it is like this one; whether it is.
     #[inline]
-    pub fn repeat(&self, exchange: &LineDelta, layout: &Layout, out: &mut Vec<u8>) -> bool {
+    pub(super) fn repeat(&self, exchange: &LineDelta, layout: &Layout, out: &mut Vec<u8>) -> bool {
         let last = self.exchange;
         if exchange.common != last.common {
             return false;

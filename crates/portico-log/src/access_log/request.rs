@@ -10,7 +10,7 @@ use super::escape::{address, plain};
 use super::plan::{METHOD, TARGET};
 
 /// Writes the client's address, `-` where it has none.
-pub fn write_client(line: &LogLine<'_>, out: &mut Vec<u8>) {
+pub(super) fn write_client(line: &LogLine<'_>, out: &mut Vec<u8>) {
     match line.entry.peer {
         Peer::Inet(peer) => address(peer.ip(), out),
         Peer::Unix => out.push(b'-'),
@@ -18,7 +18,7 @@ pub fn write_client(line: &LogLine<'_>, out: &mut Vec<u8>) {
 }
 
 /// Writes method, target and protocol, `-` for what was no request.
-pub fn write_request_line(line: &LogLine<'_>, out: &mut Vec<u8>) {
+pub(super) fn write_request_line(line: &LogLine<'_>, out: &mut Vec<u8>) {
     plain(line.text(METHOD).unwrap_or(b"-"), out);
     if let Some(target) = line.text(TARGET) {
         out.push(b' ');
@@ -31,7 +31,7 @@ pub fn write_request_line(line: &LogLine<'_>, out: &mut Vec<u8>) {
 }
 
 /// As SERVER_PROTOCOL has it.
-pub fn protocol(version: Version) -> &'static [u8] {
+pub(super) fn protocol(version: Version) -> &'static [u8] {
     match version {
         Version::Http10 => b"HTTP/1.0",
         Version::Http11 => b"HTTP/1.1",
@@ -41,7 +41,7 @@ pub fn protocol(version: Version) -> &'static [u8] {
 }
 
 /// Writes the user name of Basic authentication (RFC 7617), `-` where there is none.
-pub fn write_user(authorization: Option<&[u8]>, out: &mut Vec<u8>) {
+pub(super) fn write_user(authorization: Option<&[u8]>, out: &mut Vec<u8>) {
     let Some(name) = authorization.and_then(user_of) else {
         return out.push(b'-');
     };
@@ -54,7 +54,7 @@ pub fn write_user(authorization: Option<&[u8]>, out: &mut Vec<u8>) {
 }
 
 /// The user name of Basic authentication, if there is one.
-pub fn user_of(credentials: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn user_of(credentials: &[u8]) -> Option<Vec<u8>> {
     let (scheme, token) = credentials.split_at_checked(6)?;
     if !scheme.eq_ignore_ascii_case(b"basic ") {
         return None;
@@ -66,7 +66,7 @@ pub fn user_of(credentials: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Path and query of a request target.
-pub fn split_target(target: &[u8]) -> (&[u8], &[u8]) {
+pub(super) fn split_target(target: &[u8]) -> (&[u8], &[u8]) {
     let mut path = target;
     if !matches!(target.first(), Some(b'/' | b'*')) {
         // Absolute form: the path begins behind the authority.

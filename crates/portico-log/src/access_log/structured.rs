@@ -17,14 +17,20 @@ use crate::request_id::RequestId;
 const LINE_BYTES: usize = 1024;
 
 /// Appends `line` as a JSON object, without its line end.
-pub fn json(line: &LogLine<'_>, plan: &Plan, clock: &mut Clock, marks: &mut Marks, out: &mut Vec<u8>) {
+pub(super) fn json(line: &LogLine<'_>, plan: &Plan, clock: &mut Clock, marks: &mut Marks, out: &mut Vec<u8>) {
     out.push(b'{');
     members(line, plan, clock, &mut Members { out, marks, notation: Notation::Json });
     out.push(b'}');
 }
 
 /// Appends `line` as `key=value`, without its line end.
-pub fn logfmt(line: &LogLine<'_>, plan: &Plan, clock: &mut Clock, marks: &mut Marks, out: &mut Vec<u8>) {
+pub(super) fn logfmt(
+    line: &LogLine<'_>,
+    plan: &Plan,
+    clock: &mut Clock,
+    marks: &mut Marks,
+    out: &mut Vec<u8>,
+) {
     members(line, plan, clock, &mut Members { out, marks, notation: Notation::Logfmt });
 }
 

@@ -12,7 +12,13 @@ use super::request::{protocol, split_target, write_client, write_request_line, w
 use super::trace;
 
 /// Appends `line` without its line end.
-pub fn line(line: &LogLine<'_>, parts: &[TemplatePart], plan: &Plan, clock: &mut Clock, out: &mut Vec<u8>) {
+pub(super) fn line(
+    line: &LogLine<'_>,
+    parts: &[TemplatePart],
+    plan: &Plan,
+    clock: &mut Clock,
+    out: &mut Vec<u8>,
+) {
     parts.iter().for_each(|part| write_part(part, line, plan, clock, out));
 }
 

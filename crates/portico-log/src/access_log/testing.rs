@@ -11,7 +11,7 @@ use super::{AccessRecord, Moment, Reason, Times};
 use crate::request_id::RequestId;
 
 /// An exchange, but for what is the same in all tests.
-pub struct Sample {
+pub(super) struct Sample {
     head: Option<Box<RequestHead>>,
     response_fields: Vec<u8>,
     peer: Peer,
@@ -28,7 +28,7 @@ impl Default for Sample {
 
 impl Sample {
     /// The exchange that began with these bytes.
-    pub fn of(request: &[u8]) -> Self {
+    pub(super) fn of(request: &[u8]) -> Self {
         let mut input = request;
         let head = match http1::Connection::new().next_event(&mut input, &Limits::default()) {
             Ok(Some(Event::Head(head))) => Some(head),
@@ -47,7 +47,7 @@ impl Sample {
         }
     }
 
-    pub fn record(&self) -> AccessRecord<'_> {
+    pub(super) fn record(&self) -> AccessRecord<'_> {
         AccessRecord {
             head: self.head.as_deref(),
             peer: &self.peer,
@@ -65,7 +65,7 @@ impl Sample {
 }
 
 /// The line of `sample`, whose response is a text of 12 bytes.
-pub fn line(sample: &Sample, wanted: &AccessLogFormat) -> String {
+pub(super) fn line(sample: &Sample, wanted: &AccessLogFormat) -> String {
     let facts = LineConstants { pid: 4711, slot: Some(3), root_path: "/below".to_owned() };
     let plan = Plan::new(wanted, facts);
     let mut fields = Fields::new();

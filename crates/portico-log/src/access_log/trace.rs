@@ -2,7 +2,7 @@
 
 /// What it tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Trace<'a> {
+pub(super) struct Trace<'a> {
     /// 32 hexadecimal digits.
     pub trace_id: &'a [u8],
     /// 16 of them: the span of the caller.
@@ -12,7 +12,7 @@ pub struct Trace<'a> {
 }
 
 /// Reads the value of the field; `None` for what is not valid (W3C Trace Context, section 3.2.2).
-pub fn parse(value: &[u8]) -> Option<Trace<'_>> {
+pub(super) fn parse(value: &[u8]) -> Option<Trace<'_>> {
     let (known, beyond) = value.split_at_checked(55)?;
     let [version, trace_id, span_id, flags] = [&known[..2], &known[3..35], &known[36..52], &known[53..]];
     let dashes = [2, 35, 52].iter().all(|&at| known[at] == b'-');

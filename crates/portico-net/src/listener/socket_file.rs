@@ -35,7 +35,7 @@ impl SocketFile {
     ///
     /// # Errors
     /// There is no socket, but something else; the system's.
-    pub fn claim(path: &Path, socket: &Socket, mode: u32) -> io::Result<Self> {
+    pub(super) fn claim(path: &Path, socket: &Socket, mode: u32) -> io::Result<Self> {
         let (file, stat) = open(path)?;
         if stat.st_mode & PERMISSIONS != mode {
             // There is no fchmod(2) for a descriptor that only names a file, but this way to it (proc(5)).
@@ -49,7 +49,7 @@ impl SocketFile {
     ///
     /// # Errors
     /// It is another file by now; the system's.
-    pub fn give(&self, owner: Owner) -> io::Result<()> {
+    pub(super) fn give(&self, owner: Owner) -> io::Result<()> {
         let (file, stat) = open(&self.path)?;
         if (stat.st_dev, stat.st_ino) != (self.device, self.inode) {
             return Err(io::Error::other("it is another file by now"));
@@ -59,7 +59,7 @@ impl SocketFile {
     }
 
     /// Removes it, if that is this process' part.
-    pub fn remove(&self, socket: &OwnedFd) {
+    pub(super) fn remove(&self, socket: &OwnedFd) {
         let is_alive = |pid: Pid| pid != self.owner && test_kill_process(pid) != Err(Errno::SRCH);
         if getpid() != self.owner || last_to_listen(socket).is_some_and(is_alive) {
             return; // A worker's copy; or another process has taken the socket over.

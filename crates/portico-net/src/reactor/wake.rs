@@ -8,19 +8,19 @@ use rustix::event::EventfdFlags;
 
 /// An eventfd. Watched edge-triggered it need not be consumed: every write is a new edge.
 #[derive(Debug)]
-pub struct Waker {
+pub(super) struct Waker {
     eventfd: OwnedFd,
 }
 
 impl Waker {
     /// A wake-up that nobody has asked for yet.
-    pub fn new() -> io::Result<Self> {
+    pub(super) fn new() -> io::Result<Self> {
         let flags = EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC;
         Ok(Self { eventfd: above_standard(rustix::event::eventfd(0, flags)?)? })
     }
 
     /// Makes the descriptor ready. After 2^64 - 2 calls the counter is full; it is emptied then.
-    pub fn wake(&self) {
+    pub(super) fn wake(&self) {
         if rustix::io::write(&self.eventfd, &1u64.to_ne_bytes()).is_err() {
             self.consume();
             let _ = rustix::io::write(&self.eventfd, &1u64.to_ne_bytes());
@@ -28,7 +28,7 @@ impl Waker {
     }
 
     /// Makes the descriptor unready.
-    pub fn consume(&self) {
+    pub(super) fn consume(&self) {
         let mut count = [0; 8];
         let _ = rustix::io::read(&self.eventfd, &mut count);
     }
@@ -36,7 +36,7 @@ impl Waker {
 
 #[cfg(test)]
 impl Waker {
-    pub fn descriptor(&mut self) -> &mut OwnedFd {
+    pub(super) fn descriptor(&mut self) -> &mut OwnedFd {
         &mut self.eventfd
     }
 }

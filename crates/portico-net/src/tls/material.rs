@@ -64,7 +64,7 @@ pub(super) struct CertificateInfo {
 
 impl Files {
     /// Those of `tls`, by paths that hold whatever folder the process is in.
-    pub fn of(tls: &TlsSettings, workers: Option<Owner>) -> Self {
+    pub(super) fn of(tls: &TlsSettings, workers: Option<Owner>) -> Self {
         let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
         let pair = |(index, certificate): (usize, &PathBuf)| PairFiles {
             certificate: absolute(certificate),
@@ -80,7 +80,7 @@ impl Files {
     }
 
     /// All of them.
-    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+    pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
         let pairs = self.pairs.iter().flat_map(|pair| {
             [Some(&pair.certificate), pair.key.as_ref(), pair.ocsp.as_ref()].into_iter().flatten()
         });
@@ -88,7 +88,7 @@ impl Files {
     }
 
     /// The certificates' files, in their order.
-    pub fn certificates(&self) -> impl Iterator<Item = &Path> {
+    pub(super) fn certificates(&self) -> impl Iterator<Item = &Path> {
         self.pairs.iter().map(|pair| pair.certificate.as_path())
     }
 
@@ -96,7 +96,7 @@ impl Files {
     ///
     /// # Errors
     /// One line that names the setting, the file and what is wrong with it.
-    pub fn read(&self, provider: &CryptoProvider) -> Result<Material, String> {
+    pub(super) fn read(&self, provider: &CryptoProvider) -> Result<Material, String> {
         let pairs =
             self.pairs.iter().map(|pair| pair.read(provider, self.workers)).collect::<Result<_, _>>()?;
         let authorities = match &self.authorities {
@@ -179,7 +179,7 @@ impl CertificateAndKey {
     ///
     /// # Errors
     /// The key cannot be used, or is that of another certificate.
-    pub fn certified(&self, provider: &CryptoProvider) -> Result<CertifiedKey, Error> {
+    pub(super) fn certified(&self, provider: &CryptoProvider) -> Result<CertifiedKey, Error> {
         let mut certified = CertifiedKey::from_der(self.chain.clone(), self.key.clone_key(), provider)?;
         certified.ocsp.clone_from(&self.ocsp);
         Ok(certified)
@@ -189,7 +189,7 @@ impl CertificateAndKey {
     ///
     /// # Errors
     /// It cannot be read.
-    pub fn facts(&self) -> Result<CertificateInfo, String> {
+    pub(super) fn facts(&self) -> Result<CertificateInfo, String> {
         let leaf = self.chain.first().ok_or("has no certificate")?;
         let (_, certificate) =
             X509Certificate::from_der(leaf).map_err(|error| format!("is no certificate: {error}"))?;
@@ -284,7 +284,10 @@ impl Material {
     ///
     /// # Errors
     /// An authority cannot be used.
-    pub fn verifier(&self, provider: &Arc<CryptoProvider>) -> Result<ClientCertVerifierBuilder, String> {
+    pub(super) fn verifier(
+        &self,
+        provider: &Arc<CryptoProvider>,
+    ) -> Result<ClientCertVerifierBuilder, String> {
         let mut roots = RootCertStore::empty();
         let added = self.authorities.iter().try_for_each(|der| roots.add(der.clone()));
         added.map_err(|error| error.to_string())?;
@@ -293,7 +296,7 @@ impl Material {
     }
 
     /// Appends bytes for [`Material::read`].
-    pub fn write(&self, out: &mut Vec<u8>) {
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
         let mut put = |bytes: &[u8]| {
             out.extend((bytes.len() as u32).to_ne_bytes());
             out.extend(bytes);
@@ -317,7 +320,7 @@ impl Material {
     }
 
     /// What `bytes` were made of; `None` if they were made otherwise.
-    pub fn read(mut bytes: &[u8]) -> Option<Self> {
+    pub(super) fn read(mut bytes: &[u8]) -> Option<Self> {
         let rest = &mut bytes;
         let count = u32::from_ne_bytes(take(rest)?.try_into().ok()?);
         let pairs = (0..count).map(|_| CertificateAndKey::take(rest)).collect::<Option<_>>()?;

@@ -21,6 +21,6 @@ mod tickets;
 
 pub use acceptor::Acceptor;
 pub use client::TlsClient;
-pub use reloader::{CertificateExpiry, CertificateReloader};
+pub use reloader::CertificateReloader;
 pub(crate) use resolver::take_asked;
-pub use source::CertificateSource;
+pub(crate) use source::CertificateSource;

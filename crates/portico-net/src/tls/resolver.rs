@@ -21,13 +21,13 @@ thread_local! {
 }
 
 /// The name that the client has asked for whose greeting this thread has just read.
-pub fn take_asked() -> Option<Box<str>> {
+pub(crate) fn take_asked() -> Option<Box<str>> {
     ASKED.take()
 }
 
 impl Resolver {
     /// Adds a certificate that is for `names`, of which some may begin with `*.`.
-    pub fn add(&mut self, key: CertifiedKey, names: &[String]) {
+    pub(super) fn add(&mut self, key: CertifiedKey, names: &[String]) {
         let index = self.keys.len();
         self.keys.push(Arc::new(key));
         for name in names {

@@ -32,7 +32,7 @@ impl TicketKeys {
     ///
     /// # Errors
     /// The system has no random numbers.
-    pub fn new() -> Result<Self, String> {
+    pub(super) fn new() -> Result<Self, String> {
         Ok(Self([random()?, random()?, random()?]))
     }
 
@@ -40,19 +40,19 @@ impl TicketKeys {
     ///
     /// # Errors
     /// The system has no random numbers: they stay.
-    pub fn rotate(&mut self) -> Result<(), String> {
+    pub(super) fn rotate(&mut self) -> Result<(), String> {
         let [next, present, _] = self.0;
         self.0 = [random()?, next, present];
         Ok(())
     }
 
     /// Bytes for [`TicketKeys::read`].
-    pub fn bytes(&self) -> impl Iterator<Item = &[u8]> {
+    pub(super) fn bytes(&self) -> impl Iterator<Item = &[u8]> {
         self.0.iter().map(|key| &key[..])
     }
 
     /// Those of which `bytes` came; `None` if they are of another length.
-    pub fn read(bytes: &[u8]) -> Option<Self> {
+    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
         let mut keys = [[0; KEY_BYTES]; 3];
         if bytes.len() != KEY_BYTES * keys.len() {
             return None;
@@ -88,7 +88,7 @@ const PRESENT: usize = 1;
 
 impl Ticketer {
     /// One that takes only tickets of sessions that were begun under the same `terms`.
-    pub fn new(keys: &TicketKeys, terms: Vec<u8>) -> Option<Self> {
+    pub(super) fn new(keys: &TicketKeys, terms: Vec<u8>) -> Option<Self> {
         let key = |bytes: &[u8; KEY_BYTES]| {
             let (name, secret) = bytes.split_first_chunk::<NAME_BYTES>()?;
             Some((*name, LessSafeKey::new(UnboundKey::new(&AES_256_GCM, secret).ok()?)))

@@ -19,7 +19,7 @@ use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
 
 use crate::tls::{Acceptor, TlsClient};
 use proxied::Proxied;
-pub use proxied::ProxyResult;
+pub(crate) use proxied::ProxyResult;
 use tls::Tls;
 
 /// An accepted, non-blocking stream socket, or what stands for one.

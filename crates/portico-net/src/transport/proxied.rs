@@ -17,7 +17,7 @@ pub struct Proxied {
 }
 
 /// What a peer has said.
-pub type ProxyResult = Result<ProxyClient, ProxyError>;
+pub(crate) type ProxyResult = Result<ProxyClient, ProxyError>;
 
 impl Proxied {
     pub(super) fn new(inner: Transport, versions: ProxyVersions) -> Self {

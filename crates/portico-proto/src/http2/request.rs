@@ -4,7 +4,8 @@
 //! against, and answered with the same status.
 
 use super::fields::DecodedFields;
-use crate::{Error, ErrorKind, Framing, HeadParts, Limits, RequestHead, Version, grammar, http1};
+use crate::assemble::HeadParts;
+use crate::{Error, ErrorKind, Framing, Limits, RequestHead, Version, grammar, http1};
 
 /// What a header block asks for.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use super::{Connection, EngineContext, Phase, ResponseSpool};
 
 /// The slow part of a connection.
 #[derive(Debug, Default)]
-pub struct Backlog {
+pub(super) struct Backlog {
     /// Bytes that the transport has taken since there is this backlog.
     written: u64,
     clock: Option<RateClock>,

@@ -18,7 +18,7 @@ use crate::spool::Spools;
 /// The state that an engine lends to the connection that works: configuration, limits, clock, buffers, ledger and
 /// counters. Owned by the engine; a connection never keeps any of it.
 #[derive(Debug)]
-pub struct EngineContext {
+pub(crate) struct EngineContext {
     /// Settings.
     pub config: Arc<Config>,
     /// Limits on what peers may send.
@@ -128,7 +128,7 @@ const SCRATCH_BYTES: usize = 64 * 1024;
 
 impl EngineContext {
     /// The context of an engine that starts at `now`.
-    pub fn new(config: Arc<Config>, access_log: Option<AccessLog>, now: Instant) -> Self {
+    pub(crate) fn new(config: Arc<Config>, access_log: Option<AccessLog>, now: Instant) -> Self {
         let limits = Limits {
             request_line_bytes_max: config.request_line_bytes_max,
             fields_max: config.fields_max,
@@ -193,7 +193,12 @@ impl EngineContext {
 
     /// A connection that has just been accepted, with what is to come before its first request: the PROXY
     /// protocol, TLS. `None` if there are no certificates for it: what is secret is not to go in the clear.
-    pub fn wrap_transport(&self, transport: Transport, peer: Peer, server: &Server) -> Option<Transport> {
+    pub(crate) fn wrap_transport(
+        &self,
+        transport: Transport,
+        peer: Peer,
+        server: &Server,
+    ) -> Option<Transport> {
         let transport = match &self.tls {
             _ if !server.tls => transport,
             Some(acceptor) => transport.secure(Arc::clone(acceptor)),
@@ -218,7 +223,7 @@ impl EngineContext {
 
     /// Whether `peer` may speak to `server`: anybody, but the protocols of gateways, whose every word about
     /// clients is believed.
-    pub fn is_allowed(&mut self, peer: Peer, server: &Server) -> bool {
+    pub(crate) fn is_allowed(&mut self, peer: Peer, server: &Server) -> bool {
         match server.protocol {
             WireProtocol::Http | WireProtocol::Redirect => return true,
             WireProtocol::Uwsgi | WireProtocol::Scgi | WireProtocol::Fastcgi => {}
@@ -235,17 +240,17 @@ impl EngineContext {
     }
 
     /// What the connection that works now may add to what is held for it.
-    pub fn memory_left(&self) -> MemoryLeft {
+    pub(crate) fn memory_left(&self) -> MemoryLeft {
         self.ledger.left(self.held)
     }
 
     /// Replaces a buffer that was lost with a connection that failed while it used it.
-    pub fn restore(&mut self) {
+    pub(crate) fn restore(&mut self) {
         self.scratch.resize(SCRATCH_BYTES, 0);
     }
 
     /// What is added to responses, with today's date, which is made once a second.
-    pub fn added_fields(&mut self) -> AddedFields {
+    pub(crate) fn added_fields(&mut self) -> AddedFields {
         if self.now >= self.date_until {
             self.look_at_wall();
         }
@@ -262,7 +267,7 @@ impl EngineContext {
     }
 
     /// The present moment of the clock on the wall, without a look at it but once a second.
-    pub fn moment(&mut self) -> Moment {
+    pub(crate) fn moment(&mut self) -> Moment {
         // Past it, and at it, there is nothing left of the second.
         let mut rest = self.date_until.saturating_duration_since(self.now);
         if rest.is_zero() {
@@ -274,7 +279,7 @@ impl EngineContext {
     }
 
     /// The id of a request of a peer that is `trusted` or not; none where nobody asks for it.
-    pub fn id_of(&mut self, head: &RequestHead, trusted: bool) -> RequestId {
+    pub(crate) fn id_of(&mut self, head: &RequestHead, trusted: bool) -> RequestId {
         if self.ids.is_none() {
             return RequestId::None;
         }

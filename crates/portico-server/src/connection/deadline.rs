@@ -12,7 +12,7 @@ use std::time::Instant;
 
 /// What a connection is waited on for. One at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deadline {
+pub(crate) enum Deadline {
     /// The end of the TLS handshake.
     Handshake,
     /// The rest of a request head; a new connection's first head too.
@@ -33,7 +33,7 @@ pub enum Deadline {
 
 /// The present deadline of a place in the connection table and its entry among the [`Deadlines`].
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Timer {
+pub(crate) struct Timer {
     due: Option<(Deadline, Instant)>,
     /// The moment of the earliest entry that the table holds for this place.
     entry: Option<Instant>,
@@ -41,25 +41,25 @@ pub struct Timer {
 
 /// The table: moments at which a place's deadline is to be looked at.
 #[derive(Debug, Default)]
-pub struct Deadlines {
+pub(crate) struct Deadlines {
     entries: BinaryHeap<Reverse<(Instant, u32)>>,
 }
 
 impl Timer {
     /// Nothing is waited for.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.due = None;
     }
 
     /// What is waited for now.
-    pub fn due(&self) -> Option<(Deadline, Instant)> {
+    pub(crate) fn due(&self) -> Option<(Deadline, Instant)> {
         self.due
     }
 }
 
 impl Deadlines {
     /// Sets the deadline of the connection at place `index`.
-    pub fn set(&mut self, timer: &mut Timer, index: u32, deadline: Deadline, at: Instant) {
+    pub(crate) fn set(&mut self, timer: &mut Timer, index: u32, deadline: Deadline, at: Instant) {
         timer.due = Some((deadline, at));
         if timer.entry.is_none_or(|entry| at < entry) {
             timer.entry = Some(at);
@@ -68,12 +68,12 @@ impl Deadlines {
     }
 
     /// When [`Deadlines::next_due`] is to be asked again.
-    pub fn next_timeout(&self) -> Option<Instant> {
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
         self.entries.peek().map(|Reverse((at, _))| *at)
     }
 
     /// The next place whose entry has fallen due by `now`; pass it to [`Deadlines::handle_timeout`].
-    pub fn next_due(&mut self, now: Instant) -> Option<(u32, Instant)> {
+    pub(crate) fn next_due(&mut self, now: Instant) -> Option<(u32, Instant)> {
         let Reverse((at, _)) = *self.entries.peek()?;
         if at > now {
             return None;
@@ -82,7 +82,7 @@ impl Deadlines {
     }
 
     /// The deadline that has passed at the place whose entry `at` fell due, if it has not been put off.
-    pub fn handle_timeout(
+    pub(crate) fn handle_timeout(
         &mut self,
         timer: &mut Timer,
         index: u32,

@@ -8,7 +8,7 @@ use super::ResponseSpool;
 
 /// Bytes of one response that have left the application and not yet the process.
 #[derive(Debug, Default)]
-pub struct Flow {
+pub(crate) struct Flow {
     /// On their way to the engine through its mailbox.
     posted: AtomicUsize,
     /// In the connection's outbox.
@@ -27,7 +27,7 @@ struct FlowWait {
 
 /// What an application thread waits for.
 #[derive(Clone, Debug)]
-pub struct Room {
+pub(crate) struct Room {
     /// No more than so many bytes are in memory.
     pub low_water: usize,
     /// And this file has been taken to its end.
@@ -38,7 +38,7 @@ pub struct Room {
 
 /// How a wait for a client has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WaitEnd {
+pub(crate) enum WaitEnd {
     /// There is room.
     Room,
     /// The client has left.
@@ -51,19 +51,19 @@ pub enum WaitEnd {
 
 impl Flow {
     /// Notes `count` bytes put into the mailbox.
-    pub fn post(&self, count: usize) {
+    pub(crate) fn post(&self, count: usize) {
         self.posted.fetch_add(count, Ordering::SeqCst);
     }
 
     /// Notes that they have been taken out of it, and wakes the application: it may have looked after the outbox
     /// was written and before this.
-    pub fn deliver(&self, count: usize) {
+    pub(crate) fn deliver(&self, count: usize) {
         self.posted.fetch_sub(count, Ordering::SeqCst);
         self.notify();
     }
 
     /// Notes what the outbox holds now, and wakes the application if that is little enough.
-    pub fn set_buffered(&self, count: usize, low_water: usize) {
+    pub(crate) fn set_buffered(&self, count: usize, low_water: usize) {
         self.buffered.store(count, Ordering::SeqCst);
         if count <= low_water {
             self.notify();
@@ -71,24 +71,24 @@ impl Flow {
     }
 
     /// Notes that nothing more can be sent.
-    pub fn set_gone(&self) {
+    pub(crate) fn set_gone(&self) {
         self.gone.store(true, Ordering::SeqCst);
         self.notify();
     }
 
     /// Whether nothing more can be sent.
-    pub fn is_gone(&self) -> bool {
+    pub(crate) fn is_gone(&self) -> bool {
         self.gone.load(Ordering::SeqCst)
     }
 
     /// Whether more than `high_water` bytes wait for the peer.
-    pub fn is_over(&self, high_water: usize) -> bool {
+    pub(crate) fn is_over(&self, high_water: usize) -> bool {
         let bytes = self.posted.load(Ordering::SeqCst) + self.buffered.load(Ordering::SeqCst);
         bytes > high_water && !self.is_gone()
     }
 
     /// Blocks until there is room, the client has left, or somebody [asks](Flow::ask) for the thread.
-    pub fn wait(&self, room: Room) -> WaitEnd {
+    pub(crate) fn wait(&self, room: Room) -> WaitEnd {
         let until = room.patience.map(|patience| Instant::now() + patience);
         let mut waiting = self.lock();
         waiting.now = true;
@@ -116,13 +116,13 @@ impl Flow {
     }
 
     /// Ends the wait of the application's thread, now or when it begins, with `end`.
-    pub fn ask(&self, end: WaitEnd) {
+    pub(crate) fn ask(&self, end: WaitEnd) {
         self.lock().asked = Some(end);
         self.notify();
     }
 
     /// Forgets what was asked between two waits.
-    pub fn forget_asked(&self) {
+    pub(crate) fn forget_asked(&self) {
         self.lock().asked = None;
     }
 

@@ -18,7 +18,7 @@ impl Connection {
     /// Bytes, as far as its client has a say in them; those of a session without its streams. While nothing of
     /// much size is held it is always the same number, which takes no time to find.
     #[inline]
-    pub fn memory_bytes(&self) -> usize {
+    pub(crate) fn memory_bytes(&self) -> usize {
         let buffers = self.inbox.capacity() | self.outbox.memory_bytes();
         let is_small = self.upload.is_none()
             && self.is_plain()
@@ -28,20 +28,20 @@ impl Connection {
     }
 
     /// Temporary files that are kept for it.
-    pub fn files(&self) -> u8 {
+    pub(crate) fn files(&self) -> u8 {
         let of_body = self.upload_has_file() || self.body.as_ref().is_some_and(Body::has_file);
         u8::from(of_body) + u8::from(self.has_spooled())
     }
 
     /// Bytes that it holds of a response. They go to files when memory is scarce, but for the first of them.
-    pub fn response_bytes(&self) -> usize {
+    pub(crate) fn response_bytes(&self) -> usize {
         self.outbox.memory_bytes().saturating_sub(SMALL_RESPONSE_BYTES)
     }
 
     /// Whether its application makes a response that the client takes as it comes: what is held for it stays the
     /// same, and the request's body is held by the call.
     #[inline]
-    pub fn holds_the_same(&self) -> bool {
+    pub(crate) fn holds_the_same(&self) -> bool {
         self.phase == Phase::Calling && self.backlog.is_none() && self.outbox.is_unused()
     }
 

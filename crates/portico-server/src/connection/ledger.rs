@@ -13,7 +13,7 @@ use portico_config::ClientLimits;
 
 /// Bytes held for all clients.
 #[derive(Debug)]
-pub struct Ledger {
+pub(crate) struct Ledger {
     bytes: usize,
     bytes_max: usize,
     connection_max: usize,
@@ -33,13 +33,13 @@ pub struct Ledger {
 
 /// Whether memory is scarce, for the application threads.
 #[derive(Debug, Default)]
-pub struct MemoryGauge {
+pub(crate) struct MemoryGauge {
     tight: AtomicBool,
 }
 
 /// What one connection may add to what is held for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct MemoryLeft {
+pub(crate) struct MemoryLeft {
     /// Bytes before bodies and responses go to files.
     pub buffer: usize,
     /// Bytes before requests are refused.
@@ -48,7 +48,7 @@ pub struct MemoryLeft {
 
 /// What one response may hold.
 #[derive(Clone, Copy, Debug)]
-pub struct ResponseShare {
+pub(crate) struct ResponseShare {
     /// Bytes of memory.
     pub memory_bytes: u32,
     /// Whether its connection has not had its share of temporary files.
@@ -63,7 +63,7 @@ const TELL_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Ledger {
     /// Nothing is held.
-    pub fn new(limits: &ClientLimits, threads: usize) -> Self {
+    pub(crate) fn new(limits: &ClientLimits, threads: usize) -> Self {
         Self {
             bytes: 0,
             bytes_max: usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX),
@@ -80,7 +80,7 @@ impl Ledger {
 
     /// What is held for a connection has changed.
     #[inline]
-    pub fn change(&mut self, before: usize, after: usize) {
+    pub(crate) fn change(&mut self, before: usize, after: usize) {
         self.bytes = (self.bytes + after).saturating_sub(before);
         self.freed = self.freed.saturating_add(before.saturating_sub(after));
         let tight = self.bytes > self.spill_mark();
@@ -90,13 +90,13 @@ impl Ledger {
     }
 
     /// Bytes held.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// What a connection may add for which `held` bytes are held.
     #[inline]
-    pub fn left(&self, held: usize) -> MemoryLeft {
+    pub(crate) fn left(&self, held: usize) -> MemoryLeft {
         let least = |mark: usize, connection_mark: usize| {
             mark.saturating_sub(self.bytes).min(connection_mark.saturating_sub(held))
         };
@@ -108,26 +108,26 @@ impl Ledger {
 
     /// What a response on that connection may hold: a share, for as many may begin at once as there are threads.
     #[inline]
-    pub fn response_room(&self, held: usize) -> usize {
+    pub(crate) fn response_room(&self, held: usize) -> usize {
         let share = self.spill_mark().saturating_sub(self.bytes) / self.threads;
         share.min((self.connection_max / 4 * 3).saturating_sub(held))
     }
 
     /// Whether a connection for which `held` bytes are held has more than it may.
-    pub fn is_overdrawn(&self, held: usize) -> bool {
+    pub(crate) fn is_overdrawn(&self, held: usize) -> bool {
         held > self.connection_max
     }
 
     /// Whether a request with a head of so many bytes is to be refused. A usual one is not before a little more is
     /// held than may be: what fills the memory are others, which are about to be cut.
-    pub fn refuses(&self, head_bytes: usize) -> bool {
+    pub(crate) fn refuses(&self, head_bytes: usize) -> bool {
         let leeway = if head_bytes <= USUAL_HEAD_BYTES { self.bytes_max / 16 } else { 0 };
         self.bytes >= self.bytes_max + leeway
     }
 
     /// Bytes that clients which have stopped are to be relieved of.
     #[inline]
-    pub fn surplus(&self) -> usize {
+    pub(crate) fn surplus(&self) -> usize {
         let mark = self.bytes_max / 8 * 7;
         if self.bytes > mark { self.bytes - self.spill_mark() } else { 0 }
     }
@@ -135,35 +135,35 @@ impl Ledger {
     /// Whether so much has been let go of that the heap is worth trimming: an eighth of what may be held. Each
     /// piece counts, also where as much has come to be held meanwhile: by another thread, and in another heap.
     #[inline]
-    pub fn has_let_go_of_much(&self) -> bool {
+    pub(crate) fn has_let_go_of_much(&self) -> bool {
         self.freed > self.bytes_max / 8
     }
 
     /// The heap has been trimmed.
-    pub fn note_trimmed(&mut self) {
+    pub(crate) fn note_trimmed(&mut self) {
         self.freed = 0;
     }
 
     /// A request was refused for want of memory.
-    pub fn note_refused(&mut self, now: Instant) {
+    pub(crate) fn note_refused(&mut self, now: Instant) {
         self.refused += 1;
         self.refusals += 1;
         self.tell(now);
     }
 
     /// Requests that have been refused for want of memory so far.
-    pub fn refusals(&self) -> u64 {
+    pub(crate) fn refusals(&self) -> u64 {
         self.refusals
     }
 
     /// `count` clients have been cut for want of memory.
-    pub fn note_cut(&mut self, count: u64, now: Instant) {
+    pub(crate) fn note_cut(&mut self, count: u64, now: Instant) {
         self.cut += count;
         self.tell(now);
     }
 
     /// For the application threads.
-    pub fn gauge(&self) -> &Arc<MemoryGauge> {
+    pub(crate) fn gauge(&self) -> &Arc<MemoryGauge> {
         &self.gauge
     }
 
@@ -189,7 +189,7 @@ impl Ledger {
 impl MemoryGauge {
     /// Whether what is held for clients is to leave memory.
     #[inline]
-    pub fn is_tight(&self) -> bool {
+    pub(crate) fn is_tight(&self) -> bool {
         self.tight.load(Ordering::Relaxed)
     }
 }

@@ -22,7 +22,7 @@ use super::{Connection, Deadline, EngineContext, Phase, Step};
 
 /// The engine's end of a connection that the application has taken over.
 #[derive(Debug, Default)]
-pub struct Lent {
+pub(super) struct Lent {
     /// The engine's end of the pair, where there is one.
     pair: Option<OwnedFd>,
     /// The application can be given nothing more: it has been told of the end, or does not listen.
@@ -54,7 +54,7 @@ impl Connection {
     ///
     /// # Errors
     /// The kernel's, when descriptors have run out: nothing has changed then.
-    pub fn lend(&mut self, context: &EngineContext) -> io::Result<OwnedFd> {
+    pub(crate) fn lend(&mut self, context: &EngineContext) -> io::Result<OwnedFd> {
         let mut lent = Box::<Lent>::default();
         // Not of a UNIX socket: the client of one that is told to end would have its next write fail.
         let is_whole = self.transport.can_be_handed_over() && !self.transport.is_unix();
@@ -80,17 +80,17 @@ impl Connection {
     }
 
     /// The engine's end of the pair of sockets through which the application has the connection, if it has it so.
-    pub fn pair(&self) -> Option<BorrowedFd<'_>> {
+    pub(crate) fn pair(&self) -> Option<BorrowedFd<'_>> {
         self.lent.as_ref().and_then(|lent| lent.pair.as_ref()).map(AsFd::as_fd)
     }
 
     /// Whether `call` has taken the connection over.
-    pub fn is_lent_to(&self, call: u64) -> bool {
+    pub(crate) fn is_lent_to(&self, call: u64) -> bool {
         self.phase == Phase::Lent && self.call == call
     }
 
     /// Whether the application has taken it over.
-    pub fn is_lent(&self) -> bool {
+    pub(crate) fn is_lent(&self) -> bool {
         self.phase == Phase::Lent
     }
 
@@ -185,14 +185,14 @@ impl Connection {
 
     /// The call has ended. Threads that it leaves may be about to send the last of it, or wait for the client's
     /// word that it has understood: they close the socket when they have done so.
-    pub fn end_lent_soon(&mut self, context: &mut EngineContext) -> Step {
+    pub(crate) fn end_lent_soon(&mut self, context: &mut EngineContext) -> Step {
         self.due = Some((Deadline::Drain, context.now + LAST_WORDS));
         Step::Keep
     }
 
     /// The call has ended, and the socket is closed: what the application has left goes to the client, then the
     /// connection ends.
-    pub fn end_lent(&mut self, context: &mut EngineContext) -> Step {
+    pub(crate) fn end_lent(&mut self, context: &mut EngineContext) -> Step {
         let Some(lent) = self.lent.take() else { return Step::Keep };
         if let Some(pair) = &lent.pair {
             // What a pair of sockets holds is bounded by the kernel.

@@ -7,7 +7,7 @@
 mod backlog;
 mod context;
 mod cut;
-pub mod deadline;
+pub(crate) mod deadline;
 mod flow;
 mod gateway;
 mod held;
@@ -36,13 +36,15 @@ use portico_log::{CLIENT_GONE, Reason, RequestId};
 use portico_net::{Event, Interest, Progress, Server, TlsClient, Transport};
 use portico_proto::{Fields, Peer, Protocol, RequestHead, ResponseHead};
 
-pub use context::{Counters, EngineContext};
-pub use deadline::Deadline;
-pub use flow::{Flow, Room, WaitEnd};
-pub use ledger::{Ledger, MemoryGauge, MemoryLeft, ResponseShare};
-pub use response::{Block, ResponsePart};
-pub use response_spool::ResponseSpool;
-pub use table::{ConnectionId, ConnectionTable, RequestKey};
+pub use context::Counters;
+pub(crate) use context::EngineContext;
+pub(crate) use deadline::Deadline;
+pub(crate) use flow::{Flow, Room, WaitEnd};
+pub(crate) use ledger::{Ledger, MemoryGauge, MemoryLeft, ResponseShare};
+pub(crate) use response::{Block, ResponsePart};
+pub(crate) use response_spool::ResponseSpool;
+pub use table::RequestKey;
+pub(crate) use table::{ConnectionId, ConnectionTable};
 
 use crate::body::Body;
 use crate::forwarded::Forwarded;
@@ -57,7 +59,7 @@ use timeout::first_deadline;
 ///
 /// An idle one holds this struct and no buffer.
 #[derive(Debug)]
-pub struct Connection {
+pub(crate) struct Connection {
     transport: Transport,
     peer: Peer,
     /// What it says of others is believed.
@@ -160,7 +162,7 @@ enum Phase {
 
 /// A connection that carries no request, in the order in which they are closed when descriptors run out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Idleness {
+pub(crate) enum Idleness {
     /// Its client has sent nothing yet.
     Silent,
     /// It is kept after requests.
@@ -169,7 +171,7 @@ pub enum Idleness {
 
 /// What the engine is to do with a connection after it has worked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// Wait for the next event.
     Keep,
     /// Its request is complete: queue it.
@@ -187,7 +189,7 @@ pub enum Step {
 }
 
 /// Body of the response to a request that finds the queue full.
-pub const QUEUE_FULL: &[u8] = b"503 Service Unavailable: too many requests are waiting\n";
+pub(crate) const QUEUE_FULL: &[u8] = b"503 Service Unavailable: too many requests are waiting\n";
 
 /// Body of the response to a request whose call did not end.
 const GAVE_UP: &[u8] = b"504 Gateway Timeout: the application did not answer in time\n";
@@ -197,7 +199,12 @@ const ABANDONED_AFTER: Duration = Duration::from_millis(10);
 
 impl Connection {
     /// A client that has just been accepted.
-    pub fn new(transport: Transport, peer: Peer, server: Arc<Server>, context: &EngineContext) -> Self {
+    pub(crate) fn new(
+        transport: Transport,
+        peer: Peer,
+        server: Arc<Server>,
+        context: &EngineContext,
+    ) -> Self {
         Self::with_trust(transport, peer, context.policy.trusts(peer), server, context)
     }
 
@@ -258,68 +265,68 @@ impl Connection {
     }
 
     /// The socket.
-    pub fn transport(&self) -> &Transport {
+    pub(crate) fn transport(&self) -> &Transport {
         &self.transport
     }
 
     /// The other end.
-    pub fn peer(&self) -> Peer {
+    pub(crate) fn peer(&self) -> Peer {
         self.peer
     }
 
     /// Whether what the peer says of others is believed.
-    pub fn is_trusted(&self) -> bool {
+    pub(crate) fn is_trusted(&self) -> bool {
         self.trusted
     }
 
     /// What a believed proxy says of the client of the present request.
-    pub fn forwarded(&self) -> Option<&Arc<Forwarded>> {
+    pub(crate) fn forwarded(&self) -> Option<&Arc<Forwarded>> {
         self.forwarded.as_ref()
     }
 
     /// What it has shown of itself in the TLS handshake, if there was one.
-    pub fn tls(&self) -> Option<&Arc<TlsClient>> {
+    pub(crate) fn tls(&self) -> Option<&Arc<TlsClient>> {
         self.tls.as_ref()
     }
 
     /// Where it connected to, as its PROXY header tells, if there was one that does.
-    pub fn destination(&self) -> Option<&Arc<SocketAddr>> {
+    pub(crate) fn destination(&self) -> Option<&Arc<SocketAddr>> {
         self.destination.as_ref()
     }
 
     /// Where it connected to.
-    pub fn server(&self) -> &Arc<Server> {
+    pub(crate) fn server(&self) -> &Arc<Server> {
         &self.server
     }
 
     /// How long the present wait may last.
-    pub fn due(&self) -> Option<(Deadline, Instant)> {
+    pub(crate) fn due(&self) -> Option<(Deadline, Instant)> {
         self.due
     }
 
     /// What to be told of.
-    pub fn interest(&self) -> Interest {
+    pub(crate) fn interest(&self) -> Interest {
         let writes = self.blocked || self.transport.is_owing() || self.phase == Phase::Lent;
         if writes { Interest::ReadWrite } else { Interest::Read }
     }
 
     /// What it is told of; `None` before it has been watched for anything.
-    pub fn watched(&self) -> Option<Interest> {
+    pub(crate) fn watched(&self) -> Option<Interest> {
         self.watched
     }
 
     /// From now on it is told of this.
-    pub fn set_watched(&mut self, interest: Interest) {
+    pub(crate) fn set_watched(&mut self, interest: Interest) {
         self.watched = Some(interest);
     }
 
     /// It is told of nothing any more.
-    pub fn set_unwatched(&mut self) {
+    pub(crate) fn set_unwatched(&mut self) {
         self.watched = None;
     }
 
     /// Whether nothing is awaited of its socket until its request has been answered, but that the peer may leave.
-    pub fn can_go_unwatched(&self) -> bool {
+    pub(crate) fn can_go_unwatched(&self) -> bool {
         let is_answered = matches!(self.phase, Phase::Waiting | Phase::Calling)
             && self.upload.is_none()
             && self.interest() == Interest::Read;
@@ -328,33 +335,33 @@ impl Connection {
 
     /// Whether it goes on reading while its request waits or is answered.
     #[inline]
-    pub fn reads_ahead(&self) -> bool {
+    pub(crate) fn reads_ahead(&self) -> bool {
         self.protocol.reads_ahead()
     }
 
     /// Whether something has come behind its request that may be about that.
     #[inline]
-    pub fn has_ahead(&self) -> bool {
+    pub(crate) fn has_ahead(&self) -> bool {
         !self.inbox.is_empty() && self.reads_ahead()
     }
 
     /// Whether something comes before its first request: a header of the PROXY protocol, a handshake.
-    pub fn is_opening(&self) -> bool {
+    pub(crate) fn is_opening(&self) -> bool {
         self.opening
     }
 
     /// Whether its request waits in the queue.
-    pub fn is_waiting(&self) -> bool {
+    pub(crate) fn is_waiting(&self) -> bool {
         self.phase == Phase::Waiting
     }
 
     /// Responses given: the number of the present request among its own.
-    pub fn served(&self) -> u32 {
+    pub(crate) fn served(&self) -> u32 {
         self.served
     }
 
     /// Whether it is kept, between requests, with nothing of a next one read.
-    pub fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.phase == Phase::Receiving
             && self.served > 0
             && self.inbox.is_empty()
@@ -364,22 +371,22 @@ impl Connection {
     }
 
     /// Whether it is known whose it is, and it is no stream of another.
-    pub fn knows_client(&self) -> bool {
+    pub(crate) fn knows_client(&self) -> bool {
         !self.transport.awaits_header() && self.session().is_none()
     }
 
     /// Whether it is among the connections that are counted for its client.
-    pub fn is_counted(&self) -> bool {
+    pub(crate) fn is_counted(&self) -> bool {
         self.counted
     }
 
     /// It is from now on, or is not.
-    pub fn set_counted(&mut self, counted: bool) {
+    pub(crate) fn set_counted(&mut self, counted: bool) {
         self.counted = counted;
     }
 
     /// What it has to do with requests, if nothing of one is lost when it is closed; `None` if it is at one.
-    pub fn idleness(&self) -> Option<Idleness> {
+    pub(crate) fn idleness(&self) -> Option<Idleness> {
         if self.is_idle() {
             return Some(Idleness::Kept);
         }
@@ -393,17 +400,17 @@ impl Connection {
     }
 
     /// The head of the present request.
-    pub fn head(&self) -> Option<&Arc<RequestHead>> {
+    pub(crate) fn head(&self) -> Option<&Arc<RequestHead>> {
         self.head.as_ref()
     }
 
     /// The id of the present request.
-    pub fn id(&self) -> RequestId {
+    pub(crate) fn id(&self) -> RequestId {
         self.id
     }
 
     /// The request that the application is answering or is to answer, for the log: method and target.
-    pub fn current(&self) -> Option<String> {
+    pub(crate) fn current(&self) -> Option<String> {
         let running = matches!(self.phase, Phase::Waiting | Phase::Calling | Phase::Lent);
         let head = self.head.as_ref().filter(|_| running)?;
         let (method, target) = (head.method().escape_ascii(), head.target().escape_ascii());
@@ -411,14 +418,14 @@ impl Connection {
     }
 
     /// Keeps `event` for [`Connection::proceed`]; whether it is the first.
-    pub fn note_event(&mut self, event: Event) -> bool {
+    pub(crate) fn note_event(&mut self, event: Event) -> bool {
         let first = self.noted.is_none();
         self.noted = Some(self.noted.map_or(event, |noted| noted.and(event)));
         first
     }
 
     /// The reactor tells of the socket.
-    pub fn handle_event(&mut self, event: Event, context: &mut EngineContext) -> Step {
+    pub(crate) fn handle_event(&mut self, event: Event, context: &mut EngineContext) -> Step {
         if self.phase == Phase::Lent {
             return self.pass_on(context);
         }
@@ -443,7 +450,7 @@ impl Connection {
     }
 
     /// Goes on where [`Step::Again`] was returned.
-    pub fn proceed(&mut self, context: &mut EngineContext) -> Step {
+    pub(crate) fn proceed(&mut self, context: &mut EngineContext) -> Step {
         if let Some(event) = self.noted.take() {
             return self.handle_event(event, context);
         }
@@ -464,7 +471,7 @@ impl Connection {
     }
 
     /// The application reads a streamed body and has room for more.
-    pub fn read_more(&mut self, context: &mut EngineContext) -> Step {
+    pub(crate) fn read_more(&mut self, context: &mut EngineContext) -> Step {
         self.resume_upload(context.now);
         match self.send_continue(context) {
             Step::Keep => {
@@ -478,7 +485,7 @@ impl Connection {
     }
 
     /// Whether the client has left while its request waited in the queue.
-    pub fn is_abandoned(&self, context: &EngineContext) -> bool {
+    pub(crate) fn is_abandoned(&self, context: &EngineContext) -> bool {
         self.peer_closed
             && !context.config.allow_half_close
             && context.now.saturating_duration_since(self.arrived) > ABANDONED_AFTER
@@ -486,7 +493,7 @@ impl Connection {
 
     /// A thread is free: hands out the request and how long it has waited. `read_more` is what the reader of a
     /// streamed body calls when there is room.
-    pub fn begin_call(
+    pub(crate) fn begin_call(
         &mut self,
         call: u64,
         context: &mut EngineContext,
@@ -506,13 +513,13 @@ impl Connection {
     }
 
     /// Whether `call` is the one whose response is awaited.
-    pub fn awaits(&self, call: u64) -> bool {
+    pub(crate) fn awaits(&self, call: u64) -> bool {
         self.phase == Phase::Calling && self.call == call
     }
 
     /// The call will not end: answers in its stead where nothing of its response has gone out, and ends the
     /// connection.
-    pub fn give_up(&mut self, context: &mut EngineContext) -> Step {
+    pub(crate) fn give_up(&mut self, context: &mut EngineContext) -> Step {
         self.note_reason(Reason::Timeout);
         if self.protocol.head_sent() {
             return self.begin_cut(context);
@@ -526,12 +533,12 @@ impl Connection {
 
     /// Whether the client of the request that is being answered has left: it has closed or reset the connection
     /// or, where that does not merely end the request, its sending side.
-    pub fn is_client_gone(&self, context: &EngineContext) -> bool {
+    pub(crate) fn is_client_gone(&self, context: &EngineContext) -> bool {
         self.failed || self.transport.is_peer_gone(!context.config.allow_half_close)
     }
 
     /// Answers the waiting request in the application's stead.
-    pub fn respond_unavailable(&mut self, reason: &'static [u8], context: &mut EngineContext) -> Step {
+    pub(crate) fn respond_unavailable(&mut self, reason: &'static [u8], context: &mut EngineContext) -> Step {
         self.status = Some(CLIENT_GONE);
         self.note_reason(Reason::QueueFull);
         self.begin_record(context);
@@ -544,7 +551,7 @@ impl Connection {
     }
 
     /// The engine closes the connection: tells whoever still works for it.
-    pub fn close(&mut self, context: &mut EngineContext) {
+    pub(crate) fn close(&mut self, context: &mut EngineContext) {
         if let Some(flow) = self.flow.take() {
             flow.set_gone();
         }
@@ -564,7 +571,7 @@ impl Connection {
 }
 
 /// The head of a response of the engine's own with this text.
-pub fn plain_head(status: u16, text: &[u8]) -> ResponseHead {
+pub(crate) fn plain_head(status: u16, text: &[u8]) -> ResponseHead {
     let mut fields = Fields::new();
     fields.push(b"Content-Type", b"text/plain; charset=utf-8");
     ResponseHead { status, fields, length: Some(text.len() as u64), ..ResponseHead::default() }

@@ -15,18 +15,18 @@ type Pieces<'a> = [&'a [u8]; 3];
 
 impl Connection {
     /// How often the present request has been handed over.
-    pub fn handover_count(&self) -> u8 {
+    pub(crate) fn handover_count(&self) -> u8 {
         self.handover_count
     }
 
     /// Since when the present request waits, or has waited, for a thread.
-    pub fn arrived(&self) -> Instant {
+    pub(crate) fn arrived(&self) -> Instant {
         self.arrived
     }
 
     /// The bytes that go along with a connection on which nothing but the next request, or its rest, is awaited;
     /// `None` if it is at something else.
-    pub fn pack_idle(&self) -> Option<Pieces<'_>> {
+    pub(crate) fn pack_idle(&self) -> Option<Pieces<'_>> {
         let between = self.phase == Phase::Receiving
             && self.upload.is_none()
             && self.is_sound()
@@ -36,7 +36,7 @@ impl Connection {
 
     /// The bytes that make up the request that waits for a thread, and what is behind it; `None` if it cannot be
     /// told again: its body is not in memory, or came in chunks.
-    pub fn pack_request(&self) -> Option<Pieces<'_>> {
+    pub(crate) fn pack_request(&self) -> Option<Pieces<'_>> {
         let head = self.head.as_ref().filter(|head| head.framing != Framing::Chunked)?;
         let whole = self.phase == Phase::Waiting
             && self.upload.is_none()
@@ -54,7 +54,7 @@ impl Connection {
     }
 
     /// What is to be told of it in `lane`.
-    pub fn metadata(&self, lane: HandoverQueue, listener: u32) -> Metadata {
+    pub(crate) fn metadata(&self, lane: HandoverQueue, listener: u32) -> Metadata {
         // Every field: one that is added must travel, or have its place among those that need not.
         let Self {
             // What was judged of the client and counted of its requests goes along.
@@ -125,7 +125,7 @@ impl Connection {
     }
 
     /// The connection that has come as `parcel`, through the listener of `server`. Its bytes are still to be used.
-    pub fn unpack(
+    pub(crate) fn unpack(
         lane: HandoverQueue,
         message: HandoverMessage<'_>,
         server: Arc<Server>,

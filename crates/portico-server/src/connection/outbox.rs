@@ -13,7 +13,7 @@ use super::ResponseSpool;
 
 /// Queue of bytes, blocks and files in the order in which they go out.
 #[derive(Debug, Default)]
-pub struct Outbox {
+pub(super) struct Outbox {
     /// Bytes before the first part; `sent` of them are gone.
     bytes: Vec<u8>,
     sent: usize,
@@ -53,30 +53,30 @@ const KEPT_CAPACITY: usize = 16 * 1024;
 impl Outbox {
     /// Whether everything has been written.
     #[inline]
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.sent == self.bytes.len() && self.parts.is_none()
     }
 
     /// Whether it takes no memory.
     #[inline]
-    pub fn is_unused(&self) -> bool {
+    pub(super) fn is_unused(&self) -> bool {
         self.bytes.capacity() == 0 && self.parts.is_none()
     }
 
     /// Bytes that wait in memory as copies.
-    pub fn buffered(&self) -> usize {
+    pub(super) fn buffered(&self) -> usize {
         let after: usize = self.parts().map(|part| part.after.len()).sum();
         self.bytes.len() - self.sent + after
     }
 
     /// All bytes that wait.
-    pub fn unsent_bytes(&self) -> u64 {
+    pub(super) fn unsent_bytes(&self) -> u64 {
         self.buffered() as u64 + self.parts().map(|part| part.left).sum::<u64>()
     }
 
     /// Memory that it takes, blocks of the application's included.
     #[inline]
-    pub fn memory_bytes(&self) -> usize {
+    pub(super) fn memory_bytes(&self) -> usize {
         if self.parts.is_none() { self.bytes.capacity() } else { self.memory_bytes_of_parts() }
     }
 
@@ -94,7 +94,7 @@ impl Outbox {
     }
 
     /// The buffer to append bytes to.
-    pub fn buffer(&mut self) -> &mut Vec<u8> {
+    pub(super) fn buffer(&mut self) -> &mut Vec<u8> {
         match self.parts.as_mut().and_then(|parts| parts.back_mut()) {
             Some(part) => &mut part.after,
             None => &mut self.bytes,
@@ -102,17 +102,17 @@ impl Outbox {
     }
 
     /// Appends `length` bytes of `file` from `offset` on.
-    pub fn push_file(&mut self, file: Arc<File>, offset: u64, length: u64) {
+    pub(super) fn push_file(&mut self, file: Arc<File>, offset: u64, length: u64) {
         self.push(OutboxSource::File(file), offset, length);
     }
 
     /// Appends `length` bytes of `spool` from `offset` on.
-    pub fn push_spooled(&mut self, spool: Arc<ResponseSpool>, offset: u64, length: u64) {
+    pub(super) fn push_spooled(&mut self, spool: Arc<ResponseSpool>, offset: u64, length: u64) {
         self.push(OutboxSource::Spool(spool), offset, length);
     }
 
     /// Appends `block`, which is kept and not copied; it keeps `held` bytes of the application's memory.
-    pub fn push_shared(&mut self, block: Bytes, held: usize) {
+    pub(super) fn push_shared(&mut self, block: Bytes, held: usize) {
         let length = block.len() as u64;
         self.push(OutboxSource::Shared(block, held), 0, length);
     }
@@ -126,7 +126,7 @@ impl Outbox {
 
     /// Writes what the peer takes. `Bytes(n)`: n bytes went out and either all is written or a part has had its
     /// turn ([`Outbox::is_empty`] tells); `Blocked`: wait until there is room; `Closed`: give up.
-    pub fn write_to(&mut self, transport: &mut Transport) -> (u64, Progress) {
+    pub(super) fn write_to(&mut self, transport: &mut Transport) -> (u64, Progress) {
         let mut written = 0u64;
         loop {
             while self.sent < self.bytes.len() {
@@ -174,7 +174,7 @@ impl Outbox {
 
     /// Whether the file that is to be sent next has no more of what is to be sent: it has become shorter.
     #[cold]
-    pub fn has_short_file(&self) -> bool {
+    pub(super) fn has_short_file(&self) -> bool {
         let Some(OutboxPart { source: OutboxSource::File(file), offset, .. }) = self.parts().next() else {
             return false;
         };
@@ -182,12 +182,12 @@ impl Outbox {
     }
 
     /// Drops all that waits.
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         *self = Self::default();
     }
 
     /// Gives the memory of an empty outbox back.
-    pub fn release(&mut self) {
+    pub(super) fn release(&mut self) {
         if self.is_empty() {
             self.bytes = Vec::new();
             self.sent = 0;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 /// The time that one client has left.
 #[derive(Debug)]
-pub struct RateClock {
+pub(super) struct RateClock {
     /// When its time is over, by what was known at the last look.
     due: Instant,
     /// What it had acknowledged then. Only differences count, so it may begin anywhere.
@@ -19,7 +19,7 @@ pub struct RateClock {
 
 /// What is asked of clients.
 #[derive(Clone, Copy, Debug)]
-pub struct RateLimits {
+pub(super) struct RateLimits {
     /// `--write-timeout`
     pub timeout: Duration,
     /// `--response-min-rate`, in bytes a second; 0: any byte renews the whole time.
@@ -33,17 +33,17 @@ const EARNED_MAX: u32 = 4;
 
 impl RateClock {
     /// From `now` on bytes wait for the client, which has acknowledged `acknowledged`.
-    pub fn new(acknowledged: i64, now: Instant, limits: RateLimits) -> Self {
+    pub(super) fn new(acknowledged: i64, now: Instant, limits: RateLimits) -> Self {
         Self { due: now + limits.timeout, acknowledged, paused: None }
     }
 
     /// Nothing waits for the client any more.
-    pub fn pause(&mut self, now: Instant) {
+    pub(super) fn pause(&mut self, now: Instant) {
         self.paused.get_or_insert(now);
     }
 
     /// Bytes wait for the client. Returns when its time is to be looked at.
-    pub fn resume(&mut self, now: Instant) -> Instant {
+    pub(super) fn resume(&mut self, now: Instant) -> Instant {
         if let Some(since) = self.paused.take() {
             self.due += now.saturating_duration_since(since);
         }
@@ -51,7 +51,7 @@ impl RateClock {
     }
 
     /// Its time may be over: returns until when it has more, having acknowledged `acknowledged` by `now`.
-    pub fn extend(&mut self, acknowledged: i64, now: Instant, limits: RateLimits) -> Option<Instant> {
+    pub(super) fn extend(&mut self, acknowledged: i64, now: Instant, limits: RateLimits) -> Option<Instant> {
         let taken = u64::try_from(acknowledged - self.acknowledged).unwrap_or(0);
         self.acknowledged = self.acknowledged.max(acknowledged);
         let earned_max = limits.timeout.saturating_mul(EARNED_MAX);

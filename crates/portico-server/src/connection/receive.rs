@@ -15,7 +15,7 @@ use crate::forwarded::ForwardedRefusal;
 
 /// A request body on its way in.
 #[derive(Debug)]
-pub struct Upload {
+pub(super) struct Upload {
     sink: Sink,
     received: u64,
     /// Bytes beyond these that have come of a frame which is not whole.
@@ -54,7 +54,7 @@ const LINGER_PAUSE: Duration = Duration::from_secs(2);
 
 impl Connection {
     /// Reads what is there and makes of it what it is: the next request, its body, its end.
-    pub fn receive(&mut self, context: &mut EngineContext) -> Step {
+    pub(crate) fn receive(&mut self, context: &mut EngineContext) -> Step {
         let mut scratch = std::mem::take(&mut context.scratch);
         let step = self.receive_through(&mut scratch, context);
         context.scratch = scratch;
@@ -472,7 +472,7 @@ impl Connection {
 
     /// So many bytes have come of a frame of the body: it can be taken in when it is whole, the peer is judged by
     /// what it sends.
-    pub fn note_arriving(&mut self, bytes: u32, context: &EngineContext) -> Step {
+    pub(crate) fn note_arriving(&mut self, bytes: u32, context: &EngineContext) -> Step {
         if let Some(upload) = &mut self.upload
             && upload.paused.is_none()
         {

@@ -17,7 +17,7 @@ impl Connection {
 
     /// Notes why the present exchange ends otherwise than with the application's whole response: the first reason
     /// counts.
-    pub fn note_reason(&mut self, reason: Reason) {
+    pub(crate) fn note_reason(&mut self, reason: Reason) {
         self.reason.get_or_insert(reason);
     }
 

@@ -12,7 +12,7 @@ use crate::forwarded::ForwardedRefusal;
 
 /// The log lines that clients can cause, each bounded in number.
 #[derive(Debug, Default)]
-pub struct Reports {
+pub(crate) struct Reports {
     dropped_names: HashSet<Vec<u8>>,
     ignored_scheme: bool,
     ignored_forwarded: bool,
@@ -36,7 +36,7 @@ const HOST_BYTES_MAX: usize = 255;
 
 impl Reports {
     /// Says once of each name that it is dropped.
-    pub fn dropped_field(&mut self, name: &[u8]) {
+    pub(crate) fn dropped_field(&mut self, name: &[u8]) {
         let known = self.dropped_names.contains(name);
         if !known && self.dropped_names.len() < DROPPED_NAMES_MAX {
             self.dropped_names.insert(name.to_vec());
@@ -50,7 +50,7 @@ impl Reports {
     }
 
     /// Says that nobody believes this peer's word for TLS.
-    pub fn ignored_scheme(&mut self, peer: Peer) {
+    pub(crate) fn ignored_scheme(&mut self, peer: Peer) {
         if !std::mem::replace(&mut self.ignored_scheme, true) {
             let (who, remedy) = match peer {
                 Peer::Inet(_) => (format!("{peer}"), format!("--forwarded-allow-ips {peer}")),
@@ -64,7 +64,7 @@ impl Reports {
     }
 
     /// Says that a Forwarded beside X-Forwarded-* counts for nothing.
-    pub fn ignored_forwarded(&mut self, peer: Peer) {
+    pub(crate) fn ignored_forwarded(&mut self, peer: Peer) {
         if !std::mem::replace(&mut self.ignored_forwarded, true) {
             let from = told(peer);
             log::warn!(
@@ -76,7 +76,7 @@ impl Reports {
     }
 
     /// Says once of each reason that a connection is closed for what it does not begin with.
-    pub fn proxy_header(&mut self, error: ProxyError, peer: Peer) {
+    pub(crate) fn proxy_header(&mut self, error: ProxyError, peer: Peer) {
         if self.proxy_headers.contains(&error) {
             return;
         }
@@ -100,7 +100,7 @@ impl Reports {
 
     /// Says that a peer that is not among those of `--uwsgi-allow-from` was turned away: the first, the second,
     /// the fourth time and so on.
-    pub fn foreign_gateway(&mut self, peer: Peer, protocol: &str) {
+    pub(crate) fn foreign_gateway(&mut self, peer: Peer, protocol: &str) {
         if let Some(times) = self.foreign.note() {
             log::warn!(
                 "closed a {protocol} connection of {peer}, which is not among --uwsgi-allow-from ({} so far)",
@@ -110,7 +110,7 @@ impl Reports {
     }
 
     /// Says likewise that what a gateway has sent is none of its protocol.
-    pub fn malformed_packet(&mut self, peer: Peer, protocol: &str, error: Error) {
+    pub(crate) fn malformed_packet(&mut self, peer: Peer, protocol: &str, error: Error) {
         if let Some(times) = self.malformed.note() {
             let from = told(peer);
             let times = times.count();
@@ -119,7 +119,7 @@ impl Reports {
     }
 
     /// Says likewise that a client has sent more of what is allowed than anybody needs.
-    pub fn flood(&self, peer: Peer, violation: http2::Http2Violation) {
+    pub(crate) fn flood(&self, peer: Peer, violation: http2::Http2Violation) {
         if let Some(times) = self.floods.note() {
             let from = told(peer);
             log::info!("closed the HTTP/2 connection of {from}: {violation}{times}");
@@ -128,7 +128,7 @@ impl Reports {
 
     /// Says likewise that the kernel does not watch `what`, or does not cease to. That somebody has closed it, or
     /// what it is watched with, is told where that is looked for.
-    pub fn unwatched(&self, what: &str, error: &io::Error) {
+    pub(crate) fn unwatched(&self, what: &str, error: &io::Error) {
         if matches!(Errno::from_io_error(error), Some(Errno::BADF | Errno::INVAL)) {
             log::debug!("{what} cannot be watched: {error}");
         } else if let Some(times) = self.unwatched.note() {
@@ -137,7 +137,7 @@ impl Reports {
     }
 
     /// Says likewise that the handling of a connection has failed.
-    pub fn failed(&self, peer: Peer) {
+    pub(crate) fn failed(&self, peer: Peer) {
         if let Some(times) = self.failed.note() {
             let from = told(peer);
             log::error!("the connection of {from} was cut: its handling failed (a bug in Portico){times}");
@@ -145,7 +145,7 @@ impl Reports {
     }
 
     /// Says likewise that a request was for a host that is not among those of `--allowed-hosts`.
-    pub fn foreign_host(&self, peer: Peer, host: &[u8]) {
+    pub(crate) fn foreign_host(&self, peer: Peer, host: &[u8]) {
         if let Some(times) = self.foreign_hosts.note() {
             let (from, host) = (told(peer), host[..host.len().min(HOST_BYTES_MAX)].escape_ascii());
             log::warn!(
@@ -155,7 +155,7 @@ impl Reports {
     }
 
     /// Says once of each reason that a request is refused for what its proxy has said.
-    pub fn refusal(&mut self, refusal: ForwardedRefusal, peer: Peer) {
+    pub(crate) fn refusal(&mut self, refusal: ForwardedRefusal, peer: Peer) {
         if !self.refusals.contains(&refusal) {
             self.refusals.push(refusal);
             let from = told(peer);

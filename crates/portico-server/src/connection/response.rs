@@ -18,7 +18,7 @@ use super::{Connection, Deadline, EngineContext, Flow, Phase, ResponseSpool, Ste
 
 /// A piece of a body on its way from the application to its client.
 #[derive(Debug)]
-pub enum Block<'a> {
+pub(crate) enum Block<'a> {
     /// Copied where the client does not take it at once.
     Borrowed(&'a [u8]),
     /// The same, which has been in the mailbox.
@@ -30,7 +30,7 @@ pub enum Block<'a> {
 
 /// A part of a response on its way from a call to its connection, in the order in which the variants stand.
 #[derive(Debug)]
-pub enum ResponsePart<'a> {
+pub(crate) enum ResponsePart<'a> {
     /// `103 Early Hints`.
     EarlyHints(Cow<'a, Fields>),
     /// Head, body and end in one.
@@ -98,7 +98,7 @@ impl Deref for Block<'_> {
 
 impl ResponsePart<'_> {
     /// The same without borrowed parts, to be kept in the mailbox.
-    pub fn into_owned(self) -> ResponsePart<'static> {
+    pub(crate) fn into_owned(self) -> ResponsePart<'static> {
         match self {
             ResponsePart::EarlyHints(fields) => ResponsePart::EarlyHints(Cow::Owned(fields.into_owned())),
             ResponsePart::Whole { head, body } => {
@@ -117,17 +117,17 @@ impl ResponsePart<'_> {
 
     /// Whether it gains by being written together with others. A large one does not: holding it takes a copy, and
     /// a batch of such copies is more than the processor's cache and the allocator keep at hand.
-    pub fn is_worth_holding(&self) -> bool {
+    pub(crate) fn is_worth_holding(&self) -> bool {
         matches!(self, ResponsePart::Whole { body, .. } if body.len() < VECTORED_BYTES_MIN)
     }
 
     /// Whether it may wait for the next block: a small one of a response whose head has left.
-    pub fn may_be_joined(&self) -> bool {
+    pub(crate) fn may_be_joined(&self) -> bool {
         matches!(self, ResponsePart::Block(block) if block.len() < VECTORED_BYTES_MIN)
     }
 
     /// Bytes of body that it carries as a copy.
-    pub fn copied_bytes(&self) -> usize {
+    pub(crate) fn copied_bytes(&self) -> usize {
         self.block().filter(|block| !block.is_kept()).map_or(0, |block| block.len())
     }
 
@@ -158,7 +158,12 @@ impl ResponsePart<'_> {
 impl Connection {
     /// Takes the next part of the present request's response. With `hold` it is kept for [`Connection::flush`],
     /// else it is written at once.
-    pub fn respond(&mut self, response: ResponsePart<'_>, hold: bool, context: &mut EngineContext) -> Step {
+    pub(crate) fn respond(
+        &mut self,
+        response: ResponsePart<'_>,
+        hold: bool,
+        context: &mut EngineContext,
+    ) -> Step {
         if self.phase != Phase::Calling {
             return Step::Keep; // An application that goes on after its response was cut.
         }
@@ -419,7 +424,7 @@ impl Connection {
     }
 
     /// Writes what waits, as far as the peer takes it, and goes on to what follows.
-    pub fn flush(&mut self, context: &mut EngineContext) -> Step {
+    pub(crate) fn flush(&mut self, context: &mut EngineContext) -> Step {
         if self.is_session() {
             return self.resume_session(context);
         }
@@ -456,7 +461,7 @@ impl Connection {
     }
 
     /// Whether so little of the response waits that more of it may be joined to that.
-    pub fn has_room_to_join(&self) -> bool {
+    pub(crate) fn has_room_to_join(&self) -> bool {
         self.outbox.buffered() < VECTORED_BYTES_MIN && !self.has_spooled()
     }
 
@@ -529,7 +534,7 @@ impl Connection {
     }
 
     /// Cuts the connection so that the peer cannot take the response for complete.
-    pub fn cut(&mut self) -> Step {
+    pub(crate) fn cut(&mut self) -> Step {
         self.transport.reset();
         self.failed = true;
         Step::Close

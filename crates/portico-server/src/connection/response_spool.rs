@@ -13,7 +13,7 @@ use crate::spool::{SpoolError, SpoolFile, Spools};
 
 /// The file of one response, and how far it has been written and taken.
 #[derive(Debug)]
-pub struct ResponseSpool {
+pub(crate) struct ResponseSpool {
     file: SpoolFile,
     bytes_max: u64,
     mark: Watermark,
@@ -25,7 +25,7 @@ impl ResponseSpool {
     ///
     /// # Errors
     /// No file is to be had.
-    pub fn new(spools: &Arc<Spools>, bytes_max: u64, announced: u64) -> Result<Self, SpoolError> {
+    pub(crate) fn new(spools: &Arc<Spools>, bytes_max: u64, announced: u64) -> Result<Self, SpoolError> {
         if bytes_max == 0 {
             return Err(SpoolError::Total);
         }
@@ -36,7 +36,7 @@ impl ResponseSpool {
     ///
     /// # Errors
     /// There is no room for it.
-    pub fn append(&self, block: &[u8]) -> Result<bool, SpoolError> {
+    pub(crate) fn append(&self, block: &[u8]) -> Result<bool, SpoolError> {
         let (written, count) = (self.mark.written(), block.len() as u64);
         if written + count > self.bytes_max {
             return Err(SpoolError::Total);
@@ -46,32 +46,32 @@ impl ResponseSpool {
     }
 
     /// What the engine may take, as in [`Watermark::available`].
-    pub fn available(&self, max: u64) -> Option<(u64, u64)> {
+    pub(crate) fn available(&self, max: u64) -> Option<(u64, u64)> {
         self.mark.available(max)
     }
 
     /// The engine has taken `count` bytes.
-    pub fn take(&self, count: u64) {
+    pub(crate) fn take(&self, count: u64) {
         self.mark.take(count);
     }
 
     /// Whether the engine has taken all that was written.
-    pub fn is_drained(&self) -> bool {
+    pub(crate) fn is_drained(&self) -> bool {
         self.mark.is_drained()
     }
 
     /// Bytes that the engine has not taken.
-    pub fn waiting_bytes(&self) -> u64 {
+    pub(crate) fn waiting_bytes(&self) -> u64 {
         self.mark.waiting()
     }
 
     /// Whether it has been used, and the engine has taken all of it.
-    pub fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.mark.written() > 0 && self.mark.is_drained()
     }
 
     /// The file to send from.
-    pub fn file(&self) -> &File {
+    pub(crate) fn file(&self) -> &File {
         self.file.file()
     }
 }

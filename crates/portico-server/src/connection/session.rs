@@ -15,7 +15,7 @@ use super::{Connection, ConnectionId, Deadline, EngineContext, Phase, Step};
 
 /// The part that a connection has in a session: none, its owner, or one of its streams.
 #[derive(Debug)]
-pub enum SessionRole {
+pub(super) enum SessionRole {
     /// Not at all.
     Alone,
     /// It carries streams.
@@ -31,7 +31,7 @@ pub enum SessionRole {
 
 /// The state of a connection that carries streams: the protocol's session, and where its streams are.
 #[derive(Debug)]
-pub struct Session {
+pub(super) struct Session {
     wire: portico_proto::Session,
     /// Numbers of the streams, and where they are: few enough to be looked through.
     streams: Vec<(u32, ConnectionId)>,
@@ -51,7 +51,7 @@ const REFUSED_MAX: u8 = 8;
 
 impl Connection {
     /// The stream `number` of the connection `session`, whose id is `id`.
-    pub fn carried(
+    pub(crate) fn carried(
         session: &Self,
         id: ConnectionId,
         number: u32,
@@ -72,7 +72,7 @@ impl Connection {
 
     /// The connection that carries this one, if it is a stream, and its number there.
     #[inline]
-    pub fn session(&self) -> Option<(ConnectionId, u32)> {
+    pub(crate) fn session(&self) -> Option<(ConnectionId, u32)> {
         match self.link {
             SessionRole::Stream { session, number } => Some((session, number)),
             SessionRole::Alone | SessionRole::Session(_) => None,
@@ -80,25 +80,25 @@ impl Connection {
     }
 
     /// Takes in the head of a stream that has just begun, and what of the body is there.
-    pub fn begin_stream(&mut self, context: &mut EngineContext) -> Step {
+    pub(crate) fn begin_stream(&mut self, context: &mut EngineContext) -> Step {
         let (_, step) = self.digest(&[], context);
         if step == Step::Keep { self.receive_more(context) } else { step }
     }
 
     /// There may be more of a stream's body.
-    pub fn receive_more(&mut self, context: &mut EngineContext) -> Step {
+    pub(crate) fn receive_more(&mut self, context: &mut EngineContext) -> Step {
         self.readable = true;
         self.receive(context)
     }
 
     /// There may be room for more of a stream's response.
-    pub fn write_more(&mut self, context: &mut EngineContext) -> Step {
+    pub(crate) fn write_more(&mut self, context: &mut EngineContext) -> Step {
         self.blocked = false;
         self.flush(context)
     }
 
     /// The peer has given this stream up, or its session has ended: the request is not answered any more.
-    pub fn leave_stream(&mut self) -> Step {
+    pub(crate) fn leave_stream(&mut self) -> Step {
         if self.phase == Phase::Waiting {
             self.status = Some(CLIENT_GONE);
         }
@@ -157,7 +157,7 @@ impl Connection {
 
     /// Becomes the stream of its request, whose id is `id`. Returns who carries it from now on, at `place`: the
     /// rest of what it was.
-    pub fn promote_to_session(
+    pub(crate) fn promote_to_session(
         &mut self,
         id: ConnectionId,
         place: ConnectionId,
@@ -199,7 +199,7 @@ impl Connection {
     }
 
     /// Goes on with what has come for the session that it has become.
-    pub fn begin_to_carry(&mut self, context: &mut EngineContext) -> Step {
+    pub(crate) fn begin_to_carry(&mut self, context: &mut EngineContext) -> Step {
         let inbox = std::mem::take(&mut self.inbox);
         self.feed_session(&inbox, context);
         if self.flush(context) == Step::Close { Step::Close } else { Step::Streams }
@@ -237,7 +237,7 @@ impl Connection {
 
     /// A request has been refused by resetting its stream.
     #[cold]
-    pub fn note_malformed(&self, kind: ErrorKind, context: &mut EngineContext) {
+    pub(crate) fn note_malformed(&self, kind: ErrorKind, context: &mut EngineContext) {
         context.counters.refused += 1;
         log::debug!("reset a stream of {}: {kind}", self.peer);
     }
@@ -252,7 +252,7 @@ impl Connection {
     }
 
     /// The session's next event.
-    pub fn next_stream_event(&mut self, context: &mut EngineContext) -> Option<SessionEvent> {
+    pub(crate) fn next_stream_event(&mut self, context: &mut EngineContext) -> Option<SessionEvent> {
         let SessionRole::Session(session) = &mut self.link else { return None };
         match session.wire.next_event(&context.limits) {
             Ok(event) => event,
@@ -264,7 +264,7 @@ impl Connection {
     }
 
     /// Notes where stream `number` is.
-    pub fn add_stream(&mut self, number: u32, id: ConnectionId) {
+    pub(crate) fn add_stream(&mut self, number: u32, id: ConnectionId) {
         if let SessionRole::Session(session) = &mut self.link {
             session.streams.push((number, id));
             session.awaited = None;
@@ -272,7 +272,7 @@ impl Connection {
     }
 
     /// Where stream `number` is.
-    pub fn stream(&self, number: u32) -> Option<ConnectionId> {
+    pub(crate) fn stream(&self, number: u32) -> Option<ConnectionId> {
         match &self.link {
             SessionRole::Session(session) => {
                 let mut streams = session.streams.iter();
@@ -283,7 +283,7 @@ impl Connection {
     }
 
     /// Stream `number` has ended; `answered` to its end or not.
-    pub fn forget_stream(&mut self, number: u32, answered: bool) {
+    pub(crate) fn forget_stream(&mut self, number: u32, answered: bool) {
         if let SessionRole::Session(session) = &mut self.link {
             session.streams.retain(|(other, _)| *other != number);
             session.wire.forget(number, answered);
@@ -292,7 +292,7 @@ impl Connection {
     }
 
     /// Takes out where all streams are.
-    pub fn take_streams(&mut self) -> Vec<ConnectionId> {
+    pub(crate) fn take_streams(&mut self) -> Vec<ConnectionId> {
         match &mut self.link {
             SessionRole::Session(session) => session.streams.drain(..).map(|(_, id)| id).collect(),
             SessionRole::Alone | SessionRole::Stream { .. } => Vec::new(),
@@ -300,7 +300,7 @@ impl Connection {
     }
 
     /// Streams that it carries.
-    pub fn streams_len(&self) -> usize {
+    pub(crate) fn streams_len(&self) -> usize {
         match &self.link {
             SessionRole::Session(session) => session.streams.len(),
             SessionRole::Alone | SessionRole::Stream { .. } => 0,
@@ -308,7 +308,7 @@ impl Connection {
     }
 
     /// Whether it carries streams, or would if there were any.
-    pub fn is_session(&self) -> bool {
+    pub(crate) fn is_session(&self) -> bool {
         matches!(self.link, SessionRole::Session(_))
     }
 
@@ -321,7 +321,7 @@ impl Connection {
     }
 
     /// Has the peer begin no more streams; the session ends with those that there are.
-    pub fn shut_session_down(&mut self) -> Step {
+    pub(crate) fn shut_session_down(&mut self) -> Step {
         match &mut self.link {
             SessionRole::Session(session) => {
                 session.wire.shut_down();
@@ -333,7 +333,7 @@ impl Connection {
 
     /// Writes what the streams have brought up, as far as the peer takes it. [`Step::Streams`]: writing has made
     /// room for more.
-    pub fn flush_session(&mut self, context: &mut EngineContext) -> Step {
+    pub(crate) fn flush_session(&mut self, context: &mut EngineContext) -> Step {
         // Also where there is nothing to write: streams may have waited to hear that nothing is left.
         let mut asked = false;
         let mut out = std::mem::take(&mut context.out);
@@ -373,12 +373,12 @@ impl Connection {
     }
 
     /// Whether the session has said its last word.
-    pub fn is_session_over(&self) -> bool {
+    pub(crate) fn is_session_over(&self) -> bool {
         matches!(&self.link, SessionRole::Session(session) if session.wire.is_closed()) && self.is_written()
     }
 
     /// Ends the connection after its session, which no longer has streams. The peer may not have heard yet.
-    pub fn end_session(&mut self, context: &mut EngineContext) -> Step {
+    pub(crate) fn end_session(&mut self, context: &mut EngineContext) -> Step {
         if let SessionRole::Session(mut session) = std::mem::replace(&mut self.link, SessionRole::Alone)
             && let Some(violation) = session.wire.take_fault()
         {
@@ -391,7 +391,7 @@ impl Connection {
     }
 
     /// Whether the session can go on reading at once.
-    pub fn has_unread(&self) -> bool {
+    pub(crate) fn has_unread(&self) -> bool {
         self.readable && self.session_wants_bytes()
     }
 
@@ -464,14 +464,14 @@ impl Connection {
     }
 
     /// Notes whether the stream that has just begun was refused for want of memory; whether that were too many.
-    pub fn note_stream_refused(&mut self, is_refused: bool) -> bool {
+    pub(crate) fn note_stream_refused(&mut self, is_refused: bool) -> bool {
         let SessionRole::Session(session) = &mut self.link else { return false };
         session.refused = if is_refused { session.refused.saturating_add(1) } else { 0 };
         session.refused > REFUSED_MAX
     }
 
     /// Ends the session at once: its peer has us hold too much.
-    pub fn end_session_calm(&mut self) {
+    pub(crate) fn end_session_calm(&mut self) {
         if let SessionRole::Session(session) = &mut self.link {
             session.wire.end_calm();
         }

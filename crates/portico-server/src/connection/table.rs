@@ -5,7 +5,7 @@ use super::deadline::Timer;
 
 /// Names one connection for as long as the process lives: its place, and how many held the place before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ConnectionId {
+pub(crate) struct ConnectionId {
     /// Place in the table.
     pub index: u32,
     /// Below 2^31, so that a token leaves its highest bit to other sources.
@@ -14,12 +14,12 @@ pub struct ConnectionId {
 
 impl ConnectionId {
     /// The reactor's token for this connection.
-    pub fn token(self) -> u64 {
+    pub(crate) fn token(self) -> u64 {
         u64::from(self.generation) << 32 | u64::from(self.index)
     }
 
     /// The connection that `token` was made from.
-    pub fn from_token(token: u64) -> Self {
+    pub(crate) fn from_token(token: u64) -> Self {
         Self { index: token as u32, generation: (token >> 32) as u32 }
     }
 }
@@ -35,7 +35,7 @@ pub struct RequestKey {
 /// The connections. Whoever works on one takes it out and puts it back, so that the rest of the engine stays at
 /// hand meanwhile.
 #[derive(Debug, Default)]
-pub struct ConnectionTable {
+pub(crate) struct ConnectionTable {
     places: Vec<TableSlot>,
     free: Vec<u32>,
 }
@@ -56,12 +56,12 @@ struct TableSlot {
 
 impl ConnectionTable {
     /// Number of connections.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.places.len() - self.free.len()
     }
 
     /// Sets a place aside for a new connection; [`Table::put_back`] fills it.
-    pub fn reserve(&mut self) -> ConnectionId {
+    pub(crate) fn reserve(&mut self) -> ConnectionId {
         let index = self.free.pop().unwrap_or_else(|| {
             self.places.push(TableSlot::default());
             (self.places.len() - 1) as u32
@@ -72,29 +72,29 @@ impl ConnectionTable {
     }
 
     /// Takes a connection out to work on it; `None` if it has been closed.
-    pub fn take(&mut self, id: ConnectionId) -> Option<Box<Connection>> {
+    pub(crate) fn take(&mut self, id: ConnectionId) -> Option<Box<Connection>> {
         let place = self.places.get_mut(id.index as usize)?;
         if place.generation == id.generation { place.connection.take() } else { None }
     }
 
     /// Puts a connection back into its place.
-    pub fn put_back(&mut self, id: ConnectionId, connection: Box<Connection>) {
+    pub(crate) fn put_back(&mut self, id: ConnectionId, connection: Box<Connection>) {
         self.places[id.index as usize].connection = Some(connection);
     }
 
     /// Looks at a connection.
-    pub fn get(&self, id: ConnectionId) -> Option<&Connection> {
+    pub(crate) fn get(&self, id: ConnectionId) -> Option<&Connection> {
         let place = self.places.get(id.index as usize)?;
         if place.generation == id.generation { place.connection.as_deref() } else { None }
     }
 
     /// Whether the request that waited when the connection had answered `served` others still waits.
-    pub fn awaits_thread(&self, id: ConnectionId, served: u32) -> bool {
+    pub(crate) fn awaits_thread(&self, id: ConnectionId, served: u32) -> bool {
         self.get(id).is_some_and(|connection| connection.is_waiting() && connection.served() == served)
     }
 
     /// Gives the place of a connection that was taken out, or never put in, to the next one.
-    pub fn release(&mut self, id: ConnectionId) {
+    pub(crate) fn release(&mut self, id: ConnectionId) {
         let place = &mut self.places[id.index as usize];
         debug_assert!(place.occupied && place.generation == id.generation);
         place.connection = None;
@@ -107,7 +107,7 @@ impl ConnectionTable {
     /// Notes that `bytes` are held for the connection at `index`, which is one of those of the connection at
     /// `owner`: of itself, or of who carries it. Returns what was noted before, if it is something else.
     #[inline]
-    pub fn note_held(&mut self, index: u32, owner: u32, bytes: usize) -> Option<usize> {
+    pub(crate) fn note_held(&mut self, index: u32, owner: u32, bytes: usize) -> Option<usize> {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         let before = std::mem::replace(&mut self.places[index as usize].held, bytes);
         if before == bytes {
@@ -119,19 +119,19 @@ impl ConnectionTable {
     }
 
     /// Notes that `count` temporary files are kept for the connection at `index`, as in [`Table::note_held`].
-    pub fn note_files(&mut self, index: u32, owner: u32, count: u8) {
+    pub(crate) fn note_files(&mut self, index: u32, owner: u32, count: u8) {
         let before = std::mem::replace(&mut self.places[index as usize].files, count);
         let in_all = &mut self.places[owner as usize].files_in_all;
         *in_all = in_all.saturating_add(count.into()).saturating_sub(before.into());
     }
 
     /// Temporary files that are kept for the connection at `index` and its streams.
-    pub fn files_in_all(&self, index: u32) -> u32 {
+    pub(crate) fn files_in_all(&self, index: u32) -> u32 {
         self.places.get(index as usize).map_or(0, |place| place.files_in_all.into())
     }
 
     /// What is held for the connection at `from` is from now on held for the one at `to`, which carries it.
-    pub fn move_held(&mut self, from: u32, to: u32) {
+    pub(crate) fn move_held(&mut self, from: u32, to: u32) {
         let moved = std::mem::take(&mut self.places[from as usize].held_in_all);
         self.places[to as usize].held_in_all += moved;
         let moved = std::mem::take(&mut self.places[from as usize].files_in_all);
@@ -140,29 +140,29 @@ impl ConnectionTable {
 
     /// Bytes held for the connection at `index` and its streams.
     #[inline]
-    pub fn held_in_all(&self, index: u32) -> usize {
+    pub(crate) fn held_in_all(&self, index: u32) -> usize {
         self.places.get(index as usize).map_or(0, |place| place.held_in_all as usize)
     }
 
     /// Bytes held for the connection at `index` itself.
     #[inline]
-    pub fn held(&self, index: u32) -> usize {
+    pub(crate) fn held(&self, index: u32) -> usize {
         self.places.get(index as usize).map_or(0, |place| place.held as usize)
     }
 
     /// The timer of a place.
-    pub fn timer(&mut self, index: u32) -> &mut Timer {
+    pub(crate) fn timer(&mut self, index: u32) -> &mut Timer {
         &mut self.places[index as usize].timer
     }
 
     /// Who sits at `index`, if anybody.
-    pub fn occupant(&self, index: u32) -> Option<ConnectionId> {
+    pub(crate) fn occupant(&self, index: u32) -> Option<ConnectionId> {
         let place = self.places.get(index as usize)?;
         place.occupied.then_some(ConnectionId { index, generation: place.generation })
     }
 
     /// Everybody.
-    pub fn ids(&self) -> Vec<ConnectionId> {
+    pub(crate) fn ids(&self) -> Vec<ConnectionId> {
         (0..self.places.len() as u32).filter_map(|index| self.occupant(index)).collect()
     }
 }

@@ -18,7 +18,7 @@ const RETIRE_GRACE: Duration = Duration::from_secs(5);
 
 impl Connection {
     /// The deadline has passed.
-    pub fn handle_timeout(&mut self, deadline: Deadline, context: &mut EngineContext) -> Step {
+    pub(crate) fn handle_timeout(&mut self, deadline: Deadline, context: &mut EngineContext) -> Step {
         self.due = None;
         if self.is_session() {
             return self.handle_session_timeout(deadline, context);
@@ -59,7 +59,7 @@ impl Connection {
     }
 
     /// There is no memory left, and this client has done nothing for longest.
-    pub fn cut_for_memory(&mut self, context: &mut EngineContext) -> Step {
+    pub(crate) fn cut_for_memory(&mut self, context: &mut EngineContext) -> Step {
         if self.is_idle() {
             return self.handle_timeout(Deadline::KeepAlive, context);
         }
@@ -68,7 +68,7 @@ impl Connection {
     }
 
     /// The server stops: closes what is idle at once, bounds what is not.
-    pub fn drain(&mut self, context: &mut EngineContext) -> Step {
+    pub(crate) fn drain(&mut self, context: &mut EngineContext) -> Step {
         if self.is_session() {
             return self.shut_session_down();
         }

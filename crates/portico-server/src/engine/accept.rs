@@ -14,7 +14,7 @@ use crate::connection::{Connection, ConnectionId, Idleness, Step};
 
 /// The listeners of one engine.
 #[derive(Debug, Default)]
-pub struct Accepting {
+pub(crate) struct Accepting {
     listeners: Vec<Listener>,
     paused_until: Option<Instant>,
     /// Pauses so far.
@@ -51,7 +51,7 @@ impl Accepting {
     ///
     /// # Errors
     /// The kernel's, when memory or the user's watches have run out.
-    pub fn watch(listeners: &[Listener], reactor: &Reactor, interest: Interest) -> io::Result<()> {
+    pub(crate) fn watch(listeners: &[Listener], reactor: &Reactor, interest: Interest) -> io::Result<()> {
         let mut numbered = listeners.iter().enumerate();
         numbered
             .try_for_each(|(index, listener)| reactor.register(listener, LISTENER | index as u64, interest))
@@ -110,7 +110,7 @@ fn descriptor_ceiling() -> i32 {
 
 impl Engine {
     /// Accepts from `listeners`, which its reactor watches, from now on; at once closed if the engine has stopped.
-    pub fn listen(&mut self, listeners: Vec<Listener>) {
+    pub(crate) fn listen(&mut self, listeners: Vec<Listener>) {
         if self.is_ending() {
             return listeners.iter().for_each(|listener| self.reactor.vital().remove(listener));
         }
@@ -127,7 +127,7 @@ impl Engine {
     }
 
     /// Serves a client that has not come through a listener.
-    pub fn adopt(&mut self, stream: UnixStream, server: Arc<Server>) {
+    pub(crate) fn adopt(&mut self, stream: UnixStream, server: Arc<Server>) {
         if !self.is_ending() {
             self.admit(Transport::Unix(stream.into()), Peer::Unix, server);
         }

@@ -10,7 +10,7 @@ use crate::connection::Connection;
 
 /// The connections of one worker by client.
 #[derive(Debug)]
-pub struct ClientCounts {
+pub(super) struct ClientCounts {
     /// 0: nothing is counted.
     max: u32,
     /// Of those that have one at all.
@@ -20,13 +20,13 @@ pub struct ClientCounts {
 
 impl ClientCounts {
     /// Nobody has a connection; `max` is `--connections-per-client`.
-    pub fn new(max: u32) -> Self {
+    pub(super) fn new(max: u32) -> Self {
         Self { max, counts: HashMap::new(), refused: 0 }
     }
 
     /// Whether there is a bound.
     #[inline]
-    pub fn is_bounded(&self) -> bool {
+    pub(super) fn is_bounded(&self) -> bool {
         self.max > 0
     }
 
@@ -49,7 +49,7 @@ impl ClientCounts {
 
     /// All connections.
     #[cfg(test)]
-    pub fn count(&self) -> u32 {
+    pub(super) fn count(&self) -> u32 {
         self.counts.values().sum()
     }
 

@@ -14,7 +14,7 @@ impl Engine {
     ///
     /// # Errors
     /// The client has left, or the call was given up; the kernel's, when descriptors have run out.
-    pub fn lend_connection(&mut self, key: RequestKey) -> io::Result<OwnedFd> {
+    pub(crate) fn lend_connection(&mut self, key: RequestKey) -> io::Result<OwnedFd> {
         let id = key.id;
         let connection = if self.awaits(key) { self.table.take(id) } else { None };
         let Some(mut connection) = connection else { return Err(io::ErrorKind::NotConnected.into()) };
@@ -32,14 +32,14 @@ impl Engine {
 
     /// The call `key`, which has taken its connection over, has ended, but the application has not closed its
     /// socket.
-    pub fn end_lent_soon(&mut self, key: RequestKey) {
+    pub(crate) fn end_lent_soon(&mut self, key: RequestKey) {
         if self.table.get(key.id).is_some_and(|connection| connection.is_lent_to(key.call)) {
             self.work_on(key.id, Connection::end_lent_soon);
         }
     }
 
     /// The call `key`, which has taken its connection over, has ended.
-    pub fn end_lent(&mut self, key: RequestKey) {
+    pub(crate) fn end_lent(&mut self, key: RequestKey) {
         if self.table.get(key.id).is_some_and(|connection| connection.is_lent_to(key.call)) {
             self.work_on(key.id, Connection::end_lent);
         }

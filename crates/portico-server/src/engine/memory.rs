@@ -25,12 +25,12 @@ const TRIM_INTERVAL: Duration = Duration::from_millis(10);
 
 impl Engine {
     /// The files of bodies and responses.
-    pub fn spools(&self) -> &Arc<Spools> {
+    pub(crate) fn spools(&self) -> &Arc<Spools> {
         &self.context.spools
     }
 
     /// Whether memory is scarce.
-    pub fn memory_gauge(&self) -> &Arc<MemoryGauge> {
+    pub(crate) fn memory_gauge(&self) -> &Arc<MemoryGauge> {
         self.context.ledger.gauge()
     }
 

@@ -25,7 +25,7 @@ use crate::handover::{BYTES_MAX, Dispatch, HandoverQueue, Load, MESSAGE_BYTES_MA
 
 /// The state of an engine as one of several workers: what it shares, and what it has last told the others.
 #[derive(Debug)]
-pub struct SharingState {
+pub(crate) struct SharingState {
     sharing: Sharing,
     threads: usize,
     /// Threads in calls, when last told.
@@ -88,7 +88,7 @@ const LANES: [HandoverQueue; 2] = [HandoverQueue::Idle, HandoverQueue::Ready];
 
 impl SharingState {
     /// A member whose siblings know nothing of it yet.
-    pub fn new(sharing: Sharing, threads: usize) -> Self {
+    pub(crate) fn new(sharing: Sharing, threads: usize) -> Self {
         Self {
             sharing,
             threads,
@@ -109,7 +109,7 @@ impl SharingState {
     ///
     /// # Errors
     /// The kernel's, when memory or the user's watches have run out.
-    pub fn watch(sharing: &Sharing, reactor: &Reactor) -> std::io::Result<()> {
+    pub(crate) fn watch(sharing: &Sharing, reactor: &Reactor) -> std::io::Result<()> {
         let mut lanes = LANES.into_iter();
         lanes.try_for_each(|lane| {
             reactor.vital().add("a socket to other workers", sharing.handover.receiver(lane));
@@ -138,14 +138,14 @@ fn token(lane: HandoverQueue) -> u64 {
 
 impl Engine {
     /// Tells how many threads are in calls, and whether calls are long.
-    pub fn set_calls(&mut self, calls: usize, unhurried: bool) {
+    pub(crate) fn set_calls(&mut self, calls: usize, unhurried: bool) {
         if let Some(member) = &mut self.member {
             (member.calls, member.unhurried) = (calls, unhurried);
         }
     }
 
     /// Tells the siblings what has changed since they were told last.
-    pub fn tell_load(&mut self) {
+    pub(crate) fn tell_load(&mut self) {
         let ending = self.is_ending();
         let Some(member) = &mut self.member else { return };
         if self.queue.len() > member.free_threads() && !ending && member.pass_at.is_none() {
@@ -357,7 +357,7 @@ impl Engine {
 
     /// Begins to stop in favour of the siblings; where there is none, as [`Engine::drain`]. Connections between
     /// requests go to siblings, the others after their response.
-    pub fn retire(&mut self, until: Instant) {
+    pub(crate) fn retire(&mut self, until: Instant) {
         if self.context.draining || self.context.retiring {
             return;
         }

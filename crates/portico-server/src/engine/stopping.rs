@@ -12,14 +12,14 @@ const CUT_TOLD_MAX: u32 = 32;
 
 impl Engine {
     /// From now on every response says that it is its connection's last.
-    pub fn announce_close(&mut self) {
+    pub(crate) fn announce_close(&mut self) {
         self.context.announcing = true;
         self.shut_sessions_down();
     }
 
     /// Begins to stop: takes what the kernel has accepted already, closes the listeners and what is idle, lets the
     /// rest come to its end until `until`.
-    pub fn drain(&mut self, until: Instant) {
+    pub(crate) fn drain(&mut self, until: Instant) {
         if self.context.draining {
             return;
         }
@@ -33,7 +33,7 @@ impl Engine {
     }
 
     /// Stops at once: cuts what is still open.
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.context.draining = true;
         self.stopped = true;
         self.close_listeners();
@@ -59,7 +59,7 @@ impl Engine {
     }
 
     /// Whether it has come to its end: nothing is open any more.
-    pub fn is_stopped(&self) -> bool {
+    pub(crate) fn is_stopped(&self) -> bool {
         self.stopped || ((self.context.draining || self.context.retiring) && self.table.len() == 0)
     }
 }

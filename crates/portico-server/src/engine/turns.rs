@@ -14,7 +14,7 @@ impl Engine {
     /// Handles what the reactor has reported. The listeners come last: what comes with a new connection is read at
     /// once, and is not to overtake what others sent before. When that takes long, the rest is noted for
     /// [`Engine::advance`], which takes turns with looks at the network.
-    pub fn handle_events(&mut self, events: &Events) {
+    pub(crate) fn handle_events(&mut self, events: &Events) {
         if let [event] = events.as_slice() {
             self.handle_event(*event);
             return self.write_unheld_sessions();
@@ -58,7 +58,7 @@ impl Engine {
     }
 
     /// Handles one event.
-    pub fn handle_event(&mut self, event: Event) {
+    pub(crate) fn handle_event(&mut self, event: Event) {
         if Accepting::owns(event.token) {
             return self.accept(event.token);
         }
@@ -68,7 +68,7 @@ impl Engine {
 
     /// Notes an event for [`Engine::advance`], which handles once what has been noted several times: a client that
     /// sends without a pause keeps nobody who has something else to do.
-    pub fn note_event(&mut self, event: Event) {
+    pub(crate) fn note_event(&mut self, event: Event) {
         if Accepting::owns(event.token) {
             return self.accepting.note(event.token);
         }

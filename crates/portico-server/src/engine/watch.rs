@@ -20,12 +20,12 @@ impl Engine {
     }
 
     /// Whether a connection may be unwatched whose request came with it.
-    pub fn has_unwatched(&self) -> bool {
+    pub(crate) fn has_unwatched(&self) -> bool {
         !self.unwatched.is_empty()
     }
 
     /// Watches all connections. One that is answered and closed before spares the kernel both ends of the watch.
-    pub fn watch_all(&mut self) {
+    pub(crate) fn watch_all(&mut self) {
         for id in std::mem::take(&mut self.unwatched) {
             if let Some(mut connection) = self.table.take(id) {
                 if connection.watched().is_none()

@@ -17,7 +17,7 @@ use nix::sys::time::TimeValLike;
 
 /// The moving averages. Two threads that end a call at once may lose one of the two: an average does not mind.
 #[derive(Debug, Default)]
-pub struct CallDurationAverage {
+pub(super) struct CallDurationAverage {
     average_nanos: AtomicU64,
     long: AtomicBool,
     waits: AtomicBool,
@@ -34,7 +34,7 @@ pub struct CallDurationAverage {
 
 /// What the calling thread had used when a call began that is sampled.
 #[derive(Debug)]
-pub struct Sample {
+pub(super) struct Sample {
     begun: Instant,
     usage: Usage,
 }
@@ -86,7 +86,7 @@ impl CallDurationAverage {
     /// A call begins on the calling thread. A sample to be [recorded](CallDurationAverage::record) with it at its
     /// end, if this is one of those that are asked.
     #[inline]
-    pub fn begin(&self) -> Option<Sample> {
+    pub(super) fn begin(&self) -> Option<Sample> {
         if self.average_nanos.load(Ordering::Relaxed) < SAMPLED_ABOVE.as_nanos() as u64 {
             return None;
         }
@@ -99,7 +99,7 @@ impl CallDurationAverage {
     /// A call has taken `wall`. `parallel`: whether several threads can compute at once, as without Python's
     /// global lock.
     #[inline]
-    pub fn record(&self, wall: Duration, sample: Option<Sample>, parallel: impl FnOnce() -> bool) {
+    pub(super) fn record(&self, wall: Duration, sample: Option<Sample>, parallel: impl FnOnce() -> bool) {
         let nanos = wall.min(OUTLIER).as_nanos() as u64;
         let average = self.average_nanos.load(Ordering::Relaxed);
         let average = average - average / WEIGHT + nanos / WEIGHT;
@@ -143,7 +143,7 @@ impl CallDurationAverage {
     }
 
     /// While calls wait: a thread that had a request to run has waited so long for the interpreter.
-    pub fn record_interpreter(&self, waited: Duration) {
+    pub(super) fn record_interpreter(&self, waited: Duration) {
         let former = self.interpreter_taken.load(Ordering::Relaxed);
         let now = if waited > TAKEN_ABOVE { ALL_TAKEN } else { 0 };
         let taken = former - former / WEIGHT as u32 + now / WEIGHT as u32;
@@ -162,18 +162,18 @@ impl CallDurationAverage {
     }
 
     /// Whether calls have lately been long.
-    pub fn is_long(&self) -> bool {
+    pub(super) fn is_long(&self) -> bool {
         self.long.load(Ordering::Relaxed)
     }
 
     /// Whether they have been long and waited for something else than the interpreter: then each lending has
     /// another thread wait for the network at once.
-    pub fn waits(&self) -> bool {
+    pub(super) fn waits(&self) -> bool {
         self.waits.load(Ordering::Relaxed)
     }
 
     /// What calls have lately taken, on average.
-    pub fn average(&self) -> Duration {
+    pub(super) fn average(&self) -> Duration {
         Duration::from_nanos(self.average_nanos.load(Ordering::Relaxed))
     }
 }

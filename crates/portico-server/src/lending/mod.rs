@@ -19,6 +19,7 @@
 //!
 //! One file because each step hands the engine to the next: a reader follows it from take to release.
 
+mod application;
 mod call_duration;
 mod control;
 mod message;
@@ -38,13 +39,13 @@ use portico_lending::{ActiveCall, ActiveCalls, Exchange, NextDeadline};
 use portico_log::{AccessLog, Occurrences};
 use portico_net::{Events, Reactor};
 
-use crate::application::{Application, Request};
 use crate::connection::{
     ConnectionId, Counters, Flow, MemoryGauge, RequestKey, ResponsePart, ResponseSpool, Room, WaitEnd,
 };
 use crate::engine::{Call, Engine, POLL_INTERVAL, Writing};
 use crate::handover::Sharing;
 use crate::spool::{SpoolError, Spools};
+pub use application::{Application, Request};
 use call_duration::CallDurationAverage;
 use message::EngineMessage;
 use poller::ReactorPoller;

@@ -8,10 +8,10 @@ use portico_log::RequestId;
 use portico_net::{Server, TlsClient};
 use portico_proto::{Peer, RequestHead};
 
+use super::responder::Responder;
 use crate::body::Body;
 use crate::connection::RequestKey;
 use crate::forwarded::Forwarded;
-use crate::lending::Responder;
 
 /// A program that answers requests. The gateway to Python implements it; tests and benches implement it in Rust.
 pub trait Application: Send + Sync + 'static {
