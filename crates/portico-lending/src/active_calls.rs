@@ -43,11 +43,13 @@ impl ActiveCalls {
 
 impl ActiveCall {
     /// The thread begins `call`.
+    #[inline]
     pub fn begin(&self, call: u64) {
         self.0.store(call, Ordering::SeqCst);
     }
 
     /// Ends `call`; `false` if that has happened already.
+    #[inline]
     pub fn end(&self, call: u64) -> bool {
         self.0.compare_exchange(call, FREE, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }

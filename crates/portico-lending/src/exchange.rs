@@ -23,38 +23,45 @@ impl<T, L> Exchange<T, L> {
     }
 
     /// The threads.
+    #[inline]
     pub fn thread_states(&self) -> &ThreadStates {
         &self.thread_states
     }
 
     /// Takes the value, if it lies in the slot.
+    #[inline]
     pub fn take(&self) -> Option<Box<T>> {
         self.slot.take()
     }
 
     /// Lays the value into the slot; gives it back if a message has come meanwhile.
+    #[inline]
     pub fn release(&self, value: Box<T>) -> Option<Box<T>> {
         self.slot.put(value);
         if self.mailbox.has_messages() { self.slot.take() } else { None }
     }
 
     /// Lays the value down whatever messages there are: nobody will take it again.
+    #[inline]
     pub fn lay_to_rest(&self, value: Box<T>) {
         self.slot.put(value);
     }
 
     /// Leaves a message for whoever has the value. `Some` if nobody has: the caller delivers.
+    #[inline]
     pub fn post(&self, message: L) -> Option<Box<T>> {
         self.mailbox.post(message);
         self.slot.take()
     }
 
     /// Whether there are messages for whoever has the value.
+    #[inline]
     pub fn has_messages(&self) -> bool {
         self.mailbox.has_messages()
     }
 
     /// The messages; whoever has the value asks for them.
+    #[inline]
     pub fn collect(&self) -> Vec<L> {
         self.mailbox.collect()
     }

@@ -31,11 +31,13 @@ impl<M> Mailbox<M> {
     }
 
     /// Whether messages wait.
+    #[inline]
     pub(crate) fn has_messages(&self) -> bool {
         self.full.load(Ordering::SeqCst)
     }
 
     /// Takes all messages out.
+    #[inline]
     pub(crate) fn collect(&self) -> Vec<M> {
         if !self.has_messages() {
             return Vec::new();

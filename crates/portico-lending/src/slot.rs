@@ -28,6 +28,7 @@ impl<T> Slot<T> {
     ///
     /// Sequentially consistent, as `take` is: a thread that puts and then reads another flag, and one that sets
     /// that flag and then takes, cannot both miss each other. The mailbox and the idle list rest on this.
+    #[inline]
     pub(crate) fn put(&self, value: Box<T>) -> Option<Box<T>> {
         let former = self.value.swap(Box::into_raw(value), Ordering::SeqCst);
         // SAFETY: see `own`; the swap took `former` out.
@@ -35,6 +36,7 @@ impl<T> Slot<T> {
     }
 
     /// Takes the value out, if there is one.
+    #[inline]
     pub(crate) fn take(&self) -> Option<Box<T>> {
         let value = self.value.swap(ptr::null_mut(), Ordering::SeqCst);
         // SAFETY: see `own`; the swap took `value` out.

@@ -38,82 +38,98 @@ pub struct ThreadStates {
 
 impl ThreadStates {
     /// A thread begins a call.
+    #[inline]
     pub fn begin_call(&self) {
         self.calls.fetch_add(1, Ordering::SeqCst);
     }
 
     /// A thread's call has ended.
+    #[inline]
     pub fn end_call(&self) {
         self.calls.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// Threads that are in a call.
+    #[inline]
     pub fn calls(&self) -> usize {
         self.calls.load(Ordering::SeqCst)
     }
 
     /// Application threads that wait for the network.
+    #[inline]
     pub fn polling(&self) -> usize {
         self.polling.load(Ordering::SeqCst)
     }
 
     /// Whether any thread waits for the network.
+    #[inline]
     pub fn is_polled(&self) -> bool {
         self.polling() > 0 || self.is_standby_polling()
     }
 
     /// Whether the standby waits for the network.
+    #[inline]
     pub fn is_standby_polling(&self) -> bool {
         self.standby_polling.load(Ordering::SeqCst)
     }
 
     /// Whether the engine that lies in the slot needs nobody: its sockets are waited on and it has no work.
+    #[inline]
     pub fn is_looked_after(&self) -> bool {
         self.is_polled() && !self.work_waiting.load(Ordering::SeqCst)
     }
 
     /// The engine is being laid down with (`true`) or without work in it.
+    #[inline]
     pub fn set_work_waiting(&self, waiting: bool) {
         self.work_waiting.store(waiting, Ordering::SeqCst);
     }
 
     /// The calling application thread begins to wait for the network.
+    #[inline]
     pub fn begin_poll(&self) {
         self.polling.fetch_add(1, Ordering::SeqCst);
     }
 
     /// It has ended its wait.
+    #[inline]
     pub fn end_poll(&self) {
         self.polling.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// The standby begins or ends to wait for the network.
+    #[inline]
     pub fn set_standby_polling(&self, polling: bool) {
         self.standby_polling.store(polling, Ordering::SeqCst);
     }
 
     /// Whether an application thread has nothing to do.
+    #[inline]
     pub fn has_idle(&self) -> bool {
         self.polling() > 0 || !self.parked().is_empty()
     }
 
     /// Says that the calling thread is about to park.
+    #[inline]
     pub fn announce_park(&self) {
         self.parked().push(thread::current());
     }
 
     /// Takes that back, if nobody has woken the thread in between.
+    #[inline]
     pub fn revoke_park(&self) {
         let me = thread::current().id();
         self.parked().retain(|thread| thread.id() != me);
     }
 
     /// Parks the calling thread until it is woken.
+    #[inline]
     pub fn park(&self) {
         thread::park();
     }
 
     /// Wakes one application thread that has nothing to do, if there is one.
+    #[inline]
     pub fn wake_one(&self, poller: &impl Poller) {
         let parked = self.parked().pop();
         if let Some(thread) = parked {
@@ -131,11 +147,13 @@ impl ThreadStates {
     }
 
     /// The engine is being lent to call the application. Only its driver calls this.
+    #[inline]
     pub fn count_lend(&self) {
         self.lends.store(self.lends.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
     /// Number of lendings so far.
+    #[inline]
     pub fn lends(&self) -> u64 {
         self.lends.load(Ordering::Relaxed)
     }
@@ -146,12 +164,14 @@ impl ThreadStates {
     }
 
     /// The standby sleeps deeply (`true`) or looks after lent engines by itself.
+    #[inline]
     pub fn set_standby_asleep(&self, asleep: bool) {
         // A swap, as in `rouse_standby`: of two swaps the later one sees all that came before the earlier one.
         self.standby_asleep.swap(asleep, Ordering::SeqCst);
     }
 
     /// Has the standby look after the engine from now on, if it does not already.
+    #[inline]
     pub fn rouse_standby(&self, poller: &impl Poller) {
         if self.standby_asleep.swap(false, Ordering::SeqCst) {
             self.wake_standby(poller);
@@ -166,11 +186,13 @@ impl ThreadStates {
     }
 
     /// Whether somebody has asked since the last look.
+    #[inline]
     pub fn was_standby_asked(&self) -> bool {
         self.standby_asked.swap(false, Ordering::SeqCst)
     }
 
     /// Wakes the standby, however it sleeps.
+    #[inline]
     pub fn wake_standby(&self, poller: &impl Poller) {
         if self.standby_polling.load(Ordering::SeqCst) {
             poller.wake_aside();
@@ -197,11 +219,13 @@ const NEVER: u64 = u64::MAX;
 
 impl NextDeadline {
     /// No deadline.
+    #[inline]
     pub fn new(base: Instant) -> Self {
         Self { base, due_nanos: AtomicU64::new(NEVER), standby_until_nanos: AtomicU64::new(0) }
     }
 
     /// Publishes the next deadline; whether the standby must be woken because it would sleep past it.
+    #[inline]
     pub fn publish(&self, due: Option<Instant>) -> bool {
         let due = due.map_or(NEVER, |due| self.nanos(due));
         self.due_nanos.store(due, Ordering::SeqCst);
@@ -209,6 +233,7 @@ impl NextDeadline {
     }
 
     /// The standby sleeps until `until`; returns how long it may, given the deadline that is published now.
+    #[inline]
     pub fn sleep_until(&self, until: Option<Instant>, now: Instant) -> Option<Duration> {
         let until = until.map_or(NEVER, |until| self.nanos(until));
         self.standby_until_nanos.store(until, Ordering::SeqCst);
@@ -219,6 +244,7 @@ impl NextDeadline {
     }
 
     /// The published deadline.
+    #[inline]
     pub fn due(&self) -> Option<Instant> {
         match self.due_nanos.load(Ordering::SeqCst) {
             NEVER => None,

@@ -78,6 +78,7 @@ pub struct Times {
 
 impl Times {
     /// All of it.
+    #[inline]
     pub fn whole(&self) -> u64 {
         self.queue + self.application + self.write
     }
@@ -112,6 +113,7 @@ pub enum Reason {
 
 impl Reason {
     /// Whether the server has answered, not the application.
+    #[inline]
     pub fn is_servers(self) -> bool {
         match self {
             Self::QueueFull

@@ -32,6 +32,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 impl Occurrences {
     /// It has never happened.
+    #[inline]
     pub const fn new() -> Self {
         Self(AtomicU64::new(0))
     }
@@ -45,6 +46,7 @@ impl Occurrences {
 
 impl CountNote {
     /// As a number.
+    #[inline]
     pub fn count(self) -> u64 {
         self.0
     }
@@ -61,6 +63,7 @@ impl fmt::Display for CountNote {
 
 impl Ration {
     /// So many are told each second.
+    #[inline]
     pub const fn new(each_second: u32) -> Self {
         Self { state: Mutex::new(RationState { since: None, told: 0, left_out: 0 }), each_second }
     }

@@ -70,11 +70,13 @@ const BLOCKS: usize = 64;
 
 impl RequestId {
     /// The id as it is told; `None` where there is none.
+    #[inline]
     pub fn text<'a>(&'a self, head: &'a RequestHead) -> Option<&'a [u8]> {
         self.given(head).or_else(|| self.made())
     }
 
     /// The id as it is told, if it is the one of the request `head`.
+    #[inline]
     pub fn given<'a>(&self, head: &'a RequestHead) -> Option<&'a [u8]> {
         match self {
             Self::Given => head.field(FIELD),
@@ -83,6 +85,7 @@ impl RequestId {
     }
 
     /// The id as it is told, if it is one of ours.
+    #[inline]
     pub fn made(&self) -> Option<&[u8]> {
         match self {
             Self::Made(digits) => Some(digits),

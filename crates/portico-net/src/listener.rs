@@ -248,6 +248,7 @@ impl Listener {
     }
 
     /// What requests that come through it are told of it.
+    #[inline]
     pub fn server(&self) -> &Arc<Server> {
         &self.server
     }
@@ -261,6 +262,7 @@ impl Listener {
     }
 
     /// Whether it is a UNIX socket.
+    #[inline]
     pub fn is_unix(&self) -> bool {
         self.is_unix
     }

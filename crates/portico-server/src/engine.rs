@@ -163,11 +163,13 @@ impl Engine {
     }
 
     /// Sets the present moment.
+    #[inline]
     pub(crate) fn set_now(&mut self, now: Instant) {
         self.context.now = now;
     }
 
     /// The present moment, as it was set last.
+    #[inline]
     pub(crate) fn now(&self) -> Instant {
         self.context.now
     }
@@ -178,12 +180,14 @@ impl Engine {
     }
 
     /// Sets the present moment, after a look at the network.
+    #[inline]
     pub(crate) fn set_polled(&mut self, now: Instant) {
         self.context.now = now;
         self.poll_due = now + POLL_INTERVAL;
     }
 
     /// Whether the last look at the network is so old that it is time for another.
+    #[inline]
     pub(crate) fn poll_is_due(&self) -> bool {
         self.context.now >= self.poll_due
     }
@@ -244,11 +248,13 @@ impl Engine {
     }
 
     /// Whether a complete request waits for a thread.
+    #[inline]
     pub(crate) fn has_call(&self) -> bool {
         !self.queue.is_empty()
     }
 
     /// Whether there is something to do without waiting for the network.
+    #[inline]
     pub(crate) fn has_work(&self) -> bool {
         self.has_call() || self.has_unfinished()
     }
@@ -536,6 +542,7 @@ impl Engine {
 }
 
 /// The earlier one of what there is: without a loop, for it is asked for with every laying down.
+#[inline]
 fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),

@@ -60,11 +60,13 @@ impl Queue {
     }
 
     /// Number of requests that wait.
+    #[inline]
     pub(crate) fn len(&self) -> usize {
         self.entries.saturating_sub(self.stale)
     }
 
     /// Whether none waits.
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }

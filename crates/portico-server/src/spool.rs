@@ -104,11 +104,13 @@ impl Spools {
     }
 
     /// Files that one connection may have with all of its streams: an eighth of all.
+    #[inline]
     pub(crate) fn files_per_connection(&self) -> u32 {
         (self.files_max / 8).max(1)
     }
 
     /// Whether there is little room for another file, or for more in one.
+    #[inline]
     pub(crate) fn is_short(&self) -> bool {
         self.files.load(Ordering::Relaxed) >= self.files_max - self.files_max / 16
             || self.bytes.load(Ordering::Relaxed) >= self.bytes_max - self.bytes_max / 16

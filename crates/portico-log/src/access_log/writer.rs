@@ -156,6 +156,7 @@ impl AccessLog {
     }
 
     /// Whether it needs to know where the time of requests goes.
+    #[inline]
     pub fn needs_times(&self) -> bool {
         self.plan.needs_times()
     }

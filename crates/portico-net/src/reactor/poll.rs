@@ -76,6 +76,7 @@ impl Reactor {
     }
 
     /// The descriptors without which nothing can be waited for; others may be added.
+    #[inline]
     pub fn vital(&self) -> &VitalDescriptors {
         &self.vital
     }
@@ -188,6 +189,7 @@ impl Interest {
 
 impl Event {
     /// This event and a later one of the same descriptor in one.
+    #[inline]
     pub fn and(self, later: Self) -> Self {
         Self {
             token: self.token,
@@ -222,21 +224,25 @@ impl Events {
     }
 
     /// Forgets them.
+    #[inline]
     pub fn clear(&mut self) {
         self.list.clear();
     }
 
     /// Whether the wait brought none. A mere wake-up counts as none.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
     /// The events.
+    #[inline]
     pub fn as_slice(&self) -> &[Event] {
         &self.list
     }
 
     /// The events, one by one.
+    #[inline]
     pub fn iter(&self) -> impl Iterator<Item = Event> {
         self.list.iter().copied()
     }

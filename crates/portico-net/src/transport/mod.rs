@@ -72,6 +72,7 @@ impl Transport {
     }
 
     /// Whether its bytes go over a UNIX socket, whomever the peer speaks for.
+    #[inline]
     pub fn is_unix(&self) -> bool {
         match self {
             Self::Unix(_) => true,
@@ -94,6 +95,7 @@ impl Transport {
     }
 
     /// Whether a header of the PROXY protocol is still to come.
+    #[inline]
     pub fn awaits_header(&self) -> bool {
         match self {
             Self::Tcp(_) | Self::Unix(_) | Self::Tls(_) | Self::Stream(_) => false,
@@ -102,6 +104,7 @@ impl Transport {
     }
 
     /// What the peer has said of whom it speaks for: once, and only where that is awaited.
+    #[inline]
     pub fn take_header(&mut self) -> Option<ProxyResult> {
         match self {
             Self::Tcp(_) | Self::Unix(_) | Self::Tls(_) | Self::Stream(_) => None,
@@ -110,6 +113,7 @@ impl Transport {
     }
 
     /// Whether another process could go on with it: its state is all in the kernel.
+    #[inline]
     pub fn can_be_handed_over(&self) -> bool {
         match self {
             Self::Tcp(_) | Self::Unix(_) => true,
@@ -119,6 +123,7 @@ impl Transport {
     }
 
     /// Whether nothing can be read before a handshake is done.
+    #[inline]
     pub fn is_handshaking(&self) -> bool {
         match self {
             Self::Tcp(_) | Self::Unix(_) | Self::Stream(_) => false,
@@ -128,6 +133,7 @@ impl Transport {
     }
 
     /// Whether the peer was to speak TLS and does not: what it is told, it is told in the clear.
+    #[inline]
     pub fn is_plain_http(&self) -> bool {
         match self {
             Self::Tcp(_) | Self::Unix(_) | Self::Stream(_) => false,
@@ -137,6 +143,7 @@ impl Transport {
     }
 
     /// The client of a handshake that is done.
+    #[inline]
     pub fn tls_client(&self) -> Option<&Arc<TlsClient>> {
         match self {
             Self::Tcp(_) | Self::Unix(_) | Self::Stream(_) => None,
@@ -146,6 +153,7 @@ impl Transport {
     }
 
     /// The descriptor to be watched; none where another connection's socket carries the bytes.
+    #[inline]
     pub fn socket(&self) -> Option<BorrowedFd<'_>> {
         match self {
             Self::Tcp(socket) | Self::Unix(socket) => Some(socket.as_fd()),
@@ -214,6 +222,7 @@ impl Transport {
     }
 
     /// Writes what the kernel takes of several pieces, in their order.
+    #[inline]
     pub fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> Progress {
         match self {
             Self::Tcp(socket) | Self::Unix(socket) => write_vectored(socket.as_fd(), pieces),
@@ -240,6 +249,7 @@ impl Transport {
     /// How much the peer has acknowledged, where it has been given `written` bytes since some moment. Only
     /// differences count. Of a stream it is what all streams of its session have been able to write: they share
     /// the peer's window.
+    #[inline]
     pub fn acknowledged(&self, written: u64) -> i64 {
         if let Self::Stream(io) = self {
             return io.session_bytes() as i64;
@@ -250,6 +260,7 @@ impl Transport {
 
     /// Whether the peer has acknowledged all that was written, so that a reset takes nothing of it away; of a
     /// stream of HTTP/2: whether its session has it among what is to be written next.
+    #[inline]
     pub fn has_delivered(&self) -> bool {
         match self {
             // What a UNIX socket has taken its peer can read, and there is no reset.
@@ -281,6 +292,7 @@ impl Transport {
     }
 
     /// Bytes that have come on a stream and not been read.
+    #[inline]
     pub fn unread_bytes(&self) -> usize {
         if let Self::Stream(io) = self { io.unread_bytes() } else { 0 }
     }
@@ -343,6 +355,7 @@ fn shut_down(socket: BorrowedFd<'_>) {
 }
 
 /// Reads what is there. Without waiting, also where an application that has taken the connection over waits.
+#[inline]
 pub fn read(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Progress {
     receive(socket, buffer, RecvFlags::DONTWAIT)
 }
@@ -360,6 +373,7 @@ fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], flags: RecvFlags) -> Progr
 }
 
 /// Writes what the kernel takes, likewise.
+#[inline]
 pub fn write(socket: BorrowedFd<'_>, bytes: &[u8]) -> Progress {
     loop {
         return match rustix::net::send(socket, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {

@@ -47,11 +47,13 @@ pub(crate) struct Deadlines {
 
 impl Timer {
     /// Nothing is waited for.
+    #[inline]
     pub(crate) fn clear(&mut self) {
         self.due = None;
     }
 
     /// What is waited for now.
+    #[inline]
     pub(crate) fn due(&self) -> Option<(Deadline, Instant)> {
         self.due
     }
@@ -68,11 +70,13 @@ impl Deadlines {
     }
 
     /// When [`Deadlines::next_due`] is to be asked again.
+    #[inline]
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
         self.entries.peek().map(|Reverse((at, _))| *at)
     }
 
     /// The next place whose entry has fallen due by `now`; pass it to [`Deadlines::handle_timeout`].
+    #[inline]
     pub(crate) fn next_due(&mut self, now: Instant) -> Option<(u32, Instant)> {
         let Reverse((at, _)) = *self.entries.peek()?;
         if at > now {

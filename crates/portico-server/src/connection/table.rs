@@ -19,6 +19,7 @@ impl ConnectionId {
     }
 
     /// The connection that `token` was made from.
+    #[inline]
     pub(crate) fn from_token(token: u64) -> Self {
         Self { index: token as u32, generation: (token >> 32) as u32 }
     }
@@ -56,6 +57,7 @@ struct TableSlot {
 
 impl ConnectionTable {
     /// Number of connections.
+    #[inline]
     pub(crate) fn len(&self) -> usize {
         self.places.len() - self.free.len()
     }
@@ -83,12 +85,14 @@ impl ConnectionTable {
     }
 
     /// Looks at a connection.
+    #[inline]
     pub(crate) fn get(&self, id: ConnectionId) -> Option<&Connection> {
         let place = self.places.get(id.index as usize)?;
         if place.generation == id.generation { place.connection.as_deref() } else { None }
     }
 
     /// Whether the request that waited when the connection had answered `served` others still waits.
+    #[inline]
     pub(crate) fn awaits_thread(&self, id: ConnectionId, served: u32) -> bool {
         self.get(id).is_some_and(|connection| connection.is_waiting() && connection.served() == served)
     }
@@ -126,6 +130,7 @@ impl ConnectionTable {
     }
 
     /// Temporary files that are kept for the connection at `index` and its streams.
+    #[inline]
     pub(crate) fn files_in_all(&self, index: u32) -> u32 {
         self.places.get(index as usize).map_or(0, |place| place.files_in_all.into())
     }
@@ -151,6 +156,7 @@ impl ConnectionTable {
     }
 
     /// The timer of a place.
+    #[inline]
     pub(crate) fn timer(&mut self, index: u32) -> &mut Timer {
         &mut self.places[index as usize].timer
     }

@@ -80,6 +80,7 @@ impl Accepting {
         self.descriptor_ceiling
     }
 
+    #[inline]
     pub(super) fn owns(token: u64) -> bool {
         token & LISTENER != 0
     }
@@ -91,10 +92,12 @@ impl Accepting {
         }
     }
 
+    #[inline]
     pub(super) fn has_unfinished(&self) -> bool {
         !self.unfinished.is_empty()
     }
 
+    #[inline]
     pub(super) fn paused_until(&self) -> Option<Instant> {
         self.paused_until
     }

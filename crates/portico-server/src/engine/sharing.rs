@@ -118,10 +118,12 @@ impl SharingState {
     }
 
     /// `passing`: with the moment to look again whether a sibling has a thread for what waits here.
+    #[inline]
     pub(super) fn next_deadline(&self, passing: bool) -> Option<Instant> {
         earlier(self.pass_at.filter(|_| passing), earlier(self.look_at, self.leave_at))
     }
 
+    #[inline]
     fn free_threads(&self) -> usize {
         self.threads.saturating_sub(self.calls)
     }

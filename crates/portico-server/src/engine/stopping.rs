@@ -59,6 +59,7 @@ impl Engine {
     }
 
     /// Whether it has come to its end: nothing is open any more.
+    #[inline]
     pub(crate) fn is_stopped(&self) -> bool {
         self.stopped || ((self.context.draining || self.context.retiring) && self.table.len() == 0)
     }

@@ -162,12 +162,14 @@ impl CallDurationAverage {
     }
 
     /// Whether calls have lately been long.
+    #[inline]
     pub(super) fn is_long(&self) -> bool {
         self.long.load(Ordering::Relaxed)
     }
 
     /// Whether they have been long and waited for something else than the interpreter: then each lending has
     /// another thread wait for the network at once.
+    #[inline]
     pub(super) fn waits(&self) -> bool {
         self.waits.load(Ordering::Relaxed)
     }
