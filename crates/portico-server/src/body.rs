@@ -1,7 +1,7 @@
 //! The body of a request: how the engine stores it and how the application reads it.
 //!
 //! A complete body lies in memory up to the request buffer's size and beyond it in an unlinked file. A streamed
-//! one passes through a [`Pipe`] of the same size.
+//! one passes through a [`BodyPipe`] of the same size.
 
 use std::fmt;
 use std::io;

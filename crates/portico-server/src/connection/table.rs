@@ -62,7 +62,7 @@ impl ConnectionTable {
         self.places.len() - self.free.len()
     }
 
-    /// Sets a place aside for a new connection; [`Table::put_back`] fills it.
+    /// Sets a place aside for a new connection; [`ConnectionTable::put_back`] fills it.
     pub(crate) fn reserve(&mut self) -> ConnectionId {
         let index = self.free.pop().unwrap_or_else(|| {
             self.places.push(TableSlot::default());
@@ -122,7 +122,8 @@ impl ConnectionTable {
         Some(before as usize)
     }
 
-    /// Notes that `count` temporary files are kept for the connection at `index`, as in [`Table::note_held`].
+    /// Notes that `count` temporary files are kept for the connection at `index`, as in
+    /// [`ConnectionTable::note_held`].
     pub(crate) fn note_files(&mut self, index: u32, owner: u32, count: u8) {
         let before = std::mem::replace(&mut self.places[index as usize].files, count);
         let in_all = &mut self.places[owner as usize].files_in_all;
