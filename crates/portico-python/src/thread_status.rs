@@ -222,9 +222,9 @@ impl ThreadStatuses {
             slot,
             request.key,
             &Note {
-                method: request.head.method(),
-                target: request.head.target(),
-                peer: address(request.client()),
+                method: request.head().method(),
+                target: request.head().target(),
+                peer: address(request.context.sender()),
                 begun_nanos,
                 queued_nanos: queued,
             },

@@ -14,21 +14,20 @@ mod streams;
 mod turns;
 mod watch;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use portico_config::Config;
-use portico_log::{AccessLog, RequestId};
-use portico_net::{Reactor, Server, TlsClient};
-use portico_proto::{Peer, RequestHead};
+use portico_log::AccessLog;
+use portico_log::RequestId;
+use portico_net::Reactor;
 
 use crate::body::Body;
+use crate::client::RequestContext;
 use crate::connection::{
-    Connection, ConnectionId, ConnectionTable, Counters, Deadline, EngineContext, QUEUE_FULL, RequestKey,
-    ResponsePart, ResponseShare, Step, deadline::Deadlines,
+    BegunCall, Connection, ConnectionId, ConnectionTable, Counters, Deadline, EngineContext, QUEUE_FULL,
+    RequestKey, ResponsePart, ResponseShare, Step, deadline::Deadlines,
 };
-use crate::forwarded::Forwarded;
 use crate::handover::Sharing;
 use crate::queue::{Admission, Queue, Ticket};
 pub(crate) use accept::Accepting;
@@ -80,24 +79,12 @@ pub(crate) struct Engine {
 pub(crate) struct Call {
     /// Where the response goes.
     pub key: RequestKey,
-    /// The request's head.
-    pub head: Arc<RequestHead>,
-    /// Its body.
-    pub body: Body,
-    /// The other end of its connection.
-    pub peer: Peer,
-    /// What that says of others is believed.
-    pub trusted: bool,
-    /// What a believed proxy says of the client.
-    pub forwarded: Option<Arc<Forwarded>>,
-    /// What the client has shown of itself in the TLS handshake.
-    pub tls: Option<Arc<TlsClient>>,
-    /// Where the client connected to, as its PROXY header tells.
-    pub destination: Option<Arc<SocketAddr>>,
-    /// Through which listener.
-    pub server: Arc<Server>,
+    /// Its head, and who has sent it.
+    pub context: Arc<RequestContext>,
     /// Its id.
     pub id: RequestId,
+    /// Its body.
+    pub body: Body,
     /// How long it waited in the queue, in nanoseconds: a few bytes less that are moved from hand to hand.
     pub queued_nanos: u64,
     /// What the response may hold.
@@ -282,28 +269,10 @@ impl Engine {
             let key = RequestKey { id, call: self.calls + 1 };
             let share = self.response_share(id, &connection);
             let begun = connection.begin_call(key.call, &mut self.context, read_more(id));
-            let (peer, server, id_told) =
-                (connection.peer(), Arc::clone(connection.server()), connection.id());
-            let (trusted, forwarded) = (connection.is_trusted(), connection.forwarded().cloned());
-            let (tls, destination) = (connection.tls().cloned(), connection.destination().cloned());
             self.settle(id, connection, Step::Keep);
-            if let Some((head, body, queued)) = begun {
+            if let Some(BegunCall { context, id, body, queued }) = begun {
                 self.calls = key.call;
-                let queued_nanos = queued.as_nanos() as u64;
-                return Some(Call {
-                    key,
-                    head,
-                    body,
-                    peer,
-                    trusted,
-                    forwarded,
-                    tls,
-                    destination,
-                    server,
-                    id: id_told,
-                    queued_nanos,
-                    share,
-                });
+                return Some(Call { key, context, id, body, queued_nanos: queued.as_nanos() as u64, share });
             }
         }
         None
@@ -356,10 +325,10 @@ impl Engine {
         }
     }
 
-    /// The head of the request that the call `key` answers.
-    pub(crate) fn head_of(&self, key: RequestKey) -> Option<Arc<RequestHead>> {
+    /// The request that the call `key` answers.
+    pub fn request_of(&self, key: RequestKey) -> Option<Arc<RequestContext>> {
         let connection = self.table.get(key.id).filter(|connection| connection.awaits(key.call))?;
-        connection.head().cloned()
+        connection.request().cloned()
     }
 
     /// Whether the client of the call `key` has left before its response was complete.

@@ -5,6 +5,7 @@
 #![deny(unreachable_pub)]
 
 mod body;
+mod client;
 mod connection;
 mod engine;
 mod forwarded;
@@ -15,6 +16,7 @@ mod queue;
 mod spool;
 
 pub use body::{Body, BodyError};
+pub use client::{Client, RequestContext};
 pub use connection::{Counters, RequestKey};
 pub use forwarded::{Forwarded, Scheme};
 pub use handover::{Handover, Load, Sharing, Siblings};

@@ -17,7 +17,7 @@ struct Named;
 
 impl Application for Named {
     fn call(&self, request: Request, responder: Responder) {
-        let name = request.server.name.as_bytes();
+        let name = request.context.client.listener.name.as_bytes();
         responder.respond(&head(name.len()), name);
     }
 }

@@ -45,7 +45,7 @@ impl Application for Gated {
             self.entered.lock().unwrap().send(request.key).unwrap();
             self.gate.pass();
         };
-        match request.head.path() {
+        match request.head().path() {
             b"/stuck" => {
                 stop();
                 let _ = responder.start(&head(5), b"st");
@@ -197,7 +197,7 @@ struct Counting {
 
 impl Application for Counting {
     fn call(&self, request: Request, responder: Responder) {
-        if request.head.path() == b"/lost" {
+        if request.head().path() == b"/lost" {
             self.entered.lock().unwrap().send(request.key).unwrap();
             return self.gate.pass();
         }

@@ -55,7 +55,7 @@ impl Application for Sleeper {
     fn call(&self, mut request: Request, responder: Responder) {
         self.calls[self.worker].fetch_add(1, Ordering::SeqCst);
         self.waits.lock().unwrap().push(request.queued);
-        let path = String::from_utf8(request.head.path().to_vec()).unwrap();
+        let path = String::from_utf8(request.head().path().to_vec()).unwrap();
         let mut parts = path.trim_start_matches('/').splitn(2, '/');
         let time = parts.next().unwrap();
         let response = match time.parse() {

@@ -33,7 +33,7 @@ impl Interpreter {
 impl Application for Interpreter {
     /// `/hold/MS` sleeps with the lock, `/wait/MS` without.
     fn call(&self, request: Request, responder: Responder) {
-        let path = String::from_utf8(request.head.path().to_vec()).unwrap();
+        let path = String::from_utf8(request.head().path().to_vec()).unwrap();
         let time = Duration::from_millis(path.rsplit('/').next().unwrap().parse().unwrap());
         match path.starts_with("/hold") {
             true => thread::sleep(time),

@@ -24,7 +24,7 @@ impl Application for Sleeper {
     fn call(&self, request: Request, mut responder: Responder) {
         let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
         self.most.fetch_max(running, Ordering::SeqCst);
-        let path = String::from_utf8(request.head.path().to_vec()).unwrap();
+        let path = String::from_utf8(request.head().path().to_vec()).unwrap();
         let mut parts = path.trim_start_matches('/').splitn(2, '/');
         let (first, text) = (parts.next().unwrap(), parts.next().unwrap_or_default());
         match first.parse() {

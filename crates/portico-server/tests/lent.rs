@@ -25,19 +25,19 @@ struct Echo {
 
 impl Application for Echo {
     fn call(&self, request: Request, mut responder: Responder) {
-        if !request.head.websocket {
+        if !request.head().websocket {
             return responder.respond(&head(2), b"ok");
         }
         let mut socket = TcpStream::from(responder.take_connection().unwrap());
         assert!(responder.take_connection().is_err(), "it is taken once");
         assert!(self.lending.get().unwrap().release_thread(request.key));
-        if request.head.path() == b"/deaf" {
+        if request.head().path() == b"/deaf" {
             self.gate.lock().unwrap().recv().unwrap();
         }
         let (mut total, mut buffer) = (0, [0; 4096]);
         while let Ok(count @ 1..) = socket.read(&mut buffer) {
             total += count;
-            if request.head.path() == b"/" && socket.write_all(&buffer[..count]).is_err() {
+            if request.head().path() == b"/" && socket.write_all(&buffer[..count]).is_err() {
                 break;
             }
         }

@@ -141,7 +141,7 @@ const ORDERS: &[Order] = &[
         rows: &[
             &["heap", "spool"],
             &["body", "forwarded"],
-            &["handover"],
+            &["client", "handover"],
             &["connection"],
             &["queue"],
             &["engine"],

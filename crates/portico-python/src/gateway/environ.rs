@@ -12,13 +12,13 @@ mod tls;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use portico_net::{Server, TlsClient};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
+use portico_net::Server;
 use portico_proto::{Framing, Peer, RequestHead, Version, path_info};
-use portico_server::Forwarded;
+use portico_server::RequestContext;
 
 use super::GatewaySettings;
 use super::field_names::FieldNames;
@@ -38,28 +38,33 @@ pub struct Environs {
 
 /// The parts of a request that the environ is made of.
 pub struct Parts<'a, 'py> {
-    /// The head.
-    pub head: &'a RequestHead,
-    /// The listener.
-    pub server: &'a Arc<Server>,
-    /// The other end of the connection.
-    pub peer: Peer,
+    /// Its head, and who has sent it.
+    pub request: &'a RequestContext,
     /// Its id, if it has one.
     pub id: Option<&'a [u8]>,
-    /// Whether what that says of others is believed.
-    pub trusted: bool,
-    /// What a believed proxy says of the client.
-    pub forwarded: Option<&'a Forwarded>,
-    /// What the client has shown of itself in the TLS handshake.
-    pub tls: Option<&'a TlsClient>,
-    /// Where the client connected to, as a header of the PROXY protocol tells.
-    pub destination: Option<&'a SocketAddr>,
     /// Bytes of the body; `None` while they are not known.
     pub body_length: Option<u64>,
     /// `wsgi.input`, where there is something to read.
     pub input: Option<&'a Bound<'py, Input>>,
     /// What it can call.
     pub callables: &'a Callables,
+}
+
+impl<'a> Parts<'a, '_> {
+    /// The head.
+    fn head(&self) -> &'a RequestHead {
+        &self.request.head
+    }
+
+    /// The listener.
+    fn server(&self) -> &'a Arc<Server> {
+        &self.request.client.listener
+    }
+
+    /// The other end of the connection.
+    fn peer(&self) -> Peer {
+        self.request.client.peer
+    }
 }
 
 /// Listeners whose templates are kept.
@@ -86,16 +91,16 @@ impl Environs {
         settings: &GatewaySettings,
         parts: &Parts<'_, 'py>,
     ) -> PyResult<Bound<'py, PyDict>> {
-        if parts.head.is_gateway() {
+        if parts.head().is_gateway() {
             return self.build_from_variables(py, settings, parts);
         }
         let environ = self.with_fields(py, settings, parts)?;
-        set_target(py, &environ, settings, parts.head)?;
-        if parts.head.method() != b"GET" {
-            environ.set_item(intern!(py, "REQUEST_METHOD"), method(py, parts.head.method())?)?;
+        set_target(py, &environ, settings, parts.head())?;
+        if parts.head().method() != b"GET" {
+            environ.set_item(intern!(py, "REQUEST_METHOD"), method(py, parts.head().method())?)?;
         }
-        if parts.head.version != Version::Http11 {
-            let protocol = match parts.head.version {
+        if parts.head().version != Version::Http11 {
+            let protocol = match parts.head().version {
                 Version::Http10 => intern!(py, "HTTP/1.0"),
                 Version::Http11 => intern!(py, "HTTP/1.1"),
                 Version::Http2 => intern!(py, "HTTP/2.0"),
@@ -107,16 +112,16 @@ impl Environs {
             environ.set_item(intern!(py, "wsgi.input"), input)?;
         }
         set_peer(py, &environ, parts)?;
-        if parts.head.framing == Framing::Chunked {
+        if parts.head().framing == Framing::Chunked {
             set_length(py, &environ, parts.body_length)?;
         }
-        if let Some(client) = parts.tls {
+        if let Some(client) = parts.request.client.tls.as_deref() {
             tls::apply(&environ, client)?;
         }
-        if let Some(destination) = parts.destination {
+        if let Some(destination) = parts.request.client.destination.as_deref() {
             set_destination(py, &environ, *destination)?;
         }
-        if let Some(forwarded) = parts.forwarded {
+        if let Some(forwarded) = parts.request.forwarded.as_deref() {
             forwarded::apply(&environ, &settings.root_path, parts, forwarded)?;
         }
         Ok(environ)
@@ -131,12 +136,12 @@ impl Environs {
     ) -> PyResult<Bound<'py, PyDict>> {
         let at = self.server_template(py, settings, parts)?;
         let template = &mut self.servers[at].1;
-        template.meet(py, address(parts.peer), &mut self.addresses)?;
+        template.meet(py, address(parts.peer()), &mut self.addresses)?;
         let environ = template.copy(py, parts.callables)?;
-        if parts.peer == Peer::Unix {
+        if parts.peer() == Peer::Unix {
             set_server_from_host(py, &environ, parts)?;
         }
-        add_fields(&environ, &mut self.names, parts.head)?;
+        add_fields(&environ, &mut self.names, parts.head())?;
         cgi::apply(&environ, &settings.root_path, &mut self.names, parts)?;
         if let Some(input) = parts.input {
             environ.set_item(intern!(py, "wsgi.input"), input)?;
@@ -144,10 +149,10 @@ impl Environs {
         if let Some(id) = parts.id {
             environ.set_item(intern!(py, "portico.request_id"), latin1(py, id)?)?;
         }
-        if parts.head.framing == Framing::Chunked {
+        if parts.head().framing == Framing::Chunked {
             set_length(py, &environ, parts.body_length)?;
         }
-        if let Some(destination) = parts.destination {
+        if let Some(destination) = parts.request.client.destination.as_deref() {
             set_destination(py, &environ, *destination)?;
         }
         Ok(environ)
@@ -161,15 +166,15 @@ impl Environs {
         parts: &Parts<'_, 'py>,
     ) -> PyResult<Bound<'py, PyDict>> {
         // Of equal lines there are up to three readings.
-        let reading = match (parts.head.is_edited(), parts.trusted) {
+        let reading = match (parts.head().is_edited(), parts.request.trusted) {
             (false, _) => FieldsReading::Whole,
             (true, true) => FieldsReading::OfBelieved,
             (true, false) => FieldsReading::OfOthers,
         };
-        let lines = Lines { bytes: parts.head.field_lines(), reading, server: parts.server };
+        let lines = Lines { bytes: parts.head().field_lines(), reading, server: parts.server() };
         let store = match self.templates.lookup(lines) {
             Lookup::Hit(template) => {
-                template.meet(py, address(parts.peer), &mut self.addresses)?;
+                template.meet(py, address(parts.peer()), &mut self.addresses)?;
                 if let Some(id) = parts.id {
                     template.meet_id(py, id)?;
                 }
@@ -180,12 +185,12 @@ impl Environs {
         };
         let at = self.server_template(py, settings, parts)?;
         let template = &mut self.servers[at].1;
-        template.meet(py, address(parts.peer), &mut self.addresses)?;
+        template.meet(py, address(parts.peer()), &mut self.addresses)?;
         if let Some(id) = parts.id {
             template.meet_id(py, id)?;
         }
         let environ = template.copy(py, parts.callables)?;
-        add_fields(&environ, &mut self.names, parts.head)?;
+        add_fields(&environ, &mut self.names, parts.head())?;
         if let Some(hash) = store {
             let template = Template::new(&environ.copy()?, parts.callables)?;
             self.templates.store(hash, lines, template);
@@ -200,7 +205,7 @@ impl Environs {
         settings: &GatewaySettings,
         parts: &Parts<'_, '_>,
     ) -> PyResult<usize> {
-        let server = parts.server;
+        let server = parts.server();
         if let Some(at) = self.servers.iter().position(|(known, _)| Arc::ptr_eq(known, server)) {
             return Ok(at);
         }
@@ -222,7 +227,7 @@ fn address(peer: Peer) -> Address {
 
 /// What of the peer is another's from connection to connection; its address is the template's.
 fn set_peer(py: Python<'_>, environ: &Bound<'_, PyDict>, parts: &Parts<'_, '_>) -> PyResult<()> {
-    match parts.peer {
+    match parts.peer() {
         Peer::Inet(address) => {
             let mut digits = itoa::Buffer::new();
             let port = PyString::new(py, digits.format(address.port()));
@@ -323,12 +328,12 @@ fn set_length(py: Python<'_>, environ: &Bound<'_, PyDict>, body_length: Option<u
 
 /// SERVER_NAME and SERVER_PORT as the client has them, where the listener has none of its own.
 fn set_server_from_host(py: Python<'_>, environ: &Bound<'_, PyDict>, parts: &Parts<'_, '_>) -> PyResult<()> {
-    let (name, port) = host_and_port(parts.head.authority().unwrap_or_default());
+    let (name, port) = host_and_port(parts.head().authority().unwrap_or_default());
     let name = if name.is_empty() { b"localhost" } else { name };
     environ.set_item(intern!(py, "SERVER_NAME"), latin1(py, name)?)?;
     environ.set_item(
         intern!(py, "SERVER_PORT"),
-        latin1(py, port.unwrap_or(if parts.server.tls { b"443" } else { b"80" }))?,
+        latin1(py, port.unwrap_or(if parts.server().tls { b"443" } else { b"80" }))?,
     )
 }
 

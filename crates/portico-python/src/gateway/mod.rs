@@ -107,7 +107,7 @@ impl Gateway {
         request: Request,
         responder: Responder,
     ) -> PyResult<()> {
-        let stream = match request.head.websocket && self.streams.are_wanted() {
+        let stream = match request.head().websocket && self.streams.are_wanted() {
             false => None,
             true => match self.streams.enter() {
                 Some(stream) => Some(stream),
@@ -125,23 +125,16 @@ impl Gateway {
                 callables: Callables::new(py, &self.config)?,
             }),
         };
-        let Request {
-            key, head, body, peer, trusted, forwarded, tls, destination, server, id, begun, ..
-        } = request;
+        let Request { key, context, id, body, begun, .. } = request;
+        let head = &context.head;
         let body_length = body.len();
         let input = match body.is_empty() {
             true => None,
             false => Some(Bound::new(py, Input::new(body))?),
         };
         let parts = Parts {
-            head: &head,
-            server: &server,
-            peer,
-            id: id.text(&head),
-            trusted,
-            forwarded: forwarded.as_deref(),
-            tls: tls.as_deref(),
-            destination: destination.as_deref(),
+            request: &context,
+            id: id.text(head),
             body_length,
             input: input.as_ref(),
             callables: &own.callables,
@@ -151,7 +144,7 @@ impl Gateway {
         if stream.is_some() {
             environ.set_item(intern!(py, "gunicorn.socket"), own.callables.offer(py, key, &self.streams)?)?;
         }
-        let call = WsgiCall { py, head: &head, callables: &own.callables, sendfile: self.settings.sendfile };
+        let call = WsgiCall { py, head, callables: &own.callables, sendfile: self.settings.sendfile };
         match &self.observer {
             None => drop(call.run(&self.application, &environ)),
             Some(observer) => call.run_observed(&self.application, &environ, observer, begun)?,

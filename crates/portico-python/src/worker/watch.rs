@@ -414,8 +414,13 @@ impl CallWatcher {
     /// note that down.
     fn describe(&self, record: &ThreadStatus, running: &Running, now: u64) -> String {
         let request = record.request(running.sequence);
-        let head = request.and_then(|request| self.watching.lending.head_of(request));
-        describe(head.as_ref().and_then(|head| head.field(b"X-Request-Id")), record, running, now)
+        let request = request.and_then(|request| self.watching.lending.request_of(request));
+        describe(
+            request.as_ref().and_then(|request| request.head.field(b"X-Request-Id")),
+            record,
+            running,
+            now,
+        )
     }
 
     fn replace(&mut self, reason: String) {

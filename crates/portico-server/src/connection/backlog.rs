@@ -1,5 +1,5 @@
 //! What there is of a response beyond what its client takes at once: a spool file, and how long the client has
-//! to take it. Most connections never have one.
+//! to take it. Most exchanges never have one; a session has one for all its streams.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,7 +9,7 @@ use portico_proto::Part;
 use super::rate::{RateClock, RateLimits};
 use super::{Connection, EngineContext, Phase, ResponseSpool};
 
-/// The slow part of a connection.
+/// The part of a response, or of all that a session sends, that its client takes slowly.
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
     /// Bytes that the transport has taken since there is this backlog.
@@ -31,33 +31,61 @@ impl Connection {
     /// Whether a part of the response waits in a file, or its end behind that.
     #[inline]
     pub(super) fn has_spooled(&self) -> bool {
-        self.backlog.as_ref().is_some_and(|backlog| backlog.spool.is_some())
+        self.backlog().is_some_and(|backlog| backlog.spool.is_some())
+    }
+
+    /// What the client does not take at once of the present response or, of a session, of all its streams.
+    #[inline]
+    pub(super) fn backlog(&self) -> Option<&Backlog> {
+        match &self.exchange {
+            Some(exchange) => exchange.backlog.as_deref(),
+            None => self.link.backlog()?.as_deref(),
+        }
+    }
+
+    #[inline]
+    fn backlog_mut(&mut self) -> Option<&mut Backlog> {
+        match &mut self.exchange {
+            Some(exchange) => exchange.backlog.as_deref_mut(),
+            None => self.link.backlog_mut()?.as_deref_mut(),
+        }
+    }
+
+    /// The backlog, which begins here if there is none. `None` where nothing is sent to the client any more.
+    fn backlog_or_new(&mut self) -> Option<&mut Backlog> {
+        let place = match &mut self.exchange {
+            Some(exchange) => Some(&mut exchange.backlog),
+            None => self.link.backlog_mut(),
+        };
+        place.map(|place| &mut **place.get_or_insert_default())
     }
 
     /// The application has stored a part of its response in `spool`.
     pub(super) fn set_spool(&mut self, spool: Arc<ResponseSpool>) {
-        self.backlog.get_or_insert_default().spool = Some(spool);
+        if let Some(backlog) = self.backlog_or_new() {
+            backlog.spool = Some(spool);
+        }
     }
 
     /// The response ends with what its spool has.
     pub(super) fn end_after_spool(&mut self, context: &EngineContext) {
-        self.answered = Some(context.now);
+        self.note_answered(context);
         self.phase = Phase::Flushing;
-        if let Some(backlog) = &mut self.backlog {
+        if let Some(backlog) = self.backlog_mut() {
             backlog.ends = true;
         }
     }
 
     /// What the spool has is the last of the response, where there is one.
     pub(super) fn end_spool(&mut self) {
-        if let Some(backlog) = self.backlog.as_mut().filter(|backlog| backlog.spool.is_some()) {
+        if let Some(backlog) = self.backlog_mut().filter(|backlog| backlog.spool.is_some()) {
             backlog.ends = true;
         }
     }
 
     /// Nothing more is taken of the spool.
     pub(super) fn drop_spool(&mut self) {
-        if let Some(backlog) = &mut self.backlog {
+        if let Some(backlog) = self.backlog_mut() {
             (backlog.spool, backlog.ends) = (None, false);
         }
     }
@@ -65,7 +93,8 @@ impl Connection {
     /// Frames the next bytes of the spool, if all before them is written.
     pub(super) fn draw_from_spool(&mut self, context: &mut EngineContext) {
         while self.outbox.is_empty()
-            && let Some(backlog) = &mut self.backlog
+            && let Some(exchange) = &mut self.exchange
+            && let Some(backlog) = &mut exchange.backlog
             && let Some(spool) = &backlog.spool
         {
             let Some((offset, count)) = spool.available(FRAMED_BYTES_MAX) else {
@@ -73,7 +102,7 @@ impl Connection {
                     break;
                 }
                 backlog.spool = None;
-                if self.is_cut {
+                if exchange.is_cut {
                     break;
                 }
                 let added = context.added_fields();
@@ -89,7 +118,7 @@ impl Connection {
             }
             // Of what is beyond the announced length nothing is sent.
             spool.take(if taken > 0 { taken } else { count });
-            self.body_bytes += taken;
+            exchange.outcome.body_bytes += taken;
         }
     }
 
@@ -111,14 +140,14 @@ impl Connection {
     /// Whether there is more in the spool to be framed at once.
     pub(super) fn has_unframed(&self) -> bool {
         // Asked so, and not whether it is drained: where there is nothing, the application is to tell of more.
-        let spool = self.backlog.as_ref().and_then(|backlog| Some((backlog.spool.as_ref()?, backlog.ends)));
+        let spool = self.backlog().and_then(|backlog| Some((backlog.spool.as_ref()?, backlog.ends)));
         spool.is_some_and(|(spool, ends)| ends || spool.available(1).is_some())
     }
 
     /// The transport has taken `count` bytes.
     #[inline]
     pub(super) fn note_written(&mut self, count: u64) {
-        if let Some(backlog) = &mut self.backlog {
+        if let Some(backlog) = self.backlog_mut() {
             backlog.written += count;
         }
     }
@@ -126,9 +155,9 @@ impl Connection {
     /// Bytes wait for the client: until when they may.
     pub(super) fn await_write(&mut self, context: &EngineContext) -> Instant {
         let acknowledged = self.acknowledged();
-        let clock = &mut self.backlog.get_or_insert_default().clock;
-        let clock = clock.get_or_insert_with(|| RateClock::new(acknowledged, context.now, limits(context)));
-        clock.resume(context.now)
+        let Some(backlog) = self.backlog_or_new() else { return context.now + context.config.write_timeout };
+        let new = || RateClock::new(acknowledged, context.now, limits(context));
+        backlog.clock.get_or_insert_with(new).resume(context.now)
     }
 
     /// Nothing waits for the client but what is still in the spool, if that is so.
@@ -137,7 +166,7 @@ impl Connection {
         if self.has_unframed() {
             return true;
         }
-        if let Some(clock) = self.backlog.as_mut().and_then(|backlog| backlog.clock.as_mut()) {
+        if let Some(clock) = self.backlog_mut().and_then(|backlog| backlog.clock.as_mut()) {
             clock.pause(now);
         }
         false
@@ -146,26 +175,20 @@ impl Connection {
     /// The client's time to take what waits for it may be over: until when it has more.
     pub(super) fn extend_write(&mut self, context: &EngineContext) -> Option<Instant> {
         let acknowledged = self.acknowledged();
-        let clock = self.backlog.as_mut()?.clock.as_mut()?;
+        let clock = self.backlog_mut()?.clock.as_mut()?;
         clock.extend(acknowledged, context.now, limits(context))
     }
 
     /// What the client acknowledges is measured in another way from now on.
     pub(super) fn reset_write_clock(&mut self) {
-        if let Some(backlog) = &mut self.backlog {
+        if let Some(backlog) = self.backlog_mut() {
             backlog.clock = None;
         }
     }
 
-    /// The response is out: the next one begins anew.
-    #[inline]
-    pub(super) fn drop_backlog(&mut self) {
-        self.backlog = None;
-    }
-
     /// What the client has acknowledged; only differences count.
     fn acknowledged(&self) -> i64 {
-        let written = self.backlog.as_ref().map_or(0, |backlog| backlog.written);
+        let written = self.backlog().map_or(0, |backlog| backlog.written);
         self.transport.acknowledged(written)
     }
 }

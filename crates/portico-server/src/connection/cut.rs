@@ -21,7 +21,7 @@ impl Connection {
         if !self.protocol.head_sent() {
             return self.cut();
         }
-        self.answered = Some(context.now);
+        self.note_answered(context);
         self.end_incomplete();
         self.end_spool();
         self.flush(context)
@@ -30,10 +30,11 @@ impl Connection {
     /// Nothing follows what there is of the response.
     #[cold]
     pub(super) fn end_incomplete(&mut self) {
-        self.note_reason(Reason::Aborted);
-        self.is_cut = true;
         self.phase = Phase::Flushing;
-        if let Some(flow) = self.flow.take() {
+        let Some(exchange) = &mut self.exchange else { return };
+        exchange.note_reason(Reason::Aborted);
+        exchange.is_cut = true;
+        if let Some(flow) = exchange.flow.take() {
             flow.set_gone();
         }
     }
@@ -41,7 +42,7 @@ impl Connection {
     /// A file has become shorter than it was when it was announced: what follows it has no place any more.
     #[cold]
     pub(super) fn drop_behind_short_file(&mut self) {
-        log::debug!("cut the response to {}: its file has become shorter", self.peer);
+        log::debug!("cut the response to {}: its file has become shorter", self.client.peer);
         self.outbox.clear();
         self.drop_spool();
         self.end_incomplete();
@@ -53,7 +54,6 @@ impl Connection {
         if !self.protocol.delimits_response() {
             return self.await_delivery(context);
         }
-        self.finish_record(context);
         self.begin_close(context)
     }
 
@@ -63,7 +63,8 @@ impl Connection {
         if self.transport.has_delivered() {
             return self.cut();
         }
-        let since = self.answered.unwrap_or(context.now);
+        let answered = self.exchange.as_ref().and_then(|exchange| exchange.moments.answered);
+        let since = answered.unwrap_or(context.now);
         let pause = (context.now.saturating_duration_since(since) / 4).clamp(LOOK_AFTER_MIN, LOOK_AFTER_MAX);
         self.due = Some((Deadline::Delivery, self.await_write(context).min(context.now + pause)));
         Step::Keep

@@ -14,6 +14,7 @@ use portico_log::Reason;
 use portico_net::Server;
 use portico_proto::{Error, Peer, Protocol, RequestHead};
 
+use super::receive::Sender;
 use super::{Connection, EngineContext, Step};
 use crate::forwarded::{ForwardedRefusal, Scheme};
 
@@ -33,24 +34,23 @@ impl Connection {
         &mut self,
         head: &mut RequestHead,
         context: &mut EngineContext,
-    ) -> Result<(), ForwardedRefusal> {
+    ) -> Result<Sender, ForwardedRefusal> {
         // Gateways have variables to say such things with; in a field it is what their client has sent.
         context.policy.remove_claimed(head);
         let client = client(head);
-        self.trusted = client.is_some_and(|client| context.policy.trusts(client));
-        let mut forwarded = None;
-        if self.trusted {
+        let trusted = client.is_some_and(|client| context.policy.trusts(client));
+        let (peer, mut forwarded) = (self.client.peer, None);
+        if trusted {
             let judged = context.policy.evaluate(true, head, &mut context.heard);
-            let judged = judged.inspect_err(|refusal| context.reports.refusal(*refusal, self.peer))?;
+            let judged = judged.inspect_err(|refusal| context.reports.refusal(*refusal, peer))?;
             if judged.forwarded_ignored {
-                context.reports.ignored_forwarded(self.peer);
+                context.reports.ignored_forwarded(peer);
             }
             forwarded = judged.forwarded;
         }
         let scheme = scheme(head);
         if !matches!(client, Some(Peer::Inet(_))) && scheme.is_none() {
-            self.forwarded = forwarded;
-            return Ok(());
+            return Ok(Sender { trusted, forwarded });
         }
         let mut forwarded = forwarded.unwrap_or_default();
         let said = Arc::make_mut(&mut forwarded);
@@ -59,18 +59,19 @@ impl Connection {
             said.port = Some(client.port()).filter(|port| *port != 0);
         }
         said.scheme = said.scheme.or(scheme);
-        self.forwarded = Some(forwarded);
-        Ok(())
+        Ok(Sender { trusted, forwarded: Some(forwarded) })
     }
 
     /// Closes the connection of a peer that does not speak its protocol.
     pub(super) fn close_unanswered(&mut self, error: Error, context: &mut EngineContext) -> Step {
-        let protocol = self.server.protocol.scheme();
-        context.reports.malformed_packet(self.peer, protocol, error);
+        let protocol = self.client.listener.protocol.scheme();
+        context.reports.malformed_packet(self.client.peer, protocol, error);
         context.counters.refused += 1;
         self.framing_lost = true;
-        self.upload = None; // Whoever reads it learns of the end.
-        self.note_reason(Reason::Refused);
+        if let Some(exchange) = &mut self.exchange {
+            exchange.upload = None; // Whoever reads it learns of the end.
+            exchange.note_reason(Reason::Refused);
+        }
         Step::Close
     }
 }

@@ -2,6 +2,7 @@
 
 use portico_net::Transport;
 
+use super::exchange::RequestExchange;
 use super::{Connection, Phase};
 use crate::body::Body;
 
@@ -14,22 +15,31 @@ const SMALL_RESPONSE_BYTES: usize = 16 * 1024;
 /// What a connection counts for that has no more than such a head.
 const SMALL_BYTES: usize = 1024;
 
+impl RequestExchange {
+    /// Whether it holds no more than a small head.
+    #[inline]
+    fn is_small(&self) -> bool {
+        self.upload.is_none() && self.body.is_none() && self.head_bytes as usize <= SMALL_HEAD_BYTES
+    }
+}
+
 impl Connection {
     /// Bytes, as far as its client has a say in them; those of a session without its streams. While nothing of
     /// much size is held it is always the same number, which takes no time to find.
     #[inline]
     pub(crate) fn memory_bytes(&self) -> usize {
         let buffers = self.inbox.capacity() | self.outbox.memory_bytes();
-        let is_small = self.upload.is_none()
-            && self.is_plain()
-            && self.body.is_none()
-            && self.head_bytes as usize <= SMALL_HEAD_BYTES;
+        let is_small = self.is_plain() && self.exchange.as_ref().is_none_or(|exchange| exchange.is_small());
         if buffers == 0 && is_small { SMALL_BYTES } else { self.memory_bytes_in_detail() }
     }
 
     /// Temporary files that are kept for it.
-    pub(crate) fn files(&self) -> u8 {
-        let of_body = self.upload_has_file() || self.body.as_ref().is_some_and(Body::has_file);
+    pub fn files(&self) -> u8 {
+        let of_body = self.upload_has_file()
+            || self
+                .exchange
+                .as_ref()
+                .is_some_and(|exchange| exchange.body.as_ref().is_some_and(Body::has_file));
         u8::from(of_body) + u8::from(self.has_spooled())
     }
 
@@ -41,8 +51,8 @@ impl Connection {
     /// Whether its application makes a response that the client takes as it comes: what is held for it stays the
     /// same, and the request's body is held by the call.
     #[inline]
-    pub(crate) fn holds_the_same(&self) -> bool {
-        self.phase == Phase::Calling && self.backlog.is_none() && self.outbox.is_unused()
+    pub fn holds_the_same(&self) -> bool {
+        self.phase == Phase::Calling && self.backlog().is_none() && self.outbox.is_unused()
     }
 
     /// Neither TLS nor a session, which have buffers of their own.
@@ -54,10 +64,11 @@ impl Connection {
 
     #[inline(never)]
     fn memory_bytes_in_detail(&self) -> usize {
-        let head = self.head_bytes as usize;
-        let body = self.body.as_ref().map_or(0, |body| body.memory_bytes());
+        let exchange = self.exchange.as_ref();
+        let head = exchange.map_or(0, |exchange| exchange.head_bytes as usize);
+        let body = exchange.and_then(|exchange| exchange.body.as_ref()).map_or(0, Body::memory_bytes);
         let buffers = self.inbox.capacity() + self.outbox.memory_bytes();
-        let upload = if self.upload.is_some() { self.upload_memory_bytes() } else { 0 };
+        let upload = if self.has_upload() { self.upload_memory_bytes() } else { 0 };
         SMALL_BYTES
             + head
             + body

@@ -70,9 +70,9 @@ impl Connection {
         };
         // The engine itself never waits for a socket, whatever is said of it here.
         ioctl_fionbio(&theirs, false)?;
-        self.lent = Some(lent);
-        self.phase = Phase::Lent;
-        (self.due, self.status) = (None, Some(SWITCHING_PROTOCOLS));
+        let exchange = self.exchange_or_new();
+        (exchange.lent, exchange.outcome.status) = (Some(lent), Some(SWITCHING_PROTOCOLS));
+        (self.phase, self.due) = (Phase::Lent, None);
         if context.draining || context.retiring {
             self.tell_application_to_end();
         }
@@ -80,13 +80,13 @@ impl Connection {
     }
 
     /// The engine's end of the pair of sockets through which the application has the connection, if it has it so.
-    pub(crate) fn pair(&self) -> Option<BorrowedFd<'_>> {
-        self.lent.as_ref().and_then(|lent| lent.pair.as_ref()).map(AsFd::as_fd)
+    pub fn pair(&self) -> Option<BorrowedFd<'_>> {
+        self.exchange.as_ref()?.lent.as_ref()?.pair.as_ref().map(AsFd::as_fd)
     }
 
     /// Whether `call` has taken the connection over.
-    pub(crate) fn is_lent_to(&self, call: u64) -> bool {
-        self.phase == Phase::Lent && self.call == call
+    pub fn is_lent_to(&self, call: u64) -> bool {
+        self.phase == Phase::Lent && self.is_of_call(call)
     }
 
     /// Whether the application has taken it over.
@@ -101,7 +101,8 @@ impl Connection {
 
     /// Passes on what has come from the client and from the application.
     pub(super) fn pass_on(&mut self, context: &mut EngineContext) -> Step {
-        let Some(mut lent) = self.lent.take_if(|lent| lent.pair.is_some()) else { return Step::Keep };
+        let exchange = self.exchange_or_new();
+        let Some(mut lent) = exchange.lent.take_if(|lent| lent.pair.is_some()) else { return Step::Keep };
         let mut scratch = std::mem::take(&mut context.scratch);
         let mut pieces = 0;
         let mut moved = true;
@@ -114,7 +115,7 @@ impl Connection {
             }
         }
         context.scratch = scratch;
-        self.lent = Some(lent);
+        self.exchange_or_new().lent = Some(lent);
         if moved && !self.failed { Step::Again } else { Step::Keep }
     }
 
@@ -162,7 +163,7 @@ impl Connection {
         }
         match portico_net::read(pair.as_fd(), scratch) {
             Progress::Bytes(count) => {
-                self.body_bytes += count as u64;
+                self.exchange_or_new().outcome.body_bytes += count as u64;
                 self.write_or_keep(&scratch[..count]);
                 !self.failed
             }
@@ -192,13 +193,13 @@ impl Connection {
 
     /// The call has ended, and the socket is closed: what the application has left goes to the client, then the
     /// connection ends.
-    pub(crate) fn end_lent(&mut self, context: &mut EngineContext) -> Step {
-        let Some(lent) = self.lent.take() else { return Step::Keep };
+    pub fn end_lent(&mut self, context: &mut EngineContext) -> Step {
+        let Some(lent) = self.exchange_or_new().lent.take() else { return Step::Keep };
         if let Some(pair) = &lent.pair {
             // What a pair of sockets holds is bounded by the kernel.
             let mut scratch = std::mem::take(&mut context.scratch);
             while let Progress::Bytes(count) = portico_net::read(pair.as_fd(), &mut scratch) {
-                self.body_bytes += count as u64;
+                self.exchange_or_new().outcome.body_bytes += count as u64;
                 self.outbox.buffer().extend_from_slice(&scratch[..count]);
             }
             context.scratch = scratch;
@@ -206,15 +207,16 @@ impl Connection {
         if lent.told_to_end {
             self.outbox.buffer().extend_from_slice(&GOING_AWAY);
         }
-        self.answered = Some(context.now);
+        self.note_answered(context);
+        self.exchange_or_new().is_last = true;
         // What the client sends meanwhile is read before the close, which would be a reset else.
-        (self.phase, self.closing, self.readable) = (Phase::Flushing, true, true);
+        (self.phase, self.readable) = (Phase::Flushing, true);
         self.flush(context)
     }
 
     /// The server stops.
     pub(super) fn tell_application_to_end(&mut self) {
-        let Some(lent) = &mut self.lent else { return };
+        let Some(lent) = self.exchange.as_mut().and_then(|exchange| exchange.lent.as_mut()) else { return };
         lent.told_to_end = true;
         match &lent.pair {
             Some(_) => lent.end_input(),

@@ -7,18 +7,19 @@
 mod backlog;
 mod context;
 mod cut;
-pub(crate) mod deadline;
+pub mod deadline;
+mod exchange;
 mod flow;
 mod gateway;
 mod held;
 mod hosts;
 mod ledger;
 mod lent;
+mod lingering;
 mod moving;
 mod outbox;
 mod rate;
 mod receive;
-mod record;
 mod redirect;
 mod reports;
 mod response;
@@ -28,30 +29,27 @@ mod table;
 mod timeout;
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use portico_log::{CLIENT_GONE, Reason, RequestId};
-use portico_net::{Event, Interest, Progress, Server, TlsClient, Transport};
-use portico_proto::{Fields, Peer, Protocol, RequestHead, ResponseHead};
+use portico_log::{CLIENT_GONE, Reason};
+use portico_net::{Event, Interest, Progress, Server, Transport};
+use portico_proto::{Fields, Peer, Protocol, ResponseHead};
 
-pub use context::Counters;
-pub(crate) use context::EngineContext;
-pub(crate) use deadline::Deadline;
-pub(crate) use flow::{Flow, Room, WaitEnd};
-pub(crate) use ledger::{Ledger, MemoryGauge, MemoryLeft, ResponseShare};
-pub(crate) use response::{Block, ResponsePart};
-pub(crate) use response_spool::ResponseSpool;
-pub use table::RequestKey;
-pub(crate) use table::{ConnectionId, ConnectionTable};
+pub use context::{Counters, EngineContext};
+pub use deadline::Deadline;
+pub use exchange::BegunCall;
+pub use flow::{Flow, Room, WaitEnd};
+pub use ledger::{Ledger, MemoryGauge, MemoryLeft, ResponseShare};
+pub use response::{Block, ResponsePart};
+pub use response_spool::ResponseSpool;
+pub use table::{ConnectionId, ConnectionTable, RequestKey};
 
-use crate::body::Body;
-use crate::forwarded::Forwarded;
-use backlog::Backlog;
-use lent::Lent;
+use crate::client::Client;
+use exchange::RequestExchange;
+use lingering::Lingering;
+use moving::MovedRequest;
 use outbox::Outbox;
-use receive::Upload;
 use session::SessionRole;
 use timeout::first_deadline;
 
@@ -59,59 +57,24 @@ use timeout::first_deadline;
 ///
 /// An idle one holds this struct and no buffer.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub struct Connection {
+    client: Arc<Client>,
     transport: Transport,
-    peer: Peer,
-    /// What it says of others is believed.
-    trusted: bool,
-    /// What it has shown of itself in the TLS handshake.
-    tls: Option<Arc<TlsClient>>,
-    /// Where it connected to, as its PROXY header tells.
-    destination: Option<Arc<SocketAddr>>,
-    server: Arc<Server>,
     protocol: Protocol,
     link: SessionRole,
     phase: Phase,
+    /// The present request and its response.
+    exchange: Option<Box<RequestExchange>>,
     /// Bytes read that the protocol has not used: part of a head, or a pipelined request.
     inbox: Vec<u8>,
     outbox: Outbox,
-    backlog: Option<Box<Backlog>>,
-    /// It is the application's.
-    lent: Option<Box<Lent>>,
-    upload: Option<Box<Upload>>,
-    head: Option<Arc<RequestHead>>,
-    /// Memory that it takes.
-    head_bytes: u32,
-    /// What a believed proxy says of the present request's client.
-    forwarded: Option<Arc<Forwarded>>,
-    body: Option<Body>,
-    flow: Option<Arc<Flow>>,
-    /// Status that the access log is to tell of the present request, once there is one.
-    status: Option<u16>,
-    /// Why the present exchange ends otherwise than with the application's whole response.
-    reason: Option<Reason>,
-    /// The present request's id.
-    id: RequestId,
-    /// What the access log wants to know of the present response's fields.
-    response_fields: Vec<u8>,
     due: Option<(Deadline, Instant)>,
-    /// When the present request was complete, or complete enough to be run; since when it lingers, if it does.
-    arrived: Instant,
-    /// When a thread took it, or it was answered without one.
-    begun: Option<Instant>,
-    /// When the last of its response was given.
-    answered: Option<Instant>,
-    /// Number of the call that answers, or that answered last.
-    call: u64,
-    /// Bytes of the present response's body that have been handed over.
-    body_bytes: u64,
-    discarded: u32,
     /// Responses given.
     served: u32,
-    /// How often the present request has been handed over.
-    handover_count: u8,
-    /// It has come with the moment since when it waits.
-    carried: bool,
+    /// What has come along with a request that another worker has handed over, until its head has been read.
+    moved: Option<Box<MovedRequest>>,
+    /// How far the wait after the last response has got.
+    lingering: Option<Box<Lingering>>,
     watched: Option<Interest>,
     /// What another thread has been told of the socket, still to be handled.
     noted: Option<Event>,
@@ -125,10 +88,6 @@ pub(crate) struct Connection {
     failed: bool,
     /// The peer's bytes have lost their framing.
     framing_lost: bool,
-    /// The present response is the last.
-    closing: bool,
-    /// The present response ends with what there is of it, before its end.
-    is_cut: bool,
     /// It is counted for its client (`--connections-per-client`).
     counted: bool,
     /// A header of the PROXY protocol or a handshake is still to come: nothing of a request can have.
@@ -194,62 +153,30 @@ pub(crate) const QUEUE_FULL: &[u8] = b"503 Service Unavailable: too many request
 /// Body of the response to a request whose call did not end.
 const GAVE_UP: &[u8] = b"504 Gateway Timeout: the application did not answer in time\n";
 
-/// How long a request must have waited before a FIN that came with it counts as a client gone.
-const ABANDONED_AFTER: Duration = Duration::from_millis(10);
-
 impl Connection {
     /// A client that has just been accepted.
-    pub(crate) fn new(
-        transport: Transport,
-        peer: Peer,
-        server: Arc<Server>,
-        context: &EngineContext,
-    ) -> Self {
-        Self::with_trust(transport, peer, context.policy.trusts(peer), server, context)
+    pub fn new(transport: Transport, peer: Peer, listener: Arc<Server>, context: &EngineContext) -> Self {
+        let trusted = context.policy.trusts(peer);
+        let client = Client { peer, trusted, tls: None, destination: None, listener };
+        Self::of(Arc::new(client), transport, context)
     }
 
-    fn with_trust(
-        transport: Transport,
-        peer: Peer,
-        trusted: bool,
-        server: Arc<Server>,
-        context: &EngineContext,
-    ) -> Self {
+    /// The connection of `client` by `transport`, on which nothing has been sent.
+    fn of(client: Arc<Client>, transport: Transport, context: &EngineContext) -> Self {
         let (due, opening) = (first_deadline(&transport, context), transport.is_handshaking());
         Self {
+            protocol: gateway::protocol(&client.listener),
+            client,
             transport,
-            peer,
-            trusted,
-            tls: None,
-            destination: None,
-            protocol: gateway::protocol(&server),
-            server,
             link: SessionRole::Alone,
             phase: Phase::Receiving,
+            exchange: None,
             inbox: Vec::new(),
             outbox: Outbox::default(),
-            backlog: None,
-            lent: None,
-            upload: None,
-            head: None,
-            head_bytes: 0,
-            forwarded: None,
-            body: None,
-            flow: None,
-            status: None,
-            reason: None,
-            id: RequestId::None,
-            response_fields: Vec::new(),
             due: Some(due),
-            arrived: context.now,
-            begun: None,
-            answered: None,
-            call: 0,
-            body_bytes: 0,
-            discarded: 0,
             served: 0,
-            handover_count: 0,
-            carried: false,
+            moved: None,
+            lingering: None,
             watched: None,
             noted: None,
             readable: false,
@@ -257,8 +184,6 @@ impl Connection {
             peer_closed: false,
             failed: false,
             framing_lost: false,
-            closing: false,
-            is_cut: false,
             counted: false,
             opening,
         }
@@ -270,33 +195,8 @@ impl Connection {
     }
 
     /// The other end.
-    pub(crate) fn peer(&self) -> Peer {
-        self.peer
-    }
-
-    /// Whether what the peer says of others is believed.
-    pub(crate) fn is_trusted(&self) -> bool {
-        self.trusted
-    }
-
-    /// What a believed proxy says of the client of the present request.
-    pub(crate) fn forwarded(&self) -> Option<&Arc<Forwarded>> {
-        self.forwarded.as_ref()
-    }
-
-    /// What it has shown of itself in the TLS handshake, if there was one.
-    pub(crate) fn tls(&self) -> Option<&Arc<TlsClient>> {
-        self.tls.as_ref()
-    }
-
-    /// Where it connected to, as its PROXY header tells, if there was one that does.
-    pub(crate) fn destination(&self) -> Option<&Arc<SocketAddr>> {
-        self.destination.as_ref()
-    }
-
-    /// Where it connected to.
-    pub(crate) fn server(&self) -> &Arc<Server> {
-        &self.server
+    pub fn client(&self) -> &Client {
+        &self.client
     }
 
     /// How long the present wait may last.
@@ -328,7 +228,7 @@ impl Connection {
     /// Whether nothing is awaited of its socket until its request has been answered, but that the peer may leave.
     pub(crate) fn can_go_unwatched(&self) -> bool {
         let is_answered = matches!(self.phase, Phase::Waiting | Phase::Calling)
-            && self.upload.is_none()
+            && !self.has_upload()
             && self.interest() == Interest::Read;
         is_answered || self.is_out_of_hand()
     }
@@ -365,7 +265,7 @@ impl Connection {
         self.phase == Phase::Receiving
             && self.served > 0
             && self.inbox.is_empty()
-            && self.upload.is_none()
+            && !self.has_upload()
             && self.protocol.is_idle()
             && self.is_without_streams()
     }
@@ -392,27 +292,17 @@ impl Connection {
         }
         let is_new = self.served == 0
             && self.phase == Phase::Receiving
-            && self.upload.is_none()
+            && !self.has_upload()
             && self.session().is_none()
             && self.is_without_streams();
         // A part of a head is about to be a request, or its deadline passes.
         (is_new && self.is_untouched()).then_some(Idleness::Silent)
     }
 
-    /// The head of the present request.
-    pub(crate) fn head(&self) -> Option<&Arc<RequestHead>> {
-        self.head.as_ref()
-    }
-
-    /// The id of the present request.
-    pub(crate) fn id(&self) -> RequestId {
-        self.id
-    }
-
     /// The request that the application is answering or is to answer, for the log: method and target.
     pub(crate) fn current(&self) -> Option<String> {
         let running = matches!(self.phase, Phase::Waiting | Phase::Calling | Phase::Lent);
-        let head = self.head.as_ref().filter(|_| running)?;
+        let head = &self.request().filter(|_| running)?.head;
         let (method, target) = (head.method().escape_ascii(), head.target().escape_ascii());
         Some(format!("{method} {target}"))
     }
@@ -475,46 +365,13 @@ impl Connection {
         self.resume_upload(context.now);
         match self.send_continue(context) {
             Step::Keep => {
-                if let (Some(_), None) = (&self.upload, self.due) {
+                if self.has_upload() && self.due.is_none() {
                     self.due = Some((Deadline::Body, context.now + context.config.body_timeout));
                 }
                 self.receive(context)
             }
             step => step,
         }
-    }
-
-    /// Whether the client has left while its request waited in the queue.
-    pub(crate) fn is_abandoned(&self, context: &EngineContext) -> bool {
-        self.peer_closed
-            && !context.config.allow_half_close
-            && context.now.saturating_duration_since(self.arrived) > ABANDONED_AFTER
-    }
-
-    /// A thread is free: hands out the request and how long it has waited. `read_more` is what the reader of a
-    /// streamed body calls when there is room.
-    pub(crate) fn begin_call(
-        &mut self,
-        call: u64,
-        context: &mut EngineContext,
-        read_more: impl Fn() + Send + Sync + 'static,
-    ) -> Option<(Arc<RequestHead>, Body, Duration)> {
-        let body = self.take_body(read_more);
-        if self.due.is_some_and(|(deadline, _)| deadline == Deadline::Queue) {
-            self.due = None;
-        }
-        self.status = Some(CLIENT_GONE);
-        let head = self.head.clone()?;
-        self.begin_record(context);
-        self.phase = Phase::Calling;
-        self.call = call;
-        self.body_bytes = 0;
-        Some((head, body, context.now.saturating_duration_since(self.arrived)))
-    }
-
-    /// Whether `call` is the one whose response is awaited.
-    pub(crate) fn awaits(&self, call: u64) -> bool {
-        self.phase == Phase::Calling && self.call == call
     }
 
     /// The call will not end: answers in its stead where nothing of its response has gone out, and ends the
@@ -524,8 +381,9 @@ impl Connection {
         if self.protocol.head_sent() {
             return self.begin_cut(context);
         }
-        self.closing = true;
-        self.upload = None;
+        if let Some(exchange) = &mut self.exchange {
+            (exchange.is_last, exchange.upload) = (true, None);
+        }
         let head = plain_head(504, GAVE_UP);
         let response = ResponsePart::Whole { head: Cow::Owned(head), body: Block::Borrowed(GAVE_UP) };
         self.respond(response, false, context)
@@ -538,12 +396,12 @@ impl Connection {
     }
 
     /// Answers the waiting request in the application's stead.
-    pub(crate) fn respond_unavailable(&mut self, reason: &'static [u8], context: &mut EngineContext) -> Step {
-        self.status = Some(CLIENT_GONE);
-        self.note_reason(Reason::QueueFull);
-        self.begin_record(context);
+    pub fn respond_unavailable(&mut self, reason: &'static [u8], context: &mut EngineContext) -> Step {
+        let exchange = self.exchange_or_new();
+        exchange.outcome.status = Some(CLIENT_GONE);
+        exchange.note_reason(Reason::QueueFull);
+        exchange.begin(context);
         self.phase = Phase::Calling;
-        self.body_bytes = 0;
         let mut head = plain_head(503, reason);
         head.fields.push(b"Retry-After", b"1");
         let response = ResponsePart::Whole { head: Cow::Owned(head), body: Block::Borrowed(reason) };
@@ -551,22 +409,31 @@ impl Connection {
     }
 
     /// The engine closes the connection: tells whoever still works for it.
-    pub(crate) fn close(&mut self, context: &mut EngineContext) {
-        if let Some(flow) = self.flow.take() {
-            flow.set_gone();
-        }
-        let has_end = self.protocol.response_complete() || self.is_cut && self.protocol.delimits_response();
-        if self.protocol.head_sent() && !(has_end && self.is_written()) {
+    pub fn close(&mut self, context: &mut EngineContext) {
+        if self.is_unfinished() {
             self.transport.reset(); // A response that ends with the connection would look whole.
             self.note_reason(Reason::ClientGone);
         } else {
-            if self.status == Some(CLIENT_GONE) {
-                self.note_reason(Reason::ClientGone);
-            }
             self.transport.send_close_notify();
             self.transport.shut_down();
         }
-        self.finish_record(context);
+        if let Some(exchange) = &mut self.exchange {
+            if exchange.outcome.status == Some(CLIENT_GONE) {
+                exchange.note_reason(Reason::ClientGone);
+            }
+            if let Some(flow) = exchange.flow.take() {
+                flow.set_gone();
+            }
+        }
+        self.end_exchange(context);
+    }
+
+    /// Whether a response has begun and its client cannot know yet whether it has all of it.
+    fn is_unfinished(&self) -> bool {
+        let Some(exchange) = &self.exchange else { return false };
+        let has_end =
+            self.protocol.response_complete() || exchange.is_cut && self.protocol.delimits_response();
+        self.protocol.head_sent() && !(has_end && self.is_written())
     }
 }
 

@@ -8,10 +8,12 @@ use portico_log::Reason;
 use portico_net::Progress;
 use portico_proto::{ErrorKind, Event, Framing, Part, Peer, ProxyAddresses, ProxyClient, RequestHead};
 
+use super::exchange::RequestExchange;
 use super::timeout::next_deadline;
 use super::{Connection, Deadline, EngineContext, Phase, Step};
 use crate::body::{Body, BodyPipe, MemoryRoom, PipeEnd, Spool};
-use crate::forwarded::ForwardedRefusal;
+use crate::client::{Client, RequestContext};
+use crate::forwarded::{Forwarded, ForwardedRefusal};
 
 /// A request body on its way in.
 #[derive(Debug)]
@@ -40,17 +42,17 @@ enum Sink {
 #[derive(Debug)]
 struct Feed(Arc<BodyPipe>);
 
+/// What has been established about the sender of one request.
+#[derive(Debug, Default)]
+pub(super) struct Sender {
+    /// Statements about it are believed.
+    pub(super) trusted: bool,
+    /// What a believed proxy says of it.
+    pub(super) forwarded: Option<Arc<Forwarded>>,
+}
+
 /// Reads from one peer before others get their turn.
 const READS_MAX: usize = 16;
-
-/// Bytes that a peer may go on sending after the last response before the connection is cut. Clients that send a
-/// body which is refused read the response when they have sent all of it.
-const LINGER_BYTES_MAX: u32 = 1024 * 1024 * 1024;
-
-/// How long a peer may go on sending after the last response, and how long it may pause meanwhile: as nginx has it
-/// (`lingering_time`, `lingering_timeout`), with a shorter pause.
-const LINGER_MAX: Duration = Duration::from_secs(30);
-const LINGER_PAUSE: Duration = Duration::from_secs(2);
 
 impl Connection {
     /// Reads what is there and makes of it what it is: the next request, its body, its end.
@@ -58,7 +60,7 @@ impl Connection {
         let mut scratch = std::mem::take(&mut context.scratch);
         let step = self.receive_through(&mut scratch, context);
         context.scratch = scratch;
-        if self.upload.is_some() && !self.wants_bytes() {
+        if self.has_upload() && !self.wants_bytes() {
             self.pause_upload(context.now);
         }
         step
@@ -67,14 +69,14 @@ impl Connection {
     /// The application has to read before the peer can go on: no deadline of the peer's runs meanwhile.
     fn pause_upload(&mut self, now: Instant) {
         self.clear_receive_due();
-        if let Some(upload) = &mut self.upload {
+        if let Some(upload) = self.upload_mut() {
             upload.paused.get_or_insert(now);
         }
     }
 
     /// The peer can go on.
     pub(super) fn resume_upload(&mut self, now: Instant) {
-        if let Some(upload) = &mut self.upload
+        if let Some(upload) = self.upload_mut()
             && let Some(paused) = upload.paused.take()
         {
             upload.started += now.saturating_duration_since(paused);
@@ -90,7 +92,7 @@ impl Connection {
 
     fn receive_through(&mut self, scratch: &mut [u8], context: &mut EngineContext) -> Step {
         // Without bytes too: the last of a streamed body may have filled the pipe, with its end still to be taken.
-        if (!self.inbox.is_empty() || self.upload.is_some()) && self.wants_bytes() {
+        if (!self.inbox.is_empty() || self.has_upload()) && self.wants_bytes() {
             let step = self.digest_inbox(context);
             if step != Step::Keep {
                 return step;
@@ -154,26 +156,19 @@ impl Connection {
     #[cold]
     fn note_handshake(&mut self, context: &mut EngineContext) -> bool {
         match self.transport.take_header() {
-            Some(Ok(client)) => {
-                match client {
-                    ProxyClient::Balancer => {}
-                    // Whoever it is, it is not the balancer, whose word counts.
-                    ProxyClient::Unknown => self.trusted = false,
-                    ProxyClient::Known(ProxyAddresses { source, destination }) => {
-                        self.peer = Peer::Inet(source);
-                        self.destination = Some(Arc::new(destination));
-                        self.trusted = context.policy.trusts(self.peer);
-                    }
-                }
+            Some(Ok(header)) => {
+                self.client = Arc::new(self.client_of(header, context));
                 self.opening = self.transport.is_handshaking();
                 self.due = Some(next_deadline(&self.transport, context));
                 return true;
             }
-            Some(Err(error)) => context.reports.proxy_header(error, self.peer),
+            Some(Err(error)) => context.reports.proxy_header(error, self.client.peer),
             None => {}
         }
         if !self.transport.is_handshaking() {
-            self.tls = self.transport.tls_client().cloned();
+            if let Some(tls) = self.transport.tls_client() {
+                self.client = Arc::new(Client { tls: Some(Arc::clone(tls)), ..self.client_again() });
+            }
             self.opening = false;
             self.due = Some(next_deadline(&self.transport, context));
             if self.has_agreed_on_http2() {
@@ -183,9 +178,31 @@ impl Connection {
         false
     }
 
+    /// The client by what a header of the PROXY protocol says of it.
+    fn client_of(&self, header: ProxyClient, context: &EngineContext) -> Client {
+        let client = self.client_again();
+        match header {
+            ProxyClient::Balancer => client,
+            // Whoever it is, it is not the balancer, whose word counts.
+            ProxyClient::Unknown => Client { trusted: false, ..client },
+            ProxyClient::Known(ProxyAddresses { source, destination }) => {
+                let peer = Peer::Inet(source);
+                let trusted = context.policy.trusts(peer);
+                Client { peer, trusted, destination: Some(Box::new(destination)), ..client }
+            }
+        }
+    }
+
+    /// The client as it is known so far, to be changed.
+    fn client_again(&self) -> Client {
+        let Client { peer, trusted, tls, destination, listener } = &*self.client;
+        let (tls, destination, listener) = (tls.clone(), destination.clone(), Arc::clone(listener));
+        Client { peer: *peer, trusted: *trusted, tls, destination, listener }
+    }
+
     /// Whether bytes from the peer have a place to go now.
     fn wants_bytes(&self) -> bool {
-        match (self.upload.as_deref(), self.phase) {
+        match (self.upload(), self.phase) {
             (_, Phase::Receiving) => self.session_wants_bytes(),
             (_, Phase::Lingering) => true,
             // What is still said of a request that has been answered is taken and dropped: it must not pile up.
@@ -228,7 +245,7 @@ impl Connection {
                 Ok(Some(Event::Head(head))) => self.handle_head(head, !input.is_empty(), context),
                 Ok(Some(Event::Body(bytes))) => self.handle_body(bytes, context),
                 Ok(Some(Event::End)) => self.handle_end(context),
-                Ok(None) if self.upload.is_none() && input.len() > context.memory_left().rest => {
+                Ok(None) if !self.has_upload() && input.len() > context.memory_left().rest => {
                     return (&[], self.refuse_for_memory(context));
                 }
                 Ok(None) => {
@@ -262,7 +279,9 @@ impl Connection {
                 Ok(Some(Event::Body(_))) => {}
                 Ok(None) => return input,
                 Ok(Some(Event::Head(_) | Event::End)) | Err(_) => {
-                    self.upload = None;
+                    if let Some(exchange) = &mut self.exchange {
+                        exchange.upload = None;
+                    }
                     return input;
                 }
             }
@@ -275,27 +294,30 @@ impl Connection {
         more_follows: bool,
         context: &mut EngineContext,
     ) -> Step {
-        self.forwarded = None;
-        let judged =
-            if context.policy.concerns(&head) { self.judge_forwarded(&mut head, context) } else { Ok(()) };
-        self.head_bytes = u32::try_from(head.memory_bytes()).unwrap_or(u32::MAX);
-        let head: Arc<RequestHead> = head.into();
-        self.head = Some(Arc::clone(&head));
-        if let Err(refusal) = judged {
+        let judged = match context.policy.concerns(&head) {
+            true => self.judge_forwarded(&mut head, context),
+            false => Ok(Sender { trusted: self.client.trusted, forwarded: None }),
+        };
+        let head_bytes = u32::try_from(head.memory_bytes()).unwrap_or(u32::MAX);
+        let (framing, expects_continue) = (head.framing, head.expect_continue);
+        let refusal = judged.as_ref().err().copied();
+        let sender = judged.unwrap_or_default();
+        self.begin_exchange(*head, head_bytes, sender);
+        if let Some(refusal) = refusal {
             return self.refuse(400, refusal.sentence(), context);
         }
-        if context.ledger.refuses(self.head_bytes as usize) {
+        if context.ledger.refuses(head_bytes as usize) {
             return self.refuse_for_memory(context);
         }
         if context.config.allowed_hosts.is_limited()
-            && let Some(host) = self.find_foreign_host(&head, context).map(<[u8]>::to_vec)
+            && let Some(host) = self.find_foreign_host(context)
         {
             return self.refuse_host(&host, context);
         }
-        if self.server.protocol == WireProtocol::Redirect {
+        if self.client.listener.protocol == WireProtocol::Redirect {
             return self.redirect(context);
         }
-        let expected = match head.framing {
+        let expected = match framing {
             Framing::None | Framing::Length(0) => return Step::Keep,
             Framing::Length(length) => Some(length),
             Framing::Chunked => None,
@@ -313,9 +335,9 @@ impl Connection {
         } else {
             Sink::Spool(Spool::new(expected, buffer_bytes))
         };
-        let expected = head.expect_continue;
+        let expected = expects_continue;
         let upload = Upload { sink, received: 0, arriving: 0, started: context.now, paused: None, expected };
-        self.upload = Some(Box::new(upload));
+        self.exchange_or_new().upload = Some(Box::new(upload));
         if !streamed {
             return self.send_continue(context);
         }
@@ -328,34 +350,47 @@ impl Connection {
         Step::Ready
     }
 
+    /// The request with this head, which takes `head_bytes` of memory, begins.
+    #[inline]
+    fn begin_exchange(&mut self, head: RequestHead, head_bytes: u32, sender: Sender) {
+        let Sender { trusted, forwarded } = sender;
+        let request = RequestContext { head, client: Arc::clone(&self.client), trusted, forwarded };
+        let mut exchange = RequestExchange::new(request, head_bytes);
+        if let Some(moved) = self.moved.take() {
+            exchange.handover_count = moved.handover_count;
+            exchange.moments.arrived = Some(moved.arrived);
+        }
+        self.exchange = Some(Box::new(exchange));
+    }
+
     /// Takes note of what the peer says of its client, if it is believed, and else has it unsaid.
     #[inline(never)]
     fn judge_forwarded(
         &mut self,
         head: &mut RequestHead,
         context: &mut EngineContext,
-    ) -> Result<(), ForwardedRefusal> {
+    ) -> Result<Sender, ForwardedRefusal> {
         if head.is_gateway() {
             return self.judge_gateway(head, context);
         }
-        let judgement = context.policy.evaluate(self.trusted, head, &mut context.heard);
+        let Client { peer, trusted, .. } = *self.client;
+        let judgement = context.policy.evaluate(trusted, head, &mut context.heard);
         for name in head.dropped() {
             context.reports.dropped_field(name);
         }
-        let judgement = judgement.inspect_err(|refusal| context.reports.refusal(*refusal, self.peer))?;
+        let judgement = judgement.inspect_err(|refusal| context.reports.refusal(*refusal, peer))?;
         if judgement.scheme_ignored {
-            context.reports.ignored_scheme(self.peer);
+            context.reports.ignored_scheme(peer);
         }
         if judgement.forwarded_ignored {
-            context.reports.ignored_forwarded(self.peer);
+            context.reports.ignored_forwarded(peer);
         }
-        self.forwarded = judgement.forwarded;
-        Ok(())
+        Ok(Sender { trusted, forwarded: judgement.forwarded })
     }
 
     /// Sends `100 Continue` to a peer that waits for it (RFC 9110, section 10.1.1).
     pub(super) fn send_continue(&mut self, context: &mut EngineContext) -> Step {
-        let Some(upload) = self.upload.as_mut().filter(|upload| upload.expected) else {
+        let Some(upload) = self.upload_mut().filter(|upload| upload.expected) else {
             return Step::Keep;
         };
         upload.expected = false;
@@ -369,7 +404,7 @@ impl Connection {
     }
 
     fn handle_body(&mut self, bytes: &[u8], context: &mut EngineContext) -> Step {
-        let Some(upload) = &mut self.upload else {
+        let Some(upload) = self.upload_mut() else {
             return Step::Keep;
         };
         upload.received += bytes.len() as u64;
@@ -388,14 +423,16 @@ impl Connection {
             }
         };
         if let Err(error) = stored {
-            log::debug!("a request body of {} bytes cannot be stored: {error}", upload.received);
+            let received = upload.received;
+            log::debug!("a request body of {received} bytes cannot be stored: {error}");
             return self.refuse(507, "the request body cannot be stored", context);
         }
         Step::Keep
     }
 
     fn handle_end(&mut self, context: &mut EngineContext) -> Step {
-        match self.upload.take().map(|upload| upload.sink) {
+        let exchange = self.exchange_or_new();
+        match exchange.upload.take().map(|upload| upload.sink) {
             // The call is waiting or running already; its body is whole now.
             Some(Sink::Pipe(pipe)) => {
                 pipe.0.end(PipeEnd::Complete);
@@ -403,8 +440,8 @@ impl Connection {
                 self.clear_receive_due();
                 return Step::Keep;
             }
-            Some(Sink::Spool(spool)) => self.body = Some(spool.finish()),
-            None => self.body = None,
+            Some(Sink::Spool(spool)) => exchange.body = Some(spool.finish()),
+            None => {}
         }
         self.await_thread(context);
         Step::Ready
@@ -412,41 +449,26 @@ impl Connection {
 
     /// A streamed body has ended, well or not: a call that still waits for its thread is to find it all the same.
     fn keep_for_call(&mut self, pipe: &Feed) {
-        if self.phase == Phase::Waiting {
+        if self.phase == Phase::Waiting
+            && let Some(exchange) = &mut self.exchange
+        {
             // There is nothing to ask the engine for any more.
-            self.body = Some(Body::streamed(Arc::clone(&pipe.0), self.announced_length(), || {}));
-        }
-    }
-
-    fn announced_length(&self) -> Option<u64> {
-        match self.head.as_ref().map(|head| head.framing) {
-            Some(Framing::Length(length)) => Some(length),
-            _ => None,
+            exchange.body = Some(Body::streamed(Arc::clone(&pipe.0), exchange.announced_length(), || {}));
         }
     }
 
     /// The request is to wait for a thread.
     fn await_thread(&mut self, context: &EngineContext) {
         let patience = context.config.queue_timeout;
-        if !std::mem::take(&mut self.carried) {
-            self.arrived = context.now;
-        }
+        let arrived = *self.exchange_or_new().moments.arrived.get_or_insert(context.now);
         self.phase = Phase::Waiting;
-        self.due = (!patience.is_zero()).then(|| (Deadline::Queue, self.arrived + patience));
-    }
-
-    /// The body that the application is to read: complete, or the pipe it arrives through.
-    pub(super) fn take_body(&mut self, read_more: impl Fn() + Send + Sync + 'static) -> Body {
-        if let Some(Upload { sink: Sink::Pipe(pipe), .. }) = self.upload.as_deref() {
-            return Body::streamed(Arc::clone(&pipe.0), self.announced_length(), read_more);
-        }
-        self.body.take().unwrap_or_else(Body::empty)
+        self.due = (!patience.is_zero()).then(|| (Deadline::Queue, arrived + patience));
     }
 
     /// Sets the deadline that a wait for more bytes has.
     pub(super) fn await_more(&mut self, partial: bool, context: &EngineContext) {
         let config = &context.config;
-        if let Some(upload) = &self.upload {
+        if let Some(upload) = self.upload() {
             let queued = self.due.is_some_and(|(deadline, _)| deadline == Deadline::Queue);
             if upload.expected || queued || !self.outbox.is_empty() {
                 return; // The peer waits to be invited or for a thread, or is to take what there is for it.
@@ -472,8 +494,8 @@ impl Connection {
 
     /// So many bytes have come of a frame of the body: it can be taken in when it is whole, the peer is judged by
     /// what it sends.
-    pub(crate) fn note_arriving(&mut self, bytes: u32, context: &EngineContext) -> Step {
-        if let Some(upload) = &mut self.upload
+    pub fn note_arriving(&mut self, bytes: u32, context: &EngineContext) -> Step {
+        if let Some(upload) = self.upload_mut()
             && upload.paused.is_none()
         {
             upload.arriving = bytes;
@@ -484,10 +506,11 @@ impl Connection {
 
     /// Tells the peer what is wrong with its request and ends the connection.
     pub(super) fn refuse(&mut self, status: u16, reason: &str, context: &mut EngineContext) -> Step {
-        log::debug!("refused a request of {}: {status} {reason}", self.peer);
+        log::debug!("refused a request of {}: {status} {reason}", self.client.peer);
         self.framing_lost = true;
         context.counters.refused += 1;
-        if let Some(upload) = self.upload.take()
+        let exchange = self.exchange_or_new();
+        if let Some(upload) = exchange.upload.take()
             && let Sink::Pipe(pipe) = &upload.sink
         {
             // The call waits or runs: it learns of the end by reading, and what it sends is the response.
@@ -495,8 +518,8 @@ impl Connection {
             self.keep_for_call(pipe);
             return Step::Keep;
         }
-        self.note_reason(if status == 408 { Reason::RequestTimeout } else { Reason::Refused });
-        self.status = Some(status);
+        exchange.note_reason(if status == 408 { Reason::RequestTimeout } else { Reason::Refused });
+        exchange.outcome.status = Some(status);
         let added = context.added_fields();
         self.protocol.refuse(status, reason, &added, self.outbox.buffer());
         self.phase = Phase::Flushing;
@@ -513,13 +536,13 @@ impl Connection {
 
     /// Whether the body that is on its way in has gone on in a file.
     pub(super) fn upload_has_file(&self) -> bool {
-        let sink = self.upload.as_deref().map(|upload| &upload.sink);
+        let sink = self.upload().map(|upload| &upload.sink);
         matches!(sink, Some(Sink::Spool(spool)) if spool.has_file())
     }
 
     /// Memory that the body takes which is on its way in.
     pub(super) fn upload_memory_bytes(&self) -> usize {
-        let sink = match self.upload.as_deref().map(|upload| &upload.sink) {
+        let sink = match self.upload().map(|upload| &upload.sink) {
             Some(Sink::Spool(spool)) => spool.memory_bytes(),
             // Of a stream, what is not read waits in the session.
             Some(Sink::Pipe(pipe)) => pipe.0.memory_bytes() + self.transport.unread_bytes(),
@@ -532,7 +555,7 @@ impl Connection {
     fn end_of_input(&mut self) -> Step {
         self.readable = false;
         self.peer_closed = true;
-        if let Some(Upload { sink: Sink::Pipe(pipe), .. }) = self.upload.as_deref() {
+        if let Some(Upload { sink: Sink::Pipe(pipe), .. }) = self.upload() {
             pipe.0.end(PipeEnd::Disconnected);
         }
         match self.phase {
@@ -540,23 +563,22 @@ impl Connection {
             Phase::Waiting | Phase::Calling | Phase::Lent | Phase::Flushing => Step::Keep,
         }
     }
+}
 
-    /// Counts bytes that nobody will read. Who sends them is given time for more.
-    fn discard(&mut self, count: usize, context: &EngineContext) -> Step {
-        self.discarded = self.discarded.saturating_add(count as u32);
-        self.linger(context);
-        if self.discarded > LINGER_BYTES_MAX { Step::Close } else { Step::Keep }
+impl RequestExchange {
+    /// The body that the application is to read: complete, or the pipe it arrives through.
+    pub(super) fn take_body(&mut self, read_more: impl Fn() + Send + Sync + 'static) -> Body {
+        if let Some(Upload { sink: Sink::Pipe(pipe), .. }) = self.upload.as_deref() {
+            return Body::streamed(Arc::clone(&pipe.0), self.announced_length(), read_more);
+        }
+        self.body.take().unwrap_or_else(Body::empty)
     }
 
-    /// Waits for what the peer still sends, and for its end.
-    pub(super) fn linger(&mut self, context: &EngineContext) {
-        let until = (self.arrived + LINGER_MAX).min(context.now + LINGER_PAUSE);
-        let until = match self.due {
-            // A server that stops gives nobody more time.
-            Some((Deadline::Drain, due)) if context.draining => due.min(until),
-            _ => until,
-        };
-        self.due = Some((Deadline::Drain, until));
+    fn announced_length(&self) -> Option<u64> {
+        match self.head().map(|head| head.framing) {
+            Some(Framing::Length(length)) => Some(length),
+            _ => None,
+        }
     }
 }
 

@@ -16,9 +16,10 @@ const USUAL_PORT: &str = "443";
 impl Connection {
     /// Answers the request whose head has come, and ends the connection.
     pub(super) fn redirect(&mut self, context: &mut EngineContext) -> Step {
-        let Some(asked) = self.head.clone() else { return Step::Close };
+        let Some(request) = self.request().cloned() else { return Step::Close };
+        let asked = &request.head;
         // A host that is none is refused before; what this sends to browsers is looked at all the same.
-        let host = self.asked_host(&asked).filter(|host| is_authority(host)).map(host);
+        let host = request.host().filter(|host| is_authority(host)).map(host);
         let Some(host) = host else {
             return self.refuse(400, "the request names no host to redirect to", context);
         };
@@ -43,10 +44,10 @@ impl Connection {
         self.framing_lost = !matches!(asked.framing, Framing::None | Framing::Length(0));
         let mut head = plain_head(308, TEXT);
         head.fields.push(b"Location", &location);
-        self.begin_record(context);
+        let exchange = self.exchange_or_new();
+        exchange.begin(context);
+        exchange.is_last = true;
         self.phase = Phase::Calling;
-        self.body_bytes = 0;
-        self.closing = true;
         self.respond(
             ResponsePart::Whole { head: Cow::Owned(head), body: Block::Borrowed(TEXT) },
             false,

@@ -193,7 +193,7 @@ impl Connection {
             self.encode_and_write(response, context);
         }
         if complete {
-            self.answered = Some(context.now);
+            self.note_answered(context);
             self.phase = Phase::Flushing;
             if !self.protocol.response_complete() {
                 self.end_incomplete(); // Fewer bytes than announced.
@@ -236,7 +236,7 @@ impl Connection {
         let added = context.added_fields();
         self.protocol.send(Part::Head { head, close: self.closes(context) }, &added, out);
         let length = self.protocol.splice(body.len() as u64, out) as usize;
-        self.body_bytes += length as u64;
+        self.count_body(length as u64);
         let mut tail = Vec::new();
         self.protocol.send(Part::End, &added, &mut tail);
         let pieces = [IoSlice::new(out), IoSlice::new(&body[..length]), IoSlice::new(&tail)];
@@ -292,12 +292,32 @@ impl Connection {
     fn closes(&self, context: &EngineContext) -> bool {
         let stays = context.retiring && !self.transport.can_be_handed_over();
         (context.draining || context.announcing || stays || context.config.keep_alive.is_zero())
-            || (self.framing_lost || self.closing || self.owes_body())
+            || (self.framing_lost || self.is_last_response() || self.owes_body())
+    }
+
+    /// Whether the present response is the connection's last.
+    fn is_last_response(&self) -> bool {
+        self.exchange.as_ref().is_some_and(|exchange| exchange.is_last)
+    }
+
+    /// The last of the present response has been given.
+    pub(super) fn note_answered(&mut self, context: &EngineContext) {
+        if let Some(exchange) = &mut self.exchange {
+            exchange.moments.answered = Some(context.now);
+        }
+    }
+
+    /// So many bytes of the present response's body have been handed over.
+    #[inline]
+    fn count_body(&mut self, bytes: u64) {
+        if let Some(exchange) = &mut self.exchange {
+            exchange.outcome.body_bytes += bytes;
+        }
     }
 
     /// Whether the peer has more of a body to send, which would be taken for the next request.
     fn owes_body(&self) -> bool {
-        self.upload.is_some() && !self.protocol.reads_ahead()
+        self.has_upload() && !self.protocol.reads_ahead()
     }
 
     /// Encodes behind what waits already.
@@ -351,7 +371,7 @@ impl Connection {
             if taken == 0 {
                 break;
             }
-            self.body_bytes += taken;
+            self.count_body(taken);
             push(&mut self.outbox, sent, taken);
             sent += taken;
         }
@@ -363,7 +383,7 @@ impl Connection {
         match response {
             ResponsePart::EarlyHints(fields) => {
                 let wanted = match context.config.early_hints {
-                    EarlyHints::Direct => self.forwarded.is_none(),
+                    EarlyHints::Direct => self.request().is_some_and(|request| request.forwarded.is_none()),
                     EarlyHints::Always => true,
                     EarlyHints::Never => false,
                 };
@@ -381,7 +401,7 @@ impl Connection {
                 let head = self.take_head(head, context);
                 self.protocol.send(Part::Head { head: &head, close }, &added, out);
                 self.encode_block(&block, &added, out);
-                self.flow = Some(flow);
+                self.exchange_or_new().flow = Some(flow);
             }
             ResponsePart::Block(block) => self.encode_block(&block, &added, out),
             ResponsePart::Finish => self.protocol.send(Part::End, &added, out),
@@ -393,7 +413,7 @@ impl Connection {
         let before = out.len();
         self.protocol.send(Part::Body(block), added, out);
         if out.len() > before {
-            self.body_bytes += block.len() as u64; // Not so for HEAD, 204, 304.
+            self.count_body(block.len() as u64); // Not so for HEAD, 204, 304.
         }
     }
 
@@ -403,15 +423,15 @@ impl Connection {
         mut head: Cow<'h, ResponseHead>,
         context: &EngineContext,
     ) -> Cow<'h, ResponseHead> {
-        self.status = Some(head.status);
+        let Some(exchange) = &mut self.exchange else { return head };
+        exchange.outcome.status = Some(head.status);
         if let Some(log) = &context.access_log {
-            log.note_response(&head, &mut self.response_fields);
+            log.note_response(&head, &mut exchange.outcome.fields);
         }
         if context.config.telemetry.request_id
-            && self.id != RequestId::None
+            && exchange.id != RequestId::None
             && head.fields.get(REQUEST_ID_FIELD).is_none()
-            && let Some(asked) = &self.head
-            && let Some(id) = self.id.text(asked)
+            && let Some(id) = exchange.head().and_then(|asked| exchange.id.text(asked))
         {
             head.to_mut().fields.push(b"X-Request-Id", id);
         }
@@ -438,7 +458,7 @@ impl Connection {
         if self.failed {
             return Step::Close;
         }
-        if let Some(flow) = &self.flow {
+        if let Some(flow) = self.exchange.as_ref().and_then(|exchange| exchange.flow.as_ref()) {
             flow.set_buffered(self.outbox.buffered(), context.config.response_buffer_bytes / 2);
         }
         if !self.is_written() {
@@ -448,7 +468,7 @@ impl Connection {
             // Not blocked and not empty: a file has had its turn, others come first.
             return if self.blocked { Step::Keep } else { Step::Again };
         }
-        if self.backlog.is_some() && self.pause_backlog(context.now) {
+        if self.backlog().is_some() && self.pause_backlog(context.now) {
             return Step::Again;
         }
         if self.phase == Phase::Flushing {
@@ -480,22 +500,18 @@ impl Connection {
 
     /// The response is written: log it, then the next request or the end of the connection.
     fn finish_exchange(&mut self, context: &mut EngineContext) -> Step {
-        if self.is_cut {
+        let (is_cut, is_last) =
+            self.exchange.as_ref().map_or((false, true), |exchange| (exchange.is_cut, exchange.is_last));
+        if is_cut {
             return self.end_cut(context);
         }
-        self.finish_record(context);
-        self.flow = None;
-        self.drop_backlog();
         self.outbox.release();
         self.served = self.served.saturating_add(1);
-        self.handover_count = 0;
         context.counters.responses += 1;
-        if self.framing_lost || self.closing || self.owes_body() || !self.protocol.can_keep_alive() {
+        if self.framing_lost || is_last || self.owes_body() || !self.protocol.can_keep_alive() {
             return self.begin_close(context);
         }
-        if self.upload.is_some() {
-            self.upload = None;
-        }
+        self.end_exchange(context);
         self.protocol.next_request();
         self.await_next((Deadline::KeepAlive, context.now + context.config.keep_alive), context)
     }
@@ -515,22 +531,6 @@ impl Connection {
             }
         }
         if context.draining { self.drain(context) } else { Step::Keep }
-    }
-
-    /// Ends the connection so that the peer gets all that was sent: closing with unread bytes would send a reset,
-    /// which may overtake the response (RFC 9112, section 9.6).
-    pub(super) fn begin_close(&mut self, context: &EngineContext) -> Step {
-        let all_read = self.upload.is_none() && self.inbox.is_empty() && !self.readable;
-        if all_read && !self.framing_lost || self.transport.socket().is_none() {
-            return Step::Close;
-        }
-        self.transport.shutdown_write();
-        self.inbox = Vec::new();
-        self.upload = None;
-        self.phase = Phase::Lingering;
-        self.arrived = context.now;
-        self.linger(context);
-        Step::Again
     }
 
     /// Cuts the connection so that the peer cannot take the response for complete.

@@ -3,6 +3,7 @@
 //!
 //! The engine passes the session's events on to the streams, and has the session written once they have worked.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use portico_config::WireProtocol;
@@ -10,6 +11,7 @@ use portico_log::{CLIENT_GONE, Reason};
 use portico_net::Transport;
 use portico_proto::{ErrorKind, NewStream, ProtocolViolation, SessionEvent, StreamIo, fastcgi, http2};
 
+use super::backlog::Backlog;
 use super::timeout::DRAIN_GRACE;
 use super::{Connection, ConnectionId, Deadline, EngineContext, Phase, Step};
 
@@ -43,6 +45,28 @@ pub(super) struct Session {
     awaited: Option<(Deadline, Instant)>,
     /// Streams refused for want of memory, one after the other.
     refused: u8,
+    /// What its client does not take at once.
+    backlog: Option<Box<Backlog>>,
+}
+
+impl SessionRole {
+    /// Where a session keeps what its client does not take at once.
+    #[inline]
+    pub(super) fn backlog(&self) -> Option<&Option<Box<Backlog>>> {
+        match self {
+            Self::Session(session) => Some(&session.backlog),
+            Self::Alone | Self::Stream { .. } => None,
+        }
+    }
+
+    /// The same, to work on.
+    #[inline]
+    pub(super) fn backlog_mut(&mut self) -> Option<&mut Option<Box<Backlog>>> {
+        match self {
+            Self::Session(session) => Some(&mut session.backlog),
+            Self::Alone | Self::Stream { .. } => None,
+        }
+    }
 }
 
 /// Streams of one session that are refused for want of memory, one after the other, before it is ended: there is
@@ -58,15 +82,11 @@ impl Connection {
         stream: NewStream,
         context: &EngineContext,
     ) -> Self {
-        let transport = Transport::Stream(stream.io);
-        let server = session.server.clone();
         Self {
             protocol: stream.protocol,
             link: SessionRole::Stream { session: id, number },
             due: None,
-            tls: session.tls.clone(),
-            destination: session.destination.clone(),
-            ..Self::with_trust(transport, session.peer, session.trusted, server, context)
+            ..Self::of(Arc::clone(&session.client), Transport::Stream(stream.io), context)
         }
     }
 
@@ -98,12 +118,14 @@ impl Connection {
     }
 
     /// The peer has given this stream up, or its session has ended: the request is not answered any more.
-    pub(crate) fn leave_stream(&mut self) -> Step {
-        if self.phase == Phase::Waiting {
-            self.status = Some(CLIENT_GONE);
-        }
-        if self.status == Some(CLIENT_GONE) {
-            self.note_reason(Reason::ClientGone);
+    pub fn leave_stream(&mut self) -> Step {
+        if let Some(exchange) = &mut self.exchange {
+            if self.phase == Phase::Waiting {
+                exchange.outcome.status = Some(CLIENT_GONE);
+            }
+            if exchange.outcome.status == Some(CLIENT_GONE) {
+                exchange.note_reason(Reason::ClientGone);
+            }
         }
         self.failed = true;
         Step::Close
@@ -112,16 +134,16 @@ impl Connection {
     /// Whether HTTP/2 has been agreed on in the TLS handshake: nothing else is spoken then, and it is not spoken
     /// where it was not agreed on (RFC 9113, section 3.3).
     pub(super) fn has_agreed_on_http2(&self) -> bool {
-        let agreed = self.tls.as_ref().and_then(|tls| tls.application_protocol) == Some("h2");
-        agreed && self.server.protocol == WireProtocol::Http
+        let agreed = self.client.tls.as_ref().and_then(|tls| tls.application_protocol) == Some("h2");
+        agreed && self.client.listener.protocol == WireProtocol::Http
     }
 
     /// Whether what a new connection without TLS begins with is HTTP/2.
     pub(super) fn speaks_http2(&self, input: &[u8], context: &EngineContext) -> bool {
         let first = self.served == 0 && matches!(self.link, SessionRole::Alone) && !input.is_empty();
         first
-            && self.server.protocol == WireProtocol::Http
-            && self.tls.is_none()
+            && self.client.listener.protocol == WireProtocol::Http
+            && self.client.tls.is_none()
             && context.config.http2.offered
             && context.config.http2.cleartext
             && (input.starts_with(http2::PREFACE) || http2::PREFACE.starts_with(input))
@@ -139,7 +161,8 @@ impl Connection {
         }
         let (streams, received) = (Vec::new(), context.now);
         let awaited = self.due;
-        let session = Session { wire, streams, received, idle_since: None, awaited, refused: 0 };
+        let session =
+            Session { wire, streams, received, idle_since: None, awaited, refused: 0, backlog: None };
         self.link = SessionRole::Session(Box::new(session));
     }
 
@@ -168,8 +191,6 @@ impl Connection {
         let io = Transport::Stream(StreamIo::Fastcgi(io));
         let transport = std::mem::replace(&mut self.transport, io);
         let mut session = Self {
-            tls: self.tls.clone(),
-            destination: self.destination.clone(),
             // What has been written of the response goes out before anything else.
             outbox: std::mem::take(&mut self.outbox),
             inbox: std::mem::take(&mut self.inbox),
@@ -180,7 +201,7 @@ impl Connection {
             blocked: self.blocked,
             peer_closed: self.peer_closed,
             counted: std::mem::take(&mut self.counted),
-            ..Self::with_trust(transport, self.peer, self.trusted, self.server.clone(), context)
+            ..Self::of(Arc::clone(&self.client), transport, context)
         };
         session.begin_session(portico_proto::Session::Fastcgi(wire), context);
         session.add_stream(number, id);
@@ -191,7 +212,7 @@ impl Connection {
         }
         // What it takes is counted otherwise from now on.
         self.reset_write_clock();
-        if let Some(flow) = &self.flow {
+        if let Some(flow) = self.exchange.as_ref().and_then(|exchange| exchange.flow.as_ref()) {
             flow.set_buffered(0, context.config.response_buffer_bytes / 2);
         }
         self.await_more(true, context);
@@ -226,11 +247,12 @@ impl Connection {
         context.counters.refused += 1;
         match violation {
             ProtocolViolation::Http2(violation) => match violation.is_flood() {
-                true => context.reports.flood(self.peer, violation),
-                false => log::debug!("closed the HTTP/2 connection of {}: {violation}", self.peer),
+                true => context.reports.flood(self.client.peer, violation),
+                false => log::debug!("closed the HTTP/2 connection of {}: {violation}", self.client.peer),
             },
             ProtocolViolation::Fastcgi(error) => {
-                context.reports.malformed_packet(self.peer, self.server.protocol.scheme(), error);
+                let protocol = self.client.listener.protocol.scheme();
+                context.reports.malformed_packet(self.client.peer, protocol, error);
             }
         }
     }
@@ -239,7 +261,7 @@ impl Connection {
     #[cold]
     pub(crate) fn note_malformed(&self, kind: ErrorKind, context: &mut EngineContext) {
         context.counters.refused += 1;
-        log::debug!("reset a stream of {}: {kind}", self.peer);
+        log::debug!("reset a stream of {}: {kind}", self.client.peer);
     }
 
     /// Whether the session has a place for more bytes; `true` where there is none.
@@ -416,7 +438,7 @@ impl Connection {
             }
             return Step::Keep;
         }
-        if self.backlog.is_some() {
+        if self.backlog().is_some() {
             self.pause_backlog(context.now);
         }
         let SessionRole::Session(session) = &mut self.link else { return Step::Keep };
@@ -487,7 +509,7 @@ impl Connection {
             // A request may be under way to us: the peer is told first.
             Deadline::KeepAlive => session.wire.shut_down(),
             Deadline::Head => {
-                log::debug!("closed the connection of {}: the rest did not come in time", self.peer);
+                log::debug!("closed the connection of {}: the rest did not come in time", self.client.peer);
                 session.wire.end();
             }
             Deadline::Handshake

@@ -5,38 +5,42 @@ use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use portico_config::{Parsed, parse};
 use portico_proto::{Fields, ResponseHead};
 
 use super::timeout::DRAIN_GRACE;
 use super::*;
+use crate::body::Body;
 use crate::handover::{HandoverMessage, HandoverQueue};
 
 /// A connection as the engine holds it, and the client's end of it.
-struct Fixture<S> {
-    connection: Connection,
-    context: EngineContext,
-    client: S,
+pub(super) struct Fixture<S> {
+    pub(super) connection: Connection,
+    pub(super) context: EngineContext,
+    pub(super) client: S,
 }
 
-const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
-const POST: &[u8] = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n";
-const INPUT: Event = Event { token: 0, readable: true, writable: false, read_closed: false, failed: false };
-const ROOM: Event = Event { token: 0, readable: false, writable: true, read_closed: false, failed: false };
+pub(super) const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+pub(super) const POST: &[u8] = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n";
+pub(super) const INPUT: Event =
+    Event { token: 0, readable: true, writable: false, read_closed: false, failed: false };
+pub(super) const ROOM: Event =
+    Event { token: 0, readable: false, writable: true, read_closed: false, failed: false };
 
-fn seconds(count: u64) -> Duration {
+pub(super) fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 
-fn fixture(arguments: &[&str]) -> Fixture<UnixStream> {
+pub(super) fn fixture(arguments: &[&str]) -> Fixture<UnixStream> {
     let (ours, client) = UnixStream::pair().unwrap();
     ours.set_nonblocking(true).unwrap();
     client.set_nonblocking(true).unwrap();
     Fixture::around(Transport::Unix(ours.into()), client, arguments)
 }
 
-fn tcp_fixture() -> Fixture<TcpStream> {
+pub(super) fn tcp_fixture() -> Fixture<TcpStream> {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (ours, _) = listener.accept().unwrap();
@@ -46,7 +50,7 @@ fn tcp_fixture() -> Fixture<TcpStream> {
 }
 
 impl<S: Read + Write> Fixture<S> {
-    fn around(transport: Transport, client: S, arguments: &[&str]) -> Self {
+    pub(super) fn around(transport: Transport, client: S, arguments: &[&str]) -> Self {
         let Ok(Parsed::Run(resolved)) = parse(arguments.iter().map(OsString::from), &|_| None) else {
             panic!("the arguments of a test are valid");
         };
@@ -57,29 +61,29 @@ impl<S: Read + Write> Fixture<S> {
     }
 
     /// The client sends `bytes`, and the reactor tells of it.
-    fn receive(&mut self, bytes: &[u8]) -> Step {
+    pub(super) fn receive(&mut self, bytes: &[u8]) -> Step {
         self.client.write_all(bytes).unwrap();
         self.connection.handle_event(INPUT, &mut self.context)
     }
 
     /// Everything that has been sent to the client and not been read by it.
-    fn sent(&mut self) -> Vec<u8> {
+    pub(super) fn sent(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         let _ = self.client.read_to_end(&mut bytes);
         bytes
     }
 
-    fn wait(&mut self, time: Duration) {
+    pub(super) fn wait(&mut self, time: Duration) {
         self.context.now += time;
     }
 
     /// Which deadline is set, and how far away it is.
-    fn due(&self) -> Option<(Deadline, Duration)> {
+    pub(super) fn due(&self) -> Option<(Deadline, Duration)> {
         self.connection.due().map(|(deadline, at)| (deadline, at.saturating_duration_since(self.context.now)))
     }
 
     /// The clock reaches the deadline that is set, which is this one.
-    fn pass(&mut self, expected: Deadline) -> Step {
+    pub(super) fn pass(&mut self, expected: Deadline) -> Step {
         let (deadline, at) = self.connection.due().expect("a deadline is set");
         assert_eq!(deadline, expected);
         self.context.now = self.context.now.max(at);
@@ -87,23 +91,23 @@ impl<S: Read + Write> Fixture<S> {
     }
 
     /// A thread takes the request.
-    fn begin_call(&mut self) -> Body {
-        self.connection.begin_call(1, &mut self.context, || {}).expect("a request waits").1
+    pub(super) fn begin_call(&mut self) -> Body {
+        self.connection.begin_call(1, &mut self.context, || {}).expect("a request waits").body
     }
 
-    fn respond(&mut self, response: ResponsePart<'_>) -> Step {
+    pub(super) fn respond(&mut self, response: ResponsePart<'_>) -> Step {
         self.connection.respond(response, false, &mut self.context)
     }
 
     /// Begins a response of `length` bytes with `block`.
-    fn start(&mut self, length: Option<u64>, block: &[u8]) -> Step {
+    pub(super) fn start(&mut self, length: Option<u64>, block: &[u8]) -> Step {
         let head = ResponseHead { status: 200, fields: Fields::new(), length, ..ResponseHead::default() };
         let flow = Arc::default();
         self.respond(ResponsePart::Start { head: Cow::Owned(head), block: Block::Borrowed(block), flow })
     }
 
     /// One whole exchange, after which the connection is kept.
-    fn exchange(&mut self) {
+    pub(super) fn exchange(&mut self) {
         assert_eq!(self.receive(GET), Step::Ready);
         self.begin_call();
         assert_eq!(self.start(Some(2), b"ok"), Step::Keep);
@@ -196,8 +200,9 @@ fn moved(
         HandoverQueue::Ready => fixture.connection.pack_request(),
     };
     let bytes = pieces.expect("it can go").concat();
-    let message = HandoverMessage { socket, metadata: fixture.connection.metadata(lane, 0), bytes: &bytes };
-    let server = Arc::clone(fixture.connection.server());
+    let message =
+        HandoverMessage { socket, metadata: fixture.connection.metadata(lane, 0).unwrap(), bytes: &bytes };
+    let server = Arc::clone(&fixture.connection.client().listener);
     there.connection = Connection::unpack(lane, message, server, &there.context);
     let step = there.connection.receive(&mut there.context);
     (there, step)
@@ -378,7 +383,7 @@ fn what_was_given_of_a_response_is_delivered_before_it_is_cut() {
             while fixture.connection.handle_event(INPUT, &mut fixture.context) != Step::Ready {}
             fixture.begin_call();
             assert_eq!(fixture.start(length, &block), Step::Keep);
-            let flow = fixture.connection.flow.clone().unwrap();
+            let flow = fixture.connection.exchange.as_ref().unwrap().flow.clone().unwrap();
             let step = fixture.respond(last);
             assert_ne!(step, Step::Close, "it waits for the client");
             assert!(flow.is_gone(), "nothing more is taken");
@@ -482,7 +487,7 @@ fn what_is_discarded_after_the_last_response_is_bounded() {
     let mut fixture = fixture(&["--limit-request-body", "10"]);
     assert_eq!(fixture.receive(POST), Step::Again);
     fixture.connection.proceed(&mut fixture.context);
-    fixture.connection.discarded = 1024 * 1024 * 1024 - 4;
+    fixture.connection.lingering.as_mut().unwrap().discarded = 1024 * 1024 * 1024 - 4;
     assert_eq!(fixture.receive(b"four"), Step::Keep);
     assert_eq!(fixture.receive(b"5"), Step::Close);
 }

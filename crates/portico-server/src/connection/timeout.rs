@@ -53,7 +53,7 @@ impl Connection {
             self.due = Some((Deadline::Write, due));
             return Step::Keep;
         }
-        log::debug!("cut the response to {}: it takes it too slowly", self.peer);
+        log::debug!("cut the response to {}: it takes it too slowly", self.client.peer);
         self.note_reason(Reason::WriteTimeout);
         self.cut()
     }
@@ -76,7 +76,7 @@ impl Connection {
             self.tell_application_to_end();
             return Step::Keep;
         }
-        if self.phase != Phase::Receiving || self.upload.is_some() {
+        if self.phase != Phase::Receiving || self.has_upload() {
             return Step::Keep;
         }
         self.readable = true;

@@ -82,8 +82,8 @@ impl Engine {
     /// Counts `connection` for its client, once that is known; `false`: that has as many as it may. What a trusted
     /// proxy sends is of many clients.
     pub(super) fn count_client(&mut self, connection: &mut Connection) -> bool {
-        let Peer::Inet(address) = connection.peer() else { return true };
-        if connection.is_counted() || !connection.knows_client() || connection.is_trusted() {
+        let Peer::Inet(address) = connection.client().peer else { return true };
+        if connection.is_counted() || !connection.knows_client() || connection.client().trusted {
             return true;
         }
         let counted = self.clients.add(address.ip());
@@ -93,8 +93,8 @@ impl Engine {
 
     /// Counts a connection that another worker has admitted: it is not judged again, for a request may be on it.
     pub(super) fn count_moved(&mut self, connection: &mut Connection) {
-        if let (true, Peer::Inet(address)) = (self.clients.is_bounded(), connection.peer())
-            && !connection.is_trusted()
+        if let (true, Peer::Inet(address)) = (self.clients.is_bounded(), connection.client().peer)
+            && !connection.client().trusted
         {
             self.clients.add_moved(address.ip());
             connection.set_counted(true);
@@ -103,7 +103,7 @@ impl Engine {
 
     /// The same back: `connection` has ended, or goes to another worker.
     pub(super) fn forget_client(&mut self, connection: &Connection) {
-        if let (true, Peer::Inet(address)) = (connection.is_counted(), connection.peer()) {
+        if let (true, Peer::Inet(address)) = (connection.is_counted(), connection.client().peer) {
             self.clients.remove(address.ip());
         }
     }

@@ -245,7 +245,7 @@ impl Engine {
             }
             let ready = self.table.get(ticket.id).is_some_and(|connection| {
                 connection.handover_count() < HOPS_MAX
-                    && now.saturating_duration_since(connection.arrived()) >= after
+                    && connection.waited(now) >= after
                     && !connection.is_abandoned(&self.context)
             });
             if ready && self.send(HandoverQueue::Ready, ticket.id) == SendOutcome::Gone {
@@ -261,16 +261,16 @@ impl Engine {
         let Some(member) = &self.member else { return SendOutcome::Stays };
         let Some(connection) = self.table.take(id) else { return SendOutcome::Stays };
         let sent = {
-            let listener = self.accepting.number_of(connection.server());
+            let listener = self.accepting.number_of(&connection.client().listener);
             let pieces = match lane {
                 HandoverQueue::Idle => connection.pack_idle(),
                 HandoverQueue::Ready => connection.pack_request(),
             };
             let length = |pieces: &[&[u8]; 3]| pieces.iter().map(|piece| piece.len()).sum::<usize>();
             let pieces = pieces.filter(|pieces| length(pieces) <= BYTES_MAX);
-            match (listener, pieces, connection.transport().socket()) {
-                (Some(listener), Some(pieces), Some(socket)) => {
-                    let metadata = connection.metadata(lane, listener);
+            let metadata = listener.and_then(|listener| connection.metadata(lane, listener));
+            match (metadata, pieces, connection.transport().socket()) {
+                (Some(metadata), Some(pieces), Some(socket)) => {
                     let now = self.context.now;
                     match member.sharing.handover.send(lane, (socket, &metadata), pieces, now) {
                         Dispatch::Done => SendOutcome::Gone,

@@ -246,7 +246,7 @@ impl Engine {
         let context = &mut self.context;
         let worked = catch_unwind(AssertUnwindSafe(|| work(connection, context)));
         if worked.is_err() {
-            self.context.reports.failed(connection.peer());
+            self.context.reports.failed(connection.client().peer);
             self.context.restore();
             connection.cut();
         }

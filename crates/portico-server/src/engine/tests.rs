@@ -7,8 +7,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 
 use portico_config::{Parsed, parse};
-use portico_net::{Event, Events, Interest, Listener, Transport};
-use portico_proto::ResponseHead;
+use portico_net::{Event, Events, Interest, Listener, Server, Transport};
+use portico_proto::{Peer, ResponseHead};
 
 use super::*;
 use crate::connection::Block;

@@ -70,10 +70,10 @@ pub(super) fn is_used(policy: &Policy, name: &[u8]) -> bool {
 }
 
 /// An address, and its port where that was said.
-type Client = Option<(std::net::IpAddr, Option<u16>)>;
+type NamedClient = Option<(std::net::IpAddr, Option<u16>)>;
 
 /// The client's address, its place in X-Forwarded-For counted from the right, and the number of entries there.
-fn read_client(policy: &Policy, fields: &ForwardedFields<'_>) -> (Client, usize, usize) {
+fn read_client(policy: &Policy, fields: &ForwardedFields<'_>) -> (NamedClient, usize, usize) {
     let values = |wanted: &'static [u8]| {
         fields.iter().filter(move |(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| *value)
     };

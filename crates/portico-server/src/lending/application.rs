@@ -1,17 +1,16 @@
 //! The seam: what the engine hands to an application and what it asks of one.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use portico_log::RequestId;
-use portico_net::{Server, TlsClient};
-use portico_proto::{Peer, RequestHead};
+use portico_proto::RequestHead;
 
 use super::responder::Responder;
 use crate::body::Body;
+use crate::client::RequestContext;
 use crate::connection::RequestKey;
-use crate::forwarded::Forwarded;
+use crate::lending::Responder;
 
 /// A program that answers requests. The gateway to Python implements it; tests and benches implement it in Rust.
 pub trait Application: Send + Sync + 'static {
@@ -39,28 +38,16 @@ pub trait Application: Send + Sync + 'static {
     }
 }
 
-/// A complete request: its head, and its body buffered (or, where streaming is set, arriving).
+/// A complete request: its head and sender, and its body buffered (or, where streaming is set, arriving).
 pub struct Request {
     /// Names it, among all that the server ever hands out.
     pub key: RequestKey,
-    /// The head (its connection keeps it until the response is complete).
-    pub head: Arc<RequestHead>,
-    /// The body.
-    pub body: Body,
+    /// Its head, and who has sent it.
+    pub context: Arc<RequestContext>,
     /// Its id.
     pub id: RequestId,
-    /// The other end of its connection.
-    pub peer: Peer,
-    /// Whether what that says of others is believed.
-    pub trusted: bool,
-    /// What a believed proxy says of the client.
-    pub forwarded: Option<Arc<Forwarded>>,
-    /// What the client has shown of itself in the TLS handshake, if there was one with this server.
-    pub tls: Option<Arc<TlsClient>>,
-    /// Where the client connected to, as a header of the PROXY protocol tells.
-    pub destination: Option<Arc<SocketAddr>>,
-    /// Where it arrived.
-    pub server: Arc<Server>,
+    /// The body.
+    pub body: Body,
     /// How long it has waited for a thread.
     pub queued: Duration,
     /// When the thread began with it.
@@ -68,8 +55,8 @@ pub struct Request {
 }
 
 impl Request {
-    /// Who sent it, as far as that can be believed; without a port where none was told.
-    pub fn client(&self) -> Peer {
-        self.forwarded.as_ref().and_then(|forwarded| forwarded.client()).unwrap_or(self.peer)
+    /// The head.
+    pub fn head(&self) -> &RequestHead {
+        &self.context.head
     }
 }

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use portico_net::{Interest, Listener, Server};
 use portico_os::VitalDescriptors;
-use portico_proto::RequestHead;
 
 use super::Lending;
 use super::message::EngineMessage;
+use crate::client::RequestContext;
 use crate::connection::RequestKey;
 use crate::engine::{Accepting, SharingState};
 
@@ -129,9 +129,9 @@ impl Lending {
         self.query(|query| EngineMessage::IsClientGone(request, query)).unwrap_or(false)
     }
 
-    /// The head of `request`; `None` if its call has ended, or the one that has the engine is kept waiting by the
-    /// system. For any thread, at any time.
-    pub fn head_of(&self, request: RequestKey) -> Option<Arc<RequestHead>> {
-        self.query(|query| EngineMessage::HeadOf(request, query)).flatten()
+    /// The head of `request`, and who has sent it; `None` if its call has ended, or the one that has the engine is
+    /// kept waiting by the system. For any thread, at any time.
+    pub fn request_of(&self, request: RequestKey) -> Option<Arc<RequestContext>> {
+        self.query(|query| EngineMessage::RequestOf(request, query)).flatten()
     }
 }

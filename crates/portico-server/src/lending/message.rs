@@ -7,9 +7,9 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use portico_net::{Event, Listener, Server};
-use portico_proto::RequestHead;
 
 use super::Lending;
+use crate::client::RequestContext;
 use crate::connection::{ConnectionId, Flow, RequestKey, ResponsePart};
 use crate::engine::{Engine, Writing};
 
@@ -23,7 +23,7 @@ pub(super) enum EngineMessage {
     EndLentSoon(RequestKey),
     Events(Vec<Event>),
     GiveUp(RequestKey),
-    HeadOf(RequestKey, Arc<Query<Option<Arc<RequestHead>>>>),
+    RequestOf(RequestKey, Arc<Query<Option<Arc<RequestContext>>>>),
     IsClientGone(RequestKey, Arc<Query<bool>>),
     LendConnection(RequestKey, Arc<Query<io::Result<OwnedFd>>>),
     Listen(Vec<Listener>),
@@ -111,7 +111,7 @@ impl Lending {
                     events.into_iter().for_each(|event| engine.note_event(event))
                 }
                 EngineMessage::GiveUp(key) => engine.give_up(key),
-                EngineMessage::HeadOf(key, query) => query.answer(engine.head_of(key)),
+                EngineMessage::RequestOf(key, query) => query.answer(engine.request_of(key)),
                 EngineMessage::IsClientGone(key, query) => query.answer(engine.is_client_gone(key)),
                 EngineMessage::LendConnection(key, query) => query.answer(engine.lend_connection(key)),
                 EngineMessage::Listen(listeners) => engine.listen(listeners),

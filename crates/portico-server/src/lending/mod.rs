@@ -327,20 +327,7 @@ impl Lending {
         let Begun { call, at } = begun;
         let queued = Duration::from_nanos(call.queued_nanos);
         let key = call.key;
-        let request = Request {
-            key,
-            head: call.head,
-            body: call.body,
-            id: call.id,
-            peer: call.peer,
-            trusted: call.trusted,
-            forwarded: call.forwarded,
-            tls: call.tls,
-            destination: call.destination,
-            server: call.server,
-            queued,
-            begun: at,
-        };
+        let request = Request { key, context: call.context, id: call.id, body: call.body, queued, begun: at };
         let responder = Responder::new(Arc::clone(self), key, call.share);
         active_call.begin(key.call);
         let sample = self.call_durations.begin();

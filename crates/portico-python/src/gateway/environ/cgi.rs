@@ -22,14 +22,14 @@ pub(super) fn apply(
     parts: &Parts<'_, '_>,
 ) -> PyResult<()> {
     let py = environ.py();
-    for (name, value) in parts.head.variables() {
+    for (name, value) in parts.head().variables() {
         environ.set_item(names.variable(py, name), latin1(py, value)?)?;
     }
-    let target = latin1(py, parts.head.target())?;
+    let target = latin1(py, parts.head().target())?;
     environ.set_item(intern!(py, "RAW_URI"), &target)?;
     environ.set_item(intern!(py, "REQUEST_URI"), target)?;
-    environ.set_item(intern!(py, "QUERY_STRING"), latin1(py, parts.head.query())?)?;
-    let place = ScriptPath::of(parts.head, root_path.as_bytes());
+    environ.set_item(intern!(py, "QUERY_STRING"), latin1(py, parts.head().query())?)?;
+    let place = ScriptPath::of(parts.head(), root_path.as_bytes());
     environ.set_item(intern!(py, "SCRIPT_NAME"), latin1(py, &place.script_name)?)?;
     environ.set_item(intern!(py, "PATH_INFO"), latin1(py, &place.path_info)?)?;
     set_client(environ, parts)
@@ -38,18 +38,18 @@ pub(super) fn apply(
 /// REMOTE_ADDR and what goes with it.
 fn set_client(environ: &Bound<'_, PyDict>, parts: &Parts<'_, '_>) -> PyResult<()> {
     let py = environ.py();
-    if parts.head.variable(b"REMOTE_ADDR").is_none() {
+    if parts.head().variable(b"REMOTE_ADDR").is_none() {
         environ.set_item(intern!(py, "REMOTE_ADDR"), intern!(py, ""))?;
     }
-    if parts.head.variable(b"REMOTE_PORT").is_none() {
+    if parts.head().variable(b"REMOTE_PORT").is_none() {
         environ.del_item(intern!(py, "REMOTE_PORT"))?;
     }
-    let Some(forwarded) = parts.forwarded else { return Ok(()) };
+    let Some(forwarded) = parts.request.forwarded.as_deref() else { return Ok(()) };
     if forwarded.scheme == Some(Scheme::Https) {
         environ.set_item(intern!(py, "wsgi.url_scheme"), intern!(py, "https"))?;
     }
     // The gateway's own client is a proxy that is believed, and says who its is.
-    if parts.trusted && !is_as_told(forwarded, parts.head) {
+    if parts.request.trusted && !is_as_told(forwarded, parts.head()) {
         proxies::apply_behind_gateway(environ, parts, forwarded)?;
     }
     Ok(())

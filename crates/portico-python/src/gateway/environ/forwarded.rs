@@ -23,7 +23,7 @@ pub(super) fn apply(
     set_client(environ, forwarded)?;
     match forwarded.scheme {
         Some(Scheme::Https) => environ.set_item(intern!(py, "wsgi.url_scheme"), intern!(py, "https"))?,
-        Some(Scheme::Http) if parts.server.tls => {
+        Some(Scheme::Http) if parts.server().tls => {
             environ.set_item(intern!(py, "wsgi.url_scheme"), intern!(py, "http"))?;
             environ.del_item(intern!(py, "HTTPS"))?;
         }
@@ -62,7 +62,7 @@ fn set_client(environ: &Bound<'_, PyDict>, forwarded: &Forwarded) -> PyResult<()
 fn usual_port(parts: &Parts<'_, '_>, forwarded: &Forwarded) -> u16 {
     match forwarded.scheme {
         Some(Scheme::Https) => 443,
-        None if parts.server.tls => 443,
+        None if parts.server().tls => 443,
         Some(Scheme::Http) | None => 80,
     }
 }
@@ -73,7 +73,7 @@ fn set_server(environ: &Bound<'_, PyDict>, parts: &Parts<'_, '_>, forwarded: &Fo
     let authority = match forwarded.host.as_deref() {
         Some(host) => Some(host),
         // A UNIX socket has no name and port of its own.
-        None if parts.peer == Peer::Unix => parts.head.authority(),
+        None if parts.peer() == Peer::Unix => parts.head().authority(),
         None => None,
     };
     let (name, port) = authority.map_or((&b""[..], None), host_and_port);
@@ -113,7 +113,7 @@ fn set_script_name(
     let prefix = forwarded.prefix.as_deref().map(percent_decode).filter(|prefix| **prefix != *mounted);
     let script_name = [prefix.as_deref().unwrap_or_default(), mounted].concat();
     environ.set_item(intern!(py, "SCRIPT_NAME"), latin1(py, &script_name)?)?;
-    environ.set_item(intern!(py, "PATH_INFO"), latin1(py, &path_info(parts.head.path(), mounted))?)
+    environ.set_item(intern!(py, "PATH_INFO"), latin1(py, &path_info(parts.head().path(), mounted))?)
 }
 
 /// `address` as text. IPv4, which most are, without `Display`, which can also pad.

@@ -13,6 +13,7 @@ use portico_proto::Peer;
 use super::*;
 use crate::body::Body;
 use crate::connection::Step;
+use crate::connection::exchange::RequestExchange;
 use crate::handover::{Dispatch, Handover, MESSAGE_BYTES_MAX};
 
 const HEAD: &[u8] =
@@ -42,11 +43,11 @@ fn tcp_pair() -> (TcpStream, TcpStream) {
     (ours, client)
 }
 
-/// All fields of a connection: those that are told, and those that are not. One that is in neither list does not
-/// compile.
+/// Facts of one value: all of its fields, those that are told and those that are not. One that is in neither list
+/// does not compile.
 macro_rules! tell_fields {
-    ($connection:expr, { $($told:ident),* $(,)? }, { $($untold:ident),* $(,)? }) => {{
-        let Connection { $($told,)* $($untold: _,)* } = $connection;
+    ($value:expr, $type:ident { $($told:ident),* $(,)? }, { $($untold:ident),* $(,)? }) => {{
+        let $type { $($told,)* $($untold: _,)* } = $value;
         vec![$((stringify!($told), format!("{:?}", $told))),*]
     }};
 }
@@ -55,29 +56,46 @@ macro_rules! tell_fields {
 fn facts(connection: &Connection) -> Vec<(&'static str, String)> {
     let mut facts = tell_fields!(
         connection,
-        {
-            peer, trusted, tls, destination, server, protocol, link, phase, inbox, outbox, backlog, lent, upload,
-            head, head_bytes, forwarded, flow, status, reason, id, response_fields, begun, answered, discarded,
-            served, peer_closed, failed, framing_lost, closing, is_cut, opening,
+        Connection {
+            client, protocol, link, phase, inbox, outbox, served, moved, lingering, peer_closed, failed,
+            framing_lost, opening,
         },
         {
             // Told below in another form: a descriptor and moments have other numbers there.
-            transport, body, due,
-            // Compared by themselves: one is counted up, the other is a moment.
-            handover_count, arrived,
-            // The numbers of a process' own calls, and how far the last one had got.
-            call, body_bytes,
+            transport, due, exchange,
             // Counted anew where it is.
             counted,
             // Between a process and the kernel.
-            carried, watched, noted, readable, blocked,
+            watched, noted, readable, blocked,
         }
     );
     facts.push(("transport", connection.transport.is_unix().to_string()));
-    facts.push(("body", format!("{:?}", connection.body.as_ref().map(Body::in_memory))));
     facts.push(("due", format!("{:?}", connection.due.map(|(deadline, _)| deadline))));
-    facts.push(("listener", format!("{:p}", Arc::as_ptr(&connection.server))));
+    facts.push(("listener", format!("{:p}", Arc::as_ptr(&connection.client.listener))));
+    facts.push(("request", connection.exchange.is_some().to_string()));
+    if let Some(exchange) = &connection.exchange {
+        facts.extend(exchange_facts(exchange));
+    }
     facts
+}
+
+fn exchange_facts(exchange: &RequestExchange) -> Vec<(&'static str, String)> {
+    let mut facts = tell_fields!(
+        exchange,
+        RequestExchange { request, head_bytes, upload, id, outcome, flow, backlog, lent, is_last, is_cut, call },
+        {
+            // Told below in another form.
+            body,
+            // Compared by themselves: one is counted up, the other are moments.
+            handover_count, moments,
+        }
+    );
+    facts.push(("body", format!("{:?}", exchange.body.as_ref().map(Body::in_memory))));
+    facts
+}
+
+fn arrived(connection: &Connection) -> Option<Instant> {
+    connection.exchange.as_ref().and_then(|exchange| exchange.moments.arrived)
 }
 
 /// Sends `connection` through a queue in the kernel, to a worker that is not the one it was in.
@@ -88,12 +106,12 @@ fn moved(connection: &Connection, lane: HandoverQueue, context: &mut EngineConte
         HandoverQueue::Ready => connection.pack_request(),
     };
     let socket = connection.transport.socket().unwrap();
-    let metadata = connection.metadata(lane, 0);
+    let metadata = connection.metadata(lane, 0).unwrap();
     let sent = handover.send(lane, (socket.as_fd(), &metadata), pieces.expect("it can go"), context.now);
     assert_eq!(sent, Dispatch::Done);
     let mut buffer = vec![0; MESSAGE_BYTES_MAX];
     let message = handover.take(lane, &mut buffer, context.now).unwrap();
-    let mut there = Connection::unpack(lane, message, Arc::clone(&connection.server), context);
+    let mut there = Connection::unpack(lane, message, Arc::clone(&connection.client.listener), context);
     let step = there.receive_more(context);
     assert_eq!(step, if lane == HandoverQueue::Ready { Step::Ready } else { Step::Keep });
     there
@@ -108,11 +126,11 @@ fn compare(here: &Connection, there: &Connection, lane: HandoverQueue) {
     match lane {
         HandoverQueue::Idle => {
             assert!(close(here.due.unwrap().1, there.due.unwrap().1));
-            assert_eq!(there.handover_count, 0);
+            assert_eq!(there.handover_count(), 0);
         }
         HandoverQueue::Ready => {
-            assert!(close(here.arrived, there.arrived));
-            assert_eq!(there.handover_count, here.handover_count + 1);
+            assert!(close(arrived(here).unwrap(), arrived(there).unwrap()));
+            assert_eq!(there.handover_count(), here.handover_count() + 1);
         }
     }
 }
@@ -192,10 +210,11 @@ fn all_that_was_judged_of_a_client_goes_with_its_connection() {
         };
         for connection in [over_tcp, over_unix] {
             let told = String::from_utf8_lossy(header);
-            assert_eq!(connection.trusted, expected == "trusted", "{told}");
-            let address = connection.forwarded.as_ref().and_then(|forwarded| forwarded.address);
+            assert_eq!(connection.client.trusted, expected == "trusted", "{told}");
+            let forwarded = connection.request().and_then(|request| request.forwarded.as_ref());
+            let address = forwarded.and_then(|forwarded| forwarded.address);
             assert_eq!(address.is_some(), expected == "trusted", "{told}: whose X-Forwarded-For counts");
-            assert_eq!(connection.destination.is_some(), !header.ends_with(b"UNKNOWN\r\n"));
+            assert_eq!(connection.client.destination.is_some(), !header.ends_with(b"UNKNOWN\r\n"));
         }
     }
 }
@@ -207,10 +226,12 @@ fn a_connection_that_says_nothing_of_itself_keeps_its_kind_and_its_peers_rights(
     let server = Arc::new(Server::default());
     for trusted in [false, true] {
         let (transport, peer, mut client) = tcp();
-        let mut here = Connection::with_trust(transport, peer, trusted, Arc::clone(&server), &context);
+        let (tls, destination, listener) = (None, None, Arc::clone(&server));
+        let known = Client { peer, trusted, tls, destination, listener };
+        let mut here = Connection::of(Arc::new(known), transport, &context);
         feed(&mut here, &mut client, b"GET /", &mut context);
         let there = moved(&here, HandoverQueue::Idle, &mut context);
         compare(&here, &there, HandoverQueue::Idle);
-        assert_eq!((there.trusted, there.transport.is_unix()), (trusted, false));
+        assert_eq!((there.client.trusted, there.transport.is_unix()), (trusted, false));
     }
 }

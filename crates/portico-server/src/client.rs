@@ -1,0 +1,71 @@
+//! Who sends requests: the client at the other end of a connection, and one request with all that has been
+//! established about its sender.
+//!
+//! Plain values that are made once and shared. The connection, the call, the application and the access log refer
+//! to the same ones, so a new fact is added in one place. What is established, others decide: `forwarded` whose
+//! statements count, `transport` what a handshake has shown.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use portico_net::{Server, TlsClient};
+use portico_proto::{Peer, RequestHead};
+
+use crate::forwarded::{Forwarded, Scheme};
+
+/// The other end of one connection. Made when it is accepted and, if a header of the PROXY protocol or a TLS
+/// handshake comes first, made anew with what that has shown; the same for all requests from then on.
+#[derive(Debug)]
+pub struct Client {
+    /// Its address, or the one in the header of the PROXY protocol.
+    pub peer: Peer,
+    /// Whether its statements about its own clients are believed.
+    pub trusted: bool,
+    /// What it has shown of itself in a TLS handshake with this server.
+    pub tls: Option<Arc<TlsClient>>,
+    /// Where it connected to, by a header of the PROXY protocol. Boxed: few clients have it, and every idle
+    /// connection would keep room for it.
+    pub destination: Option<Box<SocketAddr>>,
+    /// The listener that it came through.
+    pub listener: Arc<Server>,
+}
+
+/// One request: its head, and who has sent it. Made at the head, shared until the request's end, never changed.
+#[derive(Debug)]
+pub struct RequestContext {
+    /// The head.
+    pub head: RequestHead,
+    /// The client at the other end of the connection.
+    pub client: Arc<Client>,
+    /// Whether statements about the client are believed: the peer's own or, behind a gateway, those of the client
+    /// that the gateway names.
+    pub trusted: bool,
+    /// What a believed proxy says about the client.
+    pub forwarded: Option<Arc<Forwarded>>,
+}
+
+impl RequestContext {
+    /// Who has sent it, as far as that can be believed; without a port if none is known.
+    pub fn sender(&self) -> Peer {
+        self.forwarded.as_ref().and_then(|forwarded| forwarded.client()).unwrap_or(self.client.peer)
+    }
+
+    /// The host that the application will take for the one asked for: from a believed proxy, or the request's
+    /// own. A gateway that passes no Host has another variable, which takes its place.
+    pub fn host(&self) -> Option<&[u8]> {
+        let forwarded = self.forwarded.as_deref().and_then(|forwarded| forwarded.host.as_deref());
+        let server_name = || self.head.variable(b"SERVER_NAME").filter(|name| !name.is_empty());
+        forwarded.or_else(|| self.head.authority().or_else(server_name))
+    }
+
+    /// The port of a host that is named without one.
+    pub fn default_port(&self) -> u16 {
+        let forwarded = self.forwarded.as_deref();
+        let is_https = match forwarded.and_then(|forwarded| forwarded.scheme) {
+            Some(scheme) => scheme == Scheme::Https,
+            None => self.client.listener.tls,
+        };
+        let told = forwarded.and_then(|forwarded| forwarded.server_port);
+        told.unwrap_or(if is_https { 443 } else { 80 })
+    }
+}

@@ -1,0 +1,253 @@
+//! One request and its response: made at the request's head, dropped at the response's end.
+//!
+//! Nothing of it is reset for the next request: the next one has an exchange of its own. What outlives it is the
+//! connection's: the client, the protocol's state, the bytes read and to be written. The access log is told of it
+//! when it ends.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use portico_log::{AccessRecord, CLIENT_GONE, Reason, RequestId, Times};
+use portico_proto::RequestHead;
+
+use super::backlog::Backlog;
+use super::lent::Lent;
+use super::receive::Upload;
+use super::{Connection, Deadline, EngineContext, Flow, Phase};
+use crate::body::Body;
+use crate::client::RequestContext;
+
+/// The state of one request and its response.
+#[derive(Debug, Default)]
+pub(super) struct RequestExchange {
+    /// The request; `None` if what came was none, and is refused.
+    pub(super) request: Option<Arc<RequestContext>>,
+    /// Memory that its head takes.
+    pub(super) head_bytes: u32,
+    /// Its body on its way in.
+    pub(super) upload: Option<Box<Upload>>,
+    /// Its body, complete, until a call takes it.
+    pub(super) body: Option<Body>,
+    /// How often it has been handed over to another worker.
+    pub(super) handover_count: u8,
+    /// Its id, once it has one.
+    pub(super) id: RequestId,
+    /// Number of the call that makes the response.
+    pub(super) call: u64,
+    /// When what happened.
+    pub(super) moments: Moments,
+    /// What the access log is to tell of the response.
+    pub(super) outcome: ResponseOutcome,
+    /// Tells the application how far its response has got.
+    pub(super) flow: Option<Arc<Flow>>,
+    /// What of the response the client does not take at once.
+    pub(super) backlog: Option<Box<Backlog>>,
+    /// The application has taken the connection over.
+    pub(super) lent: Option<Box<Lent>>,
+    /// The response is the connection's last.
+    pub(super) is_last: bool,
+    /// The response ends with what there is of it, before its end.
+    pub(super) is_cut: bool,
+}
+
+/// The moments of one exchange.
+#[derive(Debug, Default)]
+pub(super) struct Moments {
+    /// The request was complete, or complete enough to be run. Known from the head on if another worker has handed
+    /// it over: it waits since then.
+    pub(super) arrived: Option<Instant>,
+    /// A thread took it, or it was answered without one.
+    pub(super) begun: Option<Instant>,
+    /// The last of its response was given.
+    pub(super) answered: Option<Instant>,
+}
+
+/// What the access log is to tell of one response.
+#[derive(Debug, Default)]
+pub(super) struct ResponseOutcome {
+    /// Its status; `None` as long as there is nothing to tell.
+    pub(super) status: Option<u16>,
+    /// Why it ends otherwise than with the application's whole response.
+    pub(super) reason: Option<Reason>,
+    /// Bytes of its body that have been handed over.
+    pub(super) body_bytes: u64,
+    /// What the format wants of its fields.
+    pub(super) fields: Vec<u8>,
+}
+
+/// A request that a thread has taken.
+pub struct BegunCall {
+    /// Its head, and who has sent it.
+    pub context: Arc<RequestContext>,
+    /// Its id.
+    pub id: RequestId,
+    /// Its body.
+    pub body: Body,
+    /// How long it has waited.
+    pub queued: Duration,
+}
+
+/// How long a request must have waited before a FIN that came with it counts as a client gone.
+const ABANDONED_AFTER: Duration = Duration::from_millis(10);
+
+impl RequestExchange {
+    /// That of `request`, whose head takes `head_bytes` of memory.
+    pub(super) fn new(request: RequestContext, head_bytes: u32) -> Self {
+        Self { request: Some(Arc::new(request)), head_bytes, ..Self::default() }
+    }
+
+    /// The request's head.
+    pub(super) fn head(&self) -> Option<&RequestHead> {
+        self.request.as_ref().map(|request| &request.head)
+    }
+
+    /// Notes why it ends otherwise than with the application's whole response: the first reason counts.
+    pub(super) fn note_reason(&mut self, reason: Reason) {
+        self.outcome.reason.get_or_insert(reason);
+    }
+
+    /// Notes that the response begins to be made, by a call or without one.
+    pub(super) fn begin(&mut self, context: &mut EngineContext) {
+        self.moments.begun = Some(context.now);
+        if let Some(request) = &self.request {
+            self.id = context.id_of(&request.head, request.trusted || request.head.is_gateway());
+        }
+    }
+
+    /// How long it has waited by `now`.
+    fn waited(&self, now: Instant) -> Duration {
+        self.moments.arrived.map_or(Duration::ZERO, |arrived| now.saturating_duration_since(arrived))
+    }
+}
+
+impl Moments {
+    /// Where the time has gone of an exchange that ends at `now`; `None` if nothing was awaited for it.
+    fn times(&self, now: Instant) -> Option<Times> {
+        let nanos = |from: Instant, to: Instant| to.saturating_duration_since(from).as_nanos() as u64;
+        let begun = self.begun?;
+        let arrived = self.arrived.unwrap_or(begun);
+        let answered = self.answered.unwrap_or(now);
+        // As a rule no time goes there.
+        Some(Times {
+            queue: if arrived == begun { 0 } else { nanos(arrived, begun) },
+            application: nanos(begun, answered),
+            write: if answered == now { 0 } else { nanos(answered, now) },
+        })
+    }
+}
+
+impl Connection {
+    /// The present request.
+    pub fn request(&self) -> Option<&Arc<RequestContext>> {
+        self.exchange.as_ref().and_then(|exchange| exchange.request.as_ref())
+    }
+
+    /// How often the present request has been handed over.
+    pub fn handover_count(&self) -> u8 {
+        self.exchange.as_ref().map_or(0, |exchange| exchange.handover_count)
+    }
+
+    /// How long the present request waits, or has waited, for a thread.
+    pub fn waited(&self, now: Instant) -> Duration {
+        self.exchange.as_ref().map_or(Duration::ZERO, |exchange| exchange.waited(now))
+    }
+
+    /// Notes why the present exchange ends otherwise than with the application's whole response.
+    pub fn note_reason(&mut self, reason: Reason) {
+        if let Some(exchange) = &mut self.exchange {
+            exchange.note_reason(reason);
+        }
+    }
+
+    /// The present exchange; one without a request where what has come is none.
+    pub(super) fn exchange_or_new(&mut self) -> &mut RequestExchange {
+        self.exchange.get_or_insert_default()
+    }
+
+    /// Whether a body is on its way in.
+    #[inline]
+    pub(super) fn has_upload(&self) -> bool {
+        self.upload().is_some()
+    }
+
+    /// The body that is on its way in.
+    #[inline]
+    pub(super) fn upload(&self) -> Option<&Upload> {
+        self.exchange.as_ref().and_then(|exchange| exchange.upload.as_deref())
+    }
+
+    /// The same, to work on.
+    #[inline]
+    pub(super) fn upload_mut(&mut self) -> Option<&mut Upload> {
+        self.exchange.as_mut().and_then(|exchange| exchange.upload.as_deref_mut())
+    }
+
+    /// Whether the client has left while its request waited in the queue.
+    pub fn is_abandoned(&self, context: &EngineContext) -> bool {
+        self.peer_closed && !context.config.allow_half_close && self.waited(context.now) > ABANDONED_AFTER
+    }
+
+    /// A thread is free: hands out the request. `read_more` is what the reader of a streamed body calls when there
+    /// is room.
+    pub fn begin_call(
+        &mut self,
+        call: u64,
+        context: &mut EngineContext,
+        read_more: impl Fn() + Send + Sync + 'static,
+    ) -> Option<BegunCall> {
+        if self.due.is_some_and(|(deadline, _)| deadline == Deadline::Queue) {
+            self.due = None;
+        }
+        let exchange = self.exchange.as_deref_mut()?;
+        let request = Arc::clone(exchange.request.as_ref()?);
+        let body = exchange.take_body(read_more);
+        exchange.outcome.status = Some(CLIENT_GONE);
+        exchange.begin(context);
+        exchange.call = call;
+        self.phase = Phase::Calling;
+        Some(BegunCall { context: request, id: exchange.id, body, queued: exchange.waited(context.now) })
+    }
+
+    /// Whether `call` is the one whose response is awaited.
+    pub fn awaits(&self, call: u64) -> bool {
+        self.phase == Phase::Calling && self.is_of_call(call)
+    }
+
+    /// Whether `call` makes the present response.
+    pub(super) fn is_of_call(&self, call: u64) -> bool {
+        self.exchange.as_ref().is_some_and(|exchange| exchange.call == call)
+    }
+
+    /// The exchange has ended: tells the access log of it.
+    pub(super) fn end_exchange(&mut self, context: &mut EngineContext) {
+        let Some(exchange) = self.exchange.take() else { return };
+        if context.access_log.is_some()
+            && let Some(status) = exchange.outcome.status
+        {
+            self.log(&exchange, status, context);
+        }
+    }
+
+    fn log(&self, exchange: &RequestExchange, status: u16, context: &mut EngineContext) {
+        let moment = context.moment();
+        let Some(log) = &context.access_log else { return };
+        let request = exchange.request.as_deref();
+        let RequestExchange { id, moments, outcome, .. } = exchange;
+        log.push(&AccessRecord {
+            head: request.map(|request| &request.head),
+            peer: &request.map_or(self.client.peer, RequestContext::sender),
+            server_name: &self.client.listener.name,
+            server_port: &self.client.listener.port,
+            moment,
+            status,
+            body_bytes: outcome.body_bytes.saturating_sub(self.outbox.unsent_bytes()),
+            id,
+            times: if log.needs_times() { moments.times(context.now) } else { None },
+            reason: outcome.reason,
+            response_fields: &outcome.fields,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,119 @@
+//! The life of an exchange, with the clock set by hand: made at the head, dropped at the end, and nothing of it is
+//! in the next one.
+
+use std::time::Duration;
+
+use super::super::tests::{Fixture, GET, fixture};
+use super::*;
+use crate::connection::{Block, ResponsePart, Step};
+
+const POST: &[u8] = b"POST /first HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nX-Request-Id: 1\r\n\r\n";
+
+fn exchange<S>(fixture: &Fixture<S>) -> &RequestExchange {
+    fixture.connection.exchange.as_deref().expect("an exchange")
+}
+
+#[test]
+fn it_is_made_at_the_head_and_dropped_at_the_end() {
+    let mut fixture = fixture(&[]);
+    assert!(fixture.connection.exchange.is_none(), "nothing has come");
+    assert_eq!(fixture.receive(&POST[..20]), Step::Keep);
+    assert!(fixture.connection.exchange.is_none(), "a part of a head is no request");
+    assert_eq!(fixture.receive(&POST[20..]), Step::Keep);
+    assert_eq!(exchange(&fixture).head().map(RequestHead::path), Some(&b"/first"[..]));
+    assert_eq!(fixture.receive(b"body"), Step::Ready);
+    let request = fixture.connection.request().cloned().expect("it waits");
+    fixture.begin_call();
+    fixture.start(Some(2), b"ok");
+    assert_eq!(fixture.respond(ResponsePart::Finish), Step::Keep);
+    assert!(fixture.connection.exchange.is_none() && fixture.connection.is_idle());
+    assert_eq!(Arc::strong_count(&request), 1, "the connection keeps nothing of it");
+    assert_eq!(Arc::strong_count(&request.client), 2, "the client is the connection's");
+}
+
+#[test]
+fn the_second_request_sees_nothing_of_the_first() {
+    let mut fixture = fixture(&["--request-id", "--forwarded-allow-ips", "unix"]);
+    let forwarded =
+        b"GET /first HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 192.0.2.1\r\nX-Request-Id: one\r\n\r\n";
+    assert_eq!(fixture.receive(forwarded), Step::Ready);
+    fixture.wait(Duration::from_secs(3));
+    fixture.begin_call();
+    fixture.start(Some(4), b"four");
+    fixture.respond(ResponsePart::Finish);
+    fixture.wait(Duration::from_secs(5));
+    assert_eq!(fixture.receive(GET), Step::Ready);
+    let present = exchange(&fixture);
+    assert_eq!(present.head().map(RequestHead::path), Some(&b"/"[..]));
+    assert!(fixture.connection.request().is_some_and(|request| request.forwarded.is_none()));
+    // Every field: a new one has its value here.
+    let RequestExchange {
+        request: _,
+        head_bytes: _,
+        upload: None,
+        body: None,
+        handover_count: 0,
+        id: RequestId::None,
+        call: 0,
+        moments: Moments { arrived: Some(arrived), begun: None, answered: None },
+        outcome: ResponseOutcome { status: None, reason: None, body_bytes: 0, fields },
+        flow: None,
+        backlog: None,
+        lent: None,
+        is_last: false,
+        is_cut: false,
+    } = present
+    else {
+        panic!("something is left of the first: {present:?}");
+    };
+    assert_eq!((*arrived, fields.len()), (fixture.context.now, 0));
+    assert_eq!(fixture.connection.waited(fixture.context.now), Duration::ZERO);
+}
+
+#[test]
+fn a_pipelined_request_has_an_exchange_of_its_own() {
+    let mut fixture = fixture(&[]);
+    assert_eq!(fixture.receive(&[POST, b"body", GET].concat()), Step::Ready);
+    let first = fixture.connection.request().cloned().expect("the first waits");
+    fixture.begin_call();
+    fixture.start(Some(0), b"");
+    assert_eq!(fixture.respond(ResponsePart::Finish), Step::Ready);
+    let second = fixture.connection.request().cloned().expect("the second waits");
+    assert_eq!((first.head.path(), second.head.path()), (&b"/first"[..], &b"/"[..]));
+    assert!(Arc::ptr_eq(&first.client, &second.client), "both are of one client");
+    assert!(fixture.begin_call().is_empty(), "the first one's body is not the second one's");
+}
+
+#[test]
+fn what_ends_one_response_ends_not_the_next() {
+    let mut fixture = fixture(&["--queue-timeout", "3"]);
+    assert_eq!(fixture.receive(GET), Step::Ready);
+    assert_eq!(fixture.pass(Deadline::Queue), Step::Keep);
+    assert!(fixture.sent().starts_with(b"HTTP/1.1 503 "));
+    assert_eq!(fixture.receive(GET), Step::Ready);
+    assert_eq!(exchange(&fixture).outcome.reason, None);
+    fixture.begin_call();
+    fixture.start(Some(1), b"1");
+    assert_eq!(exchange(&fixture).outcome.status, Some(200));
+}
+
+#[test]
+fn what_is_no_request_has_an_exchange_until_it_is_refused() {
+    let mut fixture = fixture(&[]);
+    assert_eq!(fixture.receive(b"\0\r\n\r\n"), Step::Again);
+    assert!(fixture.sent().starts_with(b"HTTP/1.1 400 "));
+    assert!(fixture.connection.exchange.is_none());
+}
+
+#[test]
+fn its_flow_says_that_the_client_has_gone_when_the_connection_is_closed() {
+    let mut fixture = fixture(&[]);
+    assert_eq!(fixture.receive(GET), Step::Ready);
+    fixture.begin_call();
+    fixture.start(None, b"a");
+    let flow = exchange(&fixture).flow.clone().expect("it has begun");
+    assert_eq!(fixture.respond(ResponsePart::Block(Block::Borrowed(b"b"))), Step::Keep);
+    assert!(!flow.is_gone());
+    fixture.connection.close(&mut fixture.context);
+    assert!(flow.is_gone() && fixture.connection.exchange.is_none());
+}

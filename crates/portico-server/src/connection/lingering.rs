@@ -1,0 +1,60 @@
+//! What a client still sends after the last response: read and dropped for a while, because closing with unread
+//! bytes would send a reset, which may overtake the response (RFC 9112, section 9.6).
+
+use std::time::{Duration, Instant};
+
+use super::{Connection, Deadline, EngineContext, Phase, Step};
+
+/// How far the wait after the last response has got.
+#[derive(Debug)]
+pub(super) struct Lingering {
+    since: Instant,
+    /// Bytes that have been dropped.
+    pub(super) discarded: u32,
+}
+
+/// Bytes that a peer may go on sending after the last response before the connection is cut. Clients that send a
+/// body which is refused read the response when they have sent all of it.
+const LINGER_BYTES_MAX: u32 = 1024 * 1024 * 1024;
+
+/// How long a peer may go on sending after the last response, and how long it may pause meanwhile: as nginx has it
+/// (`lingering_time`, `lingering_timeout`), with a shorter pause.
+const LINGER_MAX: Duration = Duration::from_secs(30);
+const LINGER_PAUSE: Duration = Duration::from_secs(2);
+
+impl Connection {
+    /// Ends the exchange, and the connection so that the peer gets all that was sent.
+    pub(super) fn begin_close(&mut self, context: &mut EngineContext) -> Step {
+        let all_read = !self.has_upload() && self.inbox.is_empty() && !self.readable;
+        self.end_exchange(context);
+        if all_read && !self.framing_lost || self.transport.socket().is_none() {
+            return Step::Close;
+        }
+        self.transport.shutdown_write();
+        self.inbox = Vec::new();
+        self.phase = Phase::Lingering;
+        self.lingering = Some(Box::new(Lingering { since: context.now, discarded: 0 }));
+        self.await_end(context);
+        Step::Again
+    }
+
+    /// Counts bytes that nobody will read. Who sends them is given time for more.
+    pub(super) fn discard(&mut self, count: usize, context: &EngineContext) -> Step {
+        self.await_end(context);
+        let Some(lingering) = &mut self.lingering else { return Step::Close };
+        lingering.discarded = lingering.discarded.saturating_add(count as u32);
+        if lingering.discarded > LINGER_BYTES_MAX { Step::Close } else { Step::Keep }
+    }
+
+    /// Waits for what the peer still sends, and for its end.
+    fn await_end(&mut self, context: &EngineContext) {
+        let since = self.lingering.as_ref().map_or(context.now, |lingering| lingering.since);
+        let until = (since + LINGER_MAX).min(context.now + LINGER_PAUSE);
+        let until = match self.due {
+            // A server that stops gives nobody more time.
+            Some((Deadline::Drain, due)) if context.draining => due.min(until),
+            _ => until,
+        };
+        self.due = Some((Deadline::Drain, until));
+    }
+}
