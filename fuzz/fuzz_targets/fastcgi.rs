@@ -55,9 +55,9 @@ fn serve(mut stream: Stream, seed: usize, limits: &Limits) {
     while let Ok(Some(_)) = stream.connection.next_event(&mut input, limits) {}
     let (added, mut out) = (AddedFields::new(HttpDate::from_unix(0)), Vec::new());
     let head = ResponseHead { status: 200, fields: Fields::new(), length: None, ..ResponseHead::default() };
-    stream.connection.send(Part::Head { head: &head, close: false }, &added, &mut out);
-    stream.connection.send(Part::Body(&buffer), &added, &mut out);
-    stream.connection.send(Part::End, &added, &mut out);
+    stream.connection.send(Part::Head { head: &head, close: false, added: &added }, &mut out);
+    stream.connection.send(Part::Body(&buffer), &mut out);
+    stream.connection.send(Part::End, &mut out);
     // All of it, or what is left of it when the call breaks off.
     let count = if seed % 3 == 0 { seed.min(out.len()) } else { out.len() };
     stream.io.write(&out[..count]);

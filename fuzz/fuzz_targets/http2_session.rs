@@ -88,14 +88,16 @@ fn serve(number: u32, stream: &mut Stream, limits: &Limits) {
                         length,
                         ..ResponseHead::default()
                     };
-                    stream.send(Part::Head { head: &head, close: false }, &added, &mut out);
-                    stream.send(Part::Body(b"abc"), &added, &mut out);
+                    stream.send(Part::Head { head: &head, close: false, added: &added }, &mut out);
+                    stream.send(Part::Body(b"abc"), &mut out);
                     let _ = stream.io().write(&out);
-                    stream.send(Part::End, &added, &mut out);
+                    stream.send(Part::End, &mut out);
                 }
                 Ok(None) => break,
                 Err(error) => {
-                    stream.refuse(error.status, "no", &added, &mut out);
+                    let head = ResponseHead { status: error.status, length: Some(2), ..ResponseHead::default() };
+                    stream.send(Part::Head { head: &head, close: true, added: &added }, &mut out);
+                    stream.send(Part::Body(b"no"), &mut out);
                     let _ = stream.io().write(&out);
                     return;
                 }

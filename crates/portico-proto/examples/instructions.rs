@@ -65,9 +65,9 @@ fn respond(connection: &mut Connection, added: &AddedFields, out: &mut Vec<u8>) 
     let mut fields = Fields::new();
     fields.push(b"Content-Type", b"text/plain; charset=utf-8");
     let head = ResponseHead { status: 200, fields, length: Some(13), ..ResponseHead::default() };
-    connection.send(Part::Head { head: black_box(&head), close: false }, added, out);
-    connection.send(Part::Body(b"Hello, world!"), added, out);
-    connection.send(Part::End, added, out);
+    connection.send(Part::Head { head: black_box(&head), close: false, added }, out);
+    connection.send(Part::Body(b"Hello, world!"), out);
+    connection.send(Part::End, out);
 }
 
 const BROWSER_FIELDS: &str = "Host: shop.example:8000\r\n\

@@ -1,6 +1,6 @@
 //! What a protocol reports ([`Event`]) and what it is told to send ([`Part`]).
 
-use crate::{Fields, RequestHead, ResponseHead};
+use crate::{AddedFields, Fields, RequestHead, ResponseHead};
 
 /// Something that the peer has sent.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub enum Part<'b> {
         head: &'b ResponseHead,
         /// Whether the connection is to be closed after this response whatever the peer wishes.
         close: bool,
+        /// Fields that go with those of the head.
+        added: &'b AddedFields,
     },
     /// The next bytes of the response's body; dropped where the response has no body (HEAD, 204, 304). Empty
     /// blocks send nothing.

@@ -4,7 +4,7 @@
 
 use crate::content::Content;
 use crate::gateway::{self, Dialect};
-use crate::{AddedFields, Error, Event, Limits, Part, fastcgi, http1, http2};
+use crate::{Error, Event, Limits, Part, fastcgi, http1, http2};
 
 /// State of one connection in the protocol that it speaks. All verbs are those of [`http1::Connection`].
 ///
@@ -114,21 +114,11 @@ impl Protocol {
         each!(self, state => state.is_idle())
     }
 
-    /// Appends `part` to `out` in wire form. `date` is today's. Parts out of their order send nothing.
+    /// Appends `part` to `out` in wire form. Parts out of their order send nothing. A response may also be sent
+    /// before the request is complete: to a malformed one, or one that does not come in time.
     #[inline]
-    pub fn send(&mut self, part: Part<'_>, added: &AddedFields, out: &mut Vec<u8>) {
-        each!(self, state => state.send(part, added, out));
-    }
-
-    /// Appends a whole short response with `text` and a line end as its plain-text body, after which the
-    /// connection is to be closed.
-    pub fn refuse(&self, status: u16, text: &str, added: &AddedFields, out: &mut Vec<u8>) {
-        match self {
-            Self::Http1(state) => state.refuse(status, text, added, out),
-            Self::Http2(state) => state.refuse(status, text, added, out),
-            Self::Gateway(state) => state.refuse(status, text, out),
-            Self::Fastcgi(state) => state.refuse(status, text, out),
-        }
+    pub fn send(&mut self, part: Part<'_>, out: &mut Vec<u8>) {
+        each!(self, state => state.send(part, out));
     }
 
     /// Makes room in the body of the response for `length` bytes that the caller writes to the wire itself, right

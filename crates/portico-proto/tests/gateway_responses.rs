@@ -1,6 +1,6 @@
 //! Responses to gateways: what is written, and what never is.
 
-use portico_proto::{AddedFields, Event, Fields, HttpDate, Limits, Part, Protocol, ResponseHead};
+use portico_proto::{AddedFields, Event, Fields, Limits, Part, Protocol, ResponseHead};
 use proptest::prelude::*;
 
 const SCGI: &[u8] = b"47:CONTENT_LENGTH\x000\0SCGI\x001\0REQUEST_METHOD\0GET\0,";
@@ -45,15 +45,15 @@ fn head(status: u16, length: Option<u64>) -> ResponseHead {
 
 /// What is written of a response, and the state after it.
 fn answered(mut state: Protocol, head: &ResponseHead, body: &[&[u8]]) -> (Vec<u8>, Protocol) {
-    let (mut out, added) = (Vec::new(), AddedFields::new(HttpDate::from_unix(0)));
-    state.send(Part::Continue, &added, &mut out);
-    state.send(Part::EarlyHints(&head.fields), &added, &mut out);
+    let mut out = Vec::new();
+    state.send(Part::Continue, &mut out);
+    state.send(Part::EarlyHints(&head.fields), &mut out);
     assert!(out.is_empty() && !state.head_sent(), "there are no interim responses");
-    state.send(Part::Head { head, close: false }, &added, &mut out);
+    state.send(Part::Head { head, close: false, added: &AddedFields::NONE }, &mut out);
     for block in body {
-        state.send(Part::Body(block), &added, &mut out);
+        state.send(Part::Body(block), &mut out);
     }
-    state.send(Part::End, &added, &mut out);
+    state.send(Part::End, &mut out);
     (out, state)
 }
 
@@ -120,22 +120,17 @@ fn a_response_that_is_too_short_never_looks_whole() {
 }
 
 #[test]
-fn refusals_are_responses_of_each_protocol() {
-    let added = AddedFields::new(HttpDate::from_unix(0));
-    let rest = "400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 4\r\n\r\nwhy\n";
-    for (protocol, begin) in [
-        (Protocol::uwsgi as fn() -> Protocol, "HTTP/1.1 "),
-        (Protocol::scgi, "Status: "),
-        (Protocol::fastcgi, "Status: "),
-    ] {
-        let (state, mut out) = (asked(protocol, "GET"), Vec::new());
-        state.refuse(400, "why", &added, &mut out);
-        let text = if matches!(state, Protocol::Fastcgi(_)) { stdout(&out).0 } else { out };
-        assert_eq!(text, [begin, rest].concat().as_bytes());
-    }
-    let mut out = Vec::new();
-    Protocol::fastcgi().refuse(408, "late", &added, &mut out);
-    assert!(out.is_empty(), "there is no request to refuse");
+fn nothing_is_sent_before_a_request_of_fastcgi() {
+    let (out, state) = answered(Protocol::fastcgi(), &head(408, Some(4)), &[b"late"]);
+    assert!(out.is_empty() && !state.response_complete(), "there is no request to answer");
+}
+
+#[test]
+fn what_the_server_adds_is_sent_to_a_gateway_as_well() {
+    let added = AddedFields { date: None, server: "x" };
+    let (mut state, mut out) = (asked(Protocol::scgi, "GET"), Vec::new());
+    state.send(Part::Head { head: &head(204, None), close: false, added: &added }, &mut out);
+    assert_eq!(out, b"Status: 204 No Content\r\nA: b\r\nServer: x\r\n\r\n");
 }
 
 #[test]
@@ -166,10 +161,10 @@ proptest! {
         length in prop::option::of(0u64..300_000),
     ) {
         let mut state = asked(Protocol::fastcgi, "GET");
-        let (mut out, added) = (Vec::new(), AddedFields::new(HttpDate::from_unix(0)));
-        state.send(Part::Head { head: &head(200, length), close: false }, &added, &mut out);
+        let mut out = Vec::new();
+        state.send(Part::Head { head: &head(200, length), close: false, added: &AddedFields::NONE }, &mut out);
         for block in &blocks {
-            state.send(Part::Body(block), &added, &mut out);
+            state.send(Part::Body(block), &mut out);
         }
         let mut left = spliced;
         while left > 0 {
@@ -181,7 +176,7 @@ proptest! {
             out.resize(out.len() + taken as usize, b's');
             left -= taken;
         }
-        state.send(Part::End, &added, &mut out);
+        state.send(Part::End, &mut out);
         let (content, ended) = stdout(&out);
         let given = blocks.iter().map(|block| block.len() as u64).sum::<u64>() + spliced;
         let body_start = memchr::memmem::find(&content, b"\r\n\r\n").map_or(0, |at| at + 4);

@@ -1,10 +1,15 @@
 //! What the encoder writes: the exact bytes, by request and response.
 
+use std::sync::LazyLock;
+
 use portico_proto::http1::Connection;
 use portico_proto::{AddedFields, Event, Fields, HttpDate, Limits, Part, ResponseHead};
 
-fn added() -> AddedFields {
-    AddedFields::new(HttpDate::from_unix(784_111_777))
+static ADDED: LazyLock<AddedFields> = LazyLock::new(|| AddedFields::new(HttpDate::from_unix(784_111_777)));
+
+/// The part with which a response begins, with the added fields that a server gives it.
+fn part(head: &ResponseHead, close: bool) -> Part<'_> {
+    Part::Head { head, close, added: &ADDED }
 }
 
 /// A connection that has taken in all of `request`.
@@ -19,7 +24,7 @@ fn asked(request: &str) -> Connection {
 fn send(connection: &mut Connection, parts: &[Part<'_>]) -> String {
     let mut out = Vec::new();
     for part in parts {
-        connection.send(*part, &added(), &mut out);
+        connection.send(*part, &mut out);
     }
     String::from_utf8(out).expect("these responses are text")
 }
@@ -36,7 +41,7 @@ fn head(status: u16, fields: &[(&str, &str)], length: Option<u64>) -> ResponseHe
 /// connection can serve another request.
 fn respond(request: &str, head: &ResponseHead, blocks: &[&str]) -> (String, bool) {
     let mut connection = asked(request);
-    let mut text = send(&mut connection, &[Part::Head { head, close: false }]);
+    let mut text = send(&mut connection, &[part(head, false)]);
     assert!(connection.head_sent());
     for block in blocks {
         text += &send(&mut connection, &[Part::Body(block.as_bytes())]);
@@ -166,28 +171,24 @@ fn fields_come_as_they_are_and_before_ours() {
 }
 
 #[test]
-fn date_and_server_give_way_to_the_applications() {
-    for (fields, expected) in [
-        (&[][..], ORIGIN),
-        (&[("date", "d")], "date: d\r\nServer: portico\r\n"),
-        (&[("SERVER", "s")], "SERVER: s\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n"),
-        (&[("Server", "s"), ("Date", "d")], "Server: s\r\nDate: d\r\n"),
+fn what_is_added_follows_the_fields() {
+    let (fields, date) = ([("A", "b")], ADDED.date);
+    for (added, expected) in [
+        (AddedFields::NONE, ""),
+        (*ADDED, ORIGIN),
+        (AddedFields { date, server: "" }, "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"),
+        (AddedFields { date: None, server: "s" }, "Server: s\r\n"),
     ] {
-        let text = send(&mut asked(GET), &[Part::Head { head: &head(200, fields, Some(0)), close: false }]);
-        assert_eq!(text, format!("HTTP/1.1 200 OK\r\n{expected}Content-Length: 0\r\n\r\n"));
+        let part = Part::Head { head: &head(200, &fields, Some(0)), close: false, added: &added };
+        let text = send(&mut asked(GET), &[part]);
+        assert_eq!(text, format!("HTTP/1.1 200 OK\r\nA: b\r\n{expected}Content-Length: 0\r\n\r\n"));
     }
-    let mut fields = Fields::new();
-    fields.push(b"Date", b"d");
-    fields.clear();
-    let head = ResponseHead { status: 200, fields, length: Some(0), ..ResponseHead::default() };
-    assert!(send(&mut asked(GET), &[Part::Head { head: &head, close: false }]).contains(ORIGIN));
 }
 
 #[test]
 fn a_caller_may_close() {
     let mut connection = asked(GET);
-    let text =
-        send(&mut connection, &[Part::Head { head: &head(200, &[], Some(0)), close: true }, Part::End]);
+    let text = send(&mut connection, &[part(&head(200, &[], Some(0)), true), Part::End]);
     assert!(text.ends_with("Connection: close\r\nContent-Length: 0\r\n\r\n"), "{text}");
     assert!(connection.response_complete() && !connection.can_keep_alive());
 }
@@ -200,13 +201,14 @@ fn continue_is_sent_once_and_only_to_who_waits() {
     // The next request is another matter.
     let mut input = &b"x"[..];
     while let Ok(Some(_)) = connection.next_event(&mut input, &Limits::default()) {}
-    send(&mut connection, &[Part::Head { head: &head(200, &[], Some(0)), close: false }, Part::End]);
+    send(&mut connection, &[part(&head(200, &[], Some(0)), false), Part::End]);
     connection.next_request();
     let mut input = waiting.as_bytes();
     assert!(matches!(connection.next_event(&mut input, &Limits::default()), Ok(Some(Event::Head(_)))));
     assert_eq!(send(&mut connection, &[Part::Continue]), "HTTP/1.1 100 Continue\r\n\r\n");
 
-    let answered = Part::Head { head: &head(200, &[], Some(0)), close: true };
+    let empty = head(200, &[], Some(0));
+    let answered = part(&empty, true);
     let mut connection = asked(waiting);
     send(&mut connection, &[answered]);
     assert_eq!(send(&mut connection, &[Part::Continue]), "", "after the response's head");
@@ -227,7 +229,7 @@ fn early_hints_go_to_http_1_1_before_the_head() {
         hints.repeat(2)
     );
     assert!(!connection.head_sent());
-    send(&mut connection, &[Part::Head { head: &head(200, &[], Some(0)), close: false }]);
+    send(&mut connection, &[part(&head(200, &[], Some(0)), false)]);
     assert_eq!(send(&mut connection, &[Part::EarlyHints(&fields)]), "");
     assert_eq!(send(&mut asked(GET_1_0), &[Part::EarlyHints(&fields)]), "");
 }
@@ -238,9 +240,9 @@ fn parts_out_of_order_write_nothing() {
     let second = head(500, &[], Some(0));
     let mut connection = asked(GET);
     assert_eq!(send(&mut connection, &[Part::Body(b"x")]), "");
-    let text = send(&mut connection, &[Part::Head { head: &first, close: false }]);
+    let text = send(&mut connection, &[part(&first, false)]);
     assert!(text.starts_with("HTTP/1.1 200"));
-    assert_eq!(send(&mut connection, &[Part::Head { head: &second, close: false }]), "");
+    assert_eq!(send(&mut connection, &[part(&second, false)]), "");
     assert_eq!(send(&mut connection, &[Part::Body(b"x"), Part::End, Part::Body(b"y"), Part::End]), "x");
     assert!(connection.response_complete());
 
@@ -259,7 +261,7 @@ fn completeness_and_surplus_are_told() {
     ] {
         let head = head(200, &[], length);
         let mut connection = asked(GET);
-        send(&mut connection, &[Part::Head { head: &head, close: false }]);
+        send(&mut connection, &[part(&head, false)]);
         blocks.iter().for_each(|block| drop(send(&mut connection, &[Part::Body(block.as_bytes())])));
         assert!(!connection.response_complete());
         send(&mut connection, &[Part::End]);
@@ -282,7 +284,7 @@ fn spliced_bodies() {
     ];
     for (request, length, taken, before, after) in cases {
         let mut connection = asked(request);
-        send(&mut connection, &[Part::Head { head: &head(200, &[], length), close: false }]);
+        send(&mut connection, &[part(&head(200, &[], length), false)]);
         let mut out = Vec::new();
         assert_eq!(connection.splice(5, &mut out), taken, "{request:?} {length:?}");
         assert_eq!(String::from_utf8_lossy(&out).into_owned() + &format!("[{taken}]"), before);
@@ -292,7 +294,7 @@ fn spliced_bodies() {
     let mut out = Vec::new();
     assert_eq!(asked(GET).splice(5, &mut out), 0, "before the head");
     let mut connection = asked(GET);
-    send(&mut connection, &[Part::Head { head: &head(200, &[], None), close: false }]);
+    send(&mut connection, &[part(&head(200, &[], None), false)]);
     assert_eq!(connection.splice(0xabcde, &mut out), 0xabcde);
     assert_eq!(connection.splice(1, &mut out), 1);
     assert_eq!(out, b"abcde\r\n\r\n1\r\n");
@@ -302,7 +304,7 @@ fn spliced_bodies() {
 #[test]
 fn a_request_is_to_be_taken_in_before_the_next_begins() {
     let mut connection = asked("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n");
-    send(&mut connection, &[Part::Head { head: &head(200, &[], Some(0)), close: false }, Part::End]);
+    send(&mut connection, &[part(&head(200, &[], Some(0)), false), Part::End]);
     assert!(connection.response_complete() && !connection.can_keep_alive());
     connection.next_request();
     assert!(!connection.is_idle());
@@ -314,15 +316,20 @@ fn a_request_is_to_be_taken_in_before_the_next_begins() {
     assert!(connection.is_idle());
 }
 
+/// What is sent to refuse a request, whether or not it is complete.
+fn refuse(connection: &mut Connection, status: u16, text: &str) -> String {
+    let text = format!("{text}\n");
+    let refusal = head(status, &[("Content-Type", "text/plain; charset=utf-8")], Some(text.len() as u64));
+    send(connection, &[part(&refusal, true), Part::Body(text.as_bytes()), Part::End])
+}
+
 #[test]
 fn refusals() {
     let mut input: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
     let mut connection = Connection::new();
     let error = connection.next_event(&mut input, &Limits::default()).unwrap_err();
-    let mut out = Vec::new();
-    connection.refuse(error.status, &error.to_string(), &added(), &mut out);
     assert_eq!(
-        String::from_utf8(out).unwrap(),
+        refuse(&mut connection, error.status, &error.to_string()),
         format!(
             "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n{ORIGIN}\
              Connection: close\r\nContent-Length: 27\r\n\r\nThe Host field is missing.\n"
@@ -361,9 +368,7 @@ fn refusal_body(request: &[u8]) -> String {
         let used = buffer.len() - input.len();
         buffer.drain(..used);
     }
-    let mut out = Vec::new();
-    connection.refuse(408, "Too slow.", &added(), &mut out);
-    let text = String::from_utf8(out).expect("a response in ASCII");
+    let text = refuse(&mut connection, 408, "Too slow.");
     let (head, body) = text.split_once("\r\n\r\n").expect("the end of the head");
     assert!(head.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{head}");
     assert!(head.ends_with("\r\nContent-Length: 10"), "{head}");

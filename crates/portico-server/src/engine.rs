@@ -25,7 +25,7 @@ use portico_net::Reactor;
 use crate::body::Body;
 use crate::client::RequestContext;
 use crate::connection::{
-    BegunCall, Connection, ConnectionId, ConnectionTable, Counters, Deadline, EngineContext, QUEUE_FULL,
+    BegunCall, Connection, ConnectionId, ConnectionTable, Counters, Deadline, EngineContext, Reply,
     RequestKey, ResponsePart, ResponseShare, Step, deadline::Deadlines,
 };
 use crate::handover::Sharing;
@@ -410,7 +410,7 @@ impl Engine {
             step = match step {
                 Step::Ready if !self.enqueue(id, &connection) => {
                     self.report_full_queue();
-                    connection.respond_unavailable(QUEUE_FULL, &mut self.context)
+                    connection.respond_unavailable(Reply::QueueFull, &mut self.context)
                 }
                 Step::Streams => self.serve_streams(id, &mut connection),
                 Step::PromoteToSession => return self.promote_to_session(id, connection),
@@ -474,7 +474,7 @@ impl Engine {
     #[cold]
     fn displace(&mut self, id: ConnectionId) {
         self.report_full_queue();
-        self.work_on(id, |connection, context| connection.respond_unavailable(QUEUE_FULL, context));
+        self.work_on(id, |connection, context| connection.respond_unavailable(Reply::QueueFull, context));
     }
 
     fn report_full_queue(&mut self) {

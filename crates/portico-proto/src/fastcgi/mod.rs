@@ -16,8 +16,8 @@ pub use stream_io::StreamIo;
 use record::{Begin, Header, Kind, Status};
 
 use crate::content::Content;
-use crate::gateway::{Form, Repeats, VariablesHead, span, write_head, write_refusal};
-use crate::{AddedFields, Error, ErrorKind, Event, Framing, Limits, Part, RequestHead};
+use crate::gateway::{Form, Repeats, VariablesHead, span, write_head};
+use crate::{Error, ErrorKind, Event, Framing, Limits, Part, RequestHead};
 
 /// State of one FastCGI connection that carries a request at a time, or of one request of a [`Session`].
 ///
@@ -116,14 +116,14 @@ impl Connection {
         self.request.id != 0
     }
 
-    /// As [`crate::http1::Connection::send`]. There are no interim responses.
-    pub fn send(&mut self, part: Part<'_>, _added: &AddedFields, out: &mut Vec<u8>) {
+    /// As [`crate::http1::Connection::send`]. There are no interim responses, and none at all before a request.
+    pub fn send(&mut self, part: Part<'_>, out: &mut Vec<u8>) {
         match part {
-            Part::Head { head, close } if !self.content.has_started() => {
+            Part::Head { head, close, added } if !self.content.has_started() && self.is_in_request() => {
                 self.request.keep_connection &= !close;
                 self.content.start(head, self.request.is_head);
                 let mut text = Vec::new();
-                write_head(head, Form::Cgi, &mut text);
+                write_head(head, Form::Cgi, added, &mut text);
                 self.write_stdout(&text, out);
             }
             Part::Body(block) => {
@@ -137,16 +137,6 @@ impl Connection {
                 }
             }
             Part::Head { .. } | Part::Continue | Part::EarlyHints(_) => {}
-        }
-    }
-
-    /// As [`crate::http1::Connection::refuse`]; nothing where there is no request to refuse.
-    pub fn refuse(&self, status: u16, text: &str, out: &mut Vec<u8>) {
-        if self.request.id != 0 {
-            let mut response = Vec::new();
-            write_refusal(status, text, (Form::Cgi, self.request.is_head), &mut response);
-            self.write_stdout(&response, out);
-            self.write_end(out);
         }
     }
 

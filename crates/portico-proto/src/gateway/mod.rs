@@ -10,10 +10,10 @@ mod scgi;
 mod uwsgi;
 
 pub(crate) use head::{Repeats, VariablesHead, span};
-pub(crate) use response::{Form, write_head, write_refusal};
+pub(crate) use response::{Form, write_head};
 
 use crate::content::Content;
-use crate::{AddedFields, Error, ErrorKind, Event, Framing, Limits, Part};
+use crate::{Error, ErrorKind, Event, Framing, Limits, Part};
 
 /// State of one uwsgi or SCGI connection: which part of its request comes next, and which of the response.
 ///
@@ -86,11 +86,11 @@ impl Connection {
     }
 
     /// As [`crate::http1::Connection::send`]. There are no interim responses.
-    pub fn send(&mut self, part: Part<'_>, _added: &AddedFields, out: &mut Vec<u8>) {
+    pub fn send(&mut self, part: Part<'_>, out: &mut Vec<u8>) {
         match part {
-            Part::Head { head, .. } if !self.content.has_started() => {
+            Part::Head { head, added, .. } if !self.content.has_started() => {
                 self.content.start(head, self.is_head);
-                write_head(head, self.form(), out);
+                write_head(head, self.form(), added, out);
             }
             Part::Body(block) => {
                 let taken = self.content.take(block.len() as u64) as usize;
@@ -99,11 +99,6 @@ impl Connection {
             Part::End => self.content.end(),
             Part::Head { .. } | Part::Continue | Part::EarlyHints(_) => {}
         }
-    }
-
-    /// As [`crate::http1::Connection::refuse`].
-    pub fn refuse(&self, status: u16, text: &str, out: &mut Vec<u8>) {
-        write_refusal(status, text, (self.form(), self.is_head), out);
     }
 
     /// As [`crate::http1::Connection::splice`].

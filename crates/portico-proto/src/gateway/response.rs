@@ -1,12 +1,11 @@
 //! Writes the response to a gateway.
 //!
-//! Owns Content-Length. The fields of the connection to the client, and Date and Server where the application gave
-//! none, are the gateway's.
+//! Owns Content-Length. The fields of the connection to the client are the gateway's.
 
-use crate::ResponseHead;
 use crate::content::{announced_length, write_content_length};
-use crate::http1::write_status_line;
+use crate::http1::{write_added, write_status_line};
 use crate::status::reason;
+use crate::{AddedFields, ResponseHead};
 
 /// The first line of a response: HTTP/1's or CGI's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +17,7 @@ pub(crate) enum Form {
 }
 
 /// Appends the head of a response.
-pub(crate) fn write_head(head: &ResponseHead, form: Form, out: &mut Vec<u8>) {
+pub(crate) fn write_head(head: &ResponseHead, form: Form, added: &AddedFields, out: &mut Vec<u8>) {
     out.reserve(HEAD_BYTES_USUAL + head.reason.len() + head.fields.lines().len());
     write_status(head.status, &head.reason, form, out);
     // A field of this name would stand for the status line in CGI.
@@ -29,20 +28,10 @@ pub(crate) fn write_head(head: &ResponseHead, form: Form, out: &mut Vec<u8>) {
     } else {
         out.extend_from_slice(head.fields.lines());
     }
+    write_added(added, out);
     match announced_length(head) {
         Some(length) => write_content_length(length, out),
         None => out.extend_from_slice(b"\r\n"),
-    }
-}
-
-/// Appends a whole short response with `text` and a line end as its body, left out for a HEAD.
-pub(crate) fn write_refusal(status: u16, text: &str, (form, is_head): (Form, bool), out: &mut Vec<u8>) {
-    write_status(status, b"", form, out);
-    out.extend_from_slice(b"Content-Type: text/plain; charset=utf-8\r\n");
-    write_content_length(text.len() as u64 + 1, out);
-    if !is_head {
-        out.extend_from_slice(text.as_bytes());
-        out.push(b'\n');
     }
 }
 

@@ -1,11 +1,11 @@
 //! Writes a response (RFC 9112, sections 4, 6 and 7).
 //!
 //! Owns the fields that belong to the connection rather than to the application: Content-Length,
-//! Transfer-Encoding, Connection, and Date and Server where the application gave none.
+//! Transfer-Encoding and Connection. What else is added to the application's, the server decides.
 
 use crate::content::{Content, announced_length, write_content_length};
 use crate::status::reason;
-use crate::{AddedFields, Fields, Part, ResponseHead, Version};
+use crate::{AddedFields, Part, ResponseHead, Version};
 
 /// The facts of a request that its response depends on.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +39,7 @@ pub(super) struct ResponseEncoder {
 }
 
 impl ResponseEncoder {
-    pub(super) fn send(&mut self, part: Part<'_>, added: &AddedFields, out: &mut Vec<u8>) {
+    pub(super) fn send(&mut self, part: Part<'_>, out: &mut Vec<u8>) {
         match part {
             Part::Continue if !self.content.has_started() && self.request.waits => {
                 self.request.waits = false;
@@ -52,7 +52,7 @@ impl ResponseEncoder {
                 out.extend_from_slice(fields.lines());
                 out.extend_from_slice(b"\r\n");
             }
-            Part::Head { head, close } if !self.content.has_started() => {
+            Part::Head { head, close, added } if !self.content.has_started() => {
                 self.start(head, close);
                 self.write_head(head, added, out);
             }
@@ -104,7 +104,7 @@ impl ResponseEncoder {
         out.reserve(HEAD_BYTES_USUAL + head.reason.len() + head.fields.lines().len());
         write_status_line(head.status, &head.reason, out);
         out.extend_from_slice(head.fields.lines());
-        write_origin(&head.fields, added, out);
+        write_added(added, out);
         if head.status == 426 && head.fields.get(b"upgrade").is_some() {
             self.write_connection_of_upgrade(out);
         } else if self.close {
@@ -159,19 +159,6 @@ impl ResponseEncoder {
             out.extend_from_slice(b"\r\n");
         }
     }
-
-    /// Appends the whole response that ends a connection, as `Connection::refuse` says it.
-    pub(super) fn write_refusal(&self, status: u16, text: &str, added: &AddedFields, out: &mut Vec<u8>) {
-        write_status_line(status, b"", out);
-        out.extend_from_slice(b"Content-Type: text/plain; charset=utf-8\r\n");
-        write_origin(&Fields::new(), added, out);
-        out.extend_from_slice(b"Connection: close\r\n");
-        write_content_length(text.len() as u64 + 1, out);
-        if !self.request.is_head {
-            out.extend_from_slice(text.as_bytes());
-            out.push(b'\n');
-        }
-    }
 }
 
 /// `status-line = HTTP-version SP status-code SP [ reason-phrase ] CRLF`, with the standard phrase for none.
@@ -207,16 +194,13 @@ fn common_status_line(status: u16) -> Option<&'static [u8]> {
     })
 }
 
-/// Writes Date (RFC 9110, section 6.6.1) and Server (section 10.2.4) unless the application gave them.
-fn write_origin(fields: &Fields, added: &AddedFields, out: &mut Vec<u8>) {
-    if !fields.has_date() {
-        // One copy for the whole line: this is on the path of every response.
+/// Writes the fields that the server adds.
+pub(crate) fn write_added(added: &AddedFields, out: &mut Vec<u8>) {
+    if let Some(date) = &added.date {
+        // One copy for the whole line: this is on the path of nearly every response.
         let mut line = *b"Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n";
-        line[6..35].copy_from_slice(added.date.as_bytes());
+        line[6..35].copy_from_slice(date.as_bytes());
         out.extend_from_slice(&line);
-    }
-    if fields.has_server() {
-        return;
     }
     match added.server {
         crate::SERVER => out.extend_from_slice(b"Server: portico\r\n"),

@@ -12,7 +12,7 @@ mod lines;
 mod target;
 
 pub(crate) use body::is_forbidden_trailer;
-pub(crate) use encode::write_status_line;
+pub(crate) use encode::{write_added, write_status_line};
 pub(crate) use framing::Control;
 pub use target::is_authority;
 pub(crate) use target::{is_passed_on, parse as parse_target, parse_passed_on as parse_passed_on_target};
@@ -22,7 +22,7 @@ use encode::{RequestInfo, ResponseEncoder};
 use lines::Scan;
 
 use crate::content::Content;
-use crate::{AddedFields, Error, ErrorKind, Event, Framing, Limits, Part};
+use crate::{Error, ErrorKind, Event, Framing, Limits, Part};
 
 /// State of one HTTP/1 connection: which part of a request comes next and which part of a response.
 ///
@@ -103,17 +103,12 @@ impl Connection {
         matches!(&self.receive, Receive::Head { scan, .. } if scan.scanned() == 0)
     }
 
-    /// Appends `part` to `out` in wire form. `date` is today's. Parts out of their order send nothing.
-    pub fn send(&mut self, part: Part<'_>, added: &AddedFields, out: &mut Vec<u8>) {
-        self.response.send(part, added, out);
-    }
-
-    /// Appends a whole short response with `text` and a line end as its plain-text body, after which the
-    /// connection is to be closed. For a connection on which no response has begun, also before its request is
-    /// complete: a malformed one, 408, 507. No body follows where the request is known to be a HEAD (RFC 9110,
-    /// section 9.3.2).
-    pub fn refuse(&self, status: u16, text: &str, added: &AddedFields, out: &mut Vec<u8>) {
-        self.response.write_refusal(status, text, added, out);
+    /// Appends `part` to `out` in wire form. Parts out of their order send nothing.
+    ///
+    /// A response may also be sent before the request is complete: to a malformed one, or one that does not come
+    /// in time. No body follows where the request is known to be a HEAD (RFC 9110, section 9.3.2).
+    pub fn send(&mut self, part: Part<'_>, out: &mut Vec<u8>) {
+        self.response.send(part, out);
     }
 
     /// Makes room in the body of the response for `length` bytes that the caller writes to the wire itself,

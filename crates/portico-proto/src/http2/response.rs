@@ -5,17 +5,15 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::{AddedFields, Fields, grammar};
 
-/// `fields` for the wire, with Date and Server where they are not among them, and with the body's length if it
-/// is to be told.
+/// `fields` for the wire, with those that the server adds, and with the body's length if it is to be told.
 pub(super) fn fields(fields: &Fields, length: Option<u64>, added: &AddedFields) -> HeaderMap {
     let mut map = interim_fields(fields, 3);
-    if !fields.has_date()
-        && let Ok(value) = HeaderValue::from_bytes(added.date.as_bytes())
+    if let Some(date) = &added.date
+        && let Ok(value) = HeaderValue::from_bytes(date.as_bytes())
     {
         map.insert(DATE, value);
     }
-    if !fields.has_server()
-        && !added.server.is_empty()
+    if !added.server.is_empty()
         && let Ok(value) = HeaderValue::from_str(added.server)
     {
         map.insert(SERVER, value);

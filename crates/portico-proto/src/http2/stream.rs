@@ -96,7 +96,7 @@ impl Stream {
     }
 
     /// Sends `part`; what of it belongs to the body is appended to `out`, to be written to the I/O.
-    pub fn send(&mut self, part: Part<'_>, added: &AddedFields, out: &mut Vec<u8>) {
+    pub fn send(&mut self, part: Part<'_>, out: &mut Vec<u8>) {
         match part {
             Part::Continue if !self.content.has_started() && self.waits => {
                 self.waits = false;
@@ -105,7 +105,7 @@ impl Stream {
             Part::EarlyHints(fields) if !self.content.has_started() => {
                 self.io.send_interim(interim(StatusCode::EARLY_HINTS, fields));
             }
-            Part::Head { head, .. } if !self.content.has_started() => self.send_head(head, added),
+            Part::Head { head, added, .. } if !self.content.has_started() => self.send_head(head, added),
             Part::Body(block) => {
                 let taken = self.splice(block.len() as u64, out) as usize;
                 out.extend_from_slice(&block[..taken]);
@@ -113,20 +113,6 @@ impl Stream {
             Part::End => self.end(),
             // Parts out of their order.
             _ => {}
-        }
-    }
-
-    /// Sends a whole short response with `text` and a line end as its plain-text body, which is appended to `out`.
-    pub fn refuse(&self, status: u16, text: &str, added: &AddedFields, out: &mut Vec<u8>) {
-        let mut fields = Fields::new();
-        fields.push(b"Content-Type", b"text/plain; charset=utf-8");
-        let length = text.len() as u64 + 1;
-        let body_bytes = if self.is_head { 0 } else { length };
-        let fields = response::fields(&fields, Some(length), added);
-        self.io.send_head(status_code(status), fields, Some(body_bytes));
-        if !self.is_head {
-            out.extend_from_slice(text.as_bytes());
-            out.push(b'\n');
         }
     }
 

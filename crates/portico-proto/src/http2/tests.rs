@@ -132,17 +132,17 @@ fn head(status: u16, fields: &[(&str, &str)], length: Option<u64>) -> ResponseHe
 
 /// Sends a whole response in these blocks.
 fn respond(stream: &mut Stream, head: &ResponseHead, blocks: &[&[u8]]) {
-    stream.send(Part::Head { head, close: false }, &added(), &mut Vec::new());
+    stream.send(Part::Head { head, close: false, added: &added() }, &mut Vec::new());
     for block in blocks {
         let mut out = Vec::new();
-        stream.send(Part::Body(block), &added(), &mut out);
+        stream.send(Part::Body(block), &mut out);
         let mut rest = &out[..];
         while !rest.is_empty() {
             let IoProgress::Bytes(count) = stream.io().write(rest) else { panic!("there is room") };
             rest = &rest[count..];
         }
     }
-    stream.send(Part::End, &added(), &mut Vec::new());
+    stream.send(Part::End, &mut Vec::new());
 }
 
 #[test]
@@ -261,7 +261,8 @@ fn what_cannot_be_served_is_refused_on_its_stream_and_the_session_goes_on() {
         let (_, mut stream) = pair.streams.pop().unwrap();
         assert_eq!(events(&mut stream, &limits), Err(status));
         let mut out = Vec::new();
-        stream.refuse(status, "no", &added(), &mut out);
+        stream.send(Part::Head { head: &head(status, &[], Some(3)), close: true, added: &added() }, &mut out);
+        stream.send(Part::Body(b"no\n"), &mut out);
         assert_eq!(stream.io().write(&out), IoProgress::Bytes(3));
         pair.turn();
         assert_eq!(now(future).unwrap().unwrap().status(), status);
@@ -287,11 +288,11 @@ fn interim_responses_come_before_the_response_and_not_after() {
     let mut hints = Fields::new();
     hints.push(b"Link", b"</a>");
     for _ in 0..2 {
-        stream.send(Part::Continue, &added(), &mut Vec::new());
+        stream.send(Part::Continue, &mut Vec::new());
     }
-    stream.send(Part::EarlyHints(&hints), &added(), &mut Vec::new());
+    stream.send(Part::EarlyHints(&hints), &mut Vec::new());
     respond(&mut stream, &head(200, &[], Some(0)), &[]);
-    stream.send(Part::EarlyHints(&hints), &added(), &mut Vec::new());
+    stream.send(Part::EarlyHints(&hints), &mut Vec::new());
     pair.turn();
     let mut seen = Vec::new();
     let mut context = Context::from_waker(Waker::noop());
@@ -306,7 +307,7 @@ fn interim_responses_come_before_the_response_and_not_after() {
 fn no_more_is_written_than_the_peer_takes_and_room_is_told_of() {
     let mut pair = Pair::new();
     let (future, mut stream) = pair.get();
-    stream.send(Part::Head { head: &head(200, &[], None), close: false }, &added(), &mut Vec::new());
+    stream.send(Part::Head { head: &head(200, &[], None), close: false, added: &added() }, &mut Vec::new());
     let block = vec![7; 200_000];
     let mut sent = 0;
     loop {
@@ -1027,7 +1028,8 @@ fn what_was_given_of_a_body_is_written_before_its_stream_is_reset() {
     receive(&mut session, &get_frame(1), Duration::ZERO).unwrap();
     let (_, mut streams, _) = told(&mut session);
     let stream = &mut streams[0];
-    stream.send(Part::Head { head: &head(200, &[], Some(20)), close: false }, &added(), &mut Vec::new());
+    stream
+        .send(Part::Head { head: &head(200, &[], Some(20)), close: false, added: &added() }, &mut Vec::new());
     assert!(matches!(stream.io().write(b"0123456789"), IoProgress::Bytes(10)));
     assert!(!stream.io().is_written());
     let mut out = Vec::new();

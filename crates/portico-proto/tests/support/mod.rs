@@ -156,8 +156,8 @@ fn encode_response(connection: &mut Protocol) -> Vec<u8> {
     let head = ResponseHead { status: 204, fields: Fields::new(), length: None, ..ResponseHead::default() };
     let added = AddedFields::new(HttpDate::from_unix(0));
     let mut out = Vec::new();
-    connection.send(Part::Head { head: &head, close: false }, &added, &mut out);
-    connection.send(Part::End, &added, &mut out);
+    connection.send(Part::Head { head: &head, close: false, added: &added }, &mut out);
+    connection.send(Part::End, &mut out);
     out
 }
 

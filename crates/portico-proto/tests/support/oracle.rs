@@ -88,11 +88,11 @@ pub fn check_round_trip(plan: &Plan) {
     let head = ResponseHead { status: plan.status, fields, length: plan.length, ..ResponseHead::default() };
     let added = AddedFields::new(HttpDate::from_unix(0));
     let mut out = Vec::new();
-    connection.send(Part::Head { head: &head, close: plan.close }, &added, &mut out);
+    connection.send(Part::Head { head: &head, close: plan.close, added: &added }, &mut out);
     for block in &plan.blocks {
-        connection.send(Part::Body(block), &added, &mut out);
+        connection.send(Part::Body(block), &mut out);
     }
-    connection.send(Part::End, &added, &mut out);
+    connection.send(Part::End, &mut out);
 
     let to_head = asker.starts_with("HEAD");
     let response = ReceivedResponse::read(&out, to_head);

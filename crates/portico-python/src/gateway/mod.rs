@@ -25,7 +25,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use portico_config::Config;
-use portico_server::{Application, Request, Responder};
+use portico_server::{Application, Reply, Request, Responder};
 
 use environ::{Environs, Parts};
 use response::WsgiCall;
@@ -112,7 +112,7 @@ impl Gateway {
             true => match self.streams.enter() {
                 Some(stream) => Some(stream),
                 None => {
-                    detached(py, true, || streams::refuse(responder));
+                    detached(py, true, || responder.reply(Reply::StreamsFull));
                     return Ok(());
                 }
             },

@@ -14,8 +14,8 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 
-use portico_proto::{Fields, ResponseHead};
-use portico_server::{Gone, RequestKey, Responder};
+use portico_proto::ResponseHead;
+use portico_server::{Gone, Reply, RequestKey, Responder};
 use portico_supervisor::now_nanos;
 
 use super::detached;
@@ -380,7 +380,7 @@ impl ResponseWriter {
         let Some(responder) = self.take_responder() else { return };
         detached(py, true, || match started {
             true => responder.abort(),
-            false => responder.respond(&gateway_timeout(), GATEWAY_TIMEOUT),
+            false => responder.reply(Reply::ApplicationTimeout),
         });
     }
 
@@ -490,20 +490,6 @@ fn kept(block: &[u8], object: Option<&Bound<'_, PyBytes>>) -> Option<Bytes> {
 
 fn keep(length: usize, object: &Bound<'_, PyBytes>) -> Bytes {
     Bytes::from_owner(PyBackedBytes::from(object.clone())).slice(..length)
-}
-
-/// What the engine answers, too, where it answers in the application's stead.
-const GATEWAY_TIMEOUT: &[u8] = b"504 Gateway Timeout: the application did not answer in time\n";
-
-fn gateway_timeout() -> ResponseHead {
-    let mut fields = Fields::new();
-    fields.push(b"Content-Type", b"text/plain; charset=utf-8");
-    ResponseHead {
-        status: 504,
-        fields,
-        length: Some(GATEWAY_TIMEOUT.len() as u64),
-        ..ResponseHead::default()
-    }
 }
 
 fn no_start_response() -> PyErr {

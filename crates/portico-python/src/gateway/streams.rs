@@ -13,7 +13,6 @@ use portico_log::Occurrences;
 use pyo3::intern;
 use pyo3::prelude::*;
 
-use portico_proto::{Fields, ResponseHead};
 use portico_server::{RequestKey, Responder};
 
 use super::start_response::{ResponseExchange, TakenConnection};
@@ -33,8 +32,6 @@ pub struct Streams {
 pub struct OpenedStream<'a>(&'a Streams);
 
 static REFUSED: Occurrences = Occurrences::new();
-
-const TOO_MANY: &[u8] = b"503 Service Unavailable: too many WebSockets are open\n";
 
 impl Streams {
     /// None, of `max` at most.
@@ -69,16 +66,6 @@ impl Drop for OpenedStream<'_> {
     fn drop(&mut self) {
         self.0.open.fetch_sub(1, Ordering::AcqRel);
     }
-}
-
-/// Answers a request for a WebSocket beyond those that there may be.
-pub fn refuse(responder: Responder) {
-    let mut fields = Fields::new();
-    fields.push(b"Content-Type", b"text/plain; charset=utf-8");
-    fields.push(b"Retry-After", b"1");
-    let head =
-        ResponseHead { status: 503, fields, length: Some(TOO_MANY.len() as u64), ..ResponseHead::default() };
-    responder.respond(&head, TOO_MANY);
 }
 
 /// What takes the connection of one request over.

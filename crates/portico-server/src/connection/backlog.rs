@@ -91,7 +91,7 @@ impl Connection {
     }
 
     /// Frames the next bytes of the spool, if all before them is written.
-    pub(super) fn draw_from_spool(&mut self, context: &mut EngineContext) {
+    pub(super) fn draw_from_spool(&mut self) {
         while self.outbox.is_empty()
             && let Some(exchange) = &mut self.exchange
             && let Some(backlog) = &mut exchange.backlog
@@ -105,8 +105,7 @@ impl Connection {
                 if exchange.is_cut {
                     break;
                 }
-                let added = context.added_fields();
-                self.protocol.send(Part::End, &added, self.outbox.buffer());
+                self.protocol.send(Part::End, self.outbox.buffer());
                 if !self.protocol.response_complete() {
                     self.end_incomplete();
                 }
@@ -124,10 +123,10 @@ impl Connection {
 
     /// Writes what waits, and the next part of the spool behind it.
     #[cold]
-    pub(super) fn write_spooled(&mut self, context: &mut EngineContext) {
+    pub(super) fn write_spooled(&mut self) {
         // Twice, so that the end of a response does not wait for another turn.
         for _ in 0..2 {
-            self.draw_from_spool(context);
+            self.draw_from_spool();
             if !self.is_written() && !self.failed {
                 self.write_outbox();
             }

@@ -11,7 +11,7 @@ use portico_proto::{
 };
 
 use super::reports::Reports;
-use super::{Ledger, MemoryLeft};
+use super::{HttpsRedirect, Ledger, MemoryLeft};
 use crate::forwarded::{Heard, Policy};
 use crate::spool::Spools;
 
@@ -41,8 +41,8 @@ pub(crate) struct EngineContext {
     pub announcing: bool,
     /// What clients that speak TLS are greeted with.
     pub tls: Option<Arc<Acceptor>>,
-    /// The port of the first listener where TLS is spoken.
-    pub https_port: Option<String>,
+    /// What becomes of requests to `redirect://` listeners.
+    pub https_redirect: HttpsRedirect,
     /// Where reads go.
     pub scratch: Vec<u8>,
     /// Where responses are encoded.
@@ -170,7 +170,7 @@ impl EngineContext {
             retiring: false,
             announcing: false,
             tls: None,
-            https_port: None,
+            https_redirect: HttpsRedirect::default(),
             scratch: vec![0; SCRATCH_BYTES],
             out: Vec::new(),
             ledger,
@@ -182,7 +182,7 @@ impl EngineContext {
             access_log,
             counters: Counters::default(),
             ids: ids.then(RequestIds::new),
-            added: AddedFields { date: HttpDate::from_unix(0), server },
+            added: AddedFields { date: None, server },
             second: 0,
             date_until: now,
             millis: 0,
@@ -250,18 +250,18 @@ impl EngineContext {
     }
 
     /// What is added to responses, with today's date, which is made once a second.
-    pub(crate) fn added_fields(&mut self) -> AddedFields {
+    pub fn added_fields(&mut self) -> &AddedFields {
         if self.now >= self.date_until {
             self.look_at_wall();
         }
-        self.added
+        &self.added
     }
 
     #[cold]
     fn look_at_wall(&mut self) {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.second = since_epoch.as_secs();
-        self.added.date = HttpDate::from_unix(self.second);
+        self.added.date = Some(HttpDate::from_unix(self.second));
         let rest = 1_000_000_000 - since_epoch.subsec_nanos();
         self.date_until = self.now + Duration::from_nanos(rest.into());
     }

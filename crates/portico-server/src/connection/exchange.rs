@@ -12,7 +12,7 @@ use portico_proto::RequestHead;
 
 use super::backlog::Backlog;
 use super::lent::Lent;
-use super::receive::Upload;
+use super::upload::Upload;
 use super::{Connection, Deadline, EngineContext, Flow, Phase};
 use crate::body::Body;
 use crate::client::RequestContext;

@@ -14,7 +14,7 @@ use portico_log::Reason;
 use portico_net::Server;
 use portico_proto::{Error, Peer, Protocol, RequestHead};
 
-use super::receive::Sender;
+use super::request_head::Sender;
 use super::{Connection, EngineContext, Step};
 use crate::forwarded::{ForwardedRefusal, Scheme};
 

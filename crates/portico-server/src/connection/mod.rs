@@ -17,32 +17,38 @@ mod ledger;
 mod lent;
 mod lingering;
 mod moving;
+mod opening;
 mod outbox;
 mod rate;
 mod receive;
-mod redirect;
+mod reply;
 mod reports;
+mod request_head;
 mod response;
+mod response_headers;
 mod response_spool;
+mod router;
 mod session;
 mod table;
 mod timeout;
+mod upload;
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
 use portico_log::{CLIENT_GONE, Reason};
 use portico_net::{Event, Interest, Progress, Server, Transport};
-use portico_proto::{Fields, Peer, Protocol, ResponseHead};
+use portico_proto::{Peer, Protocol};
 
 pub use context::{Counters, EngineContext};
 pub use deadline::Deadline;
 pub use exchange::BegunCall;
 pub use flow::{Flow, Room, WaitEnd};
 pub use ledger::{Ledger, MemoryGauge, MemoryLeft, ResponseShare};
+pub use reply::Reply;
 pub use response::{Block, ResponsePart};
 pub use response_spool::ResponseSpool;
+pub use router::{Decision, HttpsRedirect};
 pub use table::{ConnectionId, ConnectionTable, RequestKey};
 
 use crate::client::Client;
@@ -146,12 +152,6 @@ pub(crate) enum Step {
     /// It has ended.
     Close,
 }
-
-/// Body of the response to a request that finds the queue full.
-pub(crate) const QUEUE_FULL: &[u8] = b"503 Service Unavailable: too many requests are waiting\n";
-
-/// Body of the response to a request whose call did not end.
-const GAVE_UP: &[u8] = b"504 Gateway Timeout: the application did not answer in time\n";
 
 impl Connection {
     /// A client that has just been accepted.
@@ -384,9 +384,7 @@ impl Connection {
         if let Some(exchange) = &mut self.exchange {
             (exchange.is_last, exchange.upload) = (true, None);
         }
-        let head = plain_head(504, GAVE_UP);
-        let response = ResponsePart::Whole { head: Cow::Owned(head), body: Block::Borrowed(GAVE_UP) };
-        self.respond(response, false, context)
+        self.respond(Reply::ApplicationTimeout.into_part(), false, context)
     }
 
     /// Whether the client of the request that is being answered has left: it has closed or reset the connection
@@ -395,17 +393,14 @@ impl Connection {
         self.failed || self.transport.is_peer_gone(!context.config.allow_half_close)
     }
 
-    /// Answers the waiting request in the application's stead.
-    pub fn respond_unavailable(&mut self, reason: &'static [u8], context: &mut EngineContext) -> Step {
+    /// Answers the waiting request with `reply`, without a call.
+    pub fn respond_unavailable(&mut self, reply: Reply, context: &mut EngineContext) -> Step {
         let exchange = self.exchange_or_new();
         exchange.outcome.status = Some(CLIENT_GONE);
         exchange.note_reason(Reason::QueueFull);
         exchange.begin(context);
         self.phase = Phase::Calling;
-        let mut head = plain_head(503, reason);
-        head.fields.push(b"Retry-After", b"1");
-        let response = ResponsePart::Whole { head: Cow::Owned(head), body: Block::Borrowed(reason) };
-        self.respond(response, false, context)
+        self.respond(reply.into_part(), false, context)
     }
 
     /// The engine closes the connection: tells whoever still works for it.
@@ -435,13 +430,6 @@ impl Connection {
             self.protocol.response_complete() || exchange.is_cut && self.protocol.delimits_response();
         self.protocol.head_sent() && !(has_end && self.is_written())
     }
-}
-
-/// The head of a response of the engine's own with this text.
-pub(crate) fn plain_head(status: u16, text: &[u8]) -> ResponseHead {
-    let mut fields = Fields::new();
-    fields.push(b"Content-Type", b"text/plain; charset=utf-8");
-    ResponseHead { status, fields, length: Some(text.len() as u64), ..ResponseHead::default() }
 }
 
 #[cfg(test)]

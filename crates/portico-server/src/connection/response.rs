@@ -9,9 +9,9 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use portico_config::EarlyHints;
-use portico_log::{REQUEST_ID_FIELD, Reason, RequestId};
+use portico_log::Reason;
 use portico_net::Progress;
-use portico_proto::{AddedFields, Fields, Part, ResponseHead};
+use portico_proto::{Fields, Part, ResponseHead};
 
 use super::outbox::Outbox;
 use super::{Connection, Deadline, EngineContext, Flow, Phase, ResponseSpool, Step};
@@ -213,8 +213,7 @@ impl Connection {
             ResponsePart::Whole { head, body }
                 if body.len() >= VECTORED_BYTES_MIN && self.protocol.splices_whole() =>
             {
-                let head = self.take_head(head, context);
-                self.write_whole(&head, &body, context, &mut out);
+                self.write_whole(head, &body, context, &mut out);
             }
             response => {
                 self.encode(response, context, &mut out);
@@ -228,17 +227,16 @@ impl Connection {
     /// Writes a large body from where it lies, without a copy.
     fn write_whole(
         &mut self,
-        head: &ResponseHead,
+        head: Cow<'_, ResponseHead>,
         body: &Block<'_>,
         context: &mut EngineContext,
         out: &mut Vec<u8>,
     ) {
-        let added = context.added_fields();
-        self.protocol.send(Part::Head { head, close: self.closes(context) }, &added, out);
+        self.send_head(head, context, out);
         let length = self.protocol.splice(body.len() as u64, out) as usize;
         self.count_body(length as u64);
         let mut tail = Vec::new();
-        self.protocol.send(Part::End, &added, &mut tail);
+        self.protocol.send(Part::End, &mut tail);
         let pieces = [IoSlice::new(out), IoSlice::new(&body[..length]), IoSlice::new(&tail)];
         let sent = match self.transport.write_vectored(&pieces) {
             Progress::Bytes(count) => count,
@@ -289,7 +287,7 @@ impl Connection {
     }
 
     /// Whether the connection is to be closed after this response.
-    fn closes(&self, context: &EngineContext) -> bool {
+    pub(super) fn closes(&self, context: &EngineContext) -> bool {
         let stays = context.retiring && !self.transport.can_be_handed_over();
         (context.draining || context.announcing || stays || context.config.keep_alive.is_zero())
             || (self.framing_lost || self.is_last_response() || self.owes_body())
@@ -335,12 +333,11 @@ impl Connection {
                 self.queue_block(&block);
             }
             ResponsePart::Whole { head, body: Block::Shared(body) } => {
-                let added = context.added_fields();
-                let head = self.take_head(head, context);
-                let close = self.closes(context);
-                self.protocol.send(Part::Head { head: &head, close }, &added, self.outbox.buffer());
+                let mut out = std::mem::take(self.outbox.buffer());
+                self.send_head(head, context, &mut out);
+                *self.outbox.buffer() = out;
                 self.queue_block(&body);
-                self.protocol.send(Part::End, &added, self.outbox.buffer());
+                self.protocol.send(Part::End, self.outbox.buffer());
             }
             response => self.encode_behind(response, context),
         }
@@ -378,8 +375,6 @@ impl Connection {
     }
 
     fn encode(&mut self, response: ResponsePart<'_>, context: &mut EngineContext, out: &mut Vec<u8>) {
-        let added = context.added_fields();
-        let close = self.closes(context);
         match response {
             ResponsePart::EarlyHints(fields) => {
                 let wanted = match context.config.early_hints {
@@ -388,54 +383,31 @@ impl Connection {
                     EarlyHints::Never => false,
                 };
                 if wanted {
-                    self.protocol.send(Part::EarlyHints(&fields), &added, out);
+                    self.protocol.send(Part::EarlyHints(&fields), out);
                 }
             }
             ResponsePart::Whole { head, body } => {
-                let head = self.take_head(head, context);
-                self.protocol.send(Part::Head { head: &head, close }, &added, out);
-                self.encode_block(&body, &added, out);
-                self.protocol.send(Part::End, &added, out);
+                self.send_head(head, context, out);
+                self.encode_block(&body, out);
+                self.protocol.send(Part::End, out);
             }
             ResponsePart::Start { head, block, flow } => {
-                let head = self.take_head(head, context);
-                self.protocol.send(Part::Head { head: &head, close }, &added, out);
-                self.encode_block(&block, &added, out);
+                self.send_head(head, context, out);
+                self.encode_block(&block, out);
                 self.exchange_or_new().flow = Some(flow);
             }
-            ResponsePart::Block(block) => self.encode_block(&block, &added, out),
-            ResponsePart::Finish => self.protocol.send(Part::End, &added, out),
+            ResponsePart::Block(block) => self.encode_block(&block, out),
+            ResponsePart::Finish => self.protocol.send(Part::End, out),
             ResponsePart::File { .. } | ResponsePart::Spooled(_) | ResponsePart::Abort(_) => {}
         }
     }
 
-    fn encode_block(&mut self, block: &[u8], added: &AddedFields, out: &mut Vec<u8>) {
+    fn encode_block(&mut self, block: &[u8], out: &mut Vec<u8>) {
         let before = out.len();
-        self.protocol.send(Part::Body(block), added, out);
+        self.protocol.send(Part::Body(block), out);
         if out.len() > before {
             self.count_body(block.len() as u64); // Not so for HEAD, 204, 304.
         }
-    }
-
-    /// Notes what the access log is to tell of a response, and adds the request's id if it is to have that.
-    fn take_head<'h>(
-        &mut self,
-        mut head: Cow<'h, ResponseHead>,
-        context: &EngineContext,
-    ) -> Cow<'h, ResponseHead> {
-        let Some(exchange) = &mut self.exchange else { return head };
-        exchange.outcome.status = Some(head.status);
-        if let Some(log) = &context.access_log {
-            log.note_response(&head, &mut exchange.outcome.fields);
-        }
-        if context.config.telemetry.request_id
-            && exchange.id != RequestId::None
-            && head.fields.get(REQUEST_ID_FIELD).is_none()
-            && let Some(id) = exchange.head().and_then(|asked| exchange.id.text(asked))
-        {
-            head.to_mut().fields.push(b"X-Request-Id", id);
-        }
-        head
     }
 
     /// Whether all that was to be written is.
@@ -450,7 +422,7 @@ impl Connection {
         }
         if self.has_spooled() {
             context.may_have_taken_long = true;
-            self.write_spooled(context);
+            self.write_spooled();
         } else if !self.is_written() && !self.failed {
             context.may_have_taken_long = true;
             self.write_outbox();

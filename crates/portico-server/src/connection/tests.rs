@@ -1,5 +1,6 @@
 //! Every deadline in every phase, with the clock set by hand: no test here waits for time to pass.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
@@ -7,7 +8,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use portico_config::{Parsed, parse};
+use portico_config::{Parsed, WireProtocol, parse};
 use portico_proto::{Fields, ResponseHead};
 
 use super::timeout::DRAIN_GRACE;
@@ -34,10 +35,15 @@ pub(super) fn seconds(count: u64) -> Duration {
 }
 
 pub(super) fn fixture(arguments: &[&str]) -> Fixture<UnixStream> {
+    fixture_of(WireProtocol::Http, arguments)
+}
+
+/// The same for a client of this protocol.
+pub(super) fn fixture_of(protocol: WireProtocol, arguments: &[&str]) -> Fixture<UnixStream> {
     let (ours, client) = UnixStream::pair().unwrap();
     ours.set_nonblocking(true).unwrap();
     client.set_nonblocking(true).unwrap();
-    Fixture::around(Transport::Unix(ours.into()), client, arguments)
+    Fixture::around(protocol, Transport::Unix(ours.into()), client, arguments)
 }
 
 pub(super) fn tcp_fixture() -> Fixture<TcpStream> {
@@ -46,16 +52,21 @@ pub(super) fn tcp_fixture() -> Fixture<TcpStream> {
     let (ours, _) = listener.accept().unwrap();
     ours.set_nonblocking(true).unwrap();
     client.set_read_timeout(Some(seconds(5))).unwrap();
-    Fixture::around(Transport::Tcp(ours.into()), client, &[])
+    Fixture::around(WireProtocol::Http, Transport::Tcp(ours.into()), client, &[])
 }
 
 impl<S: Read + Write> Fixture<S> {
-    pub(super) fn around(transport: Transport, client: S, arguments: &[&str]) -> Self {
+    pub(super) fn around(
+        protocol: WireProtocol,
+        transport: Transport,
+        client: S,
+        arguments: &[&str],
+    ) -> Self {
         let Ok(Parsed::Run(resolved)) = parse(arguments.iter().map(OsString::from), &|_| None) else {
             panic!("the arguments of a test are valid");
         };
         let context = EngineContext::new(Arc::new(resolved.config), None, Instant::now());
-        let server = Arc::new(Server { name: String::new(), port: String::new(), ..Server::default() });
+        let server = Arc::new(Server { protocol, ..Server::default() });
         let connection = Connection::new(transport, Peer::Unix, server, &context);
         Self { connection, context, client }
     }

@@ -5,10 +5,7 @@ use std::time::{Duration, Instant};
 use portico_log::Reason;
 use portico_net::Transport;
 
-use super::{Connection, Deadline, EngineContext, Phase, Step};
-
-/// Body of the response to a request that has waited in the queue for too long.
-const WAITED_TOO_LONG: &[u8] = b"503 Service Unavailable: the request has waited too long for a thread\n";
+use super::{Connection, Deadline, EngineContext, Phase, Reply, Step};
 
 /// How long a client that has connected and sent nothing is still listened to while the server stops.
 pub(super) const DRAIN_GRACE: Duration = Duration::from_millis(500);
@@ -41,7 +38,7 @@ impl Connection {
             Deadline::Delivery => self.handle_delivery_timeout(context),
             Deadline::Queue => {
                 self.note_reason(Reason::QueueTimeout);
-                self.respond_unavailable(WAITED_TOO_LONG, context)
+                self.respond_unavailable(Reply::QueueTimeout, context)
             }
             Deadline::Drain | Deadline::Handshake => Step::Close,
         }

@@ -123,7 +123,7 @@ impl Engine {
         self.accepting.servers = listeners.iter().map(|listener| Arc::clone(listener.server())).collect();
         let supply = listeners.iter().find_map(Listener::supply);
         self.context.tls = supply.map(|supply| Arc::new(Acceptor::new(supply.clone(), &self.context.config)));
-        self.context.https_port =
+        self.context.https_redirect.port =
             listeners.iter().find(|it| it.server().tls).map(|it| it.server().port.clone());
         self.accepting.listeners = listeners;
         self.note_lanes();

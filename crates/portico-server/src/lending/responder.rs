@@ -14,7 +14,9 @@ use portico_proto::{Fields, ResponseHead};
 
 use super::Lending;
 use super::waits::Outlook;
-use crate::connection::{Block, Flow, RequestKey, ResponsePart, ResponseShare, ResponseSpool, Room, WaitEnd};
+use crate::connection::{
+    Block, Flow, Reply, RequestKey, ResponsePart, ResponseShare, ResponseSpool, Room, WaitEnd,
+};
 use crate::spool::SpoolError;
 
 /// Answers one request. Holds no socket: blocks are handed to the engine, which writes them at once if it can
@@ -344,6 +346,13 @@ impl Responder {
         self.respond_with(head, Block::Shared(Box::new(body)));
     }
 
+    /// Sends one of the server's own responses, in the application's stead; only before the head.
+    pub fn reply(mut self, reply: Reply) {
+        debug_assert_eq!(self.state, ResponderState::Open, "a response starts once");
+        self.state = ResponderState::Finished;
+        let _ = self.hand(reply.into_part());
+    }
+
     fn respond_with(mut self, head: &ResponseHead, body: Block<'_>) {
         let max = if let Block::Shared(_) = body { self.memory_left } else { PIECE_BYTES_MAX };
         let max = max.min(self.memory_left).max(SMALL_BYTES);
@@ -482,14 +491,8 @@ impl Drop for Responder {
                 let _ = self.hand(ResponsePart::Abort(Reason::Aborted));
             }
             ResponderState::Open => {
-                let body = b"500 Internal Server Error\n";
-                let mut fields = Fields::new();
-                fields.push(b"Content-Type", b"text/plain; charset=utf-8");
-                let length = Some(body.len() as u64);
-                let head = ResponseHead { status: 500, fields, length, ..ResponseHead::default() };
                 self.state = ResponderState::Finished;
-                let _ =
-                    self.hand(ResponsePart::Whole { head: Cow::Owned(head), body: Block::Borrowed(body) });
+                let _ = self.hand(Reply::ApplicationFailed.into_part());
             }
         }
     }

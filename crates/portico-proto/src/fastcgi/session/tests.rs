@@ -184,8 +184,8 @@ fn what_is_left_of_a_body_after_the_response_belongs_to_no_request() {
     assert!(matches!(alone.next_event(&mut input, &limits), Ok(Some(Received::Body(b"ab")))));
     let (added, mut out) = (AddedFields::new(HttpDate::from_unix(0)), Vec::new());
     let head = ResponseHead { status: 204, fields: Fields::new(), length: None, ..ResponseHead::default() };
-    alone.send(Part::Head { head: &head, close: false }, &added, &mut out);
-    alone.send(Part::End, &added, &mut out);
+    alone.send(Part::Head { head: &head, close: false, added: &added }, &mut out);
+    alone.send(Part::End, &mut out);
     assert!(alone.can_keep_alive());
     alone.next_request();
     assert!(!alone.is_idle(), "within a record");

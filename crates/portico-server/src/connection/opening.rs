@@ -1,0 +1,61 @@
+//! What comes before the first request of a connection: a header of the PROXY protocol, a TLS handshake. After
+//! each the client is known anew.
+
+use std::sync::Arc;
+
+use portico_proto::{Peer, ProxyAddresses, ProxyClient};
+
+use super::timeout::next_deadline;
+use super::{Connection, EngineContext};
+use crate::client::Client;
+
+impl Connection {
+    /// Sees how far what comes before the first request has got: the PROXY protocol, the TLS handshake. Whether
+    /// the first of them is done, and there may be more to read.
+    #[cold]
+    pub(super) fn note_handshake(&mut self, context: &mut EngineContext) -> bool {
+        match self.transport.take_header() {
+            Some(Ok(header)) => {
+                self.client = Arc::new(self.client_of(header, context));
+                self.opening = self.transport.is_handshaking();
+                self.due = Some(next_deadline(&self.transport, context));
+                return true;
+            }
+            Some(Err(error)) => context.reports.proxy_header(error, self.client.peer),
+            None => {}
+        }
+        if !self.transport.is_handshaking() {
+            if let Some(tls) = self.transport.tls_client() {
+                self.client = Arc::new(Client { tls: Some(Arc::clone(tls)), ..self.client_again() });
+            }
+            self.opening = false;
+            self.due = Some(next_deadline(&self.transport, context));
+            if self.has_agreed_on_http2() {
+                self.begin_http2(context);
+            }
+        }
+        false
+    }
+
+    /// The client by what a header of the PROXY protocol says of it.
+    fn client_of(&self, header: ProxyClient, context: &EngineContext) -> Client {
+        let client = self.client_again();
+        match header {
+            ProxyClient::Balancer => client,
+            // Whoever it is, it is not the balancer, whose word counts.
+            ProxyClient::Unknown => Client { trusted: false, ..client },
+            ProxyClient::Known(ProxyAddresses { source, destination }) => {
+                let peer = Peer::Inet(source);
+                let trusted = context.policy.trusts(peer);
+                Client { peer, trusted, destination: Some(Box::new(destination)), ..client }
+            }
+        }
+    }
+
+    /// The client as it is known so far, to be changed.
+    fn client_again(&self) -> Client {
+        let Client { peer, trusted, tls, destination, listener } = &*self.client;
+        let (tls, destination, listener) = (tls.clone(), destination.clone(), Arc::clone(listener));
+        Client { peer: *peer, trusted: *trusted, tls, destination, listener }
+    }
+}

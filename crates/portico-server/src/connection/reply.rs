@@ -1,0 +1,108 @@
+//! The responses that the server makes itself: instead of calling the application, or in its stead.
+//!
+//! All of them, with their status, text and headers, for every protocol. When one is given is decided elsewhere;
+//! what is added to every response, `response_headers` adds to these as well.
+
+use std::borrow::Cow;
+
+use portico_proto::{Fields, ResponseHead};
+
+use super::{Block, ResponsePart};
+
+/// One of the server's own responses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// 500: the application has failed before its response began.
+    ApplicationFailed,
+    /// 504: the application has not begun its response in time (`--timeout`).
+    ApplicationTimeout,
+    /// 503: as many requests wait as may (`--max-queue`).
+    QueueFull,
+    /// 503: the request has waited for a thread for too long (`--queue-timeout`).
+    QueueTimeout,
+    /// 308 to this location.
+    Redirect(Vec<u8>),
+    /// The request is refused with this status, for this reason.
+    Refused(u16, Cow<'static, str>),
+    /// 503: as many WebSockets are open as may be (`--max-streams`).
+    StreamsFull,
+}
+
+impl Reply {
+    /// Its status.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::Redirect(_) => 308,
+            Self::ApplicationFailed => 500,
+            Self::QueueFull | Self::QueueTimeout | Self::StreamsFull => 503,
+            Self::ApplicationTimeout => 504,
+            Self::Refused(status, _) => *status,
+        }
+    }
+
+    /// Its text, which ends with a line end.
+    fn text(&self) -> Cow<'static, [u8]> {
+        let text: &'static [u8] = match self {
+            Self::ApplicationFailed => b"500 Internal Server Error\n",
+            Self::ApplicationTimeout => b"504 Gateway Timeout: the application did not answer in time\n",
+            Self::QueueFull => b"503 Service Unavailable: too many requests are waiting\n",
+            Self::QueueTimeout => b"503 Service Unavailable: the request has waited too long for a thread\n",
+            Self::Redirect(_) => b"308 Permanent Redirect: this server is to be asked by https\n",
+            Self::Refused(_, reason) => return Cow::Owned(format!("{reason}\n").into_bytes()),
+            Self::StreamsFull => b"503 Service Unavailable: too many WebSockets are open\n",
+        };
+        Cow::Borrowed(text)
+    }
+
+    /// Head and body.
+    pub fn into_response(self) -> (ResponseHead, Cow<'static, [u8]>) {
+        let (status, text) = (self.status(), self.text());
+        let mut fields = Fields::new();
+        fields.push(b"Content-Type", b"text/plain; charset=utf-8");
+        match &self {
+            // The same request can succeed soon.
+            Self::QueueFull | Self::QueueTimeout | Self::StreamsFull => fields.push(b"Retry-After", b"1"),
+            Self::Redirect(location) => fields.push(b"Location", location),
+            Self::ApplicationFailed | Self::ApplicationTimeout | Self::Refused(..) => {}
+        }
+        let length = Some(text.len() as u64);
+        (ResponseHead { status, fields, length, ..ResponseHead::default() }, text)
+    }
+
+    /// The whole response, as its connection takes it.
+    pub fn into_part(self) -> ResponsePart<'static> {
+        let (head, text) = self.into_response();
+        let body = match text {
+            Cow::Borrowed(text) => Block::Borrowed(text),
+            Cow::Owned(text) => Block::Owned(text),
+        };
+        ResponsePart::Whole { head: Cow::Owned(head), body }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_text_begins_with_its_status_and_says_when_to_try_again() {
+        let refused = Reply::Refused(413, "413 is too large".into());
+        for reply in [
+            Reply::ApplicationFailed,
+            Reply::ApplicationTimeout,
+            Reply::QueueFull,
+            Reply::QueueTimeout,
+            Reply::Redirect(b"https://x/".to_vec()),
+            refused,
+            Reply::StreamsFull,
+        ] {
+            let (head, text) = reply.clone().into_response();
+            assert_eq!((head.status, head.length), (reply.status(), Some(text.len() as u64)));
+            assert!(text.starts_with(head.status.to_string().as_bytes()), "{reply:?}");
+            assert!(text.ends_with(b"\n") && !text[..text.len() - 1].contains(&b'\n'), "{reply:?}");
+            let retries = head.fields.get(b"retry-after").is_some();
+            assert_eq!(retries, head.status == 503, "{reply:?}");
+            assert_eq!(head.fields.get(b"location").is_some(), head.status == 308, "{reply:?}");
+        }
+    }
+}
