@@ -326,7 +326,7 @@ impl Engine {
     }
 
     /// The request that the call `key` answers.
-    pub fn request_of(&self, key: RequestKey) -> Option<Arc<RequestContext>> {
+    pub(crate) fn request_of(&self, key: RequestKey) -> Option<Arc<RequestContext>> {
         let connection = self.table.get(key.id).filter(|connection| connection.awaits(key.call))?;
         connection.request().cloned()
     }

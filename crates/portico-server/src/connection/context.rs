@@ -250,7 +250,7 @@ impl EngineContext {
     }
 
     /// What is added to responses, with today's date, which is made once a second.
-    pub fn added_fields(&mut self) -> &AddedFields {
+    pub(crate) fn added_fields(&mut self) -> &AddedFields {
         if self.now >= self.date_until {
             self.look_at_wall();
         }

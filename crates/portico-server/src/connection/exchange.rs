@@ -76,7 +76,7 @@ pub(super) struct ResponseOutcome {
 }
 
 /// A request that a thread has taken.
-pub struct BegunCall {
+pub(crate) struct BegunCall {
     /// Its head, and who has sent it.
     pub context: Arc<RequestContext>,
     /// Its id.
@@ -138,22 +138,22 @@ impl Moments {
 
 impl Connection {
     /// The present request.
-    pub fn request(&self) -> Option<&Arc<RequestContext>> {
+    pub(crate) fn request(&self) -> Option<&Arc<RequestContext>> {
         self.exchange.as_ref().and_then(|exchange| exchange.request.as_ref())
     }
 
     /// How often the present request has been handed over.
-    pub fn handover_count(&self) -> u8 {
+    pub(crate) fn handover_count(&self) -> u8 {
         self.exchange.as_ref().map_or(0, |exchange| exchange.handover_count)
     }
 
     /// How long the present request waits, or has waited, for a thread.
-    pub fn waited(&self, now: Instant) -> Duration {
+    pub(crate) fn waited(&self, now: Instant) -> Duration {
         self.exchange.as_ref().map_or(Duration::ZERO, |exchange| exchange.waited(now))
     }
 
     /// Notes why the present exchange ends otherwise than with the application's whole response.
-    pub fn note_reason(&mut self, reason: Reason) {
+    pub(crate) fn note_reason(&mut self, reason: Reason) {
         if let Some(exchange) = &mut self.exchange {
             exchange.note_reason(reason);
         }
@@ -183,13 +183,13 @@ impl Connection {
     }
 
     /// Whether the client has left while its request waited in the queue.
-    pub fn is_abandoned(&self, context: &EngineContext) -> bool {
+    pub(crate) fn is_abandoned(&self, context: &EngineContext) -> bool {
         self.peer_closed && !context.config.allow_half_close && self.waited(context.now) > ABANDONED_AFTER
     }
 
     /// A thread is free: hands out the request. `read_more` is what the reader of a streamed body calls when there
     /// is room.
-    pub fn begin_call(
+    pub(crate) fn begin_call(
         &mut self,
         call: u64,
         context: &mut EngineContext,
@@ -209,7 +209,7 @@ impl Connection {
     }
 
     /// Whether `call` is the one whose response is awaited.
-    pub fn awaits(&self, call: u64) -> bool {
+    pub(crate) fn awaits(&self, call: u64) -> bool {
         self.phase == Phase::Calling && self.is_of_call(call)
     }
 

@@ -34,7 +34,7 @@ impl Connection {
     }
 
     /// Temporary files that are kept for it.
-    pub fn files(&self) -> u8 {
+    pub(crate) fn files(&self) -> u8 {
         let of_body = self.upload_has_file()
             || self
                 .exchange
@@ -51,7 +51,7 @@ impl Connection {
     /// Whether its application makes a response that the client takes as it comes: what is held for it stays the
     /// same, and the request's body is held by the call.
     #[inline]
-    pub fn holds_the_same(&self) -> bool {
+    pub(crate) fn holds_the_same(&self) -> bool {
         self.phase == Phase::Calling && self.backlog().is_none() && self.outbox.is_unused()
     }
 

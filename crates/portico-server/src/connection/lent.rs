@@ -80,12 +80,12 @@ impl Connection {
     }
 
     /// The engine's end of the pair of sockets through which the application has the connection, if it has it so.
-    pub fn pair(&self) -> Option<BorrowedFd<'_>> {
+    pub(crate) fn pair(&self) -> Option<BorrowedFd<'_>> {
         self.exchange.as_ref()?.lent.as_ref()?.pair.as_ref().map(AsFd::as_fd)
     }
 
     /// Whether `call` has taken the connection over.
-    pub fn is_lent_to(&self, call: u64) -> bool {
+    pub(crate) fn is_lent_to(&self, call: u64) -> bool {
         self.phase == Phase::Lent && self.is_of_call(call)
     }
 
@@ -193,7 +193,7 @@ impl Connection {
 
     /// The call has ended, and the socket is closed: what the application has left goes to the client, then the
     /// connection ends.
-    pub fn end_lent(&mut self, context: &mut EngineContext) -> Step {
+    pub(crate) fn end_lent(&mut self, context: &mut EngineContext) -> Step {
         let Some(lent) = self.exchange_or_new().lent.take() else { return Step::Keep };
         if let Some(pair) = &lent.pair {
             // What a pair of sockets holds is bounded by the kernel.

@@ -7,7 +7,7 @@
 mod backlog;
 mod context;
 mod cut;
-pub mod deadline;
+pub(crate) mod deadline;
 mod exchange;
 mod flow;
 mod gateway;
@@ -40,16 +40,18 @@ use portico_log::{CLIENT_GONE, Reason};
 use portico_net::{Event, Interest, Progress, Server, Transport};
 use portico_proto::{Peer, Protocol};
 
-pub use context::{Counters, EngineContext};
-pub use deadline::Deadline;
-pub use exchange::BegunCall;
-pub use flow::{Flow, Room, WaitEnd};
-pub use ledger::{Ledger, MemoryGauge, MemoryLeft, ResponseShare};
+pub use context::Counters;
+pub(crate) use context::EngineContext;
+pub(crate) use deadline::Deadline;
+pub(crate) use exchange::BegunCall;
+pub(crate) use flow::{Flow, Room, WaitEnd};
+pub(crate) use ledger::{Ledger, MemoryGauge, MemoryLeft, ResponseShare};
 pub use reply::Reply;
-pub use response::{Block, ResponsePart};
-pub use response_spool::ResponseSpool;
-pub use router::{Decision, HttpsRedirect};
-pub use table::{ConnectionId, ConnectionTable, RequestKey};
+pub(crate) use response::{Block, ResponsePart};
+pub(crate) use response_spool::ResponseSpool;
+pub(crate) use router::{Decision, HttpsRedirect};
+pub use table::RequestKey;
+pub(crate) use table::{ConnectionId, ConnectionTable};
 
 use crate::client::Client;
 use exchange::RequestExchange;
@@ -63,7 +65,7 @@ use timeout::first_deadline;
 ///
 /// An idle one holds this struct and no buffer.
 #[derive(Debug)]
-pub struct Connection {
+pub(crate) struct Connection {
     client: Arc<Client>,
     transport: Transport,
     protocol: Protocol,
@@ -155,7 +157,12 @@ pub(crate) enum Step {
 
 impl Connection {
     /// A client that has just been accepted.
-    pub fn new(transport: Transport, peer: Peer, listener: Arc<Server>, context: &EngineContext) -> Self {
+    pub(crate) fn new(
+        transport: Transport,
+        peer: Peer,
+        listener: Arc<Server>,
+        context: &EngineContext,
+    ) -> Self {
         let trusted = context.policy.trusts(peer);
         let client = Client { peer, trusted, tls: None, destination: None, listener };
         Self::of(Arc::new(client), transport, context)
@@ -195,7 +202,7 @@ impl Connection {
     }
 
     /// The other end.
-    pub fn client(&self) -> &Client {
+    pub(crate) fn client(&self) -> &Client {
         &self.client
     }
 
@@ -394,7 +401,7 @@ impl Connection {
     }
 
     /// Answers the waiting request with `reply`, without a call.
-    pub fn respond_unavailable(&mut self, reply: Reply, context: &mut EngineContext) -> Step {
+    pub(crate) fn respond_unavailable(&mut self, reply: Reply, context: &mut EngineContext) -> Step {
         let exchange = self.exchange_or_new();
         exchange.outcome.status = Some(CLIENT_GONE);
         exchange.note_reason(Reason::QueueFull);
@@ -404,7 +411,7 @@ impl Connection {
     }
 
     /// The engine closes the connection: tells whoever still works for it.
-    pub fn close(&mut self, context: &mut EngineContext) {
+    pub(crate) fn close(&mut self, context: &mut EngineContext) {
         if self.is_unfinished() {
             self.transport.reset(); // A response that ends with the connection would look whole.
             self.note_reason(Reason::ClientGone);

@@ -36,7 +36,7 @@ impl Connection {
 
     /// The bytes that make up the request that waits for a thread, and what is behind it; `None` if it cannot be
     /// told again: its body is not in memory, or came in chunks.
-    pub fn pack_request(&self) -> Option<Pieces<'_>> {
+    pub(crate) fn pack_request(&self) -> Option<Pieces<'_>> {
         let exchange = self.exchange.as_deref()?;
         let head = exchange.head().filter(|head| head.framing != Framing::Chunked)?;
         let whole = self.phase == Phase::Waiting
@@ -55,7 +55,7 @@ impl Connection {
     }
 
     /// What is to be told of it in `lane`; `None` if it is at something that does not go there.
-    pub fn metadata(&self, lane: HandoverQueue, listener: u32) -> Option<Metadata> {
+    pub(crate) fn metadata(&self, lane: HandoverQueue, listener: u32) -> Option<Metadata> {
         // Every field: one that is added must travel, or have its place among those that need not.
         let Self {
             // What was judged of the client and counted of its requests goes along.

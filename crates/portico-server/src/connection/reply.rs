@@ -70,7 +70,7 @@ impl Reply {
     }
 
     /// The whole response, as its connection takes it.
-    pub fn into_part(self) -> ResponsePart<'static> {
+    pub(crate) fn into_part(self) -> ResponsePart<'static> {
         let (head, text) = self.into_response();
         let body = match text {
             Cow::Borrowed(text) => Block::Borrowed(text),

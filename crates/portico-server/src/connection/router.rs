@@ -14,14 +14,14 @@ use super::{Connection, EngineContext, Phase, Reply, Step};
 use crate::client::RequestContext;
 
 /// Decides what becomes of requests.
-pub trait Router: fmt::Debug + Send + Sync {
+pub(super) trait Router: fmt::Debug + Send + Sync {
     /// What becomes of `request`. Called on the thread that drives the engine: it must not block.
     fn route(&self, request: &RequestContext) -> Decision;
 }
 
 /// What becomes of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Decision {
+pub(crate) enum Decision {
     /// The application answers it.
     Application,
     /// The server answers it at once, and closes the connection: the request's body is not read.
@@ -30,7 +30,7 @@ pub enum Decision {
 
 /// The router of `redirect://`: every request is told to come again by https.
 #[derive(Debug, Default)]
-pub struct HttpsRedirect {
+pub(crate) struct HttpsRedirect {
     /// The port of the first listener where TLS is spoken.
     pub port: Option<String>,
 }

@@ -118,7 +118,7 @@ impl Connection {
     }
 
     /// The peer has given this stream up, or its session has ended: the request is not answered any more.
-    pub fn leave_stream(&mut self) -> Step {
+    pub(crate) fn leave_stream(&mut self) -> Step {
         if let Some(exchange) = &mut self.exchange {
             if self.phase == Phase::Waiting {
                 exchange.outcome.status = Some(CLIENT_GONE);

@@ -230,7 +230,7 @@ impl Connection {
 
     /// So many bytes have come of a frame of the body: it can be taken in when it is whole, the peer is judged by
     /// what it sends.
-    pub fn note_arriving(&mut self, bytes: u32, context: &EngineContext) -> Step {
+    pub(crate) fn note_arriving(&mut self, bytes: u32, context: &EngineContext) -> Step {
         if let Some(upload) = self.upload_mut()
             && upload.paused.is_none()
         {

@@ -10,7 +10,6 @@ use super::responder::Responder;
 use crate::body::Body;
 use crate::client::RequestContext;
 use crate::connection::RequestKey;
-use crate::lending::Responder;
 
 /// A program that answers requests. The gateway to Python implements it; tests and benches implement it in Rust.
 pub trait Application: Send + Sync + 'static {
