@@ -16,7 +16,7 @@ mod queue;
 mod spool;
 
 pub use body::{Body, BodyError};
-pub use client::{Client, RequestContext};
+pub use client::RequestContext;
 pub use connection::{Counters, Reply, RequestKey};
 pub use forwarded::{Forwarded, Scheme};
 pub use handover::{Handover, Load, Sharing, Siblings};
