@@ -1,26 +1,17 @@
 //! `--daemon`: the process leaves its terminal, and the one that was started stays until it is known whether the
 //! daemon serves, to say so and to end with its status.
 //!
-//! Between both is a pipe: what went wrong, as text, and at the end a zero byte and the exit status.
+//! Between both is a pipe, whose writing end is a [`StartPipe`].
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use portico_worker::StartPipe;
 use pyo3::prelude::*;
 use rustix::pipe::{PipeFlags, pipe_with};
 use signal_hook::low_level;
 
 use crate::fork::flush_output;
-
-/// The way to the process that was started, while it waits.
-static LINE: Mutex<Option<Line>> = Mutex::new(None);
-
-struct Line {
-    pipe: File,
-    /// Whether standard error goes nowhere.
-    mute: bool,
-}
 
 /// Goes on in a process that has no terminal, and whose parent is none of the shell's. Standard output and error
 /// are kept with `inherit`, unless they are a terminal. The process must have one thread.
@@ -50,35 +41,8 @@ pub fn detach(py: Python<'_>, inherit: bool) -> PyResult<()> {
     if mute {
         rustix::stdio::dup2_stderr(&null).map_err(io::Error::from)?;
     }
-    *line() = Some(Line { pipe: writer.into(), mute });
+    StartPipe::new(writer.into(), mute).keep();
     Ok(())
-}
-
-/// Has the process that was started say this. `false` if none waits, or if it can be read on standard error
-/// anyway.
-pub fn tell(text: &str, on_stderr_too: bool) -> bool {
-    match &mut *line() {
-        // Nobody reads it any more: nothing is lost with it that matters.
-        Some(Line { pipe, mute }) if *mute || !on_stderr_too => pipe.write_all(text.as_bytes()).is_ok(),
-        _ => false,
-    }
-}
-
-/// Has the process that was started end with this status; the second time nothing is left to do.
-pub fn settle(status: i32) {
-    if let Some(mut line) = line().take() {
-        // It has ended already, if this fails.
-        let _ = line.pipe.write_all(&[0, u8::try_from(status).unwrap_or(u8::MAX)]);
-    }
-}
-
-/// In a process that this one has forked: the line is the parent's.
-pub fn forget() {
-    line().take();
-}
-
-fn line() -> MutexGuard<'static, Option<Line>> {
-    LINE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Waits in the process that was started, and ends it.
@@ -95,11 +59,9 @@ fn wait(py: Python<'_>, mut pipe: File) -> PyResult<()> {
             }
             Ok(count) => told.extend_from_slice(&buffer[..count]),
         }
-        if let Some(end) = told.iter().position(|byte| *byte == 0)
-            && let Some(status) = told.get(end + 1)
-        {
-            say(&told[..end]);
-            low_level::exit(i32::from(*status));
+        if let Some((text, status)) = StartPipe::read(&told) {
+            say(text);
+            low_level::exit(status);
         }
     }
 }

@@ -9,7 +9,6 @@ mod gateway;
 mod hub;
 mod import_path;
 mod interpreter;
-mod logging;
 mod raw;
 mod stacks;
 mod thread_status;

@@ -6,32 +6,22 @@
 //! One file because the order in which the thread and its watchers read and write these fields is the protocol.
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::mem;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
-use std::{io, mem};
 
 use portico_log::Occurrences;
 use portico_proto::Peer;
 use pyo3::prelude::*;
 
-use portico_config::Config;
 use portico_server::{Request, RequestKey};
-use portico_supervisor::{
-    Note, Scoreboard, SlotField, SlotState, SupervisorField, SupervisorState, ThreadRecord, ThreadState,
-    WorkerSlot, now_nanos, thread_count, thread_name,
-};
+use portico_supervisor::{Note, SlotField, ThreadRecord, ThreadState, WorkerSlot, now_nanos, thread_name};
+use portico_worker::SlotHandle;
 
 use crate::hub::{self, Greenlet};
 use crate::{error, raw};
-
-/// A worker's place: one slot of a scoreboard.
-#[derive(Clone, Debug)]
-pub struct SlotHandle {
-    scoreboard: Scoreboard,
-    slot: u32,
-}
 
 /// The records of a worker's threads.
 #[derive(Debug)]
@@ -99,35 +89,6 @@ const NUMBER: u64 = CALLBACKS - 1;
 
 /// Clients leave as often as they like.
 static FAILED_CALLBACKS: Occurrences = Occurrences::new();
-
-impl SlotHandle {
-    /// Slot `slot` of `scoreboard`.
-    pub fn new(scoreboard: Scoreboard, slot: u32) -> Self {
-        Self { scoreboard, slot }
-    }
-
-    /// A scoreboard of its own, for a worker that has no supervisor.
-    ///
-    /// # Errors
-    /// The kernel's: no memory, no descriptor.
-    pub fn alone(config: &Config) -> io::Result<Self> {
-        let scoreboard = Scoreboard::create(1, thread_count(config))?;
-        scoreboard.set(SupervisorField::StartedNanos, now_nanos());
-        scoreboard.set(SupervisorField::ThreadsAsked, config.threads.into());
-        scoreboard.set(SupervisorField::WorkersAsked, 1);
-        scoreboard.set(SupervisorField::State, SupervisorState::Serving as u64);
-        let place = Self::new(scoreboard, 0);
-        place.slot().set(SlotField::StartedNanos, now_nanos());
-        place.slot().set(SlotField::State, SlotState::Ready as u64);
-        place.slot().set(SlotField::Pid, std::process::id().into());
-        Ok(place)
-    }
-
-    /// The slot.
-    pub fn slot(&self) -> WorkerSlot<'_> {
-        self.scoreboard.slot(self.slot).expect("a place is made with a slot that its scoreboard has")
-    }
-}
 
 impl ThreadStatuses {
     /// Records for all threads that `place` has room for.

@@ -25,6 +25,19 @@ const CRATES: &[(&str, &[&str])] = &[
     ("portico-supervisor", &["portico_config", "portico_files", "portico_os"]),
     ("portico-cli", &["portico_config", "portico_supervisor"]),
     (
+        "portico-worker",
+        &[
+            "portico_config",
+            "portico_files",
+            "portico_log",
+            "portico_net",
+            "portico_os",
+            "portico_proto",
+            "portico_server",
+            "portico_supervisor",
+        ],
+    ),
+    (
         "portico-python",
         &[
             "portico_cli",
@@ -37,6 +50,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "portico_reload",
             "portico_server",
             "portico_supervisor",
+            "portico_worker",
             PYO3,
         ],
     ),
@@ -163,13 +177,22 @@ const ORDERS: &[Order] = &[
         strict: true,
     },
     Order {
+        crate_name: "portico-worker",
+        rows: &[
+            &["error", "escalation", "inbox", "raw", "recycling", "siblings", "slot_handle", "start_pipe"],
+            &["logging", "setup", "sizing", "warmup"],
+            &["crippled", "folders", "logs"],
+            &["telemetry"],
+        ],
+        strict: true,
+    },
+    Order {
         crate_name: "portico-python",
         rows: &[
             &["raw"],
             &["error"],
             &["fork", "import_path"],
             &["daemon"],
-            &["logging"],
             &["conf", "forked_children", "hub", "interpreter", "stacks", "thread_status"],
             &["gateway"],
             &["worker"],

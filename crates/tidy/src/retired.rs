@@ -23,6 +23,7 @@ const DATA_PLANE: &[&str] = &[
     "crates/portico-proto/src/",
     "crates/portico-python/src/",
     "crates/portico-server/src/",
+    "crates/portico-worker/src/",
 ];
 const CONFIG: &[&str] = &["crates/portico-config/"];
 

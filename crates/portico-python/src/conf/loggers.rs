@@ -3,17 +3,17 @@
 use std::fs::File;
 use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use pyo3::prelude::*;
 
 use portico_config::{Config, LogLevel, LogTarget};
 use portico_files::open_written;
+use portico_worker::logging::{self, Diverted};
+use portico_worker::{WorkerSetup, logs};
 
 use super::hooks::Hooks;
 use crate::hub;
-use crate::logging::{self, Diverted};
 
 /// How long the end of a process waits for a logger of Python.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -54,11 +54,20 @@ fn open_file(path: PathBuf, flags: i32) -> PyResult<RawFd> {
     Ok(open_written(&path, flags, logging::owner())?.into_raw_fd())
 }
 
+/// Has Python's logger of accesses write there too.
+///
+/// # Errors
+/// Python's own.
+pub fn share_access_log(py: Python<'_>, setup: &WorkerSetup) -> PyResult<()> {
+    let path = setup.config.access_log.as_ref().and_then(logs::path_of);
+    note_opened(py, path.as_deref().zip(setup.access_log.as_deref()))
+}
+
 /// The server has this file open for its access log, or none: Python's logger writes there.
 ///
 /// # Errors
 /// Python's own.
-pub fn note_opened(py: Python<'_>, opened: Option<(&Path, &File)>) -> PyResult<()> {
+fn note_opened(py: Python<'_>, opened: Option<(&Path, &File)>) -> PyResult<()> {
     let (path, descriptor) = opened.map_or((None, -1), |(path, file)| (Some(path), file.as_raw_fd()));
     py.import("portico._logs")?.call_method1("note_opened", (path, descriptor)).map(drop)
 }
@@ -70,7 +79,7 @@ pub fn log_here(py: Python<'_>, hooks: &Hooks) {
         return leave_loggers(py);
     }
     let server = hooks.server().clone_ref(py);
-    logging::divert(Arc::new(move |record| relay(&server, record)));
+    logging::divert(move |record| relay(&server, record));
 }
 
 /// As before, but on a thread of its own: none of the server's waits for Python.

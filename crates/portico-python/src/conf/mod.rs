@@ -12,7 +12,7 @@ pub use accesses::access_observer;
 pub use file::ConfFiles;
 pub use hooks::{Hooks, Link};
 pub use loggers::{
-    guard_files, install_loggers, leave_loggers, log_from_thread, log_here, note_opened, reopen_handlers,
-    reopen_loggers,
+    guard_files, install_loggers, leave_loggers, log_from_thread, log_here, reopen_handlers, reopen_loggers,
+    share_access_log,
 };
 pub use observer::{Observer, Outcome};

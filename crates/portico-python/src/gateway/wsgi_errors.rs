@@ -8,7 +8,7 @@ use pyo3::types::{PyString, PyTuple};
 
 use super::unsupported;
 use crate::hub::{self, Lane};
-use crate::logging;
+use portico_worker::logging;
 
 /// The stream that `environ["wsgi.errors"]` holds; one for all threads.
 ///

@@ -9,12 +9,10 @@ use rustix::fs::{Access, access};
 
 use portico_config::{Config, LogTarget, Resolved};
 use portico_os::Folder;
+use portico_worker::{WorkerSetup, no_upload_folder};
 
 use super::identity::Identity;
-use super::{
-    Source, StartError, WorkerSetup, add_supervisors_folders, enter_folder, environment, find,
-    no_upload_folder, put_on_path,
-};
+use super::{Source, StartError, add_supervisors_folders, enter_folder, environment, find, put_on_path};
 use crate::error::{one_line, text_of};
 use crate::import_path;
 

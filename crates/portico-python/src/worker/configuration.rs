@@ -16,9 +16,9 @@ use portico_config::{
 use portico_files::{Owner, exposure};
 use portico_os::Folder;
 use portico_supervisor::upgrade;
+use portico_worker::plain;
 
 use super::identity::is_lesser;
-use super::plain;
 use crate::conf::ConfFiles;
 use crate::import_path;
 

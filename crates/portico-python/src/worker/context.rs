@@ -5,17 +5,15 @@ use std::sync::{Arc, OnceLock};
 
 use pyo3::prelude::*;
 
-use portico_server::{Handover, Load, Sharing, Siblings};
-use portico_supervisor::{
-    ChildContext, ControlSocket, Report, Scoreboard, SlotField, SlotState, WorkerSlot, now_nanos,
-};
+use portico_server::{Handover, Sharing};
+use portico_supervisor::{ChildContext, ControlSocket, Report, SlotField, SlotState, WorkerSlot, now_nanos};
+use portico_worker::{OtherWorkers, SlotHandle};
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use signal_hook::low_level;
 
 use super::{StartError, system};
 use crate::conf::{Hooks, Link, Observer, leave_loggers, log_from_thread};
 use crate::error::traceback;
-use crate::thread_status::SlotHandle;
 
 /// A worker under a supervisor: its slot, its control socket, its siblings and its hooks. Shared by the threads of
 /// the worker; a worker without a supervisor has none.
@@ -28,13 +26,6 @@ pub struct WorkerContext {
     hooked: OnceLock<Py<PyAny>>,
     /// It has been told of its end.
     ended: AtomicBool,
-}
-
-/// What this worker's engine tells the other workers, and sees of them.
-struct Others {
-    slot: u32,
-    scoreboard: Scoreboard,
-    succeeded: bool,
 }
 
 impl WorkerContext {
@@ -79,11 +70,7 @@ impl WorkerContext {
 
     /// How it passes connections on to its siblings.
     pub fn sharing(&self) -> Sharing {
-        let others = Others {
-            slot: self.child.slot,
-            scoreboard: self.child.scoreboard.clone(),
-            succeeded: self.succeeded,
-        };
+        let others = OtherWorkers::new(self.child.scoreboard.clone(), self.child.slot, self.succeeded);
         Sharing { handover: self.handover.clone(), siblings: Arc::new(others) }
     }
 
@@ -194,34 +181,4 @@ pub fn end_with_supervisor(child: &ChildContext) {
 /// Whether this process is a child of that one.
 pub fn is_child_of(pid: u32) -> bool {
     getppid().is_some_and(|parent| parent.as_raw_nonzero().get().unsigned_abs() == pid)
-}
-
-impl Others {
-    fn ready(&self) -> impl Iterator<Item = WorkerSlot<'_>> {
-        let others = self.scoreboard.slots().filter(|(number, _)| *number != self.slot);
-        others.map(|(_, slot)| slot).filter(|slot| slot.state() == SlotState::Ready)
-    }
-}
-
-impl Siblings for Others {
-    fn publish(&self, load: Load) {
-        let Some(slot) = self.scoreboard.slot(self.slot) else { return };
-        slot.set(SlotField::BusyThreads, load.busy.into());
-        slot.set(SlotField::IdleThreads, load.idle.into());
-        slot.set(SlotField::Queued, load.queued.into());
-        slot.set(SlotField::Connections, load.connections.into());
-    }
-
-    fn idle_threads(&self) -> u32 {
-        let idle: u64 = self.ready().map(|slot| slot.get(SlotField::IdleThreads)).sum();
-        u32::try_from(idle).unwrap_or(u32::MAX)
-    }
-
-    fn has_ready(&self) -> bool {
-        self.succeeded || self.ready().next().is_some()
-    }
-
-    fn take_waiting(&self) -> bool {
-        self.succeeded
-    }
 }

@@ -18,10 +18,10 @@ use pyo3::types::{PyDict, PyModule};
 use portico_config::Config;
 use portico_reload::{FileChange, FileKind, FileWatch, WatchEvent, WatchStop};
 use portico_supervisor::Report;
+use portico_worker::WorkerSetup;
 use rustix::process::getpgrp;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcgetpgrp, tcsetattr};
 
-use super::WorkerSetup;
 use super::context::WorkerContext;
 use crate::error::one_line;
 use crate::hub;

@@ -12,12 +12,13 @@ use pyo3::types::{PyBool, PyDict, PyInt, PyList, PyString, PyTuple};
 
 use portico_config::{Parsed, Printout, Resolved, empty_list, escaped, from_pairs, is_list, is_octal};
 use portico_os::fill_standard;
+use portico_worker::{logging, settle_start, tell_start};
 
 use super::app::LoadError;
 use super::configuration::Configuration;
 use super::{Source, StartError, check, run, tree};
 use crate::fork::unblock_all;
-use crate::{daemon, import_path, interpreter, logging};
+use crate::{import_path, interpreter};
 
 /// Runs the command line and returns the exit status.
 ///
@@ -39,7 +40,7 @@ fn run_command(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<i32> {
     match configuration.read(py) {
         Ok(Parsed::Run(resolved)) => match begin(py, &resolved, configuration) {
             Ok(status) => {
-                daemon::settle(status);
+                settle_start(status);
                 Ok(status)
             }
             Err(StartError::Raised(error)) => Err(error),
@@ -47,11 +48,11 @@ fn run_command(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<i32> {
                 log::error!("{}", error.told());
                 let line = format!("portico: error: {}", error.told());
                 let in_log = logging::goes_to_stderr();
-                if !daemon::tell(&format!("{line}\n"), in_log) && !in_log {
+                if !tell_start(&format!("{line}\n"), in_log) && !in_log {
                     write(py, "stderr", &line)?;
                 }
                 let status = if resolved.config.only_checks() { 1 } else { error.exit_status() };
-                daemon::settle(status);
+                settle_start(status);
                 Ok(status)
             }
         },

@@ -1,16 +1,11 @@
 //! The environment of the application: what `--env` sets in it and a reload takes back, and what is not its
 //! business.
 
-use std::ffi::OsString;
-
 use pyo3::prelude::*;
 use pyo3::types::PyAny;
 
 use portico_config::Config;
-
-/// What the variables that are set here were before; of those that were not there, nothing.
-#[derive(Clone, Debug, Default)]
-pub struct Former(Vec<(String, Option<OsString>)>);
+use portico_worker::FormerEnvironment;
 
 /// How systemd talks with the supervisor. What the application and its subprocesses said to it would be taken for
 /// the server's words.
@@ -22,32 +17,30 @@ const MANAGERS: [&str; 6] =
 ///
 /// # Errors
 /// Python's own: a name or a value that no variable can have.
-pub fn fill(py: Python<'_>, config: &Config) -> PyResult<Former> {
+pub fn fill(py: Python<'_>, config: &Config) -> PyResult<FormerEnvironment> {
     let environ = environ(py)?;
     environ
         .set_item("SERVER_SOFTWARE", concat!("portico/", env!("CARGO_PKG_VERSION"), " (like gunicorn)"))?;
-    let mut former = Former::default();
+    let mut former = FormerEnvironment::new();
     for (name, value) in &config.system.raw_env {
-        if !former.0.iter().any(|(known, _)| known == name) {
-            former.0.push((name.clone(), environ.call_method1("get", (name,))?.extract()?));
+        if !former.iter().any(|(known, _)| known == name) {
+            former.push((name.clone(), environ.call_method1("get", (name,))?.extract()?));
         }
         environ.set_item(name, value)?;
     }
     Ok(former)
 }
 
-impl Former {
-    /// Makes the variables what they were.
-    ///
-    /// # Errors
-    /// Python's own.
-    pub fn restore(&self, py: Python<'_>) -> PyResult<()> {
-        let environ = environ(py)?;
-        self.0.iter().try_for_each(|(name, value)| match value {
-            Some(value) => environ.set_item(name, value),
-            None => environ.call_method1("pop", (name, py.None())).map(drop),
-        })
-    }
+/// Makes the variables what they were.
+///
+/// # Errors
+/// Python's own.
+pub fn restore(py: Python<'_>, former: &FormerEnvironment) -> PyResult<()> {
+    let environ = environ(py)?;
+    former.iter().try_for_each(|(name, value)| match value {
+        Some(value) => environ.set_item(name, value),
+        None => environ.call_method1("pop", (name, py.None())).map(drop),
+    })
 }
 
 /// Takes away from the application what the service manager has said to the supervisor, unless `--env` says it.

@@ -13,27 +13,28 @@ use portico_net::{CertificateReloader, Listener};
 use pyo3::call::PyCallArgs;
 use pyo3::prelude::*;
 
-use portico_config::{Config, Preload, Resolved, Workers};
+use portico_config::{Config, Preload, Resolved};
 use portico_files::Owner;
 use portico_os::Folder;
 use portico_supervisor::upgrade::{CommandLine, Takeover};
 use portico_supervisor::{
-    Capacity, Footprint, Host, InterruptedRequest, LogFiles, Pidfile, ReloadError, Running, StacksFile,
-    ask_stacks, stacks_in,
+    Footprint, Host, InterruptedRequest, LogFiles, Pidfile, ReloadError, Running, StacksFile, ask_stacks,
+    stacks_in,
+};
+use portico_worker::{
+    WorkerSetup, fit_workers, folders, logging, logs, mebibytes, opening, settle_start, telemetry,
+    worker_class, write_pidfile,
 };
 use rustix::process::{Pid, Signal, getppid, kill_process};
 
 use super::configuration::Configuration;
 use super::development::restore_terminal;
 use super::identity::Identity;
-use super::{
-    StartError, WorkerSetup, add_supervisors_folders, environment, folders, logs, opening, settle, system,
-    telemetry, title,
-};
-use crate::conf::{Hooks, access_observer, guard_files, log_here};
+use super::{StartError, add_supervisors_folders, environment, settle, system, title};
+use crate::conf::{Hooks, access_observer, guard_files, log_here, share_access_log};
 use crate::error::{one_line, traceback};
 use crate::gateway::error_stream;
-use crate::{daemon, import_path, logging};
+use crate::import_path;
 
 /// The program as its supervisor sees it: listeners, logs, hooks, configuration and certificates. Owned by the
 /// supervisor's process; the workers get what they need through [`ForkContext`].
@@ -161,7 +162,8 @@ impl SupervisorHost {
         let workers = identity.as_ref().map(Identity::owner);
         let former = self.fork_context.borrow().setup.folder.clone();
         let known = [self.configuration.start(), Some(&former)];
-        let folder = folders::enter_again(&resolved.config, known, guarded).map_err(|error| error.told())?;
+        let folder =
+            folders::enter_again(&resolved.config, known, guarded).map_err(|error| error.to_string())?;
         let setup = settle(py, resolved.config.clone(), folder).map_err(|error| error.told())?;
         let former = setup.former.clone();
         if workers.is_some_and(|workers| workers.is_lesser()) {
@@ -178,7 +180,7 @@ impl SupervisorHost {
             }
             Err(_) => {
                 logging::give_files_to(self.owner());
-                former.restore(py).map_err(told)?;
+                environment::restore(py, &former).map_err(told)?;
             }
         }
         followed
@@ -206,12 +208,11 @@ impl SupervisorHost {
             (old, new) => old.is_some() || new.is_some(),
         };
         let pidfile = match moves {
-            true => {
-                write_pidfile(&config, self.origin.former.is_some(), workers).map_err(|error| error.told())?
-            }
+            true => write_pidfile(&config, self.origin.former.is_some(), workers)
+                .map_err(|error| error.to_string())?,
             false => None,
         };
-        setup.access_log = logs::open_access_log(&config).map_err(|error| error.told())?;
+        setup.access_log = logs::open_access_log(&config).map_err(|error| error.to_string())?;
         if (&config.error_log, config.log_level, config.capture_output)
             != (&self.config.error_log, self.config.log_level, self.config.capture_output)
         {
@@ -254,7 +255,7 @@ impl SupervisorHost {
             identity.give_sockets(listeners);
         }
         title::set(py, title::Role::Master, &config);
-        if let Err(error) = logs::share_with_python(py, &setup) {
+        if let Err(error) = share_access_log(py, &setup) {
             log::error!("Python's logger of accesses cannot write to the access log: {}", told(error));
         }
         *self.fork_context.borrow_mut() = ForkContext { setup, hooks, identity };
@@ -333,7 +334,7 @@ impl Host for SupervisorHost {
             let told = |error: PyErr| one_line(py, &error);
             // What --env has said is said anew, and counts for none of the settings.
             let former = self.fork_context.borrow().setup.former.clone();
-            former.restore(py).map_err(told)?;
+            environment::restore(py, &former).map_err(told)?;
             let here = Folder::named(PathBuf::new()).map_err(|error| error.to_string())?;
             let guarded = self.owner().is_some_and(|workers| workers.is_lesser());
             if let Some(start) = self.configuration.start() {
@@ -380,7 +381,7 @@ impl Host for SupervisorHost {
             log::info!("Listening at: {} ({})", listener.url(), std::process::id());
         }
         log::info!("Using worker: {}", worker_class(&self.config));
-        daemon::settle(0);
+        settle_start(0);
     }
 
     fn complete(&mut self, workers: &[u32]) {
@@ -493,89 +494,10 @@ impl Host for SupervisorHost {
     }
 }
 
-/// What a worker is in gunicorn's words.
-fn worker_class(config: &Config) -> &'static str {
-    if config.threads > 1 { "gthread" } else { "sync" }
-}
-
 /// Who is told of requests that have died with their workers.
 fn outputs(setup: &WorkerSetup, hooks: Option<&Hooks>) -> Outputs {
     telemetry::outputs(
         setup,
         hooks.and_then(|hooks| Python::attach(|py| access_observer(py, hooks.server()))),
     )
-}
-
-/// Writes `--pid`, if there is to be one; `upgrading`: another supervisor has the file still.
-///
-/// # Errors
-/// Another server has it; or the system's.
-pub fn write_pidfile(
-    config: &Config,
-    upgrading: bool,
-    workers: Option<Owner>,
-) -> Result<Option<Pidfile>, StartError> {
-    let Some(path) = &config.system.pidfile else { return Ok(None) };
-    let doing = format!("writing the pid file {}", path.display());
-    Pidfile::create(path, upgrading, workers).map(Some).map_err(|error| system(&doing, &error))
-}
-
-/// Lowers the number of workers, where it is Portico's to choose, to what there is room for, and has them share
-/// memory and disk. Returns what there is.
-pub fn fit_workers(config: &mut Config) -> Capacity {
-    let capacity = Capacity::of(Path::new("/"), available_cpus());
-    if config.workers_auto {
-        let count = config.workers.max.min(capacity.workers());
-        config.workers = Workers { min: count, max: count };
-    }
-    let (memory, disk) = (capacity.memory_kib.map(|kib| kib * 1024), free_disk_bytes(config));
-    config.client_limits.fit(memory, disk, config.workers.max);
-    capacity
-}
-
-/// What is free where temporary files are made.
-fn free_disk_bytes(config: &Config) -> Option<u64> {
-    let folder = config.tmp_upload_dir.clone().unwrap_or_else(std::env::temp_dir);
-    let system = rustix::fs::statvfs(folder).ok()?;
-    Some(system.f_bavail.saturating_mul(system.f_frsize))
-}
-
-/// What the workers are, in one line: how many, why so many, and what follows for what they talk to.
-pub fn tell_workers(config: &Config, capacity: &Capacity) {
-    let workers = match (config.workers.min, config.workers.max) {
-        (1, 1) => "1 worker".to_owned(),
-        (min, max) if min == max => format!("{max} workers"),
-        (min, max) => format!("{min} to {max} workers"),
-    };
-    let why = match config.workers_auto {
-        true => capacity.to_string(),
-        false if config.reload && config.workers.max == 1 => "which is enough for --reload".to_owned(),
-        false => format!("as asked for; there {}", are_cpus(capacity.cpus)),
-    };
-    let requests = u64::from(config.workers.max) * u64::from(config.threads);
-    log::info!(
-        "{workers} ({why}) x {} = at most {}, so at most {} per pool",
-        counted(config.threads.into(), "thread"),
-        counted(requests, "concurrent request"),
-        counted(requests, "database connection"),
-    );
-}
-
-/// By affinity and quota.
-fn available_cpus() -> u32 {
-    let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get());
-    u32::try_from(cpus).unwrap_or(u32::MAX)
-}
-
-fn are_cpus(count: u32) -> String {
-    format!("{} {}", if count == 1 { "is" } else { "are" }, counted(count.into(), "CPU"))
-}
-
-/// `1 thread`, `2 threads`.
-pub fn counted(count: u64, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
-}
-
-fn mebibytes(kib: u64) -> String {
-    format!("{} MiB", kib.div_ceil(1024))
 }

@@ -5,41 +5,33 @@ mod app;
 mod check;
 mod configuration;
 mod context;
-mod crippled;
 mod development;
 mod disconnects;
 mod discovery;
 pub mod entry;
 mod environment;
 mod error_page;
-mod escalation;
-mod folders;
 mod fork_safety;
 mod forked;
 mod greenlets;
 mod host;
 mod identity;
 mod inspector;
-mod logs;
 mod monitor;
 mod paste;
-mod recycling;
 mod serving;
 mod signals;
 mod switching;
-mod telemetry;
 mod template;
 mod threads;
 mod title;
 mod tree;
 mod turning;
-mod warmup;
 mod watch;
 
-use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -47,17 +39,19 @@ use portico_net::{CertificateReloader, Listener};
 use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
 
-use portico_config::{Config, LogTarget, Resolved};
+use portico_config::{Config, Resolved};
 use portico_files::Owner;
 use portico_os::{Folder, fill_standard};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use portico_worker::{
+    Master, SystemError, WarmUpError, WorkerSetup, going_to, logging, no_upload_folder, opening, plain,
+    raise_descriptor_limit, telemetry,
+};
 
 use crate::gateway::error_stream;
-use crate::{conf, forked_children, import_path, interpreter, logging};
+use crate::{conf, forked_children, import_path, interpreter};
 use app::{BOOT_FAILED, LoadError, Loaded};
-use environment::Former;
 use serving::WorkerRun;
-use signals::{Master, Signals};
+use signals::Signals;
 
 /// Where the application comes from.
 pub enum Source {
@@ -131,22 +125,22 @@ impl From<PyErr> for StartError {
     }
 }
 
+impl From<SystemError> for StartError {
+    fn from(error: SystemError) -> Self {
+        Self::System(error.to_string())
+    }
+}
+
+impl From<WarmUpError> for StartError {
+    fn from(error: WarmUpError) -> Self {
+        Self::WarmUp(error.to_string())
+    }
+}
+
 impl From<LoadError> for StartError {
     fn from(error: LoadError) -> Self {
         Self::Load(error)
     }
-}
-
-/// The state that every way to serve begins with: settings, folder, environment and logs.
-#[derive(Clone)]
-struct WorkerSetup {
-    config: Arc<Config>,
-    /// Where the application is looked for, and what its relative paths begin at.
-    folder: Folder,
-    /// What `--env` has changed.
-    former: Former,
-    /// The access log, where the supervisor has opened it for its workers.
-    access_log: Option<Arc<File>>,
 }
 
 /// Serves in this process until a signal stops it.
@@ -155,7 +149,7 @@ struct WorkerSetup {
 /// See [`StartError`]; once it serves, nothing but a Python signal handler's exception.
 pub fn run(py: Python<'_>, resolved: &Resolved, source: Source) -> Result<(), StartError> {
     let setup = set_up(py, resolved, None)?;
-    setup.put_on_path(py)?;
+    put_on_path(py, &setup.config, setup.folder.path())?;
     conf::install_loggers(py, &setup.config, error_stream(py)?)?;
     let mut signals = Signals::interrupting(py, Master::Own)?;
     let result = match setup.config.only_checks() {
@@ -194,14 +188,6 @@ fn set_up(py: Python<'_>, resolved: &Resolved, start: Option<&Folder>) -> Result
     settle(py, config, folder?)
 }
 
-impl WorkerSetup {
-    /// Puts the folder and `--pythonpath` first on `sys.path`, as gunicorn does: in the process that imports the
-    /// application.
-    fn put_on_path(&self, py: Python<'_>) -> PyResult<()> {
-        put_on_path(py, &self.config, self.folder.path())
-    }
-}
-
 fn put_on_path(py: Python<'_>, config: &Config, folder: &Path) -> PyResult<()> {
     import_path::put_first(py, folder)?;
     config.pythonpath.iter().rev().try_for_each(|path| import_path::put_first(py, &folder.join(path)))
@@ -217,10 +203,6 @@ fn settle(py: Python<'_>, mut config: Config, folder: Folder) -> Result<WorkerSe
     }
     let former = environment::fill(py, &config)?;
     Ok(WorkerSetup { config: Arc::new(config), folder, former, access_log: None })
-}
-
-fn no_upload_folder(path: &Path) -> String {
-    format!("--tmp-upload-dir: {} is not a folder; name one that exists", path.display())
 }
 
 fn serve(
@@ -301,15 +283,6 @@ fn enter_folder(config: &Config, start: Option<&Folder>) -> Result<Folder, Start
     Folder::named(named).map_err(finding)
 }
 
-fn going_to(folder: &Path) -> String {
-    format!("changing to {}", folder.display())
-}
-
-/// Without `.` in it.
-fn plain(path: &Path) -> PathBuf {
-    path.components().collect()
-}
-
 /// Characters of a callable's `repr` that are told of it.
 const TARGET_CHARS_MAX: usize = 200;
 
@@ -341,19 +314,6 @@ fn find(py: Python<'_>, source: Source, config: &Config, folder: &Path) -> Resul
     Ok(found)
 }
 
-/// Takes all the descriptors that the system allows: each connection needs one, and many systems start
-/// processes with 1,024 of them.
-fn raise_descriptor_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    if limit.current != limit.maximum
-        && let Err(error) = setrlimit(Resource::Nofile, raised)
-    {
-        let current = limit.current.unwrap_or(u64::MAX);
-        log::warn!("the limit of {current} open files cannot be raised: {error}");
-    }
-}
-
 /// Has what runs in the supervisor, hooks and classes of loggers, be found in the folders that the application is
 /// found in, as gunicorn does. Where the workers are a lesser user's, only in those that root alone can change.
 fn add_supervisors_folders(
@@ -372,13 +332,6 @@ fn add_supervisors_folders(
     Ok(())
 }
 
-fn opening(log: &str, target: &LogTarget) -> String {
-    match target {
-        LogTarget::Stdout | LogTarget::Stderr => format!("opening the {log}"),
-        LogTarget::File(path) => format!("opening the {log} {}", path.display()),
-    }
-}
-
 fn system(doing: &str, error: &io::Error) -> StartError {
-    StartError::System(format!("{doing} failed: {error}"))
+    SystemError::new(doing, error).into()
 }

@@ -14,28 +14,29 @@ use log::Level;
 use portico_config::Config;
 use portico_server::{Application, Lending};
 use portico_supervisor::{ControlCommand, LogFiles, Report, StacksFile};
+use portico_worker::{
+    Inbox, SlotHandle, Wake, WorkerSetup, counted, crippled_message, end_crippled, logging, logs, opening,
+    telemetry, warm_up,
+};
 
 use super::app::{LoadError, Loaded};
 use super::context::WorkerContext;
 use super::development::Reloader;
 use super::error_page;
 use super::greenlets::Greenlets;
-use super::host::counted;
 use super::monitor::Monitor;
-use super::signals::{Inbox, Signals, Wake, ignore_at_end};
+use super::signals::{Signals, ignore_at_end};
 use super::threads::Threads;
 use super::watch::{self, Stuck, Watching, close};
-use super::{
-    Source, StartError, WorkerSetup, crippled, find, forked, logs, opening, system, telemetry, warmup,
-};
+use super::{Source, StartError, find, forked, system};
 use crate::conf::{access_observer, reopen_loggers};
 use crate::error::{one_line, traceback};
 use crate::fork::{exit_now, flush_output};
 use crate::gateway::{Gateway, Replace};
 use crate::hub::Hub;
 use crate::stacks::{self, Stacks};
-use crate::thread_status::{SlotHandle, ThreadStatuses};
-use crate::{forked_children, logging, raw};
+use crate::thread_status::ThreadStatuses;
+use crate::{forked_children, raw};
 
 /// How long threads that have nothing to do any more may take to end.
 const LEAVING: Duration = Duration::from_millis(500);
@@ -227,7 +228,7 @@ impl Serving {
         let Some(listener) = listeners.first() else { return Ok(()) };
         let (config, lending, server) =
             (Arc::clone(&self.config), Arc::clone(&self.lending), Arc::clone(listener.server()));
-        self.outside(py, move || warmup::run(&config, &lending, &server))
+        Ok(self.outside(py, move || warm_up(&config, &lending, &server))?)
     }
 
     fn ending(&self) -> MutexGuard<'_, Ending> {
@@ -303,7 +304,7 @@ impl Serving {
     /// threads have ended.
     fn give_up(&self, reason: &str) {
         if self.context.is_some() {
-            crippled::end(reason);
+            end_crippled(reason);
         }
         self.lending.fail(reason.to_owned());
         let end = Instant::now() + LEAVING;
@@ -315,7 +316,7 @@ impl Serving {
     /// Whether all has ended well.
     fn check(&self) -> Result<(), StartError> {
         let failure = self.lending.failure();
-        failure.map_or(Ok(()), |reason| Err(StartError::System(crippled::told(reason))))
+        failure.map_or(Ok(()), |reason| Err(StartError::System(crippled_message(reason))))
     }
 
     /// Does what signals and the supervisor want, until something happens that takes the interpreter; without

@@ -1,71 +1,22 @@
-//! What a worker's main thread waits for: signals, the supervisor's commands, threads that ring.
+//! The signals of a worker's main thread: from Python's handlers into its [`Inbox`].
 //!
 //! Python's own handlers of these signals are set aside meanwhile and put back afterwards. They are caught
 //! through Python's wake-up descriptor and not by a handler beside Python's, which a second worker in the
 //! same process would find overwritten. Handlers of other signals keep working: a wait gives them their turn.
 
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-use std::time::{Duration, Instant};
 
 use portico_os::VitalDescriptors;
-use portico_supervisor::{ControlCommand, ControlSocket};
+use portico_worker::{Inbox, Master, Meaning};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::getpid;
 use rustix::thread::gettid;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
-
-/// What ended a wait.
-#[derive(Debug)]
-pub enum Wake {
-    /// Stop when the work is done. With the signal's name as gunicorn logs it.
-    Stop(&'static str),
-    /// SIGQUIT: stop at once.
-    StopNow(&'static str),
-    /// SIGUSR1: open the log files again.
-    ReopenLogs,
-    /// SIGUSR2: tell what the threads do.
-    TellStacks,
-    /// SIGINT, which is the supervisor's to act upon.
-    Interrupted,
-    /// The supervisor has sent a command.
-    Command(ControlCommand),
-    /// The supervisor has died.
-    Orphaned,
-    /// A signal that is not ours: Python's handlers are to have their turn.
-    Handlers,
-    /// A thread has rung.
-    ExitNotified,
-    /// The time is over.
-    Timeout,
-}
-
-/// Who decides about this process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Master {
-    /// It itself, by its signals.
-    Own,
-    /// A supervisor, which gets the terminal's signals and the operator's as well: SIGINT and SIGHUP, which
-    /// reach all processes of a terminal, are its business alone.
-    Supervisor,
-}
-
-/// What a signal means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Meaning {
-    Stop(&'static str),
-    StopNow(&'static str),
-    ReopenLogs,
-    TellStacks,
-    Interrupted,
-    Nothing,
-}
 
 /// Python's handlers of a worker's signals, replaced from its creation until its release.
 pub struct Signals {
@@ -74,15 +25,6 @@ pub struct Signals {
     caught: Option<Caught>,
     inbox: Inbox,
     ring: UnixStream,
-}
-
-/// Where what ends a wait arrives, for any thread.
-#[derive(Clone)]
-pub struct Inbox {
-    master: Master,
-    exit_notifier: Arc<UnixStream>,
-    /// The numbers of signals, while they are caught.
-    numbers: Option<Arc<UnixStream>>,
 }
 
 /// What has signals' numbers written.
@@ -99,38 +41,6 @@ static TAKEN: AtomicBool = AtomicBool::new(false);
 /// The wake-up descriptor while signals are caught, else -1.
 static CAUGHT: AtomicI32 = AtomicI32::new(-1);
 
-impl Master {
-    /// The signals that are the worker's in any case, and what they mean.
-    fn signals(self) -> &'static [(i32, Meaning)] {
-        match self {
-            Self::Own => &[
-                (SIGTERM, Meaning::Stop("term")),
-                (SIGINT, Meaning::Stop("int")),
-                (SIGQUIT, Meaning::StopNow("quit")),
-            ],
-            Self::Supervisor => &[
-                (SIGTERM, Meaning::Stop("term")),
-                (SIGQUIT, Meaning::StopNow("quit")),
-                (SIGINT, Meaning::Interrupted),
-                (SIGHUP, Meaning::Nothing),
-            ],
-        }
-    }
-
-    /// Those that it takes where the application has not taken them.
-    fn offered(self) -> &'static [(i32, Meaning)] {
-        match self {
-            Self::Own => &[],
-            Self::Supervisor => &[(SIGUSR1, Meaning::ReopenLogs), (SIGUSR2, Meaning::TellStacks)],
-        }
-    }
-
-    fn meaning(self, number: i32) -> Option<Meaning> {
-        let known = self.signals().iter().chain(self.offered());
-        known.into_iter().find(|(known, _)| *known == number).map(|(_, meaning)| *meaning)
-    }
-}
-
 impl Signals {
     /// Has the signals that stop raise KeyboardInterrupt: they end the import of an application, however long
     /// it takes, and what was opened before it is closed in order. In a thread other than Python's main one
@@ -142,7 +52,7 @@ impl Signals {
         let (exit_notifier, ring) = UnixStream::pair()?;
         exit_notifier.set_nonblocking(true)?;
         ring.set_nonblocking(true)?;
-        let inbox = Inbox { master, exit_notifier: Arc::new(exit_notifier), numbers: None };
+        let inbox = Inbox::new(master, exit_notifier);
         let mut signals = Self { former: Vec::new(), caught: None, inbox, ring };
         if is_main_thread() {
             let interrupt = py.import("_signal")?.getattr("default_int_handler")?;
@@ -179,9 +89,9 @@ impl Signals {
         let former = set_wakeup(py, writer.as_raw_fd())?;
         CAUGHT.store(writer.as_raw_fd(), Ordering::SeqCst);
         self.caught = Some(Caught { writer, former });
-        self.inbox.numbers = Some(Arc::new(numbers));
+        self.inbox.set_numbers(Some(numbers));
         let handler = wrap_pyfunction!(noticed, py)?;
-        for (number, _) in self.inbox.master.signals() {
+        for (number, _) in self.inbox.master().signals() {
             set_handler(py, *number, &handler)?;
         }
         Ok(())
@@ -197,9 +107,8 @@ impl Signals {
 
     /// Adds the descriptors that they need.
     pub fn add_to(&self, vital: &VitalDescriptors) {
-        let numbers = self.inbox.numbers.as_deref().into_iter();
         let writer = self.caught.iter().map(|caught| &caught.writer);
-        let ends = numbers.chain(writer).chain([&*self.inbox.exit_notifier, &self.ring]);
+        let ends = self.inbox.ends().chain(writer).chain([&self.ring]);
         ends.for_each(|end| vital.add("where signals arrive", end));
     }
 
@@ -218,7 +127,7 @@ impl Signals {
             py.check_signals()?;
             CAUGHT.store(-1, Ordering::SeqCst);
             set_wakeup(py, caught.former)?;
-            self.inbox.numbers = None;
+            self.inbox.set_numbers(None);
         }
         if !self.former.is_empty() {
             TAKEN.store(false, Ordering::SeqCst);
@@ -229,78 +138,6 @@ impl Signals {
             }
         }
         Ok(())
-    }
-}
-
-impl Inbox {
-    /// Waits until something happens or `limit` is over. To be called with the interpreter let go: what is to be
-    /// done at a signal must not wait for code that keeps the interpreter to itself. `control` is the line to the
-    /// supervisor: a worker that has learnt that it is orphaned waits without it.
-    ///
-    /// # Errors
-    /// The kernel's: somebody else has closed what it waits with.
-    pub fn wait(&self, control: Option<&ControlSocket>, limit: Option<Duration>) -> io::Result<Wake> {
-        let end = limit.map(|limit| Instant::now() + limit);
-        loop {
-            if let Some(wake) = self.pending() {
-                return Ok(wake);
-            }
-            if let Some(wake) = control.map(command).transpose()?.flatten() {
-                return Ok(wake);
-            }
-            let left = end.map(|end| end.saturating_duration_since(Instant::now()));
-            if left == Some(Duration::ZERO) {
-                return Ok(Wake::Timeout);
-            }
-            let mut polled = vec![PollFd::new(&*self.exit_notifier, PollFlags::IN)];
-            polled.extend(self.numbers.iter().map(|numbers| PollFd::new(&**numbers, PollFlags::IN)));
-            polled.extend(control.map(|control| PollFd::new(control, PollFlags::IN)));
-            let timeout = left.and_then(|left| Timespec::try_from(left).ok());
-            match poll(&mut polled, timeout.as_ref()) {
-                Ok(_) if polled.iter().any(|fd| fd.revents().contains(PollFlags::NVAL)) => {
-                    return Err(rustix::io::Errno::BADF.into());
-                }
-                Ok(_) => {}
-                Err(rustix::io::Errno::INTR) => return Ok(self.pending().unwrap_or(Wake::Handlers)),
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-
-    fn pending(&self) -> Option<Wake> {
-        let mut number = [0];
-        while let Some(mut numbers) = self.numbers.as_deref()
-            && matches!(numbers.read(&mut number), Ok(1))
-        {
-            match self.master.meaning(number[0].into()) {
-                Some(Meaning::Stop(name)) => return Some(Wake::Stop(name)),
-                Some(Meaning::StopNow(name)) => return Some(Wake::StopNow(name)),
-                Some(Meaning::ReopenLogs) => return Some(Wake::ReopenLogs),
-                Some(Meaning::TellStacks) => return Some(Wake::TellStacks),
-                Some(Meaning::Interrupted) => return Some(Wake::Interrupted),
-                Some(Meaning::Nothing) => {}
-                // Signals that others handle are written there too.
-                None => return Some(Wake::Handlers),
-            }
-        }
-        let mut bytes = [0; 64];
-        matches!((&*self.exit_notifier).read(&mut bytes), Ok(1..)).then_some(Wake::ExitNotified)
-    }
-}
-
-/// What the supervisor has to say.
-///
-/// # Errors
-/// Somebody else has closed the line.
-fn command(control: &ControlSocket) -> io::Result<Option<Wake>> {
-    match control.command() {
-        Ok(None) => Ok(None),
-        Ok(Some(command)) => Ok(Some(Wake::Command(command))),
-        // What cannot be understood comes from no supervisor either.
-        Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::InvalidData) => {
-            Ok(Some(Wake::Orphaned))
-        }
-        Err(error) => Err(error),
     }
 }
 

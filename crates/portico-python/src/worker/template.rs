@@ -10,18 +10,19 @@ use pyo3::prelude::*;
 
 use portico_config::Preload;
 use portico_supervisor::{ChildContext, ControlCommand, ControlSocket, Forked, Report, StacksFile};
+use portico_worker::{Master, Wake, logging, logs};
 
 use super::app::Loaded;
 use super::context::is_child_of;
 use super::fork_safety::obstacles;
 use super::host::ForkContext;
-use super::signals::{Master, Signals, Wake, ignore_at_end};
-use super::{Source, StartError, find, logs};
+use super::signals::{Signals, ignore_at_end};
+use super::{Source, StartError, find};
 use crate::conf::reopen_handlers;
 use crate::error::traceback;
 use crate::fork::{Handlers, PythonFork, exit_now};
+use crate::raw;
 use crate::stacks::{self, Stacks};
-use crate::{logging, raw};
 
 /// A process that the template has forked, with the application in it.
 pub struct ForkedWorker<'py> {

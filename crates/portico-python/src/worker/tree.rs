@@ -18,28 +18,29 @@ use portico_os::Folder;
 use portico_server::Handover;
 use portico_supervisor::upgrade::Takeover;
 use portico_supervisor::{ChildContext, ProcessRole, Report, Supervisor};
+use portico_worker::{
+    Master, WorkerSetup, fit_workers, folders, forget_start, logging, logs, raise_descriptor_limit,
+    tell_workers, write_pidfile,
+};
 use rustix::process::geteuid;
 
 use super::configuration::Configuration;
 use super::context::{WorkerContext, end_with_supervisor};
-use super::host::{
-    ForkContext, Origin, OwnedResources, SupervisorHost, fit_workers, tell_workers, write_pidfile,
-};
+use super::host::{ForkContext, Origin, OwnedResources, SupervisorHost};
 use super::identity::Identity;
 use super::serving::WorkerRun;
-use super::signals::{Master, Signals, ignore_at_end};
+use super::signals::{Signals, ignore_at_end};
 use super::template::{self, ForkedWorker};
 use super::{
-    Source, StartError, WorkerSetup, add_supervisors_folders, check, development, environment, folders,
-    forked, listen_in_time, logs, put_on_path, raise_descriptor_limit, require_interpreter, set_up, system,
-    tell_start, title,
+    Source, StartError, add_supervisors_folders, check, development, environment, forked, listen_in_time,
+    put_on_path, require_interpreter, set_up, system, tell_start, title,
 };
-use crate::conf::{Hooks, guard_files, install_loggers, leave_loggers, log_here};
+use crate::conf::{Hooks, guard_files, install_loggers, leave_loggers, log_here, share_access_log};
 use crate::error::traceback;
 use crate::fork::{Handlers, PythonFork, leave_signals};
 use crate::gateway::error_stream;
 use crate::import_path::unsafe_start;
-use crate::{daemon, import_path, logging, raw};
+use crate::{daemon, import_path, raw};
 
 /// What all processes of the tree have from the first.
 struct Tree {
@@ -83,7 +84,7 @@ pub fn run(py: Python<'_>, resolved: &Resolved, mut configuration: Configuration
     configuration.workers = workers;
     configuration.running = Some(resolved.clone());
     setup.access_log = logs::open_access_log(&setup.config)?;
-    logs::share_with_python(py, &setup)?;
+    share_access_log(py, &setup)?;
     require_interpreter(py, &setup.config)?;
     let hooks = announce(py, &configuration, &resolved, &setup, workers)?;
     raise_descriptor_limit();
@@ -133,7 +134,7 @@ fn only_check(py: Python<'_>, resolved: &Resolved, start: Option<&Folder>) -> Re
     let setup = open_up(py, resolved, identity.as_ref(), start)?;
     identity.map_or(Ok(()), |identity| identity.take(py))?;
     import_path::restore(py)?;
-    setup.put_on_path(py)?;
+    put_on_path(py, &setup.config, setup.folder.path())?;
     check::import(py, Source::Target, &setup).map(|()| 0)
 }
 
@@ -168,9 +169,13 @@ fn leave_supervisor(py: Python<'_>, fork_context: &ForkContext, child: &ChildCon
     end_with_supervisor(child); // It has the application to import.
     taken?;
     logging::give_files_to(None);
-    let folder = folders::follow(py, &fork_context.setup.folder)?;
+    let followed = folders::follow(&fork_context.setup.folder)?;
+    if followed.moved {
+        // What lies in the other folder is not what Python's finders remember of this one.
+        py.import("importlib")?.call_method0("invalidate_caches")?;
+    }
     import_path::restore(py)?;
-    put_on_path(py, &fork_context.setup.config, folder)?;
+    put_on_path(py, &fork_context.setup.config, followed.path)?;
     let config = &fork_context.setup.config;
     environment::keep_manager_apart(py, config)?;
     if fork_context.hooks.is_none() {
@@ -235,7 +240,7 @@ impl Tree {
                 let begun = leave_supervisor(py, &self.fork_context.borrow(), &child);
                 self.fork_context.borrow_mut().setup.folder.let_go();
                 let fork_context = self.fork_context.borrow().clone();
-                daemon::forget();
+                forget_start();
                 title::set(py, title::Role::Template, &fork_context.setup.config);
                 if let Err(error) = forked::withhold(py, &listeners) {
                     log::warn!(
@@ -259,7 +264,7 @@ impl Tree {
             self.handover,
             self.fork_context.borrow().setup.config.reload,
         ));
-        daemon::forget();
+        forget_start();
         title::set(py, title::Role::Worker, &self.fork_context.borrow().setup.config);
         logging::allow_thread();
         let begun = begun.and_then(|()| begin(py, &context, fork));

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError};
 
 use portico_supervisor::now_nanos;
+use portico_worker::TimeoutEscalation;
 
-use super::escalation::TimeoutEscalation;
 use super::inspector::Inspector;
 use crate::hub::Hub;
 use crate::thread_status::ThreadStatuses;

@@ -16,21 +16,19 @@ use pyo3::prelude::*;
 use portico_config::{Config, OnDisconnect};
 use portico_server::Lending;
 use portico_supervisor::{Running, SlotField, ThreadStack, ThreadState, now_nanos};
+use portico_worker::{CallLimits, EscalationStep, Recycling, TimeoutEscalation, end_crippled, logging};
 use rustix::process::{Pid, getppid};
 
-use super::crippled;
 use super::disconnects::Disconnects;
-use super::escalation::{CallLimits, EscalationStep, TimeoutEscalation};
 use super::inspector::Inspector;
-use super::recycling::Recycling;
 use super::switching::Switching;
 use super::threads::Threads;
 use super::turning::Turning;
 use crate::error::RequestTimeout;
 use crate::hub::Hub;
+use crate::interpreter;
 use crate::stacks::{self, Stacks};
 use crate::thread_status::{ThreadStatus, ThreadStatuses};
-use crate::{interpreter, logging};
 
 /// What is watched, and who is told.
 pub struct Watching {
@@ -274,7 +272,7 @@ impl CallWatcher {
         }
         if let Some(reason) = reason.filter(|_| !lending.is_stopped()) {
             match self.parent {
-                Some(_) => crippled::end(&reason),
+                Some(_) => end_crippled(&reason),
                 None => lending.fail(reason),
             }
         }

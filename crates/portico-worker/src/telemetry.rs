@@ -6,9 +6,9 @@ use std::sync::Arc;
 use portico_config::Config;
 use portico_log::{AccessObserver, Destination, Outputs, Statsd, Syslog};
 
-use super::WorkerSetup;
-use super::logs::{destination, path_of};
 use crate::logging;
+use crate::logs::{destination, path_of};
+use crate::setup::WorkerSetup;
 
 /// Has the error log tell them as well.
 pub fn observe_log(config: &Config) {

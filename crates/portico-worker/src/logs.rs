@@ -9,16 +9,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use portico_log::Destination;
-use pyo3::prelude::*;
-
 use portico_config::{Config, LogTarget};
 use portico_files::open_log;
+use portico_log::Destination;
 use portico_supervisor::LogFiles;
 use rustix::fs::{FileType, fstat};
 
-use super::{StartError, WorkerSetup, opening, system};
-use crate::conf::note_opened;
+use crate::error::SystemError;
+use crate::setup::{WorkerSetup, opening};
 use crate::{logging, raw};
 
 /// Where the access log goes in a process that opens it itself.
@@ -30,23 +28,14 @@ pub fn destination(target: &LogTarget) -> Destination {
 ///
 /// # Errors
 /// It cannot be opened.
-pub fn open_access_log(config: &Config) -> Result<Option<Arc<File>>, StartError> {
+pub fn open_access_log(config: &Config) -> Result<Option<Arc<File>>, SystemError> {
     let target = config.access_log.as_ref().filter(|_| !config.python_logging.is_in_force());
     let Some((target, path)) = target.and_then(|target| Some((target, path_of(target)?))) else {
         return Ok(None);
     };
     let file = open_log(&path, logging::owner());
-    let file = file.map_err(|error| system(&opening("access log", target), &error))?;
+    let file = file.map_err(|error| SystemError::new(&opening("access log", target), &error))?;
     Ok(Some(Arc::new(file)))
-}
-
-/// Has Python's logger of accesses write there too.
-///
-/// # Errors
-/// Python's own.
-pub fn share_with_python(py: Python<'_>, setup: &WorkerSetup) -> PyResult<()> {
-    let path = setup.config.access_log.as_ref().and_then(path_of);
-    note_opened(py, path.as_deref().zip(setup.access_log.as_deref()))
 }
 
 /// The log files have been moved away: opens them again, and returns them for other processes. Where that fails,

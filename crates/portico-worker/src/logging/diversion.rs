@@ -19,11 +19,11 @@ pub struct Diverted {
 }
 
 /// Logs a record; `false` if it could not.
-pub type Relay = Arc<dyn Fn(&Diverted) -> bool + Send + Sync>;
+pub(super) type Relay = Arc<dyn Fn(&Diverted) -> bool + Send + Sync>;
 
 /// Where records go.
 #[derive(Clone)]
-pub enum Diversion {
+pub(super) enum Diversion {
     /// Straight to the relay, on the thread that logs.
     AtOnce(Relay),
     /// Into a queue, which a thread empties.
@@ -31,7 +31,7 @@ pub enum Diversion {
 }
 
 /// Records that wait for the thread.
-pub struct DiversionQueue {
+pub(super) struct DiversionQueue {
     state: Mutex<DiversionState>,
     changed: Condvar,
 }
@@ -49,7 +49,7 @@ const WAITING_MAX: usize = 4096;
 
 impl Diversion {
     /// Takes a record, or gives it back.
-    pub fn take(&self, record: Diverted) -> Result<(), Diverted> {
+    pub(super) fn take(&self, record: Diverted) -> Result<(), Diverted> {
         match self {
             Self::AtOnce(relay) if relay(&record) => Ok(()),
             Self::AtOnce(_) => Err(record),
@@ -63,7 +63,7 @@ impl DiversionQueue {
     ///
     /// # Errors
     /// The system has no thread left.
-    pub fn start(relay: Relay, refused: fn(Diverted)) -> std::io::Result<Arc<Self>> {
+    pub(super) fn start(relay: Relay, refused: fn(Diverted)) -> std::io::Result<Arc<Self>> {
         let queue = Arc::new(Self { state: Mutex::default(), changed: Condvar::new() });
         let own = Arc::clone(&queue);
         let run = move || {
@@ -78,7 +78,7 @@ impl DiversionQueue {
     }
 
     /// Takes no further record. Waits until all are logged, this long at most, and returns those that are not.
-    pub fn close(&self, patience: Duration) -> Vec<Diverted> {
+    pub(super) fn close(&self, patience: Duration) -> Vec<Diverted> {
         let end = Instant::now() + patience;
         let mut state = self.lock();
         state.closed = true;

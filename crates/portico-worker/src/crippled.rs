@@ -7,7 +7,7 @@ use std::thread;
 use crate::logging;
 
 /// For the operator: why, and what to look for.
-pub fn told(reason: &str) -> String {
+pub fn crippled_message(reason: &str) -> String {
     format!(
         "this process cannot go on: {reason}; the application, or a library, closes descriptors that are not its \
          own (os.close, os.closerange)"
@@ -16,10 +16,10 @@ pub fn told(reason: &str) -> String {
 
 /// Ends the process, for this reason. What runs is cut: with descriptors that may be anybody's, a response could
 /// go to another client.
-pub fn end(reason: &str) -> ! {
+pub fn end_crippled(reason: &str) -> ! {
     static ENDING: AtomicBool = AtomicBool::new(false);
     if !ENDING.swap(true, Ordering::SeqCst) {
-        log::error!("{}", told(reason));
+        log::error!("{}", crippled_message(reason));
         logging::exit(1);
     }
     loop {

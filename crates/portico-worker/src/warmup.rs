@@ -10,7 +10,7 @@ use portico_config::{Config, Warmup};
 use portico_net::Server;
 use portico_server::Lending;
 
-use super::StartError;
+use crate::error::WarmUpError;
 
 /// The longest status line that is read.
 const STATUS_LINE_BYTES_MAX: usize = 4096;
@@ -20,21 +20,21 @@ const STATUS_LINE_BYTES_MAX: usize = 4096;
 ///
 /// # Errors
 /// One is answered by 500 or above, or not within what is left of `--boot-timeout`.
-pub fn run(config: &Config, lending: &Lending, server: &Arc<Server>) -> Result<(), StartError> {
+pub fn warm_up(config: &Config, lending: &Lending, server: &Arc<Server>) -> Result<(), WarmUpError> {
     let end = (!config.boot_timeout.is_zero()).then(|| Instant::now() + config.boot_timeout);
     for warmup in &config.warmups {
         let begun = Instant::now();
         let named = format!("the warm-up {} {}", warmup.method, warmup.target);
         let host = config.allowed_hosts.example().unwrap_or_else(|| own_host(server));
         let status = send(warmup, &host, lending, server, end).map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => StartError::WarmUp(format!(
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => WarmUpError(format!(
                 "{named} was not answered within {} s",
                 config.boot_timeout.as_secs_f64()
             )),
-            _ => StartError::WarmUp(format!("{named} failed: {error}")),
+            _ => WarmUpError(format!("{named} failed: {error}")),
         })?;
         if status >= 500 {
-            return Err(StartError::WarmUp(format!("{named} was answered {status}")));
+            return Err(WarmUpError(format!("{named} was answered {status}")));
         }
         log::debug!("Answered {named} with {status} in {} ms", begun.elapsed().as_millis());
     }

@@ -11,7 +11,7 @@ use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use log::{Level, LevelFilter, Metadata, Record};
@@ -21,7 +21,8 @@ use portico_log::{LogOutput, LogSink, Severity, Statsd, Syslog, Weight};
 use rustix::stdio::{dup2_stderr, dup2_stdout, stderr, stdout};
 use signal_hook::low_level;
 
-use crate::{daemon, raw};
+use crate::raw;
+use crate::start_pipe::tell_start;
 use diversion::{Diversion, DiversionQueue, Relay};
 
 pub use diversion::Diverted;
@@ -156,7 +157,8 @@ pub fn exit(status: i32) -> ! {
 }
 
 /// Has records go to `relay` from now on, on the thread that logs. What it does not log goes where it went before.
-pub fn divert(relay: Relay) {
+pub fn divert(relay: impl Fn(&Diverted) -> bool + Send + Sync + 'static) {
+    let relay: Relay = Arc::new(relay);
     *diversion() = Some((Diversion::AtOnce(Relay::clone(&relay)), relay));
 }
 
@@ -352,7 +354,7 @@ impl ErrorLog {
         let is_file = matches!(target, ErrorLogDestination::File(_));
         let line = line(level, &message, target.colour());
         let shown = level == Level::Error && ERRORS_SHOWN.load(Ordering::Relaxed);
-        if shown && !daemon::tell(&line, !is_file) && is_file {
+        if shown && !tell_start(&line, !is_file) && is_file {
             show(&line);
         }
         let weight = if level == Level::Error { Weight::Important } else { Weight::Ordinary };

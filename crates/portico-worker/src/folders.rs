@@ -7,13 +7,12 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use pyo3::prelude::*;
-
 use portico_config::Config;
 use portico_files::redirection;
 use portico_os::{Entered, Folder};
 
-use super::{StartError, going_to, plain, system};
+use crate::error::SystemError;
+use crate::setup::{going_to, plain};
 
 /// Goes to where the name of `folder` leads now. With `guarded`, to the folder as it was where others than root
 /// can have the name lead elsewhere.
@@ -38,8 +37,8 @@ pub fn enter_again(
     config: &Config,
     known: [Option<&Folder>; 2],
     guarded: bool,
-) -> Result<Folder, StartError> {
-    let finding = |error| system("finding the current folder", &error);
+) -> Result<Folder, SystemError> {
+    let finding = |error| SystemError::new("finding the current folder", &error);
     let [start, former] = known;
     let start = match start {
         Some(start) => start.clone(),
@@ -47,39 +46,44 @@ pub fn enter_again(
     };
     let Some(chdir) = &config.chdir else {
         // A configuration in Python may have gone elsewhere.
-        go_to(&start, guarded).map_err(|error| system(&going_to(start.path()), &error))?;
+        go_to(&start, guarded).map_err(|error| SystemError::new(&going_to(start.path()), &error))?;
         return Folder::named(start.path().to_owned()).map_err(finding);
     };
     let path = plain(&start.path().join(chdir));
     match former.filter(|former| former.path() == path) {
-        Some(former) => go_to(former, guarded).map_err(|error| system(&going_to(&path), &error))?,
-        None => std::env::set_current_dir(&path).map_err(|error| system(&going_to(&path), &error))?,
+        Some(former) => go_to(former, guarded).map_err(|error| SystemError::new(&going_to(&path), &error))?,
+        None => {
+            std::env::set_current_dir(&path).map_err(|error| SystemError::new(&going_to(&path), &error))?
+        }
     }
     Folder::named(path).map_err(finding)
 }
 
+/// A new worker, or template, went to where the name of its folder leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Followed<'f> {
+    /// Where it is to look for modules first.
+    pub path: &'f Path,
+    /// It is another folder than before: what Python's finders remember of the former one is not there.
+    pub moved: bool,
+}
+
 /// Has a new worker, or template, go to where the name of `folder` leads now, unless a hook has taken it
-/// elsewhere. Returns where it is to look for modules first.
+/// elsewhere.
 ///
 /// # Errors
-/// The kernel's; what Python raises.
-pub fn follow<'f>(py: Python<'_>, folder: &'f Folder) -> PyResult<&'f Path> {
+/// The kernel's.
+pub fn follow(folder: &Folder) -> io::Result<Followed<'_>> {
     if !folder.is_current() {
-        return Ok(folder.path());
+        return Ok(Followed { path: folder.path(), moved: false });
     }
     let entered = folder.enter_by_name()?;
     tell(folder, &entered);
-    match entered {
-        Entered::ByName { moved } => {
-            if moved {
-                // What lies in the other folder is not what Python's finders remember of this one.
-                py.import("importlib")?.call_method0("invalidate_caches")?;
-            }
-            Ok(folder.path())
-        }
+    Ok(match entered {
+        Entered::ByName { moved } => Followed { path: folder.path(), moved },
         // Where the process is.
-        Entered::AsItWas(_) => Ok(Path::new("")),
-    }
+        Entered::AsItWas(_) => Followed { path: Path::new(""), moved: false },
+    })
 }
 
 /// Where to start a program that is to work in `folder`.

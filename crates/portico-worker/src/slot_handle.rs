@@ -1,0 +1,44 @@
+//! A worker's slot on a scoreboard, its own or its supervisor's.
+
+use std::io;
+
+use portico_config::Config;
+use portico_supervisor::{
+    Scoreboard, SlotField, SlotState, SupervisorField, SupervisorState, WorkerSlot, now_nanos, thread_count,
+};
+
+/// A worker's place: one slot of a scoreboard.
+#[derive(Clone, Debug)]
+pub struct SlotHandle {
+    scoreboard: Scoreboard,
+    slot: u32,
+}
+
+impl SlotHandle {
+    /// Slot `slot` of `scoreboard`.
+    pub fn new(scoreboard: Scoreboard, slot: u32) -> Self {
+        Self { scoreboard, slot }
+    }
+
+    /// A scoreboard of its own, for a worker that has no supervisor.
+    ///
+    /// # Errors
+    /// The kernel's: no memory, no descriptor.
+    pub fn alone(config: &Config) -> io::Result<Self> {
+        let scoreboard = Scoreboard::create(1, thread_count(config))?;
+        scoreboard.set(SupervisorField::StartedNanos, now_nanos());
+        scoreboard.set(SupervisorField::ThreadsAsked, config.threads.into());
+        scoreboard.set(SupervisorField::WorkersAsked, 1);
+        scoreboard.set(SupervisorField::State, SupervisorState::Serving as u64);
+        let place = Self::new(scoreboard, 0);
+        place.slot().set(SlotField::StartedNanos, now_nanos());
+        place.slot().set(SlotField::State, SlotState::Ready as u64);
+        place.slot().set(SlotField::Pid, std::process::id().into());
+        Ok(place)
+    }
+
+    /// The slot.
+    pub fn slot(&self) -> WorkerSlot<'_> {
+        self.scoreboard.slot(self.slot).expect("a place is made with a slot that its scoreboard has")
+    }
+}
