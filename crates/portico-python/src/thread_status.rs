@@ -1,15 +1,14 @@
-//! What each thread of this worker is doing: its record on the scoreboard, and the call that it is in.
+//! What each thread of this worker is doing: its record on the scoreboard, the call that it is in, and what of
+//! Python belongs to that: its greenlet, the exception that is raised in it, callbacks for when its client leaves.
 //!
-//! A thread writes its own record. Whoever watches may claim a call, to raise an exception in it or to write its
-//! thread off; a call is claimed under its number, so that what is meant for one never strikes another.
-//!
-//! One file because the order in which the thread and its watchers read and write these fields is the protocol.
+//! A thread writes its own record. Whoever watches claims a call ([`CallStatus`]) before it raises something in
+//! it.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::mem;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use portico_log::Occurrences;
@@ -18,7 +17,7 @@ use pyo3::prelude::*;
 
 use portico_server::{Request, RequestKey};
 use portico_supervisor::{Note, SlotField, ThreadRecord, ThreadState, WorkerSlot, now_nanos, thread_name};
-use portico_worker::SlotHandle;
+use portico_worker::{CallStatus, ClientState, SlotHandle};
 
 use crate::hub::{self, Greenlet};
 use crate::{error, raw};
@@ -43,30 +42,14 @@ pub struct ThreadStatus {
     greenlet: OnceLock<Greenlet>,
     /// The greenlet has begun with the present call.
     entered: AtomicBool,
-    /// Number of the call that the thread is in, with [`CLAIMED`] and [`WRITTEN_OFF`]; 0 if it is in none.
-    call: AtomicU64,
-    /// The request of the present call, or of the last one.
-    request: Mutex<Option<RequestKey>>,
+    /// The call that the thread is in.
+    call: CallStatus<RequestKey>,
     /// Held while an exception is raised in the call; whether the last one is that its client has left.
     claiming: Mutex<bool>,
-    /// How the present call stands towards its client: a [`ClientState`].
-    standing: AtomicU8,
     /// What is to be called when the client of the present call leaves.
     callbacks: Mutex<Vec<Py<PyAny>>>,
     /// Held while callbacks run.
     calling_back: Mutex<()>,
-}
-
-/// The state of a call's client as the application knows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum ClientState {
-    /// The client waits, as far as the application knows.
-    Open,
-    /// The application knows that the client has left, or makes an end for another reason.
-    Told,
-    /// The response is complete.
-    Complete,
 }
 
 /// One moment as both clocks have it. They are the same clock; only `Instant` keeps its number to itself.
@@ -75,17 +58,6 @@ struct Base {
     instant: Instant,
     nanos: u64,
 }
-
-/// An exception has been raised in the call, or is about to be.
-const CLAIMED: u64 = 1 << 63;
-
-/// The thread has been written off.
-const WRITTEN_OFF: u64 = 1 << 62;
-
-/// There are, or were, callbacks for when the client leaves.
-const CALLBACKS: u64 = 1 << 61;
-
-const NUMBER: u64 = CALLBACKS - 1;
 
 /// Clients leave as often as they like.
 static FAILED_CALLBACKS: Occurrences = Occurrences::new();
@@ -101,10 +73,8 @@ impl ThreadStatuses {
                     ident: AtomicU64::new(0),
                     greenlet: OnceLock::new(),
                     entered: AtomicBool::new(false),
-                    call: AtomicU64::new(0),
-                    request: Mutex::new(None),
+                    call: CallStatus::default(),
                     claiming: Mutex::default(),
-                    standing: AtomicU8::new(ClientState::Complete as u8),
                     callbacks: Mutex::default(),
                     calling_back: Mutex::new(()),
                 })
@@ -233,15 +203,12 @@ impl ThreadStatus {
 
     /// The request of call `number`, if the thread is still in it.
     pub fn request(&self, number: u64) -> Option<RequestKey> {
-        let request = *self.request.lock().unwrap_or_else(PoisonError::into_inner);
-        request.filter(|_| self.call.load(Ordering::SeqCst) & NUMBER == number)
+        self.call.request(number)
     }
 
     fn begin(&self, slot: WorkerSlot<'_>, request: RequestKey, note: &Note<'_>) {
         let Some(thread) = slot.thread(self.index) else { return };
-        *self.request.lock().unwrap_or_else(PoisonError::into_inner) = Some(request);
-        self.set_standing(ClientState::Open);
-        self.call.store(thread.begin(note), Ordering::Release);
+        self.call.begin(request, || thread.begin(note));
     }
 
     /// Raises `exception`, a class, in call `number`, if the thread is still in it. Returns whether it was.
@@ -249,7 +216,7 @@ impl ThreadStatus {
     /// What is raised and not noticed is taken back at the call's end.
     pub fn raise(self: &Arc<Self>, py: Python<'_>, number: u64, exception: &Bound<'_, PyAny>) -> bool {
         let mut claiming = hub::lock(py, &self.claiming);
-        if !self.mark(number, CLAIMED) {
+        if !self.call.claim(number) {
             return false;
         }
         *claiming = false;
@@ -269,14 +236,14 @@ impl ThreadStatus {
         }
     }
 
-    /// As [`Record::raise`], where the application does not know already that its client has left. The engine
-    /// knows no client either whose response has been completed meanwhile.
+    /// As [`ThreadStatus::raise`], where the application does not know already that its client has left. The
+    /// engine knows no client either whose response has been completed meanwhile.
     ///
-    /// First it claims, then it looks; [`Record::forget_disconnect`] comes after the standing has changed, and
-    /// then looks for a claim. So one of the two sees the other, also where both run at the same time.
+    /// First it claims, then it looks; [`ThreadStatus::forget_disconnect`] comes after the standing has changed,
+    /// and then looks for a claim. So one of the two sees the other, also where both run at the same time.
     pub fn raise_if_open(self: &Arc<Self>, py: Python<'_>, number: u64, exception: &Bound<'_, PyAny>) {
         let mut claiming = hub::lock(py, &self.claiming);
-        if self.standing() == ClientState::Open && self.mark(number, CLAIMED) {
+        if self.standing() == ClientState::Open && self.call.claim(number) {
             fence(Ordering::SeqCst);
             if self.standing() == ClientState::Open {
                 *claiming = true;
@@ -285,12 +252,12 @@ impl ThreadStatus {
         }
     }
 
-    /// Takes back what [`Record::raise_if_open`] has raised and has not struck yet. To be called in the call, once
-    /// its standing is another.
+    /// Takes back what [`ThreadStatus::raise_if_open`] has raised and has not struck yet. To be called in the
+    /// call, once its standing is another.
     #[inline]
     pub fn forget_disconnect(&self, py: Python<'_>) {
         fence(Ordering::SeqCst);
-        if self.call.load(Ordering::Relaxed) & CLAIMED != 0 {
+        if self.call.is_claimed() {
             self.take_back_disconnect(py);
         }
     }
@@ -312,7 +279,7 @@ impl ThreadStatus {
 
     /// Has call `number` raise `exception` where it waits, if it has not ended. In the hub, where no call runs.
     fn throw(&self, py: Python<'_>, number: u64, exception: &Py<PyAny>) {
-        if self.call.load(Ordering::SeqCst) & NUMBER == number
+        if self.call.is_in(number)
             && let Some(greenlet) = self.greenlet.get()
         {
             greenlet.throw(py, exception);
@@ -321,42 +288,30 @@ impl ThreadStatus {
 
     /// Writes the thread off, if it is still in call `number`.
     pub fn write_off(&self, number: u64) {
-        if self.mark(number, WRITTEN_OFF) {
+        if self.call.write_off(number) {
             self.thread().set_state(ThreadState::Lost);
         }
     }
 
-    /// Sets `mark` if the thread is in call `number` and has not been written off.
-    fn mark(&self, number: u64, mark: u64) -> bool {
-        let marked = |call: u64| (call & (NUMBER | WRITTEN_OFF) == number).then_some(call | mark);
-        self.call.fetch_update(Ordering::SeqCst, Ordering::SeqCst, marked).is_ok()
-    }
-
     /// How the present call stands towards its client.
     pub fn standing(&self) -> ClientState {
-        match self.standing.load(Ordering::Acquire) {
-            0 => ClientState::Open,
-            1 => ClientState::Told,
-            _ => ClientState::Complete,
-        }
+        self.call.client()
     }
 
     /// Notes how the present call stands towards its client.
     pub fn set_standing(&self, standing: ClientState) {
-        self.standing.store(standing as u8, Ordering::Release);
+        self.call.set_client(standing);
     }
 
     /// Has `callback` called when the client of the present call leaves. Only while the application works on it.
     pub fn add_callback(&self, py: Python<'_>, callback: Py<PyAny>) {
         hub::lock(py, &self.callbacks).push(callback);
-        self.call.fetch_or(CALLBACKS, Ordering::SeqCst);
+        self.call.note_callbacks();
     }
 
     /// Whether there are callbacks for call `number`. Waits for nobody: `false` while they are being looked at.
     pub fn has_callbacks(&self, number: u64) -> bool {
-        let call = self.call.load(Ordering::SeqCst);
-        call & CALLBACKS != 0
-            && call & NUMBER == number
+        self.call.has_callbacks(number)
             && self.callbacks.try_lock().is_ok_and(|callbacks| !callbacks.is_empty())
     }
 
@@ -365,7 +320,7 @@ impl ThreadStatus {
     /// in the way of another request.
     pub fn call_back(self: &Arc<Self>, py: Python<'_>, number: u64, exception: Option<&Bound<'_, PyAny>>) {
         let _calling = hub::lock(py, &self.calling_back);
-        if self.call.load(Ordering::SeqCst) & NUMBER != number || self.standing() == ClientState::Complete {
+        if !self.call.is_in(number) || self.standing() == ClientState::Complete {
             return;
         }
         let callbacks = self.take_callbacks(py);
@@ -396,7 +351,7 @@ impl ThreadStatus {
     }
 
     fn is_written_off(&self) -> bool {
-        self.call.load(Ordering::Acquire) & WRITTEN_OFF != 0
+        self.call.is_written_off()
     }
 }
 
@@ -434,14 +389,14 @@ impl ThreadStatus {
     #[inline]
     fn end(&self) {
         let record = self;
-        if record.call.load(Ordering::Relaxed) & CALLBACKS != 0 {
+        if record.call.has_noted_callbacks() {
             record.end_callbacks(); // The thread is in the call until then, for whoever watches it.
         }
-        let call = record.call.swap(0, Ordering::SeqCst);
-        if call & WRITTEN_OFF == 0 {
+        let ended = record.call.end();
+        if !ended.is_written_off {
             record.thread().set_state(ThreadState::Idle);
         }
-        if call & CLAIMED != 0 {
+        if ended.is_claimed {
             // The exception may not have struck yet; the next call is not to meet it.
             Python::attach(|py| {
                 drop(hub::lock(py, &record.claiming));
@@ -476,7 +431,7 @@ pub fn leave_greenlet(ident: u64) {
 
 /// Whether the calling thread has been written off: the server has answered in its call's stead.
 pub fn is_written_off() -> bool {
-    own().is_some_and(|record| record.call.load(Ordering::SeqCst) & WRITTEN_OFF != 0)
+    own().is_some_and(|record| record.is_written_off())
 }
 
 /// The record of the calling thread, or of its greenlet that runs, where it has one.
@@ -504,7 +459,7 @@ pub fn note_progress() {
 
 /// Runs `wait`, in which the calling thread waits for its client; that time is not the application's.
 pub fn awaiting_client(wait: &mut (dyn FnMut() + Send)) {
-    let Some(record) = own().filter(|record| record.call.load(Ordering::Relaxed) != 0) else {
+    let Some(record) = own().filter(|record| record.call.is_in_some()) else {
         return wait(); // Between calls.
     };
     record.thread().set_state(ThreadState::AwaitingClient);

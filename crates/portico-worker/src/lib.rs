@@ -5,13 +5,18 @@
 //! interpreter and the process are those of whoever owns it, `portico-python`.
 #![deny(unreachable_pub)]
 
+mod call_status;
+mod call_watch;
 mod crippled;
+mod disconnects;
 mod error;
 mod escalation;
 pub mod folders;
+mod hub_turning;
 mod inbox;
 pub mod logging;
 pub mod logs;
+mod process_watch;
 mod raw;
 mod recycling;
 mod setup;
@@ -19,14 +24,21 @@ mod siblings;
 mod sizing;
 mod slot_handle;
 mod start_pipe;
+mod switching;
 pub mod telemetry;
+mod thread_numbers;
 mod warmup;
 
+pub use call_status::{CallStatus, ClientState, EndedCall};
+pub use call_watch::{CallDescription, CallLook, CallWatch, TICK_MAX, pause, tick};
 pub use crippled::{crippled_message, end_crippled};
+pub use disconnects::{DisconnectStep, Disconnects};
 pub use error::{SystemError, WarmUpError};
-pub use escalation::{CallLimits, EscalationStep, TimeoutEscalation};
+pub use escalation::EscalationStep;
+pub use hub_turning::TurningStep;
 pub use inbox::{Inbox, Master, Meaning, Wake};
-pub use recycling::Recycling;
+pub use process_watch::{KeptStep, ProcessWatch, ReplaceReason};
+pub use recycling::{OwnUsage, RecycleReason, Recycling};
 pub use setup::{
     FormerEnvironment, WorkerSetup, going_to, no_upload_folder, opening, plain, raise_descriptor_limit,
 };
@@ -34,4 +46,6 @@ pub use siblings::OtherWorkers;
 pub use sizing::{counted, fit_workers, mebibytes, tell_workers, worker_class, write_pidfile};
 pub use slot_handle::SlotHandle;
 pub use start_pipe::{StartPipe, forget_start, settle_start, tell_start};
+pub use switching::{SHORT_INTERVAL, SwitchStep, Switching, is_hard_to_get, is_short};
+pub use thread_numbers::ThreadNumbers;
 pub use warmup::warm_up;

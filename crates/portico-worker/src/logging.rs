@@ -21,7 +21,7 @@ use portico_log::{LogOutput, LogSink, Severity, Statsd, Syslog, Weight};
 use rustix::stdio::{dup2_stderr, dup2_stdout, stderr, stdout};
 use signal_hook::low_level;
 
-use crate::raw;
+use crate::raw::{self, LocalTime};
 use crate::start_pipe::tell_start;
 use diversion::{Diversion, DiversionQueue, Relay};
 
@@ -262,16 +262,20 @@ impl Observers {
 
     /// A record has come about, whoever writes it.
     fn count(&mut self, level: Level, message: &str) {
-        let metric = match level {
-            Level::Error if message.contains(TRACEBACK) => "gunicorn.log.exception",
-            Level::Error => "gunicorn.log.error",
-            Level::Warn => "gunicorn.log.warning",
-            Level::Info | Level::Debug | Level::Trace => return,
-        };
-        if let Some(statsd) = &mut self.statsd {
+        if let (Some(statsd), Some(metric)) = (&mut self.statsd, metric(level, message)) {
             statsd.count(metric, 1);
             statsd.flush();
         }
+    }
+}
+
+/// The metric by which a record is counted: gunicorn's.
+fn metric(level: Level, message: &str) -> Option<&'static str> {
+    match level {
+        Level::Error if message.contains(TRACEBACK) => Some("gunicorn.log.exception"),
+        Level::Error => Some("gunicorn.log.error"),
+        Level::Warn => Some("gunicorn.log.warning"),
+        Level::Info | Level::Debug | Level::Trace => None,
     }
 }
 
@@ -447,10 +451,15 @@ fn line(level: Level, message: &str, colour: bool) -> String {
 
 fn push_time(line: &mut String) {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let Some(local) = raw::local_time(seconds as i64) else {
-        let _ = write!(line, "[{seconds}]");
-        return;
-    };
+    match raw::local_time(seconds as i64) {
+        Some(local) => push_local_time(line, &local),
+        None => {
+            let _ = write!(line, "[{seconds}]");
+        }
+    }
+}
+
+fn push_local_time(line: &mut String, local: &LocalTime) {
     let (year, month, day) = local.date;
     let (hour, minute, second) = local.time;
     let sign = if local.offset_seconds < 0 { '-' } else { '+' };
@@ -460,4 +469,41 @@ fn push_time(line: &mut String) {
         line,
         "[{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} {sign}{hours_east:02}{minutes_east:02}]"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_counted_by_gunicorn_s_names() {
+        let traceback = "hook raised\nTraceback (most recent call last):\n";
+        assert_eq!(metric(Level::Error, traceback), Some("gunicorn.log.exception"));
+        assert_eq!(metric(Level::Error, "no address"), Some("gunicorn.log.error"));
+        assert_eq!(metric(Level::Warn, traceback), Some("gunicorn.log.warning"));
+        assert_eq!(metric(Level::Info, "started"), None);
+    }
+
+    #[test]
+    fn control_bytes_do_not_reach_a_terminal() {
+        assert_eq!(escaped("a\x1b[2Jb\r\u{7f}\tc\nd\n"), "a\\u{1b}[2Jb\\r\\u{7f}\tc\nd");
+    }
+
+    #[test]
+    fn a_time_is_local_with_its_offset() {
+        let text = |offset_seconds| {
+            let mut line = String::new();
+            push_local_time(&mut line, &LocalTime { date: (2026, 3, 9), time: (7, 5, 1), offset_seconds });
+            line
+        };
+        assert_eq!(text(7200), "[2026-03-09 07:05:01 +0200]");
+        assert_eq!(text(-12_600), "[2026-03-09 07:05:01 -0330]");
+    }
+
+    #[test]
+    fn a_line_has_its_process_and_level() {
+        let (plain, coloured) = (line(Level::Warn, "x", false), line(Level::Error, "x", true));
+        assert!(plain.ends_with(&format!("] [{}] [WARNING] x\n", std::process::id())), "{plain}");
+        assert!(coloured.ends_with("[\x1b[31mERROR\x1b[0m] x\n"), "{coloured}");
+    }
 }

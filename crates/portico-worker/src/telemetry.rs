@@ -49,3 +49,96 @@ fn statsd(config: &Config) -> Option<Statsd> {
         None
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use portico_config::{Endpoint, LogTarget};
+    use portico_os::Folder;
+
+    use super::*;
+    use crate::setup::FormerEnvironment;
+
+    fn setup(change: impl FnOnce(&mut Config)) -> WorkerSetup {
+        let mut config =
+            Config { access_log: Some(LogTarget::File("/var/log/access".into())), ..Config::default() };
+        change(&mut config);
+        let folder = Folder::current().unwrap();
+        WorkerSetup { config: Arc::new(config), folder, former: FormerEnvironment::new(), access_log: None }
+    }
+
+    /// A host that nobody can have.
+    fn nowhere() -> Endpoint {
+        Endpoint::Inet { host: "\0".to_owned(), port: 8125 }
+    }
+
+    #[test]
+    fn lines_go_where_the_settings_say() {
+        let file = outputs(&setup(|_| {}), None);
+        assert!(matches!(file.lines, Some(Destination::File(path)) if path.ends_with("access")));
+        let stdout = outputs(&setup(|config| config.access_log = Some(LogTarget::Stdout)), None);
+        assert!(matches!(stdout.lines, Some(Destination::Stdout)));
+        assert!(outputs(&setup(|config| config.access_log = None), None).are_none());
+    }
+
+    #[test]
+    fn a_file_that_is_open_is_written_to() {
+        let opened = Arc::new(tempfile::tempfile().unwrap());
+        let setup = WorkerSetup { access_log: Some(Arc::clone(&opened)), ..setup(|_| {}) };
+        let Some(Destination::Opened { file, path }) = outputs(&setup, None).lines else {
+            panic!("it is open")
+        };
+        assert!(Arc::ptr_eq(&file, &opened) && path.ends_with("access"));
+    }
+
+    #[test]
+    fn no_line_goes_beside_a_logger_of_python() {
+        let setup = setup(|config| {
+            config.python_logging.class = Some("shop.Logger".to_owned());
+            config.access_to_syslog = true;
+            config.telemetry.syslog.on = true;
+        });
+        let outputs = outputs(&setup, Some(AccessObserver::new(|_| {})));
+        assert!(outputs.lines.is_none() && outputs.syslog.is_none() && outputs.observer.is_some());
+    }
+
+    #[test]
+    fn syslog_gets_accesses_if_asked_to() {
+        let with = |access_to_syslog| {
+            setup(move |config| {
+                config.telemetry.syslog.on = true;
+                config.telemetry.syslog.endpoint = Endpoint::Inet { host: "127.0.0.1".to_owned(), port: 514 };
+                config.access_to_syslog = access_to_syslog;
+            })
+        };
+        assert!(outputs(&with(true), None).syslog.is_some());
+        assert!(outputs(&with(false), None).syslog.is_none(), "it may be for the error log alone");
+    }
+
+    #[test]
+    fn what_cannot_be_had_is_done_without() {
+        let setup = setup(|config| {
+            config.telemetry.statsd.endpoint = Some(nowhere());
+            config.telemetry.syslog.on = true;
+            config.telemetry.syslog.endpoint = nowhere();
+            config.access_to_syslog = true;
+        });
+        let outputs = outputs(&setup, None);
+        assert!(outputs.statsd.is_none() && outputs.syslog.is_none() && outputs.lines.is_some());
+    }
+
+    #[test]
+    fn metrics_go_where_somebody_listens() {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let setup = setup(|config| {
+            config.telemetry.statsd.endpoint = Some(Endpoint::Inet { host: "127.0.0.1".to_owned(), port });
+            config.telemetry.statsd.prefix = "shop.".to_owned();
+        });
+        let mut statsd = outputs(&setup, None).statsd.unwrap();
+        statsd.gauge("portico.workers", 2);
+        statsd.flush();
+        let mut datagram = [0; 64];
+        let length = socket.recv(&mut datagram).unwrap();
+        assert_eq!(&datagram[..length], b"shop.portico.workers:2|g");
+    }
+}

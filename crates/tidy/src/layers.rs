@@ -179,9 +179,10 @@ const ORDERS: &[Order] = &[
     Order {
         crate_name: "portico-worker",
         rows: &[
-            &["error", "escalation", "inbox", "raw", "recycling", "siblings", "slot_handle", "start_pipe"],
-            &["logging", "setup", "sizing", "warmup"],
-            &["crippled", "folders", "logs"],
+            &["call_status", "error", "escalation", "inbox", "raw", "recycling", "siblings", "slot_handle"],
+            &["start_pipe", "switching", "thread_numbers"],
+            &["disconnects", "hub_turning", "logging", "process_watch", "setup", "sizing", "warmup"],
+            &["call_watch", "crippled", "folders", "logs"],
             &["telemetry"],
         ],
         strict: true,

@@ -17,11 +17,12 @@ use pyo3::types::PyBytes;
 use portico_proto::ResponseHead;
 use portico_server::{Gone, Reply, RequestKey, Responder};
 use portico_supervisor::now_nanos;
+use portico_worker::ClientState;
 
 use super::detached;
 use super::file_wrapper::FileRange;
 use crate::hub;
-use crate::thread_status::{ClientState, ThreadStatus, note_progress};
+use crate::thread_status::{ThreadStatus, note_progress};
 
 /// Blocks from this size on are handed to the engine with the interpreter let go: copying them takes longer than
 /// that. Smaller ones are not, even if other threads wait for the interpreter: they would run a whole call before

@@ -1,5 +1,5 @@
-//! What is done about a running call whose client has left: its callbacks are called and, with --on-disconnect
-//! raise, an exception is raised in it.
+//! Does what is due for a running call whose client has left ([`portico_worker::Disconnects`] decides that): its
+//! callbacks are called and, with --on-disconnect raise, an exception is raised in it.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
@@ -7,19 +7,17 @@ use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use portico_log::Occurrences;
 use pyo3::prelude::*;
 
-use portico_server::Lending;
-use portico_supervisor::{Running, ThreadState};
+use portico_worker::DisconnectStep;
 
 use super::inspector::Inspector;
 use crate::error::{ClientDisconnected, one_line};
 use crate::hub::Hub;
-use crate::thread_status::{ClientState, ThreadStatus};
+use crate::thread_status::ThreadStatus;
 
-/// What has been done about the present call of each thread.
-pub struct Disconnects {
-    /// Whether the exception is wanted.
-    raises: bool,
-    threads: Vec<WatchedThread>,
+/// Who runs callbacks, and what runs of them.
+pub struct DisconnectCallbacks {
+    /// Disconnected, of each thread, once the callbacks that were asked for have been called.
+    running: Vec<Option<Receiver<()>>>,
     /// A thread of their own for callbacks: one that takes long must not keep timeouts waiting. Started when there
     /// is a callback to call.
     callbacks: Option<Inspector>,
@@ -27,55 +25,44 @@ pub struct Disconnects {
     hub: Option<Arc<Hub>>,
 }
 
-#[derive(Default)]
-struct WatchedThread {
-    /// The call in which the exception was raised last.
-    raised: u64,
-    /// Disconnected once the callbacks that were asked for have been called.
-    calling_back: Option<Receiver<()>>,
-}
-
-impl Disconnects {
+impl DisconnectCallbacks {
     /// For `threads` threads, whose calls run in greenlets where there is a `hub`.
-    pub fn new(raises: bool, threads: usize, hub: Option<Arc<Hub>>) -> Self {
-        let threads = (0..threads).map(|_| WatchedThread::default()).collect();
-        Self { raises, threads, callbacks: None, hub }
+    pub fn new(threads: usize, hub: Option<Arc<Hub>>) -> Self {
+        Self { running: (0..threads).map(|_| None).collect(), callbacks: None, hub }
     }
 
-    /// Looks at the call that the thread `index` is in. The engine is asked only if somebody wants to know.
-    pub fn look(
+    /// Whether none run of the thread `index`.
+    pub fn are_ended(&self, index: usize) -> bool {
+        let running = self.running.get(index).and_then(Option::as_ref);
+        running.is_none_or(|running| running.try_recv() != Err(TryRecvError::Empty))
+    }
+
+    /// Does what is due for a call of the thread `index` whose client has left.
+    pub fn perform(
         &mut self,
-        index: usize,
-        (record, running): (&Arc<ThreadStatus>, &Running),
-        lending: &Lending,
+        step: DisconnectStep,
+        (index, record, number): (usize, &Arc<ThreadStatus>, u64),
         inspector: &Inspector,
     ) {
-        let Some(thread) = self.threads.get_mut(index) else { return };
-        let number = running.sequence;
-        let raises = self.raises && is_safe(&running.method) && thread.wants_exception(record, running);
-        let calls_back = thread.is_free() && record.has_callbacks(number);
-        if !raises && !calls_back || running.state == ThreadState::Lost {
-            return;
-        }
-        if !record.request(number).is_some_and(|request| lending.is_client_gone(request)) {
-            return;
-        }
-        if raises {
-            thread.raised = number;
-        }
-        let (record, callbacks) = (Arc::clone(record), &mut self.callbacks);
-        if !calls_back {
-            return drop(inspector.ask(move |py| {
-                record.raise_if_open(py, number, py.get_type::<ClientDisconnected>().as_any());
-            }));
-        }
+        let record = Arc::clone(record);
+        let raises = match step {
+            DisconnectStep::Raise => {
+                return drop(inspector.ask(move |py| {
+                    record.raise_if_open(py, number, py.get_type::<ClientDisconnected>().as_any());
+                }));
+            }
+            DisconnectStep::CallBack { raises } => raises,
+        };
         let call_back = move |py: Python<'_>| {
             let exception = raises.then(|| py.get_type::<ClientDisconnected>().into_any());
             record.call_back(py, number, exception.as_ref());
         };
-        match &self.hub {
-            Some(hub) => thread.calling_back = Some(run_in_greenlet(hub, call_back)),
-            None => thread.calling_back = thread_for(callbacks).map(|callbacks| callbacks.ask(call_back)),
+        let running = match &self.hub {
+            Some(hub) => Some(run_in_greenlet(hub, call_back)),
+            None => thread_for(&mut self.callbacks).map(|callbacks| callbacks.ask(call_back)),
+        };
+        if let Some(known) = self.running.get_mut(index) {
+            *known = running;
         }
     }
 }
@@ -115,21 +102,4 @@ fn run_in_greenlet(hub: &Arc<Hub>, work: impl FnOnce(Python<'_>) + Send + 'stati
         }
     });
     ended
-}
-
-impl WatchedThread {
-    fn wants_exception(&self, record: &ThreadStatus, running: &Running) -> bool {
-        running.state == ThreadState::Running
-            && self.raised != running.sequence
-            && record.standing() == ClientState::Open
-    }
-
-    fn is_free(&self) -> bool {
-        self.calling_back.as_ref().is_none_or(|answer| answer.try_recv() != Err(TryRecvError::Empty))
-    }
-}
-
-/// Whether a request of this method is to change nothing (RFC 9110, section 9.2.1), so that it can be broken off.
-fn is_safe(method: &[u8]) -> bool {
-    matches!(method, b"GET" | b"HEAD")
 }

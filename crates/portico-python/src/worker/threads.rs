@@ -18,6 +18,7 @@ use pyo3::types::PyDict;
 
 use portico_config::Config;
 use portico_supervisor::{thread_count, thread_name};
+use portico_worker::ThreadNumbers;
 
 use super::greenlets::Greenlets;
 use crate::hub;
@@ -27,21 +28,18 @@ use crate::thread_status;
 pub struct Threads {
     pool: Arc<PoolState>,
     body: ThreadMain,
-    /// How many there may be at once.
-    most: usize,
-    /// How many of those that are written off may be replaced.
-    replaced_max: usize,
 }
 
 /// What the threads share.
 struct PoolState {
-    members: Mutex<Vec<PoolThread>>,
+    members: Mutex<PoolMembers>,
     exit_notifier: Mutex<UnixStream>,
 }
 
-struct PoolThread {
-    thread: Option<ThreadHandle>,
-    state: PoolThreadState,
+struct PoolMembers {
+    numbers: ThreadNumbers,
+    /// Those that have been started, by their numbers.
+    handles: Vec<Option<ThreadHandle>>,
 }
 
 /// A thread that was started.
@@ -58,19 +56,6 @@ enum ThreadMain {
     Native { run: Arc<dyn Fn(usize) + Send + Sync>, greenlets: Arc<Greenlets> },
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum PoolThreadState {
-    Running,
-    /// In a call that has taken its connection over. Another thread answers requests in its stead.
-    Streaming,
-    /// That call has ended, and the thread with it: its number is free.
-    Free,
-    Ended,
-    WrittenOff,
-    /// Written off, and come out of the application after all.
-    Returned,
-}
-
 impl Threads {
     /// Starts threads called `portico-1` and so on, as many as answer requests; each calls `run` once, with its
     /// number from 0, and rings `bell` as it ends. They are daemons: one that is stuck in the application does not
@@ -84,10 +69,10 @@ impl Threads {
         exit_notifier: UnixStream,
         run: impl Fn(usize) + Send + Sync + 'static,
     ) -> PyResult<Self> {
-        let pool = PoolState::new(exit_notifier);
+        let numbers = ThreadNumbers::new(thread_count(config), config.threads as usize);
+        let pool = PoolState::new(numbers, exit_notifier);
         let body = Py::new(py, ThreadBody { run: Box::new(run), pool: Arc::clone(&pool) })?;
-        let (most, replaced_max) = (thread_count(config), config.threads as usize);
-        Self { pool, body: ThreadMain::Python(body), most, replaced_max }.started(py, config.threads)
+        Self { pool, body: ThreadMain::Python(body) }.started(py, config.threads)
     }
 
     /// As [`Threads::start`], for an application whose calls run in `greenlets`.
@@ -102,9 +87,8 @@ impl Threads {
         run: impl Fn(usize) + Send + Sync + 'static,
     ) -> PyResult<Self> {
         let body = ThreadMain::Native { run: Arc::new(run), greenlets };
-        let replaced_max = count as usize;
-        Self { pool: PoolState::new(exit_notifier), body, most: 2 * replaced_max, replaced_max }
-            .started(py, count)
+        let numbers = ThreadNumbers::new(2 * count as usize, count as usize);
+        Self { pool: PoolState::new(numbers, exit_notifier), body }.started(py, count)
     }
 
     fn started(self, py: Python<'_>, count: u32) -> PyResult<Self> {
@@ -120,11 +104,8 @@ impl Threads {
     /// # Errors
     /// The system has no thread left.
     pub fn start_another(&self, py: Python<'_>) -> PyResult<bool> {
-        let is_gone = |member: &&PoolThread| {
-            matches!(member.state, PoolThreadState::WrittenOff | PoolThreadState::Returned)
-        };
-        // The one that is about to be replaced is among them.
-        if self.pool.members().iter().filter(is_gone).count() > self.replaced_max {
+        // The one that is about to be replaced counts already.
+        if !self.pool.members().numbers.may_replace() {
             return Ok(false);
         }
         self.start_one(py)
@@ -139,37 +120,19 @@ impl Threads {
         if !self.start_one(py)? {
             return Err(PyRuntimeError::new_err("there are as many threads as there may be"));
         }
-        if let Some(member) = self.pool.members().get_mut(index)
-            && member.state == PoolThreadState::Running
-        {
-            member.state = PoolThreadState::Streaming;
-        }
+        self.pool.members().numbers.stream(index);
         Ok(())
     }
 
     /// Starts a thread with the first number that is free; `false` if there is none.
     fn start_one(&self, py: Python<'_>) -> PyResult<bool> {
-        let index = {
-            let mut members = self.pool.members();
-            let new = PoolThread { thread: None, state: PoolThreadState::Running };
-            match members.iter().position(|member| member.state == PoolThreadState::Free) {
-                Some(free) => {
-                    members[free] = new;
-                    free
-                }
-                None if members.len() >= self.most => return Ok(false),
-                None => {
-                    members.push(new);
-                    members.len() - 1
-                }
-            }
-        };
+        let Some(index) = self.pool.members().numbers.take() else { return Ok(false) };
         let started = self.start_number(py, index);
         let mut members = self.pool.members();
         match started {
-            Ok(thread) => members[index].thread = Some(thread),
+            Ok(thread) => members.keep(index, thread),
             Err(error) => {
-                members[index].state = PoolThreadState::Ended;
+                members.numbers.fail(index);
                 return Err(error);
             }
         }
@@ -210,15 +173,14 @@ impl Threads {
 
     /// Counts thread number `index` no more: it is stuck in the application.
     pub fn write_off(&self, index: usize) {
-        self.pool.leave(index, PoolThreadState::WrittenOff);
+        self.pool.members().numbers.write_off(index);
+        self.pool.ring();
     }
 
     /// Whether every thread that has not been written off is done with the engine. They are so once that has
     /// `stopped`; before it, that the last one has been written off is no end: another is about to take its place.
     pub fn all_ended(&self, stopped: bool) -> bool {
-        let members = self.pool.members();
-        let are = |state: PoolThreadState| members.iter().any(|member| member.state == state);
-        (stopped || are(PoolThreadState::Ended)) && !are(PoolThreadState::Running)
+        self.pool.members().numbers.all_ended(stopped)
     }
 
     /// Has the main thread look whether all have ended.
@@ -228,10 +190,7 @@ impl Threads {
 
     /// Whether some that have been written off are still in the application.
     pub fn are_some_stuck(&self) -> bool {
-        let is_stuck = |member: &PoolThread| {
-            matches!(member.state, PoolThreadState::WrittenOff | PoolThreadState::Streaming)
-        };
-        self.pool.members().iter().any(is_stuck)
+        self.pool.members().numbers.are_some_stuck()
     }
 
     /// Waits until all have ended but those that have been written off. Only after [`Threads::all_ended`]: what is
@@ -240,14 +199,7 @@ impl Threads {
     /// # Errors
     /// What a signal handler raises meanwhile.
     pub fn join(&self, py: Python<'_>) -> PyResult<()> {
-        let ended = |member: &mut PoolThread| match member.state {
-            PoolThreadState::Ended | PoolThreadState::Free => member.thread.take(),
-            PoolThreadState::Running
-            | PoolThreadState::Streaming
-            | PoolThreadState::WrittenOff
-            | PoolThreadState::Returned => None,
-        };
-        let threads: Vec<_> = self.pool.members().iter_mut().filter_map(ended).collect();
+        let threads = self.pool.members().take_ended();
         threads.into_iter().try_for_each(|thread| match thread {
             ThreadHandle::Python(thread) => thread.call_method0(py, "join").map(drop),
             ThreadHandle::Native(thread) => {
@@ -260,31 +212,33 @@ impl Threads {
 }
 
 impl PoolState {
-    fn new(exit_notifier: UnixStream) -> Arc<Self> {
-        Arc::new(Self { members: Mutex::default(), exit_notifier: Mutex::new(exit_notifier) })
+    fn new(numbers: ThreadNumbers, exit_notifier: UnixStream) -> Arc<Self> {
+        let members = Mutex::new(PoolMembers { numbers, handles: Vec::new() });
+        Arc::new(Self { members, exit_notifier: Mutex::new(exit_notifier) })
     }
 
-    fn members(&self) -> MutexGuard<'_, Vec<PoolThread>> {
+    fn members(&self) -> MutexGuard<'_, PoolMembers> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A thread goes, or is given up; the main thread is told. What is told later of it is no news.
-    fn leave(&self, index: usize, state: PoolThreadState) {
-        if let Some(member) = self.members().get_mut(index) {
-            member.state = match (member.state, state) {
-                (PoolThreadState::Running, _) => state,
-                (PoolThreadState::WrittenOff, PoolThreadState::Ended) => PoolThreadState::Returned,
-                (PoolThreadState::Streaming, PoolThreadState::Ended) => PoolThreadState::Free,
-                (PoolThreadState::Streaming, PoolThreadState::WrittenOff) => PoolThreadState::Streaming,
-                (former, _) => former,
-            };
-        }
-        self.ring();
     }
 
     fn ring(&self) {
         // A full pipe has a ring in it already.
         let _ = self.exit_notifier.lock().unwrap_or_else(PoisonError::into_inner).write(&[0]);
+    }
+}
+
+impl PoolMembers {
+    fn keep(&mut self, index: usize, thread: ThreadHandle) {
+        if self.handles.len() <= index {
+            self.handles.resize_with(index + 1, || None);
+        }
+        self.handles[index] = Some(thread);
+    }
+
+    fn take_ended(&mut self) -> Vec<ThreadHandle> {
+        let Self { numbers, handles } = self;
+        let ended = handles.iter_mut().enumerate().filter(|(index, _)| numbers.may_join(*index));
+        ended.filter_map(|(_, handle)| handle.take()).collect()
     }
 }
 
@@ -313,6 +267,7 @@ struct Leaving<'a> {
 
 impl Drop for Leaving<'_> {
     fn drop(&mut self) {
-        self.pool.leave(self.index, PoolThreadState::Ended);
+        self.pool.members().numbers.end(self.index);
+        self.pool.ring();
     }
 }

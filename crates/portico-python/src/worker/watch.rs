@@ -15,15 +15,18 @@ use pyo3::prelude::*;
 
 use portico_config::{Config, OnDisconnect};
 use portico_server::Lending;
-use portico_supervisor::{Running, SlotField, ThreadStack, ThreadState, now_nanos};
-use portico_worker::{CallLimits, EscalationStep, Recycling, TimeoutEscalation, end_crippled, logging};
+use portico_supervisor::{Running, SlotField, ThreadStack, now_nanos};
+use portico_worker::{
+    CallDescription, CallWatch, Disconnects, EscalationStep, KeptStep, OwnUsage, ProcessWatch, RecycleReason,
+    Recycling, ReplaceReason, TICK_MAX, end_crippled, logging, pause, tick,
+};
 use rustix::process::{Pid, getppid};
 
-use super::disconnects::Disconnects;
+use super::disconnects::DisconnectCallbacks;
 use super::inspector::Inspector;
-use super::switching::Switching;
+use super::switching::SwitchInterval;
 use super::threads::Threads;
-use super::turning::Turning;
+use super::turning::HubQuestions;
 use crate::error::RequestTimeout;
 use crate::hub::Hub;
 use crate::interpreter;
@@ -54,7 +57,7 @@ pub struct Watching {
 pub type Stuck = Arc<dyn Fn(Python<'_>) + Send + Sync>;
 
 /// The thread. Dropping this ends it, and waits for that: not to be done with the interpreter in hand.
-pub struct CallWatch {
+pub struct WatchThread {
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -63,7 +66,7 @@ pub struct CallWatch {
 ///
 /// # Errors
 /// The system has no thread left.
-pub fn start(watching: Watching) -> io::Result<CallWatch> {
+pub fn start(watching: Watching) -> io::Result<WatchThread> {
     let (stop, stopped) = channel();
     let mut watcher = CallWatcher::new(watching)?;
     let work = move || {
@@ -76,10 +79,10 @@ pub fn start(watching: Watching) -> io::Result<CallWatch> {
         }
     };
     let thread = thread::Builder::new().name("portico-watch".to_owned()).spawn(work)?;
-    Ok(CallWatch { stop: Some(stop), thread: Some(thread) })
+    Ok(WatchThread { stop: Some(stop), thread: Some(thread) })
 }
 
-impl Drop for CallWatch {
+impl Drop for WatchThread {
     fn drop(&mut self) {
         drop(mem::take(&mut self.stop));
         if let Some(thread) = mem::take(&mut self.thread) {
@@ -88,54 +91,27 @@ impl Drop for CallWatch {
     }
 }
 
-/// Longest time between two looks.
-const TICK_MAX: Duration = Duration::from_millis(100);
-
-/// Shortest.
-const TICK_MIN: Duration = Duration::from_millis(10);
-
 /// How long the interpreter is waited for until stacks are taken without it.
 const INTERPRETER_PATIENCE: u64 = 1_000_000_000;
-
-/// Bytes of a request's id that are told.
-const ID_BYTES_MAX: usize = 128;
-
-/// How often all stacks are logged because the interpreter is not to be had.
-const HELD_EVERY: u64 = 10_000_000_000;
-
-/// How often it is looked whether the descriptors that the worker needs are still its own.
-const DESCRIPTORS_EVERY: u64 = 1_000_000_000;
-
-/// How long the main thread waits for the interpreter once nothing but calls that were given up is left.
-const KEPT_PATIENCE: u64 = 500_000_000;
-
-/// What a worker that has lost its supervisor has beyond --graceful-timeout.
-const ORPHAN_GRACE: Duration = Duration::from_secs(2);
 
 /// The state of the thread that watches calls; nothing but that thread has it.
 struct CallWatcher {
     watching: Watching,
     inspector: Inspector,
+    calls: CallWatch,
+    process: ProcessWatch,
     recycling: Recycling,
-    switching: Switching,
     disconnects: Disconnects,
-    escalations: Vec<TimeoutEscalation>,
-    /// Where the application's threads are greenlets: whether their hub turns.
-    turning: Option<Turning>,
+    callbacks: DisconnectCallbacks,
+    switching: SwitchInterval,
+    /// Where the application's threads are greenlets.
+    hub: Option<HubQuestions>,
     pending_stacks: Vec<PendingStack>,
     demand: Option<Demand>,
-    /// Longest time between two looks: no step of the ladder is to come much late.
+    /// Longest time between two looks.
     tick: Duration,
-    replacing: bool,
-    /// When all stacks were last logged because the interpreter was not to be had.
-    held_told: Option<u64>,
-    /// When the descriptors that it needs were last looked at.
-    descriptors_seen: u64,
-    /// The supervisor, and since when it has gone.
+    /// The supervisor.
     parent: Option<Pid>,
-    orphaned: Option<u64>,
-    /// Since when nothing but calls that were given up keeps the process.
-    kept_since: Option<u64>,
 }
 
 /// A stack that was asked for, to be logged.
@@ -160,29 +136,20 @@ struct Demand {
 impl CallWatcher {
     fn new(watching: Watching) -> io::Result<Self> {
         let config = &watching.config;
-        let times = [config.timeout, config.slow_request].into_iter();
-        let times = times.chain(config.path_timeouts.iter().map(|path| path.timeout));
-        let least = times.filter(|time| !time.is_zero()).min().unwrap_or(TICK_MAX);
+        let threads = watching.records.iter().count();
         Ok(Self {
             inspector: Inspector::start("portico-stacks")?,
+            calls: CallWatch::new(threads, watching.hub.is_some()),
+            process: ProcessWatch::new(config),
             recycling: Recycling::new(config, now_nanos()),
-            switching: Switching::default(),
-            disconnects: Disconnects::new(
-                config.on_disconnect == OnDisconnect::Raise,
-                watching.records.iter().count(),
-                watching.hub.clone(),
-            ),
-            escalations: watching.records.iter().map(|_| TimeoutEscalation::default()).collect(),
-            turning: watching.hub.clone().map(|hub| Turning::new(hub, Arc::clone(&watching.records))),
+            disconnects: Disconnects::new(config.on_disconnect == OnDisconnect::Raise, threads),
+            callbacks: DisconnectCallbacks::new(threads, watching.hub.clone()),
+            switching: SwitchInterval::default(),
+            hub: watching.hub.clone().map(|hub| HubQuestions::new(hub, Arc::clone(&watching.records))),
             pending_stacks: Vec::new(),
             demand: None,
-            tick: (least / 8).clamp(TICK_MIN, TICK_MAX),
-            replacing: false,
-            held_told: None,
-            descriptors_seen: 0,
+            tick: tick(config),
             parent: watching.replace.as_ref().and_then(|_| getppid()),
-            orphaned: None,
-            kept_since: None,
             watching,
         })
     }
@@ -199,14 +166,8 @@ impl CallWatcher {
             let slot = self.watching.records.place().slot();
             slot.set(SlotField::HeartbeatNanos, now);
             slot.set(SlotField::Interpreter, interpreter::number());
-            if let Some(reason) = self.recycling.check(slot, now) {
-                if self.recycling.has_served_enough(slot)
-                    && self.watching.replace.is_some()
-                    && !self.replacing
-                {
-                    log::info!("Autorestarting worker after current request."); // gunicorn's words.
-                }
-                self.replace(reason);
+            if let Some(reason) = self.recycling.check(&mut OwnUsage(slot), now) {
+                self.replace(ReplaceReason::Recycled(reason));
             }
             let due = self.look_at_calls(now);
             self.settle_stacks(now);
@@ -215,22 +176,17 @@ impl CallWatcher {
             self.end_a_cripple(now);
             self.end_beside_given_up_calls(now);
             let waiting = !self.pending_stacks.is_empty() || self.demand.is_some();
-            let until = if waiting { 0 } else { due.saturating_sub(now_nanos()) };
-            let wait = Duration::from_nanos(until).clamp(TICK_MIN, self.tick);
-            if stopped.recv_timeout(wait) != Err(RecvTimeoutError::Timeout) {
+            let pause = pause(self.tick, now_nanos(), due, waiting);
+            if stopped.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
                 return;
             }
         }
     }
 
-    /// Ends the process if the supervisor died so long ago that it should have ended: it has not noticed, since
-    /// C code holds the interpreter.
+    /// Ends the process if it should have ended with its supervisor long ago.
     fn end_an_orphan(&mut self, now: u64) {
-        if self.parent.is_none() || getppid() == self.parent {
-            return;
-        }
-        let limit = self.watching.config.graceful_timeout + ORPHAN_GRACE;
-        if u128::from(now - *self.orphaned.get_or_insert(now)) >= limit.as_nanos() {
+        let is_orphan = self.parent.is_some() && getppid() != self.parent;
+        if self.process.is_left_over(now, is_orphan) {
             log::error!(
                 "The supervisor has died, and the application keeps the interpreter; leaving without it"
             );
@@ -238,26 +194,22 @@ impl CallWatcher {
         }
     }
 
-    /// Ends a process that is to end and has answered all it had, where calls that were given up keep the
-    /// interpreter: what is left of --graceful-timeout would be theirs alone. First it is told where they are.
+    /// Ends a process that nothing keeps but calls that were given up.
     fn end_beside_given_up_calls(&mut self, now: u64) {
         let Watching { lending, threads, .. } = &self.watching;
-        if !(lending.is_stopped() && lending.calls() == 0 && threads.are_some_stuck()) {
-            self.kept_since = None;
-            return;
-        }
-        let since = *self.kept_since.get_or_insert_with(|| {
-            threads.ring(); // Where the interpreter is to be had, the main thread ends the process in order.
-            now
-        });
-        if self.pending_stacks.is_empty() && now.saturating_sub(since) >= KEPT_PATIENCE {
-            log::warn!(
-                "all requests have their responses, and a call that was given up keeps the interpreter; leaving \
-                 without it"
-            );
-            logging::end_diversion(Duration::ZERO);
-            close(lending);
-            logging::exit(0);
+        let is_kept = lending.is_stopped() && lending.calls() == 0 && threads.are_some_stuck();
+        match self.process.look_at_kept(now, is_kept, !self.pending_stacks.is_empty()) {
+            Some(KeptStep::Ring) => threads.ring(),
+            Some(KeptStep::Leave) => {
+                log::warn!(
+                    "all requests have their responses, and a call that was given up keeps the interpreter; \
+                     leaving without it"
+                );
+                logging::end_diversion(Duration::ZERO);
+                close(lending);
+                logging::exit(0);
+            }
+            None => {}
         }
     }
 
@@ -265,8 +217,7 @@ impl CallWatcher {
     fn end_a_cripple(&mut self, now: u64) {
         let lending = &self.watching.lending;
         let mut reason = lending.failure().map(str::to_owned);
-        if reason.is_none() && now.saturating_sub(self.descriptors_seen) >= DESCRIPTORS_EVERY {
-            self.descriptors_seen = now;
+        if reason.is_none() && self.process.are_descriptors_due(now) {
             let lost = lending.vital().lost();
             reason = (!lost.is_empty()).then(|| format!("it has lost {}", lost.join(", ")));
         }
@@ -278,44 +229,42 @@ impl CallWatcher {
         }
     }
 
-    /// Takes each call as far on the ladder as it is due. Returns when the next one is.
+    /// Does for each call what it is due for. Returns when the next one is due.
     fn look_at_calls(&mut self, now: u64) -> u64 {
-        let (mut next, mut longest) = (u64::MAX, 0);
         let records = Arc::clone(&self.watching.records);
-        let reloader = self.find_keeper(now);
-        for (index, record) in records.iter().enumerate() {
-            let Some(running) = record.thread().running() else { continue };
-            if !matches!(running.state, ThreadState::AwaitingClient | ThreadState::Stream) {
-                longest = longest.max(now.saturating_sub(running.begun_nanos));
-            }
-            let call = (record, &running);
-            self.disconnects.look(index, call, &self.watching.lending, &self.inspector);
-            let Some(escalation) = self.escalations.get_mut(index) else { continue };
-            if reloader.is_some_and(|reloader| reloader != index) {
-                continue; // Its time is excused when the hub comes round.
-            }
-            let config = &self.watching.config;
-            let step = escalation.look(&running, now, || limits(config, running.path()));
-            next = next.min(escalation.due().unwrap_or(u64::MAX));
+        let running =
+            |(index, record): (usize, &Arc<ThreadStatus>)| Some((index, record.thread().running()?));
+        let calls: Vec<(usize, Running)> = records.iter().enumerate().filter_map(running).collect();
+        if let Some(hub) = self.hub.as_mut().filter(|_| !calls.is_empty()) {
+            hub.look(now, &mut self.calls, &self.inspector);
+        }
+        for (index, running) in &calls {
+            let Some(record) = records.get(*index) else { continue };
+            self.look_at_client(*index, record, running);
+        }
+        let found = self.calls.look(&self.watching.config, &calls, now);
+        for (place, step) in found.steps {
+            let Some((index, running)) = calls.get(place) else { continue };
+            let Some(record) = records.get(*index) else { continue };
             match step {
-                Some(EscalationStep::GiveUp) => self.give_up(index, record, &running, now),
-                Some(step) => self.inquire(step, record, &running, now),
-                None => {}
+                EscalationStep::GiveUp => self.give_up(*index, record, running, now),
+                step => self.inquire(step, record, running, now),
             }
         }
-        self.switching.look(Duration::from_nanos(longest), &self.inspector);
-        next
+        self.switching.look(found.longest, &self.inspector);
+        found.next_due
     }
 
-    /// The thread whose call keeps the application's hub from turning, until that call is given up.
-    fn find_keeper(&mut self, now: u64) -> Option<usize> {
-        let turning = self.turning.as_mut()?;
-        if self.watching.records.iter().all(|record| record.thread().running().is_none()) {
-            return None;
+    /// Does what is due for a call whose client has left.
+    fn look_at_client(&mut self, index: usize, record: &Arc<ThreadStatus>, running: &Running) {
+        let number = running.sequence;
+        let calls_back = self.callbacks.are_ended(index) && record.has_callbacks(number);
+        let lending = &self.watching.lending;
+        let is_gone = || record.request(number).is_some_and(|request| lending.is_client_gone(request));
+        let step = self.disconnects.look(index, running, record.standing(), calls_back, is_gone);
+        if let Some(step) = step {
+            self.callbacks.perform(step, (index, record, number), &self.inspector);
         }
-        let reloader = turning.look(now, &mut self.escalations, &self.inspector)?;
-        let is_given_up = self.escalations.get(reloader).is_some_and(TimeoutEscalation::has_given_up);
-        (!is_given_up).then_some(reloader)
     }
 
     /// Asks for the stack of a call, and raises the exception in it where it is time to.
@@ -357,8 +306,7 @@ impl CallWatcher {
         };
         let own = stacks.iter().find(|stack| stack.ident == pending.ident);
         pending.log(own.map_or("it has no Python stack", |stack| stack.frames.as_str()));
-        if self.held_told.is_none_or(|told| now.saturating_sub(told) >= HELD_EVERY) {
-            self.held_told = Some(now);
+        if self.process.is_held_report_due(now) {
             let text: String = stacks.iter().map(ThreadStack::to_string).collect();
             log::warn!(
                 "C code holds the interpreter, so that no thread gets on in Python; all stacks:\n{text}"
@@ -405,7 +353,8 @@ impl CallWatcher {
             }
             stuck.into_iter().for_each(|stuck| stuck(py));
         }));
-        self.replace(format!("a thread is stuck in {} {}", name(&running.method), name(running.path())));
+        let (method, path) = (running.method.clone(), running.path().to_owned());
+        self.replace(ReplaceReason::Stuck { method, path });
     }
 
     /// A call for the log. The engine is asked for what its request calls itself, so that no request has to
@@ -413,21 +362,21 @@ impl CallWatcher {
     fn describe(&self, record: &ThreadStatus, running: &Running, now: u64) -> String {
         let request = record.request(running.sequence);
         let request = request.and_then(|request| self.watching.lending.request_of(request));
-        describe(
-            request.as_ref().and_then(|request| request.head.field(b"X-Request-Id")),
-            record,
-            running,
-            now,
-        )
+        let id = request.as_ref().and_then(|request| request.head.field(b"X-Request-Id"));
+        CallDescription { thread: record.index(), running, id, now }.to_string()
     }
 
-    fn replace(&mut self, reason: String) {
-        if self.replacing {
+    fn replace(&mut self, reason: ReplaceReason) {
+        if !self.process.ask_replacement() {
             return;
         }
-        self.replacing = true;
         match &self.watching.replace {
-            Some(replace) => replace(reason),
+            Some(replace) => {
+                if matches!(reason, ReplaceReason::Recycled(RecycleReason::Requests { .. })) {
+                    log::info!("Autorestarting worker after current request."); // gunicorn's words.
+                }
+                replace(reason.to_string());
+            }
             None => log::warn!("this process should be replaced, and has no supervisor to do it: {reason}"),
         }
     }
@@ -474,36 +423,4 @@ pub fn close(lending: &Lending) {
     if let Some(error_summary) = lending.close().and_then(|counters| counters.error_summary()) {
         log::info!("Since the start: {error_summary}");
     }
-}
-
-fn limits(config: &Config, path: &[u8]) -> CallLimits {
-    let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-    let limit = |time: Duration| (!time.is_zero()).then(|| nanos(time));
-    CallLimits {
-        slow: limit(config.slow_request),
-        timeout: limit(config.timeout_for(path)),
-        grace: nanos(config.timeout_grace),
-    }
-}
-
-/// `GET /x of 192.0.2.7, request id 7f3a, running 30.0 s, queued 0.1 s, thread portico-3`
-fn describe(id: Option<&[u8]>, record: &ThreadStatus, running: &Running, now: u64) -> String {
-    let (method, path) = (name(&running.method), name(running.path()));
-    let peer = running.peer.map(|peer| format!(" of {peer}")).unwrap_or_default();
-    let id = id.filter(|id| !id.is_empty()).map(|id| &id[..id.len().min(ID_BYTES_MAX)]);
-    let id = id.map(|id| format!(", request id {}", name(id))).unwrap_or_default();
-    let seconds = |nanos: u64| nanos as f64 / 1e9;
-    let ran = seconds(now.saturating_sub(running.begun_nanos));
-    let last = match running.progress_nanos == running.begun_nanos {
-        true => String::new(),
-        false => {
-            format!(" (its last block {:.1} s ago)", seconds(now.saturating_sub(running.progress_nanos)))
-        }
-    };
-    let (queued, thread) = (seconds(running.queued_nanos), record.thread_name());
-    format!("{method} {path}{peer}{id}, running {ran:.1} s{last}, queued {queued:.1} s, thread {thread}")
-}
-
-fn name(bytes: &[u8]) -> String {
-    bytes.escape_ascii().to_string()
 }

@@ -49,7 +49,7 @@ pub struct Note<'a> {
 }
 
 /// A request that a thread is answering, as another process reads it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Running {
     /// Tells this request from the thread's others.
     pub sequence: u64,
