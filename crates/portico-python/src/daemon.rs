@@ -18,7 +18,7 @@ use crate::fork::flush_output;
 ///
 /// # Errors
 /// The system's; in the process that was started, what a signal's handler raises while it waits.
-pub fn detach(py: Python<'_>, inherit: bool) -> PyResult<()> {
+pub(crate) fn detach(py: Python<'_>, inherit: bool) -> PyResult<()> {
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).map_err(io::Error::from)?;
     let os = py.import("os")?;
     flush_output(py); // Else it would be written twice.

@@ -26,7 +26,7 @@ create_exception!(
 );
 
 /// The exception that a read of `wsgi.input` raises when the body ends before its end.
-pub fn from_body_error(error: &BodyError) -> PyErr {
+pub(crate) fn from_body_error(error: &BodyError) -> PyErr {
     match error {
         BodyError::Disconnected => ClientDisconnected::new_err(error.to_string()),
         BodyError::Io(io) => match io.raw_os_error() {
@@ -37,7 +37,7 @@ pub fn from_body_error(error: &BodyError) -> PyErr {
 }
 
 /// The exception as Python prints it, with causes and contexts, without the last line end.
-pub fn traceback(py: Python<'_>, error: &PyErr) -> String {
+pub(crate) fn traceback(py: Python<'_>, error: &PyErr) -> String {
     let formatted = || -> PyResult<String> {
         let format = py.import("traceback")?.getattr("format_exception")?;
         let lines = format.call1((error.get_type(py), error.value(py), error.traceback(py)))?;
@@ -71,13 +71,13 @@ fn shortened(text: &str, max: usize) -> Cow<'_, str> {
 }
 
 /// What the exception says; `otherwise` where it says nothing, as one that was raised from another thread.
-pub fn text_of(py: Python<'_>, error: &PyErr, otherwise: &str) -> String {
+pub(crate) fn text_of(py: Python<'_>, error: &PyErr, otherwise: &str) -> String {
     let says = error.value(py).str().map(|says| says.to_string_lossy().into_owned()).unwrap_or_default();
     if says.is_empty() { otherwise.to_owned() } else { shortened(&says, SAYING_CHARS_MAX).into_owned() }
 }
 
 /// The exception in one line: its class and what it says.
-pub fn one_line(py: Python<'_>, error: &PyErr) -> String {
+pub(crate) fn one_line(py: Python<'_>, error: &PyErr) -> String {
     let class = error.get_type(py).name().map(|name| name.to_string()).unwrap_or_default();
     let says = error.value(py).str().map(|says| says.to_string_lossy().into_owned()).unwrap_or_default();
     let says = shortened(says.split('\n').next().unwrap_or_default(), SAYING_CHARS_MAX);

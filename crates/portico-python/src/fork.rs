@@ -30,13 +30,13 @@ const SUPERVISORS: [c_int; 10] =
 static OWN: AtomicBool = AtomicBool::new(false);
 
 /// Whether the fork that hooks run for is Portico's, not the application's.
-pub fn is_own() -> bool {
+pub(crate) fn is_own() -> bool {
     OWN.load(Ordering::Relaxed)
 }
 
 /// What a child does with the signals that its parent handles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Handlers {
+pub(crate) enum Handlers {
     /// Puts Python's own in their place: the parent's are the supervisor's.
     Reset,
     /// Keeps them: they are the application's, which the parent has imported.
@@ -44,7 +44,7 @@ pub enum Handlers {
 }
 
 /// `os.fork` in a process of one thread, whose main thread this is.
-pub struct PythonFork<'py> {
+pub(crate) struct PythonFork<'py> {
     py: Python<'py>,
     handlers: Handlers,
     warned: bool,
@@ -57,12 +57,12 @@ pub struct PythonFork<'py> {
 
 impl<'py> PythonFork<'py> {
     /// Forks nothing yet.
-    pub fn new(py: Python<'py>, handlers: Handlers) -> Self {
+    pub(crate) fn new(py: Python<'py>, handlers: Handlers) -> Self {
         Self { py, handlers, warned: false, threads: Vec::new(), blocked: None }
     }
 
     /// In a child: the parent's threads beside the main one. If one of this name is here, it was started anew.
-    pub fn former_threads(&self) -> &[String] {
+    pub(crate) fn former_threads(&self) -> &[String] {
         &self.threads
     }
 
@@ -71,7 +71,7 @@ impl<'py> PythonFork<'py> {
     ///
     /// # Errors
     /// What a handler raises.
-    pub fn unblock_signals(&mut self) -> PyResult<()> {
+    pub(crate) fn unblock_signals(&mut self) -> PyResult<()> {
         match self.blocked.take() {
             Some(blocked) => set_mask(&blocked).map(drop),
             None => Ok(()),
@@ -82,7 +82,7 @@ impl<'py> PythonFork<'py> {
     ///
     /// # Errors
     /// The kernel's, and Python's own.
-    pub fn fork_twice(&mut self) -> io::Result<Forked> {
+    pub(crate) fn fork_twice(&mut self) -> io::Result<Forked> {
         let forked = if self.has_pythons_fork() {
             let py = self.py;
             self.fork_child(|| raw::fork_twice(py).map_err(PyErr::from))
@@ -181,17 +181,17 @@ impl Fork for PythonFork<'_> {
 }
 
 /// A thread of this process.
-pub struct OtherThread {
+pub(crate) struct OtherThread {
     /// The kernel's number for it.
-    pub id: u64,
+    pub(crate) id: u64,
     /// The name that Python has for it, else the kernel's.
-    pub name: String,
+    pub(crate) name: String,
     /// Whether Python knows it.
-    pub is_python: bool,
+    pub(crate) is_python: bool,
 }
 
 /// The threads of this process but for the main one.
-pub fn other_threads(py: Python<'_>) -> Vec<OtherThread> {
+pub(crate) fn other_threads(py: Python<'_>) -> Vec<OtherThread> {
     let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return Vec::new() };
     let main = u64::from(std::process::id());
     let named = |task: std::fs::DirEntry| {
@@ -228,7 +228,7 @@ fn python_threads(py: Python<'_>) -> PyResult<HashMap<u64, String>> {
 }
 
 /// Ends the process without anything that Python does at its end, but with its output written.
-pub fn exit_now(py: Python<'_>, status: i32) -> ! {
+pub(crate) fn exit_now(py: Python<'_>, status: i32) -> ! {
     flush_output(py);
     // Does not come back; if the module itself is broken, the kernel's exit remains.
     let _ = py.import("os").and_then(|os| os.call_method1("_exit", (status,)));
@@ -236,7 +236,7 @@ pub fn exit_now(py: Python<'_>, status: i32) -> ! {
 }
 
 /// Writes what waits in Python's output streams.
-pub fn flush_output(py: Python<'_>) {
+pub(crate) fn flush_output(py: Python<'_>) {
     for stream in ["stdout", "stderr"] {
         // There may be none, or a closed one: lost output is all that can come of an error here.
         let _ = py.import("sys").and_then(|sys| sys.getattr(stream)?.call_method0("flush"));
@@ -248,7 +248,7 @@ pub fn flush_output(py: Python<'_>) {
 ///
 /// # Errors
 /// An exception of the `signal` module: this is not Python's main thread.
-pub fn leave_signals(py: Python<'_>) -> PyResult<()> {
+pub(crate) fn leave_signals(py: Python<'_>) -> PyResult<()> {
     let signal = py.import("_signal")?;
     let default = signal.getattr("SIG_DFL")?;
     SUPERVISORS.iter().try_for_each(|number| signal.call_method1("signal", (number, &default)).map(drop))
@@ -259,7 +259,7 @@ pub fn leave_signals(py: Python<'_>) -> PyResult<()> {
 ///
 /// # Errors
 /// What a handler raises of a signal that has waited.
-pub fn unblock_all(py: Python<'_>) -> PyResult<()> {
+pub(crate) fn unblock_all(py: Python<'_>) -> PyResult<()> {
     set_mask(PyTuple::empty(py).as_any()).map(drop)
 }
 

@@ -14,23 +14,23 @@ use crate::error::traceback;
 static STRAY: AtomicBool = AtomicBool::new(false);
 
 /// This process was forked by the application.
-pub fn mark() {
+pub(crate) fn mark() {
     STRAY.store(true, Ordering::Relaxed);
 }
 
 /// This process is a server of its own, whoever has forked it.
-pub fn unmark() {
+pub(crate) fn unmark() {
     STRAY.store(false, Ordering::Relaxed);
 }
 
 /// Whether this process is one that the application has forked.
-pub fn is_marked() -> bool {
+pub(crate) fn is_marked() -> bool {
     STRAY.load(Ordering::Relaxed)
 }
 
 /// Ends the process if the application has forked it. It has come back from `place`, such as "a request", by
 /// itself or with this error: the status of a `SystemExit` is the process'.
-pub fn end(py: Python<'_>, error: Option<&PyErr>, place: &str) {
+pub(crate) fn end(py: Python<'_>, error: Option<&PyErr>, place: &str) {
     if is_marked() {
         end_stray(py, error, place);
     }

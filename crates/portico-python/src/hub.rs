@@ -28,7 +28,7 @@ use crate::error::one_line;
 use crate::{forked_children, raw};
 
 /// The hub of one thread, with what other threads want done there.
-pub struct Hub {
+pub(crate) struct Hub {
     library: Library,
     /// Python's identity of the thread, as it was before it was patched.
     thread_ident: u64,
@@ -51,13 +51,13 @@ enum Library {
 type Callback = Box<dyn FnOnce(Python<'_>) + Send>;
 
 /// A greenlet of a hub.
-pub struct Greenlet {
+pub(crate) struct Greenlet {
     hub: Arc<Hub>,
     object: Py<PyAny>,
 }
 
 /// Work that a thread of its own does for a greenlet.
-pub struct Offloaded<T> {
+pub(crate) struct Offloaded<T> {
     hub: Arc<Hub>,
     state: Arc<OffloadState<T>>,
 }
@@ -70,7 +70,7 @@ struct OffloadState<T> {
 
 /// Who has something of a thread: one greenlet of it, where greenlets run there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lane(ThreadId, u64);
+pub(crate) struct Lane(ThreadId, u64);
 
 /// Stack of a thread that waits for a greenlet: it calls nothing of Python's.
 const OFFLOADED_STACK_BYTES: usize = 256 * 1024;
@@ -92,7 +92,7 @@ impl Hub {
     ///
     /// # Errors
     /// The process has no descriptor left; what gevent or eventlet raise.
-    pub fn of_application(py: Python<'_>) -> PyResult<Option<Arc<Self>>> {
+    pub(crate) fn of_application(py: Python<'_>) -> PyResult<Option<Arc<Self>>> {
         let Some(library) = Library::of_application(py)? else { return Ok(None) };
         let hub = match library {
             Library::Gevent => py.import("gevent")?.call_method0("get_hub")?,
@@ -115,24 +115,24 @@ impl Hub {
     }
 
     /// Takes no callbacks any more. To be called in the hub's thread.
-    pub fn close(&self, py: Python<'_>) {
+    pub(crate) fn close(&self, py: Python<'_>) {
         IS_HERE.set(false);
         drop(HERE.take());
         self.unwatch(py);
     }
 
     /// Whose it is.
-    pub fn library(&self) -> &'static str {
+    pub(crate) fn library(&self) -> &'static str {
         self.library.module()
     }
 
     /// Python's identity of the hub's thread.
-    pub fn thread_ident(&self) -> u64 {
+    pub(crate) fn thread_ident(&self) -> u64 {
         self.thread_ident
     }
 
     /// Has `callback` run in the hub, soon. It must not wait, but may switch to a greenlet. For any thread.
-    pub fn run_soon(&self, callback: impl FnOnce(Python<'_>) + Send + 'static) {
+    pub(crate) fn run_soon(&self, callback: impl FnOnce(Python<'_>) + Send + 'static) {
         let mut callbacks = self.callbacks.lock().unwrap_or_else(PoisonError::into_inner);
         callbacks.push(Box::new(callback));
         if callbacks.len() == 1 {
@@ -145,7 +145,11 @@ impl Hub {
     ///
     /// # Errors
     /// What gevent or eventlet raise.
-    pub fn spawn(&self, py: Python<'_>, work: impl FnOnce(Python<'_>) + Send + 'static) -> PyResult<()> {
+    pub(crate) fn spawn(
+        &self,
+        py: Python<'_>,
+        work: impl FnOnce(Python<'_>) + Send + 'static,
+    ) -> PyResult<()> {
         let body = Bound::new(py, GreenletBody { work: Mutex::new(Some(Box::new(work))) })?;
         py.import(self.library.module())?.call_method1("spawn", (body,)).map(drop)
     }
@@ -154,7 +158,7 @@ impl Hub {
     ///
     /// # Errors
     /// None is expected.
-    pub fn current(self: &Arc<Self>, py: Python<'_>) -> PyResult<Greenlet> {
+    pub(crate) fn current(self: &Arc<Self>, py: Python<'_>) -> PyResult<Greenlet> {
         Ok(Greenlet { hub: Arc::clone(self), object: self.getcurrent.call0(py)? })
     }
 
@@ -163,7 +167,7 @@ impl Hub {
     ///
     /// # Errors
     /// What is thrown into the greenlet.
-    pub fn switch(&self, py: Python<'_>) -> PyResult<()> {
+    pub(crate) fn switch(&self, py: Python<'_>) -> PyResult<()> {
         self.hub.call_method0(py, intern!(py, "switch")).map(drop)
     }
 
@@ -172,7 +176,7 @@ impl Hub {
     ///
     /// # Errors
     /// The system has no thread left.
-    pub fn offload<T: Send + 'static>(
+    pub(crate) fn offload<T: Send + 'static>(
         self: &Arc<Self>,
         py: Python<'_>,
         work: impl FnOnce() -> T + Send + 'static,
@@ -196,7 +200,7 @@ impl Hub {
 
     /// Runs `work` on a thread of its own and waits for its end, whatever is thrown into the greenlet meanwhile:
     /// `noticed` is told of that. Where the system has no thread left the hub stands still until then.
-    pub fn run_outside<T: Send + 'static>(
+    pub(crate) fn run_outside<T: Send + 'static>(
         self: &Arc<Self>,
         py: Python<'_>,
         work: impl Fn() -> T + Send + Sync + 'static,
@@ -215,7 +219,7 @@ impl Hub {
 
     /// Waits for what `wait` waits for. Where something is thrown into the greenlet meanwhile, that ends the wait,
     /// and is kept for [`take_interruption`]; until it is taken nothing is waited for.
-    pub fn await_outside(self: &Arc<Self>, py: Python<'_>, wait: Box<dyn FnOnce() + Send>) {
+    pub(crate) fn await_outside(self: &Arc<Self>, py: Python<'_>, wait: Box<dyn FnOnce() + Send>) {
         let Ok(current) = self.current(py) else { return };
         if INTERRUPTIONS.with_borrow(|known| known.iter().any(|(ident, _)| *ident == current.ident())) {
             return;
@@ -305,29 +309,29 @@ impl fmt::Debug for Hub {
 
 impl Greenlet {
     /// Its hub.
-    pub fn hub(&self) -> &Arc<Hub> {
+    pub(crate) fn hub(&self) -> &Arc<Hub> {
         &self.hub
     }
 
     /// Its identity, which `threading.get_ident()` returns in it.
-    pub fn ident(&self) -> u64 {
+    pub(crate) fn ident(&self) -> u64 {
         self.object.as_ptr() as u64
     }
 
     /// The frame in which it waits; `None` if it runs, has not begun or has ended.
-    pub fn frame<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+    pub(crate) fn frame<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
         self.object.bind(py).getattr(intern!(py, "gr_frame")).ok().filter(|frame| !frame.is_none())
     }
 
     /// Has it run until it waits again. To be called in the hub.
-    pub fn switch_to(&self, py: Python<'_>) {
+    pub(crate) fn switch_to(&self, py: Python<'_>) {
         if let Err(error) = self.object.call_method0(py, intern!(py, "switch")) {
             log::debug!("a greenlet cannot be switched to: {}", one_line(py, &error));
         }
     }
 
     /// Raises `exception`, a class, where it waits. To be called in the hub.
-    pub fn throw(&self, py: Python<'_>, exception: &Py<PyAny>) {
+    pub(crate) fn throw(&self, py: Python<'_>, exception: &Py<PyAny>) {
         if let Err(error) = self.object.call_method1(py, intern!(py, "throw"), (exception,)) {
             log::debug!("nothing can be thrown into a greenlet: {}", one_line(py, &error));
         }
@@ -345,7 +349,7 @@ impl<T> Offloaded<T> {
     ///
     /// # Errors
     /// What is thrown into the greenlet. The work goes on, and may be waited for again.
-    pub fn wait(&self, py: Python<'_>) -> PyResult<T> {
+    pub(crate) fn wait(&self, py: Python<'_>) -> PyResult<T> {
         loop {
             match self.state.result().take() {
                 Some(Ok(result)) => return Ok(result),
@@ -367,29 +371,29 @@ impl<T> OffloadState<T> {
 }
 
 /// The hub whose thread the calling one is.
-pub fn here() -> Option<Arc<Hub>> {
+pub(crate) fn here() -> Option<Arc<Hub>> {
     HERE.with_borrow(Option::clone)
 }
 
 /// Whether the calling thread is that of a hub.
-pub fn is_here() -> bool {
+pub(crate) fn is_here() -> bool {
     IS_HERE.get()
 }
 
 /// The calling thread; where it is that of a hub, the greenlet.
-pub fn lane(py: Python<'_>) -> Lane {
+pub(crate) fn lane(py: Python<'_>) -> Lane {
     Lane(thread::current().id(), current_ident(py).unwrap_or_default())
 }
 
 /// The identity of the greenlet that runs, in a hub's thread.
-pub fn current_ident(py: Python<'_>) -> Option<u64> {
+pub(crate) fn current_ident(py: Python<'_>) -> Option<u64> {
     let hub = here()?;
     hub.current(py).ok().map(|greenlet| greenlet.ident())
 }
 
 /// What was thrown into the calling greenlet while it could not be raised.
 #[inline]
-pub fn take_interruption(py: Python<'_>) -> Option<PyErr> {
+pub(crate) fn take_interruption(py: Python<'_>) -> Option<PyErr> {
     if is_here() { take_interruption_of_greenlet(py) } else { None }
 }
 
@@ -416,7 +420,7 @@ fn interrupt(greenlet: u64, error: PyErr) {
 
 /// Takes a lock that is held while others work without the interpreter. In a hub's thread another greenlet may
 /// hold it, and goes on only if this one leaves for the hub.
-pub fn lock<'a, T>(py: Python<'_>, mutex: &'a Mutex<T>) -> MutexGuard<'a, T> {
+pub(crate) fn lock<'a, T>(py: Python<'_>, mutex: &'a Mutex<T>) -> MutexGuard<'a, T> {
     loop {
         match mutex.try_lock() {
             Ok(guard) => return guard,
@@ -442,7 +446,7 @@ fn pause(py: Python<'_>) {
 
 /// As `Python::attach`, on a thread of ours that has no state in Python otherwise. Patched code makes a hub for
 /// any thread that it runs in; here it ends before the state does.
-pub fn attach<T>(work: impl FnOnce(Python<'_>) -> T) -> T {
+pub(crate) fn attach<T>(work: impl FnOnce(Python<'_>) -> T) -> T {
     Python::attach(|py| {
         let result = work(py);
         destroy_own(py);
@@ -452,7 +456,7 @@ pub fn attach<T>(work: impl FnOnce(Python<'_>) -> T) -> T {
 
 /// Destroys the calling thread's hub, if gevent has made one and it is not the main thread's: what is left to the
 /// interpreter, at the end of the thread's state, crashes it in the destructor of the hub's loop.
-pub fn destroy_own(py: Python<'_>) {
+pub(crate) fn destroy_own(py: Python<'_>) {
     let destroyed = || -> PyResult<()> {
         let modules = py.import("sys")?.getattr("modules")?.cast_into::<PyDict>()?;
         let Some(local) = modules.get_item("gevent._hub_local")? else { return Ok(()) };

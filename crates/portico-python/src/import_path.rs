@@ -51,7 +51,7 @@ const POSSIBLY_NEEDED: [&str; 11] = [
 ///
 /// # Errors
 /// `sys.path` is not the list that it should be.
-pub fn begin(py: Python<'_>) -> PyResult<()> {
+pub(crate) fn begin(py: Python<'_>) -> PyResult<()> {
     if !is_safe(py) {
         let current = std::env::current_dir().unwrap_or_default();
         let is_current = |entry: &Path| entry.as_os_str().is_empty() || entry == current;
@@ -62,7 +62,7 @@ pub fn begin(py: Python<'_>) -> PyResult<()> {
 }
 
 /// Whether Python leaves the current folder out by itself (`-P`), which it can from 3.11 on.
-pub fn is_safe(py: Python<'_>) -> bool {
+pub(crate) fn is_safe(py: Python<'_>) -> bool {
     let flags = py.import("sys").and_then(|sys| sys.getattr("flags"));
     flags.and_then(|flags| flags.getattr("safe_path")?.is_truthy()).unwrap_or_default()
 }
@@ -71,7 +71,7 @@ pub fn is_safe(py: Python<'_>) -> bool {
 ///
 /// # Errors
 /// `sys.path` is not the list that it should be.
-pub fn import_ahead(py: Python<'_>, everything: bool) -> PyResult<()> {
+pub(crate) fn import_ahead(py: Python<'_>, everything: bool) -> PyResult<()> {
     import_guarded(py, &NEEDED)?;
     if everything { import_guarded(py, &POSSIBLY_NEEDED) } else { Ok(()) }
 }
@@ -81,7 +81,7 @@ pub fn import_ahead(py: Python<'_>, everything: bool) -> PyResult<()> {
 ///
 /// # Errors
 /// `sys.path` is not the list that it should be.
-pub fn import_guarded(py: Python<'_>, names: &[&str]) -> PyResult<()> {
+pub(crate) fn import_guarded(py: Python<'_>, names: &[&str]) -> PyResult<()> {
     let whole = path(py)?.as_any().call_method0("copy")?;
     if geteuid().is_root() {
         take_off(py, &|_, entry| is_exposed(py, entry))?;
@@ -98,7 +98,7 @@ pub fn import_guarded(py: Python<'_>, names: &[&str]) -> PyResult<()> {
 ///
 /// # Errors
 /// `sys.path` is not the list that it should be.
-pub fn first_exposed(py: Python<'_>) -> PyResult<Option<String>> {
+pub(crate) fn first_exposed(py: Python<'_>) -> PyResult<Option<String>> {
     let entries = path(py)?.iter().filter_map(|entry| entry.extract::<PathBuf>().ok()).collect::<Vec<_>>();
     Ok(entries.iter().filter(|entry| is_exposed(py, entry)).find_map(|entry| reason(entry)))
 }
@@ -108,7 +108,7 @@ pub fn first_exposed(py: Python<'_>) -> PyResult<Option<String>> {
 ///
 /// # Errors
 /// `sys.path` is not the list that it should be.
-pub fn withhold_exposed(py: Python<'_>) -> PyResult<Vec<String>> {
+pub(crate) fn withhold_exposed(py: Python<'_>) -> PyResult<Vec<String>> {
     let taken = withhold(py, &|_, entry| is_exposed(py, entry))?;
     let told = |entry: &OsString| {
         let reason = reason(Path::new(entry)).unwrap_or_default();
@@ -118,7 +118,7 @@ pub fn withhold_exposed(py: Python<'_>) -> PyResult<Vec<String>> {
 }
 
 /// What is to be told of a start by `python -m` in this folder, which others than root can change.
-pub fn unsafe_start(folder: &Path) -> Option<String> {
+pub(crate) fn unsafe_start(folder: &Path) -> Option<String> {
     let reason = reason(folder)?;
     Some(format!(
         "python -m portico looks for Python's own modules in {} first, as root, and {reason}; start with the \
@@ -131,7 +131,7 @@ pub fn unsafe_start(folder: &Path) -> Option<String> {
 ///
 /// # Errors
 /// `sys.path` is not the list that it should be.
-pub fn restore(py: Python<'_>) -> PyResult<()> {
+pub(crate) fn restore(py: Python<'_>) -> PyResult<()> {
     let path = path(py)?;
     // Where one was, it was when those before it had been taken off already.
     for it in std::mem::take(&mut *withheld()).into_iter().rev() {
@@ -143,7 +143,7 @@ pub fn restore(py: Python<'_>) -> PyResult<()> {
 }
 
 /// What was taken off.
-pub fn entries_withheld() -> Vec<OsString> {
+pub(crate) fn entries_withheld() -> Vec<OsString> {
     withheld().iter().map(|it| it.entry.clone()).collect()
 }
 
@@ -151,7 +151,7 @@ pub fn entries_withheld() -> Vec<OsString> {
 ///
 /// # Errors
 /// `sys.path` is not the list that it should be.
-pub fn put_first(py: Python<'_>, folder: &Path) -> PyResult<()> {
+pub(crate) fn put_first(py: Python<'_>, folder: &Path) -> PyResult<()> {
     let path = path(py)?;
     let folder = folder.as_os_str().into_pyobject(py)?;
     if path.get_item(0).is_ok_and(|first| first.eq(&folder).unwrap_or(false)) {
@@ -165,7 +165,7 @@ pub fn put_first(py: Python<'_>, folder: &Path) -> PyResult<()> {
 ///
 /// # Errors
 /// `sys.path` is not the list that it should be.
-pub fn add(py: Python<'_>, folder: &Path, guarded: bool) -> PyResult<Option<String>> {
+pub(crate) fn add(py: Python<'_>, folder: &Path, guarded: bool) -> PyResult<Option<String>> {
     if let Some(reason) = why_not(folder, guarded) {
         return Ok(Some(reason));
     }
@@ -176,7 +176,7 @@ pub fn add(py: Python<'_>, folder: &Path, guarded: bool) -> PyResult<Option<Stri
 }
 
 /// Why nothing is imported from `folder`, if that is so.
-pub fn why_not(folder: &Path, guarded: bool) -> Option<String> {
+pub(crate) fn why_not(folder: &Path, guarded: bool) -> Option<String> {
     guarded.then(|| reason(folder)).flatten()
 }
 

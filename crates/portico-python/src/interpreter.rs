@@ -24,7 +24,7 @@ static TURNED_ON_BY: Mutex<Option<String>> = Mutex::new(None);
 ///
 /// # Errors
 /// This is no CPython as it should be.
-pub fn watch(py: Python<'_>) -> PyResult<()> {
+pub(crate) fn watch(py: Python<'_>) -> PyResult<()> {
     let interpreter = now(py)?;
     let former = CURRENT.swap(interpreter.to_number(), Ordering::Relaxed);
     if former == 0 && interpreter.gil() == Gil::Off {
@@ -38,20 +38,20 @@ pub fn watch(py: Python<'_>) -> PyResult<()> {
 ///
 /// # Errors
 /// As [`watch`].
-pub fn look(py: Python<'_>) -> PyResult<Interpreter> {
+pub(crate) fn look(py: Python<'_>) -> PyResult<Interpreter> {
     let interpreter = now(py)?;
     CURRENT.store(interpreter.to_number(), Ordering::Relaxed);
     Ok(interpreter)
 }
 
 /// This process' interpreter, as [`Interpreter::from_number`] reads it: for the scoreboard. Needs no interpreter.
-pub fn number() -> u64 {
+pub(crate) fn number() -> u64 {
     CURRENT.load(Ordering::Relaxed)
 }
 
 /// Whether threads of this process run Python at the same time, as far as it is known. Needs no interpreter.
 #[inline]
-pub fn has_no_gil() -> bool {
+pub(crate) fn has_no_gil() -> bool {
     cfg!(Py_GIL_DISABLED) && Interpreter::from_number(number()).is_some_and(Interpreter::has_no_gil)
 }
 
@@ -59,7 +59,7 @@ pub fn has_no_gil() -> bool {
 ///
 /// # Errors
 /// What the operator of `--require-free-threading` is told.
-pub fn require_free_threading(py: Python<'_>) -> PyResult<Result<(), String>> {
+pub(crate) fn require_free_threading(py: Python<'_>) -> PyResult<Result<(), String>> {
     let interpreter = look(py)?;
     let reason = match interpreter.gil() {
         Gil::Off => return Ok(Ok(())),

@@ -1,5 +1,7 @@
 //! The extension module `portico._portico`: its table of contents, nothing else.
 
+#![deny(unreachable_pub)]
+
 mod conf;
 mod daemon;
 mod error;

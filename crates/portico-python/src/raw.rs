@@ -15,7 +15,7 @@ use pyo3::types::PyString;
 /// Decodes latin-1 into a `str`: the form in which PEP 3333 wants text from the network ("native strings").
 ///
 /// `PyString::new` would need the bytes checked and, above 0x7F, re-encoded as UTF-8 first.
-pub fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyString>> {
+pub(crate) fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyString>> {
     // SAFETY: the pointer and the length are those of one live slice (a slice is never longer than
     // isize::MAX); the call returns a new reference to a `str`, or null with an exception set.
     unsafe {
@@ -28,7 +28,7 @@ pub fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyStrin
 /// How many references to `object` exist; 1 means that the caller's is the only one. With a GIL no thread makes or
 /// drops any meanwhile.
 #[cfg(not(Py_GIL_DISABLED))]
-pub fn known_references<T>(py: Python<'_>, object: &Py<T>) -> Option<isize> {
+pub(crate) fn known_references<T>(py: Python<'_>, object: &Py<T>) -> Option<isize> {
     let _ = py;
     // SAFETY: `object` is alive and this thread is attached, which `py` proves.
     Some(unsafe { ffi::Py_REFCNT(object.as_ptr()) as isize })
@@ -39,7 +39,7 @@ pub fn known_references<T>(py: Python<'_>, object: &Py<T>) -> Option<isize> {
 /// Those that are counted do not, and no other thread can come by one unless it is given one. By the same rule the
 /// interpreter decides whether it may write to an object in its place.
 #[cfg(Py_GIL_DISABLED)]
-pub fn known_references<T>(py: Python<'_>, object: &Py<T>) -> Option<isize> {
+pub(crate) fn known_references<T>(py: Python<'_>, object: &Py<T>) -> Option<isize> {
     use std::sync::atomic::Ordering;
     let _ = py;
     let object = object.as_ptr();
@@ -53,7 +53,7 @@ pub fn known_references<T>(py: Python<'_>, object: &Py<T>) -> Option<isize> {
 }
 
 /// A `str` of ASCII that is written anew while nobody can tell. For one thread: the one that has made the `str`.
-pub struct Rewritable {
+pub(crate) struct Rewritable {
     text: Py<PyString>,
     /// Its characters; in itself, so that they are there as long as it is.
     characters: NonNull<u8>,
@@ -62,7 +62,7 @@ pub struct Rewritable {
 
 impl Rewritable {
     /// `text`, to be kept; `None` if it is not ASCII.
-    pub fn new(text: &Bound<'_, PyString>) -> Option<Self> {
+    pub(crate) fn new(text: &Bound<'_, PyString>) -> Option<Self> {
         let length = text.to_str().ok().filter(|text| text.is_ascii())?.len();
         // Not the address of a `&str`, through which nothing may be written.
         // SAFETY: the object is a `str` and alive. What is ASCII has its UTF-8 in itself.
@@ -74,7 +74,7 @@ impl Rewritable {
     /// Writes `bytes` there if they are as many, and ASCII, and there are no more than so many `references`, this
     /// one among them, all of which the caller knows of, and it is neither hashed nor interned. By the same rule
     /// the interpreter appends to a `str` in its place. `false` if it was left as it is.
-    pub fn write(&self, py: Python<'_>, references: isize, bytes: &[u8]) -> bool {
+    pub(crate) fn write(&self, py: Python<'_>, references: isize, bytes: &[u8]) -> bool {
         if known_references(py, &self.text) != Some(references) {
             return false;
         }
@@ -94,7 +94,7 @@ impl Rewritable {
 }
 
 /// Python's identity of the calling thread, as `threading.get_ident()` has it.
-pub fn thread_ident(py: Python<'_>) -> u64 {
+pub(crate) fn thread_ident(py: Python<'_>) -> u64 {
     let _ = py;
     // SAFETY: it reads the calling thread's own identity and has no precondition.
     unsafe { ffi::PyThread_get_thread_ident() as u64 }
@@ -102,7 +102,7 @@ pub fn thread_ident(py: Python<'_>) -> u64 {
 
 /// Has `exception`, a class, raised in the thread `ident` at its next step in Python; with `None`, takes back
 /// what has not been raised yet. A thread that has ended is left alone.
-pub fn raise_in_thread(py: Python<'_>, ident: u64, exception: Option<&Bound<'_, PyAny>>) {
+pub(crate) fn raise_in_thread(py: Python<'_>, ident: u64, exception: Option<&Bound<'_, PyAny>>) {
     let _ = py;
     let exception = exception.map_or(std::ptr::null_mut(), |exception| exception.as_ptr());
     // SAFETY: this thread is attached, which `py` proves. The interpreter looks the thread up among the
@@ -114,7 +114,7 @@ pub fn raise_in_thread(py: Python<'_>, ident: u64, exception: Option<&Bound<'_, 
 ///
 /// # Errors
 /// The kernel's: there is no such thread.
-pub fn send_signal_to_thread(thread: u64, number: i32) -> io::Result<()> {
+pub(crate) fn send_signal_to_thread(thread: u64, number: i32) -> io::Result<()> {
     let thread = libc::pid_t::try_from(thread).map_err(|_| io::ErrorKind::InvalidInput)?;
     // SAFETY: it passes three numbers to the kernel, which checks them; the C library has no function for it that
     // takes the kernel's number of a thread.
@@ -128,7 +128,7 @@ pub fn send_signal_to_thread(thread: u64, number: i32) -> io::Result<()> {
 ///
 /// # Errors
 /// `EBADF` if nothing is open under that number, `EMFILE` if the process has no descriptor left.
-pub fn duplicate(descriptor: RawFd) -> io::Result<OwnedFd> {
+pub(crate) fn duplicate(descriptor: RawFd) -> io::Result<OwnedFd> {
     if descriptor < 0 {
         return Err(io::ErrorKind::InvalidInput.into());
     }
@@ -143,7 +143,7 @@ pub fn duplicate(descriptor: RawFd) -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// The kernel's; /dev/null cannot be opened.
-pub fn replace_by_null(descriptor: RawFd, inode: u64) -> io::Result<()> {
+pub(crate) fn replace_by_null(descriptor: RawFd, inode: u64) -> io::Result<()> {
     if descriptor < 0 {
         return Err(io::ErrorKind::InvalidInput.into());
     }
@@ -163,7 +163,7 @@ pub fn replace_by_null(descriptor: RawFd, inode: u64) -> io::Result<()> {
 
 /// Ends the process as Python ends it: hooks of `atexit` run, threads are waited for, output is written,
 /// modules are torn down. The frames of Python code that are on the stack are left where they are.
-pub fn exit(py: Python<'_>, status: i32) -> ! {
+pub(crate) fn exit(py: Python<'_>, status: i32) -> ! {
     let _ = py;
     // SAFETY: this thread is attached, which `py` proves; the call does not come back, so that nothing uses
     // the interpreter afterwards. Python itself ends so where SystemExit reaches it with frames on the stack.
@@ -177,7 +177,7 @@ pub fn exit(py: Python<'_>, status: i32) -> ! {
 ///
 /// # Errors
 /// The kernel's.
-pub fn fork_twice(py: Python<'_>) -> io::Result<u32> {
+pub(crate) fn fork_twice(py: Python<'_>) -> io::Result<u32> {
     let _ = py;
     // SAFETY: this thread is attached, which `py` proves. The three calls of Python's stand around the fork as in
     // `os.fork`, each in the process that it is for. In between nothing is done but `fork` and `_exit`, which may

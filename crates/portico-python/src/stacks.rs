@@ -22,7 +22,7 @@ mod by_signal;
 
 /// Where the stacks of this process are written.
 #[derive(Debug)]
-pub struct Stacks {
+pub(crate) struct Stacks {
     file: StacksFile,
     /// The thread that was Python's main one.
     main_ident: u64,
@@ -36,7 +36,7 @@ impl Stacks {
     ///
     /// # Errors
     /// The faulthandler's.
-    pub fn install(py: Python<'_>, file: StacksFile) -> PyResult<Self> {
+    pub(crate) fn install(py: Python<'_>, file: StacksFile) -> PyResult<Self> {
         let keywords = PyDict::new(py);
         keywords.set_item("file", file.as_fd().as_raw_fd())?;
         // Of a free-threaded interpreter: that of the thread that gets the signal.
@@ -47,7 +47,7 @@ impl Stacks {
     }
 
     /// Ends what [`Stacks::install`] has begun.
-    pub fn uninstall(&self, py: Python<'_>) {
+    pub(crate) fn uninstall(&self, py: Python<'_>) {
         let unregistered = py
             .import("faulthandler")
             .and_then(|module| module.call_method1("unregister", (stacks_signal(),)));
@@ -61,7 +61,7 @@ impl Stacks {
     ///
     /// # Errors
     /// The kernel's; none is expected.
-    pub fn dump(&self, records: &ThreadStatuses) -> io::Result<Vec<ThreadStack>> {
+    pub(crate) fn dump(&self, records: &ThreadStatuses) -> io::Result<Vec<ThreadStack>> {
         if let Some(single) = &self.single {
             return Ok(self.dump_each(single, records));
         }
@@ -101,7 +101,7 @@ impl Stacks {
     ///
     /// # Errors
     /// The kernel's: no memory.
-    pub fn publish(&self, stacks: &[ThreadStack]) -> io::Result<()> {
+    pub(crate) fn publish(&self, stacks: &[ThreadStack]) -> io::Result<()> {
         self.file.clear()?;
         let text: String = stacks.iter().map(ThreadStack::to_string).collect();
         let mut rest = text.as_bytes();
@@ -123,7 +123,7 @@ impl AsFd for Stacks {
 ///
 /// # Errors
 /// What formatting it raises.
-pub fn of(py: Python<'_>, record: &ThreadStatus, stacks: &Stacks) -> PyResult<Option<String>> {
+pub(crate) fn of(py: Python<'_>, record: &ThreadStatus, stacks: &Stacks) -> PyResult<Option<String>> {
     let waiting = record.greenlet().and_then(|greenlet| greenlet.frame(py));
     if waiting.is_none()
         && let Some(single) = stacks.single(py)?
@@ -141,7 +141,7 @@ pub fn of(py: Python<'_>, record: &ThreadStatus, stacks: &Stacks) -> PyResult<Op
 ///
 /// # Errors
 /// What formatting them raises.
-pub fn all(
+pub(crate) fn all(
     py: Python<'_>,
     records: Option<&ThreadStatuses>,
     own: Option<&Stacks>,
@@ -200,7 +200,7 @@ fn written_by(py: Python<'_>, single: &SingleStacks, thread: u64) -> PyResult<St
 }
 
 /// Logs the stacks of all threads: what SIGUSR2 asks a worker for.
-pub fn log_all(py: Python<'_>, records: Option<&ThreadStatuses>, own: Option<&Stacks>) {
+pub(crate) fn log_all(py: Python<'_>, records: Option<&ThreadStatuses>, own: Option<&Stacks>) {
     match all(py, records, own) {
         Ok(stacks) => {
             let text: String = stacks.iter().map(ThreadStack::to_string).collect();

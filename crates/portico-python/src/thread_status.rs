@@ -24,7 +24,7 @@ use crate::{error, raw};
 
 /// The records of a worker's threads.
 #[derive(Debug)]
-pub struct ThreadStatuses {
+pub(crate) struct ThreadStatuses {
     place: SlotHandle,
     records: Vec<Arc<ThreadStatus>>,
     base: Base,
@@ -33,7 +33,7 @@ pub struct ThreadStatuses {
 /// The record of one thread: its place on the scoreboard and the call that it is in. Written by its own thread;
 /// whoever watches may only claim the call.
 #[derive(Debug)]
-pub struct ThreadStatus {
+pub(crate) struct ThreadStatus {
     place: SlotHandle,
     index: usize,
     /// Python's identity of the thread; 0 before it has one.
@@ -64,7 +64,7 @@ static FAILED_CALLBACKS: Occurrences = Occurrences::new();
 
 impl ThreadStatuses {
     /// Records for all threads that `place` has room for.
-    pub fn new(place: SlotHandle) -> Arc<Self> {
+    pub(crate) fn new(place: SlotHandle) -> Arc<Self> {
         let records = (0..place.slot().thread_count())
             .map(|index| {
                 Arc::new(ThreadStatus {
@@ -84,23 +84,23 @@ impl ThreadStatuses {
     }
 
     /// The worker's place.
-    pub fn place(&self) -> &SlotHandle {
+    pub(crate) fn place(&self) -> &SlotHandle {
         &self.place
     }
 
     /// All records.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<ThreadStatus>> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<ThreadStatus>> {
         self.records.iter()
     }
 
     /// Record number `index`.
-    pub fn get(&self, index: usize) -> Option<&Arc<ThreadStatus>> {
+    pub(crate) fn get(&self, index: usize) -> Option<&Arc<ThreadStatus>> {
         self.records.get(index)
     }
 
     /// The calling thread, whose identity in Python is `ident`, takes record number `index` for as long as it
     /// lives.
-    pub fn enlist(&self, index: usize, ident: u64) {
+    pub(crate) fn enlist(&self, index: usize, ident: u64) {
         if let Some(record) = self.get(index) {
             let native_id = rustix::thread::gettid().as_raw_nonzero().get() as u64;
             record.thread().enlist(native_id, ident);
@@ -111,7 +111,7 @@ impl ThreadStatuses {
     }
 
     /// `greenlet`, which runs, takes record number `index` for as long as it lives: until [`leave_greenlet`].
-    pub fn enlist_greenlet(&self, index: usize, greenlet: Greenlet) {
+    pub(crate) fn enlist_greenlet(&self, index: usize, greenlet: Greenlet) {
         if let Some(record) = self.get(index) {
             let native_id = rustix::thread::gettid().as_raw_nonzero().get() as u64;
             record.thread().enlist(native_id, greenlet.ident());
@@ -122,7 +122,7 @@ impl ThreadStatuses {
     }
 
     /// Number of the greenlet that runs a call at this moment.
-    pub fn greenlet_that_runs(&self, py: Python<'_>) -> Option<usize> {
+    pub(crate) fn greenlet_that_runs(&self, py: Python<'_>) -> Option<usize> {
         self.records.iter().position(|record| {
             let is_in_call = record.thread().state() == ThreadState::Running;
             is_in_call && record.greenlet().is_some_and(|greenlet| !record.waits(py, greenlet))
@@ -130,13 +130,13 @@ impl ThreadStatuses {
     }
 
     /// The calling thread begins a call for `request`; it ends when what this returns is dropped.
-    pub fn begin(&self, request: &Request) -> InCall<'_> {
+    pub(crate) fn begin(&self, request: &Request) -> InCall<'_> {
         // By its number: counting references to the record would cost as much as all the rest.
         InCall(self.begin_numbered(INDEX.get(), request).map(|record| &**record))
     }
 
     /// As [`ThreadStatuses::begin`], for a call that a greenlet will run.
-    pub fn begin_for_greenlet(&self, request: &Request) -> InGreenlet {
+    pub(crate) fn begin_for_greenlet(&self, request: &Request) -> InGreenlet {
         let record = self.begin_numbered(INDEX.get(), request);
         record.inspect(|record| record.entered.store(false, Ordering::SeqCst));
         InGreenlet(record.cloned())
@@ -166,43 +166,43 @@ impl ThreadStatuses {
 
 impl ThreadStatus {
     /// As it stands on the scoreboard.
-    pub fn thread(&self) -> ThreadRecord<'_> {
+    pub(crate) fn thread(&self) -> ThreadRecord<'_> {
         let thread = self.place.slot().thread(self.index);
         thread.expect("a record is made for each index that the slot has")
     }
 
     /// Its number.
-    pub fn index(&self) -> usize {
+    pub(crate) fn index(&self) -> usize {
         self.index
     }
 
     /// The present call goes on as a WebSocket: it is watched no more.
-    pub fn note_stream(&self) {
+    pub(crate) fn note_stream(&self) {
         self.thread().set_state(ThreadState::Stream);
     }
 
     /// The name of its thread.
-    pub fn thread_name(&self) -> String {
+    pub(crate) fn thread_name(&self) -> String {
         thread_name(self.index)
     }
 
     /// Its thread's identity in Python; 0 if it has no thread yet.
-    pub fn ident(&self) -> u64 {
+    pub(crate) fn ident(&self) -> u64 {
         self.ident.load(Ordering::Acquire)
     }
 
     /// The greenlet in which its calls run, where they do.
-    pub fn greenlet(&self) -> Option<&Greenlet> {
+    pub(crate) fn greenlet(&self) -> Option<&Greenlet> {
         self.greenlet.get()
     }
 
     /// The identity of its thread as the interpreter knows it: of the thread in which its greenlet runs.
-    pub fn thread_ident(&self) -> u64 {
+    pub(crate) fn thread_ident(&self) -> u64 {
         self.greenlet.get().map_or_else(|| self.ident(), |greenlet| greenlet.hub().thread_ident())
     }
 
     /// The request of call `number`, if the thread is still in it.
-    pub fn request(&self, number: u64) -> Option<RequestKey> {
+    pub(crate) fn request(&self, number: u64) -> Option<RequestKey> {
         self.call.request(number)
     }
 
@@ -214,7 +214,7 @@ impl ThreadStatus {
     /// Raises `exception`, a class, in call `number`, if the thread is still in it. Returns whether it was.
     ///
     /// What is raised and not noticed is taken back at the call's end.
-    pub fn raise(self: &Arc<Self>, py: Python<'_>, number: u64, exception: &Bound<'_, PyAny>) -> bool {
+    pub(crate) fn raise(self: &Arc<Self>, py: Python<'_>, number: u64, exception: &Bound<'_, PyAny>) -> bool {
         let mut claiming = hub::lock(py, &self.claiming);
         if !self.call.claim(number) {
             return false;
@@ -241,7 +241,7 @@ impl ThreadStatus {
     ///
     /// First it claims, then it looks; [`ThreadStatus::forget_disconnect`] comes after the standing has changed,
     /// and then looks for a claim. So one of the two sees the other, also where both run at the same time.
-    pub fn raise_if_open(self: &Arc<Self>, py: Python<'_>, number: u64, exception: &Bound<'_, PyAny>) {
+    pub(crate) fn raise_if_open(self: &Arc<Self>, py: Python<'_>, number: u64, exception: &Bound<'_, PyAny>) {
         let mut claiming = hub::lock(py, &self.claiming);
         if self.standing() == ClientState::Open && self.call.claim(number) {
             fence(Ordering::SeqCst);
@@ -255,7 +255,7 @@ impl ThreadStatus {
     /// Takes back what [`ThreadStatus::raise_if_open`] has raised and has not struck yet. To be called in the
     /// call, once its standing is another.
     #[inline]
-    pub fn forget_disconnect(&self, py: Python<'_>) {
+    pub(crate) fn forget_disconnect(&self, py: Python<'_>) {
         fence(Ordering::SeqCst);
         if self.call.is_claimed() {
             self.take_back_disconnect(py);
@@ -287,30 +287,30 @@ impl ThreadStatus {
     }
 
     /// Writes the thread off, if it is still in call `number`.
-    pub fn write_off(&self, number: u64) {
+    pub(crate) fn write_off(&self, number: u64) {
         if self.call.write_off(number) {
             self.thread().set_state(ThreadState::Lost);
         }
     }
 
     /// How the present call stands towards its client.
-    pub fn standing(&self) -> ClientState {
+    pub(crate) fn standing(&self) -> ClientState {
         self.call.client()
     }
 
     /// Notes how the present call stands towards its client.
-    pub fn set_standing(&self, standing: ClientState) {
+    pub(crate) fn set_standing(&self, standing: ClientState) {
         self.call.set_client(standing);
     }
 
     /// Has `callback` called when the client of the present call leaves. Only while the application works on it.
-    pub fn add_callback(&self, py: Python<'_>, callback: Py<PyAny>) {
+    pub(crate) fn add_callback(&self, py: Python<'_>, callback: Py<PyAny>) {
         hub::lock(py, &self.callbacks).push(callback);
         self.call.note_callbacks();
     }
 
     /// Whether there are callbacks for call `number`. Waits for nobody: `false` while they are being looked at.
-    pub fn has_callbacks(&self, number: u64) -> bool {
+    pub(crate) fn has_callbacks(&self, number: u64) -> bool {
         self.call.has_callbacks(number)
             && self.callbacks.try_lock().is_ok_and(|callbacks| !callbacks.is_empty())
     }
@@ -318,7 +318,12 @@ impl ThreadStatus {
     /// Calls the callbacks of call `number`, if the thread is still in it and its response is not complete, and
     /// raises `exception` in it, if there is one. The call does not end before they do: what they do never comes
     /// in the way of another request.
-    pub fn call_back(self: &Arc<Self>, py: Python<'_>, number: u64, exception: Option<&Bound<'_, PyAny>>) {
+    pub(crate) fn call_back(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        number: u64,
+        exception: Option<&Bound<'_, PyAny>>,
+    ) {
         let _calling = hub::lock(py, &self.calling_back);
         if !self.call.is_in(number) || self.standing() == ClientState::Complete {
             return;
@@ -356,14 +361,14 @@ impl ThreadStatus {
 }
 
 /// A call of the application, noted in its thread's record.
-pub struct InCall<'a>(Option<&'a ThreadStatus>);
+pub(crate) struct InCall<'a>(Option<&'a ThreadStatus>);
 
 /// A call of the application that a greenlet runs, noted in the record of its thread.
-pub struct InGreenlet(Option<Arc<ThreadStatus>>);
+pub(crate) struct InGreenlet(Option<Arc<ThreadStatus>>);
 
 impl InGreenlet {
     /// The greenlet begins with it. `false` if it has been given up meanwhile.
-    pub fn enter(&self) -> bool {
+    pub(crate) fn enter(&self) -> bool {
         let Some(record) = &self.0 else { return true };
         record.entered.store(true, Ordering::SeqCst);
         !record.is_written_off()
@@ -415,27 +420,27 @@ thread_local! {
 }
 
 /// The calling thread, or its greenlet that runs, does what record number `index` is about from now on.
-pub fn set_index(index: usize) {
+pub(crate) fn set_index(index: usize) {
     INDEX.set(index);
 }
 
 /// The number of the calling thread's record; no number where it has none.
-pub fn index() -> usize {
+pub(crate) fn index() -> usize {
     INDEX.get()
 }
 
 /// The greenlet with this identity ends.
-pub fn leave_greenlet(ident: u64) {
+pub(crate) fn leave_greenlet(ident: u64) {
     GREENLETS.with_borrow_mut(|known| known.retain(|(other, _)| *other != ident));
 }
 
 /// Whether the calling thread has been written off: the server has answered in its call's stead.
-pub fn is_written_off() -> bool {
+pub(crate) fn is_written_off() -> bool {
     own().is_some_and(|record| record.is_written_off())
 }
 
 /// The record of the calling thread, or of its greenlet that runs, where it has one.
-pub fn own() -> Option<Arc<ThreadStatus>> {
+pub(crate) fn own() -> Option<Arc<ThreadStatus>> {
     RECORD.with(|own| own.get().cloned()).or_else(of_greenlet)
 }
 
@@ -450,7 +455,7 @@ fn of_greenlet() -> Option<Arc<ThreadStatus>> {
 }
 
 /// Notes that the calling thread's application has handed over a block.
-pub fn note_progress() {
+pub(crate) fn note_progress() {
     RECORD.with(|own| match own.get() {
         Some(record) => record.thread().progress(now_nanos()),
         None => drop(of_greenlet().map(|record| record.thread().progress(now_nanos()))),
@@ -458,7 +463,7 @@ pub fn note_progress() {
 }
 
 /// Runs `wait`, in which the calling thread waits for its client; that time is not the application's.
-pub fn awaiting_client(wait: &mut (dyn FnMut() + Send)) {
+pub(crate) fn awaiting_client(wait: &mut (dyn FnMut() + Send)) {
     let Some(record) = own().filter(|record| record.call.is_in_some()) else {
         return wait(); // Between calls.
     };

@@ -192,13 +192,14 @@ const ORDERS: &[Order] = &[
         rows: &[
             &["raw"],
             &["error"],
-            &["fork", "import_path"],
-            &["daemon"],
-            &["conf", "forked_children", "hub", "interpreter", "stacks", "thread_status"],
+            &["fork", "forked_children", "import_path", "interpreter"],
+            &["daemon", "hub"],
+            &["conf", "thread_status"],
+            &["stacks"],
             &["gateway"],
             &["worker"],
         ],
-        strict: false,
+        strict: true,
     },
     Order {
         crate_name: "tidy",

@@ -10,7 +10,7 @@ use crate::raw::latin1;
 
 /// Has `told`, a `Server` or a `Worker` of `portico._gunicorn.server`, told of requests that the server has
 /// answered; `None` where accesses are not logged through Python.
-pub fn access_observer(py: Python<'_>, told: &Py<PyAny>) -> Option<AccessObserver> {
+pub(crate) fn access_observer(py: Python<'_>, told: &Py<PyAny>) -> Option<AccessObserver> {
     let logs = told.bind(py).getattr("logs_access").and_then(|logs| logs.is_truthy());
     if !logs.unwrap_or_default() {
         return None;

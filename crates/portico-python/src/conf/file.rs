@@ -18,11 +18,11 @@ use crate::import_path;
 
 /// The file that was read last, and what its operator should know about it.
 #[derive(Default)]
-pub struct ConfFiles {
+pub(crate) struct ConfFiles {
     /// The `ConfFile` of `portico._gunicorn.conf_file`.
-    pub last: Option<Py<PyAny>>,
+    pub(crate) last: Option<Py<PyAny>>,
     /// One line each.
-    pub warnings: Vec<String>,
+    pub(crate) warnings: Vec<String>,
     /// The current folder, and why nothing is imported from it.
     hidden: Option<(PathBuf, String)>,
 }
@@ -36,7 +36,7 @@ impl ConfFiles {
     ///
     /// # Errors
     /// It is not there, it raises, or what it says cannot be used.
-    pub fn evaluate(
+    pub(crate) fn evaluate(
         &mut self,
         py: Python<'_>,
         file: &PythonFile,
@@ -74,7 +74,7 @@ impl ConfFiles {
     ///
     /// # Errors
     /// It cannot be imported, or is none that Portico can stand in for.
-    pub fn judge_worker(
+    pub(crate) fn judge_worker(
         &mut self,
         py: Python<'_>,
         name: &str,
@@ -103,13 +103,13 @@ impl ConfFiles {
 
     /// Whether the file at `path`, which is not run for this, says whose the workers are. Root has to know that
     /// before it is.
-    pub fn names_user(py: Python<'_>, path: &Path) -> bool {
+    pub(crate) fn names_user(py: Python<'_>, path: &Path) -> bool {
         let names = reader(py).and_then(|reader| reader.call_method1("names_user", (path,))?.extract());
         names.unwrap_or(true)
     }
 
     /// The file that was read last, where it is one.
-    pub fn path(&self, py: Python<'_>) -> Option<PathBuf> {
+    pub(crate) fn path(&self, py: Python<'_>) -> Option<PathBuf> {
         self.last.as_ref()?.getattr(py, "path").ok()?.extract(py).ok()
     }
 

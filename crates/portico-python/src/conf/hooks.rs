@@ -12,20 +12,20 @@ use super::file::ConfFiles;
 use crate::error::{one_line, traceback};
 
 /// The `Server` of `portico._gunicorn.server`: what hooks are called with.
-pub struct Hooks {
+pub(crate) struct Hooks {
     server: Py<PyAny>,
 }
 
 /// What a worker process can ask of the server, from Python.
 #[pyclass(frozen, module = "portico._portico")]
-pub struct Link {
+pub(crate) struct Link {
     replace: Box<dyn Fn(String) + Send + Sync>,
     requests: Box<dyn Fn() -> u64 + Send + Sync>,
 }
 
 impl Link {
     /// Has the worker replaced by `replace`, and its requests counted by `requests`.
-    pub fn new(
+    pub(crate) fn new(
         replace: impl Fn(String) + Send + Sync + 'static,
         requests: impl Fn() -> u64 + Send + Sync + 'static,
     ) -> Self {
@@ -48,7 +48,7 @@ impl Link {
 
 impl Hooks {
     /// Whether something in Python is configured.
-    pub fn are_configured(files: &ConfFiles, resolved: &Resolved) -> bool {
+    pub(crate) fn are_configured(files: &ConfFiles, resolved: &Resolved) -> bool {
         files.last.is_some() || resolved.config.python_logging.is_in_force() || resolved.has_hook()
     }
 
@@ -56,7 +56,7 @@ impl Hooks {
     ///
     /// # Errors
     /// The configuration of logging cannot be used: which setting that is, and why, with a traceback.
-    pub fn new(
+    pub(crate) fn new(
         py: Python<'_>,
         files: &ConfFiles,
         resolved: &Resolved,
@@ -77,12 +77,12 @@ impl Hooks {
     }
 
     /// The object itself.
-    pub fn server(&self) -> &Py<PyAny> {
+    pub(crate) fn server(&self) -> &Py<PyAny> {
         &self.server
     }
 
     /// Whether what the server logs goes through Python.
-    pub fn are_loggers_in_force(&self, py: Python<'_>) -> bool {
+    pub(crate) fn are_loggers_in_force(&self, py: Python<'_>) -> bool {
         let in_force = self.server.bind(py).getattr("logs_through_python");
         in_force.and_then(|in_force| in_force.is_truthy()).unwrap_or_default()
     }
@@ -91,12 +91,17 @@ impl Hooks {
     ///
     /// # Errors
     /// What the hook raises.
-    pub fn call<'py>(&self, py: Python<'py>, what: &str, arguments: impl PyCallArgs<'py>) -> PyResult<()> {
+    pub(crate) fn call<'py>(
+        &self,
+        py: Python<'py>,
+        what: &str,
+        arguments: impl PyCallArgs<'py>,
+    ) -> PyResult<()> {
         self.server.bind(py).call_method1(what, arguments).map(drop)
     }
 
     /// Tells it of something; what the hook raises is logged.
-    pub fn tell<'py>(&self, py: Python<'py>, what: &str, arguments: impl PyCallArgs<'py>) {
+    pub(crate) fn tell<'py>(&self, py: Python<'py>, what: &str, arguments: impl PyCallArgs<'py>) {
         if let Err(error) = self.call(py, what, arguments) {
             let hook = self.server.getattr(py, "called").and_then(|hook| hook.extract::<String>(py));
             let hook = hook.unwrap_or_else(|_| what.to_owned());
@@ -108,13 +113,19 @@ impl Hooks {
     ///
     /// # Errors
     /// What the hook raises.
-    pub fn listening(&self, py: Python<'_>, listeners: &[Listener]) -> PyResult<()> {
+    pub(crate) fn listening(&self, py: Python<'_>, listeners: &[Listener]) -> PyResult<()> {
         let sockets = listeners.iter().map(|it| (it.url().to_owned(), it.as_fd().as_raw_fd()));
         self.call(py, "listening", (sockets.collect::<Vec<_>>(),))
     }
 
     /// Goes by another configuration, with another number of workers perhaps; what hooks raise is logged.
-    pub fn reload(&self, py: Python<'_>, files: &ConfFiles, resolved: &Resolved, workers: Option<u32>) {
+    pub(crate) fn reload(
+        &self,
+        py: Python<'_>,
+        files: &ConfFiles,
+        resolved: &Resolved,
+        workers: Option<u32>,
+    ) {
         self.tell(py, "reloaded", (files.last.as_ref(), effective(resolved), workers));
     }
 
@@ -122,7 +133,7 @@ impl Hooks {
     ///
     /// # Errors
     /// What the hook raises.
-    pub fn enter_worker(&self, py: Python<'_>, slot: u32, link: Link) -> PyResult<Py<PyAny>> {
+    pub(crate) fn enter_worker(&self, py: Python<'_>, slot: u32, link: Link) -> PyResult<Py<PyAny>> {
         Ok(self.server.bind(py).call_method1("enter_worker", (slot, Py::new(py, link)?))?.unbind())
     }
 }

@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// Python's own.
-pub fn install_loggers(py: Python<'_>, config: &Config, errors: Py<PyAny>) -> PyResult<()> {
+pub(crate) fn install_loggers(py: Python<'_>, config: &Config, errors: Py<PyAny>) -> PyResult<()> {
     let level = match config.log_level {
         LogLevel::Debug => "debug",
         LogLevel::Info => "info",
@@ -43,7 +43,7 @@ pub fn install_loggers(py: Python<'_>, config: &Config, errors: Py<PyAny>) -> Py
 ///
 /// # Errors
 /// Python's own.
-pub fn guard_files(py: Python<'_>) -> PyResult<()> {
+pub(crate) fn guard_files(py: Python<'_>) -> PyResult<()> {
     let opener = wrap_pyfunction!(open_file, py)?;
     py.import("portico._logs")?.call_method1("guard_files", (opener,)).map(drop)
 }
@@ -58,7 +58,7 @@ fn open_file(path: PathBuf, flags: i32) -> PyResult<RawFd> {
 ///
 /// # Errors
 /// Python's own.
-pub fn share_access_log(py: Python<'_>, setup: &WorkerSetup) -> PyResult<()> {
+pub(crate) fn share_access_log(py: Python<'_>, setup: &WorkerSetup) -> PyResult<()> {
     let path = setup.config.access_log.as_ref().and_then(logs::path_of);
     note_opened(py, path.as_deref().zip(setup.access_log.as_deref()))
 }
@@ -74,7 +74,7 @@ fn note_opened(py: Python<'_>, opened: Option<(&Path, &File)>) -> PyResult<()> {
 
 /// Has what the server logs go through the `log` of `hooks`, on the thread that logs it: this process has one.
 /// Where that is not configured, it goes to the log itself.
-pub fn log_here(py: Python<'_>, hooks: &Hooks) {
+pub(crate) fn log_here(py: Python<'_>, hooks: &Hooks) {
     if !hooks.are_loggers_in_force(py) {
         return leave_loggers(py);
     }
@@ -86,18 +86,18 @@ pub fn log_here(py: Python<'_>, hooks: &Hooks) {
 ///
 /// # Errors
 /// The system has no thread left.
-pub fn log_from_thread() -> std::io::Result<()> {
+pub(crate) fn log_from_thread() -> std::io::Result<()> {
     logging::divert_to_thread()
 }
 
 /// Ends that: what waits is logged, and what comes from now on goes where it would without Python.
-pub fn leave_loggers(py: Python<'_>) {
+pub(crate) fn leave_loggers(py: Python<'_>) {
     py.detach(|| logging::end_diversion(PATIENCE));
 }
 
 /// Has the files of Python's handlers opened again, on a thread of its own: a handler may be held by a thread that
 /// writes to something that takes nothing. `worker` is what hooks get, where there are some.
-pub fn reopen_loggers(py: Python<'_>, worker: Option<&Py<PyAny>>) {
+pub(crate) fn reopen_loggers(py: Python<'_>, worker: Option<&Py<PyAny>>) {
     let log = worker.map(|worker| worker.getattr(py, "log")).transpose();
     let begun = log.and_then(|log| py.import("portico._logs")?.call_method1("reopen_aside", (log,)));
     if let Err(error) = begun {
@@ -106,7 +106,7 @@ pub fn reopen_loggers(py: Python<'_>, worker: Option<&Py<PyAny>>) {
 }
 
 /// The same on this thread, where nobody else logs.
-pub fn reopen_handlers(py: Python<'_>) {
+pub(crate) fn reopen_handlers(py: Python<'_>) {
     if let Err(error) = py.import("portico._logs").and_then(|logs| logs.call_method0("reopen_files")) {
         log::error!("the files of Python's loggers cannot be opened again: {error}");
     }

@@ -8,11 +8,11 @@ mod hooks;
 mod loggers;
 mod observer;
 
-pub use accesses::access_observer;
-pub use file::ConfFiles;
-pub use hooks::{Hooks, Link};
-pub use loggers::{
+pub(crate) use accesses::access_observer;
+pub(crate) use file::ConfFiles;
+pub(crate) use hooks::{Hooks, Link};
+pub(crate) use loggers::{
     guard_files, install_loggers, leave_loggers, log_from_thread, log_here, reopen_handlers, reopen_loggers,
     share_access_log,
 };
-pub use observer::{Observer, Outcome};
+pub(crate) use observer::{Observer, Outcome};

@@ -12,26 +12,26 @@ use crate::error::traceback;
 use crate::raw::latin1;
 
 /// The `Requests` of `portico._gunicorn.server`.
-pub struct Observer(Py<PyAny>);
+pub(crate) struct Observer(Py<PyAny>);
 
 /// A request that it has been told of.
-pub struct Observed<'py>(Bound<'py, PyAny>);
+pub(crate) struct Observed<'py>(Bound<'py, PyAny>);
 
 /// The response as hooks and loggers are shown it.
-pub struct Outcome<'a> {
+pub(crate) struct Outcome<'a> {
     /// Its status and reason.
-    pub status: String,
+    pub(crate) status: String,
     /// Its fields.
-    pub fields: Vec<(&'a [u8], &'a [u8])>,
+    pub(crate) fields: Vec<(&'a [u8], &'a [u8])>,
     /// Bytes of its body.
-    pub sent: u64,
+    pub(crate) sent: u64,
     /// Whether it has begun.
-    pub began: bool,
+    pub(crate) began: bool,
 }
 
 impl Observer {
     /// Tells `requests`.
-    pub fn new(requests: Py<PyAny>) -> Self {
+    pub(crate) fn new(requests: Py<PyAny>) -> Self {
         Self(requests)
     }
 
@@ -39,7 +39,7 @@ impl Observer {
     ///
     /// # Errors
     /// Out of memory only.
-    pub fn begin<'py>(
+    pub(crate) fn begin<'py>(
         &self,
         py: Python<'py>,
         head: &RequestHead,
@@ -56,14 +56,14 @@ impl Observer {
     ///
     /// # Errors
     /// What that raises.
-    pub fn before_call(&self, request: &Observed<'_>) -> PyResult<()> {
+    pub(crate) fn before_call(&self, request: &Observed<'_>) -> PyResult<()> {
         let py = request.0.py();
         self.0.bind(py).call_method1("call_pre_request", (&request.0,)).map(drop)
     }
 
     /// The request has ended; with `None` the application was not called. What is not `logged` has its line in
     /// the access log already.
-    pub fn end<'py>(
+    pub(crate) fn end<'py>(
         &self,
         request: &Observed<'py>,
         environ: &Bound<'py, PyDict>,
@@ -94,7 +94,7 @@ impl Observer {
 static FAILED: Occurrences = Occurrences::new();
 
 /// A version as gunicorn's request has it.
-pub fn number(version: Version) -> (u8, u8) {
+pub(crate) fn number(version: Version) -> (u8, u8) {
     match version {
         Version::Http10 => (1, 0),
         Version::Http11 => (1, 1),

@@ -29,7 +29,7 @@ use super::wsgi_input::Input;
 use crate::raw::latin1;
 
 /// What one thread keeps to build environs.
-pub struct Environs {
+pub(crate) struct Environs {
     names: FieldNames,
     servers: Vec<(Arc<Server>, Template)>,
     templates: TemplateCache,
@@ -43,11 +43,11 @@ pub struct Parts<'a, 'py> {
     /// Its id, if it has one.
     pub id: Option<&'a [u8]>,
     /// Bytes of the body; `None` while they are not known.
-    pub body_length: Option<u64>,
+    pub(crate) body_length: Option<u64>,
     /// `wsgi.input`, where there is something to read.
-    pub input: Option<&'a Bound<'py, Input>>,
+    pub(crate) input: Option<&'a Bound<'py, Input>>,
     /// What it can call.
-    pub callables: &'a Callables,
+    pub(crate) callables: &'a Callables,
 }
 
 impl<'a> Parts<'a, '_> {
@@ -72,7 +72,7 @@ const SERVERS_MAX: usize = 16;
 
 impl Environs {
     /// Nothing kept yet.
-    pub fn new(py: Python<'_>) -> Self {
+    pub(crate) fn new(py: Python<'_>) -> Self {
         Self {
             names: FieldNames::new(py),
             servers: Vec::new(),
@@ -85,7 +85,7 @@ impl Environs {
     ///
     /// # Errors
     /// Out of memory only.
-    pub fn build<'py>(
+    pub(crate) fn build<'py>(
         &mut self,
         py: Python<'py>,
         settings: &GatewaySettings,

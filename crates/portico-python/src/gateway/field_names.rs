@@ -8,7 +8,7 @@ use pyo3::types::PyString;
 
 /// Keys for the names that requests have shown, one `str` object for each. Its hash has no secret: both tables are
 /// bounded and compare whole names, so that colliding ones cost time in proportion to the bound and nothing else.
-pub struct FieldNames {
+pub(crate) struct FieldNames {
     keys: HashMap<Box<[u8]>, Py<PyString>, FixedState>,
     /// Names of gateways' variables, which are keys as they are.
     variables: HashMap<Box<[u8]>, Py<PyString>, FixedState>,
@@ -85,14 +85,14 @@ const WELL_KNOWN: &[&str] = &[
 
 impl FieldNames {
     /// The table with the well-known names.
-    pub fn new(py: Python<'_>) -> Self {
+    pub(crate) fn new(py: Python<'_>) -> Self {
         let key = |name: &&str| PyString::intern(py, &environ_key(name.as_bytes())).unbind();
         let keys = WELL_KNOWN.iter().map(|name| (name.as_bytes().into(), key(name))).collect();
         Self { keys, variables: HashMap::default() }
     }
 
     /// The key for `name`, a token (RFC 9110, section 5.6.2) in any case.
-    pub fn key<'py>(&mut self, py: Python<'py>, name: &[u8]) -> Bound<'py, PyString> {
+    pub(crate) fn key<'py>(&mut self, py: Python<'py>, name: &[u8]) -> Bound<'py, PyString> {
         let mut buffer = [0; NAME_BYTES_MAX];
         let Some(lower) = buffer.get_mut(..name.len()) else {
             return PyString::new(py, &environ_key(name));
@@ -112,7 +112,7 @@ impl FieldNames {
 
 impl FieldNames {
     /// The key for a gateway's variable. The first names that come are kept: gateways do not make up new ones.
-    pub fn variable<'py>(&mut self, py: Python<'py>, name: &[u8]) -> Bound<'py, PyString> {
+    pub(crate) fn variable<'py>(&mut self, py: Python<'py>, name: &[u8]) -> Bound<'py, PyString> {
         if let Some(key) = self.variables.get(name) {
             return key.bind(py).clone();
         }

@@ -20,7 +20,7 @@ use crate::raw;
 
 /// Iterates over a file-like object in blocks. What else is asked of it, the object is asked.
 #[pyclass(frozen, name = "FileWrapper", module = "portico._portico")]
-pub struct FileWrapper {
+pub(crate) struct FileWrapper {
     /// The object.
     #[pyo3(get)]
     filelike: Py<PyAny>,
@@ -221,19 +221,19 @@ impl FileWrapper {
 }
 
 /// The part of a regular file that is to be sent: from where the application stands in it to its end.
-pub struct FileRange {
+pub(crate) struct FileRange {
     /// A descriptor of its own: the application may close its file.
-    pub file: File,
+    pub(crate) file: File,
     /// First byte to send.
-    pub offset: u64,
+    pub(crate) offset: u64,
     /// Bytes from there to the end of the file.
-    pub length: u64,
+    pub(crate) length: u64,
 }
 
 impl FileWrapper {
     /// The file behind the wrapper, if its bytes are what reading the file-like object would give; `None` for
     /// anything that has to be read instead (pipes, `BytesIO`, decompressing and decrypting objects, text).
-    pub fn regular_file(&self, py: Python<'_>) -> Option<FileRange> {
+    pub(crate) fn regular_file(&self, py: Python<'_>) -> Option<FileRange> {
         // Whatever goes wrong here goes wrong again, and is told, when the object is read.
         self.try_regular_file(py).ok().flatten()
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// A rule that an application has broken without harm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Lapse {
+pub(crate) enum Lapse {
     /// A status is three digits alone.
     StatusWithoutReason,
     /// The headers are no list.
@@ -38,7 +38,7 @@ pub enum Lapse {
 /// Several of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[must_use]
-pub struct Lapses(u32);
+pub(crate) struct Lapses(u32);
 
 const ALL: [Lapse; 13] = [
     Lapse::StatusWithoutReason,
@@ -61,17 +61,17 @@ static TOLD: AtomicU32 = AtomicU32::new(0);
 
 impl Lapses {
     /// Adds one.
-    pub fn add(&mut self, lapse: Lapse) {
+    pub(crate) fn add(&mut self, lapse: Lapse) {
         self.0 |= lapse.bit();
     }
 
     /// Whether there is none.
-    pub fn is_empty(self) -> bool {
+    pub(crate) fn is_empty(self) -> bool {
         self.0 == 0
     }
 
     /// Those that have not been told of yet, which is to be done now.
-    pub fn take_untold(self) -> impl Iterator<Item = Lapse> {
+    pub(crate) fn take_untold(self) -> impl Iterator<Item = Lapse> {
         let untold = self.0 & !TOLD.fetch_or(self.0, Ordering::Relaxed);
         ALL.into_iter().filter(move |lapse| untold & lapse.bit() != 0)
     }
@@ -83,7 +83,7 @@ impl Lapse {
     }
 
     /// What it is and what is done about it, for the log.
-    pub fn warning(self) -> &'static str {
+    pub(crate) fn warning(self) -> &'static str {
         match self {
             Self::StatusWithoutReason => "the status has no reason phrase: the standard one is sent",
             Self::HeadersClass => "the response headers are no list",
@@ -106,7 +106,7 @@ impl Lapse {
     }
 
     /// The rule that it breaks, for the exception that `--strict-wsgi` raises for a header.
-    pub fn rule(self) -> &'static str {
+    pub(crate) fn rule(self) -> &'static str {
         match self {
             Self::Trailer => "WSGI cannot send the fields that it announces",
             _ => "hop-by-hop headers are the server's, an application may not set them",

@@ -35,19 +35,19 @@ use wsgi_input::Input;
 
 use crate::conf::Observer;
 
-pub use file_wrapper::FileWrapper;
-pub use streams::{Replace, Streams};
+pub(crate) use file_wrapper::FileWrapper;
+pub(crate) use streams::{Replace, Streams};
 
 /// A stream into the error log, as `wsgi.errors` is one.
 ///
 /// # Errors
 /// Out of memory only.
-pub fn error_stream(py: Python<'_>) -> PyResult<Py<PyAny>> {
+pub(crate) fn error_stream(py: Python<'_>) -> PyResult<Py<PyAny>> {
     Ok(Py::new(py, ErrorStream::default())?.into_any())
 }
 
 /// Serves one WSGI application.
-pub struct Gateway {
+pub(crate) struct Gateway {
     application: Py<PyAny>,
     settings: GatewaySettings,
     config: Arc<Config>,
@@ -75,7 +75,7 @@ impl Gateway {
     ///
     /// # Errors
     /// Out of memory only.
-    pub fn new(
+    pub(crate) fn new(
         py: Python<'_>,
         application: Py<PyAny>,
         config: &Arc<Config>,
@@ -167,12 +167,12 @@ impl Gateway {
 
 impl Gateway {
     /// The connections that the application has taken over.
-    pub fn streams(&self) -> &Arc<Streams> {
+    pub(crate) fn streams(&self) -> &Arc<Streams> {
         &self.streams
     }
 
     /// As [`Application::call`], with what is kept from one request to the next by somebody else than the thread.
-    pub fn call_keeping(&self, kept: &mut Option<Box<Kept>>, request: Request, responder: Responder) {
+    pub(crate) fn call_keeping(&self, kept: &mut Option<Box<Kept>>, request: Request, responder: Responder) {
         // The engine may have let go of the interpreter for itself, through `blocking`.
         let was_detached = DETACHED.replace(false);
         Python::attach(|py| {
@@ -205,7 +205,7 @@ impl Application for Gateway {
 static NOT_HANDED_OVER: Occurrences = Occurrences::new();
 
 /// What a thread, or a greenlet, keeps from request to request.
-pub struct Kept {
+pub(crate) struct Kept {
     gateway: u64,
     environs: Environs,
     callables: Callables,
@@ -219,7 +219,7 @@ thread_local! {
 }
 
 /// Whether the calling thread has let go of the interpreter for the work of a request.
-pub fn is_detached() -> bool {
+pub(crate) fn is_detached() -> bool {
     DETACHED.get()
 }
 

@@ -25,20 +25,20 @@ use crate::forked_children;
 use crate::thread_status::is_written_off;
 
 /// One call of the application, from `application(environ, start_response)` to `close()`.
-pub struct WsgiCall<'a, 'py> {
+pub(crate) struct WsgiCall<'a, 'py> {
     /// The interpreter.
-    pub py: Python<'py>,
+    pub(crate) py: Python<'py>,
     /// What the request asks for; named in the log.
-    pub head: &'a RequestHead,
+    pub(crate) head: &'a RequestHead,
     /// The callables that the application gets, and the response behind them.
-    pub callables: &'a Callables,
+    pub(crate) callables: &'a Callables,
     /// Whether regular files are sent by the engine.
-    pub sendfile: bool,
+    pub(crate) sendfile: bool,
 }
 
 impl<'py> WsgiCall<'_, 'py> {
     /// Runs `application` and answers, whatever it does. Returns the status of what is answered in its stead.
-    pub fn run(&self, application: &Py<PyAny>, environ: &Bound<'py, PyDict>) -> Option<&'static str> {
+    pub(crate) fn run(&self, application: &Py<PyAny>, environ: &Bound<'py, PyDict>) -> Option<&'static str> {
         let arguments = (environ, &self.callables.start_response);
         let called = application.bind(self.py).call1(arguments);
         forked_children::end(self.py, called.as_ref().err(), IN_REQUEST);
@@ -55,7 +55,7 @@ impl<'py> WsgiCall<'_, 'py> {
     ///
     /// # Errors
     /// Out of memory only.
-    pub fn run_observed(
+    pub(crate) fn run_observed(
         &self,
         application: &Py<PyAny>,
         environ: &Bound<'py, PyDict>,

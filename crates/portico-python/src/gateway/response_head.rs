@@ -13,13 +13,13 @@ use portico_proto::{ResponseHead, decimal, is_field_value, is_token};
 use super::lapses::{Lapse, Lapses};
 
 /// Fields that one response may have.
-pub const FIELDS_MAX: usize = 1000;
+pub(crate) const FIELDS_MAX: usize = 1000;
 /// Bytes that the field lines of one response may have.
-pub const FIELD_BYTES_MAX: usize = 1024 * 1024;
+pub(crate) const FIELD_BYTES_MAX: usize = 1024 * 1024;
 
 /// The rule that status or headers break. It has the objects that it is about and has asked them nothing: what
 /// they say of themselves is code of the application's, which must not run where a lock is held.
-pub enum HeadRefusal<'py> {
+pub(crate) enum HeadRefusal<'py> {
     /// The status is no `str`.
     StatusClass(Bound<'py, PyAny>),
     /// The status breaks a rule.
@@ -46,7 +46,7 @@ pub enum HeadRefusal<'py> {
 const SHOWN_CHARS_MAX: usize = 120;
 
 /// The head of one response while it is read from what `start_response` was given.
-pub struct Filling<'a> {
+pub(crate) struct Filling<'a> {
     head: &'a mut ResponseHead,
     /// What is put right otherwise is refused.
     is_strict: bool,
@@ -59,7 +59,7 @@ pub struct Filling<'a> {
 /// # Errors
 /// Status and names and values of headers must be `str`, and what can stand in a head; there must not be too much
 /// of them; a Content-Length is a number. `is_strict`: nothing is put right.
-pub fn fill<'py>(
+pub(crate) fn fill<'py>(
     head: &mut ResponseHead,
     (status, headers): (&Bound<'py, PyAny>, &Bound<'py, PyAny>),
     is_strict: bool,
@@ -227,7 +227,7 @@ impl HeadRefusal<'_> {
     /// `TypeError` for what is not of the classes that PEP 3333 names, `ValueError` for what cannot stand in a
     /// head, `AssertionError` for hop-by-hop fields, as wsgiref raises it. Each names the field. Asks the objects
     /// for their `repr`.
-    pub fn into_error(self) -> PyErr {
+    pub(crate) fn into_error(self) -> PyErr {
         match self {
             Self::StatusClass(status) => {
                 PyTypeError::new_err(format!("the status must be a str, not {}", class_name(&status)))

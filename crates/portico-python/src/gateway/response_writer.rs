@@ -46,7 +46,7 @@ const ASK_INTERVAL_NANOS: u64 = 10_000_000;
 
 /// The state of a response after a block has been handed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WriteProgress {
+pub(crate) enum WriteProgress {
     /// The response wants further blocks.
     More,
     /// The client has everything that it is to get.
@@ -57,7 +57,7 @@ pub enum WriteProgress {
 
 /// The state of one response: which part of it has been given and sent.
 #[derive(Default)]
-pub struct ResponseWriter {
+pub(crate) struct ResponseWriter {
     /// Present while the request runs and its response is not complete.
     pub(super) responder: Option<Responder>,
     /// The same where the application has taken the connection over, until its call ends.
@@ -89,12 +89,12 @@ pub struct ResponseWriter {
 
 impl ResponseWriter {
     /// For the requests of the thread with `record`.
-    pub fn new(record: Option<Arc<ThreadStatus>>) -> Self {
+    pub(crate) fn new(record: Option<Arc<ThreadStatus>>) -> Self {
         Self { record, ..Self::default() }
     }
 
     /// Makes ready for a request.
-    pub fn begin(&mut self, responder: Responder, is_head: bool) {
+    pub(crate) fn begin(&mut self, responder: Responder, is_head: bool) {
         self.responder = Some(responder);
         self.given = false;
         self.called = false;
@@ -112,7 +112,7 @@ impl ResponseWriter {
     ///
     /// # Errors
     /// `OSError`: that request has ended or is being answered, its client has left, or descriptors have run out.
-    pub fn lend(&mut self, py: Python<'_>, key: RequestKey) -> PyResult<OwnedFd> {
+    pub(crate) fn lend(&mut self, py: Python<'_>, key: RequestKey) -> PyResult<OwnedFd> {
         let open = self.responder.as_mut().filter(|responder| responder.key() == key && !self.started);
         let Some(responder) = open else { return Err(io::Error::from(io::ErrorKind::NotConnected).into()) };
         let socket = detached(py, true, || responder.take_connection())?;
@@ -129,7 +129,7 @@ impl ResponseWriter {
     /// # Errors
     /// `AssertionError` if the application has not called `start_response`; what was thrown into the greenlet
     /// while it waited for its client.
-    pub fn send(&mut self, py: Python<'_>, block: &[u8]) -> PyResult<WriteProgress> {
+    pub(crate) fn send(&mut self, py: Python<'_>, block: &[u8]) -> PyResult<WriteProgress> {
         self.send_or_keep(py, block, None)
     }
 
@@ -138,7 +138,7 @@ impl ResponseWriter {
     ///
     /// # Errors
     /// As [`ResponseWriter::send`].
-    pub fn send_whole(&mut self, block: &Bound<'_, PyBytes>) -> PyResult<WriteProgress> {
+    pub(crate) fn send_whole(&mut self, block: &Bound<'_, PyBytes>) -> PyResult<WriteProgress> {
         if let Some(responder) = &mut self.responder {
             responder.expect_whole();
         }
@@ -192,7 +192,7 @@ impl ResponseWriter {
     ///
     /// # Errors
     /// As [`ResponseWriter::send`].
-    pub fn send_last(&mut self, py: Python<'_>, block: &[u8]) -> PyResult<()> {
+    pub(crate) fn send_last(&mut self, py: Python<'_>, block: &[u8]) -> PyResult<()> {
         self.send_last_or_keep(py, block, None)
     }
 
@@ -200,7 +200,7 @@ impl ResponseWriter {
     ///
     /// # Errors
     /// As [`ResponseWriter::send`].
-    pub fn send_last_whole(&mut self, block: &Bound<'_, PyBytes>) -> PyResult<()> {
+    pub(crate) fn send_last_whole(&mut self, block: &Bound<'_, PyBytes>) -> PyResult<()> {
         self.send_last_or_keep(block.py(), block.as_bytes(), Some(block))
     }
 
@@ -224,7 +224,7 @@ impl ResponseWriter {
     ///
     /// # Errors
     /// As [`ResponseWriter::send`].
-    pub fn finish(&mut self, py: Python<'_>) -> PyResult<()> {
+    pub(crate) fn finish(&mut self, py: Python<'_>) -> PyResult<()> {
         if !self.given {
             return Err(no_start_response());
         }
@@ -254,7 +254,7 @@ impl ResponseWriter {
     ///
     /// # Errors
     /// As [`ResponseWriter::send`].
-    pub fn send_file(&mut self, py: Python<'_>, range: FileRange) -> PyResult<()> {
+    pub(crate) fn send_file(&mut self, py: Python<'_>, range: FileRange) -> PyResult<()> {
         if !self.given {
             return Err(no_start_response());
         }
@@ -283,26 +283,26 @@ impl ResponseWriter {
     }
 
     /// The part of `block` that Content-Length leaves room for.
-    pub fn within_length<'b>(&self, block: &'b [u8]) -> &'b [u8] {
+    pub(crate) fn within_length<'b>(&self, block: &'b [u8]) -> &'b [u8] {
         let rest = self.head.length.filter(|_| self.given).map(|length| length - self.sent);
         let allowed = rest.map_or(block.len(), |rest| usize::try_from(rest).unwrap_or(usize::MAX));
         &block[..allowed.min(block.len())]
     }
 
     /// Says how long the whole body is, if the application has not said it itself.
-    pub fn expect_length(&mut self, length: u64) {
+    pub(crate) fn expect_length(&mut self, length: u64) {
         if self.given && !self.started && !self.no_content() {
             self.head.length.get_or_insert(length);
         }
     }
 
     /// Whether the response cannot be mended any more: its head is out.
-    pub fn started(&self) -> bool {
+    pub(crate) fn started(&self) -> bool {
         self.started
     }
 
     /// Whether the application has sent all that it promised, or the client has left: no block is wanted.
-    pub fn progress(&self) -> WriteProgress {
+    pub(crate) fn progress(&self) -> WriteProgress {
         match () {
             () if self.gone => WriteProgress::Gone,
             () if self.complete => WriteProgress::Complete,
@@ -312,7 +312,7 @@ impl ResponseWriter {
 
     /// Notices whether the client has left, before a block that is one of several: asks the network, as
     /// `portico.client_disconnected` does, unless it has just been asked. Nothing more is sent then.
-    pub fn notice_gone(&mut self, py: Python<'_>) {
+    pub(crate) fn notice_gone(&mut self, py: Python<'_>) {
         let now = now_nanos();
         if self.asked_nanos == 0 {
             self.asked_nanos = self.record.as_ref().map_or(now, |record| record.thread().begun_nanos());
@@ -331,7 +331,7 @@ impl ResponseWriter {
     }
 
     /// Asks the network whether the client has left.
-    pub fn client_has_left(&self, py: Python<'_>) -> bool {
+    pub(crate) fn client_has_left(&self, py: Python<'_>) -> bool {
         let Some(responder) = &self.responder else { return self.gone };
         let gone = self.gone || detached(py, true, || responder.is_client_gone());
         if gone {
@@ -342,7 +342,7 @@ impl ResponseWriter {
 
     /// The application has nothing more to say but `close()`, in which nothing is to be raised because a client
     /// has left.
-    pub fn note_closing(&self, py: Python<'_>) {
+    pub(crate) fn note_closing(&self, py: Python<'_>) {
         match (self.complete, &self.record) {
             (false, _) => self.note_told(py),
             // That was noted before, and perhaps after somebody has looked.
@@ -352,7 +352,7 @@ impl ResponseWriter {
     }
 
     /// Bytes of the body that the application promised and has not sent.
-    pub fn missing(&self) -> u64 {
+    pub(crate) fn missing(&self) -> u64 {
         if self.bodiless() {
             return 0;
         }
@@ -360,23 +360,23 @@ impl ResponseWriter {
     }
 
     /// Bytes that the application sent beyond its Content-Length.
-    pub fn surplus(&self) -> u64 {
+    pub(crate) fn surplus(&self) -> u64 {
         self.surplus
     }
 
     /// The Content-Length that the application gave.
-    pub fn length(&self) -> Option<u64> {
+    pub(crate) fn length(&self) -> Option<u64> {
         self.head.length
     }
 
     /// The head that the application has given, the bytes of the body that were sent, and whether any is out.
-    pub fn outcome(&self) -> (ResponseHead, u64, bool) {
+    pub(crate) fn outcome(&self) -> (ResponseHead, u64, bool) {
         let head = if self.given || self.started { self.head.clone() } else { ResponseHead::default() };
         (head, self.sent, self.started)
     }
 
     /// The request has taken too long: 504, or a cut connection where the head is out.
-    pub fn time_out(&mut self, py: Python<'_>) {
+    pub(crate) fn time_out(&mut self, py: Python<'_>) {
         let started = self.started;
         let Some(responder) = self.take_responder() else { return };
         detached(py, true, || match started {
@@ -386,14 +386,14 @@ impl ResponseWriter {
     }
 
     /// The client has left: there is nobody to be told of a failure.
-    pub fn cut_off(&mut self, py: Python<'_>) {
+    pub(crate) fn cut_off(&mut self, py: Python<'_>) {
         if let Some(responder) = self.take_responder() {
             detached(py, true, || responder.leave());
         }
     }
 
     /// Takes the responder out, to answer in the application's place.
-    pub fn take_responder(&mut self) -> Option<Responder> {
+    pub(crate) fn take_responder(&mut self) -> Option<Responder> {
         self.set_complete();
         self.responder.take()
     }

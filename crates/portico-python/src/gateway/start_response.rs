@@ -33,18 +33,18 @@ const KEPT_FIELD_BYTES: usize = 16 * 1024;
 
 /// The response to the request that runs, behind the callables that the application gets.
 #[pyclass(frozen, name = "Exchange", module = "portico._portico")]
-pub struct ResponseExchange {
+pub(crate) struct ResponseExchange {
     state: Mutex<ResponseWriter>,
     config: Arc<Config>,
 }
 
 /// An [`Exchange`] with its bound methods.
-pub struct Callables {
+pub(crate) struct Callables {
     exchange: Py<ResponseExchange>,
     /// Tells them from others.
-    pub number: u64,
+    pub(crate) number: u64,
     /// The `start_response` of PEP 3333.
-    pub start_response: Py<PyAny>,
+    pub(crate) start_response: Py<PyAny>,
     /// Those of the environ, in the order of [`IN_ENVIRON`].
     in_environ: [Py<PyAny>; IN_ENVIRON.len()],
     /// How many references to each of them there are while the environ has one.
@@ -52,13 +52,13 @@ pub struct Callables {
 }
 
 /// A connection that the application has taken over.
-pub struct TakenConnection {
+pub(crate) struct TakenConnection {
     /// Its socket.
-    pub socket: OwnedFd,
+    pub(crate) socket: OwnedFd,
     /// The connection ends when nobody has this any more.
-    pub responder: Option<Arc<Responder>>,
+    pub(crate) responder: Option<Arc<Responder>>,
     /// The record of the thread that has the call.
-    pub record: Option<Arc<ThreadStatus>>,
+    pub(crate) record: Option<Arc<ThreadStatus>>,
 }
 
 /// Keys of the environ and the methods that they stand for.
@@ -73,7 +73,7 @@ const EXCHANGE_REFERENCES: isize = 3 + IN_ENVIRON.len() as isize;
 
 impl Callables {
     /// A new exchange, for no request yet. To be made in the thread that will have the requests.
-    pub fn new(py: Python<'_>, config: &Arc<Config>) -> PyResult<Self> {
+    pub(crate) fn new(py: Python<'_>, config: &Arc<Config>) -> PyResult<Self> {
         static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
         let state = Mutex::new(ResponseWriter::new(thread_status::own()));
         let exchange = Bound::new(py, ResponseExchange { state, config: Arc::clone(config) })?;
@@ -90,7 +90,7 @@ impl Callables {
     }
 
     /// Puts those of the environ into `environ`.
-    pub fn put_into(&self, environ: &Bound<'_, PyDict>) -> PyResult<()> {
+    pub(crate) fn put_into(&self, environ: &Bound<'_, PyDict>) -> PyResult<()> {
         let mut entries = IN_ENVIRON.iter().zip(&self.in_environ);
         entries.try_for_each(|((key, _), callable)| {
             environ.set_item(PyString::intern(environ.py(), key), callable)
@@ -98,18 +98,18 @@ impl Callables {
     }
 
     /// Begins a request, whose environ is made.
-    pub fn begin(&mut self, py: Python<'_>, responder: Responder, is_head: bool) {
+    pub(crate) fn begin(&mut self, py: Python<'_>, responder: Responder, is_head: bool) {
         self.references = self.in_environ.each_ref().map(|callable| raw::known_references(py, callable));
         self.response(py).begin(responder, is_head);
     }
 
     /// The response under construction.
-    pub fn response(&self, py: Python<'_>) -> MutexGuard<'_, ResponseWriter> {
+    pub(crate) fn response(&self, py: Python<'_>) -> MutexGuard<'_, ResponseWriter> {
         self.exchange.get().lock(py)
     }
 
     /// What the environ has as the socket of the request `key`.
-    pub fn offer<'py>(
+    pub(crate) fn offer<'py>(
         &self,
         py: Python<'py>,
         key: RequestKey,
@@ -120,7 +120,7 @@ impl Callables {
 
     /// The call has ended: so does the connection, if the application has taken it over, once its socket is closed
     /// as well.
-    pub fn end_stream(&self, py: Python<'_>) {
+    pub(crate) fn end_stream(&self, py: Python<'_>) {
         let Some(lent) = self.response(py).lent.take() else { return };
         detached(py, true, || lent.end_call());
         drop(lent);
@@ -128,7 +128,7 @@ impl Callables {
 
     /// Ends the request. Returns whether the callables can serve the next one: nobody else holds one of them.
     /// Otherwise they are cut off for good and let go of.
-    pub fn end(&self, py: Python<'_>) -> bool {
+    pub(crate) fn end(&self, py: Python<'_>) -> bool {
         let mut response = self.response(py);
         response.responder = None;
         response.given = false;
@@ -163,7 +163,7 @@ impl ResponseExchange {
     ///
     /// # Errors
     /// `OSError` where that is not possible any more.
-    pub fn lend(&self, py: Python<'_>, key: RequestKey) -> PyResult<TakenConnection> {
+    pub(crate) fn lend(&self, py: Python<'_>, key: RequestKey) -> PyResult<TakenConnection> {
         let mut response = self.lock(py);
         let socket = response.lend(py, key)?;
         Ok(TakenConnection { socket, responder: response.lent.clone(), record: response.record.clone() })
@@ -330,7 +330,7 @@ impl ResponseExchange {
 }
 
 /// The error for a body block that is not `bytes`.
-pub fn wrong_block(block: &Bound<'_, PyAny>) -> PyErr {
+pub(crate) fn wrong_block(block: &Bound<'_, PyAny>) -> PyErr {
     let class = block.get_type().name().map(|name| name.to_string()).unwrap_or_default();
     PyTypeError::new_err(format!("blocks of the body must be bytes, not {class} (PEP 3333)"))
 }

@@ -18,10 +18,10 @@ use portico_server::{RequestKey, Responder};
 use super::start_response::{ResponseExchange, TakenConnection};
 
 /// Puts another thread in the place of the one with this number, which is in the call of this request.
-pub type Replace = Box<dyn Fn(Python<'_>, usize, RequestKey) + Send + Sync>;
+pub(crate) type Replace = Box<dyn Fn(Python<'_>, usize, RequestKey) + Send + Sync>;
 
 /// How many connections the application has taken over, or may be about to.
-pub struct Streams {
+pub(crate) struct Streams {
     open: AtomicU32,
     max: u32,
     /// Unset where none can be taken over.
@@ -29,28 +29,28 @@ pub struct Streams {
 }
 
 /// One of the connections that are counted; given back when dropped.
-pub struct OpenedStream<'a>(&'a Streams);
+pub(crate) struct OpenedStream<'a>(&'a Streams);
 
 static REFUSED: Occurrences = Occurrences::new();
 
 impl Streams {
     /// None, of `max` at most.
-    pub fn new(max: u32) -> Self {
+    pub(crate) fn new(max: u32) -> Self {
         Self { open: AtomicU32::new(0), max, replace: OnceLock::new() }
     }
 
     /// From now on connections can be taken over. To be called once.
-    pub fn begin(&self, replace: Replace) {
+    pub(crate) fn begin(&self, replace: Replace) {
         drop(self.replace.set(replace));
     }
 
     /// Whether connections can be taken over.
-    pub fn are_wanted(&self) -> bool {
+    pub(crate) fn are_wanted(&self) -> bool {
         self.max > 0 && self.replace.get().is_some()
     }
 
     /// Counts one more; `None` where there are as many as there may be.
-    pub fn enter(&self) -> Option<OpenedStream<'_>> {
+    pub(crate) fn enter(&self) -> Option<OpenedStream<'_>> {
         let more = |open: u32| (open < self.max).then_some(open + 1);
         if self.open.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok() {
             return Some(OpenedStream(self));
@@ -70,7 +70,7 @@ impl Drop for OpenedStream<'_> {
 
 /// What takes the connection of one request over.
 #[pyclass(frozen, name = "StreamOffer", module = "portico._portico")]
-pub struct StreamOffer {
+pub(crate) struct StreamOffer {
     exchange: Py<ResponseExchange>,
     key: RequestKey,
     streams: Arc<Streams>,
@@ -81,7 +81,7 @@ pub struct StreamOffer {
 
 impl StreamOffer {
     /// The object for the environ of the request `key`, whose response `exchange` makes.
-    pub fn socket<'py>(
+    pub(crate) fn socket<'py>(
         py: Python<'py>,
         exchange: &Py<ResponseExchange>,
         key: RequestKey,

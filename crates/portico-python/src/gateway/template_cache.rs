@@ -19,7 +19,7 @@ use crate::raw::{Rewritable, latin1};
 
 /// A dict that environs are copied from. It holds the thread's callables and the address of the peer, so that no
 /// environ is given them.
-pub struct Template {
+pub(crate) struct Template {
     dict: Py<PyDict>,
     /// Number of those callables.
     callables: u64,
@@ -31,7 +31,7 @@ pub struct Template {
 
 /// Where a peer is.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Address {
+pub(crate) enum Address {
     /// There.
     Ip(IpAddr),
     /// At the other end of a UNIX socket, which has no address.
@@ -39,13 +39,13 @@ pub enum Address {
 }
 
 /// Strings of addresses.
-pub struct Addresses(Vec<(IpAddr, Py<PyString>)>);
+pub(crate) struct Addresses(Vec<(IpAddr, Py<PyString>)>);
 
 /// Client addresses whose strings are kept: a proxy has one or a few.
 const ADDRESSES_MAX: usize = 8;
 
 /// One thread's templates: at most [`SLOTS`], each for field lines of at most [`LINES_BYTES_MAX`] bytes.
-pub struct TemplateCache {
+pub(crate) struct TemplateCache {
     slots: Vec<CacheSlot>,
 }
 
@@ -72,18 +72,18 @@ struct CacheEntry {
 
 /// Field lines, and what else the header entries that come of them hang on.
 #[derive(Clone, Copy)]
-pub struct Lines<'a> {
+pub(crate) struct Lines<'a> {
     /// As they came.
-    pub bytes: &'a [u8],
+    pub(crate) bytes: &'a [u8],
     /// What has been made of them.
-    pub reading: FieldsReading,
+    pub(crate) reading: FieldsReading,
     /// Where they came through.
-    pub server: &'a Arc<Server>,
+    pub(crate) server: &'a Arc<Server>,
 }
 
 /// What the engine has made of field lines.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum FieldsReading {
+pub(crate) enum FieldsReading {
     /// All fields that they have.
     Whole,
     /// Without some, or with more, as believed peers are read.
@@ -93,7 +93,7 @@ pub enum FieldsReading {
 }
 
 /// What a look-up says.
-pub enum Lookup<'c> {
+pub(crate) enum Lookup<'c> {
     /// The template.
     Hit(&'c mut Template),
     /// These lines came a second time: the template is to be stored under this hash.
@@ -104,13 +104,13 @@ pub enum Lookup<'c> {
 
 impl Template {
     /// `dict`, into which `callables` are put.
-    pub fn new(dict: &Bound<'_, PyDict>, callables: &Callables) -> PyResult<Self> {
+    pub(crate) fn new(dict: &Bound<'_, PyDict>, callables: &Callables) -> PyResult<Self> {
         callables.put_into(dict)?;
         Ok(Self { dict: dict.clone().unbind(), callables: callables.number, peer: None, id: None })
     }
 
     /// Puts the peer's address into it, if it is not there: most requests come from where the last one came.
-    pub fn meet(&mut self, py: Python<'_>, peer: Address, addresses: &mut Addresses) -> PyResult<()> {
+    pub(crate) fn meet(&mut self, py: Python<'_>, peer: Address, addresses: &mut Addresses) -> PyResult<()> {
         if self.peer == Some(peer) {
             return Ok(());
         }
@@ -131,7 +131,7 @@ impl Template {
 
     /// Puts the request's id into it. If nobody has kept the last one, its `str` is written anew: another one in
     /// each dict costs as much as a line of the log.
-    pub fn meet_id(&mut self, py: Python<'_>, id: &[u8]) -> PyResult<()> {
+    pub(crate) fn meet_id(&mut self, py: Python<'_>, id: &[u8]) -> PyResult<()> {
         if self.id.as_ref().is_some_and(|last| last.write(py, 2, id)) {
             return Ok(());
         }
@@ -142,7 +142,11 @@ impl Template {
     }
 
     /// A copy, with `callables` in it: where they are other ones than the last time, they are replaced first.
-    pub fn copy<'py>(&mut self, py: Python<'py>, callables: &Callables) -> PyResult<Bound<'py, PyDict>> {
+    pub(crate) fn copy<'py>(
+        &mut self,
+        py: Python<'py>,
+        callables: &Callables,
+    ) -> PyResult<Bound<'py, PyDict>> {
         let dict = self.dict.bind(py);
         if self.callables != callables.number {
             callables.put_into(dict)?;
@@ -154,7 +158,7 @@ impl Template {
 
 impl Addresses {
     /// None yet.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Vec::new())
     }
 
@@ -173,12 +177,12 @@ impl Addresses {
 
 impl TemplateCache {
     /// An empty cache; its memory comes with its entries.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { slots: Vec::new() }
     }
 
     /// Looks for `lines`.
-    pub fn lookup(&mut self, lines: Lines<'_>) -> Lookup<'_> {
+    pub(crate) fn lookup(&mut self, lines: Lines<'_>) -> Lookup<'_> {
         if lines.bytes.len() > LINES_BYTES_MAX {
             return Lookup::Miss;
         }
@@ -209,7 +213,7 @@ impl TemplateCache {
     }
 
     /// Keeps `template` for the `lines` whose look-up answered [`Lookup::Store`] with `hash`.
-    pub fn store(&mut self, hash: u64, lines: Lines<'_>, template: Template) {
+    pub(crate) fn store(&mut self, hash: u64, lines: Lines<'_>, template: Template) {
         if let Some(slot) = self.slots.get_mut(hash as usize % SLOTS) {
             let Lines { bytes, reading, server } = lines;
             slot.entry =

@@ -17,7 +17,7 @@ use portico_worker::logging;
 /// its end, a flush, or the end of the request, so that lines of several threads (or greenlets) never mix.
 #[pyclass(frozen, name = "ErrorStream", module = "portico._portico")]
 #[derive(Default)]
-pub struct ErrorStream {
+pub(crate) struct ErrorStream {
     unfinished: Mutex<Vec<(Lane, String)>>,
     /// Whether `unfinished` holds anything: spares the lock at the end of each request.
     waiting: AtomicBool,
@@ -28,7 +28,7 @@ const LINE_BYTES_MAX: usize = 16 * 1024;
 
 impl ErrorStream {
     /// Writes out what the calling thread has left without a line end.
-    pub fn end_request(&self, py: Python<'_>) {
+    pub(crate) fn end_request(&self, py: Python<'_>) {
         if self.waiting.load(Ordering::Relaxed) {
             self.flush(py);
         }

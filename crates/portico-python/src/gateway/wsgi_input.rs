@@ -21,23 +21,23 @@ use crate::thread_status::awaiting_client;
 
 /// The file-like object that `environ["wsgi.input"]` holds. Usable while its request lasts.
 #[pyclass(frozen, name = "Input", module = "portico._portico")]
-pub struct Input {
+pub(crate) struct Input {
     reader: Mutex<Reader>,
 }
 
 impl Input {
     /// The body of one request.
-    pub fn new(body: Body) -> Self {
+    pub(crate) fn new(body: Body) -> Self {
         Self { reader: Mutex::new(Reader { source: InputSource::Body(body), ahead: Vec::new(), taken: 0 }) }
     }
 
     /// An input at whose end one already is. One object serves all requests that have no body.
-    pub fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         Self { reader: Mutex::new(Reader { source: InputSource::Empty, ahead: Vec::new(), taken: 0 }) }
     }
 
     /// The request is over: the body is given back, reads raise `ValueError` from now on.
-    pub fn end(&self, py: Python<'_>) {
+    pub(crate) fn end(&self, py: Python<'_>) {
         let mut reader = self.lock(py);
         reader.source = InputSource::Ended;
         reader.ahead = Vec::new();
@@ -194,7 +194,7 @@ impl Input {
 ///
 /// # Errors
 /// Those of `read`; `buffer` is no buffer that can be written to, or `read` has given more than it has room for.
-pub fn fill_buffer<'py>(
+pub(crate) fn fill_buffer<'py>(
     buffer: &Bound<'py, PyAny>,
     read: impl FnOnce(usize) -> PyResult<Bound<'py, PyBytes>>,
 ) -> PyResult<usize> {

@@ -21,7 +21,7 @@ use crate::raw;
 /// Where threads write their stacks, one at a time. `portico stacks` reads another file, which this must not
 /// empty.
 #[derive(Debug)]
-pub struct SingleStacks(Mutex<StacksFile>);
+pub(crate) struct SingleStacks(Mutex<StacksFile>);
 
 /// The signal at which they do.
 fn signal() -> i32 {
@@ -39,7 +39,7 @@ impl SingleStacks {
     ///
     /// # Errors
     /// The process has no descriptor left; the faulthandler's.
-    pub fn install(py: Python<'_>) -> PyResult<Self> {
+    pub(crate) fn install(py: Python<'_>) -> PyResult<Self> {
         let file = StacksFile::of_single_threads()?;
         let keywords = PyDict::new(py);
         keywords.set_item("file", file.as_fd().as_raw_fd())?;
@@ -51,7 +51,7 @@ impl SingleStacks {
     ///
     /// # Errors
     /// The faulthandler's.
-    pub fn uninstall(&self, py: Python<'_>) -> PyResult<()> {
+    pub(crate) fn uninstall(&self, py: Python<'_>) -> PyResult<()> {
         py.import("faulthandler")?.call_method1("unregister", (signal(),)).map(drop)
     }
 
@@ -61,7 +61,7 @@ impl SingleStacks {
     ///
     /// # Errors
     /// The kernel's: there is no such thread.
-    pub fn frames_of(&self, thread: u64) -> io::Result<Vec<String>> {
+    pub(crate) fn frames_of(&self, thread: u64) -> io::Result<Vec<String>> {
         let file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut text = written(thread, &file)?;
         for _ in 1..ATTEMPTS {
@@ -119,7 +119,7 @@ fn is_in_handler(thread: u64) -> io::Result<bool> {
 ///
 /// # Errors
 /// What formatting them raises.
-pub fn with_sources(py: Python<'_>, frames: &[String]) -> PyResult<String> {
+pub(crate) fn with_sources(py: Python<'_>, frames: &[String]) -> PyResult<String> {
     let format = py.import("traceback")?.getattr("format_list")?;
     let mut entries = Vec::new();
     for frame in frames {

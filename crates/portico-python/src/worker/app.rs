@@ -17,31 +17,31 @@ use crate::error::{one_line, traceback};
 use crate::import_path;
 
 /// An application that was found.
-pub struct Loaded {
+pub(crate) struct Loaded {
     /// The WSGI callable.
-    pub application: Py<PyAny>,
+    pub(crate) application: Py<PyAny>,
     /// Its target, in full but for the arguments of a factory, which may be secret.
-    pub target: String,
+    pub(crate) target: String,
 }
 
 /// Why there is no application to serve.
 #[derive(Debug)]
-pub struct LoadError {
+pub(crate) struct LoadError {
     /// One line for the operator.
-    pub message: String,
+    pub(crate) message: String,
     /// The application's own exception, if it raised one, as Python prints it.
-    pub traceback: Option<String>,
+    pub(crate) traceback: Option<String>,
     /// That exception itself.
-    pub cause: Option<PyErr>,
+    pub(crate) cause: Option<PyErr>,
     /// Whether it was a signal that ended the import.
-    pub interrupted: bool,
+    pub(crate) interrupted: bool,
     /// The exit status: gunicorn's for the same.
-    pub exit_status: i32,
+    pub(crate) exit_status: i32,
 }
 
 impl LoadError {
     /// The target is wrong.
-    pub fn usage(message: impl Into<String>) -> Self {
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self {
             message: message.into(),
             traceback: None,
@@ -52,17 +52,17 @@ impl LoadError {
     }
 
     /// The target, or what it takes to load it, is not there.
-    pub fn missing(message: impl Into<String>) -> Self {
+    pub(crate) fn missing(message: impl Into<String>) -> Self {
         Self { exit_status: BOOT_FAILED, ..Self::usage(message) }
     }
 
     /// No target was named.
-    pub fn unnamed(message: impl Into<String>) -> Self {
+    pub(crate) fn unnamed(message: impl Into<String>) -> Self {
         Self { exit_status: 1, ..Self::usage(message) }
     }
 
     /// The application's code raised `error` while `doing`.
-    pub fn raised(py: Python<'_>, doing: &str, error: &PyErr) -> Self {
+    pub(crate) fn raised(py: Python<'_>, doing: &str, error: &PyErr) -> Self {
         let message = match error.is_instance_of::<PySystemExit>(py) {
             true => format!("{doing}: it asked to exit ({})", one_line(py, error)),
             false => format!("{doing}: {}", one_line(py, error)),
@@ -85,23 +85,23 @@ impl LoadError {
 
 /// Exit status of a worker that does not come to serve: gunicorn's WORKER_BOOT_ERROR. Also of one whose
 /// application raises at its import, or whose module does not exist.
-pub const BOOT_FAILED: i32 = 3;
+pub(crate) const BOOT_FAILED: i32 = 3;
 
 /// Exit status for a module that has no application under that name: gunicorn's APP_LOAD_ERROR.
 const LOAD_FAILED: i32 = 4;
 
 /// Names that are tried in a module for which none is given; the first is PEP 3333's and mod_wsgi's.
-pub const CALLABLE_NAMES: [&str; 2] = ["application", "app"];
+pub(crate) const CALLABLE_NAMES: [&str; 2] = ["application", "app"];
 
 /// The name of the function that is called for an application where there is none.
-pub const FACTORY_NAME: &str = "create_app";
+pub(crate) const FACTORY_NAME: &str = "create_app";
 
 /// Loads `target`: `module`, `module:attribute`, `module:factory()`, with literal arguments if need be, or
 /// the path of a file in place of the module.
 ///
 /// # Errors
 /// See [`LoadError`].
-pub fn load(py: Python<'_>, target: &str) -> Result<Loaded, LoadError> {
+pub(crate) fn load(py: Python<'_>, target: &str) -> Result<Loaded, LoadError> {
     let (place, expression) = match target.split_once(':') {
         Some((place, expression)) => (place, Some(expression)),
         None => (target, None),
@@ -128,7 +128,7 @@ pub fn load(py: Python<'_>, target: &str) -> Result<Loaded, LoadError> {
 ///
 /// # Errors
 /// It is not there, or its code raised.
-pub fn import<'py>(py: Python<'py>, name: &str) -> Result<Bound<'py, PyModule>, LoadError> {
+pub(crate) fn import<'py>(py: Python<'py>, name: &str) -> Result<Bound<'py, PyModule>, LoadError> {
     py.import(name).map_err(|error| match is_missing(py, name, &error) {
         true => LoadError::missing(missing_module(py, name)),
         false => LoadError::raised(py, &format!("importing {name} failed"), &error),
@@ -301,7 +301,7 @@ fn similar(module: &Bound<'_, PyModule>, path: &str) -> String {
 ///
 /// # Errors
 /// It cannot.
-pub fn check_callable(application: &Bound<'_, PyAny>, target: &str) -> Result<(), LoadError> {
+pub(crate) fn check_callable(application: &Bound<'_, PyAny>, target: &str) -> Result<(), LoadError> {
     if !application.is_callable() {
         return Err(LoadError::usage(format!("{target} is {}, not a callable", a_class(application))));
     }

@@ -18,11 +18,11 @@ use crate::import_path;
 
 /// The findings of `portico check`, a line each.
 #[derive(Debug, Default)]
-pub struct CheckResult {
+pub(crate) struct CheckResult {
     /// What keeps it from being served.
-    pub wrong: Vec<String>,
+    pub(crate) wrong: Vec<String>,
     /// What else its operator should know.
-    pub right: Vec<String>,
+    pub(crate) right: Vec<String>,
 }
 
 /// Goes through what a start goes through, as far as that disturbs nobody: the folder, the addresses, files and
@@ -30,7 +30,7 @@ pub struct CheckResult {
 ///
 /// # Errors
 /// What a handler of a signal raises.
-pub fn check(py: Python<'_>, resolved: &Resolved, start: Option<&Folder>) -> PyResult<CheckResult> {
+pub(crate) fn check(py: Python<'_>, resolved: &Resolved, start: Option<&Folder>) -> PyResult<CheckResult> {
     let config = &resolved.config;
     let mut found = CheckResult::default();
     found.right.extend(resolved.warnings.iter().map(|warning| format!("warning: {warning}")));

@@ -23,16 +23,16 @@ use crate::conf::ConfFiles;
 use crate::import_path;
 
 /// Where the settings come from.
-pub struct Configuration {
+pub(crate) struct Configuration {
     arguments: Vec<OsString>,
     /// Where the program was started; `None` if that folder is gone.
     start: Option<Folder>,
     /// The file in Python, if there is one.
-    pub files: ConfFiles,
+    pub(crate) files: ConfFiles,
     /// Whose the workers are that run.
-    pub workers: Option<Owner>,
+    pub(crate) workers: Option<Owner>,
     /// What the server runs with, from its start on: some of it stays at a reload.
-    pub running: Option<Resolved>,
+    pub(crate) running: Option<Resolved>,
 }
 
 /// One reading of the configuration, under way.
@@ -54,7 +54,7 @@ const NAME_ANOTHER: &str = "or name another file with --config";
 
 impl Configuration {
     /// Of a program that was started with these arguments, without its name, in the current folder.
-    pub fn new(arguments: Vec<OsString>) -> Self {
+    pub(crate) fn new(arguments: Vec<OsString>) -> Self {
         Self {
             arguments,
             start: Folder::current().ok(),
@@ -65,7 +65,7 @@ impl Configuration {
     }
 
     /// Where the program was started; `None` if that folder is gone.
-    pub fn start(&self) -> Option<&Folder> {
+    pub(crate) fn start(&self) -> Option<&Folder> {
         self.start.as_ref()
     }
 
@@ -73,7 +73,7 @@ impl Configuration {
     ///
     /// # Errors
     /// See [`ConfigError`].
-    pub fn read(&mut self, py: Python<'_>) -> Result<Parsed, ConfigError> {
+    pub(crate) fn read(&mut self, py: Python<'_>) -> Result<Parsed, ConfigError> {
         let mut reading = ConfigurationReader {
             py,
             files: &mut self.files,
@@ -105,7 +105,7 @@ impl Configuration {
     ///
     /// # Errors
     /// It cannot be used, for this reason.
-    pub fn read_again(&mut self, py: Python<'_>) -> Result<Resolved, String> {
+    pub(crate) fn read_again(&mut self, py: Python<'_>) -> Result<Resolved, String> {
         match self.read(py) {
             Ok(Parsed::Run(resolved)) => Ok(*resolved),
             Ok(_) => Err("the command line asks for something else now".to_owned()),

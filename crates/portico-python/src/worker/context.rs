@@ -17,7 +17,7 @@ use crate::error::traceback;
 
 /// A worker under a supervisor: its slot, its control socket, its siblings and its hooks. Shared by the threads of
 /// the worker; a worker without a supervisor has none.
-pub struct WorkerContext {
+pub(crate) struct WorkerContext {
     child: ChildContext,
     handover: Handover,
     succeeded: bool,
@@ -30,7 +30,7 @@ pub struct WorkerContext {
 
 impl WorkerContext {
     /// Takes the place. `succeeded`: whoever retires is followed by another, who may not be ready yet.
-    pub fn new(child: ChildContext, handover: Handover, succeeded: bool) -> Self {
+    pub(crate) fn new(child: ChildContext, handover: Handover, succeeded: bool) -> Self {
         Self {
             child,
             handover,
@@ -42,34 +42,34 @@ impl WorkerContext {
     }
 
     /// From now on it notices by itself that the supervisor has died, and finishes its work first.
-    pub fn outlive_supervisor(&self) {
+    pub(crate) fn outlive_supervisor(&self) {
         if let Err(error) = set_parent_process_death_signal(None) {
             log::debug!("The kernel still ends this worker with the supervisor: {error}");
         }
     }
 
     /// How many reloads came before it.
-    pub fn generation(&self) -> u32 {
+    pub(crate) fn generation(&self) -> u32 {
         self.child.generation
     }
 
     /// Number of its slot.
-    pub fn slot(&self) -> u32 {
+    pub(crate) fn slot(&self) -> u32 {
         self.child.slot
     }
 
     /// Its control socket.
-    pub fn control(&self) -> &ControlSocket {
+    pub(crate) fn control(&self) -> &ControlSocket {
         &self.child.control
     }
 
     /// Where its threads note what they do.
-    pub fn place(&self) -> SlotHandle {
+    pub(crate) fn place(&self) -> SlotHandle {
         SlotHandle::new(self.child.scoreboard.clone(), self.child.slot)
     }
 
     /// How it passes connections on to its siblings.
-    pub fn sharing(&self) -> Sharing {
+    pub(crate) fn sharing(&self) -> Sharing {
         let others = OtherWorkers::new(self.child.scoreboard.clone(), self.child.slot, self.succeeded);
         Sharing { handover: self.handover.clone(), siblings: Arc::new(others) }
     }
@@ -78,7 +78,7 @@ impl WorkerContext {
     ///
     /// # Errors
     /// What that raises.
-    pub fn enter(self: &Arc<Self>, py: Python<'_>, hooks: &Hooks) -> Result<(), StartError> {
+    pub(crate) fn enter(self: &Arc<Self>, py: Python<'_>, hooks: &Hooks) -> Result<(), StartError> {
         if hooks.are_loggers_in_force(py) {
             log_from_thread().map_err(|error| system("starting threads", &error))?;
         }
@@ -94,7 +94,7 @@ impl WorkerContext {
     }
 
     /// The `Worker` that hooks get, where there are some.
-    pub fn hooked(&self) -> Option<&Py<PyAny>> {
+    pub(crate) fn hooked(&self) -> Option<&Py<PyAny>> {
         self.hooked.get()
     }
 
@@ -102,7 +102,11 @@ impl WorkerContext {
     ///
     /// # Errors
     /// What that raises.
-    pub fn loaded(&self, py: Python<'_>, application: &Py<PyAny>) -> Result<Option<Observer>, StartError> {
+    pub(crate) fn loaded(
+        &self,
+        py: Python<'_>,
+        application: &Py<PyAny>,
+    ) -> Result<Option<Observer>, StartError> {
         let Some(worker) = self.hooked() else { return Ok(None) };
         let requests = worker.call_method1(py, "load", (application,));
         let requests = requests.map_err(|error| hook_failed(py, "post_worker_init", &error))?;
@@ -110,7 +114,7 @@ impl WorkerContext {
     }
 
     /// Tells the `Worker` of something; what its hook raises is logged.
-    pub fn tell(&self, py: Python<'_>, what: &str, hook: &str) {
+    pub(crate) fn tell(&self, py: Python<'_>, what: &str, hook: &str) {
         if let Some(worker) = self.hooked()
             && let Err(error) = worker.call_method0(py, what)
         {
@@ -119,7 +123,7 @@ impl WorkerContext {
     }
 
     /// The process is about to end: calls `worker_exit`, once.
-    pub fn end(&self, py: Python<'_>) {
+    pub(crate) fn end(&self, py: Python<'_>) {
         if !self.ended.swap(true, Ordering::SeqCst) {
             self.tell(py, "exit", "worker_exit");
             leave_loggers(py);
@@ -127,7 +131,7 @@ impl WorkerContext {
     }
 
     /// It serves from now on.
-    pub fn ready(&self) {
+    pub(crate) fn ready(&self) {
         if let Some(slot) = self.record() {
             slot.set(SlotField::ReadyNanos, now_nanos());
             slot.set(SlotField::State, SlotState::Ready as u64);
@@ -136,7 +140,7 @@ impl WorkerContext {
     }
 
     /// It will not serve, for this reason; the supervisor is told once. Returns the exit status.
-    pub fn boot_failed(&self, error: &StartError) -> i32 {
+    pub(crate) fn boot_failed(&self, error: &StartError) -> i32 {
         let status = error.exit_status();
         if !self.failed.swap(true, Ordering::SeqCst) {
             self.report(&Report::BootFailed { status, message: error.told() });
@@ -145,14 +149,14 @@ impl WorkerContext {
     }
 
     /// It takes nothing new from now on.
-    pub fn retiring(&self) {
+    pub(crate) fn retiring(&self) {
         if let Some(slot) = self.record() {
             slot.set(SlotField::State, SlotState::Retiring as u64);
         }
     }
 
     /// Tells the supervisor. One that has died is noticed where the line is read.
-    pub fn report(&self, report: &Report) {
+    pub(crate) fn report(&self, report: &Report) {
         if let Err(error) = self.child.control.report(report) {
             log::debug!("The supervisor cannot be told {report}: {error}");
         }
@@ -169,7 +173,7 @@ fn hook_failed(py: Python<'_>, hook: &str, error: &PyErr) -> StartError {
 
 /// Has the kernel end this process, a child of the supervisor, together with that: while the application is
 /// imported, nothing else would.
-pub fn end_with_supervisor(child: &ChildContext) {
+pub(crate) fn end_with_supervisor(child: &ChildContext) {
     if let Err(error) = set_parent_process_death_signal(Some(Signal::KILL)) {
         log::debug!("The kernel does not end this process with the supervisor: {error}");
     }
@@ -179,6 +183,6 @@ pub fn end_with_supervisor(child: &ChildContext) {
 }
 
 /// Whether this process is a child of that one.
-pub fn is_child_of(pid: u32) -> bool {
+pub(crate) fn is_child_of(pid: u32) -> bool {
     getppid().is_some_and(|parent| parent.as_raw_nonzero().get().unsigned_abs() == pid)
 }

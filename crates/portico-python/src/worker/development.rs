@@ -28,7 +28,7 @@ use crate::hub;
 use crate::import_path;
 
 /// The thread "portico-reload". Dropping this ends it.
-pub struct Reloader {
+pub(crate) struct Reloader {
     /// Whether the application could not be imported: any code may mend it.
     broken: Arc<AtomicBool>,
     stop: Option<WatchStop>,
@@ -61,7 +61,7 @@ impl Reloader {
     ///
     /// # Errors
     /// The kernel's; a file that was named cannot be watched.
-    pub fn start(setup: &WorkerSetup, context: &Arc<WorkerContext>) -> io::Result<Self> {
+    pub(crate) fn start(setup: &WorkerSetup, context: &Arc<WorkerContext>) -> io::Result<Self> {
         let (mut watch, stop) = FileWatch::new(&setup.config, setup.folder.path())?;
         if context.generation() > 0 {
             watch.settle(QUIET, QUIET_MAX);
@@ -74,7 +74,7 @@ impl Reloader {
     }
 
     /// The application could not be imported.
-    pub fn note_broken(&self) {
+    pub(crate) fn note_broken(&self) {
         self.broken.store(true, Ordering::SeqCst);
     }
 }
@@ -165,7 +165,7 @@ fn resolved(file: PathBuf) -> PathBuf {
 
 /// Imports modules of Python's own for all workers that are forked from now on: none of a project's changes is one
 /// of them.
-pub fn import_ahead(py: Python<'_>, setup: &WorkerSetup) {
+pub(crate) fn import_ahead(py: Python<'_>, setup: &WorkerSetup) {
     // Where the workers look beside what is on this process' path.
     let own = setup
         .config
@@ -178,7 +178,7 @@ pub fn import_ahead(py: Python<'_>, setup: &WorkerSetup) {
 }
 
 /// Sees to it that an application finds no module of these where an import would find its own.
-pub fn forget_hidden(py: Python<'_>, config: &Config) {
+pub(crate) fn forget_hidden(py: Python<'_>, config: &Config) {
     tell_ahead(py, config, "forget_hidden", ());
 }
 
@@ -193,7 +193,7 @@ fn tell_ahead<'py>(py: Python<'py>, config: &Config, function: &str, arguments: 
 }
 
 /// Has the terminal show what is typed again: a debugger that is ended at its prompt leaves it as it was there.
-pub fn restore_terminal() {
+pub(crate) fn restore_terminal() {
     let terminal = io::stdin();
     // From the background the kernel would stop this process for it.
     if !tcgetpgrp(&terminal).is_ok_and(|group| group == getpgrp()) {

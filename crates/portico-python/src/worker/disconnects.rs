@@ -15,7 +15,7 @@ use crate::hub::Hub;
 use crate::thread_status::ThreadStatus;
 
 /// Who runs callbacks, and what runs of them.
-pub struct DisconnectCallbacks {
+pub(crate) struct DisconnectCallbacks {
     /// Disconnected, of each thread, once the callbacks that were asked for have been called.
     running: Vec<Option<Receiver<()>>>,
     /// A thread of their own for callbacks: one that takes long must not keep timeouts waiting. Started when there
@@ -27,18 +27,18 @@ pub struct DisconnectCallbacks {
 
 impl DisconnectCallbacks {
     /// For `threads` threads, whose calls run in greenlets where there is a `hub`.
-    pub fn new(threads: usize, hub: Option<Arc<Hub>>) -> Self {
+    pub(crate) fn new(threads: usize, hub: Option<Arc<Hub>>) -> Self {
         Self { running: (0..threads).map(|_| None).collect(), callbacks: None, hub }
     }
 
     /// Whether none run of the thread `index`.
-    pub fn are_ended(&self, index: usize) -> bool {
+    pub(crate) fn are_ended(&self, index: usize) -> bool {
         let running = self.running.get(index).and_then(Option::as_ref);
         running.is_none_or(|running| running.try_recv() != Err(TryRecvError::Empty))
     }
 
     /// Does what is due for a call of the thread `index` whose client has left.
-    pub fn perform(
+    pub(crate) fn perform(
         &mut self,
         step: DisconnectStep,
         (index, record, number): (usize, &Arc<ThreadStatus>, u64),

@@ -17,7 +17,7 @@ const SETTINGS_VARIABLE: &str = "DJANGO_SETTINGS_MODULE";
 ///
 /// # Errors
 /// There is none, or its import failed.
-pub fn discover(py: Python<'_>, folder: &Path) -> Result<Loaded, LoadError> {
+pub(crate) fn discover(py: Python<'_>, folder: &Path) -> Result<Loaded, LoadError> {
     if let Some(loaded) = django(py, folder)? {
         return Ok(loaded);
     }

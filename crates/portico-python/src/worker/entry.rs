@@ -25,7 +25,7 @@ use crate::{import_path, interpreter};
 /// # Errors
 /// What a handler of a signal raises, and what Python's own output streams do.
 #[pyfunction]
-pub fn main(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<i32> {
+pub(crate) fn main(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<i32> {
     own_standard_streams();
     unblock_all(py)?;
     let status = run_command(py, arguments);
@@ -141,7 +141,11 @@ fn print(py: Python<'_>, printout: &Printout) -> PyResult<i32> {
 /// `ImportError` for a target that cannot be loaded, `OSError` for an address that cannot be listened on.
 #[pyfunction]
 #[pyo3(signature = (app, /, **settings))]
-pub fn serve(py: Python<'_>, app: &Bound<'_, PyAny>, settings: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
+pub(crate) fn serve(
+    py: Python<'_>,
+    app: &Bound<'_, PyAny>,
+    settings: Option<&Bound<'_, PyDict>>,
+) -> PyResult<()> {
     own_standard_streams();
     interpreter::watch(py)?;
     let mut pairs = Vec::new();

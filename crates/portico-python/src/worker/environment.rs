@@ -17,7 +17,7 @@ const MANAGERS: [&str; 6] =
 ///
 /// # Errors
 /// Python's own: a name or a value that no variable can have.
-pub fn fill(py: Python<'_>, config: &Config) -> PyResult<FormerEnvironment> {
+pub(crate) fn fill(py: Python<'_>, config: &Config) -> PyResult<FormerEnvironment> {
     let environ = environ(py)?;
     environ
         .set_item("SERVER_SOFTWARE", concat!("portico/", env!("CARGO_PKG_VERSION"), " (like gunicorn)"))?;
@@ -35,7 +35,7 @@ pub fn fill(py: Python<'_>, config: &Config) -> PyResult<FormerEnvironment> {
 ///
 /// # Errors
 /// Python's own.
-pub fn restore(py: Python<'_>, former: &FormerEnvironment) -> PyResult<()> {
+pub(crate) fn restore(py: Python<'_>, former: &FormerEnvironment) -> PyResult<()> {
     let environ = environ(py)?;
     former.iter().try_for_each(|(name, value)| match value {
         Some(value) => environ.set_item(name, value),
@@ -47,7 +47,7 @@ pub fn restore(py: Python<'_>, former: &FormerEnvironment) -> PyResult<()> {
 ///
 /// # Errors
 /// Python's own.
-pub fn keep_manager_apart(py: Python<'_>, config: &Config) -> PyResult<()> {
+pub(crate) fn keep_manager_apart(py: Python<'_>, config: &Config) -> PyResult<()> {
     let environ = environ(py)?;
     let asked = |name: &str| config.system.raw_env.iter().any(|(asked, _)| asked == name);
     MANAGERS

@@ -29,7 +29,7 @@ const LINES_AROUND: usize = 6;
 ///
 /// # Errors
 /// Python has no memory left.
-pub fn standing_in(py: Python<'_>, error: &LoadError) -> PyResult<Loaded> {
+pub(crate) fn standing_in(py: Python<'_>, error: &LoadError) -> PyResult<Loaded> {
     let place = error.cause.as_ref().and_then(|cause| place(py, cause));
     let text = error.traceback.as_deref().unwrap_or(&error.message);
     let page = ErrorPage {

@@ -24,7 +24,7 @@ const MODULES: &[(&str, &str)] = &[
 ///
 /// # Errors
 /// Modules of Python's own raise.
-pub fn obstacles(py: Python<'_>, restarted: &[String]) -> PyResult<Vec<String>> {
+pub(crate) fn obstacles(py: Python<'_>, restarted: &[String]) -> PyResult<Vec<String>> {
     let mut found = threads(py, restarted);
     found.extend(children(py)?);
     found.extend(connections(py)?);

@@ -27,7 +27,7 @@ static WITHHELD: Mutex<Vec<WithheldSocket>> = Mutex::new(Vec::new());
 ///
 /// # Errors
 /// Python's `os` refuses the hook; the kernel does not know a socket.
-pub fn withhold(py: Python<'_>, listeners: &[Listener]) -> PyResult<()> {
+pub(crate) fn withhold(py: Python<'_>, listeners: &[Listener]) -> PyResult<()> {
     let withheld = |listener: &Listener| -> PyResult<WithheldSocket> {
         let descriptor = listener.as_fd();
         let inode = fstat(descriptor).map_err(std::io::Error::from)?.st_ino;

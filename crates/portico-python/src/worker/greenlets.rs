@@ -20,7 +20,7 @@ use crate::hub::{self, Greenlet, Hub};
 use crate::thread_status::{self, InGreenlet, ThreadStatuses};
 
 /// The application, called in greenlets.
-pub struct Greenlets {
+pub(crate) struct Greenlets {
     hub: Arc<Hub>,
     gateway: Gateway,
     records: Arc<ThreadStatuses>,
@@ -56,13 +56,13 @@ struct GreenletCall {
 
 impl Greenlets {
     /// Has the calls of `gateway` run in greenlets of `hub`, and noted in `records`.
-    pub fn new(hub: Arc<Hub>, gateway: Gateway, records: Arc<ThreadStatuses>) -> Self {
+    pub(crate) fn new(hub: Arc<Hub>, gateway: Gateway, records: Arc<ThreadStatuses>) -> Self {
         let slots = records.iter().map(|_| Arc::default()).collect();
         Self { hub, gateway, records, slots }
     }
 
     /// Starts the greenlet number `index`. For any thread.
-    pub fn start(self: &Arc<Self>, index: usize) {
+    pub(crate) fn start(self: &Arc<Self>, index: usize) {
         let this = Arc::clone(self);
         self.hub.run_soon(move |py| {
             let own = Arc::clone(&this);
@@ -73,7 +73,7 @@ impl Greenlets {
     }
 
     /// Ends the greenlet number `index` when it has nothing to do. For any thread.
-    pub fn end(&self, index: usize) {
+    pub(crate) fn end(&self, index: usize) {
         if let Some(slot) = self.slots.get(index) {
             slot.state().closed = true;
             self.wake(slot);

@@ -38,7 +38,7 @@ use crate::import_path;
 
 /// The program as its supervisor sees it: listeners, logs, hooks, configuration and certificates. Owned by the
 /// supervisor's process; the workers get what they need through [`ForkContext`].
-pub struct SupervisorHost {
+pub(crate) struct SupervisorHost {
     config: Arc<Config>,
     /// The bound sockets, until they are closed.
     listeners: Option<Rc<Vec<Listener>>>,
@@ -55,42 +55,42 @@ pub struct SupervisorHost {
 
 /// The state that processes which are forked from now on begin with. A reload replaces it as a whole.
 #[derive(Clone)]
-pub struct ForkContext {
+pub(crate) struct ForkContext {
     /// The settings.
-    pub setup: WorkerSetup,
+    pub(crate) setup: WorkerSetup,
     /// The hooks, where something in Python is configured.
-    pub hooks: Option<Rc<Hooks>>,
+    pub(crate) hooks: Option<Rc<Hooks>>,
     /// Whose the workers are.
-    pub identity: Option<Identity>,
+    pub(crate) identity: Option<Identity>,
 }
 
 impl ForkContext {
     /// The hooks, where something in Python is configured.
-    pub fn hooks(&self) -> Option<Rc<Hooks>> {
+    pub(crate) fn hooks(&self) -> Option<Rc<Hooks>> {
         self.hooks.clone()
     }
 }
 
 /// The supervisor's resources beside its sockets; given back at its end.
 #[derive(Debug, Default)]
-pub struct OwnedResources {
+pub(crate) struct OwnedResources {
     /// `--pid`.
-    pub pidfile: Option<Pidfile>,
+    pub(crate) pidfile: Option<Pidfile>,
     /// Who reads certificates and keys.
-    pub reloader: Option<CertificateReloader>,
+    pub(crate) reloader: Option<CertificateReloader>,
 }
 
 /// Where this process comes from.
 #[derive(Debug, Default)]
-pub struct Origin {
+pub(crate) struct Origin {
     /// How it was started; `None` where Python does not know.
-    pub command_line: Option<CommandLine>,
+    pub(crate) command_line: Option<CommandLine>,
     /// It was started by `python -m`, which looks for modules in the current folder before all others.
-    pub by_module: bool,
+    pub(crate) by_module: bool,
     /// What it has from the supervisor that it is to replace, until it serves.
-    pub takeover: Option<Takeover>,
+    pub(crate) takeover: Option<Takeover>,
     /// That supervisor, until it has ended.
-    pub former: Option<Pid>,
+    pub(crate) former: Option<Pid>,
 }
 
 /// How often statsd is told of the certificates.
@@ -98,7 +98,7 @@ const CERTIFICATES_INTERVAL: Duration = Duration::from_secs(60);
 
 impl SupervisorHost {
     /// With these settings and bound sockets.
-    pub fn new(
+    pub(crate) fn new(
         fork_context: Rc<RefCell<ForkContext>>,
         listeners: Rc<Vec<Listener>>,
         origin: Origin,
@@ -269,7 +269,7 @@ impl Origin {
     /// # Errors
     /// That folder is gone; the supervisor that has started this one to replace it has laid nothing before it;
     /// Python's own.
-    pub fn find(py: Python<'_>, start: Option<&Folder>) -> Result<Self, StartError> {
+    pub(crate) fn find(py: Python<'_>, start: Option<&Folder>) -> Result<Self, StartError> {
         let gone = || StartError::System("the folder that it is started in has been removed".to_owned());
         let folder = start.ok_or_else(gone)?.path();
         let sys = py.import("sys")?;

@@ -15,7 +15,7 @@ use crate::error::one_line;
 
 /// Another user, another group, or both.
 #[derive(Clone, Debug)]
-pub struct Identity {
+pub(crate) struct Identity {
     user: Option<u32>,
     group: Option<u32>,
     /// Whose groups the workers have; those of `group` alone otherwise.
@@ -36,7 +36,7 @@ impl Identity {
     ///
     /// # Errors
     /// There is no such user or group, or this process may not become it.
-    pub fn find(py: Python<'_>, config: &Config) -> Result<Option<Self>, StartError> {
+    pub(crate) fn find(py: Python<'_>, config: &Config) -> Result<Option<Self>, StartError> {
         let user = config.system.user.as_ref().map(|account| user(py, account)).transpose()?;
         let own = user.as_ref().and_then(|user| user.known.as_ref()).map(|(_, group)| *group);
         let group = config.system.group.as_ref().map(|account| group(py, account)).transpose()?.or(own);
@@ -61,7 +61,7 @@ impl Identity {
     }
 
     /// Whose the files are that the server has for its workers.
-    pub fn owner(&self) -> Owner {
+    pub(crate) fn owner(&self) -> Owner {
         Owner { user: self.user, group: self.group }
     }
 
@@ -69,7 +69,7 @@ impl Identity {
     ///
     /// # Errors
     /// The system's: it lacks a capability.
-    pub fn take(&self, py: Python<'_>) -> PyResult<()> {
+    pub(crate) fn take(&self, py: Python<'_>) -> PyResult<()> {
         let os = py.import("os")?;
         let group = self.group.unwrap_or_else(|| getegid().as_raw());
         let groups = match &self.member {
@@ -103,7 +103,7 @@ impl Identity {
     }
 
     /// Gives them the files of the UNIX sockets.
-    pub fn give_sockets(&self, listeners: &[Listener]) {
+    pub(crate) fn give_sockets(&self, listeners: &[Listener]) {
         for listener in listeners {
             if let Err(error) = listener.give(self.owner()) {
                 log::warn!("{} cannot be given to the workers' user: {error}", listener.url());
@@ -114,7 +114,7 @@ impl Identity {
 
 /// Whether workers of the user that is named so can do less than this process, which is root. One that cannot be
 /// found counts as such.
-pub fn is_lesser(py: Python<'_>, account: &Account) -> bool {
+pub(crate) fn is_lesser(py: Python<'_>, account: &Account) -> bool {
     geteuid().is_root() && user(py, account).map_or(true, |entry| entry.id != 0)
 }
 

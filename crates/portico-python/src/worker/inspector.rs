@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use crate::hub;
 
 /// The thread's end at which jobs are put in.
-pub struct Inspector {
+pub(crate) struct Inspector {
     jobs: Option<Sender<Job>>,
     /// Disconnected once the thread has ended.
     ended: Receiver<()>,
@@ -29,7 +29,7 @@ impl Inspector {
     ///
     /// # Errors
     /// The system has no thread left.
-    pub fn start(name: &str) -> io::Result<Self> {
+    pub(crate) fn start(name: &str) -> io::Result<Self> {
         let (jobs, queue) = channel::<Job>();
         let (end, ended) = channel();
         let work = move || {
@@ -42,7 +42,10 @@ impl Inspector {
 
     /// Has `work` done, after what has been asked for before. Its result comes through what this returns, which
     /// is disconnected if there is none.
-    pub fn ask<T: Send + 'static>(&self, work: impl FnOnce(Python<'_>) -> T + Send + 'static) -> Receiver<T> {
+    pub(crate) fn ask<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(Python<'_>) -> T + Send + 'static,
+    ) -> Receiver<T> {
         let (answer, result) = channel();
         let job: Job = Box::new(move |py| {
             // Nobody listens any more where it took too long.

@@ -8,7 +8,7 @@ mod context;
 mod development;
 mod disconnects;
 mod discovery;
-pub mod entry;
+pub(crate) mod entry;
 mod environment;
 mod error_page;
 mod fork_safety;
@@ -54,7 +54,7 @@ use serving::WorkerRun;
 use signals::Signals;
 
 /// Where the application comes from.
-pub enum Source {
+pub(crate) enum Source {
     /// `Config::app`, or discovery.
     Target,
     /// A WSGI callable.
@@ -65,7 +65,7 @@ pub enum Source {
 
 /// Why a worker does not serve.
 #[derive(Debug)]
-pub enum StartError {
+pub(crate) enum StartError {
     /// An address that cannot be listened on.
     Listen(String),
     /// There is no application.
@@ -84,7 +84,7 @@ pub enum StartError {
 
 impl StartError {
     /// For the operator: one line, and the traceback if there is one.
-    pub fn told(&self) -> String {
+    pub(crate) fn told(&self) -> String {
         match self {
             Self::Hook(message)
             | Self::Listen(message)
@@ -110,7 +110,7 @@ impl StartError {
 
     /// The process' exit status, gunicorn's where it has one: 3 and 4 for the application (see `LoadError`; 3 if
     /// it does not warm up or cannot be forked), 1 for all else.
-    pub fn exit_status(&self) -> i32 {
+    pub(crate) fn exit_status(&self) -> i32 {
         match self {
             Self::Load(error) => error.exit_status,
             Self::Hook(_) | Self::Unforkable(_) | Self::WarmUp(_) => BOOT_FAILED,
@@ -147,7 +147,7 @@ impl From<LoadError> for StartError {
 ///
 /// # Errors
 /// See [`StartError`]; once it serves, nothing but a Python signal handler's exception.
-pub fn run(py: Python<'_>, resolved: &Resolved, source: Source) -> Result<(), StartError> {
+pub(crate) fn run(py: Python<'_>, resolved: &Resolved, source: Source) -> Result<(), StartError> {
     let setup = set_up(py, resolved, None)?;
     put_on_path(py, &setup.config, setup.folder.path())?;
     conf::install_loggers(py, &setup.config, error_stream(py)?)?;

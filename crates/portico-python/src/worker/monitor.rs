@@ -9,21 +9,21 @@ use crate::interpreter;
 use crate::thread_status::{ThreadStatuses, awaiting_client};
 
 /// An application whose calls can be watched.
-pub struct Monitor {
+pub(crate) struct Monitor {
     gateway: Gateway,
     records: Arc<ThreadStatuses>,
 }
 
 impl Monitor {
     /// Has the calls of `gateway` noted in `records`.
-    pub fn new(gateway: Gateway, records: Arc<ThreadStatuses>) -> Self {
+    pub(crate) fn new(gateway: Gateway, records: Arc<ThreadStatuses>) -> Self {
         Self { gateway, records }
     }
 }
 
 impl Monitor {
     /// The connections that the application has taken over.
-    pub fn streams(&self) -> &Arc<Streams> {
+    pub(crate) fn streams(&self) -> &Arc<Streams> {
         self.gateway.streams()
     }
 }

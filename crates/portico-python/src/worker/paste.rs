@@ -15,7 +15,7 @@ const MAIN: &str = "main";
 ///
 /// # Errors
 /// The package or the file is not there, or what they import raised.
-pub fn load(py: Python<'_>, paste: &Path, config: &Config) -> Result<Loaded, LoadError> {
+pub(crate) fn load(py: Python<'_>, paste: &Path, config: &Config) -> Result<Loaded, LoadError> {
     let text = paste.to_string_lossy();
     let (file, name) = text.rsplit_once('#').unwrap_or((&text, MAIN));
     let path = Path::new(file)

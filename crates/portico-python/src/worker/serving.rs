@@ -42,15 +42,15 @@ use crate::{forked_children, raw};
 const LEAVING: Duration = Duration::from_millis(500);
 
 /// A worker's ingredients. [`WorkerRun::run`] serves with them until the worker is to end.
-pub struct WorkerRun {
+pub(crate) struct WorkerRun {
     /// What it begins with.
-    pub setup: WorkerSetup,
+    pub(crate) setup: WorkerSetup,
     /// Where it accepts.
-    pub listeners: Vec<Listener>,
+    pub(crate) listeners: Vec<Listener>,
     /// Its place under a supervisor, if there is one.
-    pub context: Option<Arc<WorkerContext>>,
+    pub(crate) context: Option<Arc<WorkerContext>>,
     /// Where it writes the stacks of its threads, if somebody else has made that.
-    pub stacks: Option<StacksFile>,
+    pub(crate) stacks: Option<StacksFile>,
 }
 
 /// A worker that serves.
@@ -88,7 +88,7 @@ impl WorkerRun {
     ///
     /// # Errors
     /// See [`StartError`]; once it serves, nothing but a Python signal handler's exception.
-    pub fn run(self, py: Python<'_>, source: Source, signals: &mut Signals) -> Result<(), StartError> {
+    pub(crate) fn run(self, py: Python<'_>, source: Source, signals: &mut Signals) -> Result<(), StartError> {
         let Self { setup, listeners, context, stacks } = self;
         let setup = Arc::new(setup);
         let config = &setup.config;

@@ -19,7 +19,7 @@ use rustix::thread::gettid;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 
 /// Python's handlers of a worker's signals, replaced from its creation until its release.
-pub struct Signals {
+pub(crate) struct Signals {
     /// What Python had, to be put back.
     former: Vec<(i32, Py<PyAny>)>,
     caught: Option<Caught>,
@@ -48,7 +48,7 @@ impl Signals {
     ///
     /// # Errors
     /// The kernel's, or an exception of the `signal` module.
-    pub fn interrupting(py: Python<'_>, master: Master) -> PyResult<Self> {
+    pub(crate) fn interrupting(py: Python<'_>, master: Master) -> PyResult<Self> {
         let (exit_notifier, ring) = UnixStream::pair()?;
         exit_notifier.set_nonblocking(true)?;
         ring.set_nonblocking(true)?;
@@ -79,7 +79,7 @@ impl Signals {
     ///
     /// # Errors
     /// As [`Signals::interrupting`].
-    pub fn catch(&mut self, py: Python<'_>) -> PyResult<()> {
+    pub(crate) fn catch(&mut self, py: Python<'_>) -> PyResult<()> {
         if self.former.is_empty() {
             return Ok(());
         }
@@ -101,19 +101,19 @@ impl Signals {
     ///
     /// # Errors
     /// The process has no descriptor left.
-    pub fn exit_notifier(&self) -> io::Result<UnixStream> {
+    pub(crate) fn exit_notifier(&self) -> io::Result<UnixStream> {
         self.ring.try_clone()
     }
 
     /// Adds the descriptors that they need.
-    pub fn add_to(&self, vital: &VitalDescriptors) {
+    pub(crate) fn add_to(&self, vital: &VitalDescriptors) {
         let writer = self.caught.iter().map(|caught| &caught.writer);
         let ends = self.inbox.ends().chain(writer).chain([&self.ring]);
         ends.for_each(|end| vital.add("where signals arrive", end));
     }
 
     /// Where to wait for them.
-    pub fn inbox(&self) -> Inbox {
+    pub(crate) fn inbox(&self) -> Inbox {
         self.inbox.clone()
     }
 
@@ -121,7 +121,7 @@ impl Signals {
     ///
     /// # Errors
     /// An exception of the `signal` module.
-    pub fn release(&mut self, py: Python<'_>) -> PyResult<()> {
+    pub(crate) fn release(&mut self, py: Python<'_>) -> PyResult<()> {
         if let Some(caught) = self.caught.take() {
             // A signal of the last moment has its turn now: the handler that comes back would get it else.
             py.check_signals()?;
@@ -143,7 +143,7 @@ impl Signals {
 
 /// Has a process that is about to end ignore what would only disturb that: the end has been asked for, or
 /// comes by itself.
-pub fn ignore_at_end(py: Python<'_>) {
+pub(crate) fn ignore_at_end(py: Python<'_>) {
     let ignored = py.import("_signal").and_then(|signal| {
         let ignore = signal.getattr("SIG_IGN")?;
         [SIGTERM, SIGINT, SIGHUP, SIGQUIT]

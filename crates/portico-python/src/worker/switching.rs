@@ -10,14 +10,14 @@ use super::inspector::Inspector;
 
 /// The interval of one worker's interpreter.
 #[derive(Default)]
-pub struct SwitchInterval {
+pub(crate) struct SwitchInterval {
     switching: Switching,
     asked: Option<Receiver<Option<f64>>>,
 }
 
 impl SwitchInterval {
     /// Takes note that the longest call has been running for `longest`.
-    pub fn look(&mut self, longest: Duration, inspector: &Inspector) {
+    pub(crate) fn look(&mut self, longest: Duration, inspector: &Inspector) {
         let answer = self.asked.as_ref().map(Receiver::try_recv);
         let shortened = match answer {
             None | Some(Err(TryRecvError::Empty)) => None,

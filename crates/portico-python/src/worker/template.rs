@@ -25,20 +25,20 @@ use crate::raw;
 use crate::stacks::{self, Stacks};
 
 /// A process that the template has forked, with the application in it.
-pub struct ForkedWorker<'py> {
+pub(crate) struct ForkedWorker<'py> {
     /// Its place.
-    pub child: ChildContext,
+    pub(crate) child: ChildContext,
     /// The application.
-    pub loaded: Loaded,
+    pub(crate) loaded: Loaded,
     /// How it was forked.
-    pub fork: PythonFork<'py>,
+    pub(crate) fork: PythonFork<'py>,
 }
 
 /// How often what waits for the log's reader is tried again.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Is a template. Returns in the workers that it forks alone.
-pub fn run<'py>(
+pub(crate) fn run<'py>(
     py: Python<'py>,
     fork_context: &ForkContext,
     mut child: ChildContext,

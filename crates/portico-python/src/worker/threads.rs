@@ -25,7 +25,7 @@ use crate::hub;
 use crate::thread_status;
 
 /// The threads of one worker.
-pub struct Threads {
+pub(crate) struct Threads {
     pool: Arc<PoolState>,
     body: ThreadMain,
 }
@@ -63,7 +63,7 @@ impl Threads {
     ///
     /// # Errors
     /// The system has no thread left.
-    pub fn start(
+    pub(crate) fn start(
         py: Python<'_>,
         config: &Config,
         exit_notifier: UnixStream,
@@ -79,7 +79,7 @@ impl Threads {
     ///
     /// # Errors
     /// The system has no thread left.
-    pub fn start_for(
+    pub(crate) fn start_for(
         py: Python<'_>,
         greenlets: Arc<Greenlets>,
         count: u32,
@@ -103,7 +103,7 @@ impl Threads {
     ///
     /// # Errors
     /// The system has no thread left.
-    pub fn start_another(&self, py: Python<'_>) -> PyResult<bool> {
+    pub(crate) fn start_another(&self, py: Python<'_>) -> PyResult<bool> {
         // The one that is about to be replaced counts already.
         if !self.pool.members().numbers.may_replace() {
             return Ok(false);
@@ -116,7 +116,7 @@ impl Threads {
     ///
     /// # Errors
     /// The system has no thread left: that thread is one of those that response requests as before.
-    pub fn start_beside(&self, py: Python<'_>, index: usize) -> PyResult<()> {
+    pub(crate) fn start_beside(&self, py: Python<'_>, index: usize) -> PyResult<()> {
         if !self.start_one(py)? {
             return Err(PyRuntimeError::new_err("there are as many threads as there may be"));
         }
@@ -172,24 +172,24 @@ impl Threads {
     }
 
     /// Counts thread number `index` no more: it is stuck in the application.
-    pub fn write_off(&self, index: usize) {
+    pub(crate) fn write_off(&self, index: usize) {
         self.pool.members().numbers.write_off(index);
         self.pool.ring();
     }
 
     /// Whether every thread that has not been written off is done with the engine. They are so once that has
     /// `stopped`; before it, that the last one has been written off is no end: another is about to take its place.
-    pub fn all_ended(&self, stopped: bool) -> bool {
+    pub(crate) fn all_ended(&self, stopped: bool) -> bool {
         self.pool.members().numbers.all_ended(stopped)
     }
 
     /// Has the main thread look whether all have ended.
-    pub fn ring(&self) {
+    pub(crate) fn ring(&self) {
         self.pool.ring();
     }
 
     /// Whether some that have been written off are still in the application.
-    pub fn are_some_stuck(&self) -> bool {
+    pub(crate) fn are_some_stuck(&self) -> bool {
         self.pool.members().numbers.are_some_stuck()
     }
 
@@ -198,7 +198,7 @@ impl Threads {
     ///
     /// # Errors
     /// What a signal handler raises meanwhile.
-    pub fn join(&self, py: Python<'_>) -> PyResult<()> {
+    pub(crate) fn join(&self, py: Python<'_>) -> PyResult<()> {
         let threads = self.pool.members().take_ended();
         threads.into_iter().try_for_each(|thread| match thread {
             ThreadHandle::Python(thread) => thread.call_method0(py, "join").map(drop),

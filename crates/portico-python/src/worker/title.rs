@@ -8,7 +8,7 @@ use pyo3::sync::PyOnceLock;
 
 /// What a process of the server is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
+pub(crate) enum Role {
     /// The supervisor: the word that gunicorn has, since scripts look for it.
     Master,
     /// Imports the application and forks the workers.
@@ -22,7 +22,7 @@ static SETTER: PyOnceLock<Option<Py<PyAny>>> = PyOnceLock::new();
 
 /// Looks for the package that gunicorn needs for titles. To be called before the first title, while what is found
 /// is no module of the application's: the supervisor may be root.
-pub fn find_setter(py: Python<'_>) {
+pub(crate) fn find_setter(py: Python<'_>) {
     setter(py);
 }
 
@@ -33,7 +33,7 @@ fn setter(py: Python<'_>) -> Option<&Bound<'_, PyAny>> {
 
 /// Calls this process `portico: master [NAME]`, as gunicorn does and if the package that gunicorn needs for it is
 /// there; by 15 bytes alone (prctl(2), PR_SET_NAME) otherwise. Returns whether it was there.
-pub fn set(py: Python<'_>, role: Role, config: &Config) -> bool {
+pub(crate) fn set(py: Python<'_>, role: Role, config: &Config) -> bool {
     let (word, short): (_, &CStr) = match role {
         Role::Master => ("master", c"portico: master"),
         Role::Template => ("template", c"portico: templ."),

@@ -63,7 +63,11 @@ struct Start<'py> {
 ///
 /// # Errors
 /// See [`StartError`].
-pub fn run(py: Python<'_>, resolved: &Resolved, mut configuration: Configuration) -> Result<i32, StartError> {
+pub(crate) fn run(
+    py: Python<'_>,
+    resolved: &Resolved,
+    mut configuration: Configuration,
+) -> Result<i32, StartError> {
     let mut origin = Origin::find(py, configuration.start())?;
     let start = configuration.start().cloned();
     if resolved.config.only_checks() {

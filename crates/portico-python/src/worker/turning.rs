@@ -12,7 +12,7 @@ use crate::hub::Hub;
 use crate::thread_status::ThreadStatuses;
 
 /// A hub that is watched.
-pub struct HubQuestions {
+pub(crate) struct HubQuestions {
     hub: Arc<Hub>,
     records: Arc<ThreadStatuses>,
     /// When it last came round.
@@ -23,12 +23,12 @@ pub struct HubQuestions {
 
 impl HubQuestions {
     /// Of `hub`, whose greenlets have `records`.
-    pub fn new(hub: Arc<Hub>, records: Arc<ThreadStatuses>) -> Self {
+    pub(crate) fn new(hub: Arc<Hub>, records: Arc<ThreadStatuses>) -> Self {
         Self { hub, records, came_round: Arc::default(), keeper: None }
     }
 
     /// Has `calls` look whether the hub turns, and asks what it wants to know. To be called while calls run.
-    pub fn look(&mut self, now: u64, calls: &mut CallWatch, inspector: &Inspector) {
+    pub(crate) fn look(&mut self, now: u64, calls: &mut CallWatch, inspector: &Inspector) {
         let answer = match self.keeper.as_ref().map(Receiver::try_recv) {
             None | Some(Err(TryRecvError::Empty)) => None,
             Some(Ok(keeper)) => Some(keeper),

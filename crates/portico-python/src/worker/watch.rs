@@ -34,30 +34,30 @@ use crate::stacks::{self, Stacks};
 use crate::thread_status::{ThreadStatus, ThreadStatuses};
 
 /// What is watched, and who is told.
-pub struct Watching {
+pub(crate) struct Watching {
     /// The settings.
-    pub config: Arc<Config>,
+    pub(crate) config: Arc<Config>,
     /// The threads' records.
-    pub records: Arc<ThreadStatuses>,
+    pub(crate) records: Arc<ThreadStatuses>,
     /// The engine.
-    pub lending: Arc<Lending>,
+    pub(crate) lending: Arc<Lending>,
     /// The threads.
-    pub threads: Arc<Threads>,
+    pub(crate) threads: Arc<Threads>,
     /// Where the application's threads are greenlets: their hub.
-    pub hub: Option<Arc<Hub>>,
+    pub(crate) hub: Option<Arc<Hub>>,
     /// Where stacks come from.
-    pub stacks: Arc<Stacks>,
+    pub(crate) stacks: Arc<Stacks>,
     /// Asks for the worker to be replaced, for a reason; called at most once. `None` where nobody can replace it.
-    pub replace: Option<Box<dyn Fn(String) + Send>>,
+    pub(crate) replace: Option<Box<dyn Fn(String) + Send>>,
     /// Is told, in Python, that a thread is stuck.
-    pub stuck: Option<Stuck>,
+    pub(crate) stuck: Option<Stuck>,
 }
 
 /// What is told in Python that a thread is stuck.
-pub type Stuck = Arc<dyn Fn(Python<'_>) + Send + Sync>;
+pub(crate) type Stuck = Arc<dyn Fn(Python<'_>) + Send + Sync>;
 
 /// The thread. Dropping this ends it, and waits for that: not to be done with the interpreter in hand.
-pub struct WatchThread {
+pub(crate) struct WatchThread {
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -66,7 +66,7 @@ pub struct WatchThread {
 ///
 /// # Errors
 /// The system has no thread left.
-pub fn start(watching: Watching) -> io::Result<WatchThread> {
+pub(crate) fn start(watching: Watching) -> io::Result<WatchThread> {
     let (stop, stopped) = channel();
     let mut watcher = CallWatcher::new(watching)?;
     let work = move || {
@@ -419,7 +419,7 @@ impl PendingStack {
 }
 
 /// Writes the rest of the access log, and tells what went wrong with requests.
-pub fn close(lending: &Lending) {
+pub(crate) fn close(lending: &Lending) {
     if let Some(error_summary) = lending.close().and_then(|counters| counters.error_summary()) {
         log::info!("Since the start: {error_summary}");
     }
