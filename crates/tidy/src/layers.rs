@@ -179,7 +179,17 @@ const ORDERS: &[Order] = &[
     Order {
         crate_name: "portico-worker",
         rows: &[
-            &["call_status", "error", "escalation", "inbox", "raw", "recycling", "siblings", "slot_handle"],
+            &[
+                "call_status",
+                "ending",
+                "error",
+                "escalation",
+                "inbox",
+                "raw",
+                "recycling",
+                "siblings",
+                "slot_handle",
+            ],
             &["start_pipe", "switching", "thread_numbers"],
             &["disconnects", "hub_turning", "logging", "process_watch", "setup", "sizing", "warmup"],
             &["call_watch", "crippled", "folders", "logs"],

@@ -18,6 +18,7 @@ mod host;
 mod identity;
 mod inspector;
 mod monitor;
+mod orders;
 mod paste;
 mod serving;
 mod signals;

@@ -1,21 +1,20 @@
-//! The life of a worker process: import the application, start the engine and its threads, warm up, accept,
-//! wait for a signal or a command, stop. One file because these steps share what a worker has, and follow each
-//! other.
+//! The life of a worker process: import the application, start the engine and its threads, warm up, accept, wait
+//! for what ends it (`orders.rs` has that), stop.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
-use std::{io, mem, thread};
 
-use portico_log::{AccessLog, LineConstants, Occurrences, Reopener};
+use portico_log::{AccessLog, LineConstants, Occurrences};
 use portico_net::Listener;
 use pyo3::prelude::*;
 
 use log::Level;
 use portico_config::Config;
 use portico_server::{Application, Lending};
-use portico_supervisor::{ControlCommand, LogFiles, Report, StacksFile};
+use portico_supervisor::{Report, StacksFile};
 use portico_worker::{
-    Inbox, SlotHandle, Wake, WorkerSetup, counted, crippled_message, end_crippled, logging, logs, opening,
+    Inbox, LEAVING, SlotHandle, Wake, WorkerSetup, counted, crippled_message, end_crippled, logging, opening,
     telemetry, warm_up,
 };
 
@@ -25,6 +24,7 @@ use super::development::Reloader;
 use super::error_page;
 use super::greenlets::Greenlets;
 use super::monitor::Monitor;
+use super::orders::Orders;
 use super::signals::{Signals, ignore_at_end};
 use super::threads::Threads;
 use super::watch::{self, Stuck, Watching, close};
@@ -37,9 +37,6 @@ use crate::hub::Hub;
 use crate::stacks::{self, Stacks};
 use crate::thread_status::ThreadStatuses;
 use crate::{forked_children, raw};
-
-/// How long threads that have nothing to do any more may take to end.
-const LEAVING: Duration = Duration::from_millis(500);
 
 /// A worker's ingredients. [`WorkerRun::run`] serves with them until the worker is to end.
 pub(crate) struct WorkerRun {
@@ -55,7 +52,6 @@ pub(crate) struct WorkerRun {
 
 /// A worker that serves.
 struct Serving {
-    setup: Arc<WorkerSetup>,
     config: Arc<Config>,
     lending: Arc<Lending>,
     threads: Arc<Threads>,
@@ -64,23 +60,7 @@ struct Serving {
     context: Option<Arc<WorkerContext>>,
     /// Where the application's threads are greenlets: their hub, which goes on while the main thread waits.
     hub: Option<Arc<Hub>>,
-    reopener: Option<Reopener>,
-    ending: Mutex<Ending>,
-}
-
-/// How a worker ends.
-#[derive(Default)]
-struct Ending {
-    /// The exit status, if the process has to end without its threads.
-    status: i32,
-    /// The supervisor has died.
-    orphaned: bool,
-    /// When the process ends in any case, once it is to end.
-    end: Option<Instant>,
-    /// It was told by a signal to end, and has asked for a successor.
-    leaving: bool,
-    /// What sees to that while Python cannot.
-    forced_exits: Vec<mpsc::Sender<()>>,
+    orders: Arc<Orders>,
 }
 
 impl WorkerRun {
@@ -125,8 +105,9 @@ impl WorkerRun {
             stuck: context.clone().map(aborting),
         })
         .map_err(|error| system("starting threads", &error))?;
-        let serving = Arc::new(Serving {
-            setup: Arc::clone(&setup),
+        let engine = (Arc::clone(&lending), Arc::clone(&threads));
+        let orders = Arc::new(Orders::new(Arc::clone(&setup), engine, context.clone(), reopener));
+        let serving = Serving {
             config: Arc::clone(config),
             lending: Arc::clone(&lending),
             threads: Arc::clone(&threads),
@@ -134,9 +115,8 @@ impl WorkerRun {
             stacks: Arc::clone(&stacks),
             context: context.clone(),
             hub,
-            reopener,
-            ending: Mutex::default(),
-        });
+            orders,
+        };
         let result = serving.serve(py, &target, listeners, signals).and_then(|()| serving.check());
         drop(serving);
         stacks.uninstall(py);
@@ -182,7 +162,7 @@ impl Called {
 
 impl Serving {
     fn serve(
-        self: &Arc<Self>,
+        &self,
         py: Python<'_>,
         target: &str,
         listeners: Vec<Listener>,
@@ -196,7 +176,7 @@ impl Serving {
     }
 
     fn serve_until_end(
-        self: &Arc<Self>,
+        &self,
         py: Python<'_>,
         target: &str,
         listeners: Vec<Listener>,
@@ -206,8 +186,8 @@ impl Serving {
             if let Some(context) = &self.context {
                 context.boot_failed(&error);
             }
-            self.ending().status = error.exit_status();
-            py.detach(|| self.stop());
+            self.orders.ending().fail(error.exit_status());
+            py.detach(|| self.orders.stop());
             self.wait_for_end(py, inbox)?;
             return Err(error);
         }
@@ -229,10 +209,6 @@ impl Serving {
         let (config, lending, server) =
             (Arc::clone(&self.config), Arc::clone(&self.lending), Arc::clone(listener.server()));
         Ok(self.outside(py, move || warm_up(&config, &lending, &server))?)
-    }
-
-    fn ending(&self) -> MutexGuard<'_, Ending> {
-        self.ending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs `work` without the interpreter, and with the hub going on if there is one.
@@ -273,10 +249,10 @@ impl Serving {
 
     /// Waits for what ends the worker, and then until everything has stopped; ends the process itself if a
     /// thread is stuck in the application beyond the time that it has.
-    fn wait_for_end(self: &Arc<Self>, py: Python<'_>, inbox: &Inbox) -> Result<(), StartError> {
+    fn wait_for_end(&self, py: Python<'_>, inbox: &Inbox) -> Result<(), StartError> {
         loop {
-            let (this, inbox) = (Arc::clone(self), inbox.clone());
-            let wake = self.outside(py, move || this.follow(&inbox));
+            let (orders, inbox) = (Arc::clone(&self.orders), inbox.clone());
+            let wake = self.outside(py, move || orders.follow(&inbox));
             py.check_signals()?;
             let wake = match wake {
                 Ok(wake) => wake,
@@ -319,135 +295,10 @@ impl Serving {
         failure.map_or(Ok(()), |reason| Err(StartError::System(crippled_message(reason))))
     }
 
-    /// Does what signals and the supervisor want, until something happens that takes the interpreter; without
-    /// it so far, for the application may keep it to itself.
-    fn follow(&self, inbox: &Inbox) -> io::Result<Wake> {
-        loop {
-            let end = self.ending().end;
-            let left = end.map(|end| end.saturating_duration_since(Instant::now()));
-            let supervised = self.context.as_deref().filter(|_| !self.ending().orphaned);
-            match inbox.wait(supervised.map(WorkerContext::control), left)? {
-                Wake::Stop(signal) if end.is_none() => self.leave(signal, supervised),
-                Wake::Stop(signal) | Wake::StopNow(signal) => {
-                    log::info!("Handling signal: {signal}; stopping at once");
-                    if let Some(context) = &self.context {
-                        context.report(&Report::Replace(format!("it was told to stop at once ({signal})")));
-                    }
-                    self.stop();
-                    return Ok(Wake::Interrupted);
-                }
-                Wake::Command(ControlCommand::Stop) => {
-                    self.obey(ControlCommand::Stop);
-                    return Ok(Wake::Interrupted);
-                }
-                Wake::Command(ControlCommand::ReopenLogs(files)) => {
-                    self.take_logs(files);
-                    return Ok(Wake::ReopenLogs);
-                }
-                Wake::ReopenLogs => {
-                    self.reopen_logs();
-                    return Ok(Wake::ReopenLogs);
-                }
-                Wake::Command(command) => self.obey(command),
-                Wake::Orphaned => {
-                    self.ending().orphaned = true;
-                    let limit = self.config.graceful_timeout;
-                    log::error!(
-                        "The supervisor has died; finishing what runs, {} s at most",
-                        limit.as_secs_f64()
-                    );
-                    self.drain(limit);
-                }
-                // It takes the interpreter only where that is the end: a call that was given up may keep it.
-                Wake::ExitNotified if !self.threads.all_ended(self.lending.is_stopped()) => {}
-                wake @ (Wake::TellStacks
-                | Wake::Interrupted
-                | Wake::Handlers
-                | Wake::ExitNotified
-                | Wake::Timeout) => return Ok(wake),
-            }
-        }
-    }
-
-    /// Ends at a signal: when there is a successor, as all who leave; at the second time without one.
-    fn leave(&self, signal: &str, supervised: Option<&WorkerContext>) {
-        let leaving = mem::replace(&mut self.ending().leaving, true);
-        if let Some(context) = supervised.filter(|_| !leaving) {
-            log::info!("Handling signal: {signal}; leaving when another worker is ready");
-            return context.report(&Report::Signalled);
-        }
-        let limit = self.config.graceful_timeout;
-        log::info!("Handling signal: {signal}; finishing what runs, {} s at most", limit.as_secs_f64());
-        match self.context {
-            Some(_) => self.retire(limit),
-            None => self.drain(limit),
-        }
-    }
-
-    /// Does what the supervisor wants.
-    fn obey(&self, command: ControlCommand) {
-        log::debug!("The supervisor tells this process {command}");
-        match command {
-            ControlCommand::Retire(limit) => self.retire(limit),
-            ControlCommand::Drain(limit) => self.drain(limit),
-            ControlCommand::AnnounceClose => self.lending.announce_close(),
-            ControlCommand::Stop => self.stop(),
-            ControlCommand::ReopenLogs(files) => self.take_logs(files),
-            ControlCommand::Fork { .. } => {
-                log::error!("a worker was told to fork another (this is a bug in Portico)")
-            }
-        }
-    }
-
     /// For the hook `worker_int`.
     fn tell_interruption(&self, py: Python<'_>) {
         if let Some(context) = &self.context {
             context.tell(py, "interrupt", "worker_int");
-        }
-    }
-
-    /// The supervisor has opened the logs again.
-    fn take_logs(&self, files: LogFiles) {
-        logs::take(&self.setup, files);
-        if let Some(reopener) = &self.reopener {
-            reopener.reopen();
-        }
-    }
-
-    /// As one that was told to by a signal of its own.
-    fn reopen_logs(&self) {
-        logs::reopen(&self.setup);
-        if let Some(reopener) = &self.reopener {
-            reopener.reopen();
-        }
-    }
-
-    fn retire(&self, limit: Duration) {
-        self.end_within(limit);
-        self.lending.retire(limit);
-    }
-
-    fn drain(&self, limit: Duration) {
-        self.end_within(limit);
-        self.lending.drain(limit);
-    }
-
-    fn stop(&self) {
-        self.end_within(Duration::ZERO);
-        self.lending.stop();
-    }
-
-    /// Sees to it that the process ends after this time, or when it was to end already. First of all the siblings
-    /// are told: none is to rely on this worker once its engine takes nothing any more.
-    fn end_within(&self, limit: Duration) {
-        if let Some(context) = &self.context {
-            context.retiring();
-        }
-        let end = Instant::now() + limit + LEAVING;
-        let mut ending = self.ending();
-        if ending.end.is_none_or(|former| end < former) {
-            ending.end = Some(end);
-            ending.forced_exits.push(exit_in_any_case(&self.lending, end + LEAVING));
         }
     }
 
@@ -463,29 +314,9 @@ impl Serving {
         flush_output(py);
         py.detach(|| {
             close(&self.lending);
-            logging::exit(self.ending().status)
+            logging::exit(self.orders.ending().status())
         })
     }
-}
-
-/// Sees to it that the process ends at `end`, also if code of the application keeps the interpreter to
-/// itself, so that the main thread cannot run. Dropping what this returns calls it off.
-fn exit_in_any_case(lending: &Arc<Lending>, end: Instant) -> mpsc::Sender<()> {
-    let lending = Arc::clone(lending);
-    let (calling_off, called_off) = mpsc::channel();
-    let exit = move || {
-        let left = end.saturating_duration_since(Instant::now());
-        if called_off.recv_timeout(left) == Err(mpsc::RecvTimeoutError::Timeout) {
-            lending.stop();
-            logging::end_diversion(Duration::ZERO);
-            log::error!("the application keeps the interpreter to itself; leaving without it");
-            logging::exit(0);
-        }
-    };
-    if let Err(error) = thread::Builder::new().name("portico-exit".to_owned()).spawn(exit) {
-        log::warn!("nothing will end the process if the application is stuck: {error}");
-    }
-    calling_off
 }
 
 /// Ends the process as Python does, as far as that goes with threads that are stuck in the application: one that
