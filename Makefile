@@ -66,7 +66,7 @@ test: fmt-check ruff tidy python-tests-ready ## Run every check and every test
 
 .PHONY: test-rust
 test-rust: $(BIN)/python ## Run the Rust tests; the house rules are apart, in `make tidy`
-	cargo test --workspace --exclude tidy --locked --quiet
+	cargo test --workspace --exclude tidy $$($(BIN)/python .ci/unlinkable) --locked --quiet
 
 .PHONY: test-loom
 test-loom: ## Check the lending of the event loop against every interleaving of its threads

@@ -83,3 +83,15 @@ pub(crate) fn one_line(py: Python<'_>, error: &PyErr) -> String {
     let says = shortened(says.split('\n').next().unwrap_or_default(), SAYING_CHARS_MAX);
     if says.is_empty() { class } else { format!("{class}: {says}") }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_text_loses_its_middle() {
+        assert_eq!(shortened("abcdef", 6), "abcdef");
+        assert_eq!(shortened("abcdefg", 6), "abc [1 characters left out] efg");
+        assert_eq!(shortened("äöüßéè", 4), "äö [2 characters left out] éè", "by characters, not bytes");
+    }
+}

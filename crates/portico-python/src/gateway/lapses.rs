@@ -113,3 +113,28 @@ impl Lapse {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_lapse_is_told_once_in_a_process() {
+        let mut lapses = Lapses::default();
+        assert!(lapses.is_empty());
+        lapses.add(Lapse::Te);
+        lapses.add(Lapse::KeepAlive);
+        lapses.add(Lapse::Te);
+        assert_eq!(lapses.take_untold().collect::<Vec<_>>(), [Lapse::KeepAlive, Lapse::Te]);
+        let mut others = Lapses::default();
+        others.add(Lapse::Te);
+        others.add(Lapse::Upgrade);
+        assert_eq!(others.take_untold().collect::<Vec<_>>(), [Lapse::Upgrade]);
+    }
+
+    #[test]
+    fn each_lapse_has_its_bit() {
+        let all = ALL.iter().fold(0, |all, lapse| all | lapse.bit());
+        assert_eq!(all.count_ones() as usize, ALL.len());
+    }
+}

@@ -140,3 +140,18 @@ fn parts(frame: &str) -> Option<(&str, u32, &str)> {
     let (line, name) = rest.split_once(" in ")?;
     Some((file, line.parse().ok()?, name))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_of_the_faulthandler_has_three_parts() {
+        assert_eq!(parts("  File \"shop/views.py\", line 7 in index\n"), Some(("shop/views.py", 7, "index")));
+        let odd = "  File \"a\", line 1 in b.py\", line 7 in f in g\n";
+        assert_eq!(parts(odd), Some(("a\", line 1 in b.py", 7, "f in g")), "the last line number counts");
+        for other in ["  <invalid frame>\n", "  File \"a.py\", line ??? in f\n", ""] {
+            assert_eq!(parts(other), None, "{other}");
+        }
+    }
+}

@@ -345,3 +345,26 @@ fn is_coroutine_function(application: &Bound<'_, PyAny>) -> bool {
 fn a_class(value: &Bound<'_, PyAny>) -> String {
     format!("of type {}", value.get_type().name().map(|name| name.to_string()).unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_file_has_the_name_of_its_packages() {
+        let folder = tempfile::tempdir().unwrap();
+        let package = folder.path().join("shop/views");
+        fs::create_dir_all(&package).unwrap();
+        for init in ["shop/__init__.py", "shop/views/__init__.py"] {
+            fs::write(folder.path().join(init), "").unwrap();
+        }
+        let name = |file: &str| module_name(&folder.path().join(file));
+        let top = folder.path().to_owned();
+        assert_eq!(name("wsgi.py"), (top.clone(), "wsgi".to_owned()));
+        assert_eq!(name("shop/wsgi.py"), (top.clone(), "shop.wsgi".to_owned()));
+        assert_eq!(name("shop/views/index.py"), (top.clone(), "shop.views.index".to_owned()));
+        assert_eq!(name("shop/views/__init__.py"), (top, "shop.views".to_owned()));
+    }
+}

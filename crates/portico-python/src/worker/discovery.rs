@@ -80,3 +80,32 @@ fn settings_module(manage: &str) -> Option<&str> {
 fn found(loaded: Loaded, file: &str) -> Loaded {
     Loaded { target: format!("{} (found through {file})", loaded.target), ..loaded }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_settings_module_is_read_from_manage_py() {
+        for manage in [
+            "os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'shop.settings')",
+            "os.environ.setdefault(\n    \"DJANGO_SETTINGS_MODULE\", \"shop.settings\"\n)",
+            "os.environ[\"DJANGO_SETTINGS_MODULE\"] = 'shop.settings'",
+        ] {
+            assert_eq!(settings_module(manage), Some("shop.settings"), "{manage}");
+        }
+    }
+
+    #[test]
+    fn what_names_no_module_is_left_alone() {
+        for manage in [
+            "import os",
+            "setdefault('DJANGO_SETTINGS_MODULE', settings())",
+            "setdefault('DJANGO_SETTINGS_MODULE', '')",
+            "setdefault('DJANGO_SETTINGS_MODULE', 'a b')",
+            "setdefault('DJANGO_SETTINGS_MODULE', 'shop",
+        ] {
+            assert_eq!(settings_module(manage), None, "{manage}");
+        }
+    }
+}

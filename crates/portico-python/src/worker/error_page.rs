@@ -163,3 +163,31 @@ const STYLE: &str = "\
     .place { font-family: monospace } .note { color: #666; font-size: .9rem }\n\
     @media (prefers-color-scheme: dark) { body { color: #ddd; background: #1b1b1b } h1 { color: #f88 } \
     pre { background: #262626 } mark { background: #622 } .note { color: #999 } }\n";
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn what_the_application_says_is_no_markup() {
+        assert_eq!(escaped("<b title=\"x\">&</b>"), "&lt;b title=&quot;x&quot;&gt;&amp;&lt;/b&gt;");
+    }
+
+    #[test]
+    fn the_failed_line_is_marked_among_its_neighbours() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("wsgi.py");
+        let text: String = (1..=20).map(|number| format!("line_{number} < 1\n")).collect();
+        fs::write(&file, text).unwrap();
+        let shown = source(&file, 10).unwrap();
+        let lines: Vec<&str> = shown.lines().collect();
+        assert_eq!(
+            (lines.len(), lines[LINES_AROUND]),
+            (2 * LINES_AROUND + 1, "<mark>   10  line_10 &lt; 1</mark>")
+        );
+        assert_eq!(source(&file, 1).unwrap().lines().count(), 1 + LINES_AROUND);
+        assert_eq!((source(&file, 100), source(&folder.path().join("gone.py"), 1)), (None, None));
+    }
+}
