@@ -37,7 +37,7 @@ pub(crate) struct Environs {
 }
 
 /// The parts of a request that the environ is made of.
-pub struct Parts<'a, 'py> {
+pub(super) struct Parts<'a, 'py> {
     /// Its head, and who has sent it.
     pub request: &'a RequestContext,
     /// Its id, if it has one.
