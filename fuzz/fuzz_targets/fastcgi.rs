@@ -7,7 +7,7 @@
 mod support;
 
 use portico_proto::fastcgi::{Session, Settings, Stream};
-use portico_proto::{AddedFields, Fields, HttpDate, Limits, IoProgress, Part, Protocol, ResponseHead, SessionEvent};
+use portico_proto::{AddedFields, Fields, HttpDate, Limits, IoProgress, Part, Protocol, ResponseHead, StreamEvent};
 
 const SETTINGS: Settings = Settings { connections_max: 9, requests_max: 5 };
 
@@ -20,12 +20,12 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         session.receive(piece);
         while let Ok(Some(event)) = session.next_event() {
             match event {
-                SessionEvent::Opened(number, stream) => {
+                StreamEvent::Opened(number, stream) => {
                     assert!(!closed);
                     streams.push((number, stream));
                 }
-                SessionEvent::Reset(number, _) => streams.retain(|(other, _)| *other != number),
-                SessionEvent::Arriving(..) | SessionEvent::Body(_) | SessionEvent::Room(_) => {}
+                StreamEvent::Reset(number, _) => streams.retain(|(other, _)| *other != number),
+                StreamEvent::Arriving(..) | StreamEvent::Body(_) | StreamEvent::Room(_) => {}
             }
         }
         assert!(streams.len() <= 5);

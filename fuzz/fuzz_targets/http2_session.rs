@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use portico_proto::http2::{PREFACE, Session, Settings, Stream};
-use portico_proto::{AddedFields, Event, Fields, HttpDate, Limits, IoProgress, Part, ResponseHead, SessionEvent};
+use portico_proto::{AddedFields, Event, Fields, HttpDate, Limits, IoProgress, Part, ResponseHead, StreamEvent};
 
 const SETTINGS: Settings = Settings {
     concurrent_streams_max: 8,
@@ -52,9 +52,9 @@ fn receive(session: &mut Session, bytes: &[u8], streams: &mut Vec<(u32, Box<Stre
         let Some(event) = session.next_event(&limits) else { break };
         assert!(!closed);
         match event {
-            SessionEvent::Opened(number, stream) => streams.push((number, stream)),
-            SessionEvent::Reset(number, _) => streams.retain(|(other, _)| *other != number),
-            SessionEvent::Arriving(..) | SessionEvent::Body(_) | SessionEvent::Room(_) => {}
+            StreamEvent::Opened(number, stream) => streams.push((number, stream)),
+            StreamEvent::Reset(number, _) => streams.retain(|(other, _)| *other != number),
+            StreamEvent::Arriving(..) | StreamEvent::Body(_) | StreamEvent::Room(_) => {}
         }
     }
     for (number, stream) in streams.iter_mut() {

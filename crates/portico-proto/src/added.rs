@@ -1,6 +1,6 @@
 //! The fields that the server adds to the head of a response.
 
-use crate::{Fields, HttpDate};
+use crate::date::HttpDate;
 
 /// The fields that say where a response comes from. The server decides which of them a response gets
 /// ([`AddedFields::beside`]); the protocols write what they are given.

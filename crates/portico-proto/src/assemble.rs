@@ -1,7 +1,10 @@
 //! Makes a request head of what a protocol tells in parts rather than in the lines of HTTP/1.
 
+use crate::error::{Error, ErrorKind};
 use crate::http1::Control;
-use crate::{Error, ErrorKind, Framing, Limits, RequestHead, Span, Version, grammar, http1, singletons};
+use crate::limits::Limits;
+use crate::message::{Framing, RequestHead, Span, Version};
+use crate::{grammar, http1, singletons};
 
 /// The parts of a head that a protocol without a request line tells one by one.
 #[derive(Clone, Copy, Debug)]

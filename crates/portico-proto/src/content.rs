@@ -3,7 +3,7 @@
 //! Whatever the application says, the framing on the wire stays sound: bytes beyond the announced length are not
 //! sent, and a response that ends before it does not count as complete.
 
-use crate::ResponseHead;
+use crate::message::ResponseHead;
 
 /// State of one response.
 #[derive(Debug, Default)]

@@ -1,6 +1,6 @@
 //! What a protocol reports ([`Event`]) and what it is told to send ([`Part`]).
 
-use crate::{AddedFields, Fields, RequestHead, ResponseHead};
+use crate::message::{Fields, RequestHead, ResponseHead};
 
 /// Something that the peer has sent.
 #[derive(Debug)]

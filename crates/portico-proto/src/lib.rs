@@ -1,8 +1,8 @@
 //! The protocols of Portico without I/O: bytes in, events out; parts in, bytes out.
 //!
 //! Nothing here names a socket, a file, a thread, a clock, the environment or a log. What a protocol needs
-//! from outside (limits, today's date) is passed in. The layers above see [`Event`]s and [`Part`]s. Whoever has to
-//! know which protocol a client speaks asks [`Protocol`] or [`Session`].
+//! from outside (limits, today's date) is passed in. The layers above see [`Event`]s and [`Part`]s. The protocols
+//! do not know each other: only [`Protocol`] and [`Session`], at the top, name all of them.
 #![forbid(unsafe_code)]
 #![deny(unreachable_pub)]
 
@@ -27,6 +27,7 @@ mod queue;
 mod session;
 mod singletons;
 mod status;
+mod streams;
 
 pub use added::{AddedFields, SERVER};
 pub use date::HttpDate;
@@ -40,4 +41,5 @@ pub use peer::Peer;
 pub use protocol::Protocol;
 pub use proxy::{ProxyAddresses, ProxyClient, ProxyError, ProxyHeader, ProxyVersions};
 pub use queue::forget_taken;
-pub use session::{IoProgress, NewStream, ProtocolViolation, Session, SessionEvent, StreamIo};
+pub use session::{NewStream, ProtocolViolation, Session, SessionEvent, StreamIo};
+pub use streams::{IoProgress, StreamEvent};

@@ -2,9 +2,13 @@
 //!
 //! Protocols that carry several at once are no [`Protocol`] but sessions, whose streams are.
 
+use crate::added::AddedFields;
 use crate::content::Content;
+use crate::error::Error;
+use crate::event::{Event, Part};
 use crate::gateway::{self, Dialect};
-use crate::{Error, Event, Limits, Part, fastcgi, http1, http2};
+use crate::limits::Limits;
+use crate::{fastcgi, http1, http2};
 
 /// State of one connection in the protocol that it speaks. All verbs are those of [`http1::Connection`].
 ///

@@ -6,7 +6,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::{Error, ErrorKind, Limits, Protocol, fastcgi, http2};
+use crate::error::Error;
+use crate::limits::Limits;
+use crate::protocol::Protocol;
+use crate::streams::{IoProgress, StreamEvent};
+use crate::{fastcgi, http2};
 
 /// State of one connection that carries several requests at once.
 #[derive(Debug)]
@@ -17,21 +21,8 @@ pub enum Session {
     Fastcgi(fastcgi::Session),
 }
 
-/// An event of a session, made from the peer's bytes; each concerns one stream.
-#[derive(Debug)]
-pub enum SessionEvent<S = NewStream> {
-    /// A new stream, with its number.
-    Opened(u32, S),
-    /// So many bytes are there of a frame of this stream's body, which is not whole.
-    Arriving(u32, u32),
-    /// There may be more of this stream's request in its I/O.
-    Body(u32),
-    /// This stream has been given up: by the peer, or by us for what the peer did to it, by which its request may
-    /// be malformed. It may be one that has not been told of.
-    Reset(u32, Option<ErrorKind>),
-    /// The I/O of this stream that was blocked may have room.
-    Room(u32),
-}
+/// An event of a session of either protocol.
+pub type SessionEvent = StreamEvent<NewStream>;
 
 /// A stream that has just begun.
 #[derive(Debug)]
@@ -49,19 +40,6 @@ pub enum StreamIo {
     Http2(http2::StreamIo),
     /// Of FastCGI: records.
     Fastcgi(fastcgi::StreamIo),
-}
-
-/// The outcome of reading from a [`StreamIo`] or writing to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IoProgress {
-    /// This many bytes, at least one.
-    Bytes(usize),
-    /// Nothing now: the session will tell.
-    Blocked,
-    /// The peer's body is complete (only of reading).
-    Ended,
-    /// The stream has been given up, by whichever side, or its session has ended.
-    Failed,
 }
 
 /// A fault of a peer that ends its session.
@@ -215,18 +193,6 @@ impl Session {
     /// Gives the memory of empty buffers back.
     pub fn release(&mut self) {
         each!(self, session => session.release());
-    }
-}
-
-impl<S> SessionEvent<S> {
-    fn map<T>(self, change: impl FnOnce(S) -> T) -> SessionEvent<T> {
-        match self {
-            Self::Opened(number, stream) => SessionEvent::Opened(number, change(stream)),
-            Self::Arriving(number, bytes) => SessionEvent::Arriving(number, bytes),
-            Self::Body(number) => SessionEvent::Body(number),
-            Self::Reset(number, fault) => SessionEvent::Reset(number, fault),
-            Self::Room(number) => SessionEvent::Room(number),
-        }
     }
 }
 

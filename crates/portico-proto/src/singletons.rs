@@ -9,7 +9,8 @@
 //! Singletons that only describe (Content-Location, Date, From, Referer, User-Agent) are not among them. They, and
 //! all fields that are lists, are handed on, joined as RFC 9110, section 5.3 has it.
 
-use crate::{ErrorKind, Span};
+use crate::error::ErrorKind;
+use crate::message::Span;
 
 /// The singletons that decide how a request or its body is read, in lower case, with the section that defines
 /// each.
@@ -93,8 +94,10 @@ fn find(name: &[u8]) -> Option<usize> {
 mod tests {
     use super::*;
     use crate::assemble::HeadParts;
+    use crate::event::Event;
     use crate::http1::Connection;
-    use crate::{Event, Limits, RequestHead, Version};
+    use crate::limits::Limits;
+    use crate::message::{RequestHead, Version};
 
     type Fields<'a> = [(&'a str, &'a str)];
 

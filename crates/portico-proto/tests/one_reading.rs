@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use portico_proto::http2::{PREFACE, Session, Settings};
-use portico_proto::{Event, Limits, Protocol, SessionEvent};
+use portico_proto::{Event, Limits, Protocol, StreamEvent};
 
 /// A request as it is meant.
 struct Asked<'a> {
@@ -146,14 +146,14 @@ fn read_stream(bytes: &[u8]) -> Option<Reading> {
     let mut session = Session::new(&settings);
     assert_eq!(session.receive(bytes, Duration::ZERO, &Limits::default()), Ok(()));
     match session.next_event(&Limits::default()) {
-        Some(SessionEvent::Opened(1, mut stream)) => {
+        Some(StreamEvent::Opened(1, mut stream)) => {
             match stream.next_event(&mut &[][..], &Limits::default()) {
                 Ok(Some(Event::Head(head))) => Some(reading(&head)),
                 Ok(other) => panic!("{other:?}"),
                 Err(_) => None,
             }
         }
-        Some(SessionEvent::Reset(1, Some(_))) => None,
+        Some(StreamEvent::Reset(1, Some(_))) => None,
         other => panic!("{other:?}"),
     }
 }

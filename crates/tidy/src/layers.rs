@@ -137,13 +137,15 @@ const ORDERS: &[Order] = &[
         crate_name: "portico-proto",
         rows: &[
             &["date", "error", "grammar", "limits", "message", "path", "peer", "proxy", "queue", "status"],
-            &["added", "content", "event", "singletons"],
+            &["added", "content", "event", "singletons", "streams"],
             &["http1"],
             &["assemble", "gateway"],
-            // Circles.
-            &["fastcgi", "http2", "protocol", "session"],
+            &["fastcgi", "http2"],
+            &["protocol"],
+            &["session"],
         ],
-        strict: false,
+        strict: true,
+        seam: "",
     },
     Order {
         crate_name: "portico-reload",
@@ -224,6 +226,12 @@ const REACTOR: &str = "crates/portico-net/src/reactor/";
 /// What they name it by.
 const POLLERS: [&[&str]; 2] = [&["rustix", "event", "epoll"], &["mio"]];
 
+/// The folder whose files alone ask which protocol a client speaks.
+const CONNECTION: &str = "/src/connection/";
+
+/// What of `portico_proto` says which one that is.
+const PROTOCOLS: [&str; 5] = ["Protocol", "ProtocolViolation", "Session", "fastcgi", "http2"];
+
 /// What a crate's root re-exports: (crate, name) to the module that it comes from.
 type Exports<'a> = HashMap<(&'a str, &'a str), &'a str>;
 
@@ -238,6 +246,7 @@ pub(crate) fn check(files: &[RustFile]) -> Vec<Finding> {
             findings.extend(between_crates(file, crate_name, path));
             findings.extend(within_crate(file, crate_name, path, &exports));
             findings.extend(poller(file, path));
+            findings.extend(protocol(file, path));
         }
         findings.extend(placed(file, crate_name));
     }
@@ -325,6 +334,13 @@ fn poller(file: &RustFile, path: &NamedPath) -> Option<Finding> {
     let names_it = POLLERS.iter().any(|poller| path.begins_with(poller));
     let outside = file.path.starts_with("crates/portico-") && !file.path.starts_with(REACTOR);
     (names_it && outside).then(|| file.finding(path.line, "the poller outside reactor/"))
+}
+
+fn protocol(file: &RustFile, path: &NamedPath) -> Option<Finding> {
+    let named = PROTOCOLS.into_iter().find(|name| path.begins_with(&["portico_proto", name]))?;
+    (file.crate_name() != Some("portico-proto") && !file.path.contains(CONNECTION)).then(|| {
+        file.finding(path.line, format!("{named} outside connection/, which alone knows the protocols"))
+    })
 }
 
 /// A new module must be given its place, or the order would wither unseen.
@@ -432,6 +448,21 @@ mod tests {
             found("use crate::Owner;"),
             ["Owner by the crate's root; name it in its module: crate::owner::Owner"]
         );
+    }
+
+    #[test]
+    fn a_protocol_is_found_outside_the_connection() {
+        let sample = |path: &str, code: &str| of_names(&[(&format!("crates/{path}"), code)]);
+        for code in ["use portico_proto::Protocol;", "fn f(_: portico_proto::http2::Settings) {}"] {
+            assert!(sample("portico-server/src/queue.rs", code)[0].contains("outside connection/"), "{code}");
+            assert!(
+                sample("portico-python/src/conf/mod.rs", code)[0].contains("outside connection/"),
+                "{code}"
+            );
+            assert_eq!(sample("portico-server/src/connection/mod.rs", code), [""; 0], "{code}");
+        }
+        let fine = "use portico_proto::{NewStream, RequestHead, http1};";
+        assert_eq!(sample("portico-server/src/queue.rs", fine), [""; 0]);
     }
 
     #[test]

@@ -15,9 +15,13 @@ pub use stream_io::StreamIo;
 
 use record::{Begin, Header, Kind, Status};
 
+use crate::added::AddedFields;
 use crate::content::Content;
-use crate::gateway::{Form, Repeats, VariablesHead, span, write_head};
-use crate::{Error, ErrorKind, Event, Framing, Limits, Part, RequestHead};
+use crate::error::{Error, ErrorKind};
+use crate::event::{Event, Part};
+use crate::gateway::{Form, Repeats, VariablesHead, span, write_head, write_refusal};
+use crate::limits::Limits;
+use crate::message::{Framing, RequestHead};
 
 /// State of one FastCGI connection that carries a request at a time, or of one request of a [`Session`].
 ///

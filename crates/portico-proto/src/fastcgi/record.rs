@@ -4,7 +4,7 @@
 //! record = version (1) type id (u16) size (u16) padding (u8) reserved content padding   ; numbers big-endian
 //! ```
 
-use crate::ErrorKind;
+use crate::error::ErrorKind;
 
 /// What a record is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,7 +8,8 @@ use std::collections::HashMap;
 use super::Connection;
 use super::record::{self, Begin, Header, Kind, Status};
 use super::stream_io::{FinishedRequest, SharedStreams, StreamIo};
-use crate::{Error, ErrorKind, SessionEvent};
+use crate::error::{Error, ErrorKind};
+use crate::streams::StreamEvent;
 
 /// What the peer is told when it asks, and held to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +60,7 @@ struct Rest {
     bytes: usize,
 }
 
-type Event = SessionEvent<Stream>;
+type Event = StreamEvent<Stream>;
 
 /// Bytes of names in GET_VALUES.
 const NAMES_BYTES_MAX: usize = 1024;
@@ -118,7 +119,7 @@ impl Session {
             Ok(None) => {
                 self.inbox.drain(..self.taken);
                 self.taken = 0;
-                Ok(self.streams.lock().next_roomy().map(SessionEvent::Room))
+                Ok(self.streams.lock().next_roomy().map(StreamEvent::Room))
             }
             Ok(event) => Ok(event),
             Err(kind) => {
@@ -276,7 +277,7 @@ impl Session {
                 }
             }
         }
-        Ok(touched.map(SessionEvent::Body))
+        Ok(touched.map(StreamEvent::Body))
     }
 
     /// That a record that is looked at when it is whole is no longer than it may be.
@@ -305,7 +306,7 @@ impl Session {
         } else {
             let (number, io) = self.open(id, keep_connection);
             let connection = Box::new(Connection::carried(id, keep_connection));
-            return Ok(Some(SessionEvent::Opened(number, Stream { connection, io })));
+            return Ok(Some(StreamEvent::Opened(number, Stream { connection, io })));
         };
         record::write_end(id, refusal, &mut self.replies);
         Ok(None)
@@ -319,7 +320,7 @@ impl Session {
                 record::write_end(header.id, Status::Complete, &mut self.replies);
                 let request = self.streams.lock().remove(number);
                 self.ending |= request.is_some_and(|request| !request.keeps_connection);
-                Some(SessionEvent::Reset(number, None))
+                Some(StreamEvent::Reset(number, None))
             }
             Kind::Other(kind) if header.id == 0 => {
                 record::write_unknown_type(kind, &mut self.replies);

@@ -7,8 +7,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::record;
-use crate::IoProgress;
 use crate::queue::forget_taken;
+use crate::streams::IoProgress;
 
 /// Both directions of one request of a session.
 #[derive(Debug)]

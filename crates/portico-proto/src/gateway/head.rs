@@ -6,9 +6,12 @@
 //! against the same limits and the same grammar all the same. Two things are taken that HTTP/1 refuses, because
 //! the gateway has judged them: bytes beyond ASCII in a target, and a request without Host.
 
+use crate::error::{Error, ErrorKind};
+use crate::limits::Limits;
 use crate::message::GatewayVariables;
+use crate::message::{Framing, Initials, RequestHead, Span, Version};
 use crate::singletons::{self, Singletons};
-use crate::{Error, ErrorKind, Framing, Initials, Limits, RequestHead, Span, Version, grammar, http1};
+use crate::{grammar, http1};
 
 /// What a variable that comes again means. Fields may come again, as they may in HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

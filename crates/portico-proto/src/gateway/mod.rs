@@ -12,8 +12,12 @@ mod uwsgi;
 pub(crate) use head::{Repeats, VariablesHead, span};
 pub(crate) use response::{Form, write_head};
 
+use crate::added::AddedFields;
 use crate::content::Content;
-use crate::{Error, ErrorKind, Event, Framing, Limits, Part};
+use crate::error::{Error, ErrorKind};
+use crate::event::{Event, Part};
+use crate::limits::Limits;
+use crate::message::Framing;
 
 /// State of one uwsgi or SCGI connection: which part of its request comes next, and which of the response.
 ///

@@ -9,7 +9,8 @@
 //! The first header is CONTENT_LENGTH, and SCGI with the value 1 is among them.
 
 use super::{FoundPacket, Repeats, VariablesHead, span};
-use crate::{ErrorKind, Limits};
+use crate::error::ErrorKind;
+use crate::limits::Limits;
 
 /// The head at the front of `input`, once it is complete.
 pub(super) fn find(input: &[u8], limits: &Limits) -> Result<FoundPacket, ErrorKind> {

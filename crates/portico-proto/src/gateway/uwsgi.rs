@@ -6,7 +6,8 @@
 //! ```
 
 use super::{FoundPacket, Repeats, VariablesHead, span};
-use crate::{ErrorKind, Limits};
+use crate::error::ErrorKind;
+use crate::limits::Limits;
 
 const HEADER_BYTES: usize = 4;
 

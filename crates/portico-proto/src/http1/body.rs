@@ -4,7 +4,10 @@
 //! bytes arrive. Only trailers wait in the caller's buffer until they are complete.
 
 use super::lines::{self, FieldLine, Scan};
-use crate::{Error, ErrorKind, Event, Limits, grammar};
+use crate::error::{Error, ErrorKind};
+use crate::event::Event;
+use crate::grammar;
+use crate::limits::Limits;
 
 /// Where in a chunked body the peer is.
 ///

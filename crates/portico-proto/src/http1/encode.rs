@@ -3,9 +3,11 @@
 //! Owns the fields that belong to the connection rather than to the application: Content-Length,
 //! Transfer-Encoding and Connection. What else is added to the application's, the server decides.
 
+use crate::added::{AddedFields, SERVER};
 use crate::content::{Content, announced_length, write_content_length};
+use crate::event::Part;
+use crate::message::{Fields, ResponseHead, Version};
 use crate::status::reason;
-use crate::{AddedFields, Part, ResponseHead, Version};
 
 /// The facts of a request that its response depends on.
 #[derive(Clone, Copy, Debug)]
@@ -203,7 +205,7 @@ pub(crate) fn write_added(added: &AddedFields, out: &mut Vec<u8>) {
         out.extend_from_slice(&line);
     }
     match added.server {
-        crate::SERVER => out.extend_from_slice(b"Server: portico\r\n"),
+        SERVER => out.extend_from_slice(b"Server: portico\r\n"),
         "" => {}
         server => {
             [b"Server: ", server.as_bytes(), b"\r\n"].iter().for_each(|part| out.extend_from_slice(part))

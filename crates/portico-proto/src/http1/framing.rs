@@ -5,8 +5,11 @@
 //! front of us could read otherwise is refused, never repaired.
 
 use super::target;
+use crate::error::{Error, ErrorKind};
+use crate::grammar;
+use crate::limits::Limits;
+use crate::message::{Framing, Initials, Span, Version};
 use crate::singletons::Singletons;
-use crate::{Error, ErrorKind, Framing, Initials, Limits, Span, Version, grammar};
 
 /// What the fields say about the message itself rather than to the application.
 #[derive(Default)]

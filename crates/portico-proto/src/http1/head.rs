@@ -13,7 +13,10 @@ use std::ops::Range;
 use super::framing::Control;
 use super::lines::{self, FieldLine, Scan};
 use super::target;
-use crate::{Error, ErrorKind, Limits, RequestHead, Span, Version, grammar, singletons};
+use crate::error::{Error, ErrorKind};
+use crate::limits::Limits;
+use crate::message::{RequestHead, Span, Version};
+use crate::{grammar, singletons};
 
 /// The head at the front of `input`, once it is complete, and its length in bytes.
 ///

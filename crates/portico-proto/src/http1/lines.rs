@@ -5,7 +5,10 @@
 
 use std::ops::Range;
 
-use crate::{ErrorKind, Limits, Span, grammar};
+use crate::error::ErrorKind;
+use crate::grammar;
+use crate::limits::Limits;
+use crate::message::Span;
 
 /// How far a block of lines has been scanned. Bytes before it are not looked at again, so that a block which
 /// comes one byte at a time costs no more than one that comes whole.

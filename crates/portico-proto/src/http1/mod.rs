@@ -21,8 +21,12 @@ use body::Chunked;
 use encode::{RequestInfo, ResponseEncoder};
 use lines::Scan;
 
+use crate::added::AddedFields;
 use crate::content::Content;
-use crate::{Error, ErrorKind, Event, Framing, Limits, Part};
+use crate::error::{Error, ErrorKind};
+use crate::event::{Event, Part};
+use crate::limits::Limits;
+use crate::message::Framing;
 
 /// State of one HTTP/1 connection: which part of a request comes next and which part of a response.
 ///

@@ -1,6 +1,7 @@
 //! The request target and the authority (RFC 9112, section 3.2; RFC 3986).
 
-use crate::{Span, grammar};
+use crate::grammar;
+use crate::message::Span;
 
 /// A request target taken apart. Spans count from the target's first byte.
 #[derive(Clone, Copy, Debug, Default)]

@@ -36,7 +36,9 @@ pub use frames::Http2Violation;
 pub use stream::Stream;
 pub use stream_io::StreamIo;
 
-use crate::{ErrorKind, Limits, SessionEvent};
+use crate::error::ErrorKind;
+use crate::limits::Limits;
+use crate::streams::StreamEvent;
 use fields::DecodedFields;
 use frames::{Frames, HeaderBlock, Touch};
 use open::OpenStreams;
@@ -154,7 +156,7 @@ impl Session {
     }
 
     /// The next event; `None` until more bytes come or go. `limits` are those on requests.
-    pub fn next_event(&mut self, limits: &Limits) -> Option<SessionEvent<Box<Stream>>> {
+    pub fn next_event(&mut self, limits: &Limits) -> Option<StreamEvent<Box<Stream>>> {
         loop {
             while !self.settled {
                 if let Some(event) = self.advance() {
@@ -179,9 +181,9 @@ impl Session {
             self.take_rest(limits);
         }
         if let Some((stream, bytes)) = self.arriving.take() {
-            return Some(SessionEvent::Arriving(stream, bytes));
+            return Some(StreamEvent::Arriving(stream, bytes));
         }
-        self.shared.next_roomy().map(SessionEvent::Room)
+        self.shared.next_roomy().map(StreamEvent::Room)
     }
 
     /// Appends to `out` what is to be written now. There may be more once that is written.
@@ -370,15 +372,15 @@ impl Session {
 
     /// What is to be told of a frame that the crate has taken in; nothing of streams that have ended, that never
     /// were, or that the crate has refused.
-    fn handle_touch(&mut self, touch: Touch) -> Option<SessionEvent<Box<Stream>>> {
+    fn handle_touch(&mut self, touch: Touch) -> Option<StreamEvent<Box<Stream>>> {
         let (Touch::Body(stream) | Touch::Frame(stream) | Touch::Reset(stream)) = touch;
         let is_reset = self.open.get(stream)?.is_reset();
         if touch == Touch::Reset(stream) || is_reset {
             let fault = self.open.remove(stream).and_then(|stream| stream.fault());
             self.note_reset(stream);
-            return Some(SessionEvent::Reset(stream, fault));
+            return Some(StreamEvent::Reset(stream, fault));
         }
-        (touch == Touch::Body(stream)).then_some(SessionEvent::Body(stream))
+        (touch == Touch::Body(stream)).then_some(StreamEvent::Body(stream))
     }
 
     /// This stream has been reset: by the peer, whose RST_STREAM was counted as it came, or for what it did.
@@ -400,7 +402,7 @@ impl Session {
     }
 
     /// Has the crate go on; returns what comes of it.
-    fn advance(&mut self) -> Option<SessionEvent<Box<Stream>>> {
+    fn advance(&mut self) -> Option<StreamEvent<Box<Stream>>> {
         let mut context = Context::from_waker(Waker::noop());
         match &mut self.state {
             SessionState::Handshake(_) => self.greet(),
@@ -423,7 +425,7 @@ impl Session {
     }
 
     /// The crate has begun the stream of `io`.
-    fn open(&mut self, io: StreamIo) -> Option<SessionEvent<Box<Stream>>> {
+    fn open(&mut self, io: StreamIo) -> Option<StreamEvent<Box<Stream>>> {
         // It has had no other to begin.
         self.settled = self.shared.waiting().0 == 0;
         let (HeaderBlock { stream: number, ends, .. }, asked) = self.begun.take()?;
@@ -433,11 +435,11 @@ impl Session {
             Err(kind) => {
                 io.watch().reset(Reason::PROTOCOL_ERROR);
                 self.note_reset(number);
-                return Some(SessionEvent::Reset(number, Some(kind)));
+                return Some(StreamEvent::Reset(number, Some(kind)));
             }
         };
         self.open.add(number, io.watch(), ends);
-        Some(SessionEvent::Opened(number, Box::new(Stream::new(io, head, is_head))))
+        Some(StreamEvent::Opened(number, Box::new(Stream::new(io, head, is_head))))
     }
 }
 

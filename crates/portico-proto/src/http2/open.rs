@@ -3,7 +3,7 @@
 use h2::Reason;
 
 use super::stream_io::WeakStreamIo;
-use crate::ErrorKind;
+use crate::error::ErrorKind;
 
 /// Open streams, in the order of their numbers.
 #[derive(Default)]

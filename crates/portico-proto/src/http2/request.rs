@@ -5,7 +5,10 @@
 
 use super::fields::DecodedFields;
 use crate::assemble::HeadParts;
-use crate::{Error, ErrorKind, Framing, Limits, RequestHead, Version, grammar, http1};
+use crate::error::{Error, ErrorKind};
+use crate::limits::Limits;
+use crate::message::{Framing, RequestHead, Version};
+use crate::{grammar, http1};
 
 /// What a header block asks for.
 #[derive(Debug)]

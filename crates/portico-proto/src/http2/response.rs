@@ -3,7 +3,9 @@
 use http::header::{CONTENT_LENGTH, DATE, SERVER};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::{AddedFields, Fields, grammar};
+use crate::added::AddedFields;
+use crate::grammar;
+use crate::message::Fields;
 
 /// `fields` for the wire, with those that the server adds, and with the body's length if it is to be told.
 pub(super) fn fields(fields: &Fields, length: Option<u64>, added: &AddedFields) -> HeaderMap {

@@ -7,8 +7,12 @@ use http::StatusCode;
 
 use super::response;
 use super::stream_io::StreamIo;
+use crate::added::AddedFields;
 use crate::content::{Content, announced_length};
-use crate::{AddedFields, Error, ErrorKind, Event, Fields, Framing, Limits, Part, RequestHead, ResponseHead};
+use crate::error::{Error, ErrorKind};
+use crate::event::{Event, Part};
+use crate::limits::Limits;
+use crate::message::{Fields, Framing, RequestHead, ResponseHead};
 
 /// State of one stream.
 #[derive(Debug)]

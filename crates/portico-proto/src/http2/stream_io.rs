@@ -14,7 +14,7 @@ use h2::{Reason, RecvStream, SendStream};
 use http::HeaderMap;
 
 use super::pipe::{RoomNote, SharedBuffers};
-use crate::IoProgress;
+use crate::streams::IoProgress;
 
 /// The two directions of one stream's bodies. Clones are of the same stream.
 #[derive(Clone)]

@@ -11,7 +11,11 @@ use http::Request;
 
 use super::pipe::{InMemoryPipe, SharedBuffers};
 use super::*;
-use crate::{AddedFields, Event, Fields, HttpDate, IoProgress, Part, ResponseHead};
+use crate::added::AddedFields;
+use crate::date::HttpDate;
+use crate::event::{Event, Part};
+use crate::message::{Fields, ResponseHead};
+use crate::streams::IoProgress;
 
 /// Both ends, and what is between them.
 struct Pair {
@@ -21,7 +25,7 @@ struct Pair {
     requests: SendRequest<Bytes>,
     connection: client::Connection<InMemoryPipe, Bytes>,
     streams: Vec<(u32, Box<Stream>)>,
-    others: Vec<SessionEvent<Box<Stream>>>,
+    others: Vec<StreamEvent<Box<Stream>>>,
 }
 
 fn now<T>(future: impl Future<Output = T>) -> Option<T> {
@@ -71,7 +75,7 @@ impl Pair {
             self.session.receive(&sent, Duration::ZERO, &self.limits).unwrap();
             while let Some(event) = self.session.next_event(&self.limits) {
                 match event {
-                    SessionEvent::Opened(number, stream) => self.streams.push((number, stream)),
+                    StreamEvent::Opened(number, stream) => self.streams.push((number, stream)),
                     other => self.others.push(other),
                 }
             }
@@ -159,7 +163,7 @@ fn a_request_becomes_a_head_and_its_body_comes_through_the_port() {
     assert!(told[0].contains("cookie: a=1; b=2\\r\\n") && told[0].ends_with("Length(10)"), "{told:?}");
     body.send_data(Bytes::from_static(b"01234"), false).unwrap();
     pair.turn();
-    assert!(matches!(pair.others[..], [SessionEvent::Body(1)]), "{:?}", pair.others);
+    assert!(matches!(pair.others[..], [StreamEvent::Body(1)]), "{:?}", pair.others);
     assert_eq!(events(&mut stream, &limits).unwrap(), ["body 01234"]);
     body.send_data(Bytes::from_static(b"56789"), true).unwrap();
     pair.turn();
@@ -174,13 +178,13 @@ fn a_body_is_told_of_when_its_frame_is_whole_however_it_comes() {
     let mut start = [PREFACE, &[0, 0, 0, 4, 0, 0, 0, 0, 0], &head].concat();
     start.extend_from_slice(&data[..11]);
     receive(&mut session, &start, Duration::ZERO).unwrap();
-    let Some(SessionEvent::Opened(1, mut stream)) = session.next_event(&Limits::default()) else {
+    let Some(StreamEvent::Opened(1, mut stream)) = session.next_event(&Limits::default()) else {
         panic!("it has begun");
     };
-    assert!(matches!(session.next_event(&Limits::default()), Some(SessionEvent::Arriving(1, 2))));
+    assert!(matches!(session.next_event(&Limits::default()), Some(StreamEvent::Arriving(1, 2))));
     assert!(session.next_event(&Limits::default()).is_none(), "nothing can be read yet");
     receive(&mut session, &data[11..], Duration::ZERO).unwrap();
-    assert!(matches!(session.next_event(&Limits::default()), Some(SessionEvent::Body(1))));
+    assert!(matches!(session.next_event(&Limits::default()), Some(StreamEvent::Body(1))));
     assert_eq!(events(&mut stream, &Limits::default()).unwrap()[1..], ["body 01234", "end"]);
 }
 
@@ -328,7 +332,7 @@ fn no_more_is_written_than_the_peer_takes_and_room_is_told_of() {
     pair.others.clear();
     body.flow_control().release_capacity(got).unwrap();
     pair.turn();
-    assert!(matches!(pair.others[..], [SessionEvent::Room(1)]), "{:?}", pair.others);
+    assert!(matches!(pair.others[..], [StreamEvent::Room(1)]), "{:?}", pair.others);
     assert!(matches!(stream.io().write(&block), IoProgress::Bytes(_)));
 }
 
@@ -356,7 +360,7 @@ fn a_reset_of_either_side_is_told_to_the_other() {
     assert!(!stream.io().is_gone());
     drop((future, body));
     pair.turn();
-    assert!(matches!(pair.others[..], [SessionEvent::Reset(1, None)]), "{:?}", pair.others);
+    assert!(matches!(pair.others[..], [StreamEvent::Reset(1, None)]), "{:?}", pair.others);
     assert!(stream.io().is_gone());
     assert_eq!(stream.io().write(b"x"), IoProgress::Failed);
     let (future, stream) = pair.get();
@@ -420,13 +424,13 @@ fn told(session: &mut Session) -> (Vec<String>, Vec<Stream>, Vec<u8>) {
     loop {
         while let Some(event) = session.next_event(&Limits::default()) {
             match event {
-                SessionEvent::Opened(number, stream) => {
+                StreamEvent::Opened(number, stream) => {
                     told.push(format!("opened {number}"));
                     begun.push(*stream);
                 }
-                SessionEvent::Body(number) => told.push(format!("body {number}")),
-                SessionEvent::Reset(number, None) => told.push(format!("reset {number}")),
-                SessionEvent::Reset(number, Some(kind)) => told.push(format!("reset {number} {kind:?}")),
+                StreamEvent::Body(number) => told.push(format!("body {number}")),
+                StreamEvent::Reset(number, None) => told.push(format!("reset {number}")),
+                StreamEvent::Reset(number, Some(kind)) => told.push(format!("reset {number} {kind:?}")),
                 other => told.push(format!("{other:?}")),
             }
         }
@@ -968,7 +972,7 @@ fn the_end_of_a_session_is_told_to_its_streams_though_nobody_takes_its_last_word
         receive(&mut session, &[get_frame(1), get_frame(3)].concat(), Duration::ZERO).unwrap();
         let mut streams = Vec::new();
         while let Some(event) = session.next_event(&Limits::default()) {
-            if let SessionEvent::Opened(_, stream) = event {
+            if let StreamEvent::Opened(_, stream) = event {
                 streams.push(stream);
             }
         }
@@ -980,7 +984,7 @@ fn the_end_of_a_session_is_told_to_its_streams_though_nobody_takes_its_last_word
         }
         let mut resets = 0;
         while let Some(event) = session.next_event(&Limits::default()) {
-            assert!(matches!(event, SessionEvent::Reset(1 | 3, None)), "{event:?}");
+            assert!(matches!(event, StreamEvent::Reset(1 | 3, None)), "{event:?}");
             resets += 1;
         }
         assert_eq!(resets, 2);
@@ -1035,7 +1039,7 @@ fn what_was_given_of_a_body_is_written_before_its_stream_is_reset() {
     let mut out = Vec::new();
     session.output(&mut out);
     assert!(stream.io().is_written());
-    assert!(matches!(session.next_event(&Limits::default()), Some(SessionEvent::Room(1))));
+    assert!(matches!(session.next_event(&Limits::default()), Some(StreamEvent::Room(1))));
     stream.io().cut();
     session.output(&mut out);
     let data = memchr::memmem::find(&out, b"0123456789").expect("the body");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use portico_proto::{Event, IoProgress, Limits, Protocol, Session, SessionEvent, StreamIo, fastcgi};
+use portico_proto::{Event, IoProgress, Limits, Protocol, Session, StreamEvent, StreamIo, fastcgi};
 
 use super::{Request, Transcript, encode_response};
 
@@ -54,19 +54,19 @@ impl Shared {
         let mut out = Vec::new();
         while transcript.error.is_none() && !transcript.closed {
             match self.session.next_event(limits) {
-                Ok(Some(SessionEvent::Opened(number, stream))) => {
+                Ok(Some(StreamEvent::Opened(number, stream))) => {
                     let (protocol, io) = (stream.protocol, stream.io);
                     let stream = Stream { protocol, io, inbox: Vec::new(), request: None };
                     assert!(self.streams.insert(number, stream).is_none());
                     assert!(self.streams.len() <= SETTINGS.requests_max as usize);
                 }
-                Ok(Some(SessionEvent::Body(number))) => self.work(number, limits, transcript),
-                Ok(Some(SessionEvent::Reset(number, _))) => {
+                Ok(Some(StreamEvent::Body(number))) => self.work(number, limits, transcript),
+                Ok(Some(StreamEvent::Reset(number, _))) => {
                     let stream = self.streams.remove(&number).expect("an open one");
                     assert!(stream.io.is_gone());
                     self.session.forget(number, false);
                 }
-                Ok(Some(SessionEvent::Room(number) | SessionEvent::Arriving(number, _))) => {
+                Ok(Some(StreamEvent::Room(number) | StreamEvent::Arriving(number, _))) => {
                     panic!("{number} has not wanted room, and its records are told of as they come")
                 }
                 Ok(None) => break,

@@ -1,7 +1,13 @@
 //! What a session makes of its requests' records, both ways.
 
 use super::*;
-use crate::{AddedFields, Event as Received, Fields, HttpDate, IoProgress, Limits, Part, ResponseHead};
+use crate::Event as Received;
+use crate::added::AddedFields;
+use crate::date::HttpDate;
+use crate::event::Part;
+use crate::limits::Limits;
+use crate::message::{Fields, ResponseHead};
+use crate::streams::IoProgress;
 
 fn session(requests_max: u32) -> Session {
     Session::new(&Settings { connections_max: 7, requests_max })
@@ -17,7 +23,7 @@ fn begin(id: u8, keep: bool) -> Vec<u8> {
 
 fn opened(session: &mut Session) -> (u32, Stream) {
     match session.next_event() {
-        Ok(Some(SessionEvent::Opened(number, stream))) => (number, stream),
+        Ok(Some(StreamEvent::Opened(number, stream))) => (number, stream),
         other => panic!("{other:?}"),
     }
 }
@@ -38,8 +44,8 @@ fn records_go_to_their_requests_and_only_whole_ones_come_from_them() {
     session.receive(&[begin(1, true), begin(2, true), record(5, 2, b"two"), record(5, 1, b"one")].concat());
     let (first, one) = opened(&mut session);
     let (second, two) = opened(&mut session);
-    assert!(matches!(session.next_event(), Ok(Some(SessionEvent::Body(number))) if number == second));
-    assert!(matches!(session.next_event(), Ok(Some(SessionEvent::Body(number))) if number == first));
+    assert!(matches!(session.next_event(), Ok(Some(StreamEvent::Body(number))) if number == second));
+    assert!(matches!(session.next_event(), Ok(Some(StreamEvent::Body(number))) if number == first));
     assert!(matches!(session.next_event(), Ok(None)));
     let mut buffer = [0; 100];
     assert_eq!(one.io.read(&mut buffer), IoProgress::Bytes(11));
@@ -75,7 +81,7 @@ fn one_that_writes_much_waits_for_room_and_lets_others_in_between() {
     let out = output(&mut session);
     assert_eq!(out, [&large[..], &record(6, 2, b"small"), &large].concat());
     assert!(session.has_more());
-    assert!(matches!(session.next_event(), Ok(Some(SessionEvent::Room(number))) if number == first));
+    assert!(matches!(session.next_event(), Ok(Some(StreamEvent::Room(number))) if number == first));
     assert!(!session.has_more() && one.io.room(5) == 5);
 }
 
@@ -86,7 +92,7 @@ fn one_that_is_given_up_is_ended_and_what_it_has_written_is_dropped() {
     let (number, one) = opened(&mut session);
     one.io.write(&[record(6, 1, b"some"), record(6, 1, b"more")].concat());
     session.receive(&[record(2, 1, b""), record(5, 1, b"late"), record(2, 1, b"")].concat());
-    assert!(matches!(session.next_event(), Ok(Some(SessionEvent::Reset(reset, None))) if reset == number));
+    assert!(matches!(session.next_event(), Ok(Some(StreamEvent::Reset(reset, None))) if reset == number));
     assert!(matches!(session.next_event(), Ok(None)));
     assert_eq!(one.io.read(&mut [0; 9]), IoProgress::Failed);
     session.forget(number);
@@ -94,7 +100,7 @@ fn one_that_is_given_up_is_ended_and_what_it_has_written_is_dropped() {
     assert!(session.is_at_rest());
     session.receive(&[begin(1, false), record(2, 1, b"")].concat());
     assert_ne!(opened(&mut session).0, number, "the number is another one, though the id is not");
-    assert!(matches!(session.next_event(), Ok(Some(SessionEvent::Reset(..)))));
+    assert!(matches!(session.next_event(), Ok(Some(StreamEvent::Reset(..)))));
     assert!(!session.is_closed());
     assert_eq!(output(&mut session), end(1, 0));
     assert!(session.is_closed(), "it had no keep-conn");
@@ -124,7 +130,7 @@ fn no_more_are_taken_than_there_may_be_nor_any_after_a_shut_down() {
     assert!(matches!(session.next_event(), Ok(None)));
     assert_eq!(output(&mut session), end(3, 2));
     session.receive(&record(2, 1, b""));
-    assert!(matches!(session.next_event(), Ok(Some(SessionEvent::Reset(..)))));
+    assert!(matches!(session.next_event(), Ok(Some(StreamEvent::Reset(..)))));
     session.shut_down();
     session.receive(&begin(3, true));
     assert!(matches!(session.next_event(), Ok(None)) && session.is_leaving());
@@ -161,7 +167,7 @@ fn what_was_alone_goes_on_as_one_of_several() {
     session.receive(input);
     session.receive(&[record(5, 1, b"cd"), record(5, 1, b"")].concat());
     assert_ne!(opened(&mut session).0, number);
-    assert!(matches!(session.next_event(), Ok(Some(SessionEvent::Body(touched))) if touched == number));
+    assert!(matches!(session.next_event(), Ok(Some(StreamEvent::Body(touched))) if touched == number));
     let mut buffer = [0; 99];
     let IoProgress::Bytes(count) = io.read(&mut buffer) else { panic!("its body") };
     let mut input = &buffer[..count];
