@@ -50,6 +50,11 @@ impl TrustedPeers {
         Ok(peers)
     }
 
+    /// Whether the peer at `address`, on a UNIX socket where that is `None`, is believed.
+    pub fn admits(&self, address: Option<IpAddr>) -> bool {
+        address.map_or(self.unix, |address| self.anybody || self.names(address))
+    }
+
     /// Whether `address` is named; not whether it is because everybody is.
     pub fn names(&self, address: IpAddr) -> bool {
         self.networks.iter().any(|network| network.contains(&address))
@@ -266,6 +271,21 @@ mod tests {
         }
         for outside in ["172.32.0.1", "100.128.0.1", "8.8.8.8", "2001:db8::1", "192.169.0.1", "::2"] {
             assert!(!names(&["private"], outside), "{outside}");
+        }
+    }
+
+    #[test]
+    fn a_peer_is_admitted_by_name_by_socket_or_with_everybody() {
+        for (words, named, other, unix) in [
+            (&["10.0.0.0/8"][..], true, false, true),
+            (&["*"], true, true, true),
+            (&["none"], false, false, false),
+            (&["unix"], false, false, true),
+        ] {
+            let peers = TrustedPeers::parse(words).unwrap();
+            assert_eq!(peers.admits(Some([10, 0, 0, 1].into())), named, "{words:?}");
+            assert_eq!(peers.admits(Some([192, 0, 2, 1].into())), other, "{words:?}");
+            assert_eq!(peers.admits(None), unix, "{words:?}");
         }
     }
 

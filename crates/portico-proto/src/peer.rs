@@ -1,6 +1,6 @@
 //! The other end of a connection, as everything above names it: a plain value that owns nothing.
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use std::fmt;
 
 /// The other end of a connection.
@@ -10,6 +10,16 @@ pub enum Peer {
     Inet(SocketAddr),
     /// A UNIX socket: it has no address worth telling.
     Unix,
+}
+
+impl Peer {
+    /// Its address without the port; `None` for a UNIX socket.
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::Inet(address) => Some(address.ip()),
+            Self::Unix => None,
+        }
+    }
 }
 
 impl fmt::Display for Peer {

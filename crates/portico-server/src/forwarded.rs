@@ -185,11 +185,8 @@ impl Policy {
     }
 
     /// Whether `peer` is believed. Asked once for each connection.
-    pub(crate) fn trusts(&self, peer: Peer) -> bool {
-        match peer {
-            Peer::Unix => self.peers.unix,
-            Peer::Inet(address) => self.peers.anybody || self.peers.names(address.ip()),
-        }
+    pub fn trusts(&self, peer: Peer) -> bool {
+        self.peers.admits(peer.ip())
     }
 
     /// Whether there is anything in `head` to judge: nearly always not.

@@ -213,11 +213,7 @@ impl EngineContext {
             ProxyProtocol::V2 => ProxyVersions::V2,
             ProxyProtocol::Auto => ProxyVersions::Auto,
         };
-        let allowed = &self.config.proxy_allow;
-        let trusted = match peer {
-            Peer::Unix => allowed.unix,
-            Peer::Inet(address) => allowed.anybody || allowed.names(address.ip()),
-        };
+        let trusted = self.config.proxy_allow.admits(peer.ip());
         Some(if trusted { transport.await_header(versions) } else { transport })
     }
 
@@ -228,11 +224,7 @@ impl EngineContext {
             WireProtocol::Http | WireProtocol::Redirect => return true,
             WireProtocol::Uwsgi | WireProtocol::Scgi | WireProtocol::Fastcgi => {}
         }
-        let gateways = &self.config.gateway_allow;
-        let admitted = match peer {
-            Peer::Unix => gateways.unix,
-            Peer::Inet(address) => gateways.anybody || gateways.names(address.ip()),
-        };
+        let admitted = self.config.gateway_allow.admits(peer.ip());
         if !admitted {
             self.reports.foreign_gateway(peer, server.protocol.scheme());
         }
