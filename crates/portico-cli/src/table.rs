@@ -1,50 +1,38 @@
 //! Tables for a terminal, and figures as people read them.
 
-use std::fmt::Write as _;
+use comfy_table::{CellAlignment, Table, presets};
 
-/// Rows of cells under a heading.
+/// A table without lines, as commands print it: each column as wide as its widest cell, two spaces between them and
+/// none at the end of a line.
 #[derive(Debug)]
-pub(crate) struct TextTable {
-    /// Columns whose cells stand at their right edge: figures.
-    right: &'static [bool],
-    rows: Vec<Vec<String>>,
-}
+pub(crate) struct TextTable(Table);
 
 impl TextTable {
-    /// A table of these columns; with each, whether it holds figures.
-    pub(crate) fn new(heading: &[&str], right: &'static [bool]) -> Self {
-        Self { right, rows: vec![heading.iter().map(|&name| name.to_owned()).collect()] }
+    /// A table of these columns; with each, whether it holds figures, which stand at its right edge.
+    pub(crate) fn new(heading: &[&str], right: &[bool]) -> Self {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING).set_header(heading);
+        for (column, &is_right) in table.column_iter_mut().zip(right) {
+            column.set_padding((0, 2));
+            column.set_cell_alignment(if is_right { CellAlignment::Right } else { CellAlignment::Left });
+        }
+        Self(table)
     }
 
     /// Adds a row.
     pub(crate) fn push(&mut self, row: Vec<String>) {
-        self.rows.push(row);
+        self.0.add_row(row);
     }
 
     /// Whether there is nothing but the heading.
     pub(crate) fn is_empty(&self) -> bool {
-        self.rows.len() == 1
+        self.0.is_empty()
     }
 }
 
 impl std::fmt::Display for TextTable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let length = |cell: &String| cell.chars().count();
-        let columns = self.rows.iter().map(Vec::len).max().unwrap_or_default();
-        let widths: Vec<usize> = (0..columns)
-            .map(|column| self.rows.iter().filter_map(|row| row.get(column).map(length)).max().unwrap_or(0))
-            .collect();
-        for row in &self.rows {
-            let mut line = String::new();
-            for ((cell, &width), &right) in row.iter().zip(&widths).zip(self.right) {
-                let _ = match right {
-                    true => write!(line, "{cell:>width$}  "),
-                    false => write!(line, "{cell:<width$}  "),
-                };
-            }
-            writeln!(f, "{}", line.trim_end())?;
-        }
-        Ok(())
+        self.0.lines().try_for_each(|line| writeln!(f, "{}", line.trim_end()))
     }
 }
 
@@ -75,4 +63,26 @@ pub(crate) fn cut(text: &str, width: usize) -> String {
     }
     let kept: String = text.chars().take(width.saturating_sub(3)).collect();
     kept + "..."
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let mut table = TextTable::new(&["name", "count", "path"], &[false, true, false]);
+        assert!(table.is_empty());
+        for (name, count, path) in
+            [("a", "7", "/"), ("\u{65e5}\u{672c}\u{8a9e}", "1234567", "/a b"), ("", "", "")]
+        {
+            table.push(vec![name.to_owned(), count.to_owned(), path.to_owned()]);
+        }
+        assert!(!table.is_empty());
+        let expected = "name      count  path\n\
+             a             7  /\n\
+             \u{65e5}\u{672c}\u{8a9e}  1234567  /a b\n\
+             \n";
+        assert_eq!(table.to_string(), expected);
+    }
 }
