@@ -1,6 +1,6 @@
 //! What a command prints, and on which of the two streams.
 
-/// The text that a command prints.
+/// The outcome of a command: text for standard output, and why it failed if it did.
 #[derive(Debug, Default)]
 pub struct Output {
     /// For standard output.

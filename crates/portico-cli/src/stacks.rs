@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// How long its faulthandler may, which is a matter of milliseconds.
 const SIGNAL_PATIENCE: Duration = Duration::from_millis(500);
 
-/// A worker that was asked.
+/// A worker that was asked for its stacks, and the number of that demand.
 struct Asked<'a> {
     /// Who has its file: its supervisor, or itself where it has none.
     holder: u32,

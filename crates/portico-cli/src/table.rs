@@ -2,8 +2,8 @@
 
 use comfy_table::{CellAlignment, Table, presets};
 
-/// A table without lines, as commands print it: each column as wide as its widest cell, two spaces between them and
-/// none at the end of a line.
+/// A table without lines, as commands print it: each column as wide as its widest cell, two spaces between them
+/// and none at the end of a line.
 #[derive(Debug)]
 pub(crate) struct TextTable(Table);
 

@@ -41,8 +41,8 @@ pub enum Piece {
     Formed(Atom, AtomForm),
 }
 
-/// How an atom is written, as Python's `%` has it. What it says of numbers holds for those atoms that are numbers
-/// for gunicorn.
+/// The width, padding and sign with which an atom is written, as in a format of Python's `%`. What it says of
+/// numbers holds for those atoms that are numbers for gunicorn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AtomForm {
     /// Characters at least.
@@ -62,7 +62,7 @@ pub struct AtomForm {
 /// Characters that an atom can be filled up to: a longer line has no use.
 const WIDTH_MAX: usize = 1024;
 
-/// What of a request a [`Piece`] stands for.
+/// The part of a request that a [`Piece`] stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Atom {
     /// `%(L)s`: the whole time in seconds, six decimals.
@@ -129,7 +129,7 @@ pub enum Atom {
     Reason,
 }
 
-/// What a request spends its time in.
+/// A stage of a request that has a time of its own in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestStage {
     /// Waiting for a thread.
@@ -140,7 +140,7 @@ pub enum RequestStage {
     Write,
 }
 
-/// What a name stands for; `Err` has what is wrong with it.
+/// The atom that a name stands for, or an error that says what is wrong with the name.
 type AtomResult = Result<Atom, ParseError>;
 
 const ATOMS: &str = "h l u t r m U q H s B b f a T M D L p {header}i {header}o {key}e";

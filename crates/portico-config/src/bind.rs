@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use crate::error::ParseError;
 use crate::proxies::ProxyProtocol;
 
-/// Where to listen, and what is spoken there.
+/// An address to listen at and the protocol that is spoken there: one `--bind`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bind {
     /// Where.
@@ -46,7 +46,7 @@ impl From<BindAddress> for Bind {
     }
 }
 
-/// What the clients of a listener speak.
+/// The protocol that the clients of a listener speak, within TLS where that is spoken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WireProtocol {
     /// HTTP.
@@ -75,7 +75,7 @@ impl WireProtocol {
     }
 }
 
-/// Where a socket listens: what `--bind` names, its host names looked up.
+/// The address of a socket that listens: what `--bind` names, its host names looked up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BindAddress {
     /// Addresses that one `host:port` resolved to, with the text it came from.

@@ -12,7 +12,7 @@ use crate::error::ParseError;
 use crate::setting::{Setting, ValueType};
 use crate::settings;
 
-/// What a command line asks for: settings, as they were said, or a page to print.
+/// The outcome of reading a command line: settings, as they were said, or a page to print.
 pub(crate) enum ParsedArguments {
     /// The settings that it names, with the text of each time that one was given. Of the application, which
     /// takes no more than one word, the first counts.

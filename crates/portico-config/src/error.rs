@@ -38,8 +38,8 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// What is wrong with a text that an operator has written, and what to write instead. It is the end of a line:
-/// whoever knows where the text stands puts the option, the variable or the place in a file before it, and makes a
+/// The fault of a text that an operator has written, and what to write instead. It is the end of a line: whoever
+/// knows where the text stands puts the option, the variable or the place in a file before it, and makes a
 /// [`ConfigError`] of both.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParseError(String);

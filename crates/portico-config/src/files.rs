@@ -19,7 +19,7 @@ pub enum PythonFile {
     Module(String),
 }
 
-/// What a configuration file says of one setting.
+/// The text of one setting in a configuration file, before it is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileValue {
     /// The setting's name, gunicorn's or Portico's. What is no setting's name counts for nothing: such files
@@ -31,7 +31,8 @@ pub struct FileValue {
     pub line: Option<u32>,
 }
 
-/// What it takes to read configuration files, beside this crate.
+/// The functions that reading configuration files takes beside this crate. The program passes them in, so that
+/// this crate never runs code of the file's.
 pub trait FileAccess {
     /// Before the first of them: whom `--user` names on the command line or in the environment.
     fn begin(&mut self, user: Option<&str>) {
@@ -64,7 +65,7 @@ pub trait FileAccess {
     }
 }
 
-/// What a class of workers amounts to.
+/// A class of workers that is none of gunicorn's own, judged by its bases.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkerKind {
     /// As `--worker-class` calls such workers.

@@ -11,7 +11,7 @@ use crate::resolved::Workers;
 use crate::setting::{Setting, ValueType};
 use crate::value::time_text;
 
-/// What was said of a setting, as the table takes it.
+/// A value in a form of gunicorn's, turned into the form that the table takes.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Eased {
     /// As the table takes them.

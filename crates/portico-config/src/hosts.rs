@@ -22,7 +22,7 @@ struct AllowedHost {
     port: Option<u16>,
 }
 
-/// Which names of hosts one entry of `--allowed-hosts` covers.
+/// The names of hosts that one entry of `--allowed-hosts` covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum HostPattern {
     /// `example.com`; in lower case, as the others.

@@ -20,8 +20,7 @@ use crate::settings;
 use crate::systemd::SystemdSockets;
 use crate::task::{self, Printout, Task};
 
-/// What a command line asks for, with all that is needed to do it. The program has nothing to read but
-/// this.
+/// The task of a command line, with all that is needed to do it. The program has nothing to read but this.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Parsed {
     /// To serve.

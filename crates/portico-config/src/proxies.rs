@@ -81,7 +81,7 @@ fn private() -> impl Iterator<Item = IpNet> {
     v4.map(IpNet::V4).chain(v6.map(IpNet::V6))
 }
 
-/// What of a believed proxy's fields is used (`--forwarded-headers`).
+/// The fields of a believed proxy that are used (`--forwarded-headers`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ForwardedHeaders {
     /// `for`: X-Forwarded-For, and `for` of Forwarded.
@@ -159,7 +159,7 @@ impl SchemeHeader {
     }
 }
 
-/// What becomes of fields whose names have underscores (`--header-map`).
+/// The treatment of fields whose names have underscores (`--header-map`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HeaderMap {
     /// They are left out.
@@ -183,7 +183,7 @@ pub enum EarlyHints {
     Never,
 }
 
-/// Which versions of the PROXY protocol trusted peers have to begin with (`--proxy-protocol`).
+/// The versions of the PROXY protocol that trusted peers have to begin with (`--proxy-protocol`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ProxyProtocol {
     /// None.

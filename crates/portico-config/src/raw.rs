@@ -6,14 +6,15 @@ use std::fmt;
 use crate::error::ConfigError;
 use crate::setting::Setting;
 
-/// What was said about the settings; silent ones are absent.
+/// The words of every source about the settings, before they are read; silent ones are absent. Each source adds to
+/// it, and [`crate::resolve`] makes the configuration of it.
 #[derive(Default)]
 pub(crate) struct RawConfig {
     said: BTreeMap<&'static str, Said>,
     gunicorns_file: bool,
 }
 
-/// What was said about one setting, and by whom, before it is read.
+/// The words of one source about one setting, before they are read.
 pub(crate) struct Said {
     /// As written, each time it was; never empty.
     pub texts: Vec<String>,
@@ -21,7 +22,7 @@ pub(crate) struct Said {
     pub source: SettingSource,
 }
 
-/// Where a value comes from. In the order in which they count, the last most.
+/// The source of a value. In the order in which they count, the last most.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SettingSource {
     /// Nobody said anything.

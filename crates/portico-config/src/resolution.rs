@@ -35,7 +35,7 @@ impl Resolved {
     }
 }
 
-/// What counts for a setting, and who said it.
+/// The value of a setting that counts, and who said it: a row of `portico config`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Effective {
     /// The setting.

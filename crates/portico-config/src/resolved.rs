@@ -12,7 +12,7 @@ use crate::proxies::{
 };
 use crate::telemetry::Telemetry;
 
-/// How many worker processes serve: a number, or a range that follows the load.
+/// The number of worker processes that serve, or a range that follows the load.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Workers {
     /// At least 1.
@@ -35,7 +35,7 @@ pub enum Account {
     Name(String),
 }
 
-/// What a class of gunicorn's workers amounts to here.
+/// The way of calling the application that a class of gunicorn's workers amounts to here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WorkerClass {
     /// Threads.
@@ -47,7 +47,7 @@ pub enum WorkerClass {
     Green,
 }
 
-/// Whether the application is imported once for all workers.
+/// The choice of `--preload`: importing the application once for all workers, or in each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Preload {
     /// Each worker imports it.
@@ -59,7 +59,7 @@ pub enum Preload {
     Strict,
 }
 
-/// How `--reload` notices changes, and which files count beside those that are imported.
+/// The way in which `--reload` notices changes, and the files that count beside those that are imported.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReloadWatch {
     /// `--reload-engine`
@@ -68,7 +68,7 @@ pub struct ReloadWatch {
     pub extra_files: Vec<PathBuf>,
 }
 
-/// Which request bodies reach the application while they arrive (`--stream-request-body`).
+/// The request bodies that reach the application while they arrive (`--stream-request-body`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StreamRequestBody {
     /// None: each is buffered first.
@@ -80,7 +80,7 @@ pub enum StreamRequestBody {
     Always,
 }
 
-/// How changes of files are noticed under `--reload`.
+/// The way in which changes of files are noticed under `--reload`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReloadEngine {
     /// As `Inotify`, and `Poll` where that cannot be had.
@@ -92,7 +92,7 @@ pub enum ReloadEngine {
     Inotify,
 }
 
-/// What is done about a running request whose client has left.
+/// The treatment of a running request whose client has left.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnDisconnect {
     /// Nothing; the application may ask.
@@ -111,7 +111,7 @@ pub struct Warmup {
     pub target: String,
 }
 
-/// How long requests below a path may take.
+/// The time that requests below a path may take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PathTimeout {
     /// Begins with `/` and, but for `/` itself, does not end with it. As it is sent: percent-encoded.
@@ -128,7 +128,7 @@ impl PathTimeout {
     }
 }
 
-/// Where a log goes. What opens it is the program; here it is a name.
+/// The destination of a log, as a name: the program opens it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum LogTarget {
     /// `-` for the access log.
@@ -174,7 +174,7 @@ pub struct TlsSettings {
     pub handshake_timeout: Duration,
 }
 
-/// Whether a client has to show a certificate (`--cert-reqs`).
+/// The demand for a certificate of the client (`--cert-reqs`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ClientCertificate {
     /// None is asked for.
@@ -211,7 +211,7 @@ pub struct System {
     pub proc_name: Option<String>,
 }
 
-/// What has the server's own log go through Python's `logging`.
+/// The settings that have the server's own log go through Python's `logging`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PythonLogging {
     /// `--logger-class`, where it is not gunicorn's own.
@@ -231,7 +231,7 @@ impl PythonLogging {
     }
 }
 
-/// What is asked for instead of serving; the application is imported in either case.
+/// The checks that are asked for instead of serving; the application is imported in either case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Checks {
     /// `--check-config`: import the application and exit.
@@ -424,7 +424,7 @@ impl Config {
     }
 }
 
-/// What may be held for clients. Zero stands for what is found out at the start, see
+/// The limits on what is held for clients. Zero stands for what is found out at the start, see
 /// [`ClientLimits::fit`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientLimits {
@@ -457,7 +457,7 @@ impl ClientLimits {
     }
 }
 
-/// What of HTTP/2 is spoken, and within which limits.
+/// The settings of HTTP/2: whether it is offered, and its limits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Http2 {
     /// `--http-protocols` has h2: it is offered in TLS handshakes.

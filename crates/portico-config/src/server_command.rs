@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 
 use crate::error::ParseError;
 
-/// What to ask of the portico whose supervisor has this process id.
+/// A command to the server whose supervisor has this process id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServerCommand {
     /// `portico status PID`: print its workers and what they do.

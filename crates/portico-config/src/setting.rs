@@ -55,8 +55,8 @@ pub(crate) struct Platform {
     pub translate: fn(&str) -> String,
 }
 
-/// When a change of a setting takes effect in a server that runs. A reload, the reference and `portico config`
-/// go by it.
+/// The moment at which a change of a setting takes effect in a server that runs. A reload, the reference and
+/// `portico config` go by it.
 #[derive(Clone, Copy)]
 pub(crate) enum Applies {
     /// At a reload (SIGHUP).
@@ -67,7 +67,7 @@ pub(crate) enum Applies {
     Start(Fixed),
 }
 
-/// What a reload leaves as it is.
+/// The part of the configuration that a reload leaves as it is.
 #[derive(Clone, Copy)]
 pub(crate) struct Fixed {
     /// Which changes those are, such as `more of them`; empty for all.
@@ -124,7 +124,8 @@ impl Applies {
     }
 }
 
-/// How gunicorn reads a text: the text that the table takes for it, and what the operator should know.
+/// A reading of a text as gunicorn reads it: the text that the table takes for it, and what the operator should
+/// know.
 pub(crate) type GunicornReading = fn(&str) -> (String, Option<String>);
 
 /// Type of a setting and what takes its value.
@@ -163,7 +164,7 @@ pub(crate) enum ValueType {
     Refused { takes: Takes, harmless: &'static [&'static str], why: &'static str },
 }
 
-/// What follows the option of a setting that is ignored or refused.
+/// The argument that an option takes which is ignored or refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Takes {
     /// Nothing: the option alone says `true`.

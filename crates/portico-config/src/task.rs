@@ -8,7 +8,7 @@ use clap_complete::Shell;
 
 use crate::error::ParseError;
 
-/// What the first word of a command line asks for, where that is not to serve.
+/// The task that the first word of a command line names, where that is not to serve.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Task {
     /// Print the effective settings.
@@ -27,8 +27,8 @@ pub(crate) enum Task {
     Migrate { from: PathBuf, to: Option<PathBuf> },
 }
 
-/// What a command prints or writes to a file, with what its operator should see to. It is finished text:
-/// whoever prints it decides nothing but where.
+/// The outcome of a command that prints or writes a file, with what its operator should see to. It is finished
+/// text: whoever prints it decides nothing but where.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Printout {
     /// For standard output, or for `file`.

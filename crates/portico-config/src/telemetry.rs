@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::error::ParseError;
 
-/// Where a statsd or syslog server listens, not looked up yet.
+/// The address of a statsd or syslog server, not looked up yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {
     /// A host, by name or address, and a port.
@@ -19,7 +19,7 @@ pub enum Endpoint {
     Unix(PathBuf),
 }
 
-/// What is told of requests beside the access log.
+/// The settings of what is told of requests beside the access log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Telemetry {
     /// `--statsd-host` and its like
@@ -32,8 +32,8 @@ pub struct Telemetry {
     pub request_id: bool,
 }
 
-/// Where metrics go and what their names begin with: `--statsd-host`, `--statsd-prefix`,
-/// `--dogstatsd-tags`.
+/// The settings of metrics: where they go and what their names begin with (`--statsd-host`, `--statsd-prefix`,
+/// `--dogstatsd-tags`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StatsdSettings {
     /// `None` turns it off.
@@ -44,7 +44,8 @@ pub struct StatsdSettings {
     pub tags: String,
 }
 
-/// Whether the logs go to syslog, where that is and how lines are marked: `--log-syslog` and its like.
+/// The settings of syslog: whether the logs go there, its address and how lines are marked (`--log-syslog` and its
+/// like).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SyslogSettings {
     /// Whether anything goes there.
@@ -59,7 +60,7 @@ pub struct SyslogSettings {
     pub facility: u8,
 }
 
-/// Whether messages to syslog are datagrams or a stream.
+/// The kind of socket for messages to syslog: datagrams or a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyslogTransport {
     /// One message, one datagram.

@@ -14,14 +14,14 @@ use crate::setting::{Setting, ValueType};
 use crate::settings;
 use crate::value::escaped;
 
-/// What the file says of one setting.
+/// The entry of a TOML file for one setting.
 pub(crate) struct TomlEntry {
     pub setting: &'static Setting,
     pub texts: Vec<String>,
     pub position: Position,
 }
 
-/// Where in a file something stands; both count from 1.
+/// A place in a file, its line and column; both count from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Position {
     pub line: u32,

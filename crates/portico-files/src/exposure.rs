@@ -14,7 +14,7 @@ pub struct Exposure {
     cause: Cause,
 }
 
-/// Why others than root can change it.
+/// The reason for which others than root can change a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cause {
     /// It belongs to this user.

@@ -27,7 +27,7 @@ pub struct FolderEntry {
     is_magic: bool,
 }
 
-/// What becomes of a symbolic link that is the last on the path.
+/// The treatment of a symbolic link that is the last on the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LastLink {
     /// It is followed, as those before it, where root alone could have made it.

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// One entry for each application thread.
+/// The calls that run, one entry for each application thread. It decides who ends a call, which happens once.
 #[derive(Debug, Default)]
 pub struct ActiveCalls(Mutex<Vec<Arc<ActiveCall>>>);
 

@@ -65,7 +65,7 @@ pub struct Moment {
     pub nanos: u32,
 }
 
-/// Where the time of a request went, in nanoseconds.
+/// The time of a request by its stages, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Times {
     /// From the complete request until a thread took it.
@@ -84,7 +84,7 @@ impl Times {
     }
 }
 
-/// Why an exchange ended otherwise than with the application's whole response.
+/// The reason for which an exchange ended otherwise than with the application's whole response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// The application ended its response too early, or failed within it.

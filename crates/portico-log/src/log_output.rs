@@ -26,7 +26,7 @@ pub struct LogOutput {
     notice: fn(u64) -> String,
 }
 
-/// What the lock of [`LogOutput`] guards.
+/// The part of [`LogOutput`] that its lock guards.
 #[derive(Debug)]
 struct OutputState {
     sink: Arc<LogSink>,

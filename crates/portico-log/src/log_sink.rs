@@ -16,8 +16,8 @@ use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::net::{SendFlags, send};
 use rustix::process::{Resource, getrlimit};
 
-/// Where the lines of a log go: a file, a pipe, a terminal or a socket. Writing never waits for its reader, and
-/// never changes the mode of a descriptor that is shared with other programs.
+/// The destination of a log's lines: a file, a pipe, a terminal or a socket. Writing never waits for its reader,
+/// and never changes the mode of a descriptor that is shared with other programs.
 #[derive(Debug)]
 pub struct LogSink {
     descriptor: OwnedFd,
@@ -26,7 +26,7 @@ pub struct LogSink {
     identity: (u64, u64),
 }
 
-/// How it is written to without waiting.
+/// The way of writing to a destination without waiting for its reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum WriteMode {
     /// It has no reader that could make a writer wait, or an open description of our own in non-blocking mode.

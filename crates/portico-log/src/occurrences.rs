@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How often something has happened. The first, the second, the fourth time and so on is told: each time tells as
-/// many as all before it.
+/// A count of something that others bring about at will. The first, the second, the fourth time and so on is told:
+/// each time tells as many as all before it.
 #[derive(Debug, Default)]
 pub struct Occurrences(AtomicU64);
 
-/// How often something has happened; of what has happened once a line says no more than that.
+/// A count of something, for the end of a line; of what has happened once a line says no more than that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CountNote(u64);
 

@@ -5,7 +5,7 @@ use std::io;
 
 use crate::log_sink::LogSink;
 
-/// Whether a record may be dropped first where a log has a slow reader.
+/// The rank of a record where a log has a slow reader: whether it may be dropped first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weight {
     /// It is dropped first.

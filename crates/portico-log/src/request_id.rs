@@ -7,7 +7,7 @@ use aws_lc_rs::iv::FixedLength;
 use portico_proto::RequestHead;
 use rustix::rand::{GetRandomFlags, getrandom};
 
-/// The id of one request.
+/// The id of one request, from which logs and the application take it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RequestId {
     /// It has none: nobody asks for one.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use portico_config::{Endpoint, StatsdSettings};
 
-/// A sender of metrics.
+/// A sender of metrics, owned by one thread. It gathers them into datagrams and never waits.
 #[derive(Debug)]
 pub struct Statsd {
     socket: Socket,

@@ -13,7 +13,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::statsd::{address, udp_socket};
 
-/// A sender of messages.
+/// A sender of messages to syslog, owned by one thread. It never waits for the receiver.
 #[derive(Debug)]
 pub struct Syslog {
     way: Way,
@@ -22,7 +22,7 @@ pub struct Syslog {
     message: Vec<u8>,
 }
 
-/// How bad a message is (RFC 3164, section 4.1.1).
+/// The severity of a message (RFC 3164, section 4.1.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it all")]
 pub enum Severity {

@@ -20,10 +20,10 @@ pub struct Folder {
     id: Id,
 }
 
-/// Device and inode.
+/// Device and inode, by which a folder is known again whatever its name is by then.
 type Id = (u64, u64);
 
-/// What a process that went to a [`Folder`] has found there.
+/// The folder that a process which went to a [`Folder`] has found there.
 #[derive(Debug)]
 pub enum Entered {
     /// Where the name leads now; `moved` if that is not the folder that it led to before.

@@ -25,7 +25,7 @@ struct WatchedDescriptor {
 /// The descriptors of this process.
 const DESCRIPTORS: &str = "/proc/self/fd";
 
-/// What tells a file from another that has come to its number.
+/// The facts that tell a file from another that has come to its number.
 #[derive(Debug, PartialEq, Eq)]
 struct FileIdentity {
     device: u64,

@@ -5,7 +5,8 @@
 
 use crate::message::ResponseHead;
 
-/// State of one response.
+/// The state of one response's content: how much of it may still be sent. Each protocol owns one and frames nothing
+/// beyond it.
 #[derive(Debug, Default)]
 pub(crate) struct Content {
     /// Bytes that may still be sent, where `extent` is `Known`.

@@ -2,7 +2,7 @@
 
 use crate::message::{Fields, RequestHead, ResponseHead};
 
-/// Something that the peer has sent.
+/// A part of a request, as a protocol yields it to the layers above. It borrows from the bytes that were read.
 #[derive(Debug)]
 pub enum Event<'b> {
     /// A whole request head. `Body`s (if its framing has any) and `End` follow.
@@ -13,7 +13,7 @@ pub enum Event<'b> {
     End,
 }
 
-/// Something to send to the peer.
+/// A part of a response, as the layers above pass it to a protocol. It borrows all that it sends.
 #[derive(Clone, Copy, Debug)]
 pub enum Part<'b> {
     /// `100 Continue`; sent once per request at most, and only to a peer that expects it.

@@ -54,7 +54,7 @@ pub enum Version {
     Http3,
 }
 
-/// How the body of a request is delimited. RFC 9112, section 6.3.
+/// The delimiting of a request's body. RFC 9112, section 6.3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
     /// No body.
@@ -95,7 +95,7 @@ pub struct RequestHead {
     pub websocket: bool,
 }
 
-/// What a head has that came through a gateway: as variables, after the manner of CGI (RFC 3875).
+/// The parts of a head that came through a gateway: variables, after the manner of CGI (RFC 3875).
 #[derive(Clone, Debug)]
 pub(crate) struct GatewayVariables {
     /// Names and values that are no fields.

@@ -3,7 +3,7 @@
 use core::net::{IpAddr, SocketAddr};
 use std::fmt;
 
-/// The other end of a connection.
+/// The other end of a connection, as logs, limits and the application know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
     /// An address and a port.

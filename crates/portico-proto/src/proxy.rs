@@ -12,7 +12,7 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// Which versions a listener takes.
+/// The versions that a listener takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProxyVersions {
     /// Text alone.
@@ -32,7 +32,7 @@ pub struct ProxyHeader {
     pub client: ProxyClient,
 }
 
-/// Of whom a header tells.
+/// The client of which a header tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProxyClient {
     /// The balancer speaks for itself, as to see whether the server is there (LOCAL).
@@ -52,7 +52,8 @@ pub struct ProxyAddresses {
     pub destination: SocketAddr,
 }
 
-/// Why bytes are no header. Whoever sends them is to be cut off: nothing that follows can be read for sure.
+/// The reason for which bytes are no header. Whoever sends them is to be cut off: nothing that follows can be read
+/// for sure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProxyError {
     /// It has been changed on its way: its checksum is another.

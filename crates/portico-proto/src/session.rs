@@ -24,7 +24,7 @@ pub enum Session {
 /// An event of a session of either protocol.
 pub type SessionEvent = StreamEvent<NewStream>;
 
-/// A stream that has just begun.
+/// A stream that has just begun, for the engine to make a connection of.
 #[derive(Debug)]
 pub struct NewStream {
     /// What is spoken on it.

@@ -34,7 +34,7 @@ pub(crate) fn is_own() -> bool {
     OWN.load(Ordering::Relaxed)
 }
 
-/// What a child does with the signals that its parent handles.
+/// The treatment, in a child, of the signals that its parent handles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Handlers {
     /// Puts Python's own in their place: the parent's are the supervisor's.
@@ -180,8 +180,8 @@ impl Fork for PythonFork<'_> {
     }
 }
 
-/// A thread of this process.
-pub(crate) struct OtherThread {
+/// A thread of this process, to be named where a fork would lose it.
+pub struct OtherThread {
     /// The kernel's number for it.
     pub(crate) id: u64,
     /// The name that Python has for it, else the kernel's.

@@ -40,18 +40,18 @@ pub(crate) struct Hub {
     watcher: Mutex<Option<Py<PyAny>>>,
 }
 
-/// Who has patched `threading`.
+/// The library that has patched `threading`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Library {
     Gevent,
     Eventlet,
 }
 
-/// What the hub runs. It must not wait.
+/// A function that the hub runs. It must not wait.
 type Callback = Box<dyn FnOnce(Python<'_>) + Send>;
 
-/// A greenlet of a hub.
-pub(crate) struct Greenlet {
+/// A greenlet of a hub, to be continued by any thread through the hub.
+pub struct Greenlet {
     hub: Arc<Hub>,
     object: Py<PyAny>,
 }
@@ -68,7 +68,7 @@ struct OffloadState<T> {
     waiting: AtomicBool,
 }
 
-/// Who has something of a thread: one greenlet of it, where greenlets run there.
+/// The owner of something of a thread: one greenlet of it, where greenlets run there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Lane(ThreadId, u64);
 
@@ -471,7 +471,7 @@ pub(crate) fn destroy_own(py: Python<'_>) {
     }
 }
 
-/// What the hub calls when something was handed over.
+/// The callbacks of the hub for what was handed over.
 #[pyclass(frozen, name = "HubCallbacks", module = "portico._portico")]
 struct HubCallbacks {
     hub: Arc<Hub>,
@@ -489,7 +489,7 @@ impl HubCallbacks {
     }
 }
 
-/// What a greenlet of ours runs.
+/// The function that a greenlet of ours runs.
 #[pyclass(frozen, name = "GreenletBody", module = "portico._portico")]
 struct GreenletBody {
     work: Mutex<Option<Callback>>,

@@ -20,7 +20,7 @@ use by_signal::SingleStacks;
 
 mod by_signal;
 
-/// Where the stacks of this process are written.
+/// The files that the stacks of this process are written to.
 #[derive(Debug)]
 pub(crate) struct Stacks {
     file: StacksFile,

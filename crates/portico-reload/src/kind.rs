@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path};
 
-/// What a change of a file means.
+/// The way in which a file that is an application's counts: only if it is imported, or in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileKind {
     /// Code, or a folder that may hold some: it counts if it is imported.

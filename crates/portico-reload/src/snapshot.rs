@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 
 use crate::inotify::Seen;
 
-/// What was in each watched folder when it was last read, to find changes where inotify is not used. Owned by
+/// The entries of each watched folder as they were last read, to find changes where inotify is not used. Owned by
 /// [`crate::watch::FileWatch`].
 #[derive(Debug, Default)]
 pub(crate) struct FolderSnapshots {
     folders: HashMap<PathBuf, HashMap<PathBuf, FileStamp>>,
 }
 
-/// What tells one version of a file from the next, without reading it.
+/// The facts that tell one version of a file from the next, without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FileStamp {
     folder: bool,

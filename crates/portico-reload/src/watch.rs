@@ -42,7 +42,7 @@ pub struct FileChange {
     pub kind: FileKind,
 }
 
-/// What [`FileWatch`] has waited for.
+/// An event that [`FileWatch`] has waited for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WatchEvent {
     /// These files have changed; at least one.
@@ -53,7 +53,7 @@ pub enum WatchEvent {
     Stopped,
 }
 
-/// How changes are noticed.
+/// The means of noticing changes: inotify, or reading the folders again.
 #[derive(Debug)]
 enum Backend {
     Inotify(Inotify),

@@ -22,7 +22,7 @@ enum BodySource {
     Stream { pipe: Arc<BodyPipe>, len: Option<u64>, read_more: Box<dyn Fn() + Send + Sync> },
 }
 
-/// Why the body ends before its end.
+/// The reason for which a body ends before its end.
 #[derive(Debug)]
 pub enum BodyError {
     /// The peer left, was too slow, or broke the framing before the body was complete.
@@ -156,7 +156,7 @@ pub(crate) struct Spool {
     file: Option<(SpoolFile, u64)>,
 }
 
-/// How much of a body may lie in memory.
+/// The limits up to which a body stays in memory.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MemoryRoom {
     /// Bytes up to which no file is made.
@@ -262,7 +262,7 @@ struct Stored {
     read: u64,
 }
 
-/// How a streamed body ended.
+/// The end of a streamed body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PipeEnd {
     /// All of it has arrived.

@@ -16,7 +16,8 @@ use portico_proto::{Initials, Peer, RequestHead};
 
 use names::Names;
 
-/// What the configuration says about proxies.
+/// The configuration of proxies in front, in the form in which heads are evaluated. One for each engine, never
+/// changed.
 #[derive(Debug)]
 pub(crate) struct Policy {
     peers: TrustedPeers,
@@ -32,7 +33,7 @@ pub(crate) struct Policy {
     watched: Initials,
 }
 
-/// What a believed proxy has said of the client.
+/// The facts about the client that a believed proxy has told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Forwarded {
     /// Its address.
@@ -102,7 +103,7 @@ pub enum Scheme {
     Https,
 }
 
-/// What comes of one request.
+/// The outcome of evaluating one request's head.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Evaluation {
     /// What was said of the client, if it was anything.
@@ -113,7 +114,7 @@ pub(crate) struct Evaluation {
     pub forwarded_ignored: bool,
 }
 
-/// What believed peers have sent so far, which tells in which of the two ways they speak.
+/// The evidence that believed peers speak Forwarded alone, kept by the engine from request to request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Heard {
     /// A request had Forwarded and no X-Forwarded-* beside it. A proxy that speaks these adds them to every
@@ -121,7 +122,7 @@ pub(crate) struct Heard {
     forwarded_alone: bool,
 }
 
-/// Why a request is refused with 400.
+/// The reason for which a request is refused with 400.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ForwardedRefusal {
     /// X-Forwarded-For and Forwarded name different clients.

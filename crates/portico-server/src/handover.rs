@@ -21,7 +21,7 @@ use rustix::net::{
 };
 use rustix::time::{ClockId, clock_gettime};
 
-/// How much there is to do in one worker.
+/// The work that there is in one worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Load {
     /// Threads that are in a call.
@@ -52,7 +52,7 @@ pub trait Siblings: Send + Sync + 'static {
     }
 }
 
-/// What a worker that is one of several shares with the others.
+/// The engine's ends of what it shares with other workers: the queues and the scoreboard.
 #[derive(Clone)]
 pub struct Sharing {
     /// The queues.
@@ -69,7 +69,7 @@ pub struct Handover {
     ready: Arc<SocketPair>,
 }
 
-/// The two queues between workers.
+/// One of the two queues between workers: of idle connections, or of waiting requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HandoverQueue {
     /// Connections between requests; every worker takes from it at any time.
@@ -110,7 +110,7 @@ pub(crate) struct HandoverMessage<'a> {
     pub bytes: &'a [u8],
 }
 
-/// The outcome of sending.
+/// The outcome of sending a connection to the other workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Dispatch {
     /// It is on its way: the sender has nothing more to do with it.

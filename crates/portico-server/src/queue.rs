@@ -41,7 +41,7 @@ pub(crate) struct Queue {
     max: usize,
 }
 
-/// What came of adding a request.
+/// The outcome of adding a request to the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Admission {
     /// It waits.

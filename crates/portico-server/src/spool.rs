@@ -15,7 +15,8 @@ use std::sync::{Arc, OnceLock};
 
 use portico_os::above_standard;
 
-/// All spool files of one worker.
+/// The account of all spool files of one worker: their total and its limit. Whoever writes a file takes its share
+/// here first.
 #[derive(Debug)]
 pub(crate) struct Spools {
     /// `--tmp-upload-dir`; `None` is the system's temporary folder.
@@ -43,7 +44,7 @@ pub(crate) struct SpoolFile {
     share: Share,
 }
 
-/// What a file takes of what the worker may have.
+/// The part of the worker's total that a file takes.
 #[derive(Debug)]
 struct Share {
     files: u32,
@@ -51,7 +52,7 @@ struct Share {
     spools: Arc<Spools>,
 }
 
-/// Why bytes cannot be stored.
+/// The reason for which bytes cannot be stored.
 #[derive(Debug)]
 pub enum SpoolError {
     /// As many files as may be are open.

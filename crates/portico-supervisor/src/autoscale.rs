@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 /// Buckets of [`crate::scoreboard::WorkerSlot::waits`]: one for each power of two of microseconds.
 pub(crate) type WaitCounts = [u64; 32];
 
-/// What all ready workers did since the last look, and are at.
+/// The work of all ready workers since the last look.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct LoadSample {
     /// How long the requests that have begun since then had waited.

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use crate::memory::MemoryGroup;
 
-/// What the machine or its cgroup has for workers, from which `--workers auto` follows. It is read at the
-/// start and at each reload, and never held on to.
+/// The processors and the memory of the machine or its cgroup, from which `--workers auto` follows. It is read at
+/// the start and at each reload, and never held on to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
     /// CPUs, by affinity and by the quota of the control group.

@@ -22,7 +22,7 @@ use rustix::process::Pid;
 #[derive(Debug)]
 pub struct ControlSocket(OwnedFd);
 
-/// What the supervisor tells a worker, or a template.
+/// A command of the supervisor to a worker, or to a template.
 #[derive(Debug)]
 pub enum ControlCommand {
     /// Finish what has been taken, hand what is idle to the other workers, and end; within this time.
@@ -59,7 +59,7 @@ pub struct LogFiles {
     pub access: Option<OwnedFd>,
 }
 
-/// What a worker, or a template, tells the supervisor.
+/// A report of a worker, or of a template, to the supervisor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Report {
     /// It lives, under the process id that the kernel says of who has sent this.

@@ -6,8 +6,8 @@ use crate::control::ControlSocket;
 use crate::scoreboard::Scoreboard;
 use crate::stacks_file::StacksFile;
 
-/// What a worker or a template has from the supervisor that forked it: its slot on the scoreboard and its control
-/// socket. The process owns it to its end, and nothing of it may reach a program that it starts.
+/// The ends that a worker or a template has from the supervisor that forked it: its slot on the scoreboard and its
+/// control socket. The process owns it to its end, and nothing of it may reach a program that it starts.
 #[derive(Debug)]
 pub struct ChildContext {
     /// Number of the slot, from 0. No two living workers share one.
@@ -24,7 +24,8 @@ pub struct ChildContext {
     pub stacks: Option<StacksFile>,
 }
 
-/// How this process forks. Python's own `os.fork` is behind it, so that hooks run; signals are blocked meanwhile.
+/// The function by which this process forks. Python's own `os.fork` is behind it, so that hooks run; signals are
+/// blocked meanwhile.
 pub trait Fork {
     /// Forks.
     ///
@@ -33,7 +34,7 @@ pub trait Fork {
     fn fork(&mut self) -> io::Result<Forked>;
 }
 
-/// Which of the two processes this is.
+/// The two processes after a fork, and which of them this one is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Forked {
     /// The new one.

@@ -12,8 +12,8 @@ use crate::scoreboard::Running;
 use crate::stacks_file::StacksFile;
 use crate::upgrade::CommandLine;
 
-/// What the supervisor needs of the program around it, which owns the listeners, the logs and the hooks. It is
-/// called from the supervisor's one thread and must never wait: workers are not looked after meanwhile.
+/// The program around the supervisor, which owns the listeners, the logs and the hooks. It is called from the
+/// supervisor's one thread and must never wait: workers are not looked after meanwhile.
 pub trait Host {
     /// The first worker is ready: requests are answered from now on. Called once.
     fn serving(&mut self) {}
@@ -117,8 +117,8 @@ pub trait Host {
     }
 }
 
-/// Why a configuration that was read for a reload cannot be used: one line for the operator. The server goes on
-/// with the former one.
+/// The reason for which a configuration that was read for a reload cannot be used: one line for the operator. The
+/// server goes on with the former one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReloadError(String);
 
@@ -152,7 +152,7 @@ pub struct InterruptedRequest<'a> {
     pub took_nanos: u64,
 }
 
-/// What this process is once [`crate::supervisor::Supervisor::run`] has returned: the call returns in each
+/// The role of this process once [`crate::supervisor::Supervisor::run`] has returned: the call returns in each
 /// process that was forked below it, and what is the supervisor's own must not be used there any more.
 #[derive(Debug)]
 pub enum ProcessRole {

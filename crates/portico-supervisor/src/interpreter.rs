@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-/// An interpreter.
+/// The interpreter of a process, for the log and the scoreboard: its version and its GIL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interpreter {
     /// `sys.hexversion`

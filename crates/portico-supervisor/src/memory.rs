@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-/// What a process weighs, in KiB (proc_pid_smaps(5)).
+/// The memory of a process, in KiB (proc_pid_smaps(5)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Footprint {
     /// Resident memory.
@@ -27,7 +27,7 @@ pub(crate) struct MemoryGroup {
     folders: Vec<PathBuf>,
 }
 
-/// Which interface of control groups the machine has: files have other names in each.
+/// The interface of control groups that the machine has: files have other names in each.
 #[derive(Clone, Copy, Debug)]
 enum CgroupVersion {
     One,

@@ -14,8 +14,8 @@ use crate::control::{ControlSocket, Report};
 use crate::stacks_file::StacksFile;
 use crate::state::Child;
 
-/// What the supervisor has of a process that was forked and has not been reaped: its process id, its control
-/// socket and its file for stacks. It decides nothing; [`crate::state::StateMachine`] does.
+/// The supervisor's side of a process that was forked and has not been reaped: its process id, its control socket
+/// and its file for stacks. It decides nothing; [`crate::state::StateMachine`] does.
 #[derive(Debug)]
 pub(crate) struct ChildProcess {
     pub child: Child,

@@ -64,14 +64,14 @@ pub(crate) fn cause(
     ProcessEnd::of(status).cause(sent, &MemoryFacts { oom_kills, limit_kib, rss_kib })
 }
 
-/// How a process ended, as wait(2) tells it, for the line in the log that says why.
+/// The end of a process, as wait(2) tells it, for the line in the log that says why.
 #[derive(Clone, Copy, Debug)]
 enum ProcessEnd {
     Exited(i32),
     Signaled { signal: i32, core: bool },
 }
 
-/// What the kernel and the scoreboard tell of memory.
+/// The facts about memory that the kernel and the scoreboard tell.
 #[derive(Clone, Copy, Debug, Default)]
 struct MemoryFacts {
     /// Before and after.

@@ -9,7 +9,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_s
 
 use crate::stacks_file::StacksFile;
 
-/// One thread's stack.
+/// The stack of one thread, with its name and its request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ThreadStack {
     /// `threading.get_ident()`

@@ -28,7 +28,7 @@ use rustix::net::{
 };
 use rustix::process::{Pid, Signal, getpid, getppid, kill_process};
 
-/// How this process was started, so that it can be started again.
+/// The command line of this process, so that it can be started again.
 #[derive(Clone, Debug)]
 pub struct CommandLine {
     program: OsString,
@@ -45,7 +45,7 @@ pub struct Upgrade {
     socket: OwnedFd,
 }
 
-/// What has become of a new supervisor.
+/// The fate of a new supervisor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UpgradeOutcome {
     /// It serves.
@@ -54,7 +54,7 @@ pub enum UpgradeOutcome {
     Ended,
 }
 
-/// What a new supervisor has from the old one.
+/// The descriptors and facts that a new supervisor has from the old one.
 #[derive(Debug)]
 pub struct Takeover {
     socket: OwnedFd,

@@ -241,7 +241,7 @@ thread_local! {
 
 static OBSERVERS: Mutex<Observers> = Mutex::new(Observers { syslog: None, statsd: None });
 
-/// Who is told of records beside the log.
+/// The receivers of records beside the log.
 struct Observers {
     syslog: Option<Syslog>,
     statsd: Option<Statsd>,
@@ -305,7 +305,7 @@ impl ErrorLog {
     }
 }
 
-/// What the `log` crate has: it leads to [`LOG`].
+/// The logger of the `log` crate, which leads to [`LOG`].
 struct Front;
 
 impl log::Log for Front {
@@ -373,7 +373,7 @@ fn notice(dropped: u64) -> String {
     line(Level::Warn, &message, LOG.get().is_some_and(|log| log.target().colour()))
 }
 
-/// Where the log goes.
+/// The destination of the error log.
 #[derive(Clone)]
 enum ErrorLogDestination {
     Stdout,

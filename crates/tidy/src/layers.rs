@@ -232,7 +232,7 @@ const CONNECTION: &str = "/src/connection/";
 /// What of `portico_proto` says which one that is.
 const PROTOCOLS: [&str; 5] = ["Protocol", "ProtocolViolation", "Session", "fastcgi", "http2"];
 
-/// What a crate's root re-exports: (crate, name) to the module that it comes from.
+/// The names that a crate's root re-exports: (crate, name) to the module that it comes from.
 type Exports<'a> = HashMap<(&'a str, &'a str), &'a str>;
 
 /// Checks all files of the repository together: which module a name of a crate's root comes from is in its

@@ -8,7 +8,8 @@ use syn::visit::{self, Visit};
 use crate::Finding;
 use crate::text::TextFile;
 
-/// A parsed file.
+/// A source file that was parsed, with its tokens and the paths that it names. The rules read it and change
+/// nothing.
 pub struct RustFile {
     /// Path from the repository's root.
     pub path: String,

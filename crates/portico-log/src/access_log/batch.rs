@@ -93,7 +93,7 @@ pub(super) struct LogEntry {
     pub id: RequestId,
 }
 
-/// One line's worth, to be formatted.
+/// One request as a format needs it, assembled from its batch. It borrows from the batch and lives for one line.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LogLine<'a> {
     /// What is no text.

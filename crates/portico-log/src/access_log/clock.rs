@@ -4,7 +4,7 @@ use portico_proto::HttpDate;
 
 use super::Moment;
 
-/// Makes time stamps.
+/// A maker of time stamps, which keeps the texts of the last second. The log's thread owns it.
 #[derive(Debug, Default)]
 pub(super) struct Clock {
     second: Option<u64>,

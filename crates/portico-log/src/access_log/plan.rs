@@ -57,7 +57,7 @@ pub enum TextSource {
     Fields,
 }
 
-/// What a line looks like.
+/// The form of a line.
 #[derive(Debug)]
 pub enum Layout {
     /// Common Log Format.
@@ -72,7 +72,7 @@ pub enum Layout {
     Template(Vec<TemplatePart>),
 }
 
-/// A part of a template's line.
+/// A part of a template's line: text of its own, or a value of the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TemplatePart {
     /// Stands for itself.

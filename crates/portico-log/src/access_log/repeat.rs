@@ -9,7 +9,7 @@ use super::escape::{micros_digits, seconds_digits};
 use super::plan::Layout;
 use crate::request_id::Digits;
 
-/// A line that has been written.
+/// A line that has been written, from which the next may be copied.
 #[derive(Debug)]
 pub(super) struct Written<'b> {
     /// Of what it tells.

@@ -1,6 +1,6 @@
 //! `traceparent` of W3C Trace Context, read strictly.
 
-/// What it tells.
+/// The ids of a trace that a `traceparent` field tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Trace<'a> {
     /// 32 hexadecimal digits.

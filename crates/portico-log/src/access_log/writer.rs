@@ -28,7 +28,7 @@ use crate::occurrences::Occurrences;
 use crate::statsd::Statsd;
 use crate::syslog::{Severity, Syslog};
 
-/// Where the lines go.
+/// The destination of the log's lines.
 #[derive(Clone, Debug)]
 pub enum Destination {
     /// Standard output.
@@ -271,7 +271,7 @@ impl LogState {
     }
 }
 
-/// A destination that is open.
+/// A destination of the log that is open, owned by its thread.
 struct Opened {
     out: File,
     write_bytes_max: usize,
@@ -297,7 +297,7 @@ fn identity(file: &File) -> io::Result<(u64, u64)> {
     Ok((metadata.dev(), metadata.ino()))
 }
 
-/// The thread.
+/// The state of the log's thread, which alone formats and writes. It never waits for a reader of the log.
 struct Writer {
     shared: Arc<LogState>,
     outputs: Outputs,

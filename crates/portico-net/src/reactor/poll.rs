@@ -19,7 +19,7 @@ pub struct Reactor {
     vital: VitalDescriptors,
 }
 
-/// Readiness of one registered descriptor.
+/// Readiness of one registered descriptor, as the poller reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
     /// What the descriptor was registered with.
@@ -34,7 +34,7 @@ pub struct Event {
     pub failed: bool,
 }
 
-/// What to be told of.
+/// The readiness that a descriptor's owner waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interest {
     /// A listener: told once per connection, so that one thread is woken for it and not every thread that waits.

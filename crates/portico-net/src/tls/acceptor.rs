@@ -17,7 +17,7 @@ use super::tickets::Ticketer;
 /// The protocols within TLS (ALPN), the preferred one first.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
-/// Greets the clients of one worker.
+/// The side of TLS that greets the clients of one worker, with the certificates that count at that moment.
 #[derive(Debug)]
 pub struct Acceptor {
     source: CertificateSource,

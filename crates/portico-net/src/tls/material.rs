@@ -15,7 +15,7 @@ use x509_parser::prelude::{ASN1Time, CertificateRevocationList, FromDer, General
 
 use super::names;
 
-/// The files that the settings name.
+/// The files of certificates and keys that the settings name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Files {
     pairs: Vec<PairFiles>,

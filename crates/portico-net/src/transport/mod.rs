@@ -37,7 +37,7 @@ pub enum Transport {
     Stream(StreamIo),
 }
 
-/// What came of reading or writing.
+/// The outcome of reading or writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// This many bytes, at least one; none only at the end of the body on a stream of a session.

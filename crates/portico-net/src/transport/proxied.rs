@@ -16,8 +16,8 @@ pub struct Proxied {
     told: bool,
 }
 
-/// What a peer has said.
-pub(crate) type ProxyResult = Result<ProxyClient, ProxyError>;
+/// The outcome of reading what a peer has sent first.
+pub type ProxyResult = Result<ProxyClient, ProxyError>;
 
 impl Proxied {
     pub(super) fn new(inner: Transport, versions: ProxyVersions) -> Self {

@@ -40,7 +40,7 @@ pub struct Connection {
     is_carried: bool,
 }
 
-/// Which part of a request comes next.
+/// The part of a request that comes next.
 #[derive(Debug, Default)]
 enum Receive {
     #[default]

@@ -6,7 +6,7 @@
 
 use crate::error::ErrorKind;
 
-/// What a record is about.
+/// The type of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     BeginRequest,
@@ -19,7 +19,7 @@ pub(super) enum Kind {
     Other(u8),
 }
 
-/// The header of a record.
+/// The header of a record: its type, its request and the lengths of what follows.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Header {
     pub(super) kind: Kind,
@@ -29,14 +29,14 @@ pub(super) struct Header {
     pub(super) padding_bytes: u8,
 }
 
-/// The content of a BEGIN_REQUEST record.
+/// The content of a BEGIN_REQUEST record: the role, and whether the connection is kept.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Begin {
     pub(super) role: u16,
     pub(super) keep_connection: bool,
 }
 
-/// How a request has ended.
+/// The end of a request, as END_REQUEST tells the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Status {
     Complete = 0,

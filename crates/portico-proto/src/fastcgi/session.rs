@@ -11,7 +11,7 @@ use super::stream_io::{FinishedRequest, SharedStreams, StreamIo};
 use crate::error::{Error, ErrorKind};
 use crate::streams::StreamEvent;
 
-/// What the peer is told when it asks, and held to.
+/// The limits that the peer is told when it asks, and held to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Connections that there may be (FCGI_MAX_CONNS).
@@ -52,7 +52,7 @@ pub struct Session {
     closed: bool,
 }
 
-/// What is to come of a record.
+/// The part of a record that is still to come.
 #[derive(Clone, Copy, Debug)]
 struct Rest {
     /// Whose it is; nobody's, and it is passed over.

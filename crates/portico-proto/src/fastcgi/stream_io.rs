@@ -17,7 +17,7 @@ pub struct StreamIo {
     streams: SharedStreams,
 }
 
-/// What a session shares with its streams.
+/// The queues that a session shares with its streams.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SharedStreams(Arc<Mutex<StreamMap>>);
 

@@ -13,7 +13,7 @@ use crate::message::{Framing, Initials, RequestHead, Span, Version};
 use crate::singletons::{self, Singletons};
 use crate::{grammar, http1};
 
-/// What a variable that comes again means. Fields may come again, as they may in HTTP.
+/// The meaning of a variable that comes again. Fields may come again, as they may in HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Repeats {
     /// It has its last value.

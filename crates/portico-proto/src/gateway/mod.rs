@@ -39,7 +39,7 @@ pub enum Dialect {
     Scgi,
 }
 
-/// Which part of the request comes next.
+/// The part of the request that comes next.
 #[derive(Debug)]
 enum Receive {
     Head,
@@ -51,7 +51,7 @@ enum Receive {
     Failed(ErrorKind),
 }
 
-/// What comes of looking for a packet: its length in bytes and the draft of its head.
+/// The outcome of looking for a packet: its length in bytes and the draft of its head.
 pub(crate) type FoundPacket = Option<(usize, VariablesHead)>;
 
 impl Connection {

@@ -9,7 +9,7 @@ use crate::event::Event;
 use crate::grammar;
 use crate::limits::Limits;
 
-/// Where in a chunked body the peer is.
+/// The position of the peer in a chunked body.
 ///
 /// ```text
 /// Size ─┬─ ';' ──▶ Extension ─┬─ CR ─▶ SizeLf ─┬─ size > 0 ─▶ Data ─▶ DataCr ─▶ DataLf ─▶ Size
@@ -40,7 +40,7 @@ enum ChunkPosition {
     Trailers(Scan),
 }
 
-/// Where in the extensions of a chunk the peer is.
+/// The position of the peer in the extensions of a chunk.
 ///
 /// ```abnf
 /// chunk-ext      = *( BWS ";" BWS chunk-ext-name [ BWS "=" BWS chunk-ext-val ] )

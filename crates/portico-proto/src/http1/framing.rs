@@ -11,7 +11,7 @@ use crate::limits::Limits;
 use crate::message::{Framing, Initials, Span, Version};
 use crate::singletons::Singletons;
 
-/// What the fields say about the message itself rather than to the application.
+/// The fields that concern the message itself rather than the application: they decide framing and the connection.
 #[derive(Default)]
 pub(crate) struct Control {
     host: Option<Span>,

@@ -46,7 +46,7 @@ pub(super) fn parse(
     Ok(Some((syntax.into_head(&input[..head_bytes], limits)?, head_bytes)))
 }
 
-/// Where the parts of a head are, noted line by line.
+/// The places of the parts of a head, noted line by line.
 #[derive(Default)]
 struct Syntax {
     request_line: RequestLine,

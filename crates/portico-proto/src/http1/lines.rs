@@ -10,8 +10,8 @@ use crate::grammar;
 use crate::limits::Limits;
 use crate::message::Span;
 
-/// How far a block of lines has been scanned. Bytes before it are not looked at again, so that a block which
-/// comes one byte at a time costs no more than one that comes whole.
+/// The progress of scanning a block of lines. Bytes before it are not looked at again, so that a block which comes
+/// one byte at a time costs no more than one that comes whole.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Scan {
     /// Where the present line begins.
@@ -22,7 +22,7 @@ pub(super) struct Scan {
     fields: u32,
 }
 
-/// What comes next in a block of field lines.
+/// The next element of a block of field lines.
 pub(super) enum FieldLine {
     /// The empty line that ends the block.
     Blank,
@@ -148,7 +148,7 @@ fn block_bytes_max(limits: &Limits) -> usize {
     limits.head_bytes_max.min(u32::MAX as usize)
 }
 
-/// The name of a field line.
+/// The length of a field line's name, and whether it has an underscore.
 #[derive(Clone, Copy)]
 struct FieldName {
     length: usize,

@@ -43,7 +43,7 @@ pub struct Connection {
     response: ResponseEncoder,
 }
 
-/// Which part of a request comes next.
+/// The part of a request that comes next.
 #[derive(Debug)]
 enum Receive {
     /// A head, after as many empty lines as were skipped.

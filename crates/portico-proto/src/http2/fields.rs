@@ -1,6 +1,6 @@
 //! The fields of one header block, one behind the other in memory that the next block uses again.
 
-/// What a header block lists: pseudo-fields and fields, in their order.
+/// The pseudo-fields and fields that a header block lists, in their order.
 #[derive(Debug)]
 pub(super) struct DecodedFields {
     /// Names and values.

@@ -14,7 +14,8 @@ use h2::Reason;
 
 use super::open::OpenStreams;
 
-/// What the frames of a session tell.
+/// A reader of a session's frames ahead of the h2 crate, which decodes header blocks and judges what the crate
+/// does not. It keeps no payload but that of header blocks.
 #[derive(Debug)]
 pub(super) struct Frames {
     /// Bytes of the client's preface that are still to come.
@@ -51,7 +52,7 @@ pub(super) struct Frames {
     resets: Allowance,
 }
 
-/// Where the payload of a frame goes.
+/// The reader of a frame's payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum To {
     /// To the crate.
@@ -79,7 +80,7 @@ pub(super) struct HeaderBlock {
     flags: u8,
 }
 
-/// What a frame does to a stream that is there already.
+/// The effect of a frame on a stream that is there already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Touch {
     /// More of its body, or the end of it.

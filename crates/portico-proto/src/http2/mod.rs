@@ -48,7 +48,7 @@ use request::ParsedRequest;
 /// What a client sends first (RFC 9113, section 3.4).
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// What we tell the peer of us; each is a setting.
+/// The settings of ours that the peer is told; each is a setting of the configuration too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Streams that may be open at once (`--http2-max-concurrent-streams`).

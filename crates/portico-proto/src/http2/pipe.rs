@@ -12,7 +12,7 @@ use tokio::io::{self, AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::queue::forget_taken;
 
-/// What a session shares with its pipe and its streams.
+/// The buffers that a session shares with its pipe and its streams.
 #[derive(Debug, Default)]
 pub(super) struct SharedBuffers {
     buffers: Mutex<Buffers>,

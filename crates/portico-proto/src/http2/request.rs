@@ -10,7 +10,7 @@ use crate::limits::Limits;
 use crate::message::{Framing, RequestHead, Version};
 use crate::{grammar, http1};
 
-/// What a header block asks for.
+/// The request that a header block asks for.
 #[derive(Debug)]
 pub(super) struct ParsedRequest {
     /// The head, or which status is to be answered.

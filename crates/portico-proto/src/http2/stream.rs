@@ -14,7 +14,7 @@ use crate::event::{Event, Part};
 use crate::limits::Limits;
 use crate::message::{Fields, Framing, RequestHead, ResponseHead};
 
-/// State of one stream.
+/// The state of one stream: its request and its response. Its bytes are in its [`StreamIo`].
 #[derive(Debug)]
 pub struct Stream {
     io: StreamIo,

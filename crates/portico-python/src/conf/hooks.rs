@@ -16,7 +16,8 @@ pub(crate) struct Hooks {
     server: Py<PyAny>,
 }
 
-/// What a worker process can ask of the server, from Python.
+/// The functions by which Python code of a worker process reaches the worker: it is replaced by one, its requests
+/// are counted by the other.
 #[pyclass(frozen, module = "portico._portico")]
 pub(crate) struct Link {
     replace: Box<dyn Fn(String) + Send + Sync>,

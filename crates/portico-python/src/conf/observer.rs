@@ -11,8 +11,8 @@ use portico_proto::{RequestHead, Version};
 use crate::error::traceback;
 use crate::raw::latin1;
 
-/// The `Requests` of `portico._gunicorn.server`.
-pub(crate) struct Observer(Py<PyAny>);
+/// An observer of requests that passes them to `Requests` of `portico._gunicorn.server`, where hooks see them.
+pub struct Observer(Py<PyAny>);
 
 /// A request that it has been told of.
 pub(crate) struct Observed<'py>(Bound<'py, PyAny>);

@@ -28,8 +28,8 @@ use super::template_cache::{Address, Addresses, FieldsReading, Lines, Lookup, Te
 use super::wsgi_input::Input;
 use crate::raw::latin1;
 
-/// What one thread keeps to build environs.
-pub(crate) struct Environs {
+/// The templates and names that one thread keeps to build environs.
+pub struct Environs {
     names: FieldNames,
     servers: Vec<(Arc<Server>, Template)>,
     templates: TemplateCache,

@@ -35,7 +35,7 @@ pub(crate) enum Lapse {
     Upgrade,
 }
 
-/// Several of them.
+/// A set of lapses, a bit for each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[must_use]
 pub(crate) struct Lapses(u32);

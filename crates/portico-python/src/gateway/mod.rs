@@ -46,8 +46,8 @@ pub(crate) fn error_stream(py: Python<'_>) -> PyResult<Py<PyAny>> {
     Ok(Py::new(py, ErrorStream::default())?.into_any())
 }
 
-/// Serves one WSGI application.
-pub(crate) struct Gateway {
+/// The gateway to one WSGI application: it builds environs, calls, and passes on what comes back.
+pub struct Gateway {
     application: Py<PyAny>,
     settings: GatewaySettings,
     config: Arc<Config>,
@@ -59,7 +59,7 @@ pub(crate) struct Gateway {
     id: u64,
 }
 
-/// What of the configuration the gateway needs, and what all requests share.
+/// The part of the configuration that the gateway needs, shared by all requests.
 struct GatewaySettings {
     root_path: String,
     multithread: bool,
@@ -204,8 +204,8 @@ impl Application for Gateway {
 
 static NOT_HANDED_OVER: Occurrences = Occurrences::new();
 
-/// What a thread, or a greenlet, keeps from request to request.
-pub(crate) struct Kept {
+/// The objects that a thread, or a greenlet, keeps from request to request.
+pub struct Kept {
     gateway: u64,
     environs: Environs,
     callables: Callables,

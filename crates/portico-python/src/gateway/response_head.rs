@@ -263,7 +263,7 @@ impl HeadRefusal<'_> {
     }
 }
 
-/// How a field is treated because of its name.
+/// The treatment of a field because of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rule {
     None,

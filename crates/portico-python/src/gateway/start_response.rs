@@ -38,8 +38,8 @@ pub(crate) struct ResponseExchange {
     config: Arc<Config>,
 }
 
-/// An [`Exchange`] with its bound methods.
-pub(crate) struct Callables {
+/// An [`Exchange`] with its bound methods, made once for a thread and used by call after call.
+pub struct Callables {
     exchange: Py<ResponseExchange>,
     /// Tells them from others.
     pub(crate) number: u64,

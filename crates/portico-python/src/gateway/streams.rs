@@ -20,8 +20,8 @@ use super::start_response::{ResponseExchange, TakenConnection};
 /// Puts another thread in the place of the one with this number, which is in the call of this request.
 pub(crate) type Replace = Box<dyn Fn(Python<'_>, usize, RequestKey) + Send + Sync>;
 
-/// How many connections the application has taken over, or may be about to.
-pub(crate) struct Streams {
+/// The count of connections that the application has taken over, or may be about to.
+pub struct Streams {
     open: AtomicU32,
     max: u32,
     /// Unset where none can be taken over.
@@ -68,7 +68,17 @@ impl Drop for OpenedStream<'_> {
     }
 }
 
-/// What takes the connection of one request over.
+/// Answers a request for a WebSocket beyond those that there may be.
+pub fn refuse(responder: Responder) {
+    let mut fields = Fields::new();
+    fields.push(b"Content-Type", b"text/plain; charset=utf-8");
+    fields.push(b"Retry-After", b"1");
+    let head =
+        ResponseHead { status: 503, fields, length: Some(TOO_MANY.len() as u64), ..ResponseHead::default() };
+    responder.respond(&head, TOO_MANY);
+}
+
+/// The offer to take the connection of one request over.
 #[pyclass(frozen, name = "StreamOffer", module = "portico._portico")]
 pub(crate) struct StreamOffer {
     exchange: Py<ResponseExchange>,

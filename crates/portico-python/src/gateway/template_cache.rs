@@ -29,7 +29,7 @@ pub(crate) struct Template {
     id: Option<Rewritable>,
 }
 
-/// Where a peer is.
+/// The address of a peer, as environ has it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Address {
     /// There.
@@ -38,8 +38,8 @@ pub(crate) enum Address {
     Unix,
 }
 
-/// Strings of addresses.
-pub(crate) struct Addresses(Vec<(IpAddr, Py<PyString>)>);
+/// Strings of the addresses that have come last, so that they are not made anew.
+pub struct Addresses(Vec<(IpAddr, Py<PyString>)>);
 
 /// Client addresses whose strings are kept: a proxy has one or a few.
 const ADDRESSES_MAX: usize = 8;
@@ -81,7 +81,7 @@ pub(crate) struct Lines<'a> {
     pub(crate) server: &'a Arc<Server>,
 }
 
-/// What the engine has made of field lines.
+/// The reading of field lines by the engine: all of them, or as believed or other peers are read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FieldsReading {
     /// All fields that they have.
@@ -92,8 +92,8 @@ pub(crate) enum FieldsReading {
     OfOthers,
 }
 
-/// What a look-up says.
-pub(crate) enum Lookup<'c> {
+/// The outcome of a look-up.
+pub enum Lookup<'c> {
     /// The template.
     Hit(&'c mut Template),
     /// These lines came a second time: the template is to be stored under this hash.

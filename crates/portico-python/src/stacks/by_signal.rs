@@ -18,8 +18,8 @@ use pyo3::types::PyDict;
 
 use crate::raw;
 
-/// Where threads write their stacks, one at a time. `portico stacks` reads another file, which this must not
-/// empty.
+/// The file in which threads write their stacks, one at a time. `portico stacks` reads another file, which this
+/// must not empty.
 #[derive(Debug)]
 pub(crate) struct SingleStacks(Mutex<StacksFile>);
 

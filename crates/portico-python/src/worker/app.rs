@@ -16,15 +16,15 @@ use portico_config::conceal_arguments;
 use crate::error::{one_line, traceback};
 use crate::import_path;
 
-/// An application that was found.
-pub(crate) struct Loaded {
+/// An application that was found and imported.
+pub struct Loaded {
     /// The WSGI callable.
     pub(crate) application: Py<PyAny>,
     /// Its target, in full but for the arguments of a factory, which may be secret.
     pub(crate) target: String,
 }
 
-/// Why there is no application to serve.
+/// The reason for which there is no application to serve.
 #[derive(Debug)]
 pub(crate) struct LoadError {
     /// One line for the operator.

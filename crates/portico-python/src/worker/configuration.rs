@@ -22,8 +22,8 @@ use super::identity::is_lesser;
 use crate::conf::ConfFiles;
 use crate::import_path;
 
-/// Where the settings come from.
-pub(crate) struct Configuration {
+/// The sources of the settings, which a reload reads again.
+pub struct Configuration {
     arguments: Vec<OsString>,
     /// Where the program was started; `None` if that folder is gone.
     start: Option<Folder>,

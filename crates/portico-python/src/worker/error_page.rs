@@ -16,7 +16,7 @@ struct ErrorPage {
     text: Vec<u8>,
 }
 
-/// A line of source.
+/// A line of source that an error page shows.
 struct ErrorPosition {
     file: PathBuf,
     line: usize,

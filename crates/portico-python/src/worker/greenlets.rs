@@ -19,8 +19,8 @@ use crate::gateway::{Gateway, is_detached};
 use crate::hub::{self, Greenlet, Hub};
 use crate::thread_status::{self, InGreenlet, ThreadStatuses};
 
-/// The application, called in greenlets.
-pub(crate) struct Greenlets {
+/// A caller of the application in greenlets of its hub, where gevent or eventlet has patched it.
+pub struct Greenlets {
     hub: Arc<Hub>,
     gateway: Gateway,
     records: Arc<ThreadStatuses>,
@@ -28,7 +28,7 @@ pub(crate) struct Greenlets {
     slots: Vec<Arc<GreenletSlot>>,
 }
 
-/// Where a thread and its greenlet meet.
+/// The meeting point of a thread and its greenlet.
 #[derive(Default)]
 struct GreenletSlot {
     state: Mutex<GreenletState>,

@@ -80,7 +80,7 @@ pub(crate) struct OwnedResources {
     pub(crate) reloader: Option<CertificateReloader>,
 }
 
-/// Where this process comes from.
+/// The origin of this process: started, forked, or in the place of an old one.
 #[derive(Debug, Default)]
 pub(crate) struct Origin {
     /// How it was started; `None` where Python does not know.

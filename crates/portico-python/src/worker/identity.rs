@@ -13,7 +13,7 @@ use portico_files::Owner;
 use super::StartError;
 use crate::error::one_line;
 
-/// Another user, another group, or both.
+/// The user and the group that processes become: another user, another group, or both.
 #[derive(Clone, Debug)]
 pub(crate) struct Identity {
     user: Option<u32>,

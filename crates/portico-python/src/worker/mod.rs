@@ -54,8 +54,8 @@ use app::{BOOT_FAILED, LoadError, Loaded};
 use serving::WorkerRun;
 use signals::Signals;
 
-/// Where the application comes from.
-pub(crate) enum Source {
+/// The source of the application: a target, a callable, or one that the process which forked this has imported.
+pub enum Source {
     /// `Config::app`, or discovery.
     Target,
     /// A WSGI callable.
@@ -64,7 +64,7 @@ pub(crate) enum Source {
     Loaded(Loaded),
 }
 
-/// Why a worker does not serve.
+/// The reason for which a worker does not serve.
 #[derive(Debug)]
 pub(crate) enum StartError {
     /// An address that cannot be listened on.

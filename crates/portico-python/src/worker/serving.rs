@@ -50,7 +50,7 @@ pub(crate) struct WorkerRun {
     pub(crate) stacks: Option<StacksFile>,
 }
 
-/// A worker that serves.
+/// A worker that serves: its engine, its threads, and what looks after them.
 struct Serving {
     config: Arc<Config>,
     lending: Arc<Lending>,
@@ -60,7 +60,23 @@ struct Serving {
     context: Option<Arc<WorkerContext>>,
     /// Where the application's threads are greenlets: their hub, which goes on while the main thread waits.
     hub: Option<Arc<Hub>>,
-    orders: Arc<Orders>,
+    reopener: Option<Reopener>,
+    ending: Mutex<Ending>,
+}
+
+/// The way in which a worker ends.
+#[derive(Default)]
+struct Ending {
+    /// The exit status, if the process has to end without its threads.
+    status: i32,
+    /// The supervisor has died.
+    orphaned: bool,
+    /// When the process ends in any case, once it is to end.
+    end: Option<Instant>,
+    /// It was told by a signal to end, and has asked for a successor.
+    leaving: bool,
+    /// What sees to that while Python cannot.
+    forced_exits: Vec<mpsc::Sender<()>>,
 }
 
 impl WorkerRun {
@@ -137,7 +153,7 @@ impl WorkerRun {
     }
 }
 
-/// Who calls the application.
+/// The caller of the application: threads, or greenlets of a hub.
 enum Called {
     Threads(Arc<Monitor>),
     Greenlets(Arc<Greenlets>),

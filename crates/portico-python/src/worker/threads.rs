@@ -24,13 +24,13 @@ use super::greenlets::Greenlets;
 use crate::hub;
 use crate::thread_status;
 
-/// The threads of one worker.
-pub(crate) struct Threads {
+/// The threads of one worker that call the application.
+pub struct Threads {
     pool: Arc<PoolState>,
     body: ThreadMain,
 }
 
-/// What the threads share.
+/// The state that the threads share.
 struct PoolState {
     members: Mutex<PoolMembers>,
     exit_notifier: Mutex<UnixStream>,
@@ -42,7 +42,7 @@ struct PoolMembers {
     handles: Vec<Option<ThreadHandle>>,
 }
 
-/// A thread that was started.
+/// A thread that was started, to be waited for.
 enum ThreadHandle {
     /// Python's `threading.Thread`.
     Python(Py<PyAny>),
@@ -50,7 +50,7 @@ enum ThreadHandle {
     Native(JoinHandle<()>),
 }
 
-/// The function that the threads run.
+/// The function that the threads run, as Python calls it.
 enum ThreadMain {
     Python(Py<ThreadBody>),
     Native { run: Arc<dyn Fn(usize) + Send + Sync>, greenlets: Arc<Greenlets> },
@@ -227,22 +227,7 @@ impl PoolState {
     }
 }
 
-impl PoolMembers {
-    fn keep(&mut self, index: usize, thread: ThreadHandle) {
-        if self.handles.len() <= index {
-            self.handles.resize_with(index + 1, || None);
-        }
-        self.handles[index] = Some(thread);
-    }
-
-    fn take_ended(&mut self) -> Vec<ThreadHandle> {
-        let Self { numbers, handles } = self;
-        let ended = handles.iter_mut().enumerate().filter(|(index, _)| numbers.may_join(*index));
-        ended.filter_map(|(_, handle)| handle.take()).collect()
-    }
-}
-
-/// What the threads call.
+/// The function that the threads call.
 #[pyclass(frozen, name = "ThreadBody", module = "portico._portico")]
 struct ThreadBody {
     run: Box<dyn Fn(usize) + Send + Sync>,

@@ -6,7 +6,7 @@ use portico_config::{Config, conceal_arguments};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
-/// What a process of the server is.
+/// The role of a process, for its name in ps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     /// The supervisor: the word that gunicorn has, since scripts look for it.

@@ -42,7 +42,7 @@ use crate::gateway::error_stream;
 use crate::import_path::unsafe_start;
 use crate::{daemon, import_path, raw};
 
-/// What all processes of the tree have from the first.
+/// The first process' parts that all processes of the tree have from it.
 struct Tree {
     fork_context: Rc<RefCell<ForkContext>>,
     /// The sockets are the host's, which closes them in the supervisor.
@@ -50,7 +50,7 @@ struct Tree {
     handover: Handover,
 }
 
-/// What a worker begins with.
+/// The parts that a worker begins with.
 struct Start<'py> {
     child: ChildContext,
     source: Source,

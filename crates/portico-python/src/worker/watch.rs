@@ -33,8 +33,9 @@ use crate::interpreter;
 use crate::stacks::{self, Stacks};
 use crate::thread_status::{ThreadStatus, ThreadStatuses};
 
-/// What is watched, and who is told.
-pub(crate) struct Watching {
+/// The worker's parts that the watch over calls looks at, and those whom it tells. The watch owns it and never
+/// waits for the interpreter.
+pub struct Watching {
     /// The settings.
     pub(crate) config: Arc<Config>,
     /// The threads' records.
@@ -53,8 +54,8 @@ pub(crate) struct Watching {
     pub(crate) stuck: Option<Stuck>,
 }
 
-/// What is told in Python that a thread is stuck.
-pub(crate) type Stuck = Arc<dyn Fn(Python<'_>) + Send + Sync>;
+/// The message to Python that a thread is stuck.
+pub type Stuck = Arc<dyn Fn(Python<'_>) + Send + Sync>;
 
 /// The thread. Dropping this ends it, and waits for that: not to be done with the interpreter in hand.
 pub(crate) struct WatchThread {
@@ -125,7 +126,7 @@ struct PendingStack {
     line: String,
 }
 
-/// All stacks, for `portico stacks`.
+/// A demand for all stacks, of `portico stacks`.
 struct Demand {
     answer: Receiver<PyResult<Vec<ThreadStack>>>,
     asked: u64,

@@ -16,7 +16,7 @@ use portico_proto::is_token;
 
 use super::{Forwarded, ForwardedFields, ForwardedRefusal, Hop, Policy, Scheme};
 
-/// What one proxy says of the request that it got.
+/// The words of one proxy about the request that it got: an element of Forwarded.
 #[derive(Debug, Default)]
 struct Element {
     client: Option<Hop>,

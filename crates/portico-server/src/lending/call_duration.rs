@@ -32,7 +32,7 @@ pub(super) struct CallDurationAverage {
     interpreter_taken: AtomicU32,
 }
 
-/// What the calling thread had used when a call began that is sampled.
+/// The use of the processor by the calling thread when a call began that is sampled.
 #[derive(Debug)]
 pub(super) struct Sample {
     begun: Instant,

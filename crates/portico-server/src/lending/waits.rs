@@ -29,7 +29,7 @@ pub(super) struct Waits {
     threads: usize,
 }
 
-/// Whether threads are needed.
+/// The need for threads: whether requests wait for one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Need {
     /// Some are free.
@@ -64,7 +64,7 @@ enum WaitState {
     Dismissed,
 }
 
-/// What becomes of a thread when it is needed.
+/// The fate of a thread when threads are needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outlook {
     /// The rest of its response goes to a file.

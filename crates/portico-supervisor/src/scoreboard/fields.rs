@@ -33,7 +33,7 @@ pub enum SupervisorField {
     ThreadsAsked,
 }
 
-/// How far the server has come, as `portico status` shows it.
+/// The progress of the server between start and end, as `portico status` shows it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u64)]
 pub enum SupervisorState {
@@ -85,8 +85,7 @@ pub enum SlotField {
     Interpreter,
 }
 
-/// How far the worker of a slot has come. The supervisor writes it, for `portico status` and for the other
-/// workers.
+/// The progress of a slot's worker. The supervisor writes it, for `portico status` and for the other workers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u64)]
 pub enum SlotState {

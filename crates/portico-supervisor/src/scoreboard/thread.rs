@@ -10,7 +10,7 @@ use portico_config::Config;
 #[derive(Clone, Copy, Debug)]
 pub struct ThreadRecord<'a>(pub(super) &'a [AtomicU64]);
 
-/// What a thread is doing, as others see it on the scoreboard.
+/// The state of a thread, as others see it on the scoreboard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u64)]
 pub enum ThreadState {
@@ -85,7 +85,7 @@ pub fn thread_name(index: usize) -> String {
     format!("portico-{}", index + 1)
 }
 
-/// Indices into a thread's record.
+/// Indices of the numbers in a thread's record on the scoreboard.
 #[derive(Clone, Copy)]
 enum ThreadField {
     Sequence,

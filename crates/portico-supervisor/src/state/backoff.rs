@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Default)]
 pub(super) struct Backoff(Vec<Wait>);
 
-/// How long a slot that has failed waits before it is tried again.
+/// The time for which a slot that has failed waits before it is tried again.
 #[derive(Debug)]
 struct Wait {
     /// Of this place, one after the other.

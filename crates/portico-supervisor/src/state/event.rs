@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use log::Level;
 
-/// Which process is meant: a name for it that holds before its process id is known. No two living ones share one.
+/// A name for a process that holds before its process id is known. No two living ones share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Child {
     /// The worker in this slot.
@@ -23,7 +23,7 @@ impl fmt::Display for Child {
     }
 }
 
-/// What the machine is told: it knows nothing but these.
+/// An event of the machine: it knows nothing but these.
 #[derive(Clone, Debug)]
 pub(crate) enum SupervisorEvent {
     /// It serves; a template: it has imported the application.
@@ -88,7 +88,7 @@ pub(crate) enum SupervisorEvent {
     Tick,
 }
 
-/// What the machine has the supervisor do, in the order in which it returns them.
+/// An action that the supervisor performs for the machine, in the order in which they are returned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     /// Fork a template.

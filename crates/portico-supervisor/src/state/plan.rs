@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use portico_config::{Config, Preload};
 
-/// What the configuration says of processes, for the machine: numbers and time limits. A reload replaces it as
-/// far as that can be.
+/// The configuration of processes, for the machine: numbers and time limits. A reload replaces it as far as that
+/// can be.
 #[derive(Clone, Debug)]
 pub(crate) struct ProcessPlan {
     /// Least number of workers, and the number at the start.

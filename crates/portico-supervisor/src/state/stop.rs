@@ -6,7 +6,7 @@ use log::Level;
 
 use super::{Action, Child, KILL_GRACE, ProcessStage, STOP_GRACE, StateMachine, SupervisorEvent};
 
-/// How far the server has come between its start and its end. It never goes back.
+/// The phase of the server between its start and its end. It never goes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ServicePhase {
     /// No worker has been ready yet: a failure is the server's.

@@ -17,7 +17,7 @@ use crate::state::{Child, SupervisorEvent};
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// What is kept from one look to the next.
+/// The state that is kept from one look to the next.
 pub(super) struct TickState {
     next: Instant,
     memory_group: Option<MemoryGroup>,

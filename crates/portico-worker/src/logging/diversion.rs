@@ -21,7 +21,7 @@ pub struct Diverted {
 /// Logs a record; `false` if it could not.
 pub(super) type Relay = Arc<dyn Fn(&Diverted) -> bool + Send + Sync>;
 
-/// Where records go.
+/// The way of records to Python's loggers, which write them instead of the log.
 #[derive(Clone)]
 pub(super) enum Diversion {
     /// Straight to the relay, on the thread that logs.
@@ -30,8 +30,8 @@ pub(super) enum Diversion {
     Queued(Arc<DiversionQueue>),
 }
 
-/// Records that wait for the thread.
-pub(super) struct DiversionQueue {
+/// Records that wait for the thread which passes them to Python.
+pub struct DiversionQueue {
     state: Mutex<DiversionState>,
     changed: Condvar,
 }

@@ -55,7 +55,7 @@ const LENGTH_MAX: u32 = 30;
 /// Codes up to this length are looked up. These are what fields are made of: all letters, digits and most signs.
 const SHORT_BITS: u32 = 10;
 
-/// Where the codes of one length end.
+/// The end of the codes of one length.
 #[derive(Clone, Copy)]
 struct End {
     /// The number behind the last one.

@@ -25,14 +25,14 @@ pub(super) struct Decoder {
     decoded: Vec<u8>,
 }
 
-/// The name of a field.
+/// The name of a field, by its place in the tables or as a string.
 enum Name<'b> {
     Told(Text<'b>),
     /// That of the entry with this index.
     OfEntry(u32),
 }
 
-/// A string.
+/// A string of a header block, with Huffman coding or without.
 enum Text<'b> {
     /// As it stands in the block.
     Plain(&'b [u8]),

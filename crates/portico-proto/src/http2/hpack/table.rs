@@ -20,7 +20,7 @@ pub(super) struct DynamicTable {
     size_max: usize,
 }
 
-/// Where a field is in `bytes`.
+/// The place of a field in `bytes`.
 #[derive(Clone, Copy)]
 struct TableEntry {
     start: u32,

@@ -63,7 +63,7 @@ fn is_as_told(forwarded: &Forwarded, head: &RequestHead) -> bool {
     same_client && forwarded.host.is_none() && forwarded.server_port.is_none()
 }
 
-/// SCRIPT_NAME and PATH_INFO of a request.
+/// SCRIPT_NAME and PATH_INFO of a request, as CGI divides its path.
 struct ScriptPath<'a> {
     script_name: Cow<'a, [u8]>,
     path_info: Cow<'a, [u8]>,
