@@ -1,4 +1,4 @@
-//! The slot, the mailbox and the crew together: the steps by which the engine changes hands.
+//! The slot, the mailbox and the thread states together: the steps by which the engine changes hands.
 //!
 //! Generic over the value that is lent, so that `loom` can run these very steps in every interleaving.
 
@@ -127,7 +127,7 @@ mod loom_models {
         fn wake_aside(&self) {}
     }
 
-    /// Delivers and lays down until no message is left, as every thread does that has the engine.
+    /// Drains the mailbox and releases the engine until no message is left, as every thread does that has the engine.
     fn put_back(model: &Model, mut value: Box<Value>) {
         loop {
             value.deliver(&model.collect());
@@ -153,7 +153,7 @@ mod loom_models {
                     })
                 })
                 .collect();
-            // The lender: lays down for a call, takes back if it is still there.
+            // The lender: releases the engine for a call, takes back if it is still there.
             if let Some(value) = model.take() {
                 put_back(&model, value);
             }

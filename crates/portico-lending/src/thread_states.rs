@@ -79,8 +79,7 @@ impl ThreadStates {
         self.is_polled() && !self.work_waiting.load(Ordering::SeqCst)
     }
 
-    /// The engine is being laid down with (`true`) or without work in it.
-    #[inline]
+    /// The engine is being released with (`true`) or without work in it.
     pub fn set_work_waiting(&self, waiting: bool) {
         self.work_waiting.store(waiting, Ordering::SeqCst);
     }

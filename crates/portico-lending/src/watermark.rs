@@ -107,7 +107,7 @@ mod loom_tests {
     fn loom_no_byte_is_left_lying() {
         loom::model(|| {
             let mark = Arc::new(Watermark::new());
-            // As the mailbox, which keeps its letters under a lock.
+            // As the mailbox, which keeps its messages under a lock.
             let told = Arc::new(Mutex::new(false));
             let (writer, tell) = (Arc::clone(&mark), Arc::clone(&told));
             let writing = thread::spawn(move || {

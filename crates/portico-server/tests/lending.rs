@@ -118,7 +118,7 @@ fn a_slow_call_stops_nobody_else() {
         assert_eq!(quick.get("/0/quick"), "HTTP/1.1 200 OK quick");
         assert!(began.elapsed() < Duration::from_millis(200), "round {round}: {:?}", began.elapsed());
         assert_eq!(slow.respond(), "HTTP/1.1 200 OK slow");
-        // Calls are short again: the next slow one is noticed by the watch and not by the pace.
+        // Calls are short again: the next slow one is noticed by the watch and not by their average.
         (0..150).for_each(|_| drop(quick.get("/0/x")));
     }
     server.stop();

@@ -109,7 +109,7 @@ impl Lending {
 
     /// Gives the connection of `request` to its call. Returns the application's end.
     pub(super) fn lend_connection(&self, request: RequestKey) -> io::Result<OwnedFd> {
-        let lent = self.inquire_patiently(|query| EngineMessage::LendConnection(request, query));
+        let lent = self.query_patiently(|query| EngineMessage::LendConnection(request, query));
         lent.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
     }
 

@@ -1,4 +1,4 @@
-//! Letters: what a thread that does not have the engine asks of the one that has it, and how it is answered.
+//! Messages: what a thread that does not have the engine asks of the one that has it, and how it is answered.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -64,7 +64,7 @@ impl Lending {
     }
 
     /// Asks, and waits for the answer for as long as it may take.
-    pub(super) fn inquire_patiently<T>(
+    pub(super) fn query_patiently<T>(
         &self,
         message: impl FnOnce(Arc<Query<T>>) -> EngineMessage,
     ) -> Option<T> {

@@ -6,9 +6,9 @@
 //! reads before it lays the engine down and once more after.
 //!
 //! ```text
-//!   application threads   drive ── lay down, call the application ── take back ──> drive
+//!   application threads   drive ── release, call the application ─── take back ──> drive
 //!                           │                                          └─ gone: idle
-//!                           └───── lay down, wait for the network ──── take back ──> drive
+//!                           └───── release, wait for the network ───── take back ──> drive
 //!   idle                  calls compute: parked.  calls wait: waiting for the network, with the others
 //!   standby               keeps the deadlines; takes an engine that nobody looks after; never calls
 //! ```
@@ -497,7 +497,7 @@ impl Lending {
         }
     }
 
-    /// Whether the engine that has been laid down with work in it needs another thread at once. While calls do not
+    /// Whether the engine that has been released with work in it needs another thread at once. While calls do not
     /// wait its driver is back before that one can do anything; if not, the standby sees that work waits. But a
     /// standby that itself waits for the network sees only what comes from there.
     fn needs_another(&self, work: bool) -> bool {
