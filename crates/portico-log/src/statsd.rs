@@ -1,4 +1,7 @@
 //! Metrics for statsd: gathered into datagrams, sent without waiting. What is not taken is lost, and nobody minds.
+//!
+//! The crate cadence (1.8) makes a string of each metric and takes a lock: 2,420 instructions for the two of a
+//! request in place of 620. It has times in whole milliseconds, of which most requests take none.
 
 use std::io::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};

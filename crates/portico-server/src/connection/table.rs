@@ -1,4 +1,7 @@
 //! All connections of one engine, each in a numbered place.
+//!
+//! slotmap (1.1) has such keys, but looks up by whole keys alone: deadlines, and the sums of what is held, name a
+//! place by its index. Its generation takes all 32 bits, of which the reactor's token needs one for other sources.
 
 use super::Connection;
 use super::deadline::Timer;

@@ -3,7 +3,7 @@
 //! The engine is a value. The thread that has it drives; to call the application, or to wait for the network, it
 //! lays the engine into the slot and takes it back afterwards. A thread in a call that has something to send takes
 //! the engine for that moment. Whoever finds the slot empty leaves a message in the mailbox, which the driver
-//! reads before it lays the engine down and once more after.
+//! reads before it releases the engine and once more after.
 //!
 //! ```text
 //!   application threads   drive ── release, call the application ─── take back ──> drive
