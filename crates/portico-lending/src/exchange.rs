@@ -127,7 +127,7 @@ mod loom_models {
         fn wake_aside(&self) {}
     }
 
-    /// Drains the mailbox and releases the engine until no message is left, as every thread does that has the engine.
+    /// Drains the mailbox and releases the engine until no message is left, as every thread does that has it.
     fn put_back(model: &Model, mut value: Box<Value>) {
         loop {
             value.deliver(&model.collect());

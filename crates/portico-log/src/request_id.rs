@@ -1,7 +1,7 @@
 //! Ids of requests: taken from a trusted peer, or made, unlike any other of any process.
 //!
-//! The crate ulid (1.2) would write the digits and nothing else, since ids must not be guessed from each other: 153
-//! instructions an id in place of 46, because it writes the ten digits of the time anew each time.
+//! The crate ulid (1.2) would write the digits and nothing else, since ids must not be guessed from each other:
+//! 153 instructions an id in place of 46, because it writes the ten digits of the time anew each time.
 
 use std::fmt;
 

@@ -5,8 +5,8 @@
 
 use crate::message::ResponseHead;
 
-/// The state of one response's content: how much of it may still be sent. Each protocol owns one and frames nothing
-/// beyond it.
+/// The state of one response's content: how much of it may still be sent. Each protocol owns one and frames
+/// nothing beyond it.
 #[derive(Debug, Default)]
 pub(crate) struct Content {
     /// Bytes that may still be sent, where `extent` is `Known`.
