@@ -388,6 +388,9 @@ mod tests {
         assert_eq!(sample("portico-config", "fn f() { portico_proto::x(); }").len(), 1);
         assert_eq!(sample("portico-server", "use pyo3::prelude::*;").len(), 1);
         assert_eq!(sample("portico-supervisor", "use {portico_server::Body};").len(), 1);
+        assert_eq!(sample("portico-lending", "use portico_proto::Peer;").len(), 1);
+        assert_eq!(sample("portico-log", "use portico_net::Server;").len(), 1);
+        assert_eq!(sample("portico-net", "use portico_log::Occurrences;").len(), 1);
         assert_eq!(sample("portico-python", "use portico_server::Body; use pyo3::Python;"), [""; 0]);
         assert_eq!(sample("portico-server", "#[cfg(test)]\nmod t { use pyo3::prelude::*; }"), [""; 0]);
     }
