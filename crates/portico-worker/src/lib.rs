@@ -30,8 +30,8 @@ pub mod telemetry;
 mod thread_numbers;
 mod warmup;
 
-pub use call_status::{CallStatus, ClientState, EndedCall};
-pub use call_watch::{CallDescription, CallLook, CallWatch, TICK_MAX, pause, tick};
+pub use call_status::{CallStatus, ClientState};
+pub use call_watch::{CallDescription, CallWatch, TICK_MAX, pause, tick};
 pub use crippled::{crippled_message, end_crippled};
 pub use disconnects::{DisconnectStep, Disconnects};
 pub use ending::{Ending, LEAVING, LeaveStep};
