@@ -1,6 +1,7 @@
 //! The fields that the server adds to the head of a response.
 
 use crate::date::HttpDate;
+use crate::message::Fields;
 
 /// The fields that say where a response comes from. The server decides which of them a response gets
 /// ([`AddedFields::beside`]); the protocols write what they are given.

@@ -1,5 +1,6 @@
 //! What a protocol reports ([`Event`]) and what it is told to send ([`Part`]).
 
+use crate::added::AddedFields;
 use crate::message::{Fields, RequestHead, ResponseHead};
 
 /// A part of a request, as a protocol yields it to the layers above. It borrows from the bytes that were read.

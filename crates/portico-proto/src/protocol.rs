@@ -2,7 +2,6 @@
 //!
 //! Protocols that carry several at once are no [`Protocol`] but sessions, whose streams are.
 
-use crate::added::AddedFields;
 use crate::content::Content;
 use crate::error::Error;
 use crate::event::{Event, Part};

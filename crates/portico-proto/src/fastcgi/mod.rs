@@ -15,11 +15,10 @@ pub use stream_io::StreamIo;
 
 use record::{Begin, Header, Kind, Status};
 
-use crate::added::AddedFields;
 use crate::content::Content;
 use crate::error::{Error, ErrorKind};
 use crate::event::{Event, Part};
-use crate::gateway::{Form, Repeats, VariablesHead, span, write_head, write_refusal};
+use crate::gateway::{Form, Repeats, VariablesHead, span, write_head};
 use crate::limits::Limits;
 use crate::message::{Framing, RequestHead};
 

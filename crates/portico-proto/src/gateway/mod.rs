@@ -12,7 +12,6 @@ mod uwsgi;
 pub(crate) use head::{Repeats, VariablesHead, span};
 pub(crate) use response::{Form, write_head};
 
-use crate::added::AddedFields;
 use crate::content::Content;
 use crate::error::{Error, ErrorKind};
 use crate::event::{Event, Part};

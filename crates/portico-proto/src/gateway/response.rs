@@ -2,11 +2,11 @@
 //!
 //! Owns Content-Length. The fields of the connection to the client are the gateway's.
 
+use crate::added::AddedFields;
 use crate::content::{announced_length, write_content_length};
-use crate::http1::write_status_line;
+use crate::http1::{write_added, write_status_line};
 use crate::message::ResponseHead;
 use crate::status::reason;
-use crate::{AddedFields, ResponseHead};
 
 /// The first line of a response: HTTP/1's or CGI's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

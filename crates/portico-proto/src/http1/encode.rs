@@ -6,7 +6,7 @@
 use crate::added::{AddedFields, SERVER};
 use crate::content::{Content, announced_length, write_content_length};
 use crate::event::Part;
-use crate::message::{Fields, ResponseHead, Version};
+use crate::message::{ResponseHead, Version};
 use crate::status::reason;
 
 /// The facts of a request that its response depends on.

@@ -21,7 +21,6 @@ use body::Chunked;
 use encode::{RequestInfo, ResponseEncoder};
 use lines::Scan;
 
-use crate::added::AddedFields;
 use crate::content::Content;
 use crate::error::{Error, ErrorKind};
 use crate::event::{Event, Part};

@@ -6,7 +6,7 @@ use super::*;
 fn no_more_is_written_than_the_peer_takes_and_room_is_told_of() {
     let mut pair = Pair::new();
     let (future, mut stream) = pair.get();
-    stream.send(Part::Head { head: &head(200, &[], None), close: false }, &added(), &mut Vec::new());
+    stream.send(Part::Head { head: &head(200, &[], None), close: false, added: &added() }, &mut Vec::new());
     let block = vec![7; 200_000];
     let mut sent = 0;
     loop {
@@ -126,7 +126,8 @@ fn what_was_given_of_a_body_is_written_before_its_stream_is_reset() {
     receive(&mut session, &get_frame(1), Duration::ZERO).unwrap();
     let (_, mut streams, _) = told(&mut session);
     let stream = &mut streams[0];
-    stream.send(Part::Head { head: &head(200, &[], Some(20)), close: false }, &added(), &mut Vec::new());
+    stream
+        .send(Part::Head { head: &head(200, &[], Some(20)), close: false, added: &added() }, &mut Vec::new());
     assert!(matches!(stream.io().write(b"0123456789"), IoProgress::Bytes(10)));
     assert!(!stream.io().is_written());
     let mut out = Vec::new();

@@ -118,7 +118,8 @@ fn what_cannot_be_served_is_refused_on_its_stream_and_the_session_goes_on() {
         let (_, mut stream) = pair.streams.pop().unwrap();
         assert_eq!(events(&mut stream, &limits), Err(status));
         let mut out = Vec::new();
-        stream.refuse(status, "no", &added(), &mut out);
+        stream.send(Part::Head { head: &head(status, &[], Some(3)), close: true, added: &added() }, &mut out);
+        stream.send(Part::Body(b"no\n"), &mut out);
         assert_eq!(stream.io().write(&out), IoProgress::Bytes(3));
         pair.turn();
         assert_eq!(now(future).unwrap().unwrap().status(), status);
@@ -144,11 +145,11 @@ fn interim_responses_come_before_the_response_and_not_after() {
     let mut hints = Fields::new();
     hints.push(b"Link", b"</a>");
     for _ in 0..2 {
-        stream.send(Part::Continue, &added(), &mut Vec::new());
+        stream.send(Part::Continue, &mut Vec::new());
     }
-    stream.send(Part::EarlyHints(&hints), &added(), &mut Vec::new());
+    stream.send(Part::EarlyHints(&hints), &mut Vec::new());
     respond(&mut stream, &head(200, &[], Some(0)), &[]);
-    stream.send(Part::EarlyHints(&hints), &added(), &mut Vec::new());
+    stream.send(Part::EarlyHints(&hints), &mut Vec::new());
     pair.turn();
     let mut seen = Vec::new();
     let mut context = Context::from_waker(Waker::noop());
