@@ -80,6 +80,7 @@ impl ThreadStates {
     }
 
     /// The engine is being released with (`true`) or without work in it.
+    #[inline]
     pub fn set_work_waiting(&self, waiting: bool) {
         self.work_waiting.store(waiting, Ordering::SeqCst);
     }

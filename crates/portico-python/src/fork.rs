@@ -181,7 +181,7 @@ impl Fork for PythonFork<'_> {
 }
 
 /// A thread of this process, to be named where a fork would lose it.
-pub struct OtherThread {
+pub(crate) struct OtherThread {
     /// The kernel's number for it.
     pub(crate) id: u64,
     /// The name that Python has for it, else the kernel's.

@@ -51,7 +51,7 @@ enum Library {
 type Callback = Box<dyn FnOnce(Python<'_>) + Send>;
 
 /// A greenlet of a hub, to be continued by any thread through the hub.
-pub struct Greenlet {
+pub(crate) struct Greenlet {
     hub: Arc<Hub>,
     object: Py<PyAny>,
 }

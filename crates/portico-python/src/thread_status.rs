@@ -22,13 +22,6 @@ use portico_worker::{CallStatus, ClientState, SlotHandle};
 use crate::hub::{self, Greenlet};
 use crate::{error, raw};
 
-/// A worker's place: one slot of a scoreboard.
-#[derive(Clone, Debug)]
-pub struct SlotHandle {
-    scoreboard: Scoreboard,
-    slot: u32,
-}
-
 /// The records of a worker's threads on the scoreboard. Each thread writes its own alone.
 #[derive(Debug)]
 pub(crate) struct ThreadStatuses {

@@ -186,7 +186,7 @@ impl Policy {
     }
 
     /// Whether `peer` is believed. Asked once for each connection.
-    pub fn trusts(&self, peer: Peer) -> bool {
+    pub(crate) fn trusts(&self, peer: Peer) -> bool {
         self.peers.admits(peer.ip())
     }
 

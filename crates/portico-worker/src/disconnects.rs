@@ -7,7 +7,7 @@ use portico_supervisor::{Running, ThreadState};
 
 use crate::call_status::ClientState;
 
-/// What has been done about the present call of each thread.
+/// The steps that have been taken about the present call of each thread.
 #[derive(Debug)]
 pub struct Disconnects {
     /// Whether the exception is wanted.

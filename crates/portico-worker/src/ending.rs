@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-/// What is known of a worker's end.
+/// The way in which a worker ends.
 #[derive(Debug, Default)]
 pub struct Ending {
     /// The exit status, if the process has to end without its threads.

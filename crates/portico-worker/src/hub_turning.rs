@@ -13,7 +13,7 @@ pub(crate) struct HubTurning {
     keeper: HubKeeper,
 }
 
-/// Who keeps the hub.
+/// The owner of the hub.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum HubKeeper {
     #[default]

@@ -9,7 +9,7 @@ use portico_supervisor::{ControlCommand, ControlSocket};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 
-/// What ended a wait.
+/// The event that ended a wait.
 #[derive(Debug)]
 pub enum Wake {
     /// Stop when the work is done. With the signal's name as gunicorn logs it.
@@ -34,7 +34,7 @@ pub enum Wake {
     Timeout,
 }
 
-/// Who decides about this process.
+/// The process that decides about this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Master {
     /// It itself, by its signals.
@@ -44,7 +44,7 @@ pub enum Master {
     Supervisor,
 }
 
-/// What a signal means.
+/// The meaning of a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Meaning {
     /// Stop when the work is done. With the signal's name as gunicorn logs it.
@@ -61,7 +61,7 @@ pub enum Meaning {
     Nothing,
 }
 
-/// Where what ends a wait arrives, for any thread.
+/// The place where what ends a wait arrives, for any thread.
 #[derive(Clone, Debug)]
 pub struct Inbox {
     master: Master,

@@ -48,7 +48,7 @@ pub trait Usage {
 #[derive(Clone, Copy, Debug)]
 pub struct OwnUsage<'a>(pub WorkerSlot<'a>);
 
-/// What a worker may use up before it is replaced.
+/// The limits on what a worker may use up before it is replaced.
 #[derive(Debug)]
 pub struct Recycling {
     requests_max: Option<u64>,
@@ -57,7 +57,7 @@ pub struct Recycling {
     memory: Memory,
 }
 
-/// Memory, as it was measured last.
+/// The memory limit of a worker: when it is measured again, and how often it was above.
 #[derive(Debug)]
 struct Memory {
     /// `--worker-max-rss` in KiB.

@@ -14,7 +14,7 @@ const LONG: Duration = Duration::from_millis(50);
 /// The interval meanwhile, in seconds as Python has it. A switch takes some 10 us: a twentieth of this.
 pub const SHORT_INTERVAL: f64 = 0.0002;
 
-/// The interval of one worker's interpreter.
+/// The switch interval of one worker's interpreter, and who has changed it.
 #[derive(Debug, Default)]
 pub struct Switching {
     state: IntervalState,

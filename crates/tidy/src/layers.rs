@@ -137,7 +137,8 @@ const ORDERS: &[Order] = &[
         crate_name: "portico-proto",
         rows: &[
             &["date", "error", "grammar", "limits", "message", "path", "peer", "proxy", "queue", "status"],
-            &["added", "content", "event", "singletons", "streams"],
+            &["added", "content", "singletons", "streams"],
+            &["event"],
             &["http1"],
             &["assemble", "gateway"],
             &["fastcgi", "http2"],
@@ -145,7 +146,6 @@ const ORDERS: &[Order] = &[
             &["session"],
         ],
         strict: true,
-        seam: "",
     },
     Order {
         crate_name: "portico-reload",

@@ -17,7 +17,7 @@ pub struct Proxied {
 }
 
 /// The outcome of reading what a peer has sent first.
-pub type ProxyResult = Result<ProxyClient, ProxyError>;
+pub(crate) type ProxyResult = Result<ProxyClient, ProxyError>;
 
 impl Proxied {
     pub(super) fn new(inner: Transport, versions: ProxyVersions) -> Self {

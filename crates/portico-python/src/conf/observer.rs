@@ -12,7 +12,7 @@ use crate::error::traceback;
 use crate::raw::latin1;
 
 /// An observer of requests that passes them to `Requests` of `portico._gunicorn.server`, where hooks see them.
-pub struct Observer(Py<PyAny>);
+pub(crate) struct Observer(Py<PyAny>);
 
 /// A request that it has been told of.
 pub(crate) struct Observed<'py>(Bound<'py, PyAny>);

@@ -29,7 +29,7 @@ use super::wsgi_input::Input;
 use crate::raw::latin1;
 
 /// The templates and names that one thread keeps to build environs.
-pub struct Environs {
+pub(crate) struct Environs {
     names: FieldNames,
     servers: Vec<(Arc<Server>, Template)>,
     templates: TemplateCache,

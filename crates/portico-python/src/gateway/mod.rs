@@ -47,7 +47,7 @@ pub(crate) fn error_stream(py: Python<'_>) -> PyResult<Py<PyAny>> {
 }
 
 /// The gateway to one WSGI application: it builds environs, calls, and passes on what comes back.
-pub struct Gateway {
+pub(crate) struct Gateway {
     application: Py<PyAny>,
     settings: GatewaySettings,
     config: Arc<Config>,
@@ -205,7 +205,7 @@ impl Application for Gateway {
 static NOT_HANDED_OVER: Occurrences = Occurrences::new();
 
 /// The objects that a thread, or a greenlet, keeps from request to request.
-pub struct Kept {
+pub(crate) struct Kept {
     gateway: u64,
     environs: Environs,
     callables: Callables,

@@ -39,7 +39,7 @@ pub(crate) struct ResponseExchange {
 }
 
 /// An [`Exchange`] with its bound methods, made once for a thread and used by call after call.
-pub struct Callables {
+pub(crate) struct Callables {
     exchange: Py<ResponseExchange>,
     /// Tells them from others.
     pub(crate) number: u64,

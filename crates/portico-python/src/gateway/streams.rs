@@ -21,7 +21,7 @@ use super::start_response::{ResponseExchange, TakenConnection};
 pub(crate) type Replace = Box<dyn Fn(Python<'_>, usize, RequestKey) + Send + Sync>;
 
 /// The count of connections that the application has taken over, or may be about to.
-pub struct Streams {
+pub(crate) struct Streams {
     open: AtomicU32,
     max: u32,
     /// Unset where none can be taken over.
@@ -66,16 +66,6 @@ impl Drop for OpenedStream<'_> {
     fn drop(&mut self) {
         self.0.open.fetch_sub(1, Ordering::AcqRel);
     }
-}
-
-/// Answers a request for a WebSocket beyond those that there may be.
-pub fn refuse(responder: Responder) {
-    let mut fields = Fields::new();
-    fields.push(b"Content-Type", b"text/plain; charset=utf-8");
-    fields.push(b"Retry-After", b"1");
-    let head =
-        ResponseHead { status: 503, fields, length: Some(TOO_MANY.len() as u64), ..ResponseHead::default() };
-    responder.respond(&head, TOO_MANY);
 }
 
 /// The offer to take the connection of one request over.

@@ -39,7 +39,7 @@ pub(crate) enum Address {
 }
 
 /// Strings of the addresses that have come last, so that they are not made anew.
-pub struct Addresses(Vec<(IpAddr, Py<PyString>)>);
+pub(crate) struct Addresses(Vec<(IpAddr, Py<PyString>)>);
 
 /// Client addresses whose strings are kept: a proxy has one or a few.
 const ADDRESSES_MAX: usize = 8;
@@ -93,7 +93,7 @@ pub(crate) enum FieldsReading {
 }
 
 /// The outcome of a look-up.
-pub enum Lookup<'c> {
+pub(crate) enum Lookup<'c> {
     /// The template.
     Hit(&'c mut Template),
     /// These lines came a second time: the template is to be stored under this hash.

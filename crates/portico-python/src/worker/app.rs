@@ -17,7 +17,7 @@ use crate::error::{one_line, traceback};
 use crate::import_path;
 
 /// An application that was found and imported.
-pub struct Loaded {
+pub(crate) struct Loaded {
     /// The WSGI callable.
     pub(crate) application: Py<PyAny>,
     /// Its target, in full but for the arguments of a factory, which may be secret.

@@ -23,7 +23,7 @@ use crate::conf::ConfFiles;
 use crate::import_path;
 
 /// The sources of the settings, which a reload reads again.
-pub struct Configuration {
+pub(crate) struct Configuration {
     arguments: Vec<OsString>,
     /// Where the program was started; `None` if that folder is gone.
     start: Option<Folder>,

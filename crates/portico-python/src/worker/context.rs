@@ -28,13 +28,6 @@ pub(crate) struct WorkerContext {
     ended: AtomicBool,
 }
 
-/// The slot on the scoreboard from which this worker's engine tells the other workers of itself, and sees them.
-struct Others {
-    slot: u32,
-    scoreboard: Scoreboard,
-    succeeded: bool,
-}
-
 impl WorkerContext {
     /// Takes the place. `succeeded`: whoever retires is followed by another, who may not be ready yet.
     pub(crate) fn new(child: ChildContext, handover: Handover, succeeded: bool) -> Self {

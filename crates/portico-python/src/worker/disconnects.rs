@@ -14,11 +14,10 @@ use crate::error::{ClientDisconnected, one_line};
 use crate::hub::Hub;
 use crate::thread_status::ThreadStatus;
 
-/// The steps that have been taken about the present call of each thread.
-pub struct Disconnects {
-    /// Whether the exception is wanted.
-    raises: bool,
-    threads: Vec<WatchedThread>,
+/// Who runs callbacks, and what runs of them.
+pub(crate) struct DisconnectCallbacks {
+    /// Disconnected, of each thread, once the callbacks that were asked for have been called.
+    running: Vec<Option<Receiver<()>>>,
     /// A thread of their own for callbacks: one that takes long must not keep timeouts waiting. Started when there
     /// is a callback to call.
     callbacks: Option<Inspector>,

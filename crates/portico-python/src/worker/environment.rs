@@ -5,10 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyAny;
 
 use portico_config::Config;
-
-/// The former values of the variables that are set here; of those that were not there, nothing.
-#[derive(Clone, Debug, Default)]
-pub struct Former(Vec<(String, Option<OsString>)>);
+use portico_worker::FormerEnvironment;
 
 /// How systemd talks with the supervisor. What the application and its subprocesses said to it would be taken for
 /// the server's words.

@@ -20,7 +20,7 @@ use crate::hub::{self, Greenlet, Hub};
 use crate::thread_status::{self, InGreenlet, ThreadStatuses};
 
 /// A caller of the application in greenlets of its hub, where gevent or eventlet has patched it.
-pub struct Greenlets {
+pub(crate) struct Greenlets {
     hub: Arc<Hub>,
     gateway: Gateway,
     records: Arc<ThreadStatuses>,

@@ -55,7 +55,7 @@ use serving::WorkerRun;
 use signals::Signals;
 
 /// The source of the application: a target, a callable, or one that the process which forked this has imported.
-pub enum Source {
+pub(crate) enum Source {
     /// `Config::app`, or discovery.
     Target,
     /// A WSGI callable.

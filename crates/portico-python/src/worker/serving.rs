@@ -60,23 +60,7 @@ struct Serving {
     context: Option<Arc<WorkerContext>>,
     /// Where the application's threads are greenlets: their hub, which goes on while the main thread waits.
     hub: Option<Arc<Hub>>,
-    reopener: Option<Reopener>,
-    ending: Mutex<Ending>,
-}
-
-/// The way in which a worker ends.
-#[derive(Default)]
-struct Ending {
-    /// The exit status, if the process has to end without its threads.
-    status: i32,
-    /// The supervisor has died.
-    orphaned: bool,
-    /// When the process ends in any case, once it is to end.
-    end: Option<Instant>,
-    /// It was told by a signal to end, and has asked for a successor.
-    leaving: bool,
-    /// What sees to that while Python cannot.
-    forced_exits: Vec<mpsc::Sender<()>>,
+    orders: Arc<Orders>,
 }
 
 impl WorkerRun {

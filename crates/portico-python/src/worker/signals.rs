@@ -18,52 +18,6 @@ use rustix::process::getpid;
 use rustix::thread::gettid;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 
-/// The event that ended a wait.
-#[derive(Debug)]
-pub enum Wake {
-    /// Stop when the work is done. With the signal's name as gunicorn logs it.
-    Stop(&'static str),
-    /// SIGQUIT: stop at once.
-    StopNow(&'static str),
-    /// SIGUSR1: open the log files again.
-    ReopenLogs,
-    /// SIGUSR2: tell what the threads do.
-    TellStacks,
-    /// SIGINT, which is the supervisor's to act upon.
-    Interrupted,
-    /// The supervisor has sent a command.
-    Command(ControlCommand),
-    /// The supervisor has died.
-    Orphaned,
-    /// A signal that is not ours: Python's handlers are to have their turn.
-    Handlers,
-    /// A thread has rung.
-    ExitNotified,
-    /// The time is over.
-    Timeout,
-}
-
-/// The process that decides about this one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Master {
-    /// It itself, by its signals.
-    Own,
-    /// A supervisor, which gets the terminal's signals and the operator's as well: SIGINT and SIGHUP, which
-    /// reach all processes of a terminal, are its business alone.
-    Supervisor,
-}
-
-/// The meaning of a signal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Meaning {
-    Stop(&'static str),
-    StopNow(&'static str),
-    ReopenLogs,
-    TellStacks,
-    Interrupted,
-    Nothing,
-}
-
 /// Python's handlers of a worker's signals, replaced from its creation until its release.
 pub(crate) struct Signals {
     /// What Python had, to be put back.
@@ -71,15 +25,6 @@ pub(crate) struct Signals {
     caught: Option<Caught>,
     inbox: Inbox,
     ring: UnixStream,
-}
-
-/// The place where what ends a wait arrives, for any thread.
-#[derive(Clone)]
-pub struct Inbox {
-    master: Master,
-    exit_notifier: Arc<UnixStream>,
-    /// The numbers of signals, while they are caught.
-    numbers: Option<Arc<UnixStream>>,
 }
 
 /// The registration that has numbers of signals written.

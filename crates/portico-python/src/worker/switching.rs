@@ -8,13 +8,7 @@ use pyo3::prelude::*;
 
 use super::inspector::Inspector;
 
-/// From when on a call is a long one.
-const LONG: Duration = Duration::from_millis(50);
-
-/// The interval meanwhile, in seconds as Python has it. A switch takes some 10 us: a twentieth of this.
-const SHORT: f64 = 0.0002;
-
-/// The switch interval of one worker's interpreter, and who has changed it.
+/// The interval of one worker's interpreter.
 #[derive(Default)]
 pub(crate) struct SwitchInterval {
     switching: Switching,

@@ -25,7 +25,7 @@ use crate::hub;
 use crate::thread_status;
 
 /// The threads of one worker that call the application.
-pub struct Threads {
+pub(crate) struct Threads {
     pool: Arc<PoolState>,
     body: ThreadMain,
 }
@@ -224,6 +224,21 @@ impl PoolState {
     fn ring(&self) {
         // A full pipe has a ring in it already.
         let _ = self.exit_notifier.lock().unwrap_or_else(PoisonError::into_inner).write(&[0]);
+    }
+}
+
+impl PoolMembers {
+    fn keep(&mut self, index: usize, thread: ThreadHandle) {
+        if self.handles.len() <= index {
+            self.handles.resize_with(index + 1, || None);
+        }
+        self.handles[index] = Some(thread);
+    }
+
+    fn take_ended(&mut self) -> Vec<ThreadHandle> {
+        let Self { numbers, handles } = self;
+        let ended = handles.iter_mut().enumerate().filter(|(index, _)| numbers.may_join(*index));
+        ended.filter_map(|(_, handle)| handle.take()).collect()
     }
 }
 

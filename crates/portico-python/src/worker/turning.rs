@@ -11,8 +11,8 @@ use super::inspector::Inspector;
 use crate::hub::Hub;
 use crate::thread_status::ThreadStatuses;
 
-/// The observations of a hub: whether it turns.
-pub struct Turning {
+/// A hub that is watched.
+pub(crate) struct HubQuestions {
     hub: Arc<Hub>,
     records: Arc<ThreadStatuses>,
     /// When it last came round.
@@ -21,20 +21,7 @@ pub struct Turning {
     keeper: Option<Receiver<Option<usize>>>,
 }
 
-/// The owner of the hub.
-#[derive(Default)]
-enum HubKeeper {
-    #[default]
-    Unasked,
-    Asked(Receiver<Option<usize>>),
-    /// The thread whose call it is; `None` where it is no call's greenlet.
-    Known(Option<usize>),
-}
-
-/// How long the hub may take to come round.
-const TURN_MAX: u64 = 50_000_000;
-
-impl Turning {
+impl HubQuestions {
     /// Of `hub`, whose greenlets have `records`.
     pub(crate) fn new(hub: Arc<Hub>, records: Arc<ThreadStatuses>) -> Self {
         Self { hub, records, came_round: Arc::default(), keeper: None }

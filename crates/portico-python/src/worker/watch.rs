@@ -35,7 +35,7 @@ use crate::thread_status::{ThreadStatus, ThreadStatuses};
 
 /// The worker's parts that the watch over calls looks at, and those whom it tells. The watch owns it and never
 /// waits for the interpreter.
-pub struct Watching {
+pub(crate) struct Watching {
     /// The settings.
     pub(crate) config: Arc<Config>,
     /// The threads' records.
@@ -55,7 +55,7 @@ pub struct Watching {
 }
 
 /// The message to Python that a thread is stuck.
-pub type Stuck = Arc<dyn Fn(Python<'_>) + Send + Sync>;
+pub(crate) type Stuck = Arc<dyn Fn(Python<'_>) + Send + Sync>;
 
 /// The thread. Dropping this ends it, and waits for that: not to be done with the interpreter in hand.
 pub(crate) struct WatchThread {

@@ -31,7 +31,7 @@ pub(super) enum Diversion {
 }
 
 /// Records that wait for the thread which passes them to Python.
-pub struct DiversionQueue {
+pub(super) struct DiversionQueue {
     state: Mutex<DiversionState>,
     changed: Condvar,
 }
