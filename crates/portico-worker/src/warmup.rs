@@ -216,8 +216,8 @@ mod tests {
 
     impl Application for Recorded {
         fn call(&self, request: Request, responder: Responder) {
-            let host = request.head.field(b"Host").unwrap_or_default();
-            let line = format!("{} of {}", request.head.path().escape_ascii(), host.escape_ascii());
+            let host = request.head().field(b"Host").unwrap_or_default();
+            let line = format!("{} of {}", request.head().path().escape_ascii(), host.escape_ascii());
             self.0.lock().unwrap().push(line);
             drop(responder); // Answered 500.
         }
