@@ -19,13 +19,8 @@ from harness.systemd import NotifySocket
 
 ECHO = "apps.echo:application"
 
-ENVIRON = """
-import os
-def application(environ, start_response):
-    body = "\\n".join(f"{name}={value}" for name, value in sorted(os.environ.items())).encode()
-    start_response("200 OK", [("Content-Length", str(len(body)))])
-    return [body]
-"""
+# Tells its environment.
+TOLD = "apps.environment"
 
 
 def environment_of(server) -> dict[str, str]:
@@ -46,10 +41,9 @@ def reload(server, said: str = "Reloaded") -> None:
 @pytest.mark.parametrize("preload", [(), ("--preload",)])
 def test_reload_takes_back_what_raw_env_set(serve, tmp_path, preload):
     conf = tmp_path / "gunicorn.conf.py"
-    (tmp_path / "told.py").write_text(ENVIRON)
     conf.write_text("raw_env = ['SHOP_A=1', 'SHOP_B=2', 'SHOP_GIVEN=3', 'WEB_CONCURRENCY=7']\n")
     given = {"PORTICO_WORKERS": None, "WEB_CONCURRENCY": "1", "SHOP_GIVEN": "given"}
-    server = serve("told", *preload, cwd=tmp_path, environment=given)
+    server = serve(TOLD, *preload, cwd=tmp_path, environment=given)
     server.wait_workers(1)
     said = environment_of(server)
     assert (said["SHOP_A"], said["SHOP_B"], said["SHOP_GIVEN"]) == ("1", "2", "3")
@@ -63,9 +57,8 @@ def test_reload_takes_back_what_raw_env_set(serve, tmp_path, preload):
 
 def test_a_reload_that_fails_leaves_the_environment(serve, tmp_path):
     conf = tmp_path / "gunicorn.conf.py"
-    (tmp_path / "told.py").write_text(ENVIRON)
     conf.write_text("raw_env = ['SHOP_A=1']\n")
-    server = serve("told", cwd=tmp_path)
+    server = serve(TOLD, cwd=tmp_path)
     for broken in (
         "raw_env = ['SHOP_B=2']\nthreads = 'x'\n",
         "raw_env = ['SHOP_B=2']\npidfile = '/no/such/pid'\n",
@@ -102,8 +95,7 @@ def test_a_reload_moves_the_pid_file(serve, tmp_path):
 def test_a_reload_changes_whose_the_workers_are(serve, tmp_path, preload):
     conf = tmp_path / "gunicorn.conf.py"
     conf.write_text("")
-    (tmp_path / "told.py").write_text(ENVIRON)
-    server = serve("told", "-c", str(conf), *preload, cwd=tmp_path)
+    server = serve(TOLD, "-c", str(conf), *preload, cwd=tmp_path)
 
     def group() -> int:
         return os.stat(f"/proc/{server.worker.pid}").st_gid
@@ -119,7 +111,6 @@ def test_a_reload_changes_whose_the_workers_are(serve, tmp_path, preload):
 
 @pytest.mark.parametrize("preload", [(), ("--preload",)])
 def test_what_systemd_says_is_for_the_supervisor_alone(serve, tmp_path, preload):
-    (tmp_path / "told.py").write_text(ENVIRON)
     with NotifySocket(tmp_path / "notify") as manager:
         said = {
             "NOTIFY_SOCKET": str(tmp_path / "notify"),
@@ -128,7 +119,7 @@ def test_what_systemd_says_is_for_the_supervisor_alone(serve, tmp_path, preload)
             "LISTEN_FDS": "1",
             "LISTEN_FDNAMES": "web",
         }
-        server = serve("told", *preload, cwd=tmp_path, environment=said)
+        server = serve(TOLD, *preload, cwd=tmp_path, environment=said)
         manager.wait_for("READY")
         assert not set(environment_of(server)) & set(said)
         reload(server)
@@ -136,7 +127,7 @@ def test_what_systemd_says_is_for_the_supervisor_alone(serve, tmp_path, preload)
         assert not set(environment_of(server)) & set(said)
         server.stop()
         manager.wait_for("STOPPING")
-        server = serve("told", "-e", "NOTIFY_SOCKET=mine", *preload, cwd=tmp_path, environment=said)
+        server = serve(TOLD, "-e", "NOTIFY_SOCKET=mine", *preload, cwd=tmp_path, environment=said)
         assert environment_of(server)["NOTIFY_SOCKET"] == "mine"
         server.stop()
 
@@ -241,7 +232,7 @@ def test_config_shows_the_threads_that_there_are(tmp_path):
 
 
 def test_discovered_application_is_named_with_its_place(serve, tmp_path):
-    (tmp_path / "wsgi.py").write_text(ENVIRON)
+    (tmp_path / "wsgi.py").write_text("from apps.environment import application\n")
     server = serve(None, "-w", "2", cwd=tmp_path)
     server.expect_log(r"serves wsgi:application \(found through wsgi.py\) with 4 threads", count=2)
     assert len(server.wait_workers(2)) == len(server.find_records("serves wsgi:application")) == 2
@@ -283,8 +274,7 @@ def test_a_comma_in_an_item_of_a_list(serve, tmp_path):
 )
 def test_an_empty_list_of_the_believed_believes_nobody(serve, tmp_path, name, text):
     (tmp_path / name).write_text(text)
-    (tmp_path / "told.py").write_text(ENVIRON.replace("os.environ", "environ"))
-    server = serve("told", cwd=tmp_path)
+    server = serve("apps.environment:of_request", cwd=tmp_path)
     told = server.request("GET", "/", [("X-Forwarded-Proto", "https")]).body.decode().splitlines()
     assert "wsgi.url_scheme=http" in told
     server.stop()
@@ -303,8 +293,7 @@ workers = 2
 def test_a_configuration_that_patches_with_gevent(serve, tmp_path):
     skip_without("gevent")
     (tmp_path / "gunicorn.conf.py").write_text(GREEN)
-    (tmp_path / "told.py").write_text(ENVIRON)
-    server = serve("told", cwd=tmp_path, environment={"PORTICO_WORKERS": None})
+    server = serve(TOLD, cwd=tmp_path, environment={"PORTICO_WORKERS": None})
     server.wait_workers(2)
     for _ in range(8):
         assert server.request().status == 200
@@ -317,44 +306,12 @@ def test_a_configuration_that_patches_with_gevent(serve, tmp_path):
 
 # A program that is its own server, as gunicorn's documentation has it
 
-STANDALONE = """
-import os, sys
-from portico.compat.gunicorn.app.base import BaseApplication
-
-def post_fork(server, worker):
-    server.log.info("forked %s", os.getpid())
-
-def handler_app(environ, start_response):
-    start_response("200 OK", [("Content-Type", "text/plain")])
-    return [f"{environ['wsgi.multiprocess']} {os.getpid()}".encode()]
-
-class StandaloneApplication(BaseApplication):
-    def __init__(self, app, options=None):
-        self.options = options or {}
-        self.application = app
-        super().__init__()
-
-    def load_config(self):
-        config = {k: v for k, v in self.options.items() if k in self.cfg.settings and v is not None}
-        config["workers"] = int(open("workers").read())
-        for key, value in config.items():
-            self.cfg.set(key.lower(), value)
-
-    def load(self):
-        return self.application
-
-if __name__ == "__main__":
-    options = {"bind": "127.0.0.1:0", "threads": 2, "post_fork": post_fork, "nonsense": 1, "pidfile": None}
-    StandaloneApplication(handler_app, options).run()
-"""
-
 
 def test_a_program_that_is_its_own_server(serve, tmp_path):
-    (tmp_path / "server.py").write_text(STANDALONE)
     (tmp_path / "workers").write_text("2")
     server = serve(
         None,
-        program=[sys.executable, "server.py"],
+        program=[sys.executable, str(TESTS / "apps" / "standalone.py")],
         bind=None,
         cwd=tmp_path,
         environment={"PORTICO_WORKERS": None},
@@ -377,16 +334,12 @@ def test_a_program_that_is_its_own_server(serve, tmp_path):
 def test_logging_of_a_paste_file_counts(serve, tmp_path):
     skip_without("PasteDeploy")
     (tmp_path / "site.ini").write_text(
-        "[app:main]\npaste.app_factory = factory:make\n"
+        "[app:main]\npaste.app_factory = apps.environment:make\n"
         "[loggers]\nkeys = root, error\n[handlers]\nkeys = file\n[formatters]\nkeys = plain\n"
         "[logger_root]\nlevel = INFO\nhandlers = file\n"
         "[logger_error]\nqualname = gunicorn.error\nlevel = INFO\nhandlers = file\npropagate = 0\n"
         "[handler_file]\nclass = FileHandler\nargs = ('%(here)s/paste.log',)\nformatter = plain\n"
         "[formatter_plain]\nformat = paste: %(message)s\n"
-    )
-    (tmp_path / "factory.py").write_text(
-        f"{ENVIRON}\nimport logging\n"
-        "def make(global_conf):\n    logging.info('made')\n    return application\n"
     )
     server = serve.start(None, "--paste", "site.ini", cwd=tmp_path)
     server.error_log = tmp_path / "paste.log"
@@ -396,24 +349,15 @@ def test_logging_of_a_paste_file_counts(serve, tmp_path):
     assert server.request().status == 200
 
 
-PSERVE = """
-import sys
-from paste.deploy import loadapp, loadserver
-loadserver("config:" + sys.argv[1])(loadapp("config:" + sys.argv[1]))
-"""
-
-
 def test_portico_as_the_server_of_a_paste_file(serve, tmp_path):
     skip_without("PasteDeploy")
     ini = tmp_path / "site.ini"
     ini.write_text(
-        "[app:main]\npaste.app_factory = factory:make\n"
+        "[app:main]\npaste.app_factory = apps.environment:make\n"
         "[server:main]\nuse = egg:portico#main\nhost = 127.0.0.1\nport = 0\nthreads = 3\nconfig = more.py\n"
     )
     (tmp_path / "more.py").write_text("threads = 7\nkeepalive = 9\nhelper = 1\n")
-    (tmp_path / "pserve.py").write_text(PSERVE)
-    (tmp_path / "factory.py").write_text(f"{ENVIRON}\ndef make(global_conf):\n    return application\n")
-    program = [sys.executable, "pserve.py", str(ini)]
+    program = [sys.executable, str(TESTS / "apps" / "pserve.py"), str(ini)]
     server = serve(None, program=program, bind=None, cwd=tmp_path)
     assert "with 3 threads" in server.log_text
     assert server.request().status == 200
