@@ -151,7 +151,7 @@ impl fmt::Display for CallDescription<'_> {
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
-    use portico_config::PathTimeout;
+    use portico_config::from_pairs;
     use proptest::prelude::*;
 
     use super::*;
@@ -185,9 +185,14 @@ mod tests {
 
     #[test]
     fn a_path_has_its_own_timeout() {
-        let mut config = config();
-        config.slow_request = Duration::from_secs(5);
-        config.path_timeouts = vec![PathTimeout { prefix: "/reports".to_owned(), timeout: Duration::ZERO }];
+        let pairs = [
+            ("timeout", "30s"),
+            ("timeout_grace", "2s"),
+            ("slow_request", "5s"),
+            ("timeout_path", "/reports=0"),
+        ];
+        let pairs = pairs.map(|(name, text)| (name.to_owned(), text.to_owned()));
+        let config = from_pairs(&pairs, &|_| None).unwrap().config;
         let nanos = |seconds: u64| Some(seconds * SECOND);
         let (all, reports) = (call_limits(&config, b"/"), call_limits(&config, b"/reports/year"));
         assert_eq!(all, CallLimits { slow: nanos(5), timeout: nanos(30), grace: 2 * SECOND });

@@ -246,15 +246,12 @@ mod tests {
             |config: &mut Config| (config.max_requests, config.max_requests_jitter) = (1000, Some(50));
         let mut least = recycling(limit, |_| 0);
         let mut most = recycling(limit, |max| max);
-        let reason = Some(RecycleReason::Requests { served: 1000, max: 1000 });
+        let reason = RecycleReason::Requests { served: 1000, max: 1000 };
         assert_eq!(least.check(&mut Fake { requests: 999, ..Fake::default() }, 0), None);
-        assert_eq!(least.check(&mut Fake { requests: 1000, ..Fake::default() }, 0), reason);
+        assert_eq!(least.check(&mut Fake { requests: 1000, ..Fake::default() }, 0), Some(reason));
         assert_eq!(most.check(&mut Fake { requests: 1049, ..Fake::default() }, 0), None);
         assert!(most.check(&mut Fake { requests: 1050, ..Fake::default() }, 0).is_some());
-        assert_eq!(
-            reason.unwrap().to_string(),
-            "it has served 1000 requests (--max-requests, 1000 with its jitter)"
-        );
+        assert_eq!(reason.to_string(), "it has served 1000 requests (--max-requests, 1000 with its jitter)");
     }
 
     #[test]

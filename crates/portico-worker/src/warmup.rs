@@ -123,6 +123,9 @@ mod tests {
         Config { boot_timeout, warmups: warmups.collect(), threads: 1, ..Config::default() }
     }
 
+    /// The target of a request, and the seconds that were left for it.
+    type Sent = (String, Option<u64>);
+
     fn server(port: &str) -> Server {
         Server {
             name: "127.0.0.1".to_owned(),
@@ -135,10 +138,7 @@ mod tests {
 
     /// Runs warm-ups that take these times and are answered so, on a clock of their own. Returns what came of it,
     /// and for each request that was sent the time left.
-    fn run(
-        config: &Config,
-        answers: &[(u64, io::Result<u16>)],
-    ) -> (Result<(), WarmUpError>, Vec<(String, Option<u64>)>) {
+    fn run(config: &Config, answers: &[(u64, io::Result<u16>)]) -> (Result<(), WarmUpError>, Vec<Sent>) {
         let (start, passed, sent) = (Instant::now(), Cell::new(0), RefCell::new(Vec::new()));
         let now = || start + Duration::from_secs(passed.get());
         let mut answers = answers.iter();
