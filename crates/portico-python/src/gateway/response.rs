@@ -50,8 +50,8 @@ impl<'py> WsgiCall<'_, 'py> {
         result.err().map(|error| self.fail(&error))
     }
 
-    /// As [`Call::run`], with `observer` told before and after it. What its hook raises before is the request's
-    /// failure.
+    /// As [`WsgiCall::run`], with `observer` told before and after it. What its hook raises before is the
+    /// request's failure.
     ///
     /// # Errors
     /// Out of memory only.

@@ -1,8 +1,8 @@
 //! One request's response as the application makes it, and what it can ask meanwhile: `start_response`, `write`,
 //! `wsgi.early_hints`, `portico.client_disconnected` and `portico.deadline`.
 //!
-//! They are bound methods of one [`Exchange`], made once per thread and used again for the next request unless the
-//! application has kept one of them.
+//! They are bound methods of one [`ResponseExchange`], made once per thread and used again for the next request
+//! unless the application has kept one of them.
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,7 +38,7 @@ pub(crate) struct ResponseExchange {
     config: Arc<Config>,
 }
 
-/// An [`Exchange`] with its bound methods, made once for a thread and used by call after call.
+/// A [`ResponseExchange`] with its bound methods, made once for a thread and used by call after call.
 pub(crate) struct Callables {
     exchange: Py<ResponseExchange>,
     /// Tells them from others.
