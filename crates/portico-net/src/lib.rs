@@ -14,4 +14,4 @@ pub use listener::Listener;
 pub use reactor::{Event, Events, Interest, Reactor};
 pub use server::Server;
 pub use tls::{Acceptor, CertificateReloader, TlsClient};
-pub use transport::{Progress, Transport, read, write};
+pub use transport::{Progress, Transport, read, write, write_in_turn};

@@ -429,8 +429,7 @@ impl Engine {
             self.close(id, connection);
             return false;
         }
-        if connection.watched() != Some(connection.interest())
-            && !(connection.watched().is_none() && connection.can_go_unwatched())
+        if connection.wants_watching()
             && let Err(error) = self.watch(id, &mut connection)
         {
             self.context.reports.unwatched("a connection", &error);

@@ -1,7 +1,6 @@
 //! The byte pipe to one peer. What carries the bytes (tcp, unix, tls) is matched here and nowhere else.
 
 mod proxied;
-mod stream;
 mod tcp;
 mod tls;
 mod unix;
@@ -12,7 +11,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use portico_proto::{Peer, ProxyVersions, StreamIo};
+use portico_proto::{Peer, ProxyVersions};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
@@ -22,7 +21,7 @@ use proxied::Proxied;
 pub(crate) use proxied::ProxyResult;
 use tls::Tls;
 
-/// An accepted, non-blocking stream socket, or what stands for one.
+/// An accepted, non-blocking stream socket.
 #[derive(Debug)]
 pub enum Transport {
     /// TCP over IPv4 or IPv6.
@@ -33,14 +32,12 @@ pub enum Transport {
     Tls(Box<Tls>),
     /// Any of these, once the peer has said whom it speaks for.
     Proxied(Box<Proxied>),
-    /// A stream of a session that another connection carries.
-    Stream(StreamIo),
 }
 
 /// The outcome of reading or writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// This many bytes, at least one; none only at the end of the body on a stream of a session.
+    /// This many bytes, at least one; none only at the end of the body on a stream of HTTP/2 or FastCGI.
     Bytes(usize),
     /// Nothing now: wait for readiness.
     Blocked,
@@ -76,7 +73,7 @@ impl Transport {
     pub fn is_unix(&self) -> bool {
         match self {
             Self::Unix(_) => true,
-            Self::Tcp(_) | Self::Tls(_) | Self::Stream(_) => false,
+            Self::Tcp(_) | Self::Tls(_) => false,
             Self::Proxied(proxied) => proxied.inner().is_some_and(Self::is_unix),
         }
     }
@@ -85,7 +82,7 @@ impl Transport {
     pub fn secure(self, acceptor: Arc<Acceptor>) -> Self {
         match self {
             Self::Tcp(socket) | Self::Unix(socket) => Self::Tls(Box::new(Tls::new(socket, acceptor))),
-            Self::Tls(_) | Self::Proxied(_) | Self::Stream(_) => self,
+            Self::Tls(_) | Self::Proxied(_) => self,
         }
     }
 
@@ -98,7 +95,7 @@ impl Transport {
     #[inline]
     pub fn awaits_header(&self) -> bool {
         match self {
-            Self::Tcp(_) | Self::Unix(_) | Self::Tls(_) | Self::Stream(_) => false,
+            Self::Tcp(_) | Self::Unix(_) | Self::Tls(_) => false,
             Self::Proxied(proxied) => proxied.inner().is_none(),
         }
     }
@@ -107,7 +104,7 @@ impl Transport {
     #[inline]
     pub fn take_header(&mut self) -> Option<ProxyResult> {
         match self {
-            Self::Tcp(_) | Self::Unix(_) | Self::Tls(_) | Self::Stream(_) => None,
+            Self::Tcp(_) | Self::Unix(_) | Self::Tls(_) => None,
             Self::Proxied(proxied) => proxied.take_found(),
         }
     }
@@ -117,7 +114,7 @@ impl Transport {
     pub fn can_be_handed_over(&self) -> bool {
         match self {
             Self::Tcp(_) | Self::Unix(_) => true,
-            Self::Tls(_) | Self::Stream(_) => false,
+            Self::Tls(_) => false,
             Self::Proxied(proxied) => proxied.inner().is_some_and(Self::can_be_handed_over),
         }
     }
@@ -126,7 +123,7 @@ impl Transport {
     #[inline]
     pub fn is_handshaking(&self) -> bool {
         match self {
-            Self::Tcp(_) | Self::Unix(_) | Self::Stream(_) => false,
+            Self::Tcp(_) | Self::Unix(_) => false,
             Self::Tls(tls) => tls.client().is_none() && !tls.is_plain_http(),
             Self::Proxied(proxied) => proxied.inner().is_none_or(Self::is_handshaking),
         }
@@ -136,7 +133,7 @@ impl Transport {
     #[inline]
     pub fn is_plain_http(&self) -> bool {
         match self {
-            Self::Tcp(_) | Self::Unix(_) | Self::Stream(_) => false,
+            Self::Tcp(_) | Self::Unix(_) => false,
             Self::Tls(tls) => tls.is_plain_http(),
             Self::Proxied(proxied) => proxied.inner().is_some_and(Self::is_plain_http),
         }
@@ -146,20 +143,19 @@ impl Transport {
     #[inline]
     pub fn tls_client(&self) -> Option<&Arc<TlsClient>> {
         match self {
-            Self::Tcp(_) | Self::Unix(_) | Self::Stream(_) => None,
+            Self::Tcp(_) | Self::Unix(_) => None,
             Self::Tls(tls) => tls.client(),
             Self::Proxied(proxied) => proxied.inner().and_then(Self::tls_client),
         }
     }
 
-    /// The descriptor to be watched; none where another connection's socket carries the bytes.
+    /// The descriptor to be watched.
     #[inline]
     pub fn socket(&self) -> Option<BorrowedFd<'_>> {
         match self {
             Self::Tcp(socket) | Self::Unix(socket) => Some(socket.as_fd()),
             Self::Tls(tls) => Some(tls.as_fd()),
             Self::Proxied(proxied) => proxied.socket(),
-            Self::Stream(_) => None,
         }
     }
 
@@ -170,7 +166,6 @@ impl Transport {
         match self {
             Self::Tcp(_) | Self::Unix(_) => true,
             Self::Tls(tls) => tls.is_drained(),
-            Self::Stream(_) => false,
             Self::Proxied(proxied) => proxied.inner().is_some_and(Self::is_emptied_by_short_read),
         }
     }
@@ -180,7 +175,7 @@ impl Transport {
     #[inline]
     pub fn is_owing(&self) -> bool {
         match self {
-            Self::Tcp(_) | Self::Unix(_) | Self::Stream(_) => false,
+            Self::Tcp(_) | Self::Unix(_) => false,
             Self::Tls(tls) => tls.is_owing(),
             Self::Proxied(proxied) => proxied.inner().is_some_and(Self::is_owing),
         }
@@ -190,7 +185,7 @@ impl Transport {
     #[inline]
     pub fn settle(&mut self) -> Progress {
         match self {
-            Self::Tcp(_) | Self::Unix(_) | Self::Stream(_) => Progress::Bytes(0),
+            Self::Tcp(_) | Self::Unix(_) => Progress::Bytes(0),
             Self::Tls(tls) => tls.settle(),
             Self::Proxied(proxied) => proxied.inner_mut().map_or(Progress::Bytes(0), Self::settle),
         }
@@ -203,7 +198,6 @@ impl Transport {
             Self::Tcp(socket) | Self::Unix(socket) => read(socket.as_fd(), buffer),
             Self::Tls(tls) => tls.read(buffer),
             Self::Proxied(proxied) => proxied.read(buffer),
-            Self::Stream(io) => stream::read(io, buffer),
         }
     }
 
@@ -214,7 +208,6 @@ impl Transport {
         match self {
             Self::Tcp(socket) | Self::Unix(socket) => write(socket.as_fd(), bytes),
             Self::Tls(tls) => tls.write(bytes),
-            Self::Stream(io) => stream::write(io, bytes),
             Self::Proxied(proxied) => {
                 proxied.inner_mut().map_or(Progress::Closed, |inner| inner.write(bytes))
             }
@@ -227,7 +220,6 @@ impl Transport {
         match self {
             Self::Tcp(socket) | Self::Unix(socket) => write_vectored(socket.as_fd(), pieces),
             Self::Tls(tls) => write_in_turn(pieces, |piece| tls.write(piece)),
-            Self::Stream(io) => write_in_turn(pieces, |piece| stream::write(io, piece)),
             Self::Proxied(proxied) => {
                 proxied.inner_mut().map_or(Progress::Closed, |inner| inner.write_vectored(pieces))
             }
@@ -239,7 +231,6 @@ impl Transport {
         match self {
             Self::Tcp(socket) | Self::Unix(socket) => send_file(socket.as_fd(), file, offset, count),
             Self::Tls(tls) => tls.send_file(file, offset, count),
-            Self::Stream(io) => stream::send_file(io, file, offset, count),
             Self::Proxied(proxied) => {
                 proxied.inner_mut().map_or(Progress::Closed, |inner| inner.send_file(file, offset, count))
             }
@@ -247,19 +238,14 @@ impl Transport {
     }
 
     /// How much the peer has acknowledged, where it has been given `written` bytes since some moment. Only
-    /// differences count. Of a stream it is what all streams of its session have been able to write: they share
-    /// the peer's window.
+    /// differences count.
     #[inline]
     pub fn acknowledged(&self, written: u64) -> i64 {
-        if let Self::Stream(io) = self {
-            return io.session_bytes() as i64;
-        }
         let unsent = self.socket().map_or(0, unsent::unsent) + self.pending_bytes() as u64;
         written as i64 - unsent as i64
     }
 
-    /// Whether the peer has acknowledged all that was written, so that a reset takes nothing of it away; of a
-    /// stream of HTTP/2: whether its session has it among what is to be written next.
+    /// Whether the peer has acknowledged all that was written, so that a reset takes nothing of it away.
     #[inline]
     pub fn has_delivered(&self) -> bool {
         match self {
@@ -268,14 +254,13 @@ impl Transport {
             Self::Tcp(socket) => unsent::unsent(socket.as_fd()) == 0,
             Self::Tls(tls) => !tls.is_owing() && unsent::unsent(tls.as_fd()) == 0,
             Self::Proxied(proxied) => proxied.inner().is_none_or(Self::has_delivered),
-            Self::Stream(io) => io.is_written(),
         }
     }
 
     /// Bytes that it has taken and not written.
     fn pending_bytes(&self) -> usize {
         match self {
-            Self::Tcp(_) | Self::Unix(_) | Self::Stream(_) => 0,
+            Self::Tcp(_) | Self::Unix(_) => 0,
             Self::Tls(tls) => tls.pending_bytes(),
             Self::Proxied(proxied) => proxied.inner().map_or(0, Self::pending_bytes),
         }
@@ -285,22 +270,16 @@ impl Transport {
     #[inline]
     pub fn memory_bytes(&self) -> usize {
         match self {
-            Self::Tcp(_) | Self::Unix(_) | Self::Stream(_) => 0,
+            Self::Tcp(_) | Self::Unix(_) => 0,
             Self::Tls(tls) => tls.memory_bytes(),
             Self::Proxied(proxied) => proxied.inner().map_or(0, Self::memory_bytes),
         }
     }
 
-    /// Bytes that have come on a stream and not been read.
-    #[inline]
-    pub fn unread_bytes(&self) -> usize {
-        if let Self::Stream(io) = self { io.unread_bytes() } else { 0 }
-    }
-
     /// Tells the peer that the connection ends as it should, where there is a word for it.
     pub fn send_close_notify(&mut self) {
         match self {
-            Self::Tcp(_) | Self::Unix(_) | Self::Stream(_) => {}
+            Self::Tcp(_) | Self::Unix(_) => {}
             Self::Tls(tls) => tls.send_close_notify(),
             Self::Proxied(proxied) => proxied.inner_mut().map_or((), Self::send_close_notify),
         }
@@ -317,9 +296,6 @@ impl Transport {
 
     /// Whether the peer has gone: it has closed or reset the connection or, with `fin_counts`, sent its last byte.
     pub fn is_peer_gone(&self, fin_counts: bool) -> bool {
-        if let Self::Stream(io) = self {
-            return io.is_gone();
-        }
         let Some(socket) = self.socket() else { return true };
         let gone = PollFlags::HUP | PollFlags::ERR;
         let gone = if fin_counts { gone | PollFlags::RDHUP } else { gone };
@@ -336,7 +312,6 @@ impl Transport {
             Self::Unix(socket) => shut_down(socket.as_fd()),
             Self::Tls(tls) => tcp::reset(tls.as_fd()),
             Self::Proxied(proxied) => proxied.inner().map_or((), Self::reset),
-            Self::Stream(io) => io.cut(),
         }
     }
 
@@ -403,7 +378,7 @@ fn write_vectored(socket: BorrowedFd<'_>, pieces: &[IoSlice<'_>]) -> Progress {
 }
 
 /// Writes `pieces` one by one, where they cannot go together.
-fn write_in_turn(pieces: &[IoSlice<'_>], mut write: impl FnMut(&[u8]) -> Progress) -> Progress {
+pub fn write_in_turn(pieces: &[IoSlice<'_>], mut write: impl FnMut(&[u8]) -> Progress) -> Progress {
     let mut written = 0;
     for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
         match write(piece) {

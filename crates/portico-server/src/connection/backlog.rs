@@ -39,7 +39,7 @@ impl Connection {
     pub(super) fn backlog(&self) -> Option<&Backlog> {
         match &self.exchange {
             Some(exchange) => exchange.backlog.as_deref(),
-            None => self.link.backlog()?.as_deref(),
+            None => self.carrier.session()?.backlog.as_deref(),
         }
     }
 
@@ -47,7 +47,7 @@ impl Connection {
     fn backlog_mut(&mut self) -> Option<&mut Backlog> {
         match &mut self.exchange {
             Some(exchange) => exchange.backlog.as_deref_mut(),
-            None => self.link.backlog_mut()?.as_deref_mut(),
+            None => self.carrier.session_mut()?.backlog.as_deref_mut(),
         }
     }
 
@@ -55,7 +55,7 @@ impl Connection {
     fn backlog_or_new(&mut self) -> Option<&mut Backlog> {
         let place = match &mut self.exchange {
             Some(exchange) => Some(&mut exchange.backlog),
-            None => self.link.backlog_mut(),
+            None => self.carrier.session_mut().map(|session| &mut session.backlog),
         };
         place.map(|place| &mut **place.get_or_insert_default())
     }
@@ -92,7 +92,7 @@ impl Connection {
 
     /// Frames the next bytes of the spool, if all before them is written.
     pub(super) fn draw_from_spool(&mut self) {
-        while self.outbox.is_empty()
+        while self.io.outbox.is_empty()
             && let Some(exchange) = &mut self.exchange
             && let Some(backlog) = &mut exchange.backlog
             && let Some(spool) = &backlog.spool
@@ -105,15 +105,15 @@ impl Connection {
                 if exchange.is_cut {
                     break;
                 }
-                self.protocol.send(Part::End, self.outbox.buffer());
+                self.protocol.send(Part::End, self.io.outbox.buffer());
                 if !self.protocol.response_complete() {
                     self.end_incomplete();
                 }
                 break;
             };
-            let taken = self.protocol.splice(count, self.outbox.buffer());
+            let taken = self.protocol.splice(count, self.io.outbox.buffer());
             if taken > 0 {
-                self.outbox.push_spooled(Arc::clone(spool), offset, taken);
+                self.io.outbox.push_spooled(Arc::clone(spool), offset, taken);
             }
             // Of what is beyond the announced length nothing is sent.
             spool.take(if taken > 0 { taken } else { count });
@@ -127,7 +127,7 @@ impl Connection {
         // Twice, so that the end of a response does not wait for another turn.
         for _ in 0..2 {
             self.draw_from_spool();
-            if !self.is_written() && !self.failed {
+            if !self.is_written() && !self.io.is_failed() {
                 self.write_outbox();
             }
             if !self.is_written() || !self.has_unframed() {
@@ -188,7 +188,7 @@ impl Connection {
     /// What the client has acknowledged; only differences count.
     fn acknowledged(&self) -> i64 {
         let written = self.backlog().map_or(0, |backlog| backlog.written);
-        self.transport.acknowledged(written)
+        self.carrier.acknowledged(written)
     }
 }
 

@@ -43,7 +43,7 @@ impl Connection {
     #[cold]
     pub(super) fn drop_behind_short_file(&mut self) {
         log::debug!("cut the response to {}: its file has become shorter", self.client.peer);
-        self.outbox.clear();
+        self.io.outbox.clear();
         self.drop_spool();
         self.end_incomplete();
     }
@@ -60,7 +60,7 @@ impl Connection {
     /// Resets the connection, but not before the client has what was written: a reset takes away what is under
     /// way.
     fn await_delivery(&mut self, context: &mut EngineContext) -> Step {
-        if self.transport.has_delivered() {
+        if self.carrier.has_delivered() {
             return self.cut();
         }
         let answered = self.exchange.as_ref().and_then(|exchange| exchange.moments.answered);

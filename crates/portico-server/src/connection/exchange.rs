@@ -184,7 +184,7 @@ impl Connection {
 
     /// Whether the client has left while its request waited in the queue.
     pub(crate) fn is_abandoned(&self, context: &EngineContext) -> bool {
-        self.peer_closed && !context.config.allow_half_close && self.waited(context.now) > ABANDONED_AFTER
+        self.io.peer_closed && !context.config.allow_half_close && self.waited(context.now) > ABANDONED_AFTER
     }
 
     /// A thread is free: hands out the request. `read_more` is what the reader of a streamed body calls when there
@@ -240,7 +240,7 @@ impl Connection {
             server_port: &self.client.listener.port,
             moment,
             status,
-            body_bytes: outcome.body_bytes.saturating_sub(self.outbox.unsent_bytes()),
+            body_bytes: outcome.body_bytes.saturating_sub(self.io.outbox.unsent_bytes()),
             id,
             times: if log.needs_times() { moments.times(context.now) } else { None },
             reason: outcome.reason,

@@ -1,7 +1,5 @@
 //! The memory that is held for one connection.
 
-use portico_net::Transport;
-
 use super::exchange::RequestExchange;
 use super::{Connection, Phase};
 use crate::body::Body;
@@ -28,8 +26,9 @@ impl Connection {
     /// much size is held it is always the same number, which takes no time to find.
     #[inline]
     pub(crate) fn memory_bytes(&self) -> usize {
-        let buffers = self.inbox.capacity() | self.outbox.memory_bytes();
-        let is_small = self.is_plain() && self.exchange.as_ref().is_none_or(|exchange| exchange.is_small());
+        let buffers = self.io.inbox.capacity() | self.io.outbox.memory_bytes();
+        let is_small =
+            self.carrier.is_plain() && self.exchange.as_ref().is_none_or(|exchange| exchange.is_small());
         if buffers == 0 && is_small { SMALL_BYTES } else { self.memory_bytes_in_detail() }
     }
 
@@ -45,21 +44,14 @@ impl Connection {
 
     /// Bytes that it holds of a response. They go to files when memory is scarce, but for the first of them.
     pub(crate) fn response_bytes(&self) -> usize {
-        self.outbox.memory_bytes().saturating_sub(SMALL_RESPONSE_BYTES)
+        self.io.outbox.memory_bytes().saturating_sub(SMALL_RESPONSE_BYTES)
     }
 
     /// Whether its application makes a response that the client takes as it comes: what is held for it stays the
     /// same, and the request's body is held by the call.
     #[inline]
     pub(crate) fn holds_the_same(&self) -> bool {
-        self.phase == Phase::Calling && self.backlog().is_none() && self.outbox.is_unused()
-    }
-
-    /// Neither TLS nor a session, which have buffers of their own.
-    #[inline]
-    fn is_plain(&self) -> bool {
-        matches!(self.transport, Transport::Tcp(_) | Transport::Unix(_) | Transport::Stream(_))
-            && !self.is_session()
+        self.phase == Phase::Calling && self.backlog().is_none() && self.io.outbox.is_unused()
     }
 
     #[inline(never)]
@@ -67,14 +59,8 @@ impl Connection {
         let exchange = self.exchange.as_ref();
         let head = exchange.map_or(0, |exchange| exchange.head_bytes as usize);
         let body = exchange.and_then(|exchange| exchange.body.as_ref()).map_or(0, Body::memory_bytes);
-        let buffers = self.inbox.capacity() + self.outbox.memory_bytes();
+        let buffers = self.io.inbox.capacity() + self.io.outbox.memory_bytes();
         let upload = if self.has_upload() { self.upload_memory_bytes() } else { 0 };
-        SMALL_BYTES
-            + head
-            + body
-            + buffers
-            + upload
-            + self.transport.memory_bytes()
-            + self.session_memory_bytes()
+        SMALL_BYTES + head + body + buffers + upload + self.carrier.memory_bytes()
     }
 }

@@ -13,7 +13,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use portico_net::Progress;
+use portico_net::{Progress, Transport};
 use portico_os::above_standard;
 use rustix::io::{fcntl_dupfd_cloexec, ioctl_fionbio};
 use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, socketpair};
@@ -57,9 +57,10 @@ impl Connection {
     pub(crate) fn lend(&mut self, context: &EngineContext) -> io::Result<OwnedFd> {
         let mut lent = Box::<Lent>::default();
         // Not of a UNIX socket: the client of one that is told to end would have its next write fail.
-        let is_whole = self.transport.can_be_handed_over() && !self.transport.is_unix();
-        let is_whole = is_whole && self.inbox.is_empty() && self.is_written();
-        let theirs = match self.transport.socket().filter(|_| is_whole) {
+        let is_whole =
+            self.carrier.can_be_handed_over() && !self.carrier.transport().is_some_and(Transport::is_unix);
+        let is_whole = is_whole && self.io.inbox.is_empty() && self.is_written();
+        let theirs = match self.carrier.socket().filter(|_| is_whole) {
             Some(socket) => fcntl_dupfd_cloexec(socket, FIRST_DESCRIPTOR)?,
             None => {
                 let flags = SocketFlags::CLOEXEC;
@@ -110,13 +111,13 @@ impl Connection {
             moved = self.pass_in(&mut lent, &mut scratch);
             moved |= self.pass_out(&mut lent, &mut scratch);
             pieces += 1;
-            if self.failed {
+            if self.io.is_failed() {
                 lent.pair = None; // The application finds its end closed.
             }
         }
         context.scratch = scratch;
         self.exchange_or_new().lent = Some(lent);
-        if moved && !self.failed { Step::Again } else { Step::Keep }
+        if moved && !self.io.is_failed() { Step::Again } else { Step::Keep }
     }
 
     /// From the client to the application; whether there may be more to do.
@@ -125,9 +126,9 @@ impl Connection {
         if lent.input_ended {
             return false;
         }
-        if self.inbox.is_empty() {
-            match self.transport.read(scratch) {
-                Progress::Bytes(count) => self.inbox.extend_from_slice(&scratch[..count]),
+        if self.io.inbox.is_empty() {
+            match self.carrier.read(scratch) {
+                Progress::Bytes(count) => self.io.inbox.extend_from_slice(&scratch[..count]),
                 Progress::Blocked => return false,
                 Progress::Closed => {
                     lent.end_input();
@@ -135,13 +136,13 @@ impl Connection {
                 }
             }
         }
-        match portico_net::write(pair.as_fd(), &self.inbox) {
-            Progress::Bytes(count) if count == self.inbox.len() => self.inbox = Vec::new(),
-            Progress::Bytes(count) => drop(self.inbox.drain(..count)),
+        match portico_net::write(pair.as_fd(), &self.io.inbox) {
+            Progress::Bytes(count) if count == self.io.inbox.len() => self.io.inbox = Vec::new(),
+            Progress::Bytes(count) => drop(self.io.inbox.drain(..count)),
             Progress::Blocked => return false,
             Progress::Closed => {
                 // What the client still sends is nobody's.
-                self.inbox = Vec::new();
+                self.io.inbox = Vec::new();
                 lent.input_ended = true;
             }
         }
@@ -151,11 +152,11 @@ impl Connection {
     /// From the application to the client; whether there may be more to do.
     fn pass_out(&mut self, lent: &mut Lent, scratch: &mut [u8]) -> bool {
         let Some(pair) = &lent.pair else { return false };
-        if self.transport.is_owing() && self.transport.settle() == Progress::Closed {
-            self.failed = true;
+        if self.carrier.is_owing() && self.carrier.settle() == Progress::Closed {
+            self.io.set_failed();
             return false;
         }
-        if !self.outbox.is_empty() {
+        if !self.io.outbox.is_empty() {
             self.write_outbox();
         }
         if lent.output_ended || !self.is_written() {
@@ -165,10 +166,10 @@ impl Connection {
             Progress::Bytes(count) => {
                 self.exchange_or_new().outcome.body_bytes += count as u64;
                 self.write_or_keep(&scratch[..count]);
-                !self.failed
+                !self.io.is_failed()
             }
             Progress::Blocked => {
-                self.outbox.release();
+                self.io.outbox.release();
                 false
             }
             Progress::Closed => {
@@ -177,7 +178,7 @@ impl Connection {
                     self.write_or_keep(&GOING_AWAY);
                 }
                 if self.is_written() {
-                    self.transport.shutdown_write(); // Else the end of the call does it.
+                    self.carrier.shutdown_write(); // Else the end of the call does it.
                 }
                 true
             }
@@ -200,17 +201,17 @@ impl Connection {
             let mut scratch = std::mem::take(&mut context.scratch);
             while let Progress::Bytes(count) = portico_net::read(pair.as_fd(), &mut scratch) {
                 self.exchange_or_new().outcome.body_bytes += count as u64;
-                self.outbox.buffer().extend_from_slice(&scratch[..count]);
+                self.io.outbox.buffer().extend_from_slice(&scratch[..count]);
             }
             context.scratch = scratch;
         }
         if lent.told_to_end {
-            self.outbox.buffer().extend_from_slice(&GOING_AWAY);
+            self.io.outbox.buffer().extend_from_slice(&GOING_AWAY);
         }
         self.note_answered(context);
         self.exchange_or_new().is_last = true;
         // What the client sends meanwhile is read before the close, which would be a reset else.
-        (self.phase, self.readable) = (Phase::Flushing, true);
+        (self.phase, self.io.readable) = (Phase::Flushing, true);
         self.flush(context)
     }
 
@@ -220,7 +221,7 @@ impl Connection {
         lent.told_to_end = true;
         match &lent.pair {
             Some(_) => lent.end_input(),
-            None => drop(self.transport.socket().map(|own| rustix::net::shutdown(own, Shutdown::Read))),
+            None => drop(self.carrier.socket().map(|own| rustix::net::shutdown(own, Shutdown::Read))),
         }
     }
 }

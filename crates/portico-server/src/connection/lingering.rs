@@ -25,13 +25,13 @@ const LINGER_PAUSE: Duration = Duration::from_secs(2);
 impl Connection {
     /// Ends the exchange, and the connection so that the peer gets all that was sent.
     pub(super) fn begin_close(&mut self, context: &mut EngineContext) -> Step {
-        let all_read = !self.has_upload() && self.inbox.is_empty() && !self.readable;
+        let all_read = !self.has_upload() && self.io.inbox.is_empty() && !self.io.readable;
         self.end_exchange(context);
-        if all_read && !self.framing_lost || self.transport.socket().is_none() {
+        if all_read && !self.framing_lost || self.carrier.socket().is_none() {
             return Step::Close;
         }
-        self.transport.shutdown_write();
-        self.inbox = Vec::new();
+        self.carrier.shutdown_write();
+        self.io.inbox = Vec::new();
         self.phase = Phase::Lingering;
         self.lingering = Some(Box::new(Lingering { since: context.now, discarded: 0 }));
         self.await_end(context);

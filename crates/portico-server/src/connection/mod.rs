@@ -5,6 +5,7 @@
 //! nothing itself.
 
 mod backlog;
+mod carrier;
 mod context;
 mod cut;
 pub(crate) mod deadline;
@@ -13,6 +14,7 @@ mod flow;
 mod gateway;
 mod held;
 mod hosts;
+mod io_state;
 mod ledger;
 mod lent;
 mod lingering;
@@ -29,10 +31,12 @@ mod response_headers;
 mod response_spool;
 mod router;
 mod session;
+mod stream_io;
 mod table;
 mod timeout;
 mod upload;
 
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -54,28 +58,26 @@ pub use table::RequestKey;
 pub(crate) use table::{ConnectionId, ConnectionTable};
 
 use crate::client::Client;
+use carrier::Carrier;
 use exchange::RequestExchange;
+use io_state::IoState;
 use lingering::Lingering;
 use moving::MovedRequest;
-use outbox::Outbox;
-use session::SessionRole;
 use timeout::first_deadline;
 
-/// One client.
+/// One client's connection, or one stream of it: whatever carries one exchange at a time.
 ///
-/// An idle one holds this struct and no buffer.
+/// It is made of the client, of what carries the bytes ([`Carrier`]), of the state of reading and writing
+/// ([`IoState`]) and, while there is a request, of the exchange. An idle one holds this struct and no buffer.
 #[derive(Debug)]
 pub(crate) struct Connection {
     client: Arc<Client>,
-    transport: Transport,
+    carrier: Carrier,
+    io: IoState,
     protocol: Protocol,
-    link: SessionRole,
     phase: Phase,
     /// The present request and its response.
     exchange: Option<Box<RequestExchange>>,
-    /// Bytes read that the protocol has not used: part of a head, or a pipelined request.
-    inbox: Vec<u8>,
-    outbox: Outbox,
     due: Option<(Deadline, Instant)>,
     /// Responses given.
     served: u32,
@@ -83,23 +85,10 @@ pub(crate) struct Connection {
     moved: Option<Box<MovedRequest>>,
     /// How far the wait after the last response has got.
     lingering: Option<Box<Lingering>>,
-    watched: Option<Interest>,
-    /// What another thread has been told of the socket, still to be handled.
-    noted: Option<Event>,
-    /// An edge has told of bytes, and no read has found the socket empty since.
-    readable: bool,
-    /// The last write found the socket full.
-    blocked: bool,
-    /// The peer has sent FIN.
-    peer_closed: bool,
-    /// Nothing can be written any more.
-    failed: bool,
     /// The peer's bytes have lost their framing.
     framing_lost: bool,
     /// It is counted for its client (`--connections-per-client`).
     counted: bool,
-    /// A header of the PROXY protocol or a handshake is still to come: nothing of a request can have.
-    opening: bool,
 }
 
 /// What a connection is at.
@@ -170,35 +159,31 @@ impl Connection {
 
     /// The connection of `client` by `transport`, on which nothing has been sent.
     fn of(client: Arc<Client>, transport: Transport, context: &EngineContext) -> Self {
-        let (due, opening) = (first_deadline(&transport, context), transport.is_handshaking());
+        let due = Some(first_deadline(&transport, context));
+        Self { due, ..Self::carried_by(Carrier::of(transport), client) }
+    }
+
+    /// One of `client` of which nothing is awaited yet.
+    fn carried_by(carrier: Carrier, client: Arc<Client>) -> Self {
         Self {
             protocol: gateway::protocol(&client.listener),
             client,
-            transport,
-            link: SessionRole::Alone,
+            carrier,
+            io: IoState::default(),
             phase: Phase::Receiving,
             exchange: None,
-            inbox: Vec::new(),
-            outbox: Outbox::default(),
-            due: Some(due),
+            due: None,
             served: 0,
             moved: None,
             lingering: None,
-            watched: None,
-            noted: None,
-            readable: false,
-            blocked: false,
-            peer_closed: false,
-            failed: false,
             framing_lost: false,
             counted: false,
-            opening,
         }
     }
 
-    /// The socket.
-    pub(crate) fn transport(&self) -> &Transport {
-        &self.transport
+    /// Its socket; `None` for a stream.
+    pub(crate) fn socket(&self) -> Option<BorrowedFd<'_>> {
+        self.carrier.socket()
     }
 
     /// The other end.
@@ -213,27 +198,36 @@ impl Connection {
 
     /// What to be told of.
     pub(crate) fn interest(&self) -> Interest {
-        let writes = self.blocked || self.transport.is_owing() || self.phase == Phase::Lent;
+        let writes = self.io.is_blocked() || self.carrier.is_owing() || self.phase == Phase::Lent;
         if writes { Interest::ReadWrite } else { Interest::Read }
     }
 
-    /// What it is told of; `None` before it has been watched for anything.
+    /// What the reactor tells of its socket; `None` before that has been watched for anything.
     pub(crate) fn watched(&self) -> Option<Interest> {
-        self.watched
+        self.carrier.socket_io().and_then(|socket| socket.watched)
     }
 
-    /// From now on it is told of this.
-    pub(crate) fn set_watched(&mut self, interest: Interest) {
-        self.watched = Some(interest);
+    /// From now on the reactor tells this of its socket; `None`: nothing.
+    pub(crate) fn set_watched(&mut self, interest: Option<Interest>) {
+        if let Some(socket) = self.carrier.socket_io_mut() {
+            socket.watched = interest;
+        }
     }
 
-    /// It is told of nothing any more.
-    pub(crate) fn set_unwatched(&mut self) {
-        self.watched = None;
+    /// Whether the reactor is to tell something else of its socket than it does.
+    #[inline]
+    pub(crate) fn wants_watching(&self) -> bool {
+        let Some(socket) = self.carrier.socket_io() else { return false };
+        socket.watched != Some(self.interest()) && !(socket.watched.is_none() && self.can_go_unwatched())
+    }
+
+    /// Whether its socket is there and not watched.
+    pub(crate) fn is_unwatched(&self) -> bool {
+        self.carrier.socket_io().is_some_and(|socket| socket.watched.is_none())
     }
 
     /// Whether nothing is awaited of its socket until its request has been answered, but that the peer may leave.
-    pub(crate) fn can_go_unwatched(&self) -> bool {
+    fn can_go_unwatched(&self) -> bool {
         let is_answered = matches!(self.phase, Phase::Waiting | Phase::Calling)
             && !self.has_upload()
             && self.interest() == Interest::Read;
@@ -249,12 +243,12 @@ impl Connection {
     /// Whether something has come behind its request that may be about that.
     #[inline]
     pub(crate) fn has_ahead(&self) -> bool {
-        !self.inbox.is_empty() && self.reads_ahead()
+        !self.io.inbox.is_empty() && self.reads_ahead()
     }
 
     /// Whether something comes before its first request: a header of the PROXY protocol, a handshake.
     pub(crate) fn is_opening(&self) -> bool {
-        self.opening
+        self.carrier.is_opening()
     }
 
     /// Whether its request waits in the queue.
@@ -271,7 +265,7 @@ impl Connection {
     pub(crate) fn is_idle(&self) -> bool {
         self.phase == Phase::Receiving
             && self.served > 0
-            && self.inbox.is_empty()
+            && self.io.inbox.is_empty()
             && !self.has_upload()
             && self.protocol.is_idle()
             && self.is_without_streams()
@@ -279,7 +273,7 @@ impl Connection {
 
     /// Whether it is known whose it is, and it is no stream of another.
     pub(crate) fn knows_client(&self) -> bool {
-        !self.transport.awaits_header() && self.session().is_none()
+        self.carrier.transport().is_some_and(|transport| !transport.awaits_header())
     }
 
     /// Whether it is among the connections that are counted for its client.
@@ -316,8 +310,9 @@ impl Connection {
 
     /// Keeps `event` for [`Connection::proceed`]; whether it is the first.
     pub(crate) fn note_event(&mut self, event: Event) -> bool {
-        let first = self.noted.is_none();
-        self.noted = Some(self.noted.map_or(event, |noted| noted.and(event)));
+        let Some(socket) = self.carrier.socket_io_mut() else { return false };
+        let first = socket.noted.is_none();
+        socket.noted = Some(socket.noted.map_or(event, |noted| noted.and(event)));
         first
     }
 
@@ -326,18 +321,18 @@ impl Connection {
         if self.phase == Phase::Lent {
             return self.pass_on(context);
         }
-        self.readable |= event.readable;
-        self.peer_closed |= event.read_closed;
+        self.io.readable |= event.readable;
+        self.io.peer_closed |= event.read_closed;
         if event.failed && self.phase != Phase::Receiving {
-            self.failed = true;
+            self.io.set_failed();
             return Step::Close;
         }
-        if event.writable && self.transport.is_owing() && self.transport.settle() == Progress::Closed {
-            self.failed = true;
+        if event.writable && self.carrier.is_owing() && self.carrier.settle() == Progress::Closed {
+            self.io.set_failed();
             return Step::Close;
         }
-        if event.writable && self.blocked {
-            self.blocked = false;
+        if event.writable && self.io.is_blocked() {
+            self.io.set_blocked(false);
             let step = self.flush(context);
             if step != Step::Keep {
                 return step;
@@ -348,13 +343,13 @@ impl Connection {
 
     /// Goes on where [`Step::Again`] was returned.
     pub(crate) fn proceed(&mut self, context: &mut EngineContext) -> Step {
-        if let Some(event) = self.noted.take() {
+        if let Some(event) = self.carrier.socket_io_mut().and_then(|socket| socket.noted.take()) {
             return self.handle_event(event, context);
         }
         if self.phase == Phase::Lent {
             return self.pass_on(context);
         }
-        if !self.outbox.is_empty() || self.has_unframed() {
+        if !self.io.outbox.is_empty() || self.has_unframed() {
             let step = self.flush(context);
             if step != Step::Keep {
                 return step;
@@ -397,7 +392,7 @@ impl Connection {
     /// Whether the client of the request that is being answered has left: it has closed or reset the connection
     /// or, where that does not merely end the request, its sending side.
     pub(crate) fn is_client_gone(&self, context: &EngineContext) -> bool {
-        self.failed || self.transport.is_peer_gone(!context.config.allow_half_close)
+        self.io.is_failed() || self.carrier.is_peer_gone(!context.config.allow_half_close)
     }
 
     /// Answers the waiting request with `reply`, without a call.
@@ -413,11 +408,10 @@ impl Connection {
     /// The engine closes the connection: tells whoever still works for it.
     pub(crate) fn close(&mut self, context: &mut EngineContext) {
         if self.is_unfinished() {
-            self.transport.reset(); // A response that ends with the connection would look whole.
+            self.carrier.reset(); // A response that ends with the connection would look whole.
             self.note_reason(Reason::ClientGone);
         } else {
-            self.transport.send_close_notify();
-            self.transport.shut_down();
+            self.carrier.end();
         }
         if let Some(exchange) = &mut self.exchange {
             if exchange.outcome.status == Some(CLIENT_GONE) {

@@ -6,6 +6,7 @@ use std::time::Instant;
 use portico_net::{Server, Transport};
 use portico_proto::Framing;
 
+use super::carrier::SocketIo;
 use super::{Connection, Deadline, EngineContext, Phase};
 use crate::body::Body;
 use crate::client::Client;
@@ -31,7 +32,7 @@ impl Connection {
             && !self.has_upload()
             && self.is_sound()
             && self.protocol.keeps_nothing();
-        between.then_some([&self.inbox, b"", b""])
+        between.then_some([&self.io.inbox, b"", b""])
     }
 
     /// The bytes that make up the request that waits for a thread, and what is behind it; `None` if it cannot be
@@ -44,14 +45,14 @@ impl Connection {
             && self.is_sound()
             && self.protocol.can_be_told_again();
         let body = exchange.body.as_ref().map_or(Some(&b""[..]), Body::in_memory).filter(|_| whole)?;
-        Some([head.bytes(), body, &self.inbox])
+        Some([head.bytes(), body, &self.io.inbox])
     }
 
     fn is_sound(&self) -> bool {
-        self.transport.can_be_handed_over()
+        self.carrier.can_be_handed_over()
             && !self.is_session()
-            && self.outbox.is_empty()
-            && !(self.failed || self.framing_lost || self.peer_closed)
+            && self.io.outbox.is_empty()
+            && !(self.io.is_failed() || self.framing_lost || self.io.peer_closed)
     }
 
     /// What is to be told of it in `lane`; `None` if it is at something that does not go there.
@@ -59,32 +60,25 @@ impl Connection {
         // Every field: one that is added must travel, or have its place among those that need not.
         let Self {
             // What was judged of the client and counted of its requests goes along.
-            transport,
+            carrier,
             client,
             served,
             due,
             // Of a request that waits: since when, and how often it has moved. The taker reads the rest once more,
             // and makes the same of it.
             exchange,
-            inbox: _,
             phase: _,
             // Nothing is in these: `is_sound` and the two ways to pack see to that.
             protocol: _,
-            link: _,
-            outbox: _,
+            io: _,
             moved: _,
             lingering: _,
-            blocked: _,
-            peer_closed: _,
-            failed: _,
             framing_lost: _,
-            opening: _,
-            // These are this process' own, or between it and the kernel.
+            // This is this process' own.
             counted: _,
-            watched: _,
-            noted: _,
-            readable: _,
         } = self;
+        // What else is told of a socket is between this process and the kernel.
+        let SocketIo { transport, session: _, watched: _, noted: _, is_opening: _ } = carrier.socket_io()?;
         // Nothing else of a client can have been established where nothing of TLS has been spoken.
         let Client { peer, trusted, tls: _, destination, listener: _ } = &**client;
         let (handover_count, moment) = match (lane, exchange) {
@@ -119,8 +113,8 @@ impl Connection {
         let destination = destination.map(Box::new);
         let client = Client { peer, trusted, tls: None, destination, listener: server };
         let transport = Transport::from_socket(socket, is_unix);
-        let mut connection =
-            Self { inbox: bytes.to_vec(), served, ..Self::of(Arc::new(client), transport, context) };
+        let mut connection = Self { served, ..Self::of(Arc::new(client), transport, context) };
+        connection.io.inbox = bytes.to_vec();
         match lane {
             HandoverQueue::Idle => {
                 let between = served > 0 && bytes.is_empty();
@@ -130,7 +124,7 @@ impl Connection {
             HandoverQueue::Ready => {
                 connection.moved = Some(Box::new(MovedRequest { arrived: moment, handover_count }));
                 // It may have left meanwhile; the reactor's word comes too late for the queue.
-                connection.peer_closed = connection.transport.is_peer_gone(true);
+                connection.io.peer_closed = connection.carrier.is_peer_gone(true);
             }
         }
         connection

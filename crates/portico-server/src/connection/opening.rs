@@ -14,22 +14,23 @@ impl Connection {
     /// the first of them is done, and there may be more to read.
     #[cold]
     pub(super) fn note_handshake(&mut self, context: &mut EngineContext) -> bool {
-        match self.transport.take_header() {
+        let Some(socket) = self.carrier.socket_io_mut() else { return false };
+        match socket.transport.take_header() {
             Some(Ok(header)) => {
+                socket.is_opening = socket.transport.is_handshaking();
+                self.due = Some(next_deadline(&socket.transport, context));
                 self.client = Arc::new(self.client_of(header, context));
-                self.opening = self.transport.is_handshaking();
-                self.due = Some(next_deadline(&self.transport, context));
                 return true;
             }
             Some(Err(error)) => context.reports.proxy_header(error, self.client.peer),
             None => {}
         }
-        if !self.transport.is_handshaking() {
-            if let Some(tls) = self.transport.tls_client() {
-                self.client = Arc::new(Client { tls: Some(Arc::clone(tls)), ..self.client_again() });
+        if !socket.transport.is_handshaking() {
+            socket.is_opening = false;
+            self.due = Some(next_deadline(&socket.transport, context));
+            if let Some(tls) = socket.transport.tls_client().cloned() {
+                self.client = Arc::new(Client { tls: Some(tls), ..self.client_again() });
             }
-            self.opening = false;
-            self.due = Some(next_deadline(&self.transport, context));
             if self.has_agreed_on_http2() {
                 self.begin_http2(context);
             }

@@ -6,10 +6,11 @@ use std::fs::File;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use portico_net::{Progress, Transport};
+use portico_net::Progress;
 use portico_proto::forget_taken;
 
 use super::ResponseSpool;
+use super::carrier::Carrier;
 
 /// Queue of bytes, blocks and files in the order in which they go out.
 #[derive(Debug, Default)]
@@ -126,11 +127,11 @@ impl Outbox {
 
     /// Writes what the peer takes. `Bytes(n)`: n bytes went out and either all is written or a part has had its
     /// turn ([`Outbox::is_empty`] tells); `Blocked`: wait until there is room; `Closed`: give up.
-    pub(super) fn write_to(&mut self, transport: &mut Transport) -> (u64, Progress) {
+    pub(super) fn write_to(&mut self, carrier: &mut Carrier) -> (u64, Progress) {
         let mut written = 0u64;
         loop {
             while self.sent < self.bytes.len() {
-                match transport.write(&self.bytes[self.sent..]) {
+                match carrier.write(&self.bytes[self.sent..]) {
                     Progress::Bytes(count) => {
                         self.sent += count;
                         written += count as u64;
@@ -145,13 +146,13 @@ impl Outbox {
             self.bytes.clear();
             self.bytes.shrink_to(KEPT_CAPACITY);
             let Some(parts) = &mut self.parts else {
-                return (written, transport.settle());
+                return (written, carrier.settle());
             };
             let Some(part) = parts.front_mut() else {
                 self.parts = None;
                 continue;
             };
-            let (count, progress) = part.write_to(transport);
+            let (count, progress) = part.write_to(carrier);
             written += count;
             part.let_go_of_rest();
             if !matches!(progress, Progress::Bytes(_)) {
@@ -208,14 +209,14 @@ impl OutboxPart {
     }
 
     /// Sends up to one turn of the part. `Closed` also where a file has become shorter than was announced.
-    fn write_to(&mut self, transport: &mut Transport) -> (u64, Progress) {
+    fn write_to(&mut self, carrier: &mut Carrier) -> (u64, Progress) {
         let mut written = 0;
         while self.left > 0 && written < PART_TURN_BYTES {
             let count = self.left.min(PART_TURN_BYTES) as usize;
             let progress = match &self.source {
-                OutboxSource::File(file) => transport.send_file(file, self.offset, count),
-                OutboxSource::Spool(spool) => transport.send_file(spool.file(), self.offset, count),
-                OutboxSource::Shared(block, _) => transport.write(&block[self.offset as usize..][..count]),
+                OutboxSource::File(file) => carrier.send_file(file, self.offset, count),
+                OutboxSource::Spool(spool) => carrier.send_file(spool.file(), self.offset, count),
+                OutboxSource::Shared(block, _) => carrier.write(&block[self.offset as usize..][..count]),
             };
             match progress {
                 Progress::Bytes(count) => {
@@ -235,6 +236,8 @@ mod tests {
     use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
 
+    use portico_net::Transport;
+
     use super::*;
 
     #[test]
@@ -242,7 +245,7 @@ mod tests {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
         theirs.set_nonblocking(true).unwrap();
-        let mut transport = Transport::Unix(ours.into());
+        let mut carrier = Carrier::of(Transport::Unix(ours.into()));
         let mut file = tempfile::tempfile().unwrap();
         let content: Vec<u8> = (0..2_000_000u32).map(|i| i as u8).collect();
         file.write_all(&content).unwrap();
@@ -260,7 +263,7 @@ mod tests {
 
         let (mut received, mut written, mut blocked) = (Vec::new(), 0, false);
         while !outbox.is_empty() {
-            let (count, progress) = outbox.write_to(&mut transport);
+            let (count, progress) = outbox.write_to(&mut carrier);
             written += count;
             blocked |= progress == Progress::Blocked;
             let _ = theirs.read_to_end(&mut received);
@@ -277,11 +280,11 @@ mod tests {
     fn a_client_that_always_lags_behind_keeps_nothing_that_it_has_got() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
-        let mut transport = Transport::Unix(ours.into());
+        let mut carrier = Carrier::of(Transport::Unix(ours.into()));
         let (mut outbox, mut taken) = (Outbox::default(), vec![0; 100_000]);
         outbox.buffer().extend_from_slice(&[1; 600_000]);
         for _ in 0..200 {
-            let (_, progress) = outbox.write_to(&mut transport);
+            let (_, progress) = outbox.write_to(&mut carrier);
             assert_eq!(progress, Progress::Blocked, "there is always more than it takes");
             theirs.read_exact(&mut taken).unwrap();
             let waiting = outbox.buffered();
@@ -296,7 +299,7 @@ mod tests {
         let (ours, _theirs) = UnixStream::pair().unwrap();
         let mut outbox = Outbox::default();
         outbox.push_file(Arc::new(tempfile::tempfile().unwrap()), 0, 10);
-        assert_eq!(outbox.write_to(&mut Transport::Unix(ours.into())).1, Progress::Closed);
+        assert_eq!(outbox.write_to(&mut Carrier::of(Transport::Unix(ours.into()))).1, Progress::Closed);
         assert!(outbox.has_short_file());
         outbox.clear();
         assert!(outbox.is_empty() && !outbox.has_short_file());

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use portico_log::Reason;
-use portico_net::Progress;
+use portico_net::{Progress, Transport};
 use portico_proto::{ErrorKind, Event};
 
 use super::{Connection, EngineContext, Phase, Reply, Step};
@@ -26,39 +26,39 @@ impl Connection {
 
     fn receive_through(&mut self, scratch: &mut [u8], context: &mut EngineContext) -> Step {
         // Without bytes too: the last of a streamed body may have filled the pipe, with its end still to be taken.
-        if (!self.inbox.is_empty() || self.has_upload()) && self.wants_bytes() {
+        if (!self.io.inbox.is_empty() || self.has_upload()) && self.wants_bytes() {
             let step = self.digest_inbox(context);
             if step != Step::Keep {
                 return step;
             }
         }
         for reads in 0..READS_MAX {
-            if !self.readable || !self.wants_bytes() {
+            if !self.io.readable || !self.wants_bytes() {
                 return Step::Keep;
             }
             context.may_have_taken_long |= reads > 0;
-            let count = match self.transport.read(scratch) {
+            let count = match self.carrier.read(scratch) {
                 Progress::Bytes(count) => count,
                 stopped => match self.handle_stop(stopped, context) {
                     Some(step) => return step,
                     None => continue,
                 },
             };
-            if self.opening {
+            if self.carrier.is_opening() {
                 self.note_handshake(context);
             }
             // Fewer bytes than there was room for: the socket is empty, and an edge will tell of more. The one
             // exception is an end that was announced already.
-            let emptied = count < scratch.len() && self.transport.is_emptied_by_short_read();
-            self.readable = !emptied || self.peer_closed;
+            let emptied = count < scratch.len() && self.carrier.is_emptied_by_short_read();
+            self.io.readable = !emptied || self.io.peer_closed;
             let step = if self.phase == Phase::Lingering {
                 self.discard(count, context)
-            } else if self.inbox.is_empty() {
+            } else if self.io.inbox.is_empty() {
                 let rest = self.digest(&scratch[..count], context);
-                self.inbox.extend_from_slice(rest.0);
+                self.io.inbox.extend_from_slice(rest.0);
                 rest.1
             } else {
-                self.inbox.extend_from_slice(&scratch[..count]);
+                self.io.inbox.extend_from_slice(&scratch[..count]);
                 self.digest_inbox(context)
             };
             if step != Step::Keep {
@@ -70,16 +70,16 @@ impl Connection {
 
     /// Nothing could be read; `None` where something can be now.
     fn handle_stop(&mut self, stopped: Progress, context: &mut EngineContext) -> Option<Step> {
-        if self.opening && self.note_handshake(context) {
+        if self.carrier.is_opening() && self.note_handshake(context) {
             return None;
         }
         match stopped {
-            Progress::Closed if self.transport.is_plain_http() => {
+            Progress::Closed if self.carrier.transport().is_some_and(Transport::is_plain_http) => {
                 Some(self.refuse(400, "this port speaks TLS: write https:// in place of http://", context))
             }
             Progress::Closed => Some(self.end_of_input()),
             Progress::Blocked | Progress::Bytes(_) => {
-                self.readable = false;
+                self.io.readable = false;
                 Some(Step::Keep)
             }
         }
@@ -99,13 +99,13 @@ impl Connection {
     }
 
     fn digest_inbox(&mut self, context: &mut EngineContext) -> Step {
-        let mut inbox = std::mem::take(&mut self.inbox);
+        let mut inbox = std::mem::take(&mut self.io.inbox);
         let (rest, step) = self.digest(&inbox, context);
         let rest = rest.len();
         // A head that comes in small pieces stays where it is: nothing is copied again and again.
         inbox.drain(..inbox.len() - rest);
         if !inbox.is_empty() {
-            self.inbox = inbox;
+            self.io.inbox = inbox;
         }
         step
     }
@@ -209,8 +209,8 @@ impl Connection {
 
     /// The peer will send nothing more.
     fn end_of_input(&mut self) -> Step {
-        self.readable = false;
-        self.peer_closed = true;
+        self.io.readable = false;
+        self.io.peer_closed = true;
         if let Some(upload) = self.upload() {
             upload.disconnect();
         }

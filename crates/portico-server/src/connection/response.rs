@@ -187,7 +187,7 @@ impl Connection {
             _ => {}
         }
         let complete = matches!(response, ResponsePart::Whole { .. } | ResponsePart::Finish);
-        if hold || !self.outbox.is_empty() || response.is_queued(self.protocol.splices_whole()) {
+        if hold || !self.io.outbox.is_empty() || response.is_queued(self.protocol.splices_whole()) {
             self.encode_queued(response, context);
         } else {
             self.encode_and_write(response, context);
@@ -238,57 +238,57 @@ impl Connection {
         let mut tail = Vec::new();
         self.protocol.send(Part::End, &mut tail);
         let pieces = [IoSlice::new(out), IoSlice::new(&body[..length]), IoSlice::new(&tail)];
-        let sent = match self.transport.write_vectored(&pieces) {
+        let sent = match self.carrier.write_vectored(&pieces) {
             Progress::Bytes(count) => count,
             Progress::Blocked => 0,
             Progress::Closed => {
-                self.failed = true;
+                self.io.set_failed();
                 return;
             }
         };
         self.note_written(sent as u64);
         self.keep_unsent(out, body, length, &tail, sent);
-        self.blocked = !self.is_written();
+        self.io.set_blocked(!self.is_written());
     }
 
     /// Keeps what has not been sent of head, body and tail, of which `sent` bytes have.
     fn keep_unsent(&mut self, head: &[u8], body: &Block<'_>, length: usize, tail: &[u8], sent: usize) {
         let skip = |piece: usize, before: usize| sent.saturating_sub(before).min(piece);
-        self.outbox.buffer().extend_from_slice(&head[skip(head.len(), 0)..]);
+        self.io.outbox.buffer().extend_from_slice(&head[skip(head.len(), 0)..]);
         let rest = skip(length, head.len())..length;
         match body {
             Block::Shared(bytes) if rest.len() > COPIED_BYTES_MAX => {
-                self.outbox.push_shared(bytes.slice(rest), bytes.len())
+                self.io.outbox.push_shared(bytes.slice(rest), bytes.len())
             }
-            body => self.outbox.buffer().extend_from_slice(&body[rest]),
+            body => self.io.outbox.buffer().extend_from_slice(&body[rest]),
         }
-        self.outbox.buffer().extend_from_slice(&tail[skip(tail.len(), head.len() + length)..]);
+        self.io.outbox.buffer().extend_from_slice(&tail[skip(tail.len(), head.len() + length)..]);
     }
 
     pub(super) fn write_or_keep(&mut self, bytes: &[u8]) {
         let mut sent = 0;
         while sent < bytes.len() {
-            match self.transport.write(&bytes[sent..]) {
+            match self.carrier.write(&bytes[sent..]) {
                 Progress::Bytes(count) => sent += count,
                 Progress::Blocked => break,
                 Progress::Closed => {
-                    self.failed = true;
+                    self.io.set_failed();
                     return;
                 }
             }
         }
         self.note_written(sent as u64);
         if sent < bytes.len() {
-            self.outbox.buffer().extend_from_slice(&bytes[sent..]);
-            self.blocked = true;
-        } else if self.transport.is_owing() {
-            self.blocked = true;
+            self.io.outbox.buffer().extend_from_slice(&bytes[sent..]);
+            self.io.set_blocked(true);
+        } else if self.carrier.is_owing() {
+            self.io.set_blocked(true);
         }
     }
 
     /// Whether the connection is to be closed after this response.
     pub(super) fn closes(&self, context: &EngineContext) -> bool {
-        let stays = context.retiring && !self.transport.can_be_handed_over();
+        let stays = context.retiring && !self.carrier.can_be_handed_over();
         (context.draining || context.announcing || stays || context.config.keep_alive.is_zero())
             || (self.framing_lost || self.is_last_response() || self.owes_body())
     }
@@ -333,20 +333,20 @@ impl Connection {
                 self.queue_block(&block);
             }
             ResponsePart::Whole { head, body: Block::Shared(body) } => {
-                let mut out = std::mem::take(self.outbox.buffer());
+                let mut out = std::mem::take(self.io.outbox.buffer());
                 self.send_head(head, context, &mut out);
-                *self.outbox.buffer() = out;
+                *self.io.outbox.buffer() = out;
                 self.queue_block(&body);
-                self.protocol.send(Part::End, self.outbox.buffer());
+                self.protocol.send(Part::End, self.io.outbox.buffer());
             }
             response => self.encode_behind(response, context),
         }
     }
 
     fn encode_behind(&mut self, response: ResponsePart<'_>, context: &mut EngineContext) {
-        let mut out = std::mem::take(self.outbox.buffer());
+        let mut out = std::mem::take(self.io.outbox.buffer());
         self.encode(response, context, &mut out);
-        *self.outbox.buffer() = out;
+        *self.io.outbox.buffer() = out;
     }
 
     fn queue_block(&mut self, block: &Bytes) {
@@ -364,12 +364,12 @@ impl Connection {
     fn queue_pieces(&mut self, length: u64, push: impl Fn(&mut Outbox, u64, u64)) {
         let mut sent = 0;
         while sent < length {
-            let taken = self.protocol.splice(length - sent, self.outbox.buffer());
+            let taken = self.protocol.splice(length - sent, self.io.outbox.buffer());
             if taken == 0 {
                 break;
             }
             self.count_body(taken);
-            push(&mut self.outbox, sent, taken);
+            push(&mut self.io.outbox, sent, taken);
             sent += taken;
         }
     }
@@ -412,7 +412,7 @@ impl Connection {
 
     /// Whether all that was to be written is.
     pub(super) fn is_written(&self) -> bool {
-        self.outbox.is_empty() && !self.transport.is_owing()
+        self.io.outbox.is_empty() && !self.carrier.is_owing()
     }
 
     /// Writes what waits, as far as the peer takes it, and goes on to what follows.
@@ -423,22 +423,22 @@ impl Connection {
         if self.has_spooled() {
             context.may_have_taken_long = true;
             self.write_spooled();
-        } else if !self.is_written() && !self.failed {
+        } else if !self.is_written() && !self.io.is_failed() {
             context.may_have_taken_long = true;
             self.write_outbox();
         }
-        if self.failed {
+        if self.io.is_failed() {
             return Step::Close;
         }
         if let Some(flow) = self.exchange.as_ref().and_then(|exchange| exchange.flow.as_ref()) {
-            flow.set_buffered(self.outbox.buffered(), context.config.response_buffer_bytes / 2);
+            flow.set_buffered(self.io.outbox.buffered(), context.config.response_buffer_bytes / 2);
         }
         if !self.is_written() {
             if !self.is_waiting() && self.due.is_none_or(|(deadline, _)| deadline != Deadline::Write) {
                 self.due = Some((Deadline::Write, self.await_write(context)));
             }
             // Not blocked and not empty: a file has had its turn, others come first.
-            return if self.blocked { Step::Keep } else { Step::Again };
+            return if self.io.is_blocked() { Step::Keep } else { Step::Again };
         }
         if self.backlog().is_some() && self.pause_backlog(context.now) {
             return Step::Again;
@@ -454,18 +454,18 @@ impl Connection {
 
     /// Whether so little of the response waits that more of it may be joined to that.
     pub(crate) fn has_room_to_join(&self) -> bool {
-        self.outbox.buffered() < VECTORED_BYTES_MIN && !self.has_spooled()
+        self.io.outbox.buffered() < VECTORED_BYTES_MIN && !self.has_spooled()
     }
 
     /// Writes what waits, as far as the peer takes it.
     pub(super) fn write_outbox(&mut self) {
-        let (written, progress) = self.outbox.write_to(&mut self.transport);
+        let (written, progress) = self.io.outbox.write_to(&mut self.carrier);
         self.note_written(written);
-        self.blocked = progress == Progress::Blocked;
+        self.io.set_blocked(progress == Progress::Blocked);
         if progress == Progress::Closed {
-            match self.outbox.has_short_file() {
+            match self.io.outbox.has_short_file() {
                 true => self.drop_behind_short_file(),
-                false => self.failed = true,
+                false => self.io.set_failed(),
             }
         }
     }
@@ -477,7 +477,7 @@ impl Connection {
         if is_cut {
             return self.end_cut(context);
         }
-        self.outbox.release();
+        self.io.outbox.release();
         self.served = self.served.saturating_add(1);
         context.counters.responses += 1;
         if self.framing_lost || is_last || self.owes_body() || !self.protocol.can_keep_alive() {
@@ -496,7 +496,7 @@ impl Connection {
         if context.retiring {
             return Step::Leave;
         }
-        if self.readable || !self.inbox.is_empty() {
+        if self.io.readable || !self.io.inbox.is_empty() {
             let step = self.receive(context);
             if step != Step::Keep {
                 return step;
@@ -507,8 +507,8 @@ impl Connection {
 
     /// Cuts the connection so that the peer cannot take the response for complete.
     pub(crate) fn cut(&mut self) -> Step {
-        self.transport.reset();
-        self.failed = true;
+        self.carrier.reset();
+        self.io.set_failed();
         Step::Close
     }
 }

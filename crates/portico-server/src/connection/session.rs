@@ -8,28 +8,12 @@ use std::time::Instant;
 
 use portico_config::WireProtocol;
 use portico_log::{CLIENT_GONE, Reason};
-use portico_net::Transport;
 use portico_proto::{ErrorKind, NewStream, ProtocolViolation, SessionEvent, StreamIo, fastcgi, http2};
 
 use super::backlog::Backlog;
+use super::carrier::{Carrier, SessionStream};
 use super::timeout::DRAIN_GRACE;
 use super::{Connection, ConnectionId, Deadline, EngineContext, Phase, Step};
-
-/// The part that a connection has in a session: none, its owner, or one of its streams.
-#[derive(Debug)]
-pub(super) enum SessionRole {
-    /// Not at all.
-    Alone,
-    /// It carries streams.
-    Session(Box<Session>),
-    /// It is a stream of the connection `session`, and has this number there.
-    Stream {
-        /// Who has the session.
-        session: ConnectionId,
-        /// Its number.
-        number: u32,
-    },
-}
 
 /// The state of a connection that carries streams: the protocol's session, and where its streams are.
 #[derive(Debug)]
@@ -46,26 +30,14 @@ pub(super) struct Session {
     /// Streams refused for want of memory, one after the other.
     refused: u8,
     /// What its client does not take at once.
-    backlog: Option<Box<Backlog>>,
+    pub(super) backlog: Option<Box<Backlog>>,
 }
 
-impl SessionRole {
-    /// Where a session keeps what its client does not take at once.
-    #[inline]
-    pub(super) fn backlog(&self) -> Option<&Option<Box<Backlog>>> {
-        match self {
-            Self::Session(session) => Some(&session.backlog),
-            Self::Alone | Self::Stream { .. } => None,
-        }
-    }
-
-    /// The same, to work on.
-    #[inline]
-    pub(super) fn backlog_mut(&mut self) -> Option<&mut Option<Box<Backlog>>> {
-        match self {
-            Self::Session(session) => Some(&mut session.backlog),
-            Self::Alone | Self::Stream { .. } => None,
-        }
+impl Session {
+    /// Memory that it takes beside its streams.
+    pub(super) fn memory_bytes(&self) -> usize {
+        let streams = self.streams.capacity() * size_of::<(u32, ConnectionId)>();
+        size_of::<Self>() + streams + self.wire.memory_bytes()
     }
 }
 
@@ -75,28 +47,16 @@ const REFUSED_MAX: u8 = 8;
 
 impl Connection {
     /// The stream `number` of the connection `session`, whose id is `id`.
-    pub(crate) fn carried(
-        session: &Self,
-        id: ConnectionId,
-        number: u32,
-        stream: NewStream,
-        context: &EngineContext,
-    ) -> Self {
-        Self {
-            protocol: stream.protocol,
-            link: SessionRole::Stream { session: id, number },
-            due: None,
-            ..Self::of(Arc::clone(&session.client), Transport::Stream(stream.io), context)
-        }
+    pub(crate) fn carried(session: &Self, id: ConnectionId, number: u32, stream: NewStream) -> Self {
+        let carrier = Carrier::Stream(SessionStream { io: stream.io, session: id, number });
+        let client = Arc::clone(&session.client);
+        Self { protocol: stream.protocol, ..Self::carried_by(carrier, client) }
     }
 
     /// The connection that carries this one, if it is a stream, and its number there.
     #[inline]
     pub(crate) fn session(&self) -> Option<(ConnectionId, u32)> {
-        match self.link {
-            SessionRole::Stream { session, number } => Some((session, number)),
-            SessionRole::Alone | SessionRole::Session(_) => None,
-        }
+        self.carrier.stream().map(|stream| (stream.session, stream.number))
     }
 
     /// Takes in the head of a stream that has just begun, and what of the body is there.
@@ -107,13 +67,13 @@ impl Connection {
 
     /// There may be more of a stream's body.
     pub(crate) fn receive_more(&mut self, context: &mut EngineContext) -> Step {
-        self.readable = true;
+        self.io.readable = true;
         self.receive(context)
     }
 
     /// There may be room for more of a stream's response.
     pub(crate) fn write_more(&mut self, context: &mut EngineContext) -> Step {
-        self.blocked = false;
+        self.io.set_blocked(false);
         self.flush(context)
     }
 
@@ -127,7 +87,7 @@ impl Connection {
                 exchange.note_reason(Reason::ClientGone);
             }
         }
-        self.failed = true;
+        self.io.set_failed();
         Step::Close
     }
 
@@ -140,7 +100,7 @@ impl Connection {
 
     /// Whether what a new connection without TLS begins with is HTTP/2.
     pub(super) fn speaks_http2(&self, input: &[u8], context: &EngineContext) -> bool {
-        let first = self.served == 0 && matches!(self.link, SessionRole::Alone) && !input.is_empty();
+        let first = self.served == 0 && self.is_without_session() && !input.is_empty();
         first
             && self.client.listener.protocol == WireProtocol::Http
             && self.client.tls.is_none()
@@ -163,7 +123,9 @@ impl Connection {
         let awaited = self.due;
         let session =
             Session { wire, streams, received, idle_since: None, awaited, refused: 0, backlog: None };
-        self.link = SessionRole::Session(Box::new(session));
+        if let Some(socket) = self.carrier.socket_io_mut() {
+            socket.session = Some(Box::new(session));
+        }
     }
 
     /// `input` begins with what a FastCGI connection that carries one request cannot go on with. Where it carries
@@ -188,25 +150,18 @@ impl Connection {
     ) -> Option<Self> {
         let mut wire = fastcgi::Session::new(&context.fastcgi);
         let (number, io) = wire.adopt(self.protocol.as_fastcgi()?);
-        let io = Transport::Stream(StreamIo::Fastcgi(io));
-        let transport = std::mem::replace(&mut self.transport, io);
+        let stream = SessionStream { io: StreamIo::Fastcgi(io), session: place, number };
+        let carrier = std::mem::replace(&mut self.carrier, Carrier::Stream(stream));
         let mut session = Self {
-            // What has been written of the response goes out before anything else.
-            outbox: std::mem::take(&mut self.outbox),
-            inbox: std::mem::take(&mut self.inbox),
+            // What has been written of the response goes out before anything else, and edges tell of the socket.
+            io: std::mem::take(&mut self.io),
             served: self.served,
-            due: None,
-            watched: self.watched,
-            readable: true,
-            blocked: self.blocked,
-            peer_closed: self.peer_closed,
             counted: std::mem::take(&mut self.counted),
-            ..Self::of(Arc::clone(&self.client), transport, context)
+            ..Self::carried_by(carrier, Arc::clone(&self.client))
         };
+        session.io.readable = true;
         session.begin_session(portico_proto::Session::Fastcgi(wire), context);
         session.add_stream(number, id);
-        self.link = SessionRole::Stream { session: place, number };
-        (self.readable, self.blocked, self.peer_closed) = (false, false, false);
         if self.due.is_some_and(|(deadline, _)| deadline == Deadline::Write) {
             self.due = None;
         }
@@ -221,19 +176,19 @@ impl Connection {
 
     /// Goes on with what has come for the session that it has become.
     pub(crate) fn begin_to_carry(&mut self, context: &mut EngineContext) -> Step {
-        let inbox = std::mem::take(&mut self.inbox);
+        let inbox = std::mem::take(&mut self.io.inbox);
         self.feed_session(&inbox, context);
         if self.flush(context) == Step::Close { Step::Close } else { Step::Streams }
     }
 
     /// Whether it is a stream of FastCGI.
     pub(super) fn is_stream_of_records(&self) -> bool {
-        matches!(self.link, SessionRole::Stream { .. }) && self.protocol.reads_ahead()
+        self.carrier.stream().is_some() && self.protocol.reads_ahead()
     }
 
     /// Takes in bytes of a session.
     pub(super) fn feed_session(&mut self, bytes: &[u8], context: &mut EngineContext) -> Step {
-        let SessionRole::Session(session) = &mut self.link else { return Step::Keep };
+        let Some(session) = self.carrier.session_mut() else { return Step::Keep };
         let elapsed = context.now.saturating_duration_since(session.received);
         session.received = context.now;
         if let Err(violation) = session.wire.receive(bytes, elapsed, &context.limits) {
@@ -267,15 +222,15 @@ impl Connection {
     /// Whether the session has a place for more bytes; `true` where there is none.
     #[inline]
     pub(super) fn session_wants_bytes(&self) -> bool {
-        match &self.link {
-            SessionRole::Session(session) => session.wire.wants_bytes(),
-            SessionRole::Alone | SessionRole::Stream { .. } => true,
+        match self.carrier.session() {
+            Some(session) => session.wire.wants_bytes(),
+            None => true,
         }
     }
 
     /// The session's next event.
     pub(crate) fn next_stream_event(&mut self, context: &mut EngineContext) -> Option<SessionEvent> {
-        let SessionRole::Session(session) = &mut self.link else { return None };
+        let Some(session) = self.carrier.session_mut() else { return None };
         match session.wire.next_event(&context.limits) {
             Ok(event) => event,
             Err(violation) => {
@@ -287,7 +242,7 @@ impl Connection {
 
     /// Notes where stream `number` is.
     pub(crate) fn add_stream(&mut self, number: u32, id: ConnectionId) {
-        if let SessionRole::Session(session) = &mut self.link {
+        if let Some(session) = self.carrier.session_mut() {
             session.streams.push((number, id));
             session.awaited = None;
         }
@@ -295,18 +250,18 @@ impl Connection {
 
     /// Where stream `number` is.
     pub(crate) fn stream(&self, number: u32) -> Option<ConnectionId> {
-        match &self.link {
-            SessionRole::Session(session) => {
+        match self.carrier.session() {
+            Some(session) => {
                 let mut streams = session.streams.iter();
                 streams.find(|(other, _)| *other == number).map(|(_, id)| *id)
             }
-            SessionRole::Alone | SessionRole::Stream { .. } => None,
+            None => None,
         }
     }
 
     /// Stream `number` has ended; `answered` to its end or not.
     pub(crate) fn forget_stream(&mut self, number: u32, answered: bool) {
-        if let SessionRole::Session(session) = &mut self.link {
+        if let Some(session) = self.carrier.session_mut() {
             session.streams.retain(|(other, _)| *other != number);
             session.wire.forget(number, answered);
             self.served = self.served.saturating_add(answered.into());
@@ -315,41 +270,51 @@ impl Connection {
 
     /// Takes out where all streams are.
     pub(crate) fn take_streams(&mut self) -> Vec<ConnectionId> {
-        match &mut self.link {
-            SessionRole::Session(session) => session.streams.drain(..).map(|(_, id)| id).collect(),
-            SessionRole::Alone | SessionRole::Stream { .. } => Vec::new(),
+        match self.carrier.session_mut() {
+            Some(session) => session.streams.drain(..).map(|(_, id)| id).collect(),
+            None => Vec::new(),
         }
     }
 
     /// Streams that it carries.
     pub(crate) fn streams_len(&self) -> usize {
-        match &self.link {
-            SessionRole::Session(session) => session.streams.len(),
-            SessionRole::Alone | SessionRole::Stream { .. } => 0,
+        match self.carrier.session() {
+            Some(session) => session.streams.len(),
+            None => 0,
         }
+    }
+
+    /// The session ends, or has nothing more to carry.
+    fn take_session(&mut self) -> Option<Box<Session>> {
+        self.carrier.socket_io_mut().and_then(|socket| socket.session.take())
+    }
+
+    /// Whether it neither carries streams nor is one.
+    fn is_without_session(&self) -> bool {
+        self.carrier.socket_io().is_some_and(|socket| socket.session.is_none())
     }
 
     /// Whether it carries streams, or would if there were any.
     pub(crate) fn is_session(&self) -> bool {
-        matches!(self.link, SessionRole::Session(_))
+        self.carrier.session().is_some()
     }
 
     /// Whether it carries no stream now.
     pub(super) fn is_without_streams(&self) -> bool {
-        match &self.link {
-            SessionRole::Session(session) => session.streams.is_empty(),
-            SessionRole::Alone | SessionRole::Stream { .. } => true,
+        match self.carrier.session() {
+            Some(session) => session.streams.is_empty(),
+            None => true,
         }
     }
 
     /// Has the peer begin no more streams; the session ends with those that there are.
     pub(crate) fn shut_session_down(&mut self) -> Step {
-        match &mut self.link {
-            SessionRole::Session(session) => {
+        match self.carrier.session_mut() {
+            Some(session) => {
                 session.wire.shut_down();
                 Step::Streams
             }
-            SessionRole::Alone | SessionRole::Stream { .. } => Step::Keep,
+            None => Step::Keep,
         }
     }
 
@@ -359,9 +324,9 @@ impl Connection {
         // Also where there is nothing to write: streams may have waited to hear that nothing is left.
         let mut asked = false;
         let mut out = std::mem::take(&mut context.out);
-        while self.is_written() && !self.failed {
+        while self.is_written() && !self.io.is_failed() {
             out.clear();
-            let SessionRole::Session(session) = &mut self.link else { break };
+            let Some(session) = self.carrier.session_mut() else { break };
             session.wire.output(&mut out);
             asked = true;
             if out.is_empty() {
@@ -371,10 +336,10 @@ impl Connection {
         }
         out.shrink_to(super::response::OUT_CAPACITY_KEPT);
         context.out = out;
-        if self.failed {
+        if self.io.is_failed() {
             return Step::Close;
         }
-        let SessionRole::Session(session) = &self.link else { return Step::Keep };
+        let Some(session) = self.carrier.session() else { return Step::Keep };
         if asked && session.wire.has_more() {
             return Step::Streams;
         }
@@ -386,9 +351,7 @@ impl Connection {
 
     /// The session carries nothing any more: what comes next is read as on any connection that is kept.
     fn resume_alone(&mut self, context: &mut EngineContext) -> Step {
-        let SessionRole::Session(session) = std::mem::replace(&mut self.link, SessionRole::Alone) else {
-            return Step::Keep;
-        };
+        let Some(session) = self.take_session() else { return Step::Keep };
         // A peer that only asks earns no time by it.
         let due = session.awaited.unwrap_or((Deadline::KeepAlive, context.now + context.config.keep_alive));
         self.await_next(due, context)
@@ -396,12 +359,12 @@ impl Connection {
 
     /// Whether the session has said its last word.
     pub(crate) fn is_session_over(&self) -> bool {
-        matches!(&self.link, SessionRole::Session(session) if session.wire.is_closed()) && self.is_written()
+        self.carrier.session().is_some_and(|session| session.wire.is_closed()) && self.is_written()
     }
 
     /// Ends the connection after its session, which no longer has streams. The peer may not have heard yet.
     pub(crate) fn end_session(&mut self, context: &mut EngineContext) -> Step {
-        if let SessionRole::Session(mut session) = std::mem::replace(&mut self.link, SessionRole::Alone)
+        if let Some(mut session) = self.take_session()
             && let Some(violation) = session.wire.take_fault()
         {
             self.tell_violation(violation, context);
@@ -414,7 +377,7 @@ impl Connection {
 
     /// Whether the session can go on reading at once.
     pub(crate) fn has_unread(&self) -> bool {
-        self.readable && self.session_wants_bytes()
+        self.io.readable && self.session_wants_bytes()
     }
 
     /// Goes on writing what the socket did not take before.
@@ -422,7 +385,7 @@ impl Connection {
         if !self.is_written() {
             self.write_outbox();
         }
-        match (self.failed, self.blocked) {
+        match (self.io.is_failed(), self.io.is_blocked()) {
             (true, _) => Step::Close,
             (false, true) => self.set_session_due(context),
             (false, false) => Step::Streams,
@@ -441,7 +404,7 @@ impl Connection {
         if self.backlog().is_some() {
             self.pause_backlog(context.now);
         }
-        let SessionRole::Session(session) = &mut self.link else { return Step::Keep };
+        let Some(session) = self.carrier.session_mut() else { return Step::Keep };
         let config = &context.config;
         let (deadline, patience) =
             if session.wire.is_partial() && !(session.wire.is_leaving() && session.wire.is_untouched()) {
@@ -469,32 +432,21 @@ impl Connection {
 
     /// Gives the memory of the session's empty buffers back.
     fn release_session(&mut self) {
-        if let SessionRole::Session(session) = &mut self.link {
+        if let Some(session) = self.carrier.session_mut() {
             session.wire.release();
-        }
-    }
-
-    /// Memory that the session takes beside its streams.
-    pub(super) fn session_memory_bytes(&self) -> usize {
-        match &self.link {
-            SessionRole::Session(session) => {
-                let streams = session.streams.capacity() * size_of::<(u32, ConnectionId)>();
-                size_of::<Session>() + streams + session.wire.memory_bytes()
-            }
-            SessionRole::Alone | SessionRole::Stream { .. } => 0,
         }
     }
 
     /// Notes whether the stream that has just begun was refused for want of memory; whether that were too many.
     pub(crate) fn note_stream_refused(&mut self, is_refused: bool) -> bool {
-        let SessionRole::Session(session) = &mut self.link else { return false };
+        let Some(session) = self.carrier.session_mut() else { return false };
         session.refused = if is_refused { session.refused.saturating_add(1) } else { 0 };
         session.refused > REFUSED_MAX
     }
 
     /// Ends the session at once: its peer has us hold too much.
     pub(crate) fn end_session_calm(&mut self) {
-        if let SessionRole::Session(session) = &mut self.link {
+        if let Some(session) = self.carrier.session_mut() {
             session.wire.end_calm();
         }
     }
@@ -504,7 +456,7 @@ impl Connection {
         if deadline == Deadline::Write {
             return self.handle_write_timeout(context);
         }
-        let SessionRole::Session(session) = &mut self.link else { return Step::Close };
+        let Some(session) = self.carrier.session_mut() else { return Step::Close };
         match deadline {
             // A request may be under way to us: the peer is told first.
             Deadline::KeepAlive => session.wire.shut_down(),

@@ -205,7 +205,7 @@ fn moved(
     let mut there = self::fixture(arguments);
     there.context.now = fixture.context.now;
     // With a client of its own.
-    let socket = there.connection.transport().socket().unwrap().try_clone_to_owned().unwrap();
+    let socket = there.connection.socket().unwrap().try_clone_to_owned().unwrap();
     let pieces = match lane {
         HandoverQueue::Idle => fixture.connection.pack_idle(),
         HandoverQueue::Ready => fixture.connection.pack_request(),
@@ -683,7 +683,7 @@ fn a_client_whose_file_has_been_sent_is_waited_on_for_the_rest_of_its_upload() {
     file.set_len(1_000_000).unwrap();
     fixture.respond(ResponsePart::File { file, offset: 0, length: 1_000_000 });
     assert_eq!(fixture.connection.read_more(&mut fixture.context), Step::Keep);
-    while !fixture.connection.outbox.is_empty() {
+    while !fixture.connection.io.outbox.is_empty() {
         fixture.sent();
         assert_ne!(fixture.connection.proceed(&mut fixture.context), Step::Close);
     }

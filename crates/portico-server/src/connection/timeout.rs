@@ -26,7 +26,7 @@ impl Connection {
         match deadline {
             // Bytes that came in just before are served: closing now would reset them.
             Deadline::KeepAlive | Deadline::Head | Deadline::Drain if self.is_untouched() => {
-                self.readable = true;
+                self.io.readable = true;
                 let step = self.receive(context);
                 let nothing_came = step == Step::Keep && self.is_untouched();
                 if nothing_came { Step::Close } else { step }
@@ -76,13 +76,13 @@ impl Connection {
         if self.phase != Phase::Receiving || self.has_upload() {
             return Step::Keep;
         }
-        self.readable = true;
+        self.io.readable = true;
         let step = self.receive(context);
         if step != Step::Keep || !self.is_untouched() {
             return step;
         }
         if self.served > 0 {
-            if !context.retiring || context.draining || self.transport.can_be_handed_over() {
+            if !context.retiring || context.draining || self.carrier.can_be_handed_over() {
                 return Step::Close;
             }
             // Nobody else can go on with it: its next request is its last. One that comes at this moment would be
@@ -92,14 +92,14 @@ impl Connection {
         }
         // A client whose connection has just been made is about to send its request. Before that may be a few ways
         // there and back.
-        let grace = if self.opening { RETIRE_GRACE } else { DRAIN_GRACE };
+        let grace = if self.carrier.is_opening() { RETIRE_GRACE } else { DRAIN_GRACE };
         self.due = Some((Deadline::Drain, context.now + grace));
         Step::Keep
     }
 
     /// Nothing of a (next) request has come.
     pub(super) fn is_untouched(&self) -> bool {
-        self.phase == Phase::Receiving && self.inbox.is_empty() && self.protocol.is_idle()
+        self.phase == Phase::Receiving && self.io.inbox.is_empty() && self.protocol.is_idle()
     }
 }
 

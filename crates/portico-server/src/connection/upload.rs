@@ -132,7 +132,7 @@ impl Connection {
         };
         upload.expected = false;
         upload.started = context.now;
-        self.protocol.send(Part::Continue, self.outbox.buffer());
+        self.protocol.send(Part::Continue, self.io.outbox.buffer());
         match self.flush(context) {
             Step::Again => Step::Keep,
             step => step,
@@ -206,7 +206,7 @@ impl Connection {
         let config = &context.config;
         if let Some(upload) = self.upload() {
             let queued = self.due.is_some_and(|(deadline, _)| deadline == Deadline::Queue);
-            if upload.expected || queued || !self.outbox.is_empty() {
+            if upload.expected || queued || !self.io.outbox.is_empty() {
                 return; // The peer waits to be invited or for a thread, or is to take what there is for it.
             }
             // Each byte buys time: at least `body_timeout` from now on, unless the average since the start has
@@ -259,7 +259,7 @@ impl Connection {
         let sink = match self.upload().map(|upload| &upload.sink) {
             Some(Sink::Spool(spool)) => spool.memory_bytes(),
             // Of a stream, what is not read waits in the session.
-            Some(Sink::Pipe(pipe)) => pipe.0.memory_bytes() + self.transport.unread_bytes(),
+            Some(Sink::Pipe(pipe)) => pipe.0.memory_bytes() + self.carrier.unread_bytes(),
             None => 0,
         };
         size_of::<Upload>() + sink

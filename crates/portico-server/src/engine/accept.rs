@@ -157,7 +157,7 @@ impl Engine {
         if !self.settle(id, Box::new(connection), step) {
             return None;
         }
-        if self.table.get(id).is_some_and(|connection| connection.watched().is_none()) {
+        if self.table.get(id).is_some_and(Connection::is_unwatched) {
             self.unwatched.push(id);
         }
         Some(id)

@@ -48,13 +48,13 @@ impl Engine {
     /// Has the reactor tell of what comes in either of the two sockets of `connection`, or in none where the
     /// application works on its only one.
     fn watch_lent(&self, id: ConnectionId, connection: &mut Connection) {
-        let watched = match (connection.pair(), connection.transport().socket()) {
+        let watched = match (connection.pair(), connection.socket()) {
             (Some(pair), _) => self.reactor.register(pair, id.token(), Interest::ReadWrite),
             (None, Some(socket)) if connection.watched().is_some() => self.reactor.deregister(socket),
             (None, _) => Ok(()),
         };
         if connection.pair().is_none() {
-            connection.set_unwatched();
+            connection.set_watched(None);
         }
         if let Err(error) = watched {
             self.context.reports.unwatched("a connection that the application has taken over", &error);

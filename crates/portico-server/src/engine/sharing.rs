@@ -269,7 +269,7 @@ impl Engine {
             let length = |pieces: &[&[u8]; 3]| pieces.iter().map(|piece| piece.len()).sum::<usize>();
             let pieces = pieces.filter(|pieces| length(pieces) <= BYTES_MAX);
             let metadata = listener.and_then(|listener| connection.metadata(lane, listener));
-            match (metadata, pieces, connection.transport().socket()) {
+            match (metadata, pieces, connection.socket()) {
                 (Some(metadata), Some(pieces), Some(socket)) => {
                     let now = self.context.now;
                     match member.sharing.handover.send(lane, (socket, &metadata), pieces, now) {
@@ -287,7 +287,7 @@ impl Engine {
         }
         // Closing our descriptor alone would not end the watch: the socket lives on.
         if connection.watched().is_some()
-            && let Some(socket) = connection.transport().socket()
+            && let Some(socket) = connection.socket()
             && let Err(error) = self.reactor.deregister(socket)
         {
             self.context.reports.unwatched("a connection that was handed over", &error);

@@ -104,7 +104,7 @@ impl Engine {
         self.streams += 1;
         self.table.move_held(id.index, place.index);
         self.settle(id, connection, Step::Keep);
-        let watched = match (session.watched(), session.transport().socket()) {
+        let watched = match (session.watched(), session.socket()) {
             (Some(interest), Some(socket)) => self.reactor.reregister(socket, place.token(), interest),
             _ => Ok(()),
         };
@@ -121,7 +121,7 @@ impl Engine {
 
     fn open_stream(&mut self, id: ConnectionId, session: &mut Connection, number: u32, stream: NewStream) {
         let place = self.table.reserve();
-        let connection = Connection::carried(session, id, number, stream, &self.context);
+        let connection = Connection::carried(session, id, number, stream);
         session.add_stream(number, place);
         self.streams += 1;
         self.table.put_back(place, Box::new(connection));

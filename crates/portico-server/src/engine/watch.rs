@@ -9,13 +9,13 @@ impl Engine {
     /// Has the reactor tell of what `connection` wants to be told of.
     pub(super) fn watch(&self, id: ConnectionId, connection: &mut Connection) -> io::Result<()> {
         let interest = connection.interest();
-        if let Some(socket) = connection.transport().socket() {
+        if let Some(socket) = connection.socket() {
             match connection.watched() {
                 Some(_) => self.reactor.reregister(socket, id.token(), interest)?,
                 None => self.reactor.register(socket, id.token(), interest)?,
             }
         }
-        connection.set_watched(interest);
+        connection.set_watched(Some(interest));
         Ok(())
     }
 
@@ -28,7 +28,7 @@ impl Engine {
     pub(crate) fn watch_all(&mut self) {
         for id in std::mem::take(&mut self.unwatched) {
             if let Some(mut connection) = self.table.take(id) {
-                if connection.watched().is_none()
+                if connection.is_unwatched()
                     && !connection.is_lent()
                     && let Err(error) = self.watch(id, &mut connection)
                 {

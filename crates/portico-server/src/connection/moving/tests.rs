@@ -14,6 +14,7 @@ use super::*;
 use crate::body::Body;
 use crate::connection::Step;
 use crate::connection::exchange::RequestExchange;
+use crate::connection::io_state::IoState;
 use crate::handover::{Dispatch, Handover, MESSAGE_BYTES_MAX};
 
 const HEAD: &[u8] =
@@ -57,19 +58,20 @@ fn facts(connection: &Connection) -> Vec<(&'static str, String)> {
     let mut facts = tell_fields!(
         connection,
         Connection {
-            client, protocol, link, phase, inbox, outbox, served, moved, lingering, peer_closed, failed,
-            framing_lost, opening,
+            client, protocol, phase, served, moved, lingering, framing_lost,
         },
         {
             // Told below in another form: a descriptor and moments have other numbers there.
-            transport, due, exchange,
+            carrier, io, due, exchange,
             // Counted anew where it is.
             counted,
-            // Between a process and the kernel.
-            watched, noted, readable, blocked,
         }
     );
-    facts.push(("transport", connection.transport.is_unix().to_string()));
+    let IoState { inbox, outbox, peer_closed, .. } = &connection.io;
+    facts.push(("io", format!("{inbox:?} {outbox:?} {peer_closed} {}", connection.io.is_failed())));
+    let socket = connection.carrier.socket_io().expect("a socket");
+    facts.push(("transport", socket.transport.is_unix().to_string()));
+    facts.push(("session", format!("{:?} {}", socket.session, socket.is_opening)));
     facts.push(("due", format!("{:?}", connection.due.map(|(deadline, _)| deadline))));
     facts.push(("listener", format!("{:p}", Arc::as_ptr(&connection.client.listener))));
     facts.push(("request", connection.exchange.is_some().to_string()));
@@ -105,7 +107,7 @@ fn moved(connection: &Connection, lane: HandoverQueue, context: &mut EngineConte
         HandoverQueue::Idle => connection.pack_idle(),
         HandoverQueue::Ready => connection.pack_request(),
     };
-    let socket = connection.transport.socket().unwrap();
+    let socket = connection.socket().unwrap();
     let metadata = connection.metadata(lane, 0).unwrap();
     let sent = handover.send(lane, (socket.as_fd(), &metadata), pieces.expect("it can go"), context.now);
     assert_eq!(sent, Dispatch::Done);
@@ -232,6 +234,9 @@ fn a_connection_that_says_nothing_of_itself_keeps_its_kind_and_its_peers_rights(
         feed(&mut here, &mut client, b"GET /", &mut context);
         let there = moved(&here, HandoverQueue::Idle, &mut context);
         compare(&here, &there, HandoverQueue::Idle);
-        assert_eq!((there.client.trusted, there.transport.is_unix()), (trusted, false));
+        assert_eq!(
+            (there.client.trusted, there.carrier.transport().is_some_and(Transport::is_unix)),
+            (trusted, false)
+        );
     }
 }

@@ -3,9 +3,8 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
+use portico_net::Progress;
 use portico_proto::{IoProgress, StreamIo};
-
-use super::Progress;
 
 /// Most that is read of a file at once.
 const FILE_PIECE_BYTES: usize = 64 * 1024;
