@@ -197,3 +197,6 @@ fn limits(context: &EngineContext) -> RateLimits {
     let rate_min = context.config.response_rate_min * context.sharers.clamp(1, SHARERS_MAX);
     RateLimits { timeout: context.config.write_timeout, rate_min }
 }
+
+#[cfg(test)]
+mod tests;

@@ -76,3 +76,6 @@ impl Connection {
         if is_over { self.cut() } else { self.await_delivery(context) }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -58,3 +58,46 @@ impl Connection {
         self.due = Some((Deadline::Drain, until));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::connection::tests::{POST, fixture, seconds};
+
+    #[test]
+    fn whoever_goes_on_sending_after_the_last_response_has_time_for_it_within_bounds() {
+        let mut fixture = fixture(&["--limit-request-body", "10"]);
+        assert_eq!(fixture.receive(POST), Step::Again);
+        assert!(fixture.sent().starts_with(b"HTTP/1.1 413 "));
+        assert_eq!(fixture.connection.proceed(&mut fixture.context), Step::Keep);
+        for _ in 0..20 {
+            fixture.wait(Duration::from_millis(1500));
+            assert_eq!(fixture.receive(b"more"), Step::Keep);
+        }
+        assert_eq!(fixture.due(), Some((Deadline::Drain, Duration::ZERO)), "30 seconds in all");
+        assert_eq!(fixture.pass(Deadline::Drain), Step::Close);
+    }
+
+    #[test]
+    fn what_is_discarded_after_the_last_response_is_bounded() {
+        let mut fixture = fixture(&["--limit-request-body", "10"]);
+        assert_eq!(fixture.receive(POST), Step::Again);
+        fixture.connection.proceed(&mut fixture.context);
+        fixture.connection.lingering.as_mut().unwrap().discarded = 1024 * 1024 * 1024 - 4;
+        assert_eq!(fixture.receive(b"four"), Step::Keep);
+        assert_eq!(fixture.receive(b"5"), Step::Close);
+    }
+
+    #[test]
+    fn a_server_that_stops_gives_no_more_time_to_who_goes_on_sending() {
+        let mut fixture = fixture(&["--limit-request-body", "10"]);
+        assert_eq!(fixture.receive(POST), Step::Again);
+        fixture.connection.proceed(&mut fixture.context);
+        fixture.context.draining = true;
+        fixture.wait(seconds(1));
+        assert_eq!(fixture.receive(b"more"), Step::Keep);
+        assert_eq!(fixture.due(), Some((Deadline::Drain, seconds(1))));
+    }
+}

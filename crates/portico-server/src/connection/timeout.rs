@@ -122,3 +122,6 @@ pub(super) fn first_deadline(transport: &Transport, context: &EngineContext) -> 
     };
     (deadline, context.now + time)
 }
+
+#[cfg(test)]
+mod tests;

@@ -288,3 +288,6 @@ impl Drop for Feed {
         self.0.end(PipeEnd::Disconnected); // Not heard after `Complete`.
     }
 }
+
+#[cfg(test)]
+mod tests;
