@@ -33,8 +33,8 @@ pub struct Client {
 /// One request: its head, and who has sent it. Made at the head, shared until the request's end, never changed.
 #[derive(Debug)]
 pub struct RequestContext {
-    /// The head.
-    pub head: RequestHead,
+    /// The head, where the protocol has put it: moving it costs more than following this.
+    pub head: Box<RequestHead>,
     /// The client at the other end of the connection.
     pub client: Arc<Client>,
     /// Whether statements about the client are believed: the peer's own or, behind a gateway, those of the client

@@ -98,7 +98,7 @@ impl RequestExchange {
 
     /// The request's head.
     pub(super) fn head(&self) -> Option<&RequestHead> {
-        self.request.as_ref().map(|request| &request.head)
+        self.request.as_ref().map(|request| &*request.head)
     }
 
     /// Notes why it ends otherwise than with the application's whole response: the first reason counts.
@@ -234,7 +234,7 @@ impl Connection {
         let request = exchange.request.as_deref();
         let RequestExchange { id, moments, outcome, .. } = exchange;
         log.push(&AccessRecord {
-            head: request.map(|request| &request.head),
+            head: request.map(|request| &*request.head),
             peer: &request.map_or(self.client.peer, RequestContext::sender),
             server_name: &self.client.listener.name,
             server_port: &self.client.listener.port,

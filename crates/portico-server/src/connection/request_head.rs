@@ -34,7 +34,7 @@ impl Connection {
         let (framing, expects_continue) = (head.framing, head.expect_continue);
         let refusal = judged.as_ref().err().copied();
         let sender = judged.unwrap_or_default();
-        self.begin_exchange(*head, head_bytes, sender);
+        self.begin_exchange(head, head_bytes, sender);
         if let Some(refusal) = refusal {
             return self.refuse(400, refusal.sentence(), context);
         }
@@ -59,7 +59,7 @@ impl Connection {
 
     /// The request with this head, which takes `head_bytes` of memory, begins.
     #[inline]
-    fn begin_exchange(&mut self, head: RequestHead, head_bytes: u32, sender: Sender) {
+    fn begin_exchange(&mut self, head: Box<RequestHead>, head_bytes: u32, sender: Sender) {
         let Sender { trusted, forwarded } = sender;
         let request = RequestContext { head, client: Arc::clone(&self.client), trusted, forwarded };
         let mut exchange = RequestExchange::new(request, head_bytes);

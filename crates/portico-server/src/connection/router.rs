@@ -126,8 +126,7 @@ mod tests {
         let Ok(Some(Event::Head(head))) = event else { panic!("{request:?} is no head") };
         let listener = Arc::new(Server { protocol: WireProtocol::Redirect, ..Server::default() });
         let client = Client { peer: Peer::Unix, trusted: false, tls: None, destination: None, listener };
-        let context =
-            RequestContext { head: *head, client: Arc::new(client), trusted: false, forwarded: None };
+        let context = RequestContext { head, client: Arc::new(client), trusted: false, forwarded: None };
         HttpsRedirect { port: port.map(str::to_owned) }.route(&context)
     }
 
