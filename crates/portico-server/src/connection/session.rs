@@ -230,7 +230,7 @@ impl Connection {
 
     /// The session's next event.
     pub(crate) fn next_stream_event(&mut self, context: &mut EngineContext) -> Option<SessionEvent> {
-        let Some(session) = self.carrier.session_mut() else { return None };
+        let session = self.carrier.session_mut()?;
         match session.wire.next_event(&context.limits) {
             Ok(event) => event,
             Err(violation) => {
