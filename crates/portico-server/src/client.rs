@@ -46,12 +46,14 @@ pub struct RequestContext {
 
 impl RequestContext {
     /// Who has sent it, as far as that can be believed; without a port if none is known.
+    #[inline]
     pub fn sender(&self) -> Peer {
         self.forwarded.as_ref().and_then(|forwarded| forwarded.client()).unwrap_or(self.client.peer)
     }
 
     /// The host that the application will take for the one asked for: from a believed proxy, or the request's
     /// own. A gateway that passes no Host has another variable, which takes its place.
+    #[inline]
     pub fn host(&self) -> Option<&[u8]> {
         let forwarded = self.forwarded.as_deref().and_then(|forwarded| forwarded.host.as_deref());
         let server_name = || self.head.variable(b"SERVER_NAME").filter(|name| !name.is_empty());
@@ -59,6 +61,7 @@ impl RequestContext {
     }
 
     /// The port of a host that is named without one.
+    #[inline]
     pub fn default_port(&self) -> u16 {
         let forwarded = self.forwarded.as_deref();
         let is_https = match forwarded.and_then(|forwarded| forwarded.scheme) {

@@ -101,11 +101,13 @@ impl Carrier {
     }
 
     /// The descriptor to be watched; none of a stream.
+    #[inline]
     pub(super) fn socket(&self) -> Option<BorrowedFd<'_>> {
         self.transport().and_then(Transport::socket)
     }
 
     /// As [`Transport::can_be_handed_over`].
+    #[inline]
     pub(super) fn can_be_handed_over(&self) -> bool {
         self.transport().is_some_and(Transport::can_be_handed_over)
     }
@@ -129,6 +131,7 @@ impl Carrier {
     }
 
     /// As [`Transport::settle`].
+    #[inline]
     pub(super) fn settle(&mut self) -> Progress {
         match self {
             Self::Socket(socket) => socket.transport.settle(),
@@ -155,6 +158,7 @@ impl Carrier {
     }
 
     /// Writes what is taken of several pieces, in their order.
+    #[inline]
     pub(super) fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> Progress {
         match self {
             Self::Socket(socket) => socket.transport.write_vectored(pieces),

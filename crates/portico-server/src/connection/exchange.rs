@@ -92,11 +92,13 @@ const ABANDONED_AFTER: Duration = Duration::from_millis(10);
 
 impl RequestExchange {
     /// That of `request`, whose head takes `head_bytes` of memory.
+    #[inline]
     pub(super) fn new(request: RequestContext, head_bytes: u32) -> Self {
         Self { request: Some(Arc::new(request)), head_bytes, ..Self::default() }
     }
 
     /// The request's head.
+    #[inline]
     pub(super) fn head(&self) -> Option<&RequestHead> {
         self.request.as_ref().map(|request| &*request.head)
     }
@@ -107,6 +109,7 @@ impl RequestExchange {
     }
 
     /// Notes that the response begins to be made, by a call or without one.
+    #[inline]
     pub(super) fn begin(&mut self, context: &mut EngineContext) {
         self.moments.begun = Some(context.now);
         if let Some(request) = &self.request {
@@ -115,6 +118,7 @@ impl RequestExchange {
     }
 
     /// How long it has waited by `now`.
+    #[inline]
     fn waited(&self, now: Instant) -> Duration {
         self.moments.arrived.map_or(Duration::ZERO, |arrived| now.saturating_duration_since(arrived))
     }
@@ -138,11 +142,13 @@ impl Moments {
 
 impl Connection {
     /// The present request.
+    #[inline]
     pub(crate) fn request(&self) -> Option<&Arc<RequestContext>> {
         self.exchange.as_ref().and_then(|exchange| exchange.request.as_ref())
     }
 
     /// How often the present request has been handed over.
+    #[inline]
     pub(crate) fn handover_count(&self) -> u8 {
         self.exchange.as_ref().map_or(0, |exchange| exchange.handover_count)
     }
@@ -160,6 +166,7 @@ impl Connection {
     }
 
     /// The present exchange; one without a request where what has come is none.
+    #[inline]
     pub(super) fn exchange_or_new(&mut self) -> &mut RequestExchange {
         self.exchange.get_or_insert_default()
     }
@@ -189,6 +196,7 @@ impl Connection {
 
     /// A thread is free: hands out the request. `read_more` is what the reader of a streamed body calls when there
     /// is room.
+    #[inline]
     pub(crate) fn begin_call(
         &mut self,
         call: u64,
@@ -209,16 +217,19 @@ impl Connection {
     }
 
     /// Whether `call` is the one whose response is awaited.
+    #[inline]
     pub(crate) fn awaits(&self, call: u64) -> bool {
         self.phase == Phase::Calling && self.is_of_call(call)
     }
 
     /// Whether `call` makes the present response.
+    #[inline]
     pub(super) fn is_of_call(&self, call: u64) -> bool {
         self.exchange.as_ref().is_some_and(|exchange| exchange.call == call)
     }
 
     /// The exchange has ended: tells the access log of it.
+    #[inline]
     pub(super) fn end_exchange(&mut self, context: &mut EngineContext) {
         let Some(exchange) = self.exchange.take() else { return };
         if context.access_log.is_some()

@@ -182,27 +182,32 @@ impl Connection {
     }
 
     /// Its socket; `None` for a stream.
+    #[inline]
     pub(crate) fn socket(&self) -> Option<BorrowedFd<'_>> {
         self.carrier.socket()
     }
 
     /// The other end.
+    #[inline]
     pub(crate) fn client(&self) -> &Client {
         &self.client
     }
 
     /// How long the present wait may last.
+    #[inline]
     pub(crate) fn due(&self) -> Option<(Deadline, Instant)> {
         self.due
     }
 
     /// What to be told of.
+    #[inline]
     pub(crate) fn interest(&self) -> Interest {
         let writes = self.io.is_blocked() || self.carrier.is_owing() || self.phase == Phase::Lent;
         if writes { Interest::ReadWrite } else { Interest::Read }
     }
 
     /// What the reactor tells of its socket; `None` before that has been watched for anything.
+    #[inline]
     pub(crate) fn watched(&self) -> Option<Interest> {
         self.carrier.socket_io().and_then(|socket| socket.watched)
     }
@@ -222,11 +227,13 @@ impl Connection {
     }
 
     /// Whether its socket is there and not watched.
+    #[inline]
     pub(crate) fn is_unwatched(&self) -> bool {
         self.carrier.socket_io().is_some_and(|socket| socket.watched.is_none())
     }
 
     /// Whether nothing is awaited of its socket until its request has been answered, but that the peer may leave.
+    #[inline]
     fn can_go_unwatched(&self) -> bool {
         let is_answered = matches!(self.phase, Phase::Waiting | Phase::Calling)
             && !self.has_upload()
@@ -247,16 +254,19 @@ impl Connection {
     }
 
     /// Whether something comes before its first request: a header of the PROXY protocol, a handshake.
+    #[inline]
     pub(crate) fn is_opening(&self) -> bool {
         self.carrier.is_opening()
     }
 
     /// Whether its request waits in the queue.
+    #[inline]
     pub(crate) fn is_waiting(&self) -> bool {
         self.phase == Phase::Waiting
     }
 
     /// Responses given: the number of the present request among its own.
+    #[inline]
     pub(crate) fn served(&self) -> u32 {
         self.served
     }

@@ -287,6 +287,7 @@ impl Connection {
     }
 
     /// Whether the connection is to be closed after this response.
+    #[inline]
     pub(super) fn closes(&self, context: &EngineContext) -> bool {
         let stays = context.retiring && !self.carrier.can_be_handed_over();
         (context.draining || context.announcing || stays || context.config.keep_alive.is_zero())
@@ -294,11 +295,13 @@ impl Connection {
     }
 
     /// Whether the present response is the connection's last.
+    #[inline]
     fn is_last_response(&self) -> bool {
         self.exchange.as_ref().is_some_and(|exchange| exchange.is_last)
     }
 
     /// The last of the present response has been given.
+    #[inline]
     pub(super) fn note_answered(&mut self, context: &EngineContext) {
         if let Some(exchange) = &mut self.exchange {
             exchange.moments.answered = Some(context.now);
@@ -314,6 +317,7 @@ impl Connection {
     }
 
     /// Whether the peer has more of a body to send, which would be taken for the next request.
+    #[inline]
     fn owes_body(&self) -> bool {
         self.has_upload() && !self.protocol.reads_ahead()
     }
@@ -411,6 +415,7 @@ impl Connection {
     }
 
     /// Whether all that was to be written is.
+    #[inline]
     pub(super) fn is_written(&self) -> bool {
         self.io.outbox.is_empty() && !self.carrier.is_owing()
     }

@@ -16,6 +16,7 @@ use super::{Connection, EngineContext};
 
 impl Connection {
     /// Sends the head of the present response into `out`: with all that is added to it, and noted for the log.
+    #[inline]
     pub(super) fn send_head(
         &mut self,
         head: Cow<'_, ResponseHead>,
@@ -38,6 +39,7 @@ impl Connection {
 
 impl RequestExchange {
     /// Notes what the access log is to tell of the response, and adds the request's id if it is to have that.
+    #[inline]
     fn note_head<'h>(
         &mut self,
         mut head: Cow<'h, ResponseHead>,

@@ -46,6 +46,7 @@ impl Upload {
     }
 
     /// Whether the call has to read before more of it can be taken.
+    #[inline]
     pub(super) fn is_full(&self) -> bool {
         matches!(&self.sink, Sink::Pipe(pipe) if pipe.0.is_full())
     }
@@ -194,6 +195,7 @@ impl Connection {
     }
 
     /// The request is to wait for a thread.
+    #[inline]
     fn await_thread(&mut self, context: &EngineContext) {
         let patience = context.config.queue_timeout;
         let arrived = *self.exchange_or_new().moments.arrived.get_or_insert(context.now);
@@ -268,6 +270,7 @@ impl Connection {
 
 impl RequestExchange {
     /// The body that the application is to read: complete, or the pipe it arrives through.
+    #[inline]
     pub(super) fn take_body(&mut self, read_more: impl Fn() + Send + Sync + 'static) -> Body {
         if let Some(Upload { sink: Sink::Pipe(pipe), .. }) = self.upload.as_deref() {
             return Body::streamed(Arc::clone(&pipe.0), self.announced_length(), read_more);
@@ -275,6 +278,7 @@ impl RequestExchange {
         self.body.take().unwrap_or_else(Body::empty)
     }
 
+    #[inline]
     fn announced_length(&self) -> Option<u64> {
         match self.head().map(|head| head.framing) {
             Some(Framing::Length(length)) => Some(length),

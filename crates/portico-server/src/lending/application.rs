@@ -55,6 +55,7 @@ pub struct Request {
 
 impl Request {
     /// The head.
+    #[inline]
     pub fn head(&self) -> &RequestHead {
         &self.context.head
     }
