@@ -247,3 +247,36 @@ impl Carrier {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use portico_proto::fastcgi;
+
+    use super::*;
+
+    #[test]
+    fn a_stream_has_nothing_that_only_sockets_have() {
+        let mut alone = fastcgi::Connection::default();
+        let (number, io) = fastcgi::Session::new(&fastcgi::Settings { connections_max: 1, requests_max: 1 })
+            .adopt(&mut alone);
+        let session = ConnectionId { index: 3, generation: 4 };
+        let mut stream = Carrier::Stream(SessionStream { io: StreamIo::Fastcgi(io), session, number });
+        assert!(stream.socket_io().is_none() && stream.socket().is_none() && stream.session().is_none());
+        assert!(!stream.is_opening() && !stream.is_owing() && !stream.can_be_handed_over());
+        assert!(stream.is_plain(), "what its session holds is counted there");
+        assert_eq!(stream.stream().map(|stream| stream.session), Some(session));
+        stream.end(); // Ends nothing: the session goes on.
+        assert!(!stream.is_peer_gone(true));
+    }
+
+    #[test]
+    fn a_socket_is_no_stream() {
+        let (ours, _client) = UnixStream::pair().unwrap();
+        let socket = Carrier::of(Transport::Unix(ours.into()));
+        assert!(socket.stream().is_none() && socket.socket().is_some() && socket.session().is_none());
+        assert!(socket.socket_io().is_some_and(|socket| socket.watched.is_none() && socket.noted.is_none()));
+        assert_eq!(socket.unread_bytes(), 0);
+    }
+}

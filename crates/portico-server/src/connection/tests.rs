@@ -123,3 +123,17 @@ impl<S: Read + Write> Fixture<S> {
         assert!(self.connection.is_idle());
     }
 }
+
+/// Of these two there are 10,000 in a worker with as many idle clients.
+const IDLE_BYTES_MAX: usize = 320;
+
+/// What an idle client costs beside its place in the table: the connection and who it is. The exchange has gone.
+#[test]
+fn an_idle_connection_is_small() {
+    let mut fixture = fixture(&[]);
+    fixture.exchange();
+    assert!(fixture.connection.exchange.is_none());
+    assert!(fixture.connection.io.inbox.capacity() == 0 && fixture.connection.io.outbox.is_unused());
+    let bytes = size_of::<Connection>() + size_of::<Client>();
+    assert!(bytes <= IDLE_BYTES_MAX, "{bytes}: {} and {}", size_of::<Connection>(), size_of::<Client>());
+}
