@@ -36,6 +36,9 @@ pub(crate) use sharing::SharingState;
 
 /// The event loop's state: the one owner of reactor, connections, deadlines and queue. A value, so that one thread
 /// at a time drives it; it never blocks and never calls the application.
+///
+/// One struct of many fields because all that one event loop owns moves with it from thread to thread; what has
+/// rules of its own (table, deadlines, queue, listeners, clients, siblings) is a type of its own.
 #[derive(Debug)]
 pub(crate) struct Engine {
     reactor: Arc<Reactor>,

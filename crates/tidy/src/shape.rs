@@ -1,5 +1,5 @@
-//! Rules for the shape of a Rust file: its head, its length, the length of its functions, where `unsafe` may
-//! stand.
+//! Rules for the shape of a Rust file: its head, its length, the length of its functions, the size of its structs,
+//! where `unsafe` may stand.
 
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
@@ -15,6 +15,14 @@ const FILE_LINES_MAX: usize = 500;
 
 /// What a longer file says in its head, followed by the reason.
 const LONG_FILE_REASON: &str = "One file because";
+
+/// Crates of the data plane: what has all states of a client at once is where they are mixed up.
+const DATA_PLANE: [&str; 5] =
+    ["portico-lending", "portico-log", "portico-net", "portico-proto", "portico-server"];
+
+/// Fields of a struct there, and booleans among them; a larger one says "because" in its doc comment.
+const FIELDS_MAX: usize = 15;
+const BOOLEANS_MAX: usize = 3;
 
 /// Files in which `unsafe` may stand, each block with its `SAFETY:` comment (clippy sees to that).
 const UNSAFE_FILES: [&str; 9] = [
@@ -92,6 +100,24 @@ impl Functions<'_> {
 }
 
 impl<'ast> Visit<'ast> for Functions<'_> {
+    fn visit_item_struct(&mut self, item: &'ast syn::ItemStruct) {
+        let line = item.ident.span().start().line;
+        let in_data_plane = self.file.crate_name().is_some_and(|name| DATA_PLANE.contains(&name));
+        if in_data_plane && !self.file.is_test_file() && !self.file.is_test_line(line) {
+            let booleans = item.fields.iter().filter(|field| is_boolean(&field.ty)).count();
+            let fields = item.fields.len();
+            if (fields > FIELDS_MAX || booleans > BOOLEANS_MAX) && !says_because(&item.attrs) {
+                let message = format!(
+                    "{} has {fields} fields and {booleans} booleans; past {FIELDS_MAX} and {BOOLEANS_MAX} \
+                     divide it, or say in its doc comment why not: \"because ...\"",
+                    item.ident
+                );
+                self.findings.push(self.file.finding(line, message));
+            }
+        }
+        visit::visit_item_struct(self, item);
+    }
+
     fn visit_item_fn(&mut self, item: &'ast syn::ItemFn) {
         self.note(&item.sig, &item.block);
         visit::visit_item_fn(self, item);
@@ -108,6 +134,20 @@ impl<'ast> Visit<'ast> for Functions<'_> {
         }
         visit::visit_trait_item_fn(self, item);
     }
+}
+
+fn is_boolean(ty: &syn::Type) -> bool {
+    matches!(ty, syn::Type::Path(path) if path.path.is_ident("bool"))
+}
+
+fn says_because(attributes: &[syn::Attribute]) -> bool {
+    attributes.iter().any(|attribute| match &attribute.meta {
+        syn::Meta::NameValue(doc) if doc.path.is_ident("doc") => match &doc.value {
+            syn::Expr::Lit(syn::ExprLit { lit: syn::Lit::Str(text), .. }) => text.value().contains("because"),
+            _ => false,
+        },
+        _ => false,
+    })
 }
 
 #[cfg(test)]
@@ -146,6 +186,21 @@ mod tests {
         assert_eq!(messages("a.rs", &format!("//! Head.\n{code}const B: u8 = 1;\n")).len(), 1);
         let reason = format!("//! Head. {LONG_FILE_REASON} it is one table.\n{code}const B: u8 = 1;\n");
         assert_eq!(messages("a.rs", &reason), [""; 0]);
+    }
+
+    #[test]
+    fn a_large_struct_of_the_data_plane_gives_a_reason() {
+        let of = |doc: &str, types: &[&str]| {
+            let fields: Vec<_> = types.iter().enumerate().map(|(at, ty)| format!("f{at}: {ty}")).collect();
+            format!("//! Head.\n{doc}struct S {{ {} }}\n", fields.join(", "))
+        };
+        let (path, reason) = ("crates/portico-server/src/a.rs", "/// One, because they go together.\n");
+        for (largest, larger) in [(vec!["u8"; 15], vec!["u8"; 16]), (vec!["bool"; 3], vec!["bool"; 4])] {
+            assert_eq!(messages(path, &of("", &largest)), [""; 0]);
+            assert_eq!(messages(path, &of("/// Large.\n", &larger)).len(), 1);
+            assert_eq!(messages(path, &of(reason, &larger)), [""; 0]);
+            assert_eq!(messages("crates/portico-config/src/a.rs", &of("", &larger)), [""; 0]);
+        }
     }
 
     #[test]

@@ -19,7 +19,8 @@ pub struct Reactor {
     vital: VitalDescriptors,
 }
 
-/// Readiness of one registered descriptor, as the poller reports it.
+/// Readiness of one registered descriptor, as the poller reports it: four booleans, because epoll reports any of
+/// them together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
     /// What the descriptor was registered with.

@@ -13,7 +13,8 @@ use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, Unbuffered
 use super::Progress;
 use crate::tls::{Acceptor, TlsClient, take_asked};
 
-/// TLS on one client's socket, with the bytes that are between the two.
+/// TLS on one client's socket, with the bytes that are between the two. Four booleans, because each is known of
+/// another side: of what is kept, of the socket, of the peer and of the configuration.
 pub struct Tls {
     socket: OwnedFd,
     stage: TlsStage,

@@ -35,7 +35,8 @@ pub(super) struct StreamMap {
     written: u64,
 }
 
-/// The bytes of one request, both ways, between its session and whoever serves it.
+/// The bytes of one request, both ways, between its session and whoever serves it. Four booleans, because session
+/// and server each say two things of their own end.
 #[derive(Debug, Default)]
 pub(super) struct StreamBuffers {
     pub(super) id: u16,

@@ -12,6 +12,7 @@ use crate::message::{Framing, Initials, Span, Version};
 use crate::singletons::Singletons;
 
 /// The fields that concern the message itself rather than the application: they decide framing and the connection.
+/// Many booleans, because each notes that one field, or one option of it, has been seen.
 #[derive(Default)]
 pub(crate) struct Control {
     host: Option<Span>,

@@ -15,7 +15,8 @@ use h2::Reason;
 use super::open::OpenStreams;
 
 /// A reader of a session's frames ahead of the h2 crate, which decodes header blocks and judges what the crate
-/// does not. It keeps no payload but that of header blocks.
+/// does not. It keeps no payload but that of header blocks. Many fields, because it may stop at any byte of any
+/// frame.
 #[derive(Debug)]
 pub(super) struct Frames {
     /// Bytes of the client's preface that are still to come.

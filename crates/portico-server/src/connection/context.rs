@@ -17,6 +17,10 @@ use crate::spool::Spools;
 
 /// The state that an engine lends to the connection that works: configuration, limits, clock, buffers, ledger and
 /// counters. Owned by the engine; a connection never keeps any of it.
+///
+/// One struct of many fields because each of them is the engine's once and is used by connections in turn: to pass
+/// them in groups would only add to what is passed. Of the booleans three are stages of a worker's end that can
+/// come in any order, and two are about the connection that works now.
 #[derive(Debug)]
 pub(crate) struct EngineContext {
     /// Settings.
