@@ -10,7 +10,6 @@ mod escape;
 mod format;
 mod observer;
 mod plan;
-mod repeat;
 mod request;
 mod structured;
 mod template;

@@ -8,30 +8,22 @@ use super::escape;
 use super::plan::{
     AUTHORITY, AUTHORIZATION, METHOD, Plan, REFERER, REQUEST_ID, TARGET, TRACEPARENT, USER_AGENT,
 };
-use super::repeat::Marks;
 use super::request::{split_target, user_of};
 use super::trace;
-use crate::request_id::RequestId;
 
 /// Room for a line of usual length.
 const LINE_BYTES: usize = 1024;
 
 /// Appends `line` as a JSON object, without its line end.
-pub(super) fn json(line: &LogLine<'_>, plan: &Plan, clock: &mut Clock, marks: &mut Marks, out: &mut Vec<u8>) {
+pub(super) fn json(line: &LogLine<'_>, plan: &Plan, clock: &mut Clock, out: &mut Vec<u8>) {
     out.push(b'{');
-    members(line, plan, clock, &mut Members { out, marks, notation: Notation::Json });
+    members(line, plan, clock, &mut Members { out, notation: Notation::Json });
     out.push(b'}');
 }
 
 /// Appends `line` as `key=value`, without its line end.
-pub(super) fn logfmt(
-    line: &LogLine<'_>,
-    plan: &Plan,
-    clock: &mut Clock,
-    marks: &mut Marks,
-    out: &mut Vec<u8>,
-) {
-    members(line, plan, clock, &mut Members { out, marks, notation: Notation::Logfmt });
+pub(super) fn logfmt(line: &LogLine<'_>, plan: &Plan, clock: &mut Clock, out: &mut Vec<u8>) {
+    members(line, plan, clock, &mut Members { out, notation: Notation::Logfmt });
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +49,6 @@ macro_rules! key {
 struct Members<'o> {
     out: &'o mut Vec<u8>,
     /// Where those begin that differ between lines that are otherwise alike.
-    marks: &'o mut Marks,
     notation: Notation,
 }
 
@@ -89,7 +80,6 @@ fn members(line: &LogLine<'_>, plan: &Plan, clock: &mut Clock, to: &mut Members<
         escape::address(address.ip(), to.out);
         to.quote();
         to.key(key!("client.port"));
-        to.marks.note_port(to.out);
         escape::number(address.port().into(), to.out);
     }
     if let Some(authority) = line.text(AUTHORITY) {
@@ -113,9 +103,6 @@ fn members(line: &LogLine<'_>, plan: &Plan, clock: &mut Clock, to: &mut Members<
     }
     if let Some(id) = line.id(REQUEST_ID) {
         to.text(key!("portico.request_id"), id);
-        if entry.id != RequestId::Given {
-            to.marks.note_id(to.out, usize::from(to.notation == Notation::Json));
-        }
     }
     if let Some(trace) = line.text(TRACEPARENT).and_then(trace::parse) {
         to.text(key!("trace_id"), trace.trace_id);
@@ -138,7 +125,6 @@ impl Members<'_> {
             Notation::Logfmt => b"timestamp=",
         });
         clock.rfc3339(line.entry.moment, self.out);
-        self.marks.note_stamp(self.out);
         self.quote();
     }
 
@@ -190,7 +176,6 @@ impl Members<'_> {
 
     fn seconds(&mut self, key: Key, nanos: u64) {
         self.key(key);
-        self.marks.note_time(self.out);
         escape::seconds(nanos, self.out);
     }
 }
