@@ -469,7 +469,11 @@ impl Connection {
         self.io.set_blocked(progress == Progress::Blocked);
         if progress == Progress::Closed {
             match self.io.outbox.has_short_file() {
-                true => self.drop_behind_short_file(),
+                true => {
+                    self.drop_behind_short_file();
+                    // What TLS has taken before is still to be written: the event that there is room goes on.
+                    self.io.set_blocked(self.carrier.is_owing());
+                }
                 false => self.io.set_failed(),
             }
         }
