@@ -53,6 +53,10 @@ pub(crate) fn known_references<T>(py: Python<'_>, object: &Py<T>) -> Option<isiz
 }
 
 /// A `str` of ASCII that is written anew while nobody can tell. For one thread: the one that has made the `str`.
+///
+/// Kept because a new `str` for each request's port and id costs 2.6 % of a hello whose requests have ids (22,737
+/// instructions of the thread that serves against 22,151, access log in JSON). That nobody can tell is shown in
+/// [`Rewritable::write`], and tried by `tests/log/test_access_log_formats.py` with an application that keeps ids.
 pub(crate) struct Rewritable {
     text: Py<PyString>,
     /// Its characters; in itself, so that they are there as long as it is.
