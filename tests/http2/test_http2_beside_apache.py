@@ -14,20 +14,16 @@ from pathlib import Path
 import pytest
 from test_http2_rfc9113 import CASES as FRAMES
 from test_http2_rfc9113 import (
-    DATA,
-    END_HEADERS,
-    END_STREAM,
-    HEADERS,
     MALFORMED,
     POST,
     REFUSED,
     TAKEN,
     TRAILERS,
     literal,
-    raw,
 )
 
 from harness.http2_client import PREFACE, Answer, Http2Client
+from harness.http2_frames import DATA, END_HEADERS, END_STREAM, HEADERS, frame
 from harness.ports import HOST, free_port
 from harness.programs import installed
 from harness.rendezvous import wait_until
@@ -120,13 +116,13 @@ def expect(server, apache, name: str, data: bytes) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_head(server, apache, name):
-    expect(server, apache, name, raw(HEADERS, END_HEADERS | END_STREAM, 1, CASES[name]))
+    expect(server, apache, name, frame(HEADERS, END_HEADERS | END_STREAM, 1, CASES[name]))
 
 
 @pytest.mark.parametrize("name", TRAILERS)
 def test_trailers(server, apache, name):
-    head = raw(HEADERS, END_HEADERS, 1, literal(POST)) + raw(DATA, 0, 1, b"body")
-    trailers = raw(HEADERS, END_HEADERS | END_STREAM, 1, literal(TRAILERS[name]))
+    head = frame(HEADERS, END_HEADERS, 1, literal(POST)) + frame(DATA, 0, 1, b"body")
+    trailers = frame(HEADERS, END_HEADERS | END_STREAM, 1, literal(TRAILERS[name]))
     expect(server, apache, name, head + trailers)
 
 
