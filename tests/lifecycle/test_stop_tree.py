@@ -42,7 +42,7 @@ def test_idle_server_stops_at_once(serve, number, preload):
 
 
 def test_one_running_and_63_queued_are_all_answered(serve):
-    server = serve(APP, "--threads", "1")
+    server = serve(APP, "--threads", "1", "--log-level", "debug")
     with server.connections(64) as clients:
         clients[0].send(request_bytes(target="/hold?gate=only"))
         server.rendezvous.wait_for("holding only")
@@ -50,7 +50,7 @@ def test_one_running_and_63_queued_are_all_answered(serve):
             client.send(request_bytes(target="/pid"))
         server.wait_engine()
         server.signal(signal.SIGTERM)
-        wait_until(lambda: "ready" not in server.states().values(), "the worker to leave")
+        server.expect_log("The supervisor tells this process to drain")
         server.rendezvous.open("only")
         for client in clients:
             response = client.read_response()
