@@ -13,7 +13,7 @@ import pytest
 from harness import gateway_client as wire
 from harness.http2_client import INTERNAL_ERROR, Http2Client
 from harness.http_client import connection, request_bytes
-from harness.rendezvous import wait_until
+from harness.rendezvous import wait_until, wait_until_steady
 
 APP = "apps.cutting:application"
 SERVER = (APP, "--threads", "2")
@@ -233,13 +233,15 @@ def test_what_waits_in_a_file_goes_out_too(serve, target, version):
 def test_client_that_reads_nothing_is_not_waited_for(serve, target, version):
     """The limits on slow clients hold while the rest of what the application has given is written."""
     server = serve(*SERVER, "--write-timeout", "1", "--response-buffer", "16m")
+    server.wait_engine()
+    wait_until_steady(server.descriptors)
+    idle = server.descriptors()
     with connected(server) as sock:
         sock.sendall(
             request_bytes(target=target + ("&" if "?" in target else "?") + "blocks=400", version=version)
         )
         server.rendezvous.wait_for("raises" if "raises" in target else "ends")
-        before = server.descriptors()
-        wait_until(lambda: server.descriptors() < before, "the end of the connection", 8)
+        wait_until(lambda: server.descriptors() <= idle, "the end of the connection", 8)
         received, end = drain(sock)
     assert end == "reset" and len(received) < 400 * len(BLOCK)
     expect_trouble(server, target)
