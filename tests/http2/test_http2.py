@@ -14,6 +14,7 @@ from hyperframe.frame import DataFrame, SettingsFrame
 from harness.http2_client import CANCEL, INTERNAL_ERROR, PREFACE, Http2Client
 from harness.programs import installed
 from harness.rendezvous import wait_until
+from harness.sockets import wait_read
 
 SERVER = ("apps.control:application", "--threads", "4", "--access-logfile", "-")
 ECHO = "apps.echo:application"
@@ -71,7 +72,7 @@ def test_the_preface_may_come_in_pieces(server):
     with connect(server, hello=False) as client:
         for byte in bytes_of_it:
             client.send(bytes([byte]))
-            time.sleep(0.001)
+            wait_read(client)
         client.expect_alive()
 
 
@@ -161,13 +162,13 @@ def test_an_answer_that_breaks_off_is_reset(serve):
 
 
 def test_streams_run_at_once_on_all_threads(serve):
-    server = serve("apps.stuck:application", "--threads", "4")
+    server = serve("apps.control:application", "--threads", "4")
     with connect(server) as client:
-        begun = time.monotonic()
-        streams = [client.open("/sleep?seconds=0.5") for _ in range(4)]
+        streams = [client.open("/hold?gate=all") for _ in range(4)]
+        server.rendezvous.wait_for("holding all", 4)
+        server.rendezvous.open("all")
         for stream in streams:
-            assert client.answer(stream).body == b"slept"
-        assert time.monotonic() - begun < 1.5
+            assert client.answer(stream).body == b"held all"
 
 
 def test_a_slow_answer_keeps_no_other_waiting(serve):
@@ -212,7 +213,8 @@ def test_response_waits_for_the_window_and_continues(serve):
         client.wait(
             lambda: stream in client.answers and len(client.answers[stream].body) == 65535, "a window full"
         )
-        time.sleep(0.2)
+        wait_until(lambda: not server.is_busy(server.worker), "all of it to be made")
+        client.ping()
         assert client.window == 0
         answer = client.answers[stream]
         while not answer.ended:
@@ -343,11 +345,9 @@ def test_idle_session_ends_at_once_at_the_stop(serve):
     server = serve("apps.control:application")
     with connect(server) as client:
         client.expect_alive()
-        begun = time.monotonic()
         server.signal(signal.SIGTERM)
         assert client.wait_end() == 0
     assert server.process.wait(10) == 0
-    assert time.monotonic() - begun < 2
 
 
 def test_a_reload_under_load_fails_no_request(serve):
@@ -390,7 +390,7 @@ def test_an_idle_session_is_closed_after_keep_alive(serve):
         client.expect_alive()
         begun = time.monotonic()
         assert client.wait_end() == 0
-        assert 0.7 < time.monotonic() - begun < 4
+        assert time.monotonic() - begun > 0.7
 
 
 def test_max_requests_sends_clients_away_without_a_failure(serve):

@@ -7,7 +7,6 @@ runs for it learns that its client has left, and it counts against the limit on 
 from __future__ import annotations
 
 import struct
-import time
 
 import pytest
 
@@ -31,6 +30,7 @@ from harness.http2_frames import (
     window_update,
 )
 from harness.rendezvous import wait_until
+from harness.sockets import wait_read
 
 STUCK = "apps.stuck:application"
 GONE = "apps.gone:application"
@@ -130,16 +130,14 @@ def test_requests_that_are_reset_do_not_run(serve, at_once):
             stream = 1 + 2 * number
             head = client.headers_frame(stream, client.head(path="/sleep?seconds=0.1"), "END_STREAM")
             frames.append(head.serialize() + overflow(stream))
-        begun = time.monotonic()
         try:
             for start in range(0, len(frames), at_once):
                 client.send(b"".join(frames[start : start + at_once]))
-                time.sleep(0.0005 * at_once)  # So that it comes as so many pieces.
+                wait_read(client)  # So that it comes as so many pieces.
         except OSError:
             pass
         assert client.wait_end() == ENHANCE_YOUR_CALM
         assert other.request("/ping").status == 200
-        assert time.monotonic() - begun < 5
     server.expect_log(TOO_MANY)
     assert len(server.rendezvous.matching("sleeps")) < 10
     assert server.request("GET", "/ping").status == 200
@@ -252,9 +250,7 @@ def test_a_response_on_its_way_ends(serve):
             client.send(overflow(stream) * 2)
         for stream in (slow, large):
             assert client.answer(stream).reset == FLOW_CONTROL_ERROR
-        begun = time.monotonic()
         assert [client.request("/ping").status for _ in range(3)] == [200] * 3
-        assert time.monotonic() - begun < 2
     wait_until(lambda: not server.is_busy(server.worker), "both threads")
 
 
@@ -283,7 +279,7 @@ def test_what_both_sides_reset_is_counted_together(serve):
                 stream = client.open("/ping")
                 client.send(overflow(stream) if resets % 2 else frame(RST_STREAM, 0, stream, b"\0\0\0\x08"))
                 resets += 1
-                time.sleep(0.0005)
+                wait_read(client)
         except OSError:
             pass
         assert client.wait_end() == ENHANCE_YOUR_CALM

@@ -13,6 +13,7 @@ import pytest
 from harness.http_client import request_bytes
 from harness.rendezvous import wait_until
 from harness.server import TESTS, LineCollector, run_to_end
+from harness.sockets import wait_read
 
 CONTRACT = "apps.contract:application"
 CONTROL = "apps.control:application"
@@ -20,6 +21,7 @@ ECHO = "apps.echo:application"
 JSON = ("--access-logfile", "-", "--access-logformat", "json")
 LOGFMT = ("--access-logfile", "-", "--access-logformat", "logfmt")
 ULID = re.compile("[0-9A-HJKMNP-TV-Z]{26}")
+HELD = 0.3  # Seconds that a call takes and the next one waits.
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 # Values that a client can send, chosen to break lines, fields, quotes, parsers and terminals.
 HOSTILE = [
@@ -186,13 +188,16 @@ def test_time_in_the_queue_is_told_apart(serve):
         first.send(request_bytes("GET", "/hold?gate=a"))
         server.rendezvous.wait_for("holding a")
         second.send(request_bytes("GET", "/ping"))
-        time.sleep(0.3)
+        wait_read(second)
+        time.sleep(HELD)
         server.rendezvous.open("a")
         assert first.read_response().status == 200
         assert second.read_response().status == 200
     held, waited = (strict_json(line) for line in lines_of(server, 2))
-    assert held["portico.queue_time"] < 0.1 and held["portico.application_time"] >= 0.29
-    assert waited["portico.queue_time"] >= 0.25 and waited["portico.application_time"] < 0.1
+    assert held["portico.queue_time"] < waited["portico.queue_time"]
+    assert waited["portico.application_time"] < held["portico.application_time"]
+    # The log rounds, and the engine may see what it has read a little later.
+    assert min(held["portico.application_time"], waited["portico.queue_time"]) >= 0.9 * HELD
 
 
 def test_why_an_exchange_ended_early_is_told(serve):

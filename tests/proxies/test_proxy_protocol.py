@@ -13,6 +13,7 @@ import pytest
 
 from harness.http_client import connection
 from harness.rendezvous import wait_until
+from harness.sockets import listens
 
 ECHO = "apps.echo:application"
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -39,6 +40,13 @@ V2_TOLD = ("TCP6", "::", "10")
 def connected(server, number: int = 0):
     with connection(server.addresses[number]) as client:
         yield client
+
+
+def wait_engine(server) -> None:
+    """Waits until the engine has seen what was sent so far: it looks at a header without taking it."""
+    with connected(server) as other:
+        other.sendall(LOCAL + GET)
+        environ(other)
 
 
 def environ(client) -> dict[str, str]:
@@ -85,7 +93,7 @@ def test_the_client_is_whom_the_balancer_tells_of(serve, header, address, port, 
             for piece in pieces:
                 client.sendall(piece)
                 if len(pieces) > 2:
-                    time.sleep(0.001)
+                    wait_engine(server)
             for _ in range(2):
                 seen = environ(client)
                 assert (seen["REMOTE_ADDR"], seen["REMOTE_PORT"]) == expected
@@ -130,9 +138,7 @@ def test_header_at_a_workers_end_counts(serve, name):
             other.sendall(V1 + GET)
             environ(other)
         server.signal(getattr(signal, name))
-        if name == "SIGHUP":
-            wait_until(lambda: server.states().get(workers[0].pid) != "ready", "the old worker to retire")
-        time.sleep(0.2)
+        wait_until(lambda: not listens(workers[0]), "the worker to listen no more")
         client.sendall(V1 + GET.replace(b"\r\n\r\n", fields))
         seen = environ(client)
     if name == "SIGHUP":

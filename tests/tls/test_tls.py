@@ -20,8 +20,11 @@ from harness.load import Load
 from harness.programs import installed
 from harness.rendezvous import wait_until
 from harness.server import TESTS, run_to_end
+from harness.sockets import listens, wait_blocked
 
 ECHO = "apps.echo:application"
+LOOK_INTERVAL = 1  # Seconds between two looks at the files of certificates.
+PACE = 0.05  # Seconds between the bytes of a client that trickles.
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
@@ -43,8 +46,7 @@ def test_handshake_at_a_workers_end_counts(serve, authority, pair):
         with connected(server, authority.context()) as client:
             assert fetch(client)[0] == 200
         server.signal(signal.SIGHUP)
-        wait_until(lambda: server.states().get(workers[0].pid) != "ready", "the old worker to retire")
-        time.sleep(0.2)
+        wait_until(lambda: not listens(workers[0]), "the old worker to listen no more")
         with authority.context().wrap_socket(plain, server_hostname="localhost") as client:
             environ = json.loads(fetch(client)[1])["environ"]
     server.wait_replaced(workers)
@@ -239,7 +241,7 @@ def test_bodies_of_many_megabytes_both_ways(serve, authority, pair, tmp_path):
         client.settimeout(60)
         for request in (head + content, f"GET /file?{file} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()):
             client.sendall(request)
-            time.sleep(0.5)  # The answer has to wait for a client that reads late.
+            wait_blocked(client)  # It reads late.
             status, body = read_answer(client)
             assert (status, body == content) == (200, True)
 
@@ -320,7 +322,7 @@ def test_bad_certificate_is_logged_once_and_not_used(serve, authority):
     server = serve(ECHO, *pair.options)
     pair.certificate.write_text("nonsense")
     server.expect_log(r"--certfile: .* has no certificate in PEM .*; the former certificates stay")
-    time.sleep(2.5)
+    time.sleep(2 * LOOK_INTERVAL + 0.5)
     assert len(server.find_records("the former certificates stay")) == 1
     with connected(server, authority.context()) as client:
         assert subject(client) == "old"
@@ -432,7 +434,7 @@ def test_a_revoked_certificate_is_refused_from_then_on(serve, authority, pair, t
     crl.write_text(other.revocations())
     wait_until(lambda: not is_served(good_context), "the list to be read", 10)
     expired = authority.revocations(seconds=1)
-    time.sleep(1.5)
+    time.sleep(1.5)  # It expires.
     crl.write_text(expired)
     server.expect_log("a list of --crl-file has expired")
     assert not is_served(good_context)
@@ -455,7 +457,7 @@ def test_silent_clients_are_cut_and_hold_no_thread(serve, authority, pair):
         with contextlib.suppress(ConnectionError):
             for byte in (hello + b"\x01\xfc\x03\x03" + b"x" * 100)[7:]:
                 trickle.sendall(bytes([byte]))
-                time.sleep(0.05)
+                time.sleep(PACE)
         for client in silent:
             with contextlib.suppress(ConnectionError):
                 assert client.recv(100) == b"" or client is trickle
