@@ -257,6 +257,7 @@ def until_gone(environ, start_response):
                     yield query["first"].encode()
                 rendezvous.emit("begins") if number == 0 else None
                 yield query.get("block", "").encode()
+                rendezvous.emit("yields") if pause or number % 1000 == 0 else None
                 time.sleep(pause) if pause else None
         except GeneratorExit:
             rendezvous.emit("closed early")

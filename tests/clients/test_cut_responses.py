@@ -6,7 +6,6 @@ import contextlib
 import os
 import ssl
 import struct
-import time
 
 import pytest
 
@@ -14,6 +13,7 @@ from harness import gateway_client as wire
 from harness.http2_client import INTERNAL_ERROR, Http2Client
 from harness.http_client import connection, request_bytes
 from harness.rendezvous import wait_until, wait_until_steady
+from harness.sockets import wait_blocked
 
 APP = "apps.cutting:application"
 SERVER = (APP, "--threads", "2")
@@ -292,7 +292,7 @@ def test_a_file_that_becomes_shorter(server, secure, tls, tmp_path, kind):
     with connected(server, tls if kind == "tls" else None) as sock:
         sock.sendall(request_bytes(target="/file", fields=fields))
         assert sock.recv(100)
-        time.sleep(0.3)
+        wait_blocked(sock)
         os.truncate(path, kept)
         received, end = drain(sock)
     assert (received.endswith(content[kept - 1000 : kept]), end) == (True, "end")

@@ -14,6 +14,8 @@ from harness.http2_client import Http2Client, SettingsFrame
 from harness.http_client import FramingError, connection, request_bytes
 from harness.rendezvous import wait_until
 
+SLOW_PAUSE = 0.2  # Seconds between what a slow reader takes.
+
 LENGTH = 8 << 20
 KINDS = ["/whole?length={}", "/list?length={}", "/generator?length={}", "/generator?known&length={}"]
 
@@ -124,7 +126,7 @@ def test_bytes_now_and_then_renew_nothing(serve):
                     client.update_window(stream, 1)
             client.update_window(0, 4)
             client.ping()
-            time.sleep(0.2)
+            time.sleep(SLOW_PAUSE)
         assert all(has_reset(client, stream) for stream in streams)
     assert_prompt(server)
 
@@ -140,7 +142,7 @@ def test_a_steady_slow_reader_is_served(serve):
             received += client.recv(65536)
         body = received.partition(b"\r\n\r\n")[2]
         while len(body) < length:
-            time.sleep(0.2)
+            time.sleep(SLOW_PAUSE)
             body += client.recv(128 * 1024)
         assert body == content(length)
 

@@ -15,14 +15,17 @@ import pytest
 
 from harness.gateway_client import PROTOCOLS, ask, variables
 from harness.packages import skip_without
-from harness.rendezvous import wait_until
+from harness.rendezvous import wait_until, wait_until_steady
 from harness.server import run_to_end
 from harness.websocket_client import PING, PONG, TEXT, WebSocketClient, frame
 
 skip_without("flask-sock")
 
 APP = "apps.websockets:application"
+CPU_WINDOW = 1  # Second over which the CPU time of a server that has nothing to do is taken.
+SHORTEST_TIMEOUT = 1  # Second; what the settings allow that count in whole ones.
 UPGRADE = [("Connection", "Upgrade"), ("Upgrade", "websocket")]
+TIMEOUTS = [f"{name}={SHORTEST_TIMEOUT}" for name in ("--timeout", "--write-timeout", "--keep-alive")]
 WAYS = ("tcp", "unix", "tls", "proxy")
 PROXY_HEADER = b"PROXY TCP4 192.0.2.7 192.0.2.8 4000 80\r\n"
 
@@ -76,7 +79,7 @@ def test_an_open_websocket_costs_nothing(way):
         assert one.receive() == "ahead"
         two.echo("x")
         before = server.worker.cpu_seconds()
-        time.sleep(1)
+        time.sleep(CPU_WINDOW)
         assert server.worker.cpu_seconds() - before < 0.2
 
 
@@ -153,10 +156,10 @@ def test_place_of_a_thread_is_refilled_repeatedly(serve):
 
 
 def test_no_timeout_applies(way):
-    server = way.start("--timeout", "1", "--write-timeout", "1", "--keep-alive", "1", "--threads", "1")
+    server = way.start(*TIMEOUTS, "--threads", "1")
     with way.connect() as client:
         client.echo("before")
-        time.sleep(3)
+        time.sleep(3 * SHORTEST_TIMEOUT)
         client.echo("after")
         client.close()
     server.rendezvous.wait_for("echo has ended ")
@@ -284,9 +287,8 @@ def test_client_that_does_not_read_blocks_the_application(way):
     server = way.start("--threads", "2")
     with way.connect("/push") as client:
         client.take(100)
-        time.sleep(0.5)
         before = server.worker.memory()
-        time.sleep(1)
+        wait_until_steady(server.worker.memory)
         assert server.worker.memory() - before < 4 << 20
         total = 0
         while total < 20 << 20:
@@ -381,7 +383,9 @@ def test_access_log_has_its_line_at_the_end(serve, tmp_path, authority, pair, se
     server = way.start("--access-logfile", "-", "--access-logformat", "%(r)s %(s)s %(B)s")
     with way.connect() as client:
         client.echo("x")
-        time.sleep(0.2)
+        with way.connect("/three"):
+            pass
+        wait_until(lambda: any("/three" in line for line in server.stdout.lines), "the line of a later one")
         assert not server.find_records("/echo") and not any("/echo" in line for line in server.stdout.lines)
         client.close()
     wait_until(lambda: any("/echo" in line for line in server.stdout.lines), "the line")
