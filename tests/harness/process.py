@@ -58,6 +58,11 @@ class Process:
         except ProcessLookupError:
             pass
 
+    def has_pending(self, number: signal.Signals) -> bool:
+        """Whether it was sent a signal that it has not taken yet."""
+        masks = re.findall(r"^S(?:ig|hd)Pnd:\s+(\w+)$", read_or_empty(self.folder / "status"), re.MULTILINE)
+        return any(int(mask, 16) >> (number - 1) & 1 for mask in masks)
+
     def wait_end(self, patience: float = 10.0) -> None:
         """Waits until it has ended and, if it was ever to be, was reaped."""
         wait_until(lambda: not self.folder.exists(), f"process {self.pid} to end", patience)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 import signal
-import time
 from itertools import pairwise
 
 import pytest
 
 from harness.http_client import Client
 from harness.rendezvous import wait_until
-from harness.server import run_to_end
+from harness.server import TESTS, run_to_end
 
 BROKEN = "import os\nraise RuntimeError('planted error of the import')\n"
 PRELOADS = [(), ("--preload",)]
@@ -27,7 +26,7 @@ from apps.processes import application
 """
 
 WARMED = """
-import os, time
+import os
 from apps.meeting import rendezvous
 from apps.processes import application as inner
 def application(environ, start_response):
@@ -37,7 +36,7 @@ def application(environ, start_response):
         start_response("500 Internal Server Error", [])
         return []
     if environ["PATH_INFO"] == "/hanging":
-        time.sleep(60)
+        rendezvous.hold("never", 60)
     return inner(environ, start_response)
 """
 
@@ -80,15 +79,10 @@ def test_taken_address_is_reported_before_any_import(tmp_path, serve):
 
 
 def test_term_while_the_application_is_imported(serve, tmp_path):
-    (tmp_path / "slow.py").write_text(
-        "import time\nfrom apps.meeting import rendezvous\nrendezvous.emit('imports')\ntime.sleep(30)\n"
-    )
-    server = serve.start("slow", "--workers", "2", cwd=tmp_path)
-    server.rendezvous.wait_for("imports", 2)
-    started = time.monotonic()
+    server = serve.start("apps.held_import", "--workers", "2")
+    server.rendezvous.wait_for("holding import", 2)
     server.signal(signal.SIGTERM)
-    assert server.wait_exit() == 0
-    assert time.monotonic() - started < 3
+    assert server.wait_exit() == 0, "nobody has opened the gate"
     assert "Traceback" not in server.log_text
 
 
@@ -159,20 +153,17 @@ def test_hanging_warm_up_fails_boot_with_its_stack(tmp_path):
 
 
 def test_import_beyond_boot_timeout_reports_its_stack(tmp_path):
-    (tmp_path / "slow.py").write_text("import time\ndef load():\n    time.sleep(60)\nload()\n")
-    ended = run_to_end("--boot-timeout", "1", "--bind", "127.0.0.1:0", "slow", cwd=tmp_path, timeout=10)
+    environment = {"TEST_RENDEZVOUS": str(tmp_path)}
+    options = ("--boot-timeout", "1", "--bind", "127.0.0.1:0", "apps.held_import")
+    ended = run_to_end(*options, cwd=TESTS, environment=environment, timeout=10)
     assert ended.returncode not in (0, -signal.SIGTERM), ended
     assert "not ready" in ended.stderr
-    assert 'slow.py", line 3' in ended.stderr, ended.stderr
+    assert re.search(r'held_import\.py", line \d+', ended.stderr), ended.stderr
 
 
 def test_early_clients_wait_for_the_first_worker(serve, tmp_path):
-    (tmp_path / "slow.py").write_text(
-        "from apps.meeting import rendezvous\nrendezvous.hold('import')\n"
-        "from apps.processes import application\n"
-    )
     path = tmp_path / "socket"
-    server = serve.start("slow", "--workers", "2", bind=f"unix:{path}", cwd=tmp_path)
+    server = serve.start("apps.held_import", "--workers", "2", bind=f"unix:{path}")
     server.rendezvous.wait_for("holding import", 2)
     wait_until(path.exists, "the socket")
     with Client(str(path)) as client:

@@ -10,6 +10,10 @@ import pytest
 
 from harness.http_client import FramingError, request_bytes
 from harness.rendezvous import wait_until
+from harness.sockets import listens, wait_read
+
+# Seconds after which a second signal is a second wish: a process and its group get one each.
+DOUBLE_SIGNAL = 0.5
 
 CONTROL = "apps.control:application"
 
@@ -86,8 +90,11 @@ def test_running_queued_and_unaccepted_requests_are_all_answered(serve):
             client.send(request_bytes(target=f"/hold-each?gate=all&name={number}"))
             if number == 0:
                 meeting.wait_for("runs 0")
+        for client in clients:
+            wait_read(client)
         server.signal(signal.SIGTERM)
         server.expect_log("(?i)term|stop|shut")
+        wait_until(lambda: not listens(server.worker), "the worker to listen no more")
         meeting.open("all")
         for number, client in enumerate(clients):
             response = client.read_response()
@@ -108,7 +115,7 @@ def test_backlog_at_the_signal_is_served(serve, count):
         for number, client in enumerate(clients):
             client.send(request_bytes(target=f"/run?name={number}"))
         server.signal(signal.SIGTERM)
-        time.sleep(0.1)
+        server.expect_log("Handling signal: term")
         worker.resume()
         for number, client in enumerate(clients):
             response = client.read_response()
@@ -177,7 +184,7 @@ def test_graceful_timeout_bounds_the_stop(serve):
     server = serve(CONTROL, "--threads", "2", "--graceful-timeout", "1")
     with server.connect() as client:
         client.send(request_bytes(target="/sleep?seconds=60"))
-        client.expect_silence(0.2)
+        wait_until(lambda: server.is_busy(server.worker), "the call to begin")
         server.signal(signal.SIGTERM)
         assert 0.8 < stop_seconds(server) < 3
         with pytest.raises((FramingError, ConnectionResetError)):
@@ -206,10 +213,10 @@ def test_second_signal_stops_at_once(serve, second):
     server = serve(CONTROL, "--threads", "1", "--graceful-timeout", "30")
     with server.connect() as client:
         client.send(request_bytes(target="/sleep?seconds=20"))
-        client.expect_silence(0.2)
+        wait_until(lambda: server.is_busy(server.worker), "the call to begin")
         server.signal(signal.SIGTERM)
         server.expect_log("(?i)term|stop|shut")
-        time.sleep(0.5)  # Two signals at once are one wish: a process and its group get one each.
+        time.sleep(DOUBLE_SIGNAL)
         server.signal(second)
         started = time.monotonic()
         server.wait_exit()
@@ -259,7 +266,7 @@ def test_large_bodies_leave_no_files(serve, tmp_path):
     server = serve(CONTROL, environment={"TMPDIR": str(spool)})
     with server.connect() as client:
         client.send(request_bytes("POST", "/consume", [("Content-Length", "2000000")]) + b"x" * 1_000_000)
-        time.sleep(0.2)
+        wait_read(client)
         assert list(spool.iterdir()) == []
         client.send(b"x" * 1_000_000)
         assert client.read_response().body == b"2000000"
