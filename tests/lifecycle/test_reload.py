@@ -147,15 +147,18 @@ def reload_under_load(serve, tmp_path, seconds: float, options: tuple[str, ...],
     old = server.wait_workers(2)
     reloads, least_ready = 0, 2
     end = time.monotonic() + seconds
+
+    def is_replaced(old: list) -> bool:
+        nonlocal least_ready
+        least_ready = min(least_ready, server.scoreboard().ready())
+        return not any(process.alive for process in old)
+
     with Load(server.address, rate, kept=24) as load:
         while time.monotonic() < end:
             reloads += 1
             versioned(tmp_path, reloads)
             server.signal(signal.SIGHUP)
-            while any(process.alive for process in old):
-                least_ready = min(least_ready, server.scoreboard().ready())
-                time.sleep(0.002)
-                assert time.monotonic() < end + 20, server.log_text
+            wait_until(lambda old=old: is_replaced(old), "the old workers to end", seconds + 20)
             old = server.wait_workers(2)
     load.assert_lossless()
     assert reloads >= 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 from collections import Counter
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from harness.http_client import request_bytes
 from harness.load import Load
 from harness.rendezvous import wait_until
+from harness.sockets import holder, wait_read
 
 APP = "apps.processes:application"
 
@@ -53,9 +53,8 @@ def test_partly_received_request_moves_to_another_worker(serve):
         client.send(b"GET /pid HTTP/1.1\r\nHo")
     server.wait_engine()
     leaving.signal(signal.SIGTERM)
-    wait_until(lambda: server.states().get(leaving.pid) != "ready", "the worker to leave")
-    time.sleep(0.1)
     for client in clients:
+        wait_until(lambda client=client: holder(client, [leaving]) is None, "it to be handed over")
         client.send(b"st: test\r\n\r\n")
         assert client.read_response().status == 200
         client.close()
@@ -83,10 +82,8 @@ def test_queued_request_moves_to_a_free_worker(serve):
     kept, second = kept_by(server, busy, 2)
     kept.send(request_bytes(target="/hold?gate=only"))
     server.rendezvous.wait_for("holding only")
-    started = time.monotonic()
     response = second.request("GET", "/pid")
-    assert (response.status, int(response.body)) == (200, free.pid)
-    assert time.monotonic() - started < 0.3
+    assert (response.status, int(response.body)) == (200, free.pid), "nobody has opened the gate"
     # With a body too.
     assert second.request("POST", "/pid", body=b"x" * 1000).status == 200
     server.rendezvous.open("only")
@@ -101,9 +98,7 @@ def test_new_connections_go_to_a_free_worker(serve):
     (kept,) = kept_by(server, busy, 1)
     kept.send(request_bytes(target="/hold?gate=only"))
     server.rendezvous.wait_for("holding only")
-    started = time.monotonic()
-    assert server.answering_pids(50) == {free.pid}
-    assert time.monotonic() - started < 2
+    assert server.answering_pids(50) == {free.pid}, "nobody has opened the gate"
     server.rendezvous.open("only")
     assert kept.read_response().status == 200
     kept.close()
@@ -134,7 +129,8 @@ def test_busy_threads_of_all_workers_share_one_queue(serve):
             server.rendezvous.wait_for(f"holding {number}")
         for client in waiting:
             client.send(request_bytes(target="/pid"))
-        time.sleep(0.2)
+        for client in waiting:
+            wait_read(client)
         # One thread is free again: it serves all that wait, whichever worker they came to.
         server.rendezvous.open("0")
         free = int(busy[0].read_response().body)

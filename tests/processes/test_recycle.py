@@ -13,32 +13,31 @@ from harness.rendezvous import wait_until
 
 APP = "apps.processes:application"
 
-SLOW_IMPORT = """
-import time
-time.sleep({seconds})
-from apps.processes import application
-"""
-
 
 def recycle_under_load(
-    serve, tmp_path, seconds: float, import_seconds: float, rate: float, options: tuple[str, ...] = ()
+    serve, seconds: float, import_seconds: float, rate: float, options: tuple[str, ...] = ()
 ) -> int:
     """Workers that are due every 50 requests, with an application that takes its time to import.
 
     Returns how many workers have come and gone.
     """
-    (tmp_path / "slow.py").write_text(SLOW_IMPORT.format(seconds=import_seconds))
-    server = serve("slow", "--workers", "2", "--max-requests", "50", *options, cwd=tmp_path)
+    environment = {"IMPORT_SECONDS": str(import_seconds)}
+    options = ("--workers", "2", "--max-requests", "50", *options)
+    server = serve("apps.slow_import", *options, environment=environment)
     server.wait_workers(2)
     board, least_ready, most, seen = server.scoreboard(), 2, 0, set()
     end = time.monotonic() + seconds
     with Load(server.address, rate, lambda number: "/pid", kept=16) as load:
-        while time.monotonic() < end:
+
+        def look() -> bool:
+            nonlocal least_ready, most
             least_ready = min(least_ready, board.ready())
             states = board.states()
             most = max(most, len(states))
             seen.update(states)
-            time.sleep(0.002)
+            return time.monotonic() > end
+
+        wait_until(look, "the end", seconds + 5)
     load.assert_lossless()
     assert least_ready == 2, "a worker left before its successor was ready"
     assert most <= 4, "one at a time: at most its successor and the one that has just left besides"
@@ -46,12 +45,12 @@ def recycle_under_load(
 
 
 @pytest.mark.serial
-def test_recycling_with_a_slow_import_keeps_full_capacity(serve, tmp_path):
-    assert recycle_under_load(serve, tmp_path, 8, 3, 300) >= 2
+def test_recycling_with_a_slow_import_keeps_full_capacity(serve):
+    assert recycle_under_load(serve, 8, 3, 300) >= 2
 
 
-def test_recycling_as_quickly_as_it_goes_loses_nothing(serve, tmp_path):
-    assert recycle_under_load(serve, tmp_path, 5, 0, 500, ("--preload",)) >= 8
+def test_recycling_as_quickly_as_it_goes_loses_nothing(serve):
+    assert recycle_under_load(serve, 5, 0, 500, ("--preload",)) >= 8
 
 
 def test_due_worker_is_replaced_although_it_warms_up(serve):

@@ -17,8 +17,10 @@ from harness.http_client import Client, request_bytes
 from harness.ports import HOST, free_port
 from harness.process import Process
 from harness.rendezvous import wait_until
+from harness.sockets import wait_read
 
 APP = "apps.meddling:application"
+SUPERVISOR_TICK = 1  # Second after which the supervisor reads the scoreboard again.
 
 
 def ask(server, target: str) -> str:
@@ -44,7 +46,7 @@ def test_no_worker_shortens_what_all_have_mapped(serve, pair, options):
     assert sum("portico-scoreboard" in line for line in told) == 3, told
     assert sum("portico-tls" in line for line in told) == 3, told
     assert all(line.endswith(": Operation not permitted") for line in told), told
-    time.sleep(1.5)  # The supervisor reads the scoreboard each second.
+    time.sleep(SUPERVISOR_TICK + 0.5)
     assert server.wait_workers(2) == before
 
 
@@ -109,10 +111,9 @@ def test_trust_does_not_grow_when_a_connection_moves(serve, tmp_path, way, heade
         else:
             if way == "begun":
                 client.send(request[:40])
-                time.sleep(0.1)
+                wait_read(client)
             leaving.signal(signal.SIGTERM)
-            wait_until(lambda: server.states().get(leaving.pid) != "ready", "the worker to leave")
-            time.sleep(0.2)
+            wait_until(lambda: not leaving.alive, "the worker to have handed it over")
             client.send(request[40:] if way == "begun" else request)
         *after, moved_to = eval(client.read_response().body.decode())
         assert moved_to != pid, "the connection has moved"
@@ -252,9 +253,7 @@ def test_unable_worker_is_replaced_with_one_reason(serve, what, options):
     with server.connect() as client:
         client.send(request_bytes("GET", f"/close?what={what}"))
         server.rendezvous.wait_for_prefix("closes ")
-        started = time.monotonic()
         record = server.expect_log(LOST)
-        assert time.monotonic() - started < 4
         assert "closes descriptors that are not its own" in record
     crippled = next(worker for worker in workers if f"[{worker.pid}]" in record)
     wait_until(lambda: crippled.pid not in server.states(), "the worker to end", 5)
@@ -282,7 +281,7 @@ def test_the_scoreboard_is_needed_mapped_and_not_open(serve):
     server = serve(APP)
     (worker,) = server.wait_workers(1)
     ask(server, "/close?what=portico-scoreboard")
-    time.sleep(2.5)
+    time.sleep(2 * SUPERVISOR_TICK + 0.5)
     assert server.wait_workers(1) == [worker]
     assert ask(server, "/pid") == str(worker.pid)
 
@@ -423,14 +422,14 @@ def test_junk_between_workers_costs_few_lines(serve):
     workers = server.wait_workers(2)
     ask(server, "/junk")
     server.expect_log("is not one of ours")
-    time.sleep(0.5)
-    assert len(server.find_records("is not one of ours")) < 20
     clients = silent_clients(server, 20)
     server.signal(signal.SIGHUP)
     server.wait_replaced(workers)
     for client in clients:
         client.expect_in_sync()
         client.close()
+    # The connections have come through the same socket, behind the junk.
+    assert len(server.find_records("is not one of ours")) < 20
 
 
 # The control socket
