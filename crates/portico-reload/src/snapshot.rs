@@ -25,7 +25,7 @@ struct FileStamp {
 }
 
 impl FolderSnapshots {
-    /// FolderSnapshots at this folder from now on.
+    /// Watches this folder from now on.
     pub(crate) fn add(&mut self, folder: &Path) {
         self.folders.insert(folder.to_owned(), entries(folder));
     }

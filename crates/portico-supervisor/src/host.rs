@@ -158,7 +158,7 @@ pub struct InterruptedRequest<'a> {
 pub enum ProcessRole {
     /// A worker that was just forked.
     Worker(ChildContext),
-    /// A template that was just forked. It has no slot: that number of its post says nothing.
+    /// A template that was just forked. It has no slot: the `slot` of its context means nothing.
     Template(ChildContext),
     /// The supervisor, at its end; with the exit status.
     Exit(i32),

@@ -34,7 +34,7 @@ enum CgroupVersion {
     Two,
 }
 
-/// CgroupVersion 1 writes the largest multiple of a page where there is no limit; nobody means so much.
+/// Version 1 of cgroups writes the largest multiple of a page where there is no limit; nobody means so much.
 const UNLIMITED_BYTES: u64 = 1 << 60;
 
 /// Resident memory of a process in KiB. Costs some microseconds.

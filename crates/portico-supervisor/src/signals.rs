@@ -61,8 +61,8 @@ impl SignalQueue {
     /// Catches them. Handlers that were there before are called as well, so that whoever has some (Python has one
     /// for SIGINT) sets them to the default first.
     ///
-    /// SignalQueue that come faster than they are taken lie in a pipe, which has room for thousands; what does
-    /// not fit is lost.
+    /// Signals that come faster than they are taken wait in a pipe, which has room for thousands; what does not
+    /// fit is lost.
     ///
     /// # Errors
     /// The process has no descriptor left.
@@ -141,7 +141,7 @@ mod tests {
 
     use super::*;
 
-    /// SignalQueue are the whole process'.
+    /// Signals belong to the whole process: one test at a time.
     static ALONE: Mutex<()> = Mutex::new(());
 
     /// Those that wait, without SIGCHLD: tests beside these have children.

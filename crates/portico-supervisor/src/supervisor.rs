@@ -159,7 +159,7 @@ impl Supervisor {
         }
     }
 
-    /// WaitCounts until something has happened, or is due.
+    /// Waits until something has happened, or is due.
     fn wait(&mut self) {
         let now = Instant::now();
         let upgrade = self.upgrading.as_ref().and_then(Upgrading::next_timeout);

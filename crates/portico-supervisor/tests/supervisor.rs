@@ -16,7 +16,7 @@ struct Scripts(VecDeque<Option<&'static str>>);
 
 struct NoHost;
 
-/// SignalQueue and children belong to the process: one test at a time.
+/// Signals and children belong to the process: one test at a time.
 static ALONE: Mutex<()> = Mutex::new(());
 
 impl Fork for Scripts {

@@ -59,7 +59,7 @@ impl AccessObserver {
 
 impl fmt::Debug for AccessObserver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Teller")
+        f.write_str("Observer")
     }
 }
 

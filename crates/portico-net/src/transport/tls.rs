@@ -24,7 +24,7 @@ pub struct Tls {
     surplus: Vec<u8>,
     /// What the kernel has not taken yet.
     pending: Vec<u8>,
-    /// Bytes at the beginning of `owed` that it has.
+    /// Bytes at the beginning of `pending` that it has.
     sent: usize,
     /// `kept` may have whole records.
     whole: bool,

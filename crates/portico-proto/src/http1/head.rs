@@ -243,5 +243,5 @@ fn span(start: usize, range: Range<usize>) -> Span {
 const LINE_END_BYTES: u32 = 2;
 /// Browsers send 12 to 25 fields, and proxies in front add a few.
 const FIELDS_INLINE: usize = 32;
-/// ContentType of a TLS record that begins a handshake (RFC 8446, section 5.1).
+/// The content type of a TLS record that begins a handshake (RFC 8446, section 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;

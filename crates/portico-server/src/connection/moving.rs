@@ -100,7 +100,7 @@ impl Connection {
         })
     }
 
-    /// The connection that has come as `parcel`, through the listener of `server`. Its bytes are still to be used.
+    /// The connection that has come as `message`, through the listener of `server`. Its bytes are not used yet.
     pub(crate) fn unpack(
         lane: HandoverQueue,
         message: HandoverMessage<'_>,
