@@ -29,7 +29,7 @@ pub struct Listener {
     name: String,
     file: Option<Arc<SocketFile>>,
     /// What it takes to speak TLS.
-    supply: Option<CertificateSource>,
+    certificates: Option<CertificateSource>,
 }
 
 /// Sockets of another process, with their names.
@@ -193,7 +193,7 @@ impl Listener {
             is_unix,
             name,
             file: None,
-            supply: None,
+            certificates: None,
         })
     }
 
@@ -208,15 +208,15 @@ impl Listener {
     }
 
     /// Gives those of `listeners` whose clients speak TLS what that takes. Without it they are closed at once.
-    pub fn secure(listeners: &mut [Self], supply: &CertificateSource) {
+    pub fn secure(listeners: &mut [Self], certificates: &CertificateSource) {
         for listener in listeners.iter_mut().filter(|listener| listener.server.tls) {
-            listener.supply = Some(supply.clone());
+            listener.certificates = Some(certificates.clone());
         }
     }
 
     /// What it takes to speak TLS, where that is spoken.
-    pub fn supply(&self) -> Option<&CertificateSource> {
-        self.supply.as_ref()
+    pub fn certificates(&self) -> Option<&CertificateSource> {
+        self.certificates.as_ref()
     }
 
     /// What it is called in the configuration, for [`Listener::take_over`] in another process.
@@ -237,7 +237,7 @@ impl Listener {
             is_unix: self.is_unix,
             name: self.name.clone(),
             file: self.file.clone(),
-            supply: self.supply.clone(),
+            certificates: self.certificates.clone(),
         })
     }
 

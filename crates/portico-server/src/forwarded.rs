@@ -298,10 +298,10 @@ impl Policy {
     /// A proxy that is named in the configuration is believed what it says of the one before it. The first
     /// address that is not is the client's: it did not come by the word of anybody unknown. Whatever is no
     /// address ends the walk.
-    fn walk(&self, handover_count: impl Iterator<Item = Hop>) -> (Option<(IpAddr, Option<u16>)>, usize) {
+    fn walk(&self, hops: impl Iterator<Item = Hop>) -> (Option<(IpAddr, Option<u16>)>, usize) {
         let mut client = None;
         let mut place = 0;
-        for (at, hop) in handover_count.enumerate() {
+        for (at, hop) in hops.enumerate() {
             place = at;
             let Hop::Address(address, port) = hop else { break };
             client = Some((address, port));

@@ -15,9 +15,9 @@ use crate::request_id::{Digits, RequestId};
 /// Records, and the bytes that they refer to.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
-    exchanges: Vec<LineDelta>,
+    deltas: Vec<LineDelta>,
     /// What of them is the same for several that follow each other.
-    commons: Vec<LineShared>,
+    shared: Vec<LineShared>,
     /// Rows of places in `bytes`: where the first text of a request begins, and where each of its texts ends, with
     /// [`ABSENT`] added where there is none.
     rows: Vec<u32>,
@@ -30,7 +30,7 @@ pub(super) struct Batch {
 #[derive(Debug, Default)]
 struct Last {
     /// What others may have in common with it; `None` where they cannot.
-    common: Option<LineShared>,
+    shared: Option<LineShared>,
     /// The head's bytes.
     head: Vec<u8>,
 }
@@ -45,7 +45,7 @@ pub(super) struct LineDelta {
     /// Nanoseconds within the second when it was answered.
     pub nanos: u32,
     /// The number of what it has in common with others.
-    pub common: u32,
+    pub shared: u32,
     /// The client's; 0 where it has none.
     pub port: u16,
 }
@@ -115,23 +115,23 @@ impl Batch {
     /// Copies what `plan` needs of `record`.
     #[inline]
     pub(super) fn push(&mut self, record: &AccessRecord<'_>, plan: &Plan) {
-        if self.exchanges.len() >= RECORDS_MAX || self.bytes.len() >= BYTES_MAX {
+        if self.deltas.len() >= RECORDS_MAX || self.bytes.len() >= BYTES_MAX {
             self.dropped += 1;
             return;
         }
         if !self.last.is_like(record) {
             // Only a copy goes out of sight, so that otherwise the record need not be put together in memory.
             let record = *record;
-            self.push_common(&record, plan);
+            self.push_shared(&record, plan);
         }
-        self.exchanges.push(LineDelta {
+        self.deltas.push(LineDelta {
             times: record.times.unwrap_or_default(),
             id: match *record.id {
                 RequestId::Made(digits) => digits,
                 RequestId::None | RequestId::Given => [0; 26],
             },
             nanos: record.moment.nanos,
-            common: self.commons.len() as u32 - 1,
+            shared: self.shared.len() as u32 - 1,
             port: port_of(record.peer),
         });
     }
@@ -139,14 +139,14 @@ impl Batch {
     /// Copies what others may have in common with `record`.
     #[cold]
     #[inline(never)]
-    fn push_common(&mut self, record: &AccessRecord<'_>, plan: &Plan) {
-        let row = match &self.last.common {
-            Some(common) if self.last.has_texts_of(record) => common.row,
+    fn push_shared(&mut self, record: &AccessRecord<'_>, plan: &Plan) {
+        let row = match &self.last.shared {
+            Some(shared) if self.last.has_texts_of(record) => shared.row,
             _ => self.push_row(record, plan),
         };
-        let common = LineShared::of(record, row);
-        self.commons.push(common);
-        self.last.note(record, plan, common);
+        let shared = LineShared::of(record, row);
+        self.shared.push(shared);
+        self.last.note(record, plan, shared);
     }
 
     /// Copies the texts of `record`; where their row begins.
@@ -173,8 +173,8 @@ impl Batch {
             self.bytes.extend_from_slice(text.unwrap_or_default());
             self.end_text(text.is_some());
         }
-        self.last.common = None;
-        self.commons.push(LineShared {
+        self.last.shared = None;
+        self.shared.push(LineShared {
             address: request.peer,
             second: request.second,
             version: None,
@@ -185,11 +185,11 @@ impl Batch {
             id: IdKind::None,
             row,
         });
-        self.exchanges.push(LineDelta {
+        self.deltas.push(LineDelta {
             times: request.times,
             id: [0; 26],
             nanos: 0,
-            common: self.commons.len() as u32 - 1,
+            shared: self.shared.len() as u32 - 1,
             port: 0,
         });
     }
@@ -201,7 +201,7 @@ impl Batch {
 
     /// Whether there is nothing to tell.
     pub(super) fn is_empty(&self) -> bool {
-        self.exchanges.is_empty() && self.dropped == 0
+        self.deltas.is_empty() && self.dropped == 0
     }
 
     /// Records that found no room.
@@ -210,32 +210,32 @@ impl Batch {
     }
 
     /// What is each record's own, in order.
-    pub(super) fn exchanges(&self) -> &[LineDelta] {
-        &self.exchanges
+    pub(super) fn deltas(&self) -> &[LineDelta] {
+        &self.deltas
     }
 
     /// The line of one of them; `plan` is that of its pushing.
-    pub(super) fn line(&self, exchange: &LineDelta, plan: &Plan) -> Option<LogLine<'_>> {
-        let common = self.commons.get(exchange.common as usize)?;
-        let start = common.row as usize;
+    pub(super) fn line(&self, delta: &LineDelta, plan: &Plan) -> Option<LogLine<'_>> {
+        let shared = self.shared.get(delta.shared as usize)?;
+        let start = shared.row as usize;
         let row = self.rows.get(start..=start + plan.texts.len())?;
-        Some(LogLine { entry: common.entry(exchange), row, bytes: &self.bytes })
+        Some(LogLine { entry: shared.entry(delta), row, bytes: &self.bytes })
     }
 
     /// The lines, in order.
     pub(super) fn lines(&self, plan: &Plan) -> impl Iterator<Item = LogLine<'_>> {
-        self.exchanges.iter().filter_map(move |exchange| self.line(exchange, plan))
+        self.deltas.iter().filter_map(move |delta| self.line(delta, plan))
     }
 
     /// Forgets everything and keeps a working set of memory.
     pub(super) fn clear(&mut self) {
-        self.exchanges.clear();
-        self.exchanges.shrink_to(4096);
-        self.commons.clear();
-        self.commons.shrink_to(4096);
+        self.deltas.clear();
+        self.deltas.shrink_to(4096);
+        self.shared.clear();
+        self.shared.shrink_to(4096);
         self.rows.clear();
         self.rows.shrink_to(16 * 1024);
-        self.last.common = None;
+        self.last.shared = None;
         self.bytes.clear();
         self.bytes.shrink_to(1024 * 1024);
         self.dropped = 0;
@@ -246,13 +246,13 @@ impl Last {
     /// Whether all that `record` has not by itself is what the last one had.
     #[inline]
     fn is_like(&self, record: &AccessRecord<'_>) -> bool {
-        let same = |common: &LineShared| *common == LineShared::of(record, common.row);
-        self.common.as_ref().is_some_and(same) && self.has_head_of(record)
+        let same = |shared: &LineShared| *shared == LineShared::of(record, shared.row);
+        self.shared.as_ref().is_some_and(same) && self.has_head_of(record)
     }
 
     /// Whether the texts of `record` are those of the last one.
     fn has_texts_of(&self, record: &AccessRecord<'_>) -> bool {
-        let id = self.common.as_ref().map(|common| common.id == IdKind::Given);
+        let id = self.shared.as_ref().map(|shared| shared.id == IdKind::Given);
         id == Some(*record.id == RequestId::Given) && self.has_head_of(record)
     }
 
@@ -262,10 +262,10 @@ impl Last {
     }
 
     /// `record` with this in common is the last one.
-    fn note(&mut self, record: &AccessRecord<'_>, plan: &Plan, common: LineShared) {
+    fn note(&mut self, record: &AccessRecord<'_>, plan: &Plan, shared: LineShared) {
         let is_whole = |head: &&RequestHead| is_as_it_came(head) && head.bytes().len() <= HEAD_BYTES_MAX;
         let head = record.head.filter(is_whole).filter(|_| plan.is_of_head());
-        self.common = head.map(|_| common);
+        self.shared = head.map(|_| shared);
         self.head.clear();
         self.head.extend_from_slice(head.map_or(&[], |head| head.bytes()));
     }
@@ -294,21 +294,21 @@ impl LineShared {
         }
     }
 
-    /// With what is `exchange`'s own.
-    fn entry(&self, exchange: &LineDelta) -> LogEntry {
-        let peer = |ip| Peer::Inet(SocketAddr::new(ip, exchange.port));
+    /// With what is `delta`'s own.
+    fn entry(&self, delta: &LineDelta) -> LogEntry {
+        let peer = |ip| Peer::Inet(SocketAddr::new(ip, delta.port));
         LogEntry {
             peer: self.address.map_or(Peer::Unix, peer),
-            moment: Moment { second: self.second, nanos: exchange.nanos },
+            moment: Moment { second: self.second, nanos: delta.nanos },
             version: self.version,
             status: self.status,
             body_bytes: self.body_bytes,
-            times: self.is_timed.then_some(exchange.times),
+            times: self.is_timed.then_some(delta.times),
             reason: self.reason,
             id: match self.id {
                 IdKind::None => RequestId::None,
                 IdKind::Given => RequestId::Given,
-                IdKind::Made => RequestId::Made(exchange.id),
+                IdKind::Made => RequestId::Made(delta.id),
             },
         }
     }

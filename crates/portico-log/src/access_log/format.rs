@@ -19,8 +19,8 @@ pub(super) fn format(
     out: &mut Vec<u8>,
     mut pass_on: impl FnMut(&[u8]),
 ) {
-    for exchange in batch.exchanges() {
-        let Some(line) = batch.line(exchange, plan) else { continue };
+    for delta in batch.deltas() {
+        let Some(line) = batch.line(delta, plan) else { continue };
         write(&line, plan, clock, out);
         if out.len() >= PASSED_BYTES {
             pass_on(out);
@@ -191,8 +191,8 @@ mod tests {
     proptest! {
         #[test]
         fn a_line_is_the_same_after_any_other_as_alone(choices in choices(), wanted in 0..FORMATS.len()) {
-            let facts = LineConstants { pid: 4711, slot: Some(3), root_path: String::new() };
-            let plan = Plan::new(&AccessLogFormat::parse(FORMATS[wanted]).unwrap(), facts);
+            let constants = LineConstants { pid: 4711, slot: Some(3), root_path: String::new() };
+            let plan = Plan::new(&AccessLogFormat::parse(FORMATS[wanted]).unwrap(), constants);
             let samples = HEADS.map(Sample::of);
             let written = |batch: &Batch| {
                 let mut out = Vec::new();

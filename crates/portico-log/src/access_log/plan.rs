@@ -24,7 +24,7 @@ pub struct Plan {
     /// What a line looks like.
     pub layout: Layout,
     /// What all lines have in common.
-    pub facts: LineConstants,
+    pub constants: LineConstants,
     /// Names of the response's fields that are noted, in lower case.
     response_fields: Vec<String>,
     times: bool,
@@ -115,11 +115,11 @@ const ABSENT: u32 = u32::MAX;
 
 impl Plan {
     /// The plan for lines of this format.
-    pub fn new(format: &AccessLogFormat, facts: LineConstants) -> Self {
+    pub fn new(format: &AccessLogFormat, constants: LineConstants) -> Self {
         let mut plan = Self {
             texts: vec![TextSource::Method, TextSource::Target],
             layout: Layout::Common,
-            facts,
+            constants,
             response_fields: Vec::new(),
             times: false,
             id: false,
@@ -219,11 +219,11 @@ impl Plan {
         let fixed = |text: String| TemplatePart::Fixed(text.into_bytes());
         match atom {
             Atom::Ident => fixed("-".to_owned()),
-            Atom::Pid => fixed(format!("<{}>", self.facts.pid)),
+            Atom::Pid => fixed(format!("<{}>", self.constants.pid)),
             Atom::Scheme => fixed("http".to_owned()),
             Atom::ServerSoftware => fixed(concat!("portico/", env!("CARGO_PKG_VERSION")).to_owned()),
-            Atom::ScriptName => fixed(self.facts.root_path.clone()),
-            Atom::Slot => fixed(self.facts.slot.map_or("-".to_owned(), |slot| slot.to_string())),
+            Atom::ScriptName => fixed(self.constants.root_path.clone()),
+            Atom::Slot => fixed(self.constants.slot.map_or("-".to_owned(), |slot| slot.to_string())),
             Atom::Method => TemplatePart::Text(METHOD),
             Atom::Target => TemplatePart::Text(TARGET),
             Atom::ServerName => TemplatePart::Text(self.text(TextSource::ServerName)),

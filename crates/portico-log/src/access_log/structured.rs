@@ -112,10 +112,10 @@ fn members(line: &LogLine<'_>, plan: &Plan, clock: &mut Clock, to: &mut Members<
     if let Some(reason) = entry.reason {
         to.text(key!("portico.reason"), reason.name().as_bytes());
     }
-    if let Some(slot) = plan.facts.slot {
+    if let Some(slot) = plan.constants.slot {
         to.number(key!("portico.worker"), slot.into());
     }
-    to.number(key!("process.pid"), plan.facts.pid.into());
+    to.number(key!("process.pid"), plan.constants.pid.into());
 }
 
 impl Members<'_> {

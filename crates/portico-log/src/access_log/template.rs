@@ -97,7 +97,9 @@ fn write_atom(atom: &Atom, line: &LogLine<'_>, plan: &Plan, clock: &mut Clock, o
         Atom::Time => out.extend_from_slice(clock.common(entry.moment.second)),
         Atom::RequestLine => write_request_line(line, out),
         Atom::Path => match line.text(TARGET) {
-            Some(target) => plain(&path_info(split_target(target).0, plan.facts.root_path.as_bytes()), out),
+            Some(target) => {
+                plain(&path_info(split_target(target).0, plan.constants.root_path.as_bytes()), out)
+            }
             None => out.push(b'-'),
         },
         Atom::Query => plain(line.text(TARGET).map_or(b"-", |target| split_target(target).1), out),

@@ -66,8 +66,8 @@ impl Sample {
 
 /// The line of `sample`, whose response is a text of 12 bytes.
 pub(super) fn line(sample: &Sample, wanted: &AccessLogFormat) -> String {
-    let facts = LineConstants { pid: 4711, slot: Some(3), root_path: "/below".to_owned() };
-    let plan = Plan::new(wanted, facts);
+    let constants = LineConstants { pid: 4711, slot: Some(3), root_path: "/below".to_owned() };
+    let plan = Plan::new(wanted, constants);
     let mut fields = Fields::new();
     fields.push(b"Content-Type", b"text/plain");
     let head = ResponseHead { status: 200, fields, length: Some(12), ..ResponseHead::default() };

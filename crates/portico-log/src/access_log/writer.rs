@@ -104,10 +104,10 @@ impl AccessLog {
     ///
     /// # Errors
     /// The file system's, if the file cannot be opened for appending, or the kernel's, if there can be no thread.
-    pub fn open(outputs: Outputs, format: &AccessLogFormat, facts: LineConstants) -> io::Result<Self> {
+    pub fn open(outputs: Outputs, format: &AccessLogFormat, constants: LineConstants) -> io::Result<Self> {
         let file = outputs.lines.as_ref().map(Destination::open).transpose()?;
         let told = file.is_some() || outputs.syslog.is_some();
-        let plan = Plan::new(if told { format } else { &AccessLogFormat::Common }, facts);
+        let plan = Plan::new(if told { format } else { &AccessLogFormat::Common }, constants);
         let plan = if outputs.statsd.is_some() { plan.with_times() } else { plan };
         let plan = Arc::new(if outputs.observer.is_some() { plan.with_times().with_fields() } else { plan });
         let selective = !told && outputs.statsd.is_none();
@@ -212,7 +212,7 @@ impl Outputs {
         if let Some(syslog) = &mut self.syslog {
             // A template may have more than one line: each is a message.
             for line in lines.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
-                syslog.send(Severity::Info, plan.facts.pid, line);
+                syslog.send(Severity::Info, plan.constants.pid, line);
             }
         }
     }

@@ -17,13 +17,13 @@ use rustix::io::{pread, pwrite};
 pub struct SharedCertificates(Arc<OwnedFd>);
 
 /// Bytes that a version may have: a thousand certificates.
-const EDITION_BYTES_MAX: usize = 16 * 1024 * 1024;
+const VERSION_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Its length and its digest stand before it.
 const HEAD_BYTES: usize = 8 + digest::SHA256_OUTPUT_LEN;
 
 /// Room for one version; there are two places.
-const PLACE_BYTES: u64 = (HEAD_BYTES + EDITION_BYTES_MAX) as u64;
+const PLACE_BYTES: u64 = (HEAD_BYTES + VERSION_BYTES_MAX) as u64;
 
 /// How often one is read that changes meanwhile.
 const ATTEMPTS: usize = 5;
@@ -63,7 +63,7 @@ impl SharedCertificates {
         let (length, expected) = head.split_first_chunk::<8>()?;
         let length = usize::try_from(u64::from_ne_bytes(*length)).ok()?;
         let expected = expected.first_chunk()?;
-        (length <= EDITION_BYTES_MAX).then_some((length, *expected))
+        (length <= VERSION_BYTES_MAX).then_some((length, *expected))
     }
 
     fn read_exactly(&self, bytes: &mut [u8], from: u64) -> Option<()> {
@@ -84,7 +84,7 @@ impl SharedCertificates {
     /// # Errors
     /// It is too large, or the system is out of memory: the former version stays.
     pub(super) fn write(&self, content: &[u8]) -> io::Result<()> {
-        if content.len() > EDITION_BYTES_MAX {
+        if content.len() > VERSION_BYTES_MAX {
             return Err(io::Error::other("the certificates are too large together"));
         }
         let number = self.version() + 1;
@@ -153,7 +153,7 @@ mod tests {
     fn the_largest_edition_has_room_in_both_places_and_nobody_takes_it_away() {
         let shared = SharedCertificates::new().unwrap();
         for byte in [1, 2, 3] {
-            let largest = vec![byte; EDITION_BYTES_MAX];
+            let largest = vec![byte; VERSION_BYTES_MAX];
             shared.write(&largest).unwrap();
             assert!(
                 shared
@@ -172,7 +172,7 @@ mod tests {
         assert_eq!(shared.read(), None);
         shared.write_exactly(&u64::MAX.to_ne_bytes(), place(1)).unwrap();
         assert_eq!(shared.read(), None);
-        assert!(shared.write(&vec![0; EDITION_BYTES_MAX + 1]).is_err());
+        assert!(shared.write(&vec![0; VERSION_BYTES_MAX + 1]).is_err());
         assert_eq!(shared.version(), 1);
     }
 }

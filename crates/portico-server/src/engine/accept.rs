@@ -121,8 +121,9 @@ impl Engine {
         self.context.fastcgi.connections_max = self.accepting.descriptor_ceiling.max(1).unsigned_abs();
         (0..listeners.len() as u64).for_each(|index| self.accepting.note(LISTENER | index));
         self.accepting.servers = listeners.iter().map(|listener| Arc::clone(listener.server())).collect();
-        let supply = listeners.iter().find_map(Listener::supply);
-        self.context.tls = supply.map(|supply| Arc::new(Acceptor::new(supply.clone(), &self.context.config)));
+        let certificates = listeners.iter().find_map(Listener::certificates);
+        self.context.tls = certificates
+            .map(|certificates| Arc::new(Acceptor::new(certificates.clone(), &self.context.config)));
         self.context.https_redirect.port =
             listeners.iter().find(|it| it.server().tls).map(|it| it.server().port.clone());
         self.accepting.listeners = listeners;

@@ -67,7 +67,7 @@ const PASS_INTERVAL: Duration = Duration::from_millis(1);
 const PASS_SCAN_MAX: usize = 64;
 
 /// How often one request is handed over at most.
-const HOPS_MAX: u8 = 3;
+const HANDOVERS_MAX: u8 = 3;
 
 /// How soon a source that was left to the siblings is looked at again.
 const LEFT_INTERVAL: Duration = Duration::from_millis(5);
@@ -244,7 +244,7 @@ impl Engine {
                 continue;
             }
             let ready = self.table.get(ticket.id).is_some_and(|connection| {
-                connection.handover_count() < HOPS_MAX
+                connection.handover_count() < HANDOVERS_MAX
                     && connection.waited(now) >= after
                     && !connection.is_abandoned(&self.context)
             });

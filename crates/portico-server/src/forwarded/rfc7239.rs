@@ -32,8 +32,8 @@ pub(super) fn read(policy: &Policy, fields: &ForwardedFields<'_>) -> Result<Forw
     for (_, value) in fields.iter().filter(|(name, _)| name.eq_ignore_ascii_case(b"forwarded")) {
         parse(value, &mut elements)?;
     }
-    let handover_count = elements.iter().rev().map(|element| element.client.unwrap_or(Hop::Unknown));
-    let (client, place) = policy.walk(handover_count);
+    let hops = elements.iter().rev().map(|element| element.client.unwrap_or(Hop::Unknown));
+    let (client, place) = policy.walk(hops);
     let Some(element) = elements.into_iter().rev().nth(place) else { return Ok(Forwarded::default()) };
     let used = policy.used;
     let client = client.filter(|_| used.client);

@@ -24,8 +24,8 @@ impl Lending {
         let interest = if self.sharing.is_some() { Interest::Shared } else { Interest::Accept };
         Accepting::watch(&listeners, &self.reactor, interest)?;
         listeners.iter().for_each(|listener| self.vital().add("a listening socket", listener));
-        if let Some(supply) = listeners.iter().find_map(Listener::supply) {
-            self.vital().add("the memory of certificates", supply);
+        if let Some(certificates) = listeners.iter().find_map(Listener::certificates) {
+            self.vital().add("the memory of certificates", certificates);
         }
         if let Some(sharing) = &self.sharing {
             SharingState::watch(sharing, &self.reactor)?;

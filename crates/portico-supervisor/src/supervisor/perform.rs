@@ -136,10 +136,10 @@ impl Supervisor {
         self.upgrading = None;
         let scoreboard = self.scoreboard.clone();
         let (supervisor, stacks) = (self.pid, Some(stacks));
-        let post = |slot| ChildContext { slot, generation, scoreboard, supervisor, control, stacks };
+        let context = |slot| ChildContext { slot, generation, scoreboard, supervisor, control, stacks };
         match child {
-            Child::Worker(slot) => ProcessRole::Worker(post(slot)),
-            Child::Template(_) => ProcessRole::Template(post(u32::MAX)),
+            Child::Worker(slot) => ProcessRole::Worker(context(slot)),
+            Child::Template(_) => ProcessRole::Template(context(u32::MAX)),
         }
     }
 
