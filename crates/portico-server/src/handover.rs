@@ -95,7 +95,8 @@ pub(crate) struct Metadata {
     pub served: u32,
     /// How often the present request has been handed over.
     pub handover_count: u8,
-    /// In the idle lane until when the client's next bytes are awaited, in the other since when the request waits.
+    /// In the idle queue until when the client's next bytes are awaited; in the other since when the request
+    /// waits.
     pub moment: Instant,
 }
 
@@ -163,13 +164,13 @@ impl Handover {
     }
 
     /// What becomes readable when there is something to take.
-    pub(crate) fn receiver(&self, lane: HandoverQueue) -> BorrowedFd<'_> {
-        self.pair(lane).receiver.as_fd()
+    pub(crate) fn receiver(&self, queue: HandoverQueue) -> BorrowedFd<'_> {
+        self.pair(queue).receiver.as_fd()
     }
 
     /// Whether nothing waits to be taken.
-    pub(crate) fn is_empty(&self, lane: HandoverQueue) -> bool {
-        let mut fds = [PollFd::from_borrowed_fd(self.receiver(lane), PollFlags::IN)];
+    pub(crate) fn is_empty(&self, queue: HandoverQueue) -> bool {
+        let mut fds = [PollFd::from_borrowed_fd(self.receiver(queue), PollFlags::IN)];
         let polled = rustix::event::poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
         polled.is_ok_and(|ready| ready == 0)
     }
@@ -178,7 +179,7 @@ impl Handover {
     /// the present.
     pub(crate) fn send(
         &self,
-        lane: HandoverQueue,
+        queue: HandoverQueue,
         (socket, metadata): (BorrowedFd<'_>, &Metadata),
         pieces: [&[u8]; 3],
         now: Instant,
@@ -191,7 +192,7 @@ impl Handover {
         let sockets = [socket];
         control.push(SendAncillaryMessage::ScmRights(&sockets));
         loop {
-            let sender = &self.pair(lane).sender;
+            let sender = &self.pair(queue).sender;
             return match sendmsg(sender, &message, &mut control, SendFlags::NOSIGNAL) {
                 Ok(_) => Dispatch::Done,
                 Err(Errno::INTR) => continue,
@@ -208,7 +209,7 @@ impl Handover {
     /// Takes what waits longest; `None` if nothing does. `buffer` has room for [`MESSAGE_BYTES_MAX`].
     pub(crate) fn take<'b>(
         &self,
-        lane: HandoverQueue,
+        queue: HandoverQueue,
         buffer: &'b mut [u8],
         now: Instant,
     ) -> Option<HandoverMessage<'b>> {
@@ -218,7 +219,7 @@ impl Handover {
             let flags = RecvFlags::CMSG_CLOEXEC;
             let received = {
                 let mut pieces = [IoSliceMut::new(buffer)];
-                recvmsg(&self.pair(lane).receiver, &mut pieces, &mut control, flags)
+                recvmsg(&self.pair(queue).receiver, &mut pieces, &mut control, flags)
             };
             let (count, truncated) = match received {
                 Ok(message) => (message.bytes, message.flags.contains(ReturnFlags::TRUNC)),
@@ -254,8 +255,8 @@ impl Handover {
         }
     }
 
-    fn pair(&self, lane: HandoverQueue) -> &SocketPair {
-        match lane {
+    fn pair(&self, queue: HandoverQueue) -> &SocketPair {
+        match queue {
             HandoverQueue::Idle => &self.idle,
             HandoverQueue::Ready => &self.ready,
         }

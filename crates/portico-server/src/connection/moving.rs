@@ -55,8 +55,8 @@ impl Connection {
             && !(self.io.is_failed() || self.framing_lost || self.io.peer_closed)
     }
 
-    /// What is to be told of it in `lane`; `None` if it is at something that does not go there.
-    pub(crate) fn metadata(&self, lane: HandoverQueue, listener: u32) -> Option<Metadata> {
+    /// What is to be told of it in `queue`; `None` if it is at something that does not go there.
+    pub(crate) fn metadata(&self, queue: HandoverQueue, listener: u32) -> Option<Metadata> {
         // Every field: one that is added must travel, or have its place among those that need not.
         let Self {
             // What was judged of the client and counted of its requests goes along.
@@ -81,7 +81,7 @@ impl Connection {
         let SocketIo { transport, session: _, watched: _, noted: _, is_opening: _ } = carrier.socket_io()?;
         // Nothing else of a client can have been established where nothing of TLS has been spoken.
         let Client { peer, trusted, tls: _, destination, listener: _ } = &**client;
-        let (handover_count, moment) = match (lane, exchange) {
+        let (handover_count, moment) = match (queue, exchange) {
             (HandoverQueue::Idle, _) => (0, due.map(|(_, at)| at)?),
             (HandoverQueue::Ready, Some(exchange)) => {
                 (exchange.handover_count + 1, exchange.moments.arrived?)
@@ -102,7 +102,7 @@ impl Connection {
 
     /// The connection that has come as `message`, through the listener of `server`. Its bytes are not used yet.
     pub(crate) fn unpack(
-        lane: HandoverQueue,
+        queue: HandoverQueue,
         message: HandoverMessage<'_>,
         server: Arc<Server>,
         context: &EngineContext,
@@ -115,7 +115,7 @@ impl Connection {
         let transport = Transport::from_socket(socket, is_unix);
         let mut connection = Self { served, ..Self::of(Arc::new(client), transport, context) };
         connection.io.inbox = bytes.to_vec();
-        match lane {
+        match queue {
             HandoverQueue::Idle => {
                 let between = served > 0 && bytes.is_empty();
                 let deadline = if between { Deadline::KeepAlive } else { Deadline::Head };

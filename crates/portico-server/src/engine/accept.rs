@@ -30,8 +30,8 @@ pub(crate) struct Accepting {
 /// Marks a token as a listener's; a connection's generation stays below this bit.
 pub(super) const LISTENER: u64 = 1 << 63;
 
-/// Marks such a token further, as that of a lane by which other workers hand connections over.
-pub(super) const LANE: u64 = 1 << 62;
+/// Marks such a token further, as that of a queue through which other workers hand connections over.
+pub(super) const HANDOVER: u64 = 1 << 62;
 
 /// Connections taken from one listener before others get their turn.
 const ACCEPTS_MAX: usize = 64;
@@ -127,7 +127,7 @@ impl Engine {
         self.context.https_redirect.port =
             listeners.iter().find(|it| it.server().tls).map(|it| it.server().port.clone());
         self.accepting.listeners = listeners;
-        self.note_lanes();
+        self.note_handover_queues();
     }
 
     /// Serves a client that has not come through a listener.
@@ -144,11 +144,11 @@ impl Engine {
         peer: Peer,
         server: Arc<Server>,
     ) -> Option<ConnectionId> {
-        self.seat(Connection::new(transport, peer, server, &self.context))
+        self.add_connection(Connection::new(transport, peer, server, &self.context))
     }
 
     /// Gives `connection` its place, and has it work on what has come; `None` if it has ended.
-    pub(super) fn seat(&mut self, mut connection: Connection) -> Option<ConnectionId> {
+    pub(super) fn add_connection(&mut self, mut connection: Connection) -> Option<ConnectionId> {
         let id = self.table.reserve();
         // Most clients have sent their request by now. What is read before the socket is watched makes no event.
         let step = match connection.is_opening() {
@@ -168,10 +168,10 @@ impl Engine {
         self.context.draining || self.context.retiring
     }
 
-    /// Accepts what waits on the listener with this token, or takes what does in this lane.
+    /// Accepts what waits on the listener with this token, or takes what does in this handover queue.
     pub(super) fn accept(&mut self, token: u64) {
-        if token & LANE != 0 {
-            return self.take_from_lane(token);
+        if token & HANDOVER != 0 {
+            return self.take_handed_over(token);
         }
         if self.accepting.paused_until.is_some() || self.leaves(token) {
             return; // The event is from before the pause.

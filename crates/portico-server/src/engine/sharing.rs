@@ -2,8 +2,8 @@
 //!
 //! Four ways lead to a thread that is free in another worker. New connections are left in the listeners' backlog
 //! while all threads are busy here and one is free there. Requests that wait here are passed on through the ready
-//! lane of the [`Handover`](crate::handover::Handover). When this worker retires, connections between requests go
-//! through the idle lane. And after each connection that it has accepted the engine goes to the end of the queue
+//! queue of the [`Handover`](crate::handover::Handover). When this worker retires, connections between requests go
+//! through its idle queue. And after each connection that it has accepted the engine goes to the end of the queue
 //! in which the kernel keeps the pollers of a listener.
 //!
 //! No wake-up is lost by leaving something alone. Shared sources are watched exclusively: the kernel wakes one
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use portico_log::Occurrences;
 use portico_net::{Interest, Reactor, Transport};
 
-use super::accept::{LANE, LISTENER};
+use super::accept::{HANDOVER, LISTENER};
 use super::{Engine, earlier};
 use crate::connection::{Connection, ConnectionId};
 use crate::handover::{BYTES_MAX, Dispatch, HandoverQueue, Load, MESSAGE_BYTES_MAX, Sharing};
@@ -75,16 +75,16 @@ const LEFT_INTERVAL: Duration = Duration::from_millis(5);
 /// How often that is put off: a sibling that says it has a free thread and takes nothing is not relied on.
 const LOOKS_MAX: u32 = 4;
 
-/// Connections taken from a lane before others get their turn.
+/// Connections taken from a handover queue before others get their turn.
 const TAKES_MAX: usize = 64;
 
-/// How soon a full lane is tried again.
+/// How soon a full handover queue is tried again.
 const FULL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Connections from listeners that this worker has not.
 static FOREIGN: Occurrences = Occurrences::new();
 
-const LANES: [HandoverQueue; 2] = [HandoverQueue::Idle, HandoverQueue::Ready];
+const HANDOVER_QUEUES: [HandoverQueue; 2] = [HandoverQueue::Idle, HandoverQueue::Ready];
 
 impl SharingState {
     /// A member whose siblings know nothing of it yet.
@@ -110,10 +110,10 @@ impl SharingState {
     /// # Errors
     /// The kernel's, when memory or the user's watches have run out.
     pub(crate) fn watch(sharing: &Sharing, reactor: &Reactor) -> std::io::Result<()> {
-        let mut lanes = LANES.into_iter();
-        lanes.try_for_each(|lane| {
-            reactor.vital().add("a socket to other workers", sharing.handover.receiver(lane));
-            reactor.register(sharing.handover.receiver(lane), token(lane), Interest::Shared)
+        let mut queues = HANDOVER_QUEUES.into_iter();
+        queues.try_for_each(|queue| {
+            reactor.vital().add("a socket to other workers", sharing.handover.receiver(queue));
+            reactor.register(sharing.handover.receiver(queue), token(queue), Interest::Shared)
         })
     }
 
@@ -134,8 +134,8 @@ impl SharingState {
     }
 }
 
-fn token(lane: HandoverQueue) -> u64 {
-    LISTENER | LANE | lane as u64
+fn token(queue: HandoverQueue) -> u64 {
+    LISTENER | HANDOVER | queue as u64
 }
 
 impl Engine {
@@ -192,10 +192,10 @@ impl Engine {
         }
     }
 
-    /// Looks at the lanes: what they were told of before there were listeners was passed over.
-    pub(super) fn note_lanes(&mut self) {
+    /// Looks at the handover queues: what they were told of before there were listeners was passed over.
+    pub(super) fn note_handover_queues(&mut self) {
         if self.member.is_some() {
-            LANES.into_iter().for_each(|lane| self.accepting.note(token(lane)));
+            HANDOVER_QUEUES.into_iter().for_each(|queue| self.accepting.note(token(queue)));
         }
     }
 
@@ -220,7 +220,7 @@ impl Engine {
 
     /// Passes the requests that wait longest, and for which there is no thread here, to siblings that have one.
     fn pass_on(&mut self) {
-        // Who has given up the lanes must not use them: what nobody takes, the sender takes back.
+        // Who has given up these queues must not use them: what nobody takes, the sender takes back.
         let ending = self.is_ending();
         let Some(member) = &mut self.member else { return };
         let free = member.free_threads();
@@ -230,7 +230,7 @@ impl Engine {
         let interval = if member.unhurried { PASS_INTERVAL } else { PASS_AFTER };
         member.pass_at = Some(self.context.now + interval);
         if !member.sharing.handover.is_empty(HandoverQueue::Ready) {
-            // What is in the lane already has the first claim to their threads. If it stays there, as when a
+            // What is in the queue already has the first claim to their threads. If it stays there, as when a
             // worker is killed that was to take it, this one takes it.
             return self.put_off(token(HandoverQueue::Ready));
         }
@@ -257,22 +257,22 @@ impl Engine {
     }
 
     /// Sends connection `id` off if that is possible; it is no longer ours then.
-    fn send(&mut self, lane: HandoverQueue, id: ConnectionId) -> SendOutcome {
+    fn send(&mut self, queue: HandoverQueue, id: ConnectionId) -> SendOutcome {
         let Some(member) = &self.member else { return SendOutcome::Stays };
         let Some(connection) = self.table.take(id) else { return SendOutcome::Stays };
         let sent = {
             let listener = self.accepting.number_of(&connection.client().listener);
-            let pieces = match lane {
+            let pieces = match queue {
                 HandoverQueue::Idle => connection.pack_idle(),
                 HandoverQueue::Ready => connection.pack_request(),
             };
             let length = |pieces: &[&[u8]; 3]| pieces.iter().map(|piece| piece.len()).sum::<usize>();
             let pieces = pieces.filter(|pieces| length(pieces) <= BYTES_MAX);
-            let metadata = listener.and_then(|listener| connection.metadata(lane, listener));
+            let metadata = listener.and_then(|listener| connection.metadata(queue, listener));
             match (metadata, pieces, connection.socket()) {
                 (Some(metadata), Some(pieces), Some(socket)) => {
                     let now = self.context.now;
-                    match member.sharing.handover.send(lane, (socket, &metadata), pieces, now) {
+                    match member.sharing.handover.send(queue, (socket, &metadata), pieces, now) {
                         Dispatch::Done => SendOutcome::Gone,
                         Dispatch::Full => SendOutcome::Full,
                         Dispatch::Refused => SendOutcome::Stays,
@@ -300,18 +300,21 @@ impl Engine {
         SendOutcome::Gone
     }
 
-    /// Takes what siblings have handed over in the lane with this token, if there is room for it here.
-    pub(super) fn take_from_lane(&mut self, lane_token: u64) {
-        let lane =
-            if lane_token == token(HandoverQueue::Idle) { HandoverQueue::Idle } else { HandoverQueue::Ready };
+    /// Takes what siblings have handed over in the handover queue with this token, if there is room for it here.
+    pub(super) fn take_handed_over(&mut self, queue_token: u64) {
+        let queue = if queue_token == token(HandoverQueue::Idle) {
+            HandoverQueue::Idle
+        } else {
+            HandoverQueue::Ready
+        };
         if self.accepting.paused_until().is_some() {
-            self.put_off(lane_token); // Without a descriptor for it the kernel would close what comes.
-        } else if lane == HandoverQueue::Idle || !self.leaves(lane_token) {
-            self.take_parcels(lane);
+            self.put_off(queue_token); // Without a descriptor for it the kernel would close what comes.
+        } else if queue == HandoverQueue::Idle || !self.leaves(queue_token) {
+            self.take_messages(queue);
         }
     }
 
-    fn take_parcels(&mut self, lane: HandoverQueue) {
+    fn take_messages(&mut self, queue: HandoverQueue) {
         if !self.accepting.is_listening() {
             return; // It is looked at again when the engine begins to listen.
         }
@@ -319,21 +322,21 @@ impl Engine {
         let mut buffer = std::mem::take(&mut member.buffer);
         buffer.resize(MESSAGE_BYTES_MAX, 0);
         let mut taken = 0;
-        while taken < TAKES_MAX && self.take_parcel(lane, &mut buffer) {
+        while taken < TAKES_MAX && self.take_message(queue, &mut buffer) {
             taken += 1;
         }
         if let Some(member) = &mut self.member {
             member.buffer = buffer;
         }
         if taken == TAKES_MAX {
-            self.accepting.note(token(lane));
+            self.accepting.note(token(queue));
         }
     }
 
     /// Takes one; `false` if there is none.
-    fn take_parcel(&mut self, lane: HandoverQueue, buffer: &mut [u8]) -> bool {
+    fn take_message(&mut self, queue: HandoverQueue, buffer: &mut [u8]) -> bool {
         let Some(member) = &self.member else { return false };
-        let Some(message) = member.sharing.handover.take(lane, buffer, self.context.now) else {
+        let Some(message) = member.sharing.handover.take(queue, buffer, self.context.now) else {
             return false;
         };
         let Some(server) = self.accepting.server(message.metadata.listener) else {
@@ -347,10 +350,10 @@ impl Engine {
             return true;
         };
         let scarce = message.socket.as_raw_fd() >= self.accepting.descriptor_ceiling();
-        let mut connection = Connection::unpack(lane, message, server, &self.context);
+        let mut connection = Connection::unpack(queue, message, server, &self.context);
         self.count_moved(&mut connection);
         self.context.counters.taken_over += 1;
-        let newest = self.seat(connection);
+        let newest = self.add_connection(connection);
         if scarce {
             self.make_room("they are nearly used up", newest);
         }
@@ -395,26 +398,26 @@ impl Engine {
         self.member.as_ref().is_some_and(|member| member.sharing.siblings.has_ready())
     }
 
-    /// Closes listeners and lanes. What had come for all workers and was told to this one is taken.
+    /// Closes listeners and handover queues. What had come for all workers and was told to this one is taken.
     pub(super) fn close_shared(&mut self) {
         if let Some(member) = &mut self.member
             && self.accepting.is_listening()
         {
-            for lane in LANES {
-                self.reactor.vital().remove(member.sharing.handover.receiver(lane));
-                if let Err(error) = self.reactor.deregister(member.sharing.handover.receiver(lane)) {
+            for queue in HANDOVER_QUEUES {
+                self.reactor.vital().remove(member.sharing.handover.receiver(queue));
+                if let Err(error) = self.reactor.deregister(member.sharing.handover.receiver(queue)) {
                     self.context.reports.unwatched("what siblings hand over", &error);
                 }
             }
             (member.left, member.look_at) = (Vec::new(), None);
-            for lane in LANES {
-                self.take_parcels(lane);
+            for queue in HANDOVER_QUEUES {
+                self.take_messages(queue);
             }
         }
         self.close_listeners();
     }
 
-    /// Hands connections that are between requests to siblings, as many as the lane takes now.
+    /// Hands connections that are between requests to siblings, as many as the queue takes now.
     fn hand_on(&mut self) {
         if !self.has_sibling() {
             return self.drain_instead();

@@ -160,7 +160,7 @@ fn a_connection_that_moves_counts_where_it_is_and_is_not_judged_again() {
         (0, 0),
         "nothing counts there any more"
     );
-    staying.note_lanes();
+    staying.note_handover_queues();
     staying.advance();
     assert_eq!((staying.table.len(), staying.clients.count()), (2, 2), "beyond what one that comes may have");
     for id in staying.table.ids() {

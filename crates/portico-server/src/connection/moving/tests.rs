@@ -101,21 +101,21 @@ fn arrived(connection: &Connection) -> Option<Instant> {
 }
 
 /// Sends `connection` through a queue in the kernel, to a worker that is not the one it was in.
-fn moved(connection: &Connection, lane: HandoverQueue, context: &mut EngineContext) -> Connection {
+fn moved(connection: &Connection, queue: HandoverQueue, context: &mut EngineContext) -> Connection {
     let handover = Handover::new().unwrap();
-    let pieces = match lane {
+    let pieces = match queue {
         HandoverQueue::Idle => connection.pack_idle(),
         HandoverQueue::Ready => connection.pack_request(),
     };
     let socket = connection.socket().unwrap();
-    let metadata = connection.metadata(lane, 0).unwrap();
-    let sent = handover.send(lane, (socket.as_fd(), &metadata), pieces.expect("it can go"), context.now);
+    let metadata = connection.metadata(queue, 0).unwrap();
+    let sent = handover.send(queue, (socket.as_fd(), &metadata), pieces.expect("it can go"), context.now);
     assert_eq!(sent, Dispatch::Done);
     let mut buffer = vec![0; MESSAGE_BYTES_MAX];
-    let message = handover.take(lane, &mut buffer, context.now).unwrap();
-    let mut there = Connection::unpack(lane, message, Arc::clone(&connection.client.listener), context);
+    let message = handover.take(queue, &mut buffer, context.now).unwrap();
+    let mut there = Connection::unpack(queue, message, Arc::clone(&connection.client.listener), context);
     let step = there.receive_more(context);
-    assert_eq!(step, if lane == HandoverQueue::Ready { Step::Ready } else { Step::Keep });
+    assert_eq!(step, if queue == HandoverQueue::Ready { Step::Ready } else { Step::Keep });
     there
 }
 
@@ -123,9 +123,9 @@ fn close(one: Instant, other: Instant) -> bool {
     one.max(other) - one.min(other) < Duration::from_secs(1)
 }
 
-fn compare(here: &Connection, there: &Connection, lane: HandoverQueue) {
-    assert_eq!(facts(here), facts(there), "{lane:?}");
-    match lane {
+fn compare(here: &Connection, there: &Connection, queue: HandoverQueue) {
+    assert_eq!(facts(here), facts(there), "{queue:?}");
+    match queue {
         HandoverQueue::Idle => {
             assert!(close(here.due.unwrap().1, there.due.unwrap().1));
             assert_eq!(there.handover_count(), 0);

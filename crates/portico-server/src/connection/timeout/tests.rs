@@ -121,22 +121,22 @@ fn a_response_begun_before_a_drain_ends_its_connection_also_after_an_edge_withou
 /// The connection of `fixture` as it arrives in another worker.
 fn moved(
     fixture: &Fixture<UnixStream>,
-    lane: HandoverQueue,
+    queue: HandoverQueue,
     arguments: &[&str],
 ) -> (Fixture<UnixStream>, Step) {
     let mut there = self::fixture(arguments);
     there.context.now = fixture.context.now;
     // With a client of its own.
     let socket = there.connection.socket().unwrap().try_clone_to_owned().unwrap();
-    let pieces = match lane {
+    let pieces = match queue {
         HandoverQueue::Idle => fixture.connection.pack_idle(),
         HandoverQueue::Ready => fixture.connection.pack_request(),
     };
     let bytes = pieces.expect("it can go").concat();
     let message =
-        HandoverMessage { socket, metadata: fixture.connection.metadata(lane, 0).unwrap(), bytes: &bytes };
+        HandoverMessage { socket, metadata: fixture.connection.metadata(queue, 0).unwrap(), bytes: &bytes };
     let server = Arc::clone(&fixture.connection.client().listener);
-    there.connection = Connection::unpack(lane, message, server, &there.context);
+    there.connection = Connection::unpack(queue, message, server, &there.context);
     let step = there.connection.receive(&mut there.context);
     (there, step)
 }
