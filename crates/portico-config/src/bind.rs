@@ -7,8 +7,8 @@
 //! address = [ "tcp://" ] tcp / "unix:" [ "//" ] path / "fd://" ( number / name )
 //! tcp     = "" / host / [ host ] ":" port / "[" IPv6address "]" [ ":" port ]
 //! ```
-//! A missing port is 8000, whatever the scheme, and a missing host `0.0.0.0`. `inherited` has put numbers for
-//! the names before.
+//! A missing port is 8000, whatever the scheme, and a missing host `0.0.0.0`. `systemd.rs` has replaced the
+//! names of descriptors by numbers before.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;

@@ -1,6 +1,6 @@
 //! Values as gunicorn takes them, for what is said in its ways: gunicorn.conf.py, GUNICORN_CMD_ARGS, and its own
-//! options on the command line. Whatever starts under gunicorn is not refused for its spelling here; what counts
-//! otherwise than it was written is a warning.
+//! options on the command line. A spelling that gunicorn accepts is accepted. If the value used differs from the
+//! one written, a warning says so.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Variables of the environment that are hardly anything but a setting's, misspelt.
+//! Environment variables that are probably misspelt names of settings.
 
 use crate::setting::Setting;
 use crate::settings;

@@ -1,5 +1,5 @@
-//! The words that ask for something else than to serve and to ask a running portico: `portico config` and its
-//! like. Each is the first argument; a module of that name is served as `check:app`.
+//! Commands that neither serve nor talk to a running server, such as `portico config`. Each is the first argument;
+//! a module of that name is served as `check:app`.
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -1,9 +1,9 @@
 //! The output of a log: nobody who logs waits for whoever reads it.
 //!
 //! A record is written at once by whoever logs it, where the sink takes it: nothing is lost with a process that
-//! ends in the next moment. Where it does not, the record waits, bounded, for a thread that waits for the reader,
-//! and that there is as long as it has to; in a process that must have one thread, for the next record or the next
-//! look ([`LogOutput::proceed`]).
+//! ends in the next moment. Otherwise the record waits in a bounded queue. A thread that exists only while records
+//! wait writes them when the reader is ready. A process that must have one thread writes them at the next record
+//! or the next look ([`LogOutput::proceed`]).
 
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,7 +1,7 @@
 //! Sockets and what is spoken on them below HTTP: readiness, bound sockets, the byte pipe to a peer, TLS, the
 //! header of the PROXY protocol.
 //!
-//! Knows no request. `portico-server` has the connections that these sockets are of.
+//! Knows no request. The connections that use these sockets are in `portico-server`.
 #![deny(unreachable_pub)]
 
 mod listener;

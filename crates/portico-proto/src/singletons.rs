@@ -1,7 +1,7 @@
 //! Fields that a request has once at most, though a peer can send them twice.
 //!
-//! Of two values a filter in front may have judged one and the application may read the other, and a list of both
-//! is a third. So those that decide how a request or its body is read are refused where they come twice with
+//! If a field comes twice, a filter in front may check one value while the application reads the other, or reads
+//! both as a list. So those that decide how a request or its body is read are refused where they come twice with
 //! different values, and are one field where the values are the same. [`TABLE`] lists them. Host, Content-Length
 //! and Transfer-Encoding, on which the framing and the routing depend, must not even be repeated: `framing`
 //! refuses them.

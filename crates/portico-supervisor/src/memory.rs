@@ -1,4 +1,5 @@
-//! What a process weighs, and what its control group allows and has killed, as the kernel's files tell it.
+//! How much memory a process uses, how much its control group allows, and how many processes were killed for
+//! exceeding that, as the kernel's files tell it.
 //!
 //! `root` is where `/proc` and `/sys` are: `/`, but for tests. Everything is optional: a container may hide any of
 //! these files.

@@ -4,8 +4,8 @@
 //! holds is refused. Whatever else stands in it was left behind, also if some other program has the number by now,
 //! as happens in containers, which start counting anew.
 //!
-//! The file's folder may be the workers' user's: what that puts there is not followed, and what it says is not
-//! believed of a process of its own.
+//! The folder may belong to the workers' user: links that this user makes there are not followed, and a pid file
+//! of this user's that names one of its own processes is not believed.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};

@@ -1,5 +1,5 @@
-//! Whether the hub of an application turns, and which call keeps it from that if not: the time of the others does
-//! not run meanwhile. One that computes costs its own timeout, and not those of all that wait beside it.
+//! Whether the hub still switches between greenlets and, if not, which call prevents it. Meanwhile the timeouts of
+//! all other calls stand still. One that computes costs its own timeout, and not those of all that wait beside it.
 //!
 //! Decides only: whoever owns it asks the hub and the interpreter, and says what they have answered.
 

@@ -1,7 +1,7 @@
 //! How soon a thread that computes gives the interpreter to others: Python's switch interval, 5 ms by default.
 //!
-//! Each time that a request needs the interpreter, it waits that long for one that computes without end, several
-//! times each. While a call runs for long and the interpreter is hard to get, the interval is made short, and all
+//! A request needs the interpreter several times. Each time it waits for one whole interval if another call
+//! computes. While a call runs for long and the interpreter is hard to get, the interval is made short, and all
 //! others go on nearly as before; calls that are short are not cut into pieces for nothing.
 //!
 //! Decides only: whoever owns it sets the interval.

@@ -1,8 +1,8 @@
 //! Records between two looks of the log's thread, copied small and close together.
 //!
-//! Nothing of a request outlives it here: keeping the heads themselves alive until they are written would cost a
-//! busy server its warm memory. What a request has in common with the one before, all but its time as a rule, is
-//! there once.
+//! Nothing of a request outlives it here: keeping the heads themselves alive until they are written would keep a
+//! busy server from reusing memory that is still in the processor's cache. What a request has in common with the
+//! one before, all but its time as a rule, is there once.
 
 use std::net::{IpAddr, SocketAddr};
 

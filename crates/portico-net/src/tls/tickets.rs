@@ -1,8 +1,8 @@
 //! Session tickets (RFC 5077, RFC 8446 section 4.6.1): sealed with keys that all workers share.
 //!
 //! There are three keys: the next one, so that every worker has it before any uses it; the present one; the former
-//! one, whose tickets are still taken. A ticket is good for as long as a key is the present one, at least, and its
-//! key is gone, wherever it was, when it has been the former one for as long.
+//! one, whose tickets are still taken. A ticket is valid for at least one rotation period. Its key stays one more
+//! period as the former key and is then erased everywhere.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! What a worker does at signals and at its supervisor's commands, and how it ends. Without the interpreter: the
-//! application may keep that to itself.
+//! What a worker does at signals and at its supervisor's commands, and how it ends. It never needs the
+//! interpreter, which code of the application may hold for long.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};

@@ -1,8 +1,8 @@
 //! Application threads that wait for a client to take its response.
 //!
 //! They may while other threads are free. When they are needed, those whose response goes to a file are asked to
-//! go on, one after the other: they share the interpreter, so that all together would all be done when the last
-//! one is. That begins when every thread is in a call and half of them wait, so that the next request finds one.
+//! go on, one after the other: they share the interpreter; if all went on at once, all would finish as late as the
+//! last. That begins when every thread is in a call and half of them wait, so that the next request finds one.
 //!
 //! Of those that can put their response nowhere, at most half of the threads go on waiting when requests do, and
 //! those that have waited longest are dismissed: their clients are cut. A thread that makes a response without a
