@@ -30,7 +30,7 @@ pub struct LogTemplate {
     pieces: Vec<Piece>,
 }
 
-/// A part of a [`LogTemplate`], in its order: text, or something of the request.
+/// A part of a `LogTemplate`, in its order: text, or something of the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Piece {
     /// Stands for itself.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[derive(Debug, Default)]
 pub struct ActiveCalls(Mutex<Vec<Arc<ActiveCall>>>);
 
-/// One thread's: the number of its call, or [`FREE`].
+/// One thread's: the number of its call, or `FREE`.
 #[derive(Debug)]
 pub struct ActiveCall(AtomicU64);
 

@@ -81,9 +81,9 @@ pub enum TemplatePart {
     Text(usize),
     /// The user in the text of that number.
     User(usize),
-    /// The trace's or the span's id in the text of that number.
+    /// The id of the trace that the text of that number names.
     Trace(usize),
-    /// See [`Part::Trace`].
+    /// The id of the span that it names.
     Span(usize),
     /// The request's id, the text of that number if it is its own.
     Id(usize),
