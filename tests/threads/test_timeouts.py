@@ -13,6 +13,7 @@ import pytest
 
 from harness.http_client import Client, request_bytes
 from harness.interpreter import HAS_GIL
+from harness.sockets import wait_blocked
 
 STUCK = "apps.stuck:application"
 TIMEOUT = 0.6
@@ -120,7 +121,8 @@ def test_waiting_for_a_slow_reader_is_not_counted(serve):
     with server.connect(receive_buffer=4096) as client:
         client.send(request_bytes(target="/large?blocks=200"))
         client.read_line()
-        time.sleep(3 * TIMEOUT)
+        wait_blocked(client)
+        time.sleep(3 * TIMEOUT)  # The call waits for longer than it may compute.
         client.buffer = b"HTTP/1.1 200 OK\r\n" + client.buffer
         assert len(client.read_response().body) == 200 * 65536
 
