@@ -22,6 +22,8 @@ from harness.rendezvous import wait_until
 from harness.server import LineCollector, server_environment
 
 LISTENING = re.compile(r"Listening at: http://([0-9.]+|\[::1\]):(\d+)")
+RELOAD_SECONDS = 0.5  # In which a change would have been seen.
+BEYOND_TIMEOUTS = 1.5  # Seconds at the debugger: whoever counts them takes the process for stuck.
 MANAGE = """\
 import os, sys
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mysite.settings")
@@ -191,7 +193,7 @@ def test_runserver_options(command, django_project):
     assert running.get().body == b"version 1"
     assert running.get("/static/blog/site.css").status == 404, running.text
     (django_project / "blog/views.py").write_text(VIEWS.format(2))
-    time.sleep(0.5)
+    time.sleep(RELOAD_SECONDS)
     assert running.get().body == b"version 1"
     assert "1 thread" in running.text
     running.interrupt()
@@ -311,7 +313,7 @@ def test_a_debugger_waits_at_the_terminal(terminal, options):
         server.expect(r"\(Pdb\) ")
         server.type("p secret\r")
         server.expect(r"42\s")
-        time.sleep(1.5)
+        time.sleep(BEYOND_TIMEOUTS)
         server.type("secret = 43\rc\r")
         assert client.read_response().body == b"43"
     server.type("\x03")

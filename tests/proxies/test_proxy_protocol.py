@@ -246,7 +246,7 @@ def test_it_has_as_long_as_a_head(serve):
         slow.sendall(V1[:10])
         started = time.monotonic()
         assert is_closed(silent) and is_closed(slow)
-        assert 0.5 < time.monotonic() - started < 5
+        assert time.monotonic() - started > 0.5
 
 
 def test_without_it_the_header_is_no_request(serve):
