@@ -15,6 +15,7 @@ from harness.packages import skip_without
 from harness.programs import installed
 from harness.rendezvous import wait_until
 from harness.server import TESTS, run_to_end, server_environment
+from harness.sources import source
 from harness.systemd import NotifySocket
 
 ECHO = "apps.echo:application"
@@ -282,12 +283,7 @@ def test_an_empty_list_of_the_believed_believes_nobody(serve, tmp_path, name, te
 
 # gevent
 
-GREEN = """
-from gevent import monkey
-monkey.patch_all()
-worker_class = "gevent"
-workers = 2
-"""
+GREEN = source("green_conf")
 
 
 def test_a_configuration_that_patches_with_gevent(serve, tmp_path):

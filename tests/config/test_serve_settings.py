@@ -8,21 +8,9 @@ import sys
 import pytest
 
 import portico
+from harness.sources import source
 
-TWICE = """
-import os, signal, threading
-import portico
-
-def application(environ, start_response):
-    raise AssertionError("nothing is served here")
-
-before = signal.getsignal(signal.SIGTERM), signal.set_wakeup_fd(-1)
-for _ in range(2):
-    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
-    portico.serve(application, bind="127.0.0.1:0")
-    print("returned", flush=True)
-assert (signal.getsignal(signal.SIGTERM), signal.set_wakeup_fd(-1)) == before
-"""
+TWICE = source("serve_twice")
 
 
 def application(environ, start_response):

@@ -14,6 +14,7 @@ import pytest
 from harness.http_client import Client
 from harness.ports import free_port_everywhere
 from harness.server import TESTS, run_to_end
+from harness.sources import source
 
 ECHO = "apps.echo:application"
 
@@ -131,13 +132,7 @@ def test_inherited_descriptor(serve):
 
 
 # What systemd does between fork and exec: the sockets become 3 and up, and LISTEN_PID says whose they are.
-ACTIVATE = """
-import os, sys
-for descriptor, passed in enumerate(sys.argv[1].split(","), 3):
-    os.dup2(int(passed), descriptor)
-os.environ["LISTEN_PID"] = str(os.getpid())
-os.execvp(sys.argv[2], sys.argv[2:])
-"""
+ACTIVATE = source("activate")
 
 
 @pytest.mark.parametrize(("bind", "served"), [(None, ["web", "admin"]), ("fd://admin", ["admin"])])

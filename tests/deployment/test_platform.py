@@ -26,29 +26,10 @@ from harness.ports import HOST, free_port, free_port_everywhere
 from harness.process import Process, read_or_empty
 from harness.rendezvous import wait_until
 from harness.server import TESTS, run_to_end
+from harness.sources import source
 
 # Tells what the worker is.
-APP = """
-import json, os, threading
-AT_IMPORT = {"uid": os.getuid(), "environ": dict(os.environ)}
-def application(environ, start_response):
-    told = {
-        "at_import": AT_IMPORT,
-        "ids": [*os.getresuid(), *os.getresgid()],
-        "groups": os.getgroups(),
-        "descriptors": len(os.listdir("/proc/self/fd")),
-        "pid": os.getpid(),
-        "threads": sum(thread.name.startswith("portico-") for thread in threading.enumerate()),
-        "session": os.getsid(0),
-        "umask": os.umask(0o22),
-        "length": len(environ["wsgi.input"].read()),
-    }
-    os.umask(told["umask"])
-    print("printed by the application", flush=True)
-    body = json.dumps(told).encode()
-    start_response("200 OK", [("Content-Length", str(len(body)))])
-    return [body]
-"""
+APP = source("platform_app")
 
 
 @pytest.fixture
@@ -377,14 +358,7 @@ paste.app_factory = factory:make
 paste.app_factory = factory:make
 word = other
 """
-FACTORY = """
-def make(global_conf, **local_conf):
-    answer = (local_conf.get("word") or global_conf["greeting"]).encode()
-    def application(environ, start_response):
-        start_response("200 OK", [("Content-Length", str(len(answer)))])
-        return [answer]
-    return application
-"""
+FACTORY = source("paste_factory")
 
 
 @pytest.mark.parametrize(

@@ -27,18 +27,13 @@ from harness.process import Process, read_or_empty
 from harness.rendezvous import wait_until
 from harness.scoreboard import PID, SUPERVISOR_PID, SUPERVISOR_WORDS
 from harness.server import TESTS, run_to_end
+from harness.sources import source
 
 pytestmark = ROOT
 
 NOBODY = pwd.getpwnam("nobody")
 
-APP = """
-import json, os
-def application(environ, start_response):
-    body = json.dumps({"uid": os.geteuid(), "pid": os.getpid()}).encode()
-    start_response("200 OK", [("Content-Length", str(len(body)))])
-    return [body]
-"""
+APP = source("privileges_app")
 
 # What a module, a configuration file or a hook of nobody's does, wherever it is run: it says as whom.
 WITNESS = """
@@ -140,18 +135,7 @@ def answers_as(server) -> int:
 
 # (a) Imports
 
-AUDIT = """
-import os, sys
-_log = os.open(os.environ["TEST_AUDIT"], os.O_WRONLY | os.O_APPEND)
-def _note(event, arguments):
-    if os.geteuid() or event not in ("import", "open"):
-        return
-    if event == "import":
-        os.write(_log, f"{os.getpid()} import {arguments[0]} {arguments[2]}\\n".encode())
-    elif isinstance(arguments[0], str):
-        os.write(_log, f"{os.getpid()} open {arguments[0]}\\n".encode())
-sys.addaudithook(_note)
-"""
+AUDIT = source("audit_site")
 
 
 class Audit:

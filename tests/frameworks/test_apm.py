@@ -17,6 +17,7 @@ from harness.collector import Collector, attributes
 from harness.documentation import ROOT, python_block
 from harness.process import Process
 from harness.rendezvous import wait_until
+from harness.sources import source
 
 GUIDE = ROOT / "docs/guides/observability.md"
 BIN = Path(sys.executable).parent
@@ -25,37 +26,11 @@ PRELOAD = pytest.mark.parametrize("preload", [(), ("--preload",)], ids=["", "pre
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e47{:02x}", "00f067aa0ba902b7"
 REQUESTS = 20
 
-SHOP = """
-from flask import Flask, request
-app = Flask("shop")
+SHOP = source("flask_shop")
 
-@app.get("/item/<int:number>")
-def item(number):
-    return {"number": number, "traceparent": request.headers.get("traceparent")}
+PLAIN = source("plain_shop")
 
-@app.get("/broken")
-def broken():
-    raise ValueError("planted error")
-"""
-
-PLAIN = """
-from apps.routes import plain
-def app(environ, start_response):
-    return plain(start_response, environ["HTTP_TRACEPARENT"])
-"""
-
-COUNTED = """
-from prometheus_client import Counter, Gauge
-from apps.routes import plain
-requests = Counter("requests", "Answered requests")
-alive = Gauge("alive", "Workers", multiprocess_mode="livesum")
-def app(environ, start_response):
-    if environ["PATH_INFO"] == "/metrics":
-        return metrics(environ, start_response)
-    requests.inc()
-    alive.set(1)
-    return plain(start_response, "")
-"""
+COUNTED = source("counted_shop")
 
 
 @pytest.fixture

@@ -20,42 +20,14 @@ from harness.http_client import Client
 from harness.packages import skip_without
 from harness.rendezvous import wait_until
 from harness.server import LineCollector, server_environment
+from harness.sources import source
 
 LISTENING = re.compile(r"Listening at: http://([0-9.]+|\[::1\]):(\d+)")
 RELOAD_SECONDS = 0.5  # In which a change would have been seen.
 BEYOND_TIMEOUTS = 1.5  # Seconds at the debugger: whoever counts them takes the process for stuck.
-MANAGE = """\
-import os, sys
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mysite.settings")
-from django.core.management import execute_from_command_line
-execute_from_command_line(sys.argv)
-"""
-SETTINGS = """\
-from pathlib import Path
-BASE = Path(__file__).parent.parent
-SECRET_KEY = "x"
-DEBUG = True
-ALLOWED_HOSTS = ["*"]
-ROOT_URLCONF = "mysite.urls"
-STATIC_URL = "/static/"
-INSTALLED_APPS = [
-    "portico.contrib.django",
-    "django.contrib.auth",
-    "django.contrib.contenttypes",
-    "django.contrib.staticfiles",
-    "blog",
-]
-DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": BASE / "db.sqlite3"}}
-USE_TZ = True
-"""
-URLS = """\
-import os
-from django.http import HttpResponse
-from django.urls import path
-from blog import views
-main = HttpResponse(os.environ.get("RUN_MAIN", ""))
-urlpatterns = [path("", views.index), path("main", lambda request: main)]
-"""
+MANAGE = source("django_manage")
+SETTINGS = source("django_settings")
+URLS = source("django_urls")
 VIEWS = """\
 from django.http import HttpResponse
 def index(request):
@@ -237,13 +209,7 @@ def test_flask(command, tmp_path):
     running.interrupt()
 
 
-DEBUGGED = """\
-def application(environ, start_response):
-    secret = 6 * 7
-    breakpoint()
-    start_response("200 OK", [("Content-Type", "text/plain")])
-    return [str(secret).encode()]
-"""
+DEBUGGED = source("debugged")
 
 
 class Terminal:

@@ -21,6 +21,7 @@ from harness.http_client import Client
 from harness.ports import HOST, free_port
 from harness.rendezvous import VARIABLE, Rendezvous, wait_until
 from harness.server import server_environment
+from harness.sources import source
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("gunicorn") is None, reason="gunicorn is not installed"
@@ -28,40 +29,9 @@ pytestmark = pytest.mark.skipif(
 
 PROGRAMS = {"gunicorn": [sys.executable, "-m", "gunicorn"], "portico": [sys.executable, "-m", "portico"]}
 
-HOOKS = """
-import os
-from harness.rendezvous import Rendezvous
+HOOKS = source("hooks_both_have")
 
-master = os.getpid()
-
-def tell(name, *said):
-    where = "master" if os.getpid() == master else "worker"
-    Rendezvous.from_environment().emit(" ".join([where, name, *map(str, said)]))
-
-def on_starting(server): tell("on_starting")
-def on_reload(server): tell("on_reload")
-def when_ready(server): tell("when_ready", len(server.LISTENERS), len(server.WORKERS))
-def pre_fork(server, worker): tell("pre_fork", worker.pid, worker.age)
-def post_fork(server, worker): tell("post_fork", worker.pid == os.getpid(), worker.ppid == server.pid)
-def post_worker_init(worker): tell("post_worker_init", callable(worker.wsgi), worker.alive, worker.booted)
-def worker_int(worker): tell("worker_int", worker.pid == os.getpid())
-def child_exit(server, worker): tell("child_exit", worker.pid in server.WORKERS)
-def worker_exit(server, worker): tell("worker_exit", worker.pid == os.getpid())
-def nworkers_changed(server, new, old): tell("nworkers_changed", new, old, server.num_workers)
-def on_exit(server): tell("on_exit")
-
-def pre_request(worker, req):
-    tell("pre_request", req.method, req.uri, req.path, req.query, req.version, sorted(req.headers))
-
-def post_request(worker, req, environ, resp):
-    tell("post_request", req.path, environ["PATH_INFO"], resp.status, resp.sent)
-"""
-
-SMALL = """
-def application(environ, start_response):
-    start_response("200 OK", [("Content-Type", "text/plain")])
-    return [b"small"]
-"""
+SMALL = source("small")
 
 # Keys whose values have to differ, or of which one server has more.
 OWN_KEYS = re.compile(

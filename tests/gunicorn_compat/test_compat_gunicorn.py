@@ -8,18 +8,10 @@ import textwrap
 import pytest
 
 from harness.server import TESTS, run_to_end
+from harness.sources import source
 
 # Python as if no package gunicorn were installed.
-HIDE = """
-import importlib.machinery
-
-find = importlib.machinery.PathFinder.find_spec
-
-def find_spec(name, path=None, target=None):
-    return None if name == "gunicorn" else find(name, path, target)
-
-importlib.machinery.PathFinder.find_spec = staticmethod(find_spec)
-"""
+HIDE = source("hide_gunicorn")
 
 
 @pytest.fixture
@@ -35,42 +27,7 @@ def write(folder, text: str, name: str = "gunicorn.conf.py") -> None:
     (folder / name).write_text(textwrap.dedent(text))
 
 
-CONFIGURATION = """
-import gunicorn
-import gunicorn.app.base
-from gunicorn import glogging, util
-from gunicorn.app.base import Application, BaseApplication
-from gunicorn.app.wsgiapp import WSGIApplication
-from gunicorn.arbiter import Arbiter
-from gunicorn.config import Config
-from gunicorn.errors import ConfigError, HaltServer
-from gunicorn.glogging import CONFIG_DEFAULTS, Logger
-from gunicorn.instrument.statsd import Statsd
-from gunicorn.workers.base import Worker
-from gunicorn.workers.ggevent import GeventWorker
-from gunicorn.workers.gthread import ThreadWorker
-from gunicorn.workers.sync import SyncWorker
-
-assert gunicorn.__version__ == "27.0.1" and gunicorn.version_info == (27, 0, 1)
-assert gunicorn.SERVER and gunicorn.SERVER_SOFTWARE
-assert gunicorn.app.base.BaseApplication is BaseApplication
-assert Arbiter.WORKER_BOOT_ERROR == 3 and Arbiter.APP_LOAD_ERROR == 4
-assert gunicorn.glogging is glogging and issubclass(GeventWorker, Worker)
-assert util.parse_address("127.0.0.1:8001") == ("127.0.0.1", 8001)
-
-class ShopLogger(Logger):
-    def setup(self, cfg):
-        super().setup(cfg)
-        self.error_log.info("the shop's logger")
-
-logger_class = ShopLogger
-threads = 3
-
-def on_starting(server):
-    assert isinstance(server, Arbiter)
-    from gunicorn import util as late
-    assert late is util
-"""
+CONFIGURATION = source("conf_of_gunicorns_modules")
 
 
 def test_a_configuration_imports_what_it_needs(serve, tmp_path, without):
@@ -123,37 +80,7 @@ def test_custom_response_class_is_not_ignored_silently(tmp_path, without):
 
 # Classes of workers
 
-CLASSES = """
-from gunicorn.workers.base import Worker
-from gunicorn.workers.ggevent import GeventWorker
-from gunicorn.workers.gthread import ThreadWorker
-from gunicorn.workers.sync import SyncWorker
-
-class Plain(SyncWorker):
-    pass
-
-class Threads(ThreadWorker):
-    def init_process(self):
-        super().init_process()
-
-class Deep(Threads):
-    def handle_request(self, *args):
-        return super().handle_request(*args)
-
-    @property
-    def odd(self):
-        return 1
-
-class Green(GeventWorker):
-    def patch(self):
-        super().patch()
-
-class Alone(Worker):
-    def run(self):
-        pass
-
-NOTHING = 3
-"""
+CLASSES = source("worker_classes")
 
 
 @pytest.fixture(params=["installed", "not installed"])

@@ -11,34 +11,15 @@ import pytest
 from harness.http_client import Client
 from harness.rendezvous import wait_until
 from harness.server import TESTS, run_to_end
+from harness.sources import source
 
 BROKEN = "import os\nraise RuntimeError('planted error of the import')\n"
 PRELOADS = [(), ("--preload",)]
 
 # Fails at will: while `broken` exists in the folder of the meeting place.
-FICKLE = """
-import os, time
-from apps.meeting import rendezvous
-rendezvous.emit(f"imports {time.monotonic()}")
-if (rendezvous.folder / "broken").exists():
-    raise RuntimeError("planted error of the import")
-from apps.processes import application
-"""
+FICKLE = source("fickle")
 
-WARMED = """
-import os
-from apps.meeting import rendezvous
-from apps.processes import application as inner
-def application(environ, start_response):
-    target = f"{environ['PATH_INFO']}?{environ['QUERY_STRING']}"
-    rendezvous.emit(f"{environ['REQUEST_METHOD']} {target} {os.getpid()}")
-    if environ["PATH_INFO"] == "/failing":
-        start_response("500 Internal Server Error", [])
-        return []
-    if environ["PATH_INFO"] == "/hanging":
-        rendezvous.hold("never", 60)
-    return inner(environ, start_response)
-"""
+WARMED = source("warmed")
 
 
 @pytest.mark.parametrize("preload", PRELOADS)

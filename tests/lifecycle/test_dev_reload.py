@@ -15,6 +15,7 @@ import pytest
 from harness.load import Load
 from harness.rendezvous import wait_until
 from harness.server import run_to_end
+from harness.sources import source
 
 HTML = [("Accept", "text/html,application/xhtml+xml")]
 ENGINES = ["inotify", "poll"]
@@ -41,31 +42,7 @@ class Project:
         self.write("blog/views.py", f"VERSION = {version!r}\n")
 
 
-APPLICATION = """\
-import os
-from pathlib import Path
-
-from apps.meeting import rendezvous
-from blog import views
-
-TEMPLATE = (Path(__file__).parent / "blog/templates/page.html").read_text()
-
-
-def application(environ, start_response):
-    path = environ["PATH_INFO"]
-    if path == "/hold":
-        rendezvous.hold("call")
-    if path == "/long":
-        rendezvous.hold("never", 60)
-    if path == "/lazy":
-        from blog import lazy
-
-        body = lazy.VERSION
-    else:
-        body = {"/pid": os.getpid(), "/template": TEMPLATE}.get(path, views.VERSION)
-    start_response("200 OK", [("Content-Type", "text/plain")])
-    return [str(body).encode()]
-"""
+APPLICATION = source("site_app")
 
 
 @pytest.fixture
@@ -333,14 +310,7 @@ def test_serve_refuses(project):
     assert "portico --reload module:attribute" in ended.stderr
 
 
-STANDARD = """\
-import decimal
-
-
-def application(environ, start_response):
-    start_response("200 OK", [("Content-Type", "text/plain")])
-    return [str(getattr(decimal, "OWN", "Python's")).encode()]
-"""
+STANDARD = source("standard_app")
 
 
 def test_project_module_hides_a_preloaded_standard_one(developing, project):

@@ -14,15 +14,11 @@ from harness.load import Load
 from harness.process import Process
 from harness.rendezvous import wait_until
 from harness.server import run_to_end
+from harness.sources import source
 from harness.systemd import NotifySocket
 
 # Stands for the installed program: what an upgrade starts is what the file says then.
-PROGRAM = """
-import sys
-sys.argv[0] = __file__
-from portico.__main__ import main
-sys.exit(main())
-"""
+PROGRAM = source("own_program")
 
 APPLICATION = """
 import os

@@ -10,20 +10,9 @@ import pytest
 
 from harness.rendezvous import wait_until
 from harness.server import Server
+from harness.sources import source
 
-CALLER = """
-import os, sys
-from portico import _portico
-
-folder = sys.argv[1]
-os.register_at_fork(after_in_child=lambda: open(folder + "/forked", "a").write(f"{os.getpid()}\\n"))
-try:
-    status = _portico.main(sys.argv[2:])
-    open(folder + "/returned", "a").write(f"{os.getpid()}\\n")
-finally:
-    open(folder + "/unwound", "a").write(f"{os.getpid()}\\n")
-sys.exit(status)
-"""
+CALLER = source("ends_caller")
 
 
 @pytest.fixture
