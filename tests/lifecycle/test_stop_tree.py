@@ -17,6 +17,8 @@ from harness.http_client import FramingError, request_bytes
 from harness.load import Load
 from harness.rendezvous import wait_until
 
+# Seconds: far less than the graceful timeout of 30, which a server takes that waits for what does not come.
+PROMPT = 10
 # Seconds after which a second signal is a second wish: a process and its group get one each.
 DOUBLE_SIGNAL = 0.5
 
@@ -39,7 +41,7 @@ def test_idle_server_stops_at_once(serve, number, preload):
     server = serve(APP, "--workers", "3", *preload)
     server.wait_workers(3)
     server.signal(number)
-    assert stop_seconds(server) < 1.5
+    assert stop_seconds(server) < PROMPT
     assert not server.unexpected_records()
     assert "Traceback" not in server.log_text
 
@@ -59,7 +61,7 @@ def test_one_running_and_63_queued_are_all_answered(serve):
             response = client.read_response()
             assert (response.status, response.closes) == (200, True)
             client.expect_end()
-    assert stop_seconds(server) < 2
+    assert stop_seconds(server) < PROMPT
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -76,7 +78,7 @@ def test_what_only_the_kernel_knows_yet_is_answered(serve, workers):
         for worker in server.workers():
             worker.resume()
         assert [client.read_response().status for client in clients] == [200] * 63
-    assert stop_seconds(server) < 3
+    assert stop_seconds(server) < PROMPT
 
 
 def test_ctrl_c_in_a_terminal_stops_in_order(serve):
@@ -104,7 +106,7 @@ def test_ctrl_c_in_a_terminal_stops_in_order(serve):
         server.expect_log("Handling signal: int")
         server.rendezvous.open("only")
         assert client.read_response().status == 200
-    assert stop_seconds(server) < 2
+    assert stop_seconds(server) < PROMPT
     os.close(ours)
     assert len(server.find_records("Handling signal: int")) == 1, server.log_text
     assert "Traceback" not in server.log_text and "KeyboardInterrupt" not in server.log_text
@@ -140,7 +142,7 @@ def test_drain_delay_accepts_and_announces_and_then_stops(serve):
         load.thread.join()
         assert server.process.poll() is None
     load.assert_lossless()
-    assert stop_seconds(server) < 2
+    assert stop_seconds(server) < PROMPT
     assert time.monotonic() - started > 0.95
 
 
@@ -156,7 +158,7 @@ def test_kubernetes_drain_delay_is_skipped_by_second_term(serve):
         server.wait_refusing(2)
         server.rendezvous.open("only")
         assert client.read_response().status == 200, "the second one skips the delay, not the rest"
-    assert stop_seconds(server) < 2
+    assert stop_seconds(server) < PROMPT
 
 
 def test_drain_delay_is_part_of_the_graceful_time(serve):
@@ -167,14 +169,14 @@ def test_drain_delay_is_part_of_the_graceful_time(serve):
         started = time.monotonic()
         server.signal(signal.SIGTERM)
         server.expect_log("calls did not end; leaving without them")
-        assert stop_seconds(server) < 4
+        assert stop_seconds(server) < PROMPT
         assert 1.9 < time.monotonic() - started < 3.5
 
 
 def test_int_takes_no_delay(serve):
-    server = serve(APP, environment={"KUBERNETES_SERVICE_HOST": "10.0.0.1"})
+    server = serve(APP, "--drain-delay", f"{2 * PROMPT}s")
     server.signal(signal.SIGINT)
-    assert stop_seconds(server) < 2
+    assert stop_seconds(server) < PROMPT
 
 
 @pytest.mark.serial
@@ -193,7 +195,7 @@ def test_idle_connections_and_stuck_threads_delay_no_stop(serve):
         for client in idle:
             client.expect_end()
         assert time.monotonic() - started < 0.7, "idle ones are closed at once"
-        assert stop_seconds(server) < 1 + 1 + 2
+        assert stop_seconds(server) < PROMPT
     assert server.find_records("/stuck"), "the log names what was given up"
 
 
@@ -203,7 +205,7 @@ def test_thread_holding_the_interpreter_delays_no_stop(serve):
         client.send(request_bytes(target="/stuck?interpreter"))
         server.rendezvous.wait_for_prefix("stuck")
         server.signal(signal.SIGTERM)
-        assert stop_seconds(server) < 1 + 1 + 2
+        assert stop_seconds(server) < PROMPT
         with pytest.raises((FramingError, ConnectionResetError)):
             client.read_response()
 
@@ -241,7 +243,7 @@ def test_new_connections_are_refused_once_no_worker_listens(serve):
         wait_until(refused, "connections to be refused", 3)
         server.rendezvous.open("only")
         assert client.read_response().status == 200
-    assert stop_seconds(server) < 2
+    assert stop_seconds(server) < PROMPT
 
 
 def test_socket_file_goes_with_the_supervisor_only(serve, tmp_path):
@@ -282,6 +284,6 @@ def test_signal_to_the_whole_group_stops_in_order(serve, preload, number, time_o
     server = serve(APP, "--workers", "3", *preload, start_new_session=True)
     server.wait_workers(3)
     os.killpg(server.pid, number)
-    assert stop_seconds(server) < 3
+    assert stop_seconds(server) < PROMPT
     assert not server.find_records(r"\[(ERROR|WARNING|CRITICAL)\]| died"), server.log_text
     assert "Traceback" not in server.log_text
