@@ -9,18 +9,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.hostile.dialects import (
-    CONTINUATION,
-    HEADERS,
-    RST_STREAM,
-    WINDOW_DEFAULT,
-    WINDOW_MAX,
-    Http1,
-    Http2,
-    frame,
-    window_update,
-)
+from harness.hostile.dialects import WINDOW_DEFAULT, WINDOW_MAX, Http1, Http2
 from harness.hostile.wire import Wire
+from harness.http2_frames import CONTINUATION, HEADERS, RST_STREAM, frame, window_update
 
 CANCEL = struct.pack(">I", 8)
 # A field of this many bytes fits the table of HPACK (4,096 bytes, of which 32 are overhead).
