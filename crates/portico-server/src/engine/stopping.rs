@@ -34,6 +34,8 @@ impl Engine {
 
     /// Stops at once: cuts what is still open.
     pub(crate) fn stop(&mut self) {
+        // What the applications have given by now is written before their responses are cut.
+        self.flush_held();
         self.context.draining = true;
         self.stopped = true;
         self.close_listeners();

@@ -336,6 +336,15 @@ fn joined_blocks_are_few_bytes() {
 }
 
 #[test]
+fn joined_blocks_leave_before_the_engine_stops() {
+    let (mut engine, id, mut client) = engine_with_client(&[]);
+    join_blocks(&mut engine, id, &mut client, &[2]);
+    assert!(received(&mut client).is_empty());
+    engine.stop();
+    assert_eq!(received(&mut client), b"2\r\nxx\r\n");
+}
+
+#[test]
 fn joined_blocks_leave_before_a_response_is_cut() {
     let (mut engine, id, mut client) = engine_with_client(&[]);
     let key = join_blocks(&mut engine, id, &mut client, &[2]);
