@@ -1,14 +1,7 @@
 //! Frames as they come, whole and in pieces, and the floods that are bounded.
 
 use super::*;
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = (payload.len() as u32).to_be_bytes()[1..].to_vec();
-    bytes.extend_from_slice(&[kind, flags]);
-    bytes.extend_from_slice(&stream.to_be_bytes());
-    bytes.extend_from_slice(payload);
-    bytes
-}
+use crate::http2::tests::frame;
 
 fn new() -> Frames {
     Frames::new(FRAME_BYTES_MAX, 30_000)
