@@ -1,4 +1,6 @@
 //! The configuration as the server uses it: every value present, checked and in its own type.
+//!
+//! One file because it is one value: whoever looks for a field finds all of them here.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;

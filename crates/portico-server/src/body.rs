@@ -2,6 +2,8 @@
 //!
 //! A complete body lies in memory up to the request buffer's size and beyond it in an unlinked file. A streamed
 //! one passes through a [`BodyPipe`] of the same size.
+//!
+//! One file because the reader of a body does not know which of the two it is.
 
 use std::fmt;
 use std::io;

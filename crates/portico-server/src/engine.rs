@@ -3,6 +3,9 @@
 //! The only place that owns both the reactor's registrations and the connections. Never calls an application: it
 //! hands out [`Call`]s and takes [`ResponsePart`]s. The clock is its driver's ([`Engine::set_now`]), but for how
 //! long one turn lasts.
+//!
+//! One file because it is what the modules below work on: the fields, and the way of one connection through a
+//! piece of work (`settle`).
 
 mod accept;
 mod clients;

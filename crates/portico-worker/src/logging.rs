@@ -3,6 +3,8 @@
 //! One write per record, so that lines of several processes do not mix. Formatting needs no interpreter: the
 //! standby thread and the engine log as well. Nobody who logs waits for whoever reads the log ([`LogOutput`]). The
 //! access log is not here.
+//!
+//! One file because a record passes all of it on one way: front, line, sink, observers.
 
 use std::cell::Cell;
 use std::fmt::Write as _;

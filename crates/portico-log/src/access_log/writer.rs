@@ -1,4 +1,6 @@
 //! The batch between the engine and the log's own thread, and that thread.
+//!
+//! One file because the two share the batches, and who may touch which is read from both.
 
 use std::collections::BTreeMap;
 use std::fs::File;

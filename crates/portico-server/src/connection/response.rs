@@ -1,4 +1,6 @@
 //! From the application to the peer: encoding, writing at once or later, and what follows a complete response.
+//!
+//! One file because each part of a response takes the same way, and where it may turn off depends on its kind.
 
 use std::borrow::Cow;
 use std::fs::File;
