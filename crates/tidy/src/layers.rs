@@ -21,6 +21,7 @@ const CRATES: &[(&str, &[&str])] = &[
         "portico-server",
         &["portico_config", "portico_lending", "portico_log", "portico_net", "portico_os", "portico_proto"],
     ),
+    ("portico-edge", &["portico_config"]),
     ("portico-reload", &["portico_config"]),
     ("portico-supervisor", &["portico_config", "portico_files", "portico_os"]),
     ("portico-cli", &["portico_config", "portico_supervisor"]),
@@ -104,6 +105,7 @@ const ORDERS: &[Order] = &[
         ],
         strict: true,
     },
+    Order { crate_name: "portico-edge", rows: &[&["host", "path"]], strict: true },
     Order {
         crate_name: "portico-files",
         rows: &[&["owner"], &["exposure"], &["folder_entry"], &["exposed", "log", "read"]],
@@ -425,8 +427,8 @@ mod tests {
 
     #[test]
     fn a_crate_without_an_order_is_found() {
-        let path = "crates/portico-edge/src/router.rs";
-        assert!(messages(&[(path, "")])[0].contains("the order of portico-edge"));
+        let path = "crates/portico-new/src/router.rs";
+        assert!(messages(&[(path, "")])[0].contains("the order of portico-new"));
     }
 
     #[test]

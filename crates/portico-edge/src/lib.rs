@@ -1,0 +1,10 @@
+//! What a front server does, as decisions: which route a request gets and what follows from it.
+//!
+//! Pure values and functions. Nothing here opens a file or a socket, sees a clock or knows Python; whoever calls
+//! passes in what was read, the time, and whether a file is there. portico-server calls it at a request's head,
+//! before body, queue and thread; what a decision asks for is performed there.
+#![forbid(unsafe_code)]
+#![deny(unreachable_pub)]
+
+pub mod host;
+pub mod path;
