@@ -9,6 +9,7 @@ use clap_complete::Shell;
 
 use crate::abbreviation;
 use crate::error::ParseError;
+use crate::route_table::later_setting;
 use crate::setting::{Setting, ValueType};
 use crate::settings;
 
@@ -180,6 +181,9 @@ fn one_line(error: &clap::Error) -> String {
         // As uvicorn, Flask and many others have it.
         ErrorKind::UnknownArgument if ["--host", "--port"].contains(&argument.as_str()) => {
             format!("{argument} is not an option; write --bind HOST:PORT")
+        }
+        ErrorKind::UnknownArgument if later_setting(argument.trim_start_matches('-')).is_some() => {
+            format!("{argument} is not in this version of Portico; remove it")
         }
         ErrorKind::UnknownArgument => match context(ContextKind::SuggestedArg) {
             Some(likely) => format!("{argument} is not an option; did you mean {likely}?"),

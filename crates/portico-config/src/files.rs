@@ -189,6 +189,9 @@ fn say(raw: &mut RawConfig, file: &ConfigFile, files: &mut dyn FileAccess) -> Re
             let pyproject = matches!(file, ConfigFile::Pyproject(_));
             let Some(lines) = lines(&path, location, pyproject, files)? else { return Ok(false) };
             for line in lines {
+                if *line.setting == settings::ROUTE {
+                    raw.note_route_lines(line.lines);
+                }
                 raw.say(
                     line.setting,
                     line.texts,
@@ -419,6 +422,24 @@ mod tests {
         assert!(refusal(&[OTHER_PROJECT], "{}/pyproject.toml").contains("no table [tool.portico]"));
         assert!(refusal(&[], "{}/portico.toml").contains("cannot be read"));
         assert!(refusal(&[("a.toml", "x = 1")], "{}/a.toml").contains("/a.toml:1:1: x is not a setting"));
+    }
+
+    #[test]
+    fn routes_know_where_they_were_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("p.toml");
+        fs::write(&path, "[[route]]\nstatic = 'x'\n\n[[route]]\npath = '/a'\napp = true\n").unwrap();
+        let path = path.to_str().unwrap();
+        let resolve = |more: &[&str]| resolved(&[], &[&["-c", path], more].concat(), &[]).0;
+        let routes = resolve(&["--limit", "/a=5/m"]).unwrap().config.edge.routes;
+        let origins: Vec<String> = routes.iter().map(|route| route.origin.to_string()).collect();
+        assert_eq!(origins, [format!("{path}:1"), format!("{path}:4")]);
+        assert!(routes[1].limit.is_some(), "an option adds to the route of the same place");
+        let refused = resolve(&["--static", "/=y"]).unwrap_err().to_string();
+        assert!(refused.contains("--static /=y and the route for / both say what responds"), "{refused}");
+        let shown = resolve(&[]).unwrap().show();
+        assert!(shown.contains("route ") && shown.contains("static = \"x\""), "{shown}");
+        assert!(crate::toml_file::read("", &shown, false).is_ok(), "what is shown can be read");
     }
 
     #[test]

@@ -59,6 +59,7 @@ pub(crate) fn ease(setting: &Setting, texts: Vec<String>) -> Eased {
         | ValueType::Text { .. }
         | ValueType::Texts { .. }
         | ValueType::Ignored { .. }
+        | ValueType::Tables { .. }
         | ValueType::Refused { .. } => Eased { texts, warning: None },
     }
 }

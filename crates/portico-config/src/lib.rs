@@ -32,6 +32,8 @@ mod reload;
 mod resolution;
 mod resolve;
 mod resolved;
+mod route;
+mod route_table;
 mod schema;
 mod server_command;
 mod setting;
@@ -63,6 +65,10 @@ pub use resolution::Resolved;
 pub use resolved::{
     Account, ClientCertificate, ClientLimits, Config, LogLevel, LogTarget, OnDisconnect, Preload,
     ReloadEngine, StreamRequestBody, TlsSettings, Warmup, Workers,
+};
+pub use route::{
+    EdgeSettings, Fallback, FileOptions, HeaderAction, HeaderRule, LimitKey, RateLimit, Route, RouteHost,
+    RouteOrigin, RoutePath, RouteResponse, Symlinks,
 };
 pub use schema::schema;
 pub use server_command::ServerCommand;

@@ -12,6 +12,7 @@ use crate::setting::Setting;
 pub(crate) struct RawConfig {
     said: BTreeMap<&'static str, Said>,
     gunicorns_file: bool,
+    route_lines: Vec<u32>,
 }
 
 /// The words of one source about one setting, before they are read.
@@ -75,6 +76,16 @@ impl RawConfig {
     /// What was said last about this setting, which is what counts unless it is a list.
     pub(crate) fn last(&self, setting: &Setting) -> Option<&str> {
         self.said(setting).map(Said::last)
+    }
+
+    /// Takes note of the lines on which the file has its routes, in their order.
+    pub(crate) fn note_route_lines(&mut self, lines: Vec<u32>) {
+        self.route_lines = lines;
+    }
+
+    /// Those lines.
+    pub(crate) fn route_lines(&self) -> &[u32] {
+        &self.route_lines
     }
 
     /// Takes note that a configuration file for gunicorn was read, whatever it says.

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::error::ParseError;
+use crate::route_table::KEYS;
 use crate::setting::{Area, Setting, ValueType};
 use crate::settings;
 
@@ -130,6 +131,12 @@ fn section(page: &mut String, setting: &Setting) {
     }
     push(page, format_args!("* Changes apply: {}\n", setting.applies.describe()));
     push(page, format_args!("* Since: {}\n", setting.since));
+    if matches!(setting.value, ValueType::Tables { .. }) {
+        page.push_str("\n| Key | Meaning |\n|---|---|\n");
+        for key in KEYS {
+            push(page, format_args!("| `{}` | {} |\n", key.name, key.help.replace('|', "\\|")));
+        }
+    }
     for paragraph in setting.details.split("\n\n") {
         page.push('\n');
         wrap(page, paragraph, "");

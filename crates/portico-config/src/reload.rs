@@ -81,6 +81,7 @@ mod tests {
         (&settings::PRELOAD, &[], &["--preload"]),
         (&settings::PRELOAD, &["--preload=strict"], &["--preload"]),
         (&settings::THREADS, &["--threads", "2"], &["--threads", "3"]),
+        (&settings::LIMIT_SLOTS, &["--limit-slots", "2048"], &[]),
         (&settings::MAX_STREAMS, &["--max-streams", "0"], &["--max-streams", "1"]),
         (&settings::RELOAD, &[], &["--reload"]),
         (&settings::RELOAD, &["--reload"], &[]),

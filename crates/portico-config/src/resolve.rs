@@ -50,6 +50,7 @@ pub(crate) fn resolve(
         }
         effective.push(Effective { setting, texts, source });
     }
+    settings::place_routes(&mut config, &raw);
     if let Some(mask) = config.system.umask.filter(|_| raw.said(&settings::SOCKET_MODE).is_none()) {
         config.socket_mode = 0o777 & !mask;
         let shown = effective.iter_mut().find(|it: &&mut Effective| *it.setting == settings::SOCKET_MODE);

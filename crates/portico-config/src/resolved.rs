@@ -12,6 +12,7 @@ use crate::hosts::AllowedHosts;
 use crate::proxies::{
     Behind, EarlyHints, ForwardedHeaders, HeaderMap, ProxyProtocol, SchemeHeader, TrustedPeers,
 };
+use crate::route::EdgeSettings;
 use crate::telemetry::Telemetry;
 
 /// The number of worker processes that serve, or a range that follows the load.
@@ -353,6 +354,8 @@ pub struct Config {
     pub server_header: String,
     /// `--strict-wsgi`: what PEP 3333 forbids to applications is refused, also where it can be put right.
     pub strict_wsgi: bool,
+    /// `[[route]]`, `--static` and their like
+    pub edge: EdgeSettings,
     /// `--proxy-protocol`
     pub proxy_protocol: ProxyProtocol,
     /// `--proxy-allow-from`

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
+use crate::route_table::{KEYS, RouteKey};
 use crate::setting::{Setting, ValueType};
 use crate::settings;
 use crate::typed::typed;
@@ -17,7 +18,7 @@ pub fn schema() -> String {
         properties.insert(setting.name.to_owned(), property);
         if let Some(name) = setting.gunicorn {
             let path = format!("#/properties/{}", setting.name);
-            let description = format!("gunicorn's name of {}", setting.name);
+            let description = format!("{} as gunicorn.conf.py calls it", setting.name);
             properties.insert(name.to_owned(), json!({"$ref": path, "description": description}));
         }
     }
@@ -50,8 +51,17 @@ fn of(setting: &Setting) -> Json {
     schema
 }
 
+/// Routes: an array of tables with the keys of one.
+fn routes() -> Json {
+    let of = |key: &RouteKey| (key.name.to_owned(), json!({"type": key.types, "description": key.help}));
+    let properties: Map<String, Json> = KEYS.iter().map(of).collect();
+    json!({"type": "array", "items": {
+        "type": "object", "additionalProperties": false, "properties": properties,
+    }})
+}
+
 fn kind(setting: &Setting) -> Json {
-    if setting.repeatable() {
+    if setting.repeatable() && !matches!(setting.value, ValueType::Tables { .. }) {
         let scalar = json!({"type": ["string", "number"]});
         return json!({"anyOf": [
             {"type": "string"},
@@ -60,6 +70,7 @@ fn kind(setting: &Setting) -> Json {
         ]});
     }
     match &setting.value {
+        ValueType::Tables { .. } => routes(),
         ValueType::Switch { .. } => json!({"type": "boolean"}),
         ValueType::Count { range, zero, .. } => {
             let least = if zero.is_some() { 0 } else { *range.start() };

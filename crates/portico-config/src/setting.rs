@@ -156,6 +156,8 @@ pub(crate) enum ValueType {
     List { metavar: &'static str, set: fn(&mut Config, &[&str]) -> Result<(), ParseError> },
     /// One or more texts that may have commas: the option repeated.
     Texts { metavar: &'static str, set: fn(&mut Config, &[&str]) -> Result<(), ParseError> },
+    /// One or more tables of TOML, each as a text; only files and the environment can say them.
+    Tables { set: fn(&mut Config, &[&str]) -> Result<(), ParseError> },
     /// Accepted for gunicorn's sake, without effect: a warning says `why`, but for a `harmless` value, which
     /// asks for what is done anyway.
     Ignored { takes: Takes, harmless: &'static [&'static str], why: &'static str },
@@ -187,6 +189,7 @@ pub(crate) enum Area {
     Timeouts,
     Limits,
     Requests,
+    Routes,
     Http2,
     Proxies,
     Logging,
@@ -198,7 +201,7 @@ pub(crate) enum Area {
 
 impl Area {
     /// In the order of the help.
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::Application,
         Self::Socket,
         Self::Tls,
@@ -207,6 +210,7 @@ impl Area {
         Self::Timeouts,
         Self::Limits,
         Self::Requests,
+        Self::Routes,
         Self::Http2,
         Self::Proxies,
         Self::Logging,
@@ -228,6 +232,7 @@ impl fmt::Display for Area {
             Self::Timeouts => "Timeouts",
             Self::Limits => "Limits",
             Self::Requests => "Requests and responses",
+            Self::Routes => "Routes",
             Self::Http2 => "HTTP/2",
             Self::Proxies => "Proxies in front",
             Self::Logging => "Logging",
@@ -294,6 +299,7 @@ impl Setting {
     pub(crate) fn metavar(&self) -> &'static str {
         match self.value {
             ValueType::Switch { .. } => "",
+            ValueType::Tables { .. } => "TABLE",
             ValueType::Count { .. } => "N",
             ValueType::Size { .. } => "SIZE",
             ValueType::Time { .. } => "TIME",
@@ -313,6 +319,7 @@ impl Setting {
             self.value,
             ValueType::List { .. }
                 | ValueType::Texts { .. }
+                | ValueType::Tables { .. }
                 | ValueType::Ignored { .. }
                 | ValueType::Refused { .. }
         )

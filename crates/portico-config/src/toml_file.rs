@@ -10,6 +10,7 @@ use toml::Spanned;
 use toml::de::{DeInteger, DeTable, DeValue};
 
 use crate::error::{ConfigError, ParseError};
+use crate::route_table;
 use crate::setting::{Setting, ValueType};
 use crate::settings;
 use crate::value::escaped;
@@ -19,6 +20,8 @@ pub(crate) struct TomlEntry {
     pub setting: &'static Setting,
     pub texts: Vec<String>,
     pub position: Position,
+    /// Of tables, the line of each.
+    pub lines: Vec<u32>,
 }
 
 /// A place in a file, its line and column; both count from 1.
@@ -71,9 +74,16 @@ pub(crate) fn read(path: &str, text: &str, pyproject: bool) -> Result<Option<Vec
             let problem = format!("{name} is said twice, also by its other name; remove one of them");
             return Err(file.error(key.span(), &problem));
         }
-        let texts = texts(setting, value.get_ref())
-            .map_err(|expected| file.error(value.span(), &wrong_type(name, value.get_ref(), &expected)))?;
-        lines.push(TomlEntry { setting, texts, position: file.position(key.span()) });
+        let (texts, of_tables) = match setting.value {
+            ValueType::Tables { .. } => file.routes(name, value)?,
+            _ => (
+                texts(setting, value.get_ref()).map_err(|expected| {
+                    file.error(value.span(), &wrong_type(name, value.get_ref(), &expected))
+                })?,
+                Vec::new(),
+            ),
+        };
+        lines.push(TomlEntry { setting, texts, position: file.position(key.span()), lines: of_tables });
     }
     Ok(Some(lines))
 }
@@ -81,6 +91,9 @@ pub(crate) fn read(path: &str, text: &str, pyproject: bool) -> Result<Option<Vec
 fn unknown(name: &str) -> String {
     if TABLE.contains(&name) {
         return format!("{name} is not a setting; write the settings at the top, in no table");
+    }
+    if let Some(problem) = route_table::later_setting(name) {
+        return problem;
     }
     match settings::likely(name) {
         Some(likely) => format!("{name} is not a setting; did you mean {likely}?"),
@@ -169,6 +182,23 @@ fn scalar(setting: &Setting, value: &Spanned<DeValue<'_>>) -> Option<String> {
     }
 }
 
+/// A value without the places at which it stands.
+fn plain(value: &DeValue<'_>) -> toml::Value {
+    match value {
+        DeValue::String(text) => text.to_string().into(),
+        DeValue::Integer(number) => integer(number).parse::<i64>().unwrap_or(i64::MAX).into(),
+        DeValue::Float(number) => number.as_str().parse::<f64>().unwrap_or(f64::NAN).into(),
+        DeValue::Boolean(on) => (*on).into(),
+        DeValue::Datetime(time) => (*time).into(),
+        DeValue::Array(items) => items.iter().map(|item| plain(item.get_ref())).collect::<Vec<_>>().into(),
+        DeValue::Table(table) => {
+            let entries =
+                table.iter().map(|(key, value)| (key.get_ref().to_string(), plain(value.get_ref())));
+            toml::Value::Table(entries.collect())
+        }
+    }
+}
+
 /// As Python writes it: the table's numbers are decimal but for modes.
 fn integer(number: &DeInteger<'_>) -> String {
     match number.radix() {
@@ -182,6 +212,29 @@ fn integer(number: &DeInteger<'_>) -> String {
 impl TomlSource<'_> {
     fn error(&self, span: Range<usize>, problem: &str) -> ConfigError {
         ConfigError::new(format!("{}:{}: {problem}", self.path, self.position(span)))
+    }
+
+    /// The routes of `value` as texts, each with its line.
+    fn routes(
+        &self,
+        name: &str,
+        value: &Spanned<DeValue<'_>>,
+    ) -> Result<(Vec<String>, Vec<u32>), ConfigError> {
+        let expected = || {
+            let example = ParseError::from(format!("[[{name}]] and its keys below it"));
+            self.error(value.span(), &wrong_type(name, value.get_ref(), &example))
+        };
+        let (mut texts, mut lines) = (Vec::new(), Vec::new());
+        let DeValue::Array(items) = value.get_ref() else { return Err(expected()) };
+        for item in items.iter() {
+            let DeValue::Table(table) = item.get_ref() else { return Err(expected()) };
+            // Here it is known where each key stands.
+            route_table::read(table, item.span())
+                .map_err(|error| self.error(error.span, &format!("{name}: {}", error.problem)))?;
+            texts.push(plain(item.get_ref()).to_string());
+            lines.push(self.position(item.span()).line);
+        }
+        Ok((texts, lines))
     }
 
     fn position(&self, span: Range<usize>) -> Position {
@@ -300,6 +353,25 @@ mod tests {
             refusal("keepalive = 1\nkeep_alive = 1")
                 .starts_with("portico.toml:2:1: keep_alive is said twice")
         );
+    }
+
+    #[test]
+    fn routes_are_tables_with_their_lines() {
+        let text = "threads = 1\n\n[[route]]\npath = '/a'\nrespond = 204\n[[route]]\napp = true\n";
+        let entries = read("portico.toml", text, false).unwrap().unwrap();
+        assert_eq!(entries[1].texts, ["{ path = \"/a\", respond = 204 }", "{ app = true }"]);
+        assert_eq!(entries[1].lines, [3, 6]);
+        for (text, expected) in [
+            ("[[route]]\npth = 1", "2:1: route: pth is no key of a route; did you mean path?"),
+            ("[[route]]\npath = '/a'\nrespond = 'x'", "3:11: route: respond: this is of type string"),
+            ("[[route]]\npath = '/a'\nproxy = 'x'", "3:1: route: proxy is not in this version"),
+            ("[[route]]\npath = '/a'", "1:1: route: this route says nothing"),
+            ("[route]\npath = '/a'", "1:1: route: this is a table; write [[route]] and its keys below it"),
+            ("route = 'x'", "1:9: route: this is a string; write [[route]]"),
+            ("acme = 'x'", "1:1: acme is not in this version of Portico; remove it"),
+        ] {
+            assert!(refusal(text).starts_with(&format!("portico.toml:{expected}")), "{}", refusal(text));
+        }
     }
 
     #[test]

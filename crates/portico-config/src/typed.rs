@@ -15,6 +15,7 @@ pub(crate) fn typed(setting: &Setting, texts: &[String]) -> Option<Toml> {
             Toml::Array(items.filter(|item| !item.is_empty()).map(Toml::from).collect())
         }
         ValueType::Ignored { .. } | ValueType::Refused { .. } => string(),
+        ValueType::Tables { .. } => Toml::Array(texts.iter().flat_map(|text| tables(text)).collect()),
         ValueType::Texts { .. } => Toml::Array(texts.iter().map(|text| Toml::from(text.as_str())).collect()),
         ValueType::Switch { .. } => boolean(last).map_or_else(|_| string(), Toml::Boolean),
         ValueType::Choice { alone: Some(_), .. } => boolean(last).map_or_else(|_| string(), Toml::Boolean),
@@ -24,6 +25,15 @@ pub(crate) fn typed(setting: &Setting, texts: &[String]) -> Option<Toml> {
         ValueType::Time { .. } => number(last).or_else(|| fraction(last)).unwrap_or_else(string),
         ValueType::Choice { .. } | ValueType::Mode { .. } | ValueType::Text { .. } => string(),
     })
+}
+
+/// The tables that a text has: one, or an array of them.
+fn tables(text: &str) -> Vec<Toml> {
+    let parsed = toml::from_str::<toml::Table>(&format!("tables = {text}"));
+    match parsed.ok().and_then(|mut document| document.remove("tables")) {
+        Some(Toml::Array(tables)) => tables,
+        table => table.into_iter().collect(),
+    }
 }
 
 /// A whole number that reads the same as a number; `022` does not.

@@ -33,7 +33,7 @@ impl ValueType {
                 let parts: Vec<String> = texts.iter().flat_map(|text| items(text)).collect();
                 set(config, &parts.iter().map(String::as_str).collect::<Vec<_>>())?;
             }
-            Self::Texts { set, .. } => {
+            Self::Texts { set, .. } | Self::Tables { set } => {
                 let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
                 set(config, &texts)?;
             }
@@ -84,6 +84,7 @@ impl ValueType {
             Self::Text { .. } => "text".to_owned(),
             Self::List { .. } => "list: repeat the option, or separate by commas".to_owned(),
             Self::Texts { .. } => "list: repeat the option".to_owned(),
+            Self::Tables { .. } => "tables of TOML, with the keys below".to_owned(),
             Self::Ignored { .. } => "accepted without effect".to_owned(),
             Self::Refused { .. } => "refused".to_owned(),
         }
@@ -140,7 +141,8 @@ pub(crate) fn count(
     }
 }
 
-fn size(text: &str, range: &RangeInclusive<u64>, zero: Option<&str>) -> Result<u64, ParseError> {
+/// A number of bytes within `range`, or 0 where `zero` says what that means.
+pub(crate) fn size(text: &str, range: &RangeInclusive<u64>, zero: Option<&str>) -> Result<u64, ParseError> {
     let (digits, shift) = match text.as_bytes().last() {
         Some(b'k' | b'K') => (&text[..text.len() - 1], 10),
         Some(b'm' | b'M') => (&text[..text.len() - 1], 20),

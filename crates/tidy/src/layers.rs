@@ -79,12 +79,21 @@ const ORDERS: &[Order] = &[
         crate_name: "portico-config",
         rows: &[
             &["error"],
-            &["access_log_format", "ciphers", "hosts", "proxies", "server_command", "task", "telemetry"],
+            &[
+                "access_log_format",
+                "ciphers",
+                "hosts",
+                "proxies",
+                "route",
+                "server_command",
+                "task",
+                "telemetry",
+            ],
             &["bind"],
             &["resolved"],
             &["setting"],
             &["raw", "value"],
-            &["gunicorn"],
+            &["gunicorn", "route_table"],
             &["settings"],
             &[
                 "abbreviation",

@@ -18,6 +18,7 @@ mod proxy_protocol;
 mod python_logging;
 mod recycling;
 mod requests;
+mod routes;
 mod socket;
 mod telemetry;
 mod threads;
@@ -46,6 +47,7 @@ pub(crate) use proxy_protocol::PROXY_PROTOCOL;
 pub(crate) use python_logging::{LOGCONFIG, LOGCONFIG_DICT};
 pub(crate) use recycling::{MAX_LIFETIME, MAX_REQUESTS, MAX_REQUESTS_JITTER, WORKER_MAX_RSS};
 pub(crate) use requests::REQUEST_BUFFER;
+pub(crate) use routes::{ROUTE, place_routes};
 pub(crate) use socket::{BACKLOG, BIND, REUSE_PORT, SOCKET_MODE};
 pub(crate) use threads::THREADS;
 pub(crate) use timeouts::{BODY_TIMEOUT, GRACEFUL_TIMEOUT, KEEP_ALIVE};
@@ -58,6 +60,7 @@ pub(crate) use {
     gateway::PROTOCOL,
     platform::ENABLE_STDIO_INHERITANCE,
     processes::PRELOAD,
+    routes::LIMIT_SLOTS,
     threads::MAX_STREAMS,
 };
 
@@ -93,6 +96,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Setting> {
         client_limits::SETTINGS,
         requests::SETTINGS,
         hosts::SETTINGS,
+        routes::SETTINGS,
         http2::SETTINGS,
         trust::SETTINGS,
         proxy_protocol::SETTINGS,
