@@ -70,6 +70,7 @@ pub use route::{
     EdgeSettings, Fallback, FileOptions, HeaderAction, HeaderRule, LimitKey, RateLimit, Route, RouteHost,
     RouteOrigin, RoutePath, RouteResponse, Symlinks,
 };
+pub use route_table::check_redirect;
 pub use schema::schema;
 pub use server_command::ServerCommand;
 pub use settings::{

@@ -96,7 +96,7 @@ pub enum RouteOrigin {
 }
 
 /// Which hosts a route is for.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RouteHost {
     /// This one: in lower case, without port and final dot.
     Exact(String),
@@ -105,7 +105,7 @@ pub enum RouteHost {
 }
 
 /// Which paths a route is for. They are decoded.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum RoutePath {
     /// All.
     #[default]

@@ -70,6 +70,14 @@ fn not_in_this_version(name: &str) -> String {
     format!("{name} is not in this version of Portico; remove it")
 }
 
+/// Where a redirect leads, as it is written in `redirect` and in files of `redirects`.
+///
+/// # Errors
+/// It is neither a path nor a URI, or leads off the site without saying so; one line.
+pub fn check_redirect(text: &str) -> Result<String, String> {
+    paths::target(text).map_err(|problem| problem.to_string())
+}
+
 /// Reads the table of one route.
 ///
 /// # Errors

@@ -6,5 +6,17 @@
 #![forbid(unsafe_code)]
 #![deny(unreachable_pub)]
 
+mod decision;
+mod explain;
+mod flat;
+mod headers;
 pub mod host;
 pub mod path;
+mod pattern;
+mod redirect;
+mod router;
+mod trie;
+
+pub use decision::RouteAction;
+pub use explain::{explain, never_taken};
+pub use router::{EdgeRouter, RouteRequest};

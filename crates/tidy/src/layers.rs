@@ -114,7 +114,18 @@ const ORDERS: &[Order] = &[
         ],
         strict: true,
     },
-    Order { crate_name: "portico-edge", rows: &[&["host", "path"]], strict: true },
+    Order {
+        crate_name: "portico-edge",
+        rows: &[
+            &["headers", "host", "path"],
+            &["pattern", "redirect"],
+            &["flat", "trie"],
+            &["decision"],
+            &["router"],
+            &["explain"],
+        ],
+        strict: true,
+    },
     Order {
         crate_name: "portico-files",
         rows: &[&["owner"], &["exposure"], &["folder_entry"], &["exposed", "log", "read"]],

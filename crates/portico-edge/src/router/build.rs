@@ -1,0 +1,219 @@
+//! Makes a router of the configuration's routes, and refuses those of which no one could say which counts.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use portico_config::{EdgeSettings, Route, RouteHost, RoutePath, RouteResponse};
+
+use super::{EdgeRouter, RouteFiles};
+use crate::flat::{Containers, FlatRoute, LoadedFiles, flatten, hosts};
+use crate::host::RequestHost;
+use crate::pattern::{Segment, segments};
+use crate::redirect::RedirectTable;
+use crate::trie::Trie;
+
+/// Why routes cannot be served: one line that shows what is wrong where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteTableError(String);
+
+impl std::fmt::Display for RouteTableError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for RouteTableError {}
+
+impl EdgeRouter {
+    /// Makes a router. `names_application`: whether a main application is named, so that it gets what no route
+    /// takes; otherwise it does where some route leaves requests to it.
+    ///
+    /// # Errors
+    /// Two routes are equally specific for one request, or a file that a route names cannot be used.
+    pub fn build(
+        settings: &EdgeSettings,
+        names_application: bool,
+        files: &mut dyn RouteFiles,
+    ) -> Result<Self, RouteTableError> {
+        let mut sources = settings.routes.clone();
+        // What gets all else, where no route says so.
+        let has_root = sources.iter().any(|route| where_of(route) == Route::default());
+        if !has_root {
+            sources.push(Route::default());
+        }
+        let loaded = load(&sources, files)?;
+        let containers = Containers::of(&sources);
+        let mut routes = Vec::new();
+        for (index, source) in sources.iter().enumerate() {
+            for host in hosts(source) {
+                let chain = containers.chain(index as u32, host.as_ref());
+                routes.push(flatten(&sources, chain, host, settings.error_pages.as_ref(), &loaded));
+            }
+        }
+        // The one for all else comes last.
+        routes.sort_by_key(|route| std::cmp::Reverse(route.rank()));
+        refuse_ties(&routes)?;
+        // Defaults for all routes need no application; a route that leaves its requests to it does.
+        let responds = |route: &FlatRoute| {
+            let own = &sources[route.chain[0] as usize];
+            where_of(own) != Route::default() || own.response.is_some()
+        };
+        let is_application = |route: &FlatRoute| route.response == RouteResponse::MainApplication;
+        let responding = || routes.iter().filter(|route| responds(route));
+        let serves_any_host =
+            names_application || responding().any(|route| is_application(route) || route.host.is_none());
+        let mut router = Self {
+            names_hosts: routes.iter().any(|route| route.host.is_some()),
+            sources: if settings.routes.is_empty() { Vec::new() } else { sources },
+            exact_hosts: HashMap::new(),
+            hosts_below: HashMap::new(),
+            any_host: Trie::default(),
+            with_file: Vec::new(),
+            files: Vec::new(),
+            serves_any_host,
+            routes,
+        };
+        router.index();
+        Ok(router)
+    }
+
+    fn index(&mut self) {
+        for (index, route) in self.routes.iter().enumerate() {
+            let index = index as u32;
+            if let Some(file) = &route.if_file {
+                self.with_file.push(index);
+                if !self.files.contains(file) {
+                    self.files.push(file.clone());
+                }
+            }
+            let trie = match &route.host {
+                None => &mut self.any_host,
+                Some(RouteHost::Exact(name)) => self.exact_hosts.entry(name.clone()).or_default(),
+                Some(RouteHost::Below(name)) => self.hosts_below.entry(name.clone()).or_default(),
+            };
+            if route.if_file.is_none() {
+                add(trie, route, index);
+            }
+        }
+    }
+}
+
+/// Adds a route to the trie of its host.
+pub(super) fn add(trie: &mut Trie, route: &FlatRoute, index: u32) {
+    match &route.path {
+        RoutePath::Any => trie.add_prefix("", index),
+        RoutePath::Prefix(path) => trie.add_prefix(path, index),
+        RoutePath::Exact(path) => trie.add_exact(path, index),
+    }
+}
+
+/// Whether a route for `wanted` takes requests for `host`.
+pub(super) fn is_for_host(wanted: Option<&RouteHost>, host: Option<&RequestHost<'_>>) -> bool {
+    match (wanted, host) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(RouteHost::Exact(name)), Some(host)) => name == host.name(),
+        (Some(RouteHost::Below(name)), Some(host)) => host.parents().any(|parent| parent == name),
+    }
+}
+
+/// Where a route applies, and nothing else of it.
+fn where_of(route: &Route) -> Route {
+    Route {
+        hosts: route.hosts.clone(),
+        path: route.path.clone(),
+        methods: route.methods.clone(),
+        if_file: route.if_file.clone(),
+        ..Route::default()
+    }
+}
+
+/// Reads the files that routes name.
+fn load(routes: &[Route], files: &mut dyn RouteFiles) -> Result<LoadedFiles, RouteTableError> {
+    let mut loaded = LoadedFiles { redirects: HashMap::new(), pages: HashMap::new() };
+    let mut read = |route: &Route, path: &Path| {
+        files.read(path).map_err(|error| {
+            let path = path.display();
+            RouteTableError(format!("{}: {path} cannot be read: {error}", route.origin))
+        })
+    };
+    for route in routes {
+        if let Some(path) = route.redirects.as_ref().filter(|path| !loaded.redirects.contains_key(*path)) {
+            let text = String::from_utf8(read(route, path)?)
+                .map_err(|_| RouteTableError(format!("{}: {} is not UTF-8", route.origin, path.display())))?;
+            let table = RedirectTable::parse(&path.display().to_string(), &text).map_err(RouteTableError)?;
+            loaded.redirects.insert(path.clone(), Arc::new(table));
+        }
+        if let Some(RouteResponse::Fixed { page: Some(page), .. }) = &route.response
+            && !loaded.pages.contains_key(page)
+        {
+            loaded.pages.insert(PathBuf::clone(page), read(route, page)?.into());
+        }
+    }
+    Ok(loaded)
+}
+
+/// Refuses routes that are equally specific for some request. Which stands first in a file never matters, so that
+/// routes of a file, of options and of frameworks can be put together.
+fn refuse_ties(routes: &[FlatRoute]) -> Result<(), RouteTableError> {
+    let mut places: BTreeMap<(Option<&RouteHost>, bool, String), Vec<&FlatRoute>> = BTreeMap::new();
+    for route in routes {
+        let path = match &route.path {
+            RoutePath::Any => "/".to_owned(),
+            RoutePath::Prefix(path) => format!("/{path}"),
+            RoutePath::Exact(path) if path.contains('{') => "patterns".to_owned(),
+            RoutePath::Exact(path) => format!("={path}"),
+        };
+        places.entry((route.host.as_ref(), route.if_file.is_some(), path)).or_default().push(route);
+    }
+    for ((.., path), together) in &places {
+        for (index, left) in together.iter().enumerate() {
+            for right in &together[index + 1..] {
+                if (path != "patterns" || patterns_tie(left, right)) && methods_tie(left, right) {
+                    return Err(RouteTableError(format!(
+                        "two routes are equally specific: that for {} ({}) and that for {} ({}); put them into \
+                         one, or give one of them a condition",
+                        left.place(),
+                        left.origin,
+                        right.place(),
+                        right.origin
+                    )));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn methods_tie(left: &FlatRoute, right: &FlatRoute) -> bool {
+    match (left.methods.is_empty(), right.methods.is_empty()) {
+        (true, true) => true,
+        (false, false) => left.methods.iter().any(|method| right.methods.contains(method)),
+        _ => false,
+    }
+}
+
+/// Whether some path matches both, and no segment of one is more specific.
+fn patterns_tie(left: &FlatRoute, right: &FlatRoute) -> bool {
+    let (RoutePath::Exact(left), RoutePath::Exact(right)) = (&left.path, &right.path) else { return false };
+    let (left, right) = (segments(left), segments(right));
+    let mut pairs = left.iter().zip(&right);
+    let decided = pairs.by_ref().find(|(left, right)| !left.is_same(right) || is_rest(left));
+    match decided {
+        // One is the beginning of the other, or both are the same.
+        None => left.len() == right.len(),
+        Some((first, second)) if !first.overlaps(second) || first.rank() != second.rank() => false,
+        Some((first, _)) if is_rest(first) => true,
+        // From here on both can match the same path unless a later segment says otherwise.
+        Some(_) => {
+            let has_rest = |segments: &[Segment]| segments.last().is_some_and(is_rest);
+            let lengths = left.len() == right.len() || has_rest(&left) || has_rest(&right);
+            lengths && pairs.all(|(left, right)| left.overlaps(right))
+        }
+    }
+}
+
+fn is_rest(segment: &Segment) -> bool {
+    matches!(segment, Segment::Rest { .. })
+}
