@@ -6,11 +6,13 @@
 #![forbid(unsafe_code)]
 #![deny(unreachable_pub)]
 
+pub mod access;
 mod decision;
 mod explain;
 mod flat;
 mod headers;
 pub mod host;
+pub mod limit;
 pub mod path;
 mod pattern;
 mod redirect;

@@ -117,7 +117,7 @@ const ORDERS: &[Order] = &[
     Order {
         crate_name: "portico-edge",
         rows: &[
-            &["headers", "host", "path"],
+            &["access", "headers", "host", "limit", "path"],
             &["pattern", "redirect"],
             &["flat", "trie"],
             &["decision"],
