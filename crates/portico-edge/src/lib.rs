@@ -9,6 +9,7 @@
 pub mod access;
 mod decision;
 mod explain;
+pub mod files;
 mod flat;
 mod headers;
 pub mod host;

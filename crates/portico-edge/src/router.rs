@@ -91,6 +91,30 @@ impl EdgeRouter {
         }
     }
 
+    /// The file that the application has named by X-Accel-Redirect, as a path in its normal form: that of the most
+    /// specific route, if this one is internal and has files. It is looked for once, so that no chain comes of it.
+    pub fn internal(&self, host: Option<&[u8]>, path: &[u8]) -> Option<(&FlatRoute, FileLookup<'_>)> {
+        let host = host.filter(|_| self.names_hosts).and_then(|host| RequestHost::parse(host).ok());
+        let found = self.find_where(host.as_ref(), path, &|route| self.flat(route).takes(b"GET"))?;
+        let route = self.flat(found.route);
+        let RouteResponse::Files(folders) = &route.response else { return None };
+        let below = path.strip_prefix(route.mount.as_bytes())?.to_vec();
+        route.internal.then_some((route, FileLookup { folders, path: below }))
+    }
+
+    /// The folders of internal routes, below which X-Sendfile may name a file.
+    pub fn internal_folders(&self) -> Vec<PathBuf> {
+        let folders =
+            self.routes.iter().filter(|route| route.internal).filter_map(|route| match &route.response {
+                RouteResponse::Files(folders) => Some(folders),
+                _ => None,
+            });
+        let mut folders: Vec<PathBuf> = folders.flatten().cloned().collect();
+        folders.sort();
+        folders.dedup();
+        folders
+    }
+
     /// The route that counts for a request, before what responds is known.
     pub(crate) fn route<'q>(
         &self,

@@ -119,7 +119,7 @@ const ORDERS: &[Order] = &[
         rows: &[
             &["access", "headers", "host", "limit", "path"],
             &["pattern", "redirect"],
-            &["flat", "trie"],
+            &["files", "flat", "trie"],
             &["decision"],
             &["router"],
             &["explain"],

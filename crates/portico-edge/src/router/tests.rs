@@ -407,6 +407,21 @@ fn no_spelling_of_a_guarded_path_reaches_the_application_around_its_guard() {
     assert!(router.decide(&request("GET", "/admin"), &[]).route.auth.is_some());
 }
 
+#[test]
+fn an_application_leads_to_internal_files_and_to_nothing_else() {
+    let router = router(GUARDED);
+    let found = |path: &str| {
+        let (route, file) = router.internal(None, path.as_bytes())?;
+        assert!(route.internal);
+        Some(String::from_utf8(file.path).unwrap())
+    };
+    assert_eq!(found("/secret/a b.pdf"), Some("/a b.pdf".to_owned()));
+    for path in ["/static/x", "/admin", "/x", "/secretx"] {
+        assert_eq!(found(path), None, "{path}");
+    }
+    assert_eq!(router.internal_folders(), [PathBuf::from("s")]);
+}
+
 proptest! {
     /// Two spellings of one path never reach different routes: each has the route of the normal form or is
     /// refused.
