@@ -10,6 +10,7 @@ use portico_config::{
     Fallback, FileOptions, RateLimit, Route, RouteHost, RouteOrigin, RoutePath, RouteResponse, Symlinks,
 };
 
+use crate::error_pages::ErrorPages;
 use crate::headers::HeaderPlan;
 use crate::pattern::PathTemplate;
 use crate::redirect::RedirectTable;
@@ -58,8 +59,8 @@ pub struct FlatRoute {
     pub stream_request_body: Option<bool>,
     /// Whether the application's responses are compressed.
     pub compress: bool,
-    /// The folder of pages for errors.
-    pub error_pages: Option<PathBuf>,
+    /// The pages for errors.
+    pub error_pages: Option<Arc<ErrorPages>>,
     /// Whether the application's errors get them too.
     pub intercept: bool,
     /// Whether it is for X-Accel-Redirect and X-Sendfile alone.
@@ -234,9 +235,11 @@ fn path_and_parents(path: &RoutePath) -> Vec<RoutePath> {
 }
 
 /// What is read once and shared by all routes that name it.
+#[derive(Default)]
 pub(crate) struct LoadedFiles {
     pub redirects: HashMap<PathBuf, Arc<RedirectTable>>,
     pub pages: HashMap<PathBuf, Arc<[u8]>>,
+    pub error_pages: HashMap<PathBuf, Arc<ErrorPages>>,
 }
 
 /// The route that `chain` amounts to for `host`.
@@ -290,7 +293,9 @@ pub(crate) fn flatten(
         body_bytes_max: first(&links, |route| route.body_bytes_max),
         stream_request_body: first(&links, |route| route.stream_request_body),
         compress: first(&links, |route| route.compress).unwrap_or(false),
-        error_pages: first(&links, |route| route.error_pages.clone()).or_else(|| error_pages.cloned()),
+        error_pages: first(&links, |route| route.error_pages.clone())
+            .or_else(|| error_pages.cloned())
+            .and_then(|folder| loaded.error_pages.get(&folder).cloned()),
         intercept: first(&links, |route| route.intercept).unwrap_or(false),
         internal: first(&links, |route| route.internal).unwrap_or(false),
         files: flatten_files(&links.iter().map(|(_, route)| &route.files).collect::<Vec<_>>()),

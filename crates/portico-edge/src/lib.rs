@@ -8,6 +8,7 @@
 
 pub mod access;
 mod decision;
+mod error_pages;
 mod explain;
 pub mod files;
 mod flat;

@@ -117,7 +117,7 @@ const ORDERS: &[Order] = &[
     Order {
         crate_name: "portico-edge",
         rows: &[
-            &["access", "headers", "host", "limit", "path"],
+            &["access", "error_pages", "headers", "host", "limit", "path"],
             &["pattern", "redirect"],
             &["files", "flat", "trie"],
             &["decision"],

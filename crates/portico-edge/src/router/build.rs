@@ -7,6 +7,7 @@ use std::sync::Arc;
 use portico_config::{EdgeSettings, Route, RouteHost, RoutePath, RouteResponse};
 
 use super::{EdgeRouter, RouteFiles};
+use crate::error_pages::ErrorPages;
 use crate::flat::{Containers, FlatRoute, LoadedFiles, flatten, hosts};
 use crate::host::RequestHost;
 use crate::pattern::{Segment, segments};
@@ -42,7 +43,7 @@ impl EdgeRouter {
         if !has_root {
             sources.push(Route::default());
         }
-        let loaded = load(&sources, files)?;
+        let loaded = load(&sources, settings.error_pages.as_deref(), files)?;
         let containers = Containers::of(&sources);
         let mut routes = Vec::new();
         for (index, source) in sources.iter().enumerate() {
@@ -130,8 +131,21 @@ fn where_of(route: &Route) -> Route {
 }
 
 /// Reads the files that routes name.
-fn load(routes: &[Route], files: &mut dyn RouteFiles) -> Result<LoadedFiles, RouteTableError> {
-    let mut loaded = LoadedFiles { redirects: HashMap::new(), pages: HashMap::new() };
+fn load(
+    routes: &[Route],
+    error_pages: Option<&Path>,
+    files: &mut dyn RouteFiles,
+) -> Result<LoadedFiles, RouteTableError> {
+    let mut loaded = LoadedFiles::default();
+    let folders =
+        routes.iter().filter_map(|route| Some((route.origin.to_string(), route.error_pages.as_deref()?)));
+    for (origin, folder) in folders.chain(error_pages.map(|folder| ("--error-pages".to_owned(), folder))) {
+        if !loaded.error_pages.contains_key(folder) {
+            let pages = ErrorPages::load(folder, &mut |path| files.read(path));
+            let pages = pages.map_err(|problem| RouteTableError(format!("{origin}: {problem}")))?;
+            loaded.error_pages.insert(folder.to_owned(), Arc::new(pages));
+        }
+    }
     let mut read = |route: &Route, path: &Path| {
         files.read(path).map_err(|error| {
             let path = path.display();

@@ -24,6 +24,7 @@ fn settings(routes: &str) -> portico_config::EdgeSettings {
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     match path.to_str() {
         Some("redirects.txt") => Ok(b"/old /new 301\n/a%20b /c\n".to_vec()),
+        Some("errors/404.html") => Ok(b"not here".to_vec()),
         Some("m.html") => Ok(b"<h1>soon</h1>".to_vec()),
         Some("wrong.txt") => Ok(b"/old".to_vec()),
         _ => Err(io::Error::from(io::ErrorKind::NotFound)),
@@ -405,6 +406,23 @@ fn no_spelling_of_a_guarded_path_reaches_the_application_around_its_guard() {
         assert_eq!(outcome(&router, "GET", path, &[]), expected, "{path}");
     }
     assert!(router.decide(&request("GET", "/admin"), &[]).route.auth.is_some());
+}
+
+#[test]
+fn errors_have_the_pages_of_their_route() {
+    let mut settings =
+        settings("[{ path = '/a', error_pages = 'errors' }, { path = '/a/b', compress = true }]");
+    let page = |router: &EdgeRouter, path: &str| {
+        let route = router.decide(&request("GET", path), &[]).route;
+        route.error_pages.as_ref().and_then(|pages| pages.page(404)).is_some()
+    };
+    let router = EdgeRouter::build(&settings, true, &mut read).unwrap();
+    assert!(page(&router, "/a/b/c") && !page(&router, "/x"));
+    settings.error_pages = Some("errors".into());
+    assert!(page(&EdgeRouter::build(&settings, true, &mut read).unwrap(), "/x"));
+    settings.error_pages = Some("none".into());
+    let problem = EdgeRouter::build(&settings, true, &mut read).unwrap_err().to_string();
+    assert!(problem.starts_with("--error-pages: none has no page"), "{problem}");
 }
 
 #[test]
