@@ -49,7 +49,11 @@ impl<'h> RequestHost<'h> {
             return Err(HostError::Empty);
         }
         let is_name_byte = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-        if !name.bytes().all(is_name_byte) || name.starts_with('.') || name.contains("..") {
+        if !name.bytes().all(is_name_byte)
+            || name.starts_with('.')
+            || name.ends_with('.')
+            || name.contains("..")
+        {
             return Err(HostError::Characters);
         }
         Ok(Self(if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
@@ -150,6 +154,7 @@ mod tests {
             ("a/b", HostError::Characters),
             ("a%2eb", HostError::Characters),
             ("a..b", HostError::Characters),
+            ("a..", HostError::Characters),
             (".a", HostError::Characters),
             ("caf\u{e9}", HostError::Characters),
             ("[::1", HostError::Characters),
