@@ -1,14 +1,17 @@
 //! The commands to a running portico: `portico status PID` and its like.
 //!
 //! They read the scoreboard, send a signal and wait for what comes of it. No process that serves has to do
-//! anything for `status`; it works while every interpreter is held.
+//! anything for `status`; it works while every interpreter is held. Beside them are commands that need no server:
+//! `portico dev-cert`, `portico route`, `portico hash-password`.
 //!
 //! Knows no Python: whoever runs a command says how it waits ([`Pause`]), and prints its [`Output`].
 #![deny(unreachable_pub)]
 
 mod dev_cert;
+mod hash_password;
 mod output;
 mod replacement;
+mod routes;
 mod stacks;
 mod status;
 mod table;
@@ -20,7 +23,11 @@ use portico_config::ServerCommand;
 use portico_supervisor::{Scoreboard, SupervisorField, now_nanos};
 
 pub use dev_cert::make as make_dev_cert;
+pub use hash_password::make as make_password_hash;
 pub use output::Output;
+pub use routes::{
+    explain as explain_route, refuse_unserved as refuse_unserved_routes, router, warnings as route_warnings,
+};
 
 /// Lets this time pass, in which the operator may end the command: with what is returned then.
 pub type Pause<'a, E> = &'a mut dyn FnMut(Duration) -> Result<(), E>;

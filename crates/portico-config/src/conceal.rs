@@ -31,6 +31,9 @@ pub(crate) fn concealed(setting: &Setting, text: &str) -> String {
     if *setting == settings::APP {
         return conceal_arguments(text).into_owned();
     }
+    if *setting == settings::ROUTE {
+        return conceal_route(text);
+    }
     match (&setting.value, text.split_once('=')) {
         // The environment is where applications are told their secrets, whatever the names.
         (ValueType::Texts { .. }, Some((name, _))) if *setting == settings::RAW_ENV || is_secret(name) => {
@@ -39,6 +42,26 @@ pub(crate) fn concealed(setting: &Setting, text: &str) -> String {
         (ValueType::Texts { .. }, None) if *setting == settings::RAW_ENV => CONCEALED.to_owned(),
         _ => conceal_within(text),
     }
+}
+
+/// Routes without the values of the headers that the application gets: what is between it and the server may be a
+/// secret of both.
+fn conceal_route(text: &str) -> String {
+    let document = toml::from_str::<toml::Table>(&format!("route = {text}"));
+    let Some(mut routes) = document.ok().and_then(|mut document| document.remove("route")) else {
+        return text.to_owned();
+    };
+    let conceal_one = |route: &mut toml::Value| {
+        let headers = route.get_mut("request_headers").and_then(toml::Value::as_table_mut);
+        for (_, value) in headers.into_iter().flatten().filter(|(_, value)| value.is_str()) {
+            *value = CONCEALED.into();
+        }
+    };
+    match &mut routes {
+        toml::Value::Array(several) => several.iter_mut().for_each(conceal_one),
+        one => conceal_one(one),
+    }
+    routes.to_string()
 }
 
 /// The target of an application without the arguments of a factory: `app:create_app(…)`.
@@ -114,6 +137,22 @@ mod tests {
 
     fn shown(name: &str, text: &str) -> String {
         concealed(settings::named(name).unwrap(), text)
+    }
+
+    #[test]
+    fn headers_that_the_application_gets_are_not_shown() {
+        let shown = |text: &str| concealed(&settings::ROUTE, text);
+        let route =
+            "{ path = '/a', request_headers = { X-Auth = 'hush', Cookie = false }, headers = { A = 'b' } }";
+        for text in [route.to_owned(), format!("[{route}]")] {
+            let shown = shown(&text);
+            assert!(
+                !shown.contains("hush") && shown.contains("A = \"b\"") && shown.contains("/a"),
+                "{shown}"
+            );
+            assert!(crate::route_table::read_text(&shown).is_err(), "it is not taken for a value: {shown}");
+        }
+        assert_eq!(shown("{"), "{");
     }
 
     #[test]

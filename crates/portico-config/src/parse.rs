@@ -18,7 +18,7 @@ use crate::server_command::{self, ServerCommand};
 use crate::setting::Setting;
 use crate::settings;
 use crate::systemd::SystemdSockets;
-use crate::task::{self, Printout, Task};
+use crate::task::{self, Printout, RouteQuestion, Task};
 
 /// The task of a command line, with all that is needed to do it. The program has nothing to read but this.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +35,10 @@ pub enum Parsed {
     Check(Box<Resolved>),
     /// To print what was asked for, and exit with status 0.
     Print(Printout),
+    /// To explain which route a request gets.
+    Route(Box<Resolved>, RouteQuestion),
+    /// To print a line for a file of users, with this name.
+    HashPassword(Option<String>),
     /// To write a certificate for this machine into this folder.
     DevCert(PathBuf),
 }
@@ -98,6 +102,11 @@ pub(crate) fn parse_as(
             Err(error) => Err(ConfigError::new(error.to_string())),
             other => other,
         },
+        Some(Task::Route(question)) => match settings_of(pid, args, env, files, running)? {
+            Parsed::Run(resolved) => Ok(Parsed::Route(resolved, question)),
+            other => Ok(other),
+        },
+        Some(Task::HashPassword { user }) => Ok(Parsed::HashPassword(user)),
         Some(Task::Config { json }) => match settings_of(pid, args, env, files, running)? {
             Parsed::Run(resolved) => {
                 let text = if json { resolved.show_json() } else { resolved.show() };

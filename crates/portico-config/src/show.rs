@@ -108,6 +108,9 @@ fn json(value: &Toml) -> Json {
         Toml::Integer(number) => json!(number),
         Toml::Float(number) => json!(number),
         Toml::Array(items) => items.iter().map(json).collect(),
+        Toml::Table(table) => {
+            table.iter().map(|(key, value)| (key.clone(), json(value))).collect::<Map<_, _>>().into()
+        }
         Toml::String(text) => json!(text),
         other => json!(other.to_string()),
     }
@@ -165,5 +168,8 @@ mod tests {
         );
         assert_eq!(shown["app"], json!({"value": null, "source": "default", "applies": "reload"}));
         assert_eq!(shown["sendfile"]["value"], json!(true));
+        let route = [("PORTICO_ROUTE", "{ path = '/a', respond = 204 }")];
+        let shown: Json = serde_json::from_str(&resolved(&route, &[]).show_json()).unwrap();
+        assert_eq!(shown["route"]["value"], json!([{"path": "/a", "respond": 204}]));
     }
 }

@@ -23,8 +23,52 @@ pub(crate) enum Task {
     Schema,
     /// Write a certificate for this machine into this folder.
     DevCert { folder: PathBuf },
+    /// Explain which route a request gets.
+    Route(RouteQuestion),
+    /// Print a line for a file of users.
+    HashPassword { user: Option<String> },
     /// Write portico.toml for another server's configuration file.
     Migrate { from: PathBuf, to: Option<PathBuf> },
+}
+
+/// The request that `portico route` is asked about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteQuestion {
+    /// As it was written, such as `GET`.
+    pub method: String,
+    /// The host, with its port if it has one; `None` where only a path was named.
+    pub host: Option<String>,
+    /// As it is sent.
+    pub path: String,
+    /// What follows the `?`.
+    pub query: Option<String>,
+}
+
+impl RouteQuestion {
+    /// Reads `https://example.com/x?y`, or `/x?y`.
+    ///
+    /// # Errors
+    /// It is neither.
+    fn parse(method: &str, url: &str) -> Result<Self, ParseError> {
+        let after_scheme = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+        let (host, target) = match after_scheme {
+            Some(rest) => {
+                let (host, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+                (Some(host).filter(|host| !host.is_empty()), target)
+            }
+            None => (None, url),
+        };
+        let is_url = host.is_some() || (after_scheme.is_none() && url.starts_with('/'));
+        if !is_url || url.contains('#') || url.chars().any(char::is_whitespace) {
+            let problem =
+                format!("route: {url:?} is no URL; write portico route GET https://example.com/x, or /x");
+            return Err(problem.into());
+        }
+        let (path, query) =
+            target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+        let owned = |text: &str| text.to_owned();
+        Ok(Self { method: owned(method), host: host.map(owned), path: owned(path), query: query.map(owned) })
+    }
 }
 
 /// The outcome of a command that prints or writes a file, with what its operator should see to. It is finished
@@ -44,9 +88,15 @@ pub struct Printout {
 }
 
 /// Word, what follows it, and its line in the help.
-const TASKS: [(&str, &str, &str); 7] = [
+const TASKS: [(&str, &str, &str); 9] = [
     ("check", "[OPTIONS]", "Check settings, addresses and application; exit status 0 or 1"),
     ("config", "[--json] [OPTIONS]", "Print the value of each setting and who has set it"),
+    ("route", "[METHOD] URL", "Explain which route a request gets, and why"),
+    (
+        "hash-password",
+        "[USER]",
+        "Print a line for a file of users (--auth), for a password that is asked for",
+    ),
     ("help", "SETTING", "Print all there is to know of one setting"),
     ("migrate", "FILE [-o FILE]", "Write portico.toml for a gunicorn.conf.py or a uwsgi.ini"),
     ("dev-cert", "[FOLDER]", "Write a certificate for localhost, to try https:// with"),
@@ -76,6 +126,8 @@ pub(crate) fn read(args: Vec<OsString>) -> Result<(Option<Task>, Vec<OsString>),
             [] => Task::Schema,
             _ => return Err("schema: nothing follows it; write portico schema".to_owned().into()),
         },
+        "route" => return route(rest).map(|(task, rest)| (Some(task), rest)),
+        "hash-password" => hash_password(rest)?,
         "completions" => completions(rest)?,
         "migrate" => migrate(rest)?,
         "dev-cert" => match rest {
@@ -90,6 +142,29 @@ pub(crate) fn read(args: Vec<OsString>) -> Result<(Option<Task>, Vec<OsString>),
         _ => return Ok((None, args)),
     };
     Ok((Some(task), Vec::new()))
+}
+
+/// The method may be left out; what follows the URL are settings.
+fn route(rest: &[OsString]) -> Result<(Task, Vec<OsString>), ParseError> {
+    let words: Vec<&str> = rest.iter().map_while(|word| word.to_str()).collect();
+    let is_method = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_uppercase());
+    let (question, used) = match words[..] {
+        [method, url, ..] if is_method(method) => (RouteQuestion::parse(method, url)?, 2),
+        [url, ..] if !url.starts_with('-') => (RouteQuestion::parse("GET", url)?, 1),
+        _ => return Err("route: name a URL; write portico route GET https://example.com/x".into()),
+    };
+    Ok((Task::Route(question), rest[used..].to_vec()))
+}
+
+fn hash_password(rest: &[OsString]) -> Result<Task, ParseError> {
+    match rest.iter().map(|arg| arg.to_str()).collect::<Vec<_>>()[..] {
+        [] => Ok(Task::HashPassword { user: None }),
+        [Some(user)] if !user.is_empty() && !user.starts_with('-') && !user.contains(':') => {
+            Ok(Task::HashPassword { user: Some(user.to_owned()) })
+        }
+        _ => Err("hash-password: name one user, without a colon, or none; write portico hash-password alice"
+            .into()),
+    }
 }
 
 fn completions(rest: &[OsString]) -> Result<Task, ParseError> {
@@ -159,6 +234,23 @@ mod tests {
         check(&["schema"], Some(Task::Schema), &[]);
         check(&["help"], Some(Task::Help { setting: None }), &[]);
         check(&["help", "threads"], Some(Task::Help { setting: Some("threads".to_owned()) }), &[]);
+        let question = |method: &str, host: Option<&str>, path: &str, query: Option<&str>| {
+            Some(Task::Route(RouteQuestion {
+                method: method.to_owned(),
+                host: host.map(str::to_owned),
+                path: path.to_owned(),
+                query: query.map(str::to_owned),
+            }))
+        };
+        check(&["route", "/x?y"], question("GET", None, "/x", Some("y")), &[]);
+        check(
+            &["route", "POST", "https://a:8/x", "-w2"],
+            question("POST", Some("a:8"), "/x", None),
+            &["-w2"],
+        );
+        check(&["route", "http://a?q"], question("GET", Some("a"), "", Some("q")), &[]);
+        check(&["hash-password"], Some(Task::HashPassword { user: None }), &[]);
+        check(&["hash-password", "bob"], Some(Task::HashPassword { user: Some("bob".to_owned()) }), &[]);
         check(&["completions", "fish"], Some(Task::Completions(Shell::Fish)), &[]);
         check(&["dev-cert"], Some(Task::DevCert { folder: PathBuf::new() }), &[]);
         check(&["dev-cert", "x/y"], Some(Task::DevCert { folder: "x/y".into() }), &[]);
@@ -186,6 +278,13 @@ mod tests {
         for (args, word) in [
             (&["completions"][..], "completions: "),
             (&["completions", "tcsh"], "completions: "),
+            (&["route"], "route: "),
+            (&["route", "x"], "route: "),
+            (&["route", "GET"], "route: "),
+            (&["route", "https:///x"], "route: "),
+            (&["route", "/a b"], "route: "),
+            (&["hash-password", "a:b"], "hash-password: "),
+            (&["hash-password", "a", "b"], "hash-password: "),
             (&["schema", "x"], "schema: "),
             (&["help", "a", "b"], "help: "),
             (&["migrate"], "migrate: "),

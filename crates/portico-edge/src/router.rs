@@ -77,8 +77,8 @@ impl EdgeRouter {
         &self.routes
     }
 
-    /// The route of a request and what responds to it. `present` says of each of [`EdgeRouter::watched_files`] whether
-    /// it is there.
+    /// The route of a request and what responds to it. `present` says of each of [`EdgeRouter::watched_files`]
+    /// whether it is there.
     pub fn decide(&self, request: &RouteRequest<'_>, present: &[bool]) -> RouteDecision<'_> {
         match self.route(request, present) {
             Ok((found, path)) => {

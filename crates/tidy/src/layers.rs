@@ -24,7 +24,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("portico-edge", &["portico_config"]),
     ("portico-reload", &["portico_config"]),
     ("portico-supervisor", &["portico_config", "portico_files", "portico_os"]),
-    ("portico-cli", &["portico_config", "portico_supervisor"]),
+    ("portico-cli", &["portico_config", "portico_edge", "portico_supervisor"]),
     (
         "portico-worker",
         &[
@@ -72,7 +72,10 @@ struct Order {
 const ORDERS: &[Order] = &[
     Order {
         crate_name: "portico-cli",
-        rows: &[&["output", "table"], &["dev_cert", "replacement", "stacks", "status"]],
+        rows: &[
+            &["output", "table"],
+            &["dev_cert", "hash_password", "replacement", "routes", "stacks", "status"],
+        ],
         strict: true,
     },
     Order {

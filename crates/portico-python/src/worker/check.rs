@@ -59,6 +59,10 @@ pub(crate) fn check(py: Python<'_>, resolved: &Resolved, start: Option<&Folder>)
     found.wrong.extend(CertificateReloader::check(config, workers).err());
     found.wrong.extend(Listener::probe(config).iter().map(ToString::to_string));
     found.wrong.extend(files(config));
+    match portico_cli::router(config) {
+        Ok(router) => found.right.extend(portico_cli::route_warnings(&router, config)),
+        Err(error) => found.wrong.push(error),
+    }
     if let Some(class) = &config.python_logging.class {
         add_supervisors_folders(py, config, folder.path(), workers)?;
         let settings = PyDict::new(py);

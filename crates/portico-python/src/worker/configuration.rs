@@ -91,6 +91,9 @@ impl Configuration {
         if let Parsed::Run(resolved) | Parsed::Check(resolved) = &parsed {
             reading.look_back(&resolved.config)?;
         }
+        if let Parsed::Run(resolved) = &parsed {
+            portico_cli::refuse_unserved_routes(&resolved.config).map_err(ConfigError::new)?;
+        }
         let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
         let misspelt = misspelt_variables(names).into_iter().chain(self.files.warnings.iter().cloned());
         match &mut parsed {

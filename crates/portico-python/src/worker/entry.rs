@@ -58,6 +58,10 @@ fn run_command(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<i32> {
         },
         Ok(Parsed::Command(command)) => tell(py, &portico_cli::run(command, &mut |time| pause(py, time))?),
         Ok(Parsed::DevCert(folder)) => tell(py, &portico_cli::make_dev_cert(&folder)),
+        Ok(Parsed::HashPassword(user)) => tell(py, &portico_cli::make_password_hash(user.as_deref())),
+        Ok(Parsed::Route(resolved, question)) => {
+            tell(py, &portico_cli::explain_route(&resolved.config, &question))
+        }
         Ok(Parsed::Check(resolved)) => {
             let found = check::check(py, &resolved, configuration.start())?;
             for line in &found.wrong {
@@ -168,6 +172,7 @@ pub(crate) fn serve(
     };
     let resolved = from_pairs(&pairs, &|name| std::env::var_os(name))
         .map_err(|error| PyValueError::new_err(error.to_string()))?;
+    portico_cli::refuse_unserved_routes(&resolved.config).map_err(PyValueError::new_err)?;
     if resolved.config.workers.max > 1 {
         return Err(PyValueError::new_err(
             "portico.serve() serves in the process that calls it, with one worker; for more run the command: \

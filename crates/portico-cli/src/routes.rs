@@ -1,0 +1,84 @@
+//! Routes outside of a server: `portico route URL`, and what a start and `portico check` have to say of them.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use portico_config::{Config, RouteHost, RouteQuestion};
+use portico_edge::{EdgeRouter, RouteRequest, explain as explain_route, never_taken};
+
+use crate::output::Output;
+
+/// Largest file that a route may name: a page, or a table of redirects.
+const FILE_BYTES_MAX: u64 = 64 << 20;
+
+/// The routes of `config`, ready to decide.
+///
+/// # Errors
+/// They cannot be served, and why; one line.
+pub fn router(config: &Config) -> Result<EdgeRouter, String> {
+    let folder = config.chdir.clone().unwrap_or_default();
+    let mut read = |path: &Path| read_file(&folder.join(path));
+    let names_application = config.app.is_some() || config.paste.is_some();
+    EdgeRouter::build(&config.edge, names_application, &mut read).map_err(|error| error.to_string())
+}
+
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let metadata = std::fs::metadata(path)?;
+    if !metadata.is_file() || metadata.len() > FILE_BYTES_MAX {
+        return Err(io::Error::other("it is no file, or one of more than 64 MiB"));
+    }
+    std::fs::read(path)
+}
+
+/// Explains which route a request gets, why, and what it says.
+pub fn explain(config: &Config, question: &RouteQuestion) -> Output {
+    let router = match router(config) {
+        Ok(router) => router,
+        Err(error) => return Output::failure(error),
+    };
+    let folder = config.chdir.clone().unwrap_or_default();
+    let present: Vec<bool> = router.watched_files().iter().map(|file| is_there(&folder, file)).collect();
+    let request = RouteRequest {
+        method: question.method.as_bytes(),
+        path: question.path.as_bytes(),
+        query: question.query.as_deref().map(str::as_bytes),
+        host: question.host.as_deref().map(str::as_bytes),
+    };
+    Output::of(explain_route(&router, &request, &present))
+}
+
+fn is_there(folder: &Path, file: &PathBuf) -> bool {
+    folder.join(file).exists()
+}
+
+/// What an operator should know of routes that can be served all the same, a line each.
+pub fn warnings(router: &EdgeRouter, config: &Config) -> Vec<String> {
+    let mut warnings = never_taken(router);
+    for route in router.routes() {
+        if let Some(RouteHost::Exact(host)) = &route.host
+            && !config.allowed_hosts.allows(host.as_bytes(), 80)
+            && !config.allowed_hosts.allows(host.as_bytes(), 443)
+        {
+            let place = route.place();
+            warnings.push(format!(
+                "{}: no request can get the route for {place}: --allowed-hosts refuses its host",
+                route.origin
+            ));
+        }
+    }
+    warnings.iter().map(|warning| format!("warning: {warning}")).collect()
+}
+
+/// Refuses routes that this build would not serve: a password or a limit that silently does nothing would be found
+/// out by whoever it was to keep out.
+///
+/// # Errors
+/// There are routes; one line.
+pub fn refuse_unserved(config: &Config) -> Result<(), String> {
+    let Some(route) = config.edge.routes.first() else { return Ok(()) };
+    Err(format!(
+        "{}: routes can be checked and explained (portico check, portico route), but this version does not serve \
+         them yet; remove it",
+        route.origin
+    ))
+}
