@@ -305,6 +305,15 @@ mod tests {
     }
 
     #[test]
+    fn a_server_without_routes_is_explained() {
+        let router = router("[]");
+        let request = RouteRequest { method: b"GET", path: b"/x", query: None, host: Some(b"a.example") };
+        let page = explain(&router, &request, &[]);
+        assert_eq!(page, "route     / (the default)\nresponds  the application\n");
+        assert!(never_taken(&router).is_empty());
+    }
+
+    #[test]
     fn routes_that_no_request_can_get_are_found() {
         for (routes, dead) in [
             ("[{ path = '/a', app = true }, { exact = '/a/{rest...}', respond = 204 }]", &[][..]),

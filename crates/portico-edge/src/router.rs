@@ -27,6 +27,7 @@ pub struct EdgeRouter {
     /// Routes with `if_file`, the most specific first.
     with_file: Vec<u32>,
     files: Vec<PathBuf>,
+    is_idle: bool,
     names_hosts: bool,
     /// Whether hosts that no route names have anything that responds.
     serves_any_host: bool,
@@ -69,7 +70,7 @@ impl EdgeRouter {
 
     /// Whether every request is the application's, with nothing to be done about it.
     pub fn is_idle(&self) -> bool {
-        self.sources.is_empty()
+        self.is_idle
     }
 
     /// The routes with all that they inherit.

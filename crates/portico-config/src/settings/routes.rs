@@ -50,7 +50,7 @@ pub(crate) const ROUTE: Setting = Setting {
         A route says where it applies, what responds, and how. The most specific route counts, wherever it \
         stands: a host before *.host before none; then exact before the longest path; then one with methods. If \
         two are equally specific, the server does not start. What a route does not say, it inherits from the \
-        route that contains it, headers one by one. `portico route URL` explains which route a request gets. \
+        route that contains it, headers one by one. `portico route /shop` explains which route a request has.\
         \n\n\
         Paths are compared decoded, without duplicate slashes and dots. A request whose path would choose \
         another route as it was sent gets 400.",

@@ -66,7 +66,8 @@ impl EdgeRouter {
             names_application || responding().any(|route| is_application(route) || route.host.is_none());
         let mut router = Self {
             names_hosts: routes.iter().any(|route| route.host.is_some()),
-            sources: if settings.routes.is_empty() { Vec::new() } else { sources },
+            is_idle: settings.routes.is_empty(),
+            sources,
             exact_hosts: HashMap::new(),
             hosts_below: HashMap::new(),
             any_host: Trie::default(),
