@@ -324,7 +324,8 @@ def prepare(folder: Path, command: Command) -> None:
 def understands(command: Command, folder: Path, words_of_help: set[str]) -> str | None:
     """What is wrong with a command; None if portico would do as it says."""
     first = command.words[0] if command.words else ""
-    if first in WITH_PROCESS and len(command.words) <= 2:
+    # One of them asks for a password.
+    if first in (*WITH_PROCESS, "hash-password") and len(command.words) <= 2:
         return None if first in words_of_help else f"{command}: no such command"
     folder.mkdir()
     prepare(folder, command)
