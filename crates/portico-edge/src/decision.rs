@@ -1,6 +1,7 @@
 //! What follows from a request's head: the value that the router returns, and the server performs.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::flat::FlatRoute;
 
@@ -9,7 +10,7 @@ use crate::flat::FlatRoute;
 #[derive(Debug)]
 pub struct RouteDecision<'r> {
     /// The route that counts.
-    pub route: &'r FlatRoute,
+    pub route: &'r Arc<FlatRoute>,
     /// What responds.
     pub action: RouteAction<'r>,
 }
@@ -72,6 +73,16 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// What the client is told, in a line.
+    pub fn text(&self) -> &'static str {
+        match self {
+            Self::BadRequest(text) => text,
+            Self::NotFound => "nothing is here",
+            Self::MethodNotAllowed(_) => "the method is not among those that are taken here",
+            Self::Misdirected => "this server does not serve the host that was asked for",
+        }
+    }
+
     /// Its status.
     pub fn status(&self) -> u16 {
         match self {

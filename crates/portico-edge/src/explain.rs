@@ -1,6 +1,8 @@
 //! Why a request gets the route that it gets, and which routes no request can get: for `portico route` and
 //! `portico check`.
 
+use std::sync::Arc;
+
 use std::fmt::Write;
 
 use portico_config::{
@@ -21,7 +23,7 @@ pub fn explain(router: &EdgeRouter, request: &RouteRequest<'_>, present: &[bool]
     push(&mut page, format_args!("route     {} ({})\n", route.place(), route.origin));
     push(&mut page, format_args!("responds  {}\n", responds(&decision)));
     let others = router.matching(request, present);
-    for other in others.iter().filter(|other| !std::ptr::eq(**other, route)) {
+    for other in others.iter().filter(|other| !std::ptr::eq(**other, &**route)) {
         let why = reason(route, other);
         push(&mut page, format_args!("before    {} ({}), because {why}\n", other.place(), other.origin));
     }
@@ -187,7 +189,7 @@ pub fn never_taken(router: &EdgeRouter) -> Vec<String> {
     let unreached = router.routes().iter().filter(|route| {
         route.origin != portico_config::RouteOrigin::Implied && !is_reached(router, route, deepest)
     });
-    let line = |route: &FlatRoute| {
+    let line = |route: &Arc<FlatRoute>| {
         format!(
             "{}: no request can get the route for {}: others take all of its paths",
             route.origin,

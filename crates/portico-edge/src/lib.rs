@@ -21,6 +21,7 @@ mod redirect;
 mod router;
 mod trie;
 
-pub use decision::RouteAction;
+pub use decision::{Refusal, RouteAction};
 pub use explain::{explain, never_taken};
+pub use flat::FlatRoute;
 pub use router::{EdgeRouter, RouteRequest};

@@ -4,6 +4,7 @@ mod build;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use portico_config::{Route, RouteResponse};
 
@@ -19,7 +20,7 @@ use crate::trie::{Match, Trie};
 #[derive(Debug)]
 pub struct EdgeRouter {
     /// The last one is for all that no other route takes.
-    routes: Vec<FlatRoute>,
+    routes: Vec<Arc<FlatRoute>>,
     sources: Vec<Route>,
     exact_hosts: HashMap<String, Trie>,
     hosts_below: HashMap<String, Trie>,
@@ -74,8 +75,13 @@ impl EdgeRouter {
     }
 
     /// The routes with all that they inherit.
-    pub fn routes(&self) -> &[FlatRoute] {
+    pub fn routes(&self) -> &[Arc<FlatRoute>] {
         &self.routes
+    }
+
+    /// The route that takes what no other takes: of requests of which nothing is known, too.
+    pub fn root(&self) -> &Arc<FlatRoute> {
+        self.flat(self.last())
     }
 
     /// The route of a request and what responds to it. `present` says of each of [`EdgeRouter::watched_files`]
@@ -250,7 +256,12 @@ impl EdgeRouter {
                     trie.find(path.normal(), &|_| true).is_some()
                 }
         };
-        self.routes.iter().enumerate().filter(|(at, it)| matches(*at as u32, it)).map(|(_, it)| it).collect()
+        self.routes
+            .iter()
+            .enumerate()
+            .filter(|(at, it)| matches(*at as u32, it))
+            .map(|(_, it)| &**it)
+            .collect()
     }
 
     /// The route that counts for a path in its normal form.
@@ -263,10 +274,10 @@ impl EdgeRouter {
     ) -> Option<&FlatRoute> {
         let host = RequestHost::parse(host.as_bytes()).ok()?;
         let host = Some(&host).filter(|_| self.names_hosts);
-        self.find(host, path, method.as_bytes(), present).map(|found| self.flat(found.route))
+        self.find(host, path, method.as_bytes(), present).map(|found| &**self.flat(found.route))
     }
 
-    pub(crate) fn flat(&self, route: u32) -> &FlatRoute {
+    pub(crate) fn flat(&self, route: u32) -> &Arc<FlatRoute> {
         &self.routes[route as usize]
     }
 

@@ -74,7 +74,7 @@ impl EdgeRouter {
             with_file: Vec::new(),
             files: Vec::new(),
             serves_any_host,
-            routes,
+            routes: routes.into_iter().map(Arc::new).collect(),
         };
         router.index();
         Ok(router)
