@@ -26,7 +26,8 @@ pub use dev_cert::make as make_dev_cert;
 pub use hash_password::make as make_password_hash;
 pub use output::Output;
 pub use routes::{
-    explain as explain_route, refuse_unserved as refuse_unserved_routes, router, warnings as route_warnings,
+    explain as explain_route, refuse_unserved as refuse_unserved_routes, router, router_of_worker,
+    warnings as route_warnings,
 };
 
 /// Lets this time pass, in which the operator may end the command: with what is returned then.

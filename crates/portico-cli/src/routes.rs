@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use portico_config::{Config, RouteHost, RouteQuestion};
+use portico_config::{Config, Route, RouteHost, RouteQuestion, RouteResponse};
 use portico_edge::{EdgeRouter, RouteRequest, explain as explain_route, never_taken};
 
 use crate::output::Output;
@@ -16,9 +16,23 @@ const FILE_BYTES_MAX: u64 = 64 << 20;
 /// # Errors
 /// They cannot be served, and why; one line.
 pub fn router(config: &Config) -> Result<EdgeRouter, String> {
-    let folder = config.chdir.clone().unwrap_or_default();
-    let mut read = |path: &Path| read_file(&folder.join(path));
     let names_application = config.app.is_some() || config.paste.is_some();
+    build(config, &config.chdir.clone().unwrap_or_default(), names_application)
+}
+
+/// The routes of a worker, which has an application and runs in `folder`; `None` where there are none.
+///
+/// # Errors
+/// They cannot be served, and why; one line.
+pub fn router_of_worker(config: &Config, folder: &Path) -> Result<Option<EdgeRouter>, String> {
+    if config.edge.routes.is_empty() {
+        return Ok(None);
+    }
+    build(config, folder, true).map(Some)
+}
+
+fn build(config: &Config, folder: &Path, names_application: bool) -> Result<EdgeRouter, String> {
+    let mut read = |path: &Path| read_file(&folder.join(path));
     EdgeRouter::build(&config.edge, names_application, &mut read).map_err(|error| error.to_string())
 }
 
@@ -69,16 +83,49 @@ pub fn warnings(router: &EdgeRouter, config: &Config) -> Vec<String> {
     warnings.iter().map(|warning| format!("warning: {warning}")).collect()
 }
 
-/// Refuses routes that this build would not serve: a password or a limit that silently does nothing would be found
-/// out by whoever it was to keep out.
+/// Refuses what this version would not do: a password or a limit that silently does nothing would be found out by
+/// whoever it was to keep out.
 ///
 /// # Errors
-/// There are routes; one line.
+/// A route says such a thing; one line that names it.
 pub fn refuse_unserved(config: &Config) -> Result<(), String> {
-    let Some(route) = config.edge.routes.first() else { return Ok(()) };
-    Err(format!(
-        "{}: routes can be checked and explained (portico check, portico route), but this version does not serve \
-         them yet; remove it",
-        route.origin
-    ))
+    if config.edge.error_pages.is_some() {
+        return Err(format!("--error-pages: {UNSERVED}"));
+    }
+    let unserved = |route| Some((route, unserved_key(route)?));
+    match config.edge.routes.iter().find_map(unserved) {
+        Some((route, key)) => Err(format!("{}: {key}: {UNSERVED}", route.origin)),
+        None => Ok(()),
+    }
+}
+
+/// What is wrong with a key that is not served.
+const UNSERVED: &str = "it can be checked and explained (portico check, portico route), but this version does \
+    not do it yet; remove it";
+
+/// The first key of `route` that is not served yet.
+fn unserved_key(route: &Route) -> Option<&'static str> {
+    let response = match &route.response {
+        Some(RouteResponse::Files(_)) => Some("static"),
+        Some(RouteResponse::Application(_)) => Some("app = \"module:attribute\""),
+        Some(
+            RouteResponse::MainApplication | RouteResponse::Redirect { .. } | RouteResponse::Fixed { .. },
+        )
+        | None => None,
+    };
+    let keys = [
+        (!route.request_headers.is_empty(), "request_headers"),
+        (route.auth.is_some(), "auth"),
+        (route.limit.is_some(), "limit"),
+        (route.concurrent.is_some(), "concurrent"),
+        (route.timeout.is_some(), "timeout"),
+        (route.body_bytes_max.is_some(), "limit_request_body"),
+        (route.stream_request_body.is_some(), "stream_request_body"),
+        (route.compress.is_some(), "compress"),
+        (route.error_pages.is_some(), "error_pages"),
+        (route.intercept.is_some(), "intercept"),
+        (route.rewrite.is_some(), "rewrite"),
+        (route.internal.is_some(), "internal"),
+    ];
+    response.or_else(|| keys.into_iter().find(|(is_said, _)| *is_said).map(|(_, key)| key))
 }

@@ -35,7 +35,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let head =
         ResponseHead { status: 200, reason: b"OK".to_vec(), fields, length, ..ResponseHead::default() };
     let listeners = Listener::bind_all(&config)?;
-    let lending = Lending::new(Arc::clone(&config), None, Arc::new(Hello { head }), None)?;
+    let lending = Lending::new(Arc::clone(&config), None, Arc::new(Hello { head }), None, None)?;
     lending.listen(listeners)?;
     let threads: Vec<_> = (0..config.threads)
         .map(|_| {

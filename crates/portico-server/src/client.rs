@@ -60,15 +60,19 @@ impl RequestContext {
         forwarded.or_else(|| self.head.authority().or_else(server_name))
     }
 
+    /// Whether the client has asked by https, as far as is known.
+    #[inline]
+    pub fn is_https(&self) -> bool {
+        match self.forwarded.as_deref().and_then(|forwarded| forwarded.scheme) {
+            Some(scheme) => scheme == Scheme::Https,
+            None => self.client.listener.tls,
+        }
+    }
+
     /// The port of a host that is named without one.
     #[inline]
     pub fn default_port(&self) -> u16 {
-        let forwarded = self.forwarded.as_deref();
-        let is_https = match forwarded.and_then(|forwarded| forwarded.scheme) {
-            Some(scheme) => scheme == Scheme::Https,
-            None => self.client.listener.tls,
-        };
-        let told = forwarded.and_then(|forwarded| forwarded.server_port);
-        told.unwrap_or(if is_https { 443 } else { 80 })
+        let told = self.forwarded.as_deref().and_then(|forwarded| forwarded.server_port);
+        told.unwrap_or(if self.is_https() { 443 } else { 80 })
     }
 }

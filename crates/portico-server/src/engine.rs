@@ -29,7 +29,7 @@ use crate::body::Body;
 use crate::client::RequestContext;
 use crate::connection::{
     BegunCall, Connection, ConnectionId, ConnectionTable, Counters, Deadline, EngineContext, Reply,
-    RequestKey, ResponsePart, ResponseShare, Step, deadline::Deadlines,
+    RequestKey, ResponsePart, ResponseShare, Routes, Step, deadline::Deadlines,
 };
 use crate::handover::Sharing;
 use crate::queue::{Admission, Queue, Ticket};
@@ -115,6 +115,10 @@ pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(1);
 /// Longest that a response is held back for the responses behind it, and a block for the next ones.
 const HOLD_MAX: Duration = Duration::from_micros(500);
 
+/// Requests of one client that routes respond to before others get their turn: it may send them faster than they
+/// are responded to.
+const REPLIES_MAX: usize = 16;
+
 /// Deadlines that are handled in one turn.
 const TIMEOUTS_MAX: usize = 256;
 
@@ -153,6 +157,11 @@ impl Engine {
             told_timeout: None,
             told_work: false,
         }
+    }
+
+    /// From now on `routes` decide about requests.
+    pub(crate) fn set_routes(&mut self, routes: Routes) {
+        self.context.routes = Some(Box::new(routes));
     }
 
     /// Sets the present moment.
@@ -411,9 +420,14 @@ impl Engine {
     /// Carries out what a connection's work has come to; `false` if the connection has ended.
     fn settle(&mut self, id: ConnectionId, mut connection: Box<Connection>, step: Step) -> bool {
         let mut step = step;
+        let mut replies = 0;
         // Each turn of this loop uses up something that has come.
         loop {
             step = match step {
+                Step::Respond if replies < REPLIES_MAX => {
+                    replies += 1;
+                    connection.respond_by_route(&mut self.context)
+                }
                 Step::Ready if !self.enqueue(id, &connection) => {
                     self.report_full_queue();
                     connection.respond_unavailable(Reply::QueueFull, &mut self.context)
@@ -428,7 +442,7 @@ impl Engine {
                 self.close(id, connection);
                 return false;
             }
-            Step::Again => self.again.push(id),
+            Step::Again | Step::Respond => self.again.push(id),
             Step::Keep | Step::Ready | Step::Leave | Step::Streams | Step::PromoteToSession => {}
         }
         if self.clients.is_bounded() && !self.count_client(&mut connection) {

@@ -229,8 +229,13 @@ mod tests {
             [("warmup", "/a"), ("threads", "1")].map(|(name, text)| (name.to_owned(), text.to_owned()));
         let config = Arc::new(from_pairs(&pairs, &|_| None).unwrap().config);
         let application = Arc::new(Recorded(std::sync::Mutex::default()));
-        let lending =
-            Lending::new(Arc::clone(&config), None, Arc::clone(&application) as Arc<dyn Application>, None);
+        let lending = Lending::new(
+            Arc::clone(&config),
+            None,
+            Arc::clone(&application) as Arc<dyn Application>,
+            None,
+            None,
+        );
         let lending = lending.unwrap();
         thread::scope(|scope| {
             scope.spawn(|| lending.run_thread());

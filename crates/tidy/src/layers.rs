@@ -19,7 +19,15 @@ const CRATES: &[(&str, &[&str])] = &[
     ("portico-net", &["portico_config", "portico_files", "portico_os", "portico_proto"]),
     (
         "portico-server",
-        &["portico_config", "portico_lending", "portico_log", "portico_net", "portico_os", "portico_proto"],
+        &[
+            "portico_config",
+            "portico_edge",
+            "portico_lending",
+            "portico_log",
+            "portico_net",
+            "portico_os",
+            "portico_proto",
+        ],
     ),
     ("portico-edge", &["portico_config"]),
     ("portico-reload", &["portico_config"]),

@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 
 use log::Level;
 use portico_config::Config;
-use portico_server::{Application, Lending};
+use portico_server::{Application, Lending, Routes};
 use portico_supervisor::{Report, StacksFile};
 use portico_worker::{
     Inbox, LEAVING, SlotHandle, Wake, WorkerSetup, counted, crippled_message, end_crippled, logging, opening,
@@ -76,6 +76,9 @@ impl WorkerRun {
         let reopener = access_log.as_ref().and_then(AccessLog::reopener);
         let records = ThreadStatuses::new(place(config, context.as_deref())?);
         forked::withhold(py, &listeners)?;
+        let folder = setup.folder.path();
+        let routes = portico_cli::router_of_worker(config, folder).map_err(StartError::System)?;
+        let routes = routes.map(|router| Routes::new(router, folder));
         // Before the application is imported: an import that hangs can be looked at.
         let stacks = install_stacks(py, stacks)?;
         let reloader = start_reloader(py, &setup, context.as_ref())?;
@@ -90,7 +93,7 @@ impl WorkerRun {
         let hub = Hub::of_application(py)?;
         let called = Called::new(gateway, hub.as_ref(), &records);
         let sharing = context.as_deref().map(WorkerContext::sharing);
-        let lending = Lending::new(Arc::clone(config), access_log, called.application(), sharing)
+        let lending = Lending::new(Arc::clone(config), access_log, called.application(), routes, sharing)
             .map_err(|error| system("starting the engine", &error))?;
         catch_signals(py, signals, &lending, &stacks, context.as_deref())?;
         let threads = start_threads(py, config, &lending, signals, &records, called)?;

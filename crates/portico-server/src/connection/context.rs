@@ -11,7 +11,7 @@ use portico_proto::{
 };
 
 use super::reports::Reports;
-use super::{HttpsRedirect, Ledger, MemoryLeft};
+use super::{HttpsRedirect, Ledger, MemoryLeft, Routes};
 use crate::forwarded::{Heard, Policy};
 use crate::spool::Spools;
 
@@ -47,6 +47,8 @@ pub(crate) struct EngineContext {
     pub tls: Option<Arc<Acceptor>>,
     /// What becomes of requests to `redirect://` listeners.
     pub https_redirect: HttpsRedirect,
+    /// The configuration's routes; `None` where there are none.
+    pub routes: Option<Box<Routes>>,
     /// Where reads go.
     pub scratch: Vec<u8>,
     /// Where responses are encoded.
@@ -175,6 +177,7 @@ impl EngineContext {
             announcing: false,
             tls: None,
             https_redirect: HttpsRedirect::default(),
+            routes: None,
             scratch: vec![0; SCRATCH_BYTES],
             out: Vec::new(),
             ledger,

@@ -12,6 +12,7 @@ use portico_proto::RequestHead;
 
 use super::backlog::Backlog;
 use super::lent::Lent;
+use super::router::Routed;
 use super::upload::Upload;
 use super::{Connection, Deadline, EngineContext, Flow, Phase};
 use crate::body::Body;
@@ -28,6 +29,8 @@ pub(super) struct RequestExchange {
     pub(super) upload: Option<Box<Upload>>,
     /// Its body, complete, until a call takes it.
     pub(super) body: Option<Body>,
+    /// Its route, and the server's response until the request has come whole; `None` where there are no routes.
+    pub(super) routed: Option<Box<Routed>>,
     /// How often it has been handed over to another worker.
     pub(super) handover_count: u8,
     /// Its id, once it has one.
@@ -101,6 +104,12 @@ impl RequestExchange {
     #[inline]
     pub(super) fn head(&self) -> Option<&RequestHead> {
         self.request.as_ref().map(|request| &*request.head)
+    }
+
+    /// Whether the server responds to it by its route.
+    #[inline]
+    pub(super) fn has_reply(&self) -> bool {
+        self.routed.as_ref().is_some_and(|routed| routed.reply.is_some())
     }
 
     /// Notes why it ends otherwise than with the application's whole response: the first reason counts.

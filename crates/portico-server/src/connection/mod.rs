@@ -30,6 +30,7 @@ mod response;
 mod response_headers;
 mod response_spool;
 mod router;
+mod routes;
 mod session;
 mod stream_io;
 mod table;
@@ -54,6 +55,7 @@ pub use reply::Reply;
 pub(crate) use response::{Block, ResponsePart};
 pub(crate) use response_spool::ResponseSpool;
 pub(crate) use router::{Decision, HttpsRedirect};
+pub use routes::Routes;
 pub use table::RequestKey;
 pub(crate) use table::{ConnectionId, ConnectionTable};
 
@@ -132,6 +134,8 @@ pub(crate) enum Step {
     Keep,
     /// Its request is complete: queue it.
     Ready,
+    /// Its request is complete, and the server itself responds.
+    Respond,
     /// It is between requests, and the worker retires.
     Leave,
     /// Its session has events, or something to write.
@@ -354,7 +358,11 @@ impl Connection {
     /// Goes on where [`Step::Again`] was returned.
     pub(crate) fn proceed(&mut self, context: &mut EngineContext) -> Step {
         if let Some(event) = self.carrier.socket_io_mut().and_then(|socket| socket.noted.take()) {
-            return self.handle_event(event, context);
+            let step = self.handle_event(event, context);
+            return if step == Step::Keep && self.has_reply() { Step::Respond } else { step };
+        }
+        if self.has_reply() {
+            return Step::Respond;
         }
         if self.phase == Phase::Lent {
             return self.pass_on(context);

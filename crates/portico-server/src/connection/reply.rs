@@ -4,7 +4,9 @@
 //! what is added to every response, `response_headers` adds to these as well.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
+use bytes::Bytes;
 use portico_proto::{Fields, ResponseHead};
 
 use super::{Block, ResponsePart};
@@ -14,6 +16,24 @@ use super::{Block, ResponsePart};
 pub enum Reply {
     /// 500: the application has failed before its response began.
     ApplicationFailed,
+    /// What a route has respond with this status.
+    Fixed {
+        /// Of its page.
+        content_type: Cow<'static, str>,
+        /// 200 to 599.
+        status: u16,
+        /// `None` for a line that tells the status.
+        page: Option<Arc<[u8]>>,
+    },
+    /// 405, with the methods that a route takes.
+    MethodNotAllowed(Vec<String>),
+    /// A redirect that a route has made.
+    Moved {
+        /// 301, 302, 303, 307 or 308.
+        status: u16,
+        /// Visible ASCII.
+        location: String,
+    },
     /// 504: the application has not begun its response in time (`--timeout`).
     ApplicationTimeout,
     /// 503: as many requests wait as may (`--max-queue`).
@@ -36,7 +56,8 @@ impl Reply {
             Self::ApplicationFailed => 500,
             Self::QueueFull | Self::QueueTimeout | Self::StreamsFull => 503,
             Self::ApplicationTimeout => 504,
-            Self::Refused(status, _) => *status,
+            Self::MethodNotAllowed(_) => 405,
+            Self::Fixed { status, .. } | Self::Moved { status, .. } | Self::Refused(status, _) => *status,
         }
     }
 
@@ -48,34 +69,58 @@ impl Reply {
             Self::QueueFull => b"503 Service Unavailable: too many requests are waiting\n",
             Self::QueueTimeout => b"503 Service Unavailable: the request has waited too long for a thread\n",
             Self::Redirect(_) => b"308 Permanent Redirect: this server is to be asked by https\n",
+            Self::MethodNotAllowed(_) => b"405 Method Not Allowed\n",
+            // A page stands in for it, or the protocol's reason phrase says more.
+            Self::Fixed { status, .. } => return Cow::Owned(format!("{status}\n").into_bytes()),
+            Self::Moved { status, .. } => return Cow::Owned(format!("{status} Redirect\n").into_bytes()),
             Self::Refused(_, reason) => return Cow::Owned(format!("{reason}\n").into_bytes()),
             Self::StreamsFull => b"503 Service Unavailable: too many WebSockets are open\n",
         };
         Cow::Borrowed(text)
     }
 
-    /// Head and body.
-    pub fn into_response(self) -> (ResponseHead, Cow<'static, [u8]>) {
-        let (status, text) = (self.status(), self.text());
+    /// The headers that it has beside those that every response gets.
+    fn fields(&self) -> Fields {
         let mut fields = Fields::new();
-        fields.push(b"Content-Type", b"text/plain; charset=utf-8");
-        match &self {
+        match self {
+            Self::Fixed { content_type, page: Some(_), .. } => {
+                fields.push(b"Content-Type", content_type.as_bytes());
+            }
+            // There is no content that would have a type.
+            Self::Fixed { status: 204 | 205 | 304, .. } => {}
+            _ => fields.push(b"Content-Type", b"text/plain; charset=utf-8"),
+        }
+        match self {
             // The same request can succeed soon.
             Self::QueueFull | Self::QueueTimeout | Self::StreamsFull => fields.push(b"Retry-After", b"1"),
             Self::Redirect(location) => fields.push(b"Location", location),
-            Self::ApplicationFailed | Self::ApplicationTimeout | Self::Refused(..) => {}
+            Self::Moved { location, .. } => fields.push(b"Location", location.as_bytes()),
+            Self::MethodNotAllowed(methods) => fields.push(b"Allow", methods.join(", ").as_bytes()),
+            Self::ApplicationFailed | Self::ApplicationTimeout | Self::Fixed { .. } | Self::Refused(..) => {}
         }
-        let length = Some(text.len() as u64);
-        (ResponseHead { status, fields, length, ..ResponseHead::default() }, text)
+        fields
+    }
+
+    /// Its content, kept as it is where it is a page.
+    fn content(&self) -> Block<'static> {
+        match self {
+            Self::Fixed { page: Some(page), .. } => {
+                Block::Shared(Box::new(Bytes::from_owner(Arc::clone(page))))
+            }
+            Self::Fixed { status: 204 | 205 | 304, .. } => Block::Borrowed(b""),
+            reply => match reply.text() {
+                Cow::Borrowed(text) => Block::Borrowed(text),
+                Cow::Owned(text) => Block::Owned(text),
+            },
+        }
     }
 
     /// The whole response, as its connection takes it.
     pub(crate) fn into_part(self) -> ResponsePart<'static> {
-        let (head, text) = self.into_response();
-        let body = match text {
-            Cow::Borrowed(text) => Block::Borrowed(text),
-            Cow::Owned(text) => Block::Owned(text),
-        };
+        let body = self.content();
+        let length = Some(body.len() as u64);
+        let head =
+            ResponseHead { status: self.status(), fields: self.fields(), length, ..ResponseHead::default() };
         ResponsePart::Whole { head: Cow::Owned(head), body }
     }
 }
@@ -95,14 +140,21 @@ mod tests {
             Reply::Redirect(b"https://x/".to_vec()),
             refused,
             Reply::StreamsFull,
+            Reply::MethodNotAllowed(vec!["GET".to_owned(), "PUT".to_owned()]),
+            Reply::Moved { status: 308, location: "/a".to_owned() },
+            Reply::Fixed { content_type: "".into(), status: 410, page: None },
         ] {
-            let (head, text) = reply.clone().into_response();
+            let ResponsePart::Whole { head, body: text } = reply.clone().into_part() else {
+                panic!("{reply:?}")
+            };
             assert_eq!((head.status, head.length), (reply.status(), Some(text.len() as u64)));
             assert!(text.starts_with(head.status.to_string().as_bytes()), "{reply:?}");
             assert!(text.ends_with(b"\n") && !text[..text.len() - 1].contains(&b'\n'), "{reply:?}");
             let retries = head.fields.get(b"retry-after").is_some();
             assert_eq!(retries, head.status == 503, "{reply:?}");
             assert_eq!(head.fields.get(b"location").is_some(), head.status == 308, "{reply:?}");
+            let allowed = (head.status == 405).then_some(&b"GET, PUT"[..]);
+            assert_eq!(head.fields.get(b"allow"), allowed, "{reply:?}");
         }
     }
 }

@@ -46,8 +46,14 @@ impl Connection {
         {
             return self.refuse_host(&host, context);
         }
-        if let Decision::Reply(reply) = self.route(context) {
-            return self.reply_at_head(reply, context);
+        match self.route(context) {
+            Decision::Application => {}
+            Decision::Reply(reply) => return self.reply_at_head(reply, context),
+            Decision::Routed(routed) => {
+                if let Some(step) = self.take_route(routed, context) {
+                    return step;
+                }
+            }
         }
         let expected = match framing {
             Framing::None | Framing::Length(0) => return Step::Keep,

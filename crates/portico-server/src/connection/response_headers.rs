@@ -7,12 +7,14 @@
 //! Transfer-Encoding and Connection. Interim responses (100, 103) have no head of their own and get nothing.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
+use portico_edge::FlatRoute;
 use portico_log::{REQUEST_ID_FIELD, RequestId};
-use portico_proto::{AddedFields, Part, ResponseHead};
+use portico_proto::{AddedFields, Fields, Part, ResponseHead};
 
 use super::exchange::RequestExchange;
-use super::{Connection, EngineContext};
+use super::{Connection, EngineContext, Routes};
 
 impl Connection {
     /// Sends the head of the present response into `out`: with all that is added to it, and noted for the log.
@@ -24,16 +26,72 @@ impl Connection {
         out: &mut Vec<u8>,
     ) {
         let close = self.closes(context);
+        let rules = match &context.routes {
+            Some(routes) => self.header_rules(routes),
+            None => None,
+        };
+        let head = match &rules {
+            Some(rules) => rules.apply(head),
+            None => head,
+        };
         let head = match &mut self.exchange {
-            Some(exchange) => exchange.note_head(head, context),
+            Some(exchange) => exchange.note_head(head, rules.as_ref(), context),
             None => head,
         };
         // A gateway adds its own to what its client gets.
-        let added = match self.protocol.is_gateway() {
+        let mut added = match self.protocol.is_gateway() {
             true => AddedFields::NONE,
             false => context.added_fields().beside(&head.fields),
         };
+        if let Some(rules) = &rules {
+            rules.withhold(&mut added);
+        }
         self.protocol.send(Part::Head { head: &head, close, added: &added }, out);
+    }
+}
+
+/// What a route does to the headers of one response.
+struct HeaderRules {
+    /// It has some.
+    route: Arc<FlatRoute>,
+    /// Whether the request has come by https.
+    is_https: bool,
+}
+
+impl HeaderRules {
+    /// `head` with what is set, without what is taken out.
+    fn apply<'h>(&self, head: Cow<'h, ResponseHead>) -> Cow<'h, ResponseHead> {
+        let (plan, mut head) = (&self.route.headers, head.into_owned());
+        let mut fields = Fields::new();
+        for (name, value) in head.fields.iter().filter(|(name, _)| !plan.removes(name)) {
+            fields.push(name, value);
+        }
+        for (name, value) in plan.added(self.is_https, |name| head.fields.get(name.as_bytes()).is_some()) {
+            fields.push(name.as_bytes(), value.as_bytes());
+        }
+        head.fields = fields;
+        Cow::Owned(head)
+    }
+
+    /// Takes out of `added` what is not to be there. What has been set is not among it, and no rule names Date.
+    fn withhold(&self, added: &mut AddedFields) {
+        if self.route.headers.removes(b"server") {
+            added.server = "";
+        }
+    }
+}
+
+impl Connection {
+    /// The rules of the present request's route; of one that was refused before it had a route, those that hold
+    /// for all. `None` if there are none.
+    fn header_rules(&self, routes: &Routes) -> Option<HeaderRules> {
+        let route = self.present_route(routes);
+        if route.headers.is_empty() {
+            return None;
+        }
+        let listener = &self.client.listener;
+        let is_https = self.request().map_or(listener.tls, |request| request.is_https());
+        Some(HeaderRules { route: Arc::clone(route), is_https })
     }
 }
 
@@ -43,6 +101,7 @@ impl RequestExchange {
     fn note_head<'h>(
         &mut self,
         mut head: Cow<'h, ResponseHead>,
+        rules: Option<&HeaderRules>,
         context: &EngineContext,
     ) -> Cow<'h, ResponseHead> {
         self.outcome.status = Some(head.status);
@@ -52,6 +111,7 @@ impl RequestExchange {
         if context.config.telemetry.request_id
             && self.id != RequestId::None
             && head.fields.get(REQUEST_ID_FIELD).is_none()
+            && rules.is_none_or(|rules| !rules.route.headers.removes(REQUEST_ID_FIELD))
             && let Some(id) = self.head().and_then(|asked| self.id.text(asked))
         {
             head.to_mut().fields.push(b"X-Request-Id", id);

@@ -1,16 +1,19 @@
 //! What becomes of a request: decided at its head, before its body, the queue and a thread.
 //!
 //! A router is pure: it sees the head and its sender, does no I/O and keeps nothing. A listener without one passes
-//! every request to the application, at no cost but the question. The first router is that of `redirect://`.
+//! every request to the application, at no cost but the question. There are two: that of `redirect://`, and the
+//! configuration's routes.
 
 use std::fmt;
+use std::sync::Arc;
 
 use portico_config::WireProtocol;
-use portico_net::Server;
+use portico_edge::FlatRoute;
+use portico_log::Reason;
 use portico_proto::Framing;
 use portico_proto::http1::is_authority;
 
-use super::{Connection, EngineContext, Phase, Reply, Step};
+use super::{Connection, EngineContext, Phase, Reply, Routes, Step};
 use crate::client::RequestContext;
 
 /// Decides what becomes of requests.
@@ -20,12 +23,23 @@ pub(super) trait Router: fmt::Debug + Send + Sync {
 }
 
 /// What becomes of a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Decision {
     /// The application answers it.
     Application,
     /// The server answers it at once, and closes the connection: the request's body is not read.
     Reply(Reply),
+    /// A route decides.
+    Routed(Box<Routed>),
+}
+
+/// What a route makes of a request.
+#[derive(Debug)]
+pub(crate) struct Routed {
+    /// Its headers go into the response, whoever makes that.
+    pub route: Arc<FlatRoute>,
+    /// The server's response in place of the application's. The connection is kept unless a body is unread.
+    pub reply: Option<Reply>,
 }
 
 /// The router of `redirect://`: every request is told to come again by https.
@@ -66,25 +80,63 @@ impl Router for HttpsRedirect {
     }
 }
 
-impl EngineContext {
-    /// The router of the requests that come through `listener`, if it has one.
-    #[inline]
-    fn router(&self, listener: &Server) -> Option<&dyn Router> {
-        match listener.protocol {
-            WireProtocol::Redirect => Some(&self.https_redirect),
-            WireProtocol::Http | WireProtocol::Uwsgi | WireProtocol::Scgi | WireProtocol::Fastcgi => None,
-        }
-    }
-}
-
 impl Connection {
     /// Has the router of the listener, if there is one, decide what becomes of the request whose head has come.
     #[inline]
-    pub(super) fn route(&self, context: &EngineContext) -> Decision {
-        match (context.router(&self.client.listener), self.request()) {
-            (Some(router), Some(request)) => router.route(request),
-            _ => Decision::Application,
+    pub(super) fn route(&self, context: &mut EngineContext) -> Decision {
+        let Some(request) = self.request() else { return Decision::Application };
+        match self.client.listener.protocol {
+            WireProtocol::Redirect => context.https_redirect.route(request),
+            WireProtocol::Http | WireProtocol::Uwsgi | WireProtocol::Scgi | WireProtocol::Fastcgi => {
+                match &mut context.routes {
+                    None => Decision::Application,
+                    Some(routes) => {
+                        routes.look_at_files(context.now);
+                        routes.route(request)
+                    }
+                }
+            }
         }
+    }
+
+    /// Notes the route of the request whose head has come; if that responds to a request whose body would be left
+    /// unread, responds at once and ends the connection.
+    #[cold]
+    pub(super) fn take_route(&mut self, routed: Box<Routed>, context: &mut EngineContext) -> Option<Step> {
+        let exchange = self.exchange_or_new();
+        let is_whole =
+            matches!(exchange.head().map(|head| head.framing), Some(Framing::None | Framing::Length(0)));
+        let routed = exchange.routed.insert(routed);
+        if is_whole {
+            return None; // The request's end follows, and then the response if there is one.
+        }
+        let reply = routed.reply.take()?;
+        Some(self.reply_at_head(reply, context))
+    }
+
+    /// The route of the present request; of what was refused before it had one, that of all requests.
+    pub(super) fn present_route<'r>(&'r self, routes: &'r Routes) -> &'r Arc<FlatRoute> {
+        let routed = self.exchange.as_ref().and_then(|exchange| exchange.routed.as_ref());
+        routed.map_or(routes.root(), |routed| &routed.route)
+    }
+
+    /// Whether the request has come whole that the server itself responds to.
+    #[inline]
+    pub(super) fn has_reply(&self) -> bool {
+        self.phase == Phase::Calling && self.exchange.as_ref().is_some_and(|exchange| exchange.has_reply())
+    }
+
+    /// Responds to the request that has come whole, and keeps the connection.
+    #[cold]
+    pub(crate) fn respond_by_route(&mut self, context: &mut EngineContext) -> Step {
+        let exchange = self.exchange_or_new();
+        let reply = exchange.routed.as_mut().and_then(|routed| routed.reply.take());
+        let Some(reply) = reply else { return Step::Keep };
+        if matches!(reply, Reply::Refused(..) | Reply::MethodNotAllowed(_)) {
+            exchange.note_reason(Reason::Refused);
+        }
+        exchange.begin(context);
+        self.respond(reply.into_part(), false, context)
     }
 
     /// Answers the request whose head has come, and ends the connection.
@@ -113,8 +165,7 @@ fn host(authority: &[u8]) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
+    use portico_net::Server;
     use portico_proto::{Event, Limits, Peer, http1};
 
     use super::*;
@@ -140,8 +191,8 @@ mod tests {
             (None, "GET http://y.example:8/z", "x", "https://y.example/z"),
         ] {
             let request = format!("{line} HTTP/1.1\r\nHost: {host}\r\n\r\n");
-            let expected = Decision::Reply(Reply::Redirect(location.as_bytes().to_vec()));
-            assert_eq!(route(port, &request), expected, "{request:?}");
+            let Decision::Reply(reply) = route(port, &request) else { panic!("{request:?}") };
+            assert_eq!(reply, Reply::Redirect(location.as_bytes().to_vec()), "{request:?}");
         }
     }
 

@@ -5,9 +5,11 @@ use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use portico_config::{Parsed, WireProtocol, parse};
+use portico_edge::EdgeRouter;
 use portico_proto::{Fields, ResponseHead};
 
 use super::*;
@@ -50,6 +52,31 @@ pub(super) fn tcp_fixture() -> Fixture<TcpStream> {
     ours.set_nonblocking(true).unwrap();
     client.set_read_timeout(Some(seconds(5))).unwrap();
     Fixture::around(WireProtocol::Http, Transport::Tcp(ours.into()), client, &[])
+}
+
+/// The same with these routes, as they stand in PORTICO_ROUTE; files that they name hold their names.
+pub(super) fn routed(protocol: WireProtocol, routes: &str) -> Fixture<UnixStream> {
+    routed_beside(protocol, routes, true)
+}
+
+/// The same; whether an application takes what no route does.
+pub(super) fn routed_beside(
+    protocol: WireProtocol,
+    routes: &str,
+    names_application: bool,
+) -> Fixture<UnixStream> {
+    let mut fixture = fixture_of(protocol, &[]);
+    let variable = |name: &str| (name == "PORTICO_ROUTE").then(|| OsString::from(routes));
+    let Ok(Parsed::Run(resolved)) = parse(["app:app".into()].into_iter(), &variable) else {
+        panic!("the routes of a test are valid: {routes}");
+    };
+    let mut read = |path: &Path| match path.extension() {
+        Some(_) => Ok(path.display().to_string().into_bytes()),
+        None => Err(std::io::Error::from(std::io::ErrorKind::NotFound)),
+    };
+    let router = EdgeRouter::build(&resolved.config.edge, names_application, &mut read).unwrap();
+    fixture.context.routes = Some(Box::new(Routes::new(router, Path::new("/"))));
+    fixture
 }
 
 impl<S: Read + Write> Fixture<S> {

@@ -180,6 +180,11 @@ impl Connection {
             Some(Sink::Spool(spool)) => exchange.body = Some(spool.finish()),
             None => {}
         }
+        if exchange.has_reply() {
+            self.phase = Phase::Calling;
+            self.due = None;
+            return Step::Respond;
+        }
         self.await_thread(context);
         Step::Ready
     }

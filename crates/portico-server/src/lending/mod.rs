@@ -40,7 +40,7 @@ use portico_log::{AccessLog, Occurrences};
 use portico_net::{Events, Reactor};
 
 use crate::connection::{
-    ConnectionId, Counters, Flow, MemoryGauge, RequestKey, ResponsePart, ResponseSpool, Room, WaitEnd,
+    ConnectionId, Counters, Flow, MemoryGauge, RequestKey, ResponsePart, ResponseSpool, Room, Routes, WaitEnd,
 };
 use crate::engine::{Call, Engine, POLL_INTERVAL, Writing};
 use crate::handover::Sharing;
@@ -83,7 +83,8 @@ struct GivenUp;
 
 impl Lending {
     /// An engine that has `application` called by the threads that will [`run`](Lending::run_thread), and accepts
-    /// once it is to [`listen`](Lending::listen). `sharing` is for a worker that is one of several.
+    /// once it is to [`listen`](Lending::listen). `routes`, if there are any, decide about requests before that;
+    /// `sharing` is for a worker that is one of several.
     ///
     /// # Errors
     /// The kernel's, when descriptors have run out.
@@ -91,11 +92,16 @@ impl Lending {
         config: Arc<Config>,
         access_log: Option<AccessLog>,
         application: Arc<dyn Application>,
+        routes: Option<Routes>,
         sharing: Option<Sharing>,
     ) -> std::io::Result<Arc<Self>> {
         let now = Instant::now();
         let reactor = Arc::new(Reactor::new()?);
-        let engine = Engine::new(Arc::clone(&config), Arc::clone(&reactor), access_log, sharing.clone(), now);
+        let mut engine =
+            Engine::new(Arc::clone(&config), Arc::clone(&reactor), access_log, sharing.clone(), now);
+        if let Some(routes) = routes {
+            engine.set_routes(routes);
+        }
         Ok(Arc::new(Self {
             waits: Arc::new(Waits::new(config.threads as usize)),
             spools: Arc::clone(engine.spools()),

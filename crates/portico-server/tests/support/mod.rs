@@ -51,7 +51,8 @@ impl TestServer {
             let outputs = Outputs { lines: Some(Destination::File(path.clone())), ..Outputs::default() };
             AccessLog::open(outputs, &config.access_log_format, LineConstants::default()).unwrap()
         });
-        let lending = Lending::new(Arc::clone(&config), access_log, Arc::new(application), sharing).unwrap();
+        let lending =
+            Lending::new(Arc::clone(&config), access_log, Arc::new(application), None, sharing).unwrap();
         let mut threads: Vec<_> = (0..config.threads)
             .map(|_| {
                 let (lending, around) = (Arc::clone(&lending), around.clone());

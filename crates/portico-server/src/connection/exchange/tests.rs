@@ -52,6 +52,7 @@ fn the_second_request_sees_nothing_of_the_first() {
         head_bytes: _,
         upload: None,
         body: None,
+        routed: None,
         handover_count: 0,
         id: RequestId::None,
         call: 0,

@@ -84,7 +84,9 @@ fn facts(connection: &Connection) -> Vec<(&'static str, String)> {
 fn exchange_facts(exchange: &RequestExchange) -> Vec<(&'static str, String)> {
     let mut facts = tell_fields!(
         exchange,
-        RequestExchange { request, head_bytes, upload, id, outcome, flow, backlog, lent, is_last, is_cut, call },
+        RequestExchange {
+            request, head_bytes, upload, id, outcome, flow, backlog, lent, is_last, is_cut, call, routed
+        },
         {
             // Told below in another form.
             body,

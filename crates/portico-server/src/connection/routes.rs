@@ -1,0 +1,135 @@
+//! The configuration's routes as a router: what portico-edge decides about a request, as what the server does.
+//!
+//! portico-edge decides without I/O. What it needs of the world is had here: who the client is, and whether the
+//! files of `if_file` are there, which is looked at once a second at most, when a request comes.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use portico_config::RouteResponse;
+use portico_edge::access::admits;
+use portico_edge::files::content_type;
+use portico_edge::{EdgeRouter, FlatRoute, Refusal, RouteAction, RouteRequest};
+
+use super::router::{Routed, Router};
+use super::{Decision, Reply};
+use crate::client::RequestContext;
+
+/// The routes of a worker, and which of the files are there that they ask for.
+#[derive(Debug)]
+pub struct Routes {
+    router: EdgeRouter,
+    /// The files of `if_file`, in the router's order.
+    files: Vec<PathBuf>,
+    present: Vec<bool>,
+    /// When they are to be looked at again.
+    look_at: Option<Instant>,
+}
+
+/// How long what was seen of a file counts. A maintenance page comes and goes within it; a look costs a call of
+/// the system.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+impl Routes {
+    /// The routes of `router`, whose relative paths begin at `folder`.
+    pub fn new(router: EdgeRouter, folder: &Path) -> Self {
+        let files: Vec<PathBuf> = router.watched_files().iter().map(|file| folder.join(file)).collect();
+        Self { present: vec![false; files.len()], router, files, look_at: None }
+    }
+
+    /// The route of requests of which nothing is known.
+    pub(super) fn root(&self) -> &Arc<FlatRoute> {
+        self.router.root()
+    }
+
+    /// Looks at the files that routes ask for, if it is time.
+    #[inline]
+    pub(super) fn look_at_files(&mut self, now: Instant) {
+        if !self.files.is_empty() && self.look_at.is_none_or(|at| at <= now) {
+            self.present = self.files.iter().map(|file| file.exists()).collect();
+            self.look_at = Some(now + LOOK_INTERVAL);
+        }
+    }
+
+    /// What the route's action comes to: the server's response, or none where the application is called.
+    fn reply(route: &FlatRoute, action: RouteAction<'_>) -> Option<Reply> {
+        Some(match action {
+            RouteAction::Redirect { status, location } => Reply::Moved { status, location },
+            RouteAction::Respond { status } => fixed(route, status),
+            RouteAction::Refuse(Refusal::MethodNotAllowed(methods)) => Reply::MethodNotAllowed(methods),
+            RouteAction::Refuse(refusal) => Reply::Refused(refusal.status(), refusal.text().into()),
+            RouteAction::Call(_) => return None,
+            // The start refuses routes with files; of one that is there all the same nothing is shown.
+            RouteAction::Serve(_) => Reply::Refused(404, Refusal::NotFound.text().into()),
+        })
+    }
+}
+
+impl Router for Routes {
+    fn route(&self, request: &RequestContext) -> Decision {
+        let head = &request.head;
+        let path = gateway_path(request).map_or(Cow::Borrowed(head.path()), Cow::Owned);
+        let asked = RouteRequest {
+            method: head.method(),
+            path: &path,
+            query: Some(head.query()).filter(|query| !query.is_empty()),
+            host: request.host(),
+        };
+        let decision = self.router.decide(&asked, &self.present);
+        let route = decision.route;
+        let reply = match is_admitted(route, request) {
+            true => Self::reply(route, decision.action),
+            false => Some(Reply::Refused(403, "this is not for clients of this address".into())),
+        };
+        Decision::Routed(Box::new(Routed { route: Arc::clone(route), reply }))
+    }
+}
+
+/// Whether the client may have what the route has. One without an address is in no network.
+fn is_admitted(route: &FlatRoute, request: &RequestContext) -> bool {
+    match request.sender().ip() {
+        Some(address) => admits(route.allow.as_deref(), &route.deny, address),
+        None => route.allow.is_none(),
+    }
+}
+
+/// What a route has respond with `status`.
+fn fixed(route: &FlatRoute, status: u16) -> Reply {
+    let name = match &route.response {
+        RouteResponse::Fixed { page: Some(page), .. } => page.as_os_str().as_encoded_bytes(),
+        _ => b"",
+    };
+    let content_type = content_type(name, &route.files.mime).into_owned();
+    Reply::Fixed { status, page: route.page.clone(), content_type: content_type.into() }
+}
+
+/// The path that a gateway's application is called with, percent-encoded again; `None` where it tells the target
+/// alone. Gateways rewrite paths and leave the target as their client has sent it: the path that counts is that
+/// of the application.
+fn gateway_path(request: &RequestContext) -> Option<Vec<u8>> {
+    if !request.head.is_gateway() {
+        return None;
+    }
+    let path = request.head.variable(b"PATH_INFO").filter(|path| !path.is_empty())?;
+    let script = request.head.variable(b"SCRIPT_NAME").unwrap_or_default();
+    let script = script.strip_suffix(b"/").unwrap_or(script);
+    let below = path.strip_prefix(script).filter(|rest| rest.is_empty() || rest.starts_with(b"/"));
+    let before = if below.is_some() { &b""[..] } else { script };
+    let mut encoded = String::with_capacity(before.len() + path.len());
+    for &byte in before.iter().chain(path) {
+        match byte {
+            b'/' | b'-' | b'.' | b'_' | b'~' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => {
+                encoded.push(char::from(byte));
+            }
+            // A String takes everything.
+            _ => _ = write!(encoded, "%{byte:02X}"),
+        }
+    }
+    Some(encoded.into_bytes())
+}
+
+#[cfg(test)]
+mod tests;
