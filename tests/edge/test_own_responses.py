@@ -275,6 +275,68 @@ def test_headers_are_on_every_response(serve, tmp_path):
         assert response.field("Strict-Transport-Security") == expected
 
 
+PAGES = {"404.html": "<p>lost", "4xx.html": "<p>wrong", "5xx.html": "<p>broken"}
+
+
+def pages_in(folder, **pages):
+    """Makes a folder of pages for errors."""
+    folder.mkdir()
+    for name, text in (pages or PAGES).items():
+        (folder / name).write_text(text)
+
+
+def test_the_servers_own_errors_have_pages(serve, tmp_path):
+    pages_in(tmp_path / "errors")
+    pages_in(tmp_path / "shop", **{"4xx.html": "<p>shop"})
+    (tmp_path / "portico.toml").write_text(
+        "error_pages = 'errors'\n"
+        "[[route]]\npath = '/shop'\nerror_pages = 'shop'\ndeny = ['0.0.0.0/0']\n"
+        "[[route]]\npath = '/lost'\nrespond = 404\n"
+        "[[route]]\npath = '/fine'\nrespond = 200\n"
+    )
+    server = serve("apps.contract:application", "--pythonpath", str(TESTS), cwd=tmp_path)
+    for target, status, page in [
+        ("/lost", 404, b"<p>lost"),
+        ("/shop/x", 403, b"<p>shop"),
+        ("/x/../shop", 400, b"<p>wrong"),
+        ("/fine", 200, b"200\n"),
+    ]:
+        response = one(server, target)
+        assert (response.body, response.status) == (page, status), target
+        if status >= 400:
+            assert response.get("Content-Type") == "text/html; charset=utf-8"
+            assert response.get("Cache-Control") == "no-store"
+    with server.connect() as client:
+        client.send(b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n")
+        assert client.read_response().body == b"<p>wrong"
+    with Http2Client(server.address) as client:
+        assert client.request("/lost").body == b"<p>lost"
+
+
+def test_error_pages_need_no_route(serve, tmp_path):
+    pages_in(tmp_path / "errors")
+    (tmp_path / "failing.py").write_text(
+        "def application(environ, start_response):\n"
+        "    if environ['PATH_INFO'] == '/fail':\n"
+        "        raise RuntimeError('planted')\n"
+        "    start_response('404 Not Found', [])\n"
+        "    return [b'the application']\n"
+    )
+    server = serve("failing", "--error-pages", "errors", cwd=tmp_path)
+    failed = one(server, "/fail")
+    assert (failed.status, failed.body) == (500, b"<p>broken")
+    server.expect_log("planted", count=1)
+    assert one(server, "/").body == b"the application", "its own errors are its own"
+    assert one(server, "/%2f/..//").status == 404
+
+
+def test_a_folder_without_pages_ends_the_start(tmp_path):
+    (tmp_path / "errors").mkdir()
+    ended = run_to_end(ECHO, "--pythonpath", str(TESTS), "--error-pages", "errors", cwd=tmp_path)
+    assert ended.returncode != 0
+    assert "--error-pages: errors has no page such as 404.html or 5xx.html; add one" in ended.stderr
+
+
 @pytest.mark.serial
 def test_a_client_that_asks_without_end_delays_nobody(site):
     with site.connect() as greedy:

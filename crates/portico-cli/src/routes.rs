@@ -25,7 +25,7 @@ pub fn router(config: &Config) -> Result<EdgeRouter, String> {
 /// # Errors
 /// They cannot be served, and why; one line.
 pub fn router_of_worker(config: &Config, folder: &Path) -> Result<Option<EdgeRouter>, String> {
-    if config.edge.routes.is_empty() {
+    if config.edge.routes.is_empty() && config.edge.error_pages.is_none() {
         return Ok(None);
     }
     build(config, folder, true).map(Some)
@@ -89,9 +89,6 @@ pub fn warnings(router: &EdgeRouter, config: &Config) -> Vec<String> {
 /// # Errors
 /// A route says such a thing; one line that names it.
 pub fn refuse_unserved(config: &Config) -> Result<(), String> {
-    if config.edge.error_pages.is_some() {
-        return Err(format!("--error-pages: {UNSERVED}"));
-    }
     let unserved = |route| Some((route, unserved_key(route)?));
     match config.edge.routes.iter().find_map(unserved) {
         Some((route, key)) => Err(format!("{}: {key}: {UNSERVED}", route.origin)),
@@ -122,7 +119,6 @@ fn unserved_key(route: &Route) -> Option<&'static str> {
         (route.body_bytes_max.is_some(), "limit_request_body"),
         (route.stream_request_body.is_some(), "stream_request_body"),
         (route.compress.is_some(), "compress"),
-        (route.error_pages.is_some(), "error_pages"),
         (route.intercept.is_some(), "intercept"),
         (route.rewrite.is_some(), "rewrite"),
         (route.internal.is_some(), "internal"),

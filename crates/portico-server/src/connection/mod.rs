@@ -404,7 +404,7 @@ impl Connection {
         if let Some(exchange) = &mut self.exchange {
             (exchange.is_last, exchange.upload) = (true, None);
         }
-        self.respond(Reply::ApplicationTimeout.into_part(), false, context)
+        self.respond(ResponsePart::Own(Reply::ApplicationTimeout), false, context)
     }
 
     /// Whether the client of the request that is being answered has left: it has closed or reset the connection
@@ -420,7 +420,7 @@ impl Connection {
         exchange.note_reason(Reason::QueueFull);
         exchange.begin(context);
         self.phase = Phase::Calling;
-        self.respond(reply.into_part(), false, context)
+        self.respond(ResponsePart::Own(reply), false, context)
     }
 
     /// The engine closes the connection: tells whoever still works for it.

@@ -6,7 +6,7 @@ use portico_log::Reason;
 use portico_net::{Progress, Transport};
 use portico_proto::{ErrorKind, Event};
 
-use super::{Connection, EngineContext, Phase, Reply, Step};
+use super::{Connection, EngineContext, Phase, Reply, ResponsePart, Step};
 use crate::body::PipeEnd;
 
 /// Reads from one peer before others get their turn.
@@ -197,7 +197,7 @@ impl Connection {
             return self.begin_cut(context); // What there is of a response is all that there will be.
         }
         (self.phase, self.due) = (Phase::Calling, None);
-        self.respond(Reply::Refused(status, reason).into_part(), false, context)
+        self.respond(ResponsePart::Own(Reply::Refused(status, reason)), false, context)
     }
 
     /// Tells the peer that there is no memory for its request now.

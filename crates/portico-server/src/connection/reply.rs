@@ -79,8 +79,8 @@ impl Reply {
         Cow::Borrowed(text)
     }
 
-    /// The headers that it has beside those that every response gets.
-    fn fields(&self) -> Fields {
+    /// The headers that it has beside those that every response gets. A `page` stands in for its text.
+    fn fields(&self, page: Option<&Arc<[u8]>>) -> Fields {
         let mut fields = Fields::new();
         match self {
             Self::Fixed { content_type, page: Some(_), .. } => {
@@ -88,6 +88,11 @@ impl Reply {
             }
             // There is no content that would have a type.
             Self::Fixed { status: 204 | 205 | 304, .. } => {}
+            _ if page.is_some() => {
+                fields.push(b"Content-Type", b"text/html; charset=utf-8");
+                // Where it is kept, it would be shown when all is well again.
+                fields.push(b"Cache-Control", b"no-store");
+            }
             _ => fields.push(b"Content-Type", b"text/plain; charset=utf-8"),
         }
         match self {
@@ -101,26 +106,26 @@ impl Reply {
         fields
     }
 
-    /// Its content, kept as it is where it is a page.
-    fn content(&self) -> Block<'static> {
-        match self {
-            Self::Fixed { page: Some(page), .. } => {
+    /// Its content; a page is kept as it is.
+    fn content(&self, page: Option<&Arc<[u8]>>) -> Block<'static> {
+        match (self, page) {
+            (Self::Fixed { page: Some(page), .. }, _) | (_, Some(page)) => {
                 Block::Shared(Box::new(Bytes::from_owner(Arc::clone(page))))
             }
-            Self::Fixed { status: 204 | 205 | 304, .. } => Block::Borrowed(b""),
-            reply => match reply.text() {
+            (Self::Fixed { status: 204 | 205 | 304, .. }, _) => Block::Borrowed(b""),
+            (reply, None) => match reply.text() {
                 Cow::Borrowed(text) => Block::Borrowed(text),
                 Cow::Owned(text) => Block::Owned(text),
             },
         }
     }
 
-    /// The whole response, as its connection takes it.
-    pub(crate) fn into_part(self) -> ResponsePart<'static> {
-        let body = self.content();
+    /// The whole response, with `page` in place of its text.
+    pub(super) fn whole(&self, page: Option<&Arc<[u8]>>) -> ResponsePart<'static> {
+        let body = self.content(page);
         let length = Some(body.len() as u64);
-        let head =
-            ResponseHead { status: self.status(), fields: self.fields(), length, ..ResponseHead::default() };
+        let (status, fields) = (self.status(), self.fields(page));
+        let head = ResponseHead { status, fields, length, ..ResponseHead::default() };
         ResponsePart::Whole { head: Cow::Owned(head), body }
     }
 }
@@ -144,9 +149,7 @@ mod tests {
             Reply::Moved { status: 308, location: "/a".to_owned() },
             Reply::Fixed { content_type: "".into(), status: 410, page: None },
         ] {
-            let ResponsePart::Whole { head, body: text } = reply.clone().into_part() else {
-                panic!("{reply:?}")
-            };
+            let ResponsePart::Whole { head, body: text } = reply.whole(None) else { panic!("{reply:?}") };
             assert_eq!((head.status, head.length), (reply.status(), Some(text.len() as u64)));
             assert!(text.starts_with(head.status.to_string().as_bytes()), "{reply:?}");
             assert!(text.ends_with(b"\n") && !text[..text.len() - 1].contains(&b'\n'), "{reply:?}");
@@ -156,5 +159,28 @@ mod tests {
             let allowed = (head.status == 405).then_some(&b"GET, PUT"[..]);
             assert_eq!(head.fields.get(b"allow"), allowed, "{reply:?}");
         }
+    }
+
+    #[test]
+    fn a_page_stands_in_for_the_text_and_headers_stay() {
+        let page: Arc<[u8]> = Arc::from(&b"<p>busy"[..]);
+        let ResponsePart::Whole { head, body } = Reply::QueueFull.whole(Some(&page)) else {
+            panic!("it is whole");
+        };
+        assert_eq!((&body[..], head.length, head.status), (&b"<p>busy"[..], Some(7), 503));
+        for (name, value) in [
+            ("content-type", "text/html; charset=utf-8"),
+            ("cache-control", "no-store"),
+            ("retry-after", "1"),
+        ] {
+            assert_eq!(head.fields.get(name.as_bytes()), Some(value.as_bytes()), "{name}");
+        }
+        let own = Reply::Fixed {
+            content_type: "image/png".into(),
+            status: 404,
+            page: Some(Arc::from(&b"own"[..])),
+        };
+        let ResponsePart::Whole { body, .. } = own.whole(Some(&page)) else { panic!("it is whole") };
+        assert_eq!(&body[..], b"own", "a route's own page counts");
     }
 }

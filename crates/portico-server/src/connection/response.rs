@@ -16,7 +16,7 @@ use portico_net::Progress;
 use portico_proto::{Fields, Part, ResponseHead};
 
 use super::outbox::Outbox;
-use super::{Connection, Deadline, EngineContext, Flow, Phase, ResponseSpool, Step};
+use super::{Connection, Deadline, EngineContext, Flow, Phase, Reply, ResponseSpool, Step};
 
 /// A piece of a body on its way from the application to its client.
 #[derive(Debug)]
@@ -35,6 +35,8 @@ pub(crate) enum Block<'a> {
 pub(crate) enum ResponsePart<'a> {
     /// `103 Early Hints`.
     EarlyHints(Cow<'a, Fields>),
+    /// The server's own response, in place of the application's.
+    Own(Reply),
     /// Head, body and end in one.
     Whole {
         /// Status and fields.
@@ -103,6 +105,7 @@ impl ResponsePart<'_> {
     pub(crate) fn into_owned(self) -> ResponsePart<'static> {
         match self {
             ResponsePart::EarlyHints(fields) => ResponsePart::EarlyHints(Cow::Owned(fields.into_owned())),
+            ResponsePart::Own(reply) => ResponsePart::Own(reply),
             ResponsePart::Whole { head, body } => {
                 ResponsePart::Whole { head: Cow::Owned(head.into_owned()), body: body.into_owned() }
             }
@@ -139,6 +142,7 @@ impl ResponsePart<'_> {
             | ResponsePart::Start { block, .. }
             | ResponsePart::Block(block) => Some(block),
             ResponsePart::EarlyHints(_)
+            | ResponsePart::Own(_)
             | ResponsePart::File { .. }
             | ResponsePart::Spooled(_)
             | ResponsePart::Finish
@@ -170,6 +174,10 @@ impl Connection {
             return Step::Keep; // An application that goes on after its response was cut.
         }
         match &response {
+            ResponsePart::Own(reply) => {
+                let whole = reply.whole(self.error_page(reply.status(), context));
+                return self.respond(whole, hold, context);
+            }
             ResponsePart::Abort(Reason::Aborted) => {
                 self.note_reason(Reason::Aborted);
                 return self.begin_cut(context);
@@ -404,7 +412,10 @@ impl Connection {
             }
             ResponsePart::Block(block) => self.encode_block(&block, out),
             ResponsePart::Finish => self.protocol.send(Part::End, out),
-            ResponsePart::File { .. } | ResponsePart::Spooled(_) | ResponsePart::Abort(_) => {}
+            ResponsePart::File { .. }
+            | ResponsePart::Own(_)
+            | ResponsePart::Spooled(_)
+            | ResponsePart::Abort(_) => {}
         }
     }
 

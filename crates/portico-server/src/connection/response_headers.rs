@@ -168,7 +168,7 @@ mod tests {
         let unavailable = fixture.sent();
         assert_eq!(fixture.receive(GET), Step::Ready);
         fixture.begin_call();
-        fixture.respond(Reply::ApplicationFailed.into_part());
+        fixture.respond(ResponsePart::Own(Reply::ApplicationFailed));
         let failed = fixture.sent();
         assert_eq!(fixture.receive(b"GET / HTTP/1.1\r\n\r\n"), Step::Again);
         let refused = fixture.sent();

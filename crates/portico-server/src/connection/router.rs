@@ -13,7 +13,7 @@ use portico_log::Reason;
 use portico_proto::Framing;
 use portico_proto::http1::is_authority;
 
-use super::{Connection, EngineContext, Phase, Reply, Routes, Step};
+use super::{Connection, EngineContext, Phase, Reply, ResponsePart, Routes, Step};
 use crate::client::RequestContext;
 
 /// Decides what becomes of requests.
@@ -101,7 +101,6 @@ impl Connection {
 
     /// Notes the route of the request whose head has come; if that responds to a request whose body would be left
     /// unread, responds at once and ends the connection.
-    #[cold]
     pub(super) fn take_route(&mut self, routed: Box<Routed>, context: &mut EngineContext) -> Option<Step> {
         let exchange = self.exchange_or_new();
         let is_whole =
@@ -120,6 +119,14 @@ impl Connection {
         routed.map_or(routes.root(), |routed| &routed.route)
     }
 
+    /// The page for the server's own response with this status to the present request.
+    #[cold]
+    pub(super) fn error_page<'r>(&'r self, status: u16, context: &'r EngineContext) -> Option<&'r Arc<[u8]>> {
+        let routes = context.routes.as_ref()?;
+        let pages = self.present_route(routes).error_pages.as_ref()?;
+        if status >= 400 { pages.page(status) } else { None }
+    }
+
     /// Whether the request has come whole that the server itself responds to.
     #[inline]
     pub(super) fn has_reply(&self) -> bool {
@@ -136,7 +143,7 @@ impl Connection {
             exchange.note_reason(Reason::Refused);
         }
         exchange.begin(context);
-        self.respond(reply.into_part(), false, context)
+        self.respond(ResponsePart::Own(reply), false, context)
     }
 
     /// Answers the request whose head has come, and ends the connection.
@@ -152,7 +159,7 @@ impl Connection {
         exchange.begin(context);
         exchange.is_last = true;
         self.phase = Phase::Calling;
-        self.respond(reply.into_part(), false, context)
+        self.respond(ResponsePart::Own(reply), false, context)
     }
 }
 

@@ -70,6 +70,9 @@ impl Routes {
 
 impl Router for Routes {
     fn route(&self, request: &RequestContext) -> Decision {
+        if self.router.is_idle() {
+            return Decision::Application; // There are pages for errors, and no route.
+        }
         let head = &request.head;
         let path = gateway_path(request).map_or(Cow::Borrowed(head.path()), Cow::Owned);
         let asked = RouteRequest {

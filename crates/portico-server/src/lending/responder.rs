@@ -350,7 +350,7 @@ impl Responder {
     pub fn reply(mut self, reply: Reply) {
         debug_assert_eq!(self.state, ResponderState::Open, "a response starts once");
         self.state = ResponderState::Finished;
-        let _ = self.hand(reply.into_part());
+        let _ = self.hand(ResponsePart::Own(reply));
     }
 
     fn respond_with(mut self, head: &ResponseHead, body: Block<'_>) {
@@ -492,7 +492,7 @@ impl Drop for Responder {
             }
             ResponderState::Open => {
                 self.state = ResponderState::Finished;
-                let _ = self.hand(Reply::ApplicationFailed.into_part());
+                let _ = self.hand(ResponsePart::Own(Reply::ApplicationFailed));
             }
         }
     }
