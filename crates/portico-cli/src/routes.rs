@@ -111,7 +111,6 @@ fn unserved_key(route: &Route) -> Option<&'static str> {
         | None => None,
     };
     let keys = [
-        (!route.request_headers.is_empty(), "request_headers"),
         (route.auth.is_some(), "auth"),
         (route.limit.is_some(), "limit"),
         (route.concurrent.is_some(), "concurrent"),

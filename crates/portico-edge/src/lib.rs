@@ -24,4 +24,5 @@ mod trie;
 pub use decision::{Refusal, RouteAction};
 pub use explain::{explain, never_taken};
 pub use flat::FlatRoute;
+pub use headers::HeaderPlan;
 pub use router::{EdgeRouter, RouteRequest};

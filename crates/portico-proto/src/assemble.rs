@@ -86,6 +86,7 @@ impl RequestHead {
             query: shifted(target.query),
             authority: host,
             field_lines: span(lines_start, lines_end),
+            sent_bytes: draft.bytes.len() as u32,
             bytes: draft.bytes.into(),
             fields: draft.fields,
             dropped: draft.dropped,

@@ -85,6 +85,8 @@ pub struct RequestHead {
     pub(crate) dropped: Vec<(Span, Span)>,
     pub(crate) initials: Initials,
     pub(crate) edited: bool,
+    /// Bytes that were sent. What is behind them in the buffer the server has added.
+    pub(crate) sent_bytes: u32,
     pub(crate) gateway: Option<Box<GatewayVariables>>,
     /// Version that the peer speaks.
     pub version: Version,
@@ -103,8 +105,6 @@ pub struct RequestHead {
 pub(crate) struct GatewayVariables {
     /// Names and values that are no fields.
     pub(crate) variables: Vec<(Span, Span)>,
-    /// Bytes of the packet: what is behind them in the head's buffer was not sent.
-    pub(crate) packet_bytes: u32,
 }
 
 impl RequestHead {
@@ -116,10 +116,7 @@ impl RequestHead {
 
     /// The whole head as it came: for HTTP/1 from the request line to the empty line that ends it.
     pub fn bytes(&self) -> &[u8] {
-        match &self.gateway {
-            None => &self.bytes,
-            Some(gateway) => &self.bytes[..gateway.packet_bytes as usize],
-        }
+        &self.bytes[..self.sent_bytes as usize]
     }
     /// Whether it came through a gateway (uwsgi, SCGI, FastCGI), which tells of its client in
     /// [`RequestHead::variables`].
@@ -187,6 +184,21 @@ impl RequestHead {
         let bytes = &self.bytes;
         self.fields.retain(|(name, value)| keep(name.of(bytes), value.of(bytes)));
         self.edited |= self.fields.len() != before;
+    }
+    /// Adds fields behind the others. The caller has checked names (tokens) and values (no CR, LF, NUL).
+    pub fn add_fields<'f>(&mut self, fields: impl Iterator<Item = (&'f str, &'f str)>) {
+        let mut bytes = std::mem::take(&mut self.bytes).into_vec();
+        let mut append = |text: &str| {
+            let start = bytes.len() as u32;
+            bytes.extend_from_slice(text.as_bytes());
+            Span { start, end: bytes.len() as u32 }
+        };
+        for (name, value) in fields {
+            self.fields.push((append(name), append(value)));
+            name.bytes().take(1).for_each(|first| self.initials.insert(first));
+            self.edited = true;
+        }
+        self.bytes = bytes.into_boxed_slice();
     }
     /// Puts those dropped fields of whose names `restore` says yes behind the others after all.
     pub fn restore_dropped(&mut self, mut restore: impl FnMut(&[u8]) -> bool) {

@@ -30,8 +30,9 @@ pub struct Client {
     pub listener: Arc<Server>,
 }
 
-/// One request: its head, and who has sent it. Made at the head, shared until the request's end, never changed.
-#[derive(Debug)]
+/// One request: its head, and who has sent it. Made at the head, changed there by a route at most, and then shared
+/// until the request's end.
+#[derive(Clone, Debug)]
 pub struct RequestContext {
     /// The head, where the protocol has put it: moving it costs more than following this.
     pub head: Box<RequestHead>,

@@ -94,6 +94,7 @@ impl Syntax {
             dropped: self.dropped,
             initials: control.initials(),
             edited: false,
+            sent_bytes: bytes.len() as u32,
             gateway: None,
             version: line.version,
             framing,

@@ -4,11 +4,12 @@
 //! every request to the application, at no cost but the question. There are two: that of `redirect://`, and the
 //! configuration's routes.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
 use portico_config::WireProtocol;
-use portico_edge::FlatRoute;
+use portico_edge::{FlatRoute, HeaderPlan};
 use portico_log::Reason;
 use portico_proto::Framing;
 use portico_proto::http1::is_authority;
@@ -106,6 +107,15 @@ impl Connection {
         let is_whole =
             matches!(exchange.head().map(|head| head.framing), Some(Framing::None | Framing::Length(0)));
         let routed = exchange.routed.insert(routed);
+        if routed.reply.is_none()
+            && !routed.route.request_headers.is_empty()
+            && let Some(request) = &mut exchange.request
+        {
+            // Nobody else has it yet, so that nothing is copied.
+            let request = Arc::make_mut(request);
+            set_request_headers(request, &routed.route.request_headers);
+            exchange.head_bytes = u32::try_from(request.head.memory_bytes()).unwrap_or(u32::MAX);
+        }
         if is_whole {
             return None; // The request's end follows, and then the response if there is one.
         }
@@ -160,6 +170,29 @@ impl Connection {
         exchange.is_last = true;
         self.phase = Phase::Calling;
         self.respond(ResponsePart::Own(reply), false, context)
+    }
+}
+
+/// Does to the headers of `request` what a route says.
+fn set_request_headers(request: &mut RequestContext, plan: &HeaderPlan) {
+    let is_https = request.is_https();
+    let head = &request.head;
+    let has = |name: &str| head.fields().any(|(other, _)| is_same_key(other, name.as_bytes()));
+    let added: Vec<(&str, &str)> = plan.added(is_https, has).collect();
+    // The application cannot tell `X_A` from `X-A` (`--header-map dangerous`).
+    request.head.retain_fields(|name, _| !plan.removes(&with_hyphens(name)));
+    request.head.add_fields(added.into_iter());
+}
+
+/// Whether both names make the same key of environ.
+fn is_same_key(one: &[u8], other: &[u8]) -> bool {
+    with_hyphens(one).eq_ignore_ascii_case(&with_hyphens(other))
+}
+
+fn with_hyphens(name: &[u8]) -> Cow<'_, [u8]> {
+    match name.contains(&b'_') {
+        true => Cow::Owned(name.iter().map(|byte| if *byte == b'_' { b'-' } else { *byte }).collect()),
+        false => Cow::Borrowed(name),
     }
 }
 

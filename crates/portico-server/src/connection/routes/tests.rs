@@ -311,3 +311,34 @@ fn the_id_of_a_request_can_be_withheld() {
         assert_eq!(response.to_lowercase().matches("x-request-id:").count(), sent, "{headers}: {response}");
     }
 }
+
+/// Pitfall: what the route takes out comes in again under a name that means the same to the application.
+#[test]
+fn request_headers_are_what_the_application_gets() {
+    const HEADERS: &str = "[{ request_headers = { X-User = false, X-A = 'ours', 'X-B?' = 'ours' } }]";
+    for (sent, expected) in [
+        ("", &[("X-A", "ours"), ("X-B", "ours")][..]),
+        ("x-user: me\r\nx-a: mine\r\nX-A: mine\r\nx-b: mine\r\n", &[("x-b", "mine"), ("X-A", "ours")]),
+        ("X-Users: me\r\n", &[("X-Users", "me"), ("X-A", "ours"), ("X-B", "ours")]),
+    ] {
+        for underscores in [false, true] {
+            let mut fixture = http(HEADERS);
+            if underscores {
+                let routes = fixture.context.routes.take();
+                fixture = super::super::tests::fixture(&["--header-map", "dangerous"]);
+                fixture.context.routes = routes;
+            }
+            let sent = if underscores { sent.replace("x-", "x_") } else { sent.to_owned() };
+            let text = format!("GET / HTTP/1.1\r\nHost: x\r\n{sent}\r\n");
+            assert_eq!(fixture.receive(text.as_bytes()), Step::Ready);
+            let head = &fixture.connection.request().unwrap().head;
+            let text_of = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace('_', "-");
+            let had: Vec<_> = head.fields().map(|(name, value)| (text_of(name), text_of(value))).collect();
+            let had: Vec<_> = had.iter().map(|(name, value)| (&**name, &**value)).collect();
+            assert_eq!(had, [&[("Host", "x")], expected].concat(), "{text:?}");
+            // Another worker that gets the request by a handover gets what was sent.
+            assert_eq!(head.bytes(), text.as_bytes());
+            assert!(head.is_edited());
+        }
+    }
+}
