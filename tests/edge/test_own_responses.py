@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
@@ -335,6 +336,40 @@ def test_a_folder_without_pages_ends_the_start(tmp_path):
     ended = run_to_end(ECHO, "--pythonpath", str(TESTS), "--error-pages", "errors", cwd=tmp_path)
     assert ended.returncode != 0
     assert "--error-pages: errors has no page such as 404.html or 5xx.html; add one" in ended.stderr
+
+
+def test_the_application_gets_the_request_that_a_route_makes(serve, tmp_path):
+    (tmp_path / "portico.toml").write_text(
+        "[[route]]\nrequest_headers = { X-User = false, X-A = 'ours', 'X-B?' = 'ours' }\n"
+        "[[route]]\nexact = '/old/{rest...}'\nrewrite = '/new/{rest}'\n"
+    )
+    binds = [
+        "http://127.0.0.1:0",
+        *(f"{protocol}://unix:{tmp_path}/{protocol}.sock" for protocol in PROTOCOLS),
+    ]
+    server = serve(ECHO, "--pythonpath", str(TESTS), "--workers", "2", bind=binds, cwd=tmp_path)
+    target = "/old/a%20b/%C3%A4?c=%20d"
+    sent = {"X-User": "me", "X-A": "mine", "X-B": "mine"}
+    environs = [json.loads(one(server, target, fields=list(sent.items())).body)["environ"]]
+    with Http2Client(server.addresses[0]) as client:
+        fields = [(name.lower(), value) for name, value in sent.items()]
+        environs.append(json.loads(client.request(target, fields=fields).body)["environ"])
+    for protocol in PROTOCOLS:
+        told = {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in sent.items()}
+        for path in (
+            {"PATH_INFO": "/old/a b/\xc3\xa4"},
+            {"PATH_INFO": "/a b/\xc3\xa4", "SCRIPT_NAME": "/old"},
+        ):
+            asked = variables(target, **path, **told)
+            response = ask(f"{tmp_path}/{protocol}.sock", protocol, asked)
+            environs.append(json.loads(response.body)["environ"])
+    for environ in environs:
+        assert (environ["PATH_INFO"], environ["SCRIPT_NAME"]) == ("/new/a b/\xc3\xa4", "")
+        assert (environ["RAW_URI"], environ["QUERY_STRING"]) == (target, "c=%20d")
+        assert (environ["HTTP_X_A"], environ["HTTP_X_B"]) == ("ours", "mine")
+        assert "HTTP_X_USER" not in environ
+    plain = json.loads(one(server, "/old").body)["environ"]
+    assert (plain["PATH_INFO"], plain["HTTP_X_B"]) == ("/old", "ours")
 
 
 @pytest.mark.serial

@@ -119,7 +119,6 @@ fn unserved_key(route: &Route) -> Option<&'static str> {
         (route.stream_request_body.is_some(), "stream_request_body"),
         (route.compress.is_some(), "compress"),
         (route.intercept.is_some(), "intercept"),
-        (route.rewrite.is_some(), "rewrite"),
         (route.internal.is_some(), "internal"),
     ];
     response.or_else(|| keys.into_iter().find(|(is_said, _)| *is_said).map(|(_, key)| key))

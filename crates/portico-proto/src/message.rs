@@ -200,6 +200,29 @@ impl RequestHead {
         }
         self.bytes = bytes.into_boxed_slice();
     }
+    /// Has this path, percent-encoded, stand in for that of the target, which stays as it was sent.
+    pub fn set_path(&mut self, path: &str) {
+        self.path = self.append(path.as_bytes());
+    }
+    /// Sets a variable of the gateway that the request came through.
+    pub fn set_variable(&mut self, name: &[u8], value: &[u8]) {
+        if self.gateway.is_none() {
+            return;
+        }
+        let (name_span, value) = (self.append(name), self.append(value));
+        let bytes = &self.bytes;
+        let Some(gateway) = &mut self.gateway else { return };
+        gateway.variables.retain(|(other, _)| other.of(bytes) != name);
+        gateway.variables.push((name_span, value));
+    }
+    /// Adds bytes that were not sent.
+    fn append(&mut self, added: &[u8]) -> Span {
+        let mut bytes = std::mem::take(&mut self.bytes).into_vec();
+        let start = bytes.len() as u32;
+        bytes.extend_from_slice(added);
+        self.bytes = bytes.into_boxed_slice();
+        Span { start, end: self.bytes.len() as u32 }
+    }
     /// Puts those dropped fields of whose names `restore` says yes behind the others after all.
     pub fn restore_dropped(&mut self, mut restore: impl FnMut(&[u8]) -> bool) {
         let bytes = &self.bytes;

@@ -11,9 +11,10 @@ use std::sync::Arc;
 use portico_config::WireProtocol;
 use portico_edge::{FlatRoute, HeaderPlan};
 use portico_log::Reason;
-use portico_proto::Framing;
 use portico_proto::http1::is_authority;
+use portico_proto::{Framing, RequestHead};
 
+use super::routes::encoded;
 use super::{Connection, EngineContext, Phase, Reply, ResponsePart, Routes, Step};
 use crate::client::RequestContext;
 
@@ -41,6 +42,15 @@ pub(crate) struct Routed {
     pub route: Arc<FlatRoute>,
     /// The server's response in place of the application's. The connection is kept unless a body is unread.
     pub reply: Option<Reply>,
+    /// The decoded path that the application gets in place of what was sent.
+    pub rewritten: Option<Vec<u8>>,
+}
+
+impl Routed {
+    /// Whether the application gets another request than was sent.
+    fn changes_request(&self) -> bool {
+        self.reply.is_none() && (self.rewritten.is_some() || !self.route.request_headers.is_empty())
+    }
 }
 
 /// The router of `redirect://`: every request is told to come again by https.
@@ -107,12 +117,14 @@ impl Connection {
         let is_whole =
             matches!(exchange.head().map(|head| head.framing), Some(Framing::None | Framing::Length(0)));
         let routed = exchange.routed.insert(routed);
-        if routed.reply.is_none()
-            && !routed.route.request_headers.is_empty()
+        if routed.changes_request()
             && let Some(request) = &mut exchange.request
         {
             // Nobody else has it yet, so that nothing is copied.
             let request = Arc::make_mut(request);
+            if let Some(path) = routed.rewritten.take() {
+                rewrite(&mut request.head, &path);
+            }
             set_request_headers(request, &routed.route.request_headers);
             exchange.head_bytes = u32::try_from(request.head.memory_bytes()).unwrap_or(u32::MAX);
         }
@@ -170,6 +182,23 @@ impl Connection {
         exchange.is_last = true;
         self.phase = Phase::Calling;
         self.respond(ResponsePart::Own(reply), false, context)
+    }
+}
+
+/// Has the application be called with the decoded `path`. A gateway's is told it as gateways do, without what its
+/// SCRIPT_NAME takes off; one that is not below that has none.
+fn rewrite(head: &mut RequestHead, path: &[u8]) {
+    head.set_path(&encoded(path));
+    if !head.is_gateway() {
+        return;
+    }
+    let script = head.variable(b"SCRIPT_NAME").unwrap_or_default();
+    let below = path.strip_prefix(script).filter(|rest| rest.is_empty() || rest.starts_with(b"/"));
+    let is_below = below.is_some();
+    let path_info = below.unwrap_or(path).to_vec();
+    head.set_variable(b"PATH_INFO", &path_info);
+    if !is_below {
+        head.set_variable(b"SCRIPT_NAME", b"");
     }
 }
 

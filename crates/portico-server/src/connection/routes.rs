@@ -54,17 +54,18 @@ impl Routes {
         }
     }
 
-    /// What the route's action comes to: the server's response, or none where the application is called.
-    fn reply(route: &FlatRoute, action: RouteAction<'_>) -> Option<Reply> {
-        Some(match action {
+    /// The server's response by a route that does not call the application.
+    fn reply(route: &FlatRoute, action: RouteAction<'_>) -> Reply {
+        match action {
             RouteAction::Redirect { status, location } => Reply::Moved { status, location },
             RouteAction::Respond { status } => fixed(route, status),
             RouteAction::Refuse(Refusal::MethodNotAllowed(methods)) => Reply::MethodNotAllowed(methods),
             RouteAction::Refuse(refusal) => Reply::Refused(refusal.status(), refusal.text().into()),
-            RouteAction::Call(_) => return None,
             // The start refuses routes with files; of one that is there all the same nothing is shown.
-            RouteAction::Serve(_) => Reply::Refused(404, Refusal::NotFound.text().into()),
-        })
+            RouteAction::Serve(_) | RouteAction::Call(_) => {
+                Reply::Refused(404, Refusal::NotFound.text().into())
+            }
+        }
     }
 }
 
@@ -83,11 +84,13 @@ impl Router for Routes {
         };
         let decision = self.router.decide(&asked, &self.present);
         let route = decision.route;
-        let reply = match is_admitted(route, request) {
-            true => Self::reply(route, decision.action),
-            false => Some(Reply::Refused(403, "this is not for clients of this address".into())),
+        let refused = || Reply::Refused(403, "this is not for clients of this address".into());
+        let (reply, rewritten) = match (is_admitted(route, request), decision.action) {
+            (false, _) => (Some(refused()), None),
+            (true, RouteAction::Call(call)) => (None, call.rewritten),
+            (true, action) => (Some(Self::reply(route, action)), None),
         };
-        Decision::Routed(Box::new(Routed { route: Arc::clone(route), reply }))
+        Decision::Routed(Box::new(Routed { route: Arc::clone(route), reply, rewritten }))
     }
 }
 
@@ -121,8 +124,13 @@ fn gateway_path(request: &RequestContext) -> Option<Vec<u8>> {
     let script = script.strip_suffix(b"/").unwrap_or(script);
     let below = path.strip_prefix(script).filter(|rest| rest.is_empty() || rest.starts_with(b"/"));
     let before = if below.is_some() { &b""[..] } else { script };
-    let mut encoded = String::with_capacity(before.len() + path.len());
-    for &byte in before.iter().chain(path) {
+    Some(encoded(&[before, path].concat()).into_bytes())
+}
+
+/// The path, percent-encoded.
+pub(super) fn encoded(path: &[u8]) -> String {
+    let mut encoded = String::with_capacity(path.len());
+    for &byte in path {
         match byte {
             b'/' | b'-' | b'.' | b'_' | b'~' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => {
                 encoded.push(char::from(byte));
@@ -131,7 +139,7 @@ fn gateway_path(request: &RequestContext) -> Option<Vec<u8>> {
             _ => _ = write!(encoded, "%{byte:02X}"),
         }
     }
-    Some(encoded.into_bytes())
+    encoded
 }
 
 #[cfg(test)]
