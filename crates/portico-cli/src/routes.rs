@@ -116,7 +116,6 @@ fn unserved_key(route: &Route) -> Option<&'static str> {
         (route.concurrent.is_some(), "concurrent"),
         (route.timeout.is_some(), "timeout"),
         (route.body_bytes_max.is_some(), "limit_request_body"),
-        (route.stream_request_body.is_some(), "stream_request_body"),
         (route.compress.is_some(), "compress"),
         (route.intercept.is_some(), "intercept"),
         (route.internal.is_some(), "internal"),

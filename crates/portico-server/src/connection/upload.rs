@@ -92,10 +92,10 @@ impl Connection {
         (more_follows, expects_continue): (bool, bool),
         context: &mut EngineContext,
     ) -> Step {
-        let streamed = match context.config.stream_request_body {
-            StreamRequestBody::Off => false,
-            StreamRequestBody::On => expected.is_some(),
-            StreamRequestBody::Always => true,
+        let streamed = match (self.route_streams(), context.config.stream_request_body) {
+            (Some(false), _) | (None, StreamRequestBody::Off) => false,
+            (None | Some(true), StreamRequestBody::Always) => true,
+            (None, StreamRequestBody::On) | (Some(true), _) => expected.is_some(),
         };
         let buffer_bytes = context.config.request_buffer_bytes;
         let sink = if streamed {
@@ -124,6 +124,12 @@ impl Connection {
         }
         self.await_thread(context);
         Step::Ready
+    }
+
+    /// Whether the request's route has the application read the body while it comes; `None` if it does not say.
+    fn route_streams(&self) -> Option<bool> {
+        let routed = self.exchange.as_ref()?.routed.as_ref()?;
+        routed.route.stream_request_body
     }
 
     /// Sends `100 Continue` to a peer that waits for it (RFC 9110, section 10.1.1).

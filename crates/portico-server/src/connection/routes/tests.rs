@@ -342,3 +342,31 @@ fn request_headers_are_what_the_application_gets() {
         }
     }
 }
+
+#[test]
+fn a_route_says_whether_bodies_are_streamed() {
+    const ROUTES: &str = "[{ path = '/on', stream_request_body = true }, \
+        { path = '/on/off', stream_request_body = false }]";
+    const KNOWN: &str = "Content-Length: 9";
+    const CHUNKED: &str = "Transfer-Encoding: chunked";
+    for (setting, path, framing, streamed) in [
+        ("off", "/", KNOWN, false),
+        ("off", "/on/x", KNOWN, true),
+        ("off", "/on", CHUNKED, false),
+        ("off", "/on/off", KNOWN, false),
+        ("on", "/", KNOWN, true),
+        ("on", "/on/off", KNOWN, false),
+        ("on", "/on", CHUNKED, false),
+        ("always", "/", CHUNKED, true),
+        ("always", "/on", CHUNKED, true),
+        ("always", "/on/off", CHUNKED, false),
+    ] {
+        let routes = http(ROUTES).context.routes;
+        let mut fixture = fixture(&[&format!("--stream-request-body={setting}")]);
+        fixture.context.routes = routes;
+        let request = format!("POST {path} HTTP/1.1\r\nHost: x\r\n{framing}\r\n\r\n");
+        // One that is buffered is not ready before its body has come.
+        let expected = if streamed { Step::Ready } else { Step::Keep };
+        assert_eq!(fixture.receive(request.as_bytes()), expected, "{setting} {path} {framing}");
+    }
+}
