@@ -351,7 +351,7 @@ pub(crate) const KEYS: &[RouteKey] = &[
     RouteKey {
         name: "immutable",
         types: STRINGS,
-        help: "Patterns of paths below the route whose content never changes, such as /assets/**",
+        help: "Patterns of paths below the route whose content never changes, such as `/assets/**`",
         set: |draft, value| {
             let patterns = reading::texts(value, "patterns such as [\"/assets/**\"]")?;
             if let Some(pattern) = patterns.iter().find(|pattern| !pattern.starts_with('/')) {
