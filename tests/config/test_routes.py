@@ -51,7 +51,7 @@ def explained(folder, *words):
     return ended.stdout
 
 
-def test_a_route_is_explained_with_the_lines_that_say_it(folder):
+def test_a_route_is_explained_with_its_lines(folder):
     page = explained(folder, "POST", "https://example.com/shop/cart?x=1")
     assert "route     /shop (portico.toml:5)\n" in page
     assert "responds  application shop:app, SCRIPT_NAME /shop\n" in page
@@ -143,7 +143,7 @@ def test_short_spellings_come_from_every_source(tmp_path):
     assert shown["limit"]["value"] == ["/login=5/m"]
 
 
-def test_a_password_becomes_a_line_of_a_file_of_users(tmp_path):
+def test_a_password_becomes_a_users_line(tmp_path):
     command = [sys.executable, "-m", "portico", "hash-password", "alice"]
     made = ended_of(command, "secret\n")
     assert made.returncode == 0, made

@@ -73,7 +73,7 @@ def one(site, target, method="GET", host="test", fields=()):
         return client.read_response(method)
 
 
-def test_one_connection_has_responses_of_routes_and_of_the_application(site):
+def test_routes_and_application_respond_on_one_connection(site):
     with site.connect() as client:
         for target, status in [
             ("/old", 302),
@@ -106,7 +106,7 @@ def test_redirects(site, host, target, status, location):
     assert (response.status, response.get("Location")) == (status, location)
 
 
-def test_a_fixed_response_has_its_page_and_head_has_no_body(site):
+def test_a_fixed_response_has_its_page(site):
     response, head = one(site, "/gone"), one(site, "/gone", method="HEAD")
     assert (response.status, response.body) == (410, b"<p>gone</p>\n")
     assert response.get("Content-Type") == "text/html; charset=utf-8"
@@ -149,7 +149,7 @@ def test_a_redirect_stays_on_the_site(site, target):
         "http://test/admin",
     ],
 )
-def test_no_spelling_of_a_guarded_path_reaches_the_application(site, target):
+def test_no_spelling_leads_around_a_guard(site, target):
     assert one(site, target).status in (400, 403)
 
 
@@ -214,7 +214,7 @@ def test_a_file_turns_a_route_on_and_off(serve, tmp_path):
     wait_until(lambda: one(server, "/ping").status == 200, "its end")
 
 
-def test_a_reload_takes_new_routes_and_keeps_the_old_for_a_mistake(serve, tmp_path):
+def test_a_reload_with_a_mistake_keeps_routes(serve, tmp_path):
     configuration = tmp_path / "portico.toml"
     configuration.write_text("[[route]]\npath = '/a'\nrespond = 410\n")
     server = serve(ECHO, "--workers", "2", "--pythonpath", str(TESTS), cwd=tmp_path)
@@ -338,7 +338,7 @@ def test_a_folder_without_pages_ends_the_start(tmp_path):
     assert "--error-pages: errors has no page such as 404.html or 5xx.html; add one" in ended.stderr
 
 
-def test_the_application_gets_the_request_that_a_route_makes(serve, tmp_path):
+def test_the_application_gets_what_routes_make(serve, tmp_path):
     (tmp_path / "portico.toml").write_text(
         "[[route]]\nrequest_headers = { X-User = false, X-A = 'ours', 'X-B?' = 'ours' }\n"
         "[[route]]\nexact = '/old/{rest...}'\nrewrite = '/new/{rest}'\n"
