@@ -16,6 +16,7 @@ mod stopping;
 mod streams;
 mod turns;
 mod watch;
+mod work;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -412,6 +413,7 @@ impl Engine {
         let Some(mut connection) = self.table.take(id) else {
             return false;
         };
+        self.context.working = id;
         let step = self.guarded(&mut connection, work).unwrap_or(Step::Close);
         self.note_work(&connection);
         self.settle(id, connection, step)
@@ -421,6 +423,7 @@ impl Engine {
     fn settle(&mut self, id: ConnectionId, mut connection: Box<Connection>, step: Step) -> bool {
         let mut step = step;
         let mut replies = 0;
+        self.context.working = id; // Others may have worked since.
         // Each turn of this loop uses up something that has come.
         loop {
             step = match step {

@@ -4,6 +4,7 @@
 //! Knows no Python. Its seam to the layer above is one trait, [`Application`].
 #![deny(unreachable_pub)]
 
+mod blocking_work;
 mod body;
 mod client;
 mod connection;

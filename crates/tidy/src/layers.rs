@@ -188,7 +188,7 @@ const ORDERS: &[Order] = &[
     Order {
         crate_name: "portico-server",
         rows: &[
-            &["heap", "spool"],
+            &["blocking_work", "heap", "spool"],
             &["body", "forwarded"],
             &["client", "handover"],
             &["connection"],

@@ -11,7 +11,8 @@ use portico_proto::{
 };
 
 use super::reports::Reports;
-use super::{HttpsRedirect, Ledger, MemoryLeft, Routes};
+use super::work::WorkHandle;
+use super::{ConnectionId, HttpsRedirect, Ledger, MemoryLeft, Routes};
 use crate::forwarded::{Heard, Policy};
 use crate::spool::Spools;
 
@@ -43,6 +44,10 @@ pub(crate) struct EngineContext {
     pub retiring: bool,
     /// It is about to stop: every response is its connection's last.
     pub announcing: bool,
+    /// The connection that works now.
+    pub working: ConnectionId,
+    /// Where work goes that takes long or may wait for a disk.
+    pub work: WorkHandle,
     /// What clients that speak TLS are greeted with.
     pub tls: Option<Arc<Acceptor>>,
     /// What becomes of requests to `redirect://` listeners.
@@ -175,6 +180,8 @@ impl EngineContext {
             draining: false,
             retiring: false,
             announcing: false,
+            working: ConnectionId { index: 0, generation: 0 },
+            work: WorkHandle::new(),
             tls: None,
             https_redirect: HttpsRedirect::default(),
             routes: None,

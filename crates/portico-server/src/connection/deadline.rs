@@ -25,6 +25,8 @@ pub(crate) enum Deadline {
     KeepAlive,
     /// That the peer takes more of the response.
     Write,
+    /// That what is done off the engine for the present request is done.
+    Work,
     /// That the peer acknowledges the rest of a response which is cut.
     Delivery,
     /// That the peer closes after us.

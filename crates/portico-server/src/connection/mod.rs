@@ -36,6 +36,7 @@ mod stream_io;
 mod table;
 mod timeout;
 mod upload;
+mod work;
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -58,6 +59,7 @@ pub(crate) use router::{Decision, HttpsRedirect};
 pub use routes::Routes;
 pub use table::RequestKey;
 pub(crate) use table::{ConnectionId, ConnectionTable};
+pub(crate) use work::{Poster, WorkResult};
 
 use crate::client::Client;
 use carrier::Carrier;

@@ -36,6 +36,8 @@ pub enum Reply {
     },
     /// 504: the application has not begun its response in time (`--timeout`).
     ApplicationTimeout,
+    /// 503: too much waits for a disk, or what has waited has not come.
+    Busy,
     /// 503: as many requests wait as may (`--max-queue`).
     QueueFull,
     /// 503: the request has waited for a thread for too long (`--queue-timeout`).
@@ -54,7 +56,7 @@ impl Reply {
         match self {
             Self::Redirect(_) => 308,
             Self::ApplicationFailed => 500,
-            Self::QueueFull | Self::QueueTimeout | Self::StreamsFull => 503,
+            Self::Busy | Self::QueueFull | Self::QueueTimeout | Self::StreamsFull => 503,
             Self::ApplicationTimeout => 504,
             Self::MethodNotAllowed(_) => 405,
             Self::Fixed { status, .. } | Self::Moved { status, .. } | Self::Refused(status, _) => *status,
@@ -66,6 +68,7 @@ impl Reply {
         let text: &'static [u8] = match self {
             Self::ApplicationFailed => b"500 Internal Server Error\n",
             Self::ApplicationTimeout => b"504 Gateway Timeout: the application did not answer in time\n",
+            Self::Busy => b"503 Service Unavailable: the server's disk is too slow for what is asked of it\n",
             Self::QueueFull => b"503 Service Unavailable: too many requests are waiting\n",
             Self::QueueTimeout => b"503 Service Unavailable: the request has waited too long for a thread\n",
             Self::Redirect(_) => b"308 Permanent Redirect: this server is to be asked by https\n",
@@ -97,7 +100,9 @@ impl Reply {
         }
         match self {
             // The same request can succeed soon.
-            Self::QueueFull | Self::QueueTimeout | Self::StreamsFull => fields.push(b"Retry-After", b"1"),
+            Self::Busy | Self::QueueFull | Self::QueueTimeout | Self::StreamsFull => {
+                fields.push(b"Retry-After", b"1");
+            }
             Self::Redirect(location) => fields.push(b"Location", location),
             Self::Moved { location, .. } => fields.push(b"Location", location.as_bytes()),
             Self::MethodNotAllowed(methods) => fields.push(b"Allow", methods.join(", ").as_bytes()),
@@ -140,6 +145,7 @@ mod tests {
         for reply in [
             Reply::ApplicationFailed,
             Reply::ApplicationTimeout,
+            Reply::Busy,
             Reply::QueueFull,
             Reply::QueueTimeout,
             Reply::Redirect(b"https://x/".to_vec()),

@@ -24,6 +24,9 @@ pub(crate) struct Reports {
     floods: Occurrences,
     unwatched: Occurrences,
     failed: Occurrences,
+    /// How often there was no place for a job, and how often one came too late.
+    work_refused: Occurrences,
+    work_late: Occurrences,
     /// How often requests were refused that were for other hosts.
     foreign_hosts: Occurrences,
 }
@@ -46,6 +49,22 @@ impl Reports {
                  environ (said once; have it sent with hyphens, or, if your proxy sets it and removes what \
                  clients send of it, add --forwarder-headers {name} and the proxy to --forwarded-allow-ips)"
             );
+        }
+    }
+
+    /// Says that work for a request has no place in its line.
+    #[cold]
+    pub(crate) fn work_refused(&mut self) {
+        if let Some(times) = self.work_refused.note() {
+            log::warn!("answered 503: too much waits for the disk, or for passwords to be hashed{times}");
+        }
+    }
+
+    /// Says that work for a request has not been done in time.
+    #[cold]
+    pub(crate) fn work_late(&mut self) {
+        if let Some(times) = self.work_late.note() {
+            log::error!("gave a request up: the disk has not responded in time{times}");
         }
     }
 

@@ -99,12 +99,12 @@ impl Connection {
         match self.client.listener.protocol {
             WireProtocol::Redirect => context.https_redirect.route(request),
             WireProtocol::Http | WireProtocol::Uwsgi | WireProtocol::Scgi | WireProtocol::Fastcgi => {
-                match &mut context.routes {
+                if context.routes.as_ref().is_some_and(|routes| routes.is_look_due(context.now)) {
+                    context.look_at_files();
+                }
+                match &context.routes {
                     None => Decision::Application,
-                    Some(routes) => {
-                        routes.look_at_files(context.now);
-                        routes.route(request)
-                    }
+                    Some(routes) => routes.route(request),
                 }
             }
         }

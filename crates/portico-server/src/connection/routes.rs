@@ -1,7 +1,8 @@
 //! The configuration's routes as a router: what portico-edge decides about a request, as what the server does.
 //!
 //! portico-edge decides without I/O. What it needs of the world is had here: who the client is, and whether the
-//! files of `if_file` are there, which is looked at once a second at most, when a request comes.
+//! files of `if_file` are there. That is looked at once a second at most, when a request comes; where the kernel
+//! would have to ask a disk, off the engine, and what was seen last counts meanwhile.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -13,9 +14,13 @@ use portico_config::RouteResponse;
 use portico_edge::access::admits;
 use portico_edge::files::content_type;
 use portico_edge::{EdgeRouter, FlatRoute, Refusal, RouteAction, RouteRequest};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+use rustix::io::Errno;
 
 use super::router::{Routed, Router};
-use super::{Decision, Reply};
+use super::work::Change;
+use super::{Decision, EngineContext, Reply};
+use crate::blocking_work::Effort;
 use crate::client::RequestContext;
 
 /// The routes of a worker, and which of the files are there that they ask for.
@@ -25,7 +30,7 @@ pub struct Routes {
     /// The files of `if_file`, in the router's order.
     files: Vec<PathBuf>,
     present: Vec<bool>,
-    /// When they are to be looked at again.
+    /// When they are to be looked at again; `None` while they are, off the engine.
     look_at: Option<Instant>,
 }
 
@@ -35,9 +40,11 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Routes {
     /// The routes of `router`, whose relative paths begin at `folder`.
-    pub fn new(router: EdgeRouter, folder: &Path) -> Self {
+    pub fn new(router: EdgeRouter, folder: &Path, now: Instant) -> Self {
         let files: Vec<PathBuf> = router.watched_files().iter().map(|file| folder.join(file)).collect();
-        Self { present: vec![false; files.len()], router, files, look_at: None }
+        // At the start there is nobody who would have to wait.
+        let present = look(&files);
+        Self { present, router, files, look_at: Some(now) }
     }
 
     /// The route of requests of which nothing is known.
@@ -45,13 +52,16 @@ impl Routes {
         self.router.root()
     }
 
-    /// Looks at the files that routes ask for, if it is time.
+    /// Whether it is time to look at the files that routes ask for.
     #[inline]
-    pub(super) fn look_at_files(&mut self, now: Instant) {
-        if !self.files.is_empty() && self.look_at.is_none_or(|at| at <= now) {
-            self.present = self.files.iter().map(|file| file.exists()).collect();
-            self.look_at = Some(now + LOOK_INTERVAL);
-        }
+    pub(super) fn is_look_due(&self, now: Instant) -> bool {
+        !self.files.is_empty() && self.look_at.is_some_and(|at| at <= now)
+    }
+
+    /// Takes what has been seen of the files that routes ask for; the next look is due at `again`.
+    fn take_look(&mut self, present: Vec<bool>, again: Instant) {
+        self.present = present;
+        self.look_at = Some(again);
     }
 
     /// The server's response by a route that does not call the application.
@@ -67,6 +77,48 @@ impl Routes {
             }
         }
     }
+}
+
+impl EngineContext {
+    /// Looks at the files that routes ask for: as far as the kernel knows them, and else off the engine.
+    #[cold]
+    pub(super) fn look_at_files(&mut self) {
+        let again = self.now + LOOK_INTERVAL;
+        let Some(routes) = &mut self.routes else { return };
+        if let Some(present) = look_in_memory(&routes.files) {
+            return routes.take_look(present, again);
+        }
+        let files = routes.files.clone();
+        let look = move || -> Change {
+            let present = look(&files);
+            Box::new(move |context| {
+                let again = context.now + LOOK_INTERVAL;
+                if let Some(routes) = &mut context.routes {
+                    routes.take_look(present, again);
+                }
+            })
+        };
+        let is_away = self.submit_for_all(Effort::Disk, look).is_ok();
+        if let Some(routes) = &mut self.routes {
+            routes.look_at = if is_away { None } else { Some(again) };
+        }
+    }
+}
+
+/// Which of `files` are there.
+fn look(files: &[PathBuf]) -> Vec<bool> {
+    files.iter().map(|file| file.exists()).collect()
+}
+
+/// The same, if the kernel can tell without a disk (openat2(2), `RESOLVE_CACHED`, since Linux 5.12).
+fn look_in_memory(files: &[PathBuf]) -> Option<Vec<bool>> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let is_there = |file: &PathBuf| match openat2(CWD, file, flags, Mode::empty(), ResolveFlags::CACHED) {
+        Ok(_) => Some(true),
+        Err(Errno::NOENT | Errno::NOTDIR) => Some(false),
+        Err(_) => None,
+    };
+    files.iter().map(is_there).collect()
 }
 
 impl Router for Routes {

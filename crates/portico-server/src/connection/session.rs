@@ -468,6 +468,7 @@ impl Connection {
             | Deadline::Body
             | Deadline::Queue
             | Deadline::Write
+            | Deadline::Work
             | Deadline::Delivery
             | Deadline::Drain => session.wire.end(),
         }

@@ -6,6 +6,8 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use portico_config::{Parsed, WireProtocol, parse};
@@ -20,6 +22,8 @@ pub(super) struct Fixture<S> {
     pub(super) connection: Connection,
     pub(super) context: EngineContext,
     pub(super) client: S,
+    /// What has been done off the engine.
+    results: Receiver<WorkResult>,
 }
 
 pub(super) const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -75,7 +79,7 @@ pub(super) fn routed_beside(
         None => Err(std::io::Error::from(std::io::ErrorKind::NotFound)),
     };
     let router = EdgeRouter::build(&resolved.config.edge, names_application, &mut read).unwrap();
-    fixture.context.routes = Some(Box::new(Routes::new(router, Path::new("/"))));
+    fixture.context.routes = Some(Box::new(Routes::new(router, Path::new("/"), fixture.context.now)));
     fixture
 }
 
@@ -89,16 +93,33 @@ impl<S: Read + Write> Fixture<S> {
         let Ok(Parsed::Run(resolved)) = parse(arguments.iter().map(OsString::from), &|_| None) else {
             panic!("the arguments of a test are valid");
         };
-        let context = EngineContext::new(Arc::new(resolved.config), None, Instant::now());
+        let mut context = EngineContext::new(Arc::new(resolved.config), None, Instant::now());
+        let (post, results) = channel();
+        let post = Mutex::new(post);
+        context.work.set_poster(Arc::new(move |result| _ = post.lock().unwrap().send(result)));
         let server = Arc::new(Server { protocol, ..Server::default() });
         let connection = Connection::new(transport, Peer::Unix, server, &context);
-        Self { connection, context, client }
+        Self { connection, context, client, results }
     }
 
     /// The client sends `bytes`, and the reactor tells of it.
     pub(super) fn receive(&mut self, bytes: &[u8]) -> Step {
         self.client.write_all(bytes).unwrap();
         self.connection.handle_event(INPUT, &mut self.context)
+    }
+
+    /// Takes the next result of what is done off the engine, as the engine does; `None` if nobody waits for it.
+    pub(super) fn take_result(&mut self) -> Option<Step> {
+        match self.results.recv_timeout(seconds(10)).expect("there is a result") {
+            WorkResult::Exchange(_, served, resume) if self.connection.awaits_work(served) => {
+                Some(self.connection.resume(resume, &mut self.context))
+            }
+            WorkResult::Exchange(..) => None,
+            WorkResult::Context(change) => {
+                change(&mut self.context);
+                None
+            }
+        }
     }
 
     /// Everything that has been sent to the client and not been read by it.

@@ -40,6 +40,7 @@ impl Connection {
                 self.note_reason(Reason::QueueTimeout);
                 self.respond_unavailable(Reply::QueueTimeout, context)
             }
+            Deadline::Work => self.handle_work_timeout(context),
             Deadline::Drain | Deadline::Handshake => Step::Close,
         }
     }

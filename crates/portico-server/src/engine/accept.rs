@@ -150,6 +150,7 @@ impl Engine {
     /// Gives `connection` its place, and has it work on what has come; `None` if it has ended.
     pub(super) fn add_connection(&mut self, mut connection: Connection) -> Option<ConnectionId> {
         let id = self.table.reserve();
+        self.context.working = id;
         // Most clients have sent their request by now. What is read before the socket is watched makes no event.
         let step = match connection.is_opening() {
             true => Step::Keep,

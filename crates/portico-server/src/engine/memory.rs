@@ -153,12 +153,12 @@ impl Engine {
             let stopped = match due.map(|(deadline, _)| deadline) {
                 Some(Deadline::Handshake | Deadline::Head | Deadline::Body | Deadline::Write) => true,
                 Some(Deadline::KeepAlive) => false,
-                Some(Deadline::Queue | Deadline::Delivery | Deadline::Drain) | None
+                Some(Deadline::Queue | Deadline::Work | Deadline::Delivery | Deadline::Drain) | None
                     if session.is_none() && !connection.is_session() =>
                 {
                     continue;
                 }
-                Some(Deadline::Queue | Deadline::Delivery | Deadline::Drain) | None => false,
+                Some(Deadline::Queue | Deadline::Work | Deadline::Delivery | Deadline::Drain) | None => false,
             };
             let new = Holder { id: owner, bytes: 0, files: 0, due: None, is_idle: true };
             let holder = holders.entry(owner.index).or_insert(new);

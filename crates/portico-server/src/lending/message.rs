@@ -10,7 +10,7 @@ use portico_net::{Event, Listener, Server};
 
 use super::Lending;
 use crate::client::RequestContext;
-use crate::connection::{ConnectionId, Flow, RequestKey, ResponsePart};
+use crate::connection::{ConnectionId, Flow, RequestKey, ResponsePart, WorkResult};
 use crate::engine::{Engine, Writing};
 
 /// A request of a thread without the engine to the thread that has it.
@@ -32,6 +32,7 @@ pub(super) enum EngineMessage {
     Stop,
     /// To be read is enough: the load is told with each laying down.
     TellLoad,
+    WorkDone(WorkResult),
 }
 
 /// A question to whoever has the engine.
@@ -119,6 +120,7 @@ impl Lending {
                 EngineMessage::Retire(until) => engine.retire(until),
                 EngineMessage::Stop => engine.stop(),
                 EngineMessage::TellLoad => {}
+                EngineMessage::WorkDone(result) => engine.take_result(result),
             }
         }
     }

@@ -30,7 +30,7 @@ mod waits;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -40,7 +40,8 @@ use portico_log::{AccessLog, Occurrences};
 use portico_net::{Events, Reactor};
 
 use crate::connection::{
-    ConnectionId, Counters, Flow, MemoryGauge, RequestKey, ResponsePart, ResponseSpool, Room, Routes, WaitEnd,
+    ConnectionId, Counters, Flow, MemoryGauge, Poster, RequestKey, ResponsePart, ResponseSpool, Room, Routes,
+    WaitEnd,
 };
 use crate::engine::{Call, Engine, POLL_INTERVAL, Writing};
 use crate::handover::Sharing;
@@ -78,6 +79,16 @@ struct Begun {
     at: Instant,
 }
 
+/// Takes results of work that is done off the engine to whoever has it. Results that come after the end go nowhere.
+fn poster(lending: Weak<Lending>) -> Poster {
+    Arc::new(move |result| {
+        if let Some(lending) = lending.upgrade() {
+            lending.send(EngineMessage::WorkDone(result));
+            lending.ensure_driven();
+        }
+    })
+}
+
 /// The call was given up meanwhile, and the thread with it.
 struct GivenUp;
 
@@ -102,20 +113,23 @@ impl Lending {
         if let Some(routes) = routes {
             engine.set_routes(routes);
         }
-        Ok(Arc::new(Self {
-            waits: Arc::new(Waits::new(config.threads as usize)),
-            spools: Arc::clone(engine.spools()),
-            memory: Arc::clone(engine.memory_gauge()),
-            exchange: Exchange::new(Box::new(engine)),
-            reactor,
-            active_calls: ActiveCalls::default(),
-            call_durations: CallDurationAverage::default(),
-            next_deadline: NextDeadline::new(now),
-            application,
-            config,
-            sharing,
-            stopped: AtomicBool::new(false),
-            failure: OnceLock::new(),
+        Ok(Arc::new_cyclic(|lending: &Weak<Self>| {
+            engine.set_poster(poster(lending.clone()));
+            Self {
+                waits: Arc::new(Waits::new(config.threads as usize)),
+                spools: Arc::clone(engine.spools()),
+                memory: Arc::clone(engine.memory_gauge()),
+                exchange: Exchange::new(Box::new(engine)),
+                reactor,
+                active_calls: ActiveCalls::default(),
+                call_durations: CallDurationAverage::default(),
+                next_deadline: NextDeadline::new(now),
+                application,
+                config,
+                sharing,
+                stopped: AtomicBool::new(false),
+                failure: OnceLock::new(),
+            }
         }))
     }
 
@@ -585,6 +599,7 @@ impl Lending {
     /// The engine has stopped: everybody may go.
     fn finish(&self, engine: Box<Engine>) {
         self.stopped.store(true, Ordering::SeqCst);
+        engine.close_work();
         self.exchange.lay_to_rest(engine);
         self.exchange.thread_states().wake_all(&self.poller());
     }

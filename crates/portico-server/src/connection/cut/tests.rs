@@ -27,7 +27,7 @@ fn a_response_that_ends_early_in_its_file_is_cut() {
 
 /// All that comes to a client, which reads it only now, and how it ends.
 fn drained(mut fixture: Fixture<TcpStream>, mut step: Step) -> (Vec<u8>, Option<ErrorKind>) {
-    let Fixture { connection, context, client } = &mut fixture;
+    let Fixture { connection, context, client, .. } = &mut fixture;
     client.set_nonblocking(true).unwrap();
     let (mut received, begun) = (Vec::new(), Instant::now());
     loop {

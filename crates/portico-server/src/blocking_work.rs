@@ -1,0 +1,248 @@
+//! The thread for work that takes long or may wait for a disk: the one place of a worker, beside the application's
+//! threads, where that is allowed.
+//!
+//! The engine hands jobs over and goes on. A job says itself to whom its result goes; here it is only run. The
+//! thread is started with the first job, so a worker that has none has no such thread, and the processes that fork
+//! never have one. Jobs wait in two bounded lines: those that wait for a disk go first, because a password's hash
+//! takes as long as a hundred files.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use portico_log::Occurrences;
+
+/// A job. It passes its result on itself, and has one also where it fails.
+pub(crate) type BlockingJob = Box<dyn FnOnce() + Send>;
+
+/// What a job takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effort {
+    /// A disk's time: opening and reading.
+    Disk,
+    /// The processor's: hashing, compressing.
+    Compute,
+}
+
+/// There is no place for a job, or the thread could not be started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct WorkRefused;
+
+/// The thread, its lines, and whether it is to end.
+#[derive(Debug, Default)]
+pub(crate) struct BlockingWork {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// There is a job, or the thread is to end.
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    disk: VecDeque<BlockingJob>,
+    compute: VecDeque<BlockingJob>,
+    is_started: bool,
+    is_closed: bool,
+}
+
+/// Jobs that wait for a disk. At some 100 us each, the last of them is done within the tenth of a second in which a
+/// client begins to notice; a disk that is slower than that gains nothing by more of them.
+pub(crate) const DISK_JOBS_MAX: usize = 1024;
+
+/// Jobs that compute. They take up to a quarter of a second each: whoever waits for more of them has left.
+pub(crate) const COMPUTE_JOBS_MAX: usize = 64;
+
+static FAILED_JOBS: Occurrences = Occurrences::new();
+static FAILED_STARTS: Occurrences = Occurrences::new();
+
+impl BlockingWork {
+    /// Has `job` run as soon as those before it are done.
+    ///
+    /// # Errors
+    /// [`WorkRefused`]; the job will not be run.
+    pub(crate) fn submit(&self, effort: Effort, job: BlockingJob) -> Result<(), WorkRefused> {
+        let mut state = self.shared.lock();
+        let (line, max) = match effort {
+            Effort::Disk => (&mut state.disk, DISK_JOBS_MAX),
+            Effort::Compute => (&mut state.compute, COMPUTE_JOBS_MAX),
+        };
+        if line.len() >= max {
+            return Err(WorkRefused);
+        }
+        line.push_back(job);
+        if state.is_closed || (!state.is_started && !self.start(&mut state)) {
+            // Nobody would run them; what they were to go on with is cut with its connection.
+            state.drop_jobs();
+            return Err(WorkRefused);
+        }
+        self.shared.changed.notify_one();
+        Ok(())
+    }
+
+    /// Starts the thread; `false` if the system has none left.
+    fn start(&self, state: &mut State) -> bool {
+        let shared = Arc::clone(&self.shared);
+        let started = thread::Builder::new().name("portico-blocking".to_owned()).spawn(move || shared.run());
+        if let Err(error) = &started
+            && let Some(times) = FAILED_STARTS.note()
+        {
+            log::error!("the thread for work that blocks cannot be started: {error}{times}");
+        }
+        state.is_started = started.is_ok();
+        state.is_started
+    }
+
+    /// The thread ends after the job that it is at; what waits is dropped. It is not waited for: a job may be stuck
+    /// in a disk that no longer responds.
+    pub(crate) fn close(&self) {
+        let mut state = self.shared.lock();
+        state.is_closed = true;
+        state.drop_jobs();
+        self.shared.changed.notify_one();
+    }
+
+    /// Whether the thread has been started.
+    #[cfg(test)]
+    pub(crate) fn is_started(&self) -> bool {
+        self.shared.lock().is_started
+    }
+}
+
+impl Drop for BlockingWork {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self) {
+        while let Some(job) = self.next() {
+            if catch_unwind(AssertUnwindSafe(job)).is_err()
+                && let Some(times) = FAILED_JOBS.note()
+            {
+                log::error!("the server itself failed in work that blocks (a bug in Portico){times}");
+            }
+        }
+    }
+
+    /// The next job; `None` when the thread is to end.
+    fn next(&self) -> Option<BlockingJob> {
+        let waits = |state: &mut State| !state.is_closed && state.disk.is_empty() && state.compute.is_empty();
+        let state = self.changed.wait_while(self.lock(), waits);
+        let mut state = state.unwrap_or_else(PoisonError::into_inner);
+        state.disk.pop_front().or_else(|| state.compute.pop_front())
+    }
+}
+
+impl State {
+    fn drop_jobs(&mut self) {
+        self.disk.clear();
+        self.compute.clear();
+    }
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (disk, compute) = (self.disk.len(), self.compute.len());
+        write!(formatter, "State {{ disk: {disk}, compute: {compute}, is_closed: {} }}", self.is_closed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::time::Duration;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// Has the thread wait until what is returned is dropped.
+    fn hold(work: &BlockingWork) -> Sender<()> {
+        let (release, wait): (Sender<()>, Receiver<()>) = channel();
+        let (begun, begins) = channel();
+        let job = move || {
+            begun.send(()).unwrap();
+            let _ = wait.recv_timeout(PATIENCE);
+        };
+        work.submit(Effort::Disk, Box::new(job)).unwrap();
+        begins.recv_timeout(PATIENCE).unwrap();
+        release
+    }
+
+    #[test]
+    fn the_thread_begins_with_the_first_job() {
+        let work = BlockingWork::default();
+        assert!(!work.is_started());
+        let (done, result) = channel();
+        let job = move || done.send(thread::current().name().map(str::to_owned)).unwrap();
+        work.submit(Effort::Compute, Box::new(job)).unwrap();
+        assert_eq!(result.recv_timeout(PATIENCE).unwrap().as_deref(), Some("portico-blocking"));
+        assert!(work.is_started());
+    }
+
+    #[test]
+    fn what_waits_for_a_disk_goes_first_and_each_line_keeps_its_order() {
+        let work = BlockingWork::default();
+        let release = hold(&work);
+        let (done, results) = channel();
+        for (effort, number) in
+            [(Effort::Compute, 3), (Effort::Disk, 1), (Effort::Compute, 4), (Effort::Disk, 2)]
+        {
+            let done = done.clone();
+            work.submit(effort, Box::new(move || done.send(number).unwrap())).unwrap();
+        }
+        drop(release);
+        let order: Vec<i32> = (0..4).map(|_| results.recv_timeout(PATIENCE).unwrap()).collect();
+        assert_eq!(order, [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn each_line_is_bounded() {
+        for (effort, max) in [(Effort::Disk, DISK_JOBS_MAX), (Effort::Compute, COMPUTE_JOBS_MAX)] {
+            let work = BlockingWork::default();
+            let release = hold(&work);
+            for _ in 0..max {
+                work.submit(effort, Box::new(|| {})).unwrap();
+            }
+            assert_eq!(work.submit(effort, Box::new(|| {})), Err(WorkRefused), "{effort:?}");
+            drop(release);
+        }
+    }
+
+    #[test]
+    fn a_job_that_panics_costs_no_other() {
+        let work = BlockingWork::default();
+        work.submit(Effort::Disk, Box::new(|| panic!("one of the test's own"))).unwrap();
+        let (done, result) = channel();
+        work.submit(Effort::Disk, Box::new(move || done.send(()).unwrap())).unwrap();
+        result.recv_timeout(PATIENCE).unwrap();
+    }
+
+    #[test]
+    fn at_the_end_what_waits_is_dropped_and_the_thread_ends_after_its_job() {
+        let work = BlockingWork::default();
+        let release = hold(&work);
+        let (done, result) = channel::<()>();
+        work.submit(Effort::Disk, Box::new(move || done.send(()).unwrap())).unwrap();
+        let shared = Arc::downgrade(&work.shared);
+        work.close();
+        assert!(result.recv_timeout(PATIENCE).is_err(), "dropped, not run");
+        assert_eq!(work.submit(Effort::Disk, Box::new(|| {})), Err(WorkRefused));
+        drop((work, release));
+        let ended = (0..1000).any(|_| {
+            thread::sleep(Duration::from_millis(1));
+            shared.strong_count() == 0
+        });
+        assert!(ended, "the thread has gone");
+    }
+}

@@ -1,0 +1,178 @@
+//! Work that a connection has done off the engine: what it asks for, and how the result finds it again.
+//!
+//! The result of a job comes to the engine as a message, with the connection and the number of its request. If that
+//! is not the present one any more, because its client has left or a deadline has passed, the result is dropped. A
+//! request that waits holds no thread of the application's and no place in the queue.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use portico_log::Reason;
+
+use super::{Connection, ConnectionId, Deadline, EngineContext, Phase, Reply, ResponsePart, Step};
+use crate::blocking_work::{BlockingJob, BlockingWork, Effort, WorkRefused};
+
+/// Goes on with an exchange, on the engine.
+pub(crate) type Resume = Box<dyn FnOnce(&mut Connection, &mut EngineContext) -> Step + Send>;
+
+/// What is done off the engine for an exchange; returns how that goes on.
+pub(crate) type ExchangeJob = Box<dyn FnOnce() -> Resume + Send>;
+
+/// Changes what all connections share, on the engine.
+pub(crate) type Change = Box<dyn FnOnce(&mut EngineContext) + Send>;
+
+/// Takes results to whoever has the engine.
+pub(crate) type Poster = Arc<dyn Fn(WorkResult) + Send + Sync>;
+
+/// The result of a job.
+pub(crate) enum WorkResult {
+    /// For this connection, if it is still at its request of this number.
+    Exchange(ConnectionId, u32, Resume),
+    /// For all.
+    Context(Change),
+}
+
+/// The end of the work that connections have: where jobs go, and where results are taken.
+pub(crate) struct WorkHandle {
+    thread: BlockingWork,
+    poster: Option<Poster>,
+}
+
+/// How long a request waits for a disk or a hash. A disk that takes longer has failed, or is on another machine
+/// that has.
+pub(super) const WORK_TIMEOUT: Duration = Duration::from_secs(30);
+
+impl WorkHandle {
+    /// One without a thread yet, whose results go nowhere yet.
+    pub(super) fn new() -> Self {
+        Self { thread: BlockingWork::default(), poster: None }
+    }
+
+    /// From now on `poster` takes results to the engine.
+    pub(crate) fn set_poster(&mut self, poster: Poster) {
+        self.poster = Some(poster);
+    }
+
+    /// The engine has stopped: nothing is done any more.
+    pub(crate) fn close(&self) {
+        self.thread.close();
+    }
+
+    fn submit(&self, effort: Effort, job: impl FnOnce(&Poster) + Send + 'static) -> Result<(), WorkRefused> {
+        let Some(poster) = self.poster.clone() else { return Err(WorkRefused) };
+        let job: BlockingJob = Box::new(move || job(&poster));
+        self.thread.submit(effort, job)
+    }
+}
+
+impl fmt::Debug for WorkHandle {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.thread.fmt(formatter)
+    }
+}
+
+impl EngineContext {
+    /// Has `job` run off the engine, for the exchange that the connection which works now is at.
+    ///
+    /// # Errors
+    /// There is no place for it.
+    pub(super) fn submit(&self, served: u32, effort: Effort, job: ExchangeJob) -> Result<(), WorkRefused> {
+        let id = self.working;
+        self.work.submit(effort, move |post| {
+            let done = catch_unwind(AssertUnwindSafe(job));
+            let resume = done.unwrap_or_else(|_| Box::new(Connection::fail_work));
+            post(WorkResult::Exchange(id, served, resume));
+        })
+    }
+
+    /// Has `job` run off the engine, for what all connections share. One that fails changes nothing.
+    ///
+    /// # Errors
+    /// There is no place for it.
+    pub(crate) fn submit_for_all(
+        &self,
+        effort: Effort,
+        job: impl FnOnce() -> Change + Send + 'static,
+    ) -> Result<(), WorkRefused> {
+        self.work.submit(effort, move |post| post(WorkResult::Context(job())))
+    }
+}
+
+impl Connection {
+    /// The present request waits for `job`; with no place for it, it is refused (503).
+    pub(crate) fn await_work(
+        &mut self,
+        effort: Effort,
+        job: ExchangeJob,
+        context: &mut EngineContext,
+    ) -> Step {
+        self.phase = Phase::Calling;
+        self.due = Some((Deadline::Work, context.now + WORK_TIMEOUT));
+        match context.submit(self.served, effort, job) {
+            Ok(()) => Step::Keep,
+            Err(WorkRefused) => {
+                context.reports.work_refused();
+                self.due = None;
+                self.refuse_busy(context)
+            }
+        }
+    }
+
+    /// Whether it is still at the request of this number, and that goes on with the result of a job.
+    pub(crate) fn awaits_work(&self, served: u32) -> bool {
+        self.served == served && self.exchange.is_some() && !self.io.is_failed()
+    }
+
+    /// The result of a job has come: goes on with the request.
+    pub(crate) fn resume(&mut self, resume: Resume, context: &mut EngineContext) -> Step {
+        if self.due.is_some_and(|(deadline, _)| deadline == Deadline::Work) {
+            self.due = None;
+        }
+        resume(self, context)
+    }
+
+    /// What was to be done for it has not been done in time.
+    #[cold]
+    pub(super) fn handle_work_timeout(&mut self, context: &mut EngineContext) -> Step {
+        context.reports.work_late();
+        if self.protocol.head_sent() {
+            self.note_reason(Reason::Aborted);
+            return self.begin_cut(context);
+        }
+        self.refuse_busy(context)
+    }
+
+    /// What was to be done for it has failed in the server itself.
+    #[cold]
+    fn fail_work(&mut self, context: &mut EngineContext) -> Step {
+        if self.protocol.head_sent() {
+            self.note_reason(Reason::Aborted);
+            return self.begin_cut(context);
+        }
+        self.respond_instead(Reply::ApplicationFailed, context)
+    }
+
+    #[cold]
+    fn refuse_busy(&mut self, context: &mut EngineContext) -> Step {
+        self.respond_instead(Reply::Busy, context)
+    }
+
+    /// Responds to the present request, for which no call runs.
+    #[cold]
+    pub(super) fn respond_instead(&mut self, reply: Reply, context: &mut EngineContext) -> Step {
+        let exchange = self.exchange_or_new();
+        exchange.begin(context);
+        // A body that is still on its way is not read any more.
+        if exchange.upload.take().is_some() {
+            exchange.is_last = true;
+            self.framing_lost = true;
+        }
+        self.phase = Phase::Calling;
+        self.respond(ResponsePart::Own(reply), false, context)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,73 @@
+//! Requests that wait for work off the engine, and what becomes of its results.
+
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{Sender, channel};
+
+use super::super::tests::{Fixture, GET, fixture, seconds};
+use super::*;
+use crate::blocking_work::{COMPUTE_JOBS_MAX, DISK_JOBS_MAX};
+
+/// A request that waits for a job which ends when something is sent.
+fn waiting() -> (Fixture<UnixStream>, Sender<()>) {
+    let mut fixture = fixture(&[]);
+    assert_eq!(fixture.receive(GET), Step::Ready);
+    let (go, wait) = channel();
+    let job: ExchangeJob = Box::new(move || {
+        wait.recv_timeout(seconds(10)).unwrap();
+        Box::new(|connection, context| connection.respond_instead(Reply::QueueTimeout, context))
+    });
+    assert_eq!(fixture.connection.await_work(Effort::Disk, job, &mut fixture.context), Step::Keep);
+    assert_eq!(fixture.due(), Some((Deadline::Work, WORK_TIMEOUT)));
+    (fixture, go)
+}
+
+fn status(fixture: &mut Fixture<UnixStream>) -> String {
+    String::from_utf8_lossy(&fixture.sent()).split(' ').nth(1).unwrap_or_default().to_owned()
+}
+
+#[test]
+fn a_request_goes_on_with_the_result() {
+    let (mut fixture, go) = waiting();
+    assert!(fixture.sent().is_empty());
+    go.send(()).unwrap();
+    assert_eq!(fixture.take_result(), Some(Step::Keep));
+    assert_eq!(status(&mut fixture), "503");
+    assert!(fixture.connection.is_idle(), "the connection is kept");
+}
+
+#[test]
+fn a_result_that_comes_too_late_is_dropped() {
+    let (mut fixture, go) = waiting();
+    fixture.pass(Deadline::Work);
+    assert_eq!(status(&mut fixture), "503");
+    assert_eq!(fixture.receive(GET), Step::Ready, "the next request is another one");
+    go.send(()).unwrap();
+    assert_eq!(fixture.take_result(), None);
+    assert!(fixture.sent().is_empty());
+}
+
+#[test]
+fn a_job_that_panics_costs_its_request() {
+    let mut fixture = fixture(&[]);
+    assert_eq!(fixture.receive(GET), Step::Ready);
+    let job: ExchangeJob = Box::new(|| panic!("one of the test's own"));
+    fixture.connection.await_work(Effort::Compute, job, &mut fixture.context);
+    assert_eq!(fixture.take_result(), Some(Step::Keep));
+    assert_eq!(status(&mut fixture), "500");
+}
+
+#[test]
+fn with_no_place_in_its_line_a_request_is_refused() {
+    for (effort, max) in [(Effort::Disk, DISK_JOBS_MAX), (Effort::Compute, COMPUTE_JOBS_MAX)] {
+        let (mut fixture, go) = waiting();
+        // The thread may not have taken the first one yet.
+        for _ in 0..=max {
+            _ = fixture.context.submit(0, effort, Box::new(|| Box::new(|_, _| Step::Keep)));
+        }
+        let job: ExchangeJob = Box::new(|| Box::new(|_, _| panic!("it was not to be run")));
+        fixture.connection.await_work(effort, job, &mut fixture.context);
+        let sent = String::from_utf8(fixture.sent()).unwrap();
+        assert!(sent.starts_with("HTTP/1.1 503 ") && sent.contains("Retry-After: 1\r\n"), "{sent}");
+        go.send(()).unwrap();
+    }
+}
