@@ -7,22 +7,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
+use portico_config::Symlinks;
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2, statat};
 use rustix::io::Errno;
 
-use crate::served_file::ServedFile;
-
-/// What becomes of a symbolic link beneath a served folder (`symlinks` of a route).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Links {
-    /// It is followed where it leads to something beneath the folder.
-    #[default]
-    Beneath,
-    /// It is followed wherever it leads.
-    Follow,
-    /// What is behind it is not there.
-    Refuse,
-}
+use crate::served_file::{OpenedFacts, ServedFile};
 
 /// How long an opening may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +24,7 @@ pub enum Patience {
 
 /// Why there is no file to serve.
 #[derive(Debug)]
-pub enum OpenFault {
+pub(crate) enum OpenFault {
     /// There is none of that name, or none that may be served.
     Missing,
     /// The process may not read it (EACCES).
@@ -54,17 +43,28 @@ pub enum OpenFault {
 /// Where there is no openat2 (gVisor, a seccomp filter of before 2020), paths are walked folder by folder, and
 /// links are refused, unless they are to be followed anywhere.
 #[derive(Debug)]
-pub struct ServedFolder {
+pub(crate) struct ServedFolder {
     path: PathBuf,
-    links: Links,
+    links: Symlinks,
     /// Open to be named alone (O_PATH).
     folder: OwnedFd,
     /// openat2(2) has been refused.
     walks: AtomicBool,
 }
 
+/// An entry of a folder.
+#[derive(Debug)]
+pub(crate) struct FolderEntry {
+    /// Its name.
+    pub(crate) name: Vec<u8>,
+    /// What is known of a file; `None` for a folder.
+    pub(crate) facts: Option<OpenedFacts>,
+}
+
 /// A pipe without a writer does not hold the opening up, and no terminal becomes the process's own.
 const OPENED: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
+
+const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 const STEP: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
@@ -76,26 +76,76 @@ impl ServedFolder {
     ///
     /// # Errors
     /// The kernel's, with the path.
-    pub fn open(path: &Path, links: Links) -> io::Result<Self> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let folder = openat(CWD, path, flags, Mode::empty())
+    pub(crate) fn open(path: &Path, links: Symlinks) -> io::Result<Self> {
+        let folder = openat(CWD, path, FOLDER, Mode::empty())
             .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
         Ok(Self { path: path.to_owned(), links, folder, walks: AtomicBool::new(false) })
-    }
-
-    /// Where it was opened.
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 
     /// What is at its path by now, if that is another folder: a link that was pointed elsewhere, a folder made anew.
     ///
     /// # Errors
-    /// The kernel's: there is none at the moment.
-    pub fn reopen(&self) -> io::Result<Option<Self>> {
-        let again = Self::open(&self.path, self.links)?;
-        let (before, now) = (fstat(&self.folder)?, fstat(&again.folder)?);
-        Ok(((before.st_dev, before.st_ino) != (now.st_dev, now.st_ino)).then_some(again))
+    /// There is none at the moment, or the disk would have to be asked.
+    pub(crate) fn reopen(&self, patience: Patience) -> Result<Option<Self>, OpenFault> {
+        let folder = match patience {
+            Patience::Disk => openat(CWD, &self.path, FOLDER, Mode::empty()),
+            Patience::Memory => openat2(CWD, &self.path, FOLDER, Mode::empty(), ResolveFlags::CACHED),
+        };
+        let folder = folder.map_err(|error| match (patience, error) {
+            // There is no openat2, or none that knows of RESOLVE_CACHED.
+            (Patience::Memory, Errno::NOSYS | Errno::PERM | Errno::INVAL) => OpenFault::Cold,
+            (_, error) => OpenFault::from(error),
+        })?;
+        let identity = |folder: &OwnedFd| fstat(folder).map(|stat| (stat.st_dev, stat.st_ino));
+        if identity(&self.folder).map_err(OpenFault::from)? == identity(&folder).map_err(OpenFault::from)? {
+            return Ok(None);
+        }
+        let walks = AtomicBool::new(self.walks.load(Ordering::Relaxed));
+        Ok(Some(Self { path: self.path.clone(), links: self.links, folder, walks }))
+    }
+
+    /// The entries of the folder `opened`, which is at `relative`: names, whether each is a folder, and what else
+    /// is known of it. No more than `max`, in no order; links count as what they lead to, where they are followed.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(crate) fn entries(
+        &self,
+        opened: OwnedFd,
+        relative: &[u8],
+        max: usize,
+    ) -> io::Result<Vec<FolderEntry>> {
+        let mut entries = Vec::new();
+        let mut folder = Dir::read_from(&opened)?;
+        while let Some(entry) = folder.read() {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if entries.len() == max {
+                break;
+            }
+            if !may_be_served(name) {
+                continue;
+            }
+            let is_link = entry.file_type() == FileType::Symlink;
+            let known = match is_link {
+                true => self.find(&[relative, name].concat(), Patience::Disk).ok().map(|found| match found {
+                    ServedFile::File(_, facts) => Some(facts),
+                    ServedFile::Folder(_) => None,
+                }),
+                false => match statat(&opened, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
+                    Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
+                        FileType::RegularFile => Some(Some(OpenedFacts::from_stat(&stat))),
+                        FileType::Directory => Some(None),
+                        _ => None,
+                    },
+                    Err(_) => None,
+                },
+            };
+            if let Some(facts) = known {
+                entries.push(FolderEntry { name: name.to_vec(), facts });
+            }
+        }
+        Ok(entries)
     }
 
     /// Opens what is at `relative`: names with `/` between, in the bytes that the file system has, or nothing for
@@ -104,7 +154,7 @@ impl ServedFolder {
     /// # Errors
     /// [`OpenFault`]; a path with `.`, `..`, an empty name, a name that begins with a dot, NUL or `\` is
     /// [`OpenFault::Missing`], whether there is such a file or not.
-    pub fn find(&self, relative: &[u8], patience: Patience) -> Result<ServedFile, OpenFault> {
+    pub(crate) fn find(&self, relative: &[u8], patience: Patience) -> Result<ServedFile, OpenFault> {
         let (names, wants_folder) = match relative.strip_suffix(b"/") {
             Some(names) => (names, true),
             None => (relative, relative.is_empty()),
@@ -128,9 +178,9 @@ impl ServedFolder {
         }
         let mut resolve = ResolveFlags::NO_MAGICLINKS;
         resolve |= match self.links {
-            Links::Beneath => ResolveFlags::BENEATH,
-            Links::Follow => ResolveFlags::empty(),
-            Links::Refuse => ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS,
+            Symlinks::Beneath => ResolveFlags::BENEATH,
+            Symlinks::Follow => ResolveFlags::empty(),
+            Symlinks::Refuse => ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS,
         };
         if patience == Patience::Memory {
             resolve |= ResolveFlags::CACHED;
@@ -153,7 +203,7 @@ impl ServedFolder {
         if patience == Patience::Memory {
             return Err(Errno::AGAIN);
         }
-        if self.links == Links::Follow {
+        if self.links == Symlinks::Follow {
             return openat(&self.folder, path, flags, Mode::empty());
         }
         let mut names = path.as_os_str().as_bytes().split(|byte| *byte == b'/').map(OsStr::from_bytes);
@@ -206,7 +256,7 @@ mod tests {
     use std::thread;
 
     use proptest::prelude::*;
-    use rustix::fs::{FileType, mknodat};
+    use rustix::fs::mknodat;
 
     use super::*;
 
@@ -237,7 +287,7 @@ mod tests {
         tree
     }
 
-    fn folder(tree: &tempfile::TempDir, links: Links, walks: bool) -> ServedFolder {
+    fn folder(tree: &tempfile::TempDir, links: Symlinks, walks: bool) -> ServedFolder {
         let folder = ServedFolder::open(&tree.path().join("root"), links).unwrap();
         folder.walks.store(walks, Ordering::Relaxed);
         folder
@@ -288,18 +338,18 @@ mod tests {
             (".git/config", "Missing", "Missing"),
             ("..a", "Missing", "Missing"),
         ] {
-            assert_eq!(read(&folder(&tree, Links::Beneath, false), path), beneath, "{path}");
-            assert_eq!(read(&folder(&tree, Links::Beneath, true), path), walked, "{path} walked");
-            assert_eq!(read(&folder(&tree, Links::Refuse, false), path), walked, "{path} without links");
+            assert_eq!(read(&folder(&tree, Symlinks::Beneath, false), path), beneath, "{path}");
+            assert_eq!(read(&folder(&tree, Symlinks::Beneath, true), path), walked, "{path} walked");
+            assert_eq!(read(&folder(&tree, Symlinks::Refuse, false), path), walked, "{path} without links");
         }
-        assert_eq!(read(&folder(&tree, Links::Beneath, false), &"a".repeat(300)), "Missing");
+        assert_eq!(read(&folder(&tree, Symlinks::Beneath, false), &"a".repeat(300)), "Missing");
     }
 
     #[test]
     fn links_that_are_followed_anywhere_open_nothing_else() {
         let tree = tree();
         for walks in [false, true] {
-            let folder = folder(&tree, Links::Follow, walks);
+            let folder = folder(&tree, Symlinks::Follow, walks);
             for path in ["out", "absolute", "folder-out/a"] {
                 assert_eq!(read(&folder, path), SECRET, "{path}");
             }
@@ -316,7 +366,7 @@ mod tests {
         let tree = tree();
         let path = tree.path().join("root/a");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
-        let text = read(&folder(&tree, Links::Beneath, false), "a");
+        let text = read(&folder(&tree, Symlinks::Beneath, false), "a");
         // Root reads what nobody may.
         assert_eq!(text, if rustix::process::geteuid().is_root() { "a" } else { "Denied" });
     }
@@ -324,11 +374,11 @@ mod tests {
     #[test]
     fn what_is_in_memory_is_opened_without_the_disk() {
         let tree = tree();
-        let served = folder(&tree, Links::Beneath, false);
+        let served = folder(&tree, Symlinks::Beneath, false);
         assert_eq!(read(&served, "css/b"), "css/b", "now the kernel knows it");
         assert!(matches!(served.find(b"css/b", Patience::Memory), Ok(ServedFile::File(..))));
         assert!(matches!(
-            folder(&tree, Links::Beneath, true).find(b"a", Patience::Memory),
+            folder(&tree, Symlinks::Beneath, true).find(b"a", Patience::Memory),
             Err(OpenFault::Cold)
         ));
     }
@@ -371,7 +421,9 @@ mod tests {
                 changes
             });
             let end = End(&ended);
-            for (links, walks) in [(Links::Beneath, false), (Links::Beneath, true), (Links::Refuse, false)] {
+            for (links, walks) in
+                [(Symlinks::Beneath, false), (Symlinks::Beneath, true), (Symlinks::Refuse, false)]
+            {
                 let folder = folder(&tree, links, walks);
                 for _ in 0..2_000 {
                     for path in ["turning", "folder/a"] {
@@ -400,13 +452,13 @@ mod tests {
         }
         let current = tree.path().join("current");
         symlink(&first, &current).unwrap();
-        let folder = ServedFolder::open(&current, Links::Beneath).unwrap();
-        assert!(folder.reopen().unwrap().is_none());
+        let folder = ServedFolder::open(&current, Symlinks::Beneath).unwrap();
+        assert!(folder.reopen(Patience::Disk).unwrap().is_none());
         fs::remove_file(&current).unwrap();
-        assert!(folder.reopen().is_err());
+        assert!(folder.reopen(Patience::Disk).is_err());
         assert_eq!(read(&folder, "a"), "first", "it is still open");
         symlink(&second, &current).unwrap();
-        assert_eq!(read(&folder.reopen().unwrap().unwrap(), "a"), "second");
+        assert_eq!(read(&folder.reopen(Patience::Disk).unwrap().unwrap(), "a"), "second");
     }
 
     proptest! {
@@ -415,7 +467,7 @@ mod tests {
             static TREE: std::sync::LazyLock<tempfile::TempDir> = std::sync::LazyLock::new(tree);
             let tree = &*TREE;
             for walks in [false, true] {
-                prop_assert_ne!(read(&folder(tree, Links::Beneath, walks), &path), SECRET);
+                prop_assert_ne!(read(&folder(tree, Symlinks::Beneath, walks), &path), SECRET);
             }
         }
     }

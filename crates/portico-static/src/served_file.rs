@@ -8,39 +8,46 @@ use rustix::fs::{FileType, fstat};
 
 /// What was opened beneath a folder.
 #[derive(Debug)]
-pub enum ServedFile {
+pub(crate) enum ServedFile {
     /// A regular file.
-    File(File, FileFacts),
+    File(File, OpenedFacts),
     /// A folder, open for reading its entries.
     Folder(OwnedFd),
 }
 
 /// What the kernel says of an open regular file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FileFacts {
+pub(crate) struct OpenedFacts {
     /// Its length in bytes.
-    pub length: u64,
+    pub(crate) length: u64,
     /// When its content was last changed, in nanoseconds since 1970; before that 0.
-    pub modified_nanos: u64,
+    pub(crate) modified_nanos: u64,
+    /// When anything of it was last changed, its times included: who sets the time of a file back is seen all the
+    /// same.
+    pub(crate) changed_nanos: u64,
     /// Its device and its number there: another file under the same name has another pair.
-    pub identity: (u64, u64),
+    pub(crate) identity: (u64, u64),
 }
 
-impl FileFacts {
+const NANOS: u64 = 1_000_000_000;
+
+impl OpenedFacts {
     /// Those of `file`, which is open.
     ///
     /// # Errors
     /// The kernel's.
-    pub fn of(file: &File) -> io::Result<Self> {
+    pub(crate) fn of(file: &File) -> io::Result<Self> {
         Ok(Self::from_stat(&fstat(file)?))
     }
 
-    fn from_stat(stat: &rustix::fs::Stat) -> Self {
-        let seconds = u64::try_from(stat.st_mtime).unwrap_or(0);
-        let nanos = stat.st_mtime_nsec;
+    pub(crate) fn from_stat(stat: &rustix::fs::Stat) -> Self {
+        let nanos = |seconds: i64, nanos: u64| {
+            u64::try_from(seconds).unwrap_or(0).saturating_mul(NANOS).saturating_add(nanos)
+        };
         Self {
             length: u64::try_from(stat.st_size).unwrap_or(0),
-            modified_nanos: seconds.saturating_mul(1_000_000_000).saturating_add(nanos),
+            modified_nanos: nanos(stat.st_mtime, stat.st_mtime_nsec),
+            changed_nanos: nanos(stat.st_ctime, stat.st_ctime_nsec),
             identity: (stat.st_dev, stat.st_ino),
         }
     }
@@ -51,7 +58,7 @@ impl ServedFile {
     pub(crate) fn from_opened(opened: OwnedFd) -> io::Result<Option<Self>> {
         let stat = fstat(&opened)?;
         Ok(match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => Some(Self::File(File::from(opened), FileFacts::from_stat(&stat))),
+            FileType::RegularFile => Some(Self::File(File::from(opened), OpenedFacts::from_stat(&stat))),
             FileType::Directory => Some(Self::Folder(opened)),
             _ => None,
         })

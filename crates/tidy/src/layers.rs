@@ -27,9 +27,11 @@ const CRATES: &[(&str, &[&str])] = &[
             "portico_net",
             "portico_os",
             "portico_proto",
+            "portico_static",
         ],
     ),
     ("portico-edge", &["portico_config"]),
+    ("portico-static", &["portico_config", "portico_edge", "portico_proto"]),
     ("portico-reload", &["portico_config"]),
     ("portico-supervisor", &["portico_config", "portico_files", "portico_os"]),
     ("portico-cli", &["portico_config", "portico_edge", "portico_supervisor"]),
@@ -197,6 +199,11 @@ const ORDERS: &[Order] = &[
             // With the seam to the application: it is called with a responder, which is the lending's.
             &["lending"],
         ],
+        strict: true,
+    },
+    Order {
+        crate_name: "portico-static",
+        rows: &[&["compression", "served_file"], &["folder", "stored_file"], &["cache", "site"]],
         strict: true,
     },
     Order {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::digest::{Context, Digest, SHA256, digest};
 
 use super::encoding::ContentCoding;
 
@@ -21,7 +21,20 @@ impl EntityTag {
     /// The tag of a content: the same on every replica, and another one whenever a byte differs, also where all
     /// files have the same time, as in reproducible images.
     pub fn of_content(content: &[u8]) -> Self {
-        let hash = digest(&SHA256, content);
+        Self::of_digest(&digest(&SHA256, content))
+    }
+
+    /// The tag of a content that comes in pieces: `read` passes on one after the other.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    pub fn of_pieces<E>(read: impl FnOnce(&mut dyn FnMut(&[u8])) -> Result<(), E>) -> Result<Self, E> {
+        let mut context = Context::new(&SHA256);
+        read(&mut |piece| context.update(piece))?;
+        Ok(Self::of_digest(&context.finish()))
+    }
+
+    fn of_digest(hash: &Digest) -> Self {
         let opaque = hash.as_ref().iter().take(HASH_BYTES).map(|byte| format!("{byte:02x}")).collect();
         Self { weak: false, opaque }
     }
@@ -121,6 +134,11 @@ mod tests {
         let empty = EntityTag::of_content(b"");
         assert_eq!(empty.to_string(), "\"e3b0c44298fc1c149afbf4c8\"");
         assert_ne!(EntityTag::of_content(b"a"), empty);
+        let pieces = EntityTag::of_pieces::<()>(|push| {
+            [&b"a"[..], b"", b"b"].into_iter().for_each(push);
+            Ok(())
+        });
+        assert_eq!(pieces, Ok(EntityTag::of_content(b"ab")));
         assert_eq!(empty.coded(ContentCoding::Brotli).to_string(), "\"e3b0c44298fc1c149afbf4c8-br\"");
         assert_eq!(EntityTag::of_time_and_size(255, 16).to_string(), "\"ff-10\"");
         assert_eq!(tag(&empty.to_string()), empty);
