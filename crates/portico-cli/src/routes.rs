@@ -103,10 +103,12 @@ const UNSERVED: &str = "it can be checked and explained (portico check, portico 
 /// The first key of `route` that is not served yet.
 fn unserved_key(route: &Route) -> Option<&'static str> {
     let response = match &route.response {
-        Some(RouteResponse::Files(_)) => Some("static"),
         Some(RouteResponse::Application(_)) => Some("app = \"module:attribute\""),
         Some(
-            RouteResponse::MainApplication | RouteResponse::Redirect { .. } | RouteResponse::Fixed { .. },
+            RouteResponse::MainApplication
+            | RouteResponse::Files(_)
+            | RouteResponse::Redirect { .. }
+            | RouteResponse::Fixed { .. },
         )
         | None => None,
     };
@@ -118,7 +120,6 @@ fn unserved_key(route: &Route) -> Option<&'static str> {
         (route.body_bytes_max.is_some(), "limit_request_body"),
         (route.compress.is_some(), "compress"),
         (route.intercept.is_some(), "intercept"),
-        (route.internal.is_some(), "internal"),
     ];
     response.or_else(|| keys.into_iter().find(|(is_said, _)| *is_said).map(|(_, key)| key))
 }

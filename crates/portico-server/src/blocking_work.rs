@@ -25,9 +25,14 @@ pub(crate) enum Effort {
     Compute,
 }
 
-/// There is no place for a job, or the thread could not be started.
+/// Why a job will not be run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct WorkRefused;
+pub(crate) enum WorkRefused {
+    /// There is no place for it; results of others will come.
+    Full,
+    /// The thread has ended, or could not be started.
+    Closed,
+}
 
 /// The thread, its lines, and whether it is to end.
 #[derive(Debug, Default)]
@@ -72,13 +77,13 @@ impl BlockingWork {
             Effort::Compute => (&mut state.compute, COMPUTE_JOBS_MAX),
         };
         if line.len() >= max {
-            return Err(WorkRefused);
+            return Err(WorkRefused::Full);
         }
         line.push_back(job);
         if state.is_closed || (!state.is_started && !self.start(&mut state)) {
             // Nobody would run them; what they were to go on with is cut with its connection.
             state.drop_jobs();
-            return Err(WorkRefused);
+            return Err(WorkRefused::Closed);
         }
         self.shared.changed.notify_one();
         Ok(())
@@ -214,7 +219,7 @@ mod tests {
             for _ in 0..max {
                 work.submit(effort, Box::new(|| {})).unwrap();
             }
-            assert_eq!(work.submit(effort, Box::new(|| {})), Err(WorkRefused), "{effort:?}");
+            assert_eq!(work.submit(effort, Box::new(|| {})), Err(WorkRefused::Full), "{effort:?}");
             drop(release);
         }
     }
@@ -237,7 +242,7 @@ mod tests {
         let shared = Arc::downgrade(&work.shared);
         work.close();
         assert!(result.recv_timeout(PATIENCE).is_err(), "dropped, not run");
-        assert_eq!(work.submit(Effort::Disk, Box::new(|| {})), Err(WorkRefused));
+        assert_eq!(work.submit(Effort::Disk, Box::new(|| {})), Err(WorkRefused::Closed));
         drop((work, release));
         let ended = (0..1000).any(|_| {
             thread::sleep(Duration::from_millis(1));

@@ -78,7 +78,8 @@ impl WorkerRun {
         forked::withhold(py, &listeners)?;
         let folder = setup.folder.path();
         let routes = portico_cli::router_of_worker(config, folder).map_err(StartError::System)?;
-        let routes = routes.map(|router| Routes::new(router, folder, Instant::now()));
+        let routes =
+            routes.map(|router| Routes::new(router, folder, config.edge.static_cache_bytes, Instant::now()));
         // Before the application is imported: an import that hangs can be looked at.
         let stacks = install_stacks(py, stacks)?;
         let reloader = start_reloader(py, &setup, context.as_ref())?;

@@ -1,5 +1,6 @@
 //! What every connection of an engine uses in turn: configuration, buffers, the date, counters.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -48,6 +49,8 @@ pub(crate) struct EngineContext {
     pub working: ConnectionId,
     /// Where work goes that takes long or may wait for a disk.
     pub work: WorkHandle,
+    /// Connections for whose files there was no place among what is done off the engine.
+    pub starved: VecDeque<ConnectionId>,
     /// What clients that speak TLS are greeted with.
     pub tls: Option<Arc<Acceptor>>,
     /// What becomes of requests to `redirect://` listeners.
@@ -182,6 +185,7 @@ impl EngineContext {
             announcing: false,
             working: ConnectionId { index: 0, generation: 0 },
             work: WorkHandle::new(),
+            starved: VecDeque::new(),
             tls: None,
             https_redirect: HttpsRedirect::default(),
             routes: None,

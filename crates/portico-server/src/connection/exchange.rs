@@ -109,7 +109,7 @@ impl RequestExchange {
     /// Whether the server responds to it by its route.
     #[inline]
     pub(super) fn has_reply(&self) -> bool {
-        self.routed.as_ref().is_some_and(|routed| routed.reply.is_some())
+        self.routed.as_ref().is_some_and(|routed| routed.reply.is_some() || routed.file.is_some())
     }
 
     /// Notes why it ends otherwise than with the application's whole response: the first reason counts.

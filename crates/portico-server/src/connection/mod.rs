@@ -4,6 +4,7 @@
 //! readiness it wants ([`Connection::interest`]) and how long it may take ([`Connection::due`]). It registers
 //! nothing itself.
 
+mod accel;
 mod backlog;
 mod carrier;
 mod context;
@@ -32,6 +33,7 @@ mod response_spool;
 mod router;
 mod routes;
 mod session;
+mod static_files;
 mod stream_io;
 mod table;
 mod timeout;

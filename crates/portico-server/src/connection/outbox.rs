@@ -3,11 +3,16 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
+use std::io::IoSliceMut;
+use std::num::NonZeroU64;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use portico_net::Progress;
 use portico_proto::forget_taken;
+use rustix::fs::Advice;
+use rustix::io::ReadWriteFlags;
 
 use super::ResponseSpool;
 use super::carrier::Carrier;
@@ -29,6 +34,18 @@ struct OutboxPart {
     offset: u64,
     left: u64,
     after: Vec<u8>,
+    pages: Pages,
+}
+
+/// What is known of a file's pages: whether sending them would have a disk be asked.
+#[derive(Debug)]
+enum Pages {
+    /// All before this offset are in memory.
+    WarmTo(u64),
+    /// The next ones are not.
+    Cold,
+    /// Somebody brings them into memory.
+    Awaited,
 }
 
 /// Where a part's bytes are.
@@ -44,6 +61,13 @@ enum OutboxSource {
 
 /// Most that one peer is sent of parts before others get their turn.
 const PART_TURN_BYTES: u64 = 512 * 1024;
+
+/// Of so many bytes one is asked for to know whether all are in memory: what the kernel reads ahead at once, and
+/// most often drops together.
+const PROBED_EVERY: usize = 128 * 1024;
+
+/// What is brought into memory at once.
+const FETCHED_BYTES: u64 = 2 * 1024 * 1024;
 
 /// What is left of a block of the application's is copied when it is no more than this.
 const REST_BYTES_MAX: usize = 64 * 1024;
@@ -120,7 +144,8 @@ impl Outbox {
 
     fn push(&mut self, source: OutboxSource, offset: u64, length: u64) {
         if length > 0 {
-            let part = OutboxPart { source, offset, left: length, after: Vec::new() };
+            let pages = Pages::WarmTo(0);
+            let part = OutboxPart { source, offset, left: length, after: Vec::new(), pages };
             self.parts.get_or_insert_default().push_back(part);
         }
     }
@@ -173,6 +198,52 @@ impl Outbox {
         }
     }
 
+    /// Whether the file that is to be sent next is not in memory.
+    #[inline]
+    pub(super) fn is_cold(&self) -> bool {
+        match &self.parts {
+            None => false,
+            Some(parts) => parts.front().is_some_and(|part| !matches!(part.pages, Pages::WarmTo(_))),
+        }
+    }
+
+    /// The file that is to be brought into memory: from which offset on, and how much of it. Asked for once.
+    #[cold]
+    pub(super) fn take_cold(&mut self) -> Option<(Arc<File>, u64, u64)> {
+        let part = self.parts.as_mut()?.front_mut()?;
+        match (&part.pages, &part.source) {
+            (Pages::Cold, OutboxSource::File(file)) => {
+                part.pages = Pages::Awaited;
+                Some((Arc::clone(file), part.offset, part.left.min(FETCHED_BYTES)))
+            }
+            _ => None,
+        }
+    }
+
+    /// What is to be sent next is in memory, as far as `offset`, or is to be sent whether it is or not.
+    #[cold]
+    pub(super) fn set_warm(&mut self, offset: u64) {
+        if let Some(part) = self.parts.as_mut().and_then(|parts| parts.front_mut()) {
+            part.pages = Pages::WarmTo(offset);
+        }
+    }
+
+    /// The bringing of pages into memory has found no place: it is to be asked for again.
+    #[cold]
+    pub(super) fn set_cold(&mut self) {
+        if let Some(part) = self.parts.as_mut().and_then(|parts| parts.front_mut()) {
+            part.pages = Pages::Cold;
+        }
+    }
+
+    /// From now on nobody asks whether files are in memory.
+    #[cold]
+    pub(super) fn trust_pages(&mut self) {
+        for part in self.parts.iter_mut().flat_map(|parts| parts.iter_mut()) {
+            part.pages = Pages::WarmTo(u64::MAX);
+        }
+    }
+
     /// Whether the file that is to be sent next has no more of what is to be sent: it has become shorter.
     #[cold]
     pub(super) fn has_short_file(&self) -> bool {
@@ -196,6 +267,28 @@ impl Outbox {
     }
 }
 
+/// Whether the byte at `offset` can be read without a disk. One behind the end can: there is none. Where the file
+/// system cannot tell, it may have to ask.
+fn is_in_memory(file: &File, offset: u64) -> bool {
+    let mut byte = [0];
+    rustix::io::preadv2(file, &mut [IoSliceMut::new(&mut byte)], offset, ReadWriteFlags::NOWAIT).is_ok()
+}
+
+/// Brings `length` bytes of `file` into memory. May take long.
+pub(super) fn fetch(file: &File, offset: u64, length: u64) {
+    _ = rustix::fs::fadvise(file, offset, NonZeroU64::new(length), Advice::WillNeed);
+    let mut piece = vec![0; PROBED_EVERY];
+    let (mut at, end) = (offset, offset + length);
+    while at < end {
+        let wanted = usize::try_from(end - at).unwrap_or(usize::MAX).min(piece.len());
+        match file.read_at(&mut piece[..wanted], at) {
+            // Whoever sends it finds out why there is no more.
+            Ok(0) | Err(_) => return,
+            Ok(count) => at += count as u64,
+        }
+    }
+}
+
 impl OutboxPart {
     /// Copies a small rest of a block of the application's: it would keep all of that.
     fn let_go_of_rest(&mut self) {
@@ -208,11 +301,31 @@ impl OutboxPart {
         }
     }
 
+    /// How much of the part can be sent at once without a disk, within one turn.
+    fn warm_bytes(&self) -> u64 {
+        let count = self.left.min(PART_TURN_BYTES);
+        let OutboxSource::File(file) = &self.source else { return count };
+        let Pages::WarmTo(end) = self.pages else { return 0 };
+        if self.offset + count <= end {
+            return count;
+        }
+        let is_cold = |after: &u64| !is_in_memory(file, self.offset + after);
+        (0..count).step_by(PROBED_EVERY).find(is_cold).unwrap_or(count)
+    }
+
     /// Sends up to one turn of the part. `Closed` also where a file has become shorter than was announced.
     fn write_to(&mut self, carrier: &mut Carrier) -> (u64, Progress) {
         let mut written = 0;
         while self.left > 0 && written < PART_TURN_BYTES {
-            let count = self.left.min(PART_TURN_BYTES) as usize;
+            let count = match self.warm_bytes() {
+                0 => {
+                    if matches!(self.pages, Pages::WarmTo(_)) {
+                        self.pages = Pages::Cold;
+                    }
+                    return (written, Progress::Bytes(0));
+                }
+                count => count as usize,
+            };
             let progress = match &self.source {
                 OutboxSource::File(file) => carrier.send_file(file, self.offset, count),
                 OutboxSource::Spool(spool) => carrier.send_file(spool.file(), self.offset, count),
@@ -238,6 +351,7 @@ mod tests {
 
     use portico_net::Transport;
 
+    use super::super::tests::warm;
     use super::*;
 
     #[test]
@@ -252,7 +366,7 @@ mod tests {
 
         let mut outbox = Outbox::default();
         outbox.buffer().extend_from_slice(b"head");
-        let file = Arc::new(file);
+        let file = warm(file);
         outbox.push_file(Arc::clone(&file), 1, 1_999_990);
         outbox.buffer().extend_from_slice(b"between");
         outbox.push_file(file, 0, 3);
@@ -274,6 +388,41 @@ mod tests {
                 .concat();
         assert!(blocked && received == expected);
         assert_eq!(written, expected.len() as u64);
+    }
+
+    #[test]
+    fn what_is_not_in_memory_is_not_sent_before_it_is() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let mut carrier = Carrier::of(Transport::Unix(ours.into()));
+        // Not where temporary files may be in memory alone.
+        let mut file = tempfile::tempfile_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let length = 2 * FETCHED_BYTES;
+        file.write_all(&vec![1; length as usize]).unwrap();
+        file.sync_all().unwrap();
+        rustix::fs::fadvise(&file, 0, None, Advice::DontNeed).unwrap();
+        let mut outbox = Outbox::default();
+        outbox.push_file(Arc::new(file), 0, length);
+        let (mut fetched, mut written) = (Vec::new(), 0);
+        let mut buffer = vec![0; length as usize];
+        while !outbox.is_empty() {
+            let (count, progress) = outbox.write_to(&mut carrier);
+            written += count;
+            if outbox.is_cold() {
+                assert_eq!(outbox.write_to(&mut carrier), (0, Progress::Bytes(0)));
+                let (file, offset, length) = outbox.take_cold().unwrap();
+                assert!(outbox.take_cold().is_none() && outbox.is_cold(), "it is awaited");
+                assert_eq!(outbox.write_to(&mut carrier), (0, Progress::Bytes(0)));
+                assert!(length <= FETCHED_BYTES && offset == written);
+                fetch(&file, offset, length);
+                outbox.set_warm(offset + length);
+                fetched.push(offset);
+            } else if progress == Progress::Blocked {
+                let _ = theirs.read(&mut buffer).unwrap();
+            }
+        }
+        assert_eq!(written, length);
+        assert!(!fetched.is_empty() && fetched.len() <= 4, "{fetched:?}");
     }
 
     #[test]

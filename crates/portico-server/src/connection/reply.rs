@@ -7,8 +7,10 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use portico_edge::files::NOT_FOUND_CACHE_CONTROL;
 use portico_proto::{Fields, ResponseHead};
 
+use super::static_files::FILE_METHODS;
 use super::{Block, ResponsePart};
 
 /// One of the server's own responses.
@@ -25,6 +27,12 @@ pub enum Reply {
         /// `None` for a line that tells the status.
         page: Option<Arc<[u8]>>,
     },
+    /// 204 with the methods that files take.
+    FileMethods,
+    /// 200 with the page that lists a folder.
+    Listing(Bytes),
+    /// No file can be sent: 404, or 403 where it cannot be read.
+    NoFile(u16),
     /// 405, with the methods that a route takes.
     MethodNotAllowed(Vec<String>),
     /// A redirect that a route has made.
@@ -50,16 +58,28 @@ pub enum Reply {
     StreamsFull,
 }
 
+/// Of a page that lists a folder.
+const LISTING_FIELDS: [(&[u8], &[u8]); 3] = [
+    (b"Content-Type", b"text/html; charset=utf-8"),
+    (b"X-Content-Type-Options", b"nosniff"),
+    (b"Cache-Control", b"no-cache"),
+];
+
 impl Reply {
     /// Its status.
     pub fn status(&self) -> u16 {
         match self {
             Self::Redirect(_) => 308,
+            Self::FileMethods => 204,
+            Self::Listing(_) => 200,
             Self::ApplicationFailed => 500,
             Self::Busy | Self::QueueFull | Self::QueueTimeout | Self::StreamsFull => 503,
             Self::ApplicationTimeout => 504,
             Self::MethodNotAllowed(_) => 405,
-            Self::Fixed { status, .. } | Self::Moved { status, .. } | Self::Refused(status, _) => *status,
+            Self::Fixed { status, .. }
+            | Self::Moved { status, .. }
+            | Self::NoFile(status)
+            | Self::Refused(status, _) => *status,
         }
     }
 
@@ -73,6 +93,9 @@ impl Reply {
             Self::QueueTimeout => b"503 Service Unavailable: the request has waited too long for a thread\n",
             Self::Redirect(_) => b"308 Permanent Redirect: this server is to be asked by https\n",
             Self::MethodNotAllowed(_) => b"405 Method Not Allowed\n",
+            Self::NoFile(403) => b"403 Forbidden\n",
+            Self::NoFile(_) => b"404 Not Found\n",
+            Self::FileMethods | Self::Listing(_) => b"",
             // A page stands in for it, or the protocol's reason phrase says more.
             Self::Fixed { status, .. } => return Cow::Owned(format!("{status}\n").into_bytes()),
             Self::Moved { status, .. } => return Cow::Owned(format!("{status} Redirect\n").into_bytes()),
@@ -90,7 +113,12 @@ impl Reply {
                 fields.push(b"Content-Type", content_type.as_bytes());
             }
             // There is no content that would have a type.
-            Self::Fixed { status: 204 | 205 | 304, .. } => {}
+            Self::Fixed { status: 204 | 205 | 304, .. } | Self::FileMethods => {}
+            Self::Listing(_) => {
+                for (name, value) in LISTING_FIELDS {
+                    fields.push(name, value);
+                }
+            }
             _ if page.is_some() => {
                 fields.push(b"Content-Type", b"text/html; charset=utf-8");
                 // Where it is kept, it would be shown when all is well again.
@@ -106,7 +134,17 @@ impl Reply {
             Self::Redirect(location) => fields.push(b"Location", location),
             Self::Moved { location, .. } => fields.push(b"Location", location.as_bytes()),
             Self::MethodNotAllowed(methods) => fields.push(b"Allow", methods.join(", ").as_bytes()),
-            Self::ApplicationFailed | Self::ApplicationTimeout | Self::Fixed { .. } | Self::Refused(..) => {}
+            Self::FileMethods => fields.push(b"Allow", FILE_METHODS.join(", ").as_bytes()),
+            // One that a cache keeps would outlive the deploy that brings the file (evansd/whitenoise#245).
+            Self::NoFile(_) if page.is_none() => {
+                fields.push(b"Cache-Control", NOT_FOUND_CACHE_CONTROL.as_bytes())
+            }
+            Self::ApplicationFailed
+            | Self::ApplicationTimeout
+            | Self::Fixed { .. }
+            | Self::Listing(_)
+            | Self::NoFile(_)
+            | Self::Refused(..) => {}
         }
         fields
     }
@@ -118,6 +156,7 @@ impl Reply {
                 Block::Shared(Box::new(Bytes::from_owner(Arc::clone(page))))
             }
             (Self::Fixed { status: 204 | 205 | 304, .. }, _) => Block::Borrowed(b""),
+            (Self::Listing(page), _) => Block::Shared(Box::new(page.clone())),
             (reply, None) => match reply.text() {
                 Cow::Borrowed(text) => Block::Borrowed(text),
                 Cow::Owned(text) => Block::Owned(text),

@@ -27,6 +27,8 @@ pub(crate) struct Reports {
     /// How often there was no place for a job, and how often one came too late.
     work_refused: Occurrences,
     work_late: Occurrences,
+    /// How often an application has named a file that cannot be sent.
+    file_orders: Occurrences,
     /// How often requests were refused that were for other hosts.
     foreign_hosts: Occurrences,
 }
@@ -49,6 +51,14 @@ impl Reports {
                  environ (said once; have it sent with hyphens, or, if your proxy sets it and removes what \
                  clients send of it, add --forwarder-headers {name} and the proxy to --forwarded-allow-ips)"
             );
+        }
+    }
+
+    /// Says why a file that the application has named is not sent.
+    #[cold]
+    pub(crate) fn file_order(&mut self, problem: &str) {
+        if let Some(times) = self.file_orders.note() {
+            log::error!("answered 404 in place of the application: {problem}{times}");
         }
     }
 

@@ -58,7 +58,7 @@ pub(crate) enum ResponsePart<'a> {
     /// A part of a file; only after a head that tells the length.
     File {
         /// The file.
-        file: File,
+        file: Arc<File>,
         /// First byte.
         offset: u64,
         /// Number of bytes.
@@ -173,10 +173,21 @@ impl Connection {
         if self.phase != Phase::Calling {
             return Step::Keep; // An application that goes on after its response was cut.
         }
+        if self.may_be_order(&response, context) {
+            return match self.take_order(response, context) {
+                Ok(step) => step,
+                Err(response) => self.respond_with(response, hold, context),
+            };
+        }
+        self.respond_with(response, hold, context)
+    }
+
+    #[inline]
+    fn respond_with(&mut self, response: ResponsePart<'_>, hold: bool, context: &mut EngineContext) -> Step {
         match &response {
             ResponsePart::Own(reply) => {
                 let whole = reply.whole(self.error_page(reply.status(), context));
-                return self.respond(whole, hold, context);
+                return self.respond_with(whole, hold, context);
             }
             ResponsePart::Abort(Reason::Aborted) => {
                 self.note_reason(Reason::Aborted);
@@ -336,7 +347,6 @@ impl Connection {
     fn encode_queued(&mut self, response: ResponsePart<'_>, context: &mut EngineContext) {
         match response {
             ResponsePart::File { file, offset, length } => {
-                let file = Arc::new(file);
                 self.queue_pieces(length, |outbox, sent, taken| {
                     outbox.push_file(Arc::clone(&file), offset + sent, taken);
                 });
@@ -452,6 +462,9 @@ impl Connection {
             flow.set_buffered(self.io.outbox.buffered(), context.config.response_buffer_bytes / 2);
         }
         if !self.is_written() {
+            if self.io.outbox.is_cold() {
+                return self.await_pages(context);
+            }
             if !self.is_waiting() && self.due.is_none_or(|(deadline, _)| deadline != Deadline::Write) {
                 self.due = Some((Deadline::Write, self.await_write(context)));
             }

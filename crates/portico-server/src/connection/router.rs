@@ -15,6 +15,7 @@ use portico_proto::http1::is_authority;
 use portico_proto::{Framing, RequestHead};
 
 use super::routes::encoded;
+use super::static_files::FileRequest;
 use super::{Connection, EngineContext, Phase, Reply, ResponsePart, Routes, Step};
 use crate::client::RequestContext;
 
@@ -42,6 +43,8 @@ pub(crate) struct Routed {
     pub route: Arc<FlatRoute>,
     /// The server's response in place of the application's. The connection is kept unless a body is unread.
     pub reply: Option<Reply>,
+    /// The file that responds, or what there is in its place.
+    pub file: Option<FileRequest>,
     /// The decoded path that the application gets in place of what was sent.
     pub rewritten: Option<Vec<u8>>,
 }
@@ -49,7 +52,9 @@ pub(crate) struct Routed {
 impl Routed {
     /// Whether the application gets another request than was sent.
     fn changes_request(&self) -> bool {
-        self.reply.is_none() && (self.rewritten.is_some() || !self.route.request_headers.is_empty())
+        self.reply.is_none()
+            && self.file.is_none()
+            && (self.rewritten.is_some() || !self.route.request_headers.is_empty())
     }
 }
 
@@ -131,8 +136,15 @@ impl Connection {
         if is_whole {
             return None; // The request's end follows, and then the response if there is one.
         }
-        let reply = routed.reply.take()?;
-        Some(self.reply_at_head(reply, context))
+        if let Some(reply) = routed.reply.take() {
+            return Some(self.reply_at_head(reply, context));
+        }
+        if FileRequest::may_be_for_application(&routed.route) {
+            return None; // Which is to have the body then.
+        }
+        let file = routed.file.take()?;
+        self.begin_at_head(context);
+        Some(self.serve_file(file, context))
     }
 
     /// The route of the present request; of what was refused before it had one, that of all requests.
@@ -156,11 +168,14 @@ impl Connection {
     }
 
     /// Responds to the request that has come whole, and keeps the connection.
-    #[cold]
     pub(crate) fn respond_by_route(&mut self, context: &mut EngineContext) -> Step {
         let exchange = self.exchange_or_new();
-        let reply = exchange.routed.as_mut().and_then(|routed| routed.reply.take());
-        let Some(reply) = reply else { return Step::Keep };
+        let Some(routed) = &mut exchange.routed else { return Step::Keep };
+        let Some(reply) = routed.reply.take() else {
+            let Some(file) = routed.file.take() else { return Step::Keep };
+            exchange.begin(context);
+            return self.serve_file(file, context);
+        };
         if matches!(reply, Reply::Refused(..) | Reply::MethodNotAllowed(_)) {
             exchange.note_reason(Reason::Refused);
         }
@@ -174,14 +189,19 @@ impl Connection {
         if let Reply::Refused(status, reason) = reply {
             return self.refuse(status, reason, context);
         }
-        // Its body is not read, but a reset must not overtake the response.
+        self.begin_at_head(context);
+        self.respond(ResponsePart::Own(reply), false, context)
+    }
+
+    /// The response begins to the request whose head has come, and ends the connection: its body is not read.
+    fn begin_at_head(&mut self, context: &mut EngineContext) {
+        // A reset must not overtake the response.
         let framing = self.request().map(|request| request.head.framing);
         self.framing_lost = !matches!(framing, Some(Framing::None | Framing::Length(0)));
         let exchange = self.exchange_or_new();
         exchange.begin(context);
         exchange.is_last = true;
         self.phase = Phase::Calling;
-        self.respond(ResponsePart::Own(reply), false, context)
     }
 }
 

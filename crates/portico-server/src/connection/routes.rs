@@ -18,6 +18,7 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 
 use super::router::{Routed, Router};
+use super::static_files::{FileDecision, ServedFiles};
 use super::work::Change;
 use super::{Decision, EngineContext, Reply};
 use crate::blocking_work::Effort;
@@ -26,9 +27,13 @@ use crate::client::RequestContext;
 /// The routes of a worker, and which of the files are there that they ask for.
 #[derive(Debug)]
 pub struct Routes {
-    router: EdgeRouter,
+    pub(super) router: EdgeRouter,
+    /// Their files.
+    pub(super) files: ServedFiles,
+    /// A route has files for the application to name.
+    pub(super) has_internal: bool,
     /// The files of `if_file`, in the router's order.
-    files: Vec<PathBuf>,
+    watched: Vec<PathBuf>,
     present: Vec<bool>,
     /// When they are to be looked at again; `None` while they are, off the engine.
     look_at: Option<Instant>,
@@ -40,11 +45,14 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Routes {
     /// The routes of `router`, whose relative paths begin at `folder`.
-    pub fn new(router: EdgeRouter, folder: &Path, now: Instant) -> Self {
+    /// Small files of theirs are kept in memory, up to `cache_bytes_max`.
+    pub fn new(router: EdgeRouter, folder: &Path, cache_bytes_max: u64, now: Instant) -> Self {
         let files: Vec<PathBuf> = router.watched_files().iter().map(|file| folder.join(file)).collect();
         // At the start there is nobody who would have to wait.
         let present = look(&files);
-        Self { present, router, files, look_at: Some(now) }
+        let served = ServedFiles::new(&router, folder, cache_bytes_max);
+        let has_internal = served.sites().iter().any(|site| site.route().internal);
+        Self { present, router, files: served, has_internal, watched: files, look_at: Some(now) }
     }
 
     /// The route of requests of which nothing is known.
@@ -55,7 +63,7 @@ impl Routes {
     /// Whether it is time to look at the files that routes ask for.
     #[inline]
     pub(super) fn is_look_due(&self, now: Instant) -> bool {
-        !self.files.is_empty() && self.look_at.is_some_and(|at| at <= now)
+        !self.watched.is_empty() && self.look_at.is_some_and(|at| at <= now)
     }
 
     /// Takes what has been seen of the files that routes ask for; the next look is due at `again`.
@@ -69,9 +77,12 @@ impl Routes {
         match action {
             RouteAction::Redirect { status, location } => Reply::Moved { status, location },
             RouteAction::Respond { status } => fixed(route, status),
+            RouteAction::Refuse(Refusal::NotFound) if matches!(route.response, RouteResponse::Files(_)) => {
+                Reply::NoFile(404)
+            }
             RouteAction::Refuse(Refusal::MethodNotAllowed(methods)) => Reply::MethodNotAllowed(methods),
             RouteAction::Refuse(refusal) => Reply::Refused(refusal.status(), refusal.text().into()),
-            // The start refuses routes with files; of one that is there all the same nothing is shown.
+            // They are no replies.
             RouteAction::Serve(_) | RouteAction::Call(_) => {
                 Reply::Refused(404, Refusal::NotFound.text().into())
             }
@@ -85,10 +96,10 @@ impl EngineContext {
     pub(super) fn look_at_files(&mut self) {
         let again = self.now + LOOK_INTERVAL;
         let Some(routes) = &mut self.routes else { return };
-        if let Some(present) = look_in_memory(&routes.files) {
+        if let Some(present) = look_in_memory(&routes.watched) {
             return routes.take_look(present, again);
         }
-        let files = routes.files.clone();
+        let files = routes.watched.clone();
         let look = move || -> Change {
             let present = look(&files);
             Box::new(move |context| {
@@ -137,12 +148,20 @@ impl Router for Routes {
         let decision = self.router.decide(&asked, &self.present);
         let route = decision.route;
         let refused = || Reply::Refused(403, "this is not for clients of this address".into());
-        let (reply, rewritten) = match (is_admitted(route, request), decision.action) {
-            (false, _) => (Some(refused()), None),
-            (true, RouteAction::Call(call)) => (None, call.rewritten),
-            (true, action) => (Some(Self::reply(route, action)), None),
-        };
-        Decision::Routed(Box::new(Routed { route: Arc::clone(route), reply, rewritten }))
+        let mut routed = Routed { route: Arc::clone(route), reply: None, file: None, rewritten: None };
+        match (is_admitted(route, request), decision.action) {
+            (false, _) => routed.reply = Some(refused()),
+            (true, RouteAction::Call(call)) => routed.rewritten = call.rewritten,
+            (true, RouteAction::Serve(lookup)) => {
+                match self.files.decide(head.method(), route, lookup.path) {
+                    FileDecision::Serve(file) => routed.file = Some(file),
+                    FileDecision::Reply(reply) => routed.reply = Some(reply),
+                    FileDecision::Application => {}
+                }
+            }
+            (true, action) => routed.reply = Some(Self::reply(route, action)),
+        }
+        Decision::Routed(Box::new(routed))
     }
 }
 

@@ -160,6 +160,7 @@ impl Connection {
             ..Self::carried_by(carrier, Arc::clone(&self.client))
         };
         session.io.readable = true;
+        session.io.outbox.trust_pages(); // A session has no exchange that could wait for them.
         session.begin_session(portico_proto::Session::Fastcgi(wire), context);
         session.add_stream(number, id);
         if self.due.is_some_and(|(deadline, _)| deadline == Deadline::Write) {

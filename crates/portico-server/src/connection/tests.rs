@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 use std::ffi::OsString;
-use std::io::{Read, Write};
+use std::fs::File;
+use std::io::{Read, Seek, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -79,8 +80,16 @@ pub(super) fn routed_beside(
         None => Err(std::io::Error::from(std::io::ErrorKind::NotFound)),
     };
     let router = EdgeRouter::build(&resolved.config.edge, names_application, &mut read).unwrap();
-    fixture.context.routes = Some(Box::new(Routes::new(router, Path::new("/"), fixture.context.now)));
+    fixture.context.routes =
+        Some(Box::new(Routes::new(router, Path::new("/"), 1 << 20, fixture.context.now)));
     fixture
+}
+
+/// `file`, whose pages are in memory.
+pub(super) fn warm(mut file: File) -> Arc<File> {
+    file.rewind().unwrap();
+    std::io::copy(&mut file, &mut std::io::sink()).unwrap();
+    Arc::new(file)
 }
 
 impl<S: Read + Write> Fixture<S> {

@@ -113,7 +113,11 @@ impl Connection {
             paused: None,
             expected: expects_continue,
         };
-        self.exchange_or_new().upload = Some(Box::new(upload));
+        let exchange = self.exchange_or_new();
+        exchange.upload = Some(Box::new(upload));
+        if let Some(routed) = exchange.routed.as_mut().filter(|_| streamed) {
+            routed.file = None; // The application is called before the request is whole.
+        }
         if !streamed {
             return self.send_continue(context);
         }
@@ -207,7 +211,7 @@ impl Connection {
 
     /// The request is to wait for a thread.
     #[inline]
-    fn await_thread(&mut self, context: &EngineContext) {
+    pub(super) fn await_thread(&mut self, context: &EngineContext) {
         let patience = context.config.queue_timeout;
         let arrived = *self.exchange_or_new().moments.arrived.get_or_insert(context.now);
         self.phase = Phase::Waiting;

@@ -9,8 +9,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use portico_log::Reason;
+use portico_log::{CLIENT_GONE, Reason};
 
+use super::outbox::fetch;
 use super::{Connection, ConnectionId, Deadline, EngineContext, Phase, Reply, ResponsePart, Step};
 use crate::blocking_work::{BlockingJob, BlockingWork, Effort, WorkRefused};
 
@@ -61,7 +62,7 @@ impl WorkHandle {
     }
 
     fn submit(&self, effort: Effort, job: impl FnOnce(&Poster) + Send + 'static) -> Result<(), WorkRefused> {
-        let Some(poster) = self.poster.clone() else { return Err(WorkRefused) };
+        let Some(poster) = self.poster.clone() else { return Err(WorkRefused::Closed) };
         let job: BlockingJob = Box::new(move || job(&poster));
         self.thread.submit(effort, job)
     }
@@ -108,11 +109,12 @@ impl Connection {
         job: ExchangeJob,
         context: &mut EngineContext,
     ) -> Step {
+        self.exchange_or_new().outcome.status.get_or_insert(CLIENT_GONE);
         self.phase = Phase::Calling;
         self.due = Some((Deadline::Work, context.now + WORK_TIMEOUT));
         match context.submit(self.served, effort, job) {
             Ok(()) => Step::Keep,
-            Err(WorkRefused) => {
+            Err(_) => {
                 context.reports.work_refused();
                 self.due = None;
                 self.refuse_busy(context)
@@ -133,13 +135,41 @@ impl Connection {
         resume(self, context)
     }
 
+    /// The file that is to be sent next is not in memory: has it brought there, and waits.
+    #[cold]
+    pub(super) fn await_pages(&mut self, context: &mut EngineContext) -> Step {
+        let Some((file, offset, length)) = self.io.outbox.take_cold() else { return Step::Keep };
+        // The client is not at fault.
+        self.pause_backlog(context.now);
+        self.due = Some((Deadline::Work, context.now + WORK_TIMEOUT));
+        let job = move || -> Resume {
+            fetch(&file, offset, length);
+            Box::new(move |connection, context| {
+                connection.io.outbox.set_warm(offset + length);
+                connection.flush(context)
+            })
+        };
+        match context.submit(self.served, Effort::Disk, Box::new(job)) {
+            Ok(()) => Step::Keep,
+            Err(WorkRefused::Full) => {
+                self.io.outbox.set_cold();
+                context.starved.push_back(context.working);
+                Step::Keep
+            }
+            Err(WorkRefused::Closed) => {
+                self.io.outbox.trust_pages();
+                Step::Again
+            }
+        }
+    }
+
     /// What was to be done for it has not been done in time.
     #[cold]
     pub(super) fn handle_work_timeout(&mut self, context: &mut EngineContext) -> Step {
         context.reports.work_late();
         if self.protocol.head_sent() {
             self.note_reason(Reason::Aborted);
-            return self.begin_cut(context);
+            return self.cut();
         }
         self.refuse_busy(context)
     }

@@ -1,7 +1,7 @@
 //! Work that is done off the engine: its results.
 
 use super::Engine;
-use crate::connection::{Poster, WorkResult};
+use crate::connection::{Connection, Poster, WorkResult};
 
 impl Engine {
     /// From now on `poster` takes results to whoever has the engine.
@@ -24,6 +24,11 @@ impl Engine {
                 }
             }
             WorkResult::Context(change) => change(&mut self.context),
+        }
+        // There is room for one more.
+        if let Some(id) = self.context.starved.pop_front() {
+            self.work_on(id, Connection::proceed);
+            self.write_unheld_sessions();
         }
     }
 }

@@ -306,7 +306,7 @@ impl Responder {
         if self.is_spooling() {
             return self.store_file(&file, offset, length);
         }
-        self.hand(ResponsePart::File { file, offset, length })
+        self.hand(ResponsePart::File { file: Arc::new(file), offset, length })
     }
 
     /// Has a part of `file` follow what is in the spool.

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 
-use crate::connection::tests::{GET, INPUT, ROOM, fixture, seconds, tcp_fixture};
+use crate::connection::tests::{GET, INPUT, ROOM, fixture, seconds, tcp_fixture, warm};
 use crate::connection::{Deadline, Phase, ResponsePart, ResponseSpool, Step};
 
 #[test]
@@ -99,7 +99,7 @@ fn a_file_that_never_finds_the_socket_full_is_not_cut_however_long_it_takes() {
     fixture.begin_call();
     fixture.start(Some(length), b"");
     let mut left = read_head(&mut fixture.client, length);
-    let mut step = fixture.respond(ResponsePart::File { file, offset: 0, length });
+    let mut step = fixture.respond(ResponsePart::File { file: warm(file), offset: 0, length });
     while left > 0 {
         if step == Step::Again {
             let (deadline, after) = fixture.due().expect("the file is being written");

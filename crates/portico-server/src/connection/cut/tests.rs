@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use portico_log::Reason;
 
-use crate::connection::tests::{Fixture, GET, INPUT, ROOM, fixture, seconds, tcp_fixture};
+use crate::connection::tests::{Fixture, GET, INPUT, ROOM, fixture, seconds, tcp_fixture, warm};
 use crate::connection::{Deadline, ResponsePart, ResponseSpool, Step};
 
 #[test]
@@ -147,7 +147,7 @@ fn a_file_that_became_shorter_is_sent_to_its_end() {
     let file = tempfile::tempfile().unwrap();
     file.set_len(20_000_000).unwrap();
     let step = fixture.respond(ResponsePart::File {
-        file: file.try_clone().unwrap(),
+        file: warm(file.try_clone().unwrap()),
         offset: 0,
         length: 20_000_000,
     });

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 
-use crate::connection::tests::{INPUT, POST, fixture, seconds};
+use crate::connection::tests::{INPUT, POST, fixture, seconds, warm};
 use crate::connection::{Deadline, ResponsePart, Step};
 
 #[test]
@@ -98,7 +98,7 @@ fn a_client_whose_file_has_been_sent_is_waited_on_for_the_rest_of_its_upload() {
     assert_eq!(fixture.start(None, b""), Step::Keep);
     let file: File = tempfile::tempfile().unwrap();
     file.set_len(1_000_000).unwrap();
-    fixture.respond(ResponsePart::File { file, offset: 0, length: 1_000_000 });
+    fixture.respond(ResponsePart::File { file: warm(file), offset: 0, length: 1_000_000 });
     assert_eq!(fixture.connection.read_more(&mut fixture.context), Step::Keep);
     while !fixture.connection.io.outbox.is_empty() {
         fixture.sent();

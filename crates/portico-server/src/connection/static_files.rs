@@ -1,0 +1,548 @@
+//! Files of routes, as responses: from memory at once, else when the thread for blocking work has found them.
+//!
+//! What a response for a file says is decided in portico-edge, how files are found and kept in portico-static. Here
+//! is when which of it is asked, and how the bytes leave: those in memory in one write with the head, others as
+//! parts of an opened file.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use bytes::Bytes;
+use portico_config::{Fallback, RouteResponse};
+use portico_edge::files::{
+    AcceptedCodings, ContentCoding, FileBody, FileQuery, FileResponse, ImmutableNames, MethodDecision,
+    Preconditions, Sidecar, choose_sidecar, directory_location, method_decision, wants_page,
+};
+use portico_edge::path::RequestPath;
+use portico_edge::{EdgeRouter, FlatRoute};
+use portico_proto::{Fields, RequestHead, ResponseHead};
+use portico_static::{FileCache, FileSite, FileVariant, Found, Kept, Patience, Reopened, StoredFile};
+
+use super::accel::ApplicationHead;
+use super::{Block, Connection, EngineContext, Flow, Phase, Reply, ResponsePart, Step};
+use crate::blocking_work::Effort;
+
+/// The files of all routes, and what of them is kept in memory.
+#[derive(Debug)]
+pub(super) struct ServedFiles {
+    sites: Vec<Arc<FileSite>>,
+    /// The site of a route, by the place of that in memory: routes stay where they are.
+    by_route: HashMap<usize, u32>,
+    cache: FileCache,
+    /// No larger than what may be kept at all.
+    keeps: bool,
+}
+
+/// A file that a request is for.
+#[derive(Debug)]
+pub(crate) struct FileRequest {
+    site: u32,
+    /// Below the site's folders: it begins with `/`, or is empty for the mount itself.
+    path: Vec<u8>,
+    purpose: FilePurpose,
+    /// It has been found and was another one when it was opened.
+    was_changed: bool,
+}
+
+/// Why a file is sent.
+#[derive(Debug)]
+enum FilePurpose {
+    /// The request's path names it.
+    Asked,
+    /// What was asked for is not there (`fallback`).
+    Fallback,
+    /// The application has named it, in a response with this head.
+    Internal(Box<ApplicationHead>),
+}
+
+/// What of a request counts for a file.
+#[derive(Debug, Default)]
+struct AskedFields<'h> {
+    conditions: Preconditions<'h>,
+    range: Option<&'h [u8]>,
+    accept_encoding: Option<&'h [u8]>,
+    /// There is a condition or a range.
+    is_special: bool,
+}
+
+/// The bytes of a response: which file they are in, if they are not in memory.
+struct Source<'s> {
+    variant: &'s FileVariant,
+    opened: Option<File>,
+}
+
+impl ServedFiles {
+    /// The files of the routes of `router`, whose relative paths begin at `base`; no more than `bytes_max` of
+    /// them are kept in memory.
+    pub(super) fn new(router: &EdgeRouter, base: &Path, bytes_max: u64) -> Self {
+        let (mut sites, mut by_route) = (Vec::new(), HashMap::new());
+        for route in router.routes() {
+            let RouteResponse::Files(folders) = &route.response else { continue };
+            by_route.insert(place(route), sites.len() as u32);
+            sites.push(Arc::new(FileSite::new(Arc::clone(route), folders, base, immutable(route))));
+        }
+        let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+        Self { cache: FileCache::new(sites.len(), bytes_max), sites, by_route, keeps: bytes_max > 0 }
+    }
+
+    /// What a request with this method becomes, which is for `path` below the folders of `route`.
+    pub(super) fn decide(&self, method: &[u8], route: &FlatRoute, path: Vec<u8>) -> FileDecision {
+        let Some(&site) = self.by_route.get(&place(route)) else {
+            return FileDecision::Reply(Reply::NoFile(404));
+        };
+        match method_decision(method, &route.files.fallback) {
+            MethodDecision::Serve { .. } => FileDecision::Serve(FileRequest {
+                site,
+                path,
+                purpose: FilePurpose::Asked,
+                was_changed: false,
+            }),
+            MethodDecision::Options => FileDecision::Reply(Reply::FileMethods),
+            MethodDecision::NotAllowed => {
+                FileDecision::Reply(Reply::MethodNotAllowed(FILE_METHODS.map(str::to_owned).to_vec()))
+            }
+            MethodDecision::Application => FileDecision::Application,
+        }
+    }
+
+    /// The file that an application has named, below the folders of the internal `route`.
+    pub(super) fn internal(
+        &self,
+        route: &FlatRoute,
+        path: Vec<u8>,
+        head: ApplicationHead,
+    ) -> Option<FileRequest> {
+        let site = *self.by_route.get(&place(route))?;
+        let purpose = FilePurpose::Internal(Box::new(head));
+        Some(FileRequest { site, path, purpose, was_changed: false })
+    }
+
+    /// The routes that have files, with their folders as they are opened.
+    pub(super) fn sites(&self) -> &[Arc<FileSite>] {
+        &self.sites
+    }
+}
+
+/// What becomes of a request for a file.
+#[derive(Debug)]
+pub(super) enum FileDecision {
+    Serve(FileRequest),
+    Reply(Reply),
+    Application,
+}
+
+/// The methods that files take.
+pub(super) const FILE_METHODS: [&str; 3] = ["GET", "HEAD", "OPTIONS"];
+
+fn place(route: &FlatRoute) -> usize {
+    std::ptr::from_ref(route).addr()
+}
+
+/// The names whose content never changes, as the route says.
+fn immutable(route: &FlatRoute) -> ImmutableNames {
+    let mut names = ImmutableNames::default();
+    for pattern in &route.files.immutable {
+        if let Err(problem) = names.add_pattern(pattern) {
+            log::warn!("{}: immutable: {problem}", route.origin);
+        }
+    }
+    names
+}
+
+impl FileRequest {
+    /// Whether what is not there goes to the application, which is to have the request's body then.
+    pub(super) fn may_be_for_application(route: &FlatRoute) -> bool {
+        route.files.fallback == Fallback::Application
+    }
+}
+
+impl<'h> AskedFields<'h> {
+    /// In one pass, for browsers send many fields.
+    fn of(head: &'h RequestHead) -> Self {
+        let mut asked = Self::default();
+        for (name, value) in head.fields() {
+            let conditions = &mut asked.conditions;
+            let (place, expected): (&mut Option<&[u8]>, &[u8]) = match name.len() {
+                5 => (&mut asked.range, b"range"),
+                8 if name[3..].eq_ignore_ascii_case(b"match") => (&mut conditions.if_match, b"if-match"),
+                8 => (&mut conditions.if_range, b"if-range"),
+                13 => (&mut conditions.if_none_match, b"if-none-match"),
+                15 => (&mut asked.accept_encoding, b"accept-encoding"),
+                17 => (&mut conditions.if_modified_since, b"if-modified-since"),
+                19 => (&mut conditions.if_unmodified_since, b"if-unmodified-since"),
+                _ => continue,
+            };
+            if name.eq_ignore_ascii_case(expected) && place.is_none() {
+                *place = Some(value);
+                asked.is_special |= name.len() != 15;
+            }
+        }
+        asked
+    }
+
+    /// Whether nothing but If-None-Match is asked, and it is this tag, letter by letter.
+    fn is_only_tag(&self, not_modified: &ResponseHead) -> bool {
+        let Preconditions { if_match, if_none_match, if_unmodified_since, .. } = self.conditions;
+        if_match.is_none()
+            && if_unmodified_since.is_none()
+            && if_none_match.is_some_and(|tag| not_modified.fields.get(b"etag") == Some(tag))
+    }
+}
+
+impl Connection {
+    /// Responds with a file, or with what there is in its place, to the request that has come.
+    pub(super) fn serve_file(&mut self, request: FileRequest, context: &mut EngineContext) -> Step {
+        let now = context.now;
+        let Some(files) = context.routes.as_mut().map(|routes| &mut routes.files) else { return Step::Close };
+        let index = request.site as usize;
+        match files.cache.find(index, &request.path, now) {
+            Kept::Fresh(file) => return self.send_stored(&file, request, context),
+            Kept::Stale(file) if files.sites[index].is_unchanged(&file, now) => {
+                files.cache.note_checked(index, &request.path, now);
+                return self.send_stored(&file, request, context);
+            }
+            Kept::Stale(_) => files.cache.drop_path(index, &request.path),
+            Kept::Nothing if files.sites[index].is_missing(&request.path, now) => {
+                return self.miss_file(request, context);
+            }
+            Kept::Nothing => {}
+        }
+        let site = Arc::clone(&files.sites[index]);
+        self.load_file(site, request, context)
+    }
+
+    /// Has the file be found off the engine.
+    fn load_file(&mut self, site: Arc<FileSite>, request: FileRequest, context: &mut EngineContext) -> Step {
+        let job = move || -> super::work::Resume {
+            let found = site.load(&request.path);
+            Box::new(move |connection, context| connection.take_found(found, request, context))
+        };
+        self.await_work(Effort::Disk, Box::new(job), context)
+    }
+
+    /// Goes on with what has been found.
+    fn take_found(&mut self, found: Found, request: FileRequest, context: &mut EngineContext) -> Step {
+        let reply = match found {
+            Found::File(file) => {
+                context.keep_file(&request, &file);
+                return self.send_stored(&file, request, context);
+            }
+            Found::Missing => return self.miss_file(request, context),
+            Found::Folder => match request.purpose {
+                FilePurpose::Asked => self.folder_redirect(),
+                FilePurpose::Fallback | FilePurpose::Internal(_) => Reply::NoFile(404),
+            },
+            Found::Listing(page) => match request.purpose {
+                FilePurpose::Asked => Reply::Listing(page.into()),
+                FilePurpose::Fallback | FilePurpose::Internal(_) => Reply::NoFile(404),
+            },
+            Found::Denied => Reply::NoFile(403),
+            Found::Failed => Reply::Busy,
+        };
+        self.respond(ResponsePart::Own(reply), false, context)
+    }
+
+    /// To the same with a slash at its end, relative to what was asked for.
+    fn folder_redirect(&self) -> Reply {
+        let location = self.request().map(|request| {
+            let head = &request.head;
+            let query = Some(head.query()).filter(|query| !query.is_empty());
+            match RequestPath::parse(head.path()) {
+                Ok(path) => directory_location(path.normal(), query),
+                Err(_) => directory_location(head.path(), query),
+            }
+        });
+        Reply::Moved { status: 302, location: location.unwrap_or_default() }
+    }
+
+    /// Nothing is there: what the route has in its place.
+    fn miss_file(&mut self, request: FileRequest, context: &mut EngineContext) -> Step {
+        let route = context.site_of(&request).map(|site| Arc::clone(site.route()));
+        let fallback = route.as_ref().map(|route| &route.files.fallback);
+        match (fallback, &request.purpose) {
+            (Some(Fallback::Application), FilePurpose::Asked) => self.await_thread_instead(context),
+            (Some(Fallback::File(path)), FilePurpose::Asked) if self.wants_page() => {
+                let path = path.as_bytes().to_vec();
+                self.serve_file(FileRequest { path, purpose: FilePurpose::Fallback, ..request }, context)
+            }
+            _ => self.respond(ResponsePart::Own(Reply::NoFile(404)), false, context),
+        }
+    }
+
+    /// Whether the request is a browser's that goes to a page.
+    fn wants_page(&self) -> bool {
+        self.request().is_some_and(|request| {
+            let head = &request.head;
+            wants_page(head.method(), head.field(b"accept"), head.path())
+        })
+    }
+
+    /// Responds with `file`.
+    fn send_stored(
+        &mut self,
+        file: &Arc<StoredFile>,
+        request: FileRequest,
+        context: &mut EngineContext,
+    ) -> Step {
+        let Some(asking) = self.request().cloned() else { return Step::Close };
+        let asked = AskedFields::of(&asking.head);
+        let Some(index) = choose_variant(file, asked.accept_encoding) else {
+            let reply = Reply::Refused(406, "it is in no coding that the request takes".into());
+            return self.respond(ResponsePart::Own(reply), false, context);
+        };
+        let variant = &file.variants()[index];
+        // Of an application's order any method may be.
+        let is_get = asking.head.method() != b"HEAD";
+        if let FilePurpose::Internal(_) = request.purpose {
+            // The general case, below.
+        } else if !asked.is_special {
+            if let Some(bytes) = variant.bytes() {
+                let body = if is_get { bytes } else { &Bytes::new() };
+                return self.send_memory(&variant.whole, body, context);
+            }
+        } else if asked.is_only_tag(&variant.not_modified) {
+            return self.send_memory(&variant.not_modified, &Bytes::new(), context);
+        }
+        let response = file_response(variant, &asked, is_get, &request.purpose, context);
+        if variant.bytes().is_some() || response.body == FileBody::Empty {
+            return self.send_response(&Source { variant, opened: None }, response, &request, context);
+        }
+        let Some(site) = context.site_of(&request) else { return Step::Close };
+        match site.open(file, variant, context.now, Patience::Memory) {
+            Reopened::Cold => {
+                let (site, file) = (Arc::clone(site), Arc::clone(file));
+                let job = move || -> super::work::Resume {
+                    let reopened = site.open(&file, &file.variants()[index], Instant::now(), Patience::Disk);
+                    Box::new(move |connection, context| {
+                        connection.send_opened(reopened, (&file, index), response, request, context)
+                    })
+                };
+                self.await_work(Effort::Disk, Box::new(job), context)
+            }
+            reopened => self.send_opened(reopened, (file, index), response, request, context),
+        }
+    }
+
+    /// Responds with a file that is not in memory.
+    fn send_opened(
+        &mut self,
+        reopened: Reopened,
+        (file, index): (&Arc<StoredFile>, usize),
+        response: FileResponse,
+        request: FileRequest,
+        context: &mut EngineContext,
+    ) -> Step {
+        if let Reopened::Same(opened) = reopened {
+            let source = Source { variant: &file.variants()[index], opened: Some(opened) };
+            return self.send_response(&source, response, &request, context);
+        }
+        // It has changed since it was looked at.
+        let Some(files) = context.routes.as_mut().map(|routes| &mut routes.files) else { return Step::Close };
+        files.cache.drop_path(request.site as usize, &request.path);
+        if request.was_changed {
+            return self.respond(ResponsePart::Own(Reply::Busy), false, context);
+        }
+        let site = Arc::clone(&files.sites[request.site as usize]);
+        self.load_file(site, FileRequest { was_changed: true, ..request }, context)
+    }
+
+    /// Responds from memory, with a head that was made before.
+    #[inline]
+    fn send_memory(&mut self, head: &ResponseHead, body: &Bytes, context: &mut EngineContext) -> Step {
+        let body = match body.len() {
+            // It is copied into one buffer with the head.
+            0..SHARED_BYTES_MIN => Block::Borrowed(body),
+            _ => Block::Shared(Box::new(body.clone())),
+        };
+        self.respond(ResponsePart::Whole { head: Cow::Borrowed(head), body }, false, context)
+    }
+
+    /// Sends `response`, whose bytes are in `source`.
+    fn send_response(
+        &mut self,
+        source: &Source<'_>,
+        response: FileResponse,
+        request: &FileRequest,
+        context: &mut EngineContext,
+    ) -> Step {
+        let head = match &request.purpose {
+            FilePurpose::Internal(application) => application.head_of(&response),
+            FilePurpose::Asked | FilePurpose::Fallback => plain_head(&response),
+        };
+        match (response.body, source.variant.bytes(), &source.opened) {
+            (FileBody::Empty, ..) => self.send_memory(&head, &Bytes::new(), context),
+            (FileBody::Range(first, last), Some(bytes), _) => {
+                self.send_memory(&head, &slice(bytes, first, last), context)
+            }
+            (FileBody::Multipart { parts, end }, Some(bytes), _) => {
+                let mut body = Vec::new();
+                for part in parts {
+                    body.extend_from_slice(part.head.as_bytes());
+                    body.extend_from_slice(&slice(bytes, part.range.0, part.range.1));
+                }
+                body.extend_from_slice(end.as_bytes());
+                self.send_memory(&head, &Bytes::from(body), context)
+            }
+            (FileBody::Range(first, last), None, Some(opened)) => {
+                let parts = vec![(String::new(), (first, last))];
+                self.send_parts(head, opened, parts, String::new(), context)
+            }
+            (FileBody::Multipart { parts, end }, None, Some(opened)) => {
+                let parts = parts.into_iter().map(|part| (part.head, part.range)).collect();
+                self.send_parts(head, opened, parts, end, context)
+            }
+            (_, None, None) => self.respond(ResponsePart::Own(Reply::Busy), false, context),
+        }
+    }
+
+    /// Sends parts of an opened file, each behind its text.
+    fn send_parts(
+        &mut self,
+        head: ResponseHead,
+        opened: &File,
+        parts: Vec<(String, (u64, u64))>,
+        end: String,
+        context: &mut EngineContext,
+    ) -> Step {
+        let Ok(file) = opened.try_clone().map(Arc::new) else {
+            return self.respond(ResponsePart::Own(Reply::Busy), false, context);
+        };
+        let flow = Arc::<Flow>::default();
+        let block = Block::Borrowed(b"");
+        // What is held back comes to nothing by itself.
+        self.respond(ResponsePart::Start { head: Cow::Owned(head), block, flow }, true, context);
+        for (text, (first, last)) in parts {
+            if !text.is_empty() {
+                self.respond(ResponsePart::Block(Block::Owned(text.into_bytes())), true, context);
+            }
+            let part =
+                ResponsePart::File { file: Arc::clone(&file), offset: first, length: last - first + 1 };
+            self.respond(part, true, context);
+        }
+        if !end.is_empty() {
+            self.respond(ResponsePart::Block(Block::Owned(end.into_bytes())), true, context);
+        }
+        self.respond(ResponsePart::Finish, false, context)
+    }
+
+    /// The application responds after all: the request waits for a thread.
+    fn await_thread_instead(&mut self, context: &mut EngineContext) -> Step {
+        self.phase = Phase::Receiving;
+        self.await_thread(context);
+        Step::Ready
+    }
+}
+
+impl EngineContext {
+    fn site_of(&self, request: &FileRequest) -> Option<&Arc<FileSite>> {
+        self.routes.as_ref().and_then(|routes| routes.files.sites.get(request.site as usize))
+    }
+
+    /// Keeps `file`, and has it compressed if that is worth it.
+    fn keep_file(&mut self, request: &FileRequest, file: &Arc<StoredFile>) {
+        let now = self.now;
+        let Some(files) = self.routes.as_mut().map(|routes| &mut routes.files) else { return };
+        let index = request.site as usize;
+        files.cache.keep(index, &request.path, file, now);
+        if !files.keeps || !file.is_compressible() {
+            return;
+        }
+        let (site, plain, path) = (Arc::clone(&files.sites[index]), Arc::clone(file), request.path.clone());
+        let compress = move || -> super::work::Change {
+            let newer = site.compress(&plain).map(Arc::new);
+            Box::new(move |context| {
+                if let (Some(newer), Some(routes)) = (newer, &mut context.routes) {
+                    routes.files.cache.complete(index, &path, &plain, &newer);
+                }
+            })
+        };
+        if self.submit_for_all(Effort::Compute, compress).is_err()
+            && let Some(routes) = &mut self.routes
+        {
+            // The next one who asks for it has it tried again.
+            routes.files.cache.drop_path(index, &request.path);
+        }
+    }
+}
+
+/// A body from this size on is written from where it lies.
+const SHARED_BYTES_MIN: usize = 4096;
+
+/// The number of the variant that a client gets; `None` if it takes none of them.
+fn choose_variant(file: &StoredFile, accept_encoding: Option<&[u8]>) -> Option<usize> {
+    let variants = file.variants();
+    // `;q=0` alone can refuse the content as it is.
+    let says_nothing = accept_encoding.is_none_or(|value| memchr::memchr(b';', value).is_none());
+    if variants.len() == 1 && says_nothing {
+        return Some(0);
+    }
+    let accepted = AcceptedCodings::parse(accept_encoding);
+    let sidecars: Vec<Sidecar> = variants
+        .iter()
+        .filter_map(|variant| {
+            Some(Sidecar { coding: variant.coding?, size: variant.size, modified: UNIX_EPOCH })
+        })
+        .collect();
+    let chosen = choose_sidecar(&accepted, variants[0].size, UNIX_EPOCH, &sidecars);
+    match chosen.map(|sidecar| sidecar.coding) {
+        Some(coding) => variants.iter().position(|variant| variant.coding == Some(coding)),
+        None if accepted.takes_identity() => Some(0),
+        // Whatever there is that it takes, however large.
+        None => accepted
+            .wanted()
+            .find_map(|wanted: ContentCoding| variants.iter().position(|it| it.coding == Some(wanted))),
+    }
+}
+
+/// The response for `variant`, but for its bytes.
+fn file_response(
+    variant: &FileVariant,
+    asked: &AskedFields<'_>,
+    with_content: bool,
+    purpose: &FilePurpose,
+    context: &mut EngineContext,
+) -> FileResponse {
+    let mut query = FileQuery {
+        with_content,
+        conditions: asked.conditions,
+        range: asked.range,
+        now: UNIX_EPOCH + Duration::from_secs(context.moment().second),
+        boundary: 0,
+    };
+    if query.range.is_some_and(|range| memchr::memchr(b',', range).is_some()) {
+        query.boundary = random();
+    }
+    match purpose {
+        FilePurpose::Internal(head) => head.respond(variant, &query),
+        FilePurpose::Asked | FilePurpose::Fallback => variant.respond(&query),
+    }
+}
+
+/// For a boundary that nobody can have put into a file.
+fn random() -> u128 {
+    let mut bytes = [0; 16];
+    // It blocks at the boot of the machine alone, and no number is as good as one that is not random.
+    _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    u128::from_ne_bytes(bytes)
+}
+
+fn slice(bytes: &Bytes, first: u64, last: u64) -> Bytes {
+    // Both are in it.
+    bytes.slice(first as usize..=last as usize)
+}
+
+/// The head of `response`.
+pub(super) fn plain_head(response: &FileResponse) -> ResponseHead {
+    let mut fields = Fields::new();
+    for (name, value) in &response.fields {
+        fields.push(name.as_bytes(), value.as_bytes());
+    }
+    ResponseHead { status: response.status, fields, length: response.length, ..ResponseHead::default() }
+}
+
+#[cfg(test)]
+mod tests;
