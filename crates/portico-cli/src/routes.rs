@@ -32,6 +32,7 @@ pub fn router_of_worker(config: &Config, folder: &Path) -> Result<Option<EdgeRou
 }
 
 fn build(config: &Config, folder: &Path, names_application: bool) -> Result<EdgeRouter, String> {
+    refuse_exposed(config, folder)?;
     let mut read = |path: &Path| read_file(&folder.join(path));
     EdgeRouter::build(&config.edge, names_application, &mut read).map_err(|error| error.to_string())
 }
@@ -92,8 +93,54 @@ pub fn refuse_unserved(config: &Config) -> Result<(), String> {
     let unserved = |route| Some((route, unserved_key(route)?));
     match config.edge.routes.iter().find_map(unserved) {
         Some((route, key)) => Err(format!("{}: {key}: {UNSERVED}", route.origin)),
-        None => Ok(()),
+        None => refuse_exposed(config, &config.chdir.clone().unwrap_or_default()),
     }
+}
+
+/// Refuses folders that would show the application's own files: its code, and often its passwords.
+fn refuse_exposed(config: &Config, folder: &Path) -> Result<(), String> {
+    let mounted = config.edge.routes.iter().filter_map(|route| match &route.response {
+        Some(RouteResponse::Application(target)) => Some(target.as_str()),
+        _ => None,
+    });
+    let applications: Vec<&str> = config.app.as_deref().into_iter().chain(mounted).collect();
+    for route in &config.edge.routes {
+        let Some(RouteResponse::Files(served)) = &route.response else { continue };
+        for served in served.iter().map(|served| folder.join(served)) {
+            let exposed = ["manage.py", ".git"].into_iter().map(PathBuf::from);
+            let modules = applications.iter().flat_map(|application| module_files(application, &served));
+            if let Some(file) =
+                exposed.chain(modules).find(|file| served.join(file).symlink_metadata().is_ok())
+            {
+                return Err(format!(
+                    "{}: static: {} has {}: it is the folder of an application, whose files are not for clients; \
+                     name the folder that has files for them alone",
+                    route.origin,
+                    served.display(),
+                    file.display()
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Where the module of `application` would be, if `served` were a folder from which it is imported, or one of its
+/// packages.
+fn module_files(application: &str, served: &Path) -> Vec<PathBuf> {
+    let module = application.split([':', '(']).next().unwrap_or_default();
+    let names: Vec<&str> = module.split('.').filter(|name| !name.is_empty()).collect();
+    let mut files = Vec::new();
+    for at in 0..names.len() {
+        let above: PathBuf = names[..at].iter().collect();
+        if served.ends_with(&above) {
+            let rest: PathBuf = names[at..].iter().collect();
+            files.push(rest.with_extension("py"));
+            files.push(rest.join("__init__.py"));
+            files.push(PathBuf::from(names[at]).join("__init__.py"));
+        }
+    }
+    files
 }
 
 /// What is wrong with a key that is not served.
@@ -122,4 +169,22 @@ fn unserved_key(route: &Route) -> Option<&'static str> {
         (route.intercept.is_some(), "intercept"),
     ];
     response.or_else(|| keys.into_iter().find(|(is_said, _)| *is_said).map(|(_, key)| key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_an_application_is() {
+        let files = |application: &str, served: &str| -> Vec<String> {
+            module_files(application, Path::new(served)).iter().map(|it| it.display().to_string()).collect()
+        };
+        assert_eq!(files("app:app", "/srv"), ["app.py", "app/__init__.py", "app/__init__.py"]);
+        let of_project = files("mysite.wsgi:application", "/srv/project");
+        assert_eq!(of_project, ["mysite/wsgi.py", "mysite/wsgi/__init__.py", "mysite/__init__.py"]);
+        let of_package = files("mysite.wsgi", "/srv/project/mysite");
+        assert!(of_package.contains(&"wsgi.py".to_owned()), "{of_package:?}");
+        assert!(files("", "/srv").is_empty());
+    }
 }
