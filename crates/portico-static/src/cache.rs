@@ -7,6 +7,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use foldhash::fast::RandomState;
+
 use crate::stored_file::StoredFile;
 
 /// Files by site and path, with the sum of the memory that they take.
@@ -15,7 +17,7 @@ pub struct FileCache {
     bytes_max: usize,
     bytes: usize,
     /// One map for each site: a path is looked up as it is, without a key that would have to be made.
-    places: Vec<HashMap<Box<[u8]>, usize>>,
+    places: Vec<HashMap<Box<[u8]>, usize, RandomState>>,
     slots: Vec<CacheSlot>,
     hand: usize,
 }
@@ -52,7 +54,7 @@ impl FileCache {
         Self {
             bytes_max,
             bytes: 0,
-            places: (0..sites).map(|_| HashMap::new()).collect(),
+            places: (0..sites).map(|_| HashMap::default()).collect(),
             slots: Vec::new(),
             hand: 0,
         }

@@ -5,7 +5,6 @@
 //! parts of an opened file.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
@@ -30,8 +29,8 @@ use crate::blocking_work::Effort;
 #[derive(Debug)]
 pub(super) struct ServedFiles {
     sites: Vec<Arc<FileSite>>,
-    /// The site of a route, by the place of that in memory: routes stay where they are.
-    by_route: HashMap<usize, u32>,
+    /// The site of each route, sorted by the place of that in memory: routes stay where they are.
+    by_route: Vec<(usize, u32)>,
     cache: FileCache,
     /// No larger than what may be kept at all.
     keeps: bool,
@@ -79,19 +78,20 @@ impl ServedFiles {
     /// The files of the routes of `router`, whose relative paths begin at `base`; no more than `bytes_max` of
     /// them are kept in memory.
     pub(super) fn new(router: &EdgeRouter, base: &Path, bytes_max: u64) -> Self {
-        let (mut sites, mut by_route) = (Vec::new(), HashMap::new());
+        let (mut sites, mut by_route) = (Vec::new(), Vec::new());
         for route in router.routes() {
             let RouteResponse::Files(folders) = &route.response else { continue };
-            by_route.insert(place(route), sites.len() as u32);
+            by_route.push((place(route), sites.len() as u32));
             sites.push(Arc::new(FileSite::new(Arc::clone(route), folders, base, immutable(route))));
         }
+        by_route.sort_unstable();
         let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
         Self { cache: FileCache::new(sites.len(), bytes_max), sites, by_route, keeps: bytes_max > 0 }
     }
 
     /// What a request with this method becomes, which is for `path` below the folders of `route`.
     pub(super) fn decide(&self, method: &[u8], route: &FlatRoute, path: Vec<u8>) -> FileDecision {
-        let Some(&site) = self.by_route.get(&place(route)) else {
+        let Some(site) = self.site(route) else {
             return FileDecision::Reply(Reply::NoFile(404));
         };
         match method_decision(method, &route.files.fallback) {
@@ -116,9 +116,14 @@ impl ServedFiles {
         path: Vec<u8>,
         head: ApplicationHead,
     ) -> Option<FileRequest> {
-        let site = *self.by_route.get(&place(route))?;
+        let site = self.site(route)?;
         let purpose = FilePurpose::Internal(Box::new(head));
         Some(FileRequest { site, path, purpose, was_changed: false })
+    }
+
+    fn site(&self, route: &FlatRoute) -> Option<u32> {
+        let at = self.by_route.binary_search_by_key(&place(route), |(place, _)| *place).ok()?;
+        Some(self.by_route[at].1)
     }
 
     /// The routes that have files, with their folders as they are opened.
