@@ -120,6 +120,11 @@ bench-log: ## Measure what an access log costs; options in BENCH
 	$(PYTHON) bench/run --list >/dev/null
 	bench/.venv/bin/python bench/log_cost.py $(BENCH)
 
+.PHONY: bench-static
+bench-static: ## Measure what static files cost, beside nginx; options in BENCH
+	$(PYTHON) bench/run --list >/dev/null
+	bench/.venv/bin/python bench/static.py $(BENCH)
+
 .PHONY: bench-compute
 bench-compute: ## Compare where applications compute, with 1 to 16 threads; options in BENCH
 	$(PYTHON) bench/run --list >/dev/null
