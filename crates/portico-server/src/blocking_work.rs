@@ -55,8 +55,8 @@ struct State {
     is_closed: bool,
 }
 
-/// Jobs that wait for a disk. At some 100 us each, the last of them is done within the tenth of a second in which a
-/// client begins to notice; a disk that is slower than that gains nothing by more of them.
+/// Jobs that wait for a disk. At some 100 us each, the last of them is done within the tenth of a second in which
+/// a client begins to notice; a disk that is slower than that gains nothing by more of them.
 pub(crate) const DISK_JOBS_MAX: usize = 1024;
 
 /// Jobs that compute. They take up to a quarter of a second each: whoever waits for more of them has left.
@@ -102,8 +102,8 @@ impl BlockingWork {
         state.is_started
     }
 
-    /// The thread ends after the job that it is at; what waits is dropped. It is not waited for: a job may be stuck
-    /// in a disk that no longer responds.
+    /// The thread ends after the job that it is at; what waits is dropped. It is not waited for: a job may be
+    /// stuck in a disk that no longer responds.
     pub(crate) fn close(&self) {
         let mut state = self.shared.lock();
         state.is_closed = true;

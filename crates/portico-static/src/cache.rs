@@ -1,7 +1,7 @@
 //! The files that a worker keeps in memory, within a bound.
 //!
-//! What is evicted is found by a clock's hand: it passes over what has been used since it came by last. So files that
-//! are asked for once push out each other, and not those that are asked for all the time.
+//! What is evicted is found by a clock's hand: it passes over what has been used since it came by last. So files
+//! that are asked for once push out each other, and not those that are asked for all the time.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,12 +18,12 @@ pub struct FileCache {
     bytes: usize,
     /// One map for each site: a path is looked up as it is, without a key that would have to be made.
     places: Vec<HashMap<Box<[u8]>, usize, RandomState>>,
-    slots: Vec<CacheSlot>,
+    slots: Vec<KeptSlot>,
     hand: usize,
 }
 
 #[derive(Debug)]
-struct CacheSlot {
+struct KeptSlot {
     site: usize,
     path: Box<[u8]>,
     file: Arc<StoredFile>,
@@ -36,7 +36,7 @@ struct CacheSlot {
 
 /// What is kept of a path.
 #[derive(Debug)]
-pub enum Kept {
+pub enum KeptFile {
     /// Nothing.
     Nothing,
     /// A file that was looked at within the last second.
@@ -67,17 +67,17 @@ impl FileCache {
 
     /// What is kept of `path`.
     #[inline]
-    pub fn find(&mut self, site: usize, path: &[u8], now: Instant) -> Kept {
+    pub fn find(&mut self, site: usize, path: &[u8], now: Instant) -> KeptFile {
         let Some(slot) = self.places.get(site).and_then(|paths| paths.get(path)) else {
-            return Kept::Nothing;
+            return KeptFile::Nothing;
         };
-        let Some(slot) = self.slots.get_mut(*slot) else { return Kept::Nothing };
+        let Some(slot) = self.slots.get_mut(*slot) else { return KeptFile::Nothing };
         slot.is_used = true;
         let file = Arc::clone(&slot.file);
         if now.saturating_duration_since(slot.checked) < FRESH {
-            Kept::Fresh(file)
+            KeptFile::Fresh(file)
         } else {
-            Kept::Stale(file)
+            KeptFile::Stale(file)
         }
     }
 
@@ -99,7 +99,7 @@ impl FileCache {
             self.evict();
         }
         self.bytes += bytes;
-        let slot = CacheSlot {
+        let slot = KeptSlot {
             site,
             path: path.into(),
             file: Arc::clone(file),
@@ -174,13 +174,13 @@ mod tests {
         let mut cache = FileCache::new(2, 1 << 20);
         let file = Arc::new(stored(100, true));
         cache.keep(1, b"/a", &file, now);
-        assert!(matches!(cache.find(0, b"/a", now), Kept::Nothing), "another site's");
-        assert!(matches!(cache.find(1, b"/a", now + FRESH / 2), Kept::Fresh(_)));
-        assert!(matches!(cache.find(1, b"/a", now + FRESH), Kept::Stale(_)));
+        assert!(matches!(cache.find(0, b"/a", now), KeptFile::Nothing), "another site's");
+        assert!(matches!(cache.find(1, b"/a", now + FRESH / 2), KeptFile::Fresh(_)));
+        assert!(matches!(cache.find(1, b"/a", now + FRESH), KeptFile::Stale(_)));
         cache.note_checked(1, b"/a", now + FRESH);
-        assert!(matches!(cache.find(1, b"/a", now + FRESH), Kept::Fresh(_)));
+        assert!(matches!(cache.find(1, b"/a", now + FRESH), KeptFile::Fresh(_)));
         cache.drop_path(1, b"/a");
-        assert!(matches!(cache.find(1, b"/a", now), Kept::Nothing));
+        assert!(matches!(cache.find(1, b"/a", now), KeptFile::Nothing));
         assert_eq!(cache.memory_bytes(), 0);
     }
 
@@ -203,11 +203,12 @@ mod tests {
         let mut cache = FileCache::new(1, bytes_max);
         cache.keep(0, b"/often", &Arc::new(stored(1000, true)), now);
         for number in 0..10_000 {
-            assert!(matches!(cache.find(0, b"/often", now), Kept::Fresh(_)), "after {number}");
+            assert!(matches!(cache.find(0, b"/often", now), KeptFile::Fresh(_)), "after {number}");
             cache.keep(0, &path(number), &Arc::new(stored(number % 5000, true)), now);
             assert!(cache.memory_bytes() <= bytes_max, "after {number}");
         }
-        let kept = (0..10_000).filter(|number| !matches!(cache.find(0, &path(*number), now), Kept::Nothing));
+        let kept =
+            (0..10_000).filter(|number| !matches!(cache.find(0, &path(*number), now), KeptFile::Nothing));
         let kept = kept.count();
         assert!(kept > 100, "{kept}");
         assert_eq!(cache.slots.len(), kept + 1);
@@ -221,7 +222,7 @@ mod tests {
         let (file, newer, other) =
             (Arc::new(stored(1, true)), Arc::new(stored(2, true)), Arc::new(stored(3, true)));
         let size = |cache: &mut FileCache| match cache.find(0, b"/a", now) {
-            Kept::Fresh(file) => file.variants[0].size,
+            KeptFile::Fresh(file) => file.variants[0].size,
             kept => panic!("{kept:?}"),
         };
         cache.keep(0, b"/a", &file, now);
@@ -230,6 +231,6 @@ mod tests {
         cache.complete(0, b"/a", &file, &other);
         assert_eq!(size(&mut cache), 2, "it has been replaced meanwhile");
         cache.complete(0, b"/b", &file, &other);
-        assert!(matches!(cache.find(0, b"/b", now), Kept::Nothing));
+        assert!(matches!(cache.find(0, b"/b", now), KeptFile::Nothing));
     }
 }

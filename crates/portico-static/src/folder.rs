@@ -54,7 +54,7 @@ pub(crate) struct ServedFolder {
 
 /// An entry of a folder.
 #[derive(Debug)]
-pub(crate) struct FolderEntry {
+pub(crate) struct ListedFile {
     /// Its name.
     pub(crate) name: Vec<u8>,
     /// What is known of a file; `None` for a folder.
@@ -82,7 +82,7 @@ impl ServedFolder {
         Ok(Self { path: path.to_owned(), links, folder, walks: AtomicBool::new(false) })
     }
 
-    /// What is at its path by now, if that is another folder: a link that was pointed elsewhere, a folder made anew.
+    /// What is at its path by now, if that is another folder: a link now leads elsewhere, a folder was made anew.
     ///
     /// # Errors
     /// There is none at the moment, or the disk would have to be asked.
@@ -114,7 +114,7 @@ impl ServedFolder {
         opened: OwnedFd,
         relative: &[u8],
         max: usize,
-    ) -> io::Result<Vec<FolderEntry>> {
+    ) -> io::Result<Vec<ListedFile>> {
         let mut entries = Vec::new();
         let mut folder = Dir::read_from(&opened)?;
         while let Some(entry) = folder.read() {
@@ -142,7 +142,7 @@ impl ServedFolder {
                 },
             };
             if let Some(facts) = known {
-                entries.push(FolderEntry { name: name.to_vec(), facts });
+                entries.push(ListedFile { name: name.to_vec(), facts });
             }
         }
         Ok(entries)
@@ -197,8 +197,8 @@ impl ServedFolder {
         }
     }
 
-    /// The same without openat2(2), a name at a time: what a walk opens it has opened itself. It cannot tell what is
-    /// in memory.
+    /// The same without openat2(2), a name at a time: what a walk opens it has opened itself. It cannot tell what
+    /// is in memory.
     fn walk(&self, path: &Path, flags: OFlags, patience: Patience) -> Result<OwnedFd, Errno> {
         if patience == Patience::Memory {
             return Err(Errno::AGAIN);
@@ -229,8 +229,8 @@ fn may_be_served(name: &[u8]) -> bool {
 impl From<Errno> for OpenFault {
     fn from(error: Errno) -> Self {
         match error {
-            // NOTDIR: a name within a file. LOOP: a link where links are refused, or links without end. NXIO, NODEV:
-            // a socket, a device without a driver. NAMETOOLONG: no file has that name.
+            // NOTDIR: a name within a file. LOOP: a link where links are refused, or links without end. NXIO,
+            // NODEV: a socket, a device without a driver. NAMETOOLONG: no file has that name.
             Errno::NOENT
             | Errno::NOTDIR
             | Errno::LOOP
@@ -463,7 +463,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_path_leaves_it(path in "[a./\\\\\u{0}out-]{0,12}|(\\.\\.?/|a/|folder-out/|css/up/|/){1,6}(secret|a|out)") {
+        fn no_path_leaves_it(
+            path in "[a./\\\\\u{0}out-]{0,12}|(\\.\\.?/|a/|folder-out/|css/up/|/){1,6}(secret|a|out)",
+        ) {
             static TREE: std::sync::LazyLock<tempfile::TempDir> = std::sync::LazyLock::new(tree);
             let tree = &*TREE;
             for walks in [false, true] {

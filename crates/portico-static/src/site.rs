@@ -248,7 +248,7 @@ impl FileSite {
             return Ok(Found::Missing);
         }
         let entries = folder.entries(opened, relative, LISTED_MAX).map_err(OpenFault::Failed)?;
-        let listed = |entry: crate::folder::FolderEntry| ListedEntry {
+        let listed = |entry: crate::folder::ListedFile| ListedEntry {
             name: entry.name,
             is_folder: entry.facts.is_none(),
             size: entry.facts.map_or(0, |facts| facts.length),

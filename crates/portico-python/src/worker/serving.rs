@@ -1,6 +1,7 @@
 //! The life of a worker process: import the application, start the engine and its threads, warm up, accept, wait
 //! for what ends it (`orders.rs` has that), stop.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -77,9 +78,7 @@ impl WorkerRun {
         let records = ThreadStatuses::new(place(config, context.as_deref())?);
         forked::withhold(py, &listeners)?;
         let folder = setup.folder.path();
-        let routes = portico_cli::router_of_worker(config, folder).map_err(StartError::System)?;
-        let routes =
-            routes.map(|router| Routes::new(router, folder, config.edge.static_cache_bytes, Instant::now()));
+        let routes = read_routes(config, folder)?;
         // Before the application is imported: an import that hangs can be looked at.
         let stacks = install_stacks(py, stacks)?;
         let reloader = start_reloader(py, &setup, context.as_ref())?;
@@ -139,6 +138,13 @@ impl WorkerRun {
         }
         result
     }
+}
+
+/// The configuration's routes, if there are any.
+fn read_routes(config: &Config, folder: &Path) -> Result<Option<Routes>, StartError> {
+    let router = portico_cli::router_of_worker(config, folder).map_err(StartError::System)?;
+    let cache = config.edge.static_cache_bytes;
+    Ok(router.map(|router| Routes::new(router, folder, cache, Instant::now())))
 }
 
 /// The caller of the application: threads, or greenlets of a hub.

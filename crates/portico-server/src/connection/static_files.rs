@@ -1,7 +1,7 @@
 //! Files of routes, as responses: from memory at once, else when the thread for blocking work has found them.
 //!
-//! What a response for a file says is decided in portico-edge, how files are found and kept in portico-static. Here
-//! is when which of it is asked, and how the bytes leave: those in memory in one write with the head, others as
+//! What a response for a file says is decided in portico-edge, how files are found and kept in portico-static.
+//! Here is when which of it is asked, and how the bytes leave: those in memory in one write with the head, others as
 //! parts of an opened file.
 
 use std::borrow::Cow;
@@ -19,7 +19,7 @@ use portico_edge::files::{
 use portico_edge::path::RequestPath;
 use portico_edge::{EdgeRouter, FlatRoute};
 use portico_proto::{Fields, RequestHead, ResponseHead};
-use portico_static::{FileCache, FileSite, FileVariant, Found, Kept, Patience, Reopened, StoredFile};
+use portico_static::{FileCache, FileSite, FileVariant, Found, KeptFile, Patience, Reopened, StoredFile};
 
 use super::accel::ApplicationHead;
 use super::{Block, Connection, EngineContext, Flow, Phase, Reply, ResponsePart, Step};
@@ -69,7 +69,7 @@ struct AskedFields<'h> {
 }
 
 /// The bytes of a response: which file they are in, if they are not in memory.
-struct Source<'s> {
+struct BytesSource<'s> {
     variant: &'s FileVariant,
     opened: Option<File>,
 }
@@ -205,16 +205,16 @@ impl Connection {
         let Some(files) = context.routes.as_mut().map(|routes| &mut routes.files) else { return Step::Close };
         let index = request.site as usize;
         match files.cache.find(index, &request.path, now) {
-            Kept::Fresh(file) => return self.send_stored(&file, request, context),
-            Kept::Stale(file) if files.sites[index].is_unchanged(&file, now) => {
+            KeptFile::Fresh(file) => return self.send_stored(&file, request, context),
+            KeptFile::Stale(file) if files.sites[index].is_unchanged(&file, now) => {
                 files.cache.note_checked(index, &request.path, now);
                 return self.send_stored(&file, request, context);
             }
-            Kept::Stale(_) => files.cache.drop_path(index, &request.path),
-            Kept::Nothing if files.sites[index].is_missing(&request.path, now) => {
+            KeptFile::Stale(_) => files.cache.drop_path(index, &request.path),
+            KeptFile::Nothing if files.sites[index].is_missing(&request.path, now) => {
                 return self.miss_file(request, context);
             }
-            Kept::Nothing => {}
+            KeptFile::Nothing => {}
         }
         let site = Arc::clone(&files.sites[index]);
         self.load_file(site, request, context)
@@ -314,7 +314,7 @@ impl Connection {
         }
         let response = file_response(variant, &asked, is_get, &request.purpose, context);
         if variant.bytes().is_some() || response.body == FileBody::Empty {
-            return self.send_response(&Source { variant, opened: None }, response, &request, context);
+            return self.send_response(&BytesSource { variant, opened: None }, response, &request, context);
         }
         let Some(site) = context.site_of(&request) else { return Step::Close };
         match site.open(file, variant, context.now, Patience::Memory) {
@@ -342,7 +342,7 @@ impl Connection {
         context: &mut EngineContext,
     ) -> Step {
         if let Reopened::Same(opened) = reopened {
-            let source = Source { variant: &file.variants()[index], opened: Some(opened) };
+            let source = BytesSource { variant: &file.variants()[index], opened: Some(opened) };
             return self.send_response(&source, response, &request, context);
         }
         // It has changed since it was looked at.
@@ -369,7 +369,7 @@ impl Connection {
     /// Sends `response`, whose bytes are in `source`.
     fn send_response(
         &mut self,
-        source: &Source<'_>,
+        source: &BytesSource<'_>,
         response: FileResponse,
         request: &FileRequest,
         context: &mut EngineContext,

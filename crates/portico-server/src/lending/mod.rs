@@ -79,7 +79,7 @@ struct Begun {
     at: Instant,
 }
 
-/// Takes results of work that is done off the engine to whoever has it. Results that come after the end go nowhere.
+/// Takes results of work that is done off the engine to whoever has it. Those that come after the end go nowhere.
 fn poster(lending: Weak<Lending>) -> Poster {
     Arc::new(move |result| {
         if let Some(lending) = lending.upgrade() {
