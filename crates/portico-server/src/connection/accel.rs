@@ -1,8 +1,8 @@
 //! Files that an application has the server send: X-Accel-Redirect and X-Sendfile of its response.
 //!
 //! Where a route is `internal`, such a header is an order to the server, and its response is made of the file;
-//! what the application has given of a content is dropped. Where none is, the headers pass: a server in front may know
-//! them.
+//! what the application has given of a content is dropped. Where none is, the headers pass: a server in front may
+//! know them.
 
 use portico_edge::files::{FileQuery, FileResponse, accel_path, sendfile_below, survives_redirect};
 use portico_proto::{Fields, ResponseHead};

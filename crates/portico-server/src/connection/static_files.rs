@@ -1,8 +1,8 @@
 //! Files of routes, as responses: from memory at once, else when the thread for blocking work has found them.
 //!
 //! What a response for a file says is decided in portico-edge, how files are found and kept in portico-static.
-//! Here is when which of it is asked, and how the bytes leave: those in memory in one write with the head, others as
-//! parts of an opened file.
+//! Here is when which of it is asked, and how the bytes leave: those in memory in one write with the head, others
+//! as parts of an opened file.
 
 use std::borrow::Cow;
 use std::fs::File;

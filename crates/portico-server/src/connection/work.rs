@@ -1,8 +1,8 @@
 //! Work that a connection has done off the engine: what it asks for, and how the result finds it again.
 //!
 //! The result of a job comes to the engine as a message, with the connection and the number of its request. If
-//! that is not the present one any more, because its client has left or a deadline has passed, the result is dropped. A
-//! request that waits holds no thread of the application's and no place in the queue.
+//! that is not the present one any more, because its client has left or a deadline has passed, the result is
+//! dropped. A request that waits holds no thread of the application's and no place in the queue.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
