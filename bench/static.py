@@ -99,7 +99,7 @@ class Place:
 def portico(place: Place) -> list[str]:
     return [
         *(str(BIN / "portico"), "--workers", "1", "--threads", "4", "--log-level", "warning"),
-        *("--bind", f"127.0.0.1:{place.plain}", "--bind", f"https://127.0.0.1:{place.secure}"),
+        *("--bind", f"http://127.0.0.1:{place.plain}", "--bind", f"https://127.0.0.1:{place.secure}"),
         *("--certfile", str(place.folder / "pem"), "--keyfile", str(place.folder / "key")),
         *("--static", f"/={place.folder / 'files'}", "apps:hello"),
     ]

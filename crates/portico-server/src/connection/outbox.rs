@@ -301,8 +301,9 @@ impl OutboxPart {
         }
     }
 
-    /// How much of the part can be sent at once without a disk, within one turn.
-    fn warm_bytes(&self) -> u64 {
+    /// How much of the part can be sent at once without a disk, within one turn. Not asked again where the client
+    /// does not take all of that.
+    fn warm_bytes(&mut self) -> u64 {
         let count = self.left.min(PART_TURN_BYTES);
         let OutboxSource::File(file) = &self.source else { return count };
         let Pages::WarmTo(end) = self.pages else { return 0 };
@@ -310,7 +311,9 @@ impl OutboxPart {
             return count;
         }
         let is_cold = |after: &u64| !is_in_memory(file, self.offset + after);
-        (0..count).step_by(PROBED_EVERY).find(is_cold).unwrap_or(count)
+        let count = (0..count).step_by(PROBED_EVERY).find(is_cold).unwrap_or(count);
+        self.pages = Pages::WarmTo(self.offset + count);
+        count
     }
 
     /// Sends up to one turn of the part. `Closed` also where a file has become shorter than was announced.
