@@ -172,7 +172,7 @@ const ORDERS: &[Order] = &[
         crate_name: "portico-proto",
         rows: &[
             &["date", "error", "grammar", "limits", "message", "path", "peer", "proxy", "queue", "status"],
-            &["added", "content", "singletons", "streams"],
+            &["added", "content", "script_path", "singletons", "streams"],
             &["event"],
             &["http1"],
             &["assemble", "gateway"],
