@@ -16,19 +16,29 @@ const FILE_BYTES_MAX: u64 = 64 << 20;
 /// # Errors
 /// They cannot be served, and why; one line.
 pub fn router(config: &Config) -> Result<EdgeRouter, String> {
-    let names_application = config.app.is_some() || config.paste.is_some();
-    build(config, &config.chdir.clone().unwrap_or_default(), names_application)
+    build(config, &config.chdir.clone().unwrap_or_default(), names_application(config))
 }
 
-/// The routes of a worker, which has an application and runs in `folder`; `None` where there are none.
+fn names_application(config: &Config) -> bool {
+    config.app.is_some() || config.paste.is_some()
+}
+
+/// The routes of a worker that runs in `folder`; `None` where there are none. `is_given`: the main application is there
+/// already, and no target of the configuration.
 ///
 /// # Errors
 /// They cannot be served, and why; one line.
-pub fn router_of_worker(config: &Config, folder: &Path) -> Result<Option<EdgeRouter>, String> {
+pub fn router_of_worker(
+    config: &Config,
+    folder: &Path,
+    is_given: bool,
+) -> Result<Option<EdgeRouter>, String> {
     if config.edge.routes.is_empty() && config.edge.error_pages.is_none() {
         return Ok(None);
     }
-    build(config, folder, true).map(Some)
+    // It has found an application where none is named, unless routes have enough of their own.
+    let has_main = config.edge.needs_main_application(is_given || names_application(config));
+    build(config, folder, has_main).map(Some)
 }
 
 fn build(config: &Config, folder: &Path, names_application: bool) -> Result<EdgeRouter, String> {
@@ -150,9 +160,9 @@ const UNSERVED: &str = "it can be checked and explained (portico check, portico 
 /// The first key of `route` that is not served yet.
 fn unserved_key(route: &Route) -> Option<&'static str> {
     let response = match &route.response {
-        Some(RouteResponse::Application(_)) => Some("app = \"module:attribute\""),
         Some(
             RouteResponse::MainApplication
+            | RouteResponse::Application(_)
             | RouteResponse::Files(_)
             | RouteResponse::Redirect { .. }
             | RouteResponse::Fixed { .. },

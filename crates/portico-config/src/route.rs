@@ -236,7 +236,63 @@ impl Default for EdgeSettings {
     }
 }
 
+impl EdgeSettings {
+    /// The applications that are mounted beside the main one, each once and with the first route that names it. Their
+    /// order is that in which they are numbered.
+    pub fn applications(&self) -> Vec<(&str, &Route)> {
+        let mut found: Vec<(&str, &Route)> = Vec::new();
+        for route in &self.routes {
+            if let Some(RouteResponse::Application(target)) = &route.response
+                && !found.iter().any(|(other, _)| other == target)
+            {
+                found.push((target, route));
+            }
+        }
+        found
+    }
+
+    /// Whether there is to be a main application; `is_named` where a command or setting names one. Where routes have
+    /// applications of their own, and leave nothing to the main one, none is looked for.
+    pub fn needs_main_application(&self, is_named: bool) -> bool {
+        // A route without a response of its own or around it has that of the main one; defaults for all have none.
+        let is_default = |route: &Route| {
+            route.hosts.is_empty()
+                && route.path == RoutePath::Any
+                && route.methods.is_empty()
+                && route.if_file.is_none()
+        };
+        let leaves_requests = |route: &Route| match &route.response {
+            _ if route.files.fallback == Some(Fallback::Application) => true,
+            Some(response) => *response == RouteResponse::MainApplication,
+            None => {
+                let mut others = self.routes.iter();
+                !is_default(route) && !others.any(|other| other.response.is_some() && other.contains(route))
+            }
+        };
+        is_named || self.applications().is_empty() || self.routes.iter().any(leaves_requests)
+    }
+}
+
 impl Route {
+    /// Where it applies, for people: `example.com/shop, GET`.
+    pub fn place(&self) -> String {
+        self.to_string()
+    }
+
+    /// Whether all requests of `other` are this one's as well, as far as that can be told without captures.
+    fn contains(&self, other: &Self) -> bool {
+        let hosts = self.hosts.is_empty()
+            || (!other.hosts.is_empty() && other.hosts.iter().all(|host| self.hosts.contains(host)));
+        let path = match (&self.path, &other.path) {
+            (RoutePath::Any, _) => true,
+            (RoutePath::Prefix(outer), RoutePath::Prefix(inner) | RoutePath::Exact(inner)) => inner
+                .strip_prefix(outer.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
+            _ => false,
+        };
+        hosts && path && self.methods.is_empty() && self.if_file.is_none()
+    }
+
     /// Whether `other` applies to exactly the same requests.
     pub(crate) fn is_same_place(&self, other: &Self) -> bool {
         let key = |route: &Self| {
@@ -330,5 +386,36 @@ impl fmt::Display for Route {
             write!(f, ", while {} is there", file.display())?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::with_environment;
+
+    #[test]
+    fn a_main_application_is_needed_where_something_is_left_to_it() {
+        for (routes, expected) in [
+            ("[]", true),
+            ("[{ path = '/', respond = 204 }]", true),
+            ("[{ path = '/a', app = 'a:app' }]", false),
+            ("[{ path = '/a', app = 'a:app' }, { headers = { A = '1' } }]", false),
+            ("[{ path = '/a', app = 'a:app' }, { path = '/a/b', limit = '5/s' }]", false),
+            ("[{ path = '/a', app = 'a:app' }, { exact = '/a/{x}', limit = '5/s' }]", false),
+            ("[{ path = '/a', app = 'a:app' }, { path = '/ab', limit = '5/s' }]", true),
+            ("[{ host = 'a.b', app = 'a:app' }, { path = '/a', limit = '5/s' }]", true),
+            ("[{ host = 'a.b', app = 'a:app' }, { host = 'a.b', path = '/a', limit = '5/s' }]", false),
+            ("[{ path = '/a', app = 'a:app' }, { path = '/b', app = true }]", true),
+            ("[{ path = '/a', app = 'a:app' }, { path = '/b', static = 'x' }]", false),
+            ("[{ path = '/a', app = 'a:app' }, { path = '/b', static = 'x', fallback = 'app' }]", true),
+        ] {
+            let edge = with_environment(&[("PORTICO_ROUTE", routes)], &[]).edge;
+            assert_eq!(edge.needs_main_application(false), expected, "{routes}");
+            assert!(edge.needs_main_application(true), "{routes}");
+        }
+        let routes = "[{ path = '/a', app = 'a:app' }, { path = '/b', app = 'b:app' }, { path = '/c', app = 'a:app' }]";
+        let edge = with_environment(&[("PORTICO_ROUTE", routes)], &[]).edge;
+        let targets: Vec<&str> = edge.applications().iter().map(|(target, _)| *target).collect();
+        assert_eq!(targets, ["a:app", "b:app"]);
     }
 }

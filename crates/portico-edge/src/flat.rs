@@ -30,9 +30,12 @@ pub struct FlatRoute {
     pub if_file: Option<PathBuf>,
     /// What responds.
     pub response: RouteResponse,
-    /// The path of the route that said so, which is SCRIPT_NAME of a mounted application and is taken off before
-    /// a file is looked for. Empty, or begins with `/` and does not end with it.
+    /// The path of the route that said so, which is taken off before a file is looked for. Empty, or begins with `/`
+    /// and does not end with it.
     pub mount: String,
+    /// The application that is called, where it is not the main one: of a route with files, that to which they fall
+    /// back.
+    pub application: Option<Arc<MountedApplication>>,
     /// The redirects that go before the response.
     pub redirects: Option<Arc<RedirectTable>>,
     /// The body of a fixed response.
@@ -71,6 +74,15 @@ pub struct FlatRoute {
     pub(crate) rewrite: Option<PathTemplate>,
     /// The routes that it is made of, itself first: numbers of those that the configuration has.
     pub(crate) chain: Vec<u32>,
+}
+
+/// An application other than the main one, and the path that it is mounted at.
+#[derive(Debug, PartialEq, Eq)]
+pub struct MountedApplication {
+    /// Its number among [`portico_config::EdgeSettings::applications`].
+    pub number: usize,
+    /// What of the path is SCRIPT_NAME, below `--root-path`. Empty, or begins with `/` and does not end with it.
+    pub path: String,
 }
 
 /// What a route does with files, all of it said.
@@ -249,15 +261,13 @@ pub(crate) fn flatten(
     host: Option<RouteHost>,
     error_pages: Option<&PathBuf>,
     loaded: &LoadedFiles,
+    applications: &[&str],
 ) -> FlatRoute {
     let links: Vec<(u32, &Route)> = chain.iter().map(|index| (*index, &routes[*index as usize])).collect();
     let own = links.first().map_or_else(Route::default, |(_, route)| (*route).clone());
     let responds = links.iter().find(|(_, route)| route.response.is_some());
     let response = responds.and_then(|(_, route)| route.response.clone());
-    let mount = match responds.map(|(_, route)| &route.path) {
-        Some(RoutePath::Prefix(path)) => path.clone(),
-        _ => String::new(),
-    };
+    let mount = responds.map(|(_, route)| prefix(route)).unwrap_or_default();
     let page = match &response {
         Some(RouteResponse::Fixed { page: Some(page), .. }) => loaded.pages.get(page).cloned(),
         _ => None,
@@ -279,7 +289,8 @@ pub(crate) fn flatten(
         methods: own.methods,
         if_file: own.if_file,
         response: response.unwrap_or(RouteResponse::MainApplication),
-        mount,
+        mount: mount.to_owned(),
+        application: mounted(&links, applications),
         redirects: redirects.and_then(|path| loaded.redirects.get(&path).cloned()),
         page,
         headers,
@@ -303,6 +314,26 @@ pub(crate) fn flatten(
         rewrite: first(&links, |route| route.rewrite.clone()).map(|text| PathTemplate::parse(&text)),
         chain,
     }
+}
+
+/// The path that a route's response is mounted at.
+fn prefix(route: &Route) -> &str {
+    match &route.path {
+        RoutePath::Prefix(path) => path,
+        RoutePath::Any | RoutePath::Exact(_) => "",
+    }
+}
+
+/// The application of the most specific route that has one, unless that is the main one.
+fn mounted(links: &[(u32, &Route)], applications: &[&str]) -> Option<Arc<MountedApplication>> {
+    let of_application = links.iter().find_map(|(_, route)| match &route.response {
+        Some(RouteResponse::MainApplication) => Some((None, *route)),
+        Some(RouteResponse::Application(target)) => Some((Some(target), *route)),
+        _ => None,
+    });
+    let (Some(target), route) = of_application? else { return None };
+    let number = applications.iter().position(|other| other == target)?;
+    Some(Arc::new(MountedApplication { number, path: prefix(route).to_owned() }))
 }
 
 fn flatten_files(links: &[&FileOptions]) -> FlatFiles {

@@ -23,6 +23,6 @@ mod trie;
 
 pub use decision::{Refusal, RouteAction};
 pub use explain::{explain, never_taken};
-pub use flat::FlatRoute;
+pub use flat::{FlatRoute, MountedApplication};
 pub use headers::HeaderPlan;
 pub use router::{EdgeRouter, RouteRequest};

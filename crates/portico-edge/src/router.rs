@@ -29,6 +29,8 @@ pub struct EdgeRouter {
     with_file: Vec<u32>,
     files: Vec<PathBuf>,
     is_idle: bool,
+    /// Whether there is a main application.
+    has_main: bool,
     names_hosts: bool,
     /// Whether hosts that no route names have anything that responds.
     serves_any_host: bool,
@@ -87,10 +89,27 @@ impl EdgeRouter {
     /// The route of a request and what responds to it. `present` says of each of [`EdgeRouter::watched_files`]
     /// whether it is there.
     pub fn decide(&self, request: &RouteRequest<'_>, present: &[bool]) -> RouteDecision<'_> {
+        self.decide_below(b"", request, present)
+    }
+
+    /// As [`EdgeRouter::decide`], for a request whose path stood below `prefix`: that is no matter of routes, but a
+    /// part of the whole path that redirects have in `{path}`. Empty, or without a slash at its end.
+    pub fn decide_below(
+        &self,
+        prefix: &[u8],
+        request: &RouteRequest<'_>,
+        present: &[bool],
+    ) -> RouteDecision<'_> {
         match self.route(request, present) {
             Ok((found, path)) => {
                 let route = self.flat(found.route);
-                RouteDecision { route, action: action(route, request, &path, &found.captures) }
+                let action = match &route.response {
+                    RouteResponse::MainApplication if !self.has_main => {
+                        RouteAction::Refuse(Refusal::NotFound)
+                    }
+                    _ => action(route, prefix, request, &path, &found.captures),
+                };
+                RouteDecision { route, action }
             }
             Err(refused) => {
                 RouteDecision { route: self.flat(refused.route), action: RouteAction::Refuse(refused.why) }
@@ -305,6 +324,7 @@ const SPELLING: &str = "the path as it was sent has another route than the path 
 
 fn action<'r>(
     route: &'r FlatRoute,
+    prefix: &[u8],
     request: &RouteRequest<'_>,
     path: &RequestPath<'_>,
     captures: &Captures,
@@ -331,7 +351,7 @@ fn action<'r>(
         }
         RouteResponse::Application(target) => RouteAction::Call(ApplicationCall {
             target: Some(target),
-            script_name: if rewritten.is_some() { "" } else { &route.mount },
+            script_name: script_name(&route.mount, rewritten.as_deref()),
             rewritten,
         }),
         RouteResponse::Files(folders) => {
@@ -340,12 +360,23 @@ fn action<'r>(
             RouteAction::Serve(FileLookup { folders, path })
         }
         RouteResponse::Redirect { status, .. } => {
-            let to = route.redirect.as_ref().map(|template| template.encoded(path.normal(), captures));
+            let whole = [prefix, path.normal()].concat();
+            let to = route.redirect.as_ref().map(|template| template.encoded(&whole, captures));
             let location = location(&to.unwrap_or_default(), request.query);
             RouteAction::Redirect { status: *status, location }
         }
         RouteResponse::Fixed { status, .. } => RouteAction::Respond { status: *status },
     }
+}
+
+/// What of the path is SCRIPT_NAME of an application that is mounted at `mount`. A rewritten path that does not
+/// lead there has none of it, as behind gateways.
+fn script_name<'r>(mount: &'r str, rewritten: Option<&[u8]>) -> &'r str {
+    let is_below = |path: &[u8]| {
+        let rest = path.strip_prefix(mount.as_bytes());
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+    };
+    if rewritten.is_none_or(is_below) { mount } else { "" }
 }
 
 #[cfg(test)]

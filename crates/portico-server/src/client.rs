@@ -8,6 +8,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use portico_edge::MountedApplication;
 use portico_net::{Server, TlsClient};
 use portico_proto::{Peer, RequestHead};
 
@@ -43,6 +44,8 @@ pub struct RequestContext {
     pub trusted: bool,
     /// What a believed proxy says about the client.
     pub forwarded: Option<Arc<Forwarded>>,
+    /// The application that its route chooses, where it is not the main one.
+    pub mounted: Option<Arc<MountedApplication>>,
 }
 
 impl RequestContext {

@@ -52,8 +52,13 @@ pub(crate) const ROUTE: Setting = Setting {
         two are equally specific, the server does not start. What a route does not say, it inherits from the \
         route that contains it, headers one by one. `portico route /shop` explains which route a request has.\
         \n\n\
-        Paths are compared decoded, without duplicate slashes and dots. A request whose path would choose \
-        another route as it was sent gets 400.",
+        Paths are compared decoded, without duplicate slashes and dots, below --root-path; the SCRIPT_NAME of a \
+        gateway is a part of them. A request whose path would choose another route as it was sent gets 400.\
+        \n\n\
+        An application of a route (`app = \"shop:app\"`) runs in the same processes and threads as the others and is \
+        imported with them. The route's path is its SCRIPT_NAME, the rest PATH_INFO. Django has one settings module \
+        in a process: two of its projects are refused. Where all requests have such a route, no main application is \
+        looked for; what no route takes gets 404.",
     ..BLANK
 };
 

@@ -45,11 +45,19 @@ impl EdgeRouter {
         }
         let loaded = load(&sources, settings.error_pages.as_deref(), files)?;
         let containers = Containers::of(&sources);
+        let applications: Vec<&str> = settings.applications().into_iter().map(|(target, _)| target).collect();
         let mut routes = Vec::new();
         for (index, source) in sources.iter().enumerate() {
             for host in hosts(source) {
                 let chain = containers.chain(index as u32, host.as_ref());
-                routes.push(flatten(&sources, chain, host, settings.error_pages.as_ref(), &loaded));
+                routes.push(flatten(
+                    &sources,
+                    chain,
+                    host,
+                    settings.error_pages.as_ref(),
+                    &loaded,
+                    &applications,
+                ));
             }
         }
         // The one for all else comes last.
@@ -67,6 +75,7 @@ impl EdgeRouter {
         let mut router = Self {
             names_hosts: routes.iter().any(|route| route.host.is_some()),
             is_idle: settings.routes.is_empty(),
+            has_main: settings.needs_main_application(names_application),
             sources,
             exact_hosts: HashMap::new(),
             hosts_below: HashMap::new(),

@@ -212,10 +212,12 @@ fn hosts_that_no_route_is_for_are_misdirected() {
     // An application that the command names, or a route for any host, is for the others.
     let named = EdgeRouter::build(&two, true, &mut read).unwrap();
     assert_eq!(outcome(&named, "GET", "@c.example/", &[]), "main");
-    for more in ["{ path = '/x', respond = 204 }", "{ host = 'c.example', auth = 'users' }"] {
+    for (more, expected) in
+        [("{ path = '/x', respond = 204 }", "404"), ("{ host = 'c.example', auth = 'users' }", "main")]
+    {
         let routes = settings(&format!("[{{ host = 'a.example', app = 'a:app' }}, {more}]"));
         let router = EdgeRouter::build(&routes, false, &mut read).unwrap();
-        assert_eq!(outcome(&router, "GET", "@d.example/", &[]), "main", "{more}");
+        assert_eq!(outcome(&router, "GET", "@d.example/", &[]), expected, "{more}");
     }
     let defaults = settings("[{ host = 'a.example', app = 'a:app' }, { headers = { A = '1' } }]");
     let router = EdgeRouter::build(&defaults, false, &mut read).unwrap();
@@ -294,13 +296,26 @@ fn a_redirect_never_leads_off_the_site_or_into_headers() {
 fn rewrites_change_the_path_once() {
     check(
         "[{ exact = '/v1/{rest...}', rewrite = '/v2/{rest}' }, { path = '/v2', app = 'two:app' }, \
+          { exact = '/v2/old/{id}', rewrite = '/v2/new/{id}' }, \
+          { exact = '/v2/away/{id}', rewrite = '/else/{id}' }, \
           { path = '/img', static = 'media', rewrite = '/images{path}' }]",
         &[
             ("/v1/a%20b", "main as /v2/a b"),
             ("/v2/x", "two:app /v2"),
+            ("/v2/old/7", "two:app /v2 as /v2/new/7"),
+            ("/v2/away/7", "two:app as /else/7"),
             ("/img/x.png", "media:/images/img/x.png"),
         ],
     );
+}
+
+#[test]
+fn a_redirect_has_what_stands_before_the_path() {
+    let router = router("[{ host = 'www.a.example', redirect = 'https://a.example{path}' }]");
+    for (prefix, location) in [("", "https://a.example/x"), ("/base", "https://a.example/base/x")] {
+        let action = router.decide_below(prefix.as_bytes(), &request("GET", "@www.a.example/x"), &[]).action;
+        assert_eq!(action, RouteAction::Redirect { status: 302, location: location.to_owned() });
+    }
 }
 
 #[test]

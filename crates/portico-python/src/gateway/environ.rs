@@ -124,6 +124,9 @@ impl Environs {
         if let Some(forwarded) = parts.request.forwarded.as_deref() {
             forwarded::apply(&environ, &settings.root_path, parts, forwarded)?;
         }
+        if let Some(mounted) = &parts.request.mounted {
+            set_mount(py, &environ, &mounted.path)?;
+        }
         Ok(environ)
     }
 
@@ -369,6 +372,23 @@ fn set_target(
         environ.set_item(intern!(py, "HTTP_HOST"), latin1(py, authority)?)?;
     }
     Ok(())
+}
+
+/// Divides the path anew, for an application that is mounted at `mount`. A path that was rewritten and does not lead
+/// there stays as it is.
+#[cold]
+fn set_mount(py: Python<'_>, environ: &Bound<'_, PyDict>, mount: &str) -> PyResult<()> {
+    let entry = |key| -> PyResult<String> {
+        environ.get_item(key)?.map_or_else(|| Ok(String::new()), |text| text.extract())
+    };
+    // As environ has it, a character for each byte.
+    let mount: String = mount.bytes().map(char::from).collect();
+    let path_info = entry(intern!(py, "PATH_INFO"))?;
+    let rest = path_info.strip_prefix(&mount).filter(|rest| rest.is_empty() || rest.starts_with('/'));
+    let Some(rest) = rest else { return Ok(()) };
+    let script_name = entry(intern!(py, "SCRIPT_NAME"))? + &mount;
+    environ.set_item(intern!(py, "SCRIPT_NAME"), script_name)?;
+    environ.set_item(intern!(py, "PATH_INFO"), rest)
 }
 
 fn method<'py>(py: Python<'py>, method: &[u8]) -> PyResult<Bound<'py, PyString>> {

@@ -25,7 +25,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use portico_config::Config;
-use portico_server::{Application, Reply, Request, Responder};
+use portico_server::{Application, Reply, Request, RequestContext, Responder};
 
 use environ::{Environs, Parts};
 use response::WsgiCall;
@@ -46,9 +46,11 @@ pub(crate) fn error_stream(py: Python<'_>) -> PyResult<Py<PyAny>> {
     Ok(Py::new(py, ErrorStream::default())?.into_any())
 }
 
-/// The gateway to one WSGI application: it builds environs, calls, and passes on what comes back.
+/// The gateway to WSGI applications: it builds environs, calls, and passes on what comes back.
 pub(crate) struct Gateway {
     application: Py<PyAny>,
+    /// Those that routes choose, by their numbers.
+    mounted: Vec<Py<PyAny>>,
     settings: GatewaySettings,
     config: Arc<Config>,
     /// Who in Python wants to know of each request.
@@ -71,13 +73,14 @@ struct GatewaySettings {
 }
 
 impl Gateway {
-    /// A gateway to `application`, a WSGI callable.
+    /// A gateway to `application`, a WSGI callable, and those that are `mounted` beside it.
     ///
     /// # Errors
     /// Out of memory only.
     pub(crate) fn new(
         py: Python<'_>,
         application: Py<PyAny>,
+        mounted: Vec<Py<PyAny>>,
         config: &Arc<Config>,
         observer: Option<Observer>,
     ) -> PyResult<Self> {
@@ -85,6 +88,7 @@ impl Gateway {
         register_streams(py)?;
         Ok(Self {
             application,
+            mounted,
             settings: GatewaySettings {
                 root_path: config.root_path.clone(),
                 multithread: config.threads > 1,
@@ -145,9 +149,10 @@ impl Gateway {
             environ.set_item(intern!(py, "gunicorn.socket"), own.callables.offer(py, key, &self.streams)?)?;
         }
         let call = WsgiCall { py, head, callables: &own.callables, sendfile: self.settings.sendfile };
+        let application = self.application_of(&context);
         match &self.observer {
-            None => drop(call.run(&self.application, &environ)),
-            Some(observer) => call.run_observed(&self.application, &environ, observer, begun)?,
+            None => drop(call.run(application, &environ)),
+            Some(observer) => call.run_observed(application, &environ, observer, begun)?,
         }
         drop(environ);
         if stream.is_some() {
@@ -166,6 +171,13 @@ impl Gateway {
 }
 
 impl Gateway {
+    /// The application that a request is for. The page that stands in for one that cannot be imported stands for all.
+    #[inline]
+    fn application_of(&self, request: &RequestContext) -> &Py<PyAny> {
+        let mounted = request.mounted.as_ref().and_then(|mounted| self.mounted.get(mounted.number));
+        mounted.unwrap_or(&self.application)
+    }
+
     /// The connections that the application has taken over.
     pub(crate) fn streams(&self) -> &Arc<Streams> {
         &self.streams

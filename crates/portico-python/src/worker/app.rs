@@ -16,12 +16,14 @@ use portico_config::conceal_arguments;
 use crate::error::{one_line, traceback};
 use crate::import_path;
 
-/// An application that was found and imported.
+/// An application that was found and imported, with those that are mounted beside it.
 pub(crate) struct Loaded {
     /// The WSGI callable.
     pub(crate) application: Py<PyAny>,
-    /// Its target, in full but for the arguments of a factory, which may be secret.
+    /// Its target, in full but for the arguments of a factory, which may be secret; with the others', for people.
     pub(crate) target: String,
+    /// The applications that routes choose, in the order in which the configuration numbers them.
+    pub(crate) mounted: Vec<Py<PyAny>>,
 }
 
 /// The reason for which there is no application to serve.
@@ -121,7 +123,7 @@ pub(crate) fn load(py: Python<'_>, target: &str) -> Result<Loaded, LoadError> {
         }
     };
     check_callable(&application, &target)?;
-    Ok(Loaded { application: application.unbind(), target })
+    Ok(Loaded { application: application.unbind(), target, mounted: Vec::new() })
 }
 
 /// Imports a module by its dotted name.

@@ -11,7 +11,7 @@ use super::app::{CALLABLE_NAMES, FACTORY_NAME, LoadError, Loaded, import, load};
 const FILES: [&str; 3] = ["wsgi.py", "app.py", "main.py"];
 
 /// Where the settings module of a Django project is named.
-const SETTINGS_VARIABLE: &str = "DJANGO_SETTINGS_MODULE";
+pub(crate) const SETTINGS_VARIABLE: &str = "DJANGO_SETTINGS_MODULE";
 
 /// Finds the application of `folder`, which is on `sys.path`, and says which it took.
 ///

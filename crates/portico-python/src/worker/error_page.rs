@@ -36,7 +36,11 @@ pub(crate) fn standing_in(py: Python<'_>, error: &LoadError) -> PyResult<Loaded>
         html: html(error, place.as_ref()).into_bytes(),
         text: format!("{}\n\n{text}\n", error.message).into_bytes(),
     };
-    Ok(Loaded { application: Py::new(py, page)?.into_any(), target: "the error page".to_owned() })
+    Ok(Loaded {
+        application: Py::new(py, page)?.into_any(),
+        target: "the error page".to_owned(),
+        mounted: Vec::new(),
+    })
 }
 
 #[pymethods]

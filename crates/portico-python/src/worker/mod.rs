@@ -18,6 +18,7 @@ mod host;
 mod identity;
 mod inspector;
 mod monitor;
+mod mounts;
 mod orders;
 mod paste;
 mod serving;
@@ -289,16 +290,19 @@ const TARGET_CHARS_MAX: usize = 200;
 
 fn find(py: Python<'_>, source: Source, config: &Config, folder: &Path) -> Result<Loaded, LoadError> {
     development::forget_hidden(py, config);
-    let found = match (source, &config.app) {
-        (Source::Callable(application), _) => {
+    let is_named = config.app.is_some() || config.paste.is_some();
+    let found = match source {
+        Source::Loaded(loaded) => Ok(loaded),
+        Source::Callable(application) => mounts::load(py, config, true, || {
             let target = application.bind(py).repr().map(|text| text.to_string_lossy().into_owned());
             let target = target.unwrap_or_default().chars().take(TARGET_CHARS_MAX).collect();
-            Ok(Loaded { application, target })
-        }
-        (Source::Loaded(loaded), _) => Ok(loaded),
-        (Source::Target, _) if let Some(paste) = &config.paste => paste::load(py, paste, config),
-        (Source::Target, Some(target)) => app::load(py, target),
-        (Source::Target, None) => discovery::discover(py, folder),
+            Ok(Loaded { application, target, mounted: Vec::new() })
+        }),
+        Source::Target => mounts::load(py, config, is_named, || match (&config.paste, &config.app) {
+            (Some(paste), _) => paste::load(py, paste, config),
+            (None, Some(target)) => app::load(py, target),
+            (None, None) => discovery::discover(py, folder),
+        }),
     };
     forked_children::end(py, found.as_ref().err().and_then(|error| error.cause.as_ref()), "its import");
     // It may have closed some, and the engine is about to open its own.

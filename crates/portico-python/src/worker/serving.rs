@@ -78,18 +78,20 @@ impl WorkerRun {
         let records = ThreadStatuses::new(place(config, context.as_deref())?);
         forked::withhold(py, &listeners)?;
         let folder = setup.folder.path();
-        let routes = read_routes(config, folder)?;
+        let routes = portico_cli::router_of_worker(config, folder, matches!(source, Source::Callable(_)));
+        let routes = routes.map_err(StartError::System)?;
+        let routes = routes.map(|router| Routes::new(router, folder, config, Instant::now()));
         // Before the application is imported: an import that hangs can be looked at.
         let stacks = install_stacks(py, stacks)?;
         let reloader = start_reloader(py, &setup, context.as_ref())?;
         let found = find(py, source, config, setup.folder.path());
-        let Loaded { application, target } = match &reloader {
+        let Loaded { application, target, mounted } = match &reloader {
             Some(reloader) => or_error_page(py, found, reloader, context.as_deref())?,
             None => found?,
         };
         let observer =
             context.as_deref().map(|context| context.loaded(py, &application)).transpose()?.flatten();
-        let gateway = Gateway::new(py, application, config, observer)?;
+        let gateway = Gateway::new(py, application, mounted, config, observer)?;
         let hub = Hub::of_application(py)?;
         let called = Called::new(gateway, hub.as_ref(), &records);
         let sharing = context.as_deref().map(WorkerContext::sharing);
@@ -138,13 +140,6 @@ impl WorkerRun {
         }
         result
     }
-}
-
-/// The configuration's routes, if there are any.
-fn read_routes(config: &Config, folder: &Path) -> Result<Option<Routes>, StartError> {
-    let router = portico_cli::router_of_worker(config, folder).map_err(StartError::System)?;
-    let cache = config.edge.static_cache_bytes;
-    Ok(router.map(|router| Routes::new(router, folder, cache, Instant::now())))
 }
 
 /// The caller of the application: threads, or greenlets of a hub.

@@ -67,7 +67,8 @@ impl Connection {
     #[inline]
     fn begin_exchange(&mut self, head: Box<RequestHead>, head_bytes: u32, sender: Sender) {
         let Sender { trusted, forwarded } = sender;
-        let request = RequestContext { head, client: Arc::clone(&self.client), trusted, forwarded };
+        let request =
+            RequestContext { head, client: Arc::clone(&self.client), trusted, forwarded, mounted: None };
         let mut exchange = RequestExchange::new(request, head_bytes);
         if let Some(moved) = self.moved.take() {
             exchange.handover_count = moved.handover_count;

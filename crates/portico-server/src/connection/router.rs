@@ -53,8 +53,10 @@ impl Routed {
     /// Whether the application gets another request than was sent.
     fn changes_request(&self) -> bool {
         self.reply.is_none()
-            && self.file.is_none()
-            && (self.rewritten.is_some() || !self.route.request_headers.is_empty())
+            && (self.file.is_none() || FileRequest::may_be_for_application(&self.route))
+            && (self.rewritten.is_some()
+                || self.route.application.is_some()
+                || !self.route.request_headers.is_empty())
     }
 }
 
@@ -130,6 +132,7 @@ impl Connection {
             if let Some(path) = routed.rewritten.take() {
                 rewrite(&mut request.head, &path);
             }
+            request.mounted.clone_from(&routed.route.application);
             set_request_headers(request, &routed.route.request_headers);
             exchange.head_bytes = u32::try_from(request.head.memory_bytes()).unwrap_or(u32::MAX);
         }
@@ -266,7 +269,8 @@ mod tests {
         let Ok(Some(Event::Head(head))) = event else { panic!("{request:?} is no head") };
         let listener = Arc::new(Server { protocol: WireProtocol::Redirect, ..Server::default() });
         let client = Client { peer: Peer::Unix, trusted: false, tls: None, destination: None, listener };
-        let context = RequestContext { head, client: Arc::new(client), trusted: false, forwarded: None };
+        let context =
+            RequestContext { head, client: Arc::new(client), trusted: false, forwarded: None, mounted: None };
         HttpsRedirect { port: port.map(str::to_owned) }.route(&context)
     }
 

@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use portico_config::RouteResponse;
+use portico_config::{Config, RouteResponse};
 use portico_edge::access::admits;
 use portico_edge::files::content_type;
 use portico_edge::{EdgeRouter, FlatRoute, Refusal, RouteAction, RouteRequest};
+use portico_proto::{ScriptPath, percent_decode, split_root_path};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 
@@ -32,6 +33,8 @@ pub struct Routes {
     pub(super) files: ServedFiles,
     /// A route has files for the application to name.
     pub(super) has_internal: bool,
+    /// `--root-path`, which is no matter of routes.
+    root_path: String,
     /// The files of `if_file`, in the router's order.
     watched: Vec<PathBuf>,
     present: Vec<bool>,
@@ -44,15 +47,16 @@ pub struct Routes {
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Routes {
-    /// The routes of `router`, whose relative paths begin at `folder`.
-    /// Small files of theirs are kept in memory, up to `cache_bytes_max`.
-    pub fn new(router: EdgeRouter, folder: &Path, cache_bytes_max: u64, now: Instant) -> Self {
-        let files: Vec<PathBuf> = router.watched_files().iter().map(|file| folder.join(file)).collect();
+    /// The routes of `router`, whose relative paths begin at `folder`. They are for paths below `--root-path`. Small
+    /// files of theirs are kept in memory, as far as `config` has room for them.
+    pub fn new(router: EdgeRouter, folder: &Path, config: &Config, now: Instant) -> Self {
+        let watched: Vec<PathBuf> = router.watched_files().iter().map(|file| folder.join(file)).collect();
         // At the start there is nobody who would have to wait.
-        let present = look(&files);
-        let served = ServedFiles::new(&router, folder, cache_bytes_max);
-        let has_internal = served.sites().iter().any(|site| site.route().internal);
-        Self { present, router, files: served, has_internal, watched: files, look_at: Some(now) }
+        let present = look(&watched);
+        let files = ServedFiles::new(&router, folder, config.edge.static_cache_bytes);
+        let has_internal = files.sites().iter().any(|site| site.route().internal);
+        let root_path = config.root_path.clone();
+        Self { present, router, files, has_internal, root_path, watched, look_at: Some(now) }
     }
 
     /// The route of requests of which nothing is known.
@@ -132,20 +136,38 @@ fn look_in_memory(files: &[PathBuf]) -> Option<Vec<bool>> {
     files.iter().map(is_there).collect()
 }
 
+impl Routes {
+    /// What stands before the path that routes are for, and that path: the one with which the main application would be
+    /// called, percent-encoded. Otherwise one could ask for what a route guards by a path that the application takes
+    /// for the guarded one. A gateway's own SCRIPT_NAME is a part of it, and its path is encoded anew: gateways rewrite
+    /// paths and leave the target as their client has sent it.
+    fn divided_path<'r>(&self, request: &'r RequestContext) -> (&'r [u8], Cow<'r, [u8]>) {
+        let head = &request.head;
+        if head.is_gateway() {
+            let path = ScriptPath::of(head, self.root_path.as_bytes());
+            return (b"", Cow::Owned(encoded(&path.whole()).into_bytes()));
+        }
+        let told = request.forwarded.as_deref().and_then(|forwarded| forwarded.script_name.as_deref());
+        let root_path = told.map_or(Cow::Borrowed(self.root_path.as_bytes()), percent_decode);
+        let (prefix, path) = split_root_path(head.path(), &root_path);
+        (prefix, Cow::Borrowed(path))
+    }
+}
+
 impl Router for Routes {
     fn route(&self, request: &RequestContext) -> Decision {
         if self.router.is_idle() {
             return Decision::Application; // There are pages for errors, and no route.
         }
         let head = &request.head;
-        let path = gateway_path(request).map_or(Cow::Borrowed(head.path()), Cow::Owned);
+        let (prefix, path) = self.divided_path(request);
         let asked = RouteRequest {
             method: head.method(),
             path: &path,
             query: Some(head.query()).filter(|query| !query.is_empty()),
             host: request.host(),
         };
-        let decision = self.router.decide(&asked, &self.present);
+        let decision = self.router.decide_below(prefix, &asked, &self.present);
         let route = decision.route;
         let refused = || Reply::Refused(403, "this is not for clients of this address".into());
         let mut routed = Routed { route: Arc::clone(route), reply: None, file: None, rewritten: None };
@@ -181,21 +203,6 @@ fn fixed(route: &FlatRoute, status: u16) -> Reply {
     };
     let content_type = content_type(name, &route.files.mime).into_owned();
     Reply::Fixed { status, page: route.page.clone(), content_type: content_type.into() }
-}
-
-/// The path that a gateway's application is called with, percent-encoded again; `None` where it tells the target
-/// alone. Gateways rewrite paths and leave the target as their client has sent it: the path that counts is that
-/// of the application.
-fn gateway_path(request: &RequestContext) -> Option<Vec<u8>> {
-    if !request.head.is_gateway() {
-        return None;
-    }
-    let path = request.head.variable(b"PATH_INFO").filter(|path| !path.is_empty())?;
-    let script = request.head.variable(b"SCRIPT_NAME").unwrap_or_default();
-    let script = script.strip_suffix(b"/").unwrap_or(script);
-    let below = path.strip_prefix(script).filter(|rest| rest.is_empty() || rest.starts_with(b"/"));
-    let before = if below.is_some() { &b""[..] } else { script };
-    Some(encoded(&[before, path].concat()).into_bytes())
 }
 
 /// The path, percent-encoded.

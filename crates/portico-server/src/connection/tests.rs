@@ -80,8 +80,8 @@ pub(super) fn routed_beside(
         None => Err(std::io::Error::from(std::io::ErrorKind::NotFound)),
     };
     let router = EdgeRouter::build(&resolved.config.edge, names_application, &mut read).unwrap();
-    fixture.context.routes =
-        Some(Box::new(Routes::new(router, Path::new("/"), 1 << 20, fixture.context.now)));
+    let routes = Routes::new(router, Path::new("/"), &resolved.config, fixture.context.now);
+    fixture.context.routes = Some(Box::new(routes));
     fixture
 }
 
