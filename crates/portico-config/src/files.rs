@@ -436,7 +436,8 @@ mod tests {
         assert_eq!(origins, [format!("{path}:1"), format!("{path}:4")]);
         assert!(routes[1].limit.is_some(), "an option adds to the route of the same place");
         let refused = resolve(&["--static", "/=y"]).unwrap_err().to_string();
-        assert!(refused.contains("--static /=y and the route for / both say what responds"), "{refused}");
+        let both = format!("--static /=y and {path}:1 both say what responds of the route for /; remove one");
+        assert!(refused.contains(&both), "{refused}");
         let shown = resolve(&[]).unwrap().show();
         assert!(shown.contains("route ") && shown.contains("static = \"x\""), "{shown}");
         assert!(crate::toml_file::read("", &shown, false).is_ok(), "what is shown can be read");

@@ -44,13 +44,16 @@ pub(crate) fn resolve(
                 }
                 Err(problem) => return Err(source.error(setting, &problem)),
             }
+            // Before the options that are short for routes: what ties with one of them is told by its line.
+            if *setting == settings::ROUTE {
+                settings::place_routes(&mut config, &raw);
+            }
             if let Some(why) = setting.value.ignores(&texts) {
                 warnings.push(format!("{} has no effect: {why}", source.naming(setting)));
             }
         }
         effective.push(Effective { setting, texts, source });
     }
-    settings::place_routes(&mut config, &raw);
     if let Some(mask) = config.system.umask.filter(|_| raw.said(&settings::SOCKET_MODE).is_none()) {
         config.socket_mode = 0o777 & !mask;
         let shown = effective.iter_mut().find(|it: &&mut Effective| *it.setting == settings::SOCKET_MODE);

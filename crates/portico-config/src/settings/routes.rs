@@ -348,11 +348,7 @@ fn merge(routes: &mut Vec<Route>, option: Route) -> Result<(), ParseError> {
     };
     let (origin, theirs) = (option.origin.clone(), other.origin.clone());
     other.absorb(option).map_err(|key| {
-        let theirs = match theirs {
-            RouteOrigin::Implied => format!("the route for {other}"),
-            theirs => theirs.to_string(),
-        };
-        format!("{origin} and {theirs} both say {key} of one route; remove one of them").into()
+        format!("{origin} and {theirs} both say {key} of the route for {other}; remove one of them").into()
     })
 }
 
