@@ -11,6 +11,7 @@ use portico_config::{
 };
 
 use crate::error_pages::ErrorPages;
+use crate::files::ImmutableNames;
 use crate::headers::HeaderPlan;
 use crate::pattern::PathTemplate;
 use crate::redirect::RedirectTable;
@@ -70,6 +71,8 @@ pub struct FlatRoute {
     pub internal: bool,
     /// What concerns files.
     pub files: FlatFiles,
+    /// The names of files that never change, by the manifests in the folders and by patterns.
+    pub immutable: Arc<ImmutableNames>,
     pub(crate) redirect: Option<PathTemplate>,
     pub(crate) rewrite: Option<PathTemplate>,
     /// The routes that it is made of, itself first: numbers of those that the configuration has.
@@ -310,6 +313,7 @@ pub(crate) fn flatten(
         intercept: first(&links, |route| route.intercept).unwrap_or(false),
         internal: first(&links, |route| route.internal).unwrap_or(false),
         files: flatten_files(&links.iter().map(|(_, route)| &route.files).collect::<Vec<_>>()),
+        immutable: Arc::default(),
         redirect,
         rewrite: first(&links, |route| route.rewrite.clone()).map(|text| PathTemplate::parse(&text)),
         chain,

@@ -34,6 +34,8 @@ pub struct EdgeRouter {
     names_hosts: bool,
     /// Whether hosts that no route names have anything that responds.
     serves_any_host: bool,
+    /// Manifests that are none.
+    unread: Vec<String>,
 }
 
 /// What of a request's head decides about its route.
@@ -69,6 +71,11 @@ impl EdgeRouter {
     /// them.
     pub fn watched_files(&self) -> &[PathBuf] {
         &self.files
+    }
+
+    /// The manifests of static files that could not be used, and why: a line each.
+    pub fn unread_manifests(&self) -> &[String] {
+        &self.unread
     }
 
     /// Whether every request is the application's, with nothing to be done about it.

@@ -132,7 +132,8 @@ const ORDERS: &[Order] = &[
         rows: &[
             &["access", "error_pages", "headers", "host", "limit", "path"],
             &["pattern", "redirect"],
-            &["files", "flat", "trie"],
+            &["files"],
+            &["flat", "trie"],
             &["decision"],
             &["router"],
             &["explain"],

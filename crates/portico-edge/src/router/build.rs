@@ -8,6 +8,7 @@ use portico_config::{EdgeSettings, Route, RouteHost, RoutePath, RouteResponse};
 
 use super::{EdgeRouter, RouteFiles};
 use crate::error_pages::ErrorPages;
+use crate::files::ImmutableNames;
 use crate::flat::{Containers, FlatRoute, LoadedFiles, flatten, hosts};
 use crate::host::RequestHost;
 use crate::pattern::{Segment, segments};
@@ -47,17 +48,14 @@ impl EdgeRouter {
         let containers = Containers::of(&sources);
         let applications: Vec<&str> = settings.applications().into_iter().map(|(target, _)| target).collect();
         let mut routes = Vec::new();
+        let mut manifests = Manifests::default();
         for (index, source) in sources.iter().enumerate() {
             for host in hosts(source) {
                 let chain = containers.chain(index as u32, host.as_ref());
-                routes.push(flatten(
-                    &sources,
-                    chain,
-                    host,
-                    settings.error_pages.as_ref(),
-                    &loaded,
-                    &applications,
-                ));
+                let mut route =
+                    flatten(&sources, chain, host, settings.error_pages.as_ref(), &loaded, &applications);
+                route.immutable = manifests.names(&route, files)?;
+                routes.push(route);
             }
         }
         // The one for all else comes last.
@@ -83,6 +81,7 @@ impl EdgeRouter {
             with_file: Vec::new(),
             files: Vec::new(),
             serves_any_host,
+            unread: manifests.unread,
             routes: routes.into_iter().map(Arc::new).collect(),
         };
         router.index();
@@ -176,6 +175,55 @@ fn load(
         }
     }
     Ok(loaded)
+}
+
+/// The names of files that never change, as builds have listed them in the folders that routes serve.
+#[derive(Default)]
+struct Manifests {
+    /// By folders and patterns: routes for several hosts have one list.
+    known: HashMap<(Vec<PathBuf>, Vec<String>), Arc<ImmutableNames>>,
+    /// Manifests that are none, and why; a line each.
+    unread: Vec<String>,
+}
+
+/// How a manifest is read.
+type ReadManifest = fn(&mut ImmutableNames, &[u8]) -> Result<usize, String>;
+
+/// Where Django's storage of hashed names and Vite put their manifests.
+const MANIFESTS: [(&str, ReadManifest); 2] =
+    [("staticfiles.json", ImmutableNames::add_django), (".vite/manifest.json", ImmutableNames::add_vite)];
+
+impl Manifests {
+    /// The names for a route.
+    fn names(
+        &mut self,
+        route: &FlatRoute,
+        files: &mut dyn RouteFiles,
+    ) -> Result<Arc<ImmutableNames>, RouteTableError> {
+        let RouteResponse::Files(folders) = &route.response else { return Ok(Arc::default()) };
+        let key = (folders.clone(), route.files.immutable.clone());
+        if let Some(names) = self.known.get(&key) {
+            return Ok(Arc::clone(names));
+        }
+        let mut names = ImmutableNames::default();
+        for pattern in &route.files.immutable {
+            let added = names.add_pattern(pattern);
+            added.map_err(|problem| RouteTableError(format!("{}: immutable: {problem}", route.origin)))?;
+        }
+        for (folder, (name, add)) in folders.iter().flat_map(|folder| MANIFESTS.map(|it| (folder, it))) {
+            let path = folder.join(name);
+            // Most folders have none. One that is wrong is no reason not to serve: it makes nothing immutable.
+            if let Ok(manifest) = files.read(&path)
+                && let Err(problem) = add(&mut names, &manifest)
+            {
+                let path = path.display();
+                self.unread.push(format!("{}: {path} lists no immutable files: {problem}", route.origin));
+            }
+        }
+        let names = Arc::new(names);
+        self.known.insert(key, Arc::clone(&names));
+        Ok(names)
+    }
 }
 
 /// Refuses routes that are equally specific for some request. Which stands first in a file never matters, so that

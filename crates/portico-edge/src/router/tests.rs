@@ -26,6 +26,9 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
         Some("redirects.txt") => Ok(b"/old /new 301\n/a%20b /c\n".to_vec()),
         Some("errors/404.html") => Ok(b"not here".to_vec()),
         Some("m.html") => Ok(b"<h1>soon</h1>".to_vec()),
+        Some("dist/staticfiles.json") => Ok(br#"{"paths": {"a.css": "a.1.css"}}"#.to_vec()),
+        Some("dist/.vite/manifest.json") => Ok(br#"{"a.ts": {"file": "assets/a-2.js"}}"#.to_vec()),
+        Some("old/staticfiles.json") => Ok(b"{}".to_vec()),
         Some("wrong.txt") => Ok(b"/old".to_vec()),
         _ => Err(io::Error::from(io::ErrorKind::NotFound)),
     }
@@ -316,6 +319,22 @@ fn a_redirect_has_what_stands_before_the_path() {
         let action = router.decide_below(prefix.as_bytes(), &request("GET", "@www.a.example/x"), &[]).action;
         assert_eq!(action, RouteAction::Redirect { status: 302, location: location.to_owned() });
     }
+}
+
+#[test]
+fn manifests_name_what_never_changes() {
+    let router = router(
+        "[{ path = '/s', static = ['dist', 'old'], immutable = ['/fonts/*'] }, \
+          { path = '/d', static = 'dist' }]",
+    );
+    let names = |path| router.decide(&request("GET", path), &[]).route.immutable.clone();
+    for path in ["/a.1.css", "/assets/a-2.js", "/fonts/x"] {
+        assert!(names("/s").has(path), "{path}");
+    }
+    assert!(names("/d").has("/a.1.css") && !names("/d").has("/fonts/x") && !names("/").has("/a.1.css"));
+    let [unread] = router.unread_manifests() else { panic!("{:?}", router.unread_manifests()) };
+    assert!(unread.ends_with("old/staticfiles.json lists no immutable files: it has no paths"), "{unread}");
+    assert!(problem("[{ path = '/s', static = 'dist', immutable = ['/a***'] }]").contains("is no pattern"));
 }
 
 #[test]
