@@ -26,9 +26,10 @@ pub use dev_cert::make as make_dev_cert;
 pub use hash_password::make as make_password_hash;
 pub use output::Output;
 pub use routes::{
-    explain as explain_route, refuse_unserved as refuse_unserved_routes, router, router_of_worker,
-    warnings as route_warnings,
+    check as check_routes, explain as explain_route, has_main as has_main_application,
+    refuse_unserved as refuse_unserved_routes, router, router_of_worker, warnings as route_warnings,
 };
+
 
 /// Lets this time pass, in which the operator may end the command: with what is returned then.
 pub type Pause<'a, E> = &'a mut dyn FnMut(Duration) -> Result<(), E>;

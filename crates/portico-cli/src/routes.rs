@@ -3,8 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use portico_config::{Config, Route, RouteHost, RouteQuestion, RouteResponse};
-use portico_edge::{EdgeRouter, RouteRequest, explain as explain_route, never_taken};
+use portico_config::{Config, EdgeSettings, Route, RouteHost, RouteQuestion, RouteResponse};
+use portico_edge::{EdgeRouter, RouteAction, RouteRequest, explain as explain_route, never_taken};
 
 use crate::output::Output;
 
@@ -16,7 +16,7 @@ const FILE_BYTES_MAX: u64 = 64 << 20;
 /// # Errors
 /// They cannot be served, and why; one line.
 pub fn router(config: &Config) -> Result<EdgeRouter, String> {
-    build(config, &config.chdir.clone().unwrap_or_default(), names_application(config))
+    build(config, &config.edge, &config.chdir.clone().unwrap_or_default(), names_application(config))
 }
 
 fn names_application(config: &Config) -> bool {
@@ -36,15 +36,52 @@ pub fn router_of_worker(
     if config.edge.routes.is_empty() && config.edge.error_pages.is_none() {
         return Ok(None);
     }
-    // It has found an application where none is named, unless routes have enough of their own.
-    let has_main = config.edge.needs_main_application(is_given || names_application(config));
-    build(config, folder, has_main).map(Some)
+    build(config, &config.edge, folder, has_main(config, is_given)).map(Some)
 }
 
-fn build(config: &Config, folder: &Path, names_application: bool) -> Result<EdgeRouter, String> {
-    refuse_exposed(config, folder)?;
+/// Whether a worker has a main application: it has found one where none is named, unless routes have enough of their
+/// own.
+pub fn has_main(config: &Config, is_given: bool) -> bool {
+    config.edge.needs_main_application(is_given || names_application(config))
+}
+
+/// Whether the routes of `config` can be served, for whoever starts a server or has it reload: before the old routes
+/// are given up. The files that they name count as far as the calling process `may_read` them; the workers, which
+/// may be another user's, read them all.
+///
+/// # Errors
+/// They cannot, and why; one line.
+pub fn check(config: &Config, may_read: &dyn Fn(&Path) -> bool) -> Result<(), String> {
+    let mut config = config.clone();
+    let folder = config.chdir.clone().unwrap_or_default();
+    let is_left = |path: &mut PathBuf| !may_read(&folder.join(path));
+    for route in &mut config.edge.routes {
+        route.redirects.take_if(is_left);
+        route.error_pages.take_if(is_left);
+        if let Some(RouteResponse::Fixed { page, .. }) = &mut route.response {
+            page.take_if(is_left);
+        }
+    }
+    config.edge.error_pages.take_if(is_left);
+    // Manifests, which a folder may have or not.
+    let mut read = |path: &Path| match may_read(&folder.join(path)) {
+        true => read_file(&folder.join(path)),
+        false => Err(io::ErrorKind::PermissionDenied.into()),
+    };
+    let built = EdgeRouter::build(&config.edge, names_application(&config), &mut read);
+    built.map(drop).map_err(|error| error.to_string())
+}
+
+/// Makes a router of routes whose relative paths begin at `folder`.
+pub(crate) fn build(
+    config: &Config,
+    edge: &EdgeSettings,
+    folder: &Path,
+    names_application: bool,
+) -> Result<EdgeRouter, String> {
+    refuse_exposed(config, edge, folder)?;
     let mut read = |path: &Path| read_file(&folder.join(path));
-    EdgeRouter::build(&config.edge, names_application, &mut read).map_err(|error| error.to_string())
+    EdgeRouter::build(edge, names_application, &mut read).map_err(|error| error.to_string())
 }
 
 fn read_file(path: &Path) -> io::Result<Vec<u8>> {
@@ -69,8 +106,16 @@ pub fn explain(config: &Config, question: &RouteQuestion) -> Output {
         query: question.query.as_deref().map(str::as_bytes),
         host: question.host.as_deref().map(str::as_bytes),
     };
-    Output::of(explain_route(&router, &request, &present))
+    let note = match router.decide(&request, &present).action {
+        RouteAction::Call(_) if config.edge.django_static && !config.reload => UNFOUND,
+        _ => "",
+    };
+    Output::of(explain_route(&router, &request, &present) + note)
 }
+
+/// What `portico route` cannot know: it imports no application.
+const UNFOUND: &str = "\nDjango's STATIC_ROOT and Flask's static folder get routes when the application is imported; \
+    portico check and the server's log tell which\n";
 
 fn is_there(folder: &Path, file: &PathBuf) -> bool {
     folder.join(file).exists()
@@ -79,6 +124,7 @@ fn is_there(folder: &Path, file: &PathBuf) -> bool {
 /// What an operator should know of routes that can be served all the same, a line each.
 pub fn warnings(router: &EdgeRouter, config: &Config) -> Vec<String> {
     let mut warnings = never_taken(router);
+    warnings.extend_from_slice(router.unread_manifests());
     for route in router.routes() {
         if let Some(RouteHost::Exact(host)) = &route.host
             && !config.allowed_hosts.allows(host.as_bytes(), 80)
@@ -103,18 +149,18 @@ pub fn refuse_unserved(config: &Config) -> Result<(), String> {
     let unserved = |route| Some((route, unserved_key(route)?));
     match config.edge.routes.iter().find_map(unserved) {
         Some((route, key)) => Err(format!("{}: {key}: {UNSERVED}", route.origin)),
-        None => refuse_exposed(config, &config.chdir.clone().unwrap_or_default()),
+        None => refuse_exposed(config, &config.edge, &config.chdir.clone().unwrap_or_default()),
     }
 }
 
 /// Refuses folders that would show the application's own files: its code, and often its passwords.
-fn refuse_exposed(config: &Config, folder: &Path) -> Result<(), String> {
+pub(crate) fn refuse_exposed(config: &Config, edge: &EdgeSettings, folder: &Path) -> Result<(), String> {
     let mounted = config.edge.routes.iter().filter_map(|route| match &route.response {
         Some(RouteResponse::Application(target)) => Some(target.as_str()),
         _ => None,
     });
     let applications: Vec<&str> = config.app.as_deref().into_iter().chain(mounted).collect();
-    for route in &config.edge.routes {
+    for route in &edge.routes {
         let Some(RouteResponse::Files(served)) = &route.response else { continue };
         for served in served.iter().map(|served| folder.join(served)) {
             let exposed = ["manage.py", ".git"].into_iter().map(PathBuf::from);

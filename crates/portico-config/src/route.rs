@@ -2,7 +2,7 @@
 //! portico-edge decides with them.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -248,6 +248,30 @@ impl EdgeSettings {
                 found.push((target, route));
             }
         }
+        found
+    }
+
+    /// What routes are read from: configuration files, and the files and folders that they name. Not those that are
+    /// served.
+    pub fn sources(&self) -> Vec<&Path> {
+        let mut found: Vec<&Path> = self.error_pages.as_deref().into_iter().collect();
+        for route in &self.routes {
+            let page = match &route.response {
+                Some(RouteResponse::Fixed { page, .. }) => page.as_deref(),
+                _ => None,
+            };
+            let origin = match &route.origin {
+                RouteOrigin::File { path, .. } => Some(Path::new(path)),
+                _ => None,
+            };
+            found.extend(
+                [origin, route.redirects.as_deref(), route.error_pages.as_deref(), page]
+                    .into_iter()
+                    .flatten(),
+            );
+        }
+        found.sort();
+        found.dedup();
         found
     }
 

@@ -66,6 +66,9 @@ const FOLDERS_MAX: usize = 4096;
 /// How often is looked where the kernel does not tell.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
+/// Where the configuration is looked for that is not named. It has routes, too.
+const CONFIGURATION_FILES: [&str; 2] = ["portico.toml", "pyproject.toml"];
+
 /// A folder with this file is a virtual environment.
 const VIRTUAL_ENVIRONMENT: &str = "pyvenv.cfg";
 
@@ -102,6 +105,10 @@ impl FileWatch {
         }
         for glob in &config.reload_watch.extra_files {
             watch.add_glob(&watch.root.join(glob))?;
+        }
+        let usual = CONFIGURATION_FILES.map(Path::new);
+        for source in config.edge.sources().into_iter().chain(usual) {
+            watch.add_source(source)?;
         }
         Ok((watch, WatchStop(stop)))
     }
@@ -250,6 +257,13 @@ impl FileWatch {
         }
         self.folders.insert(folder.to_owned());
         Ok(())
+    }
+
+    /// Watches what routes are read from.
+    fn add_source(&mut self, source: &Path) -> io::Result<()> {
+        let path = self.root.join(source);
+        let Some(text) = path.to_str() else { return Ok(()) };
+        self.add_glob(Path::new(&Pattern::escape(text)))
     }
 
     /// Watches what this glob, which is absolute, may match.

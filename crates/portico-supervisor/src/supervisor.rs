@@ -15,7 +15,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::control::ControlCommand;
 use crate::fork::Fork;
-use crate::host::{Host, ProcessRole};
+use crate::host::{Host, ProcessRole, ReloadError};
 use crate::notify::Notifier;
 use crate::process::{ChildProcess, adopt_orphans};
 use crate::scoreboard::{Scoreboard, SlotState, SupervisorField, SupervisorState, now_nanos, thread_count};
@@ -241,9 +241,21 @@ impl Supervisor {
         if self.scoreboard.state() == SupervisorState::Stopping {
             return true; // The machine says that it is too late.
         }
-        match self.host.reload() {
-            Ok(None) => {}
-            Ok(Some(config)) => {
+        match self.take_configuration() {
+            Ok(()) => true,
+            Err(why) => {
+                log::error!("reload failed; the old configuration and code keep serving: {why}");
+                self.end_reload(1, true);
+                false
+            }
+        }
+    }
+
+    /// Goes by the configuration as it is now, if that can be used.
+    fn take_configuration(&mut self) -> Result<(), ReloadError> {
+        match self.host.reload()? {
+            None => {}
+            Some(config) => {
                 if let Some(most) = self.state.replan(ProcessPlan::new(&config)) {
                     log::warn!(
                         "a reload cannot make room for {} workers: {most} are the most; start the server anew, or \
@@ -254,13 +266,8 @@ impl Supervisor {
                 self.ticks.follow(&config);
                 self.config = config;
             }
-            Err(why) => {
-                log::error!("reload failed; the old configuration and code keep serving: {why}");
-                self.end_reload(1, true);
-                return false;
-            }
         }
-        true
+        Ok(())
     }
 
     /// Tells systemd.

@@ -93,6 +93,7 @@ impl Configuration {
         }
         if let Parsed::Run(resolved) = &parsed {
             portico_cli::refuse_unserved_routes(&resolved.config).map_err(ConfigError::new)?;
+            reading.check_routes(&resolved.config)?;
         }
         let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
         let misspelt = misspelt_variables(names).into_iter().chain(self.files.warnings.iter().cloned());
@@ -144,6 +145,18 @@ impl ConfigurationReader<'_, '_> {
             }
         }
         Ok(())
+    }
+}
+
+impl ConfigurationReader<'_, '_> {
+    /// Whether the routes can be served: a worker that finds out would be no help to a reload, after which each worker
+    /// that dies is replaced by one with the new routes.
+    fn check_routes(&self, config: &Config) -> Result<(), ConfigError> {
+        let is_lesser = |user: &Account| is_lesser(self.py, user);
+        let guarded = self.guarded || config.system.user.as_ref().is_some_and(is_lesser);
+        // What root may not read, because others could have it read anything, the workers look at.
+        let may_read = |path: &Path| !guarded || matches!(exposure(path), Ok(None));
+        portico_cli::check_routes(config, &may_read).map_err(ConfigError::new)
     }
 }
 

@@ -14,6 +14,9 @@ use crate::scoreboard::{SlotField, SlotState, ThreadState, now_nanos};
 use crate::state::ENDED_BY_SIGNAL;
 use crate::state::{Child, SupervisorEvent};
 
+/// How the names of configuration files end that `--reload` watches. Of others that do so none is imported.
+const CONFIGURATION_END: &str = ".toml";
+
 impl Supervisor {
     /// Takes in what the processes say.
     pub(super) fn observe(&mut self) {
@@ -68,6 +71,11 @@ impl Supervisor {
             Report::Changed(file) => {
                 if let Some(slot) = slot_of(child) {
                     self.note_reload();
+                    if file.ends_with(CONFIGURATION_END)
+                        && let Err(why) = self.take_configuration()
+                    {
+                        log::error!("the old configuration counts on, {file} has a mistake: {why}");
+                    }
                     self.events.push_back(SupervisorEvent::Changed { slot, file });
                 }
             }
