@@ -2,13 +2,14 @@
 //!
 //! They read the scoreboard, send a signal and wait for what comes of it. No process that serves has to do
 //! anything for `status`; it works while every interpreter is held. Beside them are commands that need no server:
-//! `portico dev-cert`, `portico route`, `portico hash-password`.
+//! `portico dev-cert`, `portico route`, `portico maintenance`, `portico hash-password`.
 //!
 //! Knows no Python: whoever runs a command says how it waits ([`Pause`]), and prints its [`Output`].
 #![deny(unreachable_pub)]
 
 mod dev_cert;
 mod hash_password;
+mod maintenance;
 mod output;
 mod replacement;
 mod routes;
@@ -24,6 +25,7 @@ use portico_supervisor::{Scoreboard, SupervisorField, now_nanos};
 
 pub use dev_cert::make as make_dev_cert;
 pub use hash_password::make as make_password_hash;
+pub use maintenance::run as run_maintenance;
 pub use output::Output;
 pub use routes::{
     check as check_routes, explain as explain_route, has_main as has_main_application,

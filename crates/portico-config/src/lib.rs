@@ -76,6 +76,6 @@ pub use server_command::ServerCommand;
 pub use settings::{
     empty_list, file_names, is_hook, is_list, is_octal, is_repeatable, is_text, likely_file_name,
 };
-pub use task::{Printout, RouteQuestion};
+pub use task::{MaintenanceOrder, Printout, RouteQuestion};
 pub use telemetry::{Endpoint, StatsdSettings, SyslogSettings, SyslogTransport};
 pub use value::escaped;

@@ -18,7 +18,7 @@ use crate::server_command::{self, ServerCommand};
 use crate::setting::Setting;
 use crate::settings;
 use crate::systemd::SystemdSockets;
-use crate::task::{self, Printout, RouteQuestion, Task};
+use crate::task::{self, MaintenanceOrder, Printout, RouteQuestion, Task};
 
 /// The task of a command line, with all that is needed to do it. The program has nothing to read but this.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub enum Parsed {
     Print(Printout),
     /// To explain which route a request gets.
     Route(Box<Resolved>, RouteQuestion),
+    /// To turn routes with `if_file` on or off, or say which are on.
+    Maintenance(Box<Resolved>, MaintenanceOrder),
     /// To print a line for a file of users, with this name.
     HashPassword(Option<String>),
     /// To write a certificate for this machine into this folder.
@@ -104,6 +106,10 @@ pub(crate) fn parse_as(
         },
         Some(Task::Route(question)) => match settings_of(pid, args, env, files, running)? {
             Parsed::Run(resolved) => Ok(Parsed::Route(resolved, question)),
+            other => Ok(other),
+        },
+        Some(Task::Maintenance(order)) => match settings_of(pid, args, env, files, running)? {
+            Parsed::Run(resolved) => Ok(Parsed::Maintenance(resolved, order)),
             other => Ok(other),
         },
         Some(Task::HashPassword { user }) => Ok(Parsed::HashPassword(user)),

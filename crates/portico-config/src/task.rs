@@ -25,6 +25,8 @@ pub(crate) enum Task {
     DevCert { folder: PathBuf },
     /// Explain which route a request gets.
     Route(RouteQuestion),
+    /// Turn routes with `if_file` on or off, or say which are on.
+    Maintenance(MaintenanceOrder),
     /// Print a line for a file of users.
     HashPassword { user: Option<String> },
     /// Write portico.toml for another server's configuration file.
@@ -71,6 +73,16 @@ impl RouteQuestion {
     }
 }
 
+/// What `portico maintenance` is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MaintenanceOrder {
+    /// Whether the file is to be there; `None` only asks.
+    pub on: Option<bool>,
+    /// Which of the files that routes name with `if_file`, where there are several: as a route names it, or the last
+    /// part of that.
+    pub file: Option<PathBuf>,
+}
+
 /// The outcome of a command that prints or writes a file, with what its operator should see to. It is finished
 /// text: whoever prints it decides nothing but where.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -88,10 +100,11 @@ pub struct Printout {
 }
 
 /// Word, what follows it, and its line in the help.
-const TASKS: [(&str, &str, &str); 9] = [
+const TASKS: [(&str, &str, &str); 10] = [
     ("check", "[OPTIONS]", "Check settings, addresses and application; exit status 0 or 1"),
     ("config", "[--json] [OPTIONS]", "Print the value of each setting and who has set it"),
     ("route", "[METHOD] URL", "Explain which route a request gets, and why"),
+    ("maintenance", "on|off|status [FILE]", "Make or remove the file that a route with if_file waits for"),
     (
         "hash-password",
         "[USER]",
@@ -127,6 +140,7 @@ pub(crate) fn read(args: Vec<OsString>) -> Result<(Option<Task>, Vec<OsString>),
             _ => return Err("schema: nothing follows it; write portico schema".to_owned().into()),
         },
         "route" => return route(rest).map(|(task, rest)| (Some(task), rest)),
+        "maintenance" => return maintenance(rest).map(|(task, rest)| (Some(task), rest)),
         "hash-password" => hash_password(rest)?,
         "completions" => completions(rest)?,
         "migrate" => migrate(rest)?,
@@ -154,6 +168,19 @@ fn route(rest: &[OsString]) -> Result<(Task, Vec<OsString>), ParseError> {
         _ => return Err("route: name a URL; write portico route GET https://example.com/x".into()),
     };
     Ok((Task::Route(question), rest[used..].to_vec()))
+}
+
+/// What follows the file, or the order where none is named, are settings.
+fn maintenance(rest: &[OsString]) -> Result<(Task, Vec<OsString>), ParseError> {
+    let on = match rest.first().and_then(|word| word.to_str()) {
+        Some("on") => Some(true),
+        Some("off") => Some(false),
+        Some("status") => None,
+        _ => return Err("maintenance: write portico maintenance on, off or status".into()),
+    };
+    let file = rest.get(1).filter(|word| !is_option(word)).map(PathBuf::from);
+    let used = 1 + usize::from(file.is_some());
+    Ok((Task::Maintenance(MaintenanceOrder { on, file }), rest[used..].to_vec()))
 }
 
 fn hash_password(rest: &[OsString]) -> Result<Task, ParseError> {
@@ -203,7 +230,7 @@ pub(crate) fn words() -> impl Iterator<Item = (&'static str, &'static str)> {
 pub(crate) fn help() -> String {
     let mut text = "Commands:\n".to_owned();
     for (word, after, help) in TASKS {
-        text.push_str(&format!("  portico {:<27} {help}\n", format!("{word} {after}").trim_end()));
+        text.push_str(&format!("  portico {:<32} {help}\n", format!("{word} {after}").trim_end()));
     }
     text
 }
@@ -249,6 +276,12 @@ mod tests {
             &["-w2"],
         );
         check(&["route", "http://a?q"], question("GET", Some("a"), "", Some("q")), &[]);
+        let order = |on, file: Option<&str>| {
+            Some(Task::Maintenance(MaintenanceOrder { on, file: file.map(PathBuf::from) }))
+        };
+        check(&["maintenance", "on"], order(Some(true), None), &[]);
+        check(&["maintenance", "off", "x/DOWN", "-w2"], order(Some(false), Some("x/DOWN")), &["-w2"]);
+        check(&["maintenance", "status", "-c", "x"], order(None, None), &["-c", "x"]);
         check(&["hash-password"], Some(Task::HashPassword { user: None }), &[]);
         check(&["hash-password", "bob"], Some(Task::HashPassword { user: Some("bob".to_owned()) }), &[]);
         check(&["completions", "fish"], Some(Task::Completions(Shell::Fish)), &[]);
@@ -283,6 +316,9 @@ mod tests {
             (&["route", "GET"], "route: "),
             (&["route", "https:///x"], "route: "),
             (&["route", "/a b"], "route: "),
+            (&["maintenance"], "maintenance: "),
+            (&["maintenance", "--on"], "maintenance: "),
+            (&["maintenance", "ON"], "maintenance: "),
             (&["hash-password", "a:b"], "hash-password: "),
             (&["hash-password", "a", "b"], "hash-password: "),
             (&["schema", "x"], "schema: "),

@@ -84,7 +84,7 @@ const ORDERS: &[Order] = &[
         crate_name: "portico-cli",
         rows: &[
             &["output", "table"],
-            &["dev_cert", "hash_password", "replacement", "routes", "stacks", "status"],
+            &["dev_cert", "hash_password", "maintenance", "replacement", "routes", "stacks", "status"],
         ],
         strict: true,
     },

@@ -62,6 +62,9 @@ fn run_command(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<i32> {
         Ok(Parsed::Route(resolved, question)) => {
             tell(py, &portico_cli::explain_route(&resolved.config, &question))
         }
+        Ok(Parsed::Maintenance(resolved, order)) => {
+            tell(py, &portico_cli::run_maintenance(&resolved.config, &order))
+        }
         Ok(Parsed::Check(resolved)) => {
             let found = check::check(py, &resolved, configuration.start())?;
             for line in &found.wrong {
