@@ -14,6 +14,7 @@ mod output;
 mod replacement;
 mod routes;
 mod stacks;
+mod static_folders;
 mod status;
 mod table;
 
@@ -27,11 +28,13 @@ pub use dev_cert::make as make_dev_cert;
 pub use hash_password::make as make_password_hash;
 pub use maintenance::run as run_maintenance;
 pub use output::Output;
+pub use portico_edge::ApplicationFolder;
 pub use routes::{
     check as check_routes, explain as explain_route, has_main as has_main_application,
     refuse_unserved as refuse_unserved_routes, router, router_of_worker, warnings as route_warnings,
 };
 
+pub use static_folders::{RoutesWithFolders, router_with_folders};
 
 /// Lets this time pass, in which the operator may end the command: with what is returned then.
 pub type Pause<'a, E> = &'a mut dyn FnMut(Duration) -> Result<(), E>;

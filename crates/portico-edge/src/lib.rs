@@ -7,6 +7,7 @@
 #![deny(unreachable_pub)]
 
 pub mod access;
+mod application_files;
 mod decision;
 mod error_pages;
 mod explain;
@@ -21,6 +22,7 @@ mod redirect;
 mod router;
 mod trie;
 
+pub use application_files::{ApplicationFolder, with_folder};
 pub use decision::{Refusal, RouteAction};
 pub use explain::{explain, never_taken};
 pub use flat::{FlatRoute, MountedApplication};

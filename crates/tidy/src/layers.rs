@@ -85,6 +85,7 @@ const ORDERS: &[Order] = &[
         rows: &[
             &["output", "table"],
             &["dev_cert", "hash_password", "maintenance", "replacement", "routes", "stacks", "status"],
+            &["static_folders"],
         ],
         strict: true,
     },
@@ -136,7 +137,7 @@ const ORDERS: &[Order] = &[
             &["flat", "trie"],
             &["decision"],
             &["router"],
-            &["explain"],
+            &["application_files", "explain"],
         ],
         strict: true,
     },

@@ -245,7 +245,13 @@ pub(crate) const DJANGO_STATIC: Setting = Setting {
     default: "true",
     help: "Do not serve Django's STATIC_ROOT, nor Flask's folder of static files",
     details: "By default they are served where the application has them and no route of yours covers their \
-        path, except in Django's DEBUG. A line in the log says which folder is served.",
+        path: the path of STATIC_URL, or that of Flask's folder, below the path of the application. A line in the log \
+        says which folder is served. A file that is not there is asked of the application. What \
+        `staticfiles.json` or `.vite/manifest.json` lists never changes; clients keep it for a year. A route of yours \
+        for the same path that has no response says how they are served: max_age, headers.\n\n\
+        They are left to the application under --reload, in DEBUG, where STATIC_URL is of another host, and where \
+        WhiteNoise serves them. So are those of a Flask application with `before_request` functions, which may \
+        guard them.",
     ..BLANK
 };
 

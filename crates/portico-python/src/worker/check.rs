@@ -12,7 +12,9 @@ use portico_os::Folder;
 use portico_worker::{WorkerSetup, no_upload_folder};
 
 use super::identity::Identity;
-use super::{Source, StartError, add_supervisors_folders, enter_folder, environment, find, put_on_path};
+use super::{
+    Source, StartError, add_supervisors_folders, enter_folder, environment, find, put_on_path, static_folders,
+};
 use crate::error::{one_line, text_of};
 use crate::import_path;
 
@@ -81,7 +83,12 @@ pub(crate) fn check(py: Python<'_>, resolved: &Resolved, start: Option<&Folder>)
     import_path::restore(py)?;
     put_on_path(py, config, folder.path())?;
     match find(py, Source::Target, config, folder.path()) {
-        Ok(loaded) => found.right.push(format!("The application is {}", loaded.target)),
+        Ok(loaded) => {
+            found.right.push(format!("The application is {}", loaded.target));
+            let tell = |line: &str| found.right.push(line.to_owned());
+            // What is wrong with the routes themselves has been said above.
+            let _ = static_folders::router(py, config, folder.path(), false, &loaded, tell);
+        }
         Err(error) if error.interrupted => {
             py.check_signals()?;
             found.wrong.push("interrupted while the application was imported".to_owned());

@@ -23,6 +23,7 @@ mod orders;
 mod paste;
 mod serving;
 mod signals;
+mod static_folders;
 mod switching;
 mod template;
 mod threads;

@@ -29,7 +29,7 @@ use super::orders::Orders;
 use super::signals::{Signals, ignore_at_end};
 use super::threads::Threads;
 use super::watch::{self, Stuck, Watching, close};
-use super::{Source, StartError, find, forked, system};
+use super::{Source, StartError, find, forked, static_folders, system};
 use crate::conf::{access_observer, reopen_loggers};
 use crate::error::{one_line, traceback};
 use crate::fork::{exit_now, flush_output};
@@ -77,18 +77,11 @@ impl WorkerRun {
         let reopener = access_log.as_ref().and_then(AccessLog::reopener);
         let records = ThreadStatuses::new(place(config, context.as_deref())?);
         forked::withhold(py, &listeners)?;
-        let folder = setup.folder.path();
-        let routes = portico_cli::router_of_worker(config, folder, matches!(source, Source::Callable(_)));
-        let routes = routes.map_err(StartError::System)?;
-        let routes = routes.map(|router| Routes::new(router, folder, config, Instant::now()));
         // Before the application is imported: an import that hangs can be looked at.
         let stacks = install_stacks(py, stacks)?;
         let reloader = start_reloader(py, &setup, context.as_ref())?;
-        let found = find(py, source, config, setup.folder.path());
-        let Loaded { application, target, mounted } = match &reloader {
-            Some(reloader) => or_error_page(py, found, reloader, context.as_deref())?,
-            None => found?,
-        };
+        let (loaded, routes) = load(py, &setup, source, reloader.as_ref(), context.as_deref())?;
+        let Loaded { application, target, mounted } = loaded;
         let observer =
             context.as_deref().map(|context| context.loaded(py, &application)).transpose()?.flatten();
         let gateway = Gateway::new(py, application, mounted, config, observer)?;
@@ -140,6 +133,42 @@ impl WorkerRun {
         }
         result
     }
+}
+
+/// Imports the applications, and makes the routes. A mistake in these shows before the import, which may take long.
+fn load(
+    py: Python<'_>,
+    setup: &WorkerSetup,
+    source: Source,
+    reloader: Option<&Reloader>,
+    context: Option<&WorkerContext>,
+) -> Result<(Loaded, Option<Routes>), StartError> {
+    let (config, folder) = (&*setup.config, setup.folder.path());
+    let is_given = matches!(source, Source::Callable(_));
+    let routes = portico_cli::router_of_worker(config, folder, is_given);
+    let mistake = routes.as_ref().err().cloned();
+    let (loaded, router) = match (reloader, mistake) {
+        (None, Some(mistake)) => return Err(StartError::System(mistake)),
+        (None, None) => {
+            let loaded = find(py, source, config, folder)?;
+            let is_first = context.is_none_or(|context| context.slot() == 0);
+            let tell = |line: &str| log::log!(if is_first { Level::Info } else { Level::Debug }, "{line}");
+            let routes = static_folders::router(py, config, folder, is_given, &loaded, tell);
+            (loaded, routes.map_err(StartError::System)?.router)
+        }
+        // A file that routes name is mended as code is.
+        (Some(reloader), mistake) => {
+            let found = match mistake {
+                None => find(py, source, config, folder),
+                Some(mistake) => Err(LoadError::usage(mistake)),
+            };
+            (or_error_page(py, found, reloader, context)?, routes.unwrap_or_default())
+        }
+    };
+    for line in router.iter().flat_map(|router| router.unread_manifests()) {
+        log::warn!("{line}");
+    }
+    Ok((loaded, router.map(|router| Routes::new(router, folder, config, Instant::now()))))
 }
 
 /// The caller of the application: threads, or greenlets of a hub.

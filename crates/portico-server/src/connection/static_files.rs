@@ -82,7 +82,8 @@ impl ServedFiles {
         for route in router.routes() {
             let RouteResponse::Files(folders) = &route.response else { continue };
             by_route.push((place(route), sites.len() as u32));
-            sites.push(Arc::new(FileSite::new(Arc::clone(route), folders, base, immutable(route))));
+            let names = ImmutableNames::clone(&route.immutable);
+            sites.push(Arc::new(FileSite::new(Arc::clone(route), folders, base, names)));
         }
         by_route.sort_unstable();
         let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
@@ -145,17 +146,6 @@ pub(super) const FILE_METHODS: [&str; 3] = ["GET", "HEAD", "OPTIONS"];
 
 fn place(route: &FlatRoute) -> usize {
     std::ptr::from_ref(route).addr()
-}
-
-/// The names whose content never changes, as the route says.
-fn immutable(route: &FlatRoute) -> ImmutableNames {
-    let mut names = ImmutableNames::default();
-    for pattern in &route.files.immutable {
-        if let Err(problem) = names.add_pattern(pattern) {
-            log::warn!("{}: immutable: {problem}", route.origin);
-        }
-    }
-    names
 }
 
 impl FileRequest {
