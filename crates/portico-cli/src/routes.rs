@@ -23,8 +23,8 @@ fn names_application(config: &Config) -> bool {
     config.app.is_some() || config.paste.is_some()
 }
 
-/// The routes of a worker that runs in `folder`; `None` where there are none. `is_given`: the main application is there
-/// already, and no target of the configuration.
+/// The routes of a worker that runs in `folder`; `None` where there are none. `is_given`: the main application is
+/// there already, and no target of the configuration.
 ///
 /// # Errors
 /// They cannot be served, and why; one line.
@@ -39,15 +39,15 @@ pub fn router_of_worker(
     build(config, &config.edge, folder, has_main(config, is_given)).map(Some)
 }
 
-/// Whether a worker has a main application: it has found one where none is named, unless routes have enough of their
-/// own.
+/// Whether a worker has a main application: it has found one where none is named, unless routes have enough of
+/// their own.
 pub fn has_main(config: &Config, is_given: bool) -> bool {
     config.edge.needs_main_application(is_given || names_application(config))
 }
 
-/// Whether the routes of `config` can be served, for whoever starts a server or has it reload: before the old routes
-/// are given up. The files that they name count as far as the calling process `may_read` them; the workers, which
-/// may be another user's, read them all.
+/// Whether the routes of `config` can be served, for whoever starts a server or has it reload: before the old
+/// routes are given up. The files that they name count as far as the calling process `may_read` them; the workers,
+/// which may be another user's, read them all.
 ///
 /// # Errors
 /// They cannot, and why; one line.
@@ -114,8 +114,8 @@ pub fn explain(config: &Config, question: &RouteQuestion) -> Output {
 }
 
 /// What `portico route` cannot know: it imports no application.
-const UNFOUND: &str = "\nDjango's STATIC_ROOT and Flask's static folder get routes when the application is imported; \
-    portico check and the server's log tell which\n";
+const UNFOUND: &str = "\nDjango's STATIC_ROOT and Flask's static folder get routes when the application is \
+    imported; portico check and the server's log tell which\n";
 
 fn is_there(folder: &Path, file: &PathBuf) -> bool {
     folder.join(file).exists()

@@ -237,8 +237,8 @@ impl Default for EdgeSettings {
 }
 
 impl EdgeSettings {
-    /// The applications that are mounted beside the main one, each once and with the first route that names it. Their
-    /// order is that in which they are numbered.
+    /// The applications that are mounted beside the main one, each once and with the first route that names it.
+    /// Their order is that in which they are numbered.
     pub fn applications(&self) -> Vec<(&str, &Route)> {
         let mut found: Vec<(&str, &Route)> = Vec::new();
         for route in &self.routes {
@@ -251,8 +251,8 @@ impl EdgeSettings {
         found
     }
 
-    /// What routes are read from: configuration files, and the files and folders that they name. Not those that are
-    /// served.
+    /// What routes are read from: configuration files, and the files and folders that they name. Not those that
+    /// are served.
     pub fn sources(&self) -> Vec<&Path> {
         let mut found: Vec<&Path> = self.error_pages.as_deref().into_iter().collect();
         for route in &self.routes {
@@ -275,8 +275,8 @@ impl EdgeSettings {
         found
     }
 
-    /// Whether there is to be a main application; `is_named` where a command or setting names one. Where routes have
-    /// applications of their own, and leave nothing to the main one, none is looked for.
+    /// Whether there is to be a main application; `is_named` where a command or setting names one. Where routes
+    /// have applications of their own, and leave nothing to the main one, none is looked for.
     pub fn needs_main_application(&self, is_named: bool) -> bool {
         // A route without a response of its own or around it has that of the main one; defaults for all have none.
         let is_default = |route: &Route| {
@@ -437,7 +437,8 @@ mod tests {
             assert_eq!(edge.needs_main_application(false), expected, "{routes}");
             assert!(edge.needs_main_application(true), "{routes}");
         }
-        let routes = "[{ path = '/a', app = 'a:app' }, { path = '/b', app = 'b:app' }, { path = '/c', app = 'a:app' }]";
+        let routes = "[{ path = '/a', app = 'a:app' }, { path = '/b', app = 'b:app' }, \
+                       { path = '/c', app = 'a:app' }]";
         let edge = with_environment(&[("PORTICO_ROUTE", routes)], &[]).edge;
         let targets: Vec<&str> = edge.applications().iter().map(|(target, _)| *target).collect();
         assert_eq!(targets, ["a:app", "b:app"]);

@@ -78,8 +78,8 @@ impl RouteQuestion {
 pub struct MaintenanceOrder {
     /// Whether the file is to be there; `None` only asks.
     pub on: Option<bool>,
-    /// Which of the files that routes name with `if_file`, where there are several: as a route names it, or the last
-    /// part of that.
+    /// Which of the files that routes name with `if_file`, where there are several: as a route names it, or the
+    /// last part of that.
     pub file: Option<PathBuf>,
 }
 

@@ -1,4 +1,5 @@
-//! Routes for folders of static files that applications have set up themselves: Django's STATIC_ROOT, Flask's folder.
+//! Routes for folders of static files that applications have set up themselves: Django's STATIC_ROOT, Flask's
+//! folder.
 //!
 //! They are routes like others, but they give way: where a route of the operator responds, none is made.
 

@@ -31,11 +31,11 @@ pub struct FlatRoute {
     pub if_file: Option<PathBuf>,
     /// What responds.
     pub response: RouteResponse,
-    /// The path of the route that said so, which is taken off before a file is looked for. Empty, or begins with `/`
-    /// and does not end with it.
+    /// The path of the route that said so, which is taken off before a file is looked for. Empty, or begins with
+    /// `/` and does not end with it.
     pub mount: String,
-    /// The application that is called, where it is not the main one: of a route with files, that to which they fall
-    /// back.
+    /// The application that is called, where it is not the main one: of a route with files, that to which they
+    /// fall back.
     pub application: Option<Arc<MountedApplication>>,
     /// The redirects that go before the response.
     pub redirects: Option<Arc<RedirectTable>>,

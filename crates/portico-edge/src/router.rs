@@ -99,8 +99,8 @@ impl EdgeRouter {
         self.decide_below(b"", request, present)
     }
 
-    /// As [`EdgeRouter::decide`], for a request whose path stood below `prefix`: that is no matter of routes, but a
-    /// part of the whole path that redirects have in `{path}`. Empty, or without a slash at its end.
+    /// As [`EdgeRouter::decide`], for a request whose path stood below `prefix`: that is no matter of routes, but
+    /// a part of the whole path that redirects have in `{path}`. Empty, or without a slash at its end.
     pub fn decide_below(
         &self,
         prefix: &[u8],

@@ -53,8 +53,8 @@ impl<'a> ScriptPath<'a> {
         Self { script_name, path_info, is_told: true }
     }
 
-    /// The path that routes are for: what the application is called with, with the gateway's own SCRIPT_NAME before
-    /// it. `root_path` is no part of it.
+    /// The path that routes are for: what the application is called with, with the gateway's own SCRIPT_NAME
+    /// before it. `root_path` is no part of it.
     pub fn whole(&self) -> Cow<'_, [u8]> {
         match self.is_told {
             true => Cow::Owned([&*self.script_name, &*self.path_info].concat()),
@@ -62,8 +62,8 @@ impl<'a> ScriptPath<'a> {
         }
     }
 
-    /// Divides the path anew, for an application that is mounted at `mount` of the whole path. One that does not lead
-    /// there, because it was rewritten, stays as it is.
+    /// Divides the path anew, for an application that is mounted at `mount` of the whole path. One that does not
+    /// lead there, because it was rewritten, stays as it is.
     pub fn mount(&mut self, mount: &[u8]) {
         let whole = self.whole().into_owned();
         let rest = whole.strip_prefix(mount).filter(|rest| rest.is_empty() || rest.starts_with(b"/"));
@@ -143,14 +143,14 @@ mod tests {
     fn a_mount_adds_up_with_what_stands_before_it() {
         for (script_name, path_info, is_told, mount, expected) in [
             ("", "/shop/x", false, "/shop", ["/shop/x", "/shop", "/x"]),
-            ("/root", "/shop", false, "/shop", ["/shop", "/root/shop", ""]),
+            ("/top", "/shop", false, "/shop", ["/shop", "/top/shop", ""]),
             ("/shop", "/shop/x", false, "/shop", ["/shop/x", "/shop/shop", "/x"]),
             ("/base", "/shop/x", true, "/base/shop", ["/base/shop/x", "/base/shop", "/x"]),
             ("/shop", "/x", true, "/shop", ["/shop/x", "/shop", "/x"]),
             ("/shop/a", "/x", true, "/shop", ["/shop/a/x", "/shop", "/a/x"]),
-            ("/root", "/other", false, "/shop", ["/other", "/root", "/other"]),
+            ("/top", "/other", false, "/shop", ["/other", "/top", "/other"]),
             ("", "/shopping", false, "/shop", ["/shopping", "", "/shopping"]),
-            ("/root", "/x", false, "", ["/x", "/root", "/x"]),
+            ("/top", "/x", false, "", ["/x", "/top", "/x"]),
         ] {
             assert_eq!(
                 divided(script_name, path_info, is_told, mount),

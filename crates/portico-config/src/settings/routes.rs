@@ -55,10 +55,10 @@ pub(crate) const ROUTE: Setting = Setting {
         Paths are compared decoded, without duplicate slashes and dots, below --root-path; the SCRIPT_NAME of a \
         gateway is a part of them. A request whose path would choose another route as it was sent gets 400.\
         \n\n\
-        An application of a route (`app = \"shop:app\"`) runs in the same processes and threads as the others and is \
-        imported with them. The route's path is its SCRIPT_NAME, the rest PATH_INFO. Django has one settings module \
-        in a process: two of its projects are refused. Where all requests have such a route, no main application is \
-        looked for; what no route takes gets 404.",
+        An application of a route (`app = \"shop:app\"`) runs in the same processes and threads as the others and \
+        is imported with them. The route's path is its SCRIPT_NAME, the rest PATH_INFO. Django has one settings \
+        module in a process: two of its projects are refused. Where all requests have such a route, no main \
+        application is looked for; what no route takes gets 404.",
     ..BLANK
 };
 
@@ -245,10 +245,10 @@ pub(crate) const DJANGO_STATIC: Setting = Setting {
     default: "true",
     help: "Do not serve Django's STATIC_ROOT, nor Flask's folder of static files",
     details: "By default they are served where the application has them and no route of yours covers their \
-        path: the path of STATIC_URL, or that of Flask's folder, below the path of the application. A line in the log \
-        says which folder is served. A file that is not there is asked of the application. What \
-        `staticfiles.json` or `.vite/manifest.json` lists never changes; clients keep it for a year. A route of yours \
-        for the same path that has no response says how they are served: max_age, headers.\n\n\
+        path: the path of STATIC_URL, or that of Flask's folder, below the path of the application. A line in the \
+        log says which folder is served. A file that is not there is asked of the application. What \
+        `staticfiles.json` or `.vite/manifest.json` lists never changes; clients keep it for a year. A route of \
+        yours for the same path that has no response says how they are served: max_age, headers.\n\n\
         They are left to the application under --reload, in DEBUG, where STATIC_URL is of another host, and where \
         WhiteNoise serves them. So are those of a Flask application with `before_request` functions, which may \
         guard them.",

@@ -374,8 +374,8 @@ fn set_target(
     Ok(())
 }
 
-/// Divides the path anew, for an application that is mounted at `mount`. A path that was rewritten and does not lead
-/// there stays as it is.
+/// Divides the path anew, for an application that is mounted at `mount`. A path that was rewritten and does not
+/// lead there stays as it is.
 #[cold]
 fn set_mount(py: Python<'_>, environ: &Bound<'_, PyDict>, mount: &str) -> PyResult<()> {
     let entry = |key| -> PyResult<String> {

@@ -171,7 +171,8 @@ impl Gateway {
 }
 
 impl Gateway {
-    /// The application that a request is for. The page that stands in for one that cannot be imported stands for all.
+    /// The application that a request is for. The page that stands in for one that cannot be imported stands for
+    /// all.
     #[inline]
     fn application_of(&self, request: &RequestContext) -> &Py<PyAny> {
         let mounted = request.mounted.as_ref().and_then(|mounted| self.mounted.get(mounted.number));

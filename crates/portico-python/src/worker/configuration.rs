@@ -149,8 +149,8 @@ impl ConfigurationReader<'_, '_> {
 }
 
 impl ConfigurationReader<'_, '_> {
-    /// Whether the routes can be served: a worker that finds out would be no help to a reload, after which each worker
-    /// that dies is replaced by one with the new routes.
+    /// Whether the routes can be served: a worker that finds out would be no help to a reload, after which each
+    /// worker that dies is replaced by one with the new routes.
     fn check_routes(&self, config: &Config) -> Result<(), ConfigError> {
         let is_lesser = |user: &Account| is_lesser(self.py, user);
         let guarded = self.guarded || config.system.user.as_ref().is_some_and(is_lesser);

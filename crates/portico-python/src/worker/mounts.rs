@@ -1,8 +1,8 @@
 //! The applications of a process: the main one, and those that routes choose beside it.
 //!
-//! All are imported when the worker starts, so that a mistake in one shows there and not at its first request. They
-//! share threads and queue, and everything else that Python has once for a process; what cannot be shared, Django's
-//! settings, is refused.
+//! All are imported when the worker starts, so that a mistake in one shows there and not at its first request.
+//! They share threads and queue, and everything else that Python has once for a process; what cannot be shared,
+//! Django's settings, is refused.
 
 use pyo3::prelude::*;
 
@@ -11,7 +11,8 @@ use portico_config::{Config, conceal_arguments};
 use super::app::{self, LoadError, Loaded};
 use super::discovery::SETTINGS_VARIABLE;
 
-/// Imports the main application by `main`, unless routes have enough of their own, and then those that routes name.
+/// Imports the main application by `main`, unless routes have enough of their own, and then those that routes
+/// name.
 ///
 /// # Errors
 /// One cannot be imported, and which route names it; two need different settings of Django.
@@ -52,9 +53,9 @@ pub(crate) fn load(
 
 /// Which settings module Django has in this process, and for which application.
 ///
-/// A project's wsgi.py names its module where none is named yet: the second project of a process would silently run
-/// with the settings, the database and the secret key of the first. So the name is taken out of the environment before
-/// another application is imported, unless the operator has set it.
+/// A project's wsgi.py names its module where none is named yet: the second project of a process would silently
+/// run with the settings, the database and the secret key of the first. So the name is taken out of the
+/// environment before another application is imported, unless the operator has set it.
 struct DjangoSettings<'py> {
     /// `os.environ`
     environ: Bound<'py, PyAny>,
@@ -119,9 +120,9 @@ impl SettingsModule {
     fn told(&self, other: &str, name: &str) -> String {
         let Self { name: first, of } = self;
         format!(
-            "{other} is a Django project with the settings {name}, and {of} has {first}; Django takes one settings \
-             module in a process. Serve one of the projects by a portico of its own, and have the proxy in front of \
-             both choose by path"
+            "{other} is a Django project with the settings {name}, and {of} has {first}; Django takes one \
+             settings module in a process. Serve one of the projects by a portico of its own, and have the proxy \
+             in front of both choose by path"
         )
     }
 }

@@ -135,7 +135,8 @@ impl WorkerRun {
     }
 }
 
-/// Imports the applications, and makes the routes. A mistake in these shows before the import, which may take long.
+/// Imports the applications, and makes the routes. A mistake in these shows before the import, which may take
+/// long.
 fn load(
     py: Python<'_>,
     setup: &WorkerSetup,

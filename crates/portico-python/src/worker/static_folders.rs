@@ -1,5 +1,5 @@
-//! Folders of static files that applications have set up themselves, Django's STATIC_ROOT and Flask's folder: found
-//! after the import, and served without a setting.
+//! Folders of static files that applications have set up themselves, Django's STATIC_ROOT and Flask's folder:
+//! found after the import, and served without a setting.
 //!
 //! What there is, `portico._static_folders` finds; which routes come of it, portico-edge decides.
 

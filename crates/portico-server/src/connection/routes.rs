@@ -47,8 +47,8 @@ pub struct Routes {
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Routes {
-    /// The routes of `router`, whose relative paths begin at `folder`. They are for paths below `--root-path`. Small
-    /// files of theirs are kept in memory, as far as `config` has room for them.
+    /// The routes of `router`, whose relative paths begin at `folder`. They are for paths below `--root-path`.
+    /// Small files of theirs are kept in memory, as far as `config` has room for them.
     pub fn new(router: EdgeRouter, folder: &Path, config: &Config, now: Instant) -> Self {
         let watched: Vec<PathBuf> = router.watched_files().iter().map(|file| folder.join(file)).collect();
         // At the start there is nobody who would have to wait.
@@ -137,10 +137,10 @@ fn look_in_memory(files: &[PathBuf]) -> Option<Vec<bool>> {
 }
 
 impl Routes {
-    /// What stands before the path that routes are for, and that path: the one with which the main application would be
-    /// called, percent-encoded. Otherwise one could ask for what a route guards by a path that the application takes
-    /// for the guarded one. A gateway's own SCRIPT_NAME is a part of it, and its path is encoded anew: gateways rewrite
-    /// paths and leave the target as their client has sent it.
+    /// What stands before the path that routes are for, and that path: the one with which the main application
+    /// would be called, percent-encoded. Otherwise one could ask for what a route guards by a path that the
+    /// application takes for the guarded one. A gateway's own SCRIPT_NAME is a part of it, and its path is encoded
+    /// anew: gateways rewrite paths and leave the target as their client has sent it.
     fn divided_path<'r>(&self, request: &'r RequestContext) -> (&'r [u8], Cow<'r, [u8]>) {
         let head = &request.head;
         if head.is_gateway() {
