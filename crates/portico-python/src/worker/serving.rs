@@ -1,7 +1,6 @@
 //! The life of a worker process: import the application, start the engine and its threads, warm up, accept, wait
 //! for what ends it (`orders.rs` has that), stop.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
