@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
+use toml::Value as Toml;
+
 use crate::resolved::Config;
+use crate::route_table;
 use crate::setting::Setting;
 use crate::settings;
 use crate::typed::typed;
@@ -12,11 +15,23 @@ use crate::typed::typed;
 #[derive(Debug, Default)]
 pub(crate) struct MigrationDraft {
     said: Vec<(&'static Setting, Vec<String>)>,
+    routes: Vec<MigratedRoute>,
     /// What its operator has to see to, a line each.
     pub notes: Vec<String>,
     /// Why it is not what the other file said, or nothing that Portico would take, a line each.
     pub problems: Vec<String>,
 }
+
+/// A route that is to be written: its keys with their values, and where the other file says so.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct MigratedRoute {
+    /// File and line.
+    pub place: String,
+    entries: Vec<(&'static str, Toml)>,
+}
+
+/// Keys that say where a route applies. Routes that are the same in all of them are one.
+const PLACE_KEYS: [&str; 5] = ["host", "path", "exact", "methods", "if_file"];
 
 /// Whether these are texts of a setting that names a folder which this machine does not have: it is migrated on
 /// another one.
@@ -45,7 +60,27 @@ impl MigrationDraft {
         self.said.iter().any(|(other, _)| *other == setting)
     }
 
-    /// The settings in the order of the help, as TOML.
+    /// Adds a route, or what it says to the one of the same place. What Portico says against it is noted.
+    pub(crate) fn add_route(&mut self, route: MigratedRoute) {
+        let Some(other) = self.routes.iter_mut().find(|other| other.is_same_place(&route)) else {
+            return self.routes.push(route);
+        };
+        if let Err(key) = other.absorb(&route) {
+            self.problems
+                .push(format!("{}: left out, {} says {key} of the same route too", route.place, other.place));
+        }
+    }
+
+    /// Looks at the routes as Portico will read them. To be called when all are there.
+    pub(crate) fn check_routes(&mut self) {
+        for route in &self.routes {
+            if let Err(problem) = route_table::read_text(&Toml::Table(route.table()).to_string()) {
+                self.problems.push(format!("{}: written as a route, but {problem}", route.place));
+            }
+        }
+    }
+
+    /// The settings in the order of the help and the routes behind them, as TOML.
     pub(crate) fn text(&self) -> String {
         let mut page = String::new();
         for setting in settings::all() {
@@ -54,6 +89,74 @@ impl MigrationDraft {
                 page.push_str(&format!("{} = {value}\n", setting.name));
             }
         }
+        for route in &self.routes {
+            let place = route.place.rsplit('/').next().unwrap_or_default();
+            page.push_str(&format!("\n[[route]]  # {place}\n"));
+            for (key, value) in route.in_order() {
+                page.push_str(&format!("{key} = {value}\n"));
+            }
+        }
         page
+    }
+}
+
+impl MigratedRoute {
+    pub(crate) fn at(place: &str) -> Self {
+        Self { place: place.to_owned(), entries: Vec::new() }
+    }
+
+    /// Says a key, in place of what was said of it before.
+    pub(crate) fn set(&mut self, key: &'static str, value: impl Into<Toml>) {
+        self.entries.retain(|(other, _)| *other != key);
+        self.entries.push((key, value.into()));
+    }
+
+    /// Says what becomes of a header: a text, or false to take it out.
+    pub(crate) fn set_header(&mut self, name: &str, value: impl Into<Toml>) {
+        let mut headers = match self.get("headers") {
+            Some(Toml::Table(headers)) => headers.clone(),
+            _ => toml::Table::new(),
+        };
+        headers.insert(name.to_owned(), value.into());
+        self.set("headers", headers);
+    }
+
+    pub(crate) fn get(&self, key: &str) -> Option<&Toml> {
+        self.entries.iter().find(|(other, _)| *other == key).map(|(_, value)| value)
+    }
+
+    fn is_same_place(&self, other: &Self) -> bool {
+        PLACE_KEYS.iter().all(|key| self.get(key) == other.get(key))
+    }
+
+    /// Takes what `other` says.
+    ///
+    /// # Errors
+    /// The key of which both say different things.
+    fn absorb(&mut self, other: &Self) -> Result<(), &'static str> {
+        for (key, value) in &other.entries {
+            match (self.get(key), value) {
+                (None, value) => self.set(key, value.clone()),
+                (Some(own), value) if own == value => {}
+                (Some(Toml::Table(own)), Toml::Table(theirs))
+                    if theirs.iter().all(|(name, value)| own.get(name).is_none_or(|own| own == value)) =>
+                {
+                    let both: toml::Table = own.clone().into_iter().chain(theirs.clone()).collect();
+                    self.set(key, both);
+                }
+                _ => return Err(key),
+            }
+        }
+        Ok(())
+    }
+
+    /// The keys in the order of the reference.
+    fn in_order(&self) -> impl Iterator<Item = (&'static str, &Toml)> {
+        let keys = route_table::KEYS.iter().map(|key| key.name);
+        keys.filter_map(|key| Some((key, self.get(key)?)))
+    }
+
+    fn table(&self) -> toml::Table {
+        self.entries.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect()
     }
 }

@@ -24,6 +24,7 @@ mod hosts;
 mod migrate;
 mod misspelt;
 mod parse;
+mod path_regex;
 mod preset;
 mod proxies;
 mod raw;

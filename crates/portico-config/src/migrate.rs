@@ -36,6 +36,7 @@ pub(crate) fn migrate(
         let files = files.ok_or_else(|| ConfigError::new("migrate: there is nothing to run Python with"))?;
         draft.take_gunicorn(&name, files.evaluate(&PythonFile::Path(from.into()))?);
     }
+    draft.check_routes();
     let text = format!("# Written by `portico migrate {name}`.\n{}", draft.text());
     let shown = to.as_deref().unwrap_or(Path::new("portico.toml")).display().to_string();
     if draft.problems.is_empty() {

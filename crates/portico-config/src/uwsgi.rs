@@ -2,6 +2,7 @@
 //! reads them.
 
 mod ini;
+mod routing;
 
 use crate::draft::MigrationDraft;
 use crate::setting::Setting;
@@ -82,6 +83,14 @@ const SAME: &[(&str, Option<&Setting>)] = &[
     ("cheaper-initial", None),
     ("cheaper-algo", None),
     ("cheaper-step", None),
+    ("static-gzip", None),
+    ("static-gzip-all", None),
+    ("static-gzip-dir", None),
+    ("static-gzip-prefix", None),
+    ("static-gzip-ext", None),
+    ("static-gzip-suffix", None),
+    ("static-cache-paths", None),
+    ("fileserve-mode", None),
 ];
 
 /// Options that have no setting here, and what to do instead.
@@ -89,44 +98,19 @@ const INSTEAD: &[(&[&str], &str)] = &[
     (&["home", "virtualenv", "venv", "pyhome"], "run the portico of that environment: its bin/portico"),
     (
         &[
-            "static-map",
-            "static-map2",
-            "static-index",
-            "static-expires",
-            "static-expires-uri",
-            "static-expires-type",
-            "static-gzip",
-            "static-gzip-all",
-            "static-safe",
-            "static-skip-ext",
-            "check-static",
-            "check-static-docroot",
-            "fileserve-mode",
-        ],
-        "it is to come with the edge; until then let nginx serve files, or WhiteNoise in the application",
-    ),
-    (
-        &[
-            "add-header",
-            "del-header",
             "response-header",
-            "route",
-            "route-host",
-            "route-uri",
             "route-qs",
             "route-if",
             "route-if-not",
-            "route-run",
             "route-label",
             "route-remote-addr",
             "route-user-agent",
             "final-route",
             "error-route",
             "response-route",
-            "http-to-https",
             "collect-header",
         ],
-        "it is to come with the edge; until then let nginx do it, or middleware in the application",
+        "a route has no such condition; `portico help route` lists those that it has, or use middleware",
     ),
     (&["offload-threads"], "it is not needed: slow clients take no thread"),
     (
@@ -198,6 +182,7 @@ impl MigrationDraft {
                 self.problems.push(format!("{place}: left out, it is not known what {unknown} stands for"));
             }
         }
+        self.take_routes(&ini);
         self.take_defaults(&ini);
     }
 
@@ -276,6 +261,7 @@ impl MigrationDraft {
             "logto" | "logto2" => say(&settings::ERROR_LOGFILE, value.to_owned()),
             "logger" | "req-logger" | "log-req" => self.take_logger(option, place),
             "disable-logging" => {}
+            name if routing::takes(name) => {} // All together, when all are known.
             "py-autoreload" if is_false(value) => {}
             "py-autoreload" => say(&settings::RELOAD, "true".to_owned()),
             "ini-paste" | "paste" | "ini-paste-logged" => {
@@ -463,7 +449,7 @@ mod tests {
     #[test]
     fn what_has_none_is_noted_with_its_line() {
         let (text, notes) = migrated(
-            "[uwsgi]\nsocket = :3031\nworkers = 2\nstatic-map = /s=/srv\nmule\ncron = 1\n\
+            "[uwsgi]\nsocket = :3031\nworkers = 2\nstatic-safe = /srv\nmule\ncron = 1\n\
              stats = :1\nnonsense = 1\n",
         );
         assert_eq!(
@@ -472,7 +458,7 @@ mod tests {
         );
         for note in [
             "u.ini:2: socket: only 127.0.0.1 and ::1 may speak uwsgi there",
-            "u.ini:4: static-map: it is to come with the edge",
+            "u.ini:4: static-safe: left out, links",
             "u.ini:5: mule: run it as a service",
             "u.ini:6: cron: use cron",
             "u.ini:7: stats: ask with",

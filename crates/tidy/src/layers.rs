@@ -97,6 +97,7 @@ const ORDERS: &[Order] = &[
                 "access_log_format",
                 "ciphers",
                 "hosts",
+                "path_regex",
                 "proxies",
                 "route",
                 "server_command",
