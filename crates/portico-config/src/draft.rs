@@ -125,6 +125,11 @@ impl MigratedRoute {
         self.entries.iter().find(|(other, _)| *other == key).map(|(_, value)| value)
     }
 
+    /// Whether it says more than where it applies.
+    pub(crate) fn says_something(&self) -> bool {
+        self.entries.iter().any(|(key, _)| !PLACE_KEYS.contains(key))
+    }
+
     fn is_same_place(&self, other: &Self) -> bool {
         PLACE_KEYS.iter().all(|key| self.get(key) == other.get(key))
     }

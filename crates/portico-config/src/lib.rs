@@ -23,6 +23,7 @@ mod gunicorn;
 mod hosts;
 mod migrate;
 mod misspelt;
+mod nginx;
 mod parse;
 mod path_regex;
 mod preset;

@@ -13,9 +13,10 @@ use crate::resolved::Config;
 use crate::setting::{Area, ValueType};
 use crate::systemd::SystemdSockets;
 use crate::task::Printout;
-use crate::{settings, toml_file, uwsgi};
+use crate::{nginx, settings, toml_file, uwsgi};
 
-/// Writes portico.toml for the file `from`: uWSGI's if it ends in `.ini`, else gunicorn's.
+/// Writes portico.toml for the file `from`: uWSGI's if it ends in `.ini`, nginx's if it is written so, else
+/// gunicorn's.
 ///
 /// # Errors
 /// The file cannot be read.
@@ -27,11 +28,16 @@ pub(crate) fn migrate(
 ) -> Result<Printout, ConfigError> {
     let name = from.display().to_string();
     let mut draft = MigrationDraft::default();
-    if from.extension().is_some_and(|extension| extension == "ini") {
-        let text = fs::read_to_string(from).map_err(|error| {
+    let ends_in = |ending: &str| from.extension().is_some_and(|extension| extension == ending);
+    let read = || {
+        fs::read_to_string(from).map_err(|error| {
             ConfigError::new(format!("migrate: {name} cannot be read: {error}; name another"))
-        })?;
-        draft.take_uwsgi(uwsgi::Ini::read(&text, from, env));
+        })
+    };
+    if ends_in("ini") {
+        draft.take_uwsgi(uwsgi::Ini::read(&read()?, from, env));
+    } else if ends_in("conf") || (!ends_in("py") && read().is_ok_and(|text| nginx::is_configuration(&text))) {
+        draft.take_nginx(&read()?, from);
     } else {
         let files = files.ok_or_else(|| ConfigError::new("migrate: there is nothing to run Python with"))?;
         draft.take_gunicorn(&name, files.evaluate(&PythonFile::Path(from.into()))?);

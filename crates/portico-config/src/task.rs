@@ -111,7 +111,7 @@ const TASKS: [(&str, &str, &str); 10] = [
         "Print a line for a file of users (--auth), for a password that is asked for",
     ),
     ("help", "SETTING", "Print all there is to know of one setting"),
-    ("migrate", "FILE [-o FILE]", "Write portico.toml for a gunicorn.conf.py or a uwsgi.ini"),
+    ("migrate", "FILE [-o FILE]", "Write portico.toml for a gunicorn.conf.py, uwsgi.ini or nginx.conf"),
     ("dev-cert", "[FOLDER]", "Write a certificate for localhost, to try https:// with"),
     ("completions", "SHELL", "Print completions for bash, zsh or fish"),
     ("schema", "", "Print the JSON Schema of portico.toml"),

@@ -123,7 +123,7 @@ const ORDERS: &[Order] = &[
                 "typed",
             ],
             &["cli", "draft", "files", "reload", "schema", "show", "systemd"],
-            &["resolve", "uwsgi"],
+            &["nginx", "resolve", "uwsgi"],
             &["migrate"],
             &["parse"],
         ],

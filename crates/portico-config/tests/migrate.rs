@@ -1,4 +1,5 @@
-//! `portico migrate` on files of the kinds that public projects have: each `uwsgi/NAME.ini` and what it becomes.
+//! `portico migrate` on files of the kinds that public projects have: each `uwsgi/NAME.ini` and `nginx/NAME.conf`, and
+//! what it becomes.
 #![expect(clippy::panic, reason = "a test may")]
 
 use std::ffi::OsString;
@@ -16,12 +17,18 @@ fn variable(name: &str) -> Option<OsString> {
 
 #[test]
 fn each_becomes_what_stands_beside_it_and_what_is_lost_is_said() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/uwsgi");
+    for (kind, ending, least) in [("uwsgi", "ini", 12), ("nginx", "conf", 9)] {
+        check(kind, ending, least);
+    }
+}
+
+fn check(kind: &str, ending: &str, least: usize) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(kind);
     let cpus = std::thread::available_parallelism().unwrap().to_string();
     let files = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|it| it == "ini")).collect();
+    let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|it| it == ending)).collect();
     files.sort();
-    assert!(files.len() >= 12, "{}", files.len());
+    assert!(files.len() >= least, "{}", files.len());
     for path in files {
         let expected = fs::read_to_string(path.with_extension("expected")).unwrap().replace("CPUS", &cpus);
         let (told, text): (Vec<&str>, Vec<&str>) = expected.lines().partition(|line| line.starts_with("# "));

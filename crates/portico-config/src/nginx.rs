@@ -1,0 +1,166 @@
+//! nginx's configuration for `portico migrate`: `server` and `location` as routes, as far as they are one of ours.
+//! Every directive that becomes nothing is named with its line.
+//!
+//! nginx has one block that counts for each request, Portico one route. But a location has nothing of the location
+//! around whose path it lies, while a route has all that the route around it says: so each location is worked out
+//! with what `server` and `http` say (`location.rs`), and written is what differs from the route around it
+//! (`routes.rs`).
+
+mod include;
+mod known;
+mod listen;
+mod location;
+mod routes;
+mod syntax;
+mod values;
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+
+use crate::draft::MigrationDraft;
+use crate::settings;
+use known::{Known, known};
+use syntax::Directive;
+
+/// What holds for all servers of a configuration.
+struct Site<'d> {
+    /// The directives of `http`, or those of the file where it has no such block.
+    http: Vec<&'d Directive>,
+    /// Names or addresses of what is taken for the application.
+    application: Option<String>,
+}
+
+/// Directives that pass a request on to what may be a WSGI application.
+const PASSES: [&str; 3] = ["proxy_pass", "uwsgi_pass", "scgi_pass"];
+
+/// Those that do not.
+const OTHER_PASSES: [&str; 3] = ["fastcgi_pass", "grpc_pass", "memcached_pass"];
+
+/// Whether a text is such a configuration: it has a block that only nginx has.
+pub(crate) fn is_configuration(text: &str) -> bool {
+    let blocks = ["http", "server", "location", "upstream", "events"];
+    syntax::parse(text, "").is_ok_and(|directives| {
+        directives.iter().any(|it| it.block.is_some() && blocks.contains(&it.name.as_str()))
+    })
+}
+
+impl MigrationDraft {
+    /// Takes the servers of a file.
+    pub(crate) fn take_nginx(&mut self, text: &str, path: &Path) {
+        let file = path.display().to_string();
+        let directives = match syntax::parse(text, &file) {
+            Ok(directives) => include::expand(directives, path, self),
+            Err(problem) => return self.problems.push(problem),
+        };
+        let mut needless: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        self.report(&directives, &mut needless);
+        let is_http = |it: &&Directive| it.name == "http";
+        let http: Vec<&Directive> = match directives.iter().any(|it| is_http(&it)) {
+            true => directives.iter().filter(is_http).flat_map(|it| it.block.iter().flatten()).collect(),
+            false => directives.iter().collect(),
+        };
+        for stray in http.iter().filter(|it| it.name == "location") {
+            self.problems.push(format!("{}: location: left out, it is in no server", stray.place));
+        }
+        let application = self.application(&directives, &file);
+        self.take_servers(&Site { http, application });
+        if !needless.is_empty() {
+            let names = needless.iter().map(|(name, lines)| format!("{name} ({})", lines.join(", ")));
+            let names = names.collect::<Vec<_>>().join(", ");
+            self.notes.push(format!("{file}: not needed here, or always so, with their lines: {names}"));
+        }
+        if self.says(&settings::BIND) {
+            self.notes.push(format!("{file}: names no application; write app = \"module:name\" at the top"));
+        }
+        self.note_differences(&directives, &file);
+        // What a server says is worked out for each of its locations.
+        for lines in [&mut self.notes, &mut self.problems] {
+            let mut told = HashSet::new();
+            lines.retain(|line| told.insert(line.clone()));
+        }
+    }
+
+    /// What is the same for all routes and not as nginx has it, once.
+    fn note_differences(&mut self, directives: &[Directive], file: &str) {
+        let says = |name: &str, what: &dyn Fn(&Directive) -> bool| {
+            let mut all = vec![directives];
+            while let Some(block) = all.pop() {
+                if block.iter().any(|it| it.name == name && what(it)) {
+                    return true;
+                }
+                all.extend(block.iter().filter_map(|it| it.block.as_deref()));
+            }
+            false
+        };
+        if says("add_header", &|it| it.arguments.last().is_none_or(|last| last != "always")) {
+            self.notes.push(format!("{file}: headers are on errors too, as with `always` of add_header"));
+        }
+        if says("auth_basic_user_file", &|_| true) {
+            self.notes.push(format!(
+                "{file}: passwords that are hashed by crypt, or not at all, are refused; `portico hash-password \
+                 USER` makes lines for a file of users"
+            ));
+        }
+    }
+
+    /// Names what becomes nothing, in the order of the file.
+    fn report(&mut self, directives: &[Directive], needless: &mut BTreeMap<String, Vec<String>>) {
+        for it in directives {
+            match known(it) {
+                Known::Taken => {}
+                Known::Needless => {
+                    let line = it.place.rsplit(':').next().unwrap_or_default().to_owned();
+                    needless.entry(it.name.clone()).or_default().push(line);
+                }
+                Known::Instead(why) => self.notes.push(format!("{}: {}: {why}", it.place, it.shown())),
+                Known::Never(why) => {
+                    self.problems.push(format!("{}: {}: left out, {why}", it.place, it.shown()));
+                }
+                Known::Not => self.notes.push(format!(
+                    "{}: {}: left out, nothing is known of it here",
+                    it.place,
+                    it.shown()
+                )),
+            }
+            // What is in a block of another kind is told of with the block.
+            if matches!(it.name.as_str(), "http" | "server" | "location") {
+                self.report(it.block.as_deref().unwrap_or_default(), needless);
+            }
+        }
+    }
+
+    /// What the most locations pass requests on to, which is taken for the application.
+    fn application(&mut self, directives: &[Directive], file: &str) -> Option<String> {
+        let mut targets: Vec<(String, usize)> = Vec::new();
+        let mut open: Vec<&Directive> = directives.iter().collect();
+        open.reverse();
+        while let Some(it) = open.pop() {
+            open.extend(it.block.iter().flatten().rev());
+            let Some(target) = passed_to(it) else { continue };
+            match targets.iter_mut().find(|(other, _)| *other == target) {
+                Some((_, count)) => *count += 1,
+                None => targets.push((target, 1)),
+            }
+        }
+        // Of several that are named as often, the first.
+        let (application, _) = targets.iter().rev().max_by_key(|(_, count)| *count)?.clone();
+        self.notes
+            .push(format!("{file}: {application} is taken for the application that Portico serves itself"));
+        Some(application)
+    }
+}
+
+/// What a directive passes requests on to, without scheme and path: a name of an `upstream`, or an address.
+fn passed_to(directive: &Directive) -> Option<String> {
+    if !PASSES.contains(&directive.name.as_str()) {
+        return None;
+    }
+    let target = directive.first();
+    let target = target.split_once("://").map_or(target, |(_, rest)| rest);
+    let end =
+        if target.starts_with("unix:") { target.rfind(":/").filter(|at| *at > 5) } else { target.find('/') };
+    Some(target[..end.unwrap_or(target.len())].to_owned())
+}
+
+#[cfg(test)]
+mod tests;

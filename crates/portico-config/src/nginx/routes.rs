@@ -1,0 +1,511 @@
+//! The servers of nginx as routes: which hosts and paths they are for, and of each location what differs from the
+//! route around it.
+
+use toml::Value as Toml;
+
+use super::listen::{Listen, leads_to_https, listens};
+use super::location::{BODY_MAX, Flat, Location, LocationPath, Response, Scope, TIMEOUT_SECONDS};
+use super::syntax::Directive;
+use super::values::size;
+use super::{PASSES, Site};
+use crate::draft::{MigratedRoute, MigrationDraft};
+use crate::path_regex::{self, RegexPlace};
+use crate::settings;
+
+/// A `server`.
+struct Server<'d> {
+    place: &'d str,
+    block: &'d [Directive],
+    /// As routes have them; empty for all.
+    hosts: Vec<String>,
+    listens: Vec<Listen>,
+    only_redirects: bool,
+}
+
+/// A location with the path that a route has for it.
+struct Located<'d> {
+    place: String,
+    path: LocationPath,
+    scope: Scope<'d>,
+    /// What a location with `proxy_pass http://app/` makes of its path.
+    strips: bool,
+}
+
+impl MigrationDraft {
+    pub(super) fn take_servers(&mut self, site: &Site<'_>) {
+        let blocks = site.http.iter().copied().filter(|it| it.name == "server" && it.block.is_some());
+        let servers: Vec<Server<'_>> = blocks.map(|it| self.server(it)).collect();
+        self.take_addresses(&servers);
+        self.take_certificates(&servers, site);
+        let serving: Vec<&Server<'_>> = servers.iter().filter(|server| !server.only_redirects).collect();
+        for (index, server) in serving.iter().enumerate() {
+            let same = |other: &&&Server<'_>| {
+                other.hosts.iter().any(|host| server.hosts.contains(host))
+                    || (other.hosts.is_empty() && server.hosts.is_empty())
+            };
+            if let Some(other) = serving[..index].iter().find(same) {
+                self.problems.push(format!(
+                    "{}: server: it is for a host of that in {} too; routes are the same on all addresses",
+                    server.place, other.place
+                ));
+            }
+        }
+        if serving.len() > 1 && serving.iter().all(|server| !server.hosts.is_empty()) {
+            self.notes.push(format!(
+                "{}: requests for hosts that no server names get the first server of nginx, and the application of \
+                 Portico; say allowed_hosts, or write a route without host",
+                serving[0].place
+            ));
+        }
+        let body = site.http.iter().find(|it| it.name == "client_max_body_size");
+        let body = body.map_or_else(|| Toml::from(BODY_MAX), |it| size(it.first()));
+        if site.application.is_some() {
+            if !site.http.iter().any(|it| it.name == "client_max_body_size") {
+                let place = servers.first().map_or("", |server| server.place);
+                let file = place.rsplit_once(':').map_or(place, |(file, _)| file);
+                self.notes.push(format!(
+                    "{file}: names no client_max_body_size for all servers, which is {BODY_MAX} for nginx and \
+                     written so"
+                ));
+            }
+            let text = body.as_str().map_or_else(|| body.to_string(), str::to_owned);
+            self.say("client_max_body_size", &settings::LIMIT_REQUEST_BODY, vec![text]);
+        }
+        for server in &serving {
+            // A server alone takes all hosts, as nginx has it.
+            let hosts = if serving.len() == 1 { Vec::new() } else { server.hosts.clone() };
+            self.take_server(server, &hosts, site, &body);
+        }
+    }
+
+    fn server<'d>(&mut self, directive: &'d Directive) -> Server<'d> {
+        let block = directive.block.as_deref().unwrap_or_default();
+        let names = block.iter().filter(|it| it.name == "server_name");
+        let names: Vec<String> = names.flat_map(|it| &it.arguments).cloned().collect();
+        let mut hosts = Vec::new();
+        for name in names.iter().filter(|name| !matches!(name.as_str(), "_" | "" | "localhost")) {
+            match name.strip_prefix('.') {
+                Some(parent) => hosts.extend([parent.to_owned(), format!("*.{parent}")]),
+                None if name.starts_with('~') || name.ends_with('*') || name.contains('$') => {
+                    self.problems
+                        .push(format!("{}: server_name {name}: no route can say it", directive.place));
+                }
+                None => hosts.push(name.clone()),
+            }
+        }
+        let listens = listens(block, &directive.place);
+        let is_plain = listens.iter().all(|listen| !listen.is_tls);
+        Server {
+            place: &directive.place,
+            block,
+            only_redirects: is_plain && leads_to_https(block, &names),
+            hosts,
+            listens,
+        }
+    }
+
+    fn take_addresses(&mut self, servers: &[Server<'_>]) {
+        let mut addresses: Vec<&str> = Vec::new();
+        for server in servers {
+            for listen in &server.listens {
+                if !addresses.contains(&listen.address.as_str()) {
+                    addresses.push(&listen.address);
+                }
+            }
+        }
+        for address in addresses {
+            let there = |server: &&Server<'_>| server.listens.iter().any(|listen| listen.address == address);
+            let here: Vec<&Server<'_>> = servers.iter().filter(there).collect();
+            let listen = here.iter().flat_map(|it| &it.listens).find(|it| it.address == address);
+            let Some(listen) = listen else { continue };
+            let redirecting: Vec<&&Server<'_>> = here.iter().filter(|it| it.only_redirects).collect();
+            let scheme = match (listen.is_tls, redirecting.len() == here.len()) {
+                (true, _) => "https",
+                (false, true) => "redirect",
+                (false, false) => "http",
+            };
+            if scheme == "http" {
+                for server in redirecting {
+                    self.problems.push(format!(
+                        "{}: server: left out, others are served at {address}, and routes are the same for http \
+                         and https; let redirect://{address} lead all of them to https",
+                        server.place
+                    ));
+                }
+            }
+            let proxy = if listen.has_proxy_protocol { "?proxy=auto" } else { "" };
+            let text = format!("{scheme}://{address}{proxy}");
+            self.say(&listen.place, &settings::BIND, vec![text]);
+            if !proxy.is_empty() {
+                self.notes.push(format!("{}: name the proxies in front with proxy_allow_ips", listen.place));
+            }
+        }
+    }
+
+    /// The certificates of all servers, each once.
+    fn take_certificates(&mut self, servers: &[Server<'_>], site: &Site<'_>) {
+        let mut pairs: Vec<(&str, &str)> = Vec::new();
+        for server in servers.iter().filter(|server| server.listens.iter().any(|listen| listen.is_tls)) {
+            let scope = Scope::of(site.http.iter().copied()).within(server.block);
+            let certificates = scope.all(&["ssl_certificate"]);
+            let keys = scope.all(&["ssl_certificate_key"]);
+            if certificates.is_empty() || certificates.len() != keys.len() {
+                self.problems.push(format!("{}: server: it has no certificate with its key", server.place));
+            }
+            for (certificate, key) in certificates.into_iter().zip(keys) {
+                if !pairs.contains(&(certificate.first(), key.first())) {
+                    pairs.push((certificate.first(), key.first()));
+                    self.say(&certificate.place, &settings::CERTFILE, vec![certificate.first().to_owned()]);
+                    self.say(&key.place, &settings::KEYFILE, vec![key.first().to_owned()]);
+                }
+            }
+        }
+    }
+
+    fn take_server(&mut self, server: &Server<'_>, hosts: &[String], site: &Site<'_>, body: &Toml) {
+        let scope = Scope::of(site.http.iter().copied()).within(server.block);
+        let mut located = self.located(server, &scope);
+        // A route that others lie within comes before them.
+        located.sort_by_key(|it| it.path.text().len());
+        let scheme = if server.listens.iter().any(|listen| listen.is_tls) { "https" } else { "http" };
+        let named: Vec<Option<&str>> = server.hosts.iter().map(|host| Some(host.as_str())).collect();
+        // `$host` is another in each, so that each has a route of its own.
+        let needs_host = |it: &Located<'_>| {
+            let own = it.scope.own(&["return"]).is_some_and(|it| it.shown().contains("host"));
+            own && named.len() > 1
+        };
+        let base = Flat { entries: [("limit_request_body", body.clone())].into(), ..Flat::default() };
+        let mut written: Vec<(LocationPath, Flat)> = Vec::new();
+        for it in &located {
+            let choices = if needs_host(it) { named.clone() } else { vec![named.first().copied().flatten()] };
+            for host in choices {
+                let location = Location {
+                    site,
+                    server: server.block,
+                    scope: &it.scope,
+                    path: &it.path,
+                    place: &it.place,
+                    host,
+                    scheme,
+                };
+                let mut flat = location.flat(self);
+                let around = written.iter().rev().find(|(path, _)| contains(path, &it.path));
+                let around = around.map_or(&base, |(_, flat)| flat).clone();
+                let mut route = MigratedRoute::at(&it.place);
+                match (needs_host(it), hosts) {
+                    (true, _) => route.set("host", host.unwrap_or_default()),
+                    (false, [host]) => route.set("host", host.as_str()),
+                    (false, []) => {}
+                    (false, hosts) => route.set("host", hosts.to_vec()),
+                }
+                self.write(it, route, &mut flat, &around);
+                written.push((it.path.clone(), flat));
+            }
+        }
+        self.take_rewrites(server, hosts);
+    }
+
+    /// Writes of a location what differs from the route around it. What a route cannot take back stays in `flat`.
+    fn write(&mut self, it: &Located<'_>, mut route: MigratedRoute, flat: &mut Flat, around: &Flat) {
+        let strips = it.strips && flat.response == Some(Response::Application);
+        match &it.path {
+            _ if strips => {
+                route.set("exact", format!("{}/{{rest…}}", it.path.text()));
+                route.set("rewrite", "/{rest}");
+            }
+            LocationPath::Exact(path) => route.set("exact", path.as_str()),
+            LocationPath::Prefix(path) if path.is_empty() => {}
+            LocationPath::Prefix(path) => route.set("path", path.as_str()),
+        }
+        let is_root = it.path.text().is_empty();
+        match &flat.response {
+            response if *response == around.response && !strips => {}
+            None if is_root => {}
+            None => return, // What stands there has been told of.
+            Some(response) => set_response(&mut route, response, &it.path),
+        }
+        let response = flat.response.clone();
+        let keys: Vec<&'static str> = flat.entries.keys().chain(around.entries.keys()).copied().collect();
+        for key in keys {
+            let (own, theirs) = (flat.entries.get(key).cloned(), around.entries.get(key));
+            let own = own.or_else(|| reset(key, theirs.is_some(), response.as_ref()));
+            match own {
+                Some(own) if Some(&own) == theirs => {}
+                Some(own) => {
+                    route.set(key, own.clone());
+                    flat.entries.insert(key, own);
+                }
+                None => {
+                    let Some(theirs) = theirs else { continue };
+                    if matches!(key, "auth" | "limit") {
+                        self.problems.push(format!(
+                            "{}: location: nginx has no {key} here, the route has that of the route around it",
+                            it.place
+                        ));
+                    }
+                    flat.entries.insert(key, theirs.clone());
+                }
+            }
+        }
+        for (name, value) in &flat.headers {
+            if around.headers.get(name) != Some(value) {
+                route.set_header(name, value.clone());
+            }
+        }
+        let lost = around.headers.iter().filter(|(name, _)| !flat.headers.contains_key(*name));
+        let lost: Vec<(String, Toml)> = lost.map(|(name, value)| (name.clone(), value.clone())).collect();
+        if !lost.is_empty() {
+            let names = lost.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
+            self.notes.push(format!(
+                "{}: location: a route has the headers of the route around it, so it keeps {names}, which nginx \
+                 does not send here",
+                it.place
+            ));
+            flat.headers.extend(lost);
+        }
+        if route.says_something() {
+            self.add_route(route);
+        }
+    }
+
+    /// All locations of a server, the server itself first.
+    fn located<'d>(&mut self, server: &Server<'d>, scope: &Scope<'d>) -> Vec<Located<'d>> {
+        let mut all = Vec::new();
+        // A server that returns has no use for its locations.
+        let returns = server.block.iter().any(|it| it.name == "return");
+        if !returns {
+            self.locations(server.block, scope, &mut all);
+        }
+        if !all.iter().any(|it: &Located<'_>| it.path == LocationPath::Prefix(String::new())) {
+            let path = LocationPath::Prefix(String::new());
+            all.push(Located { place: server.place.to_owned(), path, scope: scope.clone(), strips: false });
+        }
+        all
+    }
+
+    fn locations<'d>(&mut self, block: &'d [Directive], scope: &Scope<'d>, all: &mut Vec<Located<'d>>) {
+        for it in block {
+            match (it.name.as_str(), &it.block) {
+                ("location", Some(inner)) => {
+                    let within = scope.within(inner);
+                    for path in self.paths(it, inner) {
+                        let strips = strips(inner) && !path.text().is_empty();
+                        let scope = within.clone();
+                        all.push(Located { place: it.place.clone(), path, scope, strips });
+                    }
+                    self.locations(inner, &within, all);
+                }
+                ("if", Some(inner)) => self.condition(it, inner, scope),
+                _ => {}
+            }
+        }
+    }
+
+    /// The paths of a location; none where no route can say them, which is told.
+    fn paths(&mut self, location: &Directive, inner: &[Directive]) -> Vec<LocationPath> {
+        let (operator, text) = match &location.arguments[..] {
+            [operator, text] => (operator.as_str(), text.as_str()),
+            [text] => ("", text.as_str()),
+            _ => ("?", ""),
+        };
+        let prefix = |path: &str| LocationPath::Prefix(path.trim_end_matches('/').to_owned());
+        match operator {
+            "" if text.starts_with('@') => Vec::new(), // Where others name it.
+            "" | "^~" => {
+                if !text.ends_with('/') && !text.contains('.') {
+                    self.notes.push(format!(
+                        "{}: {}: nginx takes {text}-more by it too; a route ends at a slash",
+                        location.place,
+                        location.shown()
+                    ));
+                }
+                vec![prefix(text)]
+            }
+            "=" => vec![LocationPath::Exact(text.to_owned())],
+            "~" | "~*" => {
+                let found = path_regex::read(text).unwrap_or_default();
+                let mut paths = Vec::new();
+                for it in &found {
+                    for remark in &it.remarks {
+                        self.notes.push(format!("{}: {}: {remark}", location.place, location.shown()));
+                    }
+                    match &it.place {
+                        RegexPlace::Any => paths.push(prefix("")),
+                        RegexPlace::Prefix(path) => paths.push(prefix(path)),
+                        RegexPlace::Exact(path) => paths.push(LocationPath::Exact(path.clone())),
+                        RegexPlace::DotFiles => self.notes.push(format!(
+                            "{}: {}: left out, names that begin with a dot are never served",
+                            location.place,
+                            location.shown()
+                        )),
+                        RegexPlace::Extensions(_) => self.extensions(location, inner),
+                    }
+                }
+                if found.is_empty() {
+                    self.problems.push(format!(
+                        "{}: {}: left out, no route can say which paths it is for",
+                        location.place,
+                        location.shown()
+                    ));
+                }
+                paths
+            }
+            _ => {
+                self.problems.push(format!("{}: {}: it is no location", location.place, location.shown()));
+                Vec::new()
+            }
+        }
+    }
+
+    /// A location for extensions of files: what it says of how long they are kept is for `max_age`.
+    fn extensions(&mut self, location: &Directive, inner: &[Directive]) {
+        let harmless =
+            ["expires", "add_header", "access_log", "log_not_found", "etag", "gzip_static", "try_files"];
+        let (place, shown) = (&location.place, location.shown());
+        if inner.iter().all(|it| harmless.contains(&it.name.as_str())) {
+            self.notes.push(format!(
+                "{place}: {shown}: left out, a route is for paths; write max_age, immutable or headers into the \
+                 route with static that has these files"
+            ));
+        } else {
+            self.problems
+                .push(format!("{place}: {shown}: left out, a route is for paths, not for extensions"));
+        }
+    }
+
+    /// `if (-f FILE) { return STATUS; }`, the only condition that a route has.
+    fn condition(&mut self, directive: &Directive, inner: &[Directive], scope: &Scope<'_>) {
+        let words = directive.arguments.join(" ");
+        let file = words.strip_prefix("(-f ").and_then(|rest| rest.strip_suffix(')'));
+        let root = scope.last("root").map_or("", Directive::first).trim_end_matches('/');
+        let file = file.map(|file| file.replace("$document_root", root));
+        match (file, inner) {
+            (Some(file), [only])
+                if only.name == "return" && !file.contains('$') && only.arguments.len() == 1 =>
+            {
+                let mut route = MigratedRoute::at(&directive.place);
+                route.set("if_file", file);
+                route.set("respond", only.first().parse::<i64>().unwrap_or_default());
+                self.add_route(route);
+            }
+            _ => self.problems.push(format!(
+                "{}: {}: left out, routes have no such condition",
+                directive.place,
+                directive.shown()
+            )),
+        }
+    }
+
+    /// `rewrite` of a server or a location that redirects.
+    fn take_rewrites(&mut self, server: &Server<'_>, hosts: &[String]) {
+        let mut open: Vec<&Directive> = server.block.iter().rev().collect();
+        while let Some(it) = open.pop() {
+            if it.name == "location" {
+                open.extend(it.block.iter().flatten().rev());
+            }
+            if it.name != "rewrite" {
+                continue;
+            }
+            if let Err(why) = self.rewrite(it, hosts) {
+                self.problems.push(format!("{}: {}: left out, {why}", it.place, it.shown()));
+            }
+        }
+    }
+
+    fn rewrite(&mut self, it: &Directive, hosts: &[String]) -> Result<(), &'static str> {
+        let [regex, to, flags @ ..] = &it.arguments[..] else { return Err("it leads nowhere") };
+        let status = match flags.first().map(String::as_str) {
+            Some("permanent") => 301,
+            Some("redirect") => 302,
+            None if to.starts_with("http://") || to.starts_with("https://") => 302,
+            _ => return Err("a route changes no path for other routes; redirect, or say rewrite in a route"),
+        };
+        let found = path_regex::read(regex).ok_or("no route can say which paths it is for")?;
+        for paths in found {
+            let mut route = MigratedRoute::at(&it.place);
+            match hosts {
+                [] => {}
+                [host] => route.set("host", host.as_str()),
+                hosts => route.set("host", hosts.to_vec()),
+            }
+            match &paths.place {
+                RegexPlace::Exact(path) => route.set("exact", path.as_str()),
+                RegexPlace::Prefix(path) => route.set("path", path.as_str()),
+                _ => return Err("no route can say which paths it is for"),
+            }
+            let to = path_regex::fill(to.trim_end_matches('?'), &paths.captures);
+            let to = to.ok_or("where it leads cannot be said in a route")?;
+            for remark in &paths.remarks {
+                self.notes.push(format!("{}: {}: {remark}", it.place, it.shown()));
+            }
+            route.set("redirect", to);
+            if status != 302 {
+                route.set("status", status);
+            }
+            self.add_route(route);
+        }
+        Ok(())
+    }
+}
+
+fn set_response(route: &mut MigratedRoute, response: &Response, path: &LocationPath) {
+    match response {
+        Response::Application => route.set("app", true),
+        Response::Status(status) => route.set("respond", *status),
+        Response::Redirect { to, status } => {
+            route.set("redirect", to.as_str());
+            route.set("status", *status);
+        }
+        Response::Files { folder, alias_of: None } => match path {
+            // A route takes its path off before it looks for the file.
+            LocationPath::Prefix(path) => route.set("static", format!("{folder}{path}")),
+            LocationPath::Exact(_) => route.set("static", folder.as_str()),
+        },
+        Response::Files { folder, alias_of: Some(_) } => match path {
+            LocationPath::Prefix(_) => route.set("static", folder.as_str()),
+            LocationPath::Exact(path) => {
+                // It names the file itself.
+                let (parent, name) = folder.rsplit_once('/').unwrap_or((".", folder));
+                route.set("static", if parent.is_empty() { "/" } else { parent });
+                if *path != format!("/{name}") {
+                    route.set("rewrite", format!("/{name}"));
+                }
+            }
+        },
+    }
+}
+
+/// What a route says so that it does not have what the route around it has; `None` where it cannot.
+fn reset(key: &str, is_inherited: bool, response: Option<&Response>) -> Option<Toml> {
+    if !is_inherited {
+        return None;
+    }
+    let has_files = matches!(response, Some(Response::Files { .. }));
+    let is_application = response == Some(&Response::Application);
+    Some(match key {
+        "allow" => Toml::from(vec!["0.0.0.0/0", "::/0"]),
+        "deny" => Toml::Array(Vec::new()),
+        "internal" => Toml::from(false),
+        "listing" if has_files => Toml::from(false),
+        "compress" | "intercept" | "stream_request_body" if is_application => Toml::from(false),
+        "fallback" if has_files => Toml::from(404),
+        "index" if has_files => Toml::from(vec!["index.html"]),
+        "max_age" if has_files => Toml::from("1m"),
+        "timeout" if is_application => Toml::from(TIMEOUT_SECONDS),
+        _ => return None,
+    })
+}
+
+/// Whether a route for `outer` is around one for `inner`.
+fn contains(outer: &LocationPath, inner: &LocationPath) -> bool {
+    let LocationPath::Prefix(outer) = outer else { return false };
+    inner.text().strip_prefix(outer.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Whether a location passes its requests on with another path: `proxy_pass http://app/`.
+fn strips(inner: &[Directive]) -> bool {
+    inner.iter().filter(|it| PASSES.contains(&it.name.as_str())).any(|it| {
+        let target = it.first().split_once("://").map_or("", |(_, rest)| rest);
+        target.ends_with('/') && target.matches('/').count() == 1
+    })
+}

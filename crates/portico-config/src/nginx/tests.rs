@@ -1,0 +1,176 @@
+//! Tests of what becomes of nginx's configurations, small ones; whole ones are in tests/nginx.
+
+use std::path::Path;
+
+fn migrated(text: &str) -> (String, String, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("n.conf");
+    std::fs::write(&path, text).unwrap();
+    let done = crate::migrate::migrate(&path, None, &|_| None, None).unwrap();
+    let lines: Vec<&str> = done.text.lines().skip(1).filter(|line| !line.is_empty()).collect();
+    let text = lines.join("; ").replace("; [[route]]", "\n[[route]]");
+    let text = text.trim_start_matches("bind = [\"http://0.0.0.0:80\"]").trim_start().to_owned();
+    let shorten = |lines: Vec<String>| lines.join("\n").replace(&format!("{}/", folder.path().display()), "");
+    (text, shorten(done.notes), shorten(done.problems))
+}
+
+#[test]
+fn locations_are_routes() {
+    for (text, expected) in [
+        (
+            "root /srv/www; location /img/ { expires 30d; } location = /x.txt { alias /srv/y.txt; }",
+            "[[route]]  # n.conf:1; static = \"/srv/www\"\n\
+             [[route]]  # n.conf:1; path = \"/img\"; max_age = 2592000\n\
+             [[route]]  # n.conf:1; exact = \"/x.txt\"; static = \"/srv\"; rewrite = \"/y.txt\"",
+        ),
+        (
+            "root /srv; location / { try_files $uri $uri/ /index.html; } location ^~ /a/ { alias /b/; autoindex on; }",
+            "[[route]]  # n.conf:1; static = \"/srv\"; fallback = \"/index.html\"\n\
+             [[route]]  # n.conf:1; path = \"/a\"; static = \"/b\"; fallback = 404; listing = true",
+        ),
+        (
+            "location /old { return 301 /new; } location = /gone { return 410; } return 404;",
+            "[[route]]  # n.conf:1; respond = 404",
+        ),
+        (
+            "root /s; location = /old { return 301 /new; } location = /gone { return 410; }",
+            "[[route]]  # n.conf:1; static = \"/s\"\n\
+             [[route]]  # n.conf:1; exact = \"/old\"; redirect = \"/new\"; status = 301\n\
+             [[route]]  # n.conf:1; exact = \"/gone\"; respond = 410",
+        ),
+        (
+            "root /s; rewrite ^/old/(.*)$ /new/$1 permanent; location ~ ^/(a|b)/ { deny all; }",
+            "[[route]]  # n.conf:1; static = \"/s\"\n\
+             [[route]]  # n.conf:1; path = \"/a\"; allow = []\n\
+             [[route]]  # n.conf:1; path = \"/b\"; allow = []\n\
+             [[route]]  # n.conf:1; exact = \"/old/{rest…}\"; redirect = \"/new/{rest}\"; status = 301",
+        ),
+        (
+            "root /s; error_page 404 /errors/404.html; error_page 500 /errors/500.html;",
+            "[[route]]  # n.conf:1; static = \"/s\"; error_pages = \"/s/errors\"",
+        ),
+        (
+            "root /s; index a.html; if (-f $document_root/down) { return 503; }",
+            "[[route]]  # n.conf:1; if_file = \"/s/down\"; respond = 503\n\
+             [[route]]  # n.conf:1; static = \"/s\"; index = [\"a.html\"]",
+        ),
+    ] {
+        let (routes, _, problems) = migrated(&format!("server {{ {text} }}"));
+        assert_eq!((routes.as_str(), problems.as_str()), (expected, ""), "{text}");
+    }
+}
+
+#[test]
+fn a_location_has_nothing_of_the_location_around_its_path() {
+    let (routes, _, problems) = migrated(
+        "server { location / { proxy_pass http://app; allow 10.0.0.0/8; deny all; proxy_read_timeout 5m; gzip on; }\n\
+         location /open/ { proxy_pass http://app; }\nlocation /up/ { proxy_pass http://app/; \
+         client_max_body_size 50m; } }",
+    );
+    let expected = "bind = [\"http://0.0.0.0:80\"]; limit_request_body = \"1m\"\n\
+         [[route]]  # n.conf:1; app = true; allow = [\"10.0.0.0/8\"]; timeout = 300; compress = true\n\
+         [[route]]  # n.conf:3; exact = \"/up/{rest…}\"; app = true; allow = [\"0.0.0.0/0\", \"::/0\"]; \
+         timeout = 60; limit_request_body = \"50m\"; compress = false; rewrite = \"/{rest}\"\n\
+         [[route]]  # n.conf:2; path = \"/open\"; allow = [\"0.0.0.0/0\", \"::/0\"]; timeout = 60; compress = false";
+    assert_eq!(
+        (routes.trim_start_matches("; "), problems.as_str()),
+        (expected.split_once("; ").unwrap().1, "")
+    );
+    let (_, notes, problems) = migrated(
+        "server { root /s; location / { auth_basic x; auth_basic_user_file /u; add_header X-A b; }\n\
+         location /open/ { add_header X-C d; } }",
+    );
+    assert!(problems.contains("n.conf:2: location: nginx has no auth here"), "{problems}");
+    assert!(
+        notes.contains("n.conf:2: location: a route has the headers of the route around it, so it keeps X-A")
+    );
+}
+
+#[test]
+fn servers_are_hosts() {
+    let (routes, notes, problems) = migrated(
+        "http { server { listen 80 default_server; server_name _; return 301 https://$host$request_uri; }\n\
+         server { listen 443 ssl; server_name a.example .b.example; ssl_certificate /c; ssl_certificate_key /k;\n\
+         root /a; }\nserver { listen 443 ssl; server_name www.a.example; ssl_certificate /c;\n\
+         ssl_certificate_key /k; return 301 https://a.example$request_uri; } }",
+    );
+    let expected = "bind = [\"redirect://0.0.0.0:80\", \"https://0.0.0.0:443\"]; certfile = [\"/c\"]; keyfile = [\"/k\"]\n\
+         [[route]]  # n.conf:2; host = [\"a.example\", \"b.example\", \"*.b.example\"]; static = \"/a\"\n\
+         [[route]]  # n.conf:4; host = \"www.a.example\"; redirect = \"https://a.example{path}\"; status = 301";
+    assert_eq!((routes.as_str(), problems.as_str()), (expected, ""));
+    assert!(notes.contains("requests for hosts that no server names"), "{notes}");
+    let (routes, ..) =
+        migrated("server { server_name a.example b.example; return 302 $scheme://$host/x$request_uri; }");
+    assert_eq!(routes.matches("host = ").count(), 2, "{routes}");
+}
+
+#[test]
+fn what_becomes_nothing_is_named_with_its_line() {
+    for (text, note) in [
+        (
+            "sendfile on;\ntcp_nopush on;",
+            "not needed here, or always so, with their lines: sendfile (1), tcp_nopush (2)",
+        ),
+        ("keepalive_timeout 5;", "n.conf:1: keepalive_timeout 5: say keep_alive"),
+        ("brotli on;", "n.conf:1: brotli on: left out, nothing is known of it here"),
+        ("location /shop { root /s; }", "nginx takes /shop-more by it too"),
+        ("location ~ \\.css$ { expires 1d; }", "left out, a route is for paths; write max_age"),
+        ("location ~ /\\. { deny all; }", "names that begin with a dot are never served"),
+        ("location / { return 200 \"ok\"; }", "the text is left out; write it to a file"),
+        ("root /s; location / { try_files $uri /index.html; }", "/index.html is for navigation of browsers"),
+        ("location / { proxy_pass http://a; }", "n.conf: a is taken for the application"),
+        ("root /s; error_page 500 502 /50x.html;", "left out; put pages named 404.html"),
+        ("include mime.types; include none/*.conf; root /s;", ""),
+    ] {
+        let (_, notes, problems) = migrated(&format!("server {{ {text} }}"));
+        assert!(notes.contains(note) && problems.is_empty(), "{text}: {notes} / {problems}");
+    }
+    for (text, problem) in [
+        ("location ~ ^/a+ { root /s; }", "left out, no route can say which paths it is for"),
+        ("location ~ \\.php$ { fastcgi_pass x; }", "left out, it is no WSGI application; keep nginx"),
+        ("location ~ \\.css$ { deny all; }", "not for extensions"),
+        (
+            "location / { proxy_pass http://a; } location /b/ { proxy_pass http://a; } \
+          location /c/ { proxy_pass http://c; }",
+            "http://c: left out, there is no proxy in this version",
+        ),
+        ("location / { return 444; }", "no connection is closed without a response"),
+        ("location / { return 301 https://x.example$foo; }", "where it leads cannot be said"),
+        (
+            "if ($request_method = POST) { return 405; }",
+            "n.conf:1: if ($request_method = POST): left out, routes have no",
+        ),
+        ("root /s; rewrite ^/a$ /b last;", "a route changes no path for other routes"),
+        ("root /s; location / { try_files $uri.html =404; }", "$uri.html is not tried"),
+        ("root /s; location / { try_files $uri @php; }", "@php is no application"),
+        ("root /s; add_header X-A $host;", "values of headers have no variables"),
+        (
+            "root /s; allow 10.0.0.1; deny 10.0.0.0/8;",
+            "allow and deny: left out, an address is allowed within",
+        ),
+        ("root /s; limit_req zone=a;", "left out, its limit_req_zone is not in this file"),
+        ("root /s; auth_basic x;", "no file of users is named"),
+        ("root /srv/$host;", "routes have no variables"),
+        ("root /s; satisfy any;", "a route asks for both"),
+        ("proxy_cache c;", "there is no cache in this version"),
+        ("include none.conf;", "none.conf cannot be read"),
+        ("server_name ~^a$; root /s;", "server_name ~^a$: no route can say it"),
+        ("listen 443 ssl; root /s;", "it has no certificate with its key"),
+        ("root /s; expires $x;", "a route has one age in seconds"),
+    ] {
+        let (_, notes, problems) = migrated(&format!("server {{ {text} }}"));
+        assert!(problems.contains(problem), "{text}: {notes} / {problems}");
+    }
+    let (_, _, problems) = migrated("server { root /a; } server { root /b; listen 81; }");
+    assert!(problems.contains("it is for a host of that in"), "{problems}");
+    let (_, _, problems) = migrated("server {");
+    assert_eq!(problems, "n.conf:1: a } is missing at the end of the file");
+}
+
+#[test]
+fn the_kind_of_a_file_is_told_by_what_is_in_it() {
+    let is = |text: &str| super::is_configuration(text);
+    assert!(is("events {}\nhttp { }") && is("server { }") && is("upstream a { server b; }\nserver { }"));
+    assert!(!is("bind = '127.0.0.1:8000'\nworkers = 2\n") && !is("") && !is("server;") && !is("x = {1: 2}"));
+    assert!(!Path::new("x").exists());
+}
