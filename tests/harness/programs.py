@@ -16,6 +16,7 @@ import pytest
 # By program: the packages of Debian and its like that have it, and what it needs beside itself.
 PACKAGES = {
     "apache2": "apache2",
+    "caddy": "caddy",
     "chromium": "chromium",
     "curl": "curl",
     "fish": "fish",
@@ -29,7 +30,7 @@ PACKAGES = {
     "zsh": "zsh",
 }
 # What few need is not required of the CI either.
-OPTIONAL = {"fish", "systemd-analyze", "zsh"}
+OPTIONAL = {"caddy", "fish", "systemd-analyze", "zsh"}
 # Names a file to which a run of pytest adds the tests that failed.
 FAILED_LIST = "PORTICO_TEST_FAILED_LIST"
 # Names a file to which a run of pytest adds the program that each skipped test missed, instead of its advice.

@@ -1,0 +1,7 @@
+"""The pages of the site."""
+
+
+def app(environ, start_response):
+    body = f"pages {environ['SCRIPT_NAME']!r} {environ['PATH_INFO']!r}\n".encode()
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+    return [body]
