@@ -19,13 +19,13 @@ use std::path::Path;
 
 use crate::draft::MigrationDraft;
 use crate::settings;
-use known::{Known, known};
-use syntax::Directive;
+use known::{KnownDirective, known};
+use syntax::NginxDirective;
 
 /// What holds for all servers of a configuration.
-struct Site<'d> {
+struct NginxSite<'d> {
     /// The directives of `http`, or those of the file where it has no such block.
-    http: Vec<&'d Directive>,
+    http: Vec<&'d NginxDirective>,
     /// Names or addresses of what is taken for the application.
     application: Option<String>,
 }
@@ -54,8 +54,8 @@ impl MigrationDraft {
         };
         let mut needless: BTreeMap<String, Vec<String>> = BTreeMap::new();
         self.report(&directives, &mut needless);
-        let is_http = |it: &&Directive| it.name == "http";
-        let http: Vec<&Directive> = match directives.iter().any(|it| is_http(&it)) {
+        let is_http = |it: &&NginxDirective| it.name == "http";
+        let http: Vec<&NginxDirective> = match directives.iter().any(|it| is_http(&it)) {
             true => directives.iter().filter(is_http).flat_map(|it| it.block.iter().flatten()).collect(),
             false => directives.iter().collect(),
         };
@@ -63,7 +63,7 @@ impl MigrationDraft {
             self.problems.push(format!("{}: location: left out, it is in no server", stray.place));
         }
         let application = self.application(&directives, &file);
-        self.take_servers(&Site { http, application });
+        self.take_servers(&NginxSite { http, application });
         if !needless.is_empty() {
             let names = needless.iter().map(|(name, lines)| format!("{name} ({})", lines.join(", ")));
             let names = names.collect::<Vec<_>>().join(", ");
@@ -81,8 +81,8 @@ impl MigrationDraft {
     }
 
     /// What is the same for all routes and not as nginx has it, once.
-    fn note_differences(&mut self, directives: &[Directive], file: &str) {
-        let says = |name: &str, what: &dyn Fn(&Directive) -> bool| {
+    fn note_differences(&mut self, directives: &[NginxDirective], file: &str) {
+        let says = |name: &str, what: &dyn Fn(&NginxDirective) -> bool| {
             let mut all = vec![directives];
             while let Some(block) = all.pop() {
                 if block.iter().any(|it| it.name == name && what(it)) {
@@ -104,19 +104,21 @@ impl MigrationDraft {
     }
 
     /// Names what becomes nothing, in the order of the file.
-    fn report(&mut self, directives: &[Directive], needless: &mut BTreeMap<String, Vec<String>>) {
+    fn report(&mut self, directives: &[NginxDirective], needless: &mut BTreeMap<String, Vec<String>>) {
         for it in directives {
             match known(it) {
-                Known::Taken => {}
-                Known::Needless => {
+                KnownDirective::Taken => {}
+                KnownDirective::Needless => {
                     let line = it.place.rsplit(':').next().unwrap_or_default().to_owned();
                     needless.entry(it.name.clone()).or_default().push(line);
                 }
-                Known::Instead(why) => self.notes.push(format!("{}: {}: {why}", it.place, it.shown())),
-                Known::Never(why) => {
+                KnownDirective::Instead(why) => {
+                    self.notes.push(format!("{}: {}: {why}", it.place, it.shown()))
+                }
+                KnownDirective::Never(why) => {
                     self.problems.push(format!("{}: {}: left out, {why}", it.place, it.shown()));
                 }
-                Known::Not => self.notes.push(format!(
+                KnownDirective::Not => self.notes.push(format!(
                     "{}: {}: left out, nothing is known of it here",
                     it.place,
                     it.shown()
@@ -130,9 +132,9 @@ impl MigrationDraft {
     }
 
     /// What the most locations pass requests on to, which is taken for the application.
-    fn application(&mut self, directives: &[Directive], file: &str) -> Option<String> {
+    fn application(&mut self, directives: &[NginxDirective], file: &str) -> Option<String> {
         let mut targets: Vec<(String, usize)> = Vec::new();
-        let mut open: Vec<&Directive> = directives.iter().collect();
+        let mut open: Vec<&NginxDirective> = directives.iter().collect();
         open.reverse();
         while let Some(it) = open.pop() {
             open.extend(it.block.iter().flatten().rev());
@@ -151,7 +153,7 @@ impl MigrationDraft {
 }
 
 /// What a directive passes requests on to, without scheme and path: a name of an `upstream`, or an address.
-fn passed_to(directive: &Directive) -> Option<String> {
+fn passed_to(directive: &NginxDirective) -> Option<String> {
     if !PASSES.contains(&directive.name.as_str()) {
         return None;
     }

@@ -33,7 +33,7 @@ const ALTERNATIVES_MAX: usize = 32;
 
 /// A part of an expression.
 #[derive(Clone, Debug)]
-enum Piece {
+enum RegexPiece {
     Text(String),
     /// One of these, and whether `$1` names it.
     OneOf(Vec<String>, bool),
@@ -68,11 +68,13 @@ pub(crate) fn read(regex: &str) -> Option<Vec<PathRegex>> {
     let (pieces, end) = pieces(regex.strip_prefix('^')?, &mut remarks)?;
     let mut found = vec![Vec::new()];
     for piece in &pieces {
-        let choices: Vec<Choice> = match piece {
-            Piece::OneOf(texts, named) => texts.iter().map(|text| Choice::Text(text, *named)).collect(),
-            Piece::Text(text) => vec![Choice::Text(text, false)],
-            Piece::Segment(named, _) => vec![Choice::Segment(*named)],
-            Piece::Rest(named) => vec![Choice::Rest(*named)],
+        let choices: Vec<RegexChoice> = match piece {
+            RegexPiece::OneOf(texts, named) => {
+                texts.iter().map(|text| RegexChoice::Text(text, *named)).collect()
+            }
+            RegexPiece::Text(text) => vec![RegexChoice::Text(text, false)],
+            RegexPiece::Segment(named, _) => vec![RegexChoice::Segment(*named)],
+            RegexPiece::Rest(named) => vec![RegexChoice::Rest(*named)],
         };
         found = found
             .into_iter()
@@ -100,7 +102,7 @@ pub(crate) fn fill(text: &str, captures: &[String]) -> Option<String> {
 
 /// How an expression ends, behind its pieces.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
+enum RegexEnd {
     /// `$`
     Whole,
     /// `(/|$)`
@@ -110,25 +112,25 @@ enum End {
 }
 
 #[derive(Clone, Copy)]
-enum Choice<'p> {
+enum RegexChoice<'p> {
     Text(&'p str, bool),
     Segment(bool),
     Rest(bool),
 }
 
 /// The paths of one choice of alternatives.
-fn place(choices: &[Choice<'_>], end: End, mut remarks: Vec<&'static str>) -> Option<PathRegex> {
+fn place(choices: &[RegexChoice<'_>], end: RegexEnd, mut remarks: Vec<&'static str>) -> Option<PathRegex> {
     let (mut path, mut captures, mut is_plain, mut rest) = (String::new(), Vec::new(), true, false);
     for choice in choices {
         if rest {
             return None; // What follows the rest of a path is not told apart.
         }
         match choice {
-            Choice::Text(text, named) => {
+            RegexChoice::Text(text, named) => {
                 path.push_str(text);
                 captures.extend(named.then(|| text.to_string()));
             }
-            Choice::Segment(named) => {
+            RegexChoice::Segment(named) => {
                 let segment = path.rsplit('/').next().unwrap_or_default();
                 if segment.contains('{') {
                     return None; // One capture is taken in each segment.
@@ -138,7 +140,7 @@ fn place(choices: &[Choice<'_>], end: End, mut remarks: Vec<&'static str>) -> Op
                 captures.extend(named.then_some(name));
                 is_plain = false;
             }
-            Choice::Rest(named) => {
+            RegexChoice::Rest(named) => {
                 if !path.ends_with('/') {
                     return None;
                 }
@@ -152,11 +154,11 @@ fn place(choices: &[Choice<'_>], end: End, mut remarks: Vec<&'static str>) -> Op
         return None;
     }
     let place = match end {
-        End::Whole => RegexPlace::Exact(path),
+        RegexEnd::Whole => RegexPlace::Exact(path),
         _ if rest => RegexPlace::Exact(path),
         _ if !is_plain => return None,
-        End::Boundary => RegexPlace::Prefix(path),
-        End::Open => {
+        RegexEnd::Boundary => RegexPlace::Prefix(path),
+        RegexEnd::Open => {
             if !path.ends_with('/') {
                 remarks.push(LONGER_NAMES);
             }
@@ -199,37 +201,37 @@ fn ending(regex: &str) -> Option<RegexPlace> {
 }
 
 /// The pieces of what follows `^`, and how it ends.
-fn pieces(regex: &str, remarks: &mut Vec<&'static str>) -> Option<(Vec<Piece>, End)> {
+fn pieces(regex: &str, remarks: &mut Vec<&'static str>) -> Option<(Vec<RegexPiece>, RegexEnd)> {
     let (mut found, mut text, mut rest) = (Vec::new(), String::new(), regex);
     let end = loop {
-        let flush = |text: &mut String, found: &mut Vec<Piece>| {
+        let flush = |text: &mut String, found: &mut Vec<RegexPiece>| {
             if !text.is_empty() {
-                found.push(Piece::Text(std::mem::take(text)));
+                found.push(RegexPiece::Text(std::mem::take(text)));
             }
         };
         match rest.chars().next() {
             None => {
                 flush(&mut text, &mut found);
-                break End::Open;
+                break RegexEnd::Open;
             }
             Some('$') if rest == "$" => {
                 flush(&mut text, &mut found);
-                break End::Whole;
+                break RegexEnd::Whole;
             }
             Some('/') if rest == "/?$" => {
                 flush(&mut text, &mut found);
-                break End::Whole;
+                break RegexEnd::Whole;
             }
             Some('(') if matches!(rest, "(/|$)" | "(?:/|$)" | "(/.*)?$" | "(?:/.*)?$" | "(/.*)?") => {
                 flush(&mut text, &mut found);
                 // What is captured there cannot be named, and so no text asks for it.
-                break End::Boundary;
+                break RegexEnd::Boundary;
             }
             Some('(') => {
                 flush(&mut text, &mut found);
                 let (group, after) = group(rest)?;
                 let piece = piece_of(group)?;
-                if let Piece::Segment(_, false) = piece {
+                if let RegexPiece::Segment(_, false) = piece {
                     remarks.push(ONE_SEGMENT);
                 }
                 found.push(piece);
@@ -237,8 +239,8 @@ fn pieces(regex: &str, remarks: &mut Vec<&'static str>) -> Option<(Vec<Piece>, E
             }
             Some('.') if matches!(rest, ".*" | ".+" | ".*$" | ".+$") => {
                 flush(&mut text, &mut found);
-                found.push(Piece::Rest(false));
-                break End::Whole;
+                found.push(RegexPiece::Rest(false));
+                break RegexEnd::Whole;
             }
             Some('\\') => {
                 let escaped = rest[1..].chars().next()?;
@@ -289,24 +291,26 @@ fn group(text: &str) -> Option<(&str, &str)> {
 }
 
 /// What a group is.
-fn piece_of(group: &str) -> Option<Piece> {
+fn piece_of(group: &str) -> Option<RegexPiece> {
     let inner = group.strip_prefix('(')?.strip_suffix(')')?;
     let (inner, named) = match inner.strip_prefix("?:") {
         Some(inner) => (inner, false),
         None => (inner, true),
     };
     match inner {
-        ".*" | ".+" | ".*?" | ".+?" => return Some(Piece::Rest(named)),
-        "[^/]+" | "[^/]*" | "[^/]+?" => return Some(Piece::Segment(named, true)),
-        r"\d+" | r"\w+" | r"\d*" | r"\w*" => return Some(Piece::Segment(named, false)),
+        ".*" | ".+" | ".*?" | ".+?" => return Some(RegexPiece::Rest(named)),
+        "[^/]+" | "[^/]*" | "[^/]+?" => return Some(RegexPiece::Segment(named, true)),
+        r"\d+" | r"\w+" | r"\d*" | r"\w*" => return Some(RegexPiece::Segment(named, false)),
         _ => {}
     }
     if let Some(class) = inner.strip_prefix('[').and_then(|rest| rest.strip_suffix("]+")) {
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.\\".contains(&byte);
-        return class.bytes().all(is_plain).then_some(Piece::Segment(named, false));
+        return class.bytes().all(is_plain).then_some(RegexPiece::Segment(named, false));
     }
     let texts: Option<Vec<String>> = inner.split('|').map(plain).collect();
-    texts.filter(|texts| texts.iter().all(|text| !text.is_empty())).map(|texts| Piece::OneOf(texts, named))
+    texts
+        .filter(|texts| texts.iter().all(|text| !text.is_empty()))
+        .map(|texts| RegexPiece::OneOf(texts, named))
 }
 
 /// A text without operators.

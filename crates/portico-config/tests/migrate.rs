@@ -1,5 +1,5 @@
-//! `portico migrate` on files of the kinds that public projects have: each `uwsgi/NAME.ini` and `nginx/NAME.conf`, and
-//! what it becomes.
+//! `portico migrate` on files of the kinds that public projects have: each `uwsgi/NAME.ini` and `nginx/NAME.conf`,
+//! and what it becomes.
 #![expect(clippy::panic, reason = "a test may")]
 
 use std::ffi::OsString;

@@ -4,27 +4,31 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use portico_config::{EdgeSettings, Parsed, parse};
+use portico_config::{EdgeSettings, Parsed, PythonFile, parse_with_files};
 use portico_edge::{EdgeRouter, RouteAction, RouteRequest, never_taken};
 
 fn migrated() -> Vec<PathBuf> {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../portico-config/tests");
-    let folders = ["nginx", "uwsgi"].map(|kind| fs::read_dir(tests.join(kind)).unwrap());
-    let files = folders.into_iter().flatten().map(|entry| entry.unwrap().path());
+    let folders = ["nginx", "uwsgi"].map(|kind| fs::read_dir(tests.join(kind)).expect("a folder"));
+    let files = folders.into_iter().flatten().map(|entry| entry.expect("an entry").path());
     files.filter(|path| path.extension().is_some_and(|it| it == "expected")).collect()
 }
 
 /// The routes of a file, without the lines that tell of what is not in it and without certificates.
 fn edge(file: &Path) -> EdgeSettings {
-    let text = fs::read_to_string(file).unwrap();
+    let text = fs::read_to_string(file).expect("a file");
     let start = text.find("[[route]]").map_or("", |at| &text[at..]);
     let routes: Vec<&str> = start.lines().filter(|line| !line.starts_with('#')).collect();
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("portico.toml");
-    fs::write(&path, routes.join("\n")).unwrap();
+    fs::write(&path, routes.join("\n")).expect("a file");
     let arguments = ["-c".into(), OsString::from(path)];
-    match parse(arguments.into_iter(), &|_| None) {
-        Ok(Parsed::Run(resolved)) => resolved.config.edge,
+    let mut no_python = |_: &PythonFile| Ok(Vec::new());
+    match parse_with_files(arguments.into_iter(), &|_| None, &mut no_python) {
+        Ok(Parsed::Run(resolved)) => {
+            assert_eq!(resolved.config.edge.routes.len(), start.matches("[[route]]").count());
+            resolved.config.edge
+        }
         other => panic!("{}: {other:?}", file.display()),
     }
 }

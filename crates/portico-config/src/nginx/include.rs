@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::syntax::{self, Directive};
+use super::syntax::{self, NginxDirective};
 use crate::draft::MigrationDraft;
 
 /// Files within files; one that names itself goes no further.
@@ -22,18 +22,22 @@ const COMMON: [&str; 8] = [
 ];
 
 /// The directives with those of included files in their places.
-pub(super) fn expand(directives: Vec<Directive>, path: &Path, draft: &mut MigrationDraft) -> Vec<Directive> {
+pub(super) fn expand(
+    directives: Vec<NginxDirective>,
+    path: &Path,
+    draft: &mut MigrationDraft,
+) -> Vec<NginxDirective> {
     // nginx takes names from the folder of its main file, wherever the directive stands.
     let folder = path.parent().unwrap_or(Path::new("")).to_owned();
     within(directives, &folder, 0, draft)
 }
 
 fn within(
-    directives: Vec<Directive>,
+    directives: Vec<NginxDirective>,
     folder: &Path,
     depth: usize,
     draft: &mut MigrationDraft,
-) -> Vec<Directive> {
+) -> Vec<NginxDirective> {
     let mut all = Vec::new();
     for mut it in directives {
         if it.name != "include" {

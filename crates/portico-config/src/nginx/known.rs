@@ -1,10 +1,10 @@
 //! What is known of nginx's directives: those that become a route or a setting, those that Portico does not need,
 //! and what to do in place of the others.
 
-use super::syntax::Directive;
+use super::syntax::NginxDirective;
 
 /// What becomes of a directive.
-pub(super) enum Known {
+pub(super) enum KnownDirective {
     /// It is read elsewhere, and what cannot be taken of it is told there.
     Taken,
     /// Portico does so, or has nothing that it is about.
@@ -216,32 +216,32 @@ const NEVER: &[(&[&str], &str)] = &[
 ];
 
 /// What becomes of a directive.
-pub(super) fn known(directive: &Directive) -> Known {
+pub(super) fn known(directive: &NginxDirective) -> KnownDirective {
     let name = directive.name.as_str();
     let find = |table: &[(&[&str], &'static str)]| {
         table.iter().find(|(names, _)| names.contains(&name)).map(|(_, why)| *why)
     };
     match name {
-        "satisfy" if directive.first() == "all" => Known::Needless,
+        "satisfy" if directive.first() == "all" => KnownDirective::Needless,
         "ssl_protocols"
             if directive.arguments.iter().all(|it| matches!(it.as_str(), "TLSv1.2" | "TLSv1.3")) =>
         {
-            Known::Needless
+            KnownDirective::Needless
         }
-        "proxy_set_header" if is_usual_header(directive) => Known::Needless,
-        "access_log" if directive.first() == "off" => Known::Needless,
-        _ if TAKEN.contains(&name) => Known::Taken,
-        _ if NEEDLESS.contains(&name) => Known::Needless,
+        "proxy_set_header" if is_usual_header(directive) => KnownDirective::Needless,
+        "access_log" if directive.first() == "off" => KnownDirective::Needless,
+        _ if TAKEN.contains(&name) => KnownDirective::Taken,
+        _ if NEEDLESS.contains(&name) => KnownDirective::Needless,
         _ => match (find(INSTEAD), find(NEVER)) {
-            (Some(why), _) => Known::Instead(why),
-            (_, Some(why)) => Known::Never(why),
-            _ => Known::Not,
+            (Some(why), _) => KnownDirective::Instead(why),
+            (_, Some(why)) => KnownDirective::Never(why),
+            _ => KnownDirective::Not,
         },
     }
 }
 
 /// Headers by which a proxy tells of the client, who is here at first hand.
-fn is_usual_header(directive: &Directive) -> bool {
+fn is_usual_header(directive: &NginxDirective) -> bool {
     let names =
         ["host", "x-real-ip", "upgrade", "connection", "accept-encoding", "early-data", "front-end-https"];
     let name = directive.first().to_ascii_lowercase();

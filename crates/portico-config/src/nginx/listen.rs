@@ -1,6 +1,6 @@
 //! Where nginx listens: `listen` of all servers as addresses of `bind`, and servers that only lead to https.
 
-use super::syntax::Directive;
+use super::syntax::NginxDirective;
 use super::values::target;
 
 /// One `listen`.
@@ -16,7 +16,7 @@ pub(super) struct Listen {
 }
 
 /// The addresses of a server; `listen 80` where it names none.
-pub(super) fn listens(block: &[Directive], place: &str) -> Vec<Listen> {
+pub(super) fn listens(block: &[NginxDirective], place: &str) -> Vec<Listen> {
     let found: Vec<Listen> = block.iter().filter(|it| it.name == "listen").map(listen).collect();
     if !found.is_empty() {
         return found;
@@ -25,7 +25,7 @@ pub(super) fn listens(block: &[Directive], place: &str) -> Vec<Listen> {
     vec![Listen { address, is_tls: false, is_default: false, has_proxy_protocol: false, place }]
 }
 
-fn listen(directive: &Directive) -> Listen {
+fn listen(directive: &NginxDirective) -> Listen {
     let text = directive.first();
     let says = |word: &str| directive.arguments.iter().any(|it| it == word);
     let address = match text.strip_prefix("*:") {
@@ -47,7 +47,7 @@ fn listen(directive: &Directive) -> Listen {
 
 /// Whether all that a server does is to lead to the same place by https, and what it leads to if that is another
 /// host.
-pub(super) fn leads_to_https(block: &[Directive], names: &[String]) -> bool {
+pub(super) fn leads_to_https(block: &[NginxDirective], names: &[String]) -> bool {
     const ASIDE: [&str; 9] = [
         "listen",
         "server_name",
@@ -76,7 +76,7 @@ pub(super) fn leads_to_https(block: &[Directive], names: &[String]) -> bool {
 }
 
 /// Whether a directive leads to the path that was asked for, by https, at the host or one of these.
-fn is_to_https(directive: &Directive, names: &[String]) -> bool {
+fn is_to_https(directive: &NginxDirective, names: &[String]) -> bool {
     let to = match (directive.name.as_str(), &directive.arguments[..]) {
         ("return", [status, to]) if matches!(status.as_str(), "301" | "302" | "307" | "308") => to,
         ("return", [to]) => to,
@@ -90,9 +90,7 @@ fn is_to_https(directive: &Directive, names: &[String]) -> bool {
     let to = to.replace("/$1", "{path}").replace("$1", "{path}");
     let is_host = |name: &str| name == "same" || names.iter().any(|own| own == name);
     let leads = |to: String| {
-        to.strip_prefix("https://")
-            .and_then(|rest| rest.strip_suffix("{path}"))
-            .is_some_and(|name| is_host(name))
+        to.strip_prefix("https://").and_then(|rest| rest.strip_suffix("{path}")).is_some_and(is_host)
     };
     target(&to, Some("same"), "https").is_some_and(leads)
 }

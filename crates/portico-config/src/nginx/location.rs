@@ -1,24 +1,24 @@
-//! One location of nginx with all that counts for it: its own directives, and those of the blocks around it where it
-//! has none of the kind.
+//! One location of nginx with all that counts for it: its own directives, and those of the blocks around it where
+//! it has none of the kind.
 
 use std::collections::BTreeMap;
 
 use toml::Value as Toml;
 
-use super::syntax::Directive;
+use super::syntax::NginxDirective;
 use super::values::{access, limit, seconds, size, target};
-use super::{OTHER_PASSES, PASSES, Site, passed_to};
+use super::{NginxSite, OTHER_PASSES, PASSES, passed_to};
 use crate::draft::MigrationDraft;
 
 /// The blocks around a place, the innermost last.
 #[derive(Clone, Default)]
-pub(super) struct Scope<'d> {
-    levels: Vec<Vec<&'d Directive>>,
+pub(super) struct NginxScope<'d> {
+    levels: Vec<Vec<&'d NginxDirective>>,
 }
 
 /// What responds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Response {
+pub(super) enum LocationResponse {
     Application,
     /// The files of this folder, to which the whole path is added (`root`), or what is below a location (`alias`).
     Files {
@@ -34,8 +34,8 @@ pub(super) enum Response {
 
 /// What counts for a location, in the keys of a route.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Flat {
-    pub response: Option<Response>,
+pub(super) struct FlatLocation {
+    pub response: Option<LocationResponse>,
     pub entries: BTreeMap<&'static str, Toml>,
     pub headers: BTreeMap<String, Toml>,
 }
@@ -54,37 +54,37 @@ pub(super) const TIMEOUT_SECONDS: i64 = 60;
 /// What `expires max` is here.
 const FOREVER_SECONDS: i64 = 365 * 86_400;
 
-impl<'d> Scope<'d> {
-    pub(super) fn of(directives: impl IntoIterator<Item = &'d Directive>) -> Self {
+impl<'d> NginxScope<'d> {
+    pub(super) fn of(directives: impl IntoIterator<Item = &'d NginxDirective>) -> Self {
         Self { levels: vec![directives.into_iter().collect()] }
     }
 
     /// The scope of a block within.
-    pub(super) fn within(&self, block: &'d [Directive]) -> Self {
+    pub(super) fn within(&self, block: &'d [NginxDirective]) -> Self {
         let mut levels = self.levels.clone();
         levels.push(block.iter().collect());
         Self { levels }
     }
 
     /// The directives of these names in the innermost block that has any, as nginx inherits lists.
-    pub(super) fn all(&self, names: &[&str]) -> Vec<&'d Directive> {
-        let of = |level: &Vec<&'d Directive>| -> Vec<&'d Directive> {
+    pub(super) fn all(&self, names: &[&str]) -> Vec<&'d NginxDirective> {
+        let of = |level: &Vec<&'d NginxDirective>| -> Vec<&'d NginxDirective> {
             level.iter().copied().filter(|it| names.contains(&it.name.as_str())).collect()
         };
         self.levels.iter().rev().map(of).find(|found| !found.is_empty()).unwrap_or_default()
     }
 
-    pub(super) fn last(&self, name: &str) -> Option<&'d Directive> {
+    pub(super) fn last(&self, name: &str) -> Option<&'d NginxDirective> {
         self.all(&[name]).last().copied()
     }
 
     /// The directives of the innermost block alone: what responds is not inherited.
-    pub(super) fn own(&self, names: &[&str]) -> Option<&'d Directive> {
+    pub(super) fn own(&self, names: &[&str]) -> Option<&'d NginxDirective> {
         self.levels.last()?.iter().copied().find(|it| names.contains(&it.name.as_str()))
     }
 
     fn is_on(&self, name: &str) -> bool {
-        self.last(name).is_some_and(Directive::is_on)
+        self.last(name).is_some_and(NginxDirective::is_on)
     }
 }
 
@@ -96,11 +96,11 @@ impl LocationPath {
 }
 
 /// A location that is being worked out.
-pub(super) struct Location<'s, 'd> {
-    pub site: &'s Site<'d>,
+pub(super) struct NginxLocation<'s, 'd> {
+    pub site: &'s NginxSite<'d>,
     /// The directives of its server, among which named locations are.
-    pub server: &'d [Directive],
-    pub scope: &'s Scope<'d>,
+    pub server: &'d [NginxDirective],
+    pub scope: &'s NginxScope<'d>,
     pub path: &'s LocationPath,
     /// File and line of it.
     pub place: &'s str,
@@ -109,17 +109,17 @@ pub(super) struct Location<'s, 'd> {
     pub scheme: &'s str,
 }
 
-impl Location<'_, '_> {
+impl NginxLocation<'_, '_> {
     /// All that counts for it. What a route cannot say is told.
-    pub(super) fn flat(&self, draft: &mut MigrationDraft) -> Flat {
-        let mut flat = Flat { response: self.response(draft), ..Flat::default() };
+    pub(super) fn flat(&self, draft: &mut MigrationDraft) -> FlatLocation {
+        let mut flat = FlatLocation { response: self.response(draft), ..FlatLocation::default() };
         let mut fallback = None;
-        if let Some(Response::Files { .. }) = flat.response {
+        if let Some(LocationResponse::Files { .. }) = flat.response {
             fallback = self.fallback(draft);
         }
         match &flat.response {
-            Some(Response::Files { .. }) => self.add_files(&mut flat, fallback, draft),
-            Some(Response::Application) => self.add_application(&mut flat, draft),
+            Some(LocationResponse::Files { .. }) => self.add_files(&mut flat, fallback, draft),
+            Some(LocationResponse::Application) => self.add_application(&mut flat, draft),
             _ => {}
         }
         self.add_error_pages(&mut flat, draft);
@@ -129,7 +129,7 @@ impl Location<'_, '_> {
         flat
     }
 
-    fn response(&self, draft: &mut MigrationDraft) -> Option<Response> {
+    fn response(&self, draft: &mut MigrationDraft) -> Option<LocationResponse> {
         if let Some(returned) = self.scope.own(&["return"]) {
             return self.returned(returned, draft);
         }
@@ -159,7 +159,7 @@ impl Location<'_, '_> {
                     folder => folder,
                 };
                 let alias_of = (said.name == "alias").then(|| self.path.text().to_owned());
-                Some(Response::Files { folder: folder.to_owned(), alias_of })
+                Some(LocationResponse::Files { folder: folder.to_owned(), alias_of })
             }
             // `try_files @app` without any folder leads to the application at once.
             (None, Some(tries)) => self.named(tries.arguments.last().map_or("", String::as_str), draft),
@@ -167,7 +167,7 @@ impl Location<'_, '_> {
         }
     }
 
-    fn passed(&self, passed: &Directive, draft: &mut MigrationDraft) -> Option<Response> {
+    fn passed(&self, passed: &NginxDirective, draft: &mut MigrationDraft) -> Option<LocationResponse> {
         if passed_to(passed) != self.site.application {
             draft.problems.push(format!(
                 "{}: {}: left out, there is no proxy in this version, and one application is served",
@@ -176,11 +176,11 @@ impl Location<'_, '_> {
             ));
             return None;
         }
-        Some(Response::Application)
+        Some(LocationResponse::Application)
     }
 
     /// `return CODE`, `return CODE TEXT`, `return CODE URL`, `return URL`.
-    fn returned(&self, returned: &Directive, draft: &mut MigrationDraft) -> Option<Response> {
+    fn returned(&self, returned: &NginxDirective, draft: &mut MigrationDraft) -> Option<LocationResponse> {
         let arguments: Vec<&str> = returned.arguments.iter().map(String::as_str).collect();
         let (status, text) = match arguments[..] {
             [status] if status.parse::<i64>().is_ok() => (status.parse().unwrap_or(0), None),
@@ -194,7 +194,7 @@ impl Location<'_, '_> {
         };
         match (status, text) {
             (301 | 302 | 303 | 307 | 308, Some(url)) => match target(url, self.host, self.scheme) {
-                Some(to) if !to.contains('$') => Some(Response::Redirect { to, status }),
+                Some(to) if !to.contains('$') => Some(LocationResponse::Redirect { to, status }),
                 _ => problem("where it leads cannot be said in a route"),
             },
             (444, _) => problem("no connection is closed without a response; write respond = 404"),
@@ -206,20 +206,20 @@ impl Location<'_, '_> {
                         returned.shown()
                     ));
                 }
-                Some(Response::Status(status))
+                Some(LocationResponse::Status(status))
             }
             _ => problem("it is no status that can be sent"),
         }
     }
 
     /// What a named location responds, if that is the application.
-    fn named(&self, name: &str, draft: &mut MigrationDraft) -> Option<Response> {
+    fn named(&self, name: &str, draft: &mut MigrationDraft) -> Option<LocationResponse> {
         let block = self.named_block(name)?;
         let passed = block.iter().find(|it| PASSES.contains(&it.name.as_str()))?;
         self.passed(passed, draft)
     }
 
-    fn named_block(&self, name: &str) -> Option<&[Directive]> {
+    fn named_block(&self, name: &str) -> Option<&[NginxDirective]> {
         let named = self.server.iter().find(|it| it.name == "location" && it.first() == name);
         named.filter(|_| name.starts_with('@'))?.block.as_deref()
     }
@@ -276,7 +276,7 @@ impl Location<'_, '_> {
         }
     }
 
-    fn add_files(&self, flat: &mut Flat, fallback: Option<Toml>, draft: &mut MigrationDraft) {
+    fn add_files(&self, flat: &mut FlatLocation, fallback: Option<Toml>, draft: &mut MigrationDraft) {
         let entries = &mut flat.entries;
         entries.extend(fallback.map(|fallback| ("fallback", fallback)));
         if self.scope.is_on("autoindex") {
@@ -289,9 +289,8 @@ impl Location<'_, '_> {
                 entries.insert("index", names.into());
             }
         }
-        match self.expires(draft) {
-            Some(age) => _ = entries.insert("max_age", age.into()),
-            None => {}
+        if let Some(age) = self.expires(draft) {
+            entries.insert("max_age", age.into());
         }
         if self.scope.own(&["internal"]).is_some() {
             entries.insert("internal", true.into());
@@ -320,7 +319,7 @@ impl Location<'_, '_> {
         }
     }
 
-    fn add_application(&self, flat: &mut Flat, draft: &mut MigrationDraft) {
+    fn add_application(&self, flat: &mut FlatLocation, draft: &mut MigrationDraft) {
         let body =
             self.scope.last("client_max_body_size").map_or(Toml::from(BODY_MAX), |it| size(it.first()));
         flat.entries.insert("limit_request_body", body);
@@ -349,9 +348,9 @@ impl Location<'_, '_> {
     }
 
     /// The folder of pages for errors, where each has the name that it must have.
-    fn add_error_pages(&self, flat: &mut Flat, draft: &mut MigrationDraft) {
+    fn add_error_pages(&self, flat: &mut FlatLocation, draft: &mut MigrationDraft) {
         let said = self.scope.all(&["error_page"]);
-        let root = self.scope.last("root").map_or("", Directive::first).trim_end_matches('/');
+        let root = self.scope.last("root").map_or("", NginxDirective::first).trim_end_matches('/');
         let mut folders: Vec<String> = Vec::new();
         for it in &said {
             let page = match &it.arguments[..] {
@@ -378,7 +377,7 @@ impl Location<'_, '_> {
         }
     }
 
-    fn add_access(&self, flat: &mut Flat, draft: &mut MigrationDraft) {
+    fn add_access(&self, flat: &mut FlatLocation, draft: &mut MigrationDraft) {
         let rules = self.scope.all(&["allow", "deny"]);
         match access(&rules) {
             Ok(found) => {
@@ -402,8 +401,8 @@ impl Location<'_, '_> {
         }
     }
 
-    fn add_limit(&self, flat: &mut Flat, draft: &mut MigrationDraft) {
-        let zones: Vec<&Directive> =
+    fn add_limit(&self, flat: &mut FlatLocation, draft: &mut MigrationDraft) {
+        let zones: Vec<&NginxDirective> =
             self.site.http.iter().copied().filter(|it| it.name == "limit_req_zone").collect();
         let limits = self.scope.all(&["limit_req"]);
         let has_status = self.scope.last("limit_req_status").is_some_and(|it| it.first() == "429");
@@ -435,7 +434,7 @@ impl Location<'_, '_> {
         }
     }
 
-    fn add_headers(&self, flat: &mut Flat, draft: &mut MigrationDraft) {
+    fn add_headers(&self, flat: &mut FlatLocation, draft: &mut MigrationDraft) {
         for header in self.scope.all(&["add_header"]) {
             let [name, value, ..] = &header.arguments[..] else { continue };
             if value.contains('$') {

@@ -4,18 +4,20 @@
 use toml::Value as Toml;
 
 use super::listen::{Listen, leads_to_https, listens};
-use super::location::{BODY_MAX, Flat, Location, LocationPath, Response, Scope, TIMEOUT_SECONDS};
-use super::syntax::Directive;
+use super::location::{
+    BODY_MAX, FlatLocation, LocationPath, LocationResponse, NginxLocation, NginxScope, TIMEOUT_SECONDS,
+};
+use super::syntax::NginxDirective;
 use super::values::size;
-use super::{PASSES, Site};
+use super::{NginxSite, PASSES};
 use crate::draft::{MigratedRoute, MigrationDraft};
 use crate::path_regex::{self, RegexPlace};
 use crate::settings;
 
 /// A `server`.
-struct Server<'d> {
+struct NginxServer<'d> {
     place: &'d str,
-    block: &'d [Directive],
+    block: &'d [NginxDirective],
     /// As routes have them; empty for all.
     hosts: Vec<String>,
     listens: Vec<Listen>,
@@ -23,23 +25,23 @@ struct Server<'d> {
 }
 
 /// A location with the path that a route has for it.
-struct Located<'d> {
+struct LocatedBlock<'d> {
     place: String,
     path: LocationPath,
-    scope: Scope<'d>,
+    scope: NginxScope<'d>,
     /// What a location with `proxy_pass http://app/` makes of its path.
     strips: bool,
 }
 
 impl MigrationDraft {
-    pub(super) fn take_servers(&mut self, site: &Site<'_>) {
+    pub(super) fn take_servers(&mut self, site: &NginxSite<'_>) {
         let blocks = site.http.iter().copied().filter(|it| it.name == "server" && it.block.is_some());
-        let servers: Vec<Server<'_>> = blocks.map(|it| self.server(it)).collect();
+        let servers: Vec<NginxServer<'_>> = blocks.map(|it| self.server(it)).collect();
         self.take_addresses(&servers);
         self.take_certificates(&servers, site);
-        let serving: Vec<&Server<'_>> = servers.iter().filter(|server| !server.only_redirects).collect();
+        let serving: Vec<&NginxServer<'_>> = servers.iter().filter(|server| !server.only_redirects).collect();
         for (index, server) in serving.iter().enumerate() {
-            let same = |other: &&&Server<'_>| {
+            let same = |other: &&&NginxServer<'_>| {
                 other.hosts.iter().any(|host| server.hosts.contains(host))
                     || (other.hosts.is_empty() && server.hosts.is_empty())
             };
@@ -52,8 +54,8 @@ impl MigrationDraft {
         }
         if serving.len() > 1 && serving.iter().all(|server| !server.hosts.is_empty()) {
             self.notes.push(format!(
-                "{}: requests for hosts that no server names get the first server of nginx, and the application of \
-                 Portico; say allowed_hosts, or write a route without host",
+                "{}: requests for hosts that no server names get the first server of nginx, and the application \
+                 of Portico; say allowed_hosts, or write a route without host",
                 serving[0].place
             ));
         }
@@ -78,7 +80,7 @@ impl MigrationDraft {
         }
     }
 
-    fn server<'d>(&mut self, directive: &'d Directive) -> Server<'d> {
+    fn server<'d>(&mut self, directive: &'d NginxDirective) -> NginxServer<'d> {
         let block = directive.block.as_deref().unwrap_or_default();
         let names = block.iter().filter(|it| it.name == "server_name");
         let names: Vec<String> = names.flat_map(|it| &it.arguments).cloned().collect();
@@ -95,7 +97,7 @@ impl MigrationDraft {
         }
         let listens = listens(block, &directive.place);
         let is_plain = listens.iter().all(|listen| !listen.is_tls);
-        Server {
+        NginxServer {
             place: &directive.place,
             block,
             only_redirects: is_plain && leads_to_https(block, &names),
@@ -104,7 +106,7 @@ impl MigrationDraft {
         }
     }
 
-    fn take_addresses(&mut self, servers: &[Server<'_>]) {
+    fn take_addresses(&mut self, servers: &[NginxServer<'_>]) {
         let mut addresses: Vec<&str> = Vec::new();
         for server in servers {
             for listen in &server.listens {
@@ -114,11 +116,12 @@ impl MigrationDraft {
             }
         }
         for address in addresses {
-            let there = |server: &&Server<'_>| server.listens.iter().any(|listen| listen.address == address);
-            let here: Vec<&Server<'_>> = servers.iter().filter(there).collect();
+            let there =
+                |server: &&NginxServer<'_>| server.listens.iter().any(|listen| listen.address == address);
+            let here: Vec<&NginxServer<'_>> = servers.iter().filter(there).collect();
             let listen = here.iter().flat_map(|it| &it.listens).find(|it| it.address == address);
             let Some(listen) = listen else { continue };
-            let redirecting: Vec<&&Server<'_>> = here.iter().filter(|it| it.only_redirects).collect();
+            let redirecting: Vec<&&NginxServer<'_>> = here.iter().filter(|it| it.only_redirects).collect();
             let scheme = match (listen.is_tls, redirecting.len() == here.len()) {
                 (true, _) => "https",
                 (false, true) => "redirect",
@@ -143,10 +146,10 @@ impl MigrationDraft {
     }
 
     /// The certificates of all servers, each once.
-    fn take_certificates(&mut self, servers: &[Server<'_>], site: &Site<'_>) {
+    fn take_certificates(&mut self, servers: &[NginxServer<'_>], site: &NginxSite<'_>) {
         let mut pairs: Vec<(&str, &str)> = Vec::new();
         for server in servers.iter().filter(|server| server.listens.iter().any(|listen| listen.is_tls)) {
-            let scope = Scope::of(site.http.iter().copied()).within(server.block);
+            let scope = NginxScope::of(site.http.iter().copied()).within(server.block);
             let certificates = scope.all(&["ssl_certificate"]);
             let keys = scope.all(&["ssl_certificate_key"]);
             if certificates.is_empty() || certificates.len() != keys.len() {
@@ -162,24 +165,27 @@ impl MigrationDraft {
         }
     }
 
-    fn take_server(&mut self, server: &Server<'_>, hosts: &[String], site: &Site<'_>, body: &Toml) {
-        let scope = Scope::of(site.http.iter().copied()).within(server.block);
+    fn take_server(&mut self, server: &NginxServer<'_>, hosts: &[String], site: &NginxSite<'_>, body: &Toml) {
+        let scope = NginxScope::of(site.http.iter().copied()).within(server.block);
         let mut located = self.located(server, &scope);
         // A route that others lie within comes before them.
         located.sort_by_key(|it| it.path.text().len());
         let scheme = if server.listens.iter().any(|listen| listen.is_tls) { "https" } else { "http" };
         let named: Vec<Option<&str>> = server.hosts.iter().map(|host| Some(host.as_str())).collect();
         // `$host` is another in each, so that each has a route of its own.
-        let needs_host = |it: &Located<'_>| {
+        let needs_host = |it: &LocatedBlock<'_>| {
             let own = it.scope.own(&["return"]).is_some_and(|it| it.shown().contains("host"));
             own && named.len() > 1
         };
-        let base = Flat { entries: [("limit_request_body", body.clone())].into(), ..Flat::default() };
-        let mut written: Vec<(LocationPath, Flat)> = Vec::new();
+        let base = FlatLocation {
+            entries: [("limit_request_body", body.clone())].into(),
+            ..FlatLocation::default()
+        };
+        let mut written: Vec<(LocationPath, FlatLocation)> = Vec::new();
         for it in &located {
             let choices = if needs_host(it) { named.clone() } else { vec![named.first().copied().flatten()] };
             for host in choices {
-                let location = Location {
+                let location = NginxLocation {
                     site,
                     server: server.block,
                     scope: &it.scope,
@@ -206,8 +212,14 @@ impl MigrationDraft {
     }
 
     /// Writes of a location what differs from the route around it. What a route cannot take back stays in `flat`.
-    fn write(&mut self, it: &Located<'_>, mut route: MigratedRoute, flat: &mut Flat, around: &Flat) {
-        let strips = it.strips && flat.response == Some(Response::Application);
+    fn write(
+        &mut self,
+        it: &LocatedBlock<'_>,
+        mut route: MigratedRoute,
+        flat: &mut FlatLocation,
+        around: &FlatLocation,
+    ) {
+        let strips = it.strips && flat.response == Some(LocationResponse::Application);
         match &it.path {
             _ if strips => {
                 route.set("exact", format!("{}/{{rest…}}", it.path.text()));
@@ -269,21 +281,31 @@ impl MigrationDraft {
     }
 
     /// All locations of a server, the server itself first.
-    fn located<'d>(&mut self, server: &Server<'d>, scope: &Scope<'d>) -> Vec<Located<'d>> {
+    fn located<'d>(&mut self, server: &NginxServer<'d>, scope: &NginxScope<'d>) -> Vec<LocatedBlock<'d>> {
         let mut all = Vec::new();
         // A server that returns has no use for its locations.
         let returns = server.block.iter().any(|it| it.name == "return");
         if !returns {
             self.locations(server.block, scope, &mut all);
         }
-        if !all.iter().any(|it: &Located<'_>| it.path == LocationPath::Prefix(String::new())) {
+        if !all.iter().any(|it: &LocatedBlock<'_>| it.path == LocationPath::Prefix(String::new())) {
             let path = LocationPath::Prefix(String::new());
-            all.push(Located { place: server.place.to_owned(), path, scope: scope.clone(), strips: false });
+            all.push(LocatedBlock {
+                place: server.place.to_owned(),
+                path,
+                scope: scope.clone(),
+                strips: false,
+            });
         }
         all
     }
 
-    fn locations<'d>(&mut self, block: &'d [Directive], scope: &Scope<'d>, all: &mut Vec<Located<'d>>) {
+    fn locations<'d>(
+        &mut self,
+        block: &'d [NginxDirective],
+        scope: &NginxScope<'d>,
+        all: &mut Vec<LocatedBlock<'d>>,
+    ) {
         for it in block {
             match (it.name.as_str(), &it.block) {
                 ("location", Some(inner)) => {
@@ -291,7 +313,7 @@ impl MigrationDraft {
                     for path in self.paths(it, inner) {
                         let strips = strips(inner) && !path.text().is_empty();
                         let scope = within.clone();
-                        all.push(Located { place: it.place.clone(), path, scope, strips });
+                        all.push(LocatedBlock { place: it.place.clone(), path, scope, strips });
                     }
                     self.locations(inner, &within, all);
                 }
@@ -302,7 +324,7 @@ impl MigrationDraft {
     }
 
     /// The paths of a location; none where no route can say them, which is told.
-    fn paths(&mut self, location: &Directive, inner: &[Directive]) -> Vec<LocationPath> {
+    fn paths(&mut self, location: &NginxDirective, inner: &[NginxDirective]) -> Vec<LocationPath> {
         let (operator, text) = match &location.arguments[..] {
             [operator, text] => (operator.as_str(), text.as_str()),
             [text] => ("", text.as_str()),
@@ -358,7 +380,7 @@ impl MigrationDraft {
     }
 
     /// A location for extensions of files: what it says of how long they are kept is for `max_age`.
-    fn extensions(&mut self, location: &Directive, inner: &[Directive]) {
+    fn extensions(&mut self, location: &NginxDirective, inner: &[NginxDirective]) {
         let harmless =
             ["expires", "add_header", "access_log", "log_not_found", "etag", "gzip_static", "try_files"];
         let (place, shown) = (&location.place, location.shown());
@@ -374,10 +396,10 @@ impl MigrationDraft {
     }
 
     /// `if (-f FILE) { return STATUS; }`, the only condition that a route has.
-    fn condition(&mut self, directive: &Directive, inner: &[Directive], scope: &Scope<'_>) {
+    fn condition(&mut self, directive: &NginxDirective, inner: &[NginxDirective], scope: &NginxScope<'_>) {
         let words = directive.arguments.join(" ");
         let file = words.strip_prefix("(-f ").and_then(|rest| rest.strip_suffix(')'));
-        let root = scope.last("root").map_or("", Directive::first).trim_end_matches('/');
+        let root = scope.last("root").map_or("", NginxDirective::first).trim_end_matches('/');
         let file = file.map(|file| file.replace("$document_root", root));
         match (file, inner) {
             (Some(file), [only])
@@ -397,8 +419,8 @@ impl MigrationDraft {
     }
 
     /// `rewrite` of a server or a location that redirects.
-    fn take_rewrites(&mut self, server: &Server<'_>, hosts: &[String]) {
-        let mut open: Vec<&Directive> = server.block.iter().rev().collect();
+    fn take_rewrites(&mut self, server: &NginxServer<'_>, hosts: &[String]) {
+        let mut open: Vec<&NginxDirective> = server.block.iter().rev().collect();
         while let Some(it) = open.pop() {
             if it.name == "location" {
                 open.extend(it.block.iter().flatten().rev());
@@ -412,7 +434,7 @@ impl MigrationDraft {
         }
     }
 
-    fn rewrite(&mut self, it: &Directive, hosts: &[String]) -> Result<(), &'static str> {
+    fn rewrite(&mut self, it: &NginxDirective, hosts: &[String]) -> Result<(), &'static str> {
         let [regex, to, flags @ ..] = &it.arguments[..] else { return Err("it leads nowhere") };
         let status = match flags.first().map(String::as_str) {
             Some("permanent") => 301,
@@ -448,20 +470,20 @@ impl MigrationDraft {
     }
 }
 
-fn set_response(route: &mut MigratedRoute, response: &Response, path: &LocationPath) {
+fn set_response(route: &mut MigratedRoute, response: &LocationResponse, path: &LocationPath) {
     match response {
-        Response::Application => route.set("app", true),
-        Response::Status(status) => route.set("respond", *status),
-        Response::Redirect { to, status } => {
+        LocationResponse::Application => route.set("app", true),
+        LocationResponse::Status(status) => route.set("respond", *status),
+        LocationResponse::Redirect { to, status } => {
             route.set("redirect", to.as_str());
             route.set("status", *status);
         }
-        Response::Files { folder, alias_of: None } => match path {
+        LocationResponse::Files { folder, alias_of: None } => match path {
             // A route takes its path off before it looks for the file.
             LocationPath::Prefix(path) => route.set("static", format!("{folder}{path}")),
             LocationPath::Exact(_) => route.set("static", folder.as_str()),
         },
-        Response::Files { folder, alias_of: Some(_) } => match path {
+        LocationResponse::Files { folder, alias_of: Some(_) } => match path {
             LocationPath::Prefix(_) => route.set("static", folder.as_str()),
             LocationPath::Exact(path) => {
                 // It names the file itself.
@@ -476,12 +498,12 @@ fn set_response(route: &mut MigratedRoute, response: &Response, path: &LocationP
 }
 
 /// What a route says so that it does not have what the route around it has; `None` where it cannot.
-fn reset(key: &str, is_inherited: bool, response: Option<&Response>) -> Option<Toml> {
+fn reset(key: &str, is_inherited: bool, response: Option<&LocationResponse>) -> Option<Toml> {
     if !is_inherited {
         return None;
     }
-    let has_files = matches!(response, Some(Response::Files { .. }));
-    let is_application = response == Some(&Response::Application);
+    let has_files = matches!(response, Some(LocationResponse::Files { .. }));
+    let is_application = response == Some(&LocationResponse::Application);
     Some(match key {
         "allow" => Toml::from(vec!["0.0.0.0/0", "::/0"]),
         "deny" => Toml::Array(Vec::new()),
@@ -503,7 +525,7 @@ fn contains(outer: &LocationPath, inner: &LocationPath) -> bool {
 }
 
 /// Whether a location passes its requests on with another path: `proxy_pass http://app/`.
-fn strips(inner: &[Directive]) -> bool {
+fn strips(inner: &[NginxDirective]) -> bool {
     inner.iter().filter(|it| PASSES.contains(&it.name.as_str())).any(|it| {
         let target = it.first().split_once("://").map_or("", |(_, rest)| rest);
         target.ends_with('/') && target.matches('/').count() == 1

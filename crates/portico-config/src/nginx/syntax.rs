@@ -1,15 +1,15 @@
 //! The syntax of nginx's configuration: words, `;`, blocks, quotes and comments, as `ngx_conf_read_token` reads
 //! them. It knows no directive.
 //!
-//! The crates that read it (nginx-config, nginx-discovery) know a closed list of directives, or keep no lines, which
-//! every note names.
+//! The crates that read it (nginx-config, nginx-discovery) know a closed list of directives, or keep no lines,
+//! which every note names.
 
 /// A directive with its arguments and, if it is a block, what stands in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Directive {
+pub(super) struct NginxDirective {
     pub name: String,
     pub arguments: Vec<String>,
-    pub block: Option<Vec<Directive>>,
+    pub block: Option<Vec<NginxDirective>>,
     /// File and line.
     pub place: String,
 }
@@ -19,7 +19,7 @@ const DEPTH_MAX: usize = 16;
 
 /// What stands between two directives.
 #[derive(Debug, PartialEq, Eq)]
-enum Token {
+enum NginxToken {
     Word(String),
     End,
     Open,
@@ -27,7 +27,7 @@ enum Token {
 }
 
 /// A text that is being read.
-struct Reader<'t> {
+struct DirectiveReader<'t> {
     rest: &'t str,
     line: usize,
     file: &'t str,
@@ -37,12 +37,12 @@ struct Reader<'t> {
 ///
 /// # Errors
 /// One line with the place: it is no such configuration.
-pub(super) fn parse(text: &str, file: &str) -> Result<Vec<Directive>, String> {
-    let mut reader = Reader { rest: text.trim_start_matches('\u{feff}'), line: 1, file };
+pub(super) fn parse(text: &str, file: &str) -> Result<Vec<NginxDirective>, String> {
+    let mut reader = DirectiveReader { rest: text.trim_start_matches('\u{feff}'), line: 1, file };
     reader.block(0)
 }
 
-impl Directive {
+impl NginxDirective {
     /// The first argument, or nothing.
     pub(super) fn first(&self) -> &str {
         self.arguments.first().map_or("", String::as_str)
@@ -55,14 +55,14 @@ impl Directive {
 
     /// All of it but its block, on one line.
     pub(super) fn shown(&self) -> String {
-        let words = [&[self.name.clone()], &self.arguments[..]].concat().join(" ");
+        let words = [std::slice::from_ref(&self.name), &self.arguments[..]].concat().join(" ");
         words.trim().replace(|letter: char| letter.is_control(), " ")
     }
 }
 
-impl Reader<'_> {
+impl DirectiveReader<'_> {
     /// The directives up to the end of a block, or of the file where `depth` is 0.
-    fn block(&mut self, depth: usize) -> Result<Vec<Directive>, String> {
+    fn block(&mut self, depth: usize) -> Result<Vec<NginxDirective>, String> {
         if depth > DEPTH_MAX {
             return Err(self.problem("blocks are nested too deeply"));
         }
@@ -70,30 +70,30 @@ impl Reader<'_> {
         loop {
             let token = self.token()?;
             match token {
-                Some(Token::Word(word)) => {
+                Some(NginxToken::Word(word)) => {
                     if words.is_empty() {
                         begun = self.line;
                     }
                     words.push(word);
                 }
-                Some(Token::End | Token::Open) if words.is_empty() => {
+                Some(NginxToken::End | NginxToken::Open) if words.is_empty() => {
                     return Err(self.problem("a directive is expected here"));
                 }
-                Some(Token::End | Token::Open) => {
+                Some(NginxToken::End | NginxToken::Open) => {
                     let place = format!("{}:{begun}", self.file);
                     let block = match token {
-                        Some(Token::Open) => Some(self.block(depth + 1)?),
+                        Some(NginxToken::Open) => Some(self.block(depth + 1)?),
                         _ => None,
                     };
                     let name = words.remove(0);
-                    found.push(Directive { name, arguments: std::mem::take(&mut words), block, place });
+                    found.push(NginxDirective { name, arguments: std::mem::take(&mut words), block, place });
                 }
-                Some(Token::Close) | None if !words.is_empty() => {
+                Some(NginxToken::Close) | None if !words.is_empty() => {
                     return Err(self.problem(&format!("{} has no ; behind it", words[0])));
                 }
-                Some(Token::Close) if depth == 0 => return Err(self.problem("this } closes nothing")),
+                Some(NginxToken::Close) if depth == 0 => return Err(self.problem("this } closes nothing")),
                 None if depth > 0 => return Err(self.problem("a } is missing at the end of the file")),
-                Some(Token::Close) | None => return Ok(found),
+                Some(NginxToken::Close) | None => return Ok(found),
             }
         }
     }
@@ -109,7 +109,7 @@ impl Reader<'_> {
         Some(letter)
     }
 
-    fn token(&mut self) -> Result<Option<Token>, String> {
+    fn token(&mut self) -> Result<Option<NginxToken>, String> {
         loop {
             let Some(letter) = self.rest.chars().next() else { return Ok(None) };
             let token = match letter {
@@ -119,14 +119,14 @@ impl Reader<'_> {
                     self.rest = &self.rest[end..];
                     continue;
                 }
-                ';' => Some(Token::End),
-                '{' => Some(Token::Open),
-                '}' => Some(Token::Close),
+                ';' => Some(NginxToken::End),
+                '{' => Some(NginxToken::Open),
+                '}' => Some(NginxToken::Close),
                 '"' | '\'' => {
                     self.take();
-                    return self.quoted(letter).map(|word| Some(Token::Word(word)));
+                    return self.quoted(letter).map(|word| Some(NginxToken::Word(word)));
                 }
-                _ => return Ok(Some(Token::Word(self.word()))),
+                _ => return Ok(Some(NginxToken::Word(self.word()))),
             };
             self.take();
             if token.is_some() {
@@ -192,8 +192,8 @@ impl Reader<'_> {
 mod tests {
     use super::*;
 
-    fn shown(directives: &[Directive]) -> String {
-        let one = |it: &Directive| {
+    fn shown(directives: &[NginxDirective]) -> String {
+        let one = |it: &NginxDirective| {
             let block = it.block.as_ref().map(|block| format!("{{{}}}", shown(block))).unwrap_or_default();
             format!("{}{:?}{block}@{}", it.name, it.arguments, it.place.trim_start_matches("f:"))
         };

@@ -24,9 +24,10 @@ fn locations_are_routes() {
              [[route]]  # n.conf:1; exact = \"/x.txt\"; static = \"/srv\"; rewrite = \"/y.txt\"",
         ),
         (
-            "root /srv; location / { try_files $uri $uri/ /index.html; } location ^~ /a/ { alias /b/; autoindex on; }",
+            "root /srv; location / { try_files $uri $uri/ /index.html; }\n\
+             location ^~ /a/ { alias /b/; autoindex on; }",
             "[[route]]  # n.conf:1; static = \"/srv\"; fallback = \"/index.html\"\n\
-             [[route]]  # n.conf:1; path = \"/a\"; static = \"/b\"; fallback = 404; listing = true",
+             [[route]]  # n.conf:2; path = \"/a\"; static = \"/b\"; fallback = 404; listing = true",
         ),
         (
             "location /old { return 301 /new; } location = /gone { return 410; } return 404;",
@@ -63,7 +64,8 @@ fn locations_are_routes() {
 #[test]
 fn a_location_has_nothing_of_the_location_around_its_path() {
     let (routes, _, problems) = migrated(
-        "server { location / { proxy_pass http://app; allow 10.0.0.0/8; deny all; proxy_read_timeout 5m; gzip on; }\n\
+        "server { location / { proxy_pass http://app; allow 10.0.0.0/8; deny all; proxy_read_timeout 5m; \
+         gzip on; }\n\
          location /open/ { proxy_pass http://app; }\nlocation /up/ { proxy_pass http://app/; \
          client_max_body_size 50m; } }",
     );
@@ -71,7 +73,8 @@ fn a_location_has_nothing_of_the_location_around_its_path() {
          [[route]]  # n.conf:1; app = true; allow = [\"10.0.0.0/8\"]; timeout = 300; compress = true\n\
          [[route]]  # n.conf:3; exact = \"/up/{rest…}\"; app = true; allow = [\"0.0.0.0/0\", \"::/0\"]; \
          timeout = 60; limit_request_body = \"50m\"; compress = false; rewrite = \"/{rest}\"\n\
-         [[route]]  # n.conf:2; path = \"/open\"; allow = [\"0.0.0.0/0\", \"::/0\"]; timeout = 60; compress = false";
+         [[route]]  # n.conf:2; path = \"/open\"; allow = [\"0.0.0.0/0\", \"::/0\"]; timeout = 60; \
+         compress = false";
     assert_eq!(
         (routes.trim_start_matches("; "), problems.as_str()),
         (expected.split_once("; ").unwrap().1, "")
@@ -94,7 +97,8 @@ fn servers_are_hosts() {
          root /a; }\nserver { listen 443 ssl; server_name www.a.example; ssl_certificate /c;\n\
          ssl_certificate_key /k; return 301 https://a.example$request_uri; } }",
     );
-    let expected = "bind = [\"redirect://0.0.0.0:80\", \"https://0.0.0.0:443\"]; certfile = [\"/c\"]; keyfile = [\"/k\"]\n\
+    let expected = "bind = [\"redirect://0.0.0.0:80\", \"https://0.0.0.0:443\"]; certfile = [\"/c\"]; \
+         keyfile = [\"/k\"]\n\
          [[route]]  # n.conf:2; host = [\"a.example\", \"b.example\", \"*.b.example\"]; static = \"/a\"\n\
          [[route]]  # n.conf:4; host = \"www.a.example\"; redirect = \"https://a.example{path}\"; status = 301";
     assert_eq!((routes.as_str(), problems.as_str()), (expected, ""));

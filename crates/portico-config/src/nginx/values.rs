@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 use toml::Value as Toml;
 
-use super::syntax::Directive;
+use super::syntax::NginxDirective;
 
 /// Seconds of a time such as `60`, `1h30m`, `30d`.
 pub(super) fn seconds(text: &str) -> Option<i64> {
@@ -49,7 +49,7 @@ pub(super) struct AccessRules {
 ///
 /// # Errors
 /// Why a route cannot say it.
-pub(super) fn access(rules: &[&Directive]) -> Result<AccessRules, &'static str> {
+pub(super) fn access(rules: &[&NginxDirective]) -> Result<AccessRules, &'static str> {
     let (mut allow, mut deny): (Vec<IpNet>, Vec<IpNet>) = (Vec::new(), Vec::new());
     let mut others = true;
     for rule in rules {
@@ -87,17 +87,18 @@ fn shown(network: &IpNet) -> String {
 /// # Errors
 /// Why a route cannot say it.
 pub(super) fn limit(
-    directive: &Directive,
-    zones: &[&Directive],
+    directive: &NginxDirective,
+    zones: &[&NginxDirective],
     dry_run: bool,
 ) -> Result<(Toml, Vec<&'static str>), &'static str> {
-    let argument = |directive: &Directive, name: &str| {
+    let argument = |directive: &NginxDirective, name: &str| {
         let start = format!("{name}=");
         directive.arguments.iter().find_map(|it| it.strip_prefix(&start).map(str::to_owned))
     };
     let name = argument(directive, "zone").ok_or("it names no zone")?;
-    let is_named =
-        |zone: &&&Directive| argument(zone, "zone").is_some_and(|zone| zone.split(':').next() == Some(&name));
+    let is_named = |zone: &&&NginxDirective| {
+        argument(zone, "zone").is_some_and(|zone| zone.split(':').next() == Some(&name))
+    };
     let zone = zones.iter().find(is_named).ok_or("its limit_req_zone is not in this file")?;
     let key = zone.first();
     let by = match key {

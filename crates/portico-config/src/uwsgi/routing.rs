@@ -384,8 +384,8 @@ mod tests {
         for (text, expected) in [
             (
                 "static-map = /static=/srv/static\nstatic-expires = /* 600\n",
-                "[[route]]  # u.ini:6; path = \"/static\"; static = \"/srv/static\"; fallback = \"app\"; index = []; \
-                 max_age = 600",
+                "[[route]]  # u.ini:6; path = \"/static\"; static = \"/srv/static\"; fallback = \"app\"; \
+                 index = []; max_age = 600",
             ),
             (
                 "static-map = /s/=/a\nstatic-map = /s=/b\nstatic-index = index.html\nstatic-gzip-all\n",
