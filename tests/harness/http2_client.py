@@ -120,12 +120,13 @@ class Http2Client(Connection):
         method: str = "GET",
         fields: FieldList = (),
         end: bool = True,
+        authority: str = "test",
     ) -> int:
         """Begins a request and returns its stream."""
         stream = self.next_stream
         self.next_stream += 2
         flags = ["END_STREAM"] if end else []
-        self.send_frame(self.headers_frame(stream, self.head(method, path, fields), *flags))
+        self.send_frame(self.headers_frame(stream, self.head(method, path, fields, authority), *flags))
         return stream
 
     def data(self, stream: int, data: bytes, end: bool = False) -> None:
@@ -253,10 +254,15 @@ class Http2Client(Connection):
                 return
 
     def request(
-        self, path: str = "/ping", method: str = "GET", fields: FieldList = (), body: bytes | None = None
+        self,
+        path: str = "/ping",
+        method: str = "GET",
+        fields: FieldList = (),
+        body: bytes | None = None,
+        authority: str = "test",
     ) -> Answer:
         """One request and its answer; a body within the windows."""
-        stream = self.open(path, method, fields, end=body is None)
+        stream = self.open(path, method, fields, end=body is None, authority=authority)
         if body is not None:
             for start in range(0, len(body), 16384):
                 self.data(stream, body[start : start + 16384])
