@@ -11,6 +11,7 @@ mod known;
 mod listen;
 mod location;
 mod routes;
+mod servers;
 mod syntax;
 mod values;
 
@@ -131,25 +132,40 @@ impl MigrationDraft {
         }
     }
 
-    /// What the most locations pass requests on to, which is taken for the application.
+    /// What is taken for the application: what most locations pass requests on to, among those for all paths if
+    /// there are such.
     fn application(&mut self, directives: &[NginxDirective], file: &str) -> Option<String> {
-        let mut targets: Vec<(String, usize)> = Vec::new();
-        let mut open: Vec<&NginxDirective> = directives.iter().collect();
+        let mut targets: Vec<(String, (usize, usize))> = Vec::new();
+        let mut open: Vec<(&NginxDirective, bool)> = directives.iter().map(|it| (it, false)).collect();
         open.reverse();
-        while let Some(it) = open.pop() {
-            open.extend(it.block.iter().flatten().rev());
+        while let Some((it, is_for_all)) = open.pop() {
+            let is_for_all = is_for_all || (it.name == "location" && it.first() == "/");
+            open.extend(it.block.iter().flatten().rev().map(|it| (it, is_for_all)));
             let Some(target) = passed_to(it) else { continue };
-            match targets.iter_mut().find(|(other, _)| *other == target) {
-                Some((_, count)) => *count += 1,
-                None => targets.push((target, 1)),
-            }
+            let at = targets.iter().position(|(other, _)| *other == target).unwrap_or_else(|| {
+                targets.push((target, (0, 0)));
+                targets.len() - 1
+            });
+            targets[at].1.0 += usize::from(is_for_all);
+            targets[at].1.1 += 1;
         }
         // Of several that are named as often, the first.
-        let (application, _) = targets.iter().rev().max_by_key(|(_, count)| *count)?.clone();
+        let (application, _) = targets.iter().rev().max_by_key(|(_, counts)| *counts)?.clone();
         self.notes
             .push(format!("{file}: {application} is taken for the application that Portico serves itself"));
         Some(application)
     }
+}
+
+/// The path that a directive gives requests that it passes on, if it gives them any.
+fn passed_path(directive: &NginxDirective) -> Option<&str> {
+    let (_, target) = directive.first().split_once("://")?;
+    let start = if target.starts_with("unix:") {
+        target.rfind(":/").filter(|at| *at > 5)? + 1
+    } else {
+        target.find('/')?
+    };
+    Some(&target[start..])
 }
 
 /// What a directive passes requests on to, without scheme and path: a name of an `upstream`, or an address.

@@ -242,6 +242,15 @@ fn pieces(regex: &str, remarks: &mut Vec<&'static str>) -> Option<(Vec<RegexPiec
                 found.push(RegexPiece::Rest(false));
                 break RegexEnd::Whole;
             }
+            Some('[' | '\\') if bare_segment(rest).is_some() => {
+                flush(&mut text, &mut found);
+                let (takes_all, after) = bare_segment(rest)?;
+                if !takes_all {
+                    remarks.push(ONE_SEGMENT);
+                }
+                found.push(RegexPiece::Segment(false, takes_all));
+                rest = after;
+            }
             Some('\\') => {
                 let escaped = rest[1..].chars().next()?;
                 if escaped.is_ascii_alphanumeric() || !escaped.is_ascii() {
@@ -266,6 +275,23 @@ fn pieces(regex: &str, remarks: &mut Vec<&'static str>) -> Option<(Vec<RegexPiec
         }
     };
     Some((found, end))
+}
+
+/// Whether a part of a segment without parentheses, with which `text` begins, takes every text, and what follows it.
+fn bare_segment(text: &str) -> Option<(bool, &str)> {
+    if let Some(after) = ["[^/]+", "[^/]*"].iter().find_map(|start| text.strip_prefix(start)) {
+        return Some((true, after));
+    }
+    let after = [r"\d+", r"\w+"].iter().find_map(|start| text.strip_prefix(start)).or_else(|| {
+        let (class, after) = text.strip_prefix('[')?.split_once("]+")?;
+        is_plain_class(class).then_some(after)
+    })?;
+    Some((false, after))
+}
+
+/// Letters, digits and a few signs that stand in no slash's place.
+fn is_plain_class(class: &str) -> bool {
+    class.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.\\".contains(&byte))
 }
 
 /// The group with which `text` begins, in its parentheses, and what follows it.
@@ -304,8 +330,7 @@ fn piece_of(group: &str) -> Option<RegexPiece> {
         _ => {}
     }
     if let Some(class) = inner.strip_prefix('[').and_then(|rest| rest.strip_suffix("]+")) {
-        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.\\".contains(&byte);
-        return class.bytes().all(is_plain).then_some(RegexPiece::Segment(named, false));
+        return is_plain_class(class).then_some(RegexPiece::Segment(named, false));
     }
     let texts: Option<Vec<String>> = inner.split('|').map(plain).collect();
     texts
@@ -360,6 +385,7 @@ mod tests {
             ("^/(?:a|b)/", "/a/** ; /b/**"),
             ("^/(a|b)/(.*)$", "/a/{rest…} [\"a\", \"{rest}\"] ; /b/{rest…} [\"b\", \"{rest}\"]"),
             (r"^/blog/(\d+)/([a-z0-9-]+)\.html$", "/blog/{part1}/{part2}.html [\"{part1}\", \"{part2}\"]!!"),
+            (r"^/a/[^/]+/\d+/[a-z]+\.html$", "/a/{part1}/{part2}/{part3}.html!!"),
             ("^/user/([^/]+)$", "/user/{part1} [\"{part1}\"]"),
             (r"\.(css|js|jpe?g)$", "*.css,js,jpg,jpeg"),
             (r"^.+\.(?:ico|css)$", "*.ico,css"),
@@ -393,6 +419,8 @@ mod tests {
             r"\.(c.s)$",
             "^/x|/y$",
             "^/([^/]+)/",
+            "^/[^/]+[0-9]+$",
+            "^/[^a]+$",
             "\\",
             "^/\\",
             "^/(?=x)",

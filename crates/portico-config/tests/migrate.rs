@@ -1,6 +1,6 @@
 //! `portico migrate` on files of the kinds that public projects have: each `uwsgi/NAME.ini` and `nginx/NAME.conf`,
 //! and what it becomes.
-#![expect(clippy::panic, reason = "a test may")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test may")]
 
 use std::ffi::OsString;
 use std::fs;
@@ -47,6 +47,36 @@ fn check(kind: &str, ending: &str, least: usize) {
             }
             // Nothing else is wrong with it.
             assert!(kind == "# note: " || lines.len() == wanted.len(), "{name}: {lines:#?}");
+        }
+    }
+}
+
+#[test]
+fn a_file_that_breaks_off_or_is_garbled_is_told_of() {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let folder = tempfile::tempdir().unwrap();
+    for (kind, ending) in [("uwsgi", "ini"), ("nginx", "conf")] {
+        for entry in fs::read_dir(tests.join(kind)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_none_or(|it| it != ending) {
+                continue;
+            }
+            let text = fs::read_to_string(&path).unwrap();
+            let broken = folder.path().join(format!("broken.{ending}"));
+            // A step that no line has as its length.
+            for end in (0..text.len()).step_by(53).filter(|end| text.is_char_boundary(*end)) {
+                let (start, rest) = text.split_at(end);
+                for garbled in
+                    [start.to_owned(), format!("{start}\\{{\u{e4}${rest}"), format!("{start};{rest}")]
+                {
+                    fs::write(&broken, garbled).unwrap();
+                    let mut python =
+                        |_: &PythonFile| -> Result<Vec<FileValue>, ConfigError> { unreachable!() };
+                    let arguments = ["migrate".into(), broken.clone().into_os_string()];
+                    let done = parse_with_files(arguments.into_iter(), &variable, &mut python);
+                    assert!(matches!(done, Ok(Parsed::Print(_))), "{}", path.display());
+                }
+            }
         }
     }
 }

@@ -197,20 +197,6 @@ const NEVER: &[(&[&str], &str)] = &[
     (&["sub_filter", "sub_filter_once", "sub_filter_types"], "responses are not rewritten"),
     (&["secure_link", "secure_link_md5"], "have the application judge, and send X-Accel-Redirect"),
     (&["valid_referers"], "a Referer is no proof of anything"),
-    (
-        &[
-            "proxy_cache",
-            "proxy_cache_path",
-            "proxy_cache_valid",
-            "proxy_cache_key",
-            "proxy_cache_bypass",
-            "proxy_no_cache",
-            "proxy_cache_use_stale",
-            "proxy_cache_lock",
-            "uwsgi_cache",
-        ],
-        "there is no cache in this version",
-    ),
     (&["mirror"], "requests are sent nowhere else"),
     (&["error_page_by_lua_block", "content_by_lua_block", "access_by_lua_block"], "there is no Lua"),
 ];
@@ -230,6 +216,9 @@ pub(super) fn known(directive: &NginxDirective) -> KnownDirective {
         }
         "proxy_set_header" if is_usual_header(directive) => KnownDirective::Needless,
         "access_log" if directive.first() == "off" => KnownDirective::Needless,
+        _ if ["proxy_cache", "uwsgi_cache", "proxy_no_cache"].iter().any(|start| name.starts_with(start)) => {
+            KnownDirective::Instead("left out, there is no cache in this version")
+        }
         _ if TAKEN.contains(&name) => KnownDirective::Taken,
         _ if NEEDLESS.contains(&name) => KnownDirective::Needless,
         _ => match (find(INSTEAD), find(NEVER)) {

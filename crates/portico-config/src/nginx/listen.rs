@@ -3,6 +3,17 @@
 use super::syntax::NginxDirective;
 use super::values::target;
 
+/// A `server`.
+pub(super) struct NginxServer<'d> {
+    pub place: &'d str,
+    pub block: &'d [NginxDirective],
+    /// As routes have them; empty for all.
+    pub hosts: Vec<String>,
+    pub listens: Vec<Listen>,
+    /// All that it does is to lead to https.
+    pub only_redirects: bool,
+}
+
 /// One `listen`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Listen {
@@ -45,8 +56,7 @@ fn listen(directive: &NginxDirective) -> Listen {
     }
 }
 
-/// Whether all that a server does is to lead to the same place by https, and what it leads to if that is another
-/// host.
+/// Whether all that a server does is to lead to the same place by https.
 pub(super) fn leads_to_https(block: &[NginxDirective], names: &[String]) -> bool {
     const ASIDE: [&str; 9] = [
         "listen",

@@ -154,6 +154,13 @@ impl NginxLocation<'_, '_> {
                 None
             }
             (Some(said), _) => {
+                if !said.first().starts_with('/') {
+                    draft.problems.push(format!(
+                        "{}: {}: it is relative to the folder of nginx, which is not known here; write all of it",
+                        said.place,
+                        said.shown()
+                    ));
+                }
                 let folder = match said.first().trim_end_matches('/') {
                     "" => "/",
                     folder => folder,
@@ -163,7 +170,14 @@ impl NginxLocation<'_, '_> {
             }
             // `try_files @app` without any folder leads to the application at once.
             (None, Some(tries)) => self.named(tries.arguments.last().map_or("", String::as_str), draft),
-            (None, None) => None,
+            (None, None) if self.path.text().is_empty() => None,
+            (None, None) => {
+                draft.notes.push(format!(
+                    "{}: location: left out, it names no folder, and nginx looks into its own, html",
+                    self.place
+                ));
+                None
+            }
         }
     }
 

@@ -1,173 +1,37 @@
-//! The servers of nginx as routes: which hosts and paths they are for, and of each location what differs from the
-//! route around it.
+//! The locations of a server of nginx as routes: which paths they are for, and of each what differs from the route
+//! around it.
 
 use toml::Value as Toml;
 
-use super::listen::{Listen, leads_to_https, listens};
+use super::listen::NginxServer;
 use super::location::{
-    BODY_MAX, FlatLocation, LocationPath, LocationResponse, NginxLocation, NginxScope, TIMEOUT_SECONDS,
+    FlatLocation, LocationPath, LocationResponse, NginxLocation, NginxScope, TIMEOUT_SECONDS,
 };
 use super::syntax::NginxDirective;
-use super::values::size;
-use super::{NginxSite, PASSES};
+use super::{NginxSite, PASSES, passed_path};
 use crate::draft::{MigratedRoute, MigrationDraft};
 use crate::path_regex::{self, RegexPlace};
-use crate::settings;
-
-/// A `server`.
-struct NginxServer<'d> {
-    place: &'d str,
-    block: &'d [NginxDirective],
-    /// As routes have them; empty for all.
-    hosts: Vec<String>,
-    listens: Vec<Listen>,
-    only_redirects: bool,
-}
 
 /// A location with the path that a route has for it.
 struct LocatedBlock<'d> {
     place: String,
     path: LocationPath,
     scope: NginxScope<'d>,
-    /// What a location with `proxy_pass http://app/` makes of its path.
-    strips: bool,
+    /// The path with which `proxy_pass http://app/` has requests passed on, where it is another.
+    rewrite: Option<String>,
 }
 
 impl MigrationDraft {
-    pub(super) fn take_servers(&mut self, site: &NginxSite<'_>) {
-        let blocks = site.http.iter().copied().filter(|it| it.name == "server" && it.block.is_some());
-        let servers: Vec<NginxServer<'_>> = blocks.map(|it| self.server(it)).collect();
-        self.take_addresses(&servers);
-        self.take_certificates(&servers, site);
-        let serving: Vec<&NginxServer<'_>> = servers.iter().filter(|server| !server.only_redirects).collect();
-        for (index, server) in serving.iter().enumerate() {
-            let same = |other: &&&NginxServer<'_>| {
-                other.hosts.iter().any(|host| server.hosts.contains(host))
-                    || (other.hosts.is_empty() && server.hosts.is_empty())
-            };
-            if let Some(other) = serving[..index].iter().find(same) {
-                self.problems.push(format!(
-                    "{}: server: it is for a host of that in {} too; routes are the same on all addresses",
-                    server.place, other.place
-                ));
-            }
-        }
-        if serving.len() > 1 && serving.iter().all(|server| !server.hosts.is_empty()) {
-            self.notes.push(format!(
-                "{}: requests for hosts that no server names get the first server of nginx, and the application \
-                 of Portico; say allowed_hosts, or write a route without host",
-                serving[0].place
-            ));
-        }
-        let body = site.http.iter().find(|it| it.name == "client_max_body_size");
-        let body = body.map_or_else(|| Toml::from(BODY_MAX), |it| size(it.first()));
-        if site.application.is_some() {
-            if !site.http.iter().any(|it| it.name == "client_max_body_size") {
-                let place = servers.first().map_or("", |server| server.place);
-                let file = place.rsplit_once(':').map_or(place, |(file, _)| file);
-                self.notes.push(format!(
-                    "{file}: names no client_max_body_size for all servers, which is {BODY_MAX} for nginx and \
-                     written so"
-                ));
-            }
-            let text = body.as_str().map_or_else(|| body.to_string(), str::to_owned);
-            self.say("client_max_body_size", &settings::LIMIT_REQUEST_BODY, vec![text]);
-        }
-        for server in &serving {
-            // A server alone takes all hosts, as nginx has it.
-            let hosts = if serving.len() == 1 { Vec::new() } else { server.hosts.clone() };
-            self.take_server(server, &hosts, site, &body);
-        }
-    }
-
-    fn server<'d>(&mut self, directive: &'d NginxDirective) -> NginxServer<'d> {
-        let block = directive.block.as_deref().unwrap_or_default();
-        let names = block.iter().filter(|it| it.name == "server_name");
-        let names: Vec<String> = names.flat_map(|it| &it.arguments).cloned().collect();
-        let mut hosts = Vec::new();
-        for name in names.iter().filter(|name| !matches!(name.as_str(), "_" | "" | "localhost")) {
-            match name.strip_prefix('.') {
-                Some(parent) => hosts.extend([parent.to_owned(), format!("*.{parent}")]),
-                None if name.starts_with('~') || name.ends_with('*') || name.contains('$') => {
-                    self.problems
-                        .push(format!("{}: server_name {name}: no route can say it", directive.place));
-                }
-                None => hosts.push(name.clone()),
-            }
-        }
-        let listens = listens(block, &directive.place);
-        let is_plain = listens.iter().all(|listen| !listen.is_tls);
-        NginxServer {
-            place: &directive.place,
-            block,
-            only_redirects: is_plain && leads_to_https(block, &names),
-            hosts,
-            listens,
-        }
-    }
-
-    fn take_addresses(&mut self, servers: &[NginxServer<'_>]) {
-        let mut addresses: Vec<&str> = Vec::new();
-        for server in servers {
-            for listen in &server.listens {
-                if !addresses.contains(&listen.address.as_str()) {
-                    addresses.push(&listen.address);
-                }
-            }
-        }
-        for address in addresses {
-            let there =
-                |server: &&NginxServer<'_>| server.listens.iter().any(|listen| listen.address == address);
-            let here: Vec<&NginxServer<'_>> = servers.iter().filter(there).collect();
-            let listen = here.iter().flat_map(|it| &it.listens).find(|it| it.address == address);
-            let Some(listen) = listen else { continue };
-            let redirecting: Vec<&&NginxServer<'_>> = here.iter().filter(|it| it.only_redirects).collect();
-            let scheme = match (listen.is_tls, redirecting.len() == here.len()) {
-                (true, _) => "https",
-                (false, true) => "redirect",
-                (false, false) => "http",
-            };
-            if scheme == "http" {
-                for server in redirecting {
-                    self.problems.push(format!(
-                        "{}: server: left out, others are served at {address}, and routes are the same for http \
-                         and https; let redirect://{address} lead all of them to https",
-                        server.place
-                    ));
-                }
-            }
-            let proxy = if listen.has_proxy_protocol { "?proxy=auto" } else { "" };
-            let text = format!("{scheme}://{address}{proxy}");
-            self.say(&listen.place, &settings::BIND, vec![text]);
-            if !proxy.is_empty() {
-                self.notes.push(format!("{}: name the proxies in front with proxy_allow_ips", listen.place));
-            }
-        }
-    }
-
-    /// The certificates of all servers, each once.
-    fn take_certificates(&mut self, servers: &[NginxServer<'_>], site: &NginxSite<'_>) {
-        let mut pairs: Vec<(&str, &str)> = Vec::new();
-        for server in servers.iter().filter(|server| server.listens.iter().any(|listen| listen.is_tls)) {
-            let scope = NginxScope::of(site.http.iter().copied()).within(server.block);
-            let certificates = scope.all(&["ssl_certificate"]);
-            let keys = scope.all(&["ssl_certificate_key"]);
-            if certificates.is_empty() || certificates.len() != keys.len() {
-                self.problems.push(format!("{}: server: it has no certificate with its key", server.place));
-            }
-            for (certificate, key) in certificates.into_iter().zip(keys) {
-                if !pairs.contains(&(certificate.first(), key.first())) {
-                    pairs.push((certificate.first(), key.first()));
-                    self.say(&certificate.place, &settings::CERTFILE, vec![certificate.first().to_owned()]);
-                    self.say(&key.place, &settings::KEYFILE, vec![key.first().to_owned()]);
-                }
-            }
-        }
-    }
-
-    fn take_server(&mut self, server: &NginxServer<'_>, hosts: &[String], site: &NginxSite<'_>, body: &Toml) {
+    /// Takes a server, for these hosts. `body` is the largest body that is taken where nothing else is said.
+    pub(super) fn take_server(
+        &mut self,
+        server: &NginxServer<'_>,
+        hosts: &[String],
+        site: &NginxSite<'_>,
+        body: &Toml,
+    ) {
         let scope = NginxScope::of(site.http.iter().copied()).within(server.block);
-        let mut located = self.located(server, &scope);
+        let mut located = self.located(server, &scope, hosts);
         // A route that others lie within comes before them.
         located.sort_by_key(|it| it.path.text().len());
         let scheme = if server.listens.iter().any(|listen| listen.is_tls) { "https" } else { "http" };
@@ -198,14 +62,14 @@ impl MigrationDraft {
                 let around = written.iter().rev().find(|(path, _)| contains(path, &it.path));
                 let around = around.map_or(&base, |(_, flat)| flat).clone();
                 let mut route = MigratedRoute::at(&it.place);
-                match (needs_host(it), hosts) {
-                    (true, _) => route.set("host", host.unwrap_or_default()),
-                    (false, [host]) => route.set("host", host.as_str()),
-                    (false, []) => {}
-                    (false, hosts) => route.set("host", hosts.to_vec()),
+                match needs_host(it) {
+                    true => route.set("host", host.unwrap_or_default()),
+                    false => set_hosts(&mut route, hosts),
                 }
                 self.write(it, route, &mut flat, &around);
-                written.push((it.path.clone(), flat));
+                if it.rewrite.is_none() {
+                    written.push((it.path.clone(), flat));
+                }
             }
         }
         self.take_rewrites(server, hosts);
@@ -219,19 +83,21 @@ impl MigrationDraft {
         flat: &mut FlatLocation,
         around: &FlatLocation,
     ) {
-        let strips = it.strips && flat.response == Some(LocationResponse::Application);
+        let rewrite = it.rewrite.as_ref().filter(|_| flat.response == Some(LocationResponse::Application));
         match &it.path {
-            _ if strips => {
-                route.set("exact", format!("{}/{{rest…}}", it.path.text()));
-                route.set("rewrite", "/{rest}");
+            LocationPath::Prefix(path) if rewrite.is_some() => {
+                route.set("exact", format!("{path}/{{rest…}}"));
             }
             LocationPath::Exact(path) => route.set("exact", path.as_str()),
             LocationPath::Prefix(path) if path.is_empty() => {}
             LocationPath::Prefix(path) => route.set("path", path.as_str()),
         }
+        if let Some(rewrite) = rewrite {
+            route.set("rewrite", rewrite.as_str());
+        }
         let is_root = it.path.text().is_empty();
         match &flat.response {
-            response if *response == around.response && !strips => {}
+            response if *response == around.response && rewrite.is_none() => {}
             None if is_root => {}
             None => return, // What stands there has been told of.
             Some(response) => set_response(&mut route, response, &it.path),
@@ -281,12 +147,29 @@ impl MigrationDraft {
     }
 
     /// All locations of a server, the server itself first.
-    fn located<'d>(&mut self, server: &NginxServer<'d>, scope: &NginxScope<'d>) -> Vec<LocatedBlock<'d>> {
+    fn located<'d>(
+        &mut self,
+        server: &NginxServer<'d>,
+        scope: &NginxScope<'d>,
+        hosts: &[String],
+    ) -> Vec<LocatedBlock<'d>> {
         let mut all = Vec::new();
         // A server that returns has no use for its locations.
         let returns = server.block.iter().any(|it| it.name == "return");
         if !returns {
             self.locations(server.block, scope, &mut all);
+        }
+        self.conditions(server.block, scope, &LocationPath::Prefix(String::new()), hosts);
+        let is_within = |outer: &&LocatedBlock<'_>, inner: &LocatedBlock<'_>| {
+            outer.rewrite.is_some() && outer.path != inner.path && contains(&outer.path, &inner.path)
+        };
+        for inner in &all {
+            if let Some(outer) = all.iter().find(|outer| is_within(outer, inner)) {
+                self.problems.push(format!(
+                    "{}: location: the one in {} gives its requests another path, and so is before all within it",
+                    inner.place, outer.place
+                ));
+            }
         }
         if !all.iter().any(|it: &LocatedBlock<'_>| it.path == LocationPath::Prefix(String::new())) {
             let path = LocationPath::Prefix(String::new());
@@ -294,7 +177,7 @@ impl MigrationDraft {
                 place: server.place.to_owned(),
                 path,
                 scope: scope.clone(),
-                strips: false,
+                rewrite: None,
             });
         }
         all
@@ -311,13 +194,44 @@ impl MigrationDraft {
                 ("location", Some(inner)) => {
                     let within = scope.within(inner);
                     for path in self.paths(it, inner) {
-                        let strips = strips(inner) && !path.text().is_empty();
+                        let rewrite =
+                            rewrite_of(inner, it.arguments.last().map_or("", String::as_str), &path);
+                        let rewrite = rewrite.unwrap_or_else(|why| {
+                            self.problems.push(format!("{}: {}: {why}", it.place, it.shown()));
+                            None
+                        });
                         let scope = within.clone();
-                        all.push(LocatedBlock { place: it.place.clone(), path, scope, strips });
+                        all.push(LocatedBlock { place: it.place.clone(), path, scope, rewrite });
                     }
                     self.locations(inner, &within, all);
                 }
-                ("if", Some(inner)) => self.condition(it, inner, scope),
+                _ => {}
+            }
+        }
+    }
+
+    /// All `if`s of a server and its locations.
+    fn conditions(
+        &mut self,
+        block: &[NginxDirective],
+        scope: &NginxScope<'_>,
+        path: &LocationPath,
+        hosts: &[String],
+    ) {
+        for it in block {
+            match (it.name.as_str(), &it.block) {
+                ("if", Some(inner)) => self.condition(it, inner, scope, path, hosts),
+                ("location", Some(inner)) => {
+                    let at = match &it.arguments[..] {
+                        [path] => LocationPath::Prefix(path.trim_end_matches('/').to_owned()),
+                        [operator, path] if operator == "=" => LocationPath::Exact(path.clone()),
+                        [operator, path] if operator == "^~" => {
+                            LocationPath::Prefix(path.trim_end_matches('/').to_owned())
+                        }
+                        _ => continue, // It is told that no route has its paths.
+                    };
+                    self.conditions(inner, &scope.within(inner), &at, hosts);
+                }
                 _ => {}
             }
         }
@@ -396,7 +310,14 @@ impl MigrationDraft {
     }
 
     /// `if (-f FILE) { return STATUS; }`, the only condition that a route has.
-    fn condition(&mut self, directive: &NginxDirective, inner: &[NginxDirective], scope: &NginxScope<'_>) {
+    fn condition(
+        &mut self,
+        directive: &NginxDirective,
+        inner: &[NginxDirective],
+        scope: &NginxScope<'_>,
+        path: &LocationPath,
+        hosts: &[String],
+    ) {
         let words = directive.arguments.join(" ");
         let file = words.strip_prefix("(-f ").and_then(|rest| rest.strip_suffix(')'));
         let root = scope.last("root").map_or("", NginxDirective::first).trim_end_matches('/');
@@ -406,6 +327,12 @@ impl MigrationDraft {
                 if only.name == "return" && !file.contains('$') && only.arguments.len() == 1 =>
             {
                 let mut route = MigratedRoute::at(&directive.place);
+                set_hosts(&mut route, hosts);
+                match path {
+                    LocationPath::Prefix(path) if path.is_empty() => {}
+                    LocationPath::Prefix(path) => route.set("path", path.as_str()),
+                    LocationPath::Exact(path) => route.set("exact", path.as_str()),
+                }
                 route.set("if_file", file);
                 route.set("respond", only.first().parse::<i64>().unwrap_or_default());
                 self.add_route(route);
@@ -445,11 +372,7 @@ impl MigrationDraft {
         let found = path_regex::read(regex).ok_or("no route can say which paths it is for")?;
         for paths in found {
             let mut route = MigratedRoute::at(&it.place);
-            match hosts {
-                [] => {}
-                [host] => route.set("host", host.as_str()),
-                hosts => route.set("host", hosts.to_vec()),
-            }
+            set_hosts(&mut route, hosts);
             match &paths.place {
                 RegexPlace::Exact(path) => route.set("exact", path.as_str()),
                 RegexPlace::Prefix(path) => route.set("path", path.as_str()),
@@ -524,10 +447,38 @@ fn contains(outer: &LocationPath, inner: &LocationPath) -> bool {
     inner.text().strip_prefix(outer.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Whether a location passes its requests on with another path: `proxy_pass http://app/`.
-fn strips(inner: &[NginxDirective]) -> bool {
-    inner.iter().filter(|it| PASSES.contains(&it.name.as_str())).any(|it| {
-        let target = it.first().split_once("://").map_or("", |(_, rest)| rest);
-        target.ends_with('/') && target.matches('/').count() == 1
-    })
+fn set_hosts(route: &mut MigratedRoute, hosts: &[String]) {
+    match hosts {
+        [] => {}
+        [host] => route.set("host", host.as_str()),
+        hosts => route.set("host", hosts.to_vec()),
+    }
+}
+
+/// The path with which a location passes its requests on, where it is not their own: `proxy_pass http://app/`.
+/// nginx puts it in the place of the location's, which is written as `text`.
+///
+/// # Errors
+/// Why a route cannot say it.
+fn rewrite_of(
+    inner: &[NginxDirective],
+    text: &str,
+    path: &LocationPath,
+) -> Result<Option<String>, &'static str> {
+    let passed = inner.iter().find(|it| PASSES.contains(&it.name.as_str()));
+    let Some(to) = passed.and_then(passed_path) else { return Ok(None) };
+    if to.contains('$') {
+        return Err("the path that requests are passed on with has variables");
+    }
+    if to == text {
+        return Ok(None);
+    }
+    match path {
+        LocationPath::Exact(_) => Ok(Some(to.to_owned())),
+        // `location /a` with `/` makes //x of /a/x, which is meant for /x.
+        LocationPath::Prefix(_) if text.ends_with('/') == to.ends_with('/') || to == "/" => {
+            Ok(Some(format!("{}/{{rest}}", to.trim_end_matches('/'))))
+        }
+        LocationPath::Prefix(_) => Err("its path and that of proxy_pass do not both end with a slash"),
+    }
 }

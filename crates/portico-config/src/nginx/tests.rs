@@ -51,6 +51,18 @@ fn locations_are_routes() {
             "[[route]]  # n.conf:1; static = \"/s\"; error_pages = \"/s/errors\"",
         ),
         (
+            "location / { proxy_pass http://a:1; } location /v1/ { proxy_pass http://a:1/api/; }\n\
+             location = /x { proxy_pass http://a:1/y; } location /same/ { proxy_pass http://a:1/same/; }",
+            "; limit_request_body = \"1m\"\n[[route]]  # n.conf:1; app = true\n\
+             [[route]]  # n.conf:2; exact = \"/x\"; app = true; rewrite = \"/y\"\n\
+             [[route]]  # n.conf:1; exact = \"/v1/{rest…}\"; app = true; rewrite = \"/api/{rest}\"",
+        ),
+        (
+            "root /s; location /a/ { if (-f /down) { return 503; } }",
+            "[[route]]  # n.conf:1; path = \"/a\"; if_file = \"/down\"; respond = 503\n\
+             [[route]]  # n.conf:1; static = \"/s\"",
+        ),
+        (
             "root /s; index a.html; if (-f $document_root/down) { return 503; }",
             "[[route]]  # n.conf:1; if_file = \"/s/down\"; respond = 503\n\
              [[route]]  # n.conf:1; static = \"/s\"; index = [\"a.html\"]",
@@ -103,6 +115,22 @@ fn servers_are_hosts() {
          [[route]]  # n.conf:4; host = \"www.a.example\"; redirect = \"https://a.example{path}\"; status = 301";
     assert_eq!((routes.as_str(), problems.as_str()), (expected, ""));
     assert!(notes.contains("requests for hosts that no server names"), "{notes}");
+    let (routes, notes, _) = migrated(
+        "server { server_name a.example www.a.example; location /.well-known/acme-challenge/ { root /x; }\n\
+         return 301 https://a.example$request_uri; } server { listen 443 ssl; server_name a.example;\n\
+         ssl_certificate /c; ssl_certificate_key /k; root /s; }",
+    );
+    assert!(routes.contains("redirect://0.0.0.0:80") && notes.contains("certbot's DNS plugins"), "{notes}");
+    assert!(
+        routes.contains("host = [\"www.a.example\"]; redirect = \"https://a.example{path}\""),
+        "{routes}"
+    );
+    assert!(notes.contains("www.a.example is led to https at its own name first"), "{notes}");
+    let (routes, _, problems) = migrated(
+        "server { server_name a.example; root /a; if (-f /down) { return 503; } }\n\
+         server { server_name b.example; root /b; }",
+    );
+    assert!(routes.contains("host = \"a.example\"; if_file = \"/down\"") && problems.is_empty(), "{routes}");
     let (routes, ..) =
         migrated("server { server_name a.example b.example; return 302 $scheme://$host/x$request_uri; }");
     assert_eq!(routes.matches("host = ").count(), 2, "{routes}");
@@ -116,6 +144,7 @@ fn what_becomes_nothing_is_named_with_its_line() {
             "not needed here, or always so, with their lines: sendfile (1), tcp_nopush (2)",
         ),
         ("keepalive_timeout 5;", "n.conf:1: keepalive_timeout 5: say keep_alive"),
+        ("proxy_cache c;", "n.conf:1: proxy_cache c: left out, there is no cache in this version"),
         ("brotli on;", "n.conf:1: brotli on: left out, nothing is known of it here"),
         ("location /shop { root /s; }", "nginx takes /shop-more by it too"),
         ("location ~ \\.css$ { expires 1d; }", "left out, a route is for paths; write max_age"),
@@ -123,6 +152,8 @@ fn what_becomes_nothing_is_named_with_its_line() {
         ("location / { return 200 \"ok\"; }", "the text is left out; write it to a file"),
         ("root /s; location / { try_files $uri /index.html; }", "/index.html is for navigation of browsers"),
         ("location / { proxy_pass http://a; }", "n.conf: a is taken for the application"),
+        ("location = /favicon.ico { access_log off; }", "left out, it names no folder, and nginx looks into"),
+        ("listen 80; listen 443 quic; ssl_certificate /c; ssl_certificate_key /k; root /s;", "HTTP/3 is not"),
         ("root /s; error_page 500 502 /50x.html;", "left out; put pages named 404.html"),
         ("include mime.types; include none/*.conf; root /s;", ""),
     ] {
@@ -138,6 +169,19 @@ fn what_becomes_nothing_is_named_with_its_line() {
           location /c/ { proxy_pass http://c; }",
             "http://c: left out, there is no proxy in this version",
         ),
+        (
+            "location / { proxy_pass http://a; } location /a/ { proxy_pass http://a/b; }",
+            "n.conf:1: location /a/: its path and that of proxy_pass do not both end with a slash",
+        ),
+        (
+            "location /a/ { proxy_pass http://a/$uri; }",
+            "the path that requests are passed on with has variables",
+        ),
+        (
+            "location /a/ { proxy_pass http://a/; } location /a/b/ { root /s; }",
+            "gives its requests another path, and so is before all within it",
+        ),
+        ("location /a/ { root html; }", "it is relative to the folder of nginx"),
         ("location / { return 444; }", "no connection is closed without a response"),
         ("location / { return 301 https://x.example$foo; }", "where it leads cannot be said"),
         (
@@ -156,7 +200,6 @@ fn what_becomes_nothing_is_named_with_its_line() {
         ("root /s; auth_basic x;", "no file of users is named"),
         ("root /srv/$host;", "routes have no variables"),
         ("root /s; satisfy any;", "a route asks for both"),
-        ("proxy_cache c;", "there is no cache in this version"),
         ("include none.conf;", "none.conf cannot be read"),
         ("server_name ~^a$; root /s;", "server_name ~^a$: no route can say it"),
         ("listen 443 ssl; root /s;", "it has no certificate with its key"),
