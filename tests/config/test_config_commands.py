@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import socket
 from pathlib import Path
 
 import pytest
 
+from harness.peers import certificate
 from harness.server import TESTS, run_to_end
 
 ECHO = "apps.echo:application"
@@ -227,11 +230,68 @@ def test_migrate_reports_problems_and_exits_with_1(tmp_path, text, said):
     assert (tmp_path / "portico.toml").exists(), "to be mended"
 
 
+def tree_of(text: str, folder: Path) -> str:
+    """A configuration with its files in `folder`, where those that it names are made."""
+    pem, key = certificate()
+    made = {r"\S+\.(?:pem|crt)": pem, r"\S+\.key": key, r"\S*htpasswd": b"bob:{SHA}x\n"}
+    for pattern, content in made.items():
+        for named in set(re.findall(rf"(?<=\s)/{pattern}(?=;)", text)):
+            path = folder / named.lstrip("/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(key if "priv" in named else content)
+            text = text.replace(f"{named};", f"{path};")
+    for named in set(re.findall(r"(?:root|alias) (/\S+);", text)):
+        path = folder / named.strip("/")
+        (path if not path.suffix else path.parent).mkdir(parents=True, exist_ok=True)
+        text = re.sub(rf"(root|alias) {re.escape(named)};", rf"\1 {folder}{named};", text)
+        if not path.suffix:
+            (path / "404.html").write_text("lost")
+    return text
+
+
+@pytest.mark.parametrize(
+    "name", ["django", "certbot", "single-page", "several-sites", "uwsgi-pass", "redirects"]
+)
+def test_what_migrate_makes_of_nginx_passes_the_check(tmp_path, name):
+    corpus = Path(TESTS).parent / "crates/portico-config/tests/nginx"
+    shutil.copytree(corpus / "snippets", tmp_path / "snippets")
+    text = (corpus / f"{name}.conf").read_text().replace("rewrite ^/internal/(.*)$ /hidden/$1 last;", "")
+    (tmp_path / "nginx.conf").write_text(tree_of(text, tmp_path))
+    done = run_to_end("migrate", "nginx.conf", "-o", "portico.toml", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "nginx.conf: names no application" in done.stderr
+    checked = run_to_end("check", "--bind", "127.0.0.1:0", ECHO, cwd=tmp_path)
+    assert checked.returncode == 0, (checked.stderr, (tmp_path / "portico.toml").read_text())
+    assert "warning: portico.toml" not in checked.stderr, "each route can be had"
+
+
+def test_migrate_tells_what_becomes_of_each_directive_of_nginx(tmp_path):
+    (tmp_path / "site.conf").write_text(
+        "server {\n    listen 8080;\n    sendfile on;\n"
+        "    location / {\n        proxy_pass http://app;\n    }\n"
+        "    location ~ \\.php$ {\n        fastcgi_pass unix:/run/php.sock;\n    }\n    brotli on;\n}\n"
+    )
+    done = run_to_end("migrate", "site.conf", cwd=tmp_path)
+    assert done.returncode == 1
+    for line in [
+        "site.conf: app is taken for the application that Portico serves itself",
+        "site.conf: not needed here, or always so, with their lines: sendfile (3)",
+        "error: site.conf:8: fastcgi_pass unix:/run/php.sock: left out, it is no WSGI application",
+        "error: site.conf:7: location ~ \\.php$: left out, a route is for paths, not for extensions",
+        "site.conf:10: brotli on: left out, nothing is known of it here",
+    ]:
+        assert line in done.stderr, done.stderr
+    assert "[[route]]  # site.conf:4\napp = true\n" in done.stdout
+    # A file without an ending is told by what is in it.
+    (tmp_path / "mysite").write_text("server { listen 8080; root /srv; }\n")
+    assert 'static = "/srv"' in run_to_end("migrate", "mysite", cwd=tmp_path).stdout
+
+
 def test_what_migrate_takes_is_taken_by_portico_too(tmp_path):
     """Every file of the corpus that is migrated without an error."""
-    corpus = Path(TESTS).parent / "crates/portico-config/tests/uwsgi"
-    files = sorted(corpus.glob("*.ini"))
-    assert len(files) >= 12
+    corpus = Path(TESTS).parent / "crates/portico-config/tests"
+    files = [*sorted(corpus.glob("uwsgi/*.ini")), *sorted(corpus.glob("nginx/*.conf"))]
+    assert len(files) >= 21
     environment = {"PORT": "9000", "STAGE": "production"}
     for file in files:
         out = tmp_path / f"{file.stem}.toml"

@@ -413,6 +413,29 @@ def test_maintenance_goes_on_and_off_with_the_file(serve, copy, nginx):
     assert asked(address, MAINTENANCE).status == 200
 
 
+# What `portico migrate` can translate of nginx's configurations; of the others it says what is lost.
+TRANSLATED = {"01-django", "02-single-page", "05-guarded-media", "09-staging-password"}
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in LATER])
+def test_what_migrate_makes_of_nginx_responds_the_same(serve, copy, name):
+    folder = copy(name)
+    (folder / "portico.toml").unlink()
+    nginx = folder / "nginx.conf"
+    nginx.write_text(nginx.read_text().replace(TREE, str(folder)))
+    done = run_to_end("migrate", "nginx.conf", "-o", "portico.toml", cwd=folder)
+    assert done.returncode == int(name not in TRANSLATED), done.stderr
+    if name not in TRANSLATED:
+        assert re.search(r"^portico: error: nginx\.conf:\d+: .*left out", done.stderr, re.MULTILINE)
+        return
+    application = APPLICATIONS.get(name, ["app:app"])[0]
+    checked = run_to_end("check", "--bind", "127.0.0.1:0", application, cwd=folder)
+    assert checked.returncode == 0, checked.stderr
+    server = started(serve, folder, application)
+    for ask in ASKS[name]:
+        check(asked(server.address, ask), ask)
+
+
 def test_the_table_of_lines_is_that_of_the_files():
     table = load("count", EXAMPLES / "count.py").table(EXAMPLES)
     assert table in (EXAMPLES / "README.md").read_text()
