@@ -203,81 +203,66 @@ fn ending(regex: &str) -> Option<RegexPlace> {
 /// The pieces of what follows `^`, and how it ends.
 fn pieces(regex: &str, remarks: &mut Vec<&'static str>) -> Option<(Vec<RegexPiece>, RegexEnd)> {
     let (mut found, mut text, mut rest) = (Vec::new(), String::new(), regex);
-    let end = loop {
-        let flush = |text: &mut String, found: &mut Vec<RegexPiece>| {
-            if !text.is_empty() {
-                found.push(RegexPiece::Text(std::mem::take(text)));
-            }
-        };
-        match rest.chars().next() {
-            None => {
-                flush(&mut text, &mut found);
-                break RegexEnd::Open;
-            }
-            Some('$') if rest == "$" => {
-                flush(&mut text, &mut found);
-                break RegexEnd::Whole;
-            }
-            Some('/') if rest == "/?$" => {
-                flush(&mut text, &mut found);
-                break RegexEnd::Whole;
-            }
-            Some('(') if matches!(rest, "(/|$)" | "(?:/|$)" | "(/.*)?$" | "(?:/.*)?$" | "(/.*)?") => {
-                flush(&mut text, &mut found);
-                // What is captured there cannot be named, and so no text asks for it.
-                break RegexEnd::Boundary;
-            }
-            Some('(') => {
-                flush(&mut text, &mut found);
-                let (group, after) = group(rest)?;
-                let piece = piece_of(group)?;
-                if let RegexPiece::Segment(_, false) = piece {
-                    remarks.push(ONE_SEGMENT);
-                }
-                found.push(piece);
-                rest = after;
-            }
-            Some('.') if matches!(rest, ".*" | ".+" | ".*$" | ".+$") => {
-                flush(&mut text, &mut found);
-                found.push(RegexPiece::Rest(false));
-                break RegexEnd::Whole;
-            }
-            Some('[' | '\\') if bare_segment(rest).is_some() => {
-                flush(&mut text, &mut found);
-                let (takes_all, after) = bare_segment(rest)?;
-                if !takes_all {
-                    remarks.push(ONE_SEGMENT);
-                }
-                found.push(RegexPiece::Segment(false, takes_all));
-                rest = after;
-            }
-            Some('\\') => {
-                let escaped = rest[1..].chars().next()?;
-                if escaped.is_ascii_alphanumeric() || !escaped.is_ascii() {
-                    return None; // A class such as \d.
-                }
-                text.push(escaped);
-                rest = &rest[2..];
-            }
-            Some(letter) => {
-                if "[]{}^$|*+?".contains(letter) {
-                    return None;
-                }
-                rest = &rest[letter.len_utf8()..];
-                if rest.starts_with(['*', '+', '?', '{']) {
-                    return None;
-                }
-                if letter == '.' && !remarks.contains(&ANY_CHARACTER) {
-                    remarks.push(ANY_CHARACTER);
-                }
-                text.push(letter);
-            }
+    loop {
+        if let Some((end, last)) = end_of(rest) {
+            push_text(&mut text, &mut found);
+            found.extend(last);
+            return Some((found, end));
         }
-    };
-    Some((found, end))
+        let letter = rest.chars().next()?;
+        if letter == '(' {
+            push_text(&mut text, &mut found);
+            let (group, after) = group(rest)?;
+            found.push(piece_of(group)?);
+            rest = after;
+        } else if let Some((takes_all, after)) = bare_segment(rest) {
+            push_text(&mut text, &mut found);
+            found.push(RegexPiece::Segment(false, takes_all));
+            rest = after;
+        } else if letter == '\\' {
+            let escaped = rest[1..].chars().next()?;
+            if escaped.is_ascii_alphanumeric() || !escaped.is_ascii() {
+                return None; // A class such as \d.
+            }
+            text.push(escaped);
+            rest = &rest[2..];
+        } else {
+            rest = &rest[letter.len_utf8()..];
+            if "[]{}^$|*+?".contains(letter) || rest.starts_with(['*', '+', '?', '{']) {
+                return None;
+            }
+            if letter == '.' && !remarks.contains(&ANY_CHARACTER) {
+                remarks.push(ANY_CHARACTER);
+            }
+            text.push(letter);
+        }
+        if let Some(RegexPiece::Segment(_, false)) = found.last()
+            && text.is_empty()
+        {
+            remarks.push(ONE_SEGMENT);
+        }
+    }
 }
 
-/// Whether a part of a segment without parentheses, with which `text` begins, takes every text, and what follows it.
+/// How an expression ends of which this is the rest, and what of it is a piece.
+fn end_of(rest: &str) -> Option<(RegexEnd, Option<RegexPiece>)> {
+    Some(match rest {
+        "" => (RegexEnd::Open, None),
+        "$" | "/?$" => (RegexEnd::Whole, None),
+        // What is captured there cannot be named, and so no text asks for it.
+        "(/|$)" | "(?:/|$)" | "(/.*)?$" | "(?:/.*)?$" | "(/.*)?" => (RegexEnd::Boundary, None),
+        ".*" | ".+" | ".*$" | ".+$" => (RegexEnd::Whole, Some(RegexPiece::Rest(false))),
+        _ => return None,
+    })
+}
+
+fn push_text(text: &mut String, found: &mut Vec<RegexPiece>) {
+    if !text.is_empty() {
+        found.push(RegexPiece::Text(std::mem::take(text)));
+    }
+}
+
+/// Whether a part of a segment without parentheses, with which `text` begins, takes every text, and what follows.
 fn bare_segment(text: &str) -> Option<(bool, &str)> {
     if let Some(after) = ["[^/]+", "[^/]*"].iter().find_map(|start| text.strip_prefix(start)) {
         return Some((true, after));

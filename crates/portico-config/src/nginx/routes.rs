@@ -189,24 +189,19 @@ impl MigrationDraft {
         scope: &NginxScope<'d>,
         all: &mut Vec<LocatedBlock<'d>>,
     ) {
-        for it in block {
-            match (it.name.as_str(), &it.block) {
-                ("location", Some(inner)) => {
-                    let within = scope.within(inner);
-                    for path in self.paths(it, inner) {
-                        let rewrite =
-                            rewrite_of(inner, it.arguments.last().map_or("", String::as_str), &path);
-                        let rewrite = rewrite.unwrap_or_else(|why| {
-                            self.problems.push(format!("{}: {}: {why}", it.place, it.shown()));
-                            None
-                        });
-                        let scope = within.clone();
-                        all.push(LocatedBlock { place: it.place.clone(), path, scope, rewrite });
-                    }
-                    self.locations(inner, &within, all);
-                }
-                _ => {}
+        for it in block.iter().filter(|it| it.name == "location") {
+            let Some(inner) = &it.block else { continue };
+            let within = scope.within(inner);
+            for path in self.paths(it, inner) {
+                let rewrite = rewrite_of(inner, it.arguments.last().map_or("", String::as_str), &path);
+                let rewrite = rewrite.unwrap_or_else(|why| {
+                    self.problems.push(format!("{}: {}: {why}", it.place, it.shown()));
+                    None
+                });
+                let scope = within.clone();
+                all.push(LocatedBlock { place: it.place.clone(), path, scope, rewrite });
             }
+            self.locations(inner, &within, all);
         }
     }
 

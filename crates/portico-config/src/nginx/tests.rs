@@ -160,6 +160,10 @@ fn what_becomes_nothing_is_named_with_its_line() {
         let (_, notes, problems) = migrated(&format!("server {{ {text} }}"));
         assert!(notes.contains(note) && problems.is_empty(), "{text}: {notes} / {problems}");
     }
+}
+
+#[test]
+fn what_would_be_another_site_is_an_error() {
     for (text, problem) in [
         ("location ~ ^/a+ { root /s; }", "left out, no route can say which paths it is for"),
         ("location ~ \\.php$ { fastcgi_pass x; }", "left out, it is no WSGI application; keep nginx"),
