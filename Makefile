@@ -201,6 +201,11 @@ docs-settings: ## Write docs/reference/settings.md and portico.schema.json from 
 	cargo run --quiet --package portico-config --example settings_schema > docs/reference/portico.schema.json.new
 	mv docs/reference/portico.schema.json.new docs/reference/portico.schema.json
 
+.PHONY: docs-metrics
+docs-metrics: ## Write docs/reference/metrics.md from the metrics' table
+	cargo run --quiet --package portico-metrics --example metrics_reference > docs/reference/metrics.md.new
+	mv docs/reference/metrics.md.new docs/reference/metrics.md
+
 ##@ Tidying up
 
 .PHONY: clean

@@ -1,7 +1,8 @@
 """The supervisor's scoreboard, read from outside: the state of each worker at this very moment.
 
 For what must hold at every moment (never fewer ready workers than asked for) nothing else is quick enough.
-The layout is that of crates/portico-supervisor/src/scoreboard.rs; one that does not fit is told.
+The layout is that of crates/portico-supervisor/src/scoreboard.rs; one that does not fit is told. The metrics
+in it are those of crates/portico-metrics/src/table.rs.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ import mmap
 import os
 from pathlib import Path
 
-MAGIC = int.from_bytes(b"portico\x01", "little")
-SUPERVISOR_WORDS, SLOT_WORDS, WAIT_BUCKETS, THREAD_WORDS = 32, 24, 32, 48
+MAGIC = int.from_bytes(b"portico\x02", "little")
+SUPERVISOR_FIELDS, SLOT_FIELDS, THREAD_WORDS = 16, 16, 48
 STATES = ("empty", "starting", "ready", "retiring")
 # Indices, in the order of the enums there.
-SLOTS, THREADS, SUPERVISOR_PID = 1, 2, 3
-PID, STATE, BUSY_THREADS = 0, 1, 7
+METRIC_WORDS, GAUGE_WORDS, SLOTS, THREADS, SUPERVISOR_PID = 2, 3, 4, 5, 6
+PID, STATE = 0, 1
+# Of the metrics, which begin with the gauge portico_threads: idle, busy, lost.
+BUSY_THREADS = SLOT_FIELDS + 1
 
 
 class Scoreboard:
@@ -37,12 +40,23 @@ class Scoreboard:
         if self.words[0] == 0:
             raise FileNotFoundError(f"process {pid} is about to make its scoreboard")
         assert self.words[0] == MAGIC, "the scoreboard has another layout"
-        self.slot_words = SLOT_WORDS + WAIT_BUCKETS + self.words[THREADS] * THREAD_WORDS
-        assert len(self.words) == SUPERVISOR_WORDS + self.words[SLOTS] * self.slot_words
+        self.supervisor_words = SUPERVISOR_FIELDS + self.words[METRIC_WORDS]
+        self.slot_words = SLOT_FIELDS + self.words[METRIC_WORDS] + self.words[THREADS] * THREAD_WORDS
+        assert len(self.words) == self.supervisor_words + self.words[SLOTS] * self.slot_words
 
     def slot(self, number: int, field: int) -> int:
         """A number of a slot."""
-        return self.words[SUPERVISOR_WORDS + number * self.slot_words + field]
+        return self.words[self.supervisor_words + number * self.slot_words + field]
+
+    def totals(self) -> list[int]:
+        """Every number of every process' metrics that is no gauge: they never fall."""
+        first = self.supervisor_words + SLOT_FIELDS
+        blocks = [first + number * self.slot_words for number in range(self.words[SLOTS])]
+        begin, end = self.words[GAUGE_WORDS], self.words[METRIC_WORDS]
+        found = []
+        for block in [SUPERVISOR_FIELDS, *blocks]:
+            found += self.words[block + begin : block + end].tolist()
+        return found
 
     def occupied(self) -> list[int]:
         """The slots that have a worker."""

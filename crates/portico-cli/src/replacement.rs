@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+use portico_metrics::{Counter, ReloadResult};
 use portico_supervisor::{Scoreboard, SupervisorField, SupervisorState};
 
 use crate::output::Output;
@@ -37,19 +38,19 @@ pub(crate) fn reload<E>(board: &Scoreboard, pid: u32, pause: Pause<'_, E>) -> Re
         Ok(process) => process,
         Err(error) => return Ok(Output::failure(error)),
     };
-    let failed = board.get(SupervisorField::ReloadsFailed);
+    let failed = board.metrics().reloads(ReloadResult::Failed);
     // One that is under way does not count: it may have read the old code.
     let asked = board.get(SupervisorField::ReloadsAsked);
     if let Err(error) = process.send(Signal::HUP) {
         return Ok(Output::failure(error));
     }
-    while board.get(SupervisorField::ReloadsEnded) <= asked {
+    while board.metrics().total(Counter::Reloads) <= asked {
         if process.has_ended() {
             return Ok(Output::failure("the server ended before the reload did".to_owned()));
         }
         pause(LOOK_EVERY)?;
     }
-    Ok(match board.get(SupervisorField::ReloadsFailed) > failed {
+    Ok(match board.metrics().reloads(ReloadResult::Failed) > failed {
         true => Output::failure(
             "the reload failed; the old code keeps serving (its error log says why)".to_owned(),
         ),
@@ -63,7 +64,7 @@ pub(crate) fn upgrade<E>(board: &Scoreboard, pid: u32, pause: Pause<'_, E>) -> R
         Ok(process) => process,
         Err(error) => return Ok(Output::failure(error)),
     };
-    let failed = board.get(SupervisorField::UpgradesFailed);
+    let failed = board.metrics().total(Counter::UpgradesFailed);
     if board.state() != SupervisorState::Serving {
         return Ok(Output::failure("it is not serving: nothing is upgraded".to_owned()));
     }
@@ -71,7 +72,7 @@ pub(crate) fn upgrade<E>(board: &Scoreboard, pid: u32, pause: Pause<'_, E>) -> R
         return Ok(Output::failure(error));
     }
     loop {
-        if board.get(SupervisorField::UpgradesFailed) > failed {
+        if board.metrics().total(Counter::UpgradesFailed) > failed {
             let error = "the upgrade failed; the old program keeps serving (its error log says why)";
             return Ok(Output::failure(error.to_owned()));
         }
@@ -114,7 +115,7 @@ mod tests {
         let mut pauses = 0;
         let mut time = |_| -> Result<(), ()> {
             pauses += 1;
-            board.set(SupervisorField::ReloadsEnded, pauses);
+            board.metrics().add_reloads(ReloadResult::Succeeded, 1);
             Ok(())
         };
         let told = reload(&board, child.id(), &mut time).unwrap();
@@ -148,7 +149,7 @@ mod tests {
     fn a_failed_upgrade_is_reported() {
         let (board, child) = server();
         let mut time = |_| -> Result<(), ()> {
-            board.set(SupervisorField::UpgradesFailed, 1);
+            board.metrics().add(Counter::UpgradesFailed, 1);
             Ok(())
         };
         let told = upgrade(&board, child.id(), &mut time).unwrap();

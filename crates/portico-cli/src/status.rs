@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use portico_metrics::{Buckets, Counter, Gauge, Histogram, ReloadResult, ThreadUse, quantile_nanos};
 use portico_supervisor::{
     Interpreter, Running, Scoreboard, SlotField, SlotState, SupervisorField, SupervisorState, ThreadState,
     WorkerSlot, thread_name,
@@ -46,15 +47,14 @@ fn heading(board: &Scoreboard, now: u64) -> String {
         0 => "portico.serve".to_owned(),
         pid => format!("portico {pid}"),
     };
-    let (workers, threads) =
-        (board.get(SupervisorField::WorkersAsked), board.get(SupervisorField::ThreadsAsked));
+    let metrics = board.metrics();
+    let (workers, threads) = (metrics.gauge(Gauge::WorkersWanted), metrics.gauge(Gauge::ThreadsPerWorker));
     let mut text = format!(
         "{pid}: {state}, up {up}; {workers} worker{} of {threads} thread{}",
         plural(workers),
         plural(threads)
     );
-    let (reloads, failed) =
-        (board.get(SupervisorField::ReloadsEnded), board.get(SupervisorField::ReloadsFailed));
+    let (reloads, failed) = (metrics.total(Counter::Reloads), metrics.reloads(ReloadResult::Failed));
     if reloads > 0 {
         let _ = write!(text, "; {reloads} reload{}", plural(reloads));
         if failed > 0 {
@@ -91,21 +91,22 @@ fn workers(board: &Scoreboard, now: u64) -> TextTable {
     let heading =
         ["SLOT", "PID", "STATE", "UP", "REQUESTS", "BUSY", "LOST", "QUEUED", "CONNS", "WAIT P99", "MEMORY"];
     let mut table = TextTable::new(&heading, RIGHT);
-    let threads = board.get(SupervisorField::ThreadsAsked);
+    let threads = board.metrics().gauge(Gauge::ThreadsPerWorker);
     for (number, slot) in board.slots().filter(|(_, slot)| slot.get(SlotField::Pid) != 0) {
-        let (rss, pss) = (slot.get(SlotField::RssKib), slot.get(SlotField::PssKib));
+        let metrics = slot.metrics();
+        let (rss, pss) = (metrics.gauge(Gauge::ResidentBytes), metrics.gauge(Gauge::ProportionalBytes));
         table.push(vec![
             number.to_string(),
             slot.get(SlotField::Pid).to_string(),
             state(slot, now),
             time(now.saturating_sub(slot.get(SlotField::StartedNanos))),
-            slot.get(SlotField::Requests).to_string(),
+            metrics.since_start(Counter::Calls).to_string(),
             format!("{}/{threads}", busy(slot)),
-            slot.get(SlotField::LostThreads).to_string(),
-            slot.get(SlotField::Queued).to_string(),
-            slot.get(SlotField::Connections).to_string(),
-            wait_p99(&slot.waits()),
-            memory(if pss > 0 { pss } else { rss }),
+            metrics.threads(ThreadUse::Lost).to_string(),
+            metrics.gauge(Gauge::QueueLength).to_string(),
+            metrics.gauge(Gauge::Connections).to_string(),
+            wait_p99(&metrics.durations_since_start(Histogram::QueueDuration)),
+            memory(if pss > 0 { pss } else { rss } / 1024),
         ]);
     }
     table
@@ -131,24 +132,14 @@ fn busy(slot: WorkerSlot<'_>) -> usize {
     slot.threads().filter(|thread| in_call(thread.state())).count()
 }
 
-/// What 99 of 100 requests waited less than. Bucket `n` counts those below 2^n microseconds.
-fn wait_p99(waits: &[u64]) -> String {
-    let total: u64 = waits.iter().sum();
-    if total == 0 {
-        return "-".to_owned();
+/// What 99 of 100 requests waited less than.
+fn wait_p99(waits: &Buckets) -> String {
+    match quantile_nanos(waits, 99) {
+        None => "-".to_owned(),
+        Some(u64::MAX) => "long".to_owned(),
+        Some(nanos) if nanos < 1_000_000 => format!("< {} us", nanos / 1_000),
+        Some(nanos) => format!("< {}", time(nanos)),
     }
-    let mut seen = 0;
-    for (bucket, count) in waits.iter().enumerate() {
-        seen += count;
-        if seen * 100 >= total * 99 {
-            let micros = 1u64 << bucket;
-            return match micros {
-                0..1_000 => format!("< {micros} us"),
-                _ => format!("< {}", time(micros * 1_000)),
-            };
-        }
-    }
-    "-".to_owned()
 }
 
 fn requests(board: &Scoreboard, now: u64) -> TextTable {
@@ -205,8 +196,8 @@ mod tests {
         board.set(SupervisorField::Pid, 4710);
         board.set(SupervisorField::State, SupervisorState::Serving as u64);
         board.set(SupervisorField::StartedNanos, 100 * SECOND);
-        board.set(SupervisorField::WorkersAsked, 2);
-        board.set(SupervisorField::ThreadsAsked, 3);
+        board.metrics().set(Gauge::WorkersWanted, 2);
+        board.metrics().set(Gauge::ThreadsPerWorker, 3);
         for number in 0..2 {
             let slot = board.slot(number).unwrap();
             slot.set(SlotField::Pid, 4711 + u64::from(number));
@@ -289,10 +280,10 @@ mod tests {
         let heading = || tell(&board, 160 * SECOND).lines().next().unwrap().to_owned();
         board.set(SupervisorField::ReloadsAsked, 1);
         assert!(heading().ends_with("of 3 threads; a reload is under way"), "{}", heading());
-        board.set(SupervisorField::ReloadsEnded, 1);
+        board.metrics().add_reloads(ReloadResult::Succeeded, 1);
         assert!(heading().ends_with("; 1 reload"), "{}", heading());
-        board.set(SupervisorField::ReloadsFailed, 1);
-        assert!(heading().ends_with("; 1 reload, 1 failed"), "{}", heading());
+        board.metrics().add_reloads(ReloadResult::Failed, 1);
+        assert!(heading().ends_with("; 2 reloads, 1 failed"), "{}", heading());
         board.set(SupervisorField::Pid, 0);
         assert!(heading().starts_with("portico.serve: serving"), "{}", heading());
     }
@@ -316,12 +307,19 @@ mod tests {
 
     #[test]
     fn the_wait_is_that_of_99_in_100() {
-        let mut waits = [0; 32];
-        assert_eq!(wait_p99(&waits), "-");
-        waits[3] = 99;
-        waits[20] = 1;
-        assert_eq!(wait_p99(&waits), "< 8 us");
-        waits[20] = 2;
-        assert_eq!(wait_p99(&waits), "< 1.0 s");
+        let board = board();
+        let metrics = board.slot(0).unwrap().metrics();
+        let wait = || row(&tell(&board, 160 * SECOND), "0  4711")[10..].join(" ");
+        let record = |count, nanos| (0..count).for_each(|_| metrics.record(Histogram::QueueDuration, nanos));
+        record(1, 3_000_000);
+        metrics.begin_worker();
+        assert_eq!(wait(), "- -", "what the worker before it has counted is not its own");
+        record(99, 7_100);
+        record(1, 900_000_000);
+        assert_eq!(wait(), "< 8 us -");
+        record(1, 900_000_000);
+        assert_eq!(wait(), "< 917 ms -");
+        record(1_000, u64::MAX);
+        assert_eq!(wait(), "long -");
     }
 }

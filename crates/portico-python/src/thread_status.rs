@@ -16,7 +16,7 @@ use portico_proto::Peer;
 use pyo3::prelude::*;
 
 use portico_server::{Request, RequestKey};
-use portico_supervisor::{Note, SlotField, ThreadRecord, ThreadState, WorkerSlot, now_nanos, thread_name};
+use portico_supervisor::{Note, ThreadRecord, ThreadState, WorkerSlot, now_nanos, thread_name};
 use portico_worker::{CallStatus, ClientState, SlotHandle};
 
 use crate::hub::{self, Greenlet};
@@ -145,8 +145,6 @@ impl ThreadStatuses {
     fn begin_numbered(&self, index: usize, request: &Request) -> Option<&Arc<ThreadStatus>> {
         let slot = self.place.slot();
         let queued = nanos(request.queued);
-        slot.add(SlotField::Requests, 1);
-        slot.record_wait(queued);
         let record = self.get(index)?;
         let begun_nanos = self.base.nanos_at(request.begun);
         record.begin(

@@ -9,7 +9,7 @@ use std::thread;
 use portico_config::{Parsed, parse};
 use portico_net::Listener;
 use portico_proto::{Fields, ResponseHead};
-use portico_server::{Application, Lending, Request, Responder};
+use portico_server::{Application, Lending, Recording, Request, Responder};
 
 struct Hello {
     head: ResponseHead,
@@ -35,7 +35,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let head =
         ResponseHead { status: 200, reason: b"OK".to_vec(), fields, length, ..ResponseHead::default() };
     let listeners = Listener::bind_all(&config)?;
-    let lending = Lending::new(Arc::clone(&config), None, Arc::new(Hello { head }), None, None)?;
+    let recording = Recording::private();
+    let lending = Lending::new(Arc::clone(&config), recording, Arc::new(Hello { head }), None, None)?;
     lending.listen(listeners)?;
     let threads: Vec<_> = (0..config.threads)
         .map(|_| {

@@ -24,12 +24,13 @@ use std::time::{Duration, Instant};
 use portico_config::Config;
 use portico_log::AccessLog;
 use portico_log::RequestId;
+use portico_metrics::{Counter, Histogram, Metrics};
 use portico_net::Reactor;
 
 use crate::body::Body;
 use crate::client::RequestContext;
 use crate::connection::{
-    BegunCall, Connection, ConnectionId, ConnectionTable, Counters, Deadline, EngineContext, Reply,
+    BegunCall, Connection, ConnectionId, ConnectionTable, Deadline, EngineContext, Recording, Reply,
     RequestKey, ResponsePart, ResponseShare, Routes, Step, deadline::Deadlines,
 };
 use crate::handover::Sharing;
@@ -128,7 +129,7 @@ impl Engine {
     pub(crate) fn new(
         config: Arc<Config>,
         reactor: Arc<Reactor>,
-        access_log: Option<AccessLog>,
+        recording: Recording,
         sharing: Option<Sharing>,
         now: Instant,
     ) -> Self {
@@ -138,7 +139,7 @@ impl Engine {
             member: sharing.map(|sharing| Box::new(SharingState::new(sharing, threads))),
             queue: Queue::new(config.max_queue),
             clients: ClientCounts::new(config.client_limits.connections_per_client),
-            context: EngineContext::new(config, access_log, now),
+            context: EngineContext::new(config, recording, now),
             table: ConnectionTable::default(),
             deadlines: Deadlines::default(),
             accepting: Accepting::default(),
@@ -208,7 +209,7 @@ impl Engine {
             let passed = self.deadlines.handle_timeout(self.table.timer(index), index, (at, now));
             if let (Some(deadline), Some(id)) = (passed, self.table.occupant(index)) {
                 if deadline == Deadline::Queue {
-                    self.context.counters.queue_timeouts += 1;
+                    self.context.metrics.add(Counter::QueueTimeouts, 1);
                     self.queue.abandon();
                 }
                 self.receive_on(id, |connection, context| connection.handle_timeout(deadline, context));
@@ -278,7 +279,7 @@ impl Engine {
                 continue;
             };
             if connection.is_abandoned(&self.context) {
-                self.context.counters.abandoned += 1;
+                self.context.metrics.add(Counter::Abandoned, 1);
                 self.discard(id, connection);
                 continue;
             }
@@ -288,7 +289,11 @@ impl Engine {
             self.settle(id, connection, Step::Keep);
             if let Some(BegunCall { context, id, body, queued }) = begun {
                 self.calls = key.call;
-                return Some(Call { key, context, id, body, queued_nanos: queued.as_nanos() as u64, share });
+                // Of 64 bits, which is enough for centuries. `Duration::as_nanos` reckons with 128.
+                let queued_nanos = queued.as_secs() * 1_000_000_000 + u64::from(queued.subsec_nanos());
+                self.context.metrics.add(Counter::Calls, 1);
+                self.context.metrics.record(Histogram::QueueDuration, queued_nanos);
+                return Some(Call { key, context, id, body, queued_nanos, share });
             }
         }
         None
@@ -378,8 +383,8 @@ impl Engine {
     }
 
     /// What has happened so far.
-    pub(crate) fn counters(&self) -> Counters {
-        self.context.counters
+    pub(crate) fn metrics(&self) -> Metrics<'static> {
+        self.context.metrics
     }
 
     /// Has connection `id` work, which takes in nothing of size, and carries out what comes of it; `false` if the
@@ -500,8 +505,8 @@ impl Engine {
     }
 
     fn report_full_queue(&mut self) {
-        self.context.counters.queue_full += 1;
-        let refused = self.context.counters.queue_full;
+        self.context.metrics.add(Counter::QueueFull, 1);
+        let refused = self.context.metrics.since_start(Counter::QueueFull);
         if refused.is_power_of_two() {
             let waiting = self.queue.len();
             log::warn!(
@@ -514,7 +519,7 @@ impl Engine {
         if connection.is_waiting() {
             self.queue.abandon();
             // At the stop the client has not left: its request is cut, which the log tells by itself.
-            self.context.counters.abandoned += u64::from(!self.stopped);
+            self.context.metrics.add(Counter::Abandoned, u64::from(!self.stopped));
         }
         self.discard(id, connection);
     }

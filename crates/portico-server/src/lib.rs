@@ -18,7 +18,7 @@ mod spool;
 
 pub use body::{Body, BodyError};
 pub use client::RequestContext;
-pub use connection::{Counters, Reply, RequestKey, Routes};
+pub use connection::{Recording, Reply, RequestKey, Routes, error_summary};
 pub use forwarded::{Forwarded, Scheme};
 pub use handover::{Handover, Load, Sharing, Siblings};
 pub use lending::{Application, Gone, Lending, Request, Responder};

@@ -11,6 +11,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use portico_metrics::Counter;
 use portico_server::{Application, Gone, Lending, Request, RequestKey, Responder};
 use support::{TestServer, head};
 
@@ -119,7 +120,7 @@ fn the_client_gets_504_and_the_lost_thread_is_heard_no_more() {
     while fixture.server.lending.calls() != 0 {
         assert!(Instant::now() < end, "{} calls", fixture.server.lending.calls());
     }
-    assert_eq!(fixture.server.stop().responses, 7);
+    assert_eq!(fixture.server.stop().total(Counter::Responses), 7);
     let lines = std::fs::read_to_string(log).unwrap();
     assert!(lines.contains("\"GET /stuck HTTP/1.1\" 504 "), "{lines}");
 }

@@ -10,8 +10,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use portico_metrics::{Counter, Metrics};
 use portico_net::Listener;
-use portico_server::{Application, Counters, Handover, Lending, Load, Request, Responder, Sharing, Siblings};
+use portico_server::{Application, Handover, Lending, Load, Request, Responder, Sharing, Siblings};
 use support::{Client, TestServer, config, head};
 
 /// What the workers of one test know of each other.
@@ -123,7 +124,7 @@ impl Workers {
     }
 
     /// Retires a worker and returns when it has ended.
-    fn retire(&mut self, worker: usize) -> Counters {
+    fn retire(&mut self, worker: usize) -> Metrics<'static> {
         self.board.ready[worker].store(false, Ordering::SeqCst);
         self.lending(worker).retire(Duration::from_secs(10));
         *self.board.loads[worker].lock().unwrap() = Load::default();
@@ -138,7 +139,7 @@ impl Workers {
         self.calls.iter().map(|calls| calls.load(Ordering::SeqCst)).collect()
     }
 
-    fn stop(self) -> Vec<Counters> {
+    fn stop(self) -> Vec<Metrics<'static>> {
         let servers: Vec<_> = self.servers.into_iter().flatten().collect();
         servers.iter().for_each(|server| server.lending.drain(Duration::from_secs(10)));
         servers.into_iter().map(TestServer::join).collect()
@@ -159,7 +160,7 @@ fn a_retiring_worker_hands_its_connections_on_and_no_client_notices() {
     thread::sleep(Duration::from_millis(50));
     workers.listen(1);
     let counters = workers.retire(0);
-    assert_eq!((counters.handed_on, counters.responses), (4, 2));
+    assert_eq!((counters.total(Counter::HandedOn), counters.total(Counter::Responses)), (4, 2));
     assert_eq!(idle.get("/0/b"), "HTTP/1.1 200 OK 1:b");
     assert_eq!(fresh.get("/0/c"), "HTTP/1.1 200 OK 1:c");
     begun.send(b"un HTTP/1.1\r\nHost: x\r\n\r\n");
@@ -167,7 +168,7 @@ fn a_retiring_worker_hands_its_connections_on_and_no_client_notices() {
     assert_eq!(running.respond(), "HTTP/1.1 200 OK 0:running");
     assert_eq!(running.respond(), "HTTP/1.1 200 OK 1:behind");
     assert_eq!(running.get("/0/d"), "HTTP/1.1 200 OK 1:d");
-    assert_eq!(workers.stop()[0].taken_over, 4);
+    assert_eq!(workers.stop()[0].total(Counter::TakenOver), 4);
 }
 
 #[test]
@@ -178,7 +179,7 @@ fn many_more_idle_connections_than_the_lane_holds_are_all_handed_on() {
     clients.iter_mut().for_each(|client| assert_eq!(client.get("/0/x"), "HTTP/1.1 200 OK 0:x"));
     workers.listen(1);
     let counters = workers.retire(0);
-    assert_eq!(counters.handed_on, 400);
+    assert_eq!(counters.total(Counter::HandedOn), 400);
     clients.iter_mut().for_each(|client| assert_eq!(client.get("/0/y"), "HTTP/1.1 200 OK 1:y"));
     workers.stop();
 }
@@ -192,7 +193,7 @@ fn without_a_ready_sibling_retiring_is_draining() {
     let mut running = workers.connect();
     running.send(b"GET /100/x HTTP/1.1\r\nHost: x\r\n\r\n");
     thread::sleep(Duration::from_millis(30));
-    assert_eq!(workers.retire(0).handed_on, 0);
+    assert_eq!(workers.retire(0).total(Counter::HandedOn), 0);
     assert!(idle.is_closed());
     assert!(String::from_utf8(running.rest()).unwrap().contains("\r\nConnection: close\r\n"));
     workers.stop();
@@ -225,7 +226,7 @@ fn a_request_behind_a_slow_one_goes_to_a_sibling_whole_and_with_its_waiting_time
     // They stay where they are.
     assert_eq!(clients[1].get("/0/z"), "HTTP/1.1 200 OK 1:z");
     let counters = workers.stop();
-    assert_eq!((counters[0].passed_on, counters[1].taken_over), (3, 3));
+    assert_eq!((counters[0].total(Counter::PassedOn), counters[1].total(Counter::TakenOver)), (3, 3));
 }
 
 #[test]
@@ -251,7 +252,11 @@ fn a_sibling_that_says_it_is_free_and_takes_nothing_costs_a_moment() {
     assert_eq!(late.respond(), "HTTP/1.1 200 OK 0:late");
     assert!(began.elapsed() < Duration::from_millis(400), "{:?}", began.elapsed());
     let counters = workers.stop();
-    assert!(counters[0].passed_on > 0 && counters[0].passed_on == counters[0].taken_over, "{counters:?}");
+    assert!(
+        counters[0].total(Counter::PassedOn) > 0
+            && counters[0].total(Counter::PassedOn) == counters[0].total(Counter::TakenOver),
+        "{counters:?}"
+    );
 }
 
 #[test]

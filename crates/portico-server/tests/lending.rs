@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use portico_metrics::Counter;
 use portico_server::{Application, Request, Responder};
 use support::{Client, TestServer, head};
 
@@ -188,7 +189,7 @@ fn with_every_thread_in_a_call_the_standby_serves_the_network() {
     assert_eq!(slow.respond(), "HTTP/1.1 200 OK slow");
     assert_eq!(queued.respond(), "HTTP/1.1 200 OK queued");
     let counters = server.stop();
-    assert_eq!((counters.queue_full, counters.refused), (1, 1));
+    assert_eq!((counters.total(Counter::QueueFull), counters.total(Counter::Refused)), (1, 1));
 }
 
 #[test]
@@ -203,7 +204,7 @@ fn a_queued_request_whose_client_has_left_is_not_run() {
     assert_eq!(slow.respond(), "HTTP/1.1 200 OK slow");
     assert_eq!(slow.get("/0/next"), "HTTP/1.1 200 OK next");
     let counters = server.stop();
-    assert_eq!((counters.abandoned, counters.responses), (3, 2));
+    assert_eq!((counters.total(Counter::Abandoned), counters.total(Counter::Responses)), (3, 2));
 }
 
 #[test]
@@ -228,7 +229,7 @@ fn a_drain_lets_what_runs_and_what_is_queued_end_and_closes_what_is_idle() {
             "{response}"
         );
     }
-    assert_eq!(stopper.join().unwrap().responses, 5);
+    assert_eq!(stopper.join().unwrap().total(Counter::Responses), 5);
     assert!(lending.is_stopped());
 }
 

@@ -11,6 +11,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use portico_metrics::Counter;
 use portico_server::{Application, Lending, Request, Responder};
 use support::{Client, TestServer, head};
 
@@ -95,7 +96,7 @@ fn bytes_pass_both_ways_and_the_end_does() {
         assert_eq!(total, ahead.len() + 4 + large.len());
     }
     let counters = running.server.stop();
-    assert_eq!(counters.responses, 4);
+    assert_eq!(counters.total(Counter::Responses), 4);
 }
 
 #[test]
@@ -132,7 +133,7 @@ fn a_stop_ends_the_input_and_then_tells_the_client() {
         running.server.lending.drain(Duration::from_secs(10));
         assert_eq!(client.rest(), [0x88, 0x02, 0x03, 0xe9]);
         drop(client);
-        assert_eq!(running.server.join().responses, 1);
+        assert_eq!(running.server.join().total(Counter::Responses), 1);
         assert!(started.elapsed() < Duration::from_secs(1));
     }
 }

@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-/// Buckets of [`crate::scoreboard::WorkerSlot::waits`]: one for each power of two of microseconds.
+/// How many requests have waited, by powers of two of microseconds ([`portico_metrics::octave_counts`]).
 pub(crate) type WaitCounts = [u64; 32];
 
 /// The work of all ready workers since the last look.

@@ -5,6 +5,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use portico_config::Config;
+use portico_metrics::Metrics;
 
 use crate::control::LogFiles;
 use crate::fork::ChildContext;
@@ -101,8 +102,10 @@ pub trait Host {
         None
     }
 
-    /// Another second has passed.
-    fn tick(&mut self) {}
+    /// Another second has passed. `metrics` are the supervisor's; the host sets those of what it owns.
+    fn tick(&mut self, metrics: Metrics<'_>) {
+        let _ = metrics;
+    }
 
     /// Another supervisor has the listeners from now on: what belongs to them, such as files, is its own. Called
     /// once, before [`Host::stop_listening`].

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use portico_metrics::Gauge;
 use rustix::process::WaitStatus;
 use signal_hook::consts as number;
 
@@ -34,7 +35,8 @@ pub(crate) fn death(
         0 => String::new(),
         started => format!(" after {}", span(Duration::from_nanos(now_nanos.saturating_sub(started)))),
     };
-    let cause = cause(status, sent, oom_kills, row.map_or(0, |row| row.get(SlotField::RssKib)));
+    let cause =
+        cause(status, sent, oom_kills, row.map_or(0, |row| row.metrics().gauge(Gauge::ResidentBytes) / 1024));
     let requests = row.map(|row| in_flight(row, now_nanos)).unwrap_or_default();
     let known = as_gunicorn_has_it(pid, ProcessEnd::of(status), sent);
     format!("{known}worker {slot} (pid {pid}) died{age}: {cause}{requests}")

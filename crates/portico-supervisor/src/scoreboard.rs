@@ -4,13 +4,16 @@
 //! after a worker's death. So it is nothing but 64-bit numbers, each written atomically by its owner: a worker
 //! writes its own slot, a thread its own record. The text of a request, which is more than one number, is guarded
 //! by the record's sequence number: odd while it is written. `fields.rs` has what the numbers are, `thread.rs` the
-//! records.
+//! records, and `portico-metrics` the metrics.
 //!
 //! ```text
-//!   supervisor   SupervisorField...
-//!   slot 0       SlotField..., queue waits, thread 0, thread 1, ...
+//!   supervisor   SupervisorField..., metrics
+//!   slot 0       SlotField..., metrics, thread 0, thread 1, ...
 //!   slot 1       ...
 //! ```
+//!
+//! A slot's *state*, its fields, gauges and threads, is cleared for the next worker. Its *totals* never are: the
+//! next worker goes on adding to them, so a counter never falls.
 
 mod fields;
 mod thread;
@@ -23,6 +26,7 @@ use std::ptr::{NonNull, null_mut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use portico_metrics::{GAUGE_WORDS, LAYOUT, METRIC_WORDS, Metrics};
 use portico_os::{is_sealed, sealed_memory};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
@@ -58,15 +62,19 @@ pub struct WorkerSlot<'a> {
 }
 
 /// "portico" and the version of the layout.
-const MAGIC: u64 = u64::from_le_bytes(*b"portico\x01");
+const MAGIC: u64 = u64::from_le_bytes(*b"portico\x02");
 
 /// Its name, under which [`Scoreboard::attach`] finds it among a process' descriptors.
 const NAME: &str = "portico-scoreboard";
 
-const SUPERVISOR_WORDS: usize = 32;
-const SLOT_WORDS: usize = 24;
-/// One bucket for each power of two of microseconds.
-const WAIT_BUCKETS: usize = 32;
+/// Words of a [`SupervisorField`] each, with room for more.
+const SUPERVISOR_FIELDS: usize = 16;
+const SUPERVISOR_WORDS: usize = SUPERVISOR_FIELDS + METRIC_WORDS;
+/// Words of a [`SlotField`] each, with room for more.
+const SLOT_FIELDS: usize = 16;
+/// Words of a slot before its threads.
+const SLOT_WORDS: usize = SLOT_FIELDS + METRIC_WORDS;
+
 /// Nanoseconds of the monotonic clock, which all processes of a machine share.
 pub fn now_nanos() -> u64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -87,6 +95,9 @@ impl Scoreboard {
         let count = word_count(slots, threads).ok_or(io::ErrorKind::InvalidInput)?;
         let file = sealed_memory(NAME, count as u64 * 8)?;
         let board = Self::map(file, count, slots, threads)?;
+        board.set(SupervisorField::Layout, LAYOUT);
+        board.set(SupervisorField::MetricWords, METRIC_WORDS as u64);
+        board.set(SupervisorField::GaugeWords, GAUGE_WORDS as u64);
         board.set(SupervisorField::Slots, slots as u64);
         board.set(SupervisorField::Threads, threads as u64);
         board.set(SupervisorField::Magic, MAGIC);
@@ -130,7 +141,8 @@ impl Scoreboard {
         let head = Self::map(file.try_clone()?.into(), count, 0, 0)?;
         let slots = head.get(SupervisorField::Slots) as usize;
         let threads = head.get(SupervisorField::Threads) as usize;
-        if head.get(SupervisorField::Magic) != MAGIC || word_count(slots, threads) != Some(count) {
+        let known = [SupervisorField::Magic, SupervisorField::Layout].map(|field| head.get(field));
+        if known != [MAGIC, LAYOUT] || word_count(slots, threads) != Some(count) {
             return Err(other_version());
         }
         Self::map(file.into(), count, slots, threads)
@@ -159,6 +171,16 @@ impl Scoreboard {
     /// Sets a number of the supervisor's.
     pub fn set(&self, field: SupervisorField, value: u64) {
         self.words()[field as usize].store(value, Ordering::Release);
+    }
+
+    /// The supervisor's metrics.
+    pub fn metrics(&self) -> Metrics<'_> {
+        metrics(&self.words()[SUPERVISOR_FIELDS..SUPERVISOR_WORDS])
+    }
+
+    /// The same scoreboard, for the rest of this process' life.
+    pub fn leaked(&self) -> &'static Self {
+        Box::leak(Box::new(self.clone()))
     }
 
     /// The supervisor's state.
@@ -221,16 +243,9 @@ impl<'a> WorkerSlot<'a> {
         }
     }
 
-    /// Counts a request that waited this long.
-    pub fn record_wait(self, nanos: u64) {
-        let bucket = (u64::BITS - (nanos / 1000).leading_zeros()) as usize;
-        let word = &self.words[SLOT_WORDS + bucket.min(WAIT_BUCKETS - 1)];
-        word.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// How many requests have waited less than a microsecond, less than two, four, eight, ...
-    pub fn waits(self) -> [u64; 32] {
-        std::array::from_fn(|bucket| self.words[SLOT_WORDS + bucket].load(Ordering::Relaxed))
+    /// The worker's metrics, and the totals of those before it in this slot.
+    pub fn metrics(self) -> Metrics<'a> {
+        metrics(&self.words[SLOT_FIELDS..SLOT_WORDS])
     }
 
     /// Number of thread records.
@@ -240,7 +255,7 @@ impl<'a> WorkerSlot<'a> {
 
     /// A thread's record, if there is one.
     pub fn thread(self, index: usize) -> Option<ThreadRecord<'a>> {
-        let from = SLOT_WORDS + WAIT_BUCKETS + index.checked_mul(THREAD_WORDS)?;
+        let from = SLOT_WORDS + index.checked_mul(THREAD_WORDS)?;
         self.words.get(from..from + THREAD_WORDS).filter(|_| index < self.threads).map(ThreadRecord)
     }
 
@@ -249,14 +264,20 @@ impl<'a> WorkerSlot<'a> {
         (0..self.threads).filter_map(move |index| self.thread(index))
     }
 
-    /// Sets everything to zero, for the next worker.
-    pub fn clear(self) {
-        self.words.iter().for_each(|word| word.store(0, Ordering::Release));
+    /// Sets the state to zero, for the next worker, and leaves it the totals.
+    pub fn begin_worker(self) {
+        let (fields, rest) = self.words.split_at(SLOT_FIELDS);
+        fields.iter().chain(&rest[METRIC_WORDS..]).for_each(|word| word.store(0, Ordering::Release));
+        self.metrics().begin_worker();
     }
 }
 
 fn slot_words(threads: usize) -> Option<usize> {
-    threads.checked_mul(THREAD_WORDS)?.checked_add(SLOT_WORDS + WAIT_BUCKETS)
+    threads.checked_mul(THREAD_WORDS)?.checked_add(SLOT_WORDS)
+}
+
+fn metrics(words: &[AtomicU64]) -> Metrics<'_> {
+    Metrics::in_words(words).expect("the slice is cut to the length of the metrics")
 }
 
 fn word_count(slots: usize, threads: usize) -> Option<usize> {
@@ -282,6 +303,7 @@ mod tests {
     use std::sync::atomic::AtomicBool;
     use std::thread;
 
+    use portico_metrics::{Counter, Gauge};
     use rustix::fs::ftruncate;
 
     use super::*;
@@ -382,15 +404,30 @@ mod tests {
     }
 
     #[test]
-    fn waits_are_counted_by_powers_of_two() {
+    fn the_next_worker_goes_on_from_the_totals_alone() {
+        let board = Scoreboard::create(2, 2).unwrap();
+        let slot = board.slot(1).unwrap();
+        slot.set(SlotField::Pid, 77);
+        slot.set(SlotField::Interpreter, 5);
+        slot.thread(1).unwrap().begin(&note(b"GET", b"/"));
+        slot.metrics().add(Counter::Calls, 3);
+        slot.metrics().set(Gauge::Connections, 9);
+        slot.begin_worker();
+        assert_eq!((slot.get(SlotField::Pid), slot.get(SlotField::Interpreter)), (0, 0));
+        assert_eq!(slot.thread(1).unwrap().running(), None);
+        assert_eq!((slot.thread(1).unwrap().sequence(), slot.metrics().gauge(Gauge::Connections)), (0, 0));
+        let metrics = slot.metrics();
+        assert_eq!((metrics.total(Counter::Calls), metrics.since_start(Counter::Calls)), (3, 0));
+        assert!(board.slot(0).unwrap().words.iter().all(|word| word.load(Ordering::Relaxed) == 0));
+        assert_eq!(board.metrics().total(Counter::Calls), 0);
+    }
+
+    #[test]
+    fn one_with_another_table_of_metrics_is_not_read() {
         let board = Scoreboard::create(1, 1).unwrap();
-        let slot = board.slot(0).unwrap();
-        for nanos in [0, 999, 1_000, 1_999, 2_000, 1_000_000, u64::MAX] {
-            slot.record_wait(nanos);
-        }
-        let waits = slot.waits();
-        assert_eq!((waits[0], waits[1], waits[2], waits[10], waits[31]), (2, 2, 1, 1, 1));
-        slot.clear();
-        assert_eq!(slot.waits(), [0; 32]);
+        board.set(SupervisorField::Layout, LAYOUT ^ 1);
+        let descriptor = std::os::fd::AsRawFd::as_raw_fd(&board.0.file);
+        let error = Scoreboard::open(Path::new(&format!("/proc/self/fd/{descriptor}"))).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     }
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use portico_config::{Config, Preload};
+use portico_metrics::Gauge;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::control::ControlCommand;
@@ -65,8 +66,8 @@ impl Supervisor {
         let pid = std::process::id();
         scoreboard.set(SupervisorField::Pid, u64::from(pid));
         scoreboard.set(SupervisorField::StartedNanos, now_nanos());
-        scoreboard.set(SupervisorField::ThreadsAsked, u64::from(config.threads));
-        scoreboard.set(SupervisorField::WorkersAsked, u64::from(config.workers.min));
+        scoreboard.metrics().set(Gauge::ThreadsPerWorker, u64::from(config.threads));
+        scoreboard.metrics().set(Gauge::WorkersWanted, u64::from(config.workers.min));
         Ok(Self {
             ticks: TickState::new(&config),
             config,
@@ -129,11 +130,11 @@ impl Supervisor {
             let mut actions = Vec::new();
             self.state.handle(event, Instant::now(), &mut actions);
             let wanted = u64::from(self.state.wanted());
-            if wanted != self.scoreboard.get(SupervisorField::WorkersAsked) {
-                self.scoreboard.set(SupervisorField::WorkersAsked, wanted);
+            if wanted != self.scoreboard.metrics().gauge(Gauge::WorkersWanted) {
+                self.scoreboard.metrics().set(Gauge::WorkersWanted, wanted);
                 self.host.scaled(self.state.wanted());
             }
-            self.scoreboard.set(SupervisorField::Generation, u64::from(self.state.generation()));
+            self.scoreboard.metrics().set(Gauge::Generation, u64::from(self.state.generation()));
             for action in actions {
                 if let Some(role) = self.perform(action, fork) {
                     return Some(role);
@@ -149,6 +150,7 @@ impl Supervisor {
         let living = self.processes.keys().filter(|child| matches!(child, Child::Worker(_))).count();
         if self.living != living {
             self.living = living;
+            self.scoreboard.metrics().set(Gauge::Workers, living as u64);
             self.host.workers(living);
         }
         let ready = self.scoreboard.slots().filter(|(_, slot)| slot.state() == SlotState::Ready).count();

@@ -20,6 +20,7 @@ use log::{Level, LevelFilter, Metadata, Record};
 use portico_config::{LogLevel, LogTarget};
 use portico_files::{Owner, open_log};
 use portico_log::{LogOutput, LogSink, Severity, Statsd, Syslog, Weight};
+use portico_metrics::{Counter, LogSeverity, Metrics};
 use rustix::stdio::{dup2_stderr, dup2_stdout, stderr, stdout};
 use signal_hook::low_level;
 
@@ -79,7 +80,13 @@ pub fn owner() -> Option<Owner> {
 
 /// Has records told there as well from now on, in this process and in those that it forks.
 pub fn observe(syslog: Option<Syslog>, statsd: Option<Statsd>) {
-    *observers() = Observers { syslog, statsd };
+    let mut observers = observers();
+    (observers.syslog, observers.statsd) = (syslog, statsd);
+}
+
+/// Has records counted there as well, by this process alone: one that it forks says itself where it counts.
+pub fn count_in(metrics: Metrics<'static>) {
+    observers().metrics = Some(metrics);
 }
 
 /// Opens a log file again that has been moved away, and returns it for other processes to write to. If that fails,
@@ -128,6 +135,7 @@ pub fn end_thread() {
 
 /// This process has been forked by one of Portico's, and logs for itself.
 pub fn begin_process() {
+    observers().metrics = None;
     if let Some(log) = LOG.get() {
         log.output.begin_process();
     }
@@ -241,12 +249,13 @@ thread_local! {
     static DIVERTING: Cell<bool> = const { Cell::new(false) };
 }
 
-static OBSERVERS: Mutex<Observers> = Mutex::new(Observers { syslog: None, statsd: None });
+static OBSERVERS: Mutex<Observers> = Mutex::new(Observers { syslog: None, statsd: None, metrics: None });
 
 /// The receivers of records beside the log.
 struct Observers {
     syslog: Option<Syslog>,
     statsd: Option<Statsd>,
+    metrics: Option<Metrics<'static>>,
 }
 
 impl Observers {
@@ -264,19 +273,23 @@ impl Observers {
 
     /// A record has come about, whoever writes it.
     fn count(&mut self, level: Level, message: &str) {
-        if let (Some(statsd), Some(metric)) = (&mut self.statsd, metric(level, message)) {
-            statsd.count(metric, 1);
+        let Some(severity) = severity(level, message) else { return };
+        if let Some(metrics) = self.metrics {
+            metrics.add_log_record(severity);
+        }
+        if let Some(statsd) = &mut self.statsd {
+            statsd.send_series(Counter::LogRecords.metric(), severity, 1);
             statsd.flush();
         }
     }
 }
 
-/// The metric by which a record is counted: gunicorn's.
-fn metric(level: Level, message: &str) -> Option<&'static str> {
+/// The severity by which a record is counted, as gunicorn does.
+fn severity(level: Level, message: &str) -> Option<LogSeverity> {
     match level {
-        Level::Error if message.contains(TRACEBACK) => Some("gunicorn.log.exception"),
-        Level::Error => Some("gunicorn.log.error"),
-        Level::Warn => Some("gunicorn.log.warning"),
+        Level::Error if message.contains(TRACEBACK) => Some(LogSeverity::Exception),
+        Level::Error => Some(LogSeverity::Error),
+        Level::Warn => Some(LogSeverity::Warning),
         Level::Info | Level::Debug | Level::Trace => None,
     }
 }
@@ -478,12 +491,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn records_are_counted_by_gunicorn_s_names() {
+    fn records_are_counted_by_gunicorn_s_severities() {
         let traceback = "hook raised\nTraceback (most recent call last):\n";
-        assert_eq!(metric(Level::Error, traceback), Some("gunicorn.log.exception"));
-        assert_eq!(metric(Level::Error, "no address"), Some("gunicorn.log.error"));
-        assert_eq!(metric(Level::Warn, traceback), Some("gunicorn.log.warning"));
-        assert_eq!(metric(Level::Info, "started"), None);
+        assert_eq!(severity(Level::Error, traceback), Some(LogSeverity::Exception));
+        assert_eq!(severity(Level::Error, "no address"), Some(LogSeverity::Error));
+        assert_eq!(severity(Level::Warn, traceback), Some(LogSeverity::Warning));
+        assert_eq!(severity(Level::Info, "started"), None);
     }
 
     #[test]

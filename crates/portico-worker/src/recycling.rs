@@ -6,7 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use portico_config::Config;
-use portico_supervisor::{Footprint, SlotField, WorkerSlot, resident_kib};
+use portico_metrics::{Counter, Gauge};
+use portico_supervisor::{Footprint, WorkerSlot, resident_kib};
 
 /// Why a worker is to be replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,18 +95,18 @@ impl fmt::Display for RecycleReason {
 
 impl Usage for OwnUsage<'_> {
     fn requests(&self) -> u64 {
-        self.0.get(SlotField::Requests)
+        self.0.metrics().since_start(Counter::Calls)
     }
 
     fn resident_kib(&mut self) -> Option<u64> {
         let kib = resident_kib(Path::new("/"), std::process::id())?;
-        self.0.set(SlotField::RssKib, kib);
+        self.0.metrics().set(Gauge::ResidentBytes, kib.saturating_mul(1024));
         Some(kib)
     }
 
     fn proportional_kib(&mut self) -> Option<u64> {
         let kib = Footprint::of(Path::new("/"), std::process::id())?.pss_kib;
-        self.0.set(SlotField::PssKib, kib);
+        self.0.metrics().set(Gauge::ProportionalBytes, kib.saturating_mul(1024));
         Some(kib)
     }
 }

@@ -1,7 +1,8 @@
 //! What a worker's engine tells the other workers of itself, and sees of them, on the scoreboard.
 
+use portico_metrics::{Gauge, ThreadUse};
 use portico_server::{Load, Siblings};
-use portico_supervisor::{Scoreboard, SlotField, SlotState, WorkerSlot};
+use portico_supervisor::{Scoreboard, SlotState, WorkerSlot};
 
 /// What this worker's engine tells the other workers, and sees of them.
 pub struct OtherWorkers {
@@ -26,14 +27,16 @@ impl OtherWorkers {
 impl Siblings for OtherWorkers {
     fn publish(&self, load: Load) {
         let Some(slot) = self.scoreboard.slot(self.slot) else { return };
-        slot.set(SlotField::BusyThreads, load.busy.into());
-        slot.set(SlotField::IdleThreads, load.idle.into());
-        slot.set(SlotField::Queued, load.queued.into());
-        slot.set(SlotField::Connections, load.connections.into());
+        let metrics = slot.metrics();
+        metrics.set_threads(ThreadUse::Busy, load.busy.into());
+        metrics.set_threads(ThreadUse::Idle, load.idle.into());
+        metrics.set(Gauge::QueueLength, load.queued.into());
+        metrics.set(Gauge::Connections, load.connections.into());
     }
 
     fn idle_threads(&self) -> u32 {
-        let idle: u64 = self.ready().map(|slot| slot.get(SlotField::IdleThreads)).sum();
+        let idle = self.ready().map(|slot| slot.metrics().threads(ThreadUse::Idle));
+        let idle = idle.fold(0, u64::saturating_add);
         u32::try_from(idle).unwrap_or(u32::MAX)
     }
 

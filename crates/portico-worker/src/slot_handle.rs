@@ -3,6 +3,7 @@
 use std::io;
 
 use portico_config::Config;
+use portico_metrics::{Gauge, Metrics};
 use portico_supervisor::{
     Scoreboard, SlotField, SlotState, SupervisorField, SupervisorState, WorkerSlot, now_nanos, thread_count,
 };
@@ -27,14 +28,21 @@ impl SlotHandle {
     pub fn alone(config: &Config) -> io::Result<Self> {
         let scoreboard = Scoreboard::create(1, thread_count(config))?;
         scoreboard.set(SupervisorField::StartedNanos, now_nanos());
-        scoreboard.set(SupervisorField::ThreadsAsked, config.threads.into());
-        scoreboard.set(SupervisorField::WorkersAsked, 1);
+        scoreboard.metrics().set(Gauge::ThreadsPerWorker, config.threads.into());
+        scoreboard.metrics().set(Gauge::WorkersWanted, 1);
+        scoreboard.metrics().set(Gauge::Workers, 1);
         scoreboard.set(SupervisorField::State, SupervisorState::Serving as u64);
         let place = Self::new(scoreboard, 0);
         place.slot().set(SlotField::StartedNanos, now_nanos());
         place.slot().set(SlotField::State, SlotState::Ready as u64);
         place.slot().set(SlotField::Pid, std::process::id().into());
         Ok(place)
+    }
+
+    /// Where this process counts, for the rest of its life.
+    pub fn metrics(&self) -> Metrics<'static> {
+        let slot = self.scoreboard.leaked().slot(self.slot);
+        slot.expect("a place is made with a slot that its scoreboard has").metrics()
     }
 
     /// The slot.

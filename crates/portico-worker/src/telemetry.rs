@@ -32,6 +32,7 @@ pub fn outputs(setup: &WorkerSetup, access_observer: Option<AccessObserver>) -> 
         syslog: (lines && config.access_to_syslog).then(|| syslog(config, "access")).flatten(),
         statsd: statsd(config),
         observer: access_observer,
+        metrics: None,
     }
 }
 
@@ -53,6 +54,7 @@ fn statsd(config: &Config) -> Option<Statsd> {
 #[cfg(test)]
 mod tests {
     use portico_config::{Endpoint, LogTarget};
+    use portico_metrics::Gauge;
     use portico_os::Folder;
 
     use super::*;
@@ -135,10 +137,10 @@ mod tests {
             config.telemetry.statsd.prefix = "shop.".to_owned();
         });
         let mut statsd = outputs(&setup, None).statsd.unwrap();
-        statsd.gauge("portico.workers", 2);
+        statsd.send(Gauge::Workers.metric(), 2);
         statsd.flush();
         let mut datagram = [0; 64];
         let length = socket.recv(&mut datagram).unwrap();
-        assert_eq!(&datagram[..length], b"shop.portico.workers:2|g");
+        assert_eq!(&datagram[..length], b"shop.gunicorn.workers:2|g");
     }
 }

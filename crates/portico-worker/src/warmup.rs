@@ -112,7 +112,7 @@ mod tests {
     use std::thread;
 
     use portico_config::{WireProtocol, from_pairs};
-    use portico_server::{Application, Request, Responder};
+    use portico_server::{Application, Recording, Request, Responder};
 
     use super::*;
 
@@ -231,7 +231,7 @@ mod tests {
         let application = Arc::new(Recorded(std::sync::Mutex::default()));
         let lending = Lending::new(
             Arc::clone(&config),
-            None,
+            Recording::private(),
             Arc::clone(&application) as Arc<dyn Application>,
             None,
             None,

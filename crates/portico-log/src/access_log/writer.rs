@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use portico_config::AccessLogFormat;
 use portico_files::open_log;
+use portico_metrics::{Counter, Histogram, Metrics};
 use portico_os::above_standard;
 use portico_proto::ResponseHead;
 use rustix::io::fcntl_dupfd_cloexec;
@@ -57,6 +58,8 @@ pub struct Outputs {
     pub statsd: Option<Statsd>,
     /// Who is told of requests that the application has not answered.
     pub observer: Option<AccessObserver>,
+    /// Where lines that are dropped are counted.
+    pub metrics: Option<Metrics<'static>>,
 }
 
 /// The engine's end of the access log. Dropping it writes what is left and ends the thread.
@@ -378,6 +381,9 @@ impl Writer {
     /// untold at the end.
     fn tell_dropped(&mut self, count: u64) {
         self.untold_drops += count;
+        if let Some(metrics) = self.outputs.metrics.filter(|_| count > 0) {
+            metrics.add(Counter::AccessLogDropped, count);
+        }
         let ends = self.shared.closed.load(Ordering::SeqCst);
         let is_told = (count > 0 && self.drops.note().is_some()) || ends && self.untold_drops > 0;
         if is_told {
@@ -428,11 +434,12 @@ fn measure(batch: &Batch, plan: &Plan, statsd: &mut Statsd) {
     for line in batch.lines(plan) {
         requests += 1;
         *statuses.entry(line.entry.status).or_insert(0) += 1;
-        statsd.time("gunicorn.request.duration", line.entry.times.as_ref().map_or(0, Times::whole));
+        let duration = line.entry.times.as_ref().map_or(0, Times::whole);
+        statsd.send(Histogram::RequestDuration.metric(), duration);
     }
-    statsd.count("gunicorn.requests", requests);
+    statsd.send(Counter::Exchanges.metric(), requests);
     for (status, count) in statuses {
-        statsd.count(&format!("gunicorn.request.status.{status}"), count);
+        statsd.send_series(Counter::Exchanges.metric(), status, count);
     }
     statsd.flush();
 }

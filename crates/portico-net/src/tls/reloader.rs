@@ -48,6 +48,8 @@ pub struct CertificateExpiry {
     pub file: String,
     /// Whole days; negative once it has expired.
     pub days: i64,
+    /// The moment itself, in seconds since 1970.
+    pub until: i64,
 }
 
 /// How often the files are looked at.
@@ -170,8 +172,11 @@ impl CertificateReloader {
     pub fn expiries(&self) -> Vec<CertificateExpiry> {
         let files = self.files.certificates().map(|path| path.display().to_string());
         let now = unix_time();
-        let days = self.facts.iter().map(|facts| (facts.until - now).div_euclid(DAY_SECONDS));
-        files.zip(days).map(|(file, days)| CertificateExpiry { file, days }).collect()
+        let expiry = |(file, until): (String, i64)| {
+            let days = (until - now).div_euclid(DAY_SECONDS);
+            CertificateExpiry { file, days, until }
+        };
+        files.zip(self.facts.iter().map(|facts| facts.until)).map(expiry).collect()
     }
 
     /// Whether files have changed and cannot be served with, so that former certificates still are.
@@ -222,7 +227,7 @@ impl CertificateReloader {
     }
 
     fn warn(&self) {
-        for CertificateExpiry { file, days } in self.expiries() {
+        for CertificateExpiry { file, days, .. } in self.expiries() {
             match days {
                 ..0 => log::warn!("the certificate {file} has expired; clients refuse it"),
                 0..WARNING_DAYS => log::warn!(

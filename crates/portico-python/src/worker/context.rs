@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use pyo3::prelude::*;
 
+use portico_metrics::Counter;
 use portico_server::{Handover, Sharing};
 use portico_supervisor::{ChildContext, ControlSocket, Report, SlotField, SlotState, WorkerSlot, now_nanos};
 use portico_worker::{OtherWorkers, SlotHandle};
@@ -85,7 +86,7 @@ impl WorkerContext {
         let (own, counting) = (Arc::clone(self), Arc::clone(self));
         let link = Link::new(
             move |reason| own.report(&Report::Replace(reason)),
-            move || counting.record().map_or(0, |slot| slot.get(SlotField::Requests)),
+            move || counting.record().map_or(0, |slot| slot.metrics().since_start(Counter::Calls)),
         );
         let worker = hooks.enter_worker(py, self.slot(), link);
         let worker = worker.map_err(|error| hook_failed(py, "post_fork", &error))?;

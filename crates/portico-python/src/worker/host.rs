@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use portico_log::{AccessLog, LineConstants, LostRequest, Outputs, Plan, Times};
+use portico_metrics::{Gauge, Metrics};
 use portico_net::{CertificateReloader, Listener};
 use pyo3::call::PyCallArgs;
 use pyo3::prelude::*;
@@ -132,10 +133,13 @@ impl SupervisorHost {
 
     /// Reads certificates that have changed, and tells statsd how many days the first one is still valid, and
     /// whether there are newer ones that cannot be served with.
-    fn look_after_certificates(&mut self) {
+    fn look_after_certificates(&mut self, metrics: Metrics<'_>) {
         let Some(reloader) = &mut self.resources.reloader else { return };
         reloader.look();
         let stale = reloader.is_stale();
+        metrics.set(Gauge::CertificatesStale, stale.into());
+        let first = reloader.expiries().iter().map(|expiry| expiry.until).min();
+        metrics.set(Gauge::CertificateExpiry, first.and_then(|first| first.try_into().ok()).unwrap_or(0));
         let is_due = self
             .certificates_told
             .is_none_or(|(told, was_stale)| was_stale != stale || told.elapsed() >= CERTIFICATES_INTERVAL);
@@ -143,8 +147,8 @@ impl SupervisorHost {
             && let Some(days) = reloader.expiries().iter().map(|expiry| expiry.days).min()
         {
             self.certificates_told = Some((Instant::now(), stale));
-            statsd.gauge("portico.certificate.days", u64::try_from(days).unwrap_or(0));
-            statsd.gauge("portico.certificate.stale", u64::from(stale));
+            statsd.send(Gauge::CertificateExpiry.metric(), u64::try_from(days).unwrap_or(0));
+            statsd.send(Gauge::CertificatesStale.metric(), u64::from(stale));
             statsd.flush();
         }
     }
@@ -434,14 +438,14 @@ impl Host for SupervisorHost {
 
     fn workers(&mut self, count: usize) {
         if let Some(statsd) = &mut self.outputs.statsd {
-            statsd.gauge("gunicorn.workers", count as u64);
+            statsd.send(Gauge::Workers.metric(), count as u64);
             statsd.flush();
         }
     }
 
     fn waiting(&mut self, requests: u64) {
         if let Some(statsd) = self.outputs.statsd.as_mut().filter(|_| self.config.telemetry.backlog_metric) {
-            statsd.histogram("gunicorn.backlog", requests);
+            statsd.send(Gauge::QueueLength.metric(), requests);
             statsd.flush();
         }
     }
@@ -453,9 +457,9 @@ impl Host for SupervisorHost {
         files
     }
 
-    fn tick(&mut self) {
+    fn tick(&mut self, metrics: Metrics<'_>) {
         logging::proceed();
-        self.look_after_certificates();
+        self.look_after_certificates(metrics);
         if self.origin.former.is_some() && getppid() != self.origin.former {
             self.origin.former = None;
             self.resources.pidfile.iter_mut().for_each(Pidfile::promote);

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use portico_log::{AccessLog, LineConstants, Occurrences};
+use portico_log::{AccessLog, LineConstants, Occurrences, Outputs};
 use portico_net::Listener;
 use pyo3::prelude::*;
 
 use log::Level;
 use portico_config::Config;
-use portico_server::{Application, Lending, Routes};
+use portico_metrics::Metrics;
+use portico_server::{Application, Lending, Recording, Routes};
 use portico_supervisor::{Report, StacksFile};
 use portico_worker::{
     Inbox, LEAVING, SlotHandle, Wake, WorkerSetup, counted, crippled_message, end_crippled, logging, opening,
@@ -72,9 +73,11 @@ impl WorkerRun {
         let Self { setup, listeners, context, stacks } = self;
         let setup = Arc::new(setup);
         let config = &setup.config;
-        let access_log = open_access_log(py, &setup, context.as_deref())?;
-        let reopener = access_log.as_ref().and_then(AccessLog::reopener);
         let records = ThreadStatuses::new(place(config, context.as_deref())?);
+        let metrics = records.place().metrics();
+        logging::count_in(metrics);
+        let access_log = open_access_log(py, &setup, context.as_deref(), metrics)?;
+        let reopener = access_log.as_ref().and_then(AccessLog::reopener);
         forked::withhold(py, &listeners)?;
         // Before the application is imported: an import that hangs can be looked at.
         let stacks = install_stacks(py, stacks)?;
@@ -87,7 +90,8 @@ impl WorkerRun {
         let hub = Hub::of_application(py)?;
         let called = Called::new(gateway, hub.as_ref(), &records);
         let sharing = context.as_deref().map(WorkerContext::sharing);
-        let lending = Lending::new(Arc::clone(config), access_log, called.application(), routes, sharing)
+        let recording = Recording { access_log, metrics };
+        let lending = Lending::new(Arc::clone(config), recording, called.application(), routes, sharing)
             .map_err(|error| system("starting the engine", &error))?;
         catch_signals(py, signals, &lending, &stacks, context.as_deref())?;
         let threads = start_threads(py, config, &lending, signals, &records, called)?;
@@ -498,6 +502,7 @@ fn open_access_log(
     py: Python<'_>,
     setup: &WorkerSetup,
     context: Option<&WorkerContext>,
+    metrics: Metrics<'static>,
 ) -> Result<Option<AccessLog>, StartError> {
     let config = &setup.config;
     let worker = context.and_then(WorkerContext::hooked);
@@ -505,6 +510,7 @@ fn open_access_log(
     if outputs.are_none() {
         return Ok(None);
     }
+    let outputs = Outputs { metrics: Some(metrics), ..outputs };
     let facts = LineConstants {
         pid: std::process::id(),
         slot: context.map(WorkerContext::slot),

@@ -114,6 +114,7 @@ pub(crate) fn run(
         SupervisorHost::new(Rc::clone(&tree.fork_context), listeners, origin, resources, configuration);
     let mut supervisor = Supervisor::new(Arc::clone(&config), Box::new(host))
         .map_err(|error| system("making the scoreboard", &error))?;
+    logging::count_in(supervisor.scoreboard().leaked().metrics());
     leave_signals(py)?;
     let mut fork = PythonFork::new(py, Handlers::Reset);
     tell_workers(&config, &capacity);

@@ -14,7 +14,8 @@ use std::{io, mem};
 use pyo3::prelude::*;
 
 use portico_config::{Config, OnDisconnect};
-use portico_server::Lending;
+use portico_metrics::ThreadUse;
+use portico_server::{Lending, error_summary};
 use portico_supervisor::{Running, SlotField, ThreadStack, now_nanos};
 use portico_worker::{
     CallDescription, CallWatch, Disconnects, EscalationStep, KeptStep, OwnUsage, ProcessWatch, RecycleReason,
@@ -335,7 +336,8 @@ impl CallWatcher {
         }
         record.write_off(running.sequence);
         self.watching.threads.write_off(index);
-        self.watching.records.place().slot().add(SlotField::LostThreads, 1);
+        let metrics = self.watching.records.place().slot().metrics();
+        metrics.set_threads(ThreadUse::Lost, metrics.threads(ThreadUse::Lost).saturating_add(1));
         let begun = running.progress_nanos != running.begun_nanos;
         let outcome = if begun { "its response is cut" } else { "it is answered 504" };
         log::error!(
@@ -421,7 +423,7 @@ impl PendingStack {
 
 /// Writes the rest of the access log, and tells what went wrong with requests.
 pub(crate) fn close(lending: &Lending) {
-    if let Some(error_summary) = lending.close().and_then(|counters| counters.error_summary()) {
+    if let Some(error_summary) = lending.close().and_then(error_summary) {
         log::info!("Since the start: {error_summary}");
     }
 }

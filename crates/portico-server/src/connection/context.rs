@@ -1,4 +1,4 @@
-//! What every connection of an engine uses in turn: configuration, buffers, the date, counters.
+//! What every connection of an engine uses in turn: configuration, buffers, the date, metrics.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use portico_config::{Config, ProxyProtocol, WireProtocol};
 use portico_log::{AccessLog, Moment, RequestId, RequestIds};
+use portico_metrics::{Counter, Metrics};
 use portico_net::{Acceptor, Server, Transport};
 use portico_proto::{
     AddedFields, HttpDate, Limits, Peer, ProxyVersions, RequestHead, SERVER, fastcgi, http2,
@@ -18,7 +19,7 @@ use crate::forwarded::{Heard, Policy};
 use crate::spool::Spools;
 
 /// The state that an engine lends to the connection that works: configuration, limits, clock, buffers, ledger and
-/// counters. Owned by the engine; a connection never keeps any of it.
+/// metrics. Owned by the engine; a connection never keeps any of it.
 ///
 /// One struct of many fields because each of them is the engine's once and is used by connections in turn: to pass
 /// them in groups would only add to what is passed. Of the booleans three are stages of a worker's end that can
@@ -75,8 +76,8 @@ pub(crate) struct EngineContext {
     pub spools: Arc<Spools>,
     /// Where finished requests are noted.
     pub access_log: Option<AccessLog>,
-    /// What has happened.
-    pub counters: Counters,
+    /// Where it is counted what happens.
+    pub metrics: Metrics<'static>,
     /// Where requests get ids.
     ids: Option<RequestIds>,
     /// What has been said, to say it once.
@@ -88,43 +89,35 @@ pub(crate) struct EngineContext {
     millis_until: Instant,
 }
 
-/// What has happened since the start; told in the log when the server stops.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Responses sent completely.
-    pub responses: u64,
-    /// Requests refused for what they were (4xx, 5xx by the protocol).
-    pub refused: u64,
-    /// Requests that found the queue full (503).
-    pub queue_full: u64,
-    /// Requests that have waited in it for too long (503).
-    pub queue_timeouts: u64,
-    /// Queued requests whose client had left.
-    pub abandoned: u64,
-    /// Idle connections closed to make room for new ones.
-    pub evicted: u64,
-    /// Waiting requests passed on to other workers.
-    pub passed_on: u64,
-    /// Connections handed to other workers while this one retired.
-    pub handed_on: u64,
-    /// Connections and requests taken over from other workers.
-    pub taken_over: u64,
+/// Where an engine records what happens: each request, and how often.
+#[derive(Debug)]
+pub struct Recording {
+    /// Where finished requests are noted.
+    pub access_log: Option<AccessLog>,
+    /// Where it is counted. Nobody else writes there what the engine does.
+    pub metrics: Metrics<'static>,
 }
 
-impl Counters {
-    /// What an operator should know of, for the log; `None` if there is nothing.
-    pub fn error_summary(&self) -> Option<String> {
-        let told = [
-            ("requests refused (malformed, too large or too slow)", self.refused),
-            ("requests answered 503 because the queue was full (--max-queue)", self.queue_full),
-            ("requests answered 503 after too long a wait (--queue-timeout)", self.queue_timeouts),
-            ("queued requests not run because their client had left", self.abandoned),
-            ("idle connections closed to make room for new ones", self.evicted),
-        ];
-        let told = told.iter().filter(|(_, count)| *count > 0);
-        let told: Vec<_> = told.map(|(what, count)| format!("{what}: {count}")).collect();
-        (!told.is_empty()).then(|| told.join("; "))
+impl Recording {
+    /// One that only counts, for nobody else.
+    pub fn private() -> Self {
+        Self { access_log: None, metrics: Metrics::private() }
     }
+}
+
+/// What an operator should know of when a worker ends, for the log; `None` if there is nothing.
+pub fn error_summary(metrics: Metrics<'_>) -> Option<String> {
+    let told = [
+        ("requests refused (malformed, too large or too slow)", Counter::Refused),
+        ("requests answered 503 because the queue was full (--max-queue)", Counter::QueueFull),
+        ("requests answered 503 after too long a wait (--queue-timeout)", Counter::QueueTimeouts),
+        ("queued requests not run because their client had left", Counter::Abandoned),
+        ("idle connections closed to make room for new ones", Counter::Evicted),
+    ];
+    let told = told.iter().map(|(what, counter)| (what, metrics.since_start(*counter)));
+    let told: Vec<_> =
+        told.filter(|(_, count)| *count > 0).map(|(what, count)| format!("{what}: {count}")).collect();
+    (!told.is_empty()).then(|| told.join("; "))
 }
 
 /// Spool files that may be open at once: a quarter of the descriptors, so that the others are there for
@@ -142,7 +135,8 @@ const SCRATCH_BYTES: usize = 64 * 1024;
 
 impl EngineContext {
     /// The context of an engine that starts at `now`.
-    pub(crate) fn new(config: Arc<Config>, access_log: Option<AccessLog>, now: Instant) -> Self {
+    pub(crate) fn new(config: Arc<Config>, recording: Recording, now: Instant) -> Self {
+        let Recording { access_log, metrics } = recording;
         let limits = Limits {
             request_line_bytes_max: config.request_line_bytes_max,
             fields_max: config.fields_max,
@@ -198,7 +192,7 @@ impl EngineContext {
             may_have_taken_long: false,
             spools: Arc::new(spools),
             access_log,
-            counters: Counters::default(),
+            metrics,
             ids: ids.then(RequestIds::new),
             added: AddedFields { date: None, server },
             second: 0,

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use portico_config::WireProtocol;
 use portico_log::Reason;
+use portico_metrics::Counter;
 use portico_net::Server;
 use portico_proto::{Error, Peer, Protocol, RequestHead};
 
@@ -66,7 +67,7 @@ impl Connection {
     pub(super) fn close_unanswered(&mut self, error: Error, context: &mut EngineContext) -> Step {
         let protocol = self.client.listener.protocol.scheme();
         context.reports.malformed_packet(self.client.peer, protocol, error);
-        context.counters.refused += 1;
+        context.metrics.add(Counter::Refused, 1);
         self.framing_lost = true;
         if let Some(exchange) = &mut self.exchange {
             exchange.upload = None; // Whoever reads it learns of the end.

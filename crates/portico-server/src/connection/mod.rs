@@ -48,8 +48,8 @@ use portico_log::{CLIENT_GONE, Reason};
 use portico_net::{Event, Interest, Progress, Server, Transport};
 use portico_proto::{Peer, Protocol};
 
-pub use context::Counters;
 pub(crate) use context::EngineContext;
+pub use context::{Recording, error_summary};
 pub(crate) use deadline::Deadline;
 pub(crate) use exchange::BegunCall;
 pub(crate) use flow::{Flow, Room, WaitEnd};

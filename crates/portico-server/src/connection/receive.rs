@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use portico_log::Reason;
+use portico_metrics::Counter;
 use portico_net::{Progress, Transport};
 use portico_proto::{ErrorKind, Event};
 
@@ -183,7 +184,7 @@ impl Connection {
         let reason = reason.into();
         log::debug!("refused a request of {}: {status} {reason}", self.client.peer);
         self.framing_lost = true;
-        context.counters.refused += 1;
+        context.metrics.add(Counter::Refused, 1);
         let exchange = self.exchange_or_new();
         if let Some(upload) = exchange.upload.take()
             && upload.is_streamed()

@@ -12,6 +12,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use portico_config::EarlyHints;
 use portico_log::Reason;
+use portico_metrics::Counter;
 use portico_net::Progress;
 use portico_proto::{Fields, Part, ResponseHead};
 
@@ -514,7 +515,7 @@ impl Connection {
         }
         self.io.outbox.release();
         self.served = self.served.saturating_add(1);
-        context.counters.responses += 1;
+        context.metrics.add(Counter::Responses, 1);
         if self.framing_lost || is_last || self.owes_body() || !self.protocol.can_keep_alive() {
             return self.begin_close(context);
         }

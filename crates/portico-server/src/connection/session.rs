@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use portico_config::WireProtocol;
 use portico_log::{CLIENT_GONE, Reason};
+use portico_metrics::Counter;
 use portico_proto::{ErrorKind, NewStream, ProtocolViolation, SessionEvent, StreamIo, fastcgi, http2};
 
 use super::backlog::Backlog;
@@ -200,7 +201,7 @@ impl Connection {
 
     #[cold]
     fn tell_violation(&self, violation: ProtocolViolation, context: &mut EngineContext) {
-        context.counters.refused += 1;
+        context.metrics.add(Counter::Refused, 1);
         match violation {
             ProtocolViolation::Http2(violation) => match violation.is_flood() {
                 true => context.reports.flood(self.client.peer, violation),
@@ -216,7 +217,7 @@ impl Connection {
     /// A request has been refused by resetting its stream.
     #[cold]
     pub(crate) fn note_malformed(&self, kind: ErrorKind, context: &mut EngineContext) {
-        context.counters.refused += 1;
+        context.metrics.add(Counter::Refused, 1);
         log::debug!("reset a stream of {}: {kind}", self.client.peer);
     }
 

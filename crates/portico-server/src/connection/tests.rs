@@ -102,7 +102,7 @@ impl<S: Read + Write> Fixture<S> {
         let Ok(Parsed::Run(resolved)) = parse(arguments.iter().map(OsString::from), &|_| None) else {
             panic!("the arguments of a test are valid");
         };
-        let mut context = EngineContext::new(Arc::new(resolved.config), None, Instant::now());
+        let mut context = EngineContext::new(Arc::new(resolved.config), Recording::private(), Instant::now());
         let (post, results) = channel();
         let post = Mutex::new(post);
         context.work.set_poster(Arc::new(move |result| _ = post.lock().unwrap().send(result)));

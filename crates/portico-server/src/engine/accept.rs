@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use portico_metrics::Counter;
 use portico_net::{Acceptor, Interest, Listener, Reactor, Server, Transport};
 use portico_proto::Peer;
 
@@ -267,7 +268,7 @@ impl Engine {
                 self.close(id, connection);
             }
         }
-        self.context.counters.evicted += evicted as u64;
+        self.context.metrics.add(Counter::Evicted, evicted as u64);
         if evicted > 0 {
             return true;
         }

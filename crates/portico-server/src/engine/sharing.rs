@@ -16,6 +16,7 @@ use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use portico_log::Occurrences;
+use portico_metrics::Counter;
 use portico_net::{Interest, Reactor, Transport};
 
 use super::accept::{HANDOVER, LISTENER};
@@ -251,7 +252,7 @@ impl Engine {
             if ready && self.send(HandoverQueue::Ready, ticket.id) == SendOutcome::Gone {
                 passed += 1;
                 self.queue.abandon();
-                self.context.counters.passed_on += 1;
+                self.context.metrics.add(Counter::PassedOn, 1);
             }
         }
     }
@@ -352,7 +353,7 @@ impl Engine {
         let scarce = message.socket.as_raw_fd() >= self.accepting.descriptor_ceiling();
         let mut connection = Connection::unpack(queue, message, server, &self.context);
         self.count_moved(&mut connection);
-        self.context.counters.taken_over += 1;
+        self.context.metrics.add(Counter::TakenOver, 1);
         let newest = self.add_connection(connection);
         if scarce {
             self.make_room("they are nearly used up", newest);
@@ -387,7 +388,7 @@ impl Engine {
             for ticket in waiting {
                 if self.waits(ticket) && self.send(HandoverQueue::Ready, ticket.id) == SendOutcome::Gone {
                     self.queue.abandon();
-                    self.context.counters.passed_on += 1;
+                    self.context.metrics.add(Counter::PassedOn, 1);
                 }
             }
         }
@@ -426,7 +427,7 @@ impl Engine {
         let mut leaving = std::mem::take(&mut member.leaving);
         while let Some(id) = leaving.pop() {
             match self.send(HandoverQueue::Idle, id) {
-                SendOutcome::Gone => self.context.counters.handed_on += 1,
+                SendOutcome::Gone => self.context.metrics.add(Counter::HandedOn, 1),
                 // One that never can go is closed where it is idle; the others come to the end of their request.
                 SendOutcome::Stays => drop(self.work_on(id, Connection::drain)),
                 SendOutcome::Full => {

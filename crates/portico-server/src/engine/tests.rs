@@ -25,7 +25,7 @@ fn config(arguments: &[&str]) -> Config {
 pub(super) fn engine_with_client(arguments: &[&str]) -> (Engine, ConnectionId, UnixStream) {
     let reactor = Arc::new(Reactor::new().unwrap());
     let now = Instant::now();
-    let mut engine = Engine::new(Arc::new(config(arguments)), reactor, None, None, now);
+    let mut engine = Engine::new(Arc::new(config(arguments)), reactor, Recording::private(), None, now);
     let (id, client) = admit_client(&mut engine);
     (engine, id, client)
 }
@@ -139,7 +139,8 @@ fn a_connection_that_moves_counts_where_it_is_and_is_not_judged_again() {
         let listener = listener.share().unwrap();
         Accepting::watch(std::slice::from_ref(&listener), &reactor, Interest::Shared).unwrap();
         SharingState::watch(&sharing, &reactor).unwrap();
-        let mut engine = Engine::new(Arc::clone(&config), reactor, None, Some(sharing), Instant::now());
+        let mut engine =
+            Engine::new(Arc::clone(&config), reactor, Recording::private(), Some(sharing), Instant::now());
         engine.listen(vec![listener]);
         engine
     });
@@ -237,7 +238,7 @@ fn a_request_that_has_waited_too_long_is_answered_503_and_never_run() {
     assert!(engine.next_call(|_| || ()).is_some() && engine.next_call(|_| || ()).is_none());
     engine.set_now(start + Duration::from_secs(60));
     engine.advance();
-    assert_eq!(engine.counters().queue_timeouts, 1, "a running call is not queued");
+    assert_eq!(engine.metrics().total(Counter::QueueTimeouts), 1, "a running call is not queued");
     assert_eq!(engine.table.len(), 1);
 }
 

@@ -36,11 +36,12 @@ use std::time::{Duration, Instant};
 
 use portico_config::Config;
 use portico_lending::{ActiveCall, ActiveCalls, Exchange, NextDeadline};
-use portico_log::{AccessLog, Occurrences};
+use portico_log::Occurrences;
+use portico_metrics::Metrics;
 use portico_net::{Events, Reactor};
 
 use crate::connection::{
-    ConnectionId, Counters, Flow, MemoryGauge, Poster, RequestKey, ResponsePart, ResponseSpool, Room, Routes,
+    ConnectionId, Flow, MemoryGauge, Poster, Recording, RequestKey, ResponsePart, ResponseSpool, Room, Routes,
     WaitEnd,
 };
 use crate::engine::{Call, Engine, POLL_INTERVAL, Writing};
@@ -101,7 +102,7 @@ impl Lending {
     /// The kernel's, when descriptors have run out.
     pub fn new(
         config: Arc<Config>,
-        access_log: Option<AccessLog>,
+        recording: Recording,
         application: Arc<dyn Application>,
         routes: Option<Routes>,
         sharing: Option<Sharing>,
@@ -109,7 +110,7 @@ impl Lending {
         let now = Instant::now();
         let reactor = Arc::new(Reactor::new()?);
         let mut engine =
-            Engine::new(Arc::clone(&config), Arc::clone(&reactor), access_log, sharing.clone(), now);
+            Engine::new(Arc::clone(&config), Arc::clone(&reactor), recording, sharing.clone(), now);
         if let Some(routes) = routes {
             engine.set_routes(routes);
         }
@@ -191,8 +192,8 @@ impl Lending {
     }
 
     /// What has happened, once the threads have ended; writes the rest of the access log.
-    pub fn close(&self) -> Option<Counters> {
-        self.exchange.take().map(|engine| engine.counters())
+    pub fn close(&self) -> Option<Metrics<'static>> {
+        self.exchange.take().map(|engine| engine.metrics())
     }
 
     /// Looks for a request to answer without waiting; if there is one, the engine is lent.

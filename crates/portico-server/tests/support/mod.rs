@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use portico_config::{Config, LogTarget, Parsed, parse};
 use portico_log::{AccessLog, Destination, LineConstants, Outputs};
+use portico_metrics::Metrics;
 use portico_net::Listener;
 use portico_proto::{Fields, ResponseHead};
-use portico_server::{Application, Counters, Lending, Sharing};
+use portico_server::{Application, Lending, Recording, Sharing};
 
 pub struct TestServer {
     pub address: SocketAddr,
@@ -51,8 +52,9 @@ impl TestServer {
             let outputs = Outputs { lines: Some(Destination::File(path.clone())), ..Outputs::default() };
             AccessLog::open(outputs, &config.access_log_format, LineConstants::default()).unwrap()
         });
+        let recording = Recording { access_log, ..Recording::private() };
         let lending =
-            Lending::new(Arc::clone(&config), access_log, Arc::new(application), None, sharing).unwrap();
+            Lending::new(Arc::clone(&config), recording, Arc::new(application), None, sharing).unwrap();
         let mut threads: Vec<_> = (0..config.threads)
             .map(|_| {
                 let (lending, around) = (Arc::clone(&lending), around.clone());
@@ -80,13 +82,13 @@ impl TestServer {
     }
 
     /// Stops gracefully and returns what has happened.
-    pub fn stop(self) -> Counters {
+    pub fn stop(self) -> Metrics<'static> {
         self.lending.drain(Duration::from_secs(10));
         self.join()
     }
 
     /// Waits until it has stopped and returns what has happened.
-    pub fn join(self) -> Counters {
+    pub fn join(self) -> Metrics<'static> {
         for thread in self.threads {
             thread.join().unwrap();
         }

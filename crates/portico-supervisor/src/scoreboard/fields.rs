@@ -1,10 +1,16 @@
-//! The numbers of the supervisor and of each worker.
+//! The numbers of the supervisor and of each worker that are no metrics.
 
 /// The numbers on the scoreboard that the supervisor alone writes; each is the index of its word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SupervisorField {
     /// The word "portico" and the version of the layout.
     Magic,
+    /// Which table of metrics the cells are of.
+    Layout,
+    /// Words of the metrics of each process.
+    MetricWords,
+    /// Those of them that are gauges, which come first. No other ever falls.
+    GaugeWords,
     /// Number of slots.
     Slots,
     /// Number of thread records in each.
@@ -15,22 +21,10 @@ pub enum SupervisorField {
     StartedNanos,
     /// A [`SupervisorState`].
     State,
-    /// Workers that there should be now.
-    WorkersAsked,
-    /// The generation that new workers belong to.
-    Generation,
     /// Reloads that have been asked for.
     ReloadsAsked,
-    /// Reloads that have come to their end, good or bad.
-    ReloadsEnded,
-    /// Reloads that left the old code serving.
-    ReloadsFailed,
     /// Upgrades that have been asked for.
     UpgradesAsked,
-    /// Upgrades that were rolled back.
-    UpgradesFailed,
-    /// Threads that answer requests in each worker (there are more records than that).
-    ThreadsAsked,
 }
 
 /// The progress of the server between start and end, as `portico status` shows it.
@@ -61,22 +55,6 @@ pub enum SlotField {
     ReadyNanos,
     /// When it last showed that it lives.
     HeartbeatNanos,
-    /// Requests that it has begun to answer.
-    Requests,
-    /// Threads that are in a call.
-    BusyThreads,
-    /// Threads that could take a request now.
-    IdleThreads,
-    /// Requests that wait in it for a thread.
-    Queued,
-    /// Connections that it holds.
-    Connections,
-    /// Threads that were written off.
-    LostThreads,
-    /// Resident memory in KiB, as it was measured last.
-    RssKib,
-    /// Proportional memory in KiB, as it was measured last; 0 if it never was.
-    PssKib,
     /// Counts the demands for the stacks of its threads...
     StacksAsked,
     /// ... and those that have been met.

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use log::Level;
+use portico_metrics::Counter;
 use rustix::process::{Pid, Signal, WaitStatus};
 
 use super::Supervisor;
@@ -120,6 +121,7 @@ impl Supervisor {
                 if let Some(row) = self.scoreboard.slot(slot) {
                     row.set(SlotField::Pid, u64::from(pid));
                 }
+                self.scoreboard.metrics().add(Counter::WorkerStarts, 1);
                 log::log!(self.routine(), "Booting worker with pid: {pid} (slot {slot})");
                 self.host.started(slot, pid);
             }
@@ -205,6 +207,7 @@ impl Supervisor {
         } else {
             let death = report::death(slot, pid, status, process.sent, &self.scoreboard, oom_kills());
             log::error!("{death}");
+            self.scoreboard.metrics().add(Counter::WorkerDeaths, 1);
         }
         self.tell_lost_requests(slot, pid);
     }

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::AsFd;
 
 use portico_config::Preload;
+use portico_metrics::ReloadResult;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -63,7 +64,7 @@ impl Supervisor {
     fn start_worker(&mut self, slot: u32, generation: u32, fork: &mut dyn Fork) -> Option<ProcessRole> {
         let child = Child::Worker(slot);
         if let Some(row) = self.scoreboard.slot(slot) {
-            row.clear();
+            row.begin_worker();
             row.set(SlotField::Generation, u64::from(generation));
             row.set(SlotField::StartedNanos, now_nanos());
             row.set(SlotField::State, SlotState::Starting as u64);
@@ -225,11 +226,8 @@ impl Supervisor {
     }
 
     pub(super) fn end_reload(&mut self, count: u32, failed: bool) {
-        let add = |field| self.scoreboard.set(field, self.scoreboard.get(field) + u64::from(count));
-        if failed {
-            add(SupervisorField::ReloadsFailed);
-        }
-        add(SupervisorField::ReloadsEnded); // Last: who waits for it reads the other one then.
+        let result = if failed { ReloadResult::Failed } else { ReloadResult::Succeeded };
+        self.scoreboard.metrics().add_reloads(result, count.into());
         if self.scoreboard.state() == SupervisorState::Serving {
             self.notify(Notifier::ready);
         }

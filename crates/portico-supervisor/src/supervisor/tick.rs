@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use portico_config::Config;
+use portico_metrics::{Gauge, Histogram, ThreadUse, octave_counts};
 
 use super::Supervisor;
 use crate::autoscale::{Autoscaler, LoadSample, WaitCounts};
@@ -24,8 +25,8 @@ pub(super) struct TickState {
     oom_kills: Option<u64>,
     /// With a range of workers.
     autoscaler: Option<Autoscaler>,
-    /// When each worker was started, and how long its requests had waited until the last tick.
-    waits: BTreeMap<u32, (u64, WaitCounts)>,
+    /// How long the requests of each slot had waited until the last tick.
+    waits: BTreeMap<u32, WaitCounts>,
     watchdog_next: Option<Instant>,
     overflows: Option<ListenOverflows>,
 }
@@ -78,12 +79,13 @@ impl Supervisor {
         }
         self.ticks.next = now + INTERVAL;
         self.reap(); // Also what no signal has told.
-        self.host.tick();
+        self.host.tick(self.scoreboard.metrics());
         self.ticks.oom_kills = self.ticks.memory_group.as_ref().and_then(MemoryGroup::oom_kills);
         self.check_heartbeats();
         self.autoscale();
         let ready = self.scoreboard.slots().filter(|(_, slot)| slot.state() == SlotState::Ready);
-        self.host.waiting(ready.map(|(_, slot)| slot.get(SlotField::Queued)).sum());
+        let waiting = ready.map(|(_, slot)| slot.metrics().gauge(Gauge::QueueLength));
+        self.host.waiting(waiting.fold(0, u64::saturating_add));
         if let Some(overflows) = &mut self.ticks.overflows
             && let Some(count) = listen_overflows(Path::new("/"))
             && let Some(message) = overflows.tick(count, now)
@@ -110,20 +112,18 @@ impl Supervisor {
         let mut sample = LoadSample { workers: self.state.wanted(), ..LoadSample::default() };
         let mut seen = BTreeMap::new();
         for (number, slot) in self.scoreboard.slots() {
-            if !matches!(slot.state(), SlotState::Ready | SlotState::Retiring) {
-                continue;
+            let metrics = slot.metrics();
+            let waits = octave_counts(&metrics.durations_at(Histogram::QueueDuration, 0).1);
+            // What was there at the first look says nothing about now.
+            let before = self.ticks.waits.get(&number).unwrap_or(&waits);
+            for ((sum, count), before) in sample.waits.iter_mut().zip(waits).zip(before) {
+                *sum = sum.saturating_add(count.saturating_sub(*before));
             }
-            let (started, waits) = (slot.get(SlotField::StartedNanos), slot.waits());
-            // One that is new counts from its start.
-            let before = self.ticks.waits.get(&number).filter(|before| before.0 == started);
-            for (bucket, count) in waits.iter().enumerate() {
-                sample.waits[bucket] += count.saturating_sub(before.map_or(0, |before| before.1[bucket]));
-            }
-            seen.insert(number, (started, waits));
+            seen.insert(number, waits);
             if slot.state() == SlotState::Ready {
                 sample.ready += 1;
-                sample.queued += slot.get(SlotField::Queued);
-                sample.busy += slot.get(SlotField::BusyThreads);
+                sample.queued = sample.queued.saturating_add(metrics.gauge(Gauge::QueueLength));
+                sample.busy = sample.busy.saturating_add(metrics.threads(ThreadUse::Busy));
             }
         }
         self.ticks.waits = seen;

@@ -3,6 +3,8 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
+use portico_metrics::Counter;
+
 use super::Supervisor;
 use crate::scoreboard::{SupervisorField, SupervisorState};
 use crate::state::SupervisorEvent;
@@ -29,7 +31,8 @@ impl AsFd for Upgrading {
 
 impl Supervisor {
     pub(super) fn begin_upgrade(&mut self, now: Instant) {
-        self.add_one(SupervisorField::UpgradesAsked);
+        let asked = self.scoreboard.get(SupervisorField::UpgradesAsked);
+        self.scoreboard.set(SupervisorField::UpgradesAsked, asked + 1);
         match self.start_new() {
             Ok(upgrade) => {
                 log::info!("Upgrading: new supervisor with pid: {}", upgrade.pid());
@@ -85,11 +88,7 @@ impl Supervisor {
 
     fn fail_upgrade(&self, why: &str) {
         log::error!("upgrade failed; the old program keeps serving: {why}");
-        self.add_one(SupervisorField::UpgradesFailed);
-    }
-
-    fn add_one(&self, field: SupervisorField) {
-        self.scoreboard.set(field, self.scoreboard.get(field) + 1);
+        self.scoreboard.metrics().add(Counter::UpgradesFailed, 1);
     }
 }
 

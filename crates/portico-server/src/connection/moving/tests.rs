@@ -12,9 +12,9 @@ use portico_proto::Peer;
 
 use super::*;
 use crate::body::Body;
-use crate::connection::Step;
 use crate::connection::exchange::RequestExchange;
 use crate::connection::io_state::IoState;
+use crate::connection::{Recording, Step};
 use crate::handover::{Dispatch, Handover, MESSAGE_BYTES_MAX};
 
 const HEAD: &[u8] =
@@ -33,7 +33,7 @@ fn context(now: Instant) -> EngineContext {
     let Ok(Parsed::Run(resolved)) = parse(arguments.iter().map(OsString::from), &|_| None) else {
         panic!("the arguments of a test are valid");
     };
-    EngineContext::new(Arc::new(resolved.config), None, now)
+    EngineContext::new(Arc::new(resolved.config), Recording::private(), now)
 }
 
 fn tcp_pair() -> (TcpStream, TcpStream) {

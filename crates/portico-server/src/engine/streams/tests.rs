@@ -10,6 +10,8 @@ use portico_proto::ResponseHead;
 use portico_proto::http2::PREFACE;
 
 use super::super::tests::{admit_client, engine_with_client, readable};
+use portico_metrics::Counter;
+
 use super::*;
 use crate::body::BodyError;
 use crate::connection::{Block, Flow, ResponsePart};
@@ -60,7 +62,7 @@ fn responses_of_one_session_are_written_together() {
         assert_eq!(received(&mut client).is_empty(), left > 0, "{left} are still to be answered");
     }
     assert_eq!((engine.table.len(), engine.streams), (1, 0));
-    assert_eq!(engine.counters().responses, 3);
+    assert_eq!(engine.metrics().total(Counter::Responses), 3);
 }
 
 #[test]
@@ -110,7 +112,7 @@ fn a_full_queue_has_room_for_those_who_ask_for_little() {
     engine.set_now(engine.now() + Duration::from_millis(1));
     engine.advance();
     assert!(engine.table.get(last).is_none(), "it has been answered 503");
-    assert_eq!((engine.queue.len(), engine.counters().queue_full, engine.streams), (3, 1, 2));
+    assert_eq!((engine.queue.len(), engine.metrics().total(Counter::QueueFull), engine.streams), (3, 1, 2));
     // A frame HEADERS with whatever flags.
     let of_last = |bytes: &[u8]| matches!(bytes, [1, _, 0, 0, 0, 5]);
     assert!(received(&mut client).windows(6).any(of_last), "it is answered");
@@ -158,7 +160,7 @@ fn a_stream_that_is_given_up_is_not_run_and_a_running_one_has_no_client() {
     assert!(engine.is_client_gone(running.key), "it looks");
     engine.handle_event(readable(id));
     assert!(engine.queue.is_empty() && engine.next_call(|_| || {}).is_none());
-    assert_eq!(engine.counters().abandoned, 1);
+    assert_eq!(engine.metrics().total(Counter::Abandoned), 1);
     assert!(!respond(&mut engine, &running));
     assert_eq!((engine.table.len(), engine.streams), (1, 0));
 }
@@ -179,7 +181,7 @@ fn a_stream_that_we_reset_for_what_the_client_did_ends_as_if_the_client_had_rese
     assert!(engine.is_client_gone(running.key), "it looks");
     engine.handle_event(readable(id));
     assert!(engine.queue.is_empty() && engine.next_call(|_| || {}).is_none());
-    assert_eq!(engine.counters().abandoned, 1);
+    assert_eq!(engine.metrics().total(Counter::Abandoned), 1);
     assert!(!respond(&mut engine, &running));
     assert_eq!((engine.table.len(), engine.streams), (1, 0));
     let received = received(&mut client);

@@ -1,0 +1,23 @@
+//! The registry of metrics: one table in which each metric stands once, the cells that hold their values, and the
+//! texts that are made of both.
+//!
+//! Whoever counts names a row and a number; it knows nothing of who reads. Whoever reads, `portico status`,
+//! `portico metrics` and statsd, goes through the table and knows none of the rows by name.
+//!
+//! The memory is not this crate's: it is given a slice of words, which for a server is a part of the scoreboard.
+#![deny(unreachable_pub)]
+#![forbid(unsafe_code)]
+
+mod buckets;
+mod cells;
+mod labels;
+mod metric;
+mod reference;
+mod table;
+
+pub use buckets::{Buckets, octave_counts, quantile_nanos};
+pub use cells::{GAUGE_WORDS, METRIC_WORDS, Metrics};
+pub use labels::{LogSeverity, ReloadResult, ThreadUse};
+pub use metric::{Metric, StatsdForm, StatsdName};
+pub use reference::reference;
+pub use table::{Counter, Gauge, Histogram, LAYOUT};
