@@ -17,7 +17,7 @@ mod table;
 
 pub use buckets::{Buckets, octave_counts, quantile_nanos};
 pub use cells::{GAUGE_WORDS, METRIC_WORDS, Metrics};
-pub use labels::{LogSeverity, ReloadResult, ThreadUse};
+pub use labels::{LogSeverity, Method, ReloadResult, ThreadUse};
 pub use metric::{Metric, StatsdForm, StatsdName};
 pub use reference::reference;
 pub use table::{Counter, Gauge, Histogram, LAYOUT};

@@ -22,7 +22,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use portico_config::Config;
-use portico_log::AccessLog;
 use portico_log::RequestId;
 use portico_metrics::{Counter, Histogram, Metrics};
 use portico_net::Reactor;
@@ -31,7 +30,7 @@ use crate::body::Body;
 use crate::client::RequestContext;
 use crate::connection::{
     BegunCall, Connection, ConnectionId, ConnectionTable, Deadline, EngineContext, Recording, Reply,
-    RequestKey, ResponsePart, ResponseShare, Routes, Step, deadline::Deadlines,
+    RequestKey, ResponsePart, ResponseShare, Routes, Step, deadline::Deadlines, nanos,
 };
 use crate::handover::Sharing;
 use crate::queue::{Admission, Queue, Ticket};
@@ -178,11 +177,6 @@ impl Engine {
         self.context.now
     }
 
-    /// Whether the access log tells where the time of requests goes.
-    pub(crate) fn tells_times(&self) -> bool {
-        self.context.access_log.as_ref().is_some_and(AccessLog::needs_times)
-    }
-
     /// Sets the present moment, after a look at the network.
     #[inline]
     pub(crate) fn set_polled(&mut self, now: Instant) {
@@ -289,8 +283,7 @@ impl Engine {
             self.settle(id, connection, Step::Keep);
             if let Some(BegunCall { context, id, body, queued }) = begun {
                 self.calls = key.call;
-                // Of 64 bits, which is enough for centuries. `Duration::as_nanos` reckons with 128.
-                let queued_nanos = queued.as_secs() * 1_000_000_000 + u64::from(queued.subsec_nanos());
+                let queued_nanos = nanos(queued);
                 self.context.metrics.add(Counter::Calls, 1);
                 self.context.metrics.record(Histogram::QueueDuration, queued_nanos);
                 return Some(Call { key, context, id, body, queued_nanos, share });

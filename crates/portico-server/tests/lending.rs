@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use portico_metrics::Counter;
+use portico_metrics::{Counter, Histogram};
 use portico_server::{Application, Request, Responder};
 use support::{Client, TestServer, head};
 
@@ -205,6 +205,8 @@ fn a_queued_request_whose_client_has_left_is_not_run() {
     assert_eq!(slow.get("/0/next"), "HTTP/1.1 200 OK next");
     let counters = server.stop();
     assert_eq!((counters.total(Counter::Abandoned), counters.total(Counter::Responses)), (3, 2));
+    let (_, waits) = counters.durations_at(Histogram::QueueDuration, 0);
+    assert_eq!((counters.total(Counter::Calls), waits.iter().sum::<u64>()), (2, 2));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use portico_log::{AccessRecord, CLIENT_GONE, Reason, RequestId, Times};
+use portico_metrics::Method;
 use portico_proto::RequestHead;
 
 use super::backlog::Backlog;
@@ -133,10 +134,23 @@ impl RequestExchange {
     }
 }
 
+/// As a number of 64 bits, which is enough for centuries. `Duration::as_nanos` reckons with 128.
+#[inline]
+pub(crate) fn nanos(duration: Duration) -> u64 {
+    duration.as_secs() * 1_000_000_000 + u64::from(duration.subsec_nanos())
+}
+
 impl Moments {
+    /// All of the time of an exchange that ends at `now`, in nanoseconds; 0 if nothing was awaited for it.
+    #[inline]
+    fn whole(&self, now: Instant) -> u64 {
+        let begun = if self.begun.is_some() { self.arrived.or(self.begun) } else { None };
+        begun.map_or(0, |begun| nanos(now.saturating_duration_since(begun)))
+    }
+
     /// Where the time has gone of an exchange that ends at `now`; `None` if nothing was awaited for it.
     fn times(&self, now: Instant) -> Option<Times> {
-        let nanos = |from: Instant, to: Instant| to.saturating_duration_since(from).as_nanos() as u64;
+        let nanos = |from: Instant, to: Instant| nanos(to.saturating_duration_since(from));
         let begun = self.begun?;
         let arrived = self.arrived.unwrap_or(begun);
         let answered = self.answered.unwrap_or(now);
@@ -237,13 +251,14 @@ impl Connection {
         self.exchange.as_ref().is_some_and(|exchange| exchange.call == call)
     }
 
-    /// The exchange has ended: tells the access log of it.
+    /// The exchange has ended: counts it, and tells the access log of it.
     #[inline]
     pub(super) fn end_exchange(&mut self, context: &mut EngineContext) {
         let Some(exchange) = self.exchange.take() else { return };
-        if context.access_log.is_some()
-            && let Some(status) = exchange.outcome.status
-        {
+        let Some(status) = exchange.outcome.status else { return };
+        let method = exchange.head().map_or(Method::OTHER, |head| Method::of(head.method()));
+        context.metrics.record_exchange(method, status, exchange.moments.whole(context.now));
+        if context.access_log.is_some() {
             self.log(&exchange, status, context);
         }
     }

@@ -51,7 +51,7 @@ use portico_proto::{Peer, Protocol};
 pub(crate) use context::EngineContext;
 pub use context::{Recording, error_summary};
 pub(crate) use deadline::Deadline;
-pub(crate) use exchange::BegunCall;
+pub(crate) use exchange::{BegunCall, nanos};
 pub(crate) use flow::{Flow, Room, WaitEnd};
 pub(crate) use ledger::{Ledger, MemoryGauge, MemoryLeft, ResponseShare};
 pub use reply::Reply;

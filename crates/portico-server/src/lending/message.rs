@@ -93,9 +93,7 @@ impl Lending {
                 EngineMessage::Adopt(stream, server) => engine.adopt(stream, server),
                 EngineMessage::AnnounceClose => engine.announce_close(),
                 EngineMessage::ResponsePart(key, part, flow) => {
-                    if engine.tells_times() {
-                        engine.set_now(Instant::now());
-                    }
+                    engine.set_now(Instant::now()); // The exchange may end with it.
                     let length = part.copied_bytes();
                     let alive = engine.respond(key, part, Writing::AtOnce);
                     if let Some(flow) = flow {

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use portico_metrics::{Counter, Histogram};
+
 use super::super::tests::{Fixture, GET, fixture};
 use super::*;
 use crate::connection::{Block, ResponsePart, Step};
@@ -117,4 +119,29 @@ fn its_flow_says_that_the_client_has_gone_when_the_connection_is_closed() {
     assert!(!flow.is_gone());
     fixture.connection.close(&mut fixture.context);
     assert!(flow.is_gone() && fixture.connection.exchange.is_none());
+}
+
+#[test]
+fn it_is_counted_by_its_method_status_and_time() {
+    let mut fixture = fixture(&[]);
+    assert_eq!(fixture.receive(&[POST, b"body"].concat()), Step::Ready);
+    fixture.wait(Duration::from_millis(300));
+    fixture.begin_call();
+    fixture.wait(Duration::from_millis(50));
+    fixture.start(Some(2), b"ok");
+    let metrics = fixture.context.metrics;
+    assert_eq!(metrics.total(Counter::Exchanges), 0, "it has not ended");
+    fixture.respond(ResponsePart::Finish);
+    let durations = |method: &[u8], code| {
+        let (sum, buckets) =
+            metrics.durations_at(Histogram::RequestDuration, Method::of(method).with_class(code));
+        (buckets.iter().sum::<u64>(), Duration::from_nanos(sum))
+    };
+    assert_eq!(durations(b"POST", 200), (1, Duration::from_millis(350)));
+    assert_eq!(metrics.total(Counter::Exchanges), 1);
+    fixture.receive(b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n");
+    fixture.context.now += Duration::from_secs(100);
+    fixture.connection.end_exchange(&mut fixture.context);
+    assert_eq!(metrics.total(Counter::Exchanges), 2, "a refusal is one as well");
+    assert_eq!(durations(b"", 400), (1, Duration::ZERO), "nothing was awaited for it");
 }
