@@ -25,12 +25,13 @@ PACKAGES = {
     "lighttpd": "lighttpd lighttpd-mod-openssl",
     "nginx": "nginx",
     "openssl": "openssl",
+    "promtool": "prometheus",
     "systemd-analyze": "systemd",
     "testssl": "testssl.sh bsdextrautils",
     "zsh": "zsh",
 }
 # What few need is not required of the CI either.
-OPTIONAL = {"caddy", "fish", "systemd-analyze", "zsh"}
+OPTIONAL = {"caddy", "fish", "promtool", "systemd-analyze", "zsh"}
 # Names a file to which a run of pytest adds the tests that failed.
 FAILED_LIST = "PORTICO_TEST_FAILED_LIST"
 # Names a file to which a run of pytest adds the program that each skipped test missed, instead of its advice.

@@ -12,6 +12,7 @@ mod hash_password;
 mod maintenance;
 mod output;
 mod replacement;
+mod report;
 mod routes;
 mod stacks;
 mod static_folders;
@@ -22,6 +23,7 @@ use std::io;
 use std::time::Duration;
 
 use portico_config::ServerCommand;
+use portico_metrics::TextFormat;
 use portico_supervisor::{Scoreboard, SupervisorField, now_nanos};
 
 pub use dev_cert::make as make_dev_cert;
@@ -48,6 +50,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Those of `pause`.
 pub fn run<E>(command: ServerCommand, pause: Pause<'_, E>) -> Result<Output, E> {
     let (ServerCommand::Status(pid)
+    | ServerCommand::StatusJson(pid)
+    | ServerCommand::Metrics(pid)
+    | ServerCommand::MetricsOfPrometheus(pid)
     | ServerCommand::Stacks(pid)
     | ServerCommand::Reload(pid)
     | ServerCommand::Upgrade(pid)) = command;
@@ -57,6 +62,11 @@ pub fn run<E>(command: ServerCommand, pause: Pause<'_, E>) -> Result<Output, E> 
     };
     match command {
         ServerCommand::Status(_) => Ok(Output::of(status::tell(&board, now_nanos()))),
+        ServerCommand::StatusJson(_) => Ok(Output::of(report::status(&board, now_nanos()))),
+        ServerCommand::Metrics(_) => Ok(Output::of(report::metrics(&board, TextFormat::OpenMetrics))),
+        ServerCommand::MetricsOfPrometheus(_) => {
+            Ok(Output::of(report::metrics(&board, TextFormat::Prometheus)))
+        }
         ServerCommand::Stacks(_) => stacks::tell(&board, pid, pause),
         ServerCommand::Reload(_) => replacement::reload(&board, pid, pause),
         ServerCommand::Upgrade(_) => replacement::upgrade(&board, pid, pause),

@@ -36,12 +36,17 @@ pub(crate) fn tell(board: &Scoreboard, now: u64) -> String {
     text
 }
 
-fn heading(board: &Scoreboard, now: u64) -> String {
-    let state = match board.state() {
+/// The server's state in a word.
+pub(crate) fn supervisor_state(state: SupervisorState) -> &'static str {
+    match state {
         SupervisorState::Booting => "starting",
         SupervisorState::Serving => "serving",
         SupervisorState::Stopping => "stopping",
-    };
+    }
+}
+
+fn heading(board: &Scoreboard, now: u64) -> String {
+    let state = supervisor_state(board.state());
     let up = time(now.saturating_sub(board.get(SupervisorField::StartedNanos)));
     let pid = match board.get(SupervisorField::Pid) {
         0 => "portico.serve".to_owned(),
@@ -69,7 +74,7 @@ fn heading(board: &Scoreboard, now: u64) -> String {
 }
 
 /// What runs the application; with how many of the workers have had their GIL turned on, where others have not.
-fn interpreters(board: &Scoreboard) -> Option<String> {
+pub(crate) fn interpreters(board: &Scoreboard) -> Option<String> {
     let workers = board.slots().filter(|(_, slot)| slot.get(SlotField::Pid) != 0);
     let known: Vec<Interpreter> =
         workers.filter_map(|(_, slot)| Interpreter::from_number(slot.get(SlotField::Interpreter))).collect();
@@ -98,7 +103,10 @@ fn workers(board: &Scoreboard, now: u64) -> TextTable {
         table.push(vec![
             number.to_string(),
             slot.get(SlotField::Pid).to_string(),
-            state(slot, now),
+            match silent(slot, now) {
+                Some(nanos) => format!("silent {}", time(nanos)),
+                None => slot_state(slot.state()).to_owned(),
+            },
             time(now.saturating_sub(slot.get(SlotField::StartedNanos))),
             metrics.since_start(Counter::Calls).to_string(),
             format!("{}/{threads}", busy(slot)),
@@ -112,17 +120,31 @@ fn workers(board: &Scoreboard, now: u64) -> TextTable {
     table
 }
 
-fn state(slot: WorkerSlot<'_>, now: u64) -> String {
+/// How long a worker that serves has not shown that it lives, if that is too long.
+pub(crate) fn silent(slot: WorkerSlot<'_>, now: u64) -> Option<u64> {
     let beat = slot.get(SlotField::HeartbeatNanos);
     let silent = now.saturating_sub(beat);
-    match slot.state() {
-        SlotState::Ready | SlotState::Retiring if beat > 0 && silent > SILENT_AFTER => {
-            format!("silent {}", time(silent))
-        }
-        SlotState::Empty => "gone".to_owned(),
-        SlotState::Starting => "starting".to_owned(),
-        SlotState::Ready => "ready".to_owned(),
-        SlotState::Retiring => "retiring".to_owned(),
+    let serves = matches!(slot.state(), SlotState::Ready | SlotState::Retiring);
+    (serves && beat > 0 && silent > SILENT_AFTER).then_some(silent)
+}
+
+/// A worker's state in a word.
+pub(crate) fn slot_state(state: SlotState) -> &'static str {
+    match state {
+        SlotState::Empty => "gone",
+        SlotState::Starting => "starting",
+        SlotState::Ready => "ready",
+        SlotState::Retiring => "retiring",
+    }
+}
+
+/// What a thread is at in a word, while it has a request.
+pub(crate) fn thread_state(state: ThreadState) -> &'static str {
+    match state {
+        ThreadState::Lost => "lost",
+        ThreadState::AwaitingClient => "client",
+        ThreadState::Stream => "websocket",
+        ThreadState::Idle | ThreadState::Running => "running",
     }
 }
 
@@ -150,18 +172,12 @@ fn requests(board: &Scoreboard, now: u64) -> TextTable {
     for (number, slot) in board.slots().filter(|(_, slot)| slot.get(SlotField::Pid) != 0) {
         for (index, thread) in slot.threads().enumerate() {
             let Some(running) = thread.running() else { continue };
-            let state = match running.state {
-                ThreadState::Lost => "lost",
-                ThreadState::AwaitingClient => "client",
-                ThreadState::Stream => "websocket",
-                ThreadState::Idle | ThreadState::Running => "running",
-            };
             rows.push((
                 running.begun_nanos,
                 vec![
                     number.to_string(),
                     thread_name(index),
-                    state.to_owned(),
+                    thread_state(running.state).to_owned(),
                     time(now.saturating_sub(running.begun_nanos)),
                     time(running.queued_nanos),
                     cut(&request(&running), REQUEST_WIDTH),

@@ -9,6 +9,12 @@ use crate::error::ParseError;
 pub enum ServerCommand {
     /// `portico status PID`: print its workers and what they do.
     Status(u32),
+    /// `portico status PID --json`: the same for programs, with all metrics that are numbers.
+    StatusJson(u32),
+    /// `portico metrics PID`: print all metrics as OpenMetrics text.
+    Metrics(u32),
+    /// `portico metrics PID --prometheus`: the same in the older text format of Prometheus.
+    MetricsOfPrometheus(u32),
     /// `portico stacks PID`: print the request and the Python stack of each thread.
     Stacks(u32),
     /// `portico reload PID`: replace its workers by ones that have imported the application anew.
@@ -20,8 +26,17 @@ pub enum ServerCommand {
 /// A command's word, what it makes of a process id, and its line in the help.
 type CommandWord = (&'static str, fn(u32) -> ServerCommand, &'static str);
 
-const COMMANDS: [CommandWord; 4] = [
+/// What a command becomes with an option behind the process id: its word, the option, the other command.
+type CommandOption = (&'static str, &'static str, fn(u32) -> ServerCommand);
+
+const OPTIONS: [CommandOption; 2] = [
+    ("status", "--json", ServerCommand::StatusJson),
+    ("metrics", "--prometheus", ServerCommand::MetricsOfPrometheus),
+];
+
+const COMMANDS: [CommandWord; 5] = [
     ("status", ServerCommand::Status, "Print its workers, their requests, queue and memory"),
+    ("metrics", ServerCommand::Metrics, "Print its metrics as OpenMetrics text"),
     ("stacks", ServerCommand::Stacks, "Print the request and the Python stack of each thread"),
     ("reload", ServerCommand::Reload, "Replace its workers by ones that import the application anew"),
     ("upgrade", ServerCommand::Upgrade, "Replace all of it, the program too, on the same sockets"),
@@ -45,6 +60,11 @@ pub(crate) fn read(args: &[OsString]) -> Result<Option<ServerCommand>, ParseErro
         [text] => process_id(text)
             .map(|pid| Some(command(pid)))
             .ok_or_else(|| format!("{name}: {text:?} is no process id; write portico {name} PID").into()),
+        // Anything else behind it is an application's option.
+        [text, option] => {
+            let found = OPTIONS.iter().find(|(word, known, _)| word == name && option == known);
+            Ok(found.zip(process_id(text)).map(|((_, _, command), pid)| command(pid)))
+        }
         _ => Ok(None),
     }
 }
@@ -63,7 +83,10 @@ pub(crate) fn words() -> impl Iterator<Item = (&'static str, &'static str)> {
 pub(crate) fn help() -> String {
     let mut text = "Commands to a running portico, with the process id of its supervisor:\n".to_owned();
     for (name, _, help) in COMMANDS {
-        text.push_str(&format!("  portico {:<12} {help}\n", format!("{name} PID")));
+        let option =
+            OPTIONS.iter().find(|(word, ..)| *word == name).map(|(_, option, _)| format!(" [{option}]"));
+        let usage = format!("{name} PID{}", option.unwrap_or_default());
+        text.push_str(&format!("  portico {usage:<27} {help}\n"));
     }
     text
 }
@@ -78,6 +101,7 @@ mod tests {
     fn a_word_with_a_process_id_is_a_command() {
         for (word, command) in [
             ("status", ServerCommand::Status(1)),
+            ("metrics", ServerCommand::Metrics(1)),
             ("stacks", ServerCommand::Stacks(1)),
             ("reload", ServerCommand::Reload(1)),
             ("upgrade", ServerCommand::Upgrade(1)),
@@ -85,6 +109,16 @@ mod tests {
             assert_eq!(read(&[word.into(), "1".into()]), Ok(Some(command)));
         }
         assert_eq!(read(&["status".into(), "2147483647".into()]), Ok(Some(ServerCommand::Status(PID_MAX))));
+    }
+
+    #[test]
+    fn an_option_behind_the_process_id_asks_for_another_form() {
+        let of = |args: &[&str]| read(&args.iter().map(OsString::from).collect::<Vec<_>>());
+        assert_eq!(of(&["status", "7", "--json"]), Ok(Some(ServerCommand::StatusJson(7))));
+        assert_eq!(of(&["metrics", "7", "--prometheus"]), Ok(Some(ServerCommand::MetricsOfPrometheus(7))));
+        for other in [["metrics", "7", "--json"], ["status", "x", "--json"], ["stacks", "7", "--json"]] {
+            assert_eq!(of(&other), Ok(None), "{other:?}: an application of that name, with options");
+        }
     }
 
     #[test]

@@ -10,6 +10,9 @@ pub type Buckets = [u64; BUCKETS];
 /// The number of buckets. The last one has no upper bound.
 pub(crate) const BUCKETS: usize = LINEAR + ADVISED_NANOS.len();
 
+/// None in any bucket.
+pub(crate) const NO_DURATIONS: Buckets = [0; BUCKETS];
+
 /// Upper bounds that OpenTelemetry advises for the duration of requests, inclusive.
 pub(crate) const ADVISED_NANOS: [u64; 14] = [
     5_000_000,
@@ -99,6 +102,15 @@ pub(crate) fn bucket_of(nanos: u64) -> usize {
     DIVIDED.0[bucket] as usize + usize::from(nanos > DIVIDED.1[bucket])
 }
 
+/// How many durations there were up to each of [`ADVISED_NANOS`], and in all.
+pub(crate) fn cumulated(buckets: &Buckets) -> ([u64; ADVISED_NANOS.len()], u64) {
+    let up_to = |bound: u64| {
+        let within = buckets.iter().zip(UPPER_NANOS).take_while(|(_, upper)| *upper <= bound + 1);
+        sum(within.map(|(count, _)| *count))
+    };
+    (ADVISED_NANOS.map(up_to), sum(buckets.iter().copied()))
+}
+
 /// What so many in a hundred durations were shorter than, in nanoseconds; `None` if there were none. `u64::MAX` if
 /// that is longer than the buckets go.
 pub fn quantile_nanos(buckets: &Buckets, percent: u64) -> Option<u64> {
@@ -156,6 +168,18 @@ mod tests {
     }
 
     #[test]
+    fn advised_bounds_are_exact() {
+        for (index, bound) in ADVISED_NANOS.into_iter().enumerate() {
+            for (nanos, within) in [(bound - 1, true), (bound, true), (bound + 1, false)] {
+                let mut buckets = [0; BUCKETS];
+                buckets[bucket_of(nanos)] += 1;
+                let (counts, total) = cumulated(&buckets);
+                assert_eq!((counts[index], total), (u64::from(within), 1), "{nanos}");
+            }
+        }
+    }
+
+    #[test]
     fn a_percentile_is_the_bound_of_its_bucket() {
         let mut buckets = [0; BUCKETS];
         assert_eq!(quantile_nanos(&buckets, 99), None);
@@ -182,6 +206,7 @@ mod tests {
     #[test]
     fn nonsense_in_the_cells_makes_no_panic() {
         let buckets = [u64::MAX; BUCKETS];
+        assert_eq!(cumulated(&buckets).1, u64::MAX);
         assert!(quantile_nanos(&buckets, 99).is_some());
         octave_counts(&buckets);
     }

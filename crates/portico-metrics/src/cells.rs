@@ -125,9 +125,14 @@ impl<'a> Metrics<'a> {
 
     /// What of the total the worker that has the block now has added.
     pub fn since_start(self, counter: Counter) -> u64 {
-        let starts = STARTS_AT + COUNTERS[counter as usize]..STARTS_AT + COUNTERS[counter as usize + 1];
-        let before = starts.fold(0_u64, |sum, word| sum.saturating_add(self.get(word)));
-        self.total(counter).saturating_sub(before)
+        let own = (0..counter.metric().series_count()).map(|series| self.since_start_at(counter, series));
+        own.fold(0, u64::saturating_add)
+    }
+
+    /// The same of one series.
+    pub(crate) fn since_start_at(self, counter: Counter, series: usize) -> u64 {
+        let word = within(&COUNTERS, counter as usize, series);
+        self.get(COUNTERS_AT + word).saturating_sub(self.get(STARTS_AT + word))
     }
 
     /// Adds a duration to a histogram without labels.

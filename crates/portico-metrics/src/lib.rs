@@ -12,6 +12,8 @@ mod buckets;
 mod cells;
 mod labels;
 mod metric;
+mod openmetrics;
+mod reading;
 mod reference;
 mod table;
 
@@ -19,5 +21,7 @@ pub use buckets::{Buckets, octave_counts, quantile_nanos};
 pub use cells::{GAUGE_WORDS, METRIC_WORDS, Metrics};
 pub use labels::{LogSeverity, Method, ReloadResult, ThreadUse};
 pub use metric::{Metric, StatsdForm, StatsdName};
+pub use openmetrics::TextFormat;
+pub use reading::{Number, Reading, SlotReading};
 pub use reference::reference;
 pub use table::{Counter, Gauge, Histogram, LAYOUT};

@@ -1,8 +1,9 @@
 //! The table: each metric of the server, once.
 //!
-//! A row is a doc comment, which is the metric's sentence in the reference, a name for the code, and what differs
-//! from a plain number. From the rows follow the layout of the cells on the scoreboard, `portico status`, the names
-//! that statsd is sent, and docs/reference/metrics.md (`make docs-metrics`).
+//! A row is a doc comment, which is the metric's sentence in `# HELP` and in the reference, a name for the code,
+//! and what differs from a plain number. From the rows follow the layout of the cells on the scoreboard, `portico
+//! status --json`, `portico metrics`, the names that statsd is sent, and docs/reference/metrics.md (`make
+//! docs-metrics`).
 //!
 //! To add a metric, add its row, and the line that counts it. Do not change the name of one, nor what it is to
 //! statsd: dashboards name it.
@@ -43,7 +44,16 @@ macro_rules! table {
 
 /// The parts of a row that most have in common.
 const fn plain(kind: MetricKind) -> Metric {
-    Metric { name: "", kind, unit: Unit::None, help: "", labels: &[], by_slot: false, statsd: &[] }
+    Metric {
+        name: "",
+        kind,
+        unit: Unit::None,
+        help: "",
+        labels: &[],
+        by_slot: false,
+        is_optional: false,
+        statsd: &[],
+    }
 }
 
 table! {
@@ -60,10 +70,20 @@ table! {
     };
     /// Connections that a worker holds.
     Connections = { name: "portico_connections", by_slot: true };
-    /// Resident memory of a worker, measured with --worker-max-rss and otherwise now and then.
-    ResidentBytes = { name: "portico_worker_resident_bytes", unit: Unit::Bytes, by_slot: true };
-    /// Memory of a worker with its share of what it has in common with others; zero if it was never measured.
-    ProportionalBytes = { name: "portico_worker_proportional_bytes", unit: Unit::Bytes, by_slot: true };
+    /// Resident memory of a worker, as it was measured last.
+    ResidentBytes = {
+        name: "portico_worker_resident_bytes",
+        unit: Unit::Bytes,
+        by_slot: true,
+        is_optional: true,
+    };
+    /// Memory of a worker with its share of what it has in common with others, if --worker-max-rss measures it.
+    ProportionalBytes = {
+        name: "portico_worker_proportional_bytes",
+        unit: Unit::Bytes,
+        by_slot: true,
+        is_optional: true,
+    };
     /// Worker processes that exist, also those that start or leave.
     Workers = {
         name: "portico_workers",
@@ -79,6 +99,7 @@ table! {
     CertificateExpiry = {
         name: "portico_tls_certificate_not_after_seconds",
         unit: Unit::Seconds,
+        is_optional: true,
         statsd: &[StatsdName { name: "portico.certificate.days", form: StatsdForm::Gauge, by_label: false }],
     };
     /// 1 while files of certificates have changed and cannot be used, so that former ones still are.

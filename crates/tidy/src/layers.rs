@@ -89,7 +89,7 @@ const ORDERS: &[Order] = &[
         rows: &[
             &["output", "table"],
             &["dev_cert", "hash_password", "maintenance", "replacement", "routes", "stacks", "status"],
-            &["static_folders"],
+            &["report", "static_folders"],
         ],
         strict: true,
     },
@@ -171,7 +171,14 @@ const ORDERS: &[Order] = &[
     },
     Order {
         crate_name: "portico-metrics",
-        rows: &[&["buckets", "metric"], &["labels"], &["table"], &["cells", "reference"]],
+        rows: &[
+            &["buckets", "metric"],
+            &["labels"],
+            &["table"],
+            &["cells", "reference"],
+            &["reading"],
+            &["openmetrics"],
+        ],
         strict: true,
     },
     Order {

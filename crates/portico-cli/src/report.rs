@@ -1,0 +1,191 @@
+//! What the scoreboard says, for programs: `portico status PID --json` and `portico metrics PID`.
+//!
+//! Both go through the table of metrics and name none of its rows. Names and meanings are those of
+//! docs/reference/metrics.md.
+
+use portico_metrics::{Counter, Number, Reading, SlotReading, TextFormat};
+use portico_supervisor::{Scoreboard, SlotField, SupervisorField, thread_name};
+use serde_json::{Map, Value as Json, json};
+
+use crate::status::{interpreters, silent, slot_state, supervisor_state, thread_state};
+
+/// All metrics as text.
+pub(crate) fn metrics(board: &Scoreboard, format: TextFormat) -> String {
+    reading(board).text(format)
+}
+
+/// The server, its workers and the requests that they are answering, as `board` has them at `now`, in nanoseconds
+/// of the machine's clock.
+pub(crate) fn status(board: &Scoreboard, now: u64) -> String {
+    let since = |then: u64| if then == 0 { Json::Null } else { json!(now.saturating_sub(then) as f64 / 1e9) };
+    let workers = board.slots().filter(|(_, slot)| slot.get(SlotField::Pid) != 0).map(|(number, slot)| {
+        json!({
+            "slot": number,
+            "pid": slot.get(SlotField::Pid),
+            "state": slot_state(slot.state()),
+            "silent": silent(slot, now).is_some(),
+            "generation": slot.get(SlotField::Generation),
+            "uptime_seconds": since(slot.get(SlotField::StartedNanos)),
+            "heartbeat_seconds": since(slot.get(SlotField::HeartbeatNanos)),
+            "metrics": by_name(&Reading::numbers_of_worker(slot.metrics())),
+        })
+    });
+    let pid = board.get(SupervisorField::Pid);
+    let told = json!({
+        "pid": if pid == 0 { Json::Null } else { json!(pid) },
+        "state": supervisor_state(board.state()),
+        "uptime_seconds": since(board.get(SupervisorField::StartedNanos)),
+        "reload_under_way": board.get(SupervisorField::ReloadsAsked) > board.metrics().total(Counter::Reloads),
+        "interpreter": interpreters(board),
+        "metrics": by_name(&reading(board).numbers(false)),
+        "workers": workers.collect::<Vec<_>>(),
+        "requests": requests(board, now),
+    });
+    format!("{told:#}\n")
+}
+
+fn requests(board: &Scoreboard, now: u64) -> Vec<Json> {
+    let mut requests = Vec::new();
+    for (number, slot) in board.slots().filter(|(_, slot)| slot.get(SlotField::Pid) != 0) {
+        for (index, thread) in slot.threads().enumerate() {
+            let Some(running) = thread.running() else { continue };
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            let seconds = now.saturating_sub(running.begun_nanos) as f64 / 1e9;
+            requests.push(json!({
+                "slot": number,
+                "thread": thread_name(index),
+                "state": thread_state(running.state),
+                "method": text(&running.method),
+                // Without the query, which may hold secrets.
+                "path": text(running.path()),
+                "client": running.peer.map(|peer| peer.to_string()),
+                "running_seconds": seconds,
+                "queued_seconds": running.queued_nanos as f64 / 1e9,
+            }));
+        }
+    }
+    requests
+}
+
+fn reading(board: &Scoreboard) -> Reading<'_> {
+    let slots = board.slots().map(|(slot, row)| SlotReading {
+        slot,
+        metrics: row.metrics(),
+        is_occupied: row.get(SlotField::Pid) != 0,
+    });
+    Reading::new(board.metrics(), slots)
+}
+
+/// An object of the names; below each its number, or an object of its labels' values, one below the other.
+fn by_name(numbers: &[Number]) -> Json {
+    let mut all = Map::new();
+    for number in numbers {
+        let name = number.metric.exposed_name();
+        let mut path = [&*name].into_iter().chain(number.labels.iter().map(|label| label.1)).peekable();
+        let mut at = &mut all;
+        while let Some(key) = path.next() {
+            if path.peek().is_none() {
+                at.insert(key.to_owned(), number.value.into());
+                break;
+            }
+            let below = at.entry(key).or_insert_with(|| Json::Object(Map::new()));
+            match below {
+                Json::Object(below) => at = below,
+                _ => break, // All series of a metric have the same labels.
+            }
+        }
+    }
+    Json::Object(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use portico_metrics::{Gauge, ReloadResult, ThreadUse};
+    use portico_supervisor::{Note, SlotState, SupervisorState};
+
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn board() -> Scoreboard {
+        let board = Scoreboard::create(3, 2).unwrap();
+        board.set(SupervisorField::Pid, 4710);
+        board.set(SupervisorField::State, SupervisorState::Serving as u64);
+        board.set(SupervisorField::StartedNanos, 100 * SECOND);
+        board.metrics().set(Gauge::Workers, 1);
+        for number in 0..2 {
+            let slot = board.slot(number).unwrap();
+            slot.metrics().add(Counter::Calls, 5);
+            slot.begin_worker();
+            slot.metrics().add(Counter::Calls, 2);
+        }
+        let slot = board.slot(0).unwrap();
+        slot.set(SlotField::Pid, 4711);
+        slot.set(SlotField::State, SlotState::Ready as u64);
+        slot.set(SlotField::StartedNanos, 150 * SECOND);
+        slot.metrics().set_threads(ThreadUse::Busy, 1);
+        let peer = Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)));
+        let (method, target) = (&b"GET"[..], &b"/a\"\xff?secret=1"[..]);
+        let begun_nanos = 158 * SECOND;
+        slot.thread(1).unwrap().begin(&Note { method, target, peer, begun_nanos, queued_nanos: SECOND / 4 });
+        board
+    }
+
+    #[test]
+    fn status_has_every_number_once_by_its_name() {
+        let told: Json = serde_json::from_str(&status(&board(), 160 * SECOND)).unwrap();
+        assert_eq!(
+            (&told["pid"], &told["state"], &told["uptime_seconds"]),
+            (&json!(4710), &json!("serving"), &json!(60.0))
+        );
+        assert_eq!(told["metrics"]["portico_calls_total"], 14);
+        assert_eq!(told["metrics"]["portico_workers"], 1);
+        assert_eq!(told["metrics"]["portico_threads"], json!({"idle": 0, "busy": 1, "lost": 0}));
+        let [worker] = &told["workers"].as_array().unwrap()[..] else { panic!("{told}") };
+        assert_eq!(
+            (&worker["slot"], &worker["pid"], &worker["state"]),
+            (&json!(0), &json!(4711), &json!("ready"))
+        );
+        assert_eq!((&worker["uptime_seconds"], &worker["heartbeat_seconds"]), (&json!(10.0), &Json::Null));
+        assert_eq!(worker["metrics"]["portico_calls_total"], 2, "its own");
+        assert_eq!(worker["metrics"]["portico_workers"], Json::Null, "that is the server's");
+    }
+
+    #[test]
+    fn status_tells_requests_without_their_query() {
+        let text = status(&board(), 160 * SECOND);
+        let told: Json = serde_json::from_str(&text).unwrap();
+        let request = json!({
+            "slot": 0, "thread": "portico-2", "state": "running", "method": "GET", "path": "/a\"\u{fffd}",
+            "client": "192.0.2.7", "running_seconds": 2.0, "queued_seconds": 0.25,
+        });
+        assert_eq!(told["requests"], json!([request]));
+        assert!(!text.contains("secret"));
+    }
+
+    #[test]
+    fn reloads_are_under_way_until_they_have_ended() {
+        let board = board();
+        let under_way = || {
+            let told: Json = serde_json::from_str(&status(&board, 160 * SECOND)).unwrap();
+            told["reload_under_way"].as_bool().unwrap()
+        };
+        assert!(!under_way());
+        board.set(SupervisorField::ReloadsAsked, 1);
+        assert!(under_way());
+        board.metrics().add_reloads(ReloadResult::Failed, 1);
+        assert!(!under_way());
+    }
+
+    #[test]
+    fn metrics_of_slots_without_a_worker_are_totals_alone() {
+        let text = metrics(&board(), TextFormat::OpenMetrics);
+        assert!(
+            text.contains("portico_calls_total{slot=\"0\"} 7\nportico_calls_total{slot=\"1\"} 7\n#"),
+            "{text}"
+        );
+        assert!(text.contains("portico_queue_length{slot=\"0\"} 0\n#"), "{text}");
+    }
+}
