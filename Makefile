@@ -93,6 +93,10 @@ interpreter-tests-ready: $(VENV)/portico-ci $(VENV)/interpreter-tools
 chaos: $(VENV)/portico-ci $(VENV)/test-tools ## Reload, recycle and kill workers under load, CHAOS_SECONDS each
 	CHAOS_SECONDS=$(CHAOS_SECONDS) $(BIN)/python -m pytest -m chaos tests
 
+.PHONY: chaos-totals
+chaos-totals: $(VENV)/portico-ci $(VENV)/test-tools ## Recycle 1,000 workers and kill 50: no counter falls
+	$(BIN)/python -m pytest -m chaos tests/processes/test_totals.py
+
 .PHONY: hostile
 hostile: $(VENV)/portico-ci $(VENV)/test-tools ## Attack a running server in every way known, HOSTILE_SECONDS each
 	HOSTILE_SECONDS=$(HOSTILE_SECONDS) HOSTILE_REPORT=$(HOSTILE_REPORT) \
