@@ -36,19 +36,42 @@ pub(crate) fn migrate(
     };
     if ends_in("ini") {
         draft.take_uwsgi(uwsgi::Ini::read(&read()?, from, env));
-    } else if ends_in("conf") || (!ends_in("py") && read().is_ok_and(|text| nginx::is_configuration(&text))) {
-        draft.take_nginx(&read()?, from);
+        return Ok(finished(draft, &name, to));
+    }
+    let text = match (ends_in("py"), ends_in("conf")) {
+        (true, _) => None,
+        (_, true) => Some(read()?),
+        _ => read().ok(),
+    };
+    if let Some(text) = text.filter(|text| is_nginx(text, ends_in("conf"))) {
+        draft.take_nginx(&text, from);
     } else {
         let files = files.ok_or_else(|| ConfigError::new("migrate: there is nothing to run Python with"))?;
         draft.take_gunicorn(&name, files.evaluate(&PythonFile::Path(from.into()))?);
     }
+    Ok(finished(draft, &name, to))
+}
+
+/// What is printed of a draft, once Portico has looked at it.
+fn finished(mut draft: MigrationDraft, name: &str, to: Option<PathBuf>) -> Printout {
     draft.check_routes();
     let text = format!("# Written by `portico migrate {name}`.\n{}", draft.text());
     let shown = to.as_deref().unwrap_or(Path::new("portico.toml")).display().to_string();
     if draft.problems.is_empty() {
         draft.problems.extend(refusal(&shown, &text));
     }
-    Ok(Printout { text, file: to, notes: draft.notes, problems: draft.problems, of_settings: false })
+    Printout { text, file: to, notes: draft.notes, problems: draft.problems, of_settings: false }
+}
+
+/// Whether a text is nginx's: one of a file that may be, unless it assigns to names as Python does.
+fn is_nginx(text: &str, may_be: bool) -> bool {
+    let is_name = |name: &str| {
+        name.starts_with(|first: char| first.is_ascii_alphabetic())
+            && name.trim_end() != "location"
+            && name.trim_end().bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    };
+    let mut names = text.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name);
+    nginx::is_configuration(text) || (may_be && !names.any(is_name))
 }
 
 /// What Portico would say against the settings of this file in TOML.
@@ -155,6 +178,20 @@ mod tests {
             log_level = \"debug\"\n";
         assert_eq!(text, expected);
         assert!(crate::toml_file::read("", &text, false).is_ok());
+    }
+
+    #[test]
+    fn the_kind_of_a_file_is_told() {
+        for (text, may_be, expected) in [
+            ("server { root /s; }", false, true),
+            ("root /s;", true, true),
+            ("server {", true, true),
+            ("server {\nlocation = /x {", true, true),
+            ("bind = '127.0.0.1:8000'\n", true, false),
+            ("root /s;", false, false),
+        ] {
+            assert_eq!(is_nginx(text, may_be), expected, "{text}");
+        }
     }
 
     #[test]
