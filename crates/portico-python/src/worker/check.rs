@@ -11,10 +11,12 @@ use portico_config::{Config, LogTarget, Resolved};
 use portico_os::Folder;
 use portico_worker::{WorkerSetup, no_upload_folder};
 
+use super::environment;
 use super::identity::Identity;
-use super::{
-    Source, StartError, add_supervisors_folders, enter_folder, environment, find, put_on_path, static_folders,
-};
+use super::source::{Source, find};
+use super::start::{add_supervisors_folders, enter_folder, put_on_path};
+use super::start_error::StartError;
+use super::static_folders;
 use crate::error::{one_line, text_of};
 use crate::import_path;
 

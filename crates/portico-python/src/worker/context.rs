@@ -12,7 +12,7 @@ use portico_worker::{OtherWorkers, SlotHandle};
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use signal_hook::low_level;
 
-use super::{StartError, system};
+use super::start_error::{StartError, system};
 use crate::conf::{Hooks, Link, Observer, leave_loggers, log_from_thread};
 use crate::error::traceback;
 

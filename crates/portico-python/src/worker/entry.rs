@@ -16,7 +16,9 @@ use portico_worker::{logging, settle_start, tell_start};
 
 use super::app::LoadError;
 use super::configuration::Configuration;
-use super::{Source, StartError, check, run, tree};
+use super::source::Source;
+use super::start_error::StartError;
+use super::{alone, check, tree};
 use crate::fork::unblock_all;
 use crate::{import_path, interpreter};
 
@@ -188,7 +190,7 @@ pub(crate) fn serve(
              the command: portico --reload module:attribute",
         ));
     }
-    run(py, &resolved, source).map_err(|error| match error {
+    alone::run(py, &resolved, source).map_err(|error| match error {
         StartError::Raised(error) => error,
         StartError::Load(LoadError { message, cause, .. }) => {
             let error = PyImportError::new_err(message);

@@ -10,7 +10,7 @@ use rustix::thread::set_no_new_privs;
 use portico_config::{Account, Config};
 use portico_files::Owner;
 
-use super::StartError;
+use super::start_error::StartError;
 use crate::error::one_line;
 
 /// The user and the group that processes become: another user, another group, or both.

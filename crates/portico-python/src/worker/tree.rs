@@ -30,11 +30,13 @@ use super::host::{ForkContext, Origin, OwnedResources, SupervisorHost};
 use super::identity::Identity;
 use super::serving::WorkerRun;
 use super::signals::{Signals, ignore_at_end};
-use super::template::{self, ForkedWorker};
-use super::{
-    Source, StartError, add_supervisors_folders, check, development, environment, forked, listen_in_time,
-    put_on_path, require_interpreter, set_up, system, tell_start, title,
+use super::source::Source;
+use super::start::{
+    add_supervisors_folders, listen_in_time, put_on_path, require_interpreter, set_up, tell_start,
 };
+use super::start_error::{StartError, system};
+use super::template::{self, ForkedWorker};
+use super::{check, development, environment, forked, title};
 use crate::conf::{Hooks, guard_files, install_loggers, leave_loggers, log_here, share_access_log};
 use crate::error::traceback;
 use crate::fork::{Handlers, PythonFork, leave_signals};
