@@ -4,13 +4,14 @@
 //! anything for `status`; it works while every interpreter is held. Beside them are commands that need no server:
 //! `portico dev-cert`, `portico route`, `portico maintenance`, `portico hash-password`.
 //!
-//! Knows no Python: whoever runs a command says how it waits ([`Pause`]), and prints its [`Output`].
+//! Knows no Python: whoever runs a command says how it waits (`pause.rs`), and prints its [`Output`].
 #![deny(unreachable_pub)]
 
 mod dev_cert;
 mod hash_password;
 mod maintenance;
 mod output;
+mod pause;
 mod replacement;
 mod report;
 mod routes;
@@ -20,11 +21,10 @@ mod status;
 mod table;
 
 use std::io;
-use std::time::Duration;
 
 use portico_config::ServerCommand;
 use portico_metrics::TextFormat;
-use portico_supervisor::{Scoreboard, SupervisorField, now_nanos};
+use portico_supervisor::{Scoreboard, now_nanos};
 
 pub use dev_cert::make as make_dev_cert;
 pub use hash_password::make as make_password_hash;
@@ -38,11 +38,7 @@ pub use routes::{
 
 pub use static_folders::{RoutesWithFolders, router_with_folders};
 
-/// Lets this time pass, in which the operator may end the command: with what is returned then.
-pub type Pause<'a, E> = &'a mut dyn FnMut(Duration) -> Result<(), E>;
-
-/// How often a command looks for what it waits for.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+use pause::Pause;
 
 /// Runs a command to its end.
 ///
@@ -81,14 +77,5 @@ fn unreadable(pid: u32, error: &io::Error) -> String {
             format!("process {pid} belongs to another user; ask as that one, or as root")
         }
         _ => format!("process {pid} cannot be asked: {error}"),
-    }
-}
-
-/// The supervisor's process id, where the operator has named that or one of its workers; an error for a server
-/// that has none. It gets signals that its scoreboard must not decide about: any worker writes there.
-fn supervisor(board: &Scoreboard, pid: u32) -> Result<u32, String> {
-    match board.get(SupervisorField::Pid) {
-        0 => Err("it was started by portico.serve and has no supervisor to do that".to_owned()),
-        _ => Ok(board.supervisor_of(pid)),
     }
 }

@@ -9,7 +9,7 @@ use portico_metrics::{Counter, ReloadResult};
 use portico_supervisor::{Scoreboard, SupervisorField, SupervisorState};
 
 use crate::output::Output;
-use crate::{LOOK_EVERY, Pause, supervisor};
+use crate::pause::{LOOK_EVERY, Pause};
 
 /// The supervisor as a process that cannot be mistaken for another one.
 struct Process(OwnedFd);
@@ -81,6 +81,15 @@ pub(crate) fn upgrade<E>(board: &Scoreboard, pid: u32, pause: Pause<'_, E>) -> R
             return Ok(Output::of("Upgraded".to_owned()));
         }
         pause(LOOK_EVERY)?;
+    }
+}
+
+/// The supervisor's process id, where the operator has named that or one of its workers; an error for a server
+/// that has none. It gets signals that its scoreboard must not decide about: any worker writes there.
+fn supervisor(board: &Scoreboard, pid: u32) -> Result<u32, String> {
+    match board.get(SupervisorField::Pid) {
+        0 => Err("it was started by portico.serve and has no supervisor to do that".to_owned()),
+        _ => Ok(board.supervisor_of(pid)),
     }
 }
 

@@ -11,8 +11,8 @@ use portico_supervisor::{
 };
 
 use crate::output::Output;
+use crate::pause::{LOOK_EVERY, Pause};
 use crate::table::time;
-use crate::{LOOK_EVERY, Pause};
 
 /// How long a worker may take to tell: it waits for its interpreter for a second and then tells without it.
 const PATIENCE: Duration = Duration::from_secs(3);

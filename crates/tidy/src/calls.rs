@@ -1,6 +1,6 @@
 //! Rules for what may be called where: nothing prints, nothing is left undone, the protocols do no I/O.
 
-use crate::Finding;
+use crate::finding::Finding;
 use crate::source::RustFile;
 
 /// Macros that have no place in the product.

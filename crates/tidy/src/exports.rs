@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use crate::Finding;
+use crate::finding::Finding;
 use crate::source::RustFile;
 
 /// Checks all files of the repository together: who names an export is in other crates, in tests and in examples.

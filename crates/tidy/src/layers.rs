@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::Finding;
+use crate::finding::Finding;
 use crate::source::NamedPath;
 use crate::source::RustFile;
 
@@ -87,7 +87,7 @@ const ORDERS: &[Order] = &[
     Order {
         crate_name: "portico-cli",
         rows: &[
-            &["output", "table"],
+            &["output", "pause", "table"],
             &["dev_cert", "hash_password", "maintenance", "replacement", "routes", "stacks", "status"],
             &["report", "static_folders"],
         ],
@@ -274,7 +274,12 @@ const ORDERS: &[Order] = &[
     },
     Order {
         crate_name: "tidy",
-        rows: &[&["text"], &["source", "walk"], &["calls", "exports", "layers", "names", "retired", "shape"]],
+        rows: &[
+            &["finding"],
+            &["text"],
+            &["source", "walk"],
+            &["calls", "exports", "layers", "names", "retired", "shape"],
+        ],
         strict: true,
     },
 ];

@@ -7,6 +7,7 @@
 
 mod calls;
 mod exports;
+mod finding;
 mod layers;
 mod names;
 mod retired;
@@ -15,28 +16,10 @@ mod source;
 mod text;
 mod walk;
 
+use finding::Finding;
 use source::RustFile;
 use text::TextFile;
 pub use walk::text_files;
-
-use std::fmt;
-
-/// A place where a rule does not hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// Path from the repository's root.
-    pub path: String,
-    /// Line, from 1.
-    pub line: usize,
-    /// What is wrong and what the rule is.
-    pub message: String,
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: {}", self.path, self.line, self.message)
-    }
-}
 
 /// What every rule says about these files, all of the repository.
 pub fn check(files: &[TextFile]) -> Vec<Finding> {

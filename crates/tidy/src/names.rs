@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use syn::visit::{self, Visit};
 
-use crate::Finding;
+use crate::finding::Finding;
 use crate::source::RustFile;
 
 /// Types that each protocol or crate has of its own, by the same name on purpose, and why.

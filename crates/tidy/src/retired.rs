@@ -1,6 +1,6 @@
 //! Words that were given up for standard ones. They come back with old habits and old branches.
 
-use crate::Finding;
+use crate::finding::Finding;
 use crate::text::TextFile;
 
 /// A word that is not to be used any more.

@@ -4,7 +4,7 @@
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 
-use crate::Finding;
+use crate::finding::Finding;
 use crate::source::RustFile;
 
 /// Lines of a function from its signature to its closing brace: what fits a screen.

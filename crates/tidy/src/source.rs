@@ -5,7 +5,7 @@ use proc_macro2::{TokenStream, TokenTree};
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 
-use crate::Finding;
+use crate::finding::Finding;
 use crate::text::TextFile;
 
 /// A source file that was parsed, with its tokens and the paths that it names. The rules read it and change

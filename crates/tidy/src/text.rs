@@ -1,7 +1,7 @@
 //! Rules for any file of text: the length of lines, the paths of a machine, the index that packages come
 //! from.
 
-use crate::Finding;
+use crate::finding::Finding;
 
 /// A file as it is in the repository.
 #[derive(Clone, Debug)]

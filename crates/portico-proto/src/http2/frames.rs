@@ -14,6 +14,9 @@ use h2::Reason;
 
 use super::open::OpenStreams;
 
+/// What a client sends first (RFC 9113, section 3.4).
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
 /// A reader of a session's frames ahead of the h2 crate, which decodes header blocks and judges what the crate
 /// does not. It keeps no payload but that of header blocks. Many fields, because it may stop at any byte of any
 /// frame.
@@ -222,7 +225,7 @@ impl Frames {
     /// we tell the peer of frames and header lists.
     pub(super) fn new(frame_bytes_max: u32, list_bytes_max: u32) -> Self {
         Self {
-            preface_left: super::PREFACE.len() as u8,
+            preface_left: PREFACE.len() as u8,
             greeted: false,
             head: [0; HEAD_BYTES],
             head_bytes: 0,
@@ -246,7 +249,7 @@ impl Frames {
 
     /// Whether nothing has come, not even a byte of the preface.
     pub(super) fn is_untouched(&self) -> bool {
-        usize::from(self.preface_left) == super::PREFACE.len()
+        usize::from(self.preface_left) == PREFACE.len()
     }
 
     /// Whether something has begun to come that is not whole: the preface with the SETTINGS behind it, a frame
@@ -339,7 +342,7 @@ impl Frames {
     ) -> Result<Option<HeaderBlock>, Http2Violation> {
         while !bytes.is_empty() {
             if self.preface_left > 0 {
-                let preface = &super::PREFACE[super::PREFACE.len() - usize::from(self.preface_left)..];
+                let preface = &PREFACE[PREFACE.len() - usize::from(self.preface_left)..];
                 let piece = take(bytes, preface.len());
                 if *piece != preface[..piece.len()] {
                     return Err(Http2Violation::Preface);

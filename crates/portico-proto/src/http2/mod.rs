@@ -32,7 +32,7 @@ use bytes::Bytes;
 use h2::Reason;
 use h2::server::{Builder, Connection, Handshake};
 
-pub use frames::Http2Violation;
+pub use frames::{Http2Violation, PREFACE};
 pub use stream::Stream;
 pub use stream_io::StreamIo;
 
@@ -44,9 +44,6 @@ use frames::{Frames, HeaderBlock, Touch};
 use open::OpenStreams;
 use pipe::{InMemoryPipe, SharedBuffers};
 use request::ParsedRequest;
-
-/// What a client sends first (RFC 9113, section 3.4).
-pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The settings of ours that the peer is told; each is a setting of the configuration too.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,5 +1,5 @@
-//! The steps of a start that a process alone, the supervisor's and `portico check` have in common: the folder, the
-//! log, the environment, where modules are found, and the addresses. Each of those calls the steps in its own order.
+//! The steps of a start that a lone process, the supervisor and `portico check` have in common: the folder, the
+//! log, the environment, where modules are found, and the addresses. Each calls them in its own order.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;

@@ -32,7 +32,7 @@ fn judge(frames: &mut Frames, bytes: &[u8]) -> Result<(), Http2Violation> {
 
 fn after_preface() -> Frames {
     let mut frames = new();
-    assert_eq!(judge(&mut frames, super::super::PREFACE), Ok(()));
+    assert_eq!(judge(&mut frames, PREFACE), Ok(()));
     assert_eq!(judge(&mut frames, &frame(SETTINGS, 0, 0, b"")), Ok(()));
     frames.idle.left = IDLE_MAX;
     assert!(!frames.is_partial());
@@ -42,7 +42,7 @@ fn after_preface() -> Frames {
 #[test]
 fn what_comes_is_seen_alike_however_it_is_cut() {
     let bytes = [
-        super::super::PREFACE,
+        PREFACE,
         &frame(4, 0, 0, &[0; 12])[..],
         &frame(HEADERS, END_HEADERS, 1, b"block"),
         &frame(DATA, 0, 1, b"body"),
@@ -219,7 +219,7 @@ fn empty_continuations_run_out() {
 #[test]
 fn everything_but_header_blocks_is_passed_on() {
     let others = [
-        super::super::PREFACE,
+        PREFACE,
         &frame(SETTINGS, 0, 0, &[0; 12])[..],
         &frame(DATA, PADDED, 1, b"\x01body."),
         &frame(99, 1, 1, b"unknown"),
@@ -279,7 +279,7 @@ fn lengths_and_the_first_frame_are_called_by_their_names() {
         }
     }
     let mut frames = new();
-    let bytes = [super::super::PREFACE, &frame(PING, 0, 0, &[0; 8])].concat();
+    let bytes = [PREFACE, &frame(PING, 0, 0, &[0; 8])].concat();
     assert_eq!(judge(&mut frames, &bytes), Err(Http2Violation::NoSettings));
 }
 
