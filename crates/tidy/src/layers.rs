@@ -74,27 +74,24 @@ const CRATES: &[(&str, &[&str])] = &[
 /// What stands for Python.
 const PYO3: &str = "pyo3";
 
-/// The modules of a crate from the bottom up; one may name those of the rows before its own.
+/// The modules of a folder from the bottom up; one may name those of the rows before its own.
 struct Order {
-    crate_name: &'static str,
+    /// Below `crates/`: a crate's `src`, or a folder in it.
+    folder: &'static str,
     rows: &'static [&'static [&'static str]],
-    /// Whether the order holds for the modules of a row among each other as well, and whether they name modules
-    /// and not what the crate's root re-exports, behind which circles hide.
-    strict: bool,
 }
 
 const ORDERS: &[Order] = &[
     Order {
-        crate_name: "portico-cli",
+        folder: "portico-cli/src",
         rows: &[
             &["output", "pause", "table"],
             &["dev_cert", "hash_password", "maintenance", "replacement", "routes", "stacks", "status"],
             &["report", "static_folders"],
         ],
-        strict: true,
     },
     Order {
-        crate_name: "portico-config",
+        folder: "portico-config/src",
         rows: &[
             &["error"],
             &[
@@ -131,10 +128,9 @@ const ORDERS: &[Order] = &[
             &["migrate"],
             &["parse"],
         ],
-        strict: true,
     },
     Order {
-        crate_name: "portico-edge",
+        folder: "portico-edge/src",
         rows: &[
             &["access", "error_pages", "headers", "host", "limit", "path"],
             &["pattern", "redirect"],
@@ -144,33 +140,29 @@ const ORDERS: &[Order] = &[
             &["router"],
             &["application_files", "explain"],
         ],
-        strict: true,
     },
     Order {
-        crate_name: "portico-files",
+        folder: "portico-files/src",
         rows: &[&["owner"], &["exposure"], &["folder_entry"], &["exposed", "log", "read"]],
-        strict: true,
     },
     Order {
-        crate_name: "portico-lending",
+        folder: "portico-lending/src",
         rows: &[
             &["active_calls", "mailbox", "poller", "slot", "watermark"],
             &["thread_states"],
             &["exchange"],
         ],
-        strict: true,
     },
     Order {
-        crate_name: "portico-log",
+        folder: "portico-log/src",
         rows: &[
             &["log_sink", "occurrences", "request_id", "statsd"],
             &["record_queue", "syslog"],
             &["access_log", "log_output"],
         ],
-        strict: true,
     },
     Order {
-        crate_name: "portico-metrics",
+        folder: "portico-metrics/src",
         rows: &[
             &["buckets", "metric"],
             &["labels"],
@@ -179,16 +171,22 @@ const ORDERS: &[Order] = &[
             &["reading"],
             &["openmetrics"],
         ],
-        strict: true,
     },
+    Order { folder: "portico-net/src", rows: &[&["reactor", "server", "tls"], &["listener", "transport"]] },
     Order {
-        crate_name: "portico-net",
-        rows: &[&["reactor", "server", "tls"], &["listener", "transport"]],
-        strict: true,
+        folder: "portico-net/src/tls",
+        rows: &[
+            &["names", "resolver", "shared", "tickets"],
+            &["client", "material"],
+            &["encoding", "provider"],
+            &["reloader"],
+            &["source"],
+            &["acceptor"],
+        ],
     },
-    Order { crate_name: "portico-os", rows: &[&["folder", "standard", "vital"], &["memory"]], strict: true },
+    Order { folder: "portico-os/src", rows: &[&["folder", "standard", "vital"], &["memory"]] },
     Order {
-        crate_name: "portico-proto",
+        folder: "portico-proto/src",
         rows: &[
             &["date", "error", "grammar", "limits", "message", "path", "peer", "proxy", "queue", "status"],
             &["added", "content", "script_path", "singletons", "streams"],
@@ -199,15 +197,26 @@ const ORDERS: &[Order] = &[
             &["protocol"],
             &["session"],
         ],
-        strict: true,
     },
     Order {
-        crate_name: "portico-reload",
+        folder: "portico-proto/src/http1",
+        rows: &[&["encode", "lines", "target"], &["body", "framing"], &["head"]],
+    },
+    Order {
+        folder: "portico-proto/src/http2",
+        rows: &[
+            &["fields", "pipe", "response"],
+            &["hpack", "request", "stream_io"],
+            &["open", "stream"],
+            &["frames"],
+        ],
+    },
+    Order {
+        folder: "portico-reload/src",
         rows: &[&["bytecode", "inotify", "kind"], &["snapshot"], &["watch"]],
-        strict: true,
     },
     Order {
-        crate_name: "portico-server",
+        folder: "portico-server/src",
         rows: &[
             &["blocking_work", "heap", "spool"],
             &["body", "forwarded"],
@@ -218,15 +227,13 @@ const ORDERS: &[Order] = &[
             // With the seam to the application: it is called with a responder, which is the lending's.
             &["lending"],
         ],
-        strict: true,
     },
     Order {
-        crate_name: "portico-static",
+        folder: "portico-static/src",
         rows: &[&["compression", "served_file"], &["folder", "stored_file"], &["cache", "site"]],
-        strict: true,
     },
     Order {
-        crate_name: "portico-supervisor",
+        folder: "portico-supervisor/src",
         rows: &[
             &["descriptors", "interpreter"],
             &["backlog", "control", "memory", "scoreboard", "signals", "stacks_file", "state", "upgrade"],
@@ -235,10 +242,9 @@ const ORDERS: &[Order] = &[
             &["host"],
             &["supervisor"],
         ],
-        strict: true,
     },
     Order {
-        crate_name: "portico-worker",
+        folder: "portico-worker/src",
         rows: &[
             &[
                 "call_status",
@@ -256,10 +262,9 @@ const ORDERS: &[Order] = &[
             &["call_watch", "crippled", "folders", "logs"],
             &["telemetry"],
         ],
-        strict: true,
     },
     Order {
-        crate_name: "portico-python",
+        folder: "portico-python/src",
         rows: &[
             &["raw"],
             &["error"],
@@ -270,17 +275,34 @@ const ORDERS: &[Order] = &[
             &["gateway"],
             &["worker"],
         ],
-        strict: true,
     },
     Order {
-        crate_name: "tidy",
+        folder: "portico-python/src/conf",
+        rows: &[&["file", "observer"], &["accesses", "hooks"], &["loggers"]],
+    },
+    Order {
+        folder: "portico-python/src/worker",
+        rows: &[
+            &["app", "environment", "fork_safety", "forked", "greenlets"],
+            &["inspector", "monitor", "signals", "title"],
+            &["disconnects", "discovery", "error_page", "paste", "start_error", "static_folders"],
+            &["mounts", "switching", "threads", "turning"],
+            &["context", "identity", "start", "watch"],
+            &["configuration", "development", "orders"],
+            &["host", "source"],
+            &["check", "serving", "template"],
+            &["alone", "tree"],
+            &["entry"],
+        ],
+    },
+    Order {
+        folder: "tidy/src",
         rows: &[
             &["finding"],
             &["text"],
             &["source", "walk"],
             &["calls", "exports", "layers", "names", "retired", "shape"],
         ],
-        strict: true,
     },
 ];
 
@@ -296,7 +318,8 @@ const CONNECTION: &str = "/src/connection/";
 /// What of `portico_proto` says which one that is.
 const PROTOCOLS: [&str; 5] = ["Protocol", "ProtocolViolation", "Session", "fastcgi", "http2"];
 
-/// The names that a crate's root re-exports: (crate, name) to the module that it comes from.
+/// The names that the file of a folder imports, by which others see them: (folder, name) to the module that it
+/// comes from.
 type Exports<'a> = HashMap<(&'a str, &'a str), &'a str>;
 
 /// Checks all files of the repository together: which module a name of a crate's root comes from is in its
@@ -306,9 +329,10 @@ pub(crate) fn check(files: &[RustFile]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for file in files {
         let Some(crate_name) = file.crate_name() else { continue };
+        let orders: Vec<&Order> = ORDERS.iter().filter(|order| order.places(file)).collect();
         for path in file.paths.iter().filter(|path| !file.is_test_line(path.line)) {
             findings.extend(between_crates(file, crate_name, path));
-            findings.extend(within_crate(file, crate_name, path, &exports));
+            findings.extend(orders.iter().filter_map(|order| within_folder(file, order, path, &exports)));
             findings.extend(poller(file, path));
             findings.extend(protocol(file, path));
         }
@@ -322,18 +346,16 @@ pub(crate) fn check(files: &[RustFile]) -> Vec<Finding> {
 fn ghosts(files: &[RustFile]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for order in ORDERS {
-        let modules: Vec<&str> = files
-            .iter()
-            .filter(|file| file.crate_name() == Some(order.crate_name))
-            .filter_map(RustFile::top_module)
-            .collect();
-        let named = order.rows.iter().flat_map(|row| row.iter());
         // A sample of some files has not all modules.
-        for name in named.filter(|name| modules.contains(&"lib") && !modules.contains(name)) {
+        if !files.iter().any(|file| order.is_own_file(file)) {
+            continue;
+        }
+        let modules: Vec<&str> = files.iter().filter_map(|file| file.module_below(order.folder)).collect();
+        for name in order.rows.iter().copied().flatten().filter(|name| !modules.contains(name)) {
             findings.push(Finding {
                 path: ORDERS_FILE.to_owned(),
                 line: 1,
-                message: format!("{} has no module {name}; remove it from the order", order.crate_name),
+                message: format!("{} has no module {name}; remove it from the order", order.folder),
             });
         }
     }
@@ -345,11 +367,12 @@ const ORDERS_FILE: &str = "crates/tidy/src/layers.rs";
 
 fn exports(files: &[RustFile]) -> Exports<'_> {
     let mut exports = Exports::new();
-    for file in files.iter().filter(|file| file.path.ends_with("/src/lib.rs")) {
-        for path in &file.paths {
-            let segments = path.segments.iter().map(String::as_str).collect::<Vec<_>>();
-            if let (Some(crate_name), [module, .., name]) = (file.crate_name(), segments.as_slice()) {
-                exports.insert((crate_name, name), module);
+    for order in ORDERS {
+        for path in files.iter().filter(|file| order.is_own_file(file)).flat_map(|file| &file.paths) {
+            if let [module, .., name] = path.segments.as_slice()
+                && order.row(module).is_some()
+            {
+                exports.insert((order.folder, name), module);
             }
         }
     }
@@ -364,32 +387,35 @@ fn between_crates(file: &RustFile, crate_name: &str, path: &NamedPath) -> Option
         .then(|| file.finding(path.line, format!("{crate_name} must not name {named}")))
 }
 
-fn within_crate(
-    file: &RustFile,
-    crate_name: &str,
-    path: &NamedPath,
-    exports: &Exports<'_>,
-) -> Option<Finding> {
-    let order = ORDERS.iter().find(|order| order.crate_name == crate_name)?;
-    let from = file.top_module()?;
-    let name = file.name_from_root(path)?;
+fn within_folder(file: &RustFile, order: &Order, path: &NamedPath, exports: &Exports<'_>) -> Option<Finding> {
+    let from = file.module_below(order.folder)?;
+    let name = file.name_below(order.folder, path)?;
+    let from_row = order.row(from)?;
     // A function that is exported may have the name of a module.
-    let exported = exports.get(&(crate_name, name)).copied().filter(|_| order.row(name).is_none());
+    let exported = exports.get(&(order.folder, name)).copied().filter(|_| order.row(name).is_none());
     let to = exported.unwrap_or(name);
-    let (from_row, to_row) = (order.row(from)?, order.row(to)?);
+    if from == to {
+        return None;
+    }
+    let Some(to_row) = order.row(to) else {
+        return Some(file.finding(
+            path.line,
+            format!(
+                "{from} must not name {name}, which is in the file of {}; give it a module",
+                order.folder
+            ),
+        ));
+    };
     if from_row < to_row {
         return Some(file.finding(path.line, format!("{from} must not name {to}, which is above it")));
-    }
-    if !order.strict || from == to {
-        return None;
     }
     if from_row == to_row {
         return Some(file.finding(path.line, format!("{from} must not name {to}, which is beside it")));
     }
-    exported.filter(|module| *module != name).map(|module| {
+    exported.map(|module| {
         file.finding(
             path.line,
-            format!("{name} by the crate's root; name it in its module: crate::{module}::{name}"),
+            format!("{name} by the file of {}; name it in its module: {module}::{name}", order.folder),
         )
     })
 }
@@ -408,20 +434,38 @@ fn protocol(file: &RustFile, path: &NamedPath) -> Option<Finding> {
 }
 
 /// A new module must be given its place, or the order would wither unseen.
-fn placed(file: &RustFile, crate_name: &str) -> Option<Finding> {
-    let module = file.top_module()?;
-    let known = ORDERS.iter().any(|order| {
-        let in_it = order.row(module).is_some() || module == "lib";
-        order.crate_name == crate_name && in_it
+fn placed(file: &RustFile, crate_name: &str) -> Vec<Finding> {
+    if file.is_test_file() {
+        return Vec::new();
+    }
+    let without_place = |folder: &str, module: &str| {
+        file.finding(1, format!("{module} has no place in the order of {folder} in {ORDERS_FILE}"))
+    };
+    let root = format!("{crate_name}/src");
+    let no_order = || file.module_below(&root).map(|module| without_place(&root, module));
+    let orders = || ORDERS.iter().filter(|order| file.module_below(order.folder).is_some());
+    let unordered = (!orders().any(|order| order.folder == root)).then(no_order).flatten();
+    let unplaced = orders().filter(|order| !order.is_own_file(file)).filter_map(|order| {
+        let module = file.module_below(order.folder)?;
+        order.row(module).is_none().then(|| without_place(order.folder, module))
     });
-    (!known && !file.is_test_file()).then(|| {
-        file.finding(1, format!("{module} has no place in the order of {crate_name} in {ORDERS_FILE}"))
-    })
+    unordered.into_iter().chain(unplaced).collect()
 }
 
 impl Order {
     fn row(&self, module: &str) -> Option<usize> {
         self.rows.iter().position(|row| row.contains(&module))
+    }
+
+    /// Whether the file belongs to one of its modules.
+    fn places(&self, file: &RustFile) -> bool {
+        file.module_below(self.folder).is_some_and(|module| self.row(module).is_some())
+    }
+
+    /// Whether the file is the folder's own, which lists its modules.
+    fn is_own_file(&self, file: &RustFile) -> bool {
+        let path = file.path.strip_prefix("crates/").and_then(|path| path.strip_prefix(self.folder));
+        matches!(path, Some("/lib.rs" | "/mod.rs" | ".rs"))
     }
 }
 
@@ -497,24 +541,41 @@ mod tests {
     fn an_order_that_names_a_module_which_is_not_there_is_found() {
         let found =
             messages(&[("crates/portico-reload/src/lib.rs", ""), ("crates/portico-reload/src/kind.rs", "")]);
-        assert!(found.contains(&"portico-reload has no module watch; remove it from the order".to_owned()));
+        let expected = "portico-reload/src has no module watch; remove it from the order";
+        assert!(found.contains(&expected.to_owned()));
         assert!(!found.iter().any(|message| message.contains("module kind")), "{found:?}");
     }
 
     #[test]
-    fn a_strict_order_holds_beside_and_behind_the_root_too() {
-        let lib = ("crates/portico-files/src/lib.rs", "pub use owner::Owner;");
-        let found = |code: &str| {
-            let mut found = messages(&[lib, ("crates/portico-files/src/log.rs", code)]);
-            found.retain(|message| !message.contains("has no module"));
-            found
-        };
+    fn an_order_holds_beside_and_behind_the_root_too() {
+        let lib = ("crates/portico-files/src/lib.rs", "use owner::Owner;\nstruct Own;");
+        let found = |code: &str| of_names(&[lib, ("crates/portico-files/src/log.rs", code)]);
         assert_eq!(found("use crate::read::read_text;"), ["log must not name read, which is beside it"]);
         assert_eq!(found("use crate::owner::Owner;"), [""; 0]);
         assert_eq!(
             found("use crate::Owner;"),
-            ["Owner by the crate's root; name it in its module: crate::owner::Owner"]
+            ["Owner by the file of portico-files/src; name it in its module: owner::Owner"]
         );
+        assert_eq!(
+            found("use crate::Own;"),
+            ["log must not name Own, which is in the file of portico-files/src; give it a module"]
+        );
+    }
+
+    #[test]
+    fn the_modules_within_a_folder_have_an_order_as_well() {
+        let own_file = ("crates/portico-python/src/worker/mod.rs", "use app::Loaded;\nstruct Own;");
+        let found = |file: &str, code: &str| {
+            of_names(&[own_file, (&format!("crates/portico-python/src/worker/{file}"), code)])
+        };
+        for code in ["use super::tree::run;", "use crate::worker::tree::run;"] {
+            assert_eq!(found("start.rs", code), ["start must not name tree, which is above it"], "{code}");
+        }
+        assert_eq!(found("tree.rs", "use super::alone;"), ["tree must not name alone, which is beside it"]);
+        assert!(found("tree.rs", "use super::Loaded;")[0].contains("name it in its module: app::Loaded"));
+        assert!(found("tree.rs", "use super::Own;")[0].contains("give it a module"));
+        assert!(found("helpers.rs", "")[0].starts_with("helpers has no place in the order"));
+        assert_eq!(found("tree.rs", "use super::start::set_up;\nuse crate::gateway::call;"), [""; 0]);
     }
 
     #[test]

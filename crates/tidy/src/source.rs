@@ -97,21 +97,31 @@ impl RustFile {
         rest.starts_with("src/").then_some(name)
     }
 
-    /// The module directly below the crate's root that it belongs to: `reactor` for `src/reactor/poll.rs`.
-    pub fn top_module(&self) -> Option<&str> {
-        let (_, rest) = self.path.strip_prefix("crates/")?.split_once("/src/")?;
-        Some(rest.split_once('/').map_or_else(|| rest.trim_end_matches(".rs"), |(folder, _)| folder))
+    /// The module directly below `folder` that it belongs to: `reactor` for `reactor/poll.rs` below
+    /// `portico-net/src`. The file that stands for the folder itself is `lib` or `mod` there.
+    pub fn module_below(&self, folder: &str) -> Option<&str> {
+        let rest = self.path.strip_prefix("crates/")?.strip_prefix(folder)?.strip_prefix('/')?;
+        Some(rest.split_once('/').map_or_else(|| rest.trim_end_matches(".rs"), |(module, _)| module))
     }
 
-    /// The name right below the crate's root that `path` begins at: `body` for `crate::body::Body`, and for
-    /// as many `super` as lead there. `None` for a path that does not begin at the root.
-    pub fn name_from_root<'a>(&self, path: &'a NamedPath) -> Option<&'a str> {
-        let (_, inside) = self.path.strip_prefix("crates/")?.split_once("/src/")?;
-        let depth = inside.trim_end_matches("/mod.rs").split('/').count();
+    /// The name directly below `folder` that `path` begins at, however it leads there: `app` below
+    /// `portico-python/src/worker` for `crate::worker::app::load`, and for `super::app::load` in one of its files.
+    /// `None` for a path that leads elsewhere, or begins at no module of this crate.
+    pub fn name_below<'a>(&'a self, folder: &str, path: &'a NamedPath) -> Option<&'a str> {
+        let crate_name = self.crate_name()?;
+        let (named_crate, root) = folder.split_once("/src").filter(|(name, _)| *name == crate_name)?;
+        let own = self.path.strip_prefix("crates/")?.strip_prefix(named_crate)?.strip_prefix("/src/")?;
+        let own = own.trim_end_matches(".rs").trim_end_matches("/mod");
+        let own: Vec<&str> = own.split('/').filter(|module| *module != "lib").collect();
+        let root: Vec<&str> = root.split('/').filter(|module| !module.is_empty()).collect();
         let supers = path.segments.iter().take_while(|segment| *segment == "super").count();
-        let from_root = if path.segments.first()? == "crate" { 1 } else { supers };
-        let at_root = from_root > 0 && (supers == 0 || supers == depth);
-        path.segments.get(from_root).filter(|_| at_root).map(String::as_str)
+        let (begin, named) = match path.segments.first()?.as_str() {
+            "crate" => (&own[..0], &path.segments[1..]),
+            "super" => (own.get(..own.len().checked_sub(supers)?)?, &path.segments[supers..]),
+            _ => return None,
+        };
+        let mut whole = begin.iter().copied().chain(named.iter().map(String::as_str));
+        root.iter().all(|module| whole.next() == Some(module)).then(|| whole.next())?
     }
 
     /// Lines on which the tokens of `pattern` stand one after the other.
@@ -278,12 +288,44 @@ mod tests {
     #[test]
     fn a_file_knows_its_place() {
         let file = RustFile::sample("crates/portico-net/src/reactor/poll.rs", "");
-        assert_eq!((file.crate_name(), file.top_module()), (Some("portico-net"), Some("reactor")));
+        assert_eq!(file.crate_name(), Some("portico-net"));
+        assert_eq!(file.module_below("portico-net/src"), Some("reactor"));
+        assert_eq!(file.module_below("portico-net/src/reactor"), Some("poll"));
+        assert_eq!(file.module_below("portico-net/src/tls"), None);
         let file = RustFile::sample("crates/portico-server/src/engine.rs", "");
-        assert_eq!(file.top_module(), Some("engine"));
+        assert_eq!(file.module_below("portico-server/src"), Some("engine"));
         assert!(!file.is_test_file());
         for path in ["crates/a/tests/b.rs", "crates/a/src/b/tests.rs", "fuzz/fuzz_targets/a.rs"] {
             assert!(RustFile::sample(path, "").is_test_file(), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_path_leads_to_the_same_name_however_it_is_spelt() {
+        let name = |path: &str, folder: &str, code: &str| {
+            let file = RustFile::sample(path, &format!("use {code};"));
+            file.name_below(folder, &file.paths[0]).map(ToOwned::to_owned)
+        };
+        let worker = "a/src/worker";
+        for (path, code) in [
+            ("crates/a/src/gateway.rs", "crate::worker::app::load"),
+            ("crates/a/src/gateway.rs", "super::worker::app::load"),
+            ("crates/a/src/worker/mod.rs", "super::worker::app"),
+            ("crates/a/src/worker/tree.rs", "super::app::load"),
+            ("crates/a/src/worker/tree/host.rs", "super::super::app::load"),
+        ] {
+            assert_eq!(name(path, worker, code).as_deref(), Some("app"), "{path}: {code}");
+        }
+        assert_eq!(name("crates/a/src/worker/tree.rs", "a/src", "super::app").as_deref(), Some("worker"));
+        assert_eq!(name("crates/a/src/lib.rs", "a/src", "crate::app").as_deref(), Some("app"));
+        for (path, code) in [
+            ("crates/a/src/worker/tree.rs", "crate::gateway::app"),
+            ("crates/a/src/worker/tree.rs", "super::super::gateway::app"),
+            ("crates/a/src/worker/tree.rs", "app::load"),
+            ("crates/b/src/worker/tree.rs", "super::app::load"),
+            ("crates/a/src/worker/tree.rs", "super"),
+        ] {
+            assert_eq!(name(path, worker, code), None, "{path}: {code}");
         }
     }
 
