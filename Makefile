@@ -32,8 +32,13 @@ export PYO3_PYTHON := $(abspath $(VENV))/bin/python
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-# With the pinned maturin instead of a fresh one in an environment of pip's, which would rebuild PyO3 each time.
-INSTALL := PATH="$(abspath $(BIN)):$$PATH" $(PIP) install --quiet --no-build-isolation --no-deps --force-reinstall
+# One at a time: some of their packages are the same.
+INSTALL_TOOLS := flock $(VENV) $(PIP) install --quiet
+# With the pinned maturin instead of a fresh one in an environment of pip's, which would rebuild PyO3 each time. Cargo
+# takes the number of its jobs from the machine, not from make.
+INSTALL := env --unset=MAKEFLAGS PATH="$(abspath $(BIN)):$$PATH" $(PIP) install --quiet --no-build-isolation --no-deps --force-reinstall
+# How clippy, rustdoc and the Rust tests compile: with the wheel's dependencies, so that each is compiled once.
+CHECKED := --profile=ci --config=.ci/checks.toml --locked --quiet
 SOURCES := Cargo.toml Cargo.lock pyproject.toml \
 	$(shell find crates python -name '*.rs' -o -name '*.toml' -o -name '*.py' -o -name '*.pyi')
 
@@ -61,26 +66,27 @@ wheels: $(VENV)/build-tools $(VENV)/wheel-tools ## Build the sdist and each whee
 
 # What compiles or computes runs beside the Python tests, which mostly wait.
 .PHONY: test
-test: fmt-check ruff tidy python-tests-ready ## Run every check and every test
-	$(BIN)/python tests/run.py --beside "$(MAKE) deny clippy test-rust test-loom fuzz-smoke rustdoc stubs" tests
+test: fmt-check ruff python-tests-ready ## Run every check and every test
+	$(BIN)/python tests/run.py --beside "$(MAKE) deny tidy clippy test-rust test-loom fuzz-smoke rustdoc stubs" tests
 
 .PHONY: test-rust
 test-rust: $(BIN)/python ## Run the Rust tests; the house rules are apart, in `make tidy`
-	cargo test --workspace --exclude tidy $$($(BIN)/python .ci/unlinkable) --locked --quiet
+	cargo test $(CHECKED) --workspace --exclude tidy $$($(BIN)/python .ci/unlinkable)
 
 .PHONY: test-loom
 test-loom: ## Check the lending of the event loop against every interleaving of its threads
 	RUSTC_WORKSPACE_WRAPPER=$(abspath .ci/rustc-loom) \
-		cargo test --package portico-lending --lib --locked --quiet \
-		--config profile.dev.package.loom.opt-level=3 loom | \
+		cargo test $(CHECKED) --package portico-lending --lib loom | \
 		awk '{ print } /[1-9][0-9]* passed/ { found = 1 } END { exit !found }'
 
 .PHONY: test-python
 test-python: python-tests-ready ## Run pytest: real processes over real sockets
 	$(BIN)/python tests/run.py $(RUN) $(PYTEST)
 
+# Installing mostly waits for the network and the disk, so it runs beside the build.
 .PHONY: python-tests-ready
-python-tests-ready: $(VENV)/portico-ci $(VENV)/test-tools $(VENV)/docs-tools
+python-tests-ready: $(VENV)/build-tools
+	@$(MAKE) --jobs=2 $(addprefix $(VENV)/,portico-ci test-tools docs-tools lint-tools)
 
 .PHONY: test-interpreter
 test-interpreter: interpreter-tests-ready ## Run the Python tests of INTERPRETER_TESTS: another CPython
@@ -160,7 +166,7 @@ fmt-check: $(VENV)/lint-tools ## Check the format of the code
 
 .PHONY: clippy
 clippy: $(BIN)/python ## Run clippy, warnings denied
-	cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+	cargo clippy $(CHECKED) --workspace --all-targets -- -D warnings
 
 .PHONY: msrv
 msrv: clippy ## Check that the crates build with the oldest Rust that Cargo.toml names
@@ -168,7 +174,7 @@ msrv: clippy ## Check that the crates build with the oldest Rust that Cargo.toml
 
 .PHONY: tidy
 tidy: ## Check the house rules: layers, banned calls, lengths
-	cargo test --package tidy --locked --quiet
+	cargo test $(CHECKED) --package tidy
 
 .PHONY: ruff
 ruff: $(VENV)/lint-tools ## Check the Python code
@@ -189,7 +195,7 @@ stubs: $(VENV)/portico-ci $(VENV)/lint-tools ## Check the type stubs against the
 
 .PHONY: rustdoc
 rustdoc: $(BIN)/python ## Check the Rust documentation
-	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked --quiet
+	RUSTDOCFLAGS="-D warnings" cargo doc $(CHECKED) --workspace --no-deps --document-private-items
 
 ##@ Documentation
 
@@ -225,27 +231,27 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/build-tools: requirements/build.txt | $(BIN)/python
-	$(PIP) install --quiet --requirement $<
+	$(INSTALL_TOOLS) --requirement $<
 	@touch $@
 
 $(VENV)/wheel-tools: requirements/wheels.txt | $(BIN)/python
-	$(PIP) install --quiet --requirement $<
+	$(INSTALL_TOOLS) --requirement $<
 	@touch $@
 
 $(VENV)/lint-tools: requirements/lint.txt | $(BIN)/python
-	$(PIP) install --quiet --requirement $<
+	$(INSTALL_TOOLS) --requirement $<
 	@touch $@
 
 $(VENV)/interpreter-tools: requirements/interpreter.txt | $(BIN)/python
-	$(PIP) install --quiet --requirement $<
+	$(INSTALL_TOOLS) --requirement $<
 	@touch $@
 
 $(VENV)/test-tools: requirements/interpreter.txt requirements/test.txt requirements/apm.txt | $(BIN)/python
-	$(PIP) install --quiet $(addprefix --requirement=,$^)
+	$(INSTALL_TOOLS) $(addprefix --requirement=,$^)
 	@touch $@
 
 $(VENV)/docs-tools: requirements/docs.txt | $(BIN)/python
-	$(PIP) install --quiet --requirement $<
+	$(INSTALL_TOOLS) --requirement $<
 	@touch $@
 
 $(VENV)/portico-release: $(SOURCES) $(VENV)/build-tools

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import ast
+import sys
+
+import pytest
 
 from harness.server import TESTS
+
+ROOT = TESTS.parent
 
 NAME_WORDS_MAX = 8
 MODULES = sorted(TESTS.rglob("test_*.py"))
@@ -26,3 +31,18 @@ def test_each_folder_is_in_the_readme():
     folders = {path.relative_to(TESTS).parts[0] for path in MODULES}
     assert len(folders) > 10
     assert not [folder for folder in folders if f"`{folder}/`" not in text]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="its standard library reads no TOML")
+def test_checks_compile_every_crate_with_assertions():
+    import tomllib
+
+    profiles = tomllib.loads((ROOT / ".ci" / "checks.toml").read_text())["profile"]["ci"]["package"]
+    crates = {path.parent.name for path in (ROOT / "crates").glob("*/Cargo.toml")}
+    assert len(crates) > 10
+    checked = {
+        name
+        for name, profile in profiles.items()
+        if profile["debug-assertions"] and profile["overflow-checks"] and profile.get("opt-level") == 0
+    }
+    assert checked == crates
