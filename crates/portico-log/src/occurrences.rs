@@ -21,6 +21,8 @@ pub struct Ration {
     each_second: u32,
 }
 
+/// The count of one ration: when its present second began, and what has been told and left out. Behind the
+/// ration's lock, which is held only to count.
 #[derive(Debug)]
 struct RationState {
     since: Option<Instant>,

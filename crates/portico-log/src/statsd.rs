@@ -22,6 +22,8 @@ pub struct Statsd {
     datagram: Vec<u8>,
 }
 
+/// The socket that metrics are sent by, with the address of their receiver. It never blocks: what the kernel has
+/// no room for is lost, as with statsd anyway.
 #[derive(Debug)]
 enum Socket {
     Udp(UdpSocket, SocketAddr),

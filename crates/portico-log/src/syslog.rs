@@ -32,6 +32,8 @@ pub enum Severity {
     Debug = 7,
 }
 
+/// The socket that messages are sent by, and what it takes to connect it again. Owned by one sender; a receiver
+/// that does not read loses messages and must never hold up a thread.
 #[derive(Debug)]
 enum Way {
     Udp(UdpSocket, SocketAddr),

@@ -32,7 +32,8 @@ pub struct Listener {
     certificates: Option<CertificateSource>,
 }
 
-/// Sockets of another process, with their names.
+/// Sockets of another process, with their names: a service manager's, or the former server's at an upgrade. What
+/// the configuration does not ask for is closed.
 struct Inherited(Vec<(String, OwnedFd)>);
 
 /// A bind that failed: the setting and the reason.

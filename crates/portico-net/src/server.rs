@@ -2,7 +2,8 @@
 
 use portico_config::{ProxyProtocol, WireProtocol};
 
-/// The listener that a request came through.
+/// The facts about a listener that its requests are told: name, port, protocol. The engine makes one for each
+/// listener and shares it with all its connections, also after the listener is closed; it never changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Server {
     /// Host part of the listener's own address, such as `127.0.0.1`; the path for a UNIX socket.

@@ -17,6 +17,8 @@ pub(crate) struct Content {
     surplus: bool,
 }
 
+/// The length of a response's content, as its head announces it. Bytes beyond it must never be sent: the peer
+/// would read them as the next response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Extent {
     /// There is none, whatever the application says.
@@ -27,7 +29,8 @@ enum Extent {
     Open,
 }
 
-/// `Waiting` → `Started` → `Complete` or `Incomplete`.
+/// The stage of a response's content: `Waiting` → `Started` → `Complete` or `Incomplete`. Each encoder owns one;
+/// it never goes back, and what is incomplete never looks complete to the peer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum ContentStage {
     #[default]

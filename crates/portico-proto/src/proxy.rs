@@ -12,7 +12,8 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// The versions that a listener takes.
+/// The versions of the PROXY protocol that a listener takes. A header in another one is refused, and is never read
+/// as a part of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProxyVersions {
     /// Text alone.
@@ -23,7 +24,8 @@ pub enum ProxyVersions {
     Auto,
 }
 
-/// A header, and how long it is.
+/// A header that was read whole: its length, behind which the client's own bytes begin, and the client. Whoever
+/// reads the connection drops these bytes before any protocol sees them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProxyHeader {
     /// Its bytes, behind which the client's begin.
@@ -32,7 +34,7 @@ pub struct ProxyHeader {
     pub client: ProxyClient,
 }
 
-/// The client of which a header tells.
+/// The client that a header names. It counts only where the peer may speak for others; that is decided above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProxyClient {
     /// The balancer speaks for itself, as to see whether the server is there (LOCAL).

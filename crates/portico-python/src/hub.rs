@@ -40,7 +40,8 @@ pub(crate) struct Hub {
     watcher: Mutex<Option<Py<PyAny>>>,
 }
 
-/// The library that has patched `threading`.
+/// The library that has patched `threading`, by which the hub is found and callbacks are handed to it. It is
+/// looked up when a worker starts and does not change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Library {
     Gevent,
@@ -62,6 +63,8 @@ pub(crate) struct Offloaded<T> {
     state: Arc<OffloadState<T>>,
 }
 
+/// The state that a greenlet shares with the thread which works for it, and with nobody else: the result, and
+/// whether the greenlet has left for the hub and is to be woken there.
 struct OffloadState<T> {
     result: Mutex<Option<thread::Result<T>>>,
     /// The greenlet has left for the hub.

@@ -42,7 +42,8 @@ pub struct FileChange {
     pub kind: FileKind,
 }
 
-/// An event that [`FileWatch`] has waited for.
+/// The event that a wait of [`FileWatch`] has ended with. It says what has changed on disk; whether that matters
+/// to the application is its caller's to decide.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WatchEvent {
     /// These files have changed; at least one.

@@ -18,6 +18,8 @@ pub struct Body {
     source: BodySource,
 }
 
+/// The place that the bytes of a body come from: memory, a file, or the connection while it arrives. Owned by the
+/// body; reading moves it on, and it never goes back.
 enum BodySource {
     Memory { bytes: Vec<u8>, read: usize },
     File { file: SpoolFile, len: u64, read: u64 },
@@ -245,6 +247,8 @@ pub(crate) struct BodyPipe {
     bytes_max: usize,
 }
 
+/// The part of a streamed body that engine and reader share, behind the pipe's lock. The engine appends and never
+/// waits; the reader alone waits.
 #[derive(Debug)]
 struct PipeState {
     bytes: Vec<u8>,
@@ -264,7 +268,8 @@ struct Stored {
     read: u64,
 }
 
-/// The end of a streamed body.
+/// The end of a streamed body, set by the engine. A body that was cut off must never look complete to the
+/// application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PipeEnd {
     /// All of it has arrived.

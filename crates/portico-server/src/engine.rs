@@ -98,7 +98,8 @@ pub(crate) struct Call {
     pub share: ResponseShare,
 }
 
-/// How a response is written.
+/// The time at which a response, or a block of one, is written: waking a client for each costs more than once for
+/// several, but nothing may be held back for long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Writing {
     /// Now.

@@ -103,7 +103,8 @@ pub enum Scheme {
     Https,
 }
 
-/// The outcome of evaluating one request's head.
+/// The outcome of evaluating one request's head: what is believed about its client, and what was not, for the log.
+/// It is made once for a request, before the application is called.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Evaluation {
     /// What was said of the client, if it was anything.

@@ -148,6 +148,8 @@ const QUEUE_BYTES: usize = 1024 * 1024;
 static FOREIGN: Occurrences = Occurrences::new();
 static UNTAKEN: Occurrences = Occurrences::new();
 
+/// The two ends of one queue of connections that go to another worker. It is made before the workers are forked,
+/// which all share it: whoever takes a message has it alone.
 #[derive(Debug)]
 struct SocketPair {
     sender: OwnedFd,

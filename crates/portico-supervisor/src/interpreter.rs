@@ -11,7 +11,8 @@ pub struct Interpreter {
     gil: Gil,
 }
 
-/// The global interpreter lock.
+/// The state of the global interpreter lock, as workers report it and `portico status` shows it: it tells
+/// operators whether calls run in parallel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gil {
     /// The interpreter cannot run without it.

@@ -45,7 +45,7 @@ pub struct Upgrade {
     socket: OwnedFd,
 }
 
-/// The fate of a new supervisor.
+/// The fate of a new supervisor. The old one stops only after `Ready`; after `Ended` it goes on serving.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UpgradeOutcome {
     /// It serves.

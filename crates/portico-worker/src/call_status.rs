@@ -31,7 +31,8 @@ pub enum ClientState {
     Complete,
 }
 
-/// What had been done to a call when it ended.
+/// The measures that had been taken against a call when it ended. Its thread gets it and acts upon it: an
+/// exception that is still to strike must not strike the next call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EndedCall {
     /// An exception has been raised in it, which may not have struck yet.

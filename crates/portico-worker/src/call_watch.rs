@@ -19,7 +19,8 @@ pub struct CallWatch {
     turning: Option<HubTurning>,
 }
 
-/// What a look at the calls has found.
+/// The findings of one look at the calls: which are due for a step, and when the next one is. The thread that
+/// watches calls owns it and does the steps; looking changes no call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallLook {
     /// The calls that are due for something: their places among those that were looked at, and for what.

@@ -16,7 +16,8 @@ pub struct Disconnects {
     raised: Vec<u64>,
 }
 
-/// What is to be done about a call whose client has left.
+/// The step that is due in a call whose client has left. Each call gets one at most; the thread that watches calls
+/// takes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DisconnectStep {
     /// Raise the exception in it.

@@ -4,7 +4,8 @@
 
 use std::time::{Duration, Instant};
 
-/// The way in which a worker ends.
+/// The way in which a worker ends: its status, whether it has a supervisor still, and its last moment. The
+/// worker's main thread owns it; once it is set, the end comes in any case, whatever threads do.
 #[derive(Debug, Default)]
 pub struct Ending {
     /// The exit status, if the process has to end without its threads.
@@ -17,7 +18,8 @@ pub struct Ending {
     leaving: bool,
 }
 
-/// What a worker does at a signal that tells it to end.
+/// The step that a worker takes at a signal that tells it to end. One that can be followed asks for a successor
+/// first, so that there is never one fewer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeaveStep {
     /// Asks its supervisor for a successor, and goes on until that is ready.

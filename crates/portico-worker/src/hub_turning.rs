@@ -5,7 +5,8 @@
 
 use crate::escalation::TimeoutEscalation;
 
-/// What is known of a hub.
+/// The knowledge about one hub: since when it is waited for, and whose call keeps it. The thread that watches
+/// calls owns it and tells it the time; it asks nothing itself.
 #[derive(Debug, Default)]
 pub(crate) struct HubTurning {
     /// Since when it is waited for, if it is.
@@ -13,7 +14,8 @@ pub(crate) struct HubTurning {
     keeper: HubKeeper,
 }
 
-/// The owner of the hub.
+/// The call that keeps the hub from coming round, as far as that was asked for. It counts for one wait and is
+/// unasked again when the hub comes round.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum HubKeeper {
     #[default]
@@ -23,7 +25,7 @@ enum HubKeeper {
     Known(Option<usize>),
 }
 
-/// What is to be asked next.
+/// The question that is to be asked next. Whoever does it must not wait for the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TurningStep {
     /// The hub, for the time at which it comes round. What was asked before counts for nothing.

@@ -9,7 +9,8 @@ use portico_supervisor::{ControlCommand, ControlSocket};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 
-/// The event that ended a wait.
+/// The event that has ended a wait of the main thread, such as a signal or a command of the supervisor. It says
+/// what was asked for; what is done about it is decided where it is received.
 #[derive(Debug)]
 pub enum Wake {
     /// Stop when the work is done. With the signal's name as gunicorn logs it.
@@ -34,7 +35,8 @@ pub enum Wake {
     Timeout,
 }
 
-/// The process that decides about this one.
+/// The process that decides when this one ends. It is known when signals are caught, and says which of them are
+/// this process' own business.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Master {
     /// It itself, by its signals.
@@ -44,7 +46,8 @@ pub enum Master {
     Supervisor,
 }
 
-/// The meaning of a signal.
+/// The meaning of a signal to this process, by its master. It is settled when signals are caught; a handler itself
+/// decides nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Meaning {
     /// Stop when the work is done. With the signal's name as gunicorn logs it.

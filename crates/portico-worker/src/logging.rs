@@ -251,7 +251,8 @@ thread_local! {
 
 static OBSERVERS: Mutex<Observers> = Mutex::new(Observers { syslog: None, statsd: None, metrics: None });
 
-/// The receivers of records beside the log.
+/// The receivers of records beside the log: syslog and statsd. Each process has one set, made at its start;
+/// neither is ever waited for.
 struct Observers {
     syslog: Option<Syslog>,
     statsd: Option<Statsd>,
@@ -297,6 +298,8 @@ fn severity(level: Level, message: &str) -> Option<LogSeverity> {
 /// What tells an exception from another error.
 const TRACEBACK: &str = "\nTraceback (most recent call last)";
 
+/// The error log of this process: where it goes, and the output that is open. There is one, and it lives as long
+/// as the process; a reload changes its target under the lock.
 struct ErrorLog {
     target: Mutex<ErrorLogDestination>,
     output: LogOutput,
@@ -388,7 +391,8 @@ fn notice(dropped: u64) -> String {
     line(Level::Warn, &message, LOG.get().is_some_and(|log| log.target().colour()))
 }
 
-/// The destination of the error log.
+/// The destination of the error log, kept so that a file can be opened again at SIGUSR1 or after somebody has
+/// closed its descriptor.
 #[derive(Clone)]
 enum ErrorLogDestination {
     Stdout,

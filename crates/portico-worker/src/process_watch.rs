@@ -10,7 +10,8 @@ use portico_config::Config;
 
 use crate::recycling::RecycleReason;
 
-/// The process of one worker.
+/// The watch over the process of one worker as a whole: its supervisor, its descriptors, its interpreter. The
+/// thread that watches calls owns it and tells it the time; it decides, and touches nothing.
 #[derive(Debug)]
 pub struct ProcessWatch {
     graceful_timeout: Duration,
@@ -34,7 +35,8 @@ pub enum KeptStep {
     Leave,
 }
 
-/// Why a worker is to be replaced.
+/// The reason for which a worker asks to be replaced, as it is reported to the supervisor and logged. The first
+/// counts; there is one report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReplaceReason {
     /// It has served long enough.

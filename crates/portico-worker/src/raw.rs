@@ -16,7 +16,7 @@ pub(crate) fn replace_file(file: &File, other: &OwnedFd) -> io::Result<()> {
     }
 }
 
-/// Calendar time of the machine's time zone.
+/// Calendar time of the machine's time zone, for lines of logs. Nothing is timed by it: it may jump.
 pub(crate) struct LocalTime {
     /// Year, month (1 to 12) and day of the month.
     pub(crate) date: (i32, i32, i32),

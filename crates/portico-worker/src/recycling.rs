@@ -9,7 +9,8 @@ use portico_config::Config;
 use portico_metrics::{Counter, Gauge};
 use portico_supervisor::{Footprint, WorkerSlot, resident_kib};
 
-/// Why a worker is to be replaced.
+/// The reason for which a worker that works well is replaced: a limit of the operator's on its requests, its age
+/// or its memory, with the figures for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecycleReason {
     /// It has served so many requests: `--max-requests`.
@@ -33,7 +34,8 @@ pub enum RecycleReason {
     },
 }
 
-/// What a worker has used up.
+/// The use that a worker has made of itself: requests and memory, as limits are compared with it. A trait, so that
+/// tests have figures of their own; reading it must cost next to nothing, but for the walk through memory.
 pub trait Usage {
     /// Requests that it has begun with.
     fn requests(&self) -> u64;
@@ -45,7 +47,8 @@ pub trait Usage {
     fn proportional_kib(&mut self) -> Option<u64>;
 }
 
-/// What this process has used up, noted on the scoreboard.
+/// The use that this process has made of itself, noted on the scoreboard as it is read. The thread that watches
+/// calls owns it.
 #[derive(Clone, Copy, Debug)]
 pub struct OwnUsage<'a>(pub WorkerSlot<'a>);
 

@@ -4,7 +4,8 @@ use portico_metrics::{Gauge, ThreadUse};
 use portico_server::{Load, Siblings};
 use portico_supervisor::{Scoreboard, SlotState, WorkerSlot};
 
-/// What this worker's engine tells the other workers, and sees of them.
+/// The other workers, as this one's engine sees them on the scoreboard, and the place where it tells its own load.
+/// It reads what others wrote last and never waits for them.
 pub struct OtherWorkers {
     slot: u32,
     scoreboard: Scoreboard,

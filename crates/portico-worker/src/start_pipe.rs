@@ -5,7 +5,8 @@ use std::fs::File;
 use std::io::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The writing end, in the daemon.
+/// The daemon's end of the pipe to the process that was started. It carries text, then the exit status; a reader
+/// that has gone is no error.
 #[derive(Debug)]
 pub struct StartPipe {
     pipe: File,

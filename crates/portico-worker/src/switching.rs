@@ -20,6 +20,8 @@ pub struct Switching {
     state: IntervalState,
 }
 
+/// The state of the switch interval: whose it is, and what it was before it was made short. Only what was made
+/// short here is set back.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 enum IntervalState {
     /// As Python or the application has set it.
@@ -31,7 +33,7 @@ enum IntervalState {
     Short(f64),
 }
 
-/// What is to be done with the interval.
+/// The step that is due for the interval; `portico-python` takes it, since it needs the interpreter.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum SwitchStep {
     /// Make it short if the interpreter [is hard to get](is_hard_to_get).

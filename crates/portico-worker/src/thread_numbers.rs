@@ -13,6 +13,8 @@ pub struct ThreadNumbers {
     replaced_max: usize,
 }
 
+/// The state of the thread of one number. A number is given anew only when its thread has ended: two threads must
+/// never write to one record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PoolThreadState {
     Running,

@@ -46,7 +46,8 @@ struct IniLine {
     number: usize,
 }
 
-/// What placeholders stand for beside options.
+/// The facts beside options that placeholders stand for: the file's name, the environment, how deep it is
+/// included. The reader makes one for each file; it is only read.
 struct Context<'a> {
     path: PathBuf,
     /// As it was named.

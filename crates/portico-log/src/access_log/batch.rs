@@ -12,7 +12,8 @@ use super::plan::Plan;
 use super::{AccessRecord, LostRequest, Moment, Reason, Times};
 use crate::request_id::{Digits, RequestId};
 
-/// Records, and the bytes that they refer to.
+/// Records that wait for the log's thread, with copies of the bytes that they refer to. Whoever answers requests
+/// fills it, behind its lock; the log's thread takes it whole. It must never keep a part of a request alive.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     deltas: Vec<LineDelta>,
@@ -65,6 +66,8 @@ struct LineShared {
     row: u32,
 }
 
+/// The origin of a request's id, by which a line finds it: there is none, a client or proxy has given it and it is
+/// among the texts, or the server has made it and its digits are in the delta.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum IdKind {
     None,

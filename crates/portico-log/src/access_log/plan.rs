@@ -57,7 +57,8 @@ pub enum TextSource {
     Fields,
 }
 
-/// The form of a line.
+/// The form of a line, one of four or a template of the operator's. The plan has it from the configuration; it
+/// decides how a record is written, never what is kept of a request.
 #[derive(Debug)]
 pub enum Layout {
     /// Common Log Format.

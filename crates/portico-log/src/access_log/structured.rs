@@ -26,6 +26,8 @@ pub(super) fn logfmt(line: &LogLine<'_>, plan: &Plan, clock: &mut Clock, out: &m
     members(line, plan, clock, &mut Members { out, notation: Notation::Logfmt });
 }
 
+/// The syntax of a structured line. Both have the same members in the same order; only the signs around them and
+/// the escapes differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Notation {
     Json,

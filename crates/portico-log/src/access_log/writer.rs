@@ -31,7 +31,8 @@ use crate::occurrences::Occurrences;
 use crate::statsd::Statsd;
 use crate::syslog::{Severity, Syslog};
 
-/// The destination of the log's lines.
+/// The place where the lines of the log go. The program chooses it from the configuration; the log's thread opens
+/// it and alone writes to it.
 #[derive(Clone, Debug)]
 pub enum Destination {
     /// Standard output.
@@ -72,6 +73,8 @@ pub struct AccessLog {
     thread: Option<JoinHandle<()>>,
 }
 
+/// The part of the log that requests' threads and the log's own thread share. The lock is held for the copy of one
+/// record and never while a destination is written to, so that a slow one holds up no request.
 #[derive(Debug, Default)]
 struct LogState {
     batch: Mutex<Batch>,

@@ -27,6 +27,9 @@ pub struct Acceptor {
     present: Mutex<Present>,
 }
 
+/// The configuration of TLS that handshakes begin with now, and the version of the certificates that it was made
+/// of. Owned by the acceptor of one worker, and replaced when the shared version has risen; connections keep the
+/// one that they began with.
 #[derive(Debug, Default)]
 struct Present {
     /// The version of the shared certificates that `config` was made of, or could not be.

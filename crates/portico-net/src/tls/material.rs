@@ -25,6 +25,8 @@ pub(super) struct Files {
     workers: Option<Owner>,
 }
 
+/// The paths of one certificate with what belongs to it, as the settings name them. They are kept, so that a
+/// reload reads the same files again; nothing is opened by having them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct PairFiles {
     certificate: PathBuf,

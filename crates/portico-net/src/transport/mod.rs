@@ -21,7 +21,8 @@ use proxied::Proxied;
 pub(crate) use proxied::ProxyResult;
 use tls::Tls;
 
-/// An accepted, non-blocking stream socket.
+/// An accepted, non-blocking stream socket, with the layers that the listener asks for. Its connection owns it and
+/// closes it by dropping it. It moves bytes: it never waits, and knows no protocol above TLS.
 #[derive(Debug)]
 pub enum Transport {
     /// TCP over IPv4 or IPv6.
@@ -34,7 +35,8 @@ pub enum Transport {
     Proxied(Box<Proxied>),
 }
 
-/// The outcome of reading or writing.
+/// The outcome of one read or write, which never waits. Errors of the socket are `Closed`: nobody above tells them
+/// apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// This many bytes, at least one; none only at the end of the body on a stream of HTTP/2 or FastCGI.

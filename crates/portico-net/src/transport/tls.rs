@@ -39,6 +39,8 @@ pub struct Tls {
     asks: bool,
 }
 
+/// The stage of one TLS connection, from silence to the handshake and what follows. Owned by its transport; from
+/// `PlainHttp` and `Failed` it never comes back.
 enum TlsStage {
     /// Nothing has come: a client that says nothing costs no more than this.
     AwaitingHello(Arc<Acceptor>),

@@ -6,7 +6,8 @@
 
 use crate::error::ErrorKind;
 
-/// The type of a record.
+/// The type of a record (FastCGI, section 8). Those that a server is not sent are `Other`: they are answered as
+/// unknown where they are about no request, else ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     BeginRequest,

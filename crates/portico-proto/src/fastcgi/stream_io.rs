@@ -21,7 +21,8 @@ pub struct StreamIo {
 #[derive(Clone, Debug, Default)]
 pub(super) struct SharedStreams(Arc<Mutex<StreamMap>>);
 
-/// All requests of a session, by number.
+/// The buffers of all requests of a session, by number. Session and streams share it behind one lock; it counts
+/// what all outputs hold together, by which the session bounds them.
 #[derive(Debug, Default)]
 pub(super) struct StreamMap {
     requests: HashMap<u32, StreamBuffers>,

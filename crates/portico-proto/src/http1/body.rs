@@ -28,6 +28,8 @@ pub(super) struct Chunked {
     at: ChunkPosition,
 }
 
+/// The element of a chunked body that the next byte belongs to (RFC 9112, section 7.1). The decoder of one body
+/// owns it, and takes in each position only what the grammar has there.
 #[derive(Debug, Default)]
 enum ChunkPosition {
     #[default]

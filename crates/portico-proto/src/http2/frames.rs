@@ -56,7 +56,8 @@ pub(super) struct Frames {
     resets: Allowance,
 }
 
-/// The reader of a frame's payload.
+/// The reader of a frame's payload. It is decided once, at the frame's head, so that what h2 must not see never
+/// reaches it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum To {
     /// To the crate.

@@ -87,6 +87,8 @@ pub struct Session {
     last_stream: u32,
 }
 
+/// The stage of h2's connection, which the session alone drives. From `Closed` nothing leads back: what still
+/// waits there is written, and nothing more is read.
 enum SessionState {
     Handshake(Box<Handshake<InMemoryPipe, Bytes>>),
     Open(Box<Connection<InMemoryPipe, Bytes>>),

@@ -22,6 +22,8 @@ pub(super) struct SharedBuffers {
     is_to_leave: AtomicBool,
 }
 
+/// The bytes between h2 and the socket, in both directions, with the counts by which the session bounds them.
+/// Session, pipe and streams share it behind one lock, which is held only while bytes are copied.
 #[derive(Debug, Default)]
 struct Buffers {
     input: Vec<u8>,
@@ -42,7 +44,8 @@ struct Buffers {
 #[derive(Debug)]
 pub(super) struct InMemoryPipe(pub(super) Arc<SharedBuffers>);
 
-/// Notes that a stream has room again.
+/// Notes that a stream has room again: h2 wakes it when the peer's window opens. It belongs to one stream and
+/// touches nothing but the list of those that have room.
 #[derive(Debug)]
 pub(super) struct RoomNote {
     pub(super) shared: Arc<SharedBuffers>,

@@ -28,6 +28,8 @@ pub struct Stream {
     sent: u64,
 }
 
+/// The part of a request that its reader is told next. Owned by the stream; it goes from the head to the end, and
+/// once a stream has failed it says nothing else.
 #[derive(Debug)]
 enum Receive {
     Head(Result<Box<RequestHead>, Error>),

@@ -20,6 +20,8 @@ use crate::streams::IoProgress;
 #[derive(Clone)]
 pub struct StreamIo(Arc<Mutex<Handles>>);
 
+/// The ends of one stream that h2 has given out, with the counts of what has passed. Its `StreamIo` owns it; the
+/// session sees it by a weak reference, so that a stream which is dropped ends.
 struct Handles {
     stream: u32,
     respond: SendResponse<Bytes>,

@@ -55,6 +55,8 @@ const SLOTS: usize = 64;
 /// Longer field lines are not looked up.
 const LINES_BYTES_MAX: usize = 2048;
 
+/// A place of the cache, for all heads whose hashes fall on it. It stores nothing on a first miss, so that heads
+/// which never repeat cost no template.
 #[derive(Default)]
 struct CacheSlot {
     /// Hash of the field lines that last came here and were not found.
@@ -62,6 +64,8 @@ struct CacheSlot {
     entry: Option<CacheEntry>,
 }
 
+/// A template with the field lines and the listener that it was made of. A thread's cache owns it; it is used only
+/// where the lines are the same byte for byte, not where the hash alone is.
 struct CacheEntry {
     hash: u64,
     lines: Box<[u8]>,
@@ -92,7 +96,7 @@ pub(crate) enum FieldsReading {
     OfOthers,
 }
 
-/// The outcome of a look-up.
+/// The outcome of a look-up, by which the caller builds from the template, stores one, or builds without.
 pub(crate) enum Lookup<'c> {
     /// The template.
     Hit(&'c mut Template),

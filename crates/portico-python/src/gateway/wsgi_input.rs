@@ -210,7 +210,8 @@ fn limit(size: Option<isize>) -> usize {
     size.map_or(usize::MAX, |size| usize::try_from(size).unwrap_or(usize::MAX))
 }
 
-/// The source of the bytes of `wsgi.input`.
+/// The source of the bytes of `wsgi.input`. The reader of one request owns it; when the request is over it is
+/// `Ended`, so that an application which has kept the object reads nothing of the next.
 enum InputSource {
     Empty,
     Body(Body),

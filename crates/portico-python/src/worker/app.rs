@@ -16,7 +16,9 @@ use portico_config::conceal_arguments;
 use crate::error::{one_line, traceback};
 use crate::import_path;
 
-/// An application that was found and imported, with those that are mounted beside it.
+/// An application that was found and imported, with those that are mounted beside it and the name that logs and
+/// `portico check` give it. A worker owns it, or the template, whose forks have copies; the name never has the
+/// arguments of a factory.
 pub(crate) struct Loaded {
     /// The WSGI callable.
     pub(crate) application: Py<PyAny>,

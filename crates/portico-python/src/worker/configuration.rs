@@ -35,7 +35,8 @@ pub(crate) struct Configuration {
     pub(crate) running: Option<Resolved>,
 }
 
-/// One reading of the configuration, under way.
+/// One reading of the configuration, under way. It lives for that reading alone, and notes what it has let in
+/// before it knew the workers' user: for a lesser user's workers no file counts that this user can change.
 struct ConfigurationReader<'a, 'py> {
     py: Python<'py>,
     files: &'a mut ConfFiles,

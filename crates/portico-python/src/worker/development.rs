@@ -27,7 +27,8 @@ use crate::error::one_line;
 use crate::hub;
 use crate::import_path;
 
-/// The thread "portico-reload". Dropping this ends it.
+/// The thread "portico-reload", owned by a worker under `--reload`. Dropping this ends it. It reports a change
+/// once and replaces nothing itself: that is the supervisor's.
 pub(crate) struct Reloader {
     /// Whether the application could not be imported: any code may mend it.
     broken: Arc<AtomicBool>,
@@ -35,6 +36,8 @@ pub(crate) struct Reloader {
     thread: Option<JoinHandle<()>>,
 }
 
+/// The state of that thread: the watch, and the modules that it has been told to watch. It never has the
+/// interpreter while it waits.
 struct FileWatcher {
     watch: FileWatch,
     broken: Arc<AtomicBool>,

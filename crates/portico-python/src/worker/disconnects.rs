@@ -14,7 +14,8 @@ use crate::error::{ClientDisconnected, one_line};
 use crate::hub::Hub;
 use crate::thread_status::ThreadStatus;
 
-/// Who runs callbacks, and what runs of them.
+/// The callbacks of applications for clients that leave, and those of them that run. Owned by the thread that
+/// watches calls, which must never wait for one.
 pub(crate) struct DisconnectCallbacks {
     /// Disconnected, of each thread, once the callbacks that were asked for have been called.
     running: Vec<Option<Receiver<()>>>,

@@ -35,6 +35,8 @@ struct GreenletSlot {
     ended: Condvar,
 }
 
+/// The call, its end and the idle greenlet, as a thread and its greenlet pass them to each other. It is locked for
+/// single steps only: the greenlet must not leave for the hub with it.
 #[derive(Default)]
 struct GreenletState {
     /// What the greenlet is to do next.

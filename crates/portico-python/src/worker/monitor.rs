@@ -8,7 +8,8 @@ use crate::gateway::{Gateway, Streams};
 use crate::interpreter;
 use crate::thread_status::{ThreadStatuses, awaiting_client};
 
-/// An application whose calls can be watched.
+/// An application whose calls can be watched: the `Application` that the engine calls. It notes begin and end of
+/// each call in the thread's record and leaves all else to the gateway.
 pub(crate) struct Monitor {
     gateway: Gateway,
     records: Arc<ThreadStatuses>,

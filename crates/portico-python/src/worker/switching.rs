@@ -8,7 +8,8 @@ use pyo3::prelude::*;
 
 use super::inspector::Inspector;
 
-/// The interval of one worker's interpreter.
+/// The switch interval of one worker's interpreter, set as `portico-worker` decides. Owned by the thread that
+/// watches calls, which asks for it without waiting; what the application has set itself is never overwritten.
 #[derive(Default)]
 pub(crate) struct SwitchInterval {
     switching: Switching,

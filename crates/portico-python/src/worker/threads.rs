@@ -30,12 +30,15 @@ pub(crate) struct Threads {
     body: ThreadMain,
 }
 
-/// The state that the threads share.
+/// The state that the threads of a worker share: who they are, and the socket by which those that end wake the
+/// main thread. It is never locked during a call of the application.
 struct PoolState {
     members: Mutex<PoolMembers>,
     exit_notifier: Mutex<UnixStream>,
 }
 
+/// The threads by their numbers, with a handle of each that was started. Behind the pool's lock; a thread that was
+/// written off keeps its number until it comes back.
 struct PoolMembers {
     numbers: ThreadNumbers,
     /// Those that have been started, by their numbers.
@@ -242,7 +245,8 @@ impl PoolMembers {
     }
 }
 
-/// The function that the threads call.
+/// The function that the threads call, with what it takes to leave the pool when it returns. Each thread has a
+/// share of it, so that the pool outlives its last thread.
 #[pyclass(frozen, name = "ThreadBody", module = "portico._portico")]
 struct ThreadBody {
     run: Box<dyn Fn(usize) + Send + Sync>,

@@ -52,7 +52,7 @@ struct Tree {
     handover: Handover,
 }
 
-/// The parts that a worker begins with.
+/// The parts that a worker begins with, made right after its fork and used up by its start.
 struct Start<'py> {
     child: ChildContext,
     source: Source,

@@ -11,7 +11,8 @@ use super::inspector::Inspector;
 use crate::hub::Hub;
 use crate::thread_status::ThreadStatuses;
 
-/// A hub that is watched.
+/// The questions to a hub that is watched: whether it comes round, and whose call keeps it. Owned by the thread
+/// that watches calls; an answer that does not come is the finding, so nothing here waits for one.
 pub(crate) struct HubQuestions {
     hub: Arc<Hub>,
     records: Arc<ThreadStatuses>,

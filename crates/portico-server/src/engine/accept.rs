@@ -13,7 +13,8 @@ use portico_proto::Peer;
 use super::Engine;
 use crate::connection::{Connection, ConnectionId, Idleness, Step};
 
-/// The listeners of one engine.
+/// The listeners of one engine, and when it accepts again after it has run out of descriptors. The engine owns it
+/// and is alone in accepting from them; it never takes a descriptor that is the application's.
 #[derive(Debug, Default)]
 pub(crate) struct Accepting {
     listeners: Vec<Listener>,

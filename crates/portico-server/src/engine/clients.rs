@@ -8,7 +8,8 @@ use portico_proto::Peer;
 use super::Engine;
 use crate::connection::Connection;
 
-/// The connections of one worker by client.
+/// The number of connections of each client of one worker, for the limit by client. The engine owns it: each
+/// connection that was counted is taken off once, or its client would be shut out in the end.
 #[derive(Debug)]
 pub(super) struct ClientCounts {
     /// 0: nothing is counted.

@@ -174,7 +174,8 @@ impl Engine {
     }
 }
 
-/// A connection for which something is held.
+/// A connection that holds memory or files, as candidates are compared for being cut when there is too much. It is
+/// made for one comparison and keeps no connection alive.
 #[derive(Clone, Copy, Debug)]
 struct Holder {
     id: ConnectionId,

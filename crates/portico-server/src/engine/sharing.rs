@@ -48,7 +48,8 @@ pub(crate) struct SharingState {
     buffer: Vec<u8>,
 }
 
-/// The outcome of handing a connection over.
+/// The outcome of handing a connection over to another worker. Only after `Gone` is it no longer ours; in all
+/// other cases it must be served here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SendOutcome {
     Gone,

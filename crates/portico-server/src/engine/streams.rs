@@ -8,7 +8,8 @@ use portico_proto::{NewStream, SessionEvent};
 use super::{Engine, HOLD_MAX};
 use crate::connection::{Connection, ConnectionId, EngineContext, Step};
 
-/// A stream has worked.
+/// The note that a stream has worked, for the session that carries it. It names the session and keeps nothing of
+/// the stream, which may be gone.
 #[derive(Debug)]
 pub(super) struct Worked {
     /// Who carries it.
@@ -16,7 +17,8 @@ pub(super) struct Worked {
     ended: Option<Ended>,
 }
 
-/// It has worked for the last time.
+/// The note that a stream has worked for the last time, by which its session forgets it and resets it if it was
+/// not answered.
 #[derive(Clone, Copy, Debug)]
 struct Ended {
     number: u32,

@@ -16,6 +16,8 @@ pub(super) struct Names {
     initials: Initials,
 }
 
+/// A name of `--forwarded-headers`, or the beginning of all names that are meant. Made from the configuration
+/// once; it is only compared with.
 #[derive(Debug)]
 struct Pattern {
     /// In lower case, without the `*`.

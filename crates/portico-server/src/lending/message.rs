@@ -35,7 +35,8 @@ pub(super) enum EngineMessage {
     WorkDone(WorkResult),
 }
 
-/// A question to whoever has the engine.
+/// A question to whoever has the engine, with the place for its result. The thread that asks waits for it, but
+/// never beyond the query's limit.
 #[derive(Debug)]
 pub(super) struct Query<T> {
     answer: Mutex<Option<T>>,

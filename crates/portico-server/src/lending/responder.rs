@@ -46,6 +46,8 @@ pub struct Responder {
     handed: Option<Instant>,
 }
 
+/// The stage of one response, from `Open` to `Finished`. The responder owns it; a head is sent once, and nothing
+/// after the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ResponderState {
     Open,

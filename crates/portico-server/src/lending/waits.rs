@@ -40,6 +40,8 @@ pub(super) enum Need {
     Now,
 }
 
+/// The calls that wait for their clients, with the time at which one was last hurried. All threads of a worker
+/// share it, behind the lock of the waits.
 #[derive(Debug, Default)]
 struct List {
     threads: Vec<WaitingCall>,
@@ -47,6 +49,8 @@ struct List {
     hurried_at: Option<Instant>,
 }
 
+/// A call that waits for its client to read, and what becomes of it if its thread is needed. It is in the list
+/// while it waits, and it takes itself off.
 #[derive(Debug)]
 struct WaitingCall {
     flow: Arc<Flow>,
@@ -54,6 +58,7 @@ struct WaitingCall {
     state: WaitState,
 }
 
+/// The state of a call in that list, so that each is hurried once and dismissed once at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum WaitState {
     /// It waits.

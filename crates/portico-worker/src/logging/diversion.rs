@@ -36,6 +36,8 @@ pub(super) struct DiversionQueue {
     changed: Condvar,
 }
 
+/// The records that wait for Python's logging, and whether their thread is passing one on. Behind the queue's
+/// lock, which is never held while Python runs.
 #[derive(Default)]
 struct DiversionState {
     waiting: VecDeque<Diverted>,

@@ -20,7 +20,8 @@ pub(super) struct DynamicTable {
     size_max: usize,
 }
 
-/// The place of a field in `bytes`.
+/// The place of a field in the table's `bytes`, as offsets, so that an entry costs no allocation. The table owns
+/// it; the offsets hold until the entry is evicted.
 #[derive(Clone, Copy)]
 struct TableEntry {
     start: u32,
