@@ -46,7 +46,7 @@ mod stop;
 #[cfg(test)]
 mod tests;
 
-/// What the supervisor knows of its processes, and what follows from each event. The supervisor owns it and
+/// The supervisor's knowledge of its processes, and what follows from each event. The supervisor owns it and
 /// does what it returns; it touches no process, clock or log itself.
 #[derive(Debug)]
 pub(crate) struct StateMachine {
@@ -68,7 +68,7 @@ pub(crate) struct StateMachine {
     template_backoff: Backoff,
 }
 
-/// What the machine knows of one process, until that has been reaped.
+/// The machine's knowledge of one process, from its fork until it has been reaped.
 #[derive(Debug)]
 struct ProcessState {
     stage: ProcessStage,

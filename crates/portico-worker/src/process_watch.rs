@@ -26,7 +26,7 @@ pub struct ProcessWatch {
     replacing: bool,
 }
 
-/// What is to be done where nothing but calls that were given up keeps the process.
+/// The step that is due where nothing but calls that were given up keeps the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeptStep {
     /// Have the main thread end the process in order, if it can have the interpreter.

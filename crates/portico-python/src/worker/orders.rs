@@ -13,7 +13,8 @@ use portico_worker::{Ending, Inbox, LeaveStep, Wake, WorkerSetup, logging, logs}
 use super::context::WorkerContext;
 use super::threads::Threads;
 
-/// What signals and commands are about: the engine, the threads and the logs of one worker.
+/// The engine, the threads and the logs of one worker, which signals and commands are about. Its main thread owns
+/// this and acts when a wait ends; a handler of a signal never does.
 pub(crate) struct Orders {
     setup: Arc<WorkerSetup>,
     lending: Arc<Lending>,
