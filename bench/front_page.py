@@ -1,11 +1,11 @@
 """Draws docs/images/benchmark.svg, the chart of the front page, from the figures of a run that is kept.
 
-python bench/front_page.py [RUN]        RUN: a folder of bench/runs with a raw.json
+python bench/front_page.py [--to CHART] [RUN]        RUN: a folder of bench/runs with a raw.json
 """
 
+import argparse
 import json
 import statistics
-import sys
 from pathlib import Path
 
 from harness.chart import STYLE, text
@@ -77,8 +77,11 @@ def panel(top: float, title: str, figures: dict[str, float]) -> list[str]:
 
 def main() -> None:
     """Writes the chart."""
-    run = Path(sys.argv[1]) if len(sys.argv) > 1 else RUN
-    CHART.write_text(draw(json.loads((run / "raw.json").read_text())))
+    parser = argparse.ArgumentParser(usage=__doc__)
+    parser.add_argument("--to", type=Path, default=CHART, metavar="CHART")
+    parser.add_argument("run", type=Path, nargs="?", default=RUN, metavar="RUN")
+    options = parser.parse_args()
+    options.to.write_text(draw(json.loads((options.run / "raw.json").read_text())))
 
 
 if __name__ == "__main__":

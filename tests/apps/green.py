@@ -97,11 +97,11 @@ def spin_until(end):
 
 @app.get("/stream")
 def stream():
-    count = int(request.args["blocks"])
+    count, pause = int(request.args["blocks"]), float(request.args.get("pause", 0.05))
 
     def blocks():
         for number in range(count):
-            time.sleep(0.05)
+            time.sleep(pause)
             yield f"{number} "
 
     return Response(blocks())

@@ -13,6 +13,7 @@ from harness.http_client import request_bytes
 from harness.rendezvous import wait_until, wait_until_steady
 
 SERVER = ("apps.control:application", "--threads", "4")
+WALK_SECONDS = 0.1  # A walk over thousands of connections, for each request, would take longer.
 CPU_WINDOW = 0.7  # Seconds over which the CPU time of a server that has nothing to do is taken.
 
 
@@ -23,7 +24,7 @@ def test_silent_and_idle_connections_hold_up_nobody(server):
     with server.connections(20), server.connections(20) as idle:
         for client in idle:
             client.expect_in_sync()
-        assert server.seconds_to_answer() < 0.5
+        server.expect_prompt_answer()
         for client in idle:
             client.expect_in_sync()
 
@@ -37,14 +38,14 @@ def test_thousand_idle_connections_are_held_and_cheap(server):
         for client in clients:
             client.expect_in_sync()
         assert (server.memory() - memory) / 1000 < 4096
-        assert server.seconds_to_answer() < 0.5
+        server.expect_prompt_answer()
         for client in clients[::50]:
             client.expect_in_sync()
 
 
 def test_thousand_silent_connections_are_held(server):
     with server.connections(1000) as clients:
-        assert server.seconds_to_answer() < 0.5
+        server.expect_prompt_answer()
         for client in clients[::50]:
             client.expect_in_sync()
 
@@ -67,7 +68,7 @@ def test_eight_thousand_idle_connections(serve, many_descriptors):
         for client in clients:
             client.expect_in_sync()
         assert (server.memory() - memory) / 8000 < 1024
-        assert server.seconds_to_answer() < 0.1
+        assert server.seconds_to_answer() < WALK_SECONDS
 
 
 # Slow clients
@@ -80,7 +81,7 @@ def test_slow_uploads_take_no_thread(server):
         for _ in range(10):
             for client in clients:
                 client.send(b"x")
-            assert server.seconds_to_answer() < 0.5
+            server.expect_prompt_answer()
         for client in clients:
             client.send(b"x" * 40)
         for client in clients:
@@ -92,7 +93,7 @@ def test_buffered_responses_to_slow_readers_take_no_thread(server):
         clients = [stack.enter_context(server.connect(receive_buffer=4096)) for _ in range(20)]
         for client in clients:
             client.send(request_bytes(target="/large?bytes=900000"))
-        assert server.seconds_to_answer() < 1
+        server.expect_prompt_answer()
         for client in clients:
             assert len(client.read_response().body) == 900_000
             client.expect_in_sync()
@@ -106,7 +107,7 @@ def test_stream_to_a_slow_reader_bounds_memory(server):
         wait_until_steady(server.memory)
         assert server.memory() - before < 8_000_000
         assert server.rendezvous.count("all of slow is sent") == 0
-        assert server.seconds_to_answer() < 0.5
+        server.expect_prompt_answer()
     server.rendezvous.wait_for("slow is closed early")
 
 
@@ -178,7 +179,7 @@ def test_departing_clients_leave_nothing_behind(server, leave):
                 assert data == stream, f"reset after {data!r}"
             client.close()
     wait_until(lambda: server.descriptors() <= descriptors, "the descriptors to be closed")
-    assert server.seconds_to_answer() < 0.5
+    server.expect_prompt_answer()
 
 
 def test_half_closed_client_waits_for_a_free_thread(server):
@@ -230,7 +231,7 @@ def test_out_of_descriptors_pauses_and_recovers(serve):
             client.send(rest)
             assert client.read_response().body == b"pong "
             client.close()
-    assert server.seconds_to_answer() < 1
+    server.expect_prompt_answer()
     assert len(server.find_records("descriptors")) < 8, "told again and again, more and more rarely"
 
 
@@ -243,7 +244,7 @@ def test_idle_connections_make_room_for_new_ones(serve):
             clients[-1].expect_in_sync()
         clients[-1].expect_in_sync()
         clients[0].expect_end(reset_is_end=True)
-        assert server.seconds_to_answer() < 1
+        server.expect_prompt_answer()
 
 
 # Streams
@@ -264,7 +265,7 @@ def test_streams_of_different_speed_run_independently(server):
     threads = [threading.Thread(target=fetch, args=(f"{pause}", pause)) for pause in (0, 0, 0.01)]
     for thread in threads:
         thread.start()
-    assert server.seconds_to_answer() < 1
+    server.expect_prompt_answer()
     for thread in threads:
         thread.join(50)
     assert set(results.values()) == {2_000_000}

@@ -15,6 +15,8 @@ from harness.http_client import FramingError, connection, request_bytes
 from harness.rendezvous import wait_until
 
 SLOW_PAUSE = 0.2  # Seconds between what a slow reader takes.
+# Seconds of the slowest of many answers, beside other tests: what waits for a reader here takes longer.
+SLOWEST = 1.0
 
 LENGTH = 8 << 20
 KINDS = ["/whole?length={}", "/list?length={}", "/generator?length={}", "/generator?known&length={}"]
@@ -51,7 +53,7 @@ def spooled(server) -> tuple[int, int]:
 def assert_prompt(server, requests: int = 20) -> None:
     """Other clients are answered at once."""
     slowest = max(server.seconds_to_answer("/ping") for _ in range(requests))
-    assert slowest < 1, f"a request took {slowest:.1f} s"
+    assert slowest < SLOWEST, f"a request took {slowest:.1f} s"
 
 
 @pytest.mark.parametrize("target", KINDS)

@@ -7,7 +7,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 
@@ -17,6 +16,7 @@ from harness.gateway_client import PROTOCOLS, ask, variables
 from harness.packages import skip_without
 from harness.rendezvous import wait_until, wait_until_steady
 from harness.server import run_to_end
+from harness.sources import program
 from harness.websocket_client import PING, PONG, TEXT, WebSocketClient, frame
 
 skip_without("flask-sock")
@@ -315,16 +315,16 @@ def test_application_that_does_not_read_blocks_the_client(way):
 
 
 def test_stop_tells_clients_that_it_goes_away(way):
-    server = way.start("--threads", "2", "--graceful-timeout", "20")
+    # Longer than it is waited for: a server that waits for its clients fails.
+    server = way.start("--threads", "2", "--graceful-timeout", "30")
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(way.connect()) for _ in range(10)]
         for client in clients:
             client.echo("x")
-        started = time.monotonic()
         server.signal(signal.SIGTERM)
         assert [client.expect_close() for client in clients] == [1001] * 10
         assert server.wait_exit() == 0
-        assert time.monotonic() - started < 4
+    # Those that are left after the graceful timeout are told in the log.
     assert not server.unexpected_records()
 
 
@@ -360,10 +360,8 @@ def test_unending_websocket_ends_after_the_graceful_timeout(serve):
     server = serve(APP, "--threads", "1", "--graceful-timeout", "1")
     with WebSocketClient(server.address, "/deaf") as client:
         server.rendezvous.wait_for("deaf has begun")
-        started = time.monotonic()
         server.signal(signal.SIGTERM)
         client.expect_end()
-        assert time.monotonic() - started < 4
         assert server.wait_exit() == 0
     server.expect_log("cut GET /deaf")
 
@@ -398,26 +396,7 @@ def test_access_log_has_its_line_at_the_end(serve, tmp_path, authority, pair, se
 def test_flask_socketio_with_its_own_client(serve):
     skip_without("flask-socketio")
     server = serve("apps.socketio_app:application", "--threads", "4")
-    url = "http://{}:{}".format(*server.address)
-    script = f"""
-import socketio, threading
-for transports in (["websocket"], ["polling", "websocket"], ["polling"]):
-    client, told = socketio.Client(reconnection=False), threading.Event()
-    answers = []
-    client.on("told", lambda data: (answers.append(data), told.set()))
-    client.connect({url!r}, transports=transports)
-    client.emit("ask", "x" * 1000)
-    assert told.wait(5), transports
-    assert answers == [{{"asked": "x" * 1000}}]
-    assert client.call("question", "ab", timeout=5) == "abab"
-    if transports[-1] == "websocket":
-        client.sleep(0.5)
-        assert client.transport() == "websocket", client.transport()
-    client.disconnect()
-    client.wait()
-print("done")
-"""
-    ended = run_python(script)
+    ended = run_client("socketio_client", "http://{}:{}".format(*server.address))
     assert ended.returncode == 0 and ended.stdout.strip() == "done", ended.stderr
     assert server.request("GET", "/ping").body == b"pong"
     assert not server.find_records("Traceback")
@@ -425,22 +404,10 @@ print("done")
 
 def test_simple_websocket_with_its_own_client(serve):
     server = serve(APP, "--threads", "1")
-    script = """
-import simple_websocket, sys
-ws = simple_websocket.Client.connect("ws://{}:{}/echo", ping_interval=1)
-for size in (0, 1, 125, 126, 65535, 65536, 1000000):
-    ws.send("x" * size)
-    assert ws.receive(timeout=10) == "x" * size
-    ws.send(b"y" * size)
-    assert ws.receive(timeout=10) == b"y" * size
-ws.close()
-print("done")
-""".format(*server.address)
-    ended = run_python(script)
+    ended = run_client("simple_websocket_client", "ws://{}:{}/echo".format(*server.address))
     assert ended.returncode == 0 and ended.stdout.strip() == "done", ended.stderr
 
 
-def run_python(script: str):
-    """Runs a script of a client's."""
-    command = [sys.executable, "-c", script]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+def run_client(name: str, url: str) -> subprocess.CompletedProcess[str]:
+    """Runs a client of a library's to its end."""
+    return subprocess.run([*program(name), url], capture_output=True, text=True, timeout=60, check=False)

@@ -8,9 +8,7 @@ import sys
 import pytest
 
 import portico
-from harness.sources import source
-
-TWICE = source("serve_twice")
+from harness.sources import program
 
 
 def application(environ, start_response):
@@ -41,8 +39,7 @@ def test_numbers_are_read_as_python_means_them(capfd):
 
 
 def test_it_serves_and_stops_twice_in_one_process():
-    command = [sys.executable, "-c", TWICE]
-    ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
+    ended = subprocess.run(program("serve_twice"), check=False, capture_output=True, text=True, timeout=30)
     assert (ended.stdout, ended.returncode) == ("returned\n" * 2, 0), ended.stderr
 
 

@@ -7,14 +7,13 @@ import json
 import os
 import socket
 import stat
-import sys
 
 import pytest
 
 from harness.http_client import Client
 from harness.ports import free_port_everywhere
 from harness.server import TESTS, run_to_end
-from harness.sources import source
+from harness.sources import program
 
 ECHO = "apps.echo:application"
 
@@ -132,7 +131,7 @@ def test_inherited_descriptor(serve):
 
 
 # What systemd does between fork and exec: the sockets become 3 and up, and LISTEN_PID says whose they are.
-ACTIVATE = source("activate")
+ACTIVATE = program("activate")
 
 
 @pytest.mark.parametrize(("bind", "served"), [(None, ["web", "admin"]), ("fd://admin", ["admin"])])
@@ -144,7 +143,7 @@ def test_sockets_of_systemd(serve, bind, served):
             ECHO,
             bind=bind,
             pass_fds=passed,
-            prefix=(sys.executable, "-c", ACTIVATE, ",".join(map(str, passed))),
+            prefix=(*ACTIVATE, ",".join(map(str, passed))),
             environment={"LISTEN_FDS": "2", "LISTEN_FDNAMES": "web:admin"},
         )
         for descriptor in passed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import grp
+import importlib.util
 import json
 import os
 import pwd
@@ -26,7 +27,7 @@ from harness.ports import HOST, free_port, free_port_everywhere
 from harness.process import Process, read_or_empty
 from harness.rendezvous import wait_until
 from harness.server import TESTS, run_to_end
-from harness.sources import source
+from harness.sources import program, source
 
 # Tells what the worker is.
 APP = source("platform_app")
@@ -381,14 +382,11 @@ def test_paste_file_that_cannot_be_served_is_told(folder):
     (folder / "factory.py").write_text("raise RuntimeError('planted')\n")
     ended = run_to_end("--paste", "missing.ini", "--check-config", cwd=folder)
     assert ended.returncode == 1 and '--paste: "missing.ini" cannot be read' in ended.stderr
-    if subprocess.run([sys.executable, "-c", "import paste.deploy"], check=False).returncode == 0:
+    if importlib.util.find_spec("paste"):
         ended = run_to_end("--paste", "site.ini", "-b", "127.0.0.1:0", cwd=folder)
         assert ended.returncode == 3 and "planted" in ended.stderr
-    missing = (
-        "import sys; sys.modules['paste.deploy'] = None; from portico.__main__ import main; sys.exit(main())"
-    )
-    program = [sys.executable, "-c", missing]
-    ended = run_to_end("--paste", "site.ini", "-b", "127.0.0.1:0", cwd=folder, program=program)
+    options = ("--paste", "site.ini", "-b", "127.0.0.1:0")
+    ended = run_to_end(*options, cwd=folder, program=program("without_paste"))
     assert (ended.returncode, "Traceback" in ended.stderr) == (3, False), ended.stderr
     assert "pip install PasteDeploy" in ended.stderr
 

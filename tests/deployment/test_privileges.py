@@ -27,7 +27,7 @@ from harness.process import Process, read_or_empty
 from harness.rendezvous import wait_until
 from harness.scoreboard import PID, SUPERVISOR_PID, SUPERVISOR_WORDS
 from harness.server import TESTS, run_to_end
-from harness.sources import source
+from harness.sources import program, source
 
 pytestmark = ROOT
 
@@ -232,8 +232,8 @@ def test_the_application_has_the_path_that_it_had(start, site):
     options = ("--pythonpath", "more,/elsewhere")
     environment = {"PYTHONPATH": f"{site.folder}/first:{TESTS}:{site.folder}/last"}
     paths = []
-    for user, program in [("root", PORTICO), ("nobody", PORTICO), ("root", None), ("nobody", None)]:
-        settings = {"program": program} if program else {"program": [sys.executable, "-m", "portico"]}
+    for user, served_by in [("root", PORTICO), ("nobody", PORTICO), ("root", None), ("nobody", None)]:
+        settings = {"program": served_by} if served_by else {"program": [sys.executable, "-m", "portico"]}
         server = start("--user", user, *options, environment=environment, **settings)
         paths.append(json.loads(server.request().body))
         server.stop()
@@ -671,15 +671,8 @@ def stacks(pid: int, site: Site) -> subprocess.CompletedProcess[str]:
 
 def test_forged_scoreboard_sends_signals_to_nobody_else(start, site):
     """As `portico stacks` and `portico reload` would, which root calls."""
-    numbers = [int(number) for number in (signal.SIGRTMIN + 6, signal.SIGHUP, signal.SIGUSR2)]
-    script = f"""
-        import signal, sys
-        for number in {numbers}:
-            signal.signal(number, lambda number, frame: sys.exit(9))
-        print("ready", flush=True)
-        signal.pause()
-    """
-    victim = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE)
+    numbers = [str(int(number)) for number in (signal.SIGRTMIN + 6, signal.SIGHUP, signal.SIGUSR2)]
+    victim = subprocess.Popen([*program("ends_at_signals"), *numbers], stdout=subprocess.PIPE)
     try:
         assert victim.stdout.readline() == b"ready\n"
         server = start()

@@ -27,6 +27,9 @@ from harness.scoreboard import Scoreboard
 TESTS = Path(__file__).resolve().parent.parent
 STARTUP_PATIENCE = 20.0
 STOP_PATIENCE = 20.0
+# Longest time of an answer that waits for nobody: it takes a millisecond, and this beside other tests. What
+# waits for another client, a timeout or the server's next look at its threads takes longer.
+PROMPT_ANSWER = 0.5
 LISTENING = re.compile(
     r"(?:(?:https?|redirect|uwsgi|scgi|fastcgi)://(\[[0-9a-fA-F:.]+\]|[^\s:/]+):(\d+)|unix:(?://)?(/\S+))"
 )
@@ -271,6 +274,11 @@ class Server:
         started = time.monotonic()
         assert self.request("GET", target, timeout=5.0).status == 200
         return time.monotonic() - started
+
+    def expect_prompt_answer(self, target: str = "/ping") -> None:
+        """Fails if a request on a new connection waits for anything."""
+        seconds = self.seconds_to_answer(target)
+        assert seconds < PROMPT_ANSWER, f"{target} took {seconds:.2f} s"
 
     def wait_refusing(self, patience: float = 5.0) -> None:
         """Waits until nobody listens on the first address any more."""

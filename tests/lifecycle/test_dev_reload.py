@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import sys
 import threading
 import time
 from pathlib import Path
@@ -16,7 +15,7 @@ from harness.load import Load
 from harness.rendezvous import wait_until
 from harness.server import run_to_end
 from harness.sockets import listens
-from harness.sources import source
+from harness.sources import program, source
 
 HTML = [("Accept", "text/html,application/xhtml+xml")]
 ENGINES = ["inotify", "poll"]
@@ -309,12 +308,7 @@ def test_one_worker_unless_asked_otherwise(developing):
 
 
 def test_serve_refuses(project):
-    program = [
-        sys.executable,
-        "-c",
-        "import portico; portico.serve('site_app', reload=True, bind='127.0.0.1:0')",
-    ]
-    ended = run_to_end(program=program, cwd=project.folder)
+    ended = run_to_end(program=program("serve_reloading"), cwd=project.folder)
     assert "portico --reload module:attribute" in ended.stderr
 
 

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
 
-CODE = """\
-import sys, portico
-from apps.stuck import application
-ballast = b"x" * (32 << 20)
-name, _, value = sys.argv[3].partition("=")
-portico.serve(application, bind=sys.argv[2], max_requests_jitter=0, **{name: value})
-"""
+from harness.sources import program
+
 TOLD = r"\[WARNING\] this process should be replaced, and has no supervisor to do it: "
 
 
@@ -25,7 +18,7 @@ TOLD = r"\[WARNING\] this process should be replaced, and has no supervisor to d
     ],
 )
 def test_reason_is_logged_once_and_requests_continue(serve, setting, reason):
-    server = serve(None, setting, program=[sys.executable, "-c", CODE])
+    server = serve(None, setting, "max_requests_jitter=0", program=program("serve_heavy"))
     for _ in range(5):
         assert server.request("GET", "/ping").status == 200
     server.expect_log(TOLD + reason, patience=8)

@@ -14,10 +14,12 @@ import pytest
 
 from harness.http2_client import Http2Client
 from harness.http_client import Client, request_bytes
-from harness.ports import HOST, free_port
+from harness.ports import free_port
 from harness.process import Process
 from harness.rendezvous import wait_until
+from harness.server import run_to_end
 from harness.sockets import wait_read
+from harness.sources import program
 
 APP = "apps.meddling:application"
 SUPERVISOR_TICK = 1  # Second after which the supervisor reads the scoreboard again.
@@ -288,30 +290,10 @@ def test_the_scoreboard_is_needed_mapped_and_not_open(serve):
 
 @pytest.mark.parametrize("what", ["eventpoll", "listener", "everything"])
 def test_serve_raises_where_it_cannot_go_on(tmp_path, what):
-    script = f"""
-import threading, urllib.request, sys
-sys.path.insert(0, {str(os.getcwd() + "/tests")!r})
-import portico
-from apps.meddling import application
-
-port = int(sys.argv[1])
-def close():
-    try:
-        urllib.request.urlopen(f"http://{HOST}:{{port}}/close?what={what}", timeout=5)
-    except OSError:
-        pass
-timer = threading.Timer(1, close)
-timer.daemon = True
-timer.start()
-try:
-    portico.serve(application, bind=f"{HOST}:{{port}}", threads=2)
-except RuntimeError as error:
-    print("raised", error, flush=True)
-"""
     port = free_port()
-    environment = {**os.environ, "TEST_RENDEZVOUS": str(tmp_path)}
-    command = [sys.executable, "-c", script, str(port)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=30, env=environment, check=False)
+    environment = {"TEST_RENDEZVOUS": str(tmp_path)}
+    command = [*program("serve_meddling"), str(port), what]
+    ended = run_to_end(program=command, cwd=tmp_path, environment=environment)
     assert ended.stdout.startswith("raised this process cannot go on"), (ended.stdout, ended.stderr)
 
 

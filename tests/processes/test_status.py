@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import sys
 
 import pytest
 
 from harness.http_client import request_bytes
 from harness.rendezvous import wait_until
 from harness.server import run_to_end
+from harness.sources import program
 
 STUCK = "apps.stuck:application"
 
@@ -97,11 +97,7 @@ def test_status_shows_waiting_clients_and_lost_threads(serve):
 
 
 def test_portico_serve(serve):
-    code = (
-        "import sys, portico; from apps.stuck import application\n"
-        "portico.serve(application, bind=sys.argv[2], threads=2)"
-    )
-    server = serve(None, program=[sys.executable, "-c", code])
+    server = serve(None, "threads=2", program=program("serve_stuck"))
     assert status(server).startswith("portico.serve: serving, up ")
     for command in ("reload", "upgrade"):
         ended = run_to_end(command, str(server.pid), cwd=server.rendezvous.folder)

@@ -6,7 +6,6 @@ import platform
 import re
 import shutil
 import subprocess
-import sys
 import sysconfig
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 from harness.interpreter import IS_FREE_THREADED
 from harness.rendezvous import wait_until
 from harness.server import TESTS, run_to_end
+from harness.sources import program
 
 NAME = f"Python {platform.python_version()}" + (" free-threaded, GIL off" if IS_FREE_THREADED else "")
 PING = "apps.routes:ping"
@@ -139,12 +139,7 @@ def test_module_enabling_the_gil_is_refused(tmp_path, module, preload):
 
 @free_threaded
 def test_a_program_that_serves_itself(tmp_path, module):
-    program = (
-        "import sys, early, portico\n"
-        "try: portico.serve(early.application, bind='127.0.0.1:0', require_free_threading=True)\n"
-        "except RuntimeError as error: print(error)"
-    )
     environment = {"PYTHONPATH": f"{module}:{TESTS}"}
-    ended = run_to_end(program=[sys.executable, "-c", program], cwd=tmp_path, environment=environment)
+    ended = run_to_end(program=program("serve_early"), cwd=tmp_path, environment=environment)
     assert ended.returncode == 0, ended
     assert f"{REQUIRED}: {NAME.replace('off', 'on')}" in ended.stdout

@@ -15,6 +15,8 @@ from harness.rendezvous import wait_until
 
 APP = "apps.processes:application"
 OPTIONS = ("--workers", "2", "--threads", "2", "--timeout", "1", "--graceful-timeout", "1")
+# Of nearly all answers beside a thread that computes: each waits for some switches of threads, 5 ms each.
+UNNOTICED = 0.3
 
 
 @pytest.mark.parametrize("target", ["/stuck", "/stuck?interpreter"])
@@ -47,7 +49,7 @@ def test_others_do_not_notice_a_thread_that_spins(serve):
         assert server.request("GET", "/spin").status == 504
         load.wait_answered(30)
     load.assert_lossless()
-    assert load.percentile(0.99) < 0.3
+    assert load.percentile(0.99) < UNNOTICED
     server.expect_log("timeout: GET /spin")
     assert server.wait_workers(2) == workers, "nothing has to be replaced"
 
@@ -85,6 +87,7 @@ def test_all_threads_of_all_workers_stuck_is_overcome(serve):
 BEYOND_TIMEOUT = (
     1.5  # Seconds: more than --timeout and its grace together, after which a worker could be ended.
 )
+# The graceful timeout is longer than any end is waited for here: a server that waits for lost calls fails.
 PATIENT = ("--threads", "2", "--timeout", "1", "--timeout-grace", "500ms", "--graceful-timeout", "30")
 
 
@@ -109,9 +112,7 @@ def test_stop_does_not_wait_for_an_abandoned_call(serve, target, threads):
         # The 504 comes while it stops; the worker that is to follow a stuck one has no time to boot.
         server.signal(signal.SIGTERM)
         assert client.read_response().status == 504
-        answered = time.monotonic()
     assert server.wait_exit() == 0
-    assert time.monotonic() - answered < 3
     assert not server.unexpected_records(), server.log_text
 
 
@@ -121,10 +122,8 @@ def test_worker_ends_early_after_its_last_abandoned_call(serve):
     server.wait_workers(2)
     with server.connect() as client:
         held = given_up(server, client, "/stuck?interpreter")
-        answered = time.monotonic()
     wait_until(lambda: held not in server.states(), "the worker to be replaced", 15)
     server.wait_workers(2)
-    assert time.monotonic() - answered < 6
     server.expect_log("a call that was given up keeps the interpreter")
 
 
@@ -141,6 +140,4 @@ def test_calls_beside_an_abandoned_one_are_finished(serve):
         time.sleep(BEYOND_TIMEOUT)
         server.rendezvous.open("only")
         assert client.read_response().status == 200
-        answered = time.monotonic()
     assert server.wait_exit() == 0
-    assert time.monotonic() - answered < 3

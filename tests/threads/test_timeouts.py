@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import sys
 import threading
 import time
 
@@ -13,16 +12,17 @@ import pytest
 
 from harness.http_client import Client, request_bytes
 from harness.interpreter import HAS_GIL
+from harness.server import STOP_PATIENCE
 from harness.sockets import wait_blocked
+from harness.sources import program
 
 STUCK = "apps.stuck:application"
 TIMEOUT = 0.6
 OPTIONS = ("--workers", "1", "--timeout", f"{TIMEOUT}", "--timeout-grace", "300ms")
-IN_PROCESS = """\
-import sys, portico
-from apps.stuck import application
-portico.serve(application, bind=sys.argv[2], threads=int(sys.argv[3]), timeout=sys.argv[4])
-"""
+# When a call has ended at the latest: after its timeout, its grace and the looks at it, beside other tests.
+LATEST = TIMEOUT + 1
+NAP = 0.4
+IN_PROCESS = program("serve_stuck")
 GRACEFUL = 2
 WRITTEN_OFF = r"did not end when portico\.RequestTimeout was raised"
 
@@ -38,7 +38,7 @@ def check_504(response, seconds: float) -> None:
     """The answer is a 504, neither too early nor later than a second."""
     assert response.status == 504, response
     assert response.get("Content-Type") == "text/plain; charset=utf-8"
-    assert TIMEOUT <= seconds < TIMEOUT + 1
+    assert TIMEOUT <= seconds < LATEST
 
 
 def test_python_call_raises_and_its_client_gets_504(serve):
@@ -94,7 +94,7 @@ def test_c_call_is_answered_and_its_thread_replaced(serve, path):
         client.expect_end()
     server.expect_log(f"timeout: GET {path} .*in {path[1:]}\n")
     server.expect_log(WRITTEN_OFF)
-    assert server.seconds_to_answer("/count") < 1, "another thread has taken its place"
+    server.expect_prompt_answer("/count")  # Another thread has taken its place.
     server.expect_text(f"a thread is stuck in GET {path}")
 
 
@@ -106,7 +106,7 @@ def test_an_answer_that_has_begun_is_cut(serve):
             client.expect_truncated()
         server.expect_log(f"timeout: GET {path} .*last block")
         server.expected.append(re.compile(WRITTEN_OFF))
-        assert server.seconds_to_answer("/count") < 1
+        server.expect_prompt_answer("/count")
 
 
 def test_a_stream_that_goes_on_is_not_touched(serve):
@@ -140,7 +140,7 @@ def test_close_is_ended_too(serve):
         assert client.request(target="/close").body == b"whole answer"
         response, seconds = ask(client, "/count")
         assert response.status == 200
-        assert TIMEOUT / 2 < seconds < TIMEOUT + 1, "the thread was in close() until then"
+        assert TIMEOUT / 2 < seconds < LATEST, "the thread was in close() until then"
     assert "in close\n" in server.expect_log("timeout: GET /close")
 
 
@@ -181,9 +181,8 @@ def test_a_call_that_holds_the_interpreter(serve):
 def test_term_ends_a_server_whose_interpreter_is_held(serve, in_process):
     """Nothing that SIGTERM asks for waits until C code lets go of the interpreter."""
     if in_process:
-        options = f"threads=2, graceful_timeout='{GRACEFUL}'"
-        program = [sys.executable, "-c", IN_PROCESS.replace("threads=int(sys.argv[3])", options)]
-        server = serve(None, "", "0", program=program)
+        settings = ("threads=2", f"graceful_timeout={GRACEFUL}", "timeout=0")
+        server = serve(None, *settings, program=IN_PROCESS)
     else:
         server = serve(STUCK, "--workers", "1", "--graceful-timeout", str(GRACEFUL), "--timeout", "0")
     server.expected.append(re.compile("keeps the interpreter to itself|cut GET /hold-interpreter|died after"))
@@ -194,18 +193,18 @@ def test_term_ends_a_server_whose_interpreter_is_held(serve, in_process):
         started = time.monotonic()
         server.signal(signal.SIGTERM)
         idle.expect_end()
-        assert time.monotonic() - started < GRACEFUL, "the engine has heard of it"
-        server.process.wait(30)
-        assert GRACEFUL <= time.monotonic() - started < GRACEFUL + 4
+        assert server.process.poll() is None, "the engine has heard of it, before the call was given up"
+        # The call takes longer than this.
+        server.process.wait(STOP_PATIENCE)
+        assert time.monotonic() - started >= GRACEFUL
 
 
 @pytest.mark.serial
 def test_timeouts_by_path_and_none(serve):
     server = serve(STUCK, "--workers", "1", "--timeout", "0", "--timeout-path", "/spin=300ms")
     assert server.request("GET", "/sleep?seconds=1").status == 200
-    started = time.monotonic()
+    # It would spin for ever.
     assert server.request("GET", "/spin").status == 504
-    assert time.monotonic() - started < 1.3
     server.expect_log("timeout: GET /spin")
 
 
@@ -238,8 +237,7 @@ def keep_asking(server, stop: threading.Event, failures: list, times: list) -> N
 def test_two_stuck_threads_of_eight_harm_nobody_else(serve, in_process):
     """One in Python, one in C code: two 504, six unaffected, and all eight back within two seconds."""
     if in_process:
-        program = [sys.executable, "-c", IN_PROCESS]
-        server = serve(None, "8", str(TIMEOUT), program=program)
+        server = serve(None, "threads=8", f"timeout={TIMEOUT}", program=IN_PROCESS)
     else:
         server = serve(STUCK, "--workers", "1", "--threads", "8", "--timeout", str(TIMEOUT))
     stop, failures, times = threading.Event(), [], []
@@ -260,9 +258,9 @@ def test_two_stuck_threads_of_eight_harm_nobody_else(serve, in_process):
     started = time.monotonic()
     with server.connections(8) as clients:
         for client in clients:
-            client.send(request_bytes(target="/sleep?seconds=0.4"))
+            client.send(request_bytes(target=f"/sleep?seconds={NAP}"))
         assert {client.read_response().status for client in clients} == {200}
-    assert time.monotonic() - started < 0.8, "eight at once"
+    assert time.monotonic() - started < 2 * NAP, "eight at once"
     server.expect_log(WRITTEN_OFF, 2)
     server.expect_log("timeout: GET /(lock|sleep) .*, in (lock|sleep)\n", 2)
     if in_process:
