@@ -49,7 +49,7 @@ def sent_while(site, change):
     return received, True
 
 
-def test_a_file_that_grows_is_sent_as_long_as_was_announced(site):
+def test_a_growing_file_keeps_its_announced_length(site):
     path = write(site, "large", CONTENT)
 
     def grow():
@@ -61,7 +61,7 @@ def test_a_file_that_grows_is_sent_as_long_as_was_announced(site):
     assert site.fetch("/s/large").body == CONTENT + b"more"
 
 
-def test_a_file_that_is_replaced_is_sent_as_it_was(site):
+def test_a_replaced_file_is_sent_as_it_was(site):
     path = write(site, "large", CONTENT)
 
     def replace():
@@ -73,7 +73,7 @@ def test_a_file_that_is_replaced_is_sent_as_it_was(site):
     assert site.fetch("/s/large").body == bytes(len(CONTENT))
 
 
-def test_a_file_that_is_cut_off_ends_the_connection(site):
+def test_a_truncated_file_ends_the_connection(site):
     path = write(site, "large", CONTENT)
     received, is_whole = sent_while(site, lambda: os.truncate(path, 200_000))
     assert not is_whole and CONTENT.startswith(received)
@@ -119,7 +119,7 @@ def test_a_sidecar_that_comes_and_goes_is_seen(site):
     wait_until(lambda: site.fetch("/s/a.txt", fields=asked).body == b"plain " * 50, "its end")
 
 
-def test_the_folder_is_switched_by_a_link_and_made_anew(serve, tmp_path):
+def test_the_folder_is_switched_and_made_anew(serve, tmp_path):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "x").write_text(name)
@@ -154,7 +154,7 @@ def test_constant_times_do_not_hide_changes(site):
     assert (second.status, second.body) == (200, b"two")
 
 
-def test_a_cache_of_no_size_serves_all_the_same(serve, tmp_path):
+def test_files_are_served_without_a_cache(serve, tmp_path):
     (tmp_path / "x").write_text("x")
     options = ["--static", f"/s={tmp_path}", "--static-cache", "0", "--pythonpath", str(TESTS)]
     site = StaticSite(serve(APPLICATION, *options), tmp_path)

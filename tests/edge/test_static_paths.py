@@ -202,7 +202,7 @@ def test_a_link_that_changes_under_load_shows_nothing(site):
     site.server.first_record = len(site.server.records)
 
 
-def test_the_log_says_once_what_to_do_about_links_that_lead_outside(site):
+def test_links_that_lead_outside_are_told_once(site):
     for _ in range(3):
         site.fetch("/list/out")
     lines = [record for record in site.server.records if 'symlinks = "follow"' in str(record)]
