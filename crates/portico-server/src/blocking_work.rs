@@ -130,6 +130,7 @@ impl Shared {
     }
 
     fn run(&self) {
+        give_way();
         while let Some(job) = self.next() {
             if catch_unwind(AssertUnwindSafe(job)).is_err()
                 && let Some(times) = FAILED_JOBS.note()
@@ -147,6 +148,16 @@ impl Shared {
         state.disk.pop_front().or_else(|| state.compute.pop_front())
     }
 }
+
+/// Lets other threads have the processor before the calling one, where there are not enough for all: what it does is
+/// for few, the engine's work for all.
+fn give_way() {
+    // Linux has this for each thread by itself. Without it all goes on as well.
+    _ = rustix::process::nice(NICENESS);
+}
+
+/// A third of the time of a thread that computes beside it, and none while that has just been woken.
+const NICENESS: i32 = 5;
 
 impl State {
     fn drop_jobs(&mut self) {

@@ -35,6 +35,8 @@ struct OutboxPart {
     left: u64,
     after: Vec<u8>,
     pages: Pages,
+    /// Of so many bytes one is asked for.
+    probed_every: usize,
 }
 
 /// What is known of a file's pages: whether sending them would have a disk be asked.
@@ -62,9 +64,13 @@ enum OutboxSource {
 /// Most that one peer is sent of parts before others get their turn.
 const PART_TURN_BYTES: u64 = 512 * 1024;
 
-/// Of so many bytes one is asked for to know whether all are in memory: what the kernel reads ahead at once, and
-/// most often drops together.
-const PROBED_EVERY: usize = 128 * 1024;
+/// Of so many bytes one is asked for to know whether all are in memory, at first: what the kernel reads ahead at
+/// once, and most often drops together. A file that was in memory so far is most likely there as a whole, and is
+/// asked for less and less.
+const PROBED_EVERY_MIN: usize = 128 * 1024;
+
+/// The kernel brings in so much at once, at least, where it has been told what will be needed.
+const FETCHED_EVERY: usize = 16 * 1024;
 
 /// What is brought into memory at once.
 const FETCHED_BYTES: u64 = 2 * 1024 * 1024;
@@ -145,7 +151,14 @@ impl Outbox {
     fn push(&mut self, source: OutboxSource, offset: u64, length: u64) {
         if length > 0 {
             let pages = Pages::WarmTo(0);
-            let part = OutboxPart { source, offset, left: length, after: Vec::new(), pages };
+            let part = OutboxPart {
+                source,
+                offset,
+                left: length,
+                after: Vec::new(),
+                pages,
+                probed_every: PROBED_EVERY_MIN,
+            };
             self.parts.get_or_insert_default().push_back(part);
         }
     }
@@ -277,14 +290,12 @@ fn is_in_memory(file: &File, offset: u64) -> bool {
 /// Brings `length` bytes of `file` into memory. May take long.
 pub(super) fn fetch(file: &File, offset: u64, length: u64) {
     _ = rustix::fs::fadvise(file, offset, NonZeroU64::new(length), Advice::WillNeed);
-    let mut piece = vec![0; PROBED_EVERY];
-    let (mut at, end) = (offset, offset + length);
-    while at < end {
-        let wanted = usize::try_from(end - at).unwrap_or(usize::MAX).min(piece.len());
-        match file.read_at(&mut piece[..wanted], at) {
+    // To read all would copy it: one byte is waited for in each of the kernel's pieces.
+    for at in (offset..offset + length).step_by(FETCHED_EVERY).chain([offset + length - 1]) {
+        match file.read_at(&mut [0], at) {
+            Ok(1) => {}
             // Whoever sends it finds out why there is no more.
-            Ok(0) | Err(_) => return,
-            Ok(count) => at += count as u64,
+            Ok(_) | Err(_) => return,
         }
     }
 }
@@ -307,13 +318,18 @@ impl OutboxPart {
         let count = self.left.min(PART_TURN_BYTES);
         let OutboxSource::File(file) = &self.source else { return count };
         let Pages::WarmTo(end) = self.pages else { return 0 };
-        if self.offset + count <= end {
+        let known = end.saturating_sub(self.offset).min(count);
+        if known == count {
             return count;
         }
         let is_cold = |after: &u64| !is_in_memory(file, self.offset + after);
-        let count = (0..count).step_by(PROBED_EVERY).find(is_cold).unwrap_or(count);
-        self.pages = Pages::WarmTo(self.offset + count);
-        count
+        let warm = (known..count).step_by(self.probed_every).find(is_cold).unwrap_or(count);
+        self.probed_every = match warm == count {
+            true => (2 * self.probed_every).min(PART_TURN_BYTES as usize),
+            false => PROBED_EVERY_MIN,
+        };
+        self.pages = Pages::WarmTo(end.max(self.offset + warm));
+        warm
     }
 
     /// Sends up to one turn of the part. `Closed` also where a file has become shorter than was announced.
