@@ -13,4 +13,4 @@ mod snapshot;
 mod watch;
 
 pub use kind::FileKind;
-pub use watch::{FileChange, FileWatch, WatchEvent, WatchStop};
+pub use watch::{FileChange, FileWatch, WatchEvent, WatchStop, configuration_files};

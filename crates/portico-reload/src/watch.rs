@@ -79,6 +79,13 @@ const GLOBS: MatchOptions = MatchOptions {
     require_literal_leading_dot: false,
 };
 
+/// The files below `root` that the configuration is read from.
+pub fn configuration_files(config: &Config, root: &Path) -> Vec<PathBuf> {
+    let sources =
+        config.edge.sources().into_iter().filter(|path| path.extension().is_some_and(|it| it == "toml"));
+    sources.chain(CONFIGURATION_FILES.map(Path::new)).map(|path| root.join(path)).collect()
+}
+
 impl FileWatch {
     /// Watches the application in the folder `root`, and what `--reload-extra-file` names.
     ///

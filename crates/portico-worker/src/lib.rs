@@ -42,7 +42,8 @@ pub use inbox::{Inbox, Master, Meaning, Wake};
 pub use process_watch::{KeptStep, ProcessWatch, ReplaceReason};
 pub use recycling::{OwnUsage, RecycleReason, Recycling};
 pub use setup::{
-    FormerEnvironment, WorkerSetup, going_to, no_upload_folder, opening, plain, raise_descriptor_limit,
+    FileVersion, FormerEnvironment, WorkerSetup, going_to, no_upload_folder, opening, plain,
+    raise_descriptor_limit,
 };
 pub use siblings::OtherWorkers;
 pub use sizing::{counted, fit_workers, mebibytes, tell_workers, worker_class, write_pidfile};

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use portico_config::{Config, LogTarget};
 use portico_os::Folder;
@@ -20,7 +21,12 @@ pub struct WorkerSetup {
     pub former: FormerEnvironment,
     /// The access log, where the supervisor has opened it for its workers.
     pub access_log: Option<Arc<File>>,
+    /// The files of the configuration as they were before it was read, for `--reload`.
+    pub read_from: Vec<(PathBuf, Option<FileVersion>)>,
 }
+
+/// A file's time of change and its size.
+pub type FileVersion = (SystemTime, u64);
 
 /// What the variables that `--env` sets were before; of those that were not there, nothing.
 pub type FormerEnvironment = Vec<(String, Option<OsString>)>;

@@ -65,7 +65,13 @@ mod tests {
             Config { access_log: Some(LogTarget::File("/var/log/access".into())), ..Config::default() };
         change(&mut config);
         let folder = Folder::current().unwrap();
-        WorkerSetup { config: Arc::new(config), folder, former: FormerEnvironment::new(), access_log: None }
+        WorkerSetup {
+            config: Arc::new(config),
+            folder,
+            former: FormerEnvironment::new(),
+            access_log: None,
+            read_from: Vec::new(),
+        }
     }
 
     /// A host that nobody can have.

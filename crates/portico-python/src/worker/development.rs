@@ -16,9 +16,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyModule};
 
 use portico_config::Config;
-use portico_reload::{FileChange, FileKind, FileWatch, WatchEvent, WatchStop};
+use portico_reload::{FileChange, FileKind, FileWatch, WatchEvent, WatchStop, configuration_files};
 use portico_supervisor::Report;
-use portico_worker::WorkerSetup;
+use portico_worker::{FileVersion, WorkerSetup};
 use rustix::process::getpgrp;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcgetpgrp, tcsetattr};
 
@@ -68,6 +68,11 @@ impl Reloader {
         let (mut watch, stop) = FileWatch::new(&setup.config, setup.folder.path())?;
         if context.generation() > 0 {
             watch.settle(QUIET, QUIET_MAX);
+        }
+        // The supervisor has read it before anything was watched here.
+        let changed = setup.read_from.iter().find(|(path, version)| version_of(path) != *version);
+        if let Some((path, _)) = changed {
+            context.report(&Report::Changed(watch.name(path).to_string()));
         }
         let broken = Arc::new(AtomicBool::new(false));
         let mut watcher =
@@ -133,6 +138,20 @@ impl FileWatcher {
         // A folder that has gone takes what is in it along.
         changes.iter().find(|change| imported.iter().any(|file| file.starts_with(&change.path)))
     }
+}
+
+/// The files of the configuration as they are now; none where no change of theirs is followed.
+pub(crate) fn configuration_versions(setup: &WorkerSetup) -> Vec<(PathBuf, Option<FileVersion>)> {
+    if !setup.config.reload {
+        return Vec::new();
+    }
+    let files = configuration_files(&setup.config, setup.folder.path()).into_iter();
+    files.map(|path| (path.clone(), version_of(&path))).collect()
+}
+
+fn version_of(path: &Path) -> Option<FileVersion> {
+    let metadata = path.metadata().ok()?;
+    Some((metadata.modified().ok()?, metadata.len()))
 }
 
 /// The files of all modules that are not installed packages' or Python's own.

@@ -29,7 +29,7 @@ use portico_worker::{
 use rustix::process::{Pid, Signal, getppid, kill_process};
 
 use super::configuration::Configuration;
-use super::development::restore_terminal;
+use super::development::{configuration_versions, restore_terminal};
 use super::identity::Identity;
 use super::start::{add_supervisors_folders, settle};
 use super::start_error::{StartError, system};
@@ -346,8 +346,10 @@ impl Host for SupervisorHost {
             if let Some(start) = self.configuration.start() {
                 folders::go_to(start, guarded).map_err(|error| error.to_string())?;
             }
+            let read_from = configuration_versions(&self.fork_context.borrow().setup);
             let read = self.configuration.read_again(py);
             let followed = read.and_then(|resolved| self.follow(py, resolved, guarded));
+            self.fork_context.borrow_mut().setup.read_from = read_from;
             if followed.is_err() {
                 here.enter().map_err(|error| error.to_string())?;
                 environment::fill(py, &self.config).map_err(told)?;

@@ -54,7 +54,7 @@ pub(crate) fn settle(py: Python<'_>, mut config: Config, folder: Folder) -> Resu
         }
     }
     let former = environment::fill(py, &config)?;
-    Ok(WorkerSetup { config: Arc::new(config), folder, former, access_log: None })
+    Ok(WorkerSetup { config: Arc::new(config), folder, former, access_log: None, read_from: Vec::new() })
 }
 
 /// Says that the server starts, and what runs it.
