@@ -8,6 +8,7 @@
 
 pub mod access;
 mod application_files;
+pub mod compression;
 mod decision;
 mod error_pages;
 mod explain;

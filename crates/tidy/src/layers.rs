@@ -136,7 +136,7 @@ const ORDERS: &[Order] = &[
             &["pattern", "redirect"],
             &["files"],
             &["flat", "trie"],
-            &["decision"],
+            &["compression", "decision"],
             &["router"],
             &["application_files", "explain"],
         ],

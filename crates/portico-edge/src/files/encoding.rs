@@ -94,6 +94,14 @@ impl AcceptedCodings {
         all.sort_by_key(|coding| std::cmp::Reverse(self.of(*coding)));
         all.into_iter()
     }
+
+    /// The coding that is wanted most, of equals the first of `preference`; `None` if the content as it is is
+    /// wanted more.
+    pub fn preferred(&self, preference: [ContentCoding; 3]) -> Option<ContentCoding> {
+        let best =
+            self.codings.iter().copied().max().filter(|best| *best > 0 && *best >= self.identity_named)?;
+        preference.into_iter().find(|coding| self.of(*coding) == best)
+    }
 }
 
 /// `q=0.5` in thousandths (RFC 9110, section 12.4.2); the outer `None` where it is another parameter.
