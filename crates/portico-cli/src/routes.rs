@@ -221,8 +221,6 @@ fn unserved_key(route: &Route) -> Option<&'static str> {
         (route.concurrent.is_some(), "concurrent"),
         (route.timeout.is_some(), "timeout"),
         (route.body_bytes_max.is_some(), "limit_request_body"),
-        (route.compress.is_some(), "compress"),
-        (route.intercept.is_some(), "intercept"),
     ];
     response.or_else(|| keys.into_iter().find(|(is_said, _)| *is_said).map(|(_, key)| key))
 }

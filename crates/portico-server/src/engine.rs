@@ -30,7 +30,7 @@ use crate::body::Body;
 use crate::client::RequestContext;
 use crate::connection::{
     BegunCall, Connection, ConnectionId, ConnectionTable, Deadline, EngineContext, Recording, Reply,
-    RequestKey, ResponsePart, ResponseShare, Routes, Step, deadline::Deadlines, nanos,
+    RequestKey, ResponsePart, ResponseRules, ResponseShare, Routes, Step, deadline::Deadlines, nanos,
 };
 use crate::handover::Sharing;
 use crate::queue::{Admission, Queue, Ticket};
@@ -96,6 +96,8 @@ pub(crate) struct Call {
     pub queued_nanos: u64,
     /// What the response may hold.
     pub share: ResponseShare,
+    /// What the request's route does to the response.
+    pub rules: Option<Box<ResponseRules>>,
 }
 
 /// The time at which a response, or a block of one, is written: waking a client for each costs more than once for
@@ -282,12 +284,12 @@ impl Engine {
             let share = self.response_share(id, &connection);
             let begun = connection.begin_call(key.call, &mut self.context, read_more(id));
             self.settle(id, connection, Step::Keep);
-            if let Some(BegunCall { context, id, body, queued }) = begun {
+            if let Some(BegunCall { context, id, body, queued, rules }) = begun {
                 self.calls = key.call;
                 let queued_nanos = nanos(queued);
                 self.context.metrics.add(Counter::Calls, 1);
                 self.context.metrics.record(Histogram::QueueDuration, queued_nanos);
-                return Some(Call { key, context, id, body, queued_nanos, share });
+                return Some(Call { key, context, id, body, queued_nanos, share, rules });
             }
         }
         None

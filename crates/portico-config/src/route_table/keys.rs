@@ -245,7 +245,7 @@ pub(crate) const KEYS: &[RouteKey] = &[
     RouteKey {
         name: "compress",
         types: BOOLEAN,
-        help: "Whether the application's responses are compressed",
+        help: "As --compress, for the application's responses of this route",
         set: |draft, value| {
             draft.route.compress = Some(reading::flag(value)?);
             Ok(())

@@ -190,7 +190,16 @@ pub(crate) const COMPRESS: Setting = Setting {
     },
     default: "false",
     help: "Compress the application's responses",
-    details: "It is a route with compress = true for all paths.",
+    details: "It is a route with compress = true for all paths. Text, JSON, XML, SVG, fonts and WebAssembly of \
+        1 KiB or more, or of unknown length, leave as zstd, brotli or gzip, whichever the client prefers; \
+        streams of events (text/event-stream) never. Each block leaves at once. Strong ETags become weak, and \
+        Vary names Accept-Encoding. The thread that runs the application compresses, with the interpreter let \
+        go.\n\n\
+        The application excludes a response with Content-Encoding or with Cache-Control: no-transform. What a \
+        gateway or a trusted proxy asks for on behalf of its client is left to that proxy.\n\n\
+        The length of a response that holds both a secret and something of an attacker's choice tells of the \
+        secret when it is compressed (BREACH). Up to 64 random bytes make that harder, not impossible: exclude \
+        such responses.",
     ..BLANK
 };
 

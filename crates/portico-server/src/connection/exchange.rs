@@ -13,6 +13,7 @@ use portico_proto::RequestHead;
 
 use super::backlog::Backlog;
 use super::lent::Lent;
+use super::response_rules::ResponseRules;
 use super::router::Routed;
 use super::upload::Upload;
 use super::{Connection, Deadline, EngineContext, Flow, Phase};
@@ -89,6 +90,8 @@ pub(crate) struct BegunCall {
     pub body: Body,
     /// How long it has waited.
     pub queued: Duration,
+    /// What its route does to the response.
+    pub rules: Option<Box<ResponseRules>>,
 }
 
 /// How long a request must have waited before a FIN that came with it counts as a client gone.
@@ -236,7 +239,9 @@ impl Connection {
         exchange.begin(context);
         exchange.call = call;
         self.phase = Phase::Calling;
-        Some(BegunCall { context: request, id: exchange.id, body, queued: exchange.waited(context.now) })
+        let rules = exchange.routed.as_ref().and_then(|routed| ResponseRules::of(&routed.route, &request));
+        let queued = exchange.waited(context.now);
+        Some(BegunCall { context: request, id: exchange.id, body, queued, rules })
     }
 
     /// Whether `call` is the one whose response is awaited.

@@ -25,6 +25,7 @@ mod control;
 mod message;
 mod poller;
 mod responder;
+mod ruled;
 mod standby;
 mod waits;
 
@@ -349,7 +350,7 @@ impl Lending {
         let queued = Duration::from_nanos(call.queued_nanos);
         let key = call.key;
         let request = Request { key, context: call.context, id: call.id, body: call.body, queued, begun: at };
-        let responder = Responder::new(Arc::clone(self), key, call.share);
+        let responder = Responder::new(Arc::clone(self), key, call.share, call.rules);
         active_call.begin(key.call);
         let sample = self.call_durations.begin();
         let called = catch_unwind(AssertUnwindSafe(|| self.application.call(request, responder)));

@@ -13,9 +13,10 @@ use portico_log::Reason;
 use portico_proto::{Fields, ResponseHead};
 
 use super::Lending;
+use super::ruled::Ruled;
 use super::waits::Outlook;
 use crate::connection::{
-    Block, Flow, Reply, RequestKey, ResponsePart, ResponseShare, ResponseSpool, Room, WaitEnd,
+    Block, Flow, Reply, RequestKey, ResponsePart, ResponseRules, ResponseShare, ResponseSpool, Room, WaitEnd,
 };
 use crate::spool::SpoolError;
 
@@ -26,18 +27,20 @@ use crate::spool::SpoolError;
 /// Dropped before [`Responder::finish`] it answers 500 if the head has not gone out, else it ends the response as
 /// [`Responder::abort`] does, so that a truncated one never looks complete.
 pub struct Responder {
-    lending: Arc<Lending>,
+    pub(super) lending: Arc<Lending>,
     key: RequestKey,
-    state: ResponderState,
+    pub(super) state: ResponderState,
+    /// What the request's route does to the response; `None` once that is nothing.
+    pub(super) ruled: Option<Box<Ruled>>,
     flow: Option<Arc<Flow>>,
     /// What of the response goes through a file, from the moment on at which its client was too slow.
     spool: Option<Arc<ResponseSpool>>,
     /// Memory that the rest of the response may hold.
     memory_left: usize,
     /// The rest of the body is there: its thread is not to wait for the client.
-    is_whole: bool,
-    /// Bytes of the body that are known to come.
-    announced: Option<u64>,
+    pub(super) is_whole: bool,
+    /// Bytes of the body that are known to come; not more than these where they are compressed.
+    pub(super) announced: Option<u64>,
     /// Its connection has not had its share of files.
     may_spool: bool,
     /// It is made although its client has not taken enough of it: requests wait for the thread.
@@ -49,7 +52,7 @@ pub struct Responder {
 /// The stage of one response, from `Open` to `Finished`. The responder owns it; a head is sent once, and nothing
 /// after the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ResponderState {
+pub(super) enum ResponderState {
     Open,
     Started,
     /// The application has taken the connection over.
@@ -63,7 +66,7 @@ pub struct Gone;
 
 /// Largest block that is copied at once; larger ones go in pieces, so that a slow peer costs no more
 /// memory than the high-water mark and one of these.
-const PIECE_BYTES_MAX: usize = 256 * 1024;
+pub(super) const PIECE_BYTES_MAX: usize = 256 * 1024;
 
 /// Bytes of a response that stay in memory however scarce that is: a file for them would cost more.
 const SMALL_BYTES: usize = 16 * 1024;
@@ -85,16 +88,23 @@ const CLOSELY: Duration = Duration::from_micros(100);
 const WHOLE_PATIENCE: Duration = Duration::from_millis(10);
 
 impl Responder {
-    /// For the call `key`, whose response may hold `share` of memory and files.
-    pub(crate) fn new(lending: Arc<Lending>, key: RequestKey, share: ResponseShare) -> Self {
+    /// For the call `key`, whose response may hold `share` of memory and files, and obeys `rules`.
+    pub(crate) fn new(
+        lending: Arc<Lending>,
+        key: RequestKey,
+        share: ResponseShare,
+        rules: Option<Box<ResponseRules>>,
+    ) -> Self {
         let ResponseShare { memory_bytes, may_spool } = share;
         let (flow, spool, memory_left) = (None, None, memory_bytes as usize);
         let (is_whole, announced, goes_on, handed) = (false, None, false, None);
         let state = ResponderState::Open;
+        let ruled = rules.map(|rules| Box::new(Ruled::Awaited(rules)));
         Self {
             lending,
             key,
             state,
+            ruled,
             flow,
             spool,
             memory_left,
@@ -152,15 +162,19 @@ impl Responder {
     /// # Errors
     /// [`Gone`].
     pub fn start(&mut self, head: &ResponseHead, block: &[u8]) -> Result<(), Gone> {
+        if self.ruled.is_some() {
+            return self.start_ruled(head, Block::Borrowed(block));
+        }
         self.start_with(head, Block::Borrowed(block))
     }
 
-    fn start_with(&mut self, head: &ResponseHead, block: Block<'_>) -> Result<(), Gone> {
+    pub(super) fn start_with(&mut self, head: &ResponseHead, block: Block<'_>) -> Result<(), Gone> {
         debug_assert_eq!(self.state, ResponderState::Open, "a response starts once");
         self.state = ResponderState::Started;
         let flow = Arc::new(Flow::default());
         self.flow = Some(Arc::clone(&flow));
-        self.announced = head.length.or(self.is_whole.then_some(block.len() as u64));
+        let length = head.length.or(self.is_whole.then_some(block.len() as u64));
+        self.announced = self.announced.or(length);
         if matches!(block, Block::Shared(_)) && self.has_memory_for(&block) {
             self.memory_left -= block.len();
             self.note_come(block.len());
@@ -170,7 +184,7 @@ impl Responder {
         let (first, rest) = block.split_at(block.len().min(PIECE_BYTES_MAX));
         self.note_come(first.len());
         self.hand(ResponsePart::Start { head: Cow::Borrowed(head), block: Block::Borrowed(first), flow })?;
-        if rest.is_empty() { self.make_room() } else { self.send(rest) }
+        if rest.is_empty() { self.make_room() } else { self.send_plain(rest) }
     }
 
     /// `count` bytes of the body have come.
@@ -191,6 +205,9 @@ impl Responder {
     /// # Errors
     /// [`Gone`].
     pub fn start_shared(&mut self, head: &ResponseHead, block: Bytes) -> Result<(), Gone> {
+        if self.ruled.is_some() {
+            return self.start_ruled(head, Block::Borrowed(&block));
+        }
         self.start_with(head, Block::Shared(Box::new(block)))
     }
 
@@ -200,6 +217,10 @@ impl Responder {
     /// # Errors
     /// [`Gone`].
     pub fn send(&mut self, block: &[u8]) -> Result<(), Gone> {
+        if self.ruled.is_some() { self.send_ruled(block) } else { self.send_plain(block) }
+    }
+
+    pub(super) fn send_plain(&mut self, block: &[u8]) -> Result<(), Gone> {
         if self.is_gone() {
             return Err(Gone);
         }
@@ -220,11 +241,14 @@ impl Responder {
     /// # Errors
     /// [`Gone`].
     pub fn send_shared(&mut self, block: Bytes) -> Result<(), Gone> {
+        if self.ruled.is_some() {
+            return self.send_ruled(&block);
+        }
         if self.is_gone() {
             return Err(Gone);
         }
         if !self.has_memory_for(&block) || self.is_spooling() {
-            return self.send(&block);
+            return self.send_plain(&block);
         }
         self.memory_left -= block.len();
         self.note_come(block.len());
@@ -300,11 +324,15 @@ impl Responder {
     }
 
     /// Sends `length` bytes of `file` from `offset` on, without passing them through memory. The calling thread
-    /// does not wait for it. The head must have told the length.
+    /// does not wait for it. The head must have told the length. Where the response is compressed, the thread
+    /// reads and compresses the file.
     ///
     /// # Errors
     /// [`Gone`].
     pub fn send_file(&mut self, file: File, offset: u64, length: u64) -> Result<(), Gone> {
+        if self.ruled.is_some() {
+            return self.send_file_ruled(&file, offset, length);
+        }
         if self.is_spooling() {
             return self.store_file(&file, offset, length);
         }
@@ -332,6 +360,9 @@ impl Responder {
 
     /// The response is complete after what has been sent.
     pub fn finish(mut self) {
+        if self.ruled.is_some() && !self.end_ruled() {
+            return;
+        }
         self.state = ResponderState::Finished;
         let _ = self.hand(ResponsePart::Finish);
     }
@@ -339,13 +370,19 @@ impl Responder {
     /// Sends head and whole body and finishes, in one step: the path of most responses. May be held back for up to
     /// half a millisecond while other requests wait, to be written together with their responses.
     pub fn respond(self, head: &ResponseHead, body: &[u8]) {
-        self.respond_with(head, Block::Borrowed(body));
+        match self.ruled {
+            None => self.respond_with(head, Block::Borrowed(body)),
+            Some(_) => self.respond_ruled(head, Block::Borrowed(body)),
+        }
     }
 
     /// As [`Responder::respond`], with a body that is kept rather than copied where the client does not take it
     /// at once.
     pub fn respond_shared(self, head: &ResponseHead, body: Bytes) {
-        self.respond_with(head, Block::Shared(Box::new(body)));
+        match self.ruled {
+            None => self.respond_with(head, Block::Shared(Box::new(body))),
+            Some(_) => self.respond_ruled(head, Block::Shared(Box::new(body))),
+        }
     }
 
     /// Sends one of the server's own responses, in the application's stead; only before the head.
@@ -355,7 +392,7 @@ impl Responder {
         let _ = self.hand(ResponsePart::Own(reply));
     }
 
-    fn respond_with(mut self, head: &ResponseHead, body: Block<'_>) {
+    pub(super) fn respond_with(mut self, head: &ResponseHead, body: Block<'_>) {
         let max = if let Block::Shared(_) = body { self.memory_left } else { PIECE_BYTES_MAX };
         let max = max.min(self.memory_left).max(SMALL_BYTES);
         if body.len() > max {
@@ -394,6 +431,9 @@ impl Responder {
     /// Whether the peer has left by now: asks the network, unlike [`Responder::is_gone`]. Takes microseconds, or
     /// some milliseconds where the thread that drives is kept waiting by the system.
     pub fn is_client_gone(&self) -> bool {
+        if self.state == ResponderState::Finished {
+            return false; // It has been answered, if not as the application does.
+        }
         self.is_gone() || self.lending.is_client_gone(self.key)
     }
 
@@ -405,7 +445,7 @@ impl Responder {
         self.hand_at(now, ResponsePart::Block(Block::Borrowed(block)), joins)
     }
 
-    fn hand(&self, response: ResponsePart<'_>) -> Result<(), Gone> {
+    pub(super) fn hand(&self, response: ResponsePart<'_>) -> Result<(), Gone> {
         self.hand_at(Instant::now(), response, false)
     }
 
