@@ -383,3 +383,18 @@ def test_a_client_that_asks_without_end_delays_nobody(site):
             assert time.monotonic() - began < 2
             for _ in range(200):
                 greedy.read_response("HEAD")
+
+
+def test_the_log_tells_that_a_route_refuses(serve, folder):
+    server = serve(
+        *[ECHO, "--access-logfile", "-", "--access-logformat", "json", "--pythonpath", str(TESTS)],
+        cwd=folder,
+    )
+    for target, status in [("/admin", 403), ("/gone", 410)]:
+        for body in [None, b"body"]:
+            with server.connect() as client:
+                assert client.request("POST", target, body=body).status == status
+    wait_until(lambda: len(server.stdout.lines) >= 4, "the access log")
+    records = [json.loads(line) for line in server.stdout.lines]
+    told = [(record["http.response.status_code"], record.get("portico.reason")) for record in records]
+    assert told == [(403, "refused")] * 2 + [(410, None)] * 2

@@ -14,6 +14,7 @@ use portico_log::Reason;
 use portico_proto::http1::is_authority;
 use portico_proto::{Framing, RequestHead};
 
+use super::exchange::RequestExchange;
 use super::routes::encoded;
 use super::static_files::FileRequest;
 use super::{Connection, EngineContext, Phase, Reply, ResponsePart, Routes, Step};
@@ -179,9 +180,7 @@ impl Connection {
             exchange.begin(context);
             return self.serve_file(file, context);
         };
-        if matches!(reply, Reply::Refused(..) | Reply::MethodNotAllowed(_)) {
-            exchange.note_reason(Reason::Refused);
-        }
+        note_refusal(exchange, &reply, context);
         exchange.begin(context);
         self.respond(ResponsePart::Own(reply), false, context)
     }
@@ -202,9 +201,18 @@ impl Connection {
         let framing = self.request().map(|request| request.head.framing);
         self.framing_lost = !matches!(framing, Some(Framing::None | Framing::Length(0)));
         let exchange = self.exchange_or_new();
+        note_refusal(exchange, &reply, context);
         exchange.begin(context);
         exchange.is_last = true;
         self.phase = Phase::Calling;
+    }
+}
+
+/// Counts a response that refuses its request, and has the access log tell so.
+fn note_refusal(exchange: &mut RequestExchange, reply: &Reply, context: &mut EngineContext) {
+    if matches!(reply, Reply::Refused(..) | Reply::MethodNotAllowed(_)) {
+        exchange.note_reason(Reason::Refused);
+        context.counters.refused += 1;
     }
 }
 
