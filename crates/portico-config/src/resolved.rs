@@ -422,6 +422,15 @@ impl Config {
         self.checks.import || self.checks.print
     }
 
+    /// The largest request body that any route takes; 0 means no limit.
+    pub fn body_bytes_max_of_all(&self) -> u64 {
+        let routes = self.edge.routes.iter().filter_map(|route| route.body_bytes_max);
+        match self.body_bytes_max {
+            0 => 0,
+            own => routes.fold(own, u64::max),
+        }
+    }
+
     /// How long the application may take for a request of `path` without handing over a block; zero means
     /// without end. `path` is that of the request target as it was sent, without its query.
     pub fn timeout_for(&self, path: &[u8]) -> Duration {
@@ -520,6 +529,17 @@ mod tests {
             ("", 9),
         ] {
             assert_eq!(config.timeout_for(path.as_bytes()), Duration::from_secs(seconds), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_largest_body_is_that_of_any_route() {
+        use crate::testing::with_environment;
+        let routes =
+            [("PORTICO_ROUTE", "[{ path = '/a', limit_request_body = '5m' }, { path = '/b', app = true }]")];
+        for (own, max) in [("1m", 5 << 20), ("9m", 9 << 20), ("0", 0)] {
+            let config = with_environment(&routes, &["--limit-request-body", own]);
+            assert_eq!(config.body_bytes_max_of_all(), max, "{own}");
         }
     }
 

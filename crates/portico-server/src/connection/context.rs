@@ -142,7 +142,8 @@ impl EngineContext {
             fields_max: config.fields_max,
             field_bytes_max: config.field_bytes_max,
             head_bytes_max: config.head_bytes_max,
-            body_bytes_max: config.body_bytes_max,
+            // Routes with a lower one are asked once the request has one: see `upload`.
+            body_bytes_max: config.body_bytes_max_of_all(),
             chunk_line_bytes_max: config.chunk_line_bytes_max,
         };
         let http2 = http2::Settings {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use portico_config::StreamRequestBody;
-use portico_proto::{Framing, Part};
+use portico_proto::{ErrorKind, Framing, Part};
 
 use super::exchange::RequestExchange;
 use super::{Connection, Deadline, EngineContext, Phase, Step};
@@ -16,6 +16,8 @@ use crate::body::{Body, BodyPipe, MemoryRoom, PipeEnd, Spool};
 pub(super) struct Upload {
     sink: Sink,
     received: u64,
+    /// Bytes that the request's route takes, which may be fewer than the protocol does; 0 means no limit.
+    bytes_max: u64,
     /// Bytes beyond these that have come of a frame which is not whole.
     arriving: u32,
     /// When the peer began to send, put off by the time for which it could not.
@@ -97,6 +99,10 @@ impl Connection {
             (None | Some(true), StreamRequestBody::Always) => true,
             (None, StreamRequestBody::On) | (Some(true), _) => expected.is_some(),
         };
+        let bytes_max = self.route_body_bytes_max(context);
+        if bytes_max != 0 && expected.is_some_and(|expected| expected > bytes_max) {
+            return self.refuse_large_body(context);
+        }
         let buffer_bytes = context.config.request_buffer_bytes;
         let sink = if streamed {
             // What is not read waits in a file where other requests come the same way.
@@ -108,6 +114,7 @@ impl Connection {
         let upload = Upload {
             sink,
             received: 0,
+            bytes_max,
             arriving: 0,
             started: context.now,
             paused: None,
@@ -136,6 +143,18 @@ impl Connection {
         routed.route.stream_request_body
     }
 
+    /// The largest body that the request's route takes; 0 where the protocol's limit is enough.
+    fn route_body_bytes_max(&self, context: &EngineContext) -> u64 {
+        let routed = self.exchange.as_ref().and_then(|exchange| exchange.routed.as_ref());
+        routed.map_or(0, |routed| routed.route.body_bytes_max.unwrap_or(context.config.body_bytes_max))
+    }
+
+    #[cold]
+    fn refuse_large_body(&mut self, context: &mut EngineContext) -> Step {
+        let kind = ErrorKind::BodyTooLarge;
+        self.refuse(kind.status(), kind.to_string(), context)
+    }
+
     /// Sends `100 Continue` to a peer that waits for it (RFC 9110, section 10.1.1).
     pub(super) fn send_continue(&mut self, context: &mut EngineContext) -> Step {
         let Some(upload) = self.upload_mut().filter(|upload| upload.expected) else {
@@ -155,6 +174,9 @@ impl Connection {
             return Step::Keep;
         };
         upload.received += bytes.len() as u64;
+        if upload.bytes_max != 0 && upload.received > upload.bytes_max {
+            return self.refuse_large_body(context);
+        }
         upload.arriving = 0;
         upload.expected = false;
         let stored = match &mut upload.sink {

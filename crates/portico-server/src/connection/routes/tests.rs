@@ -370,3 +370,63 @@ fn a_route_says_whether_bodies_are_streamed() {
         assert_eq!(fixture.receive(request.as_bytes()), expected, "{setting} {path} {framing}");
     }
 }
+
+/// On a connection that is kept, and where a body is left unread.
+#[test]
+fn every_refusal_counts_as_one() {
+    const ROUTES: &str = "[
+        { host = 'x', path = '/form', methods = ['GET'], respond = 200 },
+        { host = 'x', path = '/outside', deny = ['0.0.0.0/0', '::/0'], respond = 200 },
+        { host = 'x', path = '/old', redirect = '/new' },
+    ]";
+    const BODY: &str = "Content-Length: 9\r\n";
+    for (line, status, refused) in [
+        ("GET /outside", "403", 1),
+        ("GET /form/%00", "400", 1),
+        ("DELETE /form", "405", 1),
+        ("GET /form", "200", 0),
+        ("GET /old", "302", 0),
+    ] {
+        for body in ["", BODY] {
+            let mut fixture = routed_beside(WireProtocol::Http, ROUTES, false);
+            from(&mut fixture, "192.0.2.7");
+            let text = format!("{line} HTTP/1.1\r\nHost: x\r\n{body}\r\n");
+            if fixture.receive(text.as_bytes()) == Step::Respond {
+                fixture.connection.respond_by_route(&mut fixture.context);
+            }
+            let response = String::from_utf8(fixture.sent()).unwrap();
+            assert!(response.starts_with(&format!("HTTP/1.1 {status} ")), "{line} {body}: {response}");
+            assert_eq!(fixture.context.counters.refused, refused, "{line} {body}");
+        }
+    }
+}
+
+#[test]
+fn a_route_has_its_own_limit_of_bodies() {
+    const LIMITS: &str = "[{ path = '/small', limit_request_body = 5 }, { path = '/small/no', app = true }]";
+    for (path, length, is_taken) in [
+        ("/small", 5, true),
+        ("/small", 6, false),
+        ("/small/no", 6, false),
+        ("/other", 8, true),
+        ("/other", 9, false),
+    ] {
+        let routes = http(LIMITS).context.routes;
+        let mut by_length = fixture(&["--limit-request-body", "8"]);
+        by_length.context.routes = routes;
+        let request = format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n");
+        let step = by_length.receive(request.as_bytes());
+        assert_eq!(step == Step::Keep && by_length.sent().is_empty(), is_taken, "{path} {length}");
+
+        let routes = http(LIMITS).context.routes;
+        let mut chunked = fixture(&["--limit-request-body", "8"]);
+        chunked.context.routes = routes;
+        let content = "x".repeat(length - 3);
+        let chunks = format!("3\r\nxxx\r\n{:x}\r\n{content}\r\n0\r\n\r\n", content.len());
+        let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
+        let step = chunked.receive(format!("{head}{chunks}").as_bytes());
+        assert_eq!(step == Step::Ready, is_taken, "{path} {length}");
+        let refused = String::from_utf8(chunked.sent()).unwrap();
+        assert_eq!(refused.starts_with("HTTP/1.1 413 "), !is_taken, "{refused}");
+    }
+}
