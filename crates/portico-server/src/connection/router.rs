@@ -191,6 +191,7 @@ impl Connection {
         if let Reply::Refused(status, reason) = reply {
             return self.refuse(status, reason, context);
         }
+        note_refusal(self.exchange_or_new(), &reply, context);
         self.begin_at_head(context);
         self.respond(ResponsePart::Own(reply), false, context)
     }
@@ -201,7 +202,6 @@ impl Connection {
         let framing = self.request().map(|request| request.head.framing);
         self.framing_lost = !matches!(framing, Some(Framing::None | Framing::Length(0)));
         let exchange = self.exchange_or_new();
-        note_refusal(exchange, &reply, context);
         exchange.begin(context);
         exchange.is_last = true;
         self.phase = Phase::Calling;
@@ -212,7 +212,7 @@ impl Connection {
 fn note_refusal(exchange: &mut RequestExchange, reply: &Reply, context: &mut EngineContext) {
     if matches!(reply, Reply::Refused(..) | Reply::MethodNotAllowed(_)) {
         exchange.note_reason(Reason::Refused);
-        context.counters.refused += 1;
+        context.metrics.add(Counter::Refused, 1);
     }
 }
 
