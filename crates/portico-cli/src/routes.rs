@@ -219,8 +219,6 @@ fn unserved_key(route: &Route) -> Option<&'static str> {
         (route.auth.is_some(), "auth"),
         (route.limit.is_some(), "limit"),
         (route.concurrent.is_some(), "concurrent"),
-        (route.timeout.is_some(), "timeout"),
-        (route.body_bytes_max.is_some(), "limit_request_body"),
     ];
     response.or_else(|| keys.into_iter().find(|(is_said, _)| *is_said).map(|(_, key)| key))
 }

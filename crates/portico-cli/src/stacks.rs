@@ -211,6 +211,7 @@ mod tests {
             peer,
             begun_nanos,
             queued_nanos: 1_000_000,
+            route_timeout: None,
         });
         thread.set_state(ThreadState::AwaitingClient);
         let worker = Asked { holder: 1, number: 0, slot, pid: 2, demand: 1 };

@@ -226,7 +226,8 @@ mod tests {
 
     fn begin(board: &Scoreboard, slot: u32, thread: usize, target: &[u8], begun_nanos: u64) {
         let peer = Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)));
-        let note = Note { method: b"GET", target, peer, begun_nanos, queued_nanos: 2_000_000 };
+        let (method, queued_nanos) = (&b"GET"[..], 2_000_000);
+        let note = Note { method, target, peer, begun_nanos, queued_nanos, route_timeout: None };
         board.slot(slot).unwrap().thread(thread).unwrap().begin(&note);
     }
 

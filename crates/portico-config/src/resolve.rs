@@ -250,7 +250,9 @@ fn ineffective(config: &Config, warnings: &mut Vec<String>) {
             warnings.push(format!("{option} does nothing without {needed}; set that too"));
         }
     }
-    let longest = config.path_timeouts.iter().map(|limit| limit.timeout).chain([config.timeout]);
+    let of_routes = config.edge.routes.iter().filter_map(|route| route.timeout);
+    let of_paths = config.path_timeouts.iter().map(|limit| limit.timeout);
+    let longest = of_paths.chain(of_routes).chain([config.timeout]);
     let ends_before = |timeout: Duration| !timeout.is_zero() && timeout <= config.slow_request;
     if !config.slow_request.is_zero() && longest.into_iter().all(ends_before) {
         warnings.push(format!(

@@ -156,6 +156,7 @@ impl ThreadStatuses {
                 peer: address(request.context.sender()),
                 begun_nanos,
                 queued_nanos: queued,
+                route_timeout: request.timeout,
             },
         );
         Some(record)

@@ -98,6 +98,8 @@ pub(crate) struct Call {
     pub share: ResponseShare,
     /// What the request's route does to the response.
     pub rules: Option<Box<ResponseRules>>,
+    /// How long the application may take, where its route says so.
+    pub timeout: Option<Duration>,
 }
 
 /// The time at which a response, or a block of one, is written: waking a client for each costs more than once for
@@ -284,12 +286,12 @@ impl Engine {
             let share = self.response_share(id, &connection);
             let begun = connection.begin_call(key.call, &mut self.context, read_more(id));
             self.settle(id, connection, Step::Keep);
-            if let Some(BegunCall { context, id, body, queued, rules }) = begun {
+            if let Some(BegunCall { context, id, body, queued, rules, timeout }) = begun {
                 self.calls = key.call;
                 let queued_nanos = nanos(queued);
                 self.context.metrics.add(Counter::Calls, 1);
                 self.context.metrics.record(Histogram::QueueDuration, queued_nanos);
-                return Some(Call { key, context, id, body, queued_nanos, share, rules });
+                return Some(Call { key, context, id, body, queued_nanos, share, rules, timeout });
             }
         }
         None

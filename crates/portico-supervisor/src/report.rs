@@ -260,7 +260,7 @@ mod tests {
             let begun_nanos = now_nanos();
             let peer = (target == "/x").then(|| "192.0.2.7".parse().unwrap());
             let (method, target) = (b"GET", target.as_bytes());
-            thread.begin(&Note { method, target, peer, begun_nanos, queued_nanos: 0 });
+            thread.begin(&Note { method, target, peer, begun_nanos, queued_nanos: 0, route_timeout: None });
             thread.set_state(state);
         };
         begin(0, "/x", ThreadState::Running);
@@ -283,7 +283,9 @@ mod tests {
         let slot = board.slot(0).unwrap();
         for thread in slot.threads() {
             let (method, target) = (&b"GET"[..], &b"/"[..]);
-            thread.begin(&Note { method, target, peer: None, begun_nanos: 1, queued_nanos: 0 });
+            let note =
+                Note { method, target, peer: None, begun_nanos: 1, queued_nanos: 0, route_timeout: None };
+            thread.begin(&note);
             thread.set_state(ThreadState::Running);
         }
         let text = death(0, 1, ended("exit 3"), None, &board, None);

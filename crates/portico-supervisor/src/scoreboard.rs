@@ -311,7 +311,7 @@ mod tests {
     const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
 
     fn note<'a>(method: &'a [u8], target: &'a [u8]) -> Note<'a> {
-        Note { method, target, peer: Some(PEER), begun_nanos: 5, queued_nanos: 3 }
+        Note { method, target, peer: Some(PEER), begun_nanos: 5, queued_nanos: 3, route_timeout: None }
     }
 
     #[test]

@@ -68,7 +68,7 @@ impl CallWatch {
                 found.longest = found.longest.max(time);
             }
             let Some(escalation) = self.escalations.get_mut(*thread) else { continue };
-            let limits = || call_limits(config, running.path());
+            let limits = || call_limits(config, running);
             if keeper.is_some_and(|keeper| keeper != *thread) {
                 escalation.observe(running, limits);
                 continue; // Its time is excused when the hub comes round.
@@ -92,6 +92,7 @@ impl CallWatch {
 pub fn tick(config: &Config) -> Duration {
     let times = [config.timeout, config.slow_request].into_iter();
     let times = times.chain(config.path_timeouts.iter().map(|path| path.timeout));
+    let times = times.chain(config.edge.routes.iter().filter_map(|route| route.timeout));
     let least = times.filter(|time| !time.is_zero()).min().unwrap_or(TICK_MAX);
     (least / 8).clamp(TICK_MIN, TICK_MAX)
 }
@@ -103,13 +104,13 @@ pub fn pause(tick: Duration, now: u64, due: u64, is_awaited: bool) -> Duration {
     Duration::from_nanos(until).clamp(TICK_MIN, tick)
 }
 
-/// The time that a call with this path may take.
-fn call_limits(config: &Config, path: &[u8]) -> CallLimits {
+/// The time that a call may take.
+fn call_limits(config: &Config, running: &Running) -> CallLimits {
     let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
     let limit = |time: Duration| (!time.is_zero()).then(|| nanos(time));
     CallLimits {
         slow: limit(config.slow_request),
-        timeout: limit(config.timeout_for(path)),
+        timeout: limit(running.timeout(config)),
         grace: nanos(config.timeout_grace),
     }
 }
@@ -195,9 +196,19 @@ mod tests {
         let pairs = pairs.map(|(name, text)| (name.to_owned(), text.to_owned()));
         let config = from_pairs(&pairs, &|_| None).unwrap().config;
         let nanos = |seconds: u64| Some(seconds * SECOND);
-        let (all, reports) = (call_limits(&config, b"/"), call_limits(&config, b"/reports/year"));
+        let limits = |target: &str, route_timeout| {
+            let target = target.as_bytes().to_vec();
+            call_limits(&config, &Running { target, route_timeout, ..running(2, 0) })
+        };
+        let (all, reports) = (limits("/", None), limits("/reports/year?a=b", None));
         assert_eq!(all, CallLimits { slow: nanos(5), timeout: nanos(30), grace: 2 * SECOND });
         assert_eq!(reports, CallLimits { slow: nanos(5), timeout: None, grace: 2 * SECOND });
+        assert_eq!(
+            limits("/reports", Some(Duration::from_secs(9))).timeout,
+            nanos(9),
+            "that of a route counts"
+        );
+        assert_eq!(limits("/", Some(Duration::ZERO)).timeout, None);
     }
 
     #[test]
@@ -251,6 +262,8 @@ mod tests {
         assert_eq!(of(1), TICK_MIN);
         let slow = Config { slow_request: Duration::from_millis(400), ..config() };
         assert_eq!(tick(&slow), Duration::from_millis(50));
+        let pairs = [("route".to_owned(), "{ path = '/a', timeout = 0.4 }".to_owned())];
+        assert_eq!(tick(&from_pairs(&pairs, &|_| None).unwrap().config), Duration::from_millis(50));
     }
 
     #[test]

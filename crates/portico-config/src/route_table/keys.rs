@@ -218,7 +218,7 @@ pub(crate) const KEYS: &[RouteKey] = &[
     RouteKey {
         name: "timeout",
         types: TIME,
-        help: "As --timeout",
+        help: "As --timeout; counts before --timeout-path",
         set: |draft, value| {
             draft.route.timeout = Some(reading::time(value, &TIMEOUTS, Some("without end"))?);
             Ok(())

@@ -323,7 +323,7 @@ impl ResponseExchange {
             (Some(_), Some(record)) => record.thread().running()?,
             _ => return None,
         };
-        let timeout = self.config.timeout_for(running.path());
+        let timeout = running.timeout(&self.config);
         let taken = Duration::from_nanos(now_nanos().saturating_sub(running.progress_nanos));
         (!timeout.is_zero()).then(|| timeout.saturating_sub(taken).as_secs_f64())
     }

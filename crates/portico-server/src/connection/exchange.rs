@@ -92,6 +92,8 @@ pub(crate) struct BegunCall {
     pub queued: Duration,
     /// What its route does to the response.
     pub rules: Option<Box<ResponseRules>>,
+    /// How long the application may take, where its route says so; zero means without end.
+    pub timeout: Option<Duration>,
 }
 
 /// How long a request must have waited before a FIN that came with it counts as a client gone.
@@ -239,9 +241,12 @@ impl Connection {
         exchange.begin(context);
         exchange.call = call;
         self.phase = Phase::Calling;
-        let rules = exchange.routed.as_ref().and_then(|routed| ResponseRules::of(&routed.route, &request));
+        let (rules, timeout) = match &exchange.routed {
+            None => (None, None),
+            Some(routed) => (ResponseRules::of(&routed.route, &request), routed.route.timeout),
+        };
         let queued = exchange.waited(context.now);
-        Some(BegunCall { context: request, id: exchange.id, body, queued, rules })
+        Some(BegunCall { context: request, id: exchange.id, body, queued, rules, timeout })
     }
 
     /// Whether `call` is the one whose response is awaited.

@@ -51,6 +51,8 @@ pub struct Request {
     pub queued: Duration,
     /// When the thread began with it.
     pub begun: Instant,
+    /// How long it may take, where its route says so; zero means without end.
+    pub timeout: Option<Duration>,
 }
 
 impl Request {

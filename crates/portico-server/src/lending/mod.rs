@@ -349,7 +349,8 @@ impl Lending {
         let Begun { call, at } = begun;
         let queued = Duration::from_nanos(call.queued_nanos);
         let key = call.key;
-        let request = Request { key, context: call.context, id: call.id, body: call.body, queued, begun: at };
+        let Call { context, id, body, timeout, .. } = call;
+        let request = Request { key, context, id, body, queued, begun: at, timeout };
         let responder = Responder::new(Arc::clone(self), key, call.share, call.rules);
         active_call.begin(key.call);
         let sample = self.call_durations.begin();

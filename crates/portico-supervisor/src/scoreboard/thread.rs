@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::time::Duration;
 
 use portico_config::Config;
 
@@ -46,6 +47,8 @@ pub struct Note<'a> {
     pub begun_nanos: u64,
     /// How long it had waited.
     pub queued_nanos: u64,
+    /// How long it may take, where its route says so; zero means without end.
+    pub route_timeout: Option<Duration>,
 }
 
 /// A request that a thread is answering, as another process reads it.
@@ -67,6 +70,8 @@ pub struct Running {
     pub progress_nanos: u64,
     /// How long it had waited for the thread.
     pub queued_nanos: u64,
+    /// How long it may take, where its route says so; zero means without end.
+    pub route_timeout: Option<Duration>,
     /// The kernel's id of the thread.
     pub native_id: u64,
     /// Python's `threading.get_ident()`.
@@ -77,6 +82,11 @@ impl Running {
     /// The path of its target: without the query, which may hold secrets.
     pub fn path(&self) -> &[u8] {
         self.target.split(|&byte| byte == b'?').next().unwrap_or_default()
+    }
+
+    /// How long the application may take for it without handing over a block; zero means without end.
+    pub fn timeout(&self, config: &Config) -> Duration {
+        self.route_timeout.unwrap_or_else(|| config.timeout_for(self.path()))
     }
 }
 
@@ -93,6 +103,8 @@ enum ThreadField {
     BegunNanos,
     ProgressNanos,
     QueuedNanos,
+    /// 0 none, else one more than its nanoseconds.
+    RouteTimeout,
     NativeId,
     Ident,
     /// 0 none, else the version of its address.
@@ -106,7 +118,7 @@ enum ThreadField {
 const METHOD_WORDS: usize = 2;
 const TARGET_WORDS: usize = 32;
 const TEXT_AT: usize = ThreadField::TargetBytes as usize + 1;
-pub(super) const THREAD_WORDS: usize = TEXT_AT + METHOD_WORDS + TARGET_WORDS + 2;
+pub(super) const THREAD_WORDS: usize = TEXT_AT + METHOD_WORDS + TARGET_WORDS + 1;
 
 impl ThreadRecord<'_> {
     fn word(&self, field: ThreadField) -> &AtomicU64 {
@@ -133,6 +145,8 @@ impl ThreadRecord<'_> {
         set(ThreadField::BegunNanos, note.begun_nanos);
         set(ThreadField::ProgressNanos, note.begun_nanos);
         set(ThreadField::QueuedNanos, note.queued_nanos);
+        let timeout = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX - 1) + 1;
+        set(ThreadField::RouteTimeout, note.route_timeout.map_or(0, timeout));
         match note.peer {
             None => set(ThreadField::PeerKind, 0),
             Some(IpAddr::V4(peer)) => {
@@ -213,6 +227,7 @@ impl ThreadRecord<'_> {
             begun_nanos: get(ThreadField::BegunNanos),
             progress_nanos: get(ThreadField::ProgressNanos),
             queued_nanos: get(ThreadField::QueuedNanos),
+            route_timeout: get(ThreadField::RouteTimeout).checked_sub(1).map(Duration::from_nanos),
             native_id: get(ThreadField::NativeId),
             ident: get(ThreadField::Ident),
         };

@@ -219,8 +219,7 @@ impl Supervisor {
             if running.state == ThreadState::Lost {
                 continue; // It has had its answer.
             }
-            let path = running.target.split(|byte| *byte == b'?').next().unwrap_or_default();
-            let timeout = self.config.timeout_for(path);
+            let timeout = running.timeout(&self.config);
             let late = running.state == ThreadState::Running
                 && !timeout.is_zero()
                 && u128::from(now.saturating_sub(running.progress_nanos)) >= timeout.as_nanos();
