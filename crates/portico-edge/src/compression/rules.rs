@@ -24,11 +24,8 @@ pub enum Compressible {
     NotForClient,
     /// It is compressed.
     With(ContentCoding),
-    /// It has no content, but is about one that is compressed for this client (304).
-    Unchanged {
-        /// Whether this client would get the content compressed.
-        is_for_client: bool,
-    },
+    /// It has no content, but is about one that may be compressed (304).
+    Unchanged,
 }
 
 /// The smallest content that is compressed: below it, the head and the packets weigh more than what is saved.
@@ -70,7 +67,7 @@ impl ResponseFacts {
     pub fn compressible(&self, accepted: &AcceptedCodings) -> Compressible {
         let coding = accepted.preferred(PREFERENCE);
         match self.status {
-            304 => return Compressible::Unchanged { is_for_client: coding.is_some() },
+            304 => return Compressible::Unchanged,
             ..200 | 204..=206 => return Compressible::No,
             _ if self.is_fixed || !self.is_of_type => return Compressible::No,
             _ => {}
@@ -157,7 +154,7 @@ mod tests {
             (204, None, None, No),
             (205, None, None, No),
             (206, None, None, No),
-            (304, None, None, Unchanged { is_for_client: true }),
+            (304, None, None, Unchanged),
             (200, None, Some(("content-encoding", "gzip")), No),
             (200, None, Some(("Content-Encoding", "identity")), No),
             (200, None, Some(("Cache-Control", "private, No-Transform")), No),
@@ -189,7 +186,6 @@ mod tests {
         ] {
             assert_eq!(judge(200, None, &[HTML], accepted), expected, "{accepted}");
         }
-        assert_eq!(judge(304, None, &[], "br;q=0"), Unchanged { is_for_client: false });
         assert_eq!(judge(200, Some(9), &[HTML], "gzip, identity;q=0"), With(Gzip), "it takes nothing else");
         assert_eq!(judge(200, Some(0), &[HTML], "gzip, identity;q=0"), No);
     }

@@ -22,7 +22,7 @@ pub(crate) struct ResponseRules {
     route: Arc<FlatRoute>,
     /// The codings that the client takes; `None` where nothing is compressed.
     accepted: Option<AcceptedCodings>,
-    is_head: bool,
+    request: Arc<RequestContext>,
 }
 
 /// How a response begins.
@@ -38,20 +38,19 @@ pub(crate) enum RuledStart<'h> {
 
 impl ResponseRules {
     /// Those of a request that is for `route`; `None` if there are none.
-    pub(super) fn of(route: &Arc<FlatRoute>, request: &RequestContext) -> Option<Box<Self>> {
+    pub(super) fn of(route: &Arc<FlatRoute>, request: &Arc<RequestContext>) -> Option<Box<Self>> {
         let intercepts = route.intercept && route.error_pages.is_some();
         let compresses = route.compress && !is_relayed(request);
         if !intercepts && !compresses {
             return None;
         }
         let accepted = compresses.then(|| accepted(request));
-        let is_head = request.head.method() == b"HEAD";
-        Some(Box::new(Self { route: Arc::clone(route), accepted, is_head }))
+        Some(Box::new(Self { route: Arc::clone(route), accepted, request: Arc::clone(request) }))
     }
 
     /// Whether the response has no content, because the request's method is HEAD.
     pub(crate) fn is_head(&self) -> bool {
-        self.is_head
+        self.request.head.method() == b"HEAD"
     }
 
     /// How the response to which the application has given `head` begins.
@@ -65,12 +64,15 @@ impl ResponseRules {
         let facts = ResponseFacts::of(head.status, head.length, head.fields.iter());
         match facts.compressible(accepted) {
             Compressible::No => RuledStart::Plain(Cow::Borrowed(head)),
-            Compressible::NotForClient | Compressible::Unchanged { is_for_client: false } => {
-                RuledStart::Plain(Cow::Owned(varied(head, Representation::Own)))
-            }
-            // Caches find by it what they have: the tag that came with the content.
-            Compressible::Unchanged { is_for_client: true } => {
-                RuledStart::Plain(Cow::Owned(varied(head, Representation::Absent)))
+            Compressible::NotForClient => RuledStart::Plain(Cow::Owned(varied(head, Representation::Own))),
+            // Caches find by its tag what they have: it must be the one that came with that.
+            Compressible::Unchanged => {
+                let tag = head.fields.get(b"etag").and_then(weak_tag);
+                let about = match tag.is_some_and(|tag| self.client_has(&tag)) {
+                    true => Representation::Absent,
+                    false => Representation::Own,
+                };
+                RuledStart::Plain(Cow::Owned(varied(head, about)))
             }
             Compressible::With(coding) => match Encoder::new(coding, padding()) {
                 Ok(encoder) => {
@@ -81,6 +83,13 @@ impl ResponseRules {
                 Err(_) => RuledStart::Plain(Cow::Owned(varied(head, Representation::Own))),
             },
         }
+    }
+
+    /// Whether the client has named `tag` as that of what it has.
+    fn client_has(&self, tag: &[u8]) -> bool {
+        let lists =
+            self.request.head.fields().filter(|(name, _)| name.eq_ignore_ascii_case(b"if-none-match"));
+        lists.flat_map(|(_, list)| list.split(|&byte| byte == b',')).any(|item| item.trim_ascii() == tag)
     }
 
     fn page(&self, status: u16) -> Option<&Arc<[u8]>> {
@@ -129,7 +138,7 @@ enum Representation {
     Own,
     /// The content in a coding.
     Encoded(ContentCoding),
-    /// The same, which is not sent (304).
+    /// That which the client has in a coding, and which is not sent (304).
     Absent,
 }
 
