@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use portico_proto::{NewStream, SessionEvent};
 
+use super::turns::TURN_MAX;
 use super::{Engine, HOLD_MAX};
 use crate::connection::{Connection, ConnectionId, EngineContext, Step};
 
@@ -56,7 +57,7 @@ impl Engine {
                 return connection.end_session(&mut self.context);
             }
             match step {
-                Step::Streams if begun < BEGUN_MAX => {}
+                Step::Streams if begun < BEGUN_MAX && self.context.now.elapsed() < TURN_MAX => {}
                 Step::Streams => return Step::Again,
                 Step::Keep if begun == BEGUN_MAX || connection.has_unread() => return Step::Again,
                 step => return step,
@@ -185,6 +186,21 @@ impl Engine {
                 }
                 None => self.worked.retain(|worked| worked.session != id),
             }
+            if self.is_turn_over() {
+                return self.put_off_worked();
+            }
+        }
+    }
+
+    /// Has the sessions that are still to be written wait for the next turn: many of them, each with hundreds of
+    /// kilobytes to be sealed, would keep everybody else waiting.
+    #[cold]
+    fn put_off_worked(&mut self) {
+        // One that is known to be unfinished brings about that turn.
+        if self.again.is_empty()
+            && let Some(first) = self.worked.first()
+        {
+            self.again.push(first.session);
         }
     }
 

@@ -8,7 +8,7 @@ use super::{Accepting, Engine, POLL_INTERVAL};
 use crate::connection::{Connection, ConnectionId};
 
 /// How long clients that keep the engine busy have a turn together before others get theirs.
-const TURN_MAX: Duration = POLL_INTERVAL;
+pub(super) const TURN_MAX: Duration = POLL_INTERVAL;
 
 impl Engine {
     /// Handles what the reactor has reported. The listeners come last: what comes with a new connection is read at

@@ -80,6 +80,31 @@ fn who_keeps_the_engine_busy_has_a_turn_and_then_others_have_theirs() {
     assert_eq!((engine.queue.len(), engine.has_unfinished()), (3, false));
 }
 
+/// Many sessions that have much to write are not all written before the network is looked at again.
+#[test]
+fn sessions_are_written_in_turns_too() {
+    let (mut engine, _, mut client) = engine_with_streams(&[], &[1, 3]);
+    let (other, mut theirs) = admit_client(&mut engine);
+    theirs.set_nonblocking(true).unwrap();
+    theirs.write_all(&[PREFACE, &[0, 0, 0, 4, 0, 0, 0, 0, 0], &get(1)].concat()).unwrap();
+    engine.handle_event(readable(other));
+    engine.advance();
+    [&mut client, &mut theirs].into_iter().for_each(|client| drop(received(client)));
+    // A third request waits: both responses are held.
+    for _ in 0..2 {
+        let call = next_call(&mut engine);
+        respond(&mut engine, &call);
+    }
+    // As if the first of them took so long.
+    engine.set_now(engine.now() - Duration::from_secs(1));
+    engine.write_sessions();
+    assert!(!received(&mut client).is_empty() && received(&mut theirs).is_empty());
+    assert!(engine.has_unfinished());
+    engine.set_now(engine.now() + Duration::from_secs(1));
+    engine.advance();
+    assert!(!received(&mut theirs).is_empty());
+}
+
 /// The connection of each call, in the order in which they get a thread.
 fn calls(engine: &mut Engine) -> Vec<ConnectionId> {
     let calls = std::iter::from_fn(|| engine.next_call(|_| || {}));
