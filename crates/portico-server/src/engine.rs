@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use portico_config::Config;
+use portico_edge::FlatRoute;
 use portico_log::RequestId;
 use portico_metrics::{Counter, Histogram, Metrics};
 use portico_net::Reactor;
@@ -30,7 +31,7 @@ use crate::body::Body;
 use crate::client::RequestContext;
 use crate::connection::{
     BegunCall, Connection, ConnectionId, ConnectionTable, Deadline, EngineContext, Recording, Reply,
-    RequestKey, ResponsePart, ResponseRules, ResponseShare, Routes, Step, deadline::Deadlines, nanos,
+    RequestKey, ResponsePart, ResponseShare, Routes, Step, deadline::Deadlines, nanos,
 };
 use crate::handover::Sharing;
 use crate::queue::{Admission, Queue, Ticket};
@@ -96,10 +97,8 @@ pub(crate) struct Call {
     pub queued_nanos: u64,
     /// What the response may hold.
     pub share: ResponseShare,
-    /// What the request's route does to the response.
-    pub rules: Option<Box<ResponseRules>>,
-    /// How long the application may take, where its route says so.
-    pub timeout: Option<Duration>,
+    /// Its route, where there are routes.
+    pub route: Option<Arc<FlatRoute>>,
 }
 
 /// The time at which a response, or a block of one, is written: waking a client for each costs more than once for
@@ -286,12 +285,12 @@ impl Engine {
             let share = self.response_share(id, &connection);
             let begun = connection.begin_call(key.call, &mut self.context, read_more(id));
             self.settle(id, connection, Step::Keep);
-            if let Some(BegunCall { context, id, body, queued, rules, timeout }) = begun {
+            if let Some(BegunCall { context, id, body, queued, route }) = begun {
                 self.calls = key.call;
                 let queued_nanos = nanos(queued);
                 self.context.metrics.add(Counter::Calls, 1);
                 self.context.metrics.record(Histogram::QueueDuration, queued_nanos);
-                return Some(Call { key, context, id, body, queued_nanos, share, rules, timeout });
+                return Some(Call { key, context, id, body, queued_nanos, share, route });
             }
         }
         None

@@ -7,13 +7,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use portico_edge::FlatRoute;
 use portico_log::{AccessRecord, CLIENT_GONE, Reason, RequestId, Times};
 use portico_metrics::Method;
 use portico_proto::RequestHead;
 
 use super::backlog::Backlog;
 use super::lent::Lent;
-use super::response_rules::ResponseRules;
 use super::router::Routed;
 use super::upload::Upload;
 use super::{Connection, Deadline, EngineContext, Flow, Phase};
@@ -90,10 +90,8 @@ pub(crate) struct BegunCall {
     pub body: Body,
     /// How long it has waited.
     pub queued: Duration,
-    /// What its route does to the response.
-    pub rules: Option<Box<ResponseRules>>,
-    /// How long the application may take, where its route says so; zero means without end.
-    pub timeout: Option<Duration>,
+    /// Its route, where there are routes.
+    pub route: Option<Arc<FlatRoute>>,
 }
 
 /// How long a request must have waited before a FIN that came with it counts as a client gone.
@@ -241,12 +239,9 @@ impl Connection {
         exchange.begin(context);
         exchange.call = call;
         self.phase = Phase::Calling;
-        let (rules, timeout) = match &exchange.routed {
-            None => (None, None),
-            Some(routed) => (ResponseRules::of(&routed.route, &request), routed.route.timeout),
-        };
+        let route = exchange.routed.as_ref().map(|routed| Arc::clone(&routed.route));
         let queued = exchange.waited(context.now);
-        Some(BegunCall { context: request, id: exchange.id, body, queued, rules, timeout })
+        Some(BegunCall { context: request, id: exchange.id, body, queued, route })
     }
 
     /// Whether `call` is the one whose response is awaited.

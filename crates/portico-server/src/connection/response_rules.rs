@@ -38,7 +38,7 @@ pub(crate) enum RuledStart<'h> {
 
 impl ResponseRules {
     /// Those of a request that is for `route`; `None` if there are none.
-    pub(super) fn of(route: &Arc<FlatRoute>, request: &Arc<RequestContext>) -> Option<Box<Self>> {
+    pub(crate) fn of(route: &Arc<FlatRoute>, request: &Arc<RequestContext>) -> Option<Box<Self>> {
         let intercepts = route.intercept && route.error_pages.is_some();
         let compresses = route.compress && !is_relayed(request);
         if !intercepts && !compresses {

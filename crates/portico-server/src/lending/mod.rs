@@ -42,8 +42,8 @@ use portico_metrics::Metrics;
 use portico_net::{Events, Reactor};
 
 use crate::connection::{
-    ConnectionId, Flow, MemoryGauge, Poster, Recording, RequestKey, ResponsePart, ResponseSpool, Room,
-    Routes, WaitEnd,
+    ConnectionId, Flow, MemoryGauge, Poster, Recording, RequestKey, ResponsePart, ResponseRules, ResponseSpool,
+    Room, Routes, WaitEnd,
 };
 use crate::engine::{Call, Engine, POLL_INTERVAL, Writing};
 use crate::handover::Sharing;
@@ -349,9 +349,11 @@ impl Lending {
         let Begun { call, at } = begun;
         let queued = Duration::from_nanos(call.queued_nanos);
         let key = call.key;
-        let Call { context, id, body, timeout, .. } = call;
+        let Call { context, id, body, share, route, .. } = call;
+        let timeout = route.as_ref().and_then(|route| route.timeout);
+        let rules = route.and_then(|route| ResponseRules::of(&route, &context));
         let request = Request { key, context, id, body, queued, begun: at, timeout };
-        let responder = Responder::new(Arc::clone(self), key, call.share, call.rules);
+        let responder = Responder::new(Arc::clone(self), key, share, rules);
         active_call.begin(key.call);
         let sample = self.call_durations.begin();
         let called = catch_unwind(AssertUnwindSafe(|| self.application.call(request, responder)));

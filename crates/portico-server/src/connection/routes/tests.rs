@@ -396,7 +396,7 @@ fn every_refusal_counts_as_one() {
             }
             let response = String::from_utf8(fixture.sent()).unwrap();
             assert!(response.starts_with(&format!("HTTP/1.1 {status} ")), "{line} {body}: {response}");
-            assert_eq!(fixture.context.counters.refused, refused, "{line} {body}");
+            assert_eq!(fixture.context.metrics.total(Counter::Refused), refused, "{line} {body}");
         }
     }
 }
