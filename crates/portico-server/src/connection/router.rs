@@ -11,6 +11,7 @@ use std::sync::Arc;
 use portico_config::WireProtocol;
 use portico_edge::{FlatRoute, HeaderPlan};
 use portico_log::Reason;
+use portico_metrics::Counter;
 use portico_proto::http1::is_authority;
 use portico_proto::{Framing, RequestHead};
 

@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use portico_config::WireProtocol;
+use portico_metrics::Counter;
 use portico_proto::{Fields, Peer, ResponseHead};
 
 use super::super::tests::{Fixture, fixture, routed, routed_beside, seconds};
