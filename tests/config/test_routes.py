@@ -123,9 +123,9 @@ def test_routes_are_not_silently_left_out(tmp_path):
     ended = run_to_end(ECHO, "--auth", "/admin=users", cwd=TESTS)
     assert ended.returncode == 1
     assert "--auth /admin=users: auth: it can be checked and explained" in ended.stderr
-    serving = "import portico; portico.serve('apps.echo:application', static='/s=dist')"
+    serving = "import portico; portico.serve('apps.echo:application', limit='/login=5/m')"
     served = ended_of([sys.executable, "-c", serving], "")
-    assert "ValueError: --static /s=dist: static: it can be checked" in served.stderr
+    assert "ValueError: --limit /login=5/m: limit: it can be checked" in served.stderr
 
 
 def test_short_spellings_come_from_every_source(tmp_path):
