@@ -149,8 +149,8 @@ impl Shared {
     }
 }
 
-/// Lets other threads have the processor before the calling one, where there are not enough for all: what it does is
-/// for few, the engine's work for all.
+/// Lets other threads have the processor before the calling one, where there are not enough for all: what it does
+/// is for few, the engine's work for all.
 fn give_way() {
     // Linux has this for each thread by itself. Without it all goes on as well.
     _ = rustix::process::nice(NICENESS);

@@ -91,6 +91,27 @@ fn small_and_large_files_are_sent_whole() {
     assert_eq!(site.ask("GET /s/").1, b"<p>index");
 }
 
+/// Drops the pages of a file from memory, where they are on a disk as well.
+fn evict(path: &Path) {
+    let file = File::open(path).unwrap();
+    file.sync_all().unwrap();
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+}
+
+#[test]
+fn a_file_whose_pages_are_not_in_memory_waits_for_them() {
+    let mut site = site("");
+    let path = site.path.join("large");
+    assert_eq!(site.ask("HEAD /s/large").1, b"", "it has been found");
+    for line in ["GET /s/large", "GET /s/large\nRange: bytes=1000000-2999999"] {
+        evict(&path);
+        let (head, body) = site.ask(line);
+        let first = if head.contains(" 206 ") { 1_000_000 } else { 0 };
+        assert_eq!(body.len(), LARGE - first);
+        assert!(body.iter().enumerate().all(|(n, byte)| *byte == ((first + n) / 7) as u8), "{line}");
+    }
+}
+
 #[test]
 fn parts_of_small_and_large_files() {
     let mut site = site("");

@@ -1,5 +1,7 @@
 //! Requests that wait for work off the engine, and what becomes of its results.
 
+use std::fs::File;
+use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Sender, channel};
 
@@ -70,4 +72,74 @@ fn with_no_place_in_its_line_a_request_is_refused() {
         assert!(sent.starts_with("HTTP/1.1 503 ") && sent.contains("Retry-After: 1\r\n"), "{sent}");
         go.send(()).unwrap();
     }
+}
+
+/// A file on a disk whose pages are not in memory.
+fn cold(length: usize) -> Arc<File> {
+    let mut file = tempfile::tempfile_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+    file.write_all(&vec![1; length]).unwrap();
+    file.sync_all().unwrap();
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+    Arc::new(file)
+}
+
+/// A response that is a cold file of so many bytes; what the first try to send it comes to.
+fn send_cold(fixture: &mut Fixture<UnixStream>, length: usize) -> Step {
+    assert_eq!(fixture.receive(GET), Step::Ready);
+    fixture.begin_call();
+    assert_eq!(fixture.start(Some(length as u64), b""), Step::Keep);
+    let file = cold(length);
+    fixture.respond(ResponsePart::File { file, offset: 0, length: length as u64 })
+}
+
+#[test]
+fn a_response_waits_for_its_files_pages() {
+    let mut fixture = fixture(&[]);
+    assert_eq!(send_cold(&mut fixture, 100_000), Step::Keep);
+    assert_eq!(fixture.due(), Some((Deadline::Work, WORK_TIMEOUT)));
+    let head = String::from_utf8(fixture.sent()).unwrap();
+    assert!(head.ends_with("\r\n\r\n"), "nothing of the file: {head}");
+    fixture.take_result().expect("it is awaited");
+    assert_eq!(fixture.sent().len(), 100_000);
+}
+
+#[test]
+fn a_response_whose_pages_do_not_come_is_cut() {
+    let mut fixture = fixture(&[]);
+    let (go, wait) = channel::<()>();
+    fixture
+        .context
+        .submit_for_all(Effort::Disk, move || {
+            _ = wait.recv_timeout(seconds(10));
+            Box::new(|_| {})
+        })
+        .unwrap();
+    send_cold(&mut fixture, 100_000);
+    assert_eq!(fixture.pass(Deadline::Work), Step::Close);
+    drop(go);
+}
+
+#[test]
+fn with_no_place_for_its_pages_a_response_waits_for_one() {
+    let mut fixture = fixture(&[]);
+    let (go, wait) = channel::<()>();
+    fixture
+        .context
+        .submit_for_all(Effort::Disk, move || {
+            _ = wait.recv_timeout(seconds(10));
+            Box::new(|_| {})
+        })
+        .unwrap();
+    while fixture.context.submit_for_all(Effort::Disk, || Box::new(|_| {})).is_ok() {}
+    assert_eq!(send_cold(&mut fixture, 100_000), Step::Keep);
+    assert_eq!(fixture.context.starved.pop_front(), Some(fixture.context.working));
+    drop(go);
+    // As the engine does with each result: there is room by then.
+    let sent = (0..=DISK_JOBS_MAX + 1).any(|_| {
+        fixture.take_result();
+        fixture.connection.proceed(&mut fixture.context);
+        fixture.context.starved.clear();
+        fixture.sent().len() >= 100_000
+    });
+    assert!(sent);
 }
