@@ -60,7 +60,9 @@ VARIABLE = re.compile(r"\bPORTICO_[A-Z_]*[A-Z]\b")
 APPLICATION = re.compile(r"([a-z_]\w*(?:\.\w+)*)(?::(\w+)(?:\(\))?)?")
 STUB = "def application(environ, start_response): pass\n"
 UNSERVED = "this version does not do it yet"
-WITH_PROCESS = ("status", "stacks", "reload", "upgrade")
+WITH_PROCESS = ("status", "metrics", "stacks", "reload", "upgrade")
+# What may stand behind the process id.
+FORMS = {"--json", "--prometheus"}
 # Targets of make that the text names, and options and variables that may stand before one.
 MAKE = re.compile(r"make((?: [A-Z_]+=\S+)*)((?: [a-z][a-z0-9-]*)*)(?: |$)")
 # What is wider than its place, or than the screen.
@@ -274,7 +276,7 @@ def known_flags() -> set[str]:
 
 
 def test_options_in_the_text_exist():
-    known, wrong = known_flags() | FOREIGN_FLAGS, []
+    known, wrong = known_flags() | FOREIGN_FLAGS | FORMS, []
     assert {"--bind", "--keep-alive", "--certfile"} <= known
     for page in PAGES:
         _, prose = read(page)
@@ -320,7 +322,8 @@ def understands(command: Command, folder: Path, words_of_help: set[str]) -> str 
     """What is wrong with a command; None if portico would do as it says."""
     first = command.words[0] if command.words else ""
     # One of them asks for a password.
-    if first in (*WITH_PROCESS, "hash-password") and len(command.words) <= 2:
+    bare = [word for word in command.words if word not in FORMS]
+    if first in (*WITH_PROCESS, "hash-password") and len(bare) <= 2:
         return None if first in words_of_help else f"{command}: no such command"
     folder.mkdir()
     prepare(folder, command)

@@ -33,6 +33,7 @@ class Scoreboard:
                     break
         else:
             raise FileNotFoundError(f"process {pid} has no scoreboard")
+        self.path = path
         with open(path, "rb") as file:
             if os.fstat(file.fileno()).st_size == 0:
                 raise FileNotFoundError(f"process {pid} is about to make its scoreboard")
@@ -57,6 +58,13 @@ class Scoreboard:
         for block in [SUPERVISOR_FIELDS, *blocks]:
             found += self.words[block + begin : block + end].tolist()
         return found
+
+    def spoil(self, number: int) -> None:
+        """Fills the metrics of a slot with ones, as a worker could that has gone wrong."""
+        first = self.supervisor_words + number * self.slot_words + SLOT_FIELDS
+        words = range(first, first + self.words[METRIC_WORDS])
+        with open(self.path, "r+b") as file, mmap.mmap(file.fileno(), 0) as memory:
+            memory[words.start * 8 : words.stop * 8] = b"\xff" * (8 * len(words))
 
     def occupied(self) -> list[int]:
         """The slots that have a worker."""

@@ -43,9 +43,9 @@ def of_exchanges(method: str, code: str) -> tuple:
     return "portico_exchanges_total", *labels
 
 
-def busy_server(serve, *options: str):
+def busy_server(serve, workers: str = "2"):
     """One that has answered three requests well and one badly, and refused one."""
-    server = serve(APP, "--workers", "2", *options)
+    server = serve(APP, "--workers", workers)
     server.wait_workers(2)
     for _ in range(3):
         assert server.request("GET", "/pid").status == 200
@@ -169,3 +169,22 @@ def test_the_end_of_a_certificate_is_told(serve, tmp_path):
 def expiry(server) -> float | None:
     """When the certificate expires."""
     return samples(told(server, "metrics")).get(("portico_tls_certificate_not_after_seconds",))
+
+
+def test_a_worker_that_spoils_its_slot_spoils_no_other(serve):
+    """It can write what it likes there: the supervisor and the commands take it for numbers."""
+    server = busy_server(serve, "2..3")
+    before = json.loads(told(server, "status", "--json"))
+    server.scoreboard().spoil(0)
+    text = told(server, "metrics")
+    found = samples(text)
+    of_others = [worker for worker in before["workers"] if worker["slot"] != 0]
+    for worker in of_others:
+        label = ("slot", str(worker["slot"]))
+        assert found["portico_calls_total", label] == worker["metrics"]["portico_calls_total"]
+        assert found["portico_connections", label] == worker["metrics"]["portico_connections"]
+    assert found["portico_worker_starts_total",] == before["metrics"]["portico_worker_starts_total"]
+    # Requests without end wait there, it says: so there are as many workers as there may be, and no more.
+    server.wait_workers(3)
+    assert server.request("GET", "/pid").status == 200
+    assert json.loads(told(server, "status", "--json"))["metrics"]["portico_workers"] == 3

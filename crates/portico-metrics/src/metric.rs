@@ -15,6 +15,8 @@ pub struct Metric {
     pub labels: &'static [Label],
     /// Whether each worker is shown by itself, with the label `slot`. Else it is one number for the server.
     pub by_slot: bool,
+    /// Whether the supervisor alone counts it. What another process has written into its cells is not read.
+    pub by_supervisor: bool,
     /// Whether a zero says that there is nothing to measure, and is not shown.
     pub is_optional: bool,
     /// What it is to statsd.

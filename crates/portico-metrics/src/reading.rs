@@ -75,6 +75,9 @@ impl<'a> Reading<'a> {
 
     /// A number of the whole server: the sum of all blocks. Where there is no worker, its gauges are none.
     fn sum(&self, row: Row, series: usize) -> u64 {
+        if row.metric().by_supervisor {
+            return row.value(self.supervisor, series);
+        }
         let slots = self.slots.iter().filter(|slot| slot.is_occupied || matches!(row, Row::Counter(_)));
         let blocks = slots.map(|slot| slot.metrics).chain([self.supervisor]);
         blocks.map(|metrics| row.value(metrics, series)).fold(0, u64::saturating_add)
@@ -110,7 +113,8 @@ impl<'a> Reading<'a> {
 
     /// The gauges of the worker in a slot, and what it has counted itself.
     pub fn numbers_of_worker(slot: Metrics<'_>) -> Vec<Number> {
-        let rows = Row::all().filter(|row| row.metric().by_slot || matches!(row, Row::Counter(_)));
+        let of_workers = |row: &Row| row.metric().by_slot || matches!(row, Row::Counter(_));
+        let rows = Row::all().filter(|row| of_workers(row) && !row.metric().by_supervisor);
         let number = |row: Row, series: usize| {
             let metric = row.metric();
             let value = match row {
@@ -124,8 +128,8 @@ impl<'a> Reading<'a> {
             .collect()
     }
 
-    /// The durations of one series of a histogram in the whole server: their sum in nanoseconds, and how many there
-    /// are in each bucket.
+    /// The durations of one series of a histogram in the whole server: their sum in nanoseconds, and how many
+    /// there are in each bucket.
     pub(crate) fn durations(&self, histogram: Histogram, series: usize) -> (u64, Buckets) {
         let (mut sum, mut buckets) = (0_u64, NO_DURATIONS);
         for slot in &self.slots {
@@ -177,6 +181,17 @@ mod tests {
         assert_eq!(values(&by_slot, "portico_connections"), [(Some(0), vec![], 9)]);
         let threads = [(Some(0), vec!["idle"], 0), (Some(0), vec!["busy"], 1), (Some(0), vec!["lost"], 0)];
         assert_eq!(values(&by_slot, "portico_threads"), threads);
+    }
+
+    #[test]
+    fn what_the_supervisor_counts_no_worker_changes() {
+        let (supervisor, hostile) = (Metrics::private(), slot(0, true));
+        supervisor.add(Counter::WorkerStarts, 2);
+        hostile.metrics.add(Counter::WorkerStarts, u64::MAX);
+        hostile.metrics.set(Gauge::Workers, u64::MAX);
+        let told = Reading::new(supervisor, [hostile]).numbers(true);
+        assert_eq!(values(&told, "portico_worker_starts_total"), [(None, vec![], 2)]);
+        assert_eq!(values(&told, "portico_workers"), [(None, vec![], 0)]);
     }
 
     #[test]

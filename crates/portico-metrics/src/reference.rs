@@ -7,17 +7,18 @@ const HEAD: &str = "# Metrics
 
 <!-- Written by `make docs-metrics` from crates/portico-metrics/src/table.rs; a test keeps it up to date. -->
 
-All metrics of Portico. `portico metrics PID` prints them as OpenMetrics text, with `--prometheus` in the older text
-format of Prometheus; `portico status PID --json` has those that are not histograms. Those with a name for statsd are
-sent to `--statsd-host`. The guide on [observability](../guides/observability.md#porticos-own-metrics) says more.
+All metrics of Portico. `portico metrics PID` prints them as OpenMetrics text, with `--prometheus` in the older
+text format of Prometheus; `portico status PID --json` has those that are not histograms. Those with a name for
+statsd are sent to `--statsd-host`. The guide on [observability](../guides/observability.md#porticos-own-metrics)
+says more.
 
 Each worker counts in memory that all processes of the server share. Counters and histograms are totals since the
 server was started: they go on when a worker is recycled, replaced by a reload or killed, so they never fall. After
 `portico upgrade` they begin at zero, because that starts another server. Gauges of a worker end with it.
 
 A client cannot add a series: methods and codes that the lists below do not have count as others. Series of methods
-and codes appear when they are first counted. The histogram of requests has the class of the code; the code itself is
-a label of `portico_exchanges_total`.
+and codes appear when they are first counted. The histogram of requests has the class of the code; the code itself
+is a label of `portico_exchanges_total`.
 ";
 
 /// The page.

@@ -51,6 +51,7 @@ const fn plain(kind: MetricKind) -> Metric {
         help: "",
         labels: &[],
         by_slot: false,
+        by_supervisor: false,
         is_optional: false,
         statsd: &[],
     }
@@ -87,17 +88,19 @@ table! {
     /// Worker processes that exist, also those that start or leave.
     Workers = {
         name: "portico_workers",
+        by_supervisor: true,
         statsd: &[StatsdName { name: "gunicorn.workers", form: StatsdForm::Gauge, by_label: false }],
     };
     /// Workers that there should be.
-    WorkersWanted = { name: "portico_workers_wanted" };
+    WorkersWanted = { name: "portico_workers_wanted", by_supervisor: true };
     /// Threads of each worker that run calls.
-    ThreadsPerWorker = { name: "portico_threads_capacity" };
+    ThreadsPerWorker = { name: "portico_threads_capacity", by_supervisor: true };
     /// Generation of the code that new workers belong to; grows with each reload.
-    Generation = { name: "portico_generation" };
+    Generation = { name: "portico_generation", by_supervisor: true };
     /// Seconds since 1970 when the first of the certificates expires.
     CertificateExpiry = {
         name: "portico_tls_certificate_not_after_seconds",
+        by_supervisor: true,
         unit: Unit::Seconds,
         is_optional: true,
         statsd: &[StatsdName { name: "portico.certificate.days", form: StatsdForm::Gauge, by_label: false }],
@@ -105,6 +108,7 @@ table! {
     /// 1 while files of certificates have changed and cannot be used, so that former ones still are.
     CertificatesStale = {
         name: "portico_tls_certificates_stale",
+        by_supervisor: true,
         statsd: &[StatsdName { name: "portico.certificate.stale", form: StatsdForm::Gauge, by_label: false }],
     };
 }
@@ -152,13 +156,13 @@ table! {
     /// Lines of the access log that were dropped because it could not keep up.
     AccessLogDropped = { name: "portico_access_log_lines_dropped" };
     /// Workers that were started.
-    WorkerStarts = { name: "portico_worker_starts" };
+    WorkerStarts = { name: "portico_worker_starts", by_supervisor: true };
     /// Workers that died, instead of ending when they were told to.
-    WorkerDeaths = { name: "portico_worker_deaths" };
+    WorkerDeaths = { name: "portico_worker_deaths", by_supervisor: true };
     /// Reloads that have ended.
-    Reloads = { name: "portico_reloads", labels: &[RELOAD_RESULT] };
+    Reloads = { name: "portico_reloads", by_supervisor: true, labels: &[RELOAD_RESULT] };
     /// Upgrades that were rolled back.
-    UpgradesFailed = { name: "portico_upgrades_failed" };
+    UpgradesFailed = { name: "portico_upgrades_failed", by_supervisor: true };
 }
 
 table! {

@@ -76,10 +76,8 @@ impl WorkerRun {
         let setup = Arc::new(setup);
         let config = &setup.config;
         let records = ThreadStatuses::new(place(config, context.as_deref())?);
-        let metrics = records.place().metrics();
-        logging::count_in(metrics);
-        let access_log = open_access_log(py, &setup, context.as_deref(), metrics)?;
-        let reopener = access_log.as_ref().and_then(AccessLog::reopener);
+        let recording = begin_recording(py, &setup, context.as_deref(), records.place().metrics())?;
+        let reopener = recording.access_log.as_ref().and_then(AccessLog::reopener);
         forked::withhold(py, &listeners)?;
         // Before the application is imported: an import that hangs can be looked at.
         let stacks = install_stacks(py, stacks)?;
@@ -92,7 +90,6 @@ impl WorkerRun {
         let hub = Hub::of_application(py)?;
         let called = Called::new(gateway, hub.as_ref(), &records);
         let sharing = context.as_deref().map(WorkerContext::sharing);
-        let recording = Recording { access_log, metrics };
         let lending = Lending::new(Arc::clone(config), recording, called.application(), routes, sharing)
             .map_err(|error| system("starting the engine", &error))?;
         catch_signals(py, signals, &lending, &stacks, context.as_deref())?;
@@ -498,6 +495,17 @@ fn catch_signals(
         vital.add("the control socket", context.control());
     }
     Ok(())
+}
+
+/// Where this worker counts and logs from now on.
+fn begin_recording(
+    py: Python<'_>,
+    setup: &WorkerSetup,
+    context: Option<&WorkerContext>,
+    metrics: Metrics<'static>,
+) -> Result<Recording, StartError> {
+    logging::count_in(metrics);
+    Ok(Recording { access_log: open_access_log(py, setup, context, metrics)?, metrics })
 }
 
 fn open_access_log(
