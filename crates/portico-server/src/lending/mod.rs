@@ -42,8 +42,8 @@ use portico_metrics::Metrics;
 use portico_net::{Events, Reactor};
 
 use crate::connection::{
-    ConnectionId, Flow, MemoryGauge, Poster, Recording, RequestKey, ResponsePart, ResponseRules, ResponseSpool,
-    Room, Routes, WaitEnd,
+    ConnectionId, Flow, MemoryGauge, Poster, Recording, RequestKey, ResponsePart, ResponseRules,
+    ResponseSpool, Room, Routes, WaitEnd,
 };
 use crate::engine::{Call, Engine, POLL_INTERVAL, Writing};
 use crate::handover::Sharing;
