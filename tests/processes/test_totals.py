@@ -75,7 +75,8 @@ def replace_workers(serve, recycles: int, kills: int) -> None:
     board, seen = server.scoreboard(), set()
 
     def replaced(count: int) -> bool:
-        seen.update(board.states())
+        # One that is being forked has no process id yet.
+        seen.update(pid for pid in board.states() if pid)
         return len(seen) >= WORKERS + count
 
     with Sampler(board) as sampler:
