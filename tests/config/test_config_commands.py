@@ -265,7 +265,7 @@ def test_what_migrate_makes_of_nginx_passes_the_check(tmp_path, name):
     assert "warning: portico.toml" not in checked.stderr, "each route can be had"
 
 
-def test_migrate_tells_what_becomes_of_each_directive_of_nginx(tmp_path):
+def test_migrate_tells_of_each_nginx_directive(tmp_path):
     (tmp_path / "site.conf").write_text(
         "server {\n    listen 8080;\n    sendfile on;\n"
         "    location / {\n        proxy_pass http://app;\n    }\n"

@@ -383,7 +383,7 @@ def test_toml_is_understood(tmp_path, folders):
         assert ended.returncode == 0 or UNSERVED in ended.stderr, (block.page, ended.stderr)
 
 
-def test_examples_in_the_text_are_those_of_the_tests():
+def test_examples_in_the_text_are_tested():
     """Each is shown with the configurations that it replaces, as it stands in its folder."""
     shown = {(block.language, "\n".join(block.lines)) for page in PAGES for block in read(page)[0]}
     text = "".join(page.read_text() for page in (ROOT / "docs/guides").glob("*.md"))

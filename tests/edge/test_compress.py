@@ -107,7 +107,7 @@ def test_what_is_compressed_is_the_same_content(server, path, coding, length):
 
 
 @pytest.mark.parametrize("coding", CODINGS)
-def test_it_is_the_same_in_every_version_and_in_tls(server, authority, coding):
+def test_every_version_and_tls_are_alike(server, authority, coding):
     plain = server.addresses[0]
     secure = server.addresses[1]
     context = authority.context()
@@ -129,7 +129,7 @@ def test_a_connection_is_kept_and_in_sync(server):
             client.expect_in_sync()
 
 
-def test_clients_of_http_1_0_see_the_end_by_the_close(server):
+def test_old_clients_see_the_end_by_closing(server):
     with server.connect() as client:
         client.send(request_bytes("GET", target("/text"), [("Accept-Encoding", "gzip")], version="HTTP/1.0"))
         response = client.read_response()
@@ -161,7 +161,7 @@ def test_the_client_chooses_and_vary_says_so(server, accepted, coding):
     assert response.get("X-Accept") == (accepted or ""), "the application sees what was sent"
 
 
-def test_who_refuses_the_content_as_it_is_gets_little_compressed_too(server):
+def test_without_identity_little_is_compressed_too(server):
     response = get(server, "/text", "gzip, identity;q=0", length=10)
     assert decoded("gzip", response.body) == text(10)
     response = get(server, "/text", "identity;q=0", length=2000)
@@ -182,7 +182,7 @@ def test_who_refuses_the_content_as_it_is_gets_little_compressed_too(server):
         {"h_Content_Digest": "sha-256=:AAAA:"},
     ],
 )
-def test_what_is_not_compressed_is_as_the_application_has_it(server, asked):
+def test_what_is_not_compressed_is_unchanged(server, asked):
     response = get(server, "/text", h_ETag='"v1"', **asked)
     coding = asked.get("h_Content_Encoding")
     assert (response.get("Content-Encoding"), response.get("Vary")) == (coding, None)
@@ -190,7 +190,7 @@ def test_what_is_not_compressed_is_as_the_application_has_it(server, asked):
     assert response.get("Content-Length") == str(len(response.body))
 
 
-def test_vary_and_ranges_are_told_with_what_is_there(server):
+def test_vary_and_ranges_are_merged(server):
     response = get(server, "/text", h_Vary="Cookie", h_Accept_Ranges="bytes", h_ETag='W/"x"')
     assert response.get("Vary") == "Cookie, Accept-Encoding"
     assert (response.get("Accept-Ranges"), response.get("ETag")) == (None, 'W/"x"')
@@ -223,7 +223,7 @@ def test_head_has_the_head_of_get(server, path, accepted, length):
 
 
 @pytest.mark.parametrize("coding", CODINGS)
-def test_each_block_can_be_decoded_before_the_next_one_is_made(server, coding):
+def test_each_block_can_be_decoded_at_once(server, coding):
     decoder, content = Decoder(coding), b""
     gate = f"gate-{coding}"
     with server.connect() as client:
@@ -338,7 +338,7 @@ def test_lengths_tell_little(server, coding):
 
 
 @pytest.mark.parametrize("coding", CODINGS)
-def test_a_client_that_reads_slowly_gets_all_of_it(server, coding):
+def test_a_slow_reader_gets_all(server, coding):
     decoder, length = Decoder(coding), 0
     asked = request_bytes("GET", target("/large", mib=40), [("Accept-Encoding", coding)])
     with server.connect(receive_buffer=4096, timeout=60) as client:

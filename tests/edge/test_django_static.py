@@ -214,7 +214,7 @@ def test_whitenoise_goes_on(serve, tmp_path):
     assert one(server, "/static/mysite/a.css").body == b"of WhiteNoise"
 
 
-def test_check_tells_it_and_route_says_that_it_cannot(tmp_path):
+def test_check_tells_it_and_route_cannot(tmp_path):
     project(tmp_path)
     checked = run_to_end("check", "mysite.wsgi", cwd=tmp_path)
     assert checked.returncode == 0
@@ -283,7 +283,7 @@ def test_flask_mounted_beside_django(serve, tmp_path):
     assert one(server, "/static/mysite/a.css").body == CSS.encode()
 
 
-def test_a_flask_application_that_may_guard_its_files_serves_them_itself(serve, tmp_path):
+def test_flask_that_may_guard_serves_itself(serve, tmp_path):
     flask_site(
         tmp_path,
         "from flask import abort, request\n"

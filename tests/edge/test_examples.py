@@ -436,7 +436,7 @@ def test_what_migrate_makes_of_nginx_responds_the_same(serve, copy, name):
         check(asked(server.address, ask), ask)
 
 
-def test_the_table_of_lines_is_that_of_the_files():
+def test_the_table_of_lines_is_true():
     table = load("count", EXAMPLES / "count.py").table(EXAMPLES)
     assert table in (EXAMPLES / "README.md").read_text()
     assert len(NAMES) == 12

@@ -71,7 +71,7 @@ def check_page(get, body) -> None:
 
 
 @pytest.mark.parametrize("path", ["/text", "/generator", "/write", "/memory-file"])
-def test_errors_get_the_page_and_keep_what_is_not_about_their_content(server, path):
+def test_errors_get_the_page_and_keep_fields(server, path):
     with server.connect() as client:
         for _ in range(2):
             response = client.request("GET", missing(path), [("Accept-Encoding", "gzip")])
@@ -99,14 +99,14 @@ def test_only_errors_that_have_a_page_get_one(server):
         assert (f"{response.status} {response.reason}", response.body) == (status, expected)
 
 
-def test_a_large_page_and_a_body_that_goes_on_after_it(server):
+def test_a_body_goes_on_after_its_page(server):
     with server.connect() as client:
         response = client.request("GET", target("/generator", status="503 Busy", length=300_000))
         assert (response.status, response.body) == (503, b"<p>busy</p>" * 5000)
         client.expect_in_sync()
 
 
-def test_a_body_that_fails_after_the_page_has_been_sent_is_logged_alone(server):
+def test_a_body_that_fails_late_is_logged(server):
     with server.connect() as client:
         response = client.request("GET", target("/generator", status="500 Oh", length=3000, error="1"))
         assert (response.status, response.body) == (500, b"<p>busy</p>" * 5000)

@@ -94,7 +94,7 @@ def test_one_of_several_is_chosen(tmp_path):
     assert told.endswith('no route has if_file = "OTHER"; there is state/MAINTENANCE, state/CLOSED\n')
 
 
-def test_the_configuration_is_found_as_a_server_finds_it(tmp_path):
+def test_the_configuration_is_found_as_usual(tmp_path):
     (tmp_path / "site").mkdir()
     (tmp_path / "other.toml").write_text("chdir = 'site'\n" + ONE)
     assert maintenance(tmp_path, "on", "-c", "other.toml")[0] == 0
@@ -105,7 +105,7 @@ def test_the_configuration_is_found_as_a_server_finds_it(tmp_path):
 
 
 @pytest.mark.parametrize("words", [[], ["--on"], ["on", "x", "extra:app", "more:app"]])
-def test_what_does_not_fit_is_told_in_a_line(tmp_path, words):
+def test_what_does_not_fit_is_told(tmp_path, words):
     (tmp_path / "portico.toml").write_text(ONE)
     status, _, told = maintenance(tmp_path, *words)
     assert status != 0

@@ -224,7 +224,7 @@ def test_below_a_root_path(serve, folder, tmp_path):
         assert told(asked) == ("site", "/own", "/shop/x"), "its own SCRIPT_NAME is a part of the path"
 
 
-def test_a_believed_proxy_may_say_where_it_is_mounted(serve, folder):
+def test_a_believed_proxy_says_its_mount(serve, folder):
     server = serve(
         None, "--forwarded-allow-ips", "127.0.0.1", "--forwarder-headers", "SCRIPT_NAME,PATH_INFO", cwd=folder
     )
@@ -260,7 +260,7 @@ def test_a_redirect_has_the_whole_path(serve, tmp_path):
         assert response.get("Location") == f"https://example.com{target}"
 
 
-def test_no_main_application_is_looked_for_where_routes_have_enough(serve, tmp_path):
+def test_routes_may_do_without_a_main_application(serve, tmp_path):
     (tmp_path / "several.py").write_text(APPLICATIONS)
     server = serve(None, "--mount", "/a=several:site", "--mount", "/b=several:shop", cwd=tmp_path)
     assert told(one(server, "/a/x")) == ("site", "/a", "/x")

@@ -72,7 +72,7 @@ def test_each_route_takes_bodies_up_to_its_limit(site):
                 assert answer.status == status, (protocol, path, length)
 
 
-def test_a_body_that_is_too_large_is_not_invited(site):
+def test_a_large_body_is_not_invited(site):
     server = site("apps.echo:application", BODIES)
     with server.connect() as client:
         fields = [("Expect", "100-continue"), ("Content-Length", str(SMALL + 1))]
@@ -125,7 +125,7 @@ def test_each_route_has_its_own_timeout(site):
     assert server.request("GET", "/sleep?seconds=0.1").status == 200
 
 
-def test_the_application_is_told_the_time_of_its_route(site):
+def test_the_application_is_told_its_time(site):
     configuration = "timeout = 20\n[[route]]\npath = '/deadline'\ntimeout = 5\n"
     server = site("apps.gone:application", configuration)
     first = json.loads(server.request("GET", "/deadline").body)[0]

@@ -91,7 +91,7 @@ def test_a_mistake_keeps_the_old_routes(serve, tmp_path, routes, files, told, li
     assert (server.request("GET", "/a").status, server.request("GET", "/b").status) == (200, 410)
 
 
-def test_an_application_that_is_missing_keeps_the_old_ones(serve, tmp_path):
+def test_a_missing_application_keeps_the_old_ones(serve, tmp_path):
     """It shows at the import in a worker: as with any code, the workers that serve go on."""
     (tmp_path / "portico.toml").write_text(OLD)
     server = start(serve, tmp_path, "--workers", "2")
@@ -129,7 +129,7 @@ def test_no_request_is_lost(serve, tmp_path, options):
     assert not load.failed, load.told()
 
 
-def test_a_connection_has_the_routes_of_its_worker_or_of_the_next(serve, tmp_path):
+def test_a_connection_has_one_workers_routes(serve, tmp_path):
     (tmp_path / "portico.toml").write_text(OLD)
     server = start(serve, tmp_path)
     with server.connect() as client, Http2Client(server.address) as http2:
@@ -150,7 +150,7 @@ def test_a_connection_has_the_routes_of_its_worker_or_of_the_next(serve, tmp_pat
         (["--mount", "/x=a:a", "--mount", "/x/=b:b"], ["--mount /x=a:a", "--mount /x/=b:b"]),
     ],
 )
-def test_an_option_and_a_route_that_tie_are_both_shown(tmp_path, arguments, both):
+def test_an_option_that_ties_is_shown(tmp_path, arguments, both):
     (tmp_path / "portico.toml").write_text(
         "[[route]]\npath = '/a'\nrespond = 410\n"
         "[[route]]\nexact = '/b'\nrespond = 410\n"
@@ -210,7 +210,7 @@ def test_under_reload_routes_follow_their_file(serve, tmp_path):
     wait_until(lambda: location() == "/fourth", "the mended route")
 
 
-def test_under_reload_a_file_with_a_mistake_has_a_page(serve, tmp_path):
+def test_under_reload_a_mistake_has_a_page(serve, tmp_path):
     (tmp_path / "portico.toml").write_text("[[route]]\npath = '/a'\nredirects = 'r.txt'\n")
     (tmp_path / "r.txt").write_text("/a /first\n")
     server = start(serve, tmp_path, "--reload")

@@ -126,7 +126,7 @@ def test_metrics_while_the_interpreter_is_held(serve):
         assert client.read_response().status == 200
 
 
-def test_json_has_the_server_its_workers_and_its_requests(serve):
+def test_json_has_server_workers_and_requests(serve):
     server = busy_server(serve)
     status = json.loads(told(server, "status", "--json"))
     assert (status["pid"], status["state"], status["requests"]) == (server.pid, "serving", [])
@@ -171,7 +171,7 @@ def expiry(server) -> float | None:
     return samples(told(server, "metrics")).get(("portico_tls_certificate_not_after_seconds",))
 
 
-def test_a_worker_that_spoils_its_slot_spoils_no_other(serve):
+def test_a_worker_spoils_its_slot_alone(serve):
     """It can write what it likes there: the supervisor and the commands take it for numbers."""
     server = busy_server(serve, "2..3")
     before = json.loads(told(server, "status", "--json"))
