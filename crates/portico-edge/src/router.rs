@@ -78,6 +78,11 @@ impl EdgeRouter {
         &self.unread
     }
 
+    /// Whether routes are for hosts, so that it counts which one a request names.
+    pub fn names_hosts(&self) -> bool {
+        self.names_hosts
+    }
+
     /// Whether every request is the application's, with nothing to be done about it.
     pub fn is_idle(&self) -> bool {
         self.is_idle

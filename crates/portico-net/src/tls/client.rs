@@ -1,12 +1,14 @@
 //! What a TLS client has shown of itself, for the application: the variables of Apache's mod_ssl.
 
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rustls::pki_types::CertificateDer;
 use rustls::{CipherSuite, CommonState, ProtocolVersion};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use super::names;
+use super::{ShownCertificate, names};
 
 /// The client of a connection whose handshake is done.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub struct TlsClient {
     pub application_protocol: Option<&'static str>,
     /// SSL_SERVER_NAME: the name that it has asked for, if any.
     pub server_name: Option<Box<str>>,
+    /// The names that the certificate is for which the client was shown; some may begin with `*.`.
+    pub shown_names: Arc<[String]>,
     /// The SSL_CLIENT_* variables and their values, in UTF-8. None where no client is asked for a certificate.
     pub certificate: Vec<(String, String)>,
 }
@@ -28,7 +32,11 @@ const PEM_LINE: usize = 64;
 
 impl TlsClient {
     /// As the session has it. `asked`: clients are asked for certificates.
-    pub(crate) fn of(session: &CommonState, server_name: Option<Box<str>>, asked: bool) -> Self {
+    pub(crate) fn of(session: &CommonState, shown: Option<ShownCertificate>, asked: bool) -> Self {
+        let (server_name, shown_names) = match shown {
+            Some(shown) => (shown.asked, shown.names),
+            None => (None, Arc::default()),
+        };
         Self {
             protocol: match session.protocol_version() {
                 Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
@@ -37,6 +45,7 @@ impl TlsClient {
             cipher: session.negotiated_cipher_suite().map_or("", |suite| cipher_name(suite.suite())),
             application_protocol: session.alpn_protocol().filter(|protocol| *protocol == b"h2").map(|_| "h2"),
             server_name,
+            shown_names,
             certificate: match session.peer_certificates() {
                 Some(chain) => variables(chain),
                 None if asked => vec![("SSL_CLIENT_VERIFY".to_owned(), "NONE".to_owned())],

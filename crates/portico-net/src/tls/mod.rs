@@ -22,5 +22,5 @@ mod tickets;
 pub use acceptor::Acceptor;
 pub use client::TlsClient;
 pub use reloader::CertificateReloader;
-pub(crate) use resolver::take_asked;
+pub(crate) use resolver::{ShownCertificate, take_shown};
 pub(crate) use source::CertificateSource;

@@ -11,7 +11,7 @@ use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
 
 use super::Progress;
-use crate::tls::{Acceptor, TlsClient, take_asked};
+use crate::tls::{Acceptor, ShownCertificate, TlsClient, take_shown};
 
 /// TLS on one client's socket, with the bytes that are between the two. Four booleans, because each is known of
 /// another side: of what is kept, of the socket, of the peer and of the configuration.
@@ -32,8 +32,8 @@ pub struct Tls {
     drained: bool,
     /// The peer has said that nothing more will come.
     ended: bool,
-    /// The name that the client has asked for, until `client` has it.
-    asked: Option<Box<str>>,
+    /// What the client has asked for and was shown, until `client` has it.
+    shown: Option<ShownCertificate>,
     client: Option<Arc<TlsClient>>,
     /// Clients are asked for certificates.
     asks: bool,
@@ -87,7 +87,7 @@ impl Tls {
             whole: false,
             drained: true,
             ended: false,
-            asked: None,
+            shown: None,
             client: None,
         }
     }
@@ -233,16 +233,16 @@ impl Tls {
             }
         }
         if failed {
-            take_asked(); // It would be told of the thread's next client.
+            take_shown(); // It would be told of the thread's next client.
             self.settle();
             self.stage = TlsStage::Failed;
             return filled;
         }
         self.kept = input[used..].to_vec();
         if was_handshaking {
-            self.asked = take_asked().or(self.asked.take());
+            self.shown = take_shown().or(self.shown.take());
             if !session.is_handshaking() {
-                self.client = Some(Arc::new(TlsClient::of(session, self.asked.take(), self.asks)));
+                self.client = Some(Arc::new(TlsClient::of(session, self.shown.take(), self.asks)));
             }
         }
         filled

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use portico_config::{Config, RouteResponse};
 use portico_edge::access::admits;
 use portico_edge::files::content_type;
+use portico_edge::host::RequestHost;
 use portico_edge::{EdgeRouter, FlatRoute, Refusal, RouteAction, RouteRequest};
 use portico_proto::{ScriptPath, percent_decode, split_root_path};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
@@ -159,6 +160,16 @@ impl Router for Routes {
         if self.router.is_idle() {
             return Decision::Application; // There are pages for errors, and no route.
         }
+        if self.router.names_hosts() && is_misdirected(request) {
+            let reply = Reply::Refused(421, MISDIRECTED.into());
+            let route = Arc::clone(self.root());
+            return Decision::Routed(Box::new(Routed {
+                route,
+                reply: Some(reply),
+                file: None,
+                rewritten: None,
+            }));
+        }
         let head = &request.head;
         let (prefix, path) = self.divided_path(request);
         let asked = RouteRequest {
@@ -185,6 +196,22 @@ impl Router for Routes {
         }
         Decision::Routed(Box::new(routed))
     }
+}
+
+const MISDIRECTED: &str = "the certificate of this connection is not for the host that was asked for";
+
+/// Whether a request came on a connection that is not for its host (RFC 9110, section 7.4): its client has asked for
+/// another name, and the certificate that it was shown does not cover this one. Clients that ask for no name, as
+/// probes by address do, have said nothing of which host they want; proxies speak for others.
+fn is_misdirected(request: &RequestContext) -> bool {
+    let Some(tls) = request.client.tls.as_deref().filter(|_| !request.trusted) else { return false };
+    let (Some(asked), Some(authority)) = (tls.server_name.as_deref(), request.head.authority()) else {
+        return false;
+    };
+    // What is no host is refused with its reason by the router.
+    RequestHost::parse(authority).is_ok_and(|host| {
+        !host.is_covered_by([asked]) && !host.is_covered_by(tls.shown_names.iter().map(String::as_str))
+    })
 }
 
 /// Whether the client may have what the route has. One without an address is in no network.
