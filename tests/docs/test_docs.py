@@ -329,6 +329,8 @@ def understands(command: Command, folder: Path, words_of_help: set[str]) -> str 
     folder.mkdir()
     prepare(folder, command)
     words = list(command.words)
+    if first == "maintenance":
+        (folder / "portico.toml").write_text('[[route]]\nif_file = "MAINTENANCE"\nrespond = 503\n')
     if first == "check":
         # The same without trying the addresses, which others may have.
         words[0] = "--check-config"
