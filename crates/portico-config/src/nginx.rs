@@ -10,17 +10,19 @@ mod include;
 mod known;
 mod listen;
 mod location;
+mod paths;
 mod routes;
 mod servers;
 mod syntax;
 mod values;
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use crate::draft::MigrationDraft;
 use crate::settings;
-use known::{KnownDirective, known};
+use known::{KnownDirective, known, restricts};
 use syntax::NginxDirective;
 
 /// What holds for all servers of a configuration.
@@ -29,6 +31,19 @@ struct NginxSite<'d> {
     http: Vec<&'d NginxDirective>,
     /// Names or addresses of what is taken for the application.
     application: Option<String>,
+    /// Directives that restrict access and have a route, or a problem of their own.
+    settled: RefCell<HashSet<*const NginxDirective>>,
+}
+
+impl NginxSite<'_> {
+    /// Notes what need not be told any more.
+    fn settle<'s>(&self, directives: impl IntoIterator<Item = &'s NginxDirective>) {
+        self.settled.borrow_mut().extend(directives.into_iter().map(std::ptr::from_ref));
+    }
+
+    fn is_settled(&self, directive: &NginxDirective) -> bool {
+        self.settled.borrow().contains(&std::ptr::from_ref(directive))
+    }
 }
 
 /// Directives that pass a request on to what may be a WSGI application.
@@ -64,7 +79,7 @@ impl MigrationDraft {
             self.problems.push(format!("{}: location: left out, it is in no server", stray.place));
         }
         let application = self.application(&directives, &file);
-        self.take_servers(&NginxSite { http, application });
+        self.take_servers(&NginxSite { http, application, settled: RefCell::default() });
         if !needless.is_empty() {
             let names = needless.iter().map(|(name, lines)| format!("{name} ({})", lines.join(", ")));
             let names = names.collect::<Vec<_>>().join(", ");
@@ -96,6 +111,13 @@ impl MigrationDraft {
         if says("add_header", &|it| it.arguments.last().is_none_or(|last| last != "always")) {
             self.notes.push(format!("{file}: headers are on errors too, as with `always` of add_header"));
         }
+        let (real, named) = (says("real_ip_header", &|_| true), says("set_real_ip_from", &|_| true));
+        if (real || named) && says("allow", &restricts) | says("deny", &restricts) {
+            self.problems.push(format!(
+                "{file}: allow and deny are about the clients that real_ip names; say forwarded_allow_ips with the \
+                 proxies in front, or they are about the proxies"
+            ));
+        }
         if says("auth_basic_user_file", &|_| true) {
             self.notes.push(format!(
                 "{file}: passwords that are hashed by crypt, or not at all, are refused; `portico hash-password \
@@ -109,6 +131,16 @@ impl MigrationDraft {
         for it in directives {
             match known(it) {
                 KnownDirective::Taken => {}
+                KnownDirective::Instead(why) if restricts(it) => {
+                    self.problems.push(format!("{}: {}: {why}; it restricts access", it.place, it.shown()));
+                }
+                KnownDirective::Needless | KnownDirective::Not if restricts(it) => {
+                    self.problems.push(format!(
+                        "{}: {}: left out, and it restricts access",
+                        it.place,
+                        it.shown()
+                    ));
+                }
                 KnownDirective::Needless => {
                     let line = it.place.rsplit(':').next().unwrap_or_default().to_owned();
                     needless.entry(it.name.clone()).or_default().push(line);
@@ -129,6 +161,23 @@ impl MigrationDraft {
             if matches!(it.name.as_str(), "http" | "server" | "location") {
                 self.report(it.block.as_deref().unwrap_or_default(), needless);
             }
+        }
+    }
+
+    /// Tells of what restricts access within the locations of a block and has become nothing.
+    fn tell_lost_guards(&mut self, block: &[NginxDirective], site: &NginxSite<'_>) {
+        for location in block.iter().filter(|it| it.name == "location") {
+            let inner = location.block.as_deref().unwrap_or_default();
+            for it in inner.iter().filter(|it| matches!(known(it), KnownDirective::Taken)) {
+                if restricts(it) && !site.is_settled(it) {
+                    let why = match it.name.as_str() {
+                        "if" => "routes have no such condition",
+                        _ => "and it restricts access",
+                    };
+                    self.problems.push(format!("{}: {}: left out, {why}", it.place, it.shown()));
+                }
+            }
+            self.tell_lost_guards(inner, site);
         }
     }
 

@@ -43,7 +43,9 @@ enum RegexPiece {
     Rest(bool),
 }
 
-const ONE_SEGMENT: &str = "the expression takes certain characters only, the route any text without a slash";
+/// The route has more paths than the expression. With the other remarks it has fewer.
+pub(crate) const ONE_SEGMENT: &str =
+    "the expression takes certain characters only, the route any text without a slash";
 const ANY_CHARACTER: &str = "a dot is any character in the expression, and a dot in the route";
 const LONGER_NAMES: &str =
     "the expression takes longer names too, as /shopping for /shop; the route does not";

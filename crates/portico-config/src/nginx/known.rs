@@ -157,6 +157,7 @@ const INSTEAD: &[(&[&str], &str)] = &[
         &["ssl_client_certificate", "ssl_trusted_certificate", "ssl_verify_client", "ssl_verify_depth"],
         "say ca_certs and cert_reqs; they hold for all hosts",
     ),
+    (&["ssl_crl"], "say crl_file"),
     (
         &["ssl_stapling", "ssl_stapling_verify", "ssl_stapling_file"],
         "say ocsp_file; responses are not fetched",
@@ -170,7 +171,7 @@ const INSTEAD: &[(&[&str], &str)] = &[
     (&["types"], "say mime = { extension = \"type\" } in the route with static"),
     (&["disable_symlinks"], "say symlinks in the route with static"),
     (
-        &["limit_conn", "limit_conn_zone", "limit_conn_status"],
+        &["limit_conn", "limit_conn_zone", "limit_conn_status", "limit_conn_log_level", "limit_zone"],
         "say connections_per_client, or concurrent in a route",
     ),
     (&["proxy_ignore_client_abort", "uwsgi_ignore_client_abort"], "say on_disconnect"),
@@ -195,11 +196,69 @@ const NEVER: &[(&[&str], &str)] = &[
     (&["satisfy"], "a route asks for both, an address that is allowed and a password"),
     (&["limit_except"], "write a route with methods of its own"),
     (&["sub_filter", "sub_filter_once", "sub_filter_types"], "responses are not rewritten"),
-    (&["secure_link", "secure_link_md5"], "have the application judge, and send X-Accel-Redirect"),
+    (
+        &["secure_link", "secure_link_md5", "secure_link_secret"],
+        "have the application judge, and send X-Accel-Redirect",
+    ),
     (&["valid_referers"], "a Referer is no proof of anything"),
     (&["mirror"], "requests are sent nowhere else"),
     (&["error_page_by_lua_block", "content_by_lua_block", "access_by_lua_block"], "there is no Lua"),
 ];
+
+/// What restricts access: where such a directive becomes nothing, others reach what it keeps from them. So none of
+/// them is lost with a mere note, see [`restricts`].
+pub(super) const RESTRICTING: &[&str] = &[
+    "access_by_lua",
+    "access_by_lua_block",
+    "access_by_lua_file",
+    "allow",
+    "auth_basic",
+    "auth_digest",
+    "auth_gss",
+    "auth_jwt",
+    "auth_ldap",
+    "auth_oidc",
+    "auth_pam",
+    "auth_request",
+    "deny",
+    "disable_symlinks",
+    "geo",
+    "if",
+    "internal",
+    "js_access",
+    "limit_conn",
+    "limit_except",
+    "limit_req",
+    "limit_zone",
+    "map",
+    "modsecurity",
+    "satisfy",
+    "secure_link",
+    "secure_link_md5",
+    "secure_link_secret",
+    "ssl_crl",
+    "ssl_verify_client",
+    "valid_referers",
+];
+
+/// Whether a directive restricts access, as it is written.
+pub(super) fn restricts(directive: &NginxDirective) -> bool {
+    let is_harmless = match directive.name.as_str() {
+        "allow" | "satisfy" => directive.first() == "all",
+        // Without a certificate a request is served all the same; who is kept out by an `if` is told of with it.
+        "ssl_verify_client" => matches!(directive.first(), "off" | "optional" | "optional_no_ca"),
+        _ => directive.first() == "off",
+    };
+    RESTRICTING.contains(&directive.name.as_str()) && !is_harmless
+}
+
+/// Whether a block keeps anybody from what it is for: by a directive that restricts access, or as it refuses all.
+pub(super) fn is_guarded(block: &[NginxDirective]) -> bool {
+    let refuses = |it: &NginxDirective| {
+        it.name == "return" && it.first().parse::<u16>().is_ok_and(|status| (400..500).contains(&status))
+    };
+    block.iter().any(|it| restricts(it) || refuses(it))
+}
 
 /// What becomes of a directive.
 pub(super) fn known(directive: &NginxDirective) -> KnownDirective {
@@ -209,6 +268,9 @@ pub(super) fn known(directive: &NginxDirective) -> KnownDirective {
     };
     match name {
         "satisfy" if directive.first() == "all" => KnownDirective::Needless,
+        "ssl_verify_client" | "disable_symlinks" | "auth_request" if directive.first() == "off" => {
+            KnownDirective::Needless
+        }
         "ssl_protocols"
             if directive.arguments.iter().all(|it| matches!(it.as_str(), "TLSv1.2" | "TLSv1.3")) =>
         {

@@ -36,6 +36,8 @@ pub(super) enum LocationResponse {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct FlatLocation {
     pub response: Option<LocationResponse>,
+    /// Nothing in it says what responds, so that nginx looks into a folder of its own.
+    pub is_bare: bool,
     pub entries: BTreeMap<&'static str, Toml>,
     pub headers: BTreeMap<String, Toml>,
 }
@@ -112,7 +114,11 @@ pub(super) struct NginxLocation<'s, 'd> {
 impl NginxLocation<'_, '_> {
     /// All that counts for it. What a route cannot say is told.
     pub(super) fn flat(&self, draft: &mut MigrationDraft) -> FlatLocation {
-        let mut flat = FlatLocation { response: self.response(draft), ..FlatLocation::default() };
+        let mut flat = FlatLocation {
+            response: self.response(draft),
+            is_bare: self.scope.own(&OTHER_PASSES).is_none() && !self.says_response(),
+            ..FlatLocation::default()
+        };
         let mut fallback = None;
         if let Some(LocationResponse::Files { .. }) = flat.response {
             fallback = self.fallback(draft);
@@ -122,6 +128,7 @@ impl NginxLocation<'_, '_> {
             Some(LocationResponse::Application) => self.add_application(&mut flat, draft),
             _ => {}
         }
+        self.add_internal(&mut flat, draft);
         self.add_error_pages(&mut flat, draft);
         self.add_access(&mut flat, draft);
         self.add_limit(&mut flat, draft);
@@ -170,15 +177,14 @@ impl NginxLocation<'_, '_> {
             }
             // `try_files @app` without any folder leads to the application at once.
             (None, Some(tries)) => self.named(tries.arguments.last().map_or("", String::as_str), draft),
-            (None, None) if self.path.text().is_empty() => None,
-            (None, None) => {
-                draft.notes.push(format!(
-                    "{}: location: left out, it names no folder, and nginx looks into its own, html",
-                    self.place
-                ));
-                None
-            }
+            (None, None) => None,
         }
+    }
+
+    /// Whether anything says what responds.
+    fn says_response(&self) -> bool {
+        let own = self.scope.own(&["return", "try_files"]).or_else(|| self.scope.own(&PASSES));
+        own.is_some() || !self.scope.all(&["root", "alias"]).is_empty()
     }
 
     fn passed(&self, passed: &NginxDirective, draft: &mut MigrationDraft) -> Option<LocationResponse> {
@@ -306,9 +312,20 @@ impl NginxLocation<'_, '_> {
         if let Some(age) = self.expires(draft) {
             entries.insert("max_age", age.into());
         }
-        if self.scope.own(&["internal"]).is_some() {
-            entries.insert("internal", true.into());
+    }
+
+    /// `internal`: files alone can be had by X-Accel-Redirect, and everything else by nobody.
+    fn add_internal(&self, flat: &mut FlatLocation, draft: &mut MigrationDraft) {
+        let Some(internal) = self.scope.own(&["internal"]) else { return };
+        if let Some(LocationResponse::Files { .. }) = flat.response {
+            flat.entries.insert("internal", true.into());
+            return;
         }
+        draft.notes.push(format!(
+            "{}: internal: written as respond = 404; X-Accel-Redirect leads to files alone",
+            internal.place
+        ));
+        *flat = FlatLocation { response: Some(LocationResponse::Status(404)), ..FlatLocation::default() };
     }
 
     /// Seconds for which clients may keep a response.
@@ -407,7 +424,13 @@ impl NginxLocation<'_, '_> {
         }
         let realm = self.scope.last("auth_basic").filter(|it| it.first() != "off");
         match (realm, self.scope.last("auth_basic_user_file")) {
-            (Some(_), Some(file)) => _ = flat.entries.insert("auth", file.first().into()),
+            (Some(_), Some(file)) if file.first().contains('$') => {
+                draft.problems.push(format!("{}: {}: routes have no variables", file.place, file.shown()));
+            }
+            (Some(realm), Some(file)) => {
+                flat.entries.insert("auth", file.first().into());
+                draft.notes.push(format!("{}: {}: the realm is left out", realm.place, realm.shown()));
+            }
             (Some(realm), None) => {
                 draft.problems.push(format!("{}: {}: no file of users is named", realm.place, realm.shown()));
             }

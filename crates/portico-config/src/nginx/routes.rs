@@ -3,23 +3,38 @@
 
 use toml::Value as Toml;
 
+use super::known::is_guarded;
 use super::listen::NginxServer;
 use super::location::{
     FlatLocation, LocationPath, LocationResponse, NginxLocation, NginxScope, TIMEOUT_SECONDS,
 };
+use super::paths::{LocatedPath, LocationKind};
 use super::syntax::NginxDirective;
 use super::{NginxSite, PASSES, passed_path};
 use crate::draft::{MigratedRoute, MigrationDraft};
 use crate::path_regex::{self, RegexPlace};
 
 /// A location with the path that a route has for it.
-struct LocatedBlock<'d> {
-    place: String,
-    path: LocationPath,
+pub(super) struct LocatedBlock<'d> {
+    pub place: String,
+    pub path: LocationPath,
     scope: NginxScope<'d>,
     /// The path with which `proxy_pass http://app/` has requests passed on, where it is another.
     rewrite: Option<String>,
+    pub kind: LocationKind,
+    pub is_guarded: bool,
+    /// Whether the route has more paths than the location.
+    is_wider: bool,
 }
+
+/// What guards a route, and the directives that say so.
+const GUARDS: [(&str, &[&str]); 5] = [
+    ("allow", &["allow", "deny"]),
+    ("deny", &["allow", "deny"]),
+    ("auth", &["auth_basic"]),
+    ("limit", &["limit_req"]),
+    ("internal", &["internal"]),
+];
 
 impl MigrationDraft {
     /// Takes a server, for these hosts. `body` is the largest body that is taken where nothing else is said.
@@ -31,7 +46,7 @@ impl MigrationDraft {
         body: &Toml,
     ) {
         let scope = NginxScope::of(site.http.iter().copied()).within(server.block);
-        let mut located = self.located(server, &scope, hosts);
+        let mut located = self.located(server, &scope, hosts, site);
         // A route that others lie within comes before them.
         located.sort_by_key(|it| it.path.text().len());
         let scheme = if server.listens.iter().any(|listen| listen.is_tls) { "https" } else { "http" };
@@ -66,7 +81,7 @@ impl MigrationDraft {
                     true => route.set("host", host.unwrap_or_default()),
                     false => set_hosts(&mut route, hosts),
                 }
-                self.write(it, route, &mut flat, &around);
+                self.write(it, route, &mut flat, &around, site);
                 if it.rewrite.is_none() {
                     written.push((it.path.clone(), flat));
                 }
@@ -82,7 +97,11 @@ impl MigrationDraft {
         mut route: MigratedRoute,
         flat: &mut FlatLocation,
         around: &FlatLocation,
+        site: &NginxSite<'_>,
     ) {
+        if flat.response.is_none() && !it.path.text().is_empty() {
+            refuse_unserved(flat, around);
+        }
         let rewrite = it.rewrite.as_ref().filter(|_| flat.response == Some(LocationResponse::Application));
         match &it.path {
             LocationPath::Prefix(path) if rewrite.is_some() => {
@@ -96,12 +115,30 @@ impl MigrationDraft {
             route.set("rewrite", rewrite.as_str());
         }
         let is_root = it.path.text().is_empty();
+        if flat.response.is_none() && flat.is_bare && !is_root {
+            self.notes.push(format!(
+                "{}: location: left out, it names no folder, and nginx looks into its own, html",
+                it.place
+            ));
+        }
         match &flat.response {
             response if *response == around.response && rewrite.is_none() => {}
             None if is_root => {}
             None => return, // What stands there has been told of.
             Some(response) => set_response(&mut route, response, &it.path),
         }
+        let is_lost = |key: &&str| {
+            around.entries.contains_key(*key) && flat.entries.get(*key) != around.entries.get(*key)
+        };
+        if it.is_wider
+            && let Some(key) = GUARDS.iter().map(|(key, _)| *key).find(is_lost)
+        {
+            self.problems.push(format!(
+                "{}: location: its route has more paths than it, and has not the {key} of the route around it",
+                it.place
+            ));
+        }
+        site.settle(GUARDS.iter().flat_map(|(_, names)| it.scope.all(names)));
         let response = flat.response.clone();
         let keys: Vec<&'static str> = flat.entries.keys().chain(around.entries.keys()).copied().collect();
         for key in keys {
@@ -152,14 +189,16 @@ impl MigrationDraft {
         server: &NginxServer<'d>,
         scope: &NginxScope<'d>,
         hosts: &[String],
+        site: &NginxSite<'_>,
     ) -> Vec<LocatedBlock<'d>> {
         let mut all = Vec::new();
         // A server that returns has no use for its locations.
         let returns = server.block.iter().any(|it| it.name == "return");
         if !returns {
-            self.locations(server.block, scope, &mut all);
+            self.locations(server.block, scope, &mut all, site);
         }
-        self.conditions(server.block, scope, &LocationPath::Prefix(String::new()), hosts);
+        self.conditions(server.block, scope, &LocationPath::Prefix(String::new()), hosts, site);
+        self.tell_other_order(&all);
         let is_within = |outer: &&LocatedBlock<'_>, inner: &LocatedBlock<'_>| {
             outer.rewrite.is_some() && outer.path != inner.path && contains(&outer.path, &inner.path)
         };
@@ -178,6 +217,9 @@ impl MigrationDraft {
                 path,
                 scope: scope.clone(),
                 rewrite: None,
+                kind: LocationKind::Prefix,
+                is_guarded: is_guarded(server.block),
+                is_wider: false,
             });
         }
         all
@@ -188,20 +230,33 @@ impl MigrationDraft {
         block: &'d [NginxDirective],
         scope: &NginxScope<'d>,
         all: &mut Vec<LocatedBlock<'d>>,
+        site: &NginxSite<'_>,
     ) {
         for it in block.iter().filter(|it| it.name == "location") {
             let Some(inner) = &it.block else { continue };
             let within = scope.within(inner);
-            for path in self.paths(it, inner) {
+            let kind = match it.arguments.first().map(String::as_str) {
+                Some("=" | "^~") => LocationKind::Final,
+                Some("~" | "~*") => LocationKind::Regex,
+                _ => LocationKind::Prefix,
+            };
+            for LocatedPath { path, is_wider } in self.paths(it, inner, site) {
                 let rewrite = rewrite_of(inner, it.arguments.last().map_or("", String::as_str), &path);
                 let rewrite = rewrite.unwrap_or_else(|why| {
                     self.problems.push(format!("{}: {}: {why}", it.place, it.shown()));
                     None
                 });
-                let scope = within.clone();
-                all.push(LocatedBlock { place: it.place.clone(), path, scope, rewrite });
+                all.push(LocatedBlock {
+                    place: it.place.clone(),
+                    path,
+                    scope: within.clone(),
+                    rewrite,
+                    kind,
+                    is_guarded: is_guarded(inner),
+                    is_wider,
+                });
             }
-            self.locations(inner, &within, all);
+            self.locations(inner, &within, all, site);
         }
     }
 
@@ -212,95 +267,29 @@ impl MigrationDraft {
         scope: &NginxScope<'_>,
         path: &LocationPath,
         hosts: &[String],
+        site: &NginxSite<'_>,
     ) {
         for it in block {
             match (it.name.as_str(), &it.block) {
-                ("if", Some(inner)) => self.condition(it, inner, scope, path, hosts),
+                ("if", Some(inner)) => {
+                    site.settle([it]);
+                    self.condition(it, inner, scope, path, hosts);
+                }
                 ("location", Some(inner)) => {
                     let at = match &it.arguments[..] {
-                        [path] => LocationPath::Prefix(path.trim_end_matches('/').to_owned()),
+                        [path] if !path.starts_with('@') => {
+                            LocationPath::Prefix(path.trim_end_matches('/').to_owned())
+                        }
                         [operator, path] if operator == "=" => LocationPath::Exact(path.clone()),
                         [operator, path] if operator == "^~" => {
                             LocationPath::Prefix(path.trim_end_matches('/').to_owned())
                         }
-                        _ => continue, // It is told that no route has its paths.
+                        _ => continue, // What it has of them is told of as lost.
                     };
-                    self.conditions(inner, &scope.within(inner), &at, hosts);
+                    self.conditions(inner, &scope.within(inner), &at, hosts, site);
                 }
                 _ => {}
             }
-        }
-    }
-
-    /// The paths of a location; none where no route can say them, which is told.
-    fn paths(&mut self, location: &NginxDirective, inner: &[NginxDirective]) -> Vec<LocationPath> {
-        let (operator, text) = match &location.arguments[..] {
-            [operator, text] => (operator.as_str(), text.as_str()),
-            [text] => ("", text.as_str()),
-            _ => ("?", ""),
-        };
-        let prefix = |path: &str| LocationPath::Prefix(path.trim_end_matches('/').to_owned());
-        match operator {
-            "" if text.starts_with('@') => Vec::new(), // Where others name it.
-            "" | "^~" => {
-                if !text.ends_with('/') && !text.contains('.') {
-                    self.notes.push(format!(
-                        "{}: {}: nginx takes {text}-more by it too; a route ends at a slash",
-                        location.place,
-                        location.shown()
-                    ));
-                }
-                vec![prefix(text)]
-            }
-            "=" => vec![LocationPath::Exact(text.to_owned())],
-            "~" | "~*" => {
-                let found = path_regex::read(text).unwrap_or_default();
-                let mut paths = Vec::new();
-                for it in &found {
-                    for remark in &it.remarks {
-                        self.notes.push(format!("{}: {}: {remark}", location.place, location.shown()));
-                    }
-                    match &it.place {
-                        RegexPlace::Any => paths.push(prefix("")),
-                        RegexPlace::Prefix(path) => paths.push(prefix(path)),
-                        RegexPlace::Exact(path) => paths.push(LocationPath::Exact(path.clone())),
-                        RegexPlace::DotFiles => self.notes.push(format!(
-                            "{}: {}: left out, names that begin with a dot are never served",
-                            location.place,
-                            location.shown()
-                        )),
-                        RegexPlace::Extensions(_) => self.extensions(location, inner),
-                    }
-                }
-                if found.is_empty() {
-                    self.problems.push(format!(
-                        "{}: {}: left out, no route can say which paths it is for",
-                        location.place,
-                        location.shown()
-                    ));
-                }
-                paths
-            }
-            _ => {
-                self.problems.push(format!("{}: {}: it is no location", location.place, location.shown()));
-                Vec::new()
-            }
-        }
-    }
-
-    /// A location for extensions of files: what it says of how long they are kept is for `max_age`.
-    fn extensions(&mut self, location: &NginxDirective, inner: &[NginxDirective]) {
-        let harmless =
-            ["expires", "add_header", "access_log", "log_not_found", "etag", "gzip_static", "try_files"];
-        let (place, shown) = (&location.place, location.shown());
-        if inner.iter().all(|it| harmless.contains(&it.name.as_str())) {
-            self.notes.push(format!(
-                "{place}: {shown}: left out, a route is for paths; write max_age, immutable or headers into the \
-                 route with static that has these files"
-            ));
-        } else {
-            self.problems
-                .push(format!("{place}: {shown}: left out, a route is for paths, not for extensions"));
         }
     }
 
@@ -388,6 +377,22 @@ impl MigrationDraft {
     }
 }
 
+/// Has a location without a response refuse what its guards are for, where the route around it has other guards:
+/// nginx looks into a folder of its own, where nothing is.
+fn refuse_unserved(flat: &mut FlatLocation, around: &FlatLocation) {
+    let is_own =
+        |key: &str| flat.entries.contains_key(key) && flat.entries.get(key) != around.entries.get(key);
+    if !GUARDS.iter().any(|(key, _)| is_own(key)) {
+        return;
+    }
+    let is_nobody = flat.entries.get("allow") == Some(&Toml::Array(Vec::new()));
+    if is_nobody {
+        flat.entries.remove("allow");
+        flat.entries.extend(around.entries.get("allow").map(|allow| ("allow", allow.clone())));
+    }
+    flat.response = Some(LocationResponse::Status(if is_nobody { 403 } else { 404 }));
+}
+
 fn set_response(route: &mut MigratedRoute, response: &LocationResponse, path: &LocationPath) {
     match response {
         LocationResponse::Application => route.set("app", true),
@@ -437,7 +442,7 @@ fn reset(key: &str, is_inherited: bool, response: Option<&LocationResponse>) -> 
 }
 
 /// Whether a route for `outer` is around one for `inner`.
-fn contains(outer: &LocationPath, inner: &LocationPath) -> bool {
+pub(super) fn contains(outer: &LocationPath, inner: &LocationPath) -> bool {
     let LocationPath::Prefix(outer) = outer else { return false };
     inner.text().strip_prefix(outer.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }

@@ -54,6 +54,9 @@ impl MigrationDraft {
             // A server alone takes all hosts, as nginx has it.
             let hosts = if serving.len() == 1 { Vec::new() } else { server.hosts.clone() };
             self.take_server(server, &hosts, site, &body);
+            if !server.block.iter().any(|it| it.name == "return") {
+                self.tell_lost_guards(server.block, site);
+            }
         }
     }
 

@@ -148,7 +148,7 @@ fn what_becomes_nothing_is_named_with_its_line() {
         ("brotli on;", "n.conf:1: brotli on: left out, nothing is known of it here"),
         ("location /shop { root /s; }", "nginx takes /shop-more by it too"),
         ("location ~ \\.css$ { expires 1d; }", "left out, a route is for paths; write max_age"),
-        ("location ~ /\\. { deny all; }", "names that begin with a dot are never served"),
+        ("location ~ /\\. { deny all; }", "files whose names begin with a dot are never served"),
         ("location / { return 200 \"ok\"; }", "the text is left out; write it to a file"),
         ("root /s; location / { try_files $uri /index.html; }", "/index.html is for navigation of browsers"),
         ("location / { proxy_pass http://a; }", "n.conf: a is taken for the application"),
@@ -224,4 +224,127 @@ fn the_kind_of_a_file_is_told_by_what_is_in_it() {
     assert!(is("events {}\nhttp { }") && is("server { }") && is("upstream a { server b; }\nserver { }"));
     assert!(!is("bind = '127.0.0.1:8000'\nworkers = 2\n") && !is("") && !is("server;") && !is("x = {1: 2}"));
     assert!(!Path::new("x").exists());
+}
+
+/// A server whose application is asked for everything that no other location is for.
+fn with_application(text: &str) -> (String, String, String) {
+    migrated(&format!("server {{ location / {{ proxy_pass http://app; }}\n{text} }}"))
+}
+
+#[test]
+fn a_location_that_only_restricts_access_is_a_route() {
+    for (text, expected) in [
+        ("location /private/ { deny all; }", "path = \"/private\"; respond = 403"),
+        ("location = /p.it { deny all; }", "exact = \"/p.it\"; respond = 403"),
+        (
+            "location /p/ { auth_basic x; auth_basic_user_file /f; }",
+            "path = \"/p\"; respond = 404; auth = \"/f\"",
+        ),
+        (
+            "location /p/ { allow 10.0.0.0/8; deny all; }",
+            "path = \"/p\"; respond = 404; allow = [\"10.0.0.0/8\"]",
+        ),
+        ("location /p/ { deny 10.0.0.1; }", "path = \"/p\"; respond = 404; deny = [\"10.0.0.1\"]"),
+        ("location /i/ { internal; proxy_pass http://app; }", "path = \"/i\"; respond = 404"),
+        ("location /i/ { internal; }", "path = \"/i\"; respond = 404"),
+        ("location /i/ { internal; return 200; }", "path = \"/i\"; respond = 404"),
+        ("location /i/ { internal; alias /f/; }", "path = \"/i\"; static = \"/f\"; internal = true"),
+        ("location /p/ { deny all; root /s; }", "path = \"/p\"; static = \"/s/p\"; allow = []"),
+        (
+            "location /p/ { deny all; } location /p/open/ { proxy_pass http://app; }",
+            "path = \"/p\"; respond = 403\n[[route]]  # n.conf:2; path = \"/p/open\"; app = true",
+        ),
+    ] {
+        let (routes, notes, problems) = with_application(text);
+        let routes = routes.split_once("app = true\n").map_or("", |(_, routes)| routes);
+        assert_eq!(problems, "", "{text}");
+        assert_eq!(routes.trim_start_matches("[[route]]  # n.conf:2; "), expected, "{text}: {notes}");
+    }
+    let (_, notes, _) =
+        with_application("location = /p { auth_basic Staff; auth_basic_user_file /f; root /s; }");
+    assert!(notes.contains("n.conf:2: auth_basic Staff: the realm is left out"), "{notes}");
+}
+
+/// An argument with which a directive restricts access.
+fn restricting(name: &str) -> String {
+    match name {
+        "internal" | "secure_link" => format!("{name};"),
+        "if" => "if ($http_x) { return 403; }".to_owned(),
+        "limit_except" => "limit_except GET { deny all; }".to_owned(),
+        "map" | "geo" => format!("{name} $a $b {{ default 0; }}"),
+        "auth_basic" => "auth_basic x; auth_basic_user_file /f;".to_owned(),
+        "limit_req" => "limit_req zone=l;".to_owned(),
+        "allow" => "allow 10.0.0.0/8; deny all;".to_owned(),
+        _ => {
+            format!("{name} all;").replace("satisfy all", "satisfy any").replace("deny all", "deny 10.0.0.1")
+        }
+    }
+}
+
+#[test]
+fn nothing_that_restricts_access_is_lost_without_a_problem() {
+    for name in super::known::RESTRICTING {
+        let guard = restricting(name);
+        // As a route that has it, or as a problem that names it or its location.
+        for inner in ["", "proxy_pass http://app;", "root /s;", "return 200;"] {
+            let (routes, notes, problems) = with_application(&format!("location /p/ {{ {guard} {inner} }}"));
+            let keys = ["allow = ", "deny = ", "auth = ", "limit = ", "internal = ", "respond = 40"];
+            let route = routes.split_once("path = \"/p\"").map_or("", |(_, route)| route);
+            let is_there = keys.iter().any(|key| route.contains(key));
+            let is_told = problems.contains(&format!("n.conf:2: {name}"));
+            assert!(is_there || is_told, "{guard} {inner}: {routes} / {notes} / {problems}");
+        }
+        // Where no route can have it, there is a problem in any case.
+        for location in [
+            "location @named {",
+            "location ~ ^/a+ {",
+            "location ~ \\.css$ {",
+            "location ~ /\\. {",
+            "location ~ ^/a/[0-9]+/b {",
+            "location /p {",
+            "location ~ ^/p {",
+            "location ~* ^/p/ {",
+        ] {
+            if *name == "internal" && location.contains('@') {
+                continue; // Nobody asks for it by its name.
+            }
+            let (_, notes, problems) =
+                with_application(&format!("{location} {guard} proxy_pass http://app; }}"));
+            assert!(problems.contains("n.conf:2: "), "{location} {guard}: {notes} / {problems}");
+        }
+    }
+}
+
+#[test]
+fn guards_that_count_in_another_order_are_problems() {
+    let open = "proxy_pass http://app;";
+    for (text, problem) in [
+        (
+            format!("location ~ ^/(a|b)/ {{ deny all; }}\nlocation /a/deep/ {{ {open} }}"),
+            "n.conf:2: location: it restricts access, and the one in n.conf:3 comes before it",
+        ),
+        (
+            format!("location ^~ /a/deep/ {{ deny all; }}\nlocation ~ ^/a/(.*)$ {{ {open} }}"),
+            "n.conf:2: location: it restricts access, and the one in n.conf:3 comes before it",
+        ),
+        (
+            format!("location /a/ {{ deny all; }}\nlocation ~ ^/a/[0-9]+$ {{ {open} }}"),
+            "n.conf:3: location: its route has more paths than it, and has not the allow of",
+        ),
+        (
+            "set_real_ip_from 10.0.0.1; real_ip_header X-Real-IP; location /a/ { deny 10.0.0.2; }".to_owned(),
+            "n.conf: allow and deny are about the clients that real_ip names",
+        ),
+    ] {
+        let text = text.replace("location /a/ { deny all; }", "location /a/ { deny all; root /s; }");
+        let (_, notes, problems) = with_application(&text);
+        assert!(problems.contains(problem), "{text}: {notes} / {problems}");
+    }
+    for text in [
+        "location ~ ^/(a|b)/ { deny all; } location ^~ /a/deep/ { proxy_pass http://app; }",
+        "location /p/ { satisfy all; auth_request off; ssl_verify_client off; auth_basic off; allow all; root /s; }",
+    ] {
+        let (_, _, problems) = with_application(text);
+        assert_eq!(problems, "", "{text}");
+    }
 }
