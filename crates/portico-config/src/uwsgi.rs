@@ -104,6 +104,7 @@ const INSTEAD: &[(&[&str], &str)] = &[
             "route-if-not",
             "route-label",
             "route-remote-addr",
+            "route-remote-user",
             "route-user-agent",
             "final-route",
             "error-route",
@@ -111,6 +112,10 @@ const INSTEAD: &[(&[&str], &str)] = &[
             "collect-header",
         ],
         "a route has no such condition; `portico help route` lists those that it has, or use middleware",
+    ),
+    (
+        &["static-skip-ext", "static-skip-dir"],
+        "all files of a folder are served; keep what is not public elsewhere",
     ),
     (&["offload-threads"], "it is not needed: slow clients take no thread"),
     (
@@ -271,6 +276,9 @@ impl MigrationDraft {
                 Some((_, None)) => {}
                 Some((_, Some(ours))) => say(ours, value.to_owned()),
                 None if ini.used.iter().any(|used| used == name) => {}
+                None if routing::restricts(name, value) => self
+                    .problems
+                    .push(format!("{place}: left out, and it restricts access; {}", instead(name))),
                 None => self.notes.push(format!("{place}: {}", instead(name))),
             },
         }
@@ -299,6 +307,11 @@ impl MigrationDraft {
                     &settings::CA_CERTS,
                 ];
                 for (setting, part) in settings.into_iter().zip(value.split(',')) {
+                    if *setting == settings::CA_CERTS && !part.is_empty() {
+                        // `!` asks for a certificate, which a client may have otherwise.
+                        let demand = if part.starts_with('!') { "2" } else { "1" };
+                        self.say(place, &settings::CERT_REQS, vec![demand.to_owned()]);
+                    }
                     let part = shared(ini, part.trim_start_matches('!'));
                     let text =
                         if *setting == settings::BIND { format!("https://{}", address(&part)) } else { part };
@@ -479,7 +492,7 @@ mod tests {
         let expected = "bind = [\"uwsgi://unix:/run/app.sock\", \"scgi://127.0.0.1:4000\", \
                         \"fastcgi://127.0.0.1:5000\", \"https://0.0.0.0:8443\"]\n\
                         certfile = [\"/etc/site.crt\"]\nkeyfile = [\"/etc/site.key\"]\n\
-                        ca_certs = \"/etc/ca.pem\"\nworkers = 3\nthreads = 2\ntimeout = 9";
+                        cert_reqs = \"2\"\nca_certs = \"/etc/ca.pem\"\nworkers = 3\nthreads = 2\ntimeout = 9";
         assert_eq!((text.as_str(), notes.as_str()), (expected, ""));
         let (text, _) = migrated("[uwsgi]\nprotocol = http\nsocket = 127.0.0.1:4000\nthreads = 2\n");
         assert!(text.starts_with("bind = [\"127.0.0.1:4000\"]\n"), "{text}");

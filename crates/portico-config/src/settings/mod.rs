@@ -51,7 +51,7 @@ pub(crate) use routes::{ROUTE, place_routes};
 pub(crate) use socket::{BACKLOG, BIND, REUSE_PORT, SOCKET_MODE};
 pub(crate) use threads::THREADS;
 pub(crate) use timeouts::{BODY_TIMEOUT, GRACEFUL_TIMEOUT, KEEP_ALIVE};
-pub(crate) use tls::{CA_CERTS, CERTFILE, CIPHERS, KEYFILE, settle as settle_tls};
+pub(crate) use tls::{CA_CERTS, CERT_REQS, CERTFILE, CIPHERS, KEYFILE, settle as settle_tls};
 pub(crate) use trust::{BEHIND, FORWARDED_ALLOW_IPS, FORWARDED_HEADERS};
 pub(crate) use worker_class::{WORKER_CLASS, asgi_message, is_known_class, settle_threads};
 #[cfg(test)]

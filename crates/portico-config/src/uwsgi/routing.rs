@@ -19,7 +19,6 @@ const OPTIONS: &[&str] = &[
     "static-expires",
     "static-expires-uri",
     "static-expires-type",
-    "static-skip-ext",
     "static-safe",
     "add-header",
     "del-header",
@@ -33,6 +32,33 @@ const OPTIONS: &[&str] = &[
 /// Whether an option becomes a route.
 pub(super) fn takes(name: &str) -> bool {
     OPTIONS.contains(&name)
+}
+
+/// Options that keep something from clients, whatever their value is.
+const RESTRICTING: &[&str] = &["static-skip-ext", "static-skip-dir"];
+
+/// Actions of rules that keep somebody from what is behind them, or lead around rules that do.
+const RESTRICTING_ACTIONS: &[&str] = &[
+    "access",
+    "basicauth",
+    "basicauth-next",
+    "break",
+    "break-with-status",
+    "chain",
+    "goto",
+    "ldapauth",
+    "ldapauth-next",
+    "radius",
+    "return",
+    "return-status",
+    "spnego",
+];
+
+/// Whether an option restricts access. Where it becomes nothing, others reach what it keeps from them.
+pub(super) fn restricts(name: &str, value: &str) -> bool {
+    let is_rule = name.contains("route");
+    let acts = |word: &str| RESTRICTING_ACTIONS.contains(&word.split(':').next().unwrap_or_default());
+    RESTRICTING.contains(&name) || (is_rule && value.split_ascii_whitespace().any(acts))
 }
 
 /// Files that uWSGI serves.
@@ -65,9 +91,6 @@ impl MigrationDraft {
                 "static-expires-type" => self
                     .notes
                     .push(format!("{place}: left out, a route has one max_age for all of its types")),
-                "static-skip-ext" => self.notes.push(format!(
-                    "{place}: left out, all files of a folder are served; keep what is not public elsewhere"
-                )),
                 "static-safe" => self.notes.push(format!(
                     "{place}: left out, links out of a folder are not followed; symlinks = \"follow\" in the \
                      route follows all"
@@ -207,6 +230,7 @@ impl MigrationDraft {
         if found.is_empty() || !found.iter().all(is_routable) {
             return self.refuse_rule(place, "which paths it is for cannot be said in a route");
         }
+        let is_wider = found.iter().flat_map(|it| &it.remarks).all(|it| *it == path_regex::ONE_SEGMENT);
         let remarks: Vec<String> =
             found.iter().flat_map(|it| &it.remarks).map(|remark| format!("{place}: {remark}")).collect();
         for paths in found {
@@ -218,9 +242,13 @@ impl MigrationDraft {
             }
             self.act(action, arguments, &paths, route, place);
         }
+        let lines = match restricts(&option.name, action) && !is_wider {
+            true => &mut self.problems,
+            false => &mut self.notes,
+        };
         for remark in remarks {
-            if !self.notes.contains(&remark) {
-                self.notes.push(remark);
+            if !lines.contains(&remark) {
+                lines.push(remark);
             }
         }
     }
@@ -257,6 +285,7 @@ impl MigrationDraft {
             "basicauth" => match arguments.split_once(',').map(|(_, users)| users.trim()) {
                 Some(users) if !users.is_empty() && !users.contains(':') => {
                     route.set("auth", users);
+                    self.notes.push(format!("{place}: the realm is left out"));
                     self.notes.push(format!(
                         "{place}: passwords in {users} that are hashed by crypt, or not at all, are refused; \
                          `portico hash-password USER` makes its lines"
@@ -441,13 +470,18 @@ mod tests {
                 "u.ini:7: static-expires: left out, a route",
             ),
             ("static-expires-type = text/css 60\n", "u.ini:6: static-expires-type: left out, a route"),
-            ("static-skip-ext = .php\n", "u.ini:6: static-skip-ext: left out, all files"),
             ("static-safe = /x\n", "u.ini:6: static-safe: left out, links"),
             ("check-static-docroot = true\n", "left out, the folder is not in this file"),
             ("route = ^/x$ donotlog:\n", "left out, the access log"),
-            ("route = ^/x break:403\n", "u.ini:6: route: the expression takes longer names too"),
+            ("route = ^/x redirect:/y\n", "u.ini:6: route: the expression takes longer names too"),
+            ("route = ^/x/[a-z]+$ break:403\n", "u.ini:6: route: the expression takes certain characters"),
+            ("route = ^/x$ basicauth:R,/f\n", "u.ini:6: route: the realm is left out"),
             ("route = ^/x$ basicauth:R,/f\n", "hashed by crypt"),
-            ("route-if = empty:${HTTP_X} break:400\n", "u.ini:6: route-if: a route has no such condition"),
+            (
+                "route-if = empty:${HTTP_X} addheader:X-A: b\n",
+                "u.ini:6: route-if: a route has no such condition",
+            ),
+            ("static-skip-extra = .php\n", "u.ini:6: static-skip-extra: not known here"),
         ] {
             let (_, notes, problems) = migrated(text);
             assert!(notes.contains(note) && problems.is_empty(), "{text}: {notes} {problems}");
@@ -473,6 +507,35 @@ mod tests {
             let (_, notes, problems) = migrated(text);
             assert!(problems.contains(problem), "{text}: {notes} {problems}");
         }
+    }
+
+    #[test]
+    fn nothing_that_restricts_access_is_lost_without_a_problem() {
+        let conditions =
+            ["route-if = empty:${HTTP_X}", "route-if-not = ipv4in:${REMOTE_ADDR};10.0.0.0/8"].into_iter();
+        let conditions = conditions.chain(["route-remote-addr = !^10\\.", "route-remote-user = ^$"]);
+        let conditions = conditions.chain(["route-user-agent = bot", "route-qs = x", "final-route = ^/x"]);
+        for condition in conditions {
+            for action in super::RESTRICTING_ACTIONS {
+                let (routes, _, problems) = migrated(&format!("{condition} {action}:403\n"));
+                let name = condition.split(' ').next().unwrap();
+                let line = format!("u.ini:6: {name}: left out, and it restricts access");
+                assert!(routes.is_empty() && problems.contains(&line), "{condition} {action}: {problems}");
+            }
+        }
+        for name in super::RESTRICTING {
+            let (_, _, problems) = migrated(&format!("static-map = /s=/a\n{name} = .php\n"));
+            assert!(problems.contains(&format!("u.ini:7: {name}: left out, and it restricts")), "{problems}");
+        }
+        for action in super::RESTRICTING_ACTIONS {
+            let (routes, notes, problems) = migrated(&format!("route = ^/x$ {action}:403\n"));
+            let is_there = routes.contains("respond = 403");
+            assert!(is_there || problems.contains("u.ini:6: route: left out"), "{action}: {routes} {notes}");
+        }
+        let (_, _, problems) = migrated("route = ^/x break:403\n");
+        assert!(problems.contains("u.ini:6: route: the expression takes longer names too"), "{problems}");
+        let (_, _, problems) = migrated("route = ^/x basicauth:R,/f\n");
+        assert!(problems.contains("u.ini:6: route: the expression takes longer names too"), "{problems}");
     }
 
     #[test]
