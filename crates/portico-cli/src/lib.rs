@@ -30,7 +30,7 @@ pub use dev_cert::make as make_dev_cert;
 pub use hash_password::make as make_password_hash;
 pub use maintenance::run as run_maintenance;
 pub use output::Output;
-pub use portico_edge::ApplicationFolder;
+pub use portico_edge::{ApplicationFolder, bypassed_guards};
 pub use routes::{
     check as check_routes, explain as explain_route, has_main as has_main_application,
     refuse_unserved as refuse_unserved_routes, router, router_of_worker, warnings as route_warnings,

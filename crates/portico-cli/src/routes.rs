@@ -4,7 +4,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use portico_config::{Config, EdgeSettings, Route, RouteHost, RouteQuestion, RouteResponse};
-use portico_edge::{EdgeRouter, RouteAction, RouteRequest, explain as explain_route, never_taken};
+use portico_edge::{
+    EdgeRouter, RouteAction, RouteRequest, bypassed_guards, explain as explain_route, never_taken,
+};
 
 use crate::output::Output;
 
@@ -124,6 +126,7 @@ fn is_there(folder: &Path, file: &PathBuf) -> bool {
 /// What an operator should know of routes that can be served all the same, a line each.
 pub fn warnings(router: &EdgeRouter, config: &Config) -> Vec<String> {
     let mut warnings = never_taken(router);
+    warnings.extend(bypassed_guards(router));
     warnings.extend_from_slice(router.unread_manifests());
     for route in router.routes() {
         if let Some(RouteHost::Exact(host)) = &route.host

@@ -81,7 +81,7 @@ fn responds(decision: &RouteDecision<'_>) -> String {
 }
 
 /// Why `route` counts before `other`, which matches as well.
-fn reason(route: &FlatRoute, other: &FlatRoute) -> &'static str {
+pub(crate) fn reason(route: &FlatRoute, other: &FlatRoute) -> &'static str {
     let (own, theirs) = (route.rank(), other.rank());
     match () {
         () if own.0 != theirs.0 => "its file is there",
@@ -181,7 +181,7 @@ fn limit(limit: &RateLimit) -> String {
 }
 
 /// A segment that no configuration has: a character that no path of a route may have stands in it.
-const PROBE: &str = "\u{1}";
+pub(crate) const PROBE: &str = "\u{1}";
 
 /// Routes that no request can get, a line each: others take all of their requests.
 pub fn never_taken(router: &EdgeRouter) -> Vec<String> {
@@ -199,7 +199,7 @@ pub fn never_taken(router: &EdgeRouter) -> Vec<String> {
     unreached.map(line).collect()
 }
 
-fn segments_of(path: &RoutePath) -> usize {
+pub(crate) fn segments_of(path: &RoutePath) -> usize {
     match path {
         RoutePath::Any => 0,
         RoutePath::Prefix(path) | RoutePath::Exact(path) => path.split('/').count(),
@@ -264,12 +264,12 @@ fn probe(path: &RoutePath, depth: usize) -> Vec<u8> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use portico_config::{EdgeSettings, Parsed, parse};
 
     use super::*;
 
-    fn router(routes: &str) -> EdgeRouter {
+    pub(crate) fn router(routes: &str) -> EdgeRouter {
         let text = std::ffi::OsString::from(routes);
         let env = |name: &str| (name == "PORTICO_ROUTE").then(|| text.clone());
         let edge: EdgeSettings = match parse(std::iter::empty(), &env) {

@@ -8,6 +8,7 @@
 
 pub mod access;
 mod application_files;
+mod bypassed;
 pub mod compression;
 mod decision;
 mod error_pages;
@@ -24,6 +25,7 @@ mod router;
 mod trie;
 
 pub use application_files::{ApplicationFolder, with_folder};
+pub use bypassed::bypassed_guards;
 pub use decision::{Refusal, RouteAction};
 pub use explain::{explain, never_taken};
 pub use flat::{FlatRoute, MountedApplication};

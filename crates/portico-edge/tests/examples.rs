@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use portico_config::{Config, Parsed, PythonFile, parse_with_files};
-use portico_edge::{EdgeRouter, RouteAction, RouteRequest, never_taken};
+use portico_edge::{EdgeRouter, RouteAction, RouteRequest, bypassed_guards, never_taken};
 
 /// The router of a portico.toml.
 fn router(text: &str) -> (EdgeRouter, Config) {
@@ -25,6 +25,7 @@ fn router(text: &str) -> (EdgeRouter, Config) {
     let router = EdgeRouter::build(&config.edge, config.app.is_some(), &mut read);
     let router = router.unwrap_or_else(|error| panic!("{text}: {error}"));
     assert_eq!(never_taken(&router), [""; 0], "{text}");
+    assert_eq!(bypassed_guards(&router), [""; 0], "{text}");
     (router, config)
 }
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use portico_config::{EdgeSettings, Parsed, PythonFile, parse_with_files};
-use portico_edge::{EdgeRouter, RouteAction, RouteRequest, never_taken};
+use portico_edge::{EdgeRouter, RouteAction, RouteRequest, bypassed_guards, never_taken};
 
 fn migrated() -> Vec<PathBuf> {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../portico-config/tests");
@@ -45,6 +45,7 @@ fn each_file_is_served_and_each_of_its_routes_can_be_had() {
     assert!(files.len() >= 21, "{}", files.len());
     for file in files {
         assert_eq!(never_taken(&router(&file)), [""; 0], "{}", file.display());
+        assert_eq!(bypassed_guards(&router(&file)), [""; 0], "{}", file.display());
     }
 }
 

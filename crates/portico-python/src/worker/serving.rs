@@ -171,6 +171,11 @@ fn load(
     for line in router.iter().flat_map(|router| router.unread_manifests()) {
         log::warn!("{line}");
     }
+    if context.is_none_or(|context| context.slot() == 0) {
+        for line in router.iter().flat_map(|router| portico_cli::bypassed_guards(router)) {
+            log::warn!("{line}");
+        }
+    }
     Ok((loaded, router.map(|router| Routes::new(router, folder, config, Instant::now()))))
 }
 
