@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -326,10 +328,11 @@ def settings_of(**values):
     return SimpleNamespace(settings=settings)
 
 
-def found(monkeypatch, applications=(None,), mounts=("",), root_path="", **values):
+def found(monkeypatch, applications=None, mounts=("",), root_path="", **values):
     """What is found with these settings of Django."""
     from portico import _static_folders
 
+    applications = (Handler(),) if applications is None else applications
     module = settings_of(**values)
     cached = values.pop("cached", None)
     if cached:
@@ -395,6 +398,9 @@ def test_where_static_url_leads(monkeypatch, values, more, path, is_relative):
             "whitenoise.middleware.WhiteNoise",
         ),
         ({"MIDDLEWARE": ["servestatic.middleware.ServeStaticMiddleware"]}, "servestatic.middleware"),
+        ({"MEDIA_ROOT": "/"}, "MEDIA_ROOT is in it"),
+        ({"MEDIA_ROOT": Path("/media")}, "MEDIA_ROOT is in it"),
+        ({"STORAGES": {"private": {"OPTIONS": {"location": "/private"}}}}, "STORAGES['private'] is in it"),
     ],
 )
 def test_what_is_left_to_others(monkeypatch, values, reason):
@@ -405,8 +411,55 @@ def test_what_is_left_to_others(monkeypatch, values, reason):
 def test_an_application_around_django_may_serve(monkeypatch):
     white = type("WhiteNoise", (), {"__module__": "whitenoise.base"})()
     assert "whitenoise.base.WhiteNoise serves" in found(monkeypatch, (white,)).reason
-    finders = type("StaticFilesHandler", (), {"__module__": "django.contrib.staticfiles.handlers"})()
-    assert found(monkeypatch, (finders,)) is None
+    derived = type("Mine", (type(white),), {"__module__": "site_files"})()
+    assert "site_files.Mine serves" in found(monkeypatch, (derived,)).reason
+    finders = type("StaticFilesHandler", (), {"__module__": "django.contrib.staticfiles.handlers"})
+    assert found(monkeypatch, (finders(),)) is None
+    assert found(monkeypatch, (type("Mine", (finders,), {"__module__": "mine"})(),)) is None
+
+
+def test_a_middleware_derived_from_whitenoise_serves(monkeypatch):
+    white = type("WhiteNoiseMiddleware", (), {"__module__": "whitenoise.middleware"})
+    mine = type("Mine", (white,), {"__module__": "wn"})
+    other = type("Other", (), {"__module__": "wn"})
+    monkeypatch.setitem(sys.modules, "wn", SimpleNamespace(Mine=mine, Other=other, function=found))
+    assert "wn.Mine serves" in found(monkeypatch, MIDDLEWARE=["wn.Other", "wn.Mine"]).reason
+    for name in ("wn.Other", "wn.function", "wn.none", "not_imported.Mine", "plain"):
+        assert found(monkeypatch, MIDDLEWARE=[name]).folder == "/", name
+
+
+def test_what_is_around_django_may_guard(monkeypatch):
+    class Guard:
+        def __init__(self, app):
+            self.app = app
+
+    class Own(Handler):
+        def __call__(self, environ, start_response):
+            return []
+
+    instance = Handler()
+    instance.get_response = lambda request: None
+    for application in (None, Guard(Handler()), lambda environ, start_response: [], Own(), instance):
+        assert (
+            "no application that Portico calls is Django's own" in found(monkeypatch, (application,)).reason
+        )
+    derived = type("Derived", (Handler,), {"__module__": "mine"})()
+    assert found(monkeypatch, (None, derived), ("", "/shop")).application == 1
+
+
+def test_uploads_below_static_root_are_not_served(monkeypatch, tmp_path):
+    (root, media, beside) = (tmp_path / name for name in ("static", "static/media", "static-media"))
+    for folder in (root, media, beside):
+        folder.mkdir()
+    (tmp_path / "link").symlink_to(media)
+    (root / "out").symlink_to(beside)
+    for uploads in (root, media, media / "later", tmp_path / "link", f"{root}/", root / "out"):
+        left = found(monkeypatch, STATIC_ROOT=str(root), MEDIA_ROOT=uploads)
+        assert "MEDIA_ROOT is in it" in left.reason, uploads
+    for uploads in (beside, tmp_path, "", None):
+        assert found(monkeypatch, STATIC_ROOT=root, MEDIA_ROOT=uploads).folder == str(root), uploads
+    storages = {"staticfiles": {"OPTIONS": {"location": root}}, "default": {"BACKEND": "x"}}
+    assert found(monkeypatch, STATIC_ROOT=root, STORAGES=storages).folder == str(root)
 
 
 def test_django_that_is_not_set_up_has_nothing(monkeypatch):
@@ -418,3 +471,184 @@ def test_django_that_is_not_set_up_has_nothing(monkeypatch):
         sys.modules, "django.conf", SimpleNamespace(settings=SimpleNamespace(configured=False))
     )
     assert _static_folders.find([None], [""], "") == []
+
+
+def flask_found(tmp_path, change=None, flask=None):
+    """What is found of a Flask application that `change` has had, or of the one that it returns."""
+    skip_without("flask")
+    from flask import Flask
+
+    from portico import _static_folders
+
+    (tmp_path / "static").mkdir(exist_ok=True)
+    application = (flask or Flask)("shop", static_folder=tmp_path / "static")
+    application = (change and change(application)) or application
+    return _static_folders.flask_folder(0, application)
+
+
+def test_a_plain_flask_application_has_its_folder_served(tmp_path):
+    from flask import Flask
+
+    def with_more(application):
+        application.add_url_rule("/", view_func=lambda: "")
+        application.add_url_rule("/<path:rest>", "rest", view_func=lambda rest: "")
+        application.add_url_rule("/statics/a", "statics", view_func=lambda: "")
+        application.teardown_request(lambda error: None)
+        application.context_processor(dict)
+
+    derived = type("Derived", (Flask,), {"test": 1})
+    for change, kind in ((None, None), (with_more, None), (None, derived)):
+        folder = flask_found(tmp_path, change, kind)
+        assert (folder.path, folder.folder) == ("/static", str(tmp_path / "static"))
+
+
+def guard_view(application):
+    """A view that has the names of Flask's, as decorators make it."""
+    inner = application.view_functions["static"]
+
+    @functools.wraps(inner)
+    def guarded(**keywords):
+        return inner(**keywords)
+
+    application.view_functions["static"] = guarded
+
+
+def guard_wsgi(application):
+    """Middleware as Flask's documentation puts it around an application."""
+    inner = application.wsgi_app
+
+    def around(environ, start_response):
+        return inner(environ, start_response)
+
+    application.wsgi_app = around
+
+
+def proxy_view(application):
+    """An object that stands for the view, as libraries for monitoring make them."""
+
+    class Proxy:
+        def __init__(self, inner):
+            self.inner = inner
+
+        def __getattr__(self, name):
+            return getattr(self.inner, name)
+
+        def __call__(self, **keywords):
+            return self.inner(**keywords)
+
+    application.view_functions["static"] = Proxy(application.view_functions["static"])
+
+
+def class_view(application):
+    """A view of a class: the function is one of Flask's, and what it calls is not."""
+    from flask.views import View
+
+    application.view_functions["static"] = type("Guarded", (View,), {}).as_view("static")
+
+
+def add(name, *arguments, **keywords):
+    """Calls a method of the application with a function."""
+
+    def change(application):
+        getattr(application, name)(*arguments, **keywords)
+
+    return change
+
+
+def instance_method(name):
+    """Gives the application itself, not its class, a method."""
+
+    def change(application):
+        setattr(application, name, lambda *arguments: None)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (guard_view, "a view of static files that is not Flask's"),
+        (proxy_view, "a view of static files that is not Flask's"),
+        (class_view, "a view of static files that is not Flask's"),
+        (guard_wsgi, "a wsgi_app that is not Flask's"),
+        (instance_method("dispatch_request"), "a dispatch_request that is not Flask's"),
+        (instance_method("send_static_file"), "a send_static_file that is not Flask's"),
+        (add("before_request", lambda: None), "a before_request function"),
+        (add("after_request", lambda response: response), "a after_request function"),
+        (add("url_value_preprocessor", lambda endpoint, values: None), "a url_value_preprocessor function"),
+        (
+            add("add_url_rule", "/static/private/<name>", "private", lambda name: ""),
+            "another route below that path",
+        ),
+    ],
+)
+def test_what_may_guard_the_files_of_flask(tmp_path, change, reason):
+    found = flask_found(tmp_path, change)
+    assert f"the Flask application serves /static/ itself, since {reason} may guard it" in found.reason
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "__call__",
+        "wsgi_app",
+        "full_dispatch_request",
+        "preprocess_request",
+        "dispatch_request",
+        "process_response",
+        "send_static_file",
+    ],
+)
+def test_a_method_of_flask_that_is_replaced(tmp_path, monkeypatch, name):
+    """In a class derived from Flask, and in Flask itself, as libraries for monitoring do it."""
+    skip_without("flask")
+    from flask import Flask
+
+    inner = getattr(Flask, name)
+
+    @functools.wraps(inner)
+    def replaced(*arguments, **keywords):
+        return inner(*arguments, **keywords)
+
+    reason = f"since a {name} that is not Flask's may guard it"
+    assert reason in flask_found(tmp_path, flask=type("Derived", (Flask,), {name: replaced})).reason
+    monkeypatch.setattr(Flask, name, replaced)
+    assert reason in flask_found(tmp_path).reason
+
+
+def test_what_is_around_flask_may_guard(tmp_path):
+    skip_without("flask")
+    from flask.wrappers import Request
+    from werkzeug.middleware.proxy_fix import ProxyFix
+
+    def closure(application):
+        def around(environ, start_response):
+            return application(environ, start_response)
+
+        return around
+
+    for around, name in (
+        (ProxyFix, "what is around it (werkzeug.middleware.proxy_fix.ProxyFix)"),
+        (lambda application: ProxyFix(ProxyFix(application)), "what is around it (werkzeug."),
+        (closure, "what is around it (builtins.function)"),
+        (lambda application: application.wsgi_app, "the function that is called in its place"),
+        (Request.application, "what is around it (builtins.function)"),
+    ):
+        assert name in flask_found(tmp_path, around).reason
+    assert flask_found(tmp_path, lambda application: closure(lambda environ, start_response: [])) is None
+
+
+def test_an_application_around_itself_ends_the_search(tmp_path):
+    from portico import _static_folders
+
+    class Around:
+        def __call__(self, environ, start_response):
+            return []
+
+    ring = Around()
+    ring.inner = ring
+    assert list(_static_folders.held(ring)) == [ring]
+    for _ in range(2 * _static_folders.WRAPPERS_MAX):
+        outer = Around()
+        outer.inner, ring = ring, outer
+    assert len(list(_static_folders.held(ring))) == _static_folders.WRAPPERS_MAX
