@@ -129,7 +129,14 @@ mod tests {
         let peer = Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)));
         let (method, target) = (&b"GET"[..], &b"/a\"\xff?secret=1"[..]);
         let begun_nanos = 158 * SECOND;
-        slot.thread(1).unwrap().begin(&Note { method, target, peer, begun_nanos, queued_nanos: SECOND / 4 });
+        slot.thread(1).unwrap().begin(&Note {
+            method,
+            target,
+            peer,
+            begun_nanos,
+            queued_nanos: SECOND / 4,
+            route_timeout: None,
+        });
         board
     }
 
