@@ -301,6 +301,38 @@ def test_flask_that_may_guard_serves_itself(serve, tmp_path):
     assert one(server, "/static/a.txt?key=open").body == b"static"
 
 
+def test_a_guard_for_some_methods_counts(serve, tmp_path):
+    flask_site(tmp_path)
+    (tmp_path / "portico.toml").write_text(
+        "[[route]]\npath = '/'\nmethods = ['GET', 'HEAD']\ndeny = ['0.0.0.0/0', '::/0']\n"
+    )
+    server = serve("shop:app", cwd=tmp_path)
+    server.expect_text("Flask's static folder is not served at /static/: a route for it would go around")
+    assert one(server, "/static/a.txt").status == 403
+
+
+@pytest.mark.parametrize("target", [["app.py"], ["./app.py"], ["app:app"], []])
+def test_the_folder_of_the_application_is_not_served(tmp_path, target):
+    """Named by its file or module, or found."""
+    (tmp_path / "app.py").write_text(
+        "def app(environ, start_response):\n    start_response('200 OK', [])\n    return []\n"
+    )
+    checked = run_to_end("check", *target, "--static", "/s=.", cwd=tmp_path)
+    assert checked.returncode != 0
+    assert "app.py: it is the folder of an application" in checked.stdout + checked.stderr
+
+
+def test_a_module_below_a_served_folder_is_refused(tmp_path):
+    (tmp_path / "lib" / "deep").mkdir(parents=True)
+    (tmp_path / "lib" / "deep" / "site_app.py").write_text(
+        "def app(environ, start_response):\n    return []\n"
+    )
+    options = ["--pythonpath", str(tmp_path / "lib" / "deep"), "--static", "/s=lib"]
+    checked = run_to_end("check", "site_app:app", *options, cwd=tmp_path)
+    assert checked.returncode != 0
+    assert "lib has deep/site_app.py: it is the folder" in checked.stdout + checked.stderr
+
+
 def test_in_development_the_sources_are_served_uncached(serve, tmp_path):
     """By Django's finders, through `runserver`'s handler: nothing of what is collected gets in its way."""
     project(tmp_path)

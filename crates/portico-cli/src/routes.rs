@@ -18,7 +18,7 @@ const FILE_BYTES_MAX: u64 = 64 << 20;
 /// # Errors
 /// They cannot be served, and why; one line.
 pub fn router(config: &Config) -> Result<EdgeRouter, String> {
-    build(config, &config.edge, &config.chdir.clone().unwrap_or_default(), names_application(config))
+    build(config, &config.edge, &config.chdir.clone().unwrap_or_default(), names_application(config), &[])
 }
 
 fn names_application(config: &Config) -> bool {
@@ -38,7 +38,7 @@ pub fn router_of_worker(
     if config.edge.routes.is_empty() && config.edge.error_pages.is_none() {
         return Ok(None);
     }
-    build(config, &config.edge, folder, has_main(config, is_given)).map(Some)
+    build(config, &config.edge, folder, has_main(config, is_given), &[]).map(Some)
 }
 
 /// Whether a worker has a main application: it has found one where none is named, unless routes have enough of
@@ -74,14 +74,15 @@ pub fn check(config: &Config, may_read: &dyn Fn(&Path) -> bool) -> Result<(), St
     built.map(drop).map_err(|error| error.to_string())
 }
 
-/// Makes a router of routes whose relative paths begin at `folder`.
+/// Makes a router of routes whose relative paths begin at `folder`. `modules` are as in [`refuse_exposed`].
 pub(crate) fn build(
     config: &Config,
     edge: &EdgeSettings,
     folder: &Path,
     names_application: bool,
+    modules: &[PathBuf],
 ) -> Result<EdgeRouter, String> {
-    refuse_exposed(config, edge, folder)?;
+    refuse_exposed(config, edge, folder, modules)?;
     let mut read = |path: &Path| read_file(&folder.join(path));
     EdgeRouter::build(edge, names_application, &mut read).map_err(|error| error.to_string())
 }
@@ -152,25 +153,42 @@ pub fn refuse_unserved(config: &Config) -> Result<(), String> {
     let unserved = |route| Some((route, unserved_key(route)?));
     match config.edge.routes.iter().find_map(unserved) {
         Some((route, key)) => Err(format!("{}: {key}: {UNSERVED}", route.origin)),
-        None => refuse_exposed(config, &config.edge, &config.chdir.clone().unwrap_or_default()),
+        None => refuse_exposed(config, &config.edge, &config.chdir.clone().unwrap_or_default(), &[]),
     }
 }
 
-/// Refuses folders that would show the application's own files: its code, and often its passwords.
-pub(crate) fn refuse_exposed(config: &Config, edge: &EdgeSettings, folder: &Path) -> Result<(), String> {
+/// Whether the routes of `config` leave the application's own files alone, now that it is imported and its
+/// `modules` are known as files.
+///
+/// # Errors
+/// A folder that is served has one; one line that names the route.
+pub fn check_modules(config: &Config, folder: &Path, modules: &[PathBuf]) -> Result<(), String> {
+    refuse_exposed(config, &config.edge, folder, modules)
+}
+
+/// Refuses folders that would show the application's own files: its code, and often its passwords. `modules` are
+/// those files, as far as they are known.
+pub(crate) fn refuse_exposed(
+    config: &Config,
+    edge: &EdgeSettings,
+    folder: &Path,
+    modules: &[PathBuf],
+) -> Result<(), String> {
     let mounted = config.edge.routes.iter().filter_map(|route| match &route.response {
         Some(RouteResponse::Application(target)) => Some(target.as_str()),
         _ => None,
     });
     let applications: Vec<&str> = config.app.as_deref().into_iter().chain(mounted).collect();
+    let named = applications.iter().filter_map(|application| named_file(application));
+    let sources: Vec<PathBuf> = named.chain(modules.to_vec()).map(|file| folder.join(file)).collect();
     for route in &edge.routes {
         let Some(RouteResponse::Files(served)) = &route.response else { continue };
         for served in served.iter().map(|served| folder.join(served)) {
             let exposed = ["manage.py", ".git"].into_iter().map(PathBuf::from);
             let modules = applications.iter().flat_map(|application| module_files(application, &served));
-            if let Some(file) =
-                exposed.chain(modules).find(|file| served.join(file).symlink_metadata().is_ok())
-            {
+            let is_there = |file: &PathBuf| served.join(file).symlink_metadata().is_ok();
+            let below = || sources.iter().find_map(|file| path_below(file, &served));
+            if let Some(file) = exposed.chain(modules).find(is_there).or_else(below) {
                 return Err(format!(
                     "{}: static: {} has {}: it is the folder of an application, whose files are not for clients; \
                      name the folder that has files for them alone",
@@ -182,6 +200,20 @@ pub(crate) fn refuse_exposed(config: &Config, edge: &EdgeSettings, folder: &Path
         }
     }
     Ok(())
+}
+
+/// The file that a target names in place of a module: `app.py`, `./app.py:app`, `site/wsgi`.
+fn named_file(application: &str) -> Option<PathBuf> {
+    let place = application.split([':', '(']).next().unwrap_or_default();
+    (place.contains('/') || place.ends_with(".py")).then(|| Path::new(place).with_extension("py"))
+}
+
+/// The path of `file` below the folder `served`, through links or not.
+fn path_below(file: &Path, served: &Path) -> Option<PathBuf> {
+    let below = |file: &Path, served: &Path| file.strip_prefix(served).ok().map(Path::to_owned);
+    let plain = |path: &Path| std::path::absolute(path).ok();
+    below(&plain(file)?, &plain(served)?)
+        .or_else(|| below(&file.canonicalize().ok()?, &served.canonicalize().ok()?))
 }
 
 /// Where the module of `application` would be, if `served` were a folder from which it is imported, or one of its
@@ -229,6 +261,43 @@ fn unserved_key(route: &Route) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_folder_of_a_named_file_is_refused() {
+        let site = tempfile::tempdir().unwrap();
+        for folder in ["src/pkg", "static"] {
+            std::fs::create_dir_all(site.path().join(folder)).unwrap();
+        }
+        for file in ["app.py", "src/pkg/wsgi.py"] {
+            std::fs::write(site.path().join(file), "").unwrap();
+        }
+        std::os::unix::fs::symlink(site.path(), site.path().join("static/link")).unwrap();
+        let checked = |target: &str, served: &str, modules: &[PathBuf]| {
+            let route = format!("[{{ path = '/s', static = '{served}' }}]");
+            let env = |name: &str| (name == "PORTICO_ROUTE").then(|| std::ffi::OsString::from(&route));
+            let config = match portico_config::parse([std::ffi::OsString::from(target)].into_iter(), &env) {
+                Ok(portico_config::Parsed::Run(resolved)) => resolved.config,
+                other => panic!("{target}: {other:?}"),
+            };
+            check_modules(&config, site.path(), modules)
+        };
+        let absolute = format!("{}/app.py:app", site.path().display());
+        for target in ["app.py", "./app.py", "app.py:app", "./app:create('a')", &absolute] {
+            for served in [".", "./static/..", "static/link"] {
+                let refused = checked(target, served, &[]).unwrap_err();
+                assert!(refused.contains("app.py: it is the folder of an application"), "{refused}");
+            }
+            assert_eq!(checked(target, "static", &[]), Ok(()), "{target}");
+        }
+        for served in [".", "src", "src/pkg"] {
+            assert!(checked("src/pkg/wsgi.py", served, &[]).is_err(), "{served}");
+        }
+        // Found by discovery, or on PYTHONPATH: known after the import alone.
+        let module = [site.path().join("src/pkg/wsgi.py")];
+        assert!(checked("site:app", "src", &module).unwrap_err().contains("src has pkg/wsgi.py"));
+        assert_eq!(checked("site:app", "src", &[]), Ok(()));
+        assert_eq!(checked("site:app", "static", &module), Ok(()));
+    }
 
     #[test]
     fn where_an_application_is() {

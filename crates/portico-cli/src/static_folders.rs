@@ -1,6 +1,6 @@
 //! Folders of static files that applications have set up, as routes of a worker, and what a start tells of them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use portico_config::{Config, RouteResponse};
 use portico_edge::{ApplicationFolder, EdgeRouter, with_folder};
@@ -21,7 +21,7 @@ pub struct RoutesWithFolders {
 }
 
 /// The routes of a worker that runs in `folder`, whose applications have set up `found`. `is_given` is as in
-/// [`crate::router_of_worker`].
+/// [`crate::router_of_worker`]; `modules` are the files of the applications' modules, as they were imported.
 ///
 /// # Errors
 /// They cannot be served, and why; one line.
@@ -29,18 +29,20 @@ pub fn router_with_folders(
     config: &Config,
     folder: &Path,
     is_given: bool,
+    modules: &[PathBuf],
     found: Vec<ApplicationFolder>,
 ) -> Result<RoutesWithFolders, String> {
     let (mut edge, mut served, mut left) = (config.edge.clone(), Vec::new(), Vec::new());
     for one in found {
-        let (with, paths) = with_folder(&edge, &one);
-        if paths.is_empty() {
+        let placed = with_folder(&edge, &one);
+        left.extend(placed.left);
+        if placed.paths.is_empty() {
             continue;
         }
-        match refuse_exposed(config, &with, folder) {
+        match refuse_exposed(config, &placed.settings, folder, modules) {
             Ok(()) => {
-                edge = with;
-                served.push((one, paths));
+                edge = placed.settings;
+                served.push((one, placed.paths));
             }
             // What the operator has not asked for is no reason not to start.
             Err(problem) => left.push(problem),
@@ -48,14 +50,14 @@ pub fn router_with_folders(
     }
     let router = match edge.routes.is_empty() && edge.error_pages.is_none() {
         true => None,
-        false => Some(build(config, &edge, folder, has_main(config, is_given))?),
+        false => Some(build(config, &edge, folder, has_main(config, is_given), modules)?),
     };
     Ok(RoutesWithFolders { router, served, left })
 }
 
 impl RoutesWithFolders {
     /// A line for each folder that is served: `serving /static/ from DIR (Django's STATIC_ROOT, 412 files, 398
-    /// immutable)`; and why others are not.
+    /// immutable)`; and why others are not. It reads the folders to count their files.
     pub fn told(&self) -> Vec<String> {
         let served = self.served.iter().map(|(folder, paths)| self.line(folder, paths));
         served.chain(self.left.iter().cloned()).collect()
@@ -142,7 +144,8 @@ mod tests {
             allow_origin: true,
             max_age: None,
         };
-        let routes = router_with_folders(&config("[]"), site.path(), false, vec![found.clone()]).unwrap();
+        let routes =
+            router_with_folders(&config("[]"), site.path(), false, &[], vec![found.clone()]).unwrap();
         let line = format!(
             "serving /static/ from {} (Django's STATIC_ROOT, 3 files, 1 immutable)",
             folder.display()
@@ -150,12 +153,22 @@ mod tests {
         assert_eq!(routes.told(), [line]);
         assert!(routes.router.is_some_and(|router| !router.is_idle()));
         std::fs::write(folder.join("manage.py"), "").unwrap();
-        let routes = router_with_folders(&config("[]"), site.path(), false, vec![found.clone()]).unwrap();
+        let routes =
+            router_with_folders(&config("[]"), site.path(), false, &[], vec![found.clone()]).unwrap();
         assert!(routes.router.is_none() && routes.told()[0].contains("has manage.py"), "{:?}", routes.told());
+        std::fs::remove_file(folder.join("manage.py")).unwrap();
+        let modules = [folder.join("css/a.css")];
+        let routes =
+            router_with_folders(&config("[]"), site.path(), false, &modules, vec![found.clone()]).unwrap();
+        assert!(routes.router.is_none() && routes.told()[0].contains("has css/a.css"), "{:?}", routes.told());
+        let guarded = config("[{ path = '/', methods = 'GET', deny = '0.0.0.0/0' }]");
+        let routes = router_with_folders(&guarded, site.path(), false, &[], vec![found.clone()]).unwrap();
+        let told = "Django's STATIC_ROOT is not served at /static/: a route for it would go around";
+        assert!(routes.told()[0].starts_with(told), "{:?}", routes.told());
         let covered = config("[{ path = '/static', respond = 404 }]");
-        let routes = router_with_folders(&covered, site.path(), false, vec![found]).unwrap();
+        let routes = router_with_folders(&covered, site.path(), false, &[], vec![found]).unwrap();
         assert_eq!(routes.told(), [""; 0]);
-        let none = router_with_folders(&config("[]"), site.path(), false, Vec::new()).unwrap();
+        let none = router_with_folders(&config("[]"), site.path(), false, &[], Vec::new()).unwrap();
         assert!(none.router.is_none(), "requests of a server without routes are not routed");
     }
 }

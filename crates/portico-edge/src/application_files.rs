@@ -1,7 +1,8 @@
 //! Routes for folders of static files that applications have set up themselves: Django's STATIC_ROOT, Flask's
 //! folder.
 //!
-//! They are routes like others, but they give way: where a route of the operator responds, none is made.
+//! They are routes like others, but they give way: where a route of the operator responds, none is made, nor where
+//! one would take requests from a route that guards them.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -33,23 +34,73 @@ pub struct ApplicationFolder {
 /// What pages of other sites need to use a font.
 const ALLOW_ORIGIN: &str = "Access-Control-Allow-Origin";
 
-/// `settings` with routes for `folder`, and the paths of those; none where routes of the operator respond.
-pub fn with_folder(settings: &EdgeSettings, folder: &ApplicationFolder) -> (EdgeSettings, Vec<String>) {
-    let mut settings = settings.clone();
-    let mut paths = Vec::new();
-    for (hosts, mount) in places(&settings, folder.application) {
+/// Settings with the routes for a folder.
+pub struct PlacedFolder {
+    /// The settings; as they were where no route was made.
+    pub settings: EdgeSettings,
+    /// The paths of the routes.
+    pub paths: Vec<String>,
+    /// Why a route was not made that an operator may expect: a line each.
+    pub left: Vec<String>,
+}
+
+/// `settings` with routes for `folder`, but for where routes of the operator respond or guard.
+pub fn with_folder(settings: &EdgeSettings, folder: &ApplicationFolder) -> PlacedFolder {
+    let mut placed = PlacedFolder { settings: settings.clone(), paths: Vec::new(), left: Vec::new() };
+    for (hosts, mount) in places(settings, folder.application) {
         let path = if folder.is_relative { format!("{mount}{}", folder.path) } else { folder.path.clone() };
-        let Some(route) = route(&settings, folder, hosts, &path) else { continue };
-        match settings.routes.iter_mut().find(|other| ties(other, &route)) {
+        let Some(route) = route(&placed.settings, folder, hosts, &path) else { continue };
+        if let Some(guard) = settings.routes.iter().find(|other| is_evaded(other, &route.hosts, &path)) {
+            let (kind, place) = (&folder.kind, guard.place());
+            placed.left.push(format!(
+                "{kind} is not served at {path}/: a route for it would go around what the one for {place} \
+                 ({}) says; a [[route]] with path = {path:?} and static = {:?} serves it",
+                guard.origin,
+                folder.folder.display().to_string(),
+            ));
+            continue;
+        }
+        match placed.settings.routes.iter_mut().find(|other| ties(other, &route)) {
             // One of the operator's that says how, but not what responds.
             Some(other) if other.hosts == route.hosts => complete(other, route),
             Some(_) => continue,
-            None => settings.routes.push(route),
+            None => placed.settings.routes.push(route),
         }
-        paths.push(path);
+        placed.paths.push(path);
     }
-    paths.dedup();
-    (settings, paths)
+    placed.paths.dedup();
+    placed.left.dedup();
+    placed
+}
+
+/// Whether a route without conditions for `path` would keep requests from `other`, which has some and decides what
+/// clients may get. A route inherits from those around it that have no condition, and so not from `other`.
+fn is_evaded(other: &Route, hosts: &[RouteHost], path: &str) -> bool {
+    if (other.methods.is_empty() && other.if_file.is_none()) || !contains(&other.path, path) {
+        return false;
+    }
+    let is_around = |host: &RouteHost| other.hosts.iter().any(|outer| contains_host(outer, host));
+    if !other.hosts.is_empty() && !hosts.iter().any(is_around) {
+        // A route for a host goes before one for all hosts.
+        return false;
+    }
+    let guards = other.allow.is_some()
+        || other.deny.is_some()
+        || other.auth.is_some()
+        || other.limit.is_some()
+        || other.concurrent.is_some();
+    let is_application =
+        matches!(other.response, Some(RouteResponse::MainApplication | RouteResponse::Application(_)));
+    let responds = other.response.is_some() && !is_application || other.redirects.is_some();
+    // For the same path, the route with methods is the more specific one. One whose file is there goes before all.
+    guards || (responds && other.if_file.is_none() && length(&other.path) < path.len())
+}
+
+/// Whether a host is `outer` or below it.
+fn contains_host(outer: &RouteHost, host: &RouteHost) -> bool {
+    let RouteHost::Below(parent) = outer else { return outer == host };
+    let (RouteHost::Exact(name) | RouteHost::Below(name)) = host;
+    outer == host || name.strip_suffix(parent.as_str()).is_some_and(|rest| rest.ends_with('.'))
 }
 
 /// Each place of an application: a host, or all, and the path.
@@ -199,9 +250,10 @@ mod tests {
 
     /// The paths that get a route, and a router with it.
     fn made(routes: &str, folder: &ApplicationFolder) -> (Vec<String>, EdgeRouter) {
-        let (settings, paths) = with_folder(&settings(routes), folder);
+        let placed = with_folder(&settings(routes), folder);
         let mut read = |_: &std::path::Path| Err(std::io::Error::from(std::io::ErrorKind::NotFound));
-        (paths, EdgeRouter::build(&settings, true, &mut read).unwrap_or_else(|error| panic!("{error}")))
+        let router = EdgeRouter::build(&placed.settings, true, &mut read);
+        (placed.paths, router.unwrap_or_else(|error| panic!("{error}")))
     }
 
     fn responds(router: &EdgeRouter, host: &str, path: &str) -> String {
@@ -242,6 +294,81 @@ mod tests {
         ] {
             assert_eq!(made(routes, &django(None, "/static", false)).0, ["/static"], "{routes}");
         }
+    }
+
+    #[test]
+    fn no_route_goes_around_a_guard() {
+        let guards = [
+            "deny = '0.0.0.0/0'",
+            "allow = '10.0.0.0/8'",
+            "auth = 'users'",
+            "limit = '5/s'",
+            "concurrent = 2",
+        ];
+        let conditions = ["methods = ['GET', 'HEAD']", "methods = 'POST'", "if_file = 'closed'"];
+        for guard in guards {
+            for condition in conditions {
+                for path in ["/", "/static"] {
+                    let routes = format!("[{{ path = '{path}', {condition}, {guard} }}]");
+                    let placed = with_folder(&settings(&routes), &django(None, "/static", false));
+                    assert_eq!((placed.paths.len(), placed.left.len()), (0, 1), "{routes}");
+                    assert!(
+                        placed.left[0].contains("would go around what the one for /"),
+                        "{:?}",
+                        placed.left
+                    );
+                }
+            }
+            // Without a condition, the route inherits it.
+            let routes = format!("[{{ path = '/', {guard} }}]");
+            assert_eq!(made(&routes, &django(None, "/static", false)).0, ["/static"], "{routes}");
+        }
+        for (routes, expected) in [
+            ("[{ path = '/', methods = 'GET', respond = 403 }]", false),
+            ("[{ path = '/', methods = 'GET', redirect = '/in' }]", false),
+            ("[{ path = '/', methods = 'GET', app = true }]", true),
+            ("[{ path = '/', methods = 'GET', headers = { X = '1' } }]", true),
+            ("[{ path = '/other', methods = 'GET', deny = '0.0.0.0/0' }]", true),
+            ("[{ path = '/static/deep', methods = 'GET', deny = '0.0.0.0/0' }]", true),
+            ("[{ exact = '/static/x', methods = 'GET', deny = '0.0.0.0/0' }]", true),
+        ] {
+            let paths = made(routes, &django(None, "/static", false)).0;
+            assert_eq!(!paths.is_empty(), expected, "{routes}");
+        }
+    }
+
+    #[test]
+    fn a_guard_counts_for_its_hosts() {
+        let guard = |host: &str| {
+            format!(
+                "[{{ host = 'a.b.example', app = true }}, \
+                   {{ host = '{host}', path = '/', methods = 'GET', deny = '0.0.0.0/0' }}]"
+            )
+        };
+        for (host, expected) in [
+            ("a.b.example", ["denied", "served"]),
+            ("*.b.example", ["denied", "served"]),
+            ("*.example", ["denied", "served"]),
+            ("*.a.b.example", ["served", "served"]),
+            ("b.example", ["served", "served"]),
+            ("*.xb.example", ["served", "served"]),
+        ] {
+            let (_, router) = made(&guard(host), &django(None, "/static", false));
+            let served = ["a.b.example", "other.test"].map(|host| {
+                match responds(&router, host, "/static/x").as_str() {
+                    "files of /srv/static" => "served",
+                    _ => "denied",
+                }
+            });
+            assert_eq!(served, expected, "{host}");
+        }
+        // The host's own route goes before the one that is made for all hosts.
+        let routes = "[{ host = 'a.example', path = '/', methods = 'GET', deny = '0.0.0.0/0' }]";
+        let (paths, router) = made(routes, &django(None, "/static", false));
+        assert_eq!(
+            (paths.len(), responds(&router, "a.example", "/static/x")),
+            (1, "the application".to_owned())
+        );
     }
 
     #[test]

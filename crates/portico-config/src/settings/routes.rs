@@ -259,8 +259,8 @@ pub(crate) const DJANGO_STATIC: Setting = Setting {
         `staticfiles.json` or `.vite/manifest.json` lists never changes; clients keep it for a year. A route of \
         yours for the same path that has no response says how they are served: max_age, headers.\n\n\
         They are left to the application under --reload, in DEBUG, where STATIC_URL is of another host, and where \
-        WhiteNoise serves them. So are those of a Flask application with `before_request` functions, which may \
-        guard them.",
+        WhiteNoise serves them. So are those that WSGI middleware, a function of a Flask application, or a route \
+        of yours with conditions may guard; the log says why.",
     ..BLANK
 };
 

@@ -26,6 +26,8 @@ pub(crate) struct Loaded {
     pub(crate) target: String,
     /// The applications that routes choose, in the order in which the configuration numbers them.
     pub(crate) mounted: Vec<Py<PyAny>>,
+    /// The files of their modules, as far as they are known: no client may have them.
+    pub(crate) modules: Vec<PathBuf>,
 }
 
 /// The reason for which there is no application to serve.
@@ -125,7 +127,13 @@ pub(crate) fn load(py: Python<'_>, target: &str) -> Result<Loaded, LoadError> {
         }
     };
     check_callable(&application, &target)?;
-    Ok(Loaded { application: application.unbind(), target, mounted: Vec::new() })
+    let modules = file_of(&module).into_iter().collect();
+    Ok(Loaded { application: application.unbind(), target, mounted: Vec::new(), modules })
+}
+
+/// The file of a module that has one.
+pub(crate) fn file_of(module: &Bound<'_, PyAny>) -> Option<PathBuf> {
+    module.getattr("__file__").and_then(|file| file.extract()).ok()
 }
 
 /// Imports a module by its dotted name.
@@ -178,8 +186,7 @@ fn import_file<'py>(py: Python<'py>, file: &Path) -> Result<Bound<'py, PyModule>
         |error: PyErr| LoadError::raised(py, &format!("importing {} failed", path.display()), &error);
     import_path::put_first(py, &folder).map_err(failed)?;
     let module = import(py, &name)?;
-    let origin = module.getattr("__file__").and_then(|origin| origin.extract::<PathBuf>()).ok();
-    if origin.and_then(|origin| origin.canonicalize().ok()).is_none_or(|origin| origin != path) {
+    if file_of(&module).and_then(|origin| origin.canonicalize().ok()).is_none_or(|origin| origin != path) {
         return Err(LoadError::usage(format!(
             "{} cannot be imported: another module is called {name:?}; rename the file",
             path.display()

@@ -87,9 +87,10 @@ pub(crate) fn check(py: Python<'_>, resolved: &Resolved, start: Option<&Folder>)
     match find(py, Source::Target, config, folder.path()) {
         Ok(loaded) => {
             found.right.push(format!("The application is {}", loaded.target));
-            let tell = |line: &str| found.right.push(line.to_owned());
             // What is wrong with the routes themselves has been said above.
-            let _ = static_folders::router(py, config, folder.path(), false, &loaded, tell);
+            if let Ok(routes) = static_folders::router(py, config, folder.path(), false, &loaded) {
+                found.right.extend(routes.told(py));
+            }
         }
         Err(error) if error.interrupted => {
             py.check_signals()?;

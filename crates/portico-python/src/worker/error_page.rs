@@ -40,6 +40,7 @@ pub(crate) fn standing_in(py: Python<'_>, error: &LoadError) -> PyResult<Loaded>
         application: Py::new(py, page)?.into_any(),
         target: "the error page".to_owned(),
         mounted: Vec::new(),
+        modules: Vec::new(),
     })
 }
 

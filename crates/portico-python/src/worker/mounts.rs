@@ -33,22 +33,29 @@ pub(crate) fn load(
         false => None,
     };
     let mut mounted = Vec::new();
+    let mut modules = loaded.as_ref().map(|loaded| loaded.modules.clone()).unwrap_or_default();
     for (target, route) in routes {
         let named = |error: LoadError| {
             let origin = route.origin.to_string();
             LoadError { message: format!("{}: {}", conceal_arguments(&origin), error.message), ..error }
         };
         let other = settings.watch(&conceal_arguments(target), || app::load(py, target)).map_err(named)?;
+        modules.extend_from_slice(&other.modules);
         let told = format!("{} for {}", other.target, route.place());
         loaded = Some(match loaded {
             Some(loaded) => Loaded { target: format!("{}, {told}", loaded.target), ..loaded },
-            None => Loaded { application: other.application.clone_ref(py), target: told, ..other },
+            None => Loaded {
+                application: other.application.clone_ref(py),
+                target: told,
+                mounted: Vec::new(),
+                modules: Vec::new(),
+            },
         });
         mounted.push(other.application);
     }
     settings.restore().map_err(failed)?;
     let loaded = loaded.ok_or_else(|| LoadError::missing("no application was named"))?;
-    Ok(Loaded { mounted, ..loaded })
+    Ok(Loaded { mounted, modules, ..loaded })
 }
 
 /// Which settings module Django has in this process, and for which application.

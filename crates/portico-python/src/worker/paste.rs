@@ -37,5 +37,10 @@ pub(crate) fn load(py: Python<'_>, paste: &Path, config: &Config) -> Result<Load
         });
     let application = loaded.map_err(failed)?;
     check_callable(&application, &text)?;
-    Ok(Loaded { application: application.unbind(), target: text.into_owned(), mounted: Vec::new() })
+    Ok(Loaded {
+        application: application.unbind(),
+        target: text.into_owned(),
+        mounted: Vec::new(),
+        modules: vec![path],
+    })
 }

@@ -83,7 +83,7 @@ impl WorkerRun {
         let stacks = install_stacks(py, stacks)?;
         let reloader = start_reloader(py, &setup, context.as_ref())?;
         let (loaded, routes) = load(py, &setup, source, reloader.as_ref(), context.as_deref())?;
-        let Loaded { application, target, mounted } = loaded;
+        let Loaded { application, target, mounted, .. } = loaded;
         let observer =
             context.as_deref().map(|context| context.loaded(py, &application)).transpose()?.flatten();
         let gateway = Gateway::new(py, application, mounted, config, observer)?;
@@ -155,9 +155,12 @@ fn load(
         (None, None) => {
             let loaded = find(py, source, config, folder)?;
             let is_first = context.is_none_or(|context| context.slot() == 0);
-            let tell = |line: &str| log::log!(if is_first { Level::Info } else { Level::Debug }, "{line}");
-            let routes = static_folders::router(py, config, folder, is_given, &loaded, tell);
-            (loaded, routes.map_err(StartError::System)?.router)
+            let routes = static_folders::router(py, config, folder, is_given, &loaded);
+            let routes = routes.map_err(StartError::System)?;
+            if is_first {
+                routes.told(py).iter().for_each(|line| log::info!("{line}"));
+            }
+            (loaded, routes.routes.router)
         }
         // A file that routes name is mended as code is.
         (Some(reloader), mistake) => {

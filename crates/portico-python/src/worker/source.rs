@@ -37,7 +37,10 @@ pub(crate) fn find(
         Source::Callable(application) => mounts::load(py, config, true, || {
             let target = application.bind(py).repr().map(|text| text.to_string_lossy().into_owned());
             let target = target.unwrap_or_default().chars().take(TARGET_CHARS_MAX).collect();
-            Ok(Loaded { application, target, mounted: Vec::new() })
+            // The script that calls `portico.serve`.
+            let main = py.import("__main__").ok();
+            let modules = main.and_then(|main| app::file_of(&main)).into_iter().collect();
+            Ok(Loaded { application, target, mounted: Vec::new(), modules })
         }),
         Source::Target => mounts::load(py, config, is_named, || match (&config.paste, &config.app) {
             (Some(paste), _) => paste::load(py, paste, config),
@@ -51,6 +54,7 @@ pub(crate) fn find(
         log::debug!("/dev/null cannot be opened: {error}");
     }
     let found = found?;
+    portico_cli::check_modules(config, folder, &found.modules).map_err(LoadError::usage)?;
     // The import may have turned the GIL on.
     if config.require_free_threading {
         interpreter::require_free_threading(py)

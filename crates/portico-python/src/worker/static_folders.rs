@@ -16,7 +16,24 @@ use crate::error::one_line;
 /// Folders, and why others are left to the application: a line each.
 type FoundFolders = (Vec<ApplicationFolder>, Vec<String>);
 
-/// The routes of a worker with those of its applications' folders. `tell`s what is served and what is not.
+/// The routes of a worker with those of its applications' folders.
+pub(crate) struct WorkerRoutes {
+    pub(crate) routes: RoutesWithFolders,
+    /// Why folders are left to their applications: a line each.
+    left: Vec<String>,
+}
+
+impl WorkerRoutes {
+    /// What is served and what is not, for one worker of all to tell: the files are counted, which takes its time
+    /// where there are many.
+    pub(crate) fn told(&self, py: Python<'_>) -> Vec<String> {
+        let served = py.detach(|| self.routes.told());
+        served.into_iter().chain(self.left.iter().cloned()).collect()
+    }
+}
+
+/// The routes of a worker with those of its applications' folders. `is_given` is as in
+/// [`portico_cli::router_of_worker`].
 ///
 /// # Errors
 /// The routes cannot be served, and why; one line.
@@ -26,8 +43,7 @@ pub(crate) fn router(
     folder: &Path,
     is_given: bool,
     loaded: &Loaded,
-    tell: impl FnMut(&str),
-) -> Result<RoutesWithFolders, String> {
+) -> Result<WorkerRoutes, String> {
     let (found, left) = match config.edge.django_static && !config.reload {
         // In development the application serves its sources.
         false => (Vec::new(), Vec::new()),
@@ -35,9 +51,8 @@ pub(crate) fn router(
             (Vec::new(), vec![format!("no static files are looked for: {}", one_line(py, &error))])
         }),
     };
-    let routes = router_with_folders(config, folder, is_given, found)?;
-    routes.told().iter().chain(&left).map(String::as_str).for_each(tell);
-    Ok(routes)
+    let routes = router_with_folders(config, folder, is_given, &loaded.modules, found)?;
+    Ok(WorkerRoutes { routes, left })
 }
 
 fn find(py: Python<'_>, config: &Config, is_given: bool, loaded: &Loaded) -> PyResult<FoundFolders> {
