@@ -322,9 +322,9 @@ def prepare(folder: Path, command: Command) -> None:
 def understands(command: Command, folder: Path, words_of_help: set[str]) -> str | None:
     """What is wrong with a command; None if portico would do as it says."""
     first = command.words[0] if command.words else ""
-    # One of them asks for a password.
+    # One of them asks for a password, and the text calls one by its name alone.
     bare = [word for word in command.words if word not in FORMS]
-    if first in (*WITH_PROCESS, "hash-password") and len(bare) <= 2:
+    if first in (*WITH_PROCESS, "hash-password", "route") and len(bare) <= 2:
         return None if first in words_of_help else f"{command}: no such command"
     folder.mkdir()
     prepare(folder, command)
