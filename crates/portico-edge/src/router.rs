@@ -131,13 +131,25 @@ impl EdgeRouter {
 
     /// The file that the application has named by X-Accel-Redirect, as a path in its normal form: that of the most
     /// specific route, if this one is internal and has files. It is looked for once, so that no chain comes of it.
+    /// What the routes of the request's host do not have, those of the hosts above it may have, and then those for
+    /// every host: one internal route is enough for an application with several hosts.
     pub fn internal(&self, host: Option<&[u8]>, path: &[u8]) -> Option<(&FlatRoute, FileLookup<'_>)> {
         let host = host.filter(|_| self.names_hosts).and_then(|host| RequestHost::parse(host).ok());
-        let found = self.find_where(host.as_ref(), path, &|route| self.flat(route).takes(b"GET"))?;
-        let route = self.flat(found.route);
-        let RouteResponse::Files(folders) = &route.response else { return None };
-        let below = path.strip_prefix(route.mount.as_bytes())?.to_vec();
-        route.internal.then_some((route, FileLookup { folders, path: below }))
+        let of_host = host.iter().flat_map(|host| self.tries_of(host));
+        of_host.chain([&self.any_host]).find_map(|trie| {
+            let found = trie.find(path, &|route| self.flat(route).takes(b"GET"))?;
+            let route = self.flat(found.route);
+            let RouteResponse::Files(folders) = &route.response else { return None };
+            let below = path.strip_prefix(route.mount.as_bytes())?.to_vec();
+            route.internal.then_some((&**route, FileLookup { folders, path: below }))
+        })
+    }
+
+    /// The routes that name this host, then those for hosts below one that it is below, the closest first.
+    fn tries_of<'r>(&'r self, host: &'r RequestHost<'_>) -> impl Iterator<Item = &'r Trie> {
+        let exact = self.exact_hosts.get(host.name());
+        let below = host.parents().filter_map(|parent| self.hosts_below.get(parent));
+        exact.into_iter().chain(below)
     }
 
     /// The folders of internal routes, below which X-Sendfile may name a file.
@@ -212,12 +224,10 @@ impl EdgeRouter {
         path: &[u8],
         takes: &dyn Fn(u32) -> bool,
     ) -> Option<Match> {
-        if let Some(host) = host {
-            let exact = self.exact_hosts.get(host.name());
-            let below = host.parents().filter_map(|parent| self.hosts_below.get(parent));
-            if let found @ Some(_) = exact.into_iter().chain(below).find_map(|trie| trie.find(path, takes)) {
-                return found;
-            }
+        if let Some(host) = host
+            && let found @ Some(_) = self.tries_of(host).find_map(|trie| trie.find(path, takes))
+        {
+            return found;
         }
         if !self.serves_any_host && self.names_hosts {
             return None;

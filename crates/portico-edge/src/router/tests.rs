@@ -474,6 +474,25 @@ fn an_application_leads_to_internal_files_and_to_nothing_else() {
     assert_eq!(router.internal_folders(), [PathBuf::from("s")]);
 }
 
+#[test]
+fn an_internal_route_without_a_host_is_for_all_hosts() {
+    let router = router(
+        "[{ path = '/secret', static = 's', internal = true }, \
+          { host = 'a.example', app = 'a:app' }, \
+          { host = '*.a.example', path = '/secret', static = 'w', internal = true }, \
+          { host = 'b.example', path = '/secret', static = 'open', internal = false }]",
+    );
+    let folder = |host: &str| {
+        let (_, file) = router.internal(Some(host.as_bytes()), b"/secret/x")?;
+        assert_eq!(file.path, b"/x");
+        file.folders[0].to_str().map(str::to_owned)
+    };
+    for (host, expected) in [("a.example", "s"), ("b.example", "s"), ("c.example", "s"), ("x.a.example", "w")]
+    {
+        assert_eq!(folder(host).as_deref(), Some(expected), "{host}");
+    }
+}
+
 proptest! {
     /// Two spellings of one path never reach different routes: each has the route of the normal form or is
     /// refused.
