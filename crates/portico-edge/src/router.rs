@@ -2,6 +2,7 @@
 
 mod build;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -104,8 +105,8 @@ impl EdgeRouter {
         self.decide_below(b"", request, present)
     }
 
-    /// As [`EdgeRouter::decide`], for a request whose path stood below `prefix`: that is no matter of routes, but
-    /// a part of the whole path that redirects have in `{path}`. Empty, or without a slash at its end.
+    /// As [`EdgeRouter::decide`], for a request whose path stood below `prefix`, as it was sent: that is no matter of
+    /// routes, but a part of the whole path that redirects have in `{path}`. Empty, or without a slash at its end.
     pub fn decide_below(
         &self,
         prefix: &[u8],
@@ -382,12 +383,21 @@ fn action<'r>(
             RouteAction::Serve(FileLookup { folders, path })
         }
         RouteResponse::Redirect { status, .. } => {
-            let whole = [prefix, path.normal()].concat();
+            let whole = [&*decoded(prefix), path.normal()].concat();
             let to = route.redirect.as_ref().map(|template| template.encoded(&whole, captures));
             let location = location(&to.unwrap_or_default(), request.query);
             RouteAction::Redirect { status: *status, location }
         }
         RouteResponse::Fixed { status, .. } => RouteAction::Respond { status: *status },
+    }
+}
+
+/// `prefix`, which is percent-encoded, for what encodes it again; one that is no path stays as it is.
+fn decoded(prefix: &[u8]) -> Cow<'_, [u8]> {
+    match RequestPath::parse(prefix) {
+        _ if prefix.is_empty() => Cow::Borrowed(prefix),
+        Ok(path) => Cow::Owned(path.normal().to_vec()),
+        Err(_) => Cow::Borrowed(prefix),
     }
 }
 

@@ -315,7 +315,14 @@ fn rewrites_change_the_path_once() {
 #[test]
 fn a_redirect_has_what_stands_before_the_path() {
     let router = router("[{ host = 'www.a.example', redirect = 'https://a.example{path}' }]");
-    for (prefix, location) in [("", "https://a.example/x"), ("/base", "https://a.example/base/x")] {
+    for (prefix, location) in [
+        ("", "https://a.example/x"),
+        ("/base", "https://a.example/base/x"),
+        ("/caf%C3%A9", "https://a.example/caf%C3%A9/x"),
+        ("/caf\u{e9}", "https://a.example/caf%C3%A9/x"),
+        ("/a%20b", "https://a.example/a%20b/x"),
+        ("/50%", "https://a.example/50%25/x"),
+    ] {
         let action = router.decide_below(prefix.as_bytes(), &request("GET", "@www.a.example/x"), &[]).action;
         assert_eq!(action, RouteAction::Redirect { status: 302, location: location.to_owned() });
     }
