@@ -59,6 +59,13 @@ SAME = [
     "/admin%00/x",
     "/admin/%00x",
     "/%00/admin/x",
+    "/admin%5cx",
+    "/admin%5Cx",
+    "/%5cadmin/x",
+    "/%5c%5cadmin%5cx",
+    "/y/..%5cadmin/x",
+    "/y%5c..%5cadmin%5cx",
+    "/..%5cadmin/x",
     "/admin/x?y=/",
     "http://test/admin/x",
     "http://test//admin/x",
@@ -66,8 +73,8 @@ SAME = [
     "http://test/%61dmin/x",
 ]
 # Other paths, which a route that is too eager would take: they are the application's, as they are. A
-# backslash is no slash for any framework of WSGI, and the path that the application is given is the one that
-# was compared. Where files are looked for, it is refused (OUTSIDE).
+# backslash is no slash for any framework of WSGI, but for some applications: only where both readings are the
+# application's does the path reach it. Where files are looked for, it is refused (OUTSIDE).
 OTHERS = [
     "/administrator",
     "/Admin/x",
@@ -76,9 +83,9 @@ OTHERS = [
     "/admi",
     "/%2561dmin/x",
     "/admin%20/x",
-    "/%5cadmin/x",
-    "/admin%5cx",
-    "/y/..%5cadmin/x",
+    "/y%5cadmin/x",
+    "/administrator%5cx",
+    "/y/admin%5c..%5cx",
 ]
 # Ways out of a folder that is served, or to what is in it and never served.
 OUTSIDE = [

@@ -15,6 +15,8 @@ pub struct RequestPath<'p> {
     /// Where the client wrote it otherwise: with the slashes, the dots and the escapes of plain characters.
     spelling: Option<Vec<u8>>,
     ambiguous: bool,
+    /// What it means to whoever takes a backslash for a slash, where it has one.
+    folded: Option<Vec<u8>>,
 }
 
 /// Why a path is refused with 400, whatever its route.
@@ -42,12 +44,12 @@ impl<'p> RequestPath<'p> {
     /// It is refused.
     pub fn parse(sent: &'p [u8]) -> Result<Self, PathError> {
         match sent.first() {
-            None => return Ok(Self { normal: Cow::Borrowed(b"/"), spelling: None, ambiguous: false }),
+            None => return Ok(Self::plain(b"/")),
             Some(b'/') => {}
             Some(_) => return Err(PathError::NoSlash),
         }
         if is_plain(sent) {
-            return Ok(Self { normal: Cow::Borrowed(sent), spelling: None, ambiguous: false });
+            return Ok(Self::plain(sent));
         }
         let decoded = Decoded::of(sent)?;
         if is_overlong(&decoded.bytes) {
@@ -57,7 +59,15 @@ impl<'p> RequestPath<'p> {
         // `/a;x/../b`: whoever takes the parameters off first may resolve the dots otherwise.
         let ambiguous = decoded.ambiguous || (has_dots && decoded.bytes.contains(&b';'));
         let spelling = (decoded.spelling != path).then_some(decoded.spelling);
-        Ok(Self { normal: Cow::Owned(path), spelling, ambiguous })
+        let folded = match memchr::memchr(b'\\', &decoded.bytes) {
+            Some(_) => Some(resolve(&with_slashes(&decoded.bytes))?.path),
+            None => None,
+        };
+        Ok(Self { normal: Cow::Owned(path), spelling, ambiguous, folded })
+    }
+
+    fn plain(path: &'p [u8]) -> Self {
+        Self { normal: Cow::Borrowed(path), spelling: None, ambiguous: false, folded: None }
     }
 
     /// Decoded, without duplicate slashes and dots. It begins with `/`, and none of its segments is empty but
@@ -69,6 +79,11 @@ impl<'p> RequestPath<'p> {
     /// As the client wrote it, where that differs by more than the escapes that a path needs.
     pub fn spelling(&self) -> Option<&[u8]> {
         self.spelling.as_deref()
+    }
+
+    /// The normal form with each backslash a slash, as browsers and Windows read it; `None` if there is none.
+    pub fn folded(&self) -> Option<&[u8]> {
+        self.folded.as_deref()
     }
 
     /// Whether it has something that another program might take for a separator, or control characters. Such a
@@ -155,6 +170,10 @@ fn is_overlong(bytes: &[u8]) -> bool {
             _ => false,
         }
     })
+}
+
+fn with_slashes(path: &[u8]) -> Vec<u8> {
+    path.iter().map(|byte| if *byte == b'\\' { b'/' } else { *byte }).collect()
 }
 
 struct ResolvedPath {
@@ -309,6 +328,27 @@ mod tests {
     }
 
     #[test]
+    fn a_backslash_that_is_read_as_a_slash() {
+        let folded = |sent: &str| {
+            let path = RequestPath::parse(sent.as_bytes())?;
+            Ok(path.folded().map(|folded| String::from_utf8_lossy(folded).into_owned()))
+        };
+        for (sent, expected) in [
+            ("/admin%5cx", Ok(Some("/admin/x"))),
+            ("/%5Cadmin", Ok(Some("/admin"))),
+            ("/\\\\admin\\", Ok(Some("/admin/"))),
+            ("/x%5c..%5cadmin", Ok(Some("/admin"))),
+            ("/x/..%5cadmin", Ok(Some("/admin"))),
+            ("/%255cadmin", Ok(None)),
+            ("/admin/x", Ok(None)),
+            ("/..%5cx", Err(PathError::AboveRoot)),
+            ("/a%5c..;%5cx", Err(PathError::DotParameters)),
+        ] {
+            assert_eq!(folded(sent), expected.map(|path| path.map(str::to_owned)), "{sent}");
+        }
+    }
+
+    #[test]
     fn encoding_leaves_nothing_that_could_end_a_header_or_a_path() {
         assert_eq!(encode(b"/a b/\xc3\xa9"), "/a%20b/%C3%A9");
         assert_eq!(encode(b"/\r\nX: <\"'?#%\\"), "/%0D%0AX:%20%3C%22%27%3F%23%25%5C");
@@ -327,6 +367,20 @@ mod tests {
                     prop_assert!(!segment.is_empty() || at + 1 == segments.len());
                 }
                 prop_assert!(!normal.contains(&0));
+            }
+        }
+
+        /// A backslash means what a slash in its place would mean, or the path is refused as that would be.
+        #[test]
+        fn a_backslash_folds_to_what_a_slash_means(sent in "/([a-z./;]|\\\\|%5[cC]|%2[eE]|\\.\\.){0,24}") {
+            let slashes = sent.replace("%5c", "/").replace("%5C", "/").replace('\\', "/");
+            let meant = RequestPath::parse(slashes.as_bytes());
+            if let Ok(path) = RequestPath::parse(sent.as_bytes()) {
+                prop_assert_eq!(path.folded().is_some(), sent != slashes);
+                if let Some(folded) = path.folded() {
+                    prop_assert_eq!(Ok(folded), meant.as_ref().map(RequestPath::normal));
+                    prop_assert!(!folded.contains(&b'\\'));
+                }
             }
         }
 

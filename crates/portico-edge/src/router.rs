@@ -185,11 +185,12 @@ impl EdgeRouter {
         }
         let path = RequestPath::parse(request.path).map_err(|_| refuse(Refusal::BadRequest(PATH)))?;
         let found = self.find(host.as_ref(), path.normal(), request.method, present);
-        if let Some(spelling) = path.spelling() {
-            let other = self.find(host.as_ref(), spelling, request.method, present);
-            let same = other.as_ref().map(|other| other.route) == found.as_ref().map(|found| found.route);
-            if !same {
-                return Err(refuse(Refusal::BadRequest(SPELLING)));
+        // What others may take the path for must lead to the same route, too.
+        for (other, why) in [(path.spelling(), SPELLING), (path.folded(), BACKSLASH)] {
+            let Some(other) = other else { continue };
+            let other = self.find(host.as_ref(), other, request.method, present);
+            if other.map(|other| other.route) != found.as_ref().map(|found| found.route) {
+                return Err(refuse(Refusal::BadRequest(why)));
             }
         }
         match found {
@@ -344,6 +345,7 @@ pub(crate) struct RefusedRequest {
 const HOST: &str = "the host can be read in two ways";
 const PATH: &str = "the path can be read in two ways";
 const SPELLING: &str = "the path as it was sent has another route than the path that it means";
+const BACKSLASH: &str = "the path has another route where its backslashes are read as slashes";
 
 fn action<'r>(
     route: &'r FlatRoute,

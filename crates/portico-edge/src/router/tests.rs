@@ -500,6 +500,22 @@ fn an_internal_route_without_a_host_is_for_all_hosts() {
     }
 }
 
+#[test]
+fn a_backslash_leads_around_no_route() {
+    let router = router("[{ path = '/admin', deny = ['0.0.0.0/0'] }, { path = '/open', respond = 210 }]");
+    let is_refused = |path: &str| {
+        let found = router.decide(&request("GET", path), &[]).action;
+        matches!(found, RouteAction::Refuse(Refusal::BadRequest(_)))
+    };
+    for path in ["/admin%5cx", "/%5cadmin", "/x%5c..%5cadmin", "/x/..%5cadmin", "/\\admin/x"] {
+        assert!(is_refused(path), "{path}");
+    }
+    // Where both are the application's, a backslash is a character as any other.
+    for path in ["/x%5cy", "/admin\\..\\x", "/x/y%5cadmin", "/administrator%5cx", "/%255cadmin"] {
+        assert!(!is_refused(path), "{path}");
+    }
+}
+
 proptest! {
     /// Two spellings of one path never reach different routes: each has the route of the normal form or is
     /// refused.
