@@ -313,6 +313,7 @@ def test_files_that_the_application_names(site, protocol):
         assert (response.status, response.body) == (200, b"0123456789")
         assert response.get("Content-Type") == "application/x-own"
         assert response.get("Set-Cookie") == "a=b" and response.get("X-Own") is None
+        assert response.get("Cache-Control") is None, "by default no cache keeps what is guarded"
         assert response.get("ETag") != '"own"' and not response.all(order.partition(":")[0])
         assert got(order, fields=[("Range", "bytes=1-2")]).body == b"12"
         assert got(order, fields=[("If-None-Match", response.get("ETag"))]).status == 304

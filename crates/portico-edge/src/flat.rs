@@ -101,6 +101,8 @@ pub struct FlatFiles {
     pub symlinks: Symlinks,
     /// How long clients may keep a file.
     pub max_age: Duration,
+    /// Whether the route says that itself, rather than the default.
+    pub says_max_age: bool,
     /// Patterns of paths below the mount whose content never changes.
     pub immutable: Vec<String>,
     /// Types by extension that count before those of the table.
@@ -354,6 +356,7 @@ fn flatten_files(links: &[&FileOptions]) -> FlatFiles {
         listing: links.iter().find_map(|files| files.listing).unwrap_or(false),
         symlinks: links.iter().find_map(|files| files.symlinks).unwrap_or_default(),
         max_age: links.iter().find_map(|files| files.max_age).unwrap_or(MAX_AGE),
+        says_max_age: links.iter().any(|files| files.max_age.is_some()),
         immutable: links.iter().find_map(|files| files.immutable.clone()).unwrap_or_default(),
         mime,
     }

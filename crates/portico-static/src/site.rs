@@ -289,6 +289,7 @@ impl FileSite {
         let is_immutable = self.immutable.has(&name);
         let description = Arc::new(FileDescription {
             cache_control: cache_control(is_immutable, &content_type, self.route.files.max_age),
+            says_caching: is_immutable || self.route.files.says_max_age,
             content_type,
             modified: self.modified(&original),
             varies: is_compressible || sidecars.iter().any(Option::is_some),

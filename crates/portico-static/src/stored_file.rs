@@ -34,6 +34,8 @@ pub struct StoredFile {
 pub(crate) struct FileDescription {
     pub content_type: String,
     pub cache_control: String,
+    /// The route itself says how long clients may keep it: by its `max_age`, or as `immutable`.
+    pub says_caching: bool,
     pub modified: Option<SystemTime>,
     pub varies: bool,
 }
@@ -113,6 +115,11 @@ impl FileVariant {
         }
     }
 
+    /// Whether its route itself says how long clients may keep it, rather than the default.
+    pub fn says_caching(&self) -> bool {
+        self.description.says_caching
+    }
+
     pub(crate) fn new(
         coding: Option<ContentCoding>,
         is_made: bool,
@@ -145,7 +152,7 @@ impl FileVariant {
 
     /// The response to `query`, but for its bytes.
     pub fn respond(&self, query: &FileQuery<'_>) -> FileResponse {
-        let FileDescription { content_type, cache_control, modified, varies } = &*self.description;
+        let FileDescription { content_type, cache_control, modified, varies, .. } = &*self.description;
         let facts = FileFacts {
             size: self.size,
             modified: *modified,
@@ -192,6 +199,7 @@ mod tests {
         let description = Arc::new(FileDescription {
             content_type: "text/css; charset=utf-8".to_owned(),
             cache_control: "max-age=60, public".to_owned(),
+            says_caching: false,
             modified: Some(UNIX_EPOCH + Duration::from_secs(60)),
             varies: true,
         });
@@ -253,6 +261,7 @@ pub(crate) mod tests_support {
         let description = Arc::new(FileDescription {
             content_type: "text/plain".to_owned(),
             cache_control: "no-cache".to_owned(),
+            says_caching: false,
             modified: None,
             varies: false,
         });

@@ -45,11 +45,18 @@ pub fn sendfile_below<'f>(value: &[u8], folders: &'f [PathBuf]) -> Result<(&'f P
     }
 }
 
-/// Whether this header of the application's response is sent with the file: those that nginx keeps. The others
-/// describe the content that it takes the place of.
+/// Whether this header of the application's response is sent with the file: those that nginx keeps, and Vary, for
+/// the application has decided by it who gets the file. The others describe the content that it takes the place of.
 pub fn survives_redirect(name: &[u8]) -> bool {
-    const KEPT: [&str; 6] =
-        ["accept-ranges", "cache-control", "content-disposition", "content-type", "expires", "set-cookie"];
+    const KEPT: [&str; 7] = [
+        "accept-ranges",
+        "cache-control",
+        "content-disposition",
+        "content-type",
+        "expires",
+        "set-cookie",
+        "vary",
+    ];
     KEPT.iter().any(|kept| kept.as_bytes().eq_ignore_ascii_case(name))
 }
 
@@ -92,6 +99,7 @@ mod tests {
     #[test]
     fn headers_that_survive() {
         assert!(survives_redirect(b"Set-Cookie") && survives_redirect(b"content-disposition"));
+        assert!(survives_redirect(b"Vary") && survives_redirect(b"Expires"));
         assert!(!survives_redirect(b"Content-Length") && !survives_redirect(b"X-Accel-Redirect"));
         assert!(!survives_redirect(b"ETag"));
     }

@@ -8,6 +8,7 @@ use portico_edge::files::{FileQuery, FileResponse, accel_path, sendfile_below, s
 use portico_proto::{Fields, ResponseHead};
 use portico_static::FileVariant;
 
+use super::response_rules::with_vary;
 use super::static_files::{FileRequest, plain_head};
 use super::{Connection, EngineContext, Phase, Reply, ResponsePart, Routes, Step};
 
@@ -48,8 +49,9 @@ impl ApplicationHead {
         FileResponse { status: self.status, ..variant.respond(&whole) }
     }
 
-    /// The head of `response`: the application's fields, and those of the file that it has not said.
-    pub(super) fn head_of(&self, response: &FileResponse) -> ResponseHead {
+    /// The head of `response`, which has `variant`: the application's fields, and those of the file that it has not
+    /// said.
+    pub(super) fn head_of(&self, response: &FileResponse, variant: &FileVariant) -> ResponseHead {
         let of_file = plain_head(response);
         let mut fields = self.fields.clone();
         // Several parts have a type that names what is between them.
@@ -61,7 +63,14 @@ impl ApplicationHead {
             }
         }
         for (name, value) in of_file.fields.iter() {
-            if fields.get(name).is_none() {
+            let is = |other: &[u8]| name.eq_ignore_ascii_case(other);
+            // Whom the application lets have a file, a cache does not know: by default none is told to keep it.
+            if is(b"cache-control") && !variant.says_caching() {
+                continue;
+            }
+            if is(b"vary") {
+                fields = with_vary(&fields);
+            } else if fields.get(name).is_none() {
                 fields.push(name, value);
             }
         }

@@ -172,6 +172,23 @@ fn varied(head: &ResponseHead, about: Representation) -> ResponseHead {
     ResponseHead { fields, length, status: head.status, reason: head.reason.clone(), close: head.close }
 }
 
+/// `fields` of a response that depends on Accept-Encoding.
+pub(super) fn with_vary(fields: &Fields) -> Fields {
+    let mut varied = Fields::new();
+    let mut has_vary = false;
+    for (name, value) in fields.iter() {
+        if name.eq_ignore_ascii_case(b"vary") && !std::mem::replace(&mut has_vary, true) {
+            varied.push(name, &with_accept_encoding(value, fields));
+        } else {
+            varied.push(name, value);
+        }
+    }
+    if !has_vary {
+        varied.push(b"Vary", b"Accept-Encoding");
+    }
+    varied
+}
+
 /// The first Vary of `fields`, whose value is `value`, with Accept-Encoding, unless one of them names it.
 fn with_accept_encoding<'v>(value: &'v [u8], fields: &Fields) -> Cow<'v, [u8]> {
     let names = |value: &[u8]| {

@@ -365,7 +365,7 @@ impl Connection {
         context: &mut EngineContext,
     ) -> Step {
         let head = match &request.purpose {
-            FilePurpose::Internal(application) => application.head_of(&response),
+            FilePurpose::Internal(application) => application.head_of(&response, source.variant),
             FilePurpose::Asked | FilePurpose::Fallback => plain_head(&response),
         };
         match (response.body, source.variant.bytes(), &source.opened) {

@@ -91,6 +91,54 @@ fn what_the_application_says_of_the_content_counts() {
 }
 
 #[test]
+fn no_cache_is_told_to_keep_what_the_application_guards() {
+    let order = ("X-Accel-Redirect", "/protected/a%20b.txt");
+    let route = |more: &str| INTERNAL.replace(" }", &format!("{more} }}"));
+    for (more, own, expected) in [
+        ("", None, None),
+        (", max_age = '5m'", None, Some("max-age=300, public")),
+        (", max_age = '60s'", None, Some("max-age=60, public")),
+        (", immutable = ['/*.txt']", None, Some("max-age=31536000, public, immutable")),
+        (", max_age = '5m'", Some("no-store"), Some("no-store")),
+        ("", Some("private"), Some("private")),
+    ] {
+        let (_folder, mut fixture) = behind(&route(more));
+        let own: Vec<_> = own.map(|value| ("Cache-Control", value)).into_iter().chain([order]).collect();
+        let (head, _) = respond(&mut fixture, GET, 200, &own);
+        let found = head.lines().find_map(|line| line.strip_prefix("cache-control: "));
+        assert_eq!(found, expected, "{more}: {head}");
+        // Nor by what says that it is still the same.
+        let tag = head.lines().find_map(|line| line.strip_prefix("etag: ")).unwrap();
+        let conditional = format!("{GET}\r\nIf-None-Match: {tag}");
+        let (head, _) = respond(&mut fixture, &conditional, 200, &own);
+        assert!(head.starts_with("http/1.1 304 "), "{head}");
+        let found = head.lines().find_map(|line| line.strip_prefix("cache-control: "));
+        assert_eq!(found, expected, "{more}: {head}");
+    }
+}
+
+#[test]
+fn what_the_applications_response_depends_on_stays() {
+    let (folder, mut fixture) = behind(INTERNAL);
+    let order = ("X-Accel-Redirect", "/protected/a%20b.txt");
+    let expires = ("Expires", "0");
+    let varies = |own: &[&str], fixture: &mut Fixture<UnixStream>| {
+        let own: Vec<_> = own.iter().map(|value| ("Vary", *value)).chain([order, expires]).collect();
+        let (head, _) = respond(fixture, GET, 200, &own);
+        assert!(head.contains("expires: 0"), "{head}");
+        let values = head.lines().filter_map(|line| line.strip_prefix("vary: "));
+        values.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(varies(&["Cookie"], &mut fixture), ["cookie"]);
+    // Beside a file in a coding, the response depends on that as well.
+    write(folder.path().join("a b.txt.br"), "x").unwrap();
+    assert_eq!(varies(&[], &mut fixture), ["accept-encoding"]);
+    assert_eq!(varies(&["Cookie"], &mut fixture), ["cookie, accept-encoding"]);
+    assert_eq!(varies(&["Cookie", "Accept-Encoding"], &mut fixture), ["cookie", "accept-encoding"]);
+    assert_eq!(varies(&["*"], &mut fixture), ["*"]);
+}
+
+#[test]
 fn an_order_that_leads_nowhere_is_404() {
     let (_folder, mut fixture) = behind(
         "[{ path = '/protected', static = 'FOLDER', internal = true }, { path = '/open', static = 'FOLDER' }]",
