@@ -91,6 +91,12 @@ impl StoredFile {
         self.is_lasting
     }
 
+    /// Whether its content, or that of a file beside it, is still to be read for its tag. What may change
+    /// unnoticed has none.
+    pub fn awaits_tags(&self) -> bool {
+        self.is_lasting && self.variants.iter().any(|variant| variant.tag.is_none())
+    }
+
     /// Whether it is worth compressing, which nobody has done yet.
     pub fn is_compressible(&self) -> bool {
         self.is_compressible

@@ -44,6 +44,12 @@ impl EntityTag {
         Self { weak: false, opaque: format!("{modified_nanos:x}-{size:x}") }
     }
 
+    /// The tag of a file that is too large to be read for it and whose time says nothing: when anything of it was
+    /// last changed, in nanoseconds since the epoch, its number on its device, and bytes.
+    pub fn of_identity(changed_nanos: u64, number: u64, size: u64) -> Self {
+        Self { weak: false, opaque: format!("{changed_nanos:x}-{number:x}-{size:x}") }
+    }
+
     /// The tag of the same in a coding, which is another sequence of bytes.
     #[must_use]
     pub fn coded(&self, coding: ContentCoding) -> Self {
@@ -141,6 +147,7 @@ mod tests {
         assert_eq!(pieces, Ok(EntityTag::of_content(b"ab")));
         assert_eq!(empty.coded(ContentCoding::Brotli).to_string(), "\"e3b0c44298fc1c149afbf4c8-br\"");
         assert_eq!(EntityTag::of_time_and_size(255, 16).to_string(), "\"ff-10\"");
+        assert_eq!(EntityTag::of_identity(255, 17, 16).to_string(), "\"ff-11-10\"");
         assert_eq!(tag(&empty.to_string()), empty);
     }
 

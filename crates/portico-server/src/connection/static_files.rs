@@ -212,8 +212,14 @@ impl Connection {
 
     /// Has the file be found off the engine.
     fn load_file(&mut self, site: Arc<FileSite>, request: FileRequest, context: &mut EngineContext) -> Step {
+        let share = context.sharer();
         let job = move || -> super::work::Resume {
             let found = site.load(&request.path);
+            if let Found::File(file) = &found
+                && !file.awaits_tags()
+            {
+                share(keeping(&request, file));
+            }
             Box::new(move |connection, context| connection.take_found(found, request, context))
         };
         self.await_work(Effort::Disk, Box::new(job), context)
@@ -222,10 +228,8 @@ impl Connection {
     /// Goes on with what has been found.
     fn take_found(&mut self, found: Found, request: FileRequest, context: &mut EngineContext) -> Step {
         let reply = match found {
-            Found::File(file) => {
-                context.keep_file(&request, &file);
-                return self.send_stored(&file, request, context);
-            }
+            Found::File(file) if file.awaits_tags() => return self.hash_file(file, request, context),
+            Found::File(file) => return self.send_stored(&file, request, context),
             Found::Missing => return self.miss_file(request, context),
             Found::Folder => match request.purpose {
                 FilePurpose::Asked => self.folder_redirect(),
@@ -239,6 +243,27 @@ impl Connection {
             Found::Failed => Reply::Busy,
         };
         self.respond(ResponsePart::Own(reply), false, context)
+    }
+
+    /// Has the tags of a file be made of its contents, behind all that wait for a disk alone.
+    fn hash_file(
+        &mut self,
+        file: Arc<StoredFile>,
+        request: FileRequest,
+        context: &mut EngineContext,
+    ) -> Step {
+        let Some(site) = context.site_of(&request).map(Arc::clone) else { return Step::Close };
+        let share = context.sharer();
+        let job = move || -> super::work::Resume {
+            let hashed = site.hash(&file).map(Arc::new);
+            if let Some(hashed) = &hashed {
+                share(keeping(&request, hashed));
+            }
+            // One that has changed is found once more when it is opened.
+            let file = hashed.unwrap_or(file);
+            Box::new(move |connection, context| connection.send_stored(&file, request, context))
+        };
+        self.await_work(Effort::Compute, Box::new(job), context)
     }
 
     /// To the same with a slash at its end, relative to what was asked for.
@@ -438,20 +463,20 @@ impl EngineContext {
     }
 
     /// Keeps `file`, and has it compressed if that is worth it.
-    fn keep_file(&mut self, request: &FileRequest, file: &Arc<StoredFile>) {
+    fn keep_file(&mut self, index: usize, path: Vec<u8>, file: &Arc<StoredFile>) {
         let now = self.now;
         let Some(files) = self.routes.as_mut().map(|routes| &mut routes.files) else { return };
-        let index = request.site as usize;
-        files.cache.keep(index, &request.path, file, now);
+        files.cache.keep(index, &path, file, now);
         if !files.keeps || !file.is_compressible() {
             return;
         }
-        let (site, plain, path) = (Arc::clone(&files.sites[index]), Arc::clone(file), request.path.clone());
+        let Some(site) = files.sites.get(index).map(Arc::clone) else { return };
+        let (plain, kept_path) = (Arc::clone(file), path.clone());
         let compress = move || -> super::work::Change {
             let newer = site.compress(&plain).map(Arc::new);
             Box::new(move |context| {
                 if let (Some(newer), Some(routes)) = (newer, &mut context.routes) {
-                    routes.files.cache.complete(index, &path, &plain, &newer);
+                    routes.files.cache.complete(index, &kept_path, &plain, &newer);
                 }
             })
         };
@@ -459,9 +484,15 @@ impl EngineContext {
             && let Some(routes) = &mut self.routes
         {
             // The next one who asks for it has it tried again.
-            routes.files.cache.drop_path(index, &request.path);
+            routes.files.cache.drop_path(index, &path);
         }
     }
+}
+
+/// Keeps `file`, which has been found for `request`.
+fn keeping(request: &FileRequest, file: &Arc<StoredFile>) -> super::work::Change {
+    let (index, path, file) = (request.site as usize, request.path.clone(), Arc::clone(file));
+    Box::new(move |context| context.keep_file(index, path, &file))
 }
 
 /// A body from this size on is written from where it lies.

@@ -117,17 +117,25 @@ impl<S: Read + Write> Fixture<S> {
         self.connection.handle_event(INPUT, &mut self.context)
     }
 
-    /// Takes the next result of what is done off the engine, as the engine does; `None` if nobody waits for it.
+    /// Takes the next result for an exchange of what is done off the engine, as the engine does, and the changes
+    /// for all before it; `None` if nobody waits for it.
     pub(super) fn take_result(&mut self) -> Option<Step> {
+        loop {
+            match self.results.recv_timeout(seconds(10)).expect("there is a result") {
+                WorkResult::Exchange(_, served, resume) if self.connection.awaits_work(served) => {
+                    return Some(self.connection.resume(resume, &mut self.context));
+                }
+                WorkResult::Exchange(..) => return None,
+                WorkResult::Context(change) => change(&mut self.context),
+            }
+        }
+    }
+
+    /// Takes the next change for all of what is done off the engine.
+    pub(super) fn take_change(&mut self) {
         match self.results.recv_timeout(seconds(10)).expect("there is a result") {
-            WorkResult::Exchange(_, served, resume) if self.connection.awaits_work(served) => {
-                Some(self.connection.resume(resume, &mut self.context))
-            }
-            WorkResult::Exchange(..) => None,
-            WorkResult::Context(change) => {
-                change(&mut self.context);
-                None
-            }
+            WorkResult::Context(change) => change(&mut self.context),
+            WorkResult::Exchange(..) => panic!("it is for an exchange"),
         }
     }
 

@@ -88,6 +88,25 @@ impl EngineContext {
         })
     }
 
+    /// The connection that works now goes on as soon as there is room for its job. It waits for that once, however
+    /// often it is asked meanwhile: each place is a turn of the engine, and those behind it wait for theirs.
+    fn note_starved(&mut self) {
+        if !self.starved.contains(&self.working) {
+            self.starved.push_back(self.working);
+        }
+    }
+
+    /// Takes a change to the engine, from a job that an exchange waits for: it is made also where the exchange has
+    /// ended meanwhile.
+    pub(super) fn sharer(&self) -> impl Fn(Change) + Send + 'static {
+        let poster = self.work.poster.clone();
+        move |change| {
+            if let Some(post) = &poster {
+                post(WorkResult::Context(change));
+            }
+        }
+    }
+
     /// Has `job` run off the engine, for what all connections share. One that fails changes nothing.
     ///
     /// # Errors

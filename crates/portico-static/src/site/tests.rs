@@ -233,9 +233,58 @@ fn large_files_are_opened_again_and_have_another_tag() {
     // A time that says nothing is none, and the tag is that of the content.
     set_time(&path, 1);
     let nix = file(&site, "/large.bin");
+    assert!(nix.awaits_tags() && field(&nix, "etag").is_none());
+    let nix = site.hash(&nix).unwrap();
+    assert!(!nix.awaits_tags());
     assert_eq!(field(&nix, "etag"), Some(EntityTag::of_content(&vec![1; size + 1]).to_string()));
     assert_eq!(field(&nix, "last-modified"), None);
     assert!(matches!(open(), Reopened::Changed));
+}
+
+#[test]
+fn a_file_without_a_time_is_read_for_its_tag_up_to_a_limit() {
+    let tree = tree();
+    let path = tree.path().join("a/large.bin");
+    let site = site(tree.path(), "");
+    let sized = |size: u64| {
+        File::create(&path).unwrap().set_len(size).unwrap();
+        set_time(&path, 1);
+        file(&site, "/large.bin")
+    };
+    let largest = sized(HASHED_BYTES_MAX);
+    assert!(largest.awaits_tags());
+    let content = vec![0; HASHED_BYTES_MAX as usize];
+    let tag = EntityTag::of_content(&content).to_string();
+    assert_eq!(field(&site.hash(&largest).unwrap(), "etag"), Some(tag));
+    for size in [HASHED_BYTES_MAX + 1, 6 << 30] {
+        let begun = Instant::now();
+        let larger = sized(size);
+        assert!(begun.elapsed() < Duration::from_secs(1), "it is not read");
+        assert!(!larger.awaits_tags());
+        assert_eq!(field(&larger, "last-modified"), None);
+        let tag = field(&larger, "etag").unwrap();
+        assert!(tag.ends_with(&format!("-{size:x}\"")), "{tag}");
+        assert_eq!(field(&file(&site, "/large.bin"), "etag"), Some(tag.clone()), "it is the same file");
+        // One with the same time and length in its place.
+        let other = tree.path().join("a/other");
+        File::create(&other).unwrap().set_len(size).unwrap();
+        set_time(&other, 1);
+        rename(&other, &path).unwrap();
+        assert_ne!(field(&file(&site, "/large.bin"), "etag"), Some(tag));
+    }
+}
+
+#[test]
+fn what_changes_before_it_is_read_for_its_tag_gets_none() {
+    let tree = tree();
+    let path = tree.path().join("a/large.bin");
+    write(&path, vec![1; MEMORY_FILE_BYTES_MAX as usize + 1]).unwrap();
+    set_time(&path, 1);
+    let site = site(tree.path(), "");
+    let large = file(&site, "/large.bin");
+    write(&path, vec![2; MEMORY_FILE_BYTES_MAX as usize + 2]).unwrap();
+    set_time(&path, 1);
+    assert!(site.hash(&large).is_none());
 }
 
 #[test]

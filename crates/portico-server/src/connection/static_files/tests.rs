@@ -233,6 +233,32 @@ fn a_client_that_leaves_meanwhile_is_forgotten() {
 }
 
 #[test]
+fn what_is_found_is_kept_though_its_client_has_gone() {
+    for (name, results) in [("a.txt", 1), ("large", 2)] {
+        let mut site = site("");
+        let file = File::options().write(true).open(site.path.join(name)).unwrap();
+        file.set_modified(UNIX_EPOCH + seconds(1)).unwrap();
+        // Until then a change could go unnoticed, and nothing is kept.
+        std::thread::sleep(Duration::from_millis(2100));
+        let request = format!("GET /s/{name} HTTP/1.1\r\nHost: x\r\n\r\n");
+        assert_eq!(site.fixture.receive(request.as_bytes()), Step::Respond);
+        site.fixture.connection.respond_by_route(&mut site.fixture.context);
+        for _ in 1..results {
+            assert_eq!(site.fixture.take_result(), Some(Step::Keep), "its tag is made");
+            assert!(site.fixture.sent().is_empty());
+        }
+        site.fixture.pass(Deadline::Work);
+        assert!(site.fixture.sent().starts_with(b"HTTP/1.1 503 "));
+        assert_eq!(site.fixture.take_result(), None);
+        let files = &mut site.fixture.context.routes.as_mut().unwrap().files;
+        let kept = files.cache.find(0, format!("/{name}").as_bytes(), site.fixture.context.now);
+        assert!(matches!(kept, KeptFile::Fresh(file) if !file.awaits_tags()), "{name}");
+        let (head, _) = site.ask(&format!("HEAD /s/{name}"));
+        assert!(field(&head, "etag").is_some() && field(&head, "last-modified").is_none(), "{head}");
+    }
+}
+
+#[test]
 fn a_file_that_is_exchanged_while_it_is_sent_is_sent_as_it_was() {
     let mut site = site("");
     assert_eq!(site.fixture.receive(b"GET /s/large HTTP/1.1\r\nHost: x\r\n\r\n"), Step::Respond);
