@@ -53,6 +53,8 @@ pub(super) struct RequestExchange {
     pub(super) is_last: bool,
     /// The response ends with what there is of it, before its end.
     pub(super) is_cut: bool,
+    /// What was to be done for it off the engine has not come in time, or was refused: no result is of use to it.
+    pub(super) is_work_over: bool,
 }
 
 /// The moments of one exchange.

@@ -478,7 +478,8 @@ impl Connection {
         if self.phase == Phase::Flushing {
             return self.finish_exchange(context);
         }
-        if !self.is_waiting() {
+        // What is done for it off the engine has its own time.
+        if !self.is_waiting() && self.due.is_none_or(|(deadline, _)| deadline != Deadline::Work) {
             self.due = None;
         }
         Step::Keep

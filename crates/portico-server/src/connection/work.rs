@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use portico_log::{CLIENT_GONE, Reason};
 
+use super::exchange::RequestExchange;
 use super::outbox::fetch;
 use super::{Connection, ConnectionId, Deadline, EngineContext, Phase, Reply, ResponsePart, Step};
 use crate::blocking_work::{BlockingJob, BlockingWork, Effort, WorkRefused};
@@ -143,7 +144,8 @@ impl Connection {
 
     /// Whether it is still at the request of this number, and that goes on with the result of a job.
     pub(crate) fn awaits_work(&self, served: u32) -> bool {
-        self.served == served && self.exchange.is_some() && !self.io.is_failed()
+        let is_awaited = |exchange: &RequestExchange| !exchange.is_work_over;
+        self.served == served && self.exchange.as_deref().is_some_and(is_awaited) && !self.io.is_failed()
     }
 
     /// The result of a job has come: goes on with the request.
@@ -172,7 +174,7 @@ impl Connection {
             Ok(()) => Step::Keep,
             Err(WorkRefused::Full) => {
                 self.io.outbox.set_cold();
-                context.starved.push_back(context.working);
+                context.note_starved();
                 Step::Keep
             }
             Err(WorkRefused::Closed) => {
@@ -186,6 +188,7 @@ impl Connection {
     #[cold]
     pub(super) fn handle_work_timeout(&mut self, context: &mut EngineContext) -> Step {
         context.reports.work_late();
+        self.exchange_or_new().is_work_over = true;
         if self.protocol.head_sent() {
             self.note_reason(Reason::Aborted);
             return self.cut();
@@ -212,6 +215,8 @@ impl Connection {
     #[cold]
     pub(super) fn respond_instead(&mut self, reply: Reply, context: &mut EngineContext) -> Step {
         let exchange = self.exchange_or_new();
+        // A result that is still to come would be that of a request that has its response.
+        exchange.is_work_over = true;
         exchange.begin(context);
         // A body that is still on its way is not read any more.
         if exchange.upload.take().is_some() {

@@ -65,6 +65,7 @@ fn the_second_request_sees_nothing_of_the_first() {
         lent: None,
         is_last: false,
         is_cut: false,
+        is_work_over: false,
     } = present
     else {
         panic!("something is left of the first: {present:?}");

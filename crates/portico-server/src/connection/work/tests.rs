@@ -49,6 +49,34 @@ fn a_result_that_comes_too_late_is_dropped() {
 }
 
 #[test]
+fn a_result_for_a_request_that_has_its_response_is_dropped() {
+    let (mut fixture, go) = waiting();
+    // The client takes nothing, so that the response to this request is not written.
+    fixture.connection.io.outbox.buffer().extend_from_slice(&vec![0; 8 << 20]);
+    fixture.pass(Deadline::Work);
+    assert!(fixture.connection.exchange.is_some() && !fixture.connection.is_idle(), "it is not written yet");
+    go.send(()).unwrap();
+    assert_eq!(fixture.take_result(), None);
+}
+
+#[test]
+fn the_time_for_work_is_kept_while_there_is_nothing_to_write() {
+    let (mut fixture, go) = waiting();
+    assert_eq!(fixture.connection.handle_event(super::super::tests::ROOM, &mut fixture.context), Step::Keep);
+    assert_eq!(fixture.due(), Some((Deadline::Work, WORK_TIMEOUT)));
+    go.send(()).unwrap();
+}
+
+#[test]
+fn a_connection_waits_for_room_once() {
+    let mut context = fixture(&[]).context;
+    for _ in 0..3 {
+        context.note_starved();
+    }
+    assert_eq!(context.starved.len(), 1);
+}
+
+#[test]
 fn a_job_that_panics_costs_its_request() {
     let mut fixture = fixture(&[]);
     assert_eq!(fixture.receive(GET), Step::Ready);
