@@ -134,6 +134,7 @@ def test_ranges(site, value, status, body):
     assert body is None or got.body == body
     if status == 416:
         assert got.get("Content-Range") == "bytes */10"
+        assert got.get("X-Content-Type-Options") == "nosniff"
 
 
 def test_ranges_of_an_empty_file(site):

@@ -111,6 +111,7 @@ pub fn respond(file: &FileFacts<'_>, query: &FileQuery<'_>) -> FileResponse {
             let mut fields = shared(file);
             // Section 15.5.17: so that the client learns the length.
             fields.push(("Content-Range", format!("bytes */{}", file.size)));
+            fields.push(("X-Content-Type-Options", "nosniff".to_owned()));
             FileResponse { status: 416, fields, length: Some(0), body: FileBody::Empty }
         }
         RangeSelection::Parts(parts) => match parts[..] {
@@ -248,6 +249,7 @@ mod tests {
         assert_eq!(field(&one, "Content-Range"), Some("bytes 2-4/10"));
         let none = respond(&facts(10), &query(Some("bytes=10-")));
         assert_eq!((none.status, field(&none, "Content-Range")), (416, Some("bytes */10")));
+        assert_eq!(field(&none, "X-Content-Type-Options"), Some("nosniff"));
         let conditions = Preconditions { if_range: Some(b"\"other\""), ..Preconditions::default() };
         let changed = respond(&facts(10), &FileQuery { conditions, ..query(Some("bytes=2-4")) });
         assert_eq!((changed.status, changed.length), (200, Some(10)));

@@ -136,14 +136,17 @@ impl Reply {
             Self::MethodNotAllowed(methods) => fields.push(b"Allow", methods.join(", ").as_bytes()),
             Self::FileMethods => fields.push(b"Allow", FILE_METHODS.join(", ").as_bytes()),
             // One that a cache keeps would outlive the deploy that brings the file (evansd/whitenoise#245).
-            Self::NoFile(_) if page.is_none() => {
-                fields.push(b"Cache-Control", NOT_FOUND_CACHE_CONTROL.as_bytes())
+            Self::NoFile(_) => {
+                if page.is_none() {
+                    fields.push(b"Cache-Control", NOT_FOUND_CACHE_CONTROL.as_bytes());
+                }
+                fields.push(b"X-Content-Type-Options", b"nosniff");
             }
+            Self::Refused(406, _) => fields.push(b"X-Content-Type-Options", b"nosniff"),
             Self::ApplicationFailed
             | Self::ApplicationTimeout
             | Self::Fixed { .. }
             | Self::Listing(_)
-            | Self::NoFile(_)
             | Self::Refused(..) => {}
         }
         fields
@@ -203,6 +206,18 @@ mod tests {
             assert_eq!(head.fields.get(b"location").is_some(), head.status == 308, "{reply:?}");
             let allowed = (head.status == 405).then_some(&b"GET, PUT"[..]);
             assert_eq!(head.fields.get(b"allow"), allowed, "{reply:?}");
+        }
+    }
+
+    #[test]
+    fn no_response_in_place_of_a_file_is_taken_for_another_type() {
+        let page: Arc<[u8]> = Arc::from(&b"<p>none"[..]);
+        for reply in [Reply::NoFile(404), Reply::NoFile(403), Reply::Refused(406, "none".into())] {
+            for page in [None, Some(&page)] {
+                let ResponsePart::Whole { head, .. } = reply.whole(page) else { panic!("{reply:?}") };
+                assert_eq!(head.fields.get(b"x-content-type-options"), Some(&b"nosniff"[..]), "{reply:?}");
+                assert!(head.fields.iter().filter(|(name, _)| *name == b"Cache-Control").count() <= 1);
+            }
         }
     }
 
