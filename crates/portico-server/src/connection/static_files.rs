@@ -297,7 +297,9 @@ impl Connection {
     fn wants_page(&self) -> bool {
         self.request().is_some_and(|request| {
             let head = &request.head;
-            wants_page(head.method(), head.field(b"accept"), head.path())
+            // A name that is written otherwise has the same meaning.
+            RequestPath::parse(head.path())
+                .is_ok_and(|path| wants_page(head.method(), head.field(b"accept"), path.normal()))
         })
     }
 

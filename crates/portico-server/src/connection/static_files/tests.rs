@@ -204,6 +204,8 @@ fn a_page_stands_for_pages_of_a_single_page_application() {
         (format!("GET /s/users/17\n{page}"), "200"),
         ("GET /s/users/17\nAccept: */*".to_owned(), "404"),
         (format!("GET /s/app.js\n{page}"), "404"),
+        (format!("GET /s/app%2ejs\n{page}"), "404"),
+        (format!("GET /s/a%2Eb/users\n{page}"), "200"),
         (format!("POST /s/users\n{page}"), "405"),
     ] {
         assert_eq!(site.status(&line), status, "{line}");
