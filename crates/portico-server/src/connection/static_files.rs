@@ -4,6 +4,8 @@
 //! Here is when which of it is asked, and how the bytes leave: those in memory in one write with the head, others
 //! as parts of an opened file.
 
+mod asked;
+
 use std::borrow::Cow;
 use std::fs::File;
 use std::path::Path;
@@ -14,13 +16,14 @@ use bytes::Bytes;
 use portico_config::{Fallback, RouteResponse};
 use portico_edge::files::{
     AcceptedCodings, ContentCoding, FileBody, FileQuery, FileResponse, ImmutableNames, MethodDecision,
-    Preconditions, Sidecar, choose_sidecar, directory_location, method_decision, wants_page,
+    Sidecar, choose_sidecar, directory_location, method_decision, wants_page,
 };
 use portico_edge::path::RequestPath;
 use portico_edge::{EdgeRouter, FlatRoute};
-use portico_proto::{Fields, RequestHead, ResponseHead};
+use portico_proto::{Fields, ResponseHead};
 use portico_static::{FileCache, FileSite, FileVariant, Found, KeptFile, Patience, Reopened, StoredFile};
 
+use self::asked::{AskedFields, JoinedLists};
 use super::accel::ApplicationHead;
 use super::{Block, Connection, EngineContext, Flow, Phase, Reply, ResponsePart, Step};
 use crate::blocking_work::Effort;
@@ -56,16 +59,6 @@ enum FilePurpose {
     Fallback,
     /// The application has named it, in a response with this head.
     Internal(Box<ApplicationHead>),
-}
-
-/// What of a request counts for a file.
-#[derive(Debug, Default)]
-struct AskedFields<'h> {
-    conditions: Preconditions<'h>,
-    range: Option<&'h [u8]>,
-    accept_encoding: Option<&'h [u8]>,
-    /// There is a condition or a range.
-    is_special: bool,
 }
 
 /// The bytes of a response: which file they are in, if they are not in memory.
@@ -152,39 +145,6 @@ impl FileRequest {
     /// Whether what is not there goes to the application, which is to have the request's body then.
     pub(super) fn may_be_for_application(route: &FlatRoute) -> bool {
         route.files.fallback == Fallback::Application
-    }
-}
-
-impl<'h> AskedFields<'h> {
-    /// In one pass, for browsers send many fields.
-    fn of(head: &'h RequestHead) -> Self {
-        let mut asked = Self::default();
-        for (name, value) in head.fields() {
-            let conditions = &mut asked.conditions;
-            let (place, expected): (&mut Option<&[u8]>, &[u8]) = match name.len() {
-                5 => (&mut asked.range, b"range"),
-                8 if name[3..].eq_ignore_ascii_case(b"match") => (&mut conditions.if_match, b"if-match"),
-                8 => (&mut conditions.if_range, b"if-range"),
-                13 => (&mut conditions.if_none_match, b"if-none-match"),
-                15 => (&mut asked.accept_encoding, b"accept-encoding"),
-                17 => (&mut conditions.if_modified_since, b"if-modified-since"),
-                19 => (&mut conditions.if_unmodified_since, b"if-unmodified-since"),
-                _ => continue,
-            };
-            if name.eq_ignore_ascii_case(expected) && place.is_none() {
-                *place = Some(value);
-                asked.is_special |= name.len() != 15;
-            }
-        }
-        asked
-    }
-
-    /// Whether nothing but If-None-Match is asked, and it is this tag, letter by letter.
-    fn is_only_tag(&self, not_modified: &ResponseHead) -> bool {
-        let Preconditions { if_match, if_none_match, if_unmodified_since, .. } = self.conditions;
-        if_match.is_none()
-            && if_unmodified_since.is_none()
-            && if_none_match.is_some_and(|tag| not_modified.fields.get(b"etag") == Some(tag))
     }
 }
 
@@ -311,7 +271,11 @@ impl Connection {
         context: &mut EngineContext,
     ) -> Step {
         let Some(asking) = self.request().cloned() else { return Step::Close };
-        let asked = AskedFields::of(&asking.head);
+        let mut asked = AskedFields::of(&asking.head);
+        let lists = asked.has_divided_list.then(|| JoinedLists::of(&asking.head));
+        if let Some(lists) = &lists {
+            asked = asked.with_lists(lists);
+        }
         let Some(index) = choose_variant(file, asked.accept_encoding) else {
             let reply = Reply::Refused(406, "it is in no coding that the request takes".into());
             return self.respond(ResponsePart::Own(reply), false, context);

@@ -146,6 +146,9 @@ fn conditions() {
         ("If-None-Match: \"other\"".to_owned(), "200"),
         (format!("If-None-Match: \"other\"\nIf-Modified-Since: {modified}"), "200"),
         (format!("If-Modified-Since: {modified}"), "304"),
+        (format!("If-None-Match: \"other\"\nIf-None-Match: {tag}"), "304"),
+        (format!("If-Match: \"other\"\nIf-Match: {tag}"), "200"),
+        ("If-Match: \"other\"\nIf-Match: \"another\"".to_owned(), "412"),
         (format!("If-Unmodified-Since: {modified}"), "200"),
         ("If-Match: \"other\"".to_owned(), "412"),
         (format!("If-Match: \"other\"\nIf-None-Match: {tag}"), "412"),
@@ -155,6 +158,10 @@ fn conditions() {
     ] {
         assert_eq!(site.status(&format!("GET /s/a.txt\n{condition}")), status, "{condition}");
     }
+    write(site.path.join("a.txt.br"), "br").unwrap();
+    site.fixture.wait(seconds(1));
+    let (head, _) = site.ask("GET /s/a.txt\nAccept-Encoding: gzip\nAccept-Encoding: br");
+    assert_eq!(field(&head, "content-encoding"), Some("br"), "{head}");
 }
 
 #[test]
