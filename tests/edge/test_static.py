@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.gateway_client import PROTOCOLS
 from harness.http_client import request_bytes
 from harness.rendezvous import wait_until
 from harness.server import TESTS, run_to_end
@@ -234,6 +235,13 @@ def test_text_is_compressed_once(site):
     packed = coded("gzip")
     assert (packed.get("Content-Encoding"), gzip.decompress(packed.body)) == ("gzip", TEXT)
     assert len({coded(coding).get("ETag") for coding in ("identity", "gzip", "br")}) == 3
+    # The proxies that the server trusts, this machine by default, and gateways compress themselves.
+    for proxy in ("Via", "1.1 proxy"), ("X-Forwarded-For", "192.0.2.1"), ("Forwarded", "for=192.0.2.1"):
+        got = site.fetch("/s/app.css", fields=[("Accept-Encoding", "gzip"), proxy])
+        assert (got.get("Content-Encoding"), got.body) == (None, TEXT), proxy
+    for protocol in PROTOCOLS:
+        got = site.fetch("/s/app.css", fields=[("Accept-Encoding", "gzip")], protocol=protocol)
+        assert (got.get("Content-Encoding"), got.body) == (None, TEXT), protocol
     ranged = site.fetch("/s/app.css", fields=[("Accept-Encoding", "gzip"), ("Range", "bytes=0-1")])
     assert (ranged.status, ranged.body) == (200, packed.body), "it is made anew at any time"
     assert packed.get("Accept-Ranges") is None

@@ -101,7 +101,7 @@ impl ResponseRules {
 /// Whether a proxy or a gateway has sent it for another client: that is where its responses are compressed, once
 /// for all that stands behind it. The peers that are believed include this machine, which may as well ask for
 /// itself.
-fn is_relayed(request: &RequestContext) -> bool {
+pub(super) fn is_relayed(request: &RequestContext) -> bool {
     let head = &request.head;
     head.is_gateway() || (request.trusted && (request.forwarded.is_some() || head.field(b"via").is_some()))
 }

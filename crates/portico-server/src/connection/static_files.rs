@@ -25,8 +25,10 @@ use portico_static::{FileCache, FileSite, FileVariant, Found, KeptFile, Patience
 
 use self::asked::{AskedFields, JoinedLists};
 use super::accel::ApplicationHead;
+use super::response_rules::is_relayed;
 use super::{Block, Connection, EngineContext, Flow, Phase, Reply, ResponsePart, Step};
 use crate::blocking_work::Effort;
+use crate::client::RequestContext;
 
 /// The files of all routes, and what of them is kept in memory.
 #[derive(Debug)]
@@ -170,7 +172,8 @@ impl Connection {
         self.load_file(site, request, context)
     }
 
-    /// Has the file be found off the engine.
+    /// Has the file be found off the engine. What is found is kept also if its client has left, or others would
+    /// have the same done again.
     fn load_file(&mut self, site: Arc<FileSite>, request: FileRequest, context: &mut EngineContext) -> Step {
         let share = context.sharer();
         let job = move || -> super::work::Resume {
@@ -276,7 +279,7 @@ impl Connection {
         if let Some(lists) = &lists {
             asked = asked.with_lists(lists);
         }
-        let Some(index) = choose_variant(file, asked.accept_encoding) else {
+        let Some(index) = choose_variant(file, asked.accept_encoding, &asking) else {
             let reply = Reply::Refused(406, "it is in no coding that the request takes".into());
             return self.respond(ResponsePart::Own(reply), false, context);
         };
@@ -464,8 +467,12 @@ fn keeping(request: &FileRequest, file: &Arc<StoredFile>) -> super::work::Change
 /// A body from this size on is written from where it lies.
 const SHARED_BYTES_MIN: usize = 4096;
 
-/// The number of the variant that a client gets; `None` if it takes none of them.
-fn choose_variant(file: &StoredFile, accept_encoding: Option<&[u8]>) -> Option<usize> {
+/// The number of the variant that the client of `asking` gets; `None` if it takes none of them.
+fn choose_variant(
+    file: &StoredFile,
+    accept_encoding: Option<&[u8]>,
+    asking: &RequestContext,
+) -> Option<usize> {
     let variants = file.variants();
     // `;q=0` alone can refuse the content as it is.
     let says_nothing = accept_encoding.is_none_or(|value| memchr::memchr(b';', value).is_none());
@@ -473,20 +480,25 @@ fn choose_variant(file: &StoredFile, accept_encoding: Option<&[u8]>) -> Option<u
         return Some(0);
     }
     let accepted = AcceptedCodings::parse(accept_encoding);
+    // What stands in front compresses itself, once for all that stands behind it.
+    let takes_made = accept_encoding.is_some() && !is_relayed(asking);
+    let may_be = |variant: &&FileVariant| takes_made || !variant.is_made;
+    let number = |coding: ContentCoding| {
+        variants.iter().position(|variant| variant.coding == Some(coding) && may_be(&variant))
+    };
     let sidecars: Vec<Sidecar> = variants
         .iter()
+        .filter(may_be)
         .filter_map(|variant| {
             Some(Sidecar { coding: variant.coding?, size: variant.size, modified: UNIX_EPOCH })
         })
         .collect();
     let chosen = choose_sidecar(&accepted, variants[0].size, UNIX_EPOCH, &sidecars);
     match chosen.map(|sidecar| sidecar.coding) {
-        Some(coding) => variants.iter().position(|variant| variant.coding == Some(coding)),
+        Some(coding) => number(coding),
         None if accepted.takes_identity() => Some(0),
         // Whatever there is that it takes, however large.
-        None => accepted
-            .wanted()
-            .find_map(|wanted: ContentCoding| variants.iter().position(|it| it.coding == Some(wanted))),
+        None => accepted.wanted().find_map(number),
     }
 }
 

@@ -221,6 +221,31 @@ fn a_page_stands_for_pages_of_a_single_page_application() {
 }
 
 #[test]
+fn what_the_server_compresses_is_not_for_proxies() {
+    let mut site = site("");
+    write(site.path.join("text.css"), "p { color: red }\n".repeat(200)).unwrap();
+    // Until then it is not kept, and so not compressed.
+    std::thread::sleep(Duration::from_millis(2100));
+    let coding = |site: &mut Site, lines: &str| {
+        let (head, _) = site.ask(&format!("GET /s/text.css\nAccept-Encoding: br\n{lines}"));
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        assert_eq!(field(&head, "vary"), Some("Accept-Encoding"), "{head}");
+        field(&head, "content-encoding").map(str::to_owned)
+    };
+    assert_eq!(coding(&mut site, ""), None);
+    site.fixture.take_change();
+    assert_eq!(coding(&mut site, "").as_deref(), Some("br"));
+    // The peers of the tests are trusted.
+    for lines in ["X-Forwarded-For: 192.0.2.1", "Forwarded: for=192.0.2.1", "Via: 1.1 proxy"] {
+        assert_eq!(coding(&mut site, lines), None, "{lines}");
+    }
+    // A file that the operator has compressed is for all.
+    write(site.path.join("text.css.br"), "br").unwrap();
+    site.fixture.wait(seconds(1));
+    assert_eq!(coding(&mut site, "Via: 1.1 proxy").as_deref(), Some("br"));
+}
+
+#[test]
 fn a_request_with_a_body_is_responded_to_before_that_comes() {
     let mut site = site("");
     let step = site.fixture.receive(b"GET /s/a.txt HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n");
