@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use portico_config::{LimitKey, RateLimit};
-use portico_edge::limit::{LimitSlot, LimitSubject, LimitTable, Rate};
+use portico_edge::limit::{LimitSubject, LimitTable, Rate, table_words};
 
 const CHECKS: u32 = 100_000;
 
@@ -23,9 +23,8 @@ fn main() {
         dry_run: false,
     };
     let rate = Rate::new(&limit);
-    let slots: Vec<LimitSlot> = (0..65_536).map(|_| LimitSlot::default()).collect();
-    let forgotten = AtomicU64::new(0);
-    let table = LimitTable::new(&slots, RandomState::new(), &forgotten);
+    let memory: Vec<AtomicU64> = (0..table_words(65_536)).map(|_| AtomicU64::new(0)).collect();
+    let table = LimitTable::new(&memory, RandomState::new());
     let mut report = String::new();
     for (name, clients) in [("one client", 1), ("1,000 clients", 1000), ("1,000,000 clients", 1_000_000)] {
         let mut number = 0_u32;

@@ -5,6 +5,7 @@
 
 mod basic;
 mod bcrypt;
+mod logins;
 mod password;
 mod users;
 
@@ -13,6 +14,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 pub use basic::{BasicCredentials, challenge};
+pub use logins::{CredentialsMac, KEY_BYTES as LOGINS_KEY_BYTES, KnownLogins};
 pub use password::{SALT_BYTES, hash_password};
 pub use users::Users;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::flat::FlatRoute;
 
 /// The route of a request, and what responds. Whoever performs it first asks the route's guards: `allow` and
-/// `deny`, `auth`, `limit`, `concurrent`; its headers go into whatever response comes of it.
+/// `deny`, `limit`, `auth`, `concurrent`; its headers go into whatever response comes of it.
 #[derive(Debug)]
 pub struct RouteDecision<'r> {
     /// The route that counts.

@@ -1,6 +1,7 @@
 //! A route with all that it inherits, worked out at the start so that nothing of it costs at run time.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,9 +11,11 @@ use portico_config::{
     Fallback, FileOptions, RateLimit, Route, RouteHost, RouteOrigin, RoutePath, RouteResponse, Symlinks,
 };
 
+use crate::access::Users;
 use crate::error_pages::ErrorPages;
 use crate::files::ImmutableNames;
 use crate::headers::HeaderPlan;
+use crate::limit::{ConcurrencyLimit, Rate};
 use crate::pattern::PathTemplate;
 use crate::redirect::RedirectTable;
 
@@ -45,16 +48,16 @@ pub struct FlatRoute {
     pub headers: HeaderPlan,
     /// What becomes of the headers of requests.
     pub request_headers: HeaderPlan,
-    /// The file of users and hashes.
-    pub auth: Option<PathBuf>,
+    /// Who has to give a password.
+    pub auth: Option<Arc<FlatAuth>>,
     /// Whose requests are served; `None` for all.
     pub allow: Option<Vec<IpNet>>,
     /// Whose are not.
     pub deny: Vec<IpNet>,
-    /// How often clients may come, and the number under which all routes that inherit it count together.
-    pub limit: Option<(RateLimit, u32)>,
-    /// How many requests may run at once, and the number under which they count together.
-    pub concurrent: Option<(u32, u32)>,
+    /// How often clients may come.
+    pub limit: Option<FlatLimit>,
+    /// How many requests may run at once.
+    pub concurrent: Option<ConcurrencyLimit>,
     /// `None` for that of the server, as for the next ones.
     pub timeout: Option<Duration>,
     /// 0 means no limit.
@@ -86,6 +89,29 @@ pub struct MountedApplication {
     pub number: usize,
     /// What of the path is SCRIPT_NAME, below `--root-path`. Empty, or begins with `/` and does not end with it.
     pub path: String,
+}
+
+/// Whose passwords a route asks for.
+#[derive(Debug)]
+pub struct FlatAuth {
+    /// The users and their hashes.
+    pub users: Users,
+    /// Tells these users from those of other routes.
+    pub id: u64,
+    /// The value of `WWW-Authenticate`. Its realm is the path of the route that says so, so that browsers do not
+    /// send the password of one route to another.
+    pub challenge: String,
+}
+
+/// How often clients may come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlatLimit {
+    /// As it was said.
+    pub said: RateLimit,
+    /// The same for the table of clients.
+    pub rate: Rate,
+    /// Under which all routes that inherit it count together, in all workers.
+    pub id: u64,
 }
 
 /// What a route does with files, all of it said.
@@ -257,6 +283,8 @@ pub(crate) struct LoadedFiles {
     pub redirects: HashMap<PathBuf, Arc<RedirectTable>>,
     pub pages: HashMap<PathBuf, Arc<[u8]>>,
     pub error_pages: HashMap<PathBuf, Arc<ErrorPages>>,
+    /// By the number of the route that says so.
+    pub auth: HashMap<u32, Arc<FlatAuth>>,
 }
 
 /// The route that `chain` amounts to for `host`.
@@ -300,11 +328,18 @@ pub(crate) fn flatten(
         page,
         headers,
         request_headers,
-        auth: first(&links, |route| route.auth.clone()),
+        auth: links.iter().find_map(|(index, _)| loaded.auth.get(index).cloned()),
         allow: first(&links, |route| route.allow.clone()),
         deny: first(&links, |route| route.deny.clone()).unwrap_or_default(),
-        limit: links.iter().find_map(|(index, route)| Some((route.limit.clone()?, *index))),
-        concurrent: links.iter().find_map(|(index, route)| Some((route.concurrent?, *index))),
+        limit: links.iter().find_map(|(_, route)| {
+            let said = route.limit.clone()?;
+            Some(FlatLimit { rate: Rate::new(&said), said, id: place_id(route) })
+        }),
+        concurrent: links.iter().find_map(|(number, route)| {
+            let earlier = routes.iter().take(*number as usize);
+            let index = earlier.filter(|route| route.concurrent.is_some()).count();
+            Some(ConcurrencyLimit { max: route.concurrent?, id: place_id(route), index })
+        }),
         timeout: first(&links, |route| route.timeout),
         body_bytes_max: first(&links, |route| route.body_bytes_max),
         stream_request_body: first(&links, |route| route.stream_request_body),
@@ -360,6 +395,14 @@ fn flatten_files(links: &[&FileOptions]) -> FlatFiles {
         immutable: links.iter().find_map(|files| files.immutable.clone()).unwrap_or_default(),
         mime,
     }
+}
+
+/// Names a route by where it applies, which no other route shares: what was counted under it still counts after a
+/// reload, whatever else that has changed. The same in all processes of a program; not 0.
+fn place_id(route: &Route) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    route.to_string().hash(&mut hasher);
+    hasher.finish().max(1)
 }
 
 /// What the most specific route says that says anything.

@@ -28,6 +28,6 @@ pub use application_files::{ApplicationFolder, PlacedFolder, with_folder};
 pub use bypassed::bypassed_guards;
 pub use decision::{Refusal, RouteAction};
 pub use explain::{explain, never_taken};
-pub use flat::{FlatRoute, MountedApplication};
+pub use flat::{FlatAuth, FlatLimit, FlatRoute, MountedApplication};
 pub use headers::HeaderPlan;
 pub use router::{EdgeRouter, RouteRequest};

@@ -20,6 +20,10 @@ fn router(text: &str) -> (EdgeRouter, Config) {
     let mut read = |path: &Path| match path.to_str() {
         Some("redirects.txt") => Ok(b"/2019/about /about 301\n".to_vec()),
         Some("maintenance.html") => Ok(b"soon".to_vec()),
+        // Of "secret", with few rounds.
+        Some("/etc/portico/htpasswd") => {
+            Ok(b"bob:$2y$04$KBCwKxOzLha2MUKvKBCwKui0nTY/vM1SuWl0DVv6yR50jmX2M4Ya.\n".to_vec())
+        }
         _ => Err(io::Error::from(io::ErrorKind::NotFound)),
     };
     let router = EdgeRouter::build(&config.edge, config.app.is_some(), &mut read);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use portico_config::RateLimit;
+use portico_config::{LimitKey, RateLimit};
 
 /// A rate and its burst, in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,17 @@ impl Rate {
         let interval = (period / u64::from(limit.requests.max(1))).max(1);
         let ahead = u64::from(limit.burst.max(1)) - 1;
         Self { interval, tolerance: interval.saturating_mul(ahead) }
+    }
+
+    /// `requests` in `period`, all of which may come at once.
+    pub fn of(requests: u32, period: Duration) -> Self {
+        let (by, dry_run) = (LimitKey::Client, false);
+        Self::new(&RateLimit { requests, period, burst: requests, by, dry_run })
+    }
+
+    /// When the next request is expected, without the last one.
+    pub(crate) fn take_back(self, arrival: u64) -> u64 {
+        arrival.saturating_sub(self.interval)
     }
 
     /// What becomes of a request at `now` by a client whose next request was expected at `arrival`: when the one
@@ -43,7 +54,6 @@ pub(crate) fn retry_after(wait: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use portico_config::LimitKey;
     use proptest::prelude::*;
 
     use super::*;

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 /// Whose requests count together under one limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LimitSubject<'v> {
-    limit: u32,
+    limit: u64,
     who: Who<'v>,
 }
 
@@ -13,6 +13,8 @@ pub struct LimitSubject<'v> {
 enum Who<'v> {
     Client(IpAddr),
     Header(&'v [u8]),
+    Unnamed,
+    FailedLogins(Option<IpAddr>),
 }
 
 /// Bits of an IPv6 address that a provider gives to one customer at the least (RFC 6177); the rest is the
@@ -21,20 +23,34 @@ const IPV6_PREFIX_BITS: u32 = 64;
 
 impl<'v> LimitSubject<'v> {
     /// The client of this address, under the limit of this number.
-    pub fn client(limit: u32, address: IpAddr) -> Self {
-        let address = match address.to_canonical() {
-            IpAddr::V6(address) => {
-                let prefix = u128::from(address) >> (128 - IPV6_PREFIX_BITS) << (128 - IPV6_PREFIX_BITS);
-                IpAddr::V6(Ipv6Addr::from(prefix))
-            }
-            address => address,
-        };
-        Self { limit, who: Who::Client(address) }
+    pub fn client(limit: u64, address: IpAddr) -> Self {
+        Self { limit, who: Who::Client(network(address)) }
+    }
+
+    /// The client of this address, if one is known, as one who gives wrong passwords: for all routes together.
+    pub fn failed_logins(address: Option<IpAddr>) -> Self {
+        Self { limit: 0, who: Who::FailedLogins(address.map(network)) }
+    }
+
+    /// All of whom no address is known, together: what comes through a UNIX socket and says nothing of its client.
+    pub fn unnamed(limit: u64) -> Self {
+        Self { limit, who: Who::Unnamed }
     }
 
     /// Whoever sends this value of the header that the limit goes by.
-    pub fn header(limit: u32, value: &'v [u8]) -> Self {
+    pub fn header(limit: u64, value: &'v [u8]) -> Self {
         Self { limit, who: Who::Header(value) }
+    }
+}
+
+/// What of an address is the client's.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let prefix = u128::from(address) >> (128 - IPV6_PREFIX_BITS) << (128 - IPV6_PREFIX_BITS);
+            IpAddr::V6(Ipv6Addr::from(prefix))
+        }
+        address => address,
     }
 }
 

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use portico_config::{EdgeSettings, Route, RouteHost, RoutePath, RouteResponse};
 
 use super::{EdgeRouter, RouteFiles};
+use crate::access::{Users, challenge};
 use crate::error_pages::ErrorPages;
 use crate::files::ImmutableNames;
-use crate::flat::{Containers, FlatRoute, LoadedFiles, flatten, hosts};
+use crate::flat::{Containers, FlatAuth, FlatRoute, LoadedFiles, flatten, hosts};
 use crate::host::RequestHost;
+use crate::limit::CONCURRENT_LIMITS_MAX;
 use crate::pattern::{Segment, segments};
 use crate::redirect::RedirectTable;
 use crate::trie::Trie;
@@ -39,6 +41,7 @@ impl EdgeRouter {
         files: &mut dyn RouteFiles,
     ) -> Result<Self, RouteTableError> {
         let mut sources = settings.routes.clone();
+        refuse_more_concurrent(&sources)?;
         // What gets all else, where no route says so.
         let has_root = sources.iter().any(|route| where_of(route) == Route::default());
         if !has_root {
@@ -174,6 +177,12 @@ fn load(
             loaded.pages.insert(PathBuf::clone(page), read(route, page)?.into());
         }
     }
+    for (index, route) in routes.iter().enumerate() {
+        if let Some(path) = &route.auth {
+            let auth = load_auth(routes, path, route, &read(route, path)?)?;
+            loaded.auth.insert(index as u32, Arc::new(auth));
+        }
+    }
     Ok(loaded)
 }
 
@@ -223,6 +232,39 @@ impl Manifests {
         let names = Arc::new(names);
         self.known.insert(key, Arc::clone(&names));
         Ok(names)
+    }
+}
+
+/// Reads the users of `route`, whose file `path` has this content.
+fn load_auth(
+    routes: &[Route],
+    path: &Path,
+    route: &Route,
+    content: &[u8],
+) -> Result<FlatAuth, RouteTableError> {
+    let name = path.display().to_string();
+    let text = str::from_utf8(content)
+        .map_err(|_| RouteTableError(format!("{}: {name} is not UTF-8", route.origin)))?;
+    let users = Users::parse(&name, text)
+        .map_err(|problem| RouteTableError(format!("{}: {problem}", route.origin)))?;
+    let realm = match &route.path {
+        RoutePath::Any => "/",
+        RoutePath::Prefix(path) | RoutePath::Exact(path) => path,
+    };
+    let first = routes.iter().position(|other| other.auth.as_deref() == Some(path));
+    Ok(FlatAuth { users, id: first.unwrap_or_default() as u64, challenge: challenge(realm) })
+}
+
+/// Refuses more of `concurrent` than a worker has room to count.
+fn refuse_more_concurrent(routes: &[Route]) -> Result<(), RouteTableError> {
+    let mut limited = routes.iter().filter(|route| route.concurrent.is_some());
+    match limited.nth(CONCURRENT_LIMITS_MAX) {
+        None => Ok(()),
+        Some(route) => Err(RouteTableError(format!(
+            "{}: at most {CONCURRENT_LIMITS_MAX} routes may say `concurrent`; let routes inherit it from one that \
+             contains them",
+            route.origin
+        ))),
     }
 }
 

@@ -21,6 +21,9 @@ fn settings(routes: &str) -> portico_config::EdgeSettings {
     }
 }
 
+/// Of "secret", with few rounds.
+const HASH: &str = "$2y$04$KBCwKxOzLha2MUKvKBCwKui0nTY/vM1SuWl0DVv6yR50jmX2M4Ya.";
+
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     match path.to_str() {
         Some("redirects.txt") => Ok(b"/old /new 301\n/a%20b /c\n".to_vec()),
@@ -29,6 +32,8 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
         Some("dist/staticfiles.json") => Ok(br#"{"paths": {"a.css": "a.1.css"}}"#.to_vec()),
         Some("dist/.vite/manifest.json") => Ok(br#"{"a.ts": {"file": "assets/a-2.js"}}"#.to_vec()),
         Some("old/staticfiles.json") => Ok(b"{}".to_vec()),
+        Some("users") => Ok(format!("bob:{HASH}\n").into_bytes()),
+        Some("bad-users") => Ok(format!("bob:{HASH}\neve:plain\n").into_bytes()),
         Some("wrong.txt") => Ok(b"/old".to_vec()),
         _ => Err(io::Error::from(io::ErrorKind::NotFound)),
     }
@@ -187,10 +192,7 @@ fn what_a_route_does_not_say_it_inherits_field_by_field() {
     assert!(inner.route.files.listing && inner.route.auth.is_some());
     let RouteAction::Serve(file) = inner.action else { panic!("not a file") };
     assert_eq!(file.path, b"/b/x", "the prefix is that of the route which said what responds");
-    assert_eq!(
-        inner.route.limit.as_ref().map(|limit| limit.1),
-        decide("/a/x").route.limit.as_ref().map(|it| it.1)
-    );
+    assert_eq!(inner.route.limit, decide("/a/x").route.limit, "they count together");
     assert!(decide("@h.example/a/b/x").route.compress && decide("@h.example/a/b/x").route.auth.is_some());
     assert!(decide("/a/b/c").route.allow.is_some() && decide("/a/b/c").route.auth.is_some());
     assert!(!decide("/a/b/c").route.files.listing, "a route with methods contains none without");
@@ -536,5 +538,62 @@ proptest! {
                 prop_assert!(!segments.iter().any(|segment| *segment == b".." || *segment == b"."));
             }
         }
+    }
+}
+
+#[test]
+fn routes_keep_the_ids_of_their_limits_when_others_come() {
+    let guarded = "{ path = '/login', limit = '5/m', concurrent = 2 }";
+    let alone = router(&format!("[{guarded}]"));
+    let beside = router(&format!(
+        "[{{ path = '/a', limit = '9/m', concurrent = 9 }}, {}]",
+        guarded.replace("5/m", "6/m").replace('2', "3")
+    ));
+    let of = |router: &EdgeRouter, path| {
+        let decision = router.decide(&request("GET", path), &[]);
+        let (limit, concurrent) =
+            (decision.route.limit.as_ref().unwrap(), decision.route.concurrent.unwrap());
+        (limit.id, concurrent.id, concurrent.index, concurrent.max)
+    };
+    let (first, second) = (of(&alone, "/login"), of(&beside, "/login/x"));
+    assert_eq!((first.0, first.1), (second.0, second.1));
+    assert_eq!(((first.2, first.3), (second.2, second.3)), ((0, 2), (1, 3)));
+    assert_ne!(of(&beside, "/a").0, second.0);
+}
+
+#[test]
+fn so_many_routes_may_limit_what_runs_at_once_and_no_more() {
+    let routes = |number: usize| {
+        let routes: Vec<String> =
+            (0..number).map(|number| format!("{{ path = '/{number}', concurrent = 1 }}")).collect();
+        EdgeRouter::build(&settings(&format!("[{}]", routes.join(","))), true, &mut read)
+    };
+    assert!(routes(64).is_ok());
+    assert!(routes(65).unwrap_err().to_string().contains("at most 64 routes may say `concurrent`"));
+}
+
+#[test]
+fn the_users_of_a_route_are_read_with_it() {
+    let router = router(
+        "[{ path = '/admin', auth = 'users' }, { path = '/admin/x', limit = '1/s' }, { host = 'h.example', \
+           auth = 'users' }]",
+    );
+    let auth = |path| router.decide(&request("GET", path), &[]).route.auth.clone();
+    let admin = auth("/admin").unwrap();
+    assert_eq!(admin.challenge, "Basic realm=\"/admin\", charset=\"UTF-8\"");
+    assert_eq!(
+        (auth("/admin/x").unwrap().challenge.clone(), admin.users.len()),
+        (admin.challenge.clone(), 1)
+    );
+    let host = auth("@h.example/").unwrap();
+    assert_eq!((host.challenge.as_str(), host.id), ("Basic realm=\"/\", charset=\"UTF-8\"", admin.id));
+    assert!(auth("/open").is_none());
+    for (file, problem) in [
+        ("none", "PORTICO_ROUTE: none cannot be read: entity not found"),
+        ("bad-users", "PORTICO_ROUTE: bad-users:2: this is no hash of bcrypt, argon2id or sha512-crypt"),
+    ] {
+        let settings = settings(&format!("[{{ auth = '{file}' }}]"));
+        let error = EdgeRouter::build(&settings, true, &mut read).unwrap_err().to_string();
+        assert!(error.starts_with(problem) && !error.contains("plain"), "{error}");
     }
 }
