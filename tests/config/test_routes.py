@@ -119,15 +119,6 @@ def test_check_finds_routes_that_no_request_can_get(tmp_path):
     assert "warning: portico.toml:1: no request can get the route for /a/b: others take all" in ended.stdout
 
 
-def test_routes_are_not_silently_left_out(tmp_path):
-    ended = run_to_end(ECHO, "--auth", "/admin=users", cwd=TESTS)
-    assert ended.returncode == 1
-    assert "--auth /admin=users: auth: it can be checked and explained" in ended.stderr
-    serving = "import portico; portico.serve('apps.echo:application', limit='/login=5/m')"
-    served = ended_of([sys.executable, "-c", serving], "")
-    assert "ValueError: --limit /login=5/m: limit: it can be checked" in served.stderr
-
-
 def test_short_spellings_come_from_every_source(tmp_path):
     (tmp_path / "gunicorn.conf.py").write_text(
         "static = 'a variable of its own'\nstatic_routes = ['/s=dist']\n"

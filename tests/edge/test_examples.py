@@ -1,7 +1,6 @@
 """The examples of examples/edge: each is started and asked, beside nginx with the configuration it replaces.
 
-An example that says what this version does not serve yet is skipped, because its start says so. Those of
-a later version are refused by name, and that is what is tested of them.
+Those of a later version are refused by name, and that is what is tested of them.
 """
 
 from __future__ import annotations
@@ -33,7 +32,6 @@ LATER = {
     "08-websockets": "proxy is not in this version",
     "12-several-hosts": "acme is not in this version",
 }
-UNSERVED = "this version does not do it yet"
 # Where the tree of an example is for nginx and Caddy, and where the applications are.
 TREE = "/srv/app"
 PORTS = ("127.0.0.1:8000", "127.0.0.1:8001")
@@ -161,14 +159,8 @@ Copy = Callable[[str], Path]
 
 
 def started(serve, folder: Path, *options: str) -> Server:
-    """A server of this folder; skips the test where this version does not serve what its routes say."""
-    server = serve.start(None, *options, cwd=folder)
-    try:
-        return server.wait_ready()
-    except AssertionError as error:
-        if UNSERVED not in str(error):
-            raise
-        pytest.skip(re.search(r"portico\.toml:\d+: [^:]+|--\S+ [^:]+", str(error))[0] + f": {UNSERVED}")
+    """A server of this folder."""
+    return serve.start(None, *options, cwd=folder).wait_ready()
 
 
 @pytest.fixture

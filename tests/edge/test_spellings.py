@@ -1,8 +1,7 @@
 """Other spellings of a path or a host never lead around the route that is meant.
 
 Each kind of route is asked with every spelling, over HTTP/1, HTTP/2 and the gateways' protocols. The response
-is that of the route, or 400; it is never the application's. What this version does not serve yet is skipped,
-because its start says so.
+is that of the route, or 400; it is never the application's.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from harness.http_client import request_bytes
 from harness.server import TESTS, Server
 
 ECHO = "apps.echo:application"
-UNSERVED = "this version does not do it yet"
 SECRET = b"this file is not for clients"
 OPEN = b"this file is"
 
@@ -163,14 +161,8 @@ def site(folder: Path, routes: str) -> None:
 
 
 def started(serve, folder: Path, *arguments: str | None, **settings) -> Server:
-    """A server of this folder; skips the test where this version does not serve what its routes say."""
-    server = serve.start(*arguments, "--pythonpath", str(TESTS), cwd=folder, **settings)
-    try:
-        return server.wait_ready()
-    except AssertionError as error:
-        if UNSERVED not in str(error):
-            raise
-        pytest.skip(UNSERVED)
+    """A server of this folder."""
+    return serve.start(*arguments, "--pythonpath", str(TESTS), cwd=folder, **settings).wait_ready()
 
 
 @pytest.fixture(scope="module", params=KINDS)

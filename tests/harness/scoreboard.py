@@ -12,11 +12,11 @@ import mmap
 import os
 from pathlib import Path
 
-MAGIC = int.from_bytes(b"portico\x02", "little")
-SUPERVISOR_FIELDS, SLOT_FIELDS, THREAD_WORDS = 16, 16, 48
+MAGIC = int.from_bytes(b"portico\x03", "little")
+SUPERVISOR_FIELDS, SLOT_FIELDS, CONCURRENCY_WORDS, THREAD_WORDS = 16, 16, 128, 48
 STATES = ("empty", "starting", "ready", "retiring")
 # Indices, in the order of the enums there.
-METRIC_WORDS, GAUGE_WORDS, SLOTS, THREADS, SUPERVISOR_PID = 2, 3, 4, 5, 6
+METRIC_WORDS, GAUGE_WORDS, SLOTS, THREADS, SUPERVISOR_PID, LIMIT_WORDS = 2, 3, 4, 5, 6, 11
 PID, STATE = 0, 1
 # Of the metrics, which begin with the gauge portico_threads: idle, busy, lost.
 BUSY_THREADS = SLOT_FIELDS + 1
@@ -41,17 +41,20 @@ class Scoreboard:
         if self.words[0] == 0:
             raise FileNotFoundError(f"process {pid} is about to make its scoreboard")
         assert self.words[0] == MAGIC, "the scoreboard has another layout"
-        self.supervisor_words = SUPERVISOR_FIELDS + self.words[METRIC_WORDS]
-        self.slot_words = SLOT_FIELDS + self.words[METRIC_WORDS] + self.words[THREADS] * THREAD_WORDS
-        assert len(self.words) == self.supervisor_words + self.words[SLOTS] * self.slot_words
+        # The limits' words begin at a cache line.
+        supervisor_words = -(-(SUPERVISOR_FIELDS + self.words[METRIC_WORDS]) // 8) * 8
+        self.slots_from = supervisor_words + self.words[LIMIT_WORDS]
+        threads_from = SLOT_FIELDS + self.words[METRIC_WORDS] + CONCURRENCY_WORDS
+        self.slot_words = threads_from + self.words[THREADS] * THREAD_WORDS
+        assert len(self.words) == self.slots_from + self.words[SLOTS] * self.slot_words
 
     def slot(self, number: int, field: int) -> int:
         """A number of a slot."""
-        return self.words[self.supervisor_words + number * self.slot_words + field]
+        return self.words[self.slots_from + number * self.slot_words + field]
 
     def totals(self) -> list[int]:
         """Every number of every process' metrics that is no gauge: they never fall."""
-        first = self.supervisor_words + SLOT_FIELDS
+        first = self.slots_from + SLOT_FIELDS
         blocks = [first + number * self.slot_words for number in range(self.words[SLOTS])]
         begin, end = self.words[GAUGE_WORDS], self.words[METRIC_WORDS]
         found = []
@@ -61,7 +64,7 @@ class Scoreboard:
 
     def spoil(self, number: int) -> None:
         """Fills the metrics of a slot with ones, as a worker could that has gone wrong."""
-        first = self.supervisor_words + number * self.slot_words + SLOT_FIELDS
+        first = self.slots_from + number * self.slot_words + SLOT_FIELDS
         words = range(first, first + self.words[METRIC_WORDS])
         with open(self.path, "r+b") as file, mmap.mmap(file.fileno(), 0) as memory:
             memory[words.start * 8 : words.stop * 8] = b"\xff" * (8 * len(words))

@@ -33,7 +33,7 @@ pub use output::Output;
 pub use portico_edge::{ApplicationFolder, bypassed_guards};
 pub use routes::{
     check as check_routes, check_modules, explain as explain_route, has_main as has_main_application,
-    refuse_unserved as refuse_unserved_routes, router, router_of_worker, warnings as route_warnings,
+    refuse_exposed_folders, router, router_of_worker, warnings as route_warnings,
 };
 
 pub use static_folders::{RoutesWithFolders, router_with_folders};

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use portico_config::{Config, EdgeSettings, Route, RouteHost, RouteQuestion, RouteResponse};
+use portico_config::{Config, EdgeSettings, RouteHost, RouteQuestion, RouteResponse};
 use portico_edge::{
     EdgeRouter, RouteAction, RouteRequest, bypassed_guards, explain as explain_route, never_taken,
 };
@@ -58,6 +58,7 @@ pub fn check(config: &Config, may_read: &dyn Fn(&Path) -> bool) -> Result<(), St
     let folder = config.chdir.clone().unwrap_or_default();
     let is_left = |path: &mut PathBuf| !may_read(&folder.join(path));
     for route in &mut config.edge.routes {
+        route.auth.take_if(is_left);
         route.redirects.take_if(is_left);
         route.error_pages.take_if(is_left);
         if let Some(RouteResponse::Fixed { page, .. }) = &mut route.response {
@@ -144,17 +145,12 @@ pub fn warnings(router: &EdgeRouter, config: &Config) -> Vec<String> {
     warnings.iter().map(|warning| format!("warning: {warning}")).collect()
 }
 
-/// Refuses what this version would not do: a password or a limit that silently does nothing would be found out by
-/// whoever it was to keep out.
+/// Refuses folders of `config` that would show the application's own files.
 ///
 /// # Errors
-/// A route says such a thing; one line that names it.
-pub fn refuse_unserved(config: &Config) -> Result<(), String> {
-    let unserved = |route| Some((route, unserved_key(route)?));
-    match config.edge.routes.iter().find_map(unserved) {
-        Some((route, key)) => Err(format!("{}: {key}: {UNSERVED}", route.origin)),
-        None => refuse_exposed(config, &config.edge, &config.chdir.clone().unwrap_or_default(), &[]),
-    }
+/// A route names such a folder; one line that tells which.
+pub fn refuse_exposed_folders(config: &Config) -> Result<(), String> {
+    refuse_exposed(config, &config.edge, &config.chdir.clone().unwrap_or_default(), &[])
 }
 
 /// Whether the routes of `config` leave the application's own files alone, now that it is imported and its
@@ -232,30 +228,6 @@ fn module_files(application: &str, served: &Path) -> Vec<PathBuf> {
         }
     }
     files
-}
-
-/// What is wrong with a key that is not served.
-const UNSERVED: &str = "it can be checked and explained (portico check, portico route), but this version does \
-    not do it yet; remove it";
-
-/// The first key of `route` that is not served yet.
-fn unserved_key(route: &Route) -> Option<&'static str> {
-    let response = match &route.response {
-        Some(
-            RouteResponse::MainApplication
-            | RouteResponse::Application(_)
-            | RouteResponse::Files(_)
-            | RouteResponse::Redirect { .. }
-            | RouteResponse::Fixed { .. },
-        )
-        | None => None,
-    };
-    let keys = [
-        (route.auth.is_some(), "auth"),
-        (route.limit.is_some(), "limit"),
-        (route.concurrent.is_some(), "concurrent"),
-    ];
-    response.or_else(|| keys.into_iter().find(|(is_said, _)| *is_said).map(|(_, key)| key))
 }
 
 #[cfg(test)]

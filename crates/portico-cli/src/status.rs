@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use portico_edge::limit::forgotten;
 use portico_metrics::{Buckets, Counter, Gauge, Histogram, ReloadResult, ThreadUse, quantile_nanos};
 use portico_supervisor::{
     Interpreter, Running, Scoreboard, SlotField, SlotState, SupervisorField, SupervisorState, ThreadState,
@@ -20,6 +21,9 @@ const REQUEST_WIDTH: usize = 48;
 pub(crate) fn tell(board: &Scoreboard, now: u64) -> String {
     let mut text = heading(board, now);
     if let Some(line) = interpreters(board) {
+        let _ = writeln!(text, "{line}");
+    }
+    if let Some(line) = limits(board) {
         let _ = writeln!(text, "{line}");
     }
     let workers = workers(board, now);
@@ -84,6 +88,14 @@ pub(crate) fn interpreters(board: &Scoreboard) -> Option<String> {
         0 => first.to_string(),
         _ if on == known.len() => first.to_string(),
         _ => format!("{} in {on} of {} workers", first.with_gil_turned_on(), known.len()),
+    })
+}
+
+/// That limits had to forget clients, if they had: the others then have less than they were promised.
+fn limits(board: &Scoreboard) -> Option<String> {
+    let forgotten = forgotten(board.limits());
+    (forgotten > 0).then(|| {
+        format!("limits have forgotten {forgotten} client{} for others (--limit-slots)", plural(forgotten))
     })
 }
 
@@ -199,6 +211,7 @@ fn request(running: &Running) -> String {
 #[cfg(test)]
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
+    use std::sync::atomic::Ordering;
 
     use portico_supervisor::{Gil, Note};
 
@@ -245,6 +258,16 @@ mod tests {
         assert_eq!(worker, ["1", "4712", "ready", "59.0", "s", "0", "0/3", "0", "0", "0", "-", "-"]);
         assert!(text.ends_with("\nNo request is running.\n"), "{text}");
         assert!(!text.contains("4713"), "the third slot is empty: {text}");
+    }
+
+    #[test]
+    fn clients_that_limits_forgot_are_told() {
+        let board = Scoreboard::with_limits(1, 1, 24).unwrap();
+        assert!(!tell(&board, 0).contains("limits"));
+        board.limits()[0].store(1, Ordering::Relaxed);
+        assert!(tell(&board, 0).contains("limits have forgotten 1 client for others (--limit-slots)\n"));
+        board.limits()[0].store(7, Ordering::Relaxed);
+        assert!(tell(&board, 0).contains("limits have forgotten 7 clients for others"));
     }
 
     #[test]

@@ -137,6 +137,10 @@ table! {
     QueueFull = { name: "portico_queue_full" };
     /// Requests refused with 503 after too long a wait in the queue (--queue-timeout).
     QueueTimeouts = { name: "portico_queue_timeouts" };
+    /// Requests refused with 429 because their client had made as many as it may (`limit` of a route).
+    Limited = { name: "portico_requests_limited" };
+    /// Requests refused with 503 because as many ran as may at once (`concurrent` of a route).
+    TooManyAtOnce = { name: "portico_concurrency_refused" };
     /// Queued requests that were not run because their client had left.
     Abandoned = { name: "portico_requests_abandoned" };
     /// Idle connections closed to make room for new ones.

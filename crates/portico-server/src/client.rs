@@ -13,6 +13,7 @@ use portico_net::{Server, TlsClient};
 use portico_proto::{Peer, RequestHead};
 
 use crate::forwarded::{Forwarded, Scheme};
+use crate::limits::ConcurrencyPlace;
 
 /// The other end of one connection. Made when it is accepted and, if a header of the PROXY protocol or a TLS
 /// handshake comes first, made anew with what that has shown; the same for all requests from then on.
@@ -46,6 +47,12 @@ pub struct RequestContext {
     pub forwarded: Option<Arc<Forwarded>>,
     /// The application that its route chooses, where it is not the main one.
     pub mounted: Option<Arc<MountedApplication>>,
+    /// A route has changed its headers: equal field lines of others say something else.
+    pub is_edited_by_route: bool,
+    /// Its place among those of its route that run at once, where the route limits these (`concurrent`).
+    pub place: Option<Arc<ConcurrencyPlace>>,
+    /// The user whose password it has brought, where its route asks for one (`auth`).
+    pub user: Option<Arc<str>>,
 }
 
 impl RequestContext {

@@ -13,6 +13,7 @@ mod forwarded;
 mod handover;
 mod heap;
 mod lending;
+mod limits;
 mod queue;
 mod spool;
 
@@ -22,3 +23,4 @@ pub use connection::{Recording, Reply, RequestKey, Routes, error_summary};
 pub use forwarded::{Forwarded, Scheme};
 pub use handover::{Handover, Load, Sharing, Siblings};
 pub use lending::{Application, Gone, Lending, Request, Responder};
+pub use limits::{LimitMemory, SharedLimits};

@@ -35,8 +35,8 @@ pub use interpreter::{Gil, Interpreter};
 pub use memory::{Footprint, resident_kib};
 pub use pidfile::Pidfile;
 pub use scoreboard::{
-    Note, Running, Scoreboard, SlotField, SlotState, SupervisorField, SupervisorState, ThreadRecord,
-    ThreadState, WorkerSlot, now_nanos, thread_count, thread_name,
+    CONCURRENCY_WORDS, Note, Running, Scoreboard, SlotField, SlotState, SupervisorField, SupervisorState,
+    ThreadRecord, ThreadState, WorkerSlot, now_nanos, thread_count, thread_name,
 };
 pub use stacks::{ThreadStack, ask_stacks, parse_stacks, stacks_in, stacks_signal, without_start};
 pub use stacks_file::StacksFile;

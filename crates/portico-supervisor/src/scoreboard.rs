@@ -6,9 +6,13 @@
 //! by the record's sequence number: odd while it is written. `fields.rs` has what the numbers are, `thread.rs` the
 //! records, and `portico-metrics` the metrics.
 //!
+//! Beside what is told there is what workers count together for the limits of routes: the words are had here,
+//! their meaning is portico-edge's. The supervisor never reads them.
+//!
 //! ```text
 //!   supervisor   SupervisorField..., metrics
-//!   slot 0       SlotField..., metrics, thread 0, thread 1, ...
+//!   limits       the table of clients
+//!   slot 0       SlotField..., metrics, requests that run at once, thread 0, thread 1, ...
 //!   slot 1       ...
 //! ```
 //!
@@ -46,10 +50,17 @@ pub struct Scoreboard(Arc<Mapping>);
 struct Mapping {
     words: NonNull<AtomicU64>,
     count: usize,
-    slots: usize,
-    threads: usize,
+    layout: BoardLayout,
     /// Stays open to be found by [`Scoreboard::attach`].
     file: OwnedFd,
+}
+
+/// How large its parts are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct BoardLayout {
+    slots: usize,
+    threads: usize,
+    limit_words: usize,
 }
 
 /// The part of the scoreboard that belongs to one worker: its numbers and the records of its threads. The
@@ -62,18 +73,23 @@ pub struct WorkerSlot<'a> {
 }
 
 /// "portico" and the version of the layout.
-const MAGIC: u64 = u64::from_le_bytes(*b"portico\x02");
+const MAGIC: u64 = u64::from_le_bytes(*b"portico\x03");
 
 /// Its name, under which [`Scoreboard::attach`] finds it among a process' descriptors.
 const NAME: &str = "portico-scoreboard";
 
 /// Words of a [`SupervisorField`] each, with room for more.
 const SUPERVISOR_FIELDS: usize = 16;
-const SUPERVISOR_WORDS: usize = SUPERVISOR_FIELDS + METRIC_WORDS;
+/// Words before those for limits, which begin at a cache line.
+const SUPERVISOR_WORDS: usize = (SUPERVISOR_FIELDS + METRIC_WORDS).next_multiple_of(8);
 /// Words of a [`SlotField`] each, with room for more.
 const SLOT_FIELDS: usize = 16;
-/// Words of a slot before its threads.
+/// Words of a slot before what it counts for limits.
 const SLOT_WORDS: usize = SLOT_FIELDS + METRIC_WORDS;
+/// Words in which a worker counts the requests of routes that run at once there.
+pub const CONCURRENCY_WORDS: usize = 128;
+/// Words of a slot before its threads.
+const THREADS_FROM: usize = SLOT_WORDS + CONCURRENCY_WORDS;
 
 /// Nanoseconds of the monotonic clock, which all processes of a machine share.
 pub fn now_nanos() -> u64 {
@@ -92,14 +108,24 @@ impl Scoreboard {
     /// # Errors
     /// The kernel's: no memory, no descriptor.
     pub fn create(slots: usize, threads: usize) -> io::Result<Self> {
-        let count = word_count(slots, threads).ok_or(io::ErrorKind::InvalidInput)?;
+        Self::with_limits(slots, threads, 0)
+    }
+
+    /// The same, with `limit_words` words for the limits of routes.
+    ///
+    /// # Errors
+    /// The kernel's: no memory, no descriptor.
+    pub fn with_limits(slots: usize, threads: usize, limit_words: usize) -> io::Result<Self> {
+        let layout = BoardLayout { slots, threads, limit_words };
+        let count = layout.word_count().ok_or(io::ErrorKind::InvalidInput)?;
         let file = sealed_memory(NAME, count as u64 * 8)?;
-        let board = Self::map(file, count, slots, threads)?;
+        let board = Self::map(file, count, layout)?;
         board.set(SupervisorField::Layout, LAYOUT);
         board.set(SupervisorField::MetricWords, METRIC_WORDS as u64);
         board.set(SupervisorField::GaugeWords, GAUGE_WORDS as u64);
         board.set(SupervisorField::Slots, slots as u64);
         board.set(SupervisorField::Threads, threads as u64);
+        board.set(SupervisorField::LimitWords, limit_words as u64);
         board.set(SupervisorField::Magic, MAGIC);
         Ok(board)
     }
@@ -138,23 +164,26 @@ impl Scoreboard {
         if count < SUPERVISOR_WORDS || !is_sealed(&file) {
             return Err(other_version());
         }
-        let head = Self::map(file.try_clone()?.into(), count, 0, 0)?;
-        let slots = head.get(SupervisorField::Slots) as usize;
-        let threads = head.get(SupervisorField::Threads) as usize;
+        let head = Self::map(file.try_clone()?.into(), count, BoardLayout::default())?;
+        let layout = BoardLayout {
+            slots: head.get(SupervisorField::Slots) as usize,
+            threads: head.get(SupervisorField::Threads) as usize,
+            limit_words: head.get(SupervisorField::LimitWords) as usize,
+        };
         let known = [SupervisorField::Magic, SupervisorField::Layout].map(|field| head.get(field));
-        if known != [MAGIC, LAYOUT] || word_count(slots, threads) != Some(count) {
+        if known != [MAGIC, LAYOUT] || layout.word_count() != Some(count) {
             return Err(other_version());
         }
-        Self::map(file.into(), count, slots, threads)
+        Self::map(file.into(), count, layout)
     }
 
-    fn map(file: OwnedFd, count: usize, slots: usize, threads: usize) -> io::Result<Self> {
+    fn map(file: OwnedFd, count: usize, layout: BoardLayout) -> io::Result<Self> {
         let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED);
         // SAFETY: a fresh mapping at an address of the kernel's choice, of a file that is at least this long: it
         // was made so, or measured, by the callers, and its length is sealed.
         let address = unsafe { mmap(null_mut(), count * 8, protection, flags, file.as_fd(), 0) }?;
         let words = NonNull::new(address.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Self(Arc::new(Mapping { words, count, slots, threads, file })))
+        Ok(Self(Arc::new(Mapping { words, count, layout, file })))
     }
 
     fn words(&self) -> &[AtomicU64] {
@@ -175,7 +204,7 @@ impl Scoreboard {
 
     /// The supervisor's metrics.
     pub fn metrics(&self) -> Metrics<'_> {
-        metrics(&self.words()[SUPERVISOR_FIELDS..SUPERVISOR_WORDS])
+        metrics(&self.words()[SUPERVISOR_FIELDS..SUPERVISOR_FIELDS + METRIC_WORDS])
     }
 
     /// The same scoreboard, for the rest of this process' life.
@@ -194,26 +223,32 @@ impl Scoreboard {
 
     /// Number of slots.
     pub fn len(&self) -> usize {
-        self.0.slots
+        self.0.layout.slots
     }
 
     /// Whether it has no slot.
     pub fn is_empty(&self) -> bool {
-        self.0.slots == 0
+        self.0.layout.slots == 0
+    }
+
+    /// The words for the limits of routes, which all workers write.
+    pub fn limits(&self) -> &[AtomicU64] {
+        self.words().get(SUPERVISOR_WORDS..SUPERVISOR_WORDS + self.0.layout.limit_words).unwrap_or_default()
     }
 
     /// WorkerSlot `number`, if there is one.
     pub fn slot(&self, number: u32) -> Option<WorkerSlot<'_>> {
-        let words = slot_words(self.0.threads)?;
-        let from = SUPERVISOR_WORDS + (number as usize).checked_mul(words)?;
-        let inside = (number as usize) < self.0.slots;
+        let BoardLayout { slots, threads, limit_words } = self.0.layout;
+        let words = slot_words(threads)?;
+        let from = SUPERVISOR_WORDS + limit_words + (number as usize).checked_mul(words)?;
+        let inside = (number as usize) < slots;
         let words = self.words().get(from..from + words).filter(|_| inside)?;
-        Some(WorkerSlot { words, threads: self.0.threads })
+        Some(WorkerSlot { words, threads })
     }
 
     /// All slots with their numbers.
     pub fn slots(&self) -> impl Iterator<Item = (u32, WorkerSlot<'_>)> {
-        (0..self.0.slots as u32).filter_map(|number| Some((number, self.slot(number)?)))
+        (0..self.0.layout.slots as u32).filter_map(|number| Some((number, self.slot(number)?)))
     }
 }
 
@@ -248,6 +283,11 @@ impl<'a> WorkerSlot<'a> {
         metrics(&self.words[SLOT_FIELDS..SLOT_WORDS])
     }
 
+    /// Where the worker counts the requests of routes that run at once.
+    pub fn concurrency(self) -> &'a [AtomicU64] {
+        self.words.get(SLOT_WORDS..THREADS_FROM).unwrap_or_default()
+    }
+
     /// Number of thread records.
     pub fn thread_count(self) -> usize {
         self.threads
@@ -255,7 +295,7 @@ impl<'a> WorkerSlot<'a> {
 
     /// A thread's record, if there is one.
     pub fn thread(self, index: usize) -> Option<ThreadRecord<'a>> {
-        let from = SLOT_WORDS + index.checked_mul(THREAD_WORDS)?;
+        let from = THREADS_FROM + index.checked_mul(THREAD_WORDS)?;
         self.words.get(from..from + THREAD_WORDS).filter(|_| index < self.threads).map(ThreadRecord)
     }
 
@@ -273,15 +313,18 @@ impl<'a> WorkerSlot<'a> {
 }
 
 fn slot_words(threads: usize) -> Option<usize> {
-    threads.checked_mul(THREAD_WORDS)?.checked_add(SLOT_WORDS)
+    threads.checked_mul(THREAD_WORDS)?.checked_add(THREADS_FROM)
 }
 
 fn metrics(words: &[AtomicU64]) -> Metrics<'_> {
     Metrics::in_words(words).expect("the slice is cut to the length of the metrics")
 }
 
-fn word_count(slots: usize, threads: usize) -> Option<usize> {
-    slot_words(threads)?.checked_mul(slots)?.checked_add(SUPERVISOR_WORDS)
+impl BoardLayout {
+    fn word_count(self) -> Option<usize> {
+        let slots = slot_words(self.threads)?.checked_mul(self.slots)?;
+        slots.checked_add(self.limit_words)?.checked_add(SUPERVISOR_WORDS)
+    }
 }
 
 // SAFETY: the memory behind the pointer is used through atomics alone, and unmapped when the last owner goes.
@@ -333,6 +376,32 @@ mod tests {
         assert_eq!((running.native_id, running.ident, running.state), (88, 99, ThreadState::Running));
         thread.set_state(ThreadState::Idle);
         assert_eq!(other.slot(2).unwrap().thread(1).unwrap().running(), None);
+    }
+
+    #[test]
+    fn workers_count_together_for_limits_and_each_for_itself() {
+        let board = Scoreboard::with_limits(2, 3, 40).unwrap();
+        assert_eq!((board.limits().len(), Scoreboard::create(1, 1).unwrap().limits().len()), (40, 0));
+        board.limits().iter().for_each(|word| word.store(u64::MAX, Ordering::Relaxed));
+        let slots = [board.slot(0).unwrap(), board.slot(1).unwrap()];
+        for (number, slot) in slots.into_iter().enumerate() {
+            assert_eq!(slot.concurrency().len(), CONCURRENCY_WORDS);
+            slot.concurrency().iter().for_each(|word| word.store(7, Ordering::Relaxed));
+            slot.metrics().add(Counter::Calls, 1);
+            slot.thread(2).unwrap().enlist(88, 99);
+            let counted = slot.get(SlotField::Pid) + slot.metrics().total(Counter::Calls);
+            assert_eq!(counted, 1, "{number}: each has its own words");
+        }
+        assert_eq!(board.get(SupervisorField::Threads), 3);
+        slots[0].begin_worker();
+        let sum = |slot: WorkerSlot<'_>| -> u64 {
+            slot.concurrency().iter().map(|word| word.load(Ordering::Relaxed)).sum()
+        };
+        assert_eq!(slots.map(sum), [0, 7 * CONCURRENCY_WORDS as u64], "a dead worker's are cleared");
+        let descriptor = std::os::fd::AsRawFd::as_raw_fd(&board.0.file);
+        let other = Scoreboard::open(Path::new(&format!("/proc/self/fd/{descriptor}"))).unwrap();
+        assert_eq!(other.limits()[39].load(Ordering::Relaxed), u64::MAX);
+        assert_eq!(sum(other.slot(1).unwrap()), 7 * CONCURRENCY_WORDS as u64);
     }
 
     #[test]

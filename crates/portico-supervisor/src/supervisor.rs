@@ -56,13 +56,14 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// A supervisor without any process yet. The listeners are bound already: workers inherit them.
+    /// A supervisor without any process yet. The listeners are bound already: workers inherit them. The limits of
+    /// routes need `limit_words` words of what workers share.
     ///
     /// # Errors
     /// The kernel has no memory or descriptor for the scoreboard.
-    pub fn new(config: Arc<Config>, host: Box<dyn Host>) -> io::Result<Self> {
+    pub fn new(config: Arc<Config>, host: Box<dyn Host>, limit_words: usize) -> io::Result<Self> {
         let plan = ProcessPlan::new(&config);
-        let scoreboard = Scoreboard::create(plan.slots as usize, thread_count(&config))?;
+        let scoreboard = Scoreboard::with_limits(plan.slots as usize, thread_count(&config), limit_words)?;
         let pid = std::process::id();
         scoreboard.set(SupervisorField::Pid, u64::from(pid));
         scoreboard.set(SupervisorField::StartedNanos, now_nanos());

@@ -44,7 +44,7 @@ impl Host for NoHost {
 
 fn run(workers: u32, scripts: &[Option<&'static str>]) -> (ProcessRole, Supervisor) {
     let config = Arc::new(config(workers));
-    let mut supervisor = Supervisor::new(config, Box::new(NoHost)).expect("memory for the scoreboard");
+    let mut supervisor = Supervisor::new(config, Box::new(NoHost), 0).expect("memory for the scoreboard");
     let role = supervisor.run(&mut Scripts(scripts.iter().copied().collect()));
     (role, supervisor)
 }

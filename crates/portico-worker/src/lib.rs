@@ -15,6 +15,7 @@ mod escalation;
 pub mod folders;
 mod hub_turning;
 mod inbox;
+mod limit_memory;
 pub mod logging;
 pub mod logs;
 mod process_watch;
@@ -39,6 +40,7 @@ pub use error::{SystemError, WarmUpError};
 pub use escalation::EscalationStep;
 pub use hub_turning::TurningStep;
 pub use inbox::{Inbox, Master, Meaning, Wake};
+pub use limit_memory::limit_words;
 pub use process_watch::{KeptStep, ProcessWatch, ReplaceReason};
 pub use recycling::{OwnUsage, RecycleReason, Recycling};
 pub use setup::{

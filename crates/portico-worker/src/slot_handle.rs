@@ -1,12 +1,16 @@
 //! A worker's slot on a scoreboard, its own or its supervisor's.
 
+use std::hash::RandomState;
 use std::io;
 
 use portico_config::Config;
 use portico_metrics::{Gauge, Metrics};
+use portico_server::SharedLimits;
 use portico_supervisor::{
     Scoreboard, SlotField, SlotState, SupervisorField, SupervisorState, WorkerSlot, now_nanos, thread_count,
 };
+
+use crate::limit_memory::{limit_words, shared_limits};
 
 /// A worker's place: one slot of a scoreboard.
 #[derive(Clone, Debug)]
@@ -26,7 +30,7 @@ impl SlotHandle {
     /// # Errors
     /// The kernel's: no memory, no descriptor.
     pub fn alone(config: &Config) -> io::Result<Self> {
-        let scoreboard = Scoreboard::create(1, thread_count(config))?;
+        let scoreboard = Scoreboard::with_limits(1, thread_count(config), limit_words(config))?;
         scoreboard.set(SupervisorField::StartedNanos, now_nanos());
         scoreboard.metrics().set(Gauge::ThreadsPerWorker, config.threads.into());
         scoreboard.metrics().set(Gauge::WorkersWanted, 1);
@@ -43,6 +47,11 @@ impl SlotHandle {
     pub fn metrics(&self) -> Metrics<'static> {
         let slot = self.scoreboard.leaked().slot(self.slot);
         slot.expect("a place is made with a slot that its scoreboard has").metrics()
+    }
+
+    /// What the worker counts for the limits of routes, with `keys` that all workers of the scoreboard have.
+    pub fn limits(&self, keys: RandomState) -> SharedLimits {
+        shared_limits(self.scoreboard.clone(), self.slot, keys)
     }
 
     /// The slot.

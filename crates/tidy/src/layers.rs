@@ -41,6 +41,7 @@ const CRATES: &[(&str, &[&str])] = &[
         "portico-worker",
         &[
             "portico_config",
+            "portico_edge",
             "portico_files",
             "portico_log",
             "portico_metrics",
@@ -218,7 +219,7 @@ const ORDERS: &[Order] = &[
     Order {
         folder: "portico-server/src",
         rows: &[
-            &["blocking_work", "heap", "spool"],
+            &["blocking_work", "heap", "limits", "spool"],
             &["body", "forwarded"],
             &["client", "handover"],
             &["connection"],
@@ -252,11 +253,12 @@ const ORDERS: &[Order] = &[
                 "error",
                 "escalation",
                 "inbox",
+                "limit_memory",
                 "raw",
                 "recycling",
                 "siblings",
-                "slot_handle",
             ],
+            &["slot_handle"],
             &["start_pipe", "switching", "thread_numbers"],
             &["disconnects", "hub_turning", "logging", "process_watch", "setup", "sizing", "warmup"],
             &["call_watch", "crippled", "folders", "logs"],

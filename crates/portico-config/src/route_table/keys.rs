@@ -209,7 +209,7 @@ pub(crate) const KEYS: &[RouteKey] = &[
     RouteKey {
         name: "concurrent",
         types: INTEGER,
-        help: "Requests that may run at once, in all workers together; others get 503",
+        help: "Requests that may run or wait for a thread at once, in all workers together; others get 503",
         set: |draft, value| {
             draft.route.concurrent = Some(reading::count(value, &CONCURRENT, "requests")? as u32);
             Ok(())

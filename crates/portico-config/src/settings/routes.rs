@@ -136,7 +136,8 @@ pub(crate) const LIMIT: Setting = Setting {
     details: "`--limit /login=5/m` allows five requests a minute, all of which may come at once; `5/m burst 10` \
         allows ten at once. Units are s, m, h and d. It holds for all workers together. Other requests get 429 \
         with Retry-After. A client is an IPv4 address or the first 64 bits of an IPv6 address, as \
-        --forwarded-allow-ips has it believed.",
+        --forwarded-allow-ips has it believed. What was counted outlives workers and reloads; an upgrade begins \
+        anew.",
     ..BLANK
 };
 
@@ -150,7 +151,10 @@ pub(crate) const AUTH: Setting = Setting {
     },
     help: "Ask for a password below a path; may be repeated",
     details: "The file has a line `user:hash` for each user, as htpasswd -B and `portico hash-password` write it: \
-        bcrypt, argon2id or sha512-crypt. The application has the user's name in REMOTE_USER.",
+        bcrypt, argon2id or sha512-crypt. It is read at the start and at a reload, by each worker as its user. \
+        The application has the user's name in REMOTE_USER and Basic in AUTH_TYPE; it gets no Authorization, and \
+        what a gateway says of a user does not count. Passwords are verified beside the application and \
+        remembered for five minutes. A client may try ten wrong ones in a minute; then it gets 429.",
     ..BLANK
 };
 
@@ -290,8 +294,10 @@ pub(crate) const LIMIT_SLOTS: Setting = Setting {
     },
     default: "65536",
     help: "How many clients limits can tell apart",
-    details: "All workers share one table of this many slots, 16 bytes each. When it is full, the client that \
-        has waited longest is forgotten. The number is rounded up to a power of two.",
+    details: "All workers share one table of this many slots, 16 bytes each. A client needs one until it could \
+        make its whole burst again. Where there is none left, a client that has used little of its limit is \
+        forgotten: it may make its burst again. `portico status` tells how many were. The number is rounded up \
+        to a power of two.",
     ..BLANK
 };
 

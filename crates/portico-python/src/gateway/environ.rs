@@ -91,9 +91,23 @@ impl Environs {
         settings: &GatewaySettings,
         parts: &Parts<'_, 'py>,
     ) -> PyResult<Bound<'py, PyDict>> {
-        if parts.head().is_gateway() {
-            return self.build_from_variables(py, settings, parts);
+        let environ = match parts.head().is_gateway() {
+            true => self.build_from_variables(py, settings, parts)?,
+            false => self.build_from_fields(py, settings, parts)?,
+        };
+        if let Some(user) = parts.request.user.as_deref() {
+            set_user(&environ, user)?;
         }
+        Ok(environ)
+    }
+
+    /// The same for a request of HTTP.
+    fn build_from_fields<'py>(
+        &mut self,
+        py: Python<'py>,
+        settings: &GatewaySettings,
+        parts: &Parts<'_, 'py>,
+    ) -> PyResult<Bound<'py, PyDict>> {
         let environ = self.with_fields(py, settings, parts)?;
         set_target(py, &environ, settings, parts.head())?;
         if parts.head().method() != b"GET" {
@@ -175,7 +189,12 @@ impl Environs {
             (true, false) => FieldsReading::OfOthers,
         };
         let lines = Lines { bytes: parts.head().field_lines(), reading, server: parts.server() };
-        let store = match self.templates.lookup(lines) {
+        // What routes do to fields is another reading for each of them.
+        let looked_up = match parts.request.is_edited_by_route {
+            false => self.templates.lookup(lines),
+            true => Lookup::Miss,
+        };
+        let store = match looked_up {
             Lookup::Hit(template) => {
                 template.meet(py, address(parts.peer()), &mut self.addresses)?;
                 if let Some(id) = parts.id {
@@ -242,6 +261,17 @@ fn set_peer(py: Python<'_>, environ: &Bound<'_, PyDict>, parts: &Parts<'_, '_>) 
             set_server_from_host(py, environ, parts)
         }
     }
+}
+
+/// The user whose password the server has verified (RFC 3875, sections 4.1.1 and 4.1.11). A gateway's word for it
+/// is replaced. The application does not get the password.
+#[cold]
+fn set_user(environ: &Bound<'_, PyDict>, user: &str) -> PyResult<()> {
+    let py = environ.py();
+    environ.set_item(intern!(py, "REMOTE_USER"), latin1(py, user.as_bytes())?)?;
+    environ.set_item(intern!(py, "AUTH_TYPE"), intern!(py, "Basic"))?;
+    let credentials = intern!(py, "HTTP_AUTHORIZATION");
+    if environ.contains(credentials)? { environ.del_item(credentials) } else { Ok(()) }
 }
 
 /// What a PROXY header tells beside the client's address, by the names that gunicorn gives it.

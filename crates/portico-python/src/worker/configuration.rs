@@ -93,7 +93,7 @@ impl Configuration {
             reading.look_back(&resolved.config)?;
         }
         if let Parsed::Run(resolved) = &parsed {
-            portico_cli::refuse_unserved_routes(&resolved.config).map_err(ConfigError::new)?;
+            portico_cli::refuse_exposed_folders(&resolved.config).map_err(ConfigError::new)?;
             reading.check_routes(&resolved.config)?;
         }
         let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());

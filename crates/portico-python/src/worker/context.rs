@@ -1,5 +1,6 @@
 //! A worker's place under a supervisor: its slot on the scoreboard, its control socket, its siblings.
 
+use std::hash::RandomState;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -21,6 +22,7 @@ use crate::error::traceback;
 pub(crate) struct WorkerContext {
     child: ChildContext,
     handover: Handover,
+    limit_keys: RandomState,
     succeeded: bool,
     failed: AtomicBool,
     /// The `Worker` that hooks get, where there are some.
@@ -31,10 +33,16 @@ pub(crate) struct WorkerContext {
 
 impl WorkerContext {
     /// Takes the place. `succeeded`: whoever retires is followed by another, who may not be ready yet.
-    pub(crate) fn new(child: ChildContext, handover: Handover, succeeded: bool) -> Self {
+    pub(crate) fn new(
+        child: ChildContext,
+        handover: Handover,
+        limit_keys: RandomState,
+        succeeded: bool,
+    ) -> Self {
         Self {
             child,
             handover,
+            limit_keys,
             succeeded,
             failed: AtomicBool::new(false),
             hooked: OnceLock::new(),
@@ -67,6 +75,11 @@ impl WorkerContext {
     /// Where its threads note what they do.
     pub(crate) fn place(&self) -> SlotHandle {
         SlotHandle::new(self.child.scoreboard.clone(), self.child.slot)
+    }
+
+    /// The keys with which it counts for limits, together with its siblings.
+    pub(crate) fn limit_keys(&self) -> RandomState {
+        self.limit_keys.clone()
     }
 
     /// How it passes connections on to its siblings.

@@ -177,7 +177,7 @@ pub(crate) fn serve(
     };
     let resolved = from_pairs(&pairs, &|name| std::env::var_os(name))
         .map_err(|error| PyValueError::new_err(error.to_string()))?;
-    portico_cli::refuse_unserved_routes(&resolved.config).map_err(PyValueError::new_err)?;
+    portico_cli::refuse_exposed_folders(&resolved.config).map_err(PyValueError::new_err)?;
     if resolved.config.workers.max > 1 {
         return Err(PyValueError::new_err(
             "portico.serve() serves in the process that calls it, with one worker; for more run the command: \

@@ -1,6 +1,7 @@
 //! The life of a worker process: import the application, start the engine and its threads, warm up, accept, wait
 //! for what ends it (`orders.rs` has that), stop.
 
+use std::hash::RandomState;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use pyo3::prelude::*;
 use log::Level;
 use portico_config::Config;
 use portico_metrics::Metrics;
-use portico_server::{Application, Lending, Recording, Routes};
+use portico_server::{Application, Lending, Recording, Routes, SharedLimits};
 use portico_supervisor::{Report, StacksFile};
 use portico_worker::{
     Inbox, LEAVING, SlotHandle, Wake, WorkerSetup, counted, crippled_message, end_crippled, logging, opening,
@@ -82,7 +83,8 @@ impl WorkerRun {
         // Before the application is imported: an import that hangs can be looked at.
         let stacks = install_stacks(py, stacks)?;
         let reloader = start_reloader(py, &setup, context.as_ref())?;
-        let (loaded, routes) = load(py, &setup, source, reloader.as_ref(), context.as_deref())?;
+        let limits = limits(records.place(), context.as_deref());
+        let (loaded, routes) = load(py, &setup, source, reloader.as_ref(), context.as_deref(), limits)?;
         let Loaded { application, target, mounted, .. } = loaded;
         let observer =
             context.as_deref().map(|context| context.loaded(py, &application)).transpose()?.flatten();
@@ -145,6 +147,7 @@ fn load(
     source: Source,
     reloader: Option<&Reloader>,
     context: Option<&WorkerContext>,
+    limits: SharedLimits,
 ) -> Result<(Loaded, Option<Routes>), StartError> {
     let (config, folder) = (&*setup.config, setup.folder.path());
     let is_given = matches!(source, Source::Callable(_));
@@ -179,7 +182,7 @@ fn load(
             log::warn!("{line}");
         }
     }
-    Ok((loaded, router.map(|router| Routes::new(router, folder, config, Instant::now()))))
+    Ok((loaded, router.map(|router| Routes::new(router, folder, config, limits, Instant::now()))))
 }
 
 /// The caller of the application: threads, or greenlets of a hub.
@@ -408,6 +411,11 @@ fn start_threads(
             })?)
         }
     })
+}
+
+/// Where routes count what they limit: together with the other workers, if there are some.
+fn limits(place: &SlotHandle, context: Option<&WorkerContext>) -> SharedLimits {
+    place.limits(context.map_or_else(RandomState::new, WorkerContext::limit_keys))
 }
 
 /// Where the worker writes what it is doing.

@@ -5,6 +5,7 @@
 //! on in the supervisor alone.
 
 use std::cell::RefCell;
+use std::hash::RandomState;
 use std::io::{self, Write};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -19,8 +20,8 @@ use portico_server::Handover;
 use portico_supervisor::upgrade::Takeover;
 use portico_supervisor::{ChildContext, ProcessRole, Report, Supervisor};
 use portico_worker::{
-    Master, WorkerSetup, fit_workers, folders, forget_start, logging, logs, raise_descriptor_limit,
-    tell_workers, write_pidfile,
+    Master, WorkerSetup, fit_workers, folders, forget_start, limit_words, logging, logs,
+    raise_descriptor_limit, tell_workers, write_pidfile,
 };
 use rustix::process::geteuid;
 
@@ -50,6 +51,7 @@ struct Tree {
     /// The sockets are the host's, which closes them in the supervisor.
     listeners: Weak<Vec<Listener>>,
     handover: Handover,
+    limit_keys: RandomState,
 }
 
 /// The parts that a worker begins with, made right after its fork and used up by its start.
@@ -111,10 +113,11 @@ pub(crate) fn run(
         fork_context: Rc::new(RefCell::new(ForkContext { setup, hooks, identity })),
         listeners: Rc::downgrade(&listeners),
         handover: Handover::new().map_err(|error| system("connecting the workers", &error))?,
+        limit_keys: RandomState::new(),
     };
     let host =
         SupervisorHost::new(Rc::clone(&tree.fork_context), listeners, origin, resources, configuration);
-    let mut supervisor = Supervisor::new(Arc::clone(&config), Box::new(host))
+    let mut supervisor = Supervisor::new(Arc::clone(&config), Box::new(host), limit_words(&config))
         .map_err(|error| system("making the scoreboard", &error))?;
     logging::count_in(supervisor.scoreboard().leaked().metrics());
     leave_signals(py)?;
@@ -269,6 +272,7 @@ impl Tree {
         let context = Arc::new(WorkerContext::new(
             child,
             self.handover,
+            self.limit_keys,
             self.fork_context.borrow().setup.config.reload,
         ));
         forget_start();

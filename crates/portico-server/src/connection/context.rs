@@ -111,6 +111,11 @@ pub fn error_summary(metrics: Metrics<'_>) -> Option<String> {
         ("requests refused (malformed, too large or too slow)", Counter::Refused),
         ("requests answered 503 because the queue was full (--max-queue)", Counter::QueueFull),
         ("requests answered 503 after too long a wait (--queue-timeout)", Counter::QueueTimeouts),
+        ("requests answered 429 (`limit` of a route)", Counter::Limited),
+        (
+            "requests answered 503 because as many ran as `concurrent` of a route allows",
+            Counter::TooManyAtOnce,
+        ),
         ("queued requests not run because their client had left", Counter::Abandoned),
         ("idle connections closed to make room for new ones", Counter::Evicted),
     ];

@@ -115,7 +115,21 @@ impl RequestExchange {
     /// Whether the server responds to it by its route.
     #[inline]
     pub(super) fn has_reply(&self) -> bool {
-        self.routed.as_ref().is_some_and(|routed| routed.reply.is_some() || routed.file.is_some())
+        self.routed
+            .as_ref()
+            .is_some_and(|routed| (routed.reply.is_some() || routed.file.is_some()) && !routed.awaits_login)
+    }
+
+    /// Whether it is being found out who it is from.
+    #[inline]
+    pub(super) fn awaits_login(&self) -> bool {
+        self.routed.as_ref().is_some_and(|routed| routed.awaits_login)
+    }
+
+    /// Whether its route limits how many of its requests run at once.
+    #[inline]
+    pub(super) fn is_limited(&self) -> bool {
+        self.routed.as_ref().is_some_and(|routed| routed.route.concurrent.is_some())
     }
 
     /// Notes why it ends otherwise than with the application's whole response: the first reason counts.

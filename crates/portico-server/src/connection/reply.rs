@@ -42,10 +42,19 @@ pub enum Reply {
         /// Visible ASCII.
         location: String,
     },
+    /// 429: the client has made as many requests as it may (`limit`).
+    TooManyRequests {
+        /// At least 1.
+        retry_after_seconds: u64,
+    },
+    /// 503: as many requests of the route run as may at once (`concurrent`).
+    TooManyAtOnce,
     /// 504: the application has not begun its response in time (`--timeout`).
     ApplicationTimeout,
     /// 503: too much waits for a disk, or what has waited has not come.
     Busy,
+    /// 503: as many passwords wait to be verified as may.
+    LoginsFull,
     /// 503: as many requests wait as may (`--max-queue`).
     QueueFull,
     /// 503: the request has waited for a thread for too long (`--queue-timeout`).
@@ -56,6 +65,11 @@ pub enum Reply {
     Refused(u16, Cow<'static, str>),
     /// 503: as many WebSockets are open as may be (`--max-streams`).
     StreamsFull,
+    /// 401: the route wants a password (`auth`), and the request has none, or a wrong one.
+    Unauthorized {
+        /// The value of `WWW-Authenticate`.
+        challenge: String,
+    },
 }
 
 /// Of a page that lists a folder.
@@ -73,13 +87,44 @@ impl Reply {
             Self::FileMethods => 204,
             Self::Listing(_) => 200,
             Self::ApplicationFailed => 500,
-            Self::Busy | Self::QueueFull | Self::QueueTimeout | Self::StreamsFull => 503,
+            Self::Busy
+            | Self::LoginsFull
+            | Self::QueueFull
+            | Self::QueueTimeout
+            | Self::StreamsFull
+            | Self::TooManyAtOnce => 503,
+            Self::Unauthorized { .. } => 401,
+            Self::TooManyRequests { .. } => 429,
             Self::ApplicationTimeout => 504,
             Self::MethodNotAllowed(_) => 405,
             Self::Fixed { status, .. }
             | Self::Moved { status, .. }
             | Self::NoFile(status)
             | Self::Refused(status, _) => *status,
+        }
+    }
+
+    /// Whether the request is refused: it gets neither the application's response nor a route's.
+    pub(super) fn is_refusal(&self) -> bool {
+        match self {
+            Self::Refused(..)
+            | Self::LoginsFull
+            | Self::MethodNotAllowed(_)
+            | Self::Unauthorized { .. }
+            | Self::TooManyRequests { .. }
+            | Self::TooManyAtOnce => true,
+            Self::ApplicationFailed
+            | Self::ApplicationTimeout
+            | Self::Busy
+            | Self::FileMethods
+            | Self::Fixed { .. }
+            | Self::Listing(_)
+            | Self::NoFile(_)
+            | Self::Moved { .. }
+            | Self::QueueFull
+            | Self::QueueTimeout
+            | Self::Redirect(_)
+            | Self::StreamsFull => false,
         }
     }
 
@@ -101,6 +146,10 @@ impl Reply {
             Self::Moved { status, .. } => return Cow::Owned(format!("{status} Redirect\n").into_bytes()),
             Self::Refused(_, reason) => return Cow::Owned(format!("{reason}\n").into_bytes()),
             Self::StreamsFull => b"503 Service Unavailable: too many WebSockets are open\n",
+            Self::TooManyAtOnce => b"503 Service Unavailable: too many such requests are running\n",
+            Self::TooManyRequests { .. } => b"429 Too Many Requests\n",
+            Self::LoginsFull => b"503 Service Unavailable: too many passwords are being verified\n",
+            Self::Unauthorized { .. } => b"401 Unauthorized\n",
         };
         Cow::Borrowed(text)
     }
@@ -128,8 +177,15 @@ impl Reply {
         }
         match self {
             // The same request can succeed soon.
-            Self::Busy | Self::QueueFull | Self::QueueTimeout | Self::StreamsFull => {
-                fields.push(b"Retry-After", b"1");
+            Self::Busy
+            | Self::LoginsFull
+            | Self::QueueFull
+            | Self::QueueTimeout
+            | Self::StreamsFull
+            | Self::TooManyAtOnce => fields.push(b"Retry-After", b"1"),
+            Self::Unauthorized { challenge } => fields.push(b"WWW-Authenticate", challenge.as_bytes()),
+            Self::TooManyRequests { retry_after_seconds } => {
+                fields.push(b"Retry-After", retry_after_seconds.to_string().as_bytes());
             }
             Self::Redirect(location) => fields.push(b"Location", location),
             Self::Moved { location, .. } => fields.push(b"Location", location.as_bytes()),
@@ -193,6 +249,10 @@ mod tests {
             Reply::Redirect(b"https://x/".to_vec()),
             refused,
             Reply::StreamsFull,
+            Reply::TooManyAtOnce,
+            Reply::LoginsFull,
+            Reply::Unauthorized { challenge: "Basic".to_owned() },
+            Reply::TooManyRequests { retry_after_seconds: 12 },
             Reply::MethodNotAllowed(vec!["GET".to_owned(), "PUT".to_owned()]),
             Reply::Moved { status: 308, location: "/a".to_owned() },
             Reply::Fixed { content_type: "".into(), status: 410, page: None },
@@ -201,8 +261,13 @@ mod tests {
             assert_eq!((head.status, head.length), (reply.status(), Some(text.len() as u64)));
             assert!(text.starts_with(head.status.to_string().as_bytes()), "{reply:?}");
             assert!(text.ends_with(b"\n") && !text[..text.len() - 1].contains(&b'\n'), "{reply:?}");
-            let retries = head.fields.get(b"retry-after").is_some();
-            assert_eq!(retries, head.status == 503, "{reply:?}");
+            let retry_after = match head.status {
+                503 => Some(&b"1"[..]),
+                429 => Some(&b"12"[..]),
+                _ => None,
+            };
+            assert_eq!(head.fields.get(b"retry-after"), retry_after, "{reply:?}");
+            assert_eq!(head.fields.get(b"www-authenticate").is_some(), head.status == 401, "{reply:?}");
             assert_eq!(head.fields.get(b"location").is_some(), head.status == 308, "{reply:?}");
             let allowed = (head.status == 405).then_some(&b"GET, PUT"[..]);
             assert_eq!(head.fields.get(b"allow"), allowed, "{reply:?}");

@@ -49,7 +49,10 @@ impl Connection {
         match self.route(context) {
             Decision::Application => {}
             Decision::Reply(reply) => return self.reply_at_head(reply, context),
-            Decision::Routed(routed) => {
+            Decision::Routed(mut routed) => {
+                if routed.route.auth.is_some() {
+                    self.ask_login(&mut routed, context);
+                }
                 if let Some(step) = self.take_route(routed, context) {
                     return step;
                 }
@@ -67,8 +70,16 @@ impl Connection {
     #[inline]
     fn begin_exchange(&mut self, head: Box<RequestHead>, head_bytes: u32, sender: Sender) {
         let Sender { trusted, forwarded } = sender;
-        let request =
-            RequestContext { head, client: Arc::clone(&self.client), trusted, forwarded, mounted: None };
+        let request = RequestContext {
+            head,
+            client: Arc::clone(&self.client),
+            trusted,
+            forwarded,
+            mounted: None,
+            is_edited_by_route: false,
+            place: None,
+            user: None,
+        };
         let mut exchange = RequestExchange::new(request, head_bytes);
         if let Some(moved) = self.moved.take() {
             exchange.handover_count = moved.handover_count;

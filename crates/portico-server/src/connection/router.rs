@@ -43,15 +43,23 @@ pub(crate) enum Decision {
 pub(crate) struct Routed {
     /// Its headers go into the response, whoever makes that.
     pub route: Arc<FlatRoute>,
-    /// The server's response in place of the application's. The connection is kept unless a body is unread.
+    /// The server's response in place of the application's, which a guard of the route may have refused. The
+    /// connection is kept unless a body is unread.
     pub reply: Option<Reply>,
     /// The file that responds, or what there is in its place.
     pub file: Option<FileRequest>,
+    /// Who the request is from is being found out.
+    pub awaits_login: bool,
     /// The decoded path that the application gets in place of what was sent.
     pub rewritten: Option<Vec<u8>>,
 }
 
 impl Routed {
+    /// Whether the server refuses the request.
+    pub(super) fn is_refused(&self) -> bool {
+        self.reply.as_ref().is_some_and(Reply::is_refusal)
+    }
+
     /// Whether the application gets another request than was sent.
     fn changes_request(&self) -> bool {
         self.reply.is_none()
@@ -111,9 +119,19 @@ impl Connection {
                 if context.routes.as_ref().is_some_and(|routes| routes.is_look_due(context.now)) {
                     context.look_at_files();
                 }
-                match &context.routes {
+                match &mut context.routes {
                     None => Decision::Application,
-                    Some(routes) => routes.route(request),
+                    Some(routes) => {
+                        let decision = routes.route(request);
+                        match decision {
+                            Decision::Routed(mut routed) => {
+                                let is_admitted = self.handover_count() > 0;
+                                routes.ask_guards(&mut routed, request, is_admitted, context.now);
+                                Decision::Routed(routed)
+                            }
+                            decision => decision,
+                        }
+                    }
                 }
             }
         }
@@ -136,16 +154,23 @@ impl Connection {
             }
             request.mounted.clone_from(&routed.route.application);
             set_request_headers(request, &routed.route.request_headers);
+            request.is_edited_by_route = !routed.route.request_headers.is_empty();
             exchange.head_bytes = u32::try_from(request.head.memory_bytes()).unwrap_or(u32::MAX);
         }
-        if is_whole {
-            return None; // The request's end follows, and then the response if there is one.
+        // The request's end follows, and then the response if there is one; none before it is known for whom.
+        if is_whole || routed.awaits_login {
+            return None;
         }
+        let is_for_application = routed.file.is_none() || FileRequest::may_be_for_application(&routed.route);
+        if routed.reply.is_none() && is_for_application {
+            return None; // Which is to have the body then.
+        }
+        if routed.route.concurrent.is_some() {
+            self.take_place(context);
+        }
+        let routed = self.exchange_or_new().routed.as_mut()?;
         if let Some(reply) = routed.reply.take() {
             return Some(self.reply_at_head(reply, context));
-        }
-        if FileRequest::may_be_for_application(&routed.route) {
-            return None; // Which is to have the body then.
         }
         let file = routed.file.take()?;
         self.begin_at_head(context);
@@ -164,6 +189,25 @@ impl Connection {
         let routes = context.routes.as_ref()?;
         let pages = self.present_route(routes).error_pages.as_ref()?;
         if status >= 400 { pages.page(status) } else { None }
+    }
+
+    /// Gives the request that is to run a place among those of its route that run at once. Where there is none the
+    /// route's response is a refusal.
+    #[cold]
+    pub(super) fn take_place(&mut self, context: &mut EngineContext) {
+        let is_admitted = self.handover_count() > 0;
+        let (Some(exchange), Some(routes)) = (self.exchange.as_deref_mut(), &mut context.routes) else {
+            return;
+        };
+        let (Some(routed), Some(request)) = (&mut exchange.routed, &mut exchange.request) else { return };
+        if routed.is_refused() || request.place.is_some() {
+            return;
+        }
+        match routes.place(&routed.route, is_admitted) {
+            // Nobody else has the request yet, so that nothing is copied.
+            Ok(place) => Arc::make_mut(request).place = place,
+            Err(reply) => routed.reply = Some(reply),
+        }
     }
 
     /// Whether the request has come whole that the server itself responds to.
@@ -210,10 +254,15 @@ impl Connection {
 }
 
 /// Counts a response that refuses its request, and has the access log tell so.
-fn note_refusal(exchange: &mut RequestExchange, reply: &Reply, context: &mut EngineContext) {
-    if matches!(reply, Reply::Refused(..) | Reply::MethodNotAllowed(_)) {
+pub(super) fn note_refusal(exchange: &mut RequestExchange, reply: &Reply, context: &mut EngineContext) {
+    if reply.is_refusal() {
         exchange.note_reason(Reason::Refused);
-        context.metrics.add(Counter::Refused, 1);
+    }
+    match reply {
+        Reply::Refused(..) | Reply::MethodNotAllowed(_) => context.metrics.add(Counter::Refused, 1),
+        Reply::TooManyRequests { .. } => context.metrics.add(Counter::Limited, 1),
+        Reply::TooManyAtOnce => context.metrics.add(Counter::TooManyAtOnce, 1),
+        _ => {}
     }
 }
 
@@ -278,8 +327,16 @@ mod tests {
         let Ok(Some(Event::Head(head))) = event else { panic!("{request:?} is no head") };
         let listener = Arc::new(Server { protocol: WireProtocol::Redirect, ..Server::default() });
         let client = Client { peer: Peer::Unix, trusted: false, tls: None, destination: None, listener };
-        let context =
-            RequestContext { head, client: Arc::new(client), trusted: false, forwarded: None, mounted: None };
+        let context = RequestContext {
+            head,
+            client: Arc::new(client),
+            trusted: false,
+            forwarded: None,
+            mounted: None,
+            is_edited_by_route: false,
+            place: None,
+            user: None,
+        };
         HttpsRedirect { port: port.map(str::to_owned) }.route(&context)
     }
 

@@ -19,12 +19,14 @@ use portico_proto::{ScriptPath, percent_decode, split_root_path};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 
+use super::guards::Guards;
 use super::router::{Routed, Router};
 use super::static_files::{FileDecision, ServedFiles};
 use super::work::Change;
 use super::{Decision, EngineContext, Reply};
 use crate::blocking_work::Effort;
 use crate::client::RequestContext;
+use crate::limits::{ConcurrencyPlace, SharedLimits};
 
 /// The routes of a worker, and which of the files are there that they ask for.
 #[derive(Debug)]
@@ -36,6 +38,7 @@ pub struct Routes {
     pub(super) has_internal: bool,
     /// `--root-path`, which is no matter of routes.
     root_path: String,
+    pub(super) guards: Guards,
     /// The files of `if_file`, in the router's order.
     watched: Vec<PathBuf>,
     present: Vec<bool>,
@@ -49,15 +52,23 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Routes {
     /// The routes of `router`, whose relative paths begin at `folder`. They are for paths below `--root-path`.
-    /// Small files of theirs are kept in memory, as far as `config` has room for them.
-    pub fn new(router: EdgeRouter, folder: &Path, config: &Config, now: Instant) -> Self {
+    /// Small files of theirs are kept in memory, as far as `config` has room for them; what they limit is counted
+    /// in `limits`.
+    pub fn new(
+        router: EdgeRouter,
+        folder: &Path,
+        config: &Config,
+        limits: SharedLimits,
+        now: Instant,
+    ) -> Self {
         let watched: Vec<PathBuf> = router.watched_files().iter().map(|file| folder.join(file)).collect();
         // At the start there is nobody who would have to wait.
         let present = look(&watched);
         let files = ServedFiles::new(&router, folder, config.edge.static_cache_bytes);
         let has_internal = files.sites().iter().any(|site| site.route().internal);
         let root_path = config.root_path.clone();
-        Self { present, router, files, has_internal, root_path, watched, look_at: Some(now) }
+        let guards = Guards::new(&router, limits, now);
+        Self { present, router, files, has_internal, root_path, guards, watched, look_at: Some(now) }
     }
 
     /// The route of requests of which nothing is known.
@@ -75,6 +86,37 @@ impl Routes {
     fn take_look(&mut self, present: Vec<bool>, again: Instant) {
         self.present = present;
         self.look_at = Some(again);
+    }
+
+    /// Asks the guards of the route of `request` whose head has come: they may refuse it. One that is `admitted`
+    /// has passed them in another worker.
+    #[inline]
+    pub(super) fn ask_guards(
+        &mut self,
+        routed: &mut Routed,
+        request: &RequestContext,
+        admitted: bool,
+        now: Instant,
+    ) {
+        let route = &routed.route;
+        let has_guards = route.limit.is_some() || route.concurrent.is_some();
+        if !has_guards || admitted || routed.is_refused() {
+            return;
+        }
+        if let Some(refusal) = self.guards.refuse(route, request, now) {
+            routed.reply = Some(refusal);
+        }
+    }
+
+    /// The place of a request of `route` that is to run, where there is a limit to them; the refusal where there
+    /// is no place.
+    pub(super) fn place(
+        &self,
+        route: &FlatRoute,
+        admitted: bool,
+    ) -> Result<Option<Arc<ConcurrencyPlace>>, Reply> {
+        let Some(limit) = route.concurrent else { return Ok(None) };
+        self.guards.place(limit, admitted).map(Some).ok_or(Reply::TooManyAtOnce)
     }
 
     /// The server's response by a route that does not call the application.
@@ -181,7 +223,13 @@ impl Router for Routes {
         let decision = self.router.decide_below(prefix, &asked, &self.present);
         let route = decision.route;
         let refused = || Reply::Refused(403, "this is not for clients of this address".into());
-        let mut routed = Routed { route: Arc::clone(route), reply: None, file: None, rewritten: None };
+        let mut routed = Routed {
+            route: Arc::clone(route),
+            reply: None,
+            file: None,
+            awaits_login: false,
+            rewritten: None,
+        };
         match (is_admitted(route, request), decision.action) {
             (false, _) => routed.reply = Some(refused()),
             (true, RouteAction::Call(call)) => routed.rewritten = call.rewritten,

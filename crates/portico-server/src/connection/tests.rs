@@ -3,20 +3,24 @@
 use std::borrow::Cow;
 use std::ffi::OsString;
 use std::fs::File;
+use std::hash::RandomState;
 use std::io::{Read, Seek, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use portico_config::{Parsed, WireProtocol, parse};
 use portico_edge::EdgeRouter;
+use portico_edge::limit::{CONCURRENCY_WORDS, table_words};
 use portico_proto::{Fields, ResponseHead};
 
 use super::*;
 use crate::body::Body;
+use crate::limits::{LimitMemory, SharedLimits};
 
 /// A connection as the engine holds it, and the client's end of it.
 pub(super) struct Fixture<S> {
@@ -59,6 +63,9 @@ pub(super) fn tcp_fixture() -> Fixture<TcpStream> {
     Fixture::around(WireProtocol::Http, Transport::Tcp(ours.into()), client, &[])
 }
 
+/// A file of users: Bob, whose password is "secret", with few rounds.
+const BOB: &[u8] = b"bob:$2y$04$KBCwKxOzLha2MUKvKBCwKui0nTY/vM1SuWl0DVv6yR50jmX2M4Ya.\n";
+
 /// The same with these routes, as they stand in PORTICO_ROUTE; files that they name hold their names.
 pub(super) fn routed(protocol: WireProtocol, routes: &str) -> Fixture<UnixStream> {
     routed_beside(protocol, routes, true)
@@ -76,11 +83,13 @@ pub(super) fn routed_beside(
         panic!("the routes of a test are valid: {routes}");
     };
     let mut read = |path: &Path| match path.extension() {
+        Some(extension) if extension == "htpasswd" => Ok(BOB.to_vec()),
         Some(_) => Ok(path.display().to_string().into_bytes()),
         None => Err(std::io::Error::from(std::io::ErrorKind::NotFound)),
     };
     let router = EdgeRouter::build(&resolved.config.edge, names_application, &mut read).unwrap();
-    let routes = Routes::new(router, Path::new("/"), &resolved.config, fixture.context.now);
+    let now = fixture.context.now;
+    let routes = Routes::new(router, Path::new("/"), &resolved.config, limits(), now);
     fixture.context.routes = Some(Box::new(routes));
     fixture
 }
@@ -90,6 +99,44 @@ pub(super) fn warm(mut file: File) -> Arc<File> {
     file.rewind().unwrap();
     std::io::copy(&mut file, &mut std::io::sink()).unwrap();
     Arc::new(file)
+}
+
+/// What one worker counts alone.
+pub(super) fn limits() -> SharedLimits {
+    SharedLimits { memory: Arc::new(OwnMemory::default()), keys: RandomState::new() }
+}
+
+#[derive(Debug)]
+struct OwnMemory {
+    table: Vec<AtomicU64>,
+    row: Vec<AtomicU64>,
+}
+
+impl Default for OwnMemory {
+    fn default() -> Self {
+        let words = |count: usize| (0..count).map(|_| AtomicU64::new(0)).collect();
+        Self { table: words(table_words(1024)), row: words(CONCURRENCY_WORDS) }
+    }
+}
+
+impl LimitMemory for OwnMemory {
+    fn table(&self) -> &[AtomicU64] {
+        &self.table
+    }
+
+    fn own_row(&self) -> &[AtomicU64] {
+        &self.row
+    }
+
+    fn visit_other_rows(&self, _visit: &mut dyn FnMut(&[AtomicU64])) {}
+
+    fn now_nanos(&self) -> u64 {
+        1 << 40
+    }
+
+    fn is_of_this_process(&self) -> bool {
+        true
+    }
 }
 
 impl<S: Read + Write> Fixture<S> {
@@ -121,21 +168,45 @@ impl<S: Read + Write> Fixture<S> {
     /// for all before it; `None` if nobody waits for it.
     pub(super) fn take_result(&mut self) -> Option<Step> {
         loop {
-            match self.results.recv_timeout(seconds(10)).expect("there is a result") {
-                WorkResult::Exchange(_, served, resume) if self.connection.awaits_work(served) => {
-                    return Some(self.connection.resume(resume, &mut self.context));
-                }
-                WorkResult::Exchange(..) => return None,
+            match self.next_result() {
                 WorkResult::Context(change) => change(&mut self.context),
+                result => return self.take(result),
             }
         }
     }
 
     /// Takes the next change for all of what is done off the engine.
     pub(super) fn take_change(&mut self) {
-        match self.results.recv_timeout(seconds(10)).expect("there is a result") {
+        match self.next_result() {
             WorkResult::Context(change) => change(&mut self.context),
-            WorkResult::Exchange(..) => panic!("it is for an exchange"),
+            WorkResult::Exchange(..) | WorkResult::Exchanges(_) => panic!("it is for an exchange"),
+        }
+    }
+
+    /// The next result of what is done off the engine.
+    pub(super) fn next_result(&self) -> WorkResult {
+        self.results.recv_timeout(seconds(10)).expect("there is a result")
+    }
+
+    /// Takes a result, as the engine does; `None` if nobody waits for it. All that is for some exchange is for
+    /// this one.
+    fn take(&mut self, result: WorkResult) -> Option<Step> {
+        match result {
+            WorkResult::Exchange(_, served, resume) if self.connection.awaits_work(served) => {
+                Some(self.connection.resume(resume, &mut self.context))
+            }
+            WorkResult::Exchange(..) => None,
+            WorkResult::Context(change) => {
+                change(&mut self.context);
+                None
+            }
+            WorkResult::Exchanges(finish) => {
+                let exchanges = finish(&mut self.context);
+                let results = exchanges
+                    .into_iter()
+                    .map(|(id, served, resume)| self.take(WorkResult::Exchange(id, served, resume)));
+                results.last().flatten()
+            }
         }
     }
 

@@ -103,6 +103,16 @@ impl Connection {
         if bytes_max != 0 && expected.is_some_and(|expected| expected > bytes_max) {
             return self.refuse_large_body(context);
         }
+        // No call runs while it is not known for whom.
+        let streamed = streamed && !self.exchange_or_new().awaits_login();
+        if streamed && self.exchange_or_new().is_limited() {
+            // It runs before it has come whole.
+            self.take_place(context);
+            let reply = self.exchange_or_new().routed.as_mut().and_then(|routed| routed.reply.take());
+            if let Some(reply) = reply {
+                return self.reply_at_head(reply, context);
+            }
+        }
         let buffer_bytes = context.config.request_buffer_bytes;
         let sink = if streamed {
             // What is not read waits in a file where other requests come the same way.
@@ -212,13 +222,34 @@ impl Connection {
             Some(Sink::Spool(spool)) => exchange.body = Some(spool.finish()),
             None => {}
         }
-        if exchange.has_reply() {
-            self.phase = Phase::Calling;
-            self.due = None;
-            return Step::Respond;
+        self.go_on(context)
+    }
+
+    /// The request has come whole: it waits for what is not known yet, gets the server's response, or a thread.
+    #[inline]
+    pub(super) fn go_on(&mut self, context: &mut EngineContext) -> Step {
+        if self.exchange_or_new().routed.is_some()
+            && let Some(step) = self.go_on_by_route(context)
+        {
+            return step;
         }
         self.await_thread(context);
         Step::Ready
+    }
+
+    /// The same as far as its route decides it; `None`: it is for a thread.
+    fn go_on_by_route(&mut self, context: &mut EngineContext) -> Option<Step> {
+        if self.exchange_or_new().awaits_login() {
+            return Some(self.await_login(context));
+        }
+        if self.exchange_or_new().is_limited() {
+            self.take_place(context);
+        }
+        self.exchange_or_new().has_reply().then(|| {
+            self.phase = Phase::Calling;
+            self.due = None;
+            Step::Respond
+        })
     }
 
     /// A streamed body has ended, well or not: a call that still waits for its thread is to find it all the same.

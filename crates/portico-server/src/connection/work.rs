@@ -25,6 +25,9 @@ pub(crate) type ExchangeJob = Box<dyn FnOnce() -> Resume + Send>;
 /// Changes what all connections share, on the engine.
 pub(crate) type Change = Box<dyn FnOnce(&mut EngineContext) + Send>;
 
+/// Notes a result on the engine; returns which exchanges go on with it, and how.
+pub(crate) type Finish = Box<dyn FnOnce(&mut EngineContext) -> Vec<(ConnectionId, u32, Resume)> + Send>;
+
 /// Takes results to whoever has the engine.
 pub(crate) type Poster = Arc<dyn Fn(WorkResult) + Send + Sync>;
 
@@ -34,6 +37,8 @@ pub(crate) enum WorkResult {
     Exchange(ConnectionId, u32, Resume),
     /// For all.
     Context(Change),
+    /// For all, and for some that are each as in `Exchange`.
+    Exchanges(Finish),
 }
 
 /// The end of the work that connections have: where jobs go, and where results are taken.
@@ -118,6 +123,21 @@ impl EngineContext {
         job: impl FnOnce() -> Change + Send + 'static,
     ) -> Result<(), WorkRefused> {
         self.work.submit(effort, move |post| post(WorkResult::Context(job())))
+    }
+}
+
+impl EngineContext {
+    /// Has `job` run off the engine, for exchanges that are not known before it ends. It must not panic: nobody
+    /// would be told.
+    ///
+    /// # Errors
+    /// There is no place for it.
+    pub(super) fn submit_for_many(
+        &self,
+        effort: Effort,
+        job: impl FnOnce() -> Finish + Send + 'static,
+    ) -> Result<(), WorkRefused> {
+        self.work.submit(effort, move |post| post(WorkResult::Exchanges(job())))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Work that is done off the engine: its results.
 
 use super::Engine;
-use crate::connection::{Connection, Poster, WorkResult};
+use crate::connection::{Connection, ConnectionId, Poster, Resume, WorkResult};
 
 impl Engine {
     /// From now on `poster` takes results to whoever has the engine.
@@ -17,17 +17,24 @@ impl Engine {
     /// Takes a result; one that nobody waits for any more is dropped.
     pub(crate) fn take_result(&mut self, result: WorkResult) {
         match result {
-            WorkResult::Exchange(id, served, resume) => {
-                if self.table.get(id).is_some_and(|connection| connection.awaits_work(served)) {
-                    self.work_on(id, |connection, context| connection.resume(resume, context));
-                    self.write_unheld_sessions();
+            WorkResult::Exchange(id, served, resume) => self.resume(id, served, resume),
+            WorkResult::Context(change) => change(&mut self.context),
+            WorkResult::Exchanges(finish) => {
+                for (id, served, resume) in finish(&mut self.context) {
+                    self.resume(id, served, resume);
                 }
             }
-            WorkResult::Context(change) => change(&mut self.context),
         }
         // There is room for one more.
         if let Some(id) = self.context.starved.pop_front() {
             self.work_on(id, Connection::proceed);
+            self.write_unheld_sessions();
+        }
+    }
+
+    fn resume(&mut self, id: ConnectionId, served: u32, resume: Resume) {
+        if self.table.get(id).is_some_and(|connection| connection.awaits_work(served)) {
+            self.work_on(id, |connection, context| connection.resume(resume, context));
             self.write_unheld_sessions();
         }
     }

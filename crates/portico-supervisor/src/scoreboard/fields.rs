@@ -25,6 +25,8 @@ pub enum SupervisorField {
     ReloadsAsked,
     /// Upgrades that have been asked for.
     UpgradesAsked,
+    /// Words for the limits of routes.
+    LimitWords,
 }
 
 /// The progress of the server between start and end, as `portico status` shows it.

@@ -151,13 +151,17 @@ fn a_response_whose_pages_do_not_come_is_cut() {
 fn with_no_place_for_its_pages_a_response_waits_for_one() {
     let mut fixture = fixture(&[]);
     let (go, wait) = channel::<()>();
+    let (begin, begun) = channel::<()>();
     fixture
         .context
         .submit_for_all(Effort::Disk, move || {
+            _ = begin.send(());
             _ = wait.recv_timeout(seconds(10));
             Box::new(|_| {})
         })
         .unwrap();
+    // From then on it has no place in the line.
+    begun.recv_timeout(seconds(10)).unwrap();
     while fixture.context.submit_for_all(Effort::Disk, || Box::new(|_| {})).is_ok() {}
     assert_eq!(send_cold(&mut fixture, 100_000), Step::Keep);
     assert_eq!(fixture.context.starved.pop_front(), Some(fixture.context.working));
