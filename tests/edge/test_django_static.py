@@ -194,6 +194,27 @@ def test_a_route_of_the_operator_says_how(serve, tmp_path):
     assert (response.get("Cache-Control"), response.get("X-A")) == ("max-age=3600, public", "1")
 
 
+def test_files_are_under_the_guards_of_the_operator(serve, tmp_path):
+    """What contains them says `auth` and `limit`: no file is had past these, nor a page."""
+    project(tmp_path)
+    # Of "secret", with so few rounds that it costs nothing.
+    (tmp_path / "users").write_text("bob:$2y$04$KBCwKxOzLha2MUKvKBCwKui0nTY/vM1SuWl0DVv6yR50jmX2M4Ya.\n")
+    (tmp_path / "portico.toml").write_text("[[route]]\npath = '/'\nauth = 'users'\nlimit = '12/d'\n")
+    server = serve("mysite.wsgi", cwd=tmp_path)
+    server.expect_text("serving /static/")
+    right, wrong = ([("Authorization", f"Basic {text}")] for text in ("Ym9iOnNlY3JldA==", "Ym9iOndyb25n"))
+    targets = {"/static/mysite/a.css": 200, "/page": 200, "/static/none.css": 404}
+    for target in targets:
+        for fields, body in [([], None), ([], b"ok"), (wrong, None)]:
+            with server.connect() as client:
+                client.send(request_bytes("GET", target, fields, body=body))
+                refused = client.read_response("GET")
+            assert (refused.status, refused.body) == (401, b"401 Unauthorized\n"), (target, fields, body)
+    for target, status in targets.items():
+        assert one(server, target, fields=right).status == status, target
+    assert one(server, "/static/mysite/a.css", fields=right).status == 429
+
+
 def test_whitenoise_goes_on(serve, tmp_path):
     """It is in MIDDLEWARE, or around the application: it serves the files, as before."""
     project(tmp_path)

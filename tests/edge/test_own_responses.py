@@ -229,7 +229,7 @@ def test_a_reload_with_a_mistake_keeps_routes(serve, tmp_path):
             "equally specific",
         ),
         ("[[route]]\npath = '/a'\nredirects = 'none.txt'\n", "none.txt cannot be read"),
-        ("[[route]]\npath = '/a'\nauth = 'users'\n", "auth: it can be checked"),
+        ("[[route]]\npath = '/a'\nauth = 'users'\n", "users cannot be read"),
     ]:
         configuration.write_text(mistake)
         assert reload() == 1
