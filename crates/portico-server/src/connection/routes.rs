@@ -210,6 +210,7 @@ impl Router for Routes {
                 reply: Some(reply),
                 file: None,
                 rewritten: None,
+                awaits_login: false,
             }));
         }
         let head = &request.head;
