@@ -278,7 +278,7 @@ def flask_guard(application: Any, flask: type, path: str) -> str | None:
         return "another route below that path"
     registered = (name for field, name in FLASK_FUNCTIONS.items() if getattr(application, field).get(None))
     function = next(registered, None)
-    return function and f"a {function} function"
+    return function and f"its {function} functions"
 
 
 def patched(flask: type) -> str | None:

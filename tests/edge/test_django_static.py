@@ -316,7 +316,7 @@ def test_flask_that_may_guard_serves_itself(serve, tmp_path):
     )
     server = serve("shop:app", cwd=tmp_path)
     server.expect_text(
-        "the Flask application serves /static/ itself, which its before_request functions may guard"
+        "the Flask application serves /static/ itself, since its before_request functions may guard"
     )
     assert one(server, "/static/a.txt").status == 401
     assert one(server, "/static/a.txt?key=open").body == b"static"
@@ -626,9 +626,12 @@ def instance_method(name):
         (guard_wsgi, "a wsgi_app that is not Flask's"),
         (instance_method("dispatch_request"), "a dispatch_request that is not Flask's"),
         (instance_method("send_static_file"), "a send_static_file that is not Flask's"),
-        (add("before_request", lambda: None), "a before_request function"),
-        (add("after_request", lambda response: response), "a after_request function"),
-        (add("url_value_preprocessor", lambda endpoint, values: None), "a url_value_preprocessor function"),
+        (add("before_request", lambda: None), "its before_request functions"),
+        (add("after_request", lambda response: response), "its after_request functions"),
+        (
+            add("url_value_preprocessor", lambda endpoint, values: None),
+            "its url_value_preprocessor functions",
+        ),
         (
             add("add_url_rule", "/static/private/<name>", "private", lambda name: ""),
             "another route below that path",

@@ -24,7 +24,7 @@ mod redirect;
 mod router;
 mod trie;
 
-pub use application_files::{ApplicationFolder, PlacedFolder, with_folder};
+pub use application_files::{ApplicationFolder, with_folder};
 pub use bypassed::bypassed_guards;
 pub use decision::{Refusal, RouteAction};
 pub use explain::{explain, never_taken};
