@@ -140,6 +140,7 @@ const ORDERS: &[Order] = &[
             &["compression", "decision"],
             &["router"],
             &["application_files", "explain"],
+            &["bypassed"],
         ],
     },
     Order {
