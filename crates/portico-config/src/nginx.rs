@@ -114,8 +114,8 @@ impl MigrationDraft {
         let (real, named) = (says("real_ip_header", &|_| true), says("set_real_ip_from", &|_| true));
         if (real || named) && says("allow", &restricts) | says("deny", &restricts) {
             self.problems.push(format!(
-                "{file}: allow and deny are about the clients that real_ip names; say forwarded_allow_ips with the \
-                 proxies in front, or they are about the proxies"
+                "{file}: allow and deny are about the clients that real_ip names; say forwarded_allow_ips with \
+                 the proxies in front, or they are about the proxies"
             ));
         }
         if says("auth_basic_user_file", &|_| true) {

@@ -127,17 +127,7 @@ impl MigrationDraft {
             None => return, // What stands there has been told of.
             Some(response) => set_response(&mut route, response, &it.path),
         }
-        let is_lost = |key: &&str| {
-            around.entries.contains_key(*key) && flat.entries.get(*key) != around.entries.get(*key)
-        };
-        if it.is_wider
-            && let Some(key) = GUARDS.iter().map(|(key, _)| *key).find(is_lost)
-        {
-            self.problems.push(format!(
-                "{}: location: its route has more paths than it, and has not the {key} of the route around it",
-                it.place
-            ));
-        }
+        self.tell_wider(it, flat, around);
         site.settle(GUARDS.iter().flat_map(|(_, names)| it.scope.all(names)));
         let response = flat.response.clone();
         let keys: Vec<&'static str> = flat.entries.keys().chain(around.entries.keys()).copied().collect();
@@ -162,6 +152,35 @@ impl MigrationDraft {
                 }
             }
         }
+        self.write_headers(it, &mut route, flat, around);
+        if route.says_something() {
+            self.add_route(route);
+        }
+    }
+
+    /// Tells of a guard that is not for all paths of a location's route, as these are more than the location's.
+    fn tell_wider(&mut self, it: &LocatedBlock<'_>, flat: &FlatLocation, around: &FlatLocation) {
+        let is_lost = |key: &&str| {
+            around.entries.contains_key(*key) && flat.entries.get(*key) != around.entries.get(*key)
+        };
+        if it.is_wider
+            && let Some(key) = GUARDS.iter().map(|(key, _)| *key).find(is_lost)
+        {
+            self.problems.push(format!(
+                "{}: location: its route has more paths than it, and has not the {key} of the route around it",
+                it.place
+            ));
+        }
+    }
+
+    /// Writes the headers of a location that the route around it has not.
+    fn write_headers(
+        &mut self,
+        it: &LocatedBlock<'_>,
+        route: &mut MigratedRoute,
+        flat: &mut FlatLocation,
+        around: &FlatLocation,
+    ) {
         for (name, value) in &flat.headers {
             if around.headers.get(name) != Some(value) {
                 route.set_header(name, value.clone());
@@ -177,9 +196,6 @@ impl MigrationDraft {
                 it.place
             ));
             flat.headers.extend(lost);
-        }
-        if route.says_something() {
-            self.add_route(route);
         }
     }
 

@@ -342,7 +342,8 @@ fn guards_that_count_in_another_order_are_problems() {
     }
     for text in [
         "location ~ ^/(a|b)/ { deny all; } location ^~ /a/deep/ { proxy_pass http://app; }",
-        "location /p/ { satisfy all; auth_request off; ssl_verify_client off; auth_basic off; allow all; root /s; }",
+        "location /p/ { satisfy all; auth_request off; ssl_verify_client off; auth_basic off; \
+         allow all; root /s; }",
     ] {
         let (_, _, problems) = with_application(text);
         assert_eq!(problems, "", "{text}");
