@@ -205,8 +205,8 @@ impl FileSite {
         }
     }
 
-    /// `file`, which [awaits its tags](StoredFile::awaits_tags), with them; `None` if it has changed meanwhile. May
-    /// wait for a disk, and computes: up to 16 MiB for the file, and less for each of those beside it.
+    /// `file`, which [awaits its tags](StoredFile::awaits_tags), with them; `None` if it has changed meanwhile.
+    /// May wait for a disk, and computes: up to 16 MiB for the file, and less for each of those beside it.
     pub fn hash(&self, file: &StoredFile) -> Option<StoredFile> {
         let mut newer = file.clone();
         for variant in newer.variants.iter_mut().filter(|variant| variant.tag.is_none()) {

@@ -49,8 +49,8 @@ impl ApplicationHead {
         FileResponse { status: self.status, ..variant.respond(&whole) }
     }
 
-    /// The head of `response`, which has `variant`: the application's fields, and those of the file that it has not
-    /// said.
+    /// The head of `response`, which has `variant`: the application's fields, and those of the file that it has
+    /// not said.
     pub(super) fn head_of(&self, response: &FileResponse, variant: &FileVariant) -> ResponseHead {
         let of_file = plain_head(response);
         let mut fields = self.fields.clone();

@@ -20,7 +20,8 @@ use super::{Connection, Deadline, EngineContext, Flow, Phase};
 use crate::body::Body;
 use crate::client::RequestContext;
 
-/// The state of one request and its response.
+/// The state of one request and its response. Its fields are not divided, because each of them ends with the
+/// exchange, and the three that are true or false are independent of each other.
 #[derive(Debug, Default)]
 pub(super) struct RequestExchange {
     /// The request; `None` if what came was none, and is refused.
