@@ -105,8 +105,9 @@ impl EdgeRouter {
         self.decide_below(b"", request, present)
     }
 
-    /// As [`EdgeRouter::decide`], for a request whose path stood below `prefix`, as it was sent: that is no matter of
-    /// routes, but a part of the whole path that redirects have in `{path}`. Empty, or without a slash at its end.
+    /// As [`EdgeRouter::decide`], for a request whose path stood below `prefix`, as it was sent: that is no matter
+    /// of routes, but a part of the whole path that redirects have in `{path}`. Empty, or without a slash at its
+    /// end.
     pub fn decide_below(
         &self,
         prefix: &[u8],

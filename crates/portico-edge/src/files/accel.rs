@@ -45,8 +45,9 @@ pub fn sendfile_below<'f>(value: &[u8], folders: &'f [PathBuf]) -> Result<(&'f P
     }
 }
 
-/// Whether this header of the application's response is sent with the file: those that nginx keeps, and Vary, for
-/// the application has decided by it who gets the file. The others describe the content that it takes the place of.
+/// Whether this header of the application's response is sent with the file: those that nginx keeps, and Vary,
+/// for the application has decided by it who gets the file. The others describe the content that it takes the
+/// place of.
 pub fn survives_redirect(name: &[u8]) -> bool {
     const KEPT: [&str; 7] = [
         "accept-ranges",
