@@ -64,7 +64,30 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::connection::tests::{POST, fixture, seconds};
+    use portico_config::WireProtocol;
+
+    use crate::connection::Step;
+    use crate::connection::tests::{POST, fixture, routed_beside, seconds};
+
+    /// What came with the head of a refused request was read as one more, which then waited for a thread.
+    #[test]
+    fn the_body_of_a_request_refused_at_its_head_is_passed_over() {
+        let routes =
+            "[{ host = 'x', methods = ['GET'], app = true }, { path = '/out', deny = ['0.0.0.0/0'] }]";
+        let http = WireProtocol::Http;
+        for (mut fixture, request, status) in [
+            (fixture(&["--allowed-hosts", "y"]), "POST / HTTP/1.1\r\nHost: x", "421"),
+            (routed_beside(http, routes, false), "POST / HTTP/1.1\r\nHost: x", "405"),
+            (routed_beside(http, routes, false), "POST /out HTTP/1.1\r\nHost: z", "403"),
+        ] {
+            let whole = format!("{request}\r\nContent-Length: 2\r\n\r\nokGET / HTTP/1.1\r\nHost: x\r\n\r\n");
+            assert_eq!(fixture.receive(whole.as_bytes()), Step::Again, "{request}");
+            let response = fixture.sent();
+            assert_eq!(&response[9..12], status.as_bytes(), "{request}");
+            assert_eq!(fixture.receive(b"more"), Step::Keep, "{request}");
+            assert!(!fixture.connection.is_waiting() && fixture.sent().is_empty(), "{request}");
+        }
+    }
 
     #[test]
     fn whoever_goes_on_sending_after_the_last_response_has_time_for_it_within_bounds() {

@@ -147,6 +147,9 @@ impl Connection {
                 }
                 Err(error) => return (&[], self.refuse(error.status, error.to_string(), context)),
             };
+            if self.phase == Phase::Lingering {
+                return (&[], step); // What follows the last response is no request.
+            }
             if step != Step::Keep {
                 return (input, step);
             }
