@@ -63,10 +63,9 @@ impl Connection {
 mod tests {
     use std::time::Duration;
 
-    use super::*;
     use portico_config::WireProtocol;
 
-    use crate::connection::Step;
+    use super::*;
     use crate::connection::tests::{POST, fixture, routed_beside, seconds};
 
     /// What came with the head of a refused request was read as one more, which then waited for a thread.
