@@ -178,7 +178,7 @@ fn load(
         log::warn!("{line}");
     }
     if context.is_none_or(|context| context.slot() == 0) {
-        for line in router.iter().flat_map(|router| portico_cli::bypassed_guards(router)) {
+        for line in router.iter().flat_map(portico_cli::bypassed_guards) {
             log::warn!("{line}");
         }
     }
