@@ -42,13 +42,13 @@ pub(crate) struct BlockingWork {
 
 #[derive(Debug, Default)]
 struct Shared {
-    state: Mutex<State>,
+    state: Mutex<WorkLines>,
     /// There is a job, or the thread is to end.
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct WorkLines {
     disk: VecDeque<BlockingJob>,
     compute: VecDeque<BlockingJob>,
     is_started: bool,
@@ -90,7 +90,7 @@ impl BlockingWork {
     }
 
     /// Starts the thread; `false` if the system has none left.
-    fn start(&self, state: &mut State) -> bool {
+    fn start(&self, state: &mut WorkLines) -> bool {
         let shared = Arc::clone(&self.shared);
         let started = thread::Builder::new().name("portico-blocking".to_owned()).spawn(move || shared.run());
         if let Err(error) = &started
@@ -125,7 +125,7 @@ impl Drop for BlockingWork {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, WorkLines> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -142,7 +142,8 @@ impl Shared {
 
     /// The next job; `None` when the thread is to end.
     fn next(&self) -> Option<BlockingJob> {
-        let waits = |state: &mut State| !state.is_closed && state.disk.is_empty() && state.compute.is_empty();
+        let waits =
+            |state: &mut WorkLines| !state.is_closed && state.disk.is_empty() && state.compute.is_empty();
         let state = self.changed.wait_while(self.lock(), waits);
         let mut state = state.unwrap_or_else(PoisonError::into_inner);
         state.disk.pop_front().or_else(|| state.compute.pop_front())
@@ -159,17 +160,17 @@ fn give_way() {
 /// A third of the time of a thread that computes beside it, and none while that has just been woken.
 const NICENESS: i32 = 5;
 
-impl State {
+impl WorkLines {
     fn drop_jobs(&mut self) {
         self.disk.clear();
         self.compute.clear();
     }
 }
 
-impl std::fmt::Debug for State {
+impl std::fmt::Debug for WorkLines {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (disk, compute) = (self.disk.len(), self.compute.len());
-        write!(formatter, "State {{ disk: {disk}, compute: {compute}, is_closed: {} }}", self.is_closed)
+        write!(formatter, "WorkLines {{ disk: {disk}, compute: {compute}, is_closed: {} }}", self.is_closed)
     }
 }
 

@@ -8,7 +8,8 @@ use rustls::pki_types::CertificateDer;
 use rustls::{CipherSuite, CommonState, ProtocolVersion};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use super::{ShownCertificate, names};
+use super::names;
+use super::resolver::ShownCertificate;
 
 /// The client of a connection whose handshake is done.
 #[derive(Debug, Default, PartialEq, Eq)]

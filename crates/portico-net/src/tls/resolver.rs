@@ -22,7 +22,8 @@ struct NamedKey {
     names: Arc<[String]>,
 }
 
-/// What a client has asked for in its greeting, and what it got. A connection keeps it until its handshake is done.
+/// What a client has asked for in its greeting, and what it got. A connection keeps it until its handshake is
+/// done.
 #[derive(Debug)]
 pub(crate) struct ShownCertificate {
     /// The name that it has asked for (RFC 6066, section 3).

@@ -72,11 +72,11 @@ mod tests {
     #[test]
     fn the_body_of_a_request_refused_at_its_head_is_passed_over() {
         let routes =
-            "[{ host = 'x', methods = ['GET'], app = true }, { path = '/out', deny = ['0.0.0.0/0'] }]";
+            "[{ path = '/form', methods = ['GET'], app = true }, { path = '/out', allow = [], app = true }]";
         let http = WireProtocol::Http;
         for (mut fixture, request, status) in [
             (fixture(&["--allowed-hosts", "y"]), "POST / HTTP/1.1\r\nHost: x", "421"),
-            (routed_beside(http, routes, false), "POST / HTTP/1.1\r\nHost: x", "405"),
+            (routed_beside(http, routes, false), "POST /form HTTP/1.1\r\nHost: x", "405"),
             (routed_beside(http, routes, false), "POST /out HTTP/1.1\r\nHost: z", "403"),
         ] {
             let whole = format!("{request}\r\nContent-Length: 2\r\n\r\nokGET / HTTP/1.1\r\nHost: x\r\n\r\n");

@@ -190,7 +190,7 @@ impl<S: Read + Write> Fixture<S> {
 
     /// Takes a result, as the engine does; `None` if nobody waits for it. All that is for some exchange is for
     /// this one.
-    fn take(&mut self, result: WorkResult) -> Option<Step> {
+    pub(super) fn take(&mut self, result: WorkResult) -> Option<Step> {
         match result {
             WorkResult::Exchange(_, served, resume) if self.connection.awaits_work(served) => {
                 Some(self.connection.resume(resume, &mut self.context))

@@ -168,7 +168,8 @@ fn with_no_place_for_its_pages_a_response_waits_for_one() {
     drop(go);
     // As the engine does with each result: there is room by then.
     let sent = (0..=DISK_JOBS_MAX + 1).any(|_| {
-        fixture.take_result();
+        let result = fixture.next_result();
+        fixture.take(result);
         fixture.connection.proceed(&mut fixture.context);
         fixture.context.starved.clear();
         fixture.sent().len() >= 100_000
