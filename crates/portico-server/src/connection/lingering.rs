@@ -71,13 +71,15 @@ mod tests {
     /// What came with the head of a refused request was read as one more, which then waited for a thread.
     #[test]
     fn the_body_of_a_request_refused_at_its_head_is_passed_over() {
-        let routes =
-            "[{ path = '/form', methods = ['GET'], app = true }, { path = '/out', allow = [], app = true }]";
+        let routes = "[
+            { host = 'x', path = '/form', methods = ['GET'], respond = 200 },
+            { host = 'x', path = '/out', allow = [], respond = 200 },
+        ]";
         let http = WireProtocol::Http;
         for (mut fixture, request, status) in [
             (fixture(&["--allowed-hosts", "y"]), "POST / HTTP/1.1\r\nHost: x", "421"),
-            (routed_beside(http, routes, false), "POST /form HTTP/1.1\r\nHost: x", "405"),
-            (routed_beside(http, routes, false), "POST /out HTTP/1.1\r\nHost: z", "403"),
+            (routed_beside(http, routes, false), "DELETE /form HTTP/1.1\r\nHost: x", "405"),
+            (routed_beside(http, routes, false), "POST /out HTTP/1.1\r\nHost: x", "403"),
         ] {
             let whole = format!("{request}\r\nContent-Length: 2\r\n\r\nokGET / HTTP/1.1\r\nHost: x\r\n\r\n");
             assert_eq!(fixture.receive(whole.as_bytes()), Step::Again, "{request}");

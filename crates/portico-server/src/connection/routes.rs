@@ -250,8 +250,8 @@ impl Router for Routes {
 const MISDIRECTED: &str = "the certificate of this connection is not for the host that was asked for";
 
 /// Whether a request came on a connection that is not for its host (RFC 9110, section 7.4): its client has asked
-/// for another name, and the certificate that it was shown does not cover this one. Clients that ask for no name, as
-/// probes by address do, have said nothing of which host they want; proxies speak for others.
+/// for another name, and the certificate that it was shown does not cover this one. Clients that ask for no name,
+/// as probes by address do, have said nothing of which host they want; proxies speak for others.
 fn is_misdirected(request: &RequestContext) -> bool {
     let Some(tls) = request.client.tls.as_deref().filter(|_| !request.trusted) else { return false };
     let (Some(asked), Some(authority)) = (tls.server_name.as_deref(), request.head.authority()) else {
