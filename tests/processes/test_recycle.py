@@ -62,8 +62,8 @@ def test_due_worker_is_replaced_although_it_warms_up(serve):
 @pytest.mark.chaos
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("preload", [(), ("--preload",)])
-def test_recycling_for_long(serve, tmp_path, chaos_seconds, preload):
-    recycle_under_load(serve, tmp_path, chaos_seconds, 3, 500, preload)
+def test_recycling_for_long(serve, chaos_seconds, preload):
+    recycle_under_load(serve, chaos_seconds, 3, 500, preload)
 
 
 def test_workers_that_started_together_are_not_due_together(serve):
