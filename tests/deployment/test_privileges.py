@@ -25,7 +25,7 @@ from harness.certificates import Authority
 from harness.folders import Folders
 from harness.process import Process, read_or_empty
 from harness.rendezvous import wait_until
-from harness.scoreboard import PID, SUPERVISOR_PID, SUPERVISOR_WORDS
+from harness.scoreboard import PID, SUPERVISOR_PID, Scoreboard
 from harness.server import TESTS, run_to_end
 from harness.sources import program, source
 
@@ -677,12 +677,13 @@ def test_forged_scoreboard_sends_signals_to_nobody_else(start, site):
         assert victim.stdout.readline() == b"ready\n"
         server = start()
         worker = server.worker
-        write_word(worker.pid, SUPERVISOR_WORDS + PID, victim.pid)
+        pid_of_slot = Scoreboard(server.pid).slots_from + PID
+        write_word(worker.pid, pid_of_slot, victim.pid)
         worker.signal(signal.SIGSTOP)
         ended = stacks(server.pid, site)
         assert ended.returncode == 1 and "Its stacks could not be had" in ended.stdout, ended
         worker.signal(signal.SIGCONT)
-        write_word(worker.pid, SUPERVISOR_WORDS + PID, worker.pid)
+        write_word(worker.pid, pid_of_slot, worker.pid)
         for of_worker in (False, True):
             write_word(server.worker.pid, SUPERVISOR_PID, victim.pid)
             pid = server.worker.pid if of_worker else server.pid

@@ -352,6 +352,10 @@ def test_commands_are_understood(tmp_path):
         assert not [one for one in wrong if one]
 
 
+# Of "secret".
+USERS = "bob:$2y$04$KBCwKxOzLha2MUKvKBCwKui0nTY/vM1SuWl0DVv6yR50jmX2M4Ya.\n"
+
+
 def make_named(folder: Path, toml: str) -> None:
     """Makes the modules and files that the routes of a portico.toml name."""
     tomllib = pytest.importorskip("tomllib" if sys.version_info >= (3, 11) else "tomli")
@@ -364,7 +368,7 @@ def make_named(folder: Path, toml: str) -> None:
             (folder / f"{module}.py").write_text(f"def {name}(environ, start_response): pass\n")
         for key in ("page", "redirects", "auth"):
             if key in entry:
-                (folder / entry[key]).write_text("")
+                (folder / entry[key]).write_text(USERS if key == "auth" else "")
 
 
 def test_toml_is_understood(tmp_path, folders):

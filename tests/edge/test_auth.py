@@ -143,7 +143,7 @@ def test_every_protocol(guarded, tmp_path):
 
 
 @pytest.mark.parametrize("fields", [(), WRONG])
-def test_no_spelling_of_a_guarded_path_reaches_the_application(guarded, tmp_path, fields):
+def test_no_spelling_leads_around_it(guarded, tmp_path, fields):
     sockets = {protocol: f"{tmp_path}/{protocol}.sock" for protocol in PROTOCOLS}
     server = guarded(bind=["127.0.0.1:0", *(f"{name}://unix:{path}" for name, path in sockets.items())])
     refusals = {400, 401, 404, 429}
@@ -194,7 +194,7 @@ def test_kinds_of_hashes(guarded):
         ("# nobody", "users: it has no user"),
     ],
 )
-def test_a_mistake_in_the_file_ends_the_start_and_is_told_with_its_line(tmp_path, users, told):
+def test_a_mistake_in_the_file_is_told(tmp_path, users, told):
     (tmp_path / "users").write_text(users)
     (tmp_path / "portico.toml").write_text("[[route]]\nauth = 'users'\n")
     for words in ((APP,), ("check", APP)):
@@ -215,7 +215,7 @@ def test_addresses_and_passwords_must_both_be_right(guarded):
     assert statuses == [401, 200, 403, 403]
 
 
-def test_a_client_may_try_ten_wrong_passwords_in_a_minute_in_all_workers(guarded):
+def test_a_client_may_try_ten_wrong_passwords(guarded):
     server = guarded("--workers", "4")
     server.wait_workers(4)
     assert one(server, "/admin", fields=RIGHT).status == 200
@@ -342,7 +342,7 @@ def test_guessing_passwords_delays_nobody_else(guarded):
     server.stop(timeout=90)  # What waits is hashed first: up to 64 passwords.
 
 
-def test_what_routes_do_to_fields_is_not_mixed_up(serve, tmp_path):
+def test_fields_of_routes_are_not_mixed_up(serve, tmp_path):
     """Equal field lines mean different environs where routes change them differently."""
     (tmp_path / "portico.toml").write_text(
         "[[route]]\npath = '/a'\nrequest_headers = { X-Route = 'a' }\n"

@@ -406,7 +406,7 @@ def test_maintenance_goes_on_and_off_with_the_file(serve, copy, nginx):
 
 
 # What `portico migrate` can translate of nginx's configurations; of the others it says what is lost.
-TRANSLATED = {"01-django", "02-single-page", "05-guarded-media", "09-staging-password"}
+TRANSLATED = {"01-django", "02-single-page", "05-guarded-media"}
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in LATER])

@@ -183,6 +183,7 @@ def test_refused_hosts_are_logged_by_powers_of_two(serve):
     server = serve(ECHO, *HOSTS)
     for number in range(9):
         assert status(server, request_bytes(host=f"evil{number}.test")) == 421
+    server.expect_log("answered 421 to a request from 127.0.0.1: the host evil", 4)
     told = server.find_records("answered 421 to a request from 127.0.0.1: the host evil")
     ends = ["", " (2 so far)", " (4 so far)", " (8 so far)"]
     assert [record.partition("--allowed-hosts")[2].rstrip() for record in told] == ends

@@ -276,7 +276,10 @@ pub(crate) mod tests {
             Ok(Parsed::Run(resolved)) => resolved.config.edge,
             other => panic!("{other:?}"),
         };
-        let mut read = |_: &std::path::Path| Err(std::io::Error::from(std::io::ErrorKind::NotFound));
+        // Nothing is read but files of users.
+        let mut read = |_: &std::path::Path| {
+            Ok(b"bob:$2y$04$KBCwKxOzLha2MUKvKBCwKui0nTY/vM1SuWl0DVv6yR50jmX2M4Ya.\n".to_vec())
+        };
         EdgeRouter::build(&edge, true, &mut read).unwrap()
     }
 
