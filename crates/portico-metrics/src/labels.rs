@@ -152,13 +152,13 @@ impl Method {
         }
     }
 
-    /// The series of a response to such a request, of a metric with the labels [`METHOD`] and [`STATUS_CODE`].
+    /// The series of a response to such a request, of a metric with the labels `METHOD` and `STATUS_CODE`.
     #[inline]
     pub fn with_code(self, status: StatusCode) -> usize {
         self.0 as usize * STATUS_CODE.values.len() + status.0 as usize
     }
 
-    /// The same with the labels [`METHOD`] and [`STATUS_CLASS`].
+    /// The same with the labels `METHOD` and `STATUS_CLASS`.
     #[inline]
     pub fn with_class(self, code: u16) -> usize {
         let class = (code.clamp(CODES.start, CODES.end - 1) - CODES.start) / 100;

@@ -5,7 +5,7 @@
 pub enum RangeSelection {
     /// All of them: no range was asked for, or none that is worth it.
     Whole,
-    /// These: ascending, apart from each other, at most [`RANGES_MAX`], none empty. First and last byte.
+    /// These: ascending, apart from each other, at most 16, none empty. First and last byte.
     Parts(Vec<(u64, u64)>),
     /// 416: none of them is in the file.
     Unsatisfiable,
